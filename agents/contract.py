@@ -1,55 +1,56 @@
-"""The protocol of agents: three attributes and two methods; no base class."""
+"""Protocols of agents, and the record of an agent's capabilities; no base class."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from pydantic import ConfigDict
 
 from rimsim.arrays import Floats, Ints
 from rimsim.errors import AgentError
+from rimsim.market.records import Needs
 
 if TYPE_CHECKING:
-    from rimsim.evaluation.chances import Chances
+    from rimsim.evaluation.off_policy import Chances
     from rimsim.market import Arrivals, Feedback, RoundView, SlateLike
 
 
 OPTIONS = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-"""How the shipped agents take their options, as fields of a pydantic dataclass: by type and range, when one is made."""
+"""Configuration of built-in agents' options: fields of a pydantic dataclass, checked by type and range."""
 
 
 @runtime_checkable
 class Agent(Protocol):
-    """Answers arrivals with slates.
+    """Policy that answers arrivals with slates.
 
     An agent may also have:
 
     * ``learn(feedback)`` (:class:`LearningAgent`), called at its barriers with all feedback since the last,
     * ``state`` and ``load_state`` (:class:`RememberingAgent`), if it remembers something over rounds,
-    * ``diagnostics``, figures of its own by name, read when a round is over, for tables and TensorBoard,
+    * ``diagnostics``, its own figures by name, read when a round is over, for tables and TensorBoard,
     * ``item_price`` (:class:`PricingAgent`), with which the certificate bounds its value,
     * ``chance_of(slates, arrivals)`` (:class:`StatingAgent`), with which its slates can be valued on another's log,
-    * ``note_delivery(exposure, arrivals)``, if it paces its delivery: exposures (M,), in its unit, that came without it
-      (negative: that did not come), and the arrivals that they answered, or None,
+    * ``note_delivery(exposure, arrivals)`` (:class:`PacingAgent`), if it paces its delivery,
     * ``needs_items = True``: ``view.items`` then holds the catalogue, with titles and genres,
     * ``needs_history = True``: ``arrivals.history`` then says what each visitor has consumed, and when,
     * ``needs_truth = True``, for bounds: ``arrivals.true_intensity`` is then filled,
     * ``needs_future = True``, for bounds: ``view.audience`` then holds the round's own states,
-    * ``keeps_promises = True``, if it looks at groups, campaigns and caps (``view.promises``); before a run, those that
-      do not are named,
-    * ``needs_audience = True``, for what only a broadcast can be asked: who arrives is known before the round.
+    * ``keeps_promises = True``, if it considers groups, campaigns and caps (``view.promises``); a run names the agents
+      that do not,
+    * ``needs_audience = True``, if it acts only in a broadcast, where the visitors are known before the round.
     """
 
     name: str
-    """In tables, pictures and folders."""
+    """Name in tables, pictures and folders."""
     order_free: bool
-    """A row's slate depends on that row and the round's view alone, so rows may come in any order."""
+    """Rows may come in any order: a slate depends only on its row and on the round's view."""
     barrier_every: int | None
-    """No batch crosses a multiple of so many arrivals; None: only the round's end is a barrier."""
+    """No batch crosses a multiple of this number of arrivals; None: only the round's end is a barrier."""
 
     def begin_round(self, view: RoundView) -> None:
-        """Get ready for a round: last round's states and scores, required exposures."""
+        """Prepare for a round: last round's states and scores, required exposures."""
         ...
 
     def act(self, arrivals: Arrivals) -> SlateLike:
@@ -57,53 +58,101 @@ class Agent(Protocol):
 
         Returns:
             Whole numbers, distinct and admissible in each row, −1 for an empty position; or
-            :class:`rimsim.market.Slates` with prices and propensities beside them.
+            :class:`rimsim.market.Slates` with prices and propensities.
         """
         ...
 
 
 @runtime_checkable
 class LearningAgent(Agent, Protocol):
-    """An agent that learns within a round."""
+    """Agent that learns within a round."""
 
     def learn(self, feedback: Feedback) -> None:
-        """Learn from what was shown and consumed since the last barrier, in clock order."""
+        """Learn from the slates and consumptions since the last barrier, in clock order."""
         ...
 
 
 @runtime_checkable
 class RememberingAgent(Agent, Protocol):
-    """An agent that remembers something over rounds, so that an interrupted run can go on with it."""
+    """Agent with memory over rounds, so that an interrupted run can resume."""
 
     @property
     def state(self) -> Mapping[str, Floats]:
-        """What it remembers, as arrays by name."""
+        """Memory, as arrays by name."""
         ...
 
     def load_state(self, state: Mapping[str, Floats]) -> None:
-        """Go on with what another remembered."""
+        """Resume from the memory of another agent."""
         ...
 
 
 @runtime_checkable
 class StatingAgent(Agent, Protocol):
-    """An agent that says with which chance it shows any slate."""
+    """Agent that states the probability of any slate."""
 
     def chance_of(self, slates: Ints, arrivals: Arrivals) -> Chances:
-        """Chances of slates (n, k), −1 for an empty position, in the states of n arrivals; the agent stays as it is."""
+        """Chances of slates (n, k) for n arrivals; the agent stays unchanged.
+
+        −1 is an empty position.
+        """
         ...
 
 
 @runtime_checkable
 class PricingAgent(Agent, Protocol):
-    """An agent that ranks by λ − v."""
+    """Agent that ranks by λ − v."""
 
     item_price: Floats
     """(M,) present item prices v; at most 0 for a bonus."""
 
 
+@runtime_checkable
+class PacingAgent(Agent, Protocol):
+    """Agent that paces delivery and can be informed of another agent's."""
+
+    def note_delivery(self, exposure: Floats, arrivals: Arrivals | None) -> None:
+        """Count exposures (M,) delivered by others, and the arrivals that they answered.
+
+        Exposures are in the unit of the guarantee, negative for planned ones that did not happen.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """Declarations of an agent, read once."""
+
+    name: str
+    """Name in tables, pictures and folders."""
+    order_free: bool
+    """Rows may come in any order."""
+    barrier_every: int | None
+    """No batch crosses a multiple of this number of arrivals."""
+    needs: Needs
+    """Data to be filled in besides the usual."""
+    needs_audience: bool
+    """Acts only in a broadcast."""
+    keeps_promises: bool
+    """Considers groups, campaigns and caps."""
+    moves_prices: bool
+    """Item prices follow its own delivery."""
+
+    @classmethod
+    def of(cls, agent: Agent) -> Capabilities:
+        """Capabilities that an agent declares by attributes."""
+        return cls(
+            agent.name,
+            agent.order_free,
+            agent.barrier_every,
+            Needs.of(agent),
+            needs_audience=bool(getattr(agent, "needs_audience", False)),
+            keeps_promises=bool(getattr(agent, "keeps_promises", False)),
+            moves_prices=hasattr(type(agent), "item_price"),
+        )
+
+
 def diagnostics_of(agent: Agent) -> dict[str, float]:
-    """An agent's own figures as ``agent/<name>``; none if it has none.
+    """An agent's own figures as ``agent/<name>``; empty if it has none.
 
     Raises:
         AgentError: If they are no mapping of names to numbers.

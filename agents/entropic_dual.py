@@ -1,50 +1,52 @@
-"""``entropic-dual``: slates drawn from the dual's Gibbs policy, with exact propensities."""
+"""``entropic-dual``: slates sampled from the dual's Gibbs policy, with exact propensities."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import scipy
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from rimsim import rng
-from rimsim.agents._entropic_prices import entropic_prices
-from rimsim.agents._gibbs import gibbs_draw
 from rimsim.agents._moving import Pacing, move_prices
 from rimsim.agents._rows import Rows, fill_row, rows_of, value_row
-from rimsim.agents._slate_law import slate_chances, standing_order
 from rimsim.agents.contract import OPTIONS
+from rimsim.agents.gibbs import gibbs_draw, inclusion_sums, slate_chances, standing_order
 from rimsim.agents.positions import Positions
-from rimsim.agents.prices import states_in_order
+from rimsim.agents.prices import States, states_in_order
 from rimsim.agents.progress import Progress
 from rimsim.arrays import Float32s, Floats, Ints
 from rimsim.compiled import compiled
-from rimsim.evaluation.chances import Chances
+from rimsim.evaluation.off_policy import Chances
 from rimsim.market import Slates
 from rimsim.matching import order_items, tie_rank
 
 if TYPE_CHECKING:
     from rimsim.market import Arrivals, RoundView
 
-__all__ = ["EntropicDual", "entropic_prices"]
+_WARMING = 5  # scaling updates at a high temperature, and at the right one, before L-BFGS
+_HOT = 10.0  # the high temperature is a tenth of the cost
+_STEPS = 60  # L-BFGS iterations at most
+_PLACES = 4  # updates of the mean weight at which items stand, where positions count differently
 
 
 @dataclass(config=OPTIONS, eq=False)
 class EntropicDual:
-    """Draws slates with P(S) ∝ exp(Σ_{y∈S} (λ(x,y) − v_y) / ε) over the sets of k admissible items.
+    """Samples slates with P(S) ∝ exp(Σ_{y∈S} (λ(x,y) − v_y) / ε).
 
-    It is the policy that maximises Σ λ + ε·entropy under required exposures; the paper's dual has the same term, as a
-    device that is taken to 0 (Ma, Liu and Deoras, ICLR 2022). At fixed ε it explores: every admissible item has a
-    chance, most where little is at stake. Each exposure's propensity, the probability that the slate holds the item,
-    is computed exactly (``_gibbs.py``) and stands in the ledger, beside those of its position, of the slate's beginning
-    and of the whole slate (``_slate_law.py``), so what was seen under this agent can be reweighted.
+    S are the sets of k admissible items. It is the policy that maximises Σ λ + ε·entropy under required exposures; the
+    paper's dual has the same term, as a device that is taken to 0 (Ma, Liu and Deoras, ICLR 2022). At fixed ε it
+    explores: every admissible item has a chance, most where little is at stake. Each exposure's propensity, the
+    probability that the slate holds the item, is computed exactly (``gibbs.py``) and stands in the ledger, with those
+    of its position, of the slate's beginning and of the whole slate, so this agent's log can be reweighted.
 
     ε = ``temperature`` times the median over last round's states of the k-th largest λ: a multiple of what the last
     position of a slate is worth. At .1, an item worth half a last position less than another is e⁵ = 150 times
     less likely in its place.
 
-    Slates stand in descending order of λ − v, or of λ where every position counts alike. Where positions count unlike,
+    Slates stand in descending order of λ − v, or of λ where every position counts alike. Where positions differ,
     a set's weighted exposure depends on that order: an item stands at position j + 1 if j items of larger λ − v are in
     the set, and the same recursion, over items in that order, gives the probability of each position, hence the
     expected exposure in the unit of the guarantee, exactly. The policy itself stays the one above, whose energy does
@@ -55,22 +57,22 @@ class EntropicDual:
     move every item by ε·log(b/Σπ)·Σπ/Σπ(1 − π), a Newton step on the logarithm of its expected exposures (for small π
     the scaling step of Sinkhorn); L-BFGS goes on until expected exposures lack at most ``tol``·Σb
     (within 60 steps: enough at .1, not at a third of it, where feedback has the rest to do). Where positions count
-    unlike, the floors of this problem are the exposures that an item needs at the mean weight of the positions at which
-    it stands, which is computed anew at the prices found, up to four times; expected exposures are exact, the prices
-    are then no minimum of a dual. Draws scatter about
+    differently, the floors of this problem are the exposures that an item needs at the mean weight of its positions,
+    which is recomputed at the prices found, up to four times; expected exposures are exact, but the prices then
+    minimise no dual. Draws scatter about
     expectations by some √b, so within the round prices follow delivery as in ``rim-feedback``:
 
         v = clip(v₀ − g·c/√b · (b·t/N − E) / (1 − t/N + δ), −c, 0).
 
-    Prices stay in [−c, 0] also where requirements are hard: beyond it chances would vanish, and with them what can be
-    learnt from draws. Propensities are those given the delivery so far. With a gain of 0 prices are frozen and rows may
-    come in any order.
+    Prices stay in [−c, 0] also where requirements are hard: beyond it chances would vanish, and so would the
+    information in draws. Propensities are those given the delivery so far. With a gain of 0 prices are frozen and rows
+    may come in any order.
 
     Args:
         temperature: ε as a multiple of the median k-th largest λ.
         gain: g, relative step of feedback; 0 freezes prices.
         closing: δ, as in ``rim-feedback``.
-        states: How many of last round's states prices are solved on at most, evenly spaced.
+        states: Number of last round's states, evenly spaced, on which prices are solved; at most.
         tol: Share of the required exposures that the prices may leave undelivered in expectation.
     """
 
@@ -132,7 +134,7 @@ class EntropicDual:
         return Slates(items, price=price, propensity=propensity, chances=chances)
 
     def note_delivery(self, exposure: Floats, arrivals: Arrivals | None) -> None:
-        """Count what others delivered of the same floors, and the arrivals that they answered."""
+        """Count deliveries of the same floors by others, and the arrivals they answered."""
         self._exposure += exposure
         if arrivals is not None:
             self._pass(arrivals)
@@ -142,7 +144,7 @@ class EntropicDual:
         self._gone = self._progress.now(self._served, arrivals)
 
     def chance_of(self, slates: Ints, arrivals: Arrivals) -> Chances:
-        """Chances that this policy, at prices as they stand, shows given slates (n, k) to arrivals; nothing moves."""
+        """Chances of given slates (n, k) at the present prices; nothing moves."""
         chances = Chances.none(slates.shape)
         _state_rows(
             rows_of(arrivals, self._slate),
@@ -174,6 +176,104 @@ class EntropicDual:
         return epsilon, entropic_prices(sample, required, view.cost, epsilon, self.tol, weight)
 
 
+def entropic_prices(
+    states: States,
+    required: Floats,
+    cost: float,
+    epsilon: float,
+    tol: float,
+    weight: Floats | None = None,
+) -> Floats:
+    """(M,) prices at which the Gibbs policy meets floors in expectation.
+
+    Prices lie in [−cost, 0], and are 0 where nothing is required.
+
+    Args:
+        states: n states.
+        required: (M,) expected exposures required over the n states; they need not be whole.
+        cost: c, width of the box.
+        epsilon: ε.
+        tol: Share of Σ required that may be missing at the end.
+        weight: (k,) value of an exposure at each position, in slates in descending order of λ − v; None: 1.
+    """
+    if not (required > 0).any() or not cost > 0:
+        return -np.zeros(len(required))
+    if weight is None or weight[0] == weight[-1]:
+        floors = required if weight is None else required / weight[0]
+        return _minimum(states, floors, cost, epsilon, tol, None)
+    mean, spread, counted = np.zeros((3, len(required)))
+    floors, start = required / float(weight.mean()), None
+    for _ in range(_PLACES):
+        price = start = _minimum(states, floors, cost, epsilon, tol, start)
+        inclusion_sums(*states, price, epsilon, mean, spread, weight, counted)
+        missing = np.where(price > -cost, required - counted, 0.0).clip(0.0).sum()
+        wasted = np.where(price < 0, counted - required, 0.0).clip(0.0).sum()
+        if max(missing, wasted) <= tol * required.sum():
+            break
+        floors = np.minimum(floors * required / np.maximum(counted, 1e-9), float(len(states.scores)))
+    return price
+
+
+def _minimum(
+    states: States,
+    required: Floats,
+    cost: float,
+    epsilon: float,
+    tol: float,
+    start: Floats | None,
+) -> Floats:
+    """(M,) prices at the minimum of the smoothed dual over [−cost, 0]."""
+    due = required > 0
+    mean, spread, nothing = np.zeros(len(required)), np.zeros(len(required)), np.empty(0)
+    price = -np.zeros(len(required)) if start is None else start.copy()
+    hot = max(epsilon, cost / _HOT)  # at a high temperature a few updates do
+    warming = [epsilon] if start is not None else [hot] * _WARMING + [epsilon] * _WARMING
+    for temperature in warming:
+        inclusion_sums(*states, price, temperature, mean, spread, nothing, nothing)
+        moved = price - temperature * _scaling(required, mean, spread)
+        price = np.where(due, np.clip(moved, -cost, -0.0), -0.0)
+    items = np.flatnonzero(due & (mean > 0))
+    # One unit of each variable changes expected exposures by about their own spread.
+    unit = epsilon / np.sqrt(np.maximum(spread[items], 1e-3 * required[items]))
+
+    def dual(x: Floats) -> tuple[float, Floats]:
+        """The smoothed dual and its gradient at the prices −x·unit."""
+        price[items] = -np.minimum(x * unit, cost)
+        total = inclusion_sums(*states, price, epsilon, mean, spread, nothing, nothing)
+        return (total + float(price @ required)) / epsilon, (mean - required)[items] * unit / epsilon
+
+    def enough(xk: Floats) -> None:
+        """Stop where deficit and excess are within the tolerance."""
+        price[items] = -np.minimum(xk * unit, cost)  # where the search stands, and was last evaluated
+        missing = np.where(due & (price > -cost), required - mean, 0.0).clip(0).sum()
+        wasted = np.where(due & (price < 0), mean - required, 0.0).clip(0).sum()
+        if max(missing, wasted) <= tol * required.sum():
+            raise StopIteration
+
+    end = scipy.optimize.minimize(
+        dual,
+        -price[items] / unit,
+        jac=True,
+        method="L-BFGS-B",
+        bounds=scipy.optimize.Bounds(np.zeros(len(items)), cost / unit),
+        callback=enough,
+        options={"maxiter": _STEPS, "maxcor": 20, "ftol": 0.0, "gtol": 0.0},
+    )
+    solved = -np.zeros(len(required))
+    solved[items] = -np.clip(end.x * unit, 0.0, cost)
+    return solved
+
+
+def _scaling(required: Floats, mean: Floats, spread: Floats) -> Floats:
+    """Newton steps on the logarithm of expected exposures, in units of ε."""
+    step = np.zeros(len(required))
+    can = (
+        (required > 0) & (mean > 0) & (spread > 0)
+    )  # an item that is inadmissible everywhere cannot be moved
+    step[can] = np.clip(np.log(required[can] / mean[can]) * mean[can] / spread[can], -20.0, 20.0)
+    return step
+
+
 @compiled
 def _draw_rows(
     arrivals: tuple[Any, ...],
@@ -188,7 +288,7 @@ def _draw_rows(
     propensity: Float32s,
     chances: tuple[Floats, ...],
 ) -> None:
-    """The rows in order, up to their capacities; ``exposure`` is changed in place, the last four are filled."""
+    """Serve rows in order; ``exposure`` changes, the last four arrays are filled."""
     rows, pacing, positions = Rows(*arrivals), Pacing(*pace), Positions(*unit)
     n, k = items.shape
     price, value, before = np.empty(len(exposure)), np.empty(len(exposure)), np.zeros(len(exposure))

@@ -1,4 +1,4 @@
-"""``fair-rec``: guaranteed copies, greedily handed out, a baseline from the field."""
+"""``fair-rec``: guaranteed copies, greedily distributed, a baseline from the field."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 
 _NOTHING = 1e-9
-"""What is due below this is rounding."""
+"""Due exposures below this are rounding."""
 
 
 class FairRec:
-    """Hands out a guaranteed number of copies of each item, then fills slates by relevance (FairRec-style).
+    """Distributes guaranteed copies of items, then fills slates by relevance.
 
     FairRec (Patro et al., WWW 2020) guarantees each item ℓ = α·N·k/M exposures: with ℓ copies of each, users take
     turns in choosing, round-robin, the copy they like best, until the copies are gone, and then fill their lists by
@@ -37,8 +37,8 @@ class FairRec:
     the guarantee is kept as long as the last arrivals may be shown what is left. An item that relevance shows by
     itself uses up its copies too. Slates are ordered by relevance.
 
-    Where positions count unlike, an arrival takes as many items as deliver Σ(b − E)₊ / (N − t) from the last positions
-    of its slate, which is where items stand that are not shown for their relevance. Hard requirements are shared out
+    Where positions count differently, an arrival takes as many items as deliver Σ(b − E)₊ / (N − t) from the last
+    positions of its slate, where less relevant items stand. Hard requirements are shared out
     over all arrivals but the last few.
     """
 
@@ -79,7 +79,7 @@ def _chosen(
     row: np.uint64,
     items: Ints,
 ) -> int:
-    """The best items of which copies are left, ``turns`` of them, then the best others, all in order of value."""
+    """Fill ``items``: ``turns`` best items with copies left, then others, by value."""
     k = len(items)
     best = np.empty(k)
     pool = np.where(copies > 0, value, -np.inf)
@@ -96,7 +96,7 @@ def _chosen(
 
 @compiled
 def _turns(due: float, most: int, weight: Floats) -> int:
-    """How many of the last positions it takes to deliver what is due: at least so many copies must be taken."""
+    """Number of last positions that deliver the due exposure."""
     turns, delivered = 0, 0.0
     while turns < most and delivered < due - _NOTHING:
         turns += 1
@@ -116,9 +116,9 @@ def _hand_out(
     capacity: Ints,
     slates: Ints,
 ) -> None:
-    """The rows in order; ``copies`` are taken away in place and ``slates`` filled.
+    """Serve rows in order; ``copies`` are taken away and ``slates`` filled.
 
-    ``coming`` (n,) is how many arrivals the copies are shared out over, and ``unit`` are the fields of
+    ``coming`` (n,) is the number of arrivals over which copies are distributed, ``unit`` the fields of
     :class:`Positions`.
     """
     positions = Positions(*unit)

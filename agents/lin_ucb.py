@@ -1,4 +1,4 @@
-"""``lin-ucb``: the platform's intensity corrected by genres, learnt online, with a bonus for what is uncertain."""
+"""``lin-ucb``: the platform's intensity corrected by genres online, with an optimism bonus."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ _OWN = 1
 
 @dataclass(config=OPTIONS, eq=False)
 class LinUCB:
-    """Shows the k items with the highest upper confidence bound of a linear model of what is consumed.
+    """Shows the k items of highest upper confidence bound of consumption.
 
-    The features of a pair are the chance 1 − exp(−λ(x,y)) that the platform gives it, alone, times the genres of the
-    item, and times these and their shares in what the visitor has consumed. So genres correct the platform, and an item
-    of which it expects nothing is not raised by its genre. A ridge regression, whose weights begin at 1 for the chance
-    alone and 0 for all else, learns from every slate; a position r counts what it counts in the guarantee, γ^(r−1)
-    where that is examined. It remembers its weights over rounds.
+    The model is linear. The features of a pair are the chance 1 − exp(−λ(x,y)) that the platform gives it, alone, times
+    the genres of the item, and times these and their shares in the visitor's consumptions. So genres correct the
+    platform, and an item of which it expects nothing is not raised by its genre. A ridge regression, whose weights
+    begin at 1 for the chance alone and 0 for all else, learns from every slate; a position r counts as in the
+    guarantee, γ^(r−1) where that is examined. It remembers its weights over rounds.
 
     Li, Chu, Langford and Schapire, WWW 2010, algorithm 2 without the part of its own that each arm has there: a
     catalogue has too many arms for that.
 
     Args:
         width: α, standard errors of the bonus.
-        ridge: How many observations of a feature's unit its first weight is worth.
+        ridge: Weight of the prior, in observations of a unit feature.
         every: Arrivals after which the weights move.
     """
 
@@ -60,7 +60,7 @@ class LinUCB:
         self._learnt = 0
 
     def begin_round(self, view: RoundView) -> None:
-        """Take the genres of the items and what positions count; weights stay."""
+        """Take the items' genres and the position weights; model weights stay."""
         assert view.items is not None  # noqa: S101  # needs_items
         self._k, self._looks = view.k, view.position_weights
         self._genres, _ = genre_weights([str(text) for text in view.items["genres"]])
@@ -79,7 +79,7 @@ class LinUCB:
         return top_k(torch.from_numpy(bound), arrivals.admissible.cpu(), self._k)
 
     def learn(self, feedback: Feedback) -> None:
-        """Add the shown items of a row to the regression, which is solved before the next slate."""
+        """Add a row's shown items to the regression, solved before the next slate."""
         shown = feedback.slates[0] >= 0
         items = feedback.slates[0][shown]
         chance = _chance(feedback.arrivals)[0, items]
@@ -93,7 +93,7 @@ class LinUCB:
 
     @property
     def state(self) -> Mapping[str, Floats]:
-        """What it has learnt."""
+        """Sums of the regression."""
         return {
             "precision": self._precision,
             "evidence": self._evidence,
@@ -101,13 +101,13 @@ class LinUCB:
         }
 
     def load_state(self, state: Mapping[str, Floats]) -> None:
-        """Go on with what another has learnt."""
+        """Resume from another agent's sums."""
         self._precision, self._evidence = state["precision"], state["evidence"]
         self._learnt = int(state["learnt"])
 
     @property
     def diagnostics(self) -> Mapping[str, float]:
-        """Its weight of the platform's chance, the norm of those of genres, and how many slates it has learnt from."""
+        """Weights of chance and genres (norm), and the number of slates learnt."""
         if not self._solved:
             self._solve()
         return {
@@ -122,7 +122,7 @@ class LinUCB:
         self._solved = True
 
     def _tastes(self, arrivals: Arrivals) -> Floats:
-        """(n, G) share of each genre in what visitors consumed; zeros for those who consumed nothing."""
+        """(n, G) genre shares of visitors' consumptions; zeros without any."""
         history: UserStates | None = arrivals.history
         assert history is not None  # noqa: S101  # needs_history
         sums = np.zeros((len(arrivals), self._genres.shape[1]))
@@ -130,11 +130,11 @@ class LinUCB:
         return sums / np.maximum(history.lengths, 1)[:, None]
 
     def _simple(self, chance: Floats, items: Ints | slice) -> Floats:
-        """(m, 1 + G) features of items that do not hang on tastes: the chance (m,), alone and times genres."""
+        """(m, 1 + G) features that do not depend on tastes: chance, chance × genres."""
         return chance[:, None] * np.column_stack([np.ones(len(chance)), self._genres[items]])
 
     def _spread(self, taste: Floats) -> Floats:
-        """(1 + 2G, 1 + G) what makes all features of those: genres stand once alone and once times the taste (G,)."""
+        """(1 + 2G, 1 + G) map to all features: genres alone and times taste."""
         genres = len(taste)
         spread = np.zeros((_OWN + 2 * genres, _OWN + genres))
         spread[: _OWN + genres] = np.eye(_OWN + genres)
@@ -142,7 +142,7 @@ class LinUCB:
         return spread
 
     def _bounds(self, chance: Floats, taste: Floats) -> Floats:
-        """(M,) θᵀφ + α·√(φᵀA⁻¹φ) of one visitor, so that bits do not hang on the batch: chance (M,), taste (G,)."""
+        """(M,) θᵀφ + α·√(φᵀA⁻¹φ) of one visitor."""  # one at a time: bits must not depend on the batch
         spread, simple = self._spread(taste), self._simple(chance, slice(None))
         variance = ((simple @ (spread.T @ self._inverse @ spread)) * simple).sum(1)
         return np.asarray(

@@ -23,19 +23,19 @@ if TYPE_CHECKING:
 
 @dataclass(config=OPTIONS, eq=False)
 class PMMF:
-    """Ranks by λ(x,y) − μ_y with μ moved by mirror descent on a max-min objective (P-MMF; Xu et al., WWW 2023).
+    """Ranks by λ(x,y) − μ_y with mirror descent on a max-min objective.
 
-    P-MMF maximises Σ λ + L·min_y E_y/γ_y online, where γ is a provider's share. Three things are adapted. Providers
-    are items. γ is the required exposure b, and the minimum counts up to the guarantee only, L·min(1, min_y E_y/b_y):
-    a floor asks for no more, and P-MMF's own use of γ as a quota that no provider may exceed would forbid all
-    exposure beyond the floors. Prices start at 0 in every round, as theirs do: nothing is solved.
+    P-MMF (Xu et al., WWW 2023) maximises Σ λ + L·min_y E_y/γ_y online, where γ is a provider's share. Three things are
+    adapted. Providers are items. γ is the required exposure b, and the minimum counts up to the guarantee only,
+    L·min(1, min_y E_y/b_y): a floor requires no more, and P-MMF's own use of γ as a quota that no provider may exceed
+    would forbid all exposure beyond the floors. Prices start at 0 in every round, as theirs do: nothing is solved.
 
     The dual of that objective allows the prices D = {μ ≤ 0, Σ_y b_y·(−μ_y) ≤ L}: one budget for all items, where the
     penalised shortfall of the other agents gives each item a box of its own. After each arrival
 
         d ← α·(b/N − x) + (1 − α)·d,        μ ← proj_D(μ − η·c/√b · d),
 
-    x what the shown items count at their positions. The projection, in the metric whose step this is (weight √b for
+    x the exposure of the slate. The projection, in the metric whose step this is (weight √b for
     each item), takes one sort and no solver (:func:`projected`).
 
     Args:
@@ -94,19 +94,11 @@ class PMMF:
 
 @compiled
 def projected(bonus: Floats, weight: Floats, metric: Floats, limit: float) -> Floats:
-    """The point x ≥ 0 with Σ weight·x ≤ limit that is nearest to a bonus vector y in Σ metric·(x − y)².
+    """(M,) projection x of bonuses y onto {x ≥ 0, Σ weight·x ≤ limit}.
 
-    Without the budget it is y₊. With it x = (y − τ·weight/metric)₊ for one τ, found by sorting y·metric/weight: the
-    items that stay positive are the first of that order (as for the simplex: Held, Wolfe and Crowder 1974).
-
-    Args:
-        bonus: (M,) y.
-        weight: (M,) of at least 0; an item of weight 0 has no part in the budget.
-        metric: (M,) positive where weight is.
-        limit: At least 0.
-
-    Returns:
-        (M,) x.
+    The metric is Σ metric·(x − y)². Without the budget x = y₊. With it x = (y − τ·weight/metric)₊ for one τ, found by
+    sorting y·metric/weight: the items that stay positive are the first of that order (as for the simplex: Held, Wolfe
+    and Crowder 1974). An item of weight 0 has no part in the budget.
     """
     x = np.maximum(bonus, 0.0)
     used = (weight * x).sum()
@@ -143,9 +135,9 @@ def _rank_and_descend(
     items: Ints,
     prices: Float32s,
 ) -> None:
-    """The rows in order; ``price`` and ``error`` are changed in place, ``items`` and ``prices`` filled.
+    """Serve rows in order; ``price`` and ``error`` change, ``items`` and ``prices`` are filled.
 
-    ``steps`` (n,) is how much of the round goes with each row, in arrivals of those expected.
+    ``steps`` (n,) is the elapsed time per row, in expected arrivals.
     """
     rows, positions = Rows(*arrivals), Positions(*unit)
     n, k = items.shape

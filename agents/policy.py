@@ -1,4 +1,4 @@
-"""A learnt policy as an agent: what was trained in the environment plays in ``rimsim compare`` beside the others."""
+"""Learnt policies as agents: a policy trained in the environment plays in ``rimsim compare``."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from rimsim.envs.bonus import Bonuses
 from rimsim.envs.compact import compact
 from rimsim.envs.standing import Standing, popularity_groups
 from rimsim.errors import AgentError
-from rimsim.market.serving import count_items
+from rimsim.market.records import count_items
 
 if TYPE_CHECKING:
     from rimsim.market import Arrivals, RoundView
 
 
 class PolicyAgent:
-    """Acts as ``BonusAction`` and ``CompactObservation`` do: a policy sees some twenty numbers and says the bonuses.
+    """Acts as ``BonusAction`` on ``CompactObservation``: numbers in, bonuses out.
 
-    A file of one's own makes it, so that rimsim itself reads no file of weights: ``rimsim compare --agents
+    Your own file makes it, so that rimsim itself reads no file of weights: ``rimsim compare --agents
     mine.py:learnt``, where ``learnt`` is a function that loads a policy and returns a ``PolicyAgent``.
 
     Args:
-        policy: From (10 + ``observed``,) numbers to (``groups``,) bonuses in [−1, 1]; deterministic, or runs are not
-            repeated.
+        policy: From (10 + ``observed``,) numbers to (``groups``,) bonuses in [−1, 1]; deterministic, so that runs are
+            reproducible.
         groups: As in ``BonusAction(by="shortfall", groups=…)``.
         observed: As in ``CompactObservation(groups=…)``.
         lacking: False for ``BonusAction(by="popularity")``.
-        name: In tables and pictures.
+        name: Name in tables and pictures.
     """
 
     order_free = False
@@ -57,7 +57,7 @@ class PolicyAgent:
         return {"popularity": self._popularity.astype(np.float64)}
 
     def load_state(self, state: Mapping[str, Floats]) -> None:
-        """Go on with the groups of another."""
+        """Resume from another agent's groups."""
         self._group(state["popularity"].astype(np.int64))
 
     def _group(self, popularity: Ints) -> None:
@@ -67,7 +67,7 @@ class PolicyAgent:
         self._observed = popularity_groups(popularity, observed)
 
     def begin_round(self, view: RoundView) -> None:
-        """Take the round's requirements; groups are those of the first round that is seen, of round 0 in a run."""
+        """Take the requirements; groups stay those of the first round seen."""
         if self._bonuses is None or view.round == 0:
             self._group(view.popularity)
         self._view, self._exposure, self._served = view, view.exposure.astype(np.float64), 0

@@ -1,52 +1,92 @@
-"""Agents by name, and by the place of a user's own class."""
+"""Built-in agents by name, their roles and styles, and agents from your own files."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from rimsim.agents.contract import Agent
-from rimsim.agents.entropic_dual import EntropicDual
-from rimsim.agents.epsilon_greedy import EpsilonGreedy
-from rimsim.agents.fair_rec import FairRec
-from rimsim.agents.hindsight import Hindsight
-from rimsim.agents.lin_ucb import LinUCB
-from rimsim.agents.offline_match import OfflineMatch
-from rimsim.agents.oracle import Oracle
-from rimsim.agents.p_mmf import PMMF
-from rimsim.agents.popularity import Popularity
-from rimsim.agents.random import Random
-from rimsim.agents.relevance import Relevance
-from rimsim.agents.rim_dual import RimDual
-from rimsim.agents.rim_feedback import RimFeedback
-from rimsim.agents.rim_resolve import RimResolve
-from rimsim.agents.user_rec import UserRec
 from rimsim.errors import ConfigError
 from rimsim.plugs import make_plug
 
-BUILT_IN: dict[str, Callable[..., Any]] = {
-    "random": Random,
-    "popularity": Popularity,
-    "relevance": Relevance,
-    "rim-dual": RimDual,
-    "rim-feedback": RimFeedback,
-    "rim-resolve": RimResolve,
-    "entropic-dual": EntropicDual,
-    "p-mmf": PMMF,
-    "fair-rec": FairRec,
-    "epsilon-greedy": EpsilonGreedy,
-    "lin-ucb": LinUCB,
-    "offline-match": OfflineMatch,
-    "user-rec": UserRec,
-    "oracle": Oracle,
-    "hindsight": Hindsight,
+Role: TypeAlias = Literal["reference", "bound", "baseline", "guarantor", "contestant"]
+
+
+class AgentEntry(NamedTuple):
+    """Class and role of a built-in agent."""
+
+    module: str
+    """Module in rimsim.agents."""
+    cls: str
+    """Class there."""
+    role: Role = "contestant"
+    """reference: others are compared with it; bound and baseline: reports say nothing of it if there are others;
+    guarantor: it may stand for agents that keep guarantees."""
+    precedence: int = 0
+    """Among guarantors, the lowest is the subject of titles."""
+    style: tuple[str, str] | None = None
+    """Colour and marker; None: chosen by a checksum of the name."""
+    layer: int = 0
+    """Order of drawing, for agents with a style."""
+
+
+# Colours: Seaborn's colour-blind palette and Okabe and Ito's black; blue and vermilion, the safest pair, for the main
+# contrast.
+ENTRIES: Mapping[str, AgentEntry] = {
+    "random": AgentEntry("exploration", "Random", "bound", 0, ("#949494", "<"), 8),
+    "popularity": AgentEntry("ranking", "PopularityAgent", "bound", 0, ("#029e73", "X"), 7),
+    "relevance": AgentEntry("ranking", "Relevance", "reference", 0, ("#0173b2", "o"), 1),
+    "rim-dual": AgentEntry("rim_dual", "RimDual", "guarantor", 3, ("#de8f05", "s"), 2),
+    "rim-feedback": AgentEntry("rim_feedback", "RimFeedback", "guarantor", 1, ("#d55e00", "D"), 3),
+    "rim-resolve": AgentEntry("rim_resolve", "RimResolve", "guarantor", 2, ("#ca9161", "v"), 4),
+    "entropic-dual": AgentEntry("entropic_dual", "EntropicDual", "guarantor", 4, ("#cc78bc", "P"), 5),
+    "p-mmf": AgentEntry("p_mmf", "PMMF"),
+    "fair-rec": AgentEntry("fair_rec", "FairRec"),
+    "epsilon-greedy": AgentEntry("exploration", "EpsilonGreedy", "baseline", 0, ("#56b4e9", "^"), 6),
+    "lin-ucb": AgentEntry("lin_ucb", "LinUCB"),
+    "offline-match": AgentEntry("plans", "OfflineMatch"),
+    "user-rec": AgentEntry("plans", "UserRec"),
+    "oracle": AgentEntry("ranking", "Oracle", "bound", 0, ("#000000", "*"), 9),
+    "hindsight": AgentEntry("plans", "Hindsight", "bound", 0, ("#555555", "p"), 10),
 }
+"""Name to entry. No class is imported here, so that reports of finished runs load no torch."""
+
+
+class _Classes(Mapping[str, type[Any]]):
+    """Name to class, imported on first use."""
+
+    def __getitem__(self, name: str) -> type[Any]:
+        entry = ENTRIES[name]
+        made: type[Any] = getattr(import_module(f"rimsim.agents.{entry.module}"), entry.cls)
+        return made
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(ENTRIES)
+
+    def __len__(self) -> int:
+        return len(ENTRIES)
+
+
+BUILT_IN: Mapping[str, type[Any]] = _Classes()
 """Name to class."""
 
 
+def named(*roles: Role) -> tuple[str, ...]:
+    """Names of built-in agents with one of some roles, by precedence."""
+    names = [name for name, entry in ENTRIES.items() if entry.role in roles]
+    return tuple(sorted(names, key=lambda name: ENTRIES[name].precedence))
+
+
+def agent_styles() -> dict[str, tuple[str, str]]:
+    """Colour and marker of built-in agents, in the order of drawing."""
+    styled = sorted(ENTRIES.items(), key=lambda pair: pair[1].layer)
+    return {name: entry.style for name, entry in styled if entry.style is not None}
+
+
 def make_agent(text: str) -> Agent:
-    """Make an agent from what stands on a command line.
+    """Make an agent from its text on a command line.
 
     Args:
         text: A built-in name, ``module:Class`` or ``path/to/file.py:Class``, with options in brackets if wanted:
@@ -75,7 +115,7 @@ def _options(text: str, inside: str) -> dict[str, object]:
     try:
         call = ast.parse(f"f({inside}", mode="eval").body
         if not isinstance(call, ast.Call) or call.args:
-            raise ValueError  # noqa: TRY301  # told with the others below
+            raise ValueError  # noqa: TRY301  # reported with the others below
         return {str(part.arg): ast.literal_eval(part.value) for part in call.keywords}
     except (SyntaxError, ValueError):
         raise ConfigError(

@@ -13,7 +13,7 @@ from rimsim.agents.contract import OPTIONS
 from rimsim.agents.positions import Positions
 from rimsim.agents.promised_prices import solved_with_promises, spread_prices
 from rimsim.market import Slates
-from rimsim.market.serving import at_items
+from rimsim.market.records import at_items
 from rimsim.matching import ordered_by, price_slates
 
 if TYPE_CHECKING:
@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 
 @dataclass(config=OPTIONS, eq=False)
 class RimDual:
-    """Ranks by λ(x,y) − v_y with prices frozen for the round (Ma, Liu and Deoras, ICLR 2022, online matching).
+    """Ranks by λ(x,y) − v_y with prices frozen for the round.
 
-    Prices of groups, campaigns and caps are frozen as well; it does not look at what it showed, and may exceed a cap.
+    Ma, Liu and Deoras (ICLR 2022), online matching. Prices of groups, campaigns and caps are frozen as well; the agent
+    does not count its exposures, and may exceed a cap.
 
     Args:
         tol: Relative gap at which the price solver stops.

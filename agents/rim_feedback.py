@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(config=OPTIONS, eq=False)
 class RimFeedback:
-    """Ranks by λ(x,y) − v_y with prices that move on the delivery error, arrival by arrival.
+    """Ranks by λ(x,y) − v_y with prices that follow the delivery error.
 
     Before arrival t of N, the price of an item with E exposures so far is
 
@@ -25,7 +25,7 @@ class RimFeedback:
 
     feedback on the error of delivery, with the price box [−c, 0] of the penalised objective (Balseiro, Lu and
     Mirrokni, arXiv 2007.00514) and a step for each item: relative to its floor, not to its scores, which are tiny
-    where floors bind. v₀ is the price at the optimum of last round's states. What an item got too much of counts
+    where floors bind. v₀ is the price at the optimum of last round's states. Excess delivery of an item counts
     against it later. Prices depend on exposures, which the agent knows, and never on consumption.
 
     (b·t/N − E)/(1 − t/N) is N times the difference between the rate at which the rest of the requirement must be
@@ -64,7 +64,7 @@ class RimFeedback:
         return self._delivery.rows.row_price
 
     def note_delivery(self, exposure: Floats, arrivals: Arrivals | None) -> None:
-        """Count what others delivered of the same floors, and the arrivals that they answered."""
+        """Count deliveries of the same floors by others, and the arrivals they answered."""
         self._delivery.note(exposure, arrivals)
 
     def act(self, arrivals: Arrivals) -> Slates:

@@ -1,4 +1,4 @@
-"""``rim-resolve``: prices solved anew within the round, on what remains of it."""
+"""``rim-resolve``: prices re-solved within the round, on its remainder."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ if TYPE_CHECKING:
 
 @dataclass(config=OPTIONS, eq=False)
 class RimResolve:
-    """Ranks by λ(x,y) − v_y with v solved anew every f arrivals on what remains, and feedback in between.
+    """Ranks by λ(x,y) − v_y with v re-solved every f arrivals, feedback in between.
 
     At arrival t, a multiple of f, the penalised dual of a sample of n states is solved with floors
-    (b − E)₊·n/(N − t): what is still required, at the rate at which it must be delivered. The sample stands for the
+    (b − E)₊·n/(N − t): the remaining requirement, at the rate at which it must be delivered. The sample stands for the
     arrivals to come: this round's states so far, the latest ``memory``·N of them at most, filled up to ``sample``·N
     with states of last round, evenly spaced. The solver starts from the present prices. Until the next time, prices
     follow delivery as in ``rim-feedback``, with the error taken against the new rate:
 
         v = clip(v_s − g·c/√r · (r·(t − s)/(N − s) − (E − E_s)) / (1 − (t − s)/(N − s) + δ), −c, 0),
 
-    s the last solve and r = (b − E_s)₊ what was left then. Re-solving now and then with first-order steps in between
+    s the last solve and r = (b − E_s)₊ the remainder then. Re-solving now and then with first-order steps in between
     is the scheme of Li and Ye (Operations Research 2022) and of Wait-Less (arXiv 2412.09594); mixing in last round's
     states keeps a short window of one regime from being taken for the rest of the round.
 
-    What is solved depends on this round's exposures and on the arrivals already served, in clock order; a batch never
+    The solution depends on this round's exposures and on the arrivals already served, in clock order; a batch never
     crosses a multiple of f, so results do not depend on the batch size.
 
     Args:
         every: f, arrivals between two solves.
         gain: g, relative step in between; 0 for none.
         closing: δ, as in ``rim-feedback``.
-        sample: States that a solve looks at, as a share of N.
-        memory: How many of this round's arrivals are among them at most, as a share of N.
+        sample: States of a solve, as a share of N.
+        memory: This round's arrivals among them, as a share of N; at most.
         tol: Relative gap at which the price solver stops.
     """
 
@@ -89,7 +89,7 @@ class RimResolve:
         return slates
 
     def _resolve(self) -> None:
-        """Solve the penalised dual of what remains and start the pacing anew."""
+        """Solve the penalised dual of the remainder and restart the pacing."""
         view, delivery = self._view, self._delivery
         latest = slice(-max(1, round(self.memory * view.arrivals)), None)
         self._seen = [States.stacked(self._seen).rows(latest)]

@@ -17,9 +17,8 @@ from kept_runs import finished
 
 from rimsim.scenarios.report import comparison, sweep
 from rimsim.scenarios.report.console import markdown
-from rimsim.scenarios.report.matrix import Contrast, matrix, matrix_table
-from rimsim.scenarios.report.summary import over_seeds
-from rimsim.scenarios.report.tables import pivoted
+from rimsim.scenarios.report.sweep import Contrast, matrix, matrix_table
+from rimsim.scenarios.report.tables import over_seeds, pivoted
 from rimsim.scenarios.runs.status import control_name, is_control, runs_of, shown_rounds
 
 if TYPE_CHECKING:

@@ -17,8 +17,7 @@ import numpy as np
 from kept_runs import finished
 
 from rimsim.measures import MEASURES, break_even, mean_interval, paired_difference
-from rimsim.scenarios.pictures.looks import styles
-from rimsim.scenarios.pictures.style import style
+from rimsim.scenarios.report.charts import style, styles
 from rimsim.scenarios.runs.status import runs_of
 
 if TYPE_CHECKING:

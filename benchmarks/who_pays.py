@@ -16,7 +16,7 @@ from kept_runs import kept
 
 from rimsim import measures
 from rimsim.scenarios import compare
-from rimsim.scenarios.pictures.tables import PictureTables, guaranteed_by_decile, picture_tables
+from rimsim.scenarios.report.items import PictureTables, guaranteed_by_decile, picture_tables
 
 PAIRS = (("rim-dual", "dual-on-p"), ("rim-feedback", "feedback-on-p"))
 

@@ -15,7 +15,7 @@ import matplotlib.pyplot as plt
 import seaborn as sns
 
 import rimsim
-from rimsim.scenarios.report.answer import comparison_sentences
+from rimsim.scenarios.report.sentences import comparison_sentences
 
 small = {"platform.model": "popularity-hp", "data.min_item_events": 120, "arrivals.per_round": 120}
 

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 import rimsim
-from rimsim.scenarios.report.answer import comparison_sentences
+from rimsim.scenarios.report.sentences import comparison_sentences
 
 rng = np.random.default_rng(0)
 sales = pd.DataFrame(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from importlib import import_module
 
 from rimsim.agents import BUILT_IN, play_round
 from rimsim.config import (
@@ -18,6 +17,7 @@ from rimsim.config import (
 )
 from rimsim.config.reading import flat
 from rimsim.errors import MarketError
+from rimsim.scenarios.report import charts
 
 
 def small_scenario(**changes):
@@ -113,34 +113,25 @@ def stopped_after_a_round(monkeypatch, error=MarketError):
         yield
 
 
-DRAWING = ("pictures.loop", "pictures.front", "kinds.results", "validating.pictures", "evaluating.pictures",
-           "experimenting.pictures")  # fmt: skip
-"""Modules that draw the pictures of a finished run."""
+WRITE_PNG = charts.write_png
 
 
 @contextmanager
-def _drawing_by(draw, draw_pictures):
-    gather = import_module("rimsim.scenarios.study.compare")
-    told = [(import_module(f"rimsim.scenarios.{name}"), "draw", draw) for name in DRAWING]
-    told.append((gather, "draw_pictures", draw_pictures))
-    before = [getattr(module, name) for module, name, _ in told]
-    for module, name, function in told:
-        setattr(module, name, function)
+def _drawing_by(write_png):
+    before, charts.write_png = charts.write_png, write_png
     try:
         yield
     finally:
-        for (module, name, _), function in zip(told, before, strict=True):
-            setattr(module, name, function)
+        charts.write_png = before
 
 
 def without_pictures():
-    """Within it, runs end without pictures, and a comparison does not even read the tables for them."""
-    return _drawing_by(lambda figures, folder: [], lambda run: [])
+    """Within it, runs end without pictures and do not read the tables for them."""
+    return _drawing_by(lambda plot, folder: None)
 
 
-def drawn():
-    """Within it, runs draw their pictures as a user's do."""
-    from rimsim.scenarios.pictures.loop import draw_pictures
-    from rimsim.scenarios.pictures.style import draw
-
-    return _drawing_by(draw, draw_pictures)
+def drawn(*names):
+    """Within it, runs draw their pictures as a user's do, or those of some names."""
+    return _drawing_by(
+        lambda plot, folder: WRITE_PNG(plot, folder) if not names or plot.name in names else None
+    )

@@ -12,8 +12,8 @@ from test_online_agents import Chunks, arrivals_of, skewed, view_of
 
 from rimsim.agents import States, prices
 from rimsim.agents.fair_rec import _chosen, _turns
+from rimsim.agents.feasibility import _seen
 from rimsim.agents.prices import SAMPLED_TOL, capacities, chances, cost_of_missing, solved_prices
-from rimsim.agents.undeliverable import _seen
 from rimsim.matching import tie_rank
 from rimsim.requirements.rows import Requirements, Row
 

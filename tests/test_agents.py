@@ -20,7 +20,7 @@ from rimsim.agents import (
     play_round,
     top_k,
 )
-from rimsim.agents.random import uniform_slates
+from rimsim.agents.exploration import uniform_slates
 from rimsim.config import ArrivalsConfig, ExposureConfig
 from rimsim.errors import AgentError, ConfigError
 from rimsim.market import Market

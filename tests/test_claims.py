@@ -17,12 +17,10 @@ from rimsim import measures
 from rimsim.errors import DataError
 from rimsim.scenarios import load_run, sweep
 from rimsim.scenarios.kinds.backtest.split import SplitConfig
-from rimsim.scenarios.pictures.matrix import matrix_figure
 from rimsim.scenarios.report import sweep as sweep_report
 from rimsim.scenarios.report.console import markdown
-from rimsim.scenarios.report.matrix import contrasts, matrix, matrix_table
-from rimsim.scenarios.report.summary import over_seeds, trends
-from rimsim.scenarios.report.tables import pivoted
+from rimsim.scenarios.report.sweep import contrasts, matrix, matrix_figure, matrix_table
+from rimsim.scenarios.report.tables import over_seeds, pivoted, trends
 
 FIELDS = ["truth", "model"]
 
@@ -223,14 +221,11 @@ def test_the_picture_leaves_unsettled_cells_blank():
     assert (shade[:2, 0] < 0).all()
 
 
-def test_a_sweep_of_models_has_a_matrix(tmp_path, monkeypatch):
+def test_a_sweep_of_models_has_a_matrix(tmp_path):
     """Table, picture and report of a sweep over words, which has no front."""
     asked = {"rounds": 1, "out": tmp_path / "run", "workers": 1, "certify": False}
     grid = {"platform.model": ["popularity-hp", "popularity"]}
-    with drawn(), monkeypatch.context() as patch:
-        patch.setattr(
-            "rimsim.scenarios.study.compare.draw_pictures", lambda _: []
-        )  # those of its points are drawn elsewhere
+    with drawn("matrix"):
         run = sweep(small_scenario(), grid, ("relevance", "rim-feedback"), seeds=2, **asked)
     assert (run.folder / "pictures" / "matrix.png").is_file()
     again = load_run(run.folder)
@@ -238,4 +233,4 @@ def test_a_sweep_of_models_has_a_matrix(tmp_path, monkeypatch):
     found = sweep_report.sweep_matrix(table, again.scenario.exposure.unit)
     pd.testing.assert_frame_equal(again.matrix, found, check_dtype=False)
     assert list(again.matrix["model"].unique()) == ["popularity-hp", "popularity"]
-    assert "settled" in markdown(sweep_report.result_tables(again, table))
+    assert "settled" in markdown(sweep_report.sweep_report(again).tables)

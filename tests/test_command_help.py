@@ -14,13 +14,12 @@ from rimsim.config import ScenarioConfig, scenario_names
 from rimsim.intensity.registry import names as model_names
 from rimsim.market import arrivals, consumers
 from rimsim.measures import MEASURES
-from rimsim.scenarios.cli.backtest import backtest
+from rimsim.scenarios.cli.analyses import backtest, validate
 from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.cli.study import compare
-from rimsim.scenarios.cli.validate import validate
 from rimsim.scenarios.kinds.backtest.split import BacktestConfig
+from rimsim.scenarios.kinds.validate import ValidateConfig
 from rimsim.scenarios.study.plan import default_agents
-from rimsim.scenarios.validating.config import ValidateConfig
 
 
 @pytest.mark.parametrize("words", ["--version", "--help", "compare --help", "data --help", "compare --sedes"])

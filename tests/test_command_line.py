@@ -61,7 +61,7 @@ def test_the_tables_of_arms_that_went_well_are_printed_beside_those_that_failed(
     assert main(["compare", *FEW, "--agents", f"random,{RAISES}", "--frozen", "none", "--out", out]) == 2
     said = capsys.readouterr()
     assert "closed-loop: round 1, 1 seed" in said.out
-    assert "\n  random " in said.out
+    assert "\nrandom " in said.out
     assert "\n  raises " not in said.out
     assert "rimsim: 1 of 2 arms failed:\n  raises, seed 0: agent 'raises' raised ValueError" in said.err
     assert main(["report", out]) == 0
@@ -165,7 +165,7 @@ def test_the_repeating_command_leaves_the_folder_out(folders):
 
 
 def test_a_sweep_is_reported_as_digest_and_as_markdown(folders, tmp_path, capsys):
-    """Equal sweeps have equal digests, others have not; --markdown writes the table and nothing else."""
+    """Equal sweeps have equal digests, others have not; --markdown writes the answer and the table."""
     scenario = load_run(folders / "many").scenario
     options = {"seeds": 1, "workers": 1, "certify": False}
     sweep(
@@ -181,7 +181,8 @@ def test_a_sweep_is_reported_as_digest_and_as_markdown(folders, tmp_path, capsys
     assert len(said[0]) == 64
     assert main(["report", str(folders / "many"), "--markdown"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("**closed-loop: means over the late rounds")
+    assert lines[0].startswith("`random`: beta from 0.2 to 0.4 changes ")
+    assert lines[2].startswith("**closed-loop: means over the late rounds")
     assert lines[-1].startswith("| `random beta=0.4` | ")
 
 

@@ -11,11 +11,16 @@ from rimsim import measures
 from rimsim.config import ConsumerConfig, LogWindow, PlatformConfig, override
 from rimsim.errors import ArmsError, ConfigError
 from rimsim.scenarios import compare
-from rimsim.scenarios.pictures.decomposition import decomposed, effect_of_retraining
-from rimsim.scenarios.pictures.tables import PictureTables
 from rimsim.scenarios.report.comparison import result_tables
 from rimsim.scenarios.report.console import markdown
-from rimsim.scenarios.report.decomposition import decomposition, parts_by_seed, parts_of
+from rimsim.scenarios.report.items import PictureTables
+from rimsim.scenarios.report.loop import (
+    decomposed,
+    decomposition,
+    effect_of_retraining,
+    parts_by_seed,
+    parts_of,
+)
 from rimsim.scenarios.runs.status import digest
 from rimsim.scenarios.study.compare import resume
 from rimsim.tracking import read_scalars, summary_folder

@@ -21,7 +21,7 @@ from rimsim.market.records import as_slates
 from rimsim.market.state import MarketState
 from rimsim.measures import position_weights
 from rimsim.scenarios import compare
-from rimsim.scenarios.report.examination import examination_note
+from rimsim.scenarios.report.sentences import examination_note
 
 
 def unknowing(examination, prior=0.6, **changes):

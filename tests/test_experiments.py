@@ -14,13 +14,17 @@ from rimsim import scenarios
 from rimsim.agents import make_agent
 from rimsim.config import ArrivalsConfig, ExposureConfig
 from rimsim.errors import ConfigError
-from rimsim.measures.late import late_rounds
+from rimsim.measures.loop import late_rounds
 from rimsim.scenarios.cli.main import main
-from rimsim.scenarios.experimenting.designs import DESIGNS, Assignment, Outcome, contrast
-from rimsim.scenarios.experimenting.figures import arrivals_table, estimates, summary, total_effects
-from rimsim.scenarios.experimenting.play import play_experiment, play_world
-from rimsim.scenarios.experimenting.split import Split, merged
-from rimsim.scenarios.page.experiment import experiment_page
+from rimsim.scenarios.kinds.experiment import (
+    arrivals_table,
+    estimates,
+    experiment_report,
+    summary,
+    total_effects,
+)
+from rimsim.scenarios.kinds.experiment.designs import DESIGNS, Assignment, Outcome, contrast
+from rimsim.scenarios.kinds.experiment.market import TwoArms, merged, play_experiment, play_world
 from rimsim.scenarios.runs.store import load_run
 
 HOUR = 3600.0
@@ -204,7 +208,7 @@ def test_arms_act_on_their_own_arrivals():
 def test_with_one_budget_agents_hear_of_each_other(name):
     """An agent that is told of all that another delivered prices as if it had delivered it itself."""
     from rimsim.market import Market
-    from rimsim.market.serving import count_items
+    from rimsim.market.records import count_items
 
     market, agent = Market(_scenario(rounds=1)), make_agent(name)
     view = market.round_view()
@@ -236,7 +240,7 @@ def test_one_budget_is_delivered_by_both_and_half_a_budget_by_each():
 def test_agents_that_cannot_be_told_are_refused():
     """An agent that paces its delivery and has no ear for another's is named where prices are shared."""
     with pytest.raises(ConfigError, match="'rim-resolve' paces its delivery and cannot be told"):
-        Split(
+        TwoArms(
             [make_agent("relevance"), make_agent("rim-resolve")],
             Assignment("user", 0, 1.0),
             shared=True,
@@ -319,7 +323,7 @@ def test_the_command_leaves_tables_a_picture_and_a_folder_that_reports(tmp_path,
     assert main(["report", str(out), "--digest"]) == 0
     one = load_run(out)
     one.config["seeds"], one.config["scenario"]["rounds"] = [0], 1
-    assert experiment_page(done, one).setting[1:3] == ("1 round", "1 seed")
+    assert experiment_report(one).setting[1:3] == ("1 round", "1 seed")
     assert main(["experiment", "relevance", "random", "--design", "users"]) == 2
     assert "--design: 'users'" in capsys.readouterr().err
 

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rimsim.scenarios.report.matrix import Contrast, matrix
-from rimsim.scenarios.report.sweep import sweep_table, swept_fields
+from rimsim.scenarios.report.sweep import Contrast, matrix, sweep_table, swept_fields
 
 pytestmark = pytest.mark.findings
 ROOT = Path(__file__).parents[1]

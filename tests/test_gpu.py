@@ -17,13 +17,13 @@ from rimsim.agents import make_agent, play_round, rollout
 from rimsim.config import PlatformConfig, override
 from rimsim.envs import MarketEnv
 from rimsim.intensity import RIM, UserStates
+from rimsim.intensity.contract import BLOCK
 from rimsim.intensity.persistence import load
 from rimsim.intensity.registry import make
 from rimsim.market import Market, build_world
-from rimsim.market.scoring import BLOCK
 from rimsim.matching import price_slates, top_k
-from rimsim.matching._device import largest, ranked
-from rimsim.matching._kernels import row_states
+from rimsim.matching.kernels import row_states
+from rimsim.matching.ranking import device_slates, device_top_k
 
 DEVICES = [
     "cpu",
@@ -108,7 +108,7 @@ def test_ranking_by_tensor_operations_is_the_compiled_ranking(device, tie_width,
     )
     there = torch.from_numpy(scores).to(device)
     mask = None if admissible is None else torch.from_numpy(admissible).to(device)
-    found = ranked(there, price, k, mask, row_states(9, keys), tie_width)
+    found = device_slates(there, price, k, mask, row_states(9, keys), tie_width)
     np.testing.assert_array_equal(found, want)
     same = price_slates(there, price, k, admissible=mask, tie_seed=9, row_keys=keys, tie_width=tie_width)
     np.testing.assert_array_equal(same, want)
@@ -120,9 +120,9 @@ def test_top_k_on_a_device_is_that_of_the_cpu(device):
     draw = np.random.default_rng(4)
     scores = torch.from_numpy(draw.permuted(np.tile(np.arange(200, dtype=np.float32), (30, 1)), axis=1))
     admissible = torch.from_numpy(draw.random((30, 200)) < draw.choice([0.01, 0.7], (30, 1)))
-    want = largest(scores, admissible, 6)
+    want = device_top_k(scores, admissible, 6)
     np.testing.assert_array_equal(top_k(scores.to(device), admissible.to(device), 6), want)
-    np.testing.assert_array_equal(largest(scores.to(device), admissible.to(device), 6), want)
+    np.testing.assert_array_equal(device_top_k(scores.to(device), admissible.to(device), 6), want)
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -13,8 +13,8 @@ from test_online_agents import Chunks, arrivals_of, skewed, view_of
 
 from rimsim import measures
 from rimsim.agents import States, make_agent, market_for, play_round
-from rimsim.agents._gibbs import inclusion_sums
 from rimsim.agents.entropic_dual import entropic_prices
+from rimsim.agents.gibbs import inclusion_sums
 from rimsim.config import ExposureConfig
 
 MOVING = ("rim-feedback", "rim-resolve(every=30)", "entropic-dual", "p-mmf", "fair-rec")

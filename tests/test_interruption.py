@@ -18,15 +18,15 @@ import yaml
 from filelock import FileLock, Timeout
 from small_markets import drawn, small_scenario, stopped_after_a_round
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from worker_tasks import hold
 
 from rimsim.config import ArrivalsConfig, ConsumerConfig, DataConfig, to_plain
 from rimsim.errors import AgentError, ArmsError, RunFolderError
 from rimsim.market import build_world
 from rimsim.scenarios import compare
 from rimsim.scenarios.cli.main import main
-from rimsim.scenarios.pictures import loop
-from rimsim.scenarios.runs.job import stop_if_asked, stopping_on_request
-from rimsim.scenarios.runs.local import Workers
+from rimsim.scenarios.runs.job import stop_if_asked
+from rimsim.scenarios.runs.local import Workers, stopping_on_request
 from rimsim.scenarios.runs.status import digest, shown_rounds
 from rimsim.scenarios.runs.store import load_run, locked, versions, writing
 from rimsim.scenarios.study.compare import resume
@@ -138,11 +138,10 @@ def test_a_run_killed_at_any_point_resumes_to_the_same_content(tmp_path, whole, 
         _check(folder, whole, f"call {point} of {calls}", batch_size=(None, 1, 7, 1000)[number % 4])
 
 
-def test_a_run_killed_while_it_draws_resumes_to_the_same_content(tmp_path, whole, monkeypatch):
+def test_a_run_killed_while_it_draws_resumes_to_the_same_content(tmp_path, whole):
     """SIGKILL while tables are joined and two pictures drawn: what is there can be read, and resuming ends the run."""
-    few = {name: loop.PICTURES[name] for name in ("lorenz", "front")}
-    monkeypatch.setattr(loop, "PICTURES", few)
-    with drawn():
+    few = ("lorenz", "front")
+    with drawn(*few):
         calls = _calls_of(lambda: _run(tmp_path / "counted"))
         for number, share in enumerate((0.15, 0.5, 0.9)):
             point, folder = int(share * calls), tmp_path / str(number)
@@ -290,20 +289,13 @@ def test_two_workers_killed_with_their_parent_resume_to_the_same_content(tmp_pat
     assert not _drafts(folder)
 
 
-def _hold(task, report):
-    """A task that holds a lock, says so, and then nothing for an hour."""
-    with FileLock(task.with_suffix(".lock")):
-        task.touch()
-        time.sleep(3600)
-
-
 def test_workers_end_with_the_process_that_began_them(tmp_path):
     """SIGKILL of a process whose worker is amid a task that reports nothing: the worker ends too."""
     held = tmp_path / "held"
     parent = os.fork()
     if parent == 0:
         with Workers() as pool:
-            pool.run(_hold, [held], 1, lambda count: None)
+            pool.run(hold, [held], 1, lambda count: None)
         os._exit(0)
     deadline = time.monotonic() + 60
     while not held.exists() and time.monotonic() < deadline:

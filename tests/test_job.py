@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from functools import partial
 
-import pandas as pd
 import pytest
 from small_markets import small_scenario
+from worker_tasks import play_part
 
 from rimsim import system
 from rimsim.errors import ConfigError, ModelError, RunFolderError
@@ -16,17 +16,7 @@ from rimsim.scenarios.runs.job import Execution, Job, Stage, executor, make_run,
 from rimsim.scenarios.runs.store import locked
 
 
-def _play(part, report):
-    report(1)
-    if part == "bad":
-        raise ModelError("it does not fit")
-    return {
-        "backtest": pd.DataFrame({"part": [part, part], "value": [1.0, 2.0]}),
-        "fits": pd.DataFrame({"n": [1]}),
-    }
-
-
-def _job(parts, finish=lambda run: None, play=_play):
+def _job(parts, finish=lambda run: None, play=play_part):
     return Job({"backtest": {"x": 1}, "seeds": [0]}, parts, play, finish, "parts", len(parts))
 
 

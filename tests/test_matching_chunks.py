@@ -7,9 +7,7 @@ import pytest
 from scipy.sparse import csr_array
 
 from rimsim.errors import ConfigError, InfeasibleError, ModelError
-from rimsim.matching import FactorScores, certificate, solve_dual
-from rimsim.matching import _large as large
-from rimsim.matching import _sweep as sweeps
+from rimsim.matching import FactorScores, certificate, columns, solve_dual
 
 
 class Rows:
@@ -48,8 +46,8 @@ def test_factors_give_the_optimum_of_their_matrix():
 
 def test_sample_and_blocks_do_not_change_the_promise(monkeypatch):
     """A first guess from a small sample and tiny blocks still end in a certified optimum, with caps and cost."""
-    monkeypatch.setattr(large, "_SAMPLE", 64)
-    monkeypatch.setattr(sweeps, "_CELLS", 1000)
+    monkeypatch.setattr(columns, "_SAMPLE", 64)
+    monkeypatch.setattr(columns, "_CELLS", 1000)
     scores = factors(2)
     cost = 0.5
     end = solve_dual(scores, 4, 20, 60, cost=cost, tol=1e-4)

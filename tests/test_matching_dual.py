@@ -8,7 +8,7 @@ import torch
 
 from rimsim.errors import ConfigError, InfeasibleError
 from rimsim.matching import certificate, offline_match, online_match, solve_dual, user_rec
-from rimsim.matching._flow import violated_items, violated_items_of_all
+from rimsim.matching.solution import violated_items, violated_items_of_all
 
 
 def skewed(seed=0, n=120, m=60):
@@ -169,7 +169,7 @@ def test_closed_form_of_feasibility_agrees_with_the_flow():
         n, m = draw.integers(1, 7, 2)
         capacity = draw.integers(0, m + 1, n)
         floor = draw.integers(0, n + 2, m)
-        items, lacking = violated_items_of_all(m, n, floor, capacity)
+        items, lacking = violated_items_of_all(floor, capacity)
         assert lacking == violated_items(np.ones((n, m), bool), floor, capacity)[1]
         reach = np.minimum(capacity, len(items)).sum()
         assert floor[items].sum() - reach == lacking
@@ -180,6 +180,13 @@ def test_empty_problems():
     assert solve_dual(np.empty((0, 3)), 2).slates.shape == (0, 0)
     assert solve_dual(np.empty((3, 0)), 2).primal == 0.0
     assert solve_dual(np.ones((3, 2)), 0).exposure.tolist() == [0, 0]
+    for scores, mask in (
+        (np.empty((0, 3)), None),
+        (np.empty((3, 0)), None),
+        (np.ones((2, 3)), [[False] * 3] * 2),
+    ):
+        found = solve_dual(scores, 2, admissible=mask, position_weights=[1.0, 0.5])
+        assert (found.primal, found.dual, (found.slates >= 0).any()) == (0.0, 0.0, False)
 
 
 @pytest.mark.parametrize(

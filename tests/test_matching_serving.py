@@ -12,7 +12,7 @@ import torch
 import rimsim.matching
 from rimsim.errors import ConfigError
 from rimsim.matching import price_slates, required_exposure
-from rimsim.matching._kernels import row_states, tie_rank
+from rimsim.matching.kernels import row_states, tie_rank
 from rimsim.rng import Purpose, bits
 
 

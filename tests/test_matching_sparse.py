@@ -8,7 +8,7 @@ from scipy.sparse import csr_array
 
 from rimsim.errors import ConfigError, InfeasibleError
 from rimsim.matching import certificate, solve_dual
-from rimsim.matching._sparse import SparseScores
+from rimsim.matching.problem import SparseScores
 
 
 def _pairs(seed, n=60, m=25, share=0.3):

@@ -14,7 +14,6 @@ from rimsim.data import load
 from rimsim.errors import ArmsError, ConfigError, MeasureError, RunFolderError
 from rimsim.scenarios import compare, load_run, sweep
 from rimsim.scenarios.cli.main import main
-from rimsim.scenarios.pictures import loop
 from rimsim.scenarios.runs.status import digest
 from rimsim.scenarios.study.compare import resume
 
@@ -60,14 +59,13 @@ def test_the_documented_measure_is_in_the_table_of_rounds(documented):
     assert expected.nunique() > 4
 
 
-def test_the_documented_measure_is_in_tables_pictures_and_tensorboard(documented, capsys, monkeypatch):
+def test_the_documented_measure_is_in_tables_pictures_and_tensorboard(documented, capsys):
     """Report prints and draws it, also where its file is gone; TensorBoard has its series and its band."""
     folder = documented / "run"
     source = documented / "my_measure.py"
     source.rename(documented / "gone.py")
-    monkeypatch.setattr(loop, "PICTURES", {"rounds": loop.PICTURES["rounds"]})  # which has its panel
     try:
-        with drawn():
+        with drawn("rounds"):  # which has its panel
             assert main(["report", str(folder)]) == 0
         printed = capsys.readouterr().out
     finally:

@@ -12,9 +12,9 @@ from small_markets import SMALL, play_out, small_scenario
 
 from rimsim import measures, rng
 from rimsim.agents import BUILT_IN, Agent, States, make_agent, play_round
-from rimsim.agents._gibbs import gibbs_draw, gibbs_law, inclusion_sums
 from rimsim.agents._moving import Bounds, Pacing, bound_bonuses
 from rimsim.agents.entropic_dual import entropic_prices
+from rimsim.agents.gibbs import gibbs_draw, gibbs_law, inclusion_sums
 from rimsim.agents.p_mmf import projected
 from rimsim.market import Market, RoundView
 from rimsim.matching import (

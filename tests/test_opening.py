@@ -8,7 +8,7 @@ from small_markets import small_replay, small_scenario
 
 from rimsim.config import ArrivalsConfig
 from rimsim.scenarios import compare
-from rimsim.scenarios.report.opening import opening_note
+from rimsim.scenarios.report.sentences import opening_note
 from rimsim.scenarios.study.play import AT_OPENING, opening_utilities
 
 ONE_VISIT = ArrivalsConfig(per_round=120, max_visits=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from dataclasses import replace
+from functools import partial
 
 import matplotlib as mpl
 import numpy as np
@@ -14,11 +15,9 @@ from matplotlib.image import imread
 from small_markets import drawn
 
 from rimsim import measures
-from rimsim.scenarios.pictures import front, looks, loop, messages, prices, reliability, style
-from rimsim.scenarios.pictures import tables as picture_tables
-from rimsim.scenarios.pictures.campaigns import campaigns
-from rimsim.scenarios.pictures.decomposition import decomposed, effect_of_retraining
-from rimsim.scenarios.report.decomposition import decomposition
+from rimsim.scenarios.report import charts, items, loop, prices, sentences, sweep, tables
+from rimsim.scenarios.report.comparison import PICTURES
+from rimsim.scenarios.report.record import Plot
 
 DAY = 86_400.0
 AGENTS = ("relevance", "relevance-frozen", "rim-dual", "rim-dual-frozen", "rim-feedback", "random", "oracle")
@@ -54,7 +53,7 @@ def _shown(agent: str, seed: int, number: int, *, n: int, k: int, m: int):
     return slates, price, intensity, np.take_along_axis(worth, slates, axis=1) * 0.85 ** np.arange(k)
 
 
-def _market(agents=AGENTS, *, seeds=2, rounds=3, n=120, k=4, m=60) -> loop.PictureTables:
+def _market(agents=AGENTS, *, seeds=2, rounds=3, n=120, k=4, m=60) -> items.PictureTables:
     metric_rows, ledgers, arrivals, prices, curves = [], [], [], [], []
     required = {
         (seed, number): np.full(m, n * k // (2 * m)) for seed in range(seeds) for number in range(rounds)
@@ -93,7 +92,7 @@ def _market(agents=AGENTS, *, seeds=2, rounds=3, n=120, k=4, m=60) -> loop.Pictu
                         }
                     )
                 )
-    return loop.PictureTables(
+    return items.PictureTables(
         rounds=pd.DataFrame(metric_rows),
         n_items=m,
         ledger=pd.concat(ledgers, ignore_index=True),
@@ -123,8 +122,13 @@ def _campaigns() -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def market() -> loop.PictureTables:
+def market() -> items.PictureTables:
     return _market()
+
+
+def _drawn(market, folder):
+    """Files of all pictures of a comparison's tables."""
+    return charts.draw([Plot(name, partial(picture, market)) for name, picture in PICTURES.items()], folder)
 
 
 def _texts(figure) -> str:
@@ -145,14 +149,14 @@ def drawing(market, tmp_path_factory):
     folder, before = tmp_path_factory.mktemp("drawing") / "new" / "pictures", dict(mpl.rcParams)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        paths = loop.draw_all(market, folder)
+        paths = _drawn(market, folder)
     return paths, before, dict(mpl.rcParams)
 
 
 def test_all_pictures_are_drawn_1200_pixels_wide(drawing):
     """Every picture becomes a PNG of 1,200 pixels width, and no warning is raised on the way."""
     paths, _, _ = drawing
-    assert [path.stem for path in paths] == list(loop.PICTURES)
+    assert [path.stem for path in paths] == list(PICTURES)
     for path in paths:
         height, width = imread(path).shape[:2]
         assert width == 1200
@@ -163,7 +167,7 @@ def test_the_same_tables_give_the_same_bytes(market, tmp_path):
     """Drawing twice gives identical files."""
     few = market.rounds[market.rounds["metric"].isin(["utility", "perplexity"])]
     rounds = replace(market, rounds=few[~few["agent"].str.endswith("-frozen")], ledger=None)
-    first, second = (loop.draw_all(rounds, tmp_path / name) for name in ("a", "b"))
+    first, second = (_drawn(rounds, tmp_path / name) for name in ("a", "b"))
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
 
 
@@ -176,10 +180,10 @@ def test_drawing_leaves_the_callers_settings_alone(drawing):
 def test_pictures_without_data_are_left_out(market, tmp_path):
     """Without ledger, requirement and frozen arms, only pictures of the table of rounds remain."""
     rounds = market.rounds[~market.rounds["agent"].str.endswith("-frozen")]
-    bare = loop.PictureTables(rounds=rounds, n_items=market.n_items)
-    assert [path.stem for path in loop.draw_all(bare, tmp_path)] == ["rounds", "front"]
-    nothing = loop.PictureTables(rounds=rounds[rounds["metric"] == "perplexity"], n_items=market.n_items)
-    assert loop.draw_all(nothing, tmp_path) == []
+    bare = items.PictureTables(rounds=rounds, n_items=market.n_items)
+    assert [path.stem for path in _drawn(bare, tmp_path)] == ["rounds", "front"]
+    nothing = items.PictureTables(rounds=rounds[rounds["metric"] == "perplexity"], n_items=market.n_items)
+    assert _drawn(nothing, tmp_path) == []
 
 
 def test_one_seed_has_no_bands_and_says_so(tmp_path):
@@ -187,10 +191,10 @@ def test_one_seed_has_no_bands_and_says_so(tmp_path):
     tables = _market(agents=("relevance", "relevance-frozen", "rim-dual"), seeds=1)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert len(loop.draw_all(tables, tmp_path)) == len(loop.PICTURES)
-    for draw in (loop.over_rounds, loop.front, loop.who_pays):
+        assert len(_drawn(tables, tmp_path)) == len(PICTURES)
+    for draw in (loop.over_rounds, loop.front, prices.who_pays):
         assert "One seed: no b" in _texts(draw(tables))
-    assert "one seed: no interval" in _texts(decomposed(tables))
+    assert "one seed: no interval" in _texts(loop.decomposed(tables))
 
 
 def test_panels_show_the_means_over_seeds_and_the_t_interval(market):
@@ -201,11 +205,11 @@ def test_panels_show_the_means_over_seeds_and_the_t_interval(market):
     (panel,) = [ax for ax in figure.axes if ax.get_title(loc="left") == "Undelivered, as examined"]
     rows = rounds.query("agent == 'rim-dual' and metric == 'examined_shortfall'")
     wanted = [measures.mean_interval(group) for _, group in rows.groupby("round")["value"]]
-    colour = looks.styles(AGENTS)["rim-dual"].colour
+    colour = charts.styles(AGENTS)["rim-dual"].colour
     assert _curves(panel, "-")[colour] == pytest.approx([interval.mean for interval in wanted])
     shown = rounds.query("agent == 'rim-dual' and metric == 'shortfall'").groupby("round")["value"].mean()
     assert _curves(panel, ":")[colour] == pytest.approx(shown.to_numpy())
-    names = list(looks.styles(AGENTS))
+    names = list(charts.styles(AGENTS))
     band = panel.collections[names.index("rim-dual")].get_paths()[0].vertices[:, 1]
     assert band.max() == pytest.approx(max(interval.high for interval in wanted))
     assert band.min() == pytest.approx(min(interval.low for interval in wanted))
@@ -223,11 +227,11 @@ def test_the_dotted_shortfall_lies_within_its_panel(market):
 
 def test_lorenz_curves_and_gini_come_from_the_ledger(market):
     """The curve of an agent is the mean of its seeds' Lorenz curves; the legend tells their Gini."""
-    number = picture_tables.last_round(market.rounds)
+    number = items.last_round(market.rounds)
     rows = market.ledger[market.ledger["agent"].eq("relevance") & market.ledger["round"].eq(number)]
     counts = [np.bincount(items, minlength=market.n_items) for _, items in rows.groupby("seed")["item"]]
     figure = loop.lorenz_curves(market)
-    colour = looks.styles(AGENTS)["relevance"].colour
+    colour = charts.styles(AGENTS)["relevance"].colour
     expected = np.mean([measures.lorenz(count) for count in counts], axis=0)
     assert _curves(figure.axes[0])[colour] == pytest.approx(expected)
     gini = np.mean([measures.gini(count) for count in counts])
@@ -251,43 +255,43 @@ def test_guarantees_by_decile_count_what_relevance_left_short():
         pd.DataFrame({"agent": agent, **key, "arrival": arrivals, "ground_intensity": arrivals + 1.0})
         for agent in ("relevance", "mine")
     ]
-    tables = loop.PictureTables(
+    tables = items.PictureTables(
         rounds=pd.DataFrame(columns=["agent", "seed", "round", "metric", "value"]),
         n_items=3,
         ledger=low_first.sample(frac=1, random_state=1),
         required={(0, 0): np.array([5, 5, 5])},
         arrivals=pd.concat(intensity),
     )
-    paid = picture_tables.guaranteed_by_decile(tables).set_index(["agent", "decile"])["value"]
+    paid = items.guaranteed_by_decile(tables).set_index(["agent", "decile"])["value"]
     assert paid["mine"].tolist() == [1] * 5 + [0] * 5
     assert paid["relevance"].tolist() == [0] * 10
 
 
 def test_the_title_over_requirements_is_the_tables_delivery(market):
     """Title and panels say what is delivered of the last round's guarantees, and how many items have theirs in full."""
-    number = picture_tables.last_round(market.rounds)
-    figure = loop.requirement(market)
+    number = items.last_round(market.rounds)
+    figure = prices.requirement(market)
     panels = " ".join(text.get_text() for ax in figure.axes for text in ax.texts)
     text = " ".join(f"{_texts(figure)} {figure.get_suptitle()} {panels}".split())
     of_round = market.rounds[(market.rounds["round"] == number) & (market.rounds["metric"] == "shortfall")]
     given = 1 - of_round.groupby("agent")["value"].mean()
-    ratios = picture_tables.delivery_ratios(market, number)
-    assert f"rim-feedback delivers {messages.per_cent(given['rim-feedback'])} of what is guaranteed" in text
+    ratios = items.delivery_ratios(market, number)
+    assert f"rim-feedback delivers {sentences.per_cent(given['rim-feedback'])} of what is guaranteed" in text
     for name, seeds in ratios.items():
         full = np.mean([(ratio >= 1).mean() for ratio in seeds])
         assert (
-            f"{messages.per_cent(given[name])} delivered {messages.per_cent(full)} of items in full" in text
+            f"{sentences.per_cent(given[name])} delivered {sentences.per_cent(full)} of items in full" in text
         )
 
 
 def test_who_pays_is_of_the_late_rounds_that_other_titles_are_of(market):
     """What earlier rounds hold changes nothing, and the caption names the rounds."""
-    late = market.arrivals["round"].isin(measures.late_rounds(picture_tables.last_round(market.rounds) + 1))
-    paid = picture_tables.guaranteed_by_decile(market)
-    alone = picture_tables.guaranteed_by_decile(replace(market, arrivals=market.arrivals[late]))
+    late = market.arrivals["round"].isin(measures.late_rounds(items.last_round(market.rounds) + 1))
+    paid = items.guaranteed_by_decile(market)
+    alone = items.guaranteed_by_decile(replace(market, arrivals=market.arrivals[late]))
     pd.testing.assert_frame_equal(paid, alone)
     assert 0 < late.mean() < 1
-    assert f"{measures.late_words(3)}. " in _texts(loop.who_pays(market))
+    assert f"{measures.late_words(3)}. " in _texts(prices.who_pays(market))
 
 
 def test_without_relevance_a_negative_price_marks_the_guaranteed_items(market):
@@ -298,10 +302,10 @@ def test_without_relevance_a_negative_price_marks_the_guaranteed_items(market):
         ledger=market.ledger[market.ledger["agent"].isin(keep)],
         arrivals=market.arrivals[market.arrivals["agent"].isin(keep)],
     )
-    paid = picture_tables.guaranteed_by_decile(tables)
+    paid = items.guaranteed_by_decile(tables)
     assert set(paid["agent"]) == set(keep)
     assert (paid["value"] > 0).all()
-    assert "with a bonus" in _texts(loop.who_pays(tables))
+    assert "with a bonus" in _texts(prices.who_pays(tables))
 
 
 def test_bonuses_by_decile_are_means_of_prices_over_costs(market):
@@ -316,7 +320,7 @@ def test_bonuses_by_decile_are_means_of_prices_over_costs(market):
 
 def test_reliability_is_what_was_predicted_against_what_came(market):
     """Decile by decile over late rounds and seeds, an exposure; the title's ratio is that of the sums."""
-    found = reliability.reliability_deciles(market)
+    found = prices.reliability_deciles(market)
     mine = market.reliability[
         (market.reliability["agent"] == "rim-dual") & (market.reliability["round"] == 2)
     ]
@@ -329,8 +333,8 @@ def test_reliability_is_what_was_predicted_against_what_came(market):
         (market.reliability["agent"] == "relevance") & (market.reliability["round"] == 2)
     ]
     ratio = last["predicted"].sum() / last["consumed"].sum()
-    assert f"{ratio:.2f} with relevance" in _texts(reliability.reliability(market))
-    assert reliability.reliability(replace(market, reliability=None)) is None
+    assert f"{ratio:.2f} with relevance" in _texts(prices.reliability(market))
+    assert prices.reliability(replace(market, reliability=None)) is None
 
 
 def test_delivery_counts_exposures_over_the_arrivals(market):
@@ -340,7 +344,7 @@ def test_delivery_counts_exposures_over_the_arrivals(market):
     mine = market.ledger[(market.ledger["round"] == 2) & (market.ledger["seed"] == 0)]
     counts = mine[mine["item"] == item].groupby("agent").size()
     curves = _curves(figure.axes[0])
-    look = looks.styles(AGENTS)["rim-feedback"]
+    look = charts.styles(AGENTS)["rim-feedback"]
     assert curves[look.colour][-1] == counts["rim-feedback"]
     assert curves["#999999"][-1] == market.required[0, 2][item]
 
@@ -359,7 +363,7 @@ def test_few_seeds_are_drawn_as_thin_lines(market):
     rounds = market.rounds[market.rounds["metric"] == "utility"]
     thin = [line for line in panel.lines if line.get_linewidth() == 1]
     of_dual = rounds[rounds["agent"] == "rim-dual"].pivot(index="seed", columns="round", values="value")
-    colour = looks.styles(["rim-dual"])["rim-dual"].colour
+    colour = charts.styles(["rim-dual"])["rim-dual"].colour
     drawn = [line.get_ydata() for line in thin if line.get_color() == colour]
     np.testing.assert_array_equal(drawn, of_dual)
     assert not panel.collections
@@ -371,7 +375,7 @@ def test_slates_of_pictures_are_those_of_the_ledger(market):
     """A row an arrival, in the order asked for, and a column a position: no column is left empty."""
     of_round = market.ledger[market.ledger["round"] == 0].query("agent == 'random' and seed == 0")
     arrivals = of_round["arrival"].unique()[::-1]
-    slates = picture_tables._slates(of_round, arrivals)
+    slates = items.slates_of(of_round, arrivals)
     ordered = of_round.sort_values("position").groupby("arrival")["item"].agg(list)
     assert slates.tolist() == ordered[arrivals].tolist()
 
@@ -387,17 +391,17 @@ def test_titles_say_what_the_data_say():
             for metric, value in (("shortfall", short), ("utility", utility))
         ]
     )
-    said = messages.cost_of_guarantees(picture_tables.late_figures(rounds), "shown")
+    said = sentences.cost_of_guarantees(tables.late_figures(rounds), "shown")
     assert said == (
         "rim-feedback leaves 1.0 % of the guaranteed positions undelivered, relevance 72 %; "
         "its utility is 6.0 % lower"
     )
     rounds.loc[rounds["agent"].eq("rim-feedback") & rounds["metric"].eq("utility"), "value"] = 0.44
-    assert messages.cost_of_guarantees(picture_tables.late_figures(rounds), "shown").endswith("10 % higher")
+    assert sentences.cost_of_guarantees(tables.late_figures(rounds), "shown").endswith("10 % higher")
     rounds.loc[rounds["agent"].eq("rim-feedback") & rounds["metric"].eq("utility"), "value"] = 0.4001
-    assert messages.cost_of_guarantees(picture_tables.late_figures(rounds), "shown").endswith("is the same")
-    assert messages.cost_of_guarantees(
-        picture_tables.late_figures(rounds[rounds["agent"] == "random"]), "shown"
+    assert sentences.cost_of_guarantees(tables.late_figures(rounds), "shown").endswith("is the same")
+    assert sentences.cost_of_guarantees(
+        tables.late_figures(rounds[rounds["agent"] == "random"]), "shown"
     ).startswith("random leaves 0 %")
 
 
@@ -418,7 +422,7 @@ def test_titles_say_what_the_data_say():
 def test_the_title_of_who_pays_names_the_peak_wherever_it_is(course, said):
     """It speaks of the deciles with most and fewest positions, which need not be the highest and the lowest."""
     by_decile = pd.Series(course, index=range(1, 5))
-    assert messages.who_carries("rim-dual", by_decile).endswith(said)
+    assert sentences.who_carries("rim-dual", by_decile).endswith(said)
 
 
 @pytest.mark.parametrize(
@@ -443,20 +447,20 @@ def test_the_title_claims_an_effect_only_where_the_interval_leaves_out_zero(diff
         ]
     )
     late = measures.late_means(rounds)
-    parts = decomposition(late, ["relevance", "relevance-frozen"], ["coverage"])
-    assert said in effect_of_retraining(parts, measures.late_words(4))
+    parts = loop.decomposition(late, ["relevance", "relevance-frozen"], ["coverage"])
+    assert said in loop.effect_of_retraining(parts, measures.late_words(4))
 
 
 def test_agents_keep_their_colour_whoever_else_takes_part():
     """Known agents have fixed, distinct looks; others get distinct ones; frozen arms share theirs."""
     alone, together = (
-        looks.styles(["rim-dual"]),
-        looks.styles([*AGENTS, "mine", "yours", "theirs"]),
+        charts.styles(["rim-dual"]),
+        charts.styles([*AGENTS, "mine", "yours", "theirs"]),
     )
     assert alone["rim-dual"] == together["rim-dual"]
     assert "rim-dual-frozen" not in together
     assert len({look.colour for look in together.values()}) == len(together)
-    assert looks.styles(["mine"])["mine"] == looks.styles(["mine", "relevance"])["mine"]
+    assert charts.styles(["mine"])["mine"] == charts.styles(["mine", "relevance"])["mine"]
 
 
 def _contrast(first: str, second: str) -> float:
@@ -471,7 +475,7 @@ def _contrast(first: str, second: str) -> float:
 
 def test_every_look_stands_out_from_white():
     """Lines and labels of all agents have enough contrast to be seen on white."""
-    every = looks.styles([*AGENTS, "rim-resolve", "entropic-dual", "epsilon-greedy", "popularity", "ppo"])
+    every = charts.styles([*AGENTS, "rim-resolve", "entropic-dual", "epsilon-greedy", "popularity", "ppo"])
     assert min(_contrast(look.colour, "white") for look in every.values()) > 2.0
 
 
@@ -491,7 +495,7 @@ def test_labels_of_the_front_do_not_overlap(market):
 
 def test_legends_never_cover_data(market):
     """A legend stands in axes of its own, which hold no line."""
-    for draw in loop.PICTURES.values():
+    for draw in PICTURES.values():
         for ax in draw(market).axes:
             if ax.get_legend() is not None:
                 assert not ax.lines
@@ -509,7 +513,7 @@ def test_names_of_a_crowd_stay_apart(market):
         for seed in range(2)
         for metric, value in zip(("perplexity", "utility"), point, strict=True)
     ]
-    figure = loop.front(loop.PictureTables(rounds=pd.DataFrame(rows), n_items=market.n_items))
+    figure = loop.front(items.PictureTables(rounds=pd.DataFrame(rows), n_items=market.n_items))
     ax = figure.axes[0]
     assert ax.get_xscale() == "log"
     figure.draw_without_rendering()
@@ -552,9 +556,9 @@ def test_an_agent_that_a_sweep_does_not_move_is_a_ring():
             ("examined_shortfall", beta * (1 - 0.5 * slope)),
         )
     ]
-    figure = front.front_figure(pd.DataFrame(rows), "beta")
+    figure = sweep.front_figure(pd.DataFrame(rows), "beta")
     assert "β does not move relevance" in _texts(figure)
-    colour = looks.styles(["relevance"])["relevance"].colour
+    colour = charts.styles(["relevance"])["relevance"].colour
     left, right = figure.axes[:2]
     (ring,) = [line for line in left.lines if line.get_color() == colour and line.get_markersize() > 10]
     assert ring.get_markerfacecolor() == "none"
@@ -573,9 +577,9 @@ def test_a_sweep_of_few_points_has_a_front(betas):
         for beta in betas
         for metric in ("utility", "perplexity", "examined_shortfall")
     ]
-    with warnings.catch_warnings(), style.style():
+    with warnings.catch_warnings(), charts.style():
         warnings.simplefilter("error")
-        figure = front.front_figure(pd.DataFrame(rows), "beta")
+        figure = sweep.front_figure(pd.DataFrame(rows), "beta")
         figure.draw_without_rendering()
     assert ("β from 0 to 0.5: nothing moves" in _texts(figure)) == (len(betas) > 1)
 
@@ -596,19 +600,19 @@ def test_a_measure_of_ones_own_has_a_panel_of_its_own(market):
     before, after = (_titles(loop.over_rounds(each)) for each in (market, tables))
     assert after == [*before, "Age of shown items"]
     assert len(loop.over_rounds(tables).axes) == 9
-    before, after = (_titles(decomposed(each)) for each in (market, tables))
+    before, after = (_titles(loop.decomposed(each)) for each in (market, tables))
     assert set(after) - set(before) == {f"{agent}\nAge of shown items" for agent in ("relevance", "rim-dual")}
     (panel,) = [
         ax for ax in loop.over_rounds(tables).axes if ax.get_title(loc="left") == "Age of shown items"
     ]
     assert panel.get_ylabel() == "days"
     value = own[(own["agent"] == "random")].groupby("round")["value"].mean()
-    assert _curves(panel)[looks.styles(AGENTS)["random"].colour] == pytest.approx(value.to_numpy())
+    assert _curves(panel)[charts.styles(AGENTS)["random"].colour] == pytest.approx(value.to_numpy())
 
 
 def test_campaigns_are_drawn_against_what_was_due(market):
     """Each campaign has a panel from its beginning on, and the title leaves out what was delivered beyond."""
-    figure = campaigns(market)
+    figure = prices.campaigns(market)
     assert "rim-feedback delivers 100 % of what campaigns are promised, relevance 50 %" in _texts(figure)
     week, day = figure.axes[:2]
     assert [ax.get_title(loc="left") for ax in (week, day)] == ["week", "day"]
@@ -616,11 +620,11 @@ def test_campaigns_are_drawn_against_what_was_due(market):
     assert due.get_xdata().tolist() == [0.0, 7.0, 9.0]
     assert due.get_ydata().tolist() == [0.0, 30.0, 40.0]
     assert day.lines[0].get_ydata().tolist() == [0.0, 8.0]
-    assert campaigns(loop.PictureTables(rounds=market.rounds, n_items=market.n_items)) is None
+    assert prices.campaigns(items.PictureTables(rounds=market.rounds, n_items=market.n_items)) is None
 
 
 @pytest.mark.filterwarnings("error::RuntimeWarning")
 def test_a_campaign_that_was_due_nothing_is_kept(market):
     """Where nothing was promised, such as to an audience of nobody, all of it is delivered."""
     nobody = replace(market, campaigns=_campaigns().assign(due=0.0, delivered=0.0))
-    assert "rim-feedback delivers 100 % of what campaigns are promised" in _texts(campaigns(nobody))
+    assert "rim-feedback delivers 100 % of what campaigns are promised" in _texts(prices.campaigns(nobody))

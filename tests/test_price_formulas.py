@@ -10,7 +10,7 @@ from test_online_agents import arrivals_of, skewed, view_of
 
 from rimsim.agents import make_agent
 from rimsim.agents._row_guard import RowGuard
-from rimsim.agents._slate_law import slate_chances
+from rimsim.agents.gibbs import slate_chances
 from rimsim.agents.pacing import Delivery, Pacing
 from rimsim.agents.positions import Positions
 from rimsim.agents.progress import Progress

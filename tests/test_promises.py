@@ -20,8 +20,7 @@ from rimsim.errors import ConfigError
 from rimsim.market import Market, MarketState
 from rimsim.requirements.rows import NO_REQUIREMENTS, Requirements, Row
 from rimsim.scenarios import compare
-from rimsim.scenarios.pictures import loop
-from rimsim.scenarios.report.promised import delivered_of_due
+from rimsim.scenarios.report.comparison import delivered_of_due
 
 DOCS = Path(__file__).resolve().parent.parent / "docs" / "guarantees.md"
 DAY = 86_400.0
@@ -355,10 +354,9 @@ def test_every_example_of_the_page_is_a_scenario_that_opens():
         assert view.required.any() or len(view.promises)
 
 
-def test_a_run_tells_what_was_promised(tmp_path, monkeypatch):
+def test_a_run_tells_what_was_promised(tmp_path):
     """The table of promises, the measures and the report agree with each other."""
-    monkeypatch.setattr(loop, "PICTURES", {"campaigns": loop.PICTURES["campaigns"]})
-    with drawn():
+    with drawn("campaigns"):
         run = compare(promising(), ["relevance"], rounds=2, seeds=1, out=tmp_path / "run", workers=1)
     table = run.promises[run.promises["agent"] == "relevance"]
     assert set(table["round"]) == {0, 1}

@@ -19,7 +19,7 @@ from rimsim.intensity.softmax import (
     softmax_loss,
     softmax_shares,
 )
-from rimsim.market.consumers.truths.fit_factors import fit_factors, fold_in, judge_factors
+from rimsim.market.consumers.truth_factors import fit_factors, fold_in, judge_factors
 from rimsim.testing import random_log
 
 

@@ -7,8 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from rimsim.agents._gibbs import gibbs_draw, gibbs_law, inclusion_sums
-from rimsim.agents._slate_law import slate_chances, standing_order
+from rimsim.agents.gibbs import gibbs_draw, gibbs_law, inclusion_sums, slate_chances, standing_order
 from rimsim.matching import tie_rank, uniform_of
 
 ROW = np.uint64(987654321)

@@ -13,8 +13,9 @@ from small_markets import small_replay, small_scenario
 from rimsim import measures
 from rimsim.config import ExposureConfig
 from rimsim.scenarios import compare
-from rimsim.scenarios.report.comparison import print_results
-from rimsim.scenarios.report.guarantees import undelivered_notes, undelivered_sentence
+from rimsim.scenarios.report.comparison import comparison_report
+from rimsim.scenarios.report.console import show
+from rimsim.scenarios.report.sentences import undelivered_notes, undelivered_sentence
 
 
 def test_prices_at_the_bound_are_counted_over_guaranteed_items():
@@ -34,12 +35,15 @@ def test_a_run_says_what_is_undelivered_and_what_would_help(tmp_path, unit):
     assert f"counted as {unit}" in note
     assert "raise `exposure.cost`" in note
     text = io.StringIO()
-    print_results(run, Console(file=text, width=200))
-    said = text.getvalue()
+    show(comparison_report(run), Console(file=text, width=200))
     first, second = (
-        ("examined shortfall", " shortfall") if unit == "examined" else (" shortfall", "examined shortfall")
+        ("examined shortfall", "shortfall") if unit == "examined" else ("shortfall", "examined shortfall")
     )
-    assert said.index(first) < said.rindex(second)
+    (table, *_) = comparison_report(run).tables
+    assert table.columns.index(first) < table.columns.index(second)
+    assert first in table.main
+    assert second not in table.main
+    said = text.getvalue()
     assert note[:60] in said.replace("\n", " ")
 
 

@@ -8,49 +8,12 @@ import signal
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import pytest
+from worker_tasks import Errand, do
 
 from rimsim.errors import DataError, RimsimError
 from rimsim.scenarios.runs.local import Workers, run_here
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-
-@dataclass(frozen=True)
-class Errand:
-    """What a worker is told to do."""
-
-    kind: str
-    place: Path
-
-
-def do(errand, report):
-    """Count to three, or fail in one of several ways on the way."""
-    report(1)
-    if errand.kind == "ours":
-        raise DataError("a bad log")
-    if errand.kind == "other":
-        raise KeyError("a slip")
-    if errand.kind == "die":
-        os.kill(os.getpid(), signal.SIGKILL)
-    if errand.kind == "quit":
-        os._exit(7)
-    if errand.kind == "die-once" and not errand.place.exists():
-        errand.place.touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    if errand.kind == "sign":
-        with errand.place.open("a") as file:
-            file.write(f"{os.getpid()}\n")
-    while errand.kind == "beat":
-        with errand.place.open("a") as file:
-            file.write(".")
-        report(0)
-        time.sleep(0.05)
-    report(2)
 
 
 def _run(kinds, place, workers=2):

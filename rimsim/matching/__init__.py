@@ -1,4 +1,4 @@
-"""Matching: prices and slates under exposure floors and caps, and the certificate that bounds what they cost.
+"""Prices and slates under exposure floors and caps, with certificates.
 
 ``best_items``, ``enter``, ``items_between``, ``kth_of_parts``, ``order_items``, ``part_maxima``, ``tie_rank`` and
 ``uniform_of`` are compiled: an agent's own compiled loop calls them row by row, where ``price_slates``, ``ordered_by``

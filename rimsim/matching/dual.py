@@ -1,63 +1,67 @@
-"""Prices and slates of the offline problem: an ε-scaling auction with a certified gap."""
+"""Prices and slates of the offline problem.
+
+Positions that count alike are a case for the auction, others for the smoothed dual.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from rimsim.arrays import Floats, Ints
-from rimsim.errors import ConfigError, InfeasibleError
-from rimsim.matching._flow import violated_items, violated_items_of_all
-from rimsim.matching._large import solve_in_chunks
-from rimsim.matching._pairs import dense_pairs, fresh_state
-from rimsim.matching._phases import last_epsilon, run_phases, sampled_worth
-from rimsim.matching._refusals import names_of
-from rimsim.matching._sparse import SparseScores, solve_sparse
-from rimsim.matching.problem import Problem, as_array
-from rimsim.matching.solution import DualPrices, DualSolution, packed
-from rimsim.matching.weighted import least_bound, solve_weighted
+from rimsim.errors import ConfigError, refuse
+from rimsim.matching.auction import solve_pairs
+from rimsim.matching.columns import solve_in_chunks
+from rimsim.matching.descent import DualPoint, Ending, WeightedProblem, at_prices, minimised
+from rimsim.matching.kernels import row_states
+from rimsim.matching.pairs import dense_pairs, sparse_pairs
+from rimsim.matching.problem import Problem, SparseScores, Weighting, as_array, refuse_unknown
+from rimsim.matching.ranking import price_slates
+from rimsim.matching.slates import IntegralSlates, integral_slates, missing
+from rimsim.matching.solution import (
+    DualPrices,
+    DualSolution,
+    infeasible,
+    names_of,
+    refuse_excessive,
+    refuse_short,
+    violated_items_weighted,
+)
 
-if TYPE_CHECKING:
-    from rimsim.matching.rows import Rows
-
-__all__ = ["DualPrices", "DualSolution", "solve_dual", "solve_prices"]
-
-
-def _given(prices: ArrayLike | None, problem: Problem) -> Floats | None:
-    """Prices to start from, of items or of items and rows."""
-    if prices is None:
-        return None
-    m, groups = problem.shape[1], 0 if problem.rows is None else len(problem.rows.least)
-    start = as_array(prices).astype(np.float64)
-    if start.shape not in ((m,), (m + groups,)) or not np.isfinite(start).all():
-        raise ConfigError(f"{problem.where}: prices have shape {start.shape}; allowed: ({m},) finite numbers")
-    return start
-
-
-def _start(prices: ArrayLike | None, problem: Problem) -> Floats | None:
-    """The bonuses that given prices mean, clipped to what floors, caps and cost allow."""
-    start = _given(prices, problem)
-    if start is None:
-        return None
-    highest = np.where(problem.floor > 0, problem.cost, 0.0)
-    lowest = np.where(problem.cap < problem.shape[0], -np.inf, 0.0)
-    return np.asarray(np.clip(-start, lowest, highest), np.float64)
+_TAU = 0.03  # the first τ, in units of what a position is worth
+_FINER = 3.0  # ... and by how much it shrinks from level to level
+_LEVELS = 8
+_STUCK, _NEARER = (
+    3,
+    0.1,
+)  # from this level on, a gap that shrinks by less than this share of the tolerance ends it
+_ENOUGH = 0.0003  # share of the tolerance that a step must gain
+# Where D alone is wanted, which is flat where prices and exposures still move: the levels, and the share of the
+# tolerance that so many steps must gain.
+_FOR_BOUND, _FOR_BOUND_ENOUGH, _FOR_BOUND_STEPS = (0, *range(3, _LEVELS)), 0.2, 10
+_FARTHEST = 64.0  # prices of hard rows stay below this many times the range of scores
+_SAMPLE = 256
 
 
-def _refuse(violated: tuple[Ints, int], problem: Problem) -> None:
-    """Raise if floors cannot be met."""
-    items, lacking = violated
-    if not lacking:
-        return
-    asked = int(problem.floor[items].sum())
-    raise InfeasibleError(
-        f"{problem.where}: the floors of {len(items)} items ({names_of(items)}) ask for {asked} exposures, "
-        f"{lacking} more than can reach them within capacity and `admissible`; lower min_exposure or give `cost`",
-        tuple(int(item) for item in items),
-        lacking,
-    )
+class SolverOptions(Weighting, total=False):
+    """Further keyword arguments of :func:`solve_dual`."""
+
+    tie_seed: int  # of the order among equal scores; 0
+
+
+class PriceOptions(SolverOptions, total=False):
+    """Further keyword arguments of :func:`solve_prices`."""
+
+    for_bound: bool  # end the search as soon as D is within ``tol``, in half the time; false
+
+
+class Ties(TypedDict, total=False):
+    """Order among equal values, as :func:`~rimsim.matching.price_slates` takes it."""
+
+    tie_seed: int
+    row_keys: ArrayLike | None
 
 
 def solve_dual(
@@ -69,29 +73,27 @@ def solve_dual(
     admissible: object | None = None,
     cost: ArrayLike | None = None,
     prices: ArrayLike | None = None,
-    position_weights: ArrayLike | None = None,
-    rows: Rows | None = None,
     tol: float = 1e-3,
-    tie_seed: int = 0,
+    **more: Unpack[SolverOptions],
 ) -> DualSolution:
-    """Choose slates of largest total score under floors and caps of items and capacities of users.
+    """Choose slates of largest score under floors, caps and capacities.
 
     Maximises Σ s·x over x in {0, 1} with Σ_y x ≤ capacity of each user and floor ≤ Σ_x x ≤ cap of each item,
     or, with ``cost``, Σ s·x − cost · Σ (floor − E)₊. The polytope is a transportation polytope, so whole
-    slates lose nothing against fractions. An ε-scaling forward and reverse auction (see ``_auction.py``)
+    slates lose nothing against fractions. An ε-scaling forward and reverse auction (see ``auction.py``)
     keeps slates that meet every floor and cap exactly, and stops as soon as D(v) certifies them to ``tol``.
 
     With ``position_weights`` w that differ, an item at position r counts w_r in value and exposure: V = Σ w·s −
     cost·Σ (floor − E)₊ with E = Σ w. Then floors and caps are real numbers in units of w, and whole slates may fall
-    short of what fractions of slates reach, so the gap of the best that were found may exceed ``tol``
-    (:mod:`~rimsim.matching.weighted`). Slates keep caps, and hard floors; that floors are too high is proven and named
-    where fractions cannot meet them either (always if every pair is admissible); otherwise whole slates that meet them
-    may exist and yet not be found. Equal weights are the problem without, counted in that unit.
+    short of what fractions of slates reach, so the gap of the best that were found may exceed ``tol``. Slates keep
+    caps, and hard floors; that floors are too high is proven and named where fractions cannot meet them either (always
+    if every pair is admissible); otherwise whole slates that meet them may exist and yet not be found. Equal weights
+    are the problem without, counted in that unit.
 
     Args:
         scores: (n, M) array, torch tensor or, where the matrix does not fit, a
-            :class:`~rimsim.matching.scorer.ChunkedScores` such as factors: what showing item y to user x is worth. Of a
-            sparse matrix of SciPy, pairs that are not there cannot be served, and time and memory grow with the others.
+            :class:`~rimsim.matching.ChunkedScores` such as factors: what showing item y to user x is worth. Of a
+            sparse matrix of SciPy, pairs that are absent cannot be served, and time and memory grow with the others.
         capacity: Scalar or (n,) positions of a user, "at most". A position is empty only where no admissible item
             has s − v ≥ 0.
         min_exposure: Scalar or (M,) required exposures, whole numbers if all positions weigh the same.
@@ -99,10 +101,9 @@ def solve_dual(
         admissible: (n, M) pairs that may be shown; None for all.
         cost: Price of one exposure of shortfall, scalar or (M,); None for hard floors.
         prices: (M,) prices v to start from, such as those of the last round; (M+G,) with those of G ``rows``.
-        position_weights: (k,) what an exposure at each position counts, positive and non-increasing; None: 1.
-        rows: Requirements on several items, and on some users.
         tol: Relative gap at which to stop.
-        tie_seed: Seed of the order among equal scores.
+        more: ``position_weights`` (k,), what an exposure at each position counts, positive and non-increasing;
+            ``rows``, requirements on several items and on some users; ``tie_seed``, the order among equal scores.
 
     Returns:
         Slates, prices and the certified gap. Without weights and rows it exceeds ``tol`` only where float64 cannot
@@ -113,21 +114,12 @@ def solve_dual(
         InfeasibleError: If floors cannot be met (with weights: are not) and no ``cost`` is given; it names a set of
             items and the shortfall.
     """
-    problem = Problem.of(
-        scores,
-        capacity,
-        min_exposure,
-        max_exposure,
-        admissible=admissible,
-        cost=cost,
-        position_weights=position_weights,
-        rows=rows,
-        where="solve_dual",
-    )
-    _require_tolerance(tol, "solve_dual")
+    refuse_unknown("solve_dual", more, SolverOptions)
+    problem = Problem.of("solve_dual", scores, capacity, min_exposure, max_exposure, admissible, cost, more)
+    start, tie_seed = _start(problem, prices, tol), more.get("tie_seed", 0)
     if problem.weights is not None:
-        return solve_weighted(problem, _given(prices, problem), tol, tie_seed)
-    return _auctioned(problem, prices, tol, tie_seed)
+        return _solve_weighted(problem, start, tol, tie_seed)
+    return _solve_counted(problem, start, tol, tie_seed)
 
 
 def solve_prices(
@@ -139,67 +131,295 @@ def solve_prices(
     admissible: object | None = None,
     cost: ArrayLike | None = None,
     prices: ArrayLike | None = None,
-    position_weights: ArrayLike | None = None,
-    rows: Rows | None = None,
     tol: float = 1e-3,
-    tie_seed: int = 0,
-    for_bound: bool = False,
+    **more: Unpack[PriceOptions],
 ) -> DualPrices:
-    """The prices of :func:`solve_dual` alone, at which D is within ``tol`` of its least value.
+    """Prices of :func:`solve_dual` alone, without integral slates.
 
-    Where positions weigh differently or rows are given, whole slates would take most of the time, and are not sought: D
-    is compared with the smoothed D_τ, whose least value is below that of D. Otherwise the auction makes slates on the
-    way. Where D alone is wanted (``for_bound``), as for a certificate, the search ends as soon as D is within ``tol``,
-    in half the time: prices then still move along where D is flat, and exposures with them. All other arguments are
-    those of :func:`solve_dual`.
+    At these prices D is within ``tol`` of its least value. Where positions weigh differently or rows are given, whole
+    slates would take most of the time, and are not sought: D is compared with the smoothed D_τ, whose least value is
+    below that of D. Otherwise the auction makes slates on the way. Where D alone is wanted (``for_bound``), as for a
+    certificate, the search ends as soon as D is within ``tol``, in half the time: prices then still move along where D
+    is flat, and exposures with them. All other arguments are those of :func:`solve_dual`.
 
     Raises:
         ConfigError: If an argument does not fit.
         InfeasibleError: As :func:`solve_dual`; with weights or rows only where it is proven.
     """
-    problem = Problem.of(
-        scores,
-        capacity,
-        min_exposure,
-        max_exposure,
-        admissible=admissible,
-        cost=cost,
-        position_weights=position_weights,
-        rows=rows,
-        where="solve_prices",
-    )
-    _require_tolerance(tol, "solve_prices")
+    refuse_unknown("solve_prices", more, PriceOptions)
+    problem = Problem.of("solve_prices", scores, capacity, min_exposure, max_exposure, admissible, cost, more)
+    start = _start(problem, prices, tol)
     if problem.weights is not None:
-        point, tau = least_bound(problem, _given(prices, problem), tol, for_bound=for_bound)
-        m = problem.shape[1]
-        return DualPrices(point.price[:m] + 0.0, point.price[m:] + 0.0, point.bound, tau)
-    found = _auctioned(problem, prices, tol, tie_seed)
+        return _least_bound(problem, start, tol, for_bound=more.get("for_bound", False))
+    found = _solve_counted(problem, start, tol, more.get("tie_seed", 0))
     return DualPrices(found.item_price, found.row_price, found.dual, found.resolution)
 
 
-def _require_tolerance(tol: float, where: str) -> None:
+def offline_match(
+    scores: object,
+    k: ArrayLike,
+    b: ArrayLike,
+    *,
+    max_exposure: ArrayLike | None = None,
+    admissible: object | None = None,
+    cost: ArrayLike | None = None,
+    tol: float = 1e-3,
+) -> DualSolution:
+    """Slates of a broadcast to all present users at once.
+
+    Offline matching of Ma, Liu and Deoras (ICLR 2022).
+
+    Args:
+        scores: (n, M) intensities of the users to be served.
+        k: Positions of a user, scalar or (n,).
+        b: Required exposures of an item, scalar or (M,), whole numbers.
+        max_exposure: Caps, scalar or (M,); None for none.
+        admissible: (n, M) pairs that may be shown; None for all.
+        cost: Price of one exposure of shortfall; None for hard floors.
+        tol: Certified relative gap at which to stop.
+    """
+    return solve_dual(scores, k, b, max_exposure, admissible=admissible, cost=cost, tol=tol)
+
+
+def online_match(
+    past: object,
+    scores: object,
+    k: int,
+    b: ArrayLike,
+    *,
+    cost: ArrayLike | None = None,
+    past_admissible: object | None = None,
+    admissible: object | None = None,
+    tol: float = 1e-3,
+    **ties: Unpack[Ties],
+) -> Ints:
+    """Slates of arrivals at frozen prices of past states.
+
+    Online matching of Ma, Liu and Deoras (ICLR 2022).
+
+    Args:
+        past: (n′, M) intensities of past states.
+        scores: (n, M) intensities of the arrivals.
+        k: Positions of a slate.
+        b: Required exposures for the *past* states, scalar or (M,), whole numbers.
+        cost: Price of one exposure of shortfall; None for hard floors.
+        past_admissible: (n′, M) pairs that may be shown to past states; None for all.
+        admissible: (n, M) pairs that may be shown; None for all.
+        tol: Certified relative gap of the prices on the past states.
+        ties: ``tie_seed`` and ``row_keys`` (n,), as :func:`~rimsim.matching.price_slates` takes them.
+
+    Returns:
+        (n, k) slates, −1 for an empty position. They need not meet the floors: that is the cost of frozen prices.
+    """
+    prices = solve_dual(past, k, b, admissible=past_admissible, cost=cost, tol=tol).item_price
+    return price_slates(scores, prices, k, admissible=admissible, **ties)
+
+
+def _start(problem: Problem, prices: ArrayLike | None, tol: float) -> Floats | None:
+    """Prices to start from, (M,) or with rows (M+G,)."""
+    where = problem.where
     if not tol > 0:
-        raise ConfigError(f"{where}: tol is {tol!r}; allowed: a number above 0")
+        refuse(ConfigError, where, f"tol is {tol!r}", "a number above 0")
+    if prices is None:
+        return None
+    m, groups = problem.shape[1], 0 if problem.rows is None else len(problem.rows.least)
+    start = as_array(prices).astype(np.float64)
+    if start.shape not in ((m,), (m + groups,)) or not np.isfinite(start).all():
+        refuse(ConfigError, where, f"prices have shape {start.shape}", f"({m},) finite numbers")
+    return start
 
 
-def _auctioned(problem: Problem, prices: ArrayLike | None, tol: float, tie_seed: int) -> DualSolution:
-    """Solve a problem whose positions count alike by the auction, and count in the problem's unit."""
+def _solve_counted(problem: Problem, start: Floats | None, tol: float, tie_seed: int) -> DualSolution:
+    """Solution by the auction, in the problem's unit."""
     n, m = problem.shape
-    hard = bool(np.isinf(problem.cost[problem.floor > 0]).any())
-    bonus = _start(prices, problem)
-    if isinstance(problem.chunks, SparseScores):
-        return solve_sparse(problem, problem.chunks, bonus, tol, tie_seed).in_units(problem.unit)
-    if problem.chunks is not None:
-        if hard:
-            _refuse(violated_items_of_all(m, n, problem.floor, problem.capacity), problem)
-        return solve_in_chunks(problem, problem.chunks, bonus, tol, tie_seed).in_units(problem.unit)
-    if hard and problem.admissible is None:
-        _refuse(violated_items_of_all(m, n, problem.floor, problem.capacity), problem)
-    elif hard and problem.admissible is not None:
-        _refuse(violated_items(problem.admissible, problem.floor, problem.capacity), problem)
+    bonus, chunks = None, problem.chunks
+    if start is not None:  # bonuses that floors, caps and cost allow
+        highest = np.where(problem.floor > 0, problem.cost, 0.0)
+        bonus = np.clip(-start, np.where(problem.cap < n, -np.inf, 0.0), highest)
+    if isinstance(chunks, SparseScores):
+        pairs = sparse_pairs(n, m, chunks.keys(), chunks.values)
+        ceiling = problem.bonus_ceiling(float(np.abs(chunks.values).max(initial=0.0)))
+        found = solve_pairs(problem, pairs, ceiling, bonus, tol, tie_seed)
+        return refuse_short(problem, found, "with the pairs that are there").in_units(problem.unit)
+    if np.isinf(problem.cost[problem.floor > 0]).any():
+        refuse_excessive(problem)
+    if chunks is not None:
+        return solve_in_chunks(problem, chunks, bonus, tol, tie_seed).in_units(problem.unit)
     pairs = dense_pairs(problem.scores, problem.admissible)
-    start = np.zeros(m) if bonus is None else bonus
-    state = fresh_state(pairs, problem.capacity, problem.floor, problem.cap, problem.cost, start)
-    epsilon = 0.0 if bonus is None else last_epsilon(state, sampled_worth(pairs, state), tol)
-    end = run_phases(pairs, state, tol, tie_seed, epsilon)
-    return packed(pairs, state, end).in_units(problem.unit)
+    return solve_pairs(problem, pairs, problem.cost, bonus, tol, tie_seed).in_units(problem.unit)
+
+
+def _weighted(problem: Problem, weights: Floats) -> WeightedProblem:
+    """The problem as the kernels of weighted positions see it."""
+    (n, m), rows = problem.shape, problem.rows
+    scores = np.ascontiguousarray(problem.scores)
+    if problem.admissible is not None:
+        scores = np.where(problem.admissible, scores, -np.inf).astype(scores.dtype, copy=False)
+    most = np.where(problem.cap < n * weights[0], problem.cap, np.inf)
+    least, cost = problem.floor, problem.cost
+    first, item = np.zeros(1, np.int64), np.empty(0, np.int64)
+    active = np.empty((0, 0), np.bool_)
+    if rows is not None:
+        first, item = rows.first.astype(np.int64), rows.item.astype(np.int64)
+        least, most = np.concatenate([least, rows.least]), np.concatenate([most, rows.most])
+        cost = np.concatenate([cost, rows.cost])
+        active = np.empty((0, len(first) - 1), np.bool_) if rows.active is None else rows.active
+    order = np.argsort(item, kind="stable")
+    return WeightedProblem(
+        scores=scores,
+        capacity=problem.capacity,
+        weights=weights,
+        least=least.astype(np.float64),
+        most=most.astype(np.float64),
+        cost=np.where(least > 0, cost, 0.0),
+        first=first,
+        item=item,
+        of_first=np.concatenate([[0], np.cumsum(np.bincount(item, minlength=m))]).astype(np.int64),
+        of=np.repeat(np.arange(len(first) - 1), np.diff(first))[order].astype(np.int64),
+        active=np.ascontiguousarray(active, np.bool_),
+    )
+
+
+def _scale(terms: WeightedProblem) -> tuple[float, float]:
+    """Approximate worth of a position, and the range of scores."""
+    n, m = terms.scores.shape
+    finite = terms.scores[terms.scores > -np.inf]
+    spread = float(finite.max(initial=0.0) - finite.min(initial=0.0)) or 1.0
+    users = np.unique(np.linspace(0, max(n - 1, 0), _SAMPLE).astype(np.int64)) if n else np.empty(0, np.int64)
+    width = min(len(terms.weights), m)
+    top = np.partition(terms.scores[users], m - width, axis=1)[:, m - width :] if width else np.empty((0, 0))
+    top = np.abs(top[top > -np.inf])
+    return (float(top.mean(dtype=np.float64)) if len(top) else 0.0) or spread, spread
+
+
+class _Search:
+    """Search for prices of a problem with weights or rows.
+
+    The dual is smoothed with a τ that shrinks from level to level (``descent.py``). Refuses floors of items that are
+    proven to be too high.
+    """
+
+    def __init__(self, problem: Problem, start: Floats | None) -> None:
+        if problem.chunks is not None or problem.weights is None:
+            raise ConfigError(
+                f"{problem.where}: position_weights and rows need scores as a matrix; found scores in chunks"
+            )
+        self.problem, self.terms = problem, _weighted(problem, problem.weights)
+        self.unit, self.spread = _scale(self.terms)
+        floors, caps = self.terms.least > 0.0, self.terms.most < np.inf
+        self.box = (
+            np.where(floors, -np.minimum(self.terms.cost, _FARTHEST * self.spread), 0.0),
+            np.where(caps, _FARTHEST * self.spread, 0.0),
+        )
+        self.hard = np.isinf(self.terms.cost[: problem.shape[1]])
+        self.refuse_violated(-self.terms.least, 0.0)
+        price = np.zeros(len(self.terms.least))
+        if start is not None:
+            price[: len(start)] = start
+        self.tau = _TAU * self.unit
+        self.point = at_prices(self.terms, np.clip(price, *self.box), self.tau)
+
+    def descend(self, level: int, ending: Ending | None) -> None:
+        """Move to the prices of a level, given an ending."""
+        self.tau = _TAU * self.unit / _FINER**level
+        if ending is not None:
+            self.point = minimised(self.terms, self.point, self.tau, self.box, self.unit, ending)
+
+    def refuse_violated(self, key: Floats, soft: float) -> None:
+        """Refuse infeasible hard floors, in the order of a key."""
+        if not self.hard.any():
+            return
+        terms, where = self.terms, self.problem.where
+        order = np.argsort(np.where(self.hard, key[: len(self.hard)], soft), kind="stable")
+        items, lacking = violated_items_weighted(
+            terms.scores, terms.capacity, terms.weights, terms.least, order
+        )
+        if lacking > 0.0:
+            raise infeasible(
+                f"{where}: the floors of {len(items)} items ({names_of(items)}) ask for {lacking:.6g} more exposure "
+                "than can reach them within capacity and `admissible`; lower min_exposure or give `cost`",
+                items,
+                lacking,
+            )
+
+    def refuse_unmet(self, found: IntegralSlates) -> None:
+        """Refuse slates that miss hard floors."""
+        if found.value > -np.inf:
+            return
+        m, where = len(self.hard), self.problem.where
+        lacking = np.where(np.isinf(self.terms.cost), missing(self.terms, found.exposure), 0.0)
+        items, groups = np.flatnonzero(lacking[:m]), np.flatnonzero(lacking[m:])
+        whose = [f"{name} {names_of(of)}" for name, of in (("items", items), ("rows", groups)) if len(of)]
+        raise infeasible(
+            f"{where}: no whole slates were found that meet the floors of {' and '.join(whose)}, "
+            f"{lacking.sum():.6g} is missing; lower them or give `cost`",
+            items,
+            float(lacking.sum()),
+        )
+
+
+def _least_bound(problem: Problem, start: Floats | None, tol: float, *, for_bound: bool) -> DualPrices:
+    """Prices at which D is near its least value.
+
+    D_τ is below D everywhere, so the least D_τ is below the least D: their difference at a minimiser of D_τ bounds how
+    far D there is from its least value.
+    """
+    ending = Ending(_FOR_BOUND_ENOUGH * tol, _FOR_BOUND_STEPS) if for_bound else Ending(_ENOUGH * tol)
+    search = _Search(problem, start)
+    best = search.point
+    for level in _FOR_BOUND if for_bound else range(_LEVELS):
+        search.descend(level, ending)
+        best = search.point if search.point.bound < best.bound else best
+        if best.bound - search.point.smooth <= tol * abs(best.bound):
+            break
+    m, price = problem.shape[1], best.price + 0.0
+    return DualPrices(price[:m], price[m:], best.bound, search.tau)
+
+
+def _solve_weighted(problem: Problem, start: Floats | None, tol: float, tie_seed: int) -> DualSolution:
+    """Solution of a problem with weights or rows.
+
+    At the prices of each level, integral slates are sought (``slates.py``). It ends where the best D and the best
+    slates are within the tolerance, or where finer prices bring them no nearer: whole slates may not reach what
+    fractions of slates can.
+    """
+    search = _Search(problem, start)
+    rows = row_states(tie_seed, np.arange(problem.shape[0]))
+    best: tuple[DualPoint, IntegralSlates] | None = None
+    for level in range(_LEVELS):
+        at_start = best is None and start is not None  # at prices that are given, slates are sought first
+        search.descend(level, None if at_start else Ending(_ENOUGH * tol))
+        if level == 0:
+            continue
+        point = search.point
+        slates = integral_slates(search.terms, point.price, rows, search.unit, search.spread)
+        if slates.value == -np.inf:
+            search.refuse_violated(point.price, 1.0)
+        nearer = np.inf
+        if best is not None:
+            before = best[0].bound - best[1].value
+            point = point if point.bound < best[0].bound else best[0]
+            slates = slates if slates.value > best[1].value else best[1]
+            nearer = _share(before - (point.bound - slates.value), point.bound)
+        best = point, slates
+        gap = _share(point.bound - slates.value, point.bound)
+        if gap <= tol or (level >= _STUCK and nearer < _NEARER * tol):
+            break
+    search.refuse_unmet(slates)
+    m, price = problem.shape[1], point.price + 0.0
+    return DualSolution(
+        item_price=price[:m],
+        user_price=point.users.marginal,
+        slates=slates.slates,
+        primal=slates.value,
+        dual=point.bound,
+        gap=gap,
+        shortfall=float(missing(search.terms, slates.exposure).sum()),
+        exposure=slates.exposure[:m],
+        resolution=search.tau,
+        row_price=price[m:],
+    )
+
+
+def _share(difference: float, whole: float) -> float:
+    return difference / abs(whole) if whole != 0.0 else abs(difference)

@@ -1,111 +1,267 @@
-"""Arguments of the price solver and the certificate, checked once and in one shape."""
+"""Checked scores, capacities and requirements of the offline problem."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, Protocol, TypedDict, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rimsim.arrays import Array, Bools, Floats, Ints
-from rimsim.errors import ConfigError
-from rimsim.matching._sparse import SparseScores, is_sparse
-from rimsim.matching.scorer import ChunkedScores
+from rimsim.arrays import Array, Bools, Float32s, Floats, Ints
+from rimsim.errors import ConfigError, refuse
+from rimsim.rng import Purpose, bits
 
 if TYPE_CHECKING:
-    from rimsim.matching.rows import Rows
+    from scipy.sparse import csr_array
 
-
-_WHOLE = 1e-9  # how far from a whole number of units a bound may be
+_SAME = 1e-9  # amounts that differ by less than this share of a bound are equal: sums of weights are rounded
 
 
 def as_array(values: object) -> Array:
-    """A NumPy view (or copy) of an array, a nested list or a torch tensor, without importing torch."""
-    detach = getattr(values, "detach", None)
+    """NumPy view (or copy) of an array, list or tensor."""
+    detach = getattr(values, "detach", None)  # of a tensor, without importing torch
     if detach is not None:
         return np.asarray(detach().cpu().numpy())
     return np.asarray(values)
 
 
+def spreads(given: Array, length: int) -> bool:
+    """True if an array is one number, or ``length`` numbers."""
+    return given.ndim == 0 or given.shape == (length,)
+
+
+def beyond(over: Floats, bound: Floats) -> Floats:
+    """Amounts over a bound that exceed rounding errors."""
+    amount = np.maximum(over, 0.0)
+    return np.where(amount > _SAME * np.maximum(bound, 1.0), amount, 0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """G requirements on several items: groups, campaigns, audiences.
+
+    Row g asks for least_g ≤ Σ over its items y and its users x of w·[y is shown to x] ≤ most_g. The price of item y for
+    user x is then v_y + Σ v_g over the rows g that hold y and are active for x.
+    """
+
+    first: Ints
+    """(G+1,) where the items of each row begin in ``item``; the last entry is its length."""
+    item: Ints
+    """(nnz,) items, distinct within a row."""
+    least: Floats
+    """(G,) required exposure, in units of the position weights."""
+    most: Floats
+    """(G,) largest exposure; infinite where there is no cap."""
+    cost: Floats
+    """(G,) price of one missing unit; infinite where the row is hard."""
+    active: Bools | None = None
+    """(n, G) users whose exposures count, such as an audience; None: all."""
+
+    def items_of(self, row: int) -> Ints:
+        """Items of a row."""
+        return self.item[self.first[row] : self.first[row + 1]]
+
+    def refuse_unfit(self, n: int, m: int, where: str) -> None:
+        """Refuse rows that fit no n users and M items."""
+        groups, item = len(self.first) - 1, self.item
+        rising = groups >= 0 and self.first[0] == 0 and self.first[-1] == len(item)
+        if not rising or (np.diff(self.first) < 0).any():
+            raise ConfigError(f"{where}: rows.first must rise from 0 to the length of rows.item, {len(item)}")
+        if len(item) and (item.min() < 0 or item.max() >= m):
+            refuse(ConfigError, where, f"rows.item holds {item.min()} to {item.max()}", f"0 to {m - 1}")
+        for name in ("least", "most", "cost"):
+            values = getattr(self, name)
+            if values.shape != (groups,) or not (values >= 0).all():
+                raise ConfigError(f"{where}: rows.{name} must be ({groups},) numbers of at least 0")
+        if not (self.least <= self.most).all() or not np.isfinite(self.least).all():
+            raise ConfigError(f"{where}: rows.least must be finite and at most rows.most")
+        if self.active is not None and self.active.shape != (n, groups):
+            refuse(ConfigError, where, f"rows.active has shape {self.active.shape}", f"({n}, {groups})")
+        of_row = np.repeat(np.arange(groups), np.diff(self.first))
+        if len(np.unique(of_row * max(m, 1) + item)) < len(item):
+            refuse(ConfigError, where, "a row of rows.item holds an item twice", "distinct items")
+
+
+def required_exposure(share: float, n: int, k: int, released: ArrayLike, seed: int) -> Ints:
+    """Required exposures b = β·n·k/M of released items, in whole exposures.
+
+    Rounded by largest remainder: the total is β·n·k rounded to the nearest whole number (half up), every item gets b
+    rounded down, and the rest goes to items sampled by seed, since all remainders are equal.
+
+    Args:
+        share: β, the guaranteed share of the uniform exposure, between 0 and 1.
+        n: Expected arrivals, N.
+        k: Positions of a slate.
+        released: (M,) true for the items that take part; M in the formula is their number.
+        seed: Seed of the ties; the same seed, the same items.
+
+    Returns:
+        (M,) required exposures, 0 for items that are not released.
+
+    Raises:
+        ConfigError: If the share is outside [0, 1], or n or k is negative.
+    """
+    if not 0.0 <= share <= 1.0:
+        refuse(ConfigError, "required_exposure", f"share is {share!r}", "a number from 0 to 1")
+    if n < 0 or k < 0:
+        refuse(ConfigError, "required_exposure", f"n is {n!r} and k is {k!r}", "numbers of at least 0")
+    mask = np.asarray(released, bool)
+    items = np.flatnonzero(mask)
+    required = np.zeros(len(mask), np.int64)
+    if len(items) == 0:
+        return required
+    base, rest = divmod(int(np.floor(share * n * k + 0.5)), len(items))
+    required[items] = base
+    order = np.lexsort((items, bits(seed, Purpose.FLOORS, items)))
+    required[items[order[:rest]]] += 1
+    return required
+
+
+@runtime_checkable
+class ChunkedScores(Protocol):
+    """Scores computed for consecutive users on demand, always alike."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n, M), users and items."""
+        ...
+
+    def rows(self, start: int, stop: int) -> NDArray[np.floating]:
+        """(stop − start, M) scores of consecutive users; −inf: not admissible."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class FactorScores:
+    """Scores s = U·Vᵀ of rank r, or exp(U·Vᵀ).
+
+    Raises:
+        ConfigError: If the factors are not matrices of the same rank, or are not finite.
+    """
+
+    users: NDArray[np.floating]
+    """(n, r) user factors, U."""
+    items: NDArray[np.floating]
+    """(M, r) item factors, V."""
+    link: Literal["identity", "exp"] = "identity"
+    """Function applied to the product."""
+
+    def __post_init__(self) -> None:
+        users, items = self.users.shape, self.items.shape
+        if len(users) != 2 or len(items) != 2 or users[1] != items[1]:
+            found = f"users have shape {users} and items {items}"
+            refuse(ConfigError, "FactorScores", found, "(n, r) and (M, r)")
+        if not (np.isfinite(self.users).all() and np.isfinite(self.items).all()):
+            raise ConfigError("FactorScores: users or items hold a number that is not finite")
+        if self.link not in ("identity", "exp"):
+            refuse(ConfigError, "FactorScores", f"link is {self.link!r}", "'identity', 'exp'")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n, M), users and items."""
+        return len(self.users), len(self.items)
+
+    def rows(self, start: int, stop: int) -> NDArray[np.floating]:
+        """(stop − start, M) scores in float32."""
+        users, items = self.users[start:stop], self.items
+        block = users.astype(np.float32, copy=False) @ items.T.astype(np.float32, copy=False)
+        if self.link == "exp":
+            np.exp(block, out=block)
+        return np.asarray(block, np.float32)
+
+
+class SparseScores:
+    """Scores of the pairs that a sparse matrix stores."""
+
+    def __init__(self, scores: object, where: str) -> None:
+        matrix: csr_array = scores.tocsr(copy=True)  # type: ignore[attr-defined]  # a sparse matrix
+        matrix.sum_duplicates()
+        self._matrix = matrix
+        self.values = matrix.data.astype(np.float32)
+        if not np.isfinite(self.values).all():
+            pair = int(np.flatnonzero(~np.isfinite(self.values))[0])
+            row = int(np.searchsorted(matrix.indptr, pair, "right")) - 1
+            found = f"the score of user {row} and item {int(matrix.indices[pair])} is {matrix.data[pair]}"
+            refuse(ConfigError, where, found, "finite numbers (leave a pair out that cannot be served)")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n, M), users and items."""
+        n, m = self._matrix.shape
+        return n, m
+
+    def keys(self) -> Ints:
+        """(E,) pairs, user·M + item, ascending."""
+        row = np.repeat(np.arange(self.shape[0]), np.diff(self._matrix.indptr))
+        return np.asarray(row * self.shape[1] + self._matrix.indices, np.int64)
+
+    def rows(self, start: int, stop: int) -> Float32s:
+        """(stop − start, M) scores of consecutive users; −inf: absent."""
+        first = self._matrix.indptr[start : stop + 1]
+        block = np.full((stop - start, self.shape[1]), -np.inf, np.float32)
+        row = np.repeat(np.arange(stop - start), np.diff(first))
+        block[row, self._matrix.indices[first[0] : first[-1]]] = self.values[first[0] : first[-1]]
+        return block
+
+
 def _matrix(scores: object, where: str) -> NDArray[np.floating]:
     matrix = as_array(scores)
     if matrix.ndim != 2:
-        raise ConfigError(f"{where}: scores have shape {matrix.shape}; allowed: (n, M), users by items")
+        refuse(ConfigError, where, f"scores have shape {matrix.shape}", "(n, M), users by items")
     if not np.issubdtype(matrix.dtype, np.floating):
         if not (np.issubdtype(matrix.dtype, np.integer) or matrix.dtype == bool):
-            raise ConfigError(f"{where}: scores have type {matrix.dtype}; allowed: real numbers")
+            refuse(ConfigError, where, f"scores have type {matrix.dtype}", "real numbers")
         matrix = matrix.astype(np.float64)
     elif matrix.dtype not in (np.float32, np.float64):
         matrix = matrix.astype(np.float32)
     return matrix
 
 
-def _mask(admissible: object, matrix: NDArray[np.floating], where: str) -> Bools:
-    mask = as_array(admissible).astype(bool, copy=False)
-    if mask.shape != matrix.shape:
-        n, m = matrix.shape
-        raise ConfigError(
-            f"{where}: admissible has shape {mask.shape}; allowed: that of the scores, ({n}, {m})"
-        )
-    return mask
-
-
-def _refuse_infinite(matrix: NDArray[np.floating], mask: Bools | None, where: str) -> None:
-    finite = np.isfinite(matrix)
-    if mask is not None:
+def _mask(admissible: object | None, matrix: NDArray[np.floating], where: str) -> Bools | None:
+    """Checked mask of a matrix, whose admissible scores are finite."""
+    mask, finite = None, np.isfinite(matrix)
+    if admissible is not None:
+        mask = as_array(admissible).astype(bool, copy=False)
+        if mask.shape != matrix.shape:
+            allowed = f"that of the scores, ({len(matrix)}, {matrix.shape[1]})"
+            refuse(ConfigError, where, f"admissible has shape {mask.shape}", allowed)
         finite |= ~mask
     if not finite.all():
         row, column = (int(index) for index in np.argwhere(~finite)[0])
-        raise ConfigError(
-            f"{where}: the score of user {row} and item {column} is {matrix[row, column]}; "
-            "allowed: finite numbers (exclude a pair by `admissible`)"
-        )
+        found = f"the score of user {row} and item {column} is {matrix[row, column]}"
+        refuse(ConfigError, where, found, "finite numbers (exclude a pair by `admissible`)")
+    return mask
 
 
-def spreads(given: Array, length: int) -> bool:
-    """Whether an array is one number, or one for each of so many things."""
-    return given.ndim == 0 or given.shape == (length,)
-
-
-def _require_length(given: Array, length: int, where: str, name: str) -> None:
+def _amounts(values: object, length: int, where: str, name: str, *, whole: bool) -> Array:
+    """(length,) numbers of at least 0: int64 if whole, else float64."""
+    given = as_array(values)
     if not spreads(given, length):
-        raise ConfigError(
-            f"{where}: {name} has shape {given.shape}; allowed: one number or shape ({length},)"
-        )
-
-
-def _whole(values: object, length: int, where: str, name: str) -> Ints:
-    given = as_array(values)
-    _require_length(given, length, where, name)
-    if not (np.issubdtype(given.dtype, np.integer) or np.issubdtype(given.dtype, np.floating)):
-        raise ConfigError(f"{where}: {name} has type {given.dtype}; allowed: whole numbers of at least 0")
+        refuse(ConfigError, where, f"{name} has shape {given.shape}", f"one number or shape ({length},)")
+    if whole and not (np.issubdtype(given.dtype, np.integer) or np.issubdtype(given.dtype, np.floating)):
+        refuse(ConfigError, where, f"{name} has type {given.dtype}", "whole numbers of at least 0")
     numbers = given.astype(np.float64)
-    bad = ~np.isfinite(numbers) | (numbers != np.floor(numbers)) | (numbers < 0)
-    if bad.any():
-        worst = given.reshape(-1)[np.flatnonzero(bad.reshape(-1))[0]]
-        raise ConfigError(
-            f"{where}: {name} holds {worst!s}; allowed: whole numbers of at least 0 (round them before)"
-        )
-    return np.array(np.broadcast_to(numbers.astype(np.int64), (length,)))
-
-
-def _amounts(values: object, length: int, where: str, name: str) -> Floats:
-    given = as_array(values)
-    _require_length(given, length, where, name)
-    numbers = np.array(np.broadcast_to(given.astype(np.float64), (length,)))
-    if not (np.isfinite(numbers) & (numbers >= 0)).all():
+    bad = ~np.isfinite(numbers) | (numbers < 0)
+    if whole:
+        bad |= numbers != np.floor(numbers)
+        if bad.any():
+            worst = given.reshape(-1)[np.flatnonzero(bad.reshape(-1))[0]]
+            allowed = "whole numbers of at least 0 (round them before)"
+            refuse(ConfigError, where, f"{name} holds {worst!s}", allowed)
+        numbers = numbers.astype(np.int64)
+    elif bad.any():
         raise ConfigError(f"{where}: {name} must be finite numbers of at least 0")
-    return numbers
+    return np.array(np.broadcast_to(numbers, (length,)))
 
 
 def _weights(values: object, width: int, where: str) -> Floats:
-    """Checked position weights, at least as many as the largest capacity; 1 if none are given."""
+    """Checked position weights, at least ``width``; 1 by default."""
     weights = np.ones(max(width, 1)) if values is None else as_array(values).astype(np.float64)
     if weights.ndim != 1 or not len(weights) or not np.isfinite(weights).all() or not (weights > 0).all():
-        raise ConfigError(f"{where}: position_weights are {values!r}; allowed: (k,) positive numbers")
+        refuse(ConfigError, where, f"position_weights are {values!r}", "(k,) positive numbers")
     if (np.diff(weights) > 0).any():
-        raise ConfigError(f"{where}: position_weights rise along the slate; allowed: non-increasing weights")
+        refuse(ConfigError, where, "position_weights rise along the slate", "non-increasing weights")
     if width > len(weights):
         raise ConfigError(f"{where}: a capacity is {width}, and there are {len(weights)} position_weights")
     return np.ascontiguousarray(weights)
@@ -113,53 +269,49 @@ def _weights(values: object, width: int, where: str) -> Floats:
 
 def _cost(values: object, length: int, where: str) -> Floats:
     """(length,) price of a missing unit; infinite for hard floors."""
-    if values is None:
-        return np.full(length, np.inf)
-    asked = as_array(values).astype(np.float64)
+    asked = as_array(np.inf if values is None else values).astype(np.float64)
     if not spreads(asked, length) or not (asked >= 0).all():
-        raise ConfigError(
-            f"{where}: cost is {values!r}; allowed: a number of at least 0, or one per item ({length},)"
-        )
+        allowed = f"a number of at least 0, or one per item ({length},)"
+        refuse(ConfigError, where, f"cost is {values!r}", allowed)
     return np.array(np.broadcast_to(asked, (length,)))
 
 
-def _bound(values: object, length: int, where: str, name: str, weights: Floats | None) -> Array:
-    return _whole(values, length, where, name) if weights is None else _amounts(values, length, where, name)
-
-
 def _in_units(weights: Floats, floor: Floats, cap: Floats | None) -> bool:
-    """True if all positions weigh the same, and bounds are whole numbers of that."""
+    """True if bounds are whole numbers of one common weight."""
     bounds = (floor if cap is None else np.concatenate([floor, cap])) / weights[0]
-    whole = np.abs(bounds - np.rint(bounds)) <= _WHOLE * (1.0 + bounds)
+    whole = np.abs(bounds - np.rint(bounds)) <= _SAME * (1.0 + bounds)
     return bool((weights == weights[0]).all() and whole.all())
+
+
+class Weighting(TypedDict, total=False):
+    """Optional keyword arguments of the solver and of the certificate."""
+
+    # (k,) weight of an exposure at each position in scores and exposures, positive and non-increasing; None: 1
+    position_weights: ArrayLike | None
+    rows: Rows | None  # requirements on several items, and on some users; None: none
+
+
+def refuse_unknown(where: str, given: Weighting, known: type) -> None:
+    """Raise where keyword arguments are none of a typed dictionary's."""
+    if unknown := sorted(set(given) - set(known.__annotations__)):
+        raise TypeError(f"{where}() got an unexpected keyword argument {unknown[0]!r}")
 
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """Scores with capacities, floors, caps, mask and cost of shortfall, all of the right shape and type."""
+    """Checked scores, capacities, floors, caps, mask and cost of shortfall."""
 
-    scores: NDArray[np.floating]
-    """(n, M) float32 or float64; what a pair is worth. Entries that are not admissible may hold anything."""
-    admissible: Bools | None
-    """(n, M) pairs that may be shown; None: all."""
-    capacity: Ints
-    """(n,) positions of each user, at most M."""
-    floor: Array
-    """(M,) required exposures: int64, whole positions; float64, their weights, where ``weights`` are given."""
-    cap: Array
-    """(M,) largest allowed exposures, likewise; n·w₁ where there is none."""
-    cost: Floats
-    """(M,) price of one exposure of shortfall; infinite where floors are hard."""
-    chunks: ChunkedScores | None = None
-    """Scores computed on demand; ``scores`` is empty then."""
-    weights: Floats | None = None
-    """(k,) what an exposure at each position counts; None: all the same."""
-    unit: float = 1.0
-    """What a position counts where all count the same."""
-    rows: Rows | None = None
-    """Requirements on several items, and on some users; None: none."""
-    where: str = "solve_dual"
-    """The function that was called, for messages of errors."""
+    scores: NDArray[np.floating]  # (n, M) float32 or float64; any number where not admissible
+    admissible: Bools | None  # (n, M) pairs that may be shown; None: all
+    capacity: Ints  # (n,) positions of each user, at most M
+    floor: Array  # (M,) required exposures: int64, whole positions; float64 where ``weights`` are given
+    cap: Array  # (M,) largest allowed exposures, likewise; n·w₁ where there is none
+    cost: Floats  # (M,) price of one exposure of shortfall; infinite where floors are hard
+    chunks: ChunkedScores | None  # scores computed on demand; ``scores`` is empty then
+    weights: Floats | None  # (k,) what an exposure at each position counts; None: all the same
+    unit: float  # what a position counts where all count the same
+    rows: Rows | None  # requirements on several items, and on some users; None: none
+    where: str  # the function that was called, for messages of errors
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -167,34 +319,40 @@ class Problem:
         return len(self.capacity), len(self.floor)
 
     def block(self, start: int, stop: int) -> NDArray[np.floating]:
-        """Scores of users ``start`` to ``stop`` − 1, to be read only; −inf for pairs that are not admissible."""
+        """Scores of consecutive users, read-only; −inf: not admissible."""
         if self.chunks is not None:
             return np.asarray(self.chunks.rows(start, stop))
         values = self.scores[start:stop]
         return values if self.admissible is None else np.where(self.admissible[start:stop], values, -np.inf)
 
+    def bonus_ceiling(self, largest: float) -> Floats:
+        """(M,) largest bonuses: the cost, or 100 times the largest score.
+
+        Hard floors that cannot be met then end in a shortfall, where bonuses would rise without end.
+        """
+        return np.where(np.isinf(self.cost), 100.0 * max(largest, 1e-300), self.cost)
+
     @classmethod
     def of(
         cls,
+        where: str,
         scores: object,
         capacity: ArrayLike,
-        min_exposure: ArrayLike = 0,
-        max_exposure: ArrayLike | None = None,
-        *,
-        admissible: object | None = None,
-        cost: ArrayLike | None = None,
-        position_weights: ArrayLike | None = None,
-        rows: Rows | None = None,
-        where: str,
+        min_exposure: ArrayLike,
+        max_exposure: ArrayLike | None,
+        admissible: object | None,
+        cost: ArrayLike | None,
+        more: Weighting,
     ) -> Problem:
-        """Check and convert.
+        """Check and convert the arguments of a function.
 
         Equal weights with bounds that are whole numbers of them are the problem without weights, in that unit.
 
         Raises:
             ConfigError: If a shape, type or value does not fit; the message names the argument.
         """
-        if is_sparse(scores):
+        position_weights, rows = more.get("position_weights"), more.get("rows")
+        if hasattr(scores, "tocsr") and hasattr(scores, "nnz"):  # a sparse matrix, without importing SciPy
             scores = SparseScores(scores, where)
         chunks = scores if isinstance(scores, ChunkedScores) else None
         if chunks is not None and admissible is not None:
@@ -203,26 +361,26 @@ class Problem:
             )
         matrix = np.empty((0, 0)) if chunks is not None else _matrix(scores, where)
         n, m = matrix.shape if chunks is None else chunks.shape
-        mask = None if admissible is None else _mask(admissible, matrix, where)
-        if chunks is None:
-            _refuse_infinite(matrix, mask, where)
-        positions = np.minimum(_whole(capacity, n, where, "capacity"), m)
+        mask = _mask(admissible, matrix, where) if chunks is None else None
+        positions = np.minimum(_amounts(capacity, n, where, "capacity", whole=True), m)
         if rows is not None:
             rows.refuse_unfit(n, m, where)
         weights, unit = None, 1.0
         if position_weights is not None or rows is not None:
             weights = _weights(position_weights, int(positions.max(initial=0)), where)
-            asked = _amounts(min_exposure, m, where, "min_exposure")
-            limits = None if max_exposure is None else _amounts(max_exposure, m, where, "max_exposure")
+            asked = _amounts(min_exposure, m, where, "min_exposure", whole=False)
+            limits = None
+            if max_exposure is not None:
+                limits = _amounts(max_exposure, m, where, "max_exposure", whole=False)
             if rows is None and _in_units(weights, asked, limits):
                 unit, weights = float(weights[0]), None
                 min_exposure = np.rint(asked / unit)
                 max_exposure = None if limits is None else np.rint(limits / unit)
-        floor = _bound(min_exposure, m, where, "min_exposure", weights)
+        floor = _amounts(min_exposure, m, where, "min_exposure", whole=weights is None)
         most = n if weights is None else n * weights[0]
         cap = np.full(m, most, floor.dtype)
         if max_exposure is not None:
-            limit = _bound(max_exposure, m, where, "max_exposure", weights)
+            limit = _amounts(max_exposure, m, where, "max_exposure", whole=weights is None)
             above = np.flatnonzero(floor > limit)
             if len(above):
                 item = int(above[0])

@@ -1,20 +1,93 @@
-"""Ranking without prices: the best admissible items of every row."""
+"""Rankings of items and users, at prices or without.
+
+Ties are broken by seed. Tensors are ranked on the device where they lie, to the same slates as arrays; torch is
+imported only for them.
+"""
 
 from __future__ import annotations
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, TypeGuard, cast
 
-from rimsim.arrays import Ints
-from rimsim.matching._best import best_rows
-from rimsim.matching._device import largest
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from rimsim.arrays import Bools, Floats, Ints
+from rimsim.compiled import compiled
+from rimsim.errors import ConfigError, refuse
+from rimsim.matching.kernels import GOLDEN, MIX_1, MIX_2, best_items, best_rows, order_items, row_states
+from rimsim.matching.problem import as_array
+
+if TYPE_CHECKING:
+    import torch
+
+_SIGN = -(2**63)
+
+
+def price_slates(
+    scores: object,
+    v: ArrayLike,
+    k: int,
+    *,
+    admissible: object | None = None,
+    tie_seed: int = 0,
+    row_keys: ArrayLike | None = None,
+    tie_width: float = 0.0,
+) -> Ints:
+    """Slates of the k items of largest s − v.
+
+    A row's slate depends on its scores, its key and the seed alone, never on the other rows of the batch.
+
+    Args:
+        scores: (n, M) array or torch tensor.
+        v: (M,) item prices; a bonus is negative.
+        k: Positions of a slate.
+        admissible: (n, M) pairs that may be shown; None for all.
+        tie_seed: Seed of the order among ties.
+        row_keys: (n,) whole numbers that identify the rows, such as arrival ids; None: 0 to n − 1 within this
+            batch.
+        tie_width: Values s − v that differ by less may change places by seed (a dither, uniform below this
+            width is added to each): it spreads identical states over the items that the prices leave nearly
+            tied, such as ``DualSolution.resolution``. 0 breaks exact ties only.
+
+    Returns:
+        (n, k) items in descending order; −1 where no admissible item with s − v ≥ 0 is left.
+
+    Raises:
+        ConfigError: If an argument does not fit.
+    """
+    where, shape = "price_slates", _shape(scores)
+    if len(shape) != 2:
+        refuse(ConfigError, where, f"scores have shape {shape}", "(n, M)")
+    n, m = shape
+    price = np.ascontiguousarray(np.broadcast_to(as_array(v).astype(np.float64), (m,)))
+    if k < 0:
+        refuse(ConfigError, where, f"k is {k}", "a number of at least 0")
+    if not tie_width >= 0:
+        refuse(ConfigError, where, f"tie_width is {tie_width}", "a number of at least 0")
+    if admissible is not None and _shape(admissible) != (n, m):
+        allowed = f"that of the scores, ({n}, {m})"
+        refuse(ConfigError, where, f"admissible has shape {_shape(admissible)}", allowed)
+    keys = np.arange(n) if row_keys is None else as_array(row_keys)
+    if keys.shape != (n,):
+        refuse(ConfigError, where, f"row_keys have shape {keys.shape}", f"({n},)")
+    rows = row_states(tie_seed, keys)
+    if _on_gpu(scores):
+        there = cast("torch.Tensor | None", admissible)
+        return device_slates(scores, price, k, there, rows, float(tie_width))
+    matrix = as_array(scores)
+    if matrix.dtype not in (np.float32, np.float64):
+        matrix = matrix.astype(np.float64)
+    mask = np.ones((0, m), bool) if admissible is None else as_array(admissible).astype(bool, copy=False)
+    slates = np.full((n, k), -1, np.int64)
+    if k > 0 and n > 0:
+        _rank_rows(matrix, price, mask, rows, float(tie_width), slates)
+    return slates
 
 
 def top_k(
     scores: torch.Tensor | NDArray[np.floating], admissible: torch.Tensor | NDArray[np.generic], k: int
 ) -> Ints:
-    """The k admissible items of largest score in each row.
+    """Slates of the k admissible items of largest score.
 
     Args:
         scores: (n, M) finite scores, a tensor or an array.
@@ -25,16 +98,181 @@ def top_k(
     Returns:
         (n, k) items in descending order of score; −1 where a row has fewer admissible items.
     """
-    if isinstance(scores, torch.Tensor) and scores.device.type == "cpu":
+    if not isinstance(scores, np.ndarray):
+        if scores.device.type != "cpu":
+            return device_top_k(scores, cast("torch.Tensor", admissible).bool(), k)
         scores, admissible = scores.numpy(), np.asarray(admissible)
-    if isinstance(scores, torch.Tensor) or scores.dtype != np.float32:
-        return largest(torch.as_tensor(scores), torch.as_tensor(admissible).bool(), k)
     mask = np.asarray(admissible)
     mask = mask.view(np.bool_) if mask.dtype.itemsize == 1 else mask.astype(np.bool_)
+    if scores.dtype != np.float32:
+        return _torch_top_k(scores, mask, k)
     if mask.shape != scores.shape:
         mask = np.broadcast_to(mask, scores.shape).copy()
     items = np.empty((len(scores), k), np.int64)
     tied = best_rows(scores, mask, items)
     if np.count_nonzero(tied):  # which of them is shown is for one code path to say
-        items[tied] = largest(torch.from_numpy(scores[tied]), torch.from_numpy(mask[tied]), k)
+        items[tied] = _torch_top_k(scores[tied], mask[tied], k)
     return items
+
+
+def ordered_by(items: object, scores: object) -> Ints:
+    """Slates in descending order of scores.
+
+    Args:
+        items: (n, k) items, such as :func:`~rimsim.matching.price_slates` returns; −1 for an empty position.
+        scores: (n, M) array or tensor.
+
+    Returns:
+        (n, k) the same items; equal scores stay in the order in which they came, empty positions come last.
+    """
+    ordered = np.array(as_array(items), np.int64)
+    _order_rows(ordered, as_array(scores))
+    return ordered
+
+
+def user_rec(
+    scores: object,
+    c: int,
+    *,
+    admissible: object | None = None,
+    tie_seed: int = 0,
+    row_keys: ArrayLike | None = None,
+) -> Ints:
+    """Users of largest intensity, c for every item.
+
+    User recommendation of Ma, Liu and Deoras (ICLR 2022).
+
+    Args:
+        scores: (n, M) intensities λ(x,y), or (n,) for a single item; array or torch tensor.
+        c: Users to find for each item.
+        admissible: Pairs that may be shown, of the shape of the scores; None for all.
+        tie_seed: Seed of the order among users of equal score.
+        row_keys: (M,) whole numbers that identify the items in tie-breaking; None: 0 to M − 1.
+
+    Returns:
+        (M, c) users in descending order of score, −1 where fewer are admissible; (c,) for a single item.
+    """
+    matrix = as_array(scores)
+    if matrix.ndim not in (1, 2):
+        refuse(ConfigError, "user_rec", f"scores have shape {matrix.shape}", "(n, M), or (n,) for one item")
+    rows, mask = np.ascontiguousarray(np.atleast_2d(matrix.T)), None
+    if admissible is not None:
+        mask = np.ascontiguousarray(np.atleast_2d(as_array(admissible).astype(bool).T))
+    users = price_slates(
+        rows, np.zeros(rows.shape[1]), c, admissible=mask, tie_seed=tie_seed, row_keys=row_keys
+    )
+    return users[0] if matrix.ndim == 1 else users
+
+
+@compiled
+def _rank_rows(
+    scores: NDArray[np.floating],
+    v: Floats,
+    admissible: Bools,
+    rows: NDArray[np.uint64],
+    tie_width: float,
+    slates: Ints,
+) -> None:
+    """Fill ``slates`` (n, k) with items of largest s − v."""
+    n, k = slates.shape
+    masked = admissible.shape[0] == n
+    value, best = np.empty(len(v), np.float64), np.empty(k, np.float64)
+    for row in range(n):
+        of_row = scores[row]
+        for item in range(len(v)):
+            worth = of_row[item] - v[item]
+            value[item] = worth if worth >= 0.0 else -np.inf
+        if masked:
+            shown = admissible[row]
+            for item in range(len(v)):
+                value[item] = value[item] if shown[item] else -np.inf
+        size = best_items(value, rows[row], slates[row], best, tie_width)
+        slates[row, size:] = -1
+
+
+@compiled
+def _order_rows(items: Ints, scores: NDArray[np.floating]) -> None:
+    for row in range(len(items)):
+        order_items(items[row], scores[row])
+
+
+def _shape(values: object) -> tuple[int, ...]:
+    """Shape of an array, list or tensor on any device."""
+    return tuple(np.shape(cast("ArrayLike", values)))
+
+
+def _on_gpu(scores: object) -> TypeGuard[torch.Tensor]:
+    """True if scores are a tensor on another device."""
+    return getattr(getattr(scores, "device", None), "type", "cpu") != "cpu"
+
+
+def _torch_top_k(scores: NDArray[np.floating], admissible: Bools, k: int) -> Ints:
+    import torch  # noqa: PLC0415  # only ties, and scores in other types than float32, need it
+
+    return device_top_k(torch.from_numpy(scores), torch.from_numpy(admissible), k)
+
+
+def device_top_k(scores: torch.Tensor, admissible: torch.Tensor, k: int) -> Ints:
+    """(n, k) admissible items of largest score in each row."""
+    masked = scores.masked_fill(~admissible, -np.inf)
+    values, items = masked.topk(min(k, masked.shape[1]), dim=1)
+    return _padded(items.masked_fill(values == -np.inf, -1), k)
+
+
+def device_slates(
+    scores: torch.Tensor,
+    price: Floats,
+    k: int,
+    admissible: torch.Tensor | None,
+    rows: NDArray[np.uint64],
+    tie_width: float,
+) -> Ints:
+    """Slates of :func:`price_slates`, ranked on the scores' device.
+
+    ``rows`` (n,) are random bits of the rows, for ties.
+    """
+    import torch  # noqa: PLC0415  # only where a tensor came
+
+    value = scores.double() - torch.from_numpy(price).to(scores.device)
+    barred = value < 0
+    if admissible is not None:
+        barred |= ~admissible
+    words = torch.from_numpy(rows.view(np.int64)).to(scores.device)
+    rank = _tie_ranks(words, torch.arange(scores.shape[1], device=scores.device))
+    value += tie_width * (_shifted(rank, 11).double() * 2.0**-53)
+    value.masked_fill_(barred, -torch.inf)
+    # By rank first and then, without disturbing that order, by value: equal values stand by rank.
+    order = (rank ^ _SIGN).argsort(dim=1, descending=True)
+    by_rank = value.gather(1, order)
+    place = by_rank.argsort(dim=1, descending=True, stable=True)[:, :k]
+    items = torch.where(by_rank.gather(1, place) > -torch.inf, order.gather(1, place), -1)
+    return _padded(items, k)
+
+
+def _padded(items: torch.Tensor, k: int) -> Ints:
+    """(n, k) items, −1 beyond the columns that there are."""
+    slates = np.full((len(items), k), -1, np.int64)
+    slates[:, : items.shape[1]] = items.cpu().numpy()
+    return slates
+
+
+def _tie_ranks(rows: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
+    """(n, M) bits of :func:`~rimsim.matching.tie_rank`, in signed words."""
+    golden = _signed(GOLDEN)
+    return _mixed((rows[:, None] ^ _mixed(items + golden)[None, :]) + golden)
+
+
+def _mixed(word: torch.Tensor) -> torch.Tensor:
+    word = (word ^ _shifted(word, 30)) * _signed(MIX_1)
+    word = (word ^ _shifted(word, 27)) * _signed(MIX_2)
+    return word ^ _shifted(word, 31)
+
+
+def _shifted(word: torch.Tensor, places: int) -> torch.Tensor:
+    """Logical shift to the right: torch's own keeps the sign."""
+    return (word >> places).bitwise_and(2 ** (64 - places) - 1)
+
+
+def _signed(word: int) -> int:
+    """Signed number with the same 64 bits."""
+    return word - 2**64 if word >= 2**63 else word

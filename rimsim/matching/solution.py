@@ -1,26 +1,26 @@
-"""The records that the price solver returns."""
+"""Solutions of the offline problem, and proofs of infeasibility."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from rimsim.arrays import Floats, Ints
-
-if TYPE_CHECKING:
-    from rimsim.matching._pairs import Pairs, State
-    from rimsim.matching._phases import End
+from rimsim.arrays import Bools, Floats, Ints
+from rimsim.compiled import compiled
+from rimsim.errors import InfeasibleError
+from rimsim.matching.problem import Problem
 
 
 class DualPrices(NamedTuple):
-    """Prices of n users' offline problem, and what they prove."""
+    """Prices of an offline problem, and the bound they prove."""
 
     item_price: Floats
     """(M,) v: at most 0 where a floor binds (a bonus), at least 0 where a cap does."""
     row_price: Floats
-    """(G,) the prices of rows."""
+    """(G,) prices of ``rows``."""
     dual: float
     """D at these prices: no slates are worth more."""
     resolution: float
@@ -34,10 +34,9 @@ class DualSolution:
     item_price: Floats
     """(M,) v: at most 0 where a floor binds (a bonus), at least 0 where a cap does. Rank by s − v."""
     user_price: Floats
-    """(n,) u: what one more position of the user would be worth, at least 0."""
+    """(n,) u ≥ 0: worth of one more position of the user."""
     slates: Ints
-    """(n, k) items in descending order of s − v, up to near ties where positions weigh differently; −1 for an empty
-    position."""
+    """(n, k) items in descending order of s − v, up to near ties where positions weigh differently; −1: empty."""
     primal: float
     """V = Σ scores − cost · shortfall of these slates."""
     dual: float
@@ -51,15 +50,15 @@ class DualSolution:
     resolution: float
     """ε, or τ, of the last phase: values s − v closer than this were tied to the solver."""
     row_price: Floats = field(default_factory=lambda: np.empty(0))
-    """(G,) prices of ``rows``; rank by s − v − Σ of those that hold the item and are active for the user."""
+    """(G,) prices of ``rows``; rank by s − v − Σ of the rows that hold the item and are active for the user."""
 
     def in_units(self, unit: float) -> DualSolution:
-        """The same slates where a position counts so much: prices are per unit of exposure and stay."""
+        """Same slates where a position counts ``unit``."""
         if unit == 1.0:
             return self
         return replace(
             self,
-            user_price=self.user_price * unit,
+            user_price=self.user_price * unit,  # item prices are per unit of exposure and stay
             primal=self.primal * unit,
             dual=self.dual * unit,
             shortfall=self.shortfall * unit,
@@ -67,22 +66,134 @@ class DualSolution:
         )
 
 
-def packed(pairs: Pairs, state: State, end: End) -> DualSolution:
-    """Slates and prices as users get them."""
-    shown = state.slot >= 0
-    pair = np.maximum(state.slot, 0)
-    items = (pairs.uitem[pair] if pairs.sparse else pair % pairs.m).astype(np.int64)
-    slates = np.where(shown, items, -1)
-    values = np.where(shown, pairs.uval[pair] + end.w[items], -np.inf)
-    order = np.lexsort((slates, -values), axis=1)
-    return DualSolution(
-        item_price=-end.w + 0.0,
-        user_price=end.user_price,
-        slates=np.take_along_axis(slates, order, axis=1),
-        primal=end.primal,
-        dual=end.dual,
-        gap=end.gap,
-        shortfall=int(np.maximum(state.floor - state.exposure, 0).sum()),
-        exposure=state.exposure,
-        resolution=end.epsilon,
-    )
+def names_of(items: Ints) -> str:
+    """Numbers of the first ten items (n,), for a message."""
+    return ", ".join(str(item) for item in items[:10]) + (", …" if len(items) > 10 else "")
+
+
+def infeasible(message: str, items: Ints, lacking: float) -> InfeasibleError:
+    """Error that names items (n,) and the exposure that is missing."""
+    return InfeasibleError(message, tuple(int(item) for item in items), lacking)
+
+
+def refuse_short(problem: Problem, solution: DualSolution, after: str) -> DualSolution:
+    """The solution, refused if it misses hard floors."""
+    short = np.flatnonzero(np.isinf(problem.cost) & (solution.exposure < problem.floor))
+    if len(short):
+        raise infeasible(
+            f"solve_dual: {len(short)} items stay {solution.shortfall} exposures short of their floors {after}; lower "
+            "min_exposure or give `cost`",
+            short,
+            int(solution.shortfall),
+        )
+    return solution
+
+
+def refuse_excessive(problem: Problem) -> None:
+    """Refuse hard floors that capacities cannot meet."""
+    if problem.admissible is None:
+        items, lacking = violated_items_of_all(problem.floor, problem.capacity)
+    else:
+        items, lacking = violated_items(problem.admissible, problem.floor, problem.capacity)
+    if lacking:
+        raise infeasible(
+            f"{problem.where}: the floors of {len(items)} items ({names_of(items)}) ask for "
+            f"{int(problem.floor[items].sum())} exposures, {lacking} more than can reach them within capacity and "
+            "`admissible`; lower min_exposure or give `cost`",
+            items,
+            lacking,
+        )
+
+
+def violated_items_of_all(floor: Ints, capacity: Ints) -> tuple[Ints, int]:
+    """Violated items where every pair is admissible, in closed form.
+
+    See :func:`violated_items`. The t largest floors can be met for every t exactly if Σ of them ≤ Σ_users min(capacity,
+    t) (Gale and Ryser, 1957).
+    """
+    n, m = len(capacity), len(floor)
+    order = np.argsort(-floor, kind="stable")
+    users_with = n - np.searchsorted(np.sort(capacity), np.arange(1, m + 1), "left")  # capacity ≥ t
+    excess = np.cumsum(floor[order]) - np.cumsum(users_with)
+    worst = int(np.argmax(excess)) if m else 0
+    if not m or excess[worst] <= 0:
+        return np.empty(0, np.int64), 0
+    return np.sort(order[: worst + 1]), int(excess[worst])
+
+
+def violated_items(admissible: Bools, floor: Ints, capacity: Ints) -> tuple[Ints, int]:
+    """Items whose floors exceed their reach, and the excess.
+
+    Empty and 0 if all floors can be met. A maximum flow from items (M,) over admissible pairs (n, M) to users (n,), and
+    a minimum cut where it falls short.
+    """
+    if _placed_greedily(admissible, floor, capacity):
+        return np.empty(0, np.int64), 0
+    from scipy import sparse  # noqa: PLC0415  # slow to import, and greed nearly always suffices
+    from scipy.sparse.csgraph import breadth_first_order, maximum_flow  # noqa: PLC0415
+
+    n, m = admissible.shape
+    asked = np.minimum(floor, n + 1)  # more than can ever be met is unmet all the same, and fits into 32 bits
+    pairs, corner = sparse.csr_array(admissible.T.astype(np.int32)), sparse.csr_array((1, 1), dtype=np.int32)
+    blocks: list[list[Any]] = [  # source → items → users → sink
+        [corner, sparse.csr_array(asked[np.newaxis]), None, None],
+        [None, None, pairs, None],
+        [None, None, None, sparse.csr_array(capacity[:, np.newaxis])],
+        [None, None, None, corner],
+    ]
+    graph = sparse.block_array(blocks, format="csr", dtype=np.int32)
+    flow = maximum_flow(graph, 0, m + n + 1)
+    lacking = int(floor.sum()) - int(flow.flow_value)
+    if not lacking:
+        return np.empty(0, np.int64), 0
+    residual = sparse.csr_array(graph - flow.flow)
+    residual.eliminate_zeros()
+    reached = np.sort(breadth_first_order(residual, 0, return_predecessors=False)) - 1
+    return reached[(reached >= 0) & (reached < m)].astype(np.int64), lacking
+
+
+def _placed_greedily(admissible: Bools, floor: Ints, capacity: Ints) -> bool:
+    """True if all floors are met by a greedy assignment."""
+    # every item, the largest floor first, goes to the users with most room left
+    room = capacity.copy()
+    for item in np.argsort(-floor, kind="stable").tolist():
+        need = int(floor[item])
+        if not need:
+            break
+        users = np.flatnonzero(admissible[:, item] & (room > 0))
+        if len(users) < need:
+            return False
+        room[users[np.argpartition(-room[users], need - 1)[:need]]] -= 1
+    return True
+
+
+def violated_items_weighted(
+    scores: NDArray[np.floating], capacity: Ints, weights: Floats, floor: Floats, order: Ints
+) -> tuple[Ints, float]:
+    """Violated items at the head of an order, with weights.
+
+    Users can give to a set A, in fractions of slates, Σ_users w_1 + … + w_min(capacity, admissible items of A). Where
+    every pair is admissible, floors in descending order decide: there is such a set only if one of them is. In general
+    a set found proves that floors cannot be met; it is found if the order is that of bonuses along which the dual falls
+    for ever, since what can reach a set, less its floors, is submodular. See :func:`violated_items`.
+    """
+    reach = _reach(scores, capacity, weights, order)
+    lacking = np.cumsum(floor[order]) - reach
+    worst = int(np.argmax(lacking)) if len(order) else 0
+    if not len(order) or lacking[worst] <= 1e-9 * max(float(reach[worst]), 1.0):
+        return np.empty(0, np.int64), 0.0
+    found = order[: worst + 1]
+    return np.sort(found[floor[found] > 0.0]), float(lacking[worst])
+
+
+@compiled
+def _reach(scores: NDArray[np.floating], capacity: Ints, weights: Floats, order: Ints) -> Floats:
+    """(M,) largest joint exposure of the first 1 … M items."""
+    reach, total, used = np.empty(len(order)), 0.0, np.zeros(len(capacity), np.int64)
+    for place in range(len(order)):
+        for user in range(len(capacity)):
+            if used[user] < capacity[user] and scores[user, order[place]] > -np.inf:
+                total += weights[used[user]]
+                used[user] += 1
+        reach[place] = total
+    return reach

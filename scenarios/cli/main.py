@@ -1,4 +1,4 @@
-"""The command ``rimsim``: its commands, and how errors end them."""
+"""The command ``rimsim``."""
 
 from __future__ import annotations
 
@@ -10,18 +10,10 @@ import click
 
 from rimsim import __version__
 from rimsim.errors import ArmsError, RimsimError, reason
-from rimsim.scenarios.cli.backtest import backtest
-from rimsim.scenarios.cli.data import data
-from rimsim.scenarios.cli.demo import demo
-from rimsim.scenarios.cli.diff import diff
-from rimsim.scenarios.cli.experiment import experiment
-from rimsim.scenarios.cli.export import export
-from rimsim.scenarios.cli.lists import LISTS
-from rimsim.scenarios.cli.ope import ope
-from rimsim.scenarios.cli.report import print_complete, report
+from rimsim.scenarios.cli.analyses import backtest, experiment, export, ope, validate
 from rimsim.scenarios.cli.study import compare, sweep
-from rimsim.scenarios.cli.validate import validate
-from rimsim.scenarios.runs.job import stopping_on_request
+from rimsim.scenarios.cli.tools import LISTS, data, demo, diff, print_complete, report
+from rimsim.scenarios.runs.local import stopping_on_request
 
 
 @click.group(context_settings={"max_content_width": 110})
@@ -48,7 +40,7 @@ for _command in (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command line; returns the exit status: 0, or 2 for an error of ours, told in one sentence.
+    """Exit status of a command line; 2 after an error.
 
     Raises:
         SystemExit: With status 2, if the command line cannot be read; one line says why.
@@ -84,7 +76,7 @@ def _refused(text: str) -> int:
 
 
 def _answer(slip: click.UsageError) -> str:
-    """One line that begins with the command; for a command that lacks a job, its help."""
+    """Line about a slip, or help of an incomplete command."""
     told = slip.format_message()
     if isinstance(slip, click.exceptions.NoArgsIsHelpError):
         return told

@@ -1,94 +1,31 @@
 """``rimsim compare`` and ``rimsim sweep``: begun, resumed, repeated.
 
 Options are named like the parameters of :func:`rimsim.scenarios.compare` and :func:`rimsim.scenarios.sweep`, whose
-defaults stand for what is not given.
+defaults stand for options that are not given.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from rimsim import scenarios
 from rimsim.errors import ConfigError, RunFolderError
-from rimsim.scenarios.cli.options import (
-    READING,
-    command_line,
-    count,
-    field,
-    flag,
-    given,
-    names,
-    options,
-    path,
-    read_value,
-    seeds,
-    setting,
-)
-from rimsim.scenarios.cli.report import print_run, terminal
+from rimsim.scenarios.cli.tools import command_line, given, options, print_run, read_value, terminal
 
 if TYPE_CHECKING:
     from rimsim.scenarios import Run
 
 
 _EXECUTION = ("batch_size", "workers", "backend", "address")
-_WHAT = ("agents", "frozen", "control", "certify", "ledger", "reveal")
-"""Options that are entries of a run folder's config as they are."""
-_shared = options(
-    click.argument("scenario", required=False),
-    field(
-        "--agents",
-        "agents",
-        "Names (rimsim agents) or file.py:Class, parted by commas, with options in brackets (default: relevance, "
-        "rim-dual, rim-feedback, random; where all arrivals are known beforehand, planners too).",
-        names,
-    ),
-    field("--measures", "measures", "Measures of your own beside the built-in ones: file.py:name.", names),
-    field("--rounds", "rounds", "Rounds (default: the scenario's).", count),
-    field("--seeds", "seeds", "How many seeds, or which: 0,3,7 (default: 2).", seeds),
-    field("--data", "data", "Name, folder, zip, CSV or Parquet file (default: the scenario's)."),
-    *READING,
-    click.option("--set", "settings", type=setting, multiple=True, help="Another field: exposure.beta=0.3."),
-    field("--out", "out", "Run folder (default: runs/<scenario>-<time>).", path),
-    click.option("--resume", is_flag=True, help="Go on with what was interrupted in --out."),
-    field("--batch-size", "batch_size", "Arrivals a batch (default: no limit); changes no result.", count),
-    field("--workers", "workers", "Arms at once (default: one a core); changes no result.", count),
-    field(
-        "--backend",
-        "backend",
-        "local or ray, with the extra rimsim[ray] (default: local); changes no result.",
-    ),
-    field("--address", "address", "Ray cluster: auto or host:port (default: one started for the run)."),
-    field(
-        "--frozen",
-        "frozen",
-        "Agents that also get controls, or none (default: relevance).",
-        names,
-    ),
-    field(
-        "--control",
-        "control",
-        "Which controls: frozen (not retrained), organic, random (retrained on as many events of the log, or under "
-        "random slates) (default: frozen; a sweep has none).",
-        names,
-    ),
-    field(
-        "--reveal",
-        "reveal",
-        "truth: write what each exposure was truly worth, apart from the ledger; agents never see it.",
-        names,
-    ),
-    flag("--no-certificate", "certify", "Do not compute V, D(w) and the gap.", value=False),
-)
 
 
 @click.command()
-@_shared
-@field("--from", "source", "Repeat the run in a folder and say whether it is equal.", path)
-@flag("--no-ledger", "ledger", "Do not write the ledger.", value=False)
+@click.argument("scenario", required=False)
+@options("compare")
 def compare(*, resume: bool, source: Path | None, **values: Any) -> None:
     """Compare agents in the closed loop: the main job.
 
@@ -106,10 +43,8 @@ def compare(*, resume: bool, source: Path | None, **values: Any) -> None:
 
 
 @click.command()
-@field("--beta", "beta", "Values of exposure.beta: 0,0.3,0.7,1 (default, without --grid: from 0 to 1).")
-@click.option("--grid", multiple=True, help="Values of any field: exposure.cost=1,2,4; several make a grid.")
-@_shared
-@flag("--ledger", "ledger", "Write the ledgers of all points.")
+@click.argument("scenario", required=False)
+@options("sweep")
 def sweep(*, resume: bool, beta: str | None, grid: tuple[str, ...], **values: Any) -> None:
     """Compare agents over a grid of settings: the front.
 
@@ -123,14 +58,14 @@ def sweep(*, resume: bool, beta: str | None, grid: tuple[str, ...], **values: An
 
 
 def _asked(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Those parameters of a comparison or a sweep that were given; fields of the log are settings."""
+    """Given parameters; fields of the log are settings."""
     asked = given(values)
     fields = {name: asked.pop(name) for name in list(asked) if "." in name}
     return asked | {"settings": dict(asked["settings"]) | fields}
 
 
 def _parsed_grid(pairs: Sequence[str], betas: str | None) -> dict[str, list[object]]:
-    """The grid that ``FIELD=VALUE,VALUE,…`` of each ``--grid`` and ``VALUE,VALUE,…`` of ``--beta`` make."""
+    """Grid of ``FIELD=VALUE,VALUE,…`` of each ``--grid`` and ``VALUE,VALUE,…`` of ``--beta``."""
     from rimsim.config import ScenarioConfig, override
     from rimsim.scenarios.runs.status import BETA
 
@@ -151,8 +86,8 @@ def _parsed_grid(pairs: Sequence[str], betas: str | None) -> dict[str, list[obje
     return grid
 
 
-def _resumed(asked: dict[str, Any], kind: Literal["comparison", "sweep"]) -> Run:
-    """Go on with the run in --out, or in the folder that is the one word given."""
+def _resumed(asked: dict[str, Any], kind: str) -> Run:
+    """Resumed run of --out or of the one word given."""
     if "out" not in asked and "scenario" in asked and Path(asked["scenario"]).is_dir():
         asked["out"] = asked.pop("scenario")
     if "out" not in asked:
@@ -166,8 +101,8 @@ def _resumed(asked: dict[str, Any], kind: Literal["comparison", "sweep"]) -> Run
 
 
 def _repeat(asked: dict[str, Any], source: Path) -> None:
-    """Run again what a run folder describes, and compare the content of the tables."""
-    from rimsim.scenarios.runs.status import different_tables, digest
+    """Run again from a run folder, and compare the tables."""
+    from rimsim.scenarios.runs.status import StudyOptions, different_tables, digest
     from rimsim.scenarios.study.plan import changes
 
     first = scenarios.load_run(source, "comparison")
@@ -175,16 +110,9 @@ def _repeat(asked: dict[str, Any], source: Path) -> None:
     changed = changes(first)
     for line in changed:
         click.echo(f"note: {first.folder}: {line}")
-    # A folder from before there was such an option has what is now the default.
-    kept = {name: first.config[name] for name in _WHAT if name in first.config}
+    kept = StudyOptions.of(first.config) | {"measures": list(first.own_measures)}
     again = scenarios.compare(
-        first.scenario,
-        seeds=first.seeds,
-        measures=list(first.own_measures),
-        out=asked.get("out"),
-        command=command_line(),
-        **kept,
-        **_execution(asked),
+        first.scenario, out=asked.get("out"), command=command_line(), **kept, **_execution(asked)
     )
     print_run(again)
     if digest(first) != digest(again):
@@ -197,18 +125,18 @@ def _repeat(asked: dict[str, Any], source: Path) -> None:
 
 
 def _execution(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """What was given of how arms are executed, and the console."""
+    """Given options of execution, and the console."""
     return {name: asked[name] for name in _EXECUTION if name in asked} | {"console": terminal()}
 
 
 def _require_same(run: Run, asked: Mapping[str, Any]) -> None:
-    """Refuse options that differ from what a run folder holds."""
+    """Refuse options that differ from those of a run folder."""
+    from rimsim.scenarios.runs.status import StudyOptions
     from rimsim.scenarios.study.options import resolved
     from rimsim.scenarios.study.plan import require_same
 
-    scenario = asked.get("scenario", run.scenario)
-    require_same(
-        run,
-        resolved(scenario, asked.get("rounds"), asked.get("data"), asked["settings"]),
-        {name: asked.get(name) for name in (*_WHAT, "measures", "seeds")} | {"sweep": asked.get("grid")},
+    scenario = resolved(
+        asked.get("scenario", run.scenario), asked.get("rounds"), asked.get("data"), asked["settings"]
     )
+    entries = {name: asked.get(name) for name in StudyOptions.names()}
+    require_same(run, scenario, entries | {"sweep": asked.get("grid")})

@@ -1,1 +1,1 @@
-"""Kinds of runs, each in a module or folder of its own that knows no other kind."""
+"""Kinds of runs; no kind knows another."""

@@ -1,4 +1,4 @@
-"""Kinds of runs by name: their words, their tables, the functions behind them.
+"""Kinds of runs: words, tables, functions.
 
 A kind is known by its record alone. Functions and records are named by text, ``module:name``, and imported on first
 use, so that opening a run loads no other kind.
@@ -14,7 +14,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of run: a comparison, a sweep, a back-test, a validation, an experiment."""
+    """A kind of run, such as a comparison."""
 
     name: str
     """Value of :attr:`rimsim.scenarios.Run.kind`."""
@@ -47,6 +47,7 @@ KINDS: Mapping[str, Kind] = {
             "a sweep",
             "sweep",
             mark="sweep",
+            report="rimsim.scenarios.report.sweep:sweep_report",
             tables=("sweep",),
             resumable=True,
         ),
@@ -65,13 +66,15 @@ KINDS: Mapping[str, Kind] = {
             "validate",
             mark="validate",
             tables=("validate", "agreement", "intervals", "pairs", "observed", "observed_pairs"),
-            config="rimsim.scenarios.validating.config:ValidateConfig",
+            config="rimsim.scenarios.kinds.validate:ValidateConfig",
+            report="rimsim.scenarios.kinds.validate.report:validation_report",
         ),
         Kind(
             "experiment",
             "an experiment",
             "experiment",
             mark="experiment",
+            report="rimsim.scenarios.kinds.experiment:experiment_report",
             tables=("experiment", "arrivals"),
         ),
         Kind(
@@ -79,6 +82,7 @@ KINDS: Mapping[str, Kind] = {
             "a comparison",
             "compare",
             mark="",
+            report="rimsim.scenarios.report.comparison:comparison_report",
             tables=(
                 "rounds",
                 "arrivals",

@@ -1,1 +1,1 @@
-"""What a run says in numbers and text."""
+"""Reports of runs: records, their content, and their sinks."""

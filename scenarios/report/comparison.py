@@ -1,114 +1,325 @@
-"""What a comparison says: its tables, made again from its folder."""
+"""Report of a comparison, and differences between two runs."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any
 
-from rimsim.measures import late_means, late_of
-from rimsim.scenarios.report.agreement import agreement_note
-from rimsim.scenarios.report.console import folder_places, print_report
-from rimsim.scenarios.report.decomposition import decomposition
-from rimsim.scenarios.report.examination import examination_note
-from rimsim.scenarios.report.guarantees import undelivered_notes
-from rimsim.scenarios.report.opening import opening_note
-from rimsim.scenarios.report.promised import promised_table
-from rimsim.scenarios.report.record import TextTable
-from rimsim.scenarios.report.summary import (
+import numpy as np
+import pandas as pd
+
+from rimsim.config import to_plain
+from rimsim.config.reading import flat
+from rimsim.errors import RunFolderError
+from rimsim.measures import late_means, late_of, paired_difference
+from rimsim.scenarios.report.console import folder_places, more_place
+from rimsim.scenarios.report.items import (
+    PictureTables,
+    group_tables,
+    item_exposures,
+    items_table,
+    picture_tables,
+)
+from rimsim.scenarios.report.loop import (
+    decomposed,
+    decomposition,
+    effect_of_retraining,
+    front,
+    lorenz_curves,
+    over_rounds,
+)
+from rimsim.scenarios.report.prices import campaigns, delivery, prices, reliability, requirement, who_pays
+from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
+from rimsim.scenarios.report.sentences import (
+    agreement_note,
+    as_yaml,
+    comparison_sentences,
+    examination_note,
+    log_fact,
+    many,
+    opening_note,
+    undelivered_notes,
+)
+from rimsim.scenarios.report.sweep import sweep_table
+from rimsim.scenarios.report.tables import (
     EFFECTS,
     TRENDS,
     baseline_of,
     differences,
     interval_words,
+    main_columns,
+    over_seeds,
+    pivoted,
+    reported_unit,
     shortfalls,
     shown_metrics,
     summary,
-    told_unit,
     trends,
     two_seeds_note,
 )
-from rimsim.scenarios.report.tables import pivoted
 from rimsim.scenarios.runs.status import shown_rounds, status_note
 
 if TYPE_CHECKING:
-    import pandas as pd
-    from rich.console import Console
+    from matplotlib.figure import Figure
 
+    from rimsim.config import ScenarioConfig
     from rimsim.scenarios.runs.store import Run
 
 
-def result_tables(run: Run) -> list[TextTable]:
-    """The tables of a run that have rows."""
-    if shown_rounds(run).empty:
-        return []
-    found = (*outcome_tables(run), retraining_table(run), promised_table(run))
-    return [table for table in found if table is not None and table.rows]
-
-
-def outcome_tables(run: Run) -> list[TextTable]:
-    """Late means of each arm, their differences to the baseline, and their changes a round."""
-    rounds, agents = shown_arms(run)
-    late = late_of(rounds)
-    own = tuple(measure.name for measure in run.own_measures.values())
-    unit = told_unit(rounds, run.scenario.exposure.unit)
-    shown = shown_metrics(unit) + own
-    parts = (
+_Picture = Callable[[PictureTables], "Figure | None"]
+# Title, text and pictures of each section.
+_SECTIONS: tuple[tuple[str, str, dict[str, _Picture]], ...] = (
+    ("By round", "", {"rounds": over_rounds}),
+    ("The front: relevance against diversity", "Up and to the right is better.", {"front": front}),
+    (
+        "What retraining does, in parts",
         (
-            f"{run.scenario.name}: {late}, {interval_words(len(run.seeds))}",
-            summary(rounds, agents, shown),
-            shown,
+            "`frozen` is not retrained; `organic` and `random` are retrained on as many events of the log, or "
+            "under random slates; `self` on what its own slates brought. Retraining beyond random slates is the loop."
         ),
-        (f"Minus {baseline_of(agents)}, at the same seeds", differences(rounds, agents, shown), shown),
-    )
-    tables = [pivoted(title, means, ["agent"], metrics) for title, means, metrics in parts]
-    kept, _ = shortfalls(unit)
-    moving = trends(rounds, agents, (*TRENDS, kept, *own))
-    tables.append(
-        pivoted(
-            f"Change a round, {late}, at the same seeds",
-            moving,
-            ["agent"],
-            (*TRENDS, kept, *own),
-            significant=True,
-        )
-    )
-    return tables
+        {"retraining": decomposed},
+    ),
+    (
+        "Delivery",
+        "What guaranteed items get of what they are owed, and what an agent pays for an exposure.",
+        {"requirement": requirement, "prices": prices, "delivery": delivery, "campaigns": campaigns},
+    ),
+    (
+        "Who pays",
+        "Which visitors carry guaranteed items: those who consume little, or much.",
+        {"who-pays": who_pays},
+    ),
+    ("Items: who gained, who was starved", "Means over late rounds and seeds.", {"lorenz": lorenz_curves}),
+    (
+        "Reliability",
+        "Consumptions that the platform predicts against those that came.",
+        {"reliability": reliability},
+    ),
+)
+PICTURES = {name: picture for _, _, pictures in _SECTIONS for name, picture in pictures.items()}
+"""Name of a plot → function that draws it."""
+_ITEMS = "lorenz"  # the section with this plot has the tables of items
 
 
-def retraining_table(run: Run) -> TextTable:
-    """What retraining does to the agents with controls, in parts that add up; without rows where none has any."""
+def comparison_report(run: Run) -> Report:
+    """Report of a comparison, from its finished arms."""
     rounds, agents = shown_arms(run)
-    effects = EFFECTS + tuple(measure.name for measure in run.own_measures.values())
-    late = late_of(rounds)
-    parts = decomposition(late_means(rounds), agents, effects)
-    return pivoted(
-        f"What retraining does, in parts that add up: {late}, at the same seeds",
-        parts.assign(what=parts["part"] + " (" + parts["difference"] + ")"),
-        ["agent", "what"],
-        effects,
-    )
-
-
-def shown_arms(run: Run) -> tuple[pd.DataFrame, list[str]]:
-    """The rounds that are shown, and the arms that have some, in the order of the run."""
-    rounds = shown_rounds(run)
-    there = set(rounds["agent"])
-    return rounds, [name for name in run.agents if name in there]
-
-
-def print_results(run: Run, console: Console) -> None:
-    """Print the tables of a run and say where everything is."""
-    notes = (agreement_note(run), *result_notes(run))
-    print_report(result_tables(run), notes, folder_places(run.folder), console)
-
-
-def result_notes(run: Run) -> list[str]:
-    """What to mind beside the tables: the platform at the opening, what is not delivered, few seeds, missing arms."""
-    opening = run.opening
-    notes = (
+    scenario, arrivals = run.scenario, run.scenario.arrivals
+    answer = []
+    if len(rounds):
+        answer = comparison_sentences(rounds, agents, scenario.exposure.unit)
+        parts = decomposition(late_means(rounds), agents, EFFECTS)
+        if not parts.empty:
+            answer.append(f"{effect_of_retraining(parts, late_of(rounds), run.measures)}.")
+    cautions = (
+        agreement_note(run),
         examination_note(run),
-        None if opening is None else opening_note(opening),
+        None if run.opening is None else opening_note(run.opening),
         *undelivered_notes(run),
         two_seeds_note(len(run.seeds)),
         status_note(run, [run]),
     )
-    return [note for note in notes if note is not None]
+    return Report(
+        question=f"{_question(scenario)} ({scenario.name})",
+        answer=tuple(answer),
+        cautions=tuple(note for note in cautions if note is not None),
+        setting=(
+            scenario.description,
+            log_fact(run, scenario.data.source),
+            f"{many(scenario.rounds, 'round')}, {arrivals.kind}"
+            + (f" of {arrivals.per_round:,} arrivals" if arrivals.per_round else ""),
+            f"slates of {scenario.slate}",
+            f"β = {scenario.exposure.beta:g}",
+            many(len(run.seeds), "seed"),
+            f"platform `{scenario.platform.model}`",
+        ),
+        sections=tuple(_sections(run)) if len(rounds) else (),
+        settings=as_yaml(to_plain(scenario)),
+        places=lambda: [*folder_places(run.folder), more_place(run.folder)],
+    )
+
+
+def _question(scenario: ScenarioConfig) -> str:
+    exposure = scenario.exposure
+    guaranteed = exposure.beta > 0 or exposure.items or exposure.campaigns or exposure.groups
+    return "What does guaranteeing exposure cost and bring?" if guaranteed else "What do these agents bring?"
+
+
+def _sections(run: Run) -> Iterator[Section]:
+    """Sections with plots, then the tables."""
+    tables = cache(partial(picture_tables, run))  # reads the ledger: once, and only to draw
+    for title, text, pictures in _SECTIONS:
+        plots = tuple(Plot(name, partial(_drawn, picture, tables)) for name, picture in pictures.items())
+        details = partial(_items, run, tables) if _ITEMS in pictures else tuple
+        yield Section(title, text, plots, details=details)
+    yield Section("All figures", tables=tuple(result_tables(run)))
+
+
+def _drawn(picture: _Picture, read: Callable[[], PictureTables]) -> Figure | None:
+    return picture(read())
+
+
+def _items(run: Run, read: Callable[[], PictureTables]) -> list[TextTable]:
+    """Tables of items and groups of items."""
+    tables = read()
+    if tables.ledger is None or tables.required is None:
+        return []
+    _, agents = shown_arms(run)
+    rounds = int(tables.rounds["round"].max()) + 1
+    exposed = item_exposures(tables.ledger, tables.required, tables.n_items, rounds)
+    items = items_table(exposed, run.catalogue, agents, rounds)
+    return ([] if items is None else [items]) + group_tables(exposed, run.catalogue, agents)
+
+
+def shown_arms(run: Run) -> tuple[pd.DataFrame, list[str]]:
+    """Finished rounds and their arms in the run's order."""
+    rounds = shown_rounds(run)
+    present = set(rounds["agent"])
+    return rounds, [name for name in run.agents if name in present]
+
+
+def result_tables(run: Run) -> list[TextTable]:
+    """Tables of a comparison: outcomes, effects of retraining, requirements."""
+    if shown_rounds(run).empty:
+        return []
+    found = (*outcome_tables(run), retraining_table(run), requirements_table(run))
+    return [table for table in found if table is not None and table.rows]
+
+
+def outcome_tables(run: Run) -> list[TextTable]:
+    """Late means, differences to the baseline, and changes per round."""
+    rounds, agents = shown_arms(run)
+    late = late_of(rounds)
+    own = tuple(measure.name for measure in run.own_measures.values())
+    unit = reported_unit(rounds, run.scenario.exposure.unit)
+    shown, main = shown_metrics(unit) + own, main_columns(unit, own)
+    moving = (*TRENDS, shortfalls(unit)[0], *own)
+    title = f"{run.scenario.name}: {late}, {interval_words(len(run.seeds))}"
+    minus = f"Minus {baseline_of(agents)}, at the same seeds"
+    change = f"Change a round, {late}, at the same seeds"
+    return [
+        pivoted(title, summary(rounds, agents, shown), ["agent"], shown, main=main),
+        pivoted(minus, differences(rounds, agents, shown), ["agent"], shown, main=main),
+        pivoted(change, trends(rounds, agents, moving), ["agent"], moving, significant=True, main=main),
+    ]
+
+
+def retraining_table(run: Run) -> TextTable:
+    """Parts of retraining; without rows where no agent has controls."""
+    rounds, agents = shown_arms(run)
+    own = tuple(measure.name for measure in run.own_measures.values())
+    late = late_of(rounds)
+    parts = decomposition(late_means(rounds), agents, EFFECTS + own)
+    return pivoted(
+        f"What retraining does, in parts that add up: {late}, at the same seeds",
+        parts.assign(what=parts["part"] + " (" + parts["difference"] + ")"),
+        ["agent", "what"],
+        EFFECTS + own,
+        main=main_columns(run.scenario.exposure.unit, own),
+    )
+
+
+def delivered_of_due(promises: pd.DataFrame) -> pd.DataFrame:
+    """Delivered over due exposures of groups and campaigns, all rounds.
+
+    Args:
+        promises: Table of that name of a run; caps are left out.
+
+    Returns:
+        Columns promise, agent, seed, due, delivered, value.
+    """
+    rows = promises[promises["due"] > 0]
+    keys = ["name", "agent", "seed"]
+    sums = rows.groupby(keys, sort=False, observed=True)[["due", "delivered"]].sum().reset_index()
+    return sums.rename(columns={"name": "promise"}).assign(value=sums["delivered"] / sums["due"])
+
+
+def requirements_table(run: Run) -> TextTable | None:
+    """Delivered over due exposures, a row per group or campaign."""
+    if run.promises is None:
+        return None
+    shares = delivered_of_due(run.promises)
+    agents = [name for name in run.agents if name in set(shares["agent"])]
+    if not agents:
+        return None
+    means = over_seeds(shares.rename(columns={"agent": "metric"}), ["promise"], agents)
+    unit = "as examined" if run.scenario.exposure.unit == "examined" else "as shown"
+    title = f"Exposures of groups and campaigns over those that were due, {unit}, all rounds"
+    return pivoted(f"{title}, {interval_words(len(run.seeds))}", means, ["promise"], agents)
+
+
+# Parts of config.yaml that describe the run.
+_SETTINGS = ("scenario", "backtest", "validate", "sweep", "agents", "control", "frozen", "seeds", "versions")
+_SHOWN = {
+    "sweep": ("utility", "coverage", "perplexity", "examined_shortfall", "shortfall"),
+    "backtest": ("precision", "recall", "perplexity", "coverage", "shortfall"),
+    "validation": ("precision", "ndcg", "utility"),
+}
+_ABSENT = "–"
+
+
+def setting_differences(one: Run, other: Run) -> TextTable:
+    """Settings that differ between two runs, by dotted name."""
+    here, there = _settings(one.config), _settings(other.config)
+    fields = [name for name in here | there if here.get(name, _ABSENT) != there.get(name, _ABSENT)]
+    rows = tuple((name, here.get(name, _ABSENT), there.get(name, _ABSENT)) for name in fields)
+    return TextTable("Settings that differ", ("field", str(one.folder), str(other.folder)), rows)
+
+
+def result_differences(one: Run, other: Run) -> TextTable:
+    """Results of the second run minus the first's.
+
+    Raises:
+        RunFolderError: If the runs are of different kinds, or have no arm and seed in common.
+    """
+    if one.kind != other.kind:
+        raise RunFolderError(
+            f"{other.folder}: holds a {other.kind}, {one.folder} a {one.kind}; allowed: two runs of the same kind"
+        )
+    here, there = _values(one), _values(other)
+    keys = [name for name in here.columns if name not in ("seed", "metric", "value")]
+    missing = [name for name in keys if name not in there]
+    both = (
+        here.merge(there, on=[*keys, "seed", "metric"], suffixes=("", "_other")) if not missing else here[:0]
+    )
+    if both.empty:
+        raise RunFolderError(
+            f"{one.folder} and {other.folder}: no {' and '.join(keys)} at the same seed is in both; allowed: runs that "
+            "share some"
+        )
+    shown = _SHOWN.get(one.kind) or shown_metrics(one.scenario.exposure.unit)
+    rows = []
+    for key, group in both[both["metric"].isin(shown)].groupby([*keys, "metric"], sort=False, dropna=False):
+        paired = paired_difference(
+            group["value_other"].to_numpy(np.float64), group["value"].to_numpy(np.float64)
+        )
+        rows.append((*key, paired.mean, paired.low, paired.high))
+    means = pd.DataFrame(rows, columns=[*keys, "metric", "mean", "low", "high"])
+    means = means.fillna(dict.fromkeys(keys, "")).astype({"mean": float, "low": float, "high": float})
+    seeds = both["seed"].nunique()
+    words = f"{seeds} seeds, ± half a paired 95 % interval" if seeds > 1 else "1 seed, no interval"
+    title = f"{other.folder} minus {one.folder}: what both have, {words}"
+    return pivoted(title, means, keys, shown)
+
+
+def _values(run: Run) -> pd.DataFrame:
+    """Columns that name a row, seed, metric, value."""
+    if run.kind == "sweep":
+        return sweep_table(run)
+    if run.kind == "backtest":
+        return run.backtest
+    if run.kind == "validation":
+        return run.validate.rename(columns={"draw": "seed"})
+    rounds = shown_rounds(run)
+    return late_means(rounds) if len(rounds) else pd.DataFrame(columns=["agent", "seed", "metric", "value"])
+
+
+def _settings(config: Mapping[str, Any]) -> dict[str, str]:
+    """Dotted field → value as text."""
+    return {
+        name.removeprefix("scenario."): str(value)
+        for part in _SETTINGS
+        if part in config
+        for name, value in flat(config[part], part).items()
+    }

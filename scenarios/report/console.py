@@ -5,6 +5,7 @@ No number is cut, however narrow the terminal is.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -21,6 +22,8 @@ def show(report: Report, console: Console) -> None:
     """Print the answer, tables, cautions and places of a report."""
     console.print()
     _print_lines(report.headings[0], report.answer, console)
+    if report.answer:
+        console.print()
     show_tables(report.tables, console)
     _print_lines(report.headings[1], report.cautions, console)
     for name, where in report.places():
@@ -39,24 +42,33 @@ def show_tables(tables: Iterable[TextTable], console: Console) -> None:
     """Print tables, split into parts where the console is narrow."""
     for table in tables:
         for number, columns in enumerate(_parts(table, console.width)):
-            console.print(_part(table, "continued" if number else table.title, columns, console.width))
+            if number:
+                console.print()
+            title = "continued" if number else table.title
+            console.print(_part(table, title, columns, console.width))
         console.print()
 
 
 def _part(table: TextTable, title: str, columns: Sequence[int], width: int) -> Table:
     """Part of a table: its labels and some other columns."""
-    part = Table(title=title, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1))
-    room = width - sum(_width(table, number) for number in columns)
-    labels = range(table.labels)
-    short = sum(_width(table, number) for number in labels) > room
-    for number in labels:
-        most = max(1, room // table.labels - _GAP) if short else None
-        part.add_column(table.columns[number], overflow="fold", max_width=most)
+    part = Table(
+        title=title,
+        title_justify="left",
+        header_style="bold",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        collapse_padding=True,
+    )
+    for name in table.columns[: table.labels]:
+        part.add_column(name, overflow="fold")  # labels break where the console is narrow, numbers never do
+    every = (*range(table.labels), *columns)
+    whole = sum(max(_width(table, each), len(table.columns[each]) + _GAP) for each in every) <= width
     for number in columns:
-        least = _width(table, number) - _GAP
-        part.add_column(table.columns[number], justify="right", min_width=least, overflow="fold")
+        lines = textwrap.wrap(table.columns[number], 99 if whole else _width(table, number) - _GAP)
+        part.add_column("\n".join(lines), justify="right", no_wrap=True)
     for row in table.rows:
-        part.add_row(*(row[number] for number in (*labels, *columns)))
+        part.add_row(*(row[each] for each in every))
     return part
 
 
@@ -100,6 +112,12 @@ def print_report(
         console.print(line, soft_wrap=True, highlight=False)
 
 
+def report_markdown(report: Report) -> str:
+    """Answer and tables of a report as Markdown."""
+    answer = f"{' '.join(report.answer)}\n\n" if report.answer else ""
+    return answer + markdown(report.tables)
+
+
 def markdown(tables: Iterable[TextTable]) -> str:
     """Tables as Markdown, with their titles."""
     return "\n".join(_markdown(table) for table in tables)
@@ -116,6 +134,11 @@ def picture_places(folder: Path) -> list[tuple[str, str]]:
     """Places of the tables and pictures of a run."""
     pictures = ", ".join(path.name for path in sorted((folder / "pictures").glob("[!.]*.png")))
     return [("tables", f"{folder}/*.parquet"), ("pictures", f"{folder}/pictures/ ({pictures})")]
+
+
+def more_place(folder: Path) -> tuple[str, str]:
+    """Command that prints the columns that the terminal leaves out."""
+    return ("more", f"rimsim report {folder} --markdown")
 
 
 def folder_places(folder: Path) -> list[tuple[str, str]]:

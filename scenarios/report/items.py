@@ -1,55 +1,285 @@
-"""Who gained, who was starved: exposures of items and of groups under each agent, beside those of the baseline."""
+"""Exposures of items and groups, and other tables of plots."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from rimsim.arrays import Floats, Ints
-from rimsim.measures import late_rounds, late_words
-from rimsim.scenarios.report.agreement import signed
+from rimsim import measures
+from rimsim.arrays import Array, Bools, Floats, Ints
+from rimsim.errors import MissingTableError
+from rimsim.measures import MEASURES, Measure, late_rounds, late_words
 from rimsim.scenarios.report.record import TextTable
-from rimsim.scenarios.report.summary import baseline_of, others_than
-from rimsim.scenarios.runs.status import is_control
+from rimsim.scenarios.report.tables import REFERENCE, baseline_of, compared_agents, reported_unit, signed
+from rimsim.scenarios.runs.status import is_control, shown_rounds, status_of
 
-GROUPS = ("provider", "genres")
-"""Columns of the catalogue that group items; an item may be in several groups, joined by ``|``."""
-_EACH = 8
-"""Items at either end of a table."""
+if TYPE_CHECKING:
+    from rimsim.config import ScenarioConfig
+    from rimsim.scenarios.runs.store import Run
+
+
+DECILES = 10
+"""Groups of arrivals by intensity, or of items by popularity."""
+_LEDGER = ("agent", "seed", "round", "arrival", "position", "item", "price", "consumed")
+_GROUPS = ("provider", "genres")  # columns of the catalogue; an item may be in several groups, joined by |
+_EACH = 8  # items at either end of a table
 _MOST_GROUPS = 20
-_LONGEST = 44
+_LONGEST = 44  # characters of an item's name
+
+
+@dataclass(frozen=True, eq=False)
+class PictureTables:
+    """Tables of a run that its plots are drawn from.
+
+    Plots that need a missing table are left out.
+    """
+
+    rounds: pd.DataFrame
+    """Columns agent, seed, round, metric, value; controls are named ``NAME-frozen``, ``-organic`` or ``-random``."""
+    n_items: int
+    """Size of the catalogue, M."""
+    ledger: pd.DataFrame | None = None
+    """Columns agent, seed, round, arrival, position, item, price, consumed; a row per exposure."""
+    required: Mapping[tuple[int, int], Ints] | None = None
+    """(seed, round) → (M,) required exposures b."""
+    arrivals: pd.DataFrame | None = None
+    """Columns agent, seed, round, arrival, ground_intensity: λ(x) by the agent's model, also without a slate."""
+    prices: pd.DataFrame | None = None
+    """Columns agent, seed, round, item, price, cost: v at the end of each round, and c."""
+    reliability: pd.DataFrame | None = None
+    """Columns agent, seed, round, decile, exposures, predicted, consumed, by decile of the predicted consumptions."""
+    campaigns: pd.DataFrame | None = None
+    """Columns agent, seed, round, name, due, delivered: exposures per campaign and round."""
+    popularity: Ints | None = None
+    """(M,) events of each item in the warm-up log."""
+    names: Sequence[str] = ()
+    """(M,) title, id or number of each item; empty: unknown."""
+    unit: str = "examined"
+    """Unit of the reported guarantees."""
+    weights: Floats | None = None
+    """(k,) weight of an exposure at each position in that unit; None: 1."""
+    measures: Mapping[str, Measure] = field(default_factory=lambda: MEASURES)
+    """Metric → measure."""
+
+    @property
+    def own(self) -> tuple[str, ...]:
+        """Names of the user's own measures."""
+        return tuple(name for name in self.measures if name not in MEASURES)
+
+
+def picture_tables(run: Run) -> PictureTables:
+    """Tables of a run that its plots are drawn from."""
+    rounds, status = shown_rounds(run), status_of(run)
+
+    def shown(table: pd.DataFrame) -> pd.DataFrame:
+        """Leave out what unfinished arms left behind."""
+        if len(status.complete) == status.arms:
+            return table
+        return table.merge(rounds[["agent", "seed", "round"]].drop_duplicates())
+
+    ledger = prices = reliability = None
+    with suppress(MissingTableError):
+        ledger = shown(run.exposures(_LEDGER))
+    with suppress(MissingTableError):
+        prices = shown(run.prices)
+    with suppress(MissingTableError):  # a run of an earlier version
+        reliability = shown(run.reliability)
+    planned = {campaign.name for campaign in run.scenario.exposure.campaigns}
+    campaigns = None if run.promises is None else shown(run.promises)
+    events = run.catalogue["events"].to_numpy(np.int64)
+    unit = reported_unit(rounds, run.scenario.exposure.unit)
+    return PictureTables(
+        rounds=rounds,
+        n_items=len(events),
+        ledger=ledger,
+        required=_required(run, len(events)),
+        arrivals=shown(run.arrivals),
+        prices=prices,
+        reliability=reliability,
+        campaigns=None if campaigns is None else campaigns[campaigns["name"].isin(planned)],
+        popularity=events,
+        unit=unit,
+        weights=_weights(run.scenario) if unit == "examined" else None,
+        names=item_names(run.catalogue),
+        measures=run.measures,
+    )
+
+
+def _weights(scenario: ScenarioConfig) -> Floats | None:
+    """Weights γ^(r−1) (k,); None where γ is estimated by each arm."""
+    if scenario.exposure.examination != "known":
+        return None
+    return measures.position_weights(scenario.consumer.position_decay, scenario.slate)
+
+
+def _required(run: Run, n_items: int) -> dict[tuple[int, int], Ints] | None:
+    """(seed, round) → (M,) required exposures; None where requirements differ by arm."""
+    rows: dict[tuple[int, int], Ints] = {}
+    table = run.required
+    if "agent" in table:
+        return None
+    for seed, number in table[["seed", "round"]].drop_duplicates().to_numpy().tolist():
+        group = table[(table["seed"] == seed) & (table["round"] == number)]
+        row = np.zeros(n_items, np.int64)
+        row[group["item"].to_numpy()] = group["required"].to_numpy()
+        rows[seed, number] = row
+    return rows
+
+
+def retrained(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of agents themselves, without controls."""
+    keep = [name for name in table["agent"].unique() if not is_control(str(name))]
+    return table[table["agent"].isin(keep)]
+
+
+def last_round(rounds: pd.DataFrame) -> int:
+    """Number of the last round."""
+    return int(rounds["round"].max())
+
+
+def exposures(
+    tables: PictureTables, number: int, weights: Floats | None = None
+) -> dict[str, dict[int, Floats]]:
+    """Agent → seed → (M,) exposures in a round, by the ledger.
+
+    Args:
+        tables: Tables of a run.
+        number: Number of the round.
+        weights: (k,) weight of an exposure at each position; None: 1.
+    """
+    if tables.ledger is None:
+        return {}
+    of_round = retrained(tables.ledger[tables.ledger["round"] == number])
+    counted: dict[str, dict[int, Floats]] = {}
+    for (agent, seed, _), shown in _by_arm(of_round).items():
+        each = None if weights is None else weights[shown["position"].to_numpy(np.int64) - 1]
+        given = np.bincount(shown["item"].to_numpy(np.int64), each, tables.n_items)
+        counted.setdefault(agent, {})[seed] = given.astype(np.float64)
+    return counted
+
+
+def delivery_ratios(tables: PictureTables, number: int) -> dict[str, list[Floats]]:
+    """Agent → ascending ratios E/b of guaranteed items, by seed.
+
+    Both are counted by ``tables.weights``.
+    """
+    if tables.required is None:
+        return {}
+    average = 1.0 if tables.weights is None else measures.mean_weight(tables.weights)
+    ratios: dict[str, list[Floats]] = {}
+    for name, seeds in exposures(tables, number, tables.weights).items():
+        for seed, given in seeds.items():
+            required = tables.required.get((seed, number))
+            if required is None or not (required > 0).any():
+                continue
+            guaranteed = required > 0
+            ratios.setdefault(name, []).append(np.sort(given[guaranteed] / (average * required[guaranteed])))
+    return ratios
+
+
+def mean_curve(curves: list[Floats]) -> Floats:
+    """Mean of sorted curves, as long as the shortest."""
+    shortest = min(len(curve) for curve in curves)
+    at = np.linspace(0, 1, shortest)
+    read = [np.interp(at, np.linspace(0, 1, len(curve)), curve) for curve in curves]
+    return np.asarray(np.mean(read, axis=0), np.float64)
+
+
+def guaranteed_by_decile(tables: PictureTables) -> pd.DataFrame:
+    """Positions of items with binding guarantees by decile of λ(x).
+
+    A guarantee binds in a round if the relevance agent, at the same seed and round, left the item below b. Where
+    relevance took no part, the items are those that any agent showed at a negative price.
+
+    Returns:
+        Columns agent, seed, decile (1 = lowest λ), value: positions per slate, the mean over late rounds. Empty without
+        the tables.
+    """
+    rows = []
+    if tables.ledger is not None and tables.arrivals is not None and tables.required is not None:
+        late = late_rounds(int(tables.arrivals["round"].max()) + 1)
+        ledger, arrivals = (
+            _by_arm(retrained(table[table["round"].isin(late)])) for table in (tables.ledger, tables.arrivals)
+        )
+        bought = _bought(ledger, tables.n_items)
+        for (agent, seed, number), group in arrivals.items():
+            shown = ledger.get((agent, seed, number))
+            required = tables.required.get((seed, number))
+            if shown is None or required is None:
+                continue
+            unconstrained = ledger.get((REFERENCE, seed, number))
+            if unconstrained is not None:
+                counts = _counts(unconstrained["item"], tables.n_items)
+                binding = measures.binding_items(counts, required)
+            else:
+                binding = bought[seed, number]
+            slates = slates_of(shown, group["arrival"].to_numpy())
+            paid = measures.who_pays(slates, binding, group["ground_intensity"].to_numpy(), DECILES)
+            rows += [(agent, seed, decile + 1, float(value)) for decile, value in enumerate(paid)]
+    table = pd.DataFrame(rows, columns=["agent", "seed", "decile", "value"])
+    return table.groupby(["agent", "seed", "decile"])["value"].mean().reset_index()
+
+
+def _bought(
+    ledger: Mapping[tuple[str, int, int], pd.DataFrame], n_items: int
+) -> dict[tuple[int, int], Bools]:
+    """(seed, round) → (M,) items that any agent showed at a negative price."""
+    items: dict[tuple[int, int], Bools] = {}
+    for (_, seed, number), shown in ledger.items():
+        bought = _counts(shown.loc[shown["price"] < 0, "item"], n_items) > 0
+        items[seed, number] = items.get((seed, number), bought) | bought
+    return items
+
+
+def _by_arm(table: pd.DataFrame) -> dict[tuple[str, int, int], pd.DataFrame]:
+    """(agent, seed, round) → its rows."""
+    keys = table[["agent", "seed", "round"]].drop_duplicates().itertuples(index=False)
+    groups = table.groupby(["agent", "seed", "round"], observed=True)
+    return {(str(a), int(s), int(r)): groups.get_group((a, s, r)) for a, s, r in keys}
+
+
+def _counts(items: pd.Series[int], n_items: int) -> Ints:
+    return np.bincount(items.to_numpy(np.int64), minlength=n_items).astype(np.int64)
+
+
+def slates_of(shown: pd.DataFrame, arrivals: Array) -> Ints:
+    """Slates (n, k) of arrivals in the given order; −1 = empty position."""
+    position = shown["position"].to_numpy(np.int64)
+    row = pd.Index(arrivals).get_indexer(pd.Index(shown["arrival"]))
+    slates = np.full((len(arrivals), int(position.max())), -1, np.int64)
+    slates[row, position - 1] = shown["item"].to_numpy(np.int64)  # positions are counted from 1
+    return slates
 
 
 def item_names(catalogue: pd.DataFrame) -> list[str]:
-    """What to call each item: its title, else its id in the log, else its number.
-
-    Args:
-        catalogue: Columns item, events, and id and title where the run kept them.
-    """
+    """Titles of items, else their ids, else their numbers."""
     names = [f"item {number}" for number in catalogue["item"]]
     for column in ("id", "title"):
         if column in catalogue:
-            told = catalogue[column].fillna("").astype(str)
-            names = [text or name for text, name in zip(told, names, strict=True)]
+            known = catalogue[column].fillna("").astype(str)
+            names = [text or name for text, name in zip(known, names, strict=True)]
     return [f"{name[: _LONGEST - 1]}…" if len(name) > _LONGEST else name for name in names]
 
 
 def item_exposures(
     ledger: pd.DataFrame, required: Mapping[tuple[int, int], Ints], n_items: int, rounds: int
 ) -> pd.DataFrame:
-    """Exposures, consumptions and requirement of every item in a late round, the mean over late rounds and seeds.
+    """Exposures, consumptions and requirement per item in late rounds.
 
     Args:
-        ledger: Columns agent, seed, round, item, consumed; a row an exposure.
+        ledger: Columns agent, seed, round, item, consumed; a row per exposure.
         required: (seed, round) → (M,) required exposures.
         n_items: Size of the catalogue, M.
         rounds: Rounds of the run.
 
     Returns:
-        Columns agent, item, exposures, consumed, required, delivered (exposures that count for the requirement, over
-        it; NaN where nothing is required); controls are left out.
+        Means over late rounds and seeds: columns agent, item, exposures, consumed, required, delivered (exposures that
+        count for the requirement, over it; NaN where nothing is required). Controls are left out.
     """
     late = late_rounds(rounds)
     tables = []
@@ -64,32 +294,33 @@ def item_exposures(
             items = part["item"].to_numpy(np.int64)
             shown = np.bincount(items, minlength=n_items)
             taken = np.bincount(items[part["consumed"].to_numpy(bool)], minlength=n_items)
-            owed = required.get((seed, number), np.zeros(n_items, np.int64))
-            sums += np.stack([shown, taken, owed, np.minimum(shown, owed)])
-        shown, taken, owed, kept = sums / max(1, len(parts))
-        figures = {"exposures": shown, "consumed": taken, "required": owed, "delivered": _over(kept, owed)}
+            due = required.get((seed, number), np.zeros(n_items, np.int64))
+            sums += np.stack([shown, taken, due, np.minimum(shown, due)])
+        shown, taken, due, kept = sums / max(1, len(parts))
+        figures = {"exposures": shown, "consumed": taken, "required": due, "delivered": _over(kept, due)}
         tables.append(pd.DataFrame(figures).assign(agent=str(agent), item=np.arange(n_items)))
     columns = ["agent", "item", "exposures", "consumed", "required", "delivered"]
     return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
 
 
 def items_table(
-    exposures: pd.DataFrame, catalogue: pd.DataFrame, agents: Sequence[str], rounds: int
+    exposed: pd.DataFrame, catalogue: pd.DataFrame, agents: Sequence[str], rounds: int
 ) -> TextTable | None:
-    """The items that an agent shows most more often than the baseline, and those that it shows most less often.
+    """Items whose exposure differs most from the baseline's.
 
     Args:
-        exposures: As :func:`item_exposures` gives them.
-        catalogue: Columns item, events, and what is known of an item.
-        agents: Names of arms in the order of the run; the last that is no baseline is the one that is told of if it is
-            the only one, else the one that delivers most of what is required.
+        exposed: As :func:`item_exposures` gives them.
+        catalogue: Columns item, events, and further columns of items.
+        agents: Names of arms in the order of the run. The agent is the one that delivers most of the requirements.
         rounds: Rounds of the run.
     """
-    chosen = _chosen(exposures, agents)
-    if chosen is None:
+    present = [name for name in agents if name in set(exposed["agent"])]
+    if len(present) < 2:
         return None
-    agent, base = chosen
-    here, there = (exposures[exposures["agent"] == name].set_index("item") for name in (agent, base))
+    base = baseline_of(present)
+    kept = exposed.groupby("agent")["delivered"].mean().fillna(0.0)
+    agent = max(compared_agents(base, present), key=lambda name: kept[name])
+    here, there = (exposed[exposed["agent"] == name].set_index("item") for name in (agent, base))
     change = here["exposures"] - there["exposures"]
     order = change.sort_values(kind="stable").index
     gained = [item for item in order[::-1][:_EACH] if change[item] > 0]
@@ -101,24 +332,11 @@ def items_table(
         known = str(genres.get(item) or "–").replace("|", ", ")
         figures = (there["exposures"][item], here["exposures"][item], change[item], here["required"][item])
         taken = (there["consumed"][item], here["consumed"][item])
-        rows.append(
-            (
-                names[item],
-                known,
-                f"{catalogue['events'].iloc[item]:,}",
-                *(signed(float(value), 1) for value in (*figures, *taken)),
-            )
-        )
+        cells = (signed(float(value), 1) for value in (*figures, *taken))
+        rows.append((names[item], known, f"{catalogue['events'].iloc[item]:,}", *cells))
     columns = (
-        "item",
-        "genres",
-        "events before",
-        f"shown by {base}",
-        f"shown by {agent}",
-        "change",
-        "required",
-        f"taken, {base}",
-        f"taken, {agent}",
+        *("item", "genres", "events before", f"shown by {base}", f"shown by {agent}", "change", "required"),
+        *(f"taken, {base}", f"taken, {agent}"),
     )
     title = (
         f"Who gained and who lost most with {agent} against {base}: exposures a round, {late_words(rounds)}"
@@ -126,27 +344,27 @@ def items_table(
     return TextTable(title, columns, tuple(rows), labels=2) if rows else None
 
 
-def group_exposures(exposures: pd.DataFrame, catalogue: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Share of the exposure and of the consumption of each group of items; an item counts in every group that it is in.
+def group_exposures(exposed: pd.DataFrame, catalogue: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Shares of exposure and consumption per group of items.
+
+    An item counts in each of its groups.
 
     Args:
-        exposures: As :func:`item_exposures` gives them.
+        exposed: As :func:`item_exposures` gives them.
         catalogue: With a column ``column``: names joined by ``|``.
-        column: What groups items.
+        column: Column that groups items.
 
     Returns:
-        Columns group, agent, items, exposure, consumption (shares of all), delivered (of what is required); largest
-        group first.
+        Columns group, agent, items, exposure, consumption (shares of all), delivered (of the required); largest group
+        first.
     """
     groups = catalogue[["item", column]].assign(group=catalogue[column].fillna("").astype(str).str.split("|"))
     groups = groups.explode("group")[["item", "group"]]
     groups = groups[groups["group"] != ""]
-    both = groups.merge(
-        exposures.assign(kept=exposures["delivered"].fillna(0) * exposures["required"]), on="item"
-    )
+    both = groups.merge(exposed.assign(kept=exposed["delivered"].fillna(0) * exposed["required"]), on="item")
     summed = both.groupby(["group", "agent"], sort=False)
     sums = summed[["exposures", "consumed", "required", "kept"]].sum().reset_index()
-    totals = exposures.groupby("agent")[["exposures", "consumed"]].sum()
+    totals = exposed.groupby("agent")[["exposures", "consumed"]].sum()
     of_agent = totals.loc[sums["agent"]].to_numpy(np.float64)
     size = groups["group"].value_counts()
     table = pd.DataFrame(
@@ -163,23 +381,19 @@ def group_exposures(exposures: pd.DataFrame, catalogue: pd.DataFrame, column: st
     return table.iloc[order].reset_index(drop=True)
 
 
-def group_table(exposures: pd.DataFrame, catalogue: pd.DataFrame, agents: Sequence[str]) -> list[TextTable]:
-    """For each column that groups items, a row a group: its share of the exposure with every agent."""
+def group_tables(exposed: pd.DataFrame, catalogue: pd.DataFrame, agents: Sequence[str]) -> list[TextTable]:
+    """Tables of each group's share of the exposure, by agent."""
     tables = []
-    there = set(exposures["agent"])
-    shown = [name for name in agents if name in there]
-    for column in GROUPS:
+    shown = [name for name in agents if name in set(exposed["agent"])]
+    for column in _GROUPS:
         if column not in catalogue or not catalogue[column].fillna("").astype(str).str.len().any():
             continue
-        table = group_exposures(exposures, catalogue, column)
+        table = group_exposures(exposed, catalogue, column)
         wide = table.pivot(index="group", columns="agent", values="exposure")
+        sizes = table[["group", "items"]].drop_duplicates().head(_MOST_GROUPS)
         rows = [
             (str(group), f"{items}", *(f"{100 * wide.loc[group, name]:.1f} %" for name in shown))
-            for group, items in table[["group", "items"]]
-            .drop_duplicates()
-            .head(_MOST_GROUPS)
-            .to_numpy()
-            .tolist()
+            for group, items in sizes.to_numpy().tolist()
         ]
         word = column.removesuffix("s")
         title = f"Share of the exposure by {word}, late rounds; an item counts in each {word} that it has"
@@ -187,18 +401,8 @@ def group_table(exposures: pd.DataFrame, catalogue: pd.DataFrame, agents: Sequen
     return tables
 
 
-def _chosen(exposures: pd.DataFrame, agents: Sequence[str]) -> tuple[str, str] | None:
-    """The agent that is told of, and the baseline."""
-    there = [name for name in agents if name in set(exposures["agent"])]
-    if len(there) < 2:
-        return None
-    base = baseline_of(there)
-    kept = exposures.groupby("agent")["delivered"].mean().fillna(0.0)
-    return max(others_than(base, there), key=lambda name: kept[name]), base
-
-
 def _over(values: Floats, totals: Floats) -> Floats:
-    """Shares; NaN where there is nothing to have a share of."""
+    """Shares; NaN where the total is 0."""
     shares = np.full(len(values), np.nan)
     np.divide(values, totals, out=shares, where=totals > 0)
     return shares

@@ -1,39 +1,138 @@
-"""What a sweep says: late means of every arm at every point."""
+"""Report of a sweep: front over a field, or matrix."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from matplotlib.colors import LinearSegmentedColormap
 
+from rimsim.config import to_plain
 from rimsim.errors import RunFolderError
-from rimsim.measures import late_means
-from rimsim.scenarios.report.agreement import agreement_note
-from rimsim.scenarios.report.console import print_report
-from rimsim.scenarios.report.matrix import matrix, matrix_table
-from rimsim.scenarios.report.record import TextTable
-from rimsim.scenarios.report.summary import interval_words, over_seeds, two_seeds_note
-from rimsim.scenarios.report.tables import pivoted
-from rimsim.scenarios.runs.status import runs_of, shown_rounds, status_note, status_of
+from rimsim.measures import LEVEL, MEASURES, holm, late_means, paired_difference
+from rimsim.scenarios.report.charts import (
+    frame,
+    legend,
+    metric_axis,
+    panel_rows,
+    panels,
+    plot_bands,
+    plot_means,
+    styles,
+)
+from rimsim.scenarios.report.console import more_place
+from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
+from rimsim.scenarios.report.sentences import (
+    agreement_note,
+    as_yaml,
+    log_fact,
+    many,
+    per_cent,
+    seeds_caption,
+    with_interval,
+)
+from rimsim.scenarios.report.tables import (
+    baseline_of,
+    cell,
+    guarantor_of,
+    interval_words,
+    number,
+    over_seeds,
+    pivoted,
+    shortfalls,
+    subject,
+    two_seeds_note,
+)
+from rimsim.scenarios.runs.status import (
+    control_name,
+    is_control,
+    runs_of,
+    shown_rounds,
+    status_note,
+    status_of,
+)
 from rimsim.scenarios.runs.store import resume_command
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from matplotlib.figure import Figure
 
     from rimsim.scenarios.runs.store import Run
 
 
 _SHOWN = ("utility", "precision", "perplexity", "coverage", "examined_shortfall", "shortfall", "gap")
-"""Metrics of the printed table."""
+_MAIN = ("utility", "perplexity", "coverage", "examined shortfall")
+_LOOPED = ("coverage", "effective_items", "utility")
+_COLOURS = LinearSegmentedColormap.from_list("signs", ["#0173b2", "#ffffff", "#d55e00"])
+_PALEST = 0.15  # distance from white of the smallest significant cell of a column; the largest is at 1
+
+
+def sweep_report(sweep: Run) -> Report:
+    """Report of a sweep, finished or not.
+
+    Raises:
+        RunFolderError: If no arm is complete.
+    """
+    table, scenario = sweep_table(sweep), sweep.scenario
+    unit, fields = scenario.exposure.unit, swept_fields(table)
+    runs = [run for _, run in runs_of(sweep)]
+    unfinished, undrawn = status_note(sweep, runs), undrawn_reason(table)
+    found = sweep_matrix(table, unit)
+    agreements = dict.fromkeys(agreement_note(run) for run in runs)  # points with the same truth say the same
+    notes = (*agreements, two_seeds_note(len(sweep.seeds)), unfinished)
+    sections, answer = [], []
+    if undrawn is None:
+        answer = sweep_sentences(table, fields[0], unit)
+        plot = Plot("front", partial(front_figure, table, fields[0], unit), png=unfinished is None)
+        sections.append(
+            Section("The front: relevance against diversity", "Up and to the right is better.", (plot,))
+        )
+        plot = Plot("by-field", partial(by_field, table, fields[0], unit), png=False)
+        sections.append(Section(f"By {fields[0]}", plots=(plot,)))
+    tables = [_points_table(sweep, table)]
+    if not found.empty:
+        title = f"{scenario.name}: differences of late means, {interval_words(len(sweep.seeds))}"
+        tables.insert(0, matrix_table(found, fields, title))
+        if found["n"].max() > 1:  # one seed has no interval, and so no sign
+            plot = Plot("matrix", partial(matrix_figure, found, fields), png=unfinished is None)
+            sections.append(Section("Differences at each point", plots=(plot,)))
+    moved = " and ".join(f"`{field}`" for field in sweep.config["sweep"])
+    return Report(
+        question=f"What does moving {moved} do? ({scenario.name})",
+        answer=tuple(answer),
+        cautions=tuple(note for note in notes if note is not None),
+        setting=(
+            scenario.description,
+            log_fact(runs[0], scenario.data.source),
+            *(f"{field}: {', '.join(map(str, values))}" for field, values in sweep.config["sweep"].items()),
+            many(len(sweep.seeds), "seed"),
+        ),
+        sections=(*sections, Section("All figures", tables=tuple(tables))),
+        settings=as_yaml({"sweep": sweep.config["sweep"], **to_plain(scenario)}),
+        places=partial(_places, sweep, unfinished, undrawn),
+    )
+
+
+def _places(sweep: Run, unfinished: str | None, undrawn: str | None) -> list[tuple[str, str]]:
+    drawn = ", ".join(path.name for path in sorted((sweep.folder / "pictures").glob("[!.]*.png")))
+    why_not = "some arms are missing" if unfinished else undrawn
+    return [
+        ("table", f"{sweep.folder}/sweep.parquet" if unfinished is None else "none: some arms are missing"),
+        ("pictures", f"{sweep.folder}/pictures/ ({drawn})" if drawn else f"none: {why_not}"),
+        ("points", f"{sweep.folder}/points/"),
+        ("events", f"tensorboard --logdir {sweep.folder}/points"),
+        more_place(sweep.folder),
+    ]
 
 
 def sweep_table(sweep: Run) -> pd.DataFrame:
-    """The table of a sweep, finished or not; an arm counts once it is complete.
+    """Late means of a sweep's complete arms, by point.
 
     Returns:
-        Columns agent, seed, the swept fields, metric, value: means over late rounds.
+        Columns agent, seed, the swept fields, metric, value.
 
     Raises:
         RunFolderError: If no arm is complete.
@@ -55,16 +154,12 @@ def sweep_table(sweep: Run) -> pd.DataFrame:
 
 
 def swept_fields(table: pd.DataFrame) -> list[str]:
-    """Names of the fields that vary, which are columns of the table of a sweep."""
+    """Names of the swept fields in a sweep's table."""
     return [name for name in table.columns if name not in ("agent", "seed", "metric", "value")]
 
 
 def undrawn_reason(table: pd.DataFrame) -> str | None:
-    """Why a sweep has no picture; None where it has one.
-
-    Args:
-        table: The table of the sweep.
-    """
+    """Reason why a sweep has no front, else None."""
     fields = swept_fields(table)
     if len(fields) > 1:
         return f"{len(fields)} fields vary ({', '.join(fields)}); the front is drawn over one"
@@ -75,32 +170,13 @@ def undrawn_reason(table: pd.DataFrame) -> str | None:
 
 
 def sweep_matrix(table: pd.DataFrame, unit: str) -> pd.DataFrame:
-    """The matrix of a sweep, finished or not, as :func:`rimsim.scenarios.report.matrix.matrix` tells it.
-
-    Args:
-        table: The table of the sweep; one that has a front has no matrix.
-        unit: The unit of the guarantees.
-    """
+    """Matrix of a sweep; empty where it has a front."""
     found = matrix(table, swept_fields(table), unit)
     return found.iloc[:0] if undrawn_reason(table) is None else found
 
 
-def result_tables(sweep: Run, table: pd.DataFrame) -> list[TextTable]:
-    """The matrix where there is one, then all figures.
-
-    Args:
-        sweep: The sweep.
-        table: Its table, as :func:`sweep_table` gives it.
-    """
-    found, whole = sweep_matrix(table, sweep.scenario.exposure.unit), result_table(sweep, table)
-    if found.empty:
-        return [whole]
-    title = f"{sweep.scenario.name}: differences of late means, {interval_words(len(sweep.seeds))}"
-    return [matrix_table(found, swept_fields(table), title), whole]
-
-
-def result_table(sweep: Run, table: pd.DataFrame) -> TextTable:
-    """An agent at a point a row; of the table of a sweep."""
+def _points_table(sweep: Run, table: pd.DataFrame) -> TextTable:
+    """Table with a row per agent and point."""
     fields = swept_fields(table)
     shown = (*_SHOWN, *(measure.name for measure in sweep.own_measures.values()))
     means = over_seeds(table, ["agent", *fields], shown)
@@ -109,36 +185,279 @@ def result_table(sweep: Run, table: pd.DataFrame) -> TextTable:
     ]
     labelled = means.assign(agent=[f"{name} {at}" for name, at in zip(means["agent"], points, strict=True)])
     title = f"{sweep.scenario.name}: means over the late rounds, {interval_words(len(sweep.seeds))}"
-    return pivoted(title, labelled, ["agent"], shown)
+    own = tuple(measure.name.replace("_", " ") for measure in sweep.own_measures.values())
+    return pivoted(title, labelled, ["agent"], shown, main=(*_MAIN, *own))
 
 
-def print_results(sweep: Run, console: Console) -> None:
-    """Print the table of a sweep and say where everything is.
-
-    Raises:
-        RunFolderError: If no arm is complete.
-    """
-    table, runs = sweep_table(sweep), [run for _, run in runs_of(sweep)]
-    unfinished = status_note(sweep, runs)
-    drawn = ", ".join(path.name for path in sorted((sweep.folder / "pictures").glob("[!.]*.png")))
-    why_not = "some arms are missing" if unfinished else undrawn_reason(table)
-    places = (
-        ("table", f"{sweep.folder}/sweep.parquet" if unfinished is None else "none: some arms are missing"),
-        ("pictures", f"{sweep.folder}/pictures/ ({drawn})" if drawn else f"none: {why_not}"),
-        ("points", f"{sweep.folder}/points/"),
-        ("events", f"tensorboard --logdir {sweep.folder}/points"),
-    )
-    print_report(result_tables(sweep, table), result_notes(sweep, runs, unfinished), places, console)
-
-
-def result_notes(sweep: Run, runs: Sequence[Run], unfinished: str | None) -> list[str]:
-    """What to mind beside the tables: how far the truth agrees with reality, few seeds, missing arms.
+def sweep_sentences(table: pd.DataFrame, field: str, unit: str) -> list[str]:
+    """Changes from the smallest to the largest field value.
 
     Args:
-        sweep: The sweep.
-        runs: Its points.
-        unfinished: What :func:`status_note` says of them.
+        table: Columns agent, seed, ``field``, metric, value.
+        field: The swept field, a number.
+        unit: Unit of the guarantees.
     """
-    agreements = dict.fromkeys(agreement_note(run) for run in runs)  # points with the same truth say the same
-    notes = (*agreements, two_seeds_note(len(sweep.seeds)), unfinished)
-    return [note for note in notes if note is not None]
+    low, high = table[field].min(), table[field].max()
+    if low == high:
+        return []
+    kept, _ = shortfalls(unit)
+    sentences = []
+    for name in styles(table["agent"].unique()):
+        mine = table[(table["agent"] == name) & table[field].isin((low, high))]
+        moved, still = [], True
+        for metric, what in (
+            ("utility", "utility"),
+            ("coverage", "coverage"),
+            (kept, "the undelivered share"),
+        ):
+            wide = mine[mine["metric"] == metric].pivot(index="seed", columns=field, values="value")
+            if not {low, high} <= set(wide.columns) or (metric == kept and field == "beta" and low == 0):
+                continue  # β = 0 owes nothing, so that nothing can be undelivered
+            paired = paired_difference(wide[high].to_numpy(np.float64), wide[low].to_numpy(np.float64))
+            if paired.mean is None:
+                continue
+            still &= bool((wide[high] == wide[low]).all())
+            ends = paired.mean, paired.low, paired.high
+            moved.append(f"{what} by {with_interval(metric, *ends, difference=True)}")
+        if moved and still:
+            sentences.append(f"`{name}`: {field} from {low:g} to {high:g} changes nothing.")
+        elif moved:
+            sentences.append(f"`{name}`: {field} from {low:g} to {high:g} changes {', '.join(moved)}.")
+    return sentences
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Difference between two arms: a column of the matrix."""
+
+    title: str
+    metric: str
+    more: str
+    """Arm that the other is subtracted from."""
+    less: str
+
+
+def contrasts(arms: Sequence[str], unit: str) -> list[Contrast]:
+    """Contrasts that the arms identify: the loop, and a guarantee.
+
+    The loop is that of the baseline (``relevance``): its own arm minus its control under random slates. A guarantee is
+    evaluated by the first agent that keeps some, against the baseline.
+    """
+    agents = [name for name in arms if not is_control(name)]
+    base, found = baseline_of(agents), list[Contrast]()
+    apart = control_name(base, "random")
+    if apart in arms:
+        found += [Contrast(f"loop: {name.replace('_', ' ')}", name, base, apart) for name in _LOOPED]
+    keeper = guarantor_of([name for name in agents if name != base])
+    if keeper is not None:
+        kept, _ = shortfalls(unit)
+        words = {
+            kept: "guarantee: undelivered",
+            "utility": "guarantee: utility",
+            "adopted": "guarantee: adopted",
+        }
+        found += [Contrast(title, name, keeper, base) for name, title in words.items()]
+    return found
+
+
+def matrix(
+    table: pd.DataFrame, fields: Sequence[str], unit: str, wanted: Sequence[Contrast] | None = None
+) -> pd.DataFrame:
+    """Contrasts at each point, paired by seed, with signs.
+
+    A sign is significant at 5 % by Holm over the whole matrix.
+
+    Args:
+        table: Table of a sweep.
+        fields: Swept fields.
+        unit: ``exposure.unit``.
+        wanted: Contrasts; None: those of :func:`contrasts`.
+
+    Returns:
+        Columns ``fields``, contrast, metric, agent, minus, mean, low, high, n, p, adjusted (p by Holm), sign (−1 or 1;
+        0: not significant); point by point in the order of the sweep.
+    """
+    rows = []
+    wanted = contrasts(list(table["agent"].unique()), unit) if wanted is None else wanted
+    for point, at in table.groupby(list(fields), sort=False, dropna=False):
+        wide = at.pivot_table(index="seed", columns=["metric", "agent"], values="value", observed=True)
+        for one in wanted:
+            if not {(one.metric, one.more), (one.metric, one.less)} <= set(wide.columns):
+                continue
+            both = wide[[(one.metric, one.more), (one.metric, one.less)]].dropna().to_numpy(np.float64)
+            paired = paired_difference(both[:, 0], both[:, 1])
+            if paired.n:
+                ends = (paired.mean, paired.low, paired.high, paired.n, paired.p)
+                rows.append((*point, one.title, one.metric, one.more, one.less, *ends))
+    columns = [*fields, "contrast", "metric", "agent", "minus", "mean", "low", "high", "n", "p"]
+    found = pd.DataFrame(rows, columns=columns)
+    found = found.astype(dict.fromkeys(("mean", "low", "high", "p"), float))
+    found["adjusted"] = holm(found["p"].to_numpy(np.float64))
+    settled = (found["adjusted"] <= LEVEL).to_numpy()
+    found["sign"] = np.where(settled, np.sign(found["mean"].to_numpy()), 0).astype(np.int64)
+    return found
+
+
+def point_names(found: pd.DataFrame, fields: Sequence[str]) -> list[str]:
+    """Values of the swept fields in each row."""
+    return [", ".join(map(str, values)) for values in found[list(fields)].to_numpy().tolist()]
+
+
+def settled_words(cells: pd.DataFrame) -> str:
+    """Number of significant signs of a contrast, such as ``− in 7 of 8``."""
+    counts = {"−": int((cells["sign"] < 0).sum()), "+": int((cells["sign"] > 0).sum())}
+    words = [f"{sign} in {count}" for sign, count in counts.items() if count]
+    return f"{', '.join(words)} of {len(cells)}" if words else f"settled in 0 of {len(cells)}"
+
+
+def matrix_table(found: pd.DataFrame, fields: Sequence[str], title: str) -> TextTable:
+    """Table of a matrix: rows are points, columns contrasts."""
+    columns = list(found["contrast"].unique())
+    cells: dict[str, dict[str, str]] = {}
+    shown = ["contrast", "mean", "low", "high", "sign"]
+    for point, contrast, mean, low, high, sign in (
+        found[shown].assign(point=point_names(found, fields))[["point", *shown]].to_numpy().tolist()
+    ):
+        cells.setdefault(point, {})[contrast] = cell(mean, low, high) + "*" * bool(sign)
+    rows = [(point, *(row.get(name, "–") for name in columns)) for point, row in cells.items()]
+    words = tuple(settled_words(found[found["contrast"] == name]) for name in columns)
+    rows.append(("settled", *words))
+    return TextTable(
+        f"{title} (* settled: Holm over {int(found['p'].notna().sum())} comparisons)",
+        (", ".join(fields), *columns),
+        tuple(rows),
+    )
+
+
+def matrix_figure(found: pd.DataFrame, fields: Sequence[str]) -> Figure:
+    """Heat map of a matrix: sizes of significant cells."""
+    columns = list(found["contrast"].unique())
+    named = point_names(found, fields)
+    points = list(dict.fromkeys(named))
+    seeds = int(found["n"].max())
+    caption = (
+        f"{many(seeds, 'seed')}. Mean and half a paired 95 % interval; colour: size within the column. Blank: the sign "
+        "is not settled at 5 % by Holm over all cells."
+    )
+    figure = frame(_matrix_message(found), caption, 1.6 + 0.48 * len(points))
+    ax = figure.subplots()
+    shade = np.zeros((len(points), len(columns)))
+    largest = found["mean"].abs().groupby(found["contrast"]).max()
+    columns_of = found[["contrast", "mean", "low", "high", "sign"]].to_numpy().tolist()
+    for point, (contrast, mean, low, high, sign) in zip(named, columns_of, strict=True):
+        if not sign:
+            continue
+        row, column = points.index(point), columns.index(contrast)
+        shade[row, column] = sign * (_PALEST + (1 - _PALEST) * abs(mean) / float(largest[contrast]))
+        text = f"{number(mean)}\n±{number((high - low) / 2)}".replace("-", "−")
+        ax.text(column, row, text, ha="center", va="center", fontsize=9, color="#111111")
+    ax.imshow(shade, cmap=_COLOURS, vmin=-1.6, vmax=1.6, aspect="auto")
+    ax.set_xticks(range(len(columns)), [name.replace(": ", ":\n") for name in columns], fontsize=9)
+    ax.set_yticks(range(len(points)), points)
+    ax.xaxis.tick_top()
+    ax.tick_params(length=0)
+    ax.set_xticks(np.arange(1, len(columns)) - 0.5, minor=True)
+    ax.set_yticks(np.arange(1, len(points)) - 0.5, minor=True)
+    ax.grid(visible=False)
+    ax.grid(which="minor", color="#cccccc", linewidth=1)
+    return figure
+
+
+def _matrix_message(found: pd.DataFrame) -> str:
+    """Number of significant signs of the first and last contrast."""
+    names = list(dict.fromkeys(found["contrast"]))
+    words = [
+        f"{name}: {settled_words(found[found['contrast'] == name])}"
+        for name in dict.fromkeys((names[0], names[-1]))
+    ]
+    return "; ".join(words) + " cells"
+
+
+def by_field(table: pd.DataFrame, field: str, unit: str) -> Figure:
+    """Measures over a numeric field, a line per agent."""
+    kept, _ = shortfalls(unit)
+    values = (
+        table if field != "beta" else table[(table["metric"] != kept) | (table[field] > 0)]
+    )  # β = 0 requires 0
+    present = set(values["metric"])
+    shown = [metric for metric in ("utility", "coverage", kept, "perplexity") if metric in present]
+    looks = styles(table["agent"].unique())
+    message = f"Late rounds by {_symbol(field)}"
+    figure = frame(message, seeds_caption(table), 3.1 * panel_rows(len(shown)))
+    for ax, metric in zip(panels(figure, len(shown), looks), shown, strict=True):
+        plot_bands(ax, values[values["metric"] == metric], field, looks)
+        metric_axis(ax, MEASURES[metric])
+        ax.set_xlabel(_symbol(field))
+    return figure
+
+
+def front_figure(table: pd.DataFrame, field: str, unit: str = "examined") -> Figure:
+    """Front of each agent over a field, and undelivered shares."""
+    kept, _ = shortfalls(unit)
+    metrics = ("utility", "perplexity", kept)
+    means = over_seeds(table, ["agent", field], metrics)
+    looks = styles(table["agent"].unique())
+    seeds = int(table["seed"].nunique())
+    values = ", ".join(f"{value:g}" for value in sorted(table[field].unique()))
+    bars = "bars: 95 % intervals over seeds" if seeds > 1 else "no intervals"
+    still = _still(means, field)
+    caption = f"Points of a line: {_symbol(field)} = {values}. Late rounds, {many(seeds, 'seed')}; {bars}."
+    if still:
+        caption += f" Ring: {_symbol(field)} does not move {', '.join(sorted(still))}."
+    figure = frame(_front_message(means, field, still), caption, 5.4)
+    left, right, side = figure.subplots(1, 3, width_ratios=(3, 2.4, 1.3))
+    for name, look in looks.items():
+        curve = means[means["agent"] == name].pivot(index=field, columns="metric").sort_index()
+        plot_means(left, curve, "perplexity", "utility", look, ring=name in still)
+        owing = (
+            curve[curve.index > 0] if field == "beta" and curve.index.max() > 0 else curve
+        )  # β = 0 owes nothing
+        plot_means(right, owing, None, kept, look)
+    left.set_title("Relevance-diversity front", loc="left", pad=9)
+    left.set_ylabel(f"{MEASURES['utility'].title.lower()} ({MEASURES['utility'].unit})")
+    left.set_xlabel("exposure perplexity (items)")
+    left.set_xlim(0, 1.03 * left.get_xlim()[1])
+    left.set_ylim(0, 1.04 * left.get_ylim()[1])
+    metric_axis(right, MEASURES[kept])
+    ends = means[field].min(), means[field].max()
+    edge = 0.05 * (ends[1] - ends[0]) or 0.5
+    right.set_xlim(ends[0] - edge, ends[1] + edge)
+    right.set_xlabel(_symbol(field))
+    legend(side, looks)
+    return figure
+
+
+def _still(means: pd.DataFrame, field: str) -> set[str]:
+    """Agents whose slates do not depend on the field."""
+    names = set()
+    for name, curve in means[means["metric"].isin(("utility", "perplexity"))].groupby("agent", observed=True):
+        spread = curve.pivot(index=field, columns="metric", values="mean").agg(np.ptp)
+        if len(curve) > 2 and (spread <= 1e-6 * curve.groupby("metric", observed=True)["mean"].max()).all():
+            names.add(str(name))
+    return names
+
+
+def _symbol(field: str) -> str:
+    return {"beta": "β", "cost": "c"}.get(field, field.replace("_", " "))
+
+
+def _front_message(means: pd.DataFrame, field: str, still: set[str]) -> str:
+    """Effect of the field on the subject of the title."""
+    agents = set(means["agent"].unique())
+    name = subject(agents - still or agents)
+    curve = means[means["agent"] == name].pivot(index=field, columns="metric", values="mean").sort_index()
+    if len(curve) == 1:
+        return f"{_symbol(field)} = {curve.index[0]:g}"
+    first, last = curve.iloc[0], curve.iloc[-1]
+    ends = f"{_symbol(field)} from {curve.index[0]:g} to {curve.index[-1]:g}"
+    if name in still:
+        return f"{ends}: nothing moves, neither exposure nor utility"
+    if not (first["perplexity"] > 0 and first["utility"] > 0):
+        return f"{name}: {ends}"
+    factor = last["perplexity"] / first["perplexity"]
+    change = last["utility"] / first["utility"] - 1
+    wide = "just" if f"{factor:.1f}" == "1.0" else f"{factor:.1f} times"
+    wide = f"With {name}, {ends} makes exposure {wide} as wide"
+    if abs(change) < 0.0005:  # less than is written
+        return f"{wide} and leaves utility the same"
+    return f"{wide} and {'lowers' if change < 0 else 'raises'} utility by {per_cent(abs(change))}"

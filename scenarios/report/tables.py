@@ -1,27 +1,202 @@
-"""Tables of text, for the terminal and for a page of Markdown, and how figures are written in them."""
+"""Figures of runs: means over seeds, differences, tables of them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
+import pandas as pd
 
-from rimsim.measures import LEVEL, holm
+from rimsim.agents.registry import named
+from rimsim.measures import LEVEL, holm, late_means, late_slopes, mean_interval, paired_difference
 from rimsim.scenarios.report.record import TextTable
+from rimsim.scenarios.runs.status import is_control
 
-if TYPE_CHECKING:
-    import pandas as pd
+REFERENCE = "relevance"
+"""Agent that others are compared with where it took part: it ignores guarantees."""
+BOUNDS = named("bound")
+"""Agents that serve as bounds: sentences name them only where there are no others."""
+_GUARANTORS = named("guarantor")  # the subject of titles first
+_BASELINES = named("bound", "baseline", "reference")  # agents without guarantees
+
+EFFECTS = ("coverage", "effective_items", "log_gini", "jaccard", "utility")
+"""Metrics of the table of effects of retraining."""
+TRENDS = ("utility", "coverage", "effective_items")
+"""Metrics of the table of changes per round, in addition to the undelivered share."""
+
+
+def baseline_of(agents: list[str]) -> str:
+    """Agent that others are compared with: relevance, else the first."""
+    return REFERENCE if REFERENCE in agents else agents[0]
+
+
+def compared_agents(base: str, agents: Sequence[str]) -> list[str]:
+    """Agents to compare with the baseline: bounds only if alone."""
+    others = [name for name in agents if name != base]
+    return [name for name in others if name not in BOUNDS] or others
+
+
+def guarantor_of(agents: Sequence[str]) -> str | None:
+    """Agent that stands for guarantees, if any keeps some."""
+    return next((name for name in _GUARANTORS if name in agents), None)
+
+
+def subject(agents: Collection[str]) -> str:
+    """Subject of a title: a keeper of guarantees if possible."""
+    others = [name for name in sorted(agents) if name not in _BASELINES]
+    return guarantor_of(list(agents)) or (others + sorted(agents))[0]
+
+
+def shortfalls(unit: str) -> tuple[str, str]:
+    """Metrics of undelivered exposure, first in ``exposure.unit``."""
+    return ("shortfall", "examined_shortfall") if unit == "shown" else ("examined_shortfall", "shortfall")
+
+
+def reported_unit(rounds: pd.DataFrame, unit: str) -> str:
+    """Unit of reported guarantees: positions where all count alike.
+
+    Positions count alike in a replay, or without decay.
+
+    Args:
+        rounds: Columns agent, seed, metric, value in the order of a run's tables.
+        unit: ``exposure.unit``.
+    """
+    shown, examined = (
+        rounds.loc[rounds["metric"] == name, "value"].to_numpy() for name in shortfalls("shown")
+    )
+    return "shown" if len(shown) and np.array_equal(shown, examined, equal_nan=True) else unit
+
+
+def shown_metrics(unit: str) -> tuple[str, ...]:
+    """Metrics of the final table, by ``exposure.unit``."""
+    promises = ("promises_missed", "excess")  # where a scenario has some
+    means = ("coverage", "perplexity", "effective_items", "log_gini")
+    return ("utility", "return", *shortfalls(unit), *promises, *means)
+
+
+def main_columns(unit: str, own: Iterable[str]) -> tuple[str, ...]:
+    """Columns on the terminal, with the user's own measures."""
+    names = ("utility", shortfalls(unit)[0], "coverage", "effective_items", *own)
+    return tuple(name.replace("_", " ") for name in names)
+
+
+def interval_words(seeds: int) -> str:
+    """Explanation of the ± of a table."""
+    return f"{seeds} seeds, ± half a 95 % interval" if seeds > 1 else "1 seed, no interval"
+
+
+def two_seeds_note(seeds: int) -> str | None:
+    """Caution about intervals over two seeds.
+
+    With one degree of freedom, half an interval is 12.7 standard errors; with four it is 2.8.
+    """
+    if seeds != 2:  # one seed has no interval
+        return None
+    return "2 seeds: intervals are wide (t = 12.7, with 5 seeds 2.8); for figures to keep, take --seeds 5"
+
+
+def over_seeds(
+    table: pd.DataFrame, by: Sequence[str], metrics: Sequence[str], overlap: float = 0.0
+) -> pd.DataFrame:
+    """Means over seeds with 95 % intervals.
+
+    Args:
+        table: Columns ``by``, metric, value; a row per seed.
+        by: Columns to group by besides the metric.
+        metrics: Metrics; those that the table lacks are left out.
+        overlap: Overlap of seeds that are splits of one log, as for :func:`rimsim.measures.mean_interval`.
+
+    Returns:
+        Columns ``by``, metric, mean, low, high, n; by the first of ``by`` in its order, then by metric. NaN where there
+        is no interval.
+    """
+    keys = [*by, "metric"]
+    rows = []
+    for key, values in table[table["metric"].isin(metrics)].groupby(
+        keys, sort=False, observed=True, dropna=False
+    )["value"]:
+        interval = mean_interval(values.to_numpy(np.float64), overlap=overlap)
+        rows.append((*key, interval.mean, interval.low, interval.high, interval.n))
+    means = pd.DataFrame(rows, columns=[*keys, "mean", "low", "high", "n"])
+    first = list(dict.fromkeys(means[by[0]]))
+    rank = means[by[0]].map(first.index) * len(metrics) + means["metric"].map(list(metrics).index)
+    means = means.iloc[np.argsort(rank.to_numpy(), kind="stable")].reset_index(drop=True)
+    return means.astype({"mean": float, "low": float, "high": float})
+
+
+def summary(rounds: pd.DataFrame, agents: list[str], metrics: Sequence[str]) -> pd.DataFrame:
+    """Means over late rounds: agent, metric, mean, low, high, n."""
+    late = late_means(rounds)
+    ordered = pd.concat([late[late["agent"] == agent] for agent in agents])
+    return over_seeds(ordered, ["agent"], metrics)
+
+
+def late_figures(rounds: pd.DataFrame) -> pd.DataFrame:
+    """Means (agents × metrics) over late rounds and seeds."""
+    return late_means(rounds).pivot_table(index="agent", columns="metric", values="value", observed=True)
+
+
+def differences(rounds: pd.DataFrame, agents: list[str], metrics: Sequence[str]) -> pd.DataFrame:
+    """Late means minus the baseline's at the same seeds.
+
+    Returns:
+        Columns agent, metric, mean, low, high, effect, n, p.
+    """
+    base = baseline_of(agents)
+    pairs = [(agent, base) for agent in agents if agent != base and not is_control(agent)]
+    return _paired(late_means(rounds), pairs, metrics)
+
+
+_LEVEL = ""  # name of an arm whose values are all 0
+
+
+def trends(rounds: pd.DataFrame, agents: list[str], metrics: Sequence[str]) -> pd.DataFrame:
+    """Changes per round over the late rounds.
+
+    Returns:
+        As :func:`differences`: the agent is the baseline, or ``NAME − baseline`` at the same seeds. No rows where there
+        are fewer than three late rounds.
+    """
+    slopes = late_slopes(rounds)
+    base = baseline_of(agents)
+    level = slopes[slopes["agent"] == base].assign(agent=_LEVEL, value=0.0)
+    others = [agent for agent in agents if agent != base and not is_control(agent)]
+    pairs = [(base, _LEVEL), *((agent, base) for agent in others)]
+    table = _paired(pd.concat([slopes, level]), pairs, metrics)
+    return table.assign(agent=table["agent"].replace({agent: f"{agent} − {base}" for agent in others}))
+
+
+def _paired(late: pd.DataFrame, pairs: list[tuple[str, str]], metrics: Sequence[str]) -> pd.DataFrame:
+    rows = []
+    for metric in metrics:
+        by_agent = late[late["metric"] == metric].pivot(index="seed", columns="agent", values="value")
+        for agent, other in pairs:
+            if agent in by_agent and other in by_agent:
+                both = by_agent[[agent, other]].dropna().to_numpy(np.float64)
+                paired = paired_difference(both[:, 0], both[:, 1])
+                ends = (paired.mean, paired.low, paired.high, paired.dz, paired.n, paired.p)
+                rows.append((agent, metric, *ends))
+    return pd.DataFrame(rows, columns=["agent", "metric", "mean", "low", "high", "effect", "n", "p"])
+
+
+def number(value: float, *, significant: bool = False) -> str:
+    """Figure as tables write it; ``significant`` as for :func:`cell`."""
+    size = abs(value)
+    decimals = 0 if size >= 100 else 1 if size >= 10 else 3
+    if significant and size < 10:
+        decimals = 2 if size >= 1 else 3 if size >= 0.1 else 4
+    return f"{value:.{decimals}f}"
 
 
 def cell(mean: float | None, low: float | None, high: float | None, *, significant: bool = False) -> str:
-    """A mean, with ± half its interval where it has one; a dash where there is none.
+    """Mean ± half its interval; a dash without a mean.
 
     Args:
         mean: The mean; None or NaN: there is none.
         low: Lower end of the interval; None or NaN: there is none.
         high: Upper end.
-        significant: Below 10, write three significant figures but at most four decimals, in place of three decimals.
+        significant: Below 10, write three significant figures and at most four decimals, instead of three decimals.
     """
     if mean is None or np.isnan(mean):
         return "–"
@@ -31,15 +206,6 @@ def cell(mean: float | None, low: float | None, high: float | None, *, significa
     return f"{text} ±{number((high - low) / 2, significant=significant)}"
 
 
-def number(value: float, *, significant: bool = False) -> str:
-    """A figure as tables write it; ``significant`` as for :func:`cell`."""
-    size = abs(value)
-    decimals = 0 if size >= 100 else 1 if size >= 10 else 3
-    if significant and size < 10:
-        decimals = 2 if size >= 1 else 3 if size >= 0.1 else 4
-    return f"{value:.{decimals}f}"
-
-
 def pivoted(
     title: str,
     means: pd.DataFrame,
@@ -47,36 +213,50 @@ def pivoted(
     metrics: Sequence[str],
     *,
     significant: bool = False,
+    main: tuple[str, ...] = (),
 ) -> TextTable:
-    """Metrics across; down, whatever the means are of, in the order in which it comes.
+    """Table of means with a column per metric.
 
-    Differences are marked with a star where they are not 0, whichever of the table one claims: at 5 % by Holm over all
-    that the table compares.
+    A star marks differences that are significant at 5 % by Holm over all comparisons of the table.
 
     Args:
-        title: What the figures are.
+        title: Title.
         means: Columns ``labels``, metric, mean, low, high; of differences also p.
-        labels: Columns that say what a row is of.
+        labels: Columns that name the row.
         metrics: Order of the columns; those that the table lacks are left out.
         significant: As in :func:`cell`.
+        main: Columns that the terminal prints; empty: all.
     """
     means = means[means["metric"].isin(metrics)]
-    settled = np.zeros(len(means), bool)
+    clear = np.zeros(len(means), bool)
     if "p" in means and means["p"].notna().any():
-        settled = holm(means["p"].to_numpy(np.float64)) <= LEVEL
+        clear = holm(means["p"].to_numpy(np.float64)) <= LEVEL
         title += f" (* not 0: Holm over {int(means['p'].notna().sum())} comparisons)"
     rows: dict[tuple[str, ...], dict[str, str]] = {}
     for star, (*values, metric, mean, low, high) in zip(
-        settled, means[[*labels, "metric", "mean", "low", "high"]].to_numpy().tolist(), strict=True
+        clear, means[[*labels, "metric", "mean", "low", "high"]].to_numpy().tolist(), strict=True
     ):
         label = tuple(f"{value:g}" if isinstance(value, float) else str(value) for value in values)
         text = cell(mean, low, high, significant=significant) + "*" * bool(star)
         rows.setdefault(label, {})[metric] = text
-    there = [metric for metric in metrics if any(metric in cells for cells in rows.values())]
-    columns = (*labels, *(metric.replace("_", " ") for metric in there))
+    present = [metric for metric in metrics if any(metric in cells for cells in rows.values())]
     return TextTable(
         title,
-        columns,
-        tuple((*label, *(cells.get(name, "–") for name in there)) for label, cells in rows.items()),
+        (*labels, *(metric.replace("_", " ") for metric in present)),
+        tuple((*label, *(cells.get(name, "–") for name in present)) for label, cells in rows.items()),
         labels=len(labels),
+        main=main,
     )
+
+
+def short(value: float, decimals: int = 2) -> str:
+    """Number without a zero before its point."""
+    text = f"{value:.{decimals}f}"
+    return text.removeprefix("0") if text.startswith("0.") else text
+
+
+def signed(value: float | None, decimals: int = 2) -> str:
+    """Number as :func:`short` writes it, with a true minus sign."""
+    if value is None or math.isnan(value):
+        return "–"
+    return f"−{short(-value, decimals)}" if round(value, decimals) < 0 else short(abs(value), decimals)

@@ -1,4 +1,4 @@
-"""Progress of an arm on disk between rounds, so that an interrupted run can be resumed."""
+"""Checkpoints of arms, from which interrupted runs resume."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _AGENT = "agent-"
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """State of an arm between two rounds, next to its tables."""
+    """State of an arm between two rounds."""
 
     market: MarketState
     """The market at the beginning of the next round."""

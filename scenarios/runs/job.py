@@ -1,15 +1,14 @@
-"""Jobs: tasks on this process, its workers or Ray, and runs made of the tables that they leave."""
+"""Engine of jobs: tasks, their execution, their tables."""
 
 from __future__ import annotations
 
 import shutil
-import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 import pandas as pd
 from rich.console import Console
@@ -23,7 +22,7 @@ from rich.progress import (
 )
 
 from rimsim.errors import ConfigError, RimsimError, nearest
-from rimsim.scenarios.runs.local import Report, Task, Workers, run_here
+from rimsim.scenarios.runs.local import Report, Task, Workers, run_here, stop_if_asked
 from rimsim.scenarios.runs.status import Arm
 from rimsim.scenarios.runs.store import (
     CONFIG,
@@ -56,7 +55,7 @@ _PARTS = "parts"
 
 @dataclass(frozen=True)
 class Execution:
-    """Batches, processes and machines of a run; results do not depend on them.
+    """Batches, processes and machines, on which no result depends.
 
     Raises:
         ConfigError: If a number is below 1, or there is no such backend, or it takes no address.
@@ -86,7 +85,7 @@ class Execution:
 
 @contextmanager
 def executor(execution: Execution) -> Iterator[Executor]:
-    """Context manager that yields the executor of jobs: here, on workers, or on Ray.
+    """Context manager that yields the executor of jobs.
 
     Worker processes live as long as the block, so that those which fit models also play arms.
 
@@ -116,7 +115,7 @@ def _run_locally(
 
 
 def _alone(job: Callable[[Task, Report], None], task: Task, report: Report) -> None:
-    """Do a job of an arm on a worker, so that whoever resumes a killed run can wait for it."""
+    """Do a task on a worker, holding an arm's files."""
     if not isinstance(task, Arm):
         job(task, report)
         return
@@ -126,7 +125,7 @@ def _alone(job: Callable[[Task, Report], None], task: Task, report: Report) -> N
 
 @dataclass(frozen=True)
 class Stage(Generic[Task]):
-    """Tasks of a job that can run side by side, and their progress bar."""
+    """Tasks that can run side by side, and their bar."""
 
     bar: str
     """Text before the bar; stages with the same text share one."""
@@ -143,7 +142,7 @@ class Stage(Generic[Task]):
 def run_stages(
     stages: Sequence[Stage[Task]], run: Executor, console: Console | None
 ) -> list[tuple[Task, RimsimError]]:
-    """Errors of tasks that failed, after one stage was run after the other.
+    """Failed tasks with their errors, after all stages ran.
 
     Raises:
         RimsimError: The first error of a vital stage.
@@ -168,7 +167,7 @@ def run_stages(
 
 
 def bars(console: Console | None) -> Progress:
-    """Progress bars with counts, elapsed time and an estimate of the remaining time."""
+    """Progress bars with counts, elapsed and remaining time."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=None),
@@ -185,7 +184,7 @@ def bars(console: Console | None) -> Progress:
 
 @dataclass(frozen=True)
 class Job(Generic[Part]):
-    """A run to be made at once: parts that are played side by side, then joined."""
+    """Parts of a run that is made at once."""
 
     described: Mapping[str, object]
     """Entries of ``config.yaml`` between the command and the versions."""
@@ -202,7 +201,7 @@ class Job(Generic[Part]):
 
 
 def make_run(job: Job[Part], folder: Path, command: str, execution: Execution) -> Run:
-    """Make a run in a free folder, whole or not at all.
+    """Make a run whole or not at all.
 
     Raises:
         RunFolderError: If the folder is in use or holds something.
@@ -219,7 +218,7 @@ def make_run(job: Job[Part], folder: Path, command: str, execution: Execution) -
 
 
 def play_parts(job: Job[Part], folder: Path, execution: Execution) -> dict[str, pd.DataFrame]:
-    """Tables of a job by name, joined in the order of its parts."""
+    """Tables of a job, joined in order of parts."""
     place = folder / _PARTS
     try:
         with executor(execution) as run:
@@ -276,7 +275,7 @@ _STATE, _STATES = 10.0, 2.0**26
 
 
 def log_bytes(log: EventLog) -> float:
-    """Memory of a process that holds a log and fits models to it."""
+    """Memory of a process that fits models to a log."""
     return _PROCESS + _EVENT * len(log) + _CELL * min(log.n_users * log.n_items, _CELLS)
 
 
@@ -286,7 +285,7 @@ def state_bytes(states: int, n_items: int) -> float:
 
 
 def require_memory(main: float, worker: float, workers: int, lower: str) -> None:
-    """Refuse a run that needs more memory than this machine has.
+    """Refuse a run that exceeds this machine's memory.
 
     Args:
         main: Bytes of the process that the run is started from.
@@ -311,61 +310,3 @@ def require_memory(main: float, worker: float, workers: int, lower: str) -> None
         f"{where}: the run is expected to need {needed(workers) / 1e9:.1f} GB of memory, and this machine has "
         f"{there / 1e9:.1f} GB; allowed: {allowed}"
     )
-
-
-# -- requests to stop -----------------------------------------------------------------------------------------------
-
-_asked = False  # a signal is for the whole process, and so is this
-
-
-@contextmanager
-def stopping_on_request() -> Iterator[None]:
-    """Context manager in which SIGTERM ends the work as the keyboard does.
-
-    Raises:
-        KeyboardInterrupt: If a signal came, at the latest when the work is over.
-    """
-    global _asked  # noqa: PLW0603
-    _asked = False
-
-    def interrupt(*_: object) -> NoReturn:
-        global _asked  # noqa: PLW0603
-        _asked = True
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        with errors_of_interrupts():
-            yield
-        stop_if_asked()
-    finally:
-        _asked = False
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def errors_of_interrupts() -> Iterator[None]:
-    """Context manager that turns an error caused by an interrupt back into it.
-
-    Where a signal falls into a compiled function as it hands over an array, Python makes a SystemError of it; other
-    libraries, and users' own code, may do the like.
-
-    Raises:
-        KeyboardInterrupt: If a signal has come and the work within has failed.
-    """
-    try:
-        yield
-    except Exception:
-        stop_if_asked()
-        raise
-
-
-def stop_if_asked() -> None:
-    """Raise an interrupt that Python dropped, as it does within a finaliser.
-
-    Raises:
-        KeyboardInterrupt: If a signal has come and work is still going on.
-    """
-    if _asked:
-        raise KeyboardInterrupt

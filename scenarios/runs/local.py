@@ -1,4 +1,4 @@
-"""Tasks on worker processes; a worker that dies leaves its task to another."""
+"""Worker processes and their tasks; requests to stop."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from typing import Generic, Self, TypeAlias, TypeVar
+from typing import Generic, NoReturn, Self, TypeAlias, TypeVar
 
 from rimsim.errors import RimsimError
 
@@ -26,7 +26,7 @@ ATTEMPTS = 2
 
 
 class LostWorkerError(RimsimError):
-    """A worker or its machine died before it could report an error."""
+    """Death of a worker or its machine."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class _Done:
 
 @dataclass(eq=False)
 class _Worker:
-    """A process, our end of its pipe, and its current task."""
+    """A process, its pipe and its current task."""
 
     process: SpawnProcess
     pipe: Connection
@@ -49,7 +49,7 @@ class _Worker:
 def run_here(
     job: Callable[[Task, Report], None], tasks: Sequence[Task], report: Report
 ) -> dict[int, RimsimError]:
-    """Position of each failed task → its error, after all ran in this process.
+    """Position of each failed task → its error, in this process.
 
     Errors that are not ours end the run.
     """
@@ -63,7 +63,7 @@ def run_here(
 
 
 class Workers:
-    """Worker processes, started when first needed, for tasks of any job.
+    """Worker processes for tasks of any job.
 
     They live until the block ends, or this process does, however that ends. A worker that dies (killed, out of memory,
     a crash in native code) leaves its task to a fresh one, once.
@@ -82,7 +82,7 @@ class Workers:
     def run(
         self, job: Callable[[Task, Report], None], tasks: Sequence[Task], most: int, report: Report
     ) -> dict[int, RimsimError]:
-        """Position of each failed task → its error, after all ran on workers.
+        """Position of each failed task → its error, on workers.
 
         Args:
             job: As in :func:`run_here`; a function of a module, which another process can import.
@@ -101,7 +101,7 @@ class Workers:
         return queue.failures
 
     def _assign(self, queue: _Queue[Task], most: int) -> bool:
-        """Give waiting tasks to workers; false if nothing waits and no worker is busy."""
+        """Give waiting tasks to workers; false when all is done."""
         while queue.waiting and sum(worker.task is not None for worker in self._workers) < most:
             idle = next((worker for worker in self._workers if worker.task is None), None) or self._started()
             idle.task = task = queue.waiting.popleft()
@@ -111,7 +111,7 @@ class Workers:
         return any(worker.task is not None for worker in self._workers)
 
     def _receive(self, queue: _Queue[Task]) -> Iterator[int]:
-        """Progress that workers report; ends of tasks and workers are entered on the way."""
+        """Progress of workers; ends of tasks are entered."""
         by_pipe = {worker.pipe: worker for worker in self._workers}
         for pipe in wait(list(by_pipe)):
             worker = by_pipe[pipe]  # type: ignore[index]  # only our pipes were waited for
@@ -163,7 +163,7 @@ class _Queue(Generic[Task]):
         self.failures: dict[int, RimsimError] = {}
 
     def lose(self, task: int, exitcode: int | None) -> None:
-        """Let the task of a dead worker wait again, or fail after its last attempt."""
+        """Let the task of a dead worker wait or fail."""
         if self.attempts[task] < ATTEMPTS:
             self.waiting.appendleft(task)
             return
@@ -173,7 +173,7 @@ class _Queue(Generic[Task]):
 
 
 def _start(process: SpawnProcess) -> None:
-    """Start a worker that interrupts from the keyboard do not reach."""
+    """Start a worker out of reach of the keyboard."""
     if sys.platform == "win32":
         process.start()
         return
@@ -219,8 +219,66 @@ def _work(pipe: Connection) -> None:
 
 
 def _end_with_parent() -> None:
-    """End this process when its parent has ended, also during a long task."""
+    """End this process with its parent, also during a task."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
     os._exit(1)
+
+
+# -- requests to stop -----------------------------------------------------------------------------------------------
+
+_asked = False  # a signal is for the whole process, and so is this
+
+
+@contextmanager
+def stopping_on_request() -> Iterator[None]:
+    """Context manager in which SIGTERM acts like the keyboard.
+
+    Raises:
+        KeyboardInterrupt: If a signal came, at the latest when the work is over.
+    """
+    global _asked  # noqa: PLW0603
+    _asked = False
+
+    def interrupt(*_: object) -> NoReturn:
+        global _asked  # noqa: PLW0603
+        _asked = True
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with errors_of_interrupts():
+            yield
+        stop_if_asked()
+    finally:
+        _asked = False
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def errors_of_interrupts() -> Iterator[None]:
+    """Context manager that turns errors of interrupts back into them.
+
+    Where a signal falls into a compiled function as it hands over an array, Python makes a SystemError of it; other
+    libraries, and users' own code, may do the like.
+
+    Raises:
+        KeyboardInterrupt: If a signal has come and the work within has failed.
+    """
+    try:
+        yield
+    except Exception:
+        stop_if_asked()
+        raise
+
+
+def stop_if_asked() -> None:
+    """Raise an interrupt that Python dropped.
+
+    Raises:
+        KeyboardInterrupt: If a signal has come and work is still going on.
+    """
+    if _asked:
+        raise KeyboardInterrupt

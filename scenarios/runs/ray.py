@@ -1,4 +1,4 @@
-"""Arms on Ray: they run on any machine of a cluster, and their files come back.
+"""Arms on the machines of a Ray cluster.
 
 No file system needs to be shared. An arm plays in a temporary folder where it runs; whenever it has finished a round,
 its new files come back as bytes and are entered in the run folder, tables before states. So a run folder is written by
@@ -28,7 +28,7 @@ from rimsim.config import ScenarioConfig, override
 from rimsim.errors import ConfigError, DataError, RimsimError
 from rimsim.intensity.cache import cache_folder, log_digest
 from rimsim.market import build_world
-from rimsim.market.build import own_places
+from rimsim.market.world import own_places
 from rimsim.scenarios.runs.local import ATTEMPTS, LostWorkerError, Report
 from rimsim.scenarios.runs.status import DONE, Arm, part_name
 from rimsim.scenarios.runs.store import FAILURES, STATES, load_run, versions, write_bytes
@@ -59,7 +59,7 @@ _PATIENCE = 2.0
 
 @contextmanager
 def on_ray(address: str | None, workers: int | None) -> Iterator[None]:
-    """Context manager that connects to Ray, or starts one on this machine.
+    """Context manager that connects to Ray or starts one.
 
     Where this process is connected already, that connection is used and left open.
 
@@ -125,7 +125,7 @@ def _connect(ray: Any, address: str | None, workers: int | None) -> None:
 
 
 def run_on_ray(workers: int | None, job: Job, arms: Sequence[Arm], report: Report) -> dict[int, RimsimError]:
-    """Position of each failed arm → its error, after a job ran for all of them.
+    """Position of each failed arm → its error, on Ray.
 
     Args:
         workers: Tasks at once at most; None: as many as the cluster has CPUs for.
@@ -200,7 +200,7 @@ def _table_of(config: ScenarioConfig) -> str | None:
 
 
 def sources_of(arms: Sequence[Arm]) -> Sources:
-    """Content of files that arms name, by place: the user's own code, logs, tables."""
+    """Files that arms name: code, logs, tables, by place."""
     named = {
         _file_of(text) for arm in arms for text in (arm.agent, *arm.options.measures, *own_places(arm.config))
     }
@@ -212,7 +212,7 @@ def sources_of(arms: Sequence[Arm]) -> Sources:
 
 
 def left_of(arm: Arm) -> Files:
-    """Files that an arm needs to go on after its last finished round."""
+    """Files that an arm needs to resume."""
     folder, part = arm.folder, arm.part
     paths = [folder / "rounds" / f"{part}.parquet", folder / FAILURES / f"{part}.txt"]
     paths += [*(folder / STATES / part).rglob("*"), *event_folder(folder, arm.name, arm.seed).glob("*")]
@@ -223,7 +223,7 @@ def left_of(arm: Arm) -> Files:
 
 
 def enter(folder: Path, files: Files) -> None:
-    """Write files that came back: tables, then their states; then remove others."""
+    """Enter files that came back: tables, then their states."""
     states: dict[Path, dict[Path, bytes]] = {}
     gone: set[Path] = set()
     for name, content in files.items():
@@ -249,13 +249,10 @@ def enter(folder: Path, files: Files) -> None:
             (folder / unit).unlink(missing_ok=True)
 
 
-# -- where an arm runs --------------------------------------------------------------------------------------------
-
-
 def _work(
     job: Job, arm: Arm, left: Files, sources: Sources, made: dict[str, str], log: str
 ) -> Iterator[Message]:
-    """Messages of an arm that plays in a temporary folder; the last is an error or None."""
+    """Messages of an arm in a temporary folder."""
     messages: SimpleQueue[Message] = SimpleQueue()
     stopped = threading.Event()
     with tempfile.TemporaryDirectory(prefix="rimsim-arm-", ignore_cleanup_errors=True) as name:
@@ -300,7 +297,7 @@ def _work(
 
 
 def _require_same(arm: Arm, made: dict[str, str], log: str) -> None:
-    """Refuse to run where versions or the log differ, so that results could."""
+    """Refuse to run where versions or the log differ."""
     machine, here = platform.node(), versions()
     other = [
         f"{name} {here.get(name)} in place of {made[name]}" for name in made if here.get(name) != made[name]
@@ -319,7 +316,7 @@ def _require_same(arm: Arm, made: dict[str, str], log: str) -> None:
 
 
 def unpacked(sources: Sources) -> dict[str, str]:
-    """Place where the run began → place here, after files were written into the cache."""
+    """Place where the run began → place in the cache."""
     places = {}
     for name, content in sources.items():
         if isinstance(content, str):
@@ -360,14 +357,14 @@ def moved(arm: Arm, folder: Path, places: dict[str, str]) -> Arm:
 
 
 class FileChanges:
-    """Files of a folder that changed since they were last sent."""
+    """Files of a folder that changed since last sent."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._sent = self._now()
 
     def of_round(self) -> Files:
-        """Files to send after a round; none within one, when they do not belong together."""
+        """Files to send after a round; none within one."""
         tables = self._now(folder="rounds")
         return self.all() if any(self._sent.get(name) != stamp for name, stamp in tables.items()) else {}
 
@@ -381,7 +378,7 @@ class FileChanges:
         }
 
     def _now(self, folder: str = "") -> dict[str, tuple[int, int, int]]:
-        """Name of each file → a stamp that changes with its content."""
+        """Name of each file → stamp of its content."""
         stamps = {}
         for path in sorted((self._folder / folder).rglob("*")):
             if path.is_file():

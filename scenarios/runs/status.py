@@ -1,4 +1,4 @@
-"""Arms and points of a run: their names and places, their status, digests of their tables."""
+"""Arms and points of a run, their status and digests."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -31,7 +32,7 @@ def control_name(agent: str, control: str) -> str:
 
 
 def control_in(name: str) -> str | None:
-    """Kind of control of an arm, by its name; None for an agent itself."""
+    """Kind of control in an arm's name; None without."""
     return next((control for control in CONTROLS if name.endswith(f"-{control}")), None)
 
 
@@ -41,20 +42,20 @@ def is_control(name: str) -> bool:
 
 
 def subject_of(name: str) -> str:
-    """Agent of an arm, or of the control, with a name."""
+    """Agent of an arm or control."""
     control = control_in(name)
     return name if control is None else name.removesuffix(f"-{control}")
 
 
 def part_name(name: str, seed: int) -> str:
-    """Beginning of the names of an arm's files: its name in tables and its seed."""
+    """Beginning of the names of an arm's files."""
     safe = "".join(letter if letter.isalnum() or letter in "-_.=," else "_" for letter in name)
     return f"{safe}-{seed}"
 
 
 @dataclass(frozen=True)
 class StudyOptions:
-    """Options of a comparison or sweep besides its scenario; entries of its config in this order."""
+    """Options of a study besides its scenario."""
 
     agents: Sequence[str] | None = None
     """Texts for :func:`rimsim.agents.make_agent`; None: the scenario's usual ones."""
@@ -73,15 +74,28 @@ class StudyOptions:
     measures: Sequence[str] = ()
     """Places of the user's own measures."""
 
+    @classmethod
+    def names(cls) -> list[str]:
+        """Names of all options."""
+        return [field.name for field in fields(cls)]
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Options in a config, of which earlier versions lack some."""
+        entries = {name: config[name] for name in cls.names() if name in config}
+        return {
+            name: tuple(value) if isinstance(value, list | dict) else value for name, value in entries.items()
+        }
+
     def entries(self) -> dict[str, object]:
-        """Entries of a config, without measures, which are recorded in full."""
-        plain = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "measures"}
+        """Entries of a config; measures are recorded elsewhere."""
+        plain = {name: getattr(self, name) for name in self.names() if name != "measures"}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
 
 
 @dataclass(frozen=True)
 class Arm:
-    """An agent in a scenario at a seed; plain data, so that it can cross to another process."""
+    """An agent in a scenario at a seed."""
 
     config: ScenarioConfig
     agent: str
@@ -111,12 +125,12 @@ class Arm:
         return part_name(self.name, self.seed)
 
     def round_file(self, table: str, number: int) -> Path:
-        """Path of the arm's part of a table in a round."""
+        """Path of the arm's part of a table."""
         return self.folder / table / f"{self.part}-{number:03d}.parquet"
 
 
 def is_done(folder: Path, part: str) -> bool:
-    """True if the arm whose files begin with ``part`` is complete."""
+    """True if the arm of these files is complete."""
     return (folder / STATES / part / DONE).is_file()
 
 
@@ -132,8 +146,8 @@ _TOP = {field.name for field in fields(ScenarioConfig)}
 
 
 @dataclass(frozen=True)
-class Point:
-    """A scenario of a comparison or sweep, and the place of its run."""
+class StudyPoint:
+    """A scenario of a study with its run folder."""
 
     folder: Path
     """Its run folder."""
@@ -144,12 +158,12 @@ class Point:
 
     @property
     def study(self) -> Path:
-        """Folder of the sweep that it belongs to; its own in a comparison."""
+        """Folder of its sweep; its own in a comparison."""
         return self.folder.parent.parent if self.labels else self.folder
 
 
-def points_of(folder: Path, base: ScenarioConfig, grid: Mapping[str, Sequence[object]]) -> list[Point]:
-    """Points of a grid; without a field, one point in the folder itself.
+def points_of(folder: Path, base: ScenarioConfig, grid: Mapping[str, Sequence[object]]) -> list[StudyPoint]:
+    """Points of a grid; without fields, the folder itself.
 
     Args:
         folder: Folder of the sweep or comparison.
@@ -160,7 +174,7 @@ def points_of(folder: Path, base: ScenarioConfig, grid: Mapping[str, Sequence[ob
         ConfigError: If a field has no value, a value twice, or the name of a column.
     """
     if not grid:
-        return [Point(folder, base)]
+        return [StudyPoint(folder, base)]
     if not all(grid.values()):
         raise ConfigError(f"grid: {dict(grid)!r}; allowed: fields with at least one value each")
     last = [field.rpartition(".")[2] for field in grid]
@@ -170,18 +184,18 @@ def points_of(folder: Path, base: ScenarioConfig, grid: Mapping[str, Sequence[ob
     ]
     if taken := {"agent", "seed", "metric", "value"} & set(short):
         raise ConfigError(f"grid: {taken.pop()!r} is a column of the table; allowed: fields of the scenario")
-    points: dict[str, Point] = {}
+    points: dict[str, StudyPoint] = {}
     for values in itertools.product(*grid.values()):
         labels = tuple(zip(short, values, strict=True))
         name = ",".join(f"{field}={_file_text(value)}" for field, value in labels)
         if name in points:
             raise ConfigError(f"grid: {name} is given twice; allowed: distinct values")
         config = override(base, dict(zip(grid, values, strict=True)), origin="grid")
-        points[name] = Point(folder / POINTS / name, config, labels)
+        points[name] = StudyPoint(folder / POINTS / name, config, labels)
     return list(points.values())
 
 
-def runs_of(sweep: Run) -> list[tuple[Point, Run]]:
+def runs_of(sweep: Run) -> list[tuple[StudyPoint, Run]]:
     """Points of a sweep with their runs.
 
     Raises:
@@ -212,12 +226,12 @@ class Status:
 
 
 def is_finished(run: Run) -> bool:
-    """True if every arm of a comparison is complete and their tables have been joined."""
+    """True if the tables of a comparison have been joined."""
     return (run.folder / "rounds.parquet").is_file()
 
 
 def status_of(run: Run) -> Status:
-    """Status of a comparison, or of a point of a sweep."""
+    """Status of a comparison or a point."""
     arms = [(name, seed) for name in run.agents for seed in run.seeds]
     done = is_finished(run)
     complete = [arm for arm in arms if done or is_done(run.folder, part_name(*arm))]
@@ -226,7 +240,7 @@ def status_of(run: Run) -> Status:
 
 
 def shown_rounds(run: Run) -> pd.DataFrame:
-    """Rounds of the complete arms; where none is, rounds that all arms have.
+    """Rounds of complete arms, else rounds that all arms have.
 
     A mean over late rounds must not be of the early rounds of an arm that failed.
     """
@@ -243,7 +257,7 @@ def shown_rounds(run: Run) -> pd.DataFrame:
 
 
 def status_note(run: Run, points: Sequence[Run]) -> str | None:
-    """Sentence about failed and unfinished arms; None where all are complete.
+    """Sentence about failed and unfinished arms, if any.
 
     Args:
         run: A comparison or a sweep.
@@ -270,7 +284,7 @@ _ALWAYS = ("rounds", "arrivals", "required")
 
 
 def digest(run: Run) -> str:
-    """Digest of a run's tables, or of those of all points of a sweep.
+    """Digest of the tables of a run and its points.
 
     Equal runs have equal ones, whatever batches, workers or machines made them.
 
@@ -295,7 +309,7 @@ def different_tables(one: Run, other: Run) -> list[str]:
 
 
 def _content(run: Run) -> dict[str, bytes]:
-    """Name of a table → hashes of its rows, ordered in a comparison, whose arms end in any order."""
+    """Name of a table → hashes of its rows."""
     contents: dict[str, bytes] = {}
     for name in KINDS[run.kind].tables:
         try:

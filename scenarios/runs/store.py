@@ -1,4 +1,4 @@
-"""The folder of a run: opened, begun, locked, written to, read from."""
+"""Folders of runs: content, files, locks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from rimsim.data import EMBEDDED
 from rimsim.errors import ConfigError, MissingTableError, RunFolderError, reason, refuse
 from rimsim.measures import MEASURES, recorded
 from rimsim.scenarios.kinds.registry import KINDS, kind_of
-from rimsim.scenarios.runs.schema import TABLES
+from rimsim.scenarios.runs.schema import TABLES, parsed_yaml
 from rimsim.system import draft_file, remove_drafts
 
 if TYPE_CHECKING:
@@ -52,9 +52,6 @@ _FIRST = {_LOCK, STATES, CATALOGUE, USERS, "points"}
 """Content of a folder whose run was killed before its config was written."""
 _RECORDED = ("torch", "numpy", "pandas", "pyarrow", "scipy", "simpy", "gymnasium", "numba")
 _MADE = "allowed: a folder that rimsim compare, sweep, backtest, validate or experiment made"
-
-
-# -- a run on disk ------------------------------------------------------------------------------------------------
 
 
 class RunTables:
@@ -112,7 +109,7 @@ class RunTables:
 
 @dataclass(frozen=True, eq=False)
 class Run(RunTables):
-    """A finished or interrupted run; tables are read when first asked for."""
+    """A finished or interrupted run, read when asked for."""
 
     folder: Path
     """The run folder."""
@@ -147,7 +144,7 @@ class Run(RunTables):
 
     @property
     def settings(self) -> Any:
-        """Resolved options of a back-test or a validation, as a record."""
+        """Options of a back-test or validation as a record."""
         kind = KINDS[self.kind]
         return record_from(self.config[kind.mark], kind.load(kind.config), origin=str(self.folder / CONFIG))
 
@@ -158,7 +155,7 @@ class Run(RunTables):
 
     @property
     def agents(self) -> list[str]:
-        """Names of the arms, controls included, in the order of the run."""
+        """Names of the arms in order, controls included."""
         return [str(name) for name in self.config["arms"]]
 
     @property
@@ -168,7 +165,7 @@ class Run(RunTables):
 
     @cached_property
     def own_measures(self) -> dict[str, Measure]:
-        """Place → measure of the user's own, as recorded: without its function."""
+        """Place → recorded measure of the user's own."""
         return {place: recorded(record) for place, record in self.config.get("measures", {}).items()}
 
     @property
@@ -177,7 +174,7 @@ class Run(RunTables):
         return {**MEASURES, **{measure.name: measure for measure in self.own_measures.values()}}
 
     def exposures(self, columns: Sequence[str]) -> pd.DataFrame:
-        """Columns of the ledger, read without the others to save memory."""
+        """Columns of the ledger, without the others."""
         return table_in(self.folder, "ledger", columns)
 
 
@@ -205,13 +202,13 @@ def load_run(path: str | Path, kind: str | None = None) -> Run:
 
 
 def resume_command(run: Run) -> str | None:
-    """Command that resumes a run; None for kinds that are begun again."""
+    """Command that resumes a run; None for other kinds."""
     kind = KINDS[run.kind]
     return f"rimsim {kind.command} --resume --out {shlex.quote(str(run.folder))}" if kind.resumable else None
 
 
 def repeat_command(run: Run) -> str:
-    """Command that makes a run again, in a folder of its own."""
+    """Command that makes a run again."""
     words = shlex.split(str(run.config.get("command", "")))
     kept = [
         word
@@ -221,16 +218,8 @@ def repeat_command(run: Run) -> str:
     return shlex.join(kept) or f"rimsim {KINDS[run.kind].command}"
 
 
-# -- files are read ------------------------------------------------------------------------------------------------
-
-
-def parsed_yaml(text: str) -> Any:
-    """Content of a YAML text, parsed by libyaml where PyYAML has it."""
-    return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506  # both are safe
-
-
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
-    """Content of a Parquet file of a run folder, or some of its columns.
+    """Table of a Parquet file, or some of its columns.
 
     Raises:
         RunFolderError: If the file is damaged.
@@ -244,7 +233,7 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame
 
 
 def table_in(folder: Path, name: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
-    """Table of a run folder, joined from its parts where they are still apart.
+    """Table of a run folder, joined from its parts.
 
     Raises:
         MissingTableError: If there is no such table.
@@ -299,7 +288,7 @@ def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
 
 @contextmanager
 def disk_errors(place: Path) -> Iterator[None]:
-    """Context manager that turns errors of the system, such as a full disk, into ours.
+    """Context manager that turns errors of the disk into ours.
 
     Args:
         place: Named where the system names no file.
@@ -341,7 +330,7 @@ def folder_for(out: str | Path | None, usual: str) -> Path:
 
 
 def require_free(folder: Path) -> None:
-    """Refuse a folder for a new run that holds a run or foreign files.
+    """Refuse a folder that holds a run or foreign files.
 
     Raises:
         RunFolderError: If it does; the message has the command that resumes a run that is there.
@@ -393,7 +382,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def writing(folder: Path, part: str) -> Iterator[None]:
-    """Context manager that holds an arm's files, in a process that may outlive its parent.
+    """Context manager that holds the files of an arm.
 
     Args:
         folder: Run folder of the arm.
@@ -411,7 +400,7 @@ def writing(folder: Path, part: str) -> Iterator[None]:
 
 
 def _await_workers(folder: Path) -> None:
-    """Wait until no worker of an earlier process writes to the folder."""
+    """Wait for workers of an earlier process."""
     for path in folder.rglob(f"{STATES}/{_LOCK}-*"):
         try:
             with FileLock(path).acquire(timeout=_PATIENCE):
@@ -427,7 +416,7 @@ def _await_workers(folder: Path) -> None:
 
 
 def catalogue_table(items: pd.DataFrame, past: Ints) -> pd.DataFrame:
-    """Item table of a run, so that it can be reported without its log.
+    """Item table of a run.
 
     Args:
         items: Item table of the log.
@@ -447,7 +436,7 @@ def user_table(users: pd.DataFrame) -> pd.DataFrame:
 
 
 def load_text(log: EventLog) -> str | None:
-    """Lines about a log that was read; None for the embedded one."""
+    """Lines about a log; None for the embedded one."""
     if log.report is None or log.report.source == EMBEDDED:
         return None
     return (
@@ -457,7 +446,7 @@ def load_text(log: EventLog) -> str | None:
 
 
 def load_facts(log: EventLog) -> dict[str, Any]:
-    """Entry ``log`` of a config: rows read, bad rows, notes and sizes."""
+    """Entry ``log`` of a config."""
     left = {"events": len(log), "users": log.n_users, "items": log.n_items}
     if log.report is None:
         return left

@@ -1,4 +1,4 @@
-"""Controls of an arm: the data that each kind retrains on, and the arm it waits for."""
+"""Controls of an arm and the data they retrain on."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from rimsim.market import World, build_world
 from rimsim.market.arrivals import make_arrivals
 from rimsim.market.controls import AsLogged, Control, Shadowed, replica_seeds, require_controllable
 from rimsim.market.histories import LoggedPast
-from rimsim.market.kept_rounds import KeptRounds
-from rimsim.market.models import initial_model
+from rimsim.market.ledger import PastRound
 from rimsim.market.providers import make_providers
-from rimsim.market.training_log import PastRound
+from rimsim.market.state import KeptRounds
+from rimsim.market.world import initial_model
 from rimsim.scenarios.runs.local import Report
 from rimsim.scenarios.runs.status import CONTROLS, Arm, is_done
 from rimsim.scenarios.runs.store import STATES, read_table, write_arrays
@@ -33,7 +33,7 @@ _MODEL = "popularity"
 
 
 def checked_controls(config: ScenarioConfig | None, kinds: Sequence[str]) -> tuple[str, ...]:
-    """Kinds of controls, known and distinct, that go with a scenario where one is given.
+    """Kinds of controls, known, distinct and fit for a scenario.
 
     Raises:
         ConfigError: If there is no such kind, or it does not go with the scenario.
@@ -54,12 +54,12 @@ def checked_controls(config: ScenarioConfig | None, kinds: Sequence[str]) -> tup
 
 
 def waits(arm: Arm) -> bool:
-    """True if an arm can begin only when that of its agent itself is over."""
+    """True if an arm needs that of its agent first."""
     return arm.control in _RETRAINED
 
 
 def control_of(arm: Arm, report: Report) -> Control | None:
-    """Source of a platform's training data; None: its own rounds, or none.
+    """Source of a control's training data; None: its own rounds.
 
     Args:
         arm: The arm.
@@ -102,16 +102,10 @@ _RETRAINED: dict[str, Callable[[Arm, Sequence[int], Report], Control]] = {
 def shadow_of(
     config: ScenarioConfig, seed: int, folder: Path, report: Report
 ) -> Callable[[int], list[PastRound]]:
-    """Number of a replica → rounds of a market with uniformly random slates.
+    """Number of a replica → rounds under uniformly random slates.
 
     Replica 0 has the very seeds of the arms. A replica is played when it is first asked for, and cached in the folder
     until the run is over, for all arms whose markets differ in their platform or guarantees alone.
-
-    Args:
-        config: The scenario of the arms.
-        seed: Their seed.
-        folder: Their run folder, or that of the sweep that they are part of.
-        report: Called after each round that is played, with 0.
     """
     world = build_world(config)
     logged = LoggedPast.of(world.past, empty=config.arrivals.history == "none")

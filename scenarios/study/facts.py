@@ -1,4 +1,4 @@
-"""Facts of a round: the record that its measures are computed from, and its certificate."""
+"""Facts of a round for its measures, and its certificate."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ import pandas as pd
 
 from rimsim.agents.prices import SAMPLED_TOL, joined_states, too_few_to_round
 from rimsim.agents.promised_prices import terms_of
-from rimsim.arrays import ALWAYS, Float32s, Floats, Ints, seconds
+from rimsim.arrays import ALWAYS, Floats, Ints, seconds
 from rimsim.config import ScenarioConfig
 from rimsim.market import ClosedRound, World
-from rimsim.market.limits import most_states
-from rimsim.market.past_states import StateScores
+from rimsim.market.scores import most_states
 from rimsim.matching import Certificate, DualPrices, certificate, solve_prices
 from rimsim.measures import AdoptionTimes, RoundFacts, adoption_times, genre_weights
 from rimsim.scenarios.runs.store import write_arrays
@@ -28,7 +27,7 @@ _BOUND_TOL = 1e-3
 
 @dataclass
 class AdoptionCount:
-    """Count of consumptions over the rounds of an arm, for times to first consumption."""
+    """Count of consumptions over the rounds of an arm."""
 
     release: Ints
     """(M,) release ticks; items that were there when the first arrival came are not counted."""
@@ -54,7 +53,7 @@ class AdoptionCount:
         return np.bincount(np.concatenate(self.items), minlength=len(self.release))
 
     def times(self) -> AdoptionTimes | None:
-        """Times of the released items to their first consumption; None without any."""
+        """Times of released items to first consumption, if any."""
         late = self.released()
         if not len(late):
             return None
@@ -66,7 +65,7 @@ class AdoptionCount:
         return adoption_times(start, items[items >= 0], arrivals[items >= 0], len(ticks))
 
     def table(self, agent: str, seed: int) -> pd.DataFrame | None:
-        """Table ``adoption`` of an arm; None where no item has been released."""
+        """Table ``adoption`` of an arm; None without releases."""
         times = self.times()
         if times is None:
             return None
@@ -74,111 +73,82 @@ class AdoptionCount:
         return pd.DataFrame(keys | {"duration": times.duration, "observed": times.observed})
 
 
-@dataclass(frozen=True, eq=False)
-class ArmFacts:
-    """Facts that all rounds of an arm share."""
-
-    seed: int
-    gamma: float
-    """γ of examination."""
-    attraction: float
-    """a of the consumers."""
-    popularity: Ints
-    """(M,) events of each item in the warm-up log."""
-    genre_weights: Floats
-    """(M, G) share of each genre in each item."""
-    release: Floats
-    """(M,) seconds on the market's clock at which each item comes; −∞ = it has always been there."""
-    provider: Ints
-    """(M,) provider of each item."""
-    items: pd.DataFrame
-    """The item table of the log."""
-
-    @classmethod
-    def of(cls, world: World, config: ScenarioConfig, seed: int) -> ArmFacts:
-        """Facts that the arms of a scenario and seed share."""
-        items = world.log.items
-        return cls(
-            seed=seed,
-            gamma=config.consumer.position_decay,
-            attraction=config.consumer.attraction,
-            popularity=np.bincount(world.past.item, minlength=len(items)),
-            genre_weights=genre_weights([str(text) for text in items["genres"]])[0],
-            release=np.where(world.release == ALWAYS, -np.inf, seconds(world.release)),
-            provider=world.roster.of_item,
-            items=items,
-        )
-
-    def round(
-        self,
-        closed: ClosedRound,
-        first: Ints,
-        adoption: AdoptionTimes | None,
-        proof: Certificate | None,
-        item_price: Floats | None,
-        sold: Ints,
-    ) -> RoundFacts:
-        """Record of a round.
-
-        Args:
-            closed: The round.
-            first: (M,) exposures of round 0 of the same arm.
-            adoption: Times to adoption up to the round's end; None where nothing has been released.
-            proof: The round's certificate; None leaves its figures out.
-            item_price: (M,) prices v at its end; None for an agent without prices.
-            sold: (M,) consumptions of each item up to its end.
-        """
-        ledger = closed.ledger
-        schedule = ledger.schedule
-        return RoundFacts(
-            round=closed.number,
-            seed=self.seed,
-            slates=ledger.item,
-            consumed=ledger.consumed,
-            probability=ledger.probability,
-            true_intensity=ledger.true_intensity,
-            intensity=ledger.intensity,
-            price=ledger.price,
-            propensity=ledger.propensity,
-            user=schedule.user[schedule.slot],
-            time=seconds(schedule.tick),
-            ground_intensity=ledger.ground,
-            relevant=closed.relevant,
-            counts_items=closed.counts_items,
-            required=closed.required,
-            position_weights=closed.position_weights,
-            least=closed.promises.least,
-            most=closed.promises.most,
-            counted=closed.delivered,
-            first_exposure=first,
-            log_counts=closed.log_counts,
-            popularity=self.popularity,
-            release=self.release,
-            genre_weights=self.genre_weights,
-            provider=self.provider,
-            there=closed.offer.there,
-            came=closed.offer.came >= 0,
-            sold=sold,
-            items=self.items,
-            cost=closed.cost,
-            gamma=1.0 if closed.counts_items else self.gamma,  # a replay sees all positions
-            attraction=self.attraction,
-            item_price=item_price,
-            adoption=adoption,
-            value_model=None if proof is None else _penalised(proof, closed.cost),
-            bound=None if proof is None else proof.bound,
-            gap=None if proof is None or proof.excess > 0 else proof.gap,
-            estimated_decay=None if closed.decay is None else closed.decay.decay,
-            decay_error=None if closed.decay is None else float(np.diff(closed.decay.interval)[0] / 2),
-        )
+def shared_facts(world: World, config: ScenarioConfig, seed: int) -> partial[RoundFacts]:
+    """Facts that all rounds of a scenario and seed share."""
+    items = world.log.items
+    return partial(
+        RoundFacts,
+        seed=seed,
+        gamma=config.consumer.position_decay,
+        attraction=config.consumer.attraction,
+        popularity=np.bincount(world.past.item, minlength=len(items)),
+        genre_weights=genre_weights([str(text) for text in items["genres"]])[0],
+        release=np.where(world.release == ALWAYS, -np.inf, seconds(world.release)),
+        provider=world.roster.of_item,
+        items=items,
+    )
 
 
-# -- certificates ---------------------------------------------------------------------------------------------------
+def facts_of(
+    shared: partial[RoundFacts],
+    closed: ClosedRound,
+    first: Ints,
+    adoption: AdoptionCount,
+    proof: Certificate | None,
+    item_price: Floats | None,
+) -> RoundFacts:
+    """Record of a round.
+
+    Args:
+        shared: Facts of all rounds.
+        closed: The round.
+        first: (M,) exposures of round 0 of the same arm.
+        adoption: Consumptions up to the round's end.
+        proof: The round's certificate; None leaves its figures out.
+        item_price: (M,) prices v at its end; None for an agent without prices.
+    """
+    ledger = closed.ledger
+    schedule = ledger.schedule
+    every_position = {"gamma": 1.0} if closed.counts_items else {}  # a replay sees all positions
+    return shared(
+        **every_position,
+        round=closed.number,
+        slates=ledger.item,
+        consumed=ledger.consumed,
+        probability=ledger.probability,
+        true_intensity=ledger.true_intensity,
+        intensity=ledger.intensity,
+        price=ledger.price,
+        propensity=ledger.propensity,
+        user=schedule.user[schedule.slot],
+        time=seconds(schedule.tick),
+        ground_intensity=ledger.ground,
+        relevant=closed.relevant,
+        counts_items=closed.counts_items,
+        required=closed.required,
+        position_weights=closed.position_weights,
+        least=closed.promises.least,
+        most=closed.promises.most,
+        counted=closed.delivered,
+        first_exposure=first,
+        log_counts=closed.log_counts,
+        there=closed.offer.there,
+        came=closed.offer.came >= 0,
+        sold=adoption.sold(),
+        cost=closed.cost,
+        item_price=item_price,
+        adoption=adoption.times(),
+        value_model=None if proof is None else _penalised(proof, closed.cost),
+        bound=None if proof is None else proof.bound,
+        gap=None if proof is None or proof.excess > 0 else proof.gap,
+        estimated_decay=None if closed.decay is None else closed.decay.decay,
+        decay_error=None if closed.decay is None else float(np.diff(closed.decay.interval)[0] / 2),
+    )
 
 
 @dataclass(eq=False)
 class HindsightPrices:
-    """Prices of an arm's rounds in hindsight, each solved from those of the round before.
+    """Prices of an arm's rounds in hindsight.
 
     They depend on the rounds alone, not on the arm's own prices. So where arms have the same rounds, as in a replay
     whose states depend on no slate, one solution serves all.
@@ -202,7 +172,7 @@ class HindsightPrices:
 
 
 def cached_prices(folder: Path, solve: partial[DualPrices]) -> DualPrices:
-    """Solution of a problem, cached in a folder by a digest of all arguments."""
+    """Solution of a problem, cached by its arguments."""
     place = folder / f"{_digest(solve)}.npz"
     if not place.is_file():
         found = solve()
@@ -231,38 +201,8 @@ def _digest(call: partial[DualPrices]) -> str:
     return digest.hexdigest()
 
 
-class RoundScores:
-    """(n, M) scores λ(x,y) of a round in clock order, computed in chunks.
-
-    −inf where an item may not be shown.
-    """
-
-    def __init__(self, states: StateScores, n_items: int) -> None:
-        self._states = states
-        self._n_items = n_items
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(n, M), states and items."""
-        return len(self._states), self._n_items
-
-    def rows(self, start: int, stop: int) -> Float32s:
-        """(stop − start, M) scores of a range of states."""
-        scores, filled = np.full((stop - start, self._n_items), -np.inf, np.float32), 0
-        for chunk in self._states.between(start, stop):
-            some = scores[filled : filled + len(chunk)]
-            np.copyto(some, chunk.intensity.cpu().numpy(), where=chunk.admissible.cpu().numpy())
-            filled += len(chunk)
-        return scores
-
-
-def round_capacity(states: StateScores, slate: int) -> Ints:
-    """(n,) positions that each state of a round may fill."""
-    return np.full(len(states), slate) if states.capacity is None else states.capacity
-
-
 def certified(closed: ClosedRound, hindsight: HindsightPrices) -> Certificate:
-    """Certificate of a round's slates: V, the best bound D(w) and the gap.
+    """Certificate of a round's slates: V, D(w) and the gap.
 
     Scores are those of the model that served the round, from the states in which the arrivals came. Any price gives a
     valid bound, but a loose one would be read as a loss of the agent; so the round is solved in hindsight. Where the
@@ -298,9 +238,9 @@ def certified(closed: ClosedRound, hindsight: HindsightPrices) -> Certificate:
         )
     )
     return certificate(
-        known.scores if whole else RoundScores(states, m),
+        known.scores if whole else states,
         slates,
-        known.capacity if whole else round_capacity(states, slates.shape[1]),
+        known.capacity if whole else states.positions(slates.shape[1]),
         asked.least,
         best.item_price,
         closed.cost,
@@ -313,7 +253,7 @@ def certified(closed: ClosedRound, hindsight: HindsightPrices) -> Certificate:
 
 
 def _sampled_floors(least: Floats) -> Floats:
-    """(M,) floors of a sample of a round whose positions count alike, rounded where they may be."""
+    """(M,) floors of a sample, rounded where possible."""
     if too_few_to_round(least):
         return least
     # The auction, which takes whole floors, is the faster; rounding the running sum keeps their total.
@@ -321,5 +261,5 @@ def _sampled_floors(least: Floats) -> Floats:
 
 
 def _penalised(proof: Certificate, cost: float) -> float:
-    """V of a certificate in which an exposure above a cap costs c too, instead of −∞."""
+    """V where an exposure above a cap costs c too."""
     return proof.value if proof.excess == 0 else proof.score - cost * (proof.shortfall + proof.excess)

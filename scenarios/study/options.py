@@ -1,4 +1,4 @@
-"""Options of a study: resolved, checked, and noted on the console before a run."""
+"""Options of a study: defaults, checks and notes."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rimsim.agents import Agent, make_agent, undeliverable
+from rimsim.agents import Agent, Capabilities, make_agent, undeliverable
 from rimsim.arrays import ALWAYS, seconds
 from rimsim.config import ScenarioConfig, find_scenario, override
 from rimsim.errors import ConfigError, nearest
 from rimsim.market import RoundView, build_world
 from rimsim.market.arrivals import make_arrivals
-from rimsim.market.build import first_round, own_places, plugs_of
+from rimsim.market.world import first_round, own_places, plugs_of
 from rimsim.plugs import own_code
 from rimsim.requirements.carry_over import expected
-from rimsim.scenarios.report.summary import REFERENCE
+from rimsim.scenarios.report.tables import REFERENCE
 from rimsim.scenarios.runs.status import control_in, part_name
 from rimsim.scenarios.runs.store import load_text
 
@@ -47,11 +47,7 @@ def resolved(
     data: str | Path | None = None,
     settings: Mapping[str, object] | None = None,
 ) -> ScenarioConfig:
-    """Scenario by name, file or record, with some fields replaced.
-
-    Raises:
-        ConfigError: If there is no such scenario or field.
-    """
+    """Scenario by name, file or record, with some fields replaced."""
     config = scenario if isinstance(scenario, ScenarioConfig) else find_scenario(str(scenario))
     if settings:
         config = override(config, dict(settings))
@@ -63,15 +59,8 @@ def resolved(
     return config
 
 
-# -- checks ---------------------------------------------------------------------------------------------------------
-
-
 def checked_agents(texts: Sequence[str]) -> dict[str, Agent]:
-    """Text → agent, each made once.
-
-    Raises:
-        ConfigError: If there is none, or names or files of two would be the same.
-    """
+    """Text → agent, each made once."""
     if not texts:
         raise ConfigError("agents: none given; allowed: at least one")
     agents = {text: make_agent(text) for text in texts}
@@ -95,32 +84,24 @@ def checked_agents(texts: Sequence[str]) -> dict[str, Agent]:
 def checked_frozen(
     config: ScenarioConfig, agents: Mapping[str, Agent], frozen: Sequence[str] | None
 ) -> tuple[str, ...]:
-    """Agents that also get controls.
-
-    Raises:
-        ConfigError: If one is not compared, or is a bound.
-    """
+    """Agents that also get controls."""
     if frozen is None:
         usual = [text for text, agent in agents.items() if agent.name == REFERENCE]
         frozen = (usual or list(agents)[:1]) if config.platform.retrain and config.rounds > 1 else ()
     for text in frozen:
         if text not in agents:
             raise ConfigError(f"frozen: {text!r} is not among the agents.{nearest(text, agents)}")
-    if any(getattr(agents[text], "needs_truth", False) for text in frozen):
+    if any(Capabilities.of(agents[text]).needs.truth for text in frozen):
         raise ConfigError("frozen: a bound does not use the model; allowed: agents that do")
     return tuple(frozen)
 
 
 def check_audience(config: ScenarioConfig, agents: Mapping[str, Agent]) -> None:
-    """Refuse planners where nobody knows who will arrive.
-
-    Raises:
-        ConfigError: If an agent needs to know.
-    """
+    """Refuse planners where nobody knows who will arrive."""
     if make_arrivals(config).known_beforehand:
         return
     for text, agent in agents.items():
-        if getattr(agent, "needs_audience", False):
+        if Capabilities.of(agent).needs_audience:
             raise ConfigError(
                 f"agent {text!r} needs to know who arrives, but arrivals.kind is {config.arrivals.kind!r}; "
                 "allowed: 'broadcast', as in the scenarios offline-match and user-rec"
@@ -128,24 +109,17 @@ def check_audience(config: ScenarioConfig, agents: Mapping[str, Agent]) -> None:
 
 
 def checked_reveal(words: Sequence[str]) -> tuple[str, ...]:
-    """Words of the option ``reveal``.
-
-    Raises:
-        ConfigError: If one is unknown.
-    """
+    """Words of the option ``reveal``."""
     for word in words:
         if word not in REVEALED:
             raise ConfigError(f"reveal: {word!r}.{nearest(word, REVEALED)}")
     return tuple(words)
 
 
-# -- notes ----------------------------------------------------------------------------------------------------------
-
-
 def print_notes(
     scenarios: Sequence[ScenarioConfig], console: Console | None, agents: Sequence[str] = ()
 ) -> None:
-    """Print facts of the logs, and guarantees that cannot be kept, each once.
+    """Print facts of logs and impossible guarantees, each once.
 
     Args:
         scenarios: Scenarios of the run.
@@ -174,7 +148,7 @@ def _consumer_note(config: ScenarioConfig) -> str | None:
 
 
 def ignored_requirements_note(config: ScenarioConfig, agents: Sequence[str]) -> str | None:
-    """Note about agents that ignore groups, campaigns and caps; None without any."""
+    """Note about agents that ignore groups, campaigns and caps."""
     exposure = config.exposure
     there = (
         ("groups", bool(exposure.groups)),
@@ -182,7 +156,7 @@ def ignored_requirements_note(config: ScenarioConfig, agents: Sequence[str]) -> 
         ("caps", exposure.most is not None),
     )
     promised = [name for name, some in there if some]
-    blind = [name for name in agents if not getattr(make_agent(name), "keeps_promises", False)]
+    blind = [name for name in agents if not Capabilities.of(make_agent(name)).keeps_promises]
     if not promised or not blind:
         return None
     return (
@@ -192,9 +166,9 @@ def ignored_requirements_note(config: ScenarioConfig, agents: Sequence[str]) -> 
 
 
 def undeliverable_notes(config: ScenarioConfig) -> list[str]:
-    """Notes about first-round guarantees that no agent could deliver; see :func:`undeliverable`."""
+    """Notes about first-round guarantees that no agent could deliver."""
     world, first = build_world(config), first_round(config, seed=0)
-    promised, forecast = first.promised, config.exposure.forecast * first.schedule.expected_over_actual
+    promised, forecast = first.requirements, config.exposure.forecast * first.schedule.expected_over_actual
     m = len(promised.required)
     view = RoundView(
         round=0,
@@ -212,6 +186,6 @@ def undeliverable_notes(config: ScenarioConfig) -> list[str]:
         promises=promised.table,
     )
     per_slate = np.concatenate([[0.0], np.cumsum(promised.weights)])
-    there = forecast * float(per_slate[first.capacity].sum())
+    there = forecast * float(per_slate[first.positions].sum())
     released = np.where(world.release == ALWAYS, -np.inf, seconds(world.release))
     return [f"in the first round, {one}" for one in undeliverable(view, released, there)]

@@ -1,9 +1,9 @@
-"""Plans of a study, checked before anything is written, and compared with a run folder."""
+"""Plans of a study, checked and compared with run folders."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ from rimsim.config.reading import flat
 from rimsim.errors import ConfigError, RunFolderError, nearest_file
 from rimsim.intensity.cache import cache_folder, log_digest
 from rimsim.market import build_world
-from rimsim.market.build import check_plugs, own_places, plugs_of, shared_log
+from rimsim.market.world import check_plugs, own_places, plugs_of, shared_log
 from rimsim.measures import own_measures, try_measures
 from rimsim.plugs import files_of, own_code
 from rimsim.scenarios.runs.job import (
@@ -24,8 +24,9 @@ from rimsim.scenarios.runs.job import (
     require_memory,
     state_bytes,
 )
-from rimsim.scenarios.runs.status import Arm, Point, StudyOptions, control_name, points_of
-from rimsim.scenarios.runs.store import BEGUN, Run, disk_errors, load_run, parsed_yaml, versions
+from rimsim.scenarios.runs.schema import parsed_yaml
+from rimsim.scenarios.runs.status import Arm, StudyOptions, StudyPoint, control_name, points_of
+from rimsim.scenarios.runs.store import BEGUN, Run, disk_errors, load_run, versions
 from rimsim.scenarios.study.controls import checked_controls
 from rimsim.scenarios.study.options import (
     check_audience,
@@ -42,10 +43,10 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Content of a run folder: agents in a scenario at some seeds."""
+class StudyPlan:
+    """Arms of a run folder."""
 
-    point: Point
+    point: StudyPoint
     """The scenario, and the place of the folder."""
     options: StudyOptions
     """Resolved options: each is a tuple or a flag."""
@@ -79,7 +80,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Study:
-    """A comparison or a sweep: a plan for each of its points."""
+    """A comparison or a sweep with plans of its points."""
 
     folder: Path
     """The run folder."""
@@ -87,7 +88,7 @@ class Study:
     """The scenario; the points of a sweep replace some of its fields."""
     grid: Mapping[str, Sequence[object]]
     """Dotted field → its values; empty: a comparison."""
-    plans: tuple[Plan, ...]
+    plans: tuple[StudyPlan, ...]
     """Plans of its points."""
 
 
@@ -143,7 +144,7 @@ def planned(
             reveal=reveal,
             measures=tuple(measures),
         )
-        plans.append(Plan(point, settled, tuple(names), measures))
+        plans.append(StudyPlan(point, settled, tuple(names), measures))
     return Study(folder, base, grid, tuple(plans))
 
 
@@ -153,20 +154,16 @@ def study_of(run: Run) -> Study:
     plans = []
     for point in points_of(run.folder, run.scenario, grid):
         begun = load_run(point.folder)
-        kept = {
-            entry.name: begun.config[entry.name]
-            for entry in fields(StudyOptions)
-            if entry.name in begun.config
-        }
-        kept = {
-            name: tuple(value) if isinstance(value, list | dict) else value for name, value in kept.items()
-        }
-        plans.append(Plan(point, StudyOptions(**kept), tuple(begun.agents), begun.own_measures))
+        plans.append(
+            StudyPlan(
+                point, StudyOptions(**StudyOptions.of(begun.config)), tuple(begun.agents), begun.own_measures
+            )
+        )
     return Study(run.folder, run.scenario, grid, tuple(plans))
 
 
-def _require_memory(points: Sequence[Point], arms: int, execution: Execution) -> None:
-    """Refuse a run that does not fit into memory, before truths are fitted."""
+def _require_memory(points: Sequence[StudyPoint], arms: int, execution: Execution) -> None:
+    """Refuse a run that does not fit into memory."""
     if execution.backend != "local":
         return  # the memory of other machines is not known
     each = 0.0
@@ -180,7 +177,7 @@ def _require_memory(points: Sequence[Point], arms: int, execution: Execution) ->
 
 
 def _arrivals(config: ScenarioConfig, log: EventLog) -> int:
-    """Arrivals of a round: the configured number, or the share of the log's sessions after the opening."""
+    """Arrivals of a round, configured or by the log's sessions."""
     if config.arrivals.per_round is not None:
         return config.arrivals.per_round
     first, last = float(log.time[0]), float(log.time[-1])
@@ -189,11 +186,8 @@ def _arrivals(config: ScenarioConfig, log: EventLog) -> int:
     return max(1, round(later / config.rounds))
 
 
-# -- differences from the beginning of a run ------------------------------------------------------------------------
-
-
 def require_same(run: Run, scenario: ScenarioConfig, entries: Mapping[str, object]) -> None:
-    """Refuse options that ask for something else than a run folder holds.
+    """Refuse options that differ from those of a run.
 
     Args:
         run: The run that is resumed or repeated.
@@ -217,7 +211,7 @@ def require_same(run: Run, scenario: ScenarioConfig, entries: Mapping[str, objec
 
 
 def require_unchanged(run: Run) -> None:
-    """Refuse to resume with another version, config, log, agent or measure.
+    """Refuse to resume a run whose basis has changed.
 
     Tables would mix two experiments.
 
@@ -241,7 +235,7 @@ def require_unchanged(run: Run) -> None:
 
 
 def changes(run: Run) -> list[str]:
-    """Changed versions, log and files that a run depends on, besides its config."""
+    """Changed versions, log and files of a run."""
     here = versions()
     other = [
         f"{name} {made} there, {here.get(name)} here"
@@ -276,5 +270,5 @@ def digests(config: ScenarioConfig, places: Sequence[str]) -> dict[str, str]:
 
 
 def _same(one: object, other: object) -> bool:
-    """True for equal values, and for two NaN, which a truth has for missing figures."""
+    """True for equal values and for two NaN."""
     return one == other or (one != one and other != other)  # noqa: PLR0124

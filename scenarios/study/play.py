@@ -1,4 +1,4 @@
-"""Play of an arm: all its rounds, and the tables and event files that it leaves."""
+"""Play of an arm, and the files that it leaves."""
 
 from __future__ import annotations
 
@@ -10,17 +10,25 @@ from contextlib import suppress
 import numpy as np
 import pandas as pd
 
-from rimsim.agents import Agent, LearningAgent, RememberingAgent, diagnostics_of, make_agent, market_for
-from rimsim.agents.rollout import play
-from rimsim.agents.undeliverable import undeliverable
+from rimsim.agents import (
+    Agent,
+    LearningAgent,
+    PricingAgent,
+    RememberingAgent,
+    diagnostics_of,
+    make_agent,
+    market_for,
+)
+from rimsim.agents.feasibility import undeliverable
+from rimsim.agents.play import play
 from rimsim.arrays import Array, Floats, Ints
 from rimsim.config import ScenarioConfig, Seeds
 from rimsim.intensity.cache import cache_folder
 from rimsim.market import ClosedRound, Market, Needs, build_world
-from rimsim.market.build import own_places, warm_model
-from rimsim.market.consumers.answers import true_intensity_of
+from rimsim.market.consumers.contract import true_intensity_of
 from rimsim.market.providers import Roster
-from rimsim.market.serving import within_capacity
+from rimsim.market.records import within_capacity
+from rimsim.market.world import own_places, warm_model
 from rimsim.measures import (
     MEASURES,
     RoundFacts,
@@ -32,12 +40,11 @@ from rimsim.measures import (
 )
 from rimsim.plugs import own_code
 from rimsim.scenarios.runs.checkpoint import Checkpoint, mark_done
-from rimsim.scenarios.runs.job import errors_of_interrupts
-from rimsim.scenarios.runs.local import Report
+from rimsim.scenarios.runs.local import Report, errors_of_interrupts
 from rimsim.scenarios.runs.status import Arm, is_done
 from rimsim.scenarios.runs.store import FAILURES, STATES, disk_errors, read_table, write_table, write_text
 from rimsim.scenarios.study.controls import control_of
-from rimsim.scenarios.study.facts import AdoptionCount, ArmFacts, HindsightPrices, certified
+from rimsim.scenarios.study.facts import AdoptionCount, HindsightPrices, certified, facts_of, shared_facts
 from rimsim.system import give_back
 from rimsim.tracking import RoundRecord, Tracker
 
@@ -49,11 +56,8 @@ _COUNTS = ("first", "served", "bound_price", "ticks", "items", "arrivals")
 """Counts of an arm in its checkpoints."""
 
 
-# -- before an arm --------------------------------------------------------------------------------------------------
-
-
 def open_round(arm: Arm) -> int:
-    """Number of the round after the last that an arm has finished."""
+    """Number of the first round that an arm lacks."""
     finished = arm.folder / "rounds" / f"{arm.part}.parquet"
     if not finished.is_file():
         return 0
@@ -61,24 +65,14 @@ def open_round(arm: Arm) -> int:
 
 
 def prepare(config: ScenarioConfig, seed: int) -> None:
-    """Fit the models that the arms of a seed share, into the cache.
-
-    Raises:
-        RimsimError: Whatever goes wrong, also in a model of the user's own, with the line in its file.
-        RunFolderError: If the cache cannot be written to.
-    """
+    """Fit the models that the arms of a seed share."""
     with disk_errors(cache_folder()), own_code(own_places(config)):
         build_world(config)
         warm_model(config, seed)
 
 
 def value_opening(arm: Arm) -> None:
-    """Write table ``opening`` of an arm's seed, unless it is there.
-
-    Raises:
-        RimsimError: Whatever goes wrong, also in a user's own file.
-        RunFolderError: If the folder cannot be written to.
-    """
+    """Write table ``opening`` of an arm's seed."""
     place = arm.folder / "opening" / f"{arm.seed}.parquet"
     with disk_errors(arm.folder), own_code(own_places(arm.config)):
         if not place.is_file():
@@ -86,13 +80,9 @@ def value_opening(arm: Arm) -> None:
 
 
 def opening_utilities(config: ScenarioConfig, seed: int) -> pd.DataFrame:
-    """Utility of round 0 for its visitors as they are at the opening.
+    """Utility of round 0 at the opening, by agent.
 
-    Utility is the expected number of consumptions per slate; consumption in an earlier visit of the round does not
-    count here.
-
-    Returns:
-        Columns agent, seed, utility: a row for each of :data:`AT_OPENING`.
+    It is the expected number of consumptions per slate; those in an earlier visit of the round do not count.
     """
     market = Market(config, seeds=Seeds.all(seed), needs=Needs(future=True))
     view = market.round_view()
@@ -114,11 +104,8 @@ def opening_utilities(config: ScenarioConfig, seed: int) -> pd.DataFrame:
     )
 
 
-# -- an arm ---------------------------------------------------------------------------------------------------------
-
-
 def run_arm(arm: Arm, report: Report, *, batch_size: int | None = None) -> None:
-    """Play all rounds of an arm, or those that an interrupted run left.
+    """Play the rounds of an arm that are left.
 
     If something goes wrong, the traceback is in ``failures/`` of the run folder.
 
@@ -126,11 +113,6 @@ def run_arm(arm: Arm, report: Report, *, batch_size: int | None = None) -> None:
         arm: The arm.
         report: Called with numbers of arrivals served, for a progress bar.
         batch_size: Arrivals per batch at most; results do not depend on it.
-
-    Raises:
-        RimsimError: Whatever went wrong in the market, the model, the agent or a measure, with the line in a user's own
-            file.
-        RunFolderError: If the folder cannot be written to, such as on a full disk.
     """
     if is_done(arm.folder, arm.part):
         return
@@ -172,7 +154,7 @@ def _play_rounds(arm: Arm, report: Report, batch_size: int | None) -> None:
 
 
 class ArmRecorder:
-    """Recorder of an arm: tables, event files and checkpoints of its rounds."""
+    """Recorder of an arm's tables, event files and checkpoints."""
 
     tracker: Tracker
 
@@ -182,7 +164,7 @@ class ArmRecorder:
         self.count = 0  # arrivals served so far
         self._own = {measure.name: measure for measure in own_measures(arm.options.measures).values()}
         self.measures = {**MEASURES, **self._own}
-        self._shared = ArmFacts.of(market.world, arm.config, arm.seed)
+        self._shared = shared_facts(market.world, arm.config, arm.seed)
         self._adoption = AdoptionCount(market.world.release)
         self._figures: list[pd.DataFrame] = []
         self._first: Ints | None = None
@@ -206,9 +188,9 @@ class ArmRecorder:
         self.served(self.count)
 
     def opened(self) -> None:
-        """Write the guarantees of the open round that no agent could deliver."""
+        """Write the infeasible guarantees of the open round."""
         if self._arm.config.exposure.hard:
-            _write_undeliverable(self._arm, self.market, self._shared.release)
+            _write_undeliverable(self._arm, self.market, self._shared.keywords["release"])
 
     def closed(self, closed: ClosedRound) -> None:
         """Write the tables, events and checkpoint of a round."""
@@ -217,11 +199,11 @@ class ArmRecorder:
         self.count += len(closed.ledger.schedule)
         exposure = closed.ledger.exposure(market.n_items)
         self._first = exposure if self._first is None else self._first
-        price = getattr(self._agent, "item_price", None)
+        price = self._agent.item_price if isinstance(self._agent, PricingAgent) else None
         proof = certified(closed, self._hindsight) if arm.options.certify else None
         adoption = self._adoption
         adoption.enter(closed)
-        facts = self._shared.round(closed, self._first, adoption.times(), proof, price, adoption.sold())
+        facts = facts_of(self._shared, closed, self._first, adoption, proof, price)
         values = measured(facts, self.measures.values()) | diagnostics_of(self._agent)
         columns = {"metric": list(values), "value": list(values.values())}
         self._figures.append(_round_table(arm, closed.number, columns))
@@ -274,11 +256,8 @@ class ArmRecorder:
             write_table(arm.folder / "adoption" / f"{arm.part}.parquet", adopted)
 
 
-# -- tables of a round, each in a file of its own -------------------------------------------------------------------
-
-
 def _round_table(arm: Arm, number: int, columns: Mapping[str, object]) -> pd.DataFrame:
-    """Table of a round: agent, seed, round, then the columns given."""
+    """Table of a round with agent, seed and round."""
     keys = {"agent": arm.name, "seed": np.int64(arm.seed), "round": np.int64(number)}
     return pd.DataFrame(keys | dict(columns))
 
@@ -304,7 +283,7 @@ def _write_undeliverable(arm: Arm, market: Market, release: Floats) -> None:
 def _write_round(
     arm: Arm, market: Market, closed: ClosedRound, required: Floats, price: Floats | None
 ) -> None:
-    """Write the tables of a round; ``required`` (M,) is counted as positions, as the ledger's rows are."""
+    """Write the tables of a round; ``required`` (M,) counts positions."""
     number, ledger = closed.number, closed.ledger
     if arm.options.ledger:
         exposures = ledger.table(arm.name, arm.seed, number)
@@ -348,7 +327,7 @@ def _write_round(
 
 
 def _moves(closed: ClosedRound, roster: Roster) -> dict[str, object] | None:
-    """Columns of the providers that left or came at a round's end; None without any."""
+    """Columns of providers that left or came, if any."""
     changes = closed.changes
     who = np.flatnonzero(changes.leaves | changes.comes)
     if not len(who):

@@ -23,7 +23,8 @@ from rimsim.scenarios.kinds.backtest.tasks import (
     matching_with_floors,
     user_recommendation,
 )
-from rimsim.scenarios.kinds.results import RunResult, draw_report
+from rimsim.scenarios.kinds.results import RunResult
+from rimsim.scenarios.report.charts import draw
 from rimsim.scenarios.runs.job import MAIN, Execution, Job, log_bytes, make_run, require_memory
 from rimsim.scenarios.runs.store import Run, folder_for, load_facts, load_run, load_text
 from rimsim.system import single_thread
@@ -128,7 +129,7 @@ def _tables(models: Models) -> dict[str, pd.DataFrame]:
 
 def _write_pictures(run: Run) -> None:
     _write_events(run.folder, run.backtest)
-    draw_report(backtest_report(run), run.folder)
+    draw(backtest_report(run).plots, run.folder / "pictures")
 
 
 def _about(split: LogSplit, config: BacktestConfig) -> dict[str, float]:

@@ -13,15 +13,19 @@ from matplotlib.lines import Line2D
 from rimsim.intensity.registry import mark_and_ground
 from rimsim.measures import PairedDifference, paired_difference
 from rimsim.scenarios.kinds.backtest.tasks import PAYING
-from rimsim.scenarios.page.settings import as_sentence, as_yaml, log_fact
-from rimsim.scenarios.pictures.looks import AgentStyle
-from rimsim.scenarios.pictures.messages import many, per_cent, seeds_caption
-from rimsim.scenarios.pictures.style import frame, plot_means
-from rimsim.scenarios.report.answer import figure
+from rimsim.scenarios.report.charts import AgentStyle, frame, plot_means
 from rimsim.scenarios.report.console import folder_places
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
-from rimsim.scenarios.report.summary import interval_words, over_seeds, two_seeds_note
-from rimsim.scenarios.report.tables import cell, pivoted
+from rimsim.scenarios.report.sentences import (
+    as_sentence,
+    as_yaml,
+    figure,
+    log_fact,
+    many,
+    per_cent,
+    seeds_caption,
+)
+from rimsim.scenarios.report.tables import cell, interval_words, over_seeds, pivoted, two_seeds_note
 from rimsim.scenarios.runs.store import Run
 
 if TYPE_CHECKING:

@@ -1,0 +1,155 @@
+"""Agents with uniform slates: ``random`` and ``epsilon-greedy``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from rimsim import rng
+from rimsim.agents.contract import OPTIONS
+from rimsim.agents.prices import capacities
+from rimsim.arrays import Bools, Ints
+from rimsim.evaluation.off_policy import Chances
+from rimsim.market import Slates
+from rimsim.matching import top_k
+
+if TYPE_CHECKING:
+    from rimsim.market import Arrivals, RoundView
+
+
+_TRIES = 4
+"""Candidates sampled for each position before a row falls back on sorting all items."""
+_COIN = -1
+"""Key of the coin, apart from the keys of the uniform slates."""
+
+
+class Random:
+    """Shows a uniform draw of admissible items, with its exact propensities."""
+
+    name = "random"
+    order_free = True
+    barrier_every = None
+
+    def begin_round(self, view: RoundView) -> None:
+        """Take the slate's length and the round's key."""
+        self._slate, self._key = view.k, view.key
+
+    def act(self, arrivals: Arrivals) -> Slates:
+        """Uniform slates; an admissible item is included with probability k / admissible."""
+        admissible = arrivals.admissible.cpu().numpy()
+        items = uniform_slates(admissible, self._slate, self._key, arrivals.id)
+        # The market keeps the first positions of a row that may fill fewer, which are a uniform draw of fewer items.
+        positions = capacities([arrivals], self._slate)
+        chance = np.minimum(1.0, positions / np.maximum(admissible.sum(1), 1))
+        propensity = np.broadcast_to(chance[:, None], items.shape).astype(np.float32)
+        cut = np.where(np.arange(self._slate) < positions[:, None], items, -1)
+        chances = uniform_chances(cut, arrivals)
+        return Slates(items, propensity=propensity, uniform=np.ones(len(items), bool), chances=chances)
+
+    def chance_of(self, slates: Ints, arrivals: Arrivals) -> Chances:
+        """Chances of given slates (n, k) under a uniform draw."""
+        return uniform_chances(slates, arrivals)
+
+
+@dataclass(config=OPTIONS, eq=False)
+class EpsilonGreedy:
+    """Shows the most relevant items with probability 1 − ε, else a uniform slate.
+
+    Args:
+        epsilon: ε, the share of arrivals that get a uniform slate.
+    """
+
+    name = "epsilon-greedy"
+    order_free = True
+    barrier_every = None
+
+    epsilon: float = Field(default=0.1, ge=0, le=1)
+
+    def begin_round(self, view: RoundView) -> None:
+        """Take the slate's length and the round's key."""
+        self._slate, self._key = view.k, view.key
+
+    def act(self, arrivals: Arrivals) -> Slates:
+        """Slates with their marginal inclusion probabilities.
+
+        They are ε·k/admissible + (1 − ε)·[among the k most relevant].
+        """
+        greedy = top_k(arrivals.relevance, arrivals.admissible, self._slate)
+        admissible = arrivals.admissible.cpu().numpy()
+        uniform = uniform_slates(admissible, self._slate, self._key, arrivals.id)
+        explores = rng.uniform(self._key, rng.Purpose.AGENT, arrivals.id, _COIN) < self.epsilon
+        items = np.where(explores[:, None], uniform, greedy)
+        # A row that may fill fewer positions is cut to its first ones by the market.
+        positions = capacities([arrivals], self._slate)[:, None]
+        chance = np.minimum(1.0, positions / np.maximum(admissible.sum(1), 1)[:, None])
+        within = np.arange(self._slate) < positions
+        kept = np.where(within, greedy, -1)
+        among = (items[:, :, None] == kept[:, None, :]).any(2)
+        propensity = self.epsilon * chance + (1.0 - self.epsilon) * among
+        chances = self._mixed(kept, np.where(within, items, -1), arrivals)
+        return Slates(items, propensity=propensity.astype(np.float32), uniform=explores, chances=chances)
+
+    def chance_of(self, slates: Ints, arrivals: Arrivals) -> Chances:
+        """Chances of given slates (n, k) under this policy."""
+        greedy = top_k(arrivals.relevance, arrivals.admissible, self._slate)
+        positions = capacities([arrivals], self._slate)[:, None]
+        return self._mixed(np.where(np.arange(self._slate) < positions, greedy, -1), slates, arrivals)
+
+    def _mixed(self, greedy: Ints, slates: Ints, arrivals: Arrivals) -> Chances:
+        return Chances.mixed(self.epsilon, uniform_chances(slates, arrivals), Chances.certain(greedy, slates))
+
+
+def uniform_slates(admissible: Bools, k: int, key: int, arrival: Ints) -> Ints:
+    """Slates sampled uniformly without replacement from the admissible items.
+
+    The first k distinct admissible items of a random sequence of items are such a sample. A sequence of a few times k
+    nearly always holds them, so no random number is spent on the other items of the catalogue.
+
+    Args:
+        admissible: (n, M).
+        k: Positions.
+        key: Seed.
+        arrival: (n,) arrival ids, which make a row's draw independent of the batch.
+
+    Returns:
+        (n, k) items; −1 where a row has fewer admissible items.
+    """
+    n, m = admissible.shape
+    width = _TRIES * k
+    draw = rng.uniform(key, rng.Purpose.AGENT, arrival[:, None], np.arange(width))
+    candidate = (draw * m).astype(np.int64)
+    rows = np.arange(n)[:, None]
+    # A stable sort puts equal items side by side with the first drawn in front: later ones are repeats.
+    order = np.argsort(candidate, axis=1, kind="stable")
+    by_item = np.take_along_axis(candidate, order, 1)
+    repeat = np.zeros((n, width), bool)
+    np.put_along_axis(repeat, order[:, 1:], by_item[:, 1:] == by_item[:, :-1], 1)
+    good = admissible[rows, candidate] & ~repeat
+    first = np.argsort(~good, axis=1, kind="stable")[:, :k]
+    slates = np.take_along_axis(candidate, first, 1)
+    for row in np.flatnonzero(good.sum(1) < k).tolist():
+        items = np.flatnonzero(admissible[row])
+        rank = np.argsort(rng.bits(key, rng.Purpose.AGENT, arrival[row], width + items), kind="stable")
+        slates[row] = -1
+        slates[row, : min(k, len(items))] = items[rank[:k]]
+    return slates
+
+
+def uniform_chances(slates: Ints, arrivals: Arrivals) -> Chances:
+    """Chances of slates (n, k) where all orders of admissible items are equally likely."""
+    k = slates.shape[1]
+    admissible = arrivals.admissible.cpu().numpy()
+    m = admissible.sum(1)[:, None]
+    size = np.minimum(capacities([arrivals], k)[:, None], m)
+    allowed = (slates >= 0) & np.take_along_axis(admissible, np.maximum(slates, 0), 1)
+    inclusion = np.where(allowed, size / np.maximum(m, 1), 0.0)
+    standing = allowed & (np.arange(k) < size)
+    position = np.where(standing, 1.0 / np.maximum(m, 1), 0.0)
+    prefix = np.cumprod(np.where(standing, 1.0 / np.maximum(m - np.arange(k), 1), 0.0), axis=1)
+    filled = (slates >= 0).sum(1)
+    ends = np.take_along_axis(prefix, np.maximum(size - 1, 0), 1)[:, 0]
+    whole = np.where(filled == 0, 1.0, ends) * (filled == size[:, 0])
+    return Chances(inclusion, position, prefix.astype(np.float64), whole)

@@ -1,0 +1,171 @@
+"""Requirements that are infeasible, as far as can be known before the round."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+
+import numpy as np
+
+from rimsim.agents.prices import capacities
+from rimsim.arrays import Bools, Floats
+
+if TYPE_CHECKING:
+    from rimsim.market import RoundView
+
+
+Why: TypeAlias = Literal["positions", "caps", "release", "consumed"]
+_ROUNDING = 1e-6
+_NAMED = 5
+_REASONS = {
+    "positions": "there are too few positions",
+    "caps": "caps allow no more",
+    "release": "it is not released in time",
+    "consumed": "those who come have consumed it",
+}
+
+
+@dataclass(frozen=True)
+class Undeliverable:
+    """Requirements that cannot be delivered for one reason."""
+
+    why: Why
+    """positions: all items together require more than all slates hold, or a group or campaign more than slates hold of
+    its items. caps: a group or campaign requires more than its items may have. release: an item requires more than one
+    position at each arrival after its release. consumed: it requires more than one position at each arrival to whom it
+    may be shown, since the others have consumed it. A group or campaign has as many positions as it has items."""
+    items: tuple[int, ...]
+    """All guaranteed items, where positions are too few."""
+    required: float
+    """Sum over the items, in the unit of the guarantee."""
+    reachable: float
+    """Upper bound of deliverable exposures."""
+    name: str = ""
+    """Name of a group or campaign."""
+
+    def __str__(self) -> str:
+        named = ", ".join(str(item) for item in self.items[:_NAMED])
+        named += f" and {len(self.items) - _NAMED} more" if len(self.items) > _NAMED else ""
+        who = self.name or ("all items" if self.why == "positions" else f"item {named}")
+        return (
+            f"{who} cannot be delivered in full: asked for {self.required:,.1f}, at most {self.reachable:,.1f}, since "
+            f"{_REASONS[self.why]}"
+        )
+
+
+class _Estimates(NamedTuple):
+    """Estimates of this round from last round's states."""
+
+    chance: Floats
+    """(M,) share of states to which an item may be shown, of those after its release."""
+    filled: float
+    """Mean capacity of a slate, in the unit of the guarantee."""
+    of_rows: Floats
+    """(J,) mean capacity for a row's items, over states that count for the row; unreleased items count as released."""
+
+
+def undeliverable(
+    view: RoundView, released: Floats | None = None, positions: float | None = None
+) -> tuple[Undeliverable, ...]:
+    """Requirements of a round that no agent can meet, with reasons.
+
+    The bounds use the expected arrivals, the positions that last round's states could fill, release times, caps, and
+    the share of last round's states to which an item could be shown. They hold for each item, group and campaign alone,
+    and for all items together; competition for the same few arrivals is not considered.
+
+    Args:
+        view: Without states of last round (``past``), all items may be shown to everyone.
+        released: (M,) seconds at which items are released; None: all are there. An item released within the round can
+            be shown only to the arrivals after its release, and is assumed to be consumed by nobody.
+        positions: Capacity of all slates of the round, in the unit of the guarantee; None: as last round's.
+
+    Returns:
+        One record for each reason that applies to items, then one for each infeasible group or campaign.
+    """
+    m = len(view.required)
+    released = np.full(m, -np.inf) if released is None else released
+    per_slate = np.concatenate([[0.0], np.cumsum(view.position_weights)])
+    seen = _seen(view, released, per_slate)
+    found = list(_of_items(view, released, seen, positions))
+    found += _of_rows(view, released, seen, per_slate)
+    return tuple(found)
+
+
+def _seen(view: RoundView, released: Floats, per_slate: Floats) -> _Estimates:
+    """Estimates from last round's states."""
+    table, m = view.promises, len(view.required)
+    shown, there, filled, states = np.zeros(m), np.zeros(m), 0.0, 0
+    held, counting = np.zeros(len(table)), np.zeros(len(table))
+    for chunk in view.past:
+        present = chunk.time[:, None] >= released
+        admissible = chunk.admissible.cpu().numpy()
+        shown += (admissible & present).sum(0)
+        there += present.sum(0)
+        most = np.minimum(capacities([chunk], view.k), view.k)
+        filled += float(per_slate[most].sum())
+        states += len(chunk)
+        active = table.active(chunk.audiences, len(chunk))
+        for row in range(len(table)):
+            items = (admissible | ~present)[:, table.items(row)].sum(1)
+            held[row] += per_slate[np.minimum(items, most)] @ active[:, row]
+        counting += active.sum(0)
+    return _Estimates(
+        chance=np.where(there > 0, shown / np.maximum(there, 1.0), 1.0),
+        filled=filled / states if states else float(per_slate[-1]),
+        of_rows=np.where(counting > 0, held / np.maximum(counting, 1.0), per_slate[-1]),
+    )
+
+
+def _of_items(
+    view: RoundView, released: Floats, seen: _Estimates, positions: float | None
+) -> Iterator[Undeliverable]:
+    """Infeasible floors of items."""
+    required, best = view.required.astype(np.float64), view.arrivals * float(view.position_weights[0])
+    in_time = best * _after(view, released)
+    reachable = in_time * seen.chance
+    there = view.arrivals * seen.filled if positions is None else positions
+    if required.sum() > there + _ROUNDING:
+        yield Undeliverable(
+            "positions", tuple(np.flatnonzero(required > 0).tolist()), float(required.sum()), there
+        )
+    late = required > in_time + _ROUNDING
+    consumed = ~late & (required > reachable + _ROUNDING)
+    reasons: tuple[tuple[Why, Bools, Floats], ...] = (
+        ("release", late, in_time),
+        ("consumed", consumed, reachable),
+    )
+    for why, which, reach in reasons:
+        if which.any():
+            items = tuple(np.flatnonzero(which).tolist())
+            yield Undeliverable(why, items, float(required[which].sum()), float(reach[which].sum()))
+
+
+def _of_rows(
+    view: RoundView, released: Floats, seen: _Estimates, per_slate: Floats
+) -> Iterator[Undeliverable]:
+    """Infeasible groups and campaigns, each with its tightest reason."""
+    table, caps = view.promises, view.promises.most_of_items(len(view.required))
+    for row in np.flatnonzero(table.least > 0).tolist():
+        items, arrivals, k = table.items(row), float(table.arrivals[row]), len(per_slate) - 1
+        after = np.sort(_after(view, released)[items])[
+            ::-1
+        ]  # the n-th largest: share of the round with n items
+        held = float(np.diff(per_slate)[: len(after)] @ after[:k])
+        reach: dict[Why, float] = {
+            "positions": arrivals * float(per_slate[min(len(items), k)]),
+            "caps": float(caps[items].sum()),
+            "release": arrivals * held,
+            "consumed": arrivals * float(seen.of_rows[row]),
+        }
+        why = min(reach, key=lambda one: reach[one])
+        if table.least[row] > reach[why] + _ROUNDING:
+            yield Undeliverable(
+                why, tuple(items.tolist()), float(table.least[row]), reach[why], table.name[row]
+            )
+
+
+def _after(view: RoundView, released: Floats) -> Floats:
+    """(M,) share of the round after each item's release."""
+    span = max(view.closes - view.opens, 1e-9)
+    return np.where(released <= view.opens, 1.0, np.clip((view.closes - released) / span, 0.0, 1.0))

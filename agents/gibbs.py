@@ -1,0 +1,296 @@
+"""Gibbs law over slates of k items: exact inclusion probabilities, draws and slate chances.
+
+P(S) ∝ exp(Σ_{y∈S} z_y) over the sets S of k admissible items: conditional Poisson sampling (Chen, Dempster and Liu,
+Biometrika 1994). For any shift θ it is the law of independent draws with chances p_y = σ(z_y − θ), given that k come
+up. So only probabilities of counts are needed, which a recursion over the items gives in O(M·k):
+
+    S_i(j) = (1 − p_i)·S_{i+1}(j) + p_i·S_{i+1}(j − 1),        j of the items i … M come up.
+
+It is the recursion of the elementary symmetric polynomials, in numbers that neither overflow nor cancel: with θ such
+that Σ p_y is about k, S_1(k) is of order 1/√k, and only products and sums of numbers in [0, 1] are taken.
+
+A set is shown in a fixed order of the items. With that order numbered 1 … A and B_i(j) the probability that j of the
+items before i come up:
+
+    P(item i at position l + 1) = p_i·B_i(l)·S_{i+1}(k − 1 − l) / S_1(k)
+    P(the slate begins i_1 … i_l) = Π_{i ≤ i_l} (p_i if i is one of them, else 1 − p_i) · S_{i_l + 1}(k − l) / S_1(k)
+
+So all chances of a slate take O(A·k), where an enumeration takes A·(A − 1)⋯(A − k + 1).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rimsim.arrays import Bools, Float32s, Floats, Ints
+from rimsim.compiled import compiled
+from rimsim.matching import best_items, tie_rank, uniform_of
+
+_SHIFTS = 60  # Newton steps at most; about three are taken
+_NEAR = 0.25  # distance of Σ p from k that suffices: the law does not depend on θ, only its rounding does
+
+
+@compiled
+def _shift(z: Floats, k: int, start: float) -> float:
+    """θ with Σ σ(z − θ) about k, by Newton steps on the logarithm of the sum."""
+    theta = start  # too low
+    for _ in range(_SHIFTS):
+        total, slope = 0.0, 0.0
+        for exponent in z:
+            p = 1.0 / (1.0 + np.exp(theta - exponent))
+            total += p
+            slope += p * (1.0 - p)
+        if abs(total - k) <= _NEAR or slope <= 0.0:
+            break
+        theta += min(max(np.log(total / k) * total / slope, -8.0), 8.0)
+    return theta
+
+
+@compiled
+def gibbs_counts(z: Floats, k: int, chance: Floats, table: Floats) -> tuple[float, float]:
+    """θ and log Σ_S exp(Σ_{y∈S} z_y); fills p and the table of S.
+
+    z (A,) finite, A > k; chance (A,) takes p; table (A + 1, k + 1) takes S.
+    """
+    a = len(z)
+    top, best = np.empty(k, np.int64), np.empty(k, np.float64)
+    best_items(z, np.uint64(0), top, best)
+    theta = _shift(z, k, best[k - 1])
+    table[a, 0] = 1.0
+    table[a, 1:] = 0.0
+    total = k * theta
+    for i in range(a - 1, -1, -1):
+        p, q = 1.0 / (1.0 + np.exp(theta - z[i])), 1.0 / (1.0 + np.exp(z[i] - theta))
+        chance[i] = p
+        total -= np.log(q) if q > 0.5 else np.log(p) + theta - z[i]
+        table[i, 0] = q * table[i + 1, 0]
+        for j in range(1, k + 1):
+            table[i, j] = q * table[i + 1, j] + p * table[i + 1, j - 1]
+    return theta, total + np.log(table[0, k])
+
+
+@compiled
+def _pass_item(before: Floats, p: float, q: float) -> None:
+    """Advance B (k + 1,) over an item of chance p = 1 − q."""
+    for j in range(len(before) - 1, 0, -1):
+        before[j] = q * before[j] + p * before[j - 1]
+    before[0] *= q
+
+
+@compiled
+def gibbs_law(
+    z: Floats, k: int, chance: Floats, table: Floats, inclusion: Floats, weight: Floats, counted: Floats
+) -> float:
+    """Log Σ_S exp(Σ_{y∈S} z_y); fills inclusion probabilities (A,) and :func:`gibbs_counts`.
+
+    If there are position weights (k,), ``counted`` (A,) takes the expected weighted exposure of each item in slates in
+    the order of the items: an item stands at position j + 1 where j items before it are in the set.
+    """
+    a = len(z)
+    theta, total = gibbs_counts(z, k, chance, table)
+    before = np.zeros(k + 1)
+    before[0] = 1.0
+    for i in range(a):
+        p, q = chance[i], 1.0 / (1.0 + np.exp(z[i] - theta))
+        both = 0.0
+        for j in range(k):
+            both += before[j] * table[i + 1, k - 1 - j]
+        if len(weight):
+            worth = 0.0
+            for j in range(k):
+                worth += weight[j] * before[j] * table[i + 1, k - 1 - j]
+            counted[i] = p * worth / table[0, k]
+        inclusion[i] = min(p * both / table[0, k], 1.0)
+        _pass_item(before, p, q)
+    return float(total)
+
+
+@compiled
+def gibbs_draw(value: Floats, epsilon: float, row: np.uint64, items: Ints, propensity: Float32s) -> int:
+    """Number of items of a sampled set, P(S) ∝ exp(Σ value / ε): k, or all admissible ones.
+
+    Item by item: given that r of the items from i on are to come, item i is one of them with probability
+    p_i·S_{i+1}(r − 1) / S_i(r). value (M,) is −∞ for inadmissible items; items (k,) take the set in descending order
+    of value, propensity (k,) inclusion probabilities; ``row`` has the random bits of the row.
+    """
+    m, k = len(value), len(items)
+    allowed = np.empty(m, np.int64)
+    a = 0
+    for item in range(m):
+        if value[item] > -np.inf:
+            allowed[a] = item
+            a += 1
+    best = np.empty(k, np.float64)
+    if a <= k:
+        propensity[:a] = 1.0
+        return best_items(value, row, items, best)
+    z = value[allowed[:a]] / epsilon
+    chance, inclusion, table = np.empty(a), np.empty(a), np.empty((a + 1, k + 1))
+    gibbs_law(z, k, chance, table, inclusion, np.empty(0), inclusion)
+    drawn = np.full(m, -np.inf)
+    stated = np.empty(m)
+    left = k
+    for i in range(a):
+        item = allowed[i]
+        stated[item] = inclusion[i]
+        if left == 0:
+            break
+        drawn_at = uniform_of(tie_rank(row, item))
+        if left == a - i or drawn_at * table[i, left] < chance[i] * table[i + 1, left - 1]:
+            drawn[item] = value[item]
+            left -= 1
+    size = best_items(drawn, row, items, best)
+    for place in range(size):
+        propensity[place] = stated[items[place]]
+    return size
+
+
+@compiled
+def inclusion_sums(
+    scores: Float32s,
+    admissible: Bools,
+    capacity: Ints,
+    price: Floats,
+    epsilon: float,
+    mean: Floats,
+    spread: Floats,
+    weight: Floats,
+    counted: Floats,
+) -> float:
+    """Σ over n states of ε·log Σ_S exp(Σ_S (λ − v)/ε); fills sums of inclusion probabilities.
+
+    mean (M,) takes Σ π, spread (M,) Σ π(1 − π). If there are position weights (k,), counted (M,) takes expected
+    weighted exposures in slates in descending order of λ − v.
+    """
+    n, m = scores.shape
+    mean[:], spread[:], counted[:] = 0.0, 0.0, 0.0
+    allowed = np.empty(m, np.int64)
+    chance, inclusion, z, worth = np.empty(m), np.empty(m), np.empty(m), np.empty(m)
+    table = np.empty((m + 1, max(capacity) + 1))
+    total = 0.0
+    for row in range(n):
+        k = capacity[row]
+        if k <= 0:
+            continue
+        a = 0
+        for item in range(m):
+            if admissible[row, item]:
+                allowed[a] = item
+                z[a] = (np.float64(scores[row, item]) - price[item]) / epsilon
+                a += 1
+        if len(weight):
+            order = np.argsort(-z[:a])
+            allowed[:a], z[:a] = allowed[:a][order], z[:a][order]
+        if a <= k:
+            mean[allowed[:a]] += 1.0
+            total += epsilon * z[:a].sum()
+            if len(weight):
+                counted[allowed[:a]] += weight[:a]
+            continue
+        total += epsilon * gibbs_law(z[:a], k, chance, table[: a + 1, : k + 1], inclusion, weight, worth)
+        for i in range(a):
+            mean[allowed[i]] += inclusion[i]
+            spread[allowed[i]] += inclusion[i] * (1.0 - inclusion[i])
+            if len(weight):
+                counted[allowed[i]] += worth[i]
+    return total
+
+
+@compiled
+def standing_order(
+    value: Floats,
+    row: np.uint64,
+    relevance: Float32s,
+    by_relevance: bool,  # noqa: FBT001  # compiled code takes arguments by place
+) -> Ints:
+    """(A,) admissible items in the order of slates.
+
+    The order is descending in relevance if ``by_relevance``, then in value, then in the seeded rank.
+    """
+    allowed = np.flatnonzero(value > -np.inf)
+    order = allowed[np.argsort(-value[allowed], kind="mergesort")]
+    begin, a = 0, len(order)
+    while begin < a:
+        end = begin + 1
+        while end < a and value[order[end]] == value[order[begin]]:
+            end += 1
+        if end - begin > 1:
+            rank = np.empty(end - begin, np.uint64)
+            for n in range(begin, end):
+                rank[n - begin] = tie_rank(row, order[n])
+            order[begin:end] = order[begin:end][np.argsort(rank)[::-1]]
+        begin = end
+    return order[np.argsort(-relevance[order], kind="mergesort")] if by_relevance else order
+
+
+@compiled
+def slate_chances(
+    value: Floats,
+    epsilon: float,
+    order: Ints,
+    k: int,
+    items: Ints,
+    inclusion: Floats,
+    position: Floats,
+    prefix: Floats,
+) -> float:
+    """Chance of a slate of distinct items (width,); −1 is an empty position.
+
+    ``order`` is :func:`standing_order`. Chances of inclusion, position and beginning (width,) are filled in.
+    """
+    a = len(order)
+    inclusion[:], position[:], prefix[:] = 0.0, 0.0, 0.0
+    at, filled = np.full(len(value), -1), 0
+    for place in range(len(items)):
+        if items[place] >= 0:
+            at[items[place]] = place
+            filled += 1
+    size = min(k, a)
+    if size <= 0:
+        return 1.0 if filled == 0 else 0.0
+    z, chance, table = value[order] / epsilon, np.ones(a), np.zeros((a + 1, size + 1))
+    if a > k:
+        theta, _ = gibbs_counts(z, k, chance, table)
+    else:  # all are shown: of the items from i on, all come up
+        theta = -np.inf
+        for i in range(a + 1):
+            table[i, a - i] = 1.0
+    _marginals(z, theta, chance, table, at[order], inclusion, position)
+    _beginnings(z, theta, chance, table, at[order], prefix)
+    return prefix[size - 1] if filled == size else 0.0
+
+
+@compiled
+def _marginals(
+    z: Floats, theta: float, chance: Floats, table: Floats, at: Ints, inclusion: Floats, position: Floats
+) -> None:
+    """Fill chances of inclusion and position; ``at`` (A,) is an item's position, −1 for none."""
+    k = table.shape[1] - 1
+    before = np.zeros(k + 1)
+    before[0] = 1.0
+    for i in range(len(z)):
+        p, q, place = chance[i], 1.0 / (1.0 + np.exp(z[i] - theta)), at[i]
+        if place >= 0:
+            both = 0.0
+            for j in range(k):
+                both += before[j] * table[i + 1, k - 1 - j]
+            inclusion[place] = min(p * both / table[0, k], 1.0)
+            if place < k:
+                position[place] = p * before[place] * table[i + 1, k - 1 - place] / table[0, k]
+        _pass_item(before, p, q)
+
+
+@compiled
+def _beginnings(z: Floats, theta: float, chance: Floats, table: Floats, at: Ints, prefix: Floats) -> None:
+    """Fill chances of the slate's beginnings, as far as its items stand in order."""
+    k = table.shape[1] - 1
+    so_far, begun = 1.0, 0
+    for i in range(len(z)):
+        if begun == k:
+            break
+        if at[i] == begun:
+            so_far *= chance[i]
+            prefix[begun] = so_far * table[i + 1, k - 1 - begun] / table[0, k]
+            begun += 1
+        else:
+            so_far *= 1.0 / (1.0 + np.exp(z[i] - theta))

@@ -1,0 +1,267 @@
+"""Agents that plan a whole round: ``offline-match``, ``user-rec`` and the bound ``hindsight``.
+
+They know the states of the round beforehand, and hold its (N, M) scores at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass as plain_dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from rimsim.agents.contract import OPTIONS
+from rimsim.agents.positions import Positions
+from rimsim.agents.prices import States, cost_of_missing, states_in_order
+from rimsim.agents.promised_prices import counted, terms_of
+from rimsim.arrays import Bools, Floats, Ints
+from rimsim.errors import AgentError
+from rimsim.market import Slates
+from rimsim.market.records import at_items
+from rimsim.market.scores import most_states
+from rimsim.matching import ordered_by, solve_dual, top_k, user_rec
+from rimsim.measures import mean_weight, weighted_exposure
+
+if TYPE_CHECKING:
+    from rimsim.market import Arrivals, RoundView
+
+
+@dataclass(config=OPTIONS, eq=False)
+class OfflineMatch:
+    """The paper's offline matching: everyone is known, and the optimum is solved jointly.
+
+    Ma, Liu and Deoras (ICLR 2022), offline matching; the problem is a transportation polytope, so its optimum has
+    whole exposures. For broadcasts.
+
+    Args:
+        tol: Relative gap at which the solver stops.
+    """
+
+    name = "offline-match"
+    order_free = True
+    barrier_every = None
+    needs_audience = True
+    keeps_promises = True
+
+    tol: float = Field(default=1e-4, gt=0)
+
+    def begin_round(self, view: RoundView) -> None:
+        """Solve the broadcast.
+
+        Raises:
+            AgentError: If the visitors are not known before the round.
+        """
+        self._plan = planned(view, self.name, self.tol)
+        self.item_price = self._plan.price
+
+    def act(self, arrivals: Arrivals) -> Slates:
+        """The planned slates of these users."""
+        return self._plan.priced(self._plan.answer(arrivals))
+
+
+class UserRec:
+    """The paper's user recommendation: guaranteed items go to their b best users.
+
+    Ma, Liu and Deoras (ICLR 2022), user recommendation. Each item takes its b users of largest λ(x,y), ignoring the
+    other items: a user wanted by more items than there are positions gets those of largest λ, and the rest is a
+    shortfall, which ``offline-match`` avoids. Where positions count differently, b is the exposures that are required
+    at positions of mean weight. Free positions show the items that the user is most likely to take. For broadcasts.
+    """
+
+    name = "user-rec"
+    order_free = True
+    barrier_every = None
+    needs_audience = True
+
+    def begin_round(self, view: RoundView) -> None:
+        """Find the users of each guaranteed item.
+
+        Raises:
+            AgentError: If the visitors are not known before the round.
+        """
+        audience = audience_of(view, self.name)
+        self._slate = view.k
+        required = np.rint(view.required / mean_weight(view.position_weights)).astype(np.int64)
+        items = np.flatnonzero(required)
+        chosen: Bools = np.zeros(audience.scores.shape, bool)
+        if len(items):
+            most = int(required.max())
+            users = user_rec(
+                audience.scores[:, items],
+                most,
+                admissible=audience.admissible[:, items],
+                tie_seed=view.key,
+                row_keys=items,
+            )
+            wanted = (users >= 0) & (np.arange(most) < required[items][:, None])
+            which, place = np.nonzero(wanted)
+            chosen[users[which, place], items[which]] = True
+        self._chosen = chosen
+
+    def act(self, arrivals: Arrivals) -> Ints:
+        """Items that chose these users, then others; each part by λ(x,y)."""
+        chosen = torch.from_numpy(self._chosen[arrivals.index]).to(arrivals.intensity.device)
+        scores = arrivals.intensity.double()
+        lift = scores.amax(1, keepdim=True) + 1.0
+        return top_k(scores + chosen * lift, arrivals.admissible, self._slate)
+
+
+@dataclass(config=OPTIONS, eq=False)
+class Hindsight:
+    """Knows who will arrive, and serves the optimum of the round's transportation problem.
+
+    The states are those at the round's beginning; in a replay, the log's states at each arrival. So the agent is exact
+    in a replay or broadcast. A clone that consumes on an earlier visit changes a later state. If the item planned for
+    that visit has been consumed and its guarantee binds, its exposure is carried over to the next position that comes
+    free in this way. It is then not a bound, but near one.
+
+    Args:
+        tol: Relative gap at which the solver stops.
+    """
+
+    name = "hindsight"
+    order_free = False
+    barrier_every = None
+    needs_future = True
+    keeps_promises = True
+
+    tol: float = Field(default=1e-4, gt=0)
+
+    def begin_round(self, view: RoundView) -> None:
+        """Solve the round."""
+        self._plan = planned(view, self.name, self.tol)
+        self.item_price = self._plan.price
+        self._dear = max(view.cost, -float(self.item_price.min(initial=0.0)))
+        self._positions = Positions.of(view)
+        self._carried = np.zeros(len(self.item_price))
+        # Other items of a mended slate stay in place, so that none moves up beyond a cap.
+        self._stay = len(view.promises) > 0
+        planned_at = weighted_exposure(self._plan.slates, view.position_weights, len(self.item_price))
+        self._room = view.promises.most_of_items(len(self.item_price)) - planned_at
+
+    def act(self, arrivals: Arrivals) -> Slates:
+        """The planned slates of these arrivals, with inadmissible items replaced."""
+        items = self._plan.answer(arrivals)
+        lost = (items >= 0) & ~at_items(arrivals.admissible, items)
+        for row in np.flatnonzero(lost.any(1)).tolist():
+            score = (
+                (arrivals.relevance[row] * arrivals.ground_intensity[row]).cpu().numpy().astype(np.float64)
+            )
+            admissible = arrivals.admissible[row].cpu().numpy()
+            items[row] = self._mended(items[row], lost[row], score, admissible)
+        return self._plan.priced(items)
+
+    def _mended(self, slate: Ints, gap: Bools, score: Floats, admissible: Bools) -> Ints:
+        """Slate (k,) with the positions ``gap`` (k,) refilled: carried-over items first, then by λ − v."""
+        lost, weight = slate[gap], self._positions.weight
+        binds = self.item_price[lost] < 0.0
+        self._carried[lost[binds]] += weight[gap][binds]
+        kept = slate[~gap & (slate >= 0)]
+        worth = score - self.item_price
+        rank = np.where(admissible, np.where(self._carried > 0, score + self._dear, worth), -np.inf)
+        rank[kept] = -np.inf
+        rank[self._room < weight[0]] = -np.inf
+        best = np.argsort(-rank, kind="stable")[: len(lost)]
+        new = best[rank[best] > -np.inf]
+        mended = np.full_like(slate, -1)
+        if self._stay:
+            mended[~gap] = slate[~gap]
+            mended[np.flatnonzero(gap)[: len(new)]] = new
+        else:
+            filled = np.concatenate([kept, new])
+            order = np.argsort(-(score if self._positions.by_intensity else worth)[filled], kind="stable")
+            mended[: len(filled)] = filled[order]
+        delivered = (mended >= 0) & np.isin(mended, new)
+        self._carried[mended[delivered]] -= weight[delivered]
+        self._carried = np.maximum(self._carried, 0.0)
+        self._room[new] -= weight[0]
+        return mended
+
+
+@plain_dataclass(frozen=True, eq=False)
+class RoundPlan:
+    """Slates for a whole round, with the prices that prove them."""
+
+    slates: Ints
+    """(N, k) in clock order, each in descending order of λ − v, or of λ where the unit is the shown exposure; −1 for an
+    empty position."""
+    price: Floats
+    """(M,) item prices v."""
+
+    def answer(self, arrivals: Arrivals) -> Ints:
+        """(n, k) planned slates."""
+        return self.slates[arrivals.index]
+
+    def priced(self, items: Ints) -> Slates:
+        """Slates (n, k) with the prices v of their items."""
+        return Slates(items, price=np.where(items >= 0, self.price[items], np.nan).astype(np.float32))
+
+
+def planned(view: RoundView, agent: str, tol: float) -> RoundPlan:
+    """The optimum of a round's penalised problem, over all its states.
+
+    Args:
+        view: Round to plan.
+        agent: Name for errors.
+        tol: Relative gap at which the solver stops.
+
+    Raises:
+        AgentError: If the market does not know the visitors.
+    """
+    audience = audience_of(view, agent)
+    cost, promised = cost_of_missing(view, audience), len(view.promises) > 0
+    weights: Floats | None = view.position_weights
+    least: Floats | Ints = view.required
+    most, rows = None, None
+    if promised:
+        chunks = list(view.audience or ())
+        active = counted(view, chunks)[np.argsort(np.concatenate([chunk.index for chunk in chunks]))]
+        least, most, rows, _ = terms_of(view.required, view.promises, active, cost)
+    elif view.position_weights[0] == view.position_weights[-1]:
+        weights, least = None, np.rint(view.required).astype(np.int64)
+    solution = solve_dual(
+        audience.scores,
+        audience.capacity,
+        least,
+        most,
+        admissible=audience.admissible,
+        cost=cost,
+        position_weights=weights,
+        rows=rows,
+        tol=tol,
+        tie_seed=view.key,
+    )
+    price = np.clip(solution.item_price, -cost, None if promised else 0.0)
+    slates, by_intensity = solution.slates, Positions.of(view).by_intensity
+    if not promised:
+        users = np.arange(len(slates))[:, None]
+        score = np.where(slates >= 0, audience.scores[users, slates], -np.inf)
+        worth = score if by_intensity else score - price[slates]
+        slates = np.take_along_axis(slates, np.argsort(-worth, axis=1, kind="stable"), 1)
+    elif by_intensity:
+        slates = ordered_by(slates, audience.scores)
+    wide = np.full((len(slates), view.k), -1, np.int64)
+    wide[:, : slates.shape[1]] = slates
+    return RoundPlan(wide, price)
+
+
+def audience_of(view: RoundView, agent: str) -> States:
+    """The N states of a round at its beginning, in clock order.
+
+    Raises:
+        AgentError: If the market does not know them beforehand, or they are too many to be held at once.
+    """
+    if view.audience is None:
+        raise AgentError(
+            f"{agent}: who arrives is not known before the round; allowed: arrivals.kind 'broadcast'"
+        )
+    n, m = len(view.audience), len(view.required)
+    if n > most_states(m):
+        raise AgentError(
+            f"{agent}: found {n:,} states × {m:,} items, whose scores are held at once ({5 * n * m / 2**30:,.1f} GB); "
+            f"allowed over so many items: at most {most_states(m):,} arrivals a round (arrivals.per_round)"
+        )
+    return states_in_order(list(view.audience), view.k)

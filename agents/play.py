@@ -1,0 +1,264 @@
+"""Loops that let an agent serve a market, by batches or arrival by arrival."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from rimsim.agents.contract import Capabilities, LearningAgent
+from rimsim.envs.market import market_env
+from rimsim.errors import AgentError, ArrivalsError, RimsimError, one_line
+from rimsim.intensity.contract import BLOCK
+from rimsim.market import Feedback, Market
+from rimsim.market.records import as_slates
+
+if TYPE_CHECKING:
+    import gymnasium
+
+    from rimsim.agents.contract import Agent
+    from rimsim.config import ScenarioConfig, Seeds
+    from rimsim.intensity import IntensityModel
+    from rimsim.market import Arrivals, Slates, World
+    from rimsim.market.controls import Control
+    from rimsim.market.round import ClosedRound
+
+
+@dataclass(frozen=True)
+class Episode:
+    """Length and reward of an episode."""
+
+    steps: int
+    """Arrivals served."""
+    reward: float
+    """Sum of rewards."""
+
+
+def rollout(env: gymnasium.Env[Any, Any], agent: Agent, *, seed: int | None = None) -> Episode:
+    """Let an agent act in the environment for one episode.
+
+    The agent sees the same records as in the batch engine, and the outcome is the same to the last bit.
+
+    Args:
+        env: ``RIMMarket-v0``, wrapped or not.
+        agent: Policy.
+        seed: Seed of the reset.
+
+    Raises:
+        AgentError: If the agent raises or answers with something that is no slate.
+    """
+    inner = market_env(env)
+    declared = Capabilities.of(agent)
+    inner.needs, inner.barrier_every = declared.needs, declared.barrier_every
+    env.reset(seed=seed)
+    steps, total = 0, 0.0
+    opened = -1
+    feedback_buffer = _FeedbackBuffer(agent, inner.market)
+    while True:
+        view_round = inner.market.round
+        if view_round != opened:
+            with _named(agent, f"before round {view_round}"):
+                agent.begin_round(inner.round_view())
+            opened = view_round
+        arrivals = inner.arrivals
+        slates = _answer(agent, arrivals, view_round)
+        inner.annotate(slates)
+        _, reward, terminated, truncated, _ = env.step(slates.items[0])
+        feedback_buffer.enter(inner.feedback)
+        steps, total = steps + 1, total + float(reward)
+        if terminated or truncated:
+            return Episode(steps, total)
+
+
+def market_for(
+    agent: Agent,
+    config: ScenarioConfig,
+    *,
+    seeds: Seeds | None = None,
+    world: World | None = None,
+    model: IntensityModel | None = None,
+    retrain: bool | None = None,
+    control: Control | None = None,
+) -> Market:
+    """Market that fills in the data an agent declares to need.
+
+    Args:
+        agent: Policy that will act.
+        config: Scenario.
+        seeds: Seeds of the market; None: zeros.
+        world: Part that arms share; None: built from the config.
+        model: Fitted model instead of the config's own.
+        retrain: Overrides ``config.platform.retrain``; false is the frozen arm.
+        control: Source of the platform's training data; None: its own rounds.
+    """
+    return Market(
+        config,
+        seeds=seeds,
+        world=world,
+        model=model,
+        retrain=retrain,
+        control=control,
+        needs=Capabilities.of(agent).needs,
+    )
+
+
+def play_round(
+    market: Market, agent: Agent, batch_size: int | None = None, report: Callable[[int], None] | None = None
+) -> None:
+    """Let an agent serve the open round of a market, in batches.
+
+    Args:
+        market: Its next round is open at the end, or it is done.
+        agent: Policy.
+        batch_size: Arrivals per batch at most; results do not depend on it. None: as many as are scored at once.
+        report: Called with the number of arrivals of each batch, for a progress bar.
+
+    Raises:
+        AgentError: If the agent raises or answers with something that is no slate.
+    """
+    number, declared = market.round, Capabilities.of(agent)
+    market.barrier_every = declared.barrier_every
+    with _named(agent, f"before round {number}"):
+        agent.begin_round(market.round_view())
+    feedback_buffer = _FeedbackBuffer(agent, market)
+    while not market.done and market.round == number:
+        with _with_place(agent, f"in round {number}"):
+            arrivals = market.next_arrivals(batch_size or BLOCK, in_waves=declared.order_free)
+        slates = _answer(agent, arrivals, number)
+        with _with_place(agent, f"in round {number}"):
+            feedback = market.serve(arrivals, slates)
+        feedback_buffer.enter(feedback)
+        if report is not None:
+            report(len(arrivals))
+
+
+class Recorder(Protocol):
+    """Observer of a market that an agent serves."""
+
+    def opened(self) -> None:
+        """Note that a round is open, before anything is served."""
+        ...
+
+    def served(self, count: int, /) -> None:
+        """Note arrivals that were served."""
+        ...
+
+    def closed(self, closed: ClosedRound) -> None:
+        """Note a round that is over."""
+        ...
+
+
+def play(market: Market, agent: Agent, recorder: Recorder, batch_size: int | None = None) -> None:
+    """Let an agent serve a market to its end, observed by a recorder.
+
+    Args:
+        market: Market to be served; it keeps no closed round.
+        agent: Policy.
+        recorder: Told of each round as it opens, is served and closes.
+        batch_size: As in :func:`play_round`.
+
+    Raises:
+        AgentError: As :func:`play_round`.
+    """
+    while not market.done:
+        recorder.opened()
+        play_round(market, agent, batch_size, recorder.served)
+        recorder.closed(market.closed.pop())
+
+
+def closed_rounds(
+    market: Market, agent: Agent, report: Callable[[int], None] | None = None
+) -> Iterator[ClosedRound]:
+    """Rounds of a market that an agent serves to its end.
+
+    Each is yielded as it closes, and the market keeps none.
+
+    Args:
+        market: Market to be served.
+        agent: Policy.
+        report: As in :func:`play_round`.
+
+    Raises:
+        AgentError: As :func:`play_round`.
+    """
+    while not market.done:
+        play_round(market, agent, report=report)
+        yield market.closed.pop()
+
+
+def _answer(agent: Agent, arrivals: Arrivals, number: int) -> Slates:
+    first = int(arrivals.id[0])
+    where = f"in round {number}, at arrival {first} or one of the {len(arrivals) - 1} after it"
+    with _named(agent, where):
+        return as_slates(agent.act(arrivals))
+
+
+@contextmanager
+def _with_place(agent: Agent, where: str) -> Iterator[None]:
+    """Name agent and place in errors of rimsim; they keep their kind.
+
+    An error of the next round's arrivals does not concern the agent and stays as it is.
+    """
+    try:
+        yield
+    except ArrivalsError:
+        raise
+    except RimsimError as error:
+        raise type(error)(*(f"agent {agent.name!r} {where}: {error}", *error.args[1:])) from error
+
+
+@contextmanager
+def _named(agent: Agent, where: str) -> Iterator[None]:
+    """Name agent and place in any error that an agent raises."""
+    try:
+        with _with_place(agent, where):
+            yield
+    except RimsimError:
+        raise
+    except Exception as error:
+        raise AgentError(
+            f"agent {agent.name!r} raised {type(error).__name__} {where}: {one_line(error)}"
+        ) from error
+
+
+class _FeedbackBuffer:
+    """Buffer of feedback, handed to a learning agent at barriers in clock order."""
+
+    def __init__(self, agent: Agent, market: Market) -> None:
+        self._learner = agent if isinstance(agent, LearningAgent) else None
+        self._every = Capabilities.of(agent).barrier_every
+        self._market = market
+        self._unlearnt: list[Feedback] = []
+        self._count = 0
+
+    def enter(self, feedback: Feedback) -> None:
+        """Add feedback; at a barrier or the round's end, let the agent learn."""
+        if self._learner is None:
+            return
+        self._unlearnt.append(feedback)
+        self._count += len(feedback.slates)
+        at_barrier = self._every is not None and self._count % self._every == 0
+        if at_barrier or self._market.served == 0 or self._market.done:
+            rows = sorted(
+                (
+                    (int(row), batch, n)
+                    for batch in self._unlearnt
+                    for n, row in enumerate(batch.arrivals.index)
+                ),
+                key=lambda entry: entry[0],
+            )
+            for _, batch, n in rows:
+                with _named(self._learner, f"learning in round {self._market.round}"):
+                    self._learner.learn(_row_of(batch, n))
+            self._unlearnt = []
+            if not at_barrier:
+                self._count = 0
+
+
+def _row_of(batch: Feedback, n: int) -> Feedback:
+    """Row n of a batch's feedback, so that learning cannot depend on the batch."""
+    row = slice(n, n + 1)
+    return Feedback(batch.arrivals.rows(row), np.asarray(batch.slates[row]), np.asarray(batch.consumed[row]))

@@ -1,0 +1,462 @@
+"""Auction between items for positions of users, by ε-scaling.
+
+Each item has a *bonus* w = −v; a user holds the k pairs with the largest s + w. The state is kept within ε of
+complementary slackness:
+
+* a pair not held is worth at most ε more than the cheapest position of its user;
+* an item with w > 0 holds no more than its floor, one with w < 0 no less than its cap.
+
+The *reverse* pass lets items that hold too much lower their bonus until their least attached users leave for their next
+best pair; the *forward* pass lets items that hold too little raise it and take positions where that costs least. Each
+step moves a bonus to the level at which the next user would be indifferent, and ε beyond, so the price of a position
+moves by at least ε and the passes end (Bertsekas and Castañon, "A forward/reverse auction algorithm for asymmetric
+assignment problems", 1992). Phases follow, each with a smaller ε, until the gap is certified.
+
+Within a pass, bonuses move one way only. So a looked-up "cheapest position" (forward) or "next best pair" (reverse) of
+a user stays a bound, and is computed again only for the few users whom a step would choose. Everything is
+deterministic: items are served first in, first out, and no step depends on threads.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from rimsim.arrays import Floats, Ints
+from rimsim.compiled import compiled
+from rimsim.matching.kernels import Queue, dequeue, enqueue, keep_largest, new_queue, row_states
+from rimsim.matching.pairs import (
+    Holdings,
+    UserItemPairs,
+    cheapest,
+    dual_value,
+    greedy,
+    item_of,
+    item_range,
+    no_holdings,
+    pair_at,
+    place_of,
+    refresh,
+    user_of,
+    user_range,
+)
+from rimsim.matching.problem import Problem
+from rimsim.matching.solution import DualSolution
+
+_SPARES = 16  # cached pairs per user
+_STEP = 7.0  # ε shrinks at most by this factor from phase to phase
+_NEAR = 4.0  # D is computed once ε comes this near to the value that should do
+_BLIND = 6  # ... and from this phase on in any case
+_PHASES = 40
+_AIM = 0.7  # the gap shrinks about as ε does: the last phase aims at this share of the tolerance
+_WARM = 2.0  # ... and given prices are taken this many first ε lower
+_SAMPLE = 256
+_EXACT = 2.0**-46  # ε is kept above this share of the prices, so that float64 can tell them apart
+_SPENT = 0.2  # a guess is given up if its bonuses buy more than this share of V beyond all floors
+_SHIFT = 3.0  # bonuses start a phase this many old ε lower: raising is cheaper than lowering
+
+
+@compiled
+def _least(state: Holdings, item: int) -> int:
+    """Smallest exposure that fits the sign of an item's bonus."""
+    return int(state.cap[item] if state.w[item] < 0.0 else state.floor[item])
+
+
+@compiled
+def _most(state: Holdings, item: int) -> int:
+    """Largest exposure that fits the sign of an item's bonus."""
+    return int(state.floor[item] if state.w[item] > 0.0 else state.cap[item])
+
+
+@compiled
+def _wants(state: Holdings, item: int) -> bool:
+    """True if an item wants more and can pay."""
+    return bool(state.exposure[item] < _least(state, item) and state.w[item] < state.ceiling[item])
+
+
+@compiled
+def _best_places(
+    pairs: UserItemPairs, state: Holdings, item: int, keep: int, values: Floats, places: Ints
+) -> int:
+    """Number of places not held, of largest margin s − theta.
+
+    At most ``keep``, in a min-heap of margins; ``theta`` is made exact for them all.
+    """
+    first, last = item_range(pairs, item)
+    while True:
+        size = 0
+        threshold = -np.inf
+        for place in range(first, last):
+            margin = pairs.ival[place] - state.theta[user_of(pairs, item, place)]
+            if margin > threshold and state.held[place] == 0:
+                size = keep_largest(values, places, size, keep, margin, place)
+                if size == keep:
+                    threshold = values[0]
+        changed = False
+        for index in range(size):
+            user = user_of(pairs, item, places[index])
+            exact = cheapest(pairs, state, user)[1]
+            if exact != state.theta[user]:
+                state.theta[user] = exact
+                changed = True
+        if not changed:
+            return size
+
+
+@compiled
+def _bid(state: Holdings, item: int, margins: Floats, epsilon: float) -> tuple[int, float]:
+    """Number of places that an item takes, and its bonus.
+
+    Margins of the places offered descend: as many as are wanted and one more, if there are so many.
+    """
+    size = len(margins)
+    needed = state.floor[item] - state.exposure[item]
+    wanted = _least(state, item) - state.exposure[item]
+    take = 0
+    if state.w[item] < 0.0:  # below the cap: take what is worth it without a bonus
+        while take < min(wanted, size) and margins[take] > 0.0:
+            take += 1
+        if take >= needed:
+            level = max(margins[take], 0.0) if take < size else 0.0
+            return take, min(0.0, epsilon - level) if take == wanted else 0.0
+    ceiling = state.ceiling[item]
+    take = 0  # below the floor: take what is needed, as far as the ceiling goes
+    while take < min(needed, size) and margins[take] >= -ceiling:
+        take += 1
+    if take < needed:
+        return take, ceiling
+    level = -ceiling
+    if take < size:
+        level = max(level, margins[take])
+    elif level == -np.inf:  # every pair is held: the last one taken sets the price
+        level = margins[take - 1]
+    return take, min(ceiling, max(epsilon - level, 0.0))
+
+
+@compiled
+def _take(pairs: UserItemPairs, state: Holdings, queue: Queue, item: int, place: int) -> None:
+    """Put an item into the cheapest position of a user."""
+    user = user_of(pairs, item, place)
+    position = cheapest(pairs, state, user)[0]
+    out = state.slot[user, position]
+    state.slot[user, position] = pair_at(pairs, item, user, place)
+    state.held[place] = 1
+    state.exposure[item] += 1
+    if out >= 0:
+        state.held[place_of(pairs, user, out)] = 0
+        loser = item_of(pairs, user, out)
+        state.exposure[loser] -= 1
+        if _wants(state, loser):  # it queues up again
+            enqueue(queue, loser)
+    state.theta[user] = cheapest(pairs, state, user)[1]
+
+
+@compiled
+def _forward(pairs: UserItemPairs, state: Holdings, epsilon: float) -> None:
+    """Let items below their need raise their bonus."""
+    queue = new_queue(pairs.m)
+    for item in range(pairs.m):
+        if _wants(state, item):
+            enqueue(queue, item)
+    values, places = np.empty(pairs.n + 1, np.float64), np.empty(pairs.n + 1, np.int64)
+    item = dequeue(queue)
+    while item >= 0:
+        while _wants(state, item):
+            wanted = _least(state, item) - state.exposure[item]
+            size = _best_places(pairs, state, item, min(wanted + 1, pairs.n), values, places)
+            order = np.argsort(-values[:size], kind="mergesort")
+            take, raised = _bid(state, item, values[:size][order], epsilon)
+            stuck = take == 0 and raised <= state.w[item]
+            state.w[item] = max(raised, state.w[item])
+            for index in range(take):
+                _take(pairs, state, queue, item, places[order[index]])
+            if stuck:
+                break  # no admissible user is left; the caller has checked feasibility
+        item = dequeue(queue)
+    refresh(pairs, state)
+
+
+class NextBest(NamedTuple):
+    """Cached next best pairs of every user.
+
+    Bonuses only fall in the reverse pass, so all bounds stay bounds.
+    """
+
+    spare: Ints  # (n, _SPARES) pairs that are not held, −1 for none
+    cut: Floats  # (n,) no pair that is neither held nor cached is worth more
+    bound: Floats  # (n,) no pair that is not held is worth more
+    marks: Ints  # (M+1,) scratch: last search that marked an item as held; the last search itself stands last
+
+
+@compiled
+def _look_up(pairs: UserItemPairs, state: Holdings, cache: NextBest, user: int) -> None:
+    """Cache the best pairs that a user does not hold."""
+    cache.marks[pairs.m] += 1
+    mark = cache.marks[pairs.m]
+    for position in range(state.capacity[user]):
+        pair = state.slot[user, position]
+        if pair >= 0:
+            cache.marks[item_of(pairs, user, pair)] = mark
+    values, tags = np.empty(_SPARES, np.float64), np.empty(_SPARES, np.int64)
+    size = 0
+    threshold = 0.0
+    first, last = user_range(pairs, user)
+    for pair in range(first, last):
+        item = item_of(pairs, user, pair)
+        value = pairs.uval[pair] + state.w[item]
+        if value > threshold and cache.marks[item] != mark:
+            size = keep_largest(values, tags, size, _SPARES, value, pair)
+            if size == _SPARES:
+                threshold = values[0]
+    for index in range(_SPARES):
+        cache.spare[user, index] = tags[index] if index < size else -1
+    cache.cut[user] = threshold
+
+
+@compiled
+def _best_cached(pairs: UserItemPairs, state: Holdings, cache: NextBest, user: int) -> tuple[int, float]:
+    """Index and value of the best cached pair, or (−1, 0)."""
+    best = -1
+    worth = 0.0
+    for index in range(_SPARES):
+        pair = cache.spare[user, index]
+        if pair >= 0:
+            value = pairs.uval[pair] + state.w[item_of(pairs, user, pair)]
+            if value > worth:
+                worth = value
+                best = index
+    return best, worth
+
+
+@compiled
+def _next_best(pairs: UserItemPairs, state: Holdings, cache: NextBest, user: int) -> float:
+    """Exact value of a user's best pair not held."""
+    worth = _best_cached(pairs, state, cache, user)[1]
+    if worth < cache.cut[user]:
+        _look_up(pairs, state, cache, user)
+        worth = _best_cached(pairs, state, cache, user)[1]
+    return worth
+
+
+@compiled
+def _release(pairs: UserItemPairs, state: Holdings, cache: NextBest, user: int, pair: int) -> int:
+    """Exchange a user's pair for its best cached one.
+
+    The pair replaces the worst one in the cache. Returns the item that gains, −1 where the position stays empty.
+    """
+    best = _best_cached(pairs, state, cache, user)[0]
+    joins = cache.spare[user, best] if best >= 0 else -1
+    if best >= 0:
+        cache.spare[user, best] = -1
+    worst = 0
+    worth = np.inf
+    for index in range(_SPARES):
+        other = cache.spare[user, index]
+        value = 0.0
+        if other >= 0:
+            value = max(0.0, pairs.uval[other] + state.w[item_of(pairs, user, other)])
+        if value < worth:
+            worth = value
+            worst = index
+    cache.cut[user] = max(cache.cut[user], worth)
+    cache.spare[user, worst] = pair
+    position = 0
+    while state.slot[user, position] != pair:
+        position += 1
+    state.slot[user, position] = joins
+    state.held[place_of(pairs, user, pair)] = 0
+    item = item_of(pairs, user, pair)
+    state.exposure[item] -= 1
+    cache.bound[user] = max(cache.bound[user], pairs.uval[pair] + state.w[item])
+    if joins < 0:
+        return -1
+    state.held[place_of(pairs, user, joins)] = 1
+    gains = item_of(pairs, user, joins)
+    state.exposure[gains] += 1
+    return gains
+
+
+@compiled
+def _least_attached(
+    pairs: UserItemPairs,
+    state: Holdings,
+    cache: NextBest,
+    item: int,
+    exact: int,
+    places: Ints,
+    margins: Floats,
+) -> tuple[Ints, int]:
+    """Order of an item's holders by margin, and their number.
+
+    Sets their ``places`` and ``margins`` (n,) over the next best pair: exact for the ``exact`` least attached, else
+    lower bounds.
+    """
+    first, last = item_range(pairs, item)
+    count = 0
+    for place in range(first, last):
+        if state.held[place]:
+            places[count] = place
+            margins[count] = pairs.ival[place] + state.w[item] - cache.bound[user_of(pairs, item, place)]
+            count += 1
+    while True:
+        order = np.argsort(margins[:count], kind="mergesort")
+        changed = False
+        for index in range(min(exact, count)):
+            place = places[order[index]]
+            user = user_of(pairs, item, place)
+            worth = _next_best(pairs, state, cache, user)
+            if worth != cache.bound[user]:
+                cache.bound[user] = worth
+                margins[order[index]] = pairs.ival[place] + state.w[item] - worth
+                changed = True
+        if not changed:
+            return order, count
+
+
+@compiled
+def _reverse(pairs: UserItemPairs, state: Holdings, epsilon: float) -> None:  # noqa: C901  # read as a whole
+    """Let items above their limit lower their bonus."""
+    n, m = pairs.n, pairs.m
+    w = state.w
+    queue = new_queue(m)
+    for item in range(m):
+        if state.exposure[item] > _most(state, item):
+            enqueue(queue, item)
+    item = dequeue(queue)
+    if item < 0:
+        return
+    cache = NextBest(np.full((n, _SPARES), -1), np.full(n, np.inf), np.full(n, np.inf), np.full(m + 1, -1))
+    places, margins = np.empty(n, np.int64), np.empty(n, np.float64)
+    while item >= 0:
+        while state.exposure[item] > _most(state, item):
+            surplus = state.exposure[item] - _most(state, item)
+            order, count = _least_attached(pairs, state, cache, item, surplus + 1, places, margins)
+            leaving = surplus
+            lowered = w[item] - max(margins[order[min(surplus, count - 1)]], 0.0) - epsilon
+            if w[item] > 0.0:
+                lowered = max(lowered, 0.0)
+                if margins[order[surplus - 1]] > w[item]:
+                    leaving = 0  # without a bonus some would still stay: from there on the cap decides
+                    while margins[order[leaving]] <= w[item]:
+                        leaving += 1
+                    lowered = 0.0
+            w[item] = lowered
+            for index in range(leaving):
+                place = places[order[index]]
+                user = user_of(pairs, item, place)
+                gains = _release(pairs, state, cache, user, pair_at(pairs, item, user, place))
+                if gains >= 0 and state.exposure[gains] > _most(state, gains):
+                    enqueue(queue, gains)
+        item = dequeue(queue)
+    refresh(pairs, state)
+
+
+def auction(pairs: UserItemPairs, state: Holdings, tol: float, tie_seed: int, epsilon: float) -> DualSolution:
+    """Solution once ε has shrunk until the gap is certified.
+
+    ``epsilon`` is that of the first phase if the bonuses are a guess; 0 to start cold. A guess that is far too high is
+    given up, since the small steps of so small an ε would take it down one by one.
+    """
+    w, user_price, best_price = state.w, np.zeros(pairs.n), np.zeros(pairs.n)
+    rows = row_states(tie_seed, np.arange(pairs.n))
+    best_w, best_dual = w.copy(), np.inf
+    primal = gap = 0.0
+    _lower(w, _WARM * epsilon)
+    for phase in range(_PHASES):
+        greedy(pairs, state, 0.5 * epsilon, rows)
+        # bonuses paid beyond the floors are 0 at the best prices, whose bonuses lie on floors alone
+        spent = float(np.maximum(w, 0.0) @ np.maximum(state.exposure - state.floor, 0))
+        if phase == 0 and epsilon > 0.0 and spent > _SPENT * abs(score_of(pairs, state)):
+            w[:] = epsilon = 0.0
+            greedy(pairs, state, 0.0, rows)
+        if epsilon == 0.0:
+            epsilon = _first_epsilon(pairs, state.theta)
+        _reverse(pairs, state, epsilon)
+        _forward(pairs, state, epsilon)
+        worth = score_of(pairs, state)
+        missing = np.maximum(state.floor - state.exposure, 0)
+        short = missing > 0
+        primal = worth - float((state.ceiling[short] * missing[short]).sum())
+        shrink = 1.0 / _STEP
+        largest = np.abs(state.theta[np.isfinite(state.theta)]).max(initial=0.0)
+        smallest = _EXACT * max(float(np.abs(w).max(initial=0.0)), float(largest))
+        if epsilon <= _NEAR * last_epsilon(state, worth, tol) or phase > _BLIND:
+            dual = dual_value(pairs, state, w, user_price)
+            if dual < best_dual:
+                best_w, best_dual = w.copy(), dual
+                user_price, best_price = best_price, user_price
+            gap = (best_dual - primal) / abs(best_dual) if best_dual != 0.0 else abs(primal)
+            if gap <= tol or epsilon * shrink <= smallest:
+                break
+            shrink = max(shrink, min(_AIM * tol / gap, 0.5))
+        _lower(w, _SHIFT * epsilon)
+        epsilon *= shrink
+    shown, pair = state.slot >= 0, np.maximum(state.slot, 0)
+    items = (pairs.uitem[pair] if pairs.sparse else pair % pairs.m).astype(np.int64)
+    slates = np.where(shown, items, -1)
+    values = np.where(shown, pairs.uval[pair] + best_w[items], -np.inf)
+    return DualSolution(
+        item_price=-best_w + 0.0,
+        user_price=best_price,
+        slates=np.take_along_axis(slates, np.lexsort((slates, -values), axis=1), axis=1),
+        primal=primal,
+        dual=best_dual,
+        gap=gap,
+        shortfall=int(np.maximum(state.floor - state.exposure, 0).sum()),
+        exposure=state.exposure,
+        resolution=epsilon,
+    )
+
+
+def _first_epsilon(pairs: UserItemPairs, theta: Floats) -> float:
+    """Mean value of cheapest positions, or share of the range."""
+    finite = theta[np.isfinite(theta)]
+    typical = float(finite.mean()) if len(finite) else 0.0
+    if typical > 0.0:
+        return typical
+    values = pairs.uval[pairs.uval > -np.inf]
+    return float(np.ptp(values)) / 10.0 or 1.0 if len(values) else 1.0
+
+
+def last_epsilon(state: Holdings, worth: float, tol: float) -> float:
+    """The ε that about reaches the tolerance."""
+    # gaps are 0.02 to 0.4 of ε per position (measured)
+    return 10.0 * tol * abs(worth) / max(int(state.capacity.sum()), 1)
+
+
+def score_of(pairs: UserItemPairs, state: Holdings) -> float:
+    """Σ s of the slates held."""
+    return float(pairs.uval[state.slot[state.slot >= 0]].sum(dtype=np.float64))
+
+
+def _lower(w: Floats, by: float) -> None:
+    """Lower the bonuses that are in use, none across 0."""
+    lower = w - by
+    w[:] = np.where(w > 0.0, np.maximum(lower, 0.0), np.where(w < 0.0, lower, 0.0))
+
+
+def _sampled_worth(pairs: UserItemPairs, positions: int, width: int) -> float:
+    """Approximate worth of slates without floors."""
+    if pairs.sparse:
+        return float(np.abs(pairs.uval).mean()) * positions if len(pairs.uval) else 0.0
+    if pairs.m == 0 or pairs.n == 0:
+        return 0.0
+    # a few users stand for all
+    users = np.unique(np.linspace(0, pairs.n - 1, _SAMPLE).astype(np.int64))
+    values = np.maximum(pairs.uval.reshape(pairs.n, pairs.m)[users], 0.0)
+    top = np.partition(values, pairs.m - width, axis=1)[:, pairs.m - width :]
+    return float(top.mean(dtype=np.float64)) * positions
+
+
+def solve_pairs(
+    problem: Problem, pairs: UserItemPairs, ceiling: Floats, bonus: Floats | None, tol: float, tie_seed: int
+) -> DualSolution:
+    """Solution by the auction, from bonuses (M,) or 0."""
+    start = np.zeros(pairs.m) if bonus is None else np.minimum(bonus, ceiling)
+    state = no_holdings(pairs, problem.capacity, problem.floor, problem.cap, ceiling, start)
+    epsilon = 0.0
+    if bonus is not None:
+        worth = _sampled_worth(pairs, int(state.capacity.sum()), max(state.slot.shape[1], 1))
+        epsilon = last_epsilon(state, worth, tol)
+    return auction(pairs, state, tol, tie_seed, epsilon)

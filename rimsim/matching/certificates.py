@@ -1,0 +1,259 @@
+"""Certificate of slates: their largest possible distance from the optimum.
+
+It knows nothing of how slates or prices came about: plain arrays in float64, from scores, slates and prices
+alone. For bonuses w = −v in the box [0, c] (field notation: required exposures b, caps C)
+
+    D(w) = Σ_users (sum of the k largest (s + w)₊) − Σ w₊·b + Σ (−w)₊·C   ≥   max V,
+    V    = Σ s over the slates − c · Σ_items (b − E)₊,
+
+by weak duality: the penalty −c·(b − E)₊ is the minimum of w·(E − b) over w in [0, c]. So the gap D − V is
+valid for any slates and any w in the box.
+
+Where an exposure at position r counts g_r (non-increasing), in scores and in E, the users' part is Σ_r g_r·(r-th
+largest (s + w)₊): of two items, the larger s + w belongs at the position that counts more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Unpack
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from rimsim.arrays import Array, Floats, Ints
+from rimsim.compiled import compiled
+from rimsim.errors import AgentError, ConfigError, refuse
+from rimsim.matching.kernels import insert
+from rimsim.matching.problem import Problem, Weighting, as_array, beyond, refuse_unknown, spreads
+
+_CELLS = 1 << 22  # scores of a block of rows, 16 MiB in float32
+_ROWS = (
+    128  # scores on demand come so many rows at once, so a block is a multiple of them where it has as many
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Certificate:
+    """Value of slates, and a bound on any slates' value."""
+
+    value: float
+    """V = Σ scores − cost · shortfall; −inf if a hard floor or a cap is broken."""
+    bound: float
+    """D(w) at the given prices, clipped into the box."""
+    gap: float
+    """``(D − V) / |D|``, the certified relative distance from the optimum; 0 if both are 0."""
+    score: float
+    """Σ scores over the slates."""
+    shortfall: float
+    """Σ (b − E)₊ over items and rows; a whole number of exposures where positions count alike."""
+    shortfall_share: float
+    """The shortfall as a share of Σ b; 0 if nothing is required."""
+    excess: float
+    """Σ (E − C)₊ over items and rows, exposures above caps, likewise."""
+    items_met: int
+    """Items with a floor above 0 that reach it."""
+    items_required: int
+    """Items with a floor above 0."""
+    worst_ratio: float
+    """The smallest E / b among items with a floor above 0; 1 if there is none."""
+    exposure: Ints | Floats
+    """(M,) exposures, E; float64 where positions count differently."""
+    price: Floats
+    """(M,) the prices v = −w that the bound was taken at."""
+    row_exposure: Floats
+    """(G,) exposures of ``rows``."""
+    row_price: Floats
+    """(G,) the prices of ``rows`` that the bound was taken at."""
+
+
+class CertificateOptions(Weighting, total=False):
+    """Further keyword arguments of :func:`certificate`."""
+
+    row_price: ArrayLike  # (G,) prices of ``rows``; 0
+
+
+@compiled
+def _top_sums(values: NDArray[np.floating], price: Floats, capacity: Ints, weights: Floats) -> float:
+    """Σ over rows of Σ_r g_r·(r-th largest (s − v)₊)."""
+    total, best = 0.0, np.empty(len(weights))
+    for row in range(values.shape[0]):
+        k = capacity[row]
+        if k == 0:
+            continue
+        best[:] = 0.0
+        for item in range(values.shape[1]):
+            value = values[row, item] - price[item]
+            if value > best[k - 1]:
+                insert(best[:k], value)
+        for place in range(k):
+            total += weights[place] * best[place]
+    return total
+
+
+def _score_and_top(problem: Problem, slates: Ints, price: Floats, row_price: Floats) -> tuple[float, float]:
+    """Score Σ g·s of slates, and top sums."""
+    n, m = problem.shape
+    step = max(1, _CELLS // max(m, 1))
+    step -= step % _ROWS if step > _ROWS else 0
+    weights = np.ones(problem.capacity.max(initial=0)) if problem.weights is None else problem.weights
+    score = top = 0.0
+    for start in range(0, n, step):
+        stop = min(start + step, n)
+        values = problem.block(start, stop)
+        users, positions = np.nonzero(slates[start:stop] >= 0)
+        items = slates[start:stop][users, positions]
+        shown = values[users, items].astype(np.float64)
+        banned = np.flatnonzero(shown == -np.inf)
+        if len(banned):
+            row, item = start + users[banned[0]], items[banned[0]]
+            raise AgentError(f"certificate: row {row} shows item {item}, which is not admissible there")
+        score += float((shown if problem.weights is None else shown * problem.weights[positions]).sum())
+        if problem.rows is not None:
+            values = values.astype(np.float64)
+            for g in range(len(row_price)):
+                counts = slice(None) if problem.rows.active is None else problem.rows.active[start:stop, g]
+                values[np.ix_(np.arange(stop - start)[counts], problem.rows.items_of(g))] -= row_price[g]
+        top += _top_sums(values, price, problem.capacity[start:stop], weights)
+    return score, top
+
+
+def _exposures(problem: Problem, slates: Ints) -> tuple[Array, Floats]:
+    """Exposures of items (M,) and of rows (G,)."""
+    m, rows = problem.shape[1], problem.rows
+    users, positions = np.nonzero(slates >= 0)
+    items = slates[users, positions]
+    if problem.weights is None:
+        return np.bincount(items, minlength=m).astype(np.int64), np.empty(0)
+    counts = problem.weights[positions]
+    of_rows = np.empty(0 if rows is None else len(rows.least))
+    if rows is not None:
+        for g in range(len(of_rows)):
+            inside = np.isin(items, rows.items_of(g))
+            of_rows[g] = counts[inside if rows.active is None else inside & rows.active[users, g]].sum()
+    return np.bincount(items, counts, minlength=m), of_rows
+
+
+def certificate(
+    scores: object,
+    slates: object,
+    capacity: ArrayLike,
+    min_exposure: ArrayLike,
+    price: ArrayLike,
+    cost: ArrayLike | None,
+    *,
+    max_exposure: ArrayLike | None = None,
+    admissible: object | None = None,
+    **more: Unpack[CertificateOptions],
+) -> Certificate:
+    """Certify slates by their value, a bound, and the gap.
+
+    Args:
+        scores: (n, M) array, tensor or :class:`~rimsim.matching.ChunkedScores`: what showing item y to user x is worth.
+            Say whose scores they are: those of a model and the true ones give two different certificates.
+        slates: (n, k) item indices, −1 for an empty position.
+        capacity: Scalar or (n,) largest number of items a user may be shown.
+        min_exposure: Scalar or (M,) required exposures b, whole numbers if all positions weigh the same.
+        price: (M,) item prices v (a bonus is negative), from whatever source. Clipped to [−cost, 0], and for
+            items with a cap to [−cost, ∞), before the bound is taken.
+        cost: Price c of one exposure of shortfall, scalar or (M,); None for hard floors.
+        max_exposure: Scalar or (M,) caps, likewise; None for none.
+        admissible: (n, M) pairs that may be shown; None for all.
+        more: ``position_weights`` (k,), what an exposure at each position counts in scores and exposures, positive and
+            non-increasing; ``rows``, requirements on several items and on some users; ``row_price`` (G,), their prices,
+            clipped likewise.
+
+    Returns:
+        The certificate, in float64.
+
+    Raises:
+        AgentError: If ``slates`` are none: wrong shape, repeated or inadmissible items, more than the capacity.
+        ConfigError: If another argument does not fit.
+    """
+    refuse_unknown("certificate", more, CertificateOptions)
+    problem = Problem.of("certificate", scores, capacity, min_exposure, max_exposure, admissible, cost, more)
+    shown = as_array(slates).astype(np.int64)
+    _refuse_unfit(shown, problem)
+    m, rows = problem.shape[1], problem.rows
+    highest = np.full(m, 0.0) if max_exposure is None else np.full(m, np.inf)
+    prices = np.clip(_prices(price, m, "price"), -problem.cost, highest)
+    exposure, of_rows = _exposures(problem, shown)
+    floor, cap, charge, reached = problem.floor, problem.cap, problem.cost, exposure
+    of_row = np.empty(0)
+    if rows is not None and problem.weights is not None:
+        most = np.minimum(rows.most, len(shown) * problem.weights.sum())
+        above = np.where(rows.most < np.inf, np.inf, 0)
+        of_row = np.clip(_prices(more.get("row_price", 0.0), len(most), "row_price"), -rows.cost, above)
+        floor, cap = np.concatenate([floor, rows.least]), np.concatenate([cap, most])
+        charge, reached = np.concatenate([charge, rows.cost]), np.concatenate([exposure, of_rows])
+    every = np.concatenate([prices, of_row])
+    score, top = _score_and_top(problem, shown, prices, of_row)
+    bound = top + float(np.minimum(every, 0.0) @ floor + np.maximum(every, 0.0) @ cap)
+    if problem.weights is None:
+        missing, over = np.maximum(floor - reached, 0), np.maximum(reached - cap, 0)
+    else:
+        missing, over = beyond(floor - reached, floor), beyond(reached - cap, cap)
+    excess, short = over.sum(), missing > 0
+    value = -np.inf if excess else score - float((charge[short] * missing[short]).sum())
+    required = problem.floor > 0
+    ratios = exposure[required] / problem.floor[required]
+    difference = bound - value
+    total, unit = float(floor.sum()), problem.unit
+    return Certificate(
+        value=value * unit,
+        bound=bound * unit,
+        gap=float(difference / abs(bound)) if bound != 0.0 else (0.0 if difference == 0.0 else np.inf),
+        score=score * unit,
+        shortfall=_plain(missing.sum(), unit),
+        shortfall_share=float(missing.sum() / total) if total else 0.0,
+        excess=_plain(excess, unit),
+        items_met=int((missing[:m][required] <= 0).sum()),
+        items_required=int(required.sum()),
+        worst_ratio=float(ratios.min()) if len(ratios) else 1.0,
+        exposure=exposure if unit == 1.0 else exposure * unit,
+        price=prices,
+        row_exposure=of_rows,
+        row_price=of_row,
+    )
+
+
+def _plain(amount: Any, unit: float) -> float:
+    """An int where a position counts 1, a float otherwise."""
+    return amount.item() if unit == 1.0 else float(amount) * unit
+
+
+def _prices(values: ArrayLike, length: int, name: str) -> Floats:
+    """(length,) given prices."""
+    asked = as_array(values).astype(np.float64)
+    if not spreads(asked, length) or not np.isfinite(asked).all():
+        allowed = f"finite numbers, one or ({length},)"
+        refuse(ConfigError, "certificate", f"{name} has shape {asked.shape}", allowed)
+    return np.broadcast_to(asked, (length,))
+
+
+def _refuse_unfit(slates: Ints, problem: Problem) -> None:
+    """Refuse arrays that are not slates, naming the row."""
+    n, m = problem.shape
+    if slates.ndim != 2 or slates.shape[0] != n:
+        refuse(AgentError, "certificate", f"slates have shape {slates.shape}", f"({n}, k), one row a user")
+    wrong = np.argwhere((slates < -1) | (slates >= m))
+    if len(wrong):
+        row, position = wrong[0]
+        found = f"row {row} shows item {slates[row, position]}"
+        refuse(AgentError, "certificate", found, f"0 to {m - 1}, or −1 for none")
+    counts = (slates >= 0).sum(axis=1)
+    many = np.flatnonzero(counts > problem.capacity)
+    if len(many):
+        row = many[0]
+        raise AgentError(
+            f"certificate: row {row} shows {counts[row]} items; its capacity is {problem.capacity[row]}"
+        )
+    last = slates.shape[1] if problem.weights is None else len(problem.weights)
+    if (slates[:, last:] >= 0).any():
+        raise AgentError(f"certificate: slates show items beyond the {last} positions that have a weight")
+    ordered = np.sort(slates, axis=1)
+    twice = np.argwhere((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0))
+    if len(twice):
+        row, position = twice[0]
+        found = f"row {row} shows item {ordered[row, position]} twice"
+        refuse(AgentError, "certificate", found, "distinct items")

@@ -1,0 +1,193 @@
+"""Column generation: prices where the matrix does not fit.
+
+The auction runs on few pairs, checked and fed by looks at all scores. A look at all scores at given bonuses yields
+D(w), which is valid whatever pairs the auction knew, and the pairs that may matter: the best of every user, and the
+users that every item would have to pay least for. The auction's slates are slates of the whole problem, so V and D
+certify each other. Pairs are added until they do.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+import numpy as np
+
+from rimsim.arrays import Float32s, Floats, Ints
+from rimsim.compiled import compiled
+from rimsim.errors import ModelError
+from rimsim.matching.auction import auction, last_epsilon, score_of
+from rimsim.matching.kernels import keep_largest
+from rimsim.matching.pairs import dense_pairs, no_holdings, sparse_pairs
+from rimsim.matching.problem import ChunkedScores, Problem
+from rimsim.matching.solution import DualSolution, refuse_short
+
+_CELLS = 1 << 24  # scores of a block: 64 MiB in float32
+_LOOKS = 12
+_SAMPLE = 4096  # users of the first guess
+_BLOCKS = 16  # ... in so many runs of consecutive ones
+_ROWS = 256  # users that are looked at at once for the largest score
+_PER_USER = 2.0  # pairs cached per user, in positions (and 8 more)
+_PER_ITEM = 2.0  # pairs cached per item, in floors (and 16 more)
+
+
+class Look(NamedTuple):
+    """Dual value at given bonuses, and pairs that may matter."""
+
+    top: float  # Σ_users of the k largest (s + w)₊
+    user_price: Floats  # (n,) the k-th largest (s + w)₊
+    keys: Ints  # pairs that may matter, user·M + item, ascending and distinct
+    values: Float32s  # their scores
+
+
+@compiled
+def _best_of_users(block: Float32s, w: Floats, capacity: Ints, prices: Floats, best: Ints) -> float:
+    """Sum of top sums; sets best items (rows, keep) and prices."""
+    keep = best.shape[1]
+    values, tags = np.empty(keep + 1, np.float64), np.empty(keep + 1, np.int64)
+    total = 0.0
+    for row in range(block.shape[0]):
+        size = 0
+        threshold = -np.inf
+        for item in range(block.shape[1]):
+            value = block[row, item] + w[item]
+            if value > threshold:
+                size = keep_largest(values, tags, size, keep, value, item)
+                if size == keep:
+                    threshold = values[0]
+        order = np.argsort(-values[:size], kind="mergesort")
+        k = capacity[row]
+        for index in range(min(k, size)):
+            total += max(values[order[index]], 0.0)
+        prices[row] = max(values[order[k - 1]], 0.0) if 0 < k <= size else (0.0 if k > 0 else np.inf)
+        for index in range(keep):
+            best[row, index] = tags[index] if index < size else -1
+    return total
+
+
+@compiled
+def _best_of_items(
+    block: Float32s, start: int, prices: Floats, sizes: Ints, margins: Floats, users: Ints, thresholds: Floats
+) -> None:
+    """Keep the users of largest s − u of every item."""
+    keep = margins.shape[1]
+    for row in range(block.shape[0]):
+        for item in range(block.shape[1]):
+            margin = block[row, item] - prices[row]
+            if margin > thresholds[item]:
+                sizes[item] = keep_largest(margins[item], users[item], sizes[item], keep, margin, start + row)
+                if sizes[item] == keep:
+                    thresholds[item] = margins[item, 0]
+
+
+def look_at(scores: ChunkedScores, w: Floats, capacity: Ints, per_user: int, per_item: int) -> Look:
+    """Look at all scores once, at bonuses w (M,).
+
+    Keeps ``per_user`` pairs of every user, of largest s + w, and ``per_item`` pairs of every item, of largest s − u
+    with u the user's price at these bonuses.
+    """
+    n, m = scores.shape
+    per_user, per_item = min(per_user, m), min(per_item, n)
+    prices = np.empty(n)
+    margins, users = np.empty((m, per_item)), np.full((m, per_item), -1, np.int64)
+    sizes, thresholds = np.zeros(m, np.int64), np.full(m, -np.inf)
+    of_users, values = np.empty((n, per_user), np.int32), np.empty((n, per_user), np.float32)
+    total = 0.0
+    step = max(1, _CELLS // max(m, 1))
+    for start in range(0, n, step):
+        stop = min(start + step, n)
+        block = np.ascontiguousarray(scores.rows(start, stop), np.float32)
+        best = np.empty((stop - start, per_user), np.int64)
+        total += _best_of_users(block, w, capacity[start:stop], prices[start:stop], best)
+        if per_item:
+            _best_of_items(block, start, prices[start:stop], sizes, margins, users, thresholds)
+        of_users[start:stop] = best
+        values[start:stop] = np.take_along_axis(block, np.maximum(best, 0), axis=1)
+    rows, columns = np.nonzero(of_users >= 0)
+    keys = rows * m + of_users[rows, columns]
+    scored = values[rows, columns]
+    items, columns = np.nonzero(users >= 0)
+    seekers = users[items, columns]
+    margin_scores = (margins[items, columns] + prices[seekers]).astype(np.float32)
+    finite = np.isfinite(margin_scores)
+    keys = np.concatenate([keys, seekers[finite] * m + items[finite]])
+    keys, first = np.unique(keys, return_index=True)
+    both = np.concatenate([scored, margin_scores[finite]])[first]
+    admissible = both > -np.inf
+    return Look(total, prices, keys[admissible], both[admissible])
+
+
+def _guess(scores: ChunkedScores, problem: Problem, ceiling: Floats) -> Floats:
+    """(M,) bonuses of a sample of users with scaled floors."""
+    n, m = scores.shape
+    if n <= 2 * _SAMPLE:
+        return np.zeros(m)
+    run = _SAMPLE // _BLOCKS
+    starts = np.linspace(0, n - run, _BLOCKS).astype(np.int64)
+    users = (starts[:, None] + np.arange(run)).ravel()
+    matrix = np.concatenate([np.asarray(scores.rows(int(s), int(s) + run), np.float32) for s in starts])
+    share = len(users) / n
+    floor = np.ceil(problem.floor * share).astype(np.int64)
+    cap = np.maximum(np.ceil(problem.cap * share).astype(np.int64), floor)
+    pairs = dense_pairs(matrix, None)
+    state = no_holdings(pairs, problem.capacity[users], floor, cap, ceiling, np.zeros(m))
+    return -auction(pairs, state, 0.05, 0, 0.0).item_price
+
+
+def _largest_score(scores: ChunkedScores, *, of_all: bool) -> float:
+    """Largest absolute score of all users, or of the first."""
+    n, largest = scores.shape[0], 0.0
+    for start in range(0, n if of_all else min(n, 1), _ROWS):
+        block = np.asarray(scores.rows(start, min(start + _ROWS, n)), np.float64)
+        if np.isnan(block).any() or (block == np.inf).any():
+            raise ModelError(
+                "solve_dual: rows() returned a score that is not a number; allowed: finite numbers or −inf"
+            )
+        largest = max(largest, float(np.abs(block[np.isfinite(block)]).max(initial=0.0)))
+    return largest
+
+
+def solve_in_chunks(
+    problem: Problem, scores: ChunkedScores, bonus: Floats | None, tol: float, tie_seed: int
+) -> DualSolution:
+    """Solution by looks at all scores in blocks.
+
+    Raises:
+        InfeasibleError: If hard floors are still not met after the last look.
+        ModelError: If the scorer returns numbers that are no scores.
+    """
+    n, m = scores.shape
+    hard = np.isinf(problem.cost)
+    ceiling = problem.bonus_ceiling(_largest_score(scores, of_all=bool(hard.any())))
+    w = _guess(scores, problem, ceiling) if bonus is None else bonus
+    per_user = int(_PER_USER * problem.capacity.max(initial=0)) + 8
+    per_item = int(_PER_ITEM * problem.floor.max(initial=0)) + 16 if problem.floor.any() else 0
+    keys, values = np.empty(0, np.int64), np.empty(0, np.float32)
+    best_w, best_price, best_dual = w, np.zeros(n), np.inf
+    solution: DualSolution | None = None
+    epsilon = 0.0
+    for number in range(_LOOKS):
+        look = look_at(scores, w, problem.capacity, per_user, per_item)
+        dual = look.top - float(np.maximum(w, 0.0) @ problem.floor) + float(np.maximum(-w, 0.0) @ problem.cap)
+        if dual < best_dual:
+            best_w, best_price, best_dual = w, look.user_price, dual
+        if solution is not None:
+            gap = (best_dual - solution.primal) / abs(best_dual) if best_dual else abs(solution.primal)
+            solution = dataclasses.replace(
+                solution, item_price=-best_w + 0.0, user_price=best_price, dual=best_dual, gap=gap
+            )
+            unmet = hard & (solution.exposure < problem.floor)
+            if (gap <= tol and not unmet.any()) or number == _LOOKS - 1:
+                break
+        keys, first = np.unique(np.concatenate([keys, look.keys]), return_index=True)
+        values = np.concatenate([values, look.values])[first]
+        pairs = sparse_pairs(n, m, keys, values)
+        state = no_holdings(
+            pairs, problem.capacity, problem.floor, problem.cap, ceiling, np.minimum(w, ceiling)
+        )
+        solution = auction(pairs, state, 0.3 * tol, tie_seed, epsilon)
+        epsilon = last_epsilon(state, score_of(pairs, state), tol)
+        w = -solution.item_price
+    if solution is None:
+        raise ModelError("solve_dual: no look at the scores was made")
+    return refuse_short(problem, solution, f"after {_LOOKS} looks at all scores")

@@ -1,0 +1,316 @@
+"""Descent of the smoothed dual of weighted positions.
+
+What a user may be given, Σ_r w_r·(item at r), averaged over slates, is the polymatroid
+
+    P = {z ≥ 0: z(A) ≤ w_1 + … + w_min(|A|, capacity) for every set A of items}
+
+and its part of D is max over P of a·z with a = s − v: the largest a get the largest w. With a quadratic term,
+
+    D_τ(v) = Σ_users max over P of (a·z − τ/2·|z|²) + v·(bounds),
+
+the maximiser is the projection of a/τ on P. With the values in descending order it is a/τ less the non-increasing
+least-squares fit of a/τ − w (Blondel et al., "Fast differentiable sorting and ranking", 2020), found by pooling
+adjacent violators. Items further apart than τ times the difference of their weights stay in order, with z = w; the
+others share what their positions give, in *pools*. So D_τ is differentiable, and its gradient is the bounds less Σ z.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+from rimsim.arrays import Bools, Floats, Ints
+from rimsim.compiled import compiled
+from rimsim.matching.kernels import NO_ROW, enter
+
+if TYPE_CHECKING:
+    from scipy.optimize import OptimizeResult
+
+_EVALUATIONS = 400  # of D_τ at most
+_ROUNDED = 1e-9  # share by which a bound on a value is lowered, for sums are rounded
+_REMEMBERED = 20  # pairs of steps and slopes that the second derivative is told from
+
+
+class WeightedProblem(NamedTuple):
+    """Offline problem with weighted positions and groups of items.
+
+    Of n users, M items, k positions and R = M + G rows, row y < M bounds item y and row M + g bounds group g. An item
+    at position r counts w_r in its own row, and in those of its groups that are active for the user.
+    """
+
+    scores: NDArray[np.floating]  # (n, M) value of one unit of exposure; −inf for what is not admissible
+    capacity: Ints  # (n,) positions in use, at most k
+    weights: Floats  # (k,) w, non-increasing and positive
+    least: Floats  # (R,) required exposure
+    most: Floats  # (R,) largest exposure; infinite where there is no cap
+    cost: Floats  # (R,) price of one missing unit of exposure; infinite where the floor is hard
+    first: Ints  # (G+1,) where the items of each group begin
+    item: Ints  # (nnz,) items of the groups
+    of_first: Ints  # (M+1,) where the groups of each item begin
+    of: Ints  # (nnz,) groups of the items
+    active: Bools  # (n, G) whether a group counts what a user is shown; (0, G): it always does
+
+
+class UserDual(NamedTuple):
+    """The users' part of the dual at some prices."""
+
+    top: float  # Σ_users Σ_r w_r·(r-th largest (s − v)₊), of D
+    smooth: float  # the same of D_τ
+    exposure: Floats  # (R,) Σ z of each row
+    marginal: Floats  # (n,) w_k·(k-th largest (s − v)₊): worth of each user's last position
+
+
+class DualPoint(NamedTuple):
+    """Prices, and the dual there."""
+
+    price: Floats  # (R,) v
+    users: UserDual
+    bound: float  # D(v)
+    smooth: float  # D_τ(v)
+    tau: float
+
+
+class Ending(NamedTuple):
+    """Share of D that consecutive steps must gain."""
+
+    enough: float
+    steps: int = 1
+
+
+@compiled
+def is_active(terms: WeightedProblem, user: int, group: int) -> bool:
+    """True if a group counts what a user is shown."""
+    return bool(len(terms.active) == 0 or terms.active[user, group])
+
+
+@compiled
+def values_of_row(terms: WeightedProblem, price: Floats, user: int, value: Floats) -> None:
+    """Fill ``value`` (M,) with a user's s − v; −inf below 0."""
+    m = len(value)
+    scores = terms.scores[user]
+    for item in range(m):
+        value[item] = scores[item] - price[item]
+    for group in range(len(terms.first) - 1):
+        if price[m + group] != 0.0 and is_active(terms, user, group):
+            for place in range(terms.first[group], terms.first[group + 1]):
+                value[terms.item[place]] -= price[m + group]
+    for item in range(m):
+        value[item] = value[item] if value[item] >= 0.0 else -np.inf
+
+
+@compiled
+def enter_exposure(terms: WeightedProblem, exposure: Floats, user: int, item: int, amount: float) -> None:
+    """Count an exposure in all rows (R,) of an item."""
+    exposure[item] += amount
+    for place in range(terms.of_first[item], terms.of_first[item + 1]):
+        if is_active(terms, user, terms.of[place]):
+            exposure[len(terms.of_first) - 1 + terms.of[place]] += amount
+
+
+@compiled
+def _pool(value: Floats, weights: Floats, mean: Floats, count: Ints) -> int:
+    """Number of pools of the non-increasing fit of value − weight."""
+    pools = 0
+    for place in range(len(value)):
+        mean[pools], count[pools] = value[place] - weights[place], 1
+        while pools > 0 and mean[pools - 1] <= mean[pools]:
+            both = count[pools - 1] + count[pools]
+            mean[pools - 1] += (mean[pools] - mean[pools - 1]) * count[pools] / both
+            count[pools - 1] = both
+            pools -= 1
+        pools += 1
+    return pools
+
+
+@compiled
+def _join(extra: Floats, mean: Floats, count: Ints, pools: int, inside: Floats) -> tuple[int, float]:
+    """Let items beyond the last position join the last pool.
+
+    It may then join earlier ones. ``extra`` (E,) are the values, in any order, above the mean of the last pool;
+    ``inside`` (E,) is scratch. Returns the number of pools, and the level of the last: extra items above it are in.
+    """
+    while True:
+        size, total, level = count[pools - 1], mean[pools - 1] * count[pools - 1], mean[pools - 1]
+        for place in range(len(extra)):
+            inside[place] = extra[place]
+        joined, before = _above(inside, level), -1
+        while joined != before:  # items that do not reach the level leave, which raises it, until none leaves
+            sum_above = 0.0
+            for value in inside[:joined]:
+                sum_above += value
+            level = (total + sum_above) / (size + joined)
+            joined, before = _above(inside[:joined], level), joined
+        if pools == 1 or mean[pools - 2] > level:
+            return pools, level
+        mean[pools - 2] = (mean[pools - 2] * count[pools - 2] + total) / (count[pools - 2] + size)
+        count[pools - 2] += size
+        pools -= 1
+
+
+@compiled
+def _above(values: Floats, level: float) -> int:
+    """Number of positive values above a level, moved first."""
+    above = 0
+    for value in values:
+        values[above] = value
+        above += value > level and value > 0.0  # without a branch, which would often be predicted wrongly
+    return above
+
+
+@compiled
+def _user_dual(  # noqa: C901, PLR0912
+    terms: WeightedProblem, price: Floats, tau: float, kth: Floats
+) -> tuple[float, float, Floats, Floats]:
+    """Fields of :class:`UserDual`.
+
+    ``kth`` (n,) bounds each user's k-th largest s − v from below, −inf where nothing is known. Items further below it
+    than a pool can reach are passed over, to the same bits.
+    """
+    (n, m), grouped = terms.scores.shape, len(terms.of) > 0
+    width = len(terms.weights)
+    value, exposure, marginal = np.empty(m), np.zeros(len(price)), np.zeros(n)
+    items, best = np.empty(width, np.int64), np.empty(width)
+    scaled, mean, count = np.empty(width), np.empty(width), np.empty(width, np.int64)
+    near, extra, inside, who = np.empty(m, np.int64), np.empty(m), np.empty(m), np.empty(m, np.int64)
+    top = smooth = 0.0
+    for user in range(n):
+        k = terms.capacity[user]
+        if k == 0:
+            continue
+        values_of_row(terms, price, user, value)
+        lowest, found, size = kth[user] - tau * terms.weights[0], 0, 0
+        for item in range(m):  # without a branch, as above
+            near[found] = item
+            found += value[item] > lowest
+        for item in near[:found]:
+            if size < k or value[item] >= best[k - 1]:
+                size = enter(item, value[item], NO_ROW, items[:k], best[:k], size)
+        if size == 0:
+            continue
+        for place in range(size):
+            top += terms.weights[place] * best[place]
+            scaled[place] = best[place] / tau
+            value[items[place]] = -np.inf
+        pools = _pool(scaled[:size], terms.weights[:size], mean, count)
+        extras, level = 0, mean[pools - 1]
+        if size == k:
+            marginal[user] = terms.weights[k - 1] * best[k - 1]
+            reached = max(level, 0.0) * tau
+            for item in near[:found]:
+                who[extras] = item
+                extras += value[item] > reached
+            for index in range(extras):
+                extra[index] = value[who[index]] / tau
+            pools, level = _join(extra[:extras], mean, count, pools, inside[:extras])
+        place = 0
+        for pool in range(pools):
+            fit = level if pool == pools - 1 else mean[pool]
+            for _ in range(count[pool]):
+                z = scaled[place] - max(fit, 0.0)
+                smooth += tau * z * (scaled[place] - 0.5 * z)
+                if grouped:
+                    enter_exposure(terms, exposure, user, items[place], z)
+                else:
+                    exposure[items[place]] += z
+                place += 1
+            if pool == pools - 1:
+                for index in range(extras):
+                    z = extra[index] - max(fit, 0.0)
+                    if z > 0.0:
+                        smooth += tau * z * (extra[index] - 0.5 * z)
+                        if grouped:
+                            enter_exposure(terms, exposure, user, who[index], z)
+                        else:
+                            exposure[who[index]] += z
+    return top, smooth, exposure, marginal
+
+
+def at_prices(
+    terms: WeightedProblem, price: Floats, tau: float, before: DualPoint | None = None
+) -> DualPoint:
+    """The dual at prices (R,); another point saves time."""
+    kth = np.full(len(terms.capacity), -np.inf) if before is None else _kth(terms, before, price)
+    users = UserDual(*_user_dual(terms, price, tau, kth))
+    below, above = price < 0.0, price > 0.0
+    rest = float(price[below] @ terms.least[below] + price[above] @ terms.most[above])
+    return DualPoint(price, users, users.top + rest, users.smooth + rest, tau)
+
+
+def _kth(terms: WeightedProblem, before: DualPoint, price: Floats) -> Floats:
+    """(n,) lower bounds of each user's k-th largest s − v."""
+    # no item has lost more than prices have risen
+    m, rise = terms.scores.shape[1], np.maximum(price - before.price, 0.0)
+    lost = rise[:m].max(initial=0.0) + rise[m:].sum()
+    weight = terms.weights[np.maximum(terms.capacity, 1) - 1]
+    kth = before.users.marginal / weight - lost
+    return np.where(before.users.marginal > 0.0, kth - _ROUNDED * (abs(kth) + lost), -np.inf)
+
+
+def minimised(
+    terms: WeightedProblem,
+    start: DualPoint,
+    tau: float,
+    box: tuple[Floats, Floats],
+    unit: float,
+    ending: Ending,
+) -> DualPoint:
+    """Prices of about the smallest D_τ within a box (R,).
+
+    D_τ is differentiable but for a kink at price 0 of a row that has both a floor and a cap. As the sum of a part below
+    0 and one above, each with its own bound, such a price has no kink, and at the smallest D_τ one of the two is 0. So
+    it is a smooth convex function in a box, for L-BFGS-B (Byrd, Lu, Nocedal and Zhu, 1995). Second derivatives, though
+    they exist, lead astray: a step that they promise much of brings in items that they know nothing of. ``unit`` is
+    about the size of a value, where D is near 0.
+    """
+    lowest, highest = box
+    below, above = np.flatnonzero(lowest < 0.0), np.flatnonzero(highest > 0.0)
+    asked = np.concatenate([terms.least[below], terms.most[above]])
+    if not len(asked):
+        return at_prices(terms, np.zeros(len(start.price)), tau)
+    last = start if start.tau == tau else at_prices(terms, start.price, tau, start)
+    scale, key = max(abs(last.smooth), unit), b""
+
+    def point(parts: Floats) -> DualPoint:
+        nonlocal last, key
+        if parts.tobytes() != key:
+            price = np.zeros(len(start.price))
+            price[below] = parts[: len(below)]
+            price[above] += parts[len(below) :]
+            price = np.clip(price * unit, lowest, highest)  # they are rounded twice
+            last, key = at_prices(terms, price, tau, last), parts.tobytes()
+        return last
+
+    def dual(parts: Floats) -> tuple[float, Floats]:
+        users = point(parts).users
+        slope = asked - np.concatenate([users.exposure[below], users.exposure[above]])
+        return (users.smooth + unit * float(parts @ asked)) / scale, slope * unit / scale
+
+    gained: deque[float] = deque(maxlen=ending.steps + 1)
+
+    def stop(intermediate_result: OptimizeResult) -> None:
+        gained.append(float(intermediate_result.fun))
+        if len(gained) > ending.steps and gained[0] - gained[-1] <= ending.enough * abs(gained[-1]):
+            raise StopIteration
+
+    found = minimize(
+        dual,
+        np.concatenate([np.minimum(start.price[below], 0.0), np.maximum(start.price[above], 0.0)]) / unit,
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[
+            *((low / unit, 0.0) for low in lowest[below]),
+            *((0.0, high / unit) for high in highest[above]),
+        ],
+        callback=stop if ending.steps > 1 else None,
+        options={
+            "maxfun": _EVALUATIONS,
+            "maxcor": _REMEMBERED,
+            "ftol": ending.enough if ending.steps == 1 else 0.0,
+            "gtol": 0.0,
+        },
+    )
+    return point(found.x)

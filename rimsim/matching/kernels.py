@@ -1,0 +1,283 @@
+"""Compiled parts of loops: ties, best items, heap, queue.
+
+An agent's own compiled loop calls them row by row. The random bits of ties are those of :func:`rimsim.rng.bits`.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from rimsim.arrays import Bools, Float32s, Floats, Ints
+from rimsim.compiled import compiled
+from rimsim.rng import Purpose, bits
+
+NO_ROW = np.uint64(0)  # random bits where ties need none of a row's own
+GOLDEN, MIX_1, MIX_2 = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB  # of SplitMix64
+_GOLDEN, _MIX_1, _MIX_2 = np.uint64(GOLDEN), np.uint64(MIX_1), np.uint64(MIX_2)
+_30, _27, _31, _11 = np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(11)
+_UNIT = 2.0**-53
+_PARTS = 16  # items of a part at most, a stride apart; one maximum is taken of each, many parts side by side
+
+
+def row_states(seed: int, keys: ArrayLike) -> NDArray[np.uint64]:
+    """(n,) random bits of every row, for :func:`tie_rank`."""
+    return _tie_ranks(tie_base(seed), np.ascontiguousarray(keys, np.int64))
+
+
+@lru_cache(maxsize=64)
+def tie_base(seed: int) -> np.uint64:
+    """``bits(seed, TIES)``, the start of every :func:`tie_rank`."""
+    return np.uint64(bits(seed, Purpose.TIES))
+
+
+@compiled
+def tie_rank(row: np.uint64, item: int) -> np.uint64:
+    """``bits(seed, TIES, key, item)``, given ``bits(seed, TIES, key)``; the larger wins a tie."""
+    word = np.uint64(item) + _GOLDEN
+    word = (word ^ (word >> _30)) * _MIX_1
+    word = (word ^ (word >> _27)) * _MIX_2
+    word = word ^ (word >> _31)
+    state = (row ^ word) + _GOLDEN
+    state = (state ^ (state >> _30)) * _MIX_1
+    state = (state ^ (state >> _27)) * _MIX_2
+    return np.uint64(state ^ (state >> _31))
+
+
+@compiled
+def uniform_of(bits: np.uint64) -> float:
+    """Number in [0, 1) of random bits, as :func:`rimsim.rng.uniform` makes it."""
+    return float(np.float64(bits >> _11) * _UNIT)
+
+
+@compiled
+def _tie_ranks(state: np.uint64, words: Ints) -> NDArray[np.uint64]:
+    ranks = np.empty(len(words), np.uint64)
+    for n in range(len(words)):
+        ranks[n] = tie_rank(state, words[n])
+    return ranks
+
+
+@compiled
+def insert(best: Floats, value: float) -> None:
+    """Insert a value into descending values, dropping the last."""
+    place = len(best) - 1
+    while place > 0 and best[place - 1] < value:
+        best[place] = best[place - 1]
+        place -= 1
+    best[place] = value
+
+
+@compiled
+def part_maxima(value: NDArray[np.floating], k: int) -> Floats:
+    """Maxima of at least 2k parts, of strided items."""
+    stride = max(-(-len(value) // _PARTS), min(2 * k, len(value)))
+    highest = np.full(stride, -np.inf)
+    for first in range(0, len(value), max(stride, 1)):
+        values = value[first : first + stride]
+        for place in range(len(values)):
+            if values[place] > highest[place]:  # noqa: PLR1730  # max() minds missing numbers, one value at a time
+                highest[place] = values[place]
+    return highest
+
+
+@compiled
+def kth_of_parts(highest: Floats, k: int) -> float:
+    """The k-th largest maximum: k items at least reach it."""
+    if len(highest) < k:
+        return -np.inf
+    best = np.full(k, -np.inf)
+    for new in highest:
+        if new > best[k - 1]:
+            insert(best, new)
+    return float(best[k - 1])
+
+
+@compiled
+def enter(item: int, new: float, row: np.uint64, items: Ints, best: NDArray[np.floating], size: int) -> int:
+    """Number of best items, once an item has entered.
+
+    ``items`` (k,) holds the ``size`` best so far in descending order and ``best`` (k,) their values; both are changed
+    in place. The value ``new`` is not below the last of them; a tie, by ``row``, random bits of the row, may keep it
+    out.
+    """
+    k = len(items)
+    if size == k:
+        if new == best[k - 1] and tie_rank(row, item) <= tie_rank(row, items[k - 1]):
+            return k
+        size -= 1
+    place = size
+    while place > 0 and (
+        best[place - 1] < new
+        or (best[place - 1] == new and tie_rank(row, items[place - 1]) < tie_rank(row, item))
+    ):
+        best[place] = best[place - 1]
+        items[place] = items[place - 1]
+        place -= 1
+    best[place] = new
+    items[place] = item
+    return size + 1
+
+
+@compiled
+def best_items(
+    value: NDArray[np.floating],
+    row: np.uint64,
+    items: Ints,
+    best: NDArray[np.floating],
+    tie_width: float = 0.0,
+) -> int:
+    """Fill ``items`` (k,) with those of largest value, in descending order.
+
+    ``value`` (M,) is −inf for what may not be shown, ``best`` (k,) is set to the values, and ``row`` are random bits of
+    the row: the larger seeded rank wins a tie. Every value is raised by a seeded dither, uniform below ``tie_width``.
+    Only parts whose maximum reaches the k-th largest maximum are looked at, and only items that can still get in are
+    given their dither. Returns how many were found, at most k.
+    """
+    k, size = len(items), 0
+    if k == 0:
+        return 0
+    highest = part_maxima(value, k)
+    lowest = kth_of_parts(highest, k)  # what a value must reach
+    for first in range(len(highest)):
+        if highest[first] + tie_width < lowest:
+            continue
+        for item in range(first, len(value), len(highest)):
+            new = value[item]
+            if new + tie_width < lowest or new == -np.inf:
+                continue
+            if tie_width > 0.0:
+                new += tie_width * uniform_of(tie_rank(row, item))
+                if new < lowest:
+                    continue
+            size = enter(item, new, row, items, best, size)
+            if size == k:
+                lowest = best[k - 1]
+    return size
+
+
+@compiled
+def items_between(
+    value: NDArray[np.floating], highest: Floats, lowest: float, below: float, items: Ints
+) -> int:
+    """Number of items of ``lowest`` ≤ value < ``below``.
+
+    Fills ``items`` (M,), in no order. ``highest`` are :func:`part_maxima` of ``value`` (M,); a value of −∞ is never in.
+    """
+    size = 0
+    for first in range(len(highest)):
+        if highest[first] >= lowest:
+            for item in range(first, len(value), len(highest)):
+                if lowest <= value[item] < below and value[item] > -np.inf:
+                    items[size] = item
+                    size += 1
+    return size
+
+
+@compiled
+def best_rows(scores: Float32s, admissible: Bools, items: Ints) -> Bools:
+    """Fill ``items`` (n, k) with admissible items of largest score.
+
+    They descend. Scores (n, M) are finite; −1 stands where a row has fewer items. Returns (n,) True where a tie leaves
+    the top k, or its order, ambiguous.
+    """
+    (n, m), k = scores.shape, items.shape[1]
+    tied = np.zeros(n, np.bool_)
+    value, best = np.empty(m, scores.dtype), np.empty(k, scores.dtype)
+    for row in range(n):
+        for item in range(m):
+            value[item] = scores[row, item] if admissible[row, item] else -np.inf
+        size = best_items(value, NO_ROW, items[row], best)
+        items[row, size:] = -1
+        if 0 < size == k:
+            reaching = 0
+            for item in range(m):
+                reaching += value[item] >= best[k - 1]
+            tied[row] = reaching > k
+        for place in range(1, size):
+            tied[row] |= best[place] == best[place - 1]
+    return tied
+
+
+@compiled
+def order_items(items: Ints, scores: NDArray[np.floating]) -> None:
+    """Put a slate (k,) in descending order of scores (M,), in place.
+
+    Equal scores keep their order; −1, an empty position, goes to the end.
+    """
+    for place in range(1, len(items)):
+        item, before = items[place], place
+        while (
+            item >= 0 and before > 0 and (items[before - 1] < 0 or scores[items[before - 1]] < scores[item])
+        ):
+            items[before] = items[before - 1]
+            before -= 1
+        items[before] = item
+
+
+@compiled
+def keep_largest(values: Floats, tags: Ints, size: int, keep: int, value: float, tag: int) -> int:
+    """Size of a min-heap, at most ``keep``, after a push."""
+    if size < keep:
+        place = size
+        while place > 0:
+            parent = (place - 1) >> 1
+            if values[parent] <= value:
+                break
+            values[place] = values[parent]
+            tags[place] = tags[parent]
+            place = parent
+        size += 1
+    else:
+        place = 0
+        while True:
+            child = 2 * place + 1
+            if child >= size:
+                break
+            if child + 1 < size and values[child + 1] < values[child]:
+                child += 1
+            if values[child] >= value:
+                break
+            values[place] = values[child]
+            tags[place] = tags[child]
+            place = child
+    values[place] = value
+    tags[place] = tag
+    return size
+
+
+class Queue(NamedTuple):
+    """Ring of waiting items."""
+
+    ring: Ints  # (M+1,) items
+    ends: Ints  # (2,) head and tail
+    waiting: NDArray[np.uint8]  # (M,) whether an item waits
+
+
+@compiled
+def new_queue(m: int) -> Queue:
+    """Empty queue for items 0 to m − 1."""
+    return Queue(np.empty(m + 1, np.int64), np.zeros(2, np.int64), np.zeros(m, np.uint8))
+
+
+@compiled
+def enqueue(queue: Queue, item: int) -> None:
+    """Let an item wait, unless it does already."""
+    if queue.waiting[item] == 0:
+        queue.waiting[item] = 1
+        queue.ring[queue.ends[1]] = item
+        queue.ends[1] = (queue.ends[1] + 1) % len(queue.ring)
+
+
+@compiled
+def dequeue(queue: Queue) -> int:
+    """Item that waited longest; −1 if none waits."""
+    if queue.ends[0] == queue.ends[1]:
+        return -1
+    item = queue.ring[queue.ends[0]]
+    queue.ends[0] = (queue.ends[0] + 1) % len(queue.ring)
+    queue.waiting[item] = 0
+    return int(item)

@@ -1,0 +1,256 @@
+"""User-item pairs of the auction, dense or sparse."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rimsim.arrays import Bools, Float32s, Floats, Ints, Ints32
+from rimsim.compiled import compiled
+from rimsim.matching.kernels import enter, keep_largest
+
+_BLOCK = 64  # edge of the tiles of a transposition: both sides stay in the first-level cache
+
+
+class UserItemPairs(NamedTuple):
+    """E pairs, in the order by user and by item.
+
+    A *pair* indexes the order by user, a *place* the order by item. A whole matrix needs no index arrays (they are
+    empty): pair = user·M + item, place = item·n + user; what is not admissible has the value −inf.
+    """
+
+    n: int  # users
+    m: int  # items, M
+    sparse: bool  # True if the index arrays are in use
+    uval: NDArray[np.floating]  # (E,) values by user
+    ival: NDArray[np.floating]  # (E,) the same by item
+    uptr: Ints  # (n+1,) first pair of each user
+    uitem: Ints32  # (E,) item of each pair
+    uplace: Ints  # (E,) place of each pair
+    iptr: Ints  # (M+1,) first place of each item
+    iuser: Ints32  # (E,) user of each place
+    ipair: Ints  # (E,) pair of each place
+
+
+class Holdings(NamedTuple):
+    """Pairs held by users; all arrays are changed in place."""
+
+    w: Floats  # (M,) bonuses, w = −v
+    slot: Ints  # (n, k) pairs held by each user, −1 where empty
+    held: NDArray[np.uint8]  # (E,) by place: 1 where the pair is in a slot
+    exposure: Ints  # (M,) users that hold each item
+    theta: Floats  # (n,) value s + w of each user's cheapest slot (0 if one is empty), or a lower bound of it
+    capacity: Ints  # (n,) slots in use, at most k
+    floor: Ints  # (M,) required exposures
+    cap: Ints  # (M,) largest allowed exposures
+    ceiling: Floats  # (M,) largest bonus: the cost of one exposure of shortfall
+
+
+@compiled
+def user_range(pairs: UserItemPairs, user: int) -> tuple[int, int]:
+    """First pair of a user, and the end."""
+    if pairs.sparse:
+        return pairs.uptr[user], pairs.uptr[user + 1]
+    return user * pairs.m, (user + 1) * pairs.m
+
+
+@compiled
+def item_range(pairs: UserItemPairs, item: int) -> tuple[int, int]:
+    """First place of an item, and the end."""
+    if pairs.sparse:
+        return pairs.iptr[item], pairs.iptr[item + 1]
+    return item * pairs.n, (item + 1) * pairs.n
+
+
+@compiled
+def item_of(pairs: UserItemPairs, user: int, pair: int) -> int:
+    """Item of a user's pair."""
+    if pairs.sparse:
+        return int(pairs.uitem[pair])
+    return pair - user * pairs.m
+
+
+@compiled
+def user_of(pairs: UserItemPairs, item: int, place: int) -> int:
+    """User of an item's place."""
+    if pairs.sparse:
+        return int(pairs.iuser[place])
+    return place - item * pairs.n
+
+
+@compiled
+def place_of(pairs: UserItemPairs, user: int, pair: int) -> int:
+    """Place of a user's pair."""
+    if pairs.sparse:
+        return int(pairs.uplace[pair])
+    return (pair - user * pairs.m) * pairs.n + user
+
+
+@compiled
+def pair_at(pairs: UserItemPairs, item: int, user: int, place: int) -> int:
+    """Pair of a user at a place of an item."""
+    if pairs.sparse:
+        return int(pairs.ipair[place])
+    return user * pairs.m + item
+
+
+@compiled
+def _transpose(matrix: NDArray[np.floating], out: NDArray[np.floating]) -> None:
+    n, m = matrix.shape
+    for row in range(0, n, _BLOCK):
+        for column in range(0, m, _BLOCK):
+            for i in range(row, min(row + _BLOCK, n)):
+                for j in range(column, min(column + _BLOCK, m)):
+                    out[j, i] = matrix[i, j]
+
+
+def dense_pairs(scores: NDArray[np.floating], admissible: Bools | None) -> UserItemPairs:
+    """Pairs of a whole matrix, which is copied transposed."""
+    n, m = scores.shape
+    matrix = np.ascontiguousarray(scores) if admissible is None else np.where(admissible, scores, -np.inf)
+    matrix = matrix.astype(scores.dtype, copy=False)
+    turned = np.empty((m, n), matrix.dtype)
+    _transpose(matrix, turned)
+    by_user, by_item = matrix.reshape(-1), turned.reshape(-1)
+    none, none32, sparse = np.empty(0, np.int64), np.empty(0, np.int32), False
+    return UserItemPairs(n, m, sparse, by_user, by_item, none, none32, none, none, none32, none)
+
+
+def sparse_pairs(n: int, m: int, keys: Ints, values: Float32s) -> UserItemPairs:
+    """Pairs with ascending keys user·M + item, in both orders."""
+    users, items = np.divmod(keys, m)
+    by_item = np.argsort(items, kind="stable")
+    place = np.empty(len(keys), np.int64)
+    place[by_item] = np.arange(len(keys))
+    return UserItemPairs(
+        n,
+        m,
+        sparse=True,
+        uval=values,
+        ival=values[by_item],
+        uptr=np.searchsorted(users, np.arange(n + 1)).astype(np.int64),
+        uitem=items.astype(np.int32),
+        uplace=place,
+        iptr=np.concatenate([[0], np.cumsum(np.bincount(items, minlength=m))]).astype(np.int64),
+        iuser=users[by_item].astype(np.int32),
+        ipair=by_item.astype(np.int64),
+    )
+
+
+def no_holdings(
+    pairs: UserItemPairs, capacity: Ints, floor: Ints, cap: Ints, ceiling: Floats, bonus: Floats
+) -> Holdings:
+    """Holdings before anyone holds anything."""
+    return Holdings(
+        w=bonus.copy(),
+        slot=np.full((pairs.n, int(capacity.max(initial=0))), -1, np.int64),
+        held=np.zeros(len(pairs.uval), np.uint8),
+        exposure=np.zeros(pairs.m, np.int64),
+        theta=np.zeros(pairs.n),
+        capacity=capacity,
+        floor=floor,
+        cap=cap,
+        ceiling=ceiling,
+    )
+
+
+@compiled
+def cheapest(pairs: UserItemPairs, state: Holdings, user: int) -> tuple[int, float]:
+    """Slot of a user of least worth, and its worth."""
+    best, worth = -1, np.inf  # an empty slot is worth 0
+    for position in range(state.capacity[user]):
+        pair = state.slot[user, position]
+        value = 0.0
+        if pair >= 0:
+            value = pairs.uval[pair] + state.w[item_of(pairs, user, pair)]
+        if value < worth:
+            worth = value
+            best = position
+    return best, worth
+
+
+@compiled
+def refresh(pairs: UserItemPairs, state: Holdings) -> None:
+    """Make every ``theta`` exact."""
+    for user in range(pairs.n):
+        state.theta[user] = cheapest(pairs, state, user)[1]
+
+
+@compiled
+def greedy(  # noqa: C901  # one compiled loop, read as a whole
+    pairs: UserItemPairs, state: Holdings, sticky: float, rows: NDArray[np.uint64]
+) -> None:
+    """Give every user its pairs of largest s + w ≥ 0.
+
+    A pair that is held already counts ``sticky`` more, so that near ties stay; ``rows`` (n,) are random bits of users,
+    for ties.
+    """
+    n, width = state.slot.shape
+    items, values = np.empty(width, np.int64), np.empty(width, np.float64)
+    pair_of = np.empty(pairs.m, np.int64)
+    extra = np.zeros(pairs.m, np.float64)
+    state.exposure[:] = 0
+    for user in range(n):
+        k = state.capacity[user]
+        for position in range(k):
+            pair = state.slot[user, position]
+            if pair >= 0:
+                extra[item_of(pairs, user, pair)] = sticky
+                state.held[place_of(pairs, user, pair)] = 0
+        size = 0
+        threshold = 0.0
+        best, worth = items[:k], values[:k]
+        first, last = user_range(pairs, user)
+        for pair in range(first, last):
+            item = item_of(pairs, user, pair)
+            value = pairs.uval[pair] + state.w[item] + extra[item]
+            if value < threshold or k == 0:
+                continue
+            pair_of[item] = pair
+            size = enter(item, value, rows[user], best, worth, size)
+            if size == k:
+                threshold = worth[k - 1]
+        for position in range(k):
+            pair = state.slot[user, position]
+            if pair >= 0:
+                extra[item_of(pairs, user, pair)] = 0.0
+        for position in range(width):
+            state.slot[user, position] = pair_of[items[position]] if position < size else -1
+        for item in items[:size]:
+            state.held[place_of(pairs, user, pair_of[item])] = 1
+            state.exposure[item] += 1
+        state.theta[user] = cheapest(pairs, state, user)[1]
+
+
+@compiled
+def dual_value(pairs: UserItemPairs, state: Holdings, w: Floats, user_price: Floats) -> float:
+    """Dual value at bonuses w (M,); sets user prices (n,)."""
+    # D(w) = Σ top sums of (s + w)₊ − Σ w₊·floor + Σ (−w)₊·cap
+    width = state.slot.shape[1]
+    values, tags = np.empty(width + 1, np.float64), np.empty(width + 1, np.int64)
+    total = 0.0
+    for user in range(pairs.n):
+        k = state.capacity[user]
+        size = 0
+        threshold = 0.0
+        first, last = user_range(pairs, user)
+        if k > 0:
+            for pair in range(first, last):
+                value = pairs.uval[pair] + w[item_of(pairs, user, pair)]
+                if value > threshold:
+                    size = keep_largest(values, tags, size, k, value, pair)
+                    if size == k:
+                        threshold = values[0]
+        user_price[user] = threshold
+        part = 0.0
+        for index in range(size):
+            part += values[index]
+        total += part
+    for item in range(pairs.m):
+        if w[item] > 0.0:
+            total -= w[item] * state.floor[item]
+        elif w[item] < 0.0:
+            total -= w[item] * state.cap[item]
+    return total

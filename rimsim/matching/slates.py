@@ -1,0 +1,374 @@
+"""Integral slates at given prices, improved move by move.
+
+Many values s − v are nearly tied at the best prices, so the top k alone misses floors and overshoots. A pass goes
+through the users; each makes the moves that raise Σ w·s + H(E), until none does: two items of a slate change positions,
+an item takes the place of another, fills an empty one, or leaves the last one. Every move raises that sum, so a pass
+ends.
+
+H is the penalty for missing floors and caps. That of a row is P(E) = −c·(least − E)₊ − d·(E − most)₊. Slates that each
+improve V alone soon get stuck, since a unit that an item at its floor gives up costs c at once, although another could
+give it back for v. So the search begins with a P that is rounded off about the bounds,
+
+    H'(E) = clip(w − ρ·(E − least), 0, c) − clip(z + ρ·(E − most), 0, d),    w = (−v)₊, z = v₊,
+
+which is what exposures cost at the prices v, within 1/ρ of the bounds, and goes to P as ρ grows. Passes follow with a
+growing ρ, and end with P itself, so that V itself grows.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rimsim.arrays import Bools, Floats, Ints
+from rimsim.compiled import compiled
+from rimsim.matching.descent import WeightedProblem, enter_exposure, is_active, values_of_row
+from rimsim.matching.kernels import best_items
+from rimsim.matching.problem import beyond
+
+_TURNS = 20  # of one user within a pass
+_RHO, _SHARPER = 0.003, 3.0  # the first ρ, in units of what a position is worth, and by how much it grows
+_ROUNDED, _SHARP = 8, 4  # passes with a rounded penalty, and with the penalty itself at most
+_REPAIRS = 30  # passes that mend broken bounds at most
+_HARDER, _BEYOND = (
+    1.5,
+    0.1,
+)  # each makes a broken bound dearer, and asks for this share of a last position more
+_TINY = 1e-9  # what a move must gain, in units of what a position is worth
+_SPARE = 4  # candidates of a user beyond two for each position
+
+
+class Penalty(NamedTuple):
+    """H of all rows."""
+
+    rows: Floats  # (R, 5) price v; floor, cap; c, d, both finite, 0 where there is no floor or cap
+    rho: float  # ρ; infinite for P itself
+
+
+class IntegralSlates(NamedTuple):
+    """Integral slates and their worth."""
+
+    slates: Ints  # (n, k) items, −1 where a position is empty
+    exposure: Floats  # (R,) E
+    value: float  # V; −inf if a hard floor is missed
+
+
+@compiled
+def _rounded(over: float, slope: float, steepest: float, rho: float) -> float:
+    """Integral, from 0 to ``over``, of clip(slope + ρ·e, 0, steepest)."""
+    if rho == np.inf:
+        return steepest * max(over, 0.0)
+    start, stop = -slope / rho, (steepest - slope) / rho  # where the slope leaves 0, and where it is steepest
+    inside = min(max(over, start), stop)
+    return slope * inside + 0.5 * rho * inside * inside + steepest * max(over - stop, 0.0)
+
+
+@compiled
+def _gain(
+    rows: Floats, rho: float, exposure: Floats, row: int, amount: float
+) -> float:  # few words: it is inlined
+    """Growth of H of a row if its exposure grows."""
+    gained, before, low, high = 0.0, exposure[row], rows[row, 3], rows[row, 4]
+    if low > 0.0:
+        least, bonus = rows[row, 1], min(max(-rows[row, 0], 0.0), low)
+        gained += _rounded(least - before, bonus, low, rho)
+        gained -= _rounded(least - before - amount, bonus, low, rho)
+    if high > 0.0:
+        most, charge = rows[row, 2], min(max(rows[row, 0], 0.0), high)
+        gained += _rounded(before - most, charge, high, rho)
+        gained -= _rounded(before + amount - most, charge, high, rho)
+    return gained
+
+
+@compiled
+def _gain_of_groups(
+    terms: WeightedProblem, penalty: Penalty, exposure: Floats, user: int, item: int, amount: float
+) -> float:
+    """Growth of H of groups if an item's exposure grows."""
+    gained = 0.0
+    for place in range(terms.of_first[item], terms.of_first[item + 1]):
+        if is_active(terms, user, terms.of[place]):
+            row = len(terms.of_first) - 1 + terms.of[place]
+            gained += _gain(penalty.rows, penalty.rho, exposure, row, amount)
+    return gained
+
+
+@compiled
+def recount(terms: WeightedProblem, slates: Ints, exposure: Floats) -> None:
+    """Fill ``exposure`` (R,) with that of the slates (n, k)."""
+    exposure[:] = 0.0
+    for user in range(slates.shape[0]):
+        for place in range(slates.shape[1]):
+            if slates[user, place] >= 0:
+                enter_exposure(terms, exposure, user, slates[user, place], terms.weights[place])
+
+
+@compiled
+def _dealt(terms: WeightedProblem, price: Floats, rows: NDArray[np.uint64], rho: float, keep: int) -> Ints:
+    """(n, keep) items of largest s − v at following prices.
+
+    The first items of a user are its slate. Users are served at given prices, then one after the other again, while
+    each row's price grows by ρ for one unit above or below its bound. Items descend; −1 where there are no more.
+    ``rows`` (n,) are random bits of users.
+    """
+    n, m = terms.scores.shape
+    found = np.full((n, keep), -1, np.int64)
+    value, best, exposure, now = np.empty(m), np.empty(keep), np.zeros(len(price)), price.copy()
+    for turn in range(2):
+        for user in range(n):
+            slate = found[user, : terms.capacity[user]]
+            if turn > 0:
+                _follow(terms, price, user, slate, -1.0, rho, exposure, now)
+            values_of_row(terms, now, user, value)
+            size = best_items(value, rows[user], found[user], best)
+            found[user, size:] = -1
+            _follow(terms, price, user, slate, 1.0, rho if turn > 0 else 0.0, exposure, now)
+        for row in range(len(price)):
+            now[row] = _moved(terms, price, row, exposure[row], rho)
+    return found
+
+
+@compiled
+def _follow(
+    terms: WeightedProblem,
+    price: Floats,
+    user: int,
+    slate: Ints,
+    sign: float,
+    rho: float,
+    exposure: Floats,
+    now: Floats,
+) -> None:
+    """Count a slate, or take it back; prices ``now`` follow."""
+    m = len(terms.of_first) - 1
+    for place in range(len(slate)):
+        item = slate[place]
+        if item < 0:
+            break
+        enter_exposure(terms, exposure, user, item, sign * terms.weights[place])
+        now[item] = _moved(terms, price, item, exposure[item], rho)
+        for index in range(terms.of_first[item], terms.of_first[item + 1]):
+            row = m + terms.of[index]
+            now[row] = _moved(terms, price, row, exposure[row], rho)
+
+
+@compiled
+def _moved(terms: WeightedProblem, price: Floats, row: int, exposure: float, rho: float) -> float:
+    """Price −H' of a row, moved by exposure beyond its bounds."""
+    below, above = min(price[row], 0.0), max(price[row], 0.0)
+    if terms.least[row] > 0.0:
+        below = min(max(below + rho * (exposure - terms.least[row]), -terms.cost[row]), 0.0)
+    if terms.most[row] < np.inf:
+        above = max(above + rho * (exposure - terms.most[row]), 0.0)
+    return float(below + above)
+
+
+@compiled
+def _exchange(
+    terms: WeightedProblem, penalty: Penalty, user: int, slate: Ints, exposure: Floats, enough: float
+) -> int:
+    """Exchange items of a slate where that gains; count moves."""
+    scores, weights, grouped, moves = terms.scores[user], terms.weights, len(terms.of) > 0, 0
+    rows, rho = penalty.rows, penalty.rho
+    for place in range(len(slate)):
+        for other in range(place + 1, len(slate)):
+            up, down = slate[other], slate[place]
+            by = weights[place] - weights[other]
+            if up < 0 or by == 0.0:
+                continue
+            gained = by * (np.float64(scores[up]) - scores[down])
+            gained += _gain(rows, rho, exposure, up, by)
+            gained += _gain(rows, rho, exposure, down, -by)
+            if grouped:
+                gained += _gain_of_groups(terms, penalty, exposure, user, up, by)
+                enter_exposure(terms, exposure, user, up, by)
+                gained += _gain_of_groups(terms, penalty, exposure, user, down, -by)
+                enter_exposure(terms, exposure, user, up, -by)
+            if gained > enough:
+                enter_exposure(terms, exposure, user, up, by)
+                enter_exposure(terms, exposure, user, down, -by)
+                slate[place], slate[other] = up, down
+                moves += 1
+    return moves
+
+
+@compiled
+def _replace(  # noqa: C901, PLR0912  # one compiled loop, read as a whole
+    terms: WeightedProblem,
+    penalty: Penalty,
+    user: int,
+    slate: Ints,
+    others: Ints,
+    shown: Bools,
+    exposure: Floats,
+    enough: float,
+) -> int:
+    """Replace items of a slate where that gains; count moves."""
+    scores, weights, grouped, moves = terms.scores[user], terms.weights, len(terms.of) > 0, 0
+    rows, rho = penalty.rows, penalty.rho
+    for place in range(len(slate)):
+        weight, old, given = weights[place], slate[place], 0.0
+        if old >= 0:
+            given = -weight * np.float64(scores[old]) + _gain(rows, rho, exposure, old, -weight)
+            if grouped:
+                given += _gain_of_groups(terms, penalty, exposure, user, old, -weight)
+            enter_exposure(terms, exposure, user, old, -weight)
+        new, best = old, enough
+        if old >= 0 and given > best and (place + 1 == len(slate) or slate[place + 1] < 0):
+            new, best = -1, given
+        for item in others:
+            if item < 0 or shown[item] or scores[item] == -np.inf:
+                continue
+            gained = given + weight * scores[item]
+            gained += _gain(rows, rho, exposure, item, weight)
+            if grouped:
+                gained += _gain_of_groups(terms, penalty, exposure, user, item, weight)
+            if gained > best:
+                new, best = item, gained
+        if new >= 0:
+            enter_exposure(terms, exposure, user, new, weight)
+        if new != old:
+            slate[place] = new
+            moves += 1
+            if old >= 0:
+                shown[old] = False
+            if new >= 0:
+                shown[new] = True
+        if slate[place] < 0:
+            break
+    return moves
+
+
+@compiled
+def _improve(
+    terms: WeightedProblem,
+    penalty: Penalty,
+    slates: Ints,
+    lists: Ints,
+    wanted: Ints,
+    exposure: Floats,
+    enough: float,
+) -> int:
+    """Number of moves that gain ``enough``, made user by user.
+
+    ``lists`` (n, C) are items that a user may be given, ``wanted`` (W,) items that any user may. ``slates`` (n, k) are
+    changed in place, and so is ``exposure`` (R,), counted before.
+    """
+    recount(terms, slates, exposure)
+    shown = np.zeros(terms.scores.shape[1], np.bool_)
+    others = np.empty(lists.shape[1] + len(wanted), np.int64)
+    moves = 0
+    for user in range(slates.shape[0]):
+        slate = slates[user, : terms.capacity[user]]
+        for item in slate:
+            if item >= 0:
+                shown[item] = True
+        others[: lists.shape[1]] = lists[user]
+        others[lists.shape[1] :] = wanted
+        for _ in range(_TURNS):
+            made = _exchange(terms, penalty, user, slate, exposure, enough)
+            made += _replace(terms, penalty, user, slate, others, shown, exposure, enough)
+            moves += made
+            if made == 0:
+                break
+        for item in slate:
+            if item >= 0:
+                shown[item] = False
+    return moves
+
+
+def missing(terms: WeightedProblem, exposure: Floats) -> Floats:
+    """(R,) exposures below floors."""
+    return beyond(terms.least - exposure, terms.least)
+
+
+def integral_slates(
+    terms: WeightedProblem, price: Floats, rows: NDArray[np.uint64], unit: float, spread: float
+) -> IntegralSlates:
+    """Slates that keep caps and, if found, hard floors.
+
+    ``price`` is (R,), ``rows`` (n,) are random bits of users, ``unit`` is about the worth of a position, ``spread`` the
+    range of scores.
+    """
+    width = len(terms.weights)
+    keep = max(width, min(2 * width + _SPARE, terms.scores.shape[1]))
+    lists = _dealt(terms, price, rows, _RHO * unit, keep)
+    slates = np.empty((len(lists), width), np.int64)
+    dear, dearer = 1.2 * np.abs(price) + 0.1 * unit, 2.0 * (np.abs(price) + spread)
+    for charge in (dear, dearer):  # of a broken bound at first
+        slates[:] = lists[:, :width]
+        slates[np.arange(width) >= terms.capacity[:, np.newaxis]] = -1
+        if _fitted(terms, price, lists, slates, charge, unit):
+            break
+    exposure = np.zeros(len(price))
+    _keep_caps(terms, slates)
+    recount(terms, slates, exposure)
+    users, places = np.nonzero(slates >= 0)
+    scores = terms.scores[users, slates[users, places]].astype(np.float64)
+    lacking = missing(terms, exposure)
+    short = lacking > 0.0
+    value = float((terms.weights[places] * scores).sum() - (terms.cost[short] * lacking[short]).sum())
+    return IntegralSlates(slates, exposure, value)
+
+
+def _fitted(
+    terms: WeightedProblem, price: Floats, lists: Ints, slates: Ints, charge: Floats, unit: float
+) -> bool:
+    """Change slates until they fit; true if they do."""
+    low = np.where(np.isinf(terms.cost), charge, terms.cost)
+    high = np.where(terms.most < np.inf, charge, 0.0)
+    exposure, nothing, aim = np.zeros(len(price)), np.empty(0, np.int64), terms.least.copy()
+
+    def improve(rho: float, wanted: Ints) -> int:
+        penalty = Penalty(np.stack([price, aim, terms.most, low, high], axis=1), rho)
+        return _improve(terms, penalty, slates, lists, wanted, exposure, _TINY * unit)
+
+    for turn in range(_ROUNDED):
+        improve(_RHO * unit * _SHARPER**turn, nothing)
+    for _ in range(_SHARP):
+        recount(terms, slates, exposure)
+        # by about a position: finer moves are on the lists
+        short = (missing(terms, exposure) > 0.5 * terms.weights[-1]) & (price > -terms.cost)
+        if not improve(np.inf, _items_of(terms, short)):
+            break
+    for _ in range(_REPAIRS):
+        recount(terms, slates, exposure)
+        short = np.isinf(terms.cost) & (missing(terms, exposure) > 0.0)
+        broken = short | _over(terms, exposure)
+        if not broken.any():
+            return True
+        low, high = np.where(broken, low * _HARDER, low), np.where(broken, high * _HARDER, high)
+        aim[short] += _BEYOND * terms.weights[-1]  # above a floor that is missed time and again
+        improve(np.inf, _items_of(terms, short))
+    return False
+
+
+def _over(terms: WeightedProblem, exposure: Floats) -> Bools:
+    """(R,) rows above their caps."""
+    return beyond(exposure - terms.most, terms.most) > 0.0
+
+
+def _items_of(terms: WeightedProblem, rows: Bools) -> Ints:
+    """Items of rows (R,)."""
+    m = terms.scores.shape[1]
+    items = rows[:m].copy()
+    for group in np.flatnonzero(rows[m:]):
+        items[terms.item[terms.first[group] : terms.first[group + 1]]] = True
+    return np.flatnonzero(items)
+
+
+def _keep_caps(terms: WeightedProblem, slates: Ints) -> None:
+    """End slates before an item whose rows exceed their caps."""
+    exposure, m = np.zeros(len(terms.least)), terms.scores.shape[1]
+    for user in range(len(slates)):
+        recount(terms, slates, exposure)
+        over = _over(terms, exposure)
+        if not over.any():
+            break
+        if len(terms.active):
+            over[m:] &= terms.active[user]
+        places = np.flatnonzero(np.isin(slates[user], _items_of(terms, over)))
+        if len(places):
+            slates[user, places[0] :] = -1

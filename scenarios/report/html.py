@@ -1,0 +1,86 @@
+"""Report as ``report.html``: one file that needs no network."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import jinja2
+from markupsafe import Markup, escape
+
+from rimsim.errors import MissingTableError
+from rimsim.scenarios.report.charts import svg
+from rimsim.scenarios.report.record import Plot, Report
+from rimsim.scenarios.report.sentences import as_sentence
+from rimsim.scenarios.runs.store import repeat_command, write_text
+
+if TYPE_CHECKING:
+    from rimsim.scenarios.runs.store import Run
+
+
+PAGE = "report.html"
+"""Name of the page in a run folder."""
+
+
+def write_page(report: Report, run: Run) -> Path:
+    """Write the page of a run into its folder.
+
+    Raises:
+        MissingTableError: If no round is finished.
+    """
+    path = run.folder / PAGE
+    write_text(path, html(report, run))
+    return path
+
+
+def html(report: Report, run: Run) -> str:
+    """Page of a report, with the command for its run.
+
+    Raises:
+        MissingTableError: If no round is finished.
+    """
+    if not report.sections:
+        raise MissingTableError(f"{run.folder}: no round is finished; allowed: a run that has come further")
+    sections = [
+        {
+            "title": section.title,
+            "text": section.text,
+            "charts": [chart for plot in section.plots if (chart := _chart(plot))],
+            "tables": [table for table in (*section.tables, *section.details()) if table.rows],
+        }
+        for section in report.sections
+    ]
+    text = _template().render(
+        report=report,
+        cautions=[as_sentence(note) for note in report.cautions],
+        sections=[section for section in sections if section["charts"] or section["tables"]],
+        command=repeat_command(run),
+        versions=", ".join(f"{name} {version}" for name, version in run.config.get("versions", {}).items()),
+    )
+    return text.rstrip() + "\n"
+
+
+@cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("rimsim.scenarios.report", ""),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["words"] = _words
+    return environment.get_template("page.html.jinja")
+
+
+def _chart(plot: Plot) -> Markup:
+    """Figure of a plot as SVG, labelled by its name."""
+    label = f'<svg role="img" aria-label="{escape(plot.name)}"'
+    return Markup(svg(plot).replace("<svg", label, 1))  # noqa: S704  Matplotlib escapes its texts
+
+
+def _words(text: str) -> Markup:
+    """Escaped text, with names in backticks as code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704  escaped before

@@ -1,0 +1,389 @@
+"""Plots of the closed loop, and effects of retraining."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from matplotlib.ticker import PercentFormatter
+
+from rimsim import measures
+from rimsim.measures import FEW_SEEDS, MEASURES, Measure, late_means, late_of, paired_difference
+from rimsim.scenarios.report.charts import (
+    GREY,
+    AgentStyle,
+    bar_boxes,
+    frame,
+    handles,
+    integer_rounds,
+    label_points,
+    legend,
+    log_axis,
+    metric_axis,
+    panel_rows,
+    panels,
+    plot_bands,
+    plot_means,
+    plot_secondary,
+    plot_threads,
+    styles,
+)
+from rimsim.scenarios.report.items import PictureTables, exposures, last_round, mean_curve, retrained
+from rimsim.scenarios.report.sentences import (
+    and_reference,
+    cost_of_guarantees,
+    diversity,
+    many,
+    per_cent,
+    seeds_caption,
+)
+from rimsim.scenarios.report.tables import (
+    REFERENCE,
+    late_figures,
+    over_seeds,
+    reported_unit,
+    shortfalls,
+    subject,
+)
+from rimsim.scenarios.runs.status import CONTROLS, control_in, control_name, is_control, subject_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+PARTS = ("retraining", "data", "loop")
+"""Steps between arms: frozen → organic (events of the log) → random (events under random slates) → self."""
+LOOP = PARTS[-1]
+ALL = "all"
+"""Sum of the parts: from the frozen arm to the agent itself."""
+PART_LOOKS = {
+    "retraining": AgentStyle("#de8f05", "s"),
+    "data": AgentStyle("#029e73", "^"),
+    LOOP: AgentStyle("#d55e00", "D"),
+    "retraining+data": AgentStyle("#ca9161", "v"),
+    "data+loop": AgentStyle("#cc78bc", "P"),
+    ALL: AgentStyle("#000000", "o"),
+}
+# Part in a title; a title is about the first of them that is known.
+_WORDS = {LOOP: "The loop", ALL: "Retraining", "data+loop": "Retraining on its own market"}
+_LOOP = ("coverage", "effective_items", "log_gini")
+_FEW = (
+    "coverage",
+    "effective_items",
+    "utility",
+)  # drawn if several agents have controls; of one agent, more is
+
+
+@dataclass(frozen=True)
+class Part:
+    """Difference between two arms of one agent."""
+
+    agent: str
+    name: str
+    """One of :data:`PARTS`, several joined by ``+`` where the control between them is missing, or ``all``."""
+    more: str
+    """Arm that the other is subtracted from."""
+    less: str
+
+    @property
+    def formula(self) -> str:
+        """Difference in words; ``self`` is the agent's own arm."""
+        arms = (self.more, self.less)
+        return " − ".join(arm.removeprefix(f"{self.agent}-") if arm != self.agent else "self" for arm in arms)
+
+
+def parts_of(arms: Sequence[str]) -> list[Part]:
+    """Parts of retraining that the controls identify, by agent.
+
+    Where an agent has several parts that reach from its frozen arm on, their sum follows.
+    """
+    parts = []
+    for agent in (name for name in arms if not is_control(name)):
+        chain = [*(control_name(agent, control) for control in CONTROLS), agent]
+        present = [number for number, name in enumerate(chain) if name in arms]
+        steps = list(pairwise(present))
+        if len(steps) > 1 and present[0] == 0:
+            steps.append((0, len(PARTS)))
+        for low, high in steps:
+            name = ALL if (low, high) == (0, len(PARTS)) else "+".join(PARTS[low:high])
+            parts.append(Part(agent, name, chain[high], chain[low]))
+    return parts
+
+
+def decomposition(
+    values: pd.DataFrame, arms: Sequence[str], metrics: Sequence[str], by: Sequence[str] = ()
+) -> pd.DataFrame:
+    """Parts of retraining with paired 95 % intervals over seeds.
+
+    Only seeds that all arms of an agent have count.
+
+    Args:
+        values: Columns agent, seed, metric, value and ``by``; a row per arm and seed.
+        arms: Names of arms.
+        metrics: Metrics; those that the table lacks are left out.
+        by: Further columns to group by, such as the round.
+
+    Returns:
+        Columns agent, part, difference (the part in words), metric, ``by``, mean, low, high, effect (d_z), n, p. NaN
+        bounds where there is one seed.
+    """
+    rows = []
+    for metric, part, complete in _compared(values, arms, metrics, by):
+        groups = complete.groupby(list(by)) if by else [((), complete)]
+        for key, group in groups:
+            paired = paired_difference(
+                group[part.more].to_numpy(np.float64), group[part.less].to_numpy(np.float64)
+            )
+            if paired.n:
+                ends = (paired.mean, paired.low, paired.high, paired.dz, paired.n, paired.p)
+                rows.append((part.agent, part.name, part.formula, metric, *key, *ends))
+    columns = ["agent", "part", "difference", "metric", *by, "mean", "low", "high", "effect", "n", "p"]
+    return pd.DataFrame(rows, columns=columns).astype(
+        {"mean": float, "low": float, "high": float, "p": float}
+    )
+
+
+def parts_by_seed(values: pd.DataFrame, arms: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:
+    """Parts of retraining at each round and seed.
+
+    Args:
+        values: Columns agent, seed, round, metric, value.
+        arms: Names of arms.
+        metrics: Metrics; those that the table lacks are left out.
+
+    Returns:
+        Columns agent, part, metric, round, seed, value.
+    """
+    tables = [
+        (complete[part.more] - complete[part.less])
+        .rename("value")
+        .reset_index()
+        .assign(agent=part.agent, part=part.name, metric=metric)
+        for metric, part, complete in _compared(values, arms, metrics, ["round"])
+    ]
+    columns = ["agent", "part", "metric", "round", "seed", "value"]
+    return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
+
+
+def _compared(
+    values: pd.DataFrame, arms: Sequence[str], metrics: Sequence[str], by: Sequence[str]
+) -> Iterator[tuple[str, Part, pd.DataFrame]]:
+    """Metric, part, and values with a column per arm."""
+    parts = parts_of(arms)
+    mine = {
+        part.agent: [name for one in parts if one.agent == part.agent for name in (one.more, one.less)]
+        for part in parts
+    }
+    for metric in metrics:
+        of_metric = values[values["metric"] == metric]
+        wide = of_metric.pivot_table(index=[*by, "seed"], columns="agent", values="value", observed=True)
+        for part in parts:
+            needed = list(dict.fromkeys(mine[part.agent]))
+            if set(needed) <= set(wide.columns):
+                yield metric, part, wide[needed].dropna()
+
+
+def over_rounds(tables: PictureTables) -> Figure | None:
+    """Measures by round; dashed where never retrained."""
+    rounds = retrained(tables.rounds)
+    frozen = tables.rounds[tables.rounds["agent"].map(control_in) == "frozen"]
+    frozen = frozen.assign(agent=frozen["agent"].map(subject_of))
+    kept, other = shortfalls(tables.unit)
+    shown = ("utility", kept, *_LOOP, *tables.own)
+    present = [metric for metric in shown if (rounds["metric"] == metric).any()]
+    if not present or last_round(rounds) == 0:  # one round has no course
+        return None
+    looks = styles(rounds["agent"].unique())
+    dashed = "" if frozen.empty else " Dashed: on a platform that never retrains."
+    figure = frame(
+        cost_of_guarantees(late_figures(rounds), tables.unit),
+        f"By round; the title's figures: {late_of(rounds)}. {seeds_caption(rounds)}{dashed}",
+        3.1 * panel_rows(len(present)),
+    )
+    both = reported_unit(rounds, "examined") == "examined"
+    for ax, metric in zip(panels(figure, len(present), looks), present, strict=True):
+        plot_bands(ax, rounds[rounds["metric"] == metric], "round", looks)
+        plot_secondary(ax, frozen[frozen["metric"] == metric], "round", looks, "--")
+        if metric == kept and both:
+            plot_secondary(ax, rounds[rounds["metric"] == other], "round", looks, ":")
+        metric_axis(ax, tables.measures[metric])
+        integer_rounds(ax)
+        if metric == kept and both:
+            ax.set_xlabel(f"round; dotted: {tables.measures[other].title.lower()}")
+    return figure
+
+
+def front(tables: PictureTables) -> Figure | None:
+    """Utility against exposure perplexity, a point per agent."""
+    rounds = retrained(tables.rounds)
+    metrics = ("perplexity", "utility")
+    means = over_seeds(late_means(rounds), ["agent"], metrics).pivot(index="agent", columns="metric")
+    means = means.reindex(columns=pd.MultiIndex.from_product((("mean", "low", "high"), metrics)))
+    means = means.dropna(subset=[("mean", metric) for metric in metrics])
+    looks = {name: look for name, look in styles(rounds["agent"].unique()).items() if name in means.index}
+    if not looks:
+        return None
+    words = late_of(rounds)
+    caption = f"{words[0].upper()}{words[1:]}. {seeds_caption(rounds, 'bars')} Up and to the right is better."
+    figure = frame(diversity(late_figures(rounds)), caption, 5.6)
+    ax = figure.subplots()
+    for name, look in looks.items():
+        plot_means(ax, means.loc[[name]], "perplexity", "utility", look, size=9)
+    wide, useful = (means["mean", metric].astype(float).to_dict() for metric in metrics)
+    points = {name: (float(wide[name]), float(useful[name])) for name in looks}
+    ax.set_xlabel("exposure perplexity (items)")
+    ax.set_ylabel("utility (expected consumptions per slate)")
+    ax.set_ylim(bottom=0, top=ax.get_ylim()[1] * 1.08)
+    widths = [width for width, _ in points.values()]
+    if len(widths) > 1 and 0 < 10 * min(widths) < max(widths):  # else narrow agents crowd at the left edge
+        ax.set_xscale("log")
+        ax.set_xlim(min(widths) / 2.2, max(widths) * 1.8)
+        log_axis(ax.xaxis)
+        ax.set_xlabel("exposure perplexity (items, log scale)")
+    else:
+        ax.set_xlim(left=0, right=ax.get_xlim()[1] * 1.12)
+    figure.draw_without_rendering()
+    label_points(ax, points, looks, bar_boxes(ax, means.loc[list(looks)], "perplexity", "utility"))
+    return figure
+
+
+def lorenz_curves(tables: PictureTables) -> Figure | None:
+    """Lorenz curves of the last round, means over seeds."""
+    number = last_round(tables.rounds)
+    counted = exposures(tables, number)
+    if not counted:
+        return None
+    looks = styles(counted)
+    curves = {
+        name: mean_curve([measures.lorenz(counts) for counts in counted[name].values()]) for name in looks
+    }
+    gini = {name: float(np.mean([measures.gini(c) for c in counted[name].values()])) for name in looks}
+    top = {name: 1 - float(np.interp(0.9, np.linspace(0, 1, len(c)), c)) for name, c in curves.items()}
+    chosen = subject(looks)
+    message = f"The most shown tenth of the items takes {per_cent(top[chosen])} of the exposure with {chosen}"
+    message += and_reference(chosen, looks, lambda name: f"{per_cent(top[name])} with {name}")
+    count = max(len(seeds) for seeds in counted.values())
+    figure = frame(message, f"Lorenz curves of round {number}, mean of {many(count, 'seed')}.", 5.6)
+    ax, side = figure.subplots(1, 2, width_ratios=(3, 1.25))
+    for name, curve in curves.items():
+        share = np.linspace(0, 1, len(curve))
+        every = np.linspace(0, len(curve) - 1, 9).astype(int)[1:-1].tolist()
+        look = looks[name]
+        ax.plot(
+            share, curve, color=look.colour, linewidth=2, marker=look.marker, markevery=every, clip_on=False
+        )
+    ax.plot([0, 1], [0, 1], color="#999999", linewidth=1, linestyle=":")
+    ax.annotate(
+        "all items alike",
+        (0.45, 0.47),
+        rotation=45,
+        rotation_mode="anchor",
+        transform_rotates_text=True,
+        ha="center",
+        va="bottom",
+        color=GREY,
+    )
+    ax.set(xlim=(0, 1), ylim=(0, 1))
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_formatter(PercentFormatter(1, symbol=" %"))
+    ax.set_xlabel("share of the catalogue, least shown items first")
+    ax.set_ylabel("share of the exposure")
+    ordered = {name: looks[name] for name in sorted(looks, key=lambda name: gini[name])}
+    legend(side, ordered, {name: f"(Gini {gini[name]:.2f})" for name in ordered})
+    return figure
+
+
+def decomposed(tables: PictureTables) -> Figure | None:
+    """Parts of retraining by round, with paired 95 % intervals."""
+    rounds = tables.rounds
+    arms = list(rounds["agent"].unique())
+    wanted = ("utility", "coverage", "effective_items", "log_gini", *shortfalls(tables.unit), *tables.own)
+    parts = decomposition(rounds, arms, wanted, ["round"])
+    if parts.empty:
+        return None
+    agents = list(styles(parts["agent"].unique()))
+    if len(agents) > 1:
+        wanted = (*_FEW, *tables.own)
+    shown = [metric for metric in wanted if (parts["metric"] == metric).any()]
+    formulas = dict(zip(parts["part"], parts["difference"], strict=True))
+    looks = {name: look for name, look in PART_LOOKS.items() if name in formulas}
+    pairs = int(parts["n"].max())
+    few = 1 < pairs < FEW_SEEDS
+    threads = parts_by_seed(rounds, arms, shown)
+    bands = "thin: each seed" if few else "bands: paired 95 % intervals" if pairs > 1 else "no bands"
+    caption = "Differences between arms of an agent at the same round and seed, which add up."
+    caption += f" {many(pairs, 'seed')}; {bands}."
+    places = [(agent, metric) for agent in agents for metric in shown]
+    columns = min(3, len(shown))
+    lines = -(-len(places) // columns)
+    late = decomposition(late_means(rounds), arms, shown)
+    figure = frame(effect_of_retraining(late, late_of(rounds), tables.measures), caption, 0.5 + 3.1 * lines)
+    axes = figure.subplots(lines, columns, squeeze=False).ravel()
+    for ax in axes[len(places) :]:
+        ax.set_axis_off()
+    for ax, (agent, metric) in zip(axes, places, strict=False):
+        mine = parts[(parts["agent"] == agent) & (parts["metric"] == metric)]
+        ax.axhline(0, color=GREY, linewidth=1.2)
+        for name, look in looks.items():
+            curve = mine[mine["part"] == name]
+            x = curve["round"]
+            ax.plot(x, curve["mean"], color=look.colour, marker=look.marker, linewidth=2, markersize=5)
+            if few:
+                of_part = threads[(threads["agent"] == agent) & (threads["metric"] == metric)]
+                plot_threads(ax, of_part[of_part["part"] == name], "round", look)
+            else:
+                ax.fill_between(x, curve["low"], curve["high"], color=look.colour, alpha=0.15, linewidth=0)
+        metric_axis(ax, tables.measures[metric], difference=True)
+        if len(agents) > 1:
+            ax.set_title(f"{agent}\n{tables.measures[metric].title}", loc="left", pad=9)
+        integer_rounds(ax)
+    labels = [f"{name} ({formulas[name]})" for name in looks]
+    figure.legend(handles(looks), labels, loc="outside lower center", ncols=4, frameon=False)
+    return figure
+
+
+def effect_of_retraining(parts: pd.DataFrame, late: str, measured: Mapping[str, Measure] = MEASURES) -> str:
+    """Effect of the loop, else of retraining, in late rounds.
+
+    The agent is relevance where it has controls.
+
+    Args:
+        parts: :func:`decomposition` of late means, not empty.
+        late: The late rounds in words.
+        measured: Metric → measure.
+    """
+    present = list(parts["metric"].unique())
+    metric = next((name for name in _LOOP if name in present), present[0])
+    agents = list(parts["agent"].unique())
+    agent = REFERENCE if REFERENCE in agents else subject(agents)
+    mine = parts[(parts["agent"] == agent) & (parts["metric"] == metric)]
+    part = next((name for name in _WORDS if (mine["part"] == name).any()), None)
+    if part is None:
+        return f"What retraining does to {agent}, in parts"
+    measure = measured[metric]
+    what = measure.title.lower()
+    names = mine["part"].tolist()
+    ends = dict(zip(names, mine[["mean", "low", "high"]].to_numpy(np.float64).tolist(), strict=True))
+    mean, low, high = ends[part]
+    alone = int(mine["n"].min()) < 2
+    if not alone and not low * high > 0:
+        return f"{_WORDS[part]} has no clear effect on the {what} of {agent} ({late})"
+    scale, unit = (100, "points") if measure.unit == "share" else (1, measure.unit)
+    size = scale * abs(mean)
+    digits = max(0, 1 - math.floor(math.log10(size))) if size > 0 else 0
+    near, far = (f"{scale * end:.{digits}f}" for end in sorted((abs(low), abs(high))))
+    spread = "one seed: no interval" if alone else f"95 % interval {near} to {far}"
+    text = f"{_does(part, mean)} {agent} {size:.{digits}f} {unit} of {what} ({late}; {spread})"
+    if part == LOOP and ALL in ends:
+        whole = ends[ALL][0]
+        text += f"; {_does(ALL, whole).lower()} it {scale * abs(whole):.{digits}f} in all"
+    return text
+
+
+def _does(part: str, mean: float) -> str:
+    return f"{_WORDS[part]} {'costs' if mean < 0 else 'gives'}"

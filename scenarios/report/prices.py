@@ -1,0 +1,405 @@
+"""Plots of guarantees: prices, delivery, campaigns, who pays."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from rimsim.arrays import Ints
+from rimsim.measures import late_of, late_rounds
+from rimsim.scenarios.report.charts import (
+    GREY,
+    AgentStyle,
+    frame,
+    keep_lines_in_view,
+    legend,
+    panel_rows,
+    panels,
+    plot_bands,
+    styles,
+)
+from rimsim.scenarios.report.items import (
+    DECILES,
+    PictureTables,
+    delivery_ratios,
+    guaranteed_by_decile,
+    last_round,
+    mean_curve,
+    retrained,
+)
+from rimsim.scenarios.report.sentences import and_reference, many, per_cent, seeds_caption, who_carries
+from rimsim.scenarios.report.tables import REFERENCE, subject
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+_PLACES = {"least popular": 0.02, "lower quarter": 0.25, "most popular": 0.95}
+"""Title of a panel → rank of its guaranteed item among all by popularity."""
+_WIDEST = 28  # characters of an item's name above a panel
+_MOST = 5  # campaigns that are drawn, the largest first
+
+
+def price_deciles(tables: PictureTables) -> pd.DataFrame:
+    """Mean bonus −v/c in the last round, by decile of popularity.
+
+    Returns:
+        Columns agent, seed, decile (1 = least popular), value; agents without a bonus in it are left out. Empty
+        without the tables.
+    """
+    empty = pd.DataFrame(columns=["agent", "seed", "decile", "value"])
+    if tables.prices is None or tables.popularity is None:
+        return empty
+    last = retrained(tables.prices[tables.prices["round"] == last_round(tables.rounds)])
+    if last.empty:
+        return empty
+    rank = np.argsort(np.argsort(tables.popularity, kind="stable"), kind="stable")
+    decile = 1 + rank * DECILES // len(rank)
+    bonus = last.assign(decile=decile[last["item"]], value=-last["price"] / last["cost"])
+    means = bonus.groupby(["agent", "seed", "decile"], observed=True)["value"].mean().reset_index()
+    paying = means.groupby("agent", observed=True)["value"].transform("max") > 0
+    return means[paying].reset_index(drop=True)
+
+
+def prices(tables: PictureTables) -> Figure | None:
+    """Bonus −v in the last round, by decile of popularity."""
+    table = price_deciles(tables)
+    if table.empty:
+        return None
+    looks = styles(table["agent"].unique())
+    chosen = subject(looks)
+    ends = table[table["agent"] == chosen].groupby("decile")["value"].mean()
+    message = (
+        f"{chosen} pays the least popular tenth of the items {per_cent(float(ends.iloc[0]))} of the shortfall cost "
+        f"for an exposure, the most popular {per_cent(float(ends.iloc[-1]))}"
+    )
+    caption = f"Mean bonus −v of a decile at the end of round {last_round(tables.rounds)}, as a share of c."
+    figure = frame(message, f"{caption} {seeds_caption(table)}", 5.0)
+    ax, side = figure.subplots(1, 2, width_ratios=(3.6, 1))
+    plot_bands(ax, table, "decile", looks)
+    ax.set_xticks(range(1, DECILES + 1))
+    ax.set_xlabel("decile of the items by popularity in the warm-up log, least popular first")
+    ax.set_ylabel("bonus −v / shortfall cost c")
+    ax.set_ylim(0, 1)
+    ax.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
+    legend(side, looks)
+    return figure
+
+
+def delivery(tables: PictureTables) -> Figure | None:
+    """Exposure and price of three items over the last round.
+
+    The items are guaranteed, near the ends and at the lower quarter of the popularity order; one seed is drawn.
+    """
+    number = last_round(tables.rounds)
+    if (
+        tables.ledger is None
+        or tables.arrivals is None
+        or tables.required is None
+        or tables.popularity is None
+    ):
+        return None
+    arrivals = retrained(tables.arrivals[tables.arrivals["round"] == number])
+    if arrivals.empty or (int(arrivals["seed"].min()), number) not in tables.required:
+        return None
+    seed = int(arrivals["seed"].min())
+    required = tables.required[seed, number]
+    if not (required > 0).any():
+        return None
+    items = _followed(tables.popularity, required)
+    ledger = retrained(tables.ledger)
+    ledger = ledger[
+        (ledger["round"] == number) & (ledger["seed"] == seed) & ledger["item"].isin(items.values())
+    ]
+    looks = styles(arrivals["agent"].unique())
+    chosen = subject(looks)
+    count = arrivals[(arrivals["seed"] == seed)].groupby("agent", observed=True).size().max()
+    due = {item: int(required[item]) for item in items.values()}
+    counts = {name: ledger[ledger["agent"] == name]["item"].value_counts() for name in looks}
+    message = f"{_delivered(chosen, counts[chosen], due)} of {many(len(due), 'item')} in round {number}"
+    message += and_reference(chosen, looks, lambda name: _delivered(name, counts[name], due, short=True))
+    caption = (
+        f"Seed {seed}. Above, grey: the requirement, spread evenly over the arrivals; the axis ends at three times "
+        "as many. Below: the bonus at each exposure; dotted: its upper bound, the cost c of a missing exposure "
+        f"with {chosen}."
+    )
+    figure = frame(message, caption, 6.4)
+    notes = {item: _never_shown_by(counts, item) for item in due}
+    room = max(len(lines) for lines in notes.values())
+    grid = figure.subplots(2, 4, width_ratios=(3, 3, 3, 1.8), sharex="col")
+    bonuses = ledger["price"].to_numpy(np.float64)
+    cost = _cost(tables, chosen, seed)
+    highest = max([cost or 0.0, *(-bonuses[np.isfinite(bonuses)])]) or 1.0
+    for column, (place, item) in enumerate(items.items()):
+        top, below = grid[0, column], grid[1, column]
+        top.plot([0, count], [0, required[item]], color="#999999", linewidth=3, alpha=0.6)
+        for name, look in looks.items():
+            order = arrivals[(arrivals["agent"] == name) & (arrivals["seed"] == seed)]["arrival"]
+            shown = ledger[(ledger["agent"] == name) & (ledger["item"] == item)]
+            at = pd.Index(order).get_indexer(shown["arrival"])
+            rows = np.argsort(at, kind="stable")
+            if len(at):
+                _steps(top, at[rows], np.arange(1, len(at) + 1), count, look)
+            price = shown["price"].to_numpy(np.float64)[rows]
+            if np.isfinite(price).any() and (price < 0).any():
+                below.plot(
+                    at[rows], -price, color=look.colour, marker=look.marker, markersize=3.5, linewidth=1
+                )
+        if cost is not None:
+            below.axhline(cost, color=GREY, linewidth=1.2, linestyle=":")
+        top.annotate(
+            "\n".join(notes[item]),
+            (0, 1),
+            (0, 5),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            fontsize=9,
+        )
+        top.set_title(_titled(place, item, tables.names), loc="left", pad=7 + 12 * room)
+        top.set_ylim(0, 3 * required[item])
+        top.yaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+        below.set_ylim(0, 1.12 * highest)
+        below.set_xlabel("arrival of the round")
+    grid[0, 0].set_ylabel("exposures so far")
+    grid[1, 0].set_ylabel("bonus −v (units of λ)")
+    legend(grid[0, 3], looks)
+    grid[1, 3].set_axis_off()
+    return figure
+
+
+def _delivered(name: str, counts: pd.Series[int], due: Mapping[int, int], *, short: bool = False) -> str:
+    """Exposures that an agent delivers of those due."""
+    kept = sum(min(int(counts.get(item, 0)), wanted) for item, wanted in due.items())
+    if short:
+        return f"{name} {kept}"
+    return f"{name} delivers {kept} of the {sum(due.values())} guaranteed exposures"
+
+
+def _never_shown_by(counts: Mapping[str, pd.Series[int]], item: int) -> list[str]:
+    """Lines naming the agents without an exposure of an item."""
+    names = [name for name, shown in counts.items() if not shown.get(item, 0)]
+    text = f"no exposure: {', '.join(names)}" if names else ""
+    return textwrap.wrap(text, 32, break_on_hyphens=False)
+
+
+def _cost(tables: PictureTables, agent: str, seed: int) -> float | None:
+    """Shortfall cost c of the last round."""
+    if tables.prices is None:
+        return None
+    last = tables.prices[
+        (tables.prices["agent"] == agent)
+        & (tables.prices["seed"] == seed)
+        & (tables.prices["round"] == last_round(tables.rounds))
+    ]
+    return None if last.empty else float(last["cost"].iloc[0])
+
+
+def _followed(popularity: Ints, required: Ints) -> dict[str, int]:
+    """Title of a panel → its guaranteed item."""
+    guaranteed = np.flatnonzero(required)
+    ordered = guaranteed[np.argsort(popularity[guaranteed], kind="stable")]
+    return {place: int(ordered[round(share * (len(ordered) - 1))]) for place, share in _PLACES.items()}
+
+
+def _titled(place: str, item: int, names: Sequence[str]) -> str:
+    """Title of a panel with the name of its item."""
+    return f"{place}\n{textwrap.shorten(names[item], _WIDEST, placeholder='…')}" if names else place
+
+
+def _steps(ax: Axes, at: Ints, height: Ints, end: int, look: AgentStyle) -> None:
+    """Draw a count over a round."""
+    x = np.concatenate([[0], at, [end]])
+    y = np.concatenate([[0], height, [len(at)]])
+    ax.step(x, y, where="post", color=look.colour, linewidth=1.8, marker=look.marker, markevery=[len(x) - 1])
+
+
+def who_pays(tables: PictureTables) -> Figure | None:
+    """Exposure of items with binding guarantees by decile of λ(x)."""
+    table = guaranteed_by_decile(tables)
+    if table.empty:
+        return None
+    looks = styles(table["agent"].unique())
+    chosen = subject(looks)
+    message = who_carries(chosen, table[table["agent"] == chosen].groupby("decile")["value"].mean())
+    items = f"that {REFERENCE} leaves below their guarantee" if REFERENCE in looks else "with a bonus (v < 0)"
+    caption = f"Positions given to items {items}, {late_of(tables.rounds)}. {seeds_caption(table)}"
+    figure = frame(message, caption, 5.0)
+    ax, side = figure.subplots(1, 2, width_ratios=(3.6, 1))
+    plot_bands(ax, table, "decile", looks)
+    ax.set_xticks(range(1, DECILES + 1))
+    ax.set_xlabel("decile of the arrivals by ground intensity λ(x), lowest first")
+    ax.set_ylabel("positions per slate")
+    keep_lines_in_view(ax)
+    ax.set_ylim(
+        0, min(ax.get_ylim()[1], 1.1 * float(table.groupby(["agent", "decile"])["value"].mean().max()) or 1)
+    )
+    legend(side, looks)
+    return figure
+
+
+def requirement(tables: PictureTables) -> Figure | None:
+    """Exposure over requirement of guaranteed items in the last round."""
+    number = last_round(tables.rounds)
+    ratios = delivery_ratios(tables, number)
+    if not ratios:
+        return None
+    looks = styles(ratios)
+    met = {name: float(np.mean([(ratio >= 1).mean() for ratio in ratios[name]])) for name in looks}
+    chosen = subject(looks)
+    metric = "shortfall" if tables.weights is None else "examined_shortfall"
+    of_round = tables.rounds[(tables.rounds["round"] == number) & (tables.rounds["metric"] == metric)]
+    given = 1.0 - of_round.groupby("agent", observed=True)["value"].mean()
+    message = f"{chosen} delivers {per_cent(given[chosen])} of what is guaranteed in round {number}"
+    message += and_reference(chosen, looks, lambda name: f"{name} {per_cent(given[name])}")
+    columns = min(4, len(looks))
+    lines = -(-len(looks) // columns)
+    counted = "positions" if tables.weights is None else "exposures as examined"
+    caption = f"Every guaranteed item, least served first, in {counted}; shaded: what is missing. Mean of"
+    figure = frame(message, f"{caption} {many(len(ratios[chosen]), 'seed')}.", 1.0 + 2.6 * lines)
+    grid = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    for ax, (name, look) in zip(grid, looks.items(), strict=False):
+        curve = mean_curve(ratios[name])
+        share = (np.arange(len(curve)) + 0.5) / len(curve)
+        ax.axhline(1, color=GREY, linewidth=1.2)
+        ax.plot(share, curve, color=look.colour, linewidth=2.2)
+        ax.fill_between(share, curve, 1, where=curve < 1, color="#bbbbbb", alpha=0.55, linewidth=0)
+        ax.set_yscale("symlog", linthresh=1, linscale=1.5)
+        ax.set_ylim(bottom=0)
+        ax.set_xlim(0, 1)
+        ax.set_xticks([0, 0.5, 1], ["0 %", "50 %", "100 %"])
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.set_title(textwrap.fill(name, 18), loc="left", color=look.colour)
+        met_text = f"{per_cent(given[name])} delivered\n{per_cent(met[name])} of items in full"
+        ax.text(0.05, 0.96, met_text, transform=ax.transAxes, va="top", fontsize=10, fontweight="bold")
+    for ax in grid[len(looks) :]:
+        ax.set_axis_off()
+    for ax in grid[: len(looks)][-columns:]:  # the lowest panel of each column carries the scale
+        ax.tick_params(labelbottom=True)
+        first, _, last = ax.get_xticklabels()
+        first.set_horizontalalignment("left")  # else neighbouring panels' ends run together
+        last.set_horizontalalignment("right")
+    figure.supxlabel("share of the guaranteed items", fontsize=11)
+    figure.supylabel("exposure / required exposure", fontsize=11)
+    return figure
+
+
+def campaigns(tables: PictureTables) -> Figure | None:
+    """Delivered and due exposures of the largest campaigns over time."""
+    table = None if tables.campaigns is None else retrained(tables.campaigns)
+    if table is None or table.empty:
+        return None
+    table = _so_far(table)
+    looks = styles(table["agent"].unique())
+    size = table.groupby("name", observed=True)["due"].max().sort_values(ascending=False, kind="stable")
+    names = size.index[:_MOST].tolist()
+    chosen = subject(looks)
+    message = f"{chosen} delivers {per_cent(_kept(table, chosen))} of what campaigns are promised"
+    message += and_reference(chosen, looks, lambda name: f"{name} {per_cent(_kept(table, name))}")
+    figure = frame(
+        message,
+        f"Points: where a round or the campaign ends; grey: due by then. {seeds_caption(table)}",
+        1.0 + 2.7 * panel_rows(len(names), 1),
+    )
+    for ax, name in zip(panels(figure, len(names), looks, 1), names, strict=True):
+        mine = table[table["name"] == name]
+        due = mine.groupby("day")["due"].mean()
+        ax.plot(due.index, due, color=GREY, linewidth=1.5, linestyle="--", marker="_")
+        plot_bands(ax, mine, "day", looks)
+        ax.set_title(str(name), loc="left")
+        ax.set_ylabel("exposures so far")
+        ax.set_ylim(bottom=0)
+        ax.set_xlabel("days since it began")
+    return figure
+
+
+def _so_far(table: pd.DataFrame) -> pd.DataFrame:
+    """Cumulative due and delivered exposures by day of a campaign.
+
+    Columns agent, seed, name, day, due, value (delivered).
+    """
+    keys = ["agent", "seed", "name"]
+    table = table.sort_values([*keys, "round"], kind="stable")
+    by_campaign = table.groupby(keys, observed=True)
+    sums, began = by_campaign[["due", "delivered"]].cumsum(), by_campaign["begin"].transform("min")
+    day = (table["end"] - began) / 86_400
+    after = table[keys].assign(day=day, due=sums["due"], value=sums["delivered"])
+    return pd.concat(
+        [table[keys].drop_duplicates().assign(day=0.0, due=0.0, value=0.0), after], ignore_index=True
+    )
+
+
+def _kept(table: pd.DataFrame, agent: str) -> float:
+    """Share of due exposures that an agent delivered."""
+    last = table[table["agent"] == agent].groupby(["seed", "name"], observed=True)[["due", "value"]].last()
+    due = float(last["due"].sum())
+    return float(np.minimum(last["due"], last["value"]).sum()) / due if due else 1.0
+
+
+def reliability_deciles(tables: PictureTables) -> pd.DataFrame:
+    """Predicted and actual consumptions per exposure, by predicted decile.
+
+    Returns:
+        Sums over late rounds and seeds, per exposure: columns agent, decile (1 = least), predicted, actual. Empty
+        without the table.
+    """
+    columns = ["agent", "decile", "predicted", "actual"]
+    if tables.reliability is None:
+        return pd.DataFrame(columns=columns)
+    late = tables.reliability["round"].isin(late_rounds(last_round(tables.rounds) + 1))
+    sums = retrained(tables.reliability[late]).groupby(["agent", "decile"], observed=True)
+    total = sums[["exposures", "predicted", "consumed"]].sum().reset_index()
+    total["predicted"] /= total["exposures"]
+    total["actual"] = total["consumed"] / total["exposures"]
+    return total[columns]
+
+
+def reliability(tables: PictureTables) -> Figure | None:
+    """Actual against predicted consumptions of a shown item, by decile."""
+    table = reliability_deciles(tables)
+    if table.empty:
+        return None
+    looks = styles(table["agent"].unique())
+    curves = {name: table[table["agent"] == name].sort_values("decile") for name in looks}
+    ratio = {
+        name: float(curve["predicted"].sum() / curve["actual"].sum())
+        for name, curve in curves.items()
+        if curve["actual"].sum() > 0
+    }
+    words = late_of(tables.rounds)
+    chosen = subject(looks)
+    named = [name for name in dict.fromkeys((chosen, REFERENCE)) if name in ratio]
+    parts = [f"{ratio[name]:.2f} with {name}" for name in named]
+    message = (
+        f"Consumptions predicted for each that came: {', '.join(parts)}" if parts else "Nothing was consumed"
+    )
+    caption = (
+        f"Shown items by decile of the chance that the serving model gave them, {words}, all seeds together. Below the "
+        "dotted line the platform promises itself more than comes."
+    )
+    figure = frame(message, caption, 5.4)
+    ax, side = figure.subplots(1, 2, width_ratios=(3, 1.25))
+    for name, look in looks.items():
+        curve = curves[name]
+        ax.plot(
+            curve["predicted"],
+            curve["actual"],
+            color=look.colour,
+            marker=look.marker,
+            markersize=6,
+            linewidth=2,
+            clip_on=False,
+        )
+    end = float(max(table["predicted"].max(), table["actual"].max())) * 1.05 or 1.0
+    ax.plot([0, end], [0, end], color=GREY, linewidth=1.2, linestyle=":")
+    ax.set_xlim(0, end)
+    ax.set_ylim(0, end)
+    ax.set_xlabel("predicted consumptions of a shown item")
+    ax.set_ylabel("actual consumptions of a shown item")
+    legend(side, looks, {name: f"({value:.2f})" for name, value in ratio.items()})
+    return figure

@@ -1,0 +1,412 @@
+"""Sentences of reports and titles of pictures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import yaml
+
+from rimsim.measures import FEW_SEEDS, MEASURES, UNFIT, late_means, late_of
+from rimsim.scenarios.report.tables import (
+    REFERENCE,
+    baseline_of,
+    compared_agents,
+    differences,
+    reported_unit,
+    short,
+    shortfalls,
+    signed,
+    subject,
+    summary,
+)
+from rimsim.scenarios.runs.status import is_control, shown_rounds
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from rimsim.scenarios.runs.store import Run
+
+
+_MOST = 3  # agents that have a sentence
+_NEGLIGIBLE = 0.005  # share of the guaranteed exposure below which nothing is said
+_UNCHANGED = 0.0005  # relative change that is written as none
+
+
+def figure(value: float) -> str:
+    """Number in a sentence: two significant digits below 10."""
+    size = abs(value)
+    digits = (
+        0 if size >= 100 else 1 if size >= 10 or size < 1e-12 else min(4, 1 - math.floor(math.log10(size)))
+    )
+    text = f"{value:.{digits}f}"
+    return "0" if float(text) == 0 else text.replace("-", "−")
+
+
+def with_interval(
+    metric: str, mean: float, low: float | None, high: float | None, *, difference: bool = False
+) -> str:
+    """Figure of a metric with its interval; shares in %.
+
+    Args:
+        metric: Name of the metric.
+        mean: The mean.
+        low: Lower end; None or NaN: there is no interval.
+        high: Upper end.
+        difference: Whether it is a difference: shares are points. Else the interval of a share ends at 0 and 1.
+    """
+    share = metric in MEASURES and MEASURES[metric].unit == "share"
+    unit = (" points" if difference else " %") if share else ""
+    scale = 100.0 if share else 1.0
+    if low is None or high is None or not math.isfinite(low):
+        return f"{figure(scale * mean)}{unit}"
+    if share and not difference:
+        low, high = max(low, 0.0), min(high, 1.0)
+    return f"{figure(scale * mean)}{unit} ({figure(scale * low)} to {figure(scale * high)})"
+
+
+def per_cent(share: float) -> str:
+    """Share in per cent: more digits where it is small."""
+    value = 100 * share
+    digits = 1 if 0 < abs(value) < 9.95 else 0
+    return f"{value:.{digits}f}".replace("-", "−") + " %"
+
+
+def many(count: int, noun: str) -> str:
+    """Count and noun: ``1 seed``, ``2 seeds``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def seeds_caption(table: pd.DataFrame, marks: str = "bands") -> str:
+    """Explanation of lines and ``marks`` over seeds."""
+    count = int(table["seed"].nunique())
+    if count == 1:
+        return f"One seed: no {marks}."
+    if marks == "bands" and count < FEW_SEEDS:
+        return f"Thick: mean of {count} seeds; thin: each seed."
+    return f"Mean of {count} seeds; {marks}: 95 % intervals (Student t)."
+
+
+def comparison_sentences(rounds: pd.DataFrame, agents: Sequence[str], unit: str) -> list[str]:
+    """Answer of a comparison: undelivered exposure, cost and gain.
+
+    Args:
+        rounds: Columns agent, seed, round, metric, value.
+        agents: Names of arms in the order of the run.
+        unit: ``exposure.unit``.
+    """
+    unit = reported_unit(rounds, unit)
+    kept, _ = shortfalls(unit)
+    present = [name for name in agents if not is_control(name)]
+    base = baseline_of(present)
+    others = compared_agents(base, present)
+    metrics = (kept, "utility", "coverage", "effective_items")
+    means = summary(rounds, present, metrics).set_index(["agent", "metric"])
+    paired = differences(rounds, present, metrics).set_index(["agent", "metric"])
+    sentences = [_guarantee(means, base, kept, late_of(rounds), alone=not others)]
+    named = sorted(others, key=lambda name: _mean(means, name, kept))[:_MOST]
+    sentences += [_against(name, base, means, paired, kept) for name in named]
+    return [sentence for sentence in sentences if sentence]
+
+
+def _guarantee(means: pd.DataFrame, base: str, kept: str, late: str, *, alone: bool) -> str:
+    """Share of the guaranteed exposure that the baseline leaves undelivered."""
+    if (base, kept) not in means.index:
+        return ""
+    ends = _ends(means, base, kept)
+    if ends[0] < _UNCHANGED:
+        return ""
+    how = "as examined" if kept == "examined_shortfall" else "in positions"
+    text = f"`{base}` leaves {with_interval(kept, *ends)} of the guaranteed exposure undelivered, counted {how} ({late}"
+    return f"{text})." if alone else f"{text}; in brackets: 95 % intervals over seeds)."
+
+
+def _against(name: str, base: str, means: pd.DataFrame, paired: pd.DataFrame, kept: str) -> str:
+    """Sentence on an agent against the baseline."""
+    parts = []
+    if (name, kept) in means.index:
+        parts.append(f"leaves {with_interval(kept, *_ends(means, name, kept))} undelivered")
+    if (name, "utility") in paired.index and (base, "utility") in means.index:
+        mean, low, high = _ends(paired, name, "utility")
+        of_base = _mean(means, base, "utility")
+        relative = f" ({figure(100 * abs(mean) / of_base)} %)" if of_base > 0 else ""
+        if math.isfinite(low) and low <= 0 <= high:
+            parts.append(
+                f"has a utility that cannot be told from that of `{base}` (difference "
+                f"{with_interval('utility', mean, low, high)} consumptions a slate)"
+            )
+        else:
+            much, ends = ("less", (-mean, -high, -low)) if mean < 0 else ("more", (mean, low, high))
+            amount = with_interval("utility", *ends)
+            parts.append(f"brings {amount} consumptions a slate {much} than `{base}`{relative}")
+    if (name, "coverage") in means.index and (base, "coverage") in means.index:
+        parts.append(
+            f"shows {with_interval('coverage', *_ends(means, name, 'coverage'))} of the catalogue, `{base}` "
+            f"{figure(100 * _mean(means, base, 'coverage'))} %"
+        )
+    return f"`{name}` {'; it '.join(parts)}." if parts else ""
+
+
+def _mean(table: pd.DataFrame, name: str, metric: str) -> float:
+    return _ends(table, name, metric)[0] if (name, metric) in table.index else math.inf
+
+
+def _ends(table: pd.DataFrame, name: str, metric: str) -> tuple[float, float, float]:
+    row = table.loc[[(name, metric)]]
+    mean, low, high = row[["mean", "low", "high"]].to_numpy(np.float64)[0]
+    return float(mean), float(low), float(high)
+
+
+def agreement_sentence(truth: str, figures: Mapping[str, Any]) -> str:
+    """Agreement of a truth with the real order of models.
+
+    Args:
+        truth: Its name.
+        figures: As :attr:`rimsim.measures.Agreement.figures`, and ``chosen``.
+    """
+    settled, pairs = figures["settled_pairs"], figures["pairs"]
+    chosen = ", which the log's own later sessions choose," if figures.get("chosen") else ""
+    if not settled:
+        return (
+            f"Held-out later sessions settle none of {pairs:.0f} pairs of models: nothing is known of the truth "
+            f"`{truth}` on this log"
+        )
+    return (
+        f"The truth `{truth}`{chosen} puts {figures['concordant_pairs']:.0f} of {settled:.0f} settled pairs of models "
+        f"in the order of held-out later sessions (agreement {signed(figures['kendall_settled'])}, unfit below "
+        f"{short(UNFIT)}; τ = {signed(figures['kendall'])} over all models, 95 % interval "
+        f"{signed(figures['kendall_low'])} to {signed(figures['kendall_high'])})"
+    )
+
+
+def unfit_sentence(truth: str, figures: Mapping[str, Any]) -> str | None:
+    """Warning about an unfit truth, else None."""
+    if not figures["unfit"]:
+        return None
+    return (
+        f"The truth `{truth}` is unfit for this log: its agreement over settled pairs is "
+        f"{signed(figures['kendall_settled'])}, below {short(UNFIT)}; no order of recommenders under it says "
+        "anything of reality"
+    )
+
+
+def agreement_note(run: Run) -> str | None:
+    """Agreement of a comparison's truth, or a warning."""
+    record = run.config.get("agreement")
+    if record is None:
+        return None
+    truth = str(record["truth"])
+    unfit = unfit_sentence(truth, record)
+    return agreement_sentence(truth, record) if unfit is None else f"warning: {unfit}"
+
+
+def opening_note(opening: pd.DataFrame) -> str:
+    """Worth of the platform's model in round 0, against bestsellers.
+
+    Args:
+        opening: Columns agent, seed, utility: of ``relevance``, ``popularity`` and ``oracle``.
+    """
+    by_agent = opening.pivot(index="seed", columns="agent", values="utility")
+    model, bestsellers, best = (
+        float(by_agent[name].mean()) for name in ("relevance", "popularity", "oracle")
+    )
+    share = f", {100 * model / best:.0f} % of the oracle's {best:.3f}" if best > 0 else ""
+    text = (
+        f"round 0: slates of the platform's model have a utility of {model:.3f}{share}; bestsellers have "
+        f"{bestsellers:.3f}"
+    )
+    beaten = int((by_agent["popularity"] > by_agent["relevance"]).sum())
+    if not beaten:
+        return text
+    return (
+        f"warning: {text}, more than the model at {beaten} of {len(by_agent)} seeds: what retraining does to this "
+        "market is then that of a platform which begins worse than a list of bestsellers"
+    )
+
+
+_SOURCES = {"random": "uniform slates", "harvested": "all slates, as items stood at different positions"}
+
+
+def examination_note(run: Run) -> str | None:
+    """Estimates of γ by each arm, unless it is known."""
+    exposure, truth = run.scenario.exposure, run.scenario.consumer.position_decay
+    if exposure.examination == "known":
+        return None
+    begins = (
+        f"γ, the decay of examination, is {exposure.prior_decay:.3g} in round 0 and then estimated from "
+        f"{_SOURCES[exposure.examination]} (exposure.examination: {exposure.examination})"
+    )
+    rounds = shown_rounds(run)
+    last = rounds[rounds["round"] == rounds["round"].max()] if len(rounds) else rounds
+    by_metric = last.pivot_table(index="agent", columns="metric", values="value", sort=False, observed=True)
+    if "estimated_decay" not in by_metric:
+        return f"{begins}; nothing told of it, and {exposure.prior_decay:.3g} stayed"
+    found = ", ".join(
+        f"{agent} {row['estimated_decay']:.3f} ± {row['decay_error']:.3f}"
+        for agent, row in by_metric.dropna(subset=["estimated_decay"]).iterrows()
+    )
+    return f"{begins}; after the last round, with half the 95 % interval of sampling: {found}; the truth is {truth:.3g}"
+
+
+def undelivered_notes(run: Run) -> list[str]:
+    """Causes of undelivered guarantees: infeasibility, then each arm with prices.
+
+    An arm is named if it leaves exposure undelivered in late rounds.
+    """
+    rounds = shown_rounds(run)
+    if rounds.empty:
+        return []
+    exposure = run.scenario.exposure
+    unit = reported_unit(rounds, exposure.unit)
+    kept, _ = shortfalls(unit)
+    means = late_means(rounds).groupby(["agent", "metric"], observed=True)["value"].mean()
+    notes = [] if run.undeliverable is None else [_infeasible(run.undeliverable)]
+    for name in run.agents:
+        missing = float(means.get((name, kept), 0.0))
+        bound = means.get((name, "prices_at_bound"))  # an agent without prices knows no guarantees
+        if bound is None or missing <= _NEGLIGIBLE:
+            continue
+        at_bound = (rounds["agent"] == name) & (rounds["metric"] == "prices_at_bound") & (rounds["value"] > 0)
+        since = int(rounds.loc[at_bound, "round"].min()) if at_bound.any() else None
+        notes.append(undelivered_sentence(name, missing, float(bound), since, unit=unit, hard=exposure.hard))
+    return notes
+
+
+def undelivered_sentence(
+    agent: str, missing: float, at_bound: float, since: int | None, *, unit: str, hard: bool
+) -> str:
+    """Undelivered guarantees of an agent with prices, and a remedy.
+
+    Args:
+        agent: Its name.
+        missing: Share that is undelivered in late rounds, in the unit of the guarantees.
+        at_bound: Share of the guaranteed items whose price is at its bound.
+        since: First round with such a price, if any.
+        unit: Unit of the guarantees.
+        hard: Whether they are hard.
+    """
+    text = f"{agent} leaves {_share(missing)} of what is guaranteed undelivered in late rounds, counted as {unit}"
+    if hard:
+        return f"{text}: the guarantees are hard, so that nothing that was tried could deliver it"
+    if since is None or at_bound < _NEGLIGIBLE:
+        return (
+            f"{text}; hardly a price is at the bound c, so that a higher `exposure.cost` would not help: its prices do "
+            "not follow what is delivered"
+        )
+    return (
+        f"{text}; the prices of {_share(at_bound)} of the items are at the bound c (some since round {since}): what "
+        "they lack costs more than c; raise `exposure.cost`, lower `exposure.beta`, or set `exposure.hard: true`"
+    )
+
+
+def _infeasible(table: pd.DataFrame) -> str:
+    """Warning about guarantees that no agent could deliver."""
+    first = table.iloc[0]
+    rounds = len(table[["agent", "seed", "round"]].drop_duplicates())
+    where = f"{first['agent']}, seed {first['seed']}, round {first['round']}"
+    return (
+        f"warning: guarantees cannot all be delivered in {rounds} rounds of arms, as was known before each; {where}: "
+        f"{first['text']} (all: undeliverable/)"
+    )
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:.1f} %" if value < 0.0995 else f"{100 * value:.0f} %"
+
+
+def and_reference(chosen: str, agents: Collection[str], figure_of: Callable[[str], str]) -> str:
+    """Figure of relevance for a title about another agent."""
+    return f", {figure_of(REFERENCE)}" if REFERENCE in agents and chosen != REFERENCE else ""
+
+
+def cost_of_guarantees(means: pd.DataFrame, unit: str) -> str:
+    """Undelivered exposure and utility of the subject, against relevance.
+
+    Args:
+        means: (agents × metrics) means, with or without shortfall and utility.
+        unit: Unit of the guarantees, ``examined`` or ``shown``.
+    """
+    kept, _ = shortfalls(unit)
+    shares = _column(means, kept)
+    if not shares:
+        return "Relevance and exposure by round"
+    name = subject(shares)
+    what = "exposure (as examined)" if unit == "examined" else "positions"
+    text = f"{name} leaves {per_cent(shares[name])} of the guaranteed {what} undelivered"
+    if name == REFERENCE or REFERENCE not in shares:
+        return text
+    text += f", {REFERENCE} {per_cent(shares[REFERENCE])}"
+    change = _utility_change(means, name)
+    return text if change is None else f"{text}; its utility is {_more_or_less(change)}"
+
+
+def diversity(means: pd.DataFrame) -> str:
+    """Spread of the subject's exposure and its utility, against relevance.
+
+    Args:
+        means: (agents × metrics) means, with perplexity and utility.
+    """
+    wide = _column(means, "perplexity")
+    name = subject(wide)
+    change = _utility_change(means, name)
+    if name == REFERENCE or change is None or not wide.get(REFERENCE, 0.0) > 0:
+        return f"{name}: exposure as diverse as {wide[name]:.0f} equally shown items"
+    text = f"{name} spreads exposure {wide[name] / wide[REFERENCE]:.1f} times as wide as {REFERENCE}"
+    return f"{text}; its utility is {_more_or_less(change)}"
+
+
+def who_carries(name: str, by_decile: pd.Series[float]) -> str:
+    """Deciles of λ(x) with most and fewest guaranteed positions.
+
+    Args:
+        name: The agent.
+        by_decile: Decile (1 = lowest λ) → positions per slate.
+    """
+    most, fewest = f"{by_decile.max():.1f}", f"{by_decile.min():.1f}"
+    if most == fewest:
+        return f"{name} gives guaranteed items {most} positions a slate in every decile of λ(x)"
+    return (
+        f"{name} gives guaranteed items most positions a slate, {most}, in decile {by_decile.idxmax()} of λ(x), and "
+        f"fewest, {fewest}, in decile {by_decile.idxmin()}"
+    )
+
+
+def _column(means: pd.DataFrame, metric: str) -> dict[str, float]:
+    """Agent → its mean of a metric, where it has one."""
+    if metric not in means:
+        return {}
+    return {str(agent): float(mean) for agent, mean in means[metric].dropna().items()}
+
+
+def _utility_change(means: pd.DataFrame, name: str) -> float | None:
+    """Relative difference of an agent's utility to that of relevance."""
+    utility = _column(means, "utility")
+    if name not in utility or not utility.get(REFERENCE, 0.0) > 0:
+        return None
+    return utility[name] / utility[REFERENCE] - 1
+
+
+def _more_or_less(change: float) -> str:
+    if abs(change) < _UNCHANGED:
+        return "the same"
+    return f"{per_cent(abs(change))} {'lower' if change < 0 else 'higher'}"
+
+
+def as_sentence(note: str) -> str:
+    """Note with a capital and a full stop."""
+    begins = note[0].upper() if note.startswith(("round ", "warning")) else note[0]
+    return f"{begins}{note[1:]}{'' if note.endswith('.') else '.'}"
+
+
+def as_yaml(settings: Mapping[str, Any]) -> str:
+    """Settings as YAML, in their order."""
+    return yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True, width=100)
+
+
+def log_fact(run: Run, source: str) -> str:
+    """Name and sizes of the log of a run."""
+    log = run.config.get("log") or {}
+    sizes = [f"{log[name]:,} {name}" for name in ("events", "users", "items") if name in log]
+    return f"log `{source}`" + (f": {', '.join(sizes)}" if sizes else "")

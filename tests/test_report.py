@@ -1,0 +1,408 @@
+"""The report of a run: its sentences and tables, and each way to show it; differences between two runs."""
+
+from __future__ import annotations
+
+import io
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+from scipy import stats
+from small_markets import small_scenario
+
+from rimsim import measures
+from rimsim.errors import MissingTableError, RunFolderError
+from rimsim.measures import mean_interval, paired_difference
+from rimsim.scenarios import compare, load_run, sweep
+from rimsim.scenarios.cli.main import main
+from rimsim.scenarios.report.comparison import (
+    PICTURES,
+    comparison_report,
+    result_differences,
+    result_tables,
+    setting_differences,
+)
+from rimsim.scenarios.report.console import markdown, show
+from rimsim.scenarios.report.html import html, write_page
+from rimsim.scenarios.report.items import delivery_ratios, picture_tables
+from rimsim.scenarios.report.record import Report, Section, TextTable
+from rimsim.scenarios.report.sentences import comparison_sentences, figure, with_interval
+from rimsim.scenarios.report.sweep import sweep_report, undrawn_reason
+from rimsim.scenarios.report.tables import late_figures, summary, two_seeds_note
+from rimsim.scenarios.runs.store import Run
+from rimsim.tracking import event_folder, read_scalars
+
+_NAMES = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next((path for name in _NAMES if (path := shutil.which(name))), None)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A comparison of two agents with controls, two rounds and two seeds."""
+    folder = tmp_path_factory.mktemp("report") / "run"
+    return compare(
+        small_scenario(rounds=2),
+        ["relevance", "rim-feedback"],
+        seeds=[0, 1],
+        control=["frozen", "random"],
+        workers=1,
+        out=folder,
+    )
+
+
+@pytest.fixture(scope="module")
+def report(run):
+    """The comparison's report."""
+    return comparison_report(run)
+
+
+@pytest.fixture(scope="module")
+def page(run, report):
+    """The comparison's page as text."""
+    return write_page(report, run).read_text(encoding="utf-8")
+
+
+def _printed(report, width=80):
+    """What the console shows of a report at a width, a terminal's or a file's."""
+    text = io.StringIO()
+    show(report, Console(file=text, width=width))
+    return text.getvalue()
+
+
+class _Tags(HTMLParser):
+    """Tags in order, and whether each that is opened is closed."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.seen = [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.seen.append((tag, dict(attrs)))
+        if tag not in {"meta", "link", "br"}:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.seen.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_sentences_say_the_tables_figures():
+    """Figures in sentences are late means and paired differences with their intervals."""
+    rng = np.random.default_rng(0)
+    values = {
+        ("relevance", "utility"): rng.normal(0.5, 0.01, 4),
+        ("mine", "utility"): rng.normal(0.4, 0.01, 4),
+        ("relevance", "examined_shortfall"): rng.normal(0.8, 0.01, 4),
+        ("mine", "examined_shortfall"): rng.normal(0.05, 0.01, 4),
+    }
+    rows = [
+        (agent, seed, number, metric, value + 9 * (number < 2))  # early rounds do not count
+        for (agent, metric), of_seeds in values.items()
+        for seed, value in enumerate(of_seeds)
+        for number in range(4)
+    ]
+    rounds = pd.DataFrame(rows, columns=["agent", "seed", "round", "metric", "value"])
+    first, second = comparison_sentences(rounds, ["relevance", "mine"], "examined")
+    left = mean_interval(values["relevance", "examined_shortfall"])
+    assert f"`relevance` leaves {figure(100 * left.mean)} % ({figure(100 * left.low)} to" in first
+    paired = paired_difference(values["relevance", "utility"], values["mine", "utility"])
+    assert (
+        f"brings {figure(paired.mean)} ({figure(paired.low)} to {figure(paired.high)}) consumptions" in second
+    )
+    assert "less than `relevance`" in second
+
+
+def test_an_interval_over_zero_is_no_difference():
+    """Where the interval holds 0 the sentence says that the two cannot be told apart."""
+    rows = [
+        (agent, seed, 0, "utility", 0.5 + shift * (-1) ** seed)
+        for agent, shift in (("relevance", 0.0), ("mine", 0.1))
+        for seed in range(4)
+    ]
+    rounds = pd.DataFrame(rows, columns=["agent", "seed", "round", "metric", "value"])
+    assert "cannot be told from" in comparison_sentences(rounds, ["relevance", "mine"], "examined")[0]
+
+
+@pytest.mark.parametrize(("examined", "how"), [(0.25, "in positions"), (0.5, "as examined")])
+def test_where_positions_count_alike_guarantees_are_told_in_positions(examined, how):
+    """Equal shortfalls, as in a replay, are told as positions, whatever the scenario's unit."""
+    rows = [
+        (agent, seed, 0, metric, value)
+        for agent in ("relevance", "mine")
+        for seed in range(2)
+        for metric, value in (("shortfall", 0.25), ("examined_shortfall", examined))
+    ]
+    rounds = pd.DataFrame(rows, columns=["agent", "seed", "round", "metric", "value"])
+    assert f"counted {how}" in comparison_sentences(rounds, ["relevance", "mine"], "examined")[0]
+
+
+def test_figures_are_short():
+    """Two significant digits below 10, shares in per cent within 0 and 100, one seed without interval."""
+    assert [figure(value) for value in (0, 0.01234, -0.5, 7.26, 34.56, 1234.5)] == [
+        "0",
+        "0.012",
+        "−0.50",
+        "7.3",
+        "34.6",
+        "1234",
+    ]
+    assert with_interval("coverage", 0.97, 0.9, 1.04) == "97.0 % (90.0 to 100)"
+    assert with_interval("coverage", 0.5, None, None) == "50.0 %"
+    assert with_interval("coverage", -0.1, -0.2, 0.0, difference=True) == "−10.0 points (−20.0 to 0)"
+
+
+@pytest.mark.parametrize(
+    ("count", "late", "said"),
+    [
+        (1, [0], "round 0"),
+        (2, [1], "round 1"),
+        (3, [2], "round 2"),
+        (4, [2, 3], "mean of rounds 2–3"),
+        (5, [3, 4], "mean of rounds 3–4"),
+    ],
+)
+def test_late_rounds_are_the_last_half_rounded_down(count, late, said):
+    """The late rounds, their means and what is said of them are the same rounds, for odd numbers too."""
+    assert list(measures.late_rounds(count)) == late
+    assert measures.late_words(count) == said
+    numbers = np.arange(count)
+    rounds = pd.DataFrame(
+        {"agent": "a", "seed": 0, "round": numbers, "metric": "utility", "value": numbers**2.0}
+    )
+    assert measures.late_means(rounds)["value"].tolist() == [np.mean(np.square(late))]
+
+
+def test_tables_tensorboard_and_titles_are_of_the_same_rounds(run):
+    """The table, the final figures of TensorBoard and the picture's title are of the last round."""
+    rounds = run.rounds[(run.rounds["agent"] == "relevance") & (run.rounds["metric"] == "utility")]
+    last = rounds[rounds["round"] == 1].set_index("seed")["value"]
+    (row,) = summary(run.rounds, ["relevance"], ("utility",)).itertuples()
+    assert row.mean == late_figures(run.rounds).loc["relevance", "utility"] == pytest.approx(last.mean())
+    final = read_scalars(event_folder(run.folder, "relevance", 0))["final/utility"]
+    assert final == [(1, pytest.approx(last[0]))]
+
+
+def test_two_seeds_bring_a_note_with_the_widths_of_the_t_distribution():
+    """The note's figures are quantiles of Student's t; other numbers of seeds bring none."""
+    wide, narrow = (float(stats.t.ppf(0.975, n - 1)) for n in (2, 5))
+    assert f"t = {wide:.1f}, with 5 seeds {narrow:.1f}" in two_seeds_note(2)
+    assert [two_seeds_note(n) for n in (1, 3, 5)] == [None] * 3
+
+
+def test_a_sweep_says_why_it_has_no_picture():
+    """Two fields, or one that is no number, are named; one of numbers has a picture."""
+    known = {"agent": ["a"], "seed": [0], "metric": ["utility"], "value": [1.0]}
+    assert undrawn_reason(pd.DataFrame(known | {"beta": [0.5]})) is None
+    both = undrawn_reason(pd.DataFrame(known | {"beta": [0.5], "cost": [1]}))
+    assert both.startswith("2 fields vary (beta, cost)")
+    for value in ("gru-hp", True):
+        assert "model is no number" in undrawn_reason(pd.DataFrame(known | {"model": [value]}))
+
+
+def test_items_are_met_in_pictures_as_in_tables(run):
+    """What share of the items has its guarantee is counted in the unit of the guarantee, as the measure is."""
+    tables = picture_tables(run)
+    assert tables.unit == "examined"
+    last = run.rounds[(run.rounds["round"] == 1) & (run.rounds["metric"] == "items_met")]
+    for name, ratios in delivery_ratios(tables, 1).items():
+        told = last[last["agent"] == name].sort_values("seed")["value"].tolist()
+        assert [(ratio >= 1).mean() for ratio in ratios] == pytest.approx(told)
+    assert len(set(last["value"])) > 2
+
+
+def test_a_report_holds_its_answer_cautions_plots_and_tables(run, report):
+    """The record has all that any sink shows: sentences, pictures by name, tables, settings and places."""
+    assert report.question == "What does guaranteeing exposure cost and bring? (small)"
+    assert report.answer[0].startswith("`relevance` leaves ")
+    assert report.answer[-1].startswith("The loop")
+    assert any(note.startswith("2 seeds: intervals are wide") for note in report.cautions)
+    assert sorted(plot.name for plot in report.plots) == sorted(PICTURES)
+    assert report.tables == tuple(result_tables(run))
+    assert [table.title.split(",")[0] for table in report.tables] == [
+        "small: round 1",
+        "Minus relevance",
+        "What retraining does",
+    ]
+    assert "per_round: 120" in report.settings
+    assert [name for name, _ in report.places()] == ["tables", "pictures", "events", "more"]
+
+
+def test_the_console_prints_the_answer_first_and_cuts_no_number(report):
+    """At 80 columns the answer precedes the tables, cautions and places, and every number stands whole."""
+    text = _printed(report)
+    order = [
+        text.index(words) for words in ("relevance leaves", "small: round 1", "2 seeds: inter", "tables  ")
+    ]
+    assert order == sorted(order)
+    assert "…" not in text
+    assert max(map(len, re.sub(r"(?m)^\S.*$", "", text).splitlines())) <= 80
+    for table in report.tables:
+        for row in table.rows:
+            cells = dict(zip(table.columns, row, strict=True))
+            assert all(cells[name] in text for name in table.main if name in cells)
+    assert "log gini" not in text  # Markdown and the page have it
+    assert "log gini" in markdown(report.tables)
+
+
+@pytest.mark.parametrize("width", [80, 60, 40])
+@pytest.mark.parametrize("columns", [1, 4, 11])
+def test_wide_tables_continue_below(width, columns):
+    """A table that is too wide is printed in parts with its labels, and each line fits."""
+    cells = tuple(f"{number}.123 ±0.456*" for number in range(columns))
+    names = tuple(f"column {number}" for number in range(columns))
+    row = ("an agent of a long name", "a part of retraining (self − random)", *cells)
+    table = TextTable("Title", ("agent", "what", *names), (row,), labels=2)
+    lines = _printed(Report("?", sections=(Section("", tables=(table,)),)), width).splitlines()
+    assert all(any(cell in line for line in lines) for cell in cells)
+    assert max(map(len, lines)) <= width
+    assert "…" not in "".join(lines)
+
+
+def test_markdown_is_tables_alone(report):
+    """The Markdown of a report has its tables and no note; all columns are in it."""
+    text = markdown(report.tables)
+    assert "intervals are wide" not in text
+    assert text.count("|---|") == len(report.tables)
+    assert all(cell in text for table in report.tables for row in table.rows for cell in row)
+
+
+def test_the_page_is_one_file_that_needs_no_network(page):
+    """Nothing is loaded from elsewhere, no script runs, and the file is small."""
+    assert len(page.encode()) < 2_000_000
+    assert not re.search(r"<script|<link|<img|\bsrc=|@import|url\((?!#)|href=\"(?!#)", page)
+    assert "prefers-color-scheme: dark" in page
+    assert "@media print" in page
+    tags = _Tags()
+    tags.feed(page)
+    assert tags.open == []
+    assert ("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}) in tags.seen
+    ids = re.findall(r' id="([^"]*)"', page)
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r"url\(#([^)]*)\)", page)) <= set(ids)
+
+
+def test_the_page_has_every_part_and_the_pictures_of_the_folder(report, page):
+    """The page embeds the same figures as the folder has, with their titles as text, and all sections."""
+    charts = re.findall(r"<svg .*?</svg>", page, re.DOTALL)
+    assert len(charts) == sum(plot.make() is not None for plot in report.plots) == 9
+    assert all("</text>" in chart and "<metadata>" not in chart for chart in charts)
+    assert "Utility</text>" in page
+    for section in report.sections:
+        assert f"<h2>{section.title}" in page
+    assert "nan" not in re.sub(r"<[^>]*>", "", page).lower().split()
+
+
+def test_the_page_says_what_makes_it_again(run, page):
+    """Command, settings and versions stand at the end."""
+    assert "per_round: 120" in page
+    assert f"rimsim {run.config['versions']['rimsim']}" in page
+
+
+def test_items_go_by_their_titles(run, page):
+    """The table of items names films, as the catalogue of the run keeps them."""
+    titles = set(run.catalogue["title"])
+    assert {"item", "events", "id", "title", "genres"} <= set(run.catalogue.columns)
+    named = re.findall(r'<td class="text" title="([^"]*)">', page)
+    assert any(name.replace("&#39;", "'").replace("&amp;", "&") in titles for name in named)
+
+
+def test_an_unfinished_run_has_no_page(tmp_path, run):
+    """A run without a finished round is refused by name, and its report still says what is missing."""
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    for name in ("config.yaml", "catalogue.parquet"):
+        shutil.copy(run.folder / name, empty)
+    made = comparison_report(Run(empty))
+    assert "arms are not finished" in made.cautions[-1]
+    with pytest.raises(MissingTableError, match="no round is finished"):
+        html(made, Run(empty))
+
+
+def test_the_command_writes_the_page(run, capsys):
+    """``rimsim report RUN --html`` says where the page is, and refuses a second form of output."""
+    assert main(["report", str(run.folder), "--html"]) == 0
+    assert capsys.readouterr().out.strip().endswith("report.html")
+    with pytest.raises(SystemExit):
+        main(["report", str(run.folder), "--html", "--markdown"])
+
+
+def test_a_sweep_has_a_page(tmp_path):
+    """A sweep's page says what the largest value does against the smallest, agent by agent."""
+    made = sweep(
+        small_scenario(rounds=1),
+        {"exposure.beta": [0.0, 0.5]},
+        ["relevance", "rim-feedback"],
+        seeds=[0, 1],
+        workers=1,
+        out=tmp_path / "s",
+    )
+    content = sweep_report(made)
+    assert content.answer[0] == "`relevance`: beta from 0 to 0.5 changes nothing."
+    assert content.answer[1].startswith("`rim-feedback`: beta from 0 to 0.5 changes utility by")
+    assert html(content, made).count("<svg ") == 2
+    assert [plot.name for plot in content.plots if plot.png] == ["front"]
+    assert "rim-feedback beta=0.5" in _printed(content, 140)
+
+
+def test_runs_differ_in_what_was_set(run, tmp_path):
+    """Settings that differ are named by their field, and results are the second run's minus the first's."""
+    other = tmp_path / "other"
+    shutil.copytree(run.folder, other)
+    text = (other / "config.yaml").read_text(encoding="utf-8").replace("per_round: 120", "per_round: 121")
+    (other / "config.yaml").write_text(text, encoding="utf-8")
+    rounds = run.rounds.assign(value=run.rounds["value"] + (run.rounds["metric"] == "coverage") * 0.25)
+    rounds.to_parquet(other / "rounds.parquet", index=False)
+    told = load_run(other)
+    assert setting_differences(run, told).rows == (("arrivals.per_round", "120", "121"),)
+    table = result_differences(run, told)
+    coverage = table.columns.index("coverage")
+    assert {row[coverage] for row in table.rows} == {"0.250 ±0.000"}
+    assert {row[table.columns.index("utility")] for row in table.rows} == {"0.000 ±0.000"}
+
+
+def test_only_runs_of_a_kind_are_compared(run, tmp_path):
+    """A comparison and a sweep have no differences, nor have runs without a seed in common."""
+    other = tmp_path / "other"
+    shutil.copytree(run.folder, other)
+    run.rounds.assign(seed=run.rounds["seed"] + 7).to_parquet(other / "rounds.parquet", index=False)
+    with pytest.raises(RunFolderError, match="at the same seed"):
+        result_differences(run, load_run(other))
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
+def test_a_browser_shows_the_page_at_every_width(page, tmp_path):
+    """In Chromium nothing but tables is wider than a phone, every chart has a size, and no text lies outside."""
+    probe = (
+        "<script>addEventListener('load', () => { const wide = [...document.querySelectorAll('main *')].filter(e => "
+        "!e.closest('.table, pre, svg') && e.getBoundingClientRect().right > innerWidth + 1).length; const flat = "
+        "[...document.querySelectorAll('figure svg')].filter(e => e.getBoundingClientRect().height < 100).length; "
+        "const paper = getComputedStyle(document.body).backgroundColor; "
+        "document.title = `wide ${wide} flat ${flat} on ${paper}`; })</script>"
+    )
+    path = tmp_path / "page.html"
+    path.write_text(page.replace("</head>", f"{probe}</head>"), encoding="utf-8")
+    for width in (500, 1200):
+        told = subprocess.run(
+            [
+                CHROMIUM,
+                "--headless=new",
+                "--no-sandbox",
+                "--disable-gpu",
+                f"--user-data-dir={tmp_path / 'profile'}",
+                f"--window-size={width},900",
+                "--dump-dom",
+                path.as_uri(),
+            ],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=True,
+        ).stdout
+        assert re.search(r"<title>wide 0 flat 0 on rgb\(255, 255, 255\)", told), width

@@ -1,0 +1,64 @@
+"""Tasks of tests that run on worker processes, which import them from here whichever tests run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from filelock import FileLock
+
+from rimsim.errors import DataError, ModelError
+
+
+@dataclass(frozen=True)
+class Errand:
+    """What a worker is told to do."""
+
+    kind: str
+    place: Path
+
+
+def do(errand, report):
+    """Count to three, or fail in one of several ways on the way."""
+    report(1)
+    if errand.kind == "ours":
+        raise DataError("a bad log")
+    if errand.kind == "other":
+        raise KeyError("a slip")
+    if errand.kind == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if errand.kind == "quit":
+        os._exit(7)
+    if errand.kind == "die-once" and not errand.place.exists():
+        errand.place.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    if errand.kind == "sign":
+        with errand.place.open("a") as file:
+            file.write(f"{os.getpid()}\n")
+    while errand.kind == "beat":
+        with errand.place.open("a") as file:
+            file.write(".")
+        report(0)
+        time.sleep(0.05)
+    report(2)
+
+
+def hold(task, report):
+    """A task that holds a lock, says so, and then nothing for an hour."""
+    with FileLock(task.with_suffix(".lock")):
+        task.touch()
+        time.sleep(3600)
+
+
+def play_part(part, report):
+    report(1)
+    if part == "bad":
+        raise ModelError("it does not fit")
+    return {
+        "backtest": pd.DataFrame({"part": [part, part], "value": [1.0, 2.0]}),
+        "fits": pd.DataFrame({"n": [1]}),
+    }
