@@ -253,19 +253,14 @@ def diff(one: Path, other: Path, *, markdown: bool) -> None:
 
     Results are OTHER minus RUN over the arms and seeds that both have.
     """
-    from rimsim.scenarios.report.comparison import result_differences, setting_differences
-    from rimsim.scenarios.report.console import markdown as markdown_of
-    from rimsim.scenarios.report.console import print_report
-    from rimsim.scenarios.runs.status import digest
+    from rimsim.scenarios.report.comparison import difference_report
+    from rimsim.scenarios.report.console import report_markdown, show
 
-    runs = scenarios.load_run(one), scenarios.load_run(other)
-    tables = [setting_differences(*runs), result_differences(*runs)]
+    found = difference_report(scenarios.load_run(one), scenarios.load_run(other))
     if markdown:
-        click.echo(markdown_of(tables), nl=False)
-        return
-    notes = [] if tables[0].rows else ["The settings are the same."]
-    notes += ["The tables are equal."] if digest(runs[0]) == digest(runs[1]) else []
-    print_report([table for table in tables if table.rows], notes, (), terminal())
+        click.echo(report_markdown(found), nl=False)
+    else:
+        show(found, terminal())
 
 
 @click.group()
@@ -354,7 +349,7 @@ LISTS = tuple(
 
 _AGENTS = ("relevance", "rim-dual", "rim-feedback", "random")
 _PARTS = ("closed-loop", "online-match")
-_DEMO: dict[str, Any] = {"seeds": 2, "command": "rimsim demo"}
+_DEMO: dict[str, Any] = {"seeds": 3, "command": "rimsim demo"}
 
 
 @click.command()

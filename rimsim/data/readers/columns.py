@@ -195,7 +195,8 @@ def resolve(names: Sequence[str], roles: ColumnRoles, where: str) -> ColumnPlace
         DataError: If a column is missing, doubled, or used for two roles.
     """
     names, kind = tuple(name.strip() for name in names), roles.kind
-    if twice := sorted({name for name in names if name and names.count(name) > 1}):
+    twice = sorted({name for name in names if name and names.count(name) > 1})
+    if twice and kind is EVENTS:
         refuse(DataError, where, f"column {twice[0]!r} is there twice", "different names")
     places: dict[Role, int] = {}
     for role in ROLES:
