@@ -140,11 +140,7 @@ class ColumnRoles:
 
     @classmethod
     def of_log(cls, columns: Columns | str | None) -> ColumnRoles:
-        """Roles of a log's columns as the caller gave them.
-
-        Raises:
-            ConfigError: If the columns are not understood.
-        """
+        """Roles of a log's columns as the caller gave them."""
         columns = Columns.parse(columns) if isinstance(columns, str) else columns
         if columns is None:
             return cls(EVENTS)
