@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from small_markets import small_scenario
+from small_markets import drawn, small_scenario
 
 from rimsim.config import ConsumerConfig
 from rimsim.errors import AgentError, ConfigError, MissingTableError, RunFolderError
@@ -40,7 +40,8 @@ def test_a_damaged_run_is_told_by_its_file(run, capsys, damaged, options):
     whole = path.read_bytes()
     for content in (whole[:-9] if path.suffix == ".parquet" else b"a: [", b"\x00\xff"):
         path.write_bytes(content)
-        status = main(["report", str(run), *options])
+        with drawn():  # pictures read the ledger
+            status = main(["report", str(run), *options])
         path.write_bytes(whole)
         assert status == 2
         (told,) = capsys.readouterr().err.splitlines()
