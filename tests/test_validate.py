@@ -36,6 +36,7 @@ from rimsim.scenarios.kinds.validate.checks import (
 )
 from rimsim.scenarios.kinds.validate.report import rate_sentences, real_against_simulated
 from rimsim.scenarios.kinds.validate.sessions import (
+    Evidence,
     Setting,
     Uniform,
     agreement_of,
@@ -139,6 +140,21 @@ def test_agreement_by_hand():
     reverse = agreement(real, -simulated, resamples=100)
     assert reverse.kendall == pytest.approx(-4 / 6)
     assert reverse.unfit
+
+
+def test_a_truth_that_ties_a_settled_pair_does_not_agree_with_it():
+    """A tie counts among the settled pairs: two of three in order and one tied are 2/3."""
+    real = np.array([[1.0], [2.0], [3.0]]) + np.array([[0.0, 0.1, -0.1, 0.05]])
+    found = agreement(real, np.array([[1.0], [1.0], [2.0]]) + np.zeros(4), resamples=100)
+    assert (found.settled_pairs, found.concordant_pairs, found.discordant_pairs) == (3, 2, 0)
+    assert found.kendall_settled == pytest.approx(2 / 3)
+
+
+def test_means_over_draws_leave_out_draws_without_a_value():
+    """A user that took nothing in one of two draws counts with the other; with none it stays unknown."""
+    ndcg = np.array([[[0.2, np.nan, np.nan], [0.4, 0.6, np.nan]]])
+    evidence = Evidence(("a",), np.arange(3), (0, 1), {"ndcg": ndcg}, {})
+    np.testing.assert_allclose(evidence.by_user(metric="ndcg"), [[0.3, 0.6, np.nan]])
 
 
 def test_agreement_against_scipy_and_plain_loops():
@@ -683,7 +699,7 @@ def test_a_run_keeps_the_agreement_of_its_truth(tmp_path, capsys, monkeypatch):
     assert f"The truth `{found['truth']}`" in capsys.readouterr().out
 
 
-def test_the_agreement_of_a_run_is_of_its_slate_and_its_examination(log, monkeypatch):
+def test_the_agreement_of_a_run_is_of_its_slate_and_its_examination(log, tmp_path, monkeypatch):
     """K and γ are handed on, and agreement is found anew where one of them, the source or a version is another.
 
     A large catalogue is judged without EASE.
@@ -700,11 +716,17 @@ def test_the_agreement_of_a_run_is_of_its_slate_and_its_examination(log, monkeyp
     monkeypatch.setattr(sessions, "gather", gather)
     truth = SimpleNamespace(kind="law")
     monkeypatch.setattr(sessions, "kept_truth", lambda *_, **__: truth)
+    monkeypatch.setenv("RIMSIM_CACHE", str(tmp_path))  # nothing is kept there yet
     few = log.rows(np.arange(len(log)) % 7 > 0)
     first = {"slate": 4, "position_decay": 0.7}
     for words in (first, first, {**first, "slate": 5}, {**first, "position_decay": 0.9}):
         assert agreement_of(few, gap=1800.0, **words) is None
     assert asked == [(4, 0.7), (5, 0.7), (4, 0.9)]
+    for damaged in (tmp_path / "agreement").glob("*/*"):
+        damaged.write_text("{")
+    assert agreement_of(few, gap=1800.0, **first) is None  # a damaged entry is made again
+    assert asked.pop() == (4, 0.7)
+    compared.pop()
     assert all("ease" in models for models in compared)
     monkeypatch.setattr(sessions, "_EASE", few.n_items - 1)
     agreement_of(few, gap=1800.0, slate=6)

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from rimsim.scenarios import Run
-    from rimsim.scenarios.report.record import Report
 
 Command = TypeVar("Command", bound="Callable[..., Any]")
 
@@ -185,15 +184,6 @@ def terminal() -> Console:
     return console if console.is_terminal else Console(width=140)
 
 
-def report_of(run: Run) -> Report:
-    """Report of a run of any kind."""
-    from rimsim.scenarios.kinds.registry import KINDS
-
-    kind = KINDS[run.kind]
-    made: Report = kind.load(kind.report)(run)
-    return made
-
-
 def print_run(run: Run) -> None:
     """Print the report of a run.
 
@@ -202,7 +192,7 @@ def print_run(run: Run) -> None:
     """
     from rimsim.scenarios.report.console import show
 
-    show(report_of(run), terminal())
+    show(run.report(), terminal())
 
 
 def print_complete(folder: str) -> None:
@@ -234,7 +224,7 @@ def report(run: Path, **flags: bool) -> None:
     if flags["digest"]:
         click.echo(digest(loaded))
         return
-    found = report_of(loaded)
+    found = loaded.report()
     if flags["html"]:
         click.echo(write_page(found, loaded))
     elif flags["markdown"]:
@@ -253,19 +243,14 @@ def diff(one: Path, other: Path, *, markdown: bool) -> None:
 
     Results are OTHER minus RUN over the arms and seeds that both have.
     """
-    from rimsim.scenarios.report.comparison import result_differences, setting_differences
-    from rimsim.scenarios.report.console import markdown as markdown_of
-    from rimsim.scenarios.report.console import print_report
-    from rimsim.scenarios.runs.status import digest
+    from rimsim.scenarios.report.comparison import difference_report
+    from rimsim.scenarios.report.console import report_markdown, show
 
-    runs = scenarios.load_run(one), scenarios.load_run(other)
-    tables = [setting_differences(*runs), result_differences(*runs)]
+    found = difference_report(scenarios.load_run(one), scenarios.load_run(other))
     if markdown:
-        click.echo(markdown_of(tables), nl=False)
-        return
-    notes = [] if tables[0].rows else ["The settings are the same."]
-    notes += ["The tables are equal."] if digest(runs[0]) == digest(runs[1]) else []
-    print_report([table for table in tables if table.rows], notes, (), terminal())
+        click.echo(report_markdown(found), nl=False)
+    else:
+        show(found, terminal())
 
 
 @click.group()
@@ -354,7 +339,7 @@ LISTS = tuple(
 
 _AGENTS = ("relevance", "rim-dual", "rim-feedback", "random")
 _PARTS = ("closed-loop", "online-match")
-_DEMO: dict[str, Any] = {"seeds": 2, "command": "rimsim demo"}
+_DEMO: dict[str, Any] = {"seeds": 3, "command": "rimsim demo"}
 
 
 @click.command()

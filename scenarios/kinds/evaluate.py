@@ -1,4 +1,4 @@
-"""Off-policy evaluation of a run: estimates on its log beside the target's own world.
+"""Off-policy evaluation of a run, beside the truth.
 
 A run is played again, which its config and seeds determine to the last bit. In each state of the log the target is
 asked for its slate; then it plays in a world of its own, whose value is the truth.
@@ -66,7 +66,7 @@ _WIDEST = 1.5  # estimates further from the truth, in units of the truth, stand 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Estimates of a target on the log of a run, beside the truth."""
+    """Estimates of a target on a run's log, beside truth."""
 
     folder: Path
     """The run folder."""
@@ -80,7 +80,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class EvaluationSeed:
-    """Seed to be evaluated, as plain data that can cross to another process."""
+    """Seed to be evaluated, as plain data."""
 
     config: ScenarioConfig
     seed: int
@@ -97,7 +97,7 @@ def ope(
     workers: int | None = None,
     console: Console | None = None,
 ) -> Evaluation:
-    """Value a target on a run's log, and in its own world.
+    """Value a target on a run's log and in truth.
 
     Estimates, intervals and truths are added to ``ope.parquet`` of the run folder.
 
@@ -147,7 +147,7 @@ def _logged(run: Run, text: str | None) -> str:
 
 
 def _with_others(done: Evaluation) -> pd.DataFrame:
-    """Table of the folder, with older rows of the pair replaced."""
+    """Table of the folder, the pair's older rows replaced."""
     path = done.folder / OPE
     if not path.is_file():
         return done.table
@@ -170,7 +170,7 @@ def _evaluate(part: EvaluationSeed, report: Callable[[int], None]) -> dict[str, 
 
 @dataclass(frozen=True, eq=False)
 class ReplayedRound:
-    """Logged round of n states, with a target's view of them."""
+    """Logged round of n states, and a target's view."""
 
     log: LoggedSlates
     """Slates, consumptions and chances."""
@@ -437,7 +437,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def evaluation_report(done: Evaluation) -> Report:
-    """Report of an evaluation: a table per part of the log."""
+    """Report of an evaluation, by part of the log."""
     found = summary(done.table)
     parts = {part: rows for part in PARTS if not (rows := found[found["part"] == part]).empty}
     return Report(
@@ -508,7 +508,7 @@ def _sentences(part: str, first: pd.Series[Any]) -> list[str]:
 
 
 def _estimators_against_truth(done: Evaluation, parts: Mapping[str, pd.DataFrame]) -> Figure:
-    """Estimators against the true value, a panel per part of the log."""
+    """Estimators against the truth, by part of the log."""
     names = list(dict.fromkeys(name for rows in parts.values() for name in rows["estimator"]))
     panels = []
     for part, found in parts.items():

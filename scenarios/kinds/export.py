@@ -1,4 +1,4 @@
-"""Export: the log of an arm of a run in a format of another package."""
+"""Export of an arm's log for another package."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def export(
     out: str | Path | None = None,
     console: Console | None = None,
 ) -> tuple[Path, str]:
-    """Write the log of an arm in a format of another package.
+    """Write the log of an arm for another package.
 
     Args:
         run: Folder of a comparison that kept its ledger.
@@ -111,7 +111,7 @@ def _csv(run: Run, agent: str | None, seed: int | None, place: Path, report: Cal
 
 
 def _save(place: Path, columns: Mapping[str, object]) -> None:
-    """Write an archive without pickle, None and empty mappings left out."""
+    """Write an archive without pickle, None or mappings."""
     kept = {
         name: np.asarray(value)
         for name, value in columns.items()
@@ -125,7 +125,7 @@ def _save(place: Path, columns: Mapping[str, object]) -> None:
 
 @dataclass(frozen=True, eq=False)
 class LoggedArm:
-    """Slates of k items that one agent showed at one seed.
+    """Slates of k items of an agent at a seed.
 
     They are in clock order; any with an empty position is left out.
     """
@@ -152,7 +152,7 @@ class LoggedArm:
 
 
 def logged_arm(run: Run, agent: str | None, seed: int | None) -> LoggedArm:
-    """Log of an arm by name and seed; None: the first.
+    """Log of an arm; None: the first name, seed.
 
     Raises:
         ConfigError: If there is no such arm or seed.
@@ -356,7 +356,7 @@ def write_minari(arm: LoggedArm, config: ScenarioConfig, folder: Path, author: s
 
 @contextmanager
 def _datasets_at(folder: Path) -> Iterator[None]:
-    """Let Minari read and write its data sets in a folder."""
+    """Let Minari keep its data sets in a folder."""
     before = os.environ.get(_WHERE)
     os.environ[_WHERE] = str(folder.absolute())  # below a relative one, Minari would look for it once more
     try:
@@ -369,7 +369,7 @@ def _datasets_at(folder: Path) -> Iterator[None]:
 
 
 def _take_out(draft: Path, dataset_id: str, folder: Path) -> None:
-    """Move a data set up into the draft, notes into the folder."""
+    """Move a data set into the draft, notes outside."""
     (draft / dataset_id / "data").rename(draft / "data")
     for note in draft.rglob("namespace_metadata.json"):
         place = folder / note.relative_to(draft)

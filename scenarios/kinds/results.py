@@ -1,4 +1,4 @@
-"""Results that kinds share: tables of a run folder, and estimates beside the truth."""
+"""Results that kinds share: tables and biases of estimates."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class RunResult(RunTables):
-    """Finished run of a kind; tables are read when first asked for."""
+    """Finished run of a kind, with its tables."""
 
     folder: Path
     """The run folder."""

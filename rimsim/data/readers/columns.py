@@ -140,11 +140,7 @@ class ColumnRoles:
 
     @classmethod
     def of_log(cls, columns: Columns | str | None) -> ColumnRoles:
-        """Roles of a log's columns as the caller gave them.
-
-        Raises:
-            ConfigError: If the columns are not understood.
-        """
+        """Roles of a log's columns as the caller gave them."""
         columns = Columns.parse(columns) if isinstance(columns, str) else columns
         if columns is None:
             return cls(EVENTS)
@@ -195,7 +191,8 @@ def resolve(names: Sequence[str], roles: ColumnRoles, where: str) -> ColumnPlace
         DataError: If a column is missing, doubled, or used for two roles.
     """
     names, kind = tuple(name.strip() for name in names), roles.kind
-    if twice := sorted({name for name in names if name and names.count(name) > 1}):
+    twice = sorted({name for name in names if name and names.count(name) > 1})
+    if twice and kind is EVENTS:
         refuse(DataError, where, f"column {twice[0]!r} is there twice", "different names")
     places: dict[Role, int] = {}
     for role in ROLES:

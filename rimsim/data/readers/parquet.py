@@ -17,7 +17,7 @@ from rimsim.data.readers.columns import ColumnPlaces, ColumnRoles, Role, resolve
 from rimsim.data.readers.delimited import Reading
 from rimsim.data.readers.events import Collector, RowBlock
 from rimsim.data.readers.values import LATEST, Words, short
-from rimsim.errors import DataError, first_words, refuse
+from rimsim.errors import DataError, refuse
 
 _BROKEN: Final = (pa.ArrowException, OSError, ValueError, RuntimeError, KeyError, MemoryError, OverflowError)
 
@@ -34,7 +34,11 @@ def opened(file: Path | BytesIO, name: str) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(file)
     except _BROKEN as broken:
-        raise DataError(f"{name}: no readable Parquet ({first_words(broken, 160)})") from broken
+        raise DataError(f"{name}: no readable Parquet ({_first_line(broken)})") from broken
+
+
+def _first_line(broken: BaseException) -> str:
+    return (str(broken).strip().splitlines() or [type(broken).__name__])[0][:160]
 
 
 def table_of(file: Path | BytesIO, name: str) -> pa.Table:
@@ -42,7 +46,7 @@ def table_of(file: Path | BytesIO, name: str) -> pa.Table:
     try:
         return opened(file, name).read(use_threads=False)
     except _BROKEN as broken:
-        raise DataError(f"{name}: damaged or cut short ({first_words(broken, 160)})") from broken
+        raise DataError(f"{name}: damaged or cut short ({_first_line(broken)})") from broken
 
 
 def read_parquet(file: Path | BytesIO, name: str, collector: Collector, roles: ColumnRoles) -> Reading:
@@ -60,7 +64,7 @@ def read_parquet(file: Path | BytesIO, name: str, collector: Collector, roles: C
         for batch in parquet.iter_batches(batch_size=BATCH_ROWS, columns=reader.names, use_threads=False):
             reader.read(batch)
     except _BROKEN as broken:
-        raise DataError(f"{name}: damaged or cut short ({first_words(broken, 160)})") from broken
+        raise DataError(f"{name}: damaged or cut short ({_first_line(broken)})") from broken
     return Reading("Parquet", places.pairs(), "iso" if reader.moments else "number")
 
 

@@ -1,4 +1,4 @@
-"""Back-test: models of one log compared in three tasks, without a closed loop."""
+"""Back-test of intensity models on one log, in three tasks."""
 
 from __future__ import annotations
 
@@ -36,7 +36,10 @@ COLUMNS = ("task", "model", "beta", "cap", "seed", "metric", "value")
 
 
 class Backtest(RunResult):
-    """Back-test on disk, with the tables ``backtest`` (also ``table``), ``calibration`` and ``fits``."""
+    """Back-test on disk.
+
+    Its tables are ``backtest`` (also ``table``), ``calibration`` and ``fits``.
+    """
 
     @property
     def config(self) -> BacktestConfig:
@@ -133,7 +136,7 @@ def _write_pictures(run: Run) -> None:
 
 
 def _about(split: LogSplit, config: BacktestConfig) -> dict[str, float]:
-    """Sizes of a split; k is items per state and c users per item."""
+    """Sizes of a split, with k and c."""
     k = math.ceil(config.item_share * split.n_known)
     if k >= split.n_known:
         refuse(

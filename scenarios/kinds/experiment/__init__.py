@@ -1,4 +1,4 @@
-"""Experiments on one market: naive estimates of designs beside total effects."""
+"""Experiments on one market: naive estimates beside total effects."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Experiment(RunResult):
 
 @dataclass(frozen=True)
 class ExperimentOptions:
-    """Designs of an experiment, and the market that it is on."""
+    """Designs of an experiment, and its market."""
 
     design: Sequence[str] = ("user",)
     """Some of :data:`rimsim.scenarios.kinds.experiment.designs.DESIGNS`."""
@@ -91,7 +91,7 @@ class ExperimentOptions:
 
     @property
     def played(self) -> tuple[tuple[str, str, str], ...]:
-        """Design, training and prices of every combination that is an experiment.
+        """Design, training and prices of every experiment.
 
         Raises:
             ConfigError: If a word is none of its kind, or nothing is left.
@@ -123,7 +123,7 @@ class ExperimentOptions:
 
 @dataclass(frozen=True)
 class ExperimentSeed:
-    """Designs at one seed, as plain data that can cross to another process."""
+    """Designs at one seed, as plain data."""
 
     config: ScenarioConfig
     seed: int
@@ -143,7 +143,7 @@ def experiment(
     console: Console | None = None,
     **options: Any,
 ) -> Experiment:
-    """Compare two agents as an A/B test on one market would.
+    """Compare two agents by A/B tests on one market.
 
     Its estimates stand beside the total effect: the difference of two whole worlds.
 
@@ -204,7 +204,7 @@ def _draw(run: Run) -> None:
 
 
 def _play(part: ExperimentSeed, report: Callable[[int], None]) -> dict[str, pd.DataFrame]:
-    """Tables of the worlds of a seed and of all its experiments."""
+    """Tables of the worlds and experiments of a seed."""
     with own_code([*part.agents, *own_places(part.config)]):
         world = build_world(part.config)
         tail = tail_of(np.bincount(world.past.item, minlength=world.log.n_items))
@@ -280,7 +280,7 @@ def estimates(rounds: Sequence[WorldRound], assignment: Assignment, tail: Bools)
 
 
 def total_effects(worlds: Sequence[Sequence[WorldRound]], tail: Bools) -> dict[str, float]:
-    """Mean in B's world less that in A's, over the late rounds.
+    """Mean in B's world less that in A's, late.
 
     Consumptions are counted with their true probability, which takes the noise of draws away.
     """
@@ -410,7 +410,7 @@ def _table(metric: str, found: pd.DataFrame, agents: tuple[str, str]) -> TextTab
 
 
 def _designs_against_total(found: pd.DataFrame, agents: tuple[str, str]) -> Figure:
-    """Mean naive estimates of designs against the total effect, a panel per metric."""
+    """Naive estimates of designs against the total effect."""
     panels = []
     for metric in METRICS:
         rows = found[found["metric"] == metric]

@@ -1,4 +1,4 @@
-"""Designs of experiments: assignment of units to arms by hash, and estimates.
+"""Designs of experiments: assignment to arms, and estimates.
 
 With y what came of an exposure, N arrivals, and arms A (control) and B (treatment), an estimate is the difference per
 arrival that a reader of the experiment would report, with an interval that takes the assigned units for independent
@@ -33,7 +33,7 @@ _USERS, _ITEMS, _BLOCKS = range(3)
 
 @dataclass(frozen=True)
 class Assignment:
-    """Arm of each unit, by a hash that no batch changes.
+    """Arm of each unit, by a hash.
 
     It is the same for the same seed in every design.
     """

@@ -1,4 +1,4 @@
-"""Markets of an experiment: both arms on one, and a whole world of each agent."""
+"""Markets of an experiment: shared, and one per agent."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ class TwoArms:
         return Slates(items, price)
 
     def _tell(self, arm: int, items: Ints, arrivals: Arrivals) -> None:
-        """Tell an arm's agent of the other's delivery and of time."""
+        """Report the other arm's delivery to an agent."""
         agent = self._agents[arm]
         if self._one_by_one and isinstance(agent, PacingAgent):
             agent.note_delivery(self._counted(items), arrivals)
@@ -256,7 +256,7 @@ def merged(control: Ints, treatment: Ints, treated_item: Bools) -> Ints:
 
 
 class Diverted:
-    """Control under which a platform learns from its own arm alone."""
+    """Control: a platform learns from its own arm alone."""
 
     def __init__(self, assignment: Assignment, *, treated: bool) -> None:
         self._assignment = assignment

@@ -1,4 +1,4 @@
-"""Validation: held-out later sessions compared with their prediction by the truths."""
+"""Validation of truths by held-out later sessions."""
 
 from __future__ import annotations
 
@@ -264,7 +264,7 @@ def validate(
 
 
 def _require_models(config: ValidateConfig) -> None:
-    """Refuse a device, model or ground that does not exist, at once."""
+    """Refuse a device, model or ground that does not exist."""
     resolved(config.device)
     with own_code(config.chosen):
         for name in config.chosen:
@@ -277,7 +277,7 @@ def _require_models(config: ValidateConfig) -> None:
 def _truths(
     log: EventLog, config: ValidateConfig, show: Callable[[str], None]
 ) -> tuple[dict[str, Truth], str | None]:
-    """Truths fitted to the log, and the name that ``auto`` chose."""
+    """Truths fitted to the log, and the chosen name."""
     gap, chosen = duration_seconds(config.data.session_gap), None
     fitted: dict[str, Truth] = {}
     for name in sorted(config.truths, key=lambda name: name != AUTO):  # the choice tells one of the names
@@ -300,7 +300,7 @@ def _session_tables(
     config: ValidateConfig,
     show: Callable[[str], None],
 ) -> dict[str, pd.DataFrame]:
-    """Tables of the evidence of later sessions, and of further checks."""
+    """Tables of later sessions' evidence and of checks."""
     setting = Setting(config.slate, config.position_decay, config.device)
     unfitted = partial(unfitted_model, gap=config.data.session_gap)
     evidence = gather(cuts, config.chosen, truths, setting, show, unfitted)
@@ -379,7 +379,7 @@ def _answer_tables(
     config: ValidateConfig,
     show: Callable[[str], None],
 ) -> dict[str, pd.DataFrame]:
-    """Tables of truths, and of models fitted to the whole log, on known answers."""
+    """Tables of truths and models on known answers."""
     unfitted, models = partial(unfitted_model, gap=config.data.session_gap), {}
     for name in config.chosen:
         if name != RANDOM:

@@ -1,4 +1,4 @@
-"""Judgement of truths and models on answers that are known without selection.
+"""Judgement of truths and models on known answers.
 
 A log says what users took of the items they saw, so all that is fitted to it and judged on it shares its selection.
 Answers to items that were shown at random, or a matrix without gaps, do not.
@@ -36,7 +36,7 @@ _Z = 1.959963984540054  # normal quantile of a 95 % interval
 
 @dataclass(frozen=True, eq=False)
 class HeldAnswers:
-    """Answers to items that their users do not meet in a log.
+    """Answers to items that a log leaves open.
 
     They are sorted by user, then item.
     """
@@ -130,7 +130,7 @@ class Preference(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class ObservedEvidence:
-    """Figures of s judges (truths and models) on n answers of u users."""
+    """Figures of s judges on n answers of u users."""
 
     answers: HeldAnswers
     judges: tuple[tuple[str, str], ...]
@@ -211,7 +211,7 @@ def judge_observed(
     folds: int = 5,
     seed: int = 0,
 ) -> ObservedEvidence:
-    """Judge truths and models on answers that their log leaves open.
+    """Judge truths and models on answers outside their log.
 
     A judge scores all items for the state of each user. ``auc`` is the share of pairs of a taken and another answer of
     a user that the scores put in order. ``precision`` is the share taken of the k best of the items that the user was
@@ -288,7 +288,7 @@ def _model_scores(model: IntensityModel, answers: HeldAnswers) -> Floats:
 
 
 def _log_scores(answers: HeldAnswers, score: Callable[[int, int, UserStates], Floats]) -> Floats:
-    """Logarithms of the answers' scores (n,), from scores of all items by block."""
+    """Logarithms of the answers' scores (n,), block by block."""
     found = np.empty(len(answers))
     for first, last in spans(len(answers.users)):
         rows = score(first, last, answers.states.take(np.arange(first, last)))
@@ -393,7 +393,7 @@ def ratio_interval(total: Floats, count: Floats) -> Interval:
 
 
 def folds_of(users: Ints, seed: int, folds: int) -> Ints:
-    """Fold of each of n distinct users, by the rank of a draw.
+    """Fold of each of n users, by lot.
 
     Folds are of one size, within one; none is empty where there are as many users.
     """

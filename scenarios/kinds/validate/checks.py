@@ -1,4 +1,4 @@
-"""Checks of ground-truth models: acceptance of items, distributions, calibration of λ."""
+"""Checks of truths: acceptance, distributions, calibration of λ."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Report of a validation: conclusions from held-out sessions and known answers."""
+"""Report of a validation: conclusions, tables and plots."""
 
 from __future__ import annotations
 
@@ -9,13 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.ticker import LogLocator, NullFormatter
-from matplotlib.transforms import Bbox
 
 from rimsim.intensity.registry import mark_and_ground
 from rimsim.scenarios.kinds.validate.checks import NEGATIVES, QUANTILES, rate_curves
 from rimsim.scenarios.kinds.validate.sessions import ORACLE, RANDOM
-from rimsim.scenarios.report.charts import AgentStyle, frame, label_points, legend, styles
+from rimsim.scenarios.report.charts import (
+    AgentStyle,
+    bar_boxes,
+    frame,
+    label_points,
+    legend,
+    log_axis,
+    plot_means,
+    styles,
+)
 from rimsim.scenarios.report.console import markdown, picture_places
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
 from rimsim.scenarios.report.sentences import agreement_sentence, as_yaml, log_fact, many, unfit_sentence
@@ -142,7 +149,7 @@ def _wrong(truth: str, pairs: pd.DataFrame) -> list[str]:
 
 
 def _flattered(intervals: pd.DataFrame, truths: Iterable[str]) -> list[str]:
-    """Share of the oracle's utility that a truth's own class reaches."""
+    """Share of the oracle's utility for a truth's class."""
     worth = intervals[intervals["metric"] == "utility"].set_index(["truth", "model"])["mean"]
     texts = [
         f"{100 * worth[truth, truth] / worth[truth, ORACLE]:.0f} % under `{truth}`"
@@ -283,7 +290,7 @@ def _upper(text: str) -> str:
 
 
 def _known_answers(table: pd.DataFrame, k: int) -> tuple[TextTable, TextTable]:
-    """Figures of all judges, best first, and calibration of the truths."""
+    """Figures of all judges, and calibration of the truths."""
     metrics = ("auc", "precision", "log_likelihood", "calibration_error")
     named = table.assign(judge=_judges(table["truth"], table["model"])).rename(columns={"value": "mean"})
     order = named[named["metric"] == "auc"].sort_values("mean", ascending=False, kind="stable")["judge"]
@@ -309,7 +316,7 @@ def _known_answers(table: pd.DataFrame, k: int) -> tuple[TextTable, TextTable]:
 
 
 def _tenths(figures: Mapping[str, float] | pd.Series[float], name: str, decimals: int) -> list[str]:
-    """Cells of a row by tenth; empty where there is none."""
+    """Cells of a row by tenth, empty without figure."""
     values = (figures.get(name.format(number)) for number in range(1, 11))
     return ["" if value is None else f"{value:.{decimals}f}" for value in values]
 
@@ -406,7 +413,7 @@ def _distributions(table: pd.DataFrame) -> TextTable:
 
 
 def _deciles(table: pd.DataFrame) -> TextTable:
-    """λ by decile against the events that came, means over draws."""
+    """λ by decile against realised events."""
     rows = []
     for name, figures in rate_curves(table).items():
         totals = (figures[f"rate_{what}"] for what in ("ratio_first", "ratio_later", "rank_correlation"))
@@ -426,6 +433,7 @@ def real_against_simulated(intervals: pd.DataFrame, agreement: pd.DataFrame) -> 
         low=intervals["low"].fillna(intervals["mean"]), high=intervals["high"].fillna(intervals["mean"])
     )
     real = intervals[(intervals["truth"] == "") & (intervals["metric"] == "precision")].set_index("model")
+    ends = ["mean", "low", "high"]
     truths = list(dict.fromkeys(agreement["truth"]))
     of_truths = figures_of(agreement)
     rows = -(-len(truths) // _ACROSS)
@@ -438,7 +446,8 @@ def real_against_simulated(intervals: pd.DataFrame, agreement: pd.DataFrame) -> 
     looks = styles(real.index)
     for ax, truth in zip(_panels(figure, len(truths)), truths, strict=True):
         worth = intervals[(intervals["truth"] == truth) & (intervals["model"] != ORACLE)].set_index("model")
-        _panel(ax, real, worth.loc[real.index], looks)
+        both = pd.concat({"real": real[ends], "simulated": worth.loc[real.index, ends]}, axis=1)
+        _panel(ax, both.swaplevel(axis=1), looks)
         ax.set_title(_title(truth, of_truths[truth]), loc="left", pad=9)
     return figure
 
@@ -452,46 +461,19 @@ def _panels(figure: Figure, number: int) -> list[Axes]:
     return grid[:number]
 
 
-def _panel(ax: Axes, real: pd.DataFrame, worth: pd.DataFrame, looks: dict[str, AgentStyle]) -> None:
+def _panel(ax: Axes, means: pd.DataFrame, looks: Mapping[str, AgentStyle]) -> None:
     for name, look in looks.items():
-        here, there = real.loc[name], worth.loc[name]
-        ax.errorbar(
-            here["mean"],
-            there["mean"],
-            xerr=[[here["mean"] - here["low"]], [here["high"] - here["mean"]]],
-            yerr=[[there["mean"] - there["low"]], [there["high"] - there["mean"]]],
-            color=look.colour,
-            marker=look.marker,
-            markersize=8,
-            markeredgecolor="white",
-            elinewidth=1,
-            capsize=2,
-            linestyle="none",
-        )
-    ax.set_xlim(0, 1.12 * (float(real["high"].max()) or 1.0))
-    ax.set_ylim(0, 1.1 * (float(worth["high"].max()) or 1.0))
+        plot_means(ax, means.loc[[name]], "real", "simulated", look, line="none", size=8)
+    ax.set_xlim(0, 1.12 * (float(means["high", "real"].max()) or 1.0))
+    ax.set_ylim(0, 1.1 * (float(means["high", "simulated"].max()) or 1.0))
     ax.set_xlabel("real: precision")
     ax.set_ylabel("simulated: utility (consumptions a slate)")
-    across, up = real["mean"].to_dict(), worth["mean"].to_dict()
-    points = {name: (float(across[name]), float(up[name])) for name in looks}
-    label_points(ax, points, looks, _bars(ax, real, worth, list(looks)))
-
-
-def _bars(ax: Axes, real: pd.DataFrame, worth: pd.DataFrame, names: Sequence[str]) -> list[Bbox]:
-    """Boxes around the error bars, in pixels."""
     figure = ax.get_figure(root=True)
     if figure is not None:
         figure.draw_without_rendering()
-    boxes = []
-    for name in names:
-        here, there = real.loc[name], worth.loc[name]
-        for corners in (
-            [(here["low"], there["mean"]), (here["high"], there["mean"])],
-            [(here["mean"], there["low"]), (here["mean"], there["high"])],
-        ):
-            (x0, y0), (x1, y1) = ax.transData.transform(np.array(corners, np.float64))
-            boxes.append(Bbox.from_extents(x0 - 1, y0 - 1, x1 + 1, y1 + 1))
-    return boxes
+    across, up = means["mean", "real"].to_dict(), means["mean", "simulated"].to_dict()
+    points = {name: (float(across[name]), float(up[name])) for name in looks}
+    label_points(ax, points, looks, bar_boxes(ax, means, "real", "simulated"))
 
 
 def _title(truth: str, figures: Mapping[str, float]) -> str:
@@ -501,7 +483,7 @@ def _title(truth: str, figures: Mapping[str, float]) -> str:
 
 
 def _message(truths: Sequence[str], agreement: Mapping[str, Mapping[str, float]]) -> str:
-    """Title on the chosen truth, or the best, and settled pairs."""
+    """Title on the chosen or best truth's settled pairs."""
     chosen = [truth for truth in truths if agreement[truth]["chosen"]]
     settled_of = {name: agreement[name]["kendall_settled"] for name in truths}
     truth = (
@@ -545,9 +527,7 @@ def _calibration(table: pd.DataFrame) -> Figure | None:
     ax.set_xscale("log")
     ax.set_yscale("log")
     for axis, limits in ((ax.xaxis, ax.set_xlim), (ax.yaxis, ax.set_ylim)):
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.set_major_formatter(lambda value, _: f"{value:g}")
-        axis.set_minor_formatter(NullFormatter())
+        log_axis(axis)
         limits(low, high)
     ax.set_xlabel("expected events a session, λ")
     ax.set_ylabel("events that came")

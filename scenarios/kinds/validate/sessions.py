@@ -1,4 +1,4 @@
-"""Evidence of held-out later sessions: models' real worth beside their worth under truths.
+"""Evidence of held-out sessions: real and simulated worth.
 
 Every draw cuts each user where one of its later sessions begins. Models are fitted to the past and recommend slates.
 Reality is judged by what the user took from the cut on, a truth by the consumptions that it expects of the same slates.
@@ -34,7 +34,7 @@ from rimsim.market.world import kept_truth, truth_key, unfitted
 from rimsim.matching import price_slates
 from rimsim.measures import agreement, mean_interval, pairs_of, relevance, slate_ndcg, statistics
 from rimsim.scenarios.kinds import scores as model_scores
-from rimsim.scenarios.kinds.scores import ROWS, ModelScores, Scores
+from rimsim.scenarios.kinds.scores import ROWS, ModelScores, ScoreMatrix
 from rimsim.system import single_thread
 
 Make: TypeAlias = Callable[[str, int, str], IntensityModel]
@@ -51,7 +51,7 @@ _LEAST = 1e-12  # the least share of an item, so that one impossible event canno
 
 @dataclass(frozen=True, eq=False)
 class Cut:
-    """States of n users, each where one of its later sessions begins."""
+    """States of n users at one of their later sessions."""
 
     draw: int
     """Seed of the draw."""
@@ -73,7 +73,7 @@ class Cut:
 
     @property
     def taken(self) -> Ints:
-        """Number of items that each user took from its cut on (n,)."""
+        """Number of items taken by each user (n,)."""
         return np.bincount(self.taken_row, minlength=len(self))
 
     def admissible(self, start: int, stop: int) -> Bools:
@@ -167,23 +167,23 @@ def unfitted_model(name: str, seed: int, device: str, gap: str | None = None) ->
     return unfitted(PlatformConfig(model=name, device=device), seed, gap)
 
 
-def scores_of(name: str, cut: Cut, device: str, make: Make = unfitted_model) -> Scores:
-    """Scores of a cut by a model fitted to its past."""
+def scores_of(name: str, cut: Cut, device: str, make: Make = unfitted_model) -> ScoreMatrix:
+    """Scores of a cut by a model of its past."""
     if name == RANDOM:
         return Uniform((len(cut), len(cut.known)))
     return ModelScores(fitted_model(name, cut.draw, device, cut.later.past, make), cut.states, cut.known)
 
 
 def fitted_model(name: str, seed: int, device: str, log: EventLog, make: Make) -> IntensityModel:
-    """Model fitted to a log, or read from the fit cache."""
+    """Model fitted to a log, or cached."""
     model = fitted(make(name, rng.derived_seed(seed, rng.Purpose.MODEL) % 2**31, device), log)
     if not hasattr(model, "score"):
         raise ModelError(f"{name}: fit returned {model!r}; allowed: the fitted model, such as self")
     return model
 
 
-def judged(scores: Scores, cut: Cut, slate: int) -> RealWorth:
-    """Worth of each state's best items, by what the users took."""
+def judged(scores: ScoreMatrix, cut: Cut, slate: int) -> RealWorth:
+    """Real worth of each state's best items."""
     n, m = scores.shape
     slates = np.empty((n, slate), np.int64)
     logs = np.empty(len(cut.taken_row))
@@ -222,7 +222,7 @@ class Setting:
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """Real and simulated worth of m models for n users in d draws."""
+    """Worth of m models for n users in d draws."""
 
     models: tuple[str, ...]
     users: Ints
@@ -235,7 +235,7 @@ class Evidence:
     """Truth → (m + 1, d, n) expected consumptions per slate; the last row is the oracle's."""
 
     def by_user(self, truth: str = "", metric: str = "precision") -> Floats:
-        """Means over draws (m or m + 1, n), of a metric or a truth's utility."""
+        """Means over draws of a metric or a truth's utility."""
         values = self.utility[truth] if truth else self.real[metric]
         there = ~np.isnan(values)
         return ratio(np.where(there, values, 0.0).sum(1), there.sum(1))
@@ -268,7 +268,7 @@ class Evidence:
         return pd.DataFrame(rows, columns=columns).astype({"mean": float, "low": float, "high": float})
 
     def pairs(self) -> pd.DataFrame:
-        """Table of pairs of models, the better one in reality first.
+        """Table of pairs of models, the really better first.
 
         ``difference`` is of real precision, with its paired 95 % interval over users; ``simulated`` is of utility.
         """
@@ -334,7 +334,7 @@ def gather(
     show: Callable[[str], None] = lambda _: None,
     make: Make = unfitted_model,
 ) -> Evidence:
-    """Worth of every model, fitted to the past of every cut.
+    """Worth of models fitted to the past of cuts.
 
     Args:
         cuts: At least one; all of the same log.
@@ -454,7 +454,7 @@ def _quick(name: str, seed: int, device: str) -> IntensityModel:
 
 
 def _code() -> str:
-    """Digest of the source that finds agreement, besides truths and models."""
+    """Digest of the source behind agreement."""
     modules = (model_scores, relevance, statistics)
     functions = (agreement_of, later_sessions, examination, price_slates)
     files = [inspect.getfile(module) for module in modules]
@@ -463,7 +463,7 @@ def _code() -> str:
 
 
 def _versions() -> list[str | None]:
-    """Versions of packages that matter, besides torch in the truth's key."""
+    """Versions of packages besides torch."""
     return [
         importlib.metadata.version(name) if importlib.util.find_spec(name) else None
         for name in ("numpy", "scipy", "implicit")
