@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check package docs bench findings mutants clean
+.PHONY: demo test formats check package docs bench findings mutants clean
 
 demo: $(STAMP)
 	$(BIN)/rimsim demo
@@ -13,6 +13,13 @@ demo: $(STAMP)
 # of tests/conftest.py: in that of their numbers of tests, the few long ones would come last, on one worker.
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+
+# Tests that read exports with the packages they are written for. They have their own environment, since these packages
+# need an older Gymnasium.
+formats:
+	test -x build/formats/bin/python || $(PYTHON) -m venv build/formats
+	build/formats/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[formats]" pytest hypothesis
+	OMP_NUM_THREADS=1 build/formats/bin/python -m pytest -q tests/test_export.py tests/test_experiments.py
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -10,10 +10,10 @@ from pydantic import ConfigDict
 
 from rimsim.arrays import Floats, Ints
 from rimsim.errors import AgentError
-from rimsim.market.needs import Needs
+from rimsim.market.records import Needs
 
 if TYPE_CHECKING:
-    from rimsim.evaluation.chances import Chances
+    from rimsim.evaluation.off_policy import Chances
     from rimsim.market import Arrivals, Feedback, RoundView, SlateLike
 
 

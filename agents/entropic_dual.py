@@ -17,7 +17,7 @@ from rimsim.agents.prices import States, states_in_order
 from rimsim.agents.rounds import ArrivalRows, ExposureUnit, RoundClock, fill_row, rows_of, value_row
 from rimsim.arrays import Float32s, Floats, Ints
 from rimsim.compiled import compiled
-from rimsim.evaluation.chances import Chances
+from rimsim.evaluation.off_policy import Chances
 from rimsim.market import Slates
 from rimsim.matching import order_items, tie_rank
 

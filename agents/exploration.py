@@ -12,7 +12,7 @@ from rimsim import rng
 from rimsim.agents.contract import OPTIONS
 from rimsim.agents.prices import capacities
 from rimsim.arrays import Bools, Ints
-from rimsim.evaluation.chances import Chances
+from rimsim.evaluation.off_policy import Chances
 from rimsim.market import Slates
 from rimsim.matching import top_k
 

@@ -19,8 +19,8 @@ from rimsim.agents.rounds import ExposureUnit
 from rimsim.arrays import Bools, Floats, Ints
 from rimsim.errors import AgentError
 from rimsim.market import Slates
-from rimsim.market.limits import most_states
-from rimsim.market.serving import at_items
+from rimsim.market.records import at_items
+from rimsim.market.scores import most_states
 from rimsim.matching import ordered_by, solve_dual, top_k, user_rec
 from rimsim.measures import mean_weight, weighted_exposure
 

@@ -12,9 +12,9 @@ import numpy as np
 from rimsim.agents.contract import Capabilities, LearningAgent
 from rimsim.envs.market import market_env
 from rimsim.errors import AgentError, ArrivalsError, RimsimError, one_line
+from rimsim.intensity.contract import BLOCK
 from rimsim.market import Feedback, Market
 from rimsim.market.records import as_slates
-from rimsim.market.scoring import BLOCK
 
 if TYPE_CHECKING:
     import gymnasium
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from rimsim.config import ScenarioConfig, Seeds
     from rimsim.intensity import IntensityModel
     from rimsim.market import Arrivals, Slates, World
-    from rimsim.market.closed_round import ClosedRound
     from rimsim.market.controls import Control
+    from rimsim.market.round import ClosedRound
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from rimsim.envs.bonus import Bonuses
 from rimsim.envs.compact import compact
 from rimsim.envs.standing import Standing, popularity_groups
 from rimsim.errors import AgentError
-from rimsim.market.serving import count_items
+from rimsim.market.records import count_items
 
 if TYPE_CHECKING:
     from rimsim.market import Arrivals, RoundView

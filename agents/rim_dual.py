@@ -13,7 +13,7 @@ from rimsim.agents.contract import OPTIONS
 from rimsim.agents.prices import solved_promises, spread_prices
 from rimsim.agents.rounds import ExposureUnit
 from rimsim.market import Slates
-from rimsim.market.serving import at_items
+from rimsim.market.records import at_items
 from rimsim.matching import ordered_by, price_slates
 
 if TYPE_CHECKING:

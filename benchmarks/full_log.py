@@ -17,7 +17,7 @@ from rimsim.config import find_scenario
 from rimsim.intensity import UserStates
 from rimsim.intensity.product import updated
 from rimsim.market import Market, initial_model
-from rimsim.market.training_log import training_log
+from rimsim.market.learning import training_log
 
 if TYPE_CHECKING:
     from rimsim.data import EventLog
@@ -63,7 +63,7 @@ def main() -> None:
             f"| updated every round, {name} | {consumed:,} | {top_coverage(market.model, past):.3f} |",
             flush=True,
         )
-    rounds = market._past  # noqa: SLF001  # the log as the market kept it
+    rounds = market.platform.rounds
     log = training_log(config.platform, past, rounds, market.schedule.stop, 0)
     refitted = initial_model(config, log, 0)
     print(

@@ -16,7 +16,7 @@ import numpy as np
 from rimsim.agents import make_agent, market_for, play_round
 from rimsim.config import Seeds, find_scenario, override
 from rimsim.measures import MEASURES
-from rimsim.scenarios.study.facts import ArmFacts
+from rimsim.scenarios.study.facts import AdoptionCount, facts_of, shared_facts
 
 METRICS = ("calibration_ratio", "utility", "coverage", "shortfall")
 
@@ -27,16 +27,16 @@ def rounds_of(learning: str, model: str, agent_name: str, seed: int, rounds: int
     config = override(find_scenario("closed-loop"), changes)
     agent = make_agent(agent_name)
     market = market_for(agent, config, seeds=Seeds.all(seed))
-    shared = ArmFacts.of(market.world, config, seed)
-    first, figures, sold = None, [], np.zeros(market.n_items, np.int64)
+    shared = shared_facts(market.world, config, seed)
+    first, figures, adoption = None, [], AdoptionCount(market.world.release)
     while not market.done:
         begun = time.process_time()
         play_round(market, agent)
         spent = time.process_time() - begun
         closed = market.closed.pop()
         first = closed.ledger.exposure(market.n_items) if first is None else first
-        sold += np.bincount(closed.ledger.item[closed.ledger.consumed], minlength=market.n_items)
-        facts = shared.round(closed, first, None, None, None, sold)
+        adoption.enter(closed)
+        facts = facts_of(shared, closed, first, adoption, None, None)
         figures.append([*(MEASURES[name].value(facts) for name in METRICS), spent])
     return np.array(figures, np.float64)
 

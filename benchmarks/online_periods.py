@@ -15,8 +15,8 @@ from rimsim.config import ArrivalsConfig, DataConfig, PlatformConfig, ScenarioCo
 from rimsim.market import Arrivals, RoundView, build_world, initial_model
 from rimsim.market.arrivals import BUILT_IN, RoundsSoFar
 from rimsim.market.histories import Histories, LoggedPast
-from rimsim.market.past_states import PastStates, StateScores, always
-from rimsim.market.training_log import PastRound
+from rimsim.market.ledger import PastRound
+from rimsim.market.scores import PastStates, StateScores, always
 from rimsim.matching import required_exposure
 
 __all__ = ["MIXES", "Calibrated", "Period", "Source", "rows_of"]

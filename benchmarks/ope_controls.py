@@ -19,7 +19,7 @@ from rimsim import scenarios
 from rimsim.agents import make_agent
 from rimsim.config import find_scenario, override
 from rimsim.market.records import as_slates
-from rimsim.scenarios.evaluating.figures import summary
+from rimsim.scenarios.kinds.evaluate import summary
 
 if TYPE_CHECKING:
     import pandas as pd

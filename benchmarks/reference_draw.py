@@ -21,9 +21,8 @@ import torch
 
 from rimsim.data import EventLog, load
 from rimsim.scenarios import BacktestConfig
-from rimsim.scenarios.experimenting.split import Split
 from rimsim.scenarios.kinds.backtest.models import Models
-from rimsim.scenarios.kinds.backtest.split import assembled
+from rimsim.scenarios.kinds.backtest.split import LogSplit, assembled
 from rimsim.scenarios.kinds.backtest.tasks import (
     Pricing,
     item_recommendation,
@@ -35,7 +34,7 @@ _COLUMNS = ["user", "item", "value", "time"]
 _SHUFFLE, _GROUPS = 0, 888
 
 
-def reference_split(path: str) -> Split:
+def reference_split(path: str) -> LogSplit:
     """The split of the public implementation; it has no folds."""
     log = load(path)
     with zipfile.ZipFile(path) as archive:

@@ -318,7 +318,7 @@ def _analyses() -> dict[str, Lines]:
     )
     test = "--models gru-hp,popularity,bag-visits --recipe quick --min-item-events 60 --seeds 2 --beta 0,0.7 --caps 9"
     calendar = "--models hp,popularity --min-item-events 60 --seeds 1 --beta 0.5 --caps 10 --split calendar --users 100"
-    judge = "--models popularity,bag-visits,hp --min-item-events 100 --draws 2 --resamples 60"
+    judge = "--models popularity,bag-visits,hp --min-item-events 100 --draws 2 --resamples 100"
     designs = "user,item,two-sided,switchback,budget-split"
     ab = ("experiment", "relevance", "rim-feedback", "--seeds", "2", *small, *one)
     log = (*_compare("closed-loop", "epsilon-greedy,entropic-dual,relevance", SMALL), "--reveal", "truth")

@@ -29,8 +29,8 @@ from speed_tables import Report, peak_memory, reset_peak, resident_memory
 
 from rimsim.agents import make_agent
 from rimsim.intensity import GRU, RIM, UserStates
+from rimsim.intensity.contract import BLOCK
 from rimsim.market import Market
-from rimsim.market.scoring import BLOCK
 from rimsim.scenarios.runs.status import Arm, StudyOptions
 from rimsim.scenarios.runs.store import write_table
 from rimsim.scenarios.study.play import run_arm

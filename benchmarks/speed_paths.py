@@ -16,13 +16,13 @@ import gymnasium
 import numpy as np
 from made_up import settings
 from numpy.typing import NDArray
+from simpy import Environment
 
 from rimsim.agents import make_agent, top_k
 from rimsim.agents.prices import solved_prices
 from rimsim.agents.rim_dual import RimDual
+from rimsim.intensity.contract import BLOCK
 from rimsim.market import Market
-from rimsim.market.clock import Clock
-from rimsim.market.scoring import BLOCK
 from rimsim.matching import price_slates
 
 if TYPE_CHECKING:
@@ -185,18 +185,18 @@ def check_events(config: ScenarioConfig) -> int:
     An event an arrival, and one that ends the round; each of the two processes begins with an event, and that of the
     arrivals ends with one before the round does.
     """
-    step, steps = Clock.step, 0
+    step, steps = Environment.step, 0
 
-    def counted_step(clock: Clock) -> None:
+    def counted_step(clock: Environment) -> None:
         nonlocal steps
         steps += 1
         step(clock)
 
-    Clock.step = counted_step  # type: ignore[method-assign]  # for as long as this counts
+    Environment.step = counted_step  # type: ignore[method-assign]  # for as long as this counts
     try:
         [played] = engine(config, "random", 1)
     finally:
-        Clock.step = step  # type: ignore[method-assign]
+        Environment.step = step  # type: ignore[method-assign]
     _expect("events of the clock", steps, played.arrivals + 1 + 2 + 1)
     return steps
 

@@ -57,15 +57,13 @@ _FUNCTIONS = {
 """Functions, whatever their file."""
 _FILES = (
     ("/simpy/", "SimPy"),
-    ("market/clock.py", "SimPy"),
     ("market/histories.py", "state update"),
-    ("market/scoring.py", "market"),
-    ("market/score_cache.py", "market"),
+    ("market/scores.py", "market"),
     ("market/consumers/", "response"),
     ("market/ledger.py", "ledger"),
     ("market/market.py", "market"),
     ("market/round.py", "market"),
-    ("market/serving.py", "market"),
+    ("market/records.py", "market"),
     ("/intensity/", "scoring"),
     ("matching/serving.py", "top-k"),
     ("matching/ranking.py", "top-k"),

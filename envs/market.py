@@ -21,13 +21,12 @@ from rimsim.envs.standing import Standing
 from rimsim.envs.stock import Stock
 from rimsim.errors import AgentError, ConfigError, MarketError
 from rimsim.market import Feedback, Market, Slates, build_world
-from rimsim.market.needs import NO_NEEDS
-from rimsim.market.records import as_slates
+from rimsim.market.records import NO_NEEDS, as_slates
 from rimsim.system import progress_to
 
 if TYPE_CHECKING:
     from rimsim.market import Arrivals, RoundView
-    from rimsim.market.scoring import ScoreRows
+    from rimsim.market.scores import ScoreRows
     from rimsim.market.state import MarketState
 
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rimsim.arrays import Ints
-from rimsim.market.serving import observed_gain
+from rimsim.market.records import observed_gain
 
 if TYPE_CHECKING:
-    from rimsim.market.round import OpenRound
+    from rimsim.market.round import Round
 
 
 class Stock:
@@ -20,7 +20,7 @@ class Stock:
         opened: The round, before its first arrival.
     """
 
-    def __init__(self, opened: OpenRound) -> None:
+    def __init__(self, opened: Round) -> None:
         short = np.maximum(opened.required - opened.exposure, 0)
         self.exposure = opened.exposure.astype(np.float32)
         """(M,) exposures so far, in the unit of the guarantee."""

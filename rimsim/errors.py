@@ -134,9 +134,7 @@ _MOST = 10
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """Tail of a message: the nearest allowed name, and all.
 
-    Args:
-        name: Name that was found.
-        allowed: Valid names; of many, those most like the name are listed.
+    Of many allowed names, those most like the name that was found are listed.
     """
     names = sorted(set(allowed))
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)

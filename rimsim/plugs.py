@@ -42,7 +42,7 @@ def make_plug(
     It may also name ``scenario``, and then gets the whole config.
 
     Args:
-        where: A built-in name, ``path/to/file.py:Name`` or ``module:Name``.
+        where: A built-in name, or a place.
         kind: Field that names the plug, such as ``arrivals.kind``, for messages.
         built_in: Name → class.
         methods: Methods and attributes that the plug must have.
@@ -52,8 +52,7 @@ def make_plug(
     Raises:
         ConfigError: If there is no such name, file or option, or if the plug lacks a method or attribute.
     """
-    factory = _factory(where, kind, built_in)
-    origin = f"{kind} {where!r}"
+    factory, origin = _factory(where, kind, built_in), f"{kind} {where!r}"
     arguments = _arguments(factory, origin, options, scenario)
     try:
         plug = factory(**arguments)
@@ -62,10 +61,8 @@ def make_plug(
     except ValidationError as error:
         raise _unfit(error, "", origin) from None
     except Exception as error:  # whatever a user's constructor does
-        raise ConfigError(
-            f"{origin} cannot be made from {dict(options) or 'no options'}: "
-            f"{type(error).__name__}: {one_line(error)}"
-        ) from error
+        said = f"{type(error).__name__}: {one_line(error)}"
+        raise ConfigError(f"{origin} cannot be made from {dict(options) or 'no options'}: {said}") from error
     if lacks := [method for method in methods if not hasattr(plug, method)]:
         raise ConfigError(f"{origin} has no {', '.join(lacks)}; allowed: what has {', '.join(methods)}")
     return plug
@@ -138,12 +135,9 @@ def _unfit(error: ValidationError, name: str, origin: str) -> ConfigError:
 
 
 def imported(where: str, kind: str, of: type | None = None) -> Any:
-    """Object at a place.
+    """Object at a place, perhaps an instance of a class.
 
-    Args:
-        where: ``module:Name`` or ``path/to/file.py:Name``.
-        kind: Role of the object, such as ``agent``, for messages.
-        of: Class that it must be an instance of; None: it is a class or a function.
+    Its role in messages is ``kind``, such as ``agent``.
 
     Raises:
         ConfigError: If the module or file cannot be imported (with the line of a slip in it), lacks the name (with
@@ -176,10 +170,8 @@ def _sibling(path: Path, error: Exception) -> str:
     wanted = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
     if path.suffix != ".py" or not (wanted and (folder / f"{wanted}.py").is_file()):
         return ""
-    return (
-        f"; {wanted}.py lies beside it: put PYTHONPATH={shlex.quote(str(folder))} before the command, or install both "
-        "as a package"
-    )
+    before = f"put PYTHONPATH={shlex.quote(str(folder))} before the command"
+    return f"; {wanted}.py lies beside it: {before}, or install both as a package"
 
 
 def without_name(place: str, kind: str, of: type | None = None) -> ConfigError:
@@ -212,12 +204,8 @@ def _own(module: Any, of: type | None) -> list[str]:
 def own_code(texts: Sequence[str]) -> Iterator[None]:
     """Add the line of a user's file to its errors.
 
-    Args:
-        texts: Agents and models that take part, as written on a command line.
-
-    Raises:
-        RimsimError: An error of ours keeps its kind and gets the line; any other from a user's own code becomes a
-            :class:`ModelError`, because errors of agents have their own kind already.
+    The texts name agents and models as on a command line. An error of ours keeps its kind and gets the line. Any other
+    from a user's own code becomes a :class:`ModelError`, because errors of agents have their own kind already.
     """
     try:
         yield

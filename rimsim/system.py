@@ -97,9 +97,6 @@ def draft_file(path: Path) -> Iterator[Path]:
     """Yield a draft that replaces ``path`` when the block ends.
 
     Folders above the file are made. If the block raises, ``path`` is as it was and the draft is removed.
-
-    Raises:
-        OSError: If the draft cannot be moved into place.
     """
     draft = _draft_of(path)
     try:
@@ -113,15 +110,9 @@ def draft_file(path: Path) -> Iterator[Path]:
 def draft_folder(path: Path, *, existing: Literal["replace", "keep", "refuse"] = "replace") -> Iterator[Path]:
     """Yield an empty folder that becomes ``path`` at the end.
 
-    Folders above it are made. If the block raises, ``path`` is as it was and the draft is removed.
-
-    Args:
-        path: The folder.
-        existing: Treatment of a folder that is at ``path`` by then: ``"replace"`` removes it, ``"keep"`` removes the
-            draft (of several processes that write the same, the first one wins), ``"refuse"`` raises.
-
-    Raises:
-        OSError: If the draft cannot be moved into place.
+    Folders above it are made. If the block raises, ``path`` is as it was and the draft is removed. If there is a folder
+    at ``path`` by then, ``"replace"`` removes it, ``"keep"`` removes the draft (of several processes that write the
+    same, the first one wins), and ``"refuse"`` raises an OSError.
     """
     with _draft_folder_of(path) as draft:
         yield draft
@@ -138,15 +129,8 @@ def draft_folder(path: Path, *, existing: Literal["replace", "keep", "refuse"] =
 def draft_content(folder: Path, last: str) -> Iterator[Path]:
     """Yield a folder whose content moves into ``folder``.
 
-    Entries of the same names are replaced, the rest stays. If the block raises, ``folder`` is as it was and the draft
-    is removed.
-
-    Args:
-        folder: An existing folder.
-        last: Name of the entry that is moved after all others: if it is there, the content is complete.
-
-    Raises:
-        OSError: If an entry cannot be moved into place.
+    Entries of the same names are replaced, the rest stays. The entry ``last`` is moved after all others: if it is
+    there, the content is complete. If the block raises, ``folder`` is as it was and the draft is removed.
     """
     with _draft_folder_of(folder / "content") as draft:
         yield draft

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from rimsim.agents import BUILT_IN, EpsilonGreedy, Random, Relevance, RimDual, make_agent
-from rimsim.evaluation.chances import Chances
+from rimsim.evaluation.off_policy import Chances
 from rimsim.market import Slates
 from rimsim.measures import mean_weight, position_weights
 from rimsim.testing import AgentTests

@@ -14,7 +14,7 @@ from rimsim.config import ConsumerConfig, ExposureConfig
 from rimsim.errors import AgentError, MarketError
 from rimsim.market import Market, Needs
 from rimsim.market.consumers import NOTHING, Intensity
-from rimsim.market.consumers.answers import organic_of, relevant_items, response_of, true_intensity_of
+from rimsim.market.consumers.contract import organic_of, relevant_items, response_of, true_intensity_of
 from rimsim.scenarios.study.play import opening_utilities
 
 

@@ -18,8 +18,8 @@ from rimsim.scenarios.cli.analyses import backtest, validate
 from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.cli.study import compare
 from rimsim.scenarios.kinds.backtest.split import BacktestConfig
+from rimsim.scenarios.kinds.validate import ValidateConfig
 from rimsim.scenarios.study.plan import default_agents
-from rimsim.scenarios.validating.config import ValidateConfig
 
 
 @pytest.mark.parametrize("words", ["--version", "--help", "compare --help", "data --help", "compare --sedes"])

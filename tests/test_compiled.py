@@ -89,7 +89,7 @@ def test_no_compiled_function_hands_python_a_named_tuple():
     makers = {
         node.name for node, fast in functions if fast and node.returns and ast.unparse(node.returns) in named
     }
-    assert {"Smoothed", "Queue"} <= named
+    assert {"UserDual", "Queue"} <= named
     assert "new_queue" in makers
     for node, fast in functions:
         calls = {ast.unparse(call.func) for call in ast.walk(node) if isinstance(call, ast.Call)}

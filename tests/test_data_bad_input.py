@@ -11,8 +11,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from kit import refused, zipped
 
-import rimsim.data
+from rimsim.data import load
 from rimsim.data.readers.lines import BLOCK_BYTES
 from rimsim.errors import ConfigError, DataError
 
@@ -53,8 +54,7 @@ def test_a_bad_row_is_named_by_its_line(tmp_path, row, place):
     rows = [ROW.encode()] * 300
     rows.insert(place, (row if isinstance(row, bytes) else row.encode()) + b"\n")
     (tmp_path / "log.csv").write_bytes(HEADER.encode() + b"".join(rows))
-    with pytest.raises(DataError, match=rf"log.csv, line {place + 2}: {BAD_ROWS[row]}"):
-        rimsim.data.load(tmp_path / "log.csv")
+    refused(DataError, rf"log.csv, line {place + 2}: {BAD_ROWS[row]}", load, tmp_path / "log.csv")
 
 
 @pytest.mark.parametrize("row", BAD_ROWS, ids=repr)
@@ -62,7 +62,7 @@ def test_a_bad_row_is_skipped_and_counted_if_asked(tmp_path, row):
     """Skipping leaves out exactly the bad row, counts it and shows it."""
     raw = row if isinstance(row, bytes) else row.encode()
     (tmp_path / "log.csv").write_bytes(HEADER.encode() + ROW.encode() * 2 + raw + b"\n" + ROW.encode())
-    log = rimsim.data.load(tmp_path / "log.csv", skip_bad_rows=True)
+    log = load(tmp_path / "log.csv", skip_bad_rows=True)
     assert len(log) == 3
     assert log.report.skipped == 1
     assert log.report.bad_rows[0].line == 4
@@ -75,25 +75,28 @@ def test_a_bad_row_is_skipped_and_counted_if_asked(tmp_path, row):
 def test_a_quote_that_stays_open_at_the_end_is_a_bad_row(tmp_path, row, end):
     """A file cut short inside quotes does not pass for a whole one."""
     (tmp_path / "log.csv").write_text(HEADER + ROW + row + end)
-    with pytest.raises(DataError, match=r"line 3: a quoted field does not end on its line"):
-        rimsim.data.load(tmp_path / "log.csv")
+    refused(DataError, r"line 3: a quoted field does not end on its line", load, tmp_path / "log.csv")
 
 
 def test_lines_are_counted_across_blocks(tmp_path):
     """The line number holds in a file that is read in several blocks."""
     lines = BLOCK_BYTES // len(ROW) + 1000
     (tmp_path / "log.csv").write_text(HEADER + ROW * lines + "1,2,late,3\n" + ROW)
-    with pytest.raises(DataError, match=f"line {lines + 2:,}: time"):
-        rimsim.data.load(tmp_path / "log.csv")
-    log = rimsim.data.load(tmp_path / "log.csv", skip_bad_rows=True)
+    refused(DataError, f"line {lines + 2:,}: time", load, tmp_path / "log.csv")
+    log = load(tmp_path / "log.csv", skip_bad_rows=True)
     assert (len(log), log.report.skipped) == (lines + 1, 1)
 
 
 def test_a_file_of_bad_rows_alone_is_refused_even_if_they_are_skipped(tmp_path):
     """Nothing left is an error that shows the first bad row."""
     (tmp_path / "log.csv").write_text(HEADER + "1,2,x,3\n" * 5)
-    with pytest.raises(DataError, match=r"no events.*the first of 5 bad rows.*line 2"):
-        rimsim.data.load(tmp_path / "log.csv", skip_bad_rows=True)
+    refused(
+        DataError,
+        r"no events.*the first of 5 bad rows.*line 2",
+        load,
+        tmp_path / "log.csv",
+        skip_bad_rows=True,
+    )
 
 
 BAD_FILES = {
@@ -118,18 +121,16 @@ BAD_FILES = {
 def test_a_file_that_is_no_log_is_refused(tmp_path, content):
     """Empty files, unknown columns and separators and files that are no text say so."""
     (tmp_path / "log.csv").write_bytes(content)
-    with pytest.raises(DataError, match=BAD_FILES[content]):
-        rimsim.data.load(tmp_path / "log.csv")
+    refused(DataError, BAD_FILES[content], load, tmp_path / "log.csv")
     assert [path.name for path in tmp_path.iterdir()] == ["log.csv"]
 
 
 def test_blank_lines_are_no_rows(tmp_path):
     """Blank lines before, between and after rows change neither the log nor the line numbers."""
     (tmp_path / "log.csv").write_text("\n\n" + HEADER + "\n" + ROW + "\n\n" + ROW + "\n")
-    assert len(rimsim.data.load(tmp_path / "log.csv")) == 2
+    assert len(load(tmp_path / "log.csv")) == 2
     (tmp_path / "bad.csv").write_text("\n\n" + HEADER + "\n" + ROW + "\n\nx\n")
-    with pytest.raises(DataError, match="line 8: has 1 fields"):
-        rimsim.data.load(tmp_path / "bad.csv")
+    refused(DataError, "line 8: has 1 fields", load, tmp_path / "bad.csv")
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
@@ -137,7 +138,7 @@ def test_byte_order_marks_are_read_and_said(tmp_path, encoding):
     """A byte-order mark decides the encoding, is no part of the first column, and is noted."""
     mark = "\ufeff" if encoding == "utf-16-le" else ""
     (tmp_path / "log.csv").write_bytes((mark + HEADER + "é,2,978300760,5\n").encode(encoding))
-    log = rimsim.data.load(tmp_path / "log.csv")
+    log = load(tmp_path / "log.csv")
     assert log.users["id"].tolist() == ["é"]
     assert "byte-order mark" in log.report.text()
 
@@ -145,9 +146,8 @@ def test_byte_order_marks_are_read_and_said(tmp_path, encoding):
 def test_mixed_line_ends_are_read_and_said(tmp_path):
     """CR LF, CR and LF all end a line, are counted as such, and their mixture is noted."""
     (tmp_path / "log.csv").write_bytes(b"user,item,time\r\n1,2,3\r4,5,6\n7,8,x")
-    with pytest.raises(DataError, match="line 4: time"):
-        rimsim.data.load(tmp_path / "log.csv")
-    log = rimsim.data.load(tmp_path / "log.csv", skip_bad_rows=True)
+    refused(DataError, "line 4: time", load, tmp_path / "log.csv")
+    log = load(tmp_path / "log.csv", skip_bad_rows=True)
     assert len(log) == 2
     assert "mixed line ends (1 CR LF, 1 CR, 1 LF)" in log.report.text()
 
@@ -155,16 +155,15 @@ def test_mixed_line_ends_are_read_and_said(tmp_path):
 def test_an_encoding_can_be_said(tmp_path):
     """Latin-1 is read if it is named, and a name that is no encoding is refused."""
     (tmp_path / "log.csv").write_bytes((HEADER + "é,2,978300760,5\n").encode("latin-1"))
-    assert rimsim.data.load(tmp_path / "log.csv", encoding="latin-1").users["id"].tolist() == ["é"]
+    assert load(tmp_path / "log.csv", encoding="latin-1").users["id"].tolist() == ["é"]
     for wrong in ("klingon", "hex"):
-        with pytest.raises(ConfigError, match=f"encoding is '{wrong}'"):
-            rimsim.data.load(tmp_path / "log.csv", encoding=wrong)
+        refused(ConfigError, f"encoding is '{wrong}'", load, tmp_path / "log.csv", encoding=wrong)
 
 
 def test_times_that_go_backwards_are_sorted_and_said(tmp_path):
     """The log is sorted whatever the order of the file, and the report counts the steps back."""
     (tmp_path / "log.csv").write_text("user,item,time\n1,2,30\n1,3,10\n1,4,20\n")
-    log = rimsim.data.load(tmp_path / "log.csv")
+    log = load(tmp_path / "log.csv")
     assert log.time.tolist() == [10, 20, 30]
     assert log.report.backwards == 1
     assert "times go backwards at 1 rows" in log.report.text()
@@ -178,51 +177,46 @@ def test_columns_that_do_not_fit_are_refused(tmp_path):
         ("user=1,item=2,time=4", "column 4 for the time is not there; allowed: 1 to 3"),
         ("user=who,item=who,time=at", "column 'who' is taken for two roles"),
     ):
-        with pytest.raises(DataError, match=message):
-            rimsim.data.load(tmp_path / "log.csv", columns=columns)
-    with pytest.raises(ConfigError, match="Did you mean 'user'"):
-        rimsim.data.load(tmp_path / "log.csv", columns="usr=who,item=what,time=at")
+        refused(DataError, message, load, tmp_path / "log.csv", columns=columns)
+    refused(
+        ConfigError, "Did you mean 'user'", load, tmp_path / "log.csv", columns="usr=who,item=what,time=at"
+    )
 
 
 PARQUET = {"user": [1, 2], "item": ["a", "b"], "time": [5.0, 6.0], "value": [1.0, 2.0]}
 
 
-@pytest.mark.parametrize(
-    ("column", "values", "message"),
-    [
-        (
-            "user",
-            pa.array([1.5, 2.0]),
-            "user .column 'user'. is of type double; allowed: whole numbers or text",
-        ),
-        ("item", pa.array([[1], [2]]), "item .* is of type list"),
-        ("time", pa.array(["x", "y"]), "time .* is of type string; allowed: numbers, timestamps or dates"),
-        ("value", pa.array([True, False]), "value .* is of type bool; allowed: numbers"),
-        ("user", pa.array([1, None]), "line 2: user .* is 'None', that is missing; allowed: any id"),
-        ("item", pa.array(["a", "nan"]), "line 2: item .* is 'nan', that is missing; allowed: any id"),
-        ("time", pa.array([5.0, float("nan")]), "line 2: time .* is 'nan'; allowed: finite numbers"),
-        ("time", pa.array([5, -6]), "line 2: time .* is '-6'"),
-        (
-            "time",
-            pa.array([-1, 6], pa.timestamp("s")),
-            "line 1: time .* is '1969-12-31 23:59:59'; allowed: times from",
-        ),
-        ("value", pa.array([1.0, float("inf")]), "line 2: value .* is 'inf'"),
-        ("value", pa.array([1.0, None]), "line 2: value .* is 'None'"),
-    ],
-)
+BAD_COLUMNS = [
+    ("user", [1.5, 2.0], "user .column 'user'. is of type double; allowed: whole numbers or text"),
+    ("item", [[1], [2]], "item .* is of type list"),
+    ("time", ["x", "y"], "time .* is of type string; allowed: numbers, timestamps or dates"),
+    ("value", [True, False], "value .* is of type bool; allowed: numbers"),
+    ("user", [1, None], "line 2: user .* is 'None', that is missing; allowed: any id"),
+    ("item", ["a", "nan"], "line 2: item .* is 'nan', that is missing; allowed: any id"),
+    ("time", [5.0, float("nan")], "line 2: time .* is 'nan'; allowed: finite numbers"),
+    ("time", [5, -6], "line 2: time .* is '-6'"),
+    (
+        "time",
+        pa.array([-1, 6], pa.timestamp("s")),
+        "line 1: time .* is '1969-12-31 23:59:59'; allowed: times from",
+    ),
+    ("value", [1.0, float("inf")], "line 2: value .* is 'inf'"),
+    ("value", [1.0, None], "line 2: value .* is 'None'"),
+]
+
+
+@pytest.mark.parametrize(("column", "values", "message"), BAD_COLUMNS)
 def test_parquet_of_the_wrong_types_is_refused(tmp_path, column, values, message):
     """A type that cannot be an id, a time or a value is named, and so is a row with a bad field."""
     pq.write_table(pa.table(PARQUET | {column: values}), tmp_path / "log.parquet")
-    with pytest.raises(DataError, match=message):
-        rimsim.data.load(tmp_path / "log.parquet")
+    refused(DataError, message, load, tmp_path / "log.parquet")
 
 
 def test_bad_rows_of_parquet_are_skipped_and_counted(tmp_path):
     """Skipping works for Parquet as for text, and ids of skipped rows alone are forgotten."""
     frame = pd.DataFrame({"user": ["1", "x", "3"], "item": 7, "time": [1.0, np.nan, 3.0]})
     frame.to_parquet(tmp_path / "log.parquet")
-    log = rimsim.data.load(tmp_path / "log.parquet", skip_bad_rows=True)
+    log = load(tmp_path / "log.parquet", skip_bad_rows=True)
     assert log.users["id"].tolist() == [1, 3]
     assert log.report.bad_rows[0].line == 2
 
@@ -245,15 +239,8 @@ def test_containers_cut_short_are_refused(tmp_path, name):
     content = whole.read_bytes()
     for length in range(0, len(content) - 1, 7):
         whole.write_bytes(content[:length])
-        with pytest.raises(DataError, match="log"):
-            rimsim.data.load(whole)
+        refused(DataError, "log", load, whole)
     assert [path.name for path in tmp_path.iterdir()] == [name]
-
-
-def _zip(path, *entries):
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
-        for entry, content in entries:
-            packed.writestr(entry, content)
 
 
 def test_zips_that_escape_swell_link_or_lock_are_refused(tmp_path):
@@ -272,9 +259,8 @@ def test_zips_that_escape_swell_link_or_lock_are_refused(tmp_path):
             ([("readme.md", "")], "no log in it; found readme.md"),
         ]
     ):
-        _zip(tmp_path / f"{number}.zip", *entries)
-        with pytest.raises(DataError, match=message):
-            rimsim.data.load(tmp_path / f"{number}.zip")
+        zipped(tmp_path / f"{number}.zip", *entries)
+        refused(DataError, message, load, tmp_path / f"{number}.zip")
 
 
 def test_a_packed_file_that_swells_is_refused(tmp_path):
@@ -285,8 +271,7 @@ def test_a_packed_file_that_swells_is_refused(tmp_path):
         packed.write(b"user,item,time\n")
         for _ in range(300):
             packed.write(b"\n" * 2**20)
-    with pytest.raises(DataError, match="decompression bomb"):
-        rimsim.data.load(tmp_path / "log.csv.gz")
+    refused(DataError, "decompression bomb", load, tmp_path / "log.csv.gz")
 
 
 def test_links_pipes_and_missing_files_are_refused(tmp_path, monkeypatch):
@@ -307,11 +292,8 @@ def test_links_pipes_and_missing_files_are_refused(tmp_path, monkeypatch):
         ("a\0b", "no such file|cannot be looked up"),
         ("x" * 5000, "cannot be looked up|no such file"),
     ):
-        with pytest.raises(DataError, match=message):
-            rimsim.data.load(name)
-    assert (
-        len(rimsim.data.load(tmp_path / "inside" / "ratings.csv")) == 1
-    )  # a link that the user names is followed
+        refused(DataError, message, load, name)
+    assert len(load(tmp_path / "inside" / "ratings.csv")) == 1  # a link that the user names is followed
 
 
 def test_a_log_that_is_filtered_away_says_by_what(tmp_path):
@@ -324,16 +306,14 @@ def test_a_log_that_is_filtered_away_says_by_what(tmp_path):
         ({"min_item_events": 4}, "min_item_events=4 .*an item has up to 3 events"),
         ({"min_user_events": 4}, "min_user_events=4 .*a user up to 3"),
     ):
-        with pytest.raises(DataError, match=message):
-            rimsim.data.load(tmp_path / "log.csv", **options)
+        refused(DataError, message, load, tmp_path / "log.csv", **options)
 
 
 def test_a_bad_row_of_the_item_table_is_named_or_skipped(tmp_path):
     """Tables beside the events are read with the same care."""
     (tmp_path / "ratings.csv").write_text(HEADER + ROW)
     (tmp_path / "movies.csv").write_text("movieId,title,genres\n2,A (1990),X\n3,B\n2,C,X\n")
-    with pytest.raises(DataError, match=r"movies.csv, line 3: has 2 fields; allowed: 3"):
-        rimsim.data.load(tmp_path)
-    log = rimsim.data.load(tmp_path, skip_bad_rows=True)
+    refused(DataError, r"movies.csv, line 3: has 2 fields; allowed: 3", load, tmp_path)
+    log = load(tmp_path, skip_bad_rows=True)
     assert log.items["title"].tolist() == ["A"]
     assert [row.line for row in log.report.bad_rows] == [3, 4]

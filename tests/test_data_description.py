@@ -7,21 +7,22 @@ import sys
 
 import numpy as np
 import pytest
+from kit import refused
 
-import rimsim.data
+from rimsim.data import Needs, check, describe, load, require_usable
 from rimsim.errors import DataError
 
 
 def _log(tmp_path, rows, name="log.csv"):
     (tmp_path / name).write_text("user,item,time,value\n" + "".join(f"{row}\n" for row in rows))
-    return rimsim.data.load(tmp_path / name)
+    return load(tmp_path / name)
 
 
 def test_the_numbers_of_a_description_are_those_of_the_log(tmp_path):
     """Counts, ties, repeats, silences and shares of a small log are what one counts by hand."""
     day = 86_400
     rows = ["a,x,0,1", "a,y,0,2", "a,x,100,3", "b,x,100,1", f"b,z,{10 * day},1", f"b,x,{20 * day},1"]
-    found = rimsim.data.describe(_log(tmp_path, rows))
+    found = describe(_log(tmp_path, rows))
     assert found.sessions == 4
     assert found.ties == pytest.approx(
         2 / 6
@@ -38,17 +39,9 @@ def test_the_numbers_of_a_description_are_those_of_the_log(tmp_path):
 
 def test_the_text_says_what_is_in_the_embedded_log():
     """The text for a person names counts, span, ties, abilities and how the file was read."""
-    text = rimsim.data.check().text()
-    for part in (
-        "671",
-        "9,066",
-        "100,004",
-        "1995-01-09",
-        "2016-10-16",
-        "rimsim can",
-        "follow genres",
-        "Gini 0.719",
-    ):
+    text = check().text()
+    counts = ("671", "9,066", "100,004", "1995-01-09", "2016-10-16", "Gini 0.719")
+    for part in (*counts, "rimsim can", "follow genres"):
         assert part in text
 
 
@@ -56,7 +49,7 @@ def test_the_text_says_what_is_in_the_embedded_log():
 def test_a_picture_is_written_whole(tmp_path, ending):
     """A picture of a log, however small, is a file of its kind, and nothing else is left."""
     log = _log(tmp_path, ["a,x,5,1"])
-    rimsim.data.describe(log).picture(tmp_path / "out" / f"log{ending}")
+    describe(log).picture(tmp_path / "out" / f"log{ending}")
     start = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}[ending]
     assert (tmp_path / "out" / f"log{ending}").read_bytes().startswith(start)
     assert len(list((tmp_path / "out").iterdir())) == 1
@@ -65,7 +58,7 @@ def test_a_picture_is_written_whole(tmp_path, ending):
 def test_a_picture_of_another_kind_is_refused(tmp_path):
     """An ending that is no picture is an error that lists those that are."""
     with pytest.raises(DataError, match=r"ends in .png, .pdf, .svg; found '.doc'"):
-        rimsim.data.check().picture(tmp_path / "log.doc")
+        check().picture(tmp_path / "log.doc")
 
 
 DEGENERATE = {
@@ -85,9 +78,8 @@ def test_a_degenerate_log_is_described_and_refused_with_its_reason(tmp_path, nam
     """A log that no fit could use is refused by what it lacks, and its description says so."""
     rows, message = DEGENERATE[name]
     log = _log(tmp_path, rows)
-    with pytest.raises(DataError, match=f"log.csv: too little to fit and simulate: .*{message}"):
-        rimsim.data.require_usable(log)
-    found = rimsim.data.describe(log)
+    refused(DataError, f"log.csv: too little to fit and simulate: .*{message}", require_usable, log)
+    found = describe(log)
     assert not found.can
     assert message in found.text()
 
@@ -96,8 +88,8 @@ def test_gaps_of_years_are_usable(tmp_path):
     """A log with silences of years is no less a log."""
     years = 365 * 86_400
     log = _log(tmp_path, [f"{n % 3},{n % 4},{n * years},1" for n in range(12)])
-    rimsim.data.require_usable(log)
-    assert "365.0 days without events" in rimsim.data.describe(log).text()
+    require_usable(log)
+    assert "365.0 days without events" in describe(log).text()
 
 
 def test_needs_can_be_raised(tmp_path):
@@ -106,7 +98,7 @@ def test_needs_can_be_raised(tmp_path):
     with pytest.raises(
         DataError, match=r"too little to run the market: 4 items .* 11 needed; 12 events; .* 100"
     ):
-        rimsim.data.require_usable(log, rimsim.data.Needs(items=11, events=100), use="run the market")
+        require_usable(log, Needs(items=11, events=100), use="run the market")
 
 
 def test_importing_the_room_is_light():

@@ -11,8 +11,9 @@ import time
 import zipfile
 
 import pytest
+from kit import refused
 
-import rimsim.data
+from rimsim.data import catalogue, download, load
 from rimsim.data.catalogue import Entry
 from rimsim.errors import ConfigError, DataError
 from rimsim.scenarios.cli.main import main
@@ -33,7 +34,7 @@ class _Server(http.server.ThreadingHTTPServer):
 
     def __init__(self, answers):
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.answers = list(answers)
+        self.answers = [ANSWERS[answer] for answer in answers]
         self.asked = []
 
     def handle_error(self, *_):
@@ -58,39 +59,22 @@ def _send(handler, body, *, status=200, length=None):
     handler.wfile.write(body)
 
 
-def whole(handler):
-    """The file."""
-    _send(handler, CONTENT)
-
-
-def truncated(handler):
-    """Half of what is announced."""
-    _send(handler, CONTENT[: len(CONTENT) // 2], length=len(CONTENT))
-
-
-def wrong(handler):
-    """A page of some portal."""
-    _send(handler, b"<html>log in</html>")
-
-
-def changed(handler):
-    """As many bytes, but others."""
-    _send(handler, bytes(len(CONTENT)))
-
-
-def endless(handler):
-    """More than there is."""
-    _send(handler, CONTENT * 2)
-
-
-def silent(handler):
-    """Nothing for longer than anybody waits."""
-    time.sleep(1.5)
+def _silence(handler):
+    time.sleep(1.5)  # longer than the tests wait
     handler.close_connection = True
 
 
-def _status(status):
-    return lambda handler: _send(handler, b"no", status=status)
+ANSWERS = {
+    "whole": lambda handler: _send(handler, CONTENT),
+    "half": lambda handler: _send(handler, CONTENT[: len(CONTENT) // 2], length=len(CONTENT)),
+    "portal": lambda handler: _send(handler, b"<html>log in</html>"),
+    "other bytes": lambda handler: _send(handler, bytes(len(CONTENT))),
+    "endless": lambda handler: _send(handler, CONTENT * 2),
+    "silence": _silence,
+    "404": lambda handler: _send(handler, b"no", status=404),
+    "403": lambda handler: _send(handler, b"no", status=403),
+    "500": lambda handler: _send(handler, b"no", status=500),
+}
 
 
 @pytest.fixture
@@ -127,90 +111,74 @@ def _names(folder):
 
 def test_a_download_is_whole_and_loads(serve, tmp_path):
     """What comes back is the server's file, it loads, progress ends at its size; nothing else is there."""
-    _, known = serve(whole)
+    _, known = serve("whole")
     seen = []
-    path = rimsim.data.download(
-        known, tmp_path / "new", progress=lambda have, total: seen.append((have, total))
-    )
+    path = download(known, tmp_path / "new", progress=lambda have, total: seen.append((have, total)))
     assert path.read_bytes() == CONTENT
-    assert len(rimsim.data.load(path)) == 20_000
+    assert len(load(path)) == 20_000
     assert seen[-1] == (len(CONTENT), len(CONTENT))
     assert _names(tmp_path / "new") == ["made-up.zip"]
 
 
 def test_a_file_that_is_there_is_not_fetched_again(serve, tmp_path):
     """A second call asks the server nothing."""
-    server, known = serve(whole)
-    rimsim.data.download(known, tmp_path)
-    rimsim.data.download(known, tmp_path)
+    server, known = serve("whole")
+    download(known, tmp_path)
+    download(known, tmp_path)
     assert len(server.asked) == 1
 
 
 def test_a_broken_transfer_leaves_nothing_and_begins_anew(serve, tmp_path):
     """A transfer that breaks off is an error without a trace; the next call fetches the whole."""
-    server, known = serve(truncated, whole)
-    with pytest.raises(DataError, match="cannot be fetched|something else"):
-        rimsim.data.download(known, tmp_path)
+    server, known = serve("half", "whole")
+    refused(DataError, "cannot be fetched|something else", download, known, tmp_path)
     assert _names(tmp_path) == []
-    assert rimsim.data.download(known, tmp_path).read_bytes() == CONTENT
+    assert download(known, tmp_path).read_bytes() == CONTENT
     assert len(server.asked) == 2
 
 
 @pytest.mark.parametrize(
     ("answer", "message"),
-    [
-        (wrong, "sent something else than a made-up log"),
-        (changed, "sent something else than a made-up log"),
-        (endless, "sent more than the"),
-        (_status(404), "404 Client Error"),
-        (_status(403), "403 Client Error"),
-        (_status(500), "500 Server Error"),
-        (silent, "cannot be fetched to"),
-        (truncated, "cannot be fetched to|something else"),
-    ],
-    ids=["wrong", "changed", "endless", "404", "403", "500", "silent", "truncated"],
+    {
+        "portal": "sent something else than a made-up log",
+        "other bytes": "sent something else than a made-up log",
+        "endless": "sent more than the",
+        "404": "404 Client Error",
+        "403": "403 Client Error",
+        "500": "500 Server Error",
+        "silence": "cannot be fetched to",
+    }.items(),
 )
 def test_a_server_that_does_not_deliver_is_an_error(serve, tmp_path, answer, message):
     """The error says what happened, and no file has the log's name."""
     _, known = serve(answer)
-    with pytest.raises(DataError, match=message):
-        rimsim.data.download(known, tmp_path, patience=0.3)
+    refused(DataError, message, download, known, tmp_path, patience=0.3)
     assert _names(tmp_path) == []
 
 
-def test_a_refused_connection_is_an_error(serve, tmp_path):
-    """No server at all is an error of ours too."""
-    server, known = serve(whole)
+def test_a_folder_or_server_that_is_not_there_is_an_error(serve, tmp_path):
+    """A file where the folder should be, and no server at all, are errors of ours too."""
+    server, known = serve("whole")
+    (tmp_path / "file").write_text("")
+    refused(DataError, "cannot be fetched to", download, known, tmp_path / "file")
     server.shutdown()
     server.server_close()
-    with pytest.raises(DataError, match="cannot be fetched"):
-        rimsim.data.download(known, tmp_path, patience=0.3)
-
-
-def test_a_folder_that_cannot_be_is_an_error(serve, tmp_path):
-    """A file where the folder should be is said."""
-    _, known = serve(whole)
-    (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="cannot be fetched to"):
-        rimsim.data.download(known, tmp_path / "file")
+    refused(DataError, "cannot be fetched", download, known, tmp_path)
 
 
 def test_names_that_are_unknown_or_embedded_are_refused():
     """An unknown name gets the nearest one, and the embedded log needs no download."""
-    with pytest.raises(ConfigError, match=r"Did you mean 'ml-10m'|Did you mean 'ml-1m'"):
-        rimsim.data.download("ml-1om")
-    with pytest.raises(DataError, match="ships with rimsim"):
-        rimsim.data.download("ml-latest-small")
+    refused(ConfigError, r"Did you mean 'ml-10m'|Did you mean 'ml-1m'", download, "ml-1om")
+    refused(DataError, "ships with rimsim", download, "ml-latest-small")
 
 
 def test_a_downloaded_log_goes_by_its_name(tmp_path, monkeypatch):
     """Loading finds a downloaded file by name, never fetches by itself, and says how to."""
     monkeypatch.setenv("RIMSIM_DATA", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(DataError, match=r"not here yet; .*rimsim data download ml-1m, fetches 6 MB"):
-        rimsim.data.load("ml-1m")
+    refused(DataError, r"not here yet; .*rimsim data download ml-1m, fetches 6 MB", load, "ml-1m")
     (tmp_path / "ml-1m.zip").write_bytes(CONTENT)
-    assert len(rimsim.data.load("ml-1m")) == 20_000
+    assert len(load("ml-1m")) == 20_000
 
 
 def _command(monkeypatch, known, folder, *options):
@@ -222,7 +190,7 @@ def _command(monkeypatch, known, folder, *options):
 
 def test_the_command_fetches_and_shows_how_far_it_is(serve, tmp_path, monkeypatch, capsys):
     """The bar ends at the whole file, the path is printed, and the log then goes by its name."""
-    server, known = serve(whole)
+    server, known = serve("whole")
     assert _command(monkeypatch, known, tmp_path) == 0
     said = capsys.readouterr().out
     assert (tmp_path / "made-up.zip").read_bytes() == CONTENT
@@ -230,7 +198,7 @@ def test_the_command_fetches_and_shows_how_far_it_is(serve, tmp_path, monkeypatc
     kilobytes = f"{len(CONTENT) / 1000:.1f}"
     assert f"{kilobytes}/{kilobytes} kB" in said
     monkeypatch.chdir(tmp_path.parent)
-    assert len(rimsim.data.load("made-up")) == 20_000
+    assert len(load("made-up")) == 20_000
     assert _command(monkeypatch, known, tmp_path) == 0
     said = capsys.readouterr().out
     assert "kB" not in said
@@ -240,7 +208,7 @@ def test_the_command_fetches_and_shows_how_far_it_is(serve, tmp_path, monkeypatc
 
 def test_the_command_takes_a_folder_and_says_what_broke(serve, tmp_path, monkeypatch, capsys):
     """A refusal ends in one sentence and status 2; the same command again fetches the file into the folder."""
-    _, known = serve(_status(404), whole)
+    _, known = serve("404", "whole")
     there = ("--folder", str(tmp_path / "there"))
     assert _command(monkeypatch, known, tmp_path, *there) == 2
     said = capsys.readouterr().err
@@ -263,7 +231,7 @@ def test_the_command_refuses_what_it_does_not_know(capsys):
 
 def test_the_catalogue_is_sound():
     """Names are distinct, terms are stated, and what can be fetched has an address, a size and a checksum."""
-    known = rimsim.data.catalogue()
+    known = catalogue()
     assert len({one.name for one in known}) == len(known)
     for one in known:
         assert "GroupLens" in one.terms

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import gzip
 import os
-import zipfile
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from kit import refused, same_log, zipped
 
-import rimsim.data
+from rimsim.data import load
 from rimsim.errors import ConfigError, DataError
 
 # Four users, three films; ties in time between users, and one user's rows out of order.
@@ -81,14 +81,6 @@ def _folder(path, files):
     return path
 
 
-def _same(log, other):
-    for name in ("user", "item", "time", "value"):
-        np.testing.assert_array_equal(getattr(log, name), getattr(other, name))
-        assert getattr(log, name).dtype == getattr(other, name).dtype
-    assert log.users["id"].tolist() == other.users["id"].tolist()
-    pd.testing.assert_frame_equal(log.items, other.items)
-
-
 def _check(log):
     assert log.users["id"].tolist() == [1, 2, 3, 10]
     assert log.items["id"].tolist() == [3, 20, 100]
@@ -106,7 +98,7 @@ def _check(log):
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_every_layout_gives_the_same_log(tmp_path, name):
     """Ids, titles without years, genres, years, values and the order of ties are those of the sources."""
-    log = rimsim.data.load(_folder(tmp_path / "ml", LAYOUTS[name]))
+    log = load(_folder(tmp_path / "ml", LAYOUTS[name]))
     _check(log)
     assert log.report.layout == name
     assert log.report.backwards == 1
@@ -116,10 +108,7 @@ def test_every_layout_gives_the_same_log(tmp_path, name):
 @pytest.mark.parametrize("inner", ["", "ml/"])
 def test_a_zip_gives_the_same_log_as_its_folder(tmp_path, name, inner):
     """A zip is read in place, with or without a folder inside, and leaves nothing behind."""
-    with zipfile.ZipFile(tmp_path / "ml.zip", "w", zipfile.ZIP_DEFLATED) as packed:
-        for member, content in LAYOUTS[name].items():
-            packed.writestr(inner + member, content)
-    _check(rimsim.data.load(tmp_path / "ml.zip"))
+    _check(load(zipped(tmp_path / "ml.zip", *LAYOUTS[name].items(), folder=inner)))
     assert [path.name for path in tmp_path.iterdir()] == ["ml.zip"]
 
 
@@ -127,15 +116,15 @@ def test_a_zip_gives_the_same_log_as_its_folder(tmp_path, name, inner):
 def test_the_file_of_events_finds_the_files_beside_it(tmp_path, name):
     """Naming the ratings file of a layout is as good as naming its folder, also one folder up."""
     folder = _folder(tmp_path / "data" / "ml", LAYOUTS[name])
-    _check(rimsim.data.load(folder / next(iter(LAYOUTS[name]))))
-    _check(rimsim.data.load(tmp_path / "data"))
+    _check(load(folder / next(iter(LAYOUTS[name]))))
+    _check(load(tmp_path / "data"))
 
 
 def test_users_of_100k_and_1m_keep_their_attributes(tmp_path):
     """The tables of users are read where the layout has them; a user without a row has no attributes."""
-    old = rimsim.data.load(_folder(tmp_path / "old", LAYOUTS["MovieLens 100K"]))
+    old = load(_folder(tmp_path / "old", LAYOUTS["MovieLens 100K"]))
     assert old.users["occupation"].tolist() == ["technician", "other", "writer", "other"]
-    new = rimsim.data.load(_folder(tmp_path / "new", LAYOUTS["MovieLens 1M"]))
+    new = load(_folder(tmp_path / "new", LAYOUTS["MovieLens 1M"]))
     assert new.users["gender"].tolist()[:2] == ["F", "M"]
     assert new.users["gender"].isna().tolist() == [False, False, True, True]
 
@@ -143,16 +132,16 @@ def test_users_of_100k_and_1m_keep_their_attributes(tmp_path):
 def test_the_stray_user_of_a_common_copy_of_100k_is_left_out(tmp_path):
     """Rows of a user 0, which MovieLens 100K never had, are left out and said; other logs keep a user 0."""
     stray = SMALL_100K | {"u.data": b"0\t50\t5\t881250949\n" + SMALL_100K["u.data"]}
-    log = rimsim.data.load(_folder(tmp_path / "ml", stray))
+    log = load(_folder(tmp_path / "ml", stray))
     _check(log)
     assert "left out 1 rows of user 0" in log.report.text()
     (tmp_path / "own.csv").write_text("user,item,time\n0,1,5\n1,1,6\n")
-    assert rimsim.data.load(tmp_path / "own.csv").users["id"].tolist() == [0, 1]
+    assert load(tmp_path / "own.csv").users["id"].tolist() == [0, 1]
 
 
 def test_items_never_met_stay_if_asked(tmp_path):
     """With min_item_events=0 the whole catalogue of the source is there."""
-    log = rimsim.data.load(_folder(tmp_path / "ml", _csv()), min_item_events=0)
+    log = load(_folder(tmp_path / "ml", _csv()), min_item_events=0)
     assert log.items["title"].tolist()[-1] == "Never Met"
     assert np.bincount(log.item, minlength=log.n_items).tolist() == [2, 2, 1, 0]
 
@@ -160,9 +149,9 @@ def test_items_never_met_stay_if_asked(tmp_path):
 def test_release_times_follow_dates_and_first_events(tmp_path):
     """An item is released at its stated date if that precedes its first event, else with its first event."""
     folder = _folder(tmp_path / "ml", SMALL_100K)
-    stated = rimsim.data.load(folder, release="year").items["release"].tolist()
+    stated = load(folder, release="year").items["release"].tolist()
     assert stated == [757382400, 978300760, 0]  # 1 January 1994; stated later than its first event; unknown
-    first = rimsim.data.load(folder, release="first-event").items["release"].tolist()
+    first = load(folder, release="first-event").items["release"].tolist()
     assert first == [978300100, 978300760, 978300760]
 
 
@@ -190,8 +179,8 @@ def test_logs_of_other_people_are_read(tmp_path, name):
         separator.join(map(str, (user, item, time, value))) + "\n" for user, item, value, time in EVENTS
     )
     (tmp_path / name).write_text(header + rows)
-    expected = rimsim.data.load(_folder(tmp_path / "ml", {"ratings.csv": _csv()["ratings.csv"]}))
-    _same(rimsim.data.load(tmp_path / name, **options), expected)
+    expected = load(_folder(tmp_path / "ml", {"ratings.csv": _csv()["ratings.csv"]}))
+    same_log(load(tmp_path / name, **options), expected)
 
 
 @pytest.mark.parametrize("packed", [".gz", ".bz2", ".xz"])
@@ -202,7 +191,7 @@ def test_packed_files_are_read(tmp_path, packed):
 
     pack = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}[packed]
     (tmp_path / f"log.csv{packed}").write_bytes(pack(_csv()["ratings.csv"]))
-    assert len(rimsim.data.load(tmp_path / f"log.csv{packed}")) == len(EVENTS)
+    assert len(load(tmp_path / f"log.csv{packed}")) == len(EVENTS)
 
 
 @pytest.mark.parametrize(
@@ -222,7 +211,7 @@ def test_times_in_any_unit_are_seconds(tmp_path, times):
     (tmp_path / "a.csv").write_text(
         "user,item,time\n" + "".join(f"u,{n},{time}\n" for n, time in enumerate(times))
     )
-    assert rimsim.data.load(tmp_path / "a.csv").time.tolist() == [978307200, 978307201.5]
+    assert load(tmp_path / "a.csv").time.tolist() == [978307200, 978307201.5]
 
 
 def test_dates_written_as_numbers_are_dates(tmp_path):
@@ -231,19 +220,21 @@ def test_dates_written_as_numbers_are_dates(tmp_path):
     (tmp_path / "a.csv").write_text(text)
     pd.read_csv(tmp_path / "a.csv").to_parquet(tmp_path / "a.parquet")
     for name in ("a.csv", "a.parquet"):
-        log = rimsim.data.load(tmp_path / name)
+        log = load(tmp_path / name)
         assert log.time.tolist() == [1422662400, 1456704000]
         assert log.report.time_unit == "yyyymmdd"
-    assert rimsim.data.load(tmp_path / "a.csv", time_unit="s").time.tolist() == [20150131, 20160229]
+    assert load(tmp_path / "a.csv", time_unit="s").time.tolist() == [20150131, 20160229]
     (tmp_path / "b.csv").write_text(text + "c,z,20150230\n")
-    with pytest.raises(
-        DataError, match=r"2 times are dates such as 20150131, but 1 are not, such as 20150230"
-    ):
-        rimsim.data.load(tmp_path / "b.csv")
+    refused(
+        DataError,
+        r"2 times are dates such as 20150131, but 1 are not, such as 20150230",
+        load,
+        tmp_path / "b.csv",
+    )
     (tmp_path / "c.csv").write_text(
         "user,item,time\n" + "".join(f"a,{n},{19_700_000 + n}\n" for n in range(500))
     )
-    assert rimsim.data.load(tmp_path / "c.csv").time[0] == 19_700_000
+    assert load(tmp_path / "c.csv").time[0] == 19_700_000
 
 
 @pytest.mark.parametrize(
@@ -263,14 +254,14 @@ def test_ids_of_any_type_are_kept(tmp_path, texts, ids):
     (tmp_path / "a.csv").write_text("user,item,time\n" + "".join(f"{text},1,5\n" for text in texts))
     pd.DataFrame({"user": texts, "item": 1, "time": 5}).to_parquet(tmp_path / "a.parquet")
     for name in ("a.csv", "a.parquet"):
-        assert rimsim.data.load(tmp_path / name).users["id"].tolist() == ids
+        assert load(tmp_path / name).users["id"].tolist() == ids
 
 
 def test_a_table_of_items_can_be_given(tmp_path):
     """Any log takes titles, genres, years and release times from a file of items."""
     (tmp_path / "log.csv").write_text("user,item,time\na,x,500\nb,y,600\n")
     (tmp_path / "items.csv").write_text("id,title,genre,year,release\nx,Ex,Fun,1990,400\ny,Why,,,\n")
-    log = rimsim.data.load(tmp_path / "log.csv", items=tmp_path / "items.csv")
+    log = load(tmp_path / "log.csv", items=tmp_path / "items.csv")
     assert log.items["title"].tolist() == ["Ex", "Why"]
     assert log.items["release"].tolist() == [400, 0]
     assert log.items["genres"].tolist() == ["Fun", ""]
@@ -284,28 +275,25 @@ def test_columns_of_the_events_can_name_the_items(tmp_path):
         path.write_text("user,time,item,title,genres\n" + "\n".join(order) + "\n")
         pd.read_csv(path).to_parquet(path.with_suffix(".parquet"))
         for name in (path, path.with_suffix(".parquet")):
-            log = rimsim.data.load(name)
+            log = load(name)
             assert log.items["title"].tolist() == ["Ex", "Why"]
             assert log.items["genres"].tolist() == ["Fun", "Sad"]
             assert log.items["year"].tolist()[0] == 1990
     (tmp_path / "bad.csv").write_text("user,time,item,year\na,1,x,soon\n")
-    with pytest.raises(DataError, match="item 'x': year is 'soon'"):
-        rimsim.data.load(tmp_path / "bad.csv")
+    refused(DataError, "item 'x': year is 'soon'", load, tmp_path / "bad.csv")
 
 
 def test_a_member_of_a_zip_can_be_named(tmp_path):
     """A zip with two logs is refused by listing them, and either can be read by its path."""
-    with zipfile.ZipFile(tmp_path / "two.zip", "w") as packed:
-        packed.writestr("a/ratings.csv", _csv()["ratings.csv"])
-        packed.writestr("b/ratings.dat", _dat()["ratings.dat"])
-    with pytest.raises(DataError, match=r"more than one log.*a/ratings.csv, b/ratings.dat"):
-        rimsim.data.load(tmp_path / "two.zip")
-    assert len(rimsim.data.load(tmp_path / "two.zip" / "b/ratings.dat")) == len(EVENTS)
+    members = ("a/ratings.csv", _csv()["ratings.csv"]), ("b/ratings.dat", _dat()["ratings.dat"])
+    two = zipped(tmp_path / "two.zip", *members)
+    refused(DataError, r"more than one log.*a/ratings.csv, b/ratings.dat", load, two)
+    assert len(load(two / "b/ratings.dat")) == len(EVENTS)
 
 
 def test_the_embedded_log_is_complete():
     """The log that ships with rimsim has the counts of its notice, and films have titles and genres."""
-    log = rimsim.data.load()
+    log = load()
     assert (len(log), log.n_users, log.n_items) == (100_004, 671, 9_066)
     assert log.items["title"][0] == "Toy Story"
     assert log.items["year"][0] == 1995
@@ -324,12 +312,11 @@ def test_an_option_that_is_none_is_refused():
         ({"columns": "user,item"}, "says nothing of time"),
         ({"columns": ["user", "item"]}, "columns is .'user', 'item'.; allowed: text"),
     ):
-        with pytest.raises(ConfigError, match=message):
-            rimsim.data.load(**options)
+        refused(ConfigError, message, load, **options)
 
 
 @pytest.mark.skipif("RIMSIM_DEV_DATA" not in os.environ, reason="needs a folder of larger logs")
 def test_movielens_1m_positives_are_read():
     """The development copy of MovieLens 1M has the counts of its own description."""
-    log = rimsim.data.load(Path(os.environ["RIMSIM_DEV_DATA"]) / "ml-1m-positives.zip")
+    log = load(Path(os.environ["RIMSIM_DEV_DATA"]) / "ml-1m-positives.zip")
     assert (len(log), log.n_users, log.n_items) == (575_281, 6_038, 3_533)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import zipfile
 
 import numpy as np
 import pandas as pd
 import pytest
+from kit import refused, zipped
 
 from rimsim.data import ObservedTable, load, load_observed, write
 from rimsim.errors import ConfigError, DataError
@@ -18,14 +18,8 @@ KUAIRAND = "user_id,video_id,date,hourmin,time_ms,is_click,is_like,long_view,pla
 
 def answers(table: ObservedTable) -> list[tuple[object, object, float]]:
     """The answers of a table by their ids."""
-    return list(
-        zip(
-            table.users[table.user].tolist(),
-            table.items[table.item].tolist(),
-            table.value.tolist(),
-            strict=True,
-        )
-    )
+    users, items = table.users[table.user].tolist(), table.items[table.item].tolist()
+    return list(zip(users, items, table.value.tolist(), strict=True))
 
 
 def test_kuairec_is_the_small_matrix_of_a_folder(tmp_path):
@@ -56,10 +50,9 @@ def test_kuairand_is_the_random_log_of_a_zip(tmp_path):
         "0,3,20220422,1201,1650600060000,0,0,1,9000,1,1\n"
         "0,3,20220421,1201,1650500060000,1,0,0,100,1,1\n"
     )
-    with zipfile.ZipFile(tmp_path / "KuaiRand-1K.zip", "w") as archive:
-        for name in ("log_random_4_22_to_5_08_1k.csv", "log_standard_4_22_to_5_08_1k.csv"):
-            archive.writestr(f"KuaiRand-1K/data/{name}", KUAIRAND + rows)
-    table = load_observed(tmp_path / "KuaiRand-1K.zip")
+    names = ("log_random_4_22_to_5_08_1k.csv", "log_standard_4_22_to_5_08_1k.csv")
+    members = [(name, KUAIRAND + rows) for name in names]
+    table = load_observed(zipped(tmp_path / "KuaiRand-1K.zip", *members, folder="KuaiRand-1K/data/"))
     assert table.shown_at_random
     assert answers(table) == [(0, 3, 1.0), (0, 7, 1.0)]
     assert table.time.tolist() == [1650500060, 1650600000]
@@ -123,65 +116,55 @@ def test_iso_times_are_read(tmp_path):
     np.testing.assert_array_equal(load_observed(path).time, [86_400, np.nan])
 
 
-@pytest.mark.parametrize(
-    ("name", "text", "said"),
-    [
-        (
-            "t.csv",
-            "user,item,value\na,b,much\n",
-            r"t.csv, line 2: value \(column 'value'\) is 'much'; allowed",
-        ),
-        ("t.csv", "user,item,value\na,b,1\na,,1\n", r"t.csv, line 3: item .* missing; allowed"),
-        ("t.csv", "user,item,value\na,b\n", r"line 2: has 2 fields; allowed: 3"),
-        ("t.csv", "user,item,value,time\na,b,1,soon\na,b,1,5\n", r"line 2: time .*'soon'; allowed"),
-        ("t.csv", "user,item,value\n", r"no answers"),
-        ("t.csv", "", r"no answers"),
-        ("t.csv", "user,thing,value\na,b,1\n", r"line 1: no column for the item; found 'user', 'thing'"),
-        ("t.csv", "1,2,3\n", r"looks like data.*columns='user,item,value'"),
-        ("t.csv", "user\n1\n", r"has 1 fields; allowed: at least user, item and value"),
-        ("test.ascii", "0 1\n6 0\n", r"test.ascii, line 2: column 1 is '6'; allowed: finite numbers up to 5"),
-        ("test.ascii", "0 1\n1 0 2\n", r"line 2: has 3 fields; allowed: 2"),
-        ("test.ascii", "0 x\n", r"line 1: column 2 is 'x'; allowed"),
-        ("test.ascii", "0 0\n", r"no answers"),
-        ("small_matrix.csv", "user_id,video_id,ratio\n1,2,3\n", r"no column 'watch_ratio' for the value"),
-        ("log_random_1k.csv", KUAIRAND + "0,7,1,1,1650600000000,2,0,0,9,1,1\n", r"value .*'2'; allowed"),
-        ("ydata-ymusic-rating-study-v1_0-test.txt", "1\t2\t9\n", r"line 1: value .* is '9'; allowed"),
-    ],
-)
+BAD_TABLES = [
+    ("t.csv", "user,item,value\na,b,much\n", r"t.csv, line 2: value \(column 'value'\) is 'much'; allowed"),
+    ("t.csv", "user,item,value\na,b,1\na,,1\n", r"t.csv, line 3: item .* missing; allowed"),
+    ("t.csv", "user,item,value\na,b\n", r"line 2: has 2 fields; allowed: 3"),
+    ("t.csv", "user,item,value,time\na,b,1,soon\na,b,1,5\n", r"line 2: time .*'soon'; allowed"),
+    ("t.csv", "user,item,value\n", r"no answers"),
+    ("t.csv", "", r"no answers"),
+    ("t.csv", "user,thing,value\na,b,1\n", r"line 1: no column for the item; found 'user', 'thing'"),
+    ("t.csv", "1,2,3\n", r"looks like data.*columns='user,item,value'"),
+    ("t.csv", "user\n1\n", r"has 1 fields; allowed: at least user, item and value"),
+    ("test.ascii", "0 1\n6 0\n", r"test.ascii, line 2: column 1 is '6'; allowed: finite numbers up to 5"),
+    ("test.ascii", "0 1\n1 0 2\n", r"line 2: has 3 fields; allowed: 2"),
+    ("test.ascii", "0 x\n", r"line 1: column 2 is 'x'; allowed"),
+    ("test.ascii", "0 0\n", r"no answers"),
+    ("small_matrix.csv", "user_id,video_id,ratio\n1,2,3\n", r"no column 'watch_ratio' for the value"),
+    ("log_random_1k.csv", KUAIRAND + "0,7,1,1,1650600000000,2,0,0,9,1,1\n", r"value .*'2'; allowed"),
+    ("ydata-ymusic-rating-study-v1_0-test.txt", "1\t2\t9\n", r"line 1: value .* is '9'; allowed"),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "said"), BAD_TABLES)
 def test_bad_tables_are_refused_by_line(tmp_path, name, text, said):
     """The error names file, line and field, what was found and what is allowed."""
     (tmp_path / name).write_text(text)
-    with pytest.raises(DataError, match=said):
-        load_observed(tmp_path / name)
+    refused(DataError, said, load_observed, tmp_path / name)
 
 
 def test_bad_parquet_is_refused_by_row(tmp_path):
     """A value that is no number, and a type that can be none, are named with their column."""
     path = tmp_path / "t.parquet"
     pd.DataFrame({"user": [1, 2], "item": [1, 2], "value": [1.0, np.nan]}).to_parquet(path)
-    with pytest.raises(
-        DataError, match=r"line 2: value \(column 'value'\) is 'nan'; allowed: finite numbers"
-    ):
-        load_observed(path)
+    message = r"line 2: value \(column 'value'\) is 'None'; allowed: finite numbers"
+    refused(DataError, message, load_observed, path)
     pd.DataFrame({"user": [1.5], "item": [1], "value": [1.0]}).to_parquet(path)
-    with pytest.raises(DataError, match=r"user \(column 'user'\) is of type double; allowed: whole numbers"):
-        load_observed(path)
+    message = r"user \(column 'user'\) is of type double; allowed: whole numbers"
+    refused(DataError, message, load_observed, path)
 
 
 def test_containers_without_one_table_are_refused(tmp_path):
     """A folder with nothing, or with several tables, is refused with what is in it."""
-    with pytest.raises(DataError, match="no observed table in it; found nothing"):
-        load_observed(tmp_path)
+    refused(DataError, "no observed table in it; found nothing", load_observed, tmp_path)
     for name in ("a.csv", "b.csv"):
         (tmp_path / name).write_text("user,item,value\na,b,1\n")
-    with pytest.raises(DataError, match=r"more than one observed table in it \(a.csv, b.csv\)"):
-        load_observed(tmp_path)
-    with pytest.raises(DataError, match="no such file or folder"):
-        load_observed(tmp_path / "c.csv")
-    with pytest.raises(ConfigError, match="says nothing of value"):
-        load_observed(tmp_path / "a.csv", columns="user=user,item=item")
-    with pytest.raises(ConfigError, match="value is 'item', but columns say"):
-        load_observed(tmp_path / "a.csv", columns="user=user,item=item,value=value", value="item")
+    refused(DataError, r"more than one observed table in it \(a.csv, b.csv\)", load_observed, tmp_path)
+    refused(DataError, "no such file or folder", load_observed, tmp_path / "c.csv")
+    table, columns = tmp_path / "a.csv", "user=user,item=item"
+    refused(ConfigError, "says nothing of value", load_observed, table, columns=columns)
+    both = {"columns": f"{columns},value=value", "value": "item"}
+    refused(ConfigError, "value is 'item', but columns say", load_observed, table, **both)
 
 
 def test_a_table_takes_the_numbers_of_a_log(tmp_path):

@@ -68,6 +68,7 @@ def test_the_wheel_holds_all_that_is_read(archives):
         "rimsim/py.typed",
         "rimsim/scenarios/report/page.html.jinja",
         "rimsim/scenarios/runs/tables.yaml",
+        "rimsim/scenarios/cli/options.yaml",
         "rimsim/scenarios/__init__.pyi",
         *(f"rimsim/scenarios/{path.name}" for path in (ROOT / "scenarios").glob("*.yaml")),
         *(f"rimsim/data/embedded/{path.name}" for path in (ROOT / "rimsim/data/embedded").glob("*.parquet")),

@@ -11,16 +11,29 @@ import scipy
 from small_markets import drawn, small_scenario
 
 from rimsim import scenarios
-from rimsim.agents import make_agent
-from rimsim.config import ArrivalsConfig, ExposureConfig
+from rimsim.agents import make_agent, play_round
+from rimsim.config import ArrivalsConfig, ExposureConfig, PlatformConfig
 from rimsim.errors import ConfigError
-from rimsim.measures.late import late_rounds
+from rimsim.market import Market
+from rimsim.measures.loop import late_rounds
 from rimsim.scenarios.cli.main import main
-from rimsim.scenarios.experimenting.designs import DESIGNS, Assignment, Outcome, contrast
-from rimsim.scenarios.experimenting.figures import arrivals_table, estimates, summary, total_effects
-from rimsim.scenarios.experimenting.play import play_experiment, play_world
-from rimsim.scenarios.experimenting.split import Split, merged
-from rimsim.scenarios.page.write import experiment_report
+from rimsim.scenarios.kinds.experiment import (
+    arrivals_table,
+    estimates,
+    experiment_report,
+    summary,
+    tail_of,
+    total_effects,
+)
+from rimsim.scenarios.kinds.experiment.designs import DESIGNS, Assignment, Outcome, contrast
+from rimsim.scenarios.kinds.experiment.market import (
+    Diverted,
+    TwoArms,
+    WorldRound,
+    merged,
+    play_experiment,
+    play_world,
+)
 from rimsim.scenarios.runs.store import load_run
 
 HOUR = 3600.0
@@ -93,10 +106,9 @@ def _outcome(seed, effect, design):
     item = np.argsort(draw.random((n, m)), axis=1)[:, :k]
     unit = np.arange(n) // 2
     treated = treated[unit]
-    shift = {
-        "item": treated_item[item],
-        "two-sided": treated[:, None] & treated_item[item],
-    }.get(design, treated[:, None])
+    shift = {"item": treated_item[item], "two-sided": treated[:, None] & treated_item[item]}.get(
+        design, treated[:, None]
+    )
     chance = 0.2 + effect * shift + 0.05 * draw.random(m)[item]
     return Outcome((draw.random((n, k)) < chance).astype(float), item, unit, treated, treated_item)
 
@@ -166,6 +178,44 @@ def test_an_arm_of_one_unit_has_no_interval():
     assert (told["coverage"], told["power"], told["seeds"]) == (0.0, 1.0, 2)
 
 
+def test_a_two_sided_interval_counts_what_a_visitor_does_with_an_item_once():
+    """Errors by visitor and by item are added, their common cells subtracted, in plain loops."""
+    outcome = _outcome(3, 0.1, "two-sided")
+    n, m = len(outcome.value), len(outcome.treated_item)
+    share = outcome.treated.mean() * outcome.treated_item.mean()
+    both = outcome.treated[:, None] & outcome.treated_item[outcome.item]
+    cell = outcome.value * np.where(both, 1 / share, -1 / (1 - share))
+    row, item = cell.sum(1), np.array([cell[outcome.item == one].sum() for one in range(m)])
+    for arm in (True, False):
+        row[outcome.treated == arm] -= row[outcome.treated == arm].mean()
+        item[outcome.treated_item == arm] -= item[outcome.treated_item == arm].mean()
+    visitor = np.array([row[outcome.unit == one].sum() for one in np.unique(outcome.unit)])
+    spread = (visitor**2).sum() + (item**2).sum() - ((cell - cell.mean()) ** 2).sum()
+    found = contrast("two-sided", outcome)
+    assert found.naive == pytest.approx(cell.sum() / n)
+    assert found.high - found.low == pytest.approx(2 * 1.959964 * np.sqrt(spread) / n, rel=1e-6)
+
+
+def _world(probability):
+    """A round in which nothing was consumed, whatever its probability."""
+    n, k = probability.shape
+    item, nobody = np.tile(np.arange(k), (n, 1)), np.zeros((n, k), bool)
+    return WorldRound(0, np.arange(n), np.arange(n), np.arange(n) * HOUR, item, nobody, probability)
+
+
+def test_total_effects_are_of_probabilities():
+    """The draws of consumptions add no noise: probabilities alone count, by exposure the tail."""
+    worlds = [[_world(np.full((4, 2), 0.1))], [_world(np.full((4, 2), 0.4))]]
+    found = total_effects(worlds, np.array([True, False]))
+    assert found == pytest.approx({"utility": 0.6, "tail_exposure": 0.0})
+
+
+def test_the_tail_is_all_but_the_most_consumed_tenth():
+    """Of 30 items the three with most events are no tail; of a few, one is none."""
+    assert np.flatnonzero(~tail_of(np.arange(30))).tolist() == [27, 28, 29]
+    assert np.flatnonzero(~tail_of(np.array([1, 5, 2]))).tolist() == [1]
+
+
 # -- on a market --------------------------------------------------------------------------------------------------
 
 
@@ -203,8 +253,7 @@ def test_arms_act_on_their_own_arrivals():
 @pytest.mark.parametrize("name", ["rim-feedback", "entropic-dual"])
 def test_with_one_budget_agents_hear_of_each_other(name):
     """An agent that is told of all that another delivered prices as if it had delivered it itself."""
-    from rimsim.market import Market
-    from rimsim.market.serving import count_items
+    from rimsim.market.records import count_items
 
     market, agent = Market(_scenario(rounds=1)), make_agent(name)
     view = market.round_view()
@@ -233,10 +282,65 @@ def test_one_budget_is_delivered_by_both_and_half_a_budget_by_each():
         assert (exposure >= 1).mean() > 0.9
 
 
+class _Sees:
+    """An agent that keeps the view of its round."""
+
+    name, order_free, barrier_every = "sees", True, None
+
+    def begin_round(self, view):
+        """Keep it."""
+        self.view = view
+
+
+@pytest.mark.parametrize(
+    ("shared", "design", "part"), [(True, "user", 1), (False, "user", 2), (False, "item", 1)]
+)
+def test_split_prices_give_each_arm_half_of_the_floors_and_of_the_arrivals(shared, design, part):
+    """Where arrivals have arms and prices are split, each agent begins with half a world, else with all of it."""
+    view, agents = Market(_scenario(rounds=1)).round_view(), [_Sees(), _Sees()]
+    arms = TwoArms(agents, Assignment(design, 0, HOUR), shared=shared, n_items=len(view.required))
+    arms.begin([view, view])
+    for agent in agents:
+        assert np.array_equal(agent.view.required, view.required / part)
+        assert agent.view.arrivals == view.arrivals // part
+
+
+class _Keeps:
+    """A control that keeps what a platform would learn."""
+
+    def learnt(self, own):
+        """Keep it."""
+        self.own = own
+        return own
+
+
+@pytest.mark.parametrize("treated", [True, False])
+def test_diverted_training_has_the_events_and_impressions_of_its_own_arm_alone(treated):
+    """Of a round, events of the arm's visitors are left, and impressions of the others are empty and not taken."""
+    control = _Keeps()
+    market = Market(_scenario(platform=PlatformConfig(model="bag-visits")), control=control)
+    play_round(market, make_agent("random"))
+    own, assignment = control.own, Assignment("user", 0, HOUR)
+    found = Diverted(assignment, treated=treated).learnt(own)
+    mine = assignment.arrivals(own.schedule.user, np.zeros(len(own.schedule.user)), 0) == treated
+    events, kept = (past.histories.all_events() for past in (own, found))
+    assert sorted(zip(*(part.tolist() for part in kept), strict=True)) == sorted(
+        (slot, tick, item)
+        for slot, tick, item in zip(*(part.tolist() for part in events), strict=True)
+        if mine[slot]
+    )
+    assert 0 < len(kept[0]) < len(events[0])
+    rows = mine[own.schedule.slot]
+    assert own.shown.taken[rows].any()
+    assert own.shown.taken[~rows].any()
+    assert np.array_equal(found.shown.taken, own.shown.taken & rows[:, None])
+    assert np.array_equal(found.shown.item, np.where(rows[:, None], own.shown.item, -1))
+
+
 def test_agents_that_cannot_be_told_are_refused():
     """An agent that paces its delivery and has no ear for another's is named where prices are shared."""
     with pytest.raises(ConfigError, match="'rim-resolve' paces its delivery and cannot be told"):
-        Split(
+        TwoArms(
             [make_agent("relevance"), make_agent("rim-resolve")],
             Assignment("user", 0, 1.0),
             shared=True,

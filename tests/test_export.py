@@ -13,8 +13,7 @@ from rimsim.agents import make_agent, market_for
 from rimsim.config import ArrivalsConfig
 from rimsim.errors import ConfigError, RunFolderError
 from rimsim.scenarios.cli.main import main
-from rimsim.scenarios.exporting.logged import logged_arm
-from rimsim.scenarios.exporting.minari import env_spec
+from rimsim.scenarios.kinds.export import env_spec, logged_arm
 
 GREEDY = "epsilon-greedy(epsilon=0.5)"
 

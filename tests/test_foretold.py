@@ -16,9 +16,10 @@ from rimsim.intensity.contract import Walk, stepped, walked
 from rimsim.intensity.registry import make
 from rimsim.intensity.sets.bag import Bag, BagConfig
 from rimsim.intensity.states import UserStates
-from rimsim.market import Market, foretold
+from rimsim.market import Market
+from rimsim.market import scores as module
 from rimsim.market.consumers.replay import ReplayedLog
-from rimsim.market.scoring import ScoreRows
+from rimsim.market.scores import ScoreRows
 from rimsim.testing import random_log
 
 
@@ -87,7 +88,7 @@ class _AsItComes(ReplayedLog):
 @pytest.mark.parametrize(("model", "delay"), [("bag-visits", None), ("bag-visits", "3h"), ("hp", None)])
 def test_what_is_foretold_changes_nothing(model, delay, monkeypatch):
     """Rounds whose states are encoded beforehand, in windows, end as those whose events come as they happen."""
-    monkeypatch.setattr(foretold, "_MOST_BYTES", 1)
+    monkeypatch.setattr(module, "_MOST_BYTES", 1)
     consumer = ConsumerConfig(kind="replay", delay=delay)
     config = small_replay(rounds=3, consumer=consumer, platform=PlatformConfig(model=model))
     ends = []
@@ -132,11 +133,12 @@ class _Counting:
 @pytest.mark.parametrize(("room", "encoded"), [(1, [4, 4, 2]), (39, [4, 4, 2]), (80, [8, 2]), (999, [10])])
 def test_blocks_are_encoded_in_windows_and_forgotten_once_they_are_served(room, encoded, monkeypatch):
     """As many whole blocks at once as there is room for, one at least; each is scored once, and freed at its end."""
-    monkeypatch.setattr(foretold, "BLOCK", 4)
-    monkeypatch.setattr(foretold, "_MOST_BYTES", room)
-    n, scorer, histories = np.arange(10), _Counting(10), SimpleNamespace(visible_at=lambda slot, _: slot % 3)
+    monkeypatch.setattr(module, "BLOCK", 4)
+    monkeypatch.setattr(module, "_MOST_BYTES", room)
+    n, scorer = np.arange(10), _Counting(10)
+    histories = _Ten(id=range(7), visible_at=lambda slot, _: slot % 3)
     schedule = _Ten(id=n, slot=n[::-1] % 7, tick=n + 1000)
-    scores = foretold.ScoreForetold(scorer, histories, schedule)
+    scores = module.PrecomputedScores(scorer, histories, schedule)
     served = 0
     for size in (1, 3, 2, 1, 3):
         arrivals = np.arange(served, served + size)
@@ -144,8 +146,9 @@ def test_blocks_are_encoded_in_windows_and_forgotten_once_they_are_served(room, 
         assert rows.tensors[0][:, 0].tolist() == arrivals.tolist()
         scores.drop(arrivals)
         served += size
-        wanted = [block is not None for block in scores._blocks]
-        assert wanted == [4 * block < served < min(4 * block + 4, 10) for block in range(3)]
+        held = np.array([block is not None for block in scores._block])
+        held = [held[first : first + 4].any() for first in (0, 4, 8)]
+        assert held == [4 * block < served < min(4 * block + 4, 10) for block in range(3)]
     assert scorer.encoded == encoded
     assert scorer.scored == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
 

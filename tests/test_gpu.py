@@ -17,13 +17,13 @@ from rimsim.agents import make_agent, play_round, rollout
 from rimsim.config import PlatformConfig, override
 from rimsim.envs import MarketEnv
 from rimsim.intensity import RIM, UserStates
+from rimsim.intensity.contract import BLOCK
 from rimsim.intensity.persistence import load
 from rimsim.intensity.registry import make
 from rimsim.market import Market, build_world
-from rimsim.market.scoring import BLOCK
 from rimsim.matching import price_slates, top_k
 from rimsim.matching.kernels import row_states
-from rimsim.matching.serve import device_slates, device_top_k
+from rimsim.matching.ranking import device_slates, device_top_k
 
 DEVICES = [
     "cpu",

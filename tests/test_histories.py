@@ -14,7 +14,7 @@ from rimsim.config import ArrivalsConfig, ConsumerConfig, PlatformConfig
 from rimsim.intensity import GRU, RIM, GRUConfig, HawkesPoisson
 from rimsim.market import Market
 from rimsim.market.histories import Histories, LoggedPast
-from rimsim.market.scoring import Scorer
+from rimsim.market.scores import Scorer
 
 SLOTS = 4
 LOGGED = [[7, 8], [], [9], [7]]
@@ -57,11 +57,7 @@ def _entered(consumed, way):
 
 
 @settings(deadline=None)
-@given(
-    consumed=CONSUMED,
-    way=st.sampled_from(["one by one", "marked", "at once"]),
-    tick=st.integers(-1, 12),
-)
+@given(consumed=CONSUMED, way=st.sampled_from(["one by one", "marked", "at once"]), tick=st.integers(-1, 12))
 def test_histories_are_lists(consumed, way, tick):
     """What is entered, visible and read equals what plain lists hold, however it was entered."""
     histories, lists = _entered(consumed, way)

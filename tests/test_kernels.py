@@ -7,10 +7,12 @@ import pytest
 import torch
 
 from rimsim import rng
-from rimsim.market.consumers.kernels import Factors, answer_slates, pair_shares, uniform_draws
-from rimsim.market.consumers.truths.bag_kernels import _exponentials, preferences, visit_shares
-from rimsim.market.consumers.truths.bag_kernels import answer_slates as bag_answers
-from rimsim.market.serving import observed_gain
+from rimsim.intensity.sets.factors import Factors
+from rimsim.market.consumers.contract import uniform_draws
+from rimsim.market.consumers.truth_bag import _exponentials, preferences, visit_shares
+from rimsim.market.consumers.truth_bag import answer_bag as bag_answers
+from rimsim.market.consumers.truth_factors import answer_slates, pair_shares
+from rimsim.market.records import observed_gain
 from rimsim.matching import top_k
 from rimsim.matching.kernels import best_rows
 

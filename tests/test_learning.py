@@ -16,8 +16,10 @@ from rimsim.config.fields import duration_seconds
 from rimsim.intensity import Calibrated
 from rimsim.intensity.impressions import Impressions, fit_layer, layer_of
 from rimsim.market import Market, MarketState
-from rimsim.market.learning import Shown, layer_from, positions_of
-from rimsim.market.past_states import always, cross_fitted
+from rimsim.market.learning import layer_from, positions_of
+from rimsim.market.ledger import Shown
+from rimsim.market.platform import cross_fitted
+from rimsim.market.scores import always
 
 LEARNER = PlatformConfig(model="als-hp", learning="impressions")
 
@@ -106,7 +108,7 @@ def test_prices_and_serving_share_a_layer():
     """Both fold models that score past states lie under the layer of the model that serves."""
     market = Market(_small("clones"))
     play_round(market, make_agent("relevance"))
-    folds = market._past_states._models()
+    folds = market.round_view().past.models()
     assert len(folds) == 2
     assert all(fold.layer is market.model.layer for fold in folds)
     assert folds[0].model is not folds[1].model

@@ -10,14 +10,14 @@ from rimsim.agents import make_agent, market_for, play_round
 from rimsim.agents.prices import joined_states, solved_prices
 from rimsim.config import ExposureConfig
 from rimsim.errors import AgentError
-from rimsim.market import Market, limits
+from rimsim.market import Market, scores
 from rimsim.matching import certificate
 from rimsim.scenarios.study.facts import HindsightPrices, certified
 
 
 def _held(monkeypatch, config, states):
     """Hold so many states of a scenario's catalogue at once."""
-    monkeypatch.setattr(limits, "MOST_CELLS", states * Market(config).n_items)
+    monkeypatch.setattr(scores, "MOST_CELLS", states * Market(config).n_items)
 
 
 @pytest.mark.parametrize("scenario", [small_scenario, small_replay])

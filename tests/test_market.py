@@ -9,6 +9,7 @@ from functools import cache
 import numpy as np
 import pandas as pd
 import pytest
+import simpy
 import torch
 from small_markets import (
     PAIRS,
@@ -36,11 +37,12 @@ from rimsim.config import (
 from rimsim.data import load
 from rimsim.errors import AgentError, ConfigError, DataError, MarketError, RunFolderError
 from rimsim.market import Market, MarketState, Needs, Slates
-from rimsim.market.arrivals.schedule import VISIT_BITS
-from rimsim.market.clock import Clock, Rank
-from rimsim.market.consumers.kernels import poisson_probability
+from rimsim.market.consumers.contract import poisson_probability
 from rimsim.market.histories import Histories, LoggedPast
-from rimsim.market.training_log import PastRound, training_log
+from rimsim.market.learning import training_log
+from rimsim.market.ledger import PastRound
+from rimsim.market.records import VISIT_BITS
+from rimsim.market.round import Moment, Rank
 from rimsim.scenarios.study.facts import HindsightPrices, certified
 
 
@@ -75,15 +77,15 @@ def ledgers(market):
 
 def happening(clock, tick, rank, log):
     """A process with one moment, which it writes down."""
-    yield clock.moment(tick, rank)
+    yield Moment(clock, tick, rank)
     log.append((clock.now, rank.name))
 
 
 def test_events_at_one_tick_happen_by_rank():
     """Retraining goes before an arrival of the same tick, whatever was scheduled first."""
-    clock, log = Clock(0), []
+    clock, log = simpy.Environment(), []
     for tick, rank in ((5, Rank.ARRIVAL), (5, Rank.RETRAIN), (4, Rank.ARRIVAL)):
-        clock.start(happening(clock, tick, rank, log))
+        clock.process(happening(clock, tick, rank, log))
     while len(log) < 3:
         clock.step()
     assert log == [(4, "ARRIVAL"), (5, "RETRAIN"), (5, "ARRIVAL")]
@@ -107,8 +109,8 @@ def test_what_becomes_visible_at_a_tick_is_known_to_its_arrivals_and_not_to_its_
 def test_whole_ticks_never_round():
     """An event at a large odd tick happens at exactly that tick."""
     tick, log = 1_478_455_045_000_001, []
-    clock = Clock(1_478_455_044_999_999)
-    clock.start(happening(clock, tick, Rank.ARRIVAL, log))
+    clock = simpy.Environment(1_478_455_044_999_999)
+    clock.process(happening(clock, tick, Rank.ARRIVAL, log))
     while not log:
         clock.step()
     assert log == [(tick, "ARRIVAL")]
@@ -306,7 +308,7 @@ def test_folds_of_a_replay_take_over_what_the_serving_model_chose():
     """Strength and weights of the models that score warm-up sessions are those of the model that serves."""
     config = small_replay(platform=PlatformConfig(model="ease-hp"))
     market = Market(config)
-    folds = market.round_view().calibration._models()
+    folds = market.round_view().past.models()
     assert len(folds) == 2
     for fold in folds:
         assert fold.mark.shrinkage == market.model.mark.shrinkage

@@ -20,7 +20,7 @@ from rimsim.config import (
     override,
 )
 from rimsim.market import Market
-from rimsim.market.currency import median_kth_score
+from rimsim.market.scores import median_kth_score
 
 MODELS = ("hp", "popularity")
 AGENTS = ("random", "relevance", "rim-feedback")
@@ -74,7 +74,7 @@ def test_a_model_that_grows_sure_of_itself_does_not_move_the_cost(model):
 
 def _kth_score(market: Market) -> float:
     """The median k-th score of the past states under the model that serves."""
-    return median_kth_score(market.round_view().past, market.model, market.config.slate, market.n_items)
+    return median_kth_score(market.round_view().past, market.model, market.config.slate)
 
 
 @pytest.mark.parametrize("model", MODELS)

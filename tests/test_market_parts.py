@@ -16,23 +16,24 @@ from rimsim.arrays import ALWAYS
 from rimsim.config import ConsumerConfig, DynamicsConfig, LogWindow, PlatformConfig, scenario_from
 from rimsim.config.fields import duration_seconds
 from rimsim.errors import AgentError, MarketError, ModelError
+from rimsim.intensity.contract import BLOCK
 from rimsim.intensity.states import UserStates
-from rimsim.market import Market, Slates, build_world, learning, score_cache, scoring
+from rimsim.market import Market, Slates, build_world, learning, scores
 from rimsim.market import platform as platform_module
 from rimsim.market.arrivals import RoundsSoFar, checked_schedule, make_arrivals
 from rimsim.market.arrivals.clones import Clones
-from rimsim.market.arrivals.schedule import VISIT_BITS
-from rimsim.market.consumers.dynamics import Dynamics
-from rimsim.market.consumers.truths import fit_factors as fitting_factors
-from rimsim.market.consumers.truths import fit_sizes as fitting
-from rimsim.market.consumers.truths.choose import TRUTHS
-from rimsim.market.consumers.truths.held_out import behind
+from rimsim.market.consumers import session_sizes as fitting
+from rimsim.market.consumers import truth_factors as fitting_factors
+from rimsim.market.consumers.preference import Dynamics
+from rimsim.market.consumers.truth_fits import behind
+from rimsim.market.consumers.truths import TRUTHS
 from rimsim.market.histories import Histories, LoggedPast
-from rimsim.market.kept_rounds import KeptRounds
+from rimsim.market.learning import training_log
+from rimsim.market.ledger import PastRound
 from rimsim.market.providers import Roster
-from rimsim.market.records import as_slates
-from rimsim.market.scoring import BLOCK, _normalised
-from rimsim.market.training_log import PastRound, training_log
+from rimsim.market.records import VISIT_BITS, as_slates
+from rimsim.market.scores import _normalised
+from rimsim.market.state import KeptRounds
 from rimsim.requirements.audiences import RoundVisits
 from rimsim.requirements.campaigns import ExpectedRound, Guarantee
 from rimsim.requirements.carry_over import CarryOver, ScenarioRequirements, item_floors, uniform_share
@@ -299,7 +300,7 @@ def test_exposures_of_some_arrivals_count_as_they_do_among_all():
 @pytest.mark.parametrize("most", [1, 7, 50])
 def test_a_sample_of_past_states_is_spread_evenly(most):
     """Every column is cut to the same rows, the middles of so many equal stretches."""
-    past = Market(small_scenario())._past_states._past
+    past = Market(small_scenario()).round_view().past.past
     n = len(past.id)
     past = dataclasses.replace(past, capacity=np.arange(n) % 5, audiences=np.arange(n)[:, None] % 3 > 0)
     assert n > most
@@ -510,19 +511,19 @@ def test_what_a_round_adds_to_a_promise_is_its_part_of_it(window):
 @pytest.mark.parametrize("recurrent", [False, True])
 def test_what_states_have_consumed_is_told_pair_by_pair(recurrent, monkeypatch):
     """States are scored block after block; of each block's states every event is one pair of row and item."""
-    log, height = random_log(n_users=30, n_items=20), scoring.BLOCK
+    log, height = random_log(n_users=30, n_items=20), scores.BLOCK
     n = height + 9
     draw = np.random.default_rng(0)
     states = UserStates.of(log, draw.integers(0, 30, n), np.quantile(log.time, draw.random(n)))
-    told, normalised = [], scoring._normalised
+    told, normalised = [], scores._normalised
     monkeypatch.setattr(
-        scoring,
+        scores,
         "_normalised",
         lambda raw, pairs, *more: told.append((raw, pairs)) or normalised(raw, pairs, *more),
     )
     model = _Lengths() if recurrent else SimpleNamespace(score=_Lengths().score)
     parts = list(
-        scoring.score_states(model, states, np.arange(n), np.arange(n), np.arange(n), np.full(20, ALWAYS))
+        scores.score_states(model, states, np.arange(n), np.arange(n), np.arange(n), np.full(20, ALWAYS))
     )
     assert len(told) == len(parts) == 2
     for first, (raw, (rows, items)), part in zip((0, height), told, parts, strict=True):
@@ -612,20 +613,21 @@ class _Visits(SimpleNamespace):
 
 def test_visits_are_scored_ahead_in_the_order_in_which_they_are_worth_it(monkeypatch):
     """Blocks are filled with each user's next visit, then with later ones, each scored once while nothing happens."""
-    monkeypatch.setattr(score_cache, "BLOCK", 4)
+    monkeypatch.setattr(scores, "BLOCK", 4)
     slots, scored = np.array([0, 1, 0, 1, 2, 2, 0, 3]), []
     schedule = _Visits(id=np.arange(8) + 30, slot=slots, tick=np.arange(8) * 10)
 
-    def score(ids, of_slots, ticks, counts):
+    def score(ids, of_slots, ticks, counts, hidden):
+        assert hidden is None
         assert of_slots.tolist() == slots[ids - 30].tolist()
         assert ticks.tolist() == schedule.tick[ids - 30].tolist()
         scored.append((ids - 30).tolist())
         rows = torch.from_numpy(np.repeat(ids[:, None], 2, axis=1).astype(np.float32))
-        return scoring.ScoreRows((rows, rows[:, 0].contiguous(), rows > 0))
+        return scores.ScoreRows((rows, rows[:, 0].contiguous(), rows > 0))
 
     events = np.zeros(4, np.int64)
     histories = _Visits(id=range(4), visible_at=lambda of, _: events[of])
-    ahead = score_cache.ScoreAhead(SimpleNamespace(score=score), histories, schedule)
+    ahead = scores.ArrivalScores(SimpleNamespace(score=score), histories, schedule)
     for arrival, new in ((0, [0, 1, 4, 7]), (1, []), (2, [2, 3, 5, 6]), (3, []), (4, [])):
         found = ahead.rows(np.array([arrival]))
         assert found.tensors[0].tolist() == [[arrival + 30.0] * 2]

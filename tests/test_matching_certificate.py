@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rimsim.errors import AgentError, ConfigError
-from rimsim.matching import FactorScores, certificate, certify
+from rimsim.matching import FactorScores, certificate, certificates
 
 
 @st.composite
@@ -168,7 +168,7 @@ def test_scores_on_demand_are_asked_for_in_the_blocks_they_are_made_in(rows, sta
             asked.append(start)
             return scores[start:stop]
 
-    monkeypatch.setattr(certify, "_CELLS", rows * 20)
+    monkeypatch.setattr(certificates, "_CELLS", rows * 20)
     arguments = (np.full((300, 3), -1), 3, np.full(20, 5), np.full(20, -0.5), 1.0)
     found = certificate(Recorded(np.zeros((300, 1)), np.zeros((20, 1))), *arguments)
     assert asked == starts

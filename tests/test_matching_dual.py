@@ -79,12 +79,14 @@ def test_cost_prices_shortfall():
     assert np.allclose(solution.item_price[short], -1e-3, atol=1e-3 * 0.05)
 
 
-def test_identical_rows_are_spread():
-    """Clones are one state; every floor is met, and slates differ among them."""
+@pytest.mark.parametrize("weights", [None, 0.9 ** np.arange(5)])
+def test_identical_rows_are_spread(weights):
+    """Clones are one state; every hard floor is met, and slates differ among them."""
     scores = np.repeat(skewed(9)[:1], 300, axis=0)
-    solution = solve_dual(scores, 5, 12, tol=1e-3)
-    assert solution.gap <= 1e-3
-    assert solution.exposure.min() >= 12
+    floor = 12 if weights is None else 10.0
+    solution = solve_dual(scores, 5, floor, position_weights=weights, tol=1e-3)
+    assert weights is not None or solution.gap <= 1e-3
+    assert solution.exposure.min() >= floor
     assert len(np.unique(np.sort(solution.slates, axis=1), axis=0)) > 10
 
 
@@ -127,10 +129,10 @@ def test_prices_far_too_high_are_no_start(cost):
     assert near.item_price.tobytes() != cold.item_price.tobytes()
 
 
-def test_same_call_same_bytes():
+@pytest.mark.parametrize("weights", [None, 0.8 ** np.arange(5)])
+def test_same_call_same_bytes(weights):
     """The solver is deterministic."""
-    scores = skewed(13)
-    one, two = solve_dual(scores, 5, 4), solve_dual(scores, 5, 4)
+    one, two = (solve_dual(skewed(13), 5, 4, 30, cost=0.5, position_weights=weights) for _ in range(2))
     assert one.item_price.tobytes() == two.item_price.tobytes()
     assert one.slates.tobytes() == two.slates.tobytes()
 

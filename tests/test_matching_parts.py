@@ -11,7 +11,7 @@ from scipy import optimize
 from rimsim.errors import AgentError, ConfigError, InfeasibleError
 from rimsim.matching import Rows, certificate, columns, solve_dual
 from rimsim.matching.descent import WeightedProblem, at_prices
-from rimsim.matching.integral import Penalty, _dealt, _improve
+from rimsim.matching.slates import Penalty, _dealt, _improve
 
 
 class Blocks:

@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from test_matching_weighted import between, random_problem, relaxed
+from test_matching_weighted import between, random_problem, relaxed, solved
 
 from rimsim.errors import ConfigError, InfeasibleError
 from rimsim.matching import Rows, certificate, solve_dual, solve_prices
@@ -45,24 +45,14 @@ def random_rows(seed):
         active,
     )
     # What some slates give the rows: those of the best items at random prices, by which whole slates can keep bounds.
-    start = solve_dual(
-        scores + 0.3 * draw.standard_normal(scores.shape) * np.ptp(scores),
-        capacity,
-        floor,
-        cap,
-        admissible=admissible,
-        cost=cost,
-        position_weights=weights,
-    )
+    problem = (scores, capacity, weights, floor, cap, admissible, cost)
+    start = solved((scores + 0.3 * draw.standard_normal(scores.shape) * np.ptp(scores), *problem[1:]))
     given = np.array([exposure_of(start.slates, weights, rows, g) for g in range(groups)])
     for_sale = draw.random(groups) < (0.4 if cost is None else 0.8)
     least = np.where(for_sale, given * draw.uniform(0.8, 2.0, groups), given * draw.uniform(0.2, 0.7, groups))
     most = np.where(draw.random(groups) < 0.4, np.maximum(given, least) * 1.3 + 0.2, np.inf)
     charge = np.where(for_sale, draw.random(groups) * 2 * np.abs(scores).max(), np.inf)
-    return (
-        (scores, capacity, weights, floor, cap, admissible, cost),
-        dataclasses.replace(rows, least=least, most=most, cost=charge),
-    )
+    return problem, dataclasses.replace(rows, least=least, most=most, cost=charge)
 
 
 @pytest.mark.parametrize("seed", range(INSTANCES))
@@ -81,20 +71,9 @@ def test_between_slates_and_linear_programme(seed):
 def test_prices_from_a_start_that_is_far_off(seed):
     """D is within 10⁻³ of the linear programme's optimum whatever prices the search is told to start from."""
     problem, rows = random_rows(seed)
-    scores, capacity, weights, floor, cap, admissible, cost = problem
-    best = relaxed(*problem, rows)
+    scores, best = problem[0], relaxed(*problem, rows)
     far = np.random.default_rng(seed).standard_normal(scores.shape[1]) * 5 * np.ptp(scores)
-    found = solve_prices(
-        scores,
-        capacity,
-        floor,
-        cap,
-        admissible=admissible,
-        cost=cost,
-        prices=far,
-        position_weights=weights,
-        rows=rows,
-    )
+    found = solved(problem, solve_prices, prices=far, rows=rows)
     assert best - 1e-8 <= found.dual <= best + 1e-3 * max(1.0, abs(best))
 
 

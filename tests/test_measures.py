@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from rimsim import measures
 from rimsim.errors import DataError
-from rimsim.measures.late import late_rounds, late_words
+from rimsim.measures.loop import late_rounds, late_words
 
 COUNTS = st.lists(st.integers(0, 1000), min_size=1, max_size=40).map(np.array)
 SOME_COUNTS = COUNTS.filter(lambda counts: counts.sum() > 0)

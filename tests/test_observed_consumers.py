@@ -20,7 +20,7 @@ from rimsim.scenarios.study.options import print_notes
 from rimsim.scenarios.study.plan import digests
 from rimsim.testing import ConsumerTests
 from rimsim.testing.intensity import random_log
-from rimsim.testing.markets import small_market, small_scenario
+from rimsim.testing.market import small_market, small_scenario
 
 USERS, ITEMS = 200, 40
 

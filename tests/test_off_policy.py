@@ -129,6 +129,13 @@ def test_the_product_form_is_right_where_positions_are_independent():
         np.testing.assert_allclose(ESTIMATORS[name](one).each, ESTIMATORS["item-position"](one).each)
 
 
+def test_a_doubly_robust_estimate_with_a_perfect_model_does_not_scatter():
+    """Where q̂ is the expected reward, every slate of the log gives the target's value."""
+    target, came = _law(5, power=3.0), _by_place()
+    log = _log(_law(4), target, came, predicted=came)
+    assert ESTIMATORS["doubly-robust"](log).each == pytest.approx(np.full(len(SLATES), target @ came.sum(1)))
+
+
 def test_without_a_uniform_log_there_is_no_exact_pseudo_inverse():
     """Γ† of another logging policy has no closed form: nothing is estimated rather than something wrong."""
     assert estimated("pseudo-inverse", _log(_law(4), _law(5), _by_item())) is None

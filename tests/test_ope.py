@@ -10,8 +10,7 @@ from rimsim import scenarios
 from rimsim.config import ArrivalsConfig, PlatformConfig
 from rimsim.errors import ConfigError
 from rimsim.scenarios.cli.main import main
-from rimsim.scenarios.evaluating.figures import estimates, summary
-from rimsim.scenarios.evaluating.replay import replayed, true_values
+from rimsim.scenarios.kinds.evaluate import estimates, replayed, summary, true_values
 
 GREEDY = "epsilon-greedy(epsilon=0.5)"
 

@@ -10,7 +10,7 @@ from rimsim.agents import make_agent
 from rimsim.config import PlatformConfig, ScenarioConfig
 from rimsim.errors import ArmsError, ConfigError, ModelError, nearest
 from rimsim.market import Market
-from rimsim.market.build import check_plugs, warm_model
+from rimsim.market.world import check_plugs, warm_model
 from rimsim.scenarios import compare, load_run
 from rimsim.scenarios.runs.status import digest
 from rimsim.scenarios.study.compare import resume

@@ -23,9 +23,9 @@ from rimsim.market import Market, build_world
 from rimsim.market.arrivals import BUILT_IN as ARRIVALS
 from rimsim.market.arrivals import make_arrivals, opening_after
 from rimsim.market.arrivals.clones import Clones
-from rimsim.market.build import check_plugs, world_of
 from rimsim.market.consumers import BUILT_IN as CONSUMERS
 from rimsim.market.consumers import Intensity, Organic
+from rimsim.market.world import check_plugs, world_of
 from rimsim.matching import top_k
 from rimsim.scenarios import compare, load_run
 from rimsim.scenarios.cli.main import main

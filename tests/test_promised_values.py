@@ -17,14 +17,16 @@ from rimsim.agents.prices import joined_states
 from rimsim.config import ArrivalsConfig, to_plain
 from rimsim.matching import Rows
 from rimsim.measures import find_measure
-from rimsim.scenarios.study.facts import ArmFacts, HindsightPrices, certified
+from rimsim.scenarios.study import facts
+from rimsim.scenarios.study.facts import AdoptionCount, HindsightPrices, certified, shared_facts
 
 
 def facts_of(market, closed, proof=None):
     """The record of a closed round."""
-    none = np.zeros(market.n_items, np.int64)
-    shared = ArmFacts.of(market.world, market.config, 0)
-    return shared.round(closed, none, None, proof, None, none)
+    adoption = AdoptionCount(market.world.release)
+    adoption.enter(closed)
+    shared = shared_facts(market.world, market.config, 0)
+    return facts.facts_of(shared, closed, np.zeros(market.n_items, np.int64), adoption, proof, None)
 
 
 def owed_and_beyond(closed):

@@ -12,7 +12,6 @@ from rimsim.agents import make_agent, market_for, play_round
 from rimsim.config import ProvidersConfig, Seeds, override
 from rimsim.errors import ConfigError, MarketError
 from rimsim.market import Market, MarketState
-from rimsim.market.build import check_plugs
 from rimsim.market.providers import (
     BUILT_IN,
     Changes,
@@ -22,8 +21,9 @@ from rimsim.market.providers import (
     RoundOutcome,
     Viability,
     ViabilityOptions,
+    _poisson,
 )
-from rimsim.market.providers.viability import _poisson
+from rimsim.market.world import check_plugs
 from rimsim.scenarios import compare
 from rimsim.scenarios.runs.schema import TABLES
 from rimsim.testing import ProviderTests, random_log

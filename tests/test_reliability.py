@@ -16,7 +16,7 @@ from rimsim.config import ConsumerConfig
 from rimsim.errors import DataError
 from rimsim.market import Market
 from rimsim.measures import MEASURES, made_up_round
-from rimsim.scenarios.study.facts import ArmFacts
+from rimsim.scenarios.study.facts import AdoptionCount, facts_of, shared_facts
 from rimsim.testing import random_items
 
 
@@ -47,9 +47,10 @@ def test_the_measure_is_recomputed_from_the_ledger(attraction):
     market = Market(config)
     play_round(market, make_agent("relevance"))
     closed = market.closed[0]
-    facts = ArmFacts.of(market.world, config, 0).round(
-        closed, closed.ledger.exposure(market.n_items), None, None, None, np.zeros(market.n_items, np.int64)
-    )
+    adoption = AdoptionCount(market.world.release)
+    adoption.enter(closed)
+    shared, first = shared_facts(market.world, config, 0), closed.ledger.exposure(market.n_items)
+    facts = facts_of(shared, closed, first, adoption, None, None)
     predicted = actual = 0.0
     for row in closed.ledger.table("relevance", 0, 0).itertuples():
         predicted += 1 - math.exp(-row.intensity * attraction * 0.7 ** (row.position - 1))

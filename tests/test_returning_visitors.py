@@ -15,7 +15,7 @@ from rimsim.errors import ConfigError
 from rimsim.intensity.ground.hawkes import hawkes_terms, rescaled
 from rimsim.market import Market, MarketState
 from rimsim.market.arrivals import Hawkes, HawkesOptions, RoundsSoFar
-from rimsim.market.arrivals.session_rates import SessionRates, _shape, expected_starts, fit_rates, simulate
+from rimsim.market.arrivals.hawkes import SessionRates, _shape, expected_starts, fit_rates, simulate
 from rimsim.testing import ArrivalTests
 
 DAY = 86_400.0

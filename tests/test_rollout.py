@@ -10,7 +10,7 @@ from test_envs import settings_of
 
 from rimsim.agents import make_agent, market_for, play_round, rollout
 from rimsim.config import ArrivalsConfig
-from rimsim.market.scoring import BLOCK
+from rimsim.intensity.contract import BLOCK
 from rimsim.measures import weighted_exposure
 
 

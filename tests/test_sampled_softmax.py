@@ -20,7 +20,7 @@ from rimsim.intensity.softmax import (
     sampled_loss,
     sampled_shares,
 )
-from rimsim.market.consumers.truths.fit_factors import fit_factors, fold_in, judge_factors
+from rimsim.market.consumers.truth_factors import fit_factors, fold_in, judge_factors
 from rimsim.testing import random_log
 
 

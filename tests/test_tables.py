@@ -12,7 +12,7 @@ from small_markets import small_cold_start
 from rimsim.data import load
 from rimsim.scenarios import compare
 from rimsim.scenarios.kinds.registry import KINDS
-from rimsim.scenarios.report.items import group_exposures, item_exposures, item_names, items_table
+from rimsim.scenarios.report.items import group_shares, item_exposures, item_names, items_table
 from rimsim.scenarios.runs.schema import TABLES, markdown_tables
 from rimsim.scenarios.runs.store import Run, RunTables, catalogue_table
 
@@ -131,10 +131,9 @@ def test_who_gained_and_who_lost():
 
 
 def test_groups_share_the_exposure():
-    """A group's share is that of its items; an item of two groups counts in both."""
-    catalogue = pd.DataFrame({"item": [0, 1, 2], "events": [9, 5, 1], "genres": ["x", "x|y", ""]})
-    table = group_exposures(_exposures(), catalogue, "genres").set_index(["group", "agent"])
-    assert table["exposure"].to_dict() == pytest.approx(
-        {("x", "relevance"): 1.0, ("x", "mine"): 0.4, ("y", "relevance"): 0.2, ("y", "mine"): 0.2}
-    )
-    assert table.loc[("x", "relevance"), "delivered"] == pytest.approx(3 / 4)
+    """A group's share is that of its items; an item of two groups counts in both, and the largest group comes first."""
+    catalogue = pd.DataFrame({"item": [0, 1, 2], "events": [9, 5, 1], "genres": ["x", "y|x", ""]})
+    shares = group_shares(_exposures(), catalogue, "genres")
+    assert list(shares.index) == [("x", 2), ("y", 1)]
+    assert shares.loc[("x", 2)].to_dict() == pytest.approx({"relevance": 1.0, "mine": 0.4})
+    assert shares.loc[("y", 1)].to_dict() == pytest.approx({"relevance": 0.2, "mine": 0.2})

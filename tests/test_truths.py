@@ -17,18 +17,16 @@ from rimsim.intensity import UserStates
 from rimsim.intensity.popularity import log_returning
 from rimsim.intensity.selection.held_out import HeldOut
 from rimsim.intensity.selection.shrinkage import for_all, for_slates
-from rimsim.market import Market, Needs, build
-from rimsim.market.build import kept_truth
-from rimsim.market.consumers.kernels import left_by_past
-from rimsim.market.consumers.truths import BagTruth, Truth, choose, fit_truth, load_truth, save_truth
-from rimsim.market.consumers.truths.choose import _drawn_users, _resampled
-from rimsim.market.consumers.truths.contract import Candidate
-from rimsim.market.consumers.truths.fit_bag import _Chosen
-from rimsim.market.consumers.truths.fit_factors import fit_factors
-from rimsim.market.consumers.truths.fit_sizes import _Sizes, fit_sizes
-from rimsim.market.consumers.truths.held_out import Judged, behind, climb, judged
-from rimsim.market.consumers.truths.sizes import SessionSizes
+from rimsim.market import Market, Needs, world
+from rimsim.market.consumers import truths
+from rimsim.market.consumers.contract import Candidate, Truth
+from rimsim.market.consumers.session_sizes import SessionSizes, _Sizes, fit_sizes
+from rimsim.market.consumers.truth_bag import BagTruth, _Chosen
+from rimsim.market.consumers.truth_factors import fit_factors, left_by_past
+from rimsim.market.consumers.truth_fits import JudgedTruth, behind, climb, judged
+from rimsim.market.consumers.truths import _drawn_users, _resampled, fit_truth, load_truth, save_truth
 from rimsim.market.histories import LoggedPast
+from rimsim.market.world import kept_truth
 from rimsim.matching import top_k
 from rimsim.testing import random_log
 
@@ -82,7 +80,7 @@ def test_a_truth_is_read_as_it_was_written(truth, log, tmp_path):
 def test_a_damaged_truth_is_fitted_again(truth, log, name, keep, tmp_path, monkeypatch):
     """A file of the cache that was cut off says so in one of our errors, and the next run replaces it."""
     monkeypatch.setenv("RIMSIM_CACHE", str(tmp_path))
-    monkeypatch.setattr(build, "fit_truth", lambda *_, **__: truth)
+    monkeypatch.setattr(world, "fit_truth", lambda *_, **__: truth)
     words = {"gap": 1800.0, "kind": truth.kind, "rank": 4}
     kept_truth(log, **words)
     (path,) = tmp_path.rglob(name)
@@ -90,7 +88,7 @@ def test_a_damaged_truth_is_fitted_again(truth, log, name, keep, tmp_path, monke
     with pytest.raises(ModelError, match="no truth there, or a damaged one"):
         load_truth(path.parent)
     assert kept_truth(log, **words) is truth
-    monkeypatch.setattr(build, "fit_truth", None)
+    monkeypatch.setattr(world, "fit_truth", None)
     assert repr(kept_truth(log, **words).report) == repr(truth.report)
 
 
@@ -246,7 +244,7 @@ def test_the_grid_is_followed_uphill_to_its_end(top, start):
 
     def judged(ridge):
         height = -abs(np.log10(ridge) - top)
-        return Judged(Candidate("any", ridge, 1.0, 1.0, 0.0, height, 0.0), np.zeros(0))
+        return JudgedTruth(Candidate("any", ridge, 1.0, 1.0, 0.0, height, 0.0), np.zeros(0))
 
     found, at_end = climb(judged, ridges, start)
     assert found[0].candidate.ridge == ridges[top]
@@ -285,12 +283,14 @@ def test_candidates_of_all_classes_stand_best_first(monkeypatch):
     def of(kind):
         def judge(_held, ridge, *_):
             height, top = tops[kind]
-            return Judged(Candidate(kind, ridge, 1.0, 1.0, 0.0, height - abs(ridge - top), 0.0), np.zeros(0))
+            return JudgedTruth(
+                Candidate(kind, ridge, 1.0, 1.0, 0.0, height - abs(ridge - top), 0.0), np.zeros(0)
+            )
 
         return SimpleNamespace(ridges=(1.0, 2.0, 3.0), start=1, judge=judge)
 
-    monkeypatch.setattr(choose, "TRUTHS", {kind: of(kind) for kind in tops})
-    found, at_end = choose._judged("states", list(tops), "30min", 2)
+    monkeypatch.setattr(truths, "TRUTHS", {kind: of(kind) for kind in tops})
+    found, at_end = truths._judged_all("states", list(tops), "30min", 2)
     assert [one.candidate.log_likelihood for one in found] == [-0.5, -1.0, -1.5, -2.0, -2.0, -2.5]
     assert (found[0].candidate.kind, found[0].candidate.ridge) == ("bag", 3.0)
     assert at_end == {"factors": False, "bag": True}
@@ -301,13 +301,13 @@ def test_the_error_of_a_difference_is_that_over_users(log):
     held = HeldOut.of(log, "30min", 0)
     number = (held.taken > 0).sum(1)
     one, other = (
-        Judged(None, -number * np.random.default_rng(seed).random(len(number))) for seed in range(2)
+        JudgedTruth(None, -number * np.random.default_rng(seed).random(len(number))) for seed in range(2)
     )
     gap, error = behind(held, one, other)
     differences = one.by_user - other.by_user
     assert gap == pytest.approx(differences.sum() / number.sum())
     twice = dataclasses.replace(held, taken=np.concatenate([held.taken] * 2))
-    doubled = [Judged(None, np.concatenate([each.by_user] * 2)) for each in (one, other)]
+    doubled = [JudgedTruth(None, np.concatenate([each.by_user] * 2)) for each in (one, other)]
     assert behind(twice, *doubled) == pytest.approx((gap, error / 2**0.5))
     assert behind(held, one, one) == (0.0, 0.0)
 
@@ -315,7 +315,7 @@ def test_the_error_of_a_difference_is_that_over_users(log):
 def test_a_bag_is_the_mark_model_of_that_name(log):
     """Preferences are what the model scores; they move with what was consumed and not with who the user is."""
     best = Candidate("bag", 1e-4, 0.8, 0.6, 0.3, 0.0, 0.0)
-    model = _Chosen.of("30min").fit_as(log, log, Judged(best, np.zeros(0)), None)
+    model = _Chosen.of("30min").fit_as(log, log, JudgedTruth(best, np.zeros(0)), None)
     read, predicted, bias = (model.served(name).numpy() for name in ("read", "predicted", "bias"))
     truth = BagTruth(read, np.ascontiguousarray(predicted.T), bias, sizes=None, report=None)
     users, states = _states(log)
@@ -394,7 +394,7 @@ def test_the_shrinkage_of_many_sessions_is_chosen_on_those_of_some_users(log, mo
     everyone, report = fit_sizes(log, "30min", None)
     sessions = len(log.sessions("30min"))
     assert report.left_out_sessions == sessions
-    monkeypatch.setattr("rimsim.market.consumers.truths.fit_sizes._SESSIONS", sessions // 2)
+    monkeypatch.setattr("rimsim.market.consumers.session_sizes._SESSIONS", sessions // 2)
     some, thinner = fit_sizes(log, "30min", None)
     assert sessions // 3 < thinner.left_out_sessions <= sessions // 2
     assert thinner.mean == pytest.approx(report.mean)

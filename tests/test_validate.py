@@ -22,19 +22,34 @@ from rimsim.intensity.states import session_examples
 from rimsim.measures import UNFIT, agreement, pairs_of
 from rimsim.scenarios import ValidateConfig, load_run, load_validation, validate
 from rimsim.scenarios.cli.main import main
+from rimsim.scenarios.kinds import validate as kind
+from rimsim.scenarios.kinds.validate import COLUMNS, sessions, value_table, with_serving
+from rimsim.scenarios.kinds.validate.checks import (
+    acceptance,
+    answers,
+    ks_distance,
+    rate_curves,
+    rate_of_ground,
+    rate_of_truth,
+    total_variation,
+    weighted_quantiles,
+)
+from rimsim.scenarios.kinds.validate.report import rate_sentences, real_against_simulated
+from rimsim.scenarios.kinds.validate.sessions import (
+    Evidence,
+    Setting,
+    Uniform,
+    agreement_of,
+    gather,
+    judged,
+    make_cut,
+    scores_of,
+    shares_over,
+    true_shares,
+    utilities,
+)
 from rimsim.scenarios.report.sentences import agreement_note, agreement_sentence, unfit_sentence
 from rimsim.scenarios.runs.status import digest
-from rimsim.scenarios.validating import kept
-from rimsim.scenarios.validating.acceptance import acceptance, answers
-from rimsim.scenarios.validating.conclusions import _rates
-from rimsim.scenarios.validating.config import with_serving
-from rimsim.scenarios.validating.cuts import make_cut
-from rimsim.scenarios.validating.distributions import ks_distance, total_variation, weighted_quantiles
-from rimsim.scenarios.validating.evidence import Setting, gather, shares_over, true_shares, utilities
-from rimsim.scenarios.validating.judged import Chance, judged, scores_of
-from rimsim.scenarios.validating.pictures import real_against_simulated
-from rimsim.scenarios.validating.rates import rate_curves, rate_of_ground, rate_of_truth
-from rimsim.scenarios.validating.tables import COLUMNS, value_table
 
 USERS, ITEMS = 150, 60
 DAY = 86400.0
@@ -125,6 +140,21 @@ def test_agreement_by_hand():
     reverse = agreement(real, -simulated, resamples=100)
     assert reverse.kendall == pytest.approx(-4 / 6)
     assert reverse.unfit
+
+
+def test_a_truth_that_ties_a_settled_pair_does_not_agree_with_it():
+    """A tie counts among the settled pairs: two of three in order and one tied are 2/3."""
+    real = np.array([[1.0], [2.0], [3.0]]) + np.array([[0.0, 0.1, -0.1, 0.05]])
+    found = agreement(real, np.array([[1.0], [1.0], [2.0]]) + np.zeros(4), resamples=100)
+    assert (found.settled_pairs, found.concordant_pairs, found.discordant_pairs) == (3, 2, 0)
+    assert found.kendall_settled == pytest.approx(2 / 3)
+
+
+def test_means_over_draws_leave_out_draws_without_a_value():
+    """A user that took nothing in one of two draws counts with the other; with none it stays unknown."""
+    ndcg = np.array([[[0.2, np.nan, np.nan], [0.4, 0.6, np.nan]]])
+    evidence = Evidence(("a",), np.arange(3), (0, 1), {"ndcg": ndcg}, {})
+    np.testing.assert_allclose(evidence.by_user(metric="ndcg"), [[0.3, 0.6, np.nan]])
 
 
 def test_agreement_against_scipy_and_plain_loops():
@@ -261,7 +291,7 @@ def test_real_worth_by_plain_loops(cut):
 
 def test_utility_is_the_law_of_consumption(law, cut):
     """1 − exp(−λ*·p*·γ^(r−1)) over what is unconsumed; the oracle's slate is the best under the truth."""
-    slates = judged(Chance((len(cut), ITEMS)), cut, 5).slates
+    slates = judged(Uniform((len(cut), ITEMS)), cut, 5).slates
     worth = utilities(law, cut, [slates], Setting(slate=5))
     for row in range(len(cut)):
         share = np.where(cut.admissible(row, row + 1)[0], law.share[cut.later.user[row]], 0.0)
@@ -293,11 +323,11 @@ def test_the_law_agrees_with_reality_and_a_shuffled_law_does_not(law, log):
 
 def test_many_judged_users_are_drawn_once(log, monkeypatch):
     """A run's own short validation takes one cut of each of many users, and two where they are few."""
-    monkeypatch.setattr(kept, "_MODELS", ("popularity", "random"))
+    monkeypatch.setattr(sessions, "_MODELS", ("popularity", "random"))
     found = {}
     for slate, many in ((4, USERS), (5, USERS + 1)):
-        monkeypatch.setattr(kept, "_MANY", many)
-        found[many] = kept.agreement_of(log, gap=1800.0, kind="factors", rank=2, slate=slate)
+        monkeypatch.setattr(sessions, "_MANY", many)
+        found[many] = agreement_of(log, gap=1800.0, kind="factors", rank=2, slate=slate)
     assert [record["draws"] for record in found.values()] == [1, 2]
     assert all(record["users"] == USERS for record in found.values())
 
@@ -392,7 +422,7 @@ def test_the_ratio_of_a_truth_is_that_of_its_sums(log):
     rows = [("", truth, 0, metric, value) for truth in ("a", "b") for metric, value in found.items()]
     (curve,) = rate_curves(value_table(rows)).items()
     assert curve[0] == "λ* of a and b"
-    good, bad = _rates(value_table(rows))
+    good, bad = rate_sentences(value_table(rows))
     assert "nan" not in "".join(good + bad)
 
 
@@ -525,9 +555,7 @@ def test_a_model_that_fails_is_told_by_its_line_and_leaves_no_run(written, tmp_p
 )
 def test_models_and_device_are_refused_before_anything_is_fitted(changes, message, tmp_path, monkeypatch):
     """What cannot be made is told before a truth is fitted, and nothing is written."""
-    from rimsim.scenarios.validating import run
-
-    monkeypatch.setattr(run, "kept_truth", None)
+    monkeypatch.setattr(kind, "kept_truth", None)
     with pytest.raises(ConfigError, match=message):
         validate(ValidateConfig(**changes), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -613,7 +641,7 @@ def test_the_command_adds_what_a_serving_model_is_compared_with(written, tmp_pat
     words = ["validate", "--data", str(written), "--draws", "1", "--truths", "factors", "--resamples", "100"]
     words += ["--models", "ease,random", "--serving", "ease-visits", "--out", str(tmp_path / "run")]
     assert main(words) == 0
-    assert "the mark model of the platform `ease-visits`" in capsys.readouterr().out
+    assert "the mark model of the platform ease-visits" in capsys.readouterr().out
     assert load_validation(tmp_path / "run").config.models == ("ease", "random", "popularity")
 
 
@@ -656,7 +684,6 @@ class Prefers:
 def test_a_run_keeps_the_agreement_of_its_truth(tmp_path, capsys, monkeypatch):
     """A comparison's config has it, found once and then read from the cache; its report says it in one sentence."""
     import rimsim
-    from rimsim.scenarios.validating import kept
 
     words = {"agents": ["random"], "rounds": 1, "seeds": 1, "frozen": [], "workers": 1}
     run = rimsim.compare(small_scenario(), out=tmp_path / "one", **words)
@@ -665,20 +692,19 @@ def test_a_run_keeps_the_agreement_of_its_truth(tmp_path, capsys, monkeypatch):
     assert found["draws"] == 2
     assert found["models"] == len(found["compared"])
     assert {"kendall", "kendall_settled", "settled_pairs", "unfit"} <= set(found)
-    monkeypatch.setattr(kept.evidence, "gather", None)  # nothing is found anew
+    monkeypatch.setattr(sessions, "gather", None)  # nothing is found anew
     again = rimsim.compare(small_scenario(), out=tmp_path / "two", **words)
     assert again.config["agreement"] == found
     assert main(["report", str(again.folder)]) == 0
     assert f"The truth `{found['truth']}`" in capsys.readouterr().out
 
 
-def test_the_agreement_of_a_run_is_of_its_slate_and_its_examination(log, monkeypatch):
+def test_the_agreement_of_a_run_is_of_its_slate_and_its_examination(log, tmp_path, monkeypatch):
     """K and γ are handed on, and agreement is found anew where one of them, the source or a version is another.
 
     A large catalogue is judged without EASE.
     """
     from rimsim.errors import DataError as Refused
-    from rimsim.scenarios.validating import kept
 
     asked, compared = [], []
 
@@ -687,24 +713,30 @@ def test_the_agreement_of_a_run_is_of_its_slate_and_its_examination(log, monkeyp
         asked.append((setting.slate, setting.position_decay))
         raise Refused("enough")
 
-    monkeypatch.setattr(kept.evidence, "gather", gather)
+    monkeypatch.setattr(sessions, "gather", gather)
     truth = SimpleNamespace(kind="law")
-    monkeypatch.setattr(kept, "kept_truth", lambda *_, **__: truth)
+    monkeypatch.setattr(sessions, "kept_truth", lambda *_, **__: truth)
+    monkeypatch.setenv("RIMSIM_CACHE", str(tmp_path))  # nothing is kept there yet
     few = log.rows(np.arange(len(log)) % 7 > 0)
     first = {"slate": 4, "position_decay": 0.7}
     for words in (first, first, {**first, "slate": 5}, {**first, "position_decay": 0.9}):
-        assert kept.agreement_of(few, gap=1800.0, **words) is None
+        assert agreement_of(few, gap=1800.0, **words) is None
     assert asked == [(4, 0.7), (5, 0.7), (4, 0.9)]
+    for damaged in (tmp_path / "agreement").glob("*/*"):
+        damaged.write_text("{")
+    assert agreement_of(few, gap=1800.0, **first) is None  # a damaged entry is made again
+    assert asked.pop() == (4, 0.7)
+    compared.pop()
     assert all("ease" in models for models in compared)
-    monkeypatch.setattr(kept, "_EASE", few.n_items - 1)
-    kept.agreement_of(few, gap=1800.0, slate=6)
+    monkeypatch.setattr(sessions, "_EASE", few.n_items - 1)
+    agreement_of(few, gap=1800.0, slate=6)
     assert "ease" not in compared.pop()
     asked.pop()
-    monkeypatch.setattr(kept, "_EASE", few.n_items)
-    monkeypatch.setattr(kept, "_versions", lambda: ["another"])
-    kept.agreement_of(few, gap=1800.0, **first)
-    monkeypatch.setattr(kept, "_code", lambda: "another")
-    kept.agreement_of(few, gap=1800.0, **first)
+    monkeypatch.setattr(sessions, "_EASE", few.n_items)
+    monkeypatch.setattr(sessions, "_versions", lambda: ["another"])
+    agreement_of(few, gap=1800.0, **first)
+    monkeypatch.setattr(sessions, "_code", lambda: "another")
+    agreement_of(few, gap=1800.0, **first)
     assert asked[3:] == [(4, 0.7)] * 2
 
 
@@ -712,8 +744,7 @@ def test_keys_hang_on_every_file_that_says_what_is_kept(monkeypatch):
     """The source of the cut and of the statistics is in the key of an agreement, that of the cut in a truth's too."""
     from pathlib import Path
 
-    from rimsim.market import build
-    from rimsim.scenarios.validating import kept
+    from rimsim.market import world
 
     read, plainly = set(), Path.read_bytes
 
@@ -722,18 +753,21 @@ def test_keys_hang_on_every_file_that_says_what_is_kept(monkeypatch):
         return plainly(path)
 
     monkeypatch.setattr(Path, "read_bytes", reading)
-    kept._code()
-    assert {"validating/kept.py", "data/later.py", "measures/statistics.py", "measures/relevance.py"} <= read
-    assert {"backtesting/scores.py", "measures/concordance.py", "validating/evidence.py"} <= read
+    sessions._code()
+    assert {
+        "validate/sessions.py",
+        "data/later.py",
+        "measures/statistics.py",
+        "measures/relevance.py",
+    } <= read
+    assert {"kinds/scores.py", "measures/statistics.py"} <= read
     read.clear()
-    build._code.__wrapped__()
+    world._code.__wrapped__()
     assert "data/later.py" in read
 
 
 def test_a_log_to_which_nobody_comes_back_has_no_agreement(log):
     """Where no later session can be held out nothing is claimed, and the run goes on."""
-    from rimsim.scenarios.validating.kept import agreement_of
-
     first = log.sessions("30min")
     once = log.rows(np.isin(first.of_event, np.unique(first.user, return_index=True)[1]))
     assert agreement_of(once, gap=1800.0) is None

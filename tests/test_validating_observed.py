@@ -18,18 +18,18 @@ from rimsim.intensity.registry import make
 from rimsim.market.consumers.truths import fit_truth
 from rimsim.scenarios import load_run, load_validation
 from rimsim.scenarios.cli.main import main
-from rimsim.scenarios.runs.status import digest
-from rimsim.scenarios.validating.answer_scores import (
+from rimsim.scenarios.kinds.validate.answers import (
     answer_likelihoods,
     calibrated,
     folds_of,
+    held_answers,
+    judge_observed,
     precisions,
     ratio_interval,
     user_aucs,
 )
-from rimsim.scenarios.validating.held_answers import held_answers
-from rimsim.scenarios.validating.observed import judge_observed
-from rimsim.scenarios.validating.observed_results import observed_sentences
+from rimsim.scenarios.kinds.validate.report import observed_sentences
+from rimsim.scenarios.runs.status import digest
 from rimsim.testing.intensity import random_items
 
 DRAW = rng.Purpose.MEASURE

@@ -18,9 +18,8 @@ from rimsim.intensity.cache import log_digest
 from rimsim.intensity.contract import ModelCapabilities
 from rimsim.intensity.registry import make, shipped
 from rimsim.market import Market, MarketState
-from rimsim.market.build import check_plugs
-from rimsim.market.learning import inverse_propensity_weights
-from rimsim.market.training_log import training_log
+from rimsim.market.learning import inverse_propensity_weights, training_log
+from rimsim.market.world import check_plugs
 from rimsim.testing import random_log
 
 IPS = PlatformConfig(model="popularity-hp", learning="ips", log_window=LogWindow(warmup="none"))

@@ -48,7 +48,7 @@ Period = Annotated[str, BeforeValidator(lambda value: value if value == "round" 
 
 def _time(value: object) -> object:
     """Time as ``load`` takes it, from YAML's date too."""
-    from rimsim.data.readers.rows import epoch_seconds  # noqa: PLC0415  # readers load only for a selection by time
+    from rimsim.data.readers.values import epoch_seconds  # noqa: PLC0415  # readers load only for a selection by time
 
     if isinstance(value, dt.date):
         return value.isoformat()

@@ -1,16 +1,21 @@
-"""Logs of users, items and times: reading any of them, and saying what is wrong with a bad one."""
+"""Logs of users, items and times: reading, checking and writing."""
 
-from rimsim.data.catalogue import Entry, catalogue
+from rimsim.data.catalogue import Entry, catalogue, data_folder, download
 from rimsim.data.describe import LogDescription, check, describe
-from rimsim.data.download import data_folder, download
-from rimsim.data.later import LaterSessions, later_sessions
 from rimsim.data.load import EMBEDDED, load, load_log
-from rimsim.data.load_answers import load_observed
-from rimsim.data.log import EventLog, Sessions
-from rimsim.data.observed import ObservedTable
+from rimsim.data.log import (
+    BadRow,
+    EventLog,
+    LaterSessions,
+    ReadReport,
+    Sessions,
+    later_sessions,
+    require_usable,
+    shortcomings,
+)
+from rimsim.data.log import LogNeeds as Needs
+from rimsim.data.observed import ObservedTable, load_observed
 from rimsim.data.readers.columns import Columns
-from rimsim.data.report import BadRow, ReadReport
-from rimsim.data.usable import Needs, require_usable, shortcomings
 from rimsim.data.write import write
 
 __all__ = [

@@ -1,12 +1,19 @@
-"""Logs that rimsim knows by name."""
+"""Logs that rimsim knows by name, and their download."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from pathlib import Path
+from typing import BinaryIO, Final, TypeAlias
 
-from rimsim.errors import ConfigError, nearest
+from rimsim.errors import ConfigError, DataError, first_words, nearest
 
+Progress: TypeAlias = Callable[[int, int], None]
+
+PATIENCE_SECONDS: Final = 30.0
+"""Seconds to wait for a silent server."""
 _BASE: Final = "https://files.grouplens.org/datasets/movielens"
 _TERMS: Final = (
     "GroupLens Research: research use, no redistribution without permission, no commercial use; cite Harper "
@@ -16,20 +23,19 @@ _TERMS: Final = (
 
 @dataclass(frozen=True)
 class Entry:
-    """A log that is embedded or can be fetched."""
+    """Log that is embedded or can be fetched."""
 
     name: str
-    """What :func:`rimsim.data.load` and :func:`rimsim.data.download` call it."""
+    """Name for :func:`rimsim.data.load` and :func:`rimsim.data.download`."""
     title: str
-    """Its full name."""
+    """Full name."""
     users: int
     """Users with events."""
     items: int
     """Items with events."""
     events: int
-    """Events."""
     url: str | None
-    """Where it is fetched from; None: it ships with rimsim."""
+    """Address to fetch it from; None: it ships with rimsim."""
     size: int
     """Bytes to fetch."""
     checksum: str
@@ -43,60 +49,139 @@ class Entry:
         return f"{self.name}.zip"
 
     def text(self) -> str:
-        """One line for a person."""
+        """Line that describes the log."""
         how = "embedded" if self.url is None else f"{self.size / 1e6:,.0f} MB to fetch"
         counts = f"{self.users:,} users, {self.items:,} items, {self.events:,} events"
         return f"{self.name:<16} {self.title}: {counts} ({how})"
 
 
-def _movielens(edition: str, title: str, counts: tuple[int, int, int], size: int, md5: str) -> Entry:
-    name, url = f"ml-{edition}", f"{_BASE}/ml-{edition}.zip"
-    return Entry(name, f"MovieLens {title}", *counts, url, size, f"md5:{md5}", _TERMS)
+_MOVIELENS: Final = (
+    ("100k", "100K, 1998", (943, 1_682, 100_000), 4_924_029, "0e33842e24a9c977be4e0107933c0723"),
+    ("1m", "1M, 2003", (6_040, 3_706, 1_000_209), 5_917_549, "c4d9eecfca2ab87c1945afe126590906"),
+    ("10m", "10M, 2009", (69_878, 10_677, 10_000_054), 65_566_137, "ce571fd55effeba0271552578f2648bd"),
+    ("20m", "20M, 2015", (138_493, 26_744, 20_000_263), 198_702_078, "cd245b17a1ae2cc31bb14903e1204af3"),
+    ("25m", "25M, 2019", (162_541, 59_047, 25_000_095), 261_978_986, "6b51fb2759a8657d3bfcbfc42b592ada"),
+    ("32m", "32M, 2023", (200_948, 84_432, 32_000_204), 238_950_008, "d472be332d4daa821edc399621853b57"),
+)
+"""Edition, title, counts, bytes and MD5, which GroupLens publishes with its files; "latest" has none and changes."""
 
-
-# Checksums are those that GroupLens publishes beside its files; "latest" has none because it changes.
 _KNOWN: Final = (
     Entry(
-        "ml-latest-small",
-        "MovieLens latest-small, October 2016",
-        671,
-        9_066,
-        100_004,
-        None,
-        0,
-        "",
+        *("ml-latest-small", "MovieLens latest-small, October 2016", 671, 9_066, 100_004, None, 0, ""),
         "GroupLens Research: redistribution under the same terms, no commercial use; cite Harper and Konstan "
         "2015",
     ),
-    _movielens("100k", "100K, 1998", (943, 1_682, 100_000), 4_924_029, "0e33842e24a9c977be4e0107933c0723"),
-    _movielens("1m", "1M, 2003", (6_040, 3_706, 1_000_209), 5_917_549, "c4d9eecfca2ab87c1945afe126590906"),
-    _movielens(
-        "10m", "10M, 2009", (69_878, 10_677, 10_000_054), 65_566_137, "ce571fd55effeba0271552578f2648bd"
-    ),
-    _movielens(
-        "20m", "20M, 2015", (138_493, 26_744, 20_000_263), 198_702_078, "cd245b17a1ae2cc31bb14903e1204af3"
-    ),
-    _movielens(
-        "25m", "25M, 2019", (162_541, 59_047, 25_000_095), 261_978_986, "6b51fb2759a8657d3bfcbfc42b592ada"
-    ),
-    _movielens(
-        "32m", "32M, 2023", (200_948, 84_432, 32_000_204), 238_950_008, "d472be332d4daa821edc399621853b57"
+    *(
+        Entry(
+            f"ml-{edition}",
+            f"MovieLens {title}",
+            *counts,
+            f"{_BASE}/ml-{edition}.zip",
+            size,
+            f"md5:{md5}",
+            _TERMS,
+        )
+        for edition, title, counts, size, md5 in _MOVIELENS
     ),
 )
 
 
 def catalogue() -> tuple[Entry, ...]:
-    """The logs that rimsim knows by name; only the first is there without being fetched."""
+    """Logs that rimsim knows by name; the first is embedded."""
     return _KNOWN
 
 
 def entry(name: str) -> Entry:
-    """One of them.
+    """Log of a name.
 
     Raises:
-        ConfigError: If there is none of this name; the message offers the nearest.
+        ConfigError: If there is none; the message offers the nearest name.
     """
-    for known in _KNOWN:
-        if known.name == name:
-            return known
-    raise ConfigError(f"no log is known as {name!r}.{nearest(name, [known.name for known in _KNOWN])}")
+    known = {log.name: log for log in _KNOWN}
+    if name not in known:
+        raise ConfigError(f"no log is known as {name!r}.{nearest(name, known)}")
+    return known[name]
+
+
+def data_folder() -> Path:
+    """Folder of downloaded logs: ``RIMSIM_DATA``, or the user's cache."""
+    if named := os.environ.get("RIMSIM_DATA"):
+        return Path(named).expanduser()
+    import pooch  # noqa: PLC0415 (slow to import, and only needed here)
+
+    return Path(pooch.os_cache("rimsim"))
+
+
+def downloaded(name: str) -> Path | None:
+    """File of a downloaded log, if it is there."""
+    path = data_folder() / f"{name}.zip"
+    return path if path.is_file() else None
+
+
+def download(
+    name: str | Entry,
+    folder: str | os.PathLike[str] | None = None,
+    *,
+    progress: Progress | None = None,
+    patience: float = PATIENCE_SECONDS,
+) -> Path:
+    """Fetch a log of the catalogue, as a zip.
+
+    Only a file with the right checksum gets its name; an incomplete or wrong file is removed.
+
+    Args:
+        name: A name of :func:`rimsim.data.catalogue`.
+        folder: Target folder; by default the one in which :func:`rimsim.data.load` looks for names.
+        progress: Called with bytes so far and bytes in all.
+        patience: Seconds to wait for a silent server.
+
+    Raises:
+        ConfigError: If the name is unknown.
+        DataError: If the server refuses, breaks off, is silent or sends something else, or the disk is full.
+    """
+    wanted = entry(name) if isinstance(name, str) else name
+    if wanted.url is None:
+        raise DataError(f"{wanted.name} ships with rimsim; rimsim.data.load({wanted.name!r}) reads it")
+    import pooch  # noqa: PLC0415 (slow to import, and only needed here)
+
+    target = data_folder() if folder is None else Path(folder)
+    pooch.get_logger().setLevel("WARNING")
+
+    def fetch(url: str, output_file: str, _: object) -> None:
+        downloader = pooch.HTTPDownloader(chunk_size=2**14, timeout=patience)
+        with Path(output_file).open("wb") as file:
+            downloader(url, _Counted(file, wanted.size, progress), None)
+
+    try:
+        path = pooch.retrieve(wanted.url, wanted.checksum, fname=wanted.file, path=target, downloader=fetch)
+    except ValueError as wrong:
+        raise DataError(
+            f"{wanted.url}: sent something else than {wanted.title}: {first_words(wrong, 200)}"
+        ) from wrong
+    except OSError as broken:
+        raise DataError(
+            f"{wanted.url}: cannot be fetched to {target} ({first_words(broken, 200)})"
+        ) from broken
+    return Path(path)
+
+
+class _Counted:
+    """File for pooch, at most of the published size."""
+
+    def __init__(self, file: BinaryIO, size: int, progress: Progress | None) -> None:
+        self._file = file
+        self._size = size
+        self._progress = progress
+        self._written = 0
+
+    def write(self, chunk: bytes) -> None:
+        """Write a chunk, if the published size allows it."""
+        self._written += len(chunk)
+        if self._written > self._size:
+            raise OSError(f"sent more than the {self._size:,} bytes that it should have")
+        self._file.write(chunk)
+        if self._progress is not None:
+            self._progress(self._written, self._size)
+
+    def flush(self) -> None:
+        """Do nothing: closing the file flushes it."""

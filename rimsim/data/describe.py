@@ -1,39 +1,61 @@
-"""A description of a log: what is in it, and what the simulator can do with it."""
+"""Description of a log, in words and as a picture."""
 
 from __future__ import annotations
 
 import datetime as dt
-import inspect
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, ParamSpec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, Unpack
 
 import numpy as np
 
 from rimsim.arrays import Ints
-from rimsim.data.load import load
-from rimsim.data.picture import draw
-from rimsim.data.usable import shortcomings
+from rimsim.data.load import EMBEDDED, LogSelection, load
+from rimsim.data.log import EventLog, shortcomings
+from rimsim.data.readers.columns import Columns
+from rimsim.errors import DataError, first_words
 from rimsim.measures import gini
+from rimsim.system import draft_file
 
 if TYPE_CHECKING:
-    from rimsim.data.log import EventLog
+    from matplotlib.axes import Axes
 
 
 WELL_KNOWN: Final = 30
-"""Events that make an item well known: below, its intensities are mostly noise."""
+"""Events of a well-known item; with fewer, its intensities are mostly noise."""
 _DAY: Final = 86_400.0
+
+ENDINGS: Final = (".png", ".pdf", ".svg")
+_FIRST: Final = "#0173b2"  # blue and vermilion of seaborn's colour-blind palette
+_SECOND: Final = "#d55e00"
+_LOOK: Final[dict[Any, Any]] = {
+    "axes.titleweight": "bold",
+    "axes.titlesize": 12,
+    "grid.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+_FEW: Final = 20  # distinct values that get a bar each
+_SECONDS: Final = {
+    "1 s": 1,
+    "1 min": 60,
+    "1 h": 3600,
+    "1 d": 86400,
+    "30 d": 2592000,
+    "1 y": 31536000,
+    "10 y": 315360000,
+}
 
 
 @dataclass(frozen=True, eq=False)
 class LogDescription:
-    """What is in a log."""
+    """Description of a log."""
 
     log: EventLog
-    """The log itself."""
+    """The log."""
     sessions: int
-    """Sessions: a silence of 30 minutes ends one."""
+    """Sessions; an inactivity gap of 30 minutes ends one."""
     ties: float
     """Share of events at the very time of another event of the same user."""
     repeats: int
@@ -41,9 +63,9 @@ class LogDescription:
     longest_silence: float
     """Seconds of the longest stretch without any event."""
     silence_start: float
-    """When it began, seconds since the epoch."""
+    """Begin of this stretch, seconds since the epoch."""
     popularity: Ints
-    """(M,) events of each item, most popular first."""
+    """(M,) events of each item, descending."""
     gini: float
     """Gini index of the events over items."""
     top_decile: float
@@ -53,27 +75,26 @@ class LogDescription:
     late_items: int
     """Items first met in the second half of the time span."""
     can: tuple[str, ...]
-    """What the simulator can do with it, a sentence each."""
+    """Sentences on possible uses."""
     cannot: tuple[str, ...]
-    """What it cannot do, and why."""
+    """Sentences on impossible uses, with reasons."""
 
     def text(self) -> str:
-        """The description for a person, some twenty lines."""
+        """Description in about twenty lines."""
         log = self.log
         users = np.bincount(log.user, minlength=log.n_users)
         span = log.time[-1] - log.time[0]
         distinct = np.unique(log.value)
-        values = (
-            f"{distinct[0]:g} throughout"
-            if len(distinct) == 1
-            else f"{distinct[0]:g} to {distinct[-1]:g}, {len(distinct):,} different, "
-            f"mean {log.value.mean(dtype=np.float64):.3g}"
-        )
+        values = f"{distinct[0]:g} throughout"
+        if len(distinct) > 1:
+            mean = log.value.mean(dtype=np.float64)
+            values = f"{distinct[0]:g} to {distinct[-1]:g}, {len(distinct):,} different, mean {mean:.3g}"
         users_text = f"median {np.median(users):g} events, most {users.max():,}"
         items_text = f"median {np.median(self.popularity):g} events, most {self.popularity[0]:,}"
         a_user, a_session = self.sessions / max(log.n_users, 1), len(log) / self.sessions
         session_text = f"{a_user:.2f} a user, {a_session:.1f} events each; 30 minutes of silence end one"
         silence = self.longest_silence / _DAY
+        top = f"the top tenth of items has {self.top_decile:.0%} of events"
         rows = (
             ("users", f"{log.n_users:,} ({users_text})"),
             ("items", f"{log.n_items:,} ({items_text}; {self.well_known:,} have {WELL_KNOWN} or more)"),
@@ -83,10 +104,7 @@ class LogDescription:
             ("silence", f"{silence:,.1f} days without events from {_date(self.silence_start)}"),
             ("ties", f"{self.ties:.1%} of events share their time with another of their user"),
             ("values", values),
-            (
-                "popularity",
-                f"Gini {self.gini:.3f}; the top tenth of items has {self.top_decile:.0%} of events",
-            ),
+            ("popularity", f"Gini {self.gini:.3f}; {top}"),
             ("new items", f"{self.late_items:,} first met in the second half of the time"),
             ("attributes", _attributes(log)),
         )
@@ -99,7 +117,7 @@ class LogDescription:
         return "\n".join(lines)
 
     def picture(self, path: str | os.PathLike[str]) -> None:
-        """Draw the log to a PNG, PDF or SVG: popularity curve, events over time, silences, values.
+        """Draw popularity, events over time, gaps and values.
 
         Raises:
             DataError: If the file cannot be written.
@@ -140,10 +158,7 @@ def describe(log: EventLog) -> LogDescription:
 def _ties(log: EventLog) -> float:
     user, time = log.user[log.by_user], log.time[log.by_user]
     same = (user[1:] == user[:-1]) & (time[1:] == time[:-1])
-    tied = np.zeros(len(log), bool)
-    tied[1:] |= same
-    tied[:-1] |= same
-    return float(tied.mean())
+    return float((np.append(same, False) | np.insert(same, 0, False)).mean())
 
 
 def _abilities(
@@ -155,30 +170,22 @@ def _abilities(
     well_known = int((counts >= WELL_KNOWN).sum())
     titled = bool((log.items["title"] != "").any())
     with_genres = float((log.items["genres"] != "").mean())
+    valued = len(np.unique(log.value)) > 1
+    loop = f"run the closed loop on the {well_known:,} items with {WELL_KNOWN} or more events"
+    no_loop = f"run the closed loop with min_item_events={WELL_KNOWN}, which leaves {well_known:,} items"
+    come = f"let items come when they did: {late:,} are first met in the second half"
+    titles = "read titles of items, though tables and pictures of a run number them"
+    liked = "tell liked from met by a threshold on the value (min_value)"
+    all_liked = "tell liked from met: all values are the same, so every event counts as liked"
+    again = f"show an item to a user again: the {repeats:,} repeats count as history only"
     choices = [
         (True, f"replay its {sessions:,} sessions in time", ""),
-        (
-            well_known >= 20,
-            f"run the closed loop on the {well_known:,} items with {WELL_KNOWN} or more events",
-            f"run the closed loop with min_item_events={WELL_KNOWN}, which leaves {well_known:,} items",
-        ),
-        (
-            late > 0,
-            f"let items come when they did: {late:,} are first met in the second half",
-            "study new items: none is first met in the second half of the time",
-        ),
+        (well_known >= 20, loop, no_loop),
+        (late > 0, come, "study new items: none is first met in the second half of the time"),
         (with_genres > 0.5, "follow genres", f"follow genres: {with_genres:.0%} of items have any"),
-        (
-            titled,
-            "read titles of items, though tables and pictures of a run number them",
-            "read titles of items: there are none",
-        ),
-        (
-            len(np.unique(log.value)) > 1,
-            "tell liked from met by a threshold on the value (min_value)",
-            "tell liked from met: all values are the same, so every event counts as liked",
-        ),
-        (repeats == 0, "", f"show an item to a user again: the {repeats:,} repeats count as history only"),
+        (titled, titles, "read titles of items: there are none"),
+        (valued, liked, all_liked),
+        (repeats == 0, "", again),
     ]
     can = tuple(yes for holds, yes, _ in choices if holds and yes)
     cannot = tuple(no for holds, _, no in choices if not holds and no)
@@ -198,25 +205,151 @@ def _date(seconds: float) -> str:
     return f"{dt.datetime.fromtimestamp(float(seconds), dt.UTC):%Y-%m-%d %H:%M}"
 
 
-P = ParamSpec("P")
+def draw(log: EventLog, path: str | os.PathLike[str]) -> None:
+    """Draw a log into a PNG, PDF or SVG file.
+
+    Raises:
+        DataError: If the file has another ending, or cannot be written.
+    """
+    import matplotlib as mpl  # noqa: PLC0415 (slow to import, and only needed here, as all of these)
+    import seaborn as sns  # noqa: PLC0415
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    target = Path(path)
+    if target.suffix.lower() not in ENDINGS:
+        raise DataError(f"{target}: a picture ends in {', '.join(ENDINGS)}; found {target.suffix!r}")
+    with sns.axes_style("whitegrid"), mpl.rc_context(_LOOK):
+        figure = Figure(figsize=(10.0, 7.5), layout="constrained")
+        axes = figure.subplots(2, 2)
+        _popularity(axes[0, 0], log)
+        _over_time(axes[0, 1], log)
+        _silences(axes[1, 0], log)
+        if log.value.min() < log.value.max():
+            _values(axes[1, 1], log)
+        else:  # a log without values has 1 throughout: nothing to see
+            _session_lengths(axes[1, 1], log)
+        name = log.report.source if log.report is not None else "log"
+        title = f"{name}: {log.n_users:,} users, {log.n_items:,} items, {len(log):,} events"
+        figure.suptitle(title, fontsize=14, fontweight="bold", x=0.01, ha="left")
+    try:
+        with draft_file(target) as draft:
+            figure.savefig(draft, dpi=120)
+    except OSError as broken:
+        raise DataError(f"{target}: cannot be written ({first_words(broken)})") from broken
 
 
-def _described(load_as: Callable[P, EventLog]) -> Callable[P, LogDescription]:
-    def check(*args: P.args, **options: P.kwargs) -> LogDescription:
-        """Read a log and describe it, or the part of it that is selected.
-
-        The arguments are those of :func:`rimsim.data.load`.
-
-        Raises:
-            DataError: If it cannot be read, or nothing is left.
-            ConfigError: If an option is none.
-        """
-        return describe(load_as(*args, **options))
-
-    # What help() shows; type checkers know it by P.
-    shown = inspect.signature(load_as).replace(return_annotation="LogDescription")
-    check.__signature__ = shown  # type: ignore[attr-defined]
-    return check
+def _popularity(axes: Axes, log: EventLog) -> None:
+    for counts, name, colour, dashes in (
+        (np.bincount(log.item, minlength=log.n_items), "items", _FIRST, "-"),
+        (np.bincount(log.user, minlength=log.n_users), "users", _SECOND, "--"),
+    ):
+        ranked = np.sort(counts[counts > 0])[::-1]
+        rank = np.arange(1, len(ranked) + 1)
+        axes.loglog(rank, ranked, color=colour, linestyle=dashes, linewidth=2, label=name)
+    axes.set_title("Events of an item, of a user", loc="left")
+    axes.set(xlabel="rank, most events first", ylabel="events")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:,g}")
+    axes.legend(frameon=False)
 
 
-check = _described(load)
+def _over_time(axes: Axes, log: EventLog) -> None:
+    edges = np.linspace(log.time[0], max(log.time[-1], log.time[0] + 1.0), 61)
+    starts = log.sessions().start
+    dates = [dt.datetime.fromtimestamp(float(edge), dt.UTC) for edge in edges]
+    for times, name, colour, dashes in (
+        (log.time, "events", _FIRST, "-"),
+        (starts, "sessions", _SECOND, "--"),
+    ):
+        heights = np.histogram(times, edges)[0]
+        look: dict[str, Any] = {"color": colour, "linestyle": dashes, "linewidth": 1.5, "baseline": None}
+        axes.stairs(heights, np.array(dates), label=name, **look)
+    axes.set_title("Over time", loc="left")
+    axes.set(xlabel="time (UTC)", ylabel=f"in {_span(float(edges[1] - edges[0]))}")
+    axes.set_yscale("symlog", linthresh=1.0)
+    axes.set_ylim(bottom=0)
+    axes.yaxis.set_major_formatter("{x:,g}")
+    axes.tick_params(axis="x", labelrotation=30)
+    axes.legend(frameon=False)
+
+
+def _span(seconds: float) -> str:
+    """Text such as ``133 days``, in the largest fitting unit."""
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.3g} seconds"
+
+
+def _silences(axes: Axes, log: EventLog) -> None:
+    user, time = log.user[log.by_user], log.time[log.by_user]
+    gaps = np.diff(time)[user[1:] == user[:-1]]
+    positive = gaps[gaps > 0]
+    tied = len(gaps) - len(positive)
+    axes.set_title("Silences between events of a user", loc="left")
+    left_out = f"; {tied:,} of 0 s left out" if tied else ""
+    axes.set(xlabel=f"length (log scale{left_out})", ylabel="silences")
+    axes.yaxis.set_major_formatter("{x:,g}")
+    if len(positive):
+        low, high = positive.min(), max(positive.max(), positive.min() * 10)
+        axes.hist(positive, bins=np.geomspace(low, high, 50).tolist(), color=_FIRST)
+        axes.set_xscale("log")
+        ticks = {name: at for name, at in _SECONDS.items() if low <= at <= high}
+        if len(ticks) > 1:
+            axes.set_xticks(list(ticks.values()), list(ticks))
+            axes.set_xticks([], minor=True)
+        axes.axvline(1800, color=_SECOND, linewidth=2, linestyle="--", label="30 min: a new session")
+        axes.legend(frameon=False)
+
+
+def _values(axes: Axes, log: EventLog) -> None:
+    distinct, counts = np.unique(log.value, return_counts=True)
+    share = counts / counts.sum()
+    axes.set_title(f"Values, mean {log.value.mean():.3g}", loc="left")
+    axes.set(xlabel="value", ylabel="share of the events")
+    axes.grid(visible=False, axis="x")
+    if len(distinct) <= _FEW:
+        bars = axes.bar([f"{value:g}" for value in distinct], share, color=_FIRST)
+        axes.bar_label(bars, [_per_cent(height) for height in share], fontsize=9, padding=2)
+        axes.margins(y=0.1)
+    else:
+        positive = log.value[log.value > 0]
+        wide = len(positive) == len(log) and positive.max() > 100 * positive.min()
+        edges = np.histogram_bin_edges(log.value, 50)
+        if wide:
+            edges = np.geomspace(positive.min(), positive.max(), 51)
+            axes.set_xscale("log")
+            axes.set_xlabel("value (log scale)")
+        axes.hist(log.value, bins=edges.tolist(), weights=np.full(len(log), 1 / len(log)), color=_FIRST)
+    axes.yaxis.set_major_formatter(lambda height, _: _per_cent(height))
+
+
+def _session_lengths(axes: Axes, log: EventLog) -> None:
+    lengths = np.minimum(log.sessions().count, _FEW)
+    axes.bar(np.arange(1, _FEW + 1), np.bincount(lengths, minlength=_FEW + 1)[1:], color=_FIRST)
+    axes.set_xticks([1, 5, 10, 15, _FEW], ["1", "5", "10", "15", f"{_FEW} or more"])
+    axes.grid(visible=False, axis="x")
+    axes.yaxis.set_major_formatter("{x:,g}")
+    axes.set_title(f"Events of a session, mean {log.sessions().count.mean():.3g}", loc="left")
+    axes.set(xlabel=f"events (every value is {log.value[0]:g})", ylabel="sessions")
+
+
+def _per_cent(share: float) -> str:
+    return f"{100 * share:.3g} %" if share >= 0.1 else f"{100 * share:.2g} %"
+
+
+def check(
+    source: str | os.PathLike[str] = EMBEDDED,
+    *,
+    columns: Columns | str | None = None,
+    time_unit: Literal["auto", "s", "ms", "us", "ns"] = "auto",
+    items: str | os.PathLike[str] | None = None,
+    **options: Unpack[LogSelection],
+) -> LogDescription:
+    """Describe a log or a part of it; see :func:`rimsim.data.load`.
+
+    Raises:
+        DataError: If the log cannot be read, or nothing is left.
+        ConfigError: If an option is unknown or out of range.
+    """
+    return describe(load(source, columns=columns, time_unit=time_unit, items=items, **options))

@@ -1,29 +1,81 @@
-"""The event log: who interacted with what, and when."""
+"""Event log, its sessions, and its fitness for use."""
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass as checked_dataclass
 
-from rimsim.arrays import Bools, Float32s, Floats, Ints
+from rimsim import rng
+from rimsim.arrays import Bools, Float32s, Floats, Ints, offsets_of
 from rimsim.config.fields import duration_seconds
-from rimsim.errors import DataError
+from rimsim.errors import DataError, refuse
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from rimsim.data.report import ReadReport
+
+@dataclass(frozen=True)
+class BadRow:
+    """Row that was left out."""
+
+    file: str
+    """File, or zip and member."""
+    line: int
+    """Line of a text file, row of a Parquet file; both from 1."""
+    problem: str
+    """Value found and values allowed."""
+
+    def __str__(self) -> str:
+        return f"{self.file}, line {self.line:,}: {self.problem}"
+
+
+@dataclass(frozen=True)
+class ReadReport:
+    """Report of the reading of a log."""
+
+    source: str
+    """Name or path that was asked for."""
+    layout: str
+    """Layout that was found, such as ``MovieLens 1M`` or ``CSV``."""
+    columns: tuple[tuple[str, str], ...]
+    """Pairs of a role (user, item, time, value) and the column that was read for it."""
+    time_unit: str
+    """``s``, ``ms``, ``us``, ``ns``, ``yyyymmdd`` for dates written as numbers, or ``iso``."""
+    rows: int
+    """Rows read into the log, before any selection."""
+    skipped: int = 0
+    """Bad rows left out because that was asked for."""
+    bad_rows: tuple[BadRow, ...] = ()
+    """First few bad rows."""
+    backwards: int = 0
+    """Rows whose time is earlier than that of the row before; the log is sorted nevertheless."""
+    notes: tuple[str, ...] = ()
+    """Sentences on byte-order marks, mixed line ends and rows left out."""
+
+    def text(self) -> str:
+        """Report in some lines."""
+        columns = ", ".join(f"{role} from {column}" for role, column in self.columns)
+        unit = "ISO 8601" if self.time_unit == "iso" else self.time_unit
+        lines = [f"{self.source}: {self.layout}, {self.rows:,} rows ({columns}; times in {unit})"]
+        if self.skipped:
+            lines.append(f"{self.skipped:,} bad rows skipped, the first of them:")
+            lines += [f"  {row}" for row in self.bad_rows]
+        if self.backwards:
+            lines.append(f"times go backwards at {self.backwards:,} rows; the log is sorted by time")
+        return "\n".join([*lines, *self.notes])
 
 
 @dataclass(frozen=True, eq=False)
 class Sessions:
-    """Sessions of a log, sorted by start time (ties: by user); a session is one *arrival* of its user.
+    """Sessions of a log of n events, each an *arrival*.
 
-    With s sessions over n events:
+    The s sessions are sorted by start time (ties: by user).
     """
 
     user: Ints
@@ -35,7 +87,7 @@ class Sessions:
     count: Ints
     """(s,) events in the session, at least 1."""
     of_event: Ints
-    """(n,) the session of each event of the log, in the log's order."""
+    """(n,) session of each event of the log, in the log's order."""
 
     def __len__(self) -> int:
         return len(self.user)
@@ -43,9 +95,10 @@ class Sessions:
 
 @dataclass(frozen=True, eq=False)
 class EventLog:
-    """A log of n events, sorted by (time, user, item), with its user and item tables.
+    """Log of n events, with tables of users and items.
 
-    Users and items are indices into the tables, so that a log cut by time keeps the meaning of its indices.
+    Events are sorted by (time, user, item). Users and items are indices into the tables, so that a log cut by time
+    keeps the meaning of its indices.
     """
 
     user: Ints
@@ -55,19 +108,19 @@ class EventLog:
     time: Floats
     """(n,) seconds since the epoch, ascending."""
     value: Float32s
-    """(n,) the logged value, such as a rating in stars; 1 where the log has none."""
+    """(n,) logged value, such as a rating in stars; 1 where the log has none."""
     users: pd.DataFrame
-    """One row a user; column ``id`` holds the id as it stood in the source."""
+    """Row per user; column ``id`` holds the id of the source."""
     items: pd.DataFrame
-    """One row an item: ``id``, ``title`` and ``genres`` (names joined by ``|``; both empty where unknown),
+    """Row per item: ``id``, ``title`` and ``genres`` (names joined by ``|``; both empty where unknown),
     ``year`` (nullable) and ``release`` (seconds since the epoch; 0 = always there)."""
     target: Bools | None = None
     """(n,) events that a model is fitted to; the others are only history of their users. None: all are."""
     weight: Floats | None = None
-    """(n,) how much each target event counts in a fit, positive, 1 on average; None: all alike. A model that looks at
-    it says so with an attribute ``takes_weights = True``."""
+    """(n,) weight of each target event in a fit, positive, 1 on average; None: all 1. A model that uses weights has
+    an attribute ``takes_weights = True``."""
     report: ReadReport | None = None
-    """What was read and noticed, where the log was read by :func:`rimsim.data.load`."""
+    """Report of the reading, where :func:`rimsim.data.load` read the log."""
 
     def __len__(self) -> int:
         return len(self.user)
@@ -93,53 +146,46 @@ class EventLog:
         return np.ones(len(self)) if self.weight is None else self.weight
 
     def rows(self, keep: Bools | Ints | slice) -> EventLog:
-        """The log reduced to some of its events, in the same order, with the same tables."""
-        return dataclasses.replace(
-            self,
-            user=self.user[keep],
-            item=self.item[keep],
-            time=self.time[keep],
-            value=self.value[keep],
-            target=None if self.target is None else self.target[keep],
-            weight=None if self.weight is None else self.weight[keep],
-        )
+        """Log of some events, in the same order."""
+        columns = {
+            name: getattr(self, name) for name in ("user", "item", "time", "value", "target", "weight")
+        }
+        left: dict[str, Any] = {
+            name: None if column is None else column[keep] for name, column in columns.items()
+        }
+        return dataclasses.replace(self, **left)
 
     @cached_property
     def by_user(self) -> Ints:
-        """(n,) the events' places by user, each user's in the order of time; found once a log."""
+        """(n,) positions of events by user, each user's by time."""
         return np.argsort(self.user, kind="stable")
 
     @cached_property
     def offsets(self) -> Ints:
-        """(users + 1,) where the events of each user begin in ``by_user``."""
-        found = np.zeros(self.n_users + 1, np.int64)
-        np.cumsum(np.bincount(self.user, minlength=self.n_users), out=found[1:])
-        return found
+        """(users + 1,) offsets of the users' events in ``by_user``."""
+        return offsets_of(np.bincount(self.user, minlength=self.n_users))
 
     @cached_property
     def _cut(self) -> dict[float, Sessions]:
-        """The sessions that were asked for, by gap in seconds."""
+        """Sessions that were asked for, by gap in seconds."""
         return {}
 
     def before(self, time: float) -> EventLog:
-        """Events strictly before ``time`` (seconds)."""
+        """Log of events strictly before ``time`` (seconds)."""
         return self.rows(slice(0, int(np.searchsorted(self.time, time, "left"))))
 
     def sessions(self, gap: str | float = "30min") -> Sessions:
-        """Cut every user's events into sessions.
+        """Sessions by start time; the same object at each call.
 
         Args:
-            gap: A silence longer than this ends a session: seconds, or what :class:`pandas.Timedelta` reads.
-
-        Returns:
-            The sessions, sorted by start time; the same ones whenever they are asked for.
+            gap: An inactivity gap longer than this ends a session: seconds, or text for :class:`pandas.Timedelta`.
 
         Raises:
             DataError: If the gap is not positive.
         """
         seconds = duration_seconds(gap) if isinstance(gap, str) else float(gap)
         if not seconds > 0:
-            raise DataError(f"sessions: gap is {gap!r}; allowed: a positive duration such as '30min'")
+            refuse(DataError, "sessions", f"gap is {gap!r}", "a positive duration such as '30min'")
         if seconds not in self._cut:
             self._cut[seconds] = self._sessions(seconds)
         return self._cut[seconds]
@@ -164,3 +210,127 @@ class EventLog:
             count=(end - begin)[by_start].astype(np.int64),
             of_event=of_event,
         )
+
+
+@dataclass(frozen=True, eq=False)
+class LaterSessions:
+    """Log of n users, cut where later sessions begin."""
+
+    past: EventLog
+    """Each cut user's events before its cut, and all events of the other users."""
+    future: EventLog
+    """Cut users' events from their cut on."""
+    user: Ints
+    """(n,) cut users, ascending."""
+    time: Floats
+    """(n,) seconds at which each sampled session begins."""
+    count: Ints
+    """(n,) events of the sampled session."""
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    def every(self, step: int) -> LaterSessions:
+        """Cut of every ``step``-th user, with the past of all."""
+        if step == 1:
+            return self
+        user = self.user[::step]
+        future = self.future.rows(np.isin(self.future.user, user))
+        return LaterSessions(self.past, future, user, self.time[::step], self.count[::step])
+
+
+def later_sessions(
+    log: EventLog, *, gap: str | float = "30min", seed: int = 0, after: float = 0.3
+) -> LaterSessions:
+    """Cut each returning user where a sampled later session begins.
+
+    Of the sessions that begin after a share of the user's events, one is sampled. A user who has none is not cut.
+
+    Args:
+        log: Log to cut.
+        gap: An inactivity gap longer than this ends a session.
+        seed: Seed; each user's draw is its own, whoever else is in the log.
+        after: Share of the user's events that come before the sessions that can be sampled.
+
+    Raises:
+        DataError: If no user of the log has a session that can be sampled.
+    """
+    sessions = log.sessions(gap)
+    order = np.lexsort((np.arange(len(sessions)), sessions.user))
+    user, count = sessions.user[order], sessions.count[order]
+    begin = np.searchsorted(user, np.arange(log.n_users + 1))
+    events_before = offsets_of(count)
+    before = events_before[:-1] - events_before[begin[user]]
+    total = events_before[begin[user + 1]] - events_before[begin[user]]
+    can_be = order[(before > 0) & (before >= after * total)]  # sessions by user, then start
+    of_user = sessions.user[can_be]
+    cut, first, choices = np.unique(of_user, return_index=True, return_counts=True)
+    if not len(cut):
+        found = f"found no user with a session after {after:.0%} of its events"
+        refuse(DataError, "later sessions", found, "a log in which some user came back")
+    share = rng.uniform(seed, rng.Purpose.LATER_SESSIONS, cut)
+    sampled = can_be[first + (share * choices).astype(np.int64)]
+    limit = np.full(log.n_users, np.inf)
+    limit[cut] = sessions.start[sampled]
+    is_past = log.time < limit[log.user]
+    return LaterSessions(
+        past=log.rows(is_past),
+        future=log.rows(~is_past),
+        user=cut,
+        time=sessions.start[sampled],
+        count=sessions.count[sampled],
+    )
+
+
+@checked_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class LogNeeds:
+    """Least counts that a use of a log needs."""
+
+    users: int = Field(default=2, ge=1, description="users with events")
+    items: int = Field(
+        default=2, ge=1, description="items with events; a market needs more than a slate holds"
+    )
+    events: int = Field(default=4, ge=1, description="events")
+    sessions: int = Field(default=2, ge=1, description="sessions, each of which is an arrival")
+    instants: int = Field(default=2, ge=1, description="different times")
+    transitions: int = Field(
+        default=1,
+        ge=0,
+        description="events that follow an earlier one of the same user: what a state can predict",
+    )
+    gap: float = Field(default=1800.0, gt=0, description="seconds of silence that end a session")
+
+
+def shortcomings(log: EventLog, needs: LogNeeds | None = None) -> tuple[str, ...]:
+    """Sentences on counts that are too low for a use."""
+    needs = LogNeeds() if needs is None else needs
+    # An event has a past if it is later than the first event of its user; ties with the first do not count.
+    first = np.full(log.n_users, np.inf)
+    np.minimum.at(first, log.user, log.time)
+    instants, later = len(np.unique(log.time)), int((log.time > first[log.user]).sum())
+    gap = f"sessions (a silence of {needs.gap / 60:g} minutes ends one)"
+    counts = {
+        "users": (len(np.unique(log.user)), "users with events"),
+        "items": (len(np.unique(log.item)), "items with events"),
+        "events": (len(log), "events"),
+        "sessions": (len(log.sessions(needs.gap)), gap),
+        "instants": (instants, "different times" + " (all events are ties)" * (instants == 1)),
+        "transitions": (later, "events that follow an earlier one of the same user"),
+    }
+    return tuple(
+        f"{count:,} {words}; at least {getattr(needs, name):,} needed"
+        for name, (count, words) in counts.items()
+        if count < getattr(needs, name)
+    )
+
+
+def require_usable(log: EventLog, needs: LogNeeds | None = None, *, use: str = "fit and simulate") -> None:
+    """Refuse a log that is too small for its use.
+
+    Raises:
+        DataError: If a count is too low; the message lists all of them.
+    """
+    lacking = shortcomings(log, needs)
+    if lacking:
+        name = log.report.source if log.report is not None else "the log"
+        raise DataError(f"{name}: too little to {use}: {'; '.join(lacking)}")

@@ -1,36 +1,53 @@
-"""Tables in which reality is known: what users say of items that were not chosen for them, or of all items."""
+"""Tables of observed answers of users to items.
+
+The items were not chosen for or by the users, or are all items.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Final
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from rimsim.arrays import Floats, Ints
 from rimsim.data.log import EventLog
-from rimsim.data.readers.ids import places_among
-from rimsim.errors import DataError
+from rimsim.data.readers.columns import ANSWERS, ColumnRoles, Role, parsed_roles
+from rimsim.data.readers.containers import Stream, existing, inside_zip, open_container, zip_container
+from rimsim.data.readers.delimited import Reading, TextForm
+from rimsim.data.readers.events import Collector, RawEvents, RowBlock, collected
+from rimsim.data.readers.layouts import ObservedLayout, find_observed, read_rows
+from rimsim.data.readers.lines import LineReader, decoded
+from rimsim.data.readers.values import (
+    LARGEST_VALUE,
+    Ids,
+    RowProblemError,
+    Words,
+    number,
+    places_among,
+    ranked,
+)
+from rimsim.errors import ConfigError, DataError, refuse
 
-if TYPE_CHECKING:
-    from rimsim.data.readers.ids import Ids
-
-
-_DAY = 86_400.0
+_DAY: Final = 86_400.0
+_DENSE: Final = 0.9
+"""Share of observed pairs from which a table of no known layout counts as free of selection."""
 
 
 @dataclass(frozen=True, eq=False)
 class ObservedTable:
-    """n answers of users to items, at most one for each pair, sorted by (user, item)."""
+    """Answers (n) of users to items, by (user, item) pair."""
 
     user: Ints
     """(n,) position in ``users``."""
     item: Ints
     """(n,) position in ``items``."""
     value: Floats
-    """(n,) what was observed, at least 0: a rating, a share that was watched, 1 for taken and 0 for not."""
+    """(n,) observed value, at least 0: a rating, a share that was watched, 1 for taken and 0 for not."""
     users: Ids
     """(users,) distinct ids, sorted: int64, or Python strings."""
     items: Ids
@@ -38,32 +55,26 @@ class ObservedTable:
     time: Floats | None
     """(n,) seconds since 1970, NaN where unknown; None if no time is known."""
     shown_at_random: bool
-    """Whether who was shown what did not depend on what they like: all pairs, or random ones."""
+    """True if the items shown did not depend on preferences: all pairs, or random ones."""
     source: str = "table"
-    """The path that it was read from."""
+    """Path that it was read from."""
     layout: str = "table"
-    """What it turned out to be, such as ``KuaiRec small matrix``."""
+    """Layout that was found, such as ``KuaiRec small matrix``."""
     repeated: int = 0
-    """Answers left out because the pair has an earlier one."""
+    """Answers left out because their pair has an earlier one."""
 
     def __len__(self) -> int:
         return len(self.user)
 
     @property
     def dense(self) -> float:
-        """The share of all pairs of a user and an item that is observed."""
+        """Share of observed user-item pairs."""
         return len(self) / (len(self.users) * len(self.items))
 
     def matched(self, log: EventLog) -> ObservedTable:
-        """The table with users and items as they are numbered in a log.
+        """Table with the numbers of a log's users and items.
 
-        Answers of users or items that the log does not know fall out.
-
-        Args:
-            log: Its ids are compared as texts, so that 7 and "7" are the same.
-
-        Returns:
-            The answers that are left; ``users`` and ``items`` are the log's.
+        Answers of users or items that the log does not know fall out. Ids are compared as texts: 7 and "7" are equal.
 
         Raises:
             DataError: If none is left.
@@ -73,10 +84,11 @@ class ObservedTable:
         kept = np.flatnonzero((user >= 0) & (item >= 0))
         if not len(kept):
             first = [repr(str(ids[0])) for ids in (self.users, self.items, log.users["id"], log.items["id"])]
-            raise DataError(
-                f"{self.source}: no answer is of a user and an item of the log; found users such as {first[0]} and "
-                f"items such as {first[1]}, in the log {first[2]} and {first[3]}; allowed: the same ids"
+            found = (
+                f"no answer is of a user and an item of the log; found users such as {first[0]} and items such as "
+                f"{first[1]}, in the log {first[2]} and {first[3]}"
             )
+            refuse(DataError, self.source, found, "the same ids")
         kept = kept[np.lexsort((item[kept], user[kept]))]
         return dataclasses.replace(
             self,
@@ -89,13 +101,10 @@ class ObservedTable:
         )
 
     def known_part(self, log: EventLog) -> EventLog:
-        """The events of a log whose user and item both have an answer, with users and items numbered anew.
+        """Log of events whose user and item have answers.
 
-        For a market that a table answers, beside whose log there are users and items that it does not know, as beside
-        KuaiRec's small matrix.
-
-        Args:
-            log: The log.
+        Users and items are renumbered. A market that a table answers needs this where the log has users and items
+        without answers, as KuaiRec's small matrix has.
 
         Raises:
             DataError: If nothing is left.
@@ -105,65 +114,176 @@ class ObservedTable:
         users[known.user], items[known.item] = True, True
         kept = users[log.user] & items[log.item]
         if not kept.any():
-            raise DataError(
-                f"{self.source}: no event of the log is of a user and an item with an answer; allowed: a log with some"
-            )
-        users, items = np.bincount(log.user[kept]) > 0, np.bincount(log.item[kept]) > 0
-        of_user, of_item = np.cumsum(users) - 1, np.cumsum(items) - 1
+            found = "no event of the log is of a user and an item with an answer"
+            refuse(DataError, self.source, found, "a log with some")
         rows = log.rows(kept)
+        of_user, user = np.unique(rows.user, return_inverse=True)
+        of_item, item = np.unique(rows.item, return_inverse=True)
+        user_table = log.users.iloc[of_user].reset_index(drop=True)
+        item_table = log.items.iloc[of_item].reset_index(drop=True)
         return dataclasses.replace(
-            rows,
-            user=of_user[rows.user],
-            item=of_item[rows.item],
-            users=log.users[: len(users)][users].reset_index(drop=True),
-            items=log.items[: len(items)][items].reset_index(drop=True),
-            report=None,
+            rows, user=user, item=item, users=user_table, items=item_table, report=None
         )
 
     def as_log(self, taken_at: float) -> EventLog:
-        """What users took, as a log: for tables beside which there is no log with times, such as Coat's.
+        """Log of the answers of at least ``taken_at``.
 
-        An answer without a time gets one that says nothing: the taken answers of each user are a day apart, in the
-        order of the item ids, so that each is a session of its own.
-
-        Args:
-            taken_at: Values from here on are events.
+        It serves tables without a log with times, such as Coat's. The answers of a user without times are a day apart,
+        in the order of the item ids, so that each is its own session.
 
         Raises:
             DataError: If nothing was taken.
         """
         rows = np.flatnonzero(self.value >= taken_at)
         if not len(rows):
-            raise DataError(
-                f"{self.source}: no value is at least {taken_at:g}; allowed: at most {self.value.max():g}"
-            )
+            found = f"no value is at least {taken_at:g}"
+            refuse(DataError, self.source, found, f"at most {self.value.max():g}")
         user, item = self.user[rows], self.item[rows]
         time = np.full(len(rows), np.nan) if self.time is None else self.time[rows]
         within = np.arange(len(rows)) - np.searchsorted(user, user)
         time = np.where(np.isnan(time), within * _DAY, time)
         order = np.lexsort((item, user, time))
+        years = pd.array([pd.NA] * len(self.items), "Int64")
+        table = {"id": self.items, "title": "", "genres": "", "year": years, "release": 0.0}
         return EventLog(
             user=user[order],
             item=item[order],
             time=time[order],
             value=self.value[rows][order].astype(np.float32),
             users=pd.DataFrame({"id": self.users}),
-            items=pd.DataFrame(
-                {
-                    "id": self.items,
-                    "title": "",
-                    "genres": "",
-                    "year": pd.array([pd.NA] * len(self.items), "Int64"),
-                    "release": 0.0,
-                }
-            ),
+            items=pd.DataFrame(table),
         )
 
     def text(self) -> str:
-        """A sentence for a person."""
+        """Sentence that describes the table."""
         shown = "shown without selection" if self.shown_at_random else "perhaps chosen by or for the users"
         repeated = f", {self.repeated:,} later answers to the same pair left out" if self.repeated else ""
         return (
             f"{self.source}: {self.layout}, {len(self):,} answers of {len(self.users):,} users to {len(self.items):,} "
             f"items ({self.dense:.1%} of all pairs; {shown}){repeated}"
         )
+
+
+def load_observed(
+    path: str | os.PathLike[str],
+    *,
+    columns: str | None = None,
+    value: str | None = None,
+    separator: str | None = None,
+    encoding: str | None = None,
+    shown_at_random: bool | None = None,
+) -> ObservedTable:
+    """Read a table of observed answers, such as KuaiRec's.
+
+    Known layouts are KuaiRec, KuaiRand, Coat and Yahoo! R3. Of several answers to one pair the earliest counts
+    (without times, the first of the file).
+
+    Args:
+        path: A file, a folder or a zip. Of a folder with a known layout, the file with answers to items that were not
+            chosen is read, such as ``small_matrix.csv``, ``log_random_….csv`` or ``test.ascii``.
+        columns: Column of each role: ``"user=who,item=what,value=liked,time=at"``, or by position
+            ``"user,item,value"``; None: by the layout, or a header with usual names.
+        value: Another column of values than the layout's, such as ``"long_view"`` of KuaiRand.
+        separator: Between fields of a text; found by itself for comma, tab, semicolon, ``|`` and ``::``.
+        encoding: Encoding of a text; None for UTF-8, or the encoding of a byte-order mark.
+        shown_at_random: True if the items shown did not depend on preferences. None: by the layout; a table of no known
+            layout counts as such if at least 90 % of its pairs are observed.
+
+    Raises:
+        DataError: If the table cannot be read; the message names file and line or column, the value found and the
+            values allowed.
+        ConfigError: If an option is out of range.
+    """
+    source = os.fspath(path)
+    if not isinstance(source, str) or not source:
+        raise ConfigError(f"path is {source!r}; allowed: the path of a table, a folder or a zip")
+    zipped = inside_zip(source)
+    container = open_container(existing(source)) if zipped is None else zip_container(*zipped)
+    try:
+        member, layout = find_observed(container)
+        roles, largest = _roles(layout, columns, value)
+        form = TextForm(separator or (layout.separator if columns is None else None), encoding)
+
+        def read(collector: Collector) -> Reading:
+            if not layout.matrix or columns is not None:
+                return read_rows(container, member, collector, roles, form)
+            with container.open(member) as stream:
+                return _read_matrix(stream, collector)
+
+        unit = layout.unit if columns is None else None
+        collector, unit_found, reading = collected(read, Collector(ANSWERS, unit, largest_value=largest))
+        answers = collector.events(container.label(member), "s" if reading.times == "iso" else unit_found)
+    finally:
+        container.close()
+    table = _table(answers, source, layout)
+    return table if shown_at_random is None else dataclasses.replace(table, shown_at_random=shown_at_random)
+
+
+def _roles(layout: ObservedLayout, columns: str | None, value: str | None) -> tuple[ColumnRoles, float]:
+    """Columns of caller or layout, and the largest value."""
+    if columns is not None:
+        given = parsed_roles(columns, ANSWERS.needed if value is None else ANSWERS.needed[:2])
+        if value is not None and given.setdefault("value", value) != value:
+            raise ConfigError(f"value is {value!r}, but columns say {given['value']!r}; allowed: one of them")
+        return ColumnRoles(ANSWERS, given), LARGEST_VALUE
+    named: dict[Role, str | int] = dict(zip(ANSWERS.needed, layout.columns or (), strict=False))
+    other = value is not None and layout.columns is not None and value not in layout.columns
+    if value is not None:
+        named["value"] = value
+    return ColumnRoles(ANSWERS, named, layout.time), LARGEST_VALUE if other else layout.largest
+
+
+def _read_matrix(stream: Stream, collector: Collector) -> Reading:
+    """Read a matrix of users by items, without zeros."""
+    rows: list[Floats] = []
+    for block in LineReader(stream):
+        for line, text in enumerate(block.text.split(b"\n"), start=block.first_line):
+            if not text.strip():
+                continue
+            where = f"{stream.name}, line {line:,}"
+            try:
+                fields = decoded(text).replace(",", " ").split()
+                largest = collector.largest_value
+                numbers = [number(field, f"column {at}", largest) for at, field in enumerate(fields, 1)]
+            except RowProblemError as problem:
+                raise DataError(f"{where}: {problem}") from None
+            if rows and len(numbers) != len(rows[0]):
+                found = f"has {len(numbers)} fields"
+                refuse(DataError, where, found, f"{len(rows[0])}, as in the first line")
+            rows.append(np.array(numbers))
+    if rows:
+        matrix = np.array(rows)
+        user, item = np.nonzero(matrix)
+        answers = RowBlock(
+            lines=user + 1,
+            users=Words(pa.array(user)),
+            items=Words(pa.array(item)),
+            time=None,
+            value=matrix[user, item],
+        )
+        collector.take(stream.name, answers)
+    return Reading("matrix")
+
+
+def _table(raw: RawEvents, source: str, layout: ObservedLayout) -> ObservedTable:
+    """Table of each pair's earliest answer, by sorted ids."""
+    users, of_user = ranked(raw.user_ids)
+    items, of_item = ranked(raw.item_ids)
+    user, item = of_user[raw.user], of_item[raw.item]
+    order = np.lexsort((np.arange(len(user)), raw.time, item, user))
+    user, item, value, time = user[order], item[order], raw.value[order], raw.time[order]
+    first = np.ones(len(user), bool)
+    first[1:] = (np.diff(user) != 0) | (np.diff(item) != 0)
+    share = first.sum() / (len(users) * len(items))
+    return ObservedTable(
+        user=user[first],
+        item=item[first],
+        value=value[first].astype(np.float64, copy=False),
+        users=users,
+        items=items,
+        time=None if np.isnan(time).all() else time[first],
+        shown_at_random=bool(share >= _DENSE) if layout.at_random is None else layout.at_random,
+        source=source,
+        layout=layout.name,
+        repeated=int((~first).sum()),
+    )

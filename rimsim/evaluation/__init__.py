@@ -1,13 +1,11 @@
-"""What can be learnt from a platform's own ledgers: pure functions on NumPy arrays.
+"""Estimates from a platform's own ledgers, of NumPy arrays.
 
 examination   γ of examination, from random slates or from positions that happened to differ
-chances       with which chance a policy shows some slates
-off_policy    what slates of another policy would have been worth
+off_policy    chances of slates under a policy, and the worth of slates of another policy
 """
 
-from rimsim.evaluation.chances import Chances
 from rimsim.evaluation.examination import DecayEstimate, decay_of_counts, decay_of_slates, taken_by_position
-from rimsim.evaluation.off_policy import ESTIMATORS, Estimate, LoggedSlates, estimated
+from rimsim.evaluation.off_policy import ESTIMATORS, Chances, Estimate, LoggedSlates, estimated
 
 __all__ = [
     "ESTIMATORS",

@@ -1,4 +1,4 @@
-"""γ, the decay of examination by position, estimated from what was shown and taken.
+"""Estimates of γ, the decay of examination by position.
 
 An item of intensity λ is taken at position r with probability 1 − exp(−λ·γ^(r−1)). A ratio of click-through rates by
 position confounds γ with the items, since good items stand at the top. Two estimates do not:
@@ -19,19 +19,18 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rimsim.arrays import Bools, Floats, Ints
-from rimsim.errors import DataError
+from rimsim.errors import DataError, refuse
 from rimsim.regression import HazardRegression
 
-LEAST_DECAY = 0.2
-"""No γ below it is used: the tenth position then still counts."""
-NORMAL_95 = 1.959963984540054
-"""Quantile of a 95 % interval."""
-_FLOOR = 1e-9
-"""A score below it is taken for it, so that its logarithm exists."""
-_WIDE = 10.0
-"""Standard deviation of priors that only make a solution exist where the data leave a parameter open."""
-_ITEM_SD = 1.0
-"""Standard deviation of an item's own deviation from its scores, in log intensity; results hardly depend on it."""
+LEAST_DECAY = 0.2  # no γ below it is used: the tenth position then still counts
+NORMAL_95 = 1.959963984540054  # quantile of a 95 % interval
+_FLOOR = 1e-9  # least score, so that its logarithm exists
+_WIDE = (
+    10.0  # standard deviation of priors that only make a solution exist where the data leave a parameter open
+)
+_ITEM_SD = (
+    1.0  # ... of an item's own deviation from its scores, in log intensity; results barely depend on it
+)
 
 
 @dataclass(frozen=True)
@@ -39,24 +38,23 @@ class DecayEstimate:
     """log γ and its standard error."""
 
     log_decay: float
-    """The maximum-likelihood estimate of log γ; above 0 if later positions were taken more often."""
+    """Maximum-likelihood estimate of log γ; above 0 if later positions were taken more often."""
     error: float
-    """Its standard error."""
 
     @property
     def decay(self) -> float:
-        """γ, brought into [.2, 1]: examination does not grow with the position."""
+        """γ, clipped to [0.2, 1]: examination does not grow."""
         return min(1.0, max(LEAST_DECAY, math.exp(self.log_decay)))
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The ends of the 95 % interval of γ, not cut at 1."""
+        """Ends of the 95 % interval of γ, not clipped."""
         half = NORMAL_95 * self.error
         return math.exp(self.log_decay - half), math.exp(min(self.log_decay + half, 700.0))
 
     @classmethod
     def pooled(cls, estimates: Sequence[DecayEstimate]) -> DecayEstimate | None:
-        """The mean of independent estimates of log γ, each weighed by its precision; None of none."""
+        """Mean of independent estimates, weighed by precision; None of none."""
         if not estimates:
             return None
         precision = np.array([one.error**-2 for one in estimates])
@@ -65,36 +63,23 @@ class DecayEstimate:
 
 
 def taken_by_position(item: ArrayLike, taken: ArrayLike) -> Ints:
-    """(2, k) how many items were shown, and how many of them were taken, at each position.
-
-    Args:
-        item: (n, k) slates; −1 where a position stayed empty.
-        taken: (n, k) bool, what was taken.
-    """
+    """(2, k) items shown and items taken at each position."""
     shown, came = _slates(item, taken)
     filled = shown >= 0
     return np.stack([filled.sum(0), (came & filled).sum(0)]).astype(np.int64)
 
 
 def decay_of_counts(counts: ArrayLike) -> DecayEstimate | None:
-    """γ from random slates: P(taken at r) = 1 − exp(−λ·γ^(r−1)) with one λ, by maximum likelihood.
+    """γ from random slates; None if nothing was taken.
 
-    A mixture of intensities has a chance of this form as long as chances are small: with mean m and variance s² it
-    raises the estimate of (k − 1)·log γ by less than s²/2m.
-
-    Args:
-        counts: (2, k) of slates whose items do not depend on the position, from :func:`taken_by_position`; counts of
-            several rounds may be added.
-
-    Returns:
-        The estimate; None where nothing was taken.
-
-    Raises:
-        DataError: If the counts are none.
+    By maximum likelihood of P(taken at r) = 1 − exp(−λ·γ^(r−1)) with one λ. A mixture of intensities has a chance of
+    this form as long as chances are small: with mean m and variance s² it raises the estimate of (k − 1)·log γ by less
+    than s²/2m. Counts (2, k) are of slates whose items do not depend on the position, from
+    :func:`taken_by_position`; those of several rounds may be added.
     """
     table = np.asarray(counts)
     if table.ndim != 2 or len(table) != 2 or (table[1] < 0).any() or (table[1] > table[0]).any():
-        raise DataError(f"counts: found an array of shape {table.shape}; allowed: (2, k), 0 ≤ taken ≤ shown")
+        refuse(DataError, "counts", f"found an array of shape {table.shape}", "(2, k), 0 ≤ taken ≤ shown")
     if not table[1].any():
         return None
     missed = table[0] - table[1]
@@ -106,7 +91,7 @@ def decay_of_counts(counts: ArrayLike) -> DecayEstimate | None:
 
 
 def decay_of_slates(item: ArrayLike, taken: ArrayLike, score: ArrayLike) -> DecayEstimate | None:
-    """γ from slates that some policy chose, with what differs between positions held fixed.
+    """γ from a policy's slates; None if nothing was taken.
 
     log λ = α + β·(s − s̄) + β̄·s̄ + δ_y, with s the log score of the item, s̄ its mean over the slate, and δ_y what the
     item has beside its scores. δ compares an item with itself at other positions; s accounts for whom it was shown;
@@ -115,26 +100,15 @@ def decay_of_slates(item: ArrayLike, taken: ArrayLike, score: ArrayLike) -> Deca
 
     The error counts sampling alone. A policy that orders by these scores and nothing else leaves γ to the form of this
     law; prices, exploration, or models that changed compare items with themselves.
-
-    Args:
-        item: (n, k) slates, of one round or of several; −1 where a position stayed empty.
-        taken: (n, k) bool, what was taken.
-        score: (n, k) λ(x,y) at the decision, by a model that had not seen what was taken.
-
-    Returns:
-        The estimate; None where nothing was taken.
-
-    Raises:
-        DataError: If a score of an item that was shown is negative or no number.
+    Of slates (n, k) of one or several rounds, −1 where a position stayed empty, and scores λ(x,y) at the decision, by a
+    model that had not seen the outcome.
     """
     shown, came = _slates(item, taken)
     scores = np.asarray(score, np.float64)
     filled = shown >= 0
     if scores.shape != shown.shape or not (np.isfinite(scores[filled]) & (scores[filled] >= 0)).all():
-        raise DataError(
-            f"score: found shape {scores.shape}, or a score of a shown item that is negative or no number; "
-            f"allowed: {shown.shape} finite scores of at least 0"
-        )
+        found = f"found shape {scores.shape}, or a score of a shown item that is negative or no number"
+        refuse(DataError, "score", found, f"{shown.shape} finite scores of at least 0")
     if not came[filled].any():
         return None
     log_score = np.log(np.maximum(np.where(filled, scores, 1.0), _FLOOR))
@@ -149,19 +123,12 @@ def decay_of_slates(item: ArrayLike, taken: ArrayLike, score: ArrayLike) -> Deca
 def _slates(item: ArrayLike, taken: ArrayLike) -> tuple[Ints, Bools]:
     shown, came = np.asarray(item, np.int64), np.asarray(taken, bool)
     if shown.ndim != 2 or came.shape != shown.shape:
-        raise DataError(f"item and taken: shapes {shown.shape} and {came.shape}; allowed: (n, k) for both")
+        refuse(DataError, "item and taken", f"shapes {shown.shape} and {came.shape}", "(n, k) for both")
     return shown, came
 
 
-def _last_of(
-    columns: Floats,
-    taken: Bools,
-    group: Ints,
-    n_groups: int,
-    *,
-    group_sd: float,
-) -> DecayEstimate:
-    """The coefficient of the last column, with priors so wide that they hardly matter."""
+def _last_of(columns: Floats, taken: Bools, group: Ints, n_groups: int, *, group_sd: float) -> DecayEstimate:
+    """Coefficient of the last column, with wide priors."""
     width = columns.shape[1]
     problem = HazardRegression(
         columns,

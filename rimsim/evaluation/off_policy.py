@@ -1,13 +1,13 @@
-"""What slates of another policy would have been worth, estimated from a log of slates and their chances.
+"""Off-policy estimates: worth of another policy's slates from a log.
 
 Of n slates in a log, a target policy's value V is the reward that a slate of its own would bring on average, in the
 states of the log. All estimators are means of a number for each arrival, so an interval follows from how those numbers
 scatter. With w = π_e/π_b, r the reward of a position, and q̂ a model of it:
 
-    ips              Σ_r w_inclusion·r              right if it makes no difference where in a slate an item stands
-    item-position    Σ_r w_position·r               right if a position's reward hangs on its own item alone
-    cascade          Σ_r w_prefix·r                 right if it hangs on its item and those above
-    slate            w_slate·Σ_r r                  right whatever it hangs on
+    ips              Σ_r w_inclusion·r              right if an item's position makes no difference
+    item-position    Σ_r w_position·r               right if a position's reward depends on its own item alone
+    cascade          Σ_r w_prefix·r                 right if it depends on its item and the items above
+    slate            w_slate·Σ_r r                  always right
     pseudo-inverse   qᵀΓ†1_S·Σ_r r                  right if a slate's reward is a sum over items at positions
     product          (Σ_r w_position − k + 1)·Σ_r r the same, if the positions of the logging policy were independent
     doubly-robust    Σ_r (q̂(target) + w_position·(r − q̂))   as item-position, with less variance where q̂ is good
@@ -20,39 +20,99 @@ RIPS); Li, Abbasi-Yadkori et al., KDD 2018 (item-position); Dudík, Langford and
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
 import numpy as np
 
 from rimsim.arrays import Array, Bools, Floats, Ints
+from rimsim.errors import AgentError
 from rimsim.evaluation.examination import NORMAL_95
 
-if TYPE_CHECKING:
-    from rimsim.evaluation.chances import Chances
+
+@dataclass(frozen=True, eq=False)
+class Chances:
+    """Chances of n slates under one policy, at the decision.
+
+    Numbers of an empty position mean nothing. A policy that never shows a slate in such an order, or of such a length,
+    has a chance of 0 for it.
+    """
+
+    inclusion: Floats
+    """(n, k) that the item is in the slate, anywhere."""
+    position: Floats
+    """(n, k) that the item stands at the position where it stands."""
+    prefix: Floats
+    """(n, k) that the slate begins with just these items, up to this position."""
+    slate: Floats
+    """(n,) that just this slate is shown."""
+
+    def __len__(self) -> int:
+        return len(self.slate)
+
+    @property
+    def columns(self) -> tuple[Floats, ...]:
+        """Inclusion, position, prefix and slate, the very arrays."""
+        return self.inclusion, self.position, self.prefix, self.slate
+
+    @classmethod
+    def none(cls, shape: tuple[int, int]) -> Self:
+        """Chances of (n, k) slates, all 0."""
+        return cls(np.zeros(shape), np.zeros(shape), np.zeros(shape), np.zeros(shape[0]))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Chances]) -> Self:
+        """Chances of batches of slates, one after the other."""
+        return cls(*map(np.concatenate, zip(*(one.columns for one in parts), strict=True)))
+
+    @classmethod
+    def certain(cls, shown: Ints, slates: Ints) -> Self:
+        """Chances, 0 or 1, under a policy that shows ``shown``."""
+        among = (slates[:, :, None] == shown[:, None, :]).any(2) & (slates >= 0)
+        same = slates == shown
+        whole = same.all(1)
+        prefix = np.logical_and.accumulate(same, axis=1)
+        return cls(*(part.astype(np.float64) for part in (among, same & (slates >= 0), prefix, whole)))
+
+    @classmethod
+    def mixed(cls, share: Floats | float, one: Chances, other: Chances) -> Self:
+        """Chances of following ``one`` with a probability, else ``other``."""
+        pairs = zip(one.columns, other.columns, strict=True)
+        return cls(*(share * mine + (1.0 - share) * others for mine, others in pairs))
+
+    def rows(self, which: Array | slice) -> Chances:
+        """Chances of a part of the slates."""
+        return Chances(*(column[which] for column in self.columns))
+
+    def require_shape(self, shape: tuple[int, ...]) -> None:
+        """Refuse chances of slates of another shape than (n, k)."""
+        for field in fields(self):
+            found, wanted = np.shape(getattr(self, field.name)), shape[:1] if field.name == "slate" else shape
+            if found != wanted:
+                raise AgentError(f"chances.{field.name} has shape {found}; allowed: {wanted}")
 
 
 @dataclass(frozen=True, eq=False)
 class LoggedSlates:
-    """n slates of a log, with what two policies say of them."""
+    """Slates of a log, with their chances under two policies."""
 
     reward: Floats
-    """(n, k) what came of each position; 0 where it is empty."""
+    """(n, k) reward of each position; 0 where it is empty."""
     shown: Bools
-    """(n, k) whether anything stands there."""
+    """(n, k) positions that are filled."""
     logging: Chances
     """Chances of these slates under the policy that showed them."""
     target: Chances
     """Chances of the same slates under the policy to be valued."""
     predicted: Floats
-    """(n, k) q̂ of what was shown; 0 where nothing was."""
+    """(n, k) q̂ of the items shown; 0 where a position is empty."""
     predicted_target: Floats
     """(n,) Σ q̂ of a slate that the target drew in the same state."""
     visitor: Ints
-    """(n,) whose slates they are: what comes of slates of one visitor is not independent."""
+    """(n,) visitor of each slate: rewards of slates of one visitor are not independent."""
     admissible: Ints
-    """(n,) how many items might have been shown."""
+    """(n,) items that might have been shown."""
     uniform: bool = False
     """Whether the logging policy drew all items in any order alike, which the exact pseudo-inverse needs."""
 
@@ -60,48 +120,40 @@ class LoggedSlates:
         return len(self.reward)
 
     def rows(self, which: Array) -> LoggedSlates:
-        """Some of the slates."""
-        parts: dict[str, Any] = {}
-        for field in fields(self):
-            value = getattr(self, field.name)
-            parts[field.name] = (
-                value
-                if isinstance(value, bool)
-                else value[which]
-                if isinstance(value, np.ndarray)
-                else value.rows(which)
-            )
+        """Part of the slates."""
+        parts: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        for name, value in parts.items():
+            if not isinstance(value, bool):
+                parts[name] = value[which] if isinstance(value, np.ndarray) else value.rows(which)
         return LoggedSlates(**parts)
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A target's value as an estimator has it."""
+    """Value of a target policy by an estimator."""
 
     value: float
     """Reward of a slate."""
     low: float
-    """Where the 95 % interval begins."""
+    """Lower end of the 95 % interval."""
     high: float
-    """Where it ends."""
     effective: float
     """Effective sample size, in slates: (Σw)² / Σw², n where all weights are alike."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Numbers:
-    """A number for each slate, whose mean is the estimate, and the weights behind it."""
+    """Numbers of slates, whose mean is the estimate, and weights."""
 
-    each: Floats
-    """(n,)."""
-    weight: Floats
-    """(n, k) or (n, 1); NaN where a position is empty."""
+    each: Floats  # (n,)
+    weight: Floats  # (n, k) or (n, 1); NaN where a position is empty
 
 
 def estimated(name: str, log: LoggedSlates) -> Estimate | None:
-    """A target's value as one of :data:`ESTIMATORS` has it; None where there is no slate, or it does not apply.
+    """Value of a target policy by one of :data:`ESTIMATORS`.
 
-    The interval takes the visitors for independent, not their slates.
+    None where there is no slate, or the estimator does not apply. The interval takes the visitors for independent, not
+    their slates.
     """
     numbers = ESTIMATORS[name](log) if len(log) else None
     if numbers is None:
@@ -119,12 +171,13 @@ def estimated(name: str, log: LoggedSlates) -> Estimate | None:
 
 
 def _ratio(target: Floats, logging: Floats) -> Floats:
-    """π_e/π_b; what was shown had a chance, so a chance of 0 is an underflow that counts as nothing."""
+    """Ratio π_e/π_b of chances."""
+    # what was shown had a chance, so a chance of 0 is an underflow that counts as nothing
     return np.divide(target, logging, out=np.zeros_like(target), where=logging > 0)
 
 
 def _weights(log: LoggedSlates, part: str) -> Floats:
-    """(n, k) weights of the exposures, NaN where a position is empty."""
+    """(n, k) weights of exposures; NaN: empty."""
     ratio = _ratio(getattr(log.target, part), getattr(log.logging, part))
     return np.where(log.shown, ratio, np.nan)
 
@@ -140,12 +193,13 @@ def _by_slate(log: LoggedSlates) -> _Numbers:
 
 
 def _self_normalised(log: LoggedSlates, part: str, *, together: bool) -> _Numbers:
-    """Sums of weighted rewards over sums of weights, of each position or of all together, to first order.
+    """Weighted rewards over sums of weights, to first order.
 
     A slate's number is what it adds to the ratio: the estimate, and its share of the error.
     """
     weight = np.nan_to_num(_weights(log, part))
-    groups = [np.ones(log.shown.shape, bool)] if together else _positions(log.shown.shape)
+    places = np.broadcast_to(np.arange(log.shown.shape[1]), log.shown.shape)
+    groups = [places >= 0] if together else [places == place for place in range(log.shown.shape[1])]
     each = np.zeros(len(log))
     for among in groups:
         some = np.where(among, weight, 0.0)
@@ -154,10 +208,6 @@ def _self_normalised(log: LoggedSlates, part: str, *, together: bool) -> _Number
             ratio = (some * log.reward).sum() / total
             each += filled * (ratio + (some * (log.reward - ratio)).sum(1) * len(log) / total)
     return _Numbers(each, _weights(log, part))
-
-
-def _positions(shape: tuple[int, ...]) -> list[Bools]:
-    return [np.broadcast_to(np.arange(shape[1]) == place, shape) for place in range(shape[1])]
 
 
 def _self_normalised_slate(log: LoggedSlates) -> _Numbers:
@@ -170,11 +220,12 @@ def _self_normalised_slate(log: LoggedSlates) -> _Numbers:
 
 
 def _pseudo_inverse(log: LoggedSlates) -> _Numbers | None:
-    """The estimator with Γ† of a uniform draw without replacement, in closed form.
+    """Estimator with Γ† of a uniform draw, in closed form.
 
     Γ = E[1_S 1_Sᵀ] over (position, item) is (1/m)·I⊗I + (J − I)⊗(J − I)/(m(m − 1)), whose eigenspaces are products of
-    the constants and their complements: the weight is 1 + m(m − 1)/(m − k)·(c̄ − k/m) + (m − 1)·(Σ_r q_r − c̄), with q_r
-    the target's chance of the item at position r, and c̄ the mean over the slate of its chance of each item anywhere.
+    the constants and their complements: the weight is 1 + m(m − 1)/(m − k)·(c̄ − k/m) + (m − 1)·(Σ_r q_r − c̄), with
+    q_r the target's chance of the item at position r, and c̄ the mean over the slate of its chance of each item
+    anywhere.
     """
     if not log.uniform:
         return None
@@ -200,7 +251,7 @@ def _direct(log: LoggedSlates) -> _Numbers:
     return _Numbers(log.predicted_target, np.ones((len(log), 1)))
 
 
-ESTIMATORS: dict[str, Callable[[LoggedSlates], _Numbers | None]] = {
+ESTIMATORS: dict[str, Callable[[LoggedSlates], _Numbers | None]] = {  # None where one does not apply
     "ips": lambda log: _by_position(log, "inclusion"),
     "snips": lambda log: _self_normalised(log, "inclusion", together=True),
     "item-position": lambda log: _by_position(log, "position"),
@@ -213,4 +264,3 @@ ESTIMATORS: dict[str, Callable[[LoggedSlates], _Numbers | None]] = {
     "doubly-robust": _doubly_robust,
     "direct": _direct,
 }
-"""Name → numbers whose mean is the estimate; None where it does not apply."""

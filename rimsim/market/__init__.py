@@ -1,4 +1,4 @@
-"""The market: who arrives, what is consumed, how the platform learns, and the ledger of it all."""
+"""Market: arrivals, consumers, platform and ledger."""
 
 import lazy_loader
 

@@ -1,8 +1,9 @@
-"""Controls: what a platform learns from in place of its own rounds, so that what its slates bring about can be told.
+"""Controls: training data instead of a platform's own rounds.
 
-A platform that retrains on what its own slates chose differs from one that does not retrain in three things: that it
-trains on a small new log, that this log is of another market than the warm-up log, and that its own slates chose what
-is in it. Only the third is feedback. A control learns from as many events which those slates did not choose.
+A platform that retrains on events chosen by its own slates differs from a frozen one in three things: it trains on a
+small new log, this log is of another market than the warm-up log, and its own slates chose the events. Only the third
+is feedback. A control trains on as many events that those slates did not choose.
+
 """
 
 from __future__ import annotations
@@ -20,17 +21,16 @@ from rimsim.config import Seeds
 from rimsim.errors import ConfigError, MarketError
 from rimsim.market.arrivals import RoundsSoFar
 from rimsim.market.arrivals.clones import Clones, events_before
-from rimsim.market.arrivals.schedule import VISIT_BITS, Schedule
 from rimsim.market.histories import Histories, LoggedPast
-from rimsim.market.learning import Shown
+from rimsim.market.ledger import PastRound, Shown
 from rimsim.market.providers import is_fixed
-from rimsim.market.training_log import PastRound
+from rimsim.market.records import VISIT_BITS, Schedule
 
 if TYPE_CHECKING:
     from rimsim.config import ScenarioConfig
     from rimsim.market.arrivals.contract import ArrivalProcess
+    from rimsim.market.consumers.contract import World
     from rimsim.market.providers import Provider
-    from rimsim.market.world import World
 
 
 _MOST = 100
@@ -40,13 +40,7 @@ _MOST = 100
 def require_controllable(
     config: ScenarioConfig, arrivals: ArrivalProcess, providers: Provider, control: str
 ) -> None:
-    """Refuse a control where an arm's own slates decide who comes or what is on offer.
-
-    Args:
-        config: The scenario.
-        arrivals: Its arrivals.
-        providers: Its providers.
-        control: What is refused, for the message.
+    """Refuse a control if slates decide arrivals or offers.
 
     Raises:
         ConfigError: If visitors are the same in every round, or providers leave or come.
@@ -64,19 +58,18 @@ def require_controllable(
 
 
 class Control(Protocol):
-    """Says what a platform learns from in place of each of its own rounds; the states that it serves stay its own."""
+    """Replacement of a platform's own rounds as its training data.
+
+    The states that it serves stay its own.
+    """
 
     def learnt(self, own: PastRound) -> PastRound:
-        """What stands for a round in the platform's log.
-
-        Args:
-            own: The round, as the control's own agent played it.
-        """
+        """Training data instead of the agent's own round."""
         ...
 
 
 def replica_seeds(seeds: Seeds, replica: int) -> Seeds:
-    """The seeds of a further play of a market; replica 0 has those of the market itself."""
+    """Seeds of a replica; replica 0 has the market's own."""
     if not replica:
         return seeds
     return Seeds(
@@ -88,15 +81,15 @@ def replica_seeds(seeds: Seeds, replica: int) -> Seeds:
 
 
 class Shadowed:
-    """What visitors consume under slates that do not hang on any model, as many events as an arm had.
+    """Control that trains on consumptions under model-free slates.
 
-    Events are taken in the order in which they become known, from replica 0 of the round, then from the next, until
-    the number is reached. The slates up to the last event that is taken come along, and where a replica is used up,
-    those after it too.
+    It takes as many events as an arm had, in the order in which they become known, from replica 0 of the round, then
+    from the next, until the number is reached. The slates up to the last event come along, and where a replica is used
+    up, the later ones too.
 
     Args:
-        replica: Number of a replica → its rounds, with all that was shown in them.
-        sizes: How many events the arm had in each round.
+        replica: Number of a replica → its rounds, with their impressions.
+        sizes: Number of events of the arm in each round.
     """
 
     def __init__(self, replica: Callable[[int], Sequence[PastRound]], sizes: Sequence[int]) -> None:
@@ -104,10 +97,10 @@ class Shadowed:
         self._sizes = sizes
 
     def learnt(self, own: PastRound) -> PastRound:
-        """As many events of the round's replicas as the arm had in it.
+        """Events of replicas, as many as the arm had.
 
         Raises:
-            MarketError: If the replicas yield too little.
+            MarketError: If the replicas yield too few.
         """
 
         def part(replica: int, most: int) -> _Part:
@@ -118,17 +111,14 @@ class Shadowed:
 
 
 class AsLogged:
-    """What the visitors of a round did in the log, in the sessions that their visits stand for, as many as an arm had.
+    """Control that trains on the logged sessions behind the visits.
 
-    The visitors are the arm's own, in the states in which they came, so that only what they consume differs: events
-    are drawn from all that these sessions hold, each event alike. Where they hold too few, or visits stand for no
-    session of the warm-up log, more sessions of it are drawn. Nothing was shown, so there are no impressions.
+    The visitors are the arm's own, in the states in which they came, so that only their consumptions differ: events are
+    sampled from all that these sessions hold, as many as an arm had. Where they hold too few, or visits stand for no
+    session of the warm-up log, more sessions of it are sampled. Nothing was shown, so there are no impressions.
 
     Args:
-        config: The scenario.
-        world: Its log.
-        seeds: Seeds of the market.
-        sizes: How many events the arm had in each round.
+        sizes: Number of events of the arm in each round.
     """
 
     def __init__(self, config: ScenarioConfig, world: World, seeds: Seeds, sizes: Sequence[int]) -> None:
@@ -139,10 +129,10 @@ class AsLogged:
         self._sizes = sizes
 
     def learnt(self, own: PastRound) -> PastRound:
-        """As many logged events as the arm had in the round.
+        """Logged events, as many as the arm had.
 
         Raises:
-            MarketError: If the log holds too little.
+            MarketError: If the log holds too few.
         """
 
         def part(replica: int, most: int) -> _Part:
@@ -151,7 +141,7 @@ class AsLogged:
         return _gathered(own, self._sizes[own.number], part)
 
     def _logged(self, replica: int, own: PastRound, most: int) -> _Part:
-        """At most so many events of the sessions of a round's visitors; of replica 0 those are the round's own."""
+        """At most ``most`` events of the visitors' sessions."""
         seeds, schedule = replica_seeds(self._seeds, replica), own.schedule
         if replica:
             schedule = self._clones.round(own.number, RoundsSoFar(self._world, seeds.arrivals))
@@ -166,7 +156,10 @@ class AsLogged:
         return _Part(schedule, own.histories.past, slot, known, log.items[place], None)
 
     def _sessions_of(self, schedule: Schedule) -> tuple[Ints, Ints]:
-        """(slots,) where among all users' events each slot's session begins, and how many it holds; 0 for none."""
+        """(slots,) beginning and size of each slot's session, or 0.
+
+        The size is 0 without a session.
+        """
         sessions, past = self._world.past_sessions, self._world.past
         if schedule.logged is None:
             return np.zeros(len(schedule.user), np.int64), np.zeros(len(schedule.user), np.int64)
@@ -180,16 +173,7 @@ class AsLogged:
 
 
 def _gathered(own: PastRound, wanted: int, part: Callable[[int, int], _Part]) -> PastRound:
-    """So many events of a round, from one replica of it after the other.
-
-    Args:
-        own: The round.
-        wanted: How many events.
-        part: Number of a replica, and how many events of it at most → its visits and events.
-
-    Raises:
-        MarketError: If the replicas yield too little.
-    """
+    """Round of ``wanted`` events, from one replica after the other."""
     missing, parts = wanted, list[_Part]()
     while missing or not parts:
         if len(parts) == _MOST:
@@ -204,7 +188,10 @@ def _gathered(own: PastRound, wanted: int, part: Callable[[int, int], _Part]) ->
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """Visits of a round and n events of theirs, by slot, in the order in which they become known."""
+    """Visits of a round and n events of theirs.
+
+    Events are by slot, in the order in which they become known.
+    """
 
     schedule: Schedule
     logged: LoggedPast
@@ -215,11 +202,11 @@ class _Part:
 
     @classmethod
     def of(cls, past: PastRound) -> Self:
-        """All of a round."""
+        """Whole round as a part."""
         return cls(past.schedule, past.histories.past, *past.histories.all_events(), past.shown)
 
     def first(self, n: int) -> _Part:
-        """The first n events, and the visits up to the last of them."""
+        """First n events, with the visits before the last."""
         order = np.lexsort((np.arange(len(self.item)), self.slot, self.tick))
         chosen = np.sort(order[:n])
         slot, tick, item = self.slot[chosen], self.tick[chosen], self.item[chosen]
@@ -245,18 +232,12 @@ class _Part:
 
 
 def _joined(parts: Sequence[_Part], own: PastRound) -> PastRound:
-    """One round of all visitors of some parts, who stay apart, in clock order; one part stays as it is."""
+    """Round of all visitors of the parts, in clock order."""
     first_user, first_slot, schedules = 0, 0, []
     for part in parts:
         schedule = part.schedule
-        schedules.append(
-            dataclasses.replace(
-                schedule,
-                id=schedule.id + (first_user << VISIT_BITS),
-                slot=schedule.slot + first_slot,
-                user=schedule.user + first_user,
-            )
-        )
+        schedules.append(dataclasses.replace(schedule, id=schedule.id + (first_user << VISIT_BITS),
+            slot=schedule.slot + first_slot, user=schedule.user + first_user) )  # fmt: skip
         first_user += int(schedule.user.max(initial=-1)) + 1
         first_slot += len(schedule.user)
     order = np.argsort(np.concatenate([schedule.tick for schedule in schedules]), kind="stable")
@@ -291,7 +272,7 @@ def _joined(parts: Sequence[_Part], own: PastRound) -> PastRound:
 
 
 def _shown(parts: Sequence[_Part], order: Ints) -> Shown | None:
-    """All that was shown in some parts, in an order; None where a part has nothing of the kind."""
+    """Impressions of the parts in an order, or None."""
     shown = [part.shown for part in parts if part.shown is not None]
     if len(shown) < len(parts):
         return None

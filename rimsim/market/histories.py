@@ -1,22 +1,19 @@
-"""What the visitors of a market have consumed, and from which tick on it is visible: one store, plain arrays."""
+"""Histories of visitors: consumptions and when they become visible."""
 
 from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from rimsim.arrays import TICKS, Bools, Floats, Ints, seconds
 from rimsim.compiled import compiled
+from rimsim.data.log import EventLog
 from rimsim.intensity.states import UserStates
-
-if TYPE_CHECKING:
-    from rimsim.data.log import EventLog
-    from rimsim.market.arrivals.schedule import Schedule
-
+from rimsim.market.records import Schedule
 
 _ROOM = 1024
 """Events that there is room for at first."""
@@ -24,7 +21,7 @@ _ROOM = 1024
 
 @dataclass(frozen=True, eq=False)
 class LoggedPast:
-    """The events of a log grouped by user, so that a user's past is a slice."""
+    """Events of a log grouped by user."""
 
     offsets: Ints
     """(users + 1,) where each user begins."""
@@ -35,7 +32,10 @@ class LoggedPast:
 
     @classmethod
     def of(cls, log: EventLog, *, empty: bool = False) -> LoggedPast:
-        """Group a log; ``empty`` gives every user no past at all. Markets over one log share one grouping."""
+        """Grouped events of a log; ``empty`` drops all of them.
+
+        Markets over a log share one grouping.
+        """
         return _grouped(log, empty)
 
     @property
@@ -44,12 +44,12 @@ class LoggedPast:
         return np.diff(self.offsets)
 
     def length(self, log_user: Ints, logged: Ints | None) -> Ints:
-        """(slots,) events of each slot's past: ``logged`` (slots,) from its log user's first on, or all."""
+        """(slots,) events of each slot's past: ``logged`` or all."""
         everything = self.offsets[log_user + 1] - self.offsets[log_user]
         return everything if logged is None else np.minimum(logged, everything)
 
     def last(self, log_user: Ints, length: Ints) -> Floats:
-        """(slots,) seconds of the last event in pasts of so many events (slots,); 0 where there is none."""
+        """(slots,) seconds of the last event in given pasts, or 0."""
         last, some = np.zeros(len(log_user)), length > 0
         last[some] = self.times[(self.offsets[log_user] + length - 1)[some]]
         return last
@@ -64,7 +64,10 @@ def _grouped(log: EventLog, empty: bool) -> LoggedPast:  # noqa: FBT001  # a key
 
 
 class Events(NamedTuple):
-    """What all slots consumed in the market, each slot's events as a linked list that compiled code can lengthen."""
+    """Consumptions in the market, a linked list per slot.
+
+    Compiled code can lengthen the lists.
+    """
 
     first: Ints
     """(slots,) place of each slot's oldest event; −1 where there is none."""
@@ -86,7 +89,7 @@ class Events(NamedTuple):
 
 @compiled
 def _enter(slot: int, tick: int, item: int, events: Events) -> None:
-    """Enter an event after those of its slot that are visible by its tick."""
+    """Enter an event after those visible by its tick."""
     place = events.size[0]
     before, following = events.last[slot], -1
     if events.newest[slot] > tick:  # what a visitor does by himself may have been entered ahead
@@ -112,23 +115,11 @@ def _enter_all(slots: Ints, ticks: Ints, items: Ints, events: Events) -> None:
 
 
 @compiled
-def _enter_marked(
-    slots: Ints,
-    ticks: Ints,
-    items: Ints,
-    marked: Bools,
-    first: Ints,
-    last: Ints,
-    counts: Ints,
-    newest: Ints,
-    tick: Ints,
-    item: Ints,
-    following: Ints,
-    size: Ints,
-) -> None:
+def _enter_marked(slots: Ints, ticks: Ints, items: Ints, marked: Bools, first: Ints, last: Ints, counts:
+    Ints, newest: Ints, tick: Ints, item: Ints, following: Ints, size: Ints) -> None:  # fmt: skip
     """Enter the marked ones of (n, k) items, row after row.
 
-    The events come as arrays: to hand over their record takes longer than to enter what one slate sold.
+    The events come as arrays: to hand over their record takes longer than to enter the items of one slate.
     """
     events = Events(first, last, counts, newest, tick, item, following, size)
     for n in range(len(slots)):
@@ -138,17 +129,9 @@ def _enter_marked(
 
 
 @compiled
-def _visible_at(
-    slots: Ints,
-    ticks: Ints,
-    first: Ints,
-    counts: Ints,
-    newest: Ints,
-    tick: Ints,
-    following: Ints,
-    visible: Ints,
-) -> None:
-    """Fill in (n,) how many events of each slot are visible at a tick; other arrays are those of :class:`Events`."""
+def _visible_at(slots: Ints, ticks: Ints, first: Ints, counts: Ints, newest: Ints, tick: Ints, following:
+    Ints, visible: Ints) -> None:  # fmt: skip
+    """Fill in (n,) visible events of each slot at a tick."""
     for n in range(len(slots)):
         slot = slots[n]
         visible[n] = counts[slot]
@@ -178,9 +161,9 @@ def _between(slots: Ints, begin: Ints, end: Ints, events: Events) -> tuple[Ints,
 
 @compiled
 def _number(slots: Ints, counts: Ints, length: Ints) -> int:
-    """How many events some slots have, logged ones and ``counts`` (n,) others.
+    """Total events of slots, logged ones and ``counts`` (n,) others.
 
-    In a loop: the sum of what an array of indices picks takes longer to compile than all else here.
+    In a loop: the sum of indexed values takes longer to compile than all else here.
     """
     total = 0
     for row in range(len(slots)):
@@ -190,23 +173,9 @@ def _number(slots: Ints, counts: Ints, length: Ints) -> int:
 
 @compiled
 def _consumed(
-    slots: Ints,
-    counts: Ints,
-    begin: Ints,
-    length: Ints,
-    logged: Ints,
-    events: Events,
+    slots: Ints, counts: Ints, begin: Ints, length: Ints, logged: Ints, events: Events
 ) -> tuple[Ints, Ints]:
-    """Rows (total,) and items (total,) of what some slots have consumed: their logged past, then their events.
-
-    Args:
-        slots: (n,) who; a row is a place among them.
-        counts: (n,) how many events of each.
-        begin: (slots,) where each slot's logged past begins.
-        length: (slots,) how long it is.
-        logged: Items of the log, by user.
-        events: Of the market.
-    """
+    """Rows and items (total,) of slots: logged past, then events."""
     total = _number(slots, counts, length)
     rows, items = np.empty(total, np.int64), np.empty(total, np.int64)
     end = 0
@@ -224,15 +193,9 @@ def _consumed(
 
 @compiled
 def _times(
-    slots: Ints,
-    counts: Ints,
-    begin: Ints,
-    length: Ints,
-    logged: Floats,
-    shift: Floats,
-    events: Events,
+    slots: Ints, counts: Ints, begin: Ints, length: Ints, logged: Floats, shift: Floats, events: Events
 ) -> Floats:
-    """(total,) times of :func:`_consumed` in seconds; ``logged`` are the log's, and ``shift`` (slots,) moves them."""
+    """(total,) times of :func:`_consumed` in seconds."""
     times = np.empty(_number(slots, counts, length), np.float64)
     end = 0
     for row in range(len(slots)):
@@ -248,15 +211,10 @@ def _times(
 
 
 class Histories:
-    """The histories of a round's visitors, by slot: a logged past, then what each consumed in the market.
+    """Histories by slot: logged past and consumptions.
 
-    An event is entered when it is consumed, with the tick from which on it is part of the visitor's state. What is
-    visible by the tick of an arrival is in the arrival's state; what is visible later is not, in whatever order the
-    arrivals are served. So waves and batches see the same states.
-
-    Args:
-        schedule: The arrivals, whose users have the slots.
-        past: The logged past.
+    An event is entered when it is consumed, with the tick from which on it is part of the visitor's state: it is in the
+    state of arrivals at that tick or later, in whatever order the market processes them.
     """
 
     def __init__(self, schedule: Schedule, past: LoggedPast) -> None:
@@ -288,34 +246,22 @@ class Histories:
 
     @cached_property
     def last_logged(self) -> Floats:
-        """(slots,) seconds of the last event of each slot's logged past, moved in time; 0 where there is none."""
+        """(slots,) seconds of each logged past's last event, shifted, or 0."""
         return np.where(self.length > 0, self.past.last(self.log_user, self.length) + self.shift, 0.0)
 
     def copy(self) -> Histories:
-        """The same histories, to be lengthened apart."""
+        """Independent copy."""
         other = copy.copy(self)
         other.events = Events(*(array.copy() for array in self.events))
         return other
 
     def append(self, slots: Ints, ticks: Ints, items: Ints) -> None:
-        """Enter n events.
-
-        Args:
-            slots: (n,) who consumed.
-            ticks: (n,) from when on each is visible.
-            items: (n,) what was consumed.
-        """
+        """Enter n events of slots (n,), visible from ticks (n,) on."""
         self._make_room(len(items))
         _enter_all(slots, ticks, items, self.events)
 
-    def append_marked(
-        self,
-        slots: Ints,
-        ticks: Ints,
-        items: Ints,
-        marked: Bools,
-    ) -> None:
-        """Enter the marked ones of (n, k) items, visible from ticks (n,) on; else as :meth:`append`."""
+    def append_marked(self, slots: Ints, ticks: Ints, items: Ints, marked: Bools) -> None:
+        """Enter the marked ones of (n, k) items, as :meth:`append`."""
         self._make_room(items.size)
         _enter_marked(slots, ticks, items, marked, *self.events)
 
@@ -331,13 +277,16 @@ class Histories:
             )
 
     def all_events(self) -> tuple[Ints, Ints, Ints]:
-        """Slots, ticks and items (n,) of all events, by slot, in the order in which they become visible."""
+        """Slots, ticks and items (n,) of all events.
+
+        They are by slot, in the order in which they become visible.
+        """
         counts = self.events.counts
         slots = np.arange(len(counts))
         return np.repeat(slots, counts), *_between(slots, np.zeros_like(counts), counts, self.events)
 
     def visible_at(self, slots: Ints, ticks: Ints) -> Ints:
-        """(n,) how many events of each slot are part of its state at a tick."""
+        """(n,) events of each slot that are visible at a tick."""
         events, visible = self.events, np.empty(len(slots), np.int64)
         _visible_at(
             slots, ticks, events.first, events.counts, events.newest, events.tick, events.next, visible
@@ -345,34 +294,19 @@ class Histories:
         return visible
 
     def between(self, slots: Ints, begin: Ints, end: Ints) -> tuple[Ints, Ints]:
-        """Events ``begin`` to ``end`` of some slots, one slot after the other.
-
-        Args:
-            slots: (n,) who.
-            begin: (n,) the first event of each that is wanted, counted from 0.
-            end: (n,) the first that is not.
-
-        Returns:
-            Ticks and items, (total,) each.
-        """
+        """Ticks and items (total,) of events ``begin`` to ``end`` of slots."""
         return _between(slots, begin, end, self.events)
 
     def consumed(self, slots: Ints, counts: Ints | None = None) -> tuple[Ints, Ints]:
-        """(row, item) pairs of what some slots consumed: the logged past and ``counts`` (n,) events; None: all.
+        """(row, item) pairs of slots: logged past and ``counts`` events.
 
-        A row is a place among the slots.
+        A row is an index of ``slots``; None: all events.
         """
         counts = self.events.counts[slots] if counts is None else counts
         return _consumed(slots, counts, self.begin, self.length, self.past.items, self.events)
 
     def states(self, slots: Ints, counts: Ints, now: Ints) -> UserStates:
-        """User states of some slots.
-
-        Args:
-            slots: (n,) who.
-            counts: (n,) how many events of each are in the state.
-            now: (n,) the instants, ticks.
-        """
+        """User states of slots (n,) with ``counts`` (n,) events at ticks ``now``."""
         begin, length = self.begin, self.length
         _, items = _consumed(slots, counts, begin, length, self.past.items, self.events)
         times = _times(slots, counts, begin, length, self.past.times, self.shift, self.events)

@@ -1,22 +1,20 @@
-"""The ledger of a round: every exposure, in preallocated columns."""
+"""Ledger of a round, and events for the platform."""
 
 from __future__ import annotations
 
-from dataclasses import fields
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import pandas as pd
 
+from rimsim import rng
 from rimsim.arrays import Array, Bools, Float32s, Floats, Ints, Ints32, seconds
 from rimsim.compiled import compiled
-from rimsim.evaluation.chances import Chances
-
-if TYPE_CHECKING:
-    from rimsim.market.arrivals.schedule import Schedule
-    from rimsim.market.consumers.contract import Response
-    from rimsim.market.records import Slates
-
+from rimsim.evaluation.off_policy import Chances
+from rimsim.market.consumers.contract import Response
+from rimsim.market.histories import Histories
+from rimsim.market.records import Schedule, ScoredStates, Slates, at_items
 
 LEDGER_COLUMNS = (
     "agent",
@@ -39,22 +37,10 @@ LEDGER_COLUMNS = (
 
 
 @compiled
-def _write(
-    rows: Ints,
-    items: Ints,
-    consumed: Bools,
-    probability: Floats,
-    true_intensity: Floats,
-    relevance: Float32s,
-    ground: Float32s,
-    item_column: Ints32,
-    consumed_column: Bools,
-    probability_column: Floats,
-    true_intensity_column: Floats,
-    intensity_column: Float32s,
-    ground_column: Float32s,
-) -> None:
-    """Rows of what was served into the rows of the columns; one pass, as most of the time goes into the calls."""
+def _write(rows: Ints, items: Ints, consumed: Bools, probability: Floats, true_intensity: Floats, relevance:
+    Float32s, ground: Float32s, item_column: Ints32, consumed_column: Bools, probability_column: Floats,
+    true_intensity_column: Floats, intensity_column: Float32s, ground_column: Float32s) -> None:  # fmt: skip
+    """Enter served rows into the columns, in one pass."""
     for n in range(len(rows)):
         row = rows[n]
         ground_column[row] = ground[n]
@@ -68,7 +54,10 @@ def _write(
 
 
 class Ledger:
-    """What was shown to the n arrivals of a round and what came of it; rows are arrivals in clock order."""
+    """Exposures of a round and their outcome.
+
+    Rows are its n arrivals in clock order.
+    """
 
     def __init__(self, schedule: Schedule, slate: int) -> None:
         n = len(schedule)
@@ -76,7 +65,7 @@ class Ledger:
         self.item: Ints32 = np.full((n, slate), -1, np.int32)
         """(n, k) items shown; −1 where a position stayed empty."""
         self.consumed: Bools = np.zeros((n, slate), bool)
-        """(n, k) what was consumed."""
+        """(n, k) marks of consumed items."""
         self.intensity: Float32s = np.full((n, slate), np.nan, np.float32)
         """(n, k) the platform's λ(x,y) at the decision."""
         self.price: Float32s = np.full((n, slate), np.nan, np.float32)
@@ -84,48 +73,23 @@ class Ledger:
         self.propensity: Float32s = np.full((n, slate), np.nan, np.float32)
         """(n, k) inclusion probability; NaN for a deterministic agent."""
         self.chances = Chances(*(np.full(shape, np.nan) for shape in ((n, slate), (n, slate), (n, slate), n)))
-        """Chances of the slates at the decision; NaN for an agent that does not say them."""
+        """Chances of the slates at the decision; NaN for an agent that does not report them."""
         self.probability: Floats = np.zeros((n, slate))
         """(n, k) true probability of consumption; not part of the saved table, agents' logs would not have it."""
         self.true_intensity: Floats = np.zeros((n, slate))
-        """(n, k) true λ*(x)·p*(y|x) of what was shown; likewise."""
+        """(n, k) true λ*(x)·p*(y|x) of the shown items; not part of the saved table either."""
         self.uniform: Bools = np.zeros(n, bool)
-        """(n,) whether the slate was a uniform draw of admissible items; not part of the saved table."""
+        """(n,) slates that are a uniform draw of admissible items; not part of the saved table."""
         self.ground: Float32s = np.zeros(n, np.float32)
         """(n,) the platform's λ(x) of each arrival."""
 
     def write(
-        self,
-        rows: Ints,
-        slates: Slates,
-        response: Response,
-        relevance: Float32s,
-        ground: Float32s,
+        self, rows: Ints, slates: Slates, response: Response, relevance: Float32s, ground: Float32s
     ) -> None:
-        """Enter n served arrivals.
-
-        Args:
-            rows: (n,) the arrivals.
-            slates: What each was shown.
-            response: What each made of it.
-            relevance: (n, k) p(y|x) of what was shown.
-            ground: (n,) λ(x).
-        """
-        _write(
-            rows,
-            slates.items,
-            response.consumed,
-            response.probability,
-            response.intensity,
-            relevance,
-            ground,
-            self.item,
-            self.consumed,
-            self.probability,
-            self.true_intensity,
-            self.intensity,
-            self.ground,
-        )
+        """Enter n served arrivals, with relevance (n, k) and λ(x) (n,)."""
+        _write(rows, slates.items, response.consumed, response.probability, response.intensity, relevance,
+            ground, self.item, self.consumed, self.probability, self.true_intensity, self.intensity,
+            self.ground)  # fmt: skip
         if slates.price is not None:
             self.price[rows] = slates.price
         if slates.propensity is not None:
@@ -145,7 +109,7 @@ class Ledger:
         return np.bincount(self.item[self.consumed], minlength=n_items)
 
     def true_columns(self) -> dict[str, Array]:
-        """What each exposure was truly worth, in the order of :meth:`table`: columns that no agent's log would have."""
+        """True worth of each exposure, in the order of :meth:`table`."""
         row, position = np.nonzero(self.item >= 0)
         return {
             "arrival": self.schedule.id[row],
@@ -156,7 +120,7 @@ class Ledger:
         }
 
     def table(self, agent: str, seed: int, number: int) -> pd.DataFrame:
-        """The long table of the round, one row an exposure, in (arrival, position) order of the clock."""
+        """Long table of the round, one row per exposure."""
         row, position = np.nonzero(self.item >= 0)
         shown = (row, position)
         n = len(row)
@@ -182,3 +146,67 @@ class Ledger:
             },
             columns=list(LEDGER_COLUMNS),
         )
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """Impressions of a round's n arrivals, in clock order."""
+
+    item: Ints32
+    """(n, k) items; −1 where a position stayed empty."""
+    taken: Bools
+    """(n, k) marks of consumed items."""
+    propensity: Float32s
+    """(n, k) inclusion probability at the decision; NaN for a deterministic agent, or where showing causes nothing."""
+    score: Float32s
+    """(n, k) λ(x,y) without a layer, of the models that were updated after the round; NaN before, or where empty."""
+    settled: Ints
+    """(n,) tick from which the platform knows the outcome of each slate."""
+
+    @classmethod
+    def of(cls, ledger: Ledger, settled: Ints, *, causes: bool) -> Shown:
+        """Impressions of a closed round.
+
+        Args:
+            settled: (n,) tick from which the platform knows the outcome of each slate.
+            causes: Visitors consume because they are shown items; otherwise a propensity says nothing of them.
+        """
+        nothing = np.full(ledger.item.shape, np.nan, np.float32)
+        return cls(ledger.item, ledger.consumed, ledger.propensity if causes else nothing, nothing, settled)
+
+    def rows(self, which: Ints) -> Shown:
+        """Impressions of chosen arrivals, in the given order."""
+        return Shown(*(getattr(self, field.name)[which] for field in fields(self)))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Shown]) -> Shown:
+        """Impressions of several rounds, one after the other."""
+        return cls(*(np.concatenate([getattr(one, field.name) for one in parts]) for field in fields(cls)))
+
+    def scored(self, states: ScoredStates) -> Shown:
+        """Impressions with the scores that the arrivals' states give them."""
+        score = np.full(self.item.shape, np.nan, np.float32)
+        for chunk in states:
+            items = self.item[chunk.index].astype(np.int64)
+            found = at_items(chunk.relevance, items) * chunk.ground_intensity.cpu().numpy()[:, None]
+            score[chunk.index] = np.where(items >= 0, found, np.nan)
+        return replace(self, score=score)
+
+
+@dataclass(frozen=True, eq=False)
+class PastRound:
+    """Events of a closed round: arrivals, consumptions and impressions."""
+
+    number: int
+    schedule: Schedule
+    histories: Histories
+    shown: Shown | None = None
+    """Impressions, where the platform learns from them."""
+
+
+def fold_of(seed: int, users: Ints) -> Ints:
+    """(n,) fold, 0 or 1, of market users.
+
+    A model of one fold has not seen the last round of the other.
+    """
+    return (rng.bits(seed, rng.Purpose.MODEL, 7, users) & np.uint64(1)).astype(np.int64)

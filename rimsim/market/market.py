@@ -1,71 +1,75 @@
-"""The market: rounds that open, are served, close and are learnt from."""
+"""Market: rounds that open, close and train the platform."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal, TypedDict, Unpack
 
 import numpy as np
-import torch
+import simpy
 
 from rimsim import rng
 from rimsim.arrays import NEVER, Bools, Floats, Ints, seconds, ticks
 from rimsim.config import ScenarioConfig, Seeds, at_seed
 from rimsim.errors import ArrivalsError, MarketError
-from rimsim.intensity.contract import rescale_of
-from rimsim.market.arrivals import RoundsSoFar, checked_schedule
-from rimsim.market.arrivals.schedule import row_capacity
-from rimsim.market.build import build_world, plugs_of, read_log, warm_model, world_of
-from rimsim.market.clock import Clock, delay_ticks
-from rimsim.market.closed_round import ClosedRound
-from rimsim.market.consumers import relevant_items
-from rimsim.market.controls import require_controllable
-from rimsim.market.currency import median_kth_score
-from rimsim.market.examining import require_uniform
+from rimsim.intensity.contract import IntensityModel
+from rimsim.market.arrivals.contract import ArrivalCapabilities, ArrivalProcess, RoundsSoFar, checked_schedule
+from rimsim.market.consumers.contract import Consumer, World
+from rimsim.market.controls import Control, require_controllable
 from rimsim.market.histories import Histories, LoggedPast
-from rimsim.market.learning import weights_of
-from rimsim.market.limits import most_states
-from rimsim.market.models import initial_model
-from rimsim.market.needs import NO_NEEDS, Needs
-from rimsim.market.past_states import PastStates, StateScores, always, session_scores
-from rimsim.market.platform import Platform
-from rimsim.market.providers import Offer, RoundOutcome, is_fixed, make_providers
-from rimsim.market.records import Feedback, RoundView, as_slates
-from rimsim.market.round import OpenRound
+from rimsim.market.learning import require_uniform, weights_of
+from rimsim.market.ledger import Ledger, PastRound
+from rimsim.market.platform import Platform, session_scores
+from rimsim.market.providers import Offer, Provider, RoundOutcome, is_fixed, make_providers
+from rimsim.market.records import (
+    NO_NEEDS,
+    Arrivals,
+    Feedback,
+    Needs,
+    RoundView,
+    Schedule,
+    SlateLike,
+    Slates,
+    as_slates,
+    delay_ticks,
+    row_capacity,
+)
+from rimsim.market.round import Round, RoundContext, RoundTerms
+from rimsim.market.scores import (
+    FoldModels,
+    PastStates,
+    StateScores,
+    always,
+    device_of,
+    median_kth_score,
+    most_states,
+)
 from rimsim.market.state import MarketState
-from rimsim.market.training_log import PastRound
+from rimsim.market.world import build_world, initial_model, plugs_of, read_log, warm_model, world_of
 from rimsim.requirements.carry_over import CarryOver, ScenarioRequirements, expected
 from rimsim.system import give_back, single_thread
 
-if TYPE_CHECKING:
-    from rimsim.intensity.contract import IntensityModel
-    from rimsim.market.arrivals import ArrivalProcess, Schedule
-    from rimsim.market.consumers import Consumer
-    from rimsim.market.controls import Control
-    from rimsim.market.ledger import Ledger
-    from rimsim.market.past_states import FoldModels
-    from rimsim.market.providers import Changes, Provider
-    from rimsim.market.records import Arrivals, SlateLike, Slates
-    from rimsim.market.world import World
 
-__all__ = ["ClosedRound", "Market"]
+class MarketPlugs(TypedDict, total=False):
+    """Plugs that replace those of the scenario."""
+
+    arrivals: ArrivalProcess | None
+    consumer: Consumer | None
+    providers: Provider | None
 
 
 class Market:
-    """One arm of an experiment: arrivals, truth, platform and ledger, moved on by a SimPy clock.
+    """Arm of an experiment: arrivals, consumers, platform and ledger.
 
     Args:
-        config: The scenario.
         seeds: Separate seeds for arrivals, choices, model and agent.
-        world: What arms share; None: built from the config (and kept for the next market).
-        arrivals: Who arrives; None: as the config says.
-        consumer: Who consumes; None: as the config says.
-        providers: Who offers the items; None: as the config says.
-        model: A fitted model in place of the config's own; it is copied before it is retrained. In a replay it also
+        world: Shared by arms; None: built from the config (and cached for the next market).
+        model: A fitted model instead of the config's own; it is copied before it is retrained. In a replay it also
             scores the states of the warm-up, which it may have seen.
         retrain: Overrides ``config.platform.retrain``; false is the frozen arm.
-        control: Says what the platform learns from in place of its own rounds; None: from those.
-        barrier_every: No batch crosses a multiple of so many arrivals, for agents that learn within a round.
-        needs: What is filled in beside what every agent is told.
+        control: Replaces the platform's own rounds as its training data; None: those.
+        barrier_every: No batch crosses a multiple of this number, for agents that learn within a round.
+        needs: Optional fields of arrivals and round views that are filled in.
+        plugs: ``arrivals``, ``consumer`` and ``providers`` that replace those of the config.
 
     Example:
         >>> from rimsim.config import ArrivalsConfig, DataConfig, PlatformConfig, ScenarioConfig
@@ -87,28 +91,27 @@ class Market:
         *,
         seeds: Seeds | None = None,
         world: World | None = None,
-        arrivals: ArrivalProcess | None = None,
-        consumer: Consumer | None = None,
-        providers: Provider | None = None,
         model: IntensityModel | None = None,
         retrain: bool | None = None,
         control: Control | None = None,
         barrier_every: int | None = None,
         needs: Needs = NO_NEEDS,
+        **plugs: Unpack[MarketPlugs],
     ) -> None:
         single_thread()
         self.seeds = Seeds() if seeds is None else seeds
         self.config = config = at_seed(config, self.seeds.choice)
-        self.arrivals, self.consumer = plugs_of(config, arrivals, consumer)
-        kind = f"arrivals.kind {config.arrivals.kind!r}"
-        self._who_arrives = kind if arrivals is None else type(arrivals).__name__
-        shared = world is None and arrivals is None and consumer is None and providers is None
+        arrivals, providers = plugs.get("arrivals"), plugs.get("providers")
+        self.arrivals, self.consumer = plugs_of(config, arrivals, plugs.get("consumer"))
         self.providers = make_providers(config) if providers is None else providers
+        self._arrivals_name = (
+            f"arrivals.kind {config.arrivals.kind!r}" if arrivals is None else type(arrivals).__name__
+        )
+        shared = world is None and all(plug is None for plug in plugs.values())
         if world is None:
-            plugs = self.arrivals, self.consumer, self.providers
-            world = build_world(config) if shared else world_of(read_log(config), config, *plugs)
-        self.world = world
-        self._handed_in = model is not None
+            own = self.arrivals, self.consumer, self.providers
+            world = build_world(config) if shared else world_of(read_log(config), config, *own)
+        self._given_model = model is not None
         if model is None:
             seed = self.seeds.model
             model = warm_model(config, seed) if shared else initial_model(config, world.past, seed)
@@ -124,45 +127,41 @@ class Market:
             control=control,
             keeps_users=self.arrivals.keeps_users,
         )
-        self.barrier_every = barrier_every
-        self.needs = needs
-        self.device = torch.device(getattr(model, "device", "cpu"))
-        self.n_items: int = self.world.log.n_items
+        self.world, self.device = world, device_of(model)
+        self.barrier_every, self.needs = barrier_every, needs
+        self.n_items: int = world.log.n_items
         """Size of the catalogue, M."""
-        self._delay = delay_ticks(config.consumer.delay)
-        self._logged_past = LoggedPast.of(self.world.past, empty=config.arrivals.history == "none")
+        self.closed: list[Round] = []
+        """The rounds that are over, oldest first."""
+        self.round, self.done = 0, False
+        self._context = RoundContext(
+            world, self.consumer, self.seeds.choice, delay_ticks(config.consumer.delay)
+        )
+        self._logged_past = LoggedPast.of(world.past, empty=config.arrivals.history == "none")
         self._requirements = ScenarioRequirements(config, world.campaign_tables, self.seeds.arrivals)
         self._carry_over: CarryOver | None = None
-        self._offer = Offer.opening(self.world.roster)
-        self.closed: list[ClosedRound] = []
-        self.round = 0
-        self.done = False
-        self._past_states: StateScores = self._first_states()
-        self._clock = Clock(int(ticks(self.world.opening)))
-        self.cost = config.exposure.cost * median_kth_score(
-            self._past_states, model, config.slate, self.n_items
-        )
+        self._offer = Offer.opening(world.roster)
+        self._past_states = self._first_states()
+        self._env = simpy.Environment(initial_time=int(ticks(world.opening)))
+        self.cost = config.exposure.cost * median_kth_score(self._past_states, model, config.slate)
         """c, the shortfall cost of one exposure in units of intensity: fixed at the opening, from the warm-up model."""
         self.open = self._open_round()
-        """The open round; the last one where all are over."""
+        """The open round; the last one after the market's end."""
 
     @property
     def model(self) -> IntensityModel:
-        """Who scores the states of the open round."""
+        """The model that scores the states of the open round."""
         return self.platform.model
 
     @property
     def same_for_all_arms(self) -> bool:
-        """All arms of a seed are asked for the same guarantees, whatever they show; not over periods of rounds."""
-        return (
-            self.config.exposure.per == "round"
-            and is_fixed(self.providers)
-            and not getattr(self.arrivals, "hangs_on_outcomes", True)  # one that says nothing may do so
-        )
+        """True if all arms have the same requirements."""
+        exogenous = ArrivalCapabilities.of(self.arrivals).exogenous and is_fixed(self.providers)
+        return exogenous and self.config.exposure.per == "round"
 
     @property
     def release(self) -> Ints:
-        """(M,) tick from which each item can be shown in the open round; NEVER for what nobody offers."""
+        """(M,) tick from which each item can be shown now."""
         there = self._offer.there
         if there.all():
             return self.world.release
@@ -172,7 +171,7 @@ class Market:
 
     @property
     def schedule(self) -> Schedule:
-        """The arrivals of the open round."""
+        """Arrivals of the open round."""
         return self.open.schedule
 
     @property
@@ -187,60 +186,59 @@ class Market:
 
     @property
     def ledger(self) -> Ledger:
-        """What was shown in the open round and what came of it."""
+        """Exposures and consumptions of the open round."""
         return self.open.ledger
 
     @property
     def exposure(self) -> Floats:
-        """(M,) exposures of the open round, in the unit of the guarantee."""
+        """(M,) exposures of the open round."""
         return self.open.exposure
 
     @property
     def required(self) -> Floats:
-        """(M,) required exposures b_y of the open round, in the unit of the guarantee."""
+        """(M,) required exposures b_y of the open round."""
         return self.open.required
 
     @property
     def capacity(self) -> Ints | None:
-        """(n,) positions that each visit of the open round may fill; None: all."""
+        """(n,) positions that each arrival may fill; None: all."""
         return self.open.capacity
 
     def round_view(self) -> RoundView:
-        """What an agent may know of the open round."""
+        """Knowledge of an agent about the open round."""
+        requirements, exposure = self.open.requirements, self.config.exposure
         return RoundView(
             round=self.round,
-            arrivals=expected(
-                self.n_arrivals, self.config.exposure.forecast * self.schedule.expected_over_actual
-            ),
+            arrivals=expected(self.n_arrivals, exposure.forecast * self.schedule.expected_over_actual),
             slate=self.config.slate,
             required=self.required.copy(),
             exposure=self.exposure.copy(),
             cost=self.cost,
             popularity=self.platform.log_counts.copy(),
-            calibration=self._past_states.sampled(most_states(self.n_items)).among(self.open.promised),
+            calibration=self._past_states.sampled(most_states(self.n_items)).among(requirements),
             came=len(self._past_states),
             key=rng.derived_seed(self.seeds.agent, rng.Purpose.AGENT, self.round),
             audience=self._audience(),
-            position_weights=self.open.promised.weights.copy(),
-            unit=self.config.exposure.unit,
-            hard=self.config.exposure.hard,
-            pace=self.config.exposure.pace,
+            position_weights=requirements.weights.copy(),
+            unit=exposure.unit,
+            hard=exposure.hard,
+            pace=exposure.pace,
             opens=float(seconds(self.schedule.start)),
             closes=float(seconds(self.schedule.stop)),
-            promises=self.open.promised.table,
-            delivered=self.open.delivered(),
+            promises=requirements.table,
+            delivered=self.open.delivered,
             items=self.world.log.items.copy() if self.needs.items else None,
         )
 
     def next_arrivals(self, limit: int | None = None, *, in_waves: bool = False) -> Arrivals:
-        """Move the clock on and return the next arrivals of the open round.
+        """Move the clock on to the next arrivals.
 
         Results do not depend on the limit. In clock order a batch ends before a user's second visit, whose state
-        hangs on what comes of the first; in waves such visits are held back and later users go first, which changes
+        depends on the outcome of the first; in waves such visits are held back and later users go first, which changes
         nothing for an agent that declares ``order_free``.
 
         Args:
-            limit: At most so many; None: as many as can be.
+            limit: Most arrivals; None: as many as possible.
             in_waves: Serve out of clock order.
 
         Raises:
@@ -258,24 +256,23 @@ class Market:
     def serve(
         self, arrivals: Arrivals, slates: SlateLike, *, invalid: Literal["error", "empty"] = "error"
     ) -> Feedback:
-        """Show slates to arrivals that were handed out, and return what came of it.
+        """Show slates to waiting arrivals and return the feedback.
 
         The round's last call retrains the platform and opens the next round.
 
         Args:
-            arrivals: What :meth:`next_arrivals` returned.
             slates: (n, k) items, −1 for an empty position, or :class:`Slates` with prices and propensities.
-            invalid: What to do with a repeated or inadmissible item: an error, or an empty position.
+            invalid: Treatment of a repeated or inadmissible item: an error, or an empty position.
 
         Raises:
-            AgentError: If the slates have another shape, or hold what is no admissible item.
+            AgentError: If the slates have another shape, or hold inadmissible items.
             MarketError: If the arrivals were not handed out or were served before.
         """
         shown, consumed = self.show(arrivals.index, as_slates(slates), empty=invalid == "empty")
         return Feedback(arrivals, shown, consumed)
 
     def show(self, rows: Ints, slates: Slates, *, empty: bool) -> tuple[Ints, Bools]:
-        """:meth:`serve` for rows of the open round that were handed out; see :meth:`OpenRound.show`.
+        """Items shown and consumed by rows of the open round.
 
         Raises:
             ConfigError: If γ is to be estimated from uniform slates, and the agent shows none.
@@ -291,7 +288,7 @@ class Market:
 
     @property
     def state(self) -> MarketState:
-        """The state between two rounds, for :meth:`load_state`.
+        """State between two rounds, for :meth:`load_state`.
 
         Raises:
             MarketError: If a round is under way, or all are over.
@@ -303,10 +300,9 @@ class Market:
         return MarketState(self.round, self.platform.state, self._offer, self._carry_over)
 
     def load_state(self, state: MarketState) -> None:
-        """Go on from a state of a market with the same config and seeds; what follows is the same to the last bit.
+        """Continue from a state of an equal market.
 
-        Args:
-            state: What :attr:`state` gave.
+        Config and seeds must be equal; the continuation is the same to the bit.
 
         Raises:
             MarketError: If the state is not of such a market.
@@ -321,16 +317,68 @@ class Market:
         self._carry_over, self._offer = state.carry_over, state.offer
         self.platform.load_state(state.platform, self._logged_past)
         past = self.platform.rounds
-        self._clock = Clock(past[-1].schedule.stop if past else int(ticks(self.world.opening)))
+        start = past[-1].schedule.stop if past else int(ticks(self.world.opening))
+        self._env = simpy.Environment(initial_time=start)
         self._past_states = self._last_states() if past else self._first_states()
         self.open = self._open_round()
 
-    def _schedule_of(self, number: int) -> Schedule:
-        """The arrivals of a round.
+    def _open_round(self) -> Round:
+        """Next round, with its requirements."""
+        schedule, past = self._schedule_of(self.round), self.platform.rounds
+        plan = RoundTerms.of(
+            self.round,
+            self.config,
+            schedule,
+            table=self._requirements,
+            past=self._logged_past,
+            before=self._carry_over,
+            weights=weights_of(self.config, self.consumer, self.platform.decay),
+            release=self.release,
+        )
+        stay = self.arrivals.keeps_users and past
+        histories = past[-1].histories if stay else Histories(schedule, self._logged_past)
+        return Round(plan, self._context, histories, self.model, self._env, self.platform.log_counts)
 
-        Raises:
-            ArrivalsError: If the market cannot play them.
-        """
+    def _close_round(self) -> None:
+        """Close the round, retrain and open the next."""
+        give_back()
+        served, platform = self.open, self.platform
+        own = platform.keep(served)
+        log = platform.log()
+        outcome = RoundOutcome(
+            number=self.round,
+            seed=self.seeds.arrivals,
+            roster=self.world.roster,
+            offer=self._offer,
+            exposure=served.ledger.exposure(self.n_items),
+            consumption=served.ledger.consumption(self.n_items),
+        )
+        changes = self.providers.end_of_round(outcome)
+        served.close(
+            cost=self.cost,
+            offer=self._offer,
+            changes=changes,
+            own=own,
+            learnt=platform.learnt[-1],
+            log_counts=platform.log_counts,
+            states=self._states_of(own, always(self.model)).among(served.requirements),
+            decay=platform.examined.estimate,
+        )
+        self.closed.append(served)
+        self._carry_over = served.requirements.carried_over(served.exposure, served.delivered)
+        self.round += 1
+        if self.round == self.config.rounds:
+            self.done = True
+            return
+        platform.retrain(log, self._states_of)
+        self._offer = self._offer.after(
+            changes, self.round - 1
+        )  # impressions are scored as they were on offer
+        self._past_states = self._last_states()
+        self.open = self._open_round()
+
+    def _schedule_of(self, number: int) -> Schedule:
+        """Arrivals of a round, checked."""
         past = tuple(self.platform.rounds)
         so_far = RoundsSoFar(self.world, self.seeds.arrivals, past)
         try:
@@ -340,140 +388,44 @@ class Market:
             if self.arrivals.keeps_users and past:
                 _require_same_users(number, past[-1].schedule, schedule)
         except MarketError as error:
-            raise ArrivalsError(f"{self._who_arrives}: {error}") from error
+            raise ArrivalsError(f"{self._arrivals_name}: {error}") from error
         return schedule
 
-    def _capacity(self, schedule: Schedule) -> Ints | None:
-        return row_capacity(schedule.slot, self.config.slate, self.config.user_cap)
-
-    def _open_round(self) -> OpenRound:
-        """The round that comes next, with its guarantees and its cost of a missing exposure."""
-        config, world, schedule = self.config, self.world, self._schedule_of(self.round)
-        past = self.platform.rounds
-        stay = self.arrivals.keeps_users and past
-        histories = past[-1].histories if stay else Histories(schedule, self._logged_past)
-        capacity = self._capacity(schedule)
-        weights = weights_of(config, self.consumer, self.platform.decay)
-        return OpenRound(
-            self.round,
-            world,
-            self.consumer,
-            schedule,
-            histories,
-            self.model,
-            self.device,
-            self._clock,
-            k=config.slate,
-            capacity=capacity,
-            delay=self._delay,
-            choice_seed=self.seeds.choice,
-            promised=self._requirements.round(
-                self.round,
-                schedule.visits(self._logged_past.counts),
-                self._carry_over,
-                forecast=schedule.expected_over_actual,
-                capacity=capacity,
-                weights=weights,
-                release=self.release,
-            ),
-            release=self.release,
-            popularity=self.platform.log_counts,
-        )
-
-    def _close_round(self) -> None:
-        """The platform retrains on its log; the states of the round become those that prices are solved on."""
-        give_back()
-        opened, platform, delivered = self.open, self.platform, self.open.delivered()
-        past = platform.keep(opened)
-        log = platform.log()
-        learnt, changes = platform.learnt[-1], self._changes()
-        self.closed.append(
-            ClosedRound(
-                number=self.round,
-                ledger=opened.ledger,
-                required=opened.required,
-                position_weights=opened.promised.weights,
-                promises=opened.promised.table,
-                delivered=delivered,
-                due=opened.promised.due,
-                cost=self.cost,
-                log_counts=platform.log_counts,
-                relevant=relevant_items(
-                    self.consumer, opened.visits(np.arange(len(opened.schedule))), self.n_items
-                ),
-                counts_items=opened.hits_only,
-                states=self._states_of(past, always(self.model)).among(opened.promised),
-                rescale=rescale_of(self.model),
-                decay=platform.examined.estimate,
-                learnt=learnt,
-                learnt_events=opened.entered if learnt is past else int(learnt.histories.events.size[0]),
-                offer=self._offer,
-                changes=changes,
-            )
-        )
-        self._carry_over = opened.promised.carried_over(opened.exposure, delivered)
-        self.round += 1
-        if self.round == self.config.rounds:
-            self.done = True
-            return
-        platform.retrain(log, self._states_of)
-        # What was shown is scored as it was on offer.
-        self._offer = self._offer.after(changes, self.round - 1)
-        self._past_states = self._last_states()
-        self.open = self._open_round()
-
-    def _changes(self) -> Changes:
-        """Who leaves and who comes after the open round."""
-        ledger = self.open.ledger
-        outcome = RoundOutcome(
-            number=self.round,
-            seed=self.seeds.arrivals,
-            roster=self.world.roster,
-            offer=self._offer,
-            exposure=ledger.exposure(self.n_items),
-            consumption=ledger.consumption(self.n_items),
-        )
-        return self.providers.end_of_round(outcome)
-
-    # -- states that prices are solved on -----------------------------------------------------------------------------
+    # -- states on which prices are solved ----------------------------------------------------------------------------
 
     def _first_states(self) -> StateScores:
         """Warm-up states, for the prices of round 0."""
         schedule = self._schedule_of(0 if self.arrivals.keeps_users else -1)
-        if self.arrivals.keeps_users:
-            crossed = self.platform.crosses and not self._handed_in
-            return session_scores(
-                self.config,
-                self.world,
-                self.model,
-                len(schedule),
-                self.seeds.model,
-                self.release,
-                crossed=crossed,
-            )
-        past = PastRound(-1, schedule, Histories(schedule, self._logged_past))
-        return self._states_of(past, always(self.model))
+        if not self.arrivals.keeps_users:
+            past = PastRound(-1, schedule, Histories(schedule, self._logged_past))
+            return self._states_of(past, always(self.model))
+        crossed = self.platform.crosses and not self._given_model
+        seed = self.seeds.model
+        return session_scores(
+            self.config, self.world, self.model, len(schedule), seed, self.release, crossed=crossed
+        )
 
     def _last_states(self) -> StateScores:
-        """The states of the last round, with the models that score them for the prices of the next."""
-        return self._states_of(self.platform.rounds[-1], self.platform.judges_of_last())
+        """Scores of the last round's states, for the next prices."""
+        return self._states_of(self.platform.rounds[-1], self.platform.scorers_of_last())
 
     def _states_of(self, past: PastRound, models: FoldModels) -> StateScores:
-        """The states of a round under some models."""
-        visits = past.schedule.visits(self._logged_past.counts)
-        states = PastStates.of_round(past, visits, self._capacity(past.schedule))
+        """Scores of a round's states by the models."""
+        schedule, config = past.schedule, self.config
+        capacity = row_capacity(schedule.slot, config.slate, config.user_cap)
+        states = PastStates.of_round(past, schedule.visits(self._logged_past.counts), capacity)
         return StateScores(states, models, self.release, self.device, self.seeds.model)
 
     def _audience(self) -> StateScores | None:
-        """The states of the open round, where they may be known beforehand."""
+        """Scores of the open round's states, if known beforehand."""
         if not self.arrivals.known_beforehand and not self.needs.future:
             return None
         past = PastRound(self.round, self.schedule, self.open.foreseen_histories())
-        return self._states_of(past, always(self.model)).among(self.open.promised)
+        return self._states_of(past, always(self.model)).among(self.open.requirements)
 
 
 def _require_same_users(number: int, before: Schedule, now: Schedule) -> None:
-    """Refuse a round whose slots are not those of the round before."""
+    """Refuse a round with other slots than the last."""
     for name in ("user", "log_user", "shift", "logged"):
         if not np.array_equal(getattr(before, name), getattr(now, name)):
             raise MarketError(

@@ -1,48 +1,47 @@
-"""The platform: the model that serves, the rounds that it learns from, and how it is retrained on them."""
+"""Platform: its model, retraining, and scorers of past states."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeAlias
+from functools import lru_cache
+from typing import TypeAlias
 
 import numpy as np
 
-from rimsim.intensity.contract import ModelCapabilities
+from rimsim.arrays import Ints, ticks
+from rimsim.config import PlatformConfig, ScenarioConfig
+from rimsim.data.log import EventLog
+from rimsim.intensity.contract import IntensityModel, ModelCapabilities
 from rimsim.intensity.impressions import layer_of
 from rimsim.intensity.product import updated
-from rimsim.market.examining import Examined
-from rimsim.market.kept_rounds import KeptRounds
-from rimsim.market.learning import Shown, laid_over, layer_from, positions_of
-from rimsim.market.models import require_weights
-from rimsim.market.past_states import always, cross_fitted, under
-from rimsim.market.state import PlatformState
-from rimsim.market.training_log import PastRound, training_log
+from rimsim.intensity.states import UserStates
+from rimsim.market.arrivals.clones import events_before
+from rimsim.market.consumers import Consumer
+from rimsim.market.consumers.contract import ConsumerCapabilities, World
+from rimsim.market.controls import Control
+from rimsim.market.histories import LoggedPast
+from rimsim.market.learning import Examined, laid_over, layer_from, positions_of, training_log
+from rimsim.market.ledger import PastRound, Shown, fold_of
+from rimsim.market.records import VISIT_BITS, row_capacity
+from rimsim.market.round import Round
+from rimsim.market.scores import FoldModels, PastStates, StateScores, always, device_of
+from rimsim.market.state import KeptRounds, PlatformState
+from rimsim.market.world import initial_model, require_weights
+from rimsim.requirements.audiences import RoundVisits
 
-if TYPE_CHECKING:
-    from rimsim.config import ScenarioConfig
-    from rimsim.data.log import EventLog
-    from rimsim.intensity.contract import IntensityModel
-    from rimsim.market.consumers import Consumer
-    from rimsim.market.controls import Control
-    from rimsim.market.histories import LoggedPast
-    from rimsim.market.past_states import FoldModels, StateScores
-    from rimsim.market.round import OpenRound
-
-    StatesOf: TypeAlias = Callable[[PastRound, FoldModels], StateScores]
+StatesOf: TypeAlias = Callable[[PastRound, FoldModels], StateScores]
 
 
 class Platform:
-    """What scores states, and what it has learnt so far.
+    """Model that scores states, and its training data.
 
     Args:
-        config: The scenario.
         model: The fitted model that serves first.
         warmup: The log before the market opened.
-        seed: Model seed.
-        consumer: Who consumes: what the platform makes of positions hangs on it.
+        consumer: Decides how the platform takes positions into account.
         retrains: The model is updated at the end of each round.
-        control: Says what is learnt from in place of the platform's own rounds; None: those.
+        control: Replaces the platform's own rounds as its training data; None: those.
         keeps_users: Visitors are the same in all rounds, so that no round is ever forgotten.
     """
 
@@ -61,9 +60,9 @@ class Platform:
         require_weights(config.platform, model)
         self.model = model
         self.rounds: list[PastRound] = []
-        """The rounds that are still looked at, oldest first."""
+        """Rounds that the log window or prices still need, oldest first."""
         self.examined = Examined.nothing(config.slate)
-        """What the rounds so far have told of examination by position."""
+        """Evidence of the decay of examination so far."""
         self.log_counts = np.bincount(warmup.item, minlength=warmup.n_items)
         """(M,) target events of each item in the log that the model is retrained on."""
         self._config = config
@@ -73,29 +72,29 @@ class Platform:
         self._retrains = retrains
         self._control = control
         self._keeps_users = keeps_users
-        self._handed: list[PastRound] = []
-        """What a control has in place of each of the rounds."""
+        self._replaced: list[PastRound] = []
+        """Training data that a control has instead of each of the rounds."""
         self._before: IntensityModel | None = None
         """The model that served the round before; None in the first one."""
-        self._judges: FoldModels | None = None
-        """What scored the last round's impressions, until its states are to be scored too."""
+        self._scorers: FoldModels | None = None
+        """Models that scored the last round's impressions, until its states are to be scored too."""
 
     @property
     def learnt(self) -> list[PastRound]:
-        """What the platform learns from, oldest first: the rounds themselves, or what a control has in their place."""
-        return self.rounds if self._control is None else self._handed
+        """Training data, oldest first: the rounds, or a control's replacement."""
+        return self.rounds if self._control is None else self._replaced
 
     @property
     def decay(self) -> float:
-        """γ of examination as the platform takes it."""
+        """Value of γ that the platform uses."""
         return self.examined.decay(self._config)
 
     @property
     def crosses(self) -> bool:
-        """True if past states are to be scored by models that have not seen what they did next.
+        """True if past states are scored by cross-fitted models.
 
-        A model whose p is the same for all states cannot remember what one of them did next. Prices would not bear the
-        crossing either: they would make up for how its items differ between the fold and the model that serves.
+        A model whose p is the same for all states cannot remember the next event of one of them. Prices would not bear
+        the crossing either: they would make up for how its items differ between the fold and the model that serves.
         """
         return (
             self._config.platform.calibration == "cross-fitted"
@@ -104,42 +103,42 @@ class Platform:
 
     # -- at the end of a round ----------------------------------------------------------------------------------------
 
-    def keep(self, opened: OpenRound) -> PastRound:
-        """Take up a round that is over, and forget those that neither the log window nor the prices look at."""
+    def keep(self, served: Round) -> PastRound:
+        """Events of a served round; forgets rounds no longer needed."""
+        hits_only = ConsumerCapabilities.of(self._consumer).hits_only
         learns = self._config.platform.learning != "consumed"
-        shown = Shown.of(opened.ledger, opened.settled(), causes=not opened.hits_only) if learns else None
-        past = PastRound(opened.number, opened.schedule, opened.histories, shown)
+        shown = Shown.of(served.ledger, served.settled(), causes=not hits_only) if learns else None
+        past = PastRound(served.number, served.schedule, served.histories, shown)
         self.rounds.append(past)
-        if not opened.hits_only:  # a hit in what visitors do anyway tells nothing of positions
-            known = opened.settled() < opened.schedule.stop
-            self.examined = self.examined.after(opened.ledger, known, self._config)
+        if not hits_only:  # a hit in what visitors do anyway is no evidence of positions
+            known = served.settled() < served.schedule.stop
+            self.examined = self.examined.after(served.ledger, known, self._config)
         if self._control is not None:
-            self._handed.append(self._control.learnt(past))
+            self._replaced.append(self._control.learnt(past))
         window = self._config.platform.log_window.rounds
         if window is not None and not self._keeps_users:
-            del self.rounds[:-window], self._handed[:-window]
+            del self.rounds[:-window], self._replaced[:-window]
         return past
 
     def log(self) -> EventLog:
-        """The log to retrain on at the end of the last round, whose items are counted."""
+        """Log to retrain on; its items are counted."""
         now = self.rounds[-1].schedule.stop
         log = training_log(self._config.platform, self._warmup, self.learnt, now, self._seed)
         self.log_counts = np.bincount(log.item[log.targets], minlength=log.n_items)
         return log
 
     def retrain(self, log: EventLog, states_of: StatesOf) -> None:
-        """Let the model that serves the next round be the one that is updated on a log, if it is updated at all.
+        """Update the model, unless the platform is frozen.
 
         Args:
-            log: What :meth:`log` gave.
-            states_of: The states of a round under some models.
+            states_of: Function that scores the states of a round by the models.
         """
         self._before = self.model
         if self._retrains:
             self.model = self._updated(log, states_of)
 
     def _updated(self, log: EventLog, states_of: StatesOf) -> IntensityModel:
-        """The model updated on a log, under a layer where impressions are learnt from."""
+        """Model updated on a log, with a layer if configured."""
         platform = self._config.platform
         model, layer = layer_of(self.model)
         if len(log):
@@ -149,31 +148,36 @@ class Platform:
             learnt[-1] = self._with_scores(learnt[-1], model, states_of)
             rounds = learnt[-(platform.log_window.rounds or len(learnt)) :]
             shown = [past.shown for past in rounds if past.shown is not None]
-            if shown:  # what is logged without slates has no impressions
+            if shown:  # logged sessions without slates have no impressions
                 now = self.rounds[-1].schedule.stop
                 positions = positions_of(self._config, self._consumer, self.decay)
                 layer = layer_from(shown, now, positions, len(self.log_counts))
         return laid_over(model, layer)
 
     def _with_scores(self, past: PastRound, model: IntensityModel, states_of: StatesOf) -> PastRound:
-        """A round that is learnt from with scores of what it showed, by models that have not seen what came of it."""
+        """Round with scores of its impressions, blind to outcomes."""
         if past.shown is None:
             return past
-        self._judges = self._judges_of(model)
-        return dataclasses.replace(past, shown=past.shown.scored(states_of(past, self._judges)))
+        self._scorers = self._scorers_of(model)
+        return dataclasses.replace(past, shown=past.shown.scored(states_of(past, self._scorers)))
 
-    # -- who scores the states that prices are solved on --------------------------------------------------------------
+    # -- models that score the states on which prices are solved ------------------------------------------------------
 
-    def judges_of_last(self) -> FoldModels:
-        """The models that score the states of the last round for the prices of the next; asked for once a round."""
-        judges, self._judges = self._judges, None
-        if self._control is not None:  # the model has not seen what its own visitors did next
+    def scorers_of_last(self) -> FoldModels:
+        """Models that score the last round for the next prices.
+
+        To be called once per round.
+        """
+        scorers, self._scorers = self._scorers, None
+        if self._control is not None:  # the model has not seen the next events of its own visitors
             return always(self.model)
         model, layer = layer_of(self.model)
-        return under(judges or self._judges_of(model), layer)
+        models = scorers or self._scorers_of(model)
+        # Under the layer, so that scores are in the unit of the model that serves under it.
+        return lambda: tuple(laid_over(one, layer) for one in models())
 
-    def _judges_of(self, model: IntensityModel) -> FoldModels:
-        """The models without a layer that score the states of the round learnt from last, once ``model`` serves."""
+    def _scorers_of(self, model: IntensityModel) -> FoldModels:
+        """Models without a layer for the last learnt round."""
         if not (self._retrains and self.crosses):
             return always(model)
         before = self._before or self.model
@@ -183,7 +187,7 @@ class Platform:
 
     @property
     def state(self) -> PlatformState:
-        """What the platform is at the beginning of a round, for :meth:`load_state`."""
+        """State at the beginning of a round, for :meth:`load_state`."""
         return PlatformState(
             model=self.model,
             before=self._before,
@@ -192,18 +196,89 @@ class Platform:
             past=KeptRounds.of(self.rounds, keeps_users=self._keeps_users),
             learnt=None
             if self._control is None
-            else KeptRounds.of(self._handed, keeps_users=self._keeps_users),
+            else KeptRounds.of(self._replaced, keeps_users=self._keeps_users),
         )
 
     def load_state(self, state: PlatformState, logged_past: LoggedPast) -> None:
-        """Go on from a state of a platform of the same scenario and seed.
+        """Continue from a state of an equal platform.
 
         Args:
-            state: What :attr:`state` gave.
-            logged_past: What visitors consumed before the market opened.
+            logged_past: Consumptions before the market opened.
         """
         self.model, self._before = state.model, state.before
         self.log_counts, self.examined = state.log_counts, state.examined
         self.rounds = state.past.rounds(logged_past, keeps_users=self._keeps_users)
         if state.learnt is not None:
-            self._handed = state.learnt.rounds(logged_past, keeps_users=self._keeps_users)
+            self._replaced = state.learnt.rounds(logged_past, keeps_users=self._keeps_users)
+
+
+def cross_fitted(
+    platform: PlatformConfig, warmup: EventLog, past: list[PastRound], before: IntensityModel, seed: int
+) -> FoldModels:
+    """Models of both folds, fitted without their last rounds.
+
+    Both are retrained, when first asked for, from the model that served that round; neither has a layer.
+    """
+    rounds, stop = list(past), past[-1].schedule.stop
+    base, _ = layer_of(before)
+
+    @lru_cache(maxsize=1)
+    def models() -> tuple[IntensityModel, ...]:
+        return tuple(
+            updated(
+                base,
+                training_log(platform, warmup, rounds, stop, seed, without_fold=fold),
+                ground=platform.retrain_ground,
+            )
+            for fold in (0, 1)
+        )
+
+    return models
+
+
+def session_scores(
+    config: ScenarioConfig,
+    world: World,
+    model: IntensityModel,
+    most: int,
+    seed: int,
+    release: Ints,
+    *,
+    crossed: bool,
+) -> StateScores:
+    """Scores of states at the warm-up's last sessions.
+
+    Args:
+        model: The model that will serve; it has seen those sessions.
+        release: (M,) tick of each item's release.
+        crossed: Score each fold of users by a model that has not seen its events in those sessions.
+    """
+    sessions, past_log = world.past_sessions, world.past
+    rows = np.arange(max(0, len(sessions) - most), len(sessions))
+    users, starts = sessions.user[rows], sessions.start[rows]
+    past = PastStates(
+        id=(users << VISIT_BITS) + np.arange(len(rows)),
+        tick=ticks(starts),
+        user=users,
+        states=lambda some: (UserStates.of(past_log, users[some], starts[some]), some),
+        visits=RoundVisits(
+            ticks(starts),
+            users,
+            events_before(sessions)[rows] == 0,
+            start=int(ticks(starts[:1]).sum()),
+            stop=int(ticks(starts[-1:]).sum()) + 1,
+        ),
+        capacity=row_capacity(users, config.slate, config.user_cap),
+    )
+
+    @lru_cache(maxsize=1)
+    def models() -> tuple[IntensityModel, ...]:
+        recent = past_log.time >= starts[0]
+        held = fold_of(seed, past_log.user)
+        base, _ = layer_of(model)
+        return tuple(
+            initial_model(config, past_log.rows(~(recent & (held == fold))), seed, base) for fold in (0, 1)
+        )
+
+    fold_models = models if crossed and len(rows) else always(model)
+    return StateScores(past, fold_models, release, device_of(model), seed)

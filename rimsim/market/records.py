@@ -1,28 +1,158 @@
-"""What passes between the market and an agent."""
+"""Records that pass between the market, its plugs and agents."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeAlias, runtime_checkable
 
 import numpy as np
 import torch
 
-from rimsim.arrays import Bools, Float32s, Floats, Ints
+from rimsim.arrays import Array, Bools, Float32s, Floats, Ints, ticks
+from rimsim.compiled import compiled
+from rimsim.config.fields import duration_seconds
 from rimsim.errors import AgentError
+from rimsim.evaluation.off_policy import Chances
+from rimsim.intensity.states import UserStates
+from rimsim.requirements.audiences import RoundVisits
 from rimsim.requirements.rows import NO_REQUIREMENTS, Requirements
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from rimsim.evaluation.chances import Chances
-    from rimsim.intensity.states import UserStates
+
+VISIT_BITS = 16
+"""An arrival's id is its user's number shifted by so many bits, plus its visit number."""
+
+
+# -- who arrives ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Schedule:
+    """The n arrivals of a round in clock order.
+
+    Ties are ordered by user, then visit. Users of the round have *slots* 0 … u−1; a slot's arrays describe where its
+    state begins.
+    """
+
+    tick: Ints
+    """(n,) instants, in ticks."""
+    id: Ints
+    """(n,) arrival ids, distinct over all rounds; draws are keyed by them.
+
+    Where ``earlier`` is None, an id is ``user << 16 | visit``: the market user and its number of earlier visits.
+    """
+    slot: Ints
+    """(n,) slot of each visitor."""
+    user: Ints
+    """(u,) market user of each slot."""
+    log_user: Ints
+    """(u,) user of the log behind each slot."""
+    shift: Floats
+    """(u,) seconds by which the logged past of the slot is moved in time."""
+    session: Ints
+    """(n,) session of the log behind each arrival of a replay; −1 without one."""
+    start: int
+    """Tick at which the round begins."""
+    stop: int
+    """Tick at which it ends and the platform retrains."""
+    logged: Ints | None = None
+    """(u,) number of first events of its log user that are each slot's past; None: all."""
+    forecast: float | None = None
+    """Arrivals expected before the round; None: as many as come."""
+    earlier: Ints | None = None
+    """(u,) earlier visits of each slot's user, in former rounds; None: ids count the visits of a user."""
+
+    @property
+    def expected_over_actual(self) -> float:
+        """Expected over realised arrivals."""
+        return 1.0 if self.forecast is None else self.forecast / len(self)
+
+    def visits(self, past_events: Ints) -> RoundVisits:
+        """Arrivals as requirements see them.
+
+        Args:
+            past_events: (users of the log,) events of each that the platform knows at the opening.
+        """
+        known = past_events[self.log_user]
+        if self.logged is not None:
+            known = np.minimum(known, self.logged)
+        if self.earlier is None:
+            visit = self.id & ((1 << VISIT_BITS) - 1)
+        else:
+            visit = self.earlier[self.slot] + running_count(self.slot)
+        first = (known[self.slot] == 0) & (visit == 0)
+        return RoundVisits(self.tick, self.log_user[self.slot], first, self.start, self.stop)
+
+    def __len__(self) -> int:
+        return len(self.tick)
+
+
+def delay_ticks(delay: str | None) -> int:
+    """Ticks of a duration such as ``1h``; 0 for None."""
+    return 0 if delay is None else int(ticks(duration_seconds(delay)))
+
+
+def row_capacity(visitor: Ints, slate: int, user_cap: int | None) -> Ints | None:
+    """(n,) positions that each visit may fill under ``user_cap``.
+
+    The v-th visit of a user (from 0) may fill what v full slates leave of the cap, whether they were filled or not:
+    so capacities are known before the round. ``visitor`` (n,) are in clock order.
+    """
+    if user_cap is None:
+        return None
+    return np.clip(user_cap - running_count(visitor) * slate, 0, slate)
+
+
+def running_count(values: Ints) -> Ints:
+    """(n,) earlier occurrences of each value, in order."""
+    order = np.argsort(values, kind="stable")
+    grouped = values[order]
+    fresh = np.ones(len(values), bool)
+    fresh[1:] = grouped[1:] != grouped[:-1]
+    position = np.arange(len(values))
+    count = np.empty(len(values), np.int64)
+    count[order] = position - np.maximum.accumulate(np.where(fresh, position, 0))
+    return count
+
+
+# -- what agents see --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Optional fields that agents declare with ``needs_<name> = True``."""
+
+    truth: bool = False
+    """``Arrivals.true_intensity``; for bounds such as the oracle, not for contestants."""
+    future: bool = False
+    """``RoundView.audience``, where arrivals are not known beforehand; for bounds too."""
+    items: bool = False
+    """``RoundView.items``, the catalogue with titles and genres."""
+    history: bool = False
+    """``Arrivals.history``, the items that each visitor has consumed and when."""
+
+    @classmethod
+    def of(cls, *agents: object) -> Self:
+        """Union of the needs of the agents."""
+        return cls(
+            **{
+                need.name: any(bool(getattr(agent, f"needs_{need.name}", False)) for agent in agents)
+                for need in fields(cls)
+            }
+        )
+
+
+NO_NEEDS = Needs()
+"""Needs of an agent that declares none."""
 
 
 @dataclass(frozen=True, eq=False)
 class Arrivals:
-    """n user states that ask for a slate, in clock order, with what the platform's model says of them."""
+    """Scored states that ask for a slate, in clock order."""
 
     id: Ints
     """(n,) arrival ids, made of user and visit number: the same in every run with the same arrivals."""
@@ -41,23 +171,23 @@ class Arrivals:
     true_intensity: torch.Tensor | None = None
     """(n, M) float32 λ*(x)·p*(y|x); only for agents that declare ``needs_truth`` (bounds, not contestants)."""
     capacity: Ints | None = None
-    """(n,) positions that may be filled, where a user's exposures are capped; the market empties what goes beyond.
+    """(n,) positions that may be filled under a cap on exposures of a user; the market empties those beyond.
     None: all k."""
     audiences: Bools | None = None
-    """(n, A) whether each arrival is of the audience of a requirement, and within its time; the rows of
-    ``RoundView.promises`` name their columns. None: no row asks."""
+    """(n, A) arrivals that belong to the audience of a requirement, within its time; the rows of
+    ``RoundView.promises`` name their columns. None: no row has an audience."""
     history: UserStates | None = None
-    """n states: what the platform knows that each visitor consumed, and when; for agents that declare
+    """n states: the items that the platform knows each visitor consumed, and when; for agents that declare
     ``needs_history``."""
 
     def __len__(self) -> int:
         return len(self.id)
 
     def rows(self, which: Ints | slice) -> Arrivals:
-        """Some of the arrivals, in the order asked for."""
-        columns = [getattr(self, field.name) for field in fields(self)]
-        kept: list[Any] = [None if column is None else column[which] for column in columns]
-        return Arrivals(*kept)
+        """Chosen arrivals, in the order asked for."""
+        columns = [getattr(self, column.name) for column in fields(self)]
+        chosen: list[Any] = [None if column is None else column[which] for column in columns]
+        return Arrivals(*chosen)
 
     @property
     def intensity(self) -> torch.Tensor:
@@ -65,90 +195,22 @@ class Arrivals:
         return self.relevance * self.ground_intensity[:, None]
 
 
-@dataclass(frozen=True, eq=False)
-class Slates:
-    """What an agent answers: n slates, and, where it has them, the prices and propensities behind them."""
-
-    items: Ints
-    """(n, k) distinct admissible items in order; −1 leaves a position empty."""
-    price: Float32s | None = None
-    """(n, k) item prices v_y at the decision."""
-    propensity: Float32s | None = None
-    """(n, k) marginal inclusion probabilities at the decision; None for a deterministic agent."""
-    uniform: Bools | None = None
-    """(n,) whether each slate is a uniform draw of admissible items in random order; None: none is."""
-    chances: Chances | None = None
-    """With which chance each item was to stand where it stands, each slate to begin so, and to be this one; None for an
-    agent that does not say."""
-
-
-SlateLike: TypeAlias = Slates | Ints | torch.Tensor
-
-
-def as_slates(answer: SlateLike) -> Slates:
-    """What an agent answered, as a record; plain arrays and tensors of items are slates without prices.
-
-    Raises:
-        AgentError: If it is nothing of the kind.
-    """
-    if not isinstance(answer, Slates):
-        return Slates(_whole_items(answer))
-    items = _whole_items(answer.items)
-    for name in ("price", "propensity"):
-        value = getattr(answer, name)
-        if value is not None and np.shape(value) != items.shape:
-            raise AgentError(
-                f"{name} has shape {np.shape(value)}; allowed: that of the slates, {items.shape}"
-            )
-    if answer.uniform is not None and np.shape(answer.uniform) != items.shape[:1]:
-        raise AgentError(
-            f"uniform has shape {np.shape(answer.uniform)}; allowed: one entry a slate, {items.shape[:1]}"
-        )
-    if answer.chances is not None:
-        answer.chances.require_shape(items.shape)
-    return Slates(items, answer.price, answer.propensity, answer.uniform, answer.chances)
-
-
-def _whole_items(answer: object) -> Ints:
-    try:
-        items = answer.detach().cpu().numpy() if isinstance(answer, torch.Tensor) else np.asarray(answer)
-    except ValueError as error:
-        raise AgentError(f"slates are no array ({error}); allowed: (n, k) whole numbers") from error
-    if items.ndim != 2 or not np.issubdtype(items.dtype, np.integer):
-        raise AgentError(
-            f"slates are an array of shape {items.shape} and type {items.dtype}; allowed: (n, k) whole numbers"
-        )
-    return items.astype(np.int64, order="C", copy=False)
-
-
-@dataclass(frozen=True, eq=False)
-class Feedback:
-    """What came of n slates."""
-
-    arrivals: Arrivals
-    """The arrivals that were served."""
-    slates: Ints
-    """(n, k) the items shown; −1 where a position stayed empty."""
-    consumed: Bools
-    """(n, k) whether each was consumed."""
-
-
 @runtime_checkable
 class ScoredStates(Protocol):
-    """States with their scores, such as last round's (T′), on which prices for the coming round (T) are solved."""
+    """Scored states on which prices are solved."""
 
     def __len__(self) -> int:
-        """How many states there are."""
+        """Number of states."""
         ...
 
     def __iter__(self) -> Iterator[Arrivals]:
-        """Chunks of them, at most some hundreds of rows each; scored when asked for."""
+        """Chunks of some hundreds of states, scored on demand."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class RoundView:
-    """What an agent may know when a round begins."""
+    """Knowledge of an agent when a round begins."""
 
     round: int
     """Number of the round, from 0."""
@@ -165,29 +227,29 @@ class RoundView:
     popularity: Ints
     """(M,) events of each item in the platform's log at the last refresh (the round's beginning)."""
     calibration: ScoredStates
-    """Last round's states, scored, or evenly spaced ones of them where all are too many to be held at once; better
-    read as ``past``."""
+    """Last round's states, scored, or evenly spaced ones of them if they do not fit into memory; better read as
+    ``past``."""
     key: int
     """Seed of the agent's own draws, for :mod:`rimsim.rng` with the arrival id as key."""
     audience: ScoredStates | None = None
-    """The round's own states as they are at its beginning, scored by the serving model: in a broadcast, where everyone
-    is known, and for agents that declare ``needs_future`` (bounds, not contestants)."""
+    """The round's own states as they are at its beginning, scored by the serving model: in a broadcast, where all
+    arrivals are known, and for agents that declare ``needs_future`` (bounds, not contestants)."""
     position_weights: Floats = field(default_factory=lambda: np.ones(0))
-    """(k,) what an exposure at position r counts in the unit of the guarantee: γ^(r−1) where it is examined, 1 where it
+    """(k,) weight of an exposure at position r in the unit of the guarantee: γ^(r−1) where it is examined, 1 where it
     is shown; if none are given, 1."""
     unit: Literal["examined", "shown"] = "shown"
     """The unit of the guarantee. Examined: the best slate is in order of λ − v. Shown: its items are the best by λ − v,
     in order of λ."""
     hard: bool = False
-    """What can be delivered is to be delivered, whatever it costs."""
+    """Requirements are met where they can be, at any cost."""
     pace: Literal["arrivals", "clock"] = "arrivals"
-    """By what an agent knows how much of the round is gone: its arrivals so far of N, or the clock."""
+    """Measure of the elapsed share of the round: arrivals so far of N, or the clock."""
     opens: float = 0.0
-    """When the round begins, seconds on the market's clock."""
+    """Beginning of the round, seconds on the market's clock."""
     closes: float = 0.0
-    """When it ends."""
+    """End of the round."""
     promises: Requirements = NO_REQUIREMENTS
-    """All that is asked for beside ``required``: groups, campaigns and caps; empty where the scenario has none."""
+    """Requirements in addition to ``required``: groups, campaigns and caps; empty where the scenario has none."""
     delivered: Floats = field(default_factory=lambda: np.zeros(0))
     """(J,) exposures so far in the round that count for each row of ``promises`` (zeros at its beginning)."""
     came: int | None = None
@@ -207,5 +269,174 @@ class RoundView:
 
     @property
     def past(self) -> ScoredStates:
-        """Last round's states (T′), scored: what prices are solved on."""
+        """Last round's states, scored, on which prices are solved."""
         return self.calibration
+
+
+# -- what agents answer -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Slates:
+    """Answer of an agent: n slates, with optional prices."""
+
+    items: Ints
+    """(n, k) distinct admissible items in order; −1 leaves a position empty."""
+    price: Float32s | None = None
+    """(n, k) item prices v_y at the decision."""
+    propensity: Float32s | None = None
+    """(n, k) marginal inclusion probabilities at the decision; None for a deterministic agent."""
+    uniform: Bools | None = None
+    """(n,) slates that are a uniform draw of admissible items in random order; None: none is."""
+    chances: Chances | None = None
+    """Chances of each item at its position, of each prefix and of the slate; None for an agent that does not report
+    them."""
+
+
+SlateLike: TypeAlias = Slates | Ints | torch.Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Feedback:
+    """Outcome of n slates."""
+
+    arrivals: Arrivals
+    """The arrivals that were served."""
+    slates: Ints
+    """(n, k) the items shown; −1 where a position stayed empty."""
+    consumed: Bools
+    """(n, k) marks of the consumed items."""
+
+
+def as_slates(answer: SlateLike) -> Slates:
+    """Record of an agent's answer.
+
+    Raises:
+        AgentError: If it is nothing of the kind.
+    """
+    if not isinstance(answer, Slates):
+        return Slates(_whole_items(answer))
+    items = _whole_items(answer.items)
+    for name in ("price", "propensity"):
+        value = getattr(answer, name)
+        if value is not None and np.shape(value) != items.shape:
+            raise AgentError(
+                f"{name} has shape {np.shape(value)}; allowed: that of the slates, {items.shape}"
+            )
+    if answer.uniform is not None and np.shape(answer.uniform) != items.shape[:1]:
+        raise AgentError(
+            f"uniform has shape {np.shape(answer.uniform)}; allowed: one entry a slate, {items.shape[:1]}"
+        )
+    if answer.chances is not None:
+        answer.chances.require_shape(items.shape)
+    return dataclasses.replace(answer, items=items)
+
+
+def _whole_items(answer: object) -> Ints:
+    try:
+        items = answer.detach().cpu().numpy() if isinstance(answer, torch.Tensor) else np.asarray(answer)
+    except ValueError as error:
+        raise AgentError(f"slates are no array ({error}); allowed: (n, k) whole numbers") from error
+    if items.ndim != 2 or not np.issubdtype(items.dtype, np.integer):
+        raise AgentError(
+            f"slates are an array of shape {items.shape} and type {items.dtype}; allowed: (n, k) whole numbers"
+        )
+    return items.astype(np.int64, order="C", copy=False)
+
+
+# -- checks and counts of slates --------------------------------------------------------------------------------------
+
+
+def at_items(values: torch.Tensor | Array, items: Ints) -> Array:
+    """(n, k) entries of (n, M) values at each row's items.
+
+    They are fetched where a tensor lies. An item outside the catalogue, such as −1, gives any entry of its row.
+    """
+    if isinstance(values, np.ndarray) or values.device.type == "cpu":
+        array = values if isinstance(values, np.ndarray) else values.numpy()
+        found = np.empty(items.shape, array.dtype)
+        _at_items(array, items, found)
+        return found
+    inside = torch.from_numpy(items % values.shape[1]).to(values.device)
+    return np.asarray(values.gather(1, inside).cpu().numpy())
+
+
+@compiled
+def _at_items(values: Array, items: Ints, found: Array) -> None:
+    """Fill in (n, k) entries, faster than returning them."""
+    n, k = items.shape
+    for row in range(n):
+        for position in range(k):
+            found[row, position] = values[row, items[row, position] % values.shape[1]]
+
+
+def wrong_positions(items: Ints, admissible: Bools, n_items: int) -> Bools | None:
+    """(n, k) repeated or inadmissible positions, if any.
+
+    ``admissible`` (n, k) may be anything for an item outside the catalogue of ``n_items``.
+    """
+    wrong = np.empty(items.shape, bool)
+    return wrong if _mark_wrong(items, admissible, n_items, wrong) else None
+
+
+def beyond_capacity(items: Ints, capacity: Ints) -> Bools:
+    """(n, k) filled positions of slates beyond each row's capacity (n,)."""
+    filled = items >= 0
+    return np.asarray(filled & (np.cumsum(filled, 1) > capacity[:, None]), np.bool_)
+
+
+def within_capacity(items: Ints, capacity: Ints | None) -> Ints:
+    """(n, k) slates cut from the end to each row's capacity (n,)."""
+    return items if capacity is None else np.where(beyond_capacity(items, capacity), -1, items)
+
+
+def emptied(slates: Slates, positions: Bools) -> Slates:
+    """Slates with the positions (n, k) empty."""
+    return dataclasses.replace(slates, items=np.where(positions, -1, slates.items))
+
+
+@compiled
+def _mark_wrong(items: Ints, admissible: Bools, n_items: int, wrong: Bools) -> bool:
+    """Mark repeated or inadmissible items; returns true if any is."""
+    n, k = items.shape
+    found = False
+    for row in range(n):
+        for position in range(k):
+            item = items[row, position]
+            bad = item != -1 and not (0 <= item < n_items and admissible[row, position])
+            for before in range(position):
+                bad |= item != -1 and items[row, before] == item
+            wrong[row, position] = bad
+            found |= bad
+    return found
+
+
+@compiled
+def count_items(items: Ints, weights: Floats, exposure: Floats) -> None:
+    """Add weights (k,) of shown items (n, k) to exposures (M,)."""
+    n, k = items.shape
+    for row in range(n):
+        for position in range(k):
+            item = items[row, position]
+            if item >= 0:
+                exposure[item] += weights[position]
+
+
+@compiled
+def observed_gain(shown: Ints, weights: Floats, exposure: Floats, required: Floats, seen_exposure: Float32s,
+    seen_shortfall: Float32s) -> float:  # fmt: skip
+    """Reduction of the shortfall by a slate (k,).
+
+    Exposures (M,) include this slate's; the observer's figures ``seen_exposure`` and ``seen_shortfall`` (M,) are
+    brought up to date.
+    """
+    gain = 0.0
+    for position in range(len(shown)):
+        item = shown[position]
+        if item < 0:
+            continue
+        missing = required[item] - exposure[item]
+        gain += max(missing + weights[position], 0.0) - max(missing, 0.0)
+        seen_exposure[item] = exposure[item]
+        seen_shortfall[item] = max(missing, 0.0)
+    return gain

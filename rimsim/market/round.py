@@ -1,119 +1,90 @@
-"""One open round: who is next, what is known of him, what he is shown, and what comes of it."""
+"""Round: its plan, its arrivals and their slates."""
 
 from __future__ import annotations
 
 import heapq
 import math
 from collections import deque
-from typing import TYPE_CHECKING
+from collections.abc import Generator
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TypeAlias
 
 import numpy as np
+import simpy
 
 from rimsim import rng
 from rimsim.arrays import Bools, Floats, Ints, seconds
+from rimsim.config import ScenarioConfig
 from rimsim.errors import AgentError, MarketError
-from rimsim.market.clock import Rank
-from rimsim.market.consumers.answers import organic_of, response_of, true_intensity_of
-from rimsim.market.consumers.contract import NOTHING, Response, Visits
-from rimsim.market.foretold import ScoreForetold
-from rimsim.market.ledger import Ledger
-from rimsim.market.records import Arrivals
-from rimsim.market.score_cache import ScoreAhead
-from rimsim.market.scoring import Scorer
-from rimsim.market.serving import beyond_capacity, count_items, emptied, wrong_positions
+from rimsim.evaluation import DecayEstimate
+from rimsim.intensity.contract import IntensityModel, rescale_of
+from rimsim.market.consumers.contract import (
+    NOTHING,
+    Consumer,
+    ConsumerCapabilities,
+    Organic,
+    Response,
+    Visits,
+    World,
+    organic_of,
+    relevant_items,
+    response_of,
+    true_intensity_of,
+)
+from rimsim.market.histories import Histories, LoggedPast
+from rimsim.market.ledger import Ledger, PastRound
+from rimsim.market.providers import Changes, Offer
+from rimsim.market.records import (
+    Arrivals,
+    Needs,
+    Schedule,
+    Slates,
+    beyond_capacity,
+    count_items,
+    emptied,
+    row_capacity,
+    wrong_positions,
+)
+from rimsim.market.scores import ArrivalScores, PrecomputedScores, Scorer, ScoreRows, StateScores, device_of
+from rimsim.requirements.carry_over import CarryOver, RoundRequirements, ScenarioRequirements
+from rimsim.requirements.rows import Requirements
 
-if TYPE_CHECKING:
-    import torch
-
-    from rimsim.intensity.contract import IntensityModel
-    from rimsim.intensity.states import UserStates
-    from rimsim.market.arrivals.schedule import Schedule
-    from rimsim.market.clock import Clock, Process
-    from rimsim.market.consumers.contract import Consumer, Organic
-    from rimsim.market.histories import Histories
-    from rimsim.market.needs import Needs
-    from rimsim.market.records import Slates
-    from rimsim.market.scoring import ScoreRows
-    from rimsim.market.world import World
-    from rimsim.requirements.carry_over import RoundRequirements
+# -- the clock --------------------------------------------------------------------------------------------------------
 
 
-class OpenRound:
-    """A round whose arrivals are being served.
+class Rank(IntEnum):
+    """Order of events at the same tick.
 
-    Args:
-        number: Its number, from 0.
-        world: The log.
-        consumer: Who decides what is consumed.
-        schedule: The arrivals.
-        histories: What the visitors have consumed so far; lengthened by what they consume.
-        model: Scores states.
-        device: Where scores live.
-        clock: Moves on as arrivals come.
-        k: Positions of a slate.
-        capacity: (n,) positions that each visit may fill; None: all.
-        delay: Ticks after which a consumption becomes known, beside the one that it always takes.
-        choice_seed: Seed of consumers' draws.
-        promised: What is asked for.
-        release: (M,) tick from which each item can be shown.
-        popularity: (M,) events of each item in the platform's log.
+    SimPy keeps 0 and 1 for itself; within a rank, the event scheduled first goes first. An item that is released at a
+    tick, and a consumption that becomes visible at it, need no event: they are there for the arrivals of that tick. The
+    retraining of that tick does not know of the consumption.
     """
 
-    def __init__(
-        self,
-        number: int,
-        world: World,
-        consumer: Consumer,
-        schedule: Schedule,
-        histories: Histories,
-        model: IntensityModel,
-        device: torch.device,
-        clock: Clock,
-        *,
-        k: int,
-        capacity: Ints | None,
-        delay: int,
-        choice_seed: int,
-        promised: RoundRequirements,
-        release: Ints,
-        popularity: Ints,
-    ) -> None:
-        self.number = number
-        self.schedule = schedule
-        self.histories = histories
-        self.promised = promised
-        self.required = promised.required
-        """(M,) required exposures, in the unit of the guarantee."""
-        self.exposure = np.zeros(world.log.n_items)
-        """(M,) exposures so far, in the unit of the guarantee."""
-        self.capacity = capacity
-        self.ledger = Ledger(schedule, k)
-        self._world = world
-        self._consumer = consumer
-        self._popularity = popularity
-        self._device = device
-        self._wait = delay + 1
-        self.hits_only = bool(getattr(consumer, "hits_only", False))
-        """Consumption is a hit in what visitors do anyway, and does not enter their histories."""
-        self._foretold = bool(getattr(consumer, "foretold", False))
-        """All that enters the histories of the round is known as it opens, and is entered when it is over."""
-        self._keys = rng.bits(choice_seed, rng.Purpose.CHOICE, schedule.id)
-        self._user = schedule.user[schedule.slot]
+    RETRAIN = 2
+    ARRIVAL = 3
+
+
+class Moment(simpy.Event):
+    """SimPy event at an absolute tick, with a rank."""
+
+    def __init__(self, env: simpy.Environment, tick: int, rank: Rank) -> None:
+        super().__init__(env)
+        self._ok = True
+        self._value = None
+        # Whole ticks: now + (tick - now) is exactly tick, so the order never depends on rounding.
+        env.schedule(self, rank, tick - env.now)  # type: ignore[arg-type]
+
+
+Process: TypeAlias = Generator[simpy.Event, object, None]
+
+
+class Arriving:
+    """Arrivals in clock order, a user's visits one by one."""
+
+    def __init__(self, schedule: Schedule, env: simpy.Environment) -> None:
+        self._schedule, self._env = schedule, env
         self._slot: list[int] = schedule.slot.tolist()
-        self._shown = np.zeros(len(schedule), bool)
-        """(n,) which arrivals have been served."""
-        self._foreseen: Histories | None = None
-        self._known = histories
-        """What the platform knows of the visitors when they come."""
-        if self._foretold:
-            self._known = self._foreseen = self.foreseen_histories()
-        scorer = Scorer(model, self._known, release, device)
-        scorer.encode(schedule.start)
-        self._scores: ScoreAhead | ScoreForetold = (ScoreForetold if self._foretold else ScoreAhead)(
-            scorer, self._known, schedule
-        )
-        self._told: tuple[Ints, ScoreRows] | None = None
-        """The arrivals whose scores were asked for last, and these."""
         self._arrived: deque[int] = deque()
         self._held: dict[int, deque[int]] = {}
         """By slot, rows that arrived and wait for an earlier visit of the same user."""
@@ -125,72 +96,31 @@ class OpenRound:
         """Their slots."""
         self._n_arrived = self.served = 0
         """Arrivals that have come, and that have been served."""
-        self._entered_before = int(histories.events.size[0])
         self._over = False
-        self._clock = clock
-        clock.start(self._arrive())
-        clock.start(self._end())
+        env.process(self._arrive())
+        env.process(self._end())
 
     def _arrive(self) -> Process:
-        """The arrivals, each at its tick."""
-        for row, tick in enumerate(self.schedule.tick.tolist()):
-            yield self._clock.moment(tick, Rank.ARRIVAL)
+        for row, tick in enumerate(self._schedule.tick.tolist()):
+            yield Moment(self._env, tick, Rank.ARRIVAL)
             self._arrived.append(row)
 
     def _end(self) -> Process:
-        """The retraining that ends the round."""
-        yield self._clock.moment(self.schedule.stop, Rank.RETRAIN)
+        yield Moment(self._env, self._schedule.stop, Rank.RETRAIN)
         self._over = True
 
     @property
     def untouched(self) -> bool:
-        """Nobody has arrived yet."""
+        """True before the first arrival."""
         return not self._n_arrived and not self._held
 
-    @property
-    def all_served(self) -> bool:
-        """No arrival is left."""
-        return self.served == len(self.schedule)
-
-    @property
-    def entered(self) -> int:
-        """Events that have entered the visitors' histories since the round began."""
-        return int(self.histories.events.size[0]) - self._entered_before
-
     def run_out(self) -> None:
-        """Let the clock run to the retraining that ends the round."""
+        """Let the clock run to the end of the round."""
         while not self._over:
-            self._clock.step()
-        if self._foretold:
-            self._append(self.histories, self._organic(self.visits(np.arange(len(self.schedule)))))
+            self._env.step()
 
-    def delivered(self) -> Floats:
-        """(J,) exposures so far that count for each row of the promises."""
-        return self.promised.delivered(self.ledger.item)
-
-    def visits(self, rows: Ints) -> Visits:
-        """Arrivals of the round as consumers see them."""
-        return Visits(rows, self.schedule, self.histories, self._world, self._keys, self._popularity)
-
-    def settled(self) -> Ints:
-        """(n,) tick from which the platform knows what came of each slate of the round."""
-        tells = getattr(self._consumer, "settled", None)
-        known = self.schedule.tick if tells is None else tells(self.visits(np.arange(len(self.schedule))))
-        return np.asarray(known + self._wait, np.int64)
-
-    # -- who is next --------------------------------------------------------------------------------------------------
-
-    def hand_out(self, limit: int, barrier_every: int | None = None, *, in_waves: bool = False) -> Ints:
-        """The rows of the next arrivals, which then wait for their slates.
-
-        Args:
-            limit: At most so many.
-            barrier_every: None of them crosses a multiple of so many.
-            in_waves: Visits of a user who waits for a slate are held back, and later users go first.
-
-        Raises:
-            MarketError: If all that could come next waits for arrivals that were handed out.
-        """
+    def take(self, limit: int, barrier_every: int | None, *, in_waves: bool) -> Ints:
+        """Rows of the next arrivals; see :meth:`Round.hand_out`."""
         rows = self._next_rows(limit, barrier_every, in_waves=in_waves)
         if not rows:
             raise MarketError(
@@ -200,53 +130,8 @@ class OpenRound:
         self._handed.update(rows)
         return np.array(rows)
 
-    def scores(self, rows: Ints) -> ScoreRows:
-        """What the model says of some arrivals, of different users each."""
-        scores = self._scores.rows(rows)
-        if self.capacity is not None:
-            scores = scores.only(self.capacity[rows] > 0)
-        self._told = rows, scores
-        return scores
-
-    def _scores_told(self, rows: Ints) -> ScoreRows:
-        """What was said of some arrivals that wait; most often they are those that were asked about last."""
-        if self._told is not None and (self._told[0] is rows or np.array_equal(self._told[0], rows)):
-            return self._told[1]
-        return self.scores(rows)
-
-    def arrivals(self, rows: Ints, scores: ScoreRows, needs: Needs) -> Arrivals:
-        """Some arrivals as agents see them, with copies of their scores: what an agent writes into them is its own.
-
-        Args:
-            rows: (n,) which.
-            scores: What the model says of them.
-            needs: What else is filled in.
-        """
-        relevance, ground, admissible = scores.tensors
-        true = None
-        if needs.truth:
-            true = true_intensity_of(self._consumer, self.visits(rows), len(self.exposure))
-        return Arrivals(
-            id=self.schedule.id[rows],
-            time=seconds(self.schedule.tick[rows]),
-            user=self._user[rows],
-            relevance=relevance.clone(),
-            ground_intensity=ground.clone(),
-            admissible=admissible.clone(),
-            index=rows.copy(),
-            true_intensity=None if true is None else true.to(self._device),
-            capacity=None if self.capacity is None else self.capacity[rows],
-            audiences=None if self.promised.counted is None else self.promised.counted[rows],
-            history=self._known_of(rows) if needs.history else None,
-        )
-
-    def _known_of(self, rows: Ints) -> UserStates:
-        """The states of arrivals, as the platform knows them when they come."""
-        slots, ticks = self.schedule.slot[rows], self.schedule.tick[rows]
-        return self._known.states(slots, self._known.visible_at(slots, ticks), ticks)
-
     def _next_rows(self, limit: int, barrier_every: int | None, *, in_waves: bool) -> list[int]:
-        barrier = len(self.schedule)
+        barrier = len(self._schedule)
         if barrier_every is not None:
             barrier = min(barrier, (self.served // barrier_every + 1) * barrier_every)
         chosen: list[int] = []
@@ -264,7 +149,7 @@ class OpenRound:
             chosen.append(row)
         while len(chosen) < limit and blocked == math.inf and self._n_arrived < barrier:
             while not self._arrived:
-                self._clock.step()
+                self._env.step()
             row = self._arrived.popleft()
             self._n_arrived += 1
             slot = self._slot[row]
@@ -278,35 +163,301 @@ class OpenRound:
         return chosen
 
     def _first_blocked(self) -> float:
-        """The earliest row that waits for an earlier visit of its user; ∞ where none does."""
+        """Earliest row that waits for an earlier visit; ∞ without one."""
         return min((rows[0] for slot, rows in self._held.items() if slot in self._busy), default=math.inf)
 
-    # -- what is shown, and what comes of it --------------------------------------------------------------------------
-
-    def show(self, rows: Ints, slates: Slates, *, empty: bool) -> tuple[Ints, Bools]:
-        """Show slates to arrivals that wait, write down what is consumed, and let it have its effects.
-
-        Args:
-            rows: (n,) the arrivals.
-            slates: Their slates.
-            empty: Empty a repeated or inadmissible position; false refuses it.
-
-        Returns:
-            (n, k) the items shown, and whether each was consumed.
-
-        Raises:
-            AgentError: If the slates have another shape, or hold what is no admissible item.
-            MarketError: If the arrivals were not handed out or were served before.
-        """
+    def require_waiting(self, rows: Ints) -> None:
+        """Refuse rows that do not wait for slates."""
         waiting = set(rows.tolist())
         if not self._handed.issuperset(waiting) or len(waiting) != len(rows):
             raise MarketError(
                 "serve: found arrivals that are not waiting; allowed: those of next_arrivals, once"
             )
+
+    def finish(self, rows: Ints) -> None:
+        """Let the next visits of served users come."""
+        self._handed.difference_update(rows.tolist())
+        for slot in self._schedule.slot[rows].tolist():
+            self._busy.discard(slot)
+            if slot in self._held:
+                heapq.heappush(self._ready, self._held[slot][0])
+        self.served += len(rows)
+
+
+# -- the round --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class RoundTerms:
+    """Round before its first arrival: arrivals and requirements."""
+
+    number: int
+    slate: int
+    """k, positions of a slate."""
+    schedule: Schedule
+    capacity: Ints | None
+    """(n,) positions that each arrival may fill; None: all."""
+    requirements: RoundRequirements
+    release: Ints
+    """(M,) tick from which each item can be shown."""
+
+    @classmethod
+    def of(
+        cls,
+        number: int,
+        config: ScenarioConfig,
+        schedule: Schedule,
+        *,
+        table: ScenarioRequirements,
+        past: LoggedPast,
+        before: CarryOver | None,
+        weights: Floats,
+        release: Ints,
+    ) -> RoundTerms:
+        """Plan of the round ``number`` with the arrivals of ``schedule``.
+
+        Args:
+            past: Consumptions before the market opened.
+            before: Carry-over of the round before; None in the first.
+            weights: (k,) weight of an exposure at each position.
+            release: (M,) tick from which each item can be shown.
+        """
+        capacity = row_capacity(schedule.slot, config.slate, config.user_cap)
+        requirements = table.round(
+            number,
+            schedule.visits(past.counts),
+            before,
+            forecast=schedule.expected_over_actual,
+            capacity=capacity,
+            weights=weights,
+            release=release,
+        )
+        return cls(number, config.slate, schedule, capacity, requirements, release)
+
+    @property
+    def positions(self) -> Ints:
+        """(n,) positions that each arrival may fill."""
+        return np.full(len(self.schedule), self.slate) if self.capacity is None else self.capacity
+
+
+@dataclass(frozen=True, eq=False)
+class RoundContext:
+    """World and consumer that all rounds of a market share."""
+
+    world: World
+    """The log, its past and the truth."""
+    consumer: Consumer
+    choice_seed: int
+    """Seed of the consumer's draws."""
+    delay: int
+    """Ticks after which a consumption becomes known, in addition to the tick that it always takes."""
+
+
+class Round:
+    """Round of a market, open and then closed.
+
+    Args:
+        histories: Consumptions of the visitors so far; lengthened by those of the round.
+        env: The clock, which moves on as arrivals come.
+        popularity: (M,) events of each item in the platform's log.
+    """
+
+    cost: float
+    """c, shortfall cost of one exposure, in units of intensity. Known when the round is closed, like the rest."""
+    offer: Offer
+    """Providers who were there in the round."""
+    changes: Changes
+    """Providers who leave or come at its end."""
+    log_counts: Ints
+    """(M,) target events of each item in the log that the platform retrains on (or would, if it is frozen)."""
+    relevant: Floats
+    """(n,) items that each arrival would have consumed of a catalogue shown whole; an expectation λ*(x), unless the
+    round ``counts_items``."""
+    states: StateScores
+    """States of the arrivals under the model that served them, scored on demand."""
+    decay: DecayEstimate | None
+    """The platform's estimate of γ at the round's end; None if γ is known, or before any evidence."""
+    learnt: PastRound
+    """Training data of the round: its own events, or a control's replacement."""
+    learnt_events: int
+    """Number of events in it, known by the round's end or later."""
+
+    def __init__(
+        self,
+        plan: RoundTerms,
+        context: RoundContext,
+        histories: Histories,
+        model: IntensityModel,
+        env: simpy.Environment,
+        popularity: Ints,
+    ) -> None:
+        schedule = plan.schedule
+        self.number = plan.number
+        self.schedule = schedule
+        self.histories = histories
+        self.requirements = plan.requirements
+        self.capacity = plan.capacity
+        """(n,) positions that each arrival may fill; None: all."""
+        self.rescale = rescale_of(model)
+        """Factor by which a refitted λ(x) was brought back to its old mean; 1 where it was not refitted."""
+        self.exposure = np.zeros(len(plan.release))
+        """(M,) exposures so far, in the unit of the guarantee."""
+        self.ledger = Ledger(schedule, plan.slate)
+        """All exposures and consumptions so far."""
+        self._world, self._consumer = context.world, context.consumer
+        self._can = ConsumerCapabilities.of(context.consumer)
+        self._popularity = popularity
+        self._device = device_of(model)
+        self._wait = context.delay + 1
+        self._keys = rng.bits(context.choice_seed, rng.Purpose.CHOICE, schedule.id)
+        self._user = schedule.user[schedule.slot]
+        self._shown = np.zeros(len(schedule), bool)
+        """(n,) arrivals that have been served."""
+        self._foreseen: Histories | None = None
+        self._known = histories
+        """Histories as the platform knows them when visitors come."""
+        if self._can.exogenous:  # all that enters the histories of the round is known as it opens
+            self._known = self._foreseen = self.foreseen_histories()
+        scorer = Scorer(model, self._known, plan.release, self._device)
+        scorer.encode(schedule.start)
+        kind = PrecomputedScores if self._can.exogenous else ArrivalScores
+        self._scores: ArrivalScores | None = kind(scorer, self._known, schedule)
+        self._reported: tuple[Ints, ScoreRows] | None = None
+        """The arrivals whose scores were asked for last, and these scores."""
+        self._entered_before = int(histories.events.size[0])
+        self._arriving = Arriving(schedule, env)
+
+    # -- what it is asked for and delivers ----------------------------------------------------------------------------
+
+    @property
+    def required(self) -> Floats:
+        """(M,) required exposures b_y, in the unit of the guarantee."""
+        return self.requirements.required
+
+    @property
+    def promises(self) -> Requirements:
+        """Requirements in addition to ``required``."""
+        return self.requirements.table
+
+    @property
+    def promised(self) -> RoundRequirements:
+        """Alias of ``requirements``."""
+        return self.requirements
+
+    @property
+    def due(self) -> Floats:
+        """(J,) exposures that the round adds to each row's guarantee."""
+        return self.requirements.due
+
+    @property
+    def position_weights(self) -> Floats:
+        """(k,) weight of an exposure at each position."""
+        return self.requirements.weights
+
+    @property
+    def delivered(self) -> Floats:
+        """(J,) exposures so far that count for each row of ``promises``."""
+        return self.requirements.delivered(self.ledger.item)
+
+    @property
+    def counts_items(self) -> bool:
+        """True if consumption is a hit in organic behaviour."""
+        return self._can.hits_only
+
+    # -- who is next --------------------------------------------------------------------------------------------------
+
+    @property
+    def untouched(self) -> bool:
+        """True before the first arrival."""
+        return self._arriving.untouched
+
+    @property
+    def served(self) -> int:
+        """Arrivals that have been served."""
+        return self._arriving.served
+
+    @property
+    def all_served(self) -> bool:
+        """True when no arrival is left."""
+        return self.served == len(self.schedule)
+
+    def hand_out(self, limit: int, barrier_every: int | None = None, *, in_waves: bool = False) -> Ints:
+        """Rows of the next arrivals, which then wait.
+
+        Args:
+            barrier_every: None of them crosses a multiple of this number.
+            in_waves: Visits of a user who waits for a slate are held back, and later users go first.
+
+        Raises:
+            MarketError: If all that could come next waits for arrivals that were handed out.
+        """
+        return self._arriving.take(limit, barrier_every, in_waves=in_waves)
+
+    def scores(self, rows: Ints) -> ScoreRows:
+        """Scores of arrivals of different users."""
+        assert self._scores is not None  # noqa: S101  # the round is open
+        scores = self._scores.rows(rows)
+        if self.capacity is not None:
+            scores = scores.only(self.capacity[rows] > 0)
+        self._reported = rows, scores
+        return scores
+
+    def _scores_reported(self, rows: Ints) -> ScoreRows:
+        """Scores of waiting arrivals, most often those asked for last."""
+        if self._reported is not None and (
+            self._reported[0] is rows or np.array_equal(self._reported[0], rows)
+        ):
+            return self._reported[1]
+        return self.scores(rows)
+
+    def arrivals(self, rows: Ints, scores: ScoreRows, needs: Needs) -> Arrivals:
+        """Arrivals as agents see them, with copies of their scores."""
+        relevance, ground, admissible = scores.tensors
+        true, history = None, None
+        if needs.truth:
+            true = true_intensity_of(self._consumer, self.visits(rows), len(self.exposure)).to(self._device)
+        if needs.history:
+            slots, ticks = self.schedule.slot[rows], self.schedule.tick[rows]
+            history = self._known.states(slots, self._known.visible_at(slots, ticks), ticks)
+        counted = self.requirements.counted
+        return Arrivals(
+            id=self.schedule.id[rows],
+            time=seconds(self.schedule.tick[rows]),
+            user=self._user[rows],
+            relevance=relevance.clone(),
+            ground_intensity=ground.clone(),
+            admissible=admissible.clone(),
+            index=rows.copy(),
+            true_intensity=true,
+            capacity=None if self.capacity is None else self.capacity[rows],
+            audiences=None if counted is None else counted[rows],
+            history=history,
+        )
+
+    def visits(self, rows: Ints) -> Visits:
+        """Arrivals as consumers see them."""
+        return Visits(rows, self.schedule, self.histories, self._world, self._keys, self._popularity)
+
+    # -- slates and their outcome -------------------------------------------------------------------------------------
+
+    def show(self, rows: Ints, slates: Slates, *, empty: bool) -> tuple[Ints, Bools]:
+        """Show slates to waiting arrivals and enter their consumptions.
+
+        Args:
+            empty: Empty a repeated or inadmissible position; false refuses it.
+
+        Returns:
+            (n, k) the items shown, and marks of the consumed ones.
+
+        Raises:
+            AgentError: If the slates have another shape, or hold inadmissible items.
+            MarketError: If the arrivals were not handed out or were served before.
+        """
+        self._arriving.require_waiting(rows)
         self._require_shape(slates, rows)
         if not len(rows):
             return slates.items, np.zeros(slates.items.shape, bool)
-        scores = self._scores_told(rows)
+        scores = self._scores_reported(rows)
         relevance, admissible = scores.at(slates.items)
         wrong = wrong_positions(slates.items, admissible, len(self.exposure))
         if wrong is not None:
@@ -317,36 +468,29 @@ class OpenRound:
             slates = emptied(slates, beyond_capacity(slates.items, self.capacity[rows]))
         visits = self.visits(rows)
         response = self.respond(visits, slates.items)
-        organic = NOTHING if self._foretold else self._organic(visits)
+        organic = NOTHING if self._can.exogenous else self._organic(visits)
         self.ledger.write(rows, slates, response, relevance, scores.ground)
-        count_items(slates.items, self.promised.weights, self.exposure)
-        if not self.hits_only and np.count_nonzero(response.consumed):
+        count_items(slates.items, self.requirements.weights, self.exposure)
+        if not self._can.hits_only and np.count_nonzero(response.consumed):
             known = self.schedule.tick[rows] + self._wait
             self.histories.append_marked(visits.slot, known, slates.items, response.consumed)
         self._append(self.histories, organic)
         self._shown[rows] = True
-        self._handed -= waiting
-        for slot in self.schedule.slot[rows].tolist():
-            self._busy.discard(slot)
-            if slot in self._held:
-                heapq.heappush(self._ready, self._held[slot][0])
+        self._arriving.finish(rows)
+        assert self._scores is not None  # noqa: S101  # the round is open
         self._scores.drop(rows)
-        self.served += len(rows)
         return slates.items, response.consumed
 
     def respond(self, visits: Visits, slates: Ints) -> Response:
-        """What visits make of their slates.
+        """Response of the visits to their slates.
 
         Raises:
             MarketError: If the consumer answers anything else.
         """
         response = response_of(self._consumer, visits, slates)
-        if self._wait > 1 and not self.hits_only:
-            return self._without_repeats(visits, slates, response)
-        return response
-
-    def _without_repeats(self, visits: Visits, slates: Ints, response: Response) -> Response:
-        """The response without what a visitor has consumed before; with a delay, agents may show it again."""
+        if self._wait == 1 or self._can.hits_only:
+            return response
+        # With a delay, agents may show again what a visitor has consumed; it is not consumed twice.
         row, item = visits.in_market()
         n_items = len(self.exposure)
         pairs = np.arange(len(slates))[:, None] * n_items + slates
@@ -354,11 +498,10 @@ class OpenRound:
         return Response(response.consumed & fresh, response.probability * fresh, response.intensity * fresh)
 
     def _organic(self, visits: Visits) -> Organic:
-        """What visitors do by themselves."""
         return organic_of(self._consumer, visits, len(self.exposure))
 
     def _append(self, histories: Histories, organic: Organic) -> None:
-        """Enter what visitors do by themselves."""
+        """Enter organic consumptions."""
         if len(organic.row):
             histories.append(self.schedule.slot[organic.row], organic.tick + self._wait, organic.item)
 
@@ -370,14 +513,8 @@ class OpenRound:
                 f"slates have shape {slates.items.shape}; allowed: {shape}, a row an arrival{first}"
             )
 
-    def _refusal(
-        self,
-        rows: Ints,
-        slates: Slates,
-        admissible: Bools,
-        wrong: Bools,
-    ) -> AgentError:
-        """The error that names the first item which may not be shown."""
+    def _refusal(self, rows: Ints, slates: Slates, admissible: Bools, wrong: Bools) -> AgentError:
+        """Error that names the first inadmissible item."""
         row, position = np.argwhere(wrong)[0].tolist()
         item, most = int(slates.items[row, position]), len(self.exposure)
         kind = "repeated" if 0 <= item < most and admissible[row, position] else "inadmissible"
@@ -387,9 +524,53 @@ class OpenRound:
         )
 
     def foreseen_histories(self) -> Histories:
-        """The histories as they will be at the round's end as far as slates do not move them."""
+        """Histories at the end, without effects of slates."""
         if self._foreseen is not None:
             return self._foreseen
         histories = self.histories.copy()
         self._append(histories, self._organic(self.visits(np.flatnonzero(~self._shown))))
         return histories
+
+    # -- the end ------------------------------------------------------------------------------------------------------
+
+    def run_out(self) -> None:
+        """Let the clock run to the end of the round."""
+        self._arriving.run_out()
+        if self._can.exogenous:
+            self._append(self.histories, self._organic(self.visits(np.arange(len(self.schedule)))))
+
+    def settled(self) -> Ints:
+        """(n,) tick from which the platform knows each slate's outcome."""
+        settled = self._can.settled
+        known = self.schedule.tick if settled is None else settled(self.visits(np.arange(len(self.schedule))))
+        return np.asarray(known + self._wait, np.int64)
+
+    def close(
+        self,
+        *,
+        cost: float,
+        offer: Offer,
+        changes: Changes,
+        own: PastRound,
+        learnt: PastRound,
+        log_counts: Ints,
+        states: StateScores,
+        decay: DecayEstimate | None,
+    ) -> None:
+        """Close the round: keep its record and drop its scores.
+
+        ``own`` are the events of the round itself; the others become attributes.
+        """
+        self.cost, self.offer, self.changes = cost, offer, changes
+        self.learnt, self.log_counts, self.states, self.decay = learnt, log_counts, states, decay
+        self.learnt_events = int(learnt.histories.events.size[0])
+        if learnt is own:  # users who persist bring the events of earlier rounds
+            self.learnt_events -= self._entered_before
+        everyone = self.visits(np.arange(len(self.schedule)))
+        self.relevant = relevant_items(self._consumer, everyone, len(self.exposure))
+        self._scores = self._reported = self._foreseen = None
+        self._known = self.histories
+
+
+ClosedRound = Round
+"""Alias."""

@@ -1,34 +1,131 @@
-"""The state of a market between two rounds, as plain data; on disk without pickle."""
+"""State of a market between two rounds, on disk."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 
-from rimsim.arrays import Ints
+from rimsim.arrays import Array, Ints
 from rimsim.errors import RunFolderError
 from rimsim.evaluation import DecayEstimate
+from rimsim.intensity.contract import IntensityModel
 from rimsim.intensity.persistence import load, save_model
-from rimsim.market.examining import Examined
-from rimsim.market.kept_rounds import KeptRounds
+from rimsim.market.histories import Histories, LoggedPast
+from rimsim.market.learning import Examined
+from rimsim.market.ledger import PastRound, Shown
 from rimsim.market.providers import Offer
+from rimsim.market.records import Schedule
 from rimsim.requirements.carry_over import CarryOver
 
-if TYPE_CHECKING:
-    from rimsim.intensity.contract import IntensityModel
-
-
 _FORMAT = 6
+_COLUMNS = tuple(field.name for field in dataclasses.fields(Schedule))
+_OPTIONAL = {field.name for field in dataclasses.fields(Schedule) if field.default is None}
+_SHOWN = tuple(field.name for field in dataclasses.fields(Shown))
+
+
+@dataclass(frozen=True, eq=False)
+class KeptRounds:
+    """Past rounds as plain arrays."""
+
+    schedules: tuple[tuple[int, Schedule], ...]
+    """Number and arrivals of each round, oldest first."""
+    shown: tuple[Shown | None, ...]
+    """Impressions of each of them; None where the platform does not learn from them."""
+    events: Ints
+    """(n, 4) consumptions in them: round (0 for all where users persist), slot, tick from which it is visible, item;
+    by slot, in order of consumption."""
+
+    @classmethod
+    def of(cls, rounds: Sequence[PastRound], *, keeps_users: bool) -> Self:
+        """Arrays of the rounds, oldest first.
+
+        Args:
+            keeps_users: They share one store of histories.
+        """
+        stores = {0 if keeps_users else past.number: past.histories for past in rounds}
+        events = [
+            np.column_stack(np.broadcast_arrays(number, *histories.all_events()))
+            for number, histories in stores.items()
+        ]
+        return cls(
+            schedules=tuple((past.number, past.schedule) for past in rounds),
+            shown=tuple(past.shown for past in rounds),
+            events=np.concatenate([np.zeros((0, 4), np.int64), *events]),
+        )
+
+    def rounds(self, logged: LoggedPast, *, keeps_users: bool) -> list[PastRound]:
+        """Rounds restored from the arrays.
+
+        Args:
+            logged: The logged past of their visitors.
+            keeps_users: They share one store of histories.
+        """
+        stores: dict[int, Histories] = {}
+        rounds = []
+        for (number, schedule), shown in zip(self.schedules, self.shown, strict=True):
+            key = 0 if keeps_users else number
+            if key not in stores:
+                stores[key] = Histories(schedule, logged)
+                stores[key].append(*self.events[self.events[:, 0] == key, 1:].T.copy())
+            rounds.append(PastRound(number, schedule, stores[key], shown))
+        return rounds
+
+    def arrays(self, prefix: str) -> dict[str, Array]:
+        """Named arrays for :func:`numpy.savez`; all names begin with ``prefix``."""
+        named: dict[str, Array] = {
+            f"{prefix}rounds": np.array([number for number, _ in self.schedules], np.int64),
+            f"{prefix}events": self.events,
+        }
+        for (number, schedule), shown in zip(self.schedules, self.shown, strict=True):
+            for column in _COLUMNS:
+                if getattr(schedule, column) is not None:
+                    named[f"{prefix}{column}-{number}"] = np.asarray(getattr(schedule, column))
+            if shown is not None:
+                named |= {f"{prefix}shown-{column}-{number}": getattr(shown, column) for column in _SHOWN}
+        return named
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Array], prefix: str) -> Self:
+        """Rounds from the arrays that :meth:`arrays` named.
+
+        Raises:
+            KeyError: If an array is missing.
+        """
+        numbers = arrays[f"{prefix}rounds"].tolist()
+        return cls(
+            schedules=tuple((number, _schedule(arrays, prefix, number)) for number in numbers),
+            shown=tuple(
+                Shown(**{column: arrays[f"{prefix}shown-{column}-{number}"] for column in _SHOWN})
+                if f"{prefix}shown-item-{number}" in arrays
+                else None
+                for number in numbers
+            ),
+            events=arrays[f"{prefix}events"],
+        )
+
+
+def _schedule(arrays: Mapping[str, Array], prefix: str, number: int) -> Schedule:
+    """Schedule of a round; unsaved columns are None."""
+    found: dict[str, Any] = {
+        column: arrays[f"{prefix}{column}-{number}"]
+        for column in _COLUMNS
+        if column not in _OPTIONAL or f"{prefix}{column}-{number}" in arrays
+    }
+    found |= {name: int(found[name]) for name in ("start", "stop")}
+    if "forecast" in found:
+        found["forecast"] = float(found["forecast"])
+    return Schedule(**found)
 
 
 @dataclass(frozen=True, eq=False)
 class PlatformState:
-    """What the platform is at the beginning of a round."""
+    """State of the platform at the beginning of a round."""
 
     model: IntensityModel
     """The model that will serve it."""
@@ -37,23 +134,26 @@ class PlatformState:
     log_counts: Ints
     """(M,) target events of each item in the platform's log."""
     examined: Examined
-    """What the rounds so far have told of examination by position."""
+    """Evidence of examination by position in the rounds so far."""
     past: KeptRounds
-    """The rounds that are still looked at."""
+    """The rounds that are still needed."""
     learnt: KeptRounds | None = None
-    """What the platform of a control learns from in place of them; None for any other platform."""
+    """Training data of a control's platform instead of them; None for any other platform."""
 
 
 @dataclass(frozen=True, eq=False)
 class MarketState:
-    """What a market needs to go on at the beginning of a round; everything else follows from config and seeds."""
+    """State of a market at the beginning of a round.
+
+    Everything else follows from config and seeds.
+    """
 
     round: int
     """The round that is about to begin."""
     platform: PlatformState
-    """Who will serve it."""
+    """The platform that will serve it."""
     offer: Offer
-    """Which providers are there in it."""
+    """Providers who are there in it."""
     carry_over: CarryOver | None = None
     """Required and undelivered exposures of the rounds so far; None in round 0."""
 
@@ -85,10 +185,10 @@ class MarketState:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read what :meth:`save` wrote.
+        """State that :meth:`save` wrote.
 
         Raises:
-            RunFolderError: If there is no such state, or one of another format.
+            RunFolderError: If there is no such state, or it has another format.
         """
         try:
             described = json.loads((folder / "state.json").read_text(encoding="utf-8"))
@@ -99,11 +199,10 @@ class MarketState:
                 offer = Offer.from_arrays(arrays)
                 decay = arrays["decay"].tolist()
                 examined = Examined(arrays["examined"], DecayEstimate(*decay) if decay else None)
-                carry_over = (
-                    CarryOver(arrays["owed-items"], arrays["owed-rows"], int(arrays["owed-start"]))
-                    if "owed-items" in arrays
-                    else None
-                )
+                carry_over = None
+                if "owed-items" in arrays:
+                    start = int(arrays["owed-start"])
+                    carry_over = CarryOver(arrays["owed-items"], arrays["owed-rows"], start)
         except (OSError, ValueError, KeyError) as error:
             raise RunFolderError(f"{folder}: no readable state of a market: {error}") from error
         if described.get("format") != _FORMAT:

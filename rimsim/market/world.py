@@ -1,45 +1,331 @@
-"""What all arms of an experiment share: the log, its past, the truth, release times."""
+"""World of a scenario: log, truth and first model."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import hashlib
+import inspect
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import cast
 
-from rimsim.arrays import Ints
-from rimsim.requirements.campaigns import CampaignTables
+import numpy as np
+import torch
 
-if TYPE_CHECKING:
-    from rimsim.data.log import EventLog, Sessions
-    from rimsim.market.consumers.truths.contract import Truth
-    from rimsim.market.providers import Roster
+from rimsim import data, intensity, rng
+from rimsim.arrays import ALWAYS, ticks
+from rimsim.config import ConsumerConfig, PlatformConfig, ScenarioConfig
+from rimsim.config.fields import duration_seconds
+from rimsim.data import later_sessions, load_log, require_usable
+from rimsim.data.log import EventLog
+from rimsim.errors import ConfigError, MarketError, ModelError, RimsimError, one_line
+from rimsim.intensity.cache import cache_folder, fitted, kept, log_digest, source_digest
+from rimsim.intensity.contract import IntensityModel, ModelCapabilities
+from rimsim.intensity.product import settled
+from rimsim.intensity.registry import make, shipped
+from rimsim.market.arrivals import make_arrivals
+from rimsim.market.arrivals.contract import ArrivalCapabilities, ArrivalProcess, RoundsSoFar
+from rimsim.market.consumers import make_consumer, session_sizes, truth_bag, truth_factors, truth_fits, truths
+from rimsim.market.consumers.contract import Consumer, ConsumerCapabilities, Truth, World
+from rimsim.market.consumers.truths import fit_truth, load_truth, save_truth
+from rimsim.market.histories import LoggedPast
+from rimsim.market.learning import Examined, weights_of
+from rimsim.market.providers import Provider, make_providers
+from rimsim.market.round import RoundTerms
+from rimsim.plugs import imported, without_name
+from rimsim.requirements.carry_over import ScenarioRequirements
+from rimsim.system import report_progress, single_thread
+
+# -- log and world ----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
-class World:
-    """A scenario's log, cut at the opening of the market."""
+@lru_cache(maxsize=4)
+def build_world(config: ScenarioConfig) -> World:
+    """World of a scenario, made once and cached.
 
-    log: EventLog
-    """The whole log, its future included; only the truth, the arrivals and the consumers look at it."""
-    sessions: Sessions
-    """Sessions of the whole log."""
-    past: EventLog
-    """The warm-up log: what the platform knows when the market opens."""
-    past_sessions: Sessions
-    """Sessions of the warm-up log."""
-    opening: float
-    """Seconds at which the market opens."""
-    release: Ints
-    """(M,) tick of each item's release; ALWAYS for those that are there from the start."""
-    last_release: int
-    """Tick of the last release; ALWAYS where all items are there from the start."""
-    truth: Truth | None
-    """The fitted truth; None where the consumer needs none."""
-    roster: Roster
-    """Who offers which items, and who is there at the opening."""
-    most_arrivals: int | None
-    """No round has more arrivals; None: unknown."""
+    Raises:
+        DataError: If the log cannot be read.
+        ConfigError: If the scenario asks for more than the log has.
+    """
+    single_thread()
+    log = shared_log(config)
+    shared_log.cache_clear()  # a file may have changed when it is wanted again
+    return world_of(log, config, *plugs_of(config))
 
-    @property
-    def campaign_tables(self) -> CampaignTables:
-        """Catalogue and users as campaigns see them."""
-        return CampaignTables(self.log.items, self.log.users, self.opening, self.release)
+
+@lru_cache(maxsize=1)
+def shared_log(config: ScenarioConfig) -> EventLog:
+    """Log of a scenario, cached until its world is built."""
+    return read_log(config)
+
+
+def read_log(config: ScenarioConfig) -> EventLog:
+    """Log of a scenario.
+
+    Raises:
+        DataError: If it cannot be read.
+        ConfigError: If the scenario asks for more than it has.
+    """
+    log = load_log(config.data)
+    if config.slate > log.n_items:
+        raise ConfigError(
+            f"slate: {config.slate} positions, but the catalogue of {config.data.source!r} has {log.n_items} items; "
+            "allowed: at most as many"
+        )
+    needs = data.Needs(items=max(2, config.slate), gap=duration_seconds(config.data.session_gap))
+    require_usable(log, needs, use="run the market")
+    return log
+
+
+def world_of(
+    log: EventLog,
+    config: ScenarioConfig,
+    arrivals: ArrivalProcess,
+    consumer: Consumer,
+    providers: Provider | None = None,
+) -> World:
+    """World of a log, cut at the opening.
+
+    Args:
+        arrivals: Decides when the market opens.
+        providers: Owners of the items; None: as the config says.
+    """
+    sessions = log.sessions(config.data.session_gap)
+    opening = arrivals.opening(log)
+    given = np.zeros(log.n_items) if opening.release is None else np.asarray(opening.release, np.float64)
+    past = opening.past
+    if given.shape != (log.n_items,) or not np.isfinite(given).all():
+        raise MarketError(
+            f"arrivals.kind {config.arrivals.kind!r}: releases have shape {given.shape}; allowed: ({log.n_items},) "
+            "seconds, 0 for what is there from the start"
+        )
+    last = past.time.max(initial=-np.inf)
+    if (past.n_users, past.n_items) != (log.n_users, log.n_items) or last > opening.time:
+        raise MarketError(
+            f"arrivals.kind {config.arrivals.kind!r}: the past has {past.n_users} users and {past.n_items} items, and "
+            f"its last event at {last:.0f} s; allowed: the log's {log.n_users} and {log.n_items}, and no event after "
+            f"the opening, at {opening.time:.0f} s"
+        )
+    roster = (make_providers(config) if providers is None else providers).opening(log).checked(log.n_items)
+    if not roster.there.all():
+        past = past.rows(roster.there[roster.of_item[past.item]])
+    release = np.where(given == 0, ALWAYS, ticks(given))
+    release[past.item] = ALWAYS  # an item that somebody has consumed is released, whatever a table says
+    return World(
+        log=log,
+        sessions=sessions,
+        past=past,
+        past_sessions=past.sessions(config.data.session_gap),
+        opening=opening.time,
+        release=release,
+        last_release=int(release.max()),
+        truth=_truth(log, config) if ConsumerCapabilities.of(consumer).needs_truth else None,
+        roster=roster,
+        most_arrivals=opening.most_arrivals,
+    )
+
+
+# -- plugs and checks before a run ------------------------------------------------------------------------------------
+
+
+def plugs_of(
+    config: ScenarioConfig, arrivals: ArrivalProcess | None = None, consumer: Consumer | None = None
+) -> tuple[ArrivalProcess, Consumer]:
+    """Arrivals and consumer of a scenario, or those given instead.
+
+    Raises:
+        ConfigError: If a name is unknown, a file of the user's own cannot be used, or the two do not go together.
+    """
+    arrivals = make_arrivals(config) if arrivals is None else arrivals
+    consumer = make_consumer(config) if consumer is None else consumer
+    replays = ArrivalCapabilities.of(arrivals).replays_sessions
+    if ConsumerCapabilities.of(consumer).needs_sessions and not replays:
+        raise ConfigError(
+            f"{type(consumer).__name__} hits what users did in the log, with {type(arrivals).__name__}, which have no "
+            "logged future; allowed: consumer.kind 'intensity', or arrivals.kind 'replay'"
+        )
+    return arrivals, consumer
+
+
+def check_plugs(config: ScenarioConfig) -> None:
+    """Refuse plugs that cannot be made, before anything is read.
+
+    Raises:
+        ConfigError: If a name is unknown, a file of the user's own cannot be used, or its plug does not fit.
+    """
+    plugs_of(config)
+    make_providers(config)
+    require_weights(config.platform, unfitted(config.platform, 0, config.data.session_gap))
+
+
+def check_promises(config: ScenarioConfig, seed: int) -> None:
+    """Refuse infeasible groups and campaigns before a run.
+
+    Raises:
+        ConfigError: If one has no items, users or positions; the message names the first.
+    """
+    if config.exposure.groups or config.exposure.campaigns:
+        first_round(config, seed)
+
+
+def first_round(config: ScenarioConfig, seed: int) -> RoundTerms:
+    """Plan of the first round, before any model is fitted.
+
+    Raises:
+        ConfigError: If groups or campaigns are without items, users or positions.
+    """
+    world, (arrivals, consumer) = build_world(config), plugs_of(config)
+    return RoundTerms.of(
+        0,
+        config,
+        arrivals.round(0, RoundsSoFar(world, seed)),
+        table=ScenarioRequirements(config, world.campaign_tables, seed),
+        past=LoggedPast.of(world.past, empty=config.arrivals.history == "none"),
+        before=None,
+        weights=weights_of(config, consumer, Examined.nothing(config.slate).decay(config)),
+        release=world.release,
+    )
+
+
+def own_places(config: ScenarioConfig) -> list[str]:
+    """Places of plugs of the user's own, such as ``mine.py:Bursts``."""
+    return [config.arrivals.kind, config.consumer.kind, config.platform.model, config.providers.kind]
+
+
+def expected_arrivals(config: ScenarioConfig) -> int:
+    """Expected arrivals of all rounds, for a progress bar."""
+    so_far, arrivals = RoundsSoFar(build_world(config), seed=0), make_arrivals(config)
+    if not arrivals.keeps_users:
+        return config.rounds * len(arrivals.round(0, so_far))
+    return sum(len(arrivals.round(number, so_far)) for number in range(config.rounds))
+
+
+# -- the truth --------------------------------------------------------------------------------------------------------
+
+
+def _truth(log: EventLog, config: ScenarioConfig) -> Truth:
+    consumer, gap = config.consumer, duration_seconds(config.data.session_gap)
+    bootstrap = truth_bootstrap(consumer)
+    return kept_truth(log, gap=gap, kind=consumer.truth, rank=consumer.rank, bootstrap=bootstrap)
+
+
+def truth_bootstrap(consumer: ConsumerConfig) -> int | None:
+    """Seed of the bootstrap that a truth is fitted to.
+
+    None is the log itself, also for a truth that moves with the seed if no seed is known
+    (:func:`rimsim.config.at_seed` sets it).
+    """
+    return None if consumer.truth_seed == "seed" else consumer.truth_seed
+
+
+def kept_truth(
+    log: EventLog, *, gap: float, kind: str = "auto", rank: int = 16, bootstrap: int | None = None
+) -> Truth:
+    """Truth of a log, from the cache or fitted.
+
+    Args:
+        gap: Seconds of inactivity that end a session.
+        kind: Its class, or ``auto``, as for :func:`rimsim.market.consumers.truths.fit_truth`.
+        rank: Number of factors, if it has some.
+        bootstrap: Seed of the bootstrap of users that it is fitted to; None: the log itself.
+    """
+    folder = cache_folder() / "truth" / truth_key(log, gap, kind, rank, bootstrap)
+
+    def make() -> Truth:
+        report_progress(f"truth {kind}: fitting to {len(log):,} events")
+        return fit_truth(log, gap=gap, kind=kind, rank=rank, bootstrap=bootstrap)
+
+    return kept(folder, load_truth, make, save_truth)
+
+
+def truth_key(log: EventLog, gap: float, kind: str, rank: int, bootstrap: int | None) -> str:
+    """Digest of all that a truth depends on."""
+    described = json.dumps([_code(), torch.__version__, kind, rank, bootstrap, gap, log_digest(log)])
+    return hashlib.sha256(described.encode()).hexdigest()
+
+
+@lru_cache
+def _code() -> str:
+    """Digest of the source of truths, models and held-out cut."""
+    modules = truths, truth_bag, truth_factors, truth_fits, session_sizes, later_sessions
+    return source_digest(
+        Path(inspect.getfile(intensity)).parent, *(Path(inspect.getfile(part)) for part in modules)
+    )
+
+
+# -- the platform's model ---------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=8)
+def warm_model(config: ScenarioConfig, seed: int) -> IntensityModel:
+    """Model fitted to a scenario's warm-up log."""
+    return initial_model(config, build_world(config).past, seed)
+
+
+def initial_model(
+    config: ScenarioConfig, log: EventLog, seed: int, like: IntensityModel | None = None
+) -> IntensityModel:
+    """Model of the platform fitted to a log.
+
+    Args:
+        like: The model fitted to a larger log, whose choices hold for this one too; None: the fit chooses.
+
+    Raises:
+        ConfigError: If no model has the name, or a file of the user's own cannot be used.
+    """
+    single_thread()
+    platform = config.platform
+    model = unfitted(platform, rng.derived_seed(seed, rng.Purpose.MODEL) % 2**31, config.data.session_gap)
+    known = fitted(model if like is None else settled(model, like), log)
+    if not hasattr(known, "score"):
+        raise ModelError(f"{platform.model}: fit returned {known!r}; allowed: the fitted model, such as self")
+    return known
+
+
+def unfitted(platform: PlatformConfig, seed: int, gap: str | None = None) -> IntensityModel:
+    """Model of the platform before it is fitted.
+
+    Args:
+        gap: Inactivity gap that ends a session of its log; None: the default of models. A model of the user's own does
+            not get it.
+
+    Raises:
+        ConfigError: If no model has the name, or a file of the user's own cannot be used or makes no model.
+    """
+    if platform.model.endswith(".py"):
+        raise without_name(platform.model, "model")
+    if ":" not in platform.model:
+        return make(platform.model, seed=seed, device=platform.device, gap=gap)
+    factory = imported(platform.model, "model")
+    try:
+        model = factory(seed, platform.device)
+    except RimsimError:
+        raise
+    except Exception as error:  # whatever a user's factory does
+        raise ConfigError(
+            f"model {platform.model!r} cannot be made: {type(error).__name__}: {one_line(error)}; allowed: what can be "
+            "called with seed and device"
+        ) from error
+    lacks = [part for part in ("fit", "update", "score") if not callable(getattr(model, part, None))]
+    if lacks:
+        raise ConfigError(
+            f"model {platform.model!r} has no {', '.join(lacks)}; allowed: a model with fit, update and score, see "
+            "rimsim.intensity.IntensityModel"
+        )
+    return cast("IntensityModel", model)
+
+
+def require_weights(platform: PlatformConfig, model: IntensityModel) -> None:
+    """Refuse a model without event weights if consumptions are weighted.
+
+    Raises:
+        ConfigError: If the platform learns by inverse propensities and the model takes no weights.
+    """
+    if platform.learning == "ips" and not ModelCapabilities.of(model).takes_weights:
+        able = ", ".join(
+            sorted(name for name, kind in shipped().items() if ModelCapabilities.of(kind).takes_weights)
+        )
+        raise ConfigError(
+            f"platform.learning 'ips' with platform.model {platform.model!r} ({type(model).__name__}), which takes no "
+            f"weights; allowed: mark models that do ({able}), or learning 'consumed' or 'impressions'"
+        )

@@ -1,5 +1,5 @@
-from .certify import Certificate as Certificate
-from .certify import certificate as certificate
+from .certificates import Certificate as Certificate
+from .certificates import certificate as certificate
 from .dual import offline_match as offline_match
 from .dual import online_match as online_match
 from .dual import solve_dual as solve_dual
@@ -17,9 +17,9 @@ from .problem import ChunkedScores as ChunkedScores
 from .problem import FactorScores as FactorScores
 from .problem import Rows as Rows
 from .problem import required_exposure as required_exposure
-from .serve import ordered_by as ordered_by
-from .serve import price_slates as price_slates
-from .serve import top_k as top_k
-from .serve import user_rec as user_rec
+from .ranking import ordered_by as ordered_by
+from .ranking import price_slates as price_slates
+from .ranking import top_k as top_k
+from .ranking import user_rec as user_rec
 from .solution import DualPrices as DualPrices
 from .solution import DualSolution as DualSolution

@@ -15,11 +15,11 @@ from rimsim.errors import ConfigError, refuse
 from rimsim.matching.auction import solve_pairs
 from rimsim.matching.columns import solve_in_chunks
 from rimsim.matching.descent import DualPoint, Ending, WeightedProblem, at_prices, minimised
-from rimsim.matching.integral import IntegralSlates, integral_slates, missing
 from rimsim.matching.kernels import row_states
 from rimsim.matching.pairs import dense_pairs, sparse_pairs
 from rimsim.matching.problem import Problem, SparseScores, Weighting, as_array, refuse_unknown
-from rimsim.matching.serve import price_slates
+from rimsim.matching.ranking import price_slates
+from rimsim.matching.slates import IntegralSlates, integral_slates, missing
 from rimsim.matching.solution import (
     DualPrices,
     DualSolution,
@@ -379,7 +379,7 @@ def _least_bound(problem: Problem, start: Floats | None, tol: float, *, for_boun
 def _solve_weighted(problem: Problem, start: Floats | None, tol: float, tie_seed: int) -> DualSolution:
     """Solution of a problem with weights or rows.
 
-    At the prices of each level, integral slates are sought (``integral.py``). It ends where the best D and the best
+    At the prices of each level, integral slates are sought (``slates.py``). It ends where the best D and the best
     slates are within the tolerance, or where finer prices bring them no nearer: whole slates may not reach what
     fractions of slates can.
     """

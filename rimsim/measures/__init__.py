@@ -1,25 +1,15 @@
-"""Every figure that rimsim reports, defined once: pure functions on NumPy arrays, and their register.
+"""Figures that rimsim reports: pure functions on NumPy arrays.
 
-    exposure      how counts spread over the catalogue; guarantees kept and who carried them
-    relevance     what slates were worth; values with the penalty for shortfall
-    reliability   what the platform predicted of shown items against what came
-    loop          likeness of slates, genre drift, returning users
+    exposure      spread of counts over the catalogue; guarantees kept and who carried them
+    relevance     worth of slates; values with the penalty for shortfall; reliability of predictions
+    loop          likeness of slates, genre drift, returning users, adoption of released items, late rounds
     two_sides     welfare of users and providers, survival, expected exposure, break-even
-    adoption      Kaplan-Meier times of released items
-    statistics    intervals over seeds, paired differences
-    claims        what may be claimed of many comparisons, or of one that shows no difference
-    concordance   whether one order of models agrees with another, over the pairs that reality settles
-    late          which rounds of a run its figures are means over
-    measure       what a measure is
-    facts         what it is computed from: the record of a round
-    example       made-up rounds
-    registry      MEASURES: every metric of the tables, each one entry
-    own           measures of a user's own
+    statistics    intervals over seeds, paired differences, claims, agreement of orders of models
+    measure       a measure, and the record of a round that it is computed from
+    registry      MEASURES: every metric of the tables, each one entry; a user's own measures
 
-No measure returns NaN: what does not exist has a documented convention or is None; only values by slate are NaN where
-a slate has none.
-
-The names are imported on first use.
+No measure returns NaN: a value that does not exist has a documented convention or is None; only values by slate are NaN
+where a slate has none. The names are imported on first use.
 """
 
 import lazy_loader

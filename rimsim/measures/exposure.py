@@ -1,63 +1,38 @@
-"""Measures of exposure: how counts spread over the catalogue, and whether guarantees were kept.
+"""Measures of exposure: the spread of counts, and guarantees kept.
 
-Every function takes one count an item, zeros included: E_y exposures of item y, M items, b_y required
-exposures.
+Arrays have one count per item, zeros included: M items, ``exposure`` E, ``required`` exposures b. ``slates`` (n, k)
+hold item indices in order of position, −1 where a position is empty; ``n_items`` is M, ``gamma`` γ in [0, 1].
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from rimsim.arrays import Bools, Floats, Ints
-from rimsim.errors import DataError
-from rimsim.measures._checks import as_counts, as_slates, same_length
+from rimsim.errors import DataError, refuse
 
-_GRID = 1 << 20
-"""Weights of positions are multiples of 1/2²⁰, so that sums of them are exact, in whatever order they are added."""
+_GRID = 1 << 20  # weights of positions are multiples of 1/2²⁰: sums of them are exact, in whatever order
 
 
 def exposure_counts(slates: ArrayLike, n_items: int) -> Ints:
-    """Exposures of each item: E_y = how many slate positions hold y.
-
-    Args:
-        slates: (n, k) item indices; −1 = empty position.
-        n_items: Size of the catalogue, M.
-
-    Returns:
-        (M,) counts; their sum is the number of filled positions.
-    """
+    """(M,) exposures E_y of each item."""
     shown = as_slates(slates, n_items)
     return np.bincount(shown[shown >= 0], minlength=n_items).astype(np.int64)
 
 
 def examined_exposure(slates: ArrayLike, gamma: float, n_items: int) -> Floats:
-    """Exposure weighted by the chance of examination: Σ γ^(r−1) over the positions r that hold the item.
+    """(M,) expected examinations of each item, Σ γ^(r−1).
 
-    Args:
-        slates: (n, k) item indices in order of position; −1 = empty position.
-        gamma: γ in [0, 1], the chance that the next position is examined (geometric examination; Craswell et al.,
-            WSDM 2008; rank-biased precision of Moffat and Zobel, TOIS 2008).
-        n_items: Size of the catalogue, M.
-
-    Returns:
-        (M,) expected examinations; with γ = 1 these are the exposures.
+    γ is the chance that the next position is examined (geometric examination; Craswell et al., WSDM 2008; rank-biased
+    precision of Moffat and Zobel, TOIS 2008). With 1 these are the exposures.
     """
     shown = as_slates(slates, n_items)
     return weighted_exposure(shown, position_weights(gamma, shown.shape[1]), n_items)
 
 
 def weighted_exposure(slates: ArrayLike, weights: ArrayLike, n_items: int) -> Floats:
-    """Exposure in the unit of a guarantee: the sum of the weights of the positions that hold each item.
-
-    Args:
-        slates: (n, k) item indices in order of position; −1 = empty position.
-        weights: (k,) what an exposure at each position counts, such as :func:`position_weights`, or 1.
-        n_items: Size of the catalogue, M.
-
-    Returns:
-        (M,) weighted exposures.
-    """
+    """(M,) exposures in the unit of a guarantee: sums of weights (k,)."""
     shown = as_slates(slates, n_items)
     each = np.broadcast_to(np.asarray(weights, np.float64), shown.shape)
     filled = shown >= 0
@@ -65,36 +40,33 @@ def weighted_exposure(slates: ArrayLike, weights: ArrayLike, n_items: int) -> Fl
 
 
 def position_weights(gamma: float, k: int) -> Floats:
-    """(k,) γ^(r−1), the share of visitors who look at position r = 1 … k, in multiples of 2^−20.
+    """(k,) shares γ^(r−1) of visitors who examine position r.
 
-    Rounded so that sums of them are exact in float64: what an item was shown does not depend on the order in which its
-    exposures are added up.
-
-    Args:
-        gamma: γ in [0, 1].
-        k: Positions of a slate.
+    Multiples of 2^−20, so that sums of them are exact in float64: an item's exposure does not depend on the order in
+    which it is added up.
     """
     if not 0 <= gamma <= 1:
-        raise DataError(f"gamma: {gamma}; allowed: 0 to 1")
+        refuse(DataError, "gamma", str(gamma), "0 to 1")
     return np.asarray(np.rint(gamma ** np.arange(k, dtype=np.float64) * _GRID) / _GRID, np.float64)
 
 
 def mean_weight(weights: ArrayLike) -> float:
-    """What an exposure at an average position counts; on the grid of :func:`position_weights`, 1 without positions.
+    """Weight of an average position; 1 without positions.
 
-    A requirement of b exposures is b times this in the unit of the weights, and exactly b when it is divided by it.
+    It lies on the grid of :func:`position_weights`. A requirement of b exposures is b times this in the unit of the
+    weights, and exactly b when it is divided by it.
     """
     each = np.asarray(weights, np.float64)
     return float(np.rint(each.mean() * _GRID) / _GRID) if len(each) else 1.0
 
 
 def gini(counts: ArrayLike) -> float:
-    """Gini index of the counts: Σ_i (2i − M − 1)·E_(i) / (M·ΣE), E ascending, zeros included.
+    """Gini index of the counts: Σ_i (2i − M − 1)·E_(i) / (M·ΣE), E ascending.
 
-    It is half the mean absolute difference of two items over the mean (Gini 1912); 0 when all are equal, 1 −
-    1/M when one item has everything, 0 by convention when nothing was counted. The same function measures
-    the exposure of a round (``gini``) and the platform's training log (``log_gini``). It depends on the
-    sample's size: for logs of different length compare :func:`effective_items`.
+    It is half the mean absolute difference of two items over the mean (Gini 1912); 0 when all are equal, 1 − 1/M when
+    one item has everything, 0 by convention when nothing was counted. The same function measures the exposure of a
+    round (``gini``) and the platform's training log (``log_gini``). It depends on the sample's size: for logs of
+    different length compare :func:`effective_items`.
     """
     ascending = np.sort(as_counts(counts, "counts"))
     total = ascending.sum()
@@ -105,11 +77,10 @@ def gini(counts: ArrayLike) -> float:
 
 
 def lorenz(counts: ArrayLike) -> Floats:
-    """Lorenz curve: share of all counts that the i least counted items hold together, i = 0…M.
+    """(M + 1,) Lorenz curve: shares of the i least counted items.
 
-    Returns:
-        (M + 1,) ascending from 0 to 1, convex; the equality line if nothing was counted. Twice the area
-        between it and the diagonal (trapezoids over i/M) is the Gini index (Lorenz 1905).
+    Ascending from 0 to 1, convex; the equality line if nothing was counted. Twice the area between it and the diagonal
+    (trapezoids over i/M) is the Gini index (Lorenz 1905).
     """
     ascending = np.sort(as_counts(counts, "counts"))
     total = ascending.sum()
@@ -121,18 +92,16 @@ def lorenz(counts: ArrayLike) -> Floats:
 
 
 def coverage(counts: ArrayLike) -> float:
-    """Share of the catalogue with E > 0; 0 for an empty catalogue."""
+    """Share of the catalogue with E > 0."""
     values = as_counts(counts, "counts")
     return float((values > 0).mean()) if len(values) else 0.0
 
 
 def perplexity(counts: ArrayLike) -> float:
-    """Perplexity exp(−Σ p_y ln p_y) with p = E/ΣE: how many equally exposed items would be as diverse.
+    """Perplexity exp(−Σ p_y ln p_y) of p = E/ΣE.
 
-    The diversity measure of Ma et al. (ICLR 2022); the exponential of Shannon's entropy.
-
-    Returns:
-        Between 1 and the number of items with E > 0; 0 by convention if nothing was counted.
+    Number of equally exposed items that would be as diverse: the diversity measure of Ma et al. (ICLR 2022), the
+    exponential of Shannon's entropy. Between 1 and the number of items with E > 0; 0 if nothing was counted.
     """
     values = as_counts(counts, "counts")
     total = values.sum()
@@ -143,15 +112,12 @@ def perplexity(counts: ArrayLike) -> float:
 
 
 def effective_items(counts: ArrayLike) -> float:
-    """Effective number of items, free of the sample's size: N(N−1) / Σ n(n−1), N = Σn.
+    """Effective number of items: N(N−1) / Σ n(n−1), N = Σn.
 
-    The inverse of the unbiased estimate that two draws meet in one item (Simpson, Nature 1949; Hurlbert,
-    Ecology 1971). Unlike Gini and coverage, its expectation hardly moves with N, so that logs of different
-    length compare.
-
-    Returns:
-        The estimate (it may exceed M by chance); M if no item was counted twice, as then nothing speaks
-        against a uniform spread; 0 if nothing was counted.
+    The inverse of the unbiased estimate that two draws meet in one item (Simpson, Nature 1949; Hurlbert, Ecology 1971).
+    Unlike Gini and coverage, its expectation barely moves with N, so that logs of different length compare. It may
+    exceed M by chance. It is M if no item was counted twice, as then nothing speaks against a uniform spread, and 0 if
+    nothing was counted.
     """
     values = as_counts(counts, "counts")
     total = float(values.sum())
@@ -162,32 +128,22 @@ def effective_items(counts: ArrayLike) -> float:
 
 
 def shortfall_units(exposure: ArrayLike, required: ArrayLike) -> float:
-    """Σ_y (b_y − E_y)₊, in exposures."""
+    """Shortfall Σ_y (b_y − E_y)₊, in exposures."""
     given, wanted = _pair(exposure, required)
     return float(np.maximum(wanted - given, 0).sum())
 
 
 def shortfall(exposure: ArrayLike, required: ArrayLike) -> float:
-    """Σ_y (b_y − E_y)₊ / Σ_y b_y: the share of the guaranteed exposure that was not delivered; 0 if Σb = 0.
-
-    Args:
-        exposure: (M,) exposures.
-        required: (M,) required exposures b.
-    """
+    """Undelivered share, Σ (b − E)₊ / Σ b; 0 without guarantees."""
     total = float(as_counts(required, "required").sum())
     return shortfall_units(exposure, required) / total if total > 0 else 0.0
 
 
 def examined_shortfall(slates: ArrayLike, required: ArrayLike, gamma: float) -> float:
-    """Shortfall of expected examinations: Σ(b̃ − Ẽ)₊ / Σb̃ with Ẽ = Σγ^(r−1) and b̃ = b·mean_r γ^(r−1), r = 1…k.
+    """Shortfall of expected examinations: Σ(b̃ − Ẽ)₊ / Σb̃.
 
-    A guarantee kept at average positions has none; one kept at the bottom of slates has. With γ = 1 it is
-    :func:`shortfall`.
-
-    Args:
-        slates: (n, k) item indices in order of position; −1 = empty position.
-        required: (M,) required exposures b.
-        gamma: γ in [0, 1].
+    With Ẽ = Σγ^(r−1) and b̃ = b·mean_r γ^(r−1), r = 1…k, a guarantee kept at average positions has none; one kept at
+    the bottom of slates has. With γ = 1 it is :func:`shortfall`.
     """
     wanted = as_counts(required, "required")
     shown = as_slates(slates, len(wanted))
@@ -196,41 +152,30 @@ def examined_shortfall(slates: ArrayLike, required: ArrayLike, gamma: float) -> 
 
 
 def excess(exposure: ArrayLike, most: ArrayLike) -> float:
-    """Σ_j (E_j − most_j)₊, in exposures: what was shown above caps; ∞ is no cap.
-
-    Args:
-        exposure: (J,) exposures.
-        most: (J,) exposures allowed.
-    """
+    """Exposures above caps, Σ_j (E_j − most_j)₊; ∞ is no cap."""
     given, allowed = as_counts(exposure, "exposure"), np.asarray(most, np.float64)
     same_length(given, allowed, "exposure and most")
     return float(np.maximum(given - allowed, 0.0).sum())
 
 
 def items_met(exposure: ArrayLike, required: ArrayLike) -> float:
-    """Share of the items with b > 0 that have E ≥ b; 1 if no item is guaranteed anything."""
+    """Share of guaranteed items with E ≥ b; 1 without any."""
     given, wanted = _pair(exposure, required)
     guaranteed = wanted > 0
     return float((given >= wanted)[guaranteed].mean()) if guaranteed.any() else 1.0
 
 
 def worst_ratio(exposure: ArrayLike, required: ArrayLike) -> float:
-    """Least E/b over the items with b > 0; above 1 if all have more than they must, 1 if b = 0 for all."""
+    """Least E/b of guaranteed items; 1 without any."""
     given, wanted = _pair(exposure, required)
     guaranteed = wanted > 0
     return float((given[guaranteed] / wanted[guaranteed]).min()) if guaranteed.any() else 1.0
 
 
 def prices_at_bound(item_price: ArrayLike, required: ArrayLike, cost: float) -> float:
-    """Share of the items with b > 0 whose price is as low as it may be, v = −c: what they lack costs more than c buys.
+    """Share of guaranteed items with the lowest price, v = −c.
 
-    Args:
-        item_price: (M,) prices v, of which a guarantee's is in [−c, 0].
-        required: (M,) required exposures b.
-        cost: c.
-
-    Returns:
-        The share; 0 if no item is guaranteed anything.
+    Their prices v are in [−c, 0]; delivering the exposure that such items lack would cost more than c.
     """
     price, wanted = np.asarray(item_price, np.float64), as_counts(required, "required")
     same_length(price, wanted, "item_price and required")
@@ -239,16 +184,11 @@ def prices_at_bound(item_price: ArrayLike, required: ArrayLike, cost: float) -> 
 
 
 def average_popularity(exposure: ArrayLike, popularity: ArrayLike) -> float:
-    """Mean popularity of what was shown over the catalogue's mean: (Σ E·q / ΣE) / (Σq / M).
+    """Mean popularity of exposures over the catalogue's: (Σ E·q / ΣE) / (Σq / M).
 
-    Args:
-        exposure: (M,) exposures.
-        popularity: (M,) counts q of the log at round 0. They stay frozen there: otherwise the measure would
-            follow the loop that it is to reveal (average recommendation popularity; Yin et al., VLDB 2012,
-            normalised).
-
-    Returns:
-        1 for a uniform spread; 0 if nothing was shown or nothing was popular.
+    Counts q of the log at round 0 stay frozen: otherwise the measure would follow the loop that it is to reveal
+    (average recommendation popularity; Yin et al., VLDB 2012, normalised). It is 1 for a uniform spread, 0 if nothing
+    was shown or nothing was popular.
     """
     given = as_counts(exposure, "exposure")
     popular = as_counts(popularity, "popularity")
@@ -258,33 +198,19 @@ def average_popularity(exposure: ArrayLike, popularity: ArrayLike) -> float:
 
 
 def binding_items(unconstrained: ArrayLike, required: ArrayLike) -> Bools:
-    """Items whose guarantee binds: b > E where E is what they got without guarantees (the relevance agent's).
+    """(M,) mask of items whose guarantee binds, b > E.
 
-    Args:
-        unconstrained: (M,) exposures of the same arrivals under an agent that knows no guarantees.
-        required: (M,) required exposures b.
-
-    Returns:
-        (M,) mask.
+    ``unconstrained`` E are exposures of the same arrivals under an agent that knows no guarantees.
     """
     given, wanted = _pair(unconstrained, required)
     return np.asarray(wanted > given, np.bool_)
 
 
 def who_pays(slates: ArrayLike, binding: ArrayLike, ground_intensity: ArrayLike, bins: int = 10) -> Floats:
-    """Who carries the guarantees: positions a slate given to items whose guarantee binds, by decile of λ(x).
+    """Positions per slate of binding items, by decile of λ(x).
 
-    Arrivals are put in order of λ and cut into ``bins`` groups of equal size (ties keep their order of
-    arrival).
-
-    Args:
-        slates: (n, k) item indices; −1 = empty position.
-        binding: (M,) mask of the items, such as :func:`binding_items` or v_y < 0.
-        ground_intensity: (n,) λ(x) of the arrivals.
-        bins: How many groups; 10 = deciles.
-
-    Returns:
-        (bins,) mean positions a slate from the lowest λ to the highest; 0 for a group that got no arrival.
+    Arrivals are put in order of λ(x) (n,) and cut into ``bins`` groups of equal size (ties keep their order of
+    arrival); a group that got no arrival has 0. ``binding`` (M,) is a mask such as :func:`binding_items` or v_y < 0.
     """
     mask = np.asarray(binding, np.bool_)
     shown = as_slates(slates, len(mask))
@@ -301,3 +227,32 @@ def _pair(exposure: ArrayLike, required: ArrayLike) -> tuple[Floats, Floats]:
     given, wanted = as_counts(exposure, "exposure"), as_counts(required, "required")
     same_length(given, wanted, "exposure and required")
     return given, wanted
+
+
+def as_counts(values: ArrayLike, name: str) -> Floats:
+    """Checked counts: one finite number of at least 0 each."""
+    counts = np.asarray(values, np.float64)
+    if counts.ndim != 1:
+        refuse(DataError, name, f"an array of shape {counts.shape}", "one dimension")
+    good = np.isfinite(counts) & (counts >= 0)
+    if not good.all():
+        bad = int(np.flatnonzero(~good)[0])
+        refuse(DataError, f"{name}[{bad}]", str(counts[bad]), "finite numbers of at least 0")
+    return counts
+
+
+def as_slates(values: ArrayLike, n_items: int | None = None) -> Ints:
+    """(n, k) item indices, checked against a catalogue if given."""
+    slates = np.asarray(values, np.int64)
+    if slates.ndim != 2:
+        refuse(DataError, "slates", f"an array of shape {slates.shape}", "(arrivals, positions)")
+    if slates.size and (slates.min() < -1 or (n_items is not None and slates.max() >= n_items)):
+        allowed = "-1 (empty), 0" if n_items is None else f"-1 (empty), 0 to {n_items - 1}"
+        refuse(DataError, "slates", f"indices from {slates.min()} to {slates.max()}", allowed)
+    return slates
+
+
+def same_length(first: NDArray[np.generic], second: NDArray[np.generic], names: str) -> None:
+    """Refuse two arrays of different first dimension."""
+    if len(first) != len(second):
+        refuse(DataError, names, f"{len(first)} and {len(second)} rows", "the same number")

@@ -1,34 +1,37 @@
-"""Measures of the closed loop: what retraining on one's own slates does to users and tastes."""
+"""Measures of the closed loop: users, tastes and releases."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from rimsim import rng
-from rimsim.arrays import Floats, Ints
-from rimsim.errors import DataError
-from rimsim.measures._checks import as_counts, as_slates, same_length
+from rimsim.arrays import Bools, Floats, Ints
+from rimsim.errors import DataError, refuse
+from rimsim.measures.exposure import as_counts, as_slates, same_length
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _BLOCK = 1 << 22  # comparisons at a time in jaccard, so that memory stays at some megabytes
+_ROUNDING = 1e-12  # a share that is a half but for the rounding of its product counts as a half
 
 
 def sample_pairs(n: int, count: int, seed: int, user: ArrayLike | None = None) -> Ints:
-    """A fixed sample of pairs of arrivals for :func:`jaccard`, drawn without replacement.
+    """(pairs, 2) sample of pairs of arrivals, drawn without replacement.
 
-    It is a pure function of its arguments: every agent and round with n arrivals is measured on the same
-    pairs.
+    It is a pure function of its arguments: every agent and round with n arrivals is measured on the same pairs, for
+    :func:`jaccard`. The first is below the second, and pairs are sorted.
 
     Args:
         n: Number of arrivals.
-        count: How many pairs; all n(n−1)/2 if there are no more than that.
+        count: Number of pairs; all n(n−1)/2 if there are no more than that.
         seed: Seed of the run.
         user: (n,) users of the arrivals; pairs of one and the same user are then left out.
-
-    Returns:
-        (pairs, 2) with first < second, sorted.
     """
     total = n * (n - 1) // 2
     if total <= count:
@@ -36,8 +39,7 @@ def sample_pairs(n: int, count: int, seed: int, user: ArrayLike | None = None) -
     else:
         draw = rng.generator(seed, rng.Purpose.MEASURE, n, count)
         chosen = np.sort(draw.choice(total, size=count, replace=False))
-    # Pair number j of n(n−1)/2 in the order (0,1), (0,2), (1,2), (0,3), …: `second` is the triangular root
-    # of j.
+    # Pair number j of n(n−1)/2 in the order (0,1), (0,2), (1,2), (0,3), …: `second` is the triangular root of j.
     second = ((1 + np.sqrt(1 + 8 * chosen.astype(np.float64))) / 2).astype(np.int64)
     second -= second * (second - 1) // 2 > chosen  # the root is rounded: off by one at most
     second += second * (second + 1) // 2 <= chosen
@@ -50,17 +52,11 @@ def sample_pairs(n: int, count: int, seed: int, user: ArrayLike | None = None) -
 
 
 def jaccard(slates: ArrayLike, pairs: ArrayLike) -> float:
-    """Mean over pairs of ``|A ∩ B| / |A ∪ B|``: how alike the slates of different arrivals are.
+    """Mean over pairs of slates of ``|A ∩ B| / |A ∪ B|``, their likeness.
 
-    Homogenisation (Chaney, Stewart and Engelhardt, RecSys 2018). Judge it against another agent at the same
-    round: a short catalogue makes slates alike too.
-
-    Args:
-        slates: (n, k) item indices, distinct in a row; −1 = empty position.
-        pairs: (p, 2) rows of ``slates``, from :func:`sample_pairs`.
-
-    Returns:
-        Between 0 and 1; two empty slates have 0 in common; 0 if there is no pair.
+    Homogenisation (Chaney, Stewart and Engelhardt, RecSys 2018). Compare it with another agent's at the same round: a
+    short catalogue makes slates alike too. ``pairs`` (p, 2) are rows of slates (n, k), from :func:`sample_pairs`. Two
+    empty slates have 0 in common; it is 0 if there is no pair.
     """
     shown = as_slates(slates)
     chosen = np.asarray(pairs, np.int64).reshape(-1, 2)
@@ -78,14 +74,10 @@ def jaccard(slates: ArrayLike, pairs: ArrayLike) -> float:
 
 
 def genre_weights(genres: Sequence[str]) -> tuple[Floats, tuple[str, ...]]:
-    """Weights of the genres of each item: an item with g genres counts 1/g for each of them.
+    """(M, G) weights of genres, and their names.
 
-    Args:
-        genres: M strings, names joined by ``|`` (the column ``genres`` of an item table); an item without a
-            name belongs to a genre of its own, ``""``.
-
-    Returns:
-        (M, G) weights whose rows sum to 1, and the G names in alphabetical order.
+    Of M strings, names joined by ``|`` (the column ``genres`` of an item table). An item with g genres counts 1/g for
+    each of them; an item without a name belongs to the genre ``""``. Names are in alphabetical order.
     """
     split = [tuple(dict.fromkeys(text.split("|"))) for text in genres]
     names = tuple(sorted({name for row in split for name in row}))
@@ -97,14 +89,9 @@ def genre_weights(genres: Sequence[str]) -> tuple[Floats, tuple[str, ...]]:
 
 
 def genre_shares(exposure: ArrayLike, weights: ArrayLike) -> Floats:
-    """Distribution of exposure over genres: Σ_y E_y·weight_yg / ΣE.
+    """(G,) shares of genres in exposure: Σ_y E_y·weight_yg / ΣE.
 
-    Args:
-        exposure: (M,) exposures.
-        weights: (M, G) from :func:`genre_weights`.
-
-    Returns:
-        (G,) shares that sum to 1, or zeros if nothing was shown.
+    They sum to 1, or are zeros if nothing was shown; ``weights`` (M, G) are :func:`genre_weights`.
     """
     given, matrix = as_counts(exposure, "exposure"), np.asarray(weights, np.float64)
     same_length(given, matrix, "exposure and genre weights")
@@ -114,17 +101,10 @@ def genre_shares(exposure: ArrayLike, weights: ArrayLike) -> Floats:
 
 
 def genre_drift(exposure: ArrayLike, start: ArrayLike, weights: ArrayLike) -> float:
-    """Jensen-Shannon divergence, base 2, between the genre distributions of exposure now and in round 0.
+    """Jensen-Shannon divergence of genre shares from round 0.
 
-    JS(P, Q) = H((P + Q)/2) − (H(P) + H(Q))/2 (Lin, IEEE Trans. Inf. Theory 1991); it needs no smoothing.
-
-    Args:
-        exposure: (M,) exposures of this round.
-        start: (M,) exposures of round 0, of the same agent and seed.
-        weights: (M, G) from :func:`genre_weights`.
-
-    Returns:
-        Bits, between 0 (the same genres) and 1 (none in common); 0 if either round showed nothing.
+    In bits, between 0 (the same genres as at the ``start`` of the same arm) and 1 (none in common); 0 if either round
+    showed nothing.
     """
     now, then = genre_shares(exposure, weights), genre_shares(start, weights)
     if not (now.any() and then.any()):
@@ -133,7 +113,10 @@ def genre_drift(exposure: ArrayLike, start: ArrayLike, weights: ArrayLike) -> fl
 
 
 def jensen_shannon(one: Floats, other: Floats) -> float:
-    """Jensen-Shannon divergence of two distributions, base 2: 0 where they are alike, 1 where they share nothing."""
+    """Jensen-Shannon divergence of two distributions in bits.
+
+    JS(P, Q) = H((P + Q)/2) − (H(P) + H(Q))/2 (Lin, IEEE Trans. Inf. Theory 1991); it needs no smoothing.
+    """
     divergence = _entropy((one + other) / 2) - (_entropy(one) + _entropy(other)) / 2
     return min(max(divergence, 0.0), 1.0)
 
@@ -144,12 +127,112 @@ def _entropy(share: Floats) -> float:
 
 
 def sessions_per_user(user: ArrayLike) -> float:
-    """Arrivals over distinct users among them; 0 without arrivals.
-
-    Args:
-        user: (n,) user of each arrival of a round.
-    """
+    """Arrivals over distinct users among them; 0 without arrivals."""
     users = np.asarray(user)
     if users.ndim != 1:
-        raise DataError(f"user: an array of shape {users.shape}; allowed: one dimension")
+        refuse(DataError, "user", f"an array of shape {users.shape}", "one dimension")
     return float(len(users) / len(np.unique(users))) if len(users) else 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class AdoptionTimes:
+    """Times to adoption of each of J released items."""
+
+    duration: Ints
+    """(J,) arrivals from release to the m-th consumption, or to the end of the run if that never came."""
+    observed: Bools
+    """(J,) whether it came; false = censored: all that is known is that it takes longer."""
+
+
+def adoption_times(
+    release: ArrayLike, item: ArrayLike, arrival: ArrayLike, arrivals: int, m: int = 1
+) -> AdoptionTimes:
+    """Arrivals from items' release to their m-th consumption.
+
+    Args:
+        release: (J,) number of arrivals before each item's release; items are 0…J−1 here.
+        item: (c,) consumed items, 0…J−1, in any order.
+        arrival: (c,) number of the arrival that consumed, counted over the whole run from 0.
+        arrivals: Arrivals of the whole run; items not adopted by then are censored.
+        m: Number of the consumption that counts as adoption.
+    """
+    start = np.asarray(release, np.int64)
+    who, when = np.asarray(item, np.int64), np.asarray(arrival, np.int64)
+    same_length(who, when, "item and arrival")
+    if (late := start > arrivals).any():
+        refuse(DataError, "release", str(start[late][0]), f"at most the {arrivals} arrivals of the run")
+    if (early := when < start[who]).any():
+        raise DataError(f"item {who[early][0]} is consumed by arrival {when[early][0]}, before its release")
+    order = np.lexsort((when, who))
+    who, when = who[order], when[order]
+    first = np.searchsorted(who, np.arange(len(start)))
+    decisive = np.arange(len(who)) - first[who] == m - 1
+    duration = arrivals - start
+    observed = np.zeros(len(start), np.bool_)
+    observed[who[decisive]] = True
+    duration[who[decisive]] = when[decisive] + 1 - start[who[decisive]]
+    return AdoptionTimes(duration, observed)
+
+
+def adopted_share(times: AdoptionTimes) -> float | None:
+    """Adopted share of the released items; None without any."""
+    return float(times.observed.mean()) if len(times.observed) else None
+
+
+def adoption_median(times: AdoptionTimes) -> float | None:
+    """Median arrivals to adoption by Kaplan-Meier (JASA 1958).
+
+    The estimate is SciPy's, of items censored at the end of the run: an item censored at the time of an adoption is
+    still at risk then. None while fewer than half of the items are adopted.
+    """
+    from scipy.stats import CensoredData, ecdf  # noqa: PLC0415 - keeps the measures at NumPy's import time
+
+    durations = times.duration.astype(np.float64)
+    censored = CensoredData(uncensored=durations[times.observed], right=durations[~times.observed])
+    adopted = ecdf(censored).cdf
+    reached = np.flatnonzero(adopted.probabilities >= 0.5 - _ROUNDING)
+    return float(adopted.quantiles[reached[0]]) if len(reached) else None
+
+
+def late_rounds(count: int) -> range:
+    """Last ⌊count / 2⌋ rounds of a run, or its only one."""
+    # by then the loop has had time to work
+    return range(count - max(1, count // 2), count)
+
+
+def late_words(count: int) -> str:
+    """Late rounds of a run in words, such as ``mean of rounds 4–7``."""
+    late = late_rounds(count)
+    return f"round {late[0]}" if len(late) == 1 else f"mean of rounds {late[0]}–{late[-1]}"
+
+
+def late_of(rounds: pd.DataFrame) -> str:
+    """Late rounds of a table of rounds in words."""
+    return late_words(_count(rounds))
+
+
+def late_means(rounds: pd.DataFrame) -> pd.DataFrame:
+    """Means over the late rounds of a table."""
+    late = rounds[rounds["round"].isin(late_rounds(_count(rounds)))]
+    return late.groupby(["agent", "seed", "metric"], sort=False, observed=True)["value"].mean().reset_index()
+
+
+def late_slopes(rounds: pd.DataFrame) -> pd.DataFrame:
+    """Slopes of least-squares lines over the late rounds.
+
+    They show changes per round, which a mean hides: columns agent, seed, metric, value, without metrics that have a
+    value in fewer than three late rounds.
+    """
+    late = rounds[rounds["round"].isin(late_rounds(_count(rounds)))]
+    keys = ["agent", "seed", "metric"]
+    groups = late.groupby(keys, sort=False, observed=True)
+    late = late[groups["round"].transform("count") > 2]  # a line through two points has no rest
+    away = late["round"] - late.groupby(keys, observed=True)["round"].transform("mean")
+    parts = late.assign(value=away * late["value"], spread=away**2)
+    sums = parts.groupby(keys, sort=False, observed=True)[["value", "spread"]].sum().reset_index()
+    return sums.assign(value=sums["value"] / sums["spread"])[[*keys, "value"]]
+
+
+def _count(rounds: pd.DataFrame) -> int:
+    """Rounds of the run, whose last is the table's last."""
+    return int(rounds["round"].max()) + 1

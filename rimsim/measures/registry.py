@@ -1,16 +1,16 @@
-"""The register of measures: every metric of the tables, each one entry."""
+"""Register of measures, and a user's own measures."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rimsim.arrays import Bools, Floats
-from rimsim.errors import ConfigError, nearest
-from rimsim.measures.adoption import adopted_share, adoption_median
+from rimsim.errors import ConfigError, MeasureError, nearest
 from rimsim.measures.exposure import (
     average_popularity,
     coverage,
@@ -19,42 +19,52 @@ from rimsim.measures.exposure import (
     excess,
     gini,
     items_met,
+    mean_weight,
     perplexity,
+    position_weights,
     prices_at_bound,
     shortfall,
     shortfall_units,
     worst_ratio,
 )
-from rimsim.measures.loop import genre_drift, jaccard, sample_pairs, sessions_per_user
-from rimsim.measures.measure import Measure
-from rimsim.measures.relevance import ndcg, penalised_value, per_slate, precision, recall
-from rimsim.measures.reliability import calibration_ratio
-from rimsim.measures.two_sides import (
-    awrf,
-    expected_exposure,
-    long_tail,
-    long_tail_share,
-    provider_consumptions,
-    provider_exposure,
-    provider_welfare,
+from rimsim.measures.loop import (
+    AdoptionTimes,
+    adopted_share,
+    adoption_median,
+    genre_drift,
+    genre_weights,
+    jaccard,
+    sample_pairs,
+    sessions_per_user,
 )
+from rimsim.measures.measure import Measure, RoundFacts
+from rimsim.measures.relevance import calibration_ratio, ndcg, penalised_value, per_slate, precision, recall
+from rimsim.measures.two_sides import awrf, expected_exposure, long_tail, long_tail_share, provider_welfare
+from rimsim.plugs import imported, own_code, without_name
+from rimsim.rng import Purpose, generator
 
 if TYPE_CHECKING:
-    from rimsim.measures.facts import RoundFacts
+    import pandas as pd
+
+_PAIRS = 1000  # pairs of arrivals that ``jaccard`` compares
+_DAY = 86_400.0
+_GAMMA = 0.8  # of made-up rounds
+_RECORDED = ("name", "unit", "formula", "title", "group", "better")  # fields of a measure in a run folder
 
 
-_PAIRS = 1000
-"""Pairs of arrivals that ``jaccard`` compares."""
+def _of_providers(facts: RoundFacts, amounts: Any = None) -> Floats:
+    """(G,) sums of amounts (M,), or numbers of items."""
+    return np.bincount(facts.provider, amounts, len(facts.there)).astype(np.float64)
 
 
 def _merit(facts: RoundFacts) -> Floats:
-    """(G,) events of each provider's items in the warm-up log: what its share of exposure is held against."""
-    return np.bincount(facts.provider, facts.popularity, len(facts.there)).astype(np.float64)
+    """(G,) events in the warm-up log, the target of exposure."""
+    return _of_providers(facts, facts.popularity)
 
 
-def _items(facts: RoundFacts) -> Floats:
-    """(G,) items of each provider that came, whether it is still there or not."""
-    return np.where(facts.came, np.bincount(facts.provider, minlength=len(facts.there)), 0.0)
+def _provider_exposure(facts: RoundFacts) -> Floats:
+    """(G,) exposures of each provider, in the unit of the guarantee."""
+    return _of_providers(facts, facts.delivered)
 
 
 def _user_welfare(facts: RoundFacts) -> float:
@@ -62,11 +72,14 @@ def _user_welfare(facts: RoundFacts) -> float:
 
 
 def _provider_welfare(facts: RoundFacts) -> float:
-    return provider_welfare(provider_consumptions(facts)[facts.came])
+    filled = facts.slates >= 0
+    owner = facts.provider[facts.slates[filled]]
+    consumptions = np.bincount(owner, facts.probability[filled], len(facts.there)).astype(np.float64)
+    return provider_welfare(consumptions[facts.came])
 
 
 def _value(worth: Floats | Bools, facts: RoundFacts) -> float:
-    """Σ worth − c for each exposure that items, groups and campaigns miss, and for each above a cap."""
+    """Σ worth − c for each missing or excessive exposure."""
     return penalised_value(
         worth,
         np.concatenate([facts.delivered, facts.counted]),
@@ -86,26 +99,26 @@ _ALL = (
         lambda f: ndcg(f.consumed, f.relevant) if f.counts_items else None, "NDCG", "relevance", "higher"),
     Measure("utility", "expected consumptions per slate",
         "mean over arrivals of Σ_r true P(consume y_r at position r)",
-        lambda f: per_slate(f.probability), "Utility", "relevance", "higher"),
+        lambda f: per_slate(f.probability), "Utility", "relevance", "higher", band=1, retrained=True),
     Measure("consumptions", "consumptions per slate", "mean over arrivals of Σ_r consumed",
         lambda f: per_slate(f.consumed), "Consumptions", "relevance", "higher"),
     Measure("coverage", "share", "#{y: E_y > 0} / M",
-        lambda f: coverage(f.exposure), "Catalogue coverage", "exposure", "higher"),
+        lambda f: coverage(f.exposure), "Catalogue coverage", "exposure", "higher", band=4, retrained=True),
     Measure("gini", "index", "Σ_i (2i − M − 1)·E_(i) / (M·ΣE), E ascending, zeros included",
-        lambda f: gini(f.exposure), "Gini of exposure", "exposure", "lower"),
+        lambda f: gini(f.exposure), "Gini of exposure", "exposure", "lower", band=7),
     Measure("perplexity", "items", "exp(−Σ p ln p), p = E/ΣE",
-        lambda f: perplexity(f.exposure), "Exposure perplexity", "exposure", "higher"),
+        lambda f: perplexity(f.exposure), "Exposure perplexity", "exposure", "higher", band=6),
     Measure("average_popularity", "× catalogue mean", "(Σ E·q / ΣE) / (Σ q / M), q = popularity at round 0",
         lambda f: average_popularity(f.exposure, f.popularity), "Popularity of shown items", "exposure"),
     Measure("shortfall", "share", "Σ (b − E)₊ / Σ b, E and b counted as positions; 0 if Σ b = 0",
-        lambda f: shortfall(f.exposure, f.required_positions), "Undelivered, as shown", "guarantee", "lower"),
+        lambda f: shortfall(f.exposure, f.required_positions), "Undelivered, as shown", "guarantee", "lower", band=3),
     Measure("examined_shortfall", "share", "Σ (b̃ − Ẽ)₊ / Σ b̃, Ẽ = Σ γ^(r−1), b̃ = b·mean_r γ^(r−1)",
         lambda f: examined_shortfall(f.slates, f.required_positions, f.gamma),
-        "Undelivered, as examined", "guarantee", "lower"),
+        "Undelivered, as examined", "guarantee", "lower", band=2),
     Measure("shortfall_units", "exposures", "Σ (b − E)₊ in the unit of the guarantee (`exposure.unit`)",
         lambda f: shortfall_units(f.delivered, f.required), "Missing exposures", "guarantee", "lower"),
     Measure("items_met", "share", "#{y: E ≥ b > 0} / #{y: b > 0} in the unit of the guarantee",
-        lambda f: items_met(f.delivered, f.required), "Guarantees met", "guarantee", "higher"),
+        lambda f: items_met(f.delivered, f.required), "Guarantees met", "guarantee", "higher", band=9),
     Measure("worst_ratio", "exposures per required one", "min E/b over b > 0 in the unit of the guarantee",
         lambda f: worst_ratio(f.delivered, f.required), "Worst delivery", "guarantee", "higher"),
     Measure("prices_at_bound", "share", "#{y: v_y = −c, b_y > 0} / #{y: b_y > 0} at the round's end",
@@ -118,9 +131,9 @@ _ALL = (
         lambda f: excess(f.counted, f.most) if np.isfinite(f.most).any() else None,
         "Exposures above caps", "guarantee", "lower"),
     Measure("effective_items", "items", "N(N−1) / Σ n(n−1), n = consumptions per item in the round, N = Σ n",
-        lambda f: effective_items(f.consumption), "Effective consumed items", "loop", "higher"),
+        lambda f: effective_items(f.consumption), "Effective consumed items", "loop", "higher", band=5, retrained=True),
     Measure("log_gini", "index", "Gini of events per item in the log that the platform trains on",
-        lambda f: gini(f.log_counts), "Gini of the training log", "loop", "lower"),
+        lambda f: gini(f.log_counts), "Gini of the training log", "loop", "lower", band=8, retrained=True),
     Measure("jaccard", "index", "mean of |A ∩ B| / |A ∪ B| over a fixed sample of pairs of arrivals",
         lambda f: jaccard(f.slates, sample_pairs(len(f.slates), _PAIRS, f.seed, f.user)),
         "Likeness of slates", "loop", "lower"),
@@ -167,14 +180,14 @@ _ALL = (
     Measure("nash_welfare", "product", "users' welfare × providers' welfare",
         lambda f: _user_welfare(f) * _provider_welfare(f), "Nash product of welfare", "two_sides", "higher"),
     Measure("ee_d", "index", "EE-D = Σ_g ε_g², ε = shares of providers in exposure, in the unit of the guarantee",
-        lambda f: expected_exposure(provider_exposure(f), _merit(f)).disparity, "EE-D", "two_sides", "lower"),
+        lambda f: expected_exposure(_provider_exposure(f), _merit(f)).disparity, "EE-D", "two_sides", "lower"),
     Measure("ee_r", "index", "EE-R = 2·Σ_g ε_g·ε*_g, ε* = shares of providers in the warm-up log's events",
-        lambda f: expected_exposure(provider_exposure(f), _merit(f)).relevance, "EE-R", "two_sides", "higher"),
+        lambda f: expected_exposure(_provider_exposure(f), _merit(f)).relevance, "EE-R", "two_sides", "higher"),
     Measure("ee_l", "index", "EE-L = Σ_g (ε_g − ε*_g)²",
-        lambda f: expected_exposure(provider_exposure(f), _merit(f)).loss, "EE-L", "two_sides", "lower"),
+        lambda f: expected_exposure(_provider_exposure(f), _merit(f)).loss, "EE-L", "two_sides", "lower"),
     Measure("awrf", "index",
         "1 − JS(ε, p) (base 2), p = shares of providers that ever came in the catalogue's items",
-        lambda f: awrf(provider_exposure(f), _items(f)), "AWRF", "two_sides", "higher"),
+        lambda f: awrf(_provider_exposure(f), np.where(f.came, _of_providers(f), 0.0)), "AWRF", "two_sides", "higher"),
     Measure("aplt", "share", "mean over slates of the share of items outside the head that has 80 % of logged events",
         lambda f: long_tail_share(f.slates, long_tail(f.popularity)), "APLT", "two_sides", "higher"),
     Measure("bound", "model score",
@@ -190,28 +203,20 @@ MEASURES: Mapping[str, Measure] = MappingProxyType({measure.name: measure for me
 
 
 def find_measure(name: str, among: Mapping[str, Measure] = MEASURES) -> Measure:
-    """The measure of that name.
-
-    Raises:
-        ConfigError: If there is none; the message names the nearest.
-    """
+    """Measure of a name; refuses unknown ones with the nearest."""
     if name not in among:
         raise ConfigError(f"metric {name!r} is unknown.{nearest(name, among)}")
     return among[name]
 
 
 def measured(facts: RoundFacts, measures: Iterable[Measure] = MEASURES.values()) -> dict[str, float]:
-    """Metric name → value of each measure that has one in a round.
-
-    Raises:
-        MeasureError: If a measure raised, or returned something that is no number.
-    """
+    """Metric name → value of each measure that has one."""
     values = {measure.name: measure.value(facts) for measure in measures}
     return {name: value for name, value in values.items() if value is not None}
 
 
 def markdown_table() -> str:
-    """The table of all measures as it stands in ``docs/measures.md``."""
+    """Table of all measures, as in ``docs/measures.md``."""
     lines = ["| metric | title | group | formula | unit | better |", "|---|---|---|---|---|---|"]
     for measure in MEASURES.values():
         row = (
@@ -224,3 +229,142 @@ def markdown_table() -> str:
         )
         lines.append("| " + " | ".join(row) + " |")
     return "\n".join(lines) + "\n"
+
+
+def own_measures(places: Sequence[str]) -> dict[str, Measure]:
+    """A user's own measures, loaded by their places.
+
+    By place, each ``path/to/file.py:name`` or ``module:name`` of a :class:`Measure`; two cannot have the same name.
+    """
+    measures: dict[str, Measure] = {}
+    for place in places:
+        measure = _measure(place)
+        names = {other.name: there for there, other in measures.items()}
+        if measure.name in MEASURES or measure.name in names:
+            which = f"that of {names[measure.name]!r}" if measure.name in names else "that of a built-in one"
+            raise ConfigError(
+                f"measure {place!r} is called {measure.name!r}, which is {which}; allowed: another name"
+            )
+        measures[place] = measure
+    return measures
+
+
+def _measure(place: str) -> Measure:
+    if place in MEASURES:
+        raise ConfigError(
+            f"measure {place!r} is built in, every run has it; allowed: measures of your own, file.py:name"
+        )
+    if place.endswith(".py"):
+        raise without_name(place, "measure", Measure)
+    if ":" not in place:
+        raise ConfigError(f"measure {place!r} is unknown; allowed: file.py:name of a Measure of your own")
+    measure: Measure = imported(place, "measure", Measure)
+    return measure
+
+
+def try_measures(measures: Mapping[str, Measure], items: pd.DataFrame, slate: int) -> None:
+    """Compute measures on made-up rounds, before anything runs.
+
+    Raises:
+        MeasureError: If a measure raised, with the line in its file, or returned something that is no number.
+    """
+    if not measures:
+        return
+    usual, empty = (made_up_round(items, slate=slate, filled=share) for share in (0.9, 0.0))
+    for place, measure in measures.items():
+        with own_code([place]), np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            measure.value(empty)
+            if measure.value(usual) is None and (found := measure.of(usual)) is not None:
+                raise MeasureError(
+                    f"measure {place!r} returned {found} for a made-up round; allowed: a finite number, or None where "
+                    "a round has no value"
+                )
+
+
+def records(measures: Mapping[str, Measure]) -> dict[str, dict[str, str]]:
+    """Place → record of a measure, without its function."""
+    return {
+        place: {field: getattr(measure, field) for field in _RECORDED} for place, measure in measures.items()
+    }
+
+
+def recorded(record: Mapping[str, Any]) -> Measure:
+    """Measure of a run folder's record, which shows tables' values."""
+    return Measure(of=_from_the_tables, **record)
+
+
+def _from_the_tables(_: RoundFacts) -> float | None:
+    raise MeasureError("a measure of a run folder has no function, its values stand in the tables")
+
+
+def made_up_round(
+    items: pd.DataFrame,
+    *,
+    arrivals: int = 24,
+    slate: int = 4,
+    seed: int = 0,
+    filled: float = 0.9,
+    complete: bool = True,
+) -> RoundFacts:
+    """Round of random slates and consumptions over a catalogue.
+
+    A user's own measures are tried on it before a run begins. A share ``filled`` of positions holds an item. A
+    ``complete`` round has released items, counted relevant items and a certificate, which some rounds lack.
+    """
+    draw = generator(seed, Purpose.MEASURE, arrivals, slate)
+    n, m = arrivals, len(items)
+    chosen = np.argsort(draw.random((n, m)), axis=1)[:, :slate]
+    shown = draw.random(chosen.shape) < filled
+    probability = np.where(shown, draw.random(chosen.shape), 0.0)
+    consumed = draw.random(chosen.shape) < probability
+    time = np.sort(1e9 + 7 * _DAY * draw.random(n))
+    released = (draw.random(m) < 0.25) & complete
+    exposure = draw.poisson(n * slate / m, m)
+    number = int(released.sum())
+    came = draw.random(m) < (0.9 if complete else 1.0)
+    weights = position_weights(_GAMMA, slate)
+    return RoundFacts(
+        round=1,
+        seed=seed,
+        slates=np.where(shown, chosen, -1).astype(np.int32),
+        consumed=consumed,
+        probability=probability,
+        true_intensity=-np.log1p(-probability),
+        intensity=np.where(shown, draw.random(chosen.shape), np.nan).astype(np.float32),
+        price=np.where(shown, -draw.random(chosen.shape), np.nan).astype(np.float32),
+        propensity=np.where(shown, 1 - draw.random(chosen.shape), np.nan).astype(np.float32),
+        user=draw.integers(0, max(1, n // 2), n),
+        time=time,
+        ground_intensity=draw.gamma(2.0, 5.0, n).astype(np.float32),
+        relevant=(consumed.sum(axis=1) + draw.poisson(1.0, n) + (0.0 if complete else 0.5)).astype(
+            np.float64
+        ),
+        counts_items=complete,
+        required=draw.poisson(n * slate / (2 * m), m).astype(np.float64) * mean_weight(weights),
+        position_weights=weights,
+        least=draw.poisson(n * slate / 4, 2).astype(np.float64) if complete else np.zeros(0),
+        most=np.array([np.inf, n * slate / 8]) if complete else np.zeros(0),
+        counted=draw.poisson(n * slate / 4, 2).astype(np.float64) if complete else np.zeros(0),
+        first_exposure=exposure,
+        log_counts=exposure + draw.poisson(5.0, m),
+        popularity=draw.poisson(20.0, m),
+        release=np.where(released, 1e9 - 30 * _DAY * draw.random(m), -np.inf),
+        genre_weights=genre_weights([str(text) for text in items["genres"]])[0],
+        provider=np.arange(m),
+        there=came & (draw.random(m) < (0.8 if complete else 1.0)),
+        came=came,
+        sold=np.bincount(chosen[consumed], minlength=m) + draw.poisson(0.5, m),
+        items=items,
+        cost=float(draw.random()),
+        gamma=_GAMMA,
+        item_price=-draw.random(m) if complete else None,
+        adoption=AdoptionTimes(draw.integers(1, n + 2, number), draw.random(number) < 0.7)
+        if number
+        else None,
+        value_model=float(probability.sum()) if complete else None,
+        bound=float(probability.sum()) + 1.0 if complete else None,
+        gap=0.5 if complete else None,
+        estimated_decay=0.75 if complete else None,
+        decay_error=0.25 if complete else None,
+    )

@@ -1,48 +1,36 @@
-"""Measures of relevance and of allocation: what the slates were worth.
+"""Measures of relevance: worth of slates and of predictions.
 
-For n arrivals with k positions each; a hit is a shown item that is relevant (consumed, or in the logged
-future).
+For n arrivals with k positions each. ``hits`` (n, k) are shown items that are relevant (consumed, or in the logged
+future), in order of position; ``relevant`` (n,) counts the relevant items of each arrival, shown or not.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rimsim.arrays import Bools, Floats
-from rimsim.errors import DataError
-from rimsim.measures._checks import as_counts, same_length
-from rimsim.measures.exposure import excess, shortfall_units
+from rimsim.arrays import Bools, Floats, Ints
+from rimsim.errors import DataError, refuse
+from rimsim.measures.exposure import as_counts, excess, same_length, shortfall_units
 
 
 def precision(hits: ArrayLike) -> float:
-    """Σ hits / (n·k): the share of positions that hold a relevant item.
+    """Share of positions with a relevant item, Σ hits / (n·k).
 
-    An empty position counts as a miss (Ma et al., ICLR 2022), so that leaving positions empty cannot raise
-    it.
-
-    Args:
-        hits: (n, k) bool.
-
-    Returns:
-        Between 0 and 1; 0 if there is no position.
+    An empty position of ``hits`` (n, k) counts as a miss (Ma et al., ICLR 2022), so that leaving positions empty cannot
+    raise it.
     """
     hit = _hits(hits)
     return float(hit.mean()) if hit.size else 0.0
 
 
 def recall(hits: ArrayLike, relevant: ArrayLike) -> float:
-    """Mean over the arrivals with a relevant item of hits / relevant items.
+    """Mean of hits / relevant items over arrivals that have any.
 
-    Arrivals without one are left out, as nothing could be found for them; precision counts them.
-
-    Args:
-        hits: (n, k) bool.
-        relevant: (n,) relevant items of each arrival, shown or not; or how many are expected, such as λ*(x).
-
-    Returns:
-        Between 0 and 1 where relevant items are counted; with expectations it may exceed 1 by chance. 0 if no
-        arrival has a relevant item.
+    Other arrivals are left out, as nothing could be found for them; precision counts them. ``relevant`` may also be an
+    expectation, such as λ*(x); recall may then exceed 1 by chance.
     """
     hit, number = _hits(hits), as_counts(relevant, "relevant")
     same_length(hit, number, "hits and relevant")
@@ -51,37 +39,23 @@ def recall(hits: ArrayLike, relevant: ArrayLike) -> float:
 
 
 def ndcg(hits: ArrayLike, relevant: ArrayLike) -> float:
-    """Mean of :func:`slate_ndcg` over the arrivals with a relevant item.
-
-    Args:
-        hits: (n, k) bool in order of position.
-        relevant: (n,) relevant items of each arrival, shown or not.
-
-    Returns:
-        Between 0 and 1; 0 if no arrival has a relevant item.
-    """
+    """Mean of :func:`slate_ndcg` over the arrivals with a relevant item."""
     of_slates = slate_ndcg(hits, relevant)
     there = ~np.isnan(of_slates)
     return float(of_slates[there].mean()) if there.any() else 0.0
 
 
 def slate_ndcg(hits: ArrayLike, relevant: ArrayLike) -> Floats:
-    """DCG / ideal DCG of each slate, with gain 1 and discount 1/log₂(r + 1).
+    """(n,) DCG / ideal DCG of slates; NaN without relevant items.
 
-    The ideal slate holds min(k, relevant) hits at its top (Järvelin and Kekäläinen, TOIS 2002).
-
-    Args:
-        hits: (n, k) bool in order of position.
-        relevant: (n,) relevant items of each arrival, shown or not.
-
-    Returns:
-        (n,) between 0 and 1; NaN for an arrival without a relevant item.
+    Gain is 1 and discount 1/log₂(r + 1). The ideal slate holds min(k, relevant) hits at its top (Järvelin and
+    Kekäläinen, TOIS 2002).
     """
     hit, number = _hits(hits), as_counts(relevant, "relevant")
     same_length(hit, number, "hits and relevant")
     if (over := hit.sum(axis=1) > number).any():
         row = int(np.flatnonzero(over)[0])
-        raise DataError(f"relevant[{row}]: {number[row]:g}; allowed: at least its {hit[row].sum()} hits")
+        refuse(DataError, f"relevant[{row}]", f"{number[row]:g}", f"at least its {hit[row].sum()} hits")
     has_relevant = number > 0
     k = hit.shape[1]
     found = np.full(len(hit), np.nan)
@@ -94,37 +68,27 @@ def slate_ndcg(hits: ArrayLike, relevant: ArrayLike) -> Floats:
 
 
 def per_slate(values: ArrayLike) -> float:
-    """Mean worth of a slate: Σ over its positions, mean over arrivals.
+    """Mean over arrivals of the worth of all positions.
 
-    Of true consumption probabilities it is ``utility``, of draws (0 or 1) ``consumptions``.
-
-    Args:
-        values: (n, k) what each position is worth; 0 where it is empty.
-
-    Returns:
-        The mean worth of a slate; 0 if there is none.
+    Of true consumption probabilities (n, k) it is ``utility``, of draws (0 or 1) ``consumptions``.
     """
     worth = np.asarray(values, np.float64)
     if worth.ndim != 2:
-        raise DataError(f"values: an array of shape {worth.shape}; allowed: (arrivals, positions)")
+        refuse(DataError, "values", f"an array of shape {worth.shape}", "(arrivals, positions)")
     return float(worth.sum(axis=1).mean()) if len(worth) else 0.0
 
 
 def penalised_value(
-    worth: ArrayLike,
-    exposure: ArrayLike,
-    required: ArrayLike,
-    cost: float,
-    most: ArrayLike = np.inf,
+    worth: ArrayLike, exposure: ArrayLike, required: ArrayLike, cost: float, most: ArrayLike = np.inf
 ) -> float:
-    """V = Σ worth − c·(Σ(b − E)₊ + Σ(E − most)₊), in float64.
+    """Value V = Σ worth − c·(Σ(b − E)₊ + Σ(E − most)₊), in float64.
 
-    With model scores as worth it is ``value_model``, with true intensities ``value_true``, with realised
-    consumptions (0 or 1) ``return``. Three values, never to be confused.
+    With model scores as worth it is ``value_model``, with true intensities ``value_true``, with realised consumptions
+    (0 or 1) ``return``. Three values, never to be confused.
 
     Args:
-        worth: Worth of the filled positions, any shape; 0 where a position is empty.
-        exposure: (R,) exposures of items, and of whatever else something is asked for.
+        worth: Worth of positions, any shape; 0 where they are empty.
+        exposure: (R,) exposures of items, and of other requirements.
         required: (R,) required exposures b.
         cost: c, the price of one exposure of shortfall, and of one above a cap.
         most: (R,) exposures that are allowed, or one number; ∞: any.
@@ -137,5 +101,53 @@ def penalised_value(
 def _hits(hits: ArrayLike) -> Bools:
     hit = np.asarray(hits, np.bool_)
     if hit.ndim != 2:
-        raise DataError(f"hits: an array of shape {hit.shape}; allowed: (arrivals, positions)")
+        refuse(DataError, "hits", f"an array of shape {hit.shape}", "(arrivals, positions)")
     return hit
+
+
+def predicted_consumption(intensity: ArrayLike, examination: ArrayLike) -> Floats:
+    """(n, k) predicted chances of consumption, 1 − exp(−λ(x,y)·e_r).
+
+    λ (n, k) of the platform is NaN where a position is empty, which gives 0; ``examination`` (k,) has the factors e_r
+    of positions.
+    """
+    rate, weight = np.asarray(intensity, np.float64), np.asarray(examination, np.float64)
+    if rate.ndim != 2 or weight.shape != rate.shape[1:]:
+        found = f"shapes {rate.shape} and {weight.shape}"
+        refuse(DataError, "intensity and examination", found, "(n, k) and (k,)")
+    return -np.expm1(-np.nan_to_num(rate, nan=0.0) * weight)
+
+
+def calibration_ratio(intensity: ArrayLike, consumed: ArrayLike, examination: ArrayLike) -> float | None:
+    """Predicted over actual consumptions (n, k); None without any."""
+    actual = int(np.count_nonzero(consumed))
+    return float(predicted_consumption(intensity, examination).sum()) / actual if actual else None
+
+
+@dataclass(frozen=True, eq=False)
+class Reliability:
+    """Shown items in equal groups of rising predicted chance."""
+
+    exposures: Ints
+    """(g,) shown items in each group."""
+    predicted: Floats
+    """(g,) consumptions that the platform expected in each group."""
+    consumed: Ints
+    """(g,) realised consumptions."""
+
+
+def reliability(predicted: ArrayLike, consumed: ArrayLike, groups: int = 10) -> Reliability:
+    """Reliability curve: sums of predictions and outcomes by quantile.
+
+    Of predicted chances (n,), such as :func:`predicted_consumption` of the positions that are filled. There are fewer
+    groups where there are fewer predictions; ties are parted by their order.
+    """
+    chance, came = np.asarray(predicted, np.float64).ravel(), np.asarray(consumed, bool).ravel()
+    same_length(chance, came, "predicted and consumed")
+    order = np.argsort(chance, kind="stable")
+    parts = [part for part in np.array_split(order, groups) if len(part)]
+    return Reliability(
+        exposures=np.array([len(part) for part in parts], np.int64),
+        predicted=np.array([chance[part].sum() for part in parts], np.float64),
+        consumed=np.array([came[part].sum() for part in parts], np.int64),
+    )

@@ -1,108 +1,183 @@
-"""Means over seeds with intervals, and differences between agents on common random numbers."""
+"""Intervals over seeds, paired differences, and claims made from them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import itertools
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from rimsim import rng
 from rimsim.arrays import Floats
-from rimsim.errors import DataError
+from rimsim.errors import DataError, refuse
 
 FEW_SEEDS = 4
-"""Below so many seeds an interval says less than the seeds themselves, which charts show in place of it."""
+"""Least seeds of an interval: with fewer, charts show the seeds themselves."""
+LEVEL = 0.05
+"""Rate of false claims that a table, or a claim of no difference, may have."""
+UNFIT = 0.6
+"""A truth whose agreement over settled pairs is below this is unfit for a log."""
+_CONFIDENCE = 0.95
+_DIGITS = 12  # decimals of a mean worth: means that differ in their last bits alone are equal
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over seeds and its two-sided confidence interval."""
+    """Mean over seeds and its two-sided confidence interval.
+
+    The mean is None without values, bounds with fewer than two: one seed says nothing about the spread.
+    """
 
     mean: float | None
-    """None if there is no value."""
     low: float | None
-    """None with fewer than two values: one seed says nothing about the spread."""
     high: float | None
-    """None with fewer than two values."""
     n: int
-    """Values that went in."""
 
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """The mean of a − b over seeds, its interval and its size in standard deviations."""
+    """Mean of a − b over seeds, interval and effect size.
+
+    The mean is None without pairs, all else with fewer than two.
+    """
 
     mean: float | None
-    """None if there is no pair."""
     low: float | None
-    """None with fewer than two pairs."""
     high: float | None
-    """None with fewer than two pairs."""
     dz: float | None
-    """Effect size: mean over standard deviation of the differences (Cohen 1988, d_z). None with fewer than
-    two pairs or when every difference is the same and not 0; 0 when all are 0."""
+    """Effect size: mean over standard deviation of the differences (Cohen 1988, d_z). None when every difference is the
+    same and not 0; 0 when all are 0."""
     n: int
-    """Pairs that went in."""
     p: float | None = None
-    """p value of the paired t test against no difference; None with fewer than two pairs."""
+    """p value of the paired t test against no difference."""
 
     @property
     def clear(self) -> bool:
-        """Whether the interval leaves out 0; false with fewer than two pairs."""
+        """True if there is an interval and it excludes 0."""
         return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
 
 
-def mean_interval(values: ArrayLike, level: float = 0.95, overlap: float = 0.0) -> Interval:
-    """Mean and Student-t interval: x̄ ± t_{n−1, (1+level)/2}·s/√n (Student, Biometrika 1908).
+@dataclass(frozen=True)
+class Equivalence:
+    """Two one-sided tests of a difference against a margin (Schuirmann 1987)."""
 
-    Splits of one log share what they learn from, so that their values say less than as many independent ones would.
-    With an overlap, s·√(1/n + overlap) takes the place of s/√n (Nadeau and Bengio, Machine Learning 2003).
+    mean: float | None
+    low: float | None
+    """Lower end of the interval that has to lie within the margin, at confidence 1 − 2·level; None with one pair."""
+    high: float | None
+    margin: float
+    """Largest difference, either way, that counts as none."""
+
+    @property
+    def holds(self) -> bool:
+        """True if there is an interval, within the margin."""
+        if self.low is None or self.high is None:
+            return False
+        return -self.margin < self.low and self.high < self.margin
+
+
+@dataclass(frozen=True)
+class ModelPair:
+    """Two models, by index, and their difference in reality."""
+
+    first: int
+    """The model that is better in reality."""
+    second: int
+    difference: float
+    """Mean over users of the first's real worth minus the second's, at least 0."""
+    low: float | None
+    """Lower end of its 95 % interval over users; None for one user."""
+    high: float | None
+    settled: bool
+
+
+Pair = ModelPair
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Concordance of a truth's order of models with held-out reality."""
+
+    kendall: float | None
+    """Kendall's τ-b between real and simulated worth over models; None where all are alike."""
+    kendall_low: float | None
+    """Lower end of its 95 % interval: bootstrap over users, paired over models."""
+    kendall_high: float | None
+    spearman: float | None
+    """Spearman's rank correlation over models; None likewise."""
+    kendall_settled: float | None
+    """(Concordant − discordant) / settled over the pairs that reality settles; None where it settles none."""
+    kendall_settled_low: float | None
+    """Lower end of its interval, by the same bootstrap; the pairs stay those that all users settle."""
+    kendall_settled_high: float | None
+    models: int
+    users: int
+    pairs: int
+    settled_pairs: int
+    """Pairs whose real difference is beyond its 95 % interval over users."""
+    settled_share: float
+    concordant_pairs: int
+    """Settled pairs that the truth puts in the order of reality."""
+    discordant_pairs: int
+    """Settled pairs that it puts in the opposite order; it may also hold two models for equal."""
+
+    @property
+    def unfit(self) -> bool:
+        """True if the truth cannot be trusted to order models."""
+        return self.kendall_settled is not None and self.kendall_settled < UNFIT
+
+    @property
+    def figures(self) -> dict[str, float | None]:
+        """Metric → value; ``unfit`` is 0 or 1."""
+        return {**asdict(self), "unfit": float(self.unfit)}
+
+
+def mean_interval(values: ArrayLike, level: float = _CONFIDENCE, overlap: float = 0.0) -> Interval:
+    """Mean and Student-t interval: x̄ ± t_{n−1, (1+level)/2}·s/√n.
+
+    Student, Biometrika 1908. Splits of one log share what they learn from, so that their values say less than as many
+    independent ones would. With an overlap, s·√(1/n + overlap) takes the place of s/√n (Nadeau and Bengio, Machine
+    Learning 2003).
 
     Args:
-        values: (n,) one value a seed. NaN = the measure does not exist in that seed; it is left out and
-            ``n`` says how many remain.
+        values: (n,) one value per seed. NaN = the measure does not exist in that seed; it is left out and ``n`` counts
+            the rest.
         level: Confidence level in (0, 1).
-        overlap: Values are of random splits of one log, whose tested part is so many times the part that is learnt
-            from; 0: they are independent.
-
-    Returns:
-        The interval; without bounds for one value, without mean for none. Never NaN.
+        overlap: Values are of random splits of one log: ratio of its tested part to the part that is learnt from; 0:
+            they are independent.
     """
-    _check_level(level)
+    if not 0 < level < 1:
+        refuse(DataError, "level", str(level), "between 0 and 1, such as 0.95")
     kept = _present(np.asarray(values, np.float64).ravel())
     n = len(kept)
-    if n == 0:
-        return Interval(None, None, None, 0)
-    mean = float(kept.mean())
-    if n == 1:
-        return Interval(mean, None, None, 1)
-    half = _t_quantile(n - 1, (1 + level) / 2) * float(kept.std(ddof=1)) * (1 / n + overlap) ** 0.5
+    if n < 2:
+        return Interval(float(kept.mean()) if n else None, None, None, n)
+    from scipy.special import stdtrit  # noqa: PLC0415 - keeps the measures at NumPy's import time
+
+    mean, quantile = float(kept.mean()), float(stdtrit(n - 1, (1 + level) / 2))
+    half = quantile * float(kept.std(ddof=1)) * (1 / n + overlap) ** 0.5
     return Interval(mean, mean - half, mean + half, n)
 
 
-def paired_difference(a: ArrayLike, b: ArrayLike, level: float = 0.95) -> PairedDifference:
-    """Mean of a − b over seeds with the paired Student-t interval and d_z.
+def paired_difference(a: ArrayLike, b: ArrayLike, level: float = _CONFIDENCE) -> PairedDifference:
+    """Mean of a − b with its paired interval and d_z.
 
     Agents see the same arrivals and the same random numbers at a seed, so that pairing takes most of the noise out.
-
-    Args:
-        a: (n,) one value a seed.
-        b: (n,) values of the other agent at the same seeds, in the same order. A pair with a NaN is left out.
-        level: Confidence level in (0, 1).
-
-    Raises:
-        DataError: If the two have different lengths.
+    Both have one value per seed (n,), in the same order; a pair with a NaN is left out.
     """
     first, second = np.asarray(a, np.float64).ravel(), np.asarray(b, np.float64).ravel()
     if len(first) != len(second):
-        raise DataError(f"paired_difference: {len(first)} and {len(second)} values; allowed: the same seeds")
+        refuse(DataError, "paired_difference", f"{len(first)} and {len(second)} values", "the same seeds")
     difference = first - second
     interval = mean_interval(difference, level)
     dz = p = None
     if interval.mean is not None and interval.n > 1:
+        from scipy.special import stdtr  # noqa: PLC0415 - keeps the measures at NumPy's import time
+
         spread = float(_present(difference).std(ddof=1))
         dz = interval.mean / spread if spread > 0 else (0.0 if interval.mean == 0 else None)
-        p = 0.0 if dz is None else _two_sided(interval.n - 1, dz * interval.n**0.5)
+        p = 0.0 if dz is None else 2 * float(stdtr(interval.n - 1, -abs(dz * interval.n**0.5)))
     return PairedDifference(interval.mean, interval.low, interval.high, dz, interval.n, p)
 
 
@@ -112,18 +187,118 @@ def _present(values: Floats) -> Floats:
     return np.asarray(values[~np.isnan(values)], np.float64)
 
 
-def _check_level(level: float) -> None:
-    if not 0 < level < 1:
-        raise DataError(f"level: {level}; allowed: between 0 and 1, such as 0.95")
+def equivalence(a: ArrayLike, b: ArrayLike, margin: float, level: float = LEVEL) -> Equivalence:
+    """Equality within a margin, by two one-sided paired tests.
+
+    An interval that holds 0 shows no difference only where it is short. The tests reject at ``level`` exactly where the
+    paired interval of confidence 1 − 2·level lies within the margin (Schuirmann, J. Pharmacokinet. Biopharm. 1987). The
+    margin is above 0, in the unit of the values, and chosen before one looks; ``level`` is the rate of false claims.
+    """
+    if not margin > 0:
+        refuse(DataError, "margin", str(margin), "above 0, the largest difference that does not matter")
+    found = paired_difference(a, b, 1 - 2 * level)
+    return Equivalence(found.mean, found.low, found.high, margin)
 
 
-def _two_sided(degrees: int, t: float) -> float:
-    from scipy.special import stdtr  # noqa: PLC0415 - keeps the measures at NumPy's import time
+def holm(p: ArrayLike) -> Floats:
+    """Adjusted p values of claims made from one table.
 
-    return 2 * float(stdtr(degrees, -abs(t)))
+    Any false claim is then as rare as in a single comparison. The i-th smallest of m is multiplied by m − i + 1, and
+    none is below a smaller one's (Holm, Scand. J. Stat. 1979). NaN = no comparison, which stays and does not count.
+    """
+    given = np.asarray(p, np.float64)
+    there = ~np.isnan(given)
+    values = given[there]
+    outside = values[(values < 0) | (values > 1)]
+    if len(outside):
+        refuse(DataError, "p", str(outside[0]), "between 0 and 1")
+    order = np.argsort(values, kind="stable")
+    stepped = np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1))
+    adjusted, of_values = given.copy(), np.empty(len(values))
+    of_values[order] = np.minimum(stepped, 1.0)
+    adjusted[there] = of_values
+    return adjusted
 
 
-def _t_quantile(degrees: int, probability: float) -> float:
-    from scipy.special import stdtrit  # noqa: PLC0415 - keeps the measures at NumPy's import time
+def pairs_of(real: ArrayLike) -> list[ModelPair]:
+    """Pairs of models, the better one first, with paired intervals.
 
-    return float(stdtrit(degrees, probability))
+    Of real worth (m, n) of m models for n users; a user's draws are averaged, so that users are independent.
+    """
+    worth = np.asarray(real, np.float64)
+    means = worth.mean(1).round(_DIGITS)
+    pairs = []
+    for one, other in itertools.combinations(range(len(worth)), 2):
+        better, worse = (one, other) if means[one] >= means[other] else (other, one)
+        paired = paired_difference(worth[better], worth[worse])
+        pairs.append(ModelPair(better, worse, paired.mean or 0.0, paired.low, paired.high, paired.clear))
+    return pairs
+
+
+def agreement(real: ArrayLike, simulated: ArrayLike, *, seed: int = 0, resamples: int = 1000) -> Agreement:
+    """Agreement of two orders of models, real and simulated.
+
+    Args:
+        real: (m, n) real worth of m models for n users.
+        simulated: (m, n) worth of the same models for the same users under the truth.
+        seed: Seed of the bootstrap.
+        resamples: Bootstrap samples of users.
+    """
+    here, there = np.asarray(real, np.float64), np.asarray(simulated, np.float64)
+    m, n = here.shape
+    pairs = pairs_of(here)
+    settled = [(pair.first, pair.second) for pair in pairs if pair.settled]
+    means, expected = here.mean(1).round(_DIGITS), there.mean(1).round(_DIGITS)
+    signs = _signs(means, expected, settled)
+    generator = rng.generator(seed, rng.Purpose.MEASURE, 11)
+    kendall: list[float | None] = []
+    over_settled: list[float | None] = []
+    for _ in range(resamples):
+        weight = np.bincount(generator.integers(0, n, n), minlength=n) / n
+        drawn_real, drawn = (here @ weight).round(_DIGITS), (there @ weight).round(_DIGITS)
+        kendall.append(_rank_correlation("kendalltau", drawn_real, drawn))
+        over_settled.append(_mean(_signs(drawn_real, drawn, settled)))
+    low, high = _quantiles(kendall)
+    settled_low, settled_high = _quantiles(over_settled)
+    return Agreement(
+        kendall=_rank_correlation("kendalltau", means, expected),
+        kendall_low=low,
+        kendall_high=high,
+        spearman=_rank_correlation("spearmanr", means, expected),
+        kendall_settled=_mean(signs),
+        kendall_settled_low=settled_low,
+        kendall_settled_high=settled_high,
+        models=m,
+        users=n,
+        pairs=len(pairs),
+        settled_pairs=len(settled),
+        settled_share=len(settled) / len(pairs) if pairs else 0.0,
+        concordant_pairs=int((signs > 0).sum()),
+        discordant_pairs=int((signs < 0).sum()),
+    )
+
+
+def _signs(real: Floats, simulated: Floats, pairs: list[tuple[int, int]]) -> Floats:
+    """(pairs,) 1 where concordant, −1 where discordant, else 0."""
+    first, second = np.array(pairs, np.int64).reshape(-1, 2).T
+    return np.asarray(
+        np.sign(real[first] - real[second]) * np.sign(simulated[first] - simulated[second]), np.float64
+    )
+
+
+def _mean(signs: Floats) -> float | None:
+    return float(signs.mean()) if len(signs) else None
+
+
+def _rank_correlation(name: str, one: Floats, other: Floats) -> float | None:
+    from scipy import stats  # noqa: PLC0415 - keeps the measures at NumPy's import time
+
+    return float(getattr(stats, name)(one, other).statistic) if np.ptp(one) and np.ptp(other) else None
+
+
+def _quantiles(values: list[float | None]) -> tuple[float | None, float | None]:
+    there = [value for value in values if value is not None]
+    if not there:
+        return None, None
+    low, high = np.quantile(there, [(1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2]).tolist()
+    return low, high

@@ -71,7 +71,6 @@ class Audience:
         """Audience of a scenario, within a window of ticks.
 
         Args:
-            where: Campaign, for errors.
             key: Seed, and further keys of the draw of a share of the users.
 
         Raises:

@@ -23,7 +23,6 @@ class ExpectedRound(NamedTuple):
     """Round as it is expected before it begins."""
 
     visits: RoundVisits
-    """Its n visits."""
     positions: Floats
     """(n,) positions that each visit may fill, times the forecast."""
     share: Floats

@@ -48,7 +48,6 @@ class RoundRequirements:
     required: Floats
     """(M,) required exposures of each item, in the unit of the guarantee."""
     table: Requirements
-    """All other requirements."""
     audiences: tuple[Audience, ...]
     """A audiences: the columns of ``Arrivals.audiences``."""
     counted: Bools | None
@@ -258,8 +257,6 @@ def item_floors(
     than arrivals come after its release.
 
     Args:
-        positions: Expected positions, P.
-        release: (M,) release ticks.
         ties: Seed of ties and of the items that are drawn; another one in each round.
     """
     coming = (release > visits.start) & (release < visits.stop)

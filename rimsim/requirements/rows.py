@@ -43,11 +43,9 @@ class Requirements:
     """
 
     name: tuple[str, ...]
-    """Name of each row."""
     first: Ints
     """(J + 1,) beginning of each row's items in ``item``, and the end of the last."""
     item: Ints
-    """Items, row after row."""
     least: Floats
     """(J,) least exposures, in the unit of the guarantee; 0: any number."""
     most: Floats
@@ -109,7 +107,7 @@ class Requirements:
         return most
 
     def active(self, audiences: Bools | None, arrivals: int) -> Bools:
-        """(n, J) arrivals that count for each row; audiences (n, A) or None."""
+        """(n, J) arrivals that count for each row."""
         everyone = np.ones((arrivals, 1), bool)
         columns = everyone if audiences is None else np.concatenate([audiences, everyone], axis=1)
         return np.asarray(columns[:, self.audience], np.bool_)

@@ -1,4 +1,6 @@
-"""Tests for agents of one's own: subclass, name the agent, run pytest.
+"""Tests for agents of your own.
+
+Subclass :class:`AgentTests`, define ``make`` and run pytest::
 
     from rimsim.testing import AgentTests
 
@@ -6,8 +8,6 @@
         def make(self) -> Agent:
             return Mine()
 
-Every test states a promise that the market relies on. States and scores are made up, from counter-based random
-numbers; override :meth:`AgentTests.arrivals` or :meth:`AgentTests.view` to use others.
 """
 
 # ruff: noqa: S101 - these are tests, and assert is pytest's language
@@ -26,7 +26,7 @@ import torch
 
 from rimsim.agents import Agent, LearningAgent, PricingAgent, RememberingAgent, diagnostics_of
 from rimsim.arrays import Array, Ints
-from rimsim.evaluation.chances import Chances
+from rimsim.evaluation.off_policy import Chances
 from rimsim.intensity.states import UserStates
 from rimsim.market import Arrivals, Feedback, Needs, RoundView, Slates
 from rimsim.market.records import as_slates
@@ -35,7 +35,7 @@ from rimsim.rng import Purpose, generator
 
 @dataclasses.dataclass(frozen=True)
 class _Chunks:
-    """Scored states in chunks of 32, which lie in the memory of the whole."""
+    """Scored states in chunks of 32 that share memory."""
 
     states: Arrivals
 
@@ -48,7 +48,7 @@ class _Chunks:
 
 
 class AgentTests:
-    """What any agent must do; subclass it in a test module and say how the agent is made."""
+    """Conditions of any agent; subclass it and define ``make``."""
 
     n_items: ClassVar[int] = 40
     k: ClassVar[int] = 5
@@ -60,7 +60,10 @@ class AgentTests:
         """The agent, newly made."""
 
     def arrivals(self, seed: int = 0) -> Arrivals:
-        """The 60 arrivals of a round: skewed scores, a tenth consumed, nothing left for row 5, no room for row 8."""
+        """Round of 60 arrivals with skewed scores.
+
+        A tenth of the pairs is consumed; row 5 has no admissible item and row 8 no capacity.
+        """
         n, draw = 60, generator(seed, Purpose.MEASURE, self.n_items)
         admissible = draw.random((n, self.n_items)) < 0.9
         admissible[5] = False
@@ -89,7 +92,7 @@ class AgentTests:
         )
 
     def view(self, arrivals: Arrivals) -> RoundView:
-        """A round in which these arrivals come, after one with 60 others; every third item lacks exposures."""
+        """View of the round; every third item is required."""
         n, item = len(arrivals), np.arange(self.n_items)
         return RoundView(
             round=1,
@@ -108,25 +111,15 @@ class AgentTests:
         )
 
     def served(self, arrivals: Arrivals, batch: int, order: Ints | None = None) -> Slates:
-        """Slates of a round of a new agent, as :meth:`played` has it."""
+        """Slates of a round of a new agent; see :meth:`played`."""
         return self.played(self.make(), self.view(arrivals), arrivals, batch, order)
 
     def played(
-        self,
-        agent: Agent,
-        view: RoundView,
-        arrivals: Arrivals,
-        batch: int,
-        order: Ints | None = None,
+        self, agent: Agent, view: RoundView, arrivals: Arrivals, batch: int, order: Ints | None = None
     ) -> Slates:
-        """Slates of a round, in batches that end at barriers; even items are consumed, for an agent that learns.
+        """Slates of a round in batches that end at barriers.
 
-        Args:
-            agent: Who answers.
-            view: What it is told when the round begins.
-            arrivals: n arrivals, in clock order.
-            batch: Arrivals a batch at most.
-            order: (n,) the order in which they come; None: that of the clock.
+        An agent that learns sees even items consumed.
         """
         agent.begin_round(view)
         order, n = np.arange(len(arrivals)) if order is None else order, len(arrivals)
@@ -149,7 +142,7 @@ class AgentTests:
         return Slates(*joined, *([Chances.joined(chances)] if chances else []))
 
     def next_round(self) -> tuple[RoundView, Arrivals]:
-        """A round after that of :meth:`view`, with other arrivals and another popularity."""
+        """View of the next round, with other arrivals and popularity."""
         arrivals = self.arrivals(seed=2)
         view = self.view(arrivals)
         return (
@@ -158,7 +151,7 @@ class AgentTests:
         )
 
     def test_follows_the_protocol(self) -> None:
-        """The agent has a name, says whether rows may come in any order, and where its barriers are."""
+        """The agent has its methods and attributes."""
         agent = self.make()
         assert isinstance(agent, Agent)
         assert len(agent.name) > 0
@@ -166,7 +159,7 @@ class AgentTests:
         assert agent.barrier_every is None or agent.barrier_every >= 1
 
     def test_slates_hold_distinct_admissible_items(self) -> None:
-        """Slates are (n, k) whole numbers from −1 to M − 1; in a row none stands twice or may not be shown."""
+        """Slates hold distinct admissible items or −1."""
         arrivals = self.arrivals()
         items = self.served(arrivals, 60).items
         assert items.shape == (len(arrivals), self.k)
@@ -181,13 +174,13 @@ class AgentTests:
         assert (self.served(self.arrivals(), 60).items[5] == -1).all()
 
     def test_the_batch_does_not_matter(self) -> None:
-        """Slates and what is said of them are the same bits in batches of one, of seven and of all."""
+        """Slates have the same bits in batches of any size."""
         arrivals = self.arrivals()
         for batch in (1, 7):
             _assert_same(self.served(arrivals, batch), self.served(arrivals, 60), np.arange(60))
 
     def test_rows_may_come_in_any_order_if_it_says_so(self) -> None:
-        """An agent that is ``order_free`` answers each row alike in whatever order they come."""
+        """An agent that is ``order_free`` answers in any order."""
         arrivals = self.arrivals()
         if not self.make().order_free:
             return
@@ -195,7 +188,7 @@ class AgentTests:
         _assert_same(self.served(arrivals, 7, order), self.served(arrivals, 7), order)
 
     def test_the_same_key_gives_the_same_slates(self) -> None:
-        """Two agents made alike answer alike, whatever the state of NumPy's and torch's global generators."""
+        """Equal agents answer equally, whatever the global generators."""
         arrivals, answers = self.arrivals(), []
         for seed in (1, 2):
             np.random.seed(seed)  # noqa: NPY002 - it must make no difference
@@ -204,7 +197,7 @@ class AgentTests:
         _assert_same(answers[0], answers[1], np.arange(60))
 
     def test_it_leaves_what_it_is_told_as_it_was(self) -> None:
-        """Neither the view of a round, nor arrivals, nor feedback are written to: others read the same memory."""
+        """Views, arrivals and feedback are not written to."""
         arrivals, agent = self.arrivals(), self.make()
         view, batch = self.view(arrivals), arrivals.rows(slice(agent.barrier_every))
         # Positions count differently, so that a 1 that is written shows.
@@ -224,10 +217,7 @@ class AgentTests:
             _assert_unchanged(record, copies)
 
     def test_it_goes_on_where_a_run_is_resumed(self) -> None:
-        """After a round a new agent with ``load_state(state)`` shows what the old one shows; without learning, any new.
-
-        Only an agent that learns, and has no ``state``, may begin anew: its whole arm does then.
-        """
+        """A new agent with ``load_state(state)`` continues an old one."""
         arrivals = self.arrivals()
         old, new = self.make(), self.make()
         self.played(old, self.view(arrivals), arrivals, 60)
@@ -241,7 +231,7 @@ class AgentTests:
         _assert_same(self.played(new, view, later, 60), self.played(old, view, later, 60), np.arange(60))
 
     def test_diagnostics_are_names_with_numbers(self) -> None:
-        """Figures of its own, if it has any, are a mapping of texts to numbers when a round is over."""
+        """Diagnostics map texts to numbers."""
         arrivals, agent = self.arrivals(), self.make()
         self.played(agent, self.view(arrivals), arrivals, 60)
         found = getattr(agent, "diagnostics", {})
@@ -252,7 +242,7 @@ class AgentTests:
         diagnostics_of(agent)  # raises, as in a run, if a value is no number
 
     def test_prices_are_bonuses(self) -> None:
-        """Item prices are (M,) finite numbers, and neither they nor those of shown items are above 0."""
+        """Item prices are finite and not above 0."""
         arrivals = self.arrivals()
         agent = self.make()
         agent.begin_round(self.view(arrivals))
@@ -264,7 +254,7 @@ class AgentTests:
         assert answer.price is None or (answer.price[answer.items >= 0] <= 0).all()
 
     def test_propensities_are_frequencies(self) -> None:
-        """Over arrivals of one state, Σ 1/π over an item's exposures is their number, within 4.5 standard errors."""
+        """Σ 1/π of exposures is about their number."""
         few, number = self.arrivals(), np.arange(self.draws)
         if self.served(few, 60).propensity is None:
             return
@@ -282,7 +272,7 @@ class AgentTests:
 
 
 def _assert_same(found: Slates, expected: Slates, order: Ints) -> None:
-    """Slates, and what is said of them, of served rows are those of the rows ``order`` of others."""
+    """Require equal answers in rows ``order``."""
     for name in ("items", "price", "propensity", "uniform"):
         one, other = getattr(found, name), getattr(expected, name)
         np.testing.assert_array_equal(one, other if other is None else other[order], name)
@@ -293,7 +283,7 @@ def _assert_same(found: Slates, expected: Slates, order: Ints) -> None:
 
 
 def _copies(record: Any, within: str = "") -> dict[str, Array]:
-    """Copies of all arrays, tensors and columns of a table in a record and in those that it holds, by name."""
+    """Copies of all arrays and tables in a record."""
     found = {}
     for field in dataclasses.fields(record):
         name, value = f"{within}{field.name}", getattr(record, field.name)
@@ -309,7 +299,7 @@ def _copies(record: Any, within: str = "") -> dict[str, Array]:
 
 
 def _assert_unchanged(record: Any, before: dict[str, Array]) -> None:
-    """What a record holds is what it held before."""
+    """Require a record to equal its copies."""
     after = _copies(record)
     assert list(after) == list(before)
     for name, value in before.items():
@@ -317,7 +307,7 @@ def _assert_unchanged(record: Any, before: dict[str, Array]) -> None:
 
 
 def _from_disk(state: Mapping[str, Any]) -> dict[str, Array]:
-    """What a run that is resumed gives back of an agent's state: arrays by name, without Python objects."""
+    """State of an agent as a resumed run reads it."""
     file = io.BytesIO()
     named: dict[str, Any] = {f"agent-{name}": np.asarray(value) for name, value in state.items()}
     np.savez(file, **named)

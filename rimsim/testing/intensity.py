@@ -1,4 +1,6 @@
-"""Tests for intensity models of one's own: subclass, name the model, run pytest.
+"""Tests for intensity models of your own.
+
+Subclass :class:`IntensityModelTests`, define ``make`` and run pytest::
 
     from rimsim.testing import IntensityModelTests
 
@@ -6,8 +8,6 @@
         def make(self) -> IntensityModel:
             return Mine()
 
-Every test states a promise that the market relies on. The log that models are fitted to is small and made
-here, from counter-based random numbers; override :meth:`IntensityModelTests.log` to use another.
 """
 
 # ruff: noqa: S101 - these are tests, and assert is pytest's language
@@ -36,12 +36,11 @@ _DAY = 86400.0
 
 
 def random_log(n_users: int = 60, n_items: int = 40, seed: int = 0, mean_events: float = 20.0) -> EventLog:
-    """A random log with skewed popularity, two tastes, bursts of activity and no repeated consumption.
+    """Random log with two tastes and bursts of activity.
 
     Args:
         n_users: Users; one in ten has a single event.
         n_items: Items; items of even and of odd number please different users.
-        seed: Seed of the draw.
         mean_events: Mean events of a user before repeats are dropped.
     """
     source = generator(seed, Purpose.MEASURE, n_users, n_items)
@@ -68,7 +67,7 @@ def random_log(n_users: int = 60, n_items: int = 40, seed: int = 0, mean_events:
 
 
 class IntensityModelTests:
-    """What any intensity model must do; subclass it in a test module and say how the model is made."""
+    """Conditions of any intensity model; subclass it and define ``make``."""
 
     tolerance: ClassVar[float] = 1e-5
     """How far an incremental state may be from a re-encoded one, relative to the largest score."""
@@ -79,7 +78,7 @@ class IntensityModelTests:
 
     @abstractmethod
     def make(self) -> IntensityModel:
-        """A model that is not fitted; small, so that the tests are fast."""
+        """Small model that is not fitted."""
 
     def log(self) -> EventLog:
         """The log that models are fitted to."""
@@ -90,13 +89,13 @@ class IntensityModelTests:
         return self.make().fit(self.log())
 
     def states(self, log: EventLog) -> UserStates:
-        """The state of every user just after the log's last event, then of every user before all events."""
+        """States of all users after the log, then before it."""
         every = np.arange(log.n_users)
         now = np.repeat([log.time[-1] + 60.0, log.time[0]], log.n_users)
         return UserStates.of(log, np.concatenate([every, every]), now)
 
     def test_follows_the_protocol(self) -> None:
-        """The model has fit, update and score, and fit and update return the model."""
+        """Fit and update return the model, and score exists."""
         model = self.make()
         assert isinstance(model, IntensityModel)
         log = self.log()
@@ -104,7 +103,7 @@ class IntensityModelTests:
         assert model.update(log) is model
 
     def test_scores_are_intensities(self) -> None:
-        """Scores are finite, non-negative float32 (n, M), also without history and for no states at all."""
+        """Scores are finite non-negative float32 (n, M)."""
         log = self.log()
         model, states = self.fitted(), self.states(log)
         scores = model.score(states)
@@ -116,7 +115,7 @@ class IntensityModelTests:
         assert model.score(states.take([])).shape == (0, log.n_items)
 
     def test_rows_sum_to_the_ground_intensity(self) -> None:
-        """A mark model's rows sum to 1, others to what ``intensity`` says, if they have it, or to finite λ(x) > 0."""
+        """Rows sum to 1 or the ground intensity."""
         log = self.log()
         model: Any = self.fitted()
         states = self.states(log)
@@ -132,7 +131,7 @@ class IntensityModelTests:
         torch.testing.assert_close(total, expected, rtol=1e-4, atol=1e-6)
 
     def test_the_batch_does_not_matter(self) -> None:
-        """On one thread a state's scores are the same bits alone, among others and in any order."""
+        """Scores have the same bits in any batch."""
         log = self.log()
         model, states = self.fitted(), self.states(log)
         threads = torch.get_num_threads()
@@ -157,7 +156,7 @@ class IntensityModelTests:
         assert torch.equal(seen, model.score(UserStates.of(early, every, instant)))
 
     def test_a_new_log_moves_the_model(self) -> None:
-        """Update raises the mean probability of items that only the new log has, unless it has no target."""
+        """Update raises the probability of new items."""
         log = self.log()
         model, states = self.fitted(), self.states(log)
         before = model.score(states)
@@ -172,14 +171,14 @@ class IntensityModelTests:
         assert share[1] > share[0]
 
     def test_only_target_events_are_fitted_to(self) -> None:
-        """A model fitted to a log differs from one that has half of the events as mere history."""
+        """Events that are only history are not fitted."""
         log = self.log()
         half = dataclasses.replace(log, target=log.item % 2 == 0)
         states = self.states(log)
         assert not torch.equal(self.make().fit(half).score(states), self.fitted().score(states))
 
     def test_update_equals_refit_where_it_should(self) -> None:
-        """A model whose update is exact gives after it what a fit on the new log gives."""
+        """An exact update equals a fit on the new log."""
         if not self.update_is_refit:
             return
         log = self.log()
@@ -188,7 +187,7 @@ class IntensityModelTests:
         assert torch.equal(self.fitted().update(later).score(states), self.make().fit(later).score(states))
 
     def test_fits_are_reproducible(self) -> None:
-        """Models with one config, fitted and updated alike, give the same bits and leave torch's seed."""
+        """Fits have the same bits and leave torch's seed."""
         log = self.log()
         later, states = log.rows(log.time > np.median(log.time)), self.states(log)
         torch.manual_seed(1)
@@ -199,7 +198,7 @@ class IntensityModelTests:
         assert torch.equal(self.fitted().update(later).score(states), first)
 
     def test_hidden_states_equal_states(self) -> None:
-        """Scores of encoded states equal scores of states, and a stepped hidden state equals a re-encoded one."""
+        """Scores of hidden states equal scores of states."""
         log = self.log()
         model = self.fitted()
         if not isinstance(model, RecurrentModel):
@@ -220,7 +219,7 @@ class IntensityModelTests:
         assert float((found - expected).abs().max()) <= self.tolerance * float(expected.max())
 
     def test_a_saved_model_is_the_same_model(self, tmp_path: Path) -> None:
-        """A model that can be saved is the same, bit for bit, when it is read; no file is a pickle."""
+        """A saved model is the same, without pickle."""
         model: Any = self.fitted()
         if not is_stored(model):
             return
@@ -234,7 +233,7 @@ class IntensityModelTests:
         assert suffixes <= {".json", ".safetensors"}
 
     def test_scores_are_on_the_models_device(self) -> None:
-        """Scores lie on the device that the model says it is on."""
+        """Scores lie on the model's device."""
         model: Any = self.fitted()
         scores = model.score(self.states(self.log()))
         device = getattr(model, "device", scores.device)
@@ -242,7 +241,7 @@ class IntensityModelTests:
 
 
 def _new_items(states: UserStates, n_items: int, step: int) -> Ints:
-    """(n,) an item for each state that it has not consumed, as in a market; any, where it has consumed all."""
+    """(n,) unconsumed item of each state, if there is one."""
     found = np.empty(len(states), np.int64)
     for row in range(len(states)):
         consumed = states.items[states.offsets[row] : states.offsets[row + 1]]
@@ -253,7 +252,7 @@ def _new_items(states: UserStates, n_items: int, step: int) -> Ints:
 
 
 def _appended(states: UserStates, items: Array, times: Array) -> UserStates:
-    """The states with one more event each, looked at one second after it."""
+    """States with one more event each, one second later."""
     ends = states.offsets[1:]
     return UserStates(
         offsets=states.offsets + np.arange(len(states) + 1),

@@ -1,13 +1,13 @@
-"""Tests for measures of one's own: subclass, name the measure, run pytest.
+"""Tests for measures of your own.
+
+Subclass :class:`MeasureTests`, define ``make`` and run pytest::
 
     from rimsim.testing import MeasureTests
 
     class TestMine(MeasureTests):
         def make(self) -> Measure:
-            return freshness
+            return mine
 
-Every test states a promise that tables, TensorBoard and pictures rely on. Rounds are made up, from
-counter-based random numbers; override :meth:`MeasureTests.rounds` to use others.
 """
 
 # ruff: noqa: S101 - these are tests, and assert is pytest's language
@@ -41,7 +41,7 @@ _OF_ARRIVALS = (
 
 
 def random_items(n_items: int = 40) -> pd.DataFrame:
-    """An item table as a log has it, with genres that differ for items of even and of odd number."""
+    """Item table with different genres of even and odd items."""
     number = range(n_items)
     return pd.DataFrame(
         {
@@ -55,7 +55,7 @@ def random_items(n_items: int = 40) -> pd.DataFrame:
 
 
 class MeasureTests:
-    """What any measure must do; subclass it in a test module and say which measure it is."""
+    """Conditions of any measure; subclass it and define its name."""
 
     depends_on_order: ClassVar[bool] = False
     """Whether the value of a round may depend on the order in which its users arrived."""
@@ -65,7 +65,7 @@ class MeasureTests:
         """The measure."""
 
     def rounds(self) -> list[RoundFacts]:
-        """Rounds of usual and of unusual kinds: half empty, of one arrival, with nothing shown, without certificate."""
+        """Rounds of usual and unusual kinds."""
         items = random_items()
         return [
             *(made_up_round(items, seed=seed) for seed in range(3)),
@@ -75,16 +75,13 @@ class MeasureTests:
         ]
 
     def test_it_says_what_it_measures(self) -> None:
-        """A measure is a ``Measure`` whose name no other one has."""
+        """A measure is a ``Measure`` with a unique name."""
         measure = self.make()
         assert isinstance(measure, Measure)
         assert MEASURES.get(measure.name, measure) == measure
 
     def test_a_round_has_a_finite_value_or_none(self) -> None:
-        """In every round the value is a number or None, and in the first, a usual one, it is finite or None.
-
-        In the others one that is not finite leaves a gap, as None does.
-        """
+        """A value is a finite number or None."""
         usual, *others = self.rounds()
         measure = self.make()
         assert measure.value(usual) is not None or measure.of(usual) is None, f"it is {measure.of(usual)!r}"
@@ -96,20 +93,20 @@ class MeasureTests:
         assert any(self.make().value(facts) is not None for facts in self.rounds())
 
     def test_the_same_round_has_the_same_value(self) -> None:
-        """A value is a function of the round alone: neither chance nor earlier rounds change it."""
+        """A value depends on the round alone."""
         measure, rounds = self.make(), self.rounds()
         values = [measure.value(facts) for facts in rounds]
         assert [measure.value(facts) for facts in reversed(rounds)] == values[::-1]
 
     def test_it_leaves_the_round_as_it_was(self) -> None:
-        """Nothing of a round is changed, its item table neither; its arrays cannot be written to."""
+        """Nothing of a round is changed."""
         facts = self.rounds()[0]
         before = facts.items.copy()
         self.make().value(facts)
         pd.testing.assert_frame_equal(facts.items, before)
 
     def test_the_order_of_arrivals_does_not_matter(self) -> None:
-        """A round whose arrivals came in another order has the same value, unless the measure depends on order."""
+        """The order of arrivals does not matter, unless declared."""
         if self.depends_on_order:
             return
         for facts in self.rounds():

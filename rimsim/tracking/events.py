@@ -1,4 +1,4 @@
-"""TensorBoard event files, written and read with TensorBoard's own records, in the thread of whoever writes."""
+"""TensorBoard event files, written and read with TensorBoard's own records."""
 
 from __future__ import annotations
 
@@ -25,37 +25,35 @@ from tensorboard.plugins.image import metadata as image_metadata
 from tensorboard.plugins.text import metadata as text_metadata
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from rimsim.errors import RunFolderError, reason
+from rimsim.errors import RunFolderError, reason, refuse
 
 HyperParameter: TypeAlias = bool | int | float | str
 
 _BINS = 30
-_COUNT = itertools.count()
-"""Tells the event files apart that a process makes within a second."""
+_COUNT = itertools.count()  # tells event files apart that a process makes within a second
 _ALL_POINTS = {"scalars": 0}  # TensorBoard samples long series unless told 0
 
 
-class Point(NamedTuple):
-    """One point of a series."""
+class ScalarPoint(NamedTuple):
+    """Point of a series."""
 
-    step: int
-    """Round, or arrivals in the group ``zz_by_arrivals``."""
+    step: int  # round, or arrivals in the group ``zz_by_arrivals``
     value: float
-    """The scalar."""
+
+
+Point = ScalarPoint
 
 
 @dataclass(frozen=True)
-class Chart:
-    """A chart of the custom-scalar page: several lines, or a line with a band."""
+class TagChart:
+    """Chart of the custom-scalar page: lines, or a band."""
 
     title: str
-    """Stands above the chart."""
-    tags: tuple[str, ...]
-    """Tags of the lines; of a band exactly mid, low and high."""
+    tags: tuple[str, ...]  # of the lines; of a band exactly mid, low and high
     band: bool = False
-    """Whether it is a band."""
 
-    def _record(self) -> Any:
+    def record(self) -> Any:
+        """TensorBoard's record of the chart."""
         if self.band:
             mid, low, high = self.tags
             series = layout_pb2.MarginChartContent.Series(value=mid, lower=low, upper=high)
@@ -67,17 +65,11 @@ class Chart:
 
 
 class EventFile:
-    """A new event file in a folder, which takes the place of older ones.
+    """New event file of a folder.
 
     It begins with a purge at step 0, so that TensorBoard hides what an older file of the folder still holds. Records
     are written by the caller's own thread: TensorBoard's writer has one of its own, which prints a traceback when the
-    disk is full.
-
-    Args:
-        folder: Made if missing.
-
-    Raises:
-        RunFolderError: If the folder cannot be written to.
+    disk is full. The folder is made if missing.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -88,8 +80,7 @@ class EventFile:
             raise RunFolderError(f"{folder}: cannot be written to ({reason(error)})") from error
         self._records = RecordWriter(self._file)
         self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
-        started = SessionLog(status=SessionLog.START)
-        self._write(Event(wall_time=time.time(), step=0, session_log=started))
+        self._write(Event(wall_time=time.time(), step=0, session_log=SessionLog(status=SessionLog.START)))
 
     def _write(self, event: Any) -> None:
         with self._given_up_if_full():
@@ -97,40 +88,39 @@ class EventFile:
 
     @contextmanager
     def _given_up_if_full(self) -> Iterator[None]:
-        """Close the file where it cannot be written to: Python would try once more at its end, and complain."""
+        """Close a file that cannot be written to."""
         try:
             yield
-        except OSError:
+        except OSError:  # Python would try once more at its end, and complain
             with suppress(OSError):
                 self._file.close()
             raise
 
-    def _add(self, summary: Any, step: int) -> None:
+    def _add(self, step: int, **value: Any) -> None:
+        self._add_summary(step, Summary(value=[Summary.Value(**value)]))
+
+    def _add_summary(self, step: int, summary: Any) -> None:
         self._write(Event(wall_time=time.time(), step=step, summary=summary))
 
     def scalar(self, tag: str, value: float, step: int) -> None:
-        """Add a point, of which single precision is kept: TensorBoard's own loader passes over anything wider."""
-        self._add(Summary(value=[Summary.Value(tag=tag, simple_value=value)]), step)
+        """Add a point in single precision."""
+        # TensorBoard's own loader passes over anything wider
+        self._add(step, tag=tag, simple_value=value)
 
     def text(self, tag: str, markdown: str) -> None:
         """Add a page of Markdown."""
-        record = TensorProto(
-            dtype="DT_STRING", string_val=[markdown.encode()], tensor_shape=TensorShapeProto()
-        )
         kind = text_metadata.create_summary_metadata(display_name=None, description="")
-        self._add(Summary(value=[Summary.Value(tag=tag, tensor=record, metadata=kind)]), 0)
+        self._add(0, tag=tag, tensor=_strings(markdown.encode()), metadata=kind)
 
     def picture(self, tag: str, png: bytes) -> None:
-        """Add a picture, given as the content of a PNG file."""
+        """Add a picture of the content of a PNG file."""
         width, height = struct.unpack(">II", png[16:24])  # of the header that every PNG begins with
-        held = [str(width).encode(), str(height).encode(), png]
-        shape = TensorShapeProto(dim=[TensorShapeProto.Dim(size=len(held))])
-        record = TensorProto(dtype="DT_STRING", string_val=held, tensor_shape=shape)
+        record = _strings(str(width).encode(), str(height).encode(), png)
         kind = image_metadata.create_summary_metadata(display_name=None, description="")
-        self._add(Summary(value=[Summary.Value(tag=tag, tensor=record, metadata=kind)]), 0)
+        self._add(0, tag=tag, tensor=record, metadata=kind)
 
     def histogram(self, tag: str, values: NDArray[np.generic], step: int) -> None:
-        """Add a histogram of some finite numbers, in 30 bins from the least to the greatest."""
+        """Add a histogram of finite numbers in 30 bins."""
         numbers = np.asarray(values, np.float64).ravel()
         counts, edges = np.histogram(numbers, bins=_BINS)
         record = HistogramProto(
@@ -142,47 +132,42 @@ class EventFile:
             bucket_limit=edges[1:].tolist(),
             bucket=counts.tolist(),
         )
-        self._add(Summary(value=[Summary.Value(tag=tag, histo=record)]), step)
+        self._add(step, tag=tag, histo=record)
 
-    def layout(self, categories: Mapping[str, Sequence[Chart]]) -> None:
-        """Lay out the custom-scalar page: category → its charts, in the order in which they are to be seen."""
+    def layout(self, categories: Mapping[str, Sequence[TagChart]]) -> None:
+        """Lay out the custom-scalar page: category → charts in order."""
         page = layout_pb2.Layout(
             category=[
                 # TensorBoard shows the charts of a category from the last to the first.
-                layout_pb2.Category(title=title, chart=[chart._record() for chart in reversed(charts)])  # noqa: SLF001 - ours
+                layout_pb2.Category(title=title, chart=[chart.record() for chart in reversed(charts)])
                 for title, charts in categories.items()
             ]
         )
-        text = TensorProto(
-            dtype="DT_STRING", string_val=[page.SerializeToString()], tensor_shape=TensorShapeProto()
-        )
-        value = Summary.Value(tag="custom_scalars__config__", tensor=text, metadata=_plugin("custom_scalars"))
-        self._add(Summary(value=[value]), 0)
+        plugin = SummaryMetadata.PluginData(plugin_name="custom_scalars")
+        text, kind = _strings(page.SerializeToString()), SummaryMetadata(plugin_data=plugin)
+        self._add(0, tag="custom_scalars__config__", tensor=text, metadata=kind)
 
     def hyperparameters(
         self, values: Mapping[str, HyperParameter], metrics: Sequence[tuple[str, str]]
     ) -> None:
-        """Add the row of this folder to the table of hyperparameters, as of a run that is over.
-
-        Args:
-            values: Name → value.
-            metrics: Tag and display name of the scalars that are its columns.
-        """
+        """Add a row of hyperparameters; metrics are tags and titles."""
         names = [api_pb2.HParamInfo(name=name, type=_kind(value)) for name, value in values.items()]
         columns = [summary_v2.Metric(tag, display_name=title).as_proto() for tag, title in metrics]
         table = api_pb2.Experiment(hparam_infos=names, metric_infos=columns)
-        self._add(_hparams(metadata.EXPERIMENT_TAG, plugin_data_pb2.HParamsPluginData(experiment=table)), 0)
-        self._add(summary_v2.hparams_pb(dict(values)), 0)
+        self._add_hyper(metadata.EXPERIMENT_TAG, plugin_data_pb2.HParamsPluginData(experiment=table))
+        self._add_summary(0, summary_v2.hparams_pb(dict(values)))
         done = plugin_data_pb2.SessionEndInfo(status=api_pb2.STATUS_SUCCESS, end_time_secs=time.time())
         end = plugin_data_pb2.HParamsPluginData(session_end_info=done)
-        self._add(_hparams(metadata.SESSION_END_INFO_TAG, end), 0)
+        self._add_hyper(metadata.SESSION_END_INFO_TAG, end)
+
+    def _add_hyper(self, tag: str, data: Any) -> None:
+        kind = metadata.create_summary_metadata(data)
+        self._add(0, tag=tag, metadata=kind, tensor=metadata.NULL_TENSOR)
 
     def copy(self, older: Sequence[Path], keep: Callable[[str, int], bool]) -> None:
-        """Take over records of older event files with their own wall times, up to a torn last record.
+        """Copy records of older files that ``keep(tag, step)`` accepts.
 
-        Args:
-            older: Paths of event files.
-            keep: Says of a tag and a step whether to take the record over.
+        They keep their wall times; a torn last record is left out.
         """
         for event in _records(older):
             tags = [value.tag for value in event.summary.value]
@@ -200,27 +185,20 @@ class EventFile:
 
 
 def event_files(folder: Path) -> list[Path]:
-    """The event files of a folder, oldest first; none if there is no folder."""
+    """Event files of a folder, oldest first."""
     return sorted(folder.glob("events.out.tfevents.*"), key=lambda path: (path.stat().st_mtime_ns, path.name))
 
 
-def read_scalars(folder: Path) -> dict[str, list[Point]]:
-    """Read back all scalars of a folder of event files, as TensorBoard would show them.
-
-    Returns:
-        Tag → its points in order of writing.
-
-    Raises:
-        RunFolderError: If there is no event file.
-    """
+def read_scalars(folder: Path) -> dict[str, list[ScalarPoint]]:
+    """Tag → points of a folder, in order of writing."""
     from tensorboard.backend.event_processing import event_accumulator  # noqa: PLC0415 - only readers need it
 
     if not event_files(folder):
-        raise RunFolderError(f"{folder}: no event files; allowed: the folder of an agent and a seed")
+        refuse(RunFolderError, str(folder), "no event files", "the folder of an agent and a seed")
     events = event_accumulator.EventAccumulator(str(folder), size_guidance=_ALL_POINTS)
     events.Reload()
     names = events.Tags()["scalars"]
-    return {name: [Point(event.step, event.value) for event in events.Scalars(name)] for name in names}
+    return {name: [ScalarPoint(event.step, event.value) for event in events.Scalars(name)] for name in names}
 
 
 def _records(paths: Sequence[Path]) -> Iterator[Any]:
@@ -231,17 +209,15 @@ def _records(paths: Sequence[Path]) -> Iterator[Any]:
 
 
 def _file_name() -> str:
-    """As TensorBoard looks for it: time, machine, process and a count."""
+    """Name of time, machine, process and count, for TensorBoard."""
     return f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{next(_COUNT)}"
 
 
-def _plugin(name: str) -> Any:
-    return SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name=name))
-
-
-def _hparams(tag: str, data: Any) -> Any:
-    kind = metadata.create_summary_metadata(data)
-    return Summary(value=[Summary.Value(tag=tag, metadata=kind, tensor=metadata.NULL_TENSOR)])
+def _strings(*values: bytes) -> Any:
+    """Tensor of one string, or of a list of strings."""
+    sizes = [TensorShapeProto.Dim(size=len(values))] if len(values) > 1 else []
+    shape = TensorShapeProto(dim=sizes)
+    return TensorProto(dtype="DT_STRING", string_val=values, tensor_shape=shape)
 
 
 def _kind(value: HyperParameter) -> Any:

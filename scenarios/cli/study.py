@@ -14,75 +14,18 @@ import click
 
 from rimsim import scenarios
 from rimsim.errors import ConfigError, RunFolderError
-from rimsim.scenarios.cli.tools import (
-    READING,
-    command_line,
-    count,
-    field,
-    flag,
-    given,
-    names,
-    options,
-    path,
-    print_run,
-    read_value,
-    seeds,
-    setting,
-    terminal,
-)
+from rimsim.scenarios.cli.tools import command_line, given, options, print_run, read_value, terminal
 
 if TYPE_CHECKING:
     from rimsim.scenarios import Run
 
 
 _EXECUTION = ("batch_size", "workers", "backend", "address")
-_shared = options(
-    click.argument("scenario", required=False),
-    field(
-        "--agents",
-        "agents",
-        "Names (rimsim agents) or file.py:Class, parted by commas, with options in brackets (default: relevance, "
-        "rim-dual, rim-feedback, random; where all arrivals are known beforehand, planners too).",
-        names,
-    ),
-    field("--measures", "measures", "Measures of your own beside the built-in ones: file.py:name.", names),
-    field("--rounds", "rounds", "Rounds (default: the scenario's).", count),
-    field("--seeds", "seeds", "How many seeds, or which: 0,3,7 (default: 2).", seeds),
-    field("--data", "data", "Name, folder, zip, CSV or Parquet file (default: the scenario's)."),
-    *READING,
-    click.option("--set", "settings", type=setting, multiple=True, help="Another field: exposure.beta=0.3."),
-    field("--out", "out", "Run folder (default: runs/<scenario>-<time>).", path),
-    click.option("--resume", is_flag=True, help="Go on with what was interrupted in --out."),
-    field("--batch-size", "batch_size", "Arrivals a batch (default: no limit); changes no result.", count),
-    field("--workers", "workers", "Arms at once (default: one a core); changes no result.", count),
-    field(
-        "--backend",
-        "backend",
-        "local or ray, with the extra rimsim[ray] (default: local); changes no result.",
-    ),
-    field("--address", "address", "Ray cluster: auto or host:port (default: one started for the run)."),
-    field("--frozen", "frozen", "Agents that also get controls, or none (default: relevance).", names),
-    field(
-        "--control",
-        "control",
-        "Which controls: frozen (not retrained), organic, random (retrained on as many events of the log, or under "
-        "random slates) (default: frozen; a sweep has none).",
-        names,
-    ),
-    field(
-        "--reveal",
-        "reveal",
-        "truth: write what each exposure was truly worth, apart from the ledger; agents never see it.",
-        names,
-    ),
-    flag("--no-certificate", "certify", "Do not compute V, D(w) and the gap.", value=False),
-)
 
 
 @click.command()
-@_shared
-@field("--from", "source", "Repeat the run in a folder and say whether it is equal.", path)
-@flag("--no-ledger", "ledger", "Do not write the ledger.", value=False)
+@click.argument("scenario", required=False)
+@options("compare")
 def compare(*, resume: bool, source: Path | None, **values: Any) -> None:
     """Compare agents in the closed loop: the main job.
 
@@ -100,10 +43,8 @@ def compare(*, resume: bool, source: Path | None, **values: Any) -> None:
 
 
 @click.command()
-@field("--beta", "beta", "Values of exposure.beta: 0,0.3,0.7,1 (default, without --grid: from 0 to 1).")
-@click.option("--grid", multiple=True, help="Values of any field: exposure.cost=1,2,4; several make a grid.")
-@_shared
-@flag("--ledger", "ledger", "Write the ledgers of all points.")
+@click.argument("scenario", required=False)
+@options("sweep")
 def sweep(*, resume: bool, beta: str | None, grid: tuple[str, ...], **values: Any) -> None:
     """Compare agents over a grid of settings: the front.
 

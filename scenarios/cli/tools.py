@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 import rimsim
 from rimsim import scenarios
 from rimsim.errors import ConfigError, RunFolderError
+from rimsim.scenarios.runs.schema import parsed_yaml
 from rimsim.system import cores
 
 if TYPE_CHECKING:
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 
     from rimsim.scenarios import Run
     from rimsim.scenarios.report.record import Report
-
-    Kind: TypeAlias = Callable[[str], Any] | click.ParamType[Any]
 
 Command = TypeVar("Command", bound="Callable[..., Any]")
 
@@ -114,44 +113,41 @@ def read_value(text: str, where: str) -> object:
     return text.strip() if isinstance(value, dt.date) else value
 
 
-def field(option: str, name: str, text: str, kind: Kind = str) -> Callable[[Command], Command]:
-    """Option with a value, named by its field."""
-    return click.option(option, name.replace(".", "__"), help=text, type=kind)
+_KINDS: Mapping[str, Mapping[str, Any]] = {
+    "text": {},
+    "required": {"required": True},
+    "integer": {"type": int},
+    "count": {"type": count},
+    "number": {"type": number},
+    "numbers": {"callback": numbers},
+    "path": {"type": path},
+    "names": {"type": names},
+    "seeds": {"type": seeds},
+    "settings": {"type": setting, "multiple": True},
+    "words": {"multiple": True},
+    "switch": {"is_flag": True},
+    "yes": {"flag_value": True, "default": None},  # where it is not given, it says nothing, not even no
+    "no": {"flag_value": False, "default": None},
+}
+"""Type in ``options.yaml`` → arguments of :func:`click.option`; other types list choices, parted by bars."""
 
 
-def flag(option: str, name: str, text: str, *, value: bool = True) -> Callable[[Command], Command]:
-    """Option without a value; None where not given."""
-    return click.option(option, name.replace(".", "__"), help=text, flag_value=value, default=None)
+_DECLARED = parsed_yaml(Path(__file__).with_name("options.yaml").read_text(encoding="utf-8"))
 
 
-READING = (
-    field("--columns", "data.columns", "Columns of the log: user=uid,item=sku,time=at."),
-    field("--separator", "data.separator", "Between fields of a text log (default: found)."),
-    field("--encoding", "data.encoding", "Of a text log, such as latin-1 (default: UTF-8)."),
-    flag("--skip-bad-rows", "data.skip_bad_rows", "Leave bad rows of the log out, counted."),
-)
-"""Options of reading a log."""
-LOG_OPTIONS = (
-    *READING,
-    field(
-        "--min-item-events",
-        "data.min_item_events",
-        "Leave rarer items out (default: 1; without --data backtest: 10, validate: 30).",
-        count,
-    ),
-    field(
-        "--min-user-events", "data.min_user_events", "Leave users with fewer events out (default: 1).", count
-    ),
-    field("--min-value", "data.min_value", "Leave events with a lower value (stars) out.", number),
-    field("--start", "data.start", "Leave earlier events out: an ISO date or time, or seconds."),
-    field("--stop", "data.stop", "Leave this time and later events out."),
-)
-"""Options of reading a log, and of selecting a part of it."""
+def _options(group: str) -> Iterator[Callable[[Command], Command]]:
+    for name, entry in _DECLARED[group].items():
+        if entry is None:
+            yield from _options(name)
+            continue
+        field, kind, text = entry
+        given = _KINDS.get(kind) or ({"type": click.Choice(kind.split("|"))} if "|" in kind else {})
+        yield click.option(name, field.replace(".", "__"), help=text, **given)
 
 
-def options(*declared: Callable[[Command], Command]) -> Callable[[Command], Command]:
-    """Options that commands share, in the order of their help."""
-    return lambda command: functools.reduce(lambda to, add: add(to), reversed(declared), command)
+def options(group: str) -> Callable[[Command], Command]:
+    """Options of a group, in the order of its help."""
+    return lambda command: functools.reduce(lambda to, add: add(to), [*_options(group)][::-1], command)
 
 
 def given(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -221,15 +217,9 @@ def print_complete(folder: str) -> None:
 
 @click.command()
 @click.argument("run", type=path)
-@click.option("--digest", is_flag=True, help="Print a digest of the tables' content and nothing else.")
-@click.option(
-    "--markdown", is_flag=True, help="Print the answer and the tables as Markdown and nothing else."
-)
-@click.option(
-    "--html", is_flag=True, help="Write RUN/report.html, one page to send to someone, and say where it is."
-)
+@options("report")
 def report(run: Path, **flags: bool) -> None:
-    """Print the tables of a run folder and draw its pictures again."""
+    """Print a report and draw its pictures again."""
     from rimsim.scenarios.report.charts import draw
     from rimsim.scenarios.report.console import report_markdown, show
     from rimsim.scenarios.report.html import write_page
@@ -257,25 +247,20 @@ def report(run: Path, **flags: bool) -> None:
 @click.command()
 @click.argument("one", type=path, metavar="RUN")
 @click.argument("other", type=path, metavar="OTHER")
-@click.option("--markdown", is_flag=True, help="Print Markdown.")
+@options("diff")
 def diff(one: Path, other: Path, *, markdown: bool) -> None:
-    """Print what differs between two runs: settings, and results with intervals.
+    """Print what differs between two runs, with intervals.
 
     Results are OTHER minus RUN over the arms and seeds that both have.
     """
-    from rimsim.scenarios.report.comparison import result_differences, setting_differences
-    from rimsim.scenarios.report.console import markdown as markdown_of
-    from rimsim.scenarios.report.console import print_report
-    from rimsim.scenarios.runs.status import digest
+    from rimsim.scenarios.report.comparison import difference_report
+    from rimsim.scenarios.report.console import report_markdown, show
 
-    runs = scenarios.load_run(one), scenarios.load_run(other)
-    tables = [setting_differences(*runs), result_differences(*runs)]
+    found = difference_report(scenarios.load_run(one), scenarios.load_run(other))
     if markdown:
-        click.echo(markdown_of(tables), nl=False)
-        return
-    notes = [] if tables[0].rows else ["The settings are the same."]
-    notes += ["The tables are equal."] if digest(runs[0]) == digest(runs[1]) else []
-    print_report([table for table in tables if table.rows], notes, (), terminal())
+        click.echo(report_markdown(found), nl=False)
+    else:
+        show(found, terminal())
 
 
 @click.group()
@@ -292,10 +277,9 @@ def list_() -> None:
 
 @data.command()
 @click.argument("log", metavar="PATH")
-@options(*LOG_OPTIONS)
-@click.option("--picture", type=path, help="Draw the log into this PNG file.")
+@options("check")
 def check(log: str, picture: Path | None, **selection: Any) -> None:
-    """Describe a log and say what can be done with it.
+    """Describe a log and its possible uses.
 
     PATH is a name, a folder, a zip, a CSV, TSV or Parquet file. The status is 2 where nothing can be done with the log.
     """
@@ -310,9 +294,9 @@ def check(log: str, picture: Path | None, **selection: Any) -> None:
 
 @data.command()
 @click.argument("name")
-@click.option("--folder", type=path, help="Where to (default: the data folder).")
+@options("download")
 def download(name: str, folder: Path | None) -> None:
-    """Fetch a log, with its checksum; NAME is one of rimsim data list."""
+    """Fetch NAME of rimsim data list, with its checksum."""
     from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 
     columns = (*Progress.get_default_columns(), DownloadColumn(), TransferSpeedColumn())
@@ -326,55 +310,46 @@ def download(name: str, folder: Path | None) -> None:
     click.echo(f"saved to {file}")
 
 
-def _first_lines(classes: Mapping[str, object]) -> dict[str, str]:
-    return {name: (made.__doc__ or "").strip().partition("\n")[0] for name, made in classes.items()}
+_NAMED = {
+    "scenarios": "scenarios",
+    "agents": "agents (--agents)",
+    "models": "models (platform.model, backtest --models)",
+    "arrivals": "arrival processes (arrivals.kind)",
+    "consumers": "consumers (consumer.kind)",
+    "providers": "providers (providers.kind)",
+    "measures": "measures, with their formulas",
+}
 
 
-def _built_in(room: str) -> dict[str, str]:
-    return _first_lines(import_module(room).BUILT_IN)
-
-
-def _scenarios() -> dict[str, str]:
+def _print_names(kind: str) -> None:
+    """Print a line for each built-in name of a kind."""
     from rimsim.config import find_scenario, scenario_names
-
-    return {name: find_scenario(name).description for name in scenario_names()}
-
-
-def _models() -> dict[str, str]:
     from rimsim.intensity.registry import shipped
-
-    return _first_lines(shipped()) | {"MARK-GROUND": "Product of p(y|x) and λ(x), such as gru-hp."}
-
-
-def _measures() -> dict[str, str]:
     from rimsim.measures import MEASURES
 
-    return {name: measure.formula for name, measure in MEASURES.items()}
-
-
-def _print_lines(lines: Callable[[], dict[str, str]]) -> None:
-    for name, line in lines().items():
+    if kind == "scenarios":
+        lines = {name: find_scenario(name).description for name in scenario_names()}
+    elif kind == "measures":
+        lines = {name: measure.formula for name, measure in MEASURES.items()}
+    else:
+        room = "rimsim.agents" if kind == "agents" else f"rimsim.market.{kind}"
+        made = shipped() if kind == "models" else import_module(room).BUILT_IN
+        lines = {name: (one.__doc__ or "").strip().partition("\n")[0] for name, one in made.items()}
+        if kind == "models":
+            lines["MARK-GROUND"] = "Product of p(y|x) and λ(x), such as gru-hp."
+    for name, line in lines.items():
         click.echo(f"{name:22} {line}")
 
 
-_NAMED: dict[str, tuple[str, Callable[[], dict[str, str]]]] = {
-    "scenarios": ("scenarios", _scenarios),
-    "agents": ("agents (--agents)", functools.partial(_built_in, "rimsim.agents")),
-    "models": ("models (platform.model, backtest --models)", _models),
-    "arrivals": ("arrival processes (arrivals.kind)", functools.partial(_built_in, "rimsim.market.arrivals")),
-    "consumers": ("consumers (consumer.kind)", functools.partial(_built_in, "rimsim.market.consumers")),
-    "providers": ("providers (providers.kind)", functools.partial(_built_in, "rimsim.market.providers")),
-    "measures": ("measures, with their formulas", _measures),
-}
 LISTS = tuple(
-    click.Command(name, callback=functools.partial(_print_lines, lines), help=f"List the built-in {words}.")
-    for name, (words, lines) in _NAMED.items()
+    click.Command(name, callback=functools.partial(_print_names, name), help=f"List the built-in {words}.")
+    for name, words in _NAMED.items()
 )
 """Commands that print a line for each name of a kind."""
 
 _AGENTS = ("relevance", "rim-dual", "rim-feedback", "random")
 _PARTS = ("closed-loop", "online-match")
-_DEMO: dict[str, Any] = {"seeds": 2, "command": "rimsim demo"}
+_DEMO: dict[str, Any] = {"seeds": 3, "command": "rimsim demo"}
 
 
 @click.command()
@@ -382,7 +357,7 @@ _DEMO: dict[str, Any] = {"seeds": 2, "command": "rimsim demo"}
     "--out", type=path, default="runs/demo", show_default=True, help="Folder; an earlier demo goes."
 )
 def demo(out: Path) -> None:
-    """Do the main job and the replay on the embedded log; it takes minutes."""
+    """Play the main job and the replay; it takes minutes."""
     if out.exists():
         strange = sorted(entry.name for entry in out.iterdir() if entry.name not in _PARTS)
         if strange:

@@ -1,4 +1,4 @@
-"""Results that kinds share: tables of a run folder, and estimates beside the truth."""
+"""Results that kinds share: tables and biases of estimates."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ import pandas as pd
 import scipy
 
 from rimsim.arrays import Floats
-from rimsim.scenarios.report.charts import draw, frame
-from rimsim.scenarios.report.record import Report
+from rimsim.scenarios.report.charts import frame
 from rimsim.scenarios.runs.store import Run, RunTables, load_run
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class RunResult(RunTables):
-    """Finished run of a kind; tables are read when first asked for."""
+    """Finished run of a kind, with its tables."""
 
     folder: Path
     """The run folder."""
@@ -42,11 +41,6 @@ class RunResult(RunTables):
     def described(self) -> dict[str, Any]:
         """Content of ``config.yaml``."""
         return self.run.config
-
-
-def draw_report(report: Report, folder: Path) -> list[Path]:
-    """Draw the pictures of a report into ``pictures/`` of a run folder."""
-    return draw(report.plots, folder / "pictures")
 
 
 def bias_over_seeds(

@@ -21,8 +21,8 @@ ROWS = 1024
 """States of a block, for :func:`rimsim.intensity.contract.spans`."""
 
 
-class Scores(Protocol):
-    """Scores that tasks and :class:`rimsim.matching.ChunkedScores` read."""
+class ScoreMatrix(Protocol):
+    """Scores for tasks and :class:`rimsim.matching.ChunkedScores` read."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -30,7 +30,7 @@ class Scores(Protocol):
         ...
 
     def rows(self, start: int, stop: int) -> NDArray[np.floating]:
-        """Float32 scores of some rows; −inf for pairs that may not be shown."""
+        """Float32 scores of some rows; −inf if inadmissible."""
         ...
 
 
@@ -70,7 +70,7 @@ class ModelScores:
         return np.array(scores.detach().cpu().numpy(), np.float32)
 
     def rows(self, start: int, stop: int) -> Float32s:
-        """Scores of some rows, checked: a model of your own may return anything."""
+        """Scores of some rows, checked."""
         scores = self._raw(start, stop)
         valid = np.isfinite(scores) & (scores >= 0)
         if scores.shape != (stop - start, len(self.known)) or not valid.all():
@@ -90,11 +90,11 @@ class ModelScores:
 class JoinedScores:
     """Scores of sets of states, one below the other."""
 
-    parts: Sequence[Scores]
+    parts: Sequence[ScoreMatrix]
 
     @property
     def shape(self) -> tuple[int, int]:
-        """All states and items, (n, M)."""
+        """States and items of all parts, (n, M)."""
         return sum(part.shape[0] for part in self.parts), self.parts[0].shape[1]
 
     def rows(self, start: int, stop: int) -> NDArray[np.floating]:

@@ -9,7 +9,7 @@ import io
 import re
 import textwrap
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,16 +105,14 @@ def style() -> Iterator[None]:
         yield
 
 
-def draw(plots: Iterable[Plot] | Mapping[str, Callable[[], Figure | None]], folder: Path) -> list[Path]:
+def draw(plots: Iterable[Plot], folder: Path) -> list[Path]:
     """Write the PNG files of plots and return their paths."""
-    if isinstance(plots, Mapping):
-        plots = [Plot(name, make) for name, make in plots.items()]
     paths = [write_png(plot, folder) for plot in plots if plot.png]
     return [path for path in paths if path is not None]
 
 
 def write_png(plot: Plot, folder: Path) -> Path | None:
-    """Path of a plot's PNG file, once written; None without data."""
+    """Path of a plot's PNG file, if it has data."""
     path = folder / f"{plot.name}.png"
     with style():
         figure = plot.make()
@@ -142,13 +140,7 @@ def svg(plot: Plot) -> str:
 
 
 def frame(message: str, caption: str, height: float) -> Figure:
-    """Empty figure with a message as title and a caption.
-
-    Args:
-        message: A sentence; long ones are broken.
-        caption: Explanation of lines, points and bands.
-        height: Inches below the title.
-    """
+    """Empty figure with a message as title and a caption."""
     title = _balanced(message, 84)
     below = textwrap.wrap(caption, 128)
     head = 0.3 + 0.27 * len(title) + 0.2 * len(below)
@@ -189,12 +181,6 @@ def plot_bands(ax: Axes, table: pd.DataFrame, x: str, looks: Mapping[str, AgentS
     """Draw an agent's mean over seeds with its uncertainty.
 
     The uncertainty is a band, or a thin line per seed where seeds are few.
-
-    Args:
-        ax: Where to draw.
-        table: Columns agent, seed, value, and ``x``; a row per seed.
-        x: Column along the x axis.
-        looks: Agent → style.
     """
     few = 1 < table["seed"].nunique() < FEW_SEEDS
     for name, look in looks.items():
@@ -230,14 +216,7 @@ def plot_secondary(
     """Draw a thin line of means over seeds per agent."""
     for name, look in looks.items():
         means = table[table["agent"] == name].groupby(x)["value"].mean()
-        ax.plot(
-            means.index,
-            means.to_numpy(),
-            color=look.colour,
-            linestyle=linestyle,
-            linewidth=1.4,
-            clip_on=False,
-        )
+        ax.plot(means, color=look.colour, linestyle=linestyle, linewidth=1.4, clip_on=False)
 
 
 def _bounds(values: pd.Series[float]) -> tuple[float, float]:
@@ -259,15 +238,8 @@ def plot_means(
 ) -> None:
     """Draw a line through means, with bars for their intervals.
 
-    Args:
-        ax: Where to draw.
-        means: A row per point; columns (mean, metric), (low, metric), (high, metric).
-        x: Metric along the x axis; None: the index, without bars.
-        y: Metric along the y axis.
-        look: Colour and marker.
-        line: Style of the line.
-        size: Size of the markers.
-        ring: Draw rings, which leave the points below them visible.
+    ``means`` has a row per point and columns (mean, metric), (low, metric), (high, metric). Without ``x`` the index is
+    drawn. Rings leave the points below them visible.
     """
     drawn = ax.errorbar(
         means.index.to_numpy() if x is None else means["mean", x],
@@ -317,13 +289,7 @@ def handles(looks: Mapping[str, AgentStyle]) -> list[Line2D]:
 
 
 def legend(ax: Axes, looks: Mapping[str, AgentStyle], extra: Mapping[str, str] | None = None) -> None:
-    """Fill an axes with the legend, which covers no data.
-
-    Args:
-        ax: Becomes the legend.
-        looks: Agent → style.
-        extra: Agent → text behind its name.
-    """
+    """Fill an axes with the legend, which covers no data."""
     ax.set_axis_off()
     labels = [f"{name}  {extra[name]}" if extra and name in extra else name for name in looks]
     crowded = len(labels) > 9
@@ -346,12 +312,9 @@ def log_axis(axis: Axis) -> None:
 
 
 def metric_axis(ax: Axes, measure: Measure, *, difference: bool = False) -> None:
-    """Set title and y axis of a measure's panel.
+    """Set title and y axis of a panel with data.
 
-    Args:
-        ax: The panel, with its data.
-        measure: Measure, which gives title and unit; shares are in per cent.
-        difference: Whether the data are differences: shares in percentage points, 0 anywhere.
+    Shares are in per cent, differences of shares in percentage points.
     """
     ax.set_title(measure.title, loc="left", pad=9)
     least, most = _extent(ax)
@@ -421,14 +384,7 @@ def label_points(
     looks: Mapping[str, AgentStyle],
     avoid: Sequence[Bbox] = (),
 ) -> None:
-    """Write agents' names next to their points, without overlap.
-
-    Args:
-        ax: Axes with their final limits.
-        points: Agent → position in data.
-        looks: Agent → style.
-        avoid: Boxes in pixels that labels should not cover, such as error bars.
-    """
+    """Write agents' names next to their points, without overlap."""
     figure = ax.get_figure(root=True)
     if figure is None:
         return

@@ -6,59 +6,17 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
 from rimsim.config import to_plain
 from rimsim.config.reading import flat
 from rimsim.errors import RunFolderError
-from rimsim.measures import late_means, late_of, paired_difference
+from rimsim.measures import late_means, late_of
+from rimsim.scenarios.report import items, loop, prices, sentences, tables
 from rimsim.scenarios.report.console import folder_places, more_place
-from rimsim.scenarios.report.items import (
-    PictureTables,
-    group_tables,
-    item_exposures,
-    items_table,
-    picture_tables,
-)
-from rimsim.scenarios.report.loop import (
-    decomposed,
-    decomposition,
-    effect_of_retraining,
-    front,
-    lorenz_curves,
-    over_rounds,
-)
-from rimsim.scenarios.report.prices import campaigns, delivery, prices, reliability, requirement, who_pays
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
-from rimsim.scenarios.report.sentences import (
-    agreement_note,
-    as_yaml,
-    comparison_sentences,
-    examination_note,
-    log_fact,
-    many,
-    opening_note,
-    undelivered_notes,
-)
 from rimsim.scenarios.report.sweep import sweep_table
-from rimsim.scenarios.report.tables import (
-    EFFECTS,
-    TRENDS,
-    baseline_of,
-    differences,
-    interval_words,
-    main_columns,
-    over_seeds,
-    pivoted,
-    reported_unit,
-    shortfalls,
-    shown_metrics,
-    summary,
-    trends,
-    two_seeds_note,
-)
-from rimsim.scenarios.runs.status import shown_rounds, status_note
+from rimsim.scenarios.runs.status import digest, shown_rounds, status_note
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -67,34 +25,43 @@ if TYPE_CHECKING:
     from rimsim.scenarios.runs.store import Run
 
 
-_Picture = Callable[[PictureTables], "Figure | None"]
+_Picture = Callable[[items.PictureTables], "Figure | None"]
 # Title, text and pictures of each section.
 _SECTIONS: tuple[tuple[str, str, dict[str, _Picture]], ...] = (
-    ("By round", "", {"rounds": over_rounds}),
-    ("The front: relevance against diversity", "Up and to the right is better.", {"front": front}),
+    ("By round", "", {"rounds": loop.over_rounds}),
+    ("The front: relevance against diversity", "Up and to the right is better.", {"front": loop.front}),
     (
         "What retraining does, in parts",
         (
             "`frozen` is not retrained; `organic` and `random` are retrained on as many events of the log, or "
             "under random slates; `self` on what its own slates brought. Retraining beyond random slates is the loop."
         ),
-        {"retraining": decomposed},
+        {"retraining": loop.decomposed},
     ),
     (
         "Delivery",
         "What guaranteed items get of what they are owed, and what an agent pays for an exposure.",
-        {"requirement": requirement, "prices": prices, "delivery": delivery, "campaigns": campaigns},
+        {
+            "requirement": prices.requirement,
+            "prices": prices.prices,
+            "delivery": prices.delivery,
+            "campaigns": prices.campaigns,
+        },
     ),
     (
         "Who pays",
         "Which visitors carry guaranteed items: those who consume little, or much.",
-        {"who-pays": who_pays},
+        {"who-pays": prices.who_pays},
     ),
-    ("Items: who gained, who was starved", "Means over late rounds and seeds.", {"lorenz": lorenz_curves}),
+    (
+        "Items: who gained, who was starved",
+        "Means over late rounds and seeds.",
+        {"lorenz": loop.lorenz_curves},
+    ),
     (
         "Reliability",
         "Consumptions that the platform predicts against those that came.",
-        {"reliability": reliability},
+        {"reliability": prices.reliability},
     ),
 )
 PICTURES = {name: picture for _, _, pictures in _SECTIONS for name, picture in pictures.items()}
@@ -108,16 +75,16 @@ def comparison_report(run: Run) -> Report:
     scenario, arrivals = run.scenario, run.scenario.arrivals
     answer = []
     if len(rounds):
-        answer = comparison_sentences(rounds, agents, scenario.exposure.unit)
-        parts = decomposition(late_means(rounds), agents, EFFECTS)
+        answer = sentences.comparison_sentences(rounds, agents, scenario.exposure.unit)
+        parts = loop.decomposition(late_means(rounds), agents, tables.EFFECTS)
         if not parts.empty:
-            answer.append(f"{effect_of_retraining(parts, late_of(rounds), run.measures)}.")
+            answer.append(f"{loop.effect_of_retraining(parts, late_of(rounds), run.measures)}.")
     cautions = (
-        agreement_note(run),
-        examination_note(run),
-        None if run.opening is None else opening_note(run.opening),
-        *undelivered_notes(run),
-        two_seeds_note(len(run.seeds)),
+        sentences.agreement_note(run),
+        sentences.examination_note(run),
+        None if run.opening is None else sentences.opening_note(run.opening),
+        *sentences.undelivered_notes(run),
+        tables.two_seeds_note(len(run.seeds)),
         status_note(run, [run]),
     )
     return Report(
@@ -126,16 +93,16 @@ def comparison_report(run: Run) -> Report:
         cautions=tuple(note for note in cautions if note is not None),
         setting=(
             scenario.description,
-            log_fact(run, scenario.data.source),
-            f"{many(scenario.rounds, 'round')}, {arrivals.kind}"
+            sentences.log_fact(run, scenario.data.source),
+            f"{sentences.many(scenario.rounds, 'round')}, {arrivals.kind}"
             + (f" of {arrivals.per_round:,} arrivals" if arrivals.per_round else ""),
             f"slates of {scenario.slate}",
             f"β = {scenario.exposure.beta:g}",
-            many(len(run.seeds), "seed"),
+            sentences.many(len(run.seeds), "seed"),
             f"platform `{scenario.platform.model}`",
         ),
         sections=tuple(_sections(run)) if len(rounds) else (),
-        settings=as_yaml(to_plain(scenario)),
+        settings=sentences.as_yaml(to_plain(scenario)),
         places=lambda: [*folder_places(run.folder), more_place(run.folder)],
     )
 
@@ -148,28 +115,28 @@ def _question(scenario: ScenarioConfig) -> str:
 
 def _sections(run: Run) -> Iterator[Section]:
     """Sections with plots, then the tables."""
-    tables = cache(partial(picture_tables, run))  # reads the ledger: once, and only to draw
+    read = cache(partial(items.picture_tables, run))  # reads the ledger: once, and only to draw
     for title, text, pictures in _SECTIONS:
-        plots = tuple(Plot(name, partial(_drawn, picture, tables)) for name, picture in pictures.items())
-        details = partial(_items, run, tables) if _ITEMS in pictures else tuple
+        plots = tuple(Plot(name, partial(_drawn, picture, read)) for name, picture in pictures.items())
+        details = partial(_items, run, read) if _ITEMS in pictures else tuple
         yield Section(title, text, plots, details=details)
     yield Section("All figures", tables=tuple(result_tables(run)))
 
 
-def _drawn(picture: _Picture, read: Callable[[], PictureTables]) -> Figure | None:
+def _drawn(picture: _Picture, read: Callable[[], items.PictureTables]) -> Figure | None:
     return picture(read())
 
 
-def _items(run: Run, read: Callable[[], PictureTables]) -> list[TextTable]:
+def _items(run: Run, read: Callable[[], items.PictureTables]) -> list[TextTable]:
     """Tables of items and groups of items."""
-    tables = read()
-    if tables.ledger is None or tables.required is None:
+    data = read()
+    if data.ledger is None or data.required is None:
         return []
     _, agents = shown_arms(run)
-    rounds = int(tables.rounds["round"].max()) + 1
-    exposed = item_exposures(tables.ledger, tables.required, tables.n_items, rounds)
-    items = items_table(exposed, run.catalogue, agents, rounds)
-    return ([] if items is None else [items]) + group_tables(exposed, run.catalogue, agents)
+    rounds = int(data.rounds["round"].max()) + 1
+    exposed = items.item_exposures(data.ledger, data.required, data.n_items, rounds)
+    changed = items.items_table(exposed, run.catalogue, agents, rounds)
+    return ([] if changed is None else [changed]) + items.group_tables(exposed, run.catalogue, agents)
 
 
 def shown_arms(run: Run) -> tuple[pd.DataFrame, list[str]]:
@@ -192,16 +159,18 @@ def outcome_tables(run: Run) -> list[TextTable]:
     rounds, agents = shown_arms(run)
     late = late_of(rounds)
     own = tuple(measure.name for measure in run.own_measures.values())
-    unit = reported_unit(rounds, run.scenario.exposure.unit)
-    shown, main = shown_metrics(unit) + own, main_columns(unit, own)
-    moving = (*TRENDS, shortfalls(unit)[0], *own)
-    title = f"{run.scenario.name}: {late}, {interval_words(len(run.seeds))}"
-    minus = f"Minus {baseline_of(agents)}, at the same seeds"
+    unit = tables.reported_unit(rounds, run.scenario.exposure.unit)
+    shown, main = tables.shown_metrics(unit) + own, tables.main_columns(unit, own)
+    moving = (*tables.TRENDS, tables.shortfalls(unit)[0], *own)
+    title = f"{run.scenario.name}: {late}, {tables.interval_words(len(run.seeds))}"
+    minus = f"Minus {tables.baseline_of(agents)}, at the same seeds"
     change = f"Change a round, {late}, at the same seeds"
     return [
-        pivoted(title, summary(rounds, agents, shown), ["agent"], shown, main=main),
-        pivoted(minus, differences(rounds, agents, shown), ["agent"], shown, main=main),
-        pivoted(change, trends(rounds, agents, moving), ["agent"], moving, significant=True, main=main),
+        tables.pivoted(title, tables.summary(rounds, agents, shown), ["agent"], shown, main=main),
+        tables.pivoted(minus, tables.differences(rounds, agents, shown), ["agent"], shown, main=main),
+        tables.pivoted(
+            change, tables.trends(rounds, agents, moving), ["agent"], moving, significant=True, main=main
+        ),
     ]
 
 
@@ -210,21 +179,18 @@ def retraining_table(run: Run) -> TextTable:
     rounds, agents = shown_arms(run)
     own = tuple(measure.name for measure in run.own_measures.values())
     late = late_of(rounds)
-    parts = decomposition(late_means(rounds), agents, EFFECTS + own)
-    return pivoted(
+    parts = loop.decomposition(late_means(rounds), agents, tables.EFFECTS + own)
+    return tables.pivoted(
         f"What retraining does, in parts that add up: {late}, at the same seeds",
         parts.assign(what=parts["part"] + " (" + parts["difference"] + ")"),
         ["agent", "what"],
-        EFFECTS + own,
-        main=main_columns(run.scenario.exposure.unit, own),
+        tables.EFFECTS + own,
+        main=tables.main_columns(run.scenario.exposure.unit, own),
     )
 
 
 def delivered_of_due(promises: pd.DataFrame) -> pd.DataFrame:
     """Delivered over due exposures of groups and campaigns, all rounds.
-
-    Args:
-        promises: Table of that name of a run; caps are left out.
 
     Returns:
         Columns promise, agent, seed, due, delivered, value.
@@ -243,10 +209,10 @@ def requirements_table(run: Run) -> TextTable | None:
     agents = [name for name in run.agents if name in set(shares["agent"])]
     if not agents:
         return None
-    means = over_seeds(shares.rename(columns={"agent": "metric"}), ["promise"], agents)
+    means = tables.over_seeds(shares.rename(columns={"agent": "metric"}), ["promise"], agents)
     unit = "as examined" if run.scenario.exposure.unit == "examined" else "as shown"
     title = f"Exposures of groups and campaigns over those that were due, {unit}, all rounds"
-    return pivoted(f"{title}, {interval_words(len(run.seeds))}", means, ["promise"], agents)
+    return tables.pivoted(f"{title}, {tables.interval_words(len(run.seeds))}", means, ["promise"], agents)
 
 
 # Parts of config.yaml that describe the run.
@@ -257,6 +223,18 @@ _SHOWN = {
     "validation": ("precision", "ndcg", "utility"),
 }
 _ABSENT = "–"
+
+
+def difference_report(one: Run, other: Run) -> Report:
+    """Settings and results that differ between two runs."""
+    settings = setting_differences(one, other)
+    cautions = () if settings.rows else ("The settings are the same.",)
+    if digest(one) == digest(other):
+        cautions = (*cautions, "The tables are equal.")
+    figures = (settings, result_differences(one, other))
+    return Report(
+        "Which settings and results differ?", cautions=cautions, sections=(Section("", tables=figures),)
+    )
 
 
 def setting_differences(one: Run, other: Run) -> TextTable:
@@ -288,29 +266,24 @@ def result_differences(one: Run, other: Run) -> TextTable:
             f"{one.folder} and {other.folder}: no {' and '.join(keys)} at the same seed is in both; allowed: runs that "
             "share some"
         )
-    shown = _SHOWN.get(one.kind) or shown_metrics(one.scenario.exposure.unit)
+    shown = _SHOWN.get(one.kind) or tables.shown_metrics(one.scenario.exposure.unit)
     rows = []
     for key, group in both[both["metric"].isin(shown)].groupby([*keys, "metric"], sort=False, dropna=False):
-        paired = paired_difference(
-            group["value_other"].to_numpy(np.float64), group["value"].to_numpy(np.float64)
-        )
-        rows.append((*key, paired.mean, paired.low, paired.high))
+        rows.append((*key, *tables.paired(group["value_other"], group["value"])[:3]))
     means = pd.DataFrame(rows, columns=[*keys, "metric", "mean", "low", "high"])
     means = means.fillna(dict.fromkeys(keys, "")).astype({"mean": float, "low": float, "high": float})
     seeds = both["seed"].nunique()
     words = f"{seeds} seeds, ± half a paired 95 % interval" if seeds > 1 else "1 seed, no interval"
     title = f"{other.folder} minus {one.folder}: what both have, {words}"
-    return pivoted(title, means, keys, shown)
+    return tables.pivoted(title, means, keys, shown)
 
 
 def _values(run: Run) -> pd.DataFrame:
     """Columns that name a row, seed, metric, value."""
     if run.kind == "sweep":
         return sweep_table(run)
-    if run.kind == "backtest":
-        return run.backtest
-    if run.kind == "validation":
-        return run.validate.rename(columns={"draw": "seed"})
+    if run.kind in _SHOWN:
+        return run.table.rename(columns={"draw": "seed"})
     rounds = shown_rounds(run)
     return late_means(rounds) if len(rounds) else pd.DataFrame(columns=["agent", "seed", "metric", "value"])
 

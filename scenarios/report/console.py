@@ -98,20 +98,6 @@ def _width(table: TextTable, number: int) -> int:
     return max(map(len, (*cells, *table.columns[number].split(), ""))) + _GAP
 
 
-def print_report(
-    tables: Iterable[TextTable],
-    notes: Iterable[str | None],
-    places: Iterable[tuple[str, str]],
-    console: Console,
-) -> None:
-    """Print tables, notes and the places of the files."""
-    console.print()
-    show_tables(tables, console)
-    lines = [note for note in notes if note is not None] + [f"{name:10} {where}" for name, where in places]
-    for line in lines:
-        console.print(line, soft_wrap=True, highlight=False)
-
-
 def report_markdown(report: Report) -> str:
     """Answer and tables of a report as Markdown."""
     answer = f"{' '.join(report.answer)}\n\n" if report.answer else ""

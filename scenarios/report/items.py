@@ -145,13 +145,7 @@ def last_round(rounds: pd.DataFrame) -> int:
 def exposures(
     tables: PictureTables, number: int, weights: Floats | None = None
 ) -> dict[str, dict[int, Floats]]:
-    """Agent → seed → (M,) exposures in a round, by the ledger.
-
-    Args:
-        tables: Tables of a run.
-        number: Number of the round.
-        weights: (k,) weight of an exposure at each position; None: 1.
-    """
+    """Agent → seed → (M,) exposures in a round, by the ledger."""
     if tables.ledger is None:
         return {}
     of_round = retrained(tables.ledger[tables.ledger["round"] == number])
@@ -269,17 +263,11 @@ def item_names(catalogue: pd.DataFrame) -> list[str]:
 def item_exposures(
     ledger: pd.DataFrame, required: Mapping[tuple[int, int], Ints], n_items: int, rounds: int
 ) -> pd.DataFrame:
-    """Exposures, consumptions and requirement per item in late rounds.
-
-    Args:
-        ledger: Columns agent, seed, round, item, consumed; a row per exposure.
-        required: (seed, round) → (M,) required exposures.
-        n_items: Size of the catalogue, M.
-        rounds: Rounds of the run.
+    """Means per item over late rounds and seeds, without controls.
 
     Returns:
-        Means over late rounds and seeds: columns agent, item, exposures, consumed, required, delivered (exposures that
-        count for the requirement, over it; NaN where nothing is required). Controls are left out.
+        Columns agent, item, exposures, consumed, required, delivered (exposures that count for the requirement, over
+        it; NaN where nothing is required).
     """
     late = late_rounds(rounds)
     tables = []
@@ -306,14 +294,7 @@ def item_exposures(
 def items_table(
     exposed: pd.DataFrame, catalogue: pd.DataFrame, agents: Sequence[str], rounds: int
 ) -> TextTable | None:
-    """Items whose exposure differs most from the baseline's.
-
-    Args:
-        exposed: As :func:`item_exposures` gives them.
-        catalogue: Columns item, events, and further columns of items.
-        agents: Names of arms in the order of the run. The agent is the one that delivers most of the requirements.
-        rounds: Rounds of the run.
-    """
+    """Items whose exposure differs most from the baseline's."""
     present = [name for name in agents if name in set(exposed["agent"])]
     if len(present) < 2:
         return None
@@ -344,61 +325,41 @@ def items_table(
     return TextTable(title, columns, tuple(rows), labels=2) if rows else None
 
 
-def group_exposures(exposed: pd.DataFrame, catalogue: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Shares of exposure and consumption per group of items.
+def group_shares(exposed: pd.DataFrame, catalogue: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Share of an agent's exposure by group, largest first.
 
-    An item counts in each of its groups.
-
-    Args:
-        exposed: As :func:`item_exposures` gives them.
-        catalogue: With a column ``column``: names joined by ``|``.
-        column: Column that groups items.
+    An item counts in each of its groups, which ``column`` of the catalogue joins by ``|``.
 
     Returns:
-        Columns group, agent, items, exposure, consumption (shares of all), delivered (of the required); largest group
-        first.
+        (groups × agents) shares; the index has the levels group and items, their number.
     """
-    groups = catalogue[["item", column]].assign(group=catalogue[column].fillna("").astype(str).str.split("|"))
-    groups = groups.explode("group")[["item", "group"]]
+    groups = catalogue[["item"]].assign(group=catalogue[column].fillna("").astype(str).str.split("|"))
+    groups = groups.explode("group")
     groups = groups[groups["group"] != ""]
-    both = groups.merge(exposed.assign(kept=exposed["delivered"].fillna(0) * exposed["required"]), on="item")
-    summed = both.groupby(["group", "agent"], sort=False)
-    sums = summed[["exposures", "consumed", "required", "kept"]].sum().reset_index()
-    totals = exposed.groupby("agent")[["exposures", "consumed"]].sum()
-    of_agent = totals.loc[sums["agent"]].to_numpy(np.float64)
-    size = groups["group"].value_counts()
-    table = pd.DataFrame(
-        {
-            "group": sums["group"],
-            "agent": sums["agent"],
-            "items": size.loc[sums["group"]].to_numpy(),
-            "exposure": _over(sums["exposures"].to_numpy(np.float64), of_agent[:, 0]),
-            "consumption": _over(sums["consumed"].to_numpy(np.float64), of_agent[:, 1]),
-            "delivered": _over(sums["kept"].to_numpy(np.float64), sums["required"].to_numpy(np.float64)),
-        }
-    )
-    order = np.lexsort((table["group"].to_numpy(str), -table["items"].to_numpy()))
-    return table.iloc[order].reset_index(drop=True)
+    sizes = groups["group"].value_counts().rename("items")
+    both = groups.merge(exposed, on="item").join(sizes, on="group")
+    sums = both.pivot_table(index=["group", "items"], columns="agent", values="exposures", aggfunc="sum")
+    shares = sums / exposed.groupby("agent")["exposures"].sum()
+    return shares.sort_index().sort_index(level="items", ascending=False, kind="stable", sort_remaining=False)
 
 
 def group_tables(exposed: pd.DataFrame, catalogue: pd.DataFrame, agents: Sequence[str]) -> list[TextTable]:
     """Tables of each group's share of the exposure, by agent."""
-    tables = []
-    shown = [name for name in agents if name in set(exposed["agent"])]
+    made = []
+    present = set(exposed["agent"])
+    shown = [name for name in agents if name in present]
     for column in _GROUPS:
         if column not in catalogue or not catalogue[column].fillna("").astype(str).str.len().any():
             continue
-        table = group_exposures(exposed, catalogue, column)
-        wide = table.pivot(index="group", columns="agent", values="exposure")
-        sizes = table[["group", "items"]].drop_duplicates().head(_MOST_GROUPS)
+        shares = group_shares(exposed, catalogue, column)[shown].head(_MOST_GROUPS)
         rows = [
-            (str(group), f"{items}", *(f"{100 * wide.loc[group, name]:.1f} %" for name in shown))
-            for group, items in sizes.to_numpy().tolist()
+            (str(group), f"{items}", *(f"{100 * share:.1f} %" for share in row))
+            for (group, items), row in zip(shares.index, shares.to_numpy(), strict=True)
         ]
         word = column.removesuffix("s")
         title = f"Share of the exposure by {word}, late rounds; an item counts in each {word} that it has"
-        tables.append(TextTable(title, (word, "items", *shown), tuple(rows)))
-    return tables
+        made.append(TextTable(title, (word, "items", *shown), tuple(rows)))
+    return made
 
 
 def _over(values: Floats, totals: Floats) -> Floats:

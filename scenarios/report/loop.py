@@ -13,43 +13,9 @@ import pandas as pd
 from matplotlib.ticker import PercentFormatter
 
 from rimsim import measures
-from rimsim.measures import FEW_SEEDS, MEASURES, Measure, late_means, late_of, paired_difference
-from rimsim.scenarios.report.charts import (
-    GREY,
-    AgentStyle,
-    bar_boxes,
-    frame,
-    handles,
-    integer_rounds,
-    label_points,
-    legend,
-    log_axis,
-    metric_axis,
-    panel_rows,
-    panels,
-    plot_bands,
-    plot_means,
-    plot_secondary,
-    plot_threads,
-    styles,
-)
+from rimsim.measures import FEW_SEEDS, MEASURES, Measure, late_means, late_of
+from rimsim.scenarios.report import charts, sentences, tables
 from rimsim.scenarios.report.items import PictureTables, exposures, last_round, mean_curve, retrained
-from rimsim.scenarios.report.sentences import (
-    and_reference,
-    cost_of_guarantees,
-    diversity,
-    many,
-    per_cent,
-    seeds_caption,
-)
-from rimsim.scenarios.report.tables import (
-    REFERENCE,
-    late_figures,
-    over_seeds,
-    reported_unit,
-    shortfalls,
-    subject,
-)
 from rimsim.scenarios.runs.status import CONTROLS, control_in, control_name, is_control, subject_of
 
 if TYPE_CHECKING:
@@ -62,12 +28,12 @@ LOOP = PARTS[-1]
 ALL = "all"
 """Sum of the parts: from the frozen arm to the agent itself."""
 PART_LOOKS = {
-    "retraining": AgentStyle("#de8f05", "s"),
-    "data": AgentStyle("#029e73", "^"),
-    LOOP: AgentStyle("#d55e00", "D"),
-    "retraining+data": AgentStyle("#ca9161", "v"),
-    "data+loop": AgentStyle("#cc78bc", "P"),
-    ALL: AgentStyle("#000000", "o"),
+    "retraining": charts.AgentStyle("#de8f05", "s"),
+    "data": charts.AgentStyle("#029e73", "^"),
+    LOOP: charts.AgentStyle("#d55e00", "D"),
+    "retraining+data": charts.AgentStyle("#ca9161", "v"),
+    "data+loop": charts.AgentStyle("#cc78bc", "P"),
+    ALL: charts.AgentStyle("#000000", "o"),
 }
 # Part in a title; a title is about the first of them that is known.
 _WORDS = {LOOP: "The loop", ALL: "Retraining", "data+loop": "Retraining on its own market"}
@@ -120,29 +86,19 @@ def decomposition(
 ) -> pd.DataFrame:
     """Parts of retraining with paired 95 % intervals over seeds.
 
-    Only seeds that all arms of an agent have count.
-
-    Args:
-        values: Columns agent, seed, metric, value and ``by``; a row per arm and seed.
-        arms: Names of arms.
-        metrics: Metrics; those that the table lacks are left out.
-        by: Further columns to group by, such as the round.
+    Only seeds that all arms of an agent have count. ``by`` are further columns to group by, such as the round.
 
     Returns:
-        Columns agent, part, difference (the part in words), metric, ``by``, mean, low, high, effect (d_z), n, p. NaN
-        bounds where there is one seed.
+        Columns agent, part, difference (the part in words), metric, ``by``, mean, low, high, effect (d_z), n, p.
     """
     rows = []
     for metric, part, complete in _compared(values, arms, metrics, by):
         groups = complete.groupby(list(by)) if by else [((), complete)]
         for key, group in groups:
-            paired = paired_difference(
-                group[part.more].to_numpy(np.float64), group[part.less].to_numpy(np.float64)
-            )
-            if paired.n:
-                ends = (paired.mean, paired.low, paired.high, paired.dz, paired.n, paired.p)
+            if len(group):
+                ends = tables.paired(group[part.more], group[part.less])
                 rows.append((part.agent, part.name, part.formula, metric, *key, *ends))
-    columns = ["agent", "part", "difference", "metric", *by, "mean", "low", "high", "effect", "n", "p"]
+    columns = ["agent", "part", "difference", "metric", *by, *tables.PAIRED]
     return pd.DataFrame(rows, columns=columns).astype(
         {"mean": float, "low": float, "high": float, "p": float}
     )
@@ -150,11 +106,6 @@ def decomposition(
 
 def parts_by_seed(values: pd.DataFrame, arms: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:
     """Parts of retraining at each round and seed.
-
-    Args:
-        values: Columns agent, seed, round, metric, value.
-        arms: Names of arms.
-        metrics: Metrics; those that the table lacks are left out.
 
     Returns:
         Columns agent, part, metric, round, seed, value.
@@ -188,52 +139,54 @@ def _compared(
                 yield metric, part, wide[needed].dropna()
 
 
-def over_rounds(tables: PictureTables) -> Figure | None:
+def over_rounds(data: PictureTables) -> Figure | None:
     """Measures by round; dashed where never retrained."""
-    rounds = retrained(tables.rounds)
-    frozen = tables.rounds[tables.rounds["agent"].map(control_in) == "frozen"]
+    rounds = retrained(data.rounds)
+    frozen = data.rounds[data.rounds["agent"].map(control_in) == "frozen"]
     frozen = frozen.assign(agent=frozen["agent"].map(subject_of))
-    kept, other = shortfalls(tables.unit)
-    shown = ("utility", kept, *_LOOP, *tables.own)
+    kept, other = tables.shortfalls(data.unit)
+    shown = ("utility", kept, *_LOOP, *data.own)
     present = [metric for metric in shown if (rounds["metric"] == metric).any()]
     if not present or last_round(rounds) == 0:  # one round has no course
         return None
-    looks = styles(rounds["agent"].unique())
+    looks = charts.styles(rounds["agent"].unique())
     dashed = "" if frozen.empty else " Dashed: on a platform that never retrains."
-    figure = frame(
-        cost_of_guarantees(late_figures(rounds), tables.unit),
-        f"By round; the title's figures: {late_of(rounds)}. {seeds_caption(rounds)}{dashed}",
-        3.1 * panel_rows(len(present)),
+    figure = charts.frame(
+        sentences.cost_of_guarantees(tables.late_figures(rounds), data.unit),
+        f"By round; the title's figures: {late_of(rounds)}. {sentences.seeds_caption(rounds)}{dashed}",
+        3.1 * charts.panel_rows(len(present)),
     )
-    both = reported_unit(rounds, "examined") == "examined"
-    for ax, metric in zip(panels(figure, len(present), looks), present, strict=True):
-        plot_bands(ax, rounds[rounds["metric"] == metric], "round", looks)
-        plot_secondary(ax, frozen[frozen["metric"] == metric], "round", looks, "--")
+    both = tables.reported_unit(rounds, "examined") == "examined"
+    for ax, metric in zip(charts.panels(figure, len(present), looks), present, strict=True):
+        charts.plot_bands(ax, rounds[rounds["metric"] == metric], "round", looks)
+        charts.plot_secondary(ax, frozen[frozen["metric"] == metric], "round", looks, "--")
         if metric == kept and both:
-            plot_secondary(ax, rounds[rounds["metric"] == other], "round", looks, ":")
-        metric_axis(ax, tables.measures[metric])
-        integer_rounds(ax)
+            charts.plot_secondary(ax, rounds[rounds["metric"] == other], "round", looks, ":")
+        charts.metric_axis(ax, data.measures[metric])
+        charts.integer_rounds(ax)
         if metric == kept and both:
-            ax.set_xlabel(f"round; dotted: {tables.measures[other].title.lower()}")
+            ax.set_xlabel(f"round; dotted: {data.measures[other].title.lower()}")
     return figure
 
 
-def front(tables: PictureTables) -> Figure | None:
+def front(data: PictureTables) -> Figure | None:
     """Utility against exposure perplexity, a point per agent."""
-    rounds = retrained(tables.rounds)
+    rounds = retrained(data.rounds)
     metrics = ("perplexity", "utility")
-    means = over_seeds(late_means(rounds), ["agent"], metrics).pivot(index="agent", columns="metric")
+    means = tables.over_seeds(late_means(rounds), ["agent"], metrics).pivot(index="agent", columns="metric")
     means = means.reindex(columns=pd.MultiIndex.from_product((("mean", "low", "high"), metrics)))
     means = means.dropna(subset=[("mean", metric) for metric in metrics])
-    looks = {name: look for name, look in styles(rounds["agent"].unique()).items() if name in means.index}
+    looks = {
+        name: look for name, look in charts.styles(rounds["agent"].unique()).items() if name in means.index
+    }
     if not looks:
         return None
     words = late_of(rounds)
-    caption = f"{words[0].upper()}{words[1:]}. {seeds_caption(rounds, 'bars')} Up and to the right is better."
-    figure = frame(diversity(late_figures(rounds)), caption, 5.6)
+    caption = f"{words[0].upper()}{words[1:]}. {sentences.seeds_caption(rounds, 'bars')} Up and to the right is better."
+    figure = charts.frame(sentences.diversity(tables.late_figures(rounds)), caption, 5.6)
     ax = figure.subplots()
     for name, look in looks.items():
-        plot_means(ax, means.loc[[name]], "perplexity", "utility", look, size=9)
+        charts.plot_means(ax, means.loc[[name]], "perplexity", "utility", look, size=9)
     wide, useful = (means["mean", metric].astype(float).to_dict() for metric in metrics)
     points = {name: (float(wide[name]), float(useful[name])) for name in looks}
     ax.set_xlabel("exposure perplexity (items)")
@@ -243,32 +196,38 @@ def front(tables: PictureTables) -> Figure | None:
     if len(widths) > 1 and 0 < 10 * min(widths) < max(widths):  # else narrow agents crowd at the left edge
         ax.set_xscale("log")
         ax.set_xlim(min(widths) / 2.2, max(widths) * 1.8)
-        log_axis(ax.xaxis)
+        charts.log_axis(ax.xaxis)
         ax.set_xlabel("exposure perplexity (items, log scale)")
     else:
         ax.set_xlim(left=0, right=ax.get_xlim()[1] * 1.12)
     figure.draw_without_rendering()
-    label_points(ax, points, looks, bar_boxes(ax, means.loc[list(looks)], "perplexity", "utility"))
+    charts.label_points(
+        ax, points, looks, charts.bar_boxes(ax, means.loc[list(looks)], "perplexity", "utility")
+    )
     return figure
 
 
-def lorenz_curves(tables: PictureTables) -> Figure | None:
+def lorenz_curves(data: PictureTables) -> Figure | None:
     """Lorenz curves of the last round, means over seeds."""
-    number = last_round(tables.rounds)
-    counted = exposures(tables, number)
+    number = last_round(data.rounds)
+    counted = exposures(data, number)
     if not counted:
         return None
-    looks = styles(counted)
+    looks = charts.styles(counted)
     curves = {
         name: mean_curve([measures.lorenz(counts) for counts in counted[name].values()]) for name in looks
     }
     gini = {name: float(np.mean([measures.gini(c) for c in counted[name].values()])) for name in looks}
     top = {name: 1 - float(np.interp(0.9, np.linspace(0, 1, len(c)), c)) for name, c in curves.items()}
-    chosen = subject(looks)
-    message = f"The most shown tenth of the items takes {per_cent(top[chosen])} of the exposure with {chosen}"
-    message += and_reference(chosen, looks, lambda name: f"{per_cent(top[name])} with {name}")
+    chosen = tables.subject(looks)
+    message = f"The most shown tenth of the items takes {sentences.per_cent(top[chosen])} of the exposure with {chosen}"
+    message += sentences.and_reference(
+        chosen, looks, lambda name: f"{sentences.per_cent(top[name])} with {name}"
+    )
     count = max(len(seeds) for seeds in counted.values())
-    figure = frame(message, f"Lorenz curves of round {number}, mean of {many(count, 'seed')}.", 5.6)
+    figure = charts.frame(
+        message, f"Lorenz curves of round {number}, mean of {sentences.many(count, 'seed')}.", 5.6
+    )
     ax, side = figure.subplots(1, 2, width_ratios=(3, 1.25))
     for name, curve in curves.items():
         share = np.linspace(0, 1, len(curve))
@@ -286,7 +245,7 @@ def lorenz_curves(tables: PictureTables) -> Figure | None:
         transform_rotates_text=True,
         ha="center",
         va="bottom",
-        color=GREY,
+        color=charts.GREY,
     )
     ax.set(xlim=(0, 1), ylim=(0, 1))
     for axis in (ax.xaxis, ax.yaxis):
@@ -294,21 +253,21 @@ def lorenz_curves(tables: PictureTables) -> Figure | None:
     ax.set_xlabel("share of the catalogue, least shown items first")
     ax.set_ylabel("share of the exposure")
     ordered = {name: looks[name] for name in sorted(looks, key=lambda name: gini[name])}
-    legend(side, ordered, {name: f"(Gini {gini[name]:.2f})" for name in ordered})
+    charts.legend(side, ordered, {name: f"(Gini {gini[name]:.2f})" for name in ordered})
     return figure
 
 
-def decomposed(tables: PictureTables) -> Figure | None:
+def decomposed(data: PictureTables) -> Figure | None:
     """Parts of retraining by round, with paired 95 % intervals."""
-    rounds = tables.rounds
+    rounds = data.rounds
     arms = list(rounds["agent"].unique())
-    wanted = ("utility", "coverage", "effective_items", "log_gini", *shortfalls(tables.unit), *tables.own)
+    wanted = ("utility", "coverage", "effective_items", "log_gini", *tables.shortfalls(data.unit), *data.own)
     parts = decomposition(rounds, arms, wanted, ["round"])
     if parts.empty:
         return None
-    agents = list(styles(parts["agent"].unique()))
+    agents = list(charts.styles(parts["agent"].unique()))
     if len(agents) > 1:
-        wanted = (*_FEW, *tables.own)
+        wanted = (*_FEW, *data.own)
     shown = [metric for metric in wanted if (parts["metric"] == metric).any()]
     formulas = dict(zip(parts["part"], parts["difference"], strict=True))
     looks = {name: look for name, look in PART_LOOKS.items() if name in formulas}
@@ -317,33 +276,35 @@ def decomposed(tables: PictureTables) -> Figure | None:
     threads = parts_by_seed(rounds, arms, shown)
     bands = "thin: each seed" if few else "bands: paired 95 % intervals" if pairs > 1 else "no bands"
     caption = "Differences between arms of an agent at the same round and seed, which add up."
-    caption += f" {many(pairs, 'seed')}; {bands}."
+    caption += f" {sentences.many(pairs, 'seed')}; {bands}."
     places = [(agent, metric) for agent in agents for metric in shown]
     columns = min(3, len(shown))
     lines = -(-len(places) // columns)
     late = decomposition(late_means(rounds), arms, shown)
-    figure = frame(effect_of_retraining(late, late_of(rounds), tables.measures), caption, 0.5 + 3.1 * lines)
+    figure = charts.frame(
+        effect_of_retraining(late, late_of(rounds), data.measures), caption, 0.5 + 3.1 * lines
+    )
     axes = figure.subplots(lines, columns, squeeze=False).ravel()
     for ax in axes[len(places) :]:
         ax.set_axis_off()
     for ax, (agent, metric) in zip(axes, places, strict=False):
         mine = parts[(parts["agent"] == agent) & (parts["metric"] == metric)]
-        ax.axhline(0, color=GREY, linewidth=1.2)
+        ax.axhline(0, color=charts.GREY, linewidth=1.2)
         for name, look in looks.items():
             curve = mine[mine["part"] == name]
             x = curve["round"]
             ax.plot(x, curve["mean"], color=look.colour, marker=look.marker, linewidth=2, markersize=5)
             if few:
                 of_part = threads[(threads["agent"] == agent) & (threads["metric"] == metric)]
-                plot_threads(ax, of_part[of_part["part"] == name], "round", look)
+                charts.plot_threads(ax, of_part[of_part["part"] == name], "round", look)
             else:
                 ax.fill_between(x, curve["low"], curve["high"], color=look.colour, alpha=0.15, linewidth=0)
-        metric_axis(ax, tables.measures[metric], difference=True)
+        charts.metric_axis(ax, data.measures[metric], difference=True)
         if len(agents) > 1:
-            ax.set_title(f"{agent}\n{tables.measures[metric].title}", loc="left", pad=9)
-        integer_rounds(ax)
+            ax.set_title(f"{agent}\n{data.measures[metric].title}", loc="left", pad=9)
+        charts.integer_rounds(ax)
     labels = [f"{name} ({formulas[name]})" for name in looks]
-    figure.legend(handles(looks), labels, loc="outside lower center", ncols=4, frameon=False)
+    figure.legend(charts.handles(looks), labels, loc="outside lower center", ncols=4, frameon=False)
     return figure
 
 
@@ -351,16 +312,11 @@ def effect_of_retraining(parts: pd.DataFrame, late: str, measured: Mapping[str, 
     """Effect of the loop, else of retraining, in late rounds.
 
     The agent is relevance where it has controls.
-
-    Args:
-        parts: :func:`decomposition` of late means, not empty.
-        late: The late rounds in words.
-        measured: Metric → measure.
     """
     present = list(parts["metric"].unique())
     metric = next((name for name in _LOOP if name in present), present[0])
     agents = list(parts["agent"].unique())
-    agent = REFERENCE if REFERENCE in agents else subject(agents)
+    agent = tables.REFERENCE if tables.REFERENCE in agents else tables.subject(agents)
     mine = parts[(parts["agent"] == agent) & (parts["metric"] == metric)]
     part = next((name for name in _WORDS if (mine["part"] == name).any()), None)
     if part is None:

@@ -12,17 +12,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from rimsim.arrays import Ints
 from rimsim.measures import late_of, late_rounds
-from rimsim.scenarios.report.charts import (
-    GREY,
-    AgentStyle,
-    frame,
-    keep_lines_in_view,
-    legend,
-    panel_rows,
-    panels,
-    plot_bands,
-    styles,
-)
+from rimsim.scenarios.report import charts, sentences, tables
 from rimsim.scenarios.report.items import (
     DECILES,
     PictureTables,
@@ -32,8 +22,6 @@ from rimsim.scenarios.report.items import (
     mean_curve,
     retrained,
 )
-from rimsim.scenarios.report.sentences import and_reference, many, per_cent, seeds_caption, who_carries
-from rimsim.scenarios.report.tables import REFERENCE, subject
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,20 +34,20 @@ _WIDEST = 28  # characters of an item's name above a panel
 _MOST = 5  # campaigns that are drawn, the largest first
 
 
-def price_deciles(tables: PictureTables) -> pd.DataFrame:
+def price_deciles(data: PictureTables) -> pd.DataFrame:
     """Mean bonus −v/c in the last round, by decile of popularity.
 
     Returns:
         Columns agent, seed, decile (1 = least popular), value; agents without a bonus in it are left out. Empty
-        without the tables.
+        without the data.
     """
     empty = pd.DataFrame(columns=["agent", "seed", "decile", "value"])
-    if tables.prices is None or tables.popularity is None:
+    if data.prices is None or data.popularity is None:
         return empty
-    last = retrained(tables.prices[tables.prices["round"] == last_round(tables.rounds)])
+    last = retrained(data.prices[data.prices["round"] == last_round(data.rounds)])
     if last.empty:
         return empty
-    rank = np.argsort(np.argsort(tables.popularity, kind="stable"), kind="stable")
+    rank = np.argsort(np.argsort(data.popularity, kind="stable"), kind="stable")
     decile = 1 + rank * DECILES // len(rank)
     bonus = last.assign(decile=decile[last["item"]], value=-last["price"] / last["cost"])
     means = bonus.groupby(["agent", "seed", "decile"], observed=True)["value"].mean().reset_index()
@@ -67,74 +55,74 @@ def price_deciles(tables: PictureTables) -> pd.DataFrame:
     return means[paying].reset_index(drop=True)
 
 
-def prices(tables: PictureTables) -> Figure | None:
+def prices(data: PictureTables) -> Figure | None:
     """Bonus −v in the last round, by decile of popularity."""
-    table = price_deciles(tables)
+    table = price_deciles(data)
     if table.empty:
         return None
-    looks = styles(table["agent"].unique())
-    chosen = subject(looks)
+    looks = charts.styles(table["agent"].unique())
+    chosen = tables.subject(looks)
     ends = table[table["agent"] == chosen].groupby("decile")["value"].mean()
+    least, most = (sentences.per_cent(float(ends.iloc[end])) for end in (0, -1))
     message = (
-        f"{chosen} pays the least popular tenth of the items {per_cent(float(ends.iloc[0]))} of the shortfall cost "
-        f"for an exposure, the most popular {per_cent(float(ends.iloc[-1]))}"
+        f"{chosen} pays the least popular tenth of the items {least} of the shortfall cost for an exposure, the most "
+        f"popular {most}"
     )
-    caption = f"Mean bonus −v of a decile at the end of round {last_round(tables.rounds)}, as a share of c."
-    figure = frame(message, f"{caption} {seeds_caption(table)}", 5.0)
+    caption = f"Mean bonus −v of a decile at the end of round {last_round(data.rounds)}, as a share of c."
+    figure = charts.frame(message, f"{caption} {sentences.seeds_caption(table)}", 5.0)
     ax, side = figure.subplots(1, 2, width_ratios=(3.6, 1))
-    plot_bands(ax, table, "decile", looks)
+    charts.plot_bands(ax, table, "decile", looks)
     ax.set_xticks(range(1, DECILES + 1))
     ax.set_xlabel("decile of the items by popularity in the warm-up log, least popular first")
     ax.set_ylabel("bonus −v / shortfall cost c")
     ax.set_ylim(0, 1)
     ax.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
-    legend(side, looks)
+    charts.legend(side, looks)
     return figure
 
 
-def delivery(tables: PictureTables) -> Figure | None:
+def delivery(data: PictureTables) -> Figure | None:
     """Exposure and price of three items over the last round.
 
     The items are guaranteed, near the ends and at the lower quarter of the popularity order; one seed is drawn.
     """
-    number = last_round(tables.rounds)
-    if (
-        tables.ledger is None
-        or tables.arrivals is None
-        or tables.required is None
-        or tables.popularity is None
-    ):
+    number = last_round(data.rounds)
+    if data.ledger is None or data.arrivals is None or data.required is None or data.popularity is None:
         return None
-    arrivals = retrained(tables.arrivals[tables.arrivals["round"] == number])
-    if arrivals.empty or (int(arrivals["seed"].min()), number) not in tables.required:
+    arrivals = retrained(data.arrivals[data.arrivals["round"] == number])
+    if arrivals.empty or (int(arrivals["seed"].min()), number) not in data.required:
         return None
     seed = int(arrivals["seed"].min())
-    required = tables.required[seed, number]
+    required = data.required[seed, number]
     if not (required > 0).any():
         return None
-    items = _followed(tables.popularity, required)
-    ledger = retrained(tables.ledger)
+    items = _followed(data.popularity, required)
+    ledger = retrained(data.ledger)
     ledger = ledger[
         (ledger["round"] == number) & (ledger["seed"] == seed) & ledger["item"].isin(items.values())
     ]
-    looks = styles(arrivals["agent"].unique())
-    chosen = subject(looks)
+    looks = charts.styles(arrivals["agent"].unique())
+    chosen = tables.subject(looks)
     count = arrivals[(arrivals["seed"] == seed)].groupby("agent", observed=True).size().max()
     due = {item: int(required[item]) for item in items.values()}
     counts = {name: ledger[ledger["agent"] == name]["item"].value_counts() for name in looks}
-    message = f"{_delivered(chosen, counts[chosen], due)} of {many(len(due), 'item')} in round {number}"
-    message += and_reference(chosen, looks, lambda name: _delivered(name, counts[name], due, short=True))
+    message = (
+        f"{_delivered(chosen, counts[chosen], due)} of {sentences.many(len(due), 'item')} in round {number}"
+    )
+    message += sentences.and_reference(
+        chosen, looks, lambda name: _delivered(name, counts[name], due, short=True)
+    )
     caption = (
         f"Seed {seed}. Above, grey: the requirement, spread evenly over the arrivals; the axis ends at three times "
         "as many. Below: the bonus at each exposure; dotted: its upper bound, the cost c of a missing exposure "
         f"with {chosen}."
     )
-    figure = frame(message, caption, 6.4)
+    figure = charts.frame(message, caption, 6.4)
     notes = {item: _never_shown_by(counts, item) for item in due}
     room = max(len(lines) for lines in notes.values())
     grid = figure.subplots(2, 4, width_ratios=(3, 3, 3, 1.8), sharex="col")
     bonuses = ledger["price"].to_numpy(np.float64)
-    cost = _cost(tables, chosen, seed)
+    cost = _cost(data, chosen, seed)
     highest = max([cost or 0.0, *(-bonuses[np.isfinite(bonuses)])]) or 1.0
     for column, (place, item) in enumerate(items.items()):
         top, below = grid[0, column], grid[1, column]
@@ -152,7 +140,7 @@ def delivery(tables: PictureTables) -> Figure | None:
                     at[rows], -price, color=look.colour, marker=look.marker, markersize=3.5, linewidth=1
                 )
         if cost is not None:
-            below.axhline(cost, color=GREY, linewidth=1.2, linestyle=":")
+            below.axhline(cost, color=charts.GREY, linewidth=1.2, linestyle=":")
         top.annotate(
             "\n".join(notes[item]),
             (0, 1),
@@ -161,14 +149,14 @@ def delivery(tables: PictureTables) -> Figure | None:
             textcoords="offset points",
             fontsize=9,
         )
-        top.set_title(_titled(place, item, tables.names), loc="left", pad=7 + 12 * room)
+        top.set_title(_titled(place, item, data.names), loc="left", pad=7 + 12 * room)
         top.set_ylim(0, 3 * required[item])
         top.yaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
         below.set_ylim(0, 1.12 * highest)
         below.set_xlabel("arrival of the round")
     grid[0, 0].set_ylabel("exposures so far")
     grid[1, 0].set_ylabel("bonus −v (units of λ)")
-    legend(grid[0, 3], looks)
+    charts.legend(grid[0, 3], looks)
     grid[1, 3].set_axis_off()
     return figure
 
@@ -188,14 +176,14 @@ def _never_shown_by(counts: Mapping[str, pd.Series[int]], item: int) -> list[str
     return textwrap.wrap(text, 32, break_on_hyphens=False)
 
 
-def _cost(tables: PictureTables, agent: str, seed: int) -> float | None:
+def _cost(data: PictureTables, agent: str, seed: int) -> float | None:
     """Shortfall cost c of the last round."""
-    if tables.prices is None:
+    if data.prices is None:
         return None
-    last = tables.prices[
-        (tables.prices["agent"] == agent)
-        & (tables.prices["seed"] == seed)
-        & (tables.prices["round"] == last_round(tables.rounds))
+    last = data.prices[
+        (data.prices["agent"] == agent)
+        & (data.prices["seed"] == seed)
+        & (data.prices["round"] == last_round(data.rounds))
     ]
     return None if last.empty else float(last["cost"].iloc[0])
 
@@ -212,61 +200,69 @@ def _titled(place: str, item: int, names: Sequence[str]) -> str:
     return f"{place}\n{textwrap.shorten(names[item], _WIDEST, placeholder='…')}" if names else place
 
 
-def _steps(ax: Axes, at: Ints, height: Ints, end: int, look: AgentStyle) -> None:
+def _steps(ax: Axes, at: Ints, height: Ints, end: int, look: charts.AgentStyle) -> None:
     """Draw a count over a round."""
     x = np.concatenate([[0], at, [end]])
     y = np.concatenate([[0], height, [len(at)]])
     ax.step(x, y, where="post", color=look.colour, linewidth=1.8, marker=look.marker, markevery=[len(x) - 1])
 
 
-def who_pays(tables: PictureTables) -> Figure | None:
+def who_pays(data: PictureTables) -> Figure | None:
     """Exposure of items with binding guarantees by decile of λ(x)."""
-    table = guaranteed_by_decile(tables)
+    table = guaranteed_by_decile(data)
     if table.empty:
         return None
-    looks = styles(table["agent"].unique())
-    chosen = subject(looks)
-    message = who_carries(chosen, table[table["agent"] == chosen].groupby("decile")["value"].mean())
-    items = f"that {REFERENCE} leaves below their guarantee" if REFERENCE in looks else "with a bonus (v < 0)"
-    caption = f"Positions given to items {items}, {late_of(tables.rounds)}. {seeds_caption(table)}"
-    figure = frame(message, caption, 5.0)
+    looks = charts.styles(table["agent"].unique())
+    chosen = tables.subject(looks)
+    message = sentences.who_carries(chosen, table[table["agent"] == chosen].groupby("decile")["value"].mean())
+    items = (
+        f"that {tables.REFERENCE} leaves below their guarantee"
+        if tables.REFERENCE in looks
+        else "with a bonus (v < 0)"
+    )
+    caption = f"Positions given to items {items}, {late_of(data.rounds)}. {sentences.seeds_caption(table)}"
+    figure = charts.frame(message, caption, 5.0)
     ax, side = figure.subplots(1, 2, width_ratios=(3.6, 1))
-    plot_bands(ax, table, "decile", looks)
+    charts.plot_bands(ax, table, "decile", looks)
     ax.set_xticks(range(1, DECILES + 1))
     ax.set_xlabel("decile of the arrivals by ground intensity λ(x), lowest first")
     ax.set_ylabel("positions per slate")
-    keep_lines_in_view(ax)
+    charts.keep_lines_in_view(ax)
     ax.set_ylim(
         0, min(ax.get_ylim()[1], 1.1 * float(table.groupby(["agent", "decile"])["value"].mean().max()) or 1)
     )
-    legend(side, looks)
+    charts.legend(side, looks)
     return figure
 
 
-def requirement(tables: PictureTables) -> Figure | None:
+def requirement(data: PictureTables) -> Figure | None:
     """Exposure over requirement of guaranteed items in the last round."""
-    number = last_round(tables.rounds)
-    ratios = delivery_ratios(tables, number)
+    number = last_round(data.rounds)
+    ratios = delivery_ratios(data, number)
     if not ratios:
         return None
-    looks = styles(ratios)
+    looks = charts.styles(ratios)
     met = {name: float(np.mean([(ratio >= 1).mean() for ratio in ratios[name]])) for name in looks}
-    chosen = subject(looks)
-    metric = "shortfall" if tables.weights is None else "examined_shortfall"
-    of_round = tables.rounds[(tables.rounds["round"] == number) & (tables.rounds["metric"] == metric)]
+    chosen = tables.subject(looks)
+    metric = "shortfall" if data.weights is None else "examined_shortfall"
+    of_round = data.rounds[(data.rounds["round"] == number) & (data.rounds["metric"] == metric)]
     given = 1.0 - of_round.groupby("agent", observed=True)["value"].mean()
-    message = f"{chosen} delivers {per_cent(given[chosen])} of what is guaranteed in round {number}"
-    message += and_reference(chosen, looks, lambda name: f"{name} {per_cent(given[name])}")
+    message = f"{chosen} delivers {sentences.per_cent(given[chosen])} of what is guaranteed in round {number}"
+    message += sentences.and_reference(
+        chosen, looks, lambda name: f"{name} {sentences.per_cent(given[name])}"
+    )
     columns = min(4, len(looks))
     lines = -(-len(looks) // columns)
-    counted = "positions" if tables.weights is None else "exposures as examined"
+    counted = "positions" if data.weights is None else "exposures as examined"
     caption = f"Every guaranteed item, least served first, in {counted}; shaded: what is missing. Mean of"
-    figure = frame(message, f"{caption} {many(len(ratios[chosen]), 'seed')}.", 1.0 + 2.6 * lines)
+    figure = charts.frame(
+        message, f"{caption} {sentences.many(len(ratios[chosen]), 'seed')}.", 1.0 + 2.6 * lines
+    )
     grid = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel()
     for ax, (name, look) in zip(grid, looks.items(), strict=False):
         curve = mean_curve(ratios[name])
         share = (np.arange(len(curve)) + 0.5) / len(curve)
-        ax.axhline(1, color=GREY, linewidth=1.2)
+        ax.axhline(1, color=charts.GREY, linewidth=1.2)
         ax.plot(share, curve, color=look.colour, linewidth=2.2)
         ax.fill_between(share, curve, 1, where=curve < 1, color="#bbbbbb", alpha=0.55, linewidth=0)
         ax.set_yscale("symlog", linthresh=1, linscale=1.5)
@@ -275,7 +271,9 @@ def requirement(tables: PictureTables) -> Figure | None:
         ax.set_xticks([0, 0.5, 1], ["0 %", "50 %", "100 %"])
         ax.yaxis.set_major_formatter("{x:g}")
         ax.set_title(textwrap.fill(name, 18), loc="left", color=look.colour)
-        met_text = f"{per_cent(given[name])} delivered\n{per_cent(met[name])} of items in full"
+        met_text = (
+            f"{sentences.per_cent(given[name])} delivered\n{sentences.per_cent(met[name])} of items in full"
+        )
         ax.text(0.05, 0.96, met_text, transform=ax.transAxes, va="top", fontsize=10, fontweight="bold")
     for ax in grid[len(looks) :]:
         ax.set_axis_off()
@@ -289,28 +287,30 @@ def requirement(tables: PictureTables) -> Figure | None:
     return figure
 
 
-def campaigns(tables: PictureTables) -> Figure | None:
+def campaigns(data: PictureTables) -> Figure | None:
     """Delivered and due exposures of the largest campaigns over time."""
-    table = None if tables.campaigns is None else retrained(tables.campaigns)
+    table = None if data.campaigns is None else retrained(data.campaigns)
     if table is None or table.empty:
         return None
     table = _so_far(table)
-    looks = styles(table["agent"].unique())
+    looks = charts.styles(table["agent"].unique())
     size = table.groupby("name", observed=True)["due"].max().sort_values(ascending=False, kind="stable")
     names = size.index[:_MOST].tolist()
-    chosen = subject(looks)
-    message = f"{chosen} delivers {per_cent(_kept(table, chosen))} of what campaigns are promised"
-    message += and_reference(chosen, looks, lambda name: f"{name} {per_cent(_kept(table, name))}")
-    figure = frame(
-        message,
-        f"Points: where a round or the campaign ends; grey: due by then. {seeds_caption(table)}",
-        1.0 + 2.7 * panel_rows(len(names), 1),
+    chosen = tables.subject(looks)
+    message = f"{chosen} delivers {sentences.per_cent(_kept(table, chosen))} of what campaigns are promised"
+    message += sentences.and_reference(
+        chosen, looks, lambda name: f"{name} {sentences.per_cent(_kept(table, name))}"
     )
-    for ax, name in zip(panels(figure, len(names), looks, 1), names, strict=True):
+    figure = charts.frame(
+        message,
+        f"Points: where a round or the campaign ends; grey: due by then. {sentences.seeds_caption(table)}",
+        1.0 + 2.7 * charts.panel_rows(len(names), 1),
+    )
+    for ax, name in zip(charts.panels(figure, len(names), looks, 1), names, strict=True):
         mine = table[table["name"] == name]
         due = mine.groupby("day")["due"].mean()
-        ax.plot(due.index, due, color=GREY, linewidth=1.5, linestyle="--", marker="_")
-        plot_bands(ax, mine, "day", looks)
+        ax.plot(due.index, due, color=charts.GREY, linewidth=1.5, linestyle="--", marker="_")
+        charts.plot_bands(ax, mine, "day", looks)
         ax.set_title(str(name), loc="left")
         ax.set_ylabel("exposures so far")
         ax.set_ylim(bottom=0)
@@ -341,7 +341,7 @@ def _kept(table: pd.DataFrame, agent: str) -> float:
     return float(np.minimum(last["due"], last["value"]).sum()) / due if due else 1.0
 
 
-def reliability_deciles(tables: PictureTables) -> pd.DataFrame:
+def reliability_deciles(data: PictureTables) -> pd.DataFrame:
     """Predicted and actual consumptions per exposure, by predicted decile.
 
     Returns:
@@ -349,31 +349,31 @@ def reliability_deciles(tables: PictureTables) -> pd.DataFrame:
         without the table.
     """
     columns = ["agent", "decile", "predicted", "actual"]
-    if tables.reliability is None:
+    if data.reliability is None:
         return pd.DataFrame(columns=columns)
-    late = tables.reliability["round"].isin(late_rounds(last_round(tables.rounds) + 1))
-    sums = retrained(tables.reliability[late]).groupby(["agent", "decile"], observed=True)
+    late = data.reliability["round"].isin(late_rounds(last_round(data.rounds) + 1))
+    sums = retrained(data.reliability[late]).groupby(["agent", "decile"], observed=True)
     total = sums[["exposures", "predicted", "consumed"]].sum().reset_index()
     total["predicted"] /= total["exposures"]
     total["actual"] = total["consumed"] / total["exposures"]
     return total[columns]
 
 
-def reliability(tables: PictureTables) -> Figure | None:
+def reliability(data: PictureTables) -> Figure | None:
     """Actual against predicted consumptions of a shown item, by decile."""
-    table = reliability_deciles(tables)
+    table = reliability_deciles(data)
     if table.empty:
         return None
-    looks = styles(table["agent"].unique())
+    looks = charts.styles(table["agent"].unique())
     curves = {name: table[table["agent"] == name].sort_values("decile") for name in looks}
     ratio = {
         name: float(curve["predicted"].sum() / curve["actual"].sum())
         for name, curve in curves.items()
         if curve["actual"].sum() > 0
     }
-    words = late_of(tables.rounds)
-    chosen = subject(looks)
-    named = [name for name in dict.fromkeys((chosen, REFERENCE)) if name in ratio]
+    words = late_of(data.rounds)
+    chosen = tables.subject(looks)
+    named = [name for name in dict.fromkeys((chosen, tables.REFERENCE)) if name in ratio]
     parts = [f"{ratio[name]:.2f} with {name}" for name in named]
     message = (
         f"Consumptions predicted for each that came: {', '.join(parts)}" if parts else "Nothing was consumed"
@@ -382,7 +382,7 @@ def reliability(tables: PictureTables) -> Figure | None:
         f"Shown items by decile of the chance that the serving model gave them, {words}, all seeds together. Below the "
         "dotted line the platform promises itself more than comes."
     )
-    figure = frame(message, caption, 5.4)
+    figure = charts.frame(message, caption, 5.4)
     ax, side = figure.subplots(1, 2, width_ratios=(3, 1.25))
     for name, look in looks.items():
         curve = curves[name]
@@ -396,10 +396,10 @@ def reliability(tables: PictureTables) -> Figure | None:
             clip_on=False,
         )
     end = float(max(table["predicted"].max(), table["actual"].max())) * 1.05 or 1.0
-    ax.plot([0, end], [0, end], color=GREY, linewidth=1.2, linestyle=":")
+    ax.plot([0, end], [0, end], color=charts.GREY, linewidth=1.2, linestyle=":")
     ax.set_xlim(0, end)
     ax.set_ylim(0, end)
     ax.set_xlabel("predicted consumptions of a shown item")
     ax.set_ylabel("actual consumptions of a shown item")
-    legend(side, looks, {name: f"({value:.2f})" for name, value in ratio.items()})
+    charts.legend(side, looks, {name: f"({value:.2f})" for name, value in ratio.items()})
     return figure

@@ -10,18 +10,7 @@ import numpy as np
 import yaml
 
 from rimsim.measures import FEW_SEEDS, MEASURES, UNFIT, late_means, late_of
-from rimsim.scenarios.report.tables import (
-    REFERENCE,
-    baseline_of,
-    compared_agents,
-    differences,
-    reported_unit,
-    short,
-    shortfalls,
-    signed,
-    subject,
-    summary,
-)
+from rimsim.scenarios.report import tables
 from rimsim.scenarios.runs.status import is_control, shown_rounds
 
 if TYPE_CHECKING:
@@ -50,12 +39,7 @@ def with_interval(
 ) -> str:
     """Figure of a metric with its interval; shares in %.
 
-    Args:
-        metric: Name of the metric.
-        mean: The mean.
-        low: Lower end; None or NaN: there is no interval.
-        high: Upper end.
-        difference: Whether it is a difference: shares are points. Else the interval of a share ends at 0 and 1.
+    Differences of shares are in points; else the interval of a share ends at 0 and 1.
     """
     share = metric in MEASURES and MEASURES[metric].unit == "share"
     unit = (" points" if difference else " %") if share else ""
@@ -90,21 +74,15 @@ def seeds_caption(table: pd.DataFrame, marks: str = "bands") -> str:
 
 
 def comparison_sentences(rounds: pd.DataFrame, agents: Sequence[str], unit: str) -> list[str]:
-    """Answer of a comparison: undelivered exposure, cost and gain.
-
-    Args:
-        rounds: Columns agent, seed, round, metric, value.
-        agents: Names of arms in the order of the run.
-        unit: ``exposure.unit``.
-    """
-    unit = reported_unit(rounds, unit)
-    kept, _ = shortfalls(unit)
+    """Answer of a comparison: undelivered exposure, cost and gain."""
+    unit = tables.reported_unit(rounds, unit)
+    kept, _ = tables.shortfalls(unit)
     present = [name for name in agents if not is_control(name)]
-    base = baseline_of(present)
-    others = compared_agents(base, present)
+    base = tables.baseline_of(present)
+    others = tables.compared_agents(base, present)
     metrics = (kept, "utility", "coverage", "effective_items")
-    means = summary(rounds, present, metrics).set_index(["agent", "metric"])
-    paired = differences(rounds, present, metrics).set_index(["agent", "metric"])
+    means = tables.summary(rounds, present, metrics).set_index(["agent", "metric"])
+    paired = tables.differences(rounds, present, metrics).set_index(["agent", "metric"])
     sentences = [_guarantee(means, base, kept, late_of(rounds), alone=not others)]
     named = sorted(others, key=lambda name: _mean(means, name, kept))[:_MOST]
     sentences += [_against(name, base, means, paired, kept) for name in named]
@@ -160,12 +138,7 @@ def _ends(table: pd.DataFrame, name: str, metric: str) -> tuple[float, float, fl
 
 
 def agreement_sentence(truth: str, figures: Mapping[str, Any]) -> str:
-    """Agreement of a truth with the real order of models.
-
-    Args:
-        truth: Its name.
-        figures: As :attr:`rimsim.measures.Agreement.figures`, and ``chosen``.
-    """
+    """Agreement of a truth with the real order of models."""
     settled, pairs = figures["settled_pairs"], figures["pairs"]
     chosen = ", which the log's own later sessions choose," if figures.get("chosen") else ""
     if not settled:
@@ -175,9 +148,9 @@ def agreement_sentence(truth: str, figures: Mapping[str, Any]) -> str:
         )
     return (
         f"The truth `{truth}`{chosen} puts {figures['concordant_pairs']:.0f} of {settled:.0f} settled pairs of models "
-        f"in the order of held-out later sessions (agreement {signed(figures['kendall_settled'])}, unfit below "
-        f"{short(UNFIT)}; τ = {signed(figures['kendall'])} over all models, 95 % interval "
-        f"{signed(figures['kendall_low'])} to {signed(figures['kendall_high'])})"
+        f"in the order of held-out later sessions (agreement {tables.signed(figures['kendall_settled'])}, unfit below "
+        f"{tables.short(UNFIT)}; τ = {tables.signed(figures['kendall'])} over all models, 95 % interval "
+        f"{tables.signed(figures['kendall_low'])} to {tables.signed(figures['kendall_high'])})"
     )
 
 
@@ -187,8 +160,8 @@ def unfit_sentence(truth: str, figures: Mapping[str, Any]) -> str | None:
         return None
     return (
         f"The truth `{truth}` is unfit for this log: its agreement over settled pairs is "
-        f"{signed(figures['kendall_settled'])}, below {short(UNFIT)}; no order of recommenders under it says "
-        "anything of reality"
+        f"{tables.signed(figures['kendall_settled'])}, below {tables.short(UNFIT)}; no order of recommenders under it "
+        "says anything of reality"
     )
 
 
@@ -203,11 +176,7 @@ def agreement_note(run: Run) -> str | None:
 
 
 def opening_note(opening: pd.DataFrame) -> str:
-    """Worth of the platform's model in round 0, against bestsellers.
-
-    Args:
-        opening: Columns agent, seed, utility: of ``relevance``, ``popularity`` and ``oracle``.
-    """
+    """Worth of the platform's model in round 0, against bestsellers."""
     by_agent = opening.pivot(index="seed", columns="agent", values="utility")
     model, bestsellers, best = (
         float(by_agent[name].mean()) for name in ("relevance", "popularity", "oracle")
@@ -259,8 +228,8 @@ def undelivered_notes(run: Run) -> list[str]:
     if rounds.empty:
         return []
     exposure = run.scenario.exposure
-    unit = reported_unit(rounds, exposure.unit)
-    kept, _ = shortfalls(unit)
+    unit = tables.reported_unit(rounds, exposure.unit)
+    kept, _ = tables.shortfalls(unit)
     means = late_means(rounds).groupby(["agent", "metric"], observed=True)["value"].mean()
     notes = [] if run.undeliverable is None else [_infeasible(run.undeliverable)]
     for name in run.agents:
@@ -279,13 +248,8 @@ def undelivered_sentence(
 ) -> str:
     """Undelivered guarantees of an agent with prices, and a remedy.
 
-    Args:
-        agent: Its name.
-        missing: Share that is undelivered in late rounds, in the unit of the guarantees.
-        at_bound: Share of the guaranteed items whose price is at its bound.
-        since: First round with such a price, if any.
-        unit: Unit of the guarantees.
-        hard: Whether they are hard.
+    ``missing`` is undelivered in late rounds; ``at_bound`` is the share of prices at their bound, some since round
+    ``since``.
     """
     text = f"{agent} leaves {_share(missing)} of what is guaranteed undelivered in late rounds, counted as {unit}"
     if hard:
@@ -318,52 +282,42 @@ def _share(value: float) -> str:
 
 def and_reference(chosen: str, agents: Collection[str], figure_of: Callable[[str], str]) -> str:
     """Figure of relevance for a title about another agent."""
-    return f", {figure_of(REFERENCE)}" if REFERENCE in agents and chosen != REFERENCE else ""
+    return (
+        f", {figure_of(tables.REFERENCE)}"
+        if tables.REFERENCE in agents and chosen != tables.REFERENCE
+        else ""
+    )
 
 
 def cost_of_guarantees(means: pd.DataFrame, unit: str) -> str:
-    """Undelivered exposure and utility of the subject, against relevance.
-
-    Args:
-        means: (agents × metrics) means, with or without shortfall and utility.
-        unit: Unit of the guarantees, ``examined`` or ``shown``.
-    """
-    kept, _ = shortfalls(unit)
+    """Undelivered exposure and utility of the subject, against relevance."""
+    kept, _ = tables.shortfalls(unit)
     shares = _column(means, kept)
     if not shares:
         return "Relevance and exposure by round"
-    name = subject(shares)
+    name = tables.subject(shares)
     what = "exposure (as examined)" if unit == "examined" else "positions"
     text = f"{name} leaves {per_cent(shares[name])} of the guaranteed {what} undelivered"
-    if name == REFERENCE or REFERENCE not in shares:
+    if name == tables.REFERENCE or tables.REFERENCE not in shares:
         return text
-    text += f", {REFERENCE} {per_cent(shares[REFERENCE])}"
+    text += f", {tables.REFERENCE} {per_cent(shares[tables.REFERENCE])}"
     change = _utility_change(means, name)
     return text if change is None else f"{text}; its utility is {_more_or_less(change)}"
 
 
 def diversity(means: pd.DataFrame) -> str:
-    """Spread of the subject's exposure and its utility, against relevance.
-
-    Args:
-        means: (agents × metrics) means, with perplexity and utility.
-    """
+    """Spread of the subject's exposure and its utility, against relevance."""
     wide = _column(means, "perplexity")
-    name = subject(wide)
+    name = tables.subject(wide)
     change = _utility_change(means, name)
-    if name == REFERENCE or change is None or not wide.get(REFERENCE, 0.0) > 0:
+    if name == tables.REFERENCE or change is None or not wide.get(tables.REFERENCE, 0.0) > 0:
         return f"{name}: exposure as diverse as {wide[name]:.0f} equally shown items"
-    text = f"{name} spreads exposure {wide[name] / wide[REFERENCE]:.1f} times as wide as {REFERENCE}"
+    text = f"{name} spreads exposure {wide[name] / wide[tables.REFERENCE]:.1f} times as wide as {tables.REFERENCE}"
     return f"{text}; its utility is {_more_or_less(change)}"
 
 
 def who_carries(name: str, by_decile: pd.Series[float]) -> str:
-    """Deciles of λ(x) with most and fewest guaranteed positions.
-
-    Args:
-        name: The agent.
-        by_decile: Decile (1 = lowest λ) → positions per slate.
-    """
+    """Deciles of λ(x) with most and fewest guaranteed positions."""
     most, fewest = f"{by_decile.max():.1f}", f"{by_decile.min():.1f}"
     if most == fewest:
         return f"{name} gives guaranteed items {most} positions a slate in every decile of λ(x)"
@@ -383,9 +337,9 @@ def _column(means: pd.DataFrame, metric: str) -> dict[str, float]:
 def _utility_change(means: pd.DataFrame, name: str) -> float | None:
     """Relative difference of an agent's utility to that of relevance."""
     utility = _column(means, "utility")
-    if name not in utility or not utility.get(REFERENCE, 0.0) > 0:
+    if name not in utility or not utility.get(tables.REFERENCE, 0.0) > 0:
         return None
-    return utility[name] / utility[REFERENCE] - 1
+    return utility[name] / utility[tables.REFERENCE] - 1
 
 
 def _more_or_less(change: float) -> str:

@@ -13,40 +13,10 @@ from matplotlib.colors import LinearSegmentedColormap
 
 from rimsim.config import to_plain
 from rimsim.errors import RunFolderError
-from rimsim.measures import LEVEL, MEASURES, holm, late_means, paired_difference
-from rimsim.scenarios.report.charts import (
-    frame,
-    legend,
-    metric_axis,
-    panel_rows,
-    panels,
-    plot_bands,
-    plot_means,
-    styles,
-)
+from rimsim.measures import LEVEL, MEASURES, holm, late_means
+from rimsim.scenarios.report import charts, sentences, tables
 from rimsim.scenarios.report.console import more_place
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
-from rimsim.scenarios.report.sentences import (
-    agreement_note,
-    as_yaml,
-    log_fact,
-    many,
-    per_cent,
-    seeds_caption,
-    with_interval,
-)
-from rimsim.scenarios.report.tables import (
-    baseline_of,
-    cell,
-    guarantor_of,
-    interval_words,
-    number,
-    over_seeds,
-    pivoted,
-    shortfalls,
-    subject,
-    two_seeds_note,
-)
 from rimsim.scenarios.runs.status import (
     control_name,
     is_control,
@@ -81,8 +51,10 @@ def sweep_report(sweep: Run) -> Report:
     runs = [run for _, run in runs_of(sweep)]
     unfinished, undrawn = status_note(sweep, runs), undrawn_reason(table)
     found = sweep_matrix(table, unit)
-    agreements = dict.fromkeys(agreement_note(run) for run in runs)  # points with the same truth say the same
-    notes = (*agreements, two_seeds_note(len(sweep.seeds)), unfinished)
+    agreements = dict.fromkeys(
+        sentences.agreement_note(run) for run in runs
+    )  # points with the same truth say the same
+    notes = (*agreements, tables.two_seeds_note(len(sweep.seeds)), unfinished)
     sections, answer = [], []
     if undrawn is None:
         answer = sweep_sentences(table, fields[0], unit)
@@ -92,10 +64,10 @@ def sweep_report(sweep: Run) -> Report:
         )
         plot = Plot("by-field", partial(by_field, table, fields[0], unit), png=False)
         sections.append(Section(f"By {fields[0]}", plots=(plot,)))
-    tables = [_points_table(sweep, table)]
+    figures = [_points_table(sweep, table)]
     if not found.empty:
-        title = f"{scenario.name}: differences of late means, {interval_words(len(sweep.seeds))}"
-        tables.insert(0, matrix_table(found, fields, title))
+        title = f"{scenario.name}: differences of late means, {tables.interval_words(len(sweep.seeds))}"
+        figures.insert(0, matrix_table(found, fields, title))
         if found["n"].max() > 1:  # one seed has no interval, and so no sign
             plot = Plot("matrix", partial(matrix_figure, found, fields), png=unfinished is None)
             sections.append(Section("Differences at each point", plots=(plot,)))
@@ -106,12 +78,12 @@ def sweep_report(sweep: Run) -> Report:
         cautions=tuple(note for note in notes if note is not None),
         setting=(
             scenario.description,
-            log_fact(runs[0], scenario.data.source),
+            sentences.log_fact(runs[0], scenario.data.source),
             *(f"{field}: {', '.join(map(str, values))}" for field, values in sweep.config["sweep"].items()),
-            many(len(sweep.seeds), "seed"),
+            sentences.many(len(sweep.seeds), "seed"),
         ),
-        sections=(*sections, Section("All figures", tables=tuple(tables))),
-        settings=as_yaml({"sweep": sweep.config["sweep"], **to_plain(scenario)}),
+        sections=(*sections, Section("All figures", tables=tuple(figures))),
+        settings=sentences.as_yaml({"sweep": sweep.config["sweep"], **to_plain(scenario)}),
         places=partial(_places, sweep, unfinished, undrawn),
     )
 
@@ -179,30 +151,24 @@ def _points_table(sweep: Run, table: pd.DataFrame) -> TextTable:
     """Table with a row per agent and point."""
     fields = swept_fields(table)
     shown = (*_SHOWN, *(measure.name for measure in sweep.own_measures.values()))
-    means = over_seeds(table, ["agent", *fields], shown)
+    means = tables.over_seeds(table, ["agent", *fields], shown)
     points = [
         " ".join(f"{name}={value}" for name, value in row.items()) for row in means[fields].to_dict("records")
     ]
     labelled = means.assign(agent=[f"{name} {at}" for name, at in zip(means["agent"], points, strict=True)])
-    title = f"{sweep.scenario.name}: means over the late rounds, {interval_words(len(sweep.seeds))}"
+    title = f"{sweep.scenario.name}: means over the late rounds, {tables.interval_words(len(sweep.seeds))}"
     own = tuple(measure.name.replace("_", " ") for measure in sweep.own_measures.values())
-    return pivoted(title, labelled, ["agent"], shown, main=(*_MAIN, *own))
+    return tables.pivoted(title, labelled, ["agent"], shown, main=(*_MAIN, *own))
 
 
 def sweep_sentences(table: pd.DataFrame, field: str, unit: str) -> list[str]:
-    """Changes from the smallest to the largest field value.
-
-    Args:
-        table: Columns agent, seed, ``field``, metric, value.
-        field: The swept field, a number.
-        unit: Unit of the guarantees.
-    """
+    """Changes from the smallest to the largest field value."""
     low, high = table[field].min(), table[field].max()
     if low == high:
         return []
-    kept, _ = shortfalls(unit)
-    sentences = []
-    for name in styles(table["agent"].unique()):
+    kept, _ = tables.shortfalls(unit)
+    found: list[str] = []
+    for name in charts.styles(table["agent"].unique()):
         mine = table[(table["agent"] == name) & table[field].isin((low, high))]
         moved, still = [], True
         for metric, what in (
@@ -213,17 +179,16 @@ def sweep_sentences(table: pd.DataFrame, field: str, unit: str) -> list[str]:
             wide = mine[mine["metric"] == metric].pivot(index="seed", columns=field, values="value")
             if not {low, high} <= set(wide.columns) or (metric == kept and field == "beta" and low == 0):
                 continue  # β = 0 owes nothing, so that nothing can be undelivered
-            paired = paired_difference(wide[high].to_numpy(np.float64), wide[low].to_numpy(np.float64))
-            if paired.mean is None:
+            mean, least, most, *_ = tables.paired(wide[high], wide[low])
+            if mean is None:
                 continue
             still &= bool((wide[high] == wide[low]).all())
-            ends = paired.mean, paired.low, paired.high
-            moved.append(f"{what} by {with_interval(metric, *ends, difference=True)}")
+            moved.append(f"{what} by {sentences.with_interval(metric, mean, least, most, difference=True)}")
         if moved and still:
-            sentences.append(f"`{name}`: {field} from {low:g} to {high:g} changes nothing.")
+            found.append(f"`{name}`: {field} from {low:g} to {high:g} changes nothing.")
         elif moved:
-            sentences.append(f"`{name}`: {field} from {low:g} to {high:g} changes {', '.join(moved)}.")
-    return sentences
+            found.append(f"`{name}`: {field} from {low:g} to {high:g} changes {', '.join(moved)}.")
+    return found
 
 
 @dataclass(frozen=True)
@@ -244,13 +209,13 @@ def contrasts(arms: Sequence[str], unit: str) -> list[Contrast]:
     evaluated by the first agent that keeps some, against the baseline.
     """
     agents = [name for name in arms if not is_control(name)]
-    base, found = baseline_of(agents), list[Contrast]()
+    base, found = tables.baseline_of(agents), list[Contrast]()
     apart = control_name(base, "random")
     if apart in arms:
         found += [Contrast(f"loop: {name.replace('_', ' ')}", name, base, apart) for name in _LOOPED]
-    keeper = guarantor_of([name for name in agents if name != base])
+    keeper = tables.guarantor_of([name for name in agents if name != base])
     if keeper is not None:
-        kept, _ = shortfalls(unit)
+        kept, _ = tables.shortfalls(unit)
         words = {
             kept: "guarantee: undelivered",
             "utility": "guarantee: utility",
@@ -265,17 +230,11 @@ def matrix(
 ) -> pd.DataFrame:
     """Contrasts at each point, paired by seed, with signs.
 
-    A sign is significant at 5 % by Holm over the whole matrix.
-
-    Args:
-        table: Table of a sweep.
-        fields: Swept fields.
-        unit: ``exposure.unit``.
-        wanted: Contrasts; None: those of :func:`contrasts`.
+    A sign is significant at 5 % by Holm over the whole matrix. Without ``wanted``, the contrasts are :func:`contrasts`.
 
     Returns:
         Columns ``fields``, contrast, metric, agent, minus, mean, low, high, n, p, adjusted (p by Holm), sign (−1 or 1;
-        0: not significant); point by point in the order of the sweep.
+        0: not significant).
     """
     rows = []
     wanted = contrasts(list(table["agent"].unique()), unit) if wanted is None else wanted
@@ -284,11 +243,9 @@ def matrix(
         for one in wanted:
             if not {(one.metric, one.more), (one.metric, one.less)} <= set(wide.columns):
                 continue
-            both = wide[[(one.metric, one.more), (one.metric, one.less)]].dropna().to_numpy(np.float64)
-            paired = paired_difference(both[:, 0], both[:, 1])
-            if paired.n:
-                ends = (paired.mean, paired.low, paired.high, paired.n, paired.p)
-                rows.append((*point, one.title, one.metric, one.more, one.less, *ends))
+            mean, low, high, _, n, p = tables.paired(wide[one.metric, one.more], wide[one.metric, one.less])
+            if n:
+                rows.append((*point, one.title, one.metric, one.more, one.less, mean, low, high, n, p))
     columns = [*fields, "contrast", "metric", "agent", "minus", "mean", "low", "high", "n", "p"]
     found = pd.DataFrame(rows, columns=columns)
     found = found.astype(dict.fromkeys(("mean", "low", "high", "p"), float))
@@ -318,7 +275,7 @@ def matrix_table(found: pd.DataFrame, fields: Sequence[str], title: str) -> Text
     for point, contrast, mean, low, high, sign in (
         found[shown].assign(point=point_names(found, fields))[["point", *shown]].to_numpy().tolist()
     ):
-        cells.setdefault(point, {})[contrast] = cell(mean, low, high) + "*" * bool(sign)
+        cells.setdefault(point, {})[contrast] = tables.cell(mean, low, high) + "*" * bool(sign)
     rows = [(point, *(row.get(name, "–") for name in columns)) for point, row in cells.items()]
     words = tuple(settled_words(found[found["contrast"] == name]) for name in columns)
     rows.append(("settled", *words))
@@ -336,10 +293,10 @@ def matrix_figure(found: pd.DataFrame, fields: Sequence[str]) -> Figure:
     points = list(dict.fromkeys(named))
     seeds = int(found["n"].max())
     caption = (
-        f"{many(seeds, 'seed')}. Mean and half a paired 95 % interval; colour: size within the column. Blank: the sign "
-        "is not settled at 5 % by Holm over all cells."
+        f"{sentences.many(seeds, 'seed')}. Mean and half a paired 95 % interval; colour: size within the column. "
+        "Blank: the sign is not settled at 5 % by Holm over all cells."
     )
-    figure = frame(_matrix_message(found), caption, 1.6 + 0.48 * len(points))
+    figure = charts.frame(_matrix_message(found), caption, 1.6 + 0.48 * len(points))
     ax = figure.subplots()
     shade = np.zeros((len(points), len(columns)))
     largest = found["mean"].abs().groupby(found["contrast"]).max()
@@ -349,7 +306,7 @@ def matrix_figure(found: pd.DataFrame, fields: Sequence[str]) -> Figure:
             continue
         row, column = points.index(point), columns.index(contrast)
         shade[row, column] = sign * (_PALEST + (1 - _PALEST) * abs(mean) / float(largest[contrast]))
-        text = f"{number(mean)}\n±{number((high - low) / 2)}".replace("-", "−")
+        text = f"{tables.number(mean)}\n±{tables.number((high - low) / 2)}".replace("-", "−")
         ax.text(column, row, text, ha="center", va="center", fontsize=9, color="#111111")
     ax.imshow(shade, cmap=_COLOURS, vmin=-1.6, vmax=1.6, aspect="auto")
     ax.set_xticks(range(len(columns)), [name.replace(": ", ":\n") for name in columns], fontsize=9)
@@ -375,55 +332,55 @@ def _matrix_message(found: pd.DataFrame) -> str:
 
 def by_field(table: pd.DataFrame, field: str, unit: str) -> Figure:
     """Measures over a numeric field, a line per agent."""
-    kept, _ = shortfalls(unit)
+    kept, _ = tables.shortfalls(unit)
     values = (
         table if field != "beta" else table[(table["metric"] != kept) | (table[field] > 0)]
     )  # β = 0 requires 0
     present = set(values["metric"])
     shown = [metric for metric in ("utility", "coverage", kept, "perplexity") if metric in present]
-    looks = styles(table["agent"].unique())
+    looks = charts.styles(table["agent"].unique())
     message = f"Late rounds by {_symbol(field)}"
-    figure = frame(message, seeds_caption(table), 3.1 * panel_rows(len(shown)))
-    for ax, metric in zip(panels(figure, len(shown), looks), shown, strict=True):
-        plot_bands(ax, values[values["metric"] == metric], field, looks)
-        metric_axis(ax, MEASURES[metric])
+    figure = charts.frame(message, sentences.seeds_caption(table), 3.1 * charts.panel_rows(len(shown)))
+    for ax, metric in zip(charts.panels(figure, len(shown), looks), shown, strict=True):
+        charts.plot_bands(ax, values[values["metric"] == metric], field, looks)
+        charts.metric_axis(ax, MEASURES[metric])
         ax.set_xlabel(_symbol(field))
     return figure
 
 
 def front_figure(table: pd.DataFrame, field: str, unit: str = "examined") -> Figure:
     """Front of each agent over a field, and undelivered shares."""
-    kept, _ = shortfalls(unit)
+    kept, _ = tables.shortfalls(unit)
     metrics = ("utility", "perplexity", kept)
-    means = over_seeds(table, ["agent", field], metrics)
-    looks = styles(table["agent"].unique())
+    means = tables.over_seeds(table, ["agent", field], metrics)
+    looks = charts.styles(table["agent"].unique())
     seeds = int(table["seed"].nunique())
     values = ", ".join(f"{value:g}" for value in sorted(table[field].unique()))
     bars = "bars: 95 % intervals over seeds" if seeds > 1 else "no intervals"
     still = _still(means, field)
-    caption = f"Points of a line: {_symbol(field)} = {values}. Late rounds, {many(seeds, 'seed')}; {bars}."
+    caption = f"Points of a line: {_symbol(field)} = {values}. Late rounds, {sentences.many(seeds, 'seed')}; {bars}."
     if still:
         caption += f" Ring: {_symbol(field)} does not move {', '.join(sorted(still))}."
-    figure = frame(_front_message(means, field, still), caption, 5.4)
+    figure = charts.frame(_front_message(means, field, still), caption, 5.4)
     left, right, side = figure.subplots(1, 3, width_ratios=(3, 2.4, 1.3))
     for name, look in looks.items():
         curve = means[means["agent"] == name].pivot(index=field, columns="metric").sort_index()
-        plot_means(left, curve, "perplexity", "utility", look, ring=name in still)
+        charts.plot_means(left, curve, "perplexity", "utility", look, ring=name in still)
         owing = (
             curve[curve.index > 0] if field == "beta" and curve.index.max() > 0 else curve
         )  # β = 0 owes nothing
-        plot_means(right, owing, None, kept, look)
+        charts.plot_means(right, owing, None, kept, look)
     left.set_title("Relevance-diversity front", loc="left", pad=9)
     left.set_ylabel(f"{MEASURES['utility'].title.lower()} ({MEASURES['utility'].unit})")
     left.set_xlabel("exposure perplexity (items)")
     left.set_xlim(0, 1.03 * left.get_xlim()[1])
     left.set_ylim(0, 1.04 * left.get_ylim()[1])
-    metric_axis(right, MEASURES[kept])
+    charts.metric_axis(right, MEASURES[kept])
     ends = means[field].min(), means[field].max()
     edge = 0.05 * (ends[1] - ends[0]) or 0.5
     right.set_xlim(ends[0] - edge, ends[1] + edge)
     right.set_xlabel(_symbol(field))
-    legend(side, looks)
+    charts.legend(side, looks)
     return figure
 
 
@@ -444,7 +401,7 @@ def _symbol(field: str) -> str:
 def _front_message(means: pd.DataFrame, field: str, still: set[str]) -> str:
     """Effect of the field on the subject of the title."""
     agents = set(means["agent"].unique())
-    name = subject(agents - still or agents)
+    name = tables.subject(agents - still or agents)
     curve = means[means["agent"] == name].pivot(index=field, columns="metric", values="mean").sort_index()
     if len(curve) == 1:
         return f"{_symbol(field)} = {curve.index[0]:g}"
@@ -460,4 +417,4 @@ def _front_message(means: pd.DataFrame, field: str, still: set[str]) -> str:
     wide = f"With {name}, {ends} makes exposure {wide} as wide"
     if abs(change) < 0.0005:  # less than is written
         return f"{wide} and leaves utility the same"
-    return f"{wide} and {'lowers' if change < 0 else 'raises'} utility by {per_cent(abs(change))}"
+    return f"{wide} and {'lowers' if change < 0 else 'raises'} utility by {sentences.per_cent(abs(change))}"

@@ -1,4 +1,8 @@
-"""Figures of runs: means over seeds, differences, tables of them."""
+"""Figures of runs: means over seeds, differences, tables of them.
+
+In this package ``rounds`` has columns agent, seed, round, metric, value; ``unit`` is ``exposure.unit``; ``arms`` and
+``agents`` are names in the order of the run; ``late`` names the late rounds.
+"""
 
 from __future__ import annotations
 
@@ -57,10 +61,6 @@ def reported_unit(rounds: pd.DataFrame, unit: str) -> str:
     """Unit of reported guarantees: positions where all count alike.
 
     Positions count alike in a replay, or without decay.
-
-    Args:
-        rounds: Columns agent, seed, metric, value in the order of a run's tables.
-        unit: ``exposure.unit``.
     """
     shown, examined = (
         rounds.loc[rounds["metric"] == name, "value"].to_numpy() for name in shortfalls("shown")
@@ -101,11 +101,7 @@ def over_seeds(
 ) -> pd.DataFrame:
     """Means over seeds with 95 % intervals.
 
-    Args:
-        table: Columns ``by``, metric, value; a row per seed.
-        by: Columns to group by besides the metric.
-        metrics: Metrics; those that the table lacks are left out.
-        overlap: Overlap of seeds that are splits of one log, as for :func:`rimsim.measures.mean_interval`.
+    The table has columns ``by``, metric, value and a row per seed; seeds that are splits of one log may overlap.
 
     Returns:
         Columns ``by``, metric, mean, low, high, n; by the first of ``by`` in its order, then by metric. NaN where there
@@ -173,11 +169,18 @@ def _paired(late: pd.DataFrame, pairs: list[tuple[str, str]], metrics: Sequence[
         by_agent = late[late["metric"] == metric].pivot(index="seed", columns="agent", values="value")
         for agent, other in pairs:
             if agent in by_agent and other in by_agent:
-                both = by_agent[[agent, other]].dropna().to_numpy(np.float64)
-                paired = paired_difference(both[:, 0], both[:, 1])
-                ends = (paired.mean, paired.low, paired.high, paired.dz, paired.n, paired.p)
-                rows.append((agent, metric, *ends))
-    return pd.DataFrame(rows, columns=["agent", "metric", "mean", "low", "high", "effect", "n", "p"])
+                rows.append((agent, metric, *paired(by_agent[agent], by_agent[other])))
+    return pd.DataFrame(rows, columns=["agent", "metric", *PAIRED])
+
+
+PAIRED = ("mean", "low", "high", "effect", "n", "p")
+"""Columns of :func:`paired`; the effect is d_z."""
+
+
+def paired(more: pd.Series[float], less: pd.Series[float]) -> tuple[float | None, ...]:
+    """Mean paired difference over complete pairs, with its interval."""
+    found = paired_difference(more, less)
+    return found.mean, found.low, found.high, found.dz, found.n, found.p
 
 
 def number(value: float, *, significant: bool = False) -> str:
@@ -190,14 +193,7 @@ def number(value: float, *, significant: bool = False) -> str:
 
 
 def cell(mean: float | None, low: float | None, high: float | None, *, significant: bool = False) -> str:
-    """Mean ± half its interval; a dash without a mean.
-
-    Args:
-        mean: The mean; None or NaN: there is none.
-        low: Lower end of the interval; None or NaN: there is none.
-        high: Upper end.
-        significant: Below 10, write three significant figures and at most four decimals, instead of three decimals.
-    """
+    """Mean ± half its interval; a dash without a mean."""
     if mean is None or np.isnan(mean):
         return "–"
     text = number(mean, significant=significant)
@@ -215,17 +211,10 @@ def pivoted(
     significant: bool = False,
     main: tuple[str, ...] = (),
 ) -> TextTable:
-    """Table of means with a column per metric.
+    """Table of means: columns ``labels``, then a column per metric.
 
-    A star marks differences that are significant at 5 % by Holm over all comparisons of the table.
-
-    Args:
-        title: Title.
-        means: Columns ``labels``, metric, mean, low, high; of differences also p.
-        labels: Columns that name the row.
-        metrics: Order of the columns; those that the table lacks are left out.
-        significant: As in :func:`cell`.
-        main: Columns that the terminal prints; empty: all.
+    A star marks differences, with a column p, that are significant at 5 % by Holm over the comparisons of the table.
+    ``significant`` is as for :func:`cell`; the terminal prints the columns ``main``.
     """
     means = means[means["metric"].isin(metrics)]
     clear = np.zeros(len(means), bool)

@@ -28,7 +28,7 @@ from rimsim.config import ScenarioConfig, override
 from rimsim.errors import ConfigError, DataError, RimsimError
 from rimsim.intensity.cache import cache_folder, log_digest
 from rimsim.market import build_world
-from rimsim.market.build import own_places
+from rimsim.market.world import own_places
 from rimsim.scenarios.runs.local import ATTEMPTS, LostWorkerError, Report
 from rimsim.scenarios.runs.status import DONE, Arm, part_name
 from rimsim.scenarios.runs.store import FAILURES, STATES, load_run, versions, write_bytes
@@ -247,9 +247,6 @@ def enter(folder: Path, files: Files) -> None:
             shutil.rmtree(folder / unit)
         else:
             (folder / unit).unlink(missing_ok=True)
-
-
-# -- where an arm runs --------------------------------------------------------------------------------------------
 
 
 def _work(

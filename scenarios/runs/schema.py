@@ -36,9 +36,13 @@ class Table:
         return f"{name}/*.parquet" if self.parts else f"{name}.parquet"
 
 
+def parsed_yaml(text: str) -> Any:
+    """Content of a YAML text."""
+    return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506  # both are safe
+
+
 def _described() -> dict[str, Table]:
-    text = Path(__file__).with_name("tables.yaml").read_text(encoding="utf-8")
-    described = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506  # both are safe
+    described = parsed_yaml(Path(__file__).with_name("tables.yaml").read_text(encoding="utf-8"))
     shared: Mapping[str, str] = described["shared"]
     found = {}
     for name, entries in described["tables"].items():

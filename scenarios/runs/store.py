@@ -28,7 +28,7 @@ from rimsim.data import EMBEDDED
 from rimsim.errors import ConfigError, MissingTableError, RunFolderError, reason, refuse
 from rimsim.measures import MEASURES, recorded
 from rimsim.scenarios.kinds.registry import KINDS, kind_of
-from rimsim.scenarios.runs.schema import TABLES
+from rimsim.scenarios.runs.schema import TABLES, parsed_yaml
 from rimsim.system import draft_file, remove_drafts
 
 if TYPE_CHECKING:
@@ -52,9 +52,6 @@ _FIRST = {_LOCK, STATES, CATALOGUE, USERS, "points"}
 """Content of a folder whose run was killed before its config was written."""
 _RECORDED = ("torch", "numpy", "pandas", "pyarrow", "scipy", "simpy", "gymnasium", "numba")
 _MADE = "allowed: a folder that rimsim compare, sweep, backtest, validate or experiment made"
-
-
-# -- a run on disk ------------------------------------------------------------------------------------------------
 
 
 class RunTables:
@@ -219,14 +216,6 @@ def repeat_command(run: Run) -> str:
         if word not in {"--out", "--resume"} and before != "--out" and not word.startswith("--out=")
     ]
     return shlex.join(kept) or f"rimsim {KINDS[run.kind].command}"
-
-
-# -- files are read ------------------------------------------------------------------------------------------------
-
-
-def parsed_yaml(text: str) -> Any:
-    """Content of a YAML text."""
-    return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506  # both are safe
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:

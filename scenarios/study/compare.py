@@ -19,50 +19,32 @@ from rimsim.config import ScenarioConfig, to_plain
 from rimsim.config.fields import duration_seconds
 from rimsim.errors import ArmsError, RimsimError, one_line
 from rimsim.market import build_world
-from rimsim.market.build import check_promises, expected_arrivals, own_places, truth_bootstrap
+from rimsim.market.world import check_promises, expected_arrivals, own_places, truth_bootstrap
 from rimsim.measures import MEASURES, records
 from rimsim.plugs import own_code
+from rimsim.scenarios.kinds.validate.sessions import agreement_of
 from rimsim.scenarios.report.charts import draw
 from rimsim.scenarios.report.comparison import comparison_report
 from rimsim.scenarios.report.loop import parts_by_seed
 from rimsim.scenarios.report.sentences import comparison_sentences
 from rimsim.scenarios.report.sweep import sweep_matrix, sweep_report, sweep_table
+from rimsim.scenarios.runs import store
 from rimsim.scenarios.runs.job import Execution, Executor, Stage, executor, run_stages
 from rimsim.scenarios.runs.local import LostWorkerError, Report, errors_of_interrupts
-from rimsim.scenarios.runs.status import POINTS, Arm, StudyOptions, is_done, is_finished
-from rimsim.scenarios.runs.store import (
-    BEGUN,
-    CATALOGUE,
-    CONFIG,
-    FAILURES,
-    STATES,
-    USERS,
-    Run,
-    catalogue_table,
-    folder_for,
-    load_facts,
-    load_run,
-    locked,
-    read_table,
-    repeat_command,
-    require_free,
-    resume_command,
-    user_table,
-    versions,
-    write_table,
-    write_text,
-    write_yaml,
-)
+from rimsim.scenarios.runs.status import BETA, POINTS, Arm, StudyOptions, is_done, is_finished
+from rimsim.scenarios.runs.store import Run, folder_for, load_run
 from rimsim.scenarios.study.controls import waits
 from rimsim.scenarios.study.options import print_notes, resolved
 from rimsim.scenarios.study.plan import Study, StudyPlan, digests, planned, require_unchanged, study_of
 from rimsim.scenarios.study.play import open_round, prepare, run_arm, value_opening
-from rimsim.scenarios.validating.kept import agreement_of
 from rimsim.system import give_back
 from rimsim.tracking import RETRAINED, write_about, write_summary
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+
+_BETAS = (0.0, 0.1, 0.3, 0.5, 0.7, 1.0)
 
 
 def compare(
@@ -129,6 +111,65 @@ def compare(
     return run(study, command or "rimsim.scenarios.compare", execution)
 
 
+def sweep(
+    scenario: str | Path | ScenarioConfig = "closed-loop",
+    grid: Mapping[str, Sequence[object]] | None = None,
+    agents: Sequence[str] | None = None,
+    rounds: int | None = None,
+    seeds: int | Sequence[int] = 2,
+    *,
+    data: str | Path | None = None,
+    settings: Mapping[str, object] | None = None,
+    measures: Sequence[str] = (),
+    frozen: Sequence[str] | None = None,
+    control: Sequence[str] | None = None,
+    out: str | Path | None = None,
+    batch_size: int | None = None,
+    workers: int | None = None,
+    backend: str = "local",
+    address: str | None = None,
+    certify: bool = True,
+    ledger: bool = False,
+    reveal: Sequence[str] = (),
+    command: str | None = None,
+    console: Console | None = None,
+) -> Run:
+    """Compare agents at every point of a grid of settings.
+
+    Parameters that are not listed here are those of :func:`rimsim.scenarios.compare`.
+
+    Args:
+        scenario: Name of a built-in scenario, path of a YAML file, or a record.
+        grid: Dotted field → its values; every combination is a point. None: β from 0 to 1.
+        agents: Texts for :func:`rimsim.agents.make_agent`; None: the default of the point with the fewest.
+        settings: Other fields to replace at every point, by dotted name.
+        control: Kinds of controls. None: ``frozen`` where ``frozen`` is given, else none.
+        out: The folder; None: ``runs/<scenario>-sweep-<time>``. Each point has a run folder of its own below
+            ``points/``.
+        ledger: Write the ledgers of all points.
+
+    Returns:
+        The sweep, whose table ``sweep`` has a column for each swept field.
+
+    Raises:
+        ConfigError: If grid, scenario, agents, measures, seeds, workers or backend do not fit; nothing has been written
+            then.
+        MeasureError: If a measure cannot be computed; nothing has been written then.
+        DataError: If the log cannot be read.
+        ArmsError: If arms failed; the others are complete.
+        RunFolderError: If the folder is in use or holds another run.
+    """
+    execution = Execution(batch_size, workers, backend, address, console)
+    base = resolved(scenario, rounds, data, settings)
+    values = {field: list(choices) for field, choices in (grid or {BETA: _BETAS}).items()}
+    controls = (("frozen",) if frozen else ()) if control is None else tuple(control)
+    options = StudyOptions(
+        agents, frozen if controls else [], controls, seeds, certify, ledger, reveal, measures
+    )
+    study = planned(folder_for(out, f"{base.name}-sweep"), base, values, options, execution)
+    return run(study, command or "rimsim.scenarios.sweep", execution)
+
+
 def resume(
     folder: str | Path,
     *,
@@ -158,7 +199,7 @@ def resume(
     """
     execution = Execution(batch_size, workers, backend, address, console)
     begun = load_run(folder)
-    if resume_command(begun) is None:
+    if store.resume_command(begun) is None:
         load_run(folder, "comparison")  # refuses, and names the command that repeats it
     study = study_of(begun)
     left = _unfinished(study)
@@ -166,41 +207,30 @@ def resume(
         return begun
     for plan in left:
         require_unchanged(load_run(plan.point.folder))
-    with executor(execution) as run_jobs, locked(begun.folder), _resumable(begun.folder):
+    with executor(execution) as run_jobs, store.locked(begun.folder), _resumable(begun.folder):
         return _finish(study, execution, run_jobs)
 
 
 def run(study: Study, command: str, execution: Execution) -> Run:
-    """Carry out a comparison or sweep that has been checked.
-
-    Args:
-        study: Its plans.
-        command: The command line, to be recorded.
-        execution: Processes, and the place of progress bars.
-
-    Raises:
-        ConfigError: If Ray is not available, or a campaign is impossible; nothing has been written then.
-        ArmsError: If arms failed; the others are complete.
-        RunFolderError: If the folder is in use or holds another run.
-    """
-    if not (study.folder / CONFIG).exists():  # else it may be in use, which the lock reports
-        require_free(study.folder)
+    """Carry out a comparison or sweep that has been checked."""
+    if not (study.folder / store.CONFIG).exists():  # else it may be in use, which the lock reports
+        store.require_free(study.folder)
     for plan in study.plans:
         with own_code(own_places(plan.point.config)):
             check_promises(plan.point.config, plan.arms[0].seed)
     print_notes(
         [plan.point.config for plan in study.plans], execution.console, study.plans[0].options.agents or ()
     )
-    with executor(execution) as run_jobs, locked(study.folder), _resumable(study.folder):
-        require_free(study.folder)
+    with executor(execution) as run_jobs, store.locked(study.folder), _resumable(study.folder):
+        store.require_free(study.folder)
         for plan in study.plans:
             place = plan.point.folder
-            if study.grid and (place / CONFIG).is_file() and not (place / "rounds").exists():
+            if study.grid and (place / store.CONFIG).is_file() and not (place / "rounds").exists():
                 shutil.rmtree(place)  # a sweep was interrupted while its points were begun
             begin(plan, command)
         if study.grid:
             described = _described(study.plans[0], command, study.base) | {"sweep": dict(study.grid)}
-            write_yaml(study.folder / CONFIG, described)
+            store.write_yaml(study.folder / store.CONFIG, described)
         return _finish(study, execution, run_jobs)
 
 
@@ -211,9 +241,9 @@ def _resumable(folder: Path) -> Iterator[None]:
         with errors_of_interrupts():
             yield
     except KeyboardInterrupt:
-        if not (folder / CONFIG).is_file():
+        if not (folder / store.CONFIG).is_file():
             raise
-        command = resume_command(load_run(folder))
+        command = store.resume_command(load_run(folder))
         raise KeyboardInterrupt(f"finished rounds are in {folder}; to go on: {command}") from None
 
 
@@ -232,44 +262,37 @@ def _finish(study: Study, execution: Execution, run_jobs: Executor) -> Run:
     ]
     if failures:
         text = "".join(f"\n  {note}" for note in notes if note is not None)
-        where = study.folder / POINTS / "*" / FAILURES if study.grid else study.folder / FAILURES
+        where = study.folder / POINTS / "*" / store.FAILURES if study.grid else study.folder / store.FAILURES
         raise ArmsError(
             f"{_failures_text(failures, len(arms))}{text}\ntracebacks: {where}/", str(study.folder)
         )
     done = load_run(study.folder)
     if study.grid:
-        shutil.rmtree(study.folder / STATES, ignore_errors=True)
+        shutil.rmtree(study.folder / store.STATES, ignore_errors=True)
         table = sweep_table(done)
-        write_table(study.folder / "sweep.parquet", table)
+        store.write_table(study.folder / "sweep.parquet", table)
         found = sweep_matrix(table, done.scenario.exposure.unit)
         if not found.empty:
-            write_table(study.folder / "matrix.parquet", found)
+            store.write_table(study.folder / "matrix.parquet", found)
         draw(sweep_report(done).plots, done.folder / "pictures")
     return done
 
 
-# -- a run is begun -------------------------------------------------------------------------------------------------
-
-
 def begin(plan: StudyPlan, command: str) -> None:
-    """Write the config of a plan into its folder.
-
-    Raises:
-        RunFolderError: If the folder holds a run.
-    """
+    """Write the config of a plan into its folder."""
     folder, config = plan.point.folder, plan.point.config
-    require_free(folder)
+    store.require_free(folder)
     world = build_world(config)
     described = _described(plan, command, config) | {
         "truth": None if world.truth is None else asdict(world.truth.report),
         "agreement": None if world.truth is None else _agreement(config),
-        "log": load_facts(world.log),
+        "log": store.load_facts(world.log),
         "digests": digests(config, (*(plan.options.agents or ()), *plan.measures)),
     }
-    write_table(folder / CATALOGUE, catalogue_table(world.log.items, world.past.item))
-    write_table(folder / USERS, user_table(world.log.users))
-    for name in (BEGUN, CONFIG):
-        write_yaml(folder / name, described)
+    store.write_table(folder / store.CATALOGUE, store.catalogue_table(world.log.items, world.past.item))
+    store.write_table(folder / store.USERS, store.user_table(world.log.users))
+    for name in (store.BEGUN, store.CONFIG):
+        store.write_yaml(folder / name, described)
 
 
 def _agreement(config: ScenarioConfig) -> dict[str, Any] | None:
@@ -294,11 +317,8 @@ def _described(plan: StudyPlan, command: str, config: ScenarioConfig) -> dict[st
         **plan.options.entries(),
         "measures": records(plan.measures),
         "scenario": to_plain(config),
-        "versions": versions(),
+        "versions": store.versions(),
     }
-
-
-# -- arms run -------------------------------------------------------------------------------------------------------
 
 
 def _run_arms(arms: Sequence[Arm], run: Executor, execution: Execution) -> list[tuple[Arm, RimsimError]]:
@@ -346,18 +366,10 @@ def _with_round(arm: Arm, error: RimsimError) -> RimsimError:
     return LostWorkerError(f"agent {arm.name!r} in round {open_round(arm)}: {error}")
 
 
-# -- arms are gathered ----------------------------------------------------------------------------------------------
-
-
 def gather(plan: StudyPlan, failures: Sequence[tuple[Arm, RimsimError]]) -> str | None:
-    """Join the tables of the complete arms, and draw them.
+    """Join and draw complete arms; the reason if that fails.
 
-    Args:
-        plan: StudyPlan that was run.
-        failures: Failed arms with their errors; the run can then still be resumed.
-
-    Returns:
-        Reason why complete arms could not be drawn next to failed ones; None where all went well.
+    With failed arms, the parts of tables are kept, so that the run can be resumed.
     """
     folder, names = plan.point.folder, plan.names
     give_back()
@@ -365,10 +377,10 @@ def gather(plan: StudyPlan, failures: Sequence[tuple[Arm, RimsimError]]) -> str 
         _join(folder, names, keep_parts=False)
         return None
     for arm, error in failures:
-        trouble = arm.folder / FAILURES / f"{arm.part}.txt"
+        trouble = arm.folder / store.FAILURES / f"{arm.part}.txt"
         with suppress(OSError):  # on a full disk nothing more can be left
             if not trouble.is_file():  # its process died before it could write
-                write_text(trouble, f"{error}\n")
+                store.write_text(trouble, f"{error}\n")
     if len(failures) < len(plan.arms):
         try:
             _join(folder, names, keep_parts=True)
@@ -393,7 +405,7 @@ def _failures_text(failures: Sequence[tuple[Arm, RimsimError]], arms: int) -> st
 
 def _join(folder: Path, names: Sequence[str], *, keep_parts: bool) -> None:
     """Join the arms' tables in a fixed order, and draw."""
-    tables = [read_table(path) for path in sorted((folder / "rounds").glob("*.parquet"))]
+    tables = [store.read_table(path) for path in sorted((folder / "rounds").glob("*.parquet"))]
     rounds = pd.concat(tables, ignore_index=True)
     rank = rounds["agent"].map({name: n for n, name in enumerate(names)})
     rounds = rounds.assign(_rank=rank).sort_values(["_rank", "seed", "round", "metric"], kind="stable")
@@ -405,17 +417,17 @@ def _join(folder: Path, names: Sequence[str], *, keep_parts: bool) -> None:
     drawn = draw(comparison_report(run).plots, folder / "pictures")
     write_about(folder, _texts(run, rounds), drawn, run.measures)
     if not keep_parts:  # with arms missing, the run can still be resumed
-        write_table(folder / "rounds.parquet", rounds)
+        store.write_table(folder / "rounds.parquet", rounds)
         shutil.rmtree(folder / "rounds")
-        shutil.rmtree(folder / STATES)
+        shutil.rmtree(folder / store.STATES)
 
 
 def _texts(run: Run, rounds: pd.DataFrame) -> dict[str, str]:
     """Texts of a run for TensorBoard."""
     found = comparison_sentences(rounds, run.agents, run.scenario.exposure.unit)
-    settings = (run.folder / CONFIG).read_text(encoding="utf-8")
+    settings = (run.folder / store.CONFIG).read_text(encoding="utf-8")
     return {
         "answer": "\n\n".join(found),
-        "command": f"```\n{repeat_command(run)}\n```",
+        "command": f"```\n{store.repeat_command(run)}\n```",
         "settings": f"```\n{settings}```",
     }

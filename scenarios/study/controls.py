@@ -18,10 +18,10 @@ from rimsim.market import World, build_world
 from rimsim.market.arrivals import make_arrivals
 from rimsim.market.controls import AsLogged, Control, Shadowed, replica_seeds, require_controllable
 from rimsim.market.histories import LoggedPast
-from rimsim.market.kept_rounds import KeptRounds
-from rimsim.market.models import initial_model
+from rimsim.market.ledger import PastRound
 from rimsim.market.providers import make_providers
-from rimsim.market.training_log import PastRound
+from rimsim.market.state import KeptRounds
+from rimsim.market.world import initial_model
 from rimsim.scenarios.runs.local import Report
 from rimsim.scenarios.runs.status import CONTROLS, Arm, is_done
 from rimsim.scenarios.runs.store import STATES, read_table, write_arrays
@@ -106,12 +106,6 @@ def shadow_of(
 
     Replica 0 has the very seeds of the arms. A replica is played when it is first asked for, and cached in the folder
     until the run is over, for all arms whose markets differ in their platform or guarantees alone.
-
-    Args:
-        config: The scenario of the arms.
-        seed: Their seed.
-        folder: Their run folder, or that of the sweep that they are part of.
-        report: Called after each round that is played, with 0.
     """
     world = build_world(config)
     logged = LoggedPast.of(world.past, empty=config.arrivals.history == "none")

@@ -12,11 +12,10 @@ import numpy as np
 import pandas as pd
 
 from rimsim.agents.prices import SAMPLED_TOL, constraints_of, joined_states, too_few_to_round
-from rimsim.arrays import ALWAYS, Float32s, Floats, Ints, seconds
+from rimsim.arrays import ALWAYS, Floats, Ints, seconds
 from rimsim.config import ScenarioConfig
 from rimsim.market import ClosedRound, World
-from rimsim.market.limits import most_states
-from rimsim.market.past_states import StateScores
+from rimsim.market.scores import most_states
 from rimsim.matching import Certificate, DualPrices, certificate, solve_prices
 from rimsim.measures import AdoptionTimes, RoundFacts, adoption_times, genre_weights
 from rimsim.scenarios.runs.store import write_arrays
@@ -73,106 +72,77 @@ class AdoptionCount:
         return pd.DataFrame(keys | {"duration": times.duration, "observed": times.observed})
 
 
-@dataclass(frozen=True, eq=False)
-class ArmFacts:
-    """Facts that all rounds of an arm share."""
-
-    seed: int
-    gamma: float
-    """γ of examination."""
-    attraction: float
-    """a of the consumers."""
-    popularity: Ints
-    """(M,) events of each item in the warm-up log."""
-    genre_weights: Floats
-    """(M, G) share of each genre in each item."""
-    release: Floats
-    """(M,) seconds on the market's clock at which each item comes; −∞ = it has always been there."""
-    provider: Ints
-    """(M,) provider of each item."""
-    items: pd.DataFrame
-    """The item table of the log."""
-
-    @classmethod
-    def of(cls, world: World, config: ScenarioConfig, seed: int) -> ArmFacts:
-        """Facts that the arms of a scenario and seed share."""
-        items = world.log.items
-        return cls(
-            seed=seed,
-            gamma=config.consumer.position_decay,
-            attraction=config.consumer.attraction,
-            popularity=np.bincount(world.past.item, minlength=len(items)),
-            genre_weights=genre_weights([str(text) for text in items["genres"]])[0],
-            release=np.where(world.release == ALWAYS, -np.inf, seconds(world.release)),
-            provider=world.roster.of_item,
-            items=items,
-        )
-
-    def round(
-        self,
-        closed: ClosedRound,
-        first: Ints,
-        adoption: AdoptionTimes | None,
-        proof: Certificate | None,
-        item_price: Floats | None,
-        sold: Ints,
-    ) -> RoundFacts:
-        """Record of a round.
-
-        Args:
-            closed: The round.
-            first: (M,) exposures of round 0 of the same arm.
-            adoption: Times to adoption up to the round's end; None where nothing has been released.
-            proof: The round's certificate; None leaves its figures out.
-            item_price: (M,) prices v at its end; None for an agent without prices.
-            sold: (M,) consumptions of each item up to its end.
-        """
-        ledger = closed.ledger
-        schedule = ledger.schedule
-        return RoundFacts(
-            round=closed.number,
-            seed=self.seed,
-            slates=ledger.item,
-            consumed=ledger.consumed,
-            probability=ledger.probability,
-            true_intensity=ledger.true_intensity,
-            intensity=ledger.intensity,
-            price=ledger.price,
-            propensity=ledger.propensity,
-            user=schedule.user[schedule.slot],
-            time=seconds(schedule.tick),
-            ground_intensity=ledger.ground,
-            relevant=closed.relevant,
-            counts_items=closed.counts_items,
-            required=closed.required,
-            position_weights=closed.position_weights,
-            least=closed.promises.least,
-            most=closed.promises.most,
-            counted=closed.delivered,
-            first_exposure=first,
-            log_counts=closed.log_counts,
-            popularity=self.popularity,
-            release=self.release,
-            genre_weights=self.genre_weights,
-            provider=self.provider,
-            there=closed.offer.there,
-            came=closed.offer.came >= 0,
-            sold=sold,
-            items=self.items,
-            cost=closed.cost,
-            gamma=1.0 if closed.counts_items else self.gamma,  # a replay sees all positions
-            attraction=self.attraction,
-            item_price=item_price,
-            adoption=adoption,
-            value_model=None if proof is None else _penalised(proof, closed.cost),
-            bound=None if proof is None else proof.bound,
-            gap=None if proof is None or proof.excess > 0 else proof.gap,
-            estimated_decay=None if closed.decay is None else closed.decay.decay,
-            decay_error=None if closed.decay is None else float(np.diff(closed.decay.interval)[0] / 2),
-        )
+def shared_facts(world: World, config: ScenarioConfig, seed: int) -> partial[RoundFacts]:
+    """Facts that all rounds of a scenario and seed share."""
+    items = world.log.items
+    return partial(
+        RoundFacts,
+        seed=seed,
+        gamma=config.consumer.position_decay,
+        attraction=config.consumer.attraction,
+        popularity=np.bincount(world.past.item, minlength=len(items)),
+        genre_weights=genre_weights([str(text) for text in items["genres"]])[0],
+        release=np.where(world.release == ALWAYS, -np.inf, seconds(world.release)),
+        provider=world.roster.of_item,
+        items=items,
+    )
 
 
-# -- certificates ---------------------------------------------------------------------------------------------------
+def facts_of(
+    shared: partial[RoundFacts],
+    closed: ClosedRound,
+    first: Ints,
+    adoption: AdoptionCount,
+    proof: Certificate | None,
+    item_price: Floats | None,
+) -> RoundFacts:
+    """Record of a round.
+
+    Args:
+        shared: Facts of all rounds.
+        closed: The round.
+        first: (M,) exposures of round 0 of the same arm.
+        adoption: Consumptions up to the round's end.
+        proof: The round's certificate; None leaves its figures out.
+        item_price: (M,) prices v at its end; None for an agent without prices.
+    """
+    ledger = closed.ledger
+    schedule = ledger.schedule
+    every_position = {"gamma": 1.0} if closed.counts_items else {}  # a replay sees all positions
+    return shared(
+        **every_position,
+        round=closed.number,
+        slates=ledger.item,
+        consumed=ledger.consumed,
+        probability=ledger.probability,
+        true_intensity=ledger.true_intensity,
+        intensity=ledger.intensity,
+        price=ledger.price,
+        propensity=ledger.propensity,
+        user=schedule.user[schedule.slot],
+        time=seconds(schedule.tick),
+        ground_intensity=ledger.ground,
+        relevant=closed.relevant,
+        counts_items=closed.counts_items,
+        required=closed.required,
+        position_weights=closed.position_weights,
+        least=closed.promises.least,
+        most=closed.promises.most,
+        counted=closed.delivered,
+        first_exposure=first,
+        log_counts=closed.log_counts,
+        there=closed.offer.there,
+        came=closed.offer.came >= 0,
+        sold=adoption.sold(),
+        cost=closed.cost,
+        item_price=item_price,
+        adoption=adoption.times(),
+        value_model=None if proof is None else _penalised(proof, closed.cost),
+        bound=None if proof is None else proof.bound,
+        gap=None if proof is None or proof.excess > 0 else proof.gap,
+        estimated_decay=None if closed.decay is None else closed.decay.decay,
+        decay_error=None if closed.decay is None else float(np.diff(closed.decay.interval)[0] / 2),
+    )
 
 
 @dataclass(eq=False)
@@ -230,36 +200,6 @@ def _digest(call: partial[DualPrices]) -> str:
     return digest.hexdigest()
 
 
-class RoundScores:
-    """(n, M) scores of a round, computed in chunks.
-
-    −inf where an item may not be shown.
-    """
-
-    def __init__(self, states: StateScores, n_items: int) -> None:
-        self._states = states
-        self._n_items = n_items
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(n, M), states and items."""
-        return len(self._states), self._n_items
-
-    def rows(self, start: int, stop: int) -> Float32s:
-        """(stop − start, M) scores of a range of states."""
-        scores, filled = np.full((stop - start, self._n_items), -np.inf, np.float32), 0
-        for chunk in self._states.between(start, stop):
-            some = scores[filled : filled + len(chunk)]
-            np.copyto(some, chunk.intensity.cpu().numpy(), where=chunk.admissible.cpu().numpy())
-            filled += len(chunk)
-        return scores
-
-
-def round_capacity(states: StateScores, slate: int) -> Ints:
-    """(n,) positions that each state of a round may fill."""
-    return np.full(len(states), slate) if states.capacity is None else states.capacity
-
-
 def certified(closed: ClosedRound, hindsight: HindsightPrices) -> Certificate:
     """Certificate of a round's slates: V, D(w) and the gap.
 
@@ -297,9 +237,9 @@ def certified(closed: ClosedRound, hindsight: HindsightPrices) -> Certificate:
         )
     )
     return certificate(
-        known.scores if whole else RoundScores(states, m),
+        known.scores if whole else states,
         slates,
-        known.capacity if whole else round_capacity(states, slates.shape[1]),
+        known.capacity if whole else states.positions(slates.shape[1]),
         asked.least,
         best.item_price,
         closed.cost,

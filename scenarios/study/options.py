@@ -14,7 +14,7 @@ from rimsim.config import ScenarioConfig, find_scenario, override
 from rimsim.errors import ConfigError, nearest
 from rimsim.market import RoundView, build_world
 from rimsim.market.arrivals import make_arrivals
-from rimsim.market.build import first_round, own_places, plugs_of
+from rimsim.market.world import first_round, own_places, plugs_of
 from rimsim.plugs import own_code
 from rimsim.requirements.carry_over import expected
 from rimsim.scenarios.report.tables import REFERENCE
@@ -47,11 +47,7 @@ def resolved(
     data: str | Path | None = None,
     settings: Mapping[str, object] | None = None,
 ) -> ScenarioConfig:
-    """Scenario by name, file or record, with some fields replaced.
-
-    Raises:
-        ConfigError: If there is no such scenario or field.
-    """
+    """Scenario by name, file or record, with some fields replaced."""
     config = scenario if isinstance(scenario, ScenarioConfig) else find_scenario(str(scenario))
     if settings:
         config = override(config, dict(settings))
@@ -63,15 +59,8 @@ def resolved(
     return config
 
 
-# -- checks ---------------------------------------------------------------------------------------------------------
-
-
 def checked_agents(texts: Sequence[str]) -> dict[str, Agent]:
-    """Text → agent, each made once.
-
-    Raises:
-        ConfigError: If there is none, or names or files of two would be the same.
-    """
+    """Text → agent, each made once."""
     if not texts:
         raise ConfigError("agents: none given; allowed: at least one")
     agents = {text: make_agent(text) for text in texts}
@@ -95,11 +84,7 @@ def checked_agents(texts: Sequence[str]) -> dict[str, Agent]:
 def checked_frozen(
     config: ScenarioConfig, agents: Mapping[str, Agent], frozen: Sequence[str] | None
 ) -> tuple[str, ...]:
-    """Agents that also get controls.
-
-    Raises:
-        ConfigError: If one is not compared, or is a bound.
-    """
+    """Agents that also get controls."""
     if frozen is None:
         usual = [text for text, agent in agents.items() if agent.name == REFERENCE]
         frozen = (usual or list(agents)[:1]) if config.platform.retrain and config.rounds > 1 else ()
@@ -112,11 +97,7 @@ def checked_frozen(
 
 
 def check_audience(config: ScenarioConfig, agents: Mapping[str, Agent]) -> None:
-    """Refuse planners where nobody knows who will arrive.
-
-    Raises:
-        ConfigError: If an agent needs to know.
-    """
+    """Refuse planners where nobody knows who will arrive."""
     if make_arrivals(config).known_beforehand:
         return
     for text, agent in agents.items():
@@ -128,18 +109,11 @@ def check_audience(config: ScenarioConfig, agents: Mapping[str, Agent]) -> None:
 
 
 def checked_reveal(words: Sequence[str]) -> tuple[str, ...]:
-    """Words of the option ``reveal``.
-
-    Raises:
-        ConfigError: If one is unknown.
-    """
+    """Words of the option ``reveal``."""
     for word in words:
         if word not in REVEALED:
             raise ConfigError(f"reveal: {word!r}.{nearest(word, REVEALED)}")
     return tuple(words)
-
-
-# -- notes ----------------------------------------------------------------------------------------------------------
 
 
 def print_notes(
@@ -194,7 +168,7 @@ def ignored_requirements_note(config: ScenarioConfig, agents: Sequence[str]) -> 
 def undeliverable_notes(config: ScenarioConfig) -> list[str]:
     """Notes about first-round guarantees that no agent could deliver."""
     world, first = build_world(config), first_round(config, seed=0)
-    promised, forecast = first.promised, config.exposure.forecast * first.schedule.expected_over_actual
+    promised, forecast = first.requirements, config.exposure.forecast * first.schedule.expected_over_actual
     m = len(promised.required)
     view = RoundView(
         round=0,
@@ -212,6 +186,6 @@ def undeliverable_notes(config: ScenarioConfig) -> list[str]:
         promises=promised.table,
     )
     per_slate = np.concatenate([[0.0], np.cumsum(promised.weights)])
-    there = forecast * float(per_slate[first.capacity].sum())
+    there = forecast * float(per_slate[first.positions].sum())
     released = np.where(world.release == ALWAYS, -np.inf, seconds(world.release))
     return [f"in the first round, {one}" for one in undeliverable(view, released, there)]

@@ -13,7 +13,7 @@ from rimsim.config.reading import flat
 from rimsim.errors import ConfigError, RunFolderError, nearest_file
 from rimsim.intensity.cache import cache_folder, log_digest
 from rimsim.market import build_world
-from rimsim.market.build import check_plugs, own_places, plugs_of, shared_log
+from rimsim.market.world import check_plugs, own_places, plugs_of, shared_log
 from rimsim.measures import own_measures, try_measures
 from rimsim.plugs import files_of, own_code
 from rimsim.scenarios.runs.job import (
@@ -24,8 +24,9 @@ from rimsim.scenarios.runs.job import (
     require_memory,
     state_bytes,
 )
+from rimsim.scenarios.runs.schema import parsed_yaml
 from rimsim.scenarios.runs.status import Arm, StudyOptions, StudyPoint, control_name, points_of
-from rimsim.scenarios.runs.store import BEGUN, Run, disk_errors, load_run, parsed_yaml, versions
+from rimsim.scenarios.runs.store import BEGUN, Run, disk_errors, load_run, versions
 from rimsim.scenarios.study.controls import checked_controls
 from rimsim.scenarios.study.options import (
     check_audience,
@@ -183,9 +184,6 @@ def _arrivals(config: ScenarioConfig, log: EventLog) -> int:
     opening = first + config.arrivals.warmup_share * (last - first)
     later = int((log.sessions(config.data.session_gap).start >= opening).sum())
     return max(1, round(later / config.rounds))
-
-
-# -- differences from the beginning of a run ------------------------------------------------------------------------
 
 
 def require_same(run: Run, scenario: ScenarioConfig, entries: Mapping[str, object]) -> None:

@@ -25,10 +25,10 @@ from rimsim.arrays import Array, Floats, Ints
 from rimsim.config import ScenarioConfig, Seeds
 from rimsim.intensity.cache import cache_folder
 from rimsim.market import ClosedRound, Market, Needs, build_world
-from rimsim.market.build import own_places, warm_model
-from rimsim.market.consumers.answers import true_intensity_of
+from rimsim.market.consumers.contract import true_intensity_of
 from rimsim.market.providers import Roster
-from rimsim.market.serving import within_capacity
+from rimsim.market.records import within_capacity
+from rimsim.market.world import own_places, warm_model
 from rimsim.measures import (
     MEASURES,
     RoundFacts,
@@ -44,7 +44,7 @@ from rimsim.scenarios.runs.local import Report, errors_of_interrupts
 from rimsim.scenarios.runs.status import Arm, is_done
 from rimsim.scenarios.runs.store import FAILURES, STATES, disk_errors, read_table, write_table, write_text
 from rimsim.scenarios.study.controls import control_of
-from rimsim.scenarios.study.facts import AdoptionCount, ArmFacts, HindsightPrices, certified
+from rimsim.scenarios.study.facts import AdoptionCount, HindsightPrices, certified, facts_of, shared_facts
 from rimsim.system import give_back
 from rimsim.tracking import RoundRecord, Tracker
 
@@ -56,9 +56,6 @@ _COUNTS = ("first", "served", "bound_price", "ticks", "items", "arrivals")
 """Counts of an arm in its checkpoints."""
 
 
-# -- before an arm --------------------------------------------------------------------------------------------------
-
-
 def open_round(arm: Arm) -> int:
     """Number of the first round that an arm lacks."""
     finished = arm.folder / "rounds" / f"{arm.part}.parquet"
@@ -68,24 +65,14 @@ def open_round(arm: Arm) -> int:
 
 
 def prepare(config: ScenarioConfig, seed: int) -> None:
-    """Fit the models that the arms of a seed share.
-
-    Raises:
-        RimsimError: Whatever goes wrong, also in a model of the user's own, with the line in its file.
-        RunFolderError: If the cache cannot be written to.
-    """
+    """Fit the models that the arms of a seed share."""
     with disk_errors(cache_folder()), own_code(own_places(config)):
         build_world(config)
         warm_model(config, seed)
 
 
 def value_opening(arm: Arm) -> None:
-    """Write table ``opening`` of an arm's seed.
-
-    Raises:
-        RimsimError: Whatever goes wrong, also in a user's own file.
-        RunFolderError: If the folder cannot be written to.
-    """
+    """Write table ``opening`` of an arm's seed."""
     place = arm.folder / "opening" / f"{arm.seed}.parquet"
     with disk_errors(arm.folder), own_code(own_places(arm.config)):
         if not place.is_file():
@@ -95,11 +82,7 @@ def value_opening(arm: Arm) -> None:
 def opening_utilities(config: ScenarioConfig, seed: int) -> pd.DataFrame:
     """Utility of round 0 at the opening, by agent.
 
-    Utility is the expected number of consumptions per slate; consumption in an earlier visit of the round does not
-    count here.
-
-    Returns:
-        Columns agent, seed, utility: a row for each of :data:`AT_OPENING`.
+    It is the expected number of consumptions per slate; those in an earlier visit of the round do not count.
     """
     market = Market(config, seeds=Seeds.all(seed), needs=Needs(future=True))
     view = market.round_view()
@@ -121,9 +104,6 @@ def opening_utilities(config: ScenarioConfig, seed: int) -> pd.DataFrame:
     )
 
 
-# -- an arm ---------------------------------------------------------------------------------------------------------
-
-
 def run_arm(arm: Arm, report: Report, *, batch_size: int | None = None) -> None:
     """Play the rounds of an arm that are left.
 
@@ -133,11 +113,6 @@ def run_arm(arm: Arm, report: Report, *, batch_size: int | None = None) -> None:
         arm: The arm.
         report: Called with numbers of arrivals served, for a progress bar.
         batch_size: Arrivals per batch at most; results do not depend on it.
-
-    Raises:
-        RimsimError: Whatever went wrong in the market, the model, the agent or a measure, with the line in a user's own
-            file.
-        RunFolderError: If the folder cannot be written to, such as on a full disk.
     """
     if is_done(arm.folder, arm.part):
         return
@@ -189,7 +164,7 @@ class ArmRecorder:
         self.count = 0  # arrivals served so far
         self._own = {measure.name: measure for measure in own_measures(arm.options.measures).values()}
         self.measures = {**MEASURES, **self._own}
-        self._shared = ArmFacts.of(market.world, arm.config, arm.seed)
+        self._shared = shared_facts(market.world, arm.config, arm.seed)
         self._adoption = AdoptionCount(market.world.release)
         self._figures: list[pd.DataFrame] = []
         self._first: Ints | None = None
@@ -215,7 +190,7 @@ class ArmRecorder:
     def opened(self) -> None:
         """Write the infeasible guarantees of the open round."""
         if self._arm.config.exposure.hard:
-            _write_undeliverable(self._arm, self.market, self._shared.release)
+            _write_undeliverable(self._arm, self.market, self._shared.keywords["release"])
 
     def closed(self, closed: ClosedRound) -> None:
         """Write the tables, events and checkpoint of a round."""
@@ -228,7 +203,7 @@ class ArmRecorder:
         proof = certified(closed, self._hindsight) if arm.options.certify else None
         adoption = self._adoption
         adoption.enter(closed)
-        facts = self._shared.round(closed, self._first, adoption.times(), proof, price, adoption.sold())
+        facts = facts_of(self._shared, closed, self._first, adoption, proof, price)
         values = measured(facts, self.measures.values()) | diagnostics_of(self._agent)
         columns = {"metric": list(values), "value": list(values.values())}
         self._figures.append(_round_table(arm, closed.number, columns))
@@ -279,9 +254,6 @@ class ArmRecorder:
         adopted = self._adoption.table(arm.name, arm.seed)
         if adopted is not None:
             write_table(arm.folder / "adoption" / f"{arm.part}.parquet", adopted)
-
-
-# -- tables of a round, each in a file of its own -------------------------------------------------------------------
 
 
 def _round_table(arm: Arm, number: int, columns: Mapping[str, object]) -> pd.DataFrame:

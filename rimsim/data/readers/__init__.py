@@ -1,7 +1,6 @@
-"""The file formats: from bytes in a file, a folder or a zip to the events and tables of a log.
+"""File formats: from bytes to the rows of a table.
 
-From the outside in: ``containers`` opens files, ``layouts`` knows which file of a folder is which, ``lines`` and
-``dialect`` cut text into rows, ``delimited`` and ``parquet`` read events into a ``collect.Collector``,
-``attributes`` reads the tables of users and items beside them, and ``assemble`` makes the log of it all. ``observed``
-reads tables of answers.
+From the outside in: ``containers`` opens files, ``layouts`` finds the files of a folder, ``lines`` cuts text into
+rows, ``delimited`` and ``parquet`` read them into an ``events.Collector``, ``attributes`` reads the tables of users
+and items, and ``events.assemble`` makes the log.
 """

@@ -1,4 +1,4 @@
-"""Tables of items and users that come beside the events: titles, genres, years, release times."""
+"""Tables of items and users: titles, genres, years, release times."""
 
 from __future__ import annotations
 
@@ -6,123 +6,111 @@ import datetime as dt
 import re
 from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Container as Known
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, TypeVar
+from functools import lru_cache, partial
+from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import pandas as pd
 
-from rimsim.data.readers.columns import first_of, words
-from rimsim.data.readers.containers import in_memory
-from rimsim.data.readers.dialect import SEPARATORS, fields_of
-from rimsim.data.readers.ids import canonical
-from rimsim.data.readers.lines import LineReader
+from rimsim.data.readers.columns import first_of
+from rimsim.data.readers.containers import Container, existing, file_container
+from rimsim.data.readers.delimited import SEPARATORS
+from rimsim.data.readers.events import Collector
+from rimsim.data.readers.layouts import LogMembers, TableFormat
+from rimsim.data.readers.lines import LineReader, fields_of
 from rimsim.data.readers.parquet import table_of
-from rimsim.data.readers.rows import LATEST, RowProblemError, identifier, moment, number, short
-from rimsim.errors import DataError
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from rimsim.data.readers.collect import Collector
-    from rimsim.data.readers.containers import Container
-
+from rimsim.data.readers.values import LATEST, RowProblemError, canonical, identifier, moment, number, short
+from rimsim.errors import DataError, refuse
 
 _TITLE = re.compile(
     r"(?P<title>.*\S)\s*\((?P<year>\d{4})(?:[-–]\s?\d{0,4})?\)(?P<rest>(?:\s*\([A-Z]+\))?)\s*"
 )
 _NO_GENRES: Final = frozenset({"(no genres listed)", "unknown"})
-_USUAL: Final[dict[str, tuple[str, ...]]] = {
-    "id": words("movieid itemid productid articleid trackid bookid videoid asin id item"),
-    "title": words("title movietitle itemname name"),
-    "genres": words("genres genre categories category class"),
-    "year": words("year releaseyear"),
-    "release": words("release releasetime released releasedate"),
+_USUAL: Final = {
+    role: names.split()
+    for role, names in {
+        "id": "movieid itemid productid articleid trackid bookid videoid asin id item",
+        "title": "title movietitle itemname name",
+        "genres": "genres genre categories category class",
+        "year": "year releaseyear",
+        "release": "release releasetime released releasedate",
+    }.items()
 }
-_GENRES_100K: Final = words(
-    "unknown Action Adventure Animation Children's Comedy Crime Documentary Drama Fantasy Film-Noir Horror "
-    "Musical Mystery Romance Sci-Fi Thriller War Western"
+"""Usual names of columns, in order of preference."""
+_GENRES_100K: Final = (
+    "unknown|Action|Adventure|Animation|Children's|Comedy|Crime|Documentary|Drama|Fantasy|Film-Noir|Horror|Musical|"
+    "Mystery|Romance|Sci-Fi|Thriller|War|Western"
 )
-"""The order of flags in u.item, as u.genre of MovieLens 100K states it."""
+"""Order of flags in u.item, as u.genre of MovieLens 100K states it."""
 
-
-Rows: TypeAlias = "Iterator[tuple[int, Sequence[str] | RowProblemError]]"
-"""Each row with its line, or what is wrong with it."""
+NumberedRows: TypeAlias = "Iterator[tuple[int, Sequence[str] | RowProblemError]]"
+"""Line and fields of each row, or its problem."""
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class TableFormat:
-    """How a table without a header is written."""
+def read_tables(
+    container: Container, members: LogMembers, collector: Collector, items: str | None
+) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
+    """Tables of a log's users and items, if any.
 
-    separator: str
-    """Between fields."""
-    names: tuple[str, ...]
-    """Names of its columns."""
-    flags: bool = False
-    """Whether the fields after the named ones are one flag a genre (MovieLens 100K)."""
+    ``items`` is the path of another table of items. The collector holds the events, and takes bad rows of the tables.
+    """
+    users = item_table = None
+    layout = members.layout
+    if members.users is not None:
+        users = _read_users(container, members.users, layout.users_form, collector)
+    if items is not None:
+        other = file_container(existing(items))
+        item_table = _read_items(other, other.members[0], None, collector)
+    elif members.items is not None:
+        item_table = _read_items(container, members.items, layout.items_form, collector, members.genres)
+    elif collector.attributes:
+        item_table = _items_of_events(collector, container.label(members.events))
+    return users, item_table
 
 
-def read_items(
+def _read_items(
     container: Container,
     member: str,
     form: TableFormat | None,
     collector: Collector,
     genres: str | None = None,
 ) -> pd.DataFrame:
-    """Read a table of items.
+    """Row per item: id, title, genres, year, release times.
 
-    Args:
-        container: Where it is.
-        member: Its name there.
-        form: How it is written; None for a CSV or Parquet with a header.
-        collector: Takes the rows that cannot be read.
-        genres: Member that names the genres of flags, one ``name|number`` a line.
-
-    Returns:
-        One row an item: ``id``, ``title``, ``genres``, ``year`` and, where the file has it, ``release``
-        (seconds).
+    A table without a form is a CSV or Parquet with a header. The member ``genres`` names the genres of flags, one
+    ``name|number`` a line. Release times are in seconds, where the file has them.
     """
     label = container.label(member)
     names, rows = _rows(container, member, form)
-    places = _placed(names, label)
-    flag_names = _flag_names(container, genres) if form is not None and form.flags else ()
-    width = len(names) + len(flag_names)
-
-    def item(fields: Sequence[str]) -> Item:
-        return _item(fields, places, flag_names, len(names))
-
-    item_of = _by_id(rows, places["id"], width, "item", label, collector, item)
-    table = _item_table(list(item_of), list(item_of.values()))
+    found = {role: first_of(usual, names) for role, usual in _USUAL.items()}
+    places = {role: place for role, place in found.items() if place is not None}
+    if "id" not in places:
+        raise DataError(f"{label}, line 1: no column for the item; usual names are {', '.join(_USUAL['id'])}")
+    flags = _flag_names(container, genres) if form is not None and form.flags else []
+    id_at, width, bad = ("item", places["id"]), len(names) + len(flags), partial(collector.bad, label)
+    item_of = _by_id(rows, id_at, width, lambda fields: _item(fields, places, flags), bad)
+    frame = _item_frame(list(item_of), list(item_of.values()))
     if "release" in places:
-        column = "release" if form is None else "released"
-        table[column] = np.array([row.release for row in item_of.values()], np.float64)
-    return table
+        release = np.array([row.release for row in item_of.values()], np.float64)
+        frame["release" if form is None else "released"] = release
+    return frame
 
 
-def items_of_events(collector: Collector, source: str) -> pd.DataFrame | None:
-    """The table of items that columns of the events themselves make up; None if there are no such columns.
-
-    Raises:
-        DataError: If the year of an item is none.
-    """
-    if not collector.attributes:
-        return None
-    names = list(collector.attributes)
-    places = {name: number for number, name in enumerate(names)}
+def _items_of_events(collector: Collector, source: str) -> pd.DataFrame:
+    """Table of items from columns of the events themselves."""
+    places = {name: number for number, name in enumerate(collector.attributes)}
     ids, rows = collector.items.texts(), []
     for code, key in enumerate(ids):
-        fields = [collector.attributes[name].get(code, "") for name in names]
         try:
-            rows.append(_item(fields, places, (), len(fields)))
+            rows.append(_item([texts.get(code, "") for texts in collector.attributes.values()], places, []))
         except RowProblemError as problem:
             raise DataError(f"{source}, item {short(key)}: {problem}") from None
-    return _item_table(ids, rows)
+    return _item_frame(ids, rows)
 
 
 class Item(NamedTuple):
-    """A row of a table of items, beside its id."""
+    """Row of a table of items, without its id."""
 
     title: str
     genres: str
@@ -130,7 +118,7 @@ class Item(NamedTuple):
     release: float
 
 
-def _item_table(ids: list[str], rows: list[Item]) -> pd.DataFrame:
+def _item_frame(ids: list[str], rows: list[Item]) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "id": _column(ids),
@@ -141,27 +129,43 @@ def _item_table(ids: list[str], rows: list[Item]) -> pd.DataFrame:
     )
 
 
+def _item(fields: Sequence[str], places: dict[str, int], flag_names: Sequence[str]) -> Item:
+    """Item of a row, which ends in flags of genres."""
+    text = {role: fields[place].strip() for role, place in places.items()}
+    title, year = text.get("title", ""), None
+    if "year" in text:
+        year = int(number(text["year"], "year", 9999)) if text["year"] else None
+    elif dated := _TITLE.fullmatch(title):
+        title, year = dated["title"] + dated["rest"], int(dated["year"])
+    release = _release(text["release"]) if "release" in text else np.nan
+    genres = text.get("genres", "")
+    if flag_names:
+        if year is None and not np.isnan(release):
+            year = dt.datetime.fromtimestamp(release, dt.UTC).year
+        flags = zip(flag_names, fields[len(fields) - len(flag_names) :], strict=True)
+        genres = "|".join(name for name, flag in flags if flag.strip() == "1" and name not in _NO_GENRES)
+    return Item(title, "" if genres in _NO_GENRES else genres, year, release)
+
+
 def _by_id(
-    rows: Rows,
-    place: int,
+    rows: NumberedRows,
+    id_at: tuple[str, int],
     width: int,
-    role: str,
-    label: str,
-    collector: Collector,
     read: Callable[[Sequence[str]], T],
+    bad: Callable[[int, str], None],
 ) -> dict[str, T]:
-    """Id → what is read of its row; what is wrong with the others goes to the collector."""
+    """Id → result of ``read``, without bad rows."""
     by_id: dict[str, T] = {}
+    role, place = id_at
     for line, fields in rows:
         try:
             if isinstance(fields, RowProblemError):
                 raise fields
             if len(fields) != width:
                 raise RowProblemError(f"has {len(fields)} fields; allowed: {width}")  # noqa: TRY301
-            key = _new_id(fields[place], by_id, role)
-            by_id[key] = read(fields)
+            by_id[_new_id(fields[place], by_id, role)] = read(fields)
         except RowProblemError as problem:
-            collector.bad(label, line, str(problem))
+            bad(line, str(problem))
     return by_id
 
 
@@ -176,35 +180,9 @@ def _column(ids: list[str]) -> pd.Series:
     return pd.Series(canonical(ids).tolist(), dtype=None if ids else "str")
 
 
-def _placed(names: Sequence[str], label: str) -> dict[str, int]:
-    places = {role: first_of(usual, names) for role, usual in _USUAL.items()}
-    if places["id"] is None:
-        raise DataError(f"{label}, line 1: no column for the item; usual names are {', '.join(_USUAL['id'])}")
-    return {role: place for role, place in places.items() if place is not None}
-
-
-def _item(fields: Sequence[str], places: dict[str, int], flag_names: Sequence[str], named: int) -> Item:
-    title = fields[places["title"]].strip() if "title" in places else ""
-    year: int | None = None
-    if "year" in places:
-        text = fields[places["year"]].strip()
-        year = int(number(text, "year", 9999)) if text else None
-    elif dated := _TITLE.fullmatch(title):
-        title, year = dated["title"] + dated["rest"], int(dated["year"])
-    release = _release(fields[places["release"]].strip()) if "release" in places else np.nan
-    if year is None and flag_names and release == release:  # noqa: PLR0124 (not NaN)
-        year = dt.datetime.fromtimestamp(release, dt.UTC).year
-    if flag_names:
-        flags = zip(flag_names, fields[named:], strict=True)
-        genres = "|".join(name for name, flag in flags if flag.strip() == "1" and name not in _NO_GENRES)
-    else:
-        genres = fields[places["genres"]].strip() if "genres" in places else ""
-    return Item(title, "" if genres in _NO_GENRES else genres, year, release)
-
-
 @lru_cache(maxsize=4096)
 def _release(text: str) -> float:
-    """Seconds of a release time: a number, an ISO date, or ``01-Jan-1995``; NaN where there is none."""
+    """Seconds of a number, ISO date or ``01-Jan-1995``; else NaN."""
     if not text:
         return float("nan")
     try:
@@ -219,20 +197,21 @@ def _release(text: str) -> float:
         return moment(text, "release")
 
 
-def _flag_names(container: Container, member: str | None) -> tuple[str, ...]:
+def _flag_names(container: Container, member: str | None) -> list[str]:
     if member is None:
-        return _GENRES_100K
+        return _GENRES_100K.split("|")
     text = _decoded(container, member)
     pairs = [line.rsplit("|", 1) for line in text.splitlines() if "|" in line]
     try:
         named = sorted((int(number_of), name) for name, number_of in pairs)
     except ValueError:
         raise DataError(f"{container.label(member)}: lines are not 'genre|number'") from None
-    return tuple(name for _, name in named)
+    return [name for _, name in named]
 
 
 def _decoded(container: Container, member: str) -> str:
-    """A small text: UTF-8, or else Latin-1, in which older MovieLens editions are written."""
+    """Small text in UTF-8, or else Latin-1."""
+    # Older MovieLens editions are written in Latin-1.
     with container.open(member) as stream:
         blocks = b"".join(block.text for block in LineReader(stream))
     try:
@@ -241,11 +220,12 @@ def _decoded(container: Container, member: str) -> str:
         return blocks.decode("latin-1")
 
 
-def _rows(container: Container, member: str, form: TableFormat | None) -> tuple[tuple[str, ...], Rows]:
-    """Names of the columns, and each row with its number."""
+def _rows(
+    container: Container, member: str, form: TableFormat | None
+) -> tuple[tuple[str, ...], NumberedRows]:
+    """Names of the columns, and the rows."""
     if member.lower().endswith((".parquet", ".pq")):
-        with container.open(member) as stream:
-            table = table_of(in_memory(stream), container.label(member))
+        table = table_of(container.content(member), container.label(member))
         columns = [
             ["" if value is None else str(value) for value in column.to_pylist()] for column in table.columns
         ]
@@ -255,7 +235,7 @@ def _rows(container: Container, member: str, form: TableFormat | None) -> tuple[
         return form.names, _cut(lines, 1, form.separator, quoted=False)
     first = next((number for number, line in enumerate(lines) if line.strip()), None)
     if first is None:
-        raise DataError(f"{container.label(member)}: is empty; allowed: a header and a row an item")
+        refuse(DataError, container.label(member), "is empty", "a header and a row an item")
     separator = max(SEPARATORS, key=lines[first].count)
     try:
         header = fields_of(lines[first], separator, quoted=True)
@@ -264,7 +244,7 @@ def _rows(container: Container, member: str, form: TableFormat | None) -> tuple[
     return tuple(name.strip() for name in header), _cut(lines[first + 1 :], first + 2, separator, quoted=True)
 
 
-def _cut(lines: list[str], start: int, separator: str, *, quoted: bool) -> Rows:
+def _cut(lines: list[str], start: int, separator: str, *, quoted: bool) -> NumberedRows:
     for number_of, line in enumerate(lines, start=start):
         if line:
             try:
@@ -273,7 +253,31 @@ def _cut(lines: list[str], start: int, separator: str, *, quoted: bool) -> Rows:
                 yield number_of, problem
 
 
-def _plain_users(table: pa.Table, label: str) -> pd.DataFrame:
+def _read_users(
+    container: Container, member: str, form: TableFormat | None, collector: Collector
+) -> pd.DataFrame:
+    """Row per user: id, and columns of texts."""
+    label = container.label(member)
+    if form is None and member.lower().endswith(".parquet"):
+        return _typed_users(container, member, label)
+    names, rows = _rows(container, member, form)
+    if "id" not in names:
+        raise DataError(f"{label}: no column 'id'; found {', '.join(names[:8])}")
+    id_at = ("user", names.index("id"))
+    fields_of_user = _by_id(rows, id_at, len(names), list, partial(collector.bad, label))
+    texts = {
+        name: pd.Series([fields[place].strip() for fields in fields_of_user.values()], dtype="str")
+        for place, name in enumerate(names)
+        if name != "id"
+    }
+    return pd.DataFrame({"id": _column(list(fields_of_user)), **texts})
+
+
+def _typed_users(container: Container, member: str, label: str) -> pd.DataFrame:
+    """Row per user, with the types of Parquet."""
+    table = table_of(container.content(member), label)
+    if table.column_names.count("id") != 1:
+        raise DataError(f"{label}: no column 'id'; found {', '.join(table.column_names[:8])}")
     keys: dict[str, None] = {}
     for row, word in enumerate(table["id"].to_pylist(), start=1):
         try:
@@ -282,26 +286,3 @@ def _plain_users(table: pa.Table, label: str) -> pd.DataFrame:
             raise DataError(f"{label}, line {row}: {problem}") from None
     names = [name for name in dict.fromkeys(table.column_names) if name != "id"]
     return pd.DataFrame({"id": _column(list(keys)), **{name: table[name].to_pandas() for name in names}})
-
-
-def read_users(
-    container: Container, member: str, form: TableFormat | None, collector: Collector
-) -> pd.DataFrame:
-    """Read a table of users: ``id``, and the other columns as text (of Parquet: as they are)."""
-    label = container.label(member)
-    if form is None and member.lower().endswith(".parquet"):
-        with container.open(member) as stream:
-            table = table_of(in_memory(stream), label)
-        if table.column_names.count("id") != 1:
-            raise DataError(f"{label}: no column 'id'; found {', '.join(table.column_names[:8])}")
-        return _plain_users(table, label)
-    names, rows = _rows(container, member, form)
-    if "id" not in names:
-        raise DataError(f"{label}: no column 'id'; found {', '.join(names[:8])}")
-    fields_of_user = _by_id(rows, names.index("id"), len(names), "user", label, collector, list)
-    texts = {
-        name: pd.Series([fields[place].strip() for fields in fields_of_user.values()], dtype="str")
-        for place, name in enumerate(names)
-        if name != "id"
-    }
-    return pd.DataFrame({"id": _column(list(fields_of_user)), **texts})

@@ -1,63 +1,90 @@
-"""Which column is the user, the item, the time, the value."""
+"""Roles of columns: user, item, time and value."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Final, Literal, TypeAlias, get_args
 
-from rimsim.errors import ConfigError, DataError, nearest
+import numpy as np
+
+from rimsim.errors import ConfigError, DataError, nearest, refuse
 
 Role: TypeAlias = Literal["user", "item", "time", "value"]
 ROLES: Final[tuple[Role, ...]] = get_args(Role)
 
-
-def words(text: str) -> tuple[str, ...]:
-    """The words of a text, which is shorter to read than a list of them."""
-    return tuple(text.split())
-
-
-USUAL: Final[dict[Role, tuple[str, ...]]] = {
-    "user": words(
-        "userid user uid customerid customer visitorid visitor memberid reviewerid profileid accountid "
-        "clientid client useridx msno readerid personid person"
-    ),
-    "item": words(
-        "itemid item iid movieid movie productid product asin parentasin articleid article sku trackid "
-        "track songid song bookid book isbn videoid video newsid news businessid contentid content "
-        "gameid game animeid recipeid postid listingid offerid hotelid venueid artistid itemidx title"
-    ),
-    "time": words(
-        "timestamp time ts unixtime unixreviewtime eventtime eventtimestamp timestampms timems datetime "
-        "date createdat created ratedat clicktime when at t"
-    ),
-    "value": words(
-        "rating ratings value score stars overall preference weight strength vote playcount plays count"
-    ),
+_USUAL: Final[dict[Role, str]] = {
+    "user": "userid user uid customerid customer visitorid visitor memberid reviewerid profileid accountid clientid "
+    "client useridx msno readerid personid person",
+    "item": "itemid item iid movieid movie productid product asin parentasin articleid article sku trackid track "
+    "songid song bookid book isbn videoid video newsid news businessid contentid content gameid game animeid recipeid "
+    "postid listingid offerid hotelid venueid artistid itemidx title",
+    "time": "timestamp time ts unixtime unixreviewtime eventtime eventtimestamp timestampms timems datetime date "
+    "createdat created ratedat clicktime when at t",
+    "value": "rating ratings value score stars overall preference weight strength vote playcount plays count",
 }
+USUAL: Final[dict[Role, tuple[str, ...]]] = {role: tuple(names.split()) for role, names in _USUAL.items()}
 """Usual names in order of preference, in small letters and digits alone."""
-
 ATTRIBUTES: Final[dict[str, tuple[str, ...]]] = {
     "title": ("title", "movietitle", "itemtitle", "itemname", "productname"),
     "genres": ("genres", "genre", "categories", "category"),
     "year": ("year", "releaseyear", "movieyear"),
 }
-"""Usual names of columns that say something of the item of each event."""
+"""Usual names of columns that describe the item of each event."""
+
+
+@dataclass(frozen=True)
+class TableKind:
+    """Kind of table: events of a log, or observed answers."""
+
+    rows: str
+    """Name of its rows in messages."""
+    table: str
+    """Its own name in messages."""
+    roles: tuple[Role, ...]
+    """Roles of columns; only the last is optional. Of several problems in a row, the first role's is reported."""
+    usual: Mapping[Role, Sequence[str]]
+    """Usual names of the column of each role."""
+    example: str
+    """Positions as a caller may give them, for messages."""
+    value_type: type[np.floating]
+    """Type of values."""
+    attributes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Usual names of columns that describe the items."""
+
+    @property
+    def needed(self) -> tuple[Role, ...]:
+        """Roles that must have a column."""
+        return self.roles[:3]
+
+    def missing(self, names: Sequence[str]) -> list[Role]:
+        """Needed roles for which a header has no usual name."""
+        return [role for role in self.needed if first_of(self.usual[role], names) is None]
+
+
+EVENTS: Final = TableKind(
+    "events", "log", ROLES, USUAL, "'user,item,value,time' ('-' for others)", np.float32, ATTRIBUTES
+)
+_VALUES: Final = "watchratio isclick click longview answer response reward label taken probability"
+"""Further names of observed values."""
+ANSWERS: Final = TableKind(
+    "answers",
+    "table",
+    ("user", "item", "value", "time"),
+    USUAL | {"value": (*USUAL["value"], *_VALUES.split())},
+    "'user,item,value'",
+    np.float64,
+)
 
 
 def parsed_roles(text: str, needed: Sequence[Role]) -> dict[Role, str | int]:
-    """Read ``user=visitor,item=sku,time=at`` (names or positions from 1), or ``user,item,-,time`` (by position).
+    """Role → column of ``user=who,item=what,time=at`` or ``user,item,-,time``.
 
-    Args:
-        text: What the caller wrote.
-        needed: Roles that must be given a column.
-
-    Returns:
-        Role → the name or the position of its column.
+    A column is a name or a position from 1.
 
     Raises:
-        ConfigError: If a role is unknown, doubled or missing.
+        ConfigError: If a role is unknown or doubled, or a needed one missing.
     """
     column_of: dict[Role, str | int] = {}
     for position, part in enumerate(text.split(","), start=1):
@@ -80,7 +107,7 @@ def parsed_roles(text: str, needed: Sequence[Role]) -> dict[Role, str | int]:
 
 @dataclass(frozen=True)
 class Columns:
-    """Which column to read for each role: a name from the header, or a position from 1."""
+    """Column of each role: name, or position from 1."""
 
     user: str | int
     """Column of user ids."""
@@ -93,127 +120,111 @@ class Columns:
 
     @classmethod
     def parse(cls, text: str) -> Columns:
-        """Read ``user=visitor,item=sku,time=at`` (names or positions), or ``user,item,-,time`` (by position).
+        """Columns from ``user=who,item=what,time=at`` or ``user,item,-,time``.
 
         Raises:
             ConfigError: If a role is unknown, doubled or missing.
         """
-        column_of = parsed_roles(text, ROLES[:3])
-        return cls(column_of["user"], column_of["item"], column_of["time"], column_of.get("value"))
-
-    def positional(self) -> bool:
-        """Whether all columns are given by position."""
-        return all(not isinstance(column, str) for column in (self.user, self.item, self.time, self.value))
+        return cls(**parsed_roles(text, EVENTS.needed))
 
 
 @dataclass(frozen=True)
-class Positions:
-    """Where the roles stand in a row, from 0."""
+class ColumnRoles:
+    """Columns by role, as a caller or layout names them."""
 
-    user: int
-    item: int
-    time: int
-    value: int | None
+    kind: TableKind
+    given: Mapping[Role, str | int] = field(default_factory=dict)
+    """Role → name from the header, or position from 1. Without a user's column, the other roles have usual names."""
+    time: str | None = None
+    """Column of times that may be absent."""
+
+    @classmethod
+    def of_log(cls, columns: Columns | str | None) -> ColumnRoles:
+        """Roles of a log's columns as the caller gave them."""
+        columns = Columns.parse(columns) if isinstance(columns, str) else columns
+        if columns is None:
+            return cls(EVENTS)
+        if not isinstance(columns, Columns):
+            raise ConfigError(
+                f"columns is {columns!r}; allowed: text such as 'user=visitor,item=sku,time=at', or Columns"
+            )
+        named = asdict(columns)
+        return cls(EVENTS, {role: named[role] for role in ROLES if named[role] is not None})
+
+    def positional(self) -> bool:
+        """True if all columns are given by position."""
+        # Then there may be no header.
+        return "user" in self.given and all(isinstance(column, int) for column in self.given.values())
+
+
+@dataclass(frozen=True)
+class ColumnPlaces:
+    """Positions of the roles in a row, from 0."""
+
+    of: Mapping[Role, int]
+    """Role → position."""
     names: tuple[str, ...]
-    """The header, or ``column 1`` … where there is none; as many as a row has fields."""
-    attributes: tuple[tuple[str, int], ...] = ()
-    """What columns beside the roles say of the item (title, genres, year), and where they stand."""
+    """Header, or ``column 1`` … where there is none; as many as a row has fields."""
+    attributes: Mapping[str, int] = field(default_factory=dict)
+    """Title, genres or year of the item → position."""
 
     def pairs(self) -> tuple[tuple[str, str], ...]:
         """Roles and the names of their columns."""
-        roles = (("user", self.user), ("item", self.item), ("time", self.time), ("value", self.value))
-        return tuple((role, self.names[place]) for role, place in roles if place is not None)
+        return tuple((role, self.names[self.of[role]]) for role in ROLES if role in self.of)
 
-
-def _plain(name: str) -> str:
-    """A column name as it is compared: without a type after a colon, small letters and digits alone."""
-    return re.sub(r"[^a-z0-9]", "", name.partition(":")[0].lower())
+    def labels(self) -> dict[str, str]:
+        """Role → its name in messages."""
+        return {role: f"{role} (column {name!r})" for role, name in self.pairs()}
 
 
 def first_of(usual: Sequence[str], names: Sequence[str]) -> int | None:
-    """Where the first of some usual names stands in a header, or None."""
-    known = [_plain(name) for name in names]
+    """Position of a column with a usual name, if any."""
+    # Names are compared without a type after a colon, in small letters and digits alone.
+    known = [re.sub(r"[^a-z0-9]", "", name.partition(":")[0].lower()) for name in names]
     return next((known.index(name) for name in usual if name in known), None)
 
 
-def missing_roles(names: Sequence[str]) -> tuple[Role, ...]:
-    """The roles among user, item and time for which no usual name is there."""
-    return tuple(role for role in ROLES[:3] if first_of(USUAL[role], names) is None)
-
-
-def resolve(names: Sequence[str], wanted: Columns | None, where: str) -> Positions:
+def resolve(names: Sequence[str], roles: ColumnRoles, where: str) -> ColumnPlaces:
     """Find the columns in a header.
-
-    Args:
-        names: The header.
-        wanted: What the caller said, or None for the usual names.
-        where: File and line for messages.
 
     Raises:
         DataError: If a column is missing, doubled, or used for two roles.
     """
-    names = tuple(name.strip() for name in names)
-    if twice := sorted({name for name in names if name and names.count(name) > 1}):
-        raise DataError(f"{where}: column {twice[0]!r} is there twice; allowed: different names")
-    if wanted is None:
-        lacking = missing_roles(names)
-        if lacking:
-            raise nothing_for(names, lacking, where, USUAL, ROLES[:3])
-        place_of = {role: first_of(USUAL[role], names) for role in ROLES}
-    else:
-        given = {"user": wanted.user, "item": wanted.item, "time": wanted.time, "value": wanted.value}
-        place_of = {
-            role: None if given[role] is None else place_of_column(names, given[role], role, where)
-            for role in ROLES
-        }
-    places = [place for place in place_of.values() if place is not None]
-    require_one_role(names, places, where)
-    user, item, time = place_of["user"], place_of["item"], place_of["time"]
-    if user is None or item is None or time is None:  # pragma: no cover (excluded above)
-        raise DataError(f"{where}: user, item and time need a column each")
-    attributes = {attribute: first_of(usual, names) for attribute, usual in ATTRIBUTES.items()}
-    free = tuple((name, at) for name, at in attributes.items() if at is not None and at not in places)
-    return Positions(user, item, time, place_of["value"], names, free)
+    names, kind = tuple(name.strip() for name in names), roles.kind
+    twice = sorted({name for name in names if name and names.count(name) > 1})
+    if twice and kind is EVENTS:
+        refuse(DataError, where, f"column {twice[0]!r} is there twice", "different names")
+    places: dict[Role, int] = {}
+    for role in ROLES:
+        if role in roles.given:
+            places[role] = _place_of(names, roles.given[role], role, where)
+        elif "user" not in roles.given and (place := first_of(kind.usual[role], names)) is not None:
+            places[role] = place
+    if roles.time in names:
+        places["time"] = names.index(roles.time)
+    if lacking := [role for role in kind.needed if role not in places]:
+        shown = ", ".join(repr(name) for name in names[:12]) + (", ..." if len(names) > 12 else "")
+        raise DataError(
+            f"{where}: no column for the {' and the '.join(lacking)}; found {shown}; usual names for the {lacking[0]} "
+            f"are {', '.join(kind.usual[lacking[0]][:6])}; or say columns="
+            f"'{','.join(f'{role}=...' for role in kind.needed)}'"
+        )
+    taken = list(places.values())
+    if len(set(taken)) < len(taken):
+        doubled = next(names[place] for place in taken if taken.count(place) > 1)
+        refuse(DataError, where, f"column {doubled!r} is taken for two roles", "one role a column")
+    attributes = {name: first_of(usual, names) for name, usual in kind.attributes.items()}
+    free = {name: place for name, place in attributes.items() if place is not None and place not in taken}
+    return ColumnPlaces(places, names, free)
 
 
-def require_one_role(names: Sequence[str], places: Sequence[int], where: str) -> None:
-    """Refuse a header of which a column, given by its place for each role, is taken for two roles.
-
-    Raises:
-        DataError: If one is.
-    """
-    if len(set(places)) < len(places):
-        doubled = next(names[place] for place in places if places.count(place) > 1)
-        raise DataError(f"{where}: column {doubled!r} is taken for two roles; allowed: one role a column")
-
-
-def nothing_for(
-    names: Sequence[str],
-    lacking: Sequence[Role],
-    where: str,
-    usual: Mapping[Role, Sequence[str]],
-    needed: Sequence[Role],
-) -> DataError:
-    """The error of a header that lacks columns of some of the needed roles; ``usual`` says usual names of each."""
-    shown = ", ".join(repr(name) for name in names[:12]) + (", ..." if len(names) > 12 else "")
-    return DataError(
-        f"{where}: no column for the {' and the '.join(lacking)}; found {shown}; usual names for the {lacking[0]} are "
-        f"{', '.join(usual[lacking[0]][:6])}; or say columns='{','.join(f'{role}=...' for role in needed)}'"
-    )
-
-
-def place_of_column(names: Sequence[str], column: str | int | None, role: str, where: str) -> int:
-    """Where a column that the caller named, or gave by position from 1, stands in a header, from 0.
-
-    Raises:
-        DataError: If it is not there.
-    """
+def _place_of(names: tuple[str, ...], column: str | int, role: str, where: str) -> int:
+    """Position in a header, from 0, of a given column."""
     if isinstance(column, int):
         if not 1 <= column <= len(names):
-            raise DataError(
-                f"{where}: column {column} for the {role} is not there; allowed: 1 to {len(names)}"
-            )
+            found = f"column {column} for the {role} is not there"
+            refuse(DataError, where, found, f"1 to {len(names)}")
         return column - 1
     if column not in names:
-        raise DataError(f"{where}: no column {column!r} for the {role}.{nearest(str(column), names)}")
-    return names.index(str(column))
+        raise DataError(f"{where}: no column {column!r} for the {role}.{nearest(column, names)}")
+    return names.index(column)

@@ -1,7 +1,7 @@
-"""Folders, zips and single files behind one face: names of members, and a stream for each.
+"""Containers of files: folders, zips and single files.
 
-Nothing is ever unpacked to disk. A zip is refused as a whole if a member would leave its folder, is a link,
-is locked or swells absurdly; a folder's member is refused if it is a link that leads out of the folder.
+Nothing is ever unpacked to disk. A zip is refused as a whole if a member would leave its folder, is a link, is locked
+or swells absurdly. A member of a folder is refused if it is a link that leads out of the folder.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from importlib import resources
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Final, Self, cast
 
-from rimsim.errors import DataError, first_words, nearest
+from rimsim.errors import DataError, first_words, nearest, refuse
 
 MOST_MEMBERS: Final = 10_000
 """Members of a folder or zip that are looked at; a log has a handful."""
@@ -33,7 +33,7 @@ _BROKEN: Final = (
     *(OSError, EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, RuntimeError),
     *(ValueError, KeyError, IndexError, OverflowError, MemoryError),
 )
-_PACKED: Final[dict[str, Callable[[BinaryIO], object]]] = {
+PACKED: Final[dict[str, Callable[[BinaryIO], object]]] = {
     ".gz": lambda raw: gzip.GzipFile(fileobj=raw),
     ".bz2": bz2.BZ2File,
     ".xz": lzma.LZMAFile,
@@ -41,7 +41,7 @@ _PACKED: Final[dict[str, Callable[[BinaryIO], object]]] = {
 
 
 class Stream:
-    """Bytes of a member, read once; failures of the container become errors of ours, swelling is bounded."""
+    """Bytes of a member, read once, of bounded size."""
 
     def __init__(self, name: str, raw: BinaryIO, packed_bytes: int) -> None:
         self.name = name
@@ -50,7 +50,7 @@ class Stream:
         self._read = 0
 
     def read(self, size: int) -> bytes:
-        """At most ``size`` bytes; none at the end.
+        """Next bytes, at most ``size``; none at the end.
 
         Raises:
             DataError: If the container is damaged, or expands absurdly.
@@ -61,34 +61,23 @@ class Stream:
             raise DataError(f"{self.name}: damaged or cut short ({first_words(broken)})") from broken
         self._read += len(chunk)
         if self._read > self._allowed:
-            raise DataError(
-                f"{self.name}: expands to more than {MOST_EXPANSION} times its packed size; refused as a "
-                f"decompression bomb"
-            )
+            found = f"expands to more than {MOST_EXPANSION} times its packed size"
+            raise DataError(f"{self.name}: {found}; refused as a decompression bomb")
         return chunk
-
-    def read_all(self) -> bytes:
-        """Everything that is left."""
-        parts = iter(lambda: self.read(2**22), b"")
-        return b"".join(parts)
-
-    def close(self) -> None:
-        """Let go of the file."""
-        self._raw.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        self._raw.close()
 
 
 @dataclass(frozen=True)
 class Container:
-    """Files in one place: in a folder, a zip or the package, or a single file with those beside it."""
+    """Files of a folder, zip or package."""
 
     name: str
-    """How messages call it."""
+    """Name in messages."""
     members: tuple[str, ...]
     """Names of its files, with ``/`` between folders."""
     open: Callable[[str], Stream]
@@ -98,26 +87,31 @@ class Container:
     only: str | None = None
     """The one member that was asked for; None: the whole."""
     close: Callable[[], None] = lambda: None
-    """Lets go of what is open."""
+    """Closes open files."""
 
     def label(self, member: str) -> str:
-        """How messages call a member."""
+        """Name of a member in messages."""
         return f"{self.name}/{member}" if self.folder is None else str(self.folder / member)
 
     def path(self, member: str) -> Path | None:
-        """The plain file behind a member, where there is one."""
+        """Plain file of a member, if there is one."""
         return None if self.folder is None else self.folder / member
+
+    def content(self, member: str) -> io.BytesIO:
+        """Member as a seekable file in memory."""
+        with self.open(member) as stream:
+            return io.BytesIO(b"".join(iter(lambda: stream.read(2**22), b"")))
 
 
 def _opened(path: Path) -> Stream:
-    """A regular file, unpacked if its name ends in .gz, .bz2 or .xz."""
+    """Stream of a regular file, perhaps unpacked."""
     try:
         # Looked at before it is opened: opening a pipe would wait for somebody to write into it.
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise DataError(f"{path}: is no regular file; allowed: a file, a folder or a zip")
+            refuse(DataError, str(path), "is no regular file", "a file, a folder or a zip")
         raw: BinaryIO = path.open("rb")
-        unpack = _PACKED.get(path.suffix.lower())
+        unpack = PACKED.get(path.suffix.lower())
         if unpack is None:
             return Stream(str(path), raw, max(status.st_size, FREE_BYTES))
         return Stream(str(path), cast("BinaryIO", unpack(raw)), status.st_size)
@@ -126,7 +120,7 @@ def _opened(path: Path) -> Stream:
 
 
 def file_container(path: Path) -> Container:
-    """A single file and, for files that belong together, its siblings."""
+    """Container of a single file and its siblings."""
     try:
         with os.scandir(path.parent) as entries:
             beside = sorted(entry.name for entry, _ in zip(entries, range(MOST_MEMBERS), strict=False))
@@ -137,7 +131,7 @@ def file_container(path: Path) -> Container:
 
 
 def folder_container(path: Path) -> Container:
-    """A folder, two levels deep; a link in it may not lead out of it."""
+    """Container of a folder, two levels deep."""
     members: list[str] = []
     try:
         for entry in sorted(path.iterdir())[:MOST_MEMBERS]:
@@ -156,14 +150,14 @@ def folder_container(path: Path) -> Container:
         except (OSError, RuntimeError) as broken:
             raise DataError(f"{place}: cannot be read ({first_words(broken)})") from broken
         if not inside:
-            raise DataError(f"{place}: is a link that leads out of {path}; allowed: files inside the folder")
+            refuse(DataError, str(place), f"is a link that leads out of {path}", "files inside the folder")
         return _opened(place)
 
     return Container(str(path), tuple(members[:MOST_MEMBERS]), opened, path)
 
 
 def zip_container(path: Path, only: str | None = None) -> Container:
-    """A zip, or one member of it, read in place."""
+    """Container of a zip, or of one member."""
     try:
         archive = zipfile.ZipFile(path)
     except _BROKEN as broken:
@@ -185,10 +179,10 @@ def zip_container(path: Path, only: str | None = None) -> Container:
 
 
 def embedded_container(name: str) -> Container:
-    """The files of the log inside the package, which may itself be in a zip."""
+    """Container of the log inside the package."""
 
     def opened(member: str) -> Stream:
-        data = (resources.files("rimsim.data.embedded") / member).read_bytes()
+        data = (resources.files("rimsim.data") / "embedded" / member).read_bytes()
         return Stream(f"{name}/{member}", io.BytesIO(data), len(data))
 
     return Container(name, ("ratings.parquet", "movies.parquet"), opened)
@@ -196,39 +190,37 @@ def embedded_container(name: str) -> Container:
 
 def _checked_entries(entries: list[zipfile.ZipInfo], name: str) -> dict[str, zipfile.ZipInfo]:
     if len(entries) > MOST_MEMBERS:
-        raise DataError(f"{name}: holds {len(entries):,} members; allowed: at most {MOST_MEMBERS:,}")
+        refuse(DataError, name, f"holds {len(entries):,} members", f"at most {MOST_MEMBERS:,}")
     files: dict[str, zipfile.ZipInfo] = {}
     for entry in entries:
         _check_entry(entry, name)
         if entry.filename.endswith("/") or entry.filename.startswith("__MACOSX/"):
             continue
         if entry.filename in files:
-            raise DataError(f"{name}: member {entry.filename!r} is there twice; allowed: different names")
+            refuse(DataError, name, f"member {entry.filename!r} is there twice", "different names")
         files[entry.filename] = entry
     return files
 
 
 def _check_entry(entry: zipfile.ZipInfo, name: str) -> None:
     if not entry.filename:
-        raise DataError(f"{name}: has a member without a name; allowed: plain relative names")
+        refuse(DataError, name, "has a member without a name", "plain relative names")
     parts = PurePosixPath(entry.filename.replace("\\", "/"))
+    found = f"member {entry.filename!r}"
     if parts.is_absolute() or ".." in parts.parts or ":" in entry.filename or "\0" in entry.filename:
-        raise DataError(
-            f"{name}: member {entry.filename!r} escapes its folder; allowed: plain relative names"
-        )
+        refuse(DataError, name, f"{found} escapes its folder", "plain relative names")
     if stat.S_ISLNK(entry.external_attr >> 16):
-        raise DataError(f"{name}: member {entry.filename!r} is a symbolic link; allowed: files")
+        refuse(DataError, name, f"{found} is a symbolic link", "files")
     if entry.flag_bits & 0x1:
-        raise DataError(f"{name}: member {entry.filename!r} is encrypted; allowed: zips without a password")
+        refuse(DataError, name, f"{found} is encrypted", "zips without a password")
     if entry.file_size > max(FREE_BYTES, entry.compress_size * MOST_EXPANSION):
-        raise DataError(
-            f"{name}: member {entry.filename!r} expands from {entry.compress_size:,} to {entry.file_size:,} "
-            f"bytes; allowed: at most {MOST_EXPANSION} times; refused as a decompression bomb"
-        )
+        found = f"{found} expands from {entry.compress_size:,} to {entry.file_size:,} bytes"
+        allowed = f"at most {MOST_EXPANSION} times; refused as a decompression bomb"
+        refuse(DataError, name, found, allowed)
 
 
 def inside_zip(source: str) -> tuple[Path, str] | None:
-    """The zip and the member of a path such as ``folder/logs.zip/events.csv``, if it is one."""
+    """Zip and member of a path such as ``logs.zip/events.csv``."""
     path = Path(source)
     try:
         for parent in path.parents:
@@ -240,14 +232,10 @@ def inside_zip(source: str) -> tuple[Path, str] | None:
 
 
 def existing(source: str, known: Iterable[str] = ()) -> Path:
-    """The path of something that is there.
-
-    Args:
-        source: The path.
-        known: Names that are no paths and could have been given too.
+    """Existing path; ``known`` are names that could have been meant.
 
     Raises:
-        DataError: If nothing is there; the message offers the nearest name of those beside it and those known.
+        DataError: If there is no file; the message offers the nearest name.
     """
     try:
         path = Path(source).expanduser()
@@ -266,12 +254,12 @@ def existing(source: str, known: Iterable[str] = ()) -> Path:
 
 
 def open_container(path: Path) -> Container:
-    """The container behind an existing path; a zip is known by its first bytes, whatever its name."""
+    """Container of an existing path."""
     try:
         if path.is_dir():
             return folder_container(path)
         if not stat.S_ISREG(path.stat().st_mode):
-            raise DataError(f"{path}: is no regular file; allowed: a file, a folder or a zip")
+            refuse(DataError, str(path), "is no regular file", "a file, a folder or a zip")
         with path.open("rb") as raw:
             first = raw.read(4)
     except OSError as broken:
@@ -279,8 +267,3 @@ def open_container(path: Path) -> Container:
     if first in (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08") or path.suffix.lower() == ".zip":
         return zip_container(path)
     return file_container(path)
-
-
-def in_memory(stream: Stream) -> io.BytesIO:
-    """The rest of a stream as a seekable file."""
-    return io.BytesIO(stream.read_all())

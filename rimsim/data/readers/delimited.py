@@ -1,119 +1,237 @@
-"""Event files with a row a line: CSV, TSV, ``::`` and whatever else separates fields."""
+"""Text tables with a row per line, such as CSV."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from rimsim.data.readers.cutting import Cutter, moments_of, numbers_of
-from rimsim.data.readers.dialect import sniff, with_times
-from rimsim.data.readers.ids import Words
-from rimsim.data.readers.lines import Block, LineReader
-from rimsim.data.readers.rows import LARGEST_VALUE
-from rimsim.errors import DataError
+from rimsim.arrays import Floats
+from rimsim.data.readers.columns import ANSWERS, ColumnPlaces, ColumnRoles, Role, resolve
+from rimsim.data.readers.containers import Stream
+from rimsim.data.readers.events import Collector, RowBlock
+from rimsim.data.readers.lines import Block, Cutter, LineReader, decoded, fields_of, moments_of, numbers_of
+from rimsim.data.readers.values import MISSING, RowProblemError, TimeKind, Words, holds_number, moment, short
+from rimsim.errors import ConfigError, DataError, refuse
 
-if TYPE_CHECKING:
-    from rimsim.data.readers.collect import Collector
-    from rimsim.data.readers.columns import Columns
-    from rimsim.data.readers.containers import Stream
-    from rimsim.data.readers.dialect import Dialect
-
-
+SEPARATORS: Final = ("::", "\t", ",", ";", "|")
+"""Separators that are found without being named, in the order in which they are tried."""
+LOOKED_AT: Final = 200
+"""Lines that are looked at to find the kind of times."""
 _OR_DATES: Final = ", or, in most rows of the file, ISO 8601 dates such as 2016-10-17T08:30:00Z"
 
 
 @dataclass(frozen=True)
+class Dialect:
+    """Form of the rows of a text file."""
+
+    separator: str
+    """One character, or ``::``."""
+    quoted: bool
+    """True if ``"`` may enclose a field."""
+    places: ColumnPlaces
+    """Positions of the roles."""
+    header: bool
+    """True if the first line is a header."""
+    times: TimeKind = "number"
+    """Numbers or ISO dates."""
+
+
+@dataclass(frozen=True)
+class TextForm:
+    """Form of a text file, as far as known."""
+
+    separator: str | None = None
+    """Separator, or None to find it."""
+    encoding: str | None = None
+    """Encoding, or None for UTF-8 or the one of the byte-order mark."""
+    dialect: Dialect | None = None
+    """Dialect, or None to find it in the first line."""
+
+
+@dataclass(frozen=True)
 class Reading:
-    """What came of reading a file, beside its events."""
+    """Form of a file that was read."""
 
-    dialect: Dialect
-    notes: tuple[str, ...]
+    kind: str
+    """Kind of file, such as ``Parquet``."""
+    columns: tuple[tuple[str, str], ...] = ()
+    """Pairs of a role and the column that was read for it."""
+    times: TimeKind = "number"
+    """Numbers, or ISO dates and timestamps."""
+    notes: tuple[str, ...] = ()
+    """Sentences about oddities."""
 
 
-def read_delimited(
-    open_stream: Callable[[], Stream],
-    collector: Collector,
-    *,
-    dialect: Dialect | None = None,
-    columns: Columns | None = None,
-    separator: str | None = None,
-    encoding: str | None = None,
-) -> Reading:
-    """Read a file of events into a collector.
-
-    Args:
-        open_stream: Opens the file.
-        collector: Takes the events and the bad rows.
-        dialect: How the file is written, if it is known.
-        columns: Columns as the caller gave them.
-        separator: The separator, or None to find it.
-        encoding: The encoding, or None for UTF-8 or what a byte-order mark says.
+def read_delimited(stream: Stream, collector: Collector, roles: ColumnRoles, form: TextForm) -> Reading:
+    """Read a text file into a collector.
 
     Raises:
-        DataError: At the first row that cannot be read (unless the collector skips), or if the file is empty.
+        DataError: At the first row that cannot be read (unless the collector skips), or if a log is empty.
     """
-    with open_stream() as stream:
-        lines = LineReader(stream, encoding)
-        reader: _Reader | None = None
-        for block in lines:
-            text, first_line = block.text, block.first_line
-            if reader is None:
-                # Blank lines before the header are no rows.
-                body = text.lstrip(b"\n")
-                first_line += len(text) - len(body)
-                if not body:
-                    continue
-                first, _, rest = body.partition(b"\n")
-                if dialect is None:
-                    where = f"{stream.name}, line {first_line:,}"
-                    dialect = sniff(first, where, columns, separator)
-                text = rest if dialect.header else body
-                first_line += dialect.header
-                dialect = with_times(dialect, text)
-                reader = _Reader(dialect, stream.name, collector)
-            reader.read(Block(text, first_line))
-        if reader is None or dialect is None:
-            raise DataError(f"{stream.name}: is empty; a log needs at least one row of data")
-        return Reading(dialect, lines.notes())
+    lines = LineReader(stream, form.encoding)
+    dialect, reader = form.dialect, None
+    for block in lines:
+        text, first_line = block.text, block.first_line
+        if reader is None:
+            body = text.lstrip(b"\n")  # blank lines before the header are no rows
+            first_line += len(text) - len(body)
+            if not body:
+                continue
+            first, _, rest = body.partition(b"\n")
+            if dialect is None:
+                dialect = sniff(first, f"{stream.name}, line {first_line:,}", roles, form.separator)
+            text = rest if dialect.header else body
+            first_line += dialect.header
+            dialect = with_times(dialect, text)
+            reader = _DelimitedReader(dialect, stream.name, collector)
+        reader.read(Block(text, first_line))
+    if dialect is None or reader is None:
+        if roles.kind is ANSWERS:
+            return Reading("text")
+        raise DataError(f"{stream.name}: is empty; a log needs at least one row of data")
+    kind = f"text separated by {dialect.separator!r}"
+    return Reading(kind, dialect.places.pairs(), dialect.times, lines.notes())
 
 
-class _Reader:
-    """Reads blocks of one file."""
+def sniff(first: bytes, where: str, roles: ColumnRoles, separator: str | None) -> Dialect:
+    """Dialect of a first line that is not blank.
+
+    Raises:
+        DataError: If the separator is unknown or a column is missing.
+        ConfigError: If the given separator is none.
+    """
+    if separator is not None and (
+        not isinstance(separator, str)
+        or (len(separator) != 1 and separator != "::")
+        or separator in '"\r\n\0'
+        or not separator.isascii()
+    ):
+        raise ConfigError(f"separator is {separator!r}; allowed: one ASCII character, or '::'")
+    candidates = (separator,) if separator else SEPARATORS
+    try:
+        text = decoded(first)
+        cuts = [(candidate, fields_of(text, candidate, quoted=True)) for candidate in candidates]
+    except RowProblemError as problem:
+        raise DataError(f"{where}: {problem}") from None
+    if text.lstrip().startswith(("{", "[")):
+        refuse(DataError, where, f"{short(text)} looks like JSON", "CSV, TSV, other separated text, Parquet")
+    tried = [(candidate, [field.strip() for field in cut]) for candidate, cut in cuts]
+    chosen, names = max(tried, key=lambda attempt: len(attempt[1]))
+    _require_fields(len(names), text, where, roles, candidates)
+    kind, header = roles.kind, True
+    if not roles.given:
+        tried = [(candidate, cut) for candidate, cut in tried if len(cut) > 1]
+        chosen, names = min(tried, key=lambda attempt: (len(kind.missing(attempt[1])), -len(attempt[1])))
+        if len(kind.missing(names)) == 3 and sum(map(holds_number, names)) >= 2:
+            raise DataError(
+                f"{where}: {short(text)} looks like data, so there is no header; say which column is which by "
+                f"position, such as columns={kind.example}"
+            )
+    elif roles.positional():
+        header = not _is_data(names, roles)
+        names = names if header else [f"column {place}" for place in range(1, len(names) + 1)]
+    return Dialect(chosen, quoted=True, places=resolve(names, roles, where), header=header)
+
+
+def _require_fields(
+    found: int, text: str, where: str, roles: ColumnRoles, separators: tuple[str, ...]
+) -> None:
+    """Refuse a first line of too few fields."""
+    known = ", ".join(map(repr, separators))
+    if roles.kind is ANSWERS and found < 3:
+        allowed = f"at least user, item and value, separated by {known}"
+        refuse(DataError, where, f"{short(text)} has {found} fields", allowed)
+    if found == 1:
+        allowed = f"{known}, or say which: separator='^', or --separator '^'"
+        refuse(DataError, where, f"{short(text)} has no known separator", allowed)
+
+
+def _is_data(names: list[str], roles: ColumnRoles) -> bool:
+    """True if a first line has data as its time or value."""
+    role = roles.kind.needed[-1]
+    place = roles.given[role]
+    if not isinstance(place, int) or not 1 <= place <= len(names):
+        return False
+    return _kind_of(names[place - 1]) in (("number", "iso") if role == "time" else ("number",))
+
+
+def _kind_of(field: str) -> TimeKind | None:
+    """Kind of a time, or None if it is none."""
+    if holds_number(field):
+        return "number"
+    try:
+        moment(field, "")
+    except RowProblemError:
+        return None
+    return "iso"
+
+
+def with_times(dialect: Dialect, text: bytes) -> Dialect:
+    """Dialect with the kind of times in most first lines."""
+    if (place := dialect.places.of.get("time")) is None:
+        return dialect
+    kinds: list[TimeKind | None] = []
+    for line in text.split(b"\n", LOOKED_AT)[:LOOKED_AT]:
+        try:
+            kinds.append(_kind_of(fields_of(decoded(line), dialect.separator, quoted=dialect.quoted)[place]))
+        except (RowProblemError, IndexError):
+            continue
+    return replace(dialect, times="iso" if kinds.count("iso") > kinds.count("number") else "number")
+
+
+class _DelimitedReader:
+    """Reader of the blocks of one file."""
 
     def __init__(self, dialect: Dialect, name: str, collector: Collector) -> None:
-        self._dialect = dialect
-        self._name = name
-        self._collector = collector
-        places = dialect.positions
-        self._label = {role: f"{role} (column {name!r})" for role, name in places.pairs()}
-        roles = {"user": places.user, "item": places.item, "time": places.time, "value": places.value}
-        read = {role: place for role, place in roles.items() if place is not None} | dict(places.attributes)
-        self._cutter = Cutter(dialect.separator, quoted=dialect.quoted, width=len(places.names), places=read)
+        self._name, self._collector = name, collector
+        self._places, self._iso = dialect.places, dialect.times == "iso"
+        self._label = dialect.places.labels()
+        read = dict(dialect.places.of) | dict(dialect.places.attributes)
+        width = len(dialect.places.names)
+        self._cutter = Cutter(dialect.separator, quoted=dialect.quoted, width=width, places=read)
 
     def read(self, block: Block) -> None:
-        """Hand the rows of a block to the collector, and what is wrong with the others."""
+        """Hand a block's rows to the collector."""
         if not block.text.strip(b"\n"):
             return
         rows = self._cutter.cut(block)
         label, fields = self._label, rows.fields
-        users, items = Words(fields["user"], label["user"]), Words(fields["item"], label["item"])
-        if self._dialect.times == "iso":
-            times, no_times = moments_of(fields["time"], label["time"])
-        else:
-            latest = self._collector.largest_time
-            times, no_times = numbers_of(fields["time"], label["time"], latest, _OR_DATES)
-        values = np.ones(len(times))
-        no_values: dict[int, str] = {}
+        times, values, problems = None, None, dict[Role, dict[int, str]]()
+        if "time" in fields:
+            times, problems["time"] = self._times(fields["time"])
         if "value" in fields:
-            values, no_values = numbers_of(fields["value"], label["value"], LARGEST_VALUE)
-        problems = (
-            no_values | no_times | items.lacking | users.lacking
-        )  # of several, the first column's is told
-        bad = rows.uncut | {int(rows.lines[row]): problem for row, problem in problems.items()}
-        for line in sorted(bad):
-            self._collector.bad(self._name, line, bad[line])
-        attributes = {name: Words(fields[name]) for name, _ in self._dialect.positions.attributes}
-        self._collector.take(users, items, times, values, attributes, without=problems)
+            largest = self._collector.largest_value
+            values, problems["value"] = numbers_of(fields["value"], label["value"], largest)
+        self._collector.take(
+            self._name,
+            RowBlock(
+                lines=rows.lines,
+                users=Words(fields["user"], label["user"]),
+                items=Words(fields["item"], label["item"]),
+                time=times,
+                value=values,
+                problems=problems,
+                attributes={name: Words(fields[name]) for name in self._places.attributes},
+                uncut=rows.uncut,
+            ),
+        )
+
+    def _times(self, texts: pa.Array) -> tuple[Floats, dict[int, str]]:
+        """Times, NaN where they may be missing, and row → problem."""
+        if "time" in self._collector.kind.needed:
+            return self._read_times(texts)
+        times = np.full(len(texts), np.nan)
+        missing = pc.is_in(pc.ascii_trim_whitespace(texts), pa.array(sorted(MISSING)))
+        known = np.flatnonzero(~missing.to_numpy(zero_copy_only=False))
+        times[known], wrong = self._read_times(texts.take(pa.array(known)))
+        return times, {int(known[row]): text for row, text in wrong.items()}
+
+    def _read_times(self, texts: pa.Array) -> tuple[Floats, dict[int, str]]:
+        label = self._label["time"]
+        if self._iso:
+            return moments_of(texts, label)
+        return numbers_of(texts, label, self._collector.largest_time, _OR_DATES)

@@ -1,23 +1,55 @@
-"""Folders and zips whose layout is known: every MovieLens edition, and what rimsim itself writes."""
+"""Layouts of logs and of tables of observed answers.
+
+Observed answers are to items that the users did not choose:
+
+* KuaiRec (Gao et al., CIKM 2022, doi 10.1145/3511808.3557220): ``small_matrix.csv`` has a row for nearly every pair of
+  1,411 users and 3,327 videos, with the share of the video that was watched (``watch_ratio``) and, not in all rows, a
+  ``timestamp`` in seconds. ``big_matrix.csv`` has the same columns and is an ordinary log.
+* KuaiRand (Gao et al., CIKM 2022, doi 10.1145/3511808.3557624): ``log_random_….csv`` has videos that were put into
+  feeds at random, with ``is_click`` and other answers of 0 or 1, and ``time_ms``; ``log_standard_….csv`` has
+  recommended videos.
+* Coat (Schnabel et al., ICML 2016, arXiv 1602.05352): ``test.ascii`` is a matrix with a row for each of 290 users and a
+  column for each of 300 coats, ratings 1 to 5 of 16 random coats from each user and 0 elsewhere; ``train.ascii`` has
+  the coats that they chose to rate.
+* Yahoo! R3 (Marlin and Zemel, RecSys 2009): ``ydata-ymusic-rating-study-v1_0-test.txt`` has ratings 1 to 5 of ten
+  random songs from each of 5,400 users, as user, song and rating between tabs; ``…-train.txt`` has songs that they
+  chose.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Final
 
-from rimsim.data.readers.attributes import TableFormat
-from rimsim.data.readers.columns import Positions
-from rimsim.data.readers.dialect import Dialect
-from rimsim.errors import DataError, nearest
-
-_FOUR: Final = ("user", "item", "rating", "timestamp")
+from rimsim.data.readers.columns import ColumnPlaces, ColumnRoles
+from rimsim.data.readers.containers import PACKED, Container
+from rimsim.data.readers.delimited import Dialect, Reading, TextForm, read_delimited
+from rimsim.data.readers.events import Collector
+from rimsim.data.readers.parquet import read_parquet
+from rimsim.data.readers.values import LARGEST_VALUE, Unit
+from rimsim.errors import DataError, nearest, refuse
 
 
 @dataclass(frozen=True)
-class Layout:
-    """File names of a layout and how the files are written; None for what a header says."""
+class TableFormat:
+    """Form of a table without a header."""
+
+    separator: str
+    """Between fields."""
+    names: tuple[str, ...]
+    """Names of its columns."""
+    flags: bool = False
+    """True if the fields after the named ones are one flag per genre (MovieLens 100K)."""
+
+
+@dataclass(frozen=True)
+class LogLayout:
+    """File names and forms of a layout."""
+
+    # A form of None has a header.
 
     name: str
     events: str
@@ -31,31 +63,31 @@ class Layout:
 
 @dataclass(frozen=True)
 class LogMembers:
-    """The members of a container that make up a log."""
+    """Members of a container that make up a log."""
 
-    layout: Layout
+    layout: LogLayout
     events: str
     items: str | None = None
     users: str | None = None
     genres: str | None = None
 
 
-_DATED = TableFormat("|", ("id", "title", "release", "video", "url"), flags=True)
-_COLONS = Dialect("::", quoted=False, positions=Positions(0, 1, 3, 2, _FOUR), header=False)
+_PLACES = ColumnPlaces({"user": 0, "item": 1, "time": 3, "value": 2}, ("user", "item", "rating", "timestamp"))
+_COLONS = Dialect("::", quoted=False, places=_PLACES, header=False)
 _FILMS = TableFormat("::", ("id", "title", "genres"))
 
-LAYOUTS: Final = (
-    Layout(
+LOG_LAYOUTS: Final = (
+    LogLayout(
         "MovieLens 100K",
         "u.data",
         "u.item",
         "u.user",
         "u.genre",
-        Dialect("\t", quoted=False, positions=Positions(0, 1, 3, 2, _FOUR), header=False),
-        _DATED,
+        Dialect("\t", quoted=False, places=_PLACES, header=False),
+        TableFormat("|", ("id", "title", "release", "video", "url"), flags=True),
         TableFormat("|", ("id", "age", "gender", "occupation", "zip")),
     ),
-    Layout(
+    LogLayout(
         "MovieLens 1M",
         "ratings.dat",
         "movies.dat",
@@ -66,81 +98,178 @@ LAYOUTS: Final = (
         TableFormat("::", ("id", "gender", "age", "occupation", "zip")),
     ),
     *(
-        Layout(f"MovieLens {suffix}", f"ratings.{ending}", f"movies.{ending}")
+        LogLayout(f"MovieLens {suffix}", f"ratings.{ending}", f"movies.{ending}")
         for suffix, ending in (("CSV", "csv"), ("Parquet", "parquet"), ("CSV", "csv.gz"))
     ),
-    Layout("rimsim", "events.parquet", "items.parquet", "users.parquet"),
-    Layout("rimsim", "events.csv", "items.csv", "users.csv"),
+    LogLayout("rimsim", "events.parquet", "items.parquet", "users.parquet"),
+    LogLayout("rimsim", "events.csv", "items.csv", "users.csv"),
+)
+_10M: Final = LogLayout("MovieLens 10M", "ratings.dat", "movies.dat", None, None, _COLONS, _FILMS)
+
+
+@dataclass(frozen=True)
+class ObservedLayout:
+    """Form of a table of observed answers."""
+
+    name: str
+    files: str
+    """Regular expression of the file's name."""
+    columns: tuple[str | int, str | int, str | int] | None = None
+    """Columns of user, item and value: names, or positions from 1; None: a header with usual names."""
+    time: str | None = None
+    """Column of times."""
+    unit: Unit | None = None
+    """Unit of times; None: the one that most of them fit."""
+    separator: str | None = None
+    """Between fields; None: found by itself."""
+    matrix: bool = False
+    """True for a matrix of users by items, with 0 where nothing is observed."""
+    largest: float = LARGEST_VALUE
+    """Largest value."""
+    at_random: bool | None = False
+    """True if the choice of items did not depend on the users' preferences; None: unknown."""
+
+
+_KUAIREC: Final = ("user_id", "video_id", "watch_ratio")
+_KUAIRAND: Final = ("user_id", "video_id", "is_click")
+_R3: Final = r"ydata-ymusic-rating-study-v1_0-"
+_PLAIN: Final = ObservedLayout("table", ".*", at_random=None)
+"""Table of no known layout."""
+
+OBSERVED_LAYOUTS: Final = (
+    ObservedLayout(
+        "KuaiRec small matrix", r"small_matrix\.csv", _KUAIREC, "timestamp", "s", ",", at_random=True
+    ),
+    ObservedLayout("KuaiRec big matrix", r"big_matrix\.csv", _KUAIREC, "timestamp", "s", ","),
+    ObservedLayout(
+        "KuaiRand random", r"log_random_.+\.csv", _KUAIRAND, "time_ms", "ms", ",", largest=1, at_random=True
+    ),
+    ObservedLayout("KuaiRand standard", r"log_standard_.+\.csv", _KUAIRAND, "time_ms", "ms", ",", largest=1),
+    ObservedLayout("Coat random", r"test\.ascii", matrix=True, largest=5, at_random=True),
+    ObservedLayout("Coat chosen", r"train\.ascii", matrix=True, largest=5),
+    ObservedLayout(
+        "Yahoo! R3 random", rf"{_R3}test\.txt", (1, 2, 3), separator="\t", largest=5, at_random=True
+    ),
+    ObservedLayout("Yahoo! R3 chosen", rf"{_R3}train\.txt", (1, 2, 3), separator="\t", largest=5),
 )
 
-_ENDINGS: Final = (".csv", ".tsv", ".txt", ".dat", ".data", ".inter", ".parquet", ".pq")
-_PACKED: Final = (".gz", ".bz2", ".xz")
 
-
-def _named(layout: Layout, has_users: bool) -> Layout:  # noqa: FBT001 (internal)
-    """10M has the layout of 1M without a table of users."""
-    if layout.name != "MovieLens 1M" or has_users:
-        return layout
-    return Layout("MovieLens 10M", layout.events, layout.items, None, None, layout.dialect, layout.items_form)
-
-
-def find(members: Iterable[str], name: str, only: str | None = None) -> LogMembers:
-    """Find the log in a container.
-
-    Args:
-        members: Names of its files.
-        name: How messages call it.
-        only: The one file that was asked for, if it was one.
+def find_log(container: Container) -> LogMembers:
+    """Members that make up the log in a container.
 
     Raises:
         DataError: If there is no log, or more than one.
     """
-    known = set(members)
-    if only is not None and only not in known:
-        raise DataError(f"{name}: no member {only!r}.{nearest(only, known)}")
-    candidates = sorted(known) if only is None else [only]
-    choices = [choice for member in candidates if (choice := _known_layout(member, known)) is not None]
-    if only is not None:
-        return choices[0] if choices else LogMembers(Layout("file", only), only)
+    known = _known_members(container)
+    only = container.only
+    choices = [
+        choice for member in known if only in (None, member) if (choice := _known_layout(member, known))
+    ]
     if not choices:
-        logs = [member for member in sorted(known) if _may_be_log(member)]
-        if not logs:
-            seen = ", ".join(sorted(known)[:8]) or "nothing"
-            raise DataError(
-                f"{name}: no log in it; found {seen}; allowed: {_allowed()}, or one file of events"
-            )
-        choices = [LogMembers(Layout("file", member), member) for member in logs]
-    if len(choices) > 1:
-        names = ", ".join(choice.events for choice in choices[:8])
-        raise DataError(
-            f"{name}: more than one log in it ({names}); say which, such as {name}/{choices[0].events}"
-        )
+        names = _tables(known) if only is None else [only]
+        choices = [LogMembers(LogLayout("file", member), member) for member in names]
+    layouts = ", ".join(dict.fromkeys(layout.events for layout in LOG_LAYOUTS))
+    allowed = f"{layouts}, or one file of events"
+    _require_one([choice.events for choice in choices], container, known, "log", allowed)
     return choices[0]
 
 
-def _known_layout(member: str, known: set[str]) -> LogMembers | None:
-    """The layout whose events a file holds by its name, with the files beside it."""
+def _known_layout(member: str, known: Sequence[str]) -> LogMembers | None:
+    """Layout of a file of events, with siblings, if known."""
     path = PurePosixPath(member)
-    layout = next((layout for layout in LAYOUTS if layout.events == path.name.lower()), None)
+    layout = next((layout for layout in LOG_LAYOUTS if layout.events == path.name.lower()), None)
     if layout is None:
         return None
-    names = {other.lower(): other for other in sorted(known, reverse=True)}
+    names = {other.lower(): other for other in reversed(known)}
 
-    def beside(file: str | None) -> str | None:
+    def sibling(file: str | None) -> str | None:
         return None if file is None else names.get(str(path.with_name(file)).lower())
 
-    users = beside(layout.users)
-    return LogMembers(
-        _named(layout, users is not None), member, beside(layout.items), users, beside(layout.genres)
+    users = sibling(layout.users)
+    if layout.name == "MovieLens 1M" and users is None:
+        layout = _10M  # which has the layout of 1M without a table of users
+    return LogMembers(layout, member, sibling(layout.items), users, sibling(layout.genres))
+
+
+def find_observed(container: Container) -> tuple[str, ObservedLayout]:
+    """Observed table in a container, and its layout.
+
+    Of a folder with a known layout, the file with answers to items that were not chosen is taken.
+
+    Raises:
+        DataError: If there is no table, or more than one.
+    """
+    known = _known_members(container)
+    if container.only is not None:
+        return container.only, _observed_layout(container.only)
+    found = [member for member in known if _observed_layout(member).at_random]
+    found = found or _tables(known, (".ascii",))
+    allowed = (
+        "small_matrix.csv, log_random_….csv, test.ascii, ydata-ymusic-rating-study-v1_0-test.txt, or one table of "
+        "users, items and values"
     )
+    _require_one(found, container, known, "observed table", allowed)
+    return found[0], _observed_layout(found[0])
 
 
-def _may_be_log(member: str) -> bool:
-    path = PurePosixPath(member.lower())
-    while path.suffix in _PACKED:
-        path = path.with_suffix("")
-    return path.suffix in _ENDINGS and not path.name.startswith((".", "readme", "license", "notice"))
+def _observed_layout(member: str) -> ObservedLayout:
+    name = PurePosixPath(member).name
+    fits = (
+        layout
+        for layout in OBSERVED_LAYOUTS
+        if re.fullmatch(rf"{layout.files}(\.gz|\.bz2|\.xz)?", name, re.IGNORECASE)
+    )
+    return next(fits, _PLAIN)
 
 
-def _allowed() -> str:
-    return ", ".join(dict.fromkeys(layout.events for layout in LAYOUTS))
+def _known_members(container: Container) -> list[str]:
+    """Sorted members, with the one that was asked for."""
+    known, only = sorted(set(container.members)), container.only
+    if only is not None and only not in known:
+        raise DataError(f"{container.name}: no member {only!r}.{nearest(only, known)}")
+    return known
+
+
+def _tables(members: Iterable[str], more: tuple[str, ...] = ()) -> list[str]:
+    """Members whose names are those of tables."""
+    endings = (".csv", ".tsv", ".txt", ".dat", ".data", ".inter", ".parquet", ".pq", *more)
+
+    def is_table(member: str) -> bool:
+        path = PurePosixPath(member.lower())
+        while path.suffix in PACKED:
+            path = path.with_suffix("")
+        return path.suffix in endings and not path.name.startswith((".", "readme", "license", "notice"))
+
+    return [member for member in members if is_table(member)]
+
+
+def _require_one(
+    found: Sequence[str], container: Container, known: Sequence[str], what: str, allowed: str
+) -> None:
+    """Refuse a container with no or several tables."""
+    name = container.name
+    if not found:
+        seen = ", ".join(known[:8]) or "nothing"
+        refuse(DataError, name, f"no {what} in it; found {seen}", allowed)
+    if len(found) > 1:
+        names = ", ".join(found[:8])
+        raise DataError(f"{name}: more than one {what} in it ({names}); say which, such as {name}/{found[0]}")
+
+
+def read_rows(
+    container: Container, member: str, collector: Collector, roles: ColumnRoles, form: TextForm
+) -> Reading:
+    """Read a member, text or Parquet, into a collector.
+
+    Raises:
+        DataError: If it cannot be read; see :func:`read_delimited` and :func:`read_parquet`.
+    """
+    with container.open(member) as stream:
+        head = stream.read(4)
+    if head == b"PAR1" or member.lower().endswith((".parquet", ".pq")):
+        label, path = container.label(member), container.path(member)
+        if path is not None and path.suffix.lower() not in PACKED:
+            return read_parquet(path, label, collector, roles)
+        return read_parquet(container.content(member), label, collector, roles)
+    with container.open(member) as stream:
+        return read_delimited(stream, collector, roles, form)

@@ -1,22 +1,32 @@
-"""Streams of bytes as blocks of whole lines in UTF-8 with one kind of line end."""
+"""Blocks of lines, cut into fields and read by columns.
+
+Arrow cuts blocks of lines into texts and casts whole columns of them. It reports rows of another width. A block that
+is no text, or whose rows do not add up to its lines, is cut line by line. Fields that a cast refuses are read one by
+one by the reference in ``values``, which says what is wrong. So a bad row is named by its line and costs little.
+"""
 
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterator
+import csv
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from rimsim.errors import ConfigError, DataError
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
 
-if TYPE_CHECKING:
-    from rimsim.data.readers.containers import Stream
-
+from rimsim.arrays import Bools, Floats, Ints
+from rimsim.data.readers.containers import Stream
+from rimsim.data.readers.values import LATEST, RowProblemError, moment, number
+from rimsim.errors import ConfigError, DataError, refuse
 
 BLOCK_BYTES: Final = 8 * 2**20
-"""Bytes read at a time; what a reader holds in memory is a small multiple of it."""
+"""Bytes read at a time; a reader holds a small multiple of it in memory."""
 LONGEST_LINE: Final = 2**20
-"""Bytes of a line; more means that this is no log."""
+"""Bytes of a line; a longer one means that the file is no log."""
 
 # The longer marks first: the one of UTF-32 (little end) begins with the one of UTF-16.
 _MARKS: Final = (
@@ -30,21 +40,20 @@ _MARKS: Final = (
 
 @dataclass(frozen=True)
 class Block:
-    """Whole lines."""
+    """Whole lines of a file."""
 
     text: bytes
-    """The lines, each ended by one line feed (the last of a file perhaps not)."""
+    """Lines, each ended by one line feed (the last of a file perhaps not)."""
     first_line: int
     """Number of the first, from 1."""
 
 
 class LineReader:
-    """Cuts a stream into :class:`Block` s; afterwards knows what kinds of line ends and marks it met.
+    """Blocks of a stream, in UTF-8 with line feeds.
 
     Args:
         stream: The bytes.
-        encoding: What they are written in; None for what a byte-order mark says, or else UTF-8, which
-            is not checked here.
+        encoding: Their encoding; None: by the byte-order mark, or else UTF-8, which is not checked here.
     """
 
     def __init__(self, stream: Stream, encoding: str | None = None) -> None:
@@ -55,7 +64,7 @@ class LineReader:
         self.lines = 0
 
     def notes(self) -> tuple[str, ...]:
-        """What was noticed, a sentence each."""
+        """Sentences about byte-order marks and mixed line ends."""
         sentences = []
         if self._mark:
             sentences.append(f"{self._stream.name}: begins with a byte-order mark, read as {self._mark}")
@@ -77,15 +86,13 @@ class LineReader:
         try:
             "a".encode(encoding or "utf-8")  # refuses codecs that make no text
             codec = codecs.lookup(encoding or "utf-8")
-            decoder = codecs.getincrementaldecoder(encoding or "utf-8")()
+            decoder = codec.incrementaldecoder()
         except (LookupError, TypeError, ValueError):
-            raise ConfigError(
-                f"encoding is {encoding!r}; allowed: utf-8, latin-1, cp1252, utf-16, ..."
-            ) from None
+            message = f"encoding is {encoding!r}; allowed: utf-8, latin-1, cp1252, utf-16, ..."
+            raise ConfigError(message) from None
         if codec.name in ("utf-8", "ascii"):
-            while chunk:
-                yield chunk
-                chunk = self._stream.read(BLOCK_BYTES)
+            yield chunk
+            yield from iter(lambda: self._stream.read(BLOCK_BYTES), b"")
             return
         done = False
         while not done:
@@ -93,10 +100,8 @@ class LineReader:
             try:
                 yield decoder.decode(chunk, final=done).encode()
             except (ValueError, LookupError, TypeError) as broken:
-                raise DataError(
-                    f"{self._stream.name}, after line {self.lines:,}: not {codec.name} ({broken}); "
-                    f"allowed: one encoding"
-                ) from None
+                where = f"{self._stream.name}, after line {self.lines:,}"
+                refuse(DataError, where, f"not {codec.name} ({broken})", "one encoding")
             chunk = self._stream.read(BLOCK_BYTES)
 
     def __iter__(self) -> Iterator[Block]:
@@ -134,7 +139,194 @@ class LineReader:
 
     def _too_long(self, rest: bytes) -> None:
         line = self.lines + rest.count(b"\n") + 1
-        raise DataError(
-            f"{self._stream.name}, line {line:,}: longer than {LONGEST_LINE:,} bytes; "
-            f"allowed: text with a row a line"
+        where = f"{self._stream.name}, line {line:,}"
+        refuse(DataError, where, f"longer than {LONGEST_LINE:,} bytes", "text with a row a line")
+
+
+def decoded(line: bytes) -> str:
+    """Line as text; other encodings than UTF-8 are a problem."""
+    try:
+        text = line.decode()
+    except UnicodeDecodeError as broken:
+        raise RowProblemError(
+            f"byte 0x{line[broken.start]:02x} at position {broken.start + 1} is not UTF-8; allowed: UTF-8, "
+            "or say the encoding: encoding='latin-1', or --encoding latin-1"
+        ) from None
+    if "\0" in text:
+        raise RowProblemError("has a zero byte; allowed: text")
+    return text
+
+
+def fields_of(line: str, separator: str, *, quoted: bool) -> list[str]:
+    """Fields of a line, in which quoted fields must end."""
+    if not quoted or '"' not in line:
+        return line.split(separator)
+    delimiter = separator if len(separator) == 1 else "\x1f"
+    if delimiter != separator and delimiter in line:
+        raise RowProblemError("has a unit separator (0x1f) beside quotes; allowed: text")
+    text = line.replace(separator, delimiter)
+    try:
+        return next(csv.reader([text], delimiter=delimiter, strict=True))
+    except csv.Error as broken:
+        if "end of data" in str(broken):
+            raise RowProblemError("a quoted field does not end on its line; allowed: a row a line") from None
+    try:
+        return next(csv.reader([text], delimiter=delimiter))
+    except csv.Error as broken:
+        raise RowProblemError(f"cannot be cut into fields ({broken})") from None
+
+
+_UNIT_SEPARATOR: Final = b"\x1f"
+
+
+@dataclass(frozen=True, eq=False)
+class CutBlock:
+    """Block that is cut into fields."""
+
+    lines: Ints
+    """(n,) line number of each row."""
+    fields: dict[str, pa.Array]
+    """Role → texts (n,) of its column."""
+    uncut: dict[int, str]
+    """Line → problem, of lines that are no rows."""
+
+
+class Cutter:
+    """Cutter of one file's blocks into fields.
+
+    A row has ``width`` fields, at ``places`` those that are read. ``quoted`` allows ``"`` around a field.
+    """
+
+    def __init__(self, separator: str, *, quoted: bool, width: int, places: Mapping[str, int]) -> None:
+        self._separator, self._quoted, self._width, self._place = separator, quoted, width, dict(places)
+
+    def cut(self, block: Block) -> CutBlock:
+        """Rows of a block, and the problems of other lines."""
+        return self._cut_by_arrow(block) or self._cut_line_by_line(block)
+
+    def _cut_by_arrow(self, block: Block) -> CutBlock | None:
+        """Rows of a block, if Arrow finds all lines."""
+        text = block.text
+        delimiter = self._separator
+        try:
+            decoded(text)
+            fields_of(decoded(text.rstrip(b"\n").rpartition(b"\n")[2]), delimiter, quoted=self._quoted)
+        except RowProblemError:  # in the last line a quote may be open without a line end inside
+            return None
+        if len(delimiter) > 1:
+            if _UNIT_SEPARATOR in text:
+                return None
+            text = text.replace(delimiter.encode(), _UNIT_SEPARATOR)
+            delimiter = _UNIT_SEPARATOR.decode()
+        refused: list[pa.csv.InvalidRow] = []
+
+        def skip(row: pa.csv.InvalidRow) -> str:
+            refused.append(row)
+            return "skip"
+
+        names = [f"c{place}" for place in range(self._width)]
+        columns = {role: names[place] for role, place in self._place.items()}
+        try:
+            table = pa.csv.read_csv(
+                pa.py_buffer(text),
+                pa.csv.ReadOptions(use_threads=False, block_size=len(text) + 1, column_names=names),
+                pa.csv.ParseOptions(
+                    delimiter=delimiter,
+                    quote_char='"' if self._quoted else False,
+                    ignore_empty_lines=True,
+                    invalid_row_handler=skip,
+                ),
+                pa.csv.ConvertOptions(
+                    check_utf8=False,
+                    include_columns=list(columns.values()),
+                    column_types=dict.fromkeys(columns.values(), pa.string()),
+                    strings_can_be_null=False,
+                ),
+            )
+        except pa.ArrowInvalid:
+            return None
+        count = table.num_rows + len(refused)
+        lines = np.arange(text.count(b"\n") + (not text.endswith(b"\n")))
+        if count != len(lines):  # blank lines, which are no rows, or line ends inside quotes
+            lines = np.flatnonzero([bool(line) for line in text.split(b"\n")])
+            if count != len(lines):
+                return None
+        lines += block.first_line
+        wrong = np.array([row.number - 1 for row in refused], np.int64)
+        uncut = [self._wrong_width(row.actual_columns) for row in refused]
+        return CutBlock(
+            np.delete(lines, wrong),
+            {role: table[column].combine_chunks() for role, column in columns.items()},
+            dict(zip(lines[wrong].tolist(), uncut, strict=True)),
         )
+
+    def _cut_line_by_line(self, block: Block) -> CutBlock:
+        """Rows of a block that Arrow does not take."""
+        rows: dict[int, list[str]] = {}
+        uncut: dict[int, str] = {}
+        for place, line in enumerate(block.text.split(b"\n"), start=block.first_line):
+            if not line:
+                continue
+            try:
+                fields = fields_of(decoded(line), self._separator, quoted=self._quoted)
+                if len(fields) == self._width:
+                    rows[place] = fields
+                else:
+                    uncut[place] = self._wrong_width(len(fields))
+            except RowProblemError as problem:
+                uncut[place] = str(problem)
+        return CutBlock(
+            np.array(list(rows), np.int64),
+            {
+                role: pa.array([fields[place] for fields in rows.values()], pa.string())
+                for role, place in self._place.items()
+            },
+            uncut,
+        )
+
+    def _wrong_width(self, fields: int) -> str:
+        return f"has {fields} fields; allowed: {self._width}, as in the first line"
+
+
+_PLAIN: Final = r"^\d+(\.\d*)?$"
+"""Usual form of numbers."""
+
+
+def numbers_of(
+    texts: pa.Array, name: str, largest: float, otherwise: str = ""
+) -> tuple[Floats, dict[int, str]]:
+    """Numbers of a column, and row → problem; see :func:`number`."""
+    try:
+        column = pc.cast(texts, pa.float64())
+    except pa.ArrowInvalid:
+        trimmed = pc.ascii_trim_whitespace(texts)
+        column = pc.cast(pc.if_else(pc.match_substring_regex(trimmed, _PLAIN), trimmed, "nan"), pa.float64())
+    numbers = column.to_numpy(zero_copy_only=False) + 0.0  # -0 becomes 0
+    odd = ~((numbers >= 0) & (numbers <= largest))  # negated, so that NaN is odd too
+    return _read_again(texts, numbers, odd, lambda text: number(text, name, largest, otherwise))
+
+
+def moments_of(texts: pa.Array, name: str) -> tuple[Floats, dict[int, str]]:
+    """Seconds of ISO texts, and row → problem; see :func:`moment`."""
+    seconds = np.full(len(texts), np.nan)
+    for kind in (pa.timestamp("us"), pa.timestamp("us", "UTC")):
+        try:
+            seconds = pc.cast(pc.cast(texts, kind), pa.int64()).to_numpy() / 1e6
+            break
+        except pa.ArrowInvalid:
+            continue
+    odd = ~((seconds >= 0) & (seconds < LATEST))
+    return _read_again(texts, seconds, odd, lambda text: moment(text, name))
+
+
+def _read_again(
+    texts: pa.Array, numbers: Floats, odd: Bools, read: Callable[[str], float]
+) -> tuple[Floats, dict[int, str]]:
+    """Numbers, the odd ones read one by one, and problems."""
+    problems: dict[int, str] = {}
+    for row in np.flatnonzero(odd).tolist():
+        try:
+            numbers[row] = read(texts[row].as_py())
+        except RowProblemError as problem:
+            problems[row] = str(problem)
+    return numbers, problems

@@ -1,11 +1,11 @@
-"""Event files in Parquet, read batch by batch."""
+"""Tables in Parquet, read batch by batch."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -13,24 +13,20 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from rimsim.arrays import Floats
-from rimsim.data.readers.columns import resolve
-from rimsim.data.readers.ids import Words
-from rimsim.data.readers.rows import LARGEST_VALUE, LATEST, short
-from rimsim.errors import DataError
-
-if TYPE_CHECKING:
-    from rimsim.data.readers.collect import Collector
-    from rimsim.data.readers.columns import Columns, Positions
-
+from rimsim.data.readers.columns import ColumnPlaces, ColumnRoles, Role, resolve
+from rimsim.data.readers.delimited import Reading
+from rimsim.data.readers.events import Collector, RowBlock
+from rimsim.data.readers.values import LATEST, Words, short
+from rimsim.errors import DataError, refuse
 
 _BROKEN: Final = (pa.ArrowException, OSError, ValueError, RuntimeError, KeyError, MemoryError, OverflowError)
 
 BATCH_ROWS: Final = 2**18
-"""Rows that are held at a time beside the events themselves."""
+"""Rows that are held at a time in addition to the events themselves."""
 
 
 def opened(file: Path | BytesIO, name: str) -> pq.ParquetFile:
-    """The file behind a name.
+    """Parquet file of a name.
 
     Raises:
         DataError: If it is no Parquet, or damaged.
@@ -45,160 +41,134 @@ def _first_line(broken: BaseException) -> str:
     return (str(broken).strip().splitlines() or [type(broken).__name__])[0][:160]
 
 
-def read_parquet(
-    file: Path | BytesIO, name: str, collector: Collector, columns: Columns | None = None
-) -> tuple[Positions, str | None]:
-    """Read a Parquet file of events into a collector.
+def table_of(file: Path | BytesIO, name: str) -> pa.Table:
+    """Whole small table, such as a catalogue."""
+    try:
+        return opened(file, name).read(use_threads=False)
+    except _BROKEN as broken:
+        raise DataError(f"{name}: damaged or cut short ({_first_line(broken)})") from broken
 
-    Args:
-        file: A path or the bytes.
-        name: How messages call it.
-        collector: Takes the events and the bad rows.
-        columns: Columns as the caller gave them, or None for the usual names.
 
-    Returns:
-        Where the roles stand, and ``"iso"`` if times are timestamps.
+def read_parquet(file: Path | BytesIO, name: str, collector: Collector, roles: ColumnRoles) -> Reading:
+    """Read a Parquet file into a collector.
 
     Raises:
-        DataError: If a column is missing or has a type that cannot be an id, a time or a value, or at the
-            first row that cannot be read (unless the collector skips).
+        DataError: If a column is missing or has a type that cannot be an id, a time or a value, or at the first row
+            that cannot be read (unless the collector skips).
     """
     parquet = opened(file, name)
     schema = parquet.schema_arrow
-    places = resolve(schema.names, columns, name)
-    reader = _Reader(schema, places, name, collector)
+    places = resolve(schema.names, roles, name)
+    reader = _BatchReader(schema, places, name, collector)
     try:
-        batches = parquet.iter_batches(batch_size=BATCH_ROWS, columns=reader.names, use_threads=False)
-        for batch in batches:
+        for batch in parquet.iter_batches(batch_size=BATCH_ROWS, columns=reader.names, use_threads=False):
             reader.read(batch)
     except _BROKEN as broken:
         raise DataError(f"{name}: damaged or cut short ({_first_line(broken)})") from broken
-    return places, "iso" if reader.moments else None
+    return Reading("Parquet", places.pairs(), "iso" if reader.moments else "number")
 
 
-class _Reader:
-    """Reads batches of one file."""
+class _BatchReader:
+    """Reader of the batches of one file."""
 
-    def __init__(self, schema: pa.Schema, places: Positions, name: str, collector: Collector) -> None:
-        self._name = name
-        self._collector = collector
+    def __init__(self, schema: pa.Schema, places: ColumnPlaces, name: str, collector: Collector) -> None:
+        self._name, self._collector = name, collector
         self._row = 1
         self._columns = dict(places.pairs())
-        self._labels = {role: f"{role} (column {column!r})" for role, column in self._columns.items()}
+        self._labels = places.labels()
         self._attributes = {
             attribute: places.names[place]
-            for attribute, place in places.attributes
-            if is_id(kind := value_kind(schema.field(place).type)) or is_number(kind)
+            for attribute, place in places.attributes.items()
+            if _is_id(kind := _value_kind(schema.field(place).type)) or _is_number(kind)
         }
         self.names = [*self._columns.values(), *self._attributes.values()]
         """Columns to read."""
-        kinds = {role: value_kind(schema.field(column).type) for role, column in self._columns.items()}
-        require_kinds(kinds, self._labels, name)
-        self.moments = is_moment(kinds["time"])
-        """Whether times are timestamps or dates."""
+        kinds = {role: _value_kind(schema.field(column).type) for role, column in self._columns.items()}
+        for role, kind in kinds.items():
+            fits, allowed = {
+                "value": (_is_number(kind), "numbers"),
+                "time": (_is_number(kind) or _is_moment(kind), "numbers, timestamps or dates"),
+            }.get(role, (_is_id(kind), "whole numbers or text"))
+            if not fits:
+                refuse(DataError, name, f"{self._labels[role]} is of type {kind}", allowed)
+        self.moments = "time" in kinds and _is_moment(kinds["time"])
+        """True if times are timestamps or dates."""
 
     def read(self, batch: pa.RecordBatch) -> None:
-        """Hand a batch to the collector, without the rows that cannot be read."""
+        """Hand a batch's rows to the collector."""
         columns = {role: batch.column(batch.schema.names.index(name)) for role, name in self._columns.items()}
-        users, items = (
-            Words(columns["user"], self._labels["user"]),
-            Words(columns["item"], self._labels["item"]),
-        )
-        if self.moments:
-            times, latest = moment_seconds(columns["time"]), float(np.nextafter(LATEST, 0.0))
-            allowed = "times from 1970 to 9999"
-        else:
-            times, latest = floats(columns["time"]), self._collector.largest_time
-            allowed = f"finite numbers from 0 to {latest:.7g}"
-        no_times = self._outside(times, latest, "time", columns["time"], allowed)
-        values, no_values = np.ones(batch.num_rows), {}
+        times, values, problems = None, None, dict[Role, dict[int, str]]()
+        if "time" in columns:
+            times, problems["time"] = self._numbers("time", columns["time"])
         if "value" in columns:
-            values, allowed = floats(columns["value"]), f"finite numbers from 0 to {LARGEST_VALUE:.7g}"
-            no_values = self._outside(values, LARGEST_VALUE, "value", columns["value"], allowed)
-        problems = (
-            no_values | no_times | items.lacking | users.lacking
-        )  # of several, the first column's is told
-        for row in sorted(problems):
-            self._collector.bad(self._name, self._row + row, problems[row])
-        attributes = {
-            attribute: Words(batch.column(batch.schema.names.index(name)))
-            for attribute, name in self._attributes.items()
-        }
-        self._collector.take(users, items, times, values, attributes, without=problems)
+            values, problems["value"] = self._numbers("value", columns["value"])
+        texts = {name: batch.schema.names.index(text) for name, text in self._attributes.items()}
+        self._collector.take(
+            self._name,
+            RowBlock(
+                lines=np.arange(self._row, self._row + batch.num_rows),
+                users=Words(columns["user"], self._labels["user"]),
+                items=Words(columns["item"], self._labels["item"]),
+                time=times,
+                value=values,
+                problems=problems,
+                attributes={name: Words(batch.column(place)) for name, place in texts.items()},
+            ),
+        )
         self._row += batch.num_rows
 
-    def _outside(
-        self, numbers: Floats, largest: float, role: str, column: pa.Array, allowed: str
-    ) -> dict[int, str]:
-        """Row → what is wrong with it, where a number is missing, negative or too large."""
+    def _numbers(self, role: Role, column: pa.Array) -> tuple[Floats, dict[int, str]]:
+        """Numbers of a column, and row → problem."""
+        if role == "time" and self.moments:
+            numbers, largest = _moment_seconds(column), math.nextafter(LATEST, 0.0)
+            allowed = "times from 1970 to 9999"
+        else:
+            numbers, collector = _floats(column), self._collector
+            largest = collector.largest_time if role == "time" else collector.largest_value
+            allowed = f"finite numbers from 0 to {largest:.7g}"
+        fits = (numbers >= 0) & (numbers <= largest)
+        if role == "time" and role not in self._collector.kind.needed:
+            fits |= np.isnan(numbers)
         problems = {}
-        for row in np.flatnonzero(~((numbers >= 0) & (numbers <= largest))).tolist():
+        for row in np.flatnonzero(~fits).tolist():
             shown = str(column[row]) if pa.types.is_timestamp(column.type) else str(column[row].as_py())
             problems[row] = f"{self._labels[role]} is {short(shown)}; allowed: {allowed}"
-        return problems
+        return numbers, problems
 
 
-def value_kind(kind: pa.DataType) -> pa.DataType:
-    """The type of the values of a column, which may be numbered words."""
+def _value_kind(kind: pa.DataType) -> pa.DataType:
+    """Type of a column's values, which may be numbered words."""
     return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
-def is_id(kind: pa.DataType) -> bool:
-    """Whether values of a type can be ids."""
+def _is_id(kind: pa.DataType) -> bool:
     text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or str(kind) == "string_view"
     return bool(text or pa.types.is_integer(kind))
 
 
-def is_moment(kind: pa.DataType) -> bool:
-    """Whether a type is one of timestamps or dates."""
+def _is_moment(kind: pa.DataType) -> bool:
     return bool(pa.types.is_timestamp(kind) or pa.types.is_date(kind))
 
 
-def require_kinds(kinds: Mapping[str, pa.DataType], labels: Mapping[str, str], name: str) -> None:
-    """Refuse columns of a file, by role, whose types of values cannot be what they are read for.
-
-    Raises:
-        DataError: If there is one.
-    """
-    for role, kind in kinds.items():
-        fits, allowed = {
-            "value": (is_number(kind), "numbers"),
-            "time": (is_number(kind) or is_moment(kind), "numbers, timestamps or dates"),
-        }.get(role, (is_id(kind), "whole numbers or text"))
-        if not fits:
-            raise DataError(f"{name}: {labels[role]} is of type {kind}; allowed: {allowed}")
-
-
-def is_number(kind: pa.DataType) -> bool:
-    """Whether a type is one of numbers."""
+def _is_number(kind: pa.DataType) -> bool:
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
 
 
-def floats(column: pa.Array) -> Floats:
-    """(n,) the numbers of a column; NaN where there is none."""
+def _floats(column: pa.Array) -> Floats:
+    """Numbers of a column; NaN where there is none."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     return np.asarray(column.cast(pa.float64(), safe=False).fill_null(np.nan).to_numpy(zero_copy_only=False))
 
 
-def moment_seconds(column: pa.Array) -> Floats:
-    """(n,) the seconds since 1970 of a column of timestamps or dates; NaN where there are none."""
+def _moment_seconds(column: pa.Array) -> Floats:
+    """Seconds since 1970 of timestamps or dates; else NaN."""
     unit = column.type.unit if pa.types.is_timestamp(column.type) else "us"
     parts = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}[unit]
     if pa.types.is_date(column.type):
         column = column.cast(pa.timestamp("us"))
     if unit == "ns":
-        column, parts = (
-            pc.floor_temporal(column, unit="microsecond").cast(pa.timestamp("us"), safe=False),
-            1e6,
-        )
+        column = pc.floor_temporal(column, unit="microsecond").cast(pa.timestamp("us"), safe=False)
+        parts = 1e6
     numbers = column.cast(pa.int64()).cast(pa.float64(), safe=False)
     return np.asarray(numbers.fill_null(np.nan).to_numpy(zero_copy_only=False)) / parts
-
-
-def table_of(file: Path | BytesIO, name: str) -> pa.Table:
-    """A whole small table, such as a catalogue."""
-    try:
-        return opened(file, name).read(use_threads=False)
-    except _BROKEN as broken:
-        raise DataError(f"{name}: damaged or cut short ({_first_line(broken)})") from broken

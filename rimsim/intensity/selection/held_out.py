@@ -10,8 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rimsim.arrays import Bools, Float32s, Floats, Ints
-from rimsim.data.later import later_sessions
-from rimsim.data.log import EventLog
+from rimsim.data.log import EventLog, later_sessions
 from rimsim.errors import DataError
 from rimsim.intensity.states import UserStates
 

@@ -1,4 +1,4 @@
-"""Who arrives when: arrival processes by name, and of a user's own."""
+"""Arrival processes by name, or of the user's own."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, cast
 
 from rimsim.market.arrivals.broadcast import Broadcast
 from rimsim.market.arrivals.clones import Clones, clones_at, opening_after
-from rimsim.market.arrivals.contract import ArrivalProcess, Opening, RoundsSoFar
+from rimsim.market.arrivals.contract import ArrivalProcess, Opening, RoundsSoFar, checked_schedule
 from rimsim.market.arrivals.hawkes import Hawkes, HawkesOptions
 from rimsim.market.arrivals.replay import Replay
-from rimsim.market.arrivals.schedule import Schedule, checked_schedule
+from rimsim.market.records import Schedule
 from rimsim.plugs import make_plug
 
 if TYPE_CHECKING:
@@ -34,10 +34,10 @@ BUILT_IN = {"replay": Replay, "clones": Clones, "broadcast": Broadcast, "hawkes"
 
 
 def make_arrivals(scenario: ScenarioConfig) -> ArrivalProcess:
-    """The arrival process that a scenario names.
+    """Arrival process of a scenario.
 
     Raises:
-        ConfigError: If ``arrivals.kind`` or one of ``arrivals.options`` is unknown, or is no arrival process.
+        ConfigError: If ``arrivals.kind`` or one of ``arrivals.options`` is unknown or unfit.
     """
     config = scenario.arrivals
     plug = make_plug(

@@ -1,4 +1,4 @@
-"""A broadcast: everyone at the round's beginning, known to the agent before."""
+"""Broadcast: all users at the round's beginning, known before it."""
 
 from __future__ import annotations
 
@@ -16,17 +16,14 @@ if TYPE_CHECKING:
     from rimsim.config import ScenarioConfig
     from rimsim.data.log import EventLog, Sessions
     from rimsim.market.arrivals.contract import Opening, RoundsSoFar
-    from rimsim.market.arrivals.schedule import Schedule
+    from rimsim.market.records import Schedule
 
 
 class Broadcast:
-    """One clone of each of the log's users, or of a seeded sample of them, all at the round's beginning.
+    """Clones of all users, or of a sample, at once.
 
-    Each comes with what its user had done before one of its later sessions, drawn anew each round; one whose user came
-    only once comes with what he did then. With ``draw: users`` all come with all that they did.
-
-    Args:
-        scenario: Says what is drawn and how many users a round has, all of them or a sample.
+    Each comes with its user's events before one of the later sessions, drawn again each round; a user with one session
+    comes with its events. With ``draw: users`` all come with all their events.
     """
 
     known_beforehand = True
@@ -37,11 +34,11 @@ class Broadcast:
         self._scenario = scenario
 
     def opening(self, log: EventLog) -> Opening:
-        """The market opens when the log ends; see :func:`rimsim.market.arrivals.opening_after`."""
+        """Opening at the end of the log; see :func:`opening_after`."""
         return opening_after(log, self._scenario, self._scenario.arrivals.per_round or log.n_users)
 
     def round(self, number: int, so_far: RoundsSoFar) -> Schedule:
-        """Everyone, or the round's sample.
+        """Schedule of all users, or of the round's sample.
 
         Raises:
             ConfigError: If the sample is larger than the log.
@@ -68,7 +65,10 @@ class Broadcast:
 
 
 def drawn_sessions(sessions: Sessions, users: Ints, seed: int, number: int) -> Ints:
-    """(n,) one of the later sessions of each user, ascending, drawn for the round; −1 where there is none."""
+    """(n,) later session of each user, sampled for the round.
+
+    Users are ascending; −1 without a later session.
+    """
     later = np.flatnonzero(events_before(sessions) > 0)
     by_user = later[np.argsort(sessions.user[later], kind="stable")]
     begin = np.searchsorted(sessions.user[by_user], users, "left")

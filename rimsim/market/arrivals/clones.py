@@ -1,4 +1,4 @@
-"""Clones of the log's users: each visit is a session that is drawn, and visitors are new in every round."""
+"""Clones of the log's users, new in every round."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rimsim.arrays import TICKS, Floats, Ints, ticks
 from rimsim.config.fields import duration_seconds
 from rimsim.errors import MarketError
 from rimsim.market.arrivals.contract import Opening
-from rimsim.market.arrivals.schedule import VISIT_BITS, Schedule, running_count
+from rimsim.market.records import VISIT_BITS, Schedule, running_count
 
 if TYPE_CHECKING:
     from rimsim.config import ScenarioConfig
@@ -27,13 +27,10 @@ _PER_ROUND = 2000
 
 
 class Clones:
-    """A session of the log is drawn for each arrival, with replacement, at a time that is uniform over the round.
+    """Visits that stand for sampled sessions of the log.
 
-    The visitor comes with what its user had done before that session. Otherwise a user is drawn, and comes with all
-    that it did.
-
-    Args:
-        scenario: Says what is drawn, how many arrivals a round has and how long it is.
+    Sessions are sampled with replacement, at times that are uniform over the round. The visitor comes with its user's
+    events before that session. With ``draw: users`` a user is sampled, and comes with all its events.
     """
 
     known_beforehand = False
@@ -45,11 +42,11 @@ class Clones:
         self._arrivals = scenario.arrivals
 
     def opening(self, log: EventLog) -> Opening:
-        """The market opens when the log ends; see :func:`opening_after`."""
+        """Opening at the end of the log; see :func:`opening_after`."""
         return opening_after(log, self._scenario, self._arrivals.per_round or _PER_ROUND)
 
     def round(self, number: int, so_far: RoundsSoFar) -> Schedule:
-        """Draw the visits of a round."""
+        """Sampled visits of a round."""
         config, world = self._arrivals, so_far.world
         draw = np.arange(config.per_round or _PER_ROUND)
         pick = rng.uniform(so_far.seed, rng.Purpose.ARRIVALS, 0, number + 1, draw)
@@ -88,17 +85,16 @@ def clones_at(
     max_visits: int = 5,
     session: Ints | None = None,
 ) -> Schedule:
-    """The schedule of n visits, each by a clone of a user of the log.
+    """Schedule of n visits by clones of the log's users.
 
-    Consecutive visits of a user that stand for the same session are those of one clone until it has had
-    ``max_visits``, then a new clone begins. A clone's past is what its user had done before the session, moved in time
-    so that the session begins at the clone's first visit; of a first session there is none. A visit that stands for no
-    session is made by a clone with its user's whole past, moved in time so that it ends one inter-session gap of the
-    log, drawn from all users', before the clone's first visit. Either way λ(x) sees the recency that it was fitted on.
+    Consecutive visits of a user that stand for the same session are those of one clone until it has had ``max_visits``,
+    then a new clone begins. A clone's past is its user's events before the session, moved in time so that the session
+    begins at the clone's first visit; before a first session there are none. A visit that stands for no session is made
+    by a clone with its user's whole past, moved in time so that it ends one inter-session gap of the log, sampled from
+    all users', before the clone's first visit. Either way λ(x) sees the recency that it was fitted on.
 
     Args:
         so_far: The log, its sessions and the seed of arrivals.
-        number: The round.
         time: (n,) seconds at which the visits begin, in any order.
         log_user: (n,) the log user that comes in each.
         start: Seconds at which the round begins.
@@ -152,7 +148,7 @@ def clones_at(
 
 
 def _require_room(number: int, originals: int, clone: Ints, visit: Ints) -> None:
-    """Refuse arrivals whose ids would leave their 62 bits, or run into those of another clone."""
+    """Refuse arrivals whose ids would overflow or collide."""
     rounds = (1 << (62 - _CLONE_BITS - VISIT_BITS)) // originals - 1
     faults = (
         (number >= rounds, f"round {number} of clones of {originals} users and sessions", f"{rounds} rounds"),
@@ -174,7 +170,7 @@ def _require_room(number: int, originals: int, clone: Ints, visit: Ints) -> None
 
 @lru_cache(maxsize=4)
 def events_before(sessions: Sessions) -> Ints:
-    """(s,) how many events its user had before each session; once for all rounds and markets."""
+    """(s,) events of the user before each session."""
     order = np.lexsort((sessions.start, sessions.user))
     user, count = sessions.user[order], sessions.count[order]
     before = np.cumsum(count) - count
@@ -186,7 +182,10 @@ def events_before(sessions: Sessions) -> Ints:
 
 
 def inter_session_gaps(sessions: Sessions) -> Floats:
-    """Silences between the sessions of a user, pooled over users, seconds; one day where no user came twice."""
+    """Sorted gaps between sessions of a user, pooled, seconds.
+
+    A single gap of one day where no user came twice.
+    """
     order = np.lexsort((sessions.start, sessions.user))
     user = sessions.user[order]
     silence = sessions.start[order][1:] - sessions.stop[order][:-1]
@@ -195,12 +194,9 @@ def inter_session_gaps(sessions: Sessions) -> Floats:
 
 
 def opening_after(log: EventLog, scenario: ScenarioConfig, most_arrivals: int | None = None) -> Opening:
-    """A market that opens when a log ends; the warm-up log knows nothing of items that are released on the way.
+    """Opening at the end of a log.
 
-    Args:
-        log: The log.
-        scenario: Its ``releases`` say which share of the catalogue (seeded) comes between which rounds.
-        most_arrivals: No round has more arrivals; None: unknown.
+    The warm-up log knows nothing of items that the scenario's ``releases`` (a seeded share) bring later.
     """
     opening = float(log.time[-1]) + 1.0
     plan, release = scenario.releases, np.zeros(log.n_items)

@@ -1,25 +1,28 @@
-"""What an arrival process is to the market: when it opens, and who comes in each round."""
+"""Contract of arrival processes, and checks of their schedules."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import Protocol, Self, runtime_checkable
 
-from rimsim.arrays import Floats
+import numpy as np
 
-if TYPE_CHECKING:
-    from rimsim.data.log import EventLog
-    from rimsim.market.arrivals.schedule import Schedule
-    from rimsim.market.training_log import PastRound
-    from rimsim.market.world import World
+from rimsim.arrays import NEVER, Floats, ticks
+from rimsim.data.log import EventLog
+from rimsim.errors import MarketError
+from rimsim.market.consumers.contract import World
+from rimsim.market.histories import LoggedPast
+from rimsim.market.ledger import PastRound
+from rimsim.market.records import VISIT_BITS, Schedule
 
 
 @dataclass(frozen=True, eq=False)
 class Opening:
-    """What is past when the market opens, and which items are not there yet."""
+    """Opening of a market: its past and later releases."""
 
     past: EventLog
-    """The warm-up log: what the platform knows at the opening."""
+    """The warm-up log, which the platform knows at the opening."""
     time: float
     """Seconds at which the market opens; no event of ``past`` is later."""
     release: Floats | None = None
@@ -30,39 +33,142 @@ class Opening:
 
 @dataclass(frozen=True, eq=False)
 class RoundsSoFar:
-    """What an arrival process may know at the barrier before a round."""
+    """Knowledge of an arrival process before a round."""
 
     world: World
     """The log, the warm-up log with its sessions, the opening."""
     seed: int
     """Seed of arrivals; the only source of chance (:mod:`rimsim.rng`)."""
     past: tuple[PastRound, ...] = ()
-    """The rounds that are over and still kept, oldest first: who came, and what each had consumed by when."""
+    """Events of past rounds that are still cached, oldest first."""
 
 
 @runtime_checkable
 class ArrivalProcess(Protocol):
-    """Decides who arrives when. It keeps no state of its own: all chance comes from the seed that it is told.
+    """Process that decides who arrives when.
 
-    It may also have ``hangs_on_outcomes = False``: who comes hangs on nothing that was shown or taken before, so that
-    all arms of a seed have the same arrivals. Without it, arms are taken to differ.
+    It has no state of its own: all chance comes from the seed in ``so_far``. Optional attributes are those of
+    :class:`ArrivalCapabilities`.
     """
 
     known_beforehand: bool
-    """Agents are told a round's arrivals, with their states, before it begins (a broadcast)."""
+    """Agents know a round's arrivals, with their states, before it begins (a broadcast)."""
     keeps_users: bool
-    """A user is the same one in every round and keeps what it consumed; false: each round's visitors are new."""
+    """Users persist from round to round with their consumptions; false: each round's visitors are new."""
 
     def opening(self, log: EventLog) -> Opening:
-        """Cut the log where the market opens."""
+        """Opening of the market, within a log."""
         ...
 
     def round(self, number: int, so_far: RoundsSoFar) -> Schedule:
-        """The arrivals of a round.
+        """Arrivals of a round.
 
         Args:
             number: The round, from 0. Where users are not kept, −1 asks for states of the past, on which the prices
                 of round 0 are solved.
-            so_far: What may be known.
         """
         ...
+
+
+@dataclass(frozen=True)
+class ArrivalCapabilities:
+    """Optional attributes of an arrival process, read once."""
+
+    exogenous: bool
+    """``hangs_on_outcomes = False``: arrivals do not depend on what was shown or taken before, so that all arms of a
+    seed have the same. Without it, arms are taken to differ."""
+    replays_sessions: bool
+    """``replays_sessions``: each arrival is a session of the log."""
+
+    @classmethod
+    def of(cls, process: ArrivalProcess) -> Self:
+        """Capabilities of a process; missing attributes have defaults."""
+        return cls(
+            exogenous=not getattr(process, "hangs_on_outcomes", True),
+            replays_sessions=bool(getattr(process, "replays_sessions", False)),
+        )
+
+
+def checked_schedule(
+    schedule: Schedule, number: int, so_far: RoundsSoFar, past: LoggedPast | None = None
+) -> Schedule:
+    """The schedule, refused if the market cannot play it.
+
+    Compiled code trusts its slots and lengths.
+
+    Args:
+        schedule: Result of an arrival process.
+        past: The logged past that visitors come with; None: all of the warm-up log.
+
+    Raises:
+        MarketError: If arrivals are out of order, outside their round, share an id, or belong to no slot, lengths
+            differ, the round is not after the last one, or a visitor's past is not before its first visit.
+    """
+    past = LoggedPast.of(so_far.world.past) if past is None else past
+    for wrong, what, allowed in _faults(schedule, number, so_far, past):
+        if wrong:
+            raise MarketError(f"arrivals of round {number}: {what}; allowed: {allowed}")
+    return schedule
+
+
+def _faults(
+    schedule: Schedule, number: int, so_far: RoundsSoFar, past: LoggedPast
+) -> Iterator[tuple[bool, str, str]]:
+    """(wrong, found, allowed) of each check; each relies on those before."""
+    tick, slot, log_user, n_users = schedule.tick, schedule.slot, schedule.log_user, so_far.world.log.n_users
+    arrivals = {len(column) for column in (tick, schedule.id, slot, schedule.session)}
+    yield len(arrivals) > 1, f"columns of {sorted(arrivals)} arrivals", "columns of one length"
+    logged = np.zeros(len(log_user), np.int64) if schedule.logged is None else schedule.logged
+    earlier = np.zeros(len(log_user), np.int64) if schedule.earlier is None else schedule.earlier
+    users = {len(column) for column in (schedule.user, log_user, schedule.shift, logged, earlier)}
+    yield len(users) > 1, f"columns of {sorted(users)} slots", "columns of one length"
+    for name in ("tick", "id", "slot", "session", "user", "log_user", "logged", "earlier"):
+        column = getattr(schedule, name)
+        kind = "" if column is None else np.asarray(column).dtype.name
+        yield (
+            column is not None and not kind.startswith("int"),
+            f"{name} of type {kind}",
+            "whole numbers, int64",
+        )
+    yield (
+        bool(np.any((log_user < 0) | (log_user >= n_users))),
+        "a slot of no user of the log",
+        f"users from 0 to {n_users - 1}",
+    )
+    yield bool(np.any(logged < 0)), "a past of less than no event", "numbers of events from 0"
+    yield len(np.unique(schedule.user)) != len(schedule.user), "two slots of one user", "distinct users"
+    yield not len(tick), "no arrival at all", "at least one"
+    yield bool(np.any(tick[1:] < tick[:-1])), "arrivals out of clock order", "ascending ticks"
+    yield (
+        not schedule.start <= tick[0] <= tick[-1] <= schedule.stop,
+        f"ticks from {tick[:1]} to {tick[-1:]}",
+        f"from its start, {schedule.start}, to its stop, {schedule.stop}",
+    )
+    yield len(np.unique(schedule.id)) != len(tick), "two arrivals of one id", "distinct ids"
+    yield (
+        bool(np.any((slot < 0) | (slot >= len(schedule.user)))),
+        "an arrival of no slot",
+        f"slots from 0 to {len(schedule.user) - 1}",
+    )
+    yield (
+        schedule.earlier is None and bool(np.any(schedule.id >> VISIT_BITS != schedule.user[slot])),
+        "ids that are not those of a user's visits",
+        f"the user's number << {VISIT_BITS} | how often it came before, or how often that is in `earlier`",
+    )
+    if number >= 0:  # round −1 is of the past
+        over = so_far.past[-1].schedule.stop if so_far.past else int(ticks(so_far.world.opening))
+        yield (
+            schedule.start < over - 1,  # seconds are rounded to ticks at both ends
+            f"a start at tick {schedule.start}",
+            f"from {over}, where the {'round before ends' if so_far.past else 'market opens'}, in microseconds",
+        )
+    yield not np.isfinite(schedule.shift).all(), "a past that is moved by no number", "finite shifts"
+    length = past.length(log_user, schedule.logged)
+    came = np.full(len(log_user), NEVER)
+    came[slot[::-1]] = tick[::-1]  # the first visit of each is written last
+    late = np.flatnonzero((length > 0) & (ticks(past.last(log_user, length) + schedule.shift) > came))
+    yield (
+        bool(len(late)),
+        f"a past that is moved beyond the visitor's first visit, for {len(late)} of {len(log_user)} slots",
+        "shifts by which it ends before",
+    )

@@ -1,41 +1,226 @@
-"""Users who come back: each persists, and how often it comes hangs on how satisfied it is."""
+"""Returning users whose visit rates depend on their satisfaction."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
+import scipy
 from pydantic import ConfigDict, Field
-from pydantic.dataclasses import dataclass
+from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from rimsim import rng
-from rimsim.arrays import Bools, Floats, Ints, ticks
+from rimsim.arrays import TICKS, Bools, Floats, Ints, numbered, ticks
 from rimsim.compiled import compiled
+from rimsim.config import ScenarioConfig
 from rimsim.config.fields import duration_seconds
+from rimsim.data.log import EventLog, Sessions
 from rimsim.errors import ConfigError, MarketError
 from rimsim.market.arrivals.broadcast import drawn_sessions
 from rimsim.market.arrivals.clones import events_before, inter_session_gaps, opening_after
-from rimsim.market.arrivals.schedule import VISIT_BITS, Schedule, running_count
-from rimsim.market.arrivals.session_rates import SessionRates, expected_starts, fit_rates, simulate
-from rimsim.market.clock import delay_ticks
+from rimsim.market.arrivals.contract import Opening, RoundsSoFar
+from rimsim.market.consumers.contract import World
 from rimsim.market.histories import LoggedPast
+from rimsim.market.records import VISIT_BITS, Schedule, delay_ticks, running_count
 
-if TYPE_CHECKING:
-    from rimsim.config import ScenarioConfig
-    from rimsim.data.log import EventLog, Sessions
-    from rimsim.market.arrivals.contract import Opening, RoundsSoFar
-    from rimsim.market.world import World
+_DAY = 86_400.0
+
+
+_MOST_BRANCHING = 0.95
+"""A process whose sessions excite one session each, or more, would not be stable."""
+
+
+_SLOWEST, _FASTEST = 1 / (365 * _DAY), 1 / 3600.0
+"""Rates of decay between which one is looked for, per second."""
+
+
+_SHAPES = (0.1, 1e4)
+"""Shapes of the gamma distribution of users' own rates between which one is looked for."""
+
+
+_ITERATIONS = 500
+
+
+_TOLERANCE = 1e-7
 
 
 _ROUND_BITS = 8
 """An arrival's visit number holds its round, shifted by so many bits, and which of the round's visits it is."""
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+@dataclass(frozen=True, eq=False)
+class SessionRates:
+    """Hawkes process of session starts.
+
+    λ_u(t) = μ_u + α·ω·Σ_{t_i < t} exp(−ω(t − t_i)) per second, t_i those of the user.
+    """
+
+    base: Floats
+    """(users,) μ, per second."""
+    branching: float
+    """α: sessions that a session brings about by itself, below 1."""
+    decay: float
+
+
+def fit_rates(user: Ints, start: Floats, stop: float, n_users: int) -> SessionRates:
+    """Maximum-likelihood rates of session starts, by EM.
+
+    The likelihood is given each user's first session. Users' own rates have a gamma distribution, whose shape decides
+    the weight of a user's own sessions against the mean.
+
+    Args:
+        user: (s,) user of each session.
+        stop: Seconds until which all are observed.
+        n_users: Number of users, some without a session.
+    """
+    order = np.lexsort((start, user))
+    who, when = user[order], start[order]
+    first = np.ones(len(who), bool)
+    first[1:] = who[1:] != who[:-1]
+    window = np.zeros(n_users)
+    window[who[first]] = np.maximum(stop - when[first], 1.0)
+    base = np.full(n_users, max((~first).sum(), 1) / max(window.sum(), 1.0) / 2)
+    branching, decay = 0.5, 1 / (3 * _DAY)
+    for _ in range(_ITERATIONS):
+        excited, lagged = _excitations(when, first, decay)
+        rate = base[who] + branching * decay * excited
+        own = np.where(first, 0.0, base[who] / rate)
+        children = float((~first).sum() - own.sum())
+        waited = stop - when
+        fade = np.exp(-decay * waited)
+        lag = float((branching * decay * lagged / rate)[~first].sum() + branching * (waited * fade).sum())
+        mean = own.sum() / max(window.sum(), 1.0)
+        mine = np.bincount(who, own, n_users).astype(np.float64)
+        shape = _shape(mine, mean * window)
+        new_base = (mine + shape) / (window + shape / mean) if mean > 0 else np.zeros(n_users)
+        new_branching = min(children / max(float((1 - fade).sum()), 1e-12), _MOST_BRANCHING)
+        new_decay = min(max(children / max(lag, 1e-12), _SLOWEST), _FASTEST)
+        moved = abs(new_branching - branching) + abs(np.log(new_decay / decay))
+        base, branching, decay = new_base, new_branching, new_decay
+        if moved < _TOLERANCE:
+            break
+    return SessionRates(base, branching, decay)
+
+
+def _shape(count: Floats, expected: Floats) -> float:
+    """Shape of users' rates by moments.
+
+    Counts vary by Σ expected + Σ expected² / shape.
+    """
+    beyond = float(((count - expected) ** 2 - expected).sum())
+    shape = float((expected**2).sum()) / beyond if beyond > 0 else np.inf
+    return min(max(shape, _SHAPES[0]), _SHAPES[1])
+
+
+@compiled
+def _excitations(when: Floats, first: Bools, decay: float) -> tuple[Floats, Floats]:
+    """(s,) Σ exp(−ω·lag) and Σ lag·exp(−ω·lag) over earlier sessions.
+
+    Sessions are by user, then time.
+    """
+    excited, lagged = np.zeros(len(when)), np.zeros(len(when))
+    for n in range(1, len(when)):
+        if first[n]:
+            continue
+        pause = when[n] - when[n - 1]
+        fade = np.exp(-decay * pause)
+        excited[n] = fade * (excited[n - 1] + 1.0)
+        lagged[n] = fade * (lagged[n - 1] + pause * (excited[n - 1] + 1.0))
+    return excited, lagged
+
+
+def expected_starts(
+    rates: SessionRates, factor: Floats, user: Ints, tick: Ints, window: tuple[int, int]
+) -> Floats:
+    """(users,) expected session starts in a window.
+
+    Each rate is multiplied by f (users,), with αf below 1. With x the excitation of the past, x′ = −ω(1 − αf)·x + αωf·μ
+    has a closed form, and f(μ + x) is integrated. ``user`` and ``tick`` (s,) are sessions before the window, in ticks.
+    """
+    length = (window[1] - window[0]) / TICKS
+    fade = np.exp(-rates.decay * (window[0] - tick) / TICKS)
+    excited = rates.branching * rates.decay * np.bincount(user, fade, len(factor))
+    slowing = rates.decay * (1 - rates.branching * factor)
+    level = rates.branching * rates.decay * factor * rates.base / slowing
+    area = level * length + (excited - level) * -np.expm1(-slowing * length) / slowing
+    return np.asarray(factor * (rates.base * length + area), np.float64)
+
+
+def simulate(
+    rates: SessionRates,
+    factor: Floats,
+    most: float,
+    user: Ints,
+    tick: Ints,
+    window: tuple[int, int],
+    seed: int,
+    number: int,
+) -> tuple[Ints, Ints]:
+    """Users and ticks (n,) of session starts in a window.
+
+    Thinning of a process with a larger factor f_max = ``most``. The process is one of clusters: spontaneous sessions,
+    and those that a session brings about. Candidates of the larger process are drawn by keys, spontaneous ones by
+    (seed, user, window, n), others by (seed, user, instant of the parent session, n), and each is kept with chance
+    f/f_max. So two markets share candidates, and differ only in those that satisfaction keeps and their consequences.
+    """
+    kept = factor / most
+    found_user, found_tick = _by_themselves(rates, kept, most, window, seed, number)
+    parents = np.concatenate([user, found_user]), np.concatenate([tick, found_tick])
+    users, ticks = [found_user], [found_tick]
+    while len(parents[0]):
+        parents = _children(rates, kept, most, parents, window, seed)
+        users.append(parents[0])
+        ticks.append(parents[1])
+    everyone, instants = np.concatenate(users), np.concatenate(ticks)
+    pairs = np.unique(
+        np.column_stack([instants, everyone]), axis=0
+    )  # nobody starts twice within a microsecond
+    return pairs[:, 1].copy(), pairs[:, 0].copy()
+
+
+def _poisson(draw: Floats, mean: Floats | float) -> Ints:
+    """Quantiles of Poisson variables at uniform draws."""
+    return np.asarray(np.maximum(scipy.stats.poisson.ppf(draw, mean), 0), np.int64)
+
+
+def _by_themselves(
+    rates: SessionRates, kept: Floats, most: float, window: tuple[int, int], seed: int, number: int
+) -> tuple[Ints, Ints]:
+    purpose, everyone = rng.Purpose.ARRIVALS, np.arange(len(rates.base))
+    mean = rates.base * most * (window[1] - window[0]) / TICKS
+    user, n = numbered(_poisson(rng.uniform(seed, purpose, 20, number, everyone), mean))
+    share = rng.uniform(seed, purpose, 21, number, user, n)
+    tick = window[0] + np.floor(share * (window[1] - window[0])).astype(np.int64)
+    stays = rng.uniform(seed, purpose, 22, number, user, n) < kept[user]
+    return user[stays], tick[stays]
+
+
+def _children(
+    rates: SessionRates,
+    kept: Floats,
+    most: float,
+    parents: tuple[Ints, Ints],
+    window: tuple[int, int],
+    seed: int,
+) -> tuple[Ints, Ints]:
+    """Sessions in the window that parent sessions bring about."""
+    purpose, (user, tick) = rng.Purpose.ARRIVALS, parents
+    row, n = numbered(_poisson(rng.uniform(seed, purpose, 23, user, tick), rates.branching * most))
+    user, tick = user[row], tick[row]
+    lag = rng.exponential(seed, purpose, 24, user, tick, n) / rates.decay
+    inside = lag < 2 * (window[1] - tick) / TICKS  # beyond, ticks could overflow
+    user, tick, n, lag = user[inside], tick[inside], n[inside], lag[inside]
+    stays = rng.uniform(seed, purpose, 25, user, tick, n) < kept[user]
+    born = tick + np.maximum(np.rint(lag * TICKS).astype(np.int64), 1)
+    stays &= (born >= window[0]) & (born < window[1])
+    return user[stays], born[stays]
+
+
+@pydantic_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class HawkesOptions:
-    """How satisfaction moves, and what it does to how often users come."""
+    """Movement of satisfaction and its effect on visits."""
 
     kappa: float = Field(
         default=0.0,
@@ -56,21 +241,17 @@ class HawkesOptions:
     )
 
 
-class Hawkes:
-    """Session starts of each user follow a Hawkes process that is fitted to the log's, times exp(κ(S − S₀)).
+class HawkesArrivals:
+    """Returning users, whose visits follow a fitted Hawkes process.
 
     λ_u(t) = exp(κ(S_u − S₀))·(μ_u + αω Σ_{t_i < t} exp(−ω(t − t_i))). A visit moves satisfaction to ρS + 1 − ρ where
-    something was taken, to ρS where nothing was; it counts from the next barrier on. α and ω are those of the log. With
-    ``per_round``, all μ are multiplied so that so many come in a round in the long run while S = S₀; with null they are
-    those of the log.
+    something was taken, to ρS otherwise; it counts from the next barrier on. α and ω are those of the log. With
+    ``per_round``, all μ are multiplied so that this number comes in a round in the long run while S = S₀; with null
+    they are those of the log.
 
-    Every user of the log is a visitor from the first round on. It comes with what it had done before one of its later
-    sessions, with all where it came once, or with ``draw: users``; its past is moved so that it ends one inter-session
-    gap before the opening.
-
-    Args:
-        options: κ, S₀ and ρ.
-        scenario: Says how many come, how long a round is, and what they bring.
+    Every user of the log is a visitor from the first round on. It comes with its events before one of its later
+    sessions, with all after a single session, or with ``draw: users``; its past is moved so that it ends one
+    inter-session gap before the opening.
     """
 
     known_beforehand = False
@@ -84,14 +265,14 @@ class Hawkes:
         self._wait = 1 + delay_ticks(scenario.consumer.delay)
 
     def opening(self, log: EventLog) -> Opening:
-        """The market opens when the log ends; see :func:`rimsim.market.arrivals.opening_after`."""
+        """Opening at the end of the log; see :func:`opening_after`."""
         return opening_after(log, self._scenario)
 
     def rates(self, world: World) -> SessionRates:
-        """The process while everyone is as satisfied as at first.
+        """Rates while satisfaction is neutral.
 
         Raises:
-            ConfigError: If it would not be stable while everyone is satisfied.
+            ConfigError: If they would not be stable while all users are satisfied.
         """
         fitted = _fitted(world.past_sessions, world.opening, world.past.n_users)
         if fitted.branching * self._most >= 1:
@@ -122,7 +303,7 @@ class Hawkes:
         return state
 
     def round(self, number: int, so_far: RoundsSoFar) -> Schedule:
-        """The visits of a round.
+        """Visits of a round.
 
         Raises:
             MarketError: If a user comes more often than can be counted, or there are too many rounds.
@@ -162,7 +343,7 @@ class Hawkes:
         )
 
     def _pasts(self, so_far: RoundsSoFar) -> tuple[Ints, Floats, Ints, Ints]:
-        """Events and shift (users,) of each user's past, and users and ticks (s,) of the sessions in it."""
+        """Events and shift (users,) of pasts, and their sessions."""
         world, sessions = so_far.world, so_far.world.past_sessions
         everyone, before = np.arange(world.past.n_users), events_before(sessions)
         arrivals = self._scenario.arrivals
@@ -184,13 +365,17 @@ class Hawkes:
 
 @lru_cache(maxsize=4)
 def _fitted(sessions: Sessions, stop: float, n_users: int) -> SessionRates:
-    """The rates of a log's sessions; once for all rounds and markets."""
+    """Cached rates of a log's sessions."""
     return fit_rates(sessions.user, sessions.start, stop, n_users)
 
 
 @compiled
 def _move(state: Floats, slots: Ints, taken: Bools, memory: float) -> None:
-    """Move the satisfaction of users (in place) by their visits, in clock order."""
+    """Move the satisfaction of users by their visits."""
     for n in range(len(slots)):
         moved = memory * state[slots[n]]
         state[slots[n]] = moved + (1.0 - memory) if taken[n] else moved
+
+
+Hawkes = HawkesArrivals
+"""Alias."""

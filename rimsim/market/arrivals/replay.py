@@ -1,4 +1,4 @@
-"""A replay: every session of the log at its own time; users persist from round to round."""
+"""Replay: sessions of the log at their own times."""
 
 from __future__ import annotations
 
@@ -10,26 +10,25 @@ import numpy as np
 from rimsim.arrays import Ints, ticks
 from rimsim.errors import ConfigError, DataError
 from rimsim.market.arrivals.contract import Opening
-from rimsim.market.arrivals.schedule import VISIT_BITS, Schedule, running_count
+from rimsim.market.records import VISIT_BITS, Schedule, running_count
 
 if TYPE_CHECKING:
     from rimsim.config import ScenarioConfig
     from rimsim.data.log import EventLog
     from rimsim.market.arrivals.contract import RoundsSoFar
-    from rimsim.market.world import World
+    from rimsim.market.consumers.contract import World
 
 
 @lru_cache(maxsize=4)
 def _visit_numbers(world: World) -> Ints:
-    """(sessions,) how often each session's user came before; once for all rounds and markets."""
+    """(sessions,) earlier sessions of each session's user."""
     return running_count(world.sessions.user)
 
 
 class Replay:
-    """The log's sessions from the opening on, shared out to rounds in clock order.
+    """Sessions of the log from the opening on.
 
-    Args:
-        scenario: Says how much of the calendar is past, and how sessions are shared out.
+    They are shared out to rounds in clock order; users persist from round to round.
 
     Raises:
         ConfigError: If items are to be released in another way than the log says.
@@ -48,7 +47,10 @@ class Replay:
         self._scenario = scenario
 
     def opening(self, log: EventLog) -> Opening:
-        """The market opens within the log; a session that straddles the opening ends there."""
+        """Opening within the log.
+
+        A session that straddles it ends there.
+        """
         sessions = log.sessions(self._scenario.data.session_gap)
         first, last = float(log.time[0]), float(log.time[-1])
         opening = first + self._scenario.arrivals.warmup_share * (last - first)
@@ -60,7 +62,7 @@ class Replay:
         return Opening(past, opening, release, max(1, len(sessions)))
 
     def round(self, number: int, so_far: RoundsSoFar) -> Schedule:
-        """The sessions of a round, each at its own time."""
+        """Sessions of a round, each at its own time."""
         world, everyone = so_far.world, np.arange(so_far.world.log.n_users)
         rows, bounds = self._shared_out(world)
         sessions, mine = world.sessions, rows[bounds[number] : bounds[number + 1]]
@@ -79,11 +81,7 @@ class Replay:
         )
 
     def _shared_out(self, world: World) -> tuple[Ints, Ints]:
-        """Sessions that are replayed, and where among them each of the rounds begins and the last ends.
-
-        Raises:
-            DataError: If there are fewer sessions than rounds.
-        """
+        """Replayed sessions, and bounds of the rounds among them."""
         rounds, per_round = self._scenario.rounds, self._scenario.arrivals.per_round
         rows = np.flatnonzero(world.sessions.start >= world.opening)
         if per_round is not None:

@@ -1,4 +1,4 @@
-"""Who consumes: user choice models by name, and of a user's own."""
+"""Consumers (choice models) by name, or of the user's own."""
 
 from __future__ import annotations
 
@@ -6,12 +6,19 @@ from typing import TYPE_CHECKING, cast
 
 from rimsim.config import DynamicsConfig
 from rimsim.errors import ConfigError
-from rimsim.market.consumers.answers import relevant_items
-from rimsim.market.consumers.cascade import Cascade, CascadeOptions
-from rimsim.market.consumers.contract import NOTHING, Consumer, Organic, Response, Visits, drawn
-from rimsim.market.consumers.intensity import Intensity
-from rimsim.market.consumers.logit import Logit, LogitOptions
+from rimsim.market.consumers.choice import Cascade, CascadeOptions, Logit, LogitOptions
+from rimsim.market.consumers.contract import (
+    NOTHING,
+    Consumer,
+    ConsumerCapabilities,
+    Organic,
+    Response,
+    Visits,
+    drawn,
+    relevant_items,
+)
 from rimsim.market.consumers.observed import Observed
+from rimsim.market.consumers.preference import Intensity
 from rimsim.market.consumers.replay import ReplayedLog
 from rimsim.plugs import make_plug
 
@@ -47,15 +54,18 @@ BUILT_IN = {
 
 
 def make_consumer(scenario: ScenarioConfig) -> Consumer:
-    """The consumer that a scenario names.
+    """Consumer of a scenario.
 
     Raises:
-        ConfigError: If ``consumer.kind`` or one of ``consumer.options`` is unknown, or is no consumer, or it
-            does not heed ``consumer.dynamics`` that are asked for.
+        ConfigError: If ``consumer.kind`` or one of ``consumer.options`` is unknown or unfit, or the consumer ignores
+            ``consumer.dynamics`` of the scenario.
     """
     config, methods = scenario.consumer, ("respond", "organic", "true_intensity")
     plug = make_plug(config.kind, "consumer.kind", BUILT_IN, methods, dict(config.options), scenario)
-    if config.dynamics != DynamicsConfig() and not getattr(plug, "takes_dynamics", False):
+    if (
+        config.dynamics != DynamicsConfig()
+        and not ConsumerCapabilities.of(cast("Consumer", plug)).takes_dynamics
+    ):
         raise ConfigError(
             f"consumer.dynamics with consumer.kind {config.kind!r}, which heeds none; allowed: intensity, logit or "
             "cascade"

@@ -1,34 +1,123 @@
-"""What a consumer (a user choice model) is to the market: it answers slates, and does things by itself."""
+"""Contract of consumers (choice models) and their ground truth."""
 
 from __future__ import annotations
 
+import dataclasses
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from rimsim.arrays import Bools, Floats, Ints, seconds
-from rimsim.market.consumers.kernels import uniform_draws
+from rimsim.compiled import compiled
+from rimsim.data.log import EventLog, Sessions
+from rimsim.errors import MarketError
+from rimsim.intensity.states import UserStates
+from rimsim.market.histories import Histories
+from rimsim.market.providers import Roster
+from rimsim.market.records import Schedule
+from rimsim.matching import tie_rank, uniform_of
+from rimsim.requirements.campaigns import CampaignTables
 
-if TYPE_CHECKING:
-    import torch
+_BLOCK = 1024
+"""Visits whose true intensities are held at once."""
 
-    from rimsim.market.arrivals.schedule import Schedule
-    from rimsim.market.histories import Histories
-    from rimsim.market.world import World
+# -- visits and responses ---------------------------------------------------------------------------------------------
+
+
+@compiled
+def uniform_draw(key: np.uint64, item: int) -> float:
+    """Uniform draw of an item under a key.
+
+    ``uniform(seed, purpose, arrival, item)`` of :mod:`rimsim.rng`, given ``bits(seed, purpose, arrival)``.
+    """
+    return uniform_of(tie_rank(key, item))
+
+
+@compiled
+def uniform_draws(keys: NDArray[np.uint64], items: Ints) -> Floats:
+    """(n, k) draws of items (n, k) under keys (n,)."""
+    draws = np.empty(items.shape, np.float64)
+    for row in range(items.shape[0]):
+        for position in range(items.shape[1]):
+            draws[row, position] = uniform_draw(keys[row], items[row, position])
+    return draws
+
+
+@compiled
+def poisson_probability(intensity: float, examination: float, attraction: float) -> float:
+    """Probability of an event at an examined position.
+
+    P(consume at position r) = 1 − exp(−λ*(x)·p*(y|x)·γ^(r−1)·a): the Poisson-intensity response.
+    """
+    return -math.expm1(-(intensity * examination * attraction))
+
+
+@compiled
+def poisson_probabilities(intensity: Floats, examination: Floats, attraction: float) -> Floats:
+    """(n, k) probabilities of intensities (n, k) at k positions."""
+    probability = np.empty(intensity.shape, np.float64)
+    for row in range(intensity.shape[0]):
+        for position in range(intensity.shape[1]):
+            probability[row, position] = poisson_probability(
+                intensity[row, position], examination[position], attraction
+            )
+    return probability
+
+
+@lru_cache(maxsize=64)
+def examination(decay: float, positions: int) -> Floats:
+    """(k,) γ^(r−1): share of visitors who examine position r."""
+    return np.asarray(decay ** np.arange(positions), np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class World:
+    """Log of a scenario, cut at the opening."""
+
+    log: EventLog
+    """The whole log, its future included; only the truth, the arrivals and the consumers look at it."""
+    sessions: Sessions
+    """Sessions of the whole log."""
+    past: EventLog
+    """The warm-up log, which the platform knows when the market opens."""
+    past_sessions: Sessions
+    """Sessions of the warm-up log."""
+    opening: float
+    """Seconds at which the market opens."""
+    release: Ints
+    """(M,) tick of each item's release; ALWAYS for those that are there from the start."""
+    last_release: int
+    """Tick of the last release; ALWAYS where all items are there from the start."""
+    truth: Truth | None
+    """The fitted truth; None where the consumer needs none."""
+    roster: Roster
+    """Providers and their items at the opening."""
+    most_arrivals: int | None
+    """No round has more arrivals; None: unknown."""
+
+    @property
+    def campaign_tables(self) -> CampaignTables:
+        """Catalogue and users as campaigns see them."""
+        return CampaignTables(self.log.items, self.log.users, self.opening, self.release)
 
 
 @dataclass(frozen=True, eq=False)
 class Visits:
-    """n arrivals of a round, as a consumer sees them: who they are, and all that they consumed."""
+    """n arrivals of a round as a consumer sees them."""
 
     row: Ints
     """(n,) their rows in the round's schedule."""
     schedule: Schedule
     """All arrivals of the round."""
     histories: Histories
-    """What the visitors of the round have consumed, in the log and in the market."""
+    """Consumptions of the round's visitors, in the log and in the market."""
     world: World
     """The log with its item table, and the fitted truth."""
     keys: NDArray[np.uint64]
@@ -41,17 +130,17 @@ class Visits:
 
     @property
     def slot(self) -> Ints:
-        """(n,) whose visits they are, as slots of the round."""
+        """(n,) slot of each visitor."""
         return self.schedule.slot[self.row]
 
     @property
     def tick(self) -> Ints:
-        """(n,) when they come, on the market's clock."""
+        """(n,) instants of the visits, in ticks."""
         return self.schedule.tick[self.row]
 
     @property
     def log_user(self) -> Ints:
-        """(n,) the log's user behind each visit."""
+        """(n,) user of the log behind each visit."""
         return self.schedule.log_user[self.slot]
 
     @property
@@ -60,79 +149,79 @@ class Visits:
         return seconds(self.tick)
 
     def consumed(self) -> tuple[Ints, Ints]:
-        """(visit, item) pairs of all that the visitors consumed before, even what the platform does not know yet."""
+        """(visit, item) pairs of all earlier consumptions, known or not."""
         return self.histories.consumed(self.slot)
 
     def in_market(self) -> tuple[Ints, Ints]:
-        """(visit, item) pairs of what the visitors consumed in the market before, in order of consumption."""
+        """(visit, item) pairs of earlier consumptions in the market."""
         visit, item, _ = self.events_in_market()
         return visit, item
 
     def events_in_market(self) -> tuple[Ints, Ints, Ints]:
-        """Visit, item and tick from which it is visible (m,) of the same."""
+        """Visit, item and tick of visibility (m,) of the same."""
         counts = self.histories.events.counts[self.slot]
         known, items = self.histories.between(self.slot, np.zeros_like(counts), counts)
         return np.repeat(np.arange(len(counts)), counts), items, known
 
     def uniform(self, slates: Ints) -> Floats:
-        """(n, k) uniform draws, one for each pair of a visit and an item, whatever else is shown."""
+        """(n, k) uniform draws, one per pair of visit and item."""
         return uniform_draws(self.keys[self.row], slates)
 
 
 @dataclass(frozen=True, eq=False)
 class Response:
-    """What n visits made of their slates."""
+    """Response of n visits to their slates."""
 
     consumed: Bools
-    """(n, k) what was consumed."""
+    """(n, k) marks of consumed items."""
     probability: Floats
-    """(n, k) with which probability; 0 at empty positions."""
+    """(n, k) their probabilities; 0 at empty positions."""
     intensity: Floats
     """(n, k) true intensity λ*(x)·p*(y|x) of each shown item; 0 at empty positions."""
 
 
 class Organic(NamedTuple):
-    """m items that visitors consume by themselves, whatever they are shown."""
+    """m consumptions of visitors that do not depend on slates."""
 
     row: Ints
-    """(m,) rows in the round's schedule: some of the visits that were asked for."""
+    """(m,) rows in the round's schedule, of the visits that were asked for."""
     tick: Ints
-    """(m,) when each is consumed, not before its visit."""
+    """(m,) instant of each consumption, not before its visit."""
     item: Ints
-    """(m,) what."""
+    """(m,) consumed items."""
 
 
 NOTHING = Organic(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int64))
-"""Nobody does anything by himself."""
+"""No organic consumption."""
+
+
+def drawn(visits: Visits, slates: Ints, probability: Floats, intensity: Floats) -> Response:
+    """Response sampled from probabilities (n, k), 0 at empty positions.
+
+    An item is consumed if its draw is below its probability.
+    """
+    shown = slates >= 0
+    probability = np.where(shown, probability, 0.0)
+    return Response(visits.uniform(slates) < probability, probability, np.where(shown, intensity, 0.0))
+
+
+# -- the consumer -----------------------------------------------------------------------------------------------------
 
 
 @runtime_checkable
 class Consumer(Protocol):
-    """Decides what is consumed; agents and models never see it. A visit occurs once among those that are asked for.
+    """Choice model of visitors; agents and models never see it.
 
-    It keeps no state of its own: what visitors consumed stands in their histories. It may also have:
-
-    * ``hits_only = True``: consumption of a slate is a hit in what the visitor does anyway. It does not enter the
-      history; what is organic does. Relevant items are then counted, and NDCG is defined,
-    * ``foretold = True``, which goes with ``hits_only``: what is organic hangs on nothing that happens in the market,
-      so no slate moves a state. It is asked for once, for all visits of a round that opens, and enters the histories
-      when the round is over; states are then encoded and scored ahead, many at once,
-    * ``settled(visits)``: (n,) tick at which it is decided what comes of each slate, where that is not the visit's,
-    * ``takes_dynamics = True``: it heeds ``consumer.dynamics``,
-    * ``needs_truth = False``: no truth is fitted, ``visits.world.truth`` is None,
-    * ``needs_sessions = True``: only a replay of the log's sessions can be answered,
-    * ``relevant(visits)``: (n,) how many items each visit would consume of a catalogue shown whole, the denominator of
-      recall; otherwise the sum of :meth:`true_intensity`,
-    * ``note(log)``: a sentence that is printed before a run over a log,
-    * ``digest()``: a text that changes with what its answers hang on beside the config, such as a file.
+    A visit occurs once among those that are asked for. A consumer has no state of its own: the histories hold the
+    consumptions. Optional attributes are those of :class:`ConsumerCapabilities`.
     """
 
     def respond(self, visits: Visits, slates: Ints) -> Response:
-        """What visits make of their slates (n, k), −1 being an empty position."""
+        """Response of visits to slates (n, k), −1 being an empty position."""
         ...
 
     def organic(self, visits: Visits) -> Organic:
-        """What visitors consume by themselves; :data:`NOTHING` where they only consume what they are shown."""
+        """Organic consumptions; :data:`NOTHING` if there are none."""
         ...
 
     def true_intensity(self, visits: Visits) -> torch.Tensor:
@@ -140,20 +229,332 @@ class Consumer(Protocol):
         ...
 
 
-def drawn(
-    visits: Visits,
-    slates: Ints,
-    probability: Floats,
-    intensity: Floats,
-) -> Response:
-    """The response that has given probabilities: an item is consumed if its draw is below its probability.
+@dataclass(frozen=True)
+class ConsumerCapabilities:
+    """Optional attributes of a consumer, read once."""
 
-    Args:
-        visits: n visits.
-        slates: (n, k) what they are shown.
-        probability: (n, k) with which probability each item is consumed; taken for 0 at empty positions.
-        intensity: (n, k) true intensities; likewise.
+    hits_only: bool
+    """``hits_only``: consumption of a slate is a hit in what the visitor does anyway. It does not enter the history;
+    organic consumption does. Relevant items are then counted, and NDCG is defined."""
+    exogenous: bool
+    """``foretold``, which goes with ``hits_only``: organic consumption does not depend on the market, so no slate moves
+    a state. It is asked for once, for all visits of a round that opens, and enters the histories when the round is
+    over; states are then scored in advance."""
+    needs_truth: bool
+    """``needs_truth = False``: no truth is fitted, ``visits.world.truth`` is None."""
+    needs_sessions: bool
+    """``needs_sessions``: only a replay of the log's sessions can be answered."""
+    takes_dynamics: bool
+    """``takes_dynamics``: it takes ``consumer.dynamics`` into account."""
+    settled: Callable[[Visits], Ints] | None
+    """``settled(visits)``: (n,) tick at which each slate's outcome is decided, if it is not the visit's."""
+    relevant: Callable[[Visits], Floats] | None
+    """``relevant(visits)``: (n,) items that each visit would consume of the whole catalogue, the denominator of recall;
+    otherwise the sum of :meth:`Consumer.true_intensity`."""
+    note: Callable[[EventLog], str] | None
+    """``note(log)``: a sentence that is printed before a run over a log."""
+    digest: Callable[[], str] | None
+    """``digest()``: a text that changes with what its answers depend on in addition to the config, such as a file."""
+
+    @classmethod
+    def of(cls, consumer: Consumer) -> Self:
+        """Capabilities of a consumer; missing attributes have defaults."""
+        return cls(
+            hits_only=bool(getattr(consumer, "hits_only", False)),
+            exogenous=bool(getattr(consumer, "foretold", False)),
+            needs_truth=bool(getattr(consumer, "needs_truth", True)),
+            needs_sessions=bool(getattr(consumer, "needs_sessions", False)),
+            takes_dynamics=bool(getattr(consumer, "takes_dynamics", False)),
+            settled=getattr(consumer, "settled", None),
+            relevant=getattr(consumer, "relevant", None),
+            note=getattr(consumer, "note", None),
+            digest=getattr(consumer, "digest", None),
+        )
+
+
+# -- the truth --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Candidate truth, judged on held-out later sessions.
+
+    It is fitted to their past.
     """
-    shown = slates >= 0
-    probability = np.where(shown, probability, 0.0)
-    return Response(visits.uniform(slates) < probability, probability, np.where(shown, intensity, 0.0))
+
+    kind: str
+    ridge: float
+    personal: float
+    """The weight of its personal part: 1 leaves it as it was fitted."""
+    popularity: float
+    """The weight of log popularity."""
+    returning: float
+    """The weight of log popularity in later sessions."""
+    log_likelihood: float
+    """Mean log-likelihood of an item taken after the cut, among those not consumed before, nats; with the weights at
+    which it is largest."""
+    precision: float
+    """Mean share of its ten best items, of those not consumed before, that were taken after the cut; with its own
+    weights."""
+
+
+@dataclass(frozen=True)
+class SizesReport:
+    """Fit of λ*, and its predictions of left-out sessions."""
+
+    mean: float
+    """Mean of λ* over the log's sessions; calibrated to equal their mean size."""
+    shrinkage: float
+    """Number of average sessions that are added to a user's own."""
+    shrinkage_at_end: bool
+    """The shrinkage is at an end of the grid."""
+    first: float
+    """Mean size of users' first sessions."""
+    later: float
+    """Mean size of their later sessions."""
+    left_out_sessions: int
+    """Sessions on which the shrinkage was chosen and the figures below are computed, each fitted without it: all, or of
+    a log of more than 50,000 those of sampled users."""
+    left_out_ratio_first: float
+    """Σλ* over Σ size of first sessions; NaN where there are none."""
+    left_out_ratio_later: float
+    """The same of later sessions."""
+    left_out_spearman: float
+    """Rank correlation of λ* with the size."""
+    left_out_deciles: tuple[tuple[float, float], ...]
+    """Mean λ* and mean size of each tenth of the sessions, by λ*."""
+    forward_ratio: float
+    """Σλ* over Σ size of held-out later sessions, fitted to the events before them alone. Above 1 where users with
+    later sessions began with larger ones."""
+    forward_spearman: float
+    """Rank correlation of λ*, fitted to the events before them, with their sizes."""
+
+
+@dataclass(frozen=True)
+class TruthReport:
+    """Choice of a truth for a log, and its fit."""
+
+    kind: str
+    ridge: float
+    """Its ridge, chosen on held-out later sessions."""
+    ridge_at_end: bool
+    """The ridge is at an end of the grid: a better one may lie beyond."""
+    personal: float
+    """The weight of its personal part, chosen in the same way; 0 leaves popularity."""
+    popularity: float
+    """The weight of log popularity, chosen in the same way."""
+    returning: float
+    """The weight of log popularity in later sessions, chosen in the same way."""
+    users: int
+    """Users with a held-out later session; 0: too few could be held out, and nothing was chosen."""
+    log_likelihood: float
+    """Mean log-likelihood of an item taken after the cut, nats; see :class:`Candidate`."""
+    precision: float
+    """Mean share of its ten best items that were taken after the cut."""
+    popularity_log_likelihood: float
+    """Log-likelihood under item popularity alone, the baseline."""
+    popularity_precision: float
+    """The precision of the ten most popular items."""
+    candidates: tuple[Candidate, ...]
+    behind: float
+    """Loss of log-likelihood of the best candidate of another class, nats; NaN without one."""
+    behind_error: float
+    """Standard error of ``behind``, paired by user."""
+    events_per_session: float
+    """Events per session in the log."""
+    expected_per_session: float
+    """Mean of λ* over the log's sessions; calibrated to equal ``events_per_session``."""
+    sizes: SizesReport
+    """Fit of λ*."""
+    bootstrap: int | None = None
+    """Seed of the bootstrap of users that it was fitted to; None: the whole log."""
+
+
+@dataclass(frozen=True, eq=False)
+class Law:
+    """Law of consumption: 1 − exp(−λ*·p*·γ^(r−1)·a)."""
+
+    examination: Floats
+    """(k,) γ^(r−1)."""
+    attraction: float
+
+
+class SizeModel(Protocol):
+    """Session-size model λ* of a truth."""
+
+    def of_visits(self, visits: Visits, delay: int) -> Floats:
+        """(n,) λ* of visits, given the delay of consumptions in ticks."""
+        ...
+
+
+@runtime_checkable
+class Truth(Protocol):
+    """Ground-truth choice model: p*(y|x) and λ*(x) of a log's users.
+
+    The true intensity is λ*(x)·p*(y|x). ``preference`` and ``expected`` report it for any state; ``answer`` and
+    ``shares`` for visits to a market, at the speed that a market needs, over released items that are not consumed.
+    """
+
+    @property
+    def kind(self) -> str:
+        """Name of its class."""
+        ...
+
+    @property
+    def report(self) -> TruthReport:
+        """Report of its fit."""
+        ...
+
+    @property
+    def sizes(self) -> SizeModel:
+        """Session-size model λ*."""
+        ...
+
+    def preference(self, users: Ints, states: UserStates) -> Floats:
+        """(n, M) p* of users (n,) in given states over the catalogue.
+
+        The caller masks consumed or unreleased items and renormalises.
+        """
+        ...
+
+    def expected(self, users: Ints, states: UserStates) -> Floats:
+        """(n,) λ*(x) of sessions that begin at ``states.now``."""
+        ...
+
+    def answer(self, visits: Visits, slates: Ints, ground: Floats, law: Law, response: Response) -> None:
+        """Fill in the response of n visits, each by itself."""
+        ...
+
+    def shares(self, visits: Visits) -> Floats:
+        """(n, M) p* over admissible items."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write the truth into a folder."""
+        ...
+
+
+# -- checked answers --------------------------------------------------------------------------------------------------
+
+
+def response_of(consumer: Consumer, visits: Visits, slates: Ints) -> Response:
+    """Response of visits to slates (n, k), checked.
+
+    Raises:
+        MarketError: If it is no response, or has wrong shapes, types or values.
+    """
+    response = consumer.respond(visits, slates)
+    if not isinstance(response, Response):
+        raise MarketError(
+            f"{type(consumer).__name__}.respond: found a {type(response).__name__}; allowed: a Response"
+        )
+    consumed, probability, intensity = response.consumed, response.probability, response.intensity
+    if (
+        consumed.dtype != np.bool_
+        or probability.dtype.kind != "f"
+        or intensity.dtype.kind != "f"
+        or not consumed.shape == probability.shape == intensity.shape == slates.shape
+    ):
+        raise MarketError(
+            f"{type(consumer).__name__}.respond: found consumed {consumed.dtype} {consumed.shape}, "
+            f"probability {probability.dtype} {probability.shape}, intensity {intensity.dtype} {intensity.shape}; "
+            f"allowed: bool, float and float, and {slates.shape} for each, a number a position"
+        )
+    place = _first_wrong(slates, consumed, probability, intensity)
+    if place >= 0:
+        row, position = divmod(place, slates.shape[1])
+        raise MarketError(
+            f"{type(consumer).__name__}.respond: found item {int(slates[row, position])} at position {position + 1} "
+            f"{'consumed' if consumed[row, position] else 'not consumed'} with probability "
+            f"{probability[row, position]} and intensity {intensity[row, position]}; allowed: items that are shown, "
+            "probabilities from 0 to 1, finite intensities from 0 up"
+        )
+    return response
+
+
+@compiled
+def _first_wrong(slates: Ints, consumed: Bools, probability: Floats, intensity: Floats) -> int:
+    """Index of the first invalid position; −1 without one."""
+    n, k = slates.shape
+    for row in range(n):
+        for position in range(k):
+            ghost = consumed[row, position] and slates[row, position] < 0
+            chance, worth = probability[row, position], intensity[row, position]
+            if ghost or not 0.0 <= chance <= 1.0 or not 0.0 <= worth < np.inf:
+                return int(row * k + position)
+    return -1
+
+
+def organic_of(consumer: Consumer, visits: Visits, n_items: int) -> Organic:
+    """Organic consumptions of visitors, checked.
+
+    Raises:
+        MarketError: If it is nothing of the kind, not of these visits, not of the catalogue, or before they come.
+    """
+    organic = consumer.organic(visits)
+    if organic is NOTHING:  # most often
+        return organic
+    name = f"{type(consumer).__name__}.organic"
+    if not isinstance(organic, tuple) or len(organic) != len(Organic._fields):
+        raise MarketError(
+            f"{name}: found a {type(organic).__name__}; allowed: an Organic, NOTHING where nobody does anything"
+        )
+    row, tick, item = organic
+    if not len(row) and not len(tick) and not len(item):
+        return Organic(row, tick, item)
+    if (
+        not len(row) == len(tick) == len(item)
+        or not np.isin(row, visits.row).all()
+        or not ((item >= 0) & (item < n_items)).all()
+        or not (tick >= visits.schedule.tick[row]).all()
+    ):
+        raise MarketError(
+            f"{name}: found {len(row)} rows, {len(tick)} ticks, {len(item)} items; allowed: as many of each, rows of "
+            f"the visits, items from 0 to {n_items - 1}, ticks not before the visit"
+        )
+    return Organic(row, tick, item)
+
+
+def true_intensity_of(consumer: Consumer, visits: Visits, n_items: int) -> torch.Tensor:
+    """(n, M) true intensities of visits, checked.
+
+    Raises:
+        MarketError: If they are no tensor of that shape, or one is no finite number from 0 up.
+    """
+    found, name = consumer.true_intensity(visits), f"{type(consumer).__name__}.true_intensity"
+    shape = (len(visits), n_items)
+    if not isinstance(found, torch.Tensor) or tuple(found.shape) != shape:
+        what = f"a {type(found).__name__} of shape {tuple(np.shape(found))}"
+        raise MarketError(f"{name}: found {what}; allowed: a tensor of shape {shape}")
+    if found.numel() and not (bool(found.amin() >= 0) and bool(found.amax() < np.inf)):
+        raise MarketError(
+            f"{name}: found a number that is negative, infinite or none; allowed: finite ones from 0 up"
+        )
+    return found
+
+
+def relevant_items(consumer: Consumer, visits: Visits, n_items: int) -> Floats:
+    """(n,) items each visit would consume of the whole catalogue.
+
+    A consumer that does not report it is asked for its true intensities at the round's end, when items consumed in the
+    round no longer count.
+
+    Raises:
+        MarketError: If it is not one finite number from 0 up for each visit.
+    """
+    counted = ConsumerCapabilities.of(consumer).relevant
+    if counted is None:
+        parts = [
+            true_intensity_of(
+                consumer, dataclasses.replace(visits, row=visits.row[first : first + _BLOCK]), n_items
+            )
+            for first in range(0, len(visits), _BLOCK)
+        ]
+        return np.concatenate([part.double().sum(1).cpu().numpy() for part in parts] or [np.zeros(0)])
+    found = np.asarray(counted(visits), np.float64)
+    if found.shape != (len(visits),) or not ((found >= 0) & (found < np.inf)).all():
+        raise MarketError(
+            f"{type(consumer).__name__}.relevant: found shape {found.shape}, or a number that is negative, infinite or "
+            f"none; allowed: ({len(visits)},) finite ones from 0 up"
+        )
+    return found

@@ -1,4 +1,4 @@
-"""Consumers whose answers are known: a table says what each user makes of each item."""
+"""Consumers whose answers are known from a table."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ from rimsim.arrays import Bools, Floats, Ints
 from rimsim.data import load_observed
 from rimsim.errors import ConfigError
 from rimsim.intensity.contract import BLOCK
-from rimsim.market.consumers.contract import NOTHING, Organic, Response, drawn
-from rimsim.market.consumers.intensity import examination
+from rimsim.market.consumers.contract import NOTHING, Organic, Response, drawn, examination
 
 if TYPE_CHECKING:
     from rimsim.config import ScenarioConfig
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class ObservedOptions:
-    """Which table answers, and what its values mean."""
+    """Table of answers, and meaning of its values."""
 
     table: str = Field(min_length=1, description="Path of the table; see rimsim.data.load_observed.")
     value: Literal["threshold", "probability"] = Field(
@@ -46,7 +45,7 @@ class ObservedOptions:
 
 @plain_dataclass(frozen=True)
 class TableReport:
-    """How much of a market a table can answer."""
+    """Coverage of a market by a table."""
 
     users: int
     """Users of the log with an answer in the table."""
@@ -63,7 +62,7 @@ class TableReport:
     """Whether who was shown what in the table did not depend on what they like."""
 
     def text(self) -> str:
-        """A sentence for a person."""
+        """Sentence about the coverage."""
         selection = "" if self.shown_at_random else ", and they may be selected by what users like"
         return (
             f"the table answers {self.answered:.1%} of all pairs of a user and an item ({self.users:,} users, "
@@ -74,7 +73,7 @@ class TableReport:
 
 @plain_dataclass(frozen=True, eq=False)
 class _Answers:
-    """The answers of a table about the users and items of a log, sorted by pair."""
+    """Answers of a table for a log, sorted by pair."""
 
     pair: Ints
     """(n,) user · M + item, ascending."""
@@ -86,7 +85,10 @@ class _Answers:
     """M."""
 
     def at(self, user: Ints, items: Ints) -> tuple[Floats, Bools]:
-        """(n, k) probabilities of items (n, k) of users (n,), 0 where nothing is observed, and where something is."""
+        """(n, k) probabilities of items of users (n,), and known pairs.
+
+        Unknown pairs have probability 0.
+        """
         wanted = user[:, None] * self.n_items + items
         place = np.minimum(np.searchsorted(self.pair, wanted), len(self.pair) - 1)
         known = (self.pair[place] == wanted) & (items >= 0)
@@ -117,18 +119,15 @@ def _answers(options: ObservedOptions, table: ObservedTable, log: EventLog) -> _
 
 
 class Observed:
-    """An item shown at position r is consumed with probability p·γ^(r−1), p being what the table says of the pair.
+    """Consumers who answer from a table.
 
-    With ``value: threshold``, p is 1 where the value reaches ``taken_at`` and 0 elsewhere: whether an examined item is
-    consumed is known, and the draw decides whether its position is examined. With ``value: probability``, p is the
-    value. A pair that is not observed has p = 0. A draw belongs to (arrival, item), whatever else is shown.
+    An item shown at position r is consumed with probability p·γ^(r−1). With ``value: threshold``, p is 1 where the
+    value reaches ``taken_at`` and 0 elsewhere, and the draw decides whether the position is examined. With ``value:
+    probability``, p is the value. A pair that is not observed has p = 0. A draw belongs to (arrival, item),
+    independently of the slate.
 
     The true intensity of an item is p, the expected number of consumptions when it is examined. It orders items as
-    their probabilities do, it is finite where p is 1, and its sum is what would be consumed of a catalogue shown whole.
-
-    Args:
-        options: Which table, and what its values mean.
-        scenario: Says γ and the length of a slate.
+    their probabilities do, it is finite where p is 1, and its sum is the expected consumption of the whole catalogue.
 
     Raises:
         DataError: If the table cannot be read.
@@ -154,7 +153,7 @@ class Observed:
         self._examination = examination(scenario.consumer.position_decay, scenario.slate)
 
     def report(self, log: EventLog) -> TableReport:
-        """How much of a market over a log the table can answer.
+        """Coverage of a market over a log by the table.
 
         Raises:
             DataError: If it has no answer of a user and an item of the log.
@@ -172,31 +171,31 @@ class Observed:
         )
 
     def note(self, log: EventLog) -> str:
-        """What to say before a run over a log."""
+        """Sentence before a run over a log."""
         return f"{self._table.source}: {self.report(log).text()}"
 
     def digest(self) -> str:
-        """What a run hangs on beside its config: the answers of the table."""
+        """Digest of the table's answers."""
         table = self._table
         parts = [column.tobytes() for column in (table.user, table.item, table.value)]
         parts += [repr(ids.tolist()).encode() for ids in (table.users, table.items)]
         return sha256(b"".join(parts)).hexdigest()
 
     def observed(self, visits: Visits, slates: Ints) -> Bools:
-        """(n, k) whether the table knows what the visitors make of the items of their slates (n, k)."""
+        """(n, k) pairs of visitors and shown items in the table."""
         return self._known(visits.world.log).at(visits.log_user, slates)[1]
 
     def respond(self, visits: Visits, slates: Ints) -> Response:
-        """What visits make of their slates."""
+        """Response of visits to their slates."""
         taken, _ = self._known(visits.world.log).at(visits.log_user, slates)
         return drawn(visits, slates, taken * self._examination, taken)
 
     def organic(self, visits: Visits) -> Organic:  # noqa: ARG002  # the protocol's
-        """They consume only what they are shown."""
+        """No organic consumption."""
         return NOTHING
 
     def true_intensity(self, visits: Visits) -> torch.Tensor:
-        """(n, M) p of what is there and was not consumed before, 0 elsewhere."""
+        """(n, M) p of admissible items, 0 elsewhere."""
         answers, release = self._known(visits.world.log), visits.world.release
         true = torch.zeros(len(visits), answers.n_items)
         for first in range(0, len(visits), BLOCK):
@@ -210,9 +209,9 @@ class Observed:
         return true
 
     def relevant(self, visits: Visits) -> Floats:
-        """(n,) Σ p over all that each visitor had not consumed when the market opened.
+        """(n,) Σ p over items not consumed when the market opened.
 
-        What was consumed in the market counts, since at a round's end it cannot be told from what this visit consumed.
+        Consumptions in the market count, since at a round's end those of this visit cannot be separated.
         """
         row, item = visits.in_market()
         bought, _ = self._known(visits.world.log).at(visits.log_user[row], item[:, None])
@@ -227,7 +226,7 @@ class Observed:
 
 
 def _changed(path: str) -> int:
-    """When a file was changed, nanoseconds; 0 where that cannot be known."""
+    """Time of a file's last change in nanoseconds, or 0."""
     try:
         return Path(path).expanduser().stat().st_mtime_ns
     except OSError:

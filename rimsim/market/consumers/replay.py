@@ -1,4 +1,4 @@
-"""Consumers who do what they did in the log."""
+"""Consumers who repeat their behaviour in the log."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from rimsim.market.consumers.contract import Organic, Response
 
 if TYPE_CHECKING:
     from rimsim.config import ScenarioConfig
-    from rimsim.market.consumers.contract import Visits
-    from rimsim.market.world import World
+    from rimsim.market.consumers.contract import Visits, World
 
 
 class _Items(NamedTuple):
-    """What is consumed after the start of each session of a log: ``item[offsets[s]:offsets[s + 1]]`` of session s."""
+    """Items consumed after the start of each session.
+
+    Those of session s are ``item[offsets[s]:offsets[s + 1]]``.
+    """
 
     offsets: Ints
     """(sessions + 1,)"""
@@ -28,7 +30,7 @@ class _Items(NamedTuple):
     """(total,)"""
 
     def of(self, sessions: Ints) -> tuple[Ints, Ints]:
-        """Places among some sessions (total,) and the items (total,) of these."""
+        """Index among sessions (total,) and items (total,) of these."""
         begin = self.offsets[sessions]
         place, number = numbered(self.offsets[sessions + 1] - begin)
         return place, self.item[begin[place] + number]
@@ -36,7 +38,7 @@ class _Items(NamedTuple):
 
 @lru_cache(maxsize=4)
 def _session_items(world: World) -> _Items:
-    """The items of each session of the log."""
+    """Items of each session of the log."""
     of_event = world.sessions.of_event
     order = np.argsort(of_event, kind="stable")
     offsets = np.searchsorted(of_event[order], np.arange(len(world.sessions) + 1))
@@ -45,7 +47,7 @@ def _session_items(world: World) -> _Items:
 
 @lru_cache(maxsize=4)
 def _futures(world: World, horizon: float | None) -> _Items:
-    """What the user of each session consumed in it, or within a horizon (seconds) of its start."""
+    """Items consumed in each session, or within a horizon."""
     if horizon is None:
         return _session_items(world)
     log, sessions = world.log, world.sessions
@@ -60,14 +62,8 @@ def _futures(world: World, horizon: float | None) -> _Items:
 
 
 @compiled
-def _hits(
-    slates: Ints,
-    sessions: Ints,
-    offsets: Ints,
-    item: Ints,
-    hits: Bools,
-) -> None:
-    """Mark what of slates (n, k) is among the items of their sessions (n,), in place."""
+def _hits(slates: Ints, sessions: Ints, offsets: Ints, item: Ints, hits: Bools) -> None:
+    """Mark items of slates (n, k) that their sessions (n,) hold."""
     for row in range(len(slates)):
         for place in range(offsets[sessions[row]], offsets[sessions[row] + 1]):
             for position in range(slates.shape[1]):
@@ -75,13 +71,11 @@ def _hits(
 
 
 class ReplayedLog:
-    """An item shown is a hit if its user consumed it in the session, or within a horizon of the arrival.
+    """Consumers whose shown items are hits in their logged behaviour.
 
-    What users consumed becomes part of their state at the end of the session, whether it was shown or not: the
-    platform sees its users' organic behaviour, as the log did.
-
-    Args:
-        scenario: Says the horizon.
+    An item is a hit if its user consumed it in the session, or within a horizon of the arrival. Logged consumptions
+    enter the state at the end of the session, shown or not: the platform sees its users' organic behaviour, as the log
+    did.
     """
 
     hits_only = True
@@ -94,34 +88,34 @@ class ReplayedLog:
         self._horizon = None if horizon is None else duration_seconds(horizon)
 
     def respond(self, visits: Visits, slates: Ints) -> Response:
-        """Hits; the probability is 1 for a hit and 0 else."""
+        """Hits; their probability is 1."""
         hits = np.zeros(slates.shape, bool)
         _hits(slates, visits.schedule.session[visits.row], *_futures(visits.world, self._horizon), hits)
         certain = hits.astype(np.float64)
         return Response(hits, certain, certain)
 
     def organic(self, visits: Visits) -> Organic:
-        """The session's own events, consumed when it ends."""
+        """Events of each session, consumed when it ends."""
         sessions = visits.schedule.session[visits.row]
         place, item = _session_items(visits.world).of(sessions)
         return Organic(visits.row[place], ticks(visits.world.sessions.stop[sessions])[place], item)
 
     def settled(self, visits: Visits) -> Ints:
-        """(n,) the end of each visit's session or, with a horizon, of that."""
+        """(n,) end of each visit's session, or of its horizon."""
         sessions = visits.schedule.session[visits.row]
         if self._horizon is None:
             return ticks(visits.world.sessions.stop[sessions])
         return ticks(visits.world.sessions.start[sessions] + self._horizon)
 
     def true_intensity(self, visits: Visits) -> torch.Tensor:
-        """(n, M) the logged future as counts."""
+        """(n, M) logged future as counts."""
         future = torch.zeros(len(visits), visits.world.log.n_items)
         place, item = self._future(visits)
         future[torch.from_numpy(place), torch.from_numpy(item)] = 1.0
         return future
 
     def relevant(self, visits: Visits) -> Floats:
-        """(n,) items in each visit's logged future."""
+        """(n,) number of items in each visit's logged future."""
         n_items = visits.world.log.n_items
         place, item = self._future(visits)
         return np.bincount(np.unique(place * n_items + item) // n_items, minlength=len(visits)).astype(

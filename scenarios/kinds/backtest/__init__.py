@@ -1,4 +1,4 @@
-"""Back-test: models of one log compared in three tasks, without a closed loop."""
+"""Back-test of intensity models on one log, in three tasks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from rimsim.scenarios.kinds.backtest.tasks import (
     matching_with_floors,
     user_recommendation,
 )
-from rimsim.scenarios.kinds.results import RunResult, draw_report
+from rimsim.scenarios.kinds.results import RunResult
+from rimsim.scenarios.report.charts import draw
 from rimsim.scenarios.runs.job import MAIN, Execution, Job, log_bytes, make_run, require_memory
 from rimsim.scenarios.runs.store import Run, folder_for, load_facts, load_run, load_text
 from rimsim.system import single_thread
@@ -35,7 +36,10 @@ COLUMNS = ("task", "model", "beta", "cap", "seed", "metric", "value")
 
 
 class Backtest(RunResult):
-    """Back-test on disk, with the tables ``backtest`` (also ``table``), ``calibration`` and ``fits``."""
+    """Back-test on disk.
+
+    Its tables are ``backtest`` (also ``table``), ``calibration`` and ``fits``.
+    """
 
     @property
     def config(self) -> BacktestConfig:
@@ -128,11 +132,11 @@ def _tables(models: Models) -> dict[str, pd.DataFrame]:
 
 def _write_pictures(run: Run) -> None:
     _write_events(run.folder, run.backtest)
-    draw_report(backtest_report(run), run.folder)
+    draw(backtest_report(run).plots, run.folder / "pictures")
 
 
 def _about(split: LogSplit, config: BacktestConfig) -> dict[str, float]:
-    """Sizes of a split; k is items per state and c users per item."""
+    """Sizes of a split, with k and c."""
     k = math.ceil(config.item_share * split.n_known)
     if k >= split.n_known:
         refuse(

@@ -1,4 +1,4 @@
-"""Models of a back-test, fitted once per split, and their scores in blocks of rows."""
+"""Models of a back-test, fitted once per split."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rimsim.intensity.registry import config_of, make, mark_and_ground, thorough
 from rimsim.intensity.states import CountExamples
 from rimsim.rng import Purpose, derived_seed
 from rimsim.scenarios.kinds.backtest.split import BacktestConfig, LogSplit
-from rimsim.scenarios.kinds.scores import JoinedScores, ModelScores, Scores
+from rimsim.scenarios.kinds.scores import JoinedScores, ModelScores, ScoreMatrix
 
 if TYPE_CHECKING:
     from rimsim.intensity.contract import Hidden
@@ -77,14 +77,14 @@ class Models:
         return self._ground(ground).intensity(self.split.test.states).cpu().numpy()
 
     def judging_rate(self, name: str) -> Float32s | None:
-        """λ(x) by which deciles pay: the model's, or the first there is."""
+        """λ(x) for deciles: the model's, or the first."""
         of_model = mark_and_ground(name)[1]
         grounds = [ground for _, ground in map(mark_and_ground, self.config.models) if ground is not None]
         chosen = of_model or next(iter(grounds), None)
         return None if chosen is None else self.rate(chosen)
 
-    def past(self, name: str) -> Scores:
-        """Scores of past states for prices, in the order of the folds.
+    def past(self, name: str) -> ScoreMatrix:
+        """Scores of past states for prices, fold by fold.
 
         What can remember what a state did next is cross-fitted: a p that depends on the state. A ground intensity of a
         few parameters, or a popularity, cannot; and prices would make up for how it differs between the fold and the
@@ -198,7 +198,7 @@ class Models:
         return result
 
     def _hidden(self, part: str) -> Hidden | None:
-        """Hidden states of the test states, shared by models of one mark."""
+        """Hidden states of the test states, one per mark."""
         model = self._mark(part, _SERVING)
         if not isinstance(model, RecurrentModel):
             return None

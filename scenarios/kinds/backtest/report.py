@@ -1,4 +1,4 @@
-"""Report of a back-test: the best model of each task, and the cost of floors."""
+"""Report of a back-test: best models, cost of floors."""
 
 from __future__ import annotations
 
@@ -115,13 +115,13 @@ def backtest_report(run: Run) -> Report:
 
 
 def backtest_sentences(table: pd.DataFrame) -> list[str]:
-    """Sentences on the best model of each task and on floors."""
+    """Sentences on the best models and on floors."""
     sentences = [text for task, words in TASKS.items() if (text := _best(table, task, words))]
     return sentences + _floors(table)
 
 
 def _best(table: pd.DataFrame, task: str, words: str) -> str:
-    """Sentence on the most precise model of a task and the next one."""
+    """Sentence on the two most precise models of a task."""
     precise = {model: _by_seed(table, task, model, "precision") for model in table["model"].unique()}
     ranked = sorted((name for name in precise if len(precise[name])), key=lambda name: -precise[name].mean())
     if not ranked:
@@ -138,7 +138,7 @@ def _best(table: pd.DataFrame, task: str, words: str) -> str:
 
 
 def _floors(table: pd.DataFrame) -> list[str]:
-    """Sentence on the largest floor below all and the most precise model there."""
+    """Sentence on the largest floor and its most precise model."""
     betas = sorted({float(beta) for beta in table["beta"].dropna().unique()})
     if len(betas) < 2 or betas[0] != 0:
         return []
@@ -242,7 +242,7 @@ def _who_pays(floors: pd.DataFrame, overlap: float) -> TextTable:
 
 
 def model_looks(models: Sequence[str]) -> dict[str, tuple[str, str | None, AgentStyle]]:
-    """Mark, ground, and style of each model: colour of the mark, marker of the ground."""
+    """Mark, ground and style of each model."""
     own = iter(_OWN * len(models))
     looks = {}
     for model in models:
@@ -312,7 +312,7 @@ def _fronts(table: pd.DataFrame, overlap: float) -> Figure | None:
 
 
 def _undelivered(table: pd.DataFrame, overlap: float) -> Figure | None:
-    """Undelivered share of the floors over β, one line per model."""
+    """Undelivered share of the floors over β, by model."""
     lacking = table[(table["task"] == "online") & (table["metric"] == "shortfall") & (table["beta"] > 0)]
     if lacking["beta"].nunique() < 2:
         return None
@@ -334,7 +334,7 @@ def _undelivered(table: pd.DataFrame, overlap: float) -> Figure | None:
 
 
 def _room(ax: Axes, most_x: float, most_y: float) -> None:
-    """Show every point from 0 on; longer bars, as of two seeds, are cut."""
+    """Show every point from 0 on; longer bars are cut."""
     ax.set_xlim(0, 1.15 * most_x)
     ax.set_ylim(0, 1.2 * most_y)
     ax.yaxis.set_major_formatter(_share)
@@ -370,7 +370,7 @@ def _legend(ax: Axes, looks: dict[str, tuple[str, str | None, AgentStyle]]) -> N
 def _message_of_ground(
     precision: dict[str, float], looks: dict[str, tuple[str, str | None, AgentStyle]]
 ) -> str:
-    """Factor by which λ(x) helps the best hybrid to find users."""
+    """Title on λ(x) in the best hybrid's user recommendation."""
     best = max(precision, key=lambda model: precision[model])
     mark, ground, _ = looks[best]
     if ground is None or not precision.get(mark, 0.0) > 0:
@@ -382,7 +382,7 @@ def _message_of_ground(
 
 
 def _message_of_front(table: pd.DataFrame, models: list[str]) -> str:
-    """Cost of the largest floor below 1, with and without λ(x)."""
+    """Title on the cost of a floor, without λ(x) too."""
 
     def change(model: str, metric: str, beta: float) -> float:
         ratio = _by_seed(table, "online", model, metric, beta=beta) / _by_seed(

@@ -31,7 +31,7 @@ _LARGEST_SEED = 2**31
 
 @configuration(frozen=True, config=STRICT)
 class SplitConfig:
-    """Way in which a log is cut into training and test."""
+    """Cut of a log into training and test."""
 
     kind: Literal["user-relative", "calendar"] = Field(
         default="user-relative",
@@ -57,7 +57,7 @@ class SplitConfig:
 
     @property
     def overlap(self) -> float:
-        """Tested part of a split over its training part, for :func:`rimsim.measures.mean_interval`.
+        """Tested part of a split over its training part.
 
         user-relative: each seed tests another random half of the users by what the other half did. In a split by the
         calendar all seeds have the same one, and their interval is about fits alone: 0.
@@ -139,7 +139,7 @@ class Targets:
         return np.bincount(self.key % self.m, minlength=self.m)
 
     def hits(self, rows: Ints, items: Ints) -> Bools:
-        """Mark pairs that are targets; a negative row or item is none."""
+        """Mark pairs that are targets; negative ones are none."""
         if not len(self.key):
             return np.zeros(np.broadcast_shapes(rows.shape, items.shape), bool)
         wanted = np.where((rows >= 0) & (items >= 0), rows * self.m + items, -1)
@@ -149,7 +149,7 @@ class Targets:
 
 @dataclass(frozen=True, eq=False)
 class Fold:
-    """Part of V, and events that do not tell its future."""
+    """Part of V, and events without its future."""
 
     rows: Ints
     """Rows of V."""
@@ -159,7 +159,7 @@ class Fold:
 
 @dataclass(frozen=True, eq=False)
 class LogSplit:
-    """One cut of a log."""
+    """Training events, states and targets of a cut log."""
 
     log: EventLog
     """Events that take part."""
@@ -182,7 +182,7 @@ class LogSplit:
         return int(self.known.sum())
 
     def future(self) -> EventLog:
-        """Test users' log up to the horizon; what they did in it is the target."""
+        """Test users' log, with events in the horizon as targets."""
         start = np.full(self.log.n_users, np.inf)
         start[self.test.user] = self.test.states.now
         ends = start[self.log.user] + self.horizon
@@ -191,7 +191,7 @@ class LogSplit:
 
 
 def make_split(log: EventLog, config: SplitConfig, seed: int) -> LogSplit:
-    """Cut a log; the seed draws groups of users and the order of ties.
+    """Cut a log by a seed.
 
     Raises:
         DataError: If the log is too little for such a cut.
@@ -258,7 +258,7 @@ def _user_relative(log: EventLog, config: SplitConfig, seed: int) -> LogSplit:
 
 
 def _recent(log: EventLog, share: float, seed: int) -> Bools:
-    """Events among the last ``share`` of their user's, by time, then lot."""
+    """Events among the last of their user's, a share."""
     n = len(log)
     order = np.lexsort((bits(seed, Purpose.SPLIT, 0, np.arange(n)), log.time, log.user))
     size = np.bincount(log.user, minlength=log.n_users)
@@ -313,7 +313,7 @@ def assembled(
     folds: tuple[Fold, ...],
     horizon: float,
 ) -> LogSplit:
-    """LogSplit of given users and instants; ``folds`` are V again, out of sample."""
+    """Split of given users and instants."""
     known = np.bincount(train.item, minlength=log.n_items) > 0
     warm = log.rows(known[log.item])
     after = count_examples(warm, test_user, test_now, horizon)

@@ -1,4 +1,4 @@
-"""Tasks of a back-test on the scores of one model: metrics by name.
+"""Tasks of a back-test: metrics of one model's scores.
 
 Item recommendation answers every test state with its k best items, user recommendation every item with its c best
 users, and online matching prices every item on past states and ranks the test states by λ(x,y) − v (Ma, Liu and
@@ -18,7 +18,7 @@ from rimsim.errors import InfeasibleError
 from rimsim.intensity.contract import spans
 from rimsim.matching import DualSolution, price_slates, required_exposure, solve_dual, user_rec
 from rimsim.scenarios.kinds.backtest.split import LogSplit, Targets
-from rimsim.scenarios.kinds.scores import ROWS, Scores
+from rimsim.scenarios.kinds.scores import ROWS, ScoreMatrix
 
 PAYING = "guaranteed_decile_"
 """Begin of the metrics of positions per slate given to items whose guarantee binds."""
@@ -72,7 +72,7 @@ class Served:
         )
 
     def metrics(self, positions: int, known: Bools) -> dict[str, float]:
-        """Precision over so many positions, recall, NDCG, and spread of exposure."""
+        """Precision, recall, NDCG and spread of exposure."""
         weight = np.array([number for _, _, number in self._parts], np.float64)
         share = weight / max(weight.sum(), 1.0)
         return {
@@ -84,7 +84,7 @@ class Served:
         }
 
 
-def item_recommendation(scores: Scores, split: LogSplit, k: int, seed: int) -> dict[str, float]:
+def item_recommendation(scores: ScoreMatrix, split: LogSplit, k: int, seed: int) -> dict[str, float]:
     """Metrics of every test state's k best items."""
     served = Served(split.targets)
     for start, slates in _served(scores, split, np.zeros(scores.shape[1]), k, seed, 0.0):
@@ -92,7 +92,7 @@ def item_recommendation(scores: Scores, split: LogSplit, k: int, seed: int) -> d
     return served.metrics(len(split.test.user) * k, split.known)
 
 
-def user_recommendation(scores: Scores, split: LogSplit, c: int, seed: int) -> dict[str, float]:
+def user_recommendation(scores: ScoreMatrix, split: LogSplit, c: int, seed: int) -> dict[str, float]:
     """Metrics of every known item's c best users.
 
     Perplexity and coverage are over users.
@@ -121,15 +121,15 @@ def user_recommendation(scores: Scores, split: LogSplit, c: int, seed: int) -> d
 
 
 def matching_with_floors(
-    scores: Scores,
-    past: Scores,
+    scores: ScoreMatrix,
+    past: ScoreMatrix,
     split: LogSplit,
     k: int,
     betas: tuple[float, ...],
     rate: Float32s | None,
     pricing: Pricing,
 ) -> dict[float, dict[str, float]]:
-    """Metrics by β of online matching with guaranteed shares of the uniform exposure.
+    """Metrics by β of online matching with floors.
 
     Who pays: positions per slate, by decile of λ(x), of items that the same model leaves below their floor without one.
 
@@ -171,15 +171,15 @@ def matching_with_floors(
 
 
 def matching_with_caps(
-    scores: Scores,
-    past: Scores,
+    scores: ScoreMatrix,
+    past: ScoreMatrix,
     split: LogSplit,
     k: int,
     caps: tuple[float, ...],
     share: float,
     pricing: Pricing,
 ) -> dict[float, dict[str, float]]:
-    """Metrics by m of online matching with capped items and m·k positions per user.
+    """Metrics by m of online matching with caps.
 
     An item is shown to a share of the users at most. An empty position is no miss here, since caps leave positions
     empty: precision is hits per exposure, and ``filled`` the exposed share of what the caps allow.
@@ -210,9 +210,9 @@ def matching_with_caps(
 
 
 class _Prices:
-    """Prices of past states; a matrix that is small enough is made once."""
+    """Prices of past states; small matrices are made once."""
 
-    def __init__(self, past: Scores, pricing: Pricing) -> None:
+    def __init__(self, past: ScoreMatrix, pricing: Pricing) -> None:
         n, m = past.shape
         self._past, self._pricing = past, pricing
         self._scores: object = past
@@ -248,7 +248,7 @@ class _Prices:
 
 
 def _served(
-    scores: Scores, split: LogSplit, price: Floats, k: int, seed: int, tie_width: float
+    scores: ScoreMatrix, split: LogSplit, price: Floats, k: int, seed: int, tie_width: float
 ) -> Iterator[tuple[int, Ints]]:
     """First row and slates of each block of test states."""
     for start, stop in spans(scores.shape[0], ROWS):
@@ -261,5 +261,5 @@ def _served(
         )
 
 
-def _slates(scores: Scores, split: LogSplit, price: Floats, k: int, seed: int, tie_width: float) -> Ints:
+def _slates(scores: ScoreMatrix, split: LogSplit, price: Floats, k: int, seed: int, tie_width: float) -> Ints:
     return np.concatenate([slates for _, slates in _served(scores, split, price, k, seed, tie_width)])

@@ -1,0 +1,408 @@
+"""Rows read from files, and the log that they become."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+
+import numpy as np
+import pandas as pd
+
+from rimsim.arrays import Array, Bools, Float32s, Floats, Ints, Ints32
+from rimsim.config import LogOptions
+from rimsim.data.log import BadRow, EventLog
+from rimsim.data.readers.columns import Role, TableKind
+from rimsim.data.readers.values import (
+    LARGEST_VALUE,
+    LATEST,
+    MISSING,
+    UNITS,
+    Ids,
+    Unit,
+    Vocabulary,
+    Words,
+    canonical,
+    epoch_seconds,
+    places_among,
+    ranked,
+)
+from rimsim.errors import DataError, refuse
+
+BAD_ROWS_SHOWN: Final = 10
+"""Bad rows that a report shows."""
+_BOUNDS: Final[tuple[tuple[Unit, float], ...]] = (("s", 1e11), ("ms", 1e14), ("us", 1e17), ("ns", np.inf))
+"""Below 1e11 a number is taken for seconds (until the year 5138), and so on up by thousands."""
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, eq=False)
+class RawEvents:
+    """n events in any order, as codes into distinct ids."""
+
+    source: str
+    """Source, for messages."""
+    user: Ints32
+    """(n,) position in ``user_ids``."""
+    item: Ints32
+    """(n,) position in ``item_ids``."""
+    time: Floats
+    """(n,) seconds since 1970; NaN where unknown."""
+    value: Float32s | Floats
+    """(n,) logged or observed values."""
+    user_ids: Ids
+    """Distinct ids: int64, or Python strings."""
+    item_ids: Ids
+    """Distinct ids: int64, or Python strings."""
+
+
+@dataclass(frozen=True, eq=False)
+class RowBlock:
+    """n rows of a file, with the problems of some."""
+
+    lines: Ints
+    """(n,) line or row of each in the file, from 1."""
+    users: Words
+    items: Words
+    time: Floats | None
+    """(n,) times in the file's unit; NaN where unknown. None: all are."""
+    value: Floats | None
+    """(n,) values. None: 1 throughout."""
+    problems: Mapping[Role, Mapping[int, str]] = field(default_factory=dict)
+    """Role → row → problem, in addition to those of users and items."""
+    attributes: Mapping[str, Words] = field(default_factory=dict)
+    """``title``, ``genres`` or ``year`` → (n,) texts about the items."""
+    uncut: Mapping[int, str] = field(default_factory=dict)
+    """Line → problem, of lines that are no rows."""
+
+
+class Collector:
+    """Growing table of rows, with times in the file's unit."""
+
+    def __init__(
+        self,
+        kind: TableKind,
+        unit: Unit | None = None,
+        *,
+        skip_bad_rows: bool = False,
+        largest_value: float = LARGEST_VALUE,
+    ) -> None:
+        self.kind, self.unit = kind, unit
+        self.skip_bad_rows, self.largest_value = skip_bad_rows, largest_value
+        self.items = Vocabulary()
+        self.rows = self.backwards = self.skipped = 0
+        self.bad_rows: list[BadRow] = []
+        self.attributes: dict[str, dict[int, str]] = {}  # texts of item codes
+        self._users = Vocabulary()
+        self._parts: list[tuple[Ints32, Ints32, Floats, Float32s | Floats]] = []
+        self._last = -np.inf
+        self._votes = dict.fromkeys(UNITS, 0)
+        self._latest = 0.0
+
+    @property
+    def largest_time(self) -> float:
+        """Largest number that may stand for a time."""
+        return math.nextafter(LATEST * UNITS[self.unit or "ns"], 0.0)
+
+    def take(self, name: str, block: RowBlock) -> None:
+        """Take a block's rows, and report those with problems.
+
+        Raises:
+            DataError: At the first bad row of the file ``name``, unless bad rows are to be skipped.
+        """
+        found = {**block.problems, "user": block.users.problems, "item": block.items.problems}
+        problems: dict[int, str] = {}
+        for role in reversed(self.kind.roles):
+            problems |= found.get(role, {})
+        bad = {**block.uncut, **{int(block.lines[row]): problem for row, problem in problems.items()}}
+        for line in sorted(bad):
+            self.bad(name, line, bad[line])
+        rows = np.ones(len(block.lines), bool)
+        rows[list(problems)] = False
+        if not rows.any():
+            return
+        user, item = block.users.codes(rows, self._users), block.items.codes(rows, self.items)
+        # The sum makes 0 of -0.
+        time = np.full(len(user), np.nan) if block.time is None else block.time[rows] + 0.0
+        value = np.ones(len(user)) if block.value is None else block.value[rows] + 0.0
+        self._parts.append((user, item, time, value.astype(self.kind.value_type)))
+        for attribute, texts in block.attributes.items():
+            self._learn(attribute, item, *texts.texts(rows))
+        self.rows += len(user)
+        self.backwards += int((np.diff(time, prepend=self._last) < 0).sum())
+        self._last = float(time[-1])
+        self._latest = float(np.fmax.reduce(time, initial=self._latest))
+        low = 0
+        for unit, bound in _BOUNDS:
+            below = int((time < bound).sum())
+            self._votes[unit] += below - low
+            low = below
+
+    def _learn(self, attribute: str, item: Ints32, word: Ints, words: list[str]) -> None:
+        """Take texts about items, as positions in ``words``."""
+        # Of several the smallest counts, so that the order of rows does not matter.
+        known = self.attributes.setdefault(attribute, {})
+        for pair in np.unique(item.astype(np.int64) * len(words) + word).tolist():
+            code, place = divmod(pair, len(words))
+            text = words[place].strip()
+            if text not in MISSING and not known.get(code, text) < text:
+                known[code] = text
+
+    def bad(self, file: str, line: int, problem: str) -> None:
+        """Report a row that cannot be read.
+
+        Raises:
+            DataError: Unless bad rows are to be skipped.
+        """
+        row = BadRow(file, line, problem)
+        if not self.skip_bad_rows:
+            raise DataError(str(row))
+        self.skipped += 1
+        if len(self.bad_rows) < BAD_ROWS_SHOWN:
+            self.bad_rows.append(row)
+
+    def likely_unit(self) -> Unit:
+        """Unit in which most times fit; seconds if in doubt."""
+        return max(self._votes, key=lambda unit: self._votes[unit])
+
+    def beyond(self, unit: Unit) -> bool:
+        """True if a time is after the year 9999."""
+        return self._latest >= LATEST * UNITS[unit]
+
+    def events(self, source: str, unit: Unit) -> RawEvents:
+        """Collected rows; the collector is empty afterwards."""
+        if not self.rows:
+            first = f"; the first of {self.skipped:,} bad rows: {self.bad_rows[0]}" if self.bad_rows else ""
+            raise DataError(
+                f"{source}: no {self.kind.rows}; a {self.kind.table} needs at least one row of data{first}"
+            )
+        user, item = np.empty(self.rows, np.int32), np.empty(self.rows, np.int32)
+        time, value = np.empty(self.rows, np.float64), np.empty(self.rows, self.kind.value_type)
+        at = 0
+        self._parts.reverse()
+        while self._parts:  # block by block, so that nothing is held twice for long
+            part = self._parts.pop()
+            span = slice(at, at + len(part[0]))
+            user[span], item[span], time[span], value[span] = part
+            at = span.stop
+        if UNITS[unit] > 1:
+            time /= UNITS[unit]
+        user_ids, item_ids = canonical(self._users.texts()), canonical(self.items.texts())
+        return RawEvents(source, user, item, time, value, user_ids, item_ids)
+
+
+def collected(read: Callable[[Collector], T], collector: Collector) -> tuple[Collector, Unit, T]:
+    """Collector after reading, unit of times, and result of ``read``.
+
+    The source is read once more if a time turns out to be beyond the calendar, to name its row.
+    """
+    found = read(collector)
+    unit = collector.unit or collector.likely_unit()
+    if collector.beyond(unit):
+        skip, largest = collector.skip_bad_rows, collector.largest_value
+        collector = Collector(collector.kind, unit, skip_bad_rows=skip, largest_value=largest)
+        found = read(collector)
+    return collector, unit, found
+
+
+def written_dates(source: str, time: Floats) -> Floats | None:
+    """Seconds of dates such as 20150131, if times are dates.
+
+    As seconds such numbers would all lie within two weeks of August 1970, without any sign that they were misread.
+    A number of that size is a date by chance in one of twenty-five cases, so a majority of dates is no chance.
+
+    Raises:
+        DataError: If most times are dates, but not all.
+    """
+    if ((time >= 19_700_101) & (time < 21_000_101)).sum() * 2 <= len(time):
+        return None
+    day = np.floor(time) % 100
+    month = np.floor(time / 100) % 100
+    year = np.floor(time / 10_000)
+    fits = (time == np.floor(time)) & (year >= 1970) & (year < 2100) & (month >= 1) & (month <= 12)
+    months = np.where(fits, (year - 1970) * 12 + month - 1, 0).astype(np.int64)
+    first = months.astype("datetime64[M]").astype("datetime64[D]").astype(np.int64)
+    after = (months + 1).astype("datetime64[M]").astype("datetime64[D]").astype(np.int64)
+    fits &= (day >= 1) & (day <= after - first)
+    if not fits.all():
+        if fits.sum() * 2 <= len(time):
+            return None
+        found = (
+            f"{fits.sum():,} times are dates such as {time[fits][0]:.0f}, but {(~fits).sum():,} are not, "
+            f"such as {time[~fits][0]:.0f}"
+        )
+        refuse(DataError, source, found, "one kind; time_unit='s' reads all as seconds")
+    seconds: Floats = (first + day - 1) * 86_400.0
+    return seconds
+
+
+def assemble(
+    events: RawEvents,
+    options: LogOptions,
+    users: pd.DataFrame | None = None,
+    items: pd.DataFrame | None = None,
+) -> EventLog:
+    """Log of the selected events, with its tables.
+
+    Args:
+        events: Events that were read.
+        options: Selection.
+        users: Attributes of users, one row per ``id``; rows of users without events are kept only if
+            ``min_user_events`` is 0.
+        items: Attributes of items in the same form: ``id``, ``title``, ``genres``, ``year``, and ``release`` or
+            ``released`` where known (the latter counts only where the options ask for years).
+
+    Raises:
+        DataError: If nothing is left; the message says which step took the last event.
+    """
+    chosen = _selected(events, options)
+    user_ids, user = _renumbered(events.user_ids, chosen.user, users, keep_all=options.min_user_events == 0)
+    item_ids, item = _renumbered(events.item_ids, chosen.item, items, keep_all=options.min_item_events == 0)
+    order = _order(user * len(item_ids) + item, chosen.time, chosen.value)
+    user, item, time, value = user[order], item[order], chosen.time[order], chosen.value[order]
+    item_table = _items(item_ids, items)
+    item_table["release"] = _release(item_table, item, time, options.release)
+    return EventLog(
+        user=user,
+        item=item,
+        time=time,
+        value=value.astype(np.float32, copy=False),
+        users=_attributes(user_ids, users),
+        items=item_table[["id", "title", "genres", "year", "release"]],
+    )
+
+
+def _selected(events: RawEvents, options: LogOptions) -> RawEvents:
+    left = events
+    if options.min_value is not None:
+        least = np.float32(options.min_value)
+        left = selected(left, left.value >= least, f"min_value={options.min_value:g}", events)
+    if (start := epoch_seconds(options.start, "start")) is not None:
+        left = selected(left, left.time >= start, f"start={_date(start)}", events)
+    if (stop := epoch_seconds(options.stop, "stop")) is not None:
+        left = selected(left, left.time < stop, f"stop={_date(stop)}", events)
+    both = f"min_item_events={options.min_item_events} with min_user_events={options.min_user_events}"
+    before = -1
+    while len(left.user) != before:
+        before = len(left.user)
+        if options.min_item_events > 1:
+            enough = np.bincount(left.item) >= options.min_item_events
+            left = selected(left, enough[left.item], both, events)
+        if options.min_user_events > 1:
+            enough = np.bincount(left.user) >= options.min_user_events
+            left = selected(left, enough[left.user], both, events)
+    return left
+
+
+def selected(events: RawEvents, rows: Bools, step: str, source: RawEvents) -> RawEvents:
+    """Events of the chosen rows.
+
+    The message names the ``step``, and the range of the ``source``.
+
+    Raises:
+        DataError: If none is left.
+    """
+    if rows.all():
+        return events
+    if not rows.any():
+        raise DataError(
+            f"{events.source}: {step} leaves none of {len(source.user):,} events; {_range(source)}"
+        )
+    columns = {name: getattr(events, name)[rows] for name in ("user", "item", "time", "value")}
+    return dataclasses.replace(events, **columns)
+
+
+def _range(events: RawEvents) -> str:
+    most_item, most_user = np.bincount(events.item).max(), np.bincount(events.user).max()
+    return (
+        f"values run from {events.value.min():g} to {events.value.max():g}, "
+        f"times from {_date(events.time.min())} to {_date(events.time.max())}, "
+        f"an item has up to {most_item:,} events, a user up to {most_user:,}"
+    )
+
+
+def _date(seconds: float) -> str:
+    try:
+        return f"{dt.datetime.fromtimestamp(float(seconds), dt.UTC):%Y-%m-%d %H:%M:%S} UTC"
+    except (OverflowError, ValueError, OSError):
+        return f"{seconds:g} s"
+
+
+def _renumbered(ids: Ids, codes: Ints32, table: pd.DataFrame | None, *, keep_all: bool) -> tuple[Ids, Ints]:
+    """Sorted ids in use, and the events' rows in them."""
+    used = np.full(len(ids), keep_all)
+    used[codes] = True
+    left: Ids = ids[used]
+    if keep_all and table is not None:
+        known = {str(key) for key in ids.tolist()}
+        extra = [key for key in table["id"].tolist() if str(key) not in known]
+        if extra and {type(key) for key in extra} != {type(key) for key in ids.tolist()}:
+            left = np.array([str(key) for key in left.tolist()] + [str(key) for key in extra], object)
+        elif extra:
+            left = np.concatenate([left, np.array(extra, left.dtype)])
+    ordered, rank = ranked(left)
+    row = np.full(len(ids), -1, np.int64)
+    row[used] = rank[: int(used.sum())]
+    return ordered, row[codes]
+
+
+def _order(pair: Ints, time: Floats, value: Array) -> Ints:
+    """Sorting positions by time, (user, item) pair and value."""
+    low, high, pairs = time.min(), time.max(), int(pair.max()) + 1
+    if (high - low + 1) * pairs < 2.0**62 and bool((time == np.floor(time)).all()):
+        # One number that holds both is much faster to sort.
+        order = np.argsort((time - low).astype(np.int64) * pairs + pair)
+    else:
+        order = np.lexsort((pair, time))
+    twice = (time[order[1:]] == time[order[:-1]]) & (pair[order[1:]] == pair[order[:-1]])
+    return np.lexsort((value, pair, time)) if twice.any() else order
+
+
+def _attributes(ids: Ids, table: pd.DataFrame | None) -> pd.DataFrame:
+    """Row per id, with the columns of ``table``."""
+    frame = pd.DataFrame({"id": pd.Series(list(ids) if ids.dtype == object else ids)})
+    if table is None or not len(table):
+        return frame
+    position = places_among(ids, table["id"].tolist())
+    others = table.drop(columns="id").reset_index(drop=True).reindex(position).reset_index(drop=True)
+    return pd.concat([frame, others], axis=1)
+
+
+def _items(ids: Ids, table: pd.DataFrame | None) -> pd.DataFrame:
+    frame = _attributes(ids, table)
+    for column in ("title", "genres"):
+        frame[column] = frame[column].fillna("").astype("str") if column in frame else ""
+    frame["year"] = (
+        frame["year"].astype("Int64") if "year" in frame else pd.array([pd.NA] * len(frame), "Int64")
+    )
+    return frame
+
+
+def _release(items: pd.DataFrame, item: Ints, time: Floats, rule: str) -> Floats:
+    """Release times (M,): 0 where unknown or not asked for."""
+    # Never later than the item's first event, unless the source says so.
+    if rule == "given":
+        if "release" in items:
+            return np.asarray(items["release"].fillna(0.0), np.float64)
+        return np.zeros(len(items))
+    first = np.full(len(items), np.inf)
+    np.minimum.at(first, item, time)
+    if rule == "first-event":
+        return np.where(np.isfinite(first), first, 0.0)
+    if "released" in items:
+        stated = items["released"].to_numpy(np.float64, na_value=np.nan)
+    else:
+        years = items["year"].to_numpy(np.float64, na_value=np.nan)
+        stated = np.array([_new_year(year) for year in years], np.float64)
+    known = np.isfinite(stated)
+    release: Floats = np.where(known, np.minimum(stated, first), 0.0)
+    return release
+
+
+def _new_year(year: float) -> float:
+    if not 1970 <= year <= 9999:  # also false for NaN; films older than the epoch are always there
+        return 0.0
+    return dt.datetime(int(year), 1, 1, tzinfo=dt.UTC).timestamp()

@@ -1,0 +1,204 @@
+"""Values of fields: numbers, moments, and ids of any type.
+
+The functions of a single field are the reference. The block reader is faster, and accepts a field only if they accept
+it with the same result. They read every other field, and say what is wrong with it.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import re
+from collections.abc import Iterable
+from typing import Any, Final, Literal, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+
+from rimsim.arrays import Bools, Ints, Ints32
+from rimsim.errors import ConfigError
+
+TimeKind: TypeAlias = Literal["number", "iso"]
+Unit: TypeAlias = Literal["s", "ms", "us", "ns"]
+Ids: TypeAlias = "np.ndarray[tuple[int], np.dtype[Any]]"
+
+MISSING: Final = frozenset(
+    {"", "nan", "NaN", "NAN", "null", "NULL", "Null", "None", "none", "NA", "N/A", "<NA>", "#N/A", "\\N"}
+)
+"""Texts by which programs write that a field is absent."""
+UNITS: Final[dict[Unit, float]] = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
+"""Parts of a second."""
+LATEST: Final = 253402300800.0
+"""First second after the year 9999; no log goes beyond."""
+LARGEST_VALUE: Final = float(np.finfo(np.float32).max)
+"""Largest value that a log can hold."""
+
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_MICROSECOND = dt.timedelta(microseconds=1)
+_WHOLE = re.compile(r"0|-?[1-9]\d{0,18}", re.ASCII)
+_INT64 = range(-(2**63), 2**63)
+
+
+class RowProblemError(Exception):
+    """Problem of a row; the catcher adds file and line."""
+
+
+def short(text: str) -> str:
+    """Piece of a file for a message: escaped, 60 characters."""
+    return repr(text if len(text) <= 60 else f"{text[:57]}...")
+
+
+def _present(text: str, name: str, allowed: str) -> str:
+    """Text without outer spaces, if it is not missing."""
+    word = text.strip()
+    if word in MISSING:
+        raise RowProblemError(f"{name} is {short(word)}, that is missing; allowed: {allowed}")
+    return word
+
+
+def identifier(text: str, name: str) -> str:
+    """Id: the text without spaces around it."""
+    return _present(text, name, "any id")
+
+
+def number(text: str, name: str, largest: float, otherwise: str = "") -> float:
+    """Finite number from 0 to ``largest``; ``otherwise`` ends the message."""
+    word = _present(text, name, "a finite number of at least 0")
+    if not _NUMBER.fullmatch(word):
+        raise RowProblemError(f"{name} is {short(word)}; allowed: a finite number of at least 0{otherwise}")
+    value = float(word)
+    if not math.isfinite(value) or value > largest:
+        raise RowProblemError(f"{name} is {short(word)}; allowed: finite numbers up to {largest:.7g}")
+    if value < 0:
+        raise RowProblemError(f"{name} is {short(word)}, that is negative; allowed: numbers of at least 0")
+    return value + 0.0  # -0 becomes 0
+
+
+def holds_number(text: str, largest: float = math.inf) -> bool:
+    """True if :func:`number` accepts the text."""
+    try:
+        number(text, "", largest)
+    except RowProblemError:
+        return False
+    return True
+
+
+def moment(text: str, name: str) -> float:
+    """Seconds since 1970 of an ISO 8601 time (UTC)."""
+    allowed = "an ISO 8601 time from 1970 on, such as 2016-10-17T08:30:00Z"
+    word = _present(text, name, allowed)
+    try:
+        parsed = dt.datetime.fromisoformat(word)
+        parsed = parsed.replace(tzinfo=dt.UTC) if parsed.tzinfo is None else parsed
+        seconds = ((parsed - _EPOCH) // _MICROSECOND) / 1e6
+    except (ValueError, OverflowError):
+        raise RowProblemError(f"{name} is {short(word)}; allowed: {allowed}") from None
+    if not 0 <= seconds < LATEST:
+        raise RowProblemError(f"{name} is {short(word)}, before 1970; allowed: {allowed}")
+    return seconds
+
+
+def epoch_seconds(time: float | str | None, name: str) -> float | None:
+    """Seconds since 1970 of seconds or an ISO time.
+
+    Raises:
+        ConfigError: If the time is neither.
+    """
+    if time is None:
+        return None
+    try:
+        value = float(time)
+    except (TypeError, ValueError):
+        value = math.nan
+    if math.isfinite(value) and not isinstance(time, bool):
+        return value
+    try:
+        return moment(str(time), name)
+    except RowProblemError as problem:
+        raise ConfigError(f"{problem}, or seconds since 1970") from None
+
+
+class Vocabulary:
+    """Growing list of distinct ids, whose positions are codes."""
+
+    def __init__(self) -> None:
+        self._codes: dict[str, int] = {}
+
+    def codes(self, words: Iterable[str]) -> Ints32:
+        """Codes of ids without outer spaces; new ids are added."""
+        known = self._codes
+        return np.array([known.setdefault(text, len(known)) for text in words], np.int32)
+
+    def texts(self) -> list[str]:
+        """Distinct ids as texts, in the order of their codes."""
+        return list(self._codes)
+
+
+class Words:
+    """Column of n texts or whole numbers, as distinct words.
+
+    Args:
+        column: (n,) the column.
+        name: Content of the column, for messages.
+    """
+
+    def __init__(self, column: pa.Array, name: str = "") -> None:
+        if pa.types.is_dictionary(column.type):
+            column = column.dictionary_decode()
+        encoded = column.dictionary_encode()
+        self._place: Ints = encoded.indices.fill_null(len(encoded.dictionary)).to_numpy()
+        self._words: list[str] = []
+        missing: dict[int, str] = {}
+        for place, word in enumerate([*encoded.dictionary.to_pylist(), None]):
+            try:
+                self._words.append(identifier(str(word), name))
+            except RowProblemError as problem:
+                self._words.append("")
+                missing[place] = str(problem)
+        rows = np.flatnonzero(np.isin(self._place, list(missing)))
+        self.problems = {
+            row: missing[place] for row, place in zip(rows.tolist(), self._place[rows].tolist(), strict=True)
+        }
+        """Row → problem, where the id is missing."""
+
+    def codes(self, rows: Bools, vocabulary: Vocabulary) -> Ints32:
+        """Codes of chosen rows, which have no problems."""
+        place = self._place[rows]
+        used = np.flatnonzero(np.bincount(place, minlength=len(self._words)))
+        code = np.full(len(self._words), -1, np.int32)
+        code[used] = vocabulary.codes(self._words[number] for number in used.tolist())
+        return code[place]
+
+    def texts(self, rows: Bools) -> tuple[Ints, list[str]]:
+        """Positions of chosen rows in texts; missing ones are empty."""
+        return self._place[rows], self._words
+
+
+def canonical(ids: list[str]) -> Ids:
+    """Ids as int64 if all are whole, else texts.
+
+    A whole number has no leading zeros, no plus and 64 bits. So ``7`` and ``07`` stay two ids, and a log has the same
+    ids in any container.
+    """
+    if all(_WHOLE.fullmatch(text) for text in ids):
+        numbers = [int(text) for text in ids]
+        if all(number in _INT64 for number in numbers):
+            return np.array(numbers, np.int64)
+    texts = np.empty(len(ids), object)
+    texts[:] = ids
+    return texts
+
+
+def ranked(ids: Ids) -> tuple[Ids, Ints]:
+    """Ids in order, and the rank of each."""
+    order = np.argsort(ids, kind="stable")
+    rank = np.empty(len(ids), np.int64)
+    rank[order] = np.arange(len(ids))
+    return ids[order], rank
+
+
+def places_among(ids: Ids, known: Iterable[object]) -> Ints:
+    """Position of each id among known ones, or −1."""
+    place = {str(one): position for position, one in enumerate(known)}
+    return np.array([place.get(str(one), -1) for one in ids.tolist()], np.int64)

@@ -1,0 +1,94 @@
+"""Slate choice models: multinomial logit and cascade."""
+
+from __future__ import annotations
+
+import numpy as np
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from rimsim.arrays import Floats, Ints
+from rimsim.config import ScenarioConfig
+from rimsim.market.consumers.contract import Response, Visits, examination, uniform_draws
+from rimsim.market.consumers.preference import PreferenceConsumer
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class LogitOptions:
+    """Utility of the outside option."""
+
+    outside: float = Field(default=1.0, gt=0, description="u₀, in units of intensity.")
+
+
+class Logit(PreferenceConsumer):
+    """Consumers who take one item of a slate, or none.
+
+    The item at position r is taken with probability u_r / (u₀ + Σ u), u_r = λ*(x)·p*(y|x)·γ^(r−1)·a. The draw is that
+    of utilities log u + Gumbel (McFadden, 1974): the largest is taken. A Gumbel belongs to (arrival, item), and another
+    to (arrival, nothing), independently of the slate.
+    """
+
+    def __init__(self, options: LogitOptions, scenario: ScenarioConfig) -> None:
+        super().__init__(scenario)
+        config = scenario.consumer
+        self._outside = options.outside
+        self._weight = config.attraction * examination(config.position_decay, scenario.slate)
+
+    def respond(self, visits: Visits, slates: Ints) -> Response:
+        """Response of visits to their slates."""
+        intensity = self.of_slates(visits, slates)
+        worth = intensity * self._weight
+        probability = worth / (self._outside + worth.sum(1))[:, None]
+        keys = visits.keys[visits.row]
+        nothing = np.full((len(slates), 1), visits.world.log.n_items)
+        with np.errstate(divide="ignore"):
+            utility = np.log(worth) + _gumbel(visits.uniform(slates))
+            alternative = np.log(self._outside) + _gumbel(uniform_draws(keys, nothing))
+        best = utility.argmax(1)
+        consumed = np.zeros(slates.shape, bool)
+        rows = np.arange(len(slates))
+        consumed[rows, best] = utility[rows, best] > alternative[:, 0]
+        return Response(consumed & (probability > 0), probability, intensity)
+
+
+def _gumbel(draw: Floats) -> Floats:
+    """Gumbel variables at uniform draws."""
+    return np.asarray(-np.log(-np.log(draw)), np.float64)
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class CascadeOptions:
+    """Stopping rule of a visitor."""
+
+    stop: float = Field(
+        default=0.5, ge=0, le=1, description="Chance that a visitor who took an item looks no further."
+    )
+
+
+class Cascade(PreferenceConsumer):
+    """Consumers who examine positions in turn and may stop.
+
+    An examined item at position r is taken with probability q_r = 1 − exp(−λ*(x)·p*(y|x)·a). The visitor examines the
+    first position, and continues from one to the next with probability γ, times 1 − stop where the item was taken
+    (Craswell et al., WSDM 2008; Chapelle and Zhang, WWW 2009). So P(take at r) = e_r·q_r, with e_1 = 1 and
+    e_{r+1} = e_r·γ·(1 − stop·q_r). Draws of taking and of continuing belong to (arrival, item).
+    """
+
+    def __init__(self, options: CascadeOptions, scenario: ScenarioConfig) -> None:
+        super().__init__(scenario)
+        self._stop = options.stop
+        self._decay, self._attraction = scenario.consumer.position_decay, scenario.consumer.attraction
+
+    def respond(self, visits: Visits, slates: Ints) -> Response:
+        """Response of visits to their slates."""
+        intensity = self.of_slates(visits, slates)
+        chance = -np.expm1(-intensity * self._attraction)
+        taken = visits.uniform(slates) < chance
+        further = uniform_draws(visits.keys[visits.row], visits.world.log.n_items + 1 + slates)
+        looked = np.ones(slates.shape)
+        looks = np.ones(slates.shape, bool)
+        for position in range(1, slates.shape[1]):
+            before = position - 1
+            looked[:, position] = looked[:, before] * self._decay * (1 - self._stop * chance[:, before])
+            goes_on = self._decay * np.where(taken[:, before], 1 - self._stop, 1.0)
+            looks[:, position] = looks[:, before] & (further[:, before] < goes_on)
+        return Response(taken & looks, looked * chance, intensity)

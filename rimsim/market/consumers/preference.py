@@ -1,0 +1,191 @@
+"""Consumers that draw from the ground-truth intensity, with its dynamics."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+from rimsim.arrays import TICKS, Floats, Ints
+from rimsim.config import ScenarioConfig
+from rimsim.config.fields import duration_seconds
+from rimsim.market.consumers.contract import (
+    NOTHING,
+    Law,
+    Organic,
+    Response,
+    Truth,
+    Visits,
+    World,
+    drawn,
+    examination,
+    poisson_probabilities,
+)
+from rimsim.market.records import delay_ticks
+from rimsim.measures import genre_weights
+
+
+class Dynamics:
+    """Preference dynamics: satiation, taste drift and conformity.
+
+    Factors on true intensities, with w the genre weights of items; a parameter of 0 switches a factor off:
+
+    * satiation: exp(−σ·⟨s, w_y⟩), s = Σ_i w_i·2^(−age_i / half-life),
+    * drift: exp(η·n/(n + 1)·⟨q, w_y − w̄⟩), q the mean of w over n consumptions, w̄ over the catalogue,
+    * conformity: (1 + c_y)^κ over its mean among the warm-up log's events, c the events of items in the platform's log
+      as of the last barrier.
+    """
+
+    def __init__(self, scenario: ScenarioConfig) -> None:
+        config = scenario.consumer.dynamics
+        self._config = config
+        self._half_life = duration_seconds(config.satiation_half_life)
+        self._wait = 1 + delay_ticks(scenario.consumer.delay)
+
+    @property
+    def moves(self) -> bool:
+        """True if any factor is on."""
+        config = self._config
+        return config.satiation > 0 or config.drift > 0 or config.conformity > 0
+
+    def of_slates(self, visits: Visits, slates: Ints) -> Floats:
+        """(n, k) factors of slates; arbitrary at empty positions."""
+        weights, items = _genre_weights(visits.world), np.maximum(slates, 0)
+        taste = self._taste(visits, weights)
+        factor = np.exp((weights[items] * taste[:, None, :]).sum(2))
+        if self._config.drift > 0:
+            factor *= np.exp(-(weights.mean(0) * self._drifted(visits, weights)).sum(1))[:, None]
+        return np.asarray(factor * self._conforming(visits)[items], np.float64)
+
+    def of_catalogue(self, visits: Visits) -> Floats:
+        """(n, M) factors of all items.
+
+        A row's bits depend on its visit alone.
+        """
+        everything = np.arange(visits.world.log.n_items)[None, :]
+        weights, taste = _genre_weights(visits.world), self._taste(visits, _genre_weights(visits.world))
+        level = (weights.mean(0) * self._drifted(visits, weights)).sum(1)
+        conforming = self._conforming(visits)
+        rows = [np.exp(weights @ taste[n] - level[n]) * conforming for n in range(len(visits))]
+        return np.stack(rows) if rows else np.zeros((0, everything.shape[1]))
+
+    def _taste(self, visits: Visits, weights: Floats) -> Floats:
+        """(n, G) effect of each genre on the log factor."""
+        taste = self._drifted(visits, weights)
+        if self._config.satiation > 0:
+            row, item, age = self._consumed(visits)
+            fade = 2.0 ** (-age / self._half_life)
+            sated = np.zeros_like(taste)
+            np.add.at(sated, row, weights[item] * fade[:, None])
+            taste -= self._config.satiation * sated
+        return taste
+
+    def _drifted(self, visits: Visits, weights: Floats) -> Floats:
+        """(n, G) η·n/(n + 1)·q."""
+        taste = np.zeros((len(visits), weights.shape[1]))
+        if self._config.drift > 0:
+            row, item, _ = self._consumed(visits)
+            np.add.at(taste, row, weights[item])
+            count = np.bincount(row, minlength=len(visits))
+            taste *= self._config.drift / (count + 1.0)[:, None]
+        return taste
+
+    def _conforming(self, visits: Visits) -> Floats:
+        """(M,) factor of conformity."""
+        if not self._config.conformity > 0:
+            return np.ones(visits.world.log.n_items)
+        wanted = (1.0 + visits.popularity) ** self._config.conformity
+        logged = np.bincount(visits.world.past.item, minlength=len(wanted))
+        return np.asarray(wanted * logged.sum() / (wanted * logged).sum(), np.float64)
+
+    def _consumed(self, visits: Visits) -> tuple[Ints, Ints, Floats]:
+        """Visit, item and age in seconds (m,) of earlier consumptions."""
+        row, item, known = visits.events_in_market()
+        age = visits.tick[row] - (known - self._wait)
+        before = age > 0
+        return row[before], item[before], age[before] / TICKS
+
+
+@lru_cache(maxsize=4)
+def _genre_weights(world: World) -> Floats:
+    """(M, G) share of each genre in each item."""
+    return genre_weights([str(text) for text in world.log.items["genres"]])[0]
+
+
+class PreferenceConsumer:
+    """Base of consumers that draw from the ground-truth intensity.
+
+    The intensity λ*(x)·p*(y|x) is multiplied by the dynamics. Visitors consume only shown items.
+    """
+
+    needs_truth = True
+    takes_dynamics = True
+
+    def __init__(self, scenario: ScenarioConfig) -> None:
+        self.dynamics = Dynamics(scenario)
+        self._delay = delay_ticks(scenario.consumer.delay)
+        self._plain = Law(np.ones(scenario.slate), 1.0)
+
+    def organic(self, visits: Visits) -> Organic:  # noqa: ARG002  # the protocol's
+        """No organic consumption."""
+        return NOTHING
+
+    def true_intensity(self, visits: Visits) -> torch.Tensor:
+        """(n, M) λ*(x)·p*(y|x) with dynamics."""
+        return torch.from_numpy(self.of_catalogue(visits).astype(np.float32))
+
+    def relevant(self, visits: Visits) -> Floats:
+        """(n,) λ*(x), without dynamics."""
+        return self._sizes(visits)
+
+    def _sizes(self, visits: Visits) -> Floats:
+        """(n,) λ*(x) of the truth, whatever a subclass reports as relevant."""
+        return _truth(visits).sizes.of_visits(visits, self._delay)
+
+    def answer(self, visits: Visits, slates: Ints, law: Law) -> Response:
+        """Poisson-intensity response of the truth, in one compiled pass."""
+        shape = slates.shape
+        response = Response(np.empty(shape, bool), np.empty(shape), np.empty(shape))
+        _truth(visits).answer(visits, slates, self._sizes(visits), law, response)
+        return response
+
+    def of_slates(self, visits: Visits, slates: Ints) -> Floats:
+        """(n, k) intensities of shown items.
+
+        They are 0 at empty positions, and for items consumed in the market before.
+        """
+        wanted = self.answer(visits, slates, self._plain).intensity
+        return wanted * self.dynamics.of_slates(visits, slates) if self.dynamics.moves else wanted
+
+    def of_catalogue(self, visits: Visits) -> Floats:
+        """(n, M) intensities of admissible items."""
+        wanted = _truth(visits).shares(visits) * self._sizes(visits)[:, None]
+        return wanted * self.dynamics.of_catalogue(visits) if self.dynamics.moves else wanted
+
+
+def _truth(visits: Visits) -> Truth:
+    truth = visits.world.truth
+    assert truth is not None  # noqa: S101  # needs_truth
+    return truth
+
+
+class Intensity(PreferenceConsumer):
+    """Consumers with the Poisson-intensity response.
+
+    An item shown at position r is consumed with probability 1 − exp(−λ*(x)·p*(y|x)·γ^(r−1)·a). A latent draw belongs to
+    (arrival, item), independently of the slate.
+    """
+
+    def __init__(self, scenario: ScenarioConfig) -> None:
+        super().__init__(scenario)
+        config = scenario.consumer
+        self._law = Law(examination(config.position_decay, scenario.slate), config.attraction)
+
+    def respond(self, visits: Visits, slates: Ints) -> Response:
+        """Response of visits to their slates."""
+        if not self.dynamics.moves:  # in one compiled pass
+            return self.answer(visits, slates, self._law)
+        intensity = self.of_slates(visits, slates)
+        probability = poisson_probabilities(intensity, self._law.examination, self._law.attraction)
+        return drawn(visits, slates, probability, intensity)

@@ -1,0 +1,327 @@
+"""Session sizes λ* of users, and their fit."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import scipy
+from safetensors.numpy import load_file, save_file
+
+from rimsim import rng
+from rimsim.arrays import TICKS, Array, Bools, Floats, Ints
+from rimsim.compiled import compiled
+from rimsim.data.log import EventLog, LaterSessions
+from rimsim.intensity.states import UserStates, known_events
+from rimsim.market.consumers.contract import SizesReport, TruthReport, Visits
+
+_DAY = 86_400.0
+
+
+_SOONEST = 1.0
+"""Seconds below which recency is not told apart."""
+
+
+_SHRINKAGES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+
+
+_ROUNDS = 8
+"""Rounds in which the regression and the users' effects are fitted to each other."""
+
+
+_FOLDS = 5
+
+
+_SESSIONS = 50_000
+"""Sessions that the shrinkage is chosen on at most: forty fits, of which a larger log would tell no more."""
+
+
+_NEWTON = 12
+
+
+_NEARLY_ALL = (0.02, 0.98)
+"""The quantiles of later sessions to which features are held; a polynomial says nothing of what lies beyond."""
+
+
+_RIDGE = 1e-3
+"""Keeps the regression solvable where a feature does not vary."""
+
+
+@dataclass(frozen=True, eq=False)
+class SessionSizes:
+    """λ*(x) = effect of the user · exp(⟨weights, features of the state⟩).
+
+    The features of a visitor without events are (1, 0, 0, 0, 0, 0), and those of a visitor with n events, the last of
+    them r days ago, are (0, 1, log(1 + n), log(1 + n)², log r, log² r). n and r are held to what nearly all later
+    sessions of the log have: a visitor of a market may come sooner, or with fewer events, than anyone in the log.
+    """
+
+    weights: Floats
+    """(6,) of the features."""
+    effect: Floats
+    """(users,) how many times as much as the average each user of the log consumes in a session."""
+    bounds: Floats
+    """(2, 2) least and largest log(1 + n), then log r."""
+
+    @property
+    def arrays(self) -> dict[str, Floats]:
+        """Fitted arrays by name, as :meth:`out_of` takes them."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @classmethod
+    def out_of(cls, arrays: dict[str, Array]) -> Self:
+        """λ* from its arrays, removed from those of a truth."""
+        return cls(*(arrays.pop(field.name) for field in fields(cls)))
+
+    def expected(self, users: Ints, states: UserStates) -> Floats:
+        """(n,) λ* of users in states that begin sessions now."""
+        return np.asarray(
+            self.effect[users] * np.exp(features_of(*known_of(states), self.bounds) @ self.weights),
+            np.float64,
+        )
+
+    def of_visits(self, visits: Visits, delay: int) -> Floats:
+        """(n,) λ* of visits, from each visitor's earlier consumptions.
+
+        ``delay`` are the ticks of a consumption's delay.
+        """
+        histories, slot = visits.histories, visits.slot
+        events, found = histories.events, np.empty(len(slot))
+        _sizes_of_visits(slot, visits.tick, self.effect[histories.log_user[slot]], self.weights,
+            self.bounds, histories.length, histories.last_logged, events.first, events.counts,
+            events.newest, events.tick, events.next, delay, found)  # fmt: skip
+        return found
+
+
+class FittedTruth:
+    """Base of truths: λ*, and storage in a folder."""
+
+    arrays: ClassVar[tuple[str, ...]]
+    """Names of the fitted arrays beside those of λ*."""
+    sizes: SessionSizes
+
+    def expected(self, users: Ints, states: UserStates) -> Floats:
+        """(n,) λ*(x) of sessions that begin at ``states.now``."""
+        return self.sizes.expected(users, states)
+
+    def save(self, folder: Path) -> None:
+        """Write the arrays as safetensors."""
+        own = {name: getattr(self, name) for name in self.arrays}
+        save_file(own | self.sizes.arrays, folder / "truth.safetensors")
+
+    @classmethod
+    def load(cls, folder: Path, report: TruthReport) -> Self:
+        """Truth that :meth:`save` wrote."""
+        arrays: dict[str, Any] = load_file(folder / "truth.safetensors")
+        sizes = SessionSizes.out_of(arrays)
+        return cls(**arrays | {"sizes": sizes, "report": report})
+
+
+@compiled
+def _sizes_of_visits(slots: Ints, ticks: Ints, effect: Floats, weights: Floats, bounds: Floats, length:
+    Ints, last_logged: Floats, first: Ints, counts: Ints, newest: Ints, tick: Ints, following: Ints, delay:
+    int, found: Floats) -> None:  # fmt: skip
+    """Fill in (n,) λ*, from consumptions before each visit."""
+    for n in range(len(slots)):
+        slot, until = slots[n], ticks[n] + delay
+        number, last = length[slot], last_logged[slot]
+        if counts[slot] and newest[slot] <= until:
+            number += counts[slot]
+            last = (newest[slot] - delay) / TICKS
+        elif counts[slot]:
+            place = first[slot]
+            while tick[place] <= until:  # ends at the newest event, if not before
+                number += 1
+                last = (tick[place] - delay) / TICKS
+                place = following[place]
+        if number == 0:
+            found[n] = effect[n] * math.exp(weights[0])
+            continue
+        count, recency = math.log(1.0 + number), math.log(max(ticks[n] / TICKS - last, _SOONEST) / _DAY)
+        count = min(max(count, bounds[0, 0]), bounds[0, 1])
+        recency = min(max(recency, bounds[1, 0]), bounds[1, 1])
+        total = weights[1] + weights[2] * count + weights[3] * count * count
+        found[n] = effect[n] * math.exp(total + weights[4] * recency + weights[5] * recency * recency)
+
+
+def known_of(states: UserStates) -> tuple[Ints, Floats]:
+    """(n,) events of each state, and seconds since the last.
+
+    The seconds count from 0 without events.
+    """
+    number = states.lengths
+    some = number > 0
+    last = np.zeros(len(number))
+    last[some] = states.times[states.offsets[1:][some] - 1]
+    return number, states.now - last
+
+
+def features_of(number: Ints, silence: Floats, bounds: Floats) -> Floats:
+    """(n, 6) features of states, clipped to bounds (2, 2).
+
+    ``silence`` (n,) are seconds since the last of ``number`` (n,) events; see :class:`SessionSizes`.
+    """
+    some = number > 0
+    count = np.clip(np.log(1.0 + number), *bounds[0])
+    recency = np.clip(np.log(np.maximum(silence, _SOONEST) / _DAY), *bounds[1])
+    columns = (np.ones(len(number)), count, count**2, recency, recency**2)
+    return np.column_stack([~some, *(np.where(some, column, 0.0) for column in columns)])
+
+
+def fit_sizes(
+    log: EventLog, gap: str | float, later: LaterSessions | None, weights: Ints | None = None
+) -> tuple[SessionSizes, SizesReport]:
+    """λ* fitted to the session sizes of a log.
+
+    A Poisson regression on the state in which each session begins, times an effect of each user: the mean of size over
+    regressed size, shrunk towards 1 by as many average sessions as predict left-out sessions best, a fifth of all at a
+    time, or of those of sampled users where there are more than 50,000. In the end first and later sessions are scaled
+    separately, so that Σλ* over the log's sessions is the number of their events.
+
+    Args:
+        gap: A silence longer than this ends a session.
+        later: The log cut at later sessions, which λ* fitted to the past alone is judged on; None: there is none.
+        weights: (users,) how often each user counts in the regression; None: once.
+
+    Returns:
+        λ*, and how it was fitted.
+    """
+    whole = _Sizes(log, gap)
+    count, first = whole.count, whole.first
+    some = whole.of_some_users(_SESSIONS)
+    tried = [some.left_out(candidate) for candidate in _SHRINKAGES]
+    best = int(np.argmin([float((size - some.count * np.log(size)).sum()) for size in tried]))
+    shrinkage, left_out = _SHRINKAGES[best], tried[best]
+    sizes = whole.fit(shrinkage, weights)
+    forward, actual = np.zeros(0), np.zeros(0)
+    if later is not None:
+        states = UserStates.of(later.past, later.user, later.time)
+        forward = _Sizes(later.past, gap).fit(shrinkage).expected(later.user, states)
+        actual = later.count.astype(np.float64)
+    tenths = np.array_split(np.argsort(left_out, kind="stable"), min(10, len(left_out)))
+    report = SizesReport(
+        mean=_mean(sizes.effect[whole.user] * np.exp(whole.features @ sizes.weights)),
+        shrinkage=shrinkage,
+        shrinkage_at_end=best in {0, len(_SHRINKAGES) - 1},
+        first=_mean(count[first]),
+        later=_mean(count[~first]),
+        left_out_sessions=len(left_out),
+        left_out_ratio_first=_ratio(left_out[some.first], some.count[some.first]),
+        left_out_ratio_later=_ratio(left_out[~some.first], some.count[~some.first]),
+        left_out_spearman=_rank_correlation(left_out, some.count),
+        left_out_deciles=tuple((_mean(left_out[tenth]), _mean(some.count[tenth])) for tenth in tenths),
+        forward_ratio=_ratio(forward, actual),
+        forward_spearman=_rank_correlation(forward, actual),
+    )
+    return sizes, report
+
+
+def _ratio(found: Floats, actual: Floats) -> float:
+    return float(found.sum() / actual.sum()) if len(actual) else float("nan")
+
+
+def _rank_correlation(found: Floats, actual: Floats) -> float:
+    if len(found) < 2 or not np.ptp(found) or not np.ptp(actual):
+        return float("nan")
+    return float(scipy.stats.spearmanr(found, actual).statistic)
+
+
+def _mean(values: Floats) -> float:
+    return float(values.mean()) if len(values) else 0.0
+
+
+class _Sizes:
+    """Session sizes of a log, with the states before them."""
+
+    def __init__(self, log: EventLog, gap: str | float) -> None:
+        sessions = log.sessions(gap)
+        self.n_users = log.n_users
+        self.user = sessions.user
+        self.count = sessions.count.astype(np.float64)
+        begin, end = known_events(log, sessions.user, sessions.start)
+        number, last = end - begin, np.zeros(len(begin))
+        some = number > 0
+        last[some] = log.time[log.by_user[end[some] - 1]]
+        known = number, sessions.start - last
+        features = features_of(*known, np.array([[-np.inf, np.inf]] * 2))
+        returning = features[features[:, 1] > 0][:, [2, 4]]
+        edges = np.quantile(returning, _NEARLY_ALL, axis=0) if len(returning) else np.zeros((2, 2))
+        self.bounds = np.ascontiguousarray(edges.T)
+        self.features = features_of(*known, self.bounds)
+
+    @property
+    def first(self) -> Bools:
+        """(s,) marks of users' first sessions."""
+        return np.asarray(self.features[:, 0] > 0, np.bool_)
+
+    def of_some_users(self, most: int) -> _Sizes:
+        """Sessions of sampled users, at most ``most``."""
+        if len(self.user) <= most:
+            return self
+        order = np.argsort(rng.uniform(0, rng.Purpose.MODEL, 28, np.arange(self.n_users)), kind="stable")
+        together = np.cumsum(np.bincount(self.user, minlength=self.n_users)[order])
+        drawn = np.zeros(self.n_users, bool)
+        drawn[order[together <= most]] = True
+        return self._rows(drawn[self.user])
+
+    def left_out(self, shrinkage: float) -> Floats:
+        """(s,) λ* of each session, fitted without its fold."""
+        found = np.empty(len(self.user))
+        draw = rng.uniform(0, rng.Purpose.MODEL, 12, np.arange(len(found)))
+        fold = (draw * _FOLDS).astype(np.int64)
+        for number in range(_FOLDS):
+            mine, others = fold == number, self._rows(fold != number)
+            fitted = (others if len(others.user) else self).fit(shrinkage)
+            found[mine] = fitted.effect[self.user[mine]] * np.exp(self.features[mine] @ fitted.weights)
+        return found
+
+    def _rows(self, keep: Bools) -> _Sizes:
+        some = copy.copy(self)
+        some.user, some.count, some.features = self.user[keep], self.count[keep], self.features[keep]
+        return some
+
+    def fit(self, shrinkage: float, weights: Ints | None = None) -> SessionSizes:
+        """λ*: regression and user effects fitted in turn, then calibrated."""
+        visits = np.bincount(self.user, minlength=self.n_users)
+        effect = np.ones(self.n_users)
+        repeated = np.ones(len(self.user)) if weights is None else weights[self.user].astype(np.float64)
+        beta = np.zeros(self.features.shape[1])
+        beta[:2] = np.log(np.average(self.count, weights=repeated))
+        for _ in range(_ROUNDS):
+            beta = self._regressed(beta, effect[self.user], repeated)
+            relative = self.count / np.exp(self.features @ beta)
+            own = np.bincount(self.user, weights=relative, minlength=self.n_users)
+            effect = (shrinkage + own) / (shrinkage + visits)
+        for column in (0, 1):
+            mine = self.features[:, column] > 0
+            if mine.any():
+                size = effect[self.user[mine]] * np.exp(self.features[mine] @ beta)
+                beta[column] += np.log(self.count[mine].sum() / size.sum())
+        return SessionSizes(beta, effect, self.bounds)
+
+    def _regressed(self, beta: Floats, effect: Floats, repeated: Floats) -> Floats:
+        """Regression by Newton's method, never worsening the fit."""
+        x, y = self.features, self.count
+
+        def loss(b: Floats) -> float:
+            linear = np.minimum(x @ b, 50.0)
+            fitted = repeated * (effect * np.exp(linear) - y * linear)
+            return float(fitted.sum() + 0.5 * _RIDGE * (b[2:] @ b[2:]))
+
+        ridge = np.full(len(beta), _RIDGE)
+        now = loss(beta)
+        for _ in range(_NEWTON):
+            size = repeated * effect * np.exp(np.minimum(x @ beta, 50.0))
+            gradient = x.T @ (size - repeated * y) + ridge * np.r_[0.0, 0.0, beta[2:]]
+            step = np.linalg.solve(x.T @ (x * size[:, None]) + np.diag(ridge), gradient)
+            scale = 1.0
+            while (new := loss(beta - scale * step)) > now and scale > 1e-6:
+                scale /= 2
+            if now - new < 1e-9 * max(1.0, abs(now)):
+                break
+            beta, now = beta - scale * step, new
+        return beta

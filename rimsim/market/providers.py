@@ -1,0 +1,314 @@
+"""Providers of items, and their exit and entry."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol, Self, cast, runtime_checkable
+
+import numpy as np
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass as pydantic_dataclass
+
+from rimsim import rng
+from rimsim.arrays import Array, Bools, Floats, Ints
+from rimsim.config import ScenarioConfig
+from rimsim.data.log import EventLog
+from rimsim.errors import ConfigError, MarketError
+from rimsim.plugs import make_plug
+from rimsim.requirements.audiences import require_column
+
+_RESERVE_SEED = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Roster:
+    """Providers of a catalogue when the market opens.
+
+    G providers own its M items.
+    """
+
+    of_item: Ints
+    """(M,) the provider of each item, from 0 to G − 1."""
+    names: tuple[str, ...]
+    """(G,) name of each in tables."""
+    there: Bools
+    """(G,) providers that are there at the opening; the warm-up log knows no items of the others."""
+    satisfaction: Floats
+    """(G,) satisfaction of each at first."""
+
+    def checked(self, n_items: int) -> Self:
+        """The roster, refused unless it fits M items.
+
+        Raises:
+            MarketError: If an item has no provider, or lengths differ.
+        """
+        lengths = {len(self.names), len(self.there), len(self.satisfaction)}
+        if len(lengths) > 1 or self.of_item.shape != (n_items,):
+            raise MarketError(
+                f"providers: {self.of_item.shape} items of {sorted(lengths)} providers; allowed: ({n_items},) items, "
+                "and a name, a place and a satisfaction for each provider"
+            )
+        if n_items and not 0 <= int(self.of_item.min()) <= int(self.of_item.max()) < len(self.names):
+            raise MarketError(
+                f"providers: items of providers {int(self.of_item.min())} to {int(self.of_item.max())}; allowed: 0 to "
+                f"{len(self.names) - 1}"
+            )
+        return self
+
+
+@dataclass(frozen=True, eq=False)
+class Offer:
+    """Providers in the market between two barriers."""
+
+    satisfaction: Floats
+    """(G,) satisfaction of each."""
+    came: Ints
+    """(G,) round with which each came, 0 for those of the opening; −1: not yet."""
+    left: Ints
+    """(G,) last round of each; −1: it has not left."""
+
+    @classmethod
+    def opening(cls, roster: Roster) -> Self:
+        """Offer at the opening of the market."""
+        return cls(
+            roster.satisfaction, np.where(roster.there, 0, -1), np.full(len(roster.names), -1, np.int64)
+        )
+
+    @property
+    def there(self) -> Bools:
+        """(G,) providers in the market."""
+        return (self.came >= 0) & (self.left < 0)
+
+    def after(self, changes: Changes, number: int) -> Offer:
+        """Offer after the barrier at the end of round ``number``.
+
+        Raises:
+            MarketError: If a provider leaves who is not there, or comes who has been.
+        """
+        there = self.there
+        shapes = {part.shape for part in (changes.satisfaction, changes.leaves, changes.comes)}
+        if shapes != {there.shape}:
+            raise MarketError(
+                f"providers.end_of_round: shapes {sorted(shapes)}; allowed: {there.shape} for each part"
+            )
+        if (changes.leaves & ~there).any() or (changes.comes & (self.came >= 0)).any():
+            raise MarketError(
+                "providers.end_of_round: somebody leaves who is not there, or comes who has been; allowed: providers "
+                "leave once, after they came"
+            )
+        return Offer(
+            np.asarray(changes.satisfaction, np.float64),
+            np.where(changes.comes, number + 1, self.came),
+            np.where(changes.leaves, number, self.left),
+        )
+
+    def arrays(self) -> dict[str, Array]:
+        """Named arrays for :func:`numpy.savez`."""
+        return {f"offer-{field.name}": getattr(self, field.name) for field in dataclasses.fields(self)}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Array]) -> Self:
+        """Offer from the arrays that :meth:`arrays` named.
+
+        Raises:
+            KeyError: If an array is missing.
+        """
+        return cls(*(arrays[f"offer-{field.name}"] for field in dataclasses.fields(cls)))
+
+
+@dataclass(frozen=True, eq=False)
+class RoundOutcome:
+    """Outcome of a round, as providers see it."""
+
+    number: int
+    seed: int
+    """Seed of arrivals; the only source of chance (:mod:`rimsim.rng`)."""
+    roster: Roster
+    offer: Offer
+    """Providers who were there in the round."""
+    exposure: Ints
+    """(M,) positions that each item had."""
+    consumption: Ints
+    """(M,) consumptions of each item."""
+
+    def by_provider(self, counts: Ints) -> Floats:
+        """(G,) sums of counts (M,) of items."""
+        return np.bincount(self.roster.of_item, counts, len(self.roster.names)).astype(np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class Changes:
+    """Changes among G providers at a barrier."""
+
+    satisfaction: Floats
+    """(G,) satisfaction of each from now on."""
+    leaves: Bools
+    """(G,) providers who leave for good, with all items."""
+    comes: Bools
+    """(G,) providers who come, with all items."""
+
+
+@runtime_checkable
+class Provider(Protocol):
+    """Decides which providers offer their items.
+
+    It has no state of its own: the offer holds satisfaction and places.
+
+    It may also have ``fixed = True``: nobody ever leaves or comes, whatever happens, so that all arms are asked for the
+    same.
+    """
+
+    def opening(self, log: EventLog) -> Roster:
+        """Providers of a log's items, the same at every seed."""
+        ...
+
+    def end_of_round(self, outcome: RoundOutcome) -> Changes:
+        """Providers who leave or come after a round."""
+        ...
+
+
+class Fixed:
+    """Providers of one item each, always there."""
+
+    fixed = True
+
+    def opening(self, log: EventLog) -> Roster:
+        """Roster with one provider per item."""
+        ids = tuple(log.items["id"].astype(str).tolist())
+        return Roster(np.arange(len(ids)), ids, np.ones(len(ids), bool), np.zeros(len(ids)))
+
+    def end_of_round(self, outcome: RoundOutcome) -> Changes:
+        """Changes in which nobody leaves or comes."""
+        nobody = np.zeros(len(outcome.offer.came), bool)
+        return Changes(outcome.offer.satisfaction, nobody, nobody)
+
+
+@pydantic_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class ViabilityOptions:
+    """Providers, their satisfaction, exit and entry."""
+
+    column: str | None = Field(
+        default=None,
+        description="Items that are alike in this column of the item table have one provider; of names joined by `|` "
+        "the first counts. null: each item is a provider.",
+    )
+    decay: float = Field(default=0.9, ge=0, le=1, description="δ: what a round leaves of satisfaction.")
+    per_exposure: float = Field(default=0.1, ge=0, description="r_e: what an exposure adds.")
+    per_consumption: float = Field(default=1.0, ge=0, description="r_c: what a consumption adds.")
+    penalty: float = Field(default=1.0, ge=0, description="What a round without any exposure takes away.")
+    start: float = Field(default=5.0, description="Satisfaction at the opening, and of who comes.")
+    threshold: float = Field(
+        default=0.0, description="Who is less satisfied than this leaves; -.inf: nobody does."
+    )
+    reserve: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Share of the providers (drawn once for all seeds) that are not there at the opening; the warm-up "
+        "log knows nothing of their items.",
+    )
+    entry: float = Field(
+        default=0.0,
+        ge=0,
+        description="Expected number of them that come at a barrier if all are there; in proportion to the share of "
+        "the providers of the opening, and of those who came, that live.",
+    )
+
+
+class Viability:
+    """Providers who leave when their satisfaction falls below a threshold.
+
+    X ← δX + r_e·E + r_c·C − penalty·1[E = 0], E and C being the positions and consumptions of the provider's items in
+    the round (Zhan et al., WWW 2021; Mladenov et al., ICML 2020, in whose model a provider stays while its engagement
+    is above a threshold). Providers leave at the barrier, for good. Of a reserve, a Poisson number comes at each
+    barrier, its mean in proportion to the share of providers that live.
+    """
+
+    def __init__(self, options: ViabilityOptions) -> None:
+        self._options = options
+        self.fixed = options.threshold == -math.inf and options.reserve * options.entry == 0
+
+    def opening(self, log: EventLog) -> Roster:
+        """Roster at the opening.
+
+        Raises:
+            ConfigError: If the item table has no such column, or nobody would be there.
+        """
+        options = self._options
+        of_item, names = self._providers(log)
+        reserved = round(options.reserve * len(names))
+        if reserved == len(names):
+            raise ConfigError(
+                f"providers.options.reserve is {options.reserve:g} of {len(names)} providers: nobody is there at the "
+                "opening; allowed: a smaller share"
+            )
+        there = np.ones(len(names), bool)
+        there[_order(len(names), _RESERVE_SEED, 0)[:reserved]] = False
+        return Roster(of_item, names, there, np.full(len(names), options.start))
+
+    def _providers(self, log: EventLog) -> tuple[Ints, tuple[str, ...]]:
+        """(M,) provider of each item, and (G,) their names."""
+        column = self._options.column
+        if column is None:
+            return np.arange(log.n_items), tuple(log.items["id"].astype(str).tolist())
+        require_column(log.items, column, "providers.options.column")
+        texts = log.items[column].astype("str").str.partition("|")[0].to_numpy(str)
+        names, of_item = np.unique(texts, return_inverse=True)
+        return of_item.reshape(-1).astype(np.int64), tuple(names.tolist())
+
+    def end_of_round(self, outcome: RoundOutcome) -> Changes:
+        """Changes after a round."""
+        options, offer = self._options, outcome.offer
+        shown = outcome.by_provider(outcome.exposure)
+        moved = options.decay * offer.satisfaction + options.per_exposure * shown
+        moved += options.per_consumption * outcome.by_provider(outcome.consumption)
+        moved -= options.penalty * (shown == 0)
+        there = offer.there
+        satisfaction = np.where(there, moved, offer.satisfaction)
+        leaves = there & (satisfaction < options.threshold)
+        living = int((there & ~leaves).sum()) / max(int((offer.came >= 0).sum()), 1)
+        waiting = np.flatnonzero(offer.came < 0)
+        draw = float(rng.uniform(outcome.seed, rng.Purpose.PROVIDERS, 1, outcome.number))
+        order = _order(len(there), outcome.seed, 2, outcome.number)
+        comes = np.zeros(len(there), bool)
+        comes[order[np.isin(order, waiting)][: _poisson(draw, options.entry * living)]] = True
+        return Changes(satisfaction, leaves, comes)
+
+
+BUILT_IN = {"none": Fixed, "viability": Viability}
+"""Name to class."""
+
+
+def _order(count: int, seed: int, *key: int) -> Ints:
+    """(count,) providers in a random order."""
+    return np.argsort(rng.bits(seed, rng.Purpose.PROVIDERS, *key, np.arange(count)), kind="stable")
+
+
+def _poisson(draw: float, mean: float) -> int:
+    """Poisson quantile at a uniform draw, increasing in the mean."""
+    number, chance = 0, math.exp(-mean)
+    below = chance
+    while draw >= below and chance > 0:
+        number += 1
+        chance *= mean / number
+        below += chance
+    return number
+
+
+def is_fixed(providers: Provider) -> bool:
+    """True if no provider ever leaves or comes."""
+    return bool(getattr(providers, "fixed", False))
+
+
+def make_providers(scenario: ScenarioConfig) -> Provider:
+    """Providers of a scenario.
+
+    Raises:
+        ConfigError: If ``providers.kind`` or one of ``providers.options`` is unknown, or is no provider.
+    """
+    config, methods = scenario.providers, ("opening", "end_of_round")
+    plug = make_plug(config.kind, "providers.kind", BUILT_IN, methods, dict(config.options), scenario)
+    return cast("Provider", plug)

@@ -1,0 +1,641 @@
+"""Scores of a round's arrivals and of past states."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeAlias, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rimsim.arrays import Bools, Float32s, Ints, seconds
+from rimsim.compiled import compiled
+from rimsim.errors import MarketError, ModelError
+from rimsim.intensity.contract import (
+    BLOCK,
+    STEP,
+    Hidden,
+    IntensityModel,
+    ModelCapabilities,
+    RecurrentModel,
+    Walk,
+    recurrent,
+    walked,
+)
+from rimsim.intensity.impressions import ImpressionLayer, layer_of
+from rimsim.intensity.states import UserStates
+from rimsim.market.histories import Histories
+from rimsim.market.ledger import PastRound, fold_of
+from rimsim.market.records import Arrivals, Schedule, ScoredStates, at_items
+from rimsim.matching import top_k
+from rimsim.requirements.audiences import RoundVisits
+from rimsim.requirements.carry_over import RoundRequirements
+
+FoldModels: TypeAlias = Callable[[], tuple[IntensityModel, ...]]
+"""Models of each fold of users, or one for all; called when first needed."""
+
+MOST_CELLS = 1 << 26
+"""Most scores, states times items, that prices are solved on or a round is certified with at once: 0.7 GB with their
+masks."""
+_ENCODED = 32 * BLOCK
+"""States that are encoded at once. It decides bits of float32 products, as ``BLOCK`` does."""
+_LOOK_AHEAD = 3 * BLOCK
+"""Coming arrivals that are searched to fill a block."""
+_MOST_BYTES = 1 << 26
+"""Hidden states that are precomputed at once, bytes."""
+_FOR_MEDIAN = 8192
+"""States of a sampled median: its standard error is 1.4% of their spread."""
+_Tensors: TypeAlias = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+_Arrays: TypeAlias = tuple[Float32s, Float32s, Bools]
+_Number = TypeVar("_Number", np.int64, np.float64)
+
+
+def most_states(n_items: int) -> int:
+    """Number of states whose scores fit into memory."""
+    return max(1, MOST_CELLS // max(n_items, 1))
+
+
+# -- blocks -----------------------------------------------------------------------------------------------------------
+
+
+class ScoreRows:
+    """Scored states: p(y|x) (n, M), λ(x) (n,) float32, admissibility (n, M).
+
+    On the processor, arrays and tensors share their memory, and either is only made where it is asked for.
+    """
+
+    __slots__ = ("_arrays", "_remote", "_tensors")
+
+    def __init__(self, tensors: _Tensors | None, arrays: _Arrays | None = None) -> None:
+        self._tensors = tensors
+        self._arrays = arrays
+        self._remote = tensors is not None and tensors[0].device.type != "cpu"
+        if tensors is not None and not self._remote:
+            self._arrays = tensors[0].numpy(), tensors[1].numpy(), tensors[2].numpy()
+
+    @property
+    def tensors(self) -> _Tensors:
+        """Relevance, λ(x) and admissibility where they were computed."""
+        if self._tensors is None:
+            assert self._arrays is not None  # noqa: S101  # one of the two is there
+            relevance, ground, admissible = (torch.from_numpy(part) for part in self._arrays)
+            self._tensors = relevance, ground, admissible
+        return self._tensors
+
+    @property
+    def arrays(self) -> _Arrays:
+        """The same as arrays, fetched once from another device."""
+        if self._arrays is None:
+            relevance, ground, admissible = self.tensors
+            self._arrays = relevance.cpu().numpy(), ground.cpu().numpy(), admissible.cpu().numpy()
+        return self._arrays
+
+    @property
+    def ground(self) -> Float32s:
+        """(n,) λ(x) as an array."""
+        return self.tensors[1].cpu().numpy() if self._arrays is None else self._arrays[1]
+
+    def at(self, items: Ints) -> tuple[Float32s, Bools]:
+        """(n, k) relevance and admissibility of each row's items."""
+        relevance, _, admissible = self.tensors if self._arrays is None else self._arrays
+        return at_items(relevance, items), at_items(admissible, items)
+
+    def cut(self, first: int, n: int) -> ScoreRows:
+        """Adjacent rows, without a copy."""
+        stop = first + n
+        if self._arrays is None or self._remote:
+            return ScoreRows(tuple(tensor[first:stop] for tensor in self.tensors))  # type: ignore[arg-type]  # three
+        relevance, ground, admissible = self._arrays
+        return ScoreRows(None, (relevance[first:stop], ground[first:stop], admissible[first:stop]))
+
+    def only(self, rows: Bools) -> ScoreRows:
+        """Copy in which nothing is admissible in other rows."""
+        relevance, ground, admissible = self.tensors
+        chosen = torch.from_numpy(rows).to(relevance.device)[:, None]
+        return ScoreRows((relevance * chosen, ground, admissible & chosen))
+
+    def under(self, layer: ImpressionLayer) -> ScoreRows:
+        """Rows with a layer applied to λ(x)·p(y|x) of admissible items.
+
+        The relevance is overwritten.
+        """
+        relevance, ground, admissible = self.tensors
+        applied = layer.apply_(relevance.mul_(ground[:, None])).masked_fill_(~admissible, 0.0)
+        total = applied.sum(1)
+        applied /= total[:, None].clamp_min(torch.finfo(torch.float32).tiny)
+        return ScoreRows((applied, total, admissible))
+
+
+def joined(parts: list[ScoreRows]) -> ScoreRows:
+    """Rows of the parts, one below the other."""
+    if len(parts) == 1:
+        return parts[0]
+    relevance, ground, admissible = zip(*(part.tensors for part in parts), strict=True)
+    return ScoreRows((torch.cat(relevance), torch.cat(ground), torch.cat(admissible)))
+
+
+class Scorer:
+    """Scores of states of a round's visitors under one model.
+
+    The hidden state of each slot (a recurrent model's memory of its user) is cached and takes a new event in O(1); a
+    model without one gets the whole state each time. A score depends on the state alone: never on which rows share its
+    block.
+    """
+
+    def __init__(
+        self, model: IntensityModel, histories: Histories, release: Ints, device: torch.device
+    ) -> None:
+        self._model, self._layer = layer_of(model)
+        self._histories = histories
+        self._device = device
+        self._release = release
+        self._recurrent = recurrent(self._model)
+        self._hidden: Hidden = ()
+        self._known = np.zeros(len(histories), np.int64)
+        """(slots,) events of each slot in its hidden state."""
+
+    def encode(self, start: int) -> None:
+        """Encode all slots, with their events before ``start``."""
+        if self._recurrent is None:
+            return
+        slots = np.arange(len(self._histories))
+        counts = self._histories.visible_at(slots, np.full(len(slots), start - 1))
+        states = self._histories.states(slots, counts, np.full(len(slots), start))
+        self._hidden = self._recurrent.encode(states)
+        self._known = counts
+
+    def hidden_bytes(self) -> int:
+        """Bytes of one hidden state; 0 without any."""
+        return sum(part[:1].nbytes for part in self._hidden)
+
+    def hidden_at(self, slots: Ints, counts: Ints) -> Hidden:
+        """Hidden states of n arrivals whose events are all entered.
+
+        Args:
+            slots: (n,) slots, repeated ones too.
+            counts: (n,) events of each slot that are in the state; at least those in its hidden state, which takes
+                the most of them.
+        """
+        if self._recurrent is None:
+            return ()
+        who, of = np.unique(slots, return_inverse=True)
+        known = self._known[who]
+        most = known.copy()
+        np.maximum.at(most, of, counts)
+        visible, items = self._histories.between(who, known, most)
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(most - known)])
+        walk = Walk(offsets, items, seconds(visible), of, counts - known[of])
+        after, found = walked(self._recurrent, _rows_of(self._hidden, who), walk)
+        rows = torch.from_numpy(who).to(self._device)
+        for part, new in zip(self._hidden, after, strict=True):
+            part.index_copy_(0, rows, new)
+        self._known[who] = most
+        return found
+
+    def score(
+        self, ids: Ints, slots: Ints, ticks: Ints, counts: Ints, hidden: Hidden | None = None
+    ) -> ScoreRows:
+        """Scores of at most ``BLOCK`` states.
+
+        Args:
+            ids: (n,) arrivals that the states are of, for errors.
+            slots: (n,) slots; a repeated one has the same count each time, unless hidden states are given.
+            counts: (n,) events of each slot that are in the state; at least those in its hidden state.
+            hidden: Hidden states of the n, as from :meth:`hidden_at`; None: those of the slots, brought up to date.
+
+        Raises:
+            ModelError: If a score is negative or no number.
+        """
+        if self._recurrent is None:
+            states = self._histories.states(slots, counts, ticks)
+            raw = self._model.score(states.take(filled_up(np.arange(len(slots)))))
+        else:
+            if hidden is None:
+                self._catch_up(self._recurrent, slots, counts)
+                hidden = _rows_of(self._hidden, filled_up(slots))
+            else:
+                hidden = _rows_of(hidden, filled_up(np.arange(len(slots))))
+            raw = self._recurrent.score_hidden(hidden, filled_up(seconds(ticks)))
+        consumed = self._histories.consumed(slots, counts)
+        rows = _normalised(raw.to(torch.float32), consumed, ids, ticks, self._release, self._model)
+        return rows if self._layer is None else rows.under(self._layer)
+
+    def _catch_up(self, model: RecurrentModel, slots: Ints, counts: Ints) -> None:
+        """Let hidden states take missing events."""
+        while len(behind := np.unique(slots[counts > self._known[slots]])):
+            for first in range(0, len(behind), STEP):
+                self._take_event(model, behind[first : first + STEP])
+
+    def _take_event(self, model: RecurrentModel, slots: Ints) -> None:
+        """Let hidden states of some slots take an event."""
+        known = self._known[slots]
+        visible, items = self._histories.between(slots, known, known + 1)
+        hidden = model.step(
+            _rows_of(self._hidden, filled_up(slots, STEP)),
+            torch.from_numpy(filled_up(items, STEP)).to(self._device),
+            torch.from_numpy(filled_up(seconds(visible), STEP)).to(self._device),
+        )
+        rows = torch.from_numpy(slots).to(self._device)
+        for part, new in zip(self._hidden, hidden, strict=True):
+            part.index_copy_(0, rows, new[: len(slots)])
+        self._known[slots] = known + 1
+
+
+def score_states(
+    model: IntensityModel, states: UserStates, events: Ints, ids: Ints, ticks: Ints, release: Ints
+) -> Iterator[ScoreRows]:
+    """Scores of n states without cached hidden states.
+
+    Args:
+        events: (n,) the same number where states have the same events, which are then encoded once.
+        ids: (n,) arrivals that the states are of, for errors.
+        release: (M,) tick of each item's release.
+
+    Yields:
+        At most ``BLOCK`` of them at a time, in order. A model with hidden states encodes all at once: it can then read
+        those of like length together.
+    """
+    model, layer = layer_of(model)
+    with_hidden = recurrent(model)
+    hidden: Hidden = ()
+    if with_hidden is not None:
+        _, different, of_state = np.unique(events, return_index=True, return_inverse=True)
+        hidden = with_hidden.encode(states.take(different))
+    for first in range(0, len(states), BLOCK):
+        rows = np.arange(first, min(first + BLOCK, len(states)))
+        some = filled_up(rows)
+        if with_hidden is None:
+            raw = model.score(states.take(some))
+        else:
+            raw = with_hidden.score_hidden(_rows_of(hidden, of_state[some]), states.now[some])
+        consumed = states.rows_of(first, first + len(rows))
+        scored = _normalised(raw.to(torch.float32), consumed, ids[rows], ticks[rows], release, model)
+        yield scored if layer is None else scored.under(layer)
+
+
+def _rows_of(hidden: Hidden, rows: Ints) -> Hidden:
+    return tuple(part.index_select(0, torch.from_numpy(rows).to(part.device)) for part in hidden)
+
+
+def filled_up(values: NDArray[_Number], height: int = BLOCK) -> NDArray[_Number]:
+    """(height,) values, filled up with the first of them."""
+    return np.concatenate([values, np.repeat(values[:1], height - len(values))])
+
+
+def _normalised(
+    raw: torch.Tensor,
+    consumed: tuple[Ints, Ints],
+    ids: Ints,
+    ticks: Ints,
+    release: Ints,
+    model: IntensityModel,
+) -> ScoreRows:
+    """Raw intensities (BLOCK, M), split into p(y|x) and λ(x)."""
+    n = len(ids)  # the rows beyond are padding
+    ground = raw.sum(1)
+    if not bool(torch.isfinite(ground[:n]).all()) or not float(raw[:n].amin()) >= 0:
+        wrong = ~torch.isfinite(ground[:n]) | (raw[:n] < 0).any(1)
+        raise ModelError(
+            f"{type(model).__name__}.score: found a negative intensity or one that is no number in the state of "
+            f"arrival {int(ids[int(wrong.nonzero()[0])])}; allowed: finite intensities of at least 0"
+        )
+    # Few items are out of reach, so they are taken out one by one: a pass over all for each step costs more.
+    admissible = torch.ones(raw.shape, dtype=torch.bool, device=raw.device)
+    relevance = raw if ModelCapabilities.of(model).caller_owns_scores else raw.clone()
+    if int(release.max(initial=0)) > int(ticks.min()):
+        late = torch.from_numpy(release[None, :] > filled_up(ticks)[:, None]).to(raw.device)
+        admissible[late], relevance[late] = False, 0.0
+    if raw.device.type == "cpu":
+        _take_out(*consumed, relevance.numpy(), admissible.numpy())
+    else:
+        rows, items = (torch.from_numpy(part).to(raw.device) for part in consumed)
+        admissible[rows, items], relevance[rows, items] = False, 0.0
+    relevance /= relevance.sum(1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
+    return ScoreRows((relevance, ground, admissible))
+
+
+@compiled
+def _take_out(rows: Ints, items: Ints, scores: Float32s, admissible: Bools) -> None:
+    """Make (row, item) pairs inadmissible and worth nothing, in place."""
+    for pair in range(len(rows)):
+        scores[rows[pair], items[pair]] = 0.0
+        admissible[rows[pair], items[pair]] = False
+
+
+# -- arrivals of a round ----------------------------------------------------------------------------------------------
+
+
+class ArrivalScores:
+    """Scores of a round's arrivals, computed in blocks ahead.
+
+    When arrivals have no valid rows, a block is filled with them and with arrivals after them. A row is valid while
+    its user's history shows as many events at the arrival's tick as the row was scored with.
+    """
+
+    def __init__(self, scorer: Scorer, histories: Histories, schedule: Schedule) -> None:
+        self._scorer = scorer
+        self._histories = histories
+        self._schedule = schedule
+        n = len(schedule)
+        self._block = np.full(n, None, object)
+        """(n,) block with the scores of each arrival, or None."""
+        self._row = np.zeros(n, np.int64)
+        """(n,) row in the block."""
+        self._counts = np.full(n, -1)
+        """(n,) events of its user that they take into account; −1 before an arrival is scored."""
+        self._next_visit = _next_of_same(schedule.slot)
+        self._open = np.full(len(histories), -1)
+        backwards = np.arange(n)[::-1]
+        self._open[schedule.slot[backwards]] = backwards  # the last that is written is a user's first arrival
+
+    def rows(self, arrivals: Ints) -> ScoreRows:
+        """Scores of arrivals of different users."""
+        self._require(arrivals)
+        if len(arrivals) == 1:  # as below, without the search for adjacent rows
+            alone: ScoreRows = self._block[arrivals[0]].cut(int(self._row[arrivals[0]]), 1)
+            return alone
+        blocks, rows = self._block[arrivals], self._row[arrivals]
+        ends = ((blocks[1:] != blocks[:-1]) | (rows[1:] != rows[:-1] + 1)).nonzero()[0] + 1
+        return joined(
+            [
+                blocks[first].cut(int(rows[first]), stop - first)
+                for first, stop in itertools.pairwise([0, *ends.tolist(), len(rows)])
+            ]
+        )
+
+    def drop(self, arrivals: Ints) -> None:
+        """Forget arrivals, of different users each, that were served."""
+        self._open[self._schedule.slot[arrivals]] = self._next_visit[arrivals]
+        self._block[arrivals] = None
+
+    def _require(self, arrivals: Ints) -> None:
+        """Score those arrivals that have no valid rows."""
+        counts = self._histories.visible_at(self._schedule.slot[arrivals], self._schedule.tick[arrivals])
+        stale = arrivals[self._counts[arrivals] != counts]
+        for first in range(0, len(stale), BLOCK):
+            chosen = stale[first : first + BLOCK]
+            if len(chosen) < BLOCK:
+                chosen = np.concatenate([chosen, self._ahead(chosen)[: BLOCK - len(chosen)]])
+            slots, ticks = self._schedule.slot[chosen], self._schedule.tick[chosen]
+            self._fill(chosen, self._histories.visible_at(slots, ticks))
+
+    def _fill(self, chosen: Ints, counts: Ints, hidden: Hidden | None = None) -> None:
+        """Score at most ``BLOCK`` arrivals together."""
+        schedule = self._schedule
+        slots, ticks = schedule.slot[chosen], schedule.tick[chosen]
+        block = self._scorer.score(schedule.id[chosen], slots, ticks, counts, hidden)
+        self._block[chosen], self._row[chosen], self._counts[chosen] = block, np.arange(len(chosen)), counts
+
+    def _ahead(self, wanted: Ints) -> Ints:
+        """Later arrivals worth scoring now: each user's next visit first.
+
+        A later visit is scored as if the visits before it had no effect. Often they have none, and a block costs the
+        same full or not; otherwise the row is stale and is scored again.
+        """
+        schedule, visible_at = self._schedule, self._histories.visible_at
+        first = int(wanted[0])
+        ahead = np.arange(first + 1, min(first + 1 + _LOOK_AHEAD, len(schedule)))
+        slots = schedule.slot[ahead]
+        following = self._open[slots]
+        counts = visible_at(slots, schedule.tick[ahead])
+        to_do = (following >= 0) & (ahead >= following) & (self._counts[ahead] != counts)
+        to_do &= ~np.isin(ahead, wanted)
+        # A hidden state that took events which are not visible at the user's next arrival could not go back.
+        to_do &= counts == visible_at(slots, schedule.tick[following])
+        later = ahead != following
+        return np.concatenate([ahead[to_do & ~later], ahead[to_do & later]])
+
+
+class PrecomputedScores(ArrivalScores):
+    """Scores of arrivals whose states do not depend on slates.
+
+    The states are known as the round opens, so arrivals are scored in clock order, block after block, whoever comes
+    next. Hidden states are precomputed for as many blocks as 64 MiB hold. Rows are the same to the bit.
+    """
+
+    def __init__(self, scorer: Scorer, histories: Histories, schedule: Schedule) -> None:
+        super().__init__(scorer, histories, schedule)
+        self._states = histories.visible_at(schedule.slot, schedule.tick)
+        """(n,) events of the round in the state of each arrival."""
+        self._filled = 0
+        """Arrivals that have been scored: whole blocks."""
+        at_once = _MOST_BYTES // max(scorer.hidden_bytes(), 1)
+        self._window = max(at_once // BLOCK, 1) * BLOCK
+        """Arrivals whose states are encoded at once: whole blocks."""
+        self._hidden: Hidden = ()
+        """Hidden states of the window that is being scored."""
+
+    def _require(self, arrivals: Ints) -> None:
+        while self._filled <= int(arrivals.max()):
+            first, n = self._filled, len(self._schedule)
+            begin = first % self._window
+            if begin == 0:
+                window = slice(first, first + self._window)
+                self._hidden = self._scorer.hidden_at(self._schedule.slot[window], self._states[window])
+            some = np.arange(first, min(first + BLOCK, n))
+            hidden = tuple(part[begin : begin + len(some)] for part in self._hidden)
+            self._fill(some, self._states[some], hidden)
+            self._filled += BLOCK
+
+
+def _next_of_same(values: Ints) -> Ints:
+    """(n,) next index with the same value; −1 without one."""
+    order = np.argsort(values, kind="stable")
+    following = np.full(len(values), -1, np.int64)
+    same = values[order][1:] == values[order][:-1]
+    following[order[:-1][same]] = order[1:][same]
+    return following
+
+
+# -- past states ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class PastStates:
+    """n states of a past period, in clock order."""
+
+    id: Ints
+    """(n,) arrival ids."""
+    tick: Ints
+    """(n,) instants."""
+    user: Ints
+    """(n,) market users."""
+    states: Callable[[Ints], tuple[UserStates, Ints]]
+    """States of chosen rows, and for each a number that is the same where the events are."""
+    visits: RoundVisits
+    """The n visits as audiences see them, and the period."""
+    capacity: Ints | None = None
+    """(n,) positions that each may fill; None: all."""
+    audiences: Bools | None = None
+    """(n, A) membership in the audiences of the round that the states stand for, within their times."""
+
+    @classmethod
+    def of_round(cls, past: PastRound, visits: RoundVisits, capacity: Ints | None = None) -> PastStates:
+        """States of a round's arrivals, given the events before each."""
+        schedule, histories = past.schedule, past.histories
+
+        def states(rows: Ints) -> tuple[UserStates, Ints]:
+            slots, tick = schedule.slot[rows], schedule.tick[rows]
+            counts = histories.visible_at(slots, tick)
+            return histories.states(slots, counts, tick), slots + len(histories) * counts
+
+        return cls(schedule.id, schedule.tick, schedule.user[schedule.slot], states, visits, capacity)
+
+    def sampled(self, most: int) -> PastStates:
+        """At most ``most`` of the states, evenly spaced."""
+        n = len(self.id)
+        if n <= most:
+            return self
+        rows = np.floor((np.arange(most) + 0.5) * (n / most)).astype(np.int64)
+        whole = self.states
+        return PastStates(
+            id=self.id[rows],
+            tick=self.tick[rows],
+            user=self.user[rows],
+            states=lambda some: whole(rows[some]),
+            visits=self.visits.rows(rows),
+            capacity=None if self.capacity is None else self.capacity[rows],
+            audiences=None if self.audiences is None else self.audiences[rows],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class StateScores(ScoredStates):
+    """Scores of past states in chunks, computed on iteration."""
+
+    past: PastStates
+    models: FoldModels
+    """The model of each fold of users, or one for all."""
+    release: Ints
+    """(M,) tick of each item's release."""
+    device: torch.device
+    seed: int
+    """Model seed, which makes the folds."""
+
+    def __len__(self) -> int:
+        return len(self.past.id)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n, M), states and items."""
+        return len(self), len(self.release)
+
+    @property
+    def capacity(self) -> Ints | None:
+        """(n,) positions that each may fill; None: all."""
+        return self.past.capacity
+
+    def positions(self, slate: int) -> Ints:
+        """(n,) positions that each may fill of ``slate``."""
+        return np.full(len(self), slate) if self.capacity is None else self.capacity
+
+    @property
+    def audiences(self) -> Bools | None:
+        """(n, A) membership in audiences; None: no requirement has one."""
+        return self.past.audiences
+
+    def sampled(self, most: int) -> StateScores:
+        """At most ``most`` of the states, evenly spaced."""
+        past = self.past.sampled(most)
+        return self if past is self.past else dataclasses.replace(self, past=past)
+
+    def scored_by(self, models: FoldModels) -> StateScores:
+        """The same states under other models."""
+        return dataclasses.replace(self, models=models)
+
+    def among(self, requirements: RoundRequirements) -> StateScores:
+        """The same states, reweighted to the audiences of a round."""
+        counted = requirements.would_count(self.past.visits)
+        if counted is None:
+            return self
+        return dataclasses.replace(self, past=dataclasses.replace(self.past, audiences=counted))
+
+    def __iter__(self) -> Iterator[Arrivals]:
+        models = self.models()
+        fold = fold_of(self.seed, self.past.user) % len(models)
+        for number, model in enumerate(models):
+            mine = np.flatnonzero(fold == number)
+            for first in range(0, len(mine), _ENCODED):
+                yield from self._scored(model, mine[first : first + _ENCODED])
+
+    def between(self, start: int, stop: int) -> Iterator[Arrivals]:
+        """Chunks of a range of rows, scored by one model."""
+        (model,) = self.models()
+        for first in range(start, stop, _ENCODED):
+            yield from self._scored(model, np.arange(first, min(first + _ENCODED, stop)))
+
+    def rows(self, start: int, stop: int) -> Float32s:
+        """(stop − start, M) λ(x,y) in clock order, −inf if inadmissible.
+
+        One model must have served the round.
+        """
+        scores, filled = np.full((stop - start, len(self.release)), -np.inf, np.float32), 0
+        for chunk in self.between(start, stop):
+            some = scores[filled : filled + len(chunk)]
+            np.copyto(some, chunk.intensity.cpu().numpy(), where=chunk.admissible.cpu().numpy())
+            filled += len(chunk)
+        return scores
+
+    def _scored(self, model: IntensityModel, some: Ints) -> Iterator[Arrivals]:
+        past = self.past
+        states, events = past.states(some)
+        blocks = score_states(model, states, events, past.id[some], past.tick[some], self.release)
+        for first, block in zip(range(0, len(some), BLOCK), blocks, strict=True):
+            rows = some[first : first + BLOCK]
+            relevance, ground, admissible = block.cut(0, len(rows)).tensors
+            yield Arrivals(
+                id=past.id[rows],
+                time=seconds(past.tick[rows]),
+                user=past.user[rows],
+                relevance=relevance,
+                ground_intensity=ground,
+                admissible=admissible,
+                index=rows,
+                capacity=None if past.capacity is None else past.capacity[rows],
+                audiences=None if past.audiences is None else past.audiences[rows],
+            )
+
+
+def device_of(model: IntensityModel) -> torch.device:
+    """Device of a model's scores."""
+    return torch.device(getattr(model, "device", "cpu"))
+
+
+def always(model: IntensityModel) -> FoldModels:
+    """Single model for the states of all users."""
+    return lambda: (model,)
+
+
+def median_kth_score(states: StateScores, model: IntensityModel, k: int) -> float:
+    """Median over states of the k-th largest λ(x,y).
+
+    A market takes it once, of its warm-up states under its warm-up model, so that values, returns and rewards of all
+    arms and rounds of a seed are in one currency, which no policy can move by the model's training. A state with fewer
+    than k admissible items counts with its last. Many states are sampled evenly, the same for all arms.
+
+    Raises:
+        MarketError: If it is 0: a missing exposure would cost nothing.
+    """
+    if len(states) > most_states(states.shape[1]):
+        states = states.sampled(_FOR_MEDIAN)
+    parts = [np.zeros(0)]
+    for chunk in states.scored_by(always(model)):
+        items = top_k(chunk.relevance, chunk.admissible, k)
+        found = np.count_nonzero(items >= 0, axis=1)
+        some = np.flatnonzero(found)
+        best = at_items(chunk.relevance, items)[some, found[some] - 1]
+        parts.append(best * chunk.ground_intensity.cpu().numpy()[some])
+    scores = np.concatenate(parts)
+    if not len(scores):
+        return 1.0  # no past at all: any cost is as good
+    median = float(torch.from_numpy(scores).double().quantile(0.5))
+    if not median > 0:
+        raise MarketError(
+            f"the median k-th score of {len(scores)} past states is {median}: shortfall would cost nothing; "
+            "allowed: a model that gives more than half of the states k items of positive intensity"
+        )
+    return median

@@ -1,0 +1,420 @@
+"""Tests for arrival processes, consumers and providers of your own.
+
+Subclass a mixin, define its ``make`` and run pytest; each test is a condition that the market relies on::
+
+    from rimsim.testing import ArrivalTests
+
+    class TestMine(ArrivalTests):
+        def make(self) -> ArrivalProcess:
+            return Mine()
+
+"""
+
+# ruff: noqa: S101 - these are tests, and assert is pytest's language
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from rimsim import rng
+from rimsim.arrays import Ints
+from rimsim.config import ArrivalsConfig, PlatformConfig, ScenarioConfig, Seeds
+from rimsim.data.log import EventLog
+from rimsim.intensity import Popularity
+from rimsim.market import Market
+from rimsim.market.arrivals import ArrivalProcess, RoundsSoFar, Schedule, checked_schedule, make_arrivals
+from rimsim.market.consumers import (
+    NOTHING,
+    Consumer,
+    Organic,
+    Response,
+    Visits,
+    drawn,
+    make_consumer,
+    relevant_items,
+)
+from rimsim.market.histories import LoggedPast
+from rimsim.market.ledger import Ledger
+from rimsim.market.providers import Changes, Offer, Provider, RoundOutcome
+from rimsim.market.world import world_of
+from rimsim.matching import top_k
+from rimsim.testing.intensity import random_log
+
+
+@dataclass(frozen=True)
+class Taking:
+    """Consumer who takes each shown item with a constant probability."""
+
+    probability: float
+
+    needs_truth = False
+
+    def respond(self, visits: Visits, slates: Ints) -> Response:
+        """The same probability at each position."""
+        probability = np.full(slates.shape, self.probability)
+        return drawn(visits, slates, probability, probability)
+
+    def organic(self, visits: Visits) -> Organic:  # noqa: ARG002  # the protocol's
+        """No organic consumption."""
+        return NOTHING
+
+    def true_intensity(self, visits: Visits) -> torch.Tensor:
+        """Constant intensity of all items."""
+        return torch.full((len(visits), visits.world.log.n_items), self.probability)
+
+
+def small_scenario() -> ScenarioConfig:
+    """Scenario of two rounds of 60 clones, slates of four."""
+    return ScenarioConfig(
+        rounds=2,
+        slate=4,
+        arrivals=ArrivalsConfig(per_round=60, max_visits=3),
+        platform=PlatformConfig(model="popularity"),
+    )
+
+
+def small_market(
+    log: EventLog,
+    scenario: ScenarioConfig,
+    arrivals: ArrivalProcess | None = None,
+    consumer: Consumer | None = None,
+    seed: int = 0,
+    providers: Provider | None = None,
+) -> Market:
+    """Market over a log with a popularity model."""
+    arrivals = make_arrivals(scenario) if arrivals is None else arrivals
+    consumer = make_consumer(scenario) if consumer is None else consumer
+    world = world_of(log, scenario, arrivals, consumer, providers)
+    return Market(
+        scenario,
+        seeds=Seeds.all(seed),
+        world=world,
+        arrivals=arrivals,
+        consumer=consumer,
+        providers=providers,
+        model=Popularity().fit(world.past),
+    )
+
+
+def serve_round(market: Market, batch_size: int | None = None) -> None:
+    """Serve the open round with the most relevant items."""
+    number = market.round
+    while not market.done and market.round == number:
+        arrivals = market.next_arrivals(batch_size)
+        market.serve(arrivals, top_k(arrivals.relevance, arrivals.admissible, market.config.slate))
+
+
+def require_same_in_batches(market: Callable[[], Market]) -> None:
+    """Require equal arrivals, slates and consumptions at any batch size."""
+    one, many = (_ledgers(market(), batch_size) for batch_size in (1, None))
+    for alone, together in zip(one, many, strict=True):
+        assert len(alone.schedule) == len(alone.item)
+        for column in ("tick", "id", "slot"):
+            np.testing.assert_array_equal(getattr(alone.schedule, column), getattr(together.schedule, column))
+        np.testing.assert_array_equal(alone.item, together.item)
+        np.testing.assert_array_equal(alone.consumed, together.consumed)
+
+
+def _ledgers(market: Market, batch_size: int | None) -> list[Ledger]:
+    while not market.done:
+        serve_round(market, batch_size)
+    return [closed.ledger for closed in market.closed]
+
+
+class ArrivalTests:
+    """Conditions of any arrival process; subclass it and define ``make``."""
+
+    @abstractmethod
+    def make(self) -> ArrivalProcess:
+        """Arrival process under test."""
+
+    def log(self) -> EventLog:
+        """Log of the market."""
+        return random_log()
+
+    def scenario(self) -> ScenarioConfig:
+        """Scenario of the market, with two rounds."""
+        return small_scenario()
+
+    def rounds(self, seed: int = 0) -> list[Schedule]:
+        """Schedules of two rounds, after that of the past.
+
+        The latter is left out where users persist.
+        """
+        process, so_far = self.make(), self.before(seed)
+        return [process.round(number, so_far) for number in ((0, 1) if process.keeps_users else (-1, 0, 1))]
+
+    def before(self, seed: int = 0) -> RoundsSoFar:
+        """Knowledge of the process when the market opens."""
+        return RoundsSoFar(small_market(self.log(), self.scenario(), self.make()).world, seed)
+
+    def after_a_round(self, taken: float, seed: int = 0) -> RoundsSoFar:
+        """Knowledge after a round with a probability of taking."""
+        market = small_market(self.log(), self.scenario(), self.make(), Taking(taken), seed)
+        serve_round(market)
+        return RoundsSoFar(market.world, seed, tuple(market.platform.rounds))
+
+    def test_follows_the_protocol(self) -> None:
+        """The process has its methods and flags."""
+        process = self.make()
+        assert isinstance(process, ArrivalProcess)
+        assert isinstance(process.known_beforehand, bool)
+        assert isinstance(process.keeps_users, bool)
+        assert isinstance(getattr(process, "hangs_on_outcomes", True), bool)
+
+    def test_nothing_of_the_past_is_later_than_the_opening(self) -> None:
+        """The warm-up log ends before the opening; releases are seconds."""
+        log = self.log()
+        opening = self.make().opening(log)
+        assert len(opening.past)
+        assert opening.past.time[-1] <= opening.time
+        assert (opening.past.n_users, opening.past.n_items) == (log.n_users, log.n_items)
+        if opening.release is not None:
+            assert opening.release.shape == (log.n_items,)
+            assert np.isfinite(opening.release).all()
+
+    def test_schedules_can_be_played(self) -> None:
+        """Schedules are valid, and their ids are distinct."""
+        schedules, so_far = self.rounds(), self.before()
+        past = LoggedPast.of(so_far.world.past, empty=self.scenario().arrivals.history == "none")
+        for number, schedule in enumerate(schedules, start=2 - len(schedules)):
+            checked_schedule(schedule, number, so_far, past)
+            assert len(schedule.user) == len(schedule.log_user) == len(schedule.shift)
+            assert ((schedule.log_user >= 0) & (schedule.log_user < self.log().n_users)).all()
+            assert len(np.unique(schedule.user)) == len(schedule.user)
+            if schedule.logged is not None:
+                events = np.bincount(self.make().opening(self.log()).past.user, minlength=self.log().n_users)
+                assert len(schedule.logged) == len(schedule.user)
+                assert ((schedule.logged >= 0) & (schedule.logged <= events[schedule.log_user])).all()
+        for earlier, later in itertools.pairwise(schedules):
+            assert earlier.stop <= later.start
+        assert len(np.unique(np.concatenate([schedule.id for schedule in schedules]))) == sum(
+            map(len, schedules)
+        )
+
+    def test_users_are_kept_or_new(self) -> None:
+        """Persistent users have the same slots; others never return."""
+        first, second = (schedule.user for schedule in self.rounds()[-2:])
+        if self.make().keeps_users:
+            np.testing.assert_array_equal(first, second)
+        else:
+            assert not np.intersect1d(first, second).size
+
+    def test_all_chance_comes_from_the_seed(self) -> None:
+        """The same seed gives the same bits."""
+        process, nothing, played = self.make(), self.before(3), self.after_a_round(0.5, 3)
+        asked = ((1, played), (1, nothing), (0, nothing))
+        schedules = [process.round(number, so_far) for number, so_far in asked]
+        for schedule, (number, so_far) in zip(schedules, asked, strict=True):
+            _require_equal(self.make().round(number, so_far), schedule)
+
+    def test_outcomes_move_it_only_if_it_says_so(self) -> None:
+        """With ``hangs_on_outcomes = False``, outcomes do not change arrivals."""
+        if not getattr(self.make(), "hangs_on_outcomes", True):
+            nothing, everything = (self.make().round(1, self.after_a_round(taken)) for taken in (0.0, 1.0))
+            _require_equal(nothing, everything)
+
+    def test_a_market_plays_it(self) -> None:
+        """The batch size changes nothing."""
+        require_same_in_batches(lambda: small_market(self.log(), self.scenario(), self.make()))
+
+
+def _require_equal(one: Schedule, other: Schedule) -> None:
+    """Require equal bits of all columns."""
+    for field in dataclasses.fields(one):
+        np.testing.assert_array_equal(getattr(one, field.name), getattr(other, field.name), field.name)
+
+
+class ConsumerTests:
+    """Conditions of any consumer; subclass it and define ``make``."""
+
+    @abstractmethod
+    def make(self) -> Consumer:
+        """Consumer under test."""
+
+    def log(self) -> EventLog:
+        """Log of the market."""
+        return random_log(n_users=200)
+
+    def scenario(self) -> ScenarioConfig:
+        """Scenario of the market."""
+        return small_scenario()
+
+    def market(self) -> Market:
+        """Market with the consumer, in its second round."""
+        market = small_market(self.log(), self.scenario(), consumer=self.make())
+        while market.round == 0 or market.served < market.n_arrivals // 2:
+            arrivals = market.next_arrivals(8)
+            market.serve(arrivals, arrivals.relevance.topk(market.config.slate).indices)
+        return market
+
+    def visits(self, market: Market) -> tuple[Visits, Ints]:
+        """First visit of each visitor, and random slates.
+
+        The last position of each slate is empty.
+        """
+        _, rows = np.unique(market.schedule.slot, return_index=True)
+        chance = rng.uniform(7, rng.Purpose.MEASURE, rows[:, None], np.arange(market.n_items))
+        slates = np.argsort(chance, axis=1)[:, : market.config.slate].astype(np.int64)
+        slates[:, -1] = -1
+        return market.open.visits(rows), slates
+
+    def test_follows_the_protocol(self) -> None:
+        """The consumer has its methods."""
+        assert isinstance(self.make(), Consumer)
+
+    def test_responses_are_probabilities_and_what_was_drawn(self) -> None:
+        """Responses have shapes of slates, and valid probabilities."""
+        market = self.market()
+        visits, slates = self.visits(market)
+        before = slates.copy()
+        response = market.consumer.respond(visits, slates)
+        np.testing.assert_array_equal(slates, before)
+        assert (
+            response.consumed.shape == response.probability.shape == response.intensity.shape == slates.shape
+        )
+        assert response.consumed.dtype == np.bool_
+        assert ((response.probability >= 0) & (response.probability <= 1)).all()
+        assert (response.intensity >= 0).all()
+        assert not response.consumed[response.probability == 0].any()
+        assert response.consumed[response.probability == 1].all()
+        assert not response.probability[slates < 0].any()
+
+    def test_answers_do_not_depend_on_the_batch(self) -> None:
+        """Visits get the same bits one at a time."""
+        market = self.market()
+        visits, slates = self.visits(market)
+        consumer = market.consumer
+        together = consumer.respond(visits, slates)
+        for n, row in enumerate(visits.row):
+            alone = consumer.respond(market.open.visits(np.array([row])), slates[n : n + 1])
+            np.testing.assert_array_equal(alone.consumed[0], together.consumed[n])
+            np.testing.assert_array_equal(alone.probability[0], together.probability[n])
+            np.testing.assert_array_equal(alone.intensity[0], together.intensity[n])
+
+    def test_consumptions_are_as_frequent_as_their_probabilities(self) -> None:
+        """Consumptions are within five standard errors of their probabilities."""
+        market = self.market()
+        visits, slates = self.visits(market)
+        response = market.consumer.respond(visits, slates)
+        spread = np.sqrt((response.probability * (1 - response.probability)).sum())
+        assert abs(response.consumed.sum() - response.probability.sum()) <= 5 * spread + 1e-9
+
+    def test_another_seed_draws_otherwise(self) -> None:
+        """Another seed changes draws, and no probability."""
+        market = self.market()
+        visits, slates = self.visits(market)
+        first, likely = market.consumer.respond(visits, slates), 0.0
+        for seed in range(1, 21):
+            keys = rng.bits(seed, rng.Purpose.MEASURE, np.arange(len(visits.keys)))
+            other = market.consumer.respond(dataclasses.replace(visits, keys=keys), slates)
+            np.testing.assert_array_equal(other.probability, first.probability)
+            if (other.consumed != first.consumed).any():
+                return
+            likely += 2 * float((first.probability * (1 - first.probability)).sum())
+        # That none of so many differ has a chance below e^-20.
+        assert likely < 20, "it draws the same with every seed; draw with visits.keys, as drawn does"
+
+    def test_true_intensities_are_intensities(self) -> None:
+        """True intensities are finite float32, 0 for consumed items."""
+        market = self.market()
+        visits, _ = self.visits(market)
+        true = market.consumer.true_intensity(visits)
+        assert true.shape == (len(visits), market.n_items)
+        assert true.dtype == torch.float32
+        assert bool(torch.isfinite(true).all())
+        assert float(true.min()) >= 0
+        assert not bool(true[visits.consumed()].any()), "what was consumed is no longer admissible"
+        alone = market.consumer.true_intensity(market.open.visits(visits.row[:1]))
+        torch.testing.assert_close(alone[0], true[0])
+        assert (relevant_items(market.consumer, visits, market.n_items) >= 0).all()
+
+    def test_what_is_organic_is_in_order(self) -> None:
+        """Organic consumption is of the visits, and not before them."""
+        market = self.market()
+        visits, _ = self.visits(market)
+        organic = market.consumer.organic(visits)
+        assert len(organic.row) == len(organic.tick) == len(organic.item)
+        assert np.isin(organic.row, visits.row).all()
+        assert (organic.tick >= market.schedule.tick[organic.row]).all()
+
+    def test_a_market_plays_it(self) -> None:
+        """The batch size changes nothing."""
+        require_same_in_batches(lambda: small_market(self.log(), self.scenario(), consumer=self.make()))
+
+
+class ProviderTests:
+    """Conditions of any providers; subclass it and define ``make``."""
+
+    @abstractmethod
+    def make(self) -> Provider:
+        """Providers under test."""
+
+    def log(self) -> EventLog:
+        """Log of the market."""
+        return random_log()
+
+    def scenario(self) -> ScenarioConfig:
+        """Scenario of the market, with three rounds."""
+        return dataclasses.replace(small_scenario(), rounds=3)
+
+    def outcome(self, seed: int = 0) -> RoundOutcome:
+        """Outcome of a round with a third of items unexposed."""
+        log = self.log()
+        roster, items = self.make().opening(log), np.arange(log.n_items)
+        shown = (9 * rng.uniform(seed, rng.Purpose.MEASURE, 1, items) - 3).clip(0).astype(np.int64)
+        sold = (shown * rng.uniform(seed, rng.Purpose.MEASURE, 2, items)).astype(np.int64)
+        return RoundOutcome(0, seed, roster, Offer.opening(roster), shown, sold)
+
+    def changes(self, outcome: RoundOutcome) -> Changes:
+        """Changes after an outcome."""
+        return self.make().end_of_round(outcome)
+
+    def test_follows_the_protocol(self) -> None:
+        """Every item has a provider, the same each time."""
+        assert isinstance(self.make(), Provider)
+        first, again = (self.make().opening(self.log()) for _ in range(2))
+        first.checked(self.log().n_items)
+        assert first.there.any()
+        np.testing.assert_array_equal(first.of_item, again.of_item)
+        np.testing.assert_array_equal(first.there, again.there)
+
+    def test_who_leaves_was_there_and_who_comes_was_not(self) -> None:
+        """The market accepts the changes; satisfactions are numbers."""
+        outcome = self.outcome()
+        changes = self.changes(outcome)
+        after = outcome.offer.after(changes, 0)
+        assert np.isfinite(after.satisfaction).all()
+        assert (after.there == (outcome.offer.there & ~changes.leaves | changes.comes)).all()
+
+    def test_all_chance_comes_from_the_seed(self) -> None:
+        """The same outcome gives the same bits, and is unchanged."""
+        outcome = self.outcome(3)
+        before = outcome.offer.satisfaction.copy()
+        first, again = self.changes(outcome), self.changes(outcome)
+        np.testing.assert_array_equal(outcome.offer.satisfaction, before)
+        for field in dataclasses.fields(first):
+            np.testing.assert_array_equal(getattr(first, field.name), getattr(again, field.name))
+
+    def test_what_is_not_on_offer_is_not_shown(self) -> None:
+        """Items of absent providers are neither shown nor required."""
+        market = small_market(self.log(), self.scenario(), providers=self.make())
+        while not market.done:
+            arrivals = market.next_arrivals()
+            market.serve(arrivals, arrivals.relevance.topk(market.config.slate).indices, invalid="empty")
+        for closed in market.closed:
+            there = closed.offer.there[market.world.roster.of_item]
+            shown = closed.ledger.item[closed.ledger.item >= 0]
+            assert there[shown].all()
+            assert not closed.required[~there].any()
+
+    def test_a_market_plays_it(self) -> None:
+        """The batch size changes nothing."""
+        require_same_in_batches(lambda: small_market(self.log(), self.scenario(), providers=self.make()))

@@ -1,0 +1,13 @@
+from .events import Point as Point
+from .events import ScalarPoint as ScalarPoint
+from .events import read_scalars as read_scalars
+from .run import BANDED as BANDED
+from .run import RETRAINED as RETRAINED
+from .run import RoundRecord as RoundRecord
+from .run import Tracker as Tracker
+from .run import about_folder as about_folder
+from .run import event_folder as event_folder
+from .run import layout as layout
+from .run import summary_folder as summary_folder
+from .run import write_about as write_about
+from .run import write_summary as write_summary

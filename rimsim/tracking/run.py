@@ -1,0 +1,320 @@
+"""Event files of a run: arms, bands and settings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Self, TypeAlias
+
+import numpy as np
+
+from rimsim.arrays import Floats
+from rimsim.errors import ConfigError
+from rimsim.measures import FEW_SEEDS, MEASURES, Measure, find_measure, mean_interval
+from rimsim.tracking.events import EventFile, HyperParameter, TagChart, event_files
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Measures: TypeAlias = Mapping[str, Measure]
+BANDED = tuple(one.name for one in sorted(MEASURES.values(), key=lambda one: one.band) if one.band)
+"""Built-in measures that have a band, in their order on the page."""
+RETRAINED = tuple(sorted(name for name in MEASURES if MEASURES[name].retrained))
+"""Built-in measures whose parts of retraining are reported."""
+# Groups of tags. TensorBoard sorts them by name and opens the first two: the parts of what retraining does stand first;
+# means over seeds and the ends of bands, which charts of the custom-scalar page draw, and every series against arrivals
+# served stand last.
+_PARTS, _BANDS, _BY_ARRIVALS, _FINAL = "1_retraining", "zz_bands", "zz_by_arrivals", "final"
+_BANDS_FOLDER, _ABOUT_FOLDER = "bands", "about"
+_PART_WORDS = {"loop": "the loop", "all": "all of retraining", "data": "data of this market"}
+_DESCRIBED = {
+    "platform/cost": "c, the cost of one missing exposure in units of λ; the same in all rounds",
+    "platform/learnt_events": "events of the round that the platform can learn from",
+    "platform/rescale": "what the last refit of λ(x) was multiplied with to keep its mean",
+    "delivery/required": "Σb: exposures that are guaranteed in the round",
+    "delivery/delivered": "Σ min(E, b): of those, the ones delivered",
+    "prices/lowest": "the lowest item price v at the round's end, in units of λ; below 0 it is a bonus",
+    "prices/median": "the median item price v at the round's end, in units of λ",
+    "prices/highest": "the highest item price v at the round's end, in units of λ",
+    "prices/share_bonus": "share of items with v < 0: with a bonus",
+    f"{_BY_ARRIVALS}/…": "the same against arrivals served in place of rounds",
+    f"{_FINAL}/…": "means over the late rounds, for the table of hyperparameters",
+    f"{_PARTS}/MEASURE/PART": "what retraining does to an agent, in parts, mean over seeds",
+    f"{_BANDS}/…": "means over seeds and the ends of their bands: drawn by the page of custom scalars",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class RoundRecord:
+    """Figures of a round of one agent at one seed.
+
+    A metric that is None or NaN has no value in this round, and gets no point. A metric's name with a ``/`` is an
+    agent's own figure and its tag as it stands.
+    """
+
+    round: int
+    arrivals: int  # served since the run began, this round included
+    metrics: Mapping[str, float | None]  # by the names of MEASURES
+    item_price: Floats | None = None  # (M,) prices v at the end of the round, if the agent has any
+    exposure: Floats | None = None  # (M,) exposures in the round, in the unit of the guarantee
+    required: Floats | None = None  # (M,) required exposures b of the round, in that unit
+
+
+class Tracker:
+    """Writer of one arm's event files; a context manager.
+
+    Event files carry wall times and the name of the machine: they are for looking at, and no part of what a
+    run reproduces bit for bit.
+
+    Args:
+        run: The run folder.
+        agent: Name of the agent.
+        seed: Seed of the run.
+        first_round: 0 for a new run, which replaces event files that are there. Otherwise the round at which
+            an interrupted run goes on: earlier points are kept, this and later rounds are dropped.
+        first_arrival: Arrivals served before ``first_round``.
+        measures: By metric name, of all metrics that have no ``/`` in their names.
+    """
+
+    def __init__(
+        self,
+        run: Path,
+        agent: str,
+        seed: int,
+        *,
+        first_round: int = 0,
+        first_arrival: int = 0,
+        measures: Measures = MEASURES,
+    ) -> None:
+        if first_round < 0 or first_arrival < 0:
+            found = f"first_round {first_round}, first_arrival {first_arrival}"
+            raise ConfigError(f"tracker of {agent!r}: {found}; allowed: at least 0")
+        self.folder = event_folder(run, agent, seed)
+        """Folder of the event files."""
+        self._identity: dict[str, HyperParameter] = {"agent": agent, "seed": seed}
+        self._measures = measures
+        self._last_round = max(first_round - 1, 0)
+        older = event_files(self.folder)
+        self._file = EventFile(self.folder)
+        if first_round:
+            # A purge at `first_round` alone would not do: it knows one kind of step, and would hide the series by
+            # arrivals, whose steps are larger than any round. So all is purged, and the rest is written again.
+            self._file.copy(older, lambda name, step: _stays(name, step, first_round, first_arrival))
+        self._file.layout(layout(measures))
+        self._file.flush()
+        for path in older:
+            path.unlink()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def round(self, record: RoundRecord) -> None:
+        """Write one round to disk; refuse unknown metrics."""
+        points = {
+            name if "/" in name else find_measure(name, self._measures).tag: value
+            for name, value in record.metrics.items()
+        }
+        points |= _figures(record)
+        for name, value in points.items():
+            if value is None or not math.isfinite(value):
+                continue
+            self._file.scalar(name, value, record.round)
+            self._file.scalar(f"{_BY_ARRIVALS}/{name}", value, record.arrivals)
+        for name, values in (("item_price", record.item_price), ("exposure", record.exposure)):
+            if values is not None and values.size:
+                self._file.histogram(f"histograms/{name}", values, record.round)
+        self._last_round = record.round
+        self._file.flush()
+
+    def finish(
+        self, hyperparameters: Mapping[str, HyperParameter], final: Mapping[str, float | None]
+    ) -> None:
+        """Write hyperparameters and final figures, once, at the end.
+
+        Both have the same names in every run; a figure, such as the mean over the last rounds, may be None.
+        TensorBoard's table shows five hyperparameters, in order of their names, and the first five figures; others have
+        to be ticked. It takes its columns from the first run that it reads.
+        """
+        for name, value in hyperparameters.items():
+            if not isinstance(value, bool | int | float | str):
+                kind = type(value).__name__
+                raise ConfigError(f"hyperparameter {name!r}: a {kind}; allowed: bool, int, float, str")
+        columns = [(f"{_FINAL}/{name}", find_measure(name, self._measures).title) for name in final]
+        self._file.hyperparameters({**self._identity, **hyperparameters}, columns)
+        for name, figure in final.items():
+            if figure is not None and math.isfinite(figure):
+                self._file.scalar(f"{_FINAL}/{name}", figure, self._last_round)
+        self._file.flush()
+
+    def close(self) -> None:
+        """Flush and close the file; closing twice is harmless."""
+        self._file.close()
+
+
+def _stays(name: str, step: int, first_round: int, first_arrival: int) -> bool:
+    if name.startswith(("_hparams_/", "custom_scalars", f"{_FINAL}/")):
+        return False
+    return step <= first_arrival if name.startswith(f"{_BY_ARRIVALS}/") else step < first_round
+
+
+def _figures(record: RoundRecord) -> dict[str, float]:
+    """Delivery and levels of prices in a round."""
+    figures, price = {}, record.item_price
+    if record.exposure is not None and record.required is not None:
+        figures["delivery/required"] = float(record.required.sum())
+        figures["delivery/delivered"] = float(np.minimum(record.exposure, record.required).sum())
+    if price is not None and price.size:
+        figures["prices/lowest"] = float(price.min())
+        figures["prices/median"] = float(np.median(price))
+        figures["prices/highest"] = float(price.max())
+        figures["prices/share_bonus"] = float((price < 0).mean())
+    return figures
+
+
+def event_folder(run: Path, agent: str, seed: int) -> Path:
+    """Folder of event files of an agent and seed."""
+    return run / "events" / _folder_name(agent) / f"seed-{seed}"
+
+
+def summary_folder(run: Path, agent: str) -> Path:
+    """Folder of an agent's bands over seeds."""
+    return run / "events" / _BANDS_FOLDER / _folder_name(agent)
+
+
+def about_folder(run: Path) -> Path:
+    """Folder of a run's command, settings and pictures."""
+    return run / "events" / _ABOUT_FOLDER
+
+
+def _folder_name(agent: str) -> str:
+    forbidden = set('/\\:*?"<>|')
+    taken = {".", "..", _BANDS_FOLDER, _ABOUT_FOLDER}
+    if not agent or agent in taken or not agent.isprintable() or set(agent) & forbidden:
+        allowed = f"letters, digits, - and _, but not {_BANDS_FOLDER!r} or {_ABOUT_FOLDER!r}"
+        raise ConfigError(f"agent {agent!r} cannot name a folder; allowed: {allowed}")
+    return agent
+
+
+def layout(measures: Measures = MEASURES, parts: Sequence[str] = ()) -> dict[str, tuple[TagChart, ...]]:
+    """Custom-scalar page, category → charts; runs below ``bands/`` have bands.
+
+    A user's own measures get a band each. ``parts`` are the known parts of what retraining does, in order.
+    """
+    own = [name for name in measures if name not in MEASURES]
+    page = {}
+    if parts:
+        page["What retraining does, and the loop in it"] = tuple(
+            _band(f"{measures[name].title}: {_PART_WORDS.get(part, part)}", measures[name], f"{name}/{part}")
+            for part in parts
+            for name in (*RETRAINED, *own)
+        )
+    page["Bands over seeds (95 %; below four seeds from the lowest to the highest)"] = tuple(
+        _band(measures[name].title, measures[name], name) for name in (*BANDED, *own)
+    )
+    for category, title, tags in (
+        ("Guarantees", "Required and delivered exposure", ("delivery/required", "delivery/delivered")),
+        (
+            "Guarantees",
+            "Shortfall: shown and examined",
+            ("guarantee/shortfall", "guarantee/examined_shortfall"),
+        ),
+        ("Prices", "Item prices v", ("prices/lowest", "prices/median", "prices/highest")),
+        ("Concentration", "Gini of exposure and of the training log", ("exposure/gini", "loop/log_gini")),
+        ("Allocation", "Value and its bound", ("allocation/value_model", "allocation/bound")),
+    ):
+        page[category] = (*page.get(category, ()), TagChart(title, tags))
+    return page
+
+
+def _band(title: str, measure: Measure, what: str) -> TagChart:
+    ends = [f"{_BANDS}/{what}/{end}" for end in ("mid", "low", "high")]
+    return TagChart(f"{title} ({measure.unit})", tuple(ends), band=True)
+
+
+def write_summary(
+    run: Path, rounds: pd.DataFrame, measures: Measures = MEASURES, parts: pd.DataFrame | None = None
+) -> list[Path]:
+    """Write every agent's bands over seeds; list their folders.
+
+    A band is a 95 % interval of the mean; with two or three seeds it is from the lowest to the highest, with one the
+    line itself. Older event files are replaced.
+
+    Rounds have columns agent, seed, round, metric, value, of which metrics without a band are left out; parts, of what
+    retraining does to an agent, have agent, part, metric, round, seed, value, and bands of their own.
+    """
+    own = [name for name in measures if name not in MEASURES]
+    known = rounds[rounds["metric"].isin([*BANDED, *own])]
+    present = [] if parts is None else parts["part"].unique().tolist()
+    names = [part for part in dict.fromkeys(["loop", "all", *present]) if part in present]
+    page, folders = layout(measures, names), []
+    for agent in sorted(known["agent"].unique()):
+        folder = summary_folder(run, agent)
+        with _replaced(folder) as file:
+            file.layout(page)
+            for (metric,), step, ends in _bands(known[known["agent"] == agent], ["metric"]):
+                for end, value in ends.items():
+                    file.scalar(f"{_BANDS}/{metric}/{end}", value, step)
+            if parts is not None:
+                mine = parts[(parts["agent"] == agent) & parts["metric"].isin([*RETRAINED, *own])]
+                for (metric, part), step, ends in _bands(mine, ["metric", "part"]):
+                    file.scalar(f"{_PARTS}/{metric}/{part}", ends["mid"], step)
+                    for end, value in ends.items():
+                        file.scalar(f"{_BANDS}/{metric}/{part}/{end}", value, step)
+        folders.append(folder)
+    return folders
+
+
+def write_about(
+    run: Path, texts: Mapping[str, str], pictures: Sequence[Path], measures: Measures = MEASURES
+) -> None:
+    """Write Markdown pages about a run, its tags and pictures."""
+    with _replaced(about_folder(run)) as file:
+        for name, text in {**texts, "tags": _tags_table(measures)}.items():
+            file.text(f"about/{name}", text)
+        for picture in pictures:
+            file.picture(f"pictures/{picture.stem}", picture.read_bytes())
+
+
+def _tags_table(measures: Measures) -> str:
+    """Markdown table of an arm's tags, measures first."""
+    rows = {measure.tag: _of(measure) for measure in measures.values()} | _DESCRIBED
+    lines = [f"| `{tag}` | {text.replace('|', '&#124;')} |" for tag, text in rows.items()]
+    return "\n".join(["| tag | what it is |", "|---|---|", *lines])
+
+
+def _of(measure: Measure) -> str:
+    better = f"; {measure.better} is better" if measure.better != "neither" else ""
+    return f"{measure.title} ({measure.unit}{better}): {measure.formula}"
+
+
+@contextmanager
+def _replaced(folder: Path) -> Iterator[EventFile]:
+    """New event file that replaces a folder's older ones."""
+    older = event_files(folder)
+    file = EventFile(folder)
+    try:
+        yield file
+    finally:
+        file.close()
+    for path in older:
+        path.unlink()
+
+
+def _bands(table: pd.DataFrame, names: list[str]) -> Iterator[tuple[tuple[str, ...], int, dict[str, float]]]:
+    """Names, step, mean and ends of each band."""
+    ordered = table.dropna(subset=["value"]).sort_values([*names, "round", "seed"])
+    for row in ordered.groupby([*names, "round"])["value"].agg(list).reset_index().itertuples(index=False):
+        *what, step, values = row
+        band = mean_interval(values, 0.95)
+        if band.mean is None:
+            continue
+        low, high = (band.mean if bound is None else bound for bound in (band.low, band.high))
+        if 1 < band.n < FEW_SEEDS:
+            low, high = min(values), max(values)
+        yield tuple(what), int(step), {"mid": band.mean, "low": low, "high": high}

@@ -1,1 +1,0 @@
-"""Off-policy evaluation checked against the truth: a run is played again, and what it logs is valued for a target."""

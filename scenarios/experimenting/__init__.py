@@ -1,1 +1,0 @@
-"""Experiments on one market: two agents share visitors, items, a log and a budget, beside two whole worlds."""

@@ -1,1 +1,0 @@
-"""Logs of runs in the formats of other packages."""

@@ -1,0 +1,526 @@
+"""Off-policy evaluation of a run, beside the truth.
+
+A run is played again, which its config and seeds determine to the last bit. In each state of the log the target is
+asked for its slate; then it plays in a world of its own, whose value is the truth.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from rimsim import rng
+from rimsim.agents import (
+    Agent,
+    LearningAgent,
+    StatingAgent,
+    closed_rounds,
+    make_agent,
+    market_for,
+    play_round,
+)
+from rimsim.arrays import Array, Bools, Floats, Ints
+from rimsim.config import ScenarioConfig, Seeds
+from rimsim.errors import ConfigError, nearest
+from rimsim.evaluation import ESTIMATORS, Chances, LoggedSlates, estimated
+from rimsim.market import Arrivals, Feedback, Market, Needs, RoundView, Slates
+from rimsim.market.learning import positions_of
+from rimsim.market.records import VISIT_BITS, as_slates, at_items, within_capacity
+from rimsim.market.world import expected_arrivals, own_places
+from rimsim.measures import predicted_consumption
+from rimsim.plugs import own_code
+from rimsim.scenarios.kinds.results import Panel, bias_over_seeds, interval_panels
+from rimsim.scenarios.report.charts import draw
+from rimsim.scenarios.report.console import picture_places
+from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
+from rimsim.scenarios.runs.job import Execution, Job, chosen_seeds, play_parts
+from rimsim.scenarios.runs.store import Run, load_run, locked, read_table, write_table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from rich.console import Console
+
+OPE = "ope.parquet"
+PARTS = {
+    "first visits": "round 0, visitors who come for the first time: no slate has moved their state",
+    "later visits": "round 0, visitors who come again: what they were shown and took before has moved their state",
+    "later rounds": "after a retraining: the platform has learnt from what the logged agent showed",
+}
+"""Part of a log → its arrivals, and what a single-step estimate leaves out there."""
+_TARGET = 19  # key of the target's draws in the states of the log, apart from those of the logged agent
+_UNSUPPORTED = (
+    0.999  # share of a target's slates in the log's support, below which some are said to be missing
+)
+_WIDEST = 1.5  # estimates further from the truth, in units of the truth, stand at the edge of a plot
+
+
+# -- the run ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Estimates of a target on a run's log, beside truth."""
+
+    folder: Path
+    """The run folder."""
+    logged: str
+    """Name of the agent that showed slates."""
+    target: str
+    """Name of the agent that was valued."""
+    table: pd.DataFrame
+    """Rows of :func:`estimates` for all seeds."""
+
+
+@dataclass(frozen=True)
+class EvaluationSeed:
+    """Seed to be evaluated, as plain data."""
+
+    config: ScenarioConfig
+    seed: int
+    logged: str
+    target: str
+
+
+def ope(
+    run: str | Path,
+    target: str,
+    *,
+    logged: str | None = None,
+    seeds: int | Sequence[int] | None = None,
+    workers: int | None = None,
+    console: Console | None = None,
+) -> Evaluation:
+    """Value a target on a run's log and in truth.
+
+    Estimates, intervals and truths are added to ``ope.parquet`` of the run folder.
+
+    Args:
+        run: Folder of a comparison.
+        target: A text that :func:`rimsim.agents.make_agent` understands.
+        logged: One of the run's agents, which says the chances of its slates; None: the first that does.
+        seeds: Number of seeds, from 0, or a list; None: those of the run.
+        workers: Seeds at once; None: one per core.
+        console: Place of progress bars; None: nowhere.
+
+    Raises:
+        ConfigError: If there is no such agent or seed, or one cannot say its chances.
+        RunFolderError: If the folder holds no comparison, or is in use.
+    """
+    begun = load_run(run, "comparison")
+    shows = _logged(begun, logged)
+    with own_code([target]):
+        names = make_agent(shows).name, make_agent(target).name
+    chosen = begun.seeds if seeds is None else chosen_seeds(seeds)
+    parts = [EvaluationSeed(begun.scenario, seed, shows, target) for seed in chosen]
+    total = 2 * len(parts) * expected_arrivals(begun.scenario)
+    job = Job({}, parts, _evaluate, bar="arrivals valued and served", total=total)
+    with locked(begun.folder):
+        table = play_parts(job, begun.folder, Execution(workers=workers, console=console))["ope"]
+        done = Evaluation(begun.folder, *names, table)
+        write_table(begun.folder / OPE, _with_others(done))
+        draw(evaluation_report(done).plots, begun.folder / "pictures")
+    return done
+
+
+def _logged(run: Run, text: str | None) -> str:
+    """Text of the agent whose log is valued."""
+    agents = [str(agent) for agent in run.config["agents"]]
+    if text is not None:
+        if text not in agents:
+            raise ConfigError(f"--logged: {text!r} is not among the run's agents.{nearest(text, agents)}")
+        return text
+    for agent in agents:
+        with own_code([agent]):
+            if isinstance(make_agent(agent), StatingAgent):
+                return agent
+    raise ConfigError(
+        f"{run.folder}: none of its agents ({', '.join(agents)}) says with which chance it shows its slates; allowed: "
+        "a run with random, epsilon-greedy or entropic-dual"
+    )
+
+
+def _with_others(done: Evaluation) -> pd.DataFrame:
+    """Table of the folder, the pair's older rows replaced."""
+    path = done.folder / OPE
+    if not path.is_file():
+        return done.table
+    before = read_table(path)
+    same = (before["logged"] == done.logged) & (before["target"] == done.target)
+    return pd.concat([before[~same], done.table], ignore_index=True)
+
+
+def _evaluate(part: EvaluationSeed, report: Callable[[int], None]) -> dict[str, pd.DataFrame]:
+    """Table of one seed."""
+    with own_code([part.logged, part.target, *own_places(part.config)]):
+        rounds = replayed(part.config, part.seed, part.logged, part.target, report)
+        world = true_values(part.config, part.seed, part.target, report)
+    logged, target = make_agent(part.logged).name, make_agent(part.target).name
+    return {"ope": estimates(rounds, world, logged=logged, target=target, seed=part.seed)}
+
+
+# -- replay -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class ReplayedRound:
+    """Logged round of n states, and a target's view."""
+
+    log: LoggedSlates
+    """Slates, consumptions and chances."""
+    arrival: Ints
+    """(n,) arrival ids."""
+    first: Bools
+    """(n,) first visits: states that no slate has moved."""
+    worth: Floats
+    """(n,) true expected consumptions of the slate that the target drew in the state of the log."""
+    supported: Floats
+    """(n,) whether that slate could have been logged; NaN where the logged agent cannot say."""
+
+
+def replayed(
+    config: ScenarioConfig, seed: int, logged: str, target: str, report: Callable[[int], None]
+) -> list[ReplayedRound]:
+    """Rounds of an arm played again under a target's eyes.
+
+    The slates of the target change nothing.
+
+    Raises:
+        ConfigError: If the logged agent does not say with which chance it shows its slates, or the target draws its
+            own and has no ``chance_of``.
+    """
+    shows, valued = make_agent(logged), make_agent(target)
+    kind = _WatchedLearner if isinstance(shows, LearningAgent) else _Watched
+    market = Market(config, seeds=Seeds.all(seed), needs=Needs.of(shows, valued))
+    rounds = []
+    # A target whose prices follow its own delivery is asked one arrival after the other.
+    batch = None if valued.order_free else 1
+    while not market.done:
+        watched = kind(shows, valued, market)
+        play_round(market, watched, batch, report)
+        rounds.append(watched.round(market))
+        market.closed.pop()
+    return rounds
+
+
+def true_values(
+    config: ScenarioConfig, seed: int, target: str, report: Callable[[int], None]
+) -> list[tuple[Ints, Floats]]:
+    """Arrival ids and expected consumptions in the target's own world.
+
+    Its arrivals are those of the log.
+    """
+    agent = make_agent(target)
+    market = market_for(agent, config, seeds=Seeds.all(seed))
+    ledgers = (closed.ledger for closed in closed_rounds(market, agent, report))
+    return [(ledger.schedule.id, ledger.probability.sum(1)) for ledger in ledgers]
+
+
+class _Watched:
+    """Agent that is logged while a target is asked too."""
+
+    def __init__(self, shows: Agent, valued: Agent, market: Market) -> None:
+        self.name = shows.name
+        self.order_free = shows.order_free and valued.order_free
+        self.barrier_every = shows.barrier_every
+        self._shows, self._valued, self._market = shows, valued, market
+        self._parts: list[dict[str, Any]] = []
+
+    def begin_round(self, view: RoundView) -> None:
+        """Start the round for both agents with independent generators."""
+        self._k = view.k
+        self._shows.begin_round(view)
+        self._valued.begin_round(
+            dataclasses.replace(view, key=rng.derived_seed(view.key, rng.Purpose.AGENT, _TARGET))
+        )
+
+    def act(self, arrivals: Arrivals) -> Slates:
+        """Slates of the logged agent."""
+        slates = as_slates(self._shows.act(arrivals))
+        if slates.chances is None:
+            raise ConfigError(
+                f"--logged: {self.name!r} does not say with which chance it shows its slates; allowed: random, "
+                "epsilon-greedy, entropic-dual, or an agent of one's own whose Slates have chances"
+            )
+        items = within_capacity(slates.items, arrivals.capacity)
+        target = self._target_chances(items, arrivals)
+        drawn = as_slates(self._valued.act(arrivals))
+        if drawn.propensity is not None and target is None:
+            raise ConfigError(
+                f"--target: {self._valued.name!r} draws its slates and cannot say with which chance it shows those of "
+                "another; allowed: an agent that has chance_of, or draws nothing"
+            )
+        own = within_capacity(drawn.items, arrivals.capacity)
+        self._note(arrivals, slates, items, target, own)
+        return slates
+
+    def _target_chances(self, items: Ints, arrivals: Arrivals) -> Chances | None:
+        return self._valued.chance_of(items, arrivals) if isinstance(self._valued, StatingAgent) else None
+
+    def _note(
+        self, arrivals: Arrivals, slates: Slates, items: Ints, target: Chances | None, own: Ints
+    ) -> None:
+        market = self._market
+        if target is None:
+            target = Chances.certain(own, items)
+        visits = market.open.visits(arrivals.index)
+        looked_at = positions_of(market.config, market.consumer, market.config.consumer.position_decay)
+        ground = arrivals.ground_intensity.cpu().numpy()[:, None]
+        predicted = [
+            predicted_consumption(
+                np.where(some >= 0, at_items(arrivals.relevance, some) * ground, np.nan), looked_at
+            )
+            for some in (items, own)
+        ]
+        supported = np.full(len(own), np.nan)
+        if isinstance(self._shows, StatingAgent):
+            supported = (self._shows.chance_of(own, arrivals).slate > 0).astype(np.float64)
+        self._parts.append(
+            {
+                "index": arrivals.index,
+                "logging": slates.chances,
+                "target": target,
+                "predicted": predicted[0],
+                "predicted_target": predicted[1].sum(1),
+                "worth": market.open.respond(visits, own).probability.sum(1),
+                "supported": supported,
+                "admissible": arrivals.admissible.sum(1).cpu().numpy().astype(np.int64),
+                "uniform": slates.uniform if slates.uniform is not None else np.zeros(len(own), bool),
+            }
+        )
+
+    def round(self, market: Market) -> ReplayedRound:
+        """Notes of the round that is over, in clock order."""
+        ledger = market.closed[-1].ledger
+        order = np.argsort(self._noted("index"))
+        log = LoggedSlates(
+            reward=ledger.consumed.astype(np.float64),
+            shown=ledger.item >= 0,
+            visitor=ledger.schedule.user[ledger.schedule.slot],
+            uniform=bool(self._noted("uniform").all()),
+            logging=self._chances("logging").rows(order),
+            target=self._chances("target").rows(order),
+            predicted=self._noted("predicted")[order],
+            predicted_target=self._noted("predicted_target")[order],
+            admissible=self._noted("admissible")[order],
+        )
+        arrival = ledger.schedule.id
+        return ReplayedRound(
+            log,
+            arrival,
+            (arrival & ((1 << VISIT_BITS) - 1)) == 0,
+            self._noted("worth")[order],
+            self._noted("supported")[order],
+        )
+
+    def _chances(self, name: str) -> Chances:
+        return Chances.joined([part[name] for part in self._parts])
+
+    def _noted(self, name: str) -> Array:
+        return np.concatenate([part[name] for part in self._parts])
+
+
+class _WatchedLearner(_Watched):
+    """Watched agent that learns."""
+
+    def learn(self, feedback: Feedback) -> None:
+        """Let the logged agent learn; the target sees nothing."""
+        self._shows.learn(feedback)  # type: ignore[attr-defined]  # it is a LearningAgent
+
+
+# -- estimates --------------------------------------------------------------------------------------------------------
+
+
+def estimates(
+    rounds: Sequence[ReplayedRound],
+    world: Sequence[tuple[Ints, Floats]],
+    *,
+    logged: str,
+    target: str,
+    seed: int,
+) -> pd.DataFrame:
+    """Table of every estimator on every part of a log.
+
+    Args:
+        rounds: The log, as a target sees it.
+        world: For each round the arrival ids and the worth of slates in the target's own world.
+        logged: Name of the agent that showed slates.
+        target: Name of the agent that is valued.
+        seed: Seed of both.
+
+    Returns:
+        Columns estimator, target, seed, estimate, low, high, truth, logged, part, truth_at_log (worth of the target's
+        slates in the states of the log), effective (sample size, in slates), support (share of the target's slates that
+        might have been logged) and slates.
+    """
+    rows: list[tuple[object, ...]] = []
+    for part in PARTS:
+        numbered = enumerate(zip(rounds, world, strict=True))
+        chosen = [(one, own, _of_part(part, number, one)) for number, (one, own) in numbered]
+        chosen = [(one, own, some) for one, own, some in chosen if some.any()]
+        if not chosen:
+            continue
+        log = _joined([one.log.rows(some) for one, _, some in chosen])
+        truth = np.concatenate([own[1][np.isin(own[0], one.arrival[some])] for one, own, some in chosen])
+        worth, supported = (
+            np.concatenate([getattr(one, name)[some] for one, _, some in chosen])
+            for name in ("worth", "supported")
+        )
+        common = (float(truth.mean()), logged, part, float(worth.mean()))
+        for name in ESTIMATORS:
+            found = estimated(name, log)
+            if found is not None:
+                said = (found.value, found.low, found.high)
+                last = (found.effective, float(supported.mean()), len(log))
+                rows.append((name, target, seed, *said, *common, *last))
+    columns = [
+        "estimator",
+        "target",
+        "seed",
+        "estimate",
+        "low",
+        "high",
+        "truth",
+        "logged",
+        "part",
+        "truth_at_log",
+    ]
+    return pd.DataFrame(rows, columns=[*columns, "effective", "support", "slates"])
+
+
+def _of_part(part: str, number: int, one: ReplayedRound) -> Bools:
+    """Arrivals of a round that are of a part (n,)."""
+    if part == "later rounds":
+        return np.full(len(one.first), number > 0)
+    return (one.first if part == "first visits" else ~one.first) & (number == 0)
+
+
+def _joined(logs: Sequence[LoggedSlates]) -> LoggedSlates:
+    """Logs as one; visitors of different rounds are different."""
+    offset, users = 0, []
+    for log in logs:
+        users.append(log.visitor + offset)
+        offset += int(log.visitor.max(initial=-1)) + 1
+    columns = ("reward", "shown", "predicted", "predicted_target", "admissible")
+    return LoggedSlates(
+        **{name: np.concatenate([getattr(log, name) for log in logs]) for name in columns},
+        logging=type(logs[0].logging).joined([log.logging for log in logs]),
+        target=type(logs[0].target).joined([log.target for log in logs]),
+        visitor=np.concatenate(users),
+        uniform=all(log.uniform for log in logs),
+    )
+
+
+def summary(table: pd.DataFrame) -> pd.DataFrame:
+    """Estimators over seeds, with their bias, as :func:`bias_over_seeds`.
+
+    ``rmse`` is over seeds, ``coverage`` the share of seeds whose interval holds the truth, ``moved`` the mean of
+    truth − truth_at_log: what no single-step estimate can see.
+    """
+    work = table.assign(
+        rmse=(table["estimate"] - table["truth"]) ** 2,
+        coverage=(table["low"] <= table["truth"]) & (table["truth"] <= table["high"]),
+        moved=table["truth"] - table["truth_at_log"],
+    )
+    means = ("rmse", "coverage", "moved", "effective", "support")
+    found = bias_over_seeds(work, ("logged", "target", "part", "estimator"), ("estimate", "truth"), means)
+    return found.assign(rmse=np.sqrt(found["rmse"]))
+
+
+# -- report -----------------------------------------------------------------------------------------------------------
+
+
+def evaluation_report(done: Evaluation) -> Report:
+    """Report of an evaluation, by part of the log."""
+    found = summary(done.table)
+    parts = {part: rows for part in PARTS if not (rows := found[found["part"] == part]).empty}
+    return Report(
+        question=f"What is `{done.target}` worth, estimated from the log of `{done.logged}`?",
+        cautions=tuple(text for part, rows in parts.items() for text in _sentences(part, rows.iloc[0])),
+        sections=(
+            Section(
+                "Estimates and truth",
+                plots=(Plot("ope", partial(_estimators_against_truth, done, parts)),),
+                tables=tuple(_table(part, rows) for part, rows in parts.items()),
+            ),
+        ),
+        places=partial(picture_places, done.folder),
+    )
+
+
+def _table(part: str, found: pd.DataFrame) -> TextTable:
+    """Table of the estimators on a part of the log."""
+    first = found.iloc[0]
+    title = (
+        f"{first['target']} from the log of {first['logged']}, {part} ({PARTS[part]}); "
+        f"truth {first['truth']:.4f}, seeds: {first['seeds']}"
+    )
+    cells = tuple(
+        (
+            str(row["estimator"]),
+            f"{row['estimate']:.4f}",
+            f"{row['width'] / 2:.4f}",
+            f"{row['bias']:+.4f}" + ("" if np.isnan(row["error"]) else f" ±{row['half']:.4f}"),
+            f"{row['rmse']:.4f}",
+            f"{row['coverage']:.1%}",
+            f"{row['effective']:.0f}",
+        )
+        for row in found.to_dict("records")
+    )
+    columns = ("estimator", "estimate", "± (95 %)", "bias", "rmse", "coverage", "effective slates")
+    return TextTable(title, columns, cells)
+
+
+def _sentences(part: str, first: pd.Series[Any]) -> list[str]:
+    """Limits of single-step estimates on a part of the log."""
+    moved = float(first["moved"])
+    if part == "first visits":
+        lines = [
+            (
+                f"{part}: states are the same under any agent; the target is worth {moved:+.4f} more in its own world "
+                "than here, which is what its draws and its prices make of them."
+            )
+        ]
+    else:
+        why = (
+            "the slates themselves have moved the states"
+            if part == "later visits"
+            else "the platform has learnt from other slates, and prices from other states"
+        )
+        lines = [
+            (
+                f"{part}: single-step evaluation cannot be right, since {why}: in its own world the target is worth "
+                f"{moved:+.4f} ({moved / first['truth']:+.1%}) beside what it is worth in the states of the log."
+            )
+        ]
+    if first["support"] < _UNSUPPORTED:
+        lines.append(
+            f"{part}: {1 - first['support']:.1%} of the target's slates could not have been logged; what weights "
+            "cannot reach counts as 0, and only direct says something of it."
+        )
+    return lines
+
+
+def _estimators_against_truth(done: Evaluation, parts: Mapping[str, pd.DataFrame]) -> Figure:
+    """Estimators against the truth, by part of the log."""
+    names = list(dict.fromkeys(name for rows in parts.values() for name in rows["estimator"]))
+    panels = []
+    for part, found in parts.items():
+        rows = found.set_index("estimator").reindex(names)
+        truth = float(rows["truth"].mean())
+        limits = (truth - _WIDEST * abs(truth), truth + _WIDEST * abs(truth))
+        values = dict(zip(names, zip(rows["estimate"], rows["width"] / 2, strict=True), strict=True))
+        panels.append(Panel(part, values, truth, truth - float(rows["moved"].mean()), limits))
+    seeds = int(next(iter(parts.values()))["seeds"].iloc[0])
+    return interval_panels(
+        f"What {done.target} is worth, estimated from the log of {done.logged}",
+        "Consumptions of a slate. Dots: mean estimates over seeds; bars: their mean 95 % intervals. Line: the truth, "
+        f"in the target's own world. Dotted: in the states of the log. Seeds: {seeds}.",
+        panels,
+    )

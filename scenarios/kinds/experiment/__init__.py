@@ -1,0 +1,428 @@
+"""Experiments on one market: naive estimates beside total effects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from rimsim.agents import make_agent
+from rimsim.arrays import Bools, Floats, Ints
+from rimsim.config import ScenarioConfig, to_plain
+from rimsim.config.fields import duration_seconds
+from rimsim.errors import ConfigError, nearest
+from rimsim.market import build_world
+from rimsim.market.world import expected_arrivals, own_places
+from rimsim.measures.loop import late_rounds
+from rimsim.plugs import own_code
+from rimsim.scenarios.kinds.experiment.designs import DESIGNS, Assignment, NaiveEstimate, Outcome, contrast
+from rimsim.scenarios.kinds.experiment.market import WorldRound, play_experiment, play_world
+from rimsim.scenarios.kinds.results import Panel, RunResult, bias_over_seeds, interval_panels
+from rimsim.scenarios.report.charts import draw
+from rimsim.scenarios.report.console import picture_places
+from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
+from rimsim.scenarios.report.sentences import as_yaml, many
+from rimsim.scenarios.runs.job import Execution, Job, chosen_seeds, make_run
+from rimsim.scenarios.runs.store import Run, folder_for, load_run
+from rimsim.scenarios.study.options import resolved
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from rich.console import Console
+
+TRAINING = ("shared", "diverted")
+PRICES = ("shared", "split")
+METRICS = {
+    "utility": "consumptions of a slate",
+    "tail_exposure": "share of a slate that goes to items beyond the most consumed tenth of the warm-up log",
+}
+"""Metric → meaning, per arrival."""
+_HEAD = 0.1
+
+
+# -- the run ----------------------------------------------------------------------------------------------------------
+
+
+class Experiment(RunResult):
+    """Experiment on disk, with the tables ``experiment`` (also ``table``) and ``arrivals``."""
+
+    @property
+    def agents(self) -> tuple[str, str]:
+        """Texts of A and B."""
+        first, second = self.described["experiment"]["agents"]
+        return str(first), str(second)
+
+
+@dataclass(frozen=True)
+class ExperimentOptions:
+    """Designs of an experiment, and its market."""
+
+    design: Sequence[str] = ("user",)
+    """Some of :data:`rimsim.scenarios.kinds.experiment.designs.DESIGNS`."""
+    training: Sequence[str] = ("shared",)
+    """``shared``: one model learns from all; ``diverted``: each arm's model from its own arrivals."""
+    prices: Sequence[str] = ("shared",)
+    """``shared``: floors are one budget, which both arms deliver; ``split``: each arm has half of every floor."""
+    interval: str = "1d"
+    """Length of a block of a switchback, a duration."""
+    scenario: str | Path | ScenarioConfig = "closed-loop"
+    """Name, path of a YAML file, or a record."""
+    rounds: int | None = None
+    """Replaces the scenario's rounds; figures are of the late ones."""
+    seeds: int | Sequence[int] = (0, 1)
+    """Number of seeds, from 0, or a list."""
+    data: str | Path | None = None
+    """Replaces ``data.source``."""
+    settings: Mapping[str, object] | None = None
+    """Other fields to replace, by dotted name."""
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of the interval."""
+        try:
+            return duration_seconds(self.interval)
+        except ValueError as error:
+            raise ConfigError(f"--interval: {error}") from None
+
+    @property
+    def played(self) -> tuple[tuple[str, str, str], ...]:
+        """Design, training and prices of every experiment.
+
+        Raises:
+            ConfigError: If a word is none of its kind, or nothing is left.
+        """
+        for name, words, allowed in (
+            ("design", self.design, DESIGNS),
+            ("training", self.training, TRAINING),
+            ("prices", self.prices, PRICES),
+        ):
+            for word in words:
+                if word not in allowed:
+                    raise ConfigError(f"--{name}: {word!r}.{nearest(word, allowed)}")
+        found = []
+        for one in self.design:
+            for learns in self.training:
+                if one == "item" and learns == "diverted":
+                    continue  # arrivals have no arm: there is nothing to divert by
+                for floor in ("split",) if one == "budget-split" else self.prices:
+                    if one in {"item", "two-sided"} and floor == "split":
+                        continue  # an item's floor is that of its own arm already
+                    found.append((one, learns, floor))
+        if not found:
+            raise ConfigError(
+                "--design: item with --training diverted or --prices split; allowed: shared (arrivals have no arm "
+                "there)"
+            )
+        return tuple(dict.fromkeys(found))
+
+
+@dataclass(frozen=True)
+class ExperimentSeed:
+    """Designs at one seed, as plain data."""
+
+    config: ScenarioConfig
+    seed: int
+    agents: tuple[str, str]
+    settings: tuple[tuple[str, str, str], ...]
+    """Design, training and prices of each experiment."""
+    interval: float
+
+
+def experiment(
+    control: str,
+    treatment: str,
+    *,
+    out: str | Path | None = None,
+    workers: int | None = None,
+    command: str | None = None,
+    console: Console | None = None,
+    **options: Any,
+) -> Experiment:
+    """Compare two agents by A/B tests on one market.
+
+    Its estimates stand beside the total effect: the difference of two whole worlds.
+
+    Args:
+        control: A: a text that :func:`rimsim.agents.make_agent` understands.
+        treatment: B.
+        out: The folder; None: ``runs/experiment-<time>``.
+        workers: Seeds at once; None: one per core.
+        command: The command line, to be recorded.
+        console: Place of progress bars; None: nowhere.
+        **options: Fields of :class:`ExperimentOptions`.
+
+    Raises:
+        ConfigError: If a design, an agent, a scenario or the seeds do not fit.
+        RunFolderError: If the folder is in use or holds something.
+    """
+    asked = ExperimentOptions(**options)
+    config, numbers = (
+        resolved(asked.scenario, asked.rounds, asked.data, asked.settings),
+        chosen_seeds(asked.seeds),
+    )
+    agents, played, interval = (control, treatment), asked.played, asked.seconds
+    with own_code([*agents, *own_places(config)]):
+        for text in agents:
+            make_agent(text)
+        build_world(config)
+    words = {name: list(getattr(asked, name)) for name in ("design", "training", "prices")}
+    described = {
+        "experiment": {"agents": list(agents), **words, "interval": asked.interval},
+        "seeds": list(numbers),
+        "scenario": to_plain(config),
+    }
+    markets = 2 + sum(1 + (learns == "diverted") for _, learns, _ in played)
+    job = Job(
+        described,
+        [ExperimentSeed(config, seed, agents, played, interval) for seed in numbers],
+        _play,
+        _draw,
+        bar="arrivals served",
+        total=markets * len(numbers) * expected_arrivals(config),
+    )
+    execution = Execution(workers=workers, console=console)
+    run = make_run(job, folder_for(out, "experiment"), command or "rimsim.scenarios.experiment", execution)
+    return Experiment(run.folder)
+
+
+def load_experiment(path: str | Path) -> Experiment:
+    """Open the folder of an experiment.
+
+    Raises:
+        RunFolderError: If it is none.
+    """
+    return Experiment(load_run(path, "experiment").folder)
+
+
+def _draw(run: Run) -> None:
+    draw(experiment_report(run).plots, run.folder / "pictures")
+
+
+def _play(part: ExperimentSeed, report: Callable[[int], None]) -> dict[str, pd.DataFrame]:
+    """Tables of the worlds and experiments of a seed."""
+    with own_code([*part.agents, *own_places(part.config)]):
+        world = build_world(part.config)
+        tail = tail_of(np.bincount(world.past.item, minlength=world.log.n_items))
+        worlds = [play_world(part.config, part.seed, agent, report) for agent in part.agents]
+        effects = total_effects(worlds, tail)
+        rows, arrivals = [], []
+        for design, training, prices in part.settings:
+            assignment = Assignment(design, part.seed, part.interval)
+            rounds = play_experiment(
+                part.config,
+                part.seed,
+                part.agents,
+                assignment,
+                diverted=training == "diverted",
+                shared=prices == "shared",
+                report=report,
+            )
+            keys = {"design": design, "training": training, "prices": prices, "seed": part.seed}
+            for metric, found in estimates(rounds, assignment, tail).items():
+                rows.append({**keys, "metric": metric, **found._asdict(), "total_effect": effects[metric]})
+            table = arrivals_table(rounds, assignment, tail, part.seed)
+            arrivals.append(table.assign(training=training, prices=prices))
+    return {"experiment": pd.DataFrame(rows), "arrivals": pd.concat(arrivals, ignore_index=True)}
+
+
+# -- estimates --------------------------------------------------------------------------------------------------------
+
+
+def tail_of(events: Ints) -> Bools:
+    """Items outside the most consumed tenth of the warm-up log (M,)."""
+    order = np.argsort(-events, kind="stable")
+    tail = np.ones(len(events), bool)
+    tail[order[: max(1, round(_HEAD * len(events)))]] = False
+    return tail
+
+
+def _values(metric: str, came: Floats, item: Ints, tail: Bools) -> Floats:
+    """Value of each position (n, k)."""
+    if metric == "utility":
+        return came
+    return np.asarray(((item >= 0) & tail[np.maximum(item, 0)]) / item.shape[1], np.float64)
+
+
+def _late(rounds: Sequence[WorldRound]) -> list[WorldRound]:
+    late = late_rounds(len(rounds))
+    return [one for one in rounds if one.number in late]
+
+
+def estimates(rounds: Sequence[WorldRound], assignment: Assignment, tail: Bools) -> dict[str, NaiveEstimate]:
+    """Naive estimate of each metric, over the late rounds."""
+    late = _late(rounds)
+    offset, units, treated = 0, [], []
+    for one in late:
+        treated.append(assignment.arrivals(one.user, one.time, one.number))
+        if assignment.design == "switchback":
+            units.append(assignment.block(one.time))
+        else:  # visitors of different rounds are different
+            units.append(one.user + offset)
+            offset += int(one.user.max(initial=-1)) + 1
+    item = np.concatenate([one.item for one in late])
+    came = np.concatenate([one.consumed for one in late]).astype(np.float64)
+    found = {}
+    for metric in METRICS:
+        outcome = Outcome(
+            _values(metric, came, item, tail),
+            item,
+            np.concatenate(units),
+            np.concatenate(treated),
+            assignment.items(len(tail)),
+        )
+        found[metric] = contrast(assignment.design, outcome)
+    return found
+
+
+def total_effects(worlds: Sequence[Sequence[WorldRound]], tail: Bools) -> dict[str, float]:
+    """Mean in B's world less that in A's, late.
+
+    Consumptions are counted with their true probability, which takes the noise of draws away.
+    """
+    means: list[dict[str, float]] = []
+    for rounds in worlds:
+        late = _late(rounds)
+        item = np.concatenate([one.item for one in late])
+        came = np.concatenate([one.probability for one in late])
+        means.append({name: float(_values(name, came, item, tail).sum(1).mean()) for name in METRICS})
+    return {name: means[1][name] - means[0][name] for name in METRICS}
+
+
+def arrivals_table(
+    rounds: Sequence[WorldRound], assignment: Assignment, tail: Bools, seed: int
+) -> pd.DataFrame:
+    """Arrivals of an experiment, as packages for experiments take them.
+
+    Visitors are called ROUND-USER, dates are of the market's clock, ``target`` is the number of consumptions.
+    """
+    parts = []
+    for one in rounds:
+        treated = assignment.arrivals(one.user, one.time, one.number)
+        parts.append(
+            pd.DataFrame(
+                {
+                    "seed": seed,
+                    "design": assignment.design,
+                    "round": one.number,
+                    "arrival": one.arrival,
+                    "user": [f"{one.number}-{user}" for user in one.user.tolist()],
+                    "date": pd.to_datetime(one.time, unit="s"),
+                    "block": assignment.block(one.time),
+                    "treatment": np.where(treated, "B", "A"),
+                    "target": one.consumed.sum(1).astype(np.float64),
+                    "tail_exposure": _values("tail_exposure", one.consumed.astype(float), one.item, tail).sum(
+                        1
+                    ),
+                }
+            )
+        )
+    return pd.concat(parts, ignore_index=True)
+
+
+def summary(table: pd.DataFrame) -> pd.DataFrame:
+    """Designs over seeds, with their bias, as :func:`bias_over_seeds`.
+
+    ``coverage`` is the share of seeds whose interval holds the total effect, ``power`` the share whose interval does
+    not hold 0, ``sign`` the share whose naive estimate has the sign of the mean total effect.
+    """
+    mean_total = table.groupby("metric")["total_effect"].transform("mean")
+    holds = (table["low"] <= table["total_effect"]) & (table["total_effect"] <= table["high"])
+    known = table["low"].notna()  # an arm of one unit has no interval
+    work = table.assign(
+        coverage=holds.astype(float).where(known),
+        power=((table["low"] > 0) | (table["high"] < 0)).astype(float).where(known),
+        sign=np.sign(table["naive"]) == np.sign(mean_total),
+    )
+    keys = ("design", "training", "prices", "metric")
+    return bias_over_seeds(work, keys, ("naive", "total_effect"), ("coverage", "power", "sign"))
+
+
+# -- report -----------------------------------------------------------------------------------------------------------
+
+
+def experiment_report(run: Run) -> Report:
+    """Report of an experiment."""
+    agents, config = Experiment(run.folder).agents, run.scenario
+    found = summary(run.experiment)
+    return Report(
+        question=f"What does `{agents[1]}` bring beside `{agents[0]}`, and would an experiment on one market have "
+        "found it?",
+        setting=(
+            config.name,
+            many(config.rounds, "round"),
+            many(len(run.seeds), "seed"),
+            f"slates of {config.slate}",
+        ),
+        answer=tuple(_sentences(found)),
+        sections=(
+            Section(
+                "Naive estimates and total effects",
+                plots=(Plot("experiment", partial(_designs_against_total, found, agents)),),
+                tables=tuple(_table(metric, found[found["metric"] == metric], agents) for metric in METRICS),
+            ),
+        ),
+        settings=as_yaml(run.config["scenario"]),
+        places=partial(picture_places, run.folder),
+    )
+
+
+def _sentences(found: pd.DataFrame) -> list[str]:
+    """Sentences on designs that are biased beyond chance, by metric."""
+    lines = []
+    tested = found[found["error"].notna()]
+    biased = tested["bias"].abs() > tested["half"]
+    for metric in METRICS:
+        for rows, words in (
+            (tested[biased], "biased beyond chance over these seeds"),
+            (tested[~biased], "no bias found over these seeds"),
+        ):
+            labels = [
+                f"{row['design']} ({row['training']} training, {row['prices']} prices)"
+                for row in rows[rows["metric"] == metric].to_dict("records")
+            ]
+            if labels:
+                lines.append(f"{metric}: {words}: {'; '.join(labels)}.")
+    return lines or ["one seed tells no bias from chance; allowed: --seeds 2 or more"]
+
+
+def _table(metric: str, found: pd.DataFrame, agents: tuple[str, str]) -> TextTable:
+    """Table of a metric, a row per design."""
+    rows = found.to_dict("records")
+    cells = tuple(
+        (
+            f"{row['design']}, {row['training']}, {row['prices']}",
+            f"{row['naive']:+.4f}",
+            f"{row['width'] / 2:.4f}",
+            f"{row['total_effect']:+.4f}",
+            f"{row['bias']:+.4f}" + ("" if np.isnan(row["error"]) else f" ±{row['half']:.4f}"),
+            *(f"{row[name]:.1%}" for name in ("coverage", "power", "sign")),
+        )
+        for row in rows
+    )
+    title = f"{agents[1]} − {agents[0]}: {metric} ({METRICS[metric]}); seeds: {rows[0]['seeds']}"
+    columns = ("design, training, prices", "naive", "± (95 %)", "total effect", "bias")
+    return TextTable(title, (*columns, "coverage", "power", "right sign"), cells)
+
+
+def _designs_against_total(found: pd.DataFrame, agents: tuple[str, str]) -> Figure:
+    """Naive estimates of designs against the total effect."""
+    panels = []
+    for metric in METRICS:
+        rows = found[found["metric"] == metric]
+        estimates_of = {
+            f"{row['design']}, {row['training']}, {row['prices']}": (row["naive"], row["width"] / 2)
+            for row in rows.to_dict("records")
+        }
+        total = float(rows["total_effect"].mean())
+        panels.append(Panel(metric.replace("_", " "), estimates_of, total, 0.0))
+    return interval_panels(
+        f"What {agents[1]} brings beside {agents[0]}: experiments on one market against two whole worlds",
+        f"Dots: mean naive estimates over {int(found['seeds'].iloc[0])} seeds; bars: their mean 95 % intervals. "
+        "Line: total effect. Dotted: none.",
+        panels,
+    )

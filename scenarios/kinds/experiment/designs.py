@@ -1,0 +1,175 @@
+"""Designs of experiments: assignment to arms, and estimates.
+
+With y what came of an exposure, N arrivals, and arms A (control) and B (treatment), an estimate is the difference per
+arrival that a reader of the experiment would report, with an interval that takes the assigned units for independent
+(Student's t with the degrees of freedom of Welch and Satterthwaite; of designs on items, the normal distribution's):
+
+    user         visitors to arms; mean of B's arrivals − mean of A's
+    switchback   intervals of the clock to arms; the same, units being intervals
+    budget-split visitors to arms, each of which keeps half of every floor; as user (Liu, Mao and Kang, 2012.08724)
+    item         items to arms, a slate being merged of both agents' (Ha-Thuc et al., SIGIR 2020); what came of an item
+                 of B − of A, times the number of items, by arrival
+    two-sided    visitors and items; B's slates hold items of B where B has them, and cells (B, B) are set beside all
+                 others (TSRN of Johari, Li, Liskovich and Weintraub, Management Science 2022)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from rimsim import rng
+from rimsim.arrays import Bools, Floats, Ints
+
+DESIGNS = ("user", "item", "two-sided", "switchback", "budget-split")
+"""Names of the designs."""
+
+
+_USERS, _ITEMS, _BLOCKS = range(3)
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """Arm of each unit, by a hash.
+
+    It is the same for the same seed in every design.
+    """
+
+    design: str
+    """One of :data:`DESIGNS`."""
+    seed: int
+    """Salt of the hash."""
+    interval: float
+    """Seconds of a block of a switchback."""
+
+    @property
+    def by_item(self) -> bool:
+        """Items have arms."""
+        return self.design in {"item", "two-sided"}
+
+    @property
+    def by_arrival(self) -> bool:
+        """Arrivals have arms."""
+        return self.design != "item"
+
+    def block(self, time: Floats) -> Ints:
+        """Number of the interval in which each instant lies (n,)."""
+        return np.floor(np.asarray(time) / self.interval).astype(np.int64)
+
+    def arrivals(self, user: Ints, time: Floats, number: int) -> Bools:
+        """Arrivals of a round that are in arm B (n,)."""
+        if self.design == "switchback":
+            draw = rng.uniform(self.seed, rng.Purpose.EXPERIMENT, _BLOCKS, self.block(time))
+        elif self.by_arrival:
+            draw = rng.uniform(self.seed, rng.Purpose.EXPERIMENT, _USERS, number, user)
+        else:
+            draw = np.ones(len(user))
+        return np.asarray(draw < 0.5)
+
+    def items(self, n_items: int) -> Bools:
+        """Items in arm B (M,)."""
+        if not self.by_item:
+            return np.zeros(n_items, bool)
+        return np.asarray(rng.uniform(self.seed, rng.Purpose.EXPERIMENT, _ITEMS, np.arange(n_items)) < 0.5)
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """Value of n slates of k positions, for one metric."""
+
+    value: Floats
+    """(n, k)."""
+    item: Ints
+    """(n, k) items; −1 for an empty position."""
+    unit: Ints
+    """(n,) the visitor, or the block of a switchback."""
+    treated: Bools
+    """(n,) arrivals of arm B."""
+    treated_item: Bools
+    """(M,) items of arm B."""
+
+
+class NaiveEstimate(NamedTuple):
+    """Estimated effect of B per arrival.
+
+    NaN where an arm has too few units for it.
+    """
+
+    naive: float
+    low: float
+    high: float
+
+
+def contrast(design: str, outcome: Outcome) -> NaiveEstimate:
+    """Estimate that a reader of the experiment would report."""
+    freedom = np.inf
+    if design == "item":
+        value, error = _of_items(outcome)
+    elif design == "two-sided":
+        value, error = _of_cells(outcome)
+    else:
+        value, error, freedom = _of_arrivals(outcome)
+    half = float(stats.t.ppf(0.975, freedom)) * error
+    return NaiveEstimate(value, value - half, value + half)
+
+
+def _of_arrivals(outcome: Outcome) -> tuple[float, float, float]:
+    """Difference of means over arrivals, its error, degrees of freedom."""
+    each, means, squares, counts = outcome.value.sum(1), [], [], []
+    for arm in (True, False):
+        rows = outcome.treated == arm
+        n = int(rows.sum())
+        mean = float(each[rows].mean()) if n else float("nan")
+        _, unit = np.unique(outcome.unit[rows], return_inverse=True)
+        sums, c = np.bincount(unit, each[rows] - mean), int(unit.max(initial=-1)) + 1
+        squares.append(float((sums**2).sum()) * c / (c - 1) / n**2 if c > 1 else float("nan"))
+        counts.append(c)
+        means.append(mean)
+    variance = sum(squares)
+    freedom = np.inf
+    if variance > 0:
+        parts = (square**2 / (count - 1) for square, count in zip(squares, counts, strict=True))
+        freedom = variance**2 / sum(parts)
+    return means[0] - means[1], float(np.sqrt(variance)), freedom
+
+
+def _of_items(outcome: Outcome) -> tuple[float, float]:
+    """Difference of means over items, scaled to an arrival."""
+    m = len(outcome.treated_item)
+    filled = outcome.item >= 0
+    counted = np.bincount(outcome.item[filled], outcome.value[filled], m)
+    total = counted.astype(np.float64) * (m / len(outcome.value))
+    parts = [total[outcome.treated_item == arm] for arm in (True, False)]
+    variance = sum(float(part.var(ddof=1)) / len(part) for part in parts)
+    return float(parts[0].mean() - parts[1].mean()), float(np.sqrt(variance))
+
+
+def _of_cells(outcome: Outcome) -> tuple[float, float]:
+    """Rate of cells (B, B) less that of the others.
+
+    Errors by visitor and by item are added up.
+    """
+    n, m = len(outcome.value), len(outcome.treated_item)
+    filled = outcome.item >= 0
+    item = np.where(filled, outcome.item, 0)
+    both = outcome.treated[:, None] & outcome.treated_item[item]
+    share = float(outcome.treated.mean() * outcome.treated_item.mean())
+    if not 0 < share < 1:
+        return float("nan"), float("nan")
+    weight = np.where(both, 1.0 / share, -1.0 / (1.0 - share))
+    part = np.where(filled, outcome.value * weight, 0.0)
+    each = part.sum(1)
+    for arm in (True, False):  # visitors of an arm, and items of one, differ from each other; arms are given
+        rows = outcome.treated == arm
+        each[rows] -= each[rows].mean()
+    by_item = np.bincount(item[filled], part[filled], m)
+    for arm in (True, False):
+        by_item[outcome.treated_item == arm] -= by_item[outcome.treated_item == arm].mean()
+    _, unit = np.unique(outcome.unit, return_inverse=True)
+    spread = float((np.bincount(unit, each) ** 2).sum() + (by_item**2).sum())
+    # What a visitor does with an item is in both sums, and is taken off once.
+    spread -= float(((part[filled] - part[filled].mean()) ** 2).sum())
+    return float(part.sum()) / n, float(np.sqrt(max(spread, 0.0))) / n

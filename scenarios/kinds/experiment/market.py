@@ -1,0 +1,283 @@
+"""Markets of an experiment: shared, and one per agent."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rimsim.agents import (
+    Agent,
+    Capabilities,
+    LearningAgent,
+    PacingAgent,
+    closed_rounds,
+    make_agent,
+    market_for,
+)
+from rimsim.arrays import Bools, Floats, Ints, seconds
+from rimsim.config import ScenarioConfig, Seeds
+from rimsim.errors import ConfigError
+from rimsim.intensity.contract import BLOCK
+from rimsim.market import Arrivals, Feedback, Market, Needs, RoundView, Slates
+from rimsim.market.histories import Histories
+from rimsim.market.ledger import Ledger, PastRound
+from rimsim.market.records import as_slates, count_items, within_capacity
+from rimsim.scenarios.kinds.experiment.designs import Assignment
+
+
+@dataclass(frozen=True, eq=False)
+class WorldRound:
+    """Round of n arrivals, their slates and consumptions."""
+
+    number: int
+    arrival: Ints
+    """(n,) ids."""
+    user: Ints
+    """(n,) visitors."""
+    time: Floats
+    """(n,) seconds."""
+    item: Ints
+    """(n, k) items; −1 for an empty position."""
+    consumed: Bools
+    """(n, k)."""
+    probability: Floats
+    """(n, k) true probability of each consumption."""
+
+    @classmethod
+    def of(cls, number: int, ledger: Ledger) -> WorldRound:
+        """Round of a ledger."""
+        schedule = ledger.schedule
+        return cls(
+            number,
+            schedule.id,
+            schedule.user[schedule.slot],
+            seconds(schedule.tick),
+            ledger.item.astype(np.int64),
+            ledger.consumed,
+            ledger.probability,
+        )
+
+
+def play_world(
+    config: ScenarioConfig, seed: int, agent: str, report: Callable[[int], None]
+) -> list[WorldRound]:
+    """Rounds of a market in which one agent answers everyone."""
+    actor = make_agent(agent)
+    market = market_for(actor, config, seeds=Seeds.all(seed))
+    return [WorldRound.of(closed.number, closed.ledger) for closed in closed_rounds(market, actor, report)]
+
+
+def play_experiment(
+    config: ScenarioConfig,
+    seed: int,
+    agents: tuple[str, str],
+    assignment: Assignment,
+    *,
+    diverted: bool,
+    shared: bool,
+    report: Callable[[int], None],
+) -> list[WorldRound]:
+    """Rounds of a market on which two agents have arms.
+
+    Where training is diverted, the market is kept twice, in step: the same visitors, slates and consumptions, under two
+    models, each of which learns from its own arm and scores the states for its own agent.
+    """
+    actors = [make_agent(text) for text in agents]
+    controls = [Diverted(assignment, treated=arm) for arm in (False, True)] if diverted else [None]
+    markets = [
+        Market(config, seeds=Seeds.all(seed), control=control, needs=Needs.of(*actors))
+        for control in controls
+    ]
+    split = TwoArms(actors, assignment, shared=shared, n_items=markets[0].n_items)
+    learns = any(isinstance(one, LearningAgent) for one in actors)
+    for market in markets:
+        market.barrier_every = split.barrier_every
+    rounds = []
+    while not markets[0].done:
+        number = markets[0].round
+        views = [market.round_view() for market in markets]
+        split.begin([views[0], views[-1]])
+        while not markets[0].done and markets[0].round == number:
+            came = [
+                market.next_arrivals(BLOCK, in_waves=split.order_free and not learns) for market in markets
+            ]
+            slates = split.answer([came[0], came[-1]])
+            feedback = [market.serve(one, slates) for market, one in zip(markets, came, strict=True)]
+            if learns:
+                split.learn(feedback[0])
+            report(len(came[0]) * len(markets))
+        closed = [market.closed.pop() for market in markets]
+        rounds.append(WorldRound.of(number, closed[0].ledger))
+    return rounds
+
+
+class TwoArms:
+    """Pair of agents that answer the arrivals of their arms.
+
+    Items may have arms too. With ``shared`` prices both pace the whole floor, and each is told at once what the other
+    delivers. Otherwise each keeps half of every floor, and hears nothing of the other.
+
+    Raises:
+        ConfigError: If an agent that paces its delivery cannot be told of another's.
+    """
+
+    def __init__(
+        self, agents: Sequence[Agent], assignment: Assignment, *, shared: bool, n_items: int
+    ) -> None:
+        self._agents = tuple(agents)
+        self._assignment = assignment
+        self._shared = shared
+        self._treated_item = assignment.items(n_items)
+        self.name = "|".join(agent.name for agent in agents)
+        pacing = [agent for agent in agents if not agent.order_free]
+        tells = shared or assignment.by_item
+        for agent in pacing:
+            if tells and Capabilities.of(agent).moves_prices and not isinstance(agent, PacingAgent):
+                raise ConfigError(
+                    f"experiment: {agent.name!r} paces its delivery and cannot be told of another's; allowed: --prices "
+                    "split where arrivals have arms, or an agent with note_delivery (rim-feedback, entropic-dual)"
+                )
+        self.order_free = not pacing
+        self._one_by_one = bool(pacing) and tells
+        every = {agent.barrier_every for agent in agents} - {None}
+        self.barrier_every = min(every) if every else None  # type: ignore[type-var]  # no None is left
+
+    def begin(self, views: Sequence[RoundView]) -> None:
+        """Begin a round; each agent has its own market's view."""
+        self._round, self._weights = (
+            views[0].round,
+            np.ascontiguousarray(views[0].position_weights, np.float64),
+        )
+        for agent, view in zip(self._agents, views, strict=True):
+            if not self._shared and self._assignment.by_arrival:
+                view = dataclasses.replace(  # noqa: PLW2901  # half a world
+                    view, required=view.required / 2, arrivals=max(1, round(view.arrivals / 2))
+                )
+            agent.begin_round(view)
+
+    def treated(self, arrivals: Arrivals) -> Bools:
+        """Arrivals of arm B (n,)."""
+        return self._assignment.arrivals(arrivals.user, arrivals.time, self._round)
+
+    def answer(self, arrivals: Sequence[Arrivals]) -> Slates:
+        """Slates of n arrivals, as each arm's model sees them."""
+        n = len(arrivals[0])
+        if not self._one_by_one:
+            return self._batch(arrivals)
+        rows = [self._batch([one.rows(slice(row, row + 1)) for one in arrivals]) for row in range(n)]
+        price = [one.price for one in rows if one.price is not None]
+        return Slates(
+            np.concatenate([one.items for one in rows]), np.concatenate(price) if len(price) == n else None
+        )
+
+    def _batch(self, arrivals: Sequence[Arrivals]) -> Slates:
+        treated = self.treated(arrivals[0])
+        items = np.full((len(treated), len(self._weights)), -1)
+        price = np.full(items.shape, np.nan, np.float32)
+        alone = [~treated, treated]
+        if self._assignment.by_item:  # control visitors of a two-sided design see A alone
+            alone = (
+                [~treated, np.zeros_like(treated)]
+                if self._assignment.by_arrival
+                else [np.zeros_like(treated)] * 2
+            )
+        for arm, rows in enumerate(alone):
+            if rows.any():
+                some = arrivals[arm].rows(np.flatnonzero(rows))
+                answer = as_slates(self._agents[arm].act(some))
+                items[rows] = answer.items
+                price[rows] = np.nan if answer.price is None else answer.price
+                self._tell(1 - arm, answer.items, some)
+        both = ~(alone[0] | alone[1])
+        if both.any():
+            each = [one.rows(np.flatnonzero(both)) for one in arrivals]
+            ranked = [as_slates(agent.act(one)).items for agent, one in zip(self._agents, each, strict=True)]
+            joined = merged(ranked[0], ranked[1], self._treated_item)
+            items[both] = within_capacity(joined, each[0].capacity)
+            for arm, own in enumerate(ranked):
+                self._correct(arm, own, items[both])
+        return Slates(items, price)
+
+    def _tell(self, arm: int, items: Ints, arrivals: Arrivals) -> None:
+        """Report the other arm's delivery to an agent."""
+        agent = self._agents[arm]
+        if self._one_by_one and isinstance(agent, PacingAgent):
+            agent.note_delivery(self._counted(items), arrivals)
+
+    def _correct(self, arm: int, own: Ints, shown: Ints) -> None:
+        """Count the slates shown instead of an agent's own."""
+        agent = self._agents[arm]
+        if isinstance(agent, PacingAgent):
+            agent.note_delivery(self._counted(shown) - self._counted(own), None)
+
+    def _counted(self, items: Ints) -> Floats:
+        exposure = np.zeros(len(self._treated_item))
+        count_items(items, self._weights, exposure)
+        return exposure
+
+    def learn(self, feedback: Feedback) -> None:
+        """Let the agent of each arrival's arm learn, or both."""
+        treated = self.treated(feedback.arrivals)
+        for arm, agent in enumerate(self._agents):
+            rows = np.flatnonzero((treated == bool(arm)) | (not self._assignment.by_arrival))
+            if isinstance(agent, LearningAgent) and len(rows):
+                for row in rows:
+                    one = slice(int(row), int(row) + 1)
+                    agent.learn(
+                        type(feedback)(
+                            feedback.arrivals.rows(one), feedback.slates[one], feedback.consumed[one]
+                        )
+                    )
+
+
+def merged(control: Ints, treatment: Ints, treated_item: Bools) -> Ints:
+    """Slates in which items keep the ranks of their arms.
+
+    Items of arm A keep the rank that A gave them, items of arm B that of B; ties go to A and B in turn, by row. Where
+    both left a position empty so, the rest of A's slate, then of B's, fills up.
+    """
+    n, k = control.shape
+    slates = np.full((n, k), -1)
+    for row in range(n):
+        ranked = [
+            (place, arm != row % 2, int(item))
+            for arm, slate in enumerate((control[row], treatment[row]))
+            for place, item in enumerate(slate)
+            if item >= 0 and treated_item[item] == bool(arm)
+        ]
+        chosen = [item for _, _, item in sorted(ranked)]
+        spare = [int(item) for item in (*control[row], *treatment[row]) if item >= 0]
+        chosen = list(dict.fromkeys([*chosen, *spare]))[:k]
+        slates[row, : len(chosen)] = chosen
+    return slates
+
+
+class Diverted:
+    """Control: a platform learns from its own arm alone."""
+
+    def __init__(self, assignment: Assignment, *, treated: bool) -> None:
+        self._assignment = assignment
+        self._treated = treated
+
+    def learnt(self, own: PastRound) -> PastRound:
+        """Round without events and impressions of the other arm."""
+        schedule = own.schedule
+        slot, tick, item = own.histories.all_events()
+        # An event becomes known at least one tick after its visit, within the visit's block unless it ends just then.
+        kept = self._mine(schedule.user[slot], tick - 1, own.number)
+        histories = Histories(schedule, own.histories.past)
+        order = np.lexsort((tick[kept], slot[kept]))
+        histories.append(slot[kept][order], tick[kept][order], item[kept][order])
+        shown = own.shown
+        if shown is not None:
+            rows = self._mine(schedule.user[schedule.slot], schedule.tick, own.number)[:, None]
+            shown = dataclasses.replace(
+                shown, item=np.where(rows, shown.item, -1).astype(np.int32), taken=shown.taken & rows
+            )
+        return PastRound(own.number, schedule, histories, shown)
+
+    def _mine(self, user: Ints, tick: Ints, number: int) -> Bools:
+        return np.asarray(self._assignment.arrivals(user, seconds(tick), number) == self._treated)

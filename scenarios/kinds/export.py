@@ -1,0 +1,378 @@
+"""Export of an arm's log for another package."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from gymnasium.envs.registration import WrapperSpec
+
+from rimsim import __version__
+from rimsim.arrays import Array, Floats, Ints
+from rimsim.config import ScenarioConfig, to_plain
+from rimsim.config.reading import flat
+from rimsim.envs import GROUND_BOUND
+from rimsim.errors import ConfigError, RunFolderError, nearest
+from rimsim.scenarios.runs.job import bars
+from rimsim.scenarios.runs.store import Run, disk_errors, load_run, write_arrays
+from rimsim.system import draft_file, draft_folder
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+FORMATS = {"csv": "ledger.csv", "obp": "obp.npz", "scope-rl": "scope-rl.npz", "minari": "minari"}
+"""Format → name of the file or folder, unless another is asked for."""
+CONTEXT = ("round_gone", "run_gone", "ground_intensity")
+"""The environment's ``clock``, elapsed shares of the round and of the run, and its ``ground_intensity``, λ(x)."""
+_CHUNK = 50_000  # rows of a text that are written at once
+
+
+def export(
+    run: str | Path,
+    to: str,
+    *,
+    agent: str | None = None,
+    seed: int | None = None,
+    out: str | Path | None = None,
+    console: Console | None = None,
+) -> tuple[Path, str]:
+    """Write the log of an arm for another package.
+
+    Args:
+        run: Folder of a comparison that kept its ledger.
+        to: One of :data:`FORMATS`. ``obp`` and ``scope-rl`` are NumPy archives of the package's keys, which
+            ``dict(numpy.load(path))`` reads back; ``minari`` is a folder of data sets.
+        agent: Name of an arm; None: the first.
+        seed: None: the first.
+        out: The file, or Minari's folder; None: within the run folder, below ``export/``.
+        console: Place of progress bars; None: nowhere.
+
+    Returns:
+        Its place, and a sentence on its content.
+
+    Raises:
+        ConfigError: If there is no such format, arm or seed, or the package that it needs is missing.
+        RunFolderError: If it is there already.
+        MissingTableError: If the run kept no ledger.
+    """
+    if to not in FORMATS:
+        raise ConfigError(f"--to: {to!r}.{nearest(to, FORMATS)}")
+    begun = load_run(run, "comparison")
+    place = Path(out) if out is not None else begun.folder / "export" / FORMATS[to]
+    if to != "minari" and place.exists():
+        raise RunFolderError(f"{place}: is there already; allowed: another --out")
+    with disk_errors(place), bars(console) as progress:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        bar = progress.add_task("exposures written", total=None)  # pulses while the ledger is read
+        exposures = len(begun.ledger)
+        progress.update(bar, total=exposures)
+        said = _written(begun, to, agent, seed, place, lambda count: progress.advance(bar, count))
+        progress.update(bar, completed=exposures)
+        return place, said
+
+
+def _written(
+    run: Run, to: str, agent: str | None, seed: int | None, place: Path, report: Callable[[int], None]
+) -> str:
+    if to == "csv":
+        return _csv(run, agent, seed, place, report)
+    arm = logged_arm(run, agent, seed)
+    said = f"{len(arm.item):,} slates of {arm.agent}, seed {arm.seed}"
+    if arm.left_out:
+        said += f"; {arm.left_out:,} slates with an empty position were left out"
+    if to == "minari":
+        place.mkdir(parents=True, exist_ok=True)
+        return f"{said}; data set {write_minari(arm, run.scenario, place, 'rimsim')}"
+    _save(place, obp_feedback(arm) if to == "obp" else scope_rl_dataset(arm))
+    return said
+
+
+def _csv(run: Run, agent: str | None, seed: int | None, place: Path, report: Callable[[int], None]) -> str:
+    table = run.ledger
+    if agent is not None:
+        logged_arm(run, agent, seed)  # refuses what is not there
+        table = table[table["agent"] == agent]
+    table = table if seed is None else table[table["seed"] == seed]
+    with draft_file(place) as draft, draft.open("w", encoding="utf-8", newline="") as file:
+        for begin in range(0, max(len(table), 1), _CHUNK):
+            rows = table.iloc[begin : begin + _CHUNK]
+            rows.to_csv(file, index=False, header=begin == 0)
+            report(len(rows))
+    return f"{len(table):,} exposures"
+
+
+def _save(place: Path, columns: Mapping[str, object]) -> None:
+    """Write an archive without pickle, None or mappings."""
+    kept = {
+        name: np.asarray(value)
+        for name, value in columns.items()
+        if value is not None and not isinstance(value, dict)
+    }
+    write_arrays(place, kept)
+
+
+# -- the log of an arm ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class LoggedArm:
+    """Slates of k items of an agent at a seed.
+
+    They are in clock order; any with an empty position is left out.
+    """
+
+    agent: str
+    seed: int
+    n_items: int
+    context: Floats
+    """(n, 3) state of each arrival, named by :data:`CONTEXT`."""
+    popularity: Floats
+    """(M,) log(1 + events in the warm-up log)."""
+    item: Ints
+    """(n, k)."""
+    reward: Floats
+    """(n, k) 1 where it was consumed."""
+    position: Floats
+    """(n, k) chance that this item stood here; NaN where the agent does not say."""
+    prefix: Floats
+    """(n, k) chance that the slate began so."""
+    slate: Floats
+    """(n,) chance of the slate."""
+    left_out: int
+    """Number of slates with an empty position."""
+
+
+def logged_arm(run: Run, agent: str | None, seed: int | None) -> LoggedArm:
+    """Log of an arm; None: the first name, seed.
+
+    Raises:
+        ConfigError: If there is no such arm or seed.
+        MissingTableError: If the run kept no ledger.
+    """
+    name, chosen = agent or run.agents[0], run.seeds[0] if seed is None else seed
+    if name not in run.agents:
+        raise ConfigError(f"--agent: {name!r} is not among the run's arms.{nearest(name, run.agents)}")
+    if chosen not in run.seeds:
+        raise ConfigError(f"--seed: {chosen} is not among the run's seeds; allowed: {run.seeds}")
+    table = run.ledger
+    table = table[(table["agent"] == name) & (table["seed"] == chosen)]
+    table = table.sort_values(["round", "time", "arrival", "position"], kind="stable")
+    k = run.scenario.slate
+    keys = table["round"].to_numpy().astype(np.int64) << 48
+    _, first, filled = np.unique(keys + table["arrival"].to_numpy(), return_index=True, return_counts=True)
+    first = np.sort(first[filled == k])
+    rows = first[:, None] + np.arange(k)
+
+    def column(column_name: str) -> Floats:
+        return np.asarray(table[column_name].to_numpy()[rows], np.float64)
+
+    known = run.arrivals
+    known = known[(known["agent"] == name) & (known["seed"] == chosen)]
+    known = known.sort_values(["round", "time", "arrival"], kind="stable").set_index(["round", "arrival"])
+    of_round = known.groupby("round")["time"]
+    known["gone"] = of_round.cumcount() / of_round.transform("size")
+    heads = table.iloc[first]
+    known = known.loc[list(zip(heads["round"], heads["arrival"], strict=True))]
+    gone = known["gone"].to_numpy(np.float64)
+    run_gone = (heads["round"].to_numpy(np.float64) + gone) / run.scenario.rounds
+    context = np.column_stack([gone, run_gone, known["ground_intensity"].to_numpy(np.float64)])
+    events = run.catalogue.sort_values("item")["events"].to_numpy(np.float64)
+    return LoggedArm(
+        agent=name,
+        seed=chosen,
+        n_items=len(events),
+        context=context,
+        popularity=np.log1p(events),
+        item=column("item").astype(np.int64),
+        reward=column("consumed"),
+        position=column("propensity_position"),
+        prefix=column("propensity_prefix"),
+        slate=column("propensity_slate")[:, 0],
+        left_out=int((filled < k).sum()),
+    )
+
+
+# -- formats ----------------------------------------------------------------------------------------------------------
+
+
+def obp_feedback(arm: LoggedArm) -> dict[str, int | Array]:
+    """Slate feedback with the keys of the Open Bandit Pipeline.
+
+    Columns of exposures have n·k entries, slates one after the other, positions from 0. ``expected_reward_factual`` is
+    not there, as in real data.
+    """
+    n, k = arm.item.shape
+    return {
+        "n_rounds": n,
+        "n_unique_action": arm.n_items,
+        "slate_id": np.repeat(np.arange(n), k),
+        "context": arm.context,
+        "action_context": arm.popularity[:, None],
+        "action": arm.item.reshape(-1),
+        "position": np.tile(np.arange(k), n),
+        "reward": arm.reward.reshape(-1),
+        "pscore": np.repeat(arm.slate, k),
+        "pscore_cascade": arm.prefix.reshape(-1),
+        "pscore_item_position": arm.position.reshape(-1),
+    }
+
+
+def scope_rl_dataset(arm: LoggedArm) -> dict[str, Any]:
+    """Logged data set with the keys of SCOPE-RL.
+
+    A slate is a trajectory, each of its positions a step. The state is the context of the arrival, and the position.
+    The action is the item, its ``pscore`` the chance of the item given those above it. d3rlpy reads state, action,
+    reward and terminal of it.
+    """
+    n, k = arm.item.shape
+    state = np.column_stack([np.repeat(arm.context, k, axis=0), np.tile(np.arange(k), n)])
+    before = np.hstack([np.ones((n, 1)), arm.prefix[:, :-1]])
+    pscore = np.divide(arm.prefix, before, out=np.zeros_like(arm.prefix), where=before > 0)
+    last = np.tile(np.arange(k) == k - 1, n).astype(np.int64)
+    return {
+        "size": n * k,
+        "n_trajectories": n,
+        "step_per_trajectory": k,
+        "action_type": "discrete",
+        "n_actions": arm.n_items,
+        "action_dim": arm.n_items,
+        "action_keys": None,
+        "action_meaning": np.arange(arm.n_items),
+        "state_dim": state.shape[1],
+        "state_keys": [*CONTEXT, "position"],
+        "state": state,
+        "action": arm.item.reshape(-1),
+        "reward": arm.reward.reshape(-1),
+        "done": last,
+        "terminal": last,
+        "info": {},
+        "pscore": pscore.reshape(-1),
+        "behavior_policy": arm.agent,
+        "dataset_id": arm.seed,
+    }
+
+
+# -- Minari -----------------------------------------------------------------------------------------------------------
+
+_ENV = "RIMMarket-v0"
+_WHERE = "MINARI_DATASETS_PATH"
+_KEYS = {"filter_keys": ["clock", "ground_intensity"]}
+_SEEN = (
+    WrapperSpec("FilterObservation", "gymnasium.wrappers:FilterObservation", _KEYS),
+    WrapperSpec("FlattenObservation", "gymnasium.wrappers:FlattenObservation", {}),
+)
+"""Wrappers that make the environment's observations those of the data set: one vector, which d3rlpy asks for."""
+_NO_LIMIT = 1 << 24
+"""Most steps of an episode, for d3rlpy; it ends with its rounds, long before."""
+
+
+class _Spaces(gymnasium.Env[Any, Any]):
+    """Spaces and spec of an environment without the environment."""
+
+    def __init__(self, spec: Any, observation: spaces.Space[Any], action: spaces.Space[Any]) -> None:
+        self.spec, self.observation_space, self.action_space = spec, observation, action
+
+
+def env_spec(config: ScenarioConfig, seed: int) -> Any:
+    """Spec with which ``gymnasium.make`` makes an arm's market.
+
+    It is plain data, so that JSON holds it. Its observations are the context of a :class:`LoggedArm`. After
+    ``reset(seed=…)`` with the arm's seed, the arm's slates have the consumptions that the log has of them.
+    """
+    kwargs = {"scenario": "closed-loop", "settings": flat(to_plain(config)), "model_seed": seed}
+    return dataclasses.replace(
+        gymnasium.spec(_ENV), kwargs=kwargs, additional_wrappers=_SEEN, max_episode_steps=_NO_LIMIT
+    )
+
+
+def write_minari(arm: LoggedArm, config: ScenarioConfig, folder: Path, author: str) -> str:
+    """Write an arm's log below a folder, as one episode.
+
+    A step is an arrival, its action the slate, its reward the number of consumptions; observations are contexts.
+    Chances of the slates stand in the infos. Nothing is fitted. Returns the id of the data set.
+
+    Raises:
+        ConfigError: If Minari is not installed.
+        RunFolderError: If the data set is there already.
+    """
+    try:
+        import minari  # noqa: PLC0415  # an extra
+        from minari.data_collector import EpisodeBuffer  # noqa: PLC0415
+    except ImportError:
+        raise ConfigError("--to minari needs Minari; allowed: pip install 'rimsim[minari]'") from None
+    name, scenario = (
+        "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in text).strip("-")
+        for text in (arm.agent, config.name)
+    )
+    dataset_id = f"rimsim/{scenario}/{name}-seed{arm.seed}-v0"
+    place = folder / dataset_id
+    if place.exists():
+        raise RunFolderError(f"{place}: is there already; allowed: another --out")
+    n, k = arm.item.shape
+    high = np.array([1.0, 1.0, GROUND_BOUND], np.float32)
+    market = _Spaces(
+        env_spec(config, arm.seed), spaces.Box(0 * high, high), spaces.MultiDiscrete(np.full(k, arm.n_items))
+    )
+    last = np.array([[1.0, 1.0, 0.0]])  # as the environment has it, when nobody waits
+    observed = np.vstack([arm.context, last]).astype(np.float32)
+    chances = np.append(arm.slate, 0.0)[:, None]  # Minari 0.5.4 cannot read a one-dimensional info back
+    ends = np.arange(n) == n - 1
+    episode = EpisodeBuffer(
+        id=0,
+        seed=arm.seed,
+        observations=np.minimum(observed, high),
+        actions=arm.item,
+        rewards=arm.reward.sum(1).tolist(),
+        terminations=ends.tolist(),
+        truncations=np.zeros(n, bool).tolist(),
+        infos={"propensity_slate": chances},
+    )
+    with draft_folder(place, existing="refuse") as draft, _datasets_at(draft):
+        minari.create_dataset_from_buffers(
+            dataset_id,
+            [episode],
+            env=market,
+            eval_env=market,
+            algorithm_name=arm.agent,
+            author=author,
+            author_email=author,
+            code_permalink="https://pypi.org/project/rimsim/",
+            description=f"Slates of {arm.agent} in the scenario {config.name}; rewards are consumptions of a slate.",
+            requirements=[f"rimsim=={__version__}"],
+            data_format="arrow",
+        )
+        _take_out(draft, dataset_id, folder)
+    return dataset_id
+
+
+@contextmanager
+def _datasets_at(folder: Path) -> Iterator[None]:
+    """Let Minari keep its data sets in a folder."""
+    before = os.environ.get(_WHERE)
+    os.environ[_WHERE] = str(folder.absolute())  # below a relative one, Minari would look for it once more
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(_WHERE, None)
+        else:
+            os.environ[_WHERE] = before
+
+
+def _take_out(draft: Path, dataset_id: str, folder: Path) -> None:
+    """Move a data set into the draft, notes outside."""
+    (draft / dataset_id / "data").rename(draft / "data")
+    for note in draft.rglob("namespace_metadata.json"):
+        place = folder / note.relative_to(draft)
+        if not place.exists():
+            note.replace(place)
+    shutil.rmtree(draft / dataset_id.partition("/")[0])

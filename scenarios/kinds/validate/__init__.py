@@ -1,0 +1,395 @@
+"""Validation of truths by held-out later sessions."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import pandas as pd
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from rimsim.config import ConsumerConfig, DataConfig, PlatformConfig, to_plain
+from rimsim.config.fields import STRICT, duration_seconds, require_distinct
+from rimsim.data import EventLog, Needs, load_log, load_observed, require_usable
+from rimsim.errors import ConfigError, nearest, refuse
+from rimsim.intensity.cache import log_digest
+from rimsim.intensity.contract import resolved
+from rimsim.intensity.registry import make, mark_and_ground, parts
+from rimsim.intensity.states import session_examples
+from rimsim.market.consumers.contract import Truth
+from rimsim.market.consumers.truths import TRUTHS
+from rimsim.market.world import kept_truth
+from rimsim.measures import agreement
+from rimsim.plugs import own_code, without_name
+from rimsim.scenarios.kinds.results import RunResult
+from rimsim.scenarios.kinds.validate.answers import HeldAnswers, held_answers, judge_held
+from rimsim.scenarios.kinds.validate.checks import (
+    acceptance,
+    logged,
+    rate_of_ground,
+    rate_of_truth,
+    simulated,
+)
+from rimsim.scenarios.kinds.validate.report import BESTSELLERS, readme, validation_report
+from rimsim.scenarios.kinds.validate.sessions import (
+    RANDOM,
+    Cut,
+    Setting,
+    fitted_model,
+    gather,
+    make_cut,
+    unfitted_model,
+)
+from rimsim.scenarios.report.charts import draw
+from rimsim.scenarios.runs.job import MAIN, Execution, Job, log_bytes, make_run, require_memory
+from rimsim.scenarios.runs.store import (
+    Run,
+    folder_for,
+    load_facts,
+    load_run,
+    load_text,
+    require_free,
+    write_text,
+)
+from rimsim.system import single_thread
+
+MODELS = ("bag", "ease", "factors", "returning", "popularity", "als", "gru", RANDOM)
+"""Models that are compared by default, besides the platform's; ``als`` only where its package is installed."""
+AUTO = "auto"
+"""In place of a truth's name: the one that the log's later sessions choose."""
+COLUMNS = ("model", "truth", "draw", "metric", "value")
+"""Columns of ``validate.parquet``."""
+README = "README.md"
+"""Conclusions, in the run folder."""
+
+
+# -- configuration ----------------------------------------------------------------------------------------------------
+
+
+def _default_models() -> tuple[str, ...]:
+    serving, _ = mark_and_ground(PlatformConfig().model)
+    there = (name for name in MODELS if name != "als" or importlib.util.find_spec("implicit"))
+    return tuple(dict.fromkeys((*there, serving)))
+
+
+def with_serving(models: Sequence[str] | None, serving: str, without: Sequence[str] = ()) -> list[str]:
+    """Models, with those that a platform's model is compared with.
+
+    They are its mark model and bestsellers, unless they are left out.
+
+    Raises:
+        ConfigError: If the platform's model is unknown, or a file without a name in it.
+    """
+    _require_name(serving)
+    if ":" not in serving:
+        parts(serving)
+    asked = list(_default_models() if models is None else models)
+    needed = (name for name in (mark_and_ground(serving)[0], BESTSELLERS) if name not in {*asked, *without})
+    return [*asked, *dict.fromkeys(needed)]
+
+
+def _require_name(model: str) -> None:
+    if model.endswith(".py"):
+        raise without_name(model, "model")
+
+
+@dataclass(frozen=True, config=STRICT)
+class AnswersConfig:
+    """Answers that are known without selection."""
+
+    table: str | None = Field(
+        default=None, description="Path of the table; see rimsim.data.load_observed. null: none."
+    )
+    columns: str | None = Field(default=None, description="Which column is which; null: usual names.")
+    value: str | None = Field(default=None, description="Column of values; null: the layout's.")
+    taken_at: float = Field(default=1.0, gt=0, description="Values from here on are a yes.")
+    k: int = Field(default=5, ge=1, description="Items that are chosen among those a user was asked about.")
+
+
+@dataclass(frozen=True, config=STRICT)
+class ValidateConfig:
+    """Models, truths and draws of a validation."""
+
+    data: DataConfig = Field(default=DataConfig(min_item_events=30), description="Which log.")
+    models: tuple[str, ...] = Field(
+        default_factory=_default_models,
+        min_length=2,
+        description="Names that rimsim.intensity.registry.make knows, places such as `mine.py:Model`, or random.",
+    )
+    without: tuple[str, ...] = Field(default=(), description="Models that are left out of these.")
+    truths: tuple[str, ...] = Field(
+        default=(AUTO, *TRUTHS),
+        min_length=1,
+        description="Truths that are fitted to the whole log and judged; auto: which one its later sessions choose.",
+    )
+    draws: int = Field(default=5, ge=1, description="How often every user's later session is drawn anew.")
+    after: float = Field(
+        default=0.3,
+        ge=0,
+        lt=1,
+        description="A session is drawn among those after this share of a user's events.",
+    )
+    slate: int = Field(default=10, ge=1, description="Items that are recommended to a user.")
+    position_decay: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=ConsumerConfig().position_decay, description="γ: examination at position r is γ^(r−1)."
+    )
+    rank: int = Field(default=ConsumerConfig().rank, ge=1, description="Factors of a truth's preferences.")
+    serving: str = Field(
+        default=PlatformConfig().model,
+        description="The model that a platform would serve: its mark model is compared with bestsellers, where both "
+        "are among the models, and its λ(x) with the events of held-out sessions.",
+    )
+    observed: AnswersConfig = Field(
+        default=AnswersConfig(), description="Answers without selection that truths and models are judged on."
+    )
+    resamples: int = Field(default=1000, ge=100, description="Bootstrap samples of users.")
+    device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
+
+    def __post_init__(self) -> None:
+        require_distinct(self, ("models", "without", "truths"))
+        for model in (*self.models, self.serving):
+            _require_name(model)
+            if model != RANDOM and ":" not in model:
+                parts(model)
+        for truth in self.truths:
+            if truth not in {AUTO, *TRUTHS}:
+                raise ConfigError(f"truths: found {truth!r}.{nearest(truth, [AUTO, *TRUTHS])}")
+        for model in self.without:
+            if model not in self.models:
+                raise ConfigError(f"without: found {model!r}.{nearest(model, self.models)}")
+        if len(self.chosen) < 2:
+            raise ConfigError(
+                f"without: leaves {list(self.chosen)} of the models; allowed: at least two left"
+            )
+
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        """Models that are compared: ``models`` without ``without``."""
+        return tuple(name for name in self.models if name not in self.without)
+
+
+# -- the run ----------------------------------------------------------------------------------------------------------
+
+
+class Validation(RunResult):
+    """Validation on disk, with all its tables.
+
+    They are ``validate`` (also ``table``), ``agreement``, ``intervals``, ``pairs``, and ``observed`` and
+    ``observed_pairs`` (None without known answers).
+    """
+
+    @property
+    def config(self) -> ValidateConfig:
+        """The resolved config."""
+        config: ValidateConfig = self.run.settings
+        return config
+
+
+def load_validation(path: str | Path) -> Validation:
+    """Open the folder of a validation.
+
+    Raises:
+        RunFolderError: If it is none.
+    """
+    return Validation(load_run(path, "validation").folder)
+
+
+def validate(
+    config: ValidateConfig | None = None,
+    *,
+    out: str | Path | None = None,
+    command: str | None = None,
+    report: Callable[[str], None] | None = None,
+) -> Validation:
+    """Compare held-out later sessions with their prediction by the truths.
+
+    In every draw each user is cut where one of its later sessions begins. Models are fitted to the past, truths to the
+    whole log; a truth that is asked for items or counts that it must not have seen is fitted to the past too.
+    ``README.md`` in the folder says what may be concluded.
+
+    Args:
+        config: What to do; None: the defaults, on the embedded data.
+        out: The run folder; None: ``runs/validate-<time>``.
+        command: The command line, to be recorded.
+        report: Called with each line of progress; None: no progress is shown.
+
+    Raises:
+        DataError: If the log or the table of answers cannot be read, or fewer than two users come back in the log.
+        ConfigError: If a model cannot be made, or a slate would hold every item.
+        ModelError: If a model of your own fails.
+        RunFolderError: If the folder is in use or holds a run. Whatever is raised, no run is in the folder then.
+    """
+    config = config or ValidateConfig()
+    show = report or (lambda _: None)
+    single_thread()
+    _require_models(config)
+    log = load_log(config.data)
+    gap = duration_seconds(config.data.session_gap)
+    require_usable(log, Needs(gap=gap), use="validate")
+    if config.slate >= log.n_items:
+        refuse(ConfigError, "slate", f"{config.slate} of {log.n_items} items", "fewer than all")
+    if (read := load_text(log)) is not None:
+        show(read)
+    require_memory(log_bytes(log) + MAIN, 0.0, 1, "number of events (data)")
+    answers = _answers(config, log, show)
+    after, gap_text = config.after, config.data.session_gap
+    cuts = [make_cut(log, draw, gap=gap_text, after=after) for draw in range(config.draws)]
+    folder = folder_for(out, "validate")
+    require_free(folder)
+    show(f"{len(cuts[0]):,} users come back and are cut at {config.draws} drawn sessions")
+    with own_code(config.chosen):
+        truths, chosen = _truths(log, config, show)
+        described = {
+            "validate": to_plain(config),
+            "truths": {name: asdict(truth.report) for name, truth in truths.items()},
+            "chosen": chosen,
+            "log": load_facts(log),
+            **({} if answers is None else {"observed": answers.facts()}),
+            "digests": {"log": log_digest(log)},
+        }
+
+        def play(chosen: str | None, _: object) -> dict[str, pd.DataFrame]:
+            tables = _session_tables(log, cuts, truths, chosen, config, show)
+            return tables | ({} if answers is None else _answer_tables(answers, log, truths, config, show))
+
+        job = Job(described, [chosen], play, _write_pages)
+        make_run(job, folder, command or "rimsim.scenarios.validate", Execution(workers=1))
+    return Validation(folder)
+
+
+def _require_models(config: ValidateConfig) -> None:
+    """Refuse a device, model or ground that does not exist."""
+    resolved(config.device)
+    with own_code(config.chosen):
+        for name in config.chosen:
+            if name != RANDOM:
+                unfitted_model(name, 0, config.device)
+    if (ground := mark_and_ground(config.serving)[1]) is not None:
+        make(ground, device=config.device)
+
+
+def _truths(
+    log: EventLog, config: ValidateConfig, show: Callable[[str], None]
+) -> tuple[dict[str, Truth], str | None]:
+    """Truths fitted to the log, and the chosen name."""
+    gap, chosen = duration_seconds(config.data.session_gap), None
+    fitted: dict[str, Truth] = {}
+    for name in sorted(config.truths, key=lambda name: name != AUTO):  # the choice tells one of the names
+        if name not in fitted:
+            truth = kept_truth(log, gap=gap, kind=name, rank=config.rank)
+            fitted[truth.kind] = truth
+            if name == AUTO:
+                chosen = truth.kind
+            show(
+                f"truth {truth.kind}: fitted to the whole log{', chosen by its later sessions' if name == AUTO else ''}"
+            )
+    return fitted, chosen
+
+
+def _session_tables(
+    log: EventLog,
+    cuts: Sequence[Cut],
+    truths: Mapping[str, Truth],
+    chosen: str | None,
+    config: ValidateConfig,
+    show: Callable[[str], None],
+) -> dict[str, pd.DataFrame]:
+    """Tables of later sessions' evidence and of checks."""
+    setting = Setting(config.slate, config.position_decay, config.device)
+    unfitted = partial(unfitted_model, gap=config.data.session_gap)
+    evidence = gather(cuts, config.chosen, truths, setting, show, unfitted)
+    real = evidence.by_user()
+    agreements = [
+        (name, metric, value)
+        for name in truths
+        for metric, value in {
+            **agreement(real, evidence.by_user(name)[:-1], resamples=config.resamples).figures,
+            "chosen": float(name == chosen),
+        }.items()
+    ]
+    return {
+        "agreement": pd.DataFrame(agreements, columns=["truth", "metric", "value"]).astype({"value": float}),
+        "intervals": evidence.intervals(),
+        "pairs": evidence.pairs(),
+        "validate": value_table([*evidence.rows(), *_check_rows(log, cuts, truths, config, show)]),
+    }
+
+
+def value_table(rows: Sequence[tuple[str, str, int, str, float]]) -> pd.DataFrame:
+    """Table of values by model, truth, draw and metric."""
+    return pd.DataFrame(list(rows), columns=list(COLUMNS)).astype({"draw": np.int64, "value": float})
+
+
+def _check_rows(
+    log: EventLog,
+    cuts: Sequence[Cut],
+    truths: Mapping[str, Truth],
+    config: ValidateConfig,
+    show: Callable[[str], None],
+) -> Iterator[tuple[str, str, int, str, float]]:
+    """Model, truth, draw, metric and value of all checks.
+
+    Distributions are those of the truths as they are, fitted to the whole log. Acceptance is asked of the same class of
+    truth fitted to the past of the first draw, which has not seen the answers; λ and λ* are of sessions that they were
+    not fitted to, and stand under the first draw.
+    """
+    gap = duration_seconds(config.data.session_gap)
+    sizes = session_examples(log, gap)
+    found: list[tuple[str, str, Cut, Mapping[str, float]]] = []
+    for cut in cuts:
+        found.append(("", "", cut, logged(cut, sizes)))
+        found += [("", name, cut, simulated(truth, cut, sizes)) for name, truth in truths.items()]
+    first, (_, ground) = cuts[0], mark_and_ground(config.serving)
+    if ground is not None:
+        found.append((ground, "", first, rate_of_ground(ground, log, gap, config.device)))
+    for name, truth in truths.items():
+        found.append(("", name, first, rate_of_truth(truth)))
+        blind = kept_truth(first.later.past, gap=gap, kind=name, rank=config.rank)
+        show(f"truth {name}: fitted to the past of draw {first.draw}, for acceptance")
+        for negatives, accepted in acceptance(blind, first).items():
+            figures = {
+                f"acceptance_{key}_{negatives}": float(value) for key, value in asdict(accepted).items()
+            }
+            found.append(("", name, first, figures))
+    for model, truth_name, cut, values in found:
+        for metric, value in values.items():
+            yield model, truth_name, cut.draw, metric, value
+
+
+def _answers(config: ValidateConfig, log: EventLog, show: Callable[[str], None]) -> HeldAnswers | None:
+    """Known answers that the config names, before anything is fitted."""
+    wanted = config.observed
+    if wanted.table is None:
+        return None
+    table = load_observed(wanted.table, columns=wanted.columns, value=wanted.value)
+    show(table.text())
+    return held_answers(table, log, taken_at=wanted.taken_at)
+
+
+def _answer_tables(
+    answers: HeldAnswers,
+    log: EventLog,
+    truths: Mapping[str, Truth],
+    config: ValidateConfig,
+    show: Callable[[str], None],
+) -> dict[str, pd.DataFrame]:
+    """Tables of truths and models on known answers."""
+    unfitted, models = partial(unfitted_model, gap=config.data.session_gap), {}
+    for name in config.chosen:
+        if name != RANDOM:
+            show(f"known answers: {name}, fitted to the whole log")
+            models[name] = fitted_model(name, 0, config.device, log, unfitted)
+    found = judge_held(answers, truths, models, k=config.observed.k)
+    return {"observed": found.table(), "observed_pairs": found.pairs()}
+
+
+def _write_pages(run: Run) -> None:
+    report = validation_report(run)
+    draw(report.plots, run.folder / "pictures")
+    write_text(run.folder / README, readme(run, report))

@@ -1,0 +1,402 @@
+"""Judgement of truths and models on known answers.
+
+A log says what users took of the items they saw, so all that is fitted to it and judged on it shares its selection.
+Answers to items that were shown at random, or a matrix without gaps, do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from rimsim import rng
+from rimsim.arrays import Bools, Floats, Ints
+from rimsim.data import EventLog, ObservedTable
+from rimsim.errors import DataError
+from rimsim.intensity import IntensityModel, UserStates
+from rimsim.intensity.contract import spans
+from rimsim.measures import Interval, mean_interval, paired_difference
+from rimsim.scenarios.kinds.validate.sessions import RANDOM, ratio, shares_over
+
+_LEAST = 1e-9  # smallest score, as a share of the mean score of a row, so that its logarithm is finite
+_DECILES = 10
+_STEPS = 50  # Newton steps of a fit at most
+_RIDGE = 1e-6  # on the slope, so that a fit exists where scores do not differ or separate the answers
+_Z = 1.959963984540054  # normal quantile of a 95 % interval
+
+
+# -- answers ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class HeldAnswers:
+    """Answers to items that a log leaves open.
+
+    They are sorted by user, then item.
+    """
+
+    row: Ints
+    """(n,) position in ``users``, ascending."""
+    item: Ints
+    taken: Bools
+    """(n,) whether the value reaches the threshold."""
+    users: Ints
+    """(u,) users of the log with an answer, ascending."""
+    states: UserStates
+    """Past of each of them before its first answer of known time, or in the whole log."""
+    left_out: int
+    """Answers to items that their users meet in the log; models and truths may have been fitted to them."""
+    shown_at_random: bool
+    """Exposure did not depend on taste."""
+    source: str
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def facts(self) -> dict[str, Any]:
+        """Facts for ``config.yaml``."""
+        return {
+            "source": self.source,
+            "answers": len(self),
+            "users": len(self.users),
+            "taken": int(self.taken.sum()),
+            "left_out": self.left_out,
+            "shown_at_random": self.shown_at_random,
+        }
+
+
+def held_answers(table: ObservedTable, log: EventLog, *, taken_at: float) -> HeldAnswers:
+    """Answers that a log leaves open, with their users' states.
+
+    Args:
+        table: The answers.
+        log: The log that truths and models are fitted to.
+        taken_at: Values from here on are yes.
+
+    Raises:
+        DataError: If no answer is left, all are the same, or all are of one user.
+    """
+    known = table.matched(log)
+    met = np.unique(log.user * log.n_items + log.item)
+    kept = np.flatnonzero(~np.isin(known.user * log.n_items + known.item, met))
+    taken = known.value[kept] >= taken_at
+    if not len(kept) or taken.all() or not taken.any():
+        raise DataError(
+            f"{table.source}: found {len(kept):,} answers to items that users do not meet in the log, "
+            f"{taken.sum():,} of them with a value of at least {taken_at:g}; allowed: some with and some without"
+        )
+    users, row = np.unique(known.user[kept], return_inverse=True)
+    if len(users) < 2:
+        raise DataError(
+            f"{table.source}: found answers of 1 user to items that it does not meet in the log; allowed: of at least "
+            "two, since answers of each are foretold from those of others"
+        )
+    end = float(np.nextafter(log.time.max(), np.inf))
+    now = np.full(len(users), np.inf)
+    if known.time is not None:
+        np.fmin.at(now, row, known.time[kept])
+    return HeldAnswers(
+        row=row.astype(np.int64),
+        item=known.item[kept],
+        taken=taken,
+        users=users,
+        states=UserStates.of(log, users, np.where(np.isinf(now), end, now)),
+        left_out=len(known) - len(kept),
+        shown_at_random=known.shown_at_random,
+        source=table.source,
+    )
+
+
+# -- evidence ---------------------------------------------------------------------------------------------------------
+
+
+class Preference(Protocol):
+    """Part of a truth that is judged."""
+
+    def preference(self, users: Ints, states: UserStates) -> Floats:
+        """Shares p*(y|x) over the whole catalogue (n, M)."""
+        ...
+
+    def expected(self, users: Ints, states: UserStates) -> Floats:
+        """Intensities λ*(x) of sessions that begin at ``states.now`` (n,)."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class ObservedEvidence:
+    """Figures of s judges on n answers of u users."""
+
+    answers: HeldAnswers
+    judges: tuple[tuple[str, str], ...]
+    """(truth, model) of each judge, one of them empty; the last model is ``random``."""
+    by_user: Mapping[str, Floats]
+    """Metric (``auc``, ``precision``, ``log_likelihood``) → (s, u); NaN where it does not exist."""
+    probability: Floats
+    """(s, n) calibrated probabilities of a yes, each from other users' answers."""
+
+    def table(self) -> pd.DataFrame:
+        """Table of means with 95 % intervals over users.
+
+        ``decile_1_predicted`` and ``decile_1_taken`` are the mean probability and the share of yes of the tenth of the
+        answers with the smallest probabilities; ``calibration_error`` is the mean distance of the two.
+        """
+        rows = []
+        for number, (truth, model) in enumerate(self.judges):
+            for metric, values in self.by_user.items():
+                found = mean_interval(values[number])
+                rows.append((truth, model, metric, found.mean, found.low, found.high))
+            rows += [(truth, model, *row) for row in self._deciles(self.probability[number])]
+        columns = ["truth", "model", "metric", "value", "low", "high"]
+        return pd.DataFrame(rows, columns=columns).astype({"value": float, "low": float, "high": float})
+
+    def pairs(self) -> pd.DataFrame:
+        """Table of differences, paired over users.
+
+        ``settled`` says that 0 lies outside the 95 % interval.
+        """
+        rows = []
+        for one, other in combinations(range(len(self.judges)), 2):
+            for metric, values in self.by_user.items():
+                found = paired_difference(values[one], values[other])
+                names = (*self.judges[one], *self.judges[other])
+                rows.append((*names, metric, found.mean, found.low, found.high, found.clear))
+        columns = [
+            "truth",
+            "model",
+            "other_truth",
+            "other_model",
+            "metric",
+            "difference",
+            "low",
+            "high",
+            "settled",
+        ]
+        return pd.DataFrame(rows, columns=columns).astype({"difference": float, "low": float, "high": float})
+
+    def _deciles(self, probability: Floats) -> list[tuple[str, float | None, float | None, float | None]]:
+        """Metric, value and interval of each tenth of the answers."""
+        n, users = len(self.answers), len(self.answers.users)
+        tenth = np.empty(n, np.int64)
+        tenth[np.argsort(probability, kind="stable")] = np.arange(n) * _DECILES // n
+        rows: list[tuple[str, float | None, float | None, float | None]] = []
+        error = 0.0
+        for number in range(_DECILES):
+            there = tenth == number
+            if not there.any():
+                continue
+            who = self.answers.row[there]
+            count = np.bincount(who, minlength=users).astype(np.float64)
+            yes = np.bincount(who, weights=self.answers.taken[there], minlength=users).astype(np.float64)
+            share, mean = ratio_interval(yes, count), float(probability[there].mean())
+            rows.append((f"decile_{number + 1}_predicted", mean, None, None))
+            rows.append((f"decile_{number + 1}_taken", share.mean, share.low, share.high))
+            error += float(there.mean()) * abs(mean - (share.mean or 0.0))
+        return [*rows, ("calibration_error", error, None, None)]
+
+
+def judge_observed(
+    table: ObservedTable,
+    log: EventLog,
+    truths: Mapping[str, Preference],
+    models: Mapping[str, IntensityModel],
+    *,
+    taken_at: float,
+    k: int = 5,
+    folds: int = 5,
+    seed: int = 0,
+) -> ObservedEvidence:
+    """Judge truths and models on answers outside their log.
+
+    A judge scores all items for the state of each user. ``auc`` is the share of pairs of a taken and another answer of
+    a user that the scores put in order. ``precision`` is the share taken of the k best of the items that the user was
+    asked about. ``log_likelihood`` is that of the answers under 1/(1 + exp(−α − β·log score)), α and β ≥ 0 fitted to
+    other users' answers, so that only what the scores know counts, not their unit. The last judge, ``random``, knows
+    nothing.
+
+    Args:
+        table: The answers.
+        log: The log that truths and models are fitted to.
+        truths: Name → truth; its score is λ*(x)·p*(y|x), p* over unconsumed items.
+        models: Name → fitted model.
+        taken_at: Values from here on are yes.
+        k: Items that are chosen for ``precision``.
+        folds: Parts of the users; each is predicted from the others.
+        seed: Seed of the parts and of ties.
+
+    Raises:
+        DataError: If no answer is of a user and an item of the log, or all are the same.
+    """
+    answers = held_answers(table, log, taken_at=taken_at)
+    return judge_held(answers, truths, models, k=k, folds=folds, seed=seed)
+
+
+def judge_held(
+    answers: HeldAnswers,
+    truths: Mapping[str, Preference],
+    models: Mapping[str, IntensityModel],
+    *,
+    k: int = 5,
+    folds: int = 5,
+    seed: int = 0,
+) -> ObservedEvidence:
+    """Judge truths and models on held answers, as :func:`judge_observed`."""
+    scores = {(name, ""): _truth_scores(truth, answers) for name, truth in truths.items()}
+    scores |= {("", name): _model_scores(model, answers) for name, model in models.items()}
+    scores[("", RANDOM)] = np.zeros(len(answers))  # the bar to be above
+    row, taken, n_users = answers.row, answers.taken, len(answers.users)
+    folds = max(2, min(folds, n_users))  # each is predicted from the others
+    fold = folds_of(answers.users, seed, folds)[row]
+    ties = rng.bits(seed, rng.Purpose.TIES, answers.users[row], answers.item)
+    probability = [calibrated(score, taken, fold, folds) for score in scores.values()]
+    by_user = {
+        "auc": [user_aucs(row, score, taken, n_users) for score in scores.values()],
+        "precision": [precisions(row, score, taken, ties, n_users, k) for score in scores.values()],
+        "log_likelihood": [answer_likelihoods(row, each, taken, n_users) for each in probability],
+    }
+    return ObservedEvidence(
+        answers=answers,
+        judges=tuple(scores),
+        by_user={metric: np.array(values) for metric, values in by_user.items()},
+        probability=np.array(probability),
+    )
+
+
+def _truth_scores(truth: Preference, answers: HeldAnswers) -> Floats:
+    """Logarithms of λ*(x)·p*(y|x) of each answer (n,)."""
+    expected = truth.expected(answers.users, answers.states)
+
+    def rows(first: int, last: int, states: UserStates) -> Floats:
+        preference = truth.preference(answers.users[first:last], states)
+        left = np.ones(preference.shape, bool)
+        left[states.owner, states.items] = False
+        return np.asarray(expected[first:last, None] * shares_over(preference, left), np.float64)
+
+    return _log_scores(answers, rows)
+
+
+def _model_scores(model: IntensityModel, answers: HeldAnswers) -> Floats:
+    """Logarithms of λ(x,y) of each answer (n,)."""
+    return _log_scores(
+        answers, lambda _, __, states: model.score(states).detach().cpu().numpy().astype(np.float64)
+    )
+
+
+def _log_scores(answers: HeldAnswers, score: Callable[[int, int, UserStates], Floats]) -> Floats:
+    """Logarithms of the answers' scores (n,), block by block."""
+    found = np.empty(len(answers))
+    for first, last in spans(len(answers.users)):
+        rows = score(first, last, answers.states.take(np.arange(first, last)))
+        block = slice(*np.searchsorted(answers.row, [first, last]))
+        row = answers.row[block] - first
+        least = _LEAST * np.maximum(rows.mean(1), 1e-300)
+        found[block] = np.log(np.maximum(rows[row, answers.item[block]], least[row]))
+    return found
+
+
+# -- figures by user --------------------------------------------------------------------------------------------------
+
+
+def user_aucs(user: Ints, score: Floats, taken: Bools, n_users: int) -> Floats:
+    """Share of a user's pairs whose taken item scores higher (n_users,).
+
+    A tie counts half. NaN for users who took all that they were asked about, or nothing.
+    """
+    rank = pd.Series(score).groupby(user).rank().to_numpy() - 1  # from 0 within the user, ties in the middle
+    yes = np.bincount(user, weights=taken, minlength=n_users)
+    no = np.bincount(user, minlength=n_users) - yes
+    above = np.bincount(user, weights=rank * taken, minlength=n_users) - yes * (yes - 1) / 2
+    return ratio(above, yes * no)
+
+
+def precisions(
+    user: Ints, score: Floats, taken: Bools, ties: NDArray[np.uint64], n_users: int, k: int
+) -> Floats:
+    """Share taken of each user's k best answers (n_users,).
+
+    NaN for users with at most k answers, for whom nothing is chosen. ``user`` is ascending; of equal scores the smaller
+    of ``ties`` goes first.
+    """
+    order = np.lexsort((ties, -score, user))
+    count = np.bincount(user, minlength=n_users)
+    place = np.arange(len(user)) - np.searchsorted(user, user)
+    chosen = order[place < k]
+    hits = np.bincount(user[chosen], weights=taken[chosen], minlength=n_users)
+    return np.asarray(np.where(count > k, hits / k, np.nan), np.float64)
+
+
+def calibrated(logit: Floats, taken: Bools, fold: Ints, folds: int) -> Floats:
+    """Probabilities 1/(1 + exp(−α − β·logit)) fitted to the other folds.
+
+    α and β ≥ 0 are of maximum likelihood. A slope below 0 would turn scores round that order answers the wrong way, and
+    make a bad model good; 0 is taken for it, that is the share of the answers that are yes.
+    """
+    probability = np.empty(len(logit))
+    for left_out in range(folds):
+        there, others = fold == left_out, fold != left_out
+        middle, spread = logit[others].mean(), max(float(logit[others].std()), 1e-12)
+        intercept, slope = _fit((logit[others] - middle) / spread, taken[others])
+        probability[there] = _logistic(intercept + slope * (logit[there] - middle) / spread)
+    return probability
+
+
+def _fit(x: Floats, taken: Bools) -> tuple[float, float]:
+    share = (taken.sum() + 0.5) / (len(taken) + 1)
+    base = float(np.log(share / (1 - share)))
+    intercept, slope = base, 0.0
+    for _ in range(_STEPS):
+        p = _logistic(intercept + slope * x)
+        weight = np.maximum(p * (1 - p), 1e-12)
+        gradient = np.array([(taken - p).sum(), ((taken - p) * x).sum() - _RIDGE * len(x) * slope])
+        cross = (weight * x).sum()
+        curvature = np.array([[weight.sum(), cross], [cross, (weight * x * x).sum() + _RIDGE * len(x)]])
+        step = np.linalg.solve(curvature, gradient)
+        step *= min(
+            1.0, 4.0 / max(float(np.abs(step).max()), 1e-12)
+        )  # a full step may overshoot far from the answer
+        intercept, slope = intercept + step[0], slope + step[1]
+        if np.abs(step).max() < 1e-10:
+            break
+    return (intercept, slope) if slope > 0 else (base, 0.0)
+
+
+def _logistic(x: Floats) -> Floats:
+    return np.asarray(0.5 * (1 + np.tanh(0.5 * x)), np.float64)
+
+
+def answer_likelihoods(user: Ints, probability: Floats, taken: Bools, n_users: int) -> Floats:
+    """Mean log-likelihood of each user's answers (n_users,), nats; NaN without any."""
+    said = np.log(np.maximum(np.where(taken, probability, 1 - probability), 1e-300))
+    return ratio(np.bincount(user, weights=said, minlength=n_users), np.bincount(user, minlength=n_users))
+
+
+def ratio_interval(total: Floats, count: Floats) -> Interval:
+    """Quotient of sums with its 95 % interval over users, linearised.
+
+    Users with count 0 say nothing.
+    """
+    there = count > 0
+    n, all_counts = int(there.sum()), float(count.sum())
+    if not n:
+        return mean_interval(np.zeros(0))
+    ratio = float(total.sum()) / all_counts
+    if n == 1:
+        return Interval(ratio, None, None, n)
+    left = total[there] - ratio * count[there]
+    half = _Z * float(np.sqrt((left**2).sum() * n / (n - 1))) / all_counts
+    return Interval(ratio, ratio - half, ratio + half, n)
+
+
+def folds_of(users: Ints, seed: int, folds: int) -> Ints:
+    """Fold of each of n users, by lot.
+
+    Folds are of one size, within one; none is empty where there are as many users.
+    """
+    rank = np.empty(len(users), np.int64)
+    rank[np.argsort(rng.uniform(seed, rng.Purpose.SPLIT, users), kind="stable")] = np.arange(len(users))
+    return np.asarray(rank * folds // max(len(users), 1), np.int64)

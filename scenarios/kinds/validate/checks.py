@@ -1,0 +1,302 @@
+"""Checks of truths: acceptance, distributions, calibration of λ."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import pandas as pd
+import scipy
+from numpy.typing import NDArray
+
+from rimsim import rng
+from rimsim.arrays import Bools, Floats, Ints
+from rimsim.data import EventLog
+from rimsim.intensity import RIM
+from rimsim.intensity.cache import fitted
+from rimsim.intensity.calibration import count_calibration
+from rimsim.intensity.contract import spans
+from rimsim.intensity.registry import make
+from rimsim.intensity.states import CountExamples, session_examples
+from rimsim.market.consumers.contract import Truth
+from rimsim.measures import genre_shares, genre_weights
+from rimsim.scenarios.kinds.scores import ROWS
+from rimsim.scenarios.kinds.validate.sessions import Cut, true_shares
+
+# -- acceptance -------------------------------------------------------------------------------------------------------
+# The test of Agent4Rec (Zhang et al., SIGIR 2024) and SimUSER (ACL 2025, industry track): a user is asked about twenty
+# items, of which one in 1 + m is a held-out positive and the others are m times as many that it did not take.
+
+NEGATIVES = (1, 3, 9)
+"""Negatives per positive, m."""
+_ASKED = 20  # items that a user is asked about at most
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    """Accuracy with which accepted items are told from others."""
+
+    accuracy: float
+    """Share of items that are answered rightly."""
+    f1: float
+    """Harmonic mean of precision and recall, equal here: as many are accepted as there are positives."""
+    auc: float
+    """Share of (positive, negative) pairs of a user whose positive the truth prefers; ties count half."""
+    users: int
+    """Users who were asked."""
+
+
+def answers(share: Floats, positive: Bools) -> Bools:
+    """Accepted items: those of largest p*, one per positive.
+
+    So every answer is relative: no threshold is claimed. Of equal shares the first is accepted.
+    """
+    accepted = np.zeros(len(share), bool)
+    accepted[np.argsort(-share, kind="stable")[: int(positive.sum())]] = True
+    return accepted
+
+
+def acceptance(truth: Truth, cut: Cut) -> dict[int, Acceptance]:
+    """Acceptance of every user's positives among m negatives each.
+
+    Positives are items that the user took from the cut on, 20 / (1 + m) of them or all that there are; negatives are m
+    times as many admissible items that it did not take. Both are drawn by seed, each user's on its own. The truth has
+    to be fitted to the past of the cut alone.
+    """
+    total = {m: np.zeros(4, np.int64) for m in NEGATIVES}  # accepted positives, accepted, positives, items
+    ordered: dict[int, list[float]] = {m: [] for m in NEGATIVES}
+    items = np.arange(len(cut.known))
+    edges = np.searchsorted(cut.taken_row, np.arange(len(cut) + 1))
+    for start, stop in spans(len(cut), ROWS):
+        share, shown = true_shares(truth, cut, start, stop), cut.admissible(start, stop)
+        for row in range(start, stop):
+            taken = cut.taken_item[edges[row] : edges[row + 1]]
+            lot = rng.uniform(cut.draw, rng.Purpose.MEASURE, 12, cut.later.user[row], items)
+            others = shown[row - start].copy()
+            others[taken] = False
+            liked, left = taken[np.argsort(lot[taken])], np.flatnonzero(others)
+            left = left[np.argsort(lot[left])]
+            for m in NEGATIVES:
+                count = min(_ASKED // (1 + m), len(liked), len(left) // m)
+                if not count:
+                    continue
+                asked = np.concatenate([left[: m * count], liked[:count]])
+                positive = np.arange(len(asked)) >= m * count
+                worth = share[row - start, asked]
+                accepted = answers(worth, positive)
+                total[m] += np.array([(accepted & positive).sum(), accepted.sum(), count, len(asked)])
+                over = worth[positive][:, None] - worth[~positive][None, :]
+                ordered[m].append(float((over > 0).mean() + 0.5 * (over == 0).mean()))
+    return {m: _acceptance_figures(total[m], ordered[m]) for m in NEGATIVES if ordered[m]}
+
+
+def _acceptance_figures(counts: Ints, ordered: list[float]) -> Acceptance:
+    right, accepted, positives, items = counts.tolist()
+    wrong = (accepted - right) + (positives - right)
+    return Acceptance(
+        accuracy=1 - wrong / items,
+        f1=2 * right / (accepted + positives),
+        auc=float(np.mean(ordered)),
+        users=len(ordered),
+    )
+
+
+# -- distributions ----------------------------------------------------------------------------------------------------
+
+QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
+"""Quantiles in the tables."""
+
+
+def logged(cut: Cut, sessions: CountExamples) -> dict[str, float]:
+    """Logged quantiles of session sizes and popularity, and genre shares.
+
+    The popularity of an item is its events in the past. Drawn sessions are smaller than others, since 30 % of their
+    users' events lie before them, so sizes are those of ``sessions``.
+    """
+    return _figures(cut, sessions.counts, _taken(cut))
+
+
+def simulated(truth: Truth, cut: Cut, sessions: CountExamples) -> dict[str, float]:
+    """Figures of :func:`logged` under a truth, and distances from it.
+
+    Sizes are Poisson draws of mean λ*(x). Items are counted as expected, Σ_x λ*(x)·p*(y|x), p* over admissible items.
+    Distances: ``session_size_ks`` and ``popularity_ks``, the largest differences of distribution functions, and
+    ``genre_tv``, half the sum of absolute differences of shares.
+    """
+    lot = rng.uniform(cut.draw, rng.Purpose.MEASURE, 13, np.arange(len(sessions.counts)))
+    of_session = truth.expected(sessions.user, sessions.states)
+    sizes = np.asarray(scipy.stats.poisson.ppf(lot, of_session), np.float64).astype(np.int64)
+    expected = truth.expected(cut.later.user, cut.states)
+    mass = np.zeros(len(cut.known))
+    for start, stop in spans(len(cut), ROWS):
+        mass += expected[start:stop] @ true_shares(truth, cut, start, stop)
+    taken, weights, popularity = _taken(cut), _genres(cut)[0], _popularity(cut)
+    return _figures(cut, sizes, mass) | {
+        "session_size_ks": ks_distance(sessions.counts, sizes),
+        "popularity_ks": ks_distance(popularity, popularity, taken, mass),
+        "genre_tv": total_variation(genre_shares(taken, weights), genre_shares(mass, weights)),
+    }
+
+
+def genres(cut: Cut) -> tuple[str, ...]:
+    """Names of the genres; items without any count as ``none``."""
+    return tuple(name or "none" for name in _genres(cut)[1])
+
+
+def _genres(cut: Cut) -> tuple[Floats, tuple[str, ...]]:
+    return genre_weights(cut.later.past.items["genres"].fillna("").astype(str).tolist())
+
+
+def _popularity(cut: Cut) -> Floats:
+    return np.bincount(cut.later.past.item, minlength=len(cut.known)).astype(np.float64)
+
+
+def _taken(cut: Cut) -> Floats:
+    """Number of times that drawn sessions took each item (M,)."""
+    of_session = cut.taken_item[cut.first_session]
+    return np.bincount(of_session, minlength=len(cut.known)).astype(np.float64)
+
+
+def _figures(cut: Cut, sizes: Ints, mass: Floats) -> dict[str, float]:
+    figures = {"session_size_mean": float(sizes.mean())}
+    for name, values, weights in (
+        ("session_size", sizes, np.ones(len(sizes))),
+        ("popularity", _popularity(cut), mass),
+    ):
+        for share, value in zip(QUANTILES, weighted_quantiles(values, weights, QUANTILES), strict=True):
+            figures[f"{name}_q{100 * share:.0f}"] = value
+    shares = genre_shares(mass, _genres(cut)[0])
+    return figures | {f"genre_{name}": float(value) for name, value in zip(genres(cut), shares, strict=True)}
+
+
+def weighted_quantiles(
+    values: NDArray[np.generic], weights: Floats, shares: tuple[float, ...]
+) -> list[float]:
+    """Smallest values up to which the weight reaches the shares.
+
+    NaN without weight.
+    """
+    if not weights.sum() > 0:
+        return [float("nan")] * len(shares)
+    order = np.argsort(values, kind="stable")
+    reached = np.cumsum(weights[order]) / weights.sum()
+    rows = np.minimum(np.searchsorted(reached, np.array(shares) - 1e-12), len(values) - 1)
+    return [float(value) for value in np.asarray(values, np.float64)[order][rows]]
+
+
+def ks_distance(
+    one: NDArray[np.generic],
+    other: NDArray[np.generic],
+    weights: Floats | None = None,
+    other_weights: Floats | None = None,
+) -> float:
+    """Largest difference of two weighted distribution functions.
+
+    Without weights, all values count alike; NaN without any weight.
+    """
+    first = np.ones(len(one)) if weights is None else weights
+    second = np.ones(len(other)) if other_weights is None else other_weights
+    if not (first.sum() > 0 and second.sum() > 0):
+        return float("nan")
+    points = np.unique(np.concatenate([one, other]))
+    reached = []
+    for values, mass in ((one, first), (other, second)):
+        counted = np.bincount(np.searchsorted(points, values), weights=mass, minlength=len(points))
+        reached.append(np.cumsum(counted) / mass.sum())
+    return float(np.abs(reached[0] - reached[1]).max())
+
+
+def total_variation(one: Floats, other: Floats) -> float:
+    """Half the sum of absolute differences of two distributions."""
+    return float(0.5 * np.abs(one - other).sum())
+
+
+# -- rates ------------------------------------------------------------------------------------------------------------
+
+_LEAST = 1e-5
+
+
+def rate_of_ground(ground: str, log: EventLog, gap: str | float, device: str) -> dict[str, float]:
+    """Calibration of a ground's λ(x) on sessions not fitted to.
+
+    It is fitted to the half of the users without a session's user. So sessions are judged as they come, first ones and
+    later ones; a draw of later sessions after a share of a user's events would leave out sessions that are large
+    against what was before them.
+
+    Returns:
+        Metric → value: ``rate_ratio`` (Σλ / Σ events), the same of first and of later sessions,
+        ``rate_rank_correlation`` (NaN where it does not exist), and by tenth, from the lowest λ, ``rate_predicted_1``
+        and ``rate_realised_1``.
+    """
+    draw = rng.uniform(0, rng.Purpose.MEASURE, 14, np.arange(log.n_users))
+    half = draw < 0.5
+    if half.all() or not half.any():  # few users may all be drawn into one half
+        half = draw < np.median(draw)
+    examples = session_examples(log, gap)
+    rate = np.empty(len(examples.counts))
+    for side in (half, ~half):
+        hybrid = cast("RIM", make(ground, device=device, gap=gap if isinstance(gap, str) else f"{gap}s"))
+        model = fitted(hybrid.ground, log.rows(side[log.user]))
+        judged = np.flatnonzero(~side[examples.user])
+        states = examples.states.take(judged)
+        rate[judged] = model.intensity_hidden(model.encode(states), states.now).double().cpu().numpy()
+    rate = np.maximum(rate, _LEAST).round(
+        5
+    )  # λ is float32: what differs by rounding alone must not be ranked
+    first, count = examples.states.lengths == 0, examples.counts
+    found = count_calibration(rate, count)
+    varied = np.ptp(rate) > 0 and np.ptp(count) > 0
+    figures = {
+        "rate_ratio": _quotient(rate, count),
+        "rate_ratio_first": _quotient(rate[first], count[first]),
+        "rate_ratio_later": _quotient(rate[~first], count[~first]),
+        "rate_rank_correlation": found.rank_correlation if varied else float("nan"),
+    }
+    return figures | _tenths([(tenth.predicted, tenth.realised) for tenth in found.deciles])
+
+
+def _quotient(rate: Floats, count: Ints) -> float:
+    """Quotient Σλ / Σ events; NaN without events."""
+    return float(rate.sum() / count.sum()) if count.sum() else float("nan")
+
+
+def rate_of_truth(truth: Truth) -> dict[str, float]:
+    """Calibration of a truth's λ*(x), from its report."""
+    found = truth.report.sizes
+    tenths = np.array(found.left_out_deciles, np.float64).reshape(-1, 2)
+    sizes = [
+        len(tenth) for tenth in np.array_split(np.arange(found.left_out_sessions), len(tenths))
+    ]  # as the report's
+    predicted, realised = np.array(sizes, np.float64) @ tenths
+    figures = {
+        "rate_ratio": float(predicted / realised),
+        "rate_ratio_first": found.left_out_ratio_first,
+        "rate_ratio_later": found.left_out_ratio_later,
+        "rate_rank_correlation": found.left_out_spearman,
+    }
+    return figures | _tenths(list(found.left_out_deciles))
+
+
+def _tenths(tenths: list[tuple[float, float]]) -> dict[str, float]:
+    figures = {}
+    for number, (predicted, realised) in enumerate(tenths, 1):
+        figures[f"rate_predicted_{number}"] = predicted
+        figures[f"rate_realised_{number}"] = realised
+    return figures
+
+
+def rate_curves(table: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """Rates by name; truths with the same λ* stand together."""
+    found: dict[tuple[str, str], dict[str, float]] = {}
+    rates = table[table["metric"].str.startswith("rate_")]
+    for model, truth, metric, value in rates[["model", "truth", "metric", "value"]].to_numpy().tolist():
+        found.setdefault((str(model), str(truth)), {})[str(metric)] = float(value)
+    curves = {f"λ of {model}": figures for (model, truth), figures in found.items() if not truth}
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for (_, truth), figures in found.items():
+        if truth:
+            alike.setdefault(tuple(map(repr, figures.values())), []).append(truth)  # NaN is like NaN
+    for truths in alike.values():
+        curves[f"λ* of {' and '.join(truths)}"] = found["", truths[0]]
+    return curves

@@ -1,0 +1,541 @@
+"""Report of a validation: conclusions, tables and plots."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from math import isnan
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from rimsim.intensity.registry import mark_and_ground
+from rimsim.scenarios.kinds.validate.checks import NEGATIVES, QUANTILES, rate_curves
+from rimsim.scenarios.kinds.validate.sessions import ORACLE, RANDOM
+from rimsim.scenarios.report.charts import (
+    AgentStyle,
+    bar_boxes,
+    frame,
+    label_points,
+    legend,
+    log_axis,
+    plot_means,
+    styles,
+)
+from rimsim.scenarios.report.console import markdown, picture_places
+from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
+from rimsim.scenarios.report.sentences import agreement_sentence, as_yaml, log_fact, many, unfit_sentence
+from rimsim.scenarios.report.tables import pivoted, signed
+from rimsim.scenarios.runs.store import Run
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BESTSELLERS = "popularity"
+"""The model that recommends what most users took."""
+_CALIBRATED = (0.8, 1.25)  # Σλ / Σ events within which λ counts as calibrated
+_ACROSS = 2  # panels side by side
+
+
+def validation_report(run: Run) -> Report:
+    """Report of a validation."""
+    config, table = run.settings, run.validate
+    answer, cautions = conclusions(run)
+    known = () if run.observed is None else _known_answers(run.observed, config.observed.k)
+    return Report(
+        question="May one believe the market on this log?",
+        setting=(
+            log_fact(run, str(config.data.source)),
+            many(config.draws, "draw"),
+            many(len(config.models), "model"),
+            f"slates of {config.slate}",
+        ),
+        answer=tuple(answer),
+        cautions=tuple(cautions),
+        headings=("What may be concluded:", "What may not:"),
+        sections=(
+            Section(
+                "Real and simulated worth of models",
+                "Precision of recommended items at users' held-out later sessions against expected consumptions of the "
+                "same slates under a truth; bars: 95 % intervals over users. Up and to the right together: the truth "
+                "agrees.",
+                plots=(Plot("agreement", partial(real_against_simulated, run.intervals, run.agreement)),),
+                tables=(_worth(run.intervals, config.draws), _agreements(run.agreement)),
+            ),
+            Section("Acceptance and distributions", tables=(_acceptance(table), _distributions(table))),
+            Section(
+                "Expected and logged events",
+                "Each point is a tenth of the log's sessions, by λ.",
+                plots=(Plot("calibration", partial(_calibration, table)),),
+                tables=(_deciles(table),),
+            ),
+            Section("Known answers", tables=known),
+        ),
+        settings=as_yaml(run.config["validate"]),
+        places=partial(picture_places, run.folder),
+    )
+
+
+def readme(run: Run, report: Report) -> str:
+    """Page of the run folder: conclusions, pictures and tables."""
+    log = run.config["log"]
+    lines = [
+        "# Is the market believable on this log?",
+        f"{log['events']:,} events of {log['users']:,} users with {log['items']:,} items; made by",
+        f"```sh\n{run.config['command']}\n```",
+        "## What may be concluded",
+        "\n".join(f"* {text}" for text in report.answer),
+    ]
+    if report.cautions:
+        lines += ["## What may not", "\n".join(f"* {text}" for text in report.cautions)]
+    pictures = sorted((run.folder / "pictures").glob("[!.]*.png"))
+    lines += [f"![{path.stem}](pictures/{path.name})" for path in pictures]
+    return "\n\n".join([*lines, "## Figures", markdown(report.tables)])
+
+
+# -- conclusions ------------------------------------------------------------------------------------------------------
+
+
+def conclusions(run: Run) -> tuple[list[str], list[str]]:
+    """Sentences that may be concluded, and those that may not."""
+    agreed = figures_of(run.agreement)
+    first = next(iter(agreed.values()))
+    settled, pairs, users = int(first["settled_pairs"]), int(first["pairs"]), int(first["users"])
+    alike = (
+        f" The other {pairs - settled} are too alike to be told apart on this log: no order of them may be concluded "
+        "from a market either."
+    )
+    may = [
+        (
+            f"Held-out later sessions of {users:,} users settle {settled} of {pairs} pairs of models: the difference "
+            f"of their precision is beyond its 95 % interval over users.{alike if pairs > settled else ''}"
+        )
+    ]
+    may_not: list[str] = []
+    for truth, figures in agreed.items():
+        unfit = unfit_sentence(truth, figures)
+        (may if unfit is None else may_not).append(f"{agreement_sentence(truth, figures)}.")
+        may_not += [f"**{unfit}.**"] if unfit is not None else []
+        may_not += _wrong(truth, run.pairs)
+    may_not += _flattered(run.intervals, agreed)
+    others = [
+        _bestsellers(run.settings.serving, run.pairs[run.pairs["truth"] == next(iter(agreed))]),
+        rate_sentences(run.validate),
+    ]
+    if run.observed is not None and run.observed_pairs is not None:
+        others.append(observed_sentences(run.observed, run.observed_pairs, run.config["observed"]))
+    for good, bad in others:
+        may, may_not = [*may, *good], [*may_not, *bad]
+    return may, may_not
+
+
+def figures_of(agreement: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """Truth → metric → value."""
+    figures: dict[str, dict[str, float]] = {}
+    for truth, metric, value in agreement[["truth", "metric", "value"]].to_numpy().tolist():
+        figures.setdefault(str(truth), {})[str(metric)] = float(value)
+    return figures
+
+
+def _wrong(truth: str, pairs: pd.DataFrame) -> list[str]:
+    """Settled pairs that a truth puts the wrong way round."""
+    rows = pairs[(pairs["truth"] == truth) & pairs["settled"] & (pairs["simulated"] <= 0)]
+    if rows.empty:
+        return []
+    named = (f"`{a}` above `{b}`" for a, b in zip(rows["other"], rows["model"], strict=True))
+    return [f"Under `{truth}` the market puts {_listed(named)}, against reality."]
+
+
+def _flattered(intervals: pd.DataFrame, truths: Iterable[str]) -> list[str]:
+    """Share of the oracle's utility for a truth's class."""
+    worth = intervals[intervals["metric"] == "utility"].set_index(["truth", "model"])["mean"]
+    texts = [
+        f"{100 * worth[truth, truth] / worth[truth, ORACLE]:.0f} % under `{truth}`"
+        for truth in truths
+        if (truth, truth) in worth.index and worth[truth, ORACLE] > 0
+    ]
+    if not texts:
+        return []
+    return [
+        (
+            f"A truth flatters the model of its own class, which reaches, of the oracle's utility, {_listed(texts)}; "
+            "how far a model is from the best possible is therefore no finding."
+        )
+    ]
+
+
+def _bestsellers(serving_model: str, pairs: pd.DataFrame) -> tuple[list[str], list[str]]:
+    """Models against a list of bestsellers, and the serving model's."""
+    ahead = pairs[(pairs["other"] == BESTSELLERS) & pairs["settled"]]
+    behind = pairs[(pairs["model"] == BESTSELLERS) & pairs["settled"]]
+    better, worse = (_listed(f"`{name}`" for name in names) for names in (ahead["model"], behind["other"]))
+    good: list[str] = []
+    bad: list[str] = []
+    if better:
+        good.append(f"More precise than a list of bestsellers, beyond the interval: {better}.")
+    if worse:
+        bad.append(f"Less precise than a list of bestsellers, beyond the interval: {worse}.")
+    serving, _ = mark_and_ground(serving_model)
+    named = f"`{serving}`, the mark model of the platform `{serving_model}`,"
+    of_serving = pairs[
+        ((pairs["model"] == serving) & (pairs["other"] == BESTSELLERS))
+        | ((pairs["model"] == BESTSELLERS) & (pairs["other"] == serving))
+    ]
+    for row in of_serving.to_dict("records"):
+        sign = 1 if row["model"] == serving else -1
+        half = (float(row["high"]) - float(row["low"])) / 2
+        text = f"precision differs by {signed(sign * float(row['difference']), 3)} ±{signed(half, 3)}"
+        if sign > 0 and row["settled"]:
+            good.append(
+                f"`{serving}`, the mark model of the platform `{serving_model}`, beats bestsellers: {text}."
+            )
+        elif row["settled"]:
+            bad.append(
+                f"Bestsellers beat {named} {text}. What a market says of an agent that ranks by this model is said of "
+                "a platform that nobody would run."
+            )
+        else:
+            bad.append(f"Whether {named} beats bestsellers is not settled: {text}.")
+    return good, bad
+
+
+def rate_sentences(table: pd.DataFrame) -> tuple[list[str], list[str]]:
+    """Sentences on λ as a count of held-out sessions' events."""
+    good: list[str] = []
+    bad: list[str] = []
+    for name, figures in rate_curves(table).items():
+        ratios = [figures[name] for name in ("rate_ratio", "rate_ratio_first", "rate_ratio_later")]
+        # of first or of later sessions there may be none
+        calibrated = all(_CALIBRATED[0] <= ratio <= _CALIBRATED[1] for ratio in ratios if not isnan(ratio))
+        text = (
+            f"{name} expects {signed(figures['rate_ratio'])} times the events of sessions that it was not fitted to "
+            f"(first ones {signed(figures['rate_ratio_first'])}, later ones {signed(figures['rate_ratio_later'])}; "
+            f"rank correlation {signed(figures['rate_rank_correlation'])})"
+        )
+        (good if calibrated else bad).append(f"{text}{'' if calibrated else ': it is no count of them'}.")
+    return good, bad
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Names with commas, and "and" before the last."""
+    there = [str(name) for name in names]
+    return " and ".join([", ".join(there[:-1]), there[-1]] if len(there) > 1 else there)
+
+
+def observed_sentences(
+    table: pd.DataFrame, pairs: pd.DataFrame, facts: Mapping[str, Any]
+) -> tuple[list[str], list[str]]:
+    """Sentences that known answers support, and those they do not.
+
+    The facts are those of :meth:`rimsim.scenarios.kinds.validate.answers.HeldAnswers.facts`.
+    """
+    of_auc = table[table["metric"] == "auc"]
+    against = pairs[(pairs["metric"] == "log_likelihood") & (pairs["other_model"] == RANDOM)]
+    good = [
+        (
+            f"{facts['answers']:,} answers of {facts['users']:,} users in `{facts['source']}`, to items that they do "
+            f"not meet in the log, are known; {facts['taken'] / facts['answers']:.1%} are a yes."
+        )
+    ]
+    bad = []
+    if not facts["shown_at_random"]:
+        bad.append(
+            f"The answers of `{facts['source']}` may be about items that were chosen by or for their users: what is "
+            "said of them shares the selection of the log."
+        )
+    for row in of_auc[of_auc["truth"] != ""].to_dict("records"):
+        truth, gain = row["truth"], against[against["truth"] == row["truth"]].to_dict("records")[0]
+        text = (
+            f"the truth `{truth}` puts {row['value']:.3f} of the pairs of a user's answers in order (95 % interval "
+            f"{row['low']:.3f} to {row['high']:.3f}, chance .5)"
+        )
+        if row["low"] > 0.5 and gain["settled"] and gain["difference"] > 0:
+            good.append(
+                f"Of answers without selection, {text}." if facts["shown_at_random"] else f"{_upper(text)}."
+            )
+        else:
+            bad.append(
+                f"{_upper(text)}, and its calibrated likelihood is {gain['difference']:+.4f} nats an answer from that "
+                "of a coin with the right share: it says nothing sure of what users do not choose."
+            )
+    return good, [*bad, *_behind(pairs)]
+
+
+def _behind(pairs: pd.DataFrame) -> list[str]:
+    """Truths that order known answers worse than a model."""
+    rows = pairs[
+        (pairs["metric"] == "auc") & (pairs["truth"] != "") & (pairs["other_truth"] == "") & pairs["settled"]
+    ]
+    worse = rows[(rows["difference"] < 0) & (rows["other_model"] != RANDOM)]
+    texts = []
+    for truth, of_truth in worse.groupby("truth", sort=False):
+        models = ", ".join(f"`{name}`" for name in of_truth["other_model"])
+        texts.append(
+            f"The truth `{truth}` orders known answers worse than {models}, beyond the paired interval."
+        )
+    return texts
+
+
+def _judges(truths: pd.Series[str], models: pd.Series[str]) -> list[str]:
+    return [f"truth {truth}" if truth else model for truth, model in zip(truths, models, strict=True)]
+
+
+def _upper(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
+# -- tables -----------------------------------------------------------------------------------------------------------
+
+
+def _known_answers(table: pd.DataFrame, k: int) -> tuple[TextTable, TextTable]:
+    """Figures of all judges, and calibration of the truths."""
+    metrics = ("auc", "precision", "log_likelihood", "calibration_error")
+    named = table.assign(judge=_judges(table["truth"], table["model"])).rename(columns={"value": "mean"})
+    order = named[named["metric"] == "auc"].sort_values("mean", ascending=False, kind="stable")["judge"]
+    place = {judge: number for number, judge in enumerate(order)}
+    figures = named[named["metric"].isin(metrics)]
+    figures = figures.iloc[figures["judge"].map(place).argsort(kind="stable")]
+    title = (
+        f"Known answers: pairs of a user's answers in order (auc), share of a yes among the {k} best "
+        "of what was asked (precision), calibrated likelihood; ± half a 95 % interval over users"
+    )
+    rows = []
+    for judge in dict.fromkeys(named.loc[named["truth"] != "", "judge"]):
+        of_judge = named[named["judge"] == judge].set_index("metric")["mean"]
+        rows += [
+            (f"{judge}: {what}", *_tenths(of_judge, f"decile_{{}}_{what}", 3))
+            for what in ("predicted", "taken")
+        ]
+    columns = ("by decile of the calibrated probability", *map(str, range(1, 11)))
+    deciles = TextTable(
+        "Known answers: calibrated probability against the share of a yes", columns, tuple(rows)
+    )
+    return pivoted(title, figures, ["judge"], metrics, significant=True), deciles
+
+
+def _tenths(figures: Mapping[str, float] | pd.Series[float], name: str, decimals: int) -> list[str]:
+    """Cells of a row by tenth, empty without figure."""
+    values = (figures.get(name.format(number)) for number in range(1, 11))
+    return ["" if value is None else f"{value:.{decimals}f}" for value in values]
+
+
+def _worth(intervals: pd.DataFrame, draws: int) -> TextTable:
+    """Models' real worth and utility under every truth, best first."""
+    real = intervals[intervals["truth"] == ""]
+    simulated = intervals[intervals["truth"] != ""]
+    named = pd.concat([real, simulated.assign(metric="utility, " + simulated["truth"])])
+    rank = real[real["metric"] == "precision"].set_index("model")["mean"].rank(ascending=False)
+    order = named["model"].map(rank).fillna(np.inf).to_numpy()
+    title = (
+        f"Real worth at {int(real['users'].max()):,} users' later sessions, and utility under each truth; {draws} "
+        "draws, ± half a 95 % interval over users"
+    )
+    columns = ("precision", "ndcg", "log_likelihood", *dict.fromkeys(named["metric"].iloc[len(real) :]))
+    means = named.iloc[np.argsort(order, kind="stable")]
+    return pivoted(title, means, ["model"], columns, significant=True)
+
+
+def _agreements(agreement: pd.DataFrame) -> TextTable:
+    wide = agreement.pivot(index="truth", columns="metric", values="value")
+    rows = []
+    for truth in dict.fromkeys(agreement["truth"]):
+        of_truth = wide.loc[truth]
+        marks = (" (chosen)" if of_truth["chosen"] else "") + (" (unfit)" if of_truth["unfit"] else "")
+        rows.append(
+            (
+                f"{truth}{marks}",
+                _range(of_truth, "kendall"),
+                signed(of_truth["spearman"]),
+                f"{of_truth['settled_pairs']:.0f} of {of_truth['pairs']:.0f}",
+                f"{of_truth['concordant_pairs']:.0f}",
+                f"{of_truth['discordant_pairs']:.0f}",
+                _range(of_truth, "kendall_settled"),
+            )
+        )
+    columns = ("truth", "Kendall τ", "Spearman", "settled", "in order", "reversed", "τ of settled")
+    return TextTable(
+        "Does a truth put models in the order of reality? 95 % intervals over users", columns, tuple(rows)
+    )
+
+
+def _range(row: pd.Series[float], metric: str) -> str:
+    if np.isnan(row[metric]):
+        return "–"
+    return f"{row[metric]:.2f} ({row[f'{metric}_low']:.2f} to {row[f'{metric}_high']:.2f})"
+
+
+def _acceptance(table: pd.DataFrame) -> TextTable:
+    means = (
+        table[table["metric"].str.startswith("acceptance_")]
+        .groupby(["truth", "metric"], sort=False)["value"]
+        .mean()
+    )
+    rows = []
+    for truth in dict.fromkeys(means.index.get_level_values("truth")):
+        for negatives in NEGATIVES:
+            names = [f"acceptance_{name}_{negatives}" for name in ("accuracy", "f1", "auc")]
+            if (truth, names[0]) in means.index:
+                rows.append((str(truth), f"1:{negatives}", *(f"{means[truth, name]:.3f}" for name in names)))
+    return TextTable(
+        "Acceptance of held-out positives among negatives; truths fitted to the past",
+        ("truth", "positives to negatives", "accuracy", "F1", "AUC"),
+        tuple(rows),
+    )
+
+
+def _distributions(table: pd.DataFrame) -> TextTable:
+    """Distributions: means over draws, logged, then each truth."""
+    plain = table[table["model"] == ""]
+    means = plain.groupby(["truth", "metric"], sort=False)["value"].mean()
+    quantiles = [f"q{100 * share:.0f}" for share in QUANTILES]
+    rows = []
+    for metric, distance in (("session_size", "session_size_ks"), ("popularity", "popularity_ks")):
+        for truth in dict.fromkeys(plain["truth"]):
+            values = [means.get((truth, f"{metric}_{name}")) for name in quantiles]
+            if values[0] is None:
+                continue
+            far = means.get((truth, distance))
+            label = f"{metric.replace('_', ' ')}, {truth or 'logged'}"
+            rows.append(
+                (label, *(f"{value:.4g}" for value in values), "" if far is None else f"KS {far:.3f}")
+            )
+    rows += [
+        (f"genres, {truth}", *[""] * len(quantiles), f"TV {means[truth, 'genre_tv']:.3f}")
+        for truth in dict.fromkeys(plain["truth"])
+        if (truth, "genre_tv") in means.index
+    ]
+    columns = ("of sessions", *(f"{100 * share:.0f} %" for share in QUANTILES), "distance")
+    return TextTable(
+        "Distributions, simulated against logged; quantiles, means over draws", columns, tuple(rows)
+    )
+
+
+def _deciles(table: pd.DataFrame) -> TextTable:
+    """λ by decile against realised events."""
+    rows = []
+    for name, figures in rate_curves(table).items():
+        totals = (figures[f"rate_{what}"] for what in ("ratio_first", "ratio_later", "rank_correlation"))
+        rows.append((f"{name}: expected", *_tenths(figures, "rate_predicted_{}", 1), *map(signed, totals)))
+        rows.append((f"{name}: logged", *_tenths(figures, "rate_realised_{}", 1), "", "", ""))
+    columns = ("by decile of λ", *map(str, range(1, 11)), "first", "later", "rank correlation")
+    title = "Events a session, expected and logged, λ not being fitted to them; Σλ / Σ events of first and later ones"
+    return TextTable(title, columns, tuple(rows))
+
+
+# -- plots ------------------------------------------------------------------------------------------------------------
+
+
+def real_against_simulated(intervals: pd.DataFrame, agreement: pd.DataFrame) -> Figure | None:
+    """Real precision of models against utility, a panel per truth."""
+    intervals = intervals.assign(  # no bar where there is no interval
+        low=intervals["low"].fillna(intervals["mean"]), high=intervals["high"].fillna(intervals["mean"])
+    )
+    real = intervals[(intervals["truth"] == "") & (intervals["metric"] == "precision")].set_index("model")
+    ends = ["mean", "low", "high"]
+    truths = list(dict.fromkeys(agreement["truth"]))
+    of_truths = figures_of(agreement)
+    rows = -(-len(truths) // _ACROSS)
+    figure = frame(
+        _message(truths, of_truths),
+        "Precision of recommended items at users' held-out later sessions against expected consumptions of the "
+        "same slates under a truth. Bars: 95 % intervals over users. Up and to the right together: the truth agrees.",
+        4.9 * rows,
+    )
+    looks = styles(real.index)
+    for ax, truth in zip(_panels(figure, len(truths)), truths, strict=True):
+        worth = intervals[(intervals["truth"] == truth) & (intervals["model"] != ORACLE)].set_index("model")
+        both = pd.concat({"real": real[ends], "simulated": worth.loc[real.index, ends]}, axis=1)
+        _panel(ax, both.swaplevel(axis=1), looks)
+        ax.set_title(_title(truth, of_truths[truth]), loc="left", pad=9)
+    return figure
+
+
+def _panels(figure: Figure, number: int) -> list[Axes]:
+    """Axes two side by side; none is left empty."""
+    rows = -(-number // _ACROSS)
+    grid = np.ravel(figure.subplots(rows, min(number, _ACROSS), squeeze=False)).tolist()
+    for spare in grid[number:]:
+        spare.remove()
+    return grid[:number]
+
+
+def _panel(ax: Axes, means: pd.DataFrame, looks: Mapping[str, AgentStyle]) -> None:
+    for name, look in looks.items():
+        plot_means(ax, means.loc[[name]], "real", "simulated", look, line="none", size=8)
+    ax.set_xlim(0, 1.12 * (float(means["high", "real"].max()) or 1.0))
+    ax.set_ylim(0, 1.1 * (float(means["high", "simulated"].max()) or 1.0))
+    ax.set_xlabel("real: precision")
+    ax.set_ylabel("simulated: utility (consumptions a slate)")
+    figure = ax.get_figure(root=True)
+    if figure is not None:
+        figure.draw_without_rendering()
+    across, up = means["mean", "real"].to_dict(), means["mean", "simulated"].to_dict()
+    points = {name: (float(across[name]), float(up[name])) for name in looks}
+    label_points(ax, points, looks, bar_boxes(ax, means, "real", "simulated"))
+
+
+def _title(truth: str, figures: Mapping[str, float]) -> str:
+    chosen = ", chosen" if figures["chosen"] else ""
+    unfit = ", unfit" if figures["unfit"] else ""
+    return f"Truth {truth}{chosen}{unfit}: τ = {signed(figures['kendall'])}"
+
+
+def _message(truths: Sequence[str], agreement: Mapping[str, Mapping[str, float]]) -> str:
+    """Title on the chosen or best truth's settled pairs."""
+    chosen = [truth for truth in truths if agreement[truth]["chosen"]]
+    settled_of = {name: agreement[name]["kendall_settled"] for name in truths}
+    truth = (
+        chosen[0]
+        if chosen
+        else max(truths, key=lambda name: -np.inf if np.isnan(settled_of[name]) else settled_of[name])
+    )
+    figures = agreement[truth]
+    settled, right = int(figures["settled_pairs"]), int(figures["concordant_pairs"])
+    if not settled:
+        return "Held-out later sessions settle no pair of models on this log"
+    verb = "puts only" if figures["unfit"] else "puts"
+    return f"The truth {truth} {verb} {right} of the {settled} pairs of models that reality settles in reality's order"
+
+
+def _calibration(table: pd.DataFrame) -> Figure | None:
+    """Mean λ of each tenth of held-out sessions against events."""
+    curves = rate_curves(table)
+    if not curves:
+        return None
+    figure = frame(
+        _calibration_message(curves),
+        "Each point is a tenth of the log's sessions, by λ, fitted without them. On the line, λ is the mean number of "
+        "events that came.",
+        4.6,
+    )
+    ax, side = figure.subplots(1, 2, width_ratios=(3.4, 1.3))
+    looks = styles(curves)
+    ends: list[float] = []
+    for name, look in looks.items():
+        mean = curves[name]
+        tenths = [number for number in range(1, 11) if f"rate_predicted_{number}" in mean]
+        x = [mean[f"rate_predicted_{number}"] for number in tenths]
+        y = [mean[f"rate_realised_{number}"] for number in tenths]
+        ax.plot(
+            x, y, color=look.colour, marker=look.marker, markersize=7, markeredgecolor="white", linewidth=1.5
+        )
+        ends += [*x, *y]
+    low, high = min(ends) / 1.2, max(ends) * 1.2
+    ax.plot([low, high], [low, high], color="#999999", linewidth=1, linestyle="--", zorder=0)
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    for axis, limits in ((ax.xaxis, ax.set_xlim), (ax.yaxis, ax.set_ylim)):
+        log_axis(axis)
+        limits(low, high)
+    ax.set_xlabel("expected events a session, λ")
+    ax.set_ylabel("events that came")
+    legend(side, looks)
+    return figure
+
+
+def _calibration_message(curves: Mapping[str, Mapping[str, float]]) -> str:
+    """Title with the quotient of expected and realised events."""
+    parts = [f"{name} expects {signed(figures['rate_ratio'])}" for name, figures in curves.items()]
+    return f"{', '.join(parts)} times the events that came"

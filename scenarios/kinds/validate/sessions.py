@@ -1,0 +1,470 @@
+"""Evidence of held-out sessions: real and simulated worth.
+
+Every draw cuts each user where one of its later sessions begins. Models are fitted to the past and recommend slates.
+Reality is judged by what the user took from the cut on, a truth by the consumptions that it expects of the same slates.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import inspect
+import json
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import pandas as pd
+
+from rimsim import rng
+from rimsim.arrays import Bools, Float32s, Floats, Ints
+from rimsim.config import ConsumerConfig, PlatformConfig
+from rimsim.data import EventLog, LaterSessions, later_sessions
+from rimsim.errors import DataError, ModelError, RimsimError, refuse
+from rimsim.intensity import IntensityModel, UserStates
+from rimsim.intensity.cache import cache_folder, fitted, kept, source_digest
+from rimsim.intensity.contract import spans
+from rimsim.intensity.registry import config_of, make
+from rimsim.market.consumers.contract import Truth, examination
+from rimsim.market.world import kept_truth, truth_key, unfitted
+from rimsim.matching import price_slates
+from rimsim.measures import agreement, mean_interval, pairs_of, relevance, slate_ndcg, statistics
+from rimsim.scenarios.kinds import scores as model_scores
+from rimsim.scenarios.kinds.scores import ROWS, ModelScores, ScoreMatrix
+from rimsim.system import single_thread
+
+Make: TypeAlias = Callable[[str, int, str], IntensityModel]
+"""Maker of an unfitted model from its name, a seed and a device."""
+RANDOM = "random"
+"""In place of a model's name: every item is as likely as any other."""
+ORACLE = "oracle"
+"""In place of a model's name: the slate that a truth itself holds for best."""
+_LEAST = 1e-12  # the least share of an item, so that one impossible event cannot outweigh all others
+
+
+# -- a cut ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Cut:
+    """States of n users at one of their later sessions."""
+
+    draw: int
+    """Seed of the draw."""
+    later: LaterSessions
+    states: UserStates
+    known: Bools
+    """(M,) items that occur in the past: no model can know of others."""
+    release: Floats
+    """(M,) seconds; 0 = always there."""
+    taken_row: Ints
+    """(t,) user's row of each item first taken from the cut on, ascending."""
+    taken_item: Ints
+    """(t,) the items, ascending within a row."""
+    first_session: Bools
+    """(t,) whether the item was taken within the drawn session."""
+
+    def __len__(self) -> int:
+        return len(self.states)
+
+    @property
+    def taken(self) -> Ints:
+        """Number of items taken by each user (n,)."""
+        return np.bincount(self.taken_row, minlength=len(self))
+
+    def admissible(self, start: int, stop: int) -> Bools:
+        """Items of some rows that are known, released and unconsumed."""
+        shown = self.known[None, :] & (self.release[None, :] <= self.states.now[start:stop, None])
+        shown[self.states.rows_of(start, stop)] = False
+        return shown
+
+
+def make_cut(
+    log: EventLog, draw: int, *, gap: str | float, after: float, most_cells: int | None = None
+) -> Cut:
+    """Cut of a log by :func:`rimsim.data.later_sessions`.
+
+    A user took what it consumed from the cut on, had not consumed before, and could have been shown.
+
+    Args:
+        log: The log.
+        draw: Seed of the draw.
+        gap: An inactivity gap longer than this ends a session.
+        after: Share of a user's events before the sessions that can be drawn.
+        most_cells: Most users times items; of more users some are judged, the same in all draws, though the future of
+            all stays cut off. None: all of them.
+
+    Raises:
+        DataError: If fewer than two users came back: one says nothing of how users differ.
+    """
+    later = later_sessions(log, gap=gap, seed=draw, after=after)
+    if len(later) < 2:
+        raise DataError(
+            f"later sessions: found 1 user with a session after {after:.0%} of its events; allowed: a log in which at "
+            "least two users came back"
+        )
+    if most_cells is not None:
+        later = later.every(max(-(-len(later) * log.n_items // most_cells), 1))
+    past, future, m = later.past, later.future, log.n_items
+    states = UserStates.of(past, later.user, later.time)
+    known = np.bincount(past.item, minlength=m) > 0
+    release = log.items["release"].to_numpy(np.float64, na_value=0.0)
+    row = np.searchsorted(later.user, future.user)
+    # The events of the drawn session are the first of the user's future.
+    order = np.lexsort((np.arange(len(future)), row))
+    begin = np.searchsorted(row[order], np.arange(len(later)))
+    in_session = np.empty(len(future), bool)
+    in_session[order] = np.arange(len(future)) - begin[row[order]] < later.count[row[order]]
+    key, first = np.unique(row * m + future.item, return_index=True)
+    may_be = (
+        ~pd.Index(key).isin(states.owner * m + states.items)
+        & known[key % m]
+        & (release[key % m] <= later.time[key // m])
+    )
+    key, first = key[may_be], first[may_be]
+    return Cut(draw, later, states, known, release, key // m, key % m, in_session[first])
+
+
+# -- models at a cut --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class RealWorth:
+    """Worth of a model's slates to n users."""
+
+    slates: Ints
+    """(n, k) recommended items; −1 = empty position."""
+    precision: Floats
+    """(n,) share of positions with an item that the user took from the cut on."""
+    ndcg: Floats
+    """(n,) of the same; NaN for users who took nothing."""
+    log_likelihood: Floats
+    """(n,) mean of log p(y|x) over the items taken, p over admissible items, nats; NaN likewise."""
+
+    @property
+    def metrics(self) -> dict[str, Floats]:
+        """Figures (n,) by name."""
+        return {"precision": self.precision, "ndcg": self.ndcg, "log_likelihood": self.log_likelihood}
+
+
+@dataclass(frozen=True, eq=False)
+class Uniform:
+    """Scores under which every item is alike."""
+
+    shape: tuple[int, int]
+
+    def rows(self, start: int, stop: int) -> Float32s:
+        """Ones for some rows."""
+        return np.ones((stop - start, self.shape[1]), np.float32)
+
+
+def unfitted_model(name: str, seed: int, device: str, gap: str | None = None) -> IntensityModel:
+    """Model as a platform has it, before its fit."""
+    return unfitted(PlatformConfig(model=name, device=device), seed, gap)
+
+
+def scores_of(name: str, cut: Cut, device: str, make: Make = unfitted_model) -> ScoreMatrix:
+    """Scores of a cut by a model of its past."""
+    if name == RANDOM:
+        return Uniform((len(cut), len(cut.known)))
+    return ModelScores(fitted_model(name, cut.draw, device, cut.later.past, make), cut.states, cut.known)
+
+
+def fitted_model(name: str, seed: int, device: str, log: EventLog, make: Make) -> IntensityModel:
+    """Model fitted to a log, or cached."""
+    model = fitted(make(name, rng.derived_seed(seed, rng.Purpose.MODEL) % 2**31, device), log)
+    if not hasattr(model, "score"):
+        raise ModelError(f"{name}: fit returned {model!r}; allowed: the fitted model, such as self")
+    return model
+
+
+def judged(scores: ScoreMatrix, cut: Cut, slate: int) -> RealWorth:
+    """Real worth of each state's best items."""
+    n, m = scores.shape
+    slates = np.empty((n, slate), np.int64)
+    logs = np.empty(len(cut.taken_row))
+    for start, stop in spans(n, ROWS):
+        shown = cut.admissible(start, stop)
+        rows = np.where(shown, scores.rows(start, stop), 0.0)
+        keys = cut.later.user[start:stop]
+        slates[start:stop] = price_slates(
+            rows, np.zeros(m), slate, admissible=shown, tie_seed=cut.draw, row_keys=keys
+        )
+        of_block = slice(*np.searchsorted(cut.taken_row, [start, stop]))
+        row, item = cut.taken_row[of_block] - start, cut.taken_item[of_block]
+        total = rows.sum(1, dtype=np.float64)
+        share = rows[row, item].astype(np.float64) / np.maximum(total[row], 1e-300)
+        logs[of_block] = np.log(np.maximum(share, _LEAST))
+    key = np.arange(n)[:, None] * m + slates
+    hits = pd.Index(key.ravel()).isin(cut.taken_row * m + cut.taken_item).reshape(key.shape) & (slates >= 0)
+    taken = cut.taken
+    summed = np.bincount(cut.taken_row, weights=logs, minlength=n)
+    return RealWorth(slates, hits.mean(1), slate_ndcg(hits, taken), ratio(summed, taken))
+
+
+# -- evidence ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Slates and their examination."""
+
+    slate: int = 10
+    """k."""
+    position_decay: float = 0.85
+    """γ."""
+    device: str = "auto"
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """Worth of m models for n users in d draws."""
+
+    models: tuple[str, ...]
+    users: Ints
+    """(n,) the users, the same in all draws."""
+    draws: tuple[int, ...]
+    """Seeds of the draws."""
+    real: Mapping[str, Floats]
+    """Metric → (m, d, n)."""
+    utility: Mapping[str, Floats]
+    """Truth → (m + 1, d, n) expected consumptions per slate; the last row is the oracle's."""
+
+    def by_user(self, truth: str = "", metric: str = "precision") -> Floats:
+        """Means over draws of a metric or a truth's utility."""
+        values = self.utility[truth] if truth else self.real[metric]
+        there = ~np.isnan(values)
+        return ratio(np.where(there, values, 0.0).sum(1), there.sum(1))
+
+    def rows(self) -> list[tuple[str, str, int, str, float]]:
+        """Means over users: model, truth (empty: reality), draw, metric, value."""
+        found = [("", metric, values) for metric, values in self.real.items()]
+        found += [(truth, "utility", values) for truth, values in self.utility.items()]
+        rows = []
+        for number, draw in enumerate(self.draws):
+            for truth, metric, values in found:
+                for model, of_users in zip((*self.models, ORACLE), values[:, number], strict=False):
+                    there = of_users[~np.isnan(of_users)]  # reality has no oracle
+                    rows.append((model, truth, draw, metric, float(there.mean()) if len(there) else np.nan))
+        return rows
+
+    def intervals(self) -> pd.DataFrame:
+        """Table of means with 95 % intervals over users.
+
+        A user's draws are averaged first, so that the n users are independent.
+        """
+        parts = [("", metric, self.by_user(metric=metric)) for metric in self.real]
+        parts += [(truth, "utility", self.by_user(truth)) for truth in self.utility]
+        rows = []
+        for truth, metric, values in parts:
+            for model, of_users in zip((*self.models, ORACLE), values, strict=False):
+                found = mean_interval(of_users)
+                rows.append((model, truth, metric, found.mean, found.low, found.high, found.n))
+        columns = ["model", "truth", "metric", "mean", "low", "high", "users"]
+        return pd.DataFrame(rows, columns=columns).astype({"mean": float, "low": float, "high": float})
+
+    def pairs(self) -> pd.DataFrame:
+        """Table of pairs of models, the really better first.
+
+        ``difference`` is of real precision, with its paired 95 % interval over users; ``simulated`` is of utility.
+        """
+        rows = []
+        for truth in self.utility:
+            worth = self.by_user(truth).mean(1)
+            for pair in pairs_of(self.by_user()):
+                names = self.models[pair.first], self.models[pair.second]
+                simulated = float(worth[pair.first] - worth[pair.second])
+                rows.append((truth, *names, pair.difference, pair.low, pair.high, pair.settled, simulated))
+        columns = ["truth", "model", "other", "difference", "low", "high", "settled", "simulated"]
+        numbers = ("difference", "low", "high", "simulated")
+        return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(numbers, float))
+
+
+def ratio(total: Floats | Ints, count: Floats | Ints) -> Floats:
+    """Quotients, NaN where the count is 0."""
+    return np.asarray(np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0), np.float64)
+
+
+def true_shares(truth: Truth, cut: Cut, start: int, stop: int) -> Floats:
+    """Shares p* of some rows over admissible items; 0 elsewhere."""
+    states = cut.states.take(np.arange(start, stop))
+    return shares_over(truth.preference(cut.later.user[start:stop], states), cut.admissible(start, stop))
+
+
+def shares_over(preference: Floats, left: Bools) -> Floats:
+    """Shares of preferences (n, M) over some items, 0 elsewhere."""
+    share = np.where(left, preference, 0.0)
+    return np.asarray(share / np.maximum(share.sum(1, keepdims=True), 1e-300), np.float64)
+
+
+def utilities(truth: Truth, cut: Cut, slates: Sequence[Ints], setting: Setting) -> Floats:
+    """Expected consumptions (s + 1, n) of s slates, then the oracle's.
+
+    An item at position r is consumed with probability 1 − exp(−λ*(x)·p*(y|x)·γ^(r−1)), p* over admissible items.
+    """
+    n, m = len(cut), len(cut.known)
+    worth = np.empty((len(slates) + 1, n))
+    expected = truth.expected(cut.later.user, cut.states)
+    seen = examination(setting.position_decay, setting.slate)
+    for start, stop in spans(n, ROWS):
+        share = true_shares(truth, cut, start, stop)
+        best = price_slates(
+            share,
+            np.zeros(m),
+            setting.slate,
+            admissible=cut.admissible(start, stop),
+            tie_seed=cut.draw,
+            row_keys=cut.later.user[start:stop],
+        )
+        for number, slate in enumerate([*(of_all[start:stop] for of_all in slates), best]):
+            intensity = expected[start:stop, None] * np.take_along_axis(share, np.maximum(slate, 0), 1) * seen
+            worth[number, start:stop] = np.where(slate >= 0, -np.expm1(-intensity), 0.0).sum(1)
+    return worth
+
+
+def gather(
+    cuts: Sequence[Cut],
+    models: Sequence[str],
+    truths: Mapping[str, Truth],
+    setting: Setting,
+    show: Callable[[str], None] = lambda _: None,
+    make: Make = unfitted_model,
+) -> Evidence:
+    """Worth of models fitted to the past of cuts.
+
+    Args:
+        cuts: At least one; all of the same log.
+        models: Names or places.
+        truths: Name → truth, fitted to the whole log.
+        setting: Slates and their examination.
+        show: Called with a line about each model of a draw.
+        make: Maker of unfitted models.
+    """
+    real: dict[str, list[list[Floats]]] = {}
+    utility: dict[str, list[Floats]] = {name: [] for name in truths}
+    for cut in cuts:
+        slates = []
+        for name in models:
+            found = judged(scores_of(name, cut, setting.device, make), cut, setting.slate)
+            slates.append(found.slates)
+            for metric, values in found.metrics.items():
+                real.setdefault(metric, [[] for _ in models])[len(slates) - 1].append(values)
+            show(f"draw {cut.draw}: {name}: precision {found.precision.mean():.4f} for {len(cut):,} users")
+        for kind, truth in truths.items():
+            utility[kind].append(utilities(truth, cut, slates, setting))
+    return Evidence(
+        models=tuple(models),
+        users=cuts[0].later.user,
+        draws=tuple(cut.draw for cut in cuts),
+        real={metric: np.array(values) for metric, values in real.items()},
+        utility={kind: np.stack(values, 1) for kind, values in utility.items()},
+    )
+
+
+# -- the agreement of a run -------------------------------------------------------------------------------------------
+
+_MODELS = ("bag", "ease", "returning", "popularity", "als", RANDOM)
+"""Quickly fitted, and of several classes; ``als`` only with its package, ``ease`` only for catalogues not too large."""
+_EASE = 4_096
+"""Items up to which ``ease`` is among them. It inverts a matrix of items by items four times here: at 3,700 items 2.4
+CPU s and 1.1 GB each time, at 6,000 7 s and 2.1 GB, which grow with the third and the second power."""
+_STRENGTHS: dict[str, dict[str, object]] = {"bag": {"weight_decay": 1e-4}, "ease": {"ridge": 1000.0}}
+"""What these models would else choose by fitting to the log several times more."""
+_CELLS = 2**25
+"""Users times items that are judged at most: all of MovieLens-1M, 3,355 users over 10,000 items."""
+_DRAWS, _MANY = 2, 1_000
+"""Draws of a cut, and the judged users from which one tells as much: fits to the past are most of the cost."""
+_AFTER, _RESAMPLES = 0.3, 500
+
+
+def agreement_of(
+    log: EventLog,
+    *,
+    gap: float,
+    kind: str = "auto",
+    rank: int = 16,
+    bootstrap: int | None = None,
+    slate: int = 10,
+    position_decay: float = ConsumerConfig().position_decay,
+) -> dict[str, Any] | None:
+    """Agreement of a log's truth with held-out sessions, cached.
+
+    It is a short ``rimsim validate`` for the config of every run: fewer models in two draws, or in one where a thousand
+    users are judged.
+
+    Args:
+        log: The log.
+        gap: Seconds of inactivity that end a session.
+        kind: Class of the truth, or ``auto``; this, rank and bootstrap as for :func:`rimsim.market.build.kept_truth`.
+        rank: Its factors.
+        bootstrap: Seed of the bootstrap of users that it is fitted to.
+        slate: Items that are recommended, k; at most half of the catalogue is.
+        position_decay: γ.
+
+    Returns:
+        ``truth``, ``compared`` (models), ``draws`` and :attr:`rimsim.measures.Agreement.figures`; None where it cannot
+        be said: nobody comes back, or the log is too little for a model.
+    """
+    there = {"als": importlib.util.find_spec("implicit") is not None, "ease": log.n_items <= _EASE}
+    models = [name for name in _MODELS if there.get(name, True)]
+    slate = max(1, min(slate, log.n_items // 2))
+    of_truth = truth_key(log, gap, kind, rank, bootstrap)
+    described = json.dumps([_code(), _versions(), of_truth, models, slate, position_decay])
+
+    def found() -> dict[str, Any] | None:
+        single_thread()
+        try:
+            cuts: list[Cut] = []
+            while not cuts or (len(cuts) < _DRAWS and len(cuts[0]) < _MANY):
+                cuts.append(make_cut(log, len(cuts), gap=gap, after=_AFTER, most_cells=_CELLS))
+            truth = kept_truth(log, gap=gap, kind=kind, rank=rank, bootstrap=bootstrap)
+            setting = Setting(slate, position_decay)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", RuntimeWarning)  # of implicit, on how BLAS is set
+                evidence = gather(cuts, models, {truth.kind: truth}, setting, make=_quick)
+        except RimsimError:
+            return None
+        simulated = evidence.by_user(truth.kind)[:-1]
+        figures = agreement(evidence.by_user(), simulated, resamples=_RESAMPLES).figures
+        return {"truth": truth.kind, "compared": models, "draws": len(cuts), **figures}
+
+    folder = cache_folder() / "agreement" / hashlib.sha256(described.encode()).hexdigest()
+    return kept(folder, _read_record, found, _write_record)
+
+
+def _read_record(folder: Path) -> dict[str, Any] | None:
+    try:
+        record: dict[str, Any] | None = json.loads((folder / "agreement.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        refuse(ModelError, str(folder), "a damaged entry", "one that was written here", cause=error)
+    return record
+
+
+def _write_record(record: dict[str, Any] | None, folder: Path) -> None:
+    (folder / "agreement.json").write_text(json.dumps(record), encoding="utf-8")
+
+
+def _quick(name: str, seed: int, device: str) -> IntensityModel:
+    values = _STRENGTHS.get(name)
+    return make(name, mark=None if values is None else config_of(name, values), seed=seed, device=device)
+
+
+def _code() -> str:
+    """Digest of the source behind agreement."""
+    modules = (model_scores, relevance, statistics)
+    functions = (agreement_of, later_sessions, examination, price_slates)
+    files = [inspect.getfile(module) for module in modules]
+    files += [inspect.getfile(inspect.unwrap(function)) for function in functions]
+    return source_digest(*map(Path, files))
+
+
+def _versions() -> list[str | None]:
+    """Versions of packages besides torch."""
+    return [
+        importlib.metadata.version(name) if importlib.util.find_spec(name) else None
+        for name in ("numpy", "scipy", "implicit")
+    ]
