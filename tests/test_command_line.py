@@ -17,23 +17,11 @@ from rimsim.scenarios.runs.status import shown_rounds, status_of
 from rimsim.scenarios.study.compare import resume
 
 RAISES = f"{Path(__file__).with_name('faulty_agents.py')}:Raises"
-FEW = [
-    "--rounds",
-    "2",
-    "--seeds",
-    "1",
-    "--workers",
-    "1",
-    "--no-certificate",
-    "--set",
-    "platform.model=popularity-hp",
-    "--set",
-    "arrivals.per_round=60",
-    "--set",
-    "slate=5",
-    "--set",
-    "data.min_item_events=120",
-]
+_FEW = (
+    "--rounds 2 --seeds 1 --workers 1 --no-certificate --set platform.model=popularity-hp "
+    "--set arrivals.per_round=60 --set slate=5 --set data.min_item_events=120"
+)
+FEW = _FEW.split()
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +38,6 @@ def folders(tmp_path_factory):
         command="rimsim backtest --models popularity",
     )
     return folder
-
-
-# -- arms that fail ---------------------------------------------------------------------------------------------
 
 
 def test_the_tables_of_arms_that_went_well_are_printed_beside_those_that_failed(tmp_path, capsys):
@@ -102,9 +87,6 @@ def test_a_report_before_the_first_round_says_what_is_not_finished(folders, tmp_
     (tmp_path / "config.yaml").write_text(text)
     assert main(["report", str(tmp_path)]) == 0
     assert "3 of 3 arms are not finished: rimsim compare --resume --out" in capsys.readouterr().out
-
-
-# -- folders of another kind --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -184,9 +166,6 @@ def test_a_sweep_is_reported_as_digest_and_as_markdown(folders, tmp_path, capsys
     assert lines[0].startswith("`random`: beta from 0.2 to 0.4 changes ")
     assert lines[2].startswith("**closed-loop: means over the late rounds")
     assert lines[-1].startswith("| `random beta=0.4` | ")
-
-
-# -- slips in a command -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -301,9 +280,6 @@ def test_a_scenario_without_a_name_has_that_of_its_file(tmp_path):
     assert find_scenario(str(tmp_path / "mine.yaml")).name == "ours"
 
 
-# -- beside a run folder ------------------------------------------------------------------------------------------
-
-
 def test_a_command_may_be_repeated_with_resume_and_from(folders, tmp_path, capsys):
     """The same options are welcome beside the folder that holds them, in whole or in part."""
     one = str(folders / "one")
@@ -367,21 +343,9 @@ def test_a_report_needs_no_log(tmp_path, monkeypatch, capsys):
     rows = [f"{(7 * n) % 40},{(11 * n) % 31},{1_500_000_000 + 9000 * n}" for n in range(900)]
     log.write_text("\n".join(["user,item,timestamp", *rows]))
     monkeypatch.chdir(tmp_path)
-    line = [
-        "compare",
-        "--data",
-        "log.csv",
-        "--rounds",
-        "1",
-        "--seeds",
-        "1",
-        "--workers",
-        "1",
-        "--agents",
-        "random",
-    ]
-    small = ["--set", "platform.model=popularity-hp", "--set", "arrivals.per_round=60", "--set", "slate=3"]
-    assert main([*line, *small, "--set", "data.min_item_events=1", "--out", "run"]) == 0
+    line = "compare --data log.csv --rounds 1 --seeds 1 --workers 1 --agents random --out run --set slate=3 "
+    line += "--set platform.model=popularity-hp --set arrivals.per_round=60 --set data.min_item_events=1"
+    assert main(line.split()) == 0
     log.unlink()
     here.mkdir()
     monkeypatch.chdir(here)

@@ -398,9 +398,6 @@ def test_a_table_that_is_being_written_is_not_read(tmp_path, monkeypatch):
     assert not _drafts(folder)
 
 
-# -- what is not resumed ------------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def halted(tmp_path):
     """A run whose one agent, in a file of its own, failed in round 1; its log is a file too."""

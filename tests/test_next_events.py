@@ -15,7 +15,7 @@ from rimsim.intensity import GRU, GRUConfig, HawkesPoisson, HawkesPoissonConfig
 from rimsim.intensity.cache import fitted
 from rimsim.intensity.registry import thorough
 from rimsim.intensity.sequence.training import FADE, batches, windows
-from rimsim.intensity.softmax import next_events_loss
+from rimsim.intensity.softmax import softmax_loss
 from rimsim.intensity.states import count_examples
 
 
@@ -39,7 +39,7 @@ def test_the_loss_and_its_gradients_are_torchs():
     for own, place in ((True, found), (False, wanted)):
         leaves = [part.clone().requires_grad_() for part in (hidden, vectors, bias)]
         if own:
-            loss = next_events_loss(*leaves, label, weight)
+            loss = softmax_loss(*leaves, label, weight)
         else:
             chances = torch.log_softmax(leaves[0] @ leaves[1].T + leaves[2], 1)
             loss = -(weight * chances.gather(1, label)).sum() / weight.sum()
@@ -54,7 +54,7 @@ def test_one_event_ahead_is_the_cross_entropy():
     draw = torch.Generator().manual_seed(1)
     hidden, vectors = torch.randn(20, 4, generator=draw), torch.randn(9, 4, generator=draw)
     label = torch.randint(0, 9, (20, 1), generator=draw)
-    found = next_events_loss(hidden, vectors, torch.zeros(9), label, torch.ones(20, 1))
+    found = softmax_loss(hidden, vectors, torch.zeros(9), label, torch.ones(20, 1))
     assert float(found) == pytest.approx(
         float(functional.cross_entropy(hidden @ vectors.T, label[:, 0])), rel=1e-6
     )
@@ -98,10 +98,10 @@ def test_a_fit_to_what_comes_soon_foresees_it_better(log):
                 hidden, vectors = model.network.outputs(batch, None)
                 here = torch.ones(len(hidden), 1)
                 soon += len(hidden) * float(
-                    next_events_loss(hidden, vectors, model.network.bias, batch.later, batch.weight)
+                    softmax_loss(hidden, vectors, model.network.bias, batch.later, batch.weight)
                 )
                 next_one += len(hidden) * float(
-                    next_events_loss(hidden, vectors, model.network.bias, batch.label[:, None], here)
+                    softmax_loss(hidden, vectors, model.network.bias, batch.label[:, None], here)
                 )
                 count += len(hidden)
         losses[ahead] = (soon / count, next_one / count)

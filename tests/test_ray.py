@@ -65,9 +65,6 @@ def _content(folder):
     return {path.name: path.read_bytes() for path in Path(folder).rglob("*.parquet")}
 
 
-# -- without Ray --------------------------------------------------------------------------------------------------
-
-
 def test_ray_is_asked_for_by_name_where_it_is_missing(tmp_path, monkeypatch):
     """The error names the extra that brings it, and nothing has been written."""
     monkeypatch.setitem(sys.modules, "ray", None)
@@ -200,9 +197,6 @@ def test_an_address_without_a_cluster_is_refused(tmp_path, ray, address_of_none)
     assert not (tmp_path / "r").exists()
 
 
-# -- on a cluster of two ------------------------------------------------------------------------------------------
-
-
 @pytest.fixture(scope="module")
 def address(ray):
     """A cluster of two nodes with a processor each, on this machine."""
@@ -302,9 +296,6 @@ def test_what_goes_wrong_on_ray_is_named_as_elsewhere(tmp_path, whole, connected
         for run in (load_run(tmp_path), whole)
     )
     assert kept.tolist() == wanted.tolist()
-
-
-# -- a Ray of our own ---------------------------------------------------------------------------------------------
 
 
 SLOW = """

@@ -28,7 +28,7 @@ from rimsim.intensity.product import settled
 from rimsim.intensity.registry import make
 from rimsim.intensity.selection.held_out import HeldOut, Worth
 from rimsim.intensity.selection.shrinkage import Shrinkage, best_of, chosen
-from rimsim.intensity.sets.bag import Cycle, Tables, matrices, trained
+from rimsim.intensity.sets.bag import Cycle, Tables, splits, trained
 from rimsim.intensity.sets.ease import solved
 from rimsim.intensity.sets.factors import Items, folded
 from rimsim.intensity.sets.personal import Cells, distinct, sums
@@ -36,6 +36,14 @@ from rimsim.testing import random_log
 
 HOUR = 3600.0
 SMALL_BAG = BagConfig(width=8, steps=40)
+
+
+def matrices(cells, cycle):
+    """(b, M) ones at read items and (b, M) weights of labels, for every step of a training."""
+    for split in splits(cells, cycle, torch.device("cpu")):
+        x, y = torch.zeros(2, split.users, cells.n_items)
+        x[split.read], y[split.own] = 1.0, split.label
+        yield x, y
 
 
 def returning():

@@ -8,17 +8,16 @@ import torch
 
 from rimsim.intensity import GRU, Factors, FactorsConfig, GRUConfig
 from rimsim.intensity.selection.held_out import HeldOut
-from rimsim.intensity.sets.bag import Cycle, Tables, trained, trained_on_samples
+from rimsim.intensity.sets.bag import Cycle, Tables, trained
 from rimsim.intensity.sets.factors import Items, fit_items, fold_users, folded
 from rimsim.intensity.sets.personal import Cells
 from rimsim.intensity.softmax import (
     MANY_PAIRS,
-    Proposal,
+    Negatives,
     RowItems,
     is_sampled,
-    next_events_loss,
-    sampled_loss,
-    sampled_shares,
+    softmax_loss,
+    softmax_shares,
 )
 from rimsim.market.consumers.truth_factors import fit_factors, fold_in, judge_factors
 from rimsim.testing import random_log
@@ -43,9 +42,9 @@ def test_all_items_drawn_once_give_the_full_loss():
     (hidden, vectors, bias, label, weight), _ = _problem()
     drawn = torch.arange(300), torch.zeros(300)
     found = []
-    for loss in (sampled_loss, next_events_loss):
+    for sample in (drawn, None):
         inputs = [x.clone().requires_grad_() for x in (hidden, vectors, bias)]
-        value = loss(*inputs, label, weight, drawn) if loss is sampled_loss else loss(*inputs, label, weight)
+        value = softmax_loss(*inputs, label, weight, sample)
         value.backward()
         found.append((value.detach(), *(x.grad for x in inputs)))
     for one, other in zip(*found, strict=True):
@@ -55,7 +54,7 @@ def test_all_items_drawn_once_give_the_full_loss():
 def test_the_sum_over_a_sample_is_unbiased():
     """Over many draws, the corrected sum of exponentials is that over all items, within four standard errors."""
     (hidden, vectors, bias, label, _), source = _problem()
-    proposal = Proposal.of(label[:, 0].numpy(), 300, 64, torch.device("cpu"))
+    proposal = Negatives.of(label[:, 0].numpy(), 300, 64, torch.device("cpu"))
     whole = (hidden[:5] @ vectors.T + bias).exp().sum(1)
     sums = []
     for _ in range(400):
@@ -87,7 +86,7 @@ def test_slopes_of_sets_are_those_of_the_full_softmax_where_all_items_are_drawn_
     barred = (torch.rand(4, 30, generator=source) < 0.2) & ~taken
     pairs, weight = RowItems(*taken.nonzero(as_tuple=True)), torch.rand(int(taken.sum()), generator=source)
     drawn = torch.arange(30), torch.zeros(30)
-    shares = sampled_shares(hidden, vectors, bias, pairs, drawn, RowItems(*barred.nonzero(as_tuple=True)))
+    shares = softmax_shares(hidden, vectors, bias, pairs, drawn, RowItems(*barred.nonzero(as_tuple=True)))
     slopes = shares.slopes(weight)
     found = shares.mean(*slopes, vectors), shares.spread(*slopes, hidden, 30)
     inputs = [table.clone().requires_grad_() for table in (hidden, vectors)]
@@ -117,7 +116,7 @@ def test_a_sampled_fit_of_the_bag_is_nearly_the_full_one():
     begin = Tables(*(0.3 * torch.randn(50, 8, generator=source) for _ in range(2)), torch.zeros(50))
     cycle, x = Cycle(60, 64, 0.05, 1e-3, 0, learn_bias=True), torch.from_numpy(cells.matrix().toarray())
     nats = []
-    for tables in (trained(begin, cells, cycle), trained_on_samples(begin, cells, cycle, 64)):
+    for tables in (trained(begin, cells, cycle), trained(begin, cells, cycle, 64)):
         h = (x @ tables.read) * (x.sum(1, keepdim=True) + 1).rsqrt()
         nats.append(float(-(torch.log_softmax(h @ tables.predicted.T + tables.bias, 1) * x).sum() / x.sum()))
     assert abs(nats[0] - nats[1]) < 0.05

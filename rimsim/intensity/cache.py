@@ -1,4 +1,4 @@
-"""Cache of fitted models on disk, so that a second run starts at once."""
+"""Cache of fitted models on disk."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _with_arrays(digest: Any, arrays: Iterable[Array]) -> Any:
 
 
 def log_digest(log: EventLog) -> str:
-    """Digest of a log: events, targets, weights, item table, number of users."""
+    """Digest of a log's events, weights, items and user count."""
     digest = hashlib.sha256(f"{log.n_users} {log.n_items} ".encode())
     _with_arrays(digest, (log.user, log.item, log.time, log.value, log.targets))
     if log.weight is not None:
@@ -58,7 +58,7 @@ def log_digest(log: EventLog) -> str:
 
 
 def source_digest(*places: Path) -> str:
-    """Digest of source files, and of all modules in folders and below."""
+    """Digest of source files and of all modules in folders."""
     digest = hashlib.sha256()
     for place in places:
         modules = sorted(place.rglob("*.py")) if place.is_dir() else [place]
@@ -78,16 +78,10 @@ def kept(
     make: Callable[[], Entry],
     save: Callable[[Entry, Path], object],
 ) -> Entry:
-    """Cached entry of a folder, made and written there if it is missing.
+    """Cached entry of a folder, made there if missing.
 
-    A damaged entry is made again. Entries are written to a draft folder and moved into place, so that processes that
-    make the same entry at once do not disturb each other.
-
-    Args:
-        folder: Folder of the entry.
-        load: Reads it; raises a ModelError where it is damaged.
-        make: Makes it.
-        save: Writes it into a folder.
+    A damaged entry, at which ``load`` raises a ModelError, is made again. Entries are written to a draft folder and
+    moved into place, so that processes that make the same entry at once do not disturb each other.
     """
     if folder.is_dir():
         with suppress(ModelError):
@@ -100,7 +94,7 @@ def kept(
 
 
 def _source(kind: type) -> str | None:
-    """Source of the module that defines a class; None without a file, as in a notebook."""
+    """Source of a class's module; None without a file."""
     try:
         file = inspect.getsourcefile(kind)
     except (TypeError, OSError):
@@ -109,7 +103,7 @@ def _source(kind: type) -> str | None:
 
 
 def _model_digest(model: Stored, source: str) -> str:
-    """Digest of a model's class, config, device, source and version of torch."""
+    """Digest of a model's class, config, device and source."""
     kind = type(model)
     described = {
         "class": f"{kind.__module__}.{kind.__qualname__}",
@@ -128,29 +122,13 @@ def _fit(model: Any, log: EventLog, examples: CountExamples | None) -> Any:
 
 
 def fitted(
-    model: Model,
-    log: EventLog,
-    cache_dir: str | Path | None = None,
-    *,
-    examples: CountExamples | None = None,
+    model: Model, log: EventLog, cache_dir: str | Path | None = None, *, examples: CountExamples | None = None
 ) -> Model:
-    """Model fitted to a log, read from the cache if it was fitted before.
+    """Model fitted to a log, or read from the cache.
 
-    The key is a digest of the log, of the model's class and config, of its source code and of the version of
-    torch. Entries are those of :func:`kept`. The factors of a product have an entry each. Your own model that the
-    cache could not give back (:func:`is_stored`) is fitted each time.
-
-    Args:
-        model: A model that is not fitted yet, such as :func:`rimsim.intensity.registry.make` returns.
-        log: The log to fit it to.
-        cache_dir: Folder of the entries; None: :func:`cache_folder`.
-        examples: For a ground intensity: the states and counts to fit to, instead of the log's own.
-
-    Returns:
-        The fitted model: ``model`` itself, or an equal one from the cache; a product keeps its identity.
-
-    Raises:
-        ModelError: If examples are given for a model that is no ground intensity of rimsim's kind.
+    The key is a digest of the log, of the model's class and config, of its source code and of the version of torch. The
+    factors of a product have an entry each. Your own model that :func:`is_stored` does not know is fitted each time.
+    A ground intensity can be fitted to given ``examples`` instead of the log's own.
     """
     if examples is not None and not (isinstance(model, Ground) and is_stored(model)):
         raise ModelError(f"fitted: found examples for a {type(model).__name__}; allowed: for a Ground")

@@ -1,4 +1,4 @@
-"""Calibration of an intensity model: λ(x) as a count, p(y|x) as a probability."""
+"""Calibration of λ(x) as count and p(y|x) as probability."""
 
 from __future__ import annotations
 
@@ -106,11 +106,7 @@ def _deviance(count: Floats, rate: Floats) -> float:
 
 
 def count_calibration(predicted: Floats, counts: Ints) -> GroundCalibration:
-    """Compare predicted λ (n,) with the counts (n,) that followed.
-
-    Raises:
-        ModelError: If there is nothing to compare, or a λ is not positive.
-    """
+    """Compare predicted λ (n,) with the counts (n,) that followed."""
     rate, count = np.asarray(predicted, np.float64), np.asarray(counts, np.float64)
     if not len(rate) or rate.min() <= 0:
         raise ModelError("calibration: found no examples or a λ that is not positive; allowed: λ > 0")
@@ -129,10 +125,6 @@ def count_calibration(predicted: Floats, counts: Ints) -> GroundCalibration:
     )
 
 
-def _score(model: IntensityModel, states: UserStates) -> Floats:
-    return model.score(states).double().cpu().numpy()
-
-
 def calibration(
     model: IntensityModel,
     log: EventLog,
@@ -141,26 +133,18 @@ def calibration(
     events: int = 5000,
     seed: int = 0,
 ) -> Calibration:
-    """Compare a fitted model with the target events of a log.
+    """Compare a fitted model with a log's target events.
 
     On the log that the model was fitted to this says how well it fits; pass held-out users or later events as
-    targets (with their histories as other events) to learn how well it predicts.
-
-    Args:
-        model: Any fitted intensity model.
-        log: Histories and target events.
-        examples: States and counts for λ(x); None: the log's sessions.
-        events: Most target events that p is scored on, drawn by ``seed``.
-        seed: Seed of that draw.
-
-    Raises:
-        ModelError: If the log has no target event.
+    targets (with their histories as other events) to learn how well it predicts. p is scored on at most ``events``
+    target events, drawn by ``seed``; λ(x) on ``examples``, by default the log's sessions.
     """
     require_targets(log, "calibration")
     pairs = examples or session_examples(log)
-    blocks = [np.arange(first, stop) for first, stop in spans(len(pairs.counts))]
+    blocks = [pairs.states[first:stop] for first, stop in spans(len(pairs.counts))]
     # Scores are float32: differences by rounding alone must not be ranked.
-    rate = np.concatenate([_score(model, pairs.states.take(rows)).sum(1) for rows in blocks]).round(5)
+    rates = [model.score(states).double().cpu().numpy().sum(1) for states in blocks]
+    rate = np.concatenate(rates).round(5)
     mark = mark_calibration(model, log, events=events, seed=seed)
     return Calibration(count_calibration(rate, pairs.counts), mark)
 
@@ -168,7 +152,7 @@ def calibration(
 def mark_calibration(
     model: IntensityModel, log: EventLog, *, events: int = 5000, seed: int = 0
 ) -> MarkCalibration:
-    """Compare p(y|x) with the target events of a log; see :func:`calibration`."""
+    """Compare p(y|x) with target events; see :func:`calibration`."""
     require_targets(log, "calibration")
     goal = np.flatnonzero(log.targets)
     if len(goal) > events:
@@ -177,7 +161,7 @@ def mark_calibration(
     for first, stop in spans(len(goal)):
         rows = goal[first:stop]
         states = UserStates.of(log, log.user[rows], log.time[rows])
-        p = _score(model, states)
+        p = model.score(states).double().cpu().numpy()
         p /= p.sum(1, keepdims=True)
         hit = p[np.arange(len(rows)), log.item[rows]]
         owner = states.owner

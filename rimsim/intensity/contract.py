@@ -1,4 +1,4 @@
-"""Contract of intensity models: methods, capabilities, hidden states and row blocks.
+"""Contract of intensity models: methods, capabilities, row blocks.
 
 A row of scores depends on its own state alone, to the bit. A matrix product picks its kernel by the shapes: one row
 alone differs in its last bits from the same row among others. Everything that a model computes for states therefore
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol, Self, TypeAlias, TypeVar, cast, runtime_checkable
+from typing import Any, Protocol, Self, TypeAlias, TypeVar, cast, runtime_checkable
 
 import numpy as np
 import torch
@@ -38,15 +38,15 @@ class IntensityModel(Protocol):
     """
 
     def fit(self, log: EventLog) -> Self:
-        """Fit from scratch to the ``target`` events of the log; the other events are only history."""
+        """Fit from scratch to the ``target`` events of a log."""
         ...
 
     def update(self, log: EventLog) -> Self:
-        """Fit to the ``target`` events of a new log from present parameters."""
+        """Fit to a new log's ``target`` events from present parameters."""
         ...
 
     def score(self, states: UserStates) -> torch.Tensor:
-        """(n, M) float32 non-negative intensities on the model's device; row i depends on state i alone."""
+        """Non-negative intensities (n, M) float32 on the model's device."""
         ...
 
 
@@ -59,17 +59,11 @@ class RecurrentModel(IntensityModel, Protocol):
     """
 
     def encode(self, states: UserStates) -> Hidden:
-        """Hidden states of n user states, tensors (n, …); rows do not depend on each other."""
+        """Hidden states of n user states, computed row by row."""
         ...
 
     def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
-        """Hidden states (n, …) after one more event each.
-
-        Args:
-            hidden: Hidden states of n user states.
-            items: (n,) int64 consumed items.
-            times: (n,) float64 times of consumption, seconds.
-        """
+        """Hidden states after one more event each at ``times``, seconds."""
         ...
 
     def score_hidden(self, hidden: Hidden, now: Floats) -> torch.Tensor:
@@ -77,10 +71,10 @@ class RecurrentModel(IntensityModel, Protocol):
         ...
 
 
-class FromHidden:
-    """Part of a recurrent model: scores of states by their hidden states."""
+class FromHidden(RecurrentModel):
+    """Part of a recurrent model: scores by hidden states."""
 
-    def score(self: RecurrentModel, states: UserStates) -> torch.Tensor:
+    def score(self, states: UserStates) -> torch.Tensor:
         """(n, M) float32 intensities of the states."""
         return self.score_hidden(self.encode(states), states.now)
 
@@ -114,7 +108,7 @@ class ModelCapabilities:
 
     @classmethod
     def of(cls, model: object) -> ModelCapabilities:
-        """Abilities that a model declares by its attributes at this moment."""
+        """Abilities that a model declares by its attributes."""
         return cls(
             recurrent=isinstance(model, RecurrentModel),
             depends_on_state=bool(getattr(model, "depends_on_state", True)),
@@ -129,15 +123,12 @@ def recurrent(model: object) -> RecurrentModel | None:
 
 
 def rescale_of(model: object) -> float:
-    """Factor by which the last update kept the mean of λ(x).
-
-    It is the model's attribute ``rescale``; 1 without one.
-    """
+    """Factor of the last update that kept the mean λ(x)."""
     return float(getattr(model, "rescale", 1.0))
 
 
 def require_targets(log: EventLog, kind: str) -> None:
-    """Refuse a log without target events for a model of a kind."""
+    """Refuse a log without target events."""
     if not log.targets.any():
         refuse(ModelError, kind, "found no target event in the log", "at least one")
 
@@ -145,11 +136,7 @@ def require_targets(log: EventLog, kind: str) -> None:
 def resolved(device: str) -> torch.device:
     """Device of a configured name on this machine.
 
-    Args:
-        device: ``auto`` (the GPU if there is one), ``cpu``, ``cuda`` or ``cuda:N``.
-
-    Raises:
-        ConfigError: If the name is no device, or no device of this machine.
+    ``auto`` is the GPU if there is one; others are ``cpu``, ``cuda`` and ``cuda:N``.
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -182,10 +169,7 @@ def in_blocks(
 ) -> torch.Tensor:
     """(n, …) values of a row-wise function, computed block by block.
 
-    Args:
-        function: Takes one (height, …) tensor for each of ``rows`` and returns one (height, …) tensor.
-        *rows: Tensors with n rows each.
-        height: Rows of a block; always the same for one kind of computation.
+    It takes one (height, …) tensor for each of ``rows`` and returns one; a kind of computation always has one height.
     """
     n = rows[0].shape[0]
     if n == height:
@@ -196,7 +180,7 @@ def in_blocks(
 
 @dataclass(frozen=True, eq=False)
 class Walk:
-    """Events that u hidden states take in order, and n points in between."""
+    """Events that u hidden states take, and n points between."""
 
     offsets: Ints
     """(u + 1,) begin of each state's events."""
@@ -215,15 +199,7 @@ class Walk:
         return order, np.searchsorted(self.row[order], np.arange(len(self.offsets))).astype(np.int64)
 
 
-class Stepping(Protocol):
-    """Recurrent model or ground intensity: it takes one event at a time."""
-
-    def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
-        """Hidden states after one more event each."""
-        ...
-
-
-def walked(model: Stepping, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
+def walked(model: Any, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
     """Hidden states (u, …) after all events, and (n, …) at the points.
 
     A model with a method ``walk(hidden, walk)`` does it by itself, to the same bits as :func:`stepped`. The given
@@ -236,11 +212,11 @@ def walked(model: Stepping, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]
     own, step = by_name["walk"], by_name["step"]
     # A `walk` older than `step` walks the steps of a base, which the class has overridden.
     if own is not None and (step is None or issubclass(own, step)):
-        return cast("tuple[Hidden, Hidden]", model.walk(hidden, walk))  # type: ignore[attr-defined]
+        return cast("tuple[Hidden, Hidden]", model.walk(hidden, walk))
     return stepped(model, hidden, walk)
 
 
-def stepped(model: Stepping, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
+def stepped(model: Any, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
     """Result of :func:`walked`, by the model's ``step``.
 
     States take events together in full blocks of :data:`STEP` rows, so each row has the bits that it has when its
@@ -275,11 +251,13 @@ def stepped(model: Stepping, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden
     return tuple(part.index_select(0, after) for part in now), seen
 
 
-def _step(model: Stepping, block: Hidden, items: Ints, times: Floats) -> Hidden:
-    """(STEP, …) hidden states after one event each, filled up with the first."""
+def _step(model: Any, block: Hidden, items: Ints, times: Floats) -> Hidden:
+    """Hidden states (STEP, …) after one event each."""
     if missing := STEP - len(items):  # a block of another height may differ in its last bits
         items = np.concatenate([items, np.repeat(items[:1], missing)])
         times = np.concatenate([times, np.repeat(times[:1], missing)])
         block = tuple(torch.cat([part, part[:1].expand(missing, *part.shape[1:])]) for part in block)
     device = block[0].device
-    return model.step(block, torch.from_numpy(items).to(device), torch.from_numpy(times).to(device))
+    return cast(
+        "Hidden", model.step(block, torch.from_numpy(items).to(device), torch.from_numpy(times).to(device))
+    )

@@ -1,4 +1,4 @@
-"""Impression layer over λ(x,y), fitted to items that were shown and taken or not."""
+"""Impression layer over λ(x,y), fitted to shown items."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class ImpressionLayer:
         return cls(0.0, 1.0, np.zeros(n_items))
 
     def apply_(self, intensity: torch.Tensor) -> torch.Tensor:
-        """λ' (n, M) in the tensor of λ; an entry depends on itself alone."""
+        """Intensities λ' (n, M) in the tensor of λ."""
         offset = torch.from_numpy((self.level + self.item).astype(np.float32)).to(intensity.device)
         return intensity.clamp_min_(FLOOR).log_().mul_(self.slope).add_(offset).exp_()
 
@@ -80,14 +80,7 @@ def fit_layer(shown: Impressions, n_items: int) -> ImpressionLayer:
     has one minimum. α differs by round, since the level of a model that is retrained drifts; the last round's α counts.
 
     The scores should be those of a model that was not trained on the outcomes of these impressions: a trained one
-    remembers them, which the coming round does not bear out.
-
-    Args:
-        shown: The impressions; without any, the layer is the identity.
-        n_items: Size of the catalogue, M.
-
-    Raises:
-        ModelError: If a score is negative or no number, or an examination is not positive.
+    remembers them, which the coming round does not bear out. Without impressions, the layer is the identity.
     """
     if not len(shown):
         return ImpressionLayer.identity(n_items)
@@ -109,7 +102,7 @@ def fit_layer(shown: Impressions, n_items: int) -> ImpressionLayer:
 
 
 def regression_of(shown: Impressions, n_items: int) -> HazardRegression:
-    """Regression of outcomes on levels of R rounds, log score and item.
+    """Regression of outcomes on rounds, log score and item.
 
     θ holds α of each round, then β; the groups are the items.
     """
@@ -135,11 +128,7 @@ class Calibrated:
 
     The market scores with the model inside, keeps its hidden states, and lays the layer over λ(x)·p(y|x) with p over
     admissible items, so that λ'(x) is the sum of λ'(x,y) over admissible items alone. :meth:`score` lays it over the
-    whole catalogue.
-
-    Args:
-        model: The model inside.
-        layer: The layer over it; fits and updates of the model leave it as it is.
+    whole catalogue. Fits and updates of the model leave the layer as it is.
     """
 
     kind: ClassVar[str] = "calibrated"
@@ -160,7 +149,7 @@ class Calibrated:
 
     @property
     def depends_on_state(self) -> bool:
-        """True if the inner model's p(y|x) differs from state to state."""
+        """True if the inner model's p(y|x) depends on x."""
         return ModelCapabilities.of(self.model).depends_on_state
 
     @property
@@ -188,11 +177,7 @@ class Calibrated:
         return self.layer.apply_(self.model.score(states).to(torch.float32).clone())
 
     def save(self, folder: str | Path) -> None:
-        """Write the layer, and the inner model into the subfolder ``model``.
-
-        Raises:
-            ModelError: If the inner model cannot be saved.
-        """
+        """Write the layer, and the inner model into ``model``."""
         path = Path(folder)
         save_model(self.model, path / "model")
         write_record(path, {"kind": self.kind, "level": self.layer.level, "slope": self.layer.slope})
@@ -200,15 +185,7 @@ class Calibrated:
 
     @classmethod
     def load(cls, folder: str | Path, device: str | None = None) -> Self:
-        """Read a layered model that :meth:`save` wrote.
-
-        Args:
-            folder: Where it was saved.
-            device: Device instead of the saved config's.
-
-        Raises:
-            ModelError: If the folder holds no such model, or a damaged one.
-        """
+        """Read a layered model that :meth:`save` wrote."""
         path = Path(folder)
         record = read_record(path, cls.kind)
         try:
@@ -223,7 +200,7 @@ KINDS[Calibrated.kind] = Calibrated
 
 
 def layer_of(model: IntensityModel) -> tuple[IntensityModel, ImpressionLayer | None]:
-    """Inner model and layer; the model itself and None without a layer.
+    """Inner model and layer, or the model and None.
 
     A model under a layer has the attributes ``model`` and ``layer``.
     """

@@ -1,4 +1,4 @@
-"""Fitted models on disk: tensors as safetensors, the rest as JSON; no pickle."""
+"""Fitted models on disk, as safetensors and JSON."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self, TypeVar, cast
+from typing import Any, ClassVar, Self, TypeVar, cast
 
 import pydantic
 import torch
@@ -24,15 +24,9 @@ Value = TypeVar("Value")
 
 
 def config_from(kind: type[Any], values: Mapping[str, object], where: str) -> Any:
-    """Config record from plain values, such as a mapping read from YAML.
+    """Config record from plain values, such as YAML's.
 
-    Args:
-        kind: Class of the record.
-        values: Field names and values.
-        where: Owner of the values, for the error message.
-
-    Raises:
-        ConfigError: If a field does not exist or a value is not allowed.
+    ``where`` names the owner of the values in a ConfigError about an unknown field or a value that is not allowed.
     """
     fields = {field.name for field in dataclasses.fields(kind)}
     for name in values:
@@ -51,11 +45,7 @@ def write_record(folder: Path, record: Mapping[str, object]) -> None:
 
 
 def read_record(folder: Path, kind: str | None = None) -> dict[str, Any]:
-    """JSON half of a saved model, of the given kind or any.
-
-    Raises:
-        ModelError: If the folder holds no readable model, or one of another kind.
-    """
+    """JSON half of a saved model."""
     path = folder / RECORD
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -68,28 +58,17 @@ def read_record(folder: Path, kind: str | None = None) -> dict[str, Any]:
     return record
 
 
-class Loadable(Protocol):
-    """Class of models that can be read from a folder."""
-
-    def load(self, folder: str | Path, device: str | None = None) -> Any:
-        """Read a model that its ``save`` wrote."""
-        ...
-
-
-KINDS: dict[str, Loadable] = {}
-"""Class of each kind of saved model; a subclass of :class:`Stored` enters itself."""
+KINDS: dict[str, Any] = {}
+"""Class of each kind of saved model, with a method ``load``; a subclass of :class:`Stored` enters itself."""
 
 
 def load(folder: str | Path, device: str | None = None) -> Any:
     """Read a fitted model of any kind.
 
-    Args:
-        folder: Where a model's ``save`` wrote it.
-        device: Device instead of the saved config's.
+    ``device`` replaces the saved config's. The kind of your own model is known once its class is imported.
 
     Raises:
-        ModelError: If the folder holds no model of a known kind, or a damaged one. The kind of your own model is known
-            once its class is imported.
+        ModelError: If the folder holds no model of a known kind, or a damaged one.
     """
     kind = read_record(Path(folder))["kind"]
     if kind not in KINDS:
@@ -136,15 +115,10 @@ class Stored(ABC):
         return value
 
     def save(self, folder: str | Path) -> None:
-        """Write the fitted model into a folder, which is made if need be.
-
-        Raises:
-            OSError: If it cannot be written.
-        """
+        """Write the fitted model into a folder."""
         path = Path(folder)
-        write_record(
-            path, {"kind": self.kind, "config": dataclasses.asdict(self.config), "extra": self.extra()}
-        )
+        config = dataclasses.asdict(self.config)
+        write_record(path, {"kind": self.kind, "config": config, "extra": self.extra()})
         try:
             save_file({k: v.detach().cpu().contiguous() for k, v in self.tensors().items()}, path / TENSORS)
         except SafetensorError as error:  # such as a full disk, for which safetensors has its own error
@@ -152,14 +126,9 @@ class Stored(ABC):
 
     @classmethod
     def load(cls, folder: str | Path, device: str | None = None) -> Self:
-        """Read a model that :meth:`save` wrote.
+        """Read a fitted model of any kind.
 
-        Args:
-            folder: Where it was saved.
-            device: Device instead of the saved config's.
-
-        Raises:
-            ModelError: If the folder holds no such model, or a damaged one.
+        ``device`` replaces the saved config's. The kind of your own model is known once its class is imported.
         """
         path = Path(folder)
         record = read_record(path, cls.kind)
@@ -174,7 +143,7 @@ class Stored(ABC):
 
 
 def is_stored(model: object) -> bool:
-    """True if :func:`load` gives back a model that its ``save`` wrote.
+    """True if :func:`load` can read the model's ``save``.
 
     That takes a :class:`Stored` model with a config record, of a class that can be made without arguments, or a model
     that names in ``stored_parts`` the models that it is saved with, as a product does.
@@ -191,11 +160,7 @@ def is_stored(model: object) -> bool:
 
 
 def save_model(model: object, folder: Path) -> None:
-    """Write a fitted model into a folder that :func:`load` can read.
-
-    Raises:
-        ModelError: If it could not be given back (:func:`is_stored`).
-    """
+    """Write a fitted model so that :func:`load` reads it."""
     if not is_stored(model):
         raise ModelError(
             f"a {type(model).__name__} cannot be saved; allowed: a Stored model that can be made without arguments, or "

@@ -1,4 +1,4 @@
-"""Impersonal mark models: popularity, overall and in later sessions; cold items."""
+"""Impersonal mark models, and priors of cold items."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pydantic.dataclasses import dataclass
 
 from rimsim.arrays import Float32s, Floats, Ints
 from rimsim.data.log import EventLog
-from rimsim.intensity.contract import Hidden, caller_owns, resolved
+from rimsim.intensity.contract import FromHidden, Hidden, caller_owns, resolved
 from rimsim.intensity.persistence import Stored
 from rimsim.intensity.states import UserStates
 
@@ -34,13 +34,9 @@ def log_popularity(log: EventLog, smoothing: float) -> Floats:
 
 
 def log_returning(log: EventLog, gap: str, prior: float) -> Floats:
-    """(M,) log p(y) ∝ log(r_y + prior·M·p_y), r_y target events in users' later sessions.
+    """(M,) ``log p(y) ∝ log(r_y + prior·M·p_y)``, r_y events in later sessions.
 
-    Args:
-        log: The log.
-        gap: A longer inactivity ends a session.
-        prior: Pseudo-count per item of the popularity p in all target events. Where no user came back, p is all there
-            is.
+    ``prior`` is the pseudo-count per item of the popularity p in all target events.
     """
     goal, weight = log.targets, log.weights
     every = target_counts(log) + prior
@@ -56,10 +52,7 @@ def log_returning(log: EventLog, gap: str, prior: float) -> Floats:
 def learned(bias: Float32s, log: EventLog, memory: float) -> Float32s:
     """(M,) log popularity after a new log.
 
-    Args:
-        bias: (M,) log popularity so far, up to a constant.
-        log: The new log, whose target events count for themselves.
-        memory: Pseudo-count of the popularity so far, events.
+    ``bias`` is log popularity so far, up to a constant, and counts for ``memory`` events.
     """
     p = np.exp(bias.astype(np.float64) - bias.max())
     counts = memory * p / p.sum() + target_counts(log)
@@ -85,8 +78,8 @@ class ReturningConfig:
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
 
 
-class Popularity(Stored):
-    """p(y|x) = (n_y + s) / Σ_z (n_z + s) for every state x, and λ(x) = 1.
+class Popularity(FromHidden, Stored):
+    """``p(y|x) = (n_y + s) / Σ_z (n_z + s)`` for every state x, λ(x) = 1.
 
     n_y counts the target events with item y, each with its weight. With s = .01 it is the ``Pop`` baseline of Ma, Liu
     and Deoras (ICLR 2022). :meth:`update` is exact: it equals a fit on the new log.
@@ -112,21 +105,13 @@ class Popularity(Stored):
         return log_popularity(log, self.config.smoothing)
 
     def update(self, log: EventLog) -> Self:
-        """Count the target events of the new log alone; without any, change nothing."""
+        """Count the new log's target events alone, if any."""
         return self.fit(log) if log.targets.any() else self
 
     @property
     def probability(self) -> torch.Tensor:
-        """(M,) p(y).
-
-        Raises:
-            ModelError: Before a fit.
-        """
+        """(M,) p(y)."""
         return self._after_fit(self._p)
-
-    def score(self, states: UserStates) -> torch.Tensor:
-        """(n, M) p(y), the same row for every state."""
-        return self.probability.repeat(len(states), 1)
 
     def encode(self, states: UserStates) -> Hidden:
         """Tensor (n, 0): popularity does not depend on the user."""
@@ -157,8 +142,7 @@ class Returning(Popularity):
     """p(y|x) ∝ r_y + prior·M·p_y for every state x, and λ(x) = 1.
 
     r_y counts the target events with item y in users' sessions after their first one, p is popularity in all target
-    events. Users who come back take other items than at first, and an arrival in the market is mostly a user who comes
-    back. :meth:`update` is exact: it equals a fit on the new log.
+    events. Users who come back take other items than at first. :meth:`update` is exact: it equals a fit on the new log.
     """
 
     kind: ClassVar[str] = "returning"
@@ -193,18 +177,10 @@ def item_features(items: pd.DataFrame) -> Floats:
 
 
 def fill_cold(vectors: torch.Tensor, bias: torch.Tensor, log: EventLog) -> Ints:
-    """Predict vectors and biases of items without target events, in place.
+    """Predict vectors and biases of cold items, in place.
 
-    A ridge regression of the fitted items' vectors and biases on :func:`item_features`. Training alone would
-    leave such an item with random values and push its probability towards zero.
-
-    Args:
-        vectors: (M, W) fitted item vectors.
-        bias: (M,) fitted item biases.
-        log: The log that they were fitted to.
-
-    Returns:
-        The items that were given values.
+    A ridge regression of the fitted items' vectors (M, W) and biases (M,) on :func:`item_features`. Training alone
+    would leave an item without target events with random values and push its probability towards zero.
     """
     met = np.bincount(log.item[log.targets], minlength=log.n_items) > 0
     cold = np.flatnonzero(~met)

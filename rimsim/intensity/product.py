@@ -1,4 +1,4 @@
-"""RIM: the product of a mark distribution and a ground intensity."""
+"""RIM: product of a mark distribution and a ground intensity."""
 
 from __future__ import annotations
 
@@ -33,14 +33,9 @@ _NOBODY = UserStates(np.zeros(1, np.int64), np.zeros(0, np.int64), np.zeros(0), 
 
 
 class RIM(FromHidden):
-    """λ(x,y) = λ(x)·p(y|x): recurrent intensity model of Ma, Liu and Deoras (ICLR 2022).
+    """``λ(x,y) = λ(x)·p(y|x)``: recurrent intensity model.
 
-    Args:
-        mark: p(y|x), a recurrent model whose rows sum to 1.
-        ground: λ(x).
-
-    Raises:
-        ModelError: If one of the two lacks the methods of its part.
+    Ma, Liu and Deoras (ICLR 2022). The mark model is recurrent and its rows sum to 1.
     """
 
     kind: ClassVar[str] = "rim"
@@ -76,17 +71,17 @@ class RIM(FromHidden):
 
     @property
     def rescale(self) -> float:
-        """Factor of the ground intensity's last update; 1 where it keeps none."""
+        """Factor of the ground intensity's last update."""
         return rescale_of(self.ground)
 
     @property
     def depends_on_state(self) -> bool:
-        """True if the mark model's p(y|x) differs from state to state."""
+        """True if the mark model's p(y|x) depends on x."""
         return ModelCapabilities.of(self.mark).depends_on_state
 
     @property
     def takes_weights(self) -> bool:
-        """True if the mark model takes weights; the ground intensity counts events."""
+        """True if the mark model takes weights."""
         return ModelCapabilities.of(self.mark).takes_weights
 
     def fit(self, log: EventLog) -> Self:
@@ -96,7 +91,7 @@ class RIM(FromHidden):
         return self
 
     def update(self, log: EventLog) -> Self:
-        """Update both factors to the target events of a new log."""
+        """Update both factors to a new log's target events."""
         self.mark.update(log)
         self.ground.update(log)
         return self
@@ -115,7 +110,7 @@ class RIM(FromHidden):
         return (*self.mark.step(mark, items, times), *self.ground.step(ground, items, times))
 
     def walk(self, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
-        """Hidden states of both factors after all events and at the points."""
+        """Hidden states of both factors after a walk, at points."""
         mark, ground = self._split(hidden)
         marked, grounded = walked(self.mark, mark, walk), walked(self.ground, ground, walk)
         return (*marked[0], *grounded[0]), (*marked[1], *grounded[1])
@@ -133,11 +128,7 @@ class RIM(FromHidden):
         return hidden[: self._width], hidden[self._width :]
 
     def save(self, folder: str | Path) -> None:
-        """Write both factors into the subfolders ``mark`` and ``ground``.
-
-        Raises:
-            ModelError: If a factor cannot be saved.
-        """
+        """Write both factors into the subfolders ``mark`` and ``ground``."""
         path = Path(folder)
         save_model(self.mark, path / "mark")
         save_model(self.ground, path / "ground")
@@ -145,15 +136,7 @@ class RIM(FromHidden):
 
     @classmethod
     def load(cls, folder: str | Path, device: str | None = None) -> Self:
-        """Read a product that :meth:`save` wrote.
-
-        Args:
-            folder: Where it was saved.
-            device: Device instead of the saved configs'.
-
-        Raises:
-            ModelError: If the folder holds no such model, or a damaged one.
-        """
+        """Read a product that :meth:`save` wrote."""
         path = Path(folder)
         read_record(path, cls.kind)
         return cls(mark=load(path / "mark", device), ground=load(path / "ground", device))
@@ -163,14 +146,10 @@ KINDS[RIM.kind] = RIM
 
 
 def settled(model: IntensityModel, like: IntensityModel) -> IntensityModel:
-    """Model to fit to a part of a log, with the choices of a fit to all of it.
+    """Model for part of a log, with another fit's choices.
 
-    Choosing takes most of the time of a fit, and a part holds no more evidence than the log.
-
-    Args:
-        model: Not fitted yet.
-        like: Fitted, made as ``model`` was. A mark model exports its choices by its method ``settled``; for others,
-            ``model`` is returned as it is.
+    Choosing takes most of the time of a fit, and a part holds no more evidence than the log. ``like`` is fitted, made
+    as ``model`` was; a mark model exports its choices by its method ``settled``.
     """
     if isinstance(model, RIM) and isinstance(like, RIM):
         product = copy.copy(model)
@@ -181,14 +160,10 @@ def settled(model: IntensityModel, like: IntensityModel) -> IntensityModel:
 
 
 def updated(model: IntensityModel, log: EventLog, *, ground: bool) -> IntensityModel:
-    """Retrained copy of a model; the original stays as it is.
+    """Retrained copy of a model.
 
-    Args:
-        model: Any model with ``fit``, ``update`` and ``score``.
-        log: The log to retrain on.
-        ground: Refit λ(x) too; false keeps a product's ground intensity as it is. λ(x) is fitted on warm-up sessions,
-            and a slate yields far fewer consumptions than a logged session has events; a model that refits it must
-            bring it back to its old mean.
+    Without ``ground``, a product keeps its ground intensity: λ(x) is fitted on warm-up sessions, and a slate yields far
+    fewer consumptions than a logged session has events; a model that refits it must bring it back to its old mean.
     """
     if isinstance(model, RIM) and not ground:
         product = copy.copy(model)

@@ -29,7 +29,7 @@ from rimsim.intensity.sets.matrix_factorization import MatrixFactorization
 
 
 class Auto(SelectedModel):
-    """Mark model of this registry that is chosen when it is fitted."""
+    """Mark model of this registry, chosen when fitted."""
 
     kind: ClassVar[str] = "auto"
     stored_parts = SelectedModel.stored_parts  # stated again: it adds nothing to what is saved
@@ -88,7 +88,7 @@ _OWN: dict[str, Callable[[int, str], IntensityModel]] = {}
 
 
 def names() -> tuple[str, ...]:
-    """Names that :func:`make` knows: marks, grounds (× item popularity), hybrids, registered models."""
+    """Names that :func:`make` knows, in order."""
     hybrids = [f"{mark}-{ground}" for mark in _MARKS for ground in _GROUNDS]
     return tuple(sorted({*_SHIPPED, *hybrids, *_OWN}))
 
@@ -99,15 +99,7 @@ def shipped() -> dict[str, type[Any]]:
 
 
 def register(name: str, factory: Callable[[int, str], IntensityModel]) -> None:
-    """Let your own model be made by name.
-
-    Args:
-        name: The new name.
-        factory: Called with (seed, device); returns a model that is not fitted.
-
-    Raises:
-        ConfigError: If the name is taken by a shipped model.
-    """
+    """Let your own model be made by name: ``factory(seed, device)``."""
     if name in names() and name not in _OWN:
         found = f"found the name {name!r}, which a shipped model has"
         refuse(ConfigError, "register", found, "any other name")
@@ -115,13 +107,9 @@ def register(name: str, factory: Callable[[int, str], IntensityModel]) -> None:
 
 
 def parts(name: str) -> tuple[str, str | None] | None:
-    """Names of the mark model and ground intensity that a name joins.
+    """Names of mark model and ground intensity in a name.
 
-    Returns:
-        (mark, ground), ground None for a mark model alone; None for your own registered model.
-
-    Raises:
-        ConfigError: If the name is unknown.
+    The ground is None for a mark model alone; the result is None for your own registered model.
     """
     if name in _OWN:
         return None
@@ -136,13 +124,7 @@ def parts(name: str) -> tuple[str, str | None] | None:
 def mark_and_ground(name: str, *, known: bool = False) -> tuple[str, str | None]:
     """Names of mark model and ground intensity of any model.
 
-    Args:
-        name: Name of a shipped model, or of your own.
-        known: Refuse an unknown name.
-
-    Returns:
-        (mark, ground), ground None for a mark model alone; a model that is not shipped, such as your own, is a mark
-        model alone.
+    The ground is None for a mark model alone, as your own model is taken for. ``known``: refuse an unknown name.
     """
     joined = parts(name) if known or name in names() else None
     return joined or (name, None)
@@ -155,20 +137,12 @@ def _entry(part: str) -> _Entry:
 
 
 def config_of(part: str, values: Mapping[str, object]) -> Any:
-    """Config record of a mark or ground model from plain values.
-
-    Args:
-        part: A mark or ground name, such as ``gru`` or ``hp``.
-        values: Field names and values.
-
-    Raises:
-        ConfigError: If the name, a field or a value is not allowed; the message names the nearest.
-    """
+    """Config record of a model such as ``hp``."""
     return config_from(_entry(part).config, values, f"model {part}")
 
 
 def thorough(part: str) -> object | None:
-    """Config of a mark model that is fitted once, for horizons of many events; None without one.
+    """Config of a model fitted once for long horizons.
 
     p is fitted to the next ten events instead of one. A horizon asks for that, λ(x,y) being the expected
     interactions within it; the price is a higher loss of the very next event.
@@ -214,15 +188,8 @@ def make(
     Args:
         name: A mark model (``gru``: λ = 1), a ground intensity (``hp``: times item popularity), both joined
             by a hyphen (``gru-hp``), or a registered name.
-        mark: Config record of the mark model, such as ``GRUConfig(width=128)``; None: the defaults.
-        ground: Config record of the ground intensity; None: the defaults.
-        seed: Replaces the config's seed, where it has one.
-        device: Replaces the configs' device.
-        gap: Longer inactivity ends a session of the log, such as ``30min``; replaces the configs' gap, where they have
-            one.
-
-    Raises:
-        ConfigError: If the name is unknown or a config does not belong to it.
+        mark: Config record of the mark model, such as ``GRUConfig(width=128)``; ``ground`` likewise.
+        seed: Replaces the config's seed, where it has one, as ``device`` and ``gap`` (such as ``30min``) do.
     """
     joined = parts(name)
     if joined is None:
@@ -247,17 +214,9 @@ def judged(
     seed: int = 0,
     device: str | None = None,
 ) -> tuple[RankedModel, ...]:
-    """Models of given names ranked on later sessions of a log, by :func:`ranked`.
+    """Models of given names, ranked by :func:`ranked`.
 
-    Args:
-        log: The log.
-        names: Names of the registry.
-        gap: A longer inactivity ends a session.
-        seed: Seed of the cut and of the models.
-        device: Device of the models; None: as their configs say.
-
-    Raises:
-        ConfigError: If a name is unknown.
+    Arguments are those of :func:`ranked`; ``device`` and ``seed`` replace the configs' ones.
     """
     models = [make(name, seed=seed, device=device, gap=gap) for name in names]
     return ranked(log, names, models, gap, seed)

@@ -1,10 +1,10 @@
-"""Softmax losses over all items or a sample of them, and their optimizer."""
+"""Softmax losses over all or sampled items; their optimizer."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -18,8 +18,8 @@ MANY_PAIRS = 3_000_000_000
 MANY_ITEMS = 4_096
 """Items up to which a sample of some 1,700 is barely faster than all of them, where labels come batch by batch."""
 Softmax: TypeAlias = Literal["auto", "full", "sampled"]
-Sample: TypeAlias = tuple[torch.Tensor, torch.Tensor]
-"""(C,) distinct items, ascending, and (C,) corrections of their logits: see :meth:`Proposal.draw`."""
+Sample: TypeAlias = tuple[torch.Tensor, torch.Tensor] | None
+"""(C,) distinct items, ascending, and (C,) corrections of their logits; None: all items, without correction."""
 
 _FIRST, _SECOND, _SMALL = 0.9, 0.999, 1e-8
 """Decay of AdamW's moments, and the number that keeps its steps finite."""
@@ -27,19 +27,17 @@ _RISE = 0.3
 """Share of the steps in which the step size rises."""
 _FIRST_RATE = 0.04
 """First step size, as a share of the largest."""
+_UNLIKELY = -1e9
+"""Logit of a barred item; finite, so that a row in which all are barred has a softmax too."""
 _ROWS = 512
 """Positions whose logits are held at once; few enough for a processor's cache."""
 
 
 class AdamW:
-    """Adam with decoupled weight decay and a bound on the gradient's norm.
+    """Adam with decoupled weight decay and bounded gradients.
 
-    Loshchilov and Hutter, ICLR 2019. Torch's own would import its compiler, a second of CPU in every process.
-
-    Args:
-        parameters: Trained parameters.
-        weight_decay: Share of a parameter that a step of unit size takes away.
-        largest: Longest gradient over all parameters; a longer one is scaled down.
+    Loshchilov and Hutter, ICLR 2019. Torch's own would import its compiler, a second of CPU in every process. A
+    gradient over all parameters that is longer than ``largest`` is scaled down.
     """
 
     def __init__(
@@ -57,7 +55,7 @@ class AdamW:
 
     @torch.no_grad()
     def step(self, rate: float) -> None:
-        """Move every parameter by its gradient with step size ``rate``, and drop the gradients."""
+        """Move every parameter by its gradient; drop the gradients."""
         self._steps += 1
         first, second = 1 - _FIRST**self._steps, 1 - _SECOND**self._steps
         known = [p.grad for p in self._parameters if p.grad is not None]
@@ -75,7 +73,7 @@ class AdamW:
 
 
 def one_cycle(step: int, steps: int, largest: float) -> float:
-    """Step size of a step counted from 0: a rise over 30 % of the steps, then a cosine."""
+    """Step size of a step: a rise, then a cosine."""
     done = (step + 1) / steps
     if done < _RISE:
         share = _FIRST_RATE + (1 - _FIRST_RATE) * done / _RISE
@@ -85,12 +83,9 @@ def one_cycle(step: int, steps: int, largest: float) -> float:
 
 
 def is_sampled(log: EventLog, softmax: Softmax = "auto", *, many_items: int = 0) -> bool:
-    """True if a fit to a log, or to its past, samples the items.
+    """True if a fit to a log samples the items.
 
-    Args:
-        log: The whole log.
-        softmax: Configured choice; ``auto``: a sample where there are more than :data:`MANY_PAIRS`.
-        many_items: Items up to which ``auto`` takes no sample.
+    ``auto`` samples where there are more than :data:`MANY_PAIRS`, and more than ``many_items`` items.
     """
     return softmax == "sampled" or (
         softmax == "auto"
@@ -100,21 +95,23 @@ def is_sampled(log: EventLog, softmax: Softmax = "auto", *, many_items: int = 0)
 
 
 @dataclass(frozen=True, eq=False)
-class Proposal:
-    """Distribution of sampled items: labels of a batch, and as many uniform items.
+class Negatives:
+    """Items in a batch's softmax: all, or a sample.
 
-    Labels bring the items that matter to the sum, uniform items the rest (mixed negative sampling, Yang et al.,
-    WWW 2020).
+    A sample has labels of the batch, which matter most to the sum, and as many uniform items (mixed negative sampling,
+    Yang et al., WWW 2020).
     """
 
-    share: torch.Tensor
-    """(M,) share of each item in the labels that batches are made of."""
-    draws: int
+    share: torch.Tensor | None = None
+    """(M,) share of each item in the labels that batches are made of; None: all items stand for themselves."""
+    draws: int = 0
     """Number of each of the two."""
 
     @classmethod
-    def of(cls, labels: Ints, n_items: int, draws: int, device: torch.device) -> Proposal:
-        """Proposal for batches of the given labels."""
+    def of(cls, labels: Ints, n_items: int, draws: int | None, device: torch.device) -> Negatives:
+        """Samples of ``draws`` labels, or all items if None."""
+        if draws is None:
+            return cls()
         counts = np.bincount(labels, minlength=n_items).astype(np.float32)
         return cls(torch.from_numpy(counts / max(float(counts.sum()), 1.0)).to(device), draws)
 
@@ -122,8 +119,11 @@ class Proposal:
         """Sample of items for a batch with labels (p,).
 
         A correction is the log of an item's number of draws over its expected number: with it added to the logits, the
-        sum of exponentials over the C items is that over all items, in expectation.
+        sum of exponentials over the C items is that over all items, in expectation (logQ correction, Bengio and
+        Senécal, 2008).
         """
+        if self.share is None:
+            return None
         device, n_items = labels.device, len(self.share)
         own = labels[torch.randint(len(labels), (self.draws,), generator=source, device=device)]
         uniform = torch.randint(n_items, (self.draws,), generator=source, device=device)
@@ -131,28 +131,23 @@ class Proposal:
         return items, (count / (self.draws * (self.share[items] + 1.0 / n_items))).log()
 
 
-def sampled_loss(
+def softmax_loss(
     hidden: torch.Tensor,
     vectors: torch.Tensor,
     bias: torch.Tensor,
     label: torch.Tensor,
     weight: torch.Tensor,
-    sample: Sample,
+    sample: Sample = None,
 ) -> torch.Tensor:
-    """Weighted mean of −log softmax(V h + b) at the labels, over a sample.
+    """Weighted mean of −log softmax(V h + b) at the labels.
 
-    A position's own labels are in its sum as they are, and the sample stands for all other items with the log of
-    its expected count taken off its logit (logQ correction, Bengio and Senécal, 2008). So the estimate of the sum is
-    unbiased; that of its logarithm is too low by half its squared relative error.
-
-    Args:
-        hidden: (p, W) outputs at the predicted positions, h.
-        vectors: (M, W) item vectors, V.
-        bias: (M,) item biases, b.
-        label: (p, K) int64 items, distinct where their weight is not 0.
-        weight: (p, K) their weights, not all 0.
-        sample: Items and corrections of :meth:`Proposal.draw`.
+    A position's own labels are in its sum as they are, and a sample stands for all other items. The estimate of the sum
+    is unbiased, that of its logarithm too low by half its squared relative error. Without a sample the sum is exact.
+    Shapes: h (p, W), V (M, W), b (M,), labels (p, K), distinct where their weights (p, K) are not 0.
     """
+    if sample is None:
+        exact: torch.Tensor = cast("Any", _ExactLoss).apply(hidden, vectors, bias, label, weight)
+        return exact
     items, correction = sample
     counted = weight > 0
     own = torch.einsum("pw,pkw->pk", hidden, vectors[label]) + bias[label]
@@ -164,8 +159,12 @@ def sampled_loss(
     return (weight * (torch.logsumexp(every, 1, keepdim=True) - own)).sum() / weight.sum()
 
 
-class _FullLoss(torch.autograd.Function):
-    """Mean cross-entropy over weighted labels, its gradients taken with the logits."""
+class _ExactLoss(torch.autograd.Function):
+    """Loss over all items, its gradients taken with the logits.
+
+    The softmax over M items takes most of a training's time: one softmax learns from all labels of its position, its
+    logits are made in blocks, and gradients are taken before a block is dropped, so that no (p, M) matrix is ever held.
+    """
 
     @staticmethod
     def forward(
@@ -202,88 +201,76 @@ class _FullLoss(torch.autograd.Function):
         return of_hidden * by, of_vectors * by, of_bias * by, None, None
 
 
-def next_events_loss(
-    hidden: torch.Tensor, vectors: torch.Tensor, bias: torch.Tensor, label: torch.Tensor, weight: torch.Tensor
-) -> torch.Tensor:
-    """Weighted mean of −log softmax(V h + b) at the labels, over all items.
-
-    Arguments are those of :func:`sampled_loss`. The softmax over M items takes most of a training's time; here one
-    softmax learns from all labels of its position, its logits are made in blocks, and gradients are taken before a
-    block is dropped, so that no (p, M) matrix is ever held.
-    """
-    loss: torch.Tensor = _FullLoss.apply(hidden, vectors, bias, label, weight)  # type: ignore[no-untyped-call,unused-ignore]
-    return loss
-
-
 class RowItems(NamedTuple):
-    """p pairs of a row of a batch and an item, by row."""
+    """Pairs (p,) of a batch row and an item."""
 
     row: torch.Tensor
-    """(p,) int64."""
     item: torch.Tensor
-    """(p,) int64."""
 
 
 @dataclass(frozen=True, eq=False)
-class SampledShares:
-    """Softmax of b rows over their own items and C sampled ones."""
+class SoftmaxShares:
+    """Softmax of b rows over own and other items."""
 
     pairs: RowItems
     """Own items."""
     own: torch.Tensor
     """(p,) their shares."""
-    items: torch.Tensor
-    """(C,) the sample."""
     others: torch.Tensor
-    """(b, C) shares of the items that each sampled item stands for; 0 for a row's own items."""
+    """(b, C) shares of the sampled items, each with the items that it stands for, or of all; 0 for own items."""
+    items: torch.Tensor | None
+    """(C,) the sample; None: all items."""
 
     def slopes(self, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(p,) and (b, C) slopes of Σ weight·(−log share) by the logits."""
         count = weight.new_zeros(len(self.others)).index_add_(0, self.pairs.row, weight)
         return self.own * count[self.pairs.row] - weight, self.others * count[:, None]
 
+    def rows_of(self, vectors: torch.Tensor) -> torch.Tensor:
+        """(C, W) vectors of the others."""
+        return vectors if self.items is None else vectors[self.items]
+
     def mean(self, own: torch.Tensor, others: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
         """(b, W) sums of item vectors (M, W), weighted by (p,) and (b, C)."""
-        found = others @ vectors[self.items]
+        found = others @ self.rows_of(vectors)
         return found.index_add_(0, self.pairs.row, own[:, None] * vectors[self.pairs.item])
 
     def spread(
         self, own: torch.Tensor, others: torch.Tensor, hidden: torch.Tensor, n_items: int
     ) -> torch.Tensor:
         """(M, W) sums of row vectors (b, W), weighted by (p,) and (b, C)."""
-        found = hidden.new_zeros(n_items, hidden.shape[1])
-        found[self.items] = others.T @ hidden
+        found = others.T @ hidden
+        if self.items is not None:
+            found = hidden.new_zeros(n_items, hidden.shape[1]).index_copy_(0, self.items, found)
         return found.index_add_(0, self.pairs.item, own[:, None] * hidden[self.pairs.row])
 
 
-def sampled_shares(
+def softmax_shares(
     hidden: torch.Tensor,
     vectors: torch.Tensor,
     bias: torch.Tensor,
     pairs: RowItems,
     sample: Sample,
     barred: RowItems | None = None,
-) -> SampledShares:
-    """Softmax of V h + b of b rows, its sum estimated as in :func:`sampled_loss`.
+) -> SoftmaxShares:
+    """Softmax of V h + b of b rows; see :func:`softmax_loss`.
 
-    Args:
-        hidden: (b, W) h.
-        vectors: (M, W) V.
-        bias: (M,) b.
-        pairs: Own items of the rows.
-        sample: Items and corrections of :meth:`Proposal.draw`.
-        barred: Items that a row cannot take.
+    ``pairs`` are the rows' own items, ``barred`` items that a row cannot take.
     """
-    items, correction = sample
+    items = None if sample is None else sample[0]
     own = (hidden[pairs.row] * vectors[pairs.item]).sum(1) + bias[pairs.item]
-    others = torch.addmm(bias[items] + correction, hidden, vectors[items].T)
-    for some in (pairs, barred):
-        if some is not None:
-            place = torch.searchsorted(items, some.item).clamp(max=len(items) - 1)
-            drawn_too = items[place] == some.item
-            others[some.row[drawn_too], place[drawn_too]] = -torch.inf
+    if sample is None:
+        others = torch.addmm(bias, hidden, vectors.T)
+    else:
+        others = torch.addmm(bias[sample[0]] + sample[1], hidden, vectors[sample[0]].T)
+    for row, place in (pairs,) if barred is None else (pairs, barred):
+        if items is not None:
+            item, place = place, torch.searchsorted(items, place).clamp(max=len(items) - 1)  # noqa: PLW2901
+            sampled = items[place] == item
+            row, place = row[sampled], place[sampled]  # noqa: PLW2901
+        others[row, place] = _UNLIKELY
     top = others.amax(1).scatter_reduce_(0, pairs.row, own, "amax")
     own = (own - top[pairs.row]).exp_()
     others = others.sub_(top[:, None]).exp_()
     total = others.sum(1).index_add_(0, pairs.row, own)
-    return SampledShares(pairs, own / total[pairs.row], items, others / total[:, None])
+    return SoftmaxShares(pairs, own / total[pairs.row], others.div_(total[:, None]), items)

@@ -1,4 +1,4 @@
-"""User states: events known of users at an instant, and counts that followed."""
+"""User states at an instant, and counts that followed."""
 
 from __future__ import annotations
 
@@ -45,19 +45,13 @@ class UserStates:
         return np.repeat(np.arange(len(self)), self.lengths)
 
     def rows_of(self, start: int, stop: int) -> tuple[Ints, Ints]:
-        """(e,) row, counted from ``start``, and (e,) item of events of rows ``start`` to ``stop``."""
+        """Row and item (e,) of events of a span of rows."""
         offsets = self.offsets[start : stop + 1]
         return np.repeat(np.arange(stop - start), np.diff(offsets)), self.items[offsets[0] : offsets[-1]]
 
     @classmethod
     def of(cls, log: EventLog, users: ArrayLike, now: ArrayLike) -> UserStates:
-        """States of users of a log; only events strictly before ``now`` count.
-
-        Args:
-            log: The log.
-            users: (n,) user indices; a user may occur at several instants.
-            now: (n,) or scalar instants, seconds.
-        """
+        """States of users (n,) of a log strictly before ``now``."""
         wanted = np.asarray(users, np.int64)
         instants = np.broadcast_to(np.asarray(now, np.float64), wanted.shape)
         begin, end = known_events(log, wanted, instants)
@@ -90,7 +84,7 @@ def known_events(log: EventLog, users: Ints, now: Floats) -> tuple[Ints, Ints]:
 
 @dataclass(frozen=True, eq=False)
 class CountExamples:
-    """n states and the number of target events that followed each."""
+    """States (n,) and target events that followed each."""
 
     states: UserStates
     counts: Ints
@@ -102,17 +96,11 @@ class CountExamples:
 def session_examples(
     log: EventLog, gap: str | float = "30min", *, most_events: int = _MOST_EVENTS
 ) -> CountExamples:
-    """Examples of sessions: the state before each start, the count within.
+    """Examples of sessions: state before, count within.
 
     Sessions are cut from target events alone; the other events are history only. A session exists because it
-    has an event, so every count is at least one. A user's history is in each of its states, so that they may hold many
-    times the log; where they would be too many, sessions are left out at even steps in the order of time.
-
-    Args:
-        log: The log.
-        gap: A longer inactivity ends a session.
-        most_events: Events of all states together up to which all sessions are taken, and to which they are thinned,
-            nearly.
+    has an event, so every count is at least one. A user's history is in each of its states; where the states would hold
+    more than ``most_events``, sessions are left out at even steps in the order of time.
     """
     goal = log if log.target is None else log.rows(log.targets)
     sessions = goal.sessions(gap)
@@ -125,9 +113,7 @@ def session_examples(
 def window_examples(log: EventLog, horizon: float, windows: int) -> CountExamples:
     """Examples at the last ``windows`` multiples of ``horizon`` seconds.
 
-    For j = 1 … windows, every user with an event before T − j·horizon gives one example with the target
-    events in [T − j·horizon, T − (j−1)·horizon), where T is just past the last event. Users not yet seen then
-    give none.
+    For j = 1 … windows, users with an event before T − j·horizon give one example each; T is just past the last event.
     """
     if len(log) == 0:
         raise ModelError("fit: the log has no events; allowed: a log with at least one target event")
@@ -141,14 +127,7 @@ def window_examples(log: EventLog, horizon: float, windows: int) -> CountExample
 
 
 def count_examples(log: EventLog, users: Ints, now: Floats, horizon: float) -> CountExamples:
-    """Examples at given instants: target events in [now, now + horizon).
-
-    Args:
-        log: Histories and target events.
-        users: (n,) user indices.
-        now: (n,) instants, seconds.
-        horizon: Length of the window, seconds.
-    """
+    """Examples at given instants: target events in [now, now + horizon)."""
     goal = log.rows(log.targets)
     counts = UserStates.of(goal, users, now + horizon).lengths - UserStates.of(goal, users, now).lengths
     return CountExamples(UserStates.of(log, users, now), counts.astype(np.int64), np.asarray(users, np.int64))

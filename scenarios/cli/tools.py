@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from rimsim.scenarios import Run
-    from rimsim.scenarios.report.record import Report
 
 Command = TypeVar("Command", bound="Callable[..., Any]")
 
@@ -185,15 +184,6 @@ def terminal() -> Console:
     return console if console.is_terminal else Console(width=140)
 
 
-def report_of(run: Run) -> Report:
-    """Report of a run of any kind."""
-    from rimsim.scenarios.kinds.registry import KINDS
-
-    kind = KINDS[run.kind]
-    made: Report = kind.load(kind.report)(run)
-    return made
-
-
 def print_run(run: Run) -> None:
     """Print the report of a run.
 
@@ -202,7 +192,7 @@ def print_run(run: Run) -> None:
     """
     from rimsim.scenarios.report.console import show
 
-    show(report_of(run), terminal())
+    show(run.report(), terminal())
 
 
 def print_complete(folder: str) -> None:
@@ -234,7 +224,7 @@ def report(run: Path, **flags: bool) -> None:
     if flags["digest"]:
         click.echo(digest(loaded))
         return
-    found = report_of(loaded)
+    found = loaded.report()
     if flags["html"]:
         click.echo(write_page(found, loaded))
     elif flags["markdown"]:

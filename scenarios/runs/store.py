@@ -148,6 +148,11 @@ class Run(RunTables):
         kind = KINDS[self.kind]
         return record_from(self.config[kind.mark], kind.load(kind.config), origin=str(self.folder / CONFIG))
 
+    def report(self) -> Any:
+        """:class:`rimsim.scenarios.report.record.Report` of the run."""
+        kind = KINDS[self.kind]
+        return kind.load(kind.report)(self)
+
     @property
     def scenario(self) -> ScenarioConfig:
         """The resolved scenario."""

@@ -1,1 +1,1 @@
-"""Ground intensities λ(x): expected consumptions of a user within the horizon."""
+"""Ground intensities λ(x): expected consumptions within the horizon."""

@@ -43,14 +43,14 @@ def minimum_of(
 
 @runtime_checkable
 class GroundModel(Protocol):
-    """λ(x), expected events of a state within the next horizon: the factor ``RIM(ground=…)``."""
+    """λ(x), expected events within the horizon: ``RIM(ground=…)``."""
 
     def fit(self, log: EventLog) -> Self:
         """Fit from scratch to the target events of the log."""
         ...
 
     def update(self, log: EventLog) -> Self:
-        """Fit to the target events of a new log, keeping the scale of λ."""
+        """Fit to new target events, keeping the scale of λ."""
         ...
 
     def encode(self, states: UserStates) -> Hidden:
@@ -80,13 +80,13 @@ class GroundConfig:
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
 
 
-class Ground(FromHidden, Stored):
+class Ground(FromHidden, Stored, GroundModel):
     """Base of the shipped ground intensities.
 
-    Without a mark model, :meth:`score` spreads λ(x) evenly over the catalogue.
+    A slate yields fewer consumptions than a session of a log has events: a refit alone would shrink λ manyfold, so an
+    update keeps its mean. Without a mark model, :meth:`score` spreads λ(x) evenly over the catalogue.
 
-    Attributes:
-        rescale: Factor by which the last :meth:`update` multiplied λ, to keep its mean; 1 after a fit.
+    ``rescale`` is the factor of the last :meth:`update` that kept the mean of λ; 1 after a fit.
     """
 
     config: GroundConfig
@@ -99,55 +99,20 @@ class Ground(FromHidden, Stored):
 
     @abstractmethod
     def fit_examples(self, examples: CountExamples) -> Self:
-        """Fit from scratch to given states and the counts that followed.
-
-        Raises:
-            ModelError: If there is no event in the examples.
-        """
-
-    @abstractmethod
-    def update(self, log: EventLog) -> Self:
-        """Fit to the target events of a new log, keeping the scale of λ.
-
-        A slate yields fewer consumptions than a session of a log has events: a refit alone would shrink λ manyfold.
-        """
-
-    @abstractmethod
-    def encode(self, states: UserStates) -> Hidden:
-        """Hidden states of n user states."""
-
-    @abstractmethod
-    def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
-        """Hidden states after one more event each."""
-
-    @abstractmethod
-    def intensity_hidden(self, hidden: Hidden, now: Floats) -> torch.Tensor:
-        """(n,) float32 λ of the states at ``now`` (n,), seconds."""
+        """Fit from scratch to given states and counts."""
 
     def examples(self, log: EventLog) -> CountExamples:
-        """Sessions of a log, or its last horizons: examples for the level of λ."""
+        """Examples for the level of λ: sessions or last horizons."""
         if self.config.horizon is None:
             return session_examples(log, self.config.gap)
         return window_examples(log, self.config.horizon, self.config.windows)
 
     def fit(self, log: EventLog) -> Self:
-        """Fit from scratch to the target events of the log.
-
-        Raises:
-            ModelError: If there is nothing to fit to.
-        """
+        """Fit from scratch to the target events of the log."""
         return self.fit_to(log, self.examples(log))
 
     def fit_to(self, log: EventLog, examples: CountExamples) -> Self:
-        """Fit from scratch to a log, the level of λ to given examples.
-
-        Args:
-            log: Catalogue, and how events follow each other.
-            examples: States and the counts that followed them.
-
-        Raises:
-            ModelError: If there is nothing to fit to.
-        """
+        """Fit from scratch, the level of λ to given examples."""
         self.n_items = log.n_items
         return self.fit_examples(examples)
 
@@ -158,7 +123,7 @@ class Ground(FromHidden, Stored):
             refuse(ModelError, self.kind, found, "at least one event")
 
     def _instants(self, now: Floats, last: torch.Tensor) -> torch.Tensor:
-        """(n,) instants on the device; with sessions as horizon, not before one can begin."""
+        """Instants (n,) on the device, not before sessions can begin."""
         instant = torch.from_numpy(np.asarray(now, np.float64)).to(self.device)
         return torch.maximum(instant, last + self.config.gap) if self.config.horizon is None else instant
 
@@ -168,11 +133,7 @@ class Ground(FromHidden, Stored):
 
     @caller_owns
     def score_hidden(self, hidden: Hidden, now: Floats) -> torch.Tensor:
-        """(n, M) float32 λ(x) / M.
-
-        Raises:
-            ModelError: Before a fit to a log, because the size of the catalogue is not known.
-        """
+        """(n, M) float32 λ(x) / M."""
         if not self.n_items:
             refuse(ModelError, self.kind, "no catalogue known", "score after a fit to a log")
         share = self.intensity_hidden(hidden, now) / self.n_items

@@ -1,4 +1,4 @@
-"""Exponentially decayed event counts of users: hidden states, and λ(x) proportional to one."""
+"""Exponentially decayed event counts of users, and λ(x) from them."""
 
 from __future__ import annotations
 
@@ -41,10 +41,6 @@ class DecayedGround(Ground):
 
     A hidden state is ``sums`` (n, S) float64 with Σ_i exp(−β_s (t_last − t_i)) over the events i of the state,
     ``first`` (n,) and ``last`` (n,) float64 times of the first and last event in seconds, −inf where there is none.
-
-    Args:
-        config: Options.
-        rates: (S,) decay rates β of the sums, per second.
     """
 
     def __init__(self, config: GroundConfig, rates: Floats) -> None:
@@ -82,7 +78,7 @@ class DecayedGround(Ground):
         return faded + 1.0, torch.where(torch.isinf(first), times, first), times
 
     def features(self, hidden: Hidden, now: Floats) -> torch.Tensor:
-        """(n, 2S + 2) float64 non-negative features of the states at ``now``, seconds.
+        """Non-negative features (n, 2S + 2) of the states at ``now``.
 
         In this order: S self-excitation sums Σ_i exp(−β_s (now − t_i)), S terms exp(−β_s (now − t_first)) of
         the first event, an indicator of a state with events, and one of a state without.
@@ -101,11 +97,6 @@ class UserPopularityConfig(GroundConfig):
 
     smoothing: float = Field(default=0.01, gt=0, description="Events added to every user, so that λ > 0.")
 
-    @property
-    def rate(self) -> float:
-        """Decay rate of an event's weight, per second."""
-        return 0.0
-
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class EMAConfig(UserPopularityConfig):
@@ -115,21 +106,12 @@ class EMAConfig(UserPopularityConfig):
         default=86400.0, gt=0, description="Time in which an event's weight falls by e, seconds."
     )
 
-    @property
-    def rate(self) -> float:
-        """Decay rate of an event's weight, per second."""
-        return 1.0 / self.scale
-
 
 class UserPopularity(DecayedGround):
-    """λ(x) = c·(n_x + s): a user's events so far, times one fitted factor.
+    """``λ(x) = c·(n_x + s)``: a user's events times a fitted factor.
 
-    The factor makes the mean λ of the training states equal the mean count that followed them (the Poisson
-    maximum likelihood); it changes no ranking. It is the user half of ``Pop`` in Ma, Liu and Deoras (ICLR
-    2022).
-
-    Attributes:
-        factor: c; 0 before a fit.
+    The factor makes the mean λ of the training states equal the mean count that followed them (the Poisson maximum
+    likelihood); it changes no ranking. It is the user half of ``Pop`` in Ma, Liu and Deoras (ICLR 2022).
     """
 
     kind: ClassVar[str] = "pop"
@@ -138,15 +120,12 @@ class UserPopularity(DecayedGround):
 
     def __init__(self, config: UserPopularityConfig | None = None) -> None:
         config = config or self.config_class()
-        super().__init__(config, np.array([config.rate]))
+        rate = 1.0 / config.scale if isinstance(config, EMAConfig) else 0.0
+        super().__init__(config, np.array([rate]))
         self.factor = 0.0
 
     def fit_examples(self, examples: CountExamples) -> Self:
-        """Fit the factor to given states and counts.
-
-        Raises:
-            ModelError: If there are no examples, or no event in them.
-        """
+        """Fit the factor to given states and counts."""
         self._require_events(examples)
         raw = self._activity(self.encode(examples.states), examples.states.now)
         self.factor = float(examples.counts.sum()) / float(raw.sum())
@@ -173,11 +152,7 @@ class UserPopularity(DecayedGround):
         return activity
 
     def intensity_hidden(self, hidden: Hidden, now: Floats) -> torch.Tensor:
-        """(n,) float32 λ of the states at ``now``.
-
-        Raises:
-            ModelError: Before a fit.
-        """
+        """(n,) float32 λ of the states at ``now``."""
         return (self._activity(hidden, now) * self._after_fit(self.factor or None)).float()
 
     def tensors(self) -> dict[str, torch.Tensor]:
@@ -197,8 +172,7 @@ class UserPopularity(DecayedGround):
 class EMA(UserPopularity):
     """λ(x) = c·(Σ_i exp(−(now − t_i)/scale) + s): a user's decayed events.
 
-    Exponential moving average, ``EMA`` in Ma, Liu and Deoras (ICLR 2022), with one fitted factor as in
-    :class:`UserPopularity`.
+    Exponential moving average, ``EMA`` in Ma, Liu and Deoras (ICLR 2022).
     """
 
     kind: ClassVar[str] = "ema"

@@ -1,4 +1,4 @@
-"""Hawkes processes of users' events, and a Poisson regression on their features.
+"""Hawkes processes of users' events; Poisson regression on their features.
 
 User u's events after the first, t_1 < t_2 < …, have the intensity (events per second)
 
@@ -39,7 +39,7 @@ _RARE = 1e-3
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class HawkesTerms:
-    """Coefficients of (μ, α, γ) in λ at every event and in ∫λ over every gap."""
+    """Coefficients of (μ, α, γ) in λ and ∫λ."""
 
     at_event: Floats
     """(n, 2S + 1) coefficients of λ at each event after a user's first."""
@@ -57,13 +57,10 @@ class HawkesTerms:
 
 
 def hawkes_terms(times: Floats, offsets: Ints, stop: Floats, rates: Floats) -> HawkesTerms:
-    """Likelihood coefficients in one pass over all users, event by event.
+    """Likelihood coefficients in one pass over all users' events.
 
-    Args:
-        times: (total,) event times, seconds, ascending within a user.
-        offsets: (users + 1,) begin of each user's events; every user has at least one.
-        stop: (users,) end of observation, not before the user's last event.
-        rates: (S,) decay rates β_s, per second.
+    ``times`` (total,) ascend within a user, whose events begin at ``offsets``; ``stop`` (users,) is the end of
+    observation, ``rates`` (S,) are decay rates β_s per second.
     """
     begin, lengths = offsets[:-1], np.diff(offsets)
     scales = len(rates)
@@ -97,13 +94,7 @@ def hawkes_terms(times: Floats, offsets: Ints, stop: Floats, rates: Floats) -> H
 
 
 def negative_log_likelihood(parameters: Floats, at_event: Floats, total: Floats) -> tuple[float, Floats]:
-    """−Σ log λ(t_i) + ∫λ per event, and its gradient.
-
-    Args:
-        parameters: (2S + 1,) μ, α, γ.
-        at_event: (n, 2S + 1) see :class:`HawkesTerms`.
-        total: (2S + 1,) see :attr:`HawkesTerms.total`.
-    """
+    """−Σ log λ(t_i) + ∫λ per event, and its gradient; see :class:`HawkesTerms`."""
     n = max(len(at_event), 1)
     rate = at_event @ parameters + 1e-300
     value = float(total @ parameters - np.log(rate).sum()) / n
@@ -114,9 +105,8 @@ def negative_log_likelihood(parameters: Floats, at_event: Floats, total: Floats)
 class Rescaled:
     """Goodness of fit by time rescaling: compensated gaps against Exp(1).
 
-    Users are joined end to end in compensated time, so that each censored last gap counts (Papangelou's
-    theorem; Brown et al., Neural Computation 2002). On data that the parameters were fitted to, the test is
-    conservative: use held-out users.
+    Users are joined end to end in compensated time, so that each censored last gap counts (Papangelou's theorem; Brown
+    et al., Neural Computation 2002). On data of the fit, the test is conservative: use held-out users.
     """
 
     gaps: Floats
@@ -163,14 +153,12 @@ class HawkesConfig(GroundConfig):
 
 
 class Hawkes(DecayedGround):
-    """λ(x) from a Hawkes process with sum-of-exponentials kernels (Hawkes, 1971; Ogata, 1981).
+    """λ(x) from a Hawkes process with sum-of-exponentials kernels.
 
-    The process and its exact maximum likelihood are those of this module; the solver is L-BFGS-B with the analytic
-    gradient, which finds the maximum because the likelihood is concave. λ(x) is the integral of the intensity over the
-    horizon if nothing more happened (a day where the horizon is a session), times a factor c that makes the mean over
-    training examples the mean count that followed; states without a history have the mean count of such states.
-
-    The reference (Ma, Liu and Deoras, ICLR 2022) fits by least squares and does not scale.
+    Hawkes, 1971; Ogata, 1981. The likelihood is concave and is maximised exactly. λ(x) is the integral of the intensity
+    over the horizon if nothing more happened (a day where the horizon is a session), times a factor c that makes the
+    mean over training examples the mean count that followed; states without a history have the mean count of such
+    states. The reference (Ma, Liu and Deoras, ICLR 2022) fits by least squares and does not scale.
 
     Attributes:
         branching_ratio: Σ_s α_s, mean offspring of one event; the process is stable below 1.
@@ -190,15 +178,11 @@ class Hawkes(DecayedGround):
 
     @property
     def parameters(self) -> Floats:
-        """(2S + 1,) μ (per second), α (S,), γ (S,).
-
-        Raises:
-            ModelError: Before a fit.
-        """
+        """(2S + 1,) μ (per second), α (S,), γ (S,)."""
         return self._after_fit(self._parameters).cpu().numpy()
 
     def terms(self, log: EventLog) -> HawkesTerms:
-        """Likelihood coefficients of a log's users, observed until its last event.
+        """Likelihood coefficients of a log's users until its end.
 
         All events excite; only target events are scored.
         """
@@ -220,11 +204,7 @@ class Hawkes(DecayedGround):
         )
 
     def fit_to(self, log: EventLog, examples: CountExamples) -> Self:
-        """Fit the process to target events after users' first, its scale to given counts.
-
-        Raises:
-            ModelError: If no user has a target event after its first event; as :meth:`fit_examples`.
-        """
+        """Fit the process to the log, its scale to examples."""
         require_targets(log, self.kind)
         terms = self.terms(log)
         if not len(terms.at_event):
@@ -261,11 +241,7 @@ class Hawkes(DecayedGround):
         self.nll = negative_log_likelihood(parameters, terms.at_event, total)[0]
 
     def fit_examples(self, examples: CountExamples) -> Self:
-        """Set the scale c to given states and counts, after a fit of the process.
-
-        Raises:
-            ModelError: If there are no examples, or no event in them.
-        """
+        """Set the scale c of a fitted process."""
         self._require_events(examples)
         active = examples.states.lengths > 0
         self.factor, self.rescale = 1.0, 1.0
@@ -277,7 +253,7 @@ class Hawkes(DecayedGround):
         return self
 
     def update(self, log: EventLog) -> Self:
-        """Refit to the new log, then scale λ to its old mean over the states.
+        """Refit to the new log, keeping the mean of λ.
 
         A log without a target event after a user's first changes nothing.
         """
@@ -293,11 +269,11 @@ class Hawkes(DecayedGround):
         return self
 
     def goodness(self, log: EventLog) -> Rescaled:
-        """Time-rescaling test on a log's users; take users that the model was not fitted to."""
+        """Time-rescaling test on a log's users, best held-out ones."""
         return rescaled(self.terms(log), self.parameters)
 
     def intensity_hidden(self, hidden: Hidden, now: Floats) -> torch.Tensor:
-        """(n,) float32 λ of the states at ``now``: expected events within the horizon."""
+        """Expected events (n,) float32 within the horizon after ``now``."""
         scales = len(self._rates)
         fitted = torch.from_numpy(self.parameters).to(self.device)
         mu, alpha, gamma = fitted[:1], fitted[1 : scales + 1], fitted[scales + 1 :]
@@ -340,15 +316,9 @@ class HawkesPoissonConfig(GroundConfig):
 def poisson_objective(
     weights: Floats, features: Floats, counts: Floats, ridge: float
 ) -> tuple[float, Floats]:
-    """Mean negative Poisson log-likelihood (without log n!) plus ridge, and its gradient.
+    """Mean negative Poisson log-likelihood plus ridge, and its gradient.
 
     mean(Λ − n·log(Λ + 1e-10)) + ridge/2·‖w‖² with Λ = Φ w; convex.
-
-    Args:
-        weights: (F,) non-negative weights w.
-        features: (n, F) non-negative features Φ.
-        counts: (n,) counts.
-        ridge: Strength of the penalty.
     """
     rate = features @ weights
     value = float(np.mean(rate - counts * np.log(rate + _TINY)) + 0.5 * ridge * weights @ weights)
@@ -357,18 +327,12 @@ def poisson_objective(
 
 
 class HawkesPoisson(DecayedGround):
-    """λ(x) = w·φ(x) with w ≥ 0: expected events of state x within the horizon.
+    """``λ(x) = w·φ(x)``, w ≥ 0: expected events within the horizon.
 
-    φ(x) holds, for fixed log-spaced scales, the sums Σ_i exp(−β_s (now − t_i)) over the state's events and
-    the terms exp(−β_s (now − t_first)), and two constants, for states with and without a history (see
-    :meth:`DecayedGround.features`). The counts are taken as Poisson, so the fit is convex; it is solved with L-BFGS-B
-    and the analytic gradient.
-
-    With a session as horizon, a state is looked at no sooner than ``gap`` after its last event, because sessions begin
-    there, and shorter inactivity was never seen. The model is HP of Ma, Liu and Deoras (ICLR
-    2022). Two things differ from their code: a state without a history has its own constant
-    (non-negative weights could otherwise never say that a first session is longer), and the ridge acts on
-    weights in units of their term's mean, so that it does not depend on the unit of time.
+    φ(x) are the :meth:`DecayedGround.features`; counts are taken as Poisson, so the fit is convex. Two things differ
+    from HP of Ma, Liu and Deoras (ICLR 2022): a state without a history has its own constant (non-negative weights
+    could otherwise never say that a first session is longer), and the ridge acts on weights in units of their term's
+    mean, so that it does not depend on the unit of time.
     """
 
     kind: ClassVar[str] = "hp"
@@ -381,19 +345,11 @@ class HawkesPoisson(DecayedGround):
 
     @property
     def weights(self) -> torch.Tensor:
-        """(2S + 2,) float64 weights, in the order of :meth:`DecayedGround.features`.
-
-        Raises:
-            ModelError: Before a fit.
-        """
+        """(2S + 2,) float64 weights, in the order of :meth:`DecayedGround.features`."""
         return self._after_fit(self._weights)
 
     def fit_examples(self, examples: CountExamples) -> Self:
-        """Fit from scratch to given states and counts.
-
-        Raises:
-            ModelError: If there are no examples, or no event in them.
-        """
+        """Fit from scratch to given states and counts."""
         self._require_events(examples)
         self._solve(self._numbers(examples.states), examples.counts)
         return self
@@ -413,7 +369,7 @@ class HawkesPoisson(DecayedGround):
         self.rescale = 1.0
 
     def update(self, log: EventLog) -> Self:
-        """Refit to the new log, then scale λ to its old mean over the states.
+        """Refit to the new log, keeping the mean of λ.
 
         A log without target events changes nothing.
         """
@@ -431,7 +387,7 @@ class HawkesPoisson(DecayedGround):
         return self
 
     def intensity_hidden(self, hidden: Hidden, now: Floats) -> torch.Tensor:
-        """(n,) float32 λ of the states at ``now``: expected events within the horizon."""
+        """Expected events (n,) float32 within the horizon after ``now``."""
         weights = self.weights
         return in_blocks(lambda phi: (phi * weights).sum(1), self.features(hidden, now)).float()
 

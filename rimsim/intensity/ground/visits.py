@@ -1,4 +1,4 @@
-"""Visits: expected size of the session that begins now, from a user's earlier sessions."""
+"""Visits: expected session size from a user's earlier sessions."""
 
 from __future__ import annotations
 
@@ -52,18 +52,11 @@ class VisitsConfig(GroundConfig):
 
 
 def terms(hidden: Hidden, now: torch.Tensor, gap: float, usual: float, weight: float) -> torch.Tensor:
-    """(n, 8) float64 terms of the states at ``now``, in the order of :data:`TERMS`.
+    """Terms (n, 8) of the states, in the order of :data:`TERMS`.
 
     Sizes are logs of event counts. The sizes of the sessions after the first are Σ_j (log n_j − usual) over their
-    number plus ``weight``: a mean that is shrunk to the usual where there are few. All terms but the first are 0 for a
-    user without events.
-
-    Args:
-        hidden: Hidden states of :class:`Visits`.
-        now: (n,) instants at which no session is under way, seconds.
-        gap: Unit of the inactivity since the last event, seconds; the term is log(1 + inactivity / gap).
-        usual: Mean log size of sessions after the first.
-        weight: Pseudo-count of sessions of the usual size.
+    number plus ``weight``: a mean that is shrunk to the ``usual`` one where there are few. The unit of inactivity is
+    ``gap``. All terms but the first are 0 for a user without events.
     """
     held, last = hidden
     number, newest, first, between = held.unbind(1)
@@ -87,16 +80,9 @@ def terms(hidden: Hidden, now: torch.Tensor, gap: float, usual: float, weight: f
 def log_linear_objective(
     weights: Floats, phi: Floats, offset: Floats, counts: Floats, ridge: float
 ) -> tuple[float, Floats]:
-    """Mean negative Poisson log-likelihood (without log n!) plus ridge, and its gradient.
+    """Mean negative Poisson log-likelihood plus ridge, and its gradient.
 
     mean(λ − n·log λ) + ridge/2·‖w‖² with log λ = offset + Φ w; convex.
-
-    Args:
-        weights: (F,) weights w.
-        phi: (n, F) terms Φ.
-        offset: (n,) log λ with weights of zero.
-        counts: (n,) counts.
-        ridge: Strength of the penalty.
     """
     log_rate = np.minimum(offset + phi @ weights, _HIGHEST)
     rate = np.exp(log_rate)
@@ -105,22 +91,15 @@ def log_linear_objective(
 
 
 class Visits(Ground):
-    """λ(x) = exp(level + w·φ(x)): expected size of the session that begins now.
+    """``λ(x) = exp(level + w·φ(x))``: expected session size.
 
-    φ(x) says whether this is a first visit, and of a user who came back: the sizes of the first session and of those
-    after it (their shrunk mean, and the newest), whether there has been one session so far, their number, and the time
-    since the last event (see :func:`terms`). The sessions of a state are told apart by an inactivity of more than
-    ``gap``, be they sessions of the log, or consumptions of a visitor of a market. Counts are taken as Poisson, so the
-    fit is convex. The ridge pulls a fit to one λ for all, and an update to the weights before it, so that terms that do
-    not vary in a log keep their weights. No term is extrapolated: each is held to its range in the logs.
+    φ(x) are the :func:`terms` of a state's sessions, told apart by inactivity of more than ``gap``. Counts are taken as
+    Poisson, so the fit is convex. The ridge pulls a fit to one λ for all, and an update to the weights before it. No
+    term is extrapolated: each is held to its range in the logs. With a session as horizon, a state is looked at no
+    sooner than ``gap`` after its last event; otherwise a session under way counts as ended.
 
-    With a session as horizon, a state is looked at no sooner than ``gap`` after its last event, as in
-    :class:`~rimsim.intensity.ground.hawkes.HawkesPoisson`. With a horizon in seconds, a session that is under
-    way counts as one that has ended.
-
-    A hidden state is ``sessions`` (n, 4) float64: the number of sessions, the events of the newest, the log of the
-    events of the first (0 while it is the newest), and the sum of these logs over the sessions between the first and
-    the newest; and ``last`` (n,) float64: the time of the last event in seconds, −inf where there is none.
+    A hidden state is ``sessions`` (n, 4) float64: number of sessions, events of the newest, log events of the first (0
+    while it is the newest), and the sum of logs in between; and ``last`` (n,): time of the last event, −inf for none.
     """
 
     kind: ClassVar[str] = "visits"
@@ -136,20 +115,12 @@ class Visits(Ground):
 
     @property
     def weights(self) -> torch.Tensor:
-        """(8,) float64 weights, in the order of :data:`TERMS`.
-
-        Raises:
-            ModelError: Before a fit.
-        """
+        """(8,) float64 weights, in the order of :data:`TERMS`."""
         return self._array("weights")
 
     @property
     def level(self) -> float:
-        """Log λ where all terms are zero.
-
-        Raises:
-            ModelError: Before a fit.
-        """
+        """Log λ where all terms are zero."""
         return float(self._array("level"))
 
     def encode(self, states: UserStates) -> Hidden:
@@ -195,7 +166,7 @@ class Visits(Ground):
         return torch.stack(grown, 1), times
 
     def walk(self, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
-        """Sessions after all events of a walk and at its points, to the bits of :meth:`step`."""
+        """Sessions after a walk and at its points."""
         if self.device.type != "cpu":
             return stepped(self, hidden, walk)
         held, last = hidden[0].clone(), hidden[1].clone()
@@ -208,11 +179,7 @@ class Visits(Ground):
         return (held, last), (held_at, last_at)
 
     def fit_examples(self, examples: CountExamples) -> Self:
-        """Fit from scratch to given states and counts.
-
-        Raises:
-            ModelError: If there are no examples, or no event in them.
-        """
+        """Fit from scratch to given states and counts."""
         self._require_events(examples)
         hidden = self.encode(examples.states)
         sizes = torch.log(hidden[0][hidden[0][:, 0] > 1, 1])
@@ -226,7 +193,7 @@ class Visits(Ground):
         return self
 
     def update(self, log: EventLog) -> Self:
-        """Refit to the new log, then scale λ to its old mean over the states.
+        """Refit to the new log, keeping the mean of λ.
 
         A log without target events changes nothing.
         """
@@ -266,11 +233,7 @@ class Visits(Ground):
         return terms(hidden, instant, self.config.gap, self._usual, self.config.shrinkage).cpu().numpy()
 
     def intensity_hidden(self, hidden: Hidden, now: Floats) -> torch.Tensor:
-        """(n,) float32 λ of the states at ``now``: expected events within the horizon.
-
-        Raises:
-            ModelError: Before a fit.
-        """
+        """Expected events (n,) float32 within the horizon after ``now``."""
         weights, level, low, high = (self._array(name) for name in ("weights", "level", "low", "high"))
         gap, shrinkage = self.config.gap, self.config.shrinkage
 
@@ -285,7 +248,7 @@ class Visits(Ground):
         return dict(self._fitted)
 
     def extra(self) -> dict[str, Any]:
-        """Catalogue size, last rescaling, and mean log size of later sessions."""
+        """Catalogue size, last rescaling, mean log size of sessions."""
         return super().extra() | {"usual": self._usual}
 
     def restore(self, tensors: Mapping[str, torch.Tensor], extra: Mapping[str, Any]) -> None:
@@ -309,7 +272,7 @@ def _walk(
     count: Ints,
     gap: float,
 ) -> None:
-    """Let sessions (u, 4) take events in place, and copy them at the points."""
+    """Let sessions (u, 4) take events; copy them at points."""
     for state in range(len(held)):
         point, first = edges[state], offsets[state]
         for event in range(first, offsets[state + 1] + 1):

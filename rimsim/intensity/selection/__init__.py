@@ -1,1 +1,1 @@
-"""Choice between models, and of the weight of a personal score."""
+"""Choice between models and of personal weights."""

@@ -1,4 +1,4 @@
-"""Mark model chosen when it is fitted: candidates ranked on held-out later sessions."""
+"""Mark model chosen when fitted, by held-out later sessions."""
 
 from __future__ import annotations
 
@@ -55,18 +55,11 @@ class RankedModel:
 def ranked(
     log: EventLog, names: Sequence[str], models: Sequence[IntensityModel], gap: str, seed: int
 ) -> tuple[RankedModel, ...]:
-    """Models ranked on later sessions of a log, the best first; none below 20 users.
+    """Models ranked on later sessions, the best first.
 
-    Each is fitted to the log before the cuts of :func:`rimsim.data.later_sessions`. First comes the likeliest of
-    those whose precision@10 is not below the best one's by more than two standard errors of the paired difference;
-    the others follow by precision.
-
-    Args:
-        log: The log.
-        names: Names of the models.
-        models: Models that are not fitted.
-        gap: A longer inactivity ends a session.
-        seed: Seed of the cut.
+    Each is fitted to the log before the cuts of :func:`rimsim.data.later_sessions`; below 20 held-out users there is no
+    ranking. First comes the likeliest of those whose precision@10 is not below the best one's by more than two standard
+    errors of the paired difference; the others follow by precision.
     """
     held = HeldOut.of(log, gap, seed)
     if held is None or not models:
@@ -103,15 +96,10 @@ class AutoConfig:
 
 
 class SelectedModel(Stored):
-    """Mark model that predicts a log's later sessions best, chosen when it is fitted.
+    """Mark model that predicts later sessions best, chosen when fitted.
 
-    The first of :func:`ranked` candidates is fitted to the whole log and is this model from then on, through updates,
-    saving and loading. A candidate whose λ(x) is not 1 is not a mark model and is refused. A subclass makes candidates
-    by name.
-
-    Attributes:
-        name: The chosen name; empty before a fit.
-        ranking: Worth of the candidates at the last fit.
+    The first of :func:`ranked` candidates is fitted to the whole log and is this model from then on. A candidate whose
+    λ(x) is not 1 is not a mark model and is refused. A subclass makes candidates by name.
     """
 
     kind: ClassVar[str] = "selected"
@@ -125,19 +113,14 @@ class SelectedModel(Stored):
 
     @abstractmethod
     def _make(self, name: str, **options: Any) -> IntensityModel:
-        """Model of a name that is not fitted; options are seed, device and gap."""
+        """Unfitted model of a name; options: seed, device, gap."""
 
     @abstractmethod
     def _is_mark(self, name: str) -> bool:
         """True if a known name stands for a mark model."""
 
     def fit(self, log: EventLog) -> Self:
-        """Rank the candidates on held-out later sessions, then fit the best to the whole log.
-
-        Raises:
-            ModelError: If the log has no target event.
-            ConfigError: If a candidate is unknown or no mark model.
-        """
+        """Rank the candidates, then fit the best to the log."""
         config = self.config
         require_targets(log, self.kind)
         names = config.candidates
@@ -159,7 +142,7 @@ class SelectedModel(Stored):
         return self
 
     def settled(self) -> IntensityModel:
-        """Unfitted model of the chosen kind, with its choices: its fit chooses nothing."""
+        """Unfitted model of the chosen kind, with its choices."""
         return settled(self._made(self.name), self.chosen)
 
     def _made(self, name: str) -> IntensityModel:
@@ -184,16 +167,12 @@ class SelectedModel(Stored):
 
     @property
     def chosen(self) -> RecurrentModel:
-        """Chosen model.
-
-        Raises:
-            ModelError: Before a fit.
-        """
+        """Chosen model."""
         return self._after_fit(self._chosen)
 
     @property
     def depends_on_state(self) -> bool:
-        """True if the chosen model's p(y|x) differs from state to state."""
+        """True if the chosen model's p(y|x) depends on x."""
         return self._chosen is None or ModelCapabilities.of(self._chosen).depends_on_state
 
     def update(self, log: EventLog) -> Self:
@@ -206,11 +185,11 @@ class SelectedModel(Stored):
         return self.chosen.encode(states)
 
     def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
-        """Hidden states of the chosen model after one more event each."""
+        """Hidden states of the chosen model after another event."""
         return self.chosen.step(hidden, items, times)
 
     def walk(self, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
-        """Hidden states of the chosen model after all events and at the points."""
+        """Hidden states of the chosen model after a walk."""
         return walked(self.chosen, hidden, walk)
 
     @caller_owns
@@ -238,26 +217,14 @@ class SelectedModel(Stored):
         return {"name": self.name, "ranking": [vars(one) for one in self.ranking]}
 
     def save(self, folder: str | Path) -> None:
-        """Write the choice, and the chosen model into the subfolder ``chosen``.
-
-        Raises:
-            ModelError: If the chosen model cannot be saved.
-        """
+        """Write the choice, and the chosen model into ``chosen``."""
         if self._chosen is not None:  # first: a record without its model would be no model
             save_model(self._chosen, Path(folder) / "chosen")
         super().save(folder)
 
     @classmethod
     def load(cls, folder: str | Path, device: str | None = None) -> Self:
-        """Read a chosen model that :meth:`save` wrote.
-
-        Args:
-            folder: Where it was saved.
-            device: Device instead of the saved configs'.
-
-        Raises:
-            ModelError: If the folder holds no such model, or a damaged one.
-        """
+        """Read a chosen model that :meth:`save` wrote."""
         model = super().load(folder, device)
         if model.name:
             model._chosen = load(Path(folder) / "chosen", device)  # noqa: SLF001  # its own class

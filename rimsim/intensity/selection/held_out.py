@@ -1,4 +1,4 @@
-"""Held-out later sessions of a log: users at a cut, and items they took after it."""
+"""Held-out later sessions: users at a cut, items afterwards."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Worth:
 
 
 def best_of(candidates: Sequence[Worth]) -> int:
-    """Index of the likeliest candidate whose slates are not significantly worse than the best.
+    """Index of the likeliest candidate with slates near the best.
 
     The likelihood rewards the long tail, and slates show ten items; where the two disagree beyond two standard errors
     of the paired difference in precision, slates decide.
@@ -52,7 +52,7 @@ def best_of(candidates: Sequence[Worth]) -> int:
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """n users when one of their later sessions began, and items they took from then on."""
+    """Users (n,) at a later session, and items they took."""
 
     whole: EventLog
     """The log that was cut."""
@@ -71,19 +71,14 @@ class HeldOut:
         return len(self.states)
 
     def best(self, logits: NDArray[np.floating], k: int = 10) -> Bools:
-        """(n, M) True at the k best unconsumed items of each state, and at ties with the last.
-
-        Args:
-            logits: (n, M) or (M,); log p(y|x) up to a constant per row.
-            k: Items of a slate.
-        """
+        """True (n, M) at the k best unconsumed items, and ties."""
         left, last, _ = self._last(logits, k)
         return np.asarray((left >= last) & ~self.consumed, np.bool_)
 
     def precision(self, logits: NDArray[np.floating], k: int = 10) -> Floats:
-        """(n,) share of the k best unconsumed items (fewer in a smaller catalogue) that the user took.
+        """Share (n,) of the k best unconsumed items that users took.
 
-        Where items tie for the last places, each of them has its share of these. Arguments as in :meth:`best`.
+        Where items tie for the last places, each of them has its share of these.
         """
         left, last, k = self._last(logits, k)
         above, tied = left > last, left == last
@@ -93,7 +88,7 @@ class HeldOut:
     def _last(
         self, logits: NDArray[np.floating], k: int
     ) -> tuple[NDArray[np.floating], NDArray[np.floating], int]:
-        """(n, M) logits, −∞ where consumed; (n, 1) the k-th largest; k within the catalogue."""
+        """Logits (n, M) of unconsumed items; k-th largest (n, 1); k."""
         left = np.where(self.consumed, -np.inf, logits)
         k = min(k, left.shape[1])
         return left, -np.partition(-left, k - 1, axis=1)[:, k - 1 : k], k
@@ -117,14 +112,9 @@ class HeldOut:
 
     @classmethod
     def of(cls, log: EventLog, gap: str, seed: int, *, most_cells: int | None = _CELLS) -> HeldOut | None:
-        """Cut of :func:`rimsim.data.later_sessions`, without users who took nothing new; None below 20 users.
+        """Held-out states of a log, or None below 20 users.
 
-        Args:
-            log: The log to cut.
-            gap: A longer inactivity ends a session.
-            seed: Seed of the cut.
-            most_cells: Most states times items; further users are left out, though their future stays cut off. None:
-                all of them.
+        Users beyond ``most_cells`` states times items are left out, though their future stays cut off.
         """
         try:
             cut = later_sessions(log, gap=gap, seed=seed)
@@ -151,7 +141,7 @@ class HeldOut:
 
 
 def _cells(pairs: Ints, place: Ints, kept: int, n_items: int) -> Bools:
-    """(kept, M) True at pairs row·M + item of rows whose place (rows,) is not −1."""
+    """Cells (kept, M) of pairs row·M + item; place −1 is dropped."""
     row, item = np.divmod(pairs, n_items)
     among = place[row] >= 0
     found = np.zeros((kept, n_items), bool)

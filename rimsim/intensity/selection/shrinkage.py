@@ -1,4 +1,4 @@
-"""Shrinkage of personal scores towards popularity, chosen on held-out later sessions."""
+"""Shrinkage of personal scores, chosen on held-out later sessions."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _LEAST = 1e-30
 
 @dataclass(frozen=True)
 class Shrinkage:
-    """Logits τ·s(x,y) + κ·log popularity_y + κ'·log returning_y, and the regularisation of s."""
+    """Weights of personal, popular and returning logits; regularisation of s."""
 
     strength: float
     """Ridge or weight decay of the fit of s."""
@@ -78,38 +78,23 @@ class Shrinkage:
 
 
 def rescaling(past: float, whole: float) -> float:
-    """Factor for a weight that was chosen for scores of another fit.
+    """Factor for a weight chosen for another fit's scores.
 
-    Where most users are held out, the past is much shorter than the log, and a fit to the log finds larger scores at
-    the same states; with the weight as it is, they would be believed more than the evidence allows.
-
-    Args:
-        past: Standard deviation of the scores at the held-out states under the fit to the past.
-        whole: The same under the fit to the whole log.
-
-    Returns:
-        The ratio of the two where the second one is larger by more than a quarter; else 1.
+    The log is often much longer than its held-out past, and a fit to it finds larger scores at the same states; with
+    the weight as it is, they would be believed more than the evidence allows. ``past`` and ``whole`` are the standard
+    deviations of both; the factor is their ratio where the second is larger by more than a quarter, else 1.
     """
     return past / whole if whole > _SAME_SPREAD * past else 1.0
 
 
 def chosen(
-    held: HeldOut,
-    scored: Iterable[tuple[float, Float32s]],
-    log_popularity: Floats,
-    log_returning: Floats,
+    held: HeldOut, scored: Iterable[tuple[float, Float32s]], log_popularity: Floats, log_returning: Floats
 ) -> Shrinkage:
     """Strength and weights that predict held-out users' items best (:func:`best_of`).
 
-    For every strength there are weights that make all taken items most likely, and weights that predict best the taken
-    items of a slate; both are candidates. Popularity is among the logits that either can make (τ = 0), so a shrunk
-    model is no worse than popularity but for chance.
-
-    Args:
-        held: The held-out states.
-        scored: Strengths in order, each with the scores s (n, M) that a fit of the held-out past with it gives.
-        log_popularity: (M,) log popularity in the held-out past.
-        log_returning: (M,) the same in later sessions.
+    For every strength, with the scores s (n, M) of a fit to the past, there are weights that make all taken items most
+    likely, and weights that predict best the taken items of a slate; both are candidates. Popularity is among the
+    logits that either can make (τ = 0), so a shrunk model is no worse than popularity but for chance.
     """
     base = (log_popularity.astype(np.float32), log_returning.astype(np.float32))
     ways = {False: for_all, True: for_slates}
@@ -155,7 +140,7 @@ def for_all(held: HeldOut, parts: Parts) -> Floats:
 
 
 def for_slates(held: HeldOut, parts: Parts) -> Floats:
-    """(parts,) weights w ≥ 0 that predict best the taken items of a slate.
+    """Weights (parts,) ≥ 0 that best predict taken items of slates.
 
     Under p = softmax(Σ_i w_i·part_i), a user who took n items takes a shown item with probability
     1 − exp(−n·p(y|x)). The weights make the answers to the shown items, taken or not, most likely. Shown are the ten
@@ -178,7 +163,7 @@ def for_slates(held: HeldOut, parts: Parts) -> Floats:
 
 
 def _in_units(parts: Parts) -> tuple[list[Float32s], Floats, Floats]:
-    """Parts in units of their spread, which need few steps; the spreads; a start."""
+    """Parts in units of their spread; spreads; a start."""
     spread = np.array([float(part.std()) for part in parts])
     informative = spread >= _FLAT
     spread[~informative] = 1.0
@@ -187,7 +172,7 @@ def _in_units(parts: Parts) -> tuple[list[Float32s], Floats, Floats]:
 
 
 def _minimum(loss: Loss, weights: Floats, start: Floats) -> tuple[Floats, float]:
-    """Best weights, 0 where the start is 0, and their loss."""
+    """Best weights and their loss."""
     bounds = [(0.0, None if one else 0.0) for one in start]
     found = scipy.optimize.minimize(loss, weights, jac=True, method="L-BFGS-B", bounds=bounds)
     return np.asarray(found.x, np.float64), float(found.fun)
@@ -205,7 +190,7 @@ def _spared(loss: Loss, weights: Floats, value: float) -> Floats:
 
 
 def unlikelihood(held: HeldOut, parts: Parts) -> Loss:
-    """Mean −log p(y|x) of a taken item under weights, nats, and its slope."""
+    """Mean −log p(y|x) of taken items, and its slope."""
     softmax, count = _WeightedSoftmax(held, parts), held.taken.sum(1)
     labels = float(held.taken.sum())
     # Added up in rows and then in float64.
@@ -223,7 +208,7 @@ def unlikelihood(held: HeldOut, parts: Parts) -> Loss:
 
 
 def unlikelihood_of_answers(held: HeldOut, parts: Parts, shown: Bools) -> Loss:
-    """Mean −log likelihood of answers to shown items (n, M), nats, and its slope."""
+    """Mean −log likelihood of answers to shown items (n, M)."""
     softmax = _WeightedSoftmax(held, parts)
     cells = [np.nonzero(shown[span]) for span in _spans(held)]
     taken_cells = [held.taken[span][cell] > 0 for span, cell in zip(_spans(held), cells, strict=True)]
@@ -254,7 +239,7 @@ def _spans(held: HeldOut) -> list[slice]:
 
 
 class _WeightedSoftmax:
-    """Softmaxes of weighted parts over unconsumed items, a few rows at a time.
+    """Softmaxes of weighted parts over unconsumed items.
 
     The rows then lie in the nearest caches. A row's bits do not depend on the number of rows computed together.
     """
@@ -272,13 +257,13 @@ class _WeightedSoftmax:
         }
 
     def _few(self, span: slice) -> Iterator[tuple[slice, slice, Float32s]]:
-        """Rows of a span that fit into the caches, their place in the span, room for their scores."""
+        """Rows that fit the caches, their place, room for scores."""
         for first in range(span.start, span.stop, self._height):
             stop = min(first + self._height, span.stop)
             yield slice(first, stop), slice(first - span.start, stop - span.start), self._room[: stop - first]
 
     def shares(self, weights: Floats, span: slice) -> tuple[Float32s, Floats, Float32s]:
-        """Exponentials of logits less the largest, 0 where consumed; their sums; the largest logits.
+        """Exponentials (0 where consumed), their sums, the largest logits.
 
         The exponentials of the next call overwrite these.
         """

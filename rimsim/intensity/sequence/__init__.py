@@ -1,1 +1,1 @@
-"""Mark models p(y|x) over the sequence of items that a user has consumed."""
+"""Mark models p(y|x) over the sequence of consumed items."""

@@ -1,4 +1,4 @@
-"""Graph convolution for p(y|x): item vectors smoothed over the user-item graph."""
+"""Graph convolution: item vectors smoothed over the user-item graph."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class GraphConvolutionConfig(SequenceConfig):
 
 
 class GraphNetwork(SequenceNetwork):
-    """Item vectors, a user-item graph that smooths them, and an item bias."""
+    """Item vectors, a graph that smooths them, and biases."""
 
     graph: torch.Tensor
 
@@ -41,7 +41,7 @@ class GraphNetwork(SequenceNetwork):
         self.item.copy_(torch.randn(self.item.shape, generator=source) / self.item.shape[1] ** 0.5)
 
     def smoothed(self) -> torch.Tensor:
-        """(M, W) mean of the item vectors and their values one, two, … hops away."""
+        """Mean (M, W) of item vectors over all hops."""
         if not self.hops or not self.graph.shape[1]:
             return self.item
         user, item = self.graph
@@ -69,12 +69,11 @@ class GraphNetwork(SequenceNetwork):
 
 
 class GraphConvolution(SequenceModel[GraphConvolutionConfig, GraphNetwork]):
-    """p(y|x) = softmax(E' h(x) + b) with h(x) = Σ_{i ∈ x} e'_i / √|x| and smoothed item vectors E', λ(x) = 1.
+    """``p(y|x) = softmax(E' h(x) + b)``, ``h(x) = Σ_{i ∈ x} e'_i / √|x|``, λ(x) = 1.
 
-    E' = mean_l (SᵀS)^l E with S = D_u^{-1/2} R D_i^{-1/2}, the linear propagation of LightGCN (He et al.,
-    SIGIR 2020) from item to item through the users of the log. Unlike there, users have no vectors, so that a state can
-    belong to any user, and each event is predicted from the events before it with the full softmax. An update trains
-    the vectors on the graph of the fit.
+    E' = mean_l (SᵀS)^l E with S = D_u^{-1/2} R D_i^{-1/2}, the linear propagation of LightGCN (He et al., SIGIR 2020)
+    from item to item through the users of the log. Unlike there, users have no vectors, and each event is predicted
+    from the events before it with the full softmax. An update trains the vectors on the graph of the fit.
     """
 
     kind: ClassVar[str] = "graph"
@@ -93,7 +92,7 @@ class GraphConvolution(SequenceModel[GraphConvolutionConfig, GraphNetwork]):
         self._item = self.network.smoothed().detach().contiguous()
 
     def encode(self, states: UserStates) -> Hidden:
-        """Sums (n, W) of item vectors, number of items (n,), and h (n, W)."""
+        """Sums (n, W), number of items (n,), and h (n, W)."""
         _ = self.network  # raises before a fit
         vectors = self._item.cpu().numpy()
         lengths = states.lengths
@@ -110,6 +109,6 @@ class GraphConvolution(SequenceModel[GraphConvolutionConfig, GraphNetwork]):
         return total, count, hidden
 
     def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
-        """Hidden states with the vector of one item added to each sum."""
+        """Hidden states with one more item vector each."""
         del times
         return self._hidden(hidden[0] + self._item[items.to(self.device)], hidden[1] + 1.0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import ClassVar
 
 import numpy as np
@@ -16,6 +15,7 @@ from rimsim.intensity.contract import BLOCK, STEP, Hidden, in_blocks, padded, sp
 from rimsim.intensity.sequence.sequence_model import SequenceConfig, SequenceModel
 from rimsim.intensity.sequence.training import (
     Batch,
+    Forward,
     Outputs,
     SequenceNetwork,
     Windows,
@@ -49,7 +49,7 @@ class GRUNetwork(SequenceNetwork):
     def hidden(
         self, items: torch.Tensor, start: torch.Tensor, draw: torch.Generator | None = None
     ) -> torch.Tensor:
-        """(b, L + 1, W) hidden states before and after each read item (b, L)."""
+        """Hidden states (b, L + 1, W) around each read item."""
         read = dropped(self.item[items], self.dropout, draw)
         if not read.shape[1]:  # a batch of first events: nothing has been read
             return start[:, None]
@@ -70,12 +70,11 @@ class GRUNetwork(SequenceNetwork):
 
 
 class GRU(SequenceModel[GRUConfig, GRUNetwork]):
-    """p(y|x) = softmax(W h(x) + b), h from a GRU over item ids.
+    """``p(y|x) = softmax(W h(x) + b)``, h from a GRU over items.
 
     After Cho et al. (EMNLP 2014) and GRU4Rec (Hidasi et al., ICLR 2016). h is the hidden state after the last
-    ``context`` items of a state, zero for a state without history, whose p is softmax(b); b starts at log
-    popularity. Input and output item vectors are the same. The loss is the full softmax cross-entropy at the
-    log's target events; times are no input. λ(x) = 1.
+    ``context`` items of a state, zero without history; b starts at log popularity. Input and output item vectors are
+    the same, times are no input. λ(x) = 1.
 
     Inference reads and steps in fixed row blocks, with the input half of every gate looked up in a table of items. In
     an update, events further back than ``update_steps_back`` before the first target are read once, half the context
@@ -89,7 +88,7 @@ class GRU(SequenceModel[GRUConfig, GRUNetwork]):
         del log
         return GRUNetwork(n_items, self.config.width, self.config.dropout)
 
-    def _continued(self, cut: Windows) -> Callable[[Batch, torch.Generator | None], Outputs]:
+    def _continued(self, cut: Windows) -> Forward:
         network = self.network
         # Half the context is enough for a state that training is about to move anyway, and halves the cost.
         room = max(self.config.context // 2 - self.config.update_steps_back, 0)
@@ -114,7 +113,7 @@ class GRU(SequenceModel[GRUConfig, GRUNetwork]):
 
     @torch.no_grad()
     def _read(self, items: Ints, length: Ints) -> torch.Tensor:
-        """(n, W) hidden states after left-aligned histories (n, L) of the given lengths."""
+        """Hidden states (n, W) after left-aligned histories (n, L)."""
         n = len(length)
         out = torch.zeros((n, self.config.width), device=self.device)
         # Rows of like length share a block, which then stops at its longest; a row's bits do not depend on it.
@@ -132,7 +131,7 @@ class GRU(SequenceModel[GRUConfig, GRUNetwork]):
         return out
 
     def encode(self, states: UserStates) -> Hidden:
-        """Tensor (n, W): hidden states after the last ``context`` events of each state."""
+        """Hidden states (n, W) after each state's last ``context`` events."""
         _ = self.network  # raises before a fit
         return (self._read(*last_events(states, self.config.context)),)
 

@@ -1,9 +1,9 @@
-"""Base of the models over sequences of item ids: fit, update, scoring, persistence."""
+"""Base of the models over sequences of item ids."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
 import torch
@@ -16,25 +16,14 @@ from rimsim.errors import ModelError, refuse
 from rimsim.intensity.contract import FromHidden, Hidden, caller_owns, in_blocks, require_targets, resolved
 from rimsim.intensity.persistence import Stored
 from rimsim.intensity.popularity import fill_cold, log_popularity
-from rimsim.intensity.sequence.training import (
-    Batch,
-    Outputs,
-    SequenceNetwork,
-    TrainingOptions,
-    TrainingRun,
-    Windows,
-    held_out,
-    train,
-    windows,
-)
+from rimsim.intensity.sequence import training
 from rimsim.intensity.softmax import MANY_ITEMS, Softmax, is_sampled
-from rimsim.intensity.states import UserStates
 from rimsim.rng import Purpose, derived_seed
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class SequenceConfig:
-    """Size and training of a model over sequences of item ids."""
+    """Size and training of a model over item sequences."""
 
     width: int = Field(default=64, ge=1, description="Hidden units; items have vectors of the same size.")
     context: int = Field(default=64, ge=2, description="Last events of a history that are read.")
@@ -80,7 +69,7 @@ class SequenceConfig:
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
 
     def __post_init__(self) -> None:
-        """Keep a window longer than what it reads before its first prediction."""
+        """Keep windows longer than their burn-in."""
         for name in ("burn", "update_steps_back"):
             if getattr(self, name) >= self.context:
                 raise ValueError(
@@ -88,15 +77,16 @@ class SequenceConfig:
                 )
 
 
-Network = TypeVar("Network", bound=SequenceNetwork)
+Network = TypeVar("Network", bound=training.SequenceNetwork)
 Config = TypeVar("Config", bound=SequenceConfig)
 
 
 class SequenceModel(FromHidden, Stored, Generic[Config, Network]):
-    """Base of the shipped mark models over item ids: p(y|x) = softmax(W h(x) + b), λ(x) = 1.
+    """Base of the mark models over sequences: ``softmax(W h(x) + b)``.
 
-    Attributes:
-        last_run: Losses of the last fit or update; None after a load.
+    The last tensor of a hidden state is h(x), (n, W).
+
+    ``last_run`` has the losses of the last fit or update; None after a load.
     """
 
     config: Config
@@ -107,28 +97,16 @@ class SequenceModel(FromHidden, Stored, Generic[Config, Network]):
     def __init__(self, config: Config | None = None) -> None:
         self.config = config or self.config_class()
         self.device = resolved(self.config.device)
-        self.last_run: TrainingRun | None = None
+        self.last_run: training.TrainingRun | None = None
         self._updates = 0
         self._network: Network | None = None
 
     @abstractmethod
     def _new_network(self, n_items: int, log: EventLog | None) -> Network:
-        """Network without values, on the CPU; a log where it is to be fitted."""
-
-    @abstractmethod
-    def encode(self, states: UserStates) -> Hidden:
-        """Hidden states of n user states; the last tensor is h(x), (n, W)."""
-
-    @abstractmethod
-    def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
-        """Hidden states after one more event each."""
+        """Network without values, on the CPU."""
 
     def fit(self, log: EventLog) -> Self:
-        """Fit from scratch, with early stopping on held-out users.
-
-        Raises:
-            ModelError: If the log has no target event.
-        """
+        """Fit from scratch, with early stopping on held-out users."""
         config = self.config
         require_targets(log, self.kind)
         network = self._new_network(log.n_items, log)
@@ -136,11 +114,11 @@ class SequenceModel(FromHidden, Stored, Generic[Config, Network]):
         with torch.no_grad():
             network.bias.copy_(torch.from_numpy(log_popularity(log, config.smoothing)))
         self._network = network.to(self.device)
-        cut = windows(log, config.context, config.burn, self._gap)
-        aside = held_out(cut.user, config.held_out if config.patience else 0.0, config.seed)
+        cut = training.windows(log, config.context, config.burn, self._gap)
+        aside = training.held_out(cut.user, config.held_out if config.patience else 0.0, config.seed)
         if aside.all():
             aside[:] = False
-        options = TrainingOptions(
+        options = training.TrainingOptions(
             config.epochs,
             config.batch_size,
             config.learning_rate,
@@ -152,7 +130,7 @@ class SequenceModel(FromHidden, Stored, Generic[Config, Network]):
             config.sampled,
             self._negatives(log),
         )
-        self.last_run = train(network, cut.take(~aside), options, self.device, check=cut.take(aside))
+        self.last_run = training.train(network, cut.take(~aside), options, self.device, check=cut.take(aside))
         if config.cold_items:
             fill_cold(network.item.data, network.bias.data, log)
         self._updates = 0
@@ -160,22 +138,19 @@ class SequenceModel(FromHidden, Stored, Generic[Config, Network]):
         return self
 
     def update(self, log: EventLog) -> Self:
-        """Train a few epochs on the new log's target events, from present parameters.
+        """Train a few epochs on the new log.
 
         Gradients reach ``update_steps_back`` events before a target, so the cost grows with the targets, not
         with the histories. A log without target events changes nothing.
-
-        Raises:
-            ModelError: Before a fit, or if the log has another catalogue.
         """
         config, network = self.config, self.network
         known = len(network.bias)
         if log.n_items != known:
             refuse(ModelError, self.kind, f"found a log of {log.n_items} items", f"{known}, as fitted")
-        cut = windows(log, config.context, config.update_steps_back, self._gap)
+        cut = training.windows(log, config.context, config.update_steps_back, self._gap)
         if len(cut):
             self._updates += 1
-            options = TrainingOptions(
+            options = training.TrainingOptions(
                 config.update_epochs,
                 config.update_batch_size,
                 config.update_learning_rate,
@@ -184,12 +159,12 @@ class SequenceModel(FromHidden, Stored, Generic[Config, Network]):
                 ahead=config.ahead,
                 negatives=self._negatives(log),
             )
-            self.last_run = train(network, cut, options, self.device, outputs=self._continued(cut))
+            self.last_run = training.train(network, cut, options, self.device, outputs=self._continued(cut))
             self._refresh()
         return self
 
     def _negatives(self, log: EventLog) -> int | None:
-        """Sampled labels and uniform items of a training; None: the softmax is full."""
+        """Sample size of a training's softmax; None: all items."""
         sampled = is_sampled(log, self.config.softmax, many_items=MANY_ITEMS)
         return self.config.negatives if sampled else None
 
@@ -198,18 +173,14 @@ class SequenceModel(FromHidden, Stored, Generic[Config, Network]):
         """Inactivity that ends a session, where whole sessions are predicted."""
         return self.config.session_gap if self.config.target == "next-session" else None
 
-    def _continued(self, cut: Windows) -> Callable[[Batch, torch.Generator | None], Outputs]:
-        """Outputs of an update's windows; a model with memory starts them from earlier events."""
+    def _continued(self, cut: training.Windows) -> training.Forward:
+        """Outputs of an update's windows, continued from earlier events."""
         del cut
         return self.network.outputs
 
     @property
     def network(self) -> Network:
-        """Fitted network.
-
-        Raises:
-            ModelError: Before a fit.
-        """
+        """Fitted network."""
         return self._after_fit(self._network)
 
     def _refresh(self) -> None:
@@ -234,7 +205,7 @@ class SequenceModel(FromHidden, Stored, Generic[Config, Network]):
         return {} if self._network is None else dict(self._network.state_dict())
 
     def extra(self) -> dict[str, Any]:
-        """Number of updates since the fit, which seeds the next update."""
+        """Number of updates, which seeds the next."""
         return {"updates": self._updates}
 
     def restore(self, tensors: Mapping[str, torch.Tensor], extra: Mapping[str, Any]) -> None:

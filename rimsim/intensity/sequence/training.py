@@ -1,4 +1,4 @@
-"""Training of sequence models: windows of a log, batches, AdamW, early stopping."""
+"""Training of sequence models: windows, batches, early stopping."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from typing import TypeAlias
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from rimsim.arrays import Bools, Floats, Ints
 from rimsim.data.log import EventLog
-from rimsim.intensity.softmax import AdamW, Proposal, next_events_loss, sampled_loss
+from rimsim.intensity.softmax import AdamW, Negatives, softmax_loss
 from rimsim.intensity.states import UserStates
 from rimsim.rng import Purpose, derived_seed, generator, uniform
 
 Outputs: TypeAlias = tuple[torch.Tensor, torch.Tensor]
 """h (p, W) at the predicted positions, and item vectors V (M, W)."""
+Forward: TypeAlias = Callable[["Batch", torch.Generator | None], Outputs]
+"""Outputs of a batch; the generator draws dropout, None: no dropout."""
 
 FADE = 0.9
 """Weight of a later event relative to the event before it."""
@@ -32,7 +33,7 @@ _CLIP = 1.0
 
 @dataclass(frozen=True, eq=False)
 class Windows:
-    """w stretches of users' histories over the log's events sorted by (user, time)."""
+    """Stretches (w,) of histories, over events by user and time."""
 
     item: Ints
     """(n,) items of all events, sorted by user, then time."""
@@ -84,23 +85,14 @@ class Batch:
     weight: torch.Tensor
     """(p, K) float32 their weights: 0 for an event that is no target or past the user's (or the session's) last event.
     They sum to 1, or, where events have their own weights, to a mean of these."""
-    weighted: bool = False
-    """True if events have their own weights, or positions have as many labels as their session has events."""
 
 
 def windows(log: EventLog, context: int, burn: int, session_gap: str | None = None) -> Windows:
-    """Cut users' histories into windows that cover each target event once.
+    """Cut histories into windows that cover targets once.
 
-    A window begins ``burn`` events before the first target not yet covered (or with the user's first event),
-    so that a prediction in the middle of a history sees at least ``burn`` events of it. Stretches without
-    targets are in no window.
-
-    Args:
-        log: The log.
-        context: Longest window, events; more than ``burn``.
-        burn: Events read before the first prediction.
-        session_gap: Predict whole sessions from the events before them, a longer inactivity being the end of a session:
-            of the targets, only those that begin a session are then covered. None: predict each target event.
+    A window of at most ``context`` events begins ``burn`` events before the first target not yet covered (or with the
+    user's first event). Stretches without targets are in no window. ``session_gap``: predict whole sessions from the
+    events before them, so that only targets that begin a session are covered.
     """
     order = log.by_user
     user, item, target = log.user[order], log.item[order], log.targets[order]
@@ -124,7 +116,7 @@ def windows(log: EventLog, context: int, burn: int, session_gap: str | None = No
 
 
 def _session_ends(log: EventLog, order: Ints, gap: str) -> Ints:
-    """(n,) position past the session of its first event if that is a target, else 0."""
+    """Session end (n,) of targets that begin one, else 0."""
     session = log.sessions(gap).of_event[order]
     begin = np.flatnonzero(np.append(True, session[1:] != session[:-1])[: len(session)])
     found = np.zeros(len(session), np.int64)
@@ -141,12 +133,8 @@ def batches(
 ) -> Iterator[Batch]:
     """Batches of windows of similar length, with little padding.
 
-    Args:
-        cut: The windows.
-        size: Windows per batch.
-        device: Device of the tensors.
-        generator: Shuffles equal lengths and the order of the batches; None: fixed order.
-        ahead: Number of labels from a predicted position on, K; where whole sessions are predicted, all of the session.
+    ``generator`` shuffles equal lengths and the order of the batches. Each predicted position has ``ahead`` labels, or
+    all of its session.
     """
     length = cut.stop - cut.begin
     tie = np.arange(len(cut)) if generator is None else generator.permutation(len(cut))
@@ -173,12 +161,11 @@ def batches(
             rows=rows,
             later=torch.from_numpy(cut.item[coming]).to(device),
             weight=torch.from_numpy(weight.astype(np.float32)).to(device),
-            weighted=cut.weight is not None or cut.session_end is not None,
         )
 
 
 def _labels(cut: Windows, position: Ints, end: Ints, ahead: int) -> tuple[Ints, Floats]:
-    """(p, K) positions of labels and their weights, which sum to 1."""
+    """Positions (p, K) of labels, and weights that sum to 1."""
     fade = FADE
     if cut.session_end is not None:
         end, fade = cut.session_end[position], 1.0
@@ -191,14 +178,7 @@ def _labels(cut: Windows, position: Ints, end: Ints, ahead: int) -> tuple[Ints, 
 
 
 def histories(items: Ints, begin: Ints, stop: Ints, context: int) -> tuple[Ints, Ints]:
-    """(n, L) last ``context`` items of n stretches, left-aligned, and (n,) lengths.
-
-    Args:
-        items: Flat array that the stretches lie in.
-        begin: (n,) first position of each stretch.
-        stop: (n,) position past its last event.
-        context: Longest history.
-    """
+    """Last ``context`` items (n, L) of stretches, left-aligned, and lengths (n,)."""
     length = np.minimum(stop - begin, context)
     step = np.arange(int(length.max(initial=0)))
     inside = step < length[:, None]
@@ -213,14 +193,10 @@ def last_events(states: UserStates, context: int) -> tuple[Ints, Ints]:
 
 
 class SequenceNetwork(torch.nn.Module, ABC):
-    """Network that turns read items into a logit V h + b for every next item.
+    """Network from read items to logits V h + b.
 
-    Read and predicted items have the same vectors, and each item has a bias.
-
-    Args:
-        n_items: Size of the catalogue, M.
-        width: Size of the vectors, W.
-        dropout: Share of read items and hidden units that is dropped in a training.
+    Read and predicted items have the same vectors, and each item has a bias. ``dropout`` is the share of read items and
+    hidden units that is dropped in a training.
     """
 
     item: torch.nn.Parameter
@@ -247,10 +223,7 @@ class SequenceNetwork(torch.nn.Module, ABC):
 
     @abstractmethod
     def outputs(self, batch: Batch, draw: torch.Generator | None) -> Outputs:
-        """H (p, W) at the predicted positions of a batch and item vectors V (M, W).
-
-        ``draw`` draws dropout, None: no dropout.
-        """
+        """Outputs h (p, W) at predicted positions, and item vectors."""
 
 
 @dataclass(frozen=True)
@@ -287,7 +260,7 @@ class TrainingRun:
 
 
 def dropped(values: torch.Tensor, rate: float, draw: torch.Generator | None) -> torch.Tensor:
-    """Values after dropout with a mask from a given generator, not torch's global one."""
+    """Values after dropout by a given generator."""
     if draw is None or rate == 0:
         return values
     kept = torch.rand(values.shape, generator=draw, device=values.device) >= rate
@@ -295,63 +268,48 @@ def dropped(values: torch.Tensor, rate: float, draw: torch.Generator | None) -> 
 
 
 def held_out(users: Ints, share: float, seed: int) -> Bools:
-    """(n,) True for users kept from training; a user's draw does not depend on the log."""
+    """True (n,) for users kept from training."""
     return np.asarray(uniform(seed, Purpose.MODEL, 1, users) < share, bool)
 
 
 class _Criterion:
-    """Mean negative log-likelihood of a batch's predicted events, each with its weight."""
+    """Mean negative log-likelihood of a batch's predicted events."""
 
     def __init__(
         self, network: SequenceNetwork, cut: Windows, options: TrainingOptions, device: torch.device
     ) -> None:
         self._network, self._options, self._device = network, options, device
-        self._proposal: Proposal | None = None
-        if options.negatives is not None:
-            labels = cut.item[cut.target]
-            self._proposal = Proposal.of(labels, len(network.bias), options.negatives, device)
+        labels = cut.item[cut.target]
+        self._negatives = Negatives.of(labels, len(network.bias), options.negatives, device)
 
     def loss(self, outputs: Outputs, batch: Batch, source: torch.Generator) -> torch.Tensor:
         """Scalar, nats."""
         hidden, vectors = outputs
-        bias = self._network.bias
-        if self._proposal is not None:
-            sample = self._proposal.draw(batch.label, source)
-            return sampled_loss(hidden, vectors, bias, batch.later, batch.weight, sample)
-        if self._options.ahead > 1 or batch.weighted:
-            return next_events_loss(hidden, vectors, bias, batch.later, batch.weight)
-        return functional.cross_entropy(torch.addmm(bias, hidden, vectors.T), batch.label)
+        sample = self._negatives.draw(batch.label, source)
+        return softmax_loss(hidden, vectors, self._network.bias, batch.later, batch.weight, sample)
 
     @torch.no_grad()
     def mean(self, cut: Windows) -> float:
-        """Mean loss over windows without dropout, from the same samples each time."""
-        options, mean = self._options, _Mean()
+        """Mean loss over windows, without dropout."""
+        options, losses = self._options, []
         source = torch.Generator(self._device)
         source.manual_seed(0)
         for batch in batches(cut, options.batch_size, self._device, ahead=options.ahead):
-            mean.add(self.loss(self._network.outputs(batch, None), batch, source), batch)
-        return mean.value
+            loss = self.loss(self._network.outputs(batch, None), batch, source)
+            losses.append((float(loss), len(batch.label)))
+        return _mean(losses)
 
 
-class _Mean:
-    """Mean loss over the predicted events of batches."""
-
-    def __init__(self) -> None:
-        self._total, self._count = 0.0, 0
-
-    def add(self, loss: torch.Tensor, batch: Batch) -> None:
-        """Add the mean loss of a batch."""
-        self._total += float(loss.detach()) * len(batch.label)
-        self._count += len(batch.label)
-
-    @property
-    def value(self) -> float:
-        """Mean so far."""
-        return self._total / max(self._count, 1)
+def _mean(losses: list[tuple[float, int]]) -> float:
+    """Mean loss of batches with numbers of predicted events."""
+    total = 0.0
+    for loss, count in losses:  # not by sum, whose rounding depends on the version of Python
+        total += loss * count
+    return total / max(sum(count for _, count in losses), 1)
 
 
 def _sampled(outputs: Outputs, batch: Batch, share: float, draw: torch.Generator) -> tuple[Outputs, Batch]:
-    """Outputs and labels of a random share of the predicted positions."""
+    """Outputs and labels of random predicted positions."""
     hidden, vectors = outputs
     chosen = torch.rand(len(hidden), generator=draw, device=hidden.device) < share
     if not bool(chosen.any()):
@@ -368,20 +326,12 @@ def train(
     device: torch.device,
     *,
     check: Windows | None = None,
-    outputs: Callable[[Batch, torch.Generator | None], Outputs] | None = None,
+    outputs: Forward | None = None,
 ) -> TrainingRun:
-    """Train a network in place by AdamW on the mean loss of predicted events.
+    """Train a network in place by AdamW.
 
-    With ``check`` and patience, the parameters of the epoch with the least held-out loss are kept (the
-    parameters before the first epoch count too).
-
-    Args:
-        network: The network.
-        cut: Windows to train on.
-        options: Length and step sizes; the seed orders batches and draws dropout.
-        device: Device of the network.
-        check: Windows of held-out users.
-        outputs: Called instead of ``network.outputs``, for example to start from given states.
+    With ``check`` (windows of held-out users) and patience, the parameters of the epoch with the least held-out loss
+    are kept (the parameters before the first epoch count too). ``outputs`` is called instead of ``network.outputs``.
     """
     forward = outputs or network.outputs
     order = generator(options.seed, Purpose.MODEL, 2)
@@ -399,7 +349,7 @@ def train(
     losses: list[float] = []
     checks: list[float] = []
     for epoch in range(1, options.epochs + 1):
-        mean = _Mean()
+        found_losses: list[tuple[float, int]] = []
         for batch in batches(cut, options.batch_size, device, order, options.ahead):
             left = 1.0 - (1.0 - options.final_rate) * done / steps
             done += 1
@@ -409,8 +359,8 @@ def train(
             loss = criterion.loss(found, predicted, draw)
             torch.autograd.backward(loss)
             optimizer.step(options.learning_rate * left)
-            mean.add(loss, predicted)
-        losses.append(mean.value)
+            found_losses.append((float(loss.detach()), len(predicted.label)))
+        losses.append(_mean(found_losses))
         if not stopping or check is None:
             continue
         checks.append(criterion.mean(check))

@@ -33,7 +33,7 @@ class TransformerConfig(SequenceConfig):
     update_steps_back: int = Field(default=24, ge=1, description="Events read before a target in an update.")
 
     def __post_init__(self) -> None:
-        """Keep an even number of hidden units a head, which rotary positions need."""
+        """Keep an even number of hidden units per head."""
         super().__post_init__()
         if self.width % (2 * self.heads):
             raise ValueError(f"width is {self.width}; allowed: an even multiple of heads, {self.heads}")
@@ -73,14 +73,14 @@ class _Layer(torch.nn.Module):
 
 
 def _turned(x: torch.Tensor, turn: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-    """Pairs of units turned by position times frequency (rotary positions, Su et al., 2021)."""
+    """Pairs of units turned by position (Su et al., 2021)."""
     first, second = x.chunk(2, dim=-1)
     cos, sin = turn
     return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
 
 
 class TransformerNetwork(SequenceNetwork):
-    """Tied item vectors, a start vector, causal layers, and an item bias."""
+    """Tied item vectors, start vector, causal layers, item bias."""
 
     def __init__(self, n_items: int, config: TransformerConfig) -> None:
         super().__init__(n_items, config.width, config.dropout)
@@ -104,7 +104,7 @@ class TransformerNetwork(SequenceNetwork):
             weight.copy_(torch.randn(weight.shape, generator=source) * scale)
 
     def hidden(self, items: torch.Tensor, draw: torch.Generator | None = None) -> torch.Tensor:
-        """(b, L + 1, W) outputs before and after each read item (b, L)."""
+        """Outputs (b, L + 1, W) around each read item."""
         b, length = items.shape
         width = self.item.shape[1]
         x = torch.cat([self.start.expand(b, 1, width), self.item[items]], dim=1) * width**0.5
@@ -124,16 +124,13 @@ class TransformerNetwork(SequenceNetwork):
 
 
 class Transformer(SequenceModel[TransformerConfig, TransformerNetwork]):
-    """p(y|x) = softmax(W h(x) + b), h from causal self-attention over item ids.
+    """``p(y|x) = softmax(W h(x) + b)``, h from causal self-attention.
 
-    After SASRec (Kang and McAuley, ICDM 2018) with the loss over the full catalogue, pre-norm layers with
-    RMSNorm (Zhang and Sennrich, 2019), rotary positions (Su et al., 2021) and SwiGLU (Shazeer, 2020). h is
-    the output after the last ``context`` items of a state, read behind a start vector. Item vectors are tied,
-    b starts at log popularity, times are no input. λ(x) = 1.
-
-    A hidden state is the last ``context`` items, their number, and h. An event costs one reading of them, so a
-    stepped state is exactly a re-encoded one. Histories are padded to a power of two that their own length
-    decides, and read in fixed row blocks, so that a row's bits do not depend on the batch.
+    After SASRec (Kang and McAuley, ICDM 2018) with the loss over the full catalogue, pre-norm layers with RMSNorm
+    (Zhang and Sennrich, 2019), rotary positions (Su et al., 2021) and SwiGLU (Shazeer, 2020). Item vectors are tied, b
+    starts at log popularity, times are no input. λ(x) = 1. A hidden state is the last ``context`` items, their number,
+    and h. An event costs one reading of them. Histories are padded to a power of two that their own length decides, and
+    read in fixed row blocks, so that a row's bits do not depend on the batch.
     """
 
     kind: ClassVar[str] = "transformer"
@@ -171,7 +168,7 @@ class Transformer(SequenceModel[TransformerConfig, TransformerNetwork]):
         return items, length, self._read(items, length)
 
     def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
-        """Hidden states with windows moved on by one item each, and read again."""
+        """Hidden states with windows moved by one item."""
         del times
         window, length, _ = hidden
         full = length == self.config.context

@@ -1,4 +1,4 @@
-"""Bag: softmax over items, linear in the set of items that a user has consumed."""
+"""Bag: softmax linear in the set of consumed items."""
 
 from __future__ import annotations
 
@@ -11,42 +11,24 @@ import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from rimsim.arrays import Bools, Float32s, Floats, Ints
+from rimsim.arrays import Float32s, Floats, Ints
 from rimsim.compiled import compiled
 from rimsim.data.log import EventLog
+from rimsim.intensity import softmax
 from rimsim.intensity.contract import Hidden, Walk, stepped
 from rimsim.intensity.popularity import fill_cold, log_popularity
 from rimsim.intensity.selection.shrinkage import Shrinkage
-from rimsim.intensity.sets.personal import (
-    Arrays,
-    Cells,
-    PersonalModel,
-    SoftmaxConfig,
-    decks,
-    distinct,
-    sums,
-)
-from rimsim.intensity.softmax import (
-    MANY_ITEMS,
-    AdamW,
-    Proposal,
-    RowItems,
-    is_sampled,
-    one_cycle,
-    sampled_shares,
-)
+from rimsim.intensity.sets.personal import Arrays, Cells, PersonalModel, SoftmaxConfig, decks, distinct, sums
 from rimsim.intensity.states import UserStates
 from rimsim.rng import Purpose, derived_seed, generator
 
 _LEAST, _MOST = 0.05, 0.95
 """Share of a user's items that is read, drawn uniformly between the two."""
-UNLIKELY = -1e9
-"""Logit of a read item; finite, so that a user who has read everything has a softmax too."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Tables:
-    """Parameters: logits of a state with n items are W·Σ E_i/√(n + 1) + b."""
+    """Parameters of the logits ``W·Σ E_i/√(n + 1) + b``."""
 
     read: torch.Tensor
     """(M, W) E, the vectors of items that are read."""
@@ -77,22 +59,25 @@ class Cycle:
 
 
 class ReadSplit(NamedTuple):
-    """Pairs of b users, split into read and predicted ones."""
+    """Items of b users, split into read and predicted ones."""
 
     users: int
     """Number of users, b."""
-    row: Ints
-    """(p,) user of each pair, from 0."""
-    item: Ints
-    """(p,) its item."""
-    label: Float32s
-    """(p,) its weight as a label; 0 for mere history."""
-    is_read: Bools
-    """(p,) True if it is read."""
+    read: softmax.RowItems
+    own: softmax.RowItems
+    """Predicted items."""
+    label: torch.Tensor
+    """(p,) float32 weights of predicted items as labels."""
+
+    def sums(self, table: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Sums (b, W) of a table over read items; counts (b,)."""
+        total = table.new_zeros(self.users, table.shape[1])
+        total.index_add_(0, self.read.row, table[self.read.item])
+        return total, torch.bincount(self.read.row, minlength=self.users)
 
 
-def splits(cells: Cells, cycle: Cycle) -> Iterator[ReadSplit]:
-    """Pairs of the users of every step; users with nothing to predict are left out."""
+def splits(cells: Cells, cycle: Cycle, device: torch.device) -> Iterator[ReadSplit]:
+    """Items of each step's users, split in two."""
     if not len(cells):
         return
     source = generator(cycle.seed, Purpose.MODEL, 21)
@@ -102,93 +87,51 @@ def splits(cells: Cells, cycle: Cycle) -> Iterator[ReadSplit]:
         row, place = cells.pairs_of(batch)
         share = _LEAST + (_MOST - _LEAST) * source.random(len(batch))
         is_read = source.random(len(row)) < share[row]
+        label = cells.label[place]
         if cycle.read_history:
-            is_read |= cells.label[place] == 0
-        yield ReadSplit(len(batch), row, cells.item[place], cells.label[place], is_read)
-
-
-def matrices(cells: Cells, cycle: Cycle) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """(b, M) ones at read items and (b, M) weights of labels, for every step."""
-    for split in splits(cells, cycle):
-        x = np.zeros((split.users, cells.n_items), np.float32)
-        x[split.row[split.is_read], split.item[split.is_read]] = 1.0
-        y = np.zeros_like(x)
-        y[split.row[~split.is_read], split.item[~split.is_read]] = split.label[~split.is_read]
-        yield torch.from_numpy(x), torch.from_numpy(y)
-
-
-def _begun(tables: Tables, cycle: Cycle) -> tuple[list[torch.nn.Parameter], list[torch.Tensor], AdamW]:
-    """Parameters E, W and b; the centres of E and W; the optimizer."""
-    begin = [tables.read, tables.predicted, tables.bias]
-    now = [torch.nn.Parameter(t.clone()) for t in begin]
-    centre = [t if cycle.centred else torch.zeros_like(t) for t in begin[:2]]
-    return now, centre, AdamW(now if cycle.learn_bias else now[:2])
+            is_read |= label == 0
+        is_own = ~is_read & (label > 0)
+        read, own = (
+            softmax.RowItems(
+                *(torch.from_numpy(part[chosen]).to(device) for part in (row, cells.item[place]))
+            )
+            for chosen in (is_read, is_own)
+        )
+        yield ReadSplit(len(batch), read, own, torch.from_numpy(label[is_own]).to(device))
 
 
 @torch.no_grad()
-def trained(tables: Tables, cells: Cells, cycle: Cycle) -> Tables:
+def trained(tables: Tables, cells: Cells, cycle: Cycle, draws: int | None = None) -> Tables:
     """Tables after a training on the users of a log.
 
-    The loss is the mean over labels of −log softmax over the items that are not read, each label with its weight.
-    A batch's gradients are written out, which spares recording them: with P the softmax minus the labels,
-    ∇W = Pᵀh and ∇E = XᵀPW/√(n + 1).
-    """
-    device = tables.read.device
-    now, centre, optimizer = _begun(tables, cycle)
-    read, predicted, bias = now
-    for step, (read_now, label) in enumerate(matrices(cells, cycle)):
-        x, y = read_now.to(device), label.to(device)
-        scale = (x.sum(1, keepdim=True) + 1).rsqrt()
-        h = (x @ read) * scale
-        logits = torch.addmm(bias, h, predicted.T).masked_fill_(x > 0, UNLIKELY)
-        count = y.sum(1, keepdim=True)
-        slope = torch.softmax(logits, 1).mul_(count).sub_(y).div_(count.sum().clamp(min=1e-6))
-        held = [cycle.weight_decay * (table - origin) for table, origin in zip(now, centre, strict=False)]
-        read.grad = x.T @ ((slope @ predicted) * scale) + held[0]
-        predicted.grad = slope.T @ h + held[1]
-        bias.grad = slope.sum(0) if cycle.learn_bias else None
-        optimizer.step(one_cycle(step, cycle.steps, cycle.learning_rate))
-    return Tables(read.detach(), predicted.detach(), bias.detach())
-
-
-@torch.no_grad()
-def trained_on_samples(tables: Tables, cells: Cells, cycle: Cycle, draws: int) -> Tables:
-    """Tables after a training with a sample of items per step; see :func:`trained`.
-
-    Args:
-        tables: Initial values.
-        cells: User-item pairs.
-        cycle: Length, step size and regularisation.
-        draws: Labels drawn for a batch, and as many uniform items.
+    The loss is the mean over labels of −log softmax over the items that are not read, each label with its weight;
+    ``draws`` labels and as many uniform items stand for all (None: all do). A batch's gradients are written out, which
+    spares recording them: with P the softmax minus the labels, ∇W = Pᵀh and ∇E = XᵀPW/√(n + 1).
     """
     device, n_items = tables.read.device, cells.n_items
-    now, centre, optimizer = _begun(tables, cycle)
+    begin = [tables.read, tables.predicted, tables.bias]
+    now = [torch.nn.Parameter(table.clone()) for table in begin]
     read, predicted, bias = now
-    proposal = Proposal.of(cells.item[cells.label > 0], n_items, draws, device)
+    centre = [table if cycle.centred else torch.zeros_like(table) for table in begin[:2]]
+    optimizer = softmax.AdamW(now if cycle.learn_bias else now[:2])
+    negatives = softmax.Negatives.of(cells.item[cells.label > 0], n_items, draws, device)
     source = torch.Generator(device)
     source.manual_seed(derived_seed(cycle.seed, Purpose.MODEL, 25))
-    for step, split in enumerate(splits(cells, cycle)):
-        row, item, label = (
-            torch.from_numpy(part).to(device) for part in (split.row, split.item, split.label)
-        )
-        is_read = torch.from_numpy(split.is_read).to(device)
-        predicts = ~is_read & (label > 0)
-        known, own = RowItems(row[is_read], item[is_read]), RowItems(row[predicts], item[predicts])
-        total = torch.zeros(split.users, read.shape[1], device=device)
-        total.index_add_(0, known.row, read[known.item])
-        scale = (torch.bincount(known.row, minlength=split.users)[:, None] + 1.0).rsqrt()
+    for step, split in enumerate(splits(cells, cycle, device)):
+        known, own = split.read, split.own
+        total, count = split.sums(read)
+        scale = (count[:, None] + 1.0).rsqrt()
         h = total * scale
-        sample = proposal.draw(own.item if len(own.item) else item, source)
-        shares = sampled_shares(h, predicted, bias, own, sample, barred=known)
-        weight = label[predicts]
-        slopes = shares.slopes(weight / weight.sum().clamp(min=1e-6))
+        sample = negatives.draw(own.item if len(own.item) else known.item, source)
+        shares = softmax.softmax_shares(h, predicted, bias, own, sample, barred=known)
+        slopes = shares.slopes(split.label / split.label.sum().clamp(min=1e-6))
         held = [cycle.weight_decay * (table - origin) for table, origin in zip(now, centre, strict=False)]
         pull = shares.mean(*slopes, predicted) * scale
         read.grad = held[0].index_add_(0, known.item, pull[known.row])
         predicted.grad = shares.spread(*slopes, h, n_items) + held[1]
         if cycle.learn_bias:
             bias.grad = shares.spread(*slopes, torch.ones_like(scale), n_items)[:, 0]
-        optimizer.step(one_cycle(step, cycle.steps, cycle.learning_rate))
+        optimizer.step(softmax.one_cycle(step, cycle.steps, cycle.learning_rate))
     return Tables(read.detach(), predicted.detach(), bias.detach())
 
 
@@ -213,13 +156,12 @@ class BagConfig(SoftmaxConfig):
 
 
 class Bag(PersonalModel[BagConfig]):
-    """p(y|x) = softmax(W·Σ_{i ∈ x} E_i/√(n + 1) + b) with n the items of x, λ(x) = 1.
+    """``p(y|x) = softmax(W·Σ_{i ∈ x} E_i/√(n + 1) + b)`` with n = |x|, λ(x) = 1.
 
     Trained as a denoising autoencoder (Liang et al., WWW 2018) without hidden layers: a random 5 to 95 % of each user's
-    items are read, and the full softmax is fitted to the target events among the others. Events that are no targets are
-    only ever read. On a large log each user is read at least once in a fit, and the softmax is over the predicted items
-    and a sample of the others. b is κ log popularity + κ' log returning, and τ is in the tables. A hidden state is a
-    sum and a number, so it takes an event by an addition. An update trains all three for a few steps.
+    items are read, and the softmax is fitted to the target events among the others. Events that are no targets are only
+    ever read. On a large log each user is read at least once in a fit. b is κ log popularity + κ' log returning, and τ
+    is in the tables. An update trains all three for a few steps.
     """
 
     kind: ClassVar[str] = "bag"
@@ -235,20 +177,17 @@ class Bag(PersonalModel[BagConfig]):
         drawn = torch.from_numpy(normal).to(self.device)
         bias = torch.from_numpy(log_popularity(log, config.smoothing).astype(np.float32))
         tables, steps = Tables(drawn[0], drawn[1], bias.to(self.device)), config.steps
-        sampled = self._sampled(whole)
-        times = max(1.0, len(cells) / (config.batch_size * steps)) if sampled else 1.0
+        draws = self._draws(whole)
+        times = max(1.0, len(cells) / (config.batch_size * steps)) if draws else 1.0
         for decay in strengths:
             cycle = Cycle(round(times * steps), config.batch_size, config.learning_rate, decay, config.seed)
-            tables, steps = self._trained(tables, cells, cycle, sampled=sampled), config.further_steps
+            tables, steps = trained(tables, cells, cycle, draws), config.further_steps
             yield {"read": tables.read.cpu().numpy(), "predicted": tables.predicted.cpu().numpy()}
 
-    def _sampled(self, whole: EventLog) -> bool:
-        return is_sampled(whole, self.config.softmax, many_items=MANY_ITEMS)
-
-    def _trained(self, tables: Tables, cells: Cells, cycle: Cycle, *, sampled: bool) -> Tables:
-        if sampled:
-            return trained_on_samples(tables, cells, cycle, self.config.negatives)
-        return trained(tables, cells, cycle)
+    def _draws(self, whole: EventLog) -> int | None:
+        config = self.config
+        sampled = softmax.is_sampled(whole, config.softmax, many_items=softmax.MANY_ITEMS)
+        return config.negatives if sampled else None
 
     def _scores(self, fit: Arrays, states: UserStates) -> Float32s:
         states = distinct(states)
@@ -277,11 +216,11 @@ class Bag(PersonalModel[BagConfig]):
             centred=True,
             read_history=True,
         )
-        tables = self._trained(begin, Cells.of(log), cycle, sampled=self._sampled(log))
+        tables = trained(begin, Cells.of(log), cycle, self._draws(log))
         return {name: getattr(tables, name).cpu().numpy() for name in ("read", "predicted", "bias")}
 
     def walk(self, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
-        """Sums after all events of a walk and at its points."""
+        """Sums after a walk and at its points."""
         if self.device.type != "cpu":
             return stepped(self, hidden, walk)
         after = hidden[0].clone()
@@ -310,7 +249,7 @@ def _add_up(
     count: Ints,
     at: Float32s,
 ) -> None:
-    """Add rows of a table to sums (u, W) in place, and copy sums at points to ``at`` (n, W).
+    """Add table rows to sums (u, W); copy sums at points.
 
     Other arguments are those of :class:`~rimsim.intensity.contract.Walk` and its points.
     """

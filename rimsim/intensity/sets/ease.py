@@ -1,4 +1,4 @@
-"""EASE: linear model from the set of consumed items, in closed form."""
+"""EASE: linear model of consumed items, in closed form."""
 
 from __future__ import annotations
 
@@ -36,14 +36,10 @@ class EASEConfig(PersonalConfig):
 
 
 def solved(gram: Floats, cross: Floats, ridge: float) -> Float32s:
-    """(M, M) minimiser D, zero on the diagonal, of ‖R − X D‖² + ridge·‖D‖².
+    """Minimiser D (M, M), zero-diagonal, of ``‖R − X D‖² + ridge·‖D‖²``.
 
-    With P = (XᵀX + ridge·I)⁻¹ and a multiplier γ_y for each zero, D = P (XᵀR − diag γ), γ_y = (P XᵀR)_yy / P_yy.
-
-    Args:
-        gram: (M, M) XᵀX.
-        cross: (M, M) XᵀR.
-        ridge: The penalty.
+    With ``gram`` XᵀX, ``cross`` XᵀR, P = (XᵀX + ridge·I)⁻¹ and a multiplier γ_y for each zero, D = P (XᵀR − diag γ),
+    γ_y = (P XᵀR)_yy / P_yy.
     """
     raised = gram.copy()
     raised[np.diag_indices_from(raised)] += ridge
@@ -58,7 +54,7 @@ def solved(gram: Floats, cross: Floats, ridge: float) -> Float32s:
 
 
 def _inverse(matrix: Floats) -> Floats:
-    """Inverse of a symmetric positive definite matrix, by its Cholesky factor."""
+    """Inverse of a positive definite matrix, by Cholesky."""
     factor, _ = scipy.linalg.lapack.dpotrf(matrix, lower=1, clean=1)
     lower, _ = scipy.linalg.lapack.dpotri(factor, lower=1)  # 0 above the diagonal, like the factor
     diagonal, whole = lower.diagonal().copy(), lower + lower.T
@@ -67,7 +63,7 @@ def _inverse(matrix: Floats) -> Floats:
 
 
 class EASE(PersonalModel[EASEConfig]):
-    """p(y|x) = softmax(τ Σ_{i ∈ x} B_iy + κ log popularity_y + κ' log returning_y), λ(x) = 1.
+    """``p(y|x) = softmax(τ Σ_{i ∈ x} B_iy + κ log popularity_y + κ' log returning_y)``.
 
     B minimises the squared error of reconstructing each user's set of items from itself, with zero diagonal and a ridge
     (Steck, WWW 2019), in closed form: one inverse of an M × M matrix. A hidden state is the sum of the consumed items'
@@ -117,7 +113,7 @@ class EASE(PersonalModel[EASEConfig]):
         return {"weights": weights + np.float32(scale) * change, "bias": known}
 
     def encode(self, states: UserStates) -> Hidden:
-        """(n, M) sums of rows of τB over each state's distinct items."""
+        """Sums (n, M) of rows of τB over distinct items."""
         return (torch.from_numpy(sums(distinct(states), self._array("weights"))).to(self.device),)
 
     def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
@@ -130,7 +126,7 @@ class EASE(PersonalModel[EASEConfig]):
 
 
 def _predicted(cells: Cells, weights: Float32s) -> Float32s:
-    """(c,) present prediction of every consumed pair from its user's other items."""
+    """Present prediction (c,) of every consumed pair."""
     matrix = cells.matrix()
     found = np.empty(len(cells.item), np.float32)
     for first, last in spans(len(cells), 256):

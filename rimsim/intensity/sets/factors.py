@@ -1,4 +1,4 @@
-"""Softmax factors: penalised maximum likelihood, with users folded in from their items."""
+"""Softmax factors: penalised maximum likelihood with folded-in users."""
 
 from __future__ import annotations
 
@@ -12,29 +12,12 @@ from pydantic.dataclasses import dataclass
 
 from rimsim.arrays import Float32s, Floats, Ints
 from rimsim.data.log import EventLog
+from rimsim.intensity import softmax
 from rimsim.intensity.contract import in_blocks, spans
 from rimsim.intensity.popularity import fill_cold, learned, log_popularity
 from rimsim.intensity.selection.shrinkage import Shrinkage
-from rimsim.intensity.sets.bag import UNLIKELY, Cycle, matrices
-from rimsim.intensity.sets.personal import (
-    Arrays,
-    Cells,
-    PersonalModel,
-    SoftmaxConfig,
-    decks,
-    distinct,
-    sums,
-)
-from rimsim.intensity.softmax import (
-    AdamW,
-    Proposal,
-    RowItems,
-    Sample,
-    SampledShares,
-    is_sampled,
-    one_cycle,
-    sampled_shares,
-)
+from rimsim.intensity.sets.bag import Cycle, splits
+from rimsim.intensity.sets.personal import Arrays, Cells, PersonalModel, SoftmaxConfig, decks, distinct, sums
 from rimsim.intensity.states import UserStates
 from rimsim.rng import Purpose, derived_seed, generator
 
@@ -64,136 +47,113 @@ def _outer(vectors: torch.Tensor) -> torch.Tensor:
     return (vectors[:, :, None] * vectors[:, None, :]).flatten(1)
 
 
-class _Newton(NamedTuple):
-    """Newton's method for max ⟨total, u⟩ − count·log Σ_y exp(⟨u, c_y⟩ + d_y) − ridge/2·‖u‖².
+def _stepped(
+    u: torch.Tensor,
+    slope: torch.Tensor,
+    moments: tuple[torch.Tensor, torch.Tensor],
+    count: torch.Tensor,
+    c: torch.Tensor,
+    ridge: float,
+) -> torch.Tensor:
+    """Vectors u (n, R) after a Newton step, from moments.
 
     A step Δ is shortened to log(1 + β)/β of its length, β = 2·max‖c‖·‖Δ‖, under which it never goes too far (Sun and
     Tran-Dinh, Mathematical Programming 2019: the log of a sum of exponentials is self-concordant in their general
     sense).
     """
-
-    number: torch.Tensor
-    """(n,) number of a user's items."""
-    penalty: torch.Tensor
-    """(R, R) ridge times identity."""
-    reach: torch.Tensor
-    """2·max‖c‖."""
-
-    @classmethod
-    def of(cls, count: torch.Tensor, vectors: torch.Tensor, ridge: float) -> _Newton:
-        identity = torch.eye(vectors.shape[1], dtype=vectors.dtype, device=vectors.device)
-        return cls(count, ridge * identity, 2.0 * vectors.norm(dim=1).amax())
-
-    def step(
-        self, u: torch.Tensor, slope: torch.Tensor, mean: torch.Tensor, second: torch.Tensor
-    ) -> torch.Tensor:
-        """(n, R) u after a step, given the slope and the softmax's first and second moments of c."""
-        rank = u.shape[1]
-        spread = second.reshape(-1, rank, rank) - mean[:, :, None] * mean[:, None, :]
-        delta = torch.linalg.solve(self.number[:, None, None] * spread + self.penalty, slope)
-        beta = (self.reach * delta.norm(dim=1, keepdim=True)).clamp(min=1e-6)
-        moved: torch.Tensor = u + delta * (torch.log1p(beta) / beta)
-        return moved
+    (mean, second), rank = moments, u.shape[1]
+    spread = second.reshape(-1, rank, rank) - mean[:, :, None] * mean[:, None, :]
+    penalty = ridge * torch.eye(rank, dtype=c.dtype, device=c.device)
+    delta = torch.linalg.solve(count[:, None, None] * spread + penalty, slope)
+    beta = (2.0 * c.norm(dim=1).amax() * delta.norm(dim=1, keepdim=True)).clamp(min=1e-6)
+    moved: torch.Tensor = u + delta * (torch.log1p(beta) / beta)
+    return moved
 
 
 def folded(total: torch.Tensor, count: torch.Tensor, items: Items, ridge: float, steps: int) -> torch.Tensor:
-    """(n, R) vectors u of users from sums of their items' vectors.
+    """Vectors u (n, R) of users from sums of item vectors.
 
     They maximise ⟨total, u⟩ − count·log Σ_y exp(⟨u, c_y⟩ + d_y) − ridge/2·‖u‖²: the penalised likelihood of ``count``
-    items whose vectors sum to ``total``, a small concave problem.
-
-    Args:
-        total: (n, R) Σ c_i over a user's items.
-        count: (n,) their number.
-        items: c and d.
-        ridge: Positive penalty.
-        steps: Newton steps, the same for every user.
+    (n,) items whose vectors sum to ``total`` (n, R).
     """
     vectors, offset = items
-    squares, newton = _outer(vectors), _Newton.of(count, vectors, ridge)
-    u = torch.zeros_like(total)
+    squares, u = _outer(vectors), torch.zeros_like(total)
     for _ in range(steps):
         share = torch.softmax(torch.addmm(offset, u, vectors.T), 1)
         mean = share @ vectors
-        u = newton.step(u, total - count[:, None] * mean - ridge * u, mean, share @ squares)
+        slope = total - count[:, None] * mean - ridge * u
+        u = _stepped(u, slope, (mean, share @ squares), count, vectors, ridge)
     return u
 
 
-def _newton(u: torch.Tensor, c: torch.Tensor, shares: SampledShares, ridge: float) -> torch.Tensor:
-    """(b, R) u after a Newton step on the penalised likelihood of own items."""
+def _newton(u: torch.Tensor, c: torch.Tensor, shares: softmax.SoftmaxShares, ridge: float) -> torch.Tensor:
+    """Vectors u (b, R) after a Newton step on own items."""
     row, item = shares.pairs
     every = torch.ones_like(shares.own)
     count = u.new_zeros(len(u)).index_add_(0, row, every)
     slope = -shares.mean(*shares.slopes(every), c) - ridge * u
-    second = shares.others @ _outer(c[shares.items])
+    second = shares.others @ _outer(shares.rows_of(c))
     # As a product of matrices: to lay out a square for each pair takes five times as long.
     items, place = torch.unique(item, return_inverse=True)
     pairs = torch.sparse_coo_tensor(
         torch.stack([row, place]), shares.own, (len(u), len(items)), check_invariants=False
     )
     second += torch.sparse.mm(pairs, _outer(c[items]))
-    return _Newton.of(count, c, ridge).step(u, slope, shares.mean(shares.own, shares.others, c), second)
+    return _stepped(u, slope, (shares.mean(shares.own, shares.others, c), second), count, c, ridge)
 
 
 class _Draw:
-    """Pairs of users, and items that stand for all others, drawn each time."""
+    """Own items of users, and sampled others."""
 
     def __init__(self, cells: Cells, draws: int, seed: int, device: torch.device) -> None:
         self._cells, self._device = cells, device
-        self._proposal = Proposal.of(cells.item, cells.n_items, draws, device)
+        self._negatives = softmax.Negatives.of(cells.item, cells.n_items, draws, device)
         self._source = torch.Generator(device)
         self._source.manual_seed(derived_seed(seed, Purpose.MODEL, 27))
 
-    def of(self, users: Ints) -> tuple[RowItems, torch.Tensor, Sample]:
+    def of(self, users: Ints) -> tuple[softmax.RowItems, torch.Tensor, softmax.Sample]:
         """Pairs of users, their labels, and a sample."""
         row, place = self._cells.pairs_of(users)
         parts = row, self._cells.item[place], self._cells.label[place]
         of_row, item, label = (torch.from_numpy(part).to(self._device) for part in parts)
-        return RowItems(of_row, item), label, self._proposal.draw(item, self._source)
+        return softmax.RowItems(of_row, item), label, self._negatives.draw(item, self._source)
 
 
 @torch.no_grad()
 def fit_items(
     cells: Cells, begin: Items, ridge: float, draws: int, seed: int, *, learn_bias: bool = False
 ) -> Items:
-    """C (and d) that nearly maximise Σ log p(y|u) over labels less ridge/2·(‖a‖² + ‖c‖²).
+    """Item parameters that nearly maximise the penalised likelihood.
 
-    A step takes some users, improves their a by a Newton step on the likelihood of all their items, and c and
-    d by one of Adam on that of the labels. Each user's a is kept for the next time. Sums over items are over the users'
-    own items and a sample, so the cost of a step is the number of its users' items, whatever the size of the catalogue.
-
-    Args:
-        cells: User-item pairs.
-        begin: Initial values; they stay as they are.
-        ridge: The penalty.
-        draws: Labels drawn for a step, and as many uniform items, which stand for all others.
-        seed: Seed of the order of users and of the samples.
-        learn_bias: Fit d too.
+    Σ log p(y|u) over labels less ridge/2·(‖a‖² + ‖c‖²). A step takes some users, improves their a by a Newton step on
+    the likelihood of all their items, and c (and d) by one of Adam on that of the labels. Each user's a is kept for the
+    next time. Sums over items are over the users' own items and a sample of ``draws`` labels and as many uniform items,
+    so the cost of a step does not depend on the size of the catalogue.
     """
     n, device = len(cells), begin.vectors.device
     size = min(_USERS, n)
     steps = max(_STEPS, -(-_TIMES * n // max(size, 1)))
     c, d = (torch.nn.Parameter(table.clone()) for table in begin)
     a = torch.zeros(n, c.shape[1], device=device)
-    optimizer = AdamW([c, d] if learn_bias else [c])
+    optimizer = softmax.AdamW([c, d] if learn_bias else [c])
     order = generator(seed, Purpose.MODEL, 26)
     draw = _Draw(cells, draws, seed, device)
     for step, batch in enumerate(decks(np.arange(n), size, steps, order)):
         pairs, label, sample = draw.of(batch)
         rows = torch.from_numpy(batch).to(device)
-        a[rows] = u = _newton(a[rows], c, sampled_shares(a[rows], c, d, pairs, sample), ridge)
-        shares = sampled_shares(u, c, d, pairs, sample)
+        a[rows] = u = _newton(a[rows], c, softmax.softmax_shares(a[rows], c, d, pairs, sample), ridge)
+        shares = softmax.softmax_shares(u, c, d, pairs, sample)
         slopes = shares.slopes(label)
         c.grad = shares.spread(*slopes, u, len(c)) * (n / size) + ridge * c
         if learn_bias:
             d.grad = shares.spread(*slopes, u.new_ones(size, 1), len(d))[:, 0] * (n / size)
-        optimizer.step(one_cycle(step, steps, _RATE))
+        optimizer.step(softmax.one_cycle(step, steps, _RATE))
     return Items(c.detach(), d.detach())
 
 
 @torch.no_grad()
 def fold_users(cells: Cells, users: Ints, items: Items, ridge: float, draws: int, seed: int) -> torch.Tensor:
-    """(len(users), R) vectors a of users of the cells, by Newton's method on samples.
+    """Vectors a (users, R) by Newton's method on samples.
 
     Arguments are those of :func:`fit_items`.
     """
@@ -204,7 +164,7 @@ def fold_users(cells: Cells, users: Ints, items: Items, ridge: float, draws: int
         pairs, _, sample = draw.of(users[first:last])
         for _ in range(_NEWTON_STEPS):
             u = found[first:last]
-            found[first:last] = _newton(u, c, sampled_shares(u, c, d, pairs, sample), ridge)
+            found[first:last] = _newton(u, c, softmax.softmax_shares(u, c, d, pairs, sample), ridge)
     return found
 
 
@@ -231,12 +191,11 @@ class FactorsConfig(SoftmaxConfig):
 
 
 class Factors(PersonalModel[FactorsConfig]):
-    """p(y|x) = softmax(τ ⟨u(x), c_y⟩ + κ log popularity_y + κ' log returning_y), λ(x) = 1.
+    """``p(y|x) = softmax(τ ⟨u(x), c_y⟩ + κ log popularity_y + κ' log returning_y)``.
 
     Users' vectors a and items' vectors c maximise Σ log softmax(⟨a_u, c_y⟩ + log popularity_y) over all events, less a
-    ridge on both; of a large log nearly (:func:`fit_items`). When it serves, a user need not be known: u(x) solves the
-    same problem for the items of x with fixed c (:func:`folded`). It depends on x by Σ c_i and the number of items
-    alone, so a hidden state takes an event by an addition; the Newton steps are made when it is scored.
+    ridge on both; of a large log nearly (:func:`fit_items`). A served user need not be known: u(x) solves the same
+    problem for the items of x with fixed c (:func:`folded`), given Σ c_i and the number of items. λ(x) = 1.
     """
 
     kind: ClassVar[str] = "factors"
@@ -253,7 +212,10 @@ class Factors(PersonalModel[FactorsConfig]):
             source.normal(0, 0.1, (n, config.rank)).astype(np.float32) for n in (len(cells), log.n_items)
         ]
         a, c = (torch.nn.Parameter(torch.from_numpy(table).to(self.device)) for table in first)
-        items, sampled = Items(c, torch.from_numpy(offset).to(self.device)), is_sampled(whole, config.softmax)
+        items, sampled = (
+            Items(c, torch.from_numpy(offset).to(self.device)),
+            softmax.is_sampled(whole, config.softmax),
+        )
         for number, ridge in enumerate(strengths):
             if sampled:
                 c.copy_(fit_items(cells, items, ridge, config.negatives, config.seed).vectors)
@@ -263,9 +225,9 @@ class Factors(PersonalModel[FactorsConfig]):
             yield {"vectors": vectors, "offset": offset, "ridge": np.array([ridge], np.float32)}
 
     def _train(self, a: torch.Tensor, items: Items, cells: Cells, ridge: float, steps: int) -> None:
-        """Adam on the whole penalised likelihood; history that is no target moves a alone."""
+        """Maximise the whole penalised likelihood by Adam."""
         c, offset = items
-        optimizer = AdamW([a, c])  # type: ignore[list-item]  # both are parameters
+        optimizer = softmax.AdamW([a, c])  # type: ignore[list-item]  # both are parameters
         height = max(1, _CELLS // cells.n_items)
         matrix, labels = cells.matrix(), cells.matrix(cells.label)
         plain = bool((cells.label == 1.0).all())
@@ -282,7 +244,7 @@ class Factors(PersonalModel[FactorsConfig]):
                     of_item = share * y.sum(1, keepdim=True) - y
                 a.grad[rows] += of_user @ c
                 c.grad += of_item.T @ a[rows]
-            optimizer.step(one_cycle(step, steps, self.config.learning_rate))
+            optimizer.step(softmax.one_cycle(step, steps, self.config.learning_rate))
 
     def _scores(self, fit: Arrays, states: UserStates) -> Float32s:
         states = distinct(states)
@@ -307,20 +269,18 @@ class Factors(PersonalModel[FactorsConfig]):
         offset, bias = self.served("offset").double(), self.served("bias")
         begin = self.served("vectors")
         vectors = torch.nn.Parameter(begin.clone())
-        optimizer = AdamW([vectors])
+        optimizer = softmax.AdamW([vectors])
         seed = derived_seed(config.seed, Purpose.MODEL, 24, self._updates)
         steps, rate = config.update_steps, config.update_learning_rate
         cycle = Cycle(steps, config.update_batch_size, rate, ridge, seed, read_history=True)
-        for step, (read, label) in enumerate(matrices(Cells.of(log), cycle)):
-            x, y = read.to(self.device), label.to(self.device)
+        for step, split in enumerate(splits(Cells.of(log), cycle, self.device)):
             now = vectors.double()
-            users = folded(
-                x.double() @ now, x.sum(1).double(), Items(now, offset), ridge, config.newton_steps
-            )
-            logits = torch.addmm(offset, users, now.T).masked_fill_(x > 0, UNLIKELY)
-            slope = torch.softmax(logits, 1) * y.sum(1, keepdim=True) - y
-            vectors.grad = (slope.T @ users).float() + ridge * (vectors - begin)
-            optimizer.step(one_cycle(step, steps, rate))
+            total, count = split.sums(now)
+            users = folded(total, count.double(), Items(now, offset), ridge, config.newton_steps)
+            shares = softmax.softmax_shares(users, now, offset, split.own, None, barred=split.read)
+            slopes = shares.slopes(split.label.double())
+            vectors.grad = shares.spread(*slopes, users, len(now)).float() + ridge * (vectors - begin)
+            optimizer.step(softmax.one_cycle(step, steps, rate))
         return {
             "vectors": vectors.detach().cpu().numpy(),
             "offset": learned(self._array("offset"), log, config.memory),

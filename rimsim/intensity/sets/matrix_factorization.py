@@ -43,15 +43,11 @@ class MatrixFactorizationConfig:
 
 
 class MatrixFactorization(FromHidden, Stored):
-    """p(y|x) = softmax(τ u(x)·v_y + κ log popularity_y), λ(x) = 1.
+    """``p(y|x) = softmax(τ u(x)·v_y + κ log popularity_y)``, λ(x) = 1.
 
     Item vectors v come from ALS on implicit feedback (Hu, Koren and Volinsky, ICDM 2008) or BPR (Rendle et
     al., UAI 2009), as in the package ``implicit``. A state's vector is folded in from its items, as ALS would
-    solve for it,
-
-        u(x) = (VᵀV + ρ I + c Σ_{i ∈ x} v_i v_iᵀ)⁻¹ (1 + c) Σ_{i ∈ x} v_i,
-
-    so users need not be known, and one more event is a rank-one change. Scores of either algorithm are no
+    solve for it: u(x) = (VᵀV + ρ I + c Σ_{i ∈ x} v_i v_iᵀ)⁻¹ (1 + c) Σ_{i ∈ x} v_i. Scores of either algorithm are no
     probabilities; τ ≥ 0 and κ ≥ 0 make them so by maximum likelihood on every user's last target event.
     """
 
@@ -64,12 +60,7 @@ class MatrixFactorization(FromHidden, Stored):
         self._v: torch.Tensor | None = None
 
     def fit(self, log: EventLog) -> Self:
-        """Factorise the users' target events.
-
-        Raises:
-            ModelError: If the log has no target event.
-            ConfigError: If the package ``implicit`` is not installed.
-        """
+        """Factorise the users' target events."""
         require_targets(log, self.kind)
         goal = log.rows(log.targets)
         ones = np.ones(len(goal), np.float32)
@@ -115,7 +106,7 @@ class MatrixFactorization(FromHidden, Stored):
         self._gram = self._v.T @ self._v + max(self.config.regularization, 1e-6) * identity
 
     def _scale(self, log: EventLog) -> None:
-        """Fit τ and κ on users' last target events; of many users, on a subset."""
+        """Fit τ and κ on users' last target events."""
         goal = log.rows(log.targets)
         last = np.zeros(log.n_users, np.int64)
         last[goal.user] = np.arange(len(goal))
@@ -151,15 +142,11 @@ class MatrixFactorization(FromHidden, Stored):
 
     @property
     def vectors(self) -> torch.Tensor:
-        """(M, d) float64 item vectors.
-
-        Raises:
-            ModelError: Before a fit.
-        """
+        """(M, d) float64 item vectors."""
         return self._after_fit(self._v)
 
     def encode(self, states: UserStates) -> Hidden:
-        """(n, d, d) and (n, d) float64: matrix and right-hand side of u(x)."""
+        """Matrix (n, d, d) and right-hand side (n, d) of u(x)."""
         vectors, confidence = self.vectors, self.config.confidence
         known = vectors.cpu().numpy()
         gram = np.tile(self._gram.cpu().numpy(), (len(states), 1, 1))

@@ -1,4 +1,4 @@
-"""Base of the models over sets of items: a personal score, shrunk towards popularity."""
+"""Base of the models over sets of items."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Cells:
 
     @classmethod
     def of(cls, log: EventLog) -> Cells:
-        """Pairs of a log; a repeated pair has the weight of its last target event."""
+        """Pairs of a log, labelled by their last target event."""
         key, first = np.unique(log.user * log.n_items + log.item, return_inverse=True)
         label = np.zeros(len(key), np.float32)
         goal = log.targets
@@ -70,13 +70,13 @@ class Cells:
         return row, self.offsets[users][row] + number
 
     def matrix(self, values: Float32s | None = None) -> scipy.sparse.csr_matrix:
-        """(n, M) sparse matrix of one value per pair, by default 1."""
+        """Sparse matrix (n, M) of values per pair, by default 1."""
         data = np.ones(len(self.item), np.float32) if values is None else values
         return scipy.sparse.csr_matrix((data, self.item, self.offsets), shape=(len(self), self.n_items))
 
 
 def distinct(states: UserStates) -> UserStates:
-    """States with the first event of each item alone; the given ones if nothing repeats."""
+    """States with the first event of each item alone."""
     first = np.empty(len(states.items), np.int64)
     offsets = np.zeros(len(states) + 1, np.int64)
     seen = np.zeros(int(states.items.max(initial=-1)) + 1, np.int64)
@@ -89,7 +89,7 @@ def distinct(states: UserStates) -> UserStates:
 
 @compiled
 def _first_of_each(begin: Ints, items: Ints, seen: Ints, first: Ints, offsets: Ints) -> None:
-    """Fill in positions of each state's distinct items, and their begin (n + 1,).
+    """Fill in positions of each state's distinct items.
 
     ``seen`` are zeros (M,), ``first`` has room for all events.
     """
@@ -104,7 +104,7 @@ def _first_of_each(begin: Ints, items: Ints, seen: Ints, first: Ints, offsets: I
 
 
 def sums(states: UserStates, table: Float32s) -> Float32s:
-    """(n, W) sums of rows of a table (M, W) over the items of each state.
+    """Sums (n, W) of table rows over each state's items.
 
     A row is added up event by event, so its bits depend on its own state alone.
     """
@@ -116,13 +116,9 @@ def sums(states: UserStates, table: Float32s) -> Float32s:
 
 
 def decks(users: Ints, size: int, steps: int, source: np.random.Generator) -> Iterator[Ints]:
-    """Users (≤ size,) of every step, in random order, each once before any repeats.
+    """Users of every step, each once before any repeats.
 
-    Args:
-        users: (n,) the users; without any, there are no steps.
-        size: Users per step; all, where there are fewer.
-        steps: Number of steps.
-        source: Draws the order when it is needed, between other draws.
+    ``source`` draws the order when it is needed, between other draws.
     """
     size = min(size, len(users))
     waiting = np.zeros(0, np.int64)
@@ -165,16 +161,12 @@ Config = TypeVar("Config", bound=PersonalConfig)
 
 
 class PersonalModel(FromHidden, Stored, Generic[Config]):
-    """p(y|x) = softmax(τ s(x,y) + κ log popularity_y + κ' log returning_y), λ(x) = 1.
+    """``p(y|x) = softmax(τ s(x,y) + κ log popularity_y + κ' log returning_y)``, λ(x) = 1.
 
-    A subclass defines s; unless it has others, its hidden states are sums of the consumed items' vectors, and their
-    number. τ, κ, κ' ≥ 0 and the regularisation of s are chosen on held-out later sessions
-    (:mod:`rimsim.intensity.selection.shrinkage`); s is then fitted again to the whole log, and where it has become much
-    larger at the held-out states, τ is made smaller by as much. A log with fewer than 20 users who came back has
-    τ = κ = 1, κ' = 0 and the subclass's usual strength.
-
-    Attributes:
-        shrinkage: Choice of the last fit; None before.
+    A subclass defines s; by default, hidden states are sums of the consumed items' vectors, and their number. τ, κ, κ'
+    ≥ 0 and the regularisation of s are chosen on held-out later sessions (:mod:`rimsim.intensity.selection.shrinkage`);
+    s is then fitted again to the whole log. A log with fewer than 20 users who came back has τ = κ = 1, κ' = 0 and the
+    usual strength. ``shrinkage`` is the choice of the last fit.
     """
 
     config: Config
@@ -199,7 +191,7 @@ class PersonalModel(FromHidden, Stored, Generic[Config]):
 
     @abstractmethod
     def _fits(self, log: EventLog, strengths: tuple[float, ...], whole: EventLog) -> Iterator[Arrays]:
-        """Fits of s to a log, one per strength, in order.
+        """Fits of s to a log, one per strength.
 
         The log is ``whole`` or its past. The size of ``whole`` decides whether a fit samples, so that a choice on the
         past is a choice for fits of the same kind.
@@ -211,22 +203,18 @@ class PersonalModel(FromHidden, Stored, Generic[Config]):
 
     @abstractmethod
     def _serving(self, fit: Arrays, chosen: Shrinkage, base: Floats, log: EventLog) -> Arrays:
-        """Served arrays of a fit, its weights and the impersonal logits (M,)."""
+        """Served arrays of a fit, weights and impersonal logits."""
 
     @abstractmethod
     def _updated(self, log: EventLog) -> Arrays:
-        """Served arrays after a warm start and a fit to the log's target events."""
+        """Served arrays after an update to a log."""
 
     @abstractmethod
     def _probabilities(self, *hidden: torch.Tensor) -> torch.Tensor:
         """(BLOCK, M) p(y|x) of a block of hidden states."""
 
     def fit(self, log: EventLog) -> Self:
-        """Choose the shrinkage on held-out later sessions, then fit to the whole log.
-
-        Raises:
-            ModelError: If the log has no target event.
-        """
+        """Choose the shrinkage, then fit to the whole log."""
         require_targets(log, self.kind)
         config = self.config
         if config.shrinkage is not None:
@@ -242,7 +230,7 @@ class PersonalModel(FromHidden, Stored, Generic[Config]):
     def _scored(
         self, held: HeldOut, strengths: tuple[float, ...], whole: EventLog
     ) -> Iterator[tuple[float, Float32s]]:
-        """Strengths and scores of their fits at held-out states; each is reported."""
+        """Strengths and scores of their fits at held-out states."""
         fits = self._fits(held.past, strengths, whole)
         for done, (strength, fit) in enumerate(zip(strengths, fits, strict=True), 1):
             scores = self._scores(fit, held.states)
@@ -250,7 +238,7 @@ class PersonalModel(FromHidden, Stored, Generic[Config]):
             yield strength, scores
 
     def _fit_with(self, now: Shrinkage, log: EventLog, whole: EventLog, held: HeldOut | None) -> Self:
-        """Fit with a known strength and weights to a log, which is ``whole`` or a bootstrap of it.
+        """Fit with a known strength and weights.
 
         ``held`` are the states that the weights were chosen at, where τ is still in the unit of that fit; None: weights
         are taken as they are.
@@ -267,7 +255,7 @@ class PersonalModel(FromHidden, Stored, Generic[Config]):
         return self
 
     def settled(self) -> Self:
-        """Unfitted model with this one's strength and weights: its fit chooses nothing."""
+        """Unfitted model with this one's strength and weights."""
         return type(self)(dataclasses.replace(self.config, shrinkage=self.shrinkage))
 
     def _impersonal(self, log: EventLog) -> tuple[Floats, Floats]:
@@ -275,12 +263,9 @@ class PersonalModel(FromHidden, Stored, Generic[Config]):
         return log_popularity(log, smoothing), log_returning(log, self.config.session_gap, smoothing)
 
     def update(self, log: EventLog) -> Self:
-        """Fit to the new log's target events given their users' histories, from present values.
+        """Fit to the new log's target events from present values.
 
         The shrinkage stays as chosen by the fit. A log without target events changes nothing.
-
-        Raises:
-            ModelError: Before a fit, or if the log has another catalogue.
         """
         known = len(self.served("bias"))
         if log.n_items != known:
@@ -291,11 +276,7 @@ class PersonalModel(FromHidden, Stored, Generic[Config]):
         return self
 
     def served(self, name: str) -> torch.Tensor:
-        """Array that serving needs, by its name.
-
-        Raises:
-            ModelError: Before a fit.
-        """
+        """Array that serving needs, by its name."""
         return self._after_fit(self._served or None)[name]
 
     def _array(self, name: str) -> Float32s:
@@ -308,7 +289,7 @@ class PersonalModel(FromHidden, Stored, Generic[Config]):
         }
 
     def encode(self, states: UserStates) -> Hidden:
-        """(n, W) sums of the vectors of each state's distinct items, and (n,) their number."""
+        """Sums (n, W) of distinct items' vectors, and counts (n,)."""
         states = distinct(states)
         total, count = sums(states, self._array(self.summed)), states.lengths.astype(np.float32)
         return torch.from_numpy(total).to(self.device), torch.from_numpy(count).to(self.device)
