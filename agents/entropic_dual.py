@@ -10,13 +10,11 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from rimsim import rng
-from rimsim.agents._moving import Pacing, move_prices
-from rimsim.agents._rows import Rows, fill_row, rows_of, value_row
 from rimsim.agents.contract import OPTIONS
 from rimsim.agents.gibbs import gibbs_draw, inclusion_sums, slate_chances, standing_order
-from rimsim.agents.positions import Positions
+from rimsim.agents.pacing import Pacing, move_prices
 from rimsim.agents.prices import States, states_in_order
-from rimsim.agents.progress import Progress
+from rimsim.agents.rounds import ArrivalRows, ExposureUnit, RoundClock, fill_row, rows_of, value_row
 from rimsim.arrays import Float32s, Floats, Ints
 from rimsim.compiled import compiled
 from rimsim.evaluation.off_policy import Chances
@@ -101,16 +99,15 @@ class EntropicDual:
             cost=view.cost,
             hard=False,
         )
-        self._positions, self._progress = Positions.of(view), Progress.of(view)
+        self._unit, self._clock = ExposureUnit.of(view), RoundClock(view)
         self._slate = view.k
         self._draws = np.uint64(rng.bits(view.key, rng.Purpose.AGENT))
         self._exposure = view.exposure.astype(np.float64)
-        self._served, self._gone = 0, 0.0
 
     @property
     def item_price(self) -> Floats:
         """(M,) present item prices v."""
-        return self._pacing.price(self._gone, self._exposure)
+        return self._pacing.price(self._clock.elapsed, self._exposure)
 
     def act(self, arrivals: Arrivals) -> Slates:
         """Draw a slate for each row, in order, moving prices after each."""
@@ -120,9 +117,9 @@ class EntropicDual:
         _draw_rows(
             rows_of(arrivals, self._slate),
             self._draws,
-            self._progress.gone(self._served, arrivals),
+            self._clock.before(arrivals),
             tuple(self._pacing),
-            tuple(self._positions),
+            tuple(self._unit),
             self._epsilon,
             self._exposure,
             items,
@@ -130,18 +127,14 @@ class EntropicDual:
             propensity,
             chances.columns,
         )
-        self._pass(arrivals)
+        self._clock.advance(arrivals)
         return Slates(items, price=price, propensity=propensity, chances=chances)
 
     def note_delivery(self, exposure: Floats, arrivals: Arrivals | None) -> None:
         """Count deliveries of the same floors by others, and the arrivals they answered."""
         self._exposure += exposure
         if arrivals is not None:
-            self._pass(arrivals)
-
-    def _pass(self, arrivals: Arrivals) -> None:
-        self._served += len(arrivals)
-        self._gone = self._progress.now(self._served, arrivals)
+            self._clock.advance(arrivals)
 
     def chance_of(self, slates: Ints, arrivals: Arrivals) -> Chances:
         """Chances of given slates (n, k) at the present prices; nothing moves."""
@@ -150,7 +143,7 @@ class EntropicDual:
             rows_of(arrivals, self._slate),
             self._draws,
             self.item_price,
-            tuple(self._positions),
+            tuple(self._unit),
             self._epsilon,
             slates,
             chances.columns,
@@ -278,9 +271,9 @@ def _scaling(required: Floats, mean: Floats, spread: Floats) -> Floats:
 def _draw_rows(
     arrivals: tuple[Any, ...],
     draws: np.uint64,
-    gone: Floats,
+    elapsed: Floats,
     pace: tuple[Any, ...],
-    unit: tuple[Any, ...],
+    unit_: tuple[Any, ...],
     epsilon: float,
     exposure: Floats,
     items: Ints,
@@ -289,42 +282,42 @@ def _draw_rows(
     chances: tuple[Floats, ...],
 ) -> None:
     """Serve rows in order; ``exposure`` changes, the last four arrays are filled."""
-    rows, pacing, positions = Rows(*arrivals), Pacing(*pace), Positions(*unit)
+    rows, unit = ArrivalRows(*arrivals), ExposureUnit(*unit_)
     n, k = items.shape
     price, value, before = np.empty(len(exposure)), np.empty(len(exposure)), np.zeros(len(exposure))
     chance = np.empty(len(exposure), np.float32)
     for row in range(n):
-        move_prices(pacing, gone[row], exposure, before, price)
+        move_prices(pace, elapsed[row], exposure, before, price)
         value_row(rows, row, price, value)
         most, size = min(rows.capacity[row], k), 0
         if most > 0:
             bits = tie_rank(draws, rows.id[row])
             size = gibbs_draw(value, epsilon, bits, items[row, :most], propensity[row, :most])
-        if positions.by_intensity:
+        if unit.by_intensity:
             for place in range(size):
                 chance[items[row, place]] = propensity[row, place]
             order_items(items[row, :size], rows.relevance[row])
             for place in range(size):
                 propensity[row, place] = chance[items[row, place]]
-        fill_row(items[row], size, price, positions, exposure, prices[row])
+        fill_row(items[row], size, price, unit, exposure, prices[row])
         propensity[row, size:] = np.nan
-        _state_row(rows, row, draws, value, positions, epsilon, items, chances)
+        _state_row(rows, row, draws, value, unit, epsilon, items, chances)
 
 
 @compiled
 def _state_row(
-    rows: Rows,
+    rows: ArrivalRows,
     row: int,
     draws: np.uint64,
     value: Floats,
-    positions: Positions,
+    unit: ExposureUnit,
     epsilon: float,
     items: Ints,
     chances: tuple[Floats, ...],
 ) -> None:
     """Fill in the chances of the slate of one row, whose values are given."""
     inclusion, position, prefix, whole = chances
-    order = standing_order(value, tie_rank(draws, rows.id[row]), rows.relevance[row], positions.by_intensity)
+    order = standing_order(value, tie_rank(draws, rows.id[row]), rows.relevance[row], unit.by_intensity)
     most = min(rows.capacity[row], items.shape[1])
     whole[row] = slate_chances(
         value, epsilon, order, most, items[row], inclusion[row], position[row], prefix[row]
@@ -336,13 +329,13 @@ def _state_rows(
     arrivals: tuple[Any, ...],
     draws: np.uint64,
     price: Floats,
-    unit: tuple[Any, ...],
+    unit_: tuple[Any, ...],
     epsilon: float,
     items: Ints,
     chances: tuple[Floats, ...],
 ) -> None:
     """Fill in the chances of given slates, a row each, at given prices."""
-    rows, positions, value = Rows(*arrivals), Positions(*unit), np.empty(len(price))
+    rows, unit, value = ArrivalRows(*arrivals), ExposureUnit(*unit_), np.empty(len(price))
     for row in range(len(items)):
         value_row(rows, row, price, value)
-        _state_row(rows, row, draws, value, positions, epsilon, items, chances)
+        _state_row(rows, row, draws, value, unit, epsilon, items, chances)

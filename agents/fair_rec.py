@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rimsim.agents.pacing import EARLY
-from rimsim.agents.positions import Positions
 from rimsim.agents.prices import capacities
-from rimsim.agents.progress import Progress
+from rimsim.agents.rounds import ExposureUnit, RoundClock
 from rimsim.arrays import Bools, Float32s, Floats, Ints
 from rimsim.compiled import compiled
 from rimsim.market import Slates
@@ -48,10 +47,9 @@ class FairRec:
 
     def begin_round(self, view: RoundView) -> None:
         """Lay out the copies."""
-        self._slate, self._ties, self._progress = view.k, tie_base(view.key), Progress.of(view)
-        self._positions, self._early = Positions.of(view), EARLY * view.arrivals if view.hard else 0.0
+        self._slate, self._ties, self._clock = view.k, tie_base(view.key), RoundClock(view)
+        self._unit, self._early = ExposureUnit.of(view), EARLY * view.arrivals if view.hard else 0.0
         self._copies = np.maximum(view.required - view.exposure, 0.0)
-        self._time = 0
 
     def act(self, arrivals: Arrivals) -> Slates:
         """Serve the rows in order, taking copies away after each."""
@@ -61,13 +59,13 @@ class FairRec:
             arrivals.admissible.cpu().numpy(),
             arrivals.id,
             self._ties,
-            np.maximum(self._progress.left(self._time, arrivals) - self._early, 1.0),
-            tuple(self._positions),
+            np.maximum(self._clock.remaining(arrivals)[:, -1] - self._early, 1.0),
+            tuple(self._unit),
             self._copies,
             capacities([arrivals], self._slate),
             items,
         )
-        self._time += len(items)
+        self._clock.advance(arrivals)
         return Slates(items)
 
 
@@ -111,24 +109,24 @@ def _hand_out(
     ids: Ints,
     ties: np.uint64,
     coming: Floats,
-    unit: tuple[Any, ...],
+    unit_: tuple[Any, ...],
     copies: Floats,
     capacity: Ints,
     slates: Ints,
 ) -> None:
     """Serve rows in order; ``copies`` are taken away and ``slates`` filled.
 
-    ``coming`` (n,) is the number of arrivals over which copies are distributed, ``unit`` the fields of
-    :class:`Positions`.
+    ``coming`` (n,) is the number of arrivals over which copies are distributed, ``unit_`` the fields of
+    :class:`ExposureUnit`.
     """
-    positions = Positions(*unit)
+    unit = ExposureUnit(*unit_)
     n, k = slates.shape
     for row in range(n):
         most = min(capacity[row], k)
-        turns = _turns(copies.sum() / coming[row], most, positions.weight)
+        turns = _turns(copies.sum() / coming[row], most, unit.weight)
         value = np.where(admissible[row], relevance[row].astype(np.float64), -np.inf)
         size = _chosen(value, copies, turns, tie_rank(ties, ids[row]), slates[row, :most]) if most > 0 else 0
         slates[row, size:] = -1
         for place in range(size):
             item = slates[row, place]
-            copies[item] = max(copies[item] - positions.weight[place], 0.0)
+            copies[item] = max(copies[item] - unit.weight[place], 0.0)

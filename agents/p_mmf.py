@@ -8,10 +8,8 @@ import numpy as np
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from rimsim.agents._rows import Rows, fill_row, rows_of, value_row
 from rimsim.agents.contract import OPTIONS
-from rimsim.agents.positions import Positions
-from rimsim.agents.progress import Progress
+from rimsim.agents.rounds import ArrivalRows, ExposureUnit, RoundClock, fill_row, rows_of, value_row
 from rimsim.arrays import Float32s, Floats, Ints
 from rimsim.compiled import compiled
 from rimsim.market import Slates
@@ -55,8 +53,7 @@ class PMMF:
     def begin_round(self, view: RoundView) -> None:
         """Start from prices of 0."""
         self._slate, self._ties = view.k, tie_base(view.key)
-        self._positions, self._progress, self._served = Positions.of(view), Progress.of(view), 0
-        self._gone = 0.0
+        self._unit, self._clock = ExposureUnit.of(view), RoundClock(view)
         self._required = view.required.astype(np.float64)
         self._pace = self._required / view.arrivals
         self._step = self.eta * view.cost
@@ -75,8 +72,8 @@ class PMMF:
         _rank_and_descend(
             rows_of(arrivals, self._slate),
             self._ties,
-            self._progress.steps(self._served, self._gone, arrivals),
-            tuple(self._positions),
+            self._clock.steps(arrivals),
+            tuple(self._unit),
             self._required,
             self._pace,
             self._step,
@@ -87,8 +84,7 @@ class PMMF:
             items,
             price,
         )
-        self._served += len(arrivals)
-        self._gone = self._progress.now(self._served, arrivals)
+        self._clock.advance(arrivals)
         return Slates(items, price=price)
 
 
@@ -124,7 +120,7 @@ def _rank_and_descend(
     arrivals: tuple[Any, ...],
     ties: np.uint64,
     steps: Floats,
-    unit: tuple[Any, ...],
+    unit_: tuple[Any, ...],
     required: Floats,
     pace: Floats,
     step: float,
@@ -139,7 +135,7 @@ def _rank_and_descend(
 
     ``steps`` (n,) is the elapsed time per row, in expected arrivals.
     """
-    rows, positions = Rows(*arrivals), Positions(*unit)
+    rows, unit = ArrivalRows(*arrivals), ExposureUnit(*unit_)
     n, k = items.shape
     m = len(price)
     value, best, shown, bonus = np.empty(m), np.empty(k), np.empty(m), np.empty(m)
@@ -148,10 +144,10 @@ def _rank_and_descend(
         value_row(rows, row, price, value)
         most = min(rows.capacity[row], k)
         size = best_items(value, tie_rank(ties, rows.id[row]), items[row, :most], best[:most])
-        if positions.by_intensity:
+        if unit.by_intensity:
             order_items(items[row, :size], rows.relevance[row])
         shown[:] = 0.0
-        fill_row(items[row], size, price, positions, shown, prices[row])
+        fill_row(items[row], size, price, unit, shown, prices[row])
         for item in range(m):
             error[item] = (
                 alpha * (pace[item] * steps[row]) + (1.0 - alpha) * error[item] - alpha * shown[item]

@@ -14,9 +14,8 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from rimsim.agents.contract import OPTIONS
-from rimsim.agents.positions import Positions
-from rimsim.agents.prices import States, cost_of_missing, states_in_order
-from rimsim.agents.promised_prices import counted, terms_of
+from rimsim.agents.prices import States, constraints_of, cost_of_missing, counted, states_in_order
+from rimsim.agents.rounds import ExposureUnit
 from rimsim.arrays import Bools, Floats, Ints
 from rimsim.errors import AgentError
 from rimsim.market import Slates
@@ -135,7 +134,7 @@ class Hindsight:
         self._plan = planned(view, self.name, self.tol)
         self.item_price = self._plan.price
         self._dear = max(view.cost, -float(self.item_price.min(initial=0.0)))
-        self._positions = Positions.of(view)
+        self._unit = ExposureUnit.of(view)
         self._carried = np.zeros(len(self.item_price))
         # Other items of a mended slate stay in place, so that none moves up beyond a cap.
         self._stay = len(view.promises) > 0
@@ -156,7 +155,7 @@ class Hindsight:
 
     def _mended(self, slate: Ints, gap: Bools, score: Floats, admissible: Bools) -> Ints:
         """Slate (k,) with the positions ``gap`` (k,) refilled: carried-over items first, then by λ − v."""
-        lost, weight = slate[gap], self._positions.weight
+        lost, weight = slate[gap], self._unit.weight
         binds = self.item_price[lost] < 0.0
         self._carried[lost[binds]] += weight[gap][binds]
         kept = slate[~gap & (slate >= 0)]
@@ -172,7 +171,7 @@ class Hindsight:
             mended[np.flatnonzero(gap)[: len(new)]] = new
         else:
             filled = np.concatenate([kept, new])
-            order = np.argsort(-(score if self._positions.by_intensity else worth)[filled], kind="stable")
+            order = np.argsort(-(score if self._unit.by_intensity else worth)[filled], kind="stable")
             mended[: len(filled)] = filled[order]
         delivered = (mended >= 0) & np.isin(mended, new)
         self._carried[mended[delivered]] -= weight[delivered]
@@ -218,8 +217,8 @@ def planned(view: RoundView, agent: str, tol: float) -> RoundPlan:
     most, rows = None, None
     if promised:
         chunks = list(view.audience or ())
-        active = counted(view, chunks)[np.argsort(np.concatenate([chunk.index for chunk in chunks]))]
-        least, most, rows, _ = terms_of(view.required, view.promises, active, cost)
+        active = counted(view.promises, chunks)[np.argsort(np.concatenate([chunk.index for chunk in chunks]))]
+        least, most, rows, _ = constraints_of(view.required, view.promises, active, cost)
     elif view.position_weights[0] == view.position_weights[-1]:
         weights, least = None, np.rint(view.required).astype(np.int64)
     solution = solve_dual(
@@ -235,7 +234,7 @@ def planned(view: RoundView, agent: str, tol: float) -> RoundPlan:
         tie_seed=view.key,
     )
     price = np.clip(solution.item_price, -cost, None if promised else 0.0)
-    slates, by_intensity = solution.slates, Positions.of(view).by_intensity
+    slates, by_intensity = solution.slates, ExposureUnit.of(view).by_intensity
     if not promised:
         users = np.arange(len(slates))[:, None]
         score = np.where(slates >= 0, audience.scores[users, slates], -np.inf)

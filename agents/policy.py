@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rimsim.arrays import Float32s, Floats, Ints
-from rimsim.envs.bonus import Bonuses
-from rimsim.envs.compact import compact
-from rimsim.envs.standing import Standing, popularity_groups
+from rimsim.envs.observations import Standing, popularity_groups
+from rimsim.envs.wrappers import Bonuses, compact
 from rimsim.errors import AgentError
 from rimsim.market.records import count_items
 

@@ -1,65 +1,205 @@
-"""Dual prices of a round, solved on last round's states (T′) for the coming one (T)."""
+"""Dual prices of a round, solved on last round's states (T′) for the coming one (T).
+
+A floor is a row of one item. So a round has M rows of one item each, then the rows of several items, of an audience, or
+of a cap (:class:`RowTable`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 
 from rimsim.arrays import Bools, Float32s, Floats, Ints
-from rimsim.matching import solve_prices
+from rimsim.matching import DualPrices, Rows, solve_prices
+from rimsim.requirements.rows import NO_REQUIREMENTS, Requirements
 
 if TYPE_CHECKING:
     from rimsim.market import Arrivals, RoundView
 
 
 _DEAR = 4.0
-"""Where requirements are hard, a missing exposure costs so many times the largest intensity there is."""
+"""Cost of a missing exposure where requirements are hard, in multiples of the largest intensity."""
 SAMPLED_TOL = 5e-3
-"""Relative gap at which prices of a sample need not be refined: those of all states are about as far away."""
+"""Relative gap at which prices of a sample need no refinement: those of all states are about as far away."""
 _ROUNDED_FROM = 1.5
 """Mean floor of the items of a sample, exposures, from which rounding floors costs less than sampling does."""
 
 
-def solved_prices(view: RoundView, tol: float, warm: Floats | None = None) -> tuple[Floats, float]:
-    """Item prices v that the penalised problem of last round's states has at its optimum.
+class RowTable(NamedTuple):
+    """Rows of a round: M floors of items, then G others."""
 
-    Floors are scaled to the number of states there are, and, where all positions count alike, rounded at random by the
-    round's key, so that their sum keeps its size. Where the clock sets the pace, as many arrivals are expected as came
-    last round, whatever was promised for. Where requirements are hard, prices may lie beyond −c; an item that
-    could not be delivered to last round's states, such as one that is released only now, starts at −c.
+    required: Floats
+    """(M,) floors of items, promised rows of one item included."""
+    rows: Requirements
+    """G rows of several items, of an audience or with a cap."""
+    place: Ints
+    """(J,) index of each row of ``view.promises`` among the M + G rows."""
 
-    Where last round's states are too many to be held at once and those of the sample too few to round floors
-    (:func:`too_few_to_round`), floors stay real numbers.
+    @classmethod
+    def of(cls, view: RoundView, promises: Requirements | None = None) -> Self:
+        """Rows of a round; without promises if the given table is empty."""
+        table = view.promises if promises is None else promises
+        required = np.array(view.required, np.float64)
+        place, rest = np.empty(len(table), np.int64), np.ones(len(table), bool)
+        single = (table.audience < 0) & (np.diff(table.first) == 1) & (table.least > 0) & np.isinf(table.most)
+        for row in np.flatnonzero(single):
+            item = table.item[table.first[row]]
+            if required[item] == 0.0:  # an item has one floor; further ones are rows of their own
+                required[item], place[row], rest[row] = table.least[row], item, False
+        place[rest] = len(required) + np.arange(rest.sum())
+        return cls(required, table if rest.all() else table.rows(rest), place)
+
+    @property
+    def least(self) -> Floats:
+        """(M + G,) least exposures."""
+        return np.concatenate([self.required, self.rows.least])
+
+    def joined(self, item: Floats, row: Floats) -> Floats:
+        """(M + G,) prices from those of items (M,) and promises (J,)."""
+        price = np.concatenate([item, np.zeros(len(self.rows))])
+        price[self.place] += row
+        return price
+
+    def split(self, price: Floats) -> tuple[Floats, Floats]:
+        """Prices (M,) of items and (J,) of promises from those of all rows."""
+        item = price[: len(self.required)].copy()
+        item[self.place[self.place < len(item)]] = -0.0
+        return item, price[self.place]
+
+
+class RowPrices(NamedTuple):
+    """Prices at the optimum of some states."""
+
+    item: Floats
+    """(M,) prices v of items, at most 0."""
+    row: Floats
+    """(J,) prices v of the round's promises: at most 0 for floors, at least 0 for caps."""
+    width: float
+    """Values s − v closer than this were left tied by the solver."""
+
+
+class Constraints(NamedTuple):
+    """Requirements of a round as the solver takes them, for n states."""
+
+    least: Floats
+    """(M,) least exposures of items."""
+    most: Floats
+    """(M,) most exposures of items."""
+    rows: Rows
+    """Groups and campaigns."""
+    which: Bools
+    """(J,) rows of the table that these are; the others are caps of items."""
+
+    def prices(self, table: Requirements, item: Floats, row: Floats) -> Floats:
+        """(J,) prices of all rows from solved ones (M,) and (G,).
+
+        A solved item price above 0 is that of its cap.
+        """
+        price = np.zeros(len(table))
+        price[self.which] = row
+        price[~self.which] = np.maximum(item[table.rows(~self.which).item], 0.0)
+        return price
+
+
+def constraints_of(
+    required: Floats, table: Requirements, active: Bools, cost: float, arrivals: float | None = None
+) -> Constraints:
+    """Constraints of a round for n states, in the unit of the guarantee.
 
     Args:
-        view: The round.
+        required: (M,) required exposures of items.
+        table: Rows besides these floors.
+        active: (n, J) states that count for each row.
+        cost: Price of one missing exposure.
+        arrivals: Arrivals that the states represent, of which each row of the table expects its own; None: the states
+            are the round itself, and nothing is scaled.
+    """
+    n, which = len(active), ~table.item_caps
+    others = table.rows(which)
+    mine = active[:, which]
+    whole, share = 1.0, np.ones(len(others))
+    if arrivals is not None:
+        whole = n / arrivals
+        share = np.where(others.audience < 0, whole, mine.sum(0) / np.maximum(others.arrivals, 1e-9))
+    most = table.most_of_items(len(required)) * whole
+    rows = Rows(
+        first=others.first,
+        item=others.item,
+        least=others.least * share,
+        most=np.multiply(
+            others.most, share, out=np.full(len(others), np.inf), where=np.isfinite(others.most)
+        ),
+        cost=np.full(len(others), cost),
+        active=mine,
+    )
+    return Constraints(np.minimum(required * whole, most), np.minimum(most, n * 1.0), rows, which)
+
+
+def counted(table: Requirements, chunks: Sequence[Arrivals]) -> Bools:
+    """(n, J) states in some chunks that count for each row."""
+    return np.concatenate([table.active(chunk.audiences, len(chunk)) for chunk in chunks])
+
+
+def solved_prices(view: RoundView, tol: float, warm: Floats | None = None) -> tuple[Floats, float]:
+    """Item prices v at the optimum of last round's states, for floors alone.
+
+    Args:
+        view: Round to be priced.
         tol: Relative gap at which the solver stops.
         warm: (M,) prices to start from, such as those of the last round.
 
     Returns:
         (M,) prices, at most 0, and the width below which the solver left values s − v tied.
     """
-    if not len(view.past) or not view.required.any():
-        return np.zeros(len(view.required)), 0.0
-    states = joined_states(view.past, view.k)
+    return solved_rows(view, RowTable.of(view, NO_REQUIREMENTS), tol, warm)
+
+
+def solved_promises(view: RoundView, tol: float) -> RowPrices:
+    """Prices of items, groups, campaigns and caps at the optimum of last round's states."""
+    table = RowTable.of(view)
+    price, width = solved_rows(view, table, tol)
+    return RowPrices(*table.split(price), width)
+
+
+def solved_rows(
+    view: RoundView, table: RowTable, tol: float, warm: Floats | None = None
+) -> tuple[Floats, float]:
+    """(M + G,) prices of all rows at the optimum of last round's states, and their width.
+
+    Floors are scaled to the number of states. Where all positions count alike and there are floors only, they are
+    rounded at random by the round's key, so that their sum keeps its size. Where the clock sets the pace, as many
+    arrivals are expected as came last round, whatever number the promise was made for. Where requirements are hard,
+    prices may lie beyond −c; an item that could not be delivered to last round's states, such as one that is released
+    only now, starts at −c. Where last round's states are too many to be held at once and those of the sample too few to
+    round floors (:func:`too_few_to_round`), floors stay real numbers.
+    """
+    others = len(table.rows)
+    if not len(view.past) or not (table.required.any() or others):
+        return np.zeros(len(table.required) + others), 0.0
+    chunks = list(view.past) if others else view.past
+    states = joined_states(chunks, view.k)
     came = len(states.scores) if view.came is None else view.came
     expected = came if view.pace == "clock" else view.arrivals
-    share = view.required * (len(states.scores) / expected)
+    if others:
+        cost, active = cost_of_missing(view, states), counted(table.rows, list(chunks))
+        asked = constraints_of(table.required, table.rows, active, cost, expected)
+        solution = _solve(view, states, asked, None, tol, None)
+        rows = asked.prices(table.rows, solution.item_price, solution.row_price)
+        item = np.minimum(within_bound(solution.item_price, cost, view.cost), 0.0)
+        return np.concatenate([item, within_bound(rows, cost, view.cost)]), solution.resolution
+    share = table.required * (len(states.scores) / expected)
     sampled = len(states.scores) < came
     draw = None if sampled and too_few_to_round(share) else np.random.default_rng(view.key).random(len(share))
     return priced(view, states, share, draw, max(tol, SAMPLED_TOL) if draw is None else tol, warm)
 
 
 def too_few_to_round(floor: Floats) -> bool:
-    """Whether a sample of states has so few positions for an item that floors of none or one would stand for all.
+    """Whether a sample of states has too few positions per item to round floors (M,).
 
     Prices of such floors can be a third above the least bound, those of floors left as they are some thousandths.
-
-    Args:
-        floor: (M,) floors of the sample, exposures.
-    """
+    """  # rounded, floors of none or one would stand for all
     asked = floor > 0
     return bool(asked.any() and floor[asked].mean() < _ROUNDED_FROM)
 
@@ -72,68 +212,95 @@ def priced(
     tol: float,
     warm: Floats | None,
 ) -> tuple[Floats, float]:
-    """Item prices v at the optimum of some states.
+    """Item prices v (M,) at the optimum of some states, and their width.
 
-    Where all positions count alike, floors are whole exposures, rounded at random. Where they do not, floors are real
-    numbers in the unit of the guarantee.
+    Where all positions count alike, floors are whole exposures, rounded at random. Otherwise they are real numbers. An
+    item that could not be delivered at any cost has −c.
 
     Args:
-        view: The round.
+        view: Round to be priced.
         states: n states.
-        required: (M,) what is required of them, in the unit of the guarantee.
+        required: (M,) floors over these, in the unit of the guarantee.
         draw: (M,) uniform numbers by which floors are rounded; None: they stay real numbers, and the search ends
             as soon as D is within ``tol``.
         tol: Relative gap at which the solver stops.
         warm: (M,) prices to start from; None: 0.
-
-    Returns:
-        (M,) prices, at most 0, and the width below which the solver left values s − v tied. An item that could not be
-        delivered whatever it cost has −c.
     """
-    weights, cost, n = view.position_weights, cost_of_missing(view, states), len(states.scores)
-    whole = draw if weights[0] == weights[-1] else None
-    below = np.floor(required)
-    solution = solve_prices(
-        states.scores,
-        states.capacity,
-        required if whole is None else np.minimum(below + (whole < required - below), n).astype(np.int64),
-        admissible=states.admissible,
-        cost=cost,
-        prices=warm,
-        position_weights=weights if whole is None else None,
-        tol=tol,
-        tie_seed=view.key,
-        for_bound=draw is None,
-    )
+    solution = _solve(view, states, required, draw, tol, warm)
+    cost = cost_of_missing(view, states)
     return np.minimum(within_bound(solution.item_price, cost, view.cost), 0.0), solution.resolution
 
 
+def _solve(
+    view: RoundView,
+    states: States,
+    asked: Floats | Constraints,
+    draw: Floats | None,
+    tol: float,
+    warm: Floats | None,
+) -> DualPrices:
+    """Solution for floors (M,), rounded by ``draw``, or for constraints with rows."""
+    weights: Floats | None = view.position_weights
+    least, most, rows, _ = asked if isinstance(asked, Constraints) else (asked, None, None, None)
+    if rows is None and draw is not None and view.position_weights[0] == view.position_weights[-1]:
+        below, weights = np.floor(least), None
+        least = np.minimum(below + (draw < least - below), len(states.scores)).astype(np.int64)
+    return solve_prices(
+        states.scores,
+        states.capacity,
+        least,
+        most,
+        admissible=states.admissible,
+        cost=cost_of_missing(view, states),
+        prices=warm,
+        position_weights=weights,
+        rows=rows,
+        tol=tol,
+        tie_seed=view.key,
+        for_bound=rows is None and draw is None,
+    )
+
+
 def within_bound(price: Floats, bound: float, cost: float) -> Floats:
-    """Prices v, −c in place of those at the bound: what could not be delivered to last round's states starts there."""
+    """Prices v, with −c for prices at the bound.
+
+    An item that could not be delivered to last round's states starts there.
+    """
     return np.where(price > -bound, price, -cost)
 
 
 def cost_of_missing(view: RoundView, states: States) -> float:
-    """What a missing exposure costs in a problem of some states.
+    """Cost of a missing exposure in a problem of some states.
 
-    It is c where requirements may be left undelivered. Where they are hard, it is above what any exposure is worth, so
-    that all is delivered that can be.
+    It is c where requirements may be left undelivered. Where they are hard, it is above the worth of any exposure, so
+    that all feasible exposures are delivered.
     """
     if not view.hard:
         return view.cost
     return max(view.cost, _DEAR * float(states.scores.max(initial=0.0)))
 
 
-def chances(view: RoundView) -> Floats:
-    """(M,) share of last round's states to whom each item may be shown; 1 where that is none.
+def admissible_shares(view: RoundView) -> Floats:
+    """(M,) share of last round's states that may be shown each item.
 
-    An item that none of them may be shown is most likely not released yet, and then nobody has consumed it.
+    It is 1 for an item with no such state: that is most likely not released yet, and then nobody has consumed it.
     """
     total, n = np.zeros(len(view.required)), 0
     for chunk in view.past:
         total += chunk.admissible.cpu().numpy().sum(0)
         n += len(chunk)
     return np.where(total > 0, total / max(n, 1), 1.0)
+
+
+def spread_prices(view: RoundView, price: Floats, arrivals: Arrivals) -> Floats:
+    """(n, M) sums of promises' prices (J,) that items have at arrivals."""
+    table = view.promises
+    columns = 0 if arrivals.audiences is None else arrivals.audiences.shape[1]
+    of_items = np.zeros((columns + 1, len(view.required)))
+    sizes = np.diff(table.first)
+    np.add.at(of_items, (np.repeat(table.audience, sizes), table.item), np.repeat(price, sizes))
+    shared = np.tile(of_items[-1], (len(arrivals), 1))
+    return shared if arrivals.audiences is None else arrivals.audiences @ of_items[:-1] + shared
 
 
 class States(NamedTuple):
@@ -147,12 +314,12 @@ class States(NamedTuple):
     """(n,) positions that each may fill."""
 
     def rows(self, which: Ints | slice) -> States:
-        """The states of some rows."""
+        """States of some rows."""
         return States(self.scores[which], self.admissible[which], self.capacity[which])
 
     @classmethod
     def stacked(cls, parts: Sequence[States]) -> States:
-        """The states of at least one part, one below the other."""
+        """States of at least one part, concatenated."""
         return (
             parts[0]
             if len(parts) == 1
@@ -161,11 +328,9 @@ class States(NamedTuple):
 
 
 def joined_states(chunks: Iterable[Arrivals], slate: int) -> States:
-    """The states in some chunks one below the other; no chunk is kept while they are put together.
+    """States of at least one chunk, concatenated, for slates of k positions.
 
-    Args:
-        chunks: At least one.
-        slate: k.
+    No chunk is held while they are put together.
     """
     parts = [
         States(chunk.intensity.cpu().numpy(), chunk.admissible.cpu().numpy(), capacities([chunk], slate))
@@ -175,7 +340,7 @@ def joined_states(chunks: Iterable[Arrivals], slate: int) -> States:
 
 
 def states_in_order(chunks: Sequence[Arrivals], slate: int) -> States:
-    """As :func:`joined_states`, in the order of the chunks' ``index``, which is that of the clock."""
+    """States in clock order, that of the chunks' ``index``."""
     return joined_states(chunks, slate).rows(np.argsort(np.concatenate([chunk.index for chunk in chunks])))
 
 

@@ -10,8 +10,8 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from rimsim.agents.contract import OPTIONS
-from rimsim.agents.positions import Positions
-from rimsim.agents.promised_prices import solved_with_promises, spread_prices
+from rimsim.agents.prices import solved_promises, spread_prices
+from rimsim.agents.rounds import ExposureUnit
 from rimsim.market import Slates
 from rimsim.market.records import at_items
 from rimsim.matching import ordered_by, price_slates
@@ -40,9 +40,9 @@ class RimDual:
 
     def begin_round(self, view: RoundView) -> None:
         """Solve the prices of last round's states."""
-        self._slate, self._key, self._by_intensity = view.k, view.key, Positions.of(view).by_intensity
+        self._slate, self._key, self._by_intensity = view.k, view.key, ExposureUnit.of(view).by_intensity
         self._view = view
-        self.item_price, self.row_price, self._tie_width = solved_with_promises(view, self.tol)
+        self.item_price, self.row_price, self._tie_width = solved_promises(view, self.tol)
 
     def act(self, arrivals: Arrivals) -> Slates:
         """The top k of λ − v in each row; near-ties are broken by seed and arrival."""

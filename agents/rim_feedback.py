@@ -61,7 +61,7 @@ class RimFeedback:
     @property
     def row_price(self) -> Floats:
         """(J,) present prices v of groups, campaigns and caps."""
-        return self._delivery.rows.row_price
+        return self._delivery.row_price
 
     def note_delivery(self, exposure: Floats, arrivals: Arrivals | None) -> None:
         """Count deliveries of the same floors by others, and the arrivals they answered."""

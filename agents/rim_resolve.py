@@ -77,7 +77,7 @@ class RimResolve:
     @property
     def row_price(self) -> Floats:
         """(J,) present prices v of groups, campaigns and caps."""
-        return self._delivery.rows.row_price
+        return self._delivery.row_price
 
     def act(self, arrivals: Arrivals) -> Slates:
         """Serve the rows in order; solve first where a multiple of f begins."""
@@ -103,9 +103,9 @@ class RimResolve:
             parts.insert(0, past.rows(spaced))
         sample = States.stacked(parts)
         n, left = len(sample.capacity), delivery.due_in
-        if n == 0 or left <= 0 or not view.required.any():
+        if n == 0 or left <= 0 or not delivery.required.any():
             return
-        share = np.maximum(view.required - delivery.exposure, 0.0) * (n / left)
+        share = np.maximum(delivery.required - delivery.exposure, 0.0) * (n / left)
         draw = rng.uniform(view.key, rng.Purpose.FLOORS, delivery.served, np.arange(len(share)))
-        price, _ = priced(view, sample, share, draw, self.tol, self.item_price)
+        price, _ = priced(view, sample, share, draw, self.tol, delivery.prices[: len(share)])
         delivery.pace(price)

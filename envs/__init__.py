@@ -5,11 +5,9 @@ from __future__ import annotations
 if __name__ != "rimsim.envs":
     raise ImportError("import rimsim.envs, not envs: the folder is installed as rimsim.envs")
 
-from rimsim.envs.bonus import BonusAction
-from rimsim.envs.compact import COMPACT, CompactObservation
 from rimsim.envs.market import GROUND_BOUND, MarketEnv
-from rimsim.envs.measured import MeasuredEpisode
-from rimsim.envs.snapshot import Snapshot
+from rimsim.envs.observations import Snapshot
+from rimsim.envs.wrappers import COMPACT, BonusAction, CompactObservation, MeasuredEpisode
 
 __all__ = [
     "COMPACT",

@@ -15,10 +15,7 @@ from gymnasium.utils import EzPickle
 
 from rimsim.arrays import TICKS, Array, Bools, Ints
 from rimsim.config import Seeds, find_scenario, override
-from rimsim.envs.picture import exposure_picture
-from rimsim.envs.snapshot import Snapshot
-from rimsim.envs.standing import Standing
-from rimsim.envs.stock import Stock
+from rimsim.envs.observations import Snapshot, Standing, Stock, exposure_picture
 from rimsim.errors import AgentError, ConfigError, MarketError
 from rimsim.market import Feedback, Market, Slates, build_world
 from rimsim.market.records import NO_NEEDS, as_slates

@@ -13,7 +13,7 @@ from test_online_agents import Chunks, arrivals_of, skewed, view_of
 from rimsim.agents import States, prices
 from rimsim.agents.fair_rec import _chosen, _turns
 from rimsim.agents.feasibility import _seen
-from rimsim.agents.prices import SAMPLED_TOL, capacities, chances, cost_of_missing, solved_prices
+from rimsim.agents.prices import SAMPLED_TOL, admissible_shares, capacities, cost_of_missing, solved_prices
 from rimsim.matching import tie_rank
 from rimsim.requirements.rows import Requirements, Row
 
@@ -105,8 +105,8 @@ def test_chances_are_shares_of_states_and_one_where_nobody_may_be_shown_an_item(
     admissible[:, 2] = False
     parts = [arrivals_of(skewed(9, M)[part], admissible[part]) for part in (slice(0, 4), slice(4, 9))]
     view = replace(view_of(9, M, K), calibration=Chunks(parts))
-    assert chances(view) == pytest.approx(np.where(np.arange(M) == 2, 1.0, admissible.mean(0)))
-    assert chances(view_of(9, M, K)).tolist() == [1.0] * M
+    assert admissible_shares(view) == pytest.approx(np.where(np.arange(M) == 2, 1.0, admissible.mean(0)))
+    assert admissible_shares(view_of(9, M, K)).tolist() == [1.0] * M
     some = [arrivals_of(skewed(3, M)), arrivals_of(skewed(2, M), capacity=1)]
     assert capacities(some, K).tolist() == [K] * 3 + [1] * 2
     assert capacities(some[1:], K).tolist() == [1] * 2

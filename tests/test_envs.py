@@ -262,7 +262,7 @@ def test_bonus_action_passes_stable_baselines_checker(by, size):
 def test_a_genre_named_twice_counts_once(monkeypatch):
     """Bonuses of an item's genres are shared in equal parts that sum to 1, however often its cell names one."""
     log = SimpleNamespace(n_items=3, items={"genres": ["Drama|Drama", "Comedy|Drama|Comedy", ""]})
-    monkeypatch.setattr("rimsim.envs.bonus.build_world", lambda _: SimpleNamespace(log=log))
+    monkeypatch.setattr("rimsim.envs.wrappers.build_world", lambda _: SimpleNamespace(log=log))
     made = BonusAction(gymnasium.make("RIMMarket-v0", settings=SETTINGS), by="genre")
     assert made.share.T.tolist() == [[0.0, 0.0, 1.0], [0.0, 0.5, 0.5], [1.0, 0.0, 0.0]]
 

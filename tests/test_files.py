@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from kit import refused
 
 from rimsim.system import draft_content, draft_file, draft_folder, remove_drafts
 
@@ -62,8 +63,7 @@ def test_a_folder_that_is_there_already(tmp_path, existing, left):
             (draft / "new").write_text("2")
 
     if existing == "refuse":
-        with pytest.raises(OSError, match="place"):
-            write()
+        refused(OSError, "place", write)
     else:
         write()
     assert contents(tmp_path / "place") == left

@@ -7,11 +7,10 @@ import pytest
 import torch
 
 from rimsim import rng
-from rimsim.intensity.sets.factors import Factors
 from rimsim.market.consumers.contract import uniform_draws
 from rimsim.market.consumers.truth_bag import _exponentials, preferences, visit_shares
 from rimsim.market.consumers.truth_bag import answer_bag as bag_answers
-from rimsim.market.consumers.truth_factors import answer_slates, pair_shares
+from rimsim.market.consumers.truth_factors import FactorArrays, answer_slates, pair_shares
 from rimsim.market.records import observed_gain
 from rimsim.matching import top_k
 from rimsim.matching.kernels import best_rows
@@ -22,7 +21,7 @@ def _factors(rank, seed=0, users=20, items=90):
     draw = np.random.default_rng(seed)
     a, c = 0.3 * draw.normal(size=(users, rank)), 0.3 * draw.normal(size=(items, rank))
     d = draw.normal(size=items)
-    return Factors(a, c, d, np.log(np.exp(a @ c.T + d).sum(1)))
+    return FactorArrays(a, c, d, np.log(np.exp(a @ c.T + d).sum(1)))
 
 
 @pytest.mark.parametrize("spread", [0.5, 5.0, 60.0])

@@ -14,9 +14,8 @@ from rimsim import measures
 from rimsim.agents import PolicyAgent, make_agent, market_for, play_round, rollout
 from rimsim.config import Seeds
 from rimsim.envs import COMPACT, BonusAction, CompactObservation, MeasuredEpisode
-from rimsim.envs.bonus import Bonuses
-from rimsim.envs.compact import compact
-from rimsim.envs.standing import Standing, popularity_groups
+from rimsim.envs.observations import Standing, popularity_groups
+from rimsim.envs.wrappers import Bonuses, compact
 from rimsim.errors import AgentError, ConfigError, MarketError
 
 CONFIG = small_scenario(rounds=2)

@@ -25,6 +25,7 @@ from rimsim.market.arrivals.clones import Clones
 from rimsim.market.consumers import session_sizes as fitting
 from rimsim.market.consumers import truth_factors as fitting_factors
 from rimsim.market.consumers.preference import Dynamics
+from rimsim.market.consumers.session_sizes import fit_sizes
 from rimsim.market.consumers.truth_fits import behind
 from rimsim.market.consumers.truths import TRUTHS
 from rimsim.market.histories import Histories, LoggedPast
@@ -227,15 +228,11 @@ def test_a_platform_without_rounds_learns_from_its_warm_up_log_alone():
 
 
 def test_figures_of_few_sessions_are_those_of_their_definitions():
-    """A rank correlation needs two different pairs; a mean of nothing is 0, a ratio to nothing no number."""
-    one, two = np.array([1.0]), np.array([1.0, 2.0])
-    assert np.isnan(fitting._rank_correlation(one, one))
-    assert np.isnan(fitting._rank_correlation(two, np.ones(2)))
-    assert np.isnan(fitting._rank_correlation(np.ones(2), two))
-    assert fitting._rank_correlation(two, two[::-1]) == pytest.approx(-1.0)
-    assert (fitting._mean(two), fitting._mean(two[:0])) == (1.5, 0.0)
-    assert fitting._ratio(two, np.array([1.0, 1.0])) == 1.5
-    assert np.isnan(fitting._ratio(two[:0], two[:0]))
+    """Of one session, a mean of no later sessions is 0; a ratio to none and a rank correlation are no number."""
+    _, report = fit_sizes(random_log().rows(slice(0, 1)), "30min", None)
+    assert (report.first, report.later, report.left_out_ratio_first) == (1.0, 0.0, pytest.approx(1.0))
+    for figure in ("left_out_ratio_later", "left_out_spearman", "forward_ratio", "forward_spearman"):
+        assert np.isnan(getattr(report, figure))
 
 
 def test_sizes_are_held_to_what_later_sessions_are_like():
@@ -248,7 +245,7 @@ def test_sizes_are_held_to_what_later_sessions_are_like():
         if len(before):
             number.append(np.log(1.0 + len(before)))
             silence.append(np.log((start - before.max()) / duration_seconds("1d")))
-    bounds = fitting._Sizes(log, "30min").bounds
+    bounds = fit_sizes(log, "30min", None)[0].bounds
     assert bounds[0] == pytest.approx(np.quantile(number, [0.02, 0.98]))
     assert bounds[1] == pytest.approx(np.quantile(silence, [0.02, 0.98]))
 

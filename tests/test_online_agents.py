@@ -12,10 +12,10 @@ from small_markets import SMALL, play_out, small_scenario
 
 from rimsim import measures, rng
 from rimsim.agents import BUILT_IN, Agent, States, make_agent, play_round
-from rimsim.agents._moving import Bounds, Pacing, bound_bonuses
 from rimsim.agents.entropic_dual import entropic_prices
 from rimsim.agents.gibbs import gibbs_draw, gibbs_law, inclusion_sums
 from rimsim.agents.p_mmf import projected
+from rimsim.agents.pacing import Bounds, Pacing, bound_bonuses
 from rimsim.market import Market, RoundView
 from rimsim.matching import (
     best_items,
@@ -135,7 +135,9 @@ def test_bonuses_stay_within_their_bounds(closing, cost):
     draw = np.random.default_rng(5)
     m, before = 300, np.zeros(300)
     exposure = draw.random(m) * draw.choice([0.5, 5.0, 80.0], m)
-    pacing = Pacing(-draw.random(m), draw.random(m) / 20, draw.random(m) / 9, cost, closing, 100.0)
+    pacing = Pacing(
+        -draw.random(m), draw.random(m) / 20, draw.random(m) / 9, cost, closing, np.array([100.0])
+    )
     for first, last in ((0.0, 16.0), (50.0, 53.0), (90.0, 99.0), (97.0, 130.0)):
         bounds = Bounds(first, last, np.empty(m, np.float32))
         bound_bonuses(pacing, bounds, exposure, before, None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from kit import refused
 from small_markets import small_scenario, stopped_after_a_round
 
 from rimsim.agents import make_agent
@@ -68,8 +69,7 @@ def _compare(out, agents=("random",), model="popularity-hp", **changes):
 def test_a_slip_in_a_model_is_told_with_its_line(write, tmp_path, right, wrong, message):
     """A model of one's own that raises when it is fitted or asked is an error of ours that names the line."""
     write("mine.py", MODEL.replace(right, wrong))
-    with pytest.raises((ModelError, ArmsError), match=message):
-        _compare(tmp_path / "run", model="mine.py:Mine")
+    refused((ModelError, ArmsError), message, _compare, tmp_path / "run", model="mine.py:Mine")
 
 
 @pytest.mark.parametrize(
@@ -271,8 +271,7 @@ def test_what_a_users_code_says_in_several_lines_is_told_in_one(write, tmp_path)
     with pytest.raises(ModelError, match=r"^mine.py:10: ValueError: one two$"):
         _compare(tmp_path / "run", model="mine.py:Mine")
     write("mine.py", "raise ValueError('one\\ntwo')")
-    with pytest.raises(ConfigError, match=r"cannot import 'mine.py': ValueError: one two$"):
-        make_agent("mine.py:Mine")
+    refused(ConfigError, r"cannot import 'mine.py': ValueError: one two$", make_agent, "mine.py:Mine")
 
 
 def test_a_file_that_imports_the_one_beside_it_is_told_how(write):
@@ -284,8 +283,7 @@ def test_a_file_that_imports_the_one_beside_it_is_told_how(write):
     ):
         make_agent("mine.py:Mine")
     write("mine.py", "import shaded")
-    with pytest.raises(ConfigError, match=r"No module named 'shaded'$"):
-        make_agent("mine.py:Mine")
+    refused(ConfigError, r"No module named 'shaded'$", make_agent, "mine.py:Mine")
 
 
 @pytest.mark.parametrize(
@@ -300,8 +298,7 @@ def test_a_file_that_imports_the_one_beside_it_is_told_how(write):
 def test_a_misspelt_place_of_an_agent_is_told_with_what_there_is(write, agent, message):
     """A file without a class, a misspelt file and a misspelt class name what there is, without what is imported."""
     write("mine.py", MODEL)
-    with pytest.raises(ConfigError, match=message):
-        make_agent(agent)
+    refused(ConfigError, message, make_agent, agent)
 
 
 def test_agents_called_alike_are_named(tmp_path):

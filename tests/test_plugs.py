@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from kit import refused
 from small_markets import small_scenario
 
 from rimsim import rng
@@ -351,10 +352,7 @@ def test_kept_users_have_the_same_slots():
             arrivals = market.next_arrivals()
             market.serve(arrivals, np.full((len(arrivals), config.slate), -1))
 
-    with pytest.raises(
-        MarketError, match="arrivals of round 1: user of the slots is not that of the round before"
-    ):
-        play()
+    refused(MarketError, "arrivals of round 1: user of the slots is not that of the round before", play)
 
 
 @dataclass(frozen=True)

@@ -9,16 +9,12 @@ import pytest
 from test_online_agents import arrivals_of, skewed, view_of
 
 from rimsim.agents import make_agent
-from rimsim.agents._row_guard import RowGuard
 from rimsim.agents.gibbs import slate_chances
-from rimsim.agents.pacing import Delivery, Pacing
-from rimsim.agents.positions import Positions
-from rimsim.agents.progress import Progress
-from rimsim.agents.promised import PromisedRows, RowPacing, add_row_prices, count_rows, hide_full, row_price
-from rimsim.agents.promised_prices import solved_with_promises, terms_of
+from rimsim.agents.pacing import Delivery, Pacing, add_rows, count_rows, hide_full, move_prices
+from rimsim.agents.prices import constraints_of, solved_promises
+from rimsim.agents.rounds import RoundClock
 from rimsim.requirements.rows import Requirements, Row
 
-NO_GUARD = RowGuard(*np.zeros((4, 0)))
 HOUR = 3600 * 1_000_000
 
 
@@ -58,7 +54,7 @@ def test_hard_floors_are_due_before_the_round_ends():
     for hard, end in ((False, 40.0), (True, 38.0)):
         delivery = Delivery(promising_view(hard=hard), 0.1, 0.0)
         assert delivery.due_in == pytest.approx(end)
-        assert delivery.rows._pacing.arrivals == pytest.approx(np.array([40, 16, 40]) * end / 40)
+        assert delivery._pacing.arrivals == pytest.approx(np.array([16, 40]) * end / 40)
         delivery.serve(replace(arrivals_of(skewed(10, 6)), audiences=np.zeros((10, 1), bool)))
         assert delivery.due_in == pytest.approx(end - 10)
 
@@ -84,41 +80,40 @@ def late_half(n):
 def test_rows_are_paced_by_their_own_arrivals(pace, sizes):
     """What is gone, and to come, of a row's audience: by count, or by the clock within its time; for any batches."""
     view = promising_view(pace)
-    rows = PromisedRows(view, Progress.of(view), 0.1, 0.0, 0.0, NO_GUARD)
+    clock = RoundClock(view, view.promises)
     times, counts = np.arange(40) * 90.0, late_half(40)
     served, gone, left = 0, [], []
     for size in sizes:
         part = slice(served, served + size)
         batch = replace(arrivals_of(skewed(size, 6), first=served), time=times[part], audiences=counts[part])
-        _, _, which, before, after, *_ = rows.batch(served, batch)
+        which = clock.counts(batch)
         assert (which == np.column_stack([counts[part], np.ones(size, bool)])).all()
-        gone.append(before)
-        left.append(after)
+        gone.append(clock.before(batch))
+        left.append(clock.remaining(batch))
+        clock.advance(batch)
         served += size
     gone, left = np.concatenate(gone), np.concatenate(left)
     came, all_of = np.maximum(np.arange(40) - 20, 0), np.arange(40)
     if pace == "arrivals":
         assert (gone == np.column_stack([came, all_of])).all()
         assert (left == np.column_stack([np.maximum(16 - came, 1), 40 - all_of])).all()
-        assert rows.gone.tolist() == [20.0, 40.0]
+        assert clock.elapsed.tolist() == [20.0, 40.0]
     else:
         share = np.clip((times - 1800) / 1800, 0, 1)
         assert gone[:, 0] == pytest.approx(16 * share)
-        assert rows.gone.tolist() == pytest.approx([16 * share[-1], 40 * times[-1] / 3600])
+        assert clock.elapsed.tolist() == pytest.approx([16 * share[-1], 40 * times[-1] / 3600])
         assert left[:, 0] == pytest.approx(np.maximum((came + 0.05 * 16) / (share + 0.05) * (1 - share), 1.0))
 
 
 def test_prices_of_rows_follow_what_is_missing_or_too_much():
     """V of each row by its formula: a group that has nothing has a bonus, a cap that is passed a price above 0."""
     view = promising_view()
-    rows = PromisedRows(view, Progress.of(view), 0.1, 0.0, 0.0, NO_GUARD)
-    batch = replace(arrivals_of(skewed(20, 6)), audiences=np.zeros((20, 1), bool))
-    rows.batch(0, batch)
-    rows.delivered += np.array([2.0, 0.0, 4.0])
+    delivery = Delivery(view, 0.1, 0.0)
+    delivery._clock.advance(replace(arrivals_of(skewed(20, 6)), audiences=np.zeros((20, 1), bool)))
+    delivery.delivered[6:] += np.array([2.0, 0.0, 4.0])
     step = 0.1 * view.cost / np.sqrt([12.0, 8.0, 5.0])
-    assert rows.row_price == pytest.approx([-step[0] * (6.0 - 2.0), 0.0, step[2] * (4.0 - 2.5)])
-    pacing = rows._pacing
-    assert [row_price(pacing, row, 40.0, 0.0) for row in range(3)] == pytest.approx(
+    assert delivery.row_price == pytest.approx([-step[0] * (6.0 - 2.0), 0.0, step[2] * (4.0 - 2.5)])
+    assert delivery._pacing.price(np.full(2, 40.0), np.zeros(9))[6:] == pytest.approx(
         [-min(step[0] * 12.0, view.cost), -min(step[1] * 8.0, view.cost), 0.0]
     )
 
@@ -127,7 +122,7 @@ def test_caps_have_prices_of_at_least_nothing():
     """A solved item price above 0 is its cap's; one below is its floor's, and its cap has none."""
     rows = [Row("cap", np.array([item]), most=5.0, arrivals=40.0) for item in (4, 5)]
     table = Requirements.of([*rows, Row("group", np.array([0, 1]), least=12.0, arrivals=40.0)])
-    terms = terms_of(np.full(6, 2.0), table, np.ones((40, 3), bool), 1.0)
+    terms = constraints_of(np.full(6, 2.0), table, np.ones((40, 3), bool), 1.0)
     item = np.array([-0.5, 0.0, 0.0, 0.0, 0.7, -0.3])
     price = terms.prices(table, item, np.array([-0.2]))
     assert price == pytest.approx([0.7, 0.0, -0.2])
@@ -137,7 +132,7 @@ def test_caps_have_prices_of_at_least_nothing():
 def test_a_campaign_for_nobody_may_have_any_number():
     """Where no state is of a row's audience, what has no upper limit has none, and what is asked for is nothing."""
     row = Row("campaign", np.array([0, 1]), least=12.0, arrivals=40.0, audience=0)
-    terms = terms_of(np.zeros(6), Requirements.of([row]), np.zeros((40, 1), bool), 1.0, 40.0)
+    terms = constraints_of(np.zeros(6), Requirements.of([row]), np.zeros((40, 1), bool), 1.0, 40.0)
     assert terms.rows.least.tolist() == [0.0]
     assert terms.rows.most.tolist() == [np.inf]
 
@@ -158,10 +153,10 @@ def test_an_empty_position_has_no_chance():
 def test_bonuses_of_rows_end_at_c_unless_their_floors_are_hard(hard):
     """With a large gain a row that gets nothing is worth c at most; a hard one what its formula says."""
     view = promising_view(hard=hard)
-    pacing = PromisedRows(view, Progress.of(view), 3.0, 0.0, 0.0, NO_GUARD)._pacing
     wanted = 3.0 * view.cost / np.sqrt(12.0) * 12.0
     assert wanted > view.cost
-    assert row_price(pacing, 0, 40.0, 0.0) == pytest.approx(-wanted if hard else -view.cost)
+    price = Delivery(view, 3.0, 0.0)._pacing.price(np.full(2, 40.0), np.zeros(9))
+    assert price[6] == pytest.approx(-wanted if hard else -view.cost)
 
 
 @pytest.mark.parametrize("counting", [(True, True, True), (True, False, True), (False, True, True)])
@@ -172,40 +167,44 @@ def test_rows_are_priced_hidden_and_counted_as_a_table_of_items_says(counting, c
     items = [np.array(one) for one in ([0, 1], [1, 2, 3], [4], [0, 3, 5], [2], [1, 5])]
     column = np.array([2, 0, 1, 2, 0, 1])
     least, most = np.array([6.0, 0, 9, 3, 0, 0]), np.array([np.inf, 4.0, np.inf, 5.0, 1.5, np.inf])
-    pacing = RowPacing(
+    start, due_in = np.array([-0.2, 0.1, 0.0, -0.3, 0.0, 0.0]), np.array([40.0, 20.0, 30.0])
+    step, none = np.array([0.1, 0.2, 0.3, 0.05, 0.4, 0.0]), np.zeros(6)
+    pacing = Pacing(
+        start=np.concatenate([none, start]),
+        pace=np.concatenate([none, least / due_in[column]]),
+        step=np.concatenate([none, step]),
+        cost=0.7,
+        closing=closing,
+        arrivals=due_in,
+        most=most,
         first=np.concatenate([[0], np.cumsum([len(one) for one in items])]),
         item=np.concatenate(items),
         column=column,
-        start=np.array([-0.2, 0.1, 0.0, -0.3, 0.0, 0.0]),
-        least=least,
-        most=most,
-        step=np.array([0.1, 0.2, 0.3, 0.05, 0.4, 0.0]),
-        arrivals=np.array([30.0, 40, 20, 30, 40, 20]),
-        cost=0.7,
-        closing=closing,
     )
     gone, before = np.array([8.0, 20.0, 15.0]), np.array([1.0, 0, 0, 2, 0.5, 0])
     delivered = before + np.array([0.5, 2.5, 3.0, 4.0, 0.5, 1.0])
     table = np.array([[item in one for item in range(6)] for one in items], float)
-    share = np.minimum(gone[column] / pacing.arrivals, 1.0)
-    pull = pacing.step / (1 - share + closing if closing else 1.0)
+    share = np.minimum(gone[column] / due_in[column], 1.0)
+    pull = step / (1 - share + closing if closing else 1.0)
     so_far = delivered - before
     with np.errstate(invalid="ignore"):
-        over = np.maximum(np.maximum(pacing.start, 0) + pull * (so_far - most * share), 0.0)
-    bonus = pull * (least * share - so_far) * (least > 0) - np.minimum(pacing.start, 0)
+        over = np.maximum(np.maximum(start, 0) + pull * (so_far - most * share), 0.0)
+    bonus = pull * (least * share - so_far) * (least > 0) - np.minimum(start, 0)
     expected = np.where(np.isfinite(most), over, 0.0) - np.clip(bonus, 0.0, 0.7)
-    price = draw.random(6)
-    added = price + (expected * counts[column]) @ table
-    add_row_prices(pacing, counts, gone, before, delivered, price)
-    assert price == pytest.approx(added)
+    exposure, earlier = np.concatenate([none, delivered]), np.concatenate([none, before])
+    price, own = np.empty(12), draw.random(6)
+    move_prices(tuple(pacing), gone, exposure, earlier, price)
+    assert price == pytest.approx(np.concatenate([none, expected]))
+    price[:6] = own
+    add_rows(pacing, counts, price)
+    assert price[:6] == pytest.approx(own + (expected * counts[column]) @ table)
 
     weight = np.array([1.0, 0.5, 0.25])
-    positions = Positions(weight, float(weight.mean()), by_intensity=False)
     value = draw.random(6)
     room = np.array([weight[: len(one)].sum() for one in items])
     full = np.isfinite(most) & counts[column] & (so_far + room > most)
     hidden = np.where((table * full[:, None]).any(0), -np.inf, value)
-    hide_full(pacing, counts, before, delivered, positions, value)
+    hide_full(pacing, counts, exposure, earlier, weight, value)
     assert value.tolist() == hidden.tolist()
     assert 0 < np.isneginf(value).sum() < len(value)
 
@@ -213,9 +212,9 @@ def test_rows_are_priced_hidden_and_counted_as_a_table_of_items_says(counting, c
     for size in range(4):
         of_items = np.zeros(6)
         of_items[shown[:size]] = weight[:size]
-        counted = delivered + (table @ of_items) * counts[column]
-        count_rows(pacing, counts, shown, size, positions, scratch, delivered)
-        assert delivered == pytest.approx(counted)
+        counted = exposure[6:] + (table @ of_items) * counts[column]
+        count_rows(pacing, counts, shown, size, weight, scratch, exposure)
+        assert exposure[6:] == pytest.approx(counted)
         assert (scratch == 0).all()
 
 
@@ -230,7 +229,7 @@ def test_a_solved_price_above_nothing_is_its_caps_alone():
     view = view_of(40, 6, 2, past=arrivals_of(scores))
     view = replace(view, promises=Requirements.of(rows), delivered=np.zeros(2))
     view = replace(view, required=np.where(np.arange(6) == best, 0.0, view.required))
-    found = solved_with_promises(view, 1e-6)
+    found = solved_promises(view, 1e-6)
     assert found.row[0] > 0.0
     assert found.item[best] == 0.0
     assert (found.item <= 0).all()

@@ -18,13 +18,13 @@ from small_markets import (
     small_replay,
     small_scenario,
 )
+from test_online_agents import arrivals_of, skewed, view_of
 
 from rimsim.agents import make_agent, market_for, play_round, rollout
-from rimsim.agents.prices import solved_prices
-from rimsim.agents.promised import RowPacing, row_price
-from rimsim.agents.promised_prices import solved_with_promises, spread_prices
+from rimsim.agents.pacing import Pacing
+from rimsim.agents.prices import solved_prices, solved_promises, spread_prices
 from rimsim.config import Seeds, scenario_from, to_plain
-from rimsim.requirements.rows import NO_REQUIREMENTS
+from rimsim.requirements.rows import NO_REQUIREMENTS, Requirements, Row
 
 AGENTS = ("rim-feedback", "rim-resolve(every=30)")
 CAMPAIGNS = [
@@ -147,25 +147,19 @@ def test_prices_of_a_campaign_are_for_its_audience_alone():
 )
 def test_the_price_of_a_row_is_its_formula(share, delivered, least, most, start, closing):
     """A price is at least −c, at most 0 without a cap, at least 0 without a floor, and rises with delivery."""
-    pacing = RowPacing(
-        *(
-            np.array([0, 1]),
-            np.array([0]),
-            np.array([0]),
-            np.array([start]),
-            np.array([least]),
-            np.array([most]),
-        ),
-        *(np.array([0.1]), np.array([50.0]), 1.0, closing),
+    row, none = np.array([0]), np.zeros(1)
+    pacing = Pacing(
+        *(none + start, none + least / 50.0, none + 0.1, 1.0, closing, none + 50.0),
+        *(none + most, np.array([0, 1]), row, row),
     )
-    price = row_price(pacing, 0, 50 * share, delivered)
+    price = pacing.price(50 * share, none + delivered)[0]
     gone = min(share, 1.0)
     pull = 0.1 / (1 - gone + closing) if closing else 0.1
     cap = max(max(start, 0) + pull * (delivered - most * gone), 0) if most < np.inf else 0.0
-    floor = min(max(pull * (least * gone - delivered) * (least > 0) - min(start, 0), 0), 1.0)
+    floor = min(max(pull * (least * gone - delivered) - min(start, 0), 0), 1.0)
     assert price == pytest.approx(cap - floor, abs=1e-9)
     assert price >= -1.0
-    assert row_price(pacing, 0, 50 * share, delivered + 1) >= price - 1e-9
+    assert pacing.price(50 * share, none + delivered + 1)[0] >= price - 1e-9
 
 
 @pytest.mark.parametrize("unit", ["shown", "examined"])
@@ -196,7 +190,7 @@ def test_solved_prices_of_rows_are_those_of_the_audience_problem():
     base = {"beta": 0.0, "most": None, "groups": [], "campaigns": []}
     campaign = {"name": "one", "items": {"genres": "Western"}, "share": 0.1}
     view = market_for(make_agent("rim-dual"), promising(**base | {"campaigns": [campaign]})).round_view()
-    prices = solved_with_promises(view, 1e-4)
+    prices = solved_promises(view, 1e-4)
     item = int(view.promises.items(0)[0])
     required = np.zeros(len(view.required))
     required[item] = view.promises.least[0]
@@ -207,3 +201,28 @@ def test_solved_prices_of_rows_are_those_of_the_audience_problem():
     spread = spread_prices(view, prices.row, next(iter(view.past)))
     assert (spread[:, item] == prices.row[0]).all()
     assert np.count_nonzero(spread) == len(spread)
+
+
+@pytest.mark.parametrize("hard", [False, True])
+@pytest.mark.parametrize("unit", ["shown", "examined"])
+@pytest.mark.parametrize("name", AGENTS)
+def test_promised_rows_of_one_item_are_floors(name, unit, hard):
+    """Floors asked for as rows of one item give the same slates and prices to the bit, and prices of rows."""
+    n, m, k = 60, 12, 3
+    past, now = arrivals_of(skewed(n, m, 1)), arrivals_of(skewed(n, m, 2), first=500)
+    decay = 0.7 if unit == "examined" else 1.0
+    view = view_of(n, m, k, past=past, unit=unit, decay=decay, hard=hard)
+    rows = [
+        Row(f"row {item}", np.array([item]), b, arrivals=n) for item, b in enumerate(view.required) if b > 0
+    ]
+    table = Requirements.of(rows)
+    promised = dataclasses.replace(view, required=np.zeros(m), promises=table, delivered=np.zeros(len(rows)))
+    floors, agents = [], [make_agent(name), make_agent(name)]
+    for agent, one in zip(agents, (view, promised), strict=True):
+        agent.begin_round(one)
+        floors.append([agent.act(now.rows(slice(start, start + 30))) for start in (0, 30)])
+    for one, two in zip(*floors, strict=True):
+        assert np.array_equal(one.items, two.items)
+        assert np.array_equal(one.price, two.price, equal_nan=True)
+    assert np.array_equal(agents[1].row_price, agents[0].item_price[table.item])
+    assert (agents[1].item_price == 0).all()

@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from rimsim.agents.prices import SAMPLED_TOL, joined_states, too_few_to_round
-from rimsim.agents.promised_prices import terms_of
+from rimsim.agents.prices import SAMPLED_TOL, constraints_of, joined_states, too_few_to_round
 from rimsim.arrays import ALWAYS, Floats, Ints, seconds
 from rimsim.config import ScenarioConfig
 from rimsim.market import ClosedRound, World
@@ -215,12 +214,12 @@ def certified(closed: ClosedRound, hindsight: HindsightPrices) -> Certificate:
     some = states.sampled(most_states(m))
     known, whole, promised = joined_states(some, slates.shape[1]), len(some) == n, len(table) > 0
     active = table.active(states.audiences, n)
-    asked = terms_of(closed.required, table, active, closed.cost)
+    asked = constraints_of(closed.required, table, active, closed.cost)
     known_asked = asked
     if not whole:
         counting = dataclasses.replace(table, arrivals=active.sum(0).astype(np.float64))
         among = table.active(some.audiences, len(some))
-        known_asked = terms_of(closed.required, counting, among, closed.cost, n)
+        known_asked = constraints_of(closed.required, counting, among, closed.cost, n)
     alike = bool(closed.position_weights[0] == closed.position_weights[-1])
     best = hindsight.of(
         partial(

@@ -151,7 +151,7 @@ def _require_fields(
 
 
 def _is_data(names: list[str], roles: ColumnRoles) -> bool:
-    """True if a first line has data as its time or value."""
+    """True if a first line has a time or value."""
     role = roles.kind.needed[-1]
     place = roles.given[role]
     if not isinstance(place, int) or not 1 <= place <= len(names):

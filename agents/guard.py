@@ -1,0 +1,455 @@
+"""Deadline guard: shows items when the remaining arrivals could no longer meet their guarantees."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+import numpy as np
+
+from rimsim.agents.rounds import ExposureUnit
+from rimsim.arrays import Bools, Floats, Ints
+from rimsim.compiled import compiled
+from rimsim.matching import best_items, enter, tie_rank
+
+if TYPE_CHECKING:
+    from rimsim.requirements.rows import Requirements
+
+
+NOTHING = 1e-9
+"""Deficits below this are rounding."""
+GRAIN = 2.0**-32
+"""Needed positions are counted in whole numbers of this, so that their sum is exact in any order."""
+_LOWEST = float(np.finfo(np.float64).min)
+_DEPTH = 3
+"""Items of a class sought at once: a slate rarely takes more of one."""
+_LAST = 4.0
+"""Last arrivals that are not relied on, since they may not be shown the items in deficit."""
+
+
+class Guard(NamedTuple):
+    """Hard requirements of M items and G other rows, and capacities of slates."""
+
+    required: Floats
+    """(M + G,) required exposures, in the unit of the guarantee."""
+    chance: Floats
+    """(M,) share of arrivals that may be shown an item."""
+    spare: float
+    """Share of the remaining positions that is not relied on."""
+    sure: float
+    """Standard deviations below the mean number of later arrivals that may be shown an item."""
+    first: Ints
+    """(G + 1,) beginning of each row's items in ``item``."""
+    item: Ints
+    """Items, row after row."""
+    column: Ints
+    """(G,) audience of each row; the last one is the whole round."""
+    holds: Floats
+    """(G,) exposure that an average slate can give a row's items."""
+    shared: Floats
+    """(G,) mean number of rows for which an exposure of a row's items counts."""
+    due: Floats
+    """(G,) exposures due now; scratch."""
+    need: Floats
+    """(G,) positions needed beyond those that the row's items need by themselves; scratch."""
+    wait: Floats
+    """(1,) while more later arrivals are relied on, no item is urgent, since deficits only shrink; ∞ at first."""
+
+    @classmethod
+    def of(
+        cls,
+        required: Floats,
+        rows: Requirements,
+        column: Ints,
+        chance: Floats,
+        unit: ExposureUnit,
+        spare: float,
+        sure: float,
+    ) -> Self:
+        """Guard of floors and other rows."""
+        items = [rows.items(row) if rows.least[row] > 0 else rows.item[:0] for row in range(len(rows))]
+        counts = np.concatenate([[0.0], np.cumsum(unit.weight)])
+        holds = np.interp([chance[row].sum() for row in items], np.arange(len(counts)), counts)
+        number = np.bincount(np.concatenate([rows.item[:0], *items]), minlength=len(chance))
+        shared = np.array([number[row].mean() if len(row) else 1.0 for row in items], np.float64)
+        due, need = np.zeros((2, len(rows)))
+        wait = np.full(1, np.inf)
+        return cls(
+            required, chance, spare, sure, rows.first, rows.item, column, holds, shared, due, need, wait
+        )
+
+
+class Deficits(NamedTuple):
+    """Items below their guarantee, and the positions each still needs."""
+
+    item: Ints
+    """(M,) the items in ascending order, ``size`` of them; items without a deficit are dropped now and then."""
+    size: Ints
+    """(1,) their number."""
+    need: Ints
+    """(M,) positions that each item needs, at positions of mean weight and at least one, in grains."""
+    total: Ints
+    """(1,) their sum."""
+    enough: Ints
+    """(M,) class of each item: number of first positions any of which covers its deficit; −1 without a deficit."""
+    of_class: Ints
+    """(k + 1,) number of items in each class."""
+
+    @classmethod
+    def of(cls, required: Floats, exposure: Floats, unit: ExposureUnit) -> Self:
+        """Deficits of items after some exposures (M,)."""
+        m = len(required)
+        sizes = (m, 1, m, 1, m, len(unit.weight) + 1)
+        deficits = cls(*(np.zeros(size, np.int64) for size in sizes))
+        deficits.enough[:] = -1
+        due = np.flatnonzero(required - exposure[:m] > NOTHING)
+        deficits.item[: len(due)], deficits.size[0] = due, len(due)
+        count_deficits(deficits, due, required, exposure, unit.weight, unit.mean)
+        return deficits
+
+
+@compiled
+def count_deficits(
+    deficits: Deficits, items: Ints, required: Floats, exposure: Floats, weight: Floats, mean: float
+) -> None:
+    """Update the deficits of some items after their exposures."""
+    need, enough, scale, change = deficits.need, deficits.enough, 1.0 / mean, 0
+    of_class = deficits.of_class
+    for item in items:
+        missing, now, place = required[item] - exposure[item], 0, -1
+        if missing > NOTHING:
+            now, place = int(np.rint(max(missing * scale, 1.0) / GRAIN)), max(enough[item], 0)
+            while place < len(weight) and missing <= weight[place] + NOTHING:
+                place += 1
+        change += now - need[item]
+        if place != enough[item]:
+            if enough[item] >= 0:
+                of_class[enough[item]] -= 1
+            if place >= 0:
+                of_class[place] += 1
+        need[item], enough[item] = now, place
+    deficits.total[0] += change
+
+
+@compiled
+def counted_on(left: float, spare: float) -> float:
+    """Number of later arrivals relied on, when ``left`` remain, this one included."""
+    return max((left - 1.0) * (1.0 - spare) - min(_LAST, left - 1.0), 0.0)
+
+
+@compiled
+def positions_needed(deficits: Deficits, later: float, there: float) -> float:
+    """Positions that all items need beyond those of later arrivals; below 0: none.
+
+    If more items need one of the top e positions than such positions remain, the excess must be met by additional
+    positions: two lower ones replace one of them.
+    """
+    need = float(deficits.total[0] * GRAIN)
+    if need + deficits.size[0] <= there:
+        return -1.0
+    additional, items = 0.0, 0
+    for place in range(1, len(deficits.of_class) - 1):
+        items += deficits.of_class[place]
+        additional = max(additional, items - later * place)
+    return need + additional - there
+
+
+@compiled
+def _latest(missing: float, chance: float, mean: float, sure: float) -> float:
+    """Largest number of later arrivals at which an item must be shown now.
+
+    It needs as many positions as the mean number of the n arrivals that may be shown it less some standard deviations:
+    need = n·chance − sure·√(n·chance·(1 − chance)), solved for n.
+    """
+    need, spread = missing / mean, sure * np.sqrt(chance * (1.0 - chance))
+    need = need if need > 1.0 else 1.0  # noqa: FURB136  # max() minds missing numbers
+    root = (spread + np.sqrt(spread * spread + 4.0 * chance * need)) / (2.0 * chance)
+    return float(root * root)
+
+
+@compiled
+def _urgent(
+    admissible: Bools, left: float, guard: Guard, exposure: Floats, mean: float, deficits: Deficits
+) -> tuple[int, float, float]:
+    """Number of urgent items, positions needed beyond one per arrival, and ``wait``."""
+    later, now, beyond, wait, kept = counted_on(left, guard.spare), 0, 0.0, 0.0, 0
+    required, chances, sure = guard.required, guard.chance, guard.sure
+    for item in deficits.item[: deficits.size[0]]:
+        missing = required[item] - exposure[item]
+        if missing <= NOTHING:
+            continue
+        deficits.item[kept] = item
+        kept += 1
+        beyond += max(missing / mean - left, 0.0)
+        latest = _latest(missing, chances[item], mean, sure)
+        now += latest >= later and admissible[item]
+        wait = latest if latest > wait else wait  # noqa: FURB136
+    deficits.size[0] = kept
+    return now, beyond, wait
+
+
+@compiled
+def _due_in_rows(
+    remaining: Floats, counts: Bools, guard: Guard, exposure: Floats, unit: ExposureUnit, deficits: Deficits
+) -> float:
+    """Positions that the G rows need together; fills ``guard.due`` and ``guard.need``.
+
+    A row's deficit can wait as far as the later arrivals that are relied on can hold it. The rest is due now. And where
+    all rows of one audience need more positions than those arrivals have, each has its share of the excess.
+    """
+    of_audience, m = np.zeros(len(remaining)), len(guard.chance)
+    for row in range(len(guard.due)):
+        missing = guard.required[m + row] - exposure[m + row]
+        guard.due[row] = guard.need[row] = 0.0
+        if missing <= NOTHING:
+            continue
+        later = counted_on(remaining[guard.column[row]], guard.spare)
+        guard.due[row] = missing - later * guard.holds[row]
+        need = missing / unit.mean
+        for place in range(guard.first[row], guard.first[row + 1]):
+            need -= deficits.need[guard.item[place]] * GRAIN
+        guard.need[row] = max(need, 0.0) / guard.shared[row]
+        of_audience[guard.column[row]] += guard.need[row]
+    for row in range(len(guard.due)):
+        column, need = guard.column[row], guard.need[row]
+        if need > 0.0:
+            there = counted_on(remaining[column], guard.spare) * len(unit.weight)
+            share = need / of_audience[column] * unit.mean
+            guard.due[row] = max(guard.due[row], (of_audience[column] - there) * share)
+        if not counts[column]:
+            guard.due[row] = 0.0
+    return float(of_audience.sum())
+
+
+@compiled
+def due_at(
+    admissible: Bools,
+    remaining: Floats,
+    counts: Bools,
+    guard: Guard,
+    exposure: Floats,
+    unit: ExposureUnit,
+    deficits: Deficits,
+) -> tuple[int, float, bool]:
+    """Number of urgent items, positions too few after this slate, any due row.
+
+    An item can have one position per arrival at most. So an item that needs about as many positions as there are
+    remaining arrivals that may be shown it is urgent. And where items and rows together need more positions than those
+    after this slate, the excess is shown now: the second number is the items' part of it, the rows' part is in
+    ``guard.due``. ``remaining`` and ``counts`` are (A + 1,).
+    """
+    left = remaining[len(remaining) - 1]
+    later, now, in_rows = counted_on(left, guard.spare), 0, 0.0
+    of_items = deficits.total[0] * GRAIN
+    if len(guard.due):
+        in_rows = _due_in_rows(remaining, counts, guard, exposure, unit, deficits)
+    excess = positions_needed(deficits, later, later * len(unit.weight) - in_rows)
+    if later <= guard.wait[0]:
+        now, beyond, guard.wait[0] = _urgent(admissible, left, guard, exposure, unit.mean, deficits)
+        excess -= beyond
+    due, total = False, of_items + in_rows
+    for row in range(len(guard.due)):  # each row has its share of the excess
+        if excess > 0.0 and counts[guard.column[row]]:
+            guard.due[row] = max(guard.due[row], excess * guard.need[row] / total * unit.mean)
+        due |= guard.due[row] > NOTHING
+    if excess > 0.0 and len(guard.due):
+        excess *= of_items / total
+    return now, excess, due or now > 0 or excess > 0.0
+
+
+@compiled
+def place_due(
+    value: Floats,
+    bits: np.uint64,
+    left: float,
+    urgent: bool,  # noqa: FBT001  # compiled code takes no names
+    excess: float,
+    guard: Guard,
+    exposure: Floats,
+    unit: ExposureUnit,
+    deficits: Deficits,
+    items: Ints,
+    best: Floats,
+) -> int:
+    """:func:`best_items` with due items first; returns the slate's size.
+
+    Urgent items come first, then items of due rows, then as many items in deficit as there are positions too few; each
+    at a position that covers its deficit. The other items stand around them in descending order of value; where every
+    position counts alike, all do. ``value`` (M,) is −∞ for inadmissible items and changes.
+    """
+    k = len(items)
+    alike = unit.weight[0] == unit.weight[-1]
+    worth = value.copy() if alike else value  # placed items are hidden in the other
+    slate = np.full(k, -1)
+    placed = _place_urgent(value, bits, left, guard, exposure, unit, deficits, slate) if urgent else 0
+    if len(guard.due):
+        _place_rows(guard, value, bits, unit, slate)
+        placed = 0
+        for item in slate:
+            placed += item >= 0 and deficits.enough[item] >= 0
+    forced = int(min(np.float64(k), max(np.ceil(excess), 0.0)))
+    if forced > placed:
+        place_deficits(deficits, value, bits, forced - placed, unit.weight, slate)
+    size = _place_others(value, bits, slate, items, best)
+    if alike:
+        for which in range(size):  # to assign a slice compiles two seconds' worth of error message
+            slate[which] = items[which]
+        for which in range(size):
+            enter(slate[which], worth[slate[which]], bits, items, best, which)
+    return size
+
+
+@compiled
+def free_position(slate: Ints, weight: Floats, missing: float) -> int:
+    """Last free position that covers a deficit, else the first free; −1: none."""
+    found = -1
+    for place in range(len(slate) - 1, -1, -1):
+        if slate[place] < 0:
+            found = place
+            if weight[place] >= missing - NOTHING:
+                break
+    return found
+
+
+@compiled
+def _place_urgent(
+    value: Floats,
+    bits: np.uint64,
+    left: float,
+    guard: Guard,
+    exposure: Floats,
+    unit: ExposureUnit,
+    deficits: Deficits,
+    slate: Ints,
+) -> int:
+    """Place urgent items from the least deficit to the largest; returns their number."""
+    later = counted_on(left, guard.spare)
+    items, best, size = np.empty(len(slate), np.int64), np.empty(len(slate)), 0
+    required, chances, sure, mean = guard.required, guard.chance, guard.sure, unit.mean
+    for item in deficits.item[: deficits.size[0]]:
+        new, missing = value[item], required[item] - exposure[item]
+        if new == -np.inf or (size == len(best) and new < best[-1]):
+            continue
+        if missing > NOTHING and _latest(missing, chances[item], mean, sure) >= later:
+            size = enter(item, new, bits, items, best, size)
+    urgent = items[:size]
+    for which in np.argsort(required[urgent] - exposure[urgent]):
+        item = urgent[which]
+        slate[free_position(slate, unit.weight, required[item] - exposure[item])] = item
+        value[item] = -np.inf
+    return size
+
+
+@compiled
+def _place_rows(guard: Guard, value: Floats, bits: np.uint64, unit: ExposureUnit, slate: Ints) -> None:
+    """Place each row's best items until its due exposures are placed.
+
+    Rows with the largest due exposures go first.
+    """
+    for row in np.argsort(-guard.due):
+        due = guard.due[row]
+        if due <= NOTHING:
+            break
+        items = guard.item[guard.first[row] : guard.first[row + 1]]
+        for place in range(len(slate)):
+            if (items == slate[place]).any():
+                due -= unit.weight[place]
+        while due > NOTHING:
+            found, best, size = np.empty(1, np.int64), np.empty(1), 0
+            for item in items:
+                if value[item] > -np.inf and (size == 0 or value[item] >= best[0]):
+                    size = enter(item, value[item], bits, found, best, size)
+            place = free_position(slate, unit.weight, due)
+            if place < 0 or size == 0:
+                break
+            slate[place] = found[0]
+            value[found[0]] = -np.inf
+            due -= unit.weight[place]
+
+
+@compiled
+def _best_by_class(
+    deficits: Deficits, value: Floats, bits: np.uint64, items: Ints, best: Floats, sizes: Ints
+) -> None:
+    """Fill (k + 1, n) best items of each class, their values and numbers."""
+    enough, listed, depth, count = deficits.enough, deficits.item, items.shape[1], 0
+    lowest = np.full(len(sizes), _LOWEST)  # value to be reached in each class
+    sizes[:] = 0
+    for item in listed[: deficits.size[0]]:
+        place = enough[item]
+        if place < 0:
+            continue
+        listed[count] = item
+        count += 1
+        new = value[item]
+        if new >= lowest[place]:
+            sizes[place] = enter(item, new, bits, items[place], best[place], sizes[place])
+            if sizes[place] == depth:
+                lowest[place] = best[place, depth - 1]
+    deficits.size[0] = count
+
+
+@compiled
+def _taken(items: Ints, best: Floats, sizes: Ints, begin: Ints, bits: np.uint64) -> int:
+    """Best item of some classes beyond their first ``begin``; −1: none."""
+    found, item, value = -1, -1, -np.inf
+    for of in range(len(begin)):
+        if begin[of] == sizes[of]:
+            continue
+        new, worth = items[of, begin[of]], best[of, begin[of]]
+        if item < 0 or worth > value or (worth == value and tie_rank(bits, new) > tie_rank(bits, item)):
+            found, item, value = of, new, worth
+    if found >= 0:
+        begin[found] += 1
+    return int(item)
+
+
+@compiled
+def place_deficits(
+    deficits: Deficits, value: Floats, bits: np.uint64, count: int, weight: Floats, slate: Ints
+) -> None:
+    """Place ``count`` items in deficit, from the last position on.
+
+    Each position goes to the item of largest value among those whose deficit it covers, or, where there are none, among
+    all in deficit: so that no position gives much more than is missing while other items need a second one. ``value``
+    (M,) is −∞ for items that may not be shown or are placed, and changes.
+    """
+    classes, depth = len(weight) + 1, min(count, _DEPTH)
+    items, best = np.empty((classes, depth), np.int64), np.empty((classes, depth))
+    sizes, begin = np.empty(classes, np.int64), np.zeros(classes, np.int64)
+    _best_by_class(deficits, value, bits, items, best, sizes)
+    for place in range(len(slate) - 1, -1, -1):
+        if count == 0:
+            break
+        if slate[place] >= 0:
+            continue
+        if (begin == depth).any():  # a class may have more
+            _best_by_class(deficits, value, bits, items, best, sizes)
+            begin[:] = 0
+        first = place + 1  # of the classes whose deficit the position covers
+        item = _taken(items[first:], best[first:], sizes[first:], begin[first:], bits)
+        if item < 0:
+            item = _taken(items[:first], best[:first], sizes[:first], begin[:first], bits)
+        if item < 0:
+            break
+        slate[place] = item
+        value[item] = -np.inf
+        count -= 1
+
+
+@compiled
+def _place_others(value: Floats, bits: np.uint64, slate: Ints, items: Ints, best: Floats) -> int:
+    """Fill ``items`` (k,) with placed items and, between, the best others."""
+    free = 0
+    for item in slate:
+        free += item < 0
+    others = np.empty(free, np.int64)
+    found, size, which = best_items(value, bits, others, best[:free]), 0, 0
+    for placed in slate:
+        item = placed
+        if item < 0 and which < found:
+            item = others[which]
+            which += 1
+        if item >= 0:
+            items[size] = item
+            size += 1
+    return size

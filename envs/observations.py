@@ -1,0 +1,176 @@
+"""Records of an open round, for observations, rewards and pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rimsim.arrays import Bools, Floats, Ints
+from rimsim.market.records import observed_gain
+
+if TYPE_CHECKING:
+    from rimsim.config import Seeds
+    from rimsim.market import Slates
+    from rimsim.market.round import Round
+    from rimsim.market.state import MarketState
+
+
+@dataclass(frozen=True, eq=False)
+class Standing:
+    """One arrival and the open round, as an agent may know them."""
+
+    intensity: Floats
+    """(M,) λ(x,y) by the platform's model."""
+    admissible: Bools
+    """(M,) what may be shown."""
+    required: Floats
+    """(M,) required exposures of the round, in the unit of the guarantee."""
+    exposure: Floats
+    """(M,) exposures of the round so far, in that unit."""
+    weights: Floats
+    """(k,) what an exposure counts by position, in that unit."""
+    cost: float
+    """c, of a missing exposure, in units of λ(x,y)."""
+    served: int
+    """Arrivals of the round that have been served."""
+    arrivals: int
+    """Expected arrivals of the round, N."""
+
+    @property
+    def missing(self) -> Floats:
+        """(M,) exposures that an item still lacks."""
+        return np.maximum(self.required - self.exposure, 0.0)
+
+
+def popularity_groups(counts: Ints, groups: int) -> Floats:
+    """(G, M) membership of items in groups of equal size by popularity, least popular first; columns sum to 1.
+
+    Args:
+        counts: (M,) events of each item; ties go by item.
+        groups: How many, at most M.
+    """
+    m = len(counts)
+    group = np.empty(m, np.int64)
+    group[np.argsort(counts, kind="stable")] = np.arange(m) * groups // m
+    return np.asarray(np.arange(groups)[:, None] == group, np.float64)
+
+
+class Stock:
+    """Exposure and shortfall of one round; a slate changes those of the items that it shows alone.
+
+    Args:
+        opened: The round, before its first arrival.
+    """
+
+    def __init__(self, opened: Round) -> None:
+        short = np.maximum(opened.required - opened.exposure, 0)
+        self.exposure = opened.exposure.astype(np.float32)
+        """(M,) exposures so far, in the unit of the guarantee."""
+        self.shortfall = short.astype(np.float32)
+        """(M,) exposures that items still lack, in that unit."""
+        promised = opened.promised.table
+        self.missing = float(short.sum() + promised.least.sum())
+        """What of all guarantees is still to deliver, in that unit."""
+        self.excess = 0.0
+        """What was shown above caps, in that unit."""
+        self._opened = opened
+        self._delivered = np.zeros(len(promised))
+        """(J,) exposures so far that count for each row of the promises."""
+
+    def count(self, row: Ints, shown: Ints) -> float:
+        """Count a slate that has been shown.
+
+        Args:
+            row: (1,) the row of its arrival in the round.
+            shown: (1, k) the slate.
+
+        Returns:
+            What it took off the shortfall, less what it added above caps.
+        """
+        opened = self._opened
+        useful = observed_gain(
+            shown[0],
+            opened.promised.weights,
+            opened.exposure,
+            opened.required,
+            self.exposure,
+            self.shortfall,
+        )
+        excess = 0.0
+        if len(self._delivered):
+            missing, excess = self._count_promised(row, shown)
+            useful += missing
+        self.missing, self.excess = max(self.missing - useful, 0.0), self.excess + excess
+        return useful - excess
+
+    def _count_promised(self, row: Ints, shown: Ints) -> tuple[float, float]:
+        """By how much a slate (1, k) reduced what groups and campaigns lack, and added to what is above caps."""
+        table, before = self._opened.promised.table, self._delivered
+        self._delivered = before + self._opened.promised.delivered(shown, row)
+        gained = np.maximum(table.least - before, 0.0) - np.maximum(table.least - self._delivered, 0.0)
+        beyond = np.maximum(self._delivered - table.most, 0.0) - np.maximum(before - table.most, 0.0)
+        return float(gained.sum()), float(beyond.sum())
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """What an episode is made of: since draws depend on seeds and arrivals alone, slates bring it back to the bit."""
+
+    seeds: Seeds
+    """Of the market."""
+    begun: MarketState
+    """The market when the open round began."""
+    answers: tuple[Slates, ...]
+    """What the round's arrivals were answered so far."""
+    np_random: np.random.Generator
+    """What a reset without a seed draws from."""
+
+
+_LINEAR = 10
+"""Up to how many exposures the axis is linear."""
+
+
+def exposure_picture(exposure: Floats, required: Floats, title: str) -> NDArray[np.uint8]:
+    """Draw exposure against requirement, items sorted by exposure.
+
+    Args:
+        exposure: (M,) exposures so far.
+        required: (M,) required exposures.
+        title: What stands above it.
+
+    Returns:
+        (height, width, 3) pixels.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415  # slow to import, and few render
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    order = np.argsort(-exposure, kind="stable")
+    rank = np.arange(1, len(exposure) + 1)
+    figure = Figure(figsize=(9, 4.5), dpi=100, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.fill_between(rank, exposure[order], step="mid", color="#0072B2", alpha=0.7, label="exposure")
+    axes.plot(
+        rank,
+        required[order],
+        drawstyle="steps-mid",
+        color="#D55E00",
+        linewidth=1.2,
+        label="required by round's end",
+    )
+    axes.set_yscale("symlog", linthresh=_LINEAR)
+    axes.set_ylim(bottom=0)
+    ticks = [0, *(step * 10**power for power in range(8) for step in (1, 2, 5))]
+    high = axes.get_ylim()[1]
+    axes.set_yticks([tick for tick in ticks if tick <= high and (tick > _LINEAR / 10 or tick == 0)])
+    axes.yaxis.set_major_formatter("{x:,.0f}")
+    axes.set_xlim(0.5, len(exposure) + 0.5)
+    axes.set_xlabel("items, most shown first")
+    axes.set_ylabel("exposures in this round")
+    axes.set_title(title, fontsize=9, loc="left")
+    axes.legend(frameon=False, loc="upper right")
+    canvas.draw()  # type: ignore[no-untyped-call]  # matplotlib
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()  # type: ignore[no-untyped-call]  # matplotlib

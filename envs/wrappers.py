@@ -1,0 +1,263 @@
+"""Wrappers: actions by bonuses, compact observations, measures of episodes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, SupportsFloat, TypeAlias
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+from rimsim import measures
+from rimsim.arrays import Float32s, Floats, Ints
+from rimsim.envs.market import MarketEnv, market_env
+from rimsim.envs.observations import Standing, popularity_groups
+from rimsim.errors import ConfigError
+from rimsim.market import build_world
+from rimsim.measures import genre_weights
+
+By: TypeAlias = Literal["item", "genre", "popularity", "shortfall"]
+_GROUPS = {"popularity": 10, "shortfall": 1}
+"""How many popularity groups there are if nothing is said."""
+
+
+@dataclass(frozen=True, eq=False)
+class Bonuses:
+    """What an action of bonuses makes of an arrival."""
+
+    share: Floats
+    """(G, M) share of each group's bonus that an item gets."""
+    lacking: bool
+    """Whether only items that still lack exposures get it."""
+
+    def slate(self, action: Float32s, standing: Standing) -> Ints:
+        """(k,) the admissible items of largest λ(x,y) + bonus; items that may not be shown come last.
+
+        Args:
+            action: (G,) from −1, no bonus, to 1, a bonus of c.
+            standing: The arrival and its round.
+        """
+        scale = standing.cost * (np.clip(np.asarray(action, np.float64), -1.0, 1.0) + 1.0) / 2.0
+        bonus = scale @ self.share
+        if self.lacking:
+            bonus = np.where(standing.exposure < standing.required, bonus, 0.0)
+        score = np.where(standing.admissible, standing.intensity + bonus, -np.inf)
+        return np.argsort(-score, kind="stable")[: len(standing.weights)]
+
+
+class BonusAction(gymnasium.ActionWrapper[Any, Any, Any], gymnasium.utils.RecordConstructorArgs):
+    """Turns a bonus per item, genre or popularity group into the slate of the top k of λ(x,y) + bonus.
+
+    The action is a Box in [−1, 1]: −1 is no bonus, 1 is a bonus of c, the shortfall cost of one exposure, above which
+    a price is never worth its while. An item of several genres gets the mean of their bonuses.
+
+    Args:
+        env: ``RIMMarket-v0``, wrapped or not.
+        by: Who shares a bonus: every ``item`` has its own, all items of a ``genre``, of a ``popularity`` group, or of a
+            popularity group as long as they still lack exposures (``shortfall``).
+        groups: Number of popularity groups, of equal size, least popular first; None: 10, or with ``shortfall`` one.
+        lacking: Whether only items that still lack exposures get a bonus; ``shortfall`` implies it.
+
+    Raises:
+        ConfigError: If the arguments do not fit.
+    """
+
+    def __init__(
+        self,
+        env: gymnasium.Env[Any, Any],
+        by: By = "item",
+        groups: int | None = None,
+        *,
+        lacking: bool = False,
+    ) -> None:
+        gymnasium.utils.RecordConstructorArgs.__init__(self, by=by, groups=groups, lacking=lacking)
+        super().__init__(env)
+        self._inner = market_env(env)
+        if groups is not None and by in {"item", "genre"}:
+            raise ConfigError(f"BonusAction: groups is {groups}; allowed: none where by is {by!r}")
+        number = _GROUPS.get(by, 1) if groups is None else groups
+        self._bonuses = Bonuses(_membership(self._inner, by, number), lacking or by == "shortfall")
+        self.action_space = spaces.Box(-1.0, 1.0, (len(self.share),), np.float32)
+
+    @property
+    def share(self) -> Floats:
+        """(G, M) share of each group's bonus that an item gets; columns sum to 1."""
+        return self._bonuses.share
+
+    def action(self, action: Float32s) -> Ints:
+        """The slate that a bonus (G,) in [−1, 1] ranks first."""
+        return self._bonuses.slate(action, self._inner.standing)
+
+
+def _membership(inner: MarketEnv, by: str, groups: int) -> Floats:
+    world = build_world(inner.config)
+    m = world.log.n_items
+    if by == "item":
+        return np.eye(m, dtype=np.float64)
+    if by in _GROUPS:
+        if not 1 <= groups <= m:
+            raise ConfigError(
+                f"BonusAction: groups is {groups}; allowed: 1 to {m}, the size of the catalogue"
+            )
+        return popularity_groups(np.bincount(world.past.item, minlength=m), groups)
+    if by == "genre":
+        return np.ascontiguousarray(genre_weights([str(text) for text in world.log.items["genres"]])[0].T)
+    raise ConfigError(f"BonusAction: by is {by!r}; allowed: 'item', 'genre', 'popularity', 'shortfall'")
+
+
+COMPACT = (
+    "gone",
+    "missing",
+    "lacking",
+    "pace",
+    "ahead",
+    "mean",
+    "kth",
+    "top",
+    "lacking_top",
+    "lacking_mean",
+)
+"""Names of the numbers before those of the groups:
+
+* ``gone``: share of the round's expected arrivals that is served;
+* ``missing``: exposures that are missing, over those required;
+* ``lacking``: share of the guaranteed items that lack some;
+* ``pace``: missing exposures over those that the arrivals to come can be given, at most 1;
+* ``ahead``: share of what is required that is delivered, less ``gone``;
+* ``mean``, ``kth``, ``top``: mean, k-th and largest λ(x,y) of admissible items; ``lacking_top``, ``lacking_mean``: the
+  largest λ(x,y) of admissible items that lack exposures, and the mean of their k largest; each as s / (s + c).
+"""
+_OBSERVED_GROUPS = 5
+
+
+def compact(standing: Standing, groups: Floats) -> Float32s:
+    """(10 + G,) the numbers of :data:`COMPACT`, then the missing share of what each group is required.
+
+    Args:
+        standing: The arrival and its round.
+        groups: (G, M) membership of items.
+    """
+    k, missing, required = len(standing.weights), standing.missing, float(standing.required.sum())
+    total = float(missing.sum())
+    gone = min(1.0, standing.served / max(1, standing.arrivals))
+    room = max(standing.arrivals - standing.served, 1) * float(standing.weights.sum())
+    short = total / required if required > 0 else 0.0
+    guaranteed = np.count_nonzero(standing.required)
+    scores = np.sort(standing.intensity[standing.admissible])[::-1]
+    wanted = np.sort(standing.intensity[standing.admissible & (missing > 0)])[::-1]
+    owed, lack = groups @ standing.required, groups @ missing
+    numbers = (
+        gone,
+        short,
+        np.count_nonzero(missing) / guaranteed if guaranteed else 0.0,
+        min(1.0, total / room),
+        1.0 - short - gone,
+        *(_squashed(value, standing.cost) for value in (_mean(scores), _at(scores, k - 1), _at(scores, 0))),
+        *(_squashed(value, standing.cost) for value in (_at(wanted, 0), _mean(wanted[:k]))),
+        *np.divide(lack, owed, out=np.zeros(len(owed)), where=owed > 0),
+    )
+    return np.asarray(numbers, np.float32)
+
+
+class CompactObservation(gymnasium.ObservationWrapper[Any, Any, Any], gymnasium.utils.RecordConstructorArgs):
+    """Ten numbers of the arrival and its round, and one a popularity group, all from −1 to 1: see :data:`COMPACT`.
+
+    Args:
+        env: ``RIMMarket-v0``, wrapped or not.
+        groups: Number of popularity groups whose missing share is observed, least popular first.
+
+    Raises:
+        ConfigError: If groups is not from 1 to the size of the catalogue.
+    """
+
+    def __init__(self, env: gymnasium.Env[Any, Any], groups: int = _OBSERVED_GROUPS) -> None:
+        gymnasium.utils.RecordConstructorArgs.__init__(self, groups=groups)
+        super().__init__(env)
+        self._inner = market_env(env)
+        world = build_world(self._inner.config)
+        if not 1 <= groups <= world.log.n_items:
+            raise ConfigError(f"CompactObservation: groups is {groups}; allowed: 1 to {world.log.n_items}")
+        counts = np.bincount(world.past.item, minlength=world.log.n_items)
+        self._groups = popularity_groups(counts, groups)
+        self.observation_space = spaces.Box(-1.0, 1.0, (len(COMPACT) + groups,), np.float32)
+
+    def observation(self, observation: object) -> Float32s:  # noqa: ARG002  the market knows more
+        """The numbers of the arrival that waits; zeros after the last one."""
+        if self._inner.market.done:
+            return np.zeros(self.observation_space.shape or (), np.float32)
+        return compact(self._inner.standing, self._groups)
+
+
+def _squashed(value: float, cost: float) -> float:
+    return value / (value + cost) if value > 0 else 0.0
+
+
+def _at(descending: Floats, place: int) -> float:
+    return float(descending[min(place, len(descending) - 1)]) if len(descending) else 0.0
+
+
+def _mean(values: Floats) -> float:
+    return float(values.mean()) if len(values) else 0.0
+
+
+class MeasuredEpisode(gymnasium.Wrapper[Any, Any, Any, Any], gymnasium.utils.RecordConstructorArgs):
+    """Puts ``info["measures"]`` into the step that ends an episode: means over its rounds.
+
+    The measures are ``return`` (rewards of a round), ``consumed`` (items a slate), ``undelivered`` (share of what is
+    guaranteed, in its unit), ``coverage``, ``perplexity`` and ``effective_items``, as in :mod:`rimsim.measures`.
+
+    Args:
+        env: ``RIMMarket-v0``, wrapped or not.
+    """
+
+    def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
+        gymnasium.utils.RecordConstructorArgs.__init__(self)
+        super().__init__(env)
+        self._inner = market_env(env)
+        self._clear()
+        self._rounds: list[dict[str, float]] = []
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Open the market anew."""
+        told = self.env.reset(seed=seed, options=options)
+        self._clear()
+        self._rounds = []
+        return told
+
+    def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
+        """Act; the last step of an episode tells its measures."""
+        number, owing = self._inner.market.round, self._inner.market.open
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        market = info["market"]
+        items, taken = np.array(market["items"]), np.array(market["taken"])
+        self._slates += 1
+        self._reward += float(reward)
+        np.add.at(self._shown, items[items >= 0], 1)
+        np.add.at(self._taken, items[taken], 1)
+        if self._inner.market.round != number or terminated:
+            self._rounds.append(self._figures(measures.shortfall(owing.exposure, owing.required)))
+            self._clear()
+        if terminated or truncated:
+            info["measures"] = {
+                name: float(np.mean([figures[name] for figures in self._rounds])) for name in self._rounds[0]
+            }
+        return observation, reward, terminated, truncated, info
+
+    def _clear(self) -> None:
+        """Begin to count a round."""
+        self._shown: Ints = np.zeros(self._inner.n_items, np.int64)
+        self._taken: Ints = np.zeros(self._inner.n_items, np.int64)
+        self._slates, self._reward = 0, 0.0
+
+    def _figures(self, undelivered: float) -> dict[str, float]:
+        return {
+            "return": self._reward,
+            "consumed": float(self._taken.sum()) / self._slates,
+            "undelivered": undelivered,
+            "coverage": measures.coverage(self._shown),
+            "perplexity": measures.perplexity(self._shown),
+            "effective_items": measures.effective_items(self._taken),
+        }
