@@ -56,7 +56,6 @@ Filter = Annotated[
     PlainSerializer(_plain, return_type=dict[str, Any]),
 ]
 """Rows of a table: for each column, the values that are taken. All columns must agree."""
-
 ItemChoice = Annotated[
     Literal["new"] | tuple[str, ...] | tuple[tuple[str, tuple[str, ...]], ...],
     BeforeValidator(_item_choice, json_schema_input_type=Any),

@@ -65,7 +65,6 @@ class Control(Protocol):
 
     def learnt(self, own: PastRound) -> PastRound:
         """Training data instead of the agent's own round."""
-        ...
 
 
 def replica_seeds(seeds: Seeds, replica: int) -> Seeds:
@@ -156,10 +155,8 @@ class AsLogged:
         return _Part(schedule, own.histories.past, slot, known, log.items[place], None)
 
     def _sessions_of(self, schedule: Schedule) -> tuple[Ints, Ints]:
-        """(slots,) beginning and size of each slot's session, or 0.
-
-        The size is 0 without a session.
-        """
+        """(slots,) beginning and size of each slot's session, or 0."""
+        # The size is 0 without a session.
         sessions, past = self._world.past_sessions, self._world.past
         if schedule.logged is None:
             return np.zeros(len(schedule.user), np.int64), np.zeros(len(schedule.user), np.int64)

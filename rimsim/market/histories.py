@@ -117,10 +117,8 @@ def _enter_all(slots: Ints, ticks: Ints, items: Ints, events: Events) -> None:
 @compiled
 def _enter_marked(slots: Ints, ticks: Ints, items: Ints, marked: Bools, first: Ints, last: Ints, counts:
     Ints, newest: Ints, tick: Ints, item: Ints, following: Ints, size: Ints) -> None:  # fmt: skip
-    """Enter the marked ones of (n, k) items, row after row.
-
-    The events come as arrays: to hand over their record takes longer than to enter the items of one slate.
-    """
+    """Enter the marked ones of (n, k) items, row after row."""
+    # The events come as arrays: to hand over their record takes longer than to enter the items of one slate.
     events = Events(first, last, counts, newest, tick, item, following, size)
     for n in range(len(slots)):
         for position in range(items.shape[1]):
@@ -161,10 +159,8 @@ def _between(slots: Ints, begin: Ints, end: Ints, events: Events) -> tuple[Ints,
 
 @compiled
 def _number(slots: Ints, counts: Ints, length: Ints) -> int:
-    """Total events of slots, logged ones and ``counts`` (n,) others.
-
-    In a loop: the sum of indexed values takes longer to compile than all else here.
-    """
+    """Total events of slots, logged ones and ``counts`` (n,) others."""
+    # In a loop: the sum of indexed values takes longer to compile than all else here.
     total = 0
     for row in range(len(slots)):
         total += length[slots[row]] + counts[row]

@@ -22,9 +22,8 @@ from rimsim.market.ledger import Ledger, PastRound, Shown, fold_of
 from rimsim.market.records import Slates
 from rimsim.measures import position_weights
 
+
 # -- the training log -------------------------------------------------------------------------------------------------
-
-
 def training_log(
     config: PlatformConfig,
     warmup: EventLog,
@@ -103,10 +102,8 @@ def _own_log(
 
 
 def _propensities(rounds: list[PastRound], wanted: Ints, n_items: int) -> Floats:
-    """(n,) inclusion probability of consumed pairs slot · M + item, or NaN.
-
-    The rounds share one store of histories, in which no slot knowingly consumes an item twice; −1 is no pair.
-    """
+    """(n,) inclusion probability of consumed pairs slot · M + item, or NaN."""
+    # The rounds share one store of histories, in which no slot knowingly consumes an item twice; −1 is no pair.
     keys, values = [np.zeros(0, np.int64)], [np.zeros(0)]
     for past in rounds:
         if past.shown is None:
@@ -183,8 +180,6 @@ def _joined_log(parts: list[_Events], items: pd.DataFrame, weight: Floats | None
 
 
 # -- positions and impressions ----------------------------------------------------------------------------------------
-
-
 def weights_of(config: ScenarioConfig, consumer: Consumer, decay: float) -> Floats:
     """(k,) weight of an exposure at each position under γ = ``decay``.
 

@@ -168,7 +168,6 @@ class Market:
         return np.where(there[self.world.roster.of_item], self.world.release, NEVER)
 
     # -- the open round -----------------------------------------------------------------------------------------------
-
     @property
     def schedule(self) -> Schedule:
         """Arrivals of the open round."""
@@ -285,7 +284,6 @@ class Market:
         return shown
 
     # -- between rounds -----------------------------------------------------------------------------------------------
-
     @property
     def state(self) -> MarketState:
         """State between two rounds, for :meth:`load_state`.
@@ -392,7 +390,6 @@ class Market:
         return schedule
 
     # -- states on which prices are solved ----------------------------------------------------------------------------
-
     def _first_states(self) -> StateScores:
         """Warm-up states, for the prices of round 0."""
         schedule = self._schedule_of(0 if self.arrivals.keeps_users else -1)

@@ -102,7 +102,6 @@ class Platform:
         )
 
     # -- at the end of a round ----------------------------------------------------------------------------------------
-
     def keep(self, served: Round) -> PastRound:
         """Events of a served round; forgets rounds no longer needed."""
         hits_only = ConsumerCapabilities.of(self._consumer).hits_only
@@ -162,7 +161,6 @@ class Platform:
         return dataclasses.replace(past, shown=past.shown.scored(states_of(past, self._scorers)))
 
     # -- models that score the states on which prices are solved ------------------------------------------------------
-
     def scorers_of_last(self) -> FoldModels:
         """Models that score the last round for the next prices.
 
@@ -184,7 +182,6 @@ class Platform:
         return cross_fitted(self._config.platform, self._warmup, self.learnt, before, self._seed)
 
     # -- between rounds -----------------------------------------------------------------------------------------------
-
     @property
     def state(self) -> PlatformState:
         """State at the beginning of a round, for :meth:`load_state`."""

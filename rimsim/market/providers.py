@@ -163,11 +163,9 @@ class Provider(Protocol):
 
     def opening(self, log: EventLog) -> Roster:
         """Providers of a log's items, the same at every seed."""
-        ...
 
     def end_of_round(self, outcome: RoundOutcome) -> Changes:
         """Providers who leave or come after a round."""
-        ...
 
 
 class Fixed:

@@ -28,8 +28,6 @@ VISIT_BITS = 16
 
 
 # -- who arrives ------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, eq=False)
 class Schedule:
     """The n arrivals of a round in clock order.
@@ -120,8 +118,6 @@ def running_count(values: Ints) -> Ints:
 
 
 # -- what agents see --------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Needs:
     """Optional fields that agents declare with ``needs_<name> = True``."""
@@ -201,11 +197,9 @@ class ScoredStates(Protocol):
 
     def __len__(self) -> int:
         """Number of states."""
-        ...
 
     def __iter__(self) -> Iterator[Arrivals]:
         """Chunks of some hundreds of states, scored on demand."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -274,8 +268,6 @@ class RoundView:
 
 
 # -- what agents answer -----------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, eq=False)
 class Slates:
     """Answer of an agent: n slates, with optional prices."""
@@ -345,8 +337,6 @@ def _whole_items(answer: object) -> Ints:
 
 
 # -- checks and counts of slates --------------------------------------------------------------------------------------
-
-
 def at_items(values: torch.Tensor | Array, items: Ints) -> Array:
     """(n, k) entries of (n, M) values at each row's items.
 
@@ -425,11 +415,9 @@ def count_items(items: Ints, weights: Floats, exposure: Floats) -> None:
 @compiled
 def observed_gain(shown: Ints, weights: Floats, exposure: Floats, required: Floats, seen_exposure: Float32s,
     seen_shortfall: Float32s) -> float:  # fmt: skip
-    """Reduction of the shortfall by a slate (k,).
-
-    Exposures (M,) include this slate's; the observer's figures ``seen_exposure`` and ``seen_shortfall`` (M,) are
-    brought up to date.
-    """
+    """Reduction of the shortfall by a slate (k,)."""
+    # Exposures (M,) include this slate's; the observer's figures ``seen_exposure`` and ``seen_shortfall`` (M,) are
+    # brought up to date.
     gain = 0.0
     for position in range(len(shown)):
         item = shown[position]

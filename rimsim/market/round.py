@@ -50,9 +50,8 @@ from rimsim.market.scores import ArrivalScores, PrecomputedScores, Scorer, Score
 from rimsim.requirements.carry_over import CarryOver, RoundRequirements, ScenarioRequirements
 from rimsim.requirements.rows import Requirements
 
+
 # -- the clock --------------------------------------------------------------------------------------------------------
-
-
 class Rank(IntEnum):
     """Order of events at the same tick.
 
@@ -185,8 +184,6 @@ class Arriving:
 
 
 # -- the round --------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, eq=False)
 class RoundTerms:
     """Round before its first arrival: arrivals and requirements."""
@@ -328,7 +325,6 @@ class Round:
         self._arriving = Arriving(schedule, env)
 
     # -- what it is asked for and delivers ----------------------------------------------------------------------------
-
     @property
     def required(self) -> Floats:
         """(M,) required exposures b_y, in the unit of the guarantee."""
@@ -365,7 +361,6 @@ class Round:
         return self._can.hits_only
 
     # -- who is next --------------------------------------------------------------------------------------------------
-
     @property
     def untouched(self) -> bool:
         """True before the first arrival."""
@@ -439,7 +434,6 @@ class Round:
         return Visits(rows, self.schedule, self.histories, self._world, self._keys, self._popularity)
 
     # -- slates and their outcome -------------------------------------------------------------------------------------
-
     def show(self, rows: Ints, slates: Slates, *, empty: bool) -> tuple[Ints, Bools]:
         """Show slates to waiting arrivals and enter their consumptions.
 
@@ -532,7 +526,6 @@ class Round:
         return histories
 
     # -- the end ------------------------------------------------------------------------------------------------------
-
     def run_out(self) -> None:
         """Let the clock run to the end of the round."""
         self._arriving.run_out()

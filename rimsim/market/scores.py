@@ -37,7 +37,6 @@ from rimsim.requirements.carry_over import RoundRequirements
 
 FoldModels: TypeAlias = Callable[[], tuple[IntensityModel, ...]]
 """Models of each fold of users, or one for all; called when first needed."""
-
 MOST_CELLS = 1 << 26
 """Most scores, states times items, that prices are solved on or a round is certified with at once: 0.7 GB with their
 masks."""
@@ -60,8 +59,6 @@ def most_states(n_items: int) -> int:
 
 
 # -- blocks -----------------------------------------------------------------------------------------------------------
-
-
 class ScoreRows:
     """Scored states: p(y|x) (n, M), λ(x) (n,) float32, admissibility (n, M).
 
@@ -327,8 +324,6 @@ def _take_out(rows: Ints, items: Ints, scores: Float32s, admissible: Bools) -> N
 
 
 # -- arrivals of a round ----------------------------------------------------------------------------------------------
-
-
 class ArrivalScores:
     """Scores of a round's arrivals, computed in blocks ahead.
 
@@ -391,11 +386,9 @@ class ArrivalScores:
         self._block[chosen], self._row[chosen], self._counts[chosen] = block, np.arange(len(chosen)), counts
 
     def _ahead(self, wanted: Ints) -> Ints:
-        """Later arrivals worth scoring now: each user's next visit first.
-
-        A later visit is scored as if the visits before it had no effect. Often they have none, and a block costs the
-        same full or not; otherwise the row is stale and is scored again.
-        """
+        """Later arrivals worth scoring now: each user's next visit first."""
+        # A later visit is scored as if the visits before it had no effect. Often they have none, and a block costs
+        # the same full or not; otherwise the row is stale and is scored again.
         schedule, visible_at = self._schedule, self._histories.visible_at
         first = int(wanted[0])
         ahead = np.arange(first + 1, min(first + 1 + _LOOK_AHEAD, len(schedule)))
@@ -452,8 +445,6 @@ def _next_of_same(values: Ints) -> Ints:
 
 
 # -- past states ------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, eq=False)
 class PastStates:
     """n states of a past period, in clock order."""

@@ -36,9 +36,8 @@ from rimsim.plugs import imported, without_name
 from rimsim.requirements.carry_over import ScenarioRequirements
 from rimsim.system import report_progress, single_thread
 
+
 # -- log and world ----------------------------------------------------------------------------------------------------
-
-
 @lru_cache(maxsize=4)
 def build_world(config: ScenarioConfig) -> World:
     """World of a scenario, made once and cached.
@@ -126,8 +125,6 @@ def world_of(
 
 
 # -- plugs and checks before a run ------------------------------------------------------------------------------------
-
-
 def plugs_of(
     config: ScenarioConfig, arrivals: ArrivalProcess | None = None, consumer: Consumer | None = None
 ) -> tuple[ArrivalProcess, Consumer]:
@@ -201,8 +198,6 @@ def expected_arrivals(config: ScenarioConfig) -> int:
 
 
 # -- the truth --------------------------------------------------------------------------------------------------------
-
-
 def _truth(log: EventLog, config: ScenarioConfig) -> Truth:
     consumer, gap = config.consumer, duration_seconds(config.data.session_gap)
     bootstrap = truth_bootstrap(consumer)
@@ -254,8 +249,6 @@ def _code() -> str:
 
 
 # -- the platform's model ---------------------------------------------------------------------------------------------
-
-
 @lru_cache(maxsize=8)
 def warm_model(config: ScenarioConfig, seed: int) -> IntensityModel:
     """Model fitted to a scenario's warm-up log."""

@@ -28,7 +28,6 @@ __all__ = [
     "make_arrivals",
     "opening_after",
 ]
-
 BUILT_IN = {"replay": Replay, "clones": Clones, "broadcast": Broadcast, "hawkes": Hawkes}
 """Name to class."""
 

@@ -58,7 +58,6 @@ class ArrivalProcess(Protocol):
 
     def opening(self, log: EventLog) -> Opening:
         """Opening of the market, within a log."""
-        ...
 
     def round(self, number: int, so_far: RoundsSoFar) -> Schedule:
         """Arrivals of a round.
@@ -67,7 +66,6 @@ class ArrivalProcess(Protocol):
             number: The round, from 0. Where users are not kept, −1 asks for states of the past, on which the prices
                 of round 0 are solved.
         """
-        ...
 
 
 @dataclass(frozen=True)

@@ -26,26 +26,14 @@ from rimsim.market.histories import LoggedPast
 from rimsim.market.records import VISIT_BITS, Schedule, delay_ticks, running_count
 
 _DAY = 86_400.0
-
-
 _MOST_BRANCHING = 0.95
 """A process whose sessions excite one session each, or more, would not be stable."""
-
-
 _SLOWEST, _FASTEST = 1 / (365 * _DAY), 1 / 3600.0
 """Rates of decay between which one is looked for, per second."""
-
-
 _SHAPES = (0.1, 1e4)
 """Shapes of the gamma distribution of users' own rates between which one is looked for."""
-
-
 _ITERATIONS = 500
-
-
 _TOLERANCE = 1e-7
-
-
 _ROUND_BITS = 8
 """An arrival's visit number holds its round, shifted by so many bits, and which of the round's visits it is."""
 
@@ -105,10 +93,8 @@ def fit_rates(user: Ints, start: Floats, stop: float, n_users: int) -> SessionRa
 
 
 def _shape(count: Floats, expected: Floats) -> float:
-    """Shape of users' rates by moments.
-
-    Counts vary by Σ expected + Σ expected² / shape.
-    """
+    """Shape of users' rates by moments."""
+    # Counts vary by Σ expected + Σ expected² / shape.
     beyond = float(((count - expected) ** 2 - expected).sum())
     shape = float((expected**2).sum()) / beyond if beyond > 0 else np.inf
     return min(max(shape, _SHAPES[0]), _SHAPES[1])
@@ -116,10 +102,8 @@ def _shape(count: Floats, expected: Floats) -> float:
 
 @compiled
 def _excitations(when: Floats, first: Bools, decay: float) -> tuple[Floats, Floats]:
-    """(s,) Σ exp(−ω·lag) and Σ lag·exp(−ω·lag) over earlier sessions.
-
-    Sessions are by user, then time.
-    """
+    """(s,) Σ exp(−ω·lag) and Σ lag·exp(−ω·lag) over earlier sessions."""
+    # Sessions are by user, then time.
     excited, lagged = np.zeros(len(when)), np.zeros(len(when))
     for n in range(1, len(when)):
         if first[n]:

@@ -42,7 +42,6 @@ __all__ = [
     "make_consumer",
     "relevant_items",
 ]
-
 BUILT_IN = {
     "intensity": Intensity,
     "logit": Logit,

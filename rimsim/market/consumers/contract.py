@@ -28,15 +28,12 @@ from rimsim.requirements.campaigns import CampaignTables
 _BLOCK = 1024
 """Visits whose true intensities are held at once."""
 
+
 # -- visits and responses ---------------------------------------------------------------------------------------------
-
-
 @compiled
 def uniform_draw(key: np.uint64, item: int) -> float:
-    """Uniform draw of an item under a key.
-
-    ``uniform(seed, purpose, arrival, item)`` of :mod:`rimsim.rng`, given ``bits(seed, purpose, arrival)``.
-    """
+    """Uniform draw of an item under a key."""
+    # ``uniform(seed, purpose, arrival, item)`` of :mod:`rimsim.rng`, given ``bits(seed, purpose, arrival)``.
     return uniform_of(tie_rank(key, item))
 
 
@@ -52,10 +49,8 @@ def uniform_draws(keys: NDArray[np.uint64], items: Ints) -> Floats:
 
 @compiled
 def poisson_probability(intensity: float, examination: float, attraction: float) -> float:
-    """Probability of an event at an examined position.
-
-    P(consume at position r) = 1 − exp(−λ*(x)·p*(y|x)·γ^(r−1)·a): the Poisson-intensity response.
-    """
+    """Probability of an event at an examined position."""
+    # P(consume at position r) = 1 − exp(−λ*(x)·p*(y|x)·γ^(r−1)·a): the Poisson-intensity response.
     return -math.expm1(-(intensity * examination * attraction))
 
 
@@ -206,8 +201,6 @@ def drawn(visits: Visits, slates: Ints, probability: Floats, intensity: Floats) 
 
 
 # -- the consumer -----------------------------------------------------------------------------------------------------
-
-
 @runtime_checkable
 class Consumer(Protocol):
     """Choice model of visitors; agents and models never see it.
@@ -218,15 +211,12 @@ class Consumer(Protocol):
 
     def respond(self, visits: Visits, slates: Ints) -> Response:
         """Response of visits to slates (n, k), −1 being an empty position."""
-        ...
 
     def organic(self, visits: Visits) -> Organic:
         """Organic consumptions; :data:`NOTHING` if there are none."""
-        ...
 
     def true_intensity(self, visits: Visits) -> torch.Tensor:
         """(n, M) float32 λ*(x)·p*(y|x) over admissible items, for bounds and recall."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -273,8 +263,6 @@ class ConsumerCapabilities:
 
 
 # -- the truth --------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Candidate:
     """Candidate truth, judged on held-out later sessions.
@@ -384,7 +372,6 @@ class SizeModel(Protocol):
 
     def of_visits(self, visits: Visits, delay: int) -> Floats:
         """(n,) λ* of visits, given the delay of consumptions in ticks."""
-        ...
 
 
 @runtime_checkable
@@ -398,45 +385,35 @@ class Truth(Protocol):
     @property
     def kind(self) -> str:
         """Name of its class."""
-        ...
 
     @property
     def report(self) -> TruthReport:
         """Report of its fit."""
-        ...
 
     @property
     def sizes(self) -> SizeModel:
         """Session-size model λ*."""
-        ...
 
     def preference(self, users: Ints, states: UserStates) -> Floats:
         """(n, M) p* of users (n,) in given states over the catalogue.
 
         The caller masks consumed or unreleased items and renormalises.
         """
-        ...
 
     def expected(self, users: Ints, states: UserStates) -> Floats:
         """(n,) λ*(x) of sessions that begin at ``states.now``."""
-        ...
 
     def answer(self, visits: Visits, slates: Ints, ground: Floats, law: Law, response: Response) -> None:
         """Fill in the response of n visits, each by itself."""
-        ...
 
     def shares(self, visits: Visits) -> Floats:
         """(n, M) p* over admissible items."""
-        ...
 
     def save(self, folder: Path) -> None:
         """Write the truth into a folder."""
-        ...
 
 
 # -- checked answers --------------------------------------------------------------------------------------------------
-
-
 def response_of(consumer: Consumer, visits: Visits, slates: Ints) -> Response:
     """Response of visits to slates (n, k), checked.
 

@@ -20,33 +20,17 @@ from rimsim.intensity.states import UserStates, known_events
 from rimsim.market.consumers.contract import SizesReport, TruthReport, Visits
 
 _DAY = 86_400.0
-
-
 _SOONEST = 1.0
 """Seconds below which recency is not told apart."""
-
-
 _SHRINKAGES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
-
-
 _ROUNDS = 8
 """Rounds in which the regression and the users' effects are fitted to each other."""
-
-
 _FOLDS = 5
-
-
 _SESSIONS = 50_000
 """Sessions that the shrinkage is chosen on at most: forty fits, of which a larger log would tell no more."""
-
-
 _NEWTON = 12
-
-
 _NEARLY_ALL = (0.02, 0.98)
 """The quantiles of later sessions to which features are held; a polynomial says nothing of what lies beyond."""
-
-
 _RIDGE = 1e-3
 """Keeps the regression solvable where a feature does not vary."""
 

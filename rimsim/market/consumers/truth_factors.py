@@ -39,25 +39,13 @@ from rimsim.market.scores import filled_up
 
 LEAST_MASS = 1e-9
 """Σ p* of what is left to a user who has consumed nearly everything."""
-
-
 _CHUNK = 4_000_000
 """Numbers of a matrix that is computed at once."""
-
-
 _STEPS = 150
-
-
 _FOLD_STEPS = 100
-
-
 _LEARNING_RATE = 0.05
-
-
 _CHUNK = 4_000_000
 """Numbers of a matrix that is computed at once."""
-
-
 _DRAWS = 1024
 """Of a large log: labels drawn for a step, and as many uniform items."""
 
@@ -77,11 +65,9 @@ class FactorArrays(NamedTuple):
 
 @compiled
 def _pair_share(user: int, item: int, factors: FactorArrays) -> float:
-    """p* of one item over the whole catalogue.
-
-    Product and sum per pair: unlike a matrix product, its bits do not depend on how many pairs there are. Eight partial
-    sums, which a processor can add together.
-    """
+    """p* of one item over the whole catalogue."""
+    # Product and sum per pair: unlike a matrix product, its bits do not depend on how many pairs there are. Eight
+    # partial sums, which a processor can add together.
     a, c = factors.user[user], factors.item[item]
     whole = len(a) - len(a) % 8
     s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = 0.0
@@ -140,10 +126,8 @@ def consumed_mass(users: Ints, first: Ints, items: Ints, following: Ints, factor
 
 @compiled
 def left_by_past(offsets: Ints, items: Ints, factors: FactorArrays) -> Floats:
-    """Σ p* left to users after each of their events.
-
-    Items (n,) are by user, then time, and count once. User u after j events is at ``offsets[u] + u + j``.
-    """
+    """Σ p* left to users after each of their events."""
+    # Items (n,) are by user, then time, and count once. User u after j events is at ``offsets[u] + u + j``.
     left = np.empty(len(items) + len(offsets) - 1, np.float64)
     seen = np.full(len(factors.bias), -1)
     for user in range(len(offsets) - 1):
@@ -162,12 +146,10 @@ def answer_slates(slates: Ints, users: Ints, keys: NDArray[np.uint64], ground: F
     waiting: Floats, first: Ints, items: Ints, following: Ints, user_factors: Floats, item_factors: Floats,
     bias: Floats, log_normaliser: Floats, examination: Floats, attraction: float, consumed: Bools,
     probability: Floats, intensity: Floats) -> None:  # fmt: skip
-    """Fill in responses (n, k) of visits of different visitors.
-
-    Arrays come one by one: to hand a record to compiled code takes longer than its work for one slate. ``left`` is Σ p*
-    not consumed before the market, ``waiting`` of items not yet released; ``first`` (n,), ``items`` and ``following``
-    are the linked events of :class:`rimsim.market.histories.Events`.
-    """
+    """Fill in responses (n, k) of visits of different visitors."""
+    # Arrays come one by one: to hand a record to compiled code takes longer than its work for one slate. ``left`` is
+    # Σ p* not consumed before the market, ``waiting`` of items not yet released; ``first`` (n,), ``items`` and
+    # ``following`` are the linked events of :class:`rimsim.market.histories.Events`.
     factors = FactorArrays(user_factors, item_factors, bias, log_normaliser)
     for n in range(len(slates)):
         consumed_before = _consumed_mass(users[n], first[n], items, following, factors)
@@ -253,11 +235,9 @@ class FactorsTruth(FittedTruth):
         return _left_by_past(self, past)
 
     def _waiting(self, visits: Visits) -> Floats:
-        """(n,) Σ p* over items released after the visits.
-
-        The sum has the items that are late at the round's beginning, as many for every batch, so that its last bits are
-        the same.
-        """
+        """(n,) Σ p* over items released after the visits."""
+        # The sum has the items that are late at the round's beginning, as many for every batch, so that its last bits
+        # are the same.
         schedule, release = visits.schedule, visits.world.release
         if schedule.start >= visits.world.last_release:
             return np.zeros(len(visits.row))
@@ -406,10 +386,8 @@ def _maximise(
     ridge: float,
     steps: int,
 ) -> None:
-    """Maximise the penalised likelihood of a log's events by Adam.
-
-    Users come in chunks; the ``free`` parameters change in place.
-    """
+    """Maximise the penalised likelihood of a log's events by Adam."""
+    # Users come in chunks; the ``free`` parameters change in place.
     optimiser = torch.optim.Adam(free, lr=_LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=2 * _LEARNING_RATE, total_steps=steps)
     order = np.argsort(log.user, kind="stable")

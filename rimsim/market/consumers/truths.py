@@ -24,8 +24,6 @@ from rimsim.market.consumers.truth_factors import FactorsTruth, fit_factors_trut
 from rimsim.market.consumers.truth_fits import JudgedTruth, behind, climb
 
 _NO_FIGURE = float("nan")
-
-
 _CLASSES: dict[str, type[FactorsTruth | BagTruth]] = {"factors": FactorsTruth, "bag": BagTruth}
 
 
@@ -45,7 +43,6 @@ class _Fit(Protocol):
         report: TruthReport,
     ) -> Truth:
         """Truth fitted to a log, for the users of ``about``."""
-        ...
 
 
 @dataclasses.dataclass(frozen=True)
