@@ -20,8 +20,8 @@ from rimsim.intensity.states import UserStates
 from rimsim.market.consumers.contract import (
     Law,
     Response,
+    SlateVisits,
     TruthReport,
-    Visits,
     poisson_probability,
     uniform_draw,
 )
@@ -241,7 +241,7 @@ class BagTruth(FittedTruth):
         """(n, M) p* over the whole catalogue; of the state alone."""
         return preferences(states.offsets, states.items, self.read, self.predicted, self.bias)
 
-    def answer(self, visits: Visits, slates: Ints, ground: Floats, law: Law, response: Response) -> None:
+    def answer(self, visits: SlateVisits, slates: Ints, ground: Floats, law: Law, response: Response) -> None:
         """Fill in the response in one compiled pass."""
         histories, events = visits.histories, visits.histories.events
         answer_bag(slates, visits.slot, visits.tick, visits.keys[visits.row], ground, histories.begin,
@@ -249,7 +249,7 @@ class BagTruth(FittedTruth):
             visits.world.release, self.read, self.predicted, self.bias, law.examination, law.attraction,
             response.consumed, response.probability, response.intensity)  # fmt: skip
 
-    def shares(self, visits: Visits) -> Floats:
+    def shares(self, visits: SlateVisits) -> Floats:
         """(n, M) p* over admissible items, visit by visit."""
         histories, events = visits.histories, visits.histories.events
         return visit_shares(visits.slot, visits.tick, histories.begin, histories.length,
@@ -258,10 +258,7 @@ class BagTruth(FittedTruth):
 
 
 class _Chosen(Bag):
-    """Bag with a given shrinkage.
-
-    A log in which users occur several times must not choose it for itself.
-    """
+    """Bag whose shrinkage is given: a bootstrap must not choose."""
 
     @classmethod
     def of(cls, gap: str) -> _Chosen:
@@ -298,10 +295,8 @@ def fit_bag(
     sizes: SessionSizes,
     report: TruthReport,
 ) -> BagTruth:
-    """Bag truth of a candidate; arguments as for ``fit_factors_truth``.
-
-    Of ``about`` a bag needs only the states; its size decides whether samples are used.
-    """
+    """Bag truth of a candidate; arguments as for ``fit_factors_truth``."""
+    # Of ``about`` a bag needs only the states; its size decides whether samples are used.
     del rank
     model = _Chosen.of(gap).fit_as(log, about, first, held)
     read, predicted, bias = (model.served(name).numpy() for name in ("read", "predicted", "bias"))
