@@ -65,7 +65,6 @@ _FILES = (
     ("market/round.py", "market"),
     ("market/records.py", "market"),
     ("/intensity/", "scoring"),
-    
     ("matching/ranking.py", "top-k"),
     ("/agents/", "top-k"),
     ("/measures/", "measures"),
