@@ -12,7 +12,7 @@ from rimsim.errors import ConfigError
 
 
 def _texts(value: object) -> tuple[str, ...]:
-    """Texts of a table's value or list: 1995, "1995" and 1995.0 are equal."""
+    """Texts of a table value or list; 1995.0 is "1995"."""
     values = value if isinstance(value, list | tuple) else [value]
     if not values or not all(isinstance(one, str | int | float) for one in values):
         raise ValueError(f"found {value!r}; allowed: a value, or a list of at least one")
@@ -20,7 +20,7 @@ def _texts(value: object) -> tuple[str, ...]:
 
 
 def _filter(value: object) -> object:
-    """Pairs of a mapping of columns to values, for a frozen record."""
+    """Pairs of a mapping, which a frozen record can hold."""
     if isinstance(value, tuple):
         return value
     if not isinstance(value, dict):
@@ -81,9 +81,10 @@ class AudienceConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class CampaignConfig:
-    """Exposures, or a share of them, required of some items together.
+    """Exposures, or a share, required of some items together.
 
-    They count within a time and among an audience. Each round that the campaign touches asks for its part, and for what rounds before it left undelivered.
+    They count within a time and among an audience. Each round that the campaign touches asks for its part, and for what
+    rounds before it left undelivered.
     """
 
     name: str = Field(min_length=1, description="Name of the campaign, in tables and errors.")
@@ -127,7 +128,7 @@ class CampaignConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class GroupConfig:
-    """Share of their uniform exposure, required of items with equal column value."""
+    """Share of uniform exposure for items of equal column value."""
 
     column: str = Field(
         min_length=1,
