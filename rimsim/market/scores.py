@@ -65,8 +65,7 @@ class ScoreRows:
     __slots__ = ("_arrays", "_remote", "_tensors")
 
     def __init__(self, tensors: _Tensors | None, arrays: _Arrays | None = None) -> None:
-        self._tensors = tensors
-        self._arrays = arrays
+        self._tensors, self._arrays = tensors, arrays
         self._remote = tensors is not None and tensors[0].device.type != "cpu"
         if tensors is not None and not self._remote:
             self._arrays = tensors[0].numpy(), tensors[1].numpy(), tensors[2].numpy()
@@ -132,9 +131,7 @@ class Scorer:
         self, model: IntensityModel, histories: Histories, release: Ints, device: torch.device
     ) -> None:
         self._model, self._layer = layer_of(model)
-        self._histories = histories
-        self._device = device
-        self._release = release
+        self._histories, self._release, self._device = histories, release, device
         self._recurrent = recurrent(self._model)
         self._hidden: Hidden = ()
         self._known = np.zeros(len(histories), np.int64)
@@ -147,8 +144,7 @@ class Scorer:
         slots = np.arange(len(self._histories))
         counts = self._histories.visible_at(slots, np.full(len(slots), start - 1))
         states = self._histories.states(slots, counts, np.full(len(slots), start))
-        self._hidden = self._recurrent.encode(states)
-        self._known = counts
+        self._hidden, self._known = self._recurrent.encode(states), counts
 
     def hidden_bytes(self) -> int:
         """Bytes of one hidden state; 0 without any."""
@@ -160,8 +156,7 @@ class Scorer:
         if self._recurrent is None:
             return ()
         who, of = np.unique(slots, return_inverse=True)
-        known = self._known[who]
-        most = known.copy()
+        known, most = self._known[who], self._known[who]
         np.maximum.at(most, of, counts)
         visible, items = self._histories.between(who, known, most)
         walk = Walk(offsets_of(most - known), items, seconds(visible), of, counts - known[of])
@@ -188,12 +183,11 @@ class Scorer:
             states = self._histories.states(slots, counts, ticks)
             raw = self._model.score(states.take(filled_up(np.arange(len(slots)))))
         else:
+            of = np.arange(len(slots))
             if hidden is None:
                 self._catch_up(self._recurrent, slots, counts)
-                hidden = _rows_of(self._hidden, filled_up(slots))
-            else:
-                hidden = _rows_of(hidden, filled_up(np.arange(len(slots))))
-            raw = self._recurrent.score_hidden(hidden, filled_up(seconds(ticks)))
+                hidden, of = self._hidden, slots
+            raw = self._recurrent.score_hidden(_rows_of(hidden, filled_up(of)), filled_up(seconds(ticks)))
         consumed = self._histories.consumed(slots, counts)
         rows = _normalised(raw.to(torch.float32), consumed, ids, ticks, self._release, self._model)
         return rows if self._layer is None else rows.under(self._layer)
@@ -232,8 +226,8 @@ def score_states(
             raw = model.score(states.take(some))
         else:
             raw = with_hidden.score_hidden(_rows_of(hidden, of_state[some]), states.now[some])
-        consumed = states.rows_of(first, first + len(rows))
-        scored = _normalised(raw.to(torch.float32), consumed, ids[rows], ticks[rows], release, model)
+        pairs = states.rows_of(first, first + len(rows))
+        scored = _normalised(raw.to(torch.float32), pairs, ids[rows], ticks[rows], release, model)
         yield scored if layer is None else scored.under(layer)
 
 
@@ -247,12 +241,7 @@ def filled_up(values: NDArray[_Number], height: int = BLOCK) -> NDArray[_Number]
 
 
 def _normalised(
-    raw: torch.Tensor,
-    pairs: tuple[Ints, Ints],
-    ids: Ints,
-    ticks: Ints,
-    release: Ints,
-    model: IntensityModel,
+    raw: torch.Tensor, pairs: tuple[Ints, Ints], ids: Ints, ticks: Ints, release: Ints, model: IntensityModel
 ) -> ScoreRows:
     """Raw intensities (BLOCK, M), split into p(y|x) and λ(x)."""
     n = len(ids)  # the rows beyond are padding
@@ -295,9 +284,7 @@ class ArrivalScores:
     """
 
     def __init__(self, scorer: Scorer, histories: Histories, schedule: Schedule) -> None:
-        self._scorer = scorer
-        self._histories = histories
-        self._schedule = schedule
+        self._scorer, self._histories, self._schedule = scorer, histories, schedule
         n = len(schedule)
         self._block = np.full(n, None, object)
         """(n,) block with the scores of each arrival, or None."""
@@ -338,8 +325,8 @@ class ArrivalScores:
             chosen = stale[first : first + BLOCK]
             if len(chosen) < BLOCK:
                 chosen = np.concatenate([chosen, self._ahead(chosen)[: BLOCK - len(chosen)]])
-            slots, ticks = self._schedule.slot[chosen], self._schedule.tick[chosen]
-            self._fill(chosen, self._histories.visible_at(slots, ticks))
+            counts = self._histories.visible_at(self._schedule.slot[chosen], self._schedule.tick[chosen])
+            self._fill(chosen, counts)
 
     def _fill(self, chosen: Ints, counts: Ints, hidden: Hidden | None = None) -> None:
         """Score at most ``BLOCK`` arrivals together."""
@@ -350,8 +337,7 @@ class ArrivalScores:
 
     def _ahead(self, wanted: Ints) -> Ints:
         """Later arrivals worth scoring now: each user's next visit first."""
-        # A later visit is scored as if the visits before it had no effect. Often they have none, and a block costs
-        # the same full or not; otherwise the row is stale and is scored again.
+        # A later visit is scored as if the visits before it had no effect; if they have one, it is scored again.
         schedule, visible_at = self._schedule, self._histories.visible_at
         first = int(wanted[0])
         ahead = np.arange(first + 1, min(first + 1 + _LOOK_AHEAD, len(schedule)))
@@ -362,8 +348,7 @@ class ArrivalScores:
         to_do &= ~np.isin(ahead, wanted)
         # A hidden state that took events which are not visible at the user's next arrival could not go back.
         to_do &= counts == visible_at(slots, schedule.tick[following])
-        later = ahead != following
-        return np.concatenate([ahead[to_do & ~later], ahead[to_do & later]])
+        return np.concatenate([ahead[to_do & (ahead == following)], ahead[to_do & (ahead != following)]])
 
 
 class PrecomputedScores(ArrivalScores):
@@ -379,8 +364,7 @@ class PrecomputedScores(ArrivalScores):
         """(n,) events of the round in the state of each arrival."""
         self._filled = 0
         """Arrivals that have been scored: whole blocks."""
-        at_once = _MOST_BYTES // max(scorer.hidden_bytes(), 1)
-        self._window = max(at_once // BLOCK, 1) * BLOCK
+        self._window = max(_MOST_BYTES // max(scorer.hidden_bytes(), 1) // BLOCK, 1) * BLOCK
         """Arrivals whose states are encoded at once: whole blocks."""
         self._hidden: Hidden = ()
         """Hidden states of the window that is being scored."""
@@ -507,37 +491,32 @@ class StateScores(ScoredStates):
         models = self.models()
         fold = fold_of(self.seed, self.past.user) % len(models)
         for number, model in enumerate(models):
-            mine = np.flatnonzero(fold == number)
-            for first in range(0, len(mine), _ENCODED):
-                yield from self._scored(model, mine[first : first + _ENCODED])
-
-    def between(self, start: int, stop: int) -> Iterator[Arrivals]:
-        """Chunks of a range of rows, scored by one model."""
-        (model,) = self.models()
-        for first in range(start, stop, _ENCODED):
-            yield from self._scored(model, np.arange(first, min(first + _ENCODED, stop)))
+            yield from self._scored(model, np.flatnonzero(fold == number))
 
     def rows(self, start: int, stop: int) -> Float32s:
         """(stop − start, M) λ(x,y) in clock order, −inf if inadmissible."""
         # One model must have served the round.
         scores, filled = np.full((stop - start, len(self.release)), -np.inf, np.float32), 0
-        for chunk in self.between(start, stop):
+        (model,) = self.models()
+        for chunk in self._scored(model, np.arange(start, stop)):
             some = scores[filled : filled + len(chunk)]
             np.copyto(some, chunk.intensity.cpu().numpy(), where=chunk.admissible.cpu().numpy())
             filled += len(chunk)
         return scores
 
-    def _scored(self, model: IntensityModel, some: Ints) -> Iterator[Arrivals]:
+    def _scored(self, model: IntensityModel, chosen: Ints) -> Iterator[Arrivals]:
         past = self.past
-        states, events = past.states(some)
-        blocks = score_states(model, states, events, past.id[some], past.tick[some], self.release)
-        for first, block in zip(range(0, len(some), BLOCK), blocks, strict=True):
-            rows = some[first : first + BLOCK]
-            who = past.id[rows], seconds(past.tick[rows]), past.user[rows]
-            capacity = None if past.capacity is None else past.capacity[rows]
-            audiences = None if past.audiences is None else past.audiences[rows]
-            scores = block.cut(0, len(rows)).tensors
-            yield Arrivals(*who, *scores, rows, capacity=capacity, audiences=audiences)
+        for start in range(0, len(chosen), _ENCODED):
+            some = chosen[start : start + _ENCODED]
+            states, events = past.states(some)
+            blocks = score_states(model, states, events, past.id[some], past.tick[some], self.release)
+            for first, block in zip(range(0, len(some), BLOCK), blocks, strict=True):
+                rows = some[first : first + BLOCK]
+                who = past.id[rows], seconds(past.tick[rows]), past.user[rows]
+                capacity = None if past.capacity is None else past.capacity[rows]
+                audiences = None if past.audiences is None else past.audiences[rows]
+                scores = block.cut(0, len(rows)).tensors
+                yield Arrivals(*who, *scores, rows, capacity=capacity, audiences=audiences)
 
 
 def device_of(model: IntensityModel) -> torch.device:

@@ -383,6 +383,5 @@ class ProviderTests(_PlugTests):
             market.serve(arrivals, arrivals.relevance.topk(market.config.slate).indices, invalid="empty")
         for closed in market.closed:
             there = closed.offer.there[market.world.roster.of_item]
-            shown = closed.ledger.item[closed.ledger.item >= 0]
-            assert there[shown].all()
+            assert there[closed.ledger.item[closed.ledger.item >= 0]].all()
             assert not closed.required[~there].any()
