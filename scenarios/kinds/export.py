@@ -120,9 +120,6 @@ def _save(place: Path, columns: Mapping[str, object]) -> None:
     write_arrays(place, kept)
 
 
-# -- the log of an arm ------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, eq=False)
 class LoggedArm:
     """Slates of k items of an agent at a seed.
@@ -133,31 +130,18 @@ class LoggedArm:
     agent: str
     seed: int
     n_items: int
-    context: Floats
-    """(n, 3) state of each arrival, named by :data:`CONTEXT`."""
-    popularity: Floats
-    """(M,) log(1 + events in the warm-up log)."""
-    item: Ints
-    """(n, k)."""
-    reward: Floats
-    """(n, k) 1 where it was consumed."""
-    position: Floats
-    """(n, k) chance that this item stood here; NaN where the agent does not say."""
-    prefix: Floats
-    """(n, k) chance that the slate began so."""
-    slate: Floats
-    """(n,) chance of the slate."""
-    left_out: int
-    """Number of slates with an empty position."""
+    context: Floats  # (n, 3) state of each arrival, named by CONTEXT
+    popularity: Floats  # (M,) log(1 + events in the warm-up log)
+    item: Ints  # (n, k)
+    reward: Floats  # (n, k) 1 where it was consumed
+    position: Floats  # (n, k) chance that this item stood here; NaN where the agent does not say
+    prefix: Floats  # (n, k) chance that the slate began so
+    slate: Floats  # (n,) chance of the slate
+    left_out: int  # Number of slates with an empty position
 
 
 def logged_arm(run: Run, agent: str | None, seed: int | None) -> LoggedArm:
-    """Log of an arm; None: the first name, seed.
-
-    Raises:
-        ConfigError: If there is no such arm or seed.
-        MissingTableError: If the run kept no ledger.
-    """
+    """Log of an arm; None: the first name, seed."""
     name, chosen = agent or run.agents[0], run.seeds[0] if seed is None else seed
     if name not in run.agents:
         raise ConfigError(f"--agent: {name!r} is not among the run's arms.{nearest(name, run.agents)}")
@@ -199,9 +183,6 @@ def logged_arm(run: Run, agent: str | None, seed: int | None) -> LoggedArm:
         slate=column("propensity_slate")[:, 0],
         left_out=int((filled < k).sum()),
     )
-
-
-# -- formats ----------------------------------------------------------------------------------------------------------
 
 
 def obp_feedback(arm: LoggedArm) -> dict[str, int | Array]:
@@ -261,8 +242,6 @@ def scope_rl_dataset(arm: LoggedArm) -> dict[str, Any]:
     }
 
 
-# -- Minari -----------------------------------------------------------------------------------------------------------
-
 _ENV = "RIMMarket-v0"
 _WHERE = "MINARI_DATASETS_PATH"
 _KEYS = {"filter_keys": ["clock", "ground_intensity"]}
@@ -271,8 +250,7 @@ _SEEN = (
     WrapperSpec("FlattenObservation", "gymnasium.wrappers:FlattenObservation", {}),
 )
 """Wrappers that make the environment's observations those of the data set: one vector, which d3rlpy asks for."""
-_NO_LIMIT = 1 << 24
-"""Most steps of an episode, for d3rlpy; it ends with its rounds, long before."""
+_NO_LIMIT = 1 << 24  # Most steps of an episode, for d3rlpy; it ends with its rounds, long before
 
 
 class _Spaces(gymnasium.Env[Any, Any]):
@@ -299,10 +277,6 @@ def write_minari(arm: LoggedArm, config: ScenarioConfig, folder: Path, author: s
 
     A step is an arrival, its action the slate, its reward the number of consumptions; observations are contexts.
     Chances of the slates stand in the infos. Nothing is fitted. Returns the id of the data set.
-
-    Raises:
-        ConfigError: If Minari is not installed.
-        RunFolderError: If the data set is there already.
     """
     try:
         import minari  # noqa: PLC0415  # an extra

@@ -17,8 +17,7 @@ from rimsim.intensity import IntensityModel, RecurrentModel, UserStates
 if TYPE_CHECKING:
     from rimsim.intensity.contract import Hidden
 
-ROWS = 1024
-"""States of a block, for :func:`rimsim.intensity.contract.spans`."""
+ROWS = 1024  # States of a block, for spans
 
 
 class ScoreMatrix(Protocol):
@@ -43,12 +42,9 @@ class ModelScores:
 
     model: IntensityModel
     states: UserStates
-    known: Bools
-    """(M,) items that may be shown."""
-    rate: Float32s | None = None
-    """(n,) λ(x); None: 1, or what the model itself holds."""
-    hidden: Hidden | None = None
-    """The model's hidden states; None: computed when first needed."""
+    known: Bools  # (M,) items that may be shown
+    rate: Float32s | None = None  # (n,) λ(x); None: 1, or what the model itself holds
+    hidden: Hidden | None = None  # The model's hidden states; None: computed when first needed
 
     @property
     def shape(self) -> tuple[int, int]:

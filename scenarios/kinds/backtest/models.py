@@ -34,10 +34,8 @@ class Fit:
     """Duration of a fit."""
 
     part: str
-    fold: int
-    """Fold of past states that it was fitted without; −1: the model that serves."""
-    seconds: float
-    """CPU seconds."""
+    fold: int  # Fold of past states that it was fitted without; −1: the model that serves
+    seconds: float  # CPU seconds
     cached: bool
 
 
@@ -45,8 +43,7 @@ class Fit:
 class FitCalibration:
     """Fit compared with what the test states did."""
 
-    part: str
-    """Mark model or ground intensity, by name."""
+    part: str  # Mark model or ground intensity, by name
     lines: tuple[str, ...]
     figures: dict[str, float]
 
@@ -58,8 +55,7 @@ class Models:
     split: LogSplit
     config: BacktestConfig
     seed: int
-    show: Callable[[str], None]
-    """Called with a line about every fit."""
+    show: Callable[[str], None]  # Called with a line about every fit
     fits: list[Fit] = field(default_factory=list)
     _marks: dict[tuple[str, int], IntensityModel] = field(default_factory=dict)
     _grounds: dict[str, Ground] = field(default_factory=dict)
@@ -146,8 +142,6 @@ class Models:
                 f"λ over time, what test users did: {fit}, branching ratio {model.branching_ratio:.2f}",
             )
         return FitCalibration(ground, lines, values)
-
-    # -- fitting ------------------------------------------------------------------------------------------------
 
     def _mark(self, part: str, fold: int) -> IntensityModel:
         if (part, fold) not in self._marks:

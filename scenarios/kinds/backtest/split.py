@@ -123,8 +123,7 @@ class Targets:
     They were met in training and are new to the user.
     """
 
-    key: Ints
-    """Ascending row · M + item of each such pair."""
+    key: Ints  # Ascending row · M + item of each such pair
     n: int
     m: int
 
@@ -151,30 +150,22 @@ class Targets:
 class Fold:
     """Part of V, and events without its future."""
 
-    rows: Ints
-    """Rows of V."""
-    train: EventLog
-    """Events to which the mark model is fitted."""
+    rows: Ints  # Rows of V
+    train: EventLog  # Events to which the mark model is fitted
 
 
 @dataclass(frozen=True, eq=False)
 class LogSplit:
     """Training events, states and targets of a cut log."""
 
-    log: EventLog
-    """Events that take part."""
+    log: EventLog  # Events that take part
     train: EventLog
-    test: CountExamples
-    """D: the test states, and their numbers of events with known items within the horizon."""
+    test: CountExamples  # D: the test states, and their numbers of events with known items within the horizon
     targets: Targets
-    past: CountExamples
-    """V: past states with counts of all later events; models may have seen them."""
-    folds: tuple[Fold, ...]
-    """V again, for prices that are fitted out of sample."""
-    known: Bools
-    """(M,) items with a training event; the others are not recommended."""
-    horizon: float
-    """Seconds."""
+    past: CountExamples  # V: past states with counts of all later events; models may have seen them
+    folds: tuple[Fold, ...]  # V again, for prices that are fitted out of sample
+    known: Bools  # (M,) items with a training event; the others are not recommended
+    horizon: float  # Seconds
 
     @property
     def n_known(self) -> int:
@@ -191,11 +182,7 @@ class LogSplit:
 
 
 def make_split(log: EventLog, config: SplitConfig, seed: int) -> LogSplit:
-    """Cut a log by a seed.
-
-    Raises:
-        DataError: If the log is too little for such a cut.
-    """
+    """Cut a log by a seed."""
     split = (
         _user_relative(log, config, seed) if config.kind == "user-relative" else _calendar(log, config, seed)
     )

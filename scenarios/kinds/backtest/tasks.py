@@ -20,8 +20,9 @@ from rimsim.matching import DualSolution, price_slates, required_exposure, solve
 from rimsim.scenarios.kinds.backtest.split import LogSplit, Targets
 from rimsim.scenarios.kinds.scores import ROWS, ScoreMatrix
 
-PAYING = "guaranteed_decile_"
-"""Begin of the metrics of positions per slate given to items whose guarantee binds."""
+PAYING = (
+    "guaranteed_decile_"  # Begin of the metrics of positions per slate given to items whose guarantee binds
+)
 _CELLS = 1 << 24  # scores held at once for user recommendation
 _DENSE = 1 << 26  # scores of past states up to which the price solver gets the whole matrix
 _DEAR = 4.0  # price of an exposure of shortfall where floors cannot all be met, in units of the largest score
@@ -31,12 +32,9 @@ _DEAR = 4.0  # price of an exposure of shortfall where floors cannot all be met,
 class Pricing:
     """Way in which prices are solved and served."""
 
-    seed: int
-    """Rounding of floors, order of ties."""
-    tol: float
-    """Certified relative gap at which the solver stops."""
-    dither: float
-    """Values λ − v closer than so much of a position's mean value are ties."""
+    seed: int  # Rounding of floors, order of ties
+    tol: float  # Certified relative gap at which the solver stops
+    dither: float  # Values λ − v closer than so much of a position's mean value are ties
 
     def width(self, solution: DualSolution, positions: int) -> float:
         """Width of ties at prices for so many positions."""
@@ -132,15 +130,6 @@ def matching_with_floors(
     """Metrics by β of online matching with floors.
 
     Who pays: positions per slate, by decile of λ(x), of items that the same model leaves below their floor without one.
-
-    Args:
-        scores: Of the test states.
-        past: Of past states; the prices are fitted on them.
-        split: Targets, known items.
-        k: Positions of a state.
-        betas: Floors.
-        rate: (n,) λ(x) of the test states, for who pays; None leaves that out.
-        pricing: How prices are solved and served.
     """
     n, m = scores.shape
     free = _slates(scores, split, np.zeros(m), k, pricing.seed, 0.0)
@@ -183,15 +172,6 @@ def matching_with_caps(
 
     An item is shown to a share of the users at most. An empty position is no miss here, since caps leave positions
     empty: precision is hits per exposure, and ``filled`` the exposed share of what the caps allow.
-
-    Args:
-        scores: Of the test states.
-        past: Of past states; the prices are fitted on them.
-        split: Targets, known items.
-        k: Positions of a state at m = 1.
-        caps: The multiples m.
-        share: Cap of an item as a share of the users, rounded up.
-        pricing: How prices are solved and served.
     """
     n, m = scores.shape
     prices = _Prices(past, pricing)

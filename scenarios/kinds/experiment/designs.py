@@ -24,8 +24,7 @@ from scipy import stats
 from rimsim import rng
 from rimsim.arrays import Bools, Floats, Ints
 
-DESIGNS = ("user", "item", "two-sided", "switchback", "budget-split")
-"""Names of the designs."""
+DESIGNS = ("user", "item", "two-sided", "switchback", "budget-split")  # Names of the designs
 
 
 _USERS, _ITEMS, _BLOCKS = range(3)
@@ -38,12 +37,9 @@ class Assignment:
     It is the same for the same seed in every design.
     """
 
-    design: str
-    """One of :data:`DESIGNS`."""
-    seed: int
-    """Salt of the hash."""
-    interval: float
-    """Seconds of a block of a switchback."""
+    design: str  # One of DESIGNS
+    seed: int  # Salt of the hash
+    interval: float  # Seconds of a block of a switchback
 
     @property
     def by_item(self) -> bool:
@@ -80,16 +76,11 @@ class Assignment:
 class Outcome:
     """Value of n slates of k positions, for one metric."""
 
-    value: Floats
-    """(n, k)."""
-    item: Ints
-    """(n, k) items; −1 for an empty position."""
-    unit: Ints
-    """(n,) the visitor, or the block of a switchback."""
-    treated: Bools
-    """(n,) arrivals of arm B."""
-    treated_item: Bools
-    """(M,) items of arm B."""
+    value: Floats  # (n, k)
+    item: Ints  # (n, k) items; −1 for an empty position
+    unit: Ints  # (n,) the visitor, or the block of a switchback
+    treated: Bools  # (n,) arrivals of arm B
+    treated_item: Bools  # (M,) items of arm B
 
 
 class NaiveEstimate(NamedTuple):

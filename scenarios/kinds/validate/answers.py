@@ -31,9 +31,6 @@ _RIDGE = 1e-6  # on the slope, so that a fit exists where scores do not differ o
 _Z = 1.959963984540054  # normal quantile of a 95 % interval
 
 
-# -- answers ----------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, eq=False)
 class HeldAnswers:
     """Answers to items that a log leaves open.
@@ -41,19 +38,13 @@ class HeldAnswers:
     They are sorted by user, then item.
     """
 
-    row: Ints
-    """(n,) position in ``users``, ascending."""
+    row: Ints  # (n,) position in `users`, ascending
     item: Ints
-    taken: Bools
-    """(n,) whether the value reaches the threshold."""
-    users: Ints
-    """(u,) users of the log with an answer, ascending."""
-    states: UserStates
-    """Past of each of them before its first answer of known time, or in the whole log."""
-    left_out: int
-    """Answers to items that their users meet in the log; models and truths may have been fitted to them."""
-    shown_at_random: bool
-    """Exposure did not depend on taste."""
+    taken: Bools  # (n,) whether the value reaches the threshold
+    users: Ints  # (u,) users of the log with an answer, ascending
+    states: UserStates  # Past of each of them before its first answer of known time, or in the whole log
+    left_out: int  # Answers to items that their users meet in the log; models and truths may have been fitted to them
+    shown_at_random: bool  # Exposure did not depend on taste
     source: str
 
     def __len__(self) -> int:
@@ -72,16 +63,7 @@ class HeldAnswers:
 
 
 def held_answers(table: ObservedTable, log: EventLog, *, taken_at: float) -> HeldAnswers:
-    """Answers that a log leaves open, with their users' states.
-
-    Args:
-        table: The answers.
-        log: The log that truths and models are fitted to.
-        taken_at: Values from here on are yes.
-
-    Raises:
-        DataError: If no answer is left, all are the same, or all are of one user.
-    """
+    """Answers that a log leaves open, with their users' states."""
     known = table.matched(log)
     met = np.unique(log.user * log.n_items + log.item)
     kept = np.flatnonzero(~np.isin(known.user * log.n_items + known.item, met))
@@ -113,9 +95,6 @@ def held_answers(table: ObservedTable, log: EventLog, *, taken_at: float) -> Hel
     )
 
 
-# -- evidence ---------------------------------------------------------------------------------------------------------
-
-
 class Preference(Protocol):
     """Part of a truth that is judged."""
 
@@ -133,12 +112,12 @@ class ObservedEvidence:
     """Figures of s judges on n answers of u users."""
 
     answers: HeldAnswers
-    judges: tuple[tuple[str, str], ...]
-    """(truth, model) of each judge, one of them empty; the last model is ``random``."""
+    judges: tuple[
+        tuple[str, str], ...
+    ]  # (truth, model) of each judge, one of them empty; the last model is `random`
     by_user: Mapping[str, Floats]
     """Metric (``auc``, ``precision``, ``log_likelihood``) → (s, u); NaN where it does not exist."""
-    probability: Floats
-    """(s, n) calibrated probabilities of a yes, each from other users' answers."""
+    probability: Floats  # (s, n) calibrated probabilities of a yes, each from other users' answers
 
     def table(self) -> pd.DataFrame:
         """Table of means with 95 % intervals over users.
@@ -218,19 +197,6 @@ def judge_observed(
     asked about. ``log_likelihood`` is that of the answers under 1/(1 + exp(−α − β·log score)), α and β ≥ 0 fitted to
     other users' answers, so that only what the scores know counts, not their unit. The last judge, ``random``, knows
     nothing.
-
-    Args:
-        table: The answers.
-        log: The log that truths and models are fitted to.
-        truths: Name → truth; its score is λ*(x)·p*(y|x), p* over unconsumed items.
-        models: Name → fitted model.
-        taken_at: Values from here on are yes.
-        k: Items that are chosen for ``precision``.
-        folds: Parts of the users; each is predicted from the others.
-        seed: Seed of the parts and of ties.
-
-    Raises:
-        DataError: If no answer is of a user and an item of the log, or all are the same.
     """
     answers = held_answers(table, log, taken_at=taken_at)
     return judge_held(answers, truths, models, k=k, folds=folds, seed=seed)
@@ -297,9 +263,6 @@ def _log_scores(answers: HeldAnswers, score: Callable[[int, int, UserStates], Fl
         least = _LEAST * np.maximum(rows.mean(1), 1e-300)
         found[block] = np.log(np.maximum(rows[row, answers.item[block]], least[row]))
     return found
-
-
-# -- figures by user --------------------------------------------------------------------------------------------------
 
 
 def user_aucs(user: Ints, score: Floats, taken: Bools, n_users: int) -> Floats:

@@ -24,12 +24,10 @@ from rimsim.measures import genre_shares, genre_weights
 from rimsim.scenarios.kinds.scores import ROWS
 from rimsim.scenarios.kinds.validate.sessions import Cut, true_shares
 
-# -- acceptance -------------------------------------------------------------------------------------------------------
 # The test of Agent4Rec (Zhang et al., SIGIR 2024) and SimUSER (ACL 2025, industry track): a user is asked about twenty
 # items, of which one in 1 + m is a held-out positive and the others are m times as many that it did not take.
 
-NEGATIVES = (1, 3, 9)
-"""Negatives per positive, m."""
+NEGATIVES = (1, 3, 9)  # Negatives per positive, m
 _ASKED = 20  # items that a user is asked about at most
 
 
@@ -37,14 +35,10 @@ _ASKED = 20  # items that a user is asked about at most
 class Acceptance:
     """Accuracy with which accepted items are told from others."""
 
-    accuracy: float
-    """Share of items that are answered rightly."""
-    f1: float
-    """Harmonic mean of precision and recall, equal here: as many are accepted as there are positives."""
-    auc: float
-    """Share of (positive, negative) pairs of a user whose positive the truth prefers; ties count half."""
-    users: int
-    """Users who were asked."""
+    accuracy: float  # Share of items that are answered rightly
+    f1: float  # Harmonic mean of precision and recall, equal here: as many are accepted as there are positives
+    auc: float  # Share of (positive, negative) pairs of a user whose positive the truth prefers; ties count half
+    users: int  # Users who were asked
 
 
 def answers(share: Floats, positive: Bools) -> Bools:
@@ -102,10 +96,7 @@ def _acceptance_figures(counts: Ints, ordered: list[float]) -> Acceptance:
     )
 
 
-# -- distributions ----------------------------------------------------------------------------------------------------
-
-QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
-"""Quantiles in the tables."""
+QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)  # Quantiles in the tables
 
 
 def logged(cut: Cut, sessions: CountExamples) -> dict[str, float]:
@@ -212,8 +203,6 @@ def total_variation(one: Floats, other: Floats) -> float:
     return float(0.5 * np.abs(one - other).sum())
 
 
-# -- rates ------------------------------------------------------------------------------------------------------------
-
 _LEAST = 1e-5
 
 
@@ -223,11 +212,6 @@ def rate_of_ground(ground: str, log: EventLog, gap: str | float, device: str) ->
     It is fitted to the half of the users without a session's user. So sessions are judged as they come, first ones and
     later ones; a draw of later sessions after a share of a user's events would leave out sessions that are large
     against what was before them.
-
-    Returns:
-        Metric → value: ``rate_ratio`` (Σλ / Σ events), the same of first and of later sessions,
-        ``rate_rank_correlation`` (NaN where it does not exist), and by tenth, from the lowest λ, ``rate_predicted_1``
-        and ``rate_realised_1``.
     """
     draw = rng.uniform(0, rng.Purpose.MEASURE, 14, np.arange(log.n_users))
     half = draw < 0.5

@@ -39,34 +39,23 @@ from rimsim.system import single_thread
 
 Make: TypeAlias = Callable[[str, int, str], IntensityModel]
 """Maker of an unfitted model from its name, a seed and a device."""
-RANDOM = "random"
-"""In place of a model's name: every item is as likely as any other."""
-ORACLE = "oracle"
-"""In place of a model's name: the slate that a truth itself holds for best."""
+RANDOM = "random"  # In place of a model's name: every item is as likely as any other
+ORACLE = "oracle"  # In place of a model's name: the slate that a truth itself holds for best
 _LEAST = 1e-12  # the least share of an item, so that one impossible event cannot outweigh all others
-
-
-# -- a cut ------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
 class Cut:
     """States of n users at one of their later sessions."""
 
-    draw: int
-    """Seed of the draw."""
+    draw: int  # Seed of the draw
     later: LaterSessions
     states: UserStates
-    known: Bools
-    """(M,) items that occur in the past: no model can know of others."""
-    release: Floats
-    """(M,) seconds; 0 = always there."""
-    taken_row: Ints
-    """(t,) user's row of each item first taken from the cut on, ascending."""
-    taken_item: Ints
-    """(t,) the items, ascending within a row."""
-    first_session: Bools
-    """(t,) whether the item was taken within the drawn session."""
+    known: Bools  # (M,) items that occur in the past: no model can know of others
+    release: Floats  # (M,) seconds; 0 = always there
+    taken_row: Ints  # (t,) user's row of each item first taken from the cut on, ascending
+    taken_item: Ints  # (t,) the items, ascending within a row
+    first_session: Bools  # (t,) whether the item was taken within the drawn session
 
     def __len__(self) -> int:
         return len(self.states)
@@ -89,17 +78,6 @@ def make_cut(
     """Cut of a log by :func:`rimsim.data.later_sessions`.
 
     A user took what it consumed from the cut on, had not consumed before, and could have been shown.
-
-    Args:
-        log: The log.
-        draw: Seed of the draw.
-        gap: An inactivity gap longer than this ends a session.
-        after: Share of a user's events before the sessions that can be drawn.
-        most_cells: Most users times items; of more users some are judged, the same in all draws, though the future of
-            all stays cut off. None: all of them.
-
-    Raises:
-        DataError: If fewer than two users came back: one says nothing of how users differ.
     """
     later = later_sessions(log, gap=gap, seed=draw, after=after)
     if len(later) < 2:
@@ -129,19 +107,13 @@ def make_cut(
     return Cut(draw, later, states, known, release, key // m, key % m, in_session[first])
 
 
-# -- models at a cut --------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, eq=False)
 class RealWorth:
     """Worth of a model's slates to n users."""
 
-    slates: Ints
-    """(n, k) recommended items; −1 = empty position."""
-    precision: Floats
-    """(n,) share of positions with an item that the user took from the cut on."""
-    ndcg: Floats
-    """(n,) of the same; NaN for users who took nothing."""
+    slates: Ints  # (n, k) recommended items; −1 = empty position
+    precision: Floats  # (n,) share of positions with an item that the user took from the cut on
+    ndcg: Floats  # (n,) of the same; NaN for users who took nothing
     log_likelihood: Floats
     """(n,) mean of log p(y|x) over the items taken, p over admissible items, nats; NaN likewise."""
 
@@ -206,17 +178,12 @@ def judged(scores: ScoreMatrix, cut: Cut, slate: int) -> RealWorth:
     return RealWorth(slates, hits.mean(1), slate_ndcg(hits, taken), ratio(summed, taken))
 
 
-# -- evidence ---------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Setting:
     """Slates and their examination."""
 
-    slate: int = 10
-    """k."""
-    position_decay: float = 0.85
-    """γ."""
+    slate: int = 10  # k
+    position_decay: float = 0.85  # γ
     device: str = "auto"
 
 
@@ -225,12 +192,9 @@ class Evidence:
     """Worth of m models for n users in d draws."""
 
     models: tuple[str, ...]
-    users: Ints
-    """(n,) the users, the same in all draws."""
-    draws: tuple[int, ...]
-    """Seeds of the draws."""
-    real: Mapping[str, Floats]
-    """Metric → (m, d, n)."""
+    users: Ints  # (n,) the users, the same in all draws
+    draws: tuple[int, ...]  # Seeds of the draws
+    real: Mapping[str, Floats]  # Metric → (m, d, n)
     utility: Mapping[str, Floats]
     """Truth → (m + 1, d, n) expected consumptions per slate; the last row is the oracle's."""
 
@@ -334,16 +298,7 @@ def gather(
     show: Callable[[str], None] = lambda _: None,
     make: Make = unfitted_model,
 ) -> Evidence:
-    """Worth of models fitted to the past of cuts.
-
-    Args:
-        cuts: At least one; all of the same log.
-        models: Names or places.
-        truths: Name → truth, fitted to the whole log.
-        setting: Slates and their examination.
-        show: Called with a line about each model of a draw.
-        make: Maker of unfitted models.
-    """
+    """Worth of models fitted to the past of cuts."""
     real: dict[str, list[list[Floats]]] = {}
     utility: dict[str, list[Floats]] = {name: [] for name in truths}
     for cut in cuts:
@@ -365,8 +320,6 @@ def gather(
     )
 
 
-# -- the agreement of a run -------------------------------------------------------------------------------------------
-
 _MODELS = ("bag", "ease", "returning", "popularity", "als", RANDOM)
 """Quickly fitted, and of several classes; ``als`` only with its package, ``ease`` only for catalogues not too large."""
 _EASE = 4_096
@@ -374,8 +327,9 @@ _EASE = 4_096
 CPU s and 1.1 GB each time, at 6,000 7 s and 2.1 GB, which grow with the third and the second power."""
 _STRENGTHS: dict[str, dict[str, object]] = {"bag": {"weight_decay": 1e-4}, "ease": {"ridge": 1000.0}}
 """What these models would else choose by fitting to the log several times more."""
-_CELLS = 2**25
-"""Users times items that are judged at most: all of MovieLens-1M, 3,355 users over 10,000 items."""
+_CELLS = (
+    2**25
+)  # Users times items that are judged at most: all of MovieLens-1M, 3,355 users over 10,000 items
 _DRAWS, _MANY = 2, 1_000
 """Draws of a cut, and the judged users from which one tells as much: fits to the past are most of the cost."""
 _AFTER, _RESAMPLES = 0.3, 500
@@ -395,19 +349,6 @@ def agreement_of(
 
     It is a short ``rimsim validate`` for the config of every run: fewer models in two draws, or in one where a thousand
     users are judged.
-
-    Args:
-        log: The log.
-        gap: Seconds of inactivity that end a session.
-        kind: Class of the truth, or ``auto``; this, rank and bootstrap as for :func:`rimsim.market.build.kept_truth`.
-        rank: Its factors.
-        bootstrap: Seed of the bootstrap of users that it is fitted to.
-        slate: Items that are recommended, k; at most half of the catalogue is.
-        position_decay: γ.
-
-    Returns:
-        ``truth``, ``compared`` (models), ``draws`` and :attr:`rimsim.measures.Agreement.figures`; None where it cannot
-        be said: nobody comes back, or the log is too little for a model.
     """
     there = {"als": importlib.util.find_spec("implicit") is not None, "ease": log.n_items <= _EASE}
     models = [name for name in _MODELS if there.get(name, True)]
