@@ -17,7 +17,7 @@ from rimsim.intensity import IntensityModel, RecurrentModel, UserStates
 if TYPE_CHECKING:
     from rimsim.intensity.contract import Hidden
 
-ROWS = 1024  # States of a block, for spans
+ROWS = 1024  # states of a block
 
 
 class ScoreMatrix(Protocol):
@@ -35,10 +35,7 @@ class ScoreMatrix(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class ModelScores:
-    """Intensities λ(x)·p(y|x) of n states.
-
-    They are −inf for items that are not known and for those that the state holds.
-    """
+    """Intensities λ(x)·p(y|x) of n states; −∞ for items not known or held by the state."""
 
     model: IntensityModel
     states: UserStates

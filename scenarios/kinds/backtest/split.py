@@ -183,20 +183,16 @@ class LogSplit:
 
 def make_split(log: EventLog, config: SplitConfig, seed: int) -> LogSplit:
     """Cut a log by a seed."""
-    split = (
-        _user_relative(log, config, seed) if config.kind == "user-relative" else _calendar(log, config, seed)
-    )
+    cut = _user_relative if config.kind == "user-relative" else _calendar
+    split = cut(log, config, seed)
     facts = {
         "test users": (len(split.test.user), 2),
         "items with a training event": (int(split.known.sum()), 2),
         "events of past states within the horizon": (int(split.past.counts.sum()), 1),
         "targets (new to their users, met in training)": (len(split.targets.key), 1),
     }
-    lacking = [
-        f"{count:,} {what}; at least {least} needed"
-        for what, (count, least) in facts.items()
-        if count < least
-    ]
+    found = ((count, what, least) for what, (count, least) in facts.items() if count < least)
+    lacking = [f"{count:,} {what}; at least {least} needed" for count, what, least in found]
     if lacking:
         raise _too_little(log, config, "; ".join(lacking))
     return split

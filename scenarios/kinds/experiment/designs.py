@@ -27,15 +27,12 @@ from rimsim.arrays import Bools, Floats, Ints
 DESIGNS = ("user", "item", "two-sided", "switchback", "budget-split")  # Names of the designs
 
 
-_USERS, _ITEMS, _BLOCKS = range(3)
+_USERS, _ITEMS, _BLOCKS = range(3)  # keys of the draws
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """Arm of each unit, by a hash.
-
-    It is the same for the same seed in every design.
-    """
+    """Arm of each unit, by a hash: the same for the same seed in every design."""
 
     design: str  # One of DESIGNS
     seed: int  # Salt of the hash
@@ -84,10 +81,7 @@ class Outcome:
 
 
 class NaiveEstimate(NamedTuple):
-    """Estimated effect of B per arrival.
-
-    NaN where an arm has too few units for it.
-    """
+    """Estimated effect of B per arrival; NaN where an arm has too few units for it."""
 
     naive: float
     low: float
@@ -139,10 +133,7 @@ def _of_items(outcome: Outcome) -> tuple[float, float]:
 
 
 def _of_cells(outcome: Outcome) -> tuple[float, float]:
-    """Rate of cells (B, B) less that of the others.
-
-    Errors by visitor and by item are added up.
-    """
+    """Rate of cells (B, B) less that of the others, errors by visitor and by item added up."""
     n, m = len(outcome.value), len(outcome.treated_item)
     filled = outcome.item >= 0
     item = np.where(filled, outcome.item, 0)

@@ -232,9 +232,8 @@ def observed_sentences(table: pd.DataFrame, pairs: pd.DataFrame, facts: Mapping[
     worse = of_auc[of_auc["settled"] & (of_auc["difference"] < 0) & (of_auc["other_model"] != RANDOM)]
     for truth, of_truth in worse.groupby("truth", sort=False):
         models = ", ".join(f"`{name}`" for name in of_truth["other_model"])
-        bad.append(
-            f"The truth `{truth}` orders known answers worse than {models}, beyond the paired interval."
-        )
+        worst = f"The truth `{truth!s}` orders known answers worse than {models}"
+        bad.append(f"{worst}, beyond the paired interval.")
     return good, bad
 
 
