@@ -27,6 +27,7 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/codespell
+	$(BIN)/python .ci/house.py
 
 # sdist and wheel in dist, checked, and the wheel installed in an empty environment, from which a small market is run
 # outside of this folder: what a user gets who has no clone. The wheel is built from the sdist, which so is whole.

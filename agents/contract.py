@@ -1,4 +1,4 @@
-"""Protocols of agents, and the record of an agent's capabilities; no base class."""
+"""Protocols of agents, without base class, and their capabilities."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from rimsim.market.records import Needs
 if TYPE_CHECKING:
     from rimsim.evaluation.off_policy import Chances
     from rimsim.market import Arrivals, Feedback, RoundView, SlateLike
-
 
 OPTIONS = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 """Configuration of built-in agents' options: fields of a pydantic dataclass, checked by type and range."""
@@ -50,15 +49,14 @@ class Agent(Protocol):
     """No batch crosses a multiple of this number of arrivals; None: only the round's end is a barrier."""
 
     def begin_round(self, view: RoundView) -> None:
-        """Prepare for a round: last round's states and scores, required exposures."""
+        """Prepare for a round: last round's states and scores, requirements."""
         ...
 
     def act(self, arrivals: Arrivals) -> SlateLike:
-        """Answer n arrivals with (n, k) item indices; rows are handled in order.
+        """Answer n arrivals, row by row, with (n, k) item indices.
 
-        Returns:
-            Whole numbers, distinct and admissible in each row, −1 for an empty position; or
-            :class:`rimsim.market.Slates` with prices and propensities.
+        Indices are whole, distinct and admissible in each row, −1 for an empty position. The answer may also be
+        :class:`rimsim.market.Slates` with prices and propensities.
         """
         ...
 
@@ -68,13 +66,13 @@ class LearningAgent(Agent, Protocol):
     """Agent that learns within a round."""
 
     def learn(self, feedback: Feedback) -> None:
-        """Learn from the slates and consumptions since the last barrier, in clock order."""
+        """Learn, in clock order, from feedback since the last barrier."""
         ...
 
 
 @runtime_checkable
 class RememberingAgent(Agent, Protocol):
-    """Agent with memory over rounds, so that an interrupted run can resume."""
+    """Agent with memory over rounds, so that runs can resume."""
 
     @property
     def state(self) -> Mapping[str, Floats]:
@@ -91,10 +89,7 @@ class StatingAgent(Agent, Protocol):
     """Agent that states the probability of any slate."""
 
     def chance_of(self, slates: Ints, arrivals: Arrivals) -> Chances:
-        """Chances of slates (n, k) for n arrivals; the agent stays unchanged.
-
-        −1 is an empty position.
-        """
+        """Chances of slates (n, k), −1 for empty; nothing moves."""
         ...
 
 
@@ -108,10 +103,10 @@ class PricingAgent(Agent, Protocol):
 
 @runtime_checkable
 class PacingAgent(Agent, Protocol):
-    """Agent that paces delivery and can be informed of another agent's."""
+    """Agent that paces delivery and can note another agent's."""
 
     def note_delivery(self, exposure: Floats, arrivals: Arrivals | None) -> None:
-        """Count exposures (M,) delivered by others, and the arrivals that they answered.
+        """Count others' exposures (M,) and the arrivals that they answered.
 
         Exposures are in the unit of the guarantee, negative for planned ones that did not happen.
         """
@@ -152,7 +147,7 @@ class Capabilities:
 
 
 def diagnostics_of(agent: Agent) -> dict[str, float]:
-    """An agent's own figures as ``agent/<name>``; empty if it has none.
+    """Diagnostics of an agent as ``agent/<name>``; empty if none.
 
     Raises:
         AgentError: If they are no mapping of names to numbers.

@@ -1,4 +1,4 @@
-"""``entropic-dual``: slates sampled from the dual's Gibbs policy, with exact propensities."""
+"""``entropic-dual``: slates sampled from the dual's Gibbs policy."""
 
 from __future__ import annotations
 
@@ -36,35 +36,31 @@ class EntropicDual:
 
     S are the sets of k admissible items. It is the policy that maximises Σ λ + ε·entropy under required exposures; the
     paper's dual has the same term, as a device that is taken to 0 (Ma, Liu and Deoras, ICLR 2022). At fixed ε it
-    explores: every admissible item has a chance, most where little is at stake. Each exposure's propensity, the
-    probability that the slate holds the item, is computed exactly (``gibbs.py``) and stands in the ledger, with those
-    of its position, of the slate's beginning and of the whole slate, so this agent's log can be reweighted.
+    explores: every admissible item has a chance, most where little is at stake. Propensities, those of positions, of
+    the slate's beginning and of the whole slate included, are exact (``gibbs.py``), given the delivery so far, and
+    stand in the ledger, so this agent's log can be reweighted.
 
     ε = ``temperature`` times the median over last round's states of the k-th largest λ: a multiple of what the last
     position of a slate is worth. At .1, an item worth half a last position less than another is e⁵ = 150 times
     less likely in its place.
 
-    Slates stand in descending order of λ − v, or of λ where every position counts alike. Where positions differ,
-    a set's weighted exposure depends on that order: an item stands at position j + 1 if j items of larger λ − v are in
-    the set, and the same recursion, over items in that order, gives the probability of each position, hence the
-    expected exposure in the unit of the guarantee, exactly. The policy itself stays the one above, whose energy does
-    not know of positions.
+    Slates stand in descending order of λ − v, or of λ where every position counts alike. Where positions differ, an
+    item stands at position j + 1 if j items of larger λ − v are in the set; the same recursion gives its expected
+    exposure exactly. The policy itself stays the one above, whose energy does not know of positions.
 
-    Prices are solved on last round's states for this very policy: they minimise the smoothed dual
-    Σ_x ε·log Σ_S exp(Σ_S (λ − v)/ε) + v·b over the box [−c, 0], whose gradient is b_y − Σ_x π_xy. A few updates
-    move every item by ε·log(b/Σπ)·Σπ/Σπ(1 − π), a Newton step on the logarithm of its expected exposures (for small π
-    the scaling step of Sinkhorn); L-BFGS goes on until expected exposures lack at most ``tol``·Σb
-    (within 60 steps: enough at .1, not at a third of it, where feedback has the rest to do). Where positions count
-    differently, the floors of this problem are the exposures that an item needs at the mean weight of its positions,
-    which is recomputed at the prices found, up to four times; expected exposures are exact, but the prices then
-    minimise no dual. Draws scatter about
-    expectations by some √b, so within the round prices follow delivery as in ``rim-feedback``:
+    Prices are solved on last round's states for this very policy: they minimise the smoothed dual Σ_x ε·log Σ_S exp(Σ_S
+    (λ − v)/ε) + v·b over the box [−c, 0], whose gradient is b_y − Σ_x π_xy. A few updates move every item by
+    ε·log(b/Σπ)·Σπ/Σπ(1 − π), a Newton step on the logarithm of its expected exposures (for small π the scaling step of
+    Sinkhorn); L-BFGS goes on until expected exposures lack at most ``tol``·Σb (within 60 steps: enough at .1, not at a
+    third of it, where feedback has the rest to do). Where positions count differently, floors become exposures at the
+    mean weight of an item's positions, recomputed at the prices found, up to four times; the prices then minimise no
+    dual. Draws scatter about expectations by some √b, so within the round prices follow delivery as in
+    ``rim-feedback``:
 
-        v = clip(v₀ − g·c/√b · (b·t/N − E) / (1 − t/N + δ), −c, 0).
+        v = clip(v₀ − g·c/√b · (b·t/N − E) / (1 − t/N + δ), −c, 0),
 
-    Prices stay in [−c, 0] also where requirements are hard: beyond it chances would vanish, and so would the
-    information in draws. Propensities are those given the delivery so far. With a gain of 0 prices are frozen and rows
-    may come in any order.
+    also where requirements are hard: beyond −c chances would vanish, and so would the information in draws. With a gain
+    of 0 prices are frozen and rows may come in any order.
 
     Args:
         temperature: ε as a multiple of the median k-th largest λ.
@@ -88,7 +84,7 @@ class EntropicDual:
         self.order_free = self.gain == 0.0
 
     def begin_round(self, view: RoundView) -> None:
-        """Solve the prices of the entropic problem on last round's states."""
+        """Solve the entropic problem's prices on last round's states."""
         self._epsilon, price = self._solved(view)
         self._pacing = Pacing.of(
             price,
@@ -110,7 +106,7 @@ class EntropicDual:
         return self._pacing.price(self._clock.elapsed, self._exposure)
 
     def act(self, arrivals: Arrivals) -> Slates:
-        """Draw a slate for each row, in order, moving prices after each."""
+        """Draw a slate for each row, moving prices after each."""
         shape = (len(arrivals), self._slate)
         items, price = np.empty(shape, np.int64), np.empty(shape, np.float32)
         propensity, chances = np.empty(shape, np.float32), Chances.none(shape)
@@ -131,13 +127,13 @@ class EntropicDual:
         return Slates(items, price=price, propensity=propensity, chances=chances)
 
     def note_delivery(self, exposure: Floats, arrivals: Arrivals | None) -> None:
-        """Count deliveries of the same floors by others, and the arrivals they answered."""
+        """Count others' deliveries, and the arrivals that they answered."""
         self._exposure += exposure
         if arrivals is not None:
             self._clock.advance(arrivals)
 
     def chance_of(self, slates: Ints, arrivals: Arrivals) -> Chances:
-        """Chances of given slates (n, k) at the present prices; nothing moves."""
+        """Chances of slates (n, k) at present prices; nothing moves."""
         chances = Chances.none(slates.shape)
         _state_rows(
             rows_of(arrivals, self._slate),
@@ -151,7 +147,7 @@ class EntropicDual:
         return chances
 
     def _solved(self, view: RoundView) -> tuple[float, Floats]:
-        """ε, and the prices of the entropic problem of last round's states."""
+        """ε and entropic prices, from last round's states."""
         chunks = list(view.past)
         if not chunks:
             return self.temperature * view.cost, -np.zeros(len(view.required))
@@ -170,24 +166,13 @@ class EntropicDual:
 
 
 def entropic_prices(
-    states: States,
-    required: Floats,
-    cost: float,
-    epsilon: float,
-    tol: float,
-    weight: Floats | None = None,
+    states: States, required: Floats, cost: float, epsilon: float, tol: float, weight: Floats | None = None
 ) -> Floats:
     """(M,) prices at which the Gibbs policy meets floors in expectation.
 
-    Prices lie in [−cost, 0], and are 0 where nothing is required.
-
-    Args:
-        states: n states.
-        required: (M,) expected exposures required over the n states; they need not be whole.
-        cost: c, width of the box.
-        epsilon: ε.
-        tol: Share of Σ required that may be missing at the end.
-        weight: (k,) value of an exposure at each position, in slates in descending order of λ − v; None: 1.
+    They lie in [−cost, 0], and are 0 where nothing is ``required`` (M,) over the states; that need not be whole. A
+    share ``tol`` of it may be missing at the end. ``weight`` (k,) is the value of an exposure at each position, in
+    slates in descending order of λ − v; None: 1.
     """
     if not (required > 0).any() or not cost > 0:
         return -np.zeros(len(required))
@@ -208,12 +193,7 @@ def entropic_prices(
 
 
 def _minimum(
-    states: States,
-    required: Floats,
-    cost: float,
-    epsilon: float,
-    tol: float,
-    start: Floats | None,
+    states: States, required: Floats, cost: float, epsilon: float, tol: float, start: Floats | None
 ) -> Floats:
     """(M,) prices at the minimum of the smoothed dual over [−cost, 0]."""
     due = required > 0
@@ -258,11 +238,9 @@ def _minimum(
 
 
 def _scaling(required: Floats, mean: Floats, spread: Floats) -> Floats:
-    """Newton steps on the logarithm of expected exposures, in units of ε."""
+    """Newton steps on log expected exposures, in units of ε."""
     step = np.zeros(len(required))
-    can = (
-        (required > 0) & (mean > 0) & (spread > 0)
-    )  # an item that is inadmissible everywhere cannot be moved
+    can = (required > 0) & (mean > 0) & (spread > 0)  # an item that is inadmissible everywhere cannot move
     step[can] = np.clip(np.log(required[can] / mean[can]) * mean[can] / spread[can], -20.0, 20.0)
     return step
 
@@ -281,7 +259,7 @@ def _draw_rows(
     propensity: Float32s,
     chances: tuple[Floats, ...],
 ) -> None:
-    """Serve rows in order; ``exposure`` changes, the last four arrays are filled."""
+    """Serve rows in order, counting ``exposure``; fill the last four."""
     rows, unit = ArrivalRows(*arrivals), ExposureUnit(*unit_)
     n, k = items.shape
     price, value, before = np.empty(len(exposure)), np.empty(len(exposure)), np.zeros(len(exposure))
@@ -315,7 +293,7 @@ def _state_row(
     items: Ints,
     chances: tuple[Floats, ...],
 ) -> None:
-    """Fill in the chances of the slate of one row, whose values are given."""
+    """Fill in chances of one row's slate at given values."""
     inclusion, position, prefix, whole = chances
     order = standing_order(value, tie_rank(draws, rows.id[row]), rows.relevance[row], unit.by_intensity)
     most = min(rows.capacity[row], items.shape[1])
@@ -334,7 +312,7 @@ def _state_rows(
     items: Ints,
     chances: tuple[Floats, ...],
 ) -> None:
-    """Fill in the chances of given slates, a row each, at given prices."""
+    """Fill in chances of given slates at given prices."""
     rows, unit, value = ArrivalRows(*arrivals), ExposureUnit(*unit_), np.empty(len(price))
     for row in range(len(items)):
         value_row(rows, row, price, value)

@@ -19,15 +19,12 @@ from rimsim.matching import top_k
 if TYPE_CHECKING:
     from rimsim.market import Arrivals, RoundView
 
-
-_TRIES = 4
-"""Candidates sampled for each position before a row falls back on sorting all items."""
-_COIN = -1
-"""Key of the coin, apart from the keys of the uniform slates."""
+_TRIES = 4  # candidates sampled for each position before a row falls back on sorting all items
+_COIN = -1  # key of the coin, apart from the keys of the uniform slates
 
 
 class Random:
-    """Shows a uniform draw of admissible items, with its exact propensities."""
+    """Shows uniform draws of admissible items, with exact propensities."""
 
     name = "random"
     order_free = True
@@ -38,7 +35,7 @@ class Random:
         self._slate, self._key = view.k, view.key
 
     def act(self, arrivals: Arrivals) -> Slates:
-        """Uniform slates; an admissible item is included with probability k / admissible."""
+        """Uniform slates, each item with propensity k / admissible."""
         admissible = arrivals.admissible.cpu().numpy()
         items = uniform_slates(admissible, self._slate, self._key, arrivals.id)
         # The market keeps the first positions of a row that may fill fewer, which are a uniform draw of fewer items.
@@ -56,11 +53,7 @@ class Random:
 
 @dataclass(config=OPTIONS, eq=False)
 class EpsilonGreedy:
-    """Shows the most relevant items with probability 1 − ε, else a uniform slate.
-
-    Args:
-        epsilon: ε, the share of arrivals that get a uniform slate.
-    """
+    """Shows the most relevant items, with probability ε uniform slates."""
 
     name = "epsilon-greedy"
     order_free = True
@@ -73,10 +66,7 @@ class EpsilonGreedy:
         self._slate, self._key = view.k, view.key
 
     def act(self, arrivals: Arrivals) -> Slates:
-        """Slates with their marginal inclusion probabilities.
-
-        They are ε·k/admissible + (1 − ε)·[among the k most relevant].
-        """
+        """Slates with marginal propensities ε·k/admissible + (1 − ε)·[among the k most relevant]."""
         greedy = top_k(arrivals.relevance, arrivals.admissible, self._slate)
         admissible = arrivals.admissible.cpu().numpy()
         uniform = uniform_slates(admissible, self._slate, self._key, arrivals.id)
@@ -103,19 +93,11 @@ class EpsilonGreedy:
 
 
 def uniform_slates(admissible: Bools, k: int, key: int, arrival: Ints) -> Ints:
-    """Slates sampled uniformly without replacement from the admissible items.
+    """Slates (n, k) sampled uniformly without replacement from admissible items.
 
     The first k distinct admissible items of a random sequence of items are such a sample. A sequence of a few times k
-    nearly always holds them, so no random number is spent on the other items of the catalogue.
-
-    Args:
-        admissible: (n, M).
-        k: Positions.
-        key: Seed.
-        arrival: (n,) arrival ids, which make a row's draw independent of the batch.
-
-    Returns:
-        (n, k) items; −1 where a row has fewer admissible items.
+    nearly always holds them, so no random number is spent on the other items of the catalogue. A row's draw depends on
+    its ``arrival`` (n,), not on the batch; −1 stands where a row has fewer admissible items.
     """
     n, m = admissible.shape
     width = _TRIES * k
@@ -139,7 +121,7 @@ def uniform_slates(admissible: Bools, k: int, key: int, arrival: Ints) -> Ints:
 
 
 def uniform_chances(slates: Ints, arrivals: Arrivals) -> Chances:
-    """Chances of slates (n, k) where all orders of admissible items are equally likely."""
+    """Chances of slates (n, k) under a uniform draw."""
     k = slates.shape[1]
     admissible = arrivals.admissible.cpu().numpy()
     m = admissible.sum(1)[:, None]

@@ -17,9 +17,7 @@ from rimsim.matching import best_items, tie_base, tie_rank
 if TYPE_CHECKING:
     from rimsim.market import Arrivals, RoundView
 
-
-_NOTHING = 1e-9
-"""Due exposures below this are rounding."""
+_NOTHING = 1e-9  # due exposures below this are rounding
 
 
 class FairRec:
@@ -70,14 +68,8 @@ class FairRec:
 
 
 @compiled
-def _chosen(
-    value: Floats,
-    copies: Floats,
-    turns: int,
-    row: np.uint64,
-    items: Ints,
-) -> int:
-    """Fill ``items``: ``turns`` best items with copies left, then others, by value."""
+def _chosen(value: Floats, copies: Floats, turns: int, row: np.uint64, items: Ints) -> int:
+    """Fill ``items``: ``turns`` best with copies left, then others."""
     k = len(items)
     best = np.empty(k)
     pool = np.where(copies > 0, value, -np.inf)
@@ -114,10 +106,9 @@ def _hand_out(
     capacity: Ints,
     slates: Ints,
 ) -> None:
-    """Serve rows in order; ``copies`` are taken away and ``slates`` filled.
+    """Serve rows in order, taking ``copies`` away; fill ``slates``.
 
-    ``coming`` (n,) is the number of arrivals over which copies are distributed, ``unit_`` the fields of
-    :class:`ExposureUnit`.
+    ``coming`` (n,) is the number of arrivals over which copies are distributed.
     """
     unit = ExposureUnit(*unit_)
     n, k = slates.shape

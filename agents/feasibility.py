@@ -1,4 +1,4 @@
-"""Requirements that are infeasible, as far as can be known before the round."""
+"""Infeasible requirements, as far as known before the round."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from rimsim.arrays import Bools, Floats
 
 if TYPE_CHECKING:
     from rimsim.market import RoundView
-
 
 Why: TypeAlias = Literal["positions", "caps", "release", "consumed"]
 _ROUNDING = 1e-6
@@ -68,20 +67,17 @@ class _Estimates(NamedTuple):
 def undeliverable(
     view: RoundView, released: Floats | None = None, positions: float | None = None
 ) -> tuple[Undeliverable, ...]:
-    """Requirements of a round that no agent can meet, with reasons.
+    """Infeasible requirements of a round, with reasons.
 
     The bounds use the expected arrivals, the positions that last round's states could fill, release times, caps, and
-    the share of last round's states to which an item could be shown. They hold for each item, group and campaign alone,
-    and for all items together; competition for the same few arrivals is not considered.
+    the share of last round's states to which an item could be shown; without such states, all items may be shown to
+    everyone. They hold for each item, group and campaign alone, and for all items together; competition for the same
+    few arrivals is not considered. Items have a record per reason, then each infeasible group or campaign has one.
 
     Args:
-        view: Without states of last round (``past``), all items may be shown to everyone.
         released: (M,) seconds at which items are released; None: all are there. An item released within the round can
             be shown only to the arrivals after its release, and is assumed to be consumed by nobody.
         positions: Capacity of all slates of the round, in the unit of the guarantee; None: as last round's.
-
-    Returns:
-        One record for each reason that applies to items, then one for each infeasible group or campaign.
     """
     m = len(view.required)
     released = np.full(m, -np.inf) if released is None else released
@@ -148,9 +144,7 @@ def _of_rows(
     table, caps = view.promises, view.promises.most_of_items(len(view.required))
     for row in np.flatnonzero(table.least > 0).tolist():
         items, arrivals, k = table.items(row), float(table.arrivals[row]), len(per_slate) - 1
-        after = np.sort(_after(view, released)[items])[
-            ::-1
-        ]  # the n-th largest: share of the round with n items
+        after = np.sort(_after(view, released)[items])[::-1]  # n-th: share of the round with n items
         held = float(np.diff(per_slate)[: len(after)] @ after[:k])
         reach: dict[Why, float] = {
             "positions": arrivals * float(per_slate[min(len(items), k)]),

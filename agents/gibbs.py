@@ -1,4 +1,4 @@
-"""Gibbs law over slates of k items: exact inclusion probabilities, draws and slate chances.
+"""Gibbs law over slates: inclusion probabilities, draws and slate chances.
 
 P(S) ∝ exp(Σ_{y∈S} z_y) over the sets S of k admissible items: conditional Poisson sampling (Chen, Dempster and Liu,
 Biometrika 1994). For any shift θ it is the law of independent draws with chances p_y = σ(z_y − θ), given that k come
@@ -32,7 +32,7 @@ _NEAR = 0.25  # distance of Σ p from k that suffices: the law does not depend o
 
 @compiled
 def _shift(z: Floats, k: int, start: float) -> float:
-    """θ with Σ σ(z − θ) about k, by Newton steps on the logarithm of the sum."""
+    """θ with Σ σ(z − θ) about k, by Newton steps."""
     theta = start  # too low
     for _ in range(_SHIFTS):
         total, slope = 0.0, 0.0
@@ -48,7 +48,7 @@ def _shift(z: Floats, k: int, start: float) -> float:
 
 @compiled
 def gibbs_counts(z: Floats, k: int, chance: Floats, table: Floats) -> tuple[float, float]:
-    """θ and log Σ_S exp(Σ_{y∈S} z_y); fills p and the table of S.
+    """θ and log Σ_S exp(Σ_{y∈S} z_y); fills p and S.
 
     z (A,) finite, A > k; chance (A,) takes p; table (A + 1, k + 1) takes S.
     """
@@ -71,7 +71,7 @@ def gibbs_counts(z: Floats, k: int, chance: Floats, table: Floats) -> tuple[floa
 
 @compiled
 def _pass_item(before: Floats, p: float, q: float) -> None:
-    """Advance B (k + 1,) over an item of chance p = 1 − q."""
+    """Advance B (k + 1,) over an item of chance p."""
     for j in range(len(before) - 1, 0, -1):
         before[j] = q * before[j] + p * before[j - 1]
     before[0] *= q
@@ -107,11 +107,11 @@ def gibbs_law(
 
 @compiled
 def gibbs_draw(value: Floats, epsilon: float, row: np.uint64, items: Ints, propensity: Float32s) -> int:
-    """Number of items of a sampled set, P(S) ∝ exp(Σ value / ε): k, or all admissible ones.
+    """Number of sampled items, P(S) ∝ exp(Σ value / ε).
 
-    Item by item: given that r of the items from i on are to come, item i is one of them with probability
-    p_i·S_{i+1}(r − 1) / S_i(r). value (M,) is −∞ for inadmissible items; items (k,) take the set in descending order
-    of value, propensity (k,) inclusion probabilities; ``row`` has the random bits of the row.
+    It is k, or that of all admissible ones. Given that r of the items from i on are to come, item i is one of them with
+    probability p_i·S_{i+1}(r − 1) / S_i(r). value (M,) is −∞ for inadmissible items; items (k,) take the set in
+    descending order of value, propensity (k,) inclusion probabilities; ``row`` has the random bits of the row.
     """
     m, k = len(value), len(items)
     allowed = np.empty(m, np.int64)
@@ -157,10 +157,10 @@ def inclusion_sums(
     weight: Floats,
     counted: Floats,
 ) -> float:
-    """Σ over n states of ε·log Σ_S exp(Σ_S (λ − v)/ε); fills sums of inclusion probabilities.
+    """Smoothed dual of n states without floors; fills inclusion sums.
 
-    mean (M,) takes Σ π, spread (M,) Σ π(1 − π). If there are position weights (k,), counted (M,) takes expected
-    weighted exposures in slates in descending order of λ − v.
+    It is Σ over states of ε·log Σ_S exp(Σ_S (λ − v)/ε). mean (M,) takes Σ π, spread (M,) Σ π(1 − π). If there are
+    position weights (k,), counted (M,) takes expected weighted exposures in slates in descending order of λ − v.
     """
     n, m = scores.shape
     mean[:], spread[:], counted[:] = 0.0, 0.0, 0.0
@@ -234,7 +234,7 @@ def slate_chances(
     position: Floats,
     prefix: Floats,
 ) -> float:
-    """Chance of a slate of distinct items (width,); −1 is an empty position.
+    """Chance of a slate (width,) of items, −1 for empty.
 
     ``order`` is :func:`standing_order`. Chances of inclusion, position and beginning (width,) are filled in.
     """
@@ -264,7 +264,7 @@ def slate_chances(
 def _marginals(
     z: Floats, theta: float, chance: Floats, table: Floats, at: Ints, inclusion: Floats, position: Floats
 ) -> None:
-    """Fill chances of inclusion and position; ``at`` (A,) is an item's position, −1 for none."""
+    """Fill chances of inclusion and position, given positions ``at`` (A,)."""
     k = table.shape[1] - 1
     before = np.zeros(k + 1)
     before[0] = 1.0
@@ -282,7 +282,7 @@ def _marginals(
 
 @compiled
 def _beginnings(z: Floats, theta: float, chance: Floats, table: Floats, at: Ints, prefix: Floats) -> None:
-    """Fill chances of the slate's beginnings, as far as its items stand in order."""
+    """Fill chances of beginnings, as far as items are ordered."""
     k = table.shape[1] - 1
     so_far, begun = 1.0, 0
     for i in range(len(z)):

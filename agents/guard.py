@@ -1,4 +1,4 @@
-"""Deadline guard: shows items when the remaining arrivals could no longer meet their guarantees."""
+"""Deadline guard: items that later arrivals could no longer deliver."""
 
 from __future__ import annotations
 
@@ -14,20 +14,17 @@ from rimsim.matching import best_items, enter, tie_rank
 if TYPE_CHECKING:
     from rimsim.requirements.rows import Requirements
 
-
 NOTHING = 1e-9
 """Deficits below this are rounding."""
 GRAIN = 2.0**-32
 """Needed positions are counted in whole numbers of this, so that their sum is exact in any order."""
 _LOWEST = float(np.finfo(np.float64).min)
-_DEPTH = 3
-"""Items of a class sought at once: a slate rarely takes more of one."""
-_LAST = 4.0
-"""Last arrivals that are not relied on, since they may not be shown the items in deficit."""
+_DEPTH = 3  # items of a class sought at once: a slate rarely takes more of one
+_LAST = 4.0  # last arrivals that are not relied on, since they may not be shown the items in deficit
 
 
 class Guard(NamedTuple):
-    """Hard requirements of M items and G other rows, and capacities of slates."""
+    """Hard requirements of items and rows, and capacities of slates."""
 
     required: Floats
     """(M + G,) required exposures, in the unit of the guarantee."""
@@ -132,13 +129,13 @@ def count_deficits(
 
 @compiled
 def counted_on(left: float, spare: float) -> float:
-    """Number of later arrivals relied on, when ``left`` remain, this one included."""
+    """Number of relied-on later arrivals, of ``left`` with this one."""
     return max((left - 1.0) * (1.0 - spare) - min(_LAST, left - 1.0), 0.0)
 
 
 @compiled
 def positions_needed(deficits: Deficits, later: float, there: float) -> float:
-    """Positions that all items need beyond those of later arrivals; below 0: none.
+    """Positions needed beyond those of later arrivals; below 0: none.
 
     If more items need one of the top e positions than such positions remain, the excess must be met by additional
     positions: two lower ones replace one of them.
@@ -155,7 +152,7 @@ def positions_needed(deficits: Deficits, later: float, there: float) -> float:
 
 @compiled
 def _latest(missing: float, chance: float, mean: float, sure: float) -> float:
-    """Largest number of later arrivals at which an item must be shown now.
+    """Largest number of later arrivals that makes an item urgent.
 
     It needs as many positions as the mean number of the n arrivals that may be shown it less some standard deviations:
     need = n·chance − sure·√(n·chance·(1 − chance)), solved for n.
@@ -170,7 +167,7 @@ def _latest(missing: float, chance: float, mean: float, sure: float) -> float:
 def _urgent(
     admissible: Bools, left: float, guard: Guard, exposure: Floats, mean: float, deficits: Deficits
 ) -> tuple[int, float, float]:
-    """Number of urgent items, positions needed beyond one per arrival, and ``wait``."""
+    """Number of urgent items, positions beyond one per arrival, ``wait``."""
     later, now, beyond, wait, kept = counted_on(left, guard.spare), 0, 0.0, 0.0, 0
     required, chances, sure = guard.required, guard.chance, guard.sure
     for item in deficits.item[: deficits.size[0]]:
@@ -191,7 +188,7 @@ def _urgent(
 def _due_in_rows(
     remaining: Floats, counts: Bools, guard: Guard, exposure: Floats, unit: ExposureUnit, deficits: Deficits
 ) -> float:
-    """Positions that the G rows need together; fills ``guard.due`` and ``guard.need``.
+    """Positions needed by G rows together; fills due and need.
 
     A row's deficit can wait as far as the later arrivals that are relied on can hold it. The rest is due now. And where
     all rows of one audience need more positions than those arrivals have, each has its share of the excess.
@@ -230,7 +227,7 @@ def due_at(
     unit: ExposureUnit,
     deficits: Deficits,
 ) -> tuple[int, float, bool]:
-    """Number of urgent items, positions too few after this slate, any due row.
+    """Number of urgent items, missing positions, and any due row.
 
     An item can have one position per arrival at most. So an item that needs about as many positions as there are
     remaining arrivals that may be shown it is urgent. And where items and rows together need more positions than those
@@ -300,7 +297,7 @@ def place_due(
 
 @compiled
 def free_position(slate: Ints, weight: Floats, missing: float) -> int:
-    """Last free position that covers a deficit, else the first free; −1: none."""
+    """Last free position covering a deficit, else first; −1: none."""
     found = -1
     for place in range(len(slate) - 1, -1, -1):
         if slate[place] < 0:
@@ -321,7 +318,7 @@ def _place_urgent(
     deficits: Deficits,
     slate: Ints,
 ) -> int:
-    """Place urgent items from the least deficit to the largest; returns their number."""
+    """Number of placed urgent items, from least to largest deficit."""
     later = counted_on(left, guard.spare)
     items, best, size = np.empty(len(slate), np.int64), np.empty(len(slate)), 0
     required, chances, sure, mean = guard.required, guard.chance, guard.sure, unit.mean
@@ -341,10 +338,7 @@ def _place_urgent(
 
 @compiled
 def _place_rows(guard: Guard, value: Floats, bits: np.uint64, unit: ExposureUnit, slate: Ints) -> None:
-    """Place each row's best items until its due exposures are placed.
-
-    Rows with the largest due exposures go first.
-    """
+    """Place each row's best due items, largest due row first."""
     for row in np.argsort(-guard.due):
         due = guard.due[row]
         if due <= NOTHING:
@@ -370,7 +364,7 @@ def _place_rows(guard: Guard, value: Floats, bits: np.uint64, unit: ExposureUnit
 def _best_by_class(
     deficits: Deficits, value: Floats, bits: np.uint64, items: Ints, best: Floats, sizes: Ints
 ) -> None:
-    """Fill (k + 1, n) best items of each class, their values and numbers."""
+    """Fill (k + 1, n) best items, their values and numbers."""
     enough, listed, depth, count = deficits.enough, deficits.item, items.shape[1], 0
     lowest = np.full(len(sizes), _LOWEST)  # value to be reached in each class
     sizes[:] = 0

@@ -1,4 +1,4 @@
-"""``lin-ucb``: the platform's intensity corrected by genres online, with an optimism bonus."""
+"""``lin-ucb``: intensity corrected by genres online, with an optimism bonus."""
 
 from __future__ import annotations
 
@@ -19,14 +19,12 @@ if TYPE_CHECKING:
     from rimsim.intensity import UserStates
     from rimsim.market import Arrivals, Feedback, RoundView
 
-
-_OWN = 1
-"""Features before those of genres: the chance."""
+_OWN = 1  # features before those of genres: the chance
 
 
 @dataclass(config=OPTIONS, eq=False)
 class LinUCB:
-    """Shows the k items of highest upper confidence bound of consumption.
+    """Shows the items of highest upper confidence bound of consumption.
 
     The model is linear. The features of a pair are the chance 1 − exp(−λ(x,y)) that the platform gives it, alone, times
     the genres of the item, and times these and their shares in the visitor's consumptions. So genres correct the
@@ -60,7 +58,7 @@ class LinUCB:
         self._learnt = 0
 
     def begin_round(self, view: RoundView) -> None:
-        """Take the items' genres and the position weights; model weights stay."""
+        """Take genres and position weights; model weights stay."""
         assert view.items is not None  # noqa: S101  # needs_items
         self._k, self._looks = view.k, view.position_weights
         self._genres, _ = genre_weights([str(text) for text in view.items["genres"]])
@@ -79,7 +77,7 @@ class LinUCB:
         return top_k(torch.from_numpy(bound), arrivals.admissible.cpu(), self._k)
 
     def learn(self, feedback: Feedback) -> None:
-        """Add a row's shown items to the regression, solved before the next slate."""
+        """Add a row's shown items to the regression."""
         shown = feedback.slates[0] >= 0
         items = feedback.slates[0][shown]
         chance = _chance(feedback.arrivals)[0, items]
@@ -107,7 +105,7 @@ class LinUCB:
 
     @property
     def diagnostics(self) -> Mapping[str, float]:
-        """Weights of chance and genres (norm), and the number of slates learnt."""
+        """Weights of chance and genres (norm), and slates learnt."""
         if not self._solved:
             self._solve()
         return {
@@ -130,11 +128,11 @@ class LinUCB:
         return sums / np.maximum(history.lengths, 1)[:, None]
 
     def _simple(self, chance: Floats, items: Ints | slice) -> Floats:
-        """(m, 1 + G) features that do not depend on tastes: chance, chance × genres."""
+        """(m, 1 + G) features without tastes: chance, chance × genres."""
         return chance[:, None] * np.column_stack([np.ones(len(chance)), self._genres[items]])
 
     def _spread(self, taste: Floats) -> Floats:
-        """(1 + 2G, 1 + G) map to all features: genres alone and times taste."""
+        """(1 + 2G, 1 + G) map to genres alone and times taste."""
         genres = len(taste)
         spread = np.zeros((_OWN + 2 * genres, _OWN + genres))
         spread[: _OWN + genres] = np.eye(_OWN + genres)

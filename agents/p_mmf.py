@@ -1,4 +1,4 @@
-"""``p-mmf``: max-min fairness by dual mirror descent with momentum, a baseline from the field."""
+"""``p-mmf``: max-min fairness by dual mirror descent, a baseline."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(config=OPTIONS, eq=False)
 class PMMF:
-    """Ranks by λ(x,y) − μ_y with mirror descent on a max-min objective.
+    """Ranks by λ − μ with mirror descent on max-min fairness.
 
     P-MMF (Xu et al., WWW 2023) maximises Σ λ + L·min_y E_y/γ_y online, where γ is a provider's share. Three things are
     adapted. Providers are items. γ is the required exposure b, and the minimum counts up to the guarantee only,
@@ -131,7 +131,7 @@ def _rank_and_descend(
     items: Ints,
     prices: Float32s,
 ) -> None:
-    """Serve rows in order; ``price`` and ``error`` change, ``items`` and ``prices`` are filled.
+    """Serve rows in order, moving prices; fill ``items`` and ``prices``.
 
     ``steps`` (n,) is the elapsed time per row, in expected arrivals.
     """

@@ -1,4 +1,4 @@
-"""Prices that follow delivery: rank one arrival, then move the prices, row after row."""
+"""Prices that follow delivery, and the loop that serves arrivals."""
 
 from __future__ import annotations
 
@@ -26,9 +26,7 @@ from rimsim.matching import (
 if TYPE_CHECKING:
     from rimsim.market import Arrivals, RoundView
 
-
-_FEW = 4
-"""Arrivals per batch from which prices are bounded for a stretch, and computed only where that may matter."""
+_FEW = 4  # arrivals per batch from which prices are bounded for a stretch, and computed only where that may matter
 EARLY = 0.05
 """Share of the round before whose end hard requirements are to be met, so that deficits can be made up for."""
 SPARE = 0.1
@@ -46,7 +44,7 @@ _NONE = np.zeros(0, np.int64)
 
 
 class Pacing(NamedTuple):
-    """Prices of rows that follow delivery: M floors of items, then G other rows.
+    """Prices of M floors and G rows that follow delivery.
 
     A row of D exposures since the pacing began, when t of its T arrivals have elapsed, has the price
 
@@ -93,20 +91,15 @@ class Pacing(NamedTuple):
         """Pacing with the relative step g·c/√b.
 
         Where requirements are hard, prices have no bound, and c is no measure of theirs: the step is relative to the
-        row's start, or to the median of all bonuses at the start, where these are more than c.
-
-        Args:
-            price: Prices v to start from; 0 is taken for rows that are not due.
-            required: Exposures b.
-            arrivals: Arrivals in which they are due.
-            gain: g.
-            closing: δ.
-            cost: c.
-            hard: Floors are not for sale.
-            due: Rows whose prices move; None: those with required exposures.
+        row's start, or to the median of all bonuses at the start, where these are more than c. Rows that are not
+        ``due`` (None: those with required exposures) start and stay at 0.
         """
         due = required > 0 if due is None else due
-        scale = np.maximum(max(cost, _usual(price)), -price) if hard else cost
+        scale: Floats | float = cost
+        if hard:
+            bonus = -price[price < 0.0]
+            usual = float(np.median(bonus)) if len(bonus) else 0.0
+            scale = np.maximum(max(cost, usual), -price)
         return cls(
             start=np.where(due, price, -0.0),  # so that a price of 0 keeps its sign in tables
             pace=required / arrivals,
@@ -117,17 +110,11 @@ class Pacing(NamedTuple):
         )
 
     def price(self, elapsed: Floats | float, exposure: Floats) -> Floats:
-        """(M + G,) v after elapsed arrivals, of each audience and the round, and exposures."""
+        """(M + G,) prices v after elapsed arrivals and exposures."""
         price = np.empty(len(self.start))
         at = np.atleast_1d(np.asarray(elapsed, np.float64))
         move_prices(tuple(self), at, exposure, np.zeros(len(price)), price)
         return price
-
-
-def _usual(price: Floats) -> float:
-    """Median bonus of the rows that have one; 0 where none has."""
-    bonus = -price[price < 0.0]
-    return float(np.median(bonus)) if len(bonus) else 0.0
 
 
 @compiled
@@ -152,40 +139,33 @@ def move_prices(
 ) -> None:
     """Fill ``price`` (M + G,) with v of :class:`Pacing`.
 
-    Prices are computed from sums of exposures each time, which are exact, so rounding cannot accumulate and the cut
-    into batches cannot matter. ``elapsed`` (A + 1,) counts from the pacing's beginning; ``before`` (M + G,) are earlier
-    exposures.
+    It depends on sums of exposures alone, which are exact, so rounding cannot accumulate and the cut into batches
+    cannot matter. ``elapsed`` (A + 1,) counts from the pacing's beginning; ``before`` (M + G,) are earlier exposures.
     """
     pacing = Pacing(*pace)
     others = len(pacing.most)
     m, last = len(price) - others, len(pacing.arrivals) - 1
     now = min(elapsed[last], pacing.arrivals[last])
     factor = closing_factor(pacing.closing, pacing.arrivals[last], now)
+    starts, rates, steps, cost = pacing.start, pacing.pace, pacing.step, pacing.cost
     for item in range(m):
-        price[item] = -bonus_of(
-            pacing.start[item],
-            pacing.pace[item],
-            pacing.step[item],
-            pacing.cost,
-            now,
-            factor,
-            exposure[item] - before[item],
-        )
+        delivered = exposure[item] - before[item]
+        price[item] = -bonus_of(starts[item], rates[item], steps[item], cost, now, factor, delivered)
     for which in range(others):
         row, column = m + which, pacing.column[which]
-        due_in, start, step = pacing.arrivals[column], pacing.start[row], pacing.step[row]
+        due_in, start, step = pacing.arrivals[column], starts[row], steps[row]
         now, delivered, toll = min(elapsed[column], due_in), exposure[row] - before[row], 0.0
         factor = closing_factor(pacing.closing, due_in, now)
         if pacing.most[which] < np.inf:
             excess = step * (delivered - pacing.most[which] / due_in * now) * factor
             toll = max(max(start, 0.0) + excess, 0.0)
         low = min(start, 0.0)
-        price[row] = toll - bonus_of(low, pacing.pace[row], step, pacing.cost, now, factor, delivered)
+        price[row] = toll - bonus_of(low, rates[row], step, cost, now, factor, delivered)
 
 
 @compiled
 def add_rows(pacing: Pacing, counts: Bools, price: Floats) -> None:
-    """Add prices of the G rows that count an arrival to their items'."""
+    """Add prices of rows that count an arrival to items'."""
     m = len(price) - len(pacing.most)
     for which in range(len(pacing.most)):
         extra = price[m + which]
@@ -198,7 +178,7 @@ def add_rows(pacing: Pacing, counts: Bools, price: Floats) -> None:
 def hide_full(
     pacing: Pacing, counts: Bools, exposure: Floats, before: Floats, weight: Floats, value: Floats
 ) -> None:
-    """Hide items (M,) that a cap might not bear in some position."""
+    """Hide items (M,) for which a cap has no room."""
     m = len(value)
     for which in range(len(pacing.most)):
         if pacing.most[which] < np.inf and counts[pacing.column[which]]:
@@ -214,7 +194,7 @@ def hide_full(
 def count_rows(
     pacing: Pacing, counts: Bools, items: Ints, size: int, weight: Floats, scratch: Floats, exposure: Floats
 ) -> None:
-    """Count the first ``size`` shown items for the G rows that hold them."""
+    """Count the first ``size`` shown items for their G rows."""
     if len(pacing.most) == 0:
         return
     m = len(scratch)
@@ -229,7 +209,7 @@ def count_rows(
 
 
 class Bounds(NamedTuple):
-    """Upper bounds of bonuses −v over a stretch of time, so that few items are valued.
+    """Upper bounds of bonuses −v over a stretch of time.
 
     Between two exposures of an item its bonus moves one way, since the derivative of h·(pace·t − E) has the sign of
     pace·(1 + closing) − E/N throughout: it is at most the larger of those at both ends. An exposure makes it less.
@@ -245,7 +225,7 @@ class Bounds(NamedTuple):
 
 @compiled
 def _stretch_of(pacing: Pacing, elapsed: float) -> int:
-    """Number of arrivals for which bonuses are best bounded at once."""
+    """Number of arrivals for which bonuses are bounded at once."""
     left = max(pacing.arrivals[-1] - elapsed, 0.0) + pacing.closing * pacing.arrivals[-1]
     return int(min(max(_LATE * left, _SHORT), _STRETCH))
 
@@ -298,17 +278,11 @@ def _best_in_bounds(
     elapsed = min(elapsed, pacing.arrivals[-1])
     factor = closing_factor(pacing.closing, pacing.arrivals[-1], elapsed)
     below, lowest = np.inf, kth_of_parts(highest, k)
+    start, pace, step, cost = pacing.start, pacing.pace, pacing.step, pacing.cost
     for _ in range(2):
         for item in found[: items_between(value, highest, lowest, below, found)]:
-            bonus = bonus_of(
-                pacing.start[item],
-                pacing.pace[item],
-                pacing.step[item],
-                pacing.cost,
-                elapsed,
-                factor,
-                exposure[item] - before[item],
-            )
+            delivered = exposure[item] - before[item]
+            bonus = bonus_of(start[item], pace[item], step[item], cost, elapsed, factor, delivered)
             price[item] = -bonus
             new = np.float64(relevance[item] * ground) + bonus
             if size < k or new >= best[k - 1]:
@@ -322,15 +296,11 @@ def _best_in_bounds(
 
 
 class Delivery:
-    """Serves a round's arrivals in order, by λ − v at the delivery so far.
+    """Serves a round's arrivals in order, by paced prices.
 
     Where requirements are hard, a guard shows due items before it is too late. Call :meth:`pace` once, or again as the
-    round goes on, and :meth:`serve` for every batch.
-
-    Args:
-        view: Round to be served.
-        gain: g, relative step of prices.
-        closing: δ: share of the round over which a correction is spread at its end; 0 for a constant gain.
+    round goes on, and :meth:`serve` for every batch. ``gain`` is g, the relative step of prices; ``closing`` δ, the
+    share of the round over which a correction is spread at its end, 0 for a constant gain.
     """
 
     def __init__(self, view: RoundView, gain: float, closing: float) -> None:
@@ -353,13 +323,13 @@ class Delivery:
 
     @classmethod
     def solved(cls, view: RoundView, tol: float, gain: float, closing: float) -> Delivery:
-        """Delivery paced from prices of last round's states, solved to gap ``tol``."""
+        """Delivery at prices of last round's states, to gap ``tol``."""
         delivery = cls(view, gain, closing)
         delivery._start(solved_rows(view, delivery._table, tol)[0])
         return delivery
 
     def pace(self, price: Floats) -> None:
-        """Restart prices of items (M,) here, at the rate of the remaining requirements."""
+        """Restart item prices (M,) at the remaining requirements' rate."""
         self._start(np.concatenate([price, self.prices[self._m :]]))
 
     def _start(self, price: Floats) -> None:
@@ -401,7 +371,7 @@ class Delivery:
 
     @property
     def due_in(self) -> float:
-        """Arrivals within which all deficits are due; 0 or less: now."""
+        """Arrivals left until deficits are due; 0 or less: now."""
         early = EARLY if self._view.hard else 0.0
         return float(self._clock.expected[-1] * (1.0 - early) - self._clock.elapsed[-1])
 
@@ -421,7 +391,7 @@ class Delivery:
         return self._table.split(self.prices)[1]
 
     def serve(self, arrivals: Arrivals) -> Slates:
-        """Slates of the next n arrivals, in order, with prices at each decision."""
+        """Slates of the next n arrivals, with prices at decision."""
         shape, clock = (len(arrivals), self._view.k), self._clock
         items, price = np.empty(shape, np.int64), np.empty(shape, np.float32)
         _rank(
@@ -450,7 +420,7 @@ class Delivery:
             self._clock.advance(arrivals)
 
     def _reset_guard(self, guard: Guard) -> None:
-        """Recompute deficits, and check for due items at the next arrival."""
+        """Recompute deficits; check for due items at the next arrival."""
         guard.wait[0] = np.inf
         deficits = Deficits.of(guard.required[: self._m], self.exposure, self._unit)
         self._guarded = (tuple(guard), tuple(deficits))

@@ -1,6 +1,6 @@
-"""Agents that plan a whole round: ``offline-match``, ``user-rec`` and the bound ``hindsight``.
+"""Agents that plan a whole round, whose states they know.
 
-They know the states of the round beforehand, and hold its (N, M) scores at once.
+``offline-match``, ``user-rec`` and the bound ``hindsight`` hold the round's (N, M) scores at once.
 """
 
 from __future__ import annotations
@@ -30,13 +30,10 @@ if TYPE_CHECKING:
 
 @dataclass(config=OPTIONS, eq=False)
 class OfflineMatch:
-    """The paper's offline matching: everyone is known, and the optimum is solved jointly.
+    """Shows the joint optimum of a round of known visitors.
 
     Ma, Liu and Deoras (ICLR 2022), offline matching; the problem is a transportation polytope, so its optimum has
-    whole exposures. For broadcasts.
-
-    Args:
-        tol: Relative gap at which the solver stops.
+    whole exposures. It is solved to relative gap ``tol``. For broadcasts.
     """
 
     name = "offline-match"
@@ -48,26 +45,22 @@ class OfflineMatch:
     tol: float = Field(default=1e-4, gt=0)
 
     def begin_round(self, view: RoundView) -> None:
-        """Solve the broadcast.
-
-        Raises:
-            AgentError: If the visitors are not known before the round.
-        """
+        """Solve the broadcast."""
         self._plan = planned(view, self.name, self.tol)
         self.item_price = self._plan.price
 
     def act(self, arrivals: Arrivals) -> Slates:
-        """The planned slates of these users."""
-        return self._plan.priced(self._plan.answer(arrivals))
+        """Planned slates of these users."""
+        return self._plan.priced(self._plan.slates[arrivals.index])
 
 
 class UserRec:
-    """The paper's user recommendation: guaranteed items go to their b best users.
+    """Shows guaranteed items to their b users of largest λ(x,y).
 
-    Ma, Liu and Deoras (ICLR 2022), user recommendation. Each item takes its b users of largest λ(x,y), ignoring the
-    other items: a user wanted by more items than there are positions gets those of largest λ, and the rest is a
-    shortfall, which ``offline-match`` avoids. Where positions count differently, b is the exposures that are required
-    at positions of mean weight. Free positions show the items that the user is most likely to take. For broadcasts.
+    Ma, Liu and Deoras (ICLR 2022), user recommendation. Each item takes its users ignoring the other items: a user
+    wanted by more items than there are positions gets those of largest λ, and the rest is a shortfall, which
+    ``offline-match`` avoids. Where positions count differently, b is the exposures that are required at positions of
+    mean weight. Free positions show the items that the user is most likely to take. For broadcasts.
     """
 
     name = "user-rec"
@@ -76,11 +69,7 @@ class UserRec:
     needs_audience = True
 
     def begin_round(self, view: RoundView) -> None:
-        """Find the users of each guaranteed item.
-
-        Raises:
-            AgentError: If the visitors are not known before the round.
-        """
+        """Find the users of each guaranteed item."""
         audience = audience_of(view, self.name)
         self._slate = view.k
         required = np.rint(view.required / mean_weight(view.position_weights)).astype(np.int64)
@@ -101,7 +90,7 @@ class UserRec:
         self._chosen = chosen
 
     def act(self, arrivals: Arrivals) -> Ints:
-        """Items that chose these users, then others; each part by λ(x,y)."""
+        """Chosen items, then others; each part by λ(x,y)."""
         chosen = torch.from_numpy(self._chosen[arrivals.index]).to(arrivals.intensity.device)
         scores = arrivals.intensity.double()
         lift = scores.amax(1, keepdim=True) + 1.0
@@ -110,15 +99,12 @@ class UserRec:
 
 @dataclass(config=OPTIONS, eq=False)
 class Hindsight:
-    """Knows who will arrive, and serves the optimum of the round's transportation problem.
+    """Shows the optimum of a round with all arrivals foreseen.
 
     The states are those at the round's beginning; in a replay, the log's states at each arrival. So the agent is exact
-    in a replay or broadcast. A clone that consumes on an earlier visit changes a later state. If the item planned for
-    that visit has been consumed and its guarantee binds, its exposure is carried over to the next position that comes
-    free in this way. It is then not a bound, but near one.
-
-    Args:
-        tol: Relative gap at which the solver stops.
+    in a replay or broadcast, up to the solver's relative gap ``tol``. A clone that consumes on an earlier visit changes
+    a later state. If the item planned for that visit has been consumed and its guarantee binds, its exposure is carried
+    over to the next position that comes free in this way. It is then not a bound, but near one.
     """
 
     name = "hindsight"
@@ -142,8 +128,8 @@ class Hindsight:
         self._room = view.promises.most_of_items(len(self.item_price)) - planned_at
 
     def act(self, arrivals: Arrivals) -> Slates:
-        """The planned slates of these arrivals, with inadmissible items replaced."""
-        items = self._plan.answer(arrivals)
+        """Planned slates, with inadmissible items replaced."""
+        items = self._plan.slates[arrivals.index]
         lost = (items >= 0) & ~at_items(arrivals.admissible, items)
         for row in np.flatnonzero(lost.any(1)).tolist():
             score = (
@@ -154,7 +140,7 @@ class Hindsight:
         return self._plan.priced(items)
 
     def _mended(self, slate: Ints, gap: Bools, score: Floats, admissible: Bools) -> Ints:
-        """Slate (k,) with the positions ``gap`` (k,) refilled: carried-over items first, then by λ − v."""
+        """Slate (k,) with positions ``gap`` refilled: carried-over items first."""
         lost, weight = slate[gap], self._unit.weight
         binds = self.item_price[lost] < 0.0
         self._carried[lost[binds]] += weight[gap][binds]
@@ -182,7 +168,7 @@ class Hindsight:
 
 @plain_dataclass(frozen=True, eq=False)
 class RoundPlan:
-    """Slates for a whole round, with the prices that prove them."""
+    """Slates for a whole round, with their prices as proof."""
 
     slates: Ints
     """(N, k) in clock order, each in descending order of λ − v, or of λ where the unit is the shown exposure; −1 for an
@@ -190,26 +176,13 @@ class RoundPlan:
     price: Floats
     """(M,) item prices v."""
 
-    def answer(self, arrivals: Arrivals) -> Ints:
-        """(n, k) planned slates."""
-        return self.slates[arrivals.index]
-
     def priced(self, items: Ints) -> Slates:
         """Slates (n, k) with the prices v of their items."""
         return Slates(items, price=np.where(items >= 0, self.price[items], np.nan).astype(np.float32))
 
 
 def planned(view: RoundView, agent: str, tol: float) -> RoundPlan:
-    """The optimum of a round's penalised problem, over all its states.
-
-    Args:
-        view: Round to plan.
-        agent: Name for errors.
-        tol: Relative gap at which the solver stops.
-
-    Raises:
-        AgentError: If the market does not know the visitors.
-    """
+    """Optimum of a round's penalised problem over all its states."""
     audience = audience_of(view, agent)
     cost, promised = cost_of_missing(view, audience), len(view.promises) > 0
     weights: Floats | None = view.position_weights
@@ -248,7 +221,7 @@ def planned(view: RoundView, agent: str, tol: float) -> RoundPlan:
 
 
 def audience_of(view: RoundView, agent: str) -> States:
-    """The N states of a round at its beginning, in clock order.
+    """States (N) of a round at its beginning, in clock order.
 
     Raises:
         AgentError: If the market does not know them beforehand, or they are too many to be held at once.

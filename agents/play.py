@@ -1,4 +1,4 @@
-"""Loops that let an agent serve a market, by batches or arrival by arrival."""
+"""Loops that let an agent serve a market."""
 
 from __future__ import annotations
 
@@ -44,8 +44,6 @@ def rollout(env: gymnasium.Env[Any, Any], agent: Agent, *, seed: int | None = No
 
     Args:
         env: ``RIMMarket-v0``, wrapped or not.
-        agent: Policy.
-        seed: Seed of the reset.
 
     Raises:
         AgentError: If the agent raises or answers with something that is no slate.
@@ -83,36 +81,27 @@ def market_for(
     retrain: bool | None = None,
     control: Control | None = None,
 ) -> Market:
-    """Market that fills in the data an agent declares to need.
+    """Market with the data that an agent declares to need.
 
     Args:
-        agent: Policy that will act.
-        config: Scenario.
-        seeds: Seeds of the market; None: zeros.
+        seeds: Zeros if None.
         world: Part that arms share; None: built from the config.
         model: Fitted model instead of the config's own.
         retrain: Overrides ``config.platform.retrain``; false is the frozen arm.
         control: Source of the platform's training data; None: its own rounds.
     """
+    needs = Capabilities.of(agent).needs
     return Market(
-        config,
-        seeds=seeds,
-        world=world,
-        model=model,
-        retrain=retrain,
-        control=control,
-        needs=Capabilities.of(agent).needs,
+        config, seeds=seeds, world=world, model=model, retrain=retrain, control=control, needs=needs
     )
 
 
 def play_round(
     market: Market, agent: Agent, batch_size: int | None = None, report: Callable[[int], None] | None = None
 ) -> None:
-    """Let an agent serve the open round of a market, in batches.
+    """Let an agent serve the market's open round, in batches.
 
     Args:
-        market: Its next round is open at the end, or it is done.
-        agent: Policy.
         batch_size: Arrivals per batch at most; results do not depend on it. None: as many as are scored at once.
         report: Called with the number of arrivals of each batch, for a progress bar.
 
@@ -152,17 +141,7 @@ class Recorder(Protocol):
 
 
 def play(market: Market, agent: Agent, recorder: Recorder, batch_size: int | None = None) -> None:
-    """Let an agent serve a market to its end, observed by a recorder.
-
-    Args:
-        market: Market to be served; it keeps no closed round.
-        agent: Policy.
-        recorder: Told of each round as it opens, is served and closes.
-        batch_size: As in :func:`play_round`.
-
-    Raises:
-        AgentError: As :func:`play_round`.
-    """
+    """Let an agent serve a market to its end, recorded."""
     while not market.done:
         recorder.opened()
         play_round(market, agent, batch_size, recorder.served)
@@ -172,18 +151,7 @@ def play(market: Market, agent: Agent, recorder: Recorder, batch_size: int | Non
 def closed_rounds(
     market: Market, agent: Agent, report: Callable[[int], None] | None = None
 ) -> Iterator[ClosedRound]:
-    """Rounds of a market that an agent serves to its end.
-
-    Each is yielded as it closes, and the market keeps none.
-
-    Args:
-        market: Market to be served.
-        agent: Policy.
-        report: As in :func:`play_round`.
-
-    Raises:
-        AgentError: As :func:`play_round`.
-    """
+    """Rounds that an agent serves, each as it closes."""
     while not market.done:
         play_round(market, agent, report=report)
         yield market.closed.pop()
@@ -198,7 +166,7 @@ def _answer(agent: Agent, arrivals: Arrivals, number: int) -> Slates:
 
 @contextmanager
 def _with_place(agent: Agent, where: str) -> Iterator[None]:
-    """Name agent and place in errors of rimsim; they keep their kind.
+    """Name agent and place in rimsim's errors, kind unchanged.
 
     An error of the next round's arrivals does not concern the agent and stays as it is.
     """
@@ -212,7 +180,7 @@ def _with_place(agent: Agent, where: str) -> Iterator[None]:
 
 @contextmanager
 def _named(agent: Agent, where: str) -> Iterator[None]:
-    """Name agent and place in any error that an agent raises."""
+    """Name agent and place in any error raised."""
     try:
         with _with_place(agent, where):
             yield
@@ -225,7 +193,7 @@ def _named(agent: Agent, where: str) -> Iterator[None]:
 
 
 class _FeedbackBuffer:
-    """Buffer of feedback, handed to a learning agent at barriers in clock order."""
+    """Feedback for a learning agent, handed over at barriers."""
 
     def __init__(self, agent: Agent, market: Market) -> None:
         self._learner = agent if isinstance(agent, LearningAgent) else None
@@ -235,7 +203,7 @@ class _FeedbackBuffer:
         self._count = 0
 
     def enter(self, feedback: Feedback) -> None:
-        """Add feedback; at a barrier or the round's end, let the agent learn."""
+        """Add feedback; let the agent learn at barriers."""
         if self._learner is None:
             return
         self._unlearnt.append(feedback)
@@ -252,13 +220,9 @@ class _FeedbackBuffer:
             )
             for _, batch, n in rows:
                 with _named(self._learner, f"learning in round {self._market.round}"):
-                    self._learner.learn(_row_of(batch, n))
+                    one = slice(n, n + 1)  # row by row, so that learning cannot depend on the batch
+                    slates, consumed = np.asarray(batch.slates[one]), np.asarray(batch.consumed[one])
+                    self._learner.learn(Feedback(batch.arrivals.rows(one), slates, consumed))
             self._unlearnt = []
             if not at_barrier:
                 self._count = 0
-
-
-def _row_of(batch: Feedback, n: int) -> Feedback:
-    """Row n of a batch's feedback, so that learning cannot depend on the batch."""
-    row = slice(n, n + 1)
-    return Feedback(batch.arrivals.rows(row), np.asarray(batch.slates[row]), np.asarray(batch.consumed[row]))

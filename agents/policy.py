@@ -1,4 +1,4 @@
-"""Learnt policies as agents: a policy trained in the environment plays in ``rimsim compare``."""
+"""Agents from learnt policies, for ``rimsim compare``."""
 
 from __future__ import annotations
 
@@ -66,17 +66,13 @@ class PolicyAgent:
         self._observed = popularity_groups(popularity, observed)
 
     def begin_round(self, view: RoundView) -> None:
-        """Take the requirements; groups stay those of the first round seen."""
+        """Take requirements; groups stay those of the first round."""
         if self._bonuses is None or view.round == 0:
             self._group(view.popularity)
         self._view, self._exposure, self._served = view, view.exposure.astype(np.float64), 0
 
     def act(self, arrivals: Arrivals) -> Ints:
-        """Answer n arrivals, row by row, each after the exposures of those before it.
-
-        Raises:
-            AgentError: If the policy's answer has another shape.
-        """
+        """Answer n arrivals, row by row, after each other's exposures."""
         view, bonuses = self._view, self._bonuses
         if bonuses is None:
             raise AgentError(f"{self.name}: act before begin_round")

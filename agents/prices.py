@@ -1,4 +1,4 @@
-"""Dual prices of a round, solved on last round's states (T′) for the coming one (T).
+"""Dual prices of a round, solved on last round's states.
 
 A floor is a row of one item. So a round has M rows of one item each, then the rows of several items, of an audience, or
 of a cap (:class:`RowTable`).
@@ -18,17 +18,14 @@ from rimsim.requirements.rows import NO_REQUIREMENTS, Requirements
 if TYPE_CHECKING:
     from rimsim.market import Arrivals, RoundView
 
-
-_DEAR = 4.0
-"""Cost of a missing exposure where requirements are hard, in multiples of the largest intensity."""
+_DEAR = 4.0  # cost of a missing exposure where requirements are hard, in multiples of the largest intensity
 SAMPLED_TOL = 5e-3
 """Relative gap at which prices of a sample need no refinement: those of all states are about as far away."""
-_ROUNDED_FROM = 1.5
-"""Mean floor of the items of a sample, exposures, from which rounding floors costs less than sampling does."""
+_ROUNDED_FROM = 1.5  # mean floor of a sample's items, exposures, from which rounding costs less than sampling
 
 
 class RowTable(NamedTuple):
-    """Rows of a round: M floors of items, then G others."""
+    """Rows of a round: M floors, then G others."""
 
     required: Floats
     """(M,) floors of items, promised rows of one item included."""
@@ -39,7 +36,7 @@ class RowTable(NamedTuple):
 
     @classmethod
     def of(cls, view: RoundView, promises: Requirements | None = None) -> Self:
-        """Rows of a round; without promises if the given table is empty."""
+        """Rows of a round; an empty table means no promises."""
         table = view.promises if promises is None else promises
         required = np.array(view.required, np.float64)
         place, rest = np.empty(len(table), np.int64), np.ones(len(table), bool)
@@ -56,14 +53,8 @@ class RowTable(NamedTuple):
         """(M + G,) least exposures."""
         return np.concatenate([self.required, self.rows.least])
 
-    def joined(self, item: Floats, row: Floats) -> Floats:
-        """(M + G,) prices from those of items (M,) and promises (J,)."""
-        price = np.concatenate([item, np.zeros(len(self.rows))])
-        price[self.place] += row
-        return price
-
     def split(self, price: Floats) -> tuple[Floats, Floats]:
-        """Prices (M,) of items and (J,) of promises from those of all rows."""
+        """Prices (M,) of items and (J,) of promises."""
         item = price[: len(self.required)].copy()
         item[self.place[self.place < len(item)]] = -0.0
         return item, price[self.place]
@@ -81,7 +72,7 @@ class RowPrices(NamedTuple):
 
 
 class Constraints(NamedTuple):
-    """Requirements of a round as the solver takes them, for n states."""
+    """Requirements of a round for n states, for the solver."""
 
     least: Floats
     """(M,) least exposures of items."""
@@ -106,15 +97,10 @@ class Constraints(NamedTuple):
 def constraints_of(
     required: Floats, table: Requirements, active: Bools, cost: float, arrivals: float | None = None
 ) -> Constraints:
-    """Constraints of a round for n states, in the unit of the guarantee.
+    """Constraints for n states, in the unit of the guarantee.
 
-    Args:
-        required: (M,) required exposures of items.
-        table: Rows besides these floors.
-        active: (n, J) states that count for each row.
-        cost: Price of one missing exposure.
-        arrivals: Arrivals that the states represent, of which each row of the table expects its own; None: the states
-            are the round itself, and nothing is scaled.
+    ``active`` (n, J) marks the states that count for each row of the table. The states represent ``arrivals``, of which
+    each row expects its own; None: they are the round itself, and nothing is scaled.
     """
     n, which = len(active), ~table.item_caps
     others = table.rows(which)
@@ -143,21 +129,16 @@ def counted(table: Requirements, chunks: Sequence[Arrivals]) -> Bools:
 
 
 def solved_prices(view: RoundView, tol: float, warm: Floats | None = None) -> tuple[Floats, float]:
-    """Item prices v at the optimum of last round's states, for floors alone.
+    """Item prices (M,) at last round's optimum, for floors alone.
 
-    Args:
-        view: Round to be priced.
-        tol: Relative gap at which the solver stops.
-        warm: (M,) prices to start from, such as those of the last round.
-
-    Returns:
-        (M,) prices, at most 0, and the width below which the solver left values s − v tied.
+    They are at most 0, and come with the width below which the solver left values s − v tied. The solver stops at the
+    relative gap ``tol``, and starts from ``warm`` (M,), such as the prices of the last round.
     """
     return solved_rows(view, RowTable.of(view, NO_REQUIREMENTS), tol, warm)
 
 
 def solved_promises(view: RoundView, tol: float) -> RowPrices:
-    """Prices of items, groups, campaigns and caps at the optimum of last round's states."""
+    """Prices of items and promises at last round's optimum."""
     table = RowTable.of(view)
     price, width = solved_rows(view, table, tol)
     return RowPrices(*table.split(price), width)
@@ -166,7 +147,7 @@ def solved_promises(view: RoundView, tol: float) -> RowPrices:
 def solved_rows(
     view: RoundView, table: RowTable, tol: float, warm: Floats | None = None
 ) -> tuple[Floats, float]:
-    """(M + G,) prices of all rows at the optimum of last round's states, and their width.
+    """(M + G,) row prices at last round's optimum, and width.
 
     Floors are scaled to the number of states. Where all positions count alike and there are floors only, they are
     rounded at random by the round's key, so that their sum keeps its size. Where the clock sets the pace, as many
@@ -196,7 +177,7 @@ def solved_rows(
 
 
 def too_few_to_round(floor: Floats) -> bool:
-    """Whether a sample of states has too few positions per item to round floors (M,).
+    """Test for samples with too few positions to round floors.
 
     Prices of such floors can be a third above the least bound, those of floors left as they are some thousandths.
     """  # rounded, floors of none or one would stand for all
@@ -205,26 +186,13 @@ def too_few_to_round(floor: Floats) -> bool:
 
 
 def priced(
-    view: RoundView,
-    states: States,
-    required: Floats,
-    draw: Floats | None,
-    tol: float,
-    warm: Floats | None,
+    view: RoundView, states: States, required: Floats, draw: Floats | None, tol: float, warm: Floats | None
 ) -> tuple[Floats, float]:
-    """Item prices v (M,) at the optimum of some states, and their width.
+    """Item prices v (M,) at some states' optimum, and their width.
 
-    Where all positions count alike, floors are whole exposures, rounded at random. Otherwise they are real numbers. An
-    item that could not be delivered at any cost has −c.
-
-    Args:
-        view: Round to be priced.
-        states: n states.
-        required: (M,) floors over these, in the unit of the guarantee.
-        draw: (M,) uniform numbers by which floors are rounded; None: they stay real numbers, and the search ends
-            as soon as D is within ``tol``.
-        tol: Relative gap at which the solver stops.
-        warm: (M,) prices to start from; None: 0.
+    Where all positions count alike, floors (M,) over the states are whole exposures, rounded at random by ``draw``
+    (M,); None: they stay real numbers, and the search ends as soon as D is within ``tol``. An item that could not be
+    delivered at any cost has −c. ``warm`` (M,) are prices to start from; None: 0.
     """
     solution = _solve(view, states, required, draw, tol, warm)
     cost = cost_of_missing(view, states)
@@ -239,7 +207,7 @@ def _solve(
     tol: float,
     warm: Floats | None,
 ) -> DualPrices:
-    """Solution for floors (M,), rounded by ``draw``, or for constraints with rows."""
+    """Solution for floors (M,), rounded by ``draw``, or for constraints."""
     weights: Floats | None = view.position_weights
     least, most, rows, _ = asked if isinstance(asked, Constraints) else (asked, None, None, None)
     if rows is None and draw is not None and view.position_weights[0] == view.position_weights[-1]:
@@ -270,7 +238,7 @@ def within_bound(price: Floats, bound: float, cost: float) -> Floats:
 
 
 def cost_of_missing(view: RoundView, states: States) -> float:
-    """Cost of a missing exposure in a problem of some states.
+    """Cost of a missing exposure in some states' problem.
 
     It is c where requirements may be left undelivered. Where they are hard, it is above the worth of any exposure, so
     that all feasible exposures are delivered.
@@ -281,7 +249,7 @@ def cost_of_missing(view: RoundView, states: States) -> float:
 
 
 def admissible_shares(view: RoundView) -> Floats:
-    """(M,) share of last round's states that may be shown each item.
+    """(M,) share of last round's states open to each item.
 
     It is 1 for an item with no such state: that is most likely not released yet, and then nobody has consumed it.
     """
@@ -320,15 +288,13 @@ class States(NamedTuple):
     @classmethod
     def stacked(cls, parts: Sequence[States]) -> States:
         """States of at least one part, concatenated."""
-        return (
-            parts[0]
-            if len(parts) == 1
-            else cls(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
-        )
+        if len(parts) == 1:
+            return parts[0]
+        return cls(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
 def joined_states(chunks: Iterable[Arrivals], slate: int) -> States:
-    """States of at least one chunk, concatenated, for slates of k positions.
+    """States of chunks, concatenated, for slates of k positions.
 
     No chunk is held while they are put together.
     """
@@ -345,6 +311,6 @@ def states_in_order(chunks: Sequence[Arrivals], slate: int) -> States:
 
 
 def capacities(chunks: Sequence[Arrivals], slate: int) -> Ints:
-    """(n,) positions that each of the states in some chunks may fill."""
+    """(n,) positions that the states of chunks may fill."""
     parts = [np.full(len(chunk), slate) if chunk.capacity is None else chunk.capacity for chunk in chunks]
     return parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -1,4 +1,4 @@
-"""Agents that rank by one score: ``relevance``, ``popularity`` and the bound ``oracle``."""
+"""Agents by one score: ``relevance``, ``popularity``, ``oracle``."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Relevance:
 
 
 class PopularityAgent:
-    """Ranks by counts in the platform's log, as of the last refresh."""
+    """Ranks by counts in the platform's log at its refresh."""
 
     name = "popularity"
     order_free = True
@@ -52,7 +52,7 @@ Popularity = PopularityAgent
 
 
 class Oracle:
-    """Ranks by the true intensity λ*(x)·p*(y|x), which no other agent sees."""
+    """Ranks by the true intensity λ*(x)·p*(y|x), hidden from others."""
 
     name = "oracle"
     order_free = True

@@ -1,4 +1,4 @@
-"""Built-in agents by name, their roles and styles, and agents from your own files."""
+"""Built-in agents by name, and agents from your own files."""
 
 from __future__ import annotations
 
@@ -74,13 +74,13 @@ BUILT_IN: Mapping[str, type[Any]] = _Classes()
 
 
 def named(*roles: Role) -> tuple[str, ...]:
-    """Names of built-in agents with one of some roles, by precedence."""
+    """Names of built-in agents of some roles, by precedence."""
     names = [name for name, entry in ENTRIES.items() if entry.role in roles]
     return tuple(sorted(names, key=lambda name: ENTRIES[name].precedence))
 
 
 def agent_styles() -> dict[str, tuple[str, str]]:
-    """Colour and marker of built-in agents, in the order of drawing."""
+    """Colour and marker of built-in agents, in drawing order."""
     styled = sorted(ENTRIES.items(), key=lambda pair: pair[1].layer)
     return {name: entry.style for name, entry in styled if entry.style is not None}
 

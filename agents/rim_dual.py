@@ -25,10 +25,7 @@ class RimDual:
     """Ranks by λ(x,y) − v_y with prices frozen for the round.
 
     Ma, Liu and Deoras (ICLR 2022), online matching. Prices of groups, campaigns and caps are frozen as well; the agent
-    does not count its exposures, and may exceed a cap.
-
-    Args:
-        tol: Relative gap at which the price solver stops.
+    does not count its exposures, and may exceed a cap. Prices are solved to relative gap ``tol``.
     """
 
     name = "rim-dual"
@@ -45,7 +42,7 @@ class RimDual:
         self.item_price, self.row_price, self._tie_width = solved_promises(view, self.tol)
 
     def act(self, arrivals: Arrivals) -> Slates:
-        """The top k of λ − v in each row; near-ties are broken by seed and arrival."""
+        """Top k of λ − v; seed and arrival break near-ties."""
         value, price = arrivals.intensity, np.broadcast_to(self.item_price, arrivals.relevance.shape)
         if self.row_price.any():  # these differ from arrival to arrival
             extra = spread_prices(self._view, self.row_price, arrivals)

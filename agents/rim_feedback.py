@@ -1,4 +1,4 @@
-"""``rim-feedback``: prices that follow delivery, the agent that keeps the guarantee."""
+"""``rim-feedback``: prices that follow delivery."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(config=OPTIONS, eq=False)
 class RimFeedback:
-    """Ranks by λ(x,y) − v_y with prices that follow the delivery error.
+    """Ranks by λ(x,y) − v_y with prices that follow delivery.
 
     Before arrival t of N, the price of an item with E exposures so far is
 
@@ -50,7 +50,7 @@ class RimFeedback:
     closing: float = Field(default=0.02, ge=0)
 
     def begin_round(self, view: RoundView) -> None:
-        """Solve the prices of last round's states and set the pace of delivery."""
+        """Solve prices on last round's states and start pacing."""
         self._delivery = Delivery.solved(view, self.tol, self.gain, self.closing)
 
     @property
@@ -64,7 +64,7 @@ class RimFeedback:
         return self._delivery.row_price
 
     def note_delivery(self, exposure: Floats, arrivals: Arrivals | None) -> None:
-        """Count deliveries of the same floors by others, and the arrivals they answered."""
+        """Count others' deliveries, and the arrivals that they answered."""
         self._delivery.note(exposure, arrivals)
 
     def act(self, arrivals: Arrivals) -> Slates:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(config=OPTIONS, eq=False)
 class RimResolve:
-    """Ranks by λ(x,y) − v_y with v re-solved every f arrivals, feedback in between.
+    """Ranks by λ − v with v re-solved every f arrivals.
 
     At arrival t, a multiple of f, the penalised dual of a sample of n states is solved with floors
     (b − E)₊·n/(N − t): the remaining requirement, at the rate at which it must be delivered. The sample stands for the
@@ -30,12 +30,10 @@ class RimResolve:
 
         v = clip(v_s − g·c/√r · (r·(t − s)/(N − s) − (E − E_s)) / (1 − (t − s)/(N − s) + δ), −c, 0),
 
-    s the last solve and r = (b − E_s)₊ the remainder then. Re-solving now and then with first-order steps in between
-    is the scheme of Li and Ye (Operations Research 2022) and of Wait-Less (arXiv 2412.09594); mixing in last round's
-    states keeps a short window of one regime from being taken for the rest of the round.
-
-    The solution depends on this round's exposures and on the arrivals already served, in clock order; a batch never
-    crosses a multiple of f, so results do not depend on the batch size.
+    s the last solve and r = (b − E_s)₊ the remainder then. Re-solving now and then with first-order steps in between is
+    the scheme of Li and Ye (Operations Research 2022) and of Wait-Less (arXiv 2412.09594); mixing in last round's
+    states keeps a short window of one regime from being taken for the rest of the round. A batch never crosses a
+    multiple of f, so results do not depend on the batch size.
 
     Args:
         every: f, arrivals between two solves.
@@ -80,7 +78,7 @@ class RimResolve:
         return self._delivery.row_price
 
     def act(self, arrivals: Arrivals) -> Slates:
-        """Serve the rows in order; solve first where a multiple of f begins."""
+        """Serve rows in order; re-solve first at multiples of f."""
         served = self._delivery.served
         if served and served % self.every == 0:
             self._resolve()
@@ -89,7 +87,7 @@ class RimResolve:
         return slates
 
     def _resolve(self) -> None:
-        """Solve the penalised dual of the remainder and restart the pacing."""
+        """Solve the remainder's penalised dual and restart pacing."""
         view, delivery = self._view, self._delivery
         latest = slice(-max(1, round(self.memory * view.arrivals)), None)
         self._seen = [States.stacked(self._seen).rows(latest)]

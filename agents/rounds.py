@@ -1,4 +1,4 @@
-"""Rounds as compiled loops take them: exposure unit, clock and arrivals."""
+"""Exposure unit, clock and arrivals, for compiled loops."""
 
 from __future__ import annotations
 
@@ -14,9 +14,7 @@ from rimsim.requirements.rows import NO_REQUIREMENTS, Requirements
 if TYPE_CHECKING:
     from rimsim.market import Arrivals, RoundView
 
-
-_TRUST = 0.05
-"""Weight of the expected arrivals against the realised ones, as a share of the round."""
+_TRUST = 0.05  # weight of the expected arrivals against the realised ones, as a share of the round
 
 
 class ExposureUnit(NamedTuple):
@@ -42,15 +40,11 @@ class ExposureUnit(NamedTuple):
 
 
 class RoundClock:
-    """Elapsed share of a round and of its audiences, in expected arrivals.
+    """Elapsed expected arrivals of a round and its audiences.
 
     Columns are the A audiences of a table of requirements, then the whole round. A round that is paced by arrivals has
     elapsed by the arrivals served, N at most: after that everything is due. One that is paced by time has elapsed by N
     times the elapsed share of its time, whoever came.
-
-    Args:
-        view: Round to be served.
-        table: Requirements with the audiences' expected arrivals and times.
     """
 
     def __init__(self, view: RoundView, table: Requirements = NO_REQUIREMENTS) -> None:
@@ -77,7 +71,7 @@ class RoundClock:
         return counts
 
     def before(self, arrivals: Arrivals) -> Floats:
-        """(n, A + 1) elapsed expected arrivals before each of the next arrivals."""
+        """(n, A + 1) elapsed expected arrivals before each next one."""
         if self._by_time:
             return np.asarray(self.expected * self._share(arrivals), np.float64)
         came = self._came_before(arrivals)
@@ -85,10 +79,10 @@ class RoundClock:
         return came
 
     def remaining(self, arrivals: Arrivals) -> Floats:
-        """(n, A + 1) arrivals yet to come at each, itself included; at least 1.
+        """(n, A + 1) arrivals still to come, itself included.
 
-        By time it is their rate so far times the remaining time; until enough of the round has elapsed, the expected
-        rate counts as well.
+        It is at least 1. By time it is their rate so far times the remaining time; until enough of the round has
+        elapsed, the expected rate counts as well.
         """
         came = self._came_before(arrivals)
         if not self._by_time:
@@ -98,7 +92,7 @@ class RoundClock:
         return np.maximum(rate * (1.0 - share), 1.0)
 
     def steps(self, arrivals: Arrivals) -> Floats:
-        """(n,) elapsed expected arrivals per arrival: by time, those since the last one."""
+        """(n,) elapsed expected arrivals per arrival."""
         if self._by_time:
             return np.asarray(np.diff(self.before(arrivals)[:, -1], prepend=self.elapsed[-1]), np.float64)
         number = np.arange(self.served, self.served + len(arrivals))
@@ -173,7 +167,7 @@ def value_row(rows: ArrivalRows, row: int, price: Floats, value: Floats) -> None
 def fill_row(
     items: Ints, size: int, price: Floats, unit: ExposureUnit, exposure: Floats, prices: Float32s
 ) -> None:
-    """Empty positions after the first ``size``; count exposures and note prices."""
+    """Count exposures, note prices, and empty the other positions."""
     for place in range(len(items)):
         if place < size:
             exposure[items[place]] += unit.weight[place]

@@ -28,7 +28,7 @@ _COSTS = {
     "serve": "responses",
     "load_log": "reading the log",
     "measured": "measures",
-    "draw_pictures": "pictures",
+    "write_png": "pictures",
 }
 """Function → what it is counted as; the innermost of these on a stack decides."""
 

@@ -1,4 +1,4 @@
-"""For Stable-Baselines3 (extra ``rl``): rimsim's measures in its log, beside its own."""
+"""Stable-Baselines3 callback (extra ``rl``) for measures of episodes."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 
 class MeasuresCallback(BaseCallback):
-    """Logs what :class:`rimsim.envs.MeasuredEpisode` tells at the end of each episode, as ``rimsim/<measure>``.
+    """Logs measures of episodes as ``rimsim/<measure>``.
 
-    Means since the last time that the learner wrote its log, in TensorBoard, CSV or wherever it goes.
+    They are those of :class:`rimsim.envs.MeasuredEpisode`, as means since the learner last wrote its log.
     """
 
     def _on_step(self) -> bool:

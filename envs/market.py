@@ -1,4 +1,4 @@
-"""``RIMMarket-v0``: the market as a Gymnasium environment, one arrival a step."""
+"""``RIMMarket-v0``: market environment of one arrival a step."""
 
 from __future__ import annotations
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from rimsim.market.scores import ScoreRows
     from rimsim.market.state import MarketState
 
-
 GROUND_BOUND = 10_000.0
 """Upper end of the observed λ(x): interactions a session; a larger value is clipped in the observation alone."""
 
@@ -39,7 +38,7 @@ Action: TypeAlias = "Ints"
 
 
 class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
-    """One user arrives a step and is answered with a slate of k items; an episode is all rounds of a scenario.
+    """Market where a step answers one arrival with k items.
 
     Action space:
         ``MultiDiscrete([M] * k)``: k different items of M, first position first. A repeated or inadmissible item
@@ -165,8 +164,6 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         )
         self.action_space = spaces.MultiDiscrete(np.full(self.config.slate, m))
 
-    # -- what agents and wrappers look at ------------------------------------------------------------------------
-
     @property
     def market(self) -> Market:
         """The running market.
@@ -180,35 +177,23 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
 
     @property
     def arrivals(self) -> Arrivals:
-        """The arrival that waits for its slate, as a batch of one.
-
-        Raises:
-            MarketError: Before the first reset and after the last arrival.
-        """
+        """Waiting arrival, as a batch of one."""
         return self.market.open.arrivals(self._row, self._waiting(), self.needs)
 
     @property
     def feedback(self) -> Feedback:
-        """What came of the last step.
-
-        Raises:
-            MarketError: Before the first step.
-        """
+        """Outcome of the last step."""
         if self._feedback is None:
             raise MarketError("no slate has been served; allowed: after step()")
         return self._feedback()
 
     def round_view(self) -> RoundView:
-        """What an agent may know of the open round: required exposures, last round's states and scores."""
+        """View of the open round, for agents."""
         return self.market.round_view()
 
     @property
     def standing(self) -> Standing:
-        """Where the round stands, with the arrival that waits: what small actions and observations are made of.
-
-        Raises:
-            MarketError: Before the first reset and after the last arrival.
-        """
+        """Standing of the round and its waiting arrival."""
         market, scores = self.market, self._waiting()
         if self._view is None or self._view.round != market.round:
             self._view = market.round_view()
@@ -225,22 +210,15 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         )
 
     def action_masks(self) -> Bools:
-        """(k·M,) what may be chosen at each position, one position after the other, as maskable learners ask for it.
+        """(k·M,) allowed items, one position after the other.
 
         A mask knows nothing of the other positions: an item that is chosen twice leaves the second one empty.
-
-        Raises:
-            MarketError: Before the first reset and after the last arrival.
         """
         return np.tile(self._waiting().arrays[2][0].astype(np.bool_), self.config.slate)
 
     @property
     def state(self) -> Snapshot:
-        """The episode as it stands, for :meth:`load_state`; ``copy.deepcopy(env)`` copies it.
-
-        Raises:
-            MarketError: Before the first reset.
-        """
+        """Episode so far, for :meth:`load_state`; ``copy.deepcopy(env)`` copies it."""
         if self._begun is None:
             raise MarketError("the environment has not been reset; allowed: call reset() first")
         return Snapshot(
@@ -248,12 +226,10 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         )
 
     def load_state(self, state: Snapshot) -> None:
-        """Go on from a state of an environment with the same arguments; what follows is the same to the last bit.
+        """Resume from a state, to the last bit.
 
-        The slates of the open round are served once more, which takes as long as they took.
-
-        Args:
-            state: What :attr:`state` gave; it can be loaded any number of times.
+        The environment must have the same arguments. Slates of the open round are served once more, which takes as long
+        as they took. A state can be loaded any number of times.
         """
         self._np_random = copy.deepcopy(state.np_random)
         self._open(state.seeds)
@@ -273,10 +249,8 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         return made
 
     def annotate(self, slates: Slates) -> None:
-        """Prices and propensities to enter in the ledger beside the items of the next step."""
+        """Note prices and propensities for the next step's ledger rows."""
         self._note = slates
-
-    # -- Gymnasium -----------------------------------------------------------------------------------------------
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -306,7 +280,7 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         return self._observation(), {"market": self._summary(nothing, nothing >= 0, 0)}
 
     def step(self, action: Action) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, Any]]:
-        """Show a slate to the arrival that waits, and let the next one come."""
+        """Show a slate to the waiting arrival; fetch the next."""
         note, self._note = self._note, None
         slate = one_slate(action, self.config.slate)
         answer = Slates(slate[None].copy())
@@ -317,15 +291,13 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         return self._observation(), reward, self.market.done, False, info
 
     def _serve(self, answer: Slates) -> tuple[Ints, Bools, float]:
-        """Show a slate and let the next arrival come: (k,) items as shown, (k,) which were consumed, the reward."""
+        """Items (k,) shown, consumed marks (k,) and reward of a slate."""
         market, row, scores = self.market, self._row, self._waiting()
         opened, cost = market.open, market.cost
         revealed = None if self.needs == NO_NEEDS else self.arrivals  # before what is consumed changes it
         shown, consumed = market.show(row, answer, empty=True)
         self._feedback = lambda: Feedback(
-            opened.arrivals(row, scores, NO_NEEDS) if revealed is None else revealed,
-            shown,
-            consumed,
+            opened.arrivals(row, scores, NO_NEEDS) if revealed is None else revealed, shown, consumed
         )
         gain = self._stock.count(row, shown)
         self._answers.append(answer)
@@ -336,7 +308,7 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         return shown[0], consumed[0], int(np.count_nonzero(consumed)) + cost * gain
 
     def render(self) -> Any:
-        """Text, or a picture of exposure against requirement (height, width, 3) uint8."""
+        """Text, or picture (height, width, 3) of exposure against requirement."""
         if self.render_mode is None:
             return None
         market = self.market
@@ -351,22 +323,17 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
             return text
         return exposure_picture(market.exposure, market.required, text)
 
-    # -- inside --------------------------------------------------------------------------------------------------
-
     def _waiting(self) -> ScoreRows:
         if self._scores is None:
             raise MarketError("no arrival waits; allowed: after reset() and before the episode ends")
         return self._scores
 
     def _open(self, seeds: Seeds) -> None:
-        """A market of its own."""
+        """Open a market of its own."""
         self._seeds = seeds
         with progress_to(_print):
             self._market = Market(
-                self.config,
-                seeds=seeds,
-                barrier_every=self.barrier_every,
-                needs=self.needs,
+                self.config, seeds=seeds, barrier_every=self.barrier_every, needs=self.needs
             )
         self._feedback = self._note = None
 
@@ -403,13 +370,7 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
     def _summary(
         self, items: Ints, taken: Bools, emptied: int
     ) -> dict[str, int | float | tuple[int, ...] | tuple[bool, ...]]:
-        """``info["market"]``.
-
-        Args:
-            items: (k,) the step's slate as it was shown.
-            taken: (k,) which of them were consumed.
-            emptied: Positions of it that were invalid.
-        """
+        """``info["market"]`` of shown items (k,), consumed marks, emptied positions."""
         market, schedule, waits = self.market, self.market.schedule, len(self._row)
         return {
             "round": market.round,
@@ -426,13 +387,13 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
 
 
 def _print(line: str) -> None:
-    """Show what is done on first use, where a silence of many seconds would look like a fault."""
+    """Report first use, since long silence looks like a fault."""
     sys.stderr.write(f"rimsim, first use: {line}\n")
     sys.stderr.flush()
 
 
 def one_slate(action: Action, k: int) -> Action:
-    """(k,) C-contiguous int64 items of an action.
+    """Items (k,) of an action, as C-contiguous int64.
 
     Raises:
         AgentError: If it is nothing of the kind.
@@ -446,7 +407,7 @@ def one_slate(action: Action, k: int) -> Action:
 
 
 def _clock(market: Market) -> tuple[float, float]:
-    """Share of the round and of the run that is gone."""
+    """Elapsed share of the round and of the run."""
     if market.done:
         return 1.0, 1.0
     progress = market.served / market.n_arrivals
@@ -461,7 +422,7 @@ def _seeds(values: dict[str, int]) -> Seeds:
 
 
 def market_env(env: gymnasium.Env[Any, Any]) -> MarketEnv:
-    """The market under any number of wrappers.
+    """Market under any number of wrappers.
 
     Raises:
         ConfigError: If the environment is another one.

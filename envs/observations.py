@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Standing:
-    """One arrival and the open round, as an agent may know them."""
+    """Open round and waiting arrival, as agents may know them."""
 
     intensity: Floats
     """(M,) λ(x,y) by the platform's model."""
@@ -46,11 +46,9 @@ class Standing:
 
 
 def popularity_groups(counts: Ints, groups: int) -> Floats:
-    """(G, M) membership of items in groups of equal size by popularity, least popular first; columns sum to 1.
+    """(G, M) membership of items in equal groups by popularity.
 
-    Args:
-        counts: (M,) events of each item; ties go by item.
-        groups: How many, at most M.
+    The least popular come first; ties of ``counts`` (M,) go by item.
     """
     m = len(counts)
     group = np.empty(m, np.int64)
@@ -59,11 +57,7 @@ def popularity_groups(counts: Ints, groups: int) -> Floats:
 
 
 class Stock:
-    """Exposure and shortfall of one round; a slate changes those of the items that it shows alone.
-
-    Args:
-        opened: The round, before its first arrival.
-    """
+    """Exposure and shortfall of one round, slate by slate."""
 
     def __init__(self, opened: Round) -> None:
         short = np.maximum(opened.required - opened.exposure, 0)
@@ -81,23 +75,13 @@ class Stock:
         """(J,) exposures so far that count for each row of the promises."""
 
     def count(self, row: Ints, shown: Ints) -> float:
-        """Count a slate that has been shown.
+        """Count a shown slate (1, k) and return its net gain.
 
-        Args:
-            row: (1,) the row of its arrival in the round.
-            shown: (1, k) the slate.
-
-        Returns:
-            What it took off the shortfall, less what it added above caps.
+        The gain is what it took off the shortfall, less what it added above caps; ``row`` (1,) is its arrival's row.
         """
         opened = self._opened
         useful = observed_gain(
-            shown[0],
-            opened.promised.weights,
-            opened.exposure,
-            opened.required,
-            self.exposure,
-            self.shortfall,
+            shown[0], opened.promised.weights, opened.exposure, opened.required, self.exposure, self.shortfall
         )
         excess = 0.0
         if len(self._delivered):
@@ -107,7 +91,7 @@ class Stock:
         return useful - excess
 
     def _count_promised(self, row: Ints, shown: Ints) -> tuple[float, float]:
-        """By how much a slate (1, k) reduced what groups and campaigns lack, and added to what is above caps."""
+        """Promised deficit that a slate removes, and excess it adds."""
         table, before = self._opened.promised.table, self._delivered
         self._delivered = before + self._opened.promised.delivered(shown, row)
         gained = np.maximum(table.least - before, 0.0) - np.maximum(table.least - self._delivered, 0.0)
@@ -117,7 +101,7 @@ class Stock:
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """What an episode is made of: since draws depend on seeds and arrivals alone, slates bring it back to the bit."""
+    """Seeds and slates, which reproduce an episode to the bit."""
 
     seeds: Seeds
     """Of the market."""
@@ -134,16 +118,7 @@ _LINEAR = 10
 
 
 def exposure_picture(exposure: Floats, required: Floats, title: str) -> NDArray[np.uint8]:
-    """Draw exposure against requirement, items sorted by exposure.
-
-    Args:
-        exposure: (M,) exposures so far.
-        required: (M,) required exposures.
-        title: What stands above it.
-
-    Returns:
-        (height, width, 3) pixels.
-    """
+    """Picture (height, width, 3) of exposure (M,) against requirement."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415  # slow to import, and few render
     from matplotlib.figure import Figure  # noqa: PLC0415
 

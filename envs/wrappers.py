@@ -24,7 +24,7 @@ _GROUPS = {"popularity": 10, "shortfall": 1}
 
 @dataclass(frozen=True, eq=False)
 class Bonuses:
-    """What an action of bonuses makes of an arrival."""
+    """Bonuses of items by group, and the slates they rank."""
 
     share: Floats
     """(G, M) share of each group's bonus that an item gets."""
@@ -32,11 +32,9 @@ class Bonuses:
     """Whether only items that still lack exposures get it."""
 
     def slate(self, action: Float32s, standing: Standing) -> Ints:
-        """(k,) the admissible items of largest λ(x,y) + bonus; items that may not be shown come last.
+        """(k,) admissible items of largest λ(x,y) + bonus, others last.
 
-        Args:
-            action: (G,) from −1, no bonus, to 1, a bonus of c.
-            standing: The arrival and its round.
+        ``action`` (G,) goes from −1, no bonus, to 1, a bonus of c.
         """
         scale = standing.cost * (np.clip(np.asarray(action, np.float64), -1.0, 1.0) + 1.0) / 2.0
         bonus = scale @ self.share
@@ -47,17 +45,17 @@ class Bonuses:
 
 
 class BonusAction(gymnasium.ActionWrapper[Any, Any, Any], gymnasium.utils.RecordConstructorArgs):
-    """Turns a bonus per item, genre or popularity group into the slate of the top k of λ(x,y) + bonus.
+    """Ranks λ(x,y) plus a bonus per item, genre or group.
 
     The action is a Box in [−1, 1]: −1 is no bonus, 1 is a bonus of c, the shortfall cost of one exposure, above which
     a price is never worth its while. An item of several genres gets the mean of their bonuses.
 
     Args:
         env: ``RIMMarket-v0``, wrapped or not.
-        by: Who shares a bonus: every ``item`` has its own, all items of a ``genre``, of a ``popularity`` group, or of a
+        by: Sharing of a bonus: every ``item`` has its own, all items of a ``genre``, of a ``popularity`` group, or of a
             popularity group as long as they still lack exposures (``shortfall``).
         groups: Number of popularity groups, of equal size, least popular first; None: 10, or with ``shortfall`` one.
-        lacking: Whether only items that still lack exposures get a bonus; ``shortfall`` implies it.
+        lacking: Only items that still lack exposures get a bonus; ``shortfall`` implies it.
 
     Raises:
         ConfigError: If the arguments do not fit.
@@ -82,11 +80,11 @@ class BonusAction(gymnasium.ActionWrapper[Any, Any, Any], gymnasium.utils.Record
 
     @property
     def share(self) -> Floats:
-        """(G, M) share of each group's bonus that an item gets; columns sum to 1."""
+        """(G, M) share of a group's bonus that items get."""
         return self._bonuses.share
 
     def action(self, action: Float32s) -> Ints:
-        """The slate that a bonus (G,) in [−1, 1] ranks first."""
+        """Slate that a bonus (G,) in [−1, 1] ranks first."""
         return self._bonuses.slate(action, self._inner.standing)
 
 
@@ -106,18 +104,7 @@ def _membership(inner: MarketEnv, by: str, groups: int) -> Floats:
     raise ConfigError(f"BonusAction: by is {by!r}; allowed: 'item', 'genre', 'popularity', 'shortfall'")
 
 
-COMPACT = (
-    "gone",
-    "missing",
-    "lacking",
-    "pace",
-    "ahead",
-    "mean",
-    "kth",
-    "top",
-    "lacking_top",
-    "lacking_mean",
-)
+COMPACT = ("gone", "missing", "lacking", "pace", "ahead", "mean", "kth", "top", "lacking_top", "lacking_mean")
 """Names of the numbers before those of the groups:
 
 * ``gone``: share of the round's expected arrivals that is served;
@@ -132,12 +119,7 @@ _OBSERVED_GROUPS = 5
 
 
 def compact(standing: Standing, groups: Floats) -> Float32s:
-    """(10 + G,) the numbers of :data:`COMPACT`, then the missing share of what each group is required.
-
-    Args:
-        standing: The arrival and its round.
-        groups: (G, M) membership of items.
-    """
+    """(10 + G,) numbers of :data:`COMPACT`, then missing shares of groups."""
     k, missing, required = len(standing.weights), standing.missing, float(standing.required.sum())
     total = float(missing.sum())
     gone = min(1.0, standing.served / max(1, standing.arrivals))
@@ -161,11 +143,13 @@ def compact(standing: Standing, groups: Floats) -> Float32s:
 
 
 class CompactObservation(gymnasium.ObservationWrapper[Any, Any, Any], gymnasium.utils.RecordConstructorArgs):
-    """Ten numbers of the arrival and its round, and one a popularity group, all from −1 to 1: see :data:`COMPACT`.
+    """Observes :data:`COMPACT` and missing shares of popularity groups.
+
+    All numbers lie in [−1, 1].
 
     Args:
         env: ``RIMMarket-v0``, wrapped or not.
-        groups: Number of popularity groups whose missing share is observed, least popular first.
+        groups: Number of popularity groups, least popular first.
 
     Raises:
         ConfigError: If groups is not from 1 to the size of the catalogue.
@@ -183,7 +167,7 @@ class CompactObservation(gymnasium.ObservationWrapper[Any, Any, Any], gymnasium.
         self.observation_space = spaces.Box(-1.0, 1.0, (len(COMPACT) + groups,), np.float32)
 
     def observation(self, observation: object) -> Float32s:  # noqa: ARG002  the market knows more
-        """The numbers of the arrival that waits; zeros after the last one."""
+        """Numbers of the waiting arrival; zeros after the last one."""
         if self._inner.market.done:
             return np.zeros(self.observation_space.shape or (), np.float32)
         return compact(self._inner.standing, self._groups)
@@ -202,13 +186,11 @@ def _mean(values: Floats) -> float:
 
 
 class MeasuredEpisode(gymnasium.Wrapper[Any, Any, Any, Any], gymnasium.utils.RecordConstructorArgs):
-    """Puts ``info["measures"]`` into the step that ends an episode: means over its rounds.
+    """Puts ``info["measures"]`` into an episode's last step.
 
-    The measures are ``return`` (rewards of a round), ``consumed`` (items a slate), ``undelivered`` (share of what is
-    guaranteed, in its unit), ``coverage``, ``perplexity`` and ``effective_items``, as in :mod:`rimsim.measures`.
-
-    Args:
-        env: ``RIMMarket-v0``, wrapped or not.
+    They are means over its rounds: ``return`` (rewards of a round), ``consumed`` (items a slate), ``undelivered``
+    (share of what is guaranteed, in its unit), ``coverage``, ``perplexity`` and ``effective_items``, as in
+    :mod:`rimsim.measures`.
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any]) -> None:

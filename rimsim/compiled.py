@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -28,7 +29,13 @@ def compiled(function: F) -> F:
 
     def compile_alone(signature: object) -> object:
         with global_compiler_lock, _lock_of(dispatcher):  # in this order, or two threads wait for one another
-            return found_or_made(signature)
+            try:
+                return found_or_made(signature)
+            except (AttributeError, EOFError, ImportError, pickle.UnpicklingError):
+                # An index of an older version can name classes that are gone. Numba reads them before it compares
+                # the versions of the source, so the index is emptied and the function compiled again.
+                dispatcher._cache.flush()  # noqa: SLF001
+                return found_or_made(signature)
 
     dispatcher.compile = compile_alone
     return cast("F", dispatcher)

@@ -42,9 +42,9 @@ def test_prices_of_a_sample_with_few_positions_an_item_need_not_be_near(monkeypa
     view = replace(view, required=np.full(M, 4 * floor))
     asked = {}
 
-    def noted(scores, capacity, required, **given_):
+    def noted(scores, capacity, required, most, **given_):
         asked.update(given_, required=required)
-        return solve(scores, capacity, required, **given_)
+        return solve(scores, capacity, required, most, **given_)
 
     solve = prices.solve_prices
     monkeypatch.setattr(prices, "solve_prices", noted)

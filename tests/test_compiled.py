@@ -7,6 +7,7 @@ import importlib
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -50,6 +51,20 @@ def test_a_kernel_that_processes_need_at_once_is_compiled_by_one_of_them(tmp_pat
     for process in processes:
         process.join()
     assert found == [(42, 0, 1), (42, 0, 1), (42, 1, 0)]
+
+
+def test_a_cache_that_names_a_class_of_an_older_version_is_made_again(tmp_path):
+    """An upgrade that moves a record, but not the kernel that takes it, compiles the kernel again."""
+    kernel = KERNEL.replace("doubled(x)", "total(pair)").replace("x + x", "pair.first + pair.second")
+    (tmp_path / "kernel.py").write_text(kernel)
+    pair = "from typing import NamedTuple\n\n\nclass Pair(NamedTuple):\n    first: int\n    second: int\n"
+    environment = os.environ | {"NUMBA_CACHE_DIR": "", "PYTHONDONTWRITEBYTECODE": "1"}
+    for module in ("old", "new"):
+        for place in tmp_path.glob("old.py"):
+            place.unlink()
+        (tmp_path / f"{module}.py").write_text(pair)
+        call = f"import kernel, {module}; assert kernel.total({module}.Pair(20, 1)) == 21"
+        subprocess.run([sys.executable, "-c", call], cwd=tmp_path, env=environment, check=True)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a folder that cannot be made")

@@ -696,7 +696,7 @@ def test_a_run_keeps_the_agreement_of_its_truth(tmp_path, capsys, monkeypatch):
     again = rimsim.compare(small_scenario(), out=tmp_path / "two", **words)
     assert again.config["agreement"] == found
     assert main(["report", str(again.folder)]) == 0
-    assert f"The truth `{found['truth']}`" in capsys.readouterr().out
+    assert f"The truth {found['truth']} puts" in capsys.readouterr().out
 
 
 def test_the_agreement_of_a_run_is_of_its_slate_and_its_examination(log, tmp_path, monkeypatch):
@@ -756,14 +756,14 @@ def test_keys_hang_on_every_file_that_says_what_is_kept(monkeypatch):
     sessions._code()
     assert {
         "validate/sessions.py",
-        "data/later.py",
+        "data/log.py",
         "measures/statistics.py",
         "measures/relevance.py",
     } <= read
     assert {"kinds/scores.py", "measures/statistics.py"} <= read
     read.clear()
     world._code.__wrapped__()
-    assert "data/later.py" in read
+    assert "data/log.py" in read
 
 
 def test_a_log_to_which_nobody_comes_back_has_no_agreement(log):

@@ -1,4 +1,4 @@
-"""What a marketplace promises beside a floor for each item: groups and campaigns, as typed, frozen records."""
+"""Groups and campaigns of a scenario, as typed, frozen records."""
 
 from __future__ import annotations
 
@@ -12,11 +12,7 @@ from rimsim.errors import ConfigError
 
 
 def _texts(value: object) -> tuple[str, ...]:
-    """A value of a table, or a list of them, as texts: 1995, "1995" and 1995.0 are all one.
-
-    Raises:
-        ValueError: If there is none, or one is neither a text nor a number.
-    """
+    """Texts of a table value or list; 1995.0 is "1995"."""
     values = value if isinstance(value, list | tuple) else [value]
     if not values or not all(isinstance(one, str | int | float) for one in values):
         raise ValueError(f"found {value!r}; allowed: a value, or a list of at least one")
@@ -24,7 +20,7 @@ def _texts(value: object) -> tuple[str, ...]:
 
 
 def _filter(value: object) -> object:
-    """A mapping of columns to values as pairs, which a frozen record can hold."""
+    """Pairs of a mapping, which a frozen record can hold."""
     if isinstance(value, tuple):
         return value
     if not isinstance(value, dict):
@@ -35,7 +31,7 @@ def _filter(value: object) -> object:
 
 
 def _item_choice(value: object) -> object:
-    """Items of a campaign: the word ``new``, a filter, or ids."""
+    """Items of a campaign: ``new``, a filter, or ids."""
     if value == "new":
         return value
     if value and (isinstance(value, dict) or (isinstance(value, tuple) and isinstance(value[0], tuple))):
@@ -44,7 +40,7 @@ def _item_choice(value: object) -> object:
 
 
 def _plain(value: object) -> object:
-    """What :func:`_item_choice` and :func:`_filter` made, as YAML can hold it."""
+    """Value of :func:`_item_choice` or :func:`_filter` for YAML."""
     if isinstance(value, tuple) and all(isinstance(one, tuple) for one in value):
         return {column: list(values) for column, values in value}
     return list(value) if isinstance(value, tuple) else value
@@ -56,7 +52,6 @@ Filter = Annotated[
     PlainSerializer(_plain, return_type=dict[str, Any]),
 ]
 """Rows of a table: for each column, the values that are taken. All columns must agree."""
-
 ItemChoice = Annotated[
     Literal["new"] | tuple[str, ...] | tuple[tuple[str, tuple[str, ...]], ...],
     BeforeValidator(_item_choice, json_schema_input_type=Any),
@@ -67,7 +62,7 @@ ItemChoice = Annotated[
 
 @dataclass(frozen=True, config=STRICT)
 class AudienceConfig:
-    """Whose visits count; all that is said must agree."""
+    """Visits that count; all conditions must hold."""
 
     visits: Literal["all", "first", "returning"] = Field(
         default="all",
@@ -86,9 +81,10 @@ class AudienceConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class CampaignConfig:
-    """Items that are promised a number of exposures together, or a share of all, within a time and among an audience.
+    """Exposures, or a share, required of some items together.
 
-    Each round that the campaign touches asks for its part, and for what rounds before it left undelivered.
+    They count within a time and among an audience. Each round that the campaign touches asks for its part, and for what
+    rounds before it left undelivered.
     """
 
     name: str = Field(min_length=1, description="Name of the campaign, in tables and errors.")
@@ -132,7 +128,7 @@ class CampaignConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class GroupConfig:
-    """All items that share a value of a column are promised a share of their uniform exposure together."""
+    """Share of uniform exposure for items of equal column value."""
 
     column: str = Field(
         min_length=1,

@@ -3,7 +3,6 @@
 A platform that retrains on events chosen by its own slates differs from a frozen one in three things: it trains on a
 small new log, this log is of another market than the warm-up log, and its own slates chose the events. Only the third
 is feedback. A control trains on as many events that those slates did not choose.
-
 """
 
 from __future__ import annotations
@@ -11,27 +10,23 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, Self
+from functools import partial
+from typing import Protocol, Self
 
 import numpy as np
 
 from rimsim import rng
 from rimsim.arrays import Ints, numbered, ticks
-from rimsim.config import Seeds
+from rimsim.config import ScenarioConfig, Seeds
 from rimsim.errors import ConfigError, MarketError
 from rimsim.market.arrivals import RoundsSoFar
 from rimsim.market.arrivals.clones import Clones, events_before
+from rimsim.market.arrivals.contract import ArrivalProcess
+from rimsim.market.consumers.contract import World
 from rimsim.market.histories import Histories, LoggedPast
 from rimsim.market.ledger import PastRound, Shown
-from rimsim.market.providers import is_fixed
+from rimsim.market.providers import Provider, is_fixed
 from rimsim.market.records import VISIT_BITS, Schedule
-
-if TYPE_CHECKING:
-    from rimsim.config import ScenarioConfig
-    from rimsim.market.arrivals.contract import ArrivalProcess
-    from rimsim.market.consumers.contract import World
-    from rimsim.market.providers import Provider
-
 
 _MOST = 100
 """Replicas of a round that are looked at before it counts as one that yields too little."""
@@ -65,19 +60,14 @@ class Control(Protocol):
 
     def learnt(self, own: PastRound) -> PastRound:
         """Training data instead of the agent's own round."""
-        ...
 
 
 def replica_seeds(seeds: Seeds, replica: int) -> Seeds:
     """Seeds of a replica; replica 0 has the market's own."""
     if not replica:
         return seeds
-    return Seeds(
-        **{
-            field.name: rng.derived_seed(getattr(seeds, field.name), rng.Purpose.CONTROL, replica)
-            for field in dataclasses.fields(Seeds)
-        }
-    )
+    own = dataclasses.asdict(seeds).items()
+    return Seeds(**{name: rng.derived_seed(seed, rng.Purpose.CONTROL, replica) for name, seed in own})
 
 
 class Shadowed:
@@ -104,8 +94,7 @@ class Shadowed:
         """
 
         def part(replica: int, most: int) -> _Part:
-            whole = _Part.of(self._replica(replica)[own.number])
-            return whole if len(whole.item) <= most else whole.first(most)
+            return _Part.of(self._replica(replica)[own.number]).first(most)
 
         return _gathered(own, self._sizes[own.number], part)
 
@@ -116,9 +105,6 @@ class AsLogged:
     The visitors are the arm's own, in the states in which they came, so that only their consumptions differ: events are
     sampled from all that these sessions hold, as many as an arm had. Where they hold too few, or visits stand for no
     session of the warm-up log, more sessions of it are sampled. Nothing was shown, so there are no impressions.
-
-    Args:
-        sizes: Number of events of the arm in each round.
     """
 
     def __init__(self, config: ScenarioConfig, world: World, seeds: Seeds, sizes: Sequence[int]) -> None:
@@ -134,13 +120,9 @@ class AsLogged:
         Raises:
             MarketError: If the log holds too few.
         """
+        return _gathered(own, self._sizes[own.number], partial(self._logged, own))
 
-        def part(replica: int, most: int) -> _Part:
-            return self._logged(replica, own, most)
-
-        return _gathered(own, self._sizes[own.number], part)
-
-    def _logged(self, replica: int, own: PastRound, most: int) -> _Part:
+    def _logged(self, own: PastRound, replica: int, most: int) -> _Part:
         """At most ``most`` events of the visitors' sessions."""
         seeds, schedule = replica_seeds(self._seeds, replica), own.schedule
         if replica:
@@ -156,10 +138,8 @@ class AsLogged:
         return _Part(schedule, own.histories.past, slot, known, log.items[place], None)
 
     def _sessions_of(self, schedule: Schedule) -> tuple[Ints, Ints]:
-        """(slots,) beginning and size of each slot's session, or 0.
-
-        The size is 0 without a session.
-        """
+        """(slots,) beginning and size of each slot's session, or 0."""
+        # The size is 0 without a session.
         sessions, past = self._world.past_sessions, self._world.past
         if schedule.logged is None:
             return np.zeros(len(schedule.user), np.int64), np.zeros(len(schedule.user), np.int64)
@@ -207,6 +187,8 @@ class _Part:
 
     def first(self, n: int) -> _Part:
         """First n events, with the visits before the last."""
+        if len(self.item) <= n:
+            return self
         order = np.lexsort((np.arange(len(self.item)), self.slot, self.tick))
         chosen = np.sort(order[:n])
         slot, tick, item = self.slot[chosen], self.tick[chosen], self.item[chosen]
@@ -221,13 +203,10 @@ class _Part:
         wide = int(self.item.max()) + 1
         left = np.isin(visitor[:, None] * wide + shown.item, slot * wide + item)
         beyond = shown.taken & ~left  # of the slate that reaches the number
-        shown = dataclasses.replace(
-            shown, item=np.where(beyond, -1, shown.item).astype(np.int32), taken=shown.taken & left
-        )
-        schedule = dataclasses.replace(
-            self.schedule,
-            **{name: getattr(self.schedule, name)[rows] for name in ("tick", "id", "slot", "session")},
-        )
+        kept = np.where(beyond, -1, shown.item).astype(np.int32)
+        shown = dataclasses.replace(shown, item=kept, taken=shown.taken & left)
+        columns = {name: getattr(self.schedule, name)[rows] for name in ("tick", "id", "slot", "session")}
+        schedule = dataclasses.replace(self.schedule, **columns)
         return _Part(schedule, self.logged, slot, tick, item, shown.rows(np.flatnonzero(rows)))
 
 
@@ -268,12 +247,6 @@ def _joined(parts: Sequence[_Part], own: PastRound) -> PastRound:
     for part in parts:
         histories.append(part.slot + offset, part.tick, part.item)
         offset += len(part.schedule.user)
-    return PastRound(own.number, joined, histories, _shown(parts, order))
-
-
-def _shown(parts: Sequence[_Part], order: Ints) -> Shown | None:
-    """Impressions of the parts in an order, or None."""
     shown = [part.shown for part in parts if part.shown is not None]
-    if len(shown) < len(parts):
-        return None
-    return Shown.joined(shown).rows(order)
+    impressions = Shown.joined(shown).rows(order) if len(shown) == len(parts) else None
+    return PastRound(own.number, joined, histories, impressions)

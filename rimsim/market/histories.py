@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rimsim.arrays import TICKS, Bools, Floats, Ints, seconds
+from rimsim.arrays import TICKS, Bools, Floats, Ints, offsets_of, seconds
 from rimsim.compiled import compiled
 from rimsim.data.log import EventLog
 from rimsim.intensity.states import UserStates
@@ -32,10 +32,8 @@ class LoggedPast:
 
     @classmethod
     def of(cls, log: EventLog, *, empty: bool = False) -> LoggedPast:
-        """Grouped events of a log; ``empty`` drops all of them.
-
-        Markets over a log share one grouping.
-        """
+        """Grouped events of a log; ``empty`` drops all of them."""
+        # Markets over a log share one grouping.
         return _grouped(log, empty)
 
     @property
@@ -64,10 +62,7 @@ def _grouped(log: EventLog, empty: bool) -> LoggedPast:  # noqa: FBT001  # a key
 
 
 class Events(NamedTuple):
-    """Consumptions in the market, a linked list per slot.
-
-    Compiled code can lengthen the lists.
-    """
+    """Consumptions in the market, linked lists that compiled code lengthens."""
 
     first: Ints
     """(slots,) place of each slot's oldest event; −1 where there is none."""
@@ -117,10 +112,8 @@ def _enter_all(slots: Ints, ticks: Ints, items: Ints, events: Events) -> None:
 @compiled
 def _enter_marked(slots: Ints, ticks: Ints, items: Ints, marked: Bools, first: Ints, last: Ints, counts:
     Ints, newest: Ints, tick: Ints, item: Ints, following: Ints, size: Ints) -> None:  # fmt: skip
-    """Enter the marked ones of (n, k) items, row after row.
-
-    The events come as arrays: to hand over their record takes longer than to enter the items of one slate.
-    """
+    """Enter the marked ones of (n, k) items, row after row."""
+    # The events come as arrays: to hand over their record takes longer than to enter the items of one slate.
     events = Events(first, last, counts, newest, tick, item, following, size)
     for n in range(len(slots)):
         for position in range(items.shape[1]):
@@ -161,10 +154,8 @@ def _between(slots: Ints, begin: Ints, end: Ints, events: Events) -> tuple[Ints,
 
 @compiled
 def _number(slots: Ints, counts: Ints, length: Ints) -> int:
-    """Total events of slots, logged ones and ``counts`` (n,) others.
-
-    In a loop: the sum of indexed values takes longer to compile than all else here.
-    """
+    """Total events of slots, logged ones and ``counts`` (n,) others."""
+    # In a loop: the sum of indexed values takes longer to compile than all else here.
     total = 0
     for row in range(len(slots)):
         total += length[slots[row]] + counts[row]
@@ -227,8 +218,7 @@ class Histories:
         self.length = past.length(self.log_user, schedule.logged)
         """(slots,) events of each slot's logged past."""
         self.row_of_past = self.begin + self.log_user + self.length
-        """(slots,) the number of each slot's logged past among all beginnings of all users' pasts, the empty ones too:
-        that of user u after j events is ``past.offsets[u] + u + j``."""
+        """(slots,) number of each slot's past among all: user u after j events has offsets[u] + u + j."""
         slots = len(self.user)
         self.events = Events(
             first=np.full(slots, -1),
@@ -270,17 +260,12 @@ class Histories:
         room = len(events.item)
         if int(events.size[0]) + n > room:
             more = np.zeros(max(room, n), np.int64)
-            self.events = events._replace(
-                tick=np.concatenate([events.tick, more]),
-                item=np.concatenate([events.item, more]),
-                next=np.concatenate([events.next, more]),
-            )
+            grown = (np.concatenate([column, more]) for column in (events.tick, events.item, events.next))
+            self.events = events._replace(**dict(zip(("tick", "item", "next"), grown, strict=True)))
 
     def all_events(self) -> tuple[Ints, Ints, Ints]:
-        """Slots, ticks and items (n,) of all events.
-
-        They are by slot, in the order in which they become visible.
-        """
+        """Slots, ticks and items (n,) of all events."""
+        # They are by slot, in the order in which they become visible.
         counts = self.events.counts
         slots = np.arange(len(counts))
         return np.repeat(slots, counts), *_between(slots, np.zeros_like(counts), counts, self.events)
@@ -298,10 +283,8 @@ class Histories:
         return _between(slots, begin, end, self.events)
 
     def consumed(self, slots: Ints, counts: Ints | None = None) -> tuple[Ints, Ints]:
-        """(row, item) pairs of slots: logged past and ``counts`` events.
-
-        A row is an index of ``slots``; None: all events.
-        """
+        """(row, item) pairs of slots: logged past and ``counts`` events."""
+        # A row is an index of ``slots``; None: all events.
         counts = self.events.counts[slots] if counts is None else counts
         return _consumed(slots, counts, self.begin, self.length, self.past.items, self.events)
 
@@ -310,6 +293,4 @@ class Histories:
         begin, length = self.begin, self.length
         _, items = _consumed(slots, counts, begin, length, self.past.items, self.events)
         times = _times(slots, counts, begin, length, self.past.times, self.shift, self.events)
-        offsets = np.zeros(len(slots) + 1, np.int64)
-        np.cumsum(length[slots] + counts, out=offsets[1:])
-        return UserStates(offsets, items, times, seconds(now))
+        return UserStates(offsets_of(length[slots] + counts), items, times, seconds(now))

@@ -22,9 +22,8 @@ from rimsim.market.ledger import Ledger, PastRound, Shown, fold_of
 from rimsim.market.records import Slates
 from rimsim.measures import position_weights
 
+
 # -- the training log -------------------------------------------------------------------------------------------------
-
-
 def training_log(
     config: PlatformConfig,
     warmup: EventLog,
@@ -40,11 +39,9 @@ def training_log(
     weighs by its inverse propensity, and others weigh 1.
 
     Args:
-        config: The platform of the scenario.
         rounds: Cached rounds, oldest first; only those within the log window are used. Their number keys the sample
             of warm-up users, so the sample stays once the window is full.
         now: Tick of the retraining; events that become visible then or later are not known yet.
-        seed: Model seed, for the sample of warm-up users and for the folds.
         without_fold: Leave out the events of this fold of users in the last round, for cross-fitted prices.
     """
     window = config.log_window
@@ -76,9 +73,7 @@ def _own_log(
     last = rounds[-1] if rounds else None
     for past in reversed(rounds):
         histories = past.histories
-        if (
-            id(histories) in done
-        ):  # users who persist have one history for all rounds: take it once, as of now
+        if id(histories) in done:  # users who persist have one history for all rounds: once, as of now
             continue
         done.add(id(histories))
         sharing = [other for other in rounds if other.histories is histories]
@@ -96,17 +91,14 @@ def _own_log(
         in_market = from_end <= counts[slots][rows]
         target = in_market & (states.times >= seconds(since))
         pairs = np.where(in_market, slots[rows] * n_items + states.items, -1)
-        parts.append(
-            _Events(rows, states.items, states.times, target, _propensities(sharing, pairs, n_items))
-        )
+        propensity = _propensities(sharing, pairs, n_items)
+        parts.append(_Events(rows, states.items, states.times, target, propensity))
     return parts
 
 
 def _propensities(rounds: list[PastRound], wanted: Ints, n_items: int) -> Floats:
-    """(n,) inclusion probability of consumed pairs slot · M + item, or NaN.
-
-    The rounds share one store of histories, in which no slot knowingly consumes an item twice; −1 is no pair.
-    """
+    """(n,) inclusion probability of consumed pairs slot · M + item, or NaN."""
+    # The rounds share one store of histories, in which no slot knowingly consumes an item twice; −1 is no pair.
     keys, values = [np.zeros(0, np.int64)], [np.zeros(0)]
     for past in rounds:
         if past.shown is None:
@@ -132,10 +124,8 @@ def _event_weights(parts: list[_Events], clip: float) -> Floats | None:
 
 
 def inverse_propensity_weights(propensity: Floats, clip: float) -> Floats:
-    """(n,) w ∝ min(1/π, clip·mean(1/π)), with a mean of 1.
-
-    Events without a propensity π (NaN) weigh 1. Clipping trades variance for bias.
-    """
+    """(n,) w ∝ min(1/π, clip·mean(1/π)), with a mean of 1."""
+    # Events without a propensity π (NaN) weigh 1. Clipping trades variance for bias.
     weight, known = np.ones(len(propensity)), propensity > 0
     if known.any():
         inverse = 1.0 / propensity[known]
@@ -183,36 +173,25 @@ def _joined_log(parts: list[_Events], items: pd.DataFrame, weight: Floats | None
 
 
 # -- positions and impressions ----------------------------------------------------------------------------------------
-
-
 def weights_of(config: ScenarioConfig, consumer: Consumer, decay: float) -> Floats:
-    """(k,) weight of an exposure at each position under γ = ``decay``.
-
-    It is in the unit of the guarantee. Where consumption is a hit, positions make no difference.
-    """
+    """(k,) weight of an exposure at each position under γ = ``decay``."""
+    # It is in the unit of the guarantee. Where consumption is a hit, positions make no difference.
     if config.exposure.unit == "shown" or ConsumerCapabilities.of(consumer).hits_only:
         return np.ones(config.slate)
     return position_weights(decay, config.slate)
 
 
 def positions_of(config: ScenarioConfig, consumer: Consumer, decay: float) -> Floats:
-    """(k,) factor of each position on intensities, under γ = ``decay``.
-
-    a·γ^(r−1), as consumers answer; 1 where consumption is a hit, wherever the item was shown.
-    """
+    """(k,) factor of each position on intensities, under γ = ``decay``."""
+    # a·γ^(r−1), as consumers answer; 1 where consumption is a hit, wherever the item was shown.
     if ConsumerCapabilities.of(consumer).hits_only:
         return np.ones(config.slate)
     return np.asarray(config.consumer.attraction * examination(decay, config.slate), np.float64)
 
 
 def layer_from(rounds: Sequence[Shown], now: int, positions: Floats, n_items: int) -> ImpressionLayer:
-    """Layer fitted to all impressions, taken or not.
-
-    Args:
-        now: Tick of the retraining; slates whose outcome is learnt then or later are left out.
-        positions: (k,) factor of each position on intensities.
-        n_items: Size of the catalogue, M.
-    """
+    """Layer fitted to all impressions, taken or not."""
+    # Slates whose outcome is learnt at the tick ``now`` or later are left out.
     shown = Shown.joined(rounds)
     number = np.repeat(np.arange(len(rounds)), [len(one.settled) for one in rounds])
     filled = (shown.item >= 0) & (shown.settled < now)[:, None]
@@ -252,11 +231,9 @@ class Examined:
         return config.exposure.prior_decay if self.estimate is None else self.estimate.decay
 
     def after(self, ledger: Ledger, known: Bools, config: ScenarioConfig) -> Examined:
-        """Evidence after another round, from its known (n,) slates.
-
-        Uniform slates of all rounds are counted together. Harvested estimates of rounds are independent, since each
-        has levels, slopes and items of its own, so they are averaged by their precision.
-        """
+        """Evidence after another round, from its known (n,) slates."""
+        # Uniform slates of all rounds are counted together. Harvested estimates of rounds are independent, since each
+        # has levels, slopes and items of its own, so they are averaged by their precision.
         how = config.exposure.examination
         if how == "random":
             rows = known & ledger.uniform

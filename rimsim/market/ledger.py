@@ -16,24 +16,9 @@ from rimsim.market.consumers.contract import Response
 from rimsim.market.histories import Histories
 from rimsim.market.records import Schedule, ScoredStates, Slates, at_items
 
-LEDGER_COLUMNS = (
-    "agent",
-    "seed",
-    "round",
-    "arrival",
-    "time",
-    "user",
-    "log_user",
-    "position",
-    "item",
-    "intensity",
-    "price",
-    "propensity",
-    "propensity_position",
-    "propensity_prefix",
-    "propensity_slate",
-    "consumed",
-)
+_VISIT = ("agent", "seed", "round", "arrival", "time", "user", "log_user")
+_PROPENSITIES = ("propensity", "propensity_position", "propensity_prefix", "propensity_slate")
+LEDGER_COLUMNS = (*_VISIT, "position", "item", "intensity", "price", *_PROPENSITIES, "consumed")
 
 
 @compiled
@@ -54,10 +39,7 @@ def _write(rows: Ints, items: Ints, consumed: Bools, probability: Floats, true_i
 
 
 class Ledger:
-    """Exposures of a round and their outcome.
-
-    Rows are its n arrivals in clock order.
-    """
+    """Exposures of a round's n arrivals, in clock order."""
 
     def __init__(self, schedule: Schedule, slate: int) -> None:
         n = len(schedule)
@@ -121,10 +103,8 @@ class Ledger:
 
     def table(self, agent: str, seed: int, number: int) -> pd.DataFrame:
         """Long table of the round, one row per exposure."""
-        row, position = np.nonzero(self.item >= 0)
-        shown = (row, position)
-        n = len(row)
-        slot = self.schedule.slot[row]
+        shown = row, position = np.nonzero(self.item >= 0)
+        n, slot = len(row), self.schedule.slot[row]
         return pd.DataFrame(
             {
                 "agent": pd.Categorical([agent] * n, categories=[agent]),
@@ -165,12 +145,8 @@ class Shown:
 
     @classmethod
     def of(cls, ledger: Ledger, settled: Ints, *, causes: bool) -> Shown:
-        """Impressions of a closed round.
-
-        Args:
-            settled: (n,) tick from which the platform knows the outcome of each slate.
-            causes: Visitors consume because they are shown items; otherwise a propensity says nothing of them.
-        """
+        """Impressions of a closed round."""
+        # Where showing items does not cause consumption, a propensity says nothing of it.
         nothing = np.full(ledger.item.shape, np.nan, np.float32)
         return cls(ledger.item, ledger.consumed, ledger.propensity if causes else nothing, nothing, settled)
 
@@ -205,8 +181,6 @@ class PastRound:
 
 
 def fold_of(seed: int, users: Ints) -> Ints:
-    """(n,) fold, 0 or 1, of market users.
-
-    A model of one fold has not seen the last round of the other.
-    """
+    """(n,) fold, 0 or 1, of market users."""
+    # A model of one fold has not seen the last round of the other.
     return (rng.bits(seed, rng.Purpose.MODEL, 7, users) & np.uint64(1)).astype(np.int64)

@@ -104,9 +104,8 @@ class Market:
         arrivals, providers = plugs.get("arrivals"), plugs.get("providers")
         self.arrivals, self.consumer = plugs_of(config, arrivals, plugs.get("consumer"))
         self.providers = make_providers(config) if providers is None else providers
-        self._arrivals_name = (
-            f"arrivals.kind {config.arrivals.kind!r}" if arrivals is None else type(arrivals).__name__
-        )
+        kind = f"arrivals.kind {config.arrivals.kind!r}"
+        self._arrivals_name = kind if arrivals is None else type(arrivals).__name__
         shared = world is None and all(plug is None for plug in plugs.values())
         if world is None:
             own = self.arrivals, self.consumer, self.providers
@@ -134,9 +133,8 @@ class Market:
         self.closed: list[Round] = []
         """The rounds that are over, oldest first."""
         self.round, self.done = 0, False
-        self._context = RoundContext(
-            world, self.consumer, self.seeds.choice, delay_ticks(config.consumer.delay)
-        )
+        delay = delay_ticks(config.consumer.delay)
+        self._context = RoundContext(world, self.consumer, self.seeds.choice, delay)
         self._logged_past = LoggedPast.of(world.past, empty=config.arrivals.history == "none")
         self._requirements = ScenarioRequirements(config, world.campaign_tables, self.seeds.arrivals)
         self._carry_over: CarryOver | None = None
@@ -168,7 +166,6 @@ class Market:
         return np.where(there[self.world.roster.of_item], self.world.release, NEVER)
 
     # -- the open round -----------------------------------------------------------------------------------------------
-
     @property
     def schedule(self) -> Schedule:
         """Arrivals of the open round."""
@@ -239,7 +236,6 @@ class Market:
 
         Args:
             limit: Most arrivals; None: as many as possible.
-            in_waves: Serve out of clock order.
 
         Raises:
             MarketError: If the market is done, the limit is not positive, or all that could come next waits for
@@ -279,13 +275,12 @@ class Market:
         """
         require_uniform(slates, self.config)
         shown = self.open.show(rows, slates, empty=empty)
-        if self.open.all_served:
+        if self.served == self.n_arrivals:
             self.open.run_out()
             self._close_round()
         return shown
 
     # -- between rounds -----------------------------------------------------------------------------------------------
-
     @property
     def state(self) -> MarketState:
         """State between two rounds, for :meth:`load_state`.
@@ -371,9 +366,8 @@ class Market:
             self.done = True
             return
         platform.retrain(log, self._states_of)
-        self._offer = self._offer.after(
-            changes, self.round - 1
-        )  # impressions are scored as they were on offer
+        # Only now: impressions are scored as they were on offer.
+        self._offer = self._offer.after(changes, self.round - 1)
         self._past_states = self._last_states()
         self.open = self._open_round()
 
@@ -392,18 +386,15 @@ class Market:
         return schedule
 
     # -- states on which prices are solved ----------------------------------------------------------------------------
-
     def _first_states(self) -> StateScores:
         """Warm-up states, for the prices of round 0."""
         schedule = self._schedule_of(0 if self.arrivals.keeps_users else -1)
         if not self.arrivals.keeps_users:
             past = PastRound(-1, schedule, Histories(schedule, self._logged_past))
             return self._states_of(past, always(self.model))
-        crossed = self.platform.crosses and not self._given_model
-        seed = self.seeds.model
-        return session_scores(
-            self.config, self.world, self.model, len(schedule), seed, self.release, crossed=crossed
-        )
+        crossed, most = self.platform.crosses and not self._given_model, len(schedule)
+        given = self.config, self.world, self.model, most, self.seeds.model, self.release
+        return session_scores(*given, crossed=crossed)
 
     def _last_states(self) -> StateScores:
         """Scores of the last round's states, for the next prices."""

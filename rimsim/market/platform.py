@@ -37,10 +37,6 @@ class Platform:
     """Model that scores states, and its training data.
 
     Args:
-        model: The fitted model that serves first.
-        warmup: The log before the market opened.
-        consumer: Decides how the platform takes positions into account.
-        retrains: The model is updated at the end of each round.
         control: Replaces the platform's own rounds as its training data; None: those.
         keeps_users: Visitors are the same in all rounds, so that no round is ever forgotten.
     """
@@ -65,13 +61,8 @@ class Platform:
         """Evidence of the decay of examination so far."""
         self.log_counts = np.bincount(warmup.item, minlength=warmup.n_items)
         """(M,) target events of each item in the log that the model is retrained on."""
-        self._config = config
-        self._warmup = warmup
-        self._seed = seed
-        self._consumer = consumer
-        self._retrains = retrains
-        self._control = control
-        self._keeps_users = keeps_users
+        self._config, self._warmup, self._seed, self._consumer = config, warmup, seed, consumer
+        self._retrains, self._control, self._keeps_users = retrains, control, keeps_users
         self._replaced: list[PastRound] = []
         """Training data that a control has instead of each of the rounds."""
         self._before: IntensityModel | None = None
@@ -91,18 +82,16 @@ class Platform:
 
     @property
     def crosses(self) -> bool:
-        """True if past states are scored by cross-fitted models.
-
-        A model whose p is the same for all states cannot remember the next event of one of them. Prices would not bear
-        the crossing either: they would make up for how its items differ between the fold and the model that serves.
-        """
+        """True if past states are scored by cross-fitted models."""
+        # A model whose p is the same for all states cannot remember the next event of one of them. Prices would not
+        # bear the crossing either: they would make up for how its items differ between the fold and the model that
+        # serves.
         return (
             self._config.platform.calibration == "cross-fitted"
             and ModelCapabilities.of(self.model).depends_on_state
         )
 
     # -- at the end of a round ----------------------------------------------------------------------------------------
-
     def keep(self, served: Round) -> PastRound:
         """Events of a served round; forgets rounds no longer needed."""
         hits_only = ConsumerCapabilities.of(self._consumer).hits_only
@@ -128,46 +117,32 @@ class Platform:
         return log
 
     def retrain(self, log: EventLog, states_of: StatesOf) -> None:
-        """Update the model, unless the platform is frozen.
-
-        Args:
-            states_of: Function that scores the states of a round by the models.
-        """
-        self._before = self.model
-        if self._retrains:
-            self.model = self._updated(log, states_of)
-
-    def _updated(self, log: EventLog, states_of: StatesOf) -> IntensityModel:
-        """Model updated on a log, with a layer if configured."""
-        platform = self._config.platform
+        """Update the model, unless the platform is frozen."""
+        self._before, platform = self.model, self._config.platform
+        if not self._retrains:
+            return
         model, layer = layer_of(self.model)
         if len(log):
             model = updated(model, log, ground=platform.retrain_ground)
         if platform.learning == "impressions":
             learnt = self.learnt
-            learnt[-1] = self._with_scores(learnt[-1], model, states_of)
+            last = learnt[-1]
+            if last.shown is not None:  # scored by models that are blind to their outcomes
+                self._scorers = self._scorers_of(model)
+                last = dataclasses.replace(last, shown=last.shown.scored(states_of(last, self._scorers)))
+                learnt[-1] = last
             rounds = learnt[-(platform.log_window.rounds or len(learnt)) :]
             shown = [past.shown for past in rounds if past.shown is not None]
             if shown:  # logged sessions without slates have no impressions
                 now = self.rounds[-1].schedule.stop
                 positions = positions_of(self._config, self._consumer, self.decay)
                 layer = layer_from(shown, now, positions, len(self.log_counts))
-        return laid_over(model, layer)
-
-    def _with_scores(self, past: PastRound, model: IntensityModel, states_of: StatesOf) -> PastRound:
-        """Round with scores of its impressions, blind to outcomes."""
-        if past.shown is None:
-            return past
-        self._scorers = self._scorers_of(model)
-        return dataclasses.replace(past, shown=past.shown.scored(states_of(past, self._scorers)))
+        self.model = laid_over(model, layer)
 
     # -- models that score the states on which prices are solved ------------------------------------------------------
-
     def scorers_of_last(self) -> FoldModels:
-        """Models that score the last round for the next prices.
-
-        To be called once per round.
-        """
+        """Models that score the last round for the next prices."""
+        # To be called once per round.
         scorers, self._scorers = self._scorers, None
         if self._control is not None:  # the model has not seen the next events of its own visitors
             return always(self.model)
@@ -184,27 +159,16 @@ class Platform:
         return cross_fitted(self._config.platform, self._warmup, self.learnt, before, self._seed)
 
     # -- between rounds -----------------------------------------------------------------------------------------------
-
     @property
     def state(self) -> PlatformState:
         """State at the beginning of a round, for :meth:`load_state`."""
-        return PlatformState(
-            model=self.model,
-            before=self._before,
-            log_counts=self.log_counts,
-            examined=self.examined,
-            past=KeptRounds.of(self.rounds, keeps_users=self._keeps_users),
-            learnt=None
-            if self._control is None
-            else KeptRounds.of(self._replaced, keeps_users=self._keeps_users),
-        )
+        keeps = self._keeps_users
+        past = KeptRounds.of(self.rounds, keeps_users=keeps)
+        learnt = None if self._control is None else KeptRounds.of(self._replaced, keeps_users=keeps)
+        return PlatformState(self.model, self._before, self.log_counts, self.examined, past, learnt)
 
     def load_state(self, state: PlatformState, logged_past: LoggedPast) -> None:
-        """Continue from a state of an equal platform.
-
-        Args:
-            logged_past: Consumptions before the market opened.
-        """
+        """Continue from a state of an equal platform."""
         self.model, self._before = state.model, state.before
         self.log_counts, self.examined = state.log_counts, state.examined
         self.rounds = state.past.rounds(logged_past, keeps_users=self._keeps_users)
@@ -215,23 +179,15 @@ class Platform:
 def cross_fitted(
     platform: PlatformConfig, warmup: EventLog, past: list[PastRound], before: IntensityModel, seed: int
 ) -> FoldModels:
-    """Models of both folds, fitted without their last rounds.
-
-    Both are retrained, when first asked for, from the model that served that round; neither has a layer.
-    """
+    """Models of both folds, fitted without their last rounds."""
+    # Both are retrained, when first asked for, from the model that served that round; neither has a layer.
     rounds, stop = list(past), past[-1].schedule.stop
     base, _ = layer_of(before)
 
     @lru_cache(maxsize=1)
     def models() -> tuple[IntensityModel, ...]:
-        return tuple(
-            updated(
-                base,
-                training_log(platform, warmup, rounds, stop, seed, without_fold=fold),
-                ground=platform.retrain_ground,
-            )
-            for fold in (0, 1)
-        )
+        logs = (training_log(platform, warmup, rounds, stop, seed, without_fold=fold) for fold in (0, 1))
+        return tuple(updated(base, log, ground=platform.retrain_ground) for log in logs)
 
     return models
 
@@ -246,13 +202,8 @@ def session_scores(
     *,
     crossed: bool,
 ) -> StateScores:
-    """Scores of states at the warm-up's last sessions.
-
-    Args:
-        model: The model that will serve; it has seen those sessions.
-        release: (M,) tick of each item's release.
-        crossed: Score each fold of users by a model that has not seen its events in those sessions.
-    """
+    """Scores of states at the warm-up's last sessions."""
+    # ``model`` has seen those sessions; ``crossed`` scores each fold of users by a model that has not.
     sessions, past_log = world.past_sessions, world.past
     rows = np.arange(max(0, len(sessions) - most), len(sessions))
     users, starts = sessions.user[rows], sessions.start[rows]
@@ -276,9 +227,8 @@ def session_scores(
         recent = past_log.time >= starts[0]
         held = fold_of(seed, past_log.user)
         base, _ = layer_of(model)
-        return tuple(
-            initial_model(config, past_log.rows(~(recent & (held == fold))), seed, base) for fold in (0, 1)
-        )
+        logs = (past_log.rows(~(recent & (held == fold))) for fold in (0, 1))
+        return tuple(initial_model(config, log, seed, base) for log in logs)
 
     fold_models = models if crossed and len(rows) else always(model)
     return StateScores(past, fold_models, release, device_of(model), seed)

@@ -25,10 +25,7 @@ _RESERVE_SEED = 0
 
 @dataclass(frozen=True, eq=False)
 class Roster:
-    """Providers of a catalogue when the market opens.
-
-    G providers own its M items.
-    """
+    """G providers of a catalogue's M items at the opening."""
 
     of_item: Ints
     """(M,) the provider of each item, from 0 to G − 1."""
@@ -163,11 +160,9 @@ class Provider(Protocol):
 
     def opening(self, log: EventLog) -> Roster:
         """Providers of a log's items, the same at every seed."""
-        ...
 
     def end_of_round(self, outcome: RoundOutcome) -> Changes:
         """Providers who leave or come after a round."""
-        ...
 
 
 class Fixed:

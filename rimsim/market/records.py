@@ -28,8 +28,6 @@ VISIT_BITS = 16
 
 
 # -- who arrives ------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, eq=False)
 class Schedule:
     """The n arrivals of a round in clock order.
@@ -41,10 +39,7 @@ class Schedule:
     tick: Ints
     """(n,) instants, in ticks."""
     id: Ints
-    """(n,) arrival ids, distinct over all rounds; draws are keyed by them.
-
-    Where ``earlier`` is None, an id is ``user << 16 | visit``: the market user and its number of earlier visits.
-    """
+    """(n,) distinct over all rounds, keys of draws; ``user << 16 | visit`` where ``earlier`` is None."""
     slot: Ints
     """(n,) slot of each visitor."""
     user: Ints
@@ -72,11 +67,8 @@ class Schedule:
         return 1.0 if self.forecast is None else self.forecast / len(self)
 
     def visits(self, past_events: Ints) -> RoundVisits:
-        """Arrivals as requirements see them.
-
-        Args:
-            past_events: (users of the log,) events of each that the platform knows at the opening.
-        """
+        """Arrivals as requirements see them."""
+        # ``past_events`` (users of the log,) are those that the platform knows at the opening.
         known = past_events[self.log_user]
         if self.logged is not None:
             known = np.minimum(known, self.logged)
@@ -97,11 +89,9 @@ def delay_ticks(delay: str | None) -> int:
 
 
 def row_capacity(visitor: Ints, slate: int, user_cap: int | None) -> Ints | None:
-    """(n,) positions that each visit may fill under ``user_cap``.
-
-    The v-th visit of a user (from 0) may fill what v full slates leave of the cap, whether they were filled or not:
-    so capacities are known before the round. ``visitor`` (n,) are in clock order.
-    """
+    """(n,) positions that each visit may fill under ``user_cap``."""
+    # The v-th visit of a user (from 0) may fill what v full slates leave of the cap, whether they were filled or not:
+    # so capacities are known before the round. ``visitor`` (n,) are in clock order.
     if user_cap is None:
         return None
     return np.clip(user_cap - running_count(visitor) * slate, 0, slate)
@@ -120,8 +110,6 @@ def running_count(values: Ints) -> Ints:
 
 
 # -- what agents see --------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Needs:
     """Optional fields that agents declare with ``needs_<name> = True``."""
@@ -138,11 +126,9 @@ class Needs:
     @classmethod
     def of(cls, *agents: object) -> Self:
         """Union of the needs of the agents."""
+        names = (need.name for need in fields(cls))
         return cls(
-            **{
-                need.name: any(bool(getattr(agent, f"needs_{need.name}", False)) for agent in agents)
-                for need in fields(cls)
-            }
+            **{name: any(getattr(agent, f"needs_{name}", False) for agent in agents) for name in names}
         )
 
 
@@ -171,14 +157,11 @@ class Arrivals:
     true_intensity: torch.Tensor | None = None
     """(n, M) float32 λ*(x)·p*(y|x); only for agents that declare ``needs_truth`` (bounds, not contestants)."""
     capacity: Ints | None = None
-    """(n,) positions that may be filled under a cap on exposures of a user; the market empties those beyond.
-    None: all k."""
+    """(n,) positions that may be filled under a cap on exposures of a user; None: all k."""
     audiences: Bools | None = None
-    """(n, A) arrivals that belong to the audience of a requirement, within its time; the rows of
-    ``RoundView.promises`` name their columns. None: no row has an audience."""
+    """(n, A) membership in audiences of requirements, within their times; None: no requirement has one."""
     history: UserStates | None = None
-    """n states: the items that the platform knows each visitor consumed, and when; for agents that declare
-    ``needs_history``."""
+    """Consumptions that the platform knows of each visitor; for agents that declare ``needs_history``."""
 
     def __len__(self) -> int:
         return len(self.id)
@@ -201,11 +184,9 @@ class ScoredStates(Protocol):
 
     def __len__(self) -> int:
         """Number of states."""
-        ...
 
     def __iter__(self) -> Iterator[Arrivals]:
         """Chunks of some hundreds of states, scored on demand."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,19 +208,15 @@ class RoundView:
     popularity: Ints
     """(M,) events of each item in the platform's log at the last refresh (the round's beginning)."""
     calibration: ScoredStates
-    """Last round's states, scored, or evenly spaced ones of them if they do not fit into memory; better read as
-    ``past``."""
+    """Last round's states, scored, or an even sample of many; better read as ``past``."""
     key: int
     """Seed of the agent's own draws, for :mod:`rimsim.rng` with the arrival id as key."""
     audience: ScoredStates | None = None
-    """The round's own states as they are at its beginning, scored by the serving model: in a broadcast, where all
-    arrivals are known, and for agents that declare ``needs_future`` (bounds, not contestants)."""
+    """The round's own states, scored: in a broadcast, and for agents that declare ``needs_future`` (bounds)."""
     position_weights: Floats = field(default_factory=lambda: np.ones(0))
-    """(k,) weight of an exposure at position r in the unit of the guarantee: γ^(r−1) where it is examined, 1 where it
-    is shown; if none are given, 1."""
+    """(k,) weight of an exposure at position r: γ^(r−1) where the unit is examined, otherwise 1."""
     unit: Literal["examined", "shown"] = "shown"
-    """The unit of the guarantee. Examined: the best slate is in order of λ − v. Shown: its items are the best by λ − v,
-    in order of λ."""
+    """Unit of the guarantee. Examined: the best slate is in order of λ − v; shown: those items in order of λ."""
     hard: bool = False
     """Requirements are met where they can be, at any cost."""
     pace: Literal["arrivals", "clock"] = "arrivals"
@@ -255,8 +232,7 @@ class RoundView:
     came: int | None = None
     """Arrivals of last round that ``past`` stands for; None: as many as it has."""
     items: pd.DataFrame | None = None
-    """M rows: the catalogue as in :attr:`rimsim.data.EventLog.items`, with ``id``, ``title`` and ``genres``; for agents
-    that declare ``needs_items``."""
+    """M rows of :attr:`rimsim.data.EventLog.items`; for agents that declare ``needs_items``."""
 
     def __post_init__(self) -> None:
         if not len(self.position_weights):
@@ -274,8 +250,6 @@ class RoundView:
 
 
 # -- what agents answer -----------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, eq=False)
 class Slates:
     """Answer of an agent: n slates, with optional prices."""
@@ -289,8 +263,7 @@ class Slates:
     uniform: Bools | None = None
     """(n,) slates that are a uniform draw of admissible items in random order; None: none is."""
     chances: Chances | None = None
-    """Chances of each item at its position, of each prefix and of the slate; None for an agent that does not report
-    them."""
+    """Chances of items at positions, of prefixes and of slates; None for an agent that does not report them."""
 
 
 SlateLike: TypeAlias = Slates | Ints | torch.Tensor
@@ -345,13 +318,9 @@ def _whole_items(answer: object) -> Ints:
 
 
 # -- checks and counts of slates --------------------------------------------------------------------------------------
-
-
 def at_items(values: torch.Tensor | Array, items: Ints) -> Array:
-    """(n, k) entries of (n, M) values at each row's items.
-
-    They are fetched where a tensor lies. An item outside the catalogue, such as −1, gives any entry of its row.
-    """
+    """(n, k) entries of (n, M) values at each row's items."""
+    # They are fetched where a tensor lies. An item outside the catalogue, such as −1, gives any entry of its row.
     if isinstance(values, np.ndarray) or values.device.type == "cpu":
         array = values if isinstance(values, np.ndarray) else values.numpy()
         found = np.empty(items.shape, array.dtype)
@@ -371,10 +340,8 @@ def _at_items(values: Array, items: Ints, found: Array) -> None:
 
 
 def wrong_positions(items: Ints, admissible: Bools, n_items: int) -> Bools | None:
-    """(n, k) repeated or inadmissible positions, if any.
-
-    ``admissible`` (n, k) may be anything for an item outside the catalogue of ``n_items``.
-    """
+    """(n, k) repeated or inadmissible positions, if any."""
+    # ``admissible`` (n, k) may be anything for an item outside the catalogue of ``n_items``.
     wrong = np.empty(items.shape, bool)
     return wrong if _mark_wrong(items, admissible, n_items, wrong) else None
 
@@ -425,11 +392,9 @@ def count_items(items: Ints, weights: Floats, exposure: Floats) -> None:
 @compiled
 def observed_gain(shown: Ints, weights: Floats, exposure: Floats, required: Floats, seen_exposure: Float32s,
     seen_shortfall: Float32s) -> float:  # fmt: skip
-    """Reduction of the shortfall by a slate (k,).
-
-    Exposures (M,) include this slate's; the observer's figures ``seen_exposure`` and ``seen_shortfall`` (M,) are
-    brought up to date.
-    """
+    """Reduction of the shortfall by a slate (k,)."""
+    # Exposures (M,) include this slate's; the observer's figures ``seen_exposure`` and ``seen_shortfall`` (M,) are
+    # brought up to date.
     gain = 0.0
     for position in range(len(shown)):
         item = shown[position]

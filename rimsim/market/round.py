@@ -25,7 +25,7 @@ from rimsim.market.consumers.contract import (
     ConsumerCapabilities,
     Organic,
     Response,
-    Visits,
+    SlateVisits,
     World,
     organic_of,
     relevant_items,
@@ -48,11 +48,9 @@ from rimsim.market.records import (
 )
 from rimsim.market.scores import ArrivalScores, PrecomputedScores, Scorer, ScoreRows, StateScores, device_of
 from rimsim.requirements.carry_over import CarryOver, RoundRequirements, ScenarioRequirements
-from rimsim.requirements.rows import Requirements
+
 
 # -- the clock --------------------------------------------------------------------------------------------------------
-
-
 class Rank(IntEnum):
     """Order of events at the same tick.
 
@@ -135,7 +133,8 @@ class Arriving:
         if barrier_every is not None:
             barrier = min(barrier, (self.served // barrier_every + 1) * barrier_every)
         chosen: list[int] = []
-        blocked = math.inf if in_waves else self._first_blocked()
+        waiting = (rows[0] for slot, rows in self._held.items() if slot in self._busy)
+        blocked = math.inf if in_waves else min(waiting, default=math.inf)  # by an earlier visit
         while len(chosen) < limit and self._ready and self._ready[0] < blocked:
             row = heapq.heappop(self._ready)
             slot = self._slot[row]
@@ -162,10 +161,6 @@ class Arriving:
                 break
         return chosen
 
-    def _first_blocked(self) -> float:
-        """Earliest row that waits for an earlier visit; ∞ without one."""
-        return min((rows[0] for slot, rows in self._held.items() if slot in self._busy), default=math.inf)
-
     def require_waiting(self, rows: Ints) -> None:
         """Refuse rows that do not wait for slates."""
         waiting = set(rows.tolist())
@@ -185,8 +180,6 @@ class Arriving:
 
 
 # -- the round --------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, eq=False)
 class RoundTerms:
     """Round before its first arrival: arrivals and requirements."""
@@ -214,14 +207,7 @@ class RoundTerms:
         weights: Floats,
         release: Ints,
     ) -> RoundTerms:
-        """Plan of the round ``number`` with the arrivals of ``schedule``.
-
-        Args:
-            past: Consumptions before the market opened.
-            before: Carry-over of the round before; None in the first.
-            weights: (k,) weight of an exposure at each position.
-            release: (M,) tick from which each item can be shown.
-        """
+        """Plan of the round ``number`` with the arrivals of ``schedule``."""
         capacity = row_capacity(schedule.slot, config.slate, config.user_cap)
         requirements = table.round(
             number,
@@ -254,13 +240,7 @@ class RoundContext:
 
 
 class Round:
-    """Round of a market, open and then closed.
-
-    Args:
-        histories: Consumptions of the visitors so far; lengthened by those of the round.
-        env: The clock, which moves on as arrivals come.
-        popularity: (M,) events of each item in the platform's log.
-    """
+    """Round of a market, open and then closed."""
 
     cost: float
     """c, shortfall cost of one exposure, in units of intensity. Known when the round is closed, like the rest."""
@@ -271,8 +251,7 @@ class Round:
     log_counts: Ints
     """(M,) target events of each item in the log that the platform retrains on (or would, if it is frozen)."""
     relevant: Floats
-    """(n,) items that each arrival would have consumed of a catalogue shown whole; an expectation λ*(x), unless the
-    round ``counts_items``."""
+    """(n,) items that each arrival would have consumed of the whole catalogue, or their expectation λ*(x)."""
     states: StateScores
     """States of the arrivals under the model that served them, scored on demand."""
     decay: DecayEstimate | None
@@ -295,7 +274,12 @@ class Round:
         self.number = plan.number
         self.schedule = schedule
         self.histories = histories
-        self.requirements = plan.requirements
+        self.requirements = self.promised = plan.requirements
+        """Requirements of the round; ``promised`` is an alias."""
+        self.required, self.due = plan.requirements.required, plan.requirements.due
+        """(M,) required exposures b_y and (J,) those that the round adds to each row's guarantee."""
+        self.promises, self.position_weights = plan.requirements.table, plan.requirements.weights
+        """Requirements in addition to ``required``, and (k,) weight of an exposure at each position."""
         self.capacity = plan.capacity
         """(n,) positions that each arrival may fill; None: all."""
         self.rescale = rescale_of(model)
@@ -306,6 +290,8 @@ class Round:
         """All exposures and consumptions so far."""
         self._world, self._consumer = context.world, context.consumer
         self._can = ConsumerCapabilities.of(context.consumer)
+        self.counts_items = self._can.hits_only
+        """True if consumption is a hit in organic behaviour."""
         self._popularity = popularity
         self._device = device_of(model)
         self._wait = context.delay + 1
@@ -327,45 +313,12 @@ class Round:
         self._entered_before = int(histories.events.size[0])
         self._arriving = Arriving(schedule, env)
 
-    # -- what it is asked for and delivers ----------------------------------------------------------------------------
-
-    @property
-    def required(self) -> Floats:
-        """(M,) required exposures b_y, in the unit of the guarantee."""
-        return self.requirements.required
-
-    @property
-    def promises(self) -> Requirements:
-        """Requirements in addition to ``required``."""
-        return self.requirements.table
-
-    @property
-    def promised(self) -> RoundRequirements:
-        """Alias of ``requirements``."""
-        return self.requirements
-
-    @property
-    def due(self) -> Floats:
-        """(J,) exposures that the round adds to each row's guarantee."""
-        return self.requirements.due
-
-    @property
-    def position_weights(self) -> Floats:
-        """(k,) weight of an exposure at each position."""
-        return self.requirements.weights
-
     @property
     def delivered(self) -> Floats:
         """(J,) exposures so far that count for each row of ``promises``."""
         return self.requirements.delivered(self.ledger.item)
 
-    @property
-    def counts_items(self) -> bool:
-        """True if consumption is a hit in organic behaviour."""
-        return self._can.hits_only
-
     # -- who is next --------------------------------------------------------------------------------------------------
-
     @property
     def untouched(self) -> bool:
         """True before the first arrival."""
@@ -376,16 +329,10 @@ class Round:
         """Arrivals that have been served."""
         return self._arriving.served
 
-    @property
-    def all_served(self) -> bool:
-        """True when no arrival is left."""
-        return self.served == len(self.schedule)
-
     def hand_out(self, limit: int, barrier_every: int | None = None, *, in_waves: bool = False) -> Ints:
         """Rows of the next arrivals, which then wait.
 
         Args:
-            barrier_every: None of them crosses a multiple of this number.
             in_waves: Visits of a user who waits for a slate are held back, and later users go first.
 
         Raises:
@@ -401,14 +348,6 @@ class Round:
             scores = scores.only(self.capacity[rows] > 0)
         self._reported = rows, scores
         return scores
-
-    def _scores_reported(self, rows: Ints) -> ScoreRows:
-        """Scores of waiting arrivals, most often those asked for last."""
-        if self._reported is not None and (
-            self._reported[0] is rows or np.array_equal(self._reported[0], rows)
-        ):
-            return self._reported[1]
-        return self.scores(rows)
 
     def arrivals(self, rows: Ints, scores: ScoreRows, needs: Needs) -> Arrivals:
         """Arrivals as agents see them, with copies of their scores."""
@@ -434,30 +373,30 @@ class Round:
             history=history,
         )
 
-    def visits(self, rows: Ints) -> Visits:
+    def visits(self, rows: Ints) -> SlateVisits:
         """Arrivals as consumers see them."""
-        return Visits(rows, self.schedule, self.histories, self._world, self._keys, self._popularity)
+        return SlateVisits(rows, self.schedule, self.histories, self._world, self._keys, self._popularity)
 
     # -- slates and their outcome -------------------------------------------------------------------------------------
-
     def show(self, rows: Ints, slates: Slates, *, empty: bool) -> tuple[Ints, Bools]:
         """Show slates to waiting arrivals and enter their consumptions.
-
-        Args:
-            empty: Empty a repeated or inadmissible position; false refuses it.
-
-        Returns:
-            (n, k) the items shown, and marks of the consumed ones.
 
         Raises:
             AgentError: If the slates have another shape, or hold inadmissible items.
             MarketError: If the arrivals were not handed out or were served before.
         """
         self._arriving.require_waiting(rows)
-        self._require_shape(slates, rows)
+        shape = (len(rows), self.ledger.item.shape[1])
+        if slates.items.shape != shape:
+            first = f", the first {int(self.schedule.id[rows[0]])}" if len(rows) else ""
+            raise AgentError(
+                f"slates have shape {slates.items.shape}; allowed: {shape}, a row an arrival{first}"
+            )
         if not len(rows):
             return slates.items, np.zeros(slates.items.shape, bool)
-        scores = self._scores_reported(rows)
+        last = self._reported  # most often it was just asked for
+        same = last is not None and (last[0] is rows or np.array_equal(last[0], rows))
+        scores = last[1] if last is not None and same else self.scores(rows)
         relevance, admissible = scores.at(slates.items)
         wrong = wrong_positions(slates.items, admissible, len(self.exposure))
         if wrong is not None:
@@ -481,7 +420,7 @@ class Round:
         self._scores.drop(rows)
         return slates.items, response.consumed
 
-    def respond(self, visits: Visits, slates: Ints) -> Response:
+    def respond(self, visits: SlateVisits, slates: Ints) -> Response:
         """Response of the visits to their slates.
 
         Raises:
@@ -497,21 +436,13 @@ class Round:
         fresh = ~np.isin(pairs, row * n_items + item)
         return Response(response.consumed & fresh, response.probability * fresh, response.intensity * fresh)
 
-    def _organic(self, visits: Visits) -> Organic:
+    def _organic(self, visits: SlateVisits) -> Organic:
         return organic_of(self._consumer, visits, len(self.exposure))
 
     def _append(self, histories: Histories, organic: Organic) -> None:
         """Enter organic consumptions."""
         if len(organic.row):
             histories.append(self.schedule.slot[organic.row], organic.tick + self._wait, organic.item)
-
-    def _require_shape(self, slates: Slates, rows: Ints) -> None:
-        shape = (len(rows), self.ledger.item.shape[1])
-        if slates.items.shape != shape:
-            first = f", the first {int(self.schedule.id[rows[0]])}" if len(rows) else ""
-            raise AgentError(
-                f"slates have shape {slates.items.shape}; allowed: {shape}, a row an arrival{first}"
-            )
 
     def _refusal(self, rows: Ints, slates: Slates, admissible: Bools, wrong: Bools) -> AgentError:
         """Error that names the first inadmissible item."""
@@ -532,7 +463,6 @@ class Round:
         return histories
 
     # -- the end ------------------------------------------------------------------------------------------------------
-
     def run_out(self) -> None:
         """Let the clock run to the end of the round."""
         self._arriving.run_out()
@@ -557,10 +487,8 @@ class Round:
         states: StateScores,
         decay: DecayEstimate | None,
     ) -> None:
-        """Close the round: keep its record and drop its scores.
-
-        ``own`` are the events of the round itself; the others become attributes.
-        """
+        """Close the round: keep its record and drop its scores."""
+        # ``own`` are the events of the round itself; the others become attributes.
         self.cost, self.offer, self.changes = cost, offer, changes
         self.learnt, self.log_counts, self.states, self.decay = learnt, log_counts, states, decay
         self.learnt_events = int(learnt.histories.events.size[0])

@@ -6,13 +6,13 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rimsim.arrays import Bools, Float32s, Ints, seconds
+from rimsim.arrays import Bools, Float32s, Ints, offsets_of, seconds
 from rimsim.compiled import compiled
 from rimsim.errors import MarketError, ModelError
 from rimsim.intensity.contract import (
@@ -37,10 +37,8 @@ from rimsim.requirements.carry_over import RoundRequirements
 
 FoldModels: TypeAlias = Callable[[], tuple[IntensityModel, ...]]
 """Models of each fold of users, or one for all; called when first needed."""
-
 MOST_CELLS = 1 << 26
-"""Most scores, states times items, that prices are solved on or a round is certified with at once: 0.7 GB with their
-masks."""
+"""Scores, states times items, that prices are solved on at once at most: 0.7 GB with their masks."""
 _ENCODED = 32 * BLOCK
 """States that are encoded at once. It decides bits of float32 products, as ``BLOCK`` does."""
 _LOOK_AHEAD = 3 * BLOCK
@@ -60,14 +58,10 @@ def most_states(n_items: int) -> int:
 
 
 # -- blocks -----------------------------------------------------------------------------------------------------------
-
-
 class ScoreRows:
-    """Scored states: p(y|x) (n, M), λ(x) (n,) float32, admissibility (n, M).
+    """Scored states: p(y|x) (n, M), λ(x) (n,) float32, admissibility (n, M)."""
 
-    On the processor, arrays and tensors share their memory, and either is only made where it is asked for.
-    """
-
+    # On the processor, arrays and tensors share their memory, and either is only made where it is asked for.
     __slots__ = ("_arrays", "_remote", "_tensors")
 
     def __init__(self, tensors: _Tensors | None, arrays: _Arrays | None = None) -> None:
@@ -119,10 +113,8 @@ class ScoreRows:
         return ScoreRows((relevance * chosen, ground, admissible & chosen))
 
     def under(self, layer: ImpressionLayer) -> ScoreRows:
-        """Rows with a layer applied to λ(x)·p(y|x) of admissible items.
-
-        The relevance is overwritten.
-        """
+        """Rows with a layer applied to λ(x)·p(y|x) of admissible items."""
+        # The relevance is overwritten.
         relevance, ground, admissible = self.tensors
         applied = layer.apply_(relevance.mul_(ground[:, None])).masked_fill_(~admissible, 0.0)
         total = applied.sum(1)
@@ -130,20 +122,10 @@ class ScoreRows:
         return ScoreRows((applied, total, admissible))
 
 
-def joined(parts: list[ScoreRows]) -> ScoreRows:
-    """Rows of the parts, one below the other."""
-    if len(parts) == 1:
-        return parts[0]
-    relevance, ground, admissible = zip(*(part.tensors for part in parts), strict=True)
-    return ScoreRows((torch.cat(relevance), torch.cat(ground), torch.cat(admissible)))
-
-
 class Scorer:
     """Scores of states of a round's visitors under one model.
 
-    The hidden state of each slot (a recurrent model's memory of its user) is cached and takes a new event in O(1); a
-    model without one gets the whole state each time. A score depends on the state alone: never on which rows share its
-    block.
+    Hidden states are cached by slot and take a new event in O(1). A score depends on its state, never on its block.
     """
 
     def __init__(
@@ -173,13 +155,8 @@ class Scorer:
         return sum(part[:1].nbytes for part in self._hidden)
 
     def hidden_at(self, slots: Ints, counts: Ints) -> Hidden:
-        """Hidden states of n arrivals whose events are all entered.
-
-        Args:
-            slots: (n,) slots, repeated ones too.
-            counts: (n,) events of each slot that are in the state; at least those in its hidden state, which takes
-                the most of them.
-        """
+        """Hidden states of n arrivals whose events are all entered."""
+        # ``counts`` (n,) are no fewer than the events in each slot's hidden state, which takes the most of them.
         if self._recurrent is None:
             return ()
         who, of = np.unique(slots, return_inverse=True)
@@ -187,25 +164,22 @@ class Scorer:
         most = known.copy()
         np.maximum.at(most, of, counts)
         visible, items = self._histories.between(who, known, most)
-        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(most - known)])
-        walk = Walk(offsets, items, seconds(visible), of, counts - known[of])
+        walk = Walk(offsets_of(most - known), items, seconds(visible), of, counts - known[of])
         after, found = walked(self._recurrent, _rows_of(self._hidden, who), walk)
-        rows = torch.from_numpy(who).to(self._device)
-        for part, new in zip(self._hidden, after, strict=True):
-            part.index_copy_(0, rows, new)
-        self._known[who] = most
+        self._store(who, after, most)
         return found
+
+    def _store(self, slots: Ints, hidden: Hidden, known: Ints) -> None:
+        """Store hidden states of slots after ``known`` events."""
+        rows = torch.from_numpy(slots).to(self._device)
+        for part, new in zip(self._hidden, hidden, strict=True):
+            part.index_copy_(0, rows, new[: len(slots)])
+        self._known[slots] = known
 
     def score(
         self, ids: Ints, slots: Ints, ticks: Ints, counts: Ints, hidden: Hidden | None = None
     ) -> ScoreRows:
         """Scores of at most ``BLOCK`` states.
-
-        Args:
-            ids: (n,) arrivals that the states are of, for errors.
-            slots: (n,) slots; a repeated one has the same count each time, unless hidden states are given.
-            counts: (n,) events of each slot that are in the state; at least those in its hidden state.
-            hidden: Hidden states of the n, as from :meth:`hidden_at`; None: those of the slots, brought up to date.
 
         Raises:
             ModelError: If a score is negative or no number.
@@ -228,37 +202,23 @@ class Scorer:
         """Let hidden states take missing events."""
         while len(behind := np.unique(slots[counts > self._known[slots]])):
             for first in range(0, len(behind), STEP):
-                self._take_event(model, behind[first : first + STEP])
-
-    def _take_event(self, model: RecurrentModel, slots: Ints) -> None:
-        """Let hidden states of some slots take an event."""
-        known = self._known[slots]
-        visible, items = self._histories.between(slots, known, known + 1)
-        hidden = model.step(
-            _rows_of(self._hidden, filled_up(slots, STEP)),
-            torch.from_numpy(filled_up(items, STEP)).to(self._device),
-            torch.from_numpy(filled_up(seconds(visible), STEP)).to(self._device),
-        )
-        rows = torch.from_numpy(slots).to(self._device)
-        for part, new in zip(self._hidden, hidden, strict=True):
-            part.index_copy_(0, rows, new[: len(slots)])
-        self._known[slots] = known + 1
+                some = behind[first : first + STEP]
+                known = self._known[some]
+                visible, items = self._histories.between(some, known, known + 1)
+                hidden = model.step(
+                    _rows_of(self._hidden, filled_up(some, STEP)),
+                    torch.from_numpy(filled_up(items, STEP)).to(self._device),
+                    torch.from_numpy(filled_up(seconds(visible), STEP)).to(self._device),
+                )
+                self._store(some, hidden, known + 1)
 
 
 def score_states(
     model: IntensityModel, states: UserStates, events: Ints, ids: Ints, ticks: Ints, release: Ints
 ) -> Iterator[ScoreRows]:
-    """Scores of n states without cached hidden states.
-
-    Args:
-        events: (n,) the same number where states have the same events, which are then encoded once.
-        ids: (n,) arrivals that the states are of, for errors.
-        release: (M,) tick of each item's release.
-
-    Yields:
-        At most ``BLOCK`` of them at a time, in order. A model with hidden states encodes all at once: it can then read
-        those of like length together.
-    """
+    """Scores of n states without cached hidden states."""
+    # States with equal ``events`` (n,) are encoded once, and all together, so that those of like length can be read
+    # together. Blocks hold at most ``BLOCK`` states, in order.
     model, layer = layer_of(model)
     with_hidden = recurrent(model)
     hidden: Hidden = ()
@@ -288,7 +248,7 @@ def filled_up(values: NDArray[_Number], height: int = BLOCK) -> NDArray[_Number]
 
 def _normalised(
     raw: torch.Tensor,
-    consumed: tuple[Ints, Ints],
+    pairs: tuple[Ints, Ints],
     ids: Ints,
     ticks: Ints,
     release: Ints,
@@ -310,9 +270,9 @@ def _normalised(
         late = torch.from_numpy(release[None, :] > filled_up(ticks)[:, None]).to(raw.device)
         admissible[late], relevance[late] = False, 0.0
     if raw.device.type == "cpu":
-        _take_out(*consumed, relevance.numpy(), admissible.numpy())
+        _take_out(*pairs, relevance.numpy(), admissible.numpy())
     else:
-        rows, items = (torch.from_numpy(part).to(raw.device) for part in consumed)
+        rows, items = (torch.from_numpy(part).to(raw.device) for part in pairs)
         admissible[rows, items], relevance[rows, items] = False, 0.0
     relevance /= relevance.sum(1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
     return ScoreRows((relevance, ground, admissible))
@@ -327,13 +287,11 @@ def _take_out(rows: Ints, items: Ints, scores: Float32s, admissible: Bools) -> N
 
 
 # -- arrivals of a round ----------------------------------------------------------------------------------------------
-
-
 class ArrivalScores:
     """Scores of a round's arrivals, computed in blocks ahead.
 
-    When arrivals have no valid rows, a block is filled with them and with arrivals after them. A row is valid while
-    its user's history shows as many events at the arrival's tick as the row was scored with.
+    A block holds arrivals without valid rows, and some after them. A row is valid while its user's history shows as
+    many events at the arrival's tick as it was scored with.
     """
 
     def __init__(self, scorer: Scorer, histories: Histories, schedule: Schedule) -> None:
@@ -360,12 +318,12 @@ class ArrivalScores:
             return alone
         blocks, rows = self._block[arrivals], self._row[arrivals]
         ends = ((blocks[1:] != blocks[:-1]) | (rows[1:] != rows[:-1] + 1)).nonzero()[0] + 1
-        return joined(
-            [
-                blocks[first].cut(int(rows[first]), stop - first)
-                for first, stop in itertools.pairwise([0, *ends.tolist(), len(rows)])
-            ]
-        )
+        spans = itertools.pairwise([0, *ends.tolist(), len(rows)])
+        parts: list[ScoreRows] = [blocks[first].cut(int(rows[first]), stop - first) for first, stop in spans]
+        if len(parts) == 1:
+            return parts[0]
+        relevance, ground, admissible = zip(*(part.tensors for part in parts), strict=True)
+        return ScoreRows((torch.cat(relevance), torch.cat(ground), torch.cat(admissible)))
 
     def drop(self, arrivals: Ints) -> None:
         """Forget arrivals, of different users each, that were served."""
@@ -391,11 +349,9 @@ class ArrivalScores:
         self._block[chosen], self._row[chosen], self._counts[chosen] = block, np.arange(len(chosen)), counts
 
     def _ahead(self, wanted: Ints) -> Ints:
-        """Later arrivals worth scoring now: each user's next visit first.
-
-        A later visit is scored as if the visits before it had no effect. Often they have none, and a block costs the
-        same full or not; otherwise the row is stale and is scored again.
-        """
+        """Later arrivals worth scoring now: each user's next visit first."""
+        # A later visit is scored as if the visits before it had no effect. Often they have none, and a block costs
+        # the same full or not; otherwise the row is stale and is scored again.
         schedule, visible_at = self._schedule, self._histories.visible_at
         first = int(wanted[0])
         ahead = np.arange(first + 1, min(first + 1 + _LOOK_AHEAD, len(schedule)))
@@ -413,8 +369,8 @@ class ArrivalScores:
 class PrecomputedScores(ArrivalScores):
     """Scores of arrivals whose states do not depend on slates.
 
-    The states are known as the round opens, so arrivals are scored in clock order, block after block, whoever comes
-    next. Hidden states are precomputed for as many blocks as 64 MiB hold. Rows are the same to the bit.
+    Arrivals are scored in clock order, block after block; hidden states for as many blocks as 64 MiB hold. Rows are the
+    same to the bit.
     """
 
     def __init__(self, scorer: Scorer, histories: Histories, schedule: Schedule) -> None:
@@ -452,8 +408,6 @@ def _next_of_same(values: Ints) -> Ints:
 
 
 # -- past states ------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, eq=False)
 class PastStates:
     """n states of a past period, in clock order."""
@@ -492,15 +446,10 @@ class PastStates:
             return self
         rows = np.floor((np.arange(most) + 0.5) * (n / most)).astype(np.int64)
         whole = self.states
-        return PastStates(
-            id=self.id[rows],
-            tick=self.tick[rows],
-            user=self.user[rows],
-            states=lambda some: whole(rows[some]),
-            visits=self.visits.rows(rows),
-            capacity=None if self.capacity is None else self.capacity[rows],
-            audiences=None if self.audiences is None else self.audiences[rows],
-        )
+        columns = {name: getattr(self, name) for name in ("id", "tick", "user", "capacity", "audiences")}
+        cut: dict[str, Any] = {name: None if part is None else part[rows] for name, part in columns.items()}
+        cut["states"] = lambda some: whole(rows[some])
+        return dataclasses.replace(self, visits=self.visits.rows(rows), **cut)
 
 
 @dataclass(frozen=True, eq=False)
@@ -569,10 +518,8 @@ class StateScores(ScoredStates):
             yield from self._scored(model, np.arange(first, min(first + _ENCODED, stop)))
 
     def rows(self, start: int, stop: int) -> Float32s:
-        """(stop − start, M) λ(x,y) in clock order, −inf if inadmissible.
-
-        One model must have served the round.
-        """
+        """(stop − start, M) λ(x,y) in clock order, −inf if inadmissible."""
+        # One model must have served the round.
         scores, filled = np.full((stop - start, len(self.release)), -np.inf, np.float32), 0
         for chunk in self.between(start, stop):
             some = scores[filled : filled + len(chunk)]
@@ -586,18 +533,11 @@ class StateScores(ScoredStates):
         blocks = score_states(model, states, events, past.id[some], past.tick[some], self.release)
         for first, block in zip(range(0, len(some), BLOCK), blocks, strict=True):
             rows = some[first : first + BLOCK]
-            relevance, ground, admissible = block.cut(0, len(rows)).tensors
-            yield Arrivals(
-                id=past.id[rows],
-                time=seconds(past.tick[rows]),
-                user=past.user[rows],
-                relevance=relevance,
-                ground_intensity=ground,
-                admissible=admissible,
-                index=rows,
-                capacity=None if past.capacity is None else past.capacity[rows],
-                audiences=None if past.audiences is None else past.audiences[rows],
-            )
+            who = past.id[rows], seconds(past.tick[rows]), past.user[rows]
+            capacity = None if past.capacity is None else past.capacity[rows]
+            audiences = None if past.audiences is None else past.audiences[rows]
+            scores = block.cut(0, len(rows)).tensors
+            yield Arrivals(*who, *scores, rows, capacity=capacity, audiences=audiences)
 
 
 def device_of(model: IntensityModel) -> torch.device:
@@ -613,9 +553,8 @@ def always(model: IntensityModel) -> FoldModels:
 def median_kth_score(states: StateScores, model: IntensityModel, k: int) -> float:
     """Median over states of the k-th largest λ(x,y).
 
-    A market takes it once, of its warm-up states under its warm-up model, so that values, returns and rewards of all
-    arms and rounds of a seed are in one currency, which no policy can move by the model's training. A state with fewer
-    than k admissible items counts with its last. Many states are sampled evenly, the same for all arms.
+    Taken once, of warm-up states under the warm-up model, it gives all arms of a seed one currency. A state with fewer
+    than k admissible items counts with its last. Many states are sampled evenly.
 
     Raises:
         MarketError: If it is 0: a missing exposure would cost nothing.

@@ -38,16 +38,11 @@ class KeptRounds:
     shown: tuple[Shown | None, ...]
     """Impressions of each of them; None where the platform does not learn from them."""
     events: Ints
-    """(n, 4) consumptions in them: round (0 for all where users persist), slot, tick from which it is visible, item;
-    by slot, in order of consumption."""
+    """(n, 4) consumptions: round (0 for all where users persist), slot, tick of visibility, item; by slot, in order."""
 
     @classmethod
     def of(cls, rounds: Sequence[PastRound], *, keeps_users: bool) -> Self:
-        """Arrays of the rounds, oldest first.
-
-        Args:
-            keeps_users: They share one store of histories.
-        """
+        """Arrays of the rounds, oldest first."""
         stores = {0 if keeps_users else past.number: past.histories for past in rounds}
         events = [
             np.column_stack(np.broadcast_arrays(number, *histories.all_events()))
@@ -60,12 +55,7 @@ class KeptRounds:
         )
 
     def rounds(self, logged: LoggedPast, *, keeps_users: bool) -> list[PastRound]:
-        """Rounds restored from the arrays.
-
-        Args:
-            logged: The logged past of their visitors.
-            keeps_users: They share one store of histories.
-        """
+        """Rounds restored from the arrays."""
         stores: dict[int, Histories] = {}
         rounds = []
         for (number, schedule), shown in zip(self.schedules, self.shown, strict=True):
@@ -100,14 +90,15 @@ class KeptRounds:
         numbers = arrays[f"{prefix}rounds"].tolist()
         return cls(
             schedules=tuple((number, _schedule(arrays, prefix, number)) for number in numbers),
-            shown=tuple(
-                Shown(**{column: arrays[f"{prefix}shown-{column}-{number}"] for column in _SHOWN})
-                if f"{prefix}shown-item-{number}" in arrays
-                else None
-                for number in numbers
-            ),
+            shown=tuple(_impressions(arrays, prefix, number) for number in numbers),
             events=arrays[f"{prefix}events"],
         )
+
+
+def _impressions(arrays: Mapping[str, Array], prefix: str, number: int) -> Shown | None:
+    if f"{prefix}shown-item-{number}" not in arrays:
+        return None
+    return Shown(*(arrays[f"{prefix}shown-{column}-{number}"] for column in _SHOWN))
 
 
 def _schedule(arrays: Mapping[str, Array], prefix: str, number: int) -> Schedule:
@@ -143,10 +134,7 @@ class PlatformState:
 
 @dataclass(frozen=True, eq=False)
 class MarketState:
-    """State of a market at the beginning of a round.
-
-    Everything else follows from config and seeds.
-    """
+    """State of a market at a round's beginning, beside config."""
 
     round: int
     """The round that is about to begin."""
@@ -207,12 +195,6 @@ class MarketState:
             raise RunFolderError(f"{folder}: no readable state of a market: {error}") from error
         if described.get("format") != _FORMAT:
             raise RunFolderError(f"{folder}: state format {described.get('format')!r}; allowed: {_FORMAT}")
-        platform = PlatformState(
-            model=load(folder / "model"),
-            before=load(folder / "before") if described["before"] else None,
-            log_counts=log_counts,
-            examined=examined,
-            past=past,
-            learnt=learnt,
-        )
+        before = load(folder / "before") if described["before"] else None
+        platform = PlatformState(load(folder / "model"), before, log_counts, examined, past, learnt)
         return cls(int(described["round"]), platform, offer, carry_over)

@@ -36,9 +36,8 @@ from rimsim.plugs import imported, without_name
 from rimsim.requirements.carry_over import ScenarioRequirements
 from rimsim.system import report_progress, single_thread
 
+
 # -- log and world ----------------------------------------------------------------------------------------------------
-
-
 @lru_cache(maxsize=4)
 def build_world(config: ScenarioConfig) -> World:
     """World of a scenario, made once and cached.
@@ -84,12 +83,7 @@ def world_of(
     consumer: Consumer,
     providers: Provider | None = None,
 ) -> World:
-    """World of a log, cut at the opening.
-
-    Args:
-        arrivals: Decides when the market opens.
-        providers: Owners of the items; None: as the config says.
-    """
+    """World of a log, cut at the opening."""
     sessions = log.sessions(config.data.session_gap)
     opening = arrivals.opening(log)
     given = np.zeros(log.n_items) if opening.release is None else np.asarray(opening.release, np.float64)
@@ -126,8 +120,6 @@ def world_of(
 
 
 # -- plugs and checks before a run ------------------------------------------------------------------------------------
-
-
 def plugs_of(
     config: ScenarioConfig, arrivals: ArrivalProcess | None = None, consumer: Consumer | None = None
 ) -> tuple[ArrivalProcess, Consumer]:
@@ -201,34 +193,22 @@ def expected_arrivals(config: ScenarioConfig) -> int:
 
 
 # -- the truth --------------------------------------------------------------------------------------------------------
-
-
 def _truth(log: EventLog, config: ScenarioConfig) -> Truth:
-    consumer, gap = config.consumer, duration_seconds(config.data.session_gap)
-    bootstrap = truth_bootstrap(consumer)
-    return kept_truth(log, gap=gap, kind=consumer.truth, rank=consumer.rank, bootstrap=bootstrap)
+    told, gap = config.consumer, duration_seconds(config.data.session_gap)
+    return kept_truth(log, gap=gap, kind=told.truth, rank=told.rank, bootstrap=truth_bootstrap(told))
 
 
 def truth_bootstrap(consumer: ConsumerConfig) -> int | None:
-    """Seed of the bootstrap that a truth is fitted to.
-
-    None is the log itself, also for a truth that moves with the seed if no seed is known
-    (:func:`rimsim.config.at_seed` sets it).
-    """
+    """Seed of the bootstrap that a truth is fitted to."""
+    # None is the log itself, also for a truth that moves with the seed if no seed is known
+    # (:func:`rimsim.config.at_seed` sets it).
     return None if consumer.truth_seed == "seed" else consumer.truth_seed
 
 
 def kept_truth(
     log: EventLog, *, gap: float, kind: str = "auto", rank: int = 16, bootstrap: int | None = None
 ) -> Truth:
-    """Truth of a log, from the cache or fitted.
-
-    Args:
-        gap: Seconds of inactivity that end a session.
-        kind: Its class, or ``auto``, as for :func:`rimsim.market.consumers.truths.fit_truth`.
-        rank: Number of factors, if it has some.
-        bootstrap: Seed of the bootstrap of users that it is fitted to; None: the log itself.
-    """
+    """Truth of a log, from the cache or fitted."""
     folder = cache_folder() / "truth" / truth_key(log, gap, kind, rank, bootstrap)
 
     def make() -> Truth:
@@ -248,14 +228,11 @@ def truth_key(log: EventLog, gap: float, kind: str, rank: int, bootstrap: int | 
 def _code() -> str:
     """Digest of the source of truths, models and held-out cut."""
     modules = truths, truth_bag, truth_factors, truth_fits, session_sizes, later_sessions
-    return source_digest(
-        Path(inspect.getfile(intensity)).parent, *(Path(inspect.getfile(part)) for part in modules)
-    )
+    files = (Path(inspect.getfile(part)) for part in modules)
+    return source_digest(Path(inspect.getfile(intensity)).parent, *files)
 
 
 # -- the platform's model ---------------------------------------------------------------------------------------------
-
-
 @lru_cache(maxsize=8)
 def warm_model(config: ScenarioConfig, seed: int) -> IntensityModel:
     """Model fitted to a scenario's warm-up log."""
@@ -322,9 +299,8 @@ def require_weights(platform: PlatformConfig, model: IntensityModel) -> None:
         ConfigError: If the platform learns by inverse propensities and the model takes no weights.
     """
     if platform.learning == "ips" and not ModelCapabilities.of(model).takes_weights:
-        able = ", ".join(
-            sorted(name for name, kind in shipped().items() if ModelCapabilities.of(kind).takes_weights)
-        )
+        kinds = shipped().items()
+        able = ", ".join(sorted(name for name, kind in kinds if ModelCapabilities.of(kind).takes_weights))
         raise ConfigError(
             f"platform.learning 'ips' with platform.model {platform.model!r} ({type(model).__name__}), which takes no "
             f"weights; allowed: mark models that do ({able}), or learning 'consumed' or 'impressions'"

@@ -7,7 +7,6 @@ Subclass :class:`AgentTests`, define ``make`` and run pytest::
     class TestMine(AgentTests):
         def make(self) -> Agent:
             return Mine()
-
 """
 
 # ruff: noqa: S101 - these are tests, and assert is pytest's language
@@ -86,14 +85,15 @@ class AgentTests:
         """States of n visitors who consumed none, one, two, … items."""
         lengths = np.arange(n) % 4
         offsets = np.append(0, np.cumsum(lengths))
-        items = np.arange(offsets[-1]) % self.n_items
+        event = np.arange(offsets[-1])
         return UserStates(
-            offsets, items, np.arange(offsets[-1], dtype=np.float64), np.full(n, float(offsets[-1]))
+            offsets, event % self.n_items, event.astype(np.float64), np.full(n, 1.0 * len(event))
         )
 
     def view(self, arrivals: Arrivals) -> RoundView:
         """View of the round; every third item is required."""
         n, item = len(arrivals), np.arange(self.n_items)
+        genres = [f"g{one % 3}" for one in item]
         return RoundView(
             round=1,
             arrivals=n,
@@ -105,9 +105,7 @@ class AgentTests:
             calibration=_Chunks(self.arrivals(seed=1)),
             key=7,
             audience=_Chunks(arrivals),
-            items=pd.DataFrame(
-                {"id": item.astype(str), "title": "", "genres": [f"g{one % 3}" for one in item]}
-            ),
+            items=pd.DataFrame({"id": item.astype(str), "title": "", "genres": genres}),
         )
 
     def served(self, arrivals: Arrivals, batch: int, order: Ints | None = None) -> Slates:
@@ -145,10 +143,8 @@ class AgentTests:
         """View of the next round, with other arrivals and popularity."""
         arrivals = self.arrivals(seed=2)
         view = self.view(arrivals)
-        return (
-            dataclasses.replace(view, round=view.round + 1, popularity=np.roll(view.popularity, 1)),
-            arrivals,
-        )
+        popularity = np.roll(view.popularity, 1)
+        return dataclasses.replace(view, round=view.round + 1, popularity=popularity), arrivals
 
     def test_follows_the_protocol(self) -> None:
         """The agent has its methods and attributes."""
@@ -163,8 +159,7 @@ class AgentTests:
         arrivals = self.arrivals()
         items = self.served(arrivals, 60).items
         assert items.shape == (len(arrivals), self.k)
-        assert items.min() >= -1
-        assert items.max() < self.n_items
+        assert -1 <= items.min() <= items.max() < self.n_items
         for row, slate in enumerate(items):
             assert len(np.unique(slate[slate >= 0])) == (slate >= 0).sum()
             assert arrivals.admissible[row, slate[slate >= 0]].all()
@@ -181,10 +176,9 @@ class AgentTests:
 
     def test_rows_may_come_in_any_order_if_it_says_so(self) -> None:
         """An agent that is ``order_free`` answers in any order."""
-        arrivals = self.arrivals()
         if not self.make().order_free:
             return
-        order = generator(2, Purpose.MEASURE).permutation(60)
+        arrivals, order = self.arrivals(), generator(2, Purpose.MEASURE).permutation(60)
         _assert_same(self.served(arrivals, 7, order), self.served(arrivals, 7), order)
 
     def test_the_same_key_gives_the_same_slates(self) -> None:
@@ -201,9 +195,8 @@ class AgentTests:
         arrivals, agent = self.arrivals(), self.make()
         view, batch = self.view(arrivals), arrivals.rows(slice(agent.barrier_every))
         # Positions count differently, so that a 1 that is written shows.
-        view = dataclasses.replace(
-            view, position_weights=view.position_weights * 0.9 ** np.arange(view.slate)
-        )
+        weights = view.position_weights * 0.9 ** np.arange(view.slate)
+        view = dataclasses.replace(view, position_weights=weights)
         before = _copies(view), _copies(batch)
         agent.begin_round(view)
         items = as_slates(agent.act(batch)).items
@@ -218,8 +211,7 @@ class AgentTests:
 
     def test_it_goes_on_where_a_run_is_resumed(self) -> None:
         """A new agent with ``load_state(state)`` continues an old one."""
-        arrivals = self.arrivals()
-        old, new = self.make(), self.make()
+        arrivals, old, new = self.arrivals(), self.make(), self.make()
         self.played(old, self.view(arrivals), arrivals, 60)
         _ = getattr(old, "diagnostics", None)  # as a run reads them before it keeps the state
         if isinstance(old, RememberingAgent):
@@ -243,8 +235,7 @@ class AgentTests:
 
     def test_prices_are_bonuses(self) -> None:
         """Item prices are finite and not above 0."""
-        arrivals = self.arrivals()
-        agent = self.make()
+        arrivals, agent = self.arrivals(), self.make()
         agent.begin_round(self.view(arrivals))
         answer = as_slates(agent.act(arrivals.rows(slice(20))))
         if isinstance(agent, PricingAgent):
@@ -263,8 +254,7 @@ class AgentTests:
         assert slates.propensity is not None
         shown = slates.items >= 0
         stated, items = slates.propensity[shown].astype(np.float64), slates.items[shown]
-        assert stated.min() > 0
-        assert stated.max() <= 1
+        assert 0 < stated.min() <= stated.max() <= 1
         often = np.bincount(items, minlength=self.n_items) >= 0.01 * self.draws
         total = np.bincount(items, 1.0 / stated, self.n_items)
         error = np.sqrt(np.bincount(items, (1.0 - stated) / stated**2, self.n_items))

@@ -7,7 +7,6 @@ Subclass :class:`IntensityModelTests`, define ``make`` and run pytest::
     class TestMine(IntensityModelTests):
         def make(self) -> IntensityModel:
             return Mine()
-
 """
 
 # ruff: noqa: S101 - these are tests, and assert is pytest's language
@@ -36,45 +35,34 @@ _DAY = 86400.0
 
 
 def random_log(n_users: int = 60, n_items: int = 40, seed: int = 0, mean_events: float = 20.0) -> EventLog:
-    """Random log with two tastes and bursts of activity.
-
-    Args:
-        n_users: Users; one in ten has a single event.
-        n_items: Items; items of even and of odd number please different users.
-        mean_events: Mean events of a user before repeats are dropped.
-    """
+    """Random log with two tastes and bursts of activity."""
+    # A tenth of the users has one event; items of even and of odd number please different users.
     source = generator(seed, Purpose.MEASURE, n_users, n_items)
     popularity = 1.0 / (1.0 + np.arange(n_items))
-    columns: list[list[Array]] = [[], [], []]
+    events: list[tuple[Array, Array, Array]] = []
     for user in range(n_users):
         count = 1 if user % 10 == 0 else 1 + int(source.poisson(mean_events))
         taste = popularity * np.where(np.arange(n_items) % 2 == user % 2, 5.0, 1.0)
         chosen = source.choice(n_items, size=min(count, n_items), replace=False, p=taste / taste.sum())
         pause = np.where(source.random(len(chosen)) < 0.2, source.exponential(10 * _DAY, len(chosen)), 30.0)
-        columns[0].append(np.full(len(chosen), user))
-        columns[1].append(chosen)
-        columns[2].append(1e9 + source.random() * 100 * _DAY + np.cumsum(pause))
-    who, item, time = (np.concatenate(column) for column in columns)
+        time = 1e9 + source.random() * 100 * _DAY + np.cumsum(pause)
+        events.append((np.full(len(chosen), user), chosen, time))
+    who, item, time = (np.concatenate(column) for column in zip(*events, strict=True))
     order = np.lexsort((item, who, time))
-    return EventLog(
-        user=who[order].astype(np.int64),
-        item=item[order].astype(np.int64),
-        time=time[order],
-        value=np.ones(len(who), np.float32),
-        users=pd.DataFrame({"id": np.arange(n_users)}),
-        items=random_items(n_items),
-    )
+    who, item = who[order].astype(np.int64), item[order].astype(np.int64)
+    value, users = np.ones(len(who), np.float32), pd.DataFrame({"id": np.arange(n_users)})
+    return EventLog(who, item, time[order], value, users, random_items(n_items))
 
 
 class IntensityModelTests:
     """Conditions of any intensity model; subclass it and define ``make``."""
 
     tolerance: ClassVar[float] = 1e-5
-    """How far an incremental state may be from a re-encoded one, relative to the largest score."""
+    """Distance of an incremental state from a re-encoded one, relative to the largest score."""
     update_is_refit: ClassVar[bool] = False
-    """Whether ``update`` is exact, so that it must equal a fit on the new log."""
+    """True if ``update`` is exact, so that it equals a fit on the new log."""
     is_mark: ClassVar[bool | None] = None
-    """Whether the model is a distribution p(y|x), whose rows sum to 1; None: if it is a shipped one."""
+    """True if rows are distributions p(y|x), which sum to 1; None: if the model is a shipped one."""
 
     @abstractmethod
     def make(self) -> IntensityModel:
@@ -96,16 +84,14 @@ class IntensityModelTests:
 
     def test_follows_the_protocol(self) -> None:
         """Fit and update return the model, and score exists."""
-        model = self.make()
+        log, model = self.log(), self.make()
         assert isinstance(model, IntensityModel)
-        log = self.log()
         assert model.fit(log) is model
         assert model.update(log) is model
 
     def test_scores_are_intensities(self) -> None:
         """Scores are finite non-negative float32 (n, M)."""
-        log = self.log()
-        model, states = self.fitted(), self.states(log)
+        log, model, states = self.log(), self.fitted(), self.states(self.log())
         scores = model.score(states)
         assert scores.shape == (len(states), log.n_items)
         assert scores.dtype == torch.float32
@@ -116,9 +102,8 @@ class IntensityModelTests:
 
     def test_rows_sum_to_the_ground_intensity(self) -> None:
         """Rows sum to 1 or the ground intensity."""
-        log = self.log()
         model: Any = self.fitted()
-        states = self.states(log)
+        states = self.states(self.log())
         total = model.score(states).sum(1).cpu()
         assert bool((torch.isfinite(total) & (total > 0)).all())
         marks = tuple(kind for kind in shipped().values() if not issubclass(kind, Ground))
@@ -132,8 +117,7 @@ class IntensityModelTests:
 
     def test_the_batch_does_not_matter(self) -> None:
         """Scores have the same bits in any batch."""
-        log = self.log()
-        model, states = self.fitted(), self.states(log)
+        model, states = self.fitted(), self.states(self.log())
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
@@ -148,8 +132,7 @@ class IntensityModelTests:
 
     def test_nothing_after_the_clock_is_seen(self) -> None:
         """Events at or after a state's instant change no score."""
-        log = self.log()
-        model = self.fitted()
+        log, model = self.log(), self.fitted()
         instant = float(np.median(log.time))
         early, every = log.before(instant), np.arange(log.n_users)
         seen = model.score(UserStates.of(log, every, instant))
@@ -157,8 +140,7 @@ class IntensityModelTests:
 
     def test_a_new_log_moves_the_model(self) -> None:
         """Update raises the probability of new items."""
-        log = self.log()
-        model, states = self.fitted(), self.states(log)
+        log, model, states = self.log(), self.fitted(), self.states(self.log())
         before = model.score(states)
         silent = dataclasses.replace(log, target=np.zeros(len(log), bool))
         assert torch.equal(model.update(silent).score(states), before)
@@ -172,18 +154,16 @@ class IntensityModelTests:
 
     def test_only_target_events_are_fitted_to(self) -> None:
         """Events that are only history are not fitted."""
-        log = self.log()
+        log, states = self.log(), self.states(self.log())
         half = dataclasses.replace(log, target=log.item % 2 == 0)
-        states = self.states(log)
         assert not torch.equal(self.make().fit(half).score(states), self.fitted().score(states))
 
     def test_update_equals_refit_where_it_should(self) -> None:
         """An exact update equals a fit on the new log."""
         if not self.update_is_refit:
             return
-        log = self.log()
+        log, states = self.log(), self.states(self.log())
         later = log.rows(log.time > np.median(log.time))
-        states = self.states(log)
         assert torch.equal(self.fitted().update(later).score(states), self.make().fit(later).score(states))
 
     def test_fits_are_reproducible(self) -> None:
@@ -199,23 +179,20 @@ class IntensityModelTests:
 
     def test_hidden_states_equal_states(self) -> None:
         """Scores of hidden states equal scores of states."""
-        log = self.log()
-        model = self.fitted()
+        log, model = self.log(), self.fitted()
         if not isinstance(model, RecurrentModel):
             return
         states = self.states(log)
         hidden = model.encode(states)
         assert torch.equal(model.score_hidden(hidden, states.now), model.score(states))
-        grown = hidden
-        longer = states
+        grown, longer = hidden, states
         for step in range(3):
             items = _new_items(longer, log.n_items, step)
             times = states.now + step * 100.0
             grown = model.step(grown, torch.from_numpy(items), torch.from_numpy(times))
             longer = _appended(longer, items, times)
         now = longer.now + 50.0
-        expected = model.score(dataclasses.replace(longer, now=now))
-        found = model.score_hidden(grown, now)
+        expected, found = model.score(dataclasses.replace(longer, now=now)), model.score_hidden(grown, now)
         assert float((found - expected).abs().max()) <= self.tolerance * float(expected.max())
 
     def test_a_saved_model_is_the_same_model(self, tmp_path: Path) -> None:
@@ -223,8 +200,7 @@ class IntensityModelTests:
         model: Any = self.fitted()
         if not is_stored(model):
             return
-        log = self.log()
-        states = self.states(log)
+        log, states = self.log(), self.states(self.log())
         model.save(tmp_path / "model")
         again = load(tmp_path / "model")
         assert torch.equal(again.score(states), model.score(states))
@@ -254,9 +230,5 @@ def _new_items(states: UserStates, n_items: int, step: int) -> Ints:
 def _appended(states: UserStates, items: Array, times: Array) -> UserStates:
     """States with one more event each, one second later."""
     ends = states.offsets[1:]
-    return UserStates(
-        offsets=states.offsets + np.arange(len(states) + 1),
-        items=np.insert(states.items, ends, items),
-        times=np.insert(states.times, ends, times),
-        now=times + 1.0,
-    )
+    longer, later = np.insert(states.items, ends, items), np.insert(states.times, ends, times)
+    return UserStates(states.offsets + np.arange(len(states) + 1), longer, later, times + 1.0)

@@ -7,7 +7,6 @@ Subclass a mixin, define its ``make`` and run pytest; each test is a condition t
     class TestMine(ArrivalTests):
         def make(self) -> ArrivalProcess:
             return Mine()
-
 """
 
 # ruff: noqa: S101 - these are tests, and assert is pytest's language
@@ -19,6 +18,7 @@ import itertools
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -35,14 +35,14 @@ from rimsim.market.consumers import (
     Consumer,
     Organic,
     Response,
-    Visits,
+    SlateVisits,
     drawn,
     make_consumer,
     relevant_items,
 )
 from rimsim.market.histories import LoggedPast
-from rimsim.market.ledger import Ledger
-from rimsim.market.providers import Changes, Offer, Provider, RoundOutcome
+from rimsim.market.market import MarketPlugs
+from rimsim.market.providers import Offer, Provider, RoundOutcome
 from rimsim.market.world import world_of
 from rimsim.matching import top_k
 from rimsim.testing.intensity import random_log
@@ -56,28 +56,24 @@ class Taking:
 
     needs_truth = False
 
-    def respond(self, visits: Visits, slates: Ints) -> Response:
+    def respond(self, visits: SlateVisits, slates: Ints) -> Response:
         """The same probability at each position."""
         probability = np.full(slates.shape, self.probability)
         return drawn(visits, slates, probability, probability)
 
-    def organic(self, visits: Visits) -> Organic:  # noqa: ARG002  # the protocol's
+    def organic(self, visits: SlateVisits) -> Organic:  # noqa: ARG002  # the protocol's
         """No organic consumption."""
         return NOTHING
 
-    def true_intensity(self, visits: Visits) -> torch.Tensor:
+    def true_intensity(self, visits: SlateVisits) -> torch.Tensor:
         """Constant intensity of all items."""
         return torch.full((len(visits), visits.world.log.n_items), self.probability)
 
 
 def small_scenario() -> ScenarioConfig:
     """Scenario of two rounds of 60 clones, slates of four."""
-    return ScenarioConfig(
-        rounds=2,
-        slate=4,
-        arrivals=ArrivalsConfig(per_round=60, max_visits=3),
-        platform=PlatformConfig(model="popularity"),
-    )
+    arrivals, platform = ArrivalsConfig(per_round=60, max_visits=3), PlatformConfig(model="popularity")
+    return ScenarioConfig(rounds=2, slate=4, arrivals=arrivals, platform=platform)
 
 
 def small_market(
@@ -92,15 +88,8 @@ def small_market(
     arrivals = make_arrivals(scenario) if arrivals is None else arrivals
     consumer = make_consumer(scenario) if consumer is None else consumer
     world = world_of(log, scenario, arrivals, consumer, providers)
-    return Market(
-        scenario,
-        seeds=Seeds.all(seed),
-        world=world,
-        arrivals=arrivals,
-        consumer=consumer,
-        providers=providers,
-        model=Popularity().fit(world.past),
-    )
+    plugs = MarketPlugs(arrivals=arrivals, consumer=consumer, providers=providers)
+    return Market(scenario, seeds=Seeds.all(seed), world=world, model=Popularity().fit(world.past), **plugs)
 
 
 def serve_round(market: Market, batch_size: int | None = None) -> None:
@@ -113,8 +102,12 @@ def serve_round(market: Market, batch_size: int | None = None) -> None:
 
 def require_same_in_batches(market: Callable[[], Market]) -> None:
     """Require equal arrivals, slates and consumptions at any batch size."""
-    one, many = (_ledgers(market(), batch_size) for batch_size in (1, None))
-    for alone, together in zip(one, many, strict=True):
+    one, many = market(), market()
+    for played, batch_size in ((one, 1), (many, None)):
+        while not played.done:
+            serve_round(played, batch_size)
+    ledgers = ([closed.ledger for closed in played.closed] for played in (one, many))
+    for alone, together in zip(*ledgers, strict=True):
         assert len(alone.schedule) == len(alone.item)
         for column in ("tick", "id", "slot"):
             np.testing.assert_array_equal(getattr(alone.schedule, column), getattr(together.schedule, column))
@@ -122,18 +115,14 @@ def require_same_in_batches(market: Callable[[], Market]) -> None:
         np.testing.assert_array_equal(alone.consumed, together.consumed)
 
 
-def _ledgers(market: Market, batch_size: int | None) -> list[Ledger]:
-    while not market.done:
-        serve_round(market, batch_size)
-    return [closed.ledger for closed in market.closed]
+class _PlugTests:
+    """Conditions of any plug of a market."""
 
-
-class ArrivalTests:
-    """Conditions of any arrival process; subclass it and define ``make``."""
+    plug: ClassVar[Literal["arrivals", "consumer", "providers"]]
 
     @abstractmethod
-    def make(self) -> ArrivalProcess:
-        """Arrival process under test."""
+    def make(self) -> Any:
+        """The plug under test."""
 
     def log(self) -> EventLog:
         """Log of the market."""
@@ -143,11 +132,22 @@ class ArrivalTests:
         """Scenario of the market, with two rounds."""
         return small_scenario()
 
-    def rounds(self, seed: int = 0) -> list[Schedule]:
-        """Schedules of two rounds, after that of the past.
+    def test_a_market_plays_it(self) -> None:
+        """The batch size changes nothing."""
+        require_same_in_batches(lambda: small_market(self.log(), self.scenario(), **{self.plug: self.make()}))
 
-        The latter is left out where users persist.
-        """
+
+class ArrivalTests(_PlugTests):
+    """Conditions of any arrival process; subclass it and define ``make``."""
+
+    plug = "arrivals"
+
+    @abstractmethod
+    def make(self) -> ArrivalProcess:
+        """Arrival process under test."""
+
+    def rounds(self, seed: int = 0) -> list[Schedule]:
+        """Schedules of the past (unless users persist) and two rounds."""
         process, so_far = self.make(), self.before(seed)
         return [process.round(number, so_far) for number in ((0, 1) if process.keeps_users else (-1, 0, 1))]
 
@@ -165,9 +165,8 @@ class ArrivalTests:
         """The process has its methods and flags."""
         process = self.make()
         assert isinstance(process, ArrivalProcess)
-        assert isinstance(process.known_beforehand, bool)
-        assert isinstance(process.keeps_users, bool)
-        assert isinstance(getattr(process, "hangs_on_outcomes", True), bool)
+        flags = process.known_beforehand, process.keeps_users, getattr(process, "hangs_on_outcomes", True)
+        assert all(isinstance(flag, bool) for flag in flags)
 
     def test_nothing_of_the_past_is_later_than_the_opening(self) -> None:
         """The warm-up log ends before the opening; releases are seconds."""
@@ -186,18 +185,13 @@ class ArrivalTests:
         past = LoggedPast.of(so_far.world.past, empty=self.scenario().arrivals.history == "none")
         for number, schedule in enumerate(schedules, start=2 - len(schedules)):
             checked_schedule(schedule, number, so_far, past)
-            assert len(schedule.user) == len(schedule.log_user) == len(schedule.shift)
-            assert ((schedule.log_user >= 0) & (schedule.log_user < self.log().n_users)).all()
-            assert len(np.unique(schedule.user)) == len(schedule.user)
             if schedule.logged is not None:
                 events = np.bincount(self.make().opening(self.log()).past.user, minlength=self.log().n_users)
-                assert len(schedule.logged) == len(schedule.user)
-                assert ((schedule.logged >= 0) & (schedule.logged <= events[schedule.log_user])).all()
+                assert (schedule.logged <= events[schedule.log_user]).all()
         for earlier, later in itertools.pairwise(schedules):
             assert earlier.stop <= later.start
-        assert len(np.unique(np.concatenate([schedule.id for schedule in schedules]))) == sum(
-            map(len, schedules)
-        )
+        ids = np.concatenate([schedule.id for schedule in schedules])
+        assert len(np.unique(ids)) == len(ids)
 
     def test_users_are_kept_or_new(self) -> None:
         """Persistent users have the same slots; others never return."""
@@ -221,10 +215,6 @@ class ArrivalTests:
             nothing, everything = (self.make().round(1, self.after_a_round(taken)) for taken in (0.0, 1.0))
             _require_equal(nothing, everything)
 
-    def test_a_market_plays_it(self) -> None:
-        """The batch size changes nothing."""
-        require_same_in_batches(lambda: small_market(self.log(), self.scenario(), self.make()))
-
 
 def _require_equal(one: Schedule, other: Schedule) -> None:
     """Require equal bits of all columns."""
@@ -232,8 +222,10 @@ def _require_equal(one: Schedule, other: Schedule) -> None:
         np.testing.assert_array_equal(getattr(one, field.name), getattr(other, field.name), field.name)
 
 
-class ConsumerTests:
+class ConsumerTests(_PlugTests):
     """Conditions of any consumer; subclass it and define ``make``."""
+
+    plug = "consumer"
 
     @abstractmethod
     def make(self) -> Consumer:
@@ -243,10 +235,6 @@ class ConsumerTests:
         """Log of the market."""
         return random_log(n_users=200)
 
-    def scenario(self) -> ScenarioConfig:
-        """Scenario of the market."""
-        return small_scenario()
-
     def market(self) -> Market:
         """Market with the consumer, in its second round."""
         market = small_market(self.log(), self.scenario(), consumer=self.make())
@@ -255,11 +243,8 @@ class ConsumerTests:
             market.serve(arrivals, arrivals.relevance.topk(market.config.slate).indices)
         return market
 
-    def visits(self, market: Market) -> tuple[Visits, Ints]:
-        """First visit of each visitor, and random slates.
-
-        The last position of each slate is empty.
-        """
+    def visits(self, market: Market) -> tuple[SlateVisits, Ints]:
+        """First visits of visitors, and random slates with empty ends."""
         _, rows = np.unique(market.schedule.slot, return_index=True)
         chance = rng.uniform(7, rng.Purpose.MEASURE, rows[:, None], np.arange(market.n_items))
         slates = np.argsort(chance, axis=1)[:, : market.config.slate].astype(np.int64)
@@ -277,9 +262,8 @@ class ConsumerTests:
         before = slates.copy()
         response = market.consumer.respond(visits, slates)
         np.testing.assert_array_equal(slates, before)
-        assert (
-            response.consumed.shape == response.probability.shape == response.intensity.shape == slates.shape
-        )
+        columns = response.consumed, response.probability, response.intensity
+        assert {column.shape for column in columns} == {slates.shape}
         assert response.consumed.dtype == np.bool_
         assert ((response.probability >= 0) & (response.probability <= 1)).all()
         assert (response.intensity >= 0).all()
@@ -290,14 +274,12 @@ class ConsumerTests:
     def test_answers_do_not_depend_on_the_batch(self) -> None:
         """Visits get the same bits one at a time."""
         market = self.market()
-        visits, slates = self.visits(market)
-        consumer = market.consumer
+        (visits, slates), consumer = self.visits(market), market.consumer
         together = consumer.respond(visits, slates)
         for n, row in enumerate(visits.row):
             alone = consumer.respond(market.open.visits(np.array([row])), slates[n : n + 1])
-            np.testing.assert_array_equal(alone.consumed[0], together.consumed[n])
-            np.testing.assert_array_equal(alone.probability[0], together.probability[n])
-            np.testing.assert_array_equal(alone.intensity[0], together.intensity[n])
+            for column in ("consumed", "probability", "intensity"):
+                np.testing.assert_array_equal(getattr(alone, column)[0], getattr(together, column)[n])
 
     def test_consumptions_are_as_frequent_as_their_probabilities(self) -> None:
         """Consumptions are within five standard errors of their probabilities."""
@@ -345,21 +327,15 @@ class ConsumerTests:
         assert np.isin(organic.row, visits.row).all()
         assert (organic.tick >= market.schedule.tick[organic.row]).all()
 
-    def test_a_market_plays_it(self) -> None:
-        """The batch size changes nothing."""
-        require_same_in_batches(lambda: small_market(self.log(), self.scenario(), consumer=self.make()))
 
-
-class ProviderTests:
+class ProviderTests(_PlugTests):
     """Conditions of any providers; subclass it and define ``make``."""
+
+    plug = "providers"
 
     @abstractmethod
     def make(self) -> Provider:
         """Providers under test."""
-
-    def log(self) -> EventLog:
-        """Log of the market."""
-        return random_log()
 
     def scenario(self) -> ScenarioConfig:
         """Scenario of the market, with three rounds."""
@@ -373,10 +349,6 @@ class ProviderTests:
         sold = (shown * rng.uniform(seed, rng.Purpose.MEASURE, 2, items)).astype(np.int64)
         return RoundOutcome(0, seed, roster, Offer.opening(roster), shown, sold)
 
-    def changes(self, outcome: RoundOutcome) -> Changes:
-        """Changes after an outcome."""
-        return self.make().end_of_round(outcome)
-
     def test_follows_the_protocol(self) -> None:
         """Every item has a provider, the same each time."""
         assert isinstance(self.make(), Provider)
@@ -389,7 +361,7 @@ class ProviderTests:
     def test_who_leaves_was_there_and_who_comes_was_not(self) -> None:
         """The market accepts the changes; satisfactions are numbers."""
         outcome = self.outcome()
-        changes = self.changes(outcome)
+        changes = self.make().end_of_round(outcome)
         after = outcome.offer.after(changes, 0)
         assert np.isfinite(after.satisfaction).all()
         assert (after.there == (outcome.offer.there & ~changes.leaves | changes.comes)).all()
@@ -398,7 +370,7 @@ class ProviderTests:
         """The same outcome gives the same bits, and is unchanged."""
         outcome = self.outcome(3)
         before = outcome.offer.satisfaction.copy()
-        first, again = self.changes(outcome), self.changes(outcome)
+        first, again = (self.make().end_of_round(outcome) for _ in range(2))
         np.testing.assert_array_equal(outcome.offer.satisfaction, before)
         for field in dataclasses.fields(first):
             np.testing.assert_array_equal(getattr(first, field.name), getattr(again, field.name))
@@ -414,7 +386,3 @@ class ProviderTests:
             shown = closed.ledger.item[closed.ledger.item >= 0]
             assert there[shown].all()
             assert not closed.required[~there].any()
-
-    def test_a_market_plays_it(self) -> None:
-        """The batch size changes nothing."""
-        require_same_in_batches(lambda: small_market(self.log(), self.scenario(), providers=self.make()))

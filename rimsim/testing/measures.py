@@ -7,7 +7,6 @@ Subclass :class:`MeasureTests`, define ``make`` and run pytest::
     class TestMine(MeasureTests):
         def make(self) -> Measure:
             return mine
-
 """
 
 # ruff: noqa: S101 - these are tests, and assert is pytest's language
@@ -24,19 +23,8 @@ import pandas as pd
 
 from rimsim.measures import MEASURES, Measure, RoundFacts, made_up_round
 
-_OF_ARRIVALS = (
-    "slates",
-    "consumed",
-    "probability",
-    "true_intensity",
-    "intensity",
-    "price",
-    "propensity",
-    "user",
-    "time",
-    "ground_intensity",
-    "relevant",
-)
+_OF_POSITIONS = ("slates", "consumed", "probability", "true_intensity", "intensity", "price", "propensity")
+_OF_ARRIVALS = (*_OF_POSITIONS, "user", "time", "ground_intensity", "relevant")
 """Fields of :class:`rimsim.measures.RoundFacts` with a row an arrival."""
 
 
@@ -58,7 +46,7 @@ class MeasureTests:
     """Conditions of any measure; subclass it and define its name."""
 
     depends_on_order: ClassVar[bool] = False
-    """Whether the value of a round may depend on the order in which its users arrived."""
+    """True if a value may depend on the order of arrivals."""
 
     @abstractmethod
     def make(self) -> Measure:
@@ -82,8 +70,7 @@ class MeasureTests:
 
     def test_a_round_has_a_finite_value_or_none(self) -> None:
         """A value is a finite number or None."""
-        usual, *others = self.rounds()
-        measure = self.make()
+        (usual, *others), measure = self.rounds(), self.make()
         assert measure.value(usual) is not None or measure.of(usual) is None, f"it is {measure.of(usual)!r}"
         for facts in others:
             measure.value(facts)  # raises if it is no number
@@ -113,8 +100,7 @@ class MeasureTests:
             rows = np.arange(len(facts.slates))[::-1]
             other = dataclasses.replace(facts, **{name: getattr(facts, name)[rows] for name in _OF_ARRIVALS})
             value, turned = self.make().value(facts), self.make().value(other)
-            assert value == turned or (
-                value is not None
-                and turned is not None
-                and math.isclose(value, turned, rel_tol=1e-9, abs_tol=1e-12)
-            ), f"{value!r} became {turned!r}; say depends_on_order = True if it may"
+            same = value == turned
+            if value is not None and turned is not None:
+                same = math.isclose(value, turned, rel_tol=1e-9, abs_tol=1e-12)
+            assert same, f"{value!r} became {turned!r}; say depends_on_order = True if it may"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
+from rimsim.config import ScenarioConfig
 from rimsim.market.arrivals.broadcast import Broadcast
 from rimsim.market.arrivals.clones import Clones, clones_at, opening_after
 from rimsim.market.arrivals.contract import ArrivalProcess, Opening, RoundsSoFar, checked_schedule
@@ -11,9 +12,6 @@ from rimsim.market.arrivals.hawkes import Hawkes, HawkesOptions
 from rimsim.market.arrivals.replay import Replay
 from rimsim.market.records import Schedule
 from rimsim.plugs import make_plug
-
-if TYPE_CHECKING:
-    from rimsim.config import ScenarioConfig
 
 __all__ = [
     "BUILT_IN",
@@ -28,7 +26,6 @@ __all__ = [
     "make_arrivals",
     "opening_after",
 ]
-
 BUILT_IN = {"replay": Replay, "clones": Clones, "broadcast": Broadcast, "hawkes": Hawkes}
 """Name to class."""
 
@@ -39,13 +36,6 @@ def make_arrivals(scenario: ScenarioConfig) -> ArrivalProcess:
     Raises:
         ConfigError: If ``arrivals.kind`` or one of ``arrivals.options`` is unknown or unfit.
     """
-    config = scenario.arrivals
-    plug = make_plug(
-        config.kind,
-        "arrivals.kind",
-        BUILT_IN,
-        ("opening", "round", "known_beforehand", "keeps_users"),
-        dict(config.options),
-        scenario,
-    )
+    config, needed = scenario.arrivals, ("opening", "round", "known_beforehand", "keeps_users")
+    plug = make_plug(config.kind, "arrivals.kind", BUILT_IN, needed, dict(config.options), scenario)
     return cast("ArrivalProcess", plug)

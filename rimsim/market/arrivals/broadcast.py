@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from rimsim import rng
 from rimsim.arrays import Ints
+from rimsim.config import ScenarioConfig
 from rimsim.config.fields import duration_seconds
+from rimsim.data.log import EventLog, Sessions
 from rimsim.errors import ConfigError
 from rimsim.market.arrivals.clones import clones_at, events_before, opening_after
-
-if TYPE_CHECKING:
-    from rimsim.config import ScenarioConfig
-    from rimsim.data.log import EventLog, Sessions
-    from rimsim.market.arrivals.contract import Opening, RoundsSoFar
-    from rimsim.market.records import Schedule
+from rimsim.market.arrivals.contract import Opening, RoundsSoFar
+from rimsim.market.records import Schedule
 
 
 class Broadcast:
@@ -51,10 +47,8 @@ class Broadcast:
                     f"arrivals.per_round is {config.per_round} in a broadcast to {len(log_user)} users; "
                     "allowed: at most as many, or null for all of them"
                 )
-            order = np.argsort(
-                rng.bits(so_far.seed, rng.Purpose.ARRIVALS, 3, number + 1, log_user), kind="stable"
-            )
-            log_user = np.sort(log_user[order[: config.per_round]])
+            lot = rng.bits(so_far.seed, rng.Purpose.ARRIVALS, 3, number + 1, log_user)
+            log_user = np.sort(log_user[np.argsort(lot, kind="stable")[: config.per_round]])
         length = duration_seconds(config.round_length)
         start = world.opening + number * length
         time = np.full(len(log_user), start)
@@ -65,10 +59,8 @@ class Broadcast:
 
 
 def drawn_sessions(sessions: Sessions, users: Ints, seed: int, number: int) -> Ints:
-    """(n,) later session of each user, sampled for the round.
-
-    Users are ascending; −1 without a later session.
-    """
+    """(n,) later session of each user, sampled for the round."""
+    # Users are ascending; −1 without a later session.
     later = np.flatnonzero(events_before(sessions) > 0)
     by_user = later[np.argsort(sessions.user[later], kind="stable")]
     begin = np.searchsorted(sessions.user[by_user], users, "left")

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rimsim import rng
 from rimsim.arrays import TICKS, Floats, Ints, ticks
+from rimsim.config import ScenarioConfig
 from rimsim.config.fields import duration_seconds
+from rimsim.data.log import EventLog, Sessions
 from rimsim.errors import MarketError
-from rimsim.market.arrivals.contract import Opening
+from rimsim.market.arrivals.contract import Opening, RoundsSoFar
 from rimsim.market.records import VISIT_BITS, Schedule, running_count
-
-if TYPE_CHECKING:
-    from rimsim.config import ScenarioConfig
-    from rimsim.data.log import EventLog, Sessions
-    from rimsim.market.arrivals.contract import RoundsSoFar
-
 
 _CLONE_BITS = 16
 _RELEASE_SEED = 0
@@ -62,17 +57,8 @@ class Clones:
             log_user = np.searchsorted(cumulative, pick * cumulative[-1], "right")
         length = duration_seconds(config.round_length)
         start = world.opening + number * length
-        share = rng.uniform(so_far.seed, rng.Purpose.ARRIVALS, 1, number + 1, draw)
-        return clones_at(
-            so_far,
-            number,
-            start + length * share,
-            log_user,
-            start,
-            start + length,
-            config.max_visits,
-            session,
-        )
+        time = start + length * rng.uniform(so_far.seed, rng.Purpose.ARRIVALS, 1, number + 1, draw)
+        return clones_at(so_far, number, time, log_user, start, start + length, config.max_visits, session)
 
 
 def clones_at(
@@ -94,12 +80,7 @@ def clones_at(
     all users', before the clone's first visit. Either way λ(x) sees the recency that it was fitted on.
 
     Args:
-        so_far: The log, its sessions and the seed of arrivals.
         time: (n,) seconds at which the visits begin, in any order.
-        log_user: (n,) the log user that comes in each.
-        start: Seconds at which the round begins.
-        stop: Seconds at which it ends.
-        max_visits: Visits of one clone at most.
         session: (n,) the warm-up log's session that each visit stands for, −1 for none; None: for none of them.
 
     Raises:
@@ -127,9 +108,8 @@ def clones_at(
     alone = mine < 0
     if alone.any():
         gaps = inter_session_gaps(sessions)
-        gap = gaps[
-            (rng.uniform(so_far.seed, rng.Purpose.ARRIVALS, 2, user[alone]) * len(gaps)).astype(np.int64)
-        ]
+        draw = rng.uniform(so_far.seed, rng.Purpose.ARRIVALS, 2, user[alone])
+        gap = gaps[(draw * len(gaps)).astype(np.int64)]
         last = np.zeros(past.n_users)
         np.maximum.at(last, past.user, past.time)
         shift[alone] = begin[alone] - gap - last[log_user[first][alone]]
@@ -150,18 +130,11 @@ def clones_at(
 def _require_room(number: int, originals: int, clone: Ints, visit: Ints) -> None:
     """Refuse arrivals whose ids would overflow or collide."""
     rounds = (1 << (62 - _CLONE_BITS - VISIT_BITS)) // originals - 1
+    clones, visits = clone.max(initial=0) + 1, visit.max(initial=0) + 1
     faults = (
         (number >= rounds, f"round {number} of clones of {originals} users and sessions", f"{rounds} rounds"),
-        (
-            clone.max(initial=0) >> _CLONE_BITS,
-            f"{clone.max(initial=0) + 1} clones of one user",
-            1 << _CLONE_BITS,
-        ),
-        (
-            visit.max(initial=0) >> VISIT_BITS,
-            f"{visit.max(initial=0) + 1} visits of one clone",
-            1 << VISIT_BITS,
-        ),
+        (clones > 1 << _CLONE_BITS, f"{clones} clones of one user", 1 << _CLONE_BITS),
+        (visits > 1 << VISIT_BITS, f"{visits} visits of one clone", 1 << VISIT_BITS),
     )
     for wrong, what, most in faults:
         if wrong:
@@ -182,10 +155,8 @@ def events_before(sessions: Sessions) -> Ints:
 
 
 def inter_session_gaps(sessions: Sessions) -> Floats:
-    """Sorted gaps between sessions of a user, pooled, seconds.
-
-    A single gap of one day where no user came twice.
-    """
+    """Sorted gaps between sessions of a user, pooled, seconds."""
+    # A single gap of one day where no user came twice.
     order = np.lexsort((sessions.start, sessions.user))
     user = sessions.user[order]
     silence = sessions.start[order][1:] - sessions.stop[order][:-1]
@@ -194,10 +165,8 @@ def inter_session_gaps(sessions: Sessions) -> Floats:
 
 
 def opening_after(log: EventLog, scenario: ScenarioConfig, most_arrivals: int | None = None) -> Opening:
-    """Opening at the end of a log.
-
-    The warm-up log knows nothing of items that the scenario's ``releases`` (a seeded share) bring later.
-    """
+    """Opening at the end of a log."""
+    # The warm-up log knows nothing of items that the scenario's ``releases`` (a seeded share) bring later.
     opening = float(log.time[-1]) + 1.0
     plan, release = scenario.releases, np.zeros(log.n_items)
     late = round(plan.share * log.n_items)

@@ -58,7 +58,6 @@ class ArrivalProcess(Protocol):
 
     def opening(self, log: EventLog) -> Opening:
         """Opening of the market, within a log."""
-        ...
 
     def round(self, number: int, so_far: RoundsSoFar) -> Schedule:
         """Arrivals of a round.
@@ -67,7 +66,6 @@ class ArrivalProcess(Protocol):
             number: The round, from 0. Where users are not kept, −1 asks for states of the past, on which the prices
                 of round 0 are solved.
         """
-        ...
 
 
 @dataclass(frozen=True)
@@ -75,8 +73,7 @@ class ArrivalCapabilities:
     """Optional attributes of an arrival process, read once."""
 
     exogenous: bool
-    """``hangs_on_outcomes = False``: arrivals do not depend on what was shown or taken before, so that all arms of a
-    seed have the same. Without it, arms are taken to differ."""
+    """``hangs_on_outcomes = False``: arrivals do not depend on outcomes, so all arms of a seed have the same."""
     replays_sessions: bool
     """``replays_sessions``: each arrival is a session of the log."""
 
@@ -97,7 +94,6 @@ def checked_schedule(
     Compiled code trusts its slots and lengths.
 
     Args:
-        schedule: Result of an arrival process.
         past: The logged past that visitors come with; None: all of the warm-up log.
 
     Raises:
@@ -125,31 +121,20 @@ def _faults(
     for name in ("tick", "id", "slot", "session", "user", "log_user", "logged", "earlier"):
         column = getattr(schedule, name)
         kind = "" if column is None else np.asarray(column).dtype.name
-        yield (
-            column is not None and not kind.startswith("int"),
-            f"{name} of type {kind}",
-            "whole numbers, int64",
-        )
-    yield (
-        bool(np.any((log_user < 0) | (log_user >= n_users))),
-        "a slot of no user of the log",
-        f"users from 0 to {n_users - 1}",
-    )
+        wrong = column is not None and not kind.startswith("int")
+        yield wrong, f"{name} of type {kind}", "whole numbers, int64"
+    stranger = bool(np.any((log_user < 0) | (log_user >= n_users)))
+    yield stranger, "a slot of no user of the log", f"users from 0 to {n_users - 1}"
     yield bool(np.any(logged < 0)), "a past of less than no event", "numbers of events from 0"
     yield len(np.unique(schedule.user)) != len(schedule.user), "two slots of one user", "distinct users"
     yield not len(tick), "no arrival at all", "at least one"
     yield bool(np.any(tick[1:] < tick[:-1])), "arrivals out of clock order", "ascending ticks"
-    yield (
-        not schedule.start <= tick[0] <= tick[-1] <= schedule.stop,
-        f"ticks from {tick[:1]} to {tick[-1:]}",
-        f"from its start, {schedule.start}, to its stop, {schedule.stop}",
-    )
+    within = f"from its start, {schedule.start}, to its stop, {schedule.stop}"
+    outside = not schedule.start <= tick[0] <= tick[-1] <= schedule.stop
+    yield outside, f"ticks from {tick[:1]} to {tick[-1:]}", within
     yield len(np.unique(schedule.id)) != len(tick), "two arrivals of one id", "distinct ids"
-    yield (
-        bool(np.any((slot < 0) | (slot >= len(schedule.user)))),
-        "an arrival of no slot",
-        f"slots from 0 to {len(schedule.user) - 1}",
-    )
+    homeless = bool(np.any((slot < 0) | (slot >= len(schedule.user))))
+    yield homeless, "an arrival of no slot", f"slots from 0 to {len(schedule.user) - 1}"
     yield (
         schedule.earlier is None and bool(np.any(schedule.id >> VISIT_BITS != schedule.user[slot])),
         "ids that are not those of a user's visits",

@@ -26,26 +26,14 @@ from rimsim.market.histories import LoggedPast
 from rimsim.market.records import VISIT_BITS, Schedule, delay_ticks, running_count
 
 _DAY = 86_400.0
-
-
 _MOST_BRANCHING = 0.95
 """A process whose sessions excite one session each, or more, would not be stable."""
-
-
 _SLOWEST, _FASTEST = 1 / (365 * _DAY), 1 / 3600.0
 """Rates of decay between which one is looked for, per second."""
-
-
 _SHAPES = (0.1, 1e4)
 """Shapes of the gamma distribution of users' own rates between which one is looked for."""
-
-
 _ITERATIONS = 500
-
-
 _TOLERANCE = 1e-7
-
-
 _ROUND_BITS = 8
 """An arrival's visit number holds its round, shifted by so many bits, and which of the round's visits it is."""
 
@@ -65,16 +53,9 @@ class SessionRates:
 
 
 def fit_rates(user: Ints, start: Floats, stop: float, n_users: int) -> SessionRates:
-    """Maximum-likelihood rates of session starts, by EM.
-
-    The likelihood is given each user's first session. Users' own rates have a gamma distribution, whose shape decides
-    the weight of a user's own sessions against the mean.
-
-    Args:
-        user: (s,) user of each session.
-        stop: Seconds until which all are observed.
-        n_users: Number of users, some without a session.
-    """
+    """Maximum-likelihood rates of session starts, by EM."""
+    # The likelihood is given each user's first session. Users' own rates have a gamma distribution, whose shape
+    # decides the weight of a user's own sessions against the mean.
     order = np.lexsort((start, user))
     who, when = user[order], start[order]
     first = np.ones(len(who), bool)
@@ -105,10 +86,8 @@ def fit_rates(user: Ints, start: Floats, stop: float, n_users: int) -> SessionRa
 
 
 def _shape(count: Floats, expected: Floats) -> float:
-    """Shape of users' rates by moments.
-
-    Counts vary by Σ expected + Σ expected² / shape.
-    """
+    """Shape of users' rates by moments."""
+    # Counts vary by Σ expected + Σ expected² / shape.
     beyond = float(((count - expected) ** 2 - expected).sum())
     shape = float((expected**2).sum()) / beyond if beyond > 0 else np.inf
     return min(max(shape, _SHAPES[0]), _SHAPES[1])
@@ -116,10 +95,8 @@ def _shape(count: Floats, expected: Floats) -> float:
 
 @compiled
 def _excitations(when: Floats, first: Bools, decay: float) -> tuple[Floats, Floats]:
-    """(s,) Σ exp(−ω·lag) and Σ lag·exp(−ω·lag) over earlier sessions.
-
-    Sessions are by user, then time.
-    """
+    """(s,) Σ exp(−ω·lag) and Σ lag·exp(−ω·lag) over earlier sessions."""
+    # Sessions are by user, then time.
     excited, lagged = np.zeros(len(when)), np.zeros(len(when))
     for n in range(1, len(when)):
         if first[n]:
@@ -134,11 +111,10 @@ def _excitations(when: Floats, first: Bools, decay: float) -> tuple[Floats, Floa
 def expected_starts(
     rates: SessionRates, factor: Floats, user: Ints, tick: Ints, window: tuple[int, int]
 ) -> Floats:
-    """(users,) expected session starts in a window.
-
-    Each rate is multiplied by f (users,), with αf below 1. With x the excitation of the past, x′ = −ω(1 − αf)·x + αωf·μ
-    has a closed form, and f(μ + x) is integrated. ``user`` and ``tick`` (s,) are sessions before the window, in ticks.
-    """
+    """(users,) expected session starts in a window."""
+    # Each rate is multiplied by f (users,), with αf below 1. With x the excitation of the past, x′ = −ω(1 − αf)·x +
+    # αωf·μ has a closed form, and f(μ + x) is integrated. ``user`` and ``tick`` (s,) are sessions before the window,
+    # in ticks.
     length = (window[1] - window[0]) / TICKS
     fade = np.exp(-rates.decay * (window[0] - tick) / TICKS)
     excited = rates.branching * rates.decay * np.bincount(user, fade, len(factor))
@@ -158,13 +134,12 @@ def simulate(
     seed: int,
     number: int,
 ) -> tuple[Ints, Ints]:
-    """Users and ticks (n,) of session starts in a window.
-
-    Thinning of a process with a larger factor f_max = ``most``. The process is one of clusters: spontaneous sessions,
-    and those that a session brings about. Candidates of the larger process are drawn by keys, spontaneous ones by
-    (seed, user, window, n), others by (seed, user, instant of the parent session, n), and each is kept with chance
-    f/f_max. So two markets share candidates, and differ only in those that satisfaction keeps and their consequences.
-    """
+    """Users and ticks (n,) of session starts in a window."""
+    # Thinning of a process with a larger factor f_max = ``most``. The process is one of clusters: spontaneous
+    # sessions, and those that a session brings about. Candidates of the larger process are drawn by keys, spontaneous
+    # ones by (seed, user, window, n), others by (seed, user, instant of the parent session, n), and each is kept with
+    # chance f/f_max. So two markets share candidates, and differ only in those that satisfaction keeps and their
+    # consequences.
     kept = factor / most
     found_user, found_tick = _by_themselves(rates, kept, most, window, seed, number)
     parents = np.concatenate([user, found_user]), np.concatenate([tick, found_tick])
@@ -174,9 +149,8 @@ def simulate(
         users.append(parents[0])
         ticks.append(parents[1])
     everyone, instants = np.concatenate(users), np.concatenate(ticks)
-    pairs = np.unique(
-        np.column_stack([instants, everyone]), axis=0
-    )  # nobody starts twice within a microsecond
+    # Nobody starts twice within a microsecond.
+    pairs = np.unique(np.column_stack([instants, everyone]), axis=0)
     return pairs[:, 1].copy(), pairs[:, 0].copy()
 
 
@@ -325,6 +299,7 @@ class HawkesArrivals:
                 f"{1 << (VISIT_BITS - _ROUND_BITS)} a round, and {1 << _ROUND_BITS} rounds"
             )
         everyone = np.arange(world.past.n_users)
+        before = (np.bincount(slots, minlength=len(everyone)) for slots, _ in earlier)
         return Schedule(
             tick=came,
             id=(slot << VISIT_BITS) + (number << (VISIT_BITS - _ROUND_BITS)) + visit,
@@ -337,9 +312,7 @@ class HawkesArrivals:
             stop=stop,
             logged=logged,
             forecast=forecast,
-            earlier=sum(
-                (np.bincount(slots, minlength=len(everyone)) for slots, _ in earlier), np.zeros_like(everyone)
-            ),
+            earlier=sum(before, np.zeros_like(everyone)),
         )
 
     def _pasts(self, so_far: RoundsSoFar) -> tuple[Ints, Floats, Ints, Ints]:

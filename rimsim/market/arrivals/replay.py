@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rimsim.arrays import Ints, ticks
+from rimsim.config import ScenarioConfig
+from rimsim.data.log import EventLog
 from rimsim.errors import ConfigError, DataError
-from rimsim.market.arrivals.contract import Opening
+from rimsim.market.arrivals.contract import Opening, RoundsSoFar
+from rimsim.market.consumers.contract import World
 from rimsim.market.records import VISIT_BITS, Schedule, running_count
-
-if TYPE_CHECKING:
-    from rimsim.config import ScenarioConfig
-    from rimsim.data.log import EventLog
-    from rimsim.market.arrivals.contract import RoundsSoFar
-    from rimsim.market.consumers.contract import World
 
 
 @lru_cache(maxsize=4)
@@ -41,22 +37,18 @@ class Replay:
 
     def __init__(self, scenario: ScenarioConfig) -> None:
         if scenario.releases.share > 0:
-            raise ConfigError(
-                "releases.share is for clones; a replay takes release times from the log's item table"
-            )
+            message = "releases.share is for clones; a replay takes release times from the log's item table"
+            raise ConfigError(message)
         self._scenario = scenario
 
     def opening(self, log: EventLog) -> Opening:
-        """Opening within the log.
-
-        A session that straddles it ends there.
-        """
+        """Opening within the log."""
+        # A session that straddles it ends there.
         sessions = log.sessions(self._scenario.data.session_gap)
         first, last = float(log.time[0]), float(log.time[-1])
         opening = first + self._scenario.arrivals.warmup_share * (last - first)
-        started_before = (
-            sessions.start[sessions.of_event] < opening
-        )  # later events of such a session never happen
+        # Later events of a session that started before never happen.
+        started_before = sessions.start[sessions.of_event] < opening
         past = log.rows(started_before & (log.time < opening))
         release = log.items["release"].to_numpy(np.float64)
         return Opening(past, opening, release, max(1, len(sessions)))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
-from rimsim.config import DynamicsConfig
+from rimsim.config import DynamicsConfig, ScenarioConfig
 from rimsim.errors import ConfigError
 from rimsim.market.consumers.choice import Cascade, CascadeOptions, Logit, LogitOptions
 from rimsim.market.consumers.contract import (
@@ -13,6 +13,7 @@ from rimsim.market.consumers.contract import (
     ConsumerCapabilities,
     Organic,
     Response,
+    SlateVisits,
     Visits,
     drawn,
     relevant_items,
@@ -21,9 +22,6 @@ from rimsim.market.consumers.observed import Observed
 from rimsim.market.consumers.preference import Intensity
 from rimsim.market.consumers.replay import ReplayedLog
 from rimsim.plugs import make_plug
-
-if TYPE_CHECKING:
-    from rimsim.config import ScenarioConfig
 
 __all__ = [
     "BUILT_IN",
@@ -37,12 +35,12 @@ __all__ = [
     "Observed",
     "Organic",
     "Response",
+    "SlateVisits",
     "Visits",
     "drawn",
     "make_consumer",
     "relevant_items",
 ]
-
 BUILT_IN = {
     "intensity": Intensity,
     "logit": Logit,
@@ -62,12 +60,10 @@ def make_consumer(scenario: ScenarioConfig) -> Consumer:
     """
     config, methods = scenario.consumer, ("respond", "organic", "true_intensity")
     plug = make_plug(config.kind, "consumer.kind", BUILT_IN, methods, dict(config.options), scenario)
-    if (
-        config.dynamics != DynamicsConfig()
-        and not ConsumerCapabilities.of(cast("Consumer", plug)).takes_dynamics
-    ):
+    consumer = cast("Consumer", plug)
+    if config.dynamics != DynamicsConfig() and not ConsumerCapabilities.of(consumer).takes_dynamics:
         raise ConfigError(
             f"consumer.dynamics with consumer.kind {config.kind!r}, which heeds none; allowed: intensity, logit or "
             "cascade"
         )
-    return cast("Consumer", plug)
+    return consumer

@@ -8,7 +8,7 @@ from pydantic.dataclasses import dataclass
 
 from rimsim.arrays import Floats, Ints
 from rimsim.config import ScenarioConfig
-from rimsim.market.consumers.contract import Response, Visits, examination, uniform_draws
+from rimsim.market.consumers.contract import Response, SlateVisits, examination, uniform_draws
 from rimsim.market.consumers.preference import PreferenceConsumer
 
 
@@ -33,7 +33,7 @@ class Logit(PreferenceConsumer):
         self._outside = options.outside
         self._weight = config.attraction * examination(config.position_decay, scenario.slate)
 
-    def respond(self, visits: Visits, slates: Ints) -> Response:
+    def respond(self, visits: SlateVisits, slates: Ints) -> Response:
         """Response of visits to their slates."""
         intensity = self.of_slates(visits, slates)
         worth = intensity * self._weight
@@ -78,7 +78,7 @@ class Cascade(PreferenceConsumer):
         self._stop = options.stop
         self._decay, self._attraction = scenario.consumer.position_decay, scenario.consumer.attraction
 
-    def respond(self, visits: Visits, slates: Ints) -> Response:
+    def respond(self, visits: SlateVisits, slates: Ints) -> Response:
         """Response of visits to their slates."""
         intensity = self.of_slates(visits, slates)
         chance = -np.expm1(-intensity * self._attraction)

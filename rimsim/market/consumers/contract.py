@@ -28,15 +28,12 @@ from rimsim.requirements.campaigns import CampaignTables
 _BLOCK = 1024
 """Visits whose true intensities are held at once."""
 
+
 # -- visits and responses ---------------------------------------------------------------------------------------------
-
-
 @compiled
 def uniform_draw(key: np.uint64, item: int) -> float:
-    """Uniform draw of an item under a key.
-
-    ``uniform(seed, purpose, arrival, item)`` of :mod:`rimsim.rng`, given ``bits(seed, purpose, arrival)``.
-    """
+    """Uniform draw of an item under a key."""
+    # ``uniform(seed, purpose, arrival, item)`` of :mod:`rimsim.rng`, given ``bits(seed, purpose, arrival)``.
     return uniform_of(tie_rank(key, item))
 
 
@@ -52,10 +49,8 @@ def uniform_draws(keys: NDArray[np.uint64], items: Ints) -> Floats:
 
 @compiled
 def poisson_probability(intensity: float, examination: float, attraction: float) -> float:
-    """Probability of an event at an examined position.
-
-    P(consume at position r) = 1 − exp(−λ*(x)·p*(y|x)·γ^(r−1)·a): the Poisson-intensity response.
-    """
+    """Probability of an event at an examined position."""
+    # P(consume at position r) = 1 − exp(−λ*(x)·p*(y|x)·γ^(r−1)·a): the Poisson-intensity response.
     return -math.expm1(-(intensity * examination * attraction))
 
 
@@ -109,7 +104,7 @@ class World:
 
 
 @dataclass(frozen=True, eq=False)
-class Visits:
+class SlateVisits:
     """n arrivals of a round as a consumer sees them."""
 
     row: Ints
@@ -168,6 +163,10 @@ class Visits:
         return uniform_draws(self.keys[self.row], slates)
 
 
+Visits = SlateVisits
+"""Alias."""
+
+
 @dataclass(frozen=True, eq=False)
 class Response:
     """Response of n visits to their slates."""
@@ -195,19 +194,15 @@ NOTHING = Organic(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.i
 """No organic consumption."""
 
 
-def drawn(visits: Visits, slates: Ints, probability: Floats, intensity: Floats) -> Response:
-    """Response sampled from probabilities (n, k), 0 at empty positions.
-
-    An item is consumed if its draw is below its probability.
-    """
+def drawn(visits: SlateVisits, slates: Ints, probability: Floats, intensity: Floats) -> Response:
+    """Response sampled from probabilities (n, k), 0 at empty positions."""
+    # An item is consumed if its draw is below its probability.
     shown = slates >= 0
     probability = np.where(shown, probability, 0.0)
     return Response(visits.uniform(slates) < probability, probability, np.where(shown, intensity, 0.0))
 
 
 # -- the consumer -----------------------------------------------------------------------------------------------------
-
-
 @runtime_checkable
 class Consumer(Protocol):
     """Choice model of visitors; agents and models never see it.
@@ -216,17 +211,14 @@ class Consumer(Protocol):
     consumptions. Optional attributes are those of :class:`ConsumerCapabilities`.
     """
 
-    def respond(self, visits: Visits, slates: Ints) -> Response:
+    def respond(self, visits: SlateVisits, slates: Ints) -> Response:
         """Response of visits to slates (n, k), −1 being an empty position."""
-        ...
 
-    def organic(self, visits: Visits) -> Organic:
+    def organic(self, visits: SlateVisits) -> Organic:
         """Organic consumptions; :data:`NOTHING` if there are none."""
-        ...
 
-    def true_intensity(self, visits: Visits) -> torch.Tensor:
+    def true_intensity(self, visits: SlateVisits) -> torch.Tensor:
         """(n, M) float32 λ*(x)·p*(y|x) over admissible items, for bounds and recall."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -234,23 +226,19 @@ class ConsumerCapabilities:
     """Optional attributes of a consumer, read once."""
 
     hits_only: bool
-    """``hits_only``: consumption of a slate is a hit in what the visitor does anyway. It does not enter the history;
-    organic consumption does. Relevant items are then counted, and NDCG is defined."""
+    """``hits_only``: a consumption is a hit in organic behaviour; only the latter enters the history."""
     exogenous: bool
-    """``foretold``, which goes with ``hits_only``: organic consumption does not depend on the market, so no slate moves
-    a state. It is asked for once, for all visits of a round that opens, and enters the histories when the round is
-    over; states are then scored in advance."""
+    """``foretold``, with ``hits_only``: organic consumption depends on no slate, and is asked for as a round opens."""
     needs_truth: bool
     """``needs_truth = False``: no truth is fitted, ``visits.world.truth`` is None."""
     needs_sessions: bool
     """``needs_sessions``: only a replay of the log's sessions can be answered."""
     takes_dynamics: bool
     """``takes_dynamics``: it takes ``consumer.dynamics`` into account."""
-    settled: Callable[[Visits], Ints] | None
+    settled: Callable[[SlateVisits], Ints] | None
     """``settled(visits)``: (n,) tick at which each slate's outcome is decided, if it is not the visit's."""
-    relevant: Callable[[Visits], Floats] | None
-    """``relevant(visits)``: (n,) items that each visit would consume of the whole catalogue, the denominator of recall;
-    otherwise the sum of :meth:`Consumer.true_intensity`."""
+    relevant: Callable[[SlateVisits], Floats] | None
+    """``relevant(visits)``: (n,) items each would consume of the catalogue; default: Σ true intensity."""
     note: Callable[[EventLog], str] | None
     """``note(log)``: a sentence that is printed before a run over a log."""
     digest: Callable[[], str] | None
@@ -273,14 +261,9 @@ class ConsumerCapabilities:
 
 
 # -- the truth --------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Candidate:
-    """Candidate truth, judged on held-out later sessions.
-
-    It is fitted to their past.
-    """
+    """Candidate truth, fitted before and judged on held-out later sessions."""
 
     kind: str
     ridge: float
@@ -291,11 +274,9 @@ class Candidate:
     returning: float
     """The weight of log popularity in later sessions."""
     log_likelihood: float
-    """Mean log-likelihood of an item taken after the cut, among those not consumed before, nats; with the weights at
-    which it is largest."""
+    """Mean log-likelihood of new items taken after the cut, nats, at the weights where it is largest."""
     precision: float
-    """Mean share of its ten best items, of those not consumed before, that were taken after the cut; with its own
-    weights."""
+    """Mean share of its ten best new items that were taken after the cut, with its own weights."""
 
 
 @dataclass(frozen=True)
@@ -313,8 +294,7 @@ class SizesReport:
     later: float
     """Mean size of their later sessions."""
     left_out_sessions: int
-    """Sessions on which the shrinkage was chosen and the figures below are computed, each fitted without it: all, or of
-    a log of more than 50,000 those of sampled users."""
+    """Sessions that chose the shrinkage and give the figures below, each fitted without it; sampled of many."""
     left_out_ratio_first: float
     """Σλ* over Σ size of first sessions; NaN where there are none."""
     left_out_ratio_later: float
@@ -324,8 +304,7 @@ class SizesReport:
     left_out_deciles: tuple[tuple[float, float], ...]
     """Mean λ* and mean size of each tenth of the sessions, by λ*."""
     forward_ratio: float
-    """Σλ* over Σ size of held-out later sessions, fitted to the events before them alone. Above 1 where users with
-    later sessions began with larger ones."""
+    """Σλ* over Σ size of held-out later sessions, fitted to the events before them alone."""
     forward_spearman: float
     """Rank correlation of λ*, fitted to the events before them, with their sizes."""
 
@@ -382,9 +361,8 @@ class Law:
 class SizeModel(Protocol):
     """Session-size model λ* of a truth."""
 
-    def of_visits(self, visits: Visits, delay: int) -> Floats:
+    def of_visits(self, visits: SlateVisits, delay: int) -> Floats:
         """(n,) λ* of visits, given the delay of consumptions in ticks."""
-        ...
 
 
 @runtime_checkable
@@ -398,46 +376,36 @@ class Truth(Protocol):
     @property
     def kind(self) -> str:
         """Name of its class."""
-        ...
 
     @property
     def report(self) -> TruthReport:
         """Report of its fit."""
-        ...
 
     @property
     def sizes(self) -> SizeModel:
         """Session-size model λ*."""
-        ...
 
     def preference(self, users: Ints, states: UserStates) -> Floats:
         """(n, M) p* of users (n,) in given states over the catalogue.
 
         The caller masks consumed or unreleased items and renormalises.
         """
-        ...
 
     def expected(self, users: Ints, states: UserStates) -> Floats:
         """(n,) λ*(x) of sessions that begin at ``states.now``."""
-        ...
 
-    def answer(self, visits: Visits, slates: Ints, ground: Floats, law: Law, response: Response) -> None:
+    def answer(self, visits: SlateVisits, slates: Ints, ground: Floats, law: Law, response: Response) -> None:
         """Fill in the response of n visits, each by itself."""
-        ...
 
-    def shares(self, visits: Visits) -> Floats:
+    def shares(self, visits: SlateVisits) -> Floats:
         """(n, M) p* over admissible items."""
-        ...
 
     def save(self, folder: Path) -> None:
         """Write the truth into a folder."""
-        ...
 
 
 # -- checked answers --------------------------------------------------------------------------------------------------
-
-
-def response_of(consumer: Consumer, visits: Visits, slates: Ints) -> Response:
+def response_of(consumer: Consumer, visits: SlateVisits, slates: Ints) -> Response:
     """Response of visits to slates (n, k), checked.
 
     Raises:
@@ -485,7 +453,7 @@ def _first_wrong(slates: Ints, consumed: Bools, probability: Floats, intensity: 
     return -1
 
 
-def organic_of(consumer: Consumer, visits: Visits, n_items: int) -> Organic:
+def organic_of(consumer: Consumer, visits: SlateVisits, n_items: int) -> Organic:
     """Organic consumptions of visitors, checked.
 
     Raises:
@@ -515,7 +483,7 @@ def organic_of(consumer: Consumer, visits: Visits, n_items: int) -> Organic:
     return Organic(row, tick, item)
 
 
-def true_intensity_of(consumer: Consumer, visits: Visits, n_items: int) -> torch.Tensor:
+def true_intensity_of(consumer: Consumer, visits: SlateVisits, n_items: int) -> torch.Tensor:
     """(n, M) true intensities of visits, checked.
 
     Raises:
@@ -533,7 +501,7 @@ def true_intensity_of(consumer: Consumer, visits: Visits, n_items: int) -> torch
     return found
 
 
-def relevant_items(consumer: Consumer, visits: Visits, n_items: int) -> Floats:
+def relevant_items(consumer: Consumer, visits: SlateVisits, n_items: int) -> Floats:
     """(n,) items each visit would consume of the whole catalogue.
 
     A consumer that does not report it is asked for its true intensities at the round's end, when items consumed in the
@@ -544,12 +512,9 @@ def relevant_items(consumer: Consumer, visits: Visits, n_items: int) -> Floats:
     """
     counted = ConsumerCapabilities.of(consumer).relevant
     if counted is None:
-        parts = [
-            true_intensity_of(
-                consumer, dataclasses.replace(visits, row=visits.row[first : first + _BLOCK]), n_items
-            )
-            for first in range(0, len(visits), _BLOCK)
-        ]
+        rows = (visits.row[first : first + _BLOCK] for first in range(0, len(visits), _BLOCK))
+        blocks = (dataclasses.replace(visits, row=some) for some in rows)
+        parts = [true_intensity_of(consumer, block, n_items) for block in blocks]
         return np.concatenate([part.double().sum(1).cpu().numpy() for part in parts] or [np.zeros(0)])
     found = np.asarray(counted(visits), np.float64)
     if found.shape != (len(visits),) or not ((found >= 0) & (found < np.inf)).all():

@@ -7,7 +7,7 @@ from dataclasses import dataclass as plain_dataclass
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -15,15 +15,11 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from rimsim.arrays import Bools, Floats, Ints
-from rimsim.data import load_observed
+from rimsim.config import ScenarioConfig
+from rimsim.data import EventLog, ObservedTable, load_observed
 from rimsim.errors import ConfigError
 from rimsim.intensity.contract import BLOCK
-from rimsim.market.consumers.contract import NOTHING, Organic, Response, drawn, examination
-
-if TYPE_CHECKING:
-    from rimsim.config import ScenarioConfig
-    from rimsim.data import EventLog, ObservedTable
-    from rimsim.market.consumers.contract import Visits
+from rimsim.market.consumers.contract import NOTHING, Organic, Response, SlateVisits, drawn, examination
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -56,8 +52,7 @@ class TableReport:
     taken: float
     """The mean probability of consumption of an examined item over the observed pairs."""
     left: float
-    """The share of all that would be consumed that users do not meet in the log: only this can be consumed in a market
-    whose visitors bring all of their past."""
+    """The share of all that would be consumed that users do not meet in the log."""
     shown_at_random: bool
     """Whether who was shown what in the table did not depend on what they like."""
 
@@ -85,10 +80,8 @@ class _Answers:
     """M."""
 
     def at(self, user: Ints, items: Ints) -> tuple[Floats, Bools]:
-        """(n, k) probabilities of items of users (n,), and known pairs.
-
-        Unknown pairs have probability 0.
-        """
+        """(n, k) probabilities of items of users (n,), and known pairs."""
+        # Unknown pairs have probability 0.
         wanted = user[:, None] * self.n_items + items
         place = np.minimum(np.searchsorted(self.pair, wanted), len(self.pair) - 1)
         known = (self.pair[place] == wanted) & (items >= 0)
@@ -108,11 +101,8 @@ def _matched(table: ObservedTable, log: EventLog) -> ObservedTable:
 @lru_cache(maxsize=4)
 def _answers(options: ObservedOptions, table: ObservedTable, log: EventLog) -> _Answers:
     known = _matched(table, log)
-    taken = (
-        known.value
-        if options.value == "probability"
-        else (known.value >= options.taken_at).astype(np.float64)
-    )
+    reached = (known.value >= options.taken_at).astype(np.float64)
+    taken = known.value if options.value == "probability" else reached
     pair = known.user * log.n_items + known.item
     offsets = np.searchsorted(known.user, np.arange(log.n_users + 1))
     return _Answers(pair, taken, offsets.astype(np.int64), log.n_items)
@@ -181,20 +171,20 @@ class Observed:
         parts += [repr(ids.tolist()).encode() for ids in (table.users, table.items)]
         return sha256(b"".join(parts)).hexdigest()
 
-    def observed(self, visits: Visits, slates: Ints) -> Bools:
+    def observed(self, visits: SlateVisits, slates: Ints) -> Bools:
         """(n, k) pairs of visitors and shown items in the table."""
         return self._known(visits.world.log).at(visits.log_user, slates)[1]
 
-    def respond(self, visits: Visits, slates: Ints) -> Response:
+    def respond(self, visits: SlateVisits, slates: Ints) -> Response:
         """Response of visits to their slates."""
         taken, _ = self._known(visits.world.log).at(visits.log_user, slates)
         return drawn(visits, slates, taken * self._examination, taken)
 
-    def organic(self, visits: Visits) -> Organic:  # noqa: ARG002  # the protocol's
+    def organic(self, visits: SlateVisits) -> Organic:  # noqa: ARG002  # the protocol's
         """No organic consumption."""
         return NOTHING
 
-    def true_intensity(self, visits: Visits) -> torch.Tensor:
+    def true_intensity(self, visits: SlateVisits) -> torch.Tensor:
         """(n, M) p of admissible items, 0 elsewhere."""
         answers, release = self._known(visits.world.log), visits.world.release
         true = torch.zeros(len(visits), answers.n_items)
@@ -208,11 +198,9 @@ class Observed:
             rows[block.consumed()] = 0.0
         return true
 
-    def relevant(self, visits: Visits) -> Floats:
-        """(n,) Σ p over items not consumed when the market opened.
-
-        Consumptions in the market count, since at a round's end those of this visit cannot be separated.
-        """
+    def relevant(self, visits: SlateVisits) -> Floats:
+        """(n,) Σ p over items not consumed when the market opened."""
+        # Consumptions in the market count, since at a round's end those of this visit cannot be separated.
         row, item = visits.in_market()
         bought, _ = self._known(visits.world.log).at(visits.log_user[row], item[:, None])
         total = np.bincount(row, weights=bought[:, 0], minlength=len(visits)).astype(np.float64)

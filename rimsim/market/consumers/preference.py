@@ -15,8 +15,8 @@ from rimsim.market.consumers.contract import (
     Law,
     Organic,
     Response,
+    SlateVisits,
     Truth,
-    Visits,
     World,
     drawn,
     examination,
@@ -49,7 +49,7 @@ class Dynamics:
         config = self._config
         return config.satiation > 0 or config.drift > 0 or config.conformity > 0
 
-    def of_slates(self, visits: Visits, slates: Ints) -> Floats:
+    def of_slates(self, visits: SlateVisits, slates: Ints) -> Floats:
         """(n, k) factors of slates; arbitrary at empty positions."""
         weights, items = _genre_weights(visits.world), np.maximum(slates, 0)
         taste = self._taste(visits, weights)
@@ -58,19 +58,17 @@ class Dynamics:
             factor *= np.exp(-(weights.mean(0) * self._drifted(visits, weights)).sum(1))[:, None]
         return np.asarray(factor * self._conforming(visits)[items], np.float64)
 
-    def of_catalogue(self, visits: Visits) -> Floats:
-        """(n, M) factors of all items.
-
-        A row's bits depend on its visit alone.
-        """
-        everything = np.arange(visits.world.log.n_items)[None, :]
-        weights, taste = _genre_weights(visits.world), self._taste(visits, _genre_weights(visits.world))
+    def of_catalogue(self, visits: SlateVisits) -> Floats:
+        """(n, M) factors of all items."""
+        # A row's bits depend on its visit alone.
+        weights = _genre_weights(visits.world)
+        taste = self._taste(visits, weights)
         level = (weights.mean(0) * self._drifted(visits, weights)).sum(1)
         conforming = self._conforming(visits)
         rows = [np.exp(weights @ taste[n] - level[n]) * conforming for n in range(len(visits))]
-        return np.stack(rows) if rows else np.zeros((0, everything.shape[1]))
+        return np.stack(rows) if rows else np.zeros((0, len(weights)))
 
-    def _taste(self, visits: Visits, weights: Floats) -> Floats:
+    def _taste(self, visits: SlateVisits, weights: Floats) -> Floats:
         """(n, G) effect of each genre on the log factor."""
         taste = self._drifted(visits, weights)
         if self._config.satiation > 0:
@@ -81,7 +79,7 @@ class Dynamics:
             taste -= self._config.satiation * sated
         return taste
 
-    def _drifted(self, visits: Visits, weights: Floats) -> Floats:
+    def _drifted(self, visits: SlateVisits, weights: Floats) -> Floats:
         """(n, G) η·n/(n + 1)·q."""
         taste = np.zeros((len(visits), weights.shape[1]))
         if self._config.drift > 0:
@@ -91,7 +89,7 @@ class Dynamics:
             taste *= self._config.drift / (count + 1.0)[:, None]
         return taste
 
-    def _conforming(self, visits: Visits) -> Floats:
+    def _conforming(self, visits: SlateVisits) -> Floats:
         """(M,) factor of conformity."""
         if not self._config.conformity > 0:
             return np.ones(visits.world.log.n_items)
@@ -99,7 +97,7 @@ class Dynamics:
         logged = np.bincount(visits.world.past.item, minlength=len(wanted))
         return np.asarray(wanted * logged.sum() / (wanted * logged).sum(), np.float64)
 
-    def _consumed(self, visits: Visits) -> tuple[Ints, Ints, Floats]:
+    def _consumed(self, visits: SlateVisits) -> tuple[Ints, Ints, Floats]:
         """Visit, item and age in seconds (m,) of earlier consumptions."""
         row, item, known = visits.events_in_market()
         age = visits.tick[row] - (known - self._wait)
@@ -127,44 +125,42 @@ class PreferenceConsumer:
         self._delay = delay_ticks(scenario.consumer.delay)
         self._plain = Law(np.ones(scenario.slate), 1.0)
 
-    def organic(self, visits: Visits) -> Organic:  # noqa: ARG002  # the protocol's
+    def organic(self, visits: SlateVisits) -> Organic:  # noqa: ARG002  # the protocol's
         """No organic consumption."""
         return NOTHING
 
-    def true_intensity(self, visits: Visits) -> torch.Tensor:
+    def true_intensity(self, visits: SlateVisits) -> torch.Tensor:
         """(n, M) λ*(x)·p*(y|x) with dynamics."""
         return torch.from_numpy(self.of_catalogue(visits).astype(np.float32))
 
-    def relevant(self, visits: Visits) -> Floats:
+    def relevant(self, visits: SlateVisits) -> Floats:
         """(n,) λ*(x), without dynamics."""
         return self._sizes(visits)
 
-    def _sizes(self, visits: Visits) -> Floats:
+    def _sizes(self, visits: SlateVisits) -> Floats:
         """(n,) λ*(x) of the truth, whatever a subclass reports as relevant."""
         return _truth(visits).sizes.of_visits(visits, self._delay)
 
-    def answer(self, visits: Visits, slates: Ints, law: Law) -> Response:
+    def answer(self, visits: SlateVisits, slates: Ints, law: Law) -> Response:
         """Poisson-intensity response of the truth, in one compiled pass."""
         shape = slates.shape
         response = Response(np.empty(shape, bool), np.empty(shape), np.empty(shape))
         _truth(visits).answer(visits, slates, self._sizes(visits), law, response)
         return response
 
-    def of_slates(self, visits: Visits, slates: Ints) -> Floats:
-        """(n, k) intensities of shown items.
-
-        They are 0 at empty positions, and for items consumed in the market before.
-        """
+    def of_slates(self, visits: SlateVisits, slates: Ints) -> Floats:
+        """(n, k) intensities of shown items."""
+        # They are 0 at empty positions, and for items consumed in the market before.
         wanted = self.answer(visits, slates, self._plain).intensity
         return wanted * self.dynamics.of_slates(visits, slates) if self.dynamics.moves else wanted
 
-    def of_catalogue(self, visits: Visits) -> Floats:
+    def of_catalogue(self, visits: SlateVisits) -> Floats:
         """(n, M) intensities of admissible items."""
         wanted = _truth(visits).shares(visits) * self._sizes(visits)[:, None]
         return wanted * self.dynamics.of_catalogue(visits) if self.dynamics.moves else wanted
 
 
-def _truth(visits: Visits) -> Truth:
+def _truth(visits: SlateVisits) -> Truth:
     truth = visits.world.truth
     assert truth is not None  # noqa: S101  # needs_truth
     return truth
@@ -182,7 +178,7 @@ class Intensity(PreferenceConsumer):
         config = scenario.consumer
         self._law = Law(examination(config.position_decay, scenario.slate), config.attraction)
 
-    def respond(self, visits: Visits, slates: Ints) -> Response:
+    def respond(self, visits: SlateVisits, slates: Ints) -> Response:
         """Response of visits to their slates."""
         if not self.dynamics.moves:  # in one compiled pass
             return self.answer(visits, slates, self._law)

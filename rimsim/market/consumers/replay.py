@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from rimsim.arrays import Bools, Floats, Ints, numbered, ticks
+from rimsim.arrays import Bools, Floats, Ints, numbered, offsets_of, ticks
 from rimsim.compiled import compiled
+from rimsim.config import ScenarioConfig
 from rimsim.config.fields import duration_seconds
-from rimsim.market.consumers.contract import Organic, Response
-
-if TYPE_CHECKING:
-    from rimsim.config import ScenarioConfig
-    from rimsim.market.consumers.contract import Visits, World
+from rimsim.market.consumers.contract import Organic, Response, SlateVisits, World
 
 
 class _Items(NamedTuple):
@@ -57,8 +54,9 @@ def _futures(world: World, horizon: float | None) -> _Items:
         begin, end = edges[owner], edges[owner + 1]
         first, stop = begin + np.searchsorted(time[begin:end], (start, start + horizon))
         found.append(item[first:stop])
-    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum([len(items) for items in found])])
-    return _Items(offsets.astype(np.int64), np.concatenate([item[:0], *found]))
+    return _Items(
+        offsets_of(np.array([len(items) for items in found], np.int64)), np.concatenate([item[:0], *found])
+    )
 
 
 @compiled
@@ -87,41 +85,40 @@ class ReplayedLog:
         horizon = scenario.consumer.horizon
         self._horizon = None if horizon is None else duration_seconds(horizon)
 
-    def respond(self, visits: Visits, slates: Ints) -> Response:
+    def respond(self, visits: SlateVisits, slates: Ints) -> Response:
         """Hits; their probability is 1."""
         hits = np.zeros(slates.shape, bool)
         _hits(slates, visits.schedule.session[visits.row], *_futures(visits.world, self._horizon), hits)
         certain = hits.astype(np.float64)
         return Response(hits, certain, certain)
 
-    def organic(self, visits: Visits) -> Organic:
+    def organic(self, visits: SlateVisits) -> Organic:
         """Events of each session, consumed when it ends."""
         sessions = visits.schedule.session[visits.row]
         place, item = _session_items(visits.world).of(sessions)
         return Organic(visits.row[place], ticks(visits.world.sessions.stop[sessions])[place], item)
 
-    def settled(self, visits: Visits) -> Ints:
+    def settled(self, visits: SlateVisits) -> Ints:
         """(n,) end of each visit's session, or of its horizon."""
         sessions = visits.schedule.session[visits.row]
         if self._horizon is None:
             return ticks(visits.world.sessions.stop[sessions])
         return ticks(visits.world.sessions.start[sessions] + self._horizon)
 
-    def true_intensity(self, visits: Visits) -> torch.Tensor:
+    def true_intensity(self, visits: SlateVisits) -> torch.Tensor:
         """(n, M) logged future as counts."""
         future = torch.zeros(len(visits), visits.world.log.n_items)
         place, item = self._future(visits)
         future[torch.from_numpy(place), torch.from_numpy(item)] = 1.0
         return future
 
-    def relevant(self, visits: Visits) -> Floats:
+    def relevant(self, visits: SlateVisits) -> Floats:
         """(n,) number of items in each visit's logged future."""
         n_items = visits.world.log.n_items
         place, item = self._future(visits)
-        return np.bincount(np.unique(place * n_items + item) // n_items, minlength=len(visits)).astype(
-            np.float64
-        )
+        visit = np.unique(place * n_items + item) // n_items
+        return np.bincount(visit, minlength=len(visits)).astype(np.float64)
 
-    def _future(self, visits: Visits) -> tuple[Ints, Ints]:
+    def _future(self, visits: SlateVisits) -> tuple[Ints, Ints]:
         """(visit, item) pairs of the logged future."""
         return _futures(visits.world, self._horizon).of(visits.schedule.session[visits.row])

@@ -17,36 +17,20 @@ from rimsim.arrays import TICKS, Array, Bools, Floats, Ints
 from rimsim.compiled import compiled
 from rimsim.data.log import EventLog, LaterSessions
 from rimsim.intensity.states import UserStates, known_events
-from rimsim.market.consumers.contract import SizesReport, TruthReport, Visits
+from rimsim.market.consumers.contract import SizesReport, SlateVisits, TruthReport
 
 _DAY = 86_400.0
-
-
 _SOONEST = 1.0
 """Seconds below which recency is not told apart."""
-
-
 _SHRINKAGES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
-
-
 _ROUNDS = 8
 """Rounds in which the regression and the users' effects are fitted to each other."""
-
-
 _FOLDS = 5
-
-
 _SESSIONS = 50_000
 """Sessions that the shrinkage is chosen on at most: forty fits, of which a larger log would tell no more."""
-
-
 _NEWTON = 12
-
-
 _NEARLY_ALL = (0.02, 0.98)
 """The quantiles of later sessions to which features are held; a polynomial says nothing of what lies beyond."""
-
-
 _RIDGE = 1e-3
 """Keeps the regression solvable where a feature does not vary."""
 
@@ -79,16 +63,12 @@ class SessionSizes:
 
     def expected(self, users: Ints, states: UserStates) -> Floats:
         """(n,) λ* of users in states that begin sessions now."""
-        return np.asarray(
-            self.effect[users] * np.exp(features_of(*known_of(states), self.bounds) @ self.weights),
-            np.float64,
-        )
+        features = features_of(*known_of(states), self.bounds)
+        return np.asarray(self.effect[users] * np.exp(features @ self.weights), np.float64)
 
-    def of_visits(self, visits: Visits, delay: int) -> Floats:
-        """(n,) λ* of visits, from each visitor's earlier consumptions.
-
-        ``delay`` are the ticks of a consumption's delay.
-        """
+    def of_visits(self, visits: SlateVisits, delay: int) -> Floats:
+        """(n,) λ* of visits, from each visitor's earlier consumptions."""
+        # ``delay`` are the ticks of a consumption's delay.
         histories, slot = visits.histories, visits.slot
         events, found = histories.events, np.empty(len(slot))
         _sizes_of_visits(slot, visits.tick, self.effect[histories.log_user[slot]], self.weights,
@@ -149,10 +129,8 @@ def _sizes_of_visits(slots: Ints, ticks: Ints, effect: Floats, weights: Floats, 
 
 
 def known_of(states: UserStates) -> tuple[Ints, Floats]:
-    """(n,) events of each state, and seconds since the last.
-
-    The seconds count from 0 without events.
-    """
+    """(n,) events of each state, and seconds since the last."""
+    # The seconds count from 0 without events.
     number = states.lengths
     some = number > 0
     last = np.zeros(len(number))
@@ -161,10 +139,8 @@ def known_of(states: UserStates) -> tuple[Ints, Floats]:
 
 
 def features_of(number: Ints, silence: Floats, bounds: Floats) -> Floats:
-    """(n, 6) features of states, clipped to bounds (2, 2).
-
-    ``silence`` (n,) are seconds since the last of ``number`` (n,) events; see :class:`SessionSizes`.
-    """
+    """(n, 6) features of states, clipped to bounds (2, 2)."""
+    # ``silence`` (n,) are seconds since the last of ``number`` (n,) events; see :class:`SessionSizes`.
     some = number > 0
     count = np.clip(np.log(1.0 + number), *bounds[0])
     recency = np.clip(np.log(np.maximum(silence, _SOONEST) / _DAY), *bounds[1])
@@ -183,12 +159,8 @@ def fit_sizes(
     separately, so that Σλ* over the log's sessions is the number of their events.
 
     Args:
-        gap: A silence longer than this ends a session.
         later: The log cut at later sessions, which λ* fitted to the past alone is judged on; None: there is none.
         weights: (users,) how often each user counts in the regression; None: once.
-
-    Returns:
-        λ*, and how it was fitted.
     """
     whole = _Sizes(log, gap)
     count, first = whole.count, whole.first

@@ -20,8 +20,8 @@ from rimsim.intensity.states import UserStates
 from rimsim.market.consumers.contract import (
     Law,
     Response,
+    SlateVisits,
     TruthReport,
-    Visits,
     poisson_probability,
     uniform_draw,
 )
@@ -29,26 +29,14 @@ from rimsim.market.consumers.session_sizes import FittedTruth, SessionSizes
 from rimsim.market.consumers.truth_fits import JudgedTruth, judged
 
 _LANES = 32
-
-
 _NOTHING = np.float32(-150.0)
 """A logit that far below the largest is 0 in single precision."""
-
-
 _PER_LOG_2 = 1.0 / math.log(2.0)
-
-
 _LOG_2 = float.fromhex("0x1.62e42fee00000p-1")
 """log 2 to 32 bits: a whole number of them is exact."""
-
-
 _LOG_2_REST = float.fromhex("0x1.a39ef35793c76p-33")
-
-
 _WHOLE = 1.5 * 2.0**52
 """Added to a number of less than 2⁵¹, it rounds it to a whole one, which then stands in the lowest bits."""
-
-
 _C3, _C4, _C5, _C6, _C7, _C8, _C9, _C10, _C11, _C12, _C13 = (
     1.0 / math.factorial(power) for power in range(3, 14)
 )
@@ -62,11 +50,9 @@ def _add(vector: Float32s, row: Float32s) -> None:
 
 @compiled
 def _logits(hidden: Float32s, events: int, predicted: Float32s, bias: Float32s, logit: Float32s) -> None:
-    """Fill in (M,) logits; ``hidden`` (width,) is scaled in place.
-
-    ``hidden`` is the sum over the events. Four rows of the matrix at a time, so that the logits, which lie in the
-    nearest cache, are read and written a quarter as often.
-    """
+    """Fill in (M,) logits; ``hidden`` (width,) is scaled in place."""
+    # ``hidden`` is the sum over the events. Four rows of the matrix at a time, so that the logits, which lie in the
+    # nearest cache, are read and written a quarter as often.
     hidden *= np.float32(1.0 / math.sqrt(events + 1.0))
     width, whole = len(hidden), len(hidden) - len(hidden) % 4
     for item in range(len(logit)):
@@ -101,12 +87,11 @@ def _largest(logit: Float32s) -> np.float32:
 
 @compiled
 def _exponentials(logit: Float32s, power: Floats) -> float:
-    """Exponentiate (M,) logits less the largest in place; returns their sum.
-
-    The sum is 0 where all are −∞. exp(x) = 2ⁿ·exp(x − n·log 2), n the nearest whole number to x / log 2. The second
-    factor is a sum of powers; its remainder, 4·10⁻¹⁸ of it, is less than the rounding of doubles, and single precision
-    is kept. No step of the loops branches or calls, so that eight items go through at once. ``power`` (M,) is room.
-    """
+    """Exponentiate (M,) logits less the largest in place; returns their sum."""
+    # The sum is 0 where all are −∞. exp(x) = 2ⁿ·exp(x − n·log 2), n the nearest whole number to x / log 2. The second
+    # factor is a sum of powers; its remainder, 4·10⁻¹⁸ of it, is less than the rounding of doubles, and single
+    # precision is kept. No step of the loops branches or calls, so that eight items go through at once. ``power``
+    # (M,) is room.
     top = _largest(logit)
     if top == -np.inf:
         logit[:] = 0.0
@@ -145,11 +130,9 @@ def _exponentials(logit: Float32s, power: Floats) -> float:
 def _weigh(slot: int, tick: int, begin: Ints, length: Ints, logged: Ints, first: Ints, items: Ints,
     following: Ints, release: Ints, read: Float32s, predicted: Float32s, bias: Float32s, hidden: Float32s,
     power: Floats, weight: Float32s) -> float:  # fmt: skip
-    """Fill in (M,) weights ∝ p* of a visit; returns their sum.
-
-    They are 0 for consumed or unreleased items. ``begin`` and ``length`` (slots,) locate logged pasts in ``logged``;
-    ``hidden`` (width,) and ``power`` (M,) are room.
-    """
+    """Fill in (M,) weights ∝ p* of a visit; returns their sum."""
+    # They are 0 for consumed or unreleased items. ``begin`` and ``length`` (slots,) locate logged pasts in
+    # ``logged``; ``hidden`` (width,) and ``power`` (M,) are room.
     hidden[:] = 0.0
     number = length[slot]
     for place in range(begin[slot], begin[slot] + number):
@@ -211,10 +194,8 @@ def answer_bag(slates: Ints, slots: Ints, ticks: Ints, keys: NDArray[np.uint64],
     Ints, length: Ints, logged: Ints, first: Ints, items: Ints, following: Ints, release: Ints, read:
     Float32s, predicted: Float32s, bias: Float32s, examination: Floats, attraction: float, consumed: Bools,
     probability: Floats, intensity: Floats) -> None:  # fmt: skip
-    """Fill in responses (n, k) of visits of different visitors.
-
-    Arrays are those of :func:`_weigh`, of the truth and of the law of consumption.
-    """
+    """Fill in responses (n, k) of visits of different visitors."""
+    # Arrays are those of :func:`_weigh`, of the truth and of the law of consumption.
     hidden, weight = np.empty(read.shape[1], np.float32), np.empty(len(bias), np.float32)
     power = np.empty(len(bias), np.float64)
     for n in range(len(slates)):
@@ -260,7 +241,7 @@ class BagTruth(FittedTruth):
         """(n, M) p* over the whole catalogue; of the state alone."""
         return preferences(states.offsets, states.items, self.read, self.predicted, self.bias)
 
-    def answer(self, visits: Visits, slates: Ints, ground: Floats, law: Law, response: Response) -> None:
+    def answer(self, visits: SlateVisits, slates: Ints, ground: Floats, law: Law, response: Response) -> None:
         """Fill in the response in one compiled pass."""
         histories, events = visits.histories, visits.histories.events
         answer_bag(slates, visits.slot, visits.tick, visits.keys[visits.row], ground, histories.begin,
@@ -268,7 +249,7 @@ class BagTruth(FittedTruth):
             visits.world.release, self.read, self.predicted, self.bias, law.examination, law.attraction,
             response.consumed, response.probability, response.intensity)  # fmt: skip
 
-    def shares(self, visits: Visits) -> Floats:
+    def shares(self, visits: SlateVisits) -> Floats:
         """(n, M) p* over admissible items, visit by visit."""
         histories, events = visits.histories, visits.histories.events
         return visit_shares(visits.slot, visits.tick, histories.begin, histories.length,
@@ -277,10 +258,7 @@ class BagTruth(FittedTruth):
 
 
 class _Chosen(Bag):
-    """Bag with a given shrinkage.
-
-    A log in which users occur several times must not choose it for itself.
-    """
+    """Bag whose shrinkage is given: a bootstrap must not choose."""
 
     @classmethod
     def of(cls, gap: str) -> _Chosen:
@@ -317,10 +295,8 @@ def fit_bag(
     sizes: SessionSizes,
     report: TruthReport,
 ) -> BagTruth:
-    """Bag truth of a candidate; arguments as for ``fit_factors_truth``.
-
-    Of ``about`` a bag needs only the states; its size decides whether samples are used.
-    """
+    """Bag truth of a candidate; arguments as for ``fit_factors_truth``."""
+    # Of ``about`` a bag needs only the states; its size decides whether samples are used.
     del rank
     model = _Chosen.of(gap).fit_as(log, about, first, held)
     read, predicted, bias = (model.served(name).numpy() for name in ("read", "predicted", "bias"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar, NamedTuple
@@ -27,8 +28,8 @@ from rimsim.intensity.states import UserStates
 from rimsim.market.consumers.contract import (
     Law,
     Response,
+    SlateVisits,
     TruthReport,
-    Visits,
     poisson_probability,
     uniform_draw,
 )
@@ -39,25 +40,13 @@ from rimsim.market.scores import filled_up
 
 LEAST_MASS = 1e-9
 """Σ p* of what is left to a user who has consumed nearly everything."""
-
-
 _CHUNK = 4_000_000
 """Numbers of a matrix that is computed at once."""
-
-
 _STEPS = 150
-
-
 _FOLD_STEPS = 100
-
-
 _LEARNING_RATE = 0.05
-
-
 _CHUNK = 4_000_000
 """Numbers of a matrix that is computed at once."""
-
-
 _DRAWS = 1024
 """Of a large log: labels drawn for a step, and as many uniform items."""
 
@@ -77,11 +66,9 @@ class FactorArrays(NamedTuple):
 
 @compiled
 def _pair_share(user: int, item: int, factors: FactorArrays) -> float:
-    """p* of one item over the whole catalogue.
-
-    Product and sum per pair: unlike a matrix product, its bits do not depend on how many pairs there are. Eight partial
-    sums, which a processor can add together.
-    """
+    """p* of one item over the whole catalogue."""
+    # Product and sum per pair: unlike a matrix product, its bits do not depend on how many pairs there are. Eight
+    # partial sums, which a processor can add together.
     a, c = factors.user[user], factors.item[item]
     whole = len(a) - len(a) % 8
     s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = 0.0
@@ -140,10 +127,8 @@ def consumed_mass(users: Ints, first: Ints, items: Ints, following: Ints, factor
 
 @compiled
 def left_by_past(offsets: Ints, items: Ints, factors: FactorArrays) -> Floats:
-    """Σ p* left to users after each of their events.
-
-    Items (n,) are by user, then time, and count once. User u after j events is at ``offsets[u] + u + j``.
-    """
+    """Σ p* left to users after each of their events."""
+    # Items (n,) are by user, then time, and count once. User u after j events is at ``offsets[u] + u + j``.
     left = np.empty(len(items) + len(offsets) - 1, np.float64)
     seen = np.full(len(factors.bias), -1)
     for user in range(len(offsets) - 1):
@@ -162,12 +147,10 @@ def answer_slates(slates: Ints, users: Ints, keys: NDArray[np.uint64], ground: F
     waiting: Floats, first: Ints, items: Ints, following: Ints, user_factors: Floats, item_factors: Floats,
     bias: Floats, log_normaliser: Floats, examination: Floats, attraction: float, consumed: Bools,
     probability: Floats, intensity: Floats) -> None:  # fmt: skip
-    """Fill in responses (n, k) of visits of different visitors.
-
-    Arrays come one by one: to hand a record to compiled code takes longer than its work for one slate. ``left`` is Σ p*
-    not consumed before the market, ``waiting`` of items not yet released; ``first`` (n,), ``items`` and ``following``
-    are the linked events of :class:`rimsim.market.histories.Events`.
-    """
+    """Fill in responses (n, k) of visits of different visitors."""
+    # Arrays come one by one: to hand a record to compiled code takes longer than its work for one slate. ``left`` is
+    # Σ p* not consumed before the market, ``waiting`` of items not yet released; ``first`` (n,), ``items`` and
+    # ``following`` are the linked events of :class:`rimsim.market.histories.Events`.
     factors = FactorArrays(user_factors, item_factors, bias, log_normaliser)
     for n in range(len(slates)):
         consumed_before = _consumed_mass(users[n], first[n], items, following, factors)
@@ -219,16 +202,16 @@ class FactorsTruth(FittedTruth):
         """(n, M) p* over the whole catalogue; of the user alone."""
         return self._rows(users)
 
-    def answer(self, visits: Visits, slates: Ints, ground: Floats, law: Law, response: Response) -> None:
+    def answer(self, visits: SlateVisits, slates: Ints, ground: Floats, law: Law, response: Response) -> None:
         """Fill in the response in one compiled pass."""
         slot, histories = visits.slot, visits.histories
         events = histories.events
         answer_slates(slates, histories.log_user[slot], visits.keys[visits.row], ground,
-            self._left(histories.past)[histories.row_of_past[slot]], self._waiting(visits),
+            _left_by_past(self, histories.past)[histories.row_of_past[slot]], self._waiting(visits),
             events.first[slot], events.item, events.next, *self.factors, law.examination, law.attraction,
             response.consumed, response.probability, response.intensity)  # fmt: skip
 
-    def shares(self, visits: Visits) -> Floats:
+    def shares(self, visits: SlateVisits) -> Floats:
         """(n, M) p* over admissible items, in blocks of fixed height."""
         release, parts = visits.world.release, []
         for first in range(0, len(visits), BLOCK):
@@ -240,7 +223,8 @@ class FactorsTruth(FittedTruth):
             share = self._rows(user)
             share[release[None, :] > visits.schedule.tick[block.row][:, None]] = 0.0
             share[block.consumed()] = 0.0
-            left = self._left(histories.past)[histories.row_of_past[slot]] - consumed - self._waiting(block)
+            left = _left_by_past(self, histories.past)[histories.row_of_past[slot]]
+            left = left - consumed - self._waiting(block)
             parts.append((share / np.maximum(left, LEAST_MASS)[:, None])[: len(rows)])
         return np.concatenate(parts) if parts else np.zeros((0, len(release)))
 
@@ -249,15 +233,10 @@ class FactorsTruth(FittedTruth):
         logit = self.user_factors[users] @ self.item_factors.T + self.item_bias
         return np.asarray(np.exp(logit - self.log_normaliser[users][:, None]), np.float64)
 
-    def _left(self, past: LoggedPast) -> Floats:
-        return _left_by_past(self, past)
-
-    def _waiting(self, visits: Visits) -> Floats:
-        """(n,) Σ p* over items released after the visits.
-
-        The sum has the items that are late at the round's beginning, as many for every batch, so that its last bits are
-        the same.
-        """
+    def _waiting(self, visits: SlateVisits) -> Floats:
+        """(n,) Σ p* over items released after the visits."""
+        # The sum has the items that are late at the round's beginning, as many for every batch, so that its last bits
+        # are the same.
         schedule, release = visits.schedule, visits.world.release
         if schedule.start >= visits.world.last_release:
             return np.zeros(len(visits.row))
@@ -313,14 +292,8 @@ def fit_factors_truth(
     sizes: SessionSizes,
     report: TruthReport,
 ) -> FactorsTruth:
-    """FactorArrays truth of a candidate.
-
-    Args:
-        log: Log that it is fitted to.
-        about: Log whose users it describes; over the same items.
-        held: States on which it was chosen; None without any.
-        gap: Inactivity gap that ends a session.
-    """
+    """Truth of factors of a candidate, fitted to a log."""
+    # ``about`` is the log whose users it describes, over the same items; ``held`` are the states it was chosen on.
     best, times = first.candidate, 1.0
     own = None if about is log else np.zeros(0, np.int64)
     fitted = fit_factors(log, rank, best.ridge, own, whole=about)
@@ -344,7 +317,6 @@ def fit_factors(
     The full softmax is fitted, or samples of a large log.
 
     Args:
-        ridge: Weight of ½(|a|² + |c|²).
         users: Users whose a is needed: of a large log, others' may be 0. None: all.
         whole: The log that it is a part or a bootstrap of, whose size decides about samples. None: the log itself.
     """
@@ -357,31 +329,23 @@ def fit_factors(
         c, d = fit_items(Cells.of(log), Items(c, d), ridge, _DRAWS, 0, learn_bias=True)
         a = _folded(log, Items(c, d), ridge, users)
     else:
-        free = [table.requires_grad_() for table in (a, c, d)]
-        _maximise(log, a, c, d, free, ridge, _STEPS)
+        _maximise(log, [table.requires_grad_() for table in (a, c, d)], ridge, _STEPS)
     bias = d.detach().numpy().astype(np.float64)
     bias = np.where(counts.numpy() > 0, bias, bias.min(initial=0.0) - 10.0)
     return FittedFactors(_plain(a), _plain(c), bias)
 
 
 def fold_in(
-    log: EventLog,
-    fitted: FittedFactors,
-    ridge: float,
-    users: Ints | None = None,
-    *,
-    whole: EventLog | None = None,
+    log: EventLog, base: FittedFactors, ridge: float, users: Ints | None = None, whole: EventLog | None = None
 ) -> FittedFactors:
-    """Factors of a log's users for given items.
-
-    Arguments are those of :func:`fit_factors`.
-    """
-    c, d = (torch.from_numpy(array.astype(np.float32)) for array in (fitted.item, fitted.bias))
+    """Factors of a log's users for given items."""
+    # Arguments are those of :func:`fit_factors`.
+    c, d = (torch.from_numpy(array.astype(np.float32)) for array in (base.item, base.bias))
     if is_sampled(log if whole is None else whole):
-        return fitted._replace(user=_plain(_folded(log, Items(c, d), ridge, users)))
-    a = torch.zeros(log.n_users, fitted.item.shape[1]).requires_grad_()
-    _maximise(log, a, c, d, [a], ridge, _FOLD_STEPS)
-    return fitted._replace(user=_plain(a))
+        return base._replace(user=_plain(_folded(log, Items(c, d), ridge, users)))
+    a = torch.zeros(log.n_users, base.item.shape[1]).requires_grad_()
+    _maximise(log, (a, c, d), ridge, _FOLD_STEPS)
+    return base._replace(user=_plain(a))
 
 
 def _folded(log: EventLog, items: Items, ridge: float, users: Ints | None) -> torch.Tensor:
@@ -397,20 +361,11 @@ def _plain(tensor: torch.Tensor) -> Floats:
     return tensor.detach().numpy().astype(np.float64)
 
 
-def _maximise(
-    log: EventLog,
-    a: torch.Tensor,
-    c: torch.Tensor,
-    d: torch.Tensor,
-    free: list[torch.Tensor],
-    ridge: float,
-    steps: int,
-) -> None:
-    """Maximise the penalised likelihood of a log's events by Adam.
-
-    Users come in chunks; the ``free`` parameters change in place.
-    """
-    optimiser = torch.optim.Adam(free, lr=_LEARNING_RATE)
+def _maximise(log: EventLog, tables: Sequence[torch.Tensor], ridge: float, steps: int) -> None:
+    """Maximise the penalised likelihood of a log's events by Adam."""
+    # Users come in chunks; tables with gradients change in place.
+    a, c, d = tables
+    optimiser = torch.optim.Adam([part for part in tables if part.requires_grad], lr=_LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=2 * _LEARNING_RATE, total_steps=steps)
     order = np.argsort(log.user, kind="stable")
     user, item = torch.from_numpy(log.user[order]), torch.from_numpy(log.item[order])

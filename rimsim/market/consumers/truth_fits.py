@@ -30,12 +30,10 @@ class JudgedTruth(NamedTuple):
 def judged(
     held: HeldOut, kind: str, ridge: float, personal: Floats, popular: Floats, gap: str
 ) -> JudgedTruth:
-    """Candidate of a fit, with weights of its parts.
-
-    log p(y|x) is a sum of a personal part (n, M), the log popularity (M,) and the log popularity in later sessions. The
-    likelihood uses the weights at which it is largest. A truth is asked about slates, so its own weights are those that
-    best predict choices from slates.
-    """
+    """Candidate of a fit, with weights of its parts."""
+    # log p(y|x) is a sum of a personal part (n, M), the log popularity (M,) and the log popularity in later sessions.
+    # The likelihood uses the weights at which it is largest. A truth is asked about slates, so its own weights are
+    # those that best predict choices from slates.
     parts = tuple(
         np.asarray(part, np.float32) for part in (personal, popular, log_returning(held.past, gap, PRIOR))
     )
@@ -54,10 +52,8 @@ def _sum(weights: Floats, parts: tuple[Float32s, ...]) -> Floats:
 
 
 def behind(held: HeldOut, best: JudgedTruth, other: JudgedTruth) -> tuple[float, float]:
-    """Loss of log-likelihood of another candidate, and its error.
-
-    Per item taken, in nats; the standard error is paired by user.
-    """
+    """Loss of log-likelihood of another candidate, and its error."""
+    # Per item taken, in nats; the standard error is paired by user.
     number = (held.taken > 0).sum(1)
     gap = best.by_user - other.by_user
     mean = gap.sum() / number.sum()
@@ -67,11 +63,8 @@ def behind(held: HeldOut, best: JudgedTruth, other: JudgedTruth) -> tuple[float,
 def climb(
     judge: Callable[[float], JudgedTruth], ridges: tuple[float, ...], start: int
 ) -> tuple[list[JudgedTruth], bool]:
-    """Candidates on a grid of ridges, followed uphill from ``start``.
-
-    Returns:
-        JudgedTruth candidates, best first, and true if the best lies at an end of the grid.
-    """
+    """Candidates on a grid of ridges, followed uphill from ``start``."""
+    # The best comes first; true: it lies at an end of the grid.
     found: dict[int, JudgedTruth] = {}
 
     def height(place: int) -> float:

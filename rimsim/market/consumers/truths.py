@@ -6,7 +6,6 @@ import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from pydantic import TypeAdapter
@@ -18,34 +17,13 @@ from rimsim.data.log import EventLog, LaterSessions, later_sessions
 from rimsim.errors import ConfigError, DataError, ModelError, nearest
 from rimsim.intensity.selection.held_out import HeldOut
 from rimsim.market.consumers.contract import Candidate, SizesReport, Truth, TruthReport
-from rimsim.market.consumers.session_sizes import SessionSizes, fit_sizes
+from rimsim.market.consumers.session_sizes import fit_sizes
 from rimsim.market.consumers.truth_bag import BagTruth, fit_bag, judge_bag
 from rimsim.market.consumers.truth_factors import FactorsTruth, fit_factors_truth, judge_factors
 from rimsim.market.consumers.truth_fits import JudgedTruth, behind, climb
 
 _NO_FIGURE = float("nan")
-
-
 _CLASSES: dict[str, type[FactorsTruth | BagTruth]] = {"factors": FactorsTruth, "bag": BagTruth}
-
-
-class _Fit(Protocol):
-    """Fit of a candidate truth."""
-
-    def __call__(
-        self,
-        log: EventLog,
-        about: EventLog,
-        first: JudgedTruth,
-        held: HeldOut | None,
-        *,
-        gap: str,
-        rank: int,
-        sizes: SessionSizes,
-        report: TruthReport,
-    ) -> Truth:
-        """Truth fitted to a log, for the users of ``about``."""
-        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +35,8 @@ class _Class:
     """The place of the grid at which the search begins, and what is taken where nothing can be held out."""
     judge: Callable[[HeldOut, float, str, int], JudgedTruth]
     """The candidate of a ridge; also told the gap and the rank."""
-    fit: _Fit
+    fit: Callable[..., Truth]
+    """A truth fitted to a log, for the users of another."""
 
 
 TRUTHS: dict[str, _Class] = {
@@ -79,8 +58,6 @@ def fit_truth(
     weighted so that it predicts choices from slates.
 
     Args:
-        log: The whole log, its future included.
-        gap: Inactivity gap that ends a session.
         kind: A class of :data:`TRUTHS`, or ``auto``: the class is chosen too.
         bootstrap: Seed of a bootstrap of the log's users for the fit; every user of the log still has preferences and a
             λ*, and the choice is made on the log itself. None: the whole log.
@@ -90,9 +67,8 @@ def fit_truth(
         ModelError: If the log is empty.
     """
     if kind != "auto" and kind not in TRUTHS:
-        raise ConfigError(
-            f"consumer.truth is {kind!r}{nearest(kind, TRUTHS)}; allowed: auto, {', '.join(TRUTHS)}"
-        )
+        known = f"allowed: auto, {', '.join(TRUTHS)}"
+        raise ConfigError(f"consumer.truth is {kind!r}{nearest(kind, TRUTHS)}; {known}")
     if not len(log):
         raise ModelError("the truth is fitted to an empty log; allowed: at least one event")
     silence = gap if isinstance(gap, str) else f"{gap}s"
@@ -105,9 +81,8 @@ def fit_truth(
     per_session = len(log) / len(log.sessions(silence))
     report = _report(found, at_end[best.kind], held, sizes_report, per_session, bootstrap)
     fitted_to = log if weights is None else _resampled(log, weights)
-    return TRUTHS[best.kind].fit(
-        fitted_to, log, found[0], held, gap=silence, rank=rank, sizes=sizes, report=report
-    )
+    figures = {"gap": silence, "rank": rank, "sizes": sizes, "report": report}
+    return TRUTHS[best.kind].fit(fitted_to, log, found[0], held, **figures)
 
 
 def _later(log: EventLog, gap: str) -> LaterSessions | None:
