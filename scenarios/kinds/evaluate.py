@@ -7,7 +7,7 @@ asked for its slate; then it plays in a world of its own, whose value is the tru
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,17 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from rimsim import agents as players
 from rimsim import rng
-from rimsim.agents import (
-    Agent,
-    LearningAgent,
-    StatingAgent,
-    closed_rounds,
-    make_agent,
-    market_for,
-    play_round,
-)
-from rimsim.arrays import Array, Bools, Floats, Ints
+from rimsim.agents import Agent, LearningAgent, StatingAgent, make_agent
+from rimsim.arrays import Bools, Floats, Ints
 from rimsim.config import ScenarioConfig, Seeds
 from rimsim.errors import ConfigError, nearest
 from rimsim.evaluation import ESTIMATORS, Chances, LoggedSlates, estimated
@@ -36,7 +29,7 @@ from rimsim.market.records import VISIT_BITS, as_slates, at_items, within_capaci
 from rimsim.market.world import expected_arrivals, own_places
 from rimsim.measures import predicted_consumption
 from rimsim.plugs import own_code
-from rimsim.scenarios.kinds.results import Panel, bias_over_seeds, interval_panels
+from rimsim.scenarios.kinds.results import Count, Panel, apart, bias_over_seeds, bias_table, interval_panels
 from rimsim.scenarios.report.charts import draw
 from rimsim.scenarios.report.console import picture_places
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
@@ -55,13 +48,8 @@ PARTS = {
 }
 """Part of a log → its arrivals, and what a single-step estimate leaves out there."""
 _TARGET = 19  # key of the target's draws in the states of the log, apart from those of the logged agent
-_UNSUPPORTED = (
-    0.999  # share of a target's slates in the log's support, below which some are said to be missing
-)
+_UNSUPPORTED = 0.999  # share of a target's slates in the log's support, below which some are missing
 _WIDEST = 1.5  # estimates further from the truth, in units of the truth, stand at the edge of a plot
-
-
-# -- the run ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +144,7 @@ def _with_others(done: Evaluation) -> pd.DataFrame:
     return pd.concat([before[~same], done.table], ignore_index=True)
 
 
-def _evaluate(part: EvaluationSeed, report: Callable[[int], None]) -> dict[str, pd.DataFrame]:
+def _evaluate(part: EvaluationSeed, report: Count) -> dict[str, pd.DataFrame]:
     """Table of one seed."""
     with own_code([part.logged, part.target, *own_places(part.config)]):
         rounds = replayed(part.config, part.seed, part.logged, part.target, report)
@@ -165,36 +153,21 @@ def _evaluate(part: EvaluationSeed, report: Callable[[int], None]) -> dict[str, 
     return {"ope": estimates(rounds, world, logged=logged, target=target, seed=part.seed)}
 
 
-# -- replay -----------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, eq=False)
 class ReplayedRound:
     """Logged round of n states, and a target's view."""
 
-    log: LoggedSlates
-    """Slates, consumptions and chances."""
-    arrival: Ints
-    """(n,) arrival ids."""
-    first: Bools
-    """(n,) first visits: states that no slate has moved."""
-    worth: Floats
-    """(n,) true expected consumptions of the slate that the target drew in the state of the log."""
-    supported: Floats
-    """(n,) whether that slate could have been logged; NaN where the logged agent cannot say."""
+    log: LoggedSlates  # Slates, consumptions and chances
+    arrival: Ints  # (n,) arrival ids
+    first: Bools  # (n,) first visits: states that no slate has moved
+    worth: Floats  # (n,) true expected consumptions of the slate that the target drew in the state of the log
+    supported: Floats  # (n,) whether that slate could have been logged; NaN where the logged agent cannot say
 
 
 def replayed(
-    config: ScenarioConfig, seed: int, logged: str, target: str, report: Callable[[int], None]
+    config: ScenarioConfig, seed: int, logged: str, target: str, report: Count
 ) -> list[ReplayedRound]:
-    """Rounds of an arm played again under a target's eyes.
-
-    The slates of the target change nothing.
-
-    Raises:
-        ConfigError: If the logged agent does not say with which chance it shows its slates, or the target draws its
-            own and has no ``chance_of``.
-    """
+    """Rounds of an arm played again under a target's eyes, whose slates change nothing."""
     shows, valued = make_agent(logged), make_agent(target)
     kind = _WatchedLearner if isinstance(shows, LearningAgent) else _Watched
     market = Market(config, seeds=Seeds.all(seed), needs=Needs.of(shows, valued))
@@ -203,22 +176,17 @@ def replayed(
     batch = None if valued.order_free else 1
     while not market.done:
         watched = kind(shows, valued, market)
-        play_round(market, watched, batch, report)
+        players.play_round(market, watched, batch, report)
         rounds.append(watched.round(market))
         market.closed.pop()
     return rounds
 
 
-def true_values(
-    config: ScenarioConfig, seed: int, target: str, report: Callable[[int], None]
-) -> list[tuple[Ints, Floats]]:
-    """Arrival ids and expected consumptions in the target's own world.
-
-    Its arrivals are those of the log.
-    """
+def true_values(config: ScenarioConfig, seed: int, target: str, report: Count) -> list[tuple[Ints, Floats]]:
+    """Arrival ids, those of the log, and expected consumptions in the target's own world."""
     agent = make_agent(target)
-    market = market_for(agent, config, seeds=Seeds.all(seed))
-    ledgers = (closed.ledger for closed in closed_rounds(market, agent, report))
+    market = players.market_for(agent, config, seeds=Seeds.all(seed))
+    ledgers = (closed.ledger for closed in players.closed_rounds(market, agent, report))
     return [(ledger.schedule.id, ledger.probability.sum(1)) for ledger in ledgers]
 
 
@@ -234,11 +202,9 @@ class _Watched:
 
     def begin_round(self, view: RoundView) -> None:
         """Start the round for both agents with independent generators."""
-        self._k = view.k
         self._shows.begin_round(view)
-        self._valued.begin_round(
-            dataclasses.replace(view, key=rng.derived_seed(view.key, rng.Purpose.AGENT, _TARGET))
-        )
+        key = rng.derived_seed(view.key, rng.Purpose.AGENT, _TARGET)
+        self._valued.begin_round(dataclasses.replace(view, key=key))
 
     def act(self, arrivals: Arrivals) -> Slates:
         """Slates of the logged agent."""
@@ -249,81 +215,63 @@ class _Watched:
                 "epsilon-greedy, entropic-dual, or an agent of one's own whose Slates have chances"
             )
         items = within_capacity(slates.items, arrivals.capacity)
-        target = self._target_chances(items, arrivals)
+        asked = self._valued.chance_of(items, arrivals) if isinstance(self._valued, StatingAgent) else None
         drawn = as_slates(self._valued.act(arrivals))
-        if drawn.propensity is not None and target is None:
+        if drawn.propensity is not None and asked is None:
             raise ConfigError(
                 f"--target: {self._valued.name!r} draws its slates and cannot say with which chance it shows those of "
                 "another; allowed: an agent that has chance_of, or draws nothing"
             )
         own = within_capacity(drawn.items, arrivals.capacity)
-        self._note(arrivals, slates, items, target, own)
+        target = Chances.certain(own, items) if asked is None else asked
+        self._parts.append(self._notes(arrivals, slates, target, items, own))
         return slates
 
-    def _target_chances(self, items: Ints, arrivals: Arrivals) -> Chances | None:
-        return self._valued.chance_of(items, arrivals) if isinstance(self._valued, StatingAgent) else None
-
-    def _note(
-        self, arrivals: Arrivals, slates: Slates, items: Ints, target: Chances | None, own: Ints
-    ) -> None:
+    def _notes(self, arrivals: Arrivals, slates: Slates, target: Chances, *shown: Ints) -> dict[str, Any]:
+        """Record of a batch: the logged items and the target's own."""
+        own = shown[1]
         market = self._market
-        if target is None:
-            target = Chances.certain(own, items)
         visits = market.open.visits(arrivals.index)
         looked_at = positions_of(market.config, market.consumer, market.config.consumer.position_decay)
         ground = arrivals.ground_intensity.cpu().numpy()[:, None]
-        predicted = [
-            predicted_consumption(
-                np.where(some >= 0, at_items(arrivals.relevance, some) * ground, np.nan), looked_at
-            )
-            for some in (items, own)
-        ]
+        relevances = (
+            np.where(some >= 0, at_items(arrivals.relevance, some) * ground, np.nan) for some in shown
+        )
+        predicted = [predicted_consumption(relevance, looked_at) for relevance in relevances]
         supported = np.full(len(own), np.nan)
         if isinstance(self._shows, StatingAgent):
             supported = (self._shows.chance_of(own, arrivals).slate > 0).astype(np.float64)
-        self._parts.append(
-            {
-                "index": arrivals.index,
-                "logging": slates.chances,
-                "target": target,
-                "predicted": predicted[0],
-                "predicted_target": predicted[1].sum(1),
-                "worth": market.open.respond(visits, own).probability.sum(1),
-                "supported": supported,
-                "admissible": arrivals.admissible.sum(1).cpu().numpy().astype(np.int64),
-                "uniform": slates.uniform if slates.uniform is not None else np.zeros(len(own), bool),
-            }
-        )
+        return {
+            "index": arrivals.index,
+            "logging": slates.chances,
+            "target": target,
+            "predicted": predicted[0],
+            "predicted_target": predicted[1].sum(1),
+            "worth": market.open.respond(visits, own).probability.sum(1),
+            "supported": supported,
+            "admissible": arrivals.admissible.sum(1).cpu().numpy().astype(np.int64),
+            "uniform": slates.uniform if slates.uniform is not None else np.zeros(len(own), bool),
+        }
 
     def round(self, market: Market) -> ReplayedRound:
         """Notes of the round that is over, in clock order."""
         ledger = market.closed[-1].ledger
-        order = np.argsort(self._noted("index"))
+        noted = {name: [part[name] for part in self._parts] for name in self._parts[0]}
+        chances = {name: Chances.joined(noted.pop(name)) for name in ("logging", "target")}
+        joined = {name: np.concatenate(parts) for name, parts in noted.items()}
+        order = np.argsort(joined["index"])
         log = LoggedSlates(
             reward=ledger.consumed.astype(np.float64),
             shown=ledger.item >= 0,
             visitor=ledger.schedule.user[ledger.schedule.slot],
-            uniform=bool(self._noted("uniform").all()),
-            logging=self._chances("logging").rows(order),
-            target=self._chances("target").rows(order),
-            predicted=self._noted("predicted")[order],
-            predicted_target=self._noted("predicted_target")[order],
-            admissible=self._noted("admissible")[order],
+            uniform=bool(joined["uniform"].all()),
+            logging=chances["logging"].rows(order),
+            target=chances["target"].rows(order),
+            **{name: joined[name][order] for name in ("predicted", "predicted_target", "admissible")},
         )
-        arrival = ledger.schedule.id
-        return ReplayedRound(
-            log,
-            arrival,
-            (arrival & ((1 << VISIT_BITS) - 1)) == 0,
-            self._noted("worth")[order],
-            self._noted("supported")[order],
-        )
-
-    def _chances(self, name: str) -> Chances:
-        return Chances.joined([part[name] for part in self._parts])
-
-    def _noted(self, name: str) -> Array:
-        return np.concatenate([part[name] for part in self._parts])
+        arrival, worth = ledger.schedule.id, joined["worth"][order]
+        first = (arrival & ((1 << VISIT_BITS) - 1)) == 0
+        return ReplayedRound(log, arrival, first, worth, joined["supported"][order])
 
 
 class _WatchedLearner(_Watched):
@@ -334,9 +282,6 @@ class _WatchedLearner(_Watched):
         self._shows.learn(feedback)  # type: ignore[attr-defined]  # it is a LearningAgent
 
 
-# -- estimates --------------------------------------------------------------------------------------------------------
-
-
 def estimates(
     rounds: Sequence[ReplayedRound],
     world: Sequence[tuple[Ints, Floats]],
@@ -345,20 +290,7 @@ def estimates(
     target: str,
     seed: int,
 ) -> pd.DataFrame:
-    """Table of every estimator on every part of a log.
-
-    Args:
-        rounds: The log, as a target sees it.
-        world: For each round the arrival ids and the worth of slates in the target's own world.
-        logged: Name of the agent that showed slates.
-        target: Name of the agent that is valued.
-        seed: Seed of both.
-
-    Returns:
-        Columns estimator, target, seed, estimate, low, high, truth, logged, part, truth_at_log (worth of the target's
-        slates in the states of the log), effective (sample size, in slates), support (share of the target's slates that
-        might have been logged) and slates.
-    """
+    """Table of every estimator on every part of a log."""
     rows: list[tuple[object, ...]] = []
     for part in PARTS:
         numbered = enumerate(zip(rounds, world, strict=True))
@@ -368,10 +300,8 @@ def estimates(
             continue
         log = _joined([one.log.rows(some) for one, _, some in chosen])
         truth = np.concatenate([own[1][np.isin(own[0], one.arrival[some])] for one, own, some in chosen])
-        worth, supported = (
-            np.concatenate([getattr(one, name)[some] for one, _, some in chosen])
-            for name in ("worth", "supported")
-        )
+        worth = np.concatenate([one.worth[some] for one, _, some in chosen])
+        supported = np.concatenate([one.supported[some] for one, _, some in chosen])
         common = (float(truth.mean()), logged, part, float(worth.mean()))
         for name in ESTIMATORS:
             found = estimated(name, log)
@@ -379,19 +309,8 @@ def estimates(
                 said = (found.value, found.low, found.high)
                 last = (found.effective, float(supported.mean()), len(log))
                 rows.append((name, target, seed, *said, *common, *last))
-    columns = [
-        "estimator",
-        "target",
-        "seed",
-        "estimate",
-        "low",
-        "high",
-        "truth",
-        "logged",
-        "part",
-        "truth_at_log",
-    ]
-    return pd.DataFrame(rows, columns=[*columns, "effective", "support", "slates"])
+    columns = ["estimator", "target", "seed", "estimate", "low", "high", "truth", "logged", "part"]
+    return pd.DataFrame(rows, columns=[*columns, "truth_at_log", "effective", "support", "slates"])
 
 
 def _of_part(part: str, number: int, one: ReplayedRound) -> Bools:
@@ -403,16 +322,12 @@ def _of_part(part: str, number: int, one: ReplayedRound) -> Bools:
 
 def _joined(logs: Sequence[LoggedSlates]) -> LoggedSlates:
     """Logs as one; visitors of different rounds are different."""
-    offset, users = 0, []
-    for log in logs:
-        users.append(log.visitor + offset)
-        offset += int(log.visitor.max(initial=-1)) + 1
     columns = ("reward", "shown", "predicted", "predicted_target", "admissible")
     return LoggedSlates(
         **{name: np.concatenate([getattr(log, name) for log in logs]) for name in columns},
         logging=type(logs[0].logging).joined([log.logging for log in logs]),
         target=type(logs[0].target).joined([log.target for log in logs]),
-        visitor=np.concatenate(users),
+        visitor=apart([log.visitor for log in logs]),
         uniform=all(log.uniform for log in logs),
     )
 
@@ -431,9 +346,6 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     means = ("rmse", "coverage", "moved", "effective", "support")
     found = bias_over_seeds(work, ("logged", "target", "part", "estimator"), ("estimate", "truth"), means)
     return found.assign(rmse=np.sqrt(found["rmse"]))
-
-
-# -- report -----------------------------------------------------------------------------------------------------------
 
 
 def evaluation_report(done: Evaluation) -> Report:
@@ -461,44 +373,35 @@ def _table(part: str, found: pd.DataFrame) -> TextTable:
         f"{first['target']} from the log of {first['logged']}, {part} ({PARTS[part]}); "
         f"truth {first['truth']:.4f}, seeds: {first['seeds']}"
     )
-    cells = tuple(
-        (
-            str(row["estimator"]),
-            f"{row['estimate']:.4f}",
-            f"{row['width'] / 2:.4f}",
-            f"{row['bias']:+.4f}" + ("" if np.isnan(row["error"]) else f" ±{row['half']:.4f}"),
-            f"{row['rmse']:.4f}",
-            f"{row['coverage']:.1%}",
-            f"{row['effective']:.0f}",
-        )
-        for row in found.to_dict("records")
-    )
-    columns = ("estimator", "estimate", "± (95 %)", "bias", "rmse", "coverage", "effective slates")
-    return TextTable(title, columns, cells)
+    columns = {
+        "estimate": ("estimate", ".4f"),
+        "± (95 %)": ("around", ".4f"),
+        "bias": ("bias", "+.4f"),
+        "rmse": ("rmse", ".4f"),
+        "coverage": ("coverage", ".1%"),
+        "effective slates": ("effective", ".0f"),
+    }
+    return bias_table(title, found, "estimator", ("estimator",), columns)
 
 
 def _sentences(part: str, first: pd.Series[Any]) -> list[str]:
     """Limits of single-step estimates on a part of the log."""
     moved = float(first["moved"])
     if part == "first visits":
-        lines = [
-            (
-                f"{part}: states are the same under any agent; the target is worth {moved:+.4f} more in its own world "
-                "than here, which is what its draws and its prices make of them."
-            )
-        ]
-    else:
-        why = (
-            "the slates themselves have moved the states"
-            if part == "later visits"
-            else "the platform has learnt from other slates, and prices from other states"
+        text = (
+            f"{part}: states are the same under any agent; the target is worth {moved:+.4f} more in its own world than "
+            "here, which is what its draws and its prices make of them."
         )
-        lines = [
-            (
-                f"{part}: single-step evaluation cannot be right, since {why}: in its own world the target is worth "
-                f"{moved:+.4f} ({moved / first['truth']:+.1%}) beside what it is worth in the states of the log."
-            )
-        ]
+    else:
+        why = {
+            "later visits": "the slates themselves have moved the states",
+            "later rounds": "the platform has learnt from other slates, and prices from other states",
+        }
+        text = (
+            f"{part}: single-step evaluation cannot be right, since {why[part]}: in its own world the target is worth "
+            f"{moved:+.4f} ({moved / first['truth']:+.1%}) beside what it is worth in the states of the log."
+        )
+    lines = [text]
     if first["support"] < _UNSUPPORTED:
         lines.append(
             f"{part}: {1 - first['support']:.1%} of the target's slates could not have been logged; what weights "

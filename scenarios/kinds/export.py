@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from rimsim.config import ScenarioConfig, to_plain
 from rimsim.config.reading import flat
 from rimsim.envs import GROUND_BOUND
 from rimsim.errors import ConfigError, RunFolderError, nearest
+from rimsim.scenarios.kinds.results import Count
 from rimsim.scenarios.runs.job import bars
 from rimsim.scenarios.runs.store import Run, disk_errors, load_run, write_arrays
 from rimsim.system import draft_file, draft_folder
@@ -29,8 +30,12 @@ from rimsim.system import draft_file, draft_folder
 if TYPE_CHECKING:
     from rich.console import Console
 
-FORMATS = {"csv": "ledger.csv", "obp": "obp.npz", "scope-rl": "scope-rl.npz", "minari": "minari"}
-"""Format → name of the file or folder, unless another is asked for."""
+FORMATS = {
+    "csv": "ledger.csv",
+    "obp": "obp.npz",
+    "scope-rl": "scope-rl.npz",
+    "minari": "minari",
+}  # usual names
 CONTEXT = ("round_gone", "run_gone", "ground_intensity")
 """The environment's ``clock``, elapsed shares of the round and of the run, and its ``ground_intensity``, λ(x)."""
 _CHUNK = 50_000  # rows of a text that are written at once
@@ -80,9 +85,7 @@ def export(
         return place, said
 
 
-def _written(
-    run: Run, to: str, agent: str | None, seed: int | None, place: Path, report: Callable[[int], None]
-) -> str:
+def _written(run: Run, to: str, agent: str | None, seed: int | None, place: Path, report: Count) -> str:
     if to == "csv":
         return _csv(run, agent, seed, place, report)
     arm = logged_arm(run, agent, seed)
@@ -92,11 +95,15 @@ def _written(
     if to == "minari":
         place.mkdir(parents=True, exist_ok=True)
         return f"{said}; data set {write_minari(arm, run.scenario, place, 'rimsim')}"
-    _save(place, obp_feedback(arm) if to == "obp" else scope_rl_dataset(arm))
+    columns: dict[str, Any] = obp_feedback(arm) if to == "obp" else scope_rl_dataset(arm)
+    plain = {
+        name: value for name, value in columns.items() if value is not None and not isinstance(value, dict)
+    }
+    write_arrays(place, {name: np.asarray(value) for name, value in plain.items()})  # without pickle
     return said
 
 
-def _csv(run: Run, agent: str | None, seed: int | None, place: Path, report: Callable[[int], None]) -> str:
+def _csv(run: Run, agent: str | None, seed: int | None, place: Path, report: Count) -> str:
     table = run.ledger
     if agent is not None:
         logged_arm(run, agent, seed)  # refuses what is not there
@@ -110,54 +117,25 @@ def _csv(run: Run, agent: str | None, seed: int | None, place: Path, report: Cal
     return f"{len(table):,} exposures"
 
 
-def _save(place: Path, columns: Mapping[str, object]) -> None:
-    """Write an archive without pickle, None or mappings."""
-    kept = {
-        name: np.asarray(value)
-        for name, value in columns.items()
-        if value is not None and not isinstance(value, dict)
-    }
-    write_arrays(place, kept)
-
-
-# -- the log of an arm ------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, eq=False)
 class LoggedArm:
-    """Slates of k items of an agent at a seed.
-
-    They are in clock order; any with an empty position is left out.
-    """
+    """Slates of k items of an agent at a seed, in clock order; without those with an empty position."""
 
     agent: str
     seed: int
     n_items: int
-    context: Floats
-    """(n, 3) state of each arrival, named by :data:`CONTEXT`."""
-    popularity: Floats
-    """(M,) log(1 + events in the warm-up log)."""
-    item: Ints
-    """(n, k)."""
-    reward: Floats
-    """(n, k) 1 where it was consumed."""
-    position: Floats
-    """(n, k) chance that this item stood here; NaN where the agent does not say."""
-    prefix: Floats
-    """(n, k) chance that the slate began so."""
-    slate: Floats
-    """(n,) chance of the slate."""
-    left_out: int
-    """Number of slates with an empty position."""
+    context: Floats  # (n, 3) state of each arrival, named by CONTEXT
+    popularity: Floats  # (M,) log(1 + events in the warm-up log)
+    item: Ints  # (n, k)
+    reward: Floats  # (n, k) 1 where it was consumed
+    position: Floats  # (n, k) chance that this item stood here; NaN where the agent does not say
+    prefix: Floats  # (n, k) chance that the slate began so
+    slate: Floats  # (n,) chance of the slate
+    left_out: int  # Number of slates with an empty position
 
 
 def logged_arm(run: Run, agent: str | None, seed: int | None) -> LoggedArm:
-    """Log of an arm; None: the first name, seed.
-
-    Raises:
-        ConfigError: If there is no such arm or seed.
-        MissingTableError: If the run kept no ledger.
-    """
+    """Log of an arm; None: the first name, seed."""
     name, chosen = agent or run.agents[0], run.seeds[0] if seed is None else seed
     if name not in run.agents:
         raise ConfigError(f"--agent: {name!r} is not among the run's arms.{nearest(name, run.agents)}")
@@ -171,10 +149,9 @@ def logged_arm(run: Run, agent: str | None, seed: int | None) -> LoggedArm:
     _, first, filled = np.unique(keys + table["arrival"].to_numpy(), return_index=True, return_counts=True)
     first = np.sort(first[filled == k])
     rows = first[:, None] + np.arange(k)
-
-    def column(column_name: str) -> Floats:
-        return np.asarray(table[column_name].to_numpy()[rows], np.float64)
-
+    names = ("item", "consumed", "propensity_position", "propensity_prefix", "propensity_slate")
+    columns = (np.asarray(table[name].to_numpy()[rows], np.float64) for name in names)
+    item, reward, position, prefix, slate = columns
     known = run.arrivals
     known = known[(known["agent"] == name) & (known["seed"] == chosen)]
     known = known.sort_values(["round", "time", "arrival"], kind="stable").set_index(["round", "arrival"])
@@ -192,16 +169,13 @@ def logged_arm(run: Run, agent: str | None, seed: int | None) -> LoggedArm:
         n_items=len(events),
         context=context,
         popularity=np.log1p(events),
-        item=column("item").astype(np.int64),
-        reward=column("consumed"),
-        position=column("propensity_position"),
-        prefix=column("propensity_prefix"),
-        slate=column("propensity_slate")[:, 0],
+        item=item.astype(np.int64),
+        reward=reward,
+        position=position,
+        prefix=prefix,
+        slate=slate[:, 0],
         left_out=int((filled < k).sum()),
     )
-
-
-# -- formats ----------------------------------------------------------------------------------------------------------
 
 
 def obp_feedback(arm: LoggedArm) -> dict[str, int | Array]:
@@ -261,8 +235,6 @@ def scope_rl_dataset(arm: LoggedArm) -> dict[str, Any]:
     }
 
 
-# -- Minari -----------------------------------------------------------------------------------------------------------
-
 _ENV = "RIMMarket-v0"
 _WHERE = "MINARI_DATASETS_PATH"
 _KEYS = {"filter_keys": ["clock", "ground_intensity"]}
@@ -271,8 +243,7 @@ _SEEN = (
     WrapperSpec("FlattenObservation", "gymnasium.wrappers:FlattenObservation", {}),
 )
 """Wrappers that make the environment's observations those of the data set: one vector, which d3rlpy asks for."""
-_NO_LIMIT = 1 << 24
-"""Most steps of an episode, for d3rlpy; it ends with its rounds, long before."""
+_NO_LIMIT = 1 << 24  # Most steps of an episode, for d3rlpy; it ends with its rounds, long before
 
 
 class _Spaces(gymnasium.Env[Any, Any]):
@@ -289,9 +260,8 @@ def env_spec(config: ScenarioConfig, seed: int) -> Any:
     ``reset(seed=…)`` with the arm's seed, the arm's slates have the consumptions that the log has of them.
     """
     kwargs = {"scenario": "closed-loop", "settings": flat(to_plain(config)), "model_seed": seed}
-    return dataclasses.replace(
-        gymnasium.spec(_ENV), kwargs=kwargs, additional_wrappers=_SEEN, max_episode_steps=_NO_LIMIT
-    )
+    spec = dataclasses.replace(gymnasium.spec(_ENV), kwargs=kwargs, additional_wrappers=_SEEN)
+    return dataclasses.replace(spec, max_episode_steps=_NO_LIMIT)
 
 
 def write_minari(arm: LoggedArm, config: ScenarioConfig, folder: Path, author: str) -> str:
@@ -299,10 +269,6 @@ def write_minari(arm: LoggedArm, config: ScenarioConfig, folder: Path, author: s
 
     A step is an arrival, its action the slate, its reward the number of consumptions; observations are contexts.
     Chances of the slates stand in the infos. Nothing is fitted. Returns the id of the data set.
-
-    Raises:
-        ConfigError: If Minari is not installed.
-        RunFolderError: If the data set is there already.
     """
     try:
         import minari  # noqa: PLC0415  # an extra
@@ -319,9 +285,8 @@ def write_minari(arm: LoggedArm, config: ScenarioConfig, folder: Path, author: s
         raise RunFolderError(f"{place}: is there already; allowed: another --out")
     n, k = arm.item.shape
     high = np.array([1.0, 1.0, GROUND_BOUND], np.float32)
-    market = _Spaces(
-        env_spec(config, arm.seed), spaces.Box(0 * high, high), spaces.MultiDiscrete(np.full(k, arm.n_items))
-    )
+    ranked = spaces.MultiDiscrete(np.full(k, arm.n_items))
+    market = _Spaces(env_spec(config, arm.seed), spaces.Box(0 * high, high), ranked)
     last = np.array([[1.0, 1.0, 0.0]])  # as the environment has it, when nobody waits
     observed = np.vstack([arm.context, last]).astype(np.float32)
     chances = np.append(arm.slate, 0.0)[:, None]  # Minari 0.5.4 cannot read a one-dimensional info back
@@ -350,7 +315,13 @@ def write_minari(arm: LoggedArm, config: ScenarioConfig, folder: Path, author: s
             requirements=[f"rimsim=={__version__}"],
             data_format="arrow",
         )
-        _take_out(draft, dataset_id, folder)
+        # The draft is the data set itself; notes on its namespace stay outside.
+        (draft / dataset_id / "data").rename(draft / "data")
+        for note in draft.rglob("namespace_metadata.json"):
+            outside = folder / note.relative_to(draft)
+            if not outside.exists():
+                note.replace(outside)
+        shutil.rmtree(draft / dataset_id.partition("/")[0])
     return dataset_id
 
 
@@ -366,13 +337,3 @@ def _datasets_at(folder: Path) -> Iterator[None]:
             os.environ.pop(_WHERE, None)
         else:
             os.environ[_WHERE] = before
-
-
-def _take_out(draft: Path, dataset_id: str, folder: Path) -> None:
-    """Move a data set into the draft, notes outside."""
-    (draft / dataset_id / "data").rename(draft / "data")
-    for note in draft.rglob("namespace_metadata.json"):
-        place = folder / note.relative_to(draft)
-        if not place.exists():
-            note.replace(place)
-    shutil.rmtree(draft / dataset_id.partition("/")[0])

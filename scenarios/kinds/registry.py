@@ -16,22 +16,14 @@ from typing import Any
 class Kind:
     """A kind of run, such as a comparison."""
 
-    name: str
-    """Value of :attr:`rimsim.scenarios.Run.kind`."""
-    label: str
-    """Name in messages, with its article."""
-    command: str
-    """Command of ``rimsim`` that makes it."""
-    mark: str
-    """Entry of ``config.yaml`` that no other kind has; empty: the kind without any."""
-    tables: tuple[str, ...]
-    """Tables whose content its digest covers; the first is its main table."""
-    config: str = ""
-    """Record of its entry ``mark``, as ``module:name``; empty: none."""
-    report: str = ""
-    """Function that makes the report of a run, as ``module:name``."""
-    resumable: bool = False
-    """An interrupted run can be resumed."""
+    name: str  # Value of kind
+    label: str  # Name in messages, with its article
+    command: str  # Command of `rimsim` that makes it
+    mark: str  # Entry of `config.yaml` that no other kind has; empty: the kind without any
+    tables: tuple[str, ...]  # Tables whose content its digest covers; the first is its main table
+    config: str = ""  # Record of its entry `mark`, as `module:name`; empty: none
+    report: str = ""  # Function that makes the report of a run, as `module:name`
+    resumable: bool = False  # An interrupted run can be resumed
 
     def load(self, place: str) -> Any:
         """Object named by ``module:name``."""

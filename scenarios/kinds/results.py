@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 import scipy
 
-from rimsim.arrays import Floats
+from rimsim.arrays import Ints
 from rimsim.scenarios.report.charts import frame
+from rimsim.scenarios.report.record import TextTable
 from rimsim.scenarios.runs.store import Run, RunTables, load_run
 
 if TYPE_CHECKING:
@@ -34,8 +35,13 @@ class RunResult(RunTables):
 
     @property
     def table(self) -> pd.DataFrame:
-        """The main table of its kind."""
+        """Main table of its kind."""
         return self.run.table
+
+    @property
+    def config(self) -> Any:
+        """Resolved config of its kind."""
+        return self.run.settings
 
     @property
     def described(self) -> dict[str, Any]:
@@ -43,26 +49,54 @@ class RunResult(RunTables):
         return self.run.config
 
 
+Show: TypeAlias = Callable[[str], None]  # called with a line of progress
+Count: TypeAlias = Callable[[int], None]  # called with a number of arrivals served
+
+
+def table_of(
+    rows: Iterable[Sequence[object]], columns: Sequence[str], numbers: Sequence[str]
+) -> pd.DataFrame:
+    """Table of rows, some of its columns floats."""
+    return pd.DataFrame(list(rows), columns=list(columns)).astype(dict.fromkeys(numbers, float))
+
+
+def apart(visitors: Sequence[Ints]) -> Ints:
+    """Visitors of rounds on end; those of different rounds are different."""
+    offset, found = 0, []
+    for users in visitors:
+        found.append(users + offset)
+        offset += int(users.max(initial=-1)) + 1
+    return np.concatenate(found)
+
+
+def bias_table(
+    title: str,
+    found: pd.DataFrame,
+    header: str,
+    labels: Sequence[str],
+    columns: Mapping[str, tuple[str, str]],
+) -> TextTable:
+    """Table of :func:`bias_over_seeds`: columns by header, each a name and a format."""
+
+    def cell(row: Mapping[Any, Any], name: str, form: str) -> str:
+        text = format(row[name], form)
+        return text if name != "bias" or np.isnan(row["error"]) else f"{text} ±{row['half']:.4f}"
+
+    rows = tuple(
+        (", ".join(str(row[name]) for name in labels), *(cell(row, *shown) for shown in columns.values()))
+        for row in found.assign(around=found["width"] / 2).to_dict("records")
+    )
+    return TextTable(title, (header, *columns), rows)
+
+
 def bias_over_seeds(
     table: pd.DataFrame, keys: Sequence[str], names: tuple[str, str], means: Sequence[str]
 ) -> pd.DataFrame:
-    """Means over seeds, with the bias of an estimate.
-
-    Args:
-        table: A row per seed: columns ``keys``, seed, low, high, the names and the means.
-        keys: Columns to group by.
-        names: Columns of the estimate and of its truth.
-        means: Other columns to average.
-
-    Returns:
-        Columns ``keys``, the names, bias (mean of estimate − truth), error (its standard error; NaN for one seed), half
-        (half a 95 % interval of the bias, by Student's t), width (of the estimate's interval), ``means`` and seeds.
-    """
+    """Means over seeds, with the bias of an estimate."""
     work = table.assign(bias=table[names[0]] - table[names[1]], width=table["high"] - table["low"])
     averaged = {name: (name, "mean") for name in (*names, "bias", "width", *means)}
-    found = work.groupby(list(keys), sort=False).agg(
-        **averaged, error=("bias", "sem"), seeds=("seed", "nunique")
-    )
+    errors = {"error": ("bias", "sem"), "seeds": ("seed", "nunique")}
+    found = work.groupby(list(keys), sort=False).agg(**averaged, **errors)
     half = found["error"] * scipy.stats.t.ppf(0.975, (found["seeds"] - 1).clip(lower=1))
     return found.assign(half=half).reset_index()
 
@@ -72,14 +106,10 @@ class Panel:
     """Estimates with intervals, one below the other, beside their truth."""
 
     title: str
-    estimates: Mapping[str, tuple[float, float]]
-    """Label → estimate and half its interval."""
-    truth: float
-    """Solid line."""
-    reference: float
-    """Dotted line."""
-    limits: tuple[float, float] | None = None
-    """Estimates beyond these stand at the edge."""
+    estimates: Mapping[str, tuple[float, float]]  # Label → estimate and half its interval
+    truth: float  # Solid line
+    reference: float  # Dotted line
+    limits: tuple[float, float] | None = None  # Estimates beyond these stand at the edge
 
 
 def interval_panels(message: str, caption: str, panels: Sequence[Panel]) -> Figure:
@@ -91,13 +121,10 @@ def interval_panels(message: str, caption: str, panels: Sequence[Panel]) -> Figu
         value, half = np.array(list(panel.estimates.values()), np.float64).reshape(-1, 2).T
         ax.axvline(panel.reference, color="#333333", linestyle=":")
         ax.axvline(panel.truth, color="#333333")
-        ax.errorbar(_within(value, panel.limits), place, xerr=half, fmt="o", capsize=3)
+        shown = value if panel.limits is None else value.clip(*panel.limits)
+        ax.errorbar(shown, place, xerr=half, fmt="o", capsize=3)
         ax.set(title=panel.title, yticks=place, yticklabels=list(panel.estimates))
         if panel.limits is not None:
             ax.set(xlim=panel.limits)
     axes[0].invert_yaxis()
     return figure
-
-
-def _within(value: Floats, limits: tuple[float, float] | None) -> Floats:
-    return value if limits is None else value.clip(*limits)

@@ -17,8 +17,7 @@ from rimsim.intensity import IntensityModel, RecurrentModel, UserStates
 if TYPE_CHECKING:
     from rimsim.intensity.contract import Hidden
 
-ROWS = 1024
-"""States of a block, for :func:`rimsim.intensity.contract.spans`."""
+ROWS = 1024  # states of a block
 
 
 class ScoreMatrix(Protocol):
@@ -36,19 +35,13 @@ class ScoreMatrix(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class ModelScores:
-    """Intensities λ(x)·p(y|x) of n states.
-
-    They are −inf for items that are not known and for those that the state holds.
-    """
+    """Intensities λ(x)·p(y|x) of n states; −∞ for items not known or held by the state."""
 
     model: IntensityModel
     states: UserStates
-    known: Bools
-    """(M,) items that may be shown."""
-    rate: Float32s | None = None
-    """(n,) λ(x); None: 1, or what the model itself holds."""
-    hidden: Hidden | None = None
-    """The model's hidden states; None: computed when first needed."""
+    known: Bools  # (M,) items that may be shown
+    rate: Float32s | None = None  # (n,) λ(x); None: 1, or what the model itself holds
+    hidden: Hidden | None = None  # The model's hidden states; None: computed when first needed
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -13,16 +13,10 @@ from rimsim.config import to_plain
 from rimsim.data import load_log, require_usable
 from rimsim.errors import ConfigError, refuse
 from rimsim.intensity.cache import log_digest
+from rimsim.scenarios.kinds.backtest import tasks
 from rimsim.scenarios.kinds.backtest.models import Models
 from rimsim.scenarios.kinds.backtest.report import backtest_report
 from rimsim.scenarios.kinds.backtest.split import BacktestConfig, LogSplit, make_split
-from rimsim.scenarios.kinds.backtest.tasks import (
-    Pricing,
-    item_recommendation,
-    matching_with_caps,
-    matching_with_floors,
-    user_recommendation,
-)
 from rimsim.scenarios.kinds.results import RunResult
 from rimsim.scenarios.report.charts import draw
 from rimsim.scenarios.runs.job import MAIN, Execution, Job, log_bytes, make_run, require_memory
@@ -31,29 +25,15 @@ from rimsim.system import single_thread
 from rimsim.tracking import event_folder
 from rimsim.tracking.events import EventFile, event_files
 
-COLUMNS = ("task", "model", "beta", "cap", "seed", "metric", "value")
-"""Columns of ``backtest.parquet``."""
+COLUMNS = ("task", "model", "beta", "cap", "seed", "metric", "value")  # Columns of `backtest.parquet`
 
 
 class Backtest(RunResult):
-    """Back-test on disk.
-
-    Its tables are ``backtest`` (also ``table``), ``calibration`` and ``fits``.
-    """
-
-    @property
-    def config(self) -> BacktestConfig:
-        """The resolved config."""
-        config: BacktestConfig = self.run.settings
-        return config
+    """Back-test on disk, with tables ``backtest`` (also ``table``), ``calibration`` and ``fits``."""
 
 
 def load_backtest(path: str | Path) -> Backtest:
-    """Open the folder of a back-test.
-
-    Raises:
-        RunFolderError: If it is none.
-    """
+    """Open the folder of a back-test."""
     return Backtest(load_run(path, "backtest").folder)
 
 
@@ -90,12 +70,8 @@ def backtest(
     require_memory(log_bytes(log) + MAIN, 0.0, 1, "number of events (data)")
     splits = {seed: make_split(log, config.split, seed) for seed in config.seeds}
     about = {seed: _about(split, config) for seed, split in splits.items()}
-    described = {
-        "backtest": to_plain(config),
-        "splits": about,
-        "log": load_facts(log),
-        "digests": {"log": log_digest(log)},
-    }
+    described = {"backtest": to_plain(config), "splits": about, "log": load_facts(log)}
+    described["digests"] = {"log": log_digest(log)}
 
     def play(seed: int, _: object) -> dict[str, pd.DataFrame]:
         facts = (f"{name.replace('_', ' ')} {value}" for name, value in about[seed].items())
@@ -103,7 +79,7 @@ def backtest(
         return _tables(Models(splits[seed], config, seed, show))
 
     folder = folder_for(out, "backtest")
-    job = Job(described, config.seeds, play, _write_pictures)
+    job = Job(described, config.seeds, play, _write_pages)
     make_run(job, folder, command or "rimsim.scenarios.backtest", Execution(workers=1))
     return Backtest(folder)
 
@@ -128,11 +104,6 @@ def _tables(models: Models) -> dict[str, pd.DataFrame]:
         "fits": pd.DataFrame(fits, columns=["seed", "part", "fold", "seconds", "cached"]),
         "backtest": table.astype({"beta": float, "cap": float, "value": float}),
     }
-
-
-def _write_pictures(run: Run) -> None:
-    _write_events(run.folder, run.backtest)
-    draw(backtest_report(run).plots, run.folder / "pictures")
 
 
 def _about(split: LogSplit, config: BacktestConfig) -> dict[str, float]:
@@ -160,26 +131,26 @@ def _answers(models: Models, name: str) -> Iterator[tuple[str, float, float, Map
     sizes, none = _about(split, config), float("nan")
     k, c = int(sizes["k"]), int(sizes["c"])
     scores = models.test(name)
-    yield "item-rec", none, none, item_recommendation(scores, split, k, seed)
-    yield "user-rec", none, none, user_recommendation(scores, split, c, seed)
+    yield "item-rec", none, none, tasks.item_recommendation(scores, split, k, seed)
+    yield "user-rec", none, none, tasks.user_recommendation(scores, split, c, seed)
     if not (any(config.beta) or config.cap):
         return
     past, rate = models.past(name), models.judging_rate(name)
-    pricing = Pricing(seed, config.tol, config.dither)
-    floors = matching_with_floors(scores, past, split, k, config.beta, rate, pricing)
-    for beta, values in floors.items():
+    pricing = tasks.Pricing(seed, config.tol, config.dither)
+    for beta, values in tasks.matching_with_floors(
+        scores, past, split, k, config.beta, rate, pricing
+    ).items():
         yield "online", beta, none, values
-    caps = matching_with_caps(scores, past, split, k, config.cap, config.user_share, pricing)
-    for cap, values in caps.items():
+    share = config.user_share
+    for cap, values in tasks.matching_with_caps(scores, past, split, k, config.cap, share, pricing).items():
         yield "online", none, cap, values
 
 
-def _write_events(run: Path, table: pd.DataFrame) -> None:
-    """Write ``RUN/events/MODEL/seed-SEED/`` for TensorBoard.
+def _write_pages(done: Run) -> None:
+    """Write pictures, and ``RUN/events/MODEL/seed-SEED/`` for TensorBoard, with 100·β or the cap as step."""
+    run, table = done.folder, done.backtest
+    draw(backtest_report(done).plots, run / "pictures")
 
-    Tags are ``item-rec/METRIC`` and ``user-rec/METRIC`` at step 0, ``online/METRIC`` with 100·β as step and
-    ``online-caps/METRIC`` with the multiple of k as step, so that TensorBoard draws the course over β.
-    """
     step = table["cap"].fillna(100 * table["beta"]).fillna(0.0).round().astype(np.int64)
     task = table["task"].astype(str)
     tag = task.where(table["cap"].isna(), task + "-caps") + "/" + table["metric"]

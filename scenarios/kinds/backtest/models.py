@@ -34,10 +34,8 @@ class Fit:
     """Duration of a fit."""
 
     part: str
-    fold: int
-    """Fold of past states that it was fitted without; −1: the model that serves."""
-    seconds: float
-    """CPU seconds."""
+    fold: int  # Fold of past states that it was fitted without; −1: the model that serves
+    seconds: float  # CPU seconds
     cached: bool
 
 
@@ -45,8 +43,7 @@ class Fit:
 class FitCalibration:
     """Fit compared with what the test states did."""
 
-    part: str
-    """Mark model or ground intensity, by name."""
+    part: str  # Mark model or ground intensity, by name
     lines: tuple[str, ...]
     figures: dict[str, float]
 
@@ -58,8 +55,7 @@ class Models:
     split: LogSplit
     config: BacktestConfig
     seed: int
-    show: Callable[[str], None]
-    """Called with a line about every fit."""
+    show: Callable[[str], None]  # Called with a line about every fit
     fits: list[Fit] = field(default_factory=list)
     _marks: dict[tuple[str, int], IntensityModel] = field(default_factory=dict)
     _grounds: dict[str, Ground] = field(default_factory=dict)
@@ -92,9 +88,8 @@ class Models:
         """
         if self.config.prices == "seen":
             return self._past(name, _SERVING, np.arange(len(self.split.past.user)))
-        return JoinedScores(
-            [self._past(name, number, fold.rows) for number, fold in enumerate(self.split.folds)]
-        )
+        folds = enumerate(self.split.folds)
+        return JoinedScores([self._past(name, number, fold.rows) for number, fold in folds])
 
     def _past(self, name: str, fold: int, rows: Ints) -> ModelScores:
         mark, ground = mark_and_ground(name)
@@ -111,29 +106,18 @@ class Models:
         future = self.split.future()
         reports = []
         for mark in dict.fromkeys(mark for mark, _ in joined):
-            of_mark = mark_calibration(self._mark(mark, _SERVING), future, seed=self.seed)
-            values = {
-                "events": float(of_mark.events),
-                "nll": of_mark.nll,
-                "nll_admissible": of_mark.nll_admissible,
-                "perplexity": of_mark.perplexity,
-            }
-            reports.append(FitCalibration(mark, of_mark.lines(), values))
+            found = mark_calibration(self._mark(mark, _SERVING), future, seed=self.seed)
+            names = ("events", "nll", "nll_admissible", "perplexity")
+            values = {name: float(getattr(found, name)) for name in names}
+            reports.append(FitCalibration(mark, found.lines(), values))
         grounds = dict.fromkeys(ground for _, ground in joined if ground is not None)
         return reports + [self._ground_report(ground, future) for ground in grounds]
 
     def _ground_report(self, ground: str, future: EventLog) -> FitCalibration:
         rate = np.maximum(self.rate(ground).astype(np.float64), 1e-9)
         of_ground = count_calibration(rate, self.split.test.counts)
-        values = {
-            "predicted": of_ground.predicted,
-            "realised": float(of_ground.realised),
-            "ratio": of_ground.ratio,
-            "deviance": of_ground.deviance,
-            "deviance_constant": of_ground.deviance_constant,
-            "dispersion": of_ground.dispersion,
-            "rank_correlation": of_ground.rank_correlation,
-        }
+        names = ("predicted", "realised", "ratio", "deviance", "deviance_constant", "dispersion")
+        values = {name: float(getattr(of_ground, name)) for name in (*names, "rank_correlation")}
         for number, decile in enumerate(of_ground.deciles, 1):
             values[f"predicted_{number}"], values[f"realised_{number}"] = decile.predicted, decile.realised
         lines = of_ground.lines()
@@ -142,12 +126,9 @@ class Models:
             test = model.goodness(future)
             values |= {"ks": test.ks, "ks_p_value": test.p_value, "squares": test.squares}
             fit = f"KS {test.ks:.3f} (p {test.p_value:.2g}), 3S {test.squares:.2f} (2 if right)"
-            lines += (
-                f"λ over time, what test users did: {fit}, branching ratio {model.branching_ratio:.2f}",
-            )
+            branching = f"branching ratio {model.branching_ratio:.2f}"
+            lines += (f"λ over time, what test users did: {fit}, {branching}",)
         return FitCalibration(ground, lines, values)
-
-    # -- fitting ------------------------------------------------------------------------------------------------
 
     def _mark(self, part: str, fold: int) -> IntensityModel:
         if (part, fold) not in self._marks:
@@ -156,9 +137,8 @@ class Models:
                 train = self.split.folds[fold].train
                 seed = derived_seed(self.seed, Purpose.MODEL, 8, fold)
             recipe = thorough(part) if self.config.recipe == "thorough" else None
-            model = make(
-                part, mark=recipe, seed=seed, device=self.config.device, gap=self.config.data.session_gap
-            )
+            plain = {"device": self.config.device, "gap": self.config.data.session_gap}
+            model = make(part, mark=recipe, seed=seed, **plain)
             self._marks[part, fold] = self._fitted(part, fold, model, train)
         return self._marks[part, fold]
 
@@ -166,12 +146,8 @@ class Models:
         if part not in self._grounds:
             horizon = self.split.horizon
             values = {"horizon": horizon} | ({"scale": horizon} if part == "ema" else {})
-            joined = make(
-                part,
-                ground=config_of(part, values),
-                device=self.config.device,
-                gap=self.config.data.session_gap,
-            )
+            device, gap = self.config.device, self.config.data.session_gap
+            joined = make(part, ground=config_of(part, values), device=device, gap=gap)
             model = cast("RIM", joined).ground
             if not isinstance(model, Ground):
                 raise ModelError(f"{part}: found a {type(model).__name__}; allowed: a Ground")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -13,18 +13,11 @@ from matplotlib.lines import Line2D
 from rimsim.intensity.registry import mark_and_ground
 from rimsim.measures import PairedDifference, paired_difference
 from rimsim.scenarios.kinds.backtest.tasks import PAYING
+from rimsim.scenarios.report import sentences
 from rimsim.scenarios.report.charts import AgentStyle, frame, plot_means
 from rimsim.scenarios.report.console import folder_places
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
-from rimsim.scenarios.report.sentences import (
-    as_sentence,
-    as_yaml,
-    figure,
-    log_fact,
-    many,
-    per_cent,
-    seeds_caption,
-)
+from rimsim.scenarios.report.sentences import figure, many, per_cent, seeds_caption
 from rimsim.scenarios.report.tables import cell, interval_words, over_seeds, pivoted, two_seeds_note
 from rimsim.scenarios.runs.store import Run
 
@@ -32,20 +25,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-TASKS = {"item-rec": "recommending items to users", "user-rec": "finding users for items"}
-"""Task without floors → purpose in words."""
+TASKS = {"item-rec": "recommending items to users", "user-rec": "finding users for items"}  # purpose in words
 _SPREAD = ("precision", "recall", "ndcg", "perplexity", "coverage")
+_FRONT = ("perplexity", "precision")
 # Colours of mark models: seaborn's colour-blind palette, blue and vermilion for the two that matter most.
-_COLOURS = {
-    "transformer": "#0173b2",
-    "gru": "#d55e00",
-    "popularity": "#029e73",
-    "als": "#cc78bc",
-    "bpr": "#ca9161",
-    "graph": "#56b4e9",
-}
+_COLOURS = {"transformer": "#0173b2", "gru": "#d55e00", "popularity": "#029e73"}
+_COLOURS |= {"als": "#cc78bc", "bpr": "#ca9161", "graph": "#56b4e9"}
 _MARKERS = {None: "o", "hp": "D", "hawkes": "s", "ema": "^", "pop": "v"}
 _OWN = ("#7b4ba6", "#b8a800", "#555555", "#a50f4a")
+Looks: TypeAlias = dict[str, tuple[str, str | None, AgentStyle]]  # mark, ground and style by model
 
 
 def backtest_report(run: Run) -> Report:
@@ -56,28 +44,26 @@ def backtest_report(run: Run) -> Report:
     floors = table[table["beta"].notna()].sort_values("beta", kind="stable")
     caps = table[table["cap"].notna()].sort_values("cap", kind="stable")
     words = interval_words(seeds) + (", wider for splits that overlap" if overlap else "")
-    titles = {
-        "item-rec": f"Item recommendation, {words}",
-        "user-rec": f"User recommendation (perplexity and coverage of users), {words}",
-    }
+    items = f"Item recommendation, {words}"
+    users = f"User recommendation (perplexity and coverage of users), {words}"
     means = partial(_means, overlap=overlap)
     return Report(
         question="Which model finds what users do next, and what do floors cost it?",
         setting=(
-            log_fact(run, str(config.data.source)),
+            sentences.log_fact(run, str(config.data.source)),
             many(len(config.models), "model"),
             many(seeds, "seed"),
         ),
         answer=tuple(backtest_sentences(table)),
-        cautions=(as_sentence(note),) if note else (),
+        cautions=(sentences.as_sentence(note),) if note else (),
         sections=(
             Section(
                 "Recommendation",
                 "Up and to the right is better; bars: 95 % intervals over seeds.",
                 plots=(Plot("recommendation", partial(_recommendation, table, overlap)),),
-                tables=tuple(
-                    means(title, table[table["task"] == task], ["model"], _SPREAD)
-                    for task, title in titles.items()
+                tables=(
+                    means(items, table[table["task"] == "item-rec"], ["model"], _SPREAD),
+                    means(users, table[table["task"] == "user-rec"], ["model"], _SPREAD),
                 ),
             ),
             Section(
@@ -106,18 +92,15 @@ def backtest_report(run: Run) -> Report:
                 ),
             ),
         ),
-        settings=as_yaml(run.config["backtest"]),
+        settings=sentences.as_yaml(run.config["backtest"]),
         places=partial(folder_places, run.folder),
     )
 
 
-# -- sentences --------------------------------------------------------------------------------------------------------
-
-
 def backtest_sentences(table: pd.DataFrame) -> list[str]:
     """Sentences on the best models and on floors."""
-    sentences = [text for task, words in TASKS.items() if (text := _best(table, task, words))]
-    return sentences + _floors(table)
+    found = [text for task, words in TASKS.items() if (text := _best(table, task, words))]
+    return found + _floors(table)
 
 
 def _best(table: pd.DataFrame, task: str, words: str) -> str:
@@ -143,13 +126,12 @@ def _floors(table: pd.DataFrame) -> list[str]:
     if len(betas) < 2 or betas[0] != 0:
         return []
     beta = max((value for value in betas if value < 1), default=betas[-1])
-    floored = {
-        name: _by_seed(table, "online", name, "precision", beta=beta) for name in table["model"].unique()
-    }
+    models = table["model"].unique()
+    floored = {name: _by_seed(table, "online", name, "precision", beta) for name in models}
     best = max(floored, key=lambda name: float(floored[name].mean()) if len(floored[name]) else -1.0)
     parts = []
     for metric, scale, unit in (("precision", 100, " points"), ("perplexity", 1, " items")):
-        values = (_by_seed(table, "online", best, metric, beta=share) for share in (beta, 0.0))
+        values = (_by_seed(table, "online", best, metric, share) for share in (beta, 0.0))
         paired = _paired(*values)
         if paired.mean is not None:
             parts.append(f"{metric} by {figure(scale * paired.mean)}{unit}{_ends(paired, scale)}")
@@ -171,22 +153,18 @@ def _ends(paired: PairedDifference, scale: float) -> str:
     return f" ({figure(scale * paired.low)} to {figure(scale * paired.high)})"
 
 
-def _by_seed(
-    table: pd.DataFrame, task: str, model: str, metric: str, *, beta: float | None = None
-) -> pd.Series:
+def _by_seed(table: pd.DataFrame, task: str, model: str, metric: str, beta: float | None = None) -> pd.Series:
     """Values of a metric without caps by seed, ascending."""
     rows = table[(table["task"] == task) & (table["model"] == model) & (table["metric"] == metric)]
     rows = rows[rows["cap"].isna() & (rows["beta"].isna() if beta is None else rows["beta"] == beta)]
     return rows.set_index("seed")["value"].astype(float).sort_index()
 
 
-# -- tables -----------------------------------------------------------------------------------------------------------
-
-
 def _means(
-    title: str, table: pd.DataFrame, labels: list[str], metrics: tuple[str, ...], overlap: float
+    title: str, table: pd.DataFrame, by: list[str], metrics: Sequence[str], overlap: float
 ) -> TextTable:
-    return pivoted(title, over_seeds(table, labels, metrics, overlap), labels, metrics, significant=True)
+    """Table of means over seeds."""
+    return pivoted(title, over_seeds(table, by, metrics, overlap), by, metrics, significant=True)
 
 
 def _cost_of_floors(floors: pd.DataFrame, overlap: float) -> TextTable:
@@ -238,43 +216,35 @@ def _who_pays(floors: pd.DataFrame, overlap: float) -> TextTable:
     )
 
 
-# -- plots ------------------------------------------------------------------------------------------------------------
-
-
-def model_looks(models: Sequence[str]) -> dict[str, tuple[str, str | None, AgentStyle]]:
+def model_looks(models: Sequence[str]) -> Looks:
     """Mark, ground and style of each model."""
     own = iter(_OWN * len(models))
     looks = {}
     for model in models:
         mark, ground = mark_and_ground(model)
-        colour = _COLOURS.get(mark) or next(own)
-        looks[model] = (mark, ground, AgentStyle(colour, _MARKERS.get(ground, "P")))
+        looks[model] = (mark, ground, AgentStyle(_COLOURS.get(mark) or next(own), _MARKERS.get(ground, "P")))
     return looks
 
 
 def _recommendation(table: pd.DataFrame, overlap: float) -> Figure | None:
     """Precision of item recommendation against that of user recommendation."""
-    precise = table[(table["metric"] == "precision") & table["task"].isin(("item-rec", "user-rec"))]
+    tasks = ("item-rec", "user-rec")
+    precise = table[(table["metric"] == "precision") & table["task"].isin(tasks)]
     if not (precise["task"] == "user-rec").any():
         return None
-    means = over_seeds(precise.assign(metric=precise["task"]), ["model"], ("item-rec", "user-rec"), overlap)
+    means = over_seeds(precise.assign(metric=precise["task"]), ["model"], tasks, overlap)
     points = means.pivot(index="model", columns="metric").reindex(precise["model"].unique())
     precision = {str(model): float(value) for model, value in points["mean", "user-rec"].items()}
     looks = model_looks(list(precision))
-    figure = frame(
-        _message_of_ground(precision, looks),
-        "Precision of the best items of each user, and of the best users of each item. "
-        f"{seeds_caption(table, 'bars')}",
-        5.6,
+    caption = "Precision of the best items of each user, and of the best users of each item."
+    message = _message_of_ground(precision, looks), f"{caption} {seeds_caption(table, 'bars')}"
+    figure, ax = _canvas(
+        *message, 5.6, looks, "item recommendation: precision", "user recommendation: precision"
     )
-    ax, side = figure.subplots(1, 2, width_ratios=(3.4, 1))
     for model, (_, _, look) in looks.items():
         plot_means(ax, points.loc[[model]], "item-rec", "user-rec", look, size=9)
-    ax.set_xlabel("item recommendation: precision")
-    ax.set_ylabel("user recommendation: precision")
     _room(ax, points["mean", "item-rec"].max(), points["mean", "user-rec"].max())
     ax.xaxis.set_major_formatter(_share)
-    _legend(side, looks)
     return figure
 
 
@@ -290,24 +260,15 @@ def _fronts(table: pd.DataFrame, overlap: float) -> Figure | None:
     if not curves:
         return None
     looks = model_looks(list(curves))
-    figure = frame(
-        _message_of_front(table, list(curves)),
-        "Online matching; along each line the guaranteed share β of the uniform exposure grows. "
-        f"{seeds_caption(table, 'bars')} Up and to the right is better.",
-        5.8,
-    )
-    ax, side = figure.subplots(1, 2, width_ratios=(3.4, 1))
+    caption = "Online matching; along each line the guaranteed share β of the uniform exposure grows."
+    caption += f" {seeds_caption(table, 'bars')} Up and to the right is better."
+    message = _message_of_front(table, list(curves))
+    figure, ax = _canvas(message, caption, 5.8, looks, "exposure perplexity (items)", "precision")
     for model, curve in curves.items():
         _, ground, look = looks[model]
         plot_means(ax, curve, "perplexity", "precision", look, line="--" if ground is None else "-")
-    ax.set_xlabel("exposure perplexity (items)")
-    ax.set_ylabel("precision")
-    wide, precise = (
-        max(float(curve["mean", metric].max()) for curve in curves.values())
-        for metric in ("perplexity", "precision")
-    )
+    wide, precise = (max(float(curve["mean", name].max()) for curve in curves.values()) for name in _FRONT)
     _room(ax, wide, precise)
-    _legend(side, looks)
     return figure
 
 
@@ -319,57 +280,45 @@ def _undelivered(table: pd.DataFrame, overlap: float) -> Figure | None:
     means = over_seeds(lacking, ["model", "beta"], ("shortfall",), overlap)
     curves = {str(model): rows.sort_values("beta") for model, rows in means.groupby("model", sort=False)}
     looks = model_looks(list(curves))
-    figure = frame("Floors left undelivered", seeds_caption(table, "bars"), 4.6)
-    ax, side = figure.subplots(1, 2, width_ratios=(3.4, 1))
+    message = "Floors left undelivered", seeds_caption(table, "bars")
+    figure, ax = _canvas(*message, 4.6, looks, "β", "undelivered share of the floors")
     for model, curve in curves.items():
         look = looks[model][2]
         half = (curve["high"] - curve["low"]) / 2
         ax.errorbar(curve["beta"], curve["mean"], yerr=half, color=look.colour, marker=look.marker, capsize=2)
-    ax.set_xlabel("β")
-    ax.set_ylabel("undelivered share of the floors")
     ax.set_ylim(bottom=0)
-    ax.yaxis.set_major_formatter(_share)
-    _legend(side, looks)
     return figure
+
+
+def _canvas(title: str, text: str, height: float, looks: Looks, x: str, y: str) -> tuple[Figure, Axes]:
+    """Figure and its axes, with labels and a legend."""
+    figure = frame(title, text, height)
+    ax, side = figure.subplots(1, 2, width_ratios=(3.4, 1))
+    ax.set(xlabel=x, ylabel=y)
+    ax.yaxis.set_major_formatter(_share)
+    # Colours are mark models, markers ground intensities.
+    side.set_axis_off()
+    blank = partial(Line2D, [], [], linestyle="none")
+    marks = {mark: look.colour for mark, _, look in looks.values()}
+    grounds = {ground: look.marker for _, ground, look in looks.values()}
+    bars = (Line2D([], [], color=colour, linewidth=5, label=mark) for mark, colour in marks.items())
+    handles = [blank(label="p(y|x)"), *bars, blank(label=""), blank(label="λ(x)")]
+    signs = partial(blank, color="#555555", markersize=8)
+    handles += [signs(marker=marker, label=name or "none (λ = 1)") for name, marker in grounds.items()]
+    side.legend(handles=handles, loc="center left", frameon=False, labelspacing=0.6, fontsize=11)
+    return figure, ax
 
 
 def _room(ax: Axes, most_x: float, most_y: float) -> None:
     """Show every point from 0 on; longer bars are cut."""
-    ax.set_xlim(0, 1.15 * most_x)
-    ax.set_ylim(0, 1.2 * most_y)
-    ax.yaxis.set_major_formatter(_share)
+    ax.set(xlim=(0, 1.15 * most_x), ylim=(0, 1.2 * most_y))
 
 
 def _share(value: float, _: object) -> str:
     return f"{100 * value:.3g} %"
 
 
-def _legend(ax: Axes, looks: dict[str, tuple[str, str | None, AgentStyle]]) -> None:
-    """Colours are mark models, markers ground intensities."""
-    ax.set_axis_off()
-    marks = {mark: look.colour for mark, _, look in looks.values()}
-    grounds = {ground: look.marker for _, ground, look in looks.values()}
-    handles = [Line2D([], [], linestyle="none", label="p(y|x)")]
-    handles += [Line2D([], [], color=colour, linewidth=5, label=mark) for mark, colour in marks.items()]
-    handles += [Line2D([], [], linestyle="none", label=""), Line2D([], [], linestyle="none", label="λ(x)")]
-    handles += [
-        Line2D(
-            [],
-            [],
-            color="#555555",
-            marker=marker,
-            linestyle="none",
-            markersize=8,
-            label=ground or "none (λ = 1)",
-        )
-        for ground, marker in grounds.items()
-    ]
-    ax.legend(handles=handles, loc="center left", frameon=False, labelspacing=0.6, fontsize=11)
-
-
-def _message_of_ground(
-    precision: dict[str, float], looks: dict[str, tuple[str, str | None, AgentStyle]]
-) -> str:
+def _message_of_ground(precision: dict[str, float], looks: Looks) -> str:
     """Title on λ(x) in the best hybrid's user recommendation."""
     best = max(precision, key=lambda model: precision[model])
     mark, ground, _ = looks[best]
@@ -383,31 +332,25 @@ def _message_of_ground(
 
 def _message_of_front(table: pd.DataFrame, models: list[str]) -> str:
     """Title on the cost of a floor, without λ(x) too."""
+    values = partial(_by_seed, table, "online")
 
-    def change(model: str, metric: str, beta: float) -> float:
-        ratio = _by_seed(table, "online", model, metric, beta=beta) / _by_seed(
-            table, "online", model, metric, beta=0.0
-        )
+    def change(model: str, metric: str) -> float:
+        ratio = values(model, metric, beta) / values(model, metric, 0.0)
         return float(ratio.replace([np.inf, -np.inf], np.nan).dropna().mean())
 
-    betas = sorted({float(beta) for beta in table["beta"].dropna().unique()} - {0.0, 1.0})
-    if not betas or 0.0 not in set(table["beta"].dropna().unique()):
+    known = {float(beta) for beta in table["beta"].dropna().unique()}
+    betas = sorted(known - {0.0, 1.0})
+    if not betas or 0.0 not in known:
         return "Relevance against diversity of exposure"
     beta = betas[-1]
     hybrids = [model for model in models if mark_and_ground(model)[1] is not None]
-    best = max(
-        hybrids or models,
-        key=lambda model: float(_by_seed(table, "online", model, "precision", beta=beta).mean()),
-    )
-    wide, lost = change(best, "perplexity", beta), 1 - change(best, "precision", beta)
-    text = (
-        f"β = {beta:g} spreads the exposure of {best} {wide:.1f} times as wide at {_loss(lost)} of precision"
-    )
+    best = max(hybrids or models, key=lambda model: float(values(model, "precision", beta).mean()))
+    wide, lost = change(best, "perplexity"), _loss(1 - change(best, "precision"))
+    text = f"β = {beta:g} spreads the exposure of {best} {wide:.1f} times as wide at {lost} of precision"
     mark, ground = mark_and_ground(best)
     if ground is None or mark not in models:
         return text
-    alone = 1 - change(mark, "precision", beta)
-    return f"{text}; without λ(x) at {_loss(alone)}"
+    return f"{text}; without λ(x) at {_loss(1 - change(mark, 'precision'))}"
 
 
 def _loss(share: float) -> str:

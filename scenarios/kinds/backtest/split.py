@@ -123,8 +123,7 @@ class Targets:
     They were met in training and are new to the user.
     """
 
-    key: Ints
-    """Ascending row · M + item of each such pair."""
+    key: Ints  # Ascending row · M + item of each such pair
     n: int
     m: int
 
@@ -151,30 +150,22 @@ class Targets:
 class Fold:
     """Part of V, and events without its future."""
 
-    rows: Ints
-    """Rows of V."""
-    train: EventLog
-    """Events to which the mark model is fitted."""
+    rows: Ints  # Rows of V
+    train: EventLog  # Events to which the mark model is fitted
 
 
 @dataclass(frozen=True, eq=False)
 class LogSplit:
     """Training events, states and targets of a cut log."""
 
-    log: EventLog
-    """Events that take part."""
+    log: EventLog  # Events that take part
     train: EventLog
-    test: CountExamples
-    """D: the test states, and their numbers of events with known items within the horizon."""
+    test: CountExamples  # D: the test states, and their numbers of events with known items within the horizon
     targets: Targets
-    past: CountExamples
-    """V: past states with counts of all later events; models may have seen them."""
-    folds: tuple[Fold, ...]
-    """V again, for prices that are fitted out of sample."""
-    known: Bools
-    """(M,) items with a training event; the others are not recommended."""
-    horizon: float
-    """Seconds."""
+    past: CountExamples  # V: past states with counts of all later events; models may have seen them
+    folds: tuple[Fold, ...]  # V again, for prices that are fitted out of sample
+    known: Bools  # (M,) items with a training event; the others are not recommended
+    horizon: float  # Seconds
 
     @property
     def n_known(self) -> int:
@@ -191,25 +182,17 @@ class LogSplit:
 
 
 def make_split(log: EventLog, config: SplitConfig, seed: int) -> LogSplit:
-    """Cut a log by a seed.
-
-    Raises:
-        DataError: If the log is too little for such a cut.
-    """
-    split = (
-        _user_relative(log, config, seed) if config.kind == "user-relative" else _calendar(log, config, seed)
-    )
+    """Cut a log by a seed."""
+    cut = _user_relative if config.kind == "user-relative" else _calendar
+    split = cut(log, config, seed)
     facts = {
         "test users": (len(split.test.user), 2),
         "items with a training event": (int(split.known.sum()), 2),
         "events of past states within the horizon": (int(split.past.counts.sum()), 1),
         "targets (new to their users, met in training)": (len(split.targets.key), 1),
     }
-    lacking = [
-        f"{count:,} {what}; at least {least} needed"
-        for what, (count, least) in facts.items()
-        if count < least
-    ]
+    found = ((count, what, least) for what, (count, least) in facts.items() if count < least)
+    lacking = [f"{count:,} {what}; at least {least} needed" for count, what, least in found]
     if lacking:
         raise _too_little(log, config, "; ".join(lacking))
     return split

@@ -7,8 +7,9 @@ Deoras, ICLR 2022).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 
@@ -20,8 +21,8 @@ from rimsim.matching import DualSolution, price_slates, required_exposure, solve
 from rimsim.scenarios.kinds.backtest.split import LogSplit, Targets
 from rimsim.scenarios.kinds.scores import ROWS, ScoreMatrix
 
-PAYING = "guaranteed_decile_"
-"""Begin of the metrics of positions per slate given to items whose guarantee binds."""
+Results: TypeAlias = dict[float, dict[str, float]]  # metrics by β or m
+PAYING = "guaranteed_decile_"  # begins metrics of positions per slate of items whose guarantee binds
 _CELLS = 1 << 24  # scores held at once for user recommendation
 _DENSE = 1 << 26  # scores of past states up to which the price solver gets the whole matrix
 _DEAR = 4.0  # price of an exposure of shortfall where floors cannot all be met, in units of the largest score
@@ -31,12 +32,9 @@ _DEAR = 4.0  # price of an exposure of shortfall where floors cannot all be met,
 class Pricing:
     """Way in which prices are solved and served."""
 
-    seed: int
-    """Rounding of floors, order of ties."""
-    tol: float
-    """Certified relative gap at which the solver stops."""
-    dither: float
-    """Values λ − v closer than so much of a position's mean value are ties."""
+    seed: int  # Rounding of floors, order of ties
+    tol: float  # Certified relative gap at which the solver stops
+    dither: float  # Values λ − v closer than so much of a position's mean value are ties
 
     def width(self, solution: DualSolution, positions: int) -> float:
         """Width of ties at prices for so many positions."""
@@ -67,9 +65,8 @@ class Served:
         self.filled += int((slates >= 0).sum())
         self.hit += int(hits.sum())
         self.exposure += measures.exposure_counts(slates, self.targets.m)
-        self._parts.append(
-            (measures.recall(hits, wanted), measures.ndcg(hits, wanted), int((wanted > 0).sum()))
-        )
+        recall, ndcg = measures.recall(hits, wanted), measures.ndcg(hits, wanted)
+        self._parts.append((recall, ndcg, int((wanted > 0).sum())))
 
     def metrics(self, positions: int, known: Bools) -> dict[str, float]:
         """Precision, recall, NDCG and spread of exposure."""
@@ -86,17 +83,12 @@ class Served:
 
 def item_recommendation(scores: ScoreMatrix, split: LogSplit, k: int, seed: int) -> dict[str, float]:
     """Metrics of every test state's k best items."""
-    served = Served(split.targets)
-    for start, slates in _served(scores, split, np.zeros(scores.shape[1]), k, seed, 0.0):
-        served.add(start, slates)
+    served = _counted(_served(scores, split, np.zeros(scores.shape[1]), k, seed, 0.0), split)
     return served.metrics(len(split.test.user) * k, split.known)
 
 
 def user_recommendation(scores: ScoreMatrix, split: LogSplit, c: int, seed: int) -> dict[str, float]:
-    """Metrics of every known item's c best users.
-
-    Perplexity and coverage are over users.
-    """
+    """Metrics of every known item's c best users; perplexity and coverage are over users."""
     n = scores.shape[0]
     items = np.flatnonzero(split.known)
     width = max(1, _CELLS // n)
@@ -108,8 +100,7 @@ def user_recommendation(scores: ScoreMatrix, split: LogSplit, c: int, seed: int)
             columns[start:stop] = scores.rows(start, stop)[:, block]
         best.append(user_rec(columns, c, tie_seed=seed, row_keys=block))
     users = np.concatenate(best)
-    hits = split.targets.hits(users, items[:, None])
-    wanted = split.targets.by_item[items]
+    hits, wanted = split.targets.hits(users, items[:, None]), split.targets.by_item[items]
     exposure = measures.exposure_counts(users, n)
     return {
         "precision": measures.precision(hits),
@@ -125,22 +116,13 @@ def matching_with_floors(
     past: ScoreMatrix,
     split: LogSplit,
     k: int,
-    betas: tuple[float, ...],
+    betas: Sequence[float],
     rate: Float32s | None,
     pricing: Pricing,
-) -> dict[float, dict[str, float]]:
+) -> Results:
     """Metrics by β of online matching with floors.
 
     Who pays: positions per slate, by decile of λ(x), of items that the same model leaves below their floor without one.
-
-    Args:
-        scores: Of the test states.
-        past: Of past states; the prices are fitted on them.
-        split: Targets, known items.
-        k: Positions of a state.
-        betas: Floors.
-        rate: (n,) λ(x) of the test states, for who pays; None leaves that out.
-        pricing: How prices are solved and served.
     """
     n, m = scores.shape
     free = _slates(scores, split, np.zeros(m), k, pricing.seed, 0.0)
@@ -175,23 +157,14 @@ def matching_with_caps(
     past: ScoreMatrix,
     split: LogSplit,
     k: int,
-    caps: tuple[float, ...],
+    caps: Sequence[float],
     share: float,
     pricing: Pricing,
-) -> dict[float, dict[str, float]]:
+) -> Results:
     """Metrics by m of online matching with caps.
 
     An item is shown to a share of the users at most. An empty position is no miss here, since caps leave positions
     empty: precision is hits per exposure, and ``filled`` the exposed share of what the caps allow.
-
-    Args:
-        scores: Of the test states.
-        past: Of past states; the prices are fitted on them.
-        split: Targets, known items.
-        k: Positions of a state at m = 1.
-        caps: The multiples m.
-        share: Cap of an item as a share of the users, rounded up.
-        pricing: How prices are solved and served.
     """
     n, m = scores.shape
     prices = _Prices(past, pricing)
@@ -200,9 +173,8 @@ def matching_with_caps(
         capacity = min(round(multiple * k), m)
         solution = prices.solved(capacity, 0, np.full(m, int(np.ceil(share * past.shape[0]))))
         width = pricing.width(solution, int(solution.exposure.sum()))
-        served = Served(split.targets)
-        for start, slates in _served(scores, split, solution.item_price, capacity, pricing.seed, width):
-            served.add(start, slates)
+        slates = _served(scores, split, solution.item_price, capacity, pricing.seed, width)
+        served = _counted(slates, split)
         values = served.metrics(served.filled, split.known)
         allowed = min(n * capacity, int(np.ceil(share * n)) * split.n_known)
         metrics[multiple] = values | {"filled": served.filled / allowed, "gap": solution.gap}
@@ -247,19 +219,22 @@ class _Prices:
         )
 
 
+def _counted(blocks: Iterator[tuple[int, Ints]], split: LogSplit) -> Served:
+    served = Served(split.targets)
+    for start, slates in blocks:
+        served.add(start, slates)
+    return served
+
+
 def _served(
-    scores: ScoreMatrix, split: LogSplit, price: Floats, k: int, seed: int, tie_width: float
+    scores: ScoreMatrix, split: LogSplit, price: Floats, k: int, seed: int, width: float
 ) -> Iterator[tuple[int, Ints]]:
     """First row and slates of each block of test states."""
     for start, stop in spans(scores.shape[0], ROWS):
         users = split.test.user[start:stop]
-        yield (
-            start,
-            price_slates(
-                scores.rows(start, stop), price, k, tie_seed=seed, row_keys=users, tie_width=tie_width
-            ),
-        )
+        rows = scores.rows(start, stop)
+        yield start, price_slates(rows, price, k, tie_seed=seed, row_keys=users, tie_width=width)
 
 
-def _slates(scores: ScoreMatrix, split: LogSplit, price: Floats, k: int, seed: int, tie_width: float) -> Ints:
-    return np.concatenate([slates for _, slates in _served(scores, split, price, k, seed, tie_width)])
+def _slates(scores: ScoreMatrix, split: LogSplit, price: Floats, k: int, seed: int, width: float) -> Ints:
+    return np.concatenate([slates for _, slates in _served(scores, split, price, k, seed, width)])

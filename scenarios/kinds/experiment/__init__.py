@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,15 @@ from rimsim.measures.loop import late_rounds
 from rimsim.plugs import own_code
 from rimsim.scenarios.kinds.experiment.designs import DESIGNS, Assignment, NaiveEstimate, Outcome, contrast
 from rimsim.scenarios.kinds.experiment.market import WorldRound, play_experiment, play_world
-from rimsim.scenarios.kinds.results import Panel, RunResult, bias_over_seeds, interval_panels
+from rimsim.scenarios.kinds.results import (
+    Count,
+    Panel,
+    RunResult,
+    apart,
+    bias_over_seeds,
+    bias_table,
+    interval_panels,
+)
 from rimsim.scenarios.report.charts import draw
 from rimsim.scenarios.report.console import picture_places
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
@@ -42,10 +51,11 @@ METRICS = {
     "tail_exposure": "share of a slate that goes to items beyond the most consumed tenth of the warm-up log",
 }
 """Metric → meaning, per arrival."""
-_HEAD = 0.1
+_HEAD = 0.1  # share of the items that are no tail
+_LABELS = ("design", "training", "prices")
 
 
-# -- the run ----------------------------------------------------------------------------------------------------------
+Setting: TypeAlias = tuple[str, str, str]  # design, training and prices
 
 
 class Experiment(RunResult):
@@ -54,8 +64,8 @@ class Experiment(RunResult):
     @property
     def agents(self) -> tuple[str, str]:
         """Texts of A and B."""
-        first, second = self.described["experiment"]["agents"]
-        return str(first), str(second)
+        first, second = map(str, self.described["experiment"]["agents"])
+        return first, second
 
 
 @dataclass(frozen=True)
@@ -90,29 +100,20 @@ class ExperimentOptions:
             raise ConfigError(f"--interval: {error}") from None
 
     @property
-    def played(self) -> tuple[tuple[str, str, str], ...]:
-        """Design, training and prices of every experiment.
-
-        Raises:
-            ConfigError: If a word is none of its kind, or nothing is left.
-        """
-        for name, words, allowed in (
-            ("design", self.design, DESIGNS),
-            ("training", self.training, TRAINING),
-            ("prices", self.prices, PRICES),
-        ):
-            for word in words:
+    def played(self) -> tuple[Setting, ...]:
+        """Design, training and prices of every experiment."""
+        for name, allowed in (("design", DESIGNS), ("training", TRAINING), ("prices", PRICES)):
+            for word in getattr(self, name):
                 if word not in allowed:
                     raise ConfigError(f"--{name}: {word!r}.{nearest(word, allowed)}")
-        found = []
-        for one in self.design:
-            for learns in self.training:
-                if one == "item" and learns == "diverted":
-                    continue  # arrivals have no arm: there is nothing to divert by
-                for floor in ("split",) if one == "budget-split" else self.prices:
-                    if one in {"item", "two-sided"} and floor == "split":
-                        continue  # an item's floor is that of its own arm already
-                    found.append((one, learns, floor))
+        found: list[Setting] = []
+        for one, learns in product(self.design, self.training):
+            if one == "item" and learns == "diverted":
+                continue  # arrivals have no arm: there is nothing to divert by
+            # An item's floor is that of its own arm already.
+            floors = ("split",) if one == "budget-split" else self.prices
+            alone = one in {"item", "two-sided"}
+            found += [(one, learns, floor) for floor in floors if not (alone and floor == "split")]
         if not found:
             raise ConfigError(
                 "--design: item with --training diverted or --prices split; allowed: shared (arrivals have no arm "
@@ -128,8 +129,7 @@ class ExperimentSeed:
     config: ScenarioConfig
     seed: int
     agents: tuple[str, str]
-    settings: tuple[tuple[str, str, str], ...]
-    """Design, training and prices of each experiment."""
+    settings: tuple[Setting, ...]
     interval: float
 
 
@@ -161,10 +161,8 @@ def experiment(
         RunFolderError: If the folder is in use or holds something.
     """
     asked = ExperimentOptions(**options)
-    config, numbers = (
-        resolved(asked.scenario, asked.rounds, asked.data, asked.settings),
-        chosen_seeds(asked.seeds),
-    )
+    config = resolved(asked.scenario, asked.rounds, asked.data, asked.settings)
+    numbers = chosen_seeds(asked.seeds)
     agents, played, interval = (control, treatment), asked.played, asked.seconds
     with own_code([*agents, *own_places(config)]):
         for text in agents:
@@ -177,25 +175,16 @@ def experiment(
         "scenario": to_plain(config),
     }
     markets = 2 + sum(1 + (learns == "diverted") for _, learns, _ in played)
-    job = Job(
-        described,
-        [ExperimentSeed(config, seed, agents, played, interval) for seed in numbers],
-        _play,
-        _draw,
-        bar="arrivals served",
-        total=markets * len(numbers) * expected_arrivals(config),
-    )
+    seeds = [ExperimentSeed(config, seed, agents, played, interval) for seed in numbers]
+    total = markets * len(numbers) * expected_arrivals(config)
+    job = Job(described, seeds, _play, _draw, bar="arrivals served", total=total)
     execution = Execution(workers=workers, console=console)
     run = make_run(job, folder_for(out, "experiment"), command or "rimsim.scenarios.experiment", execution)
     return Experiment(run.folder)
 
 
 def load_experiment(path: str | Path) -> Experiment:
-    """Open the folder of an experiment.
-
-    Raises:
-        RunFolderError: If it is none.
-    """
+    """Open the folder of an experiment."""
     return Experiment(load_run(path, "experiment").folder)
 
 
@@ -203,7 +192,7 @@ def _draw(run: Run) -> None:
     draw(experiment_report(run).plots, run.folder / "pictures")
 
 
-def _play(part: ExperimentSeed, report: Callable[[int], None]) -> dict[str, pd.DataFrame]:
+def _play(part: ExperimentSeed, report: Count) -> dict[str, pd.DataFrame]:
     """Tables of the worlds and experiments of a seed."""
     with own_code([*part.agents, *own_places(part.config)]):
         world = build_world(part.config)
@@ -213,24 +202,14 @@ def _play(part: ExperimentSeed, report: Callable[[int], None]) -> dict[str, pd.D
         rows, arrivals = [], []
         for design, training, prices in part.settings:
             assignment = Assignment(design, part.seed, part.interval)
-            rounds = play_experiment(
-                part.config,
-                part.seed,
-                part.agents,
-                assignment,
-                diverted=training == "diverted",
-                shared=prices == "shared",
-                report=report,
-            )
+            arms = {"diverted": training == "diverted", "shared": prices == "shared"}
+            rounds = play_experiment(part.config, part.seed, part.agents, assignment, **arms, report=report)
             keys = {"design": design, "training": training, "prices": prices, "seed": part.seed}
             for metric, found in estimates(rounds, assignment, tail).items():
                 rows.append({**keys, "metric": metric, **found._asdict(), "total_effect": effects[metric]})
             table = arrivals_table(rounds, assignment, tail, part.seed)
             arrivals.append(table.assign(training=training, prices=prices))
     return {"experiment": pd.DataFrame(rows), "arrivals": pd.concat(arrivals, ignore_index=True)}
-
-
-# -- estimates --------------------------------------------------------------------------------------------------------
 
 
 def tail_of(events: Ints) -> Bools:
@@ -248,35 +227,24 @@ def _values(metric: str, came: Floats, item: Ints, tail: Bools) -> Floats:
     return np.asarray(((item >= 0) & tail[np.maximum(item, 0)]) / item.shape[1], np.float64)
 
 
-def _late(rounds: Sequence[WorldRound]) -> list[WorldRound]:
-    late = late_rounds(len(rounds))
-    return [one for one in rounds if one.number in late]
+def _late(rounds: Sequence[WorldRound]) -> tuple[list[WorldRound], Ints]:
+    """Late rounds, and the items of all their slates."""
+    numbers = late_rounds(len(rounds))
+    late = [one for one in rounds if one.number in numbers]
+    return late, np.concatenate([one.item for one in late])
 
 
 def estimates(rounds: Sequence[WorldRound], assignment: Assignment, tail: Bools) -> dict[str, NaiveEstimate]:
     """Naive estimate of each metric, over the late rounds."""
-    late = _late(rounds)
-    offset, units, treated = 0, [], []
-    for one in late:
-        treated.append(assignment.arrivals(one.user, one.time, one.number))
-        if assignment.design == "switchback":
-            units.append(assignment.block(one.time))
-        else:  # visitors of different rounds are different
-            units.append(one.user + offset)
-            offset += int(one.user.max(initial=-1)) + 1
-    item = np.concatenate([one.item for one in late])
+    late, item = _late(rounds)
+    treated = np.concatenate([assignment.arrivals(one.user, one.time, one.number) for one in late])
+    units = apart([one.user for one in late])
+    if assignment.design == "switchback":
+        units = np.concatenate([assignment.block(one.time) for one in late])
     came = np.concatenate([one.consumed for one in late]).astype(np.float64)
-    found = {}
-    for metric in METRICS:
-        outcome = Outcome(
-            _values(metric, came, item, tail),
-            item,
-            np.concatenate(units),
-            np.concatenate(treated),
-            assignment.items(len(tail)),
-        )
-        found[metric] = contrast(assignment.design, outcome)
-    return found
+    of_units = units, treated, assignment.items(len(tail))
+    outcomes = {name: Outcome(_values(name, came, item, tail), item, *of_units) for name in METRICS}
+    return {name: contrast(assignment.design, outcome) for name, outcome in outcomes.items()}
 
 
 def total_effects(worlds: Sequence[Sequence[WorldRound]], tail: Bools) -> dict[str, float]:
@@ -286,8 +254,7 @@ def total_effects(worlds: Sequence[Sequence[WorldRound]], tail: Bools) -> dict[s
     """
     means: list[dict[str, float]] = []
     for rounds in worlds:
-        late = _late(rounds)
-        item = np.concatenate([one.item for one in late])
+        late, item = _late(rounds)
         came = np.concatenate([one.probability for one in late])
         means.append({name: float(_values(name, came, item, tail).sum(1).mean()) for name in METRICS})
     return {name: means[1][name] - means[0][name] for name in METRICS}
@@ -303,24 +270,20 @@ def arrivals_table(
     parts = []
     for one in rounds:
         treated = assignment.arrivals(one.user, one.time, one.number)
-        parts.append(
-            pd.DataFrame(
-                {
-                    "seed": seed,
-                    "design": assignment.design,
-                    "round": one.number,
-                    "arrival": one.arrival,
-                    "user": [f"{one.number}-{user}" for user in one.user.tolist()],
-                    "date": pd.to_datetime(one.time, unit="s"),
-                    "block": assignment.block(one.time),
-                    "treatment": np.where(treated, "B", "A"),
-                    "target": one.consumed.sum(1).astype(np.float64),
-                    "tail_exposure": _values("tail_exposure", one.consumed.astype(float), one.item, tail).sum(
-                        1
-                    ),
-                }
-            )
-        )
+        exposed = _values("tail_exposure", one.consumed.astype(float), one.item, tail)
+        columns = {
+            "seed": seed,
+            "design": assignment.design,
+            "round": one.number,
+            "arrival": one.arrival,
+            "user": [f"{one.number}-{user}" for user in one.user.tolist()],
+            "date": pd.to_datetime(one.time, unit="s"),
+            "block": assignment.block(one.time),
+            "treatment": np.where(treated, "B", "A"),
+            "target": one.consumed.sum(1).astype(np.float64),
+            "tail_exposure": exposed.sum(1),
+        }
+        parts.append(pd.DataFrame(columns))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -338,11 +301,8 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
         power=((table["low"] > 0) | (table["high"] < 0)).astype(float).where(known),
         sign=np.sign(table["naive"]) == np.sign(mean_total),
     )
-    keys = ("design", "training", "prices", "metric")
-    return bias_over_seeds(work, keys, ("naive", "total_effect"), ("coverage", "power", "sign"))
-
-
-# -- report -----------------------------------------------------------------------------------------------------------
+    shares = ("coverage", "power", "sign")
+    return bias_over_seeds(work, (*_LABELS, "metric"), ("naive", "total_effect"), shares)
 
 
 def experiment_report(run: Run) -> Report:
@@ -376,37 +336,33 @@ def _sentences(found: pd.DataFrame) -> list[str]:
     lines = []
     tested = found[found["error"].notna()]
     biased = tested["bias"].abs() > tested["half"]
-    for metric in METRICS:
-        for rows, words in (
-            (tested[biased], "biased beyond chance over these seeds"),
-            (tested[~biased], "no bias found over these seeds"),
-        ):
-            labels = [
-                f"{row['design']} ({row['training']} training, {row['prices']} prices)"
-                for row in rows[rows["metric"] == metric].to_dict("records")
-            ]
-            if labels:
-                lines.append(f"{metric}: {words}: {'; '.join(labels)}.")
+    groups = (
+        (tested[biased], "biased beyond chance over these seeds"),
+        (tested[~biased], "no bias found over these seeds"),
+    )
+    for metric, (rows, words) in product(METRICS, groups):
+        labels = [
+            f"{row['design']} ({row['training']} training, {row['prices']} prices)"
+            for row in rows[rows["metric"] == metric].to_dict("records")
+        ]
+        if labels:
+            lines.append(f"{metric}: {words}: {'; '.join(labels)}.")
     return lines or ["one seed tells no bias from chance; allowed: --seeds 2 or more"]
 
 
 def _table(metric: str, found: pd.DataFrame, agents: tuple[str, str]) -> TextTable:
     """Table of a metric, a row per design."""
-    rows = found.to_dict("records")
-    cells = tuple(
-        (
-            f"{row['design']}, {row['training']}, {row['prices']}",
-            f"{row['naive']:+.4f}",
-            f"{row['width'] / 2:.4f}",
-            f"{row['total_effect']:+.4f}",
-            f"{row['bias']:+.4f}" + ("" if np.isnan(row["error"]) else f" ±{row['half']:.4f}"),
-            *(f"{row[name]:.1%}" for name in ("coverage", "power", "sign")),
-        )
-        for row in rows
-    )
-    title = f"{agents[1]} − {agents[0]}: {metric} ({METRICS[metric]}); seeds: {rows[0]['seeds']}"
-    columns = ("design, training, prices", "naive", "± (95 %)", "total effect", "bias")
-    return TextTable(title, (*columns, "coverage", "power", "right sign"), cells)
+    title = f"{agents[1]} − {agents[0]}: {metric} ({METRICS[metric]}); seeds: {found['seeds'].iloc[0]}"
+    columns = {
+        "naive": ("naive", "+.4f"),
+        "± (95 %)": ("around", ".4f"),
+        "total effect": ("total_effect", "+.4f"),
+        "bias": ("bias", "+.4f"),
+        "coverage": ("coverage", ".1%"),
+        "power": ("power", ".1%"),
+        "right sign": ("sign", ".1%"),
+    }
+    return bias_table(title, found, "design, training, prices", _LABELS, columns)
 
 
 def _designs_against_total(found: pd.DataFrame, agents: tuple[str, str]) -> Figure:
@@ -414,10 +370,8 @@ def _designs_against_total(found: pd.DataFrame, agents: tuple[str, str]) -> Figu
     panels = []
     for metric in METRICS:
         rows = found[found["metric"] == metric]
-        estimates_of = {
-            f"{row['design']}, {row['training']}, {row['prices']}": (row["naive"], row["width"] / 2)
-            for row in rows.to_dict("records")
-        }
+        labels = [", ".join(row) for row in rows[list(_LABELS)].to_numpy().tolist()]
+        estimates_of = dict(zip(labels, zip(rows["naive"], rows["width"] / 2, strict=True), strict=True))
         total = float(rows["total_effect"].mean())
         panels.append(Panel(metric.replace("_", " "), estimates_of, total, 0.0))
     return interval_panels(

@@ -24,26 +24,19 @@ from scipy import stats
 from rimsim import rng
 from rimsim.arrays import Bools, Floats, Ints
 
-DESIGNS = ("user", "item", "two-sided", "switchback", "budget-split")
-"""Names of the designs."""
+DESIGNS = ("user", "item", "two-sided", "switchback", "budget-split")  # Names of the designs
 
 
-_USERS, _ITEMS, _BLOCKS = range(3)
+_USERS, _ITEMS, _BLOCKS = range(3)  # keys of the draws
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """Arm of each unit, by a hash.
+    """Arm of each unit, by a hash: the same for the same seed in every design."""
 
-    It is the same for the same seed in every design.
-    """
-
-    design: str
-    """One of :data:`DESIGNS`."""
-    seed: int
-    """Salt of the hash."""
-    interval: float
-    """Seconds of a block of a switchback."""
+    design: str  # One of DESIGNS
+    seed: int  # Salt of the hash
+    interval: float  # Seconds of a block of a switchback
 
     @property
     def by_item(self) -> bool:
@@ -80,23 +73,15 @@ class Assignment:
 class Outcome:
     """Value of n slates of k positions, for one metric."""
 
-    value: Floats
-    """(n, k)."""
-    item: Ints
-    """(n, k) items; −1 for an empty position."""
-    unit: Ints
-    """(n,) the visitor, or the block of a switchback."""
-    treated: Bools
-    """(n,) arrivals of arm B."""
-    treated_item: Bools
-    """(M,) items of arm B."""
+    value: Floats  # (n, k)
+    item: Ints  # (n, k) items; −1 for an empty position
+    unit: Ints  # (n,) the visitor, or the block of a switchback
+    treated: Bools  # (n,) arrivals of arm B
+    treated_item: Bools  # (M,) items of arm B
 
 
 class NaiveEstimate(NamedTuple):
-    """Estimated effect of B per arrival.
-
-    NaN where an arm has too few units for it.
-    """
+    """Estimated effect of B per arrival; NaN where an arm has too few units for it."""
 
     naive: float
     low: float
@@ -148,10 +133,7 @@ def _of_items(outcome: Outcome) -> tuple[float, float]:
 
 
 def _of_cells(outcome: Outcome) -> tuple[float, float]:
-    """Rate of cells (B, B) less that of the others.
-
-    Errors by visitor and by item are added up.
-    """
+    """Rate of cells (B, B) less that of the others, errors by visitor and by item added up."""
     n, m = len(outcome.value), len(outcome.treated_item)
     filled = outcome.item >= 0
     item = np.where(filled, outcome.item, 0)

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from rimsim.agents import (
-    Agent,
-    Capabilities,
-    LearningAgent,
-    PacingAgent,
-    closed_rounds,
-    make_agent,
-    market_for,
-)
+from rimsim import agents as players
+from rimsim.agents import Agent, Capabilities, LearningAgent, PacingAgent, make_agent
 from rimsim.arrays import Bools, Floats, Ints, seconds
 from rimsim.config import ScenarioConfig, Seeds
 from rimsim.errors import ConfigError
@@ -26,6 +19,7 @@ from rimsim.market.histories import Histories
 from rimsim.market.ledger import Ledger, PastRound
 from rimsim.market.records import as_slates, count_items, within_capacity
 from rimsim.scenarios.kinds.experiment.designs import Assignment
+from rimsim.scenarios.kinds.results import Count
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,18 +27,12 @@ class WorldRound:
     """Round of n arrivals, their slates and consumptions."""
 
     number: int
-    arrival: Ints
-    """(n,) ids."""
-    user: Ints
-    """(n,) visitors."""
-    time: Floats
-    """(n,) seconds."""
-    item: Ints
-    """(n, k) items; −1 for an empty position."""
-    consumed: Bools
-    """(n, k)."""
-    probability: Floats
-    """(n, k) true probability of each consumption."""
+    arrival: Ints  # (n,) ids
+    user: Ints  # (n,) visitors
+    time: Floats  # (n,) seconds
+    item: Ints  # (n, k) items; −1 for an empty position
+    consumed: Bools  # (n, k)
+    probability: Floats  # (n, k) true probability of each consumption
 
     @classmethod
     def of(cls, number: int, ledger: Ledger) -> WorldRound:
@@ -61,13 +49,12 @@ class WorldRound:
         )
 
 
-def play_world(
-    config: ScenarioConfig, seed: int, agent: str, report: Callable[[int], None]
-) -> list[WorldRound]:
+def play_world(config: ScenarioConfig, seed: int, agent: str, report: Count) -> list[WorldRound]:
     """Rounds of a market in which one agent answers everyone."""
     actor = make_agent(agent)
-    market = market_for(actor, config, seeds=Seeds.all(seed))
-    return [WorldRound.of(closed.number, closed.ledger) for closed in closed_rounds(market, actor, report)]
+    market = players.market_for(actor, config, seeds=Seeds.all(seed))
+    rounds = players.closed_rounds(market, actor, report)
+    return [WorldRound.of(closed.number, closed.ledger) for closed in rounds]
 
 
 def play_experiment(
@@ -78,7 +65,7 @@ def play_experiment(
     *,
     diverted: bool,
     shared: bool,
-    report: Callable[[int], None],
+    report: Count,
 ) -> list[WorldRound]:
     """Rounds of a market on which two agents have arms.
 
@@ -87,10 +74,8 @@ def play_experiment(
     """
     actors = [make_agent(text) for text in agents]
     controls = [Diverted(assignment, treated=arm) for arm in (False, True)] if diverted else [None]
-    markets = [
-        Market(config, seeds=Seeds.all(seed), control=control, needs=Needs.of(*actors))
-        for control in controls
-    ]
+    seeds, needs = Seeds.all(seed), Needs.of(*actors)
+    markets = [Market(config, seeds=seeds, control=control, needs=needs) for control in controls]
     split = TwoArms(actors, assignment, shared=shared, n_items=markets[0].n_items)
     learns = any(isinstance(one, LearningAgent) for one in actors)
     for market in markets:
@@ -101,9 +86,8 @@ def play_experiment(
         views = [market.round_view() for market in markets]
         split.begin([views[0], views[-1]])
         while not markets[0].done and markets[0].round == number:
-            came = [
-                market.next_arrivals(BLOCK, in_waves=split.order_free and not learns) for market in markets
-            ]
+            waves = split.order_free and not learns
+            came = [market.next_arrivals(BLOCK, in_waves=waves) for market in markets]
             slates = split.answer([came[0], came[-1]])
             feedback = [market.serve(one, slates) for market, one in zip(markets, came, strict=True)]
             if learns:
@@ -147,10 +131,8 @@ class TwoArms:
 
     def begin(self, views: Sequence[RoundView]) -> None:
         """Begin a round; each agent has its own market's view."""
-        self._round, self._weights = (
-            views[0].round,
-            np.ascontiguousarray(views[0].position_weights, np.float64),
-        )
+        self._round = views[0].round
+        self._weights = np.ascontiguousarray(views[0].position_weights, np.float64)
         for agent, view in zip(self._agents, views, strict=True):
             if not self._shared and self._assignment.by_arrival:
                 view = dataclasses.replace(  # noqa: PLW2901  # half a world
@@ -169,49 +151,35 @@ class TwoArms:
             return self._batch(arrivals)
         rows = [self._batch([one.rows(slice(row, row + 1)) for one in arrivals]) for row in range(n)]
         price = [one.price for one in rows if one.price is not None]
-        return Slates(
-            np.concatenate([one.items for one in rows]), np.concatenate(price) if len(price) == n else None
-        )
+        items = np.concatenate([one.items for one in rows])
+        return Slates(items, np.concatenate(price) if len(price) == n else None)
 
     def _batch(self, arrivals: Sequence[Arrivals]) -> Slates:
         treated = self.treated(arrivals[0])
         items = np.full((len(treated), len(self._weights)), -1)
         price = np.full(items.shape, np.nan, np.float32)
-        alone = [~treated, treated]
+        alone, nobody = [~treated, treated], np.zeros_like(treated)
         if self._assignment.by_item:  # control visitors of a two-sided design see A alone
-            alone = (
-                [~treated, np.zeros_like(treated)]
-                if self._assignment.by_arrival
-                else [np.zeros_like(treated)] * 2
-            )
+            alone = [~treated if self._assignment.by_arrival else nobody, nobody]
         for arm, rows in enumerate(alone):
             if rows.any():
                 some = arrivals[arm].rows(np.flatnonzero(rows))
                 answer = as_slates(self._agents[arm].act(some))
                 items[rows] = answer.items
                 price[rows] = np.nan if answer.price is None else answer.price
-                self._tell(1 - arm, answer.items, some)
+                other = self._agents[1 - arm]
+                if self._one_by_one and isinstance(other, PacingAgent):
+                    other.note_delivery(self._counted(answer.items), some)
         both = ~(alone[0] | alone[1])
         if both.any():
             each = [one.rows(np.flatnonzero(both)) for one in arrivals]
             ranked = [as_slates(agent.act(one)).items for agent, one in zip(self._agents, each, strict=True)]
             joined = merged(ranked[0], ranked[1], self._treated_item)
             items[both] = within_capacity(joined, each[0].capacity)
-            for arm, own in enumerate(ranked):
-                self._correct(arm, own, items[both])
+            for agent, own in zip(self._agents, ranked, strict=True):
+                if isinstance(agent, PacingAgent):  # it has counted its own slate
+                    agent.note_delivery(self._counted(items[both]) - self._counted(own), None)
         return Slates(items, price)
-
-    def _tell(self, arm: int, items: Ints, arrivals: Arrivals) -> None:
-        """Report the other arm's delivery to an agent."""
-        agent = self._agents[arm]
-        if self._one_by_one and isinstance(agent, PacingAgent):
-            agent.note_delivery(self._counted(items), arrivals)
-
-    def _correct(self, arm: int, own: Ints, shown: Ints) -> None:
-        """Count the slates shown instead of an agent's own."""
-        agent = self._agents[arm]
-        if isinstance(agent, PacingAgent):
-            agent.note_delivery(self._counted(shown) - self._counted(own), None)
 
     def _counted(self, items: Ints) -> Floats:
         exposure = np.zeros(len(self._treated_item))
@@ -226,11 +194,8 @@ class TwoArms:
             if isinstance(agent, LearningAgent) and len(rows):
                 for row in rows:
                     one = slice(int(row), int(row) + 1)
-                    agent.learn(
-                        type(feedback)(
-                            feedback.arrivals.rows(one), feedback.slates[one], feedback.consumed[one]
-                        )
-                    )
+                    shown = feedback.arrivals.rows(one), feedback.slates[one], feedback.consumed[one]
+                    agent.learn(type(feedback)(*shown))
 
 
 def merged(control: Ints, treatment: Ints, treated_item: Bools) -> Ints:

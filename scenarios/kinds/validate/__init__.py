@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from dataclasses import dataclass as record
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -27,19 +28,14 @@ from rimsim.market.consumers.truths import TRUTHS
 from rimsim.market.world import kept_truth
 from rimsim.measures import agreement
 from rimsim.plugs import own_code, without_name
-from rimsim.scenarios.kinds.results import RunResult
+from rimsim.scenarios.kinds.results import RunResult, Show, table_of
+from rimsim.scenarios.kinds.validate import checks
 from rimsim.scenarios.kinds.validate.answers import HeldAnswers, held_answers, judge_held
-from rimsim.scenarios.kinds.validate.checks import (
-    acceptance,
-    logged,
-    rate_of_ground,
-    rate_of_truth,
-    simulated,
-)
 from rimsim.scenarios.kinds.validate.report import BESTSELLERS, readme, validation_report
 from rimsim.scenarios.kinds.validate.sessions import (
     RANDOM,
     Cut,
+    Make,
     Setting,
     fitted_model,
     gather,
@@ -59,32 +55,23 @@ from rimsim.scenarios.runs.store import (
 )
 from rimsim.system import single_thread
 
+Truths: TypeAlias = Mapping[str, Truth]
 MODELS = ("bag", "ease", "factors", "returning", "popularity", "als", "gru", RANDOM)
 """Models that are compared by default, besides the platform's; ``als`` only where its package is installed."""
-AUTO = "auto"
-"""In place of a truth's name: the one that the log's later sessions choose."""
-COLUMNS = ("model", "truth", "draw", "metric", "value")
-"""Columns of ``validate.parquet``."""
-README = "README.md"
-"""Conclusions, in the run folder."""
-
-
-# -- configuration ----------------------------------------------------------------------------------------------------
+AUTO = "auto"  # In place of a truth's name: the one that the log's later sessions choose
+COLUMNS = ("model", "truth", "draw", "metric", "value")  # Columns of `validate.parquet`
+README = "README.md"  # Conclusions, in the run folder
 
 
 def _default_models() -> tuple[str, ...]:
-    serving, _ = mark_and_ground(PlatformConfig().model)
     there = (name for name in MODELS if name != "als" or importlib.util.find_spec("implicit"))
-    return tuple(dict.fromkeys((*there, serving)))
+    return tuple(dict.fromkeys((*there, mark_and_ground(PlatformConfig().model)[0])))
 
 
 def with_serving(models: Sequence[str] | None, serving: str, without: Sequence[str] = ()) -> list[str]:
     """Models, with those that a platform's model is compared with.
 
     They are its mark model and bestsellers, unless they are left out.
-
-    Raises:
-        ConfigError: If the platform's model is unknown, or a file without a name in it.
     """
     _require_name(serving)
     if ":" not in serving:
@@ -174,29 +161,12 @@ class ValidateConfig:
         return tuple(name for name in self.models if name not in self.without)
 
 
-# -- the run ----------------------------------------------------------------------------------------------------------
-
-
 class Validation(RunResult):
-    """Validation on disk, with all its tables.
-
-    They are ``validate`` (also ``table``), ``agreement``, ``intervals``, ``pairs``, and ``observed`` and
-    ``observed_pairs`` (None without known answers).
-    """
-
-    @property
-    def config(self) -> ValidateConfig:
-        """The resolved config."""
-        config: ValidateConfig = self.run.settings
-        return config
+    """Validation on disk, with the tables of :class:`rimsim.scenarios.Run` of its kind; ``validate`` is ``table``."""
 
 
 def load_validation(path: str | Path) -> Validation:
-    """Open the folder of a validation.
-
-    Raises:
-        RunFolderError: If it is none.
-    """
+    """Open the folder of a validation."""
     return Validation(load_run(path, "validation").folder)
 
 
@@ -228,23 +198,33 @@ def validate(
     config = config or ValidateConfig()
     show = report or (lambda _: None)
     single_thread()
-    _require_models(config)
+    resolved(config.device)
+    with own_code(config.chosen):
+        for name in config.chosen:
+            if name != RANDOM:
+                unfitted_model(name, 0, config.device)
+    if (ground := mark_and_ground(config.serving)[1]) is not None:
+        make(ground, device=config.device)
     log = load_log(config.data)
-    gap = duration_seconds(config.data.session_gap)
-    require_usable(log, Needs(gap=gap), use="validate")
+    work = _Work(log, config, show)
+    require_usable(log, Needs(gap=work.gap), use="validate")
     if config.slate >= log.n_items:
         refuse(ConfigError, "slate", f"{config.slate} of {log.n_items} items", "fewer than all")
     if (read := load_text(log)) is not None:
         show(read)
     require_memory(log_bytes(log) + MAIN, 0.0, 1, "number of events (data)")
-    answers = _answers(config, log, show)
+    answers, wanted = None, config.observed
+    if wanted.table is not None:
+        table = load_observed(wanted.table, columns=wanted.columns, value=wanted.value)
+        show(table.text())
+        answers = held_answers(table, log, taken_at=wanted.taken_at)
     after, gap_text = config.after, config.data.session_gap
     cuts = [make_cut(log, draw, gap=gap_text, after=after) for draw in range(config.draws)]
     folder = folder_for(out, "validate")
     require_free(folder)
     show(f"{len(cuts[0]):,} users come back and are cut at {config.draws} drawn sessions")
     with own_code(config.chosen):
-        truths, chosen = _truths(log, config, show)
+        truths, chosen = work.truths()
         described = {
             "validate": to_plain(config),
             "truths": {name: asdict(truth.report) for name, truth in truths.items()},
@@ -255,138 +235,109 @@ def validate(
         }
 
         def play(chosen: str | None, _: object) -> dict[str, pd.DataFrame]:
-            tables = _session_tables(log, cuts, truths, chosen, config, show)
-            return tables | ({} if answers is None else _answer_tables(answers, log, truths, config, show))
+            tables = work.session_tables(cuts, truths, chosen)
+            return tables | ({} if answers is None else work.answer_tables(answers, truths))
 
         job = Job(described, [chosen], play, _write_pages)
         make_run(job, folder, command or "rimsim.scenarios.validate", Execution(workers=1))
     return Validation(folder)
 
 
-def _require_models(config: ValidateConfig) -> None:
-    """Refuse a device, model or ground that does not exist."""
-    resolved(config.device)
-    with own_code(config.chosen):
-        for name in config.chosen:
-            if name != RANDOM:
-                unfitted_model(name, 0, config.device)
-    if (ground := mark_and_ground(config.serving)[1]) is not None:
-        make(ground, device=config.device)
-
-
-def _truths(
-    log: EventLog, config: ValidateConfig, show: Callable[[str], None]
-) -> tuple[dict[str, Truth], str | None]:
-    """Truths fitted to the log, and the chosen name."""
-    gap, chosen = duration_seconds(config.data.session_gap), None
-    fitted: dict[str, Truth] = {}
-    for name in sorted(config.truths, key=lambda name: name != AUTO):  # the choice tells one of the names
-        if name not in fitted:
-            truth = kept_truth(log, gap=gap, kind=name, rank=config.rank)
-            fitted[truth.kind] = truth
-            if name == AUTO:
-                chosen = truth.kind
-            show(
-                f"truth {truth.kind}: fitted to the whole log{', chosen by its later sessions' if name == AUTO else ''}"
-            )
-    return fitted, chosen
-
-
-def _session_tables(
-    log: EventLog,
-    cuts: Sequence[Cut],
-    truths: Mapping[str, Truth],
-    chosen: str | None,
-    config: ValidateConfig,
-    show: Callable[[str], None],
-) -> dict[str, pd.DataFrame]:
-    """Tables of later sessions' evidence and of checks."""
-    setting = Setting(config.slate, config.position_decay, config.device)
-    unfitted = partial(unfitted_model, gap=config.data.session_gap)
-    evidence = gather(cuts, config.chosen, truths, setting, show, unfitted)
-    real = evidence.by_user()
-    agreements = [
-        (name, metric, value)
-        for name in truths
-        for metric, value in {
-            **agreement(real, evidence.by_user(name)[:-1], resamples=config.resamples).figures,
-            "chosen": float(name == chosen),
-        }.items()
-    ]
-    return {
-        "agreement": pd.DataFrame(agreements, columns=["truth", "metric", "value"]).astype({"value": float}),
-        "intervals": evidence.intervals(),
-        "pairs": evidence.pairs(),
-        "validate": value_table([*evidence.rows(), *_check_rows(log, cuts, truths, config, show)]),
-    }
-
-
 def value_table(rows: Sequence[tuple[str, str, int, str, float]]) -> pd.DataFrame:
     """Table of values by model, truth, draw and metric."""
-    return pd.DataFrame(list(rows), columns=list(COLUMNS)).astype({"draw": np.int64, "value": float})
+    return table_of(rows, COLUMNS, ("value",)).astype({"draw": np.int64})
 
 
-def _check_rows(
-    log: EventLog,
-    cuts: Sequence[Cut],
-    truths: Mapping[str, Truth],
-    config: ValidateConfig,
-    show: Callable[[str], None],
-) -> Iterator[tuple[str, str, int, str, float]]:
-    """Model, truth, draw, metric and value of all checks.
+@record(frozen=True, eq=False)
+class _Work:
+    """Steps of a validation on a log."""
 
-    Distributions are those of the truths as they are, fitted to the whole log. Acceptance is asked of the same class of
-    truth fitted to the past of the first draw, which has not seen the answers; λ and λ* are of sessions that they were
-    not fitted to, and stand under the first draw.
-    """
-    gap = duration_seconds(config.data.session_gap)
-    sizes = session_examples(log, gap)
-    found: list[tuple[str, str, Cut, Mapping[str, float]]] = []
-    for cut in cuts:
-        found.append(("", "", cut, logged(cut, sizes)))
-        found += [("", name, cut, simulated(truth, cut, sizes)) for name, truth in truths.items()]
-    first, (_, ground) = cuts[0], mark_and_ground(config.serving)
-    if ground is not None:
-        found.append((ground, "", first, rate_of_ground(ground, log, gap, config.device)))
-    for name, truth in truths.items():
-        found.append(("", name, first, rate_of_truth(truth)))
-        blind = kept_truth(first.later.past, gap=gap, kind=name, rank=config.rank)
-        show(f"truth {name}: fitted to the past of draw {first.draw}, for acceptance")
-        for negatives, accepted in acceptance(blind, first).items():
-            figures = {
-                f"acceptance_{key}_{negatives}": float(value) for key, value in asdict(accepted).items()
-            }
-            found.append(("", name, first, figures))
-    for model, truth_name, cut, values in found:
-        for metric, value in values.items():
-            yield model, truth_name, cut.draw, metric, value
+    log: EventLog
+    config: ValidateConfig
+    show: Show
 
+    @property
+    def gap(self) -> float:
+        """Seconds without events that end a session."""
+        return duration_seconds(self.config.data.session_gap)
 
-def _answers(config: ValidateConfig, log: EventLog, show: Callable[[str], None]) -> HeldAnswers | None:
-    """Known answers that the config names, before anything is fitted."""
-    wanted = config.observed
-    if wanted.table is None:
-        return None
-    table = load_observed(wanted.table, columns=wanted.columns, value=wanted.value)
-    show(table.text())
-    return held_answers(table, log, taken_at=wanted.taken_at)
+    @property
+    def unfitted(self) -> Make:
+        """Maker of unfitted models."""
+        return partial(unfitted_model, gap=self.config.data.session_gap)
 
+    def truths(self) -> tuple[dict[str, Truth], str | None]:
+        """Truths fitted to the log, and the chosen name."""
+        fitted: dict[str, Truth] = {}
+        chosen = None
+        for name in sorted(
+            self.config.truths, key=lambda name: name != AUTO
+        ):  # the choice tells one of the names
+            if name not in fitted:
+                truth = kept_truth(self.log, gap=self.gap, kind=name, rank=self.config.rank)
+                fitted[truth.kind] = truth
+                chosen = truth.kind if name == AUTO else chosen
+                how = ", chosen by its later sessions" if name == AUTO else ""
+                self.show(f"truth {truth.kind}: fitted to the whole log{how}")
+        return fitted, chosen
 
-def _answer_tables(
-    answers: HeldAnswers,
-    log: EventLog,
-    truths: Mapping[str, Truth],
-    config: ValidateConfig,
-    show: Callable[[str], None],
-) -> dict[str, pd.DataFrame]:
-    """Tables of truths and models on known answers."""
-    unfitted, models = partial(unfitted_model, gap=config.data.session_gap), {}
-    for name in config.chosen:
-        if name != RANDOM:
-            show(f"known answers: {name}, fitted to the whole log")
-            models[name] = fitted_model(name, 0, config.device, log, unfitted)
-    found = judge_held(answers, truths, models, k=config.observed.k)
-    return {"observed": found.table(), "observed_pairs": found.pairs()}
+    def session_tables(
+        self, cuts: Sequence[Cut], truths: Truths, chosen: str | None
+    ) -> dict[str, pd.DataFrame]:
+        """Tables of later sessions' evidence and of checks."""
+        config = self.config
+        setting = Setting(config.slate, config.position_decay, config.device)
+        evidence = gather(cuts, config.chosen, truths, setting, self.show, self.unfitted)
+        real, agreements = evidence.by_user(), []
+        for name in truths:
+            figures = agreement(real, evidence.by_user(name)[:-1], resamples=config.resamples).figures
+            figures = {**figures, "chosen": float(name == chosen)}
+            agreements += [(name, metric, value) for metric, value in figures.items()]
+        return {
+            "agreement": table_of(agreements, ["truth", "metric", "value"], ("value",)),
+            "intervals": evidence.intervals(),
+            "pairs": evidence.pairs(),
+            "validate": value_table([*evidence.rows(), *self._check_rows(cuts, truths)]),
+        }
+
+    def _check_rows(self, cuts: Sequence[Cut], truths: Truths) -> Iterator[tuple[str, str, int, str, float]]:
+        """Model, truth, draw, metric and value of all checks.
+
+        Distributions are those of the truths as they are, fitted to the whole log. Acceptance is asked of the same
+        class of truth fitted to the past of the first draw, which has not seen the answers; λ and λ* are of sessions
+        that they were not fitted to, and stand under the first draw.
+        """
+        config, sizes = self.config, session_examples(self.log, self.gap)
+        found: list[tuple[str, str, Cut, Mapping[str, float]]] = []
+        for cut in cuts:
+            found.append(("", "", cut, checks.logged(cut, sizes)))
+            found += [("", name, cut, checks.simulated(truth, cut, sizes)) for name, truth in truths.items()]
+        first, (_, ground) = cuts[0], mark_and_ground(config.serving)
+        if ground is not None:
+            found.append(
+                (ground, "", first, checks.rate_of_ground(ground, self.log, self.gap, config.device))
+            )
+        for name, truth in truths.items():
+            found.append(("", name, first, checks.rate_of_truth(truth)))
+            blind = kept_truth(first.later.past, gap=self.gap, kind=name, rank=config.rank)
+            self.show(f"truth {name}: fitted to the past of draw {first.draw}, for acceptance")
+            for negatives, accepted in checks.acceptance(blind, first).items():
+                figures = asdict(accepted).items()
+                named = {f"acceptance_{key}_{negatives}": float(value) for key, value in figures}
+                found.append(("", name, first, named))
+        for model, truth_name, cut, values in found:
+            for metric, value in values.items():
+                yield model, truth_name, cut.draw, metric, value
+
+    def answer_tables(self, answers: HeldAnswers, truths: Truths) -> dict[str, pd.DataFrame]:
+        """Tables of truths and models on known answers."""
+        config, models = self.config, {}
+        for name in config.chosen:
+            if name != RANDOM:
+                self.show(f"known answers: {name}, fitted to the whole log")
+                models[name] = fitted_model(name, 0, config.device, self.log, self.unfitted)
+        found = judge_held(answers, truths, models, k=config.observed.k)
+        return {"observed": found.table(), "observed_pairs": found.pairs()}
 
 
 def _write_pages(run: Run) -> None:

@@ -9,19 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from rimsim import rng
-from rimsim.arrays import Bools, Floats, Ints
+from rimsim.arrays import Array, Bools, Floats, Ints
 from rimsim.data import EventLog, ObservedTable
 from rimsim.errors import DataError
 from rimsim.intensity import IntensityModel, UserStates
 from rimsim.intensity.contract import spans
 from rimsim.measures import Interval, mean_interval, paired_difference
+from rimsim.scenarios.kinds.results import table_of
 from rimsim.scenarios.kinds.validate.sessions import RANDOM, ratio, shares_over
 
 _LEAST = 1e-9  # smallest score, as a share of the mean score of a row, so that its logarithm is finite
@@ -29,31 +29,20 @@ _DECILES = 10
 _STEPS = 50  # Newton steps of a fit at most
 _RIDGE = 1e-6  # on the slope, so that a fit exists where scores do not differ or separate the answers
 _Z = 1.959963984540054  # normal quantile of a 95 % interval
-
-
-# -- answers ----------------------------------------------------------------------------------------------------------
+_Figure: TypeAlias = tuple[str, float | None, float | None, float | None]  # metric, value and interval
 
 
 @dataclass(frozen=True, eq=False)
 class HeldAnswers:
-    """Answers to items that a log leaves open.
+    """Answers to items that a log leaves open, by user, then item."""
 
-    They are sorted by user, then item.
-    """
-
-    row: Ints
-    """(n,) position in ``users``, ascending."""
+    row: Ints  # (n,) position in `users`, ascending
     item: Ints
-    taken: Bools
-    """(n,) whether the value reaches the threshold."""
-    users: Ints
-    """(u,) users of the log with an answer, ascending."""
-    states: UserStates
-    """Past of each of them before its first answer of known time, or in the whole log."""
-    left_out: int
-    """Answers to items that their users meet in the log; models and truths may have been fitted to them."""
-    shown_at_random: bool
-    """Exposure did not depend on taste."""
+    taken: Bools  # (n,) whether the value reaches the threshold
+    users: Ints  # (u,) users of the log with an answer, ascending
+    states: UserStates  # Past of each of them before its first answer of known time, or in the whole log
+    left_out: int  # Answers to items that their users meet in the log; models and truths may have been fitted to them
+    shown_at_random: bool  # Exposure did not depend on taste
     source: str
 
     def __len__(self) -> int:
@@ -72,16 +61,7 @@ class HeldAnswers:
 
 
 def held_answers(table: ObservedTable, log: EventLog, *, taken_at: float) -> HeldAnswers:
-    """Answers that a log leaves open, with their users' states.
-
-    Args:
-        table: The answers.
-        log: The log that truths and models are fitted to.
-        taken_at: Values from here on are yes.
-
-    Raises:
-        DataError: If no answer is left, all are the same, or all are of one user.
-    """
+    """Answers that a log leaves open, with their users' states."""
     known = table.matched(log)
     met = np.unique(log.user * log.n_items + log.item)
     kept = np.flatnonzero(~np.isin(known.user * log.n_items + known.item, met))
@@ -113,9 +93,6 @@ def held_answers(table: ObservedTable, log: EventLog, *, taken_at: float) -> Hel
     )
 
 
-# -- evidence ---------------------------------------------------------------------------------------------------------
-
-
 class Preference(Protocol):
     """Part of a truth that is judged."""
 
@@ -133,12 +110,9 @@ class ObservedEvidence:
     """Figures of s judges on n answers of u users."""
 
     answers: HeldAnswers
-    judges: tuple[tuple[str, str], ...]
-    """(truth, model) of each judge, one of them empty; the last model is ``random``."""
-    by_user: Mapping[str, Floats]
-    """Metric (``auc``, ``precision``, ``log_likelihood``) → (s, u); NaN where it does not exist."""
-    probability: Floats
-    """(s, n) calibrated probabilities of a yes, each from other users' answers."""
+    judges: tuple[tuple[str, str], ...]  # (truth, model) of each, one of them empty; the last is random
+    by_user: Mapping[str, Floats]  # auc, precision, log_likelihood → (s, u); NaN where it does not exist
+    probability: Floats  # (s, n) calibrated probabilities of a yes, each from other users' answers
 
     def table(self) -> pd.DataFrame:
         """Table of means with 95 % intervals over users.
@@ -153,38 +127,26 @@ class ObservedEvidence:
                 rows.append((truth, model, metric, found.mean, found.low, found.high))
             rows += [(truth, model, *row) for row in self._deciles(self.probability[number])]
         columns = ["truth", "model", "metric", "value", "low", "high"]
-        return pd.DataFrame(rows, columns=columns).astype({"value": float, "low": float, "high": float})
+        return table_of(rows, columns, ("value", "low", "high"))
 
     def pairs(self) -> pd.DataFrame:
-        """Table of differences, paired over users.
-
-        ``settled`` says that 0 lies outside the 95 % interval.
-        """
+        """Table of differences, paired over users; 0 lies outside the interval of settled ones."""
         rows = []
         for one, other in combinations(range(len(self.judges)), 2):
             for metric, values in self.by_user.items():
                 found = paired_difference(values[one], values[other])
-                names = (*self.judges[one], *self.judges[other])
-                rows.append((*names, metric, found.mean, found.low, found.high, found.clear))
-        columns = [
-            "truth",
-            "model",
-            "other_truth",
-            "other_model",
-            "metric",
-            "difference",
-            "low",
-            "high",
-            "settled",
-        ]
-        return pd.DataFrame(rows, columns=columns).astype({"difference": float, "low": float, "high": float})
+                pair = (*self.judges[one], *self.judges[other])
+                rows.append((*pair, metric, found.mean, found.low, found.high, found.clear))
+        names = ["truth", "model", "other_truth", "other_model"]
+        columns = [*names, "metric", "difference", "low", "high", "settled"]
+        return table_of(rows, columns, ("difference", "low", "high"))
 
-    def _deciles(self, probability: Floats) -> list[tuple[str, float | None, float | None, float | None]]:
+    def _deciles(self, probability: Floats) -> list[_Figure]:
         """Metric, value and interval of each tenth of the answers."""
         n, users = len(self.answers), len(self.answers.users)
         tenth = np.empty(n, np.int64)
         tenth[np.argsort(probability, kind="stable")] = np.arange(n) * _DECILES // n
-        rows: list[tuple[str, float | None, float | None, float | None]] = []
+        rows: list[_Figure] = []
         error = 0.0
         for number in range(_DECILES):
             there = tenth == number
@@ -207,33 +169,17 @@ def judge_observed(
     models: Mapping[str, IntensityModel],
     *,
     taken_at: float,
-    k: int = 5,
-    folds: int = 5,
-    seed: int = 0,
+    **options: int,
 ) -> ObservedEvidence:
-    """Judge truths and models on answers outside their log.
+    """Judge truths and models on answers outside their log; options are k, folds and seed.
 
     A judge scores all items for the state of each user. ``auc`` is the share of pairs of a taken and another answer of
     a user that the scores put in order. ``precision`` is the share taken of the k best of the items that the user was
     asked about. ``log_likelihood`` is that of the answers under 1/(1 + exp(−α − β·log score)), α and β ≥ 0 fitted to
     other users' answers, so that only what the scores know counts, not their unit. The last judge, ``random``, knows
     nothing.
-
-    Args:
-        table: The answers.
-        log: The log that truths and models are fitted to.
-        truths: Name → truth; its score is λ*(x)·p*(y|x), p* over unconsumed items.
-        models: Name → fitted model.
-        taken_at: Values from here on are yes.
-        k: Items that are chosen for ``precision``.
-        folds: Parts of the users; each is predicted from the others.
-        seed: Seed of the parts and of ties.
-
-    Raises:
-        DataError: If no answer is of a user and an item of the log, or all are the same.
     """
-    answers = held_answers(table, log, taken_at=taken_at)
-    return judge_held(answers, truths, models, k=k, folds=folds, seed=seed)
+    return judge_held(held_answers(table, log, taken_at=taken_at), truths, models, **options)
 
 
 def judge_held(
@@ -271,35 +217,30 @@ def _truth_scores(truth: Preference, answers: HeldAnswers) -> Floats:
     """Logarithms of λ*(x)·p*(y|x) of each answer (n,)."""
     expected = truth.expected(answers.users, answers.states)
 
-    def rows(first: int, last: int, states: UserStates) -> Floats:
+    def rows(first: int, last: int, states: UserStates) -> Array:
         preference = truth.preference(answers.users[first:last], states)
         left = np.ones(preference.shape, bool)
         left[states.owner, states.items] = False
-        return np.asarray(expected[first:last, None] * shares_over(preference, left), np.float64)
+        return expected[first:last, None] * shares_over(preference, left)
 
     return _log_scores(answers, rows)
 
 
 def _model_scores(model: IntensityModel, answers: HeldAnswers) -> Floats:
     """Logarithms of λ(x,y) of each answer (n,)."""
-    return _log_scores(
-        answers, lambda _, __, states: model.score(states).detach().cpu().numpy().astype(np.float64)
-    )
+    return _log_scores(answers, lambda _, __, states: model.score(states).detach().cpu().numpy())
 
 
-def _log_scores(answers: HeldAnswers, score: Callable[[int, int, UserStates], Floats]) -> Floats:
+def _log_scores(answers: HeldAnswers, score: Callable[[int, int, UserStates], Array]) -> Floats:
     """Logarithms of the answers' scores (n,), block by block."""
     found = np.empty(len(answers))
     for first, last in spans(len(answers.users)):
-        rows = score(first, last, answers.states.take(np.arange(first, last)))
+        rows = np.asarray(score(first, last, answers.states.take(np.arange(first, last))), np.float64)
         block = slice(*np.searchsorted(answers.row, [first, last]))
         row = answers.row[block] - first
         least = _LEAST * np.maximum(rows.mean(1), 1e-300)
         found[block] = np.log(np.maximum(rows[row, answers.item[block]], least[row]))
     return found
-
-
-# -- figures by user --------------------------------------------------------------------------------------------------
 
 
 def user_aucs(user: Ints, score: Floats, taken: Bools, n_users: int) -> Floats:
@@ -314,9 +255,7 @@ def user_aucs(user: Ints, score: Floats, taken: Bools, n_users: int) -> Floats:
     return ratio(above, yes * no)
 
 
-def precisions(
-    user: Ints, score: Floats, taken: Bools, ties: NDArray[np.uint64], n_users: int, k: int
-) -> Floats:
+def precisions(user: Ints, score: Floats, taken: Bools, ties: Array, n_users: int, k: int) -> Floats:
     """Share taken of each user's k best answers (n_users,).
 
     NaN for users with at most k answers, for whom nothing is chosen. ``user`` is ascending; of equal scores the smaller
@@ -356,9 +295,8 @@ def _fit(x: Floats, taken: Bools) -> tuple[float, float]:
         cross = (weight * x).sum()
         curvature = np.array([[weight.sum(), cross], [cross, (weight * x * x).sum() + _RIDGE * len(x)]])
         step = np.linalg.solve(curvature, gradient)
-        step *= min(
-            1.0, 4.0 / max(float(np.abs(step).max()), 1e-12)
-        )  # a full step may overshoot far from the answer
+        # A full step may overshoot far from the answer.
+        step *= min(1.0, 4.0 / max(float(np.abs(step).max()), 1e-12))
         intercept, slope = intercept + step[0], slope + step[1]
         if np.abs(step).max() < 1e-10:
             break
@@ -376,10 +314,7 @@ def answer_likelihoods(user: Ints, probability: Floats, taken: Bools, n_users: i
 
 
 def ratio_interval(total: Floats, count: Floats) -> Interval:
-    """Quotient of sums with its 95 % interval over users, linearised.
-
-    Users with count 0 say nothing.
-    """
+    """Quotient of sums with its linearised 95 % interval over users with a count."""
     there = count > 0
     n, all_counts = int(there.sum()), float(count.sum())
     if not n:
@@ -393,10 +328,7 @@ def ratio_interval(total: Floats, count: Floats) -> Interval:
 
 
 def folds_of(users: Ints, seed: int, folds: int) -> Ints:
-    """Fold of each of n users, by lot.
-
-    Folds are of one size, within one; none is empty where there are as many users.
-    """
+    """Fold of each of n users, by lot; sizes differ by one at most."""
     rank = np.empty(len(users), np.int64)
     rank[np.argsort(rng.uniform(seed, rng.Purpose.SPLIT, users), kind="stable")] = np.arange(len(users))
     return np.asarray(rank * folds // max(len(users), 1), np.int64)

@@ -8,10 +8,9 @@ from typing import cast
 import numpy as np
 import pandas as pd
 import scipy
-from numpy.typing import NDArray
 
 from rimsim import rng
-from rimsim.arrays import Bools, Floats, Ints
+from rimsim.arrays import Array, Bools, Floats, Ints
 from rimsim.data import EventLog
 from rimsim.intensity import RIM
 from rimsim.intensity.cache import fitted
@@ -24,12 +23,10 @@ from rimsim.measures import genre_shares, genre_weights
 from rimsim.scenarios.kinds.scores import ROWS
 from rimsim.scenarios.kinds.validate.sessions import Cut, true_shares
 
-# -- acceptance -------------------------------------------------------------------------------------------------------
 # The test of Agent4Rec (Zhang et al., SIGIR 2024) and SimUSER (ACL 2025, industry track): a user is asked about twenty
 # items, of which one in 1 + m is a held-out positive and the others are m times as many that it did not take.
 
-NEGATIVES = (1, 3, 9)
-"""Negatives per positive, m."""
+NEGATIVES = (1, 3, 9)  # Negatives per positive, m
 _ASKED = 20  # items that a user is asked about at most
 
 
@@ -37,14 +34,10 @@ _ASKED = 20  # items that a user is asked about at most
 class Acceptance:
     """Accuracy with which accepted items are told from others."""
 
-    accuracy: float
-    """Share of items that are answered rightly."""
-    f1: float
-    """Harmonic mean of precision and recall, equal here: as many are accepted as there are positives."""
-    auc: float
-    """Share of (positive, negative) pairs of a user whose positive the truth prefers; ties count half."""
-    users: int
-    """Users who were asked."""
+    accuracy: float  # Share of items that are answered rightly
+    f1: float  # Harmonic mean of precision and recall, equal here: as many are accepted as there are positives
+    auc: float  # Share of (positive, negative) pairs of a user whose positive the truth prefers; ties count half
+    users: int  # Users who were asked
 
 
 def answers(share: Floats, positive: Bools) -> Bools:
@@ -94,18 +87,11 @@ def acceptance(truth: Truth, cut: Cut) -> dict[int, Acceptance]:
 def _acceptance_figures(counts: Ints, ordered: list[float]) -> Acceptance:
     right, accepted, positives, items = counts.tolist()
     wrong = (accepted - right) + (positives - right)
-    return Acceptance(
-        accuracy=1 - wrong / items,
-        f1=2 * right / (accepted + positives),
-        auc=float(np.mean(ordered)),
-        users=len(ordered),
-    )
+    f1 = 2 * right / (accepted + positives)
+    return Acceptance(1 - wrong / items, f1, float(np.mean(ordered)), len(ordered))
 
 
-# -- distributions ----------------------------------------------------------------------------------------------------
-
-QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
-"""Quantiles in the tables."""
+QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)  # Quantiles in the tables
 
 
 def logged(cut: Cut, sessions: CountExamples) -> dict[str, float]:
@@ -160,23 +146,16 @@ def _taken(cut: Cut) -> Floats:
 
 def _figures(cut: Cut, sizes: Ints, mass: Floats) -> dict[str, float]:
     figures = {"session_size_mean": float(sizes.mean())}
-    for name, values, weights in (
-        ("session_size", sizes, np.ones(len(sizes))),
-        ("popularity", _popularity(cut), mass),
-    ):
+    of_sizes, of_items = ("session_size", sizes, np.ones(len(sizes))), ("popularity", _popularity(cut), mass)
+    for name, values, weights in (of_sizes, of_items):
         for share, value in zip(QUANTILES, weighted_quantiles(values, weights, QUANTILES), strict=True):
             figures[f"{name}_q{100 * share:.0f}"] = value
     shares = genre_shares(mass, _genres(cut)[0])
     return figures | {f"genre_{name}": float(value) for name, value in zip(genres(cut), shares, strict=True)}
 
 
-def weighted_quantiles(
-    values: NDArray[np.generic], weights: Floats, shares: tuple[float, ...]
-) -> list[float]:
-    """Smallest values up to which the weight reaches the shares.
-
-    NaN without weight.
-    """
+def weighted_quantiles(values: Array, weights: Floats, shares: tuple[float, ...]) -> list[float]:
+    """Smallest values up to which the weight reaches the shares; NaN without weight."""
     if not weights.sum() > 0:
         return [float("nan")] * len(shares)
     order = np.argsort(values, kind="stable")
@@ -186,10 +165,7 @@ def weighted_quantiles(
 
 
 def ks_distance(
-    one: NDArray[np.generic],
-    other: NDArray[np.generic],
-    weights: Floats | None = None,
-    other_weights: Floats | None = None,
+    one: Array, other: Array, weights: Floats | None = None, other_weights: Floats | None = None
 ) -> float:
     """Largest difference of two weighted distribution functions.
 
@@ -212,8 +188,6 @@ def total_variation(one: Floats, other: Floats) -> float:
     return float(0.5 * np.abs(one - other).sum())
 
 
-# -- rates ------------------------------------------------------------------------------------------------------------
-
 _LEAST = 1e-5
 
 
@@ -223,11 +197,6 @@ def rate_of_ground(ground: str, log: EventLog, gap: str | float, device: str) ->
     It is fitted to the half of the users without a session's user. So sessions are judged as they come, first ones and
     later ones; a draw of later sessions after a share of a user's events would leave out sessions that are large
     against what was before them.
-
-    Returns:
-        Metric → value: ``rate_ratio`` (Σλ / Σ events), the same of first and of later sessions,
-        ``rate_rank_correlation`` (NaN where it does not exist), and by tenth, from the lowest λ, ``rate_predicted_1``
-        and ``rate_realised_1``.
     """
     draw = rng.uniform(0, rng.Purpose.MEASURE, 14, np.arange(log.n_users))
     half = draw < 0.5
@@ -241,18 +210,14 @@ def rate_of_ground(ground: str, log: EventLog, gap: str | float, device: str) ->
         judged = np.flatnonzero(~side[examples.user])
         states = examples.states.take(judged)
         rate[judged] = model.intensity_hidden(model.encode(states), states.now).double().cpu().numpy()
-    rate = np.maximum(rate, _LEAST).round(
-        5
-    )  # λ is float32: what differs by rounding alone must not be ranked
+    # λ is float32: what differs by rounding alone must not be ranked.
+    rate = np.maximum(rate, _LEAST).round(5)
     first, count = examples.states.lengths == 0, examples.counts
     found = count_calibration(rate, count)
     varied = np.ptp(rate) > 0 and np.ptp(count) > 0
-    figures = {
-        "rate_ratio": _quotient(rate, count),
-        "rate_ratio_first": _quotient(rate[first], count[first]),
-        "rate_ratio_later": _quotient(rate[~first], count[~first]),
-        "rate_rank_correlation": found.rank_correlation if varied else float("nan"),
-    }
+    parts = {"": slice(None), "_first": first, "_later": ~first}
+    figures = {f"rate_ratio{part}": _quotient(rate[rows], count[rows]) for part, rows in parts.items()}
+    figures["rate_rank_correlation"] = found.rank_correlation if varied else float("nan")
     return figures | _tenths([(tenth.predicted, tenth.realised) for tenth in found.deciles])
 
 
@@ -265,9 +230,8 @@ def rate_of_truth(truth: Truth) -> dict[str, float]:
     """Calibration of a truth's λ*(x), from its report."""
     found = truth.report.sizes
     tenths = np.array(found.left_out_deciles, np.float64).reshape(-1, 2)
-    sizes = [
-        len(tenth) for tenth in np.array_split(np.arange(found.left_out_sessions), len(tenths))
-    ]  # as the report's
+    rows = np.array_split(np.arange(found.left_out_sessions), len(tenths))  # as the report's
+    sizes = [len(tenth) for tenth in rows]
     predicted, realised = np.array(sizes, np.float64) @ tenths
     figures = {
         "rate_ratio": float(predicted / realised),

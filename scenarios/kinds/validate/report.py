@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import partial
+from itertools import product
 from math import isnan
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -13,16 +14,7 @@ import pandas as pd
 from rimsim.intensity.registry import mark_and_ground
 from rimsim.scenarios.kinds.validate.checks import NEGATIVES, QUANTILES, rate_curves
 from rimsim.scenarios.kinds.validate.sessions import ORACLE, RANDOM
-from rimsim.scenarios.report.charts import (
-    AgentStyle,
-    bar_boxes,
-    frame,
-    label_points,
-    legend,
-    log_axis,
-    plot_means,
-    styles,
-)
+from rimsim.scenarios.report import charts
 from rimsim.scenarios.report.console import markdown, picture_places
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
 from rimsim.scenarios.report.sentences import agreement_sentence, as_yaml, log_fact, many, unfit_sentence
@@ -33,10 +25,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-BESTSELLERS = "popularity"
-"""The model that recommends what most users took."""
+BESTSELLERS = "popularity"  # The model that recommends what most users took
 _CALIBRATED = (0.8, 1.25)  # Σλ / Σ events within which λ counts as calibrated
 _ACROSS = 2  # panels side by side
+Sentences: TypeAlias = tuple[list[str], list[str]]  # what may be concluded, and what may not
 
 
 def validation_report(run: Run) -> Report:
@@ -95,30 +87,31 @@ def readme(run: Run, report: Report) -> str:
     return "\n\n".join([*lines, "## Figures", markdown(report.tables)])
 
 
-# -- conclusions ------------------------------------------------------------------------------------------------------
-
-
-def conclusions(run: Run) -> tuple[list[str], list[str]]:
+def conclusions(run: Run) -> Sentences:
     """Sentences that may be concluded, and those that may not."""
     agreed = figures_of(run.agreement)
     first = next(iter(agreed.values()))
-    settled, pairs, users = int(first["settled_pairs"]), int(first["pairs"]), int(first["users"])
+    settled, pairs, users = (int(first[name]) for name in ("settled_pairs", "pairs", "users"))
     alike = (
         f" The other {pairs - settled} are too alike to be told apart on this log: no order of them may be concluded "
         "from a market either."
     )
-    may = [
-        (
-            f"Held-out later sessions of {users:,} users settle {settled} of {pairs} pairs of models: the difference "
-            f"of their precision is beyond its 95 % interval over users.{alike if pairs > settled else ''}"
-        )
-    ]
+    held = (
+        f"Held-out later sessions of {users:,} users settle {settled} of {pairs} pairs of models: the difference of "
+        f"their precision is beyond its 95 % interval over users.{alike if pairs > settled else ''}"
+    )
+    may = [held]
     may_not: list[str] = []
     for truth, figures in agreed.items():
         unfit = unfit_sentence(truth, figures)
         (may if unfit is None else may_not).append(f"{agreement_sentence(truth, figures)}.")
         may_not += [f"**{unfit}.**"] if unfit is not None else []
-        may_not += _wrong(truth, run.pairs)
+        wrong = run.pairs[
+            (run.pairs["truth"] == truth) & run.pairs["settled"] & (run.pairs["simulated"] <= 0)
+        ]
+        if not wrong.empty:
+            named = (f"`{a}` above `{b}`" for a, b in zip(wrong["other"], wrong["model"], strict=True))
+            may_not.append(f"Under `{truth}` the market puts {_listed(named)}, against reality.")
     may_not += _flattered(run.intervals, agreed)
     others = [
         _bestsellers(run.settings.serving, run.pairs[run.pairs["truth"] == next(iter(agreed))]),
@@ -139,15 +132,6 @@ def figures_of(agreement: pd.DataFrame) -> dict[str, dict[str, float]]:
     return figures
 
 
-def _wrong(truth: str, pairs: pd.DataFrame) -> list[str]:
-    """Settled pairs that a truth puts the wrong way round."""
-    rows = pairs[(pairs["truth"] == truth) & pairs["settled"] & (pairs["simulated"] <= 0)]
-    if rows.empty:
-        return []
-    named = (f"`{a}` above `{b}`" for a, b in zip(rows["other"], rows["model"], strict=True))
-    return [f"Under `{truth}` the market puts {_listed(named)}, against reality."]
-
-
 def _flattered(intervals: pd.DataFrame, truths: Iterable[str]) -> list[str]:
     """Share of the oracle's utility for a truth's class."""
     worth = intervals[intervals["metric"] == "utility"].set_index(["truth", "model"])["mean"]
@@ -156,41 +140,31 @@ def _flattered(intervals: pd.DataFrame, truths: Iterable[str]) -> list[str]:
         for truth in truths
         if (truth, truth) in worth.index and worth[truth, ORACLE] > 0
     ]
-    if not texts:
-        return []
-    return [
-        (
-            f"A truth flatters the model of its own class, which reaches, of the oracle's utility, {_listed(texts)}; "
-            "how far a model is from the best possible is therefore no finding."
-        )
-    ]
+    text = (
+        f"A truth flatters the model of its own class, which reaches, of the oracle's utility, {_listed(texts)}; how "
+        "far a model is from the best possible is therefore no finding."
+    )
+    return [text] if texts else []
 
 
-def _bestsellers(serving_model: str, pairs: pd.DataFrame) -> tuple[list[str], list[str]]:
+def _bestsellers(serving_model: str, pairs: pd.DataFrame) -> Sentences:
     """Models against a list of bestsellers, and the serving model's."""
     ahead = pairs[(pairs["other"] == BESTSELLERS) & pairs["settled"]]
     behind = pairs[(pairs["model"] == BESTSELLERS) & pairs["settled"]]
     better, worse = (_listed(f"`{name}`" for name in names) for names in (ahead["model"], behind["other"]))
-    good: list[str] = []
-    bad: list[str] = []
-    if better:
-        good.append(f"More precise than a list of bestsellers, beyond the interval: {better}.")
-    if worse:
-        bad.append(f"Less precise than a list of bestsellers, beyond the interval: {worse}.")
+    beyond = "than a list of bestsellers, beyond the interval:"
+    good = [f"More precise {beyond} {better}."] if better else []
+    bad = [f"Less precise {beyond} {worse}."] if worse else []
     serving, _ = mark_and_ground(serving_model)
     named = f"`{serving}`, the mark model of the platform `{serving_model}`,"
-    of_serving = pairs[
-        ((pairs["model"] == serving) & (pairs["other"] == BESTSELLERS))
-        | ((pairs["model"] == BESTSELLERS) & (pairs["other"] == serving))
-    ]
-    for row in of_serving.to_dict("records"):
+    first, second = pairs["model"], pairs["other"]
+    forwards = (first == serving) & (second == BESTSELLERS)
+    for row in pairs[forwards | ((first == BESTSELLERS) & (second == serving))].to_dict("records"):
         sign = 1 if row["model"] == serving else -1
         half = (float(row["high"]) - float(row["low"])) / 2
         text = f"precision differs by {signed(sign * float(row['difference']), 3)} ±{signed(half, 3)}"
         if sign > 0 and row["settled"]:
-            good.append(
-                f"`{serving}`, the mark model of the platform `{serving_model}`, beats bestsellers: {text}."
-            )
+            good.append(f"{named} beats bestsellers: {text}.")
         elif row["settled"]:
             bad.append(
                 f"Bestsellers beat {named} {text}. What a market says of an agent that ranks by this model is said of "
@@ -201,7 +175,7 @@ def _bestsellers(serving_model: str, pairs: pd.DataFrame) -> tuple[list[str], li
     return good, bad
 
 
-def rate_sentences(table: pd.DataFrame) -> tuple[list[str], list[str]]:
+def rate_sentences(table: pd.DataFrame) -> Sentences:
     """Sentences on λ as a count of held-out sessions' events."""
     good: list[str] = []
     bad: list[str] = []
@@ -224,13 +198,8 @@ def _listed(names: Iterable[str]) -> str:
     return " and ".join([", ".join(there[:-1]), there[-1]] if len(there) > 1 else there)
 
 
-def observed_sentences(
-    table: pd.DataFrame, pairs: pd.DataFrame, facts: Mapping[str, Any]
-) -> tuple[list[str], list[str]]:
-    """Sentences that known answers support, and those they do not.
-
-    The facts are those of :meth:`rimsim.scenarios.kinds.validate.answers.HeldAnswers.facts`.
-    """
+def observed_sentences(table: pd.DataFrame, pairs: pd.DataFrame, facts: Mapping[str, Any]) -> Sentences:
+    """Sentences that known answers support, and those they do not; facts as of ``HeldAnswers.facts``."""
     of_auc = table[table["metric"] == "auc"]
     against = pairs[(pairs["metric"] == "log_likelihood") & (pairs["other_model"] == RANDOM)]
     good = [
@@ -251,48 +220,29 @@ def observed_sentences(
             f"the truth `{truth}` puts {row['value']:.3f} of the pairs of a user's answers in order (95 % interval "
             f"{row['low']:.3f} to {row['high']:.3f}, chance .5)"
         )
+        upper = text[0].upper() + text[1:]
         if row["low"] > 0.5 and gain["settled"] and gain["difference"] > 0:
-            good.append(
-                f"Of answers without selection, {text}." if facts["shown_at_random"] else f"{_upper(text)}."
-            )
+            good.append(f"Of answers without selection, {text}." if facts["shown_at_random"] else f"{upper}.")
         else:
             bad.append(
-                f"{_upper(text)}, and its calibrated likelihood is {gain['difference']:+.4f} nats an answer from that "
+                f"{upper}, and its calibrated likelihood is {gain['difference']:+.4f} nats an answer from that "
                 "of a coin with the right share: it says nothing sure of what users do not choose."
             )
-    return good, [*bad, *_behind(pairs)]
-
-
-def _behind(pairs: pd.DataFrame) -> list[str]:
-    """Truths that order known answers worse than a model."""
-    rows = pairs[
-        (pairs["metric"] == "auc") & (pairs["truth"] != "") & (pairs["other_truth"] == "") & pairs["settled"]
-    ]
-    worse = rows[(rows["difference"] < 0) & (rows["other_model"] != RANDOM)]
-    texts = []
+    of_auc = pairs[(pairs["metric"] == "auc") & (pairs["truth"] != "") & (pairs["other_truth"] == "")]
+    worse = of_auc[of_auc["settled"] & (of_auc["difference"] < 0) & (of_auc["other_model"] != RANDOM)]
     for truth, of_truth in worse.groupby("truth", sort=False):
         models = ", ".join(f"`{name}`" for name in of_truth["other_model"])
-        texts.append(
-            f"The truth `{truth}` orders known answers worse than {models}, beyond the paired interval."
-        )
-    return texts
-
-
-def _judges(truths: pd.Series[str], models: pd.Series[str]) -> list[str]:
-    return [f"truth {truth}" if truth else model for truth, model in zip(truths, models, strict=True)]
-
-
-def _upper(text: str) -> str:
-    return text[0].upper() + text[1:]
-
-
-# -- tables -----------------------------------------------------------------------------------------------------------
+        worst = f"The truth `{truth!s}` orders known answers worse than {models}"
+        bad.append(f"{worst}, beyond the paired interval.")
+    return good, bad
 
 
 def _known_answers(table: pd.DataFrame, k: int) -> tuple[TextTable, TextTable]:
     """Figures of all judges, and calibration of the truths."""
     metrics = ("auc", "precision", "log_likelihood", "calibration_error")
-    named = table.assign(judge=_judges(table["truth"], table["model"])).rename(columns={"value": "mean"})
+    judged = zip(table["truth"].astype(str).tolist(), table["model"].astype(str).tolist(), strict=True)
+    judges = [f"truth {truth}" if truth else model for truth, model in judged]
+    named = table.assign(judge=judges).rename(columns={"value": "mean"})
     order = named[named["metric"] == "auc"].sort_values("mean", ascending=False, kind="stable")["judge"]
     place = {judge: number for number, judge in enumerate(order)}
     figures = named[named["metric"].isin(metrics)]
@@ -303,16 +253,13 @@ def _known_answers(table: pd.DataFrame, k: int) -> tuple[TextTable, TextTable]:
     )
     rows = []
     for judge in dict.fromkeys(named.loc[named["truth"] != "", "judge"]):
-        of_judge = named[named["judge"] == judge].set_index("metric")["mean"]
-        rows += [
-            (f"{judge}: {what}", *_tenths(of_judge, f"decile_{{}}_{what}", 3))
-            for what in ("predicted", "taken")
-        ]
+        means = named[named["judge"] == judge].set_index("metric")["mean"]
+        kinds = ("predicted", "taken")
+        rows += [(f"{judge}: {what}", *_tenths(means, f"decile_{{}}_{what}", 3)) for what in kinds]
     columns = ("by decile of the calibrated probability", *map(str, range(1, 11)))
-    deciles = TextTable(
-        "Known answers: calibrated probability against the share of a yes", columns, tuple(rows)
-    )
-    return pivoted(title, figures, ["judge"], metrics, significant=True), deciles
+    deciles = "Known answers: calibrated probability against the share of a yes"
+    answered = pivoted(title, figures, ["judge"], metrics, significant=True)
+    return answered, TextTable(deciles, columns, tuple(rows))
 
 
 def _tenths(figures: Mapping[str, float] | pd.Series[float], name: str, decimals: int) -> list[str]:
@@ -323,8 +270,7 @@ def _tenths(figures: Mapping[str, float] | pd.Series[float], name: str, decimals
 
 def _worth(intervals: pd.DataFrame, draws: int) -> TextTable:
     """Models' real worth and utility under every truth, best first."""
-    real = intervals[intervals["truth"] == ""]
-    simulated = intervals[intervals["truth"] != ""]
+    real, simulated = intervals[intervals["truth"] == ""], intervals[intervals["truth"] != ""]
     named = pd.concat([real, simulated.assign(metric="utility, " + simulated["truth"])])
     rank = real[real["metric"] == "precision"].set_index("model")["mean"].rank(ascending=False)
     order = named["model"].map(rank).fillna(np.inf).to_numpy()
@@ -333,83 +279,62 @@ def _worth(intervals: pd.DataFrame, draws: int) -> TextTable:
         "draws, ± half a 95 % interval over users"
     )
     columns = ("precision", "ndcg", "log_likelihood", *dict.fromkeys(named["metric"].iloc[len(real) :]))
-    means = named.iloc[np.argsort(order, kind="stable")]
-    return pivoted(title, means, ["model"], columns, significant=True)
+    return pivoted(title, named.iloc[np.argsort(order, kind="stable")], ["model"], columns, significant=True)
 
 
 def _agreements(agreement: pd.DataFrame) -> TextTable:
-    wide = agreement.pivot(index="truth", columns="metric", values="value")
+    """Agreement of each truth with reality."""
     rows = []
-    for truth in dict.fromkeys(agreement["truth"]):
-        of_truth = wide.loc[truth]
-        marks = (" (chosen)" if of_truth["chosen"] else "") + (" (unfit)" if of_truth["unfit"] else "")
-        rows.append(
-            (
-                f"{truth}{marks}",
-                _range(of_truth, "kendall"),
-                signed(of_truth["spearman"]),
-                f"{of_truth['settled_pairs']:.0f} of {of_truth['pairs']:.0f}",
-                f"{of_truth['concordant_pairs']:.0f}",
-                f"{of_truth['discordant_pairs']:.0f}",
-                _range(of_truth, "kendall_settled"),
-            )
+    for truth, row in figures_of(agreement).items():
+        tau, of_settled = (
+            "–"
+            if isnan(row[name])
+            else f"{row[name]:.2f} ({row[f'{name}_low']:.2f} to {row[f'{name}_high']:.2f})"
+            for name in ("kendall", "kendall_settled")
         )
+        marks = (" (chosen)" if row["chosen"] else "") + (" (unfit)" if row["unfit"] else "")
+        settled = f"{row['settled_pairs']:.0f} of {row['pairs']:.0f}"
+        pairs = (f"{row[name]:.0f}" for name in ("concordant_pairs", "discordant_pairs"))
+        rows.append((f"{truth}{marks}", tau, signed(row["spearman"]), settled, *pairs, of_settled))
     columns = ("truth", "Kendall τ", "Spearman", "settled", "in order", "reversed", "τ of settled")
-    return TextTable(
-        "Does a truth put models in the order of reality? 95 % intervals over users", columns, tuple(rows)
-    )
-
-
-def _range(row: pd.Series[float], metric: str) -> str:
-    if np.isnan(row[metric]):
-        return "–"
-    return f"{row[metric]:.2f} ({row[f'{metric}_low']:.2f} to {row[f'{metric}_high']:.2f})"
+    title = "Does a truth put models in the order of reality? 95 % intervals over users"
+    return TextTable(title, columns, tuple(rows))
 
 
 def _acceptance(table: pd.DataFrame) -> TextTable:
-    means = (
-        table[table["metric"].str.startswith("acceptance_")]
-        .groupby(["truth", "metric"], sort=False)["value"]
-        .mean()
-    )
+    """Acceptance by truth and share of positives."""
+    accepted = table[table["metric"].str.startswith("acceptance_")]
+    means = accepted.groupby(["truth", "metric"], sort=False)["value"].mean()
     rows = []
-    for truth in dict.fromkeys(means.index.get_level_values("truth")):
-        for negatives in NEGATIVES:
-            names = [f"acceptance_{name}_{negatives}" for name in ("accuracy", "f1", "auc")]
-            if (truth, names[0]) in means.index:
-                rows.append((str(truth), f"1:{negatives}", *(f"{means[truth, name]:.3f}" for name in names)))
-    return TextTable(
-        "Acceptance of held-out positives among negatives; truths fitted to the past",
-        ("truth", "positives to negatives", "accuracy", "F1", "AUC"),
-        tuple(rows),
-    )
+    for truth, negatives in product(dict.fromkeys(means.index.get_level_values("truth")), NEGATIVES):
+        names = [f"acceptance_{name}_{negatives}" for name in ("accuracy", "f1", "auc")]
+        if (truth, names[0]) in means.index:
+            rows.append((str(truth), f"1:{negatives}", *(f"{means[truth, name]:.3f}" for name in names)))
+    title = "Acceptance of held-out positives among negatives; truths fitted to the past"
+    return TextTable(title, ("truth", "positives to negatives", "accuracy", "F1", "AUC"), tuple(rows))
 
 
 def _distributions(table: pd.DataFrame) -> TextTable:
     """Distributions: means over draws, logged, then each truth."""
     plain = table[table["model"] == ""]
     means = plain.groupby(["truth", "metric"], sort=False)["value"].mean()
-    quantiles = [f"q{100 * share:.0f}" for share in QUANTILES]
+    quantiles, truths = [f"q{100 * share:.0f}" for share in QUANTILES], dict.fromkeys(plain["truth"])
     rows = []
-    for metric, distance in (("session_size", "session_size_ks"), ("popularity", "popularity_ks")):
-        for truth in dict.fromkeys(plain["truth"]):
-            values = [means.get((truth, f"{metric}_{name}")) for name in quantiles]
-            if values[0] is None:
-                continue
-            far = means.get((truth, distance))
+    for metric, truth in product(("session_size", "popularity"), truths):
+        values = [means.get((truth, f"{metric}_{name}")) for name in quantiles]
+        if values[0] is not None:
+            far = means.get((truth, f"{metric}_ks"))
             label = f"{metric.replace('_', ' ')}, {truth or 'logged'}"
-            rows.append(
-                (label, *(f"{value:.4g}" for value in values), "" if far is None else f"KS {far:.3f}")
-            )
+            distance = "" if far is None else f"KS {far:.3f}"
+            rows.append((label, *(f"{value:.4g}" for value in values), distance))
     rows += [
         (f"genres, {truth}", *[""] * len(quantiles), f"TV {means[truth, 'genre_tv']:.3f}")
-        for truth in dict.fromkeys(plain["truth"])
+        for truth in truths
         if (truth, "genre_tv") in means.index
     ]
     columns = ("of sessions", *(f"{100 * share:.0f} %" for share in QUANTILES), "distance")
-    return TextTable(
-        "Distributions, simulated against logged; quantiles, means over draws", columns, tuple(rows)
-    )
+    title = "Distributions, simulated against logged; quantiles, means over draws"
+    return TextTable(title, columns, tuple(rows))
 
 
 def _deciles(table: pd.DataFrame) -> TextTable:
@@ -424,73 +349,54 @@ def _deciles(table: pd.DataFrame) -> TextTable:
     return TextTable(title, columns, tuple(rows))
 
 
-# -- plots ------------------------------------------------------------------------------------------------------------
-
-
 def real_against_simulated(intervals: pd.DataFrame, agreement: pd.DataFrame) -> Figure | None:
     """Real precision of models against utility, a panel per truth."""
-    intervals = intervals.assign(  # no bar where there is no interval
-        low=intervals["low"].fillna(intervals["mean"]), high=intervals["high"].fillna(intervals["mean"])
-    )
-    real = intervals[(intervals["truth"] == "") & (intervals["metric"] == "precision")].set_index("model")
     ends = ["mean", "low", "high"]
-    truths = list(dict.fromkeys(agreement["truth"]))
+    bars = {
+        end: intervals[end].fillna(intervals["mean"]) for end in ends
+    }  # no bar where there is no interval
+    intervals = intervals.assign(**bars)
+    real = intervals[(intervals["truth"] == "") & (intervals["metric"] == "precision")].set_index("model")
     of_truths = figures_of(agreement)
-    rows = -(-len(truths) // _ACROSS)
-    figure = frame(
-        _message(truths, of_truths),
+    rows = -(-len(of_truths) // _ACROSS)
+    figure = charts.frame(
+        _message(of_truths),
         "Precision of recommended items at users' held-out later sessions against expected consumptions of the "
         "same slates under a truth. Bars: 95 % intervals over users. Up and to the right together: the truth agrees.",
         4.9 * rows,
     )
-    looks = styles(real.index)
-    for ax, truth in zip(_panels(figure, len(truths)), truths, strict=True):
+    looks = charts.styles(real.index)
+    grid = np.ravel(figure.subplots(rows, min(len(of_truths), _ACROSS), squeeze=False)).tolist()
+    for spare in grid[len(of_truths) :]:
+        spare.remove()
+    for ax, (truth, figures) in zip(grid, of_truths.items(), strict=False):
         worth = intervals[(intervals["truth"] == truth) & (intervals["model"] != ORACLE)].set_index("model")
         both = pd.concat({"real": real[ends], "simulated": worth.loc[real.index, ends]}, axis=1)
         _panel(ax, both.swaplevel(axis=1), looks)
-        ax.set_title(_title(truth, of_truths[truth]), loc="left", pad=9)
+        marks = f"{', chosen' if figures['chosen'] else ''}{', unfit' if figures['unfit'] else ''}"
+        ax.set_title(f"Truth {truth}{marks}: τ = {signed(figures['kendall'])}", loc="left", pad=9)
     return figure
 
 
-def _panels(figure: Figure, number: int) -> list[Axes]:
-    """Axes two side by side; none is left empty."""
-    rows = -(-number // _ACROSS)
-    grid = np.ravel(figure.subplots(rows, min(number, _ACROSS), squeeze=False)).tolist()
-    for spare in grid[number:]:
-        spare.remove()
-    return grid[:number]
-
-
-def _panel(ax: Axes, means: pd.DataFrame, looks: Mapping[str, AgentStyle]) -> None:
+def _panel(ax: Axes, means: pd.DataFrame, looks: Mapping[str, charts.AgentStyle]) -> None:
     for name, look in looks.items():
-        plot_means(ax, means.loc[[name]], "real", "simulated", look, line="none", size=8)
+        charts.plot_means(ax, means.loc[[name]], "real", "simulated", look, line="none", size=8)
     ax.set_xlim(0, 1.12 * (float(means["high", "real"].max()) or 1.0))
     ax.set_ylim(0, 1.1 * (float(means["high", "simulated"].max()) or 1.0))
-    ax.set_xlabel("real: precision")
-    ax.set_ylabel("simulated: utility (consumptions a slate)")
+    ax.set(xlabel="real: precision", ylabel="simulated: utility (consumptions a slate)")
     figure = ax.get_figure(root=True)
     if figure is not None:
         figure.draw_without_rendering()
     across, up = means["mean", "real"].to_dict(), means["mean", "simulated"].to_dict()
     points = {name: (float(across[name]), float(up[name])) for name in looks}
-    label_points(ax, points, looks, bar_boxes(ax, means, "real", "simulated"))
+    charts.label_points(ax, points, looks, charts.bar_boxes(ax, means, "real", "simulated"))
 
 
-def _title(truth: str, figures: Mapping[str, float]) -> str:
-    chosen = ", chosen" if figures["chosen"] else ""
-    unfit = ", unfit" if figures["unfit"] else ""
-    return f"Truth {truth}{chosen}{unfit}: τ = {signed(figures['kendall'])}"
-
-
-def _message(truths: Sequence[str], agreement: Mapping[str, Mapping[str, float]]) -> str:
+def _message(agreement: Mapping[str, Mapping[str, float]]) -> str:
     """Title on the chosen or best truth's settled pairs."""
-    chosen = [truth for truth in truths if agreement[truth]["chosen"]]
-    settled_of = {name: agreement[name]["kendall_settled"] for name in truths}
-    truth = (
-        chosen[0]
-        if chosen
-        else max(truths, key=lambda name: -np.inf if np.isnan(settled_of[name]) else settled_of[name])
-    )
+    taus = {name: row["kendall_settled"] for name, row in agreement.items()}
+    best = max(taus, key=lambda name: -np.inf if np.isnan(taus[name]) else taus[name])
+    truth = next((name for name, row in agreement.items() if row["chosen"]), best)
     figures = agreement[truth]
     settled, right = int(figures["settled_pairs"]), int(figures["concordant_pairs"])
     if not settled:
@@ -504,38 +410,29 @@ def _calibration(table: pd.DataFrame) -> Figure | None:
     curves = rate_curves(table)
     if not curves:
         return None
-    figure = frame(
-        _calibration_message(curves),
+    parts = (f"{name} expects {signed(figures['rate_ratio'])}" for name, figures in curves.items())
+    figure = charts.frame(
+        f"{', '.join(parts)} times the events that came",
         "Each point is a tenth of the log's sessions, by λ, fitted without them. On the line, λ is the mean number of "
         "events that came.",
         4.6,
     )
     ax, side = figure.subplots(1, 2, width_ratios=(3.4, 1.3))
-    looks = styles(curves)
+    looks = charts.styles(curves)
     ends: list[float] = []
     for name, look in looks.items():
         mean = curves[name]
         tenths = [number for number in range(1, 11) if f"rate_predicted_{number}" in mean]
-        x = [mean[f"rate_predicted_{number}"] for number in tenths]
-        y = [mean[f"rate_realised_{number}"] for number in tenths]
-        ax.plot(
-            x, y, color=look.colour, marker=look.marker, markersize=7, markeredgecolor="white", linewidth=1.5
-        )
+        x, y = ([mean[f"rate_{what}_{number}"] for number in tenths] for what in ("predicted", "realised"))
+        line = {"color": look.colour, "marker": look.marker, "markersize": 7, "markeredgecolor": "white"}
+        ax.plot(x, y, linewidth=1.5, **line)
         ends += [*x, *y]
     low, high = min(ends) / 1.2, max(ends) * 1.2
     ax.plot([low, high], [low, high], color="#999999", linewidth=1, linestyle="--", zorder=0)
-    ax.set_xscale("log")
-    ax.set_yscale("log")
+    ax.set(xscale="log", yscale="log")
     for axis, limits in ((ax.xaxis, ax.set_xlim), (ax.yaxis, ax.set_ylim)):
-        log_axis(axis)
+        charts.log_axis(axis)
         limits(low, high)
-    ax.set_xlabel("expected events a session, λ")
-    ax.set_ylabel("events that came")
-    legend(side, looks)
+    ax.set(xlabel="expected events a session, λ", ylabel="events that came")
+    charts.legend(side, looks)
     return figure
-
-
-def _calibration_message(curves: Mapping[str, Mapping[str, float]]) -> str:
-    """Title with the quotient of expected and realised events."""
-    parts = [f"{name} expects {signed(figures['rate_ratio'])}" for name, figures in curves.items()]
-    return f"{', '.join(parts)} times the events that came"

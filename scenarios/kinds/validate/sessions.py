@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from rimsim import rng
-from rimsim.arrays import Bools, Float32s, Floats, Ints
+from rimsim.arrays import Array, Bools, Float32s, Floats, Ints
 from rimsim.config import ConsumerConfig, PlatformConfig
 from rimsim.data import EventLog, LaterSessions, later_sessions
 from rimsim.errors import DataError, ModelError, RimsimError, refuse
@@ -34,39 +34,29 @@ from rimsim.market.world import kept_truth, truth_key, unfitted
 from rimsim.matching import price_slates
 from rimsim.measures import agreement, mean_interval, pairs_of, relevance, slate_ndcg, statistics
 from rimsim.scenarios.kinds import scores as model_scores
+from rimsim.scenarios.kinds.results import Show, table_of
 from rimsim.scenarios.kinds.scores import ROWS, ModelScores, ScoreMatrix
 from rimsim.system import single_thread
 
 Make: TypeAlias = Callable[[str, int, str], IntensityModel]
 """Maker of an unfitted model from its name, a seed and a device."""
-RANDOM = "random"
-"""In place of a model's name: every item is as likely as any other."""
-ORACLE = "oracle"
-"""In place of a model's name: the slate that a truth itself holds for best."""
+RANDOM = "random"  # In place of a model's name: every item is as likely as any other
+ORACLE = "oracle"  # In place of a model's name: the slate that a truth itself holds for best
 _LEAST = 1e-12  # the least share of an item, so that one impossible event cannot outweigh all others
-
-
-# -- a cut ------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
 class Cut:
     """States of n users at one of their later sessions."""
 
-    draw: int
-    """Seed of the draw."""
+    draw: int  # Seed of the draw
     later: LaterSessions
     states: UserStates
-    known: Bools
-    """(M,) items that occur in the past: no model can know of others."""
-    release: Floats
-    """(M,) seconds; 0 = always there."""
-    taken_row: Ints
-    """(t,) user's row of each item first taken from the cut on, ascending."""
-    taken_item: Ints
-    """(t,) the items, ascending within a row."""
-    first_session: Bools
-    """(t,) whether the item was taken within the drawn session."""
+    known: Bools  # (M,) items that occur in the past: no model can know of others
+    release: Floats  # (M,) seconds; 0 = always there
+    taken_row: Ints  # (t,) user's row of each item first taken from the cut on, ascending
+    taken_item: Ints  # (t,) the items, ascending within a row
+    first_session: Bools  # (t,) whether the item was taken within the drawn session
 
     def __len__(self) -> int:
         return len(self.states)
@@ -83,23 +73,10 @@ class Cut:
         return shown
 
 
-def make_cut(
-    log: EventLog, draw: int, *, gap: str | float, after: float, most_cells: int | None = None
-) -> Cut:
-    """Cut of a log by :func:`rimsim.data.later_sessions`.
+def make_cut(log: EventLog, draw: int, *, gap: str | float, after: float, cells: int | None = None) -> Cut:
+    """Cut of a log by :func:`rimsim.data.later_sessions`; of more users than cells / items some are judged.
 
     A user took what it consumed from the cut on, had not consumed before, and could have been shown.
-
-    Args:
-        log: The log.
-        draw: Seed of the draw.
-        gap: An inactivity gap longer than this ends a session.
-        after: Share of a user's events before the sessions that can be drawn.
-        most_cells: Most users times items; of more users some are judged, the same in all draws, though the future of
-            all stays cut off. None: all of them.
-
-    Raises:
-        DataError: If fewer than two users came back: one says nothing of how users differ.
     """
     later = later_sessions(log, gap=gap, seed=draw, after=after)
     if len(later) < 2:
@@ -107,8 +84,8 @@ def make_cut(
             f"later sessions: found 1 user with a session after {after:.0%} of its events; allowed: a log in which at "
             "least two users came back"
         )
-    if most_cells is not None:
-        later = later.every(max(-(-len(later) * log.n_items // most_cells), 1))
+    if cells is not None:
+        later = later.every(max(-(-len(later) * log.n_items // cells), 1))
     past, future, m = later.past, later.future, log.n_items
     states = UserStates.of(past, later.user, later.time)
     known = np.bincount(past.item, minlength=m) > 0
@@ -120,30 +97,22 @@ def make_cut(
     in_session = np.empty(len(future), bool)
     in_session[order] = np.arange(len(future)) - begin[row[order]] < later.count[row[order]]
     key, first = np.unique(row * m + future.item, return_index=True)
-    may_be = (
-        ~pd.Index(key).isin(states.owner * m + states.items)
-        & known[key % m]
-        & (release[key % m] <= later.time[key // m])
-    )
+    fresh = ~pd.Index(key).isin(states.owner * m + states.items)
+    may_be = fresh & known[key % m] & (release[key % m] <= later.time[key // m])
     key, first = key[may_be], first[may_be]
     return Cut(draw, later, states, known, release, key // m, key % m, in_session[first])
-
-
-# -- models at a cut --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
 class RealWorth:
     """Worth of a model's slates to n users."""
 
-    slates: Ints
-    """(n, k) recommended items; −1 = empty position."""
-    precision: Floats
-    """(n,) share of positions with an item that the user took from the cut on."""
-    ndcg: Floats
-    """(n,) of the same; NaN for users who took nothing."""
-    log_likelihood: Floats
-    """(n,) mean of log p(y|x) over the items taken, p over admissible items, nats; NaN likewise."""
+    slates: Ints  # (n, k) recommended items; −1 = empty position
+    precision: Floats  # (n,) share of positions with an item that the user took from the cut on
+    ndcg: Floats  # (n,) of the same; NaN for users who took nothing
+    log_likelihood: (
+        Floats  # (n,) mean log p(y|x) of the items taken, p over admissible items, nats; NaN likewise
+    )
 
     @property
     def metrics(self) -> dict[str, Floats]:
@@ -182,6 +151,12 @@ def fitted_model(name: str, seed: int, device: str, log: EventLog, make: Make) -
     return model
 
 
+def _best(score: Array, cut: Cut, slate: int, start: int, shown: Bools) -> Ints:
+    """Slates of the best of some admissible items, for rows from ``start`` on."""
+    free, users = np.zeros(len(cut.known)), cut.later.user[start : start + len(score)]
+    return price_slates(score, free, slate, admissible=shown, tie_seed=cut.draw, row_keys=users)
+
+
 def judged(scores: ScoreMatrix, cut: Cut, slate: int) -> RealWorth:
     """Real worth of each state's best items."""
     n, m = scores.shape
@@ -190,10 +165,7 @@ def judged(scores: ScoreMatrix, cut: Cut, slate: int) -> RealWorth:
     for start, stop in spans(n, ROWS):
         shown = cut.admissible(start, stop)
         rows = np.where(shown, scores.rows(start, stop), 0.0)
-        keys = cut.later.user[start:stop]
-        slates[start:stop] = price_slates(
-            rows, np.zeros(m), slate, admissible=shown, tie_seed=cut.draw, row_keys=keys
-        )
+        slates[start:stop] = _best(rows, cut, slate, start, shown)
         of_block = slice(*np.searchsorted(cut.taken_row, [start, stop]))
         row, item = cut.taken_row[of_block] - start, cut.taken_item[of_block]
         total = rows.sum(1, dtype=np.float64)
@@ -206,17 +178,12 @@ def judged(scores: ScoreMatrix, cut: Cut, slate: int) -> RealWorth:
     return RealWorth(slates, hits.mean(1), slate_ndcg(hits, taken), ratio(summed, taken))
 
 
-# -- evidence ---------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Setting:
     """Slates and their examination."""
 
-    slate: int = 10
-    """k."""
-    position_decay: float = 0.85
-    """γ."""
+    slate: int = 10  # k
+    position_decay: float = 0.85  # γ
     device: str = "auto"
 
 
@@ -225,14 +192,10 @@ class Evidence:
     """Worth of m models for n users in d draws."""
 
     models: tuple[str, ...]
-    users: Ints
-    """(n,) the users, the same in all draws."""
-    draws: tuple[int, ...]
-    """Seeds of the draws."""
-    real: Mapping[str, Floats]
-    """Metric → (m, d, n)."""
-    utility: Mapping[str, Floats]
-    """Truth → (m + 1, d, n) expected consumptions per slate; the last row is the oracle's."""
+    users: Ints  # (n,) the users, the same in all draws
+    draws: tuple[int, ...]  # Seeds of the draws
+    real: Mapping[str, Floats]  # Metric → (m, d, n)
+    utility: Mapping[str, Floats]  # Truth → (m + 1, d, n) expected consumptions per slate; the oracle's last
 
     def by_user(self, truth: str = "", metric: str = "precision") -> Floats:
         """Means over draws of a metric or a truth's utility."""
@@ -265,7 +228,7 @@ class Evidence:
                 found = mean_interval(of_users)
                 rows.append((model, truth, metric, found.mean, found.low, found.high, found.n))
         columns = ["model", "truth", "metric", "mean", "low", "high", "users"]
-        return pd.DataFrame(rows, columns=columns).astype({"mean": float, "low": float, "high": float})
+        return table_of(rows, columns, ("mean", "low", "high"))
 
     def pairs(self) -> pd.DataFrame:
         """Table of pairs of models, the really better first.
@@ -280,8 +243,7 @@ class Evidence:
                 simulated = float(worth[pair.first] - worth[pair.second])
                 rows.append((truth, *names, pair.difference, pair.low, pair.high, pair.settled, simulated))
         columns = ["truth", "model", "other", "difference", "low", "high", "settled", "simulated"]
-        numbers = ("difference", "low", "high", "simulated")
-        return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(numbers, float))
+        return table_of(rows, columns, ("difference", "low", "high", "simulated"))
 
 
 def ratio(total: Floats | Ints, count: Floats | Ints) -> Floats:
@@ -306,20 +268,12 @@ def utilities(truth: Truth, cut: Cut, slates: Sequence[Ints], setting: Setting) 
 
     An item at position r is consumed with probability 1 − exp(−λ*(x)·p*(y|x)·γ^(r−1)), p* over admissible items.
     """
-    n, m = len(cut), len(cut.known)
-    worth = np.empty((len(slates) + 1, n))
+    worth = np.empty((len(slates) + 1, len(cut)))
     expected = truth.expected(cut.later.user, cut.states)
     seen = examination(setting.position_decay, setting.slate)
-    for start, stop in spans(n, ROWS):
+    for start, stop in spans(len(cut), ROWS):
         share = true_shares(truth, cut, start, stop)
-        best = price_slates(
-            share,
-            np.zeros(m),
-            setting.slate,
-            admissible=cut.admissible(start, stop),
-            tie_seed=cut.draw,
-            row_keys=cut.later.user[start:stop],
-        )
+        best = _best(share, cut, setting.slate, start, cut.admissible(start, stop))
         for number, slate in enumerate([*(of_all[start:stop] for of_all in slates), best]):
             intensity = expected[start:stop, None] * np.take_along_axis(share, np.maximum(slate, 0), 1) * seen
             worth[number, start:stop] = np.where(slate >= 0, -np.expm1(-intensity), 0.0).sum(1)
@@ -331,28 +285,19 @@ def gather(
     models: Sequence[str],
     truths: Mapping[str, Truth],
     setting: Setting,
-    show: Callable[[str], None] = lambda _: None,
+    show: Show = lambda _: None,
     make: Make = unfitted_model,
 ) -> Evidence:
-    """Worth of models fitted to the past of cuts.
-
-    Args:
-        cuts: At least one; all of the same log.
-        models: Names or places.
-        truths: Name → truth, fitted to the whole log.
-        setting: Slates and their examination.
-        show: Called with a line about each model of a draw.
-        make: Maker of unfitted models.
-    """
+    """Worth of models fitted to the past of cuts."""
     real: dict[str, list[list[Floats]]] = {}
     utility: dict[str, list[Floats]] = {name: [] for name in truths}
     for cut in cuts:
         slates = []
-        for name in models:
+        for number, name in enumerate(models):
             found = judged(scores_of(name, cut, setting.device, make), cut, setting.slate)
             slates.append(found.slates)
             for metric, values in found.metrics.items():
-                real.setdefault(metric, [[] for _ in models])[len(slates) - 1].append(values)
+                real.setdefault(metric, [[] for _ in models])[number].append(values)
             show(f"draw {cut.draw}: {name}: precision {found.precision.mean():.4f} for {len(cut):,} users")
         for kind, truth in truths.items():
             utility[kind].append(utilities(truth, cut, slates, setting))
@@ -365,8 +310,6 @@ def gather(
     )
 
 
-# -- the agreement of a run -------------------------------------------------------------------------------------------
-
 _MODELS = ("bag", "ease", "returning", "popularity", "als", RANDOM)
 """Quickly fitted, and of several classes; ``als`` only with its package, ``ease`` only for catalogues not too large."""
 _EASE = 4_096
@@ -374,8 +317,7 @@ _EASE = 4_096
 CPU s and 1.1 GB each time, at 6,000 7 s and 2.1 GB, which grow with the third and the second power."""
 _STRENGTHS: dict[str, dict[str, object]] = {"bag": {"weight_decay": 1e-4}, "ease": {"ridge": 1000.0}}
 """What these models would else choose by fitting to the log several times more."""
-_CELLS = 2**25
-"""Users times items that are judged at most: all of MovieLens-1M, 3,355 users over 10,000 items."""
+_CELLS = 2**25  # most users times items judged: all of MovieLens-1M, 3,355 users over 10,000 items
 _DRAWS, _MANY = 2, 1_000
 """Draws of a cut, and the judged users from which one tells as much: fits to the past are most of the cost."""
 _AFTER, _RESAMPLES = 0.3, 500
@@ -395,19 +337,6 @@ def agreement_of(
 
     It is a short ``rimsim validate`` for the config of every run: fewer models in two draws, or in one where a thousand
     users are judged.
-
-    Args:
-        log: The log.
-        gap: Seconds of inactivity that end a session.
-        kind: Class of the truth, or ``auto``; this, rank and bootstrap as for :func:`rimsim.market.build.kept_truth`.
-        rank: Its factors.
-        bootstrap: Seed of the bootstrap of users that it is fitted to.
-        slate: Items that are recommended, k; at most half of the catalogue is.
-        position_decay: γ.
-
-    Returns:
-        ``truth``, ``compared`` (models), ``draws`` and :attr:`rimsim.measures.Agreement.figures`; None where it cannot
-        be said: nobody comes back, or the log is too little for a model.
     """
     there = {"als": importlib.util.find_spec("implicit") is not None, "ease": log.n_items <= _EASE}
     models = [name for name in _MODELS if there.get(name, True)]
@@ -420,7 +349,7 @@ def agreement_of(
         try:
             cuts: list[Cut] = []
             while not cuts or (len(cuts) < _DRAWS and len(cuts[0]) < _MANY):
-                cuts.append(make_cut(log, len(cuts), gap=gap, after=_AFTER, most_cells=_CELLS))
+                cuts.append(make_cut(log, len(cuts), gap=gap, after=_AFTER, cells=_CELLS))
             truth = kept_truth(log, gap=gap, kind=kind, rank=rank, bootstrap=bootstrap)
             setting = Setting(slate, position_decay)
             with warnings.catch_warnings():
@@ -464,7 +393,5 @@ def _code() -> str:
 
 def _versions() -> list[str | None]:
     """Versions of packages besides torch."""
-    return [
-        importlib.metadata.version(name) if importlib.util.find_spec(name) else None
-        for name in ("numpy", "scipy", "implicit")
-    ]
+    names = ("numpy", "scipy", "implicit")
+    return [importlib.metadata.version(name) if importlib.util.find_spec(name) else None for name in names]
