@@ -76,9 +76,10 @@ class Cut:
 def make_cut(
     log: EventLog, draw: int, *, gap: str | float, after: float, most_cells: int | None = None
 ) -> Cut:
-    """Cut of a log; in a large one some are judged.
+    """Cut of a log by its later sessions.
 
-    A user took what it consumed from the cut on, had not consumed before, and could have been shown.
+    A user took what it consumed from the cut on, had not consumed before, and could have been shown. Of more users than
+    ``most_cells`` / items some are judged, the same in all draws.
     """
     later = later_sessions(log, gap=gap, seed=draw, after=after)
     if len(later) < 2:
