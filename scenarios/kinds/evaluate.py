@@ -57,13 +57,9 @@ class Evaluation:
     """Estimates of a target on a run's log, beside truth."""
 
     folder: Path
-    """The run folder."""
-    logged: str
-    """Name of the agent that showed slates."""
-    target: str
-    """Name of the agent that was valued."""
-    table: pd.DataFrame
-    """Rows of :func:`estimates` for all seeds."""
+    logged: str  # name of the agent that showed slates
+    target: str  # name of the agent that was valued
+    table: pd.DataFrame  # rows of estimates for all seeds
 
 
 @dataclass(frozen=True)
@@ -167,7 +163,7 @@ class ReplayedRound:
 def replayed(
     config: ScenarioConfig, seed: int, logged: str, target: str, report: Count
 ) -> list[ReplayedRound]:
-    """Rounds of an arm played again under a target's eyes, whose slates change nothing."""
+    """Rounds of an arm played again under a target's eyes."""
     shows, valued = make_agent(logged), make_agent(target)
     kind = _WatchedLearner if isinstance(shows, LearningAgent) else _Watched
     market = Market(config, seeds=Seeds.all(seed), needs=Needs.of(shows, valued))
@@ -183,7 +179,7 @@ def replayed(
 
 
 def true_values(config: ScenarioConfig, seed: int, target: str, report: Count) -> list[tuple[Ints, Floats]]:
-    """Arrival ids, those of the log, and expected consumptions in the target's own world."""
+    """Arrival ids and expected consumptions in the target's own world."""
     agent = make_agent(target)
     market = players.market_for(agent, config, seeds=Seeds.all(seed))
     ledgers = (closed.ledger for closed in players.closed_rounds(market, agent, report))
@@ -228,7 +224,7 @@ class _Watched:
         return slates
 
     def _notes(self, arrivals: Arrivals, slates: Slates, target: Chances, *shown: Ints) -> dict[str, Any]:
-        """Record of a batch: the logged items and the target's own."""
+        """Record of a batch of logged and own items."""
         own = shown[1]
         market = self._market
         visits = market.open.visits(arrivals.index)

@@ -119,7 +119,7 @@ def _csv(run: Run, agent: str | None, seed: int | None, place: Path, report: Cou
 
 @dataclass(frozen=True, eq=False)
 class LoggedArm:
-    """Slates of k items of an agent at a seed, in clock order; without those with an empty position."""
+    """Full slates of an agent at a seed, by clock."""
 
     agent: str
     seed: int

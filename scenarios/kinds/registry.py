@@ -31,67 +31,43 @@ class Kind:
         return getattr(import_module(module), name)
 
 
-KINDS: Mapping[str, Kind] = {
-    kind.name: kind
-    for kind in (
-        Kind(
-            "sweep",
-            "a sweep",
-            "sweep",
-            mark="sweep",
-            report="rimsim.scenarios.report.sweep:sweep_report",
-            tables=("sweep",),
-            resumable=True,
-        ),
-        Kind(
-            "backtest",
-            "a back-test",
-            "backtest",
-            mark="backtest",
-            tables=("backtest", "calibration"),
-            config="rimsim.scenarios.kinds.backtest.split:BacktestConfig",
-            report="rimsim.scenarios.kinds.backtest.report:backtest_report",
-        ),
-        Kind(
-            "validation",
-            "a validation",
-            "validate",
-            mark="validate",
-            tables=("validate", "agreement", "intervals", "pairs", "observed", "observed_pairs"),
-            config="rimsim.scenarios.kinds.validate:ValidateConfig",
-            report="rimsim.scenarios.kinds.validate.report:validation_report",
-        ),
-        Kind(
-            "experiment",
-            "an experiment",
-            "experiment",
-            mark="experiment",
-            report="rimsim.scenarios.kinds.experiment:experiment_report",
-            tables=("experiment", "arrivals"),
-        ),
-        Kind(
-            "comparison",
-            "a comparison",
-            "compare",
-            mark="",
-            report="rimsim.scenarios.report.comparison:comparison_report",
-            tables=(
-                "rounds",
-                "arrivals",
-                "required",
-                "learnt",
-                "ledger",
-                "truth",
-                "prices",
-                "reliability",
-                "providers",
-                "promises",
-                "undeliverable",
-            ),
-            resumable=True,
-        ),
-    )
-}
+_KINDS = "rimsim.scenarios.kinds"
+_REPORT = "rimsim.scenarios.report"
+_VALIDATION = ("validate", "agreement", "intervals", "pairs", "observed", "observed_pairs")
+_COMPARISON = ("rounds", "arrivals", "required", "learnt", "ledger", "truth")
+_PROMISES = ("prices", "reliability", "providers", "promises", "undeliverable")
+_ALL = (
+    Kind(
+        *("sweep", "a sweep", "sweep", "sweep"),
+        tables=("sweep",),
+        report=f"{_REPORT}.sweep:sweep_report",
+        resumable=True,
+    ),
+    Kind(
+        *("backtest", "a back-test", "backtest", "backtest"),
+        tables=("backtest", "calibration"),
+        config=f"{_KINDS}.backtest.split:BacktestConfig",
+        report=f"{_KINDS}.backtest.report:backtest_report",
+    ),
+    Kind(
+        *("validation", "a validation", "validate", "validate"),
+        tables=_VALIDATION,
+        config=f"{_KINDS}.validate:ValidateConfig",
+        report=f"{_KINDS}.validate.report:validation_report",
+    ),
+    Kind(
+        *("experiment", "an experiment", "experiment", "experiment"),
+        tables=("experiment", "arrivals"),
+        report=f"{_KINDS}.experiment:experiment_report",
+    ),
+    Kind(
+        *("comparison", "a comparison", "compare", ""),
+        tables=_COMPARISON + _PROMISES,
+        report=f"{_REPORT}.comparison:comparison_report",
+        resumable=True,
+    ),
+)
+KINDS: Mapping[str, Kind] = {kind.name: kind for kind in _ALL}
 
 
 def kind_of(config: Mapping[str, object]) -> Kind:

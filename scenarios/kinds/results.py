@@ -61,7 +61,7 @@ def table_of(
 
 
 def apart(visitors: Sequence[Ints]) -> Ints:
-    """Visitors of rounds on end; those of different rounds are different."""
+    """Visitors of rounds on end, each round's its own."""
     offset, found = 0, []
     for users in visitors:
         found.append(users + offset)
@@ -76,7 +76,7 @@ def bias_table(
     labels: Sequence[str],
     columns: Mapping[str, tuple[str, str]],
 ) -> TextTable:
-    """Table of :func:`bias_over_seeds`: columns by header, each a name and a format."""
+    """Table of biases; each column has a name and format."""
 
     def cell(row: Mapping[Any, Any], name: str, form: str) -> str:
         text = format(row[name], form)

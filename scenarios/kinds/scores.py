@@ -35,7 +35,7 @@ class ScoreMatrix(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class ModelScores:
-    """Intensities λ(x)·p(y|x) of n states; −∞ for items not known or held by the state."""
+    """Intensities λ(x)·p(y|x) of n states; −∞ for inadmissible items."""
 
     model: IntensityModel
     states: UserStates

@@ -147,7 +147,7 @@ def _answers(models: Models, name: str) -> Iterator[tuple[str, float, float, Map
 
 
 def _write_pages(done: Run) -> None:
-    """Write pictures, and ``RUN/events/MODEL/seed-SEED/`` for TensorBoard, with 100·β or the cap as step."""
+    """Write pictures, and events for TensorBoard."""
     run, table = done.folder, done.backtest
     draw(backtest_report(done).plots, run / "pictures")
 

@@ -118,12 +118,9 @@ class BacktestConfig:
 
 @dataclass(frozen=True, eq=False)
 class Targets:
-    """Distinct new items that n states took within the horizon.
+    """New items that n states took within the horizon."""
 
-    They were met in training and are new to the user.
-    """
-
-    key: Ints  # Ascending row · M + item of each such pair
+    key: Ints  # items met in training: ascending row · M + item of each such pair
     n: int
     m: int
 
@@ -221,11 +218,8 @@ def _user_relative(log: EventLog, config: SplitConfig, seed: int) -> LogSplit:
     usual = float(np.median((last - first)[present]))
     horizon = usual if config.horizon is None else duration_seconds(config.horizon)
     if not horizon > 0:
-        raise _too_little(
-            log,
-            config,
-            "half of the users have all their events at one time; give split.horizon or a calendar split",
-        )
+        why = "half of the users have all their events at one time; give split.horizon or a calendar split"
+        raise _too_little(log, config, why)
     start = first + horizon
     order = present[np.lexsort((present, bits(seed, Purpose.SPLIT, 1, present)))]
     group_a, group_b = np.sort(order[: len(order) // 2]), np.sort(order[len(order) // 2 :])
@@ -265,11 +259,8 @@ def _calendar(log: EventLog, config: SplitConfig, seed: int) -> LogSplit:
     span = stop - float(log.time[0])
     horizon = span / _SPANS if config.horizon is None else duration_seconds(config.horizon)
     if not 3 * horizon < span:
-        raise _too_little(
-            log,
-            config,
-            f"it spans {span:.0f} s, the horizon is {horizon:.0f} s; a span of more than 3 needed",
-        )
+        why = f"it spans {span:.0f} s, the horizon is {horizon:.0f} s; a span of more than 3 needed"
+        raise _too_little(log, config, why)
     instants = [stop - number * horizon for number in (1, 2)]
     first = np.full(log.n_users, np.inf)
     np.minimum.at(first, log.user, log.time)

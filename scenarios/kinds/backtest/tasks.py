@@ -88,7 +88,7 @@ def item_recommendation(scores: ScoreMatrix, split: LogSplit, k: int, seed: int)
 
 
 def user_recommendation(scores: ScoreMatrix, split: LogSplit, c: int, seed: int) -> dict[str, float]:
-    """Metrics of every known item's c best users; perplexity and coverage are over users."""
+    """Metrics of every known item's c best users."""
     n = scores.shape[0]
     items = np.flatnonzero(split.known)
     width = max(1, _CELLS // n)
@@ -102,7 +102,7 @@ def user_recommendation(scores: ScoreMatrix, split: LogSplit, c: int, seed: int)
     users = np.concatenate(best)
     hits, wanted = split.targets.hits(users, items[:, None]), split.targets.by_item[items]
     exposure = measures.exposure_counts(users, n)
-    return {
+    return {  # perplexity and coverage are over users
         "precision": measures.precision(hits),
         "recall": measures.recall(hits, wanted),
         "ndcg": measures.ndcg(hits, wanted),

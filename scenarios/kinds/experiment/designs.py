@@ -32,7 +32,7 @@ _USERS, _ITEMS, _BLOCKS = range(3)  # keys of the draws
 
 @dataclass(frozen=True)
 class Assignment:
-    """Arm of each unit, by a hash: the same for the same seed in every design."""
+    """Arm of each unit, by a hash that designs share."""
 
     design: str  # One of DESIGNS
     seed: int  # Salt of the hash
@@ -81,7 +81,7 @@ class Outcome:
 
 
 class NaiveEstimate(NamedTuple):
-    """Estimated effect of B per arrival; NaN where an arm has too few units for it."""
+    """Estimated effect per arrival; NaN for too few units."""
 
     naive: float
     low: float
@@ -133,7 +133,7 @@ def _of_items(outcome: Outcome) -> tuple[float, float]:
 
 
 def _of_cells(outcome: Outcome) -> tuple[float, float]:
-    """Rate of cells (B, B) less that of the others, errors by visitor and by item added up."""
+    """Rate of cells (B, B) less that of the others."""
     n, m = len(outcome.value), len(outcome.treated_item)
     filled = outcome.item >= 0
     item = np.where(filled, outcome.item, 0)

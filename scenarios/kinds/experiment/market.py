@@ -38,15 +38,8 @@ class WorldRound:
     def of(cls, number: int, ledger: Ledger) -> WorldRound:
         """Round of a ledger."""
         schedule = ledger.schedule
-        return cls(
-            number,
-            schedule.id,
-            schedule.user[schedule.slot],
-            seconds(schedule.tick),
-            ledger.item.astype(np.int64),
-            ledger.consumed,
-            ledger.probability,
-        )
+        came = schedule.id, schedule.user[schedule.slot], seconds(schedule.tick)
+        return cls(number, *came, ledger.item.astype(np.int64), ledger.consumed, ledger.probability)
 
 
 def play_world(config: ScenarioConfig, seed: int, agent: str, report: Count) -> list[WorldRound]:

@@ -43,16 +43,9 @@ from rimsim.scenarios.kinds.validate.sessions import (
     unfitted_model,
 )
 from rimsim.scenarios.report.charts import draw
+from rimsim.scenarios.runs import store
 from rimsim.scenarios.runs.job import MAIN, Execution, Job, log_bytes, make_run, require_memory
-from rimsim.scenarios.runs.store import (
-    Run,
-    folder_for,
-    load_facts,
-    load_run,
-    load_text,
-    require_free,
-    write_text,
-)
+from rimsim.scenarios.runs.store import Run, load_run
 from rimsim.system import single_thread
 
 Truths: TypeAlias = Mapping[str, Truth]
@@ -69,10 +62,7 @@ def _default_models() -> tuple[str, ...]:
 
 
 def with_serving(models: Sequence[str] | None, serving: str, without: Sequence[str] = ()) -> list[str]:
-    """Models, with those that a platform's model is compared with.
-
-    They are its mark model and bestsellers, unless they are left out.
-    """
+    """Models, with the platform's mark model and bestsellers."""
     _require_name(serving)
     if ":" not in serving:
         parts(serving)
@@ -162,7 +152,7 @@ class ValidateConfig:
 
 
 class Validation(RunResult):
-    """Validation on disk, with the tables of :class:`rimsim.scenarios.Run` of its kind; ``validate`` is ``table``."""
+    """Validation on disk, with its tables; ``validate`` is ``table``."""
 
 
 def load_validation(path: str | Path) -> Validation:
@@ -210,7 +200,7 @@ def validate(
     require_usable(log, Needs(gap=work.gap), use="validate")
     if config.slate >= log.n_items:
         refuse(ConfigError, "slate", f"{config.slate} of {log.n_items} items", "fewer than all")
-    if (read := load_text(log)) is not None:
+    if (read := store.load_text(log)) is not None:
         show(read)
     require_memory(log_bytes(log) + MAIN, 0.0, 1, "number of events (data)")
     answers, wanted = None, config.observed
@@ -220,8 +210,8 @@ def validate(
         answers = held_answers(table, log, taken_at=wanted.taken_at)
     after, gap_text = config.after, config.data.session_gap
     cuts = [make_cut(log, draw, gap=gap_text, after=after) for draw in range(config.draws)]
-    folder = folder_for(out, "validate")
-    require_free(folder)
+    folder = store.folder_for(out, "validate")
+    store.require_free(folder)
     show(f"{len(cuts[0]):,} users come back and are cut at {config.draws} drawn sessions")
     with own_code(config.chosen):
         truths, chosen = work.truths()
@@ -229,7 +219,7 @@ def validate(
             "validate": to_plain(config),
             "truths": {name: asdict(truth.report) for name, truth in truths.items()},
             "chosen": chosen,
-            "log": load_facts(log),
+            "log": store.load_facts(log),
             **({} if answers is None else {"observed": answers.facts()}),
             "digests": {"log": log_digest(log)},
         }
@@ -343,4 +333,4 @@ class _Work:
 def _write_pages(run: Run) -> None:
     report = validation_report(run)
     draw(report.plots, run.folder / "pictures")
-    write_text(run.folder / README, readme(run, report))
+    store.write_text(run.folder / README, readme(run, report))

@@ -34,7 +34,7 @@ _Figure: TypeAlias = tuple[str, float | None, float | None, float | None]  # met
 
 @dataclass(frozen=True, eq=False)
 class HeldAnswers:
-    """Answers to items that a log leaves open, by user, then item."""
+    """Answers that a log leaves open, by user and item."""
 
     row: Ints  # (n,) position in `users`, ascending
     item: Ints
@@ -130,7 +130,7 @@ class ObservedEvidence:
         return table_of(rows, columns, ("value", "low", "high"))
 
     def pairs(self) -> pd.DataFrame:
-        """Table of differences, paired over users; 0 lies outside the interval of settled ones."""
+        """Table of differences, paired over users; settled: not 0."""
         rows = []
         for one, other in combinations(range(len(self.judges)), 2):
             for metric, values in self.by_user.items():
@@ -171,7 +171,7 @@ def judge_observed(
     taken_at: float,
     **options: int,
 ) -> ObservedEvidence:
-    """Judge truths and models on answers outside their log; options are k, folds and seed.
+    """Judge truths and models on answers outside their log.
 
     A judge scores all items for the state of each user. ``auc`` is the share of pairs of a taken and another answer of
     a user that the scores put in order. ``precision`` is the share taken of the k best of the items that the user was
@@ -314,7 +314,7 @@ def answer_likelihoods(user: Ints, probability: Floats, taken: Bools, n_users: i
 
 
 def ratio_interval(total: Floats, count: Floats) -> Interval:
-    """Quotient of sums with its linearised 95 % interval over users with a count."""
+    """Quotient of sums with its linearised 95 % interval."""
     there = count > 0
     n, all_counts = int(there.sum()), float(count.sum())
     if not n:
@@ -328,7 +328,7 @@ def ratio_interval(total: Floats, count: Floats) -> Interval:
 
 
 def folds_of(users: Ints, seed: int, folds: int) -> Ints:
-    """Fold of each of n users, by lot; sizes differ by one at most."""
+    """Fold of each of n users, by lot."""
     rank = np.empty(len(users), np.int64)
     rank[np.argsort(rng.uniform(seed, rng.Purpose.SPLIT, users), kind="stable")] = np.arange(len(users))
     return np.asarray(rank * folds // max(len(users), 1), np.int64)

@@ -155,7 +155,7 @@ def _figures(cut: Cut, sizes: Ints, mass: Floats) -> dict[str, float]:
 
 
 def weighted_quantiles(values: Array, weights: Floats, shares: tuple[float, ...]) -> list[float]:
-    """Smallest values up to which the weight reaches the shares; NaN without weight."""
+    """Weighted quantiles, from below; NaN without weight."""
     if not weights.sum() > 0:
         return [float("nan")] * len(shares)
     order = np.argsort(values, kind="stable")

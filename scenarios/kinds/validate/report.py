@@ -199,7 +199,7 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def observed_sentences(table: pd.DataFrame, pairs: pd.DataFrame, facts: Mapping[str, Any]) -> Sentences:
-    """Sentences that known answers support, and those they do not; facts as of ``HeldAnswers.facts``."""
+    """Sentences that known answers support, and others."""
     of_auc = table[table["metric"] == "auc"]
     against = pairs[(pairs["metric"] == "log_likelihood") & (pairs["other_model"] == RANDOM)]
     good = [

@@ -73,10 +73,13 @@ class Cut:
         return shown
 
 
-def make_cut(log: EventLog, draw: int, *, gap: str | float, after: float, cells: int | None = None) -> Cut:
-    """Cut of a log by :func:`rimsim.data.later_sessions`; of more users than cells / items some are judged.
+def make_cut(
+    log: EventLog, draw: int, *, gap: str | float, after: float, most_cells: int | None = None
+) -> Cut:
+    """Cut of a log by its later sessions.
 
-    A user took what it consumed from the cut on, had not consumed before, and could have been shown.
+    A user took what it consumed from the cut on, had not consumed before, and could have been shown. Of more users than
+    ``most_cells`` / items some are judged, the same in all draws.
     """
     later = later_sessions(log, gap=gap, seed=draw, after=after)
     if len(later) < 2:
@@ -84,8 +87,8 @@ def make_cut(log: EventLog, draw: int, *, gap: str | float, after: float, cells:
             f"later sessions: found 1 user with a session after {after:.0%} of its events; allowed: a log in which at "
             "least two users came back"
         )
-    if cells is not None:
-        later = later.every(max(-(-len(later) * log.n_items // cells), 1))
+    if most_cells is not None:
+        later = later.every(max(-(-len(later) * log.n_items // most_cells), 1))
     past, future, m = later.past, later.future, log.n_items
     states = UserStates.of(past, later.user, later.time)
     known = np.bincount(past.item, minlength=m) > 0
@@ -152,7 +155,7 @@ def fitted_model(name: str, seed: int, device: str, log: EventLog, make: Make) -
 
 
 def _best(score: Array, cut: Cut, slate: int, start: int, shown: Bools) -> Ints:
-    """Slates of the best of some admissible items, for rows from ``start`` on."""
+    """Slates of the best admissible items, from a row on."""
     free, users = np.zeros(len(cut.known)), cut.later.user[start : start + len(score)]
     return price_slates(score, free, slate, admissible=shown, tie_seed=cut.draw, row_keys=users)
 
@@ -349,7 +352,7 @@ def agreement_of(
         try:
             cuts: list[Cut] = []
             while not cuts or (len(cuts) < _DRAWS and len(cuts[0]) < _MANY):
-                cuts.append(make_cut(log, len(cuts), gap=gap, after=_AFTER, cells=_CELLS))
+                cuts.append(make_cut(log, len(cuts), gap=gap, after=_AFTER, most_cells=_CELLS))
             truth = kept_truth(log, gap=gap, kind=kind, rank=rank, bootstrap=bootstrap)
             setting = Setting(slate, position_decay)
             with warnings.catch_warnings():
