@@ -123,18 +123,18 @@ CLONES = {"arrivals": ArrivalsConfig(per_round=400, max_visits=6), "rounds": 1}
 def test_hidden_states_hold_the_visible_events_of_what_is_scored(scenario, changes, monkeypatch):
     """Each slot takes an event once and none that its next visit does not see; scores are those of whole states."""
     config = scenario(platform=PlatformConfig(model="gru-hp", retrain=False), **changes)
-    take, catch_up, taken = Scorer._take_event, Scorer._catch_up, []
+    store, catch_up, taken = Scorer._store, Scorer._catch_up, []
 
-    def counted(self, model, slots):
+    def counted(self, slots, hidden, known):
         assert len(set(slots.tolist())) == len(slots)
         taken.append(len(slots))
-        take(self, model, slots)
+        store(self, slots, hidden, known)
 
     def checked(self, model, slots, counts):
         catch_up(self, model, slots, counts)
         assert np.array_equal(self._known[slots], counts)
 
-    monkeypatch.setattr(Scorer, "_take_event", counted)
+    monkeypatch.setattr(Scorer, "_store", counted)
     monkeypatch.setattr(Scorer, "_catch_up", checked)
     market = Market(config)
     while not market.done:
