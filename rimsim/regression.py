@@ -103,6 +103,6 @@ class HazardRegression:
         return theta, effect
 
     def covariance(self, theta: Floats, effect: Floats) -> Floats:
-        """(p, p) covariance of θ near the minimum, over all δ: the inverse observed information."""
+        """(p, p) covariance of θ: the inverse observed information."""
         square, mixed, alone = self._curvature(self.slopes(theta, effect)[1], len(theta))
         return np.asarray(np.linalg.inv(square - mixed.T @ (mixed / alone[:, None])), np.float64)

@@ -1,4 +1,4 @@
-"""Named experiments, the closed-loop comparison, the back-test, their reports and the command line.
+"""Named experiments, kinds of runs, reports and the command line.
 
 The names of ``__init__.pyi`` are imported on first use: reading a scenario's YAML from here must not load torch.
 """

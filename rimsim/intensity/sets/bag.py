@@ -156,7 +156,7 @@ class BagConfig(SoftmaxConfig):
 
 
 class Bag(PersonalModel[BagConfig]):
-    """``p(y|x) = softmax(W·Σ_{i ∈ x} E_i/√(n + 1) + b)`` with n = |x|, λ(x) = 1.
+    """``p(y|x) = softmax(W·Σ_{i ∈ x} E_i/√(n + 1) + b)`` with n items in x, λ(x) = 1.
 
     Trained as a denoising autoencoder (Liang et al., WWW 2018) without hidden layers: a random 5 to 95 % of each user's
     items are read, and the softmax is fitted to the target events among the others. Events that are no targets are only
