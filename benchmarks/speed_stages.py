@@ -40,7 +40,6 @@ _FUNCTIONS = {
     "_next_rows": "SimPy",
     "_arrive": "SimPy",
     "_catch_up": "state update",
-    "_take_event": "state update",
     "_cell": "state update",
     "score_hidden": "scoring",
     "_normalised": "scoring",
