@@ -67,9 +67,9 @@ class Stock:
         """(M,) exposures that items still lack, in that unit."""
         promised = opened.promised.table
         self.missing = float(short.sum() + promised.least.sum())
-        """What of all guarantees is still to deliver, in that unit."""
+        """Undelivered part of all guarantees, in that unit."""
         self.excess = 0.0
-        """What was shown above caps, in that unit."""
+        """Exposures above caps, in that unit."""
         self._opened = opened
         self._delivered = np.zeros(len(promised))
         """(J,) exposures so far that count for each row of the promises."""
@@ -108,9 +108,9 @@ class Snapshot:
     begun: MarketState
     """The market when the open round began."""
     answers: tuple[Slates, ...]
-    """What the round's arrivals were answered so far."""
+    """Answers to the round's arrivals so far."""
     np_random: np.random.Generator
-    """What a reset without a seed draws from."""
+    """Generator of resets without a seed."""
 
 
 _LINEAR = 10

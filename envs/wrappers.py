@@ -19,7 +19,7 @@ from rimsim.measures import genre_weights
 
 By: TypeAlias = Literal["item", "genre", "popularity", "shortfall"]
 _GROUPS = {"popularity": 10, "shortfall": 1}
-"""How many popularity groups there are if nothing is said."""
+"""Default number of popularity groups."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +29,7 @@ class Bonuses:
     share: Floats
     """(G, M) share of each group's bonus that an item gets."""
     lacking: bool
-    """Whether only items that still lack exposures get it."""
+    """True if only items with a deficit get it."""
 
     def slate(self, action: Float32s, standing: Standing) -> Ints:
         """(k,) admissible items of largest λ(x,y) + bonus, others last.

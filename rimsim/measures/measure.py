@@ -54,7 +54,7 @@ class Measure:
     band: int = 0
     """Place among the bands over seeds on TensorBoard's page; 0: none. A user's own measures always have a band."""
     retrained: bool = False
-    """Whether TensorBoard shows the parts of what retraining does to it, as for a user's own measures."""
+    """True if TensorBoard shows the parts of its change by retraining, as for a user's own measures."""
 
     def __post_init__(self) -> None:
         for field, allowed in (("name", _WORD), ("group", _WORD), ("unit", _LINE), ("formula", _LINE)):

@@ -37,7 +37,7 @@ class Plot:
     make: Callable[[], Figure | None]
     """Draws the figure; None: the run lacks the data."""
     png: bool = True
-    """Whether the figure is also a file in ``pictures/``; else only the page has it."""
+    """True if the figure is also a file in ``pictures/``; else only the page has it."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Section:
 
     title: str
     text: str = ""
-    """How to read it."""
+    """Instructions for reading it."""
     plots: tuple[Plot, ...] = ()
     tables: tuple[TextTable, ...] = ()
     details: Callable[[], Iterable[TextTable]] = tuple
@@ -61,7 +61,7 @@ class Report:
     answer: tuple[str, ...] = ()
     """Sentences with intervals; names stand in backticks."""
     cautions: tuple[str, ...] = ()
-    """What limits the answer, a sentence each."""
+    """Limits of the answer, a sentence each."""
     setting: tuple[str, ...] = ()
     """Facts about the run: log, rounds, seeds."""
     sections: tuple[Section, ...] = ()
