@@ -21,10 +21,9 @@ from rimsim.data import EventLog, Needs, load_log, load_observed, require_usable
 from rimsim.errors import ConfigError, nearest, refuse
 from rimsim.intensity.cache import log_digest
 from rimsim.intensity.contract import resolved
-from rimsim.intensity.registry import make, mark_and_ground, parts
+from rimsim.intensity.registry import make, mark_and_ground, names, parts
 from rimsim.intensity.states import session_examples
-from rimsim.market.consumers.contract import Truth
-from rimsim.market.consumers.truths import TRUTHS
+from rimsim.market.consumers.truths import AUTO, CANDIDATES, Truth
 from rimsim.market.world import kept_truth
 from rimsim.measures import agreement
 from rimsim.plugs import own_code, without_name
@@ -51,7 +50,6 @@ from rimsim.system import single_thread
 Truths: TypeAlias = Mapping[str, Truth]
 MODELS = ("bag", "ease", "factors", "returning", "popularity", "als", "gru", RANDOM)
 """Models that are compared by default, besides the platform's; ``als`` only where its package is installed."""
-AUTO = "auto"  # In place of a truth's name: the one that the log's later sessions choose
 COLUMNS = ("model", "truth", "draw", "metric", "value")  # Columns of `validate.parquet`
 README = "README.md"  # Conclusions, in the run folder
 
@@ -101,7 +99,7 @@ class ValidateConfig:
     )
     without: tuple[str, ...] = Field(default=(), description="Models that are left out of these.")
     truths: tuple[str, ...] = Field(
-        default=(AUTO, *TRUTHS),
+        default=(AUTO, *CANDIDATES),
         min_length=1,
         description="Truths that are fitted to the whole log and judged; auto: which one its later sessions choose.",
     )
@@ -135,8 +133,8 @@ class ValidateConfig:
             if model != RANDOM and ":" not in model:
                 parts(model)
         for truth in self.truths:
-            if truth not in {AUTO, *TRUTHS}:
-                raise ConfigError(f"truths: found {truth!r}.{nearest(truth, [AUTO, *TRUTHS])}")
+            if truth != AUTO and ":" not in truth and truth not in names():
+                raise ConfigError(f"truths: found {truth!r}.{nearest(truth, [AUTO, *names()])}")
         for model in self.without:
             if model not in self.models:
                 raise ConfigError(f"without: found {model!r}.{nearest(model, self.models)}")

@@ -18,7 +18,7 @@ from rimsim.intensity.calibration import count_calibration
 from rimsim.intensity.contract import spans
 from rimsim.intensity.registry import make
 from rimsim.intensity.states import CountExamples, session_examples
-from rimsim.market.consumers.contract import Truth
+from rimsim.market.consumers.truths import Truth
 from rimsim.measures import genre_shares, genre_weights
 from rimsim.scenarios.kinds.scores import ROWS
 from rimsim.scenarios.kinds.validate.sessions import Cut, true_shares

@@ -29,7 +29,8 @@ from rimsim.intensity import IntensityModel, UserStates
 from rimsim.intensity.cache import cache_folder, fitted, kept, source_digest
 from rimsim.intensity.contract import spans
 from rimsim.intensity.registry import config_of, make
-from rimsim.market.consumers.contract import Truth, examination
+from rimsim.market.consumers.contract import examination
+from rimsim.market.consumers.truths import Truth
 from rimsim.market.world import kept_truth, truth_key, unfitted
 from rimsim.matching import price_slates
 from rimsim.measures import agreement, mean_interval, pairs_of, relevance, slate_ndcg, statistics
