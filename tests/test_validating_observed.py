@@ -307,7 +307,8 @@ def validated(tmp_path_factory):
         "--observed-columns",
         "user=who,item=what,value=liked",
     ]
-    words += ["--taken-at", "4", "--truths", "factors", "--resamples", "100", "--out", str(folder / "run")]
+    words += ["--taken-at", "4", "--truths", "bag", "--resamples", "100"]
+    words += ["--out", str(folder / "run")]
     assert main(words) == 0
     return load_validation(folder / "run")
 
@@ -315,13 +316,13 @@ def validated(tmp_path_factory):
 def test_the_command_judges_known_answers(validated):
     """Tables, facts and page have what truths and models say of the answers; the truth is above bestsellers."""
     table = validated.observed.set_index(["truth", "model", "metric"])
-    assert table.loc[("factors", "", "auc"), "low"] > table.loc[("", "popularity", "auc"), "high"]
+    assert table.loc[("bag", "", "auc"), "low"] > table.loc[("", "popularity", "auc"), "high"]
     assert table.loc[("", "random", "auc"), "value"] == 0.5
     facts = validated.described["observed"]
     assert facts["answers"] == USERS * ITEMS - validated.described["log"]["events"]
     assert facts["shown_at_random"]
     page = (validated.folder / "README.md").read_text(encoding="utf-8")
-    assert "Of answers without selection, the truth `factors` puts" in page
+    assert "Of answers without selection, the truth `bag` puts" in page
     assert "Known answers: calibrated probability against the share of a yes" in page
     assert validated.config.observed.taken_at == 4
 

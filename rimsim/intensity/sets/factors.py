@@ -300,10 +300,10 @@ class Factors(PersonalModel[FactorsConfig]):
 
 
 class UserFactors(Factors):
-    """Softmax factors of users who keep the vector of their first state.
+    """Softmax factors of users with fixed vectors.
 
-    A hidden state is the vector u(x) of the state that was encoded; further events leave it as it is. A truth encodes
-    each user's whole log, which gives the fitted a of the user.
+    A hidden state is the vector u(x) of the state that was encoded, which further events leave as it is. A truth
+    encodes each user's whole log, which gives the fitted a of the user.
     """
 
     kind: ClassVar[str] = "user-factors"
@@ -315,7 +315,7 @@ class UserFactors(Factors):
 
     @torch.no_grad()
     def users_of(self, log: EventLog) -> Hidden:
-        """Vectors (users, R) of a log's users, on samples of a large log."""
+        """Vectors (users, R) of a log's users, perhaps sampled."""
         everyone = np.arange(log.n_users)
         if not softmax.is_sampled(log, self.config.softmax):
             return self.encode(UserStates.of(log, everyone, np.inf))

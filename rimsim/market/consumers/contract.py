@@ -77,7 +77,8 @@ def answer(scores: Float32s, ground: Float32s, slates: Ints, keys: NDArray[np.ui
             if item < 0:
                 consumed[n, position], probability[n, position], intensity[n, position] = False, 0.0, 0.0
                 continue
-            intensity[n, position] = float(scores[n, item]) * float(ground[n])
+            # Numba's float() keeps single precision.
+            intensity[n, position] = np.float64(scores[n, item]) * np.float64(ground[n])
             probability[n, position] = poisson_probability(
                 intensity[n, position], examination[position], attraction
             )

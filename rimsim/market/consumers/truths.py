@@ -116,7 +116,7 @@ class Truth:
         """
         model = self.model
         if self.users and isinstance(model, RecurrentModel):
-            rows = torch.from_numpy(np.asarray(users, np.int64))
+            rows = torch.from_numpy(np.ascontiguousarray(users, np.int64))
             scores = model.score_hidden(tuple(part[rows] for part in self.users), states.now)
         else:
             scores = model.score(states)
