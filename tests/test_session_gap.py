@@ -12,7 +12,7 @@ from rimsim.config import DataConfig, PlatformConfig
 from rimsim.intensity import AutoConfig, UserStates
 from rimsim.intensity.popularity import log_returning
 from rimsim.intensity.registry import Auto, make
-from rimsim.market.world import initial_model, unfitted
+from rimsim.market.world import initial_model
 from rimsim.scenarios.kinds.validate.checks import rate_of_ground
 from rimsim.scenarios.kinds.validate.sessions import unfitted_model
 
@@ -47,7 +47,6 @@ def test_every_config_that_says_what_ends_a_session_is_told(name):
     """Marks are told as text and grounds in seconds; half an hour changes no config, however it is written."""
     for model in (
         make(name, gap="6h"),
-        unfitted(PlatformConfig(model=name), 0, "6h"),
         unfitted_model(name, 0, "cpu", "6h"),
     ):
         assert (model.mark.config.session_gap, model.ground.config.gap) == ("6h", 6 * HOUR)

@@ -110,9 +110,11 @@ def register(name: str, factory: Callable[[int, str], IntensityModel]) -> None:
 def parts(name: str) -> tuple[str, str | None] | None:
     """Names of mark model and ground intensity in a name.
 
-    The ground is None for a mark model alone; the result is None for your own registered model.
+    The ground is None for a mark model alone; the result is None for your own model, registered or in a file.
     """
-    if name in _OWN:
+    if name.endswith(".py"):
+        raise without_name(name, "model")
+    if ":" in name or name in _OWN:
         return None
     if name not in names():
         raise ConfigError(f"model: found {name!r}.{nearest(name, names())}")
@@ -192,9 +194,7 @@ def make(
         mark: Config record of the mark model, such as ``GRUConfig(width=128)``; ``ground`` likewise.
         seed: Replaces the config's seed, where it has one, as ``device`` and ``gap`` (such as ``30min``) do.
     """
-    if name.endswith(".py"):
-        raise without_name(name, "model")
-    joined = None if ":" in name else parts(name)
+    joined = parts(name)
     if joined is None:
         if mark is not None or ground is not None:
             raise ConfigError(

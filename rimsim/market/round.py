@@ -389,8 +389,7 @@ class Round:
             self._truth = self._world.truth.scores(
                 self.histories, self.schedule, self._world.release, self._wait - 1
             )
-        share, size, _ = self._truth.rows(rows).arrays
-        return share, size
+        return self._truth.of(rows)
 
     # -- slates and their outcome -------------------------------------------------------------------------------------
     def show(self, rows: Ints, slates: Slates, *, empty: bool) -> tuple[Ints, Bools]:

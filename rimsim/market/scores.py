@@ -314,8 +314,9 @@ class ArrivalScores:
 
     def drop(self, arrivals: Ints) -> None:
         """Forget arrivals, of different users each, that were served."""
-        self._open[self._schedule.slot[arrivals]] = self._next_visit[arrivals]
-        self._block[arrivals] = None
+        rows = int(arrivals[0]) if len(arrivals) == 1 else arrivals  # numpy looks up a number sooner
+        self._open[self._schedule.slot[rows]] = self._next_visit[rows]
+        self._block[rows] = None
 
     def _require(self, arrivals: Ints) -> None:
         """Score those arrivals that have no valid rows."""

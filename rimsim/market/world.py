@@ -149,7 +149,10 @@ def check_plugs(config: ScenarioConfig) -> None:
     make_providers(config)
     if ConsumerCapabilities.of(consumer).needs_truth:
         check_truth(config.consumer.truth)
-    require_weights(config.platform, unfitted(config.platform, 0, config.data.session_gap))
+    platform = config.platform
+    require_weights(
+        platform, make(platform.model, seed=0, device=platform.device, gap=config.data.session_gap)
+    )
 
 
 def check_promises(config: ScenarioConfig, seed: int) -> None:
@@ -261,24 +264,16 @@ def initial_model(
     """
     single_thread()
     platform = config.platform
-    model = unfitted(platform, rng.derived_seed(seed, rng.Purpose.MODEL) % 2**31, config.data.session_gap)
+    model = make(
+        platform.model,
+        seed=rng.derived_seed(seed, rng.Purpose.MODEL) % 2**31,
+        device=platform.device,
+        gap=config.data.session_gap,
+    )
     known = fitted(model if like is None else settled(model, like), log)
     if not hasattr(known, "score"):
         raise ModelError(f"{platform.model}: fit returned {known!r}; allowed: the fitted model, such as self")
     return known
-
-
-def unfitted(platform: PlatformConfig, seed: int, gap: str | None = None) -> IntensityModel:
-    """Model of the platform before it is fitted.
-
-    Args:
-        gap: Inactivity gap that ends a session of its log; None: the default of models. A model of the user's own does
-            not get it.
-
-    Raises:
-        ConfigError: If no model has the name, or a file of the user's own cannot be used or makes no model.
-    """
-    return make(platform.model, seed=seed, device=platform.device, gap=gap)
 
 
 def require_weights(platform: PlatformConfig, model: IntensityModel) -> None:

@@ -26,7 +26,7 @@ from rimsim.intensity.states import session_examples
 from rimsim.market.consumers.truths import AUTO, CANDIDATES, Truth
 from rimsim.market.world import kept_truth
 from rimsim.measures import agreement
-from rimsim.plugs import own_code, without_name
+from rimsim.plugs import own_code
 from rimsim.scenarios.kinds.results import RunResult, Show, table_of
 from rimsim.scenarios.kinds.validate import checks
 from rimsim.scenarios.kinds.validate.answers import HeldAnswers, held_answers, judge_held
@@ -61,17 +61,10 @@ def _default_models() -> tuple[str, ...]:
 
 def with_serving(models: Sequence[str] | None, serving: str, without: Sequence[str] = ()) -> list[str]:
     """Models, with the platform's mark model and bestsellers."""
-    _require_name(serving)
-    if ":" not in serving:
-        parts(serving)
+    parts(serving)
     asked = list(_default_models() if models is None else models)
     needed = (name for name in (mark_and_ground(serving)[0], BESTSELLERS) if name not in {*asked, *without})
     return [*asked, *dict.fromkeys(needed)]
-
-
-def _require_name(model: str) -> None:
-    if model.endswith(".py"):
-        raise without_name(model, "model")
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -129,8 +122,7 @@ class ValidateConfig:
     def __post_init__(self) -> None:
         require_distinct(self, ("models", "without", "truths"))
         for model in (*self.models, self.serving):
-            _require_name(model)
-            if model != RANDOM and ":" not in model:
+            if model != RANDOM:
                 parts(model)
         for truth in self.truths:
             if truth != AUTO and ":" not in truth and truth not in names():

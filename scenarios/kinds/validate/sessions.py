@@ -22,7 +22,7 @@ import pandas as pd
 
 from rimsim import rng
 from rimsim.arrays import Array, Bools, Float32s, Floats, Ints
-from rimsim.config import ConsumerConfig, PlatformConfig
+from rimsim.config import ConsumerConfig
 from rimsim.data import EventLog, LaterSessions, later_sessions
 from rimsim.errors import DataError, ModelError, RimsimError, refuse
 from rimsim.intensity import IntensityModel, UserStates
@@ -31,7 +31,7 @@ from rimsim.intensity.contract import spans
 from rimsim.intensity.registry import config_of, make
 from rimsim.market.consumers.contract import examination
 from rimsim.market.consumers.truths import Truth
-from rimsim.market.world import kept_truth, truth_key, unfitted
+from rimsim.market.world import kept_truth, truth_key
 from rimsim.matching import price_slates
 from rimsim.measures import agreement, mean_interval, pairs_of, relevance, slate_ndcg, statistics
 from rimsim.scenarios.kinds import scores as model_scores
@@ -137,7 +137,7 @@ class Uniform:
 
 def unfitted_model(name: str, seed: int, device: str, gap: str | None = None) -> IntensityModel:
     """Model as a platform has it, before its fit."""
-    return unfitted(PlatformConfig(model=name, device=device), seed, gap)
+    return make(name, seed=seed, device=device, gap=gap)
 
 
 def scores_of(name: str, cut: Cut, device: str, make: Make = unfitted_model) -> ScoreMatrix:
