@@ -7,15 +7,15 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
-from small_markets import SMALL, play_out, small_replay, small_scenario
+from small_markets import SMALL, ledgers, played, resumed, same_ledgers, small_replay, small_scenario
 
-from rimsim.agents import make_agent, market_for, play_round
+from rimsim.agents import make_agent, play_round
 from rimsim.arrays import ticks
 from rimsim.config import ConsumerConfig, LogWindow, PlatformConfig
 from rimsim.config.fields import duration_seconds
 from rimsim.intensity import Calibrated
 from rimsim.intensity.impressions import Impressions, fit_layer, layer_of
-from rimsim.market import Market, MarketState
+from rimsim.market import Market
 from rimsim.market.learning import layer_from, positions_of
 from rimsim.market.ledger import Shown
 from rimsim.market.platform import cross_fitted
@@ -29,17 +29,6 @@ def _small(kind, **changes):
     config = SMALL[kind](**({"platform": LEARNER, "rounds": 2} | changes))
     consumer = dataclasses.replace(config.consumer, attraction=3.0)
     return dataclasses.replace(config, consumer=consumer)
-
-
-def _played(config, name="relevance", batch_size=None):
-    agent = make_agent(name)
-    market = market_for(agent, config)
-    return play_out(market, agent, batch_size)
-
-
-def _ledgers(market):
-    tables = [closed.ledger.table("a", 0, closed.number) for closed in market.closed]
-    return pd.concat(tables, ignore_index=True)
 
 
 def _scores(market, models):
@@ -70,13 +59,8 @@ def test_the_layer_is_fitted_to_the_windows_ledgers(rounds, calibration):
         table = market.closed[-1].ledger.table("a", 0, market.closed[-1].number)
         score = _scores(market, models)[market.closed[-1].ledger.item >= 0]
         position = table["position"].to_numpy() - 1
-        columns = (
-            table["item"].to_numpy(np.int64),
-            score,
-            3.0 * 0.85**position,
-            table["consumed"].to_numpy(),
-        )
-        parts.append(Impressions(*columns, table["round"].to_numpy()))
+        item, consumed = table["item"].to_numpy(np.int64), table["consumed"].to_numpy()
+        parts.append(Impressions(item, score, 3.0 * 0.85**position, consumed, table["round"].to_numpy()))
         kept = parts[-rounds:] if rounds else parts
         names = [field.name for field in dataclasses.fields(Impressions)]
         whole = Impressions(*(np.concatenate([getattr(part, name) for part in kept]) for name in names))
@@ -119,38 +103,27 @@ def test_prices_and_serving_share_a_layer():
 def test_results_do_not_depend_on_the_batch_size(kind, name):
     """Batches of 1 and 1,000 leave the same ledger to the last bit."""
     config = _small(kind)
-    whole = _ledgers(_played(config, name, 1000))
-    pd.testing.assert_frame_equal(_ledgers(_played(config, name, 1)), whole, check_exact=True)
+    same_ledgers(played(config, name, 1), played(config, name, 1000))
 
 
 @pytest.mark.parametrize("kind", sorted(SMALL))
 def test_a_market_goes_on_from_its_saved_state(kind, tmp_path):
     """Saved between rounds and loaded into a new market, it ends with the same ledger, bit for bit."""
     config = _small(kind, rounds=3)
-    whole = _ledgers(_played(config, "rim-feedback"))
-    first, agent = Market(config), make_agent("rim-feedback")
-    for _ in range(2):
-        play_round(first, agent)
-    first.state.save(tmp_path / "state")
-    again, other = Market(config), make_agent("rim-feedback")
-    again.load_state(MarketState.load(tmp_path / "state"))
-    play_out(again, other)
-    again.closed[:0] = first.closed
-    pd.testing.assert_frame_equal(_ledgers(again), whole, check_exact=True)
+    same_ledgers(resumed(config, "rim-feedback", tmp_path / "state", 2), played(config, "rim-feedback"))
 
 
 def test_impressions_change_nothing_before_there_are_any():
     """Round 0 is that of a platform that learns from consumptions, and a frozen platform stays as it is."""
-    learns = _small("clones", rounds=2)
-    usual = dataclasses.replace(learns, platform=dataclasses.replace(LEARNER, learning="consumed"))
-    one, other = (_ledgers(_played(config)) for config in (learns, usual))
+    learns, usual, frozen = (
+        dataclasses.replace(_small("clones"), platform=dataclasses.replace(LEARNER, **change))
+        for change in ({}, {"learning": "consumed"}, {"retrain": False})
+    )
+    one, other = ledgers(played(learns)), ledgers(played(usual))
     first = one["round"] == 0
     pd.testing.assert_frame_equal(one[first], other[first], check_exact=True)
     assert not one[~first]["intensity"].equals(other[~first]["intensity"])
-    frozen = dataclasses.replace(learns, platform=dataclasses.replace(LEARNER, retrain=False))
-    market = _played(frozen)
-    assert not isinstance(market.model, Calibrated)
-    assert market.closed[0].number == 0
+    assert not isinstance(played(frozen).model, Calibrated)
 
 
 def test_positions_count_as_consumers_look_at_them():
@@ -161,21 +134,18 @@ def test_positions_count_as_consumers_look_at_them():
     assert positions_of(counted, Market(counted).consumer, 0.5).tolist() == [1.0] * 5
 
 
-@pytest.mark.parametrize("consumer", [ConsumerConfig(delay="365d"), ConsumerConfig(delay="3d")])
-def test_the_layer_learns_only_what_the_platform_knows(consumer):
+@pytest.mark.parametrize("delay", ["365d", "3d"])
+def test_the_layer_learns_only_what_the_platform_knows(delay):
     """Impressions enter the layer once what came of them is known: with a year's delay not at all."""
-    market = Market(
-        small_scenario(
-            consumer=consumer, platform=PlatformConfig(model="popularity-hp", learning="impressions")
-        )
-    )
+    platform = PlatformConfig(model="popularity-hp", learning="impressions")
+    market = Market(small_scenario(consumer=ConsumerConfig(delay=delay), platform=platform))
     play_round(market, make_agent("relevance"))
-    shown, stop = market.platform.rounds[-1].shown, market.platform.rounds[-1].schedule.stop
+    past = market.platform.rounds[-1]
+    shown, stop = past.shown, past.schedule.stop
     known = shown.settled < stop
-    late = market.platform.rounds[-1].schedule.tick + ticks(duration_seconds(consumer.delay)) + 1
-    assert np.array_equal(shown.settled, late)
+    assert np.array_equal(shown.settled, past.schedule.tick + ticks(duration_seconds(delay)) + 1)
     layer = layer_of(market.model)[1]
-    if consumer.delay == "365d":
+    if delay == "365d":
         assert not known.any()
         assert (layer.level, layer.slope) == (0.0, 1.0)
         return
@@ -189,9 +159,8 @@ def test_the_layer_learns_only_what_the_platform_knows(consumer):
 def test_what_comes_of_a_replayed_slate_is_settled_when_its_session_ends():
     """In a replay a hit is known at the session's end, and with a horizon at the end of that."""
     market = Market(small_replay())
-    rows = np.arange(len(market.schedule))
-    stop = ticks(market.world.sessions.stop[market.schedule.session[rows]])
-    assert np.array_equal(market.open.settled(), stop + 1)
+    sessions, own = market.world.sessions, market.schedule.session
+    assert np.array_equal(market.open.settled(), ticks(sessions.stop[own]) + 1)
     long = Market(small_replay(consumer=ConsumerConfig(kind="replay", horizon="30d")))
-    start = market.world.sessions.start[market.schedule.session[rows]]
+    start = sessions.start[own]
     assert np.array_equal(long.open.settled(), ticks(start + 30 * 86_400.0) + 1)

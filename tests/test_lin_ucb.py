@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
-import torch
-from small_markets import small_replay, small_scenario
+from kit import refused
+from made_arrivals import arrivals_of as made_arrivals
+from small_markets import small_replay, small_run, small_scenario, stopped_after_a_round
 
 from rimsim.agents import LinUCB, Relevance, diagnostics_of, make_agent, play_round
 from rimsim.envs.market import MarketEnv
-from rimsim.errors import AgentError
+from rimsim.errors import AgentError, ArmsError
 from rimsim.intensity import UserStates
-from rimsim.market import Arrivals, Feedback, Market, Needs, RoundView
-from rimsim.scenarios import compare, load_run
+from rimsim.market import Feedback, Market, Needs, RoundView
+from rimsim.scenarios import load_run
 from rimsim.scenarios.runs.status import digest
 from rimsim.scenarios.study.compare import resume
-from rimsim.scenarios.study.play import ArmRecorder
 from rimsim.tracking import event_folder, read_scalars
 
 GENRES = ["a", "b", "a|b", "c"]
@@ -25,36 +27,17 @@ GENRES = ["a", "b", "a|b", "c"]
 
 def view_of(weights=(1.0, 0.5)):
     """A round over four items with two positions."""
-    return RoundView(
-        round=0,
-        arrivals=10,
-        slate=2,
-        required=np.zeros(4),
-        exposure=np.zeros(4),
-        cost=0.1,
-        popularity=np.arange(4),
-        calibration=[],
-        key=1,
-        position_weights=np.array(weights),
-        items=pd.DataFrame({"genres": GENRES}),
-    )
+    nothing, items = np.zeros(4), pd.DataFrame({"genres": GENRES})
+    more = {"popularity": np.arange(4), "calibration": [], "key": 1, "position_weights": np.array(weights)}
+    return RoundView(0, 10, 2, nothing, nothing, 0.1, items=items, **more)
 
 
 def arrivals_of(intensity, histories):
     """Arrivals with given intensities (n, 4) and histories, a list of items each."""
-    n = len(intensity)
-    offsets = np.append(0, np.cumsum([len(items) for items in histories]))
+    n, offsets = len(intensity), np.append(0, np.cumsum([len(items) for items in histories]))
     items = np.concatenate([*map(np.asarray, histories), []]).astype(np.int64)
-    return Arrivals(
-        id=np.arange(n),
-        time=np.zeros(n),
-        user=np.arange(n),
-        relevance=torch.tensor(intensity, dtype=torch.float32),
-        ground_intensity=torch.ones(n),
-        admissible=torch.ones((n, 4), dtype=torch.bool),
-        index=np.arange(n),
-        history=UserStates(offsets, items, np.zeros(len(items)), np.ones(n)),
-    )
+    history = UserStates(offsets, items, np.zeros(len(items)), np.ones(n))
+    return dataclasses.replace(made_arrivals(np.asarray(intensity)), history=history)
 
 
 def features(intensity, history):
@@ -135,28 +118,16 @@ def test_an_agent_that_asks_is_told_what_visitors_consumed(scenario):
 
 
 def test_an_agent_that_does_not_ask_is_told_nothing():
-    """Without a declared need, histories, items and the truth stay None."""
+    """Without a declared need all stay None; needs of several agents add up, and a given catalogue is its own."""
     market = Market(small_scenario(rounds=1))
     arrivals = market.next_arrivals(3)
-    assert arrivals.history is None
-    assert arrivals.true_intensity is None
-    assert market.round_view().items is None
-
-
-def test_the_catalogue_that_an_agent_is_given_is_its_own():
-    """What an agent writes into its table of items changes nothing in the market."""
-    market = Market(small_scenario(rounds=1), needs=Needs(items=True))
-    given = market.round_view().items
-    given["genres"] = "spoilt"
-    assert "spoilt" not in set(market.world.log.items["genres"])
-    assert "spoilt" not in set(market.round_view().items["genres"])
-
-
-def test_what_two_agents_need_is_what_one_or_the_other_asks_for():
-    """Needs of several agents add up, by their attributes."""
+    assert (arrivals.history, arrivals.true_intensity, market.round_view().items) == (None, None, None)
     assert Needs.of(LinUCB(), Relevance()) == Needs(items=True, history=True)
     assert Needs.of(make_agent("oracle"), make_agent("hindsight")) == Needs(truth=True, future=True)
     assert Needs.of(Relevance()) == Needs()
+    market = Market(small_scenario(rounds=1), needs=Needs(items=True))
+    market.round_view().items["genres"] = "spoilt"
+    assert "spoilt" not in set(market.world.log.items["genres"]) | set(market.round_view().items["genres"])
 
 
 def test_an_environment_tells_an_agent_what_it_needs():
@@ -169,33 +140,24 @@ def test_an_environment_tells_an_agent_what_it_needs():
     assert env.feedback.arrivals.history.items.tolist() == before
 
 
-def _run(folder):
-    return compare(small_scenario(), ["lin-ucb"], seeds=1, frozen=[], out=folder, workers=1, certify=False)
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run of three rounds that was left alone."""
+    return load_run(small_run(tmp_path_factory.mktemp("lin-ucb") / "whole", ["lin-ucb"]).folder)
 
 
-def test_what_it_has_learnt_outlives_an_interruption(tmp_path, monkeypatch):
+def test_what_it_has_learnt_outlives_an_interruption(whole, tmp_path, monkeypatch):
     """A run that stops after a round and is resumed has the same content as one that was left alone."""
-    whole = _run(tmp_path / "whole")
-    opened = ArmRecorder.opened
-
-    def stopped(recorder):
-        if recorder.market.round == 2:
-            raise KeyboardInterrupt
-        opened(recorder)
-
-    monkeypatch.setattr(ArmRecorder, "opened", stopped)
-    with pytest.raises(KeyboardInterrupt):
-        _run(tmp_path / "stopped")
-    monkeypatch.undo()
-    assert digest(resume(tmp_path / "stopped", workers=1)) == digest(whole)
+    with stopped_after_a_round(monkeypatch):
+        refused(ArmsError, "enough", small_run, tmp_path, ["lin-ucb"])
+    assert digest(resume(tmp_path, workers=1)) == digest(whole)
 
 
-def test_figures_of_an_agent_of_its_own_reach_tables_and_event_files(tmp_path):
+def test_figures_of_an_agent_of_its_own_reach_tables_and_event_files(whole):
     """Each round's ``diagnostics`` are metrics ``agent/<name>``, and scalars of that tag."""
-    run = load_run(_run(tmp_path / "run").folder)
-    learnt = run.rounds[run.rounds["metric"] == "agent/slates_learnt"]
+    learnt = whole.rounds[whole.rounds["metric"] == "agent/slates_learnt"]
     assert learnt["value"].tolist() == [120, 240, 360]
-    scalars = read_scalars(event_folder(run.folder, "lin-ucb", 0))
+    scalars = read_scalars(event_folder(whole.folder, "lin-ucb", 0))
     assert [point.value for point in scalars["agent/slates_learnt"]] == [120, 240, 360]
 
 
@@ -203,5 +165,4 @@ def test_diagnostics_that_are_no_numbers_are_refused():
     """An agent whose diagnostics are not names with numbers is named."""
     agent = Relevance()
     agent.name, agent.diagnostics = "wordy", {"mood": "good"}
-    with pytest.raises(AgentError, match="'wordy'.*allowed: a mapping of names to numbers"):
-        diagnostics_of(agent)
+    refused(AgentError, "'wordy'.*allowed: a mapping of names to numbers", diagnostics_of, agent)

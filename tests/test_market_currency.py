@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
+from kit import DOCS
+from small_markets import small_scenario
 
 from rimsim.agents import make_agent, market_for, play_round
 from rimsim.config import (
     ArrivalsConfig,
-    DataConfig,
     ExposureConfig,
     PlatformConfig,
-    ScenarioConfig,
     Seeds,
     find_scenario,
     override,
@@ -26,22 +25,15 @@ MODELS = ("hp", "popularity")
 AGENTS = ("random", "relevance", "rim-feedback")
 
 
-def small(model: str, **changes) -> ScenarioConfig:
+def small(model, **changes):
     """Three rounds of 60 clones."""
-    fields = {
-        "name": "currency",
-        "rounds": 3,
-        "slate": 5,
-        "data": DataConfig(min_item_events=120),
-        "arrivals": ArrivalsConfig(per_round=60),
-        "platform": PlatformConfig(model=model),
-    }
-    return ScenarioConfig(**(fields | changes))
+    arrivals, platform = ArrivalsConfig(per_round=60), PlatformConfig(model=model)
+    return small_scenario(**({"arrivals": arrivals, "platform": platform} | changes))
 
 
-def costs(market: Market, agent_name: str) -> list[float]:
+def costs(market, name):
     """The cost c as the market, its view and its closed rounds say it, while an agent plays all rounds."""
-    agent, found = make_agent(agent_name), [market.cost]
+    agent, found = make_agent(name), [market.cost]
     while not market.done:
         found += [market.cost, market.round_view().cost]
         play_round(market, agent)
@@ -49,14 +41,15 @@ def costs(market: Market, agent_name: str) -> list[float]:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_all_arms_and_rounds_share_one_cost(model):
-    """Retrained or frozen, under any agent and in any round, c is one positive number."""
+def test_all_arms_rounds_and_seeds_share_one_cost(model):
+    """Retrained or frozen, under any agent, in any round and whatever is chosen, c is one positive number."""
     found = {
         cost
         for name in AGENTS
         for retrain in (True, False)
         for cost in costs(market_for(make_agent(name), small(model), retrain=retrain), name)
     }
+    found |= {Market(small(model), seeds=seeds).cost for seeds in (Seeds(choice=5), Seeds(agent=5))}
     assert len(found) == 1
     assert found.pop() > 0
 
@@ -65,26 +58,24 @@ def test_all_arms_and_rounds_share_one_cost(model):
 def test_a_model_that_grows_sure_of_itself_does_not_move_the_cost(model):
     """After retraining the model's own k-th scores are others than at the opening, and c is what it was."""
     market = market_for(make_agent("relevance"), small(model))
+
+    def kth():
+        return median_kth_score(market.round_view().past, market.model, market.config.slate)
+
     opening, multiple = market.cost, market.config.exposure.cost
-    assert opening == multiple * _kth_score(market)
+    assert opening == multiple * kth()
     play_round(market, make_agent("relevance"))
     assert market.cost == opening
-    assert abs(multiple * _kth_score(market) / opening - 1) > 0.01
+    assert abs(multiple * kth() / opening - 1) > 0.01
 
 
-def _kth_score(market: Market) -> float:
-    """The median k-th score of the past states under the model that serves."""
-    return median_kth_score(market.round_view().past, market.model, market.config.slate)
-
-
-@pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("agent_name", AGENTS)
-def test_a_market_that_goes_on_from_a_state_has_the_cost_of_its_opening(model, agent_name):
+def test_a_market_that_goes_on_from_a_state_has_the_cost_of_its_opening(agent_name):
     """Loaded into a new market, each round's state brings the same c, and the rounds after it keep it."""
-    market, agent = Market(small(model)), make_agent(agent_name)
+    market, agent = Market(small("hp")), make_agent(agent_name)
     opening = market.cost
     while not market.done:
-        again = Market(small(model))
+        again = Market(small("hp"))
         again.load_state(market.state)
         assert again.round == market.round
         assert set(costs(again, agent_name)) == {opening}
@@ -105,16 +96,9 @@ def test_the_cost_is_what_it_says(model):
     assert market.cost == pytest.approx(2.5 * float(np.median(best)), rel=1e-6)
 
 
-def test_what_happens_in_the_market_cannot_move_it():
-    """Other seeds of choices and agents leave the cost as it is, since all that it takes is known at the opening."""
-    opening = Market(small("hp")).cost
-    for seeds in (Seeds(choice=5), Seeds(agent=5)):
-        assert Market(small("hp"), seeds=seeds).cost == opening
-
-
 def test_a_round_with_numbers_is_that_of_the_page():
     """What is guaranteed, what it costs and what the first visitor is expected to take are as docs/market.md says."""
-    page = (Path(__file__).resolve().parent.parent / "docs" / "market.md").read_text(encoding="utf-8")
+    page = (DOCS / "market.md").read_text(encoding="utf-8")
     told = " ".join(page.partition("## A round, with numbers")[2].partition("\n## ")[0].split())
     changes = {"platform.model": "popularity-hp", "data.min_item_events": 120, "arrivals.per_round": 60}
     config = override(find_scenario("closed-loop"), changes)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kit import refused
 
 from rimsim.errors import AgentError, ConfigError
 from rimsim.matching import FactorScores, certificate, certificates
@@ -109,21 +110,16 @@ def test_mask_hides_what_scores_hold():
         ([[0, 0], [1, -1]], "row 0 shows item 0 twice"),
         ([[0, 2], [1, -1]], "row 0 shows item 2"),
         ([[0, -2], [1, -1]], "row 0 shows item -2"),
-        ([[0, 1], [0, 1]], "row 0 shows item 1, which is not admissible"),
+        ([[-1, -1], [0, 1]], "row 1 shows item 0, which is not admissible"),
+        ([[0, 1], [1, -1]], "row 0 shows 2 items; its capacity is 1"),
         ([[0, -1]], r"shape \(1, 2\)"),
     ],
 )
 def test_what_is_no_slate(slates, message):
-    """Repeated, unknown and inadmissible items are named with their row."""
-    mask = np.array([[True, False], [True, True]])
-    with pytest.raises(AgentError, match=message):
-        certificate(np.ones((2, 2)), slates, 2, 0, 0.0, None, admissible=mask)
-
-
-def test_more_items_than_capacity():
-    """A row that shows more than its user's capacity is named."""
-    with pytest.raises(AgentError, match="row 1 shows 2 items; its capacity is 1"):
-        certificate(np.ones((2, 3)), [[0, 1], [0, 1]], [2, 1], 0, 0.0, None)
+    """Repeated, unknown and inadmissible items, and more than fit, are named with the first of their rows."""
+    mask = np.array([[True, True], [False, True]])
+    given = np.ones((2, 2)), slates, [1 if "capacity" in message else 2, 2], 0, 0.0, None
+    refused(AgentError, message, certificate, *given, admissible=mask)
 
 
 @pytest.mark.parametrize(
@@ -145,16 +141,8 @@ def test_more_items_than_capacity():
 )
 def test_bad_arguments(change, message):
     """A wrong argument is named with what was found."""
-    given_arguments = {
-        "scores": np.ones((1, 2)),
-        "slates": [[0]],
-        "capacity": 1,
-        "min_exposure": 0,
-        "price": 0.0,
-        "cost": 1.0,
-    }
-    with pytest.raises(ConfigError, match=message):
-        certificate(**(given_arguments | change))
+    fine = {"scores": np.ones((1, 2)), "slates": [[0]], "capacity": 1, "min_exposure": 0, "price": 0.0}
+    refused(ConfigError, message, certificate, **({"cost": 1.0} | fine | change))
 
 
 @pytest.mark.parametrize(("rows", "starts"), [(200, [0, 128, 256]), (400, [0]), (100, [0, 100, 200])])
@@ -189,14 +177,6 @@ def test_the_bound_is_what_sorting_gives(weighted, precision):
     value = np.where(admissible, scores.astype(np.float64) - price, -np.inf)
     value = -np.sort(-np.maximum(value, 0.0), axis=1)[:, :k]
     top = (value * weights * (np.arange(k) < capacity[:, None])).sum()
-    proof = certificate(
-        scores,
-        np.full((n, k), -1),
-        capacity,
-        floor,
-        price,
-        1.0,
-        admissible=admissible,
-        position_weights=weights if weighted else None,
-    )
+    more = {"admissible": admissible, "position_weights": weights if weighted else None}
+    proof = certificate(scores, np.full((n, k), -1), capacity, floor, price, 1.0, **more)
     assert proof.bound == pytest.approx(top + price @ floor, rel=1e-12)

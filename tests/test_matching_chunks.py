@@ -4,23 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from kit import refused
 from scipy.sparse import csr_array
+from test_matching_parts import Blocks
 
 from rimsim.errors import ConfigError, InfeasibleError, ModelError
 from rimsim.matching import FactorScores, certificate, columns, solve_dual
 from rimsim.matching.problem import SparseScores
-
-
-class Rows:
-    """A matrix behind the protocol of a scorer; −inf hides a pair."""
-
-    def __init__(self, matrix):
-        self.matrix = matrix
-        self.shape = matrix.shape
-
-    def rows(self, start, stop):
-        """Some rows."""
-        return self.matrix[start:stop]
 
 
 def factors(seed=0, n=700, m=90, link="exp"):
@@ -73,47 +63,44 @@ def test_minus_infinity_hides_a_pair():
     """A scorer excludes pairs by −inf; the solver never shows them."""
     matrix = np.random.default_rng(4).random((60, 12)).astype(np.float32)
     mask = np.random.default_rng(5).random(matrix.shape) < 0.7
-    hidden = Rows(np.where(mask, matrix, -np.inf).astype(np.float32))
+    hidden = Blocks(np.where(mask, matrix, -np.inf).astype(np.float32))
     end = solve_dual(hidden, 3, 8, tol=1e-5)
     rows, positions = np.nonzero(end.slates >= 0)
     assert mask[rows, end.slates[rows, positions]].all()
     assert end.primal == pytest.approx(solve_dual(matrix, 3, 8, admissible=mask, tol=1e-7).primal, rel=1e-5)
-    with pytest.raises(ConfigError, match="rows\\(\\) returns"):
-        solve_dual(hidden, 3, 8, admissible=mask)
+    refused(ConfigError, "rows\\(\\) returns", solve_dual, hidden, 3, 8, admissible=mask)
 
 
 def test_floors_that_cannot_be_met_in_chunks():
-    """The closed form refuses at once; a mask that only the scorer knows, after looking."""
-    with pytest.raises(InfeasibleError, match="more than can reach them"):
-        solve_dual(factors(), 1, 700)
+    """The closed form refuses at once; a mask that only the scorer knows, after looking; no pair, by its item."""
+    refused(InfeasibleError, "more than can reach them", solve_dual, factors(), 1, 700)
     blocked = np.ones((20, 4), np.float32)
     blocked[:, 0] = -np.inf
     blocked[:2, 0] = 1.0
     with pytest.raises(InfeasibleError, match="short of their floors") as caught:
-        solve_dual(Rows(blocked), 2, [3, 0, 0, 0])
-    assert caught.value.items == (0,)
-    assert caught.value.shortfall == 1
+        solve_dual(Blocks(blocked), 2, [3, 0, 0, 0])
+    assert (caught.value.items, caught.value.shortfall) == ((0,), 1)
+    scores, mask, _ = _pairs(0)
+    mask[:, 3] = False
+    pairs = csr_array((scores[mask], np.nonzero(mask)), shape=mask.shape)
+    with pytest.raises(InfeasibleError) as caught:
+        solve_dual(pairs, 3, (np.arange(25) == 3).astype(int))
+    assert caught.value.items == (3,)
 
 
-def test_a_scorer_that_returns_no_number():
-    """NaN from a scorer is an error of the model."""
-    with pytest.raises(ModelError, match="not a number"):
-        solve_dual(Rows(np.full((4, 3), np.nan, np.float32)), 1, 1)
-
-
-def test_bad_factors():
-    """Factors of different rank, infinite ones and unknown links are named."""
-    with pytest.raises(ConfigError, match=r"users have shape \(2, 3\)"):
-        FactorScores(np.ones((2, 3)), np.ones((2, 2)))
-    with pytest.raises(ConfigError, match="not finite"):
-        FactorScores(np.full((2, 2), np.inf), np.ones((2, 2)))
-    with pytest.raises(ConfigError, match="link is 'log'"):
-        FactorScores(np.ones((2, 2)), np.ones((2, 2)), "log")
+def test_bad_factors_and_scores():
+    """Factors of different rank, infinite ones and unknown links are named, as is a score that is no number."""
+    refused(ConfigError, r"users have shape \(2, 3\)", FactorScores, np.ones((2, 3)), np.ones((2, 2)))
+    refused(ConfigError, "not finite", FactorScores, np.full((2, 2), np.inf), np.ones((2, 2)))
+    refused(ConfigError, "link is 'log'", FactorScores, np.ones((2, 2)), np.ones((2, 2)), "log")
+    refused(ModelError, "not a number", solve_dual, Blocks(np.full((4, 3), np.nan, np.float32)), 1, 1)
+    bad = csr_array((np.array([1.0, np.nan]), ([0, 2], [1, 4])), shape=(3, 5))
+    refused(ConfigError, "user 2 and item 4", solve_dual, bad, 1)
 
 
 def _ways(matrix):
     """The same scores as a matrix, in blocks and as pairs."""
-    return matrix, Rows(matrix), csr_array(matrix)
+    return matrix, Blocks(matrix), csr_array(matrix)
 
 
 def test_a_cost_far_above_all_scores_is_charged_whole():
@@ -133,13 +120,10 @@ def test_floors_are_met_whatever_users_are_looked_at_first(cost):
     matrix[:256] *= 1e-4
     floor = np.array([560, 0, 0, 0, 0, 0])
     whole = solve_dual(matrix, 1, floor, cost=cost)
-    for scores in (*_ways(matrix), Rows(matrix[::-1].copy())):
+    for scores in (*_ways(matrix), Blocks(matrix[::-1].copy())):
         found = solve_dual(scores, 1, floor, cost=cost)
         assert found.shortfall == 0
         assert found.primal == pytest.approx(whole.primal, rel=1e-3)
-
-
-# -- a list of pairs -----------------------------------------------------------------------------------------------
 
 
 def _pairs(seed, n=60, m=25, share=0.3):
@@ -183,22 +167,3 @@ def test_rows_of_a_list_of_pairs_are_those_of_the_matrix():
             assert found.rows(start, stop).tolist() == dense[start:stop].tolist()
     assert found.keys().tolist() == np.flatnonzero(mask).tolist()
     assert found.values.tolist() == scores[mask].tolist()
-
-
-def test_floors_beyond_the_pairs_are_refused():
-    """A hard floor that no pair can serve is named."""
-    scores, mask, _ = _pairs(0)
-    mask[:, 3] = False
-    row, item = np.nonzero(mask)
-    with pytest.raises(InfeasibleError) as caught:
-        solve_dual(
-            csr_array((scores[row, item], (row, item)), shape=mask.shape), 3, (np.arange(25) == 3).astype(int)
-        )
-    assert caught.value.items == (3,)
-
-
-def test_a_score_that_is_no_number_is_named():
-    """The message names user and item."""
-    bad = csr_array((np.array([1.0, np.nan]), ([0, 2], [1, 4])), shape=(3, 5))
-    with pytest.raises(ConfigError, match="user 2 and item 4"):
-        solve_dual(bad, 1)

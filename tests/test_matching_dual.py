@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from kit import refused
+from test_matching_weighted import skewed as skewed_scores
 
 from rimsim.errors import ConfigError, InfeasibleError
 from rimsim.matching import certificate, offline_match, online_match, solve_dual, user_rec
@@ -12,11 +14,8 @@ from rimsim.matching.solution import violated_items, violated_items_of_all
 
 
 def skewed(seed=0, n=120, m=60):
-    """Scores λ(x)·p(y|x) with heavy popularity skew."""
-    draw = np.random.default_rng(seed)
-    logit = 0.3 * draw.standard_normal((n, 8)) @ draw.standard_normal((8, m)) + 2 * draw.standard_normal(m)
-    marks = np.exp(logit)
-    return np.exp(draw.standard_normal((n, 1))) * marks / marks.sum(axis=1, keepdims=True)
+    """Scores with heavy popularity skew."""
+    return skewed_scores(np.random.default_rng(seed), n, m)
 
 
 @pytest.mark.parametrize("factor", [2.0, 3.0, 0.1, 1e-12, 1e12])
@@ -182,11 +181,8 @@ def test_empty_problems():
     assert solve_dual(np.empty((0, 3)), 2).slates.shape == (0, 0)
     assert solve_dual(np.empty((3, 0)), 2).primal == 0.0
     assert solve_dual(np.ones((3, 2)), 0).exposure.tolist() == [0, 0]
-    for scores, mask in (
-        (np.empty((0, 3)), None),
-        (np.empty((3, 0)), None),
-        (np.ones((2, 3)), [[False] * 3] * 2),
-    ):
+    for scores in (np.empty((0, 3)), np.empty((3, 0)), np.ones((2, 3))):
+        mask = np.zeros(scores.shape, bool)
         found = solve_dual(scores, 2, admissible=mask, position_weights=[1.0, 0.5])
         assert (found.primal, found.dual, (found.slates >= 0).any()) == (0.0, 0.0, False)
 
@@ -202,8 +198,7 @@ def test_empty_problems():
 )
 def test_bad_arguments(change, message):
     """A wrong argument is named with what was found."""
-    with pytest.raises(ConfigError, match=message):
-        solve_dual(np.ones((2, 2)), 1, **change)
+    refused(ConfigError, message, solve_dual, np.ones((2, 2)), 1, **change)
 
 
 def test_user_rec_finds_the_users_of_an_item():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import optimize
 
-from rimsim.errors import AgentError, ConfigError, InfeasibleError
+from rimsim.errors import ConfigError, InfeasibleError
 from rimsim.matching import Rows, certificate, columns, solve_dual
 from rimsim.matching.descent import WeightedProblem, at_prices
 from rimsim.matching.slates import Penalty, _dealt, _improve
@@ -97,9 +97,6 @@ def test_many_users_are_guessed_from_a_few_of_them(users, near, monkeypatch):
     want = -solve_dual(matrix, 3, *bounds, cost=4.0, tol=1e-4).item_price
     assert np.ptp(want) > 1.0
     assert seen[0] == pytest.approx(want if near else np.zeros(12), abs=1.2 * near)
-
-
-# -- weighted positions ---------------------------------------------------------------------------------------------
 
 
 def terms_of(draw, n, m, k, groups, active):
@@ -295,9 +292,6 @@ def test_the_smoothed_dual_is_the_maximum_over_its_polymatroid(tau, groups, acti
         assert found.users.exposure == pytest.approx(expected, abs=2e-4)
 
 
-# -- what is asked for, and refused ---------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("floor", "cap", "most", "least"), [(2.75, 9.0, 9.0, 3.0), (1.0, 4.4, 4.0, 1.0), (1.25, 1.25, 1.0, 1.0)]
 )
@@ -335,10 +329,9 @@ def test_exposures_that_rounding_takes_from_a_bound_reach_it(weight, bound):
     weights, slack = [weight, weight / 2], 1e-9 * max(bound, 1.0)
     for by, kept in ((0.9 * slack, True), (1.1 * slack, False)):
         floor, cap = [0.0, bound + by, 0.0], [weight, bound - by, weight]
+        given, more = (np.ones((1, 3)), [[0, 1]], 2), {"position_weights": weights}
         proofs = [
-            certificate(
-                np.ones((1, 3)), [[0, 1]], 2, least, 0.0, None, max_exposure=most, position_weights=weights
-            )
+            certificate(*given, least, 0.0, None, max_exposure=most, **more)
             for least, most in ((floor, None), (0.0, cap))
         ]
         assert [proof.value > -np.inf for proof in proofs] == [kept, kept]
@@ -357,10 +350,3 @@ def test_items_that_nobody_may_have_are_not_shown():
     found = solve_dual(np.full((4, 3), 0.5), 3, 0, 0, position_weights=[1.0, 0.8, 0.5])
     assert (found.slates == -1).all()
     assert (found.primal, found.dual) == (0.0, pytest.approx(0.0, abs=1e-9))
-
-
-def test_the_first_item_that_may_not_be_shown_is_named():
-    """Row and item, in the order of rows."""
-    mask = np.array([[True, True], [False, True], [True, False]])
-    with pytest.raises(AgentError, match="row 1 shows item 0, which is not admissible"):
-        certificate(np.ones((3, 2)), [[0], [0], [1]], 1, 0, 0.0, None, admissible=mask)

@@ -1,18 +1,28 @@
-"""Measures of exposure, relevance and the loop against their definitions."""
+"""Measures of exposure, relevance, the loop, both sides and calibration against definitions and closed forms."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import dataclasses
+import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kit import refused
+from scipy.spatial.distance import jensenshannon
+from small_markets import small_scenario
 
 from rimsim import measures
+from rimsim.agents import make_agent, play_round
+from rimsim.config import ConsumerConfig
 from rimsim.errors import DataError
+from rimsim.market import Market
+from rimsim.measures import MEASURES, made_up_round
 from rimsim.measures.loop import late_rounds, late_words
+from rimsim.scenarios.study.facts import AdoptionCount, facts_of, shared_facts
+from rimsim.testing import random_items
 
 COUNTS = st.lists(st.integers(0, 1000), min_size=1, max_size=40).map(np.array)
 SOME_COUNTS = COUNTS.filter(lambda counts: counts.sum() > 0)
@@ -25,20 +35,16 @@ def _slates(seed: int, n: int = 40, k: int = 4, items: int = 12) -> np.ndarray:
 
 
 @given(SOME_COUNTS)
-def test_gini_is_half_the_relative_mean_difference(counts):
-    """Gini equals the mean absolute difference of all ordered pairs over twice the mean."""
+def test_gini_is_half_the_relative_mean_difference_and_twice_the_area_above_the_lorenz_curve(counts):
+    """By all ordered pairs; the curve is convex from 0 to 1; perplexity is at most the number of items shown."""
     pairwise = np.abs(counts[:, None] - counts[None, :]).mean() / (2 * counts.mean())
     assert measures.gini(counts) == pytest.approx(pairwise, abs=1e-12)
-
-
-@given(SOME_COUNTS)
-def test_gini_is_twice_the_area_above_the_lorenz_curve(counts):
-    """The Lorenz curve is convex from 0 to 1 and encloses the Gini index."""
     curve = measures.lorenz(counts)
     assert (curve[0], curve[-1]) == (0, pytest.approx(1))
     assert (np.diff(curve, 2) >= -1e-12).all()
     area = (curve[1:] + curve[:-1]).sum() / 2 / len(counts)
     assert measures.gini(counts) == pytest.approx(1 - 2 * area, abs=1e-9)
+    assert 1 - 1e-9 <= measures.perplexity(counts) <= (counts > 0).sum() + 1e-9
 
 
 @given(COUNTS, st.integers(1, 9))
@@ -49,21 +55,20 @@ def test_concentration_ignores_scale_and_order(counts, factor):
         assert measure(other) == pytest.approx(measure(counts), rel=1e-9, abs=1e-12)
 
 
-@given(SOME_COUNTS)
-def test_perplexity_lies_between_one_and_the_items_shown(counts):
-    """Perplexity is at least 1 and at most the number of items with exposure."""
-    assert 1 - 1e-9 <= measures.perplexity(counts) <= (counts > 0).sum() + 1e-9
-
-
-def test_closed_forms_of_concentration():
-    """One item with everything and an even spread give the known ends of every measure."""
-    one, even = np.array([0, 0, 0, 8]), np.array([5, 5, 5, 5])
-    assert measures.gini(one) == pytest.approx(0.75)
-    assert measures.gini(even) == pytest.approx(0)
-    assert (measures.perplexity(one), measures.perplexity(even)) == (pytest.approx(1), pytest.approx(4))
-    assert (measures.coverage(one), measures.coverage(even)) == (0.25, 1)
-    assert measures.effective_items(one) == 1
-    assert measures.effective_items(even) == pytest.approx(20 * 19 / 80)
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        ([0, 0, 0, 8], (0.75, 1, 0.25, 1)),
+        ([5, 5, 5, 5], (0, 4, 1, 20 * 19 / 80)),
+        ([1, 0, 1, 1], (0.25, 3, 0.75, 4)),  # no item twice: nothing speaks against a uniform spread
+        (np.zeros(5, int), (0, 0, 0, 0)),
+        (np.zeros(0, int), (0, 0, 0, 0)),
+    ],
+)
+def test_closed_forms_of_concentration(counts, expected):
+    """Gini, perplexity, coverage and effective items of one item with all, an even spread, no meeting and nothing."""
+    found = (measures.gini, measures.perplexity, measures.coverage, measures.effective_items)
+    assert [measure(counts) for measure in found] == pytest.approx(expected)
 
 
 def test_effective_items_is_the_inverse_chance_that_two_draws_meet():
@@ -86,23 +91,6 @@ def test_effective_items_does_not_depend_on_the_size_of_the_sample():
     assert spread[0] > 2 * spread[1]
 
 
-@pytest.mark.parametrize("counts", [np.zeros(5, int), np.zeros(0, int)])
-def test_nothing_counted_gives_conventions_and_no_nan(counts):
-    """Without a count every measure of concentration is 0."""
-    values = [
-        measures.gini(counts),
-        measures.perplexity(counts),
-        measures.coverage(counts),
-        measures.effective_items(counts),
-    ]
-    assert values == [0, 0, 0, 0]
-
-
-def test_effective_items_without_a_meeting_is_the_catalogue():
-    """When no item was counted twice nothing speaks against a uniform spread."""
-    assert measures.effective_items([1, 0, 1, 1]) == 4
-
-
 @given(st.integers(0, 10_000), st.floats(0, 1))
 def test_examined_exposure_sums_the_chance_of_every_position(seed, gamma):
     """It equals a loop over positions, to the grid of weights; with γ = 1 it is the exposure."""
@@ -117,20 +105,20 @@ def test_examined_exposure_sums_the_chance_of_every_position(seed, gamma):
     assert measures.exposure_counts(slates, 12).sum() == (slates >= 0).sum()
 
 
-def test_guarantees_by_hand():
-    """Shortfall, items met and worst ratio of four items, one of them without a guarantee."""
-    exposure, required = np.array([3, 0, 10, 4]), np.array([4, 2, 0, 4])
-    assert measures.shortfall_units(exposure, required) == 3
-    assert measures.shortfall(exposure, required) == pytest.approx(0.3)
-    assert measures.items_met(exposure, required) == pytest.approx(1 / 3)
-    assert measures.worst_ratio(exposure, required) == 0
-
-
-def test_no_guarantee_is_always_kept():
-    """With b = 0 for all items nothing is short and everything is met."""
-    exposure, required = np.array([3, 0]), np.zeros(2, int)
-    assert measures.shortfall(exposure, required) == 0
-    assert (measures.items_met(exposure, required), measures.worst_ratio(exposure, required)) == (1, 1)
+@pytest.mark.parametrize(
+    ("exposure", "required", "expected"),
+    [
+        ([3, 0, 10, 4], [4, 2, 0, 4], (3, 0.3, 1 / 3, 0)),
+        ([3, 0], [0, 0], (0, 0, 1, 1)),
+        ([3, 5, 1, 0], [4, 2, 3, 0], (3, 1 / 3, 1 / 3, 1 / 3)),
+        ([9, 4], [3, 2], (0, 0, 1, 2)),
+    ],
+)
+def test_guarantees_by_hand(exposure, required, expected):
+    """Units and share that are missing, items met and the worst ratio; items without a guarantee do not count."""
+    found = measures.shortfall_units, measures.shortfall, measures.items_met, measures.worst_ratio
+    values = [measure(np.array(exposure), np.array(required)) for measure in found]
+    assert values == pytest.approx(expected, rel=1e-15)
 
 
 @given(st.integers(0, 10_000), st.integers(0, 12))
@@ -163,13 +151,20 @@ def test_average_popularity_is_one_for_an_even_spread():
 
 
 def test_who_pays_finds_the_decile_that_carries_the_guarantees():
-    """Guaranteed items shown only to the lower half of λ appear in its deciles alone."""
+    """Guaranteed items shown only to the lower half of λ appear in its deciles; ties keep the order of arrival."""
     intensity = np.random.default_rng(0).random(200)
     low = intensity < np.median(intensity)
     slates = np.stack([np.full(200, 0), np.where(low, 3, 1), np.full(200, -1)], axis=1)
     binding = measures.binding_items(unconstrained=[9, 9, 9, 1], required=[2, 2, 0, 5])
     assert binding.tolist() == [False, False, False, True]
     assert measures.who_pays(slates, binding, intensity).tolist() == [1] * 5 + [0] * 5
+    assert measures.binding_items([3, 2, 0], [3, 3, 0]).tolist() == [
+        False,
+        True,
+        False,
+    ]  # just kept, it needs no help
+    slates, binding = np.repeat(np.arange(10), 10)[:, None], np.isin(np.arange(10), [2, 7])
+    assert measures.who_pays(slates, binding, np.ones(100)).tolist() == [0, 0, 1, 0, 0, 0, 0, 1, 0, 0]
 
 
 @given(st.integers(0, 10_000), st.integers(1, 97))
@@ -196,16 +191,18 @@ def test_who_pays_adds_up_to_the_exposure_of_binding_items(seed, n):
         (lambda: measures.recall([[True]], [1, 1]), "1 and 2 rows"),
         (lambda: measures.per_slate([1.0]), "values"),
         (lambda: measures.sessions_per_user([[1]]), "user"),
+        (lambda: measures.calibration_ratio([[0.5, 0.5]], [[True, False]], [1.0]), r"\(n, k\) and \(k,\)"),
+        (lambda: measures.reliability([0.1, 0.2, 0.3], [True, False]), "3 and 2 rows"),
+        (lambda: measures.survival([0], [True], 2), "rounds: 0"),
     ],
 )
 def test_wrong_arrays_are_named(call, names):
     """An array of the wrong shape or range is an error that names it and what is allowed."""
-    with pytest.raises(DataError, match=names):
-        call()
+    refused(DataError, names, call)
 
 
 def test_relevance_by_hand():
-    """Precision, recall and NDCG of three arrivals, one without a relevant item."""
+    """Precision, recall and NDCG of three arrivals, one without a relevant item, of expected numbers and of nothing."""
     hits = np.array([[True, False, True], [False, True, False], [False, False, False]])
     relevant = np.array([2, 4, 0])
     assert measures.precision(hits) == pytest.approx(3 / 9)
@@ -213,33 +210,30 @@ def test_relevance_by_hand():
     first = (1 + 1 / 2) / (1 + 1 / np.log2(3))
     second = (1 / np.log2(3)) / (1 + 1 / np.log2(3) + 1 / 2)
     assert measures.ndcg(hits, relevant) == pytest.approx((first + second) / 2)
-
-
-def test_recall_takes_expected_numbers():
-    """With expected numbers of relevant items, hits beyond the expectation count in full."""
+    # Hits beyond an expected number count in full.
     assert measures.recall([[True, True], [False, False]], [1.6, 0.5]) == pytest.approx(2 / 1.6 / 2)
-
-
-def test_ndcg_is_one_only_for_the_ideal_order():
-    """All relevant items at the top give 1; the same hits lower down give less."""
-    assert measures.ndcg([[True, True, False]], [2]) == pytest.approx(1)
-    assert measures.ndcg([[True, True, True]], [9]) == pytest.approx(1)
-    assert measures.ndcg([[False, True, True]], [2]) < 0.8
-
-
-def test_relevance_of_nothing_is_zero():
-    """Without arrivals, or without any relevant item, the measures are 0."""
     none = np.zeros((0, 3), bool)
     assert (measures.precision(none), measures.recall(none, []), measures.ndcg(none, [])) == (0, 0, 0)
     assert measures.recall(np.zeros((2, 3), bool), [0, 0]) == 0
-    assert measures.per_slate(np.zeros((0, 3))) == 0
+
+
+@pytest.mark.parametrize(
+    ("hits", "relevant", "expected"),
+    [([1, 1, 0], 2, 1), ([1, 1, 1], 9, 1), ([0, 1, 1], 2, (1 / np.log2(3) + 1 / 2) / (1 + 1 / np.log2(3)))],
+)
+def test_ndcg_is_one_only_for_the_ideal_order(hits, relevant, expected):
+    """All relevant items at the top give 1; the same hits lower down give less."""
+    assert measures.ndcg([np.array(hits, bool)], [relevant]) == pytest.approx(expected)
 
 
 def test_values_by_hand():
-    """What a slate is worth in the mean, and the value of all with the penalty for what is missing."""
+    """Worth of a slate in the mean, the value of all with the penalty for what is missing, and sessions a user."""
     worth = np.array([[0.5, 0.25], [0.25, 0.0]])
     assert measures.per_slate(worth) == pytest.approx(0.5)
+    assert measures.per_slate(np.zeros((0, 3))) == 0
     assert measures.penalised_value(worth, [1, 5], [3, 2], 0.1) == pytest.approx(1.0 - 0.2)
+    assert measures.sessions_per_user([7, 7, 9, 7, 9]) == 2.5
+    assert measures.sessions_per_user([]) == 0
 
 
 @given(st.integers(2, 60), st.integers(1, 200), st.integers(0, 9))
@@ -265,18 +259,13 @@ def test_sampled_pairs_are_uniform_over_all_pairs():
     assert ((drawn - 400) ** 2 / 400).sum() < 27.9  # χ² with 9 degrees of freedom at 1e-3
 
 
-def test_sampled_pairs_of_a_large_market_are_in_range():
-    """The triangular root stays exact where doubles round."""
+def test_sampled_pairs_of_a_large_market_are_in_range_and_of_one_user_left_out():
+    """The triangular root stays exact where doubles round; with the users given, no pair is of one user."""
     n = 3_000_000
     pairs = measures.sample_pairs(n, 500, 1)
     assert (pairs[:, 0] >= 0).all()
     assert (pairs[:, 0] < pairs[:, 1]).all()
-    assert pairs[:, 1].max() < n
-    assert pairs[:, 1].max() > n // 2
-
-
-def test_pairs_of_one_user_are_left_out():
-    """With the users given, no pair compares a user with itself."""
+    assert n // 2 < pairs[:, 1].max() < n
     user = np.array([0, 0, 1, 1, 1])
     pairs = measures.sample_pairs(5, 100, 0, user)
     assert len(pairs) == 6
@@ -285,22 +274,15 @@ def test_pairs_of_one_user_are_left_out():
 
 @given(st.integers(0, 10_000))
 def test_jaccard_equals_set_arithmetic(seed):
-    """The mean over pairs equals Python's sets, empty positions ignored."""
+    """The mean over pairs equals Python's sets, empty positions ignored; of empty slates and no pairs it is 0."""
     slates = _slates(seed)
-    pairs = measures.sample_pairs(len(slates), 30, seed)
+    slates[:2] = -1
+    pairs = np.concatenate([measures.sample_pairs(len(slates), 30, seed), [[0, 1], [2, 2]]])
     expected = []
     for first, second in pairs:
         a, b = set(slates[first]) - {-1}, set(slates[second]) - {-1}
         expected.append(len(a & b) / len(a | b) if a | b else 0)
     assert measures.jaccard(slates, pairs) == pytest.approx(np.mean(expected))
-
-
-def test_jaccard_of_equal_and_of_disjoint_slates():
-    """Equal slates are 1 alike in any order, disjoint ones 0; without pairs it is 0."""
-    slates = np.array([[1, 2], [2, 1], [3, 4], [-1, -1]])
-    assert measures.jaccard(slates, [[0, 1]]) == 1
-    assert measures.jaccard(slates, [[0, 2]]) == 0
-    assert measures.jaccard(slates, [[3, 3]]) == 0
     assert measures.jaccard(slates, np.zeros((0, 2), int)) == 0
 
 
@@ -331,37 +313,12 @@ def test_genre_drift_is_a_symmetric_divergence_in_bits(counts, seed):
     assert drift == pytest.approx(measures.genre_drift(other, counts, weights), abs=1e-12)
 
 
-def test_genre_drift_ends():
+@pytest.mark.parametrize(
+    ("before", "now", "bits"), [([3, 1], [6, 2], 0), ([3, 0], [0, 1], 1), ([0, 0], [0, 1], 0)]
+)
+def test_genre_drift_ends(before, now, bits):
     """The same exposure has drifted 0 bits, exposure of other genres 1 bit, no exposure 0."""
-    weights, _ = measures.genre_weights(["A", "B"])
-    assert measures.genre_drift([3, 1], [6, 2], weights) == pytest.approx(0)
-    assert measures.genre_drift([3, 0], [0, 1], weights) == pytest.approx(1)
-    assert measures.genre_drift([0, 0], [0, 1], weights) == 0
-
-
-def test_sessions_per_user_counts_returns():
-    """Five arrivals of two users are two and a half sessions a user."""
-    assert measures.sessions_per_user([7, 7, 9, 7, 9]) == 2.5
-    assert measures.sessions_per_user([]) == 0
-
-
-def test_measures_are_light():
-    """Importing the measures imports neither torch nor pandas nor SciPy."""
-    code = "import sys, rimsim.measures; print({'torch', 'pandas', 'scipy'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"
-
-
-def test_a_guarantee_that_is_just_kept_does_not_bind():
-    """An item that has exactly what it must have needs no help."""
-    assert measures.binding_items([3, 2, 0], [3, 3, 0]).tolist() == [False, True, False]
-
-
-def test_ties_of_intensity_keep_the_order_of_arrival():
-    """Arrivals of one intensity are cut into groups in their own order."""
-    slates = np.repeat(np.arange(10), 10)[:, None]
-    binding = np.isin(np.arange(10), [2, 7])
-    assert measures.who_pays(slates, binding, np.ones(100)).tolist() == [0, 0, 1, 0, 0, 0, 0, 1, 0, 0]
+    assert measures.genre_drift(before, now, measures.genre_weights(["A", "B"])[0]) == pytest.approx(bits)
 
 
 @pytest.mark.parametrize("m", [1, 2, 4, 5, 8])
@@ -370,17 +327,182 @@ def test_the_lorenz_curve_of_nothing_is_the_line_of_equality(m):
     assert measures.lorenz(np.zeros(m)) == pytest.approx([i / m for i in range(m + 1)], abs=1e-15)
 
 
-def test_the_worst_ratio_is_the_least_share_of_a_guarantee():
-    """Three of four, five of two, one of three: a third; items without a guarantee do not count."""
-    assert measures.worst_ratio([3, 5, 1, 0], [4, 2, 3, 0]) == pytest.approx(1 / 3, rel=1e-15)
-    assert measures.worst_ratio([9, 4], [3, 2]) == pytest.approx(2.0, rel=1e-15)
-
-
 @pytest.mark.parametrize(
     ("count", "late"), [(1, [0]), (2, [1]), (3, [2]), (4, [2, 3]), (7, [4, 5, 6]), (8, [4, 5, 6, 7])]
 )
 def test_late_rounds_are_the_last_half(count, late):
-    """The last ⌊n / 2⌋ rounds, and the only one of one; they are named in words by the first and the last."""
+    """The last ⌊n / 2⌋ rounds, or the only one; they are named by the first and the last, and means are of them."""
     assert list(late_rounds(count)) == late
     words = f"round {late[0]}" if len(late) == 1 else f"mean of rounds {late[0]}–{late[-1]}"
     assert late_words(count) == words
+    rounds = pd.DataFrame({"agent": "a", "seed": 0, "round": range(count), "metric": "utility"})
+    means = measures.late_means(rounds.assign(value=rounds["round"] ** 2.0))
+    assert means["value"].tolist() == [np.mean(np.square(late))]
+
+
+def test_expected_exposure_is_that_of_its_definition():
+    """EE-L is the squared distance of shares, and EE-D − EE-R + Σ ε*² of the other two (Diaz et al.)."""
+    draw = np.random.default_rng(0)
+    exposure, target = draw.gamma(0.5, size=(2, 40))
+    shares, wanted = exposure / exposure.sum(), target / target.sum()
+    found = measures.expected_exposure(exposure, target)
+    assert found.loss == pytest.approx(((shares - wanted) ** 2).sum())
+    assert found.loss == pytest.approx(found.disparity - found.relevance + (wanted**2).sum())
+    alike = measures.expected_exposure(3 * target, target)
+    assert alike.loss == pytest.approx(0)
+
+
+@pytest.mark.parametrize(
+    ("decay", "shown", "due", "theirs"),
+    [
+        (0.85, [[1, 1, 1], [0, 0, 1]], [[0, 2, 2], [1, 0, 0]], (3.56988125, 3.79229375, 2.351159375)),
+        (
+            0.5,
+            [[0, 2, 1, 1], [2, 0, 0, 1], [0, 0, 0, 0]],
+            [[2, 1, 1, 1], [0, 0, 0, 1], [0, 0, 0, 2]],
+            (1.7378472222222219, 2.7864583333333335, 0.3185763888888889),
+        ),
+        (
+            0.7,
+            [[0, 1, 1, 1], [0, 0, 0, 1], [0, 0, 0, 0], [0, 0, 1, 0]],
+            [[2, 1], [1, 1], [1, 0], [1, 0]],
+            (4.1192945, 2.9072125, 2.5667695),
+        ),
+    ],
+)
+def test_expected_exposure_is_that_of_lenskits_authors_in_shares(decay, shown, due, theirs):
+    """Frozen numbers of rank-fairness-metrics (a357139, ``ee_for_ds`` with ``rbp``), which has no shares of a whole.
+
+    Groups of the items at each position of some users' slates, and of the items that each of them wants.
+    """
+    slates, wanted = np.array(shown), np.array(due)
+    exposure = np.bincount(slates.ravel(), np.tile(decay ** np.arange(slates.shape[1]), len(slates)), 3)
+    target = np.bincount(wanted.ravel(), minlength=3)
+    found = measures.expected_exposure(exposure, target)
+    given, asked = ((1 - decay**count) / (1 - decay) for count in (slates.shape[1], wanted.shape[1]))
+    squares = ((target / target.sum()) ** 2).sum()
+    loss = given**2 * found.disparity - given * asked * found.relevance + asked**2 * squares
+    ours = (given**2 * found.disparity, given * asked * found.relevance, loss)
+    assert ours == pytest.approx(theirs, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("slate", "target", "theirs"),
+    [
+        ([1, 1, 1], [0.23323323323323325, 0.2782782782782783, 0.48848848848848847], 0.6417480324919319),
+        ([0, 2, 1, 1], [0.068, 0.097, 0.835], 0.8555204800802394),
+        ([0, 1, 1, 1], [0.441, 0.013, 0.546], 0.5977912819381288),
+    ],
+)
+def test_awrf_is_that_of_lenskits_authors_in_bits(slate, target, theirs):
+    """Frozen numbers of TREC's fair ranking track of 2021 (``qr_awrf``), whose divergence is in nats."""
+    attention = 1 / np.log2(np.maximum(np.arange(1, len(slate) + 1), 2))
+    found = measures.awrf(np.bincount(slate, attention, 3), target)
+    assert 1 - np.log(2) * (1 - found) == pytest.approx(theirs, abs=1e-9)
+
+
+def test_awrf_is_one_less_the_divergence():
+    """It is 1 − JS of SciPy, 1 for the target itself, 0 for exposure that lies elsewhere."""
+    exposure, target = np.array([4.0, 1, 0, 2]), np.array([1.0, 1, 1, 1])
+    assert measures.awrf(exposure, target) == pytest.approx(1 - jensenshannon(exposure, target, 2) ** 2)
+    assert measures.awrf(5 * target, target) == pytest.approx(1)
+    assert measures.awrf([1, 0], [0, 1]) == 0
+
+
+def test_the_long_tail_is_beyond_four_fifths_of_events():
+    """The most popular items that reach 80 % are the head; the share of a slate's other items is averaged."""
+    tail = measures.long_tail([10, 50, 30, 6, 4])
+    np.testing.assert_array_equal(tail, [True, False, False, True, True])
+    share = measures.long_tail_share([[0, 1], [2, -1], [-1, -1], [3, 4]], tail)
+    assert share == pytest.approx((0.5 + 0 + 1) / 3)
+
+
+def test_survival_is_the_product_over_those_at_risk():
+    """The Kaplan-Meier curve by hand, with one who came late and is there still."""
+    curve = measures.survival([1, 3, 3, 2, 4], [True, True, False, False, False], 4)
+    np.testing.assert_allclose(curve, [4 / 5, 4 / 5, 4 / 5 * 2 / 3, 4 / 5 * 2 / 3])
+
+
+@pytest.mark.parametrize(
+    ("guaranteed", "plain", "round_"),
+    [
+        ([1, 1, 4, 4], [2, 2, 2, 2], 3),  # −1, −2, 0, 2: level is not above
+        ([3, 1, 1, 1], [2, 2, 2, 2], None),  # ahead once, not to the last
+        ([3, 3], [2, 2], 0),
+        ([2, 2], [2, 2], None),
+    ],
+)
+def test_break_even_is_when_the_sum_stays_above(guaranteed, plain, round_):
+    """The first round from whose end on the cumulated difference is positive, or None."""
+    assert measures.break_even(guaranteed, plain) == round_
+
+
+def test_welfare_of_a_round_is_counted_by_brute_force():
+    """Users' welfare is all expected consumption, providers' the mean logarithm of theirs, whoever left included."""
+    facts = made_up_round(random_items(12))
+    sides = {"provider": np.arange(12) % 5, "there": np.ones(5, bool), "came": np.arange(5) < 4}
+    facts = dataclasses.replace(facts, **sides)
+    worth = np.zeros(5)
+    for items, chances in zip(facts.slates, facts.probability, strict=True):
+        for item, chance in zip(items, chances, strict=True):
+            if item >= 0:
+                worth[item % 5] += chance
+    expected = np.log1p(worth[:4]).mean()
+    assert MEASURES["user_welfare"].value(facts) == pytest.approx(worth.sum())
+    assert MEASURES["provider_welfare"].value(facts) == pytest.approx(expected)
+    assert MEASURES["nash_welfare"].value(facts) == pytest.approx(worth.sum() * expected)
+    assert MEASURES["providers_alive"].value(facts) == 1.25  # made up: more there than ever came
+    assert MEASURES["catalogue_on_offer"].value(facts) == 1
+    facts = dataclasses.replace(facts, sold=np.arange(12) % 4, there=np.arange(5) < 2)
+    assert MEASURES["items_sold"].value(facts) == 0.75
+    assert MEASURES["catalogue_on_offer"].value(facts) == 0.5  # of twelve items, those of providers 0 and 1
+    assert MEASURES["users_active"].value(facts) == len(set(facts.user.tolist()))
+
+
+def test_the_ratio_of_two_slates_by_hand():
+    """Two slates with an empty position: three predictions over two consumptions; over none there is no ratio."""
+    intensity = np.array([[0.5, 2.0], [0.25, np.nan]])
+    consumed = np.array([[True, True], [False, False]])
+    expected = ((1 - math.exp(-0.5)) + (1 - math.exp(-2.0 * 0.8)) + (1 - math.exp(-0.25))) / 2
+    found = measures.calibration_ratio(intensity, consumed, [1.0, 0.8])
+    assert found == pytest.approx(expected, rel=1e-12)
+    assert measures.calibration_ratio([[0.5]], [[False]], [1.0]) is None
+
+
+@pytest.mark.parametrize("attraction", [1.0, 2.5])
+def test_the_measure_is_recomputed_from_the_ledger(attraction):
+    """Row by row over the saved table of a round, in plain Python."""
+    config = small_scenario(rounds=1, consumer=ConsumerConfig(position_decay=0.7, attraction=attraction))
+    market = Market(config)
+    play_round(market, make_agent("relevance"))
+    closed = market.closed[0]
+    adoption = AdoptionCount(market.world.release)
+    adoption.enter(closed)
+    shared, first = shared_facts(market.world, config, 0), closed.ledger.exposure(market.n_items)
+    facts = facts_of(shared, closed, first, adoption, None, None)
+    predicted = actual = 0.0
+    for row in closed.ledger.table("relevance", 0, 0).itertuples():
+        predicted += 1 - math.exp(-row.intensity * attraction * 0.7 ** (row.position - 1))
+        actual += row.consumed
+    assert MEASURES["calibration_ratio"].value(facts) == pytest.approx(predicted / actual, rel=1e-6)
+
+
+def test_a_replay_sees_all_positions():
+    """Where hits are counted, no position is examined less than another."""
+    counted = made_up_round(random_items())
+    drawn = dataclasses.replace(counted, counts_items=False, attraction=2.0)
+    assert counted.examination.tolist() == [1.0] * 4
+    assert drawn.examination == pytest.approx([2.0, 1.6, 1.28, 1.024])
+
+
+def test_groups_of_a_reliability_curve_are_quantiles_of_the_prediction():
+    """Sums by group equal those of pandas' quantiles, and nothing is lost."""
+    draw = np.random.default_rng(0)
+    chance = draw.random(200)
+    came = draw.random(200) < chance
+    curve = measures.reliability(chance, came, 8)
+    groups = pd.DataFrame({"chance": chance, "came": came}).groupby(pd.qcut(chance, 8))
+    assert curve.exposures.tolist() == groups.size().tolist() == [25] * 8
+    assert curve.predicted == pytest.approx(groups["chance"].sum().to_numpy())
+    assert curve.consumed.tolist() == groups["came"].sum().tolist()
+    assert len(measures.reliability(chance[:3], came[:3]).exposures) == 3

@@ -7,17 +7,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from small_markets import drawn, small_scenario, stopped_after_a_round
+from kit import documented as documented_code
+from kit import refused
+from small_markets import drawn, small_run, small_scenario, stopped_after_a_round
 
 from rimsim import tracking
 from rimsim.data import load
 from rimsim.errors import ArmsError, ConfigError, MeasureError, RunFolderError
-from rimsim.scenarios import compare, load_run, sweep
+from rimsim.scenarios import load_run, sweep
 from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.runs.status import digest
 from rimsim.scenarios.study.compare import resume
 
-DOCS = Path(__file__).parents[1] / "docs"
 FILLED = """\
 from rimsim.measures import Measure
 
@@ -25,25 +26,15 @@ filled = Measure("filled", "share", "#{positions: >= 0} / (n·k)", of=lambda fac
 """
 
 
-def _example(name):
-    text = (DOCS / "measures.md").read_text(encoding="utf-8")
-    return text.split(f"# {name}\n", 1)[1].split("```", 1)[0]
-
-
 @pytest.fixture(scope="module")
 def documented(tmp_path_factory):
     """The folder of a comparison by the command line with the documentation's measure."""
     folder = tmp_path_factory.mktemp("documented")
-    (folder / "my_measure.py").write_text(_example("my_measure.py"))
-    status = main(
-        [
-            "compare", "--agents", "relevance,random", "--measures", f"{folder / 'my_measure.py'}:freshness",
-            "--rounds", "2", "--workers", "1", "--out", str(folder / "run"), "--no-certificate",
-            "--set", "data.min_item_events=120", "--set", "arrivals.per_round=120", "--set", "slate=5",
-            "--set", "platform.model=popularity-hp",
-        ]
-    )  # fmt: skip
-    assert status == 0
+    (folder / "my_measure.py").write_text(documented_code("my_measure.py", "measures"))
+    line = f"compare --agents relevance,random --measures {folder / 'my_measure.py'}:freshness --rounds 2 "
+    line += f"--workers 1 --out {folder / 'run'} --no-certificate --set data.min_item_events=120 "
+    line += "--set arrivals.per_round=120 --set slate=5 --set platform.model=popularity-hp"
+    assert main(line.split()) == 0
     return folder
 
 
@@ -88,16 +79,15 @@ def test_the_documented_run_is_repeated_with_its_measure(documented, capsys):
     place = f"{documented / 'my_measure.py'}:freshness"
     assert main(["compare", "--resume", "--out", folder, "--measures", place]) == 0
     assert main(["compare", "--resume", "--out", folder, "--measures", "other.py:freshness"]) == 2
-    assert (
-        "found other options than it began with: measures ['other.py:freshness']" in capsys.readouterr().err
-    )
+    told = "found other options than it began with: measures ['other.py:freshness']"
+    assert told in capsys.readouterr().err
 
 
 def test_the_documented_test_of_the_measure_passes(documented, monkeypatch):
     """The test module of the documentation runs as it stands."""
     monkeypatch.syspath_prepend(documented)
     names = {}
-    exec(_example("test_my_measure.py"), names)  # noqa: S102 - the documentation is ours
+    exec(documented_code("test_my_measure.py", "measures"), names)  # noqa: S102 - the documentation is ours
     case = names["TestFreshness"]()
     tests = [name for name in dir(case) if name.startswith("test_")]
     assert len(tests) > 4
@@ -112,10 +102,8 @@ def write(tmp_path, monkeypatch):
     return (tmp_path / "mine.py").write_text
 
 
-def _compare(out, measures=("mine.py:filled",), **options):
-    return compare(
-        small_scenario(), ("random",), seeds=1, out=out, workers=1, frozen=[], measures=measures, **options
-    )
+def _compare(out, measures=("mine.py:filled",)):
+    return small_run(out, measures=measures)
 
 
 def test_built_in_values_are_the_same_beside_a_measure_of_ones_own(write):
@@ -132,11 +120,10 @@ def test_built_in_values_are_the_same_beside_a_measure_of_ones_own(write):
 def test_a_run_with_a_measure_resumes_and_refuses_a_file_that_changed(write, monkeypatch):
     """Stopped after a round, it ends as the whole run did; with other content in the file it is refused."""
     write(FILLED)
-    with stopped_after_a_round(monkeypatch, MeasureError), pytest.raises(ArmsError, match="enough"):
-        _compare("run")
+    with stopped_after_a_round(monkeypatch, MeasureError):
+        refused(ArmsError, "enough", _compare, "run")
     write(FILLED + "\n")
-    with pytest.raises(RunFolderError, match=r"changed since the run began: mine\.py"):
-        resume("run", workers=1)
+    refused(RunFolderError, r"changed since the run began: mine\.py", resume, "run", workers=1)
     write(FILLED)
     assert digest(resume("run", workers=1)) == digest(_compare("whole"))
 
@@ -144,47 +131,30 @@ def test_a_run_with_a_measure_resumes_and_refuses_a_file_that_changed(write, mon
 def test_a_sweep_has_the_measure_at_every_point(write, capsys):
     """The table of a sweep holds its late means, and the printed one a column."""
     write(FILLED)
-    run = sweep(
-        small_scenario(rounds=2),
-        {"slate": [2, 3]},
-        ("random",),
-        seeds=1,
-        out="sweep",
-        workers=1,
-        measures=["mine.py:filled"],
-        certify=False,
-    )
-    table = run.sweep
+    asked = {"seeds": 1, "workers": 1, "measures": ["mine.py:filled"], "certify": False}
+    table = sweep(small_scenario(rounds=1), {"slate": [2, 3]}, ("random",), out="sweep", **asked).sweep
     assert table[table["metric"] == "filled"]["value"].to_list() == [1.0, 1.0]
     assert main(["report", "sweep"]) == 0
     assert "filled" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-    ("text", "place", "error", "said"),
+    ("right", "place", "error", "said"),
     [
-        (FILLED, "mine.py:filed", ConfigError, "Did you mean 'filled'"),
-        (
-            FILLED.replace("slates", "slate"),
-            "mine.py:filled",
-            MeasureError,
-            "no attribute 'slate'.*mine.py:3",
-        ),
+        ("slates", "mine.py:filed", ConfigError, "Did you mean 'filled'"),
+        ("slate", "mine.py:filled", MeasureError, "no attribute 'slate'.*mine.py:3"),
     ],
 )
-def test_what_cannot_be_measured_is_refused_before_anything_is_written(write, text, place, error, said):
+def test_what_cannot_be_measured_is_refused_before_anything_is_written(write, right, place, error, said):
     """A wrong name and a function with a slip are told at once, and no folder appears."""
-    write(text)
-    with pytest.raises(error, match=said):
-        _compare("run", [place])
+    write(FILLED.replace("slates", right))
+    refused(error, said, _compare, "run", [place])
     assert not Path("run").exists()
 
 
 def test_a_measure_that_fails_in_a_round_is_named_with_its_line(write):
     """What no made-up round showed ends the arm with an error that names measure, round and line."""
     write(FILLED.replace("(facts.slates >= 0).mean()", "1 / (2 - facts.round)"))
-    with pytest.raises(
-        ArmsError, match=r"measure 'filled' raised ZeroDivisionError: .*, in round 2 \(mine.py:3\)"
-    ):
-        _compare("run")
+    told = r"measure 'filled' raised ZeroDivisionError: .*, in round 2 \(mine.py:3\)"
+    refused(ArmsError, told, _compare, "run")
     assert np.isclose(load_run("run").rounds.query("metric == 'filled'")["value"].max(), 1.0)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
+from kit import DOCS, refused
 
 from rimsim import measures
 from rimsim.errors import ConfigError, DataError
@@ -49,12 +49,15 @@ def test_the_median_is_where_the_product_limit_falls_to_a_half(items):
     assert measures.adoption_median(times) == expected
 
 
-def test_nothing_adopted_has_no_median():
-    """With every item censored the curve is empty and there is no median."""
+def test_nothing_adopted_has_no_median_and_nothing_released_no_share():
+    """With every item censored the curve is empty; the share adopted is of what was released."""
     times = measures.adoption_times(release=[2, 5], item=[], arrival=[], arrivals=9)
     assert times.duration.tolist() == [7, 4]
     assert not times.observed.any()
     assert measures.adoption_median(times) is None
+    times = measures.adoption_times([0, 2, 4], [0, 2], [3, 5], arrivals=6)
+    assert measures.adopted_share(times) == pytest.approx(2 / 3)
+    assert measures.adopted_share(measures.adoption_times([], [], [], arrivals=6)) is None
 
 
 def test_adoption_counts_arrivals_from_release_to_the_mth_consumption():
@@ -67,21 +70,6 @@ def test_adoption_counts_arrivals_from_release_to_the_mth_consumption():
     assert second.duration.tolist() == [6, 6, 4]
     assert second.observed.tolist() == [True, False, False]
     assert measures.adoption_median(first) == 4
-
-
-def test_consumption_before_release_is_an_error():
-    """An item cannot be consumed before its release, nor be released after the end."""
-    with pytest.raises(DataError, match="item 0 is consumed by arrival 1"):
-        measures.adoption_times([3], [0], [1], arrivals=10)
-    with pytest.raises(DataError, match="release: 12"):
-        measures.adoption_times([12], [], [], arrivals=10)
-
-
-def test_the_share_adopted_is_of_what_was_released():
-    """Two of three released items are consumed in time; without released items there is no share."""
-    times = measures.adoption_times([0, 2, 4], [0, 2], [3, 5], arrivals=6)
-    assert measures.adopted_share(times) == pytest.approx(2 / 3)
-    assert measures.adopted_share(measures.adoption_times([], [], [], arrivals=6)) is None
 
 
 @given(VALUES, st.sampled_from([0.5, 0.9, 0.95, 0.99]))
@@ -119,15 +107,11 @@ def test_paired_difference_is_the_paired_t_test(values, seed):
 
 
 def test_one_seed_has_a_mean_and_no_interval():
-    """One value gives its mean, no bounds and no effect size; none gives no mean; nothing is NaN."""
+    """One value gives its mean, no bounds and no effect size; none gives no mean; NaN drops its value or its pair."""
     assert measures.mean_interval([0.3]) == measures.Interval(0.3, None, None, 1)
     assert measures.mean_interval([]) == measures.Interval(None, None, None, 0)
     assert measures.paired_difference([0.5], [0.25]) == measures.PairedDifference(0.25, None, None, None, 1)
     assert not measures.paired_difference([0.5], [0.25]).clear
-
-
-def test_missing_values_are_left_out_and_counted():
-    """A NaN drops its value or its pair, and n says how many remain."""
     assert measures.mean_interval([1.0, math.nan, 3.0]).n == 2
     result = measures.paired_difference([1.0, math.nan, 4.0], [0.0, 1.0, 2.0])
     assert (result.mean, result.n) == (1.5, 2)
@@ -141,52 +125,23 @@ def test_equal_differences_have_no_effect_size_unless_zero():
 
 
 def test_statistics_reject_what_has_no_meaning():
-    """Unequal lengths, an infinite value and a level outside (0, 1) are errors."""
-    with pytest.raises(DataError, match="2 and 1 values"):
-        measures.paired_difference([1, 2], [1])
-    with pytest.raises(DataError, match="1 and 2 values"):
-        measures.paired_difference([1], [1, 2])
-    with pytest.raises(DataError, match="infinite"):
-        measures.mean_interval([1, math.inf])
-    with pytest.raises(DataError, match="level"):
-        measures.mean_interval([1, 2], level=95)
+    """Unequal lengths, an infinite value, a level outside (0, 1), and consumption out of an item's time are errors."""
+    refused(DataError, "2 and 1 values", measures.paired_difference, [1, 2], [1])
+    refused(DataError, "1 and 2 values", measures.paired_difference, [1], [1, 2])
+    refused(DataError, "infinite", measures.mean_interval, [1, math.inf])
+    refused(DataError, "level", measures.mean_interval, [1, 2], level=95)
+    refused(DataError, "item 0 is consumed by arrival 1", measures.adoption_times, [3], [0], [1], arrivals=10)
+    refused(DataError, "release: 12", measures.adoption_times, [12], [], [], arrivals=10)
 
 
 def test_register_holds_the_metrics_of_the_tables():
-    """Every metric name that the tables promise is registered under its own name."""
-    promised = {
-        "precision",
-        "recall",
-        "ndcg",
-        "utility",
-        "coverage",
-        "gini",
-        "perplexity",
-        "log_gini",
-        "items_met",
-        "shortfall",
-        "examined_shortfall",
-        "effective_items",
-        "value_model",
-        "value_true",
-        "return",
-        "bound",
-        "gap",
-        "average_popularity",
-        "jaccard",
-        "genre_drift",
-        "worst_ratio",
-        "sessions_per_user",
-        "calibration_ratio",
-    }
-    assert promised <= set(measures.MEASURES)
+    """Every metric that the tables promise is registered under its own name; another is told with the nearest."""
+    promised = """precision recall ndcg utility coverage gini perplexity log_gini items_met shortfall
+        examined_shortfall effective_items value_model value_true return bound gap average_popularity jaccard
+        genre_drift worst_ratio sessions_per_user calibration_ratio"""
+    assert set(promised.split()) <= set(measures.MEASURES)
     assert all(name == measure.name for name, measure in measures.MEASURES.items())
-
-
-def test_an_unknown_metric_is_named_with_the_nearest():
-    """A metric that is no measure is an error with the nearest name."""
-    with pytest.raises(ConfigError, match="Did you mean 'coverage'"):
-        measures.find_measure("covrage")
+    refused(ConfigError, "Did you mean 'coverage'", measures.find_measure, "covrage")
 
 
 def test_public_names_are_all_there():
@@ -197,15 +152,14 @@ def test_public_names_are_all_there():
 
 def test_documentation_holds_the_register():
     """docs/measures.md contains the table that the register writes, word for word."""
-    page = Path(__file__).parents[1] / "docs" / "measures.md"
     table = measures.markdown_table()
-    assert table in page.read_text(encoding="utf-8")
+    assert table in (DOCS / "measures.md").read_text(encoding="utf-8")
     assert [line.split("`")[1] for line in table.splitlines()[2:]] == list(measures.MEASURES)
 
 
 def test_documented_lines_give_the_documented_values():
     """The Python lines of docs/measures.md run, and give what their comments say."""
-    page = (Path(__file__).parents[1] / "docs" / "measures.md").read_text(encoding="utf-8")
+    page = (DOCS / "measures.md").read_text(encoding="utf-8")
     lines = page.split("```python\n")[1].split("```")[0].splitlines()
     names = {"measures": measures}
     shown = {}

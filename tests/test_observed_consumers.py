@@ -8,6 +8,7 @@ from io import StringIO
 import numpy as np
 import pandas as pd
 import pytest
+from kit import refused
 from rich.console import Console
 
 from rimsim import rng
@@ -161,12 +162,9 @@ def test_bad_options_are_refused(tmp_path, table):
         make_consumer(dataclasses.replace(small_scenario(), consumer=ConsumerConfig(kind="observed")))
     with pytest.raises(ConfigError, match="no option 'tabel'"):
         make_consumer(override(observed(table), {"consumer.options.tabel": "x"}))  # codespell:ignore tabel
-    with pytest.raises(ConfigError, match="value"):
-        make_consumer(observed(table, value="stars"))
-    with pytest.raises(DataError, match="no such file"):
-        make_consumer(observed(str(tmp_path / "none.csv")))
-    with pytest.raises(DataError, match="no such file"):
-        make_consumer(observed("t"))
+    refused(ConfigError, "value", make_consumer, observed(table, value="stars"))
+    refused(DataError, "no such file", make_consumer, observed(str(tmp_path / "none.csv")))
+    refused(DataError, "no such file", make_consumer, observed("t"))
     stars = write_table(tmp_path / "stars.parquet", 5 * law())
     with pytest.raises(ConfigError, match=r"has a value of 4.5; allowed: values from 0 to 1"):
         make_consumer(observed(stars, value="probability"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -35,17 +36,10 @@ def _log(logging, target, reward, *, uniform=False, predicted=None):
     """A log that holds each slate once."""
     n = len(SLATES)
     predicted = np.zeros((n, K)) if predicted is None else predicted
-    return LoggedSlates(
-        reward=reward,
-        shown=np.ones((n, K), bool),
-        logging=_chances(logging),
-        target=_chances(target),
-        predicted=predicted,
-        predicted_target=np.full(n, target @ predicted.sum(1)),
-        visitor=np.arange(n),
-        admissible=np.full(n, M),
-        uniform=uniform,
-    )
+    chances = {"logging": _chances(logging), "target": _chances(target), "uniform": uniform}
+    model = {"predicted": predicted, "predicted_target": np.full(n, target @ predicted.sum(1))}
+    who = {"visitor": np.arange(n), "admissible": np.full(n, M)}
+    return LoggedSlates(reward=reward, shown=np.ones((n, K), bool), **chances, **model, **who)
 
 
 def _expected(name, logging, log):
@@ -117,14 +111,9 @@ def test_the_product_form_is_right_where_positions_are_independent():
     came = _by_place()
     log = _log(UNIFORM, _law(5), came, uniform=True)
     first = np.arange(K) == 0
-    one = LoggedSlates(
-        **{
-            **vars(log),
-            "shown": np.broadcast_to(first, came.shape).copy(),
-            "reward": np.where(first, came, 0.0),
-            "target": Chances(log.target.position, *log.target.columns[1:]),
-        }
-    )
+    shown, reward = np.broadcast_to(first, came.shape).copy(), np.where(first, came, 0.0)
+    target = Chances(log.target.position, *log.target.columns[1:])
+    one = dataclasses.replace(log, shown=shown, reward=reward, target=target)
     for name in ("product", "pseudo-inverse"):
         np.testing.assert_allclose(ESTIMATORS[name](one).each, ESTIMATORS["item-position"](one).each)
 
@@ -160,7 +149,7 @@ def test_self_normalised_estimators_converge_and_stay_in_range(name):
     drawn = np.random.default_rng(0).choice(len(SLATES), 40_000, p=logging)
     found = estimated(name, log.rows(drawn))
     assert found.value == pytest.approx(target @ came.sum(1), rel=0.01)
-    constant = LoggedSlates(**{**vars(log), "reward": np.ones(came.shape)})
+    constant = dataclasses.replace(log, reward=np.ones(came.shape))
     assert estimated(name, constant.rows(drawn[:50])).value == pytest.approx(K, rel=1e-9)
 
 
@@ -175,7 +164,7 @@ def test_intervals_cover_the_truth(name):
     covered = 0
     for _ in range(400):
         some = log.rows(draw.choice(len(SLATES), 200, p=logging))
-        found = estimated(name, LoggedSlates(**{**vars(some), "visitor": np.arange(200)}))
+        found = estimated(name, dataclasses.replace(some, visitor=np.arange(200)))
         covered += found.low <= truth <= found.high
     assert 0.92 <= covered / 400 <= 0.98
 

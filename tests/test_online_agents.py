@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from made_arrivals import arrivals_of
 from scipy import optimize, stats
-from small_markets import SMALL, play_out, small_scenario
+from small_markets import SMALL, played, same_ledgers, small_scenario
 
 from rimsim import measures, rng
 from rimsim.agents import BUILT_IN, Agent, States, make_agent, play_round
@@ -16,6 +16,7 @@ from rimsim.agents.entropic_dual import entropic_prices
 from rimsim.agents.gibbs import gibbs_draw, gibbs_law, inclusion_sums
 from rimsim.agents.p_mmf import projected
 from rimsim.agents.pacing import Bounds, Pacing, bound_bonuses
+from rimsim.config import ArrivalsConfig
 from rimsim.market import Market, RoundView
 from rimsim.matching import (
     best_items,
@@ -51,20 +52,10 @@ class Chunks(list):
 def view_of(n, m, k, *, share=0.5, cost=0.5, past=None, key=3, unit="shown", decay=1.0, **fields):
     """A round's view with uniform floors, in some unit; examined, a position counts so much of the one before."""
     weights = measures.position_weights(decay, k)
-    return RoundView(
-        round=0,
-        arrivals=n,
-        slate=k,
-        required=required_exposure(share, n, k, np.ones(m, bool), 0) * measures.mean_weight(weights),
-        exposure=np.zeros(m),
-        cost=cost,
-        popularity=np.zeros(m, np.int64),
-        calibration=Chunks() if past is None else Chunks([past]),
-        key=key,
-        position_weights=weights,
-        unit=unit,
-        **fields,
-    )
+    required = required_exposure(share, n, k, np.ones(m, bool), 0) * measures.mean_weight(weights)
+    more = {"popularity": np.zeros(m, np.int64), "calibration": Chunks() if past is None else Chunks([past])}
+    more |= {"key": key, "position_weights": weights, "unit": unit}
+    return RoundView(0, n, k, required, np.zeros(m), cost, **more, **fields)
 
 
 def skewed(n, m, seed=0):
@@ -73,40 +64,25 @@ def skewed(n, m, seed=0):
     return (draw.random((n, m)) * np.exp(2.0 * draw.standard_normal(m))).astype(np.float32)
 
 
-# -- top k --------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("m", [1, 5, 37, 200, 1031])
 @pytest.mark.parametrize("levels", [2, 40, 10**9])
-def test_best_items_are_a_sort_by_value_and_seeded_rank(m, levels):
-    """With many ties, few admissible items and any length, the list is the head of a full sort."""
+@pytest.mark.parametrize("width", [0.0, 0.01, 0.4, 3.0])
+def test_best_items_are_a_sort_by_value_and_seeded_rank(m, levels, width):
+    """With many ties, few admissible items and any length, the list is the head of a full sort.
+
+    With a width each value is first raised by a seeded number below it.
+    """
     draw = np.random.default_rng(m + levels)
     for k in {1, min(3, m), min(m, 20)}:
-        value = draw.integers(0, levels, m).astype(float)
-        value[draw.random(m) < 0.3] = -np.inf
-        row = np.uint64(draw.integers(0, 2**63))
-        items, best = np.empty(k, np.int64), np.empty(k)
-        size = best_items(value, row, items, best)
-        rank = np.array([int(tie_rank(row, item)) for item in range(m)], object)
-        order = sorted(np.flatnonzero(value > -np.inf), key=lambda item: (-value[item], -rank[item]))
-        assert items[:size].tolist() == [int(item) for item in order[:k]]
-        assert best[:size].tolist() == value[items[:size]].tolist()
-
-
-@pytest.mark.parametrize("m", [1, 5, 37, 200, 1031])
-@pytest.mark.parametrize("width", [0.01, 0.4, 3.0])
-def test_best_items_with_a_dither_are_a_sort_by_what_it_adds(m, width):
-    """Each value is raised by a seeded number below the width: the list is the head of a full sort of the sums."""
-    draw = np.random.default_rng(m)
-    for k in {1, min(3, m), min(m, 20)}:
-        value = np.round(draw.random(m), 1)
+        value = draw.integers(0, levels, m) / (1.0 if width == 0 else levels)
         value[draw.random(m) < 0.3] = -np.inf
         row = np.uint64(draw.integers(0, 2**63))
         items, best = np.empty(k, np.int64), np.empty(k)
         size = best_items(value, row, items, best, width)
-        raised = value + width * np.array([uniform_of(np.uint64(tie_rank(row, item))) for item in range(m)])
-        order = [int(item) for item in np.argsort(-raised, kind="stable") if raised[item] > -np.inf]
-        assert items[:size].tolist() == order[:k]
+        rank = np.array([int(tie_rank(row, item)) for item in range(m)], object)
+        raised = value + width * np.array([uniform_of(np.uint64(one)) for one in rank])
+        order = sorted(np.flatnonzero(value > -np.inf), key=lambda item: (-raised[item], -rank[item]))
+        assert items[:size].tolist() == [int(item) for item in order[:k]]
         assert best[:size].tolist() == raised[items[:size]].tolist()
 
 
@@ -135,9 +111,8 @@ def test_bonuses_stay_within_their_bounds(closing, cost):
     draw = np.random.default_rng(5)
     m, before = 300, np.zeros(300)
     exposure = draw.random(m) * draw.choice([0.5, 5.0, 80.0], m)
-    pacing = Pacing(
-        -draw.random(m), draw.random(m) / 20, draw.random(m) / 9, cost, closing, np.array([100.0])
-    )
+    terms = -draw.random(m), draw.random(m) / 20, draw.random(m) / 9
+    pacing = Pacing(*terms, cost, closing, np.array([100.0]))
     for first, last in ((0.0, 16.0), (50.0, 53.0), (90.0, 99.0), (97.0, 130.0)):
         bounds = Bounds(first, last, np.empty(m, np.float32))
         bound_bonuses(pacing, bounds, exposure, before, None)
@@ -146,20 +121,17 @@ def test_bonuses_stay_within_their_bounds(closing, cost):
         np.testing.assert_allclose(np.maximum(paths[0], paths[-1]), bounds.high, rtol=1e-6)
         later = exposure + draw.random(m)
         shown = draw.permutation(m)[:20]
-        bound_bonuses(pacing, bounds, np.where(np.isin(np.arange(m), shown), later, exposure), before, shown)
+        later = np.where(np.isin(np.arange(m), shown), later, exposure)
+        bound_bonuses(pacing, bounds, later, before, shown)
         fresh = Bounds(first, last, np.empty(m, np.float32))
-        bound_bonuses(pacing, fresh, np.where(np.isin(np.arange(m), shown), later, exposure), before, None)
+        bound_bonuses(pacing, fresh, later, before, None)
         assert np.array_equal(fresh.high, bounds.high)
 
 
 def test_ties_of_a_row_are_drawn_by_its_arrival():
     """The bits of a row are those of the package for the round's key and the arrival's id."""
     for arrival in (0, 7, 2**40):
-        expected = rng.bits(11, rng.Purpose.TIES, arrival)
-        assert tie_rank(tie_base(11), arrival) == expected
-
-
-# -- the Gibbs law ------------------------------------------------------------------------------------------------
+        assert tie_rank(tie_base(11), arrival) == rng.bits(11, rng.Purpose.TIES, arrival)
 
 
 def enumerated(z, k):
@@ -234,9 +206,6 @@ def test_a_row_of_few_items_shows_them_all_with_certainty():
     assert propensity[:2].tolist() == [1, 1]
 
 
-# -- prices of the entropic problem -------------------------------------------------------------------------------
-
-
 def smoothed_dual(scores, bonus, k, required, epsilon):
     """Σ ε·log Σ_S exp(Σ_S (s + w)/ε) − w·b, by enumeration."""
     total = 0.0
@@ -290,9 +259,6 @@ def test_a_lower_temperature_comes_nearer_to_the_deterministic_slates():
     assert score[0] < score[1] < score[2]
 
 
-# -- projection ---------------------------------------------------------------------------------------------------
-
-
 def test_the_projection_is_that_of_a_quadratic_programme():
     """By sorting, the nearest point of {x ≥ 0, Σ b·x ≤ L}; SciPy finds none that is nearer."""
     draw = np.random.default_rng(0)
@@ -319,44 +285,22 @@ def test_the_projection_is_that_of_a_quadratic_programme():
         assert distance(x) <= best.fun + 1e-7
 
 
-# -- agents against slow transcriptions -----------------------------------------------------------------------------
-
-
-def test_resolving_solves_what_remains():
-    """At a multiple of f the prices are those of the dual of the remaining floors, at the rate of what is left."""
-    n, m, k = 120, 30, 3
-    past, now = arrivals_of(skewed(n, m, 1)), arrivals_of(skewed(n, m, 2), first=500)
-    agent = make_agent("rim-resolve(every=40,gain=0,memory=0)")
-    view = view_of(n, m, k, past=past, cost=1.0)
-    agent.begin_round(view)
-    exposure = np.zeros(m)
-    for start in range(0, 80, 40):
-        before = agent.item_price
-        slates = agent.act(arrivals_of(now.relevance.numpy()[start : start + 40], first=500 + start))
-        if start == 0:
-            exposure += np.bincount(slates.items.ravel(), minlength=m)
-            first = before
-    share = np.maximum(view.required - exposure, 0) * (n / (n - 40))
-    draw = rng.uniform(view.key, rng.Purpose.FLOORS, 40, np.arange(m))
-    floors = (np.floor(share) + (draw < share - np.floor(share))).astype(np.int64)
-    solution = solve_dual(
-        past.intensity.numpy(), k, floors, cost=1.0, prices=first, tol=1e-3, tie_seed=view.key
-    )
-    shown = np.unique(slates.items)
-    np.testing.assert_allclose(agent.item_price, np.clip(solution.item_price, -1.0, 0.0) + 0.0)
-    np.testing.assert_allclose(
-        [slates.price[slates.items == item][0] for item in shown],
-        np.where(view.required > 0, solution.item_price, 0.0)[shown],
-        rtol=1e-6,
-    )
-
-
 @pytest.mark.parametrize(
     ("memory", "sample", "present", "others"),
-    [(0.25, 0.5, 30, 30), (0.0, 0.5, 0, 60), (1e-9, 0.5, 1, 59), (1.0, 0.25, 30, 0), (1.0, 1.0, 40, 80)],
+    [
+        (0.0, 1.0, 0, 120),
+        (0.25, 0.5, 30, 30),
+        (0.0, 0.5, 0, 60),
+        (1e-9, 0.5, 1, 59),
+        (1.0, 0.25, 30, 0),
+        (1.0, 1.0, 40, 80),
+    ],
 )
-def test_what_is_solved_is_this_rounds_latest_states_after_last_rounds(memory, sample, present, others):
-    """The sample is the latest states of the round, filled up with states of the last round, evenly spaced."""
+def test_resolving_solves_what_remains_on_the_latest_states(memory, sample, present, others):
+    """At a multiple of f prices are of the dual of the remaining floors, at the rate of what is left.
+
+    The sample is the latest states of the round, filled up with states of the last round, evenly spaced.
+    """
     n, m, k = 120, 30, 3
     past, now = arrivals_of(skewed(n, m, 1)), arrivals_of(skewed(n, m, 2), first=500)
     agent = make_agent(f"rim-resolve(every=40,gain=0,memory={memory},sample={sample})")
@@ -365,22 +309,16 @@ def test_what_is_solved_is_this_rounds_latest_states_after_last_rounds(memory, s
     first = agent.item_price
     slates = agent.act(arrivals_of(now.relevance.numpy()[:40], first=500))
     exposure = np.bincount(slates.items.ravel(), minlength=m)
-    agent.act(arrivals_of(now.relevance.numpy()[40:80], first=540))
+    slates = agent.act(arrivals_of(now.relevance.numpy()[40:80], first=540))
     spaced = [int((place + 0.5) * n / others) for place in range(others)]
     states = np.concatenate([past.intensity.numpy()[spaced], now.intensity.numpy()[40 - present : 40]])
     share = np.maximum(view.required - exposure, 0) * (len(states) / (n - 40))
     draw = rng.uniform(view.key, rng.Purpose.FLOORS, 40, np.arange(m))
-    floors = (np.floor(share) + (draw < share - np.floor(share))).astype(np.int64)
-    solution = solve_dual(
-        states,
-        k,
-        np.minimum(floors, len(states)),
-        cost=1.0,
-        prices=first,
-        tol=1e-3,
-        tie_seed=view.key,
-    )
+    floors = np.minimum(np.floor(share) + (draw < share - np.floor(share)), len(states)).astype(np.int64)
+    solution = solve_dual(states, k, floors, cost=1.0, prices=first, tol=1e-3, tie_seed=view.key)
     np.testing.assert_allclose(agent.item_price, np.clip(solution.item_price, -1.0, 0.0) + 0.0)
+    stated = np.where(view.required > 0, np.clip(solution.item_price, -1.0, 0.0), 0.0)
+    np.testing.assert_allclose(slates.price, stated[slates.items], rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", [*PRICED, "rim-dual"])
@@ -448,23 +386,14 @@ def test_the_budget_of_p_mmf_is_kept():
     assert used[-1] == pytest.approx(limit)
 
 
-# -- guarantees -----------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("scenario", SMALL)
 @pytest.mark.parametrize("name", [name for name in MOVING if name not in BUILT_IN])
 def test_slates_do_not_depend_on_the_batch(name, scenario):
     """One arrival at a time, seven, or a thousand: the same ledger with options too; test_market.py has it without."""
-    seen = []
-    for size in (1, 7, 1000):
-        market, agent = Market(SMALL[scenario](rounds=2)), make_agent(name)
-        assert isinstance(agent, Agent)
-        play_out(market, agent, size)
-        seen.append([(r.ledger.item, r.ledger.price, r.ledger.propensity) for r in market.closed])
-    for other in seen[1:]:
-        for one, two in zip(seen[0], other, strict=True):
-            for a, b in zip(one, two, strict=True):
-                assert np.array_equal(a, b, equal_nan=True)
+    one, *others = (played(SMALL[scenario](rounds=2), name, size) for size in (1, 7, 1000))
+    assert isinstance(make_agent(name), Agent)
+    for other in others:
+        same_ledgers(one, other)
 
 
 @pytest.mark.parametrize("name", MOVING)
@@ -488,20 +417,18 @@ def test_capped_users_get_no_more_than_their_positions(name):
 @pytest.mark.parametrize(
     ("name", "most"),
     [
-        ("rim-feedback(gain=0.1,closing=0.05)", 0.02),
-        ("rim-resolve(every=100)", 0.02),
+        *[
+            (name, 0.02)
+            for name in ("rim-feedback(gain=0.1,closing=0.05)", "rim-resolve(every=100)", "fair-rec")
+        ],
         ("entropic-dual", 0.03),
-        ("fair-rec", 0.02),
         ("p-mmf", 0.3),
     ],
 )
 def test_guarantees_are_kept(name, most):
     """Shortfall over two rounds of the small market stays below a bound; relevance leaves more than half."""
-    from rimsim.config import ArrivalsConfig
-
-    market = Market(small_scenario(rounds=2, arrivals=ArrivalsConfig(per_round=400, max_visits=3)))
-    agent = make_agent(name)
-    play_out(market, agent)
+    config = small_scenario(rounds=2, arrivals=ArrivalsConfig(per_round=400, max_visits=3))
+    market = played(config, name)
     short = [measures.shortfall(r.ledger.exposure(market.n_items), r.required) for r in market.closed]
     assert np.mean(short) <= most
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
-from small_markets import drawn, settings_of, small_scenario
+from kit import refused
+from small_markets import drawn, small_run, small_scenario
 
 from rimsim import scenarios
 from rimsim.config import ArrivalsConfig, PlatformConfig
@@ -37,22 +39,21 @@ def test_the_log_is_that_of_the_run():
     for one, two in zip(rounds, again, strict=True):
         assert np.array_equal(one.log.reward, two.log.reward)
         for part in ("inclusion", "position", "prefix", "slate"):
-            assert np.array_equal(
-                getattr(two.log.target, part)[one.log.shown if part != "slate" else ...],
-                getattr(one.log.logging, part)[one.log.shown if part != "slate" else ...],
-            )
+            rows = one.log.shown if part != "slate" else ...
+            mine, theirs = getattr(two.log.target, part), getattr(one.log.logging, part)
+            assert np.array_equal(mine[rows], theirs[rows])
+
+
+def _estimates(config, seed):
+    """Estimates of relevance from the log of a greedy agent, and their truths."""
+    log = replayed(config, seed, GREEDY, "relevance", _nothing)
+    truth = true_values(config, seed, "relevance", _nothing)
+    return estimates(log, truth, logged="g", target="r", seed=seed)
 
 
 def test_on_first_visits_truth_in_the_log_is_the_truth():
     """No slate has moved a first visit's state, so a deterministic target is worth there what it is elsewhere."""
-    config = _scenario()
-    table = estimates(
-        replayed(config, 1, GREEDY, "relevance", _nothing),
-        true_values(config, 1, "relevance", _nothing),
-        logged="g",
-        target="r",
-        seed=1,
-    )
+    table = _estimates(_scenario(), 1)
     first = table[table["part"] == "first visits"]
     assert first["truth"].to_numpy() == pytest.approx(first["truth_at_log"].to_numpy(), rel=1e-12)
     later = table[table["part"] == "later rounds"]
@@ -64,19 +65,7 @@ def test_on_first_visits_truth_in_the_log_is_the_truth():
 def test_estimates_of_first_visits_scatter_about_the_truth():
     """Over 24 seeds, unbiased estimators are within three standard errors of the truth, and mostly cover it."""
     config = _scenario(rounds=1, platform=PlatformConfig(model="popularity-hp"))
-    parts = [
-        estimates(
-            replayed(config, seed, GREEDY, "relevance", _nothing),
-            true_values(config, seed, "relevance", _nothing),
-            logged="g",
-            target="r",
-            seed=seed,
-        )
-        for seed in range(24)
-    ]
-    import pandas as pd
-
-    found = summary(pd.concat(parts))
+    found = summary(pd.concat([_estimates(config, seed) for seed in range(24)]))
     found = found[found["part"] == "first visits"].set_index("estimator")
     for name in ("item-position", "cascade", "slate", "doubly-robust", "sn-slate"):
         assert abs(found.loc[name, "bias"]) < 3 * found.loc[name, "error"]
@@ -95,9 +84,7 @@ def test_a_target_that_could_not_be_logged_is_said_to_lack_support():
 def run(tmp_path_factory):
     """A small comparison on disk."""
     folder = tmp_path_factory.mktemp("ope") / "run"
-    return scenarios.compare(
-        _scenario(), [GREEDY, "relevance"], seeds=2, frozen=[], out=folder, workers=1, certify=False
-    )
+    return small_run(folder, [GREEDY, "relevance"], _scenario(), seeds=2)
 
 
 def test_the_command_writes_tables_and_says_where_it_cannot_be_right(run, capsys):
@@ -116,19 +103,12 @@ def test_the_command_writes_tables_and_says_where_it_cannot_be_right(run, capsys
     assert set(both["target"]) == {"relevance", "random"}
 
 
-def test_an_agent_without_chances_is_refused(run):
-    """Whose slates have no chances is named, with those that have."""
-    with pytest.raises(ConfigError, match="'relevance' does not say with which chance"):
-        scenarios.ope(run.folder, "random", logged="relevance", workers=1)
-    with pytest.raises(ConfigError, match="--logged: 'nobody' is not among"):
-        scenarios.ope(run.folder, "random", logged="nobody")
-
-
-@pytest.mark.parametrize("seeds", [0, (), (1, 1), (-1,)])
-def test_seeds_that_are_none_are_refused(seeds, run):
-    """As a comparison does: none at all, one twice, or one below 0."""
-    with pytest.raises(
-        ConfigError, match="seeds: .*; allowed: a positive number of seeds, or distinct seeds"
-    ):
-        scenarios.ope(run.folder, "random", seeds=seeds, workers=1)
-    assert settings_of(run.scenario)["rounds"] == 2
+def test_an_agent_without_chances_and_seeds_that_are_none_are_refused(run):
+    """Whose slates have no chances is named, with those that have; no seed, one twice, or one below 0 is refused."""
+    told = "'relevance' does not say with which chance"
+    refused(ConfigError, told, scenarios.ope, run.folder, "random", logged="relevance", workers=1)
+    told = "--logged: 'nobody' is not among"
+    refused(ConfigError, told, scenarios.ope, run.folder, "random", logged="nobody")
+    told = "seeds: .*; allowed: a positive number of seeds, or distinct seeds"
+    for seeds in (0, (), (1, 1), (-1,)):
+        refused(ConfigError, told, scenarios.ope, run.folder, "random", seeds=seeds, workers=1)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 from kit import refused
-from small_markets import small_scenario, stopped_after_a_round
+from small_markets import small_run, small_scenario, stopped_after_a_round
 
 from rimsim.agents import make_agent
 from rimsim.config import PlatformConfig, ScenarioConfig
 from rimsim.errors import ArmsError, ConfigError, ModelError, nearest
 from rimsim.market import Market
 from rimsim.market.world import check_plugs, warm_model
-from rimsim.scenarios import compare, load_run
+from rimsim.scenarios import load_run
 from rimsim.scenarios.runs.status import digest
 from rimsim.scenarios.study.compare import resume
 
@@ -41,26 +41,18 @@ def write(tmp_path, monkeypatch):
     """Writes a file of the user's own and goes where it lies."""
     monkeypatch.chdir(tmp_path)
     warm_model.cache_clear()  # another test's file has the same name
-
-    def written(name, text):
-        (tmp_path / name).write_text(text)
-
-    return written
+    return lambda name, text: (tmp_path / name).write_text(text)
 
 
-def _compare(out, agents=("random",), model="popularity-hp", **changes):
-    config = small_scenario(rounds=1, platform=PlatformConfig(model=model), **changes)
-    return compare(config, agents, seeds=1, out=out, workers=1, frozen=[])
+def _compare(out, agents=("random",), model="popularity-hp", rounds=1, **options):
+    config = small_scenario(rounds=rounds, platform=PlatformConfig(model=model))
+    return small_run(out, agents, config, **options)
 
 
 @pytest.mark.parametrize(
     ("right", "wrong", "message"),
     [
-        (
-            "self.n_items = log.n_items",
-            "self.n_items = log.items_n",
-            r"^mine.py:10: AttributeError: .*items_n",
-        ),
+        ("= log.n_items", "= log.items_n", r"^mine.py:10: AttributeError: .*items_n"),
         ("torch.ones(len(states)", "torch.ones(len(state)", r"mine.py:16: NameError: .*'state'"),
         ("torch.ones(len(states), self.n_items)", "3", r"'int' object has no attribute.*, with mine.py:Mine"),
         ("        return self\n", "", r"fit returned None; allowed: the fitted model"),
@@ -86,8 +78,7 @@ def test_a_slip_in_a_model_is_told_with_its_line(write, tmp_path, right, wrong, 
 def test_what_is_no_model_is_refused_before_anything_runs(write, text, model, message):
     """A missing method, a factory of other arguments and a misspelt place are told before a run folder is made."""
     write("mine.py", text)
-    with pytest.raises(ConfigError, match=message):
-        check_plugs(ScenarioConfig(platform=PlatformConfig(model=model)))
+    refused(ConfigError, message, check_plugs, ScenarioConfig(platform=PlatformConfig(model=model)))
 
 
 def test_a_failed_arm_is_told_in_a_line_of_its_own_with_the_line_of_the_slip(write, tmp_path):
@@ -193,16 +184,9 @@ def product(seed, device):
 def test_a_mark_of_ones_own_joined_with_a_ground_intensity_is_fitted_and_retrained(write, tmp_path):
     """A mark that no folder can hold plays in a product; what its retraining changes differs from the frozen arm."""
     write("mine.py", MARK)
-    config = small_scenario(rounds=2, platform=PlatformConfig(model="mine.py:product"))
-    run = compare(
-        config, ("relevance",), seeds=1, out=tmp_path / "run", workers=1, frozen=["relevance"], ledger=True
-    )
-    shown = {
-        (agent, number): rows["item"].tolist()
-        for (agent, number), rows in run.ledger.sort_values(["arrival", "position"]).groupby(
-            ["agent", "round"]
-        )
-    }
+    run = _compare(tmp_path / "run", ["relevance"], "mine.py:product", 2, frozen=["relevance"])
+    rows = run.ledger.sort_values(["arrival", "position"]).groupby(["agent", "round"])["item"]
+    shown = rows.agg(list)
     assert shown["relevance", 0] == shown["relevance-frozen", 0]
     assert shown["relevance", 1] != shown["relevance-frozen", 1]
 
@@ -211,10 +195,9 @@ def test_a_mark_of_ones_own_joined_with_a_ground_intensity_is_fitted_and_retrain
 def test_a_run_with_a_mark_of_ones_own_resumes_to_the_same_content(write, tmp_path, monkeypatch, text):
     """An interrupted arm goes on with a mark that can be read back, and begins anew with one that cannot."""
     write("mine.py", text)
-    config = small_scenario(rounds=3, platform=PlatformConfig(model="mine.py:product"))
-    whole = compare(config, ("relevance",), seeds=1, out=tmp_path / "whole", workers=1, frozen=[])
-    with stopped_after_a_round(monkeypatch), pytest.raises(ArmsError, match="enough"):
-        compare(config, ("relevance",), seeds=1, out=tmp_path / "part", workers=1, frozen=[])
+    whole = _compare(tmp_path / "whole", ["relevance"], "mine.py:product", 2)
+    with stopped_after_a_round(monkeypatch):
+        refused(ArmsError, "enough", _compare, tmp_path / "part", ["relevance"], "mine.py:product", 2)
     assert bool(list((tmp_path / "part").rglob("round-0001"))) is (text is STORED_MARK)
     assert digest(resume(tmp_path / "part", workers=1)) == digest(whole)
 
@@ -257,19 +240,19 @@ class NoNumbers:
 def test_a_model_that_stops_giving_numbers_is_named_and_frozen_arms_are_kept(write, tmp_path):
     """NaN after the first refit fails the arm with agent, seed and arrival; the frozen arm of it is complete."""
     write("mine.py", NO_NUMBERS)
-    config = small_scenario(rounds=2, platform=PlatformConfig(model="mine.py:NoNumbers"))
     message = r"1 of 2 arms failed:\n  relevance, seed 3: .*arrival \d+; allowed: finite"
-    with pytest.raises(ArmsError, match=message):
-        compare(config, ("relevance",), seeds=[3], out=tmp_path / "run", workers=1, frozen=["relevance"])
-    left = load_run(tmp_path / "run").rounds.groupby("agent")["round"].nunique()
+    asked = {"seeds": [3], "frozen": ["relevance"]}
+    out = tmp_path / "run"
+    refused(ArmsError, message, _compare, out, ["relevance"], "mine.py:NoNumbers", 2, **asked)
+    left = load_run(out).rounds.groupby("agent")["round"].nunique()
     assert left.to_dict()["relevance-frozen"] == 2
 
 
 def test_what_a_users_code_says_in_several_lines_is_told_in_one(write, tmp_path):
     """The text of an exception that has line breaks is folded, wherever a user's code raised it."""
     write("mine.py", MODEL.replace("self.n_items = log.n_items", "raise ValueError('one\\ntwo')"))
-    with pytest.raises(ModelError, match=r"^mine.py:10: ValueError: one two$"):
-        _compare(tmp_path / "run", model="mine.py:Mine")
+    told = r"^mine.py:10: ValueError: one two$"
+    refused(ModelError, told, _compare, tmp_path / "run", model="mine.py:Mine")
     write("mine.py", "raise ValueError('one\\ntwo')")
     refused(ConfigError, r"cannot import 'mine.py': ValueError: one two$", make_agent, "mine.py:Mine")
 
@@ -278,10 +261,8 @@ def test_a_file_that_imports_the_one_beside_it_is_told_how(write):
     """The folder of a file is not searched, and the message says how it is; of another module it says nothing."""
     write("shared.py", "K = 1")
     write("mine.py", "from shared import K")
-    with pytest.raises(
-        ConfigError, match=r"No module named 'shared'; shared.py lies .*put PYTHONPATH=\. before"
-    ):
-        make_agent("mine.py:Mine")
+    told = r"No module named 'shared'; shared.py lies .*put PYTHONPATH=\. before"
+    refused(ConfigError, told, make_agent, "mine.py:Mine")
     write("mine.py", "import shaded")
     refused(ConfigError, r"No module named 'shaded'$", make_agent, "mine.py:Mine")
 
@@ -303,8 +284,8 @@ def test_a_misspelt_place_of_an_agent_is_told_with_what_there_is(write, agent, m
 
 def test_agents_called_alike_are_named(tmp_path):
     """The name that two agents share is told, and it alone."""
-    with pytest.raises(ConfigError, match="two are called 'random'; allowed: distinct names"):
-        _compare(tmp_path, ("relevance", "random", "random"))
+    told = "two are called 'random'; allowed: distinct names"
+    refused(ConfigError, told, _compare, tmp_path, ("relevance", "random", "random"))
 
 
 def test_long_lists_of_names_are_cut_to_the_likest():

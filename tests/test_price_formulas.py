@@ -1,4 +1,4 @@
-"""Prices that move: their formulas, transcribed and computed in plain Python."""
+"""Prices that move, by their formulas in plain Python; and what cannot be delivered, by plain counts."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_online_agents import arrivals_of, skewed, view_of
+from test_online_agents import Chunks, arrivals_of, skewed, view_of
 
-from rimsim.agents import make_agent
+from rimsim.agents import Undeliverable, make_agent, undeliverable
 from rimsim.agents.gibbs import slate_chances
 from rimsim.agents.pacing import Delivery, Pacing, add_rows, count_rows, hide_full, move_prices
 from rimsim.agents.prices import constraints_of, solved_promises
@@ -248,3 +248,119 @@ def test_the_temperature_is_relative_to_the_last_item_of_a_median_state(scale):
     assert agent._epsilon == pytest.approx(0.3 * np.median(second))
     agent.begin_round(view_of(31, 6, 2, past=arrivals_of(scores, np.zeros(scores.shape, bool))))
     assert agent._epsilon == pytest.approx(0.3 * view.cost)
+
+
+N, M, K = 60, 20, 4
+
+
+def _view(required, admissible=None, capacity=None, **fields):
+    """A round of an hour after one of the same states, with given requirements."""
+    past = arrivals_of(skewed(N, M), admissible)
+    past = replace(past, time=np.linspace(-3600.0, -1.0, N), capacity=capacity)
+    view = view_of(N, M, K, past=past, hard=True, **fields)
+    return replace(view, required=np.asarray(required, np.float64), opens=0.0, closes=3600.0)
+
+
+def test_what_fits_is_not_named():
+    """Requirements of half the positions have no reason to fail, whatever the unit."""
+    for decay in (1.0, 0.8):
+        view = view_of(N, M, K, unit="examined", decay=decay, past=arrivals_of(skewed(N, M)))
+        assert undeliverable(view) == ()
+
+
+@pytest.mark.parametrize(("unit", "decay", "there"), [("shown", 1.0, 240.0), ("examined", 0.5, 112.5)])
+def test_too_few_positions_are_named_in_the_unit_of_the_guarantee(unit, decay, there):
+    """N slates hold N·Σw; with a cap on users, what last round's states could fill."""
+    (reason,) = undeliverable(_view(np.full(M, 0.6 * N), unit=unit, decay=decay))
+    assert (reason.why, len(reason.items)) == ("positions", M)
+    assert reason.reachable == pytest.approx(there, rel=1e-5)
+    assert reason.required == pytest.approx(0.6 * N * M)
+    capped = _view(np.full(M, 9.0), capacity=np.where(np.arange(N) % 2, K, 1))
+    (reason,) = undeliverable(capped)
+    assert reason.reachable == pytest.approx(N * 2.5)
+
+
+def test_an_item_that_is_not_released_in_time_is_named():
+    """With a tenth of the round left after its release, an item can have N/10 exposures and no more."""
+    released = np.full(M, -np.inf)
+    released[3] = 3240.0
+    required = np.where(np.arange(M) == 3, 7.0, 5.0)
+    (reason,) = undeliverable(_view(required), released)
+    assert (reason.why, reason.items) == ("release", (3,))
+    assert reason.reachable == pytest.approx(6.0)
+    assert undeliverable(_view(np.where(np.arange(M) == 3, 6.0, 5.0)), released) == ()
+    told = "asked for 7.0, at most 6.0, since it is not released in time"
+    assert str(reason) == f"item 3 cannot be delivered in full: {told}"
+
+
+def test_an_item_that_most_have_consumed_is_named_and_is_indeed_missed():
+    """What a twelfth of the states may be shown cannot have a tenth of them; what is delivered is what was foreseen."""
+    admissible = np.ones((N, M), bool)
+    admissible[:, 5] = np.arange(N) % 12 == 0
+    view = _view(np.where(np.arange(M) == 5, 6.0, 4.0), admissible)
+    (reason,) = undeliverable(view)
+    assert (reason.why, reason.items, reason.reachable) == ("consumed", (5,), 5.0)
+    agent = make_agent("rim-feedback")
+    agent.begin_round(view)
+    items = agent.act(arrivals_of(skewed(N, M, 1), admissible)).items
+    exposure = np.bincount(items.ravel(), minlength=M)
+    assert exposure[5] == 5
+    assert (np.delete(exposure, 5) >= 4).all()
+
+
+def _with_row(row, admissible=None):
+    """The same round with one group or campaign, and nothing asked of items."""
+    view = _view(np.zeros(M), admissible)
+    counts = np.ones((N, 1), bool) if row.audience < 0 else (np.arange(N) % 3 == 0)[:, None]
+    (chunk,) = list(view.past)
+    past = Chunks([replace(chunk, audiences=counts)])
+    return replace(view, promises=Requirements.of([row]), delivered=np.zeros(1), calibration=past)
+
+
+@pytest.mark.parametrize(
+    ("row", "why", "most"),
+    [
+        (Row("a", np.array([1, 2]), 121.0, arrivals=60.0), "positions", 120.0),
+        (Row("a", np.arange(9), 241.0, arrivals=60.0), "positions", 240.0),
+        (Row("a", np.array([1, 2]), 41.0, arrivals=20.0, audience=0), "positions", 40.0),
+        (Row("a", np.array([1, 2]), 120.0, arrivals=60.0), None, None),
+    ],
+)
+def test_a_row_has_as_many_positions_as_items_at_each_arrival_that_counts(row, why, most):
+    """A group or campaign can have min(k, items) positions at an arrival of its audience; beyond that it is named."""
+    found = undeliverable(_with_row(row))
+    reasons = [(one.why, one.name, one.reachable) for one in found]
+    assert reasons == ([] if why is None else [(why, "a", most)])
+
+
+def test_a_row_whose_items_come_late_or_were_consumed_is_named():
+    """What is not released in time, or may be shown to few of the audience, cannot be delivered to it."""
+    row = Row("late", np.array([3, 4]), 100.0, arrivals=60.0)
+    released = np.where(np.arange(M) == 3, 2700.0, -np.inf)  # there for a quarter of the round
+    (reason,) = undeliverable(_with_row(row), released)
+    assert (reason.why, reason.reachable) == ("release", pytest.approx(60 * 1.25))
+    admissible = np.ones((N, M), bool)
+    admissible[::2, 3:5] = False
+    (reason,) = undeliverable(_with_row(row, admissible))
+    assert (reason.why, reason.reachable) == ("consumed", pytest.approx(60.0))
+    told = "asked for 100.0, at most 60.0, since those who come have consumed it"
+    assert str(reason) == f"late cannot be delivered in full: {told}"
+
+
+def test_a_row_beyond_the_caps_of_its_items_is_named():
+    """Caps of items bound what a group of them can have."""
+    view = _with_row(Row("a", np.array([3, 4]), 30.0, arrivals=60.0))
+    caps = [Row(f"most of {item}", np.array([item]), most=14.0, arrivals=60.0) for item in (3, 4)]
+    table = Requirements.of([Row("a", np.array([3, 4]), 30.0, arrivals=60.0), *caps])
+    (reason,) = undeliverable(replace(view, promises=table, delivered=np.zeros(3)))
+    assert (reason.why, reason.name, reason.reachable) == ("caps", "a", 28.0)
+
+
+def test_five_items_are_named_and_the_others_counted():
+    """A reason names its first five items, the number of the rest, and what is asked for and can be."""
+    few = Undeliverable("release", tuple(range(5)), 5.0, 2.0)
+    many = Undeliverable("release", tuple(range(7)), 1234.5, 2.0)
+    assert str(few).startswith("item 0, 1, 2, 3, 4 cannot be delivered in full: asked for 5.0, at most 2.0")
+    assert str(many).startswith(
+        "item 0, 1, 2, 3, 4 and 2 more cannot be delivered in full: asked for 1,234.5"
+    )

@@ -63,9 +63,8 @@ def test_rewards_and_returns_count_groups_campaigns_and_caps(tmp_path, unit):
         missing, beyond = owed_and_beyond(closed)
         assert missing > 0 < beyond
         asked = closed.required.sum() + closed.promises.least.sum()
-        assert rewarded == pytest.approx(
-            closed.ledger.consumed.sum() + closed.cost * (asked - missing - beyond)
-        )
+        expected = closed.ledger.consumed.sum() + closed.cost * (asked - missing - beyond)
+        assert rewarded == pytest.approx(expected)
         found = find_measure("return").value(facts_of(market, closed))
         assert found == pytest.approx(rewarded - closed.cost * asked)
         last = [note for note in notes if note[0] == number][-1]
@@ -76,21 +75,11 @@ def test_rewards_and_returns_count_groups_campaigns_and_caps(tmp_path, unit):
 
 def test_snapshots_know_what_rows_have():
     """An environment that goes on from a snapshot gives the same rewards, promises counted."""
-    settings = {"exposure": to_plain(promising())["exposure"]}
-    settings = {f"exposure.{name}": value for name, value in settings["exposure"].items()}
-    small = {
-        "platform.model": "popularity-hp",
-        "data.min_item_events": 120,
-        "arrivals.per_round": 40,
-        "slate": 5,
-    }
     campaigns = [{"name": "some", "items": {"genres": "Horror"}, "share": 0.1}]
-    env = gymnasium.make(
-        "rimsim:RIMMarket-v0",
-        scenario="closed-loop",
-        rounds=1,
-        settings=small | settings | {"exposure.campaigns": campaigns},
-    ).unwrapped
+    settings = {f"exposure.{name}": value for name, value in to_plain(promising())["exposure"].items()}
+    settings |= {"platform.model": "popularity-hp", "data.min_item_events": 120, "arrivals.per_round": 40}
+    settings |= {"slate": 5, "exposure.campaigns": campaigns}
+    env = gymnasium.make("rimsim:RIMMarket-v0", scenario="closed-loop", rounds=1, settings=settings).unwrapped
     env.reset(seed=0)
     slates = np.random.default_rng(0)
 
@@ -119,26 +108,15 @@ def rows_by_hand(closed):
         least.append(table.least[row])
         who = np.ones(n, bool) if table.audience[row] < 0 else audiences[:, table.audience[row]]
         active.append(who & (ticks >= table.begin[row]) & (ticks < table.end[row]))
-    groups = len(least)
-    rows = Rows(
-        np.array(first),
-        np.array(item, np.int64),
-        np.array(least),
-        np.full(groups, np.inf),
-        np.full(groups, closed.cost),
-        np.stack(active, axis=1),
-    )
+    first, item, least = np.array(first), np.array(item, np.int64), np.array(least)
+    none = np.full(len(least), np.inf)
+    rows = Rows(first, item, least, none, np.full(len(least), closed.cost), np.stack(active, axis=1))
     return rows, np.minimum(most, n)
 
 
 CAMPAIGNS = [
-    {
-        "name": "some",
-        "items": {"genres": "Horror"},
-        "share": 0.1,
-        "stop": 5,
-        "audience": {"visits": "returning"},
-    },
+    {"name": "some", "items": {"genres": "Horror"}, "share": 0.1, "stop": 5}
+    | {"audience": {"visits": "returning"}},
     {"name": "late", "items": {"genres": "Western"}, "share": 0.2, "start": 2},
 ]
 
@@ -154,16 +132,8 @@ def test_the_certificate_of_a_round_is_the_linear_programme_with_all_rows(name, 
     play_round(market, agent)
     closed = market.closed[0]
     states, (rows, most) = joined_states(closed.states, 3), rows_by_hand(closed)
-    best = relaxed(
-        states.scores.astype(np.float64),
-        states.capacity,
-        closed.position_weights,
-        closed.required,
-        most,
-        states.admissible,
-        closed.cost,
-        rows,
-    )
+    problem = states.scores.astype(np.float64), states.capacity, closed.position_weights, closed.required
+    best = relaxed(*problem, most, states.admissible, closed.cost, rows)
     proof = certified(closed, HindsightPrices())
     assert best - 1e-9 <= proof.bound <= best + 2e-3 * abs(best)
     missing, beyond = owed_and_beyond(closed)
@@ -179,8 +149,6 @@ def test_the_certificate_of_a_round_is_the_linear_programme_with_all_rows(name, 
 @pytest.mark.parametrize("forecast", [0.5, 1.5])
 def test_a_plan_of_the_whole_round_keeps_caps_whatever_was_forecast(forecast):
     """Caps are numbers of exposures: who plans for those who come exceeds none, though others were expected."""
-    config = dataclasses.replace(
-        promising(small_cold_start, most=1.5, campaigns=[], forecast=forecast), rounds=1
-    )
-    closed = played("hindsight(tol=0.02)", config)[0][0]
+    config = promising(small_cold_start, most=1.5, campaigns=[], forecast=forecast)
+    closed = played("hindsight(tol=0.02)", dataclasses.replace(config, rounds=1))[0][0]
     assert (closed.delivered <= closed.promises.most).all()

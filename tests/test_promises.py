@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_markets import drawn, small_broadcast, small_cold_start, small_replay, small_scenario
+from kit import DOCS, refused
+from small_markets import drawn, small_broadcast, small_cold_start, small_replay, small_run, small_scenario
 
 from rimsim.agents import make_agent, market_for, play_round
 from rimsim.arrays import seconds
@@ -19,10 +19,9 @@ from rimsim.config import Seeds, find_scenario, scenario_from, to_plain
 from rimsim.errors import ConfigError
 from rimsim.market import Market, MarketState
 from rimsim.requirements.rows import NO_REQUIREMENTS, Requirements, Row
-from rimsim.scenarios import compare
 from rimsim.scenarios.report.comparison import delivered_of_due
 
-DOCS = Path(__file__).resolve().parent.parent / "docs" / "guarantees.md"
+SHARE = {"name": "a", "items": [1], "share": 0.1}
 DAY = 86_400.0
 PROMISES = {
     "unit": "shown",
@@ -36,8 +35,8 @@ PROMISES = {
             "exposures": 150,
             "start": 3,
             "stop": 17,
-            "audience": {"visits": "returning", "share": 0.6},
-        },
+        }
+        | {"audience": {"visits": "returning", "share": 0.6}},
         {"name": "first", "items": [260, 296], "share": 0.1, "start": 8, "audience": {"visits": "first"}},
     ],
 }
@@ -60,9 +59,8 @@ def counted_by_hand(market, closed, row):
             continue
         slot = schedule.slot[n]
         known = int(schedule.logged[slot]) + int(schedule.id[n] & 0xFFFF)
-        if table.name[row] == "returning" and (
-            known == 0 or users[schedule.log_user[slot]] not in market.drawn
-        ):
+        asked = known > 0 and users[schedule.log_user[slot]] in market.drawn
+        if table.name[row] == "returning" and not asked:
             continue
         if table.name[row] == "first" and known > 0:
             continue
@@ -92,30 +90,25 @@ def test_delivered_is_what_the_ledger_holds_within_window_and_audience(unit):
 
 
 def test_what_is_missing_is_carried_until_the_window_ends():
-    """A campaign's parts sum to its number, and each round asks for its part and for what is missing."""
+    """A campaign's parts sum to its number, and each round asks for its part and for what is missing.
+
+    A share is one of the positions of the arrivals that count, k each.
+    """
     market = Market(promising())
-    agent, due, got = make_agent("popularity"), 0.0, 0.0
+    agent, due, got, shares = make_agent("popularity"), 0.0, 0.0, 0
     while not market.done:
+        counted = market.round_view().promises
         play_round(market, agent)
         closed = market.closed[-1]
         row = closed.promises.name.index("returning")
         due += closed.due[row]
         assert closed.promises.least[row] == np.floor(max(due - got, 0.0) + 0.5)
         got += closed.delivered[row]
-    assert due == pytest.approx(150.0)
-
-
-def test_a_share_is_one_of_the_positions_of_its_audience():
-    """A campaign with a share promises that share of the positions of the arrivals that count, k each."""
-    market = Market(promising())
-    agent = make_agent("random")
-    while not market.done:
-        counted = market.round_view().promises
-        play_round(market, agent)
-        closed = market.closed[-1]
         if "first" in closed.promises.name:
-            row = closed.promises.name.index("first")
+            row, shares = closed.promises.name.index("first"), shares + 1
             assert closed.due[row] == pytest.approx(0.1 * 5 * counted.arrivals[row])
+    assert due == pytest.approx(150.0)
+    assert shares
 
 
 def test_floors_of_a_period_are_settled_within_it():
@@ -140,19 +133,13 @@ def test_floors_of_a_period_are_settled_within_it():
 def test_arms_whose_floors_hang_on_what_they_delivered_have_tables_of_their_own(tmp_path):
     """With ``per``, no arm's required exposures are written over another's: the table says whose they are."""
     config = promising(per="14d", most=None, campaigns=[], groups=[])
-    found = compare(config, ("relevance", "random"), seeds=1, out=tmp_path / "run", workers=1, frozen=[])
+    found = small_run(tmp_path / "run", ("relevance", "random"), config, rounds=2)
     later = found.required[found.required["round"] == 1].groupby("agent")["required"].sum()
     assert set(later.index) == {"relevance", "random"}
     assert later["relevance"] != later["random"]
 
 
-def test_a_group_of_one_item_that_asks_for_nothing_is_no_cap():
-    """Rows without a cap have no item's price: it would be charged twice."""
-    rows = [Row("cap", np.array([1]), most=3.0, begin=0, end=9), Row("group", np.array([1]), begin=0, end=9)]
-    assert Requirements.of(rows).item_caps.tolist() == [True, False]
-
-
-def test_groups_share_one_floor():
+def test_groups_share_one_floor_and_rows_without_a_cap_are_none():
     """A group is promised β of the uniform exposure of its items, for as long as each is there."""
     market = Market(promising(small_cold_start, campaigns=[]))
     shares = market.open.promised
@@ -160,11 +147,11 @@ def test_groups_share_one_floor():
     genres = market.world.log.items["genres"].astype(str)
     mine = np.flatnonzero([("Comedy" in text.split("|")) for text in genres])
     assert np.array_equal(shares.table.items(row), mine)
-    there = np.array(
-        [(market.schedule.tick >= tick).sum() for tick in market.world.release[mine]], np.float64
-    )
-    everyone = np.array([(market.schedule.tick >= tick).sum() for tick in market.world.release])
-    assert shares.due[row] == pytest.approx(0.5 * 120 * 5 * there.sum() / everyone.sum())
+    there = np.array([(market.schedule.tick >= tick).sum() for tick in market.world.release], np.float64)
+    assert shares.due[row] == pytest.approx(0.5 * 120 * 5 * there[mine].sum() / there.sum())
+    # A group of one item that asks for nothing has no item's price: it would be charged twice.
+    rows = [Row("cap", np.array([1]), most=3.0, begin=0, end=9), Row("group", np.array([1]), begin=0, end=9)]
+    assert Requirements.of(rows).item_caps.tolist() == [True, False]
 
 
 def test_caps_are_multiples_of_the_uniform_exposure():
@@ -189,12 +176,10 @@ def test_past_states_have_audiences_of_the_coming_round(make):
     """States of the round before are active as if they came after the same share of this round, in every market."""
     exposure = scenario_from({"exposure": PROMISES}).exposure
     campaigns = tuple(dataclasses.replace(one, start=0.0, stop=5000.0) for one in exposure.campaigns)
-    market = Market(make(exposure=dataclasses.replace(exposure, campaigns=campaigns)))
-    agent = make_agent("random")
+    market = Market(make(exposure=dataclasses.replace(exposure, campaigns=campaigns), rounds=2))
     while not market.done:
         view = market.round_view()
-        chunks = list(view.past)
-        masks = np.concatenate([chunk.audiences for chunk in chunks])
+        masks = np.concatenate([chunk.audiences for chunk in view.past])
         assert masks.shape == (len(view.past), 2)
         expected = view.promises.arrivals[view.promises.audience >= 0] / view.arrivals
         assert np.abs(masks.mean(0) - expected).max() < 0.3
@@ -202,16 +187,8 @@ def test_past_states_have_audiences_of_the_coming_round(make):
         assert active[:, view.promises.audience < 0].all()
         arrivals = market.next_arrivals(limit=3)
         assert arrivals.audiences.shape == (len(arrivals), 2)
-        market.serve(arrivals, agent_slates(agent, view, arrivals))
-        while market.round == view.round and not market.done:
-            arrivals = market.next_arrivals()
-            market.serve(arrivals, agent_slates(agent, view, arrivals))
-
-
-def agent_slates(agent, view, arrivals):
-    """An agent's slates, after it has begun the round of a view."""
-    agent.begin_round(view)
-    return agent.act(arrivals)
+        market.serve(arrivals, np.full((len(arrivals), market.config.slate), -1))
+        play_round(market, make_agent("random"))
 
 
 def tables(config, batch_size=None, resume_at=None, folder=None):
@@ -226,9 +203,8 @@ def tables(config, batch_size=None, resume_at=None, folder=None):
             market.load_state(MarketState.load(folder))
         play_round(market, agent, batch_size)
         closed = market.closed[-1]
-        found.append(
-            (closed.required, closed.promises.least, closed.delivered, closed.due, closed.ledger.item)
-        )
+        asked = closed.required, closed.promises.least
+        found.append((*asked, closed.delivered, closed.due, closed.ledger.item))
     return found
 
 
@@ -236,11 +212,7 @@ def test_batches_and_resume_leave_all_bits(tmp_path):
     """What is promised and delivered is the same for every batch size, and after a resume."""
     config = promising(per="14d")
     whole = tables(config)
-    for other in (
-        tables(config, 7),
-        tables(config, None, 1, tmp_path / "one"),
-        tables(config, 50, 2, tmp_path / "two"),
-    ):
+    for other in (tables(config, 7), tables(config, None, 1, tmp_path), tables(config, 50, 2, tmp_path)):
         for one, two in zip(whole, other, strict=True):
             assert all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
 
@@ -254,10 +226,8 @@ def test_counts_are_sums_over_the_ledger(data):
     columns = data.draw(st.integers(0, 2))
     rows = [Row("all", np.arange(m))]
     for number in range(data.draw(st.integers(0, 4))):
-        items = np.flatnonzero(draw.random(m) < 0.5)
-        rows.append(
-            Row(str(number), items if len(items) else np.array([0]), audience=int(draw.integers(-1, columns)))
-        )
+        items = np.union1d(np.flatnonzero(draw.random(m) < 0.5), draw.integers(m))
+        rows.append(Row(str(number), items, audience=int(draw.integers(-1, columns))))
     table = Requirements.of(rows)
     slates = np.stack([draw.permutation(m)[:k] for _ in range(n)])
     slates[draw.random(slates.shape) < 0.2] = -1
@@ -276,34 +246,22 @@ def test_counts_are_sums_over_the_ledger(data):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (
-            {"items": {"genre": "Horror"}},
-            "campaign 'a': the table has no column 'genre'. Did you mean 'genres'",
-        ),
+        ({"items": {"genre": "Horror"}}, "the table has no column 'genre'. Did you mean 'genres'"),
         ({"items": {"genres": "Horor"}}, "column 'genres' has no value 'Horor'. Did you mean 'Horror'"),
-        ({"items": ["26O"]}, "campaign 'a': the catalogue has no item '26O'"),
-        ({"items": {"genres": "Western", "year": 1994}}, "campaign 'a': no item has all that it asks for"),
-        ({"items": "new"}, "campaign 'a': no item is released after the opening"),
-        ({"audience": {"users": {"sex": "F"}}}, "campaign 'a': audience: the table has no column 'sex'"),
-        ({"audience": {"share": 1e-9}}, "campaign 'a': its audience has no user"),
-        ({"exposures": 10_000}, "campaign 'a': 10,000 exposures, where its audience has about 120 positions"),
+        ({"items": ["26O"]}, "the catalogue has no item '26O'"),
+        ({"items": {"genres": "Western", "year": 1994}}, "no item has all that it asks for"),
+        ({"items": "new"}, "no item is released after the opening"),
+        ({"audience": {"users": {"sex": "F"}}}, "audience: the table has no column 'sex'"),
+        ({"audience": {"share": 1e-9}}, "its audience has no user"),
+        ({"exposures": 10_000}, "10,000 exposures, where its audience has about 120 positions"),
+        ({"exposures": 100, "caps": 4}, "100 exposures, .* about 24 positions .* or higher caps"),
     ],
 )
 def test_rows_that_cannot_be_are_refused_by_name(change, message):
-    """Without items, users or positions, or with unknown names, a market is refused with the campaign's name."""
+    """Without items, users or positions, beyond caps, or with unknown names, a market is refused with the name."""
     campaign = {"name": "a", "items": [260], "exposures": 10, "stop": 7} | change
-    config = promising(campaigns=[campaign], groups=[], most=None)
-    with pytest.raises(ConfigError, match=re.escape(message)):
-        Market(config)
-
-
-def test_a_campaign_beyond_the_caps_of_its_items_is_refused():
-    """What the caps of a campaign's items do not allow is refused before the run, with the campaign's name."""
-    campaign = {"name": "a", "items": [260], "exposures": 100, "stop": 7}
-    with pytest.raises(
-        ConfigError, match="campaign 'a': 100 exposures, .* about 24 positions .* or higher caps"
-    ):
-        Market(promising(campaigns=[campaign], groups=[]))
+    config = promising(campaigns=[campaign], groups=[], most=campaign.pop("caps", None))
+    refused(ConfigError, f"campaign 'a'.*{message}", Market, config)
 
 
 @pytest.mark.parametrize(
@@ -312,16 +270,10 @@ def test_a_campaign_beyond_the_caps_of_its_items_is_refused():
         ({"campaigns": [{"items": [1], "share": 0.1}]}, "field 'exposure.campaigns.name' is missing"),
         ({"campaigns": [{"name": "a", "items": [1]}]}, "found neither of exposures and share"),
         ({"campaigns": [{"name": "a", "items": [1], "exposures": 3}]}, "exposures 3 without a stop"),
-        (
-            {"campaigns": [{"name": "a", "items": [1], "share": 0.1, "start": 3, "stop": 2}]},
-            "stop is 2 with start 3",
-        ),
-        (
-            {"campaigns": [{"name": "a", "items": [1], "share": 0.1, "start": 99}]},
-            "last round ends on day 56",
-        ),
+        ({"campaigns": [SHARE | {"start": 3, "stop": 2}]}, "stop is 2 with start 3"),
+        ({"campaigns": [SHARE | {"start": 99}]}, "last round ends on day 56"),
         ({"campaigns": [{"name": "a", "item": [1], "share": 0.1}]}, "Did you mean .*items"),
-        ({"campaigns": [{"name": "a", "items": [1], "share": 0.1}] * 2}, "'a' is there twice"),
+        ({"campaigns": [SHARE] * 2}, "'a' is there twice"),
         ({"groups": [{"colum": "genres", "beta": 0.1}]}, "Did you mean .*column"),
         ({"groups": [{"column": "genres", "beta": 2}]}, "less than or equal to 1"),
         ({"most": 0.1}, "exposure.most is 0.1, below exposure.beta"),
@@ -330,8 +282,7 @@ def test_a_campaign_beyond_the_caps_of_its_items_is_refused():
 )
 def test_a_wrong_config_says_what_is_allowed(exposure, message):
     """Each fault of a promise is named with what is allowed, before anything is built."""
-    with pytest.raises(ConfigError, match=message):
-        scenario_from({"exposure": exposure})
+    refused(ConfigError, message, scenario_from, {"exposure": exposure})
 
 
 def test_a_config_with_promises_survives_a_round_trip():
@@ -340,10 +291,10 @@ def test_a_config_with_promises_survives_a_round_trip():
         assert scenario_from(yaml.safe_load(yaml.safe_dump(to_plain(config)))) == config
 
 
-@pytest.mark.skipif(not DOCS.is_file(), reason="the documentation is not here")
 def test_every_example_of_the_page_is_a_scenario_that_opens():
     """Each YAML example of the page on guarantees reads, and a market of it opens its first round."""
-    examples = re.findall(r"```yaml\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+    page = (DOCS / "guarantees.md").read_text(encoding="utf-8")
+    examples = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
     assert len(examples) >= 5
     small = to_plain(small_scenario())
     for text in examples:
@@ -357,17 +308,14 @@ def test_every_example_of_the_page_is_a_scenario_that_opens():
 def test_a_run_tells_what_was_promised(tmp_path):
     """The table of promises, the measures and the report agree with each other."""
     with drawn("campaigns"):
-        run = compare(promising(), ["relevance"], rounds=2, seeds=1, out=tmp_path / "run", workers=1)
-    table = run.promises[run.promises["agent"] == "relevance"]
+        run = small_run(tmp_path / "run", ["relevance"], promising(), rounds=2)
+    table, values = run.promises, run.rounds.pivot(index="round", columns="metric", values="value")
     assert set(table["round"]) == {0, 1}
-    mine = run.rounds[run.rounds["agent"] == "relevance"]
-    values = mine.pivot(index="round", columns="metric", values="value")
     for number, rows in table.groupby("round"):
         missing = np.maximum(rows["least"] - rows["delivered"], 0).sum() / rows["least"].sum()
+        beyond = np.maximum(rows["delivered"] - rows["most"], 0).sum()
         assert values["promises_missed"][number] == pytest.approx(missing)
-        assert values["excess"][number] == pytest.approx(
-            np.maximum(rows["delivered"] - rows["most"], 0).sum()
-        )
+        assert values["excess"][number] == pytest.approx(beyond)
     shares = delivered_of_due(table).set_index("promise")
     assert (run.folder / "pictures" / "campaigns.png").is_file()
     one = table[table["name"] == "returning"]

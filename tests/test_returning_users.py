@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from kit import refused
 from made_logs import log_of
 from scipy.optimize import minimize
 
@@ -128,8 +129,7 @@ def test_distinct_events_are_the_first_of_each_item():
 
 def test_returning_computes_where_it_is_told():
     """Its own device is looked at, and an error before a fit names it."""
-    with pytest.raises(ConfigError, match="device"):
-        Returning(ReturningConfig(device="abacus"))
+    refused(ConfigError, "device", Returning, ReturningConfig(device="abacus"))
     with pytest.raises(ModelError, match="returning: not fitted"):
         _ = Returning().probability
 
@@ -356,10 +356,8 @@ def test_wrong_logs_are_refused():
     states = UserStates.of(log, [0], log.time[-1] + 1)
     with pytest.raises(ModelError, match="no target event"):
         EASE().fit(dataclasses.replace(log, target=np.zeros(len(log), bool)))
-    with pytest.raises(ModelError, match="not fitted yet"):
-        EASE().score(states)
-    with pytest.raises(ModelError, match="allowed: 40"):
-        EASE().fit(log).update(random_log(n_items=30))
+    refused(ModelError, "not fitted yet", EASE().score, states)
+    refused(ModelError, "allowed: 40", EASE().fit(log).update, random_log(n_items=30))
 
 
 @pytest.mark.parametrize("name", ["bag-hp", "ease-hp", "factors-hp", "auto-hp"])

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
+from kit import refused
 from matplotlib.image import imread
-from small_markets import drawn, small_scenario
+from small_markets import drawn, small_run, small_scenario
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rimsim import measures
@@ -35,14 +37,18 @@ def swept(tmp_path_factory):
         return sweep(small_scenario(rounds=2), GRID, AGENTS, seeds=2, out=out, workers=1)
 
 
-def test_a_point_is_what_compare_gives(swept, tmp_path):
-    """The rows of a point are the late means of a comparison with that setting."""
-    config = override(small_scenario(rounds=2), {"exposure.beta": 0.8})
-    alone = compare(config, AGENTS, seeds=2, frozen=[], out=tmp_path / "alone", workers=1)
-    found = swept.sweep[swept.sweep["beta"] == 0.8].drop(columns="beta").reset_index(drop=True)
+def _same_point(run, beta, alone):
+    """Check that the rows of a point of a sweep are the late means of a comparison."""
+    found = run.sweep[run.sweep["beta"] == beta].drop(columns="beta").reset_index(drop=True)
     pd.testing.assert_frame_equal(
         found, measures.late_means(alone.rounds), check_exact=True, check_dtype=False
     )
+
+
+def test_a_point_is_what_compare_gives(swept, tmp_path):
+    """The rows of a point are the late means of a comparison with that setting."""
+    config = override(small_scenario(rounds=2), {"exposure.beta": 0.8})
+    _same_point(swept, 0.8, small_run(tmp_path / "alone", AGENTS, config, seeds=2, certify=True))
 
 
 def test_the_table_has_a_column_for_each_swept_field(swept):
@@ -70,32 +76,22 @@ def test_controls_of_a_sweep_are_those_of_comparisons_and_share_their_random_sla
         "rimsim.scenarios.study.controls.play_shadow",
         lambda *given: played.append(given) or play_shadow(*given),
     )
-    config = small_scenario(
-        rounds=2, platform=PlatformConfig(model="ease-hp"), consumer=ConsumerConfig(attraction=3.0)
-    )
+    platform, consumer = PlatformConfig(model="ease-hp"), ConsumerConfig(attraction=3.0)
+    config = small_scenario(rounds=2, platform=platform, consumer=consumer)
     asked = {"seeds": 1, "control": ("random",), "certify": False, "workers": 1}
     run = sweep(config, {"exposure.beta": [0.2, 0.8]}, ("relevance",), out=tmp_path / "run", **asked)
     replicas = [replica for _, _, _, replica, _ in played]
     assert replicas == list(range(len(replicas)))
     assert not (run.folder / "state").exists()
-    alone = compare(
-        override(config, {"exposure.beta": 0.8}),
-        ("relevance",),
-        out=tmp_path / "alone",
-        ledger=False,
-        **asked,
-    )
-    found = run.sweep[run.sweep["beta"] == 0.8].drop(columns="beta").reset_index(drop=True)
-    assert set(found["agent"]) == {"relevance", "relevance-random"}
-    pd.testing.assert_frame_equal(
-        found, measures.late_means(alone.rounds), check_exact=True, check_dtype=False
-    )
+    config = override(config, {"exposure.beta": 0.8})
+    _same_point(run, 0.8, compare(config, ("relevance",), out=tmp_path / "alone", ledger=False, **asked))
+    assert set(run.sweep["agent"]) == {"relevance", "relevance-random"}
 
 
 def test_a_run_whose_truth_has_no_figure_is_resumed(tmp_path):
     """A truth whose class is given is behind no other: its NaN is the same as before when the run goes on."""
     config = small_scenario(rounds=1, consumer=ConsumerConfig(truth="factors"))
-    run = compare(config, ("random",), seeds=1, frozen=[], out=tmp_path / "run", workers=1, certify=False)
+    run = small_run(tmp_path / "run", config=config)
     (run.folder / "state").mkdir()
     shutil.copy(run.folder / "config.yaml", run.folder / "state" / "begun.yaml")
     require_unchanged(load_run(run.folder))
@@ -127,11 +123,9 @@ def test_an_interrupted_sweep_resumes_to_the_same_table(swept, tmp_path):
 
 def test_a_nested_field_is_not_called_as_one_of_the_scenario(tmp_path):
     """``rounds`` is the scenario's own; another one of that last name goes by its whole name, others by their last."""
-    grid = {"platform.log_window.rounds": [1, 3], "exposure.beta": [0.5]}
-    points = points_of(tmp_path, small_scenario(), grid)
-    assert [point.folder.name for point in points] == [
-        f"platform.log_window.rounds={rounds},beta=0.5" for rounds in (1, 3)
-    ]
+    grid = {"platform.log_window.rounds": [1], "exposure.beta": [0.5]}
+    (point,) = points_of(tmp_path, small_scenario(), grid)
+    assert point.folder.name == "platform.log_window.rounds=1,beta=0.5"
     assert points_of(tmp_path, small_scenario(), {"rounds": [2]})[0].labels == (("rounds", 2),)
 
 
@@ -140,16 +134,7 @@ def test_the_command_sweeps_a_grid_of_fields(tmp_path, capsys):
     scenario = tmp_path / "small.yaml"
     scenario.write_text(yaml.safe_dump(to_plain(small_scenario(rounds=1))))
     out = str(tmp_path / "run")
-    line = [
-        "sweep",
-        str(scenario),
-        "--beta",
-        "0.2,0.4",
-        "--grid",
-        "exposure.cost=1,3",
-        "--agents",
-        "rim-dual",
-    ]
+    line = f"sweep {scenario} --beta 0.2,0.4 --grid exposure.cost=1,3 --agents rim-dual".split()
     assert main([*line, "--seeds", "1", "--workers", "1", "--no-certificate", "--out", out]) == 0
     assert len(load_run(out).sweep[["beta", "cost"]].drop_duplicates()) == 4
     capsys.readouterr()
@@ -175,29 +160,22 @@ def test_a_sweep_is_not_begun_in_the_folder_of_another_run(swept, tmp_path):
     assert not (tmp_path / "one" / "points").exists()
 
 
-@pytest.mark.parametrize(
-    ("grid", "message"),
-    [
+def test_bad_grids_are_refused_before_anything_is_written(tmp_path):
+    """An unknown field, no value, a value twice or out of range: an error, and no folder."""
+    for grid, message in (
         ({"exposure.betta": [0.1]}, "Did you mean 'exposure.beta'"),
         ({"exposure.beta": []}, "at least one value"),
         ({"exposure.beta": [0.1, 0.1]}, "distinct values"),
         ({"exposure.beta": [0.1, 7]}, "exposure.beta"),
-    ],
-)
-def test_bad_grids_are_refused_before_anything_is_written(tmp_path, grid, message):
-    """An unknown field, no value, a value twice or out of range: an error, and no folder."""
-    with pytest.raises(ConfigError, match=message):
-        sweep(small_scenario(), grid, ("random",), out=tmp_path / "run")
-    assert not (tmp_path / "run").exists()
+    ):
+        refused(ConfigError, message, sweep, small_scenario(), grid, ("random",), out=tmp_path / "run")
+        assert not (tmp_path / "run").exists()
 
 
 def test_a_sweep_that_was_interrupted_while_it_began_can_be_begun_anew(tmp_path, monkeypatch):
     """Points that were begun, and nothing more, are no run that is in the way; points that were played are."""
-
-    def go():
-        return sweep(small_scenario(rounds=1), {"exposure.beta": [0.1, 0.8]}, ("random",), **asked)
-
     asked = {"seeds": 1, "out": tmp_path / "run", "workers": 1, "certify": False}
+    go = partial(sweep, small_scenario(rounds=1), {"exposure.beta": [0.1, 0.8]}, ("random",), **asked)
     begun = []
 
     def interrupted(plan, command):
@@ -208,10 +186,8 @@ def test_a_sweep_that_was_interrupted_while_it_began_can_be_begun_anew(tmp_path,
 
     with monkeypatch.context() as patch:
         patch.setattr("rimsim.scenarios.study.compare.begin", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            go()
+        refused(KeyboardInterrupt, "", go)
     assert (tmp_path / "run" / "points" / "beta=0.1" / "config.yaml").is_file()
     assert set(go().sweep["beta"]) == {0.1, 0.8}
     (tmp_path / "run" / "config.yaml").unlink()
-    with pytest.raises(RunFolderError):
-        go()
+    refused(RunFolderError, "", go)

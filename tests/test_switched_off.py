@@ -7,10 +7,9 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from small_markets import small_scenario
+from small_markets import small_run, small_scenario
 
 from rimsim.config import ArrivalsConfig, override
-from rimsim.scenarios import compare
 
 AGENTS = ("relevance", "rim-feedback")
 DEAF = """
@@ -36,13 +35,10 @@ SWITCHES = {
     "conformity": ("consumer.dynamics.conformity", 0.0, 0.5),
 }
 """What is switched → setting, off, on."""
+VIABILITY = {"start": 1.0, "decay": 0.5, "entry": 2.0}
 BESIDE = {
-    "providers": {
-        "providers.kind": "viability",
-        "providers.options.start": 1.0,
-        "providers.options.decay": 0.5,
-        "providers.options.entry": 2.0,
-    },
+    "providers": {"providers.kind": "viability"}
+    | {f"providers.options.{key}": value for key, value in VIABILITY.items()},
     "users": {"arrivals.options.neutral": 0.1, "arrivals.options.memory": 0.3},
     "satiation": {"consumer.dynamics.satiation_half_life": "1d"},
 }
@@ -57,7 +53,7 @@ def returning(**settings):
 
 def tables(config, folder):
     """Path → bytes of each table of a comparison."""
-    run = compare(config, AGENTS, seeds=1, out=folder, workers=1, frozen=[], reveal=("truth",))
+    run = small_run(folder, AGENTS, config, reveal=["truth"])
     return {str(path.relative_to(run.folder)): path.read_bytes() for path in run.folder.rglob("*.parquet")}
 
 
@@ -65,9 +61,8 @@ def tables(config, folder):
 def plain(tmp_path_factory):
     """Tables of the market in which nothing is on."""
     found = tables(returning(), tmp_path_factory.mktemp("plain") / "run")
-    assert {"rounds", "ledger", "truth", "arrivals", "required"} <= {
-        name.partition("/")[0].partition(".")[0] for name in found
-    }
+    names = {name.partition("/")[0].partition(".")[0] for name in found}
+    assert {"rounds", "ledger", "truth", "arrivals", "required"} <= names
     return found
 
 
@@ -77,19 +72,15 @@ def differing(one, other):
 
 
 @pytest.mark.parametrize("name", SWITCHES)
-def test_a_strength_of_nothing_changes_no_byte(name, plain, tmp_path):
-    """At threshold −∞, κ = 0 or a strength of 0 all tables are those without, and with the strength on they are not."""
-    setting, off, on = SWITCHES[name]
-    without, with_it = (
-        tables(returning(**BESIDE.get(name, {}), **{setting: value}), tmp_path / str(value))
-        for value in (off, on)
-    )
-    assert differing(plain, without) == []
+def test_a_strength_that_is_on_changes_measures(name, plain, tmp_path):
+    """With a threshold, κ or a strength above nothing the table of rounds is not that without."""
+    setting, _, on = SWITCHES[name]
+    with_it = tables(returning(**BESIDE.get(name, {}), **{setting: on}), tmp_path / "run")
     assert "rounds.parquet" in differing(plain, with_it)
 
 
-def test_all_strengths_of_nothing_together_change_no_byte(plain, tmp_path):
-    """With every switch off at once, whatever stands beside them, all tables are those without."""
+def test_strengths_of_nothing_change_no_byte(plain, tmp_path):
+    """At threshold −∞, κ = 0 and strengths of 0, whatever stands beside them, all tables are those without."""
     beside = {key: value for some in BESIDE.values() for key, value in some.items()}
     off = {setting: value for setting, value, _ in SWITCHES.values()}
     assert differing(plain, tables(returning(**beside, **off), tmp_path / "run")) == []

@@ -15,6 +15,7 @@ from urllib.request import Request, urlopen
 import numpy as np
 import pandas as pd
 import pytest
+from kit import refused
 from tensorboard import program
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
@@ -356,30 +357,25 @@ def test_an_unknown_metric_writes_nothing(tmp_path):
     with tracking.Tracker(tmp_path, "random", 0) as tracker:
         with pytest.raises(ConfigError, match="Did you mean 'shortfall'"):
             tracker.round(tracking.RoundRecord(0, 5, {"utility": 1.0, "shortfal": 0.5}))
-        with pytest.raises(ConfigError, match="unknown"):
-            tracker.finish({}, {"utilty": 1.0})
+        refused(ConfigError, "unknown", tracker.finish, {}, {"utilty": 1.0})
     assert tracking.read_scalars(tracker.folder) == {}
 
 
 @pytest.mark.parametrize("agent", ["", "..", "a/b", "bands", "about", "a\nb", "c:"])
 def test_agent_names_that_cannot_be_folders_are_refused(tmp_path, agent):
     """A name that would leave the run folder or clash with the summaries is an error."""
-    with pytest.raises(ConfigError, match="cannot name a folder"):
-        tracking.Tracker(tmp_path, agent, 0)
+    refused(ConfigError, "cannot name a folder", tracking.Tracker, tmp_path, agent, 0)
     assert not list(tmp_path.iterdir())
 
 
 def test_wrong_use_is_named(tmp_path):
     """A negative round, a list as hyperparameter, an empty folder and a file in the way are errors."""
-    with pytest.raises(ConfigError, match="first_round -1"):
-        tracking.Tracker(tmp_path, "a", 0, first_round=-1)
+    refused(ConfigError, "first_round -1", tracking.Tracker, tmp_path, "a", 0, first_round=-1)
     with tracking.Tracker(tmp_path, "a", 0) as tracker, pytest.raises(ConfigError, match="'betas': a list"):
         tracker.finish({"betas": [1, 2]}, {})
-    with pytest.raises(RunFolderError, match="no event files"):
-        tracking.read_scalars(tmp_path)
+    refused(RunFolderError, "no event files", tracking.read_scalars, tmp_path)
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunFolderError, match="cannot be written"):
-        tracking.Tracker(tmp_path / "file", "a", 0)
+    refused(RunFolderError, "cannot be written", tracking.Tracker, tmp_path / "file", "a", 0)
 
 
 def test_tracking_imports_no_torch():

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from kit import refused
 from small_markets import small_replay, small_scenario
 
 from rimsim.agents import make_agent, market_for, play_round
@@ -160,13 +161,10 @@ def test_equal_weights_change_no_more_than_rounding(name, ahead):
 def test_a_model_without_weights_is_refused_by_name():
     """The message names the model and those that take weights; nothing has been read by then."""
     config = small_scenario(platform=PlatformConfig(model="als-hp", learning="ips"))
-    with pytest.raises(ConfigError, match=r"'als-hp' .*bag, ease, factors, graph, gru, popularity"):
-        check_plugs(config)
-    with pytest.raises(ConfigError, match="MatrixFactorization"):
-        Market(small_scenario(platform=IPS), model=make("als"))
+    refused(ConfigError, r"'als-hp' .*bag, ease, factors, graph, gru, popularity", check_plugs, config)
+    refused(ConfigError, "MatrixFactorization", Market, small_scenario(platform=IPS), model=make("als"))
 
 
 def test_a_ground_intensity_is_not_refitted_to_weights():
     """It counts events, so the two do not go together."""
-    with pytest.raises(ConfigError, match="counts events without weights"):
-        PlatformConfig(learning="ips", retrain_ground=True)
+    refused(ConfigError, "counts events without weights", PlatformConfig, learning="ips", retrain_ground=True)
