@@ -110,20 +110,16 @@ def test_a_run_that_needs_more_memory_than_there_is_is_refused(monkeypatch, ther
         require_memory(*needed)
 
 
-def test_a_comparison_that_does_not_fit_writes_nothing(monkeypatch, tmp_path):
-    """It is refused before its folder is made and its truth fitted."""
-    monkeypatch.setattr(job, "memory", lambda: 1000)
-    config = small_scenario(name="never-fitted")
-    refused(ConfigError, r"arrivals\.per_round", compare, config, ["random"], seeds=1, out=tmp_path / "run")
-    assert not (tmp_path / "run").exists()
-
-
-def test_this_machine_says_how_much_memory_it_has(monkeypatch):
-    """It is a positive number, or none where the system does not say."""
+def test_a_comparison_that_does_not_fit_is_refused_where_memory_is_known(monkeypatch, tmp_path):
+    """Before its folder is made and its truth fitted; memory is a number, or none where the system does not say."""
     there = system.memory()
     assert there is None or there > 2**28
     monkeypatch.setattr(system.os, "sysconf", lambda _: (_ for _ in ()).throw(ValueError))
     assert system.memory() is None
+    monkeypatch.setattr(job, "memory", lambda: 1000)
+    config = small_scenario(name="never-fitted")
+    refused(ConfigError, r"arrivals\.per_round", compare, config, ["random"], seeds=1, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def _run(kinds, place, workers=2):

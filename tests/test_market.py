@@ -29,7 +29,7 @@ from small_markets import (
 )
 
 from rimsim import measures
-from rimsim.agents import make_agent, market_for, play_round, top_k
+from rimsim.agents import make_agent, play_round, top_k
 from rimsim.config import (
     ArrivalsConfig,
     ConsumerConfig,
@@ -169,14 +169,6 @@ def test_feedback_counts_only_what_fits_a_users_cap():
     """With capped users rim-feedback still delivers: it moves prices on what was shown, not on what was cut."""
     closed = played(small_capped(exposure=ExposureConfig(beta=0.3)), "rim-feedback").closed[-1]
     assert measures.shortfall(weighted_exposures(closed), closed.required) < 0.03
-    market = market_for(make_agent("rim-feedback"), small_capped())
-    agent = make_agent("rim-feedback")
-    agent.begin_round(market.round_view())
-    while market.round == 0:
-        arrivals = market.next_arrivals(20)
-        slates = agent.act(arrivals)
-        assert ((slates.items >= 0).sum(1) <= arrivals.capacity).all()
-        market.serve(arrivals, slates)
 
 
 @pytest.mark.parametrize("name", ["relevance", "rim-feedback", "hindsight"])
@@ -301,13 +293,6 @@ def test_chances_do_not_depend_on_the_batch_size_while_items_come(tmp_path):
     np.testing.assert_array_equal(one.probability, other.probability)
 
 
-def test_waves_change_nothing():
-    """Serving out of clock order in waves gives the same ledger as serving in clock order."""
-    agent = make_agent("relevance")
-    agent.order_free = False
-    same_ledgers(play_out(Market(small_scenario()), agent, 50), played(small_scenario()))
-
-
 def test_delayed_consumption_changes_states_late_and_not_the_batches():
     """With a delay the ledger differs from that without, and is the same for every batch size."""
     slow = small_scenario(consumer=ConsumerConfig(delay="2d", attraction=5.0))
@@ -315,16 +300,6 @@ def test_delayed_consumption_changes_states_late_and_not_the_batches():
     same_ledgers(played(slow, batch_size=1), whole)
     fast = small_scenario(consumer=ConsumerConfig(attraction=5.0))
     assert not ledgers(whole)["item"].equals(ledgers(played(fast))["item"])
-
-
-def test_agents_meet_the_same_arrivals_and_latent_choices():
-    """Two agents see the same arrivals, and where they show an item at the same position its outcome is the same."""
-    one, other = (ledgers(played(small_scenario(rounds=1), name)) for name in ("relevance", "random"))
-    assert one["arrival"].unique().tolist() == other["arrival"].unique().tolist()
-    first = one.merge(other, on=["arrival", "position", "item"])
-    fresh = first["arrival"] & ((1 << VISIT_BITS) - 1) == 0  # both agents meet the same state
-    assert fresh.any()
-    assert (first[fresh]["consumed_x"] == first[fresh]["consumed_y"]).all()
 
 
 def test_the_dice_of_an_arrival_do_not_hang_on_what_came_before():
@@ -399,10 +374,13 @@ def _dice(market):
     return market.schedule.id, visits.uniform(np.tile(np.arange(market.n_items), (len(visits), 1)))
 
 
-def test_the_same_run_twice_is_the_same():
-    """Same config and seeds, same ledger."""
+def test_the_same_run_twice_or_in_waves_is_the_same():
+    """Same config and seeds, same ledger; so is that of serving out of clock order in waves."""
     config = small_scenario(platform=PlatformConfig(model="gru-hp"), rounds=2)
     same_ledgers(played(config), played(config))
+    agent = make_agent("relevance")
+    agent.order_free = False
+    same_ledgers(play_out(Market(small_scenario()), agent, 50), played(small_scenario()))
 
 
 @pytest.fixture(scope="module")
@@ -511,8 +489,8 @@ def test_relevance_sums_to_one_over_admissible_items(scenario):
     assert (arrivals.ground_intensity > 0).all()
 
 
-def test_clones_make_at_most_max_visits():
-    """No clone comes more often than max_visits, visits are numbered from 0, and N arrive."""
+def test_clones_make_at_most_max_visits_and_are_alike_without_history():
+    """Visits are numbered from 0, and N arrive; with no history first visits have one score, and all is admissible."""
     market = Market(small_scenario(arrivals=ArrivalsConfig(per_round=500, max_visits=2)))
     schedule = market.schedule
     assert len(schedule) == 500
@@ -520,10 +498,6 @@ def test_clones_make_at_most_max_visits():
     visit = schedule.id & ((1 << VISIT_BITS) - 1)
     assert set(visit.tolist()) == {0, 1}
     assert (np.diff(schedule.tick) >= 0).all()
-
-
-def test_clones_without_history_are_all_alike_at_first():
-    """With no history every first visit has the same scores and every item is admissible."""
     market = Market(small_scenario(arrivals=ArrivalsConfig(per_round=60, history="none")))
     arrivals = market.next_arrivals(40)
     assert (arrivals.relevance == arrivals.relevance[0]).all()
@@ -618,17 +592,16 @@ def test_arrivals_are_served_once():
             ConfigError,
             "allowed: at most as many",
         ),
+        (
+            partial(small_cold_start, releases=ReleasesConfig(share=0.2, first_round=2, last_round=1)),
+            ConfigError,
+            "first_round",
+        ),
     ],
 )
 def test_markets_that_cannot_be_played_are_refused(make, error, message):
-    """Clones without a logged future to hit, more rounds than sessions, and more addressees than users."""
-    refused(error, message, Market, make())
-
-
-def test_releases_that_end_before_they_begin_are_refused():
-    """The last round of releases is not before the first."""
-    late = ReleasesConfig(share=0.2, first_round=2, last_round=1)
-    refused(ConfigError, "first_round", small_cold_start, releases=late)
+    """Clones without a logged future to hit, more rounds than sessions, more addressees than users, late releases."""
+    refused(error, message, lambda: Market(make()))
 
 
 @pytest.mark.parametrize("name", ["relevance", "rim-feedback"])
@@ -639,8 +612,8 @@ def test_a_market_goes_on_from_its_saved_state(scenario, name, delay, tmp_path):
     same_ledgers(resumed(config, name, tmp_path / "state"), played(config, name))
 
 
-def test_state_is_only_taken_between_rounds(tmp_path):
-    """In the middle of a round there is no state to save, and a foreign or damaged one is refused."""
+def test_state_is_taken_between_rounds_and_of_the_first(tmp_path):
+    """None in a round; a foreign or damaged one is refused; loaded into a market that moved on it is as at first."""
     market = Market(small_scenario())
     state = market.state
     market.next_arrivals(3)
@@ -648,16 +621,6 @@ def test_state_is_only_taken_between_rounds(tmp_path):
         _ = market.state
     refused(MarketError, "round 7", Market(small_scenario()).load_state, dataclasses.replace(state, round=7))
     refused(RunFolderError, "no readable state", MarketState.load, tmp_path)
-
-
-def test_a_product_model_lives_where_its_mark_does():
-    """The market takes the model's device, so RIM has to tell it."""
-    model = Market(small_scenario()).model
-    assert model.device == model.mark.device
-
-
-def test_a_state_of_round_zero_can_be_loaded():
-    """Loaded into a market that has moved on, the first round is played as if for the first time."""
     config = small_scenario(rounds=2)
     market, agent = Market(config), make_agent("relevance")
     state = market.state
@@ -690,13 +653,15 @@ def test_nobody_consumes_an_item_twice_while_the_platform_does_not_know():
     assert not table[table["consumed"]].duplicated(["user", "item"]).any()
 
 
-def test_cost_counts_the_last_item_of_a_short_row():
-    """Where most states have fewer than k admissible items, a missing exposure still has a price."""
+def test_costs_count_short_rows_and_models_live_where_their_marks_do():
+    """A missing exposure has a price where most states have fewer than k items; RIM has to tell its device."""
     config = small_scenario(slate=95, arrivals=ArrivalsConfig(per_round=60))
     market = Market(config)
     short = [int(chunk.admissible.sum(1).min()) for chunk in market.round_view().calibration]
     assert min(short) < 95
     assert market.cost > 1e-9
+    model = Market(small_scenario()).model
+    assert model.device == model.mark.device
 
 
 def test_a_model_that_is_handed_in_scores_a_replays_first_prices():

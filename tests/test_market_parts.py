@@ -137,7 +137,7 @@ def test_ids_may_be_any_and_pasts_moved_far_where_nothing_depends_on_them(schedu
 
 
 def test_first_visits_are_those_of_whom_nothing_is_known(schedule):
-    """A visitor with no event that the platform knows of is new on its first visit, and not on a later one."""
+    """Nor are later visits, whether ids count them or the process says how often users came in earlier rounds."""
     good, so_far = schedule
     logged = np.arange(so_far.world.log.n_users) % 3
     again = dataclasses.replace(good, id=good.id + np.arange(len(good)) % 2, logged=None)
@@ -149,10 +149,6 @@ def test_first_visits_are_those_of_whom_nothing_is_known(schedule):
         known = known if own is None else np.minimum(known, own[made.slot])
         np.testing.assert_array_equal(came.first, (known == 0) & (visit == 0))
         assert 0 < came.first.sum() < len(came.first)
-
-
-def test_a_user_who_came_in_an_earlier_round_does_not_come_for_the_first_time(schedule):
-    """Where the arrival process says how often users came before, ids do not count their visits."""
     good, so_far = schedule
     earlier = np.arange(len(good.user)) % 2
     made = dataclasses.replace(
@@ -224,16 +220,8 @@ def test_a_platform_without_rounds_learns_from_its_warm_up_log_alone():
     assert len(training_log(nothing, log, [], 0, 0)) == 0
 
 
-def test_figures_of_few_sessions_are_those_of_their_definitions():
-    """Of one session, a mean of no later sessions is 0; a ratio to none and a rank correlation are no number."""
-    _, report = fit_sizes(random_log().rows(slice(0, 1)), "30min", None)
-    assert (report.first, report.later, report.left_out_ratio_first) == (1.0, 0.0, pytest.approx(1.0))
-    for figure in ("left_out_ratio_later", "left_out_spearman", "forward_ratio", "forward_spearman"):
-        assert np.isnan(getattr(report, figure))
-
-
 def test_sizes_are_held_to_what_later_sessions_are_like():
-    """The bounds are 2 and 98 % of the events, and of the silence, that later sessions of the log begin with."""
+    """Bounds are 2 and 98 % of events, and of the silence, before later sessions; of one session figures are none."""
     log = random_log(n_users=60, n_items=40)
     sessions = log.sessions("30min")
     number, silence = [], []
@@ -245,6 +233,10 @@ def test_sizes_are_held_to_what_later_sessions_are_like():
     bounds = fit_sizes(log, "30min", None)[0].bounds
     assert bounds[0] == pytest.approx(np.quantile(number, [0.02, 0.98]))
     assert bounds[1] == pytest.approx(np.quantile(silence, [0.02, 0.98]))
+    _, report = fit_sizes(random_log().rows(slice(0, 1)), "30min", None)
+    assert (report.first, report.later, report.left_out_ratio_first) == (1.0, 0.0, pytest.approx(1.0))
+    for figure in ("left_out_ratio_later", "left_out_spearman", "forward_ratio", "forward_spearman"):
+        assert np.isnan(getattr(report, figure))
 
 
 class Early(Clones):

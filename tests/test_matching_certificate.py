@@ -58,7 +58,7 @@ def test_bound_holds_under_caps(case, room):
 
 
 def test_value_and_bound_by_hand():
-    """V charges the shortfall, D is the top sum at s − v less w·b."""
+    """V charges the shortfall, D is the top sum at s − v less w·b; hidden scores count nothing, hard bounds all."""
     scores = np.array([[3.0, 1.0], [2.0, 1.5]])
     proof = certificate(scores, [[0], [0]], 1, [0, 1], [0.0, -0.25], 0.5)
     assert proof.score == 5.0
@@ -69,6 +69,15 @@ def test_value_and_bound_by_hand():
     assert (proof.items_met, proof.items_required, proof.worst_ratio) == (0, 1, 0.0)
     assert proof.exposure.tolist() == [2, 0]
     assert proof.shortfall_share == 1.0
+    scores = np.ones((2, 2))
+    assert certificate(scores, [[0], [0]], 1, [0, 1], 0.0, None).value == -np.inf
+    capped = certificate(scores, [[0], [0]], 1, 0, 0.0, None, max_exposure=[1, 2])
+    assert capped.excess == 1
+    assert capped.gap == np.inf
+    scores = np.array([[np.nan, 1.0], [1e9, 2.0]])
+    mask = np.array([[False, True], [False, True]])
+    proof = certificate(scores, [[1], [1]], 1, 0, 0.0, None, admissible=mask)
+    assert proof.value == proof.bound == 3.0
 
 
 def test_best_of_all_slates_is_below_every_bound():
@@ -85,23 +94,6 @@ def test_best_of_all_slates_is_below_every_bound():
         certificate(scores, [[-1, -1]] * 3, 2, floor, [0, a, b], cost).bound for a in grid for b in grid
     ]
     assert min(bounds) >= best - 1e-12
-
-
-def test_broken_hard_constraint_is_worth_nothing():
-    """Without a cost a shortfall is infinitely bad, and so is an exposure above a cap."""
-    scores = np.ones((2, 2))
-    assert certificate(scores, [[0], [0]], 1, [0, 1], 0.0, None).value == -np.inf
-    capped = certificate(scores, [[0], [0]], 1, 0, 0.0, None, max_exposure=[1, 2])
-    assert capped.excess == 1
-    assert capped.gap == np.inf
-
-
-def test_mask_hides_what_scores_hold():
-    """Scores of pairs that are not admissible count nowhere, whatever they are."""
-    scores = np.array([[np.nan, 1.0], [1e9, 2.0]])
-    mask = np.array([[False, True], [False, True]])
-    proof = certificate(scores, [[1], [1]], 1, 0, 0.0, None, admissible=mask)
-    assert proof.value == proof.bound == 3.0
 
 
 @pytest.mark.parametrize(

@@ -44,13 +44,16 @@ def test_permuting_users_or_items_permutes_slates(axis):
     assert two.primal == pytest.approx(one.primal, rel=2e-8)
 
 
-def test_a_constant_per_user_changes_no_slate():
-    """What a user adds to all its scores is no reason to show anything else, as long as positions are full."""
+def test_a_constant_per_user_changes_no_slate_and_ties_favour_nobody():
+    """What a user adds to all scores is no reason to show others; equal scores are broken by seed, not by index."""
     scores = skewed(4)
     constant = np.random.default_rng(5).random((len(scores), 1))
     one, two = solve_dual(scores, 5, 4, tol=1e-8), solve_dual(scores + constant, 5, 4, tol=1e-8)
     assert np.array_equal(np.sort(one.slates, axis=1), np.sort(two.slates, axis=1))
     assert two.primal - float((5 * constant).sum()) == pytest.approx(one.primal, rel=1e-6)
+    solution = solve_dual(np.ones((200, 20)), 5, 0)
+    assert solution.exposure[:10].sum() < 0.6 * solution.exposure.sum()
+    assert not np.array_equal(solution.slates, solve_dual(np.ones((200, 20)), 5, 0, tie_seed=1).slates)
 
 
 @pytest.mark.parametrize("cost", [None, 0.01])
@@ -89,13 +92,6 @@ def test_identical_rows_are_spread(weights):
     assert len(np.unique(np.sort(solution.slates, axis=1), axis=0)) > 10
 
 
-def test_equal_scores_do_not_favour_low_indices():
-    """Where all scores are equal, ties are broken by seed, not by position in the catalogue."""
-    solution = solve_dual(np.ones((200, 20)), 5, 0)
-    assert solution.exposure[:10].sum() < 0.6 * solution.exposure.sum()
-    assert not np.array_equal(solution.slates, solve_dual(np.ones((200, 20)), 5, 0, tie_seed=1).slates)
-
-
 def test_positions_are_empty_only_where_nothing_is_worth_showing():
     """A user with free positions has no admissible item with s − v > 0 that it is not shown."""
     scores = np.random.default_rng(10).standard_normal((40, 12))
@@ -129,15 +125,11 @@ def test_prices_far_too_high_are_no_start(cost):
 
 
 @pytest.mark.parametrize("weights", [None, 0.8 ** np.arange(5)])
-def test_same_call_same_bytes(weights):
-    """The solver is deterministic."""
+def test_the_solver_is_deterministic_and_takes_tensors(weights):
+    """The same call gives the same bytes, and scores and mask may be tensors."""
     one, two = (solve_dual(skewed(13), 5, 4, 30, cost=0.5, position_weights=weights) for _ in range(2))
     assert one.item_price.tobytes() == two.item_price.tobytes()
     assert one.slates.tobytes() == two.slates.tobytes()
-
-
-def test_torch_tensor_is_as_good_as_an_array():
-    """Scores and mask may be tensors."""
     scores = skewed(14).astype(np.float32)
     mask = np.random.default_rng(15).random(scores.shape) < 0.9
     one = solve_dual(scores, 5, 3, admissible=mask)
@@ -145,22 +137,18 @@ def test_torch_tensor_is_as_good_as_an_array():
     assert np.array_equal(one.slates, two.slates)
 
 
-def test_infeasible_floors_name_a_set_and_the_shortfall():
-    """Three items that only two users may see cannot have three exposures each."""
+@pytest.mark.parametrize("shape", [(0, 2), (3, 2)])
+def test_infeasible_floors_name_a_set_and_the_shortfall(shape):
+    """Three items that two users may see cannot have three exposures each; without pairs whole floors are lacking."""
+    with pytest.raises(InfeasibleError) as caught:
+        solve_dual(np.ones(shape), 1, [10**10, 0], admissible=np.zeros(shape, bool))
+    assert (caught.value.items, caught.value.shortfall) == ((0,), 10**10)
     mask = np.ones((6, 5), bool)
     mask[2:, :3] = False
     with pytest.raises(InfeasibleError, match="floors of 3 items") as caught:
         solve_dual(np.ones((6, 5)), 2, [2, 2, 2, 0, 0], admissible=mask)
     assert caught.value.items == (0, 1, 2)
     assert caught.value.shortfall == 2
-
-
-@pytest.mark.parametrize("shape", [(0, 2), (3, 2)])
-def test_floors_that_nobody_can_meet_name_all_they_lack(shape):
-    """Without users, or with no admissible pair, whole floors are lacking, however large they are."""
-    with pytest.raises(InfeasibleError) as caught:
-        solve_dual(np.ones(shape), 1, [10**10, 0], admissible=np.zeros(shape, bool))
-    assert (caught.value.items, caught.value.shortfall) == ((0,), 10**10)
 
 
 def test_closed_form_of_feasibility_agrees_with_the_flow():
@@ -201,20 +189,16 @@ def test_bad_arguments(change, message):
     refused(ConfigError, message, solve_dual, np.ones((2, 2)), 1, **change)
 
 
-def test_user_rec_finds_the_users_of_an_item():
-    """For every item the c users of largest intensity, in order."""
-    scores = np.random.default_rng(17).random((30, 4))
-    users = user_rec(scores, 3)
-    assert np.array_equal(users, np.argsort(-scores, axis=0)[:3].T)
-    assert np.array_equal(user_rec(scores[:, 0], 3), users[0])
-    assert user_rec(scores[:, 0], 3, admissible=np.arange(30) < 2).tolist()[-1] == -1
-
-
-def test_offline_and_online_matching_agree_where_prices_decide():
-    """Frozen prices of the same states give back the offline slates, up to near ties."""
+def test_offline_online_and_by_item_the_slates_are_those_of_prices():
+    """Of frozen prices up to near ties; and for every item the c users of largest intensity, in order."""
     scores = skewed(18)
     offline = offline_match(scores, 5, 4, tol=1e-7)
     online = online_match(scores, scores, 5, 4, tol=1e-7)
     same = (np.sort(offline.slates, axis=1) == np.sort(online, axis=1)).all(axis=1)
     assert same.mean() > 0.8
     assert offline.exposure.min() >= 4
+    scores = np.random.default_rng(17).random((30, 4))
+    users = user_rec(scores, 3)
+    assert np.array_equal(users, np.argsort(-scores, axis=0)[:3].T)
+    assert np.array_equal(user_rec(scores[:, 0], 3), users[0])
+    assert user_rec(scores[:, 0], 3, admissible=np.arange(30) < 2).tolist()[-1] == -1

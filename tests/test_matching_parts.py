@@ -317,10 +317,16 @@ def test_prices_to_start_from_are_of_items_or_of_items_and_rows(size):
 
 
 @pytest.mark.parametrize(("items", "named"), [(3, r"\(0, 1, 2\)"), (10, r"8, 9\)"), (11, r"8, 9, …\)")])
-def test_ten_items_are_named(items, named):
-    """More than ten are cut off, and said to be."""
+def test_what_cannot_be_asked_for_is_refused_or_not_shown(items, named):
+    """Ten items are named and more said to be; a misspelt keyword is refused; caps of 0 leave slates empty."""
     with pytest.raises(InfeasibleError, match=named):
         solve_dual(np.ones((2, items)), 1, 1)
+    for call in (solve_dual, lambda *given, **more: certificate(given[0], [[0]], 1, 0, 0.0, None, **more)):
+        with pytest.raises(TypeError, match="unexpected keyword argument 'position_weight'"):
+            call(np.ones((1, 2)), 1, position_weight=[1.0])
+    found = solve_dual(np.full((4, 3), 0.5), 3, 0, 0, position_weights=[1.0, 0.8, 0.5])
+    assert (found.slates == -1).all()
+    assert (found.primal, found.dual) == (0.0, pytest.approx(0.0, abs=1e-9))
 
 
 @pytest.mark.parametrize(("weight", "bound"), [(1.0, 0.5), (10.0, 5.0)])
@@ -336,17 +342,3 @@ def test_exposures_that_rounding_takes_from_a_bound_reach_it(weight, bound):
         ]
         assert [proof.value > -np.inf for proof in proofs] == [kept, kept]
         assert (proofs[0].shortfall == 0, proofs[1].excess == 0) == (kept, kept)
-
-
-def test_an_argument_that_nobody_knows_is_refused():
-    """A misspelt keyword is named by the function that was called."""
-    for call in (solve_dual, lambda *given, **more: certificate(given[0], [[0]], 1, 0, 0.0, None, **more)):
-        with pytest.raises(TypeError, match="unexpected keyword argument 'position_weight'"):
-            call(np.ones((1, 2)), 1, position_weight=[1.0])
-
-
-def test_items_that_nobody_may_have_are_not_shown():
-    """With caps of 0 all slates of weighted positions are empty, and nothing is worth anything."""
-    found = solve_dual(np.full((4, 3), 0.5), 3, 0, 0, position_weights=[1.0, 0.8, 0.5])
-    assert (found.slates == -1).all()
-    assert (found.primal, found.dual) == (0.0, pytest.approx(0.0, abs=1e-9))

@@ -14,15 +14,11 @@ from rimsim.matching.kernels import row_states, tie_rank
 from rimsim.rng import Purpose, bits
 
 
-def test_top_k_of_score_minus_price():
-    """Without ties, a slate is the head of the descending order of s − v."""
+def test_only_admissible_items_of_value_are_shown_in_their_order():
+    """A slate is the head of the order of s − v where that is at least 0; a float32 tensor gives that of its values."""
     draw = np.random.default_rng(0)
     scores, v = draw.random((50, 30)), -draw.random(30)
     assert np.array_equal(price_slates(scores, v, 7), np.argsort(-(scores - v), axis=1)[:, :7])
-
-
-def test_mask_and_negative_values_leave_positions_empty():
-    """Only admissible items with s − v ≥ 0 are shown; a float32 tensor gives the slates of its values."""
     scores = np.array([[0.5, 0.2, 0.0], [0.5, 0.2, 0.9]])
     mask = np.array([[True, True, True], [True, False, False]])
     assert price_slates(scores, [0.0, 0.3, 0.0], 3, admissible=mask).tolist() == [[0, 2, -1], [0, -1, -1]]
@@ -32,7 +28,7 @@ def test_mask_and_negative_values_leave_positions_empty():
 
 
 def test_ties_follow_the_seed_and_the_row_key_alone():
-    """A row's slate is the same in any batch, differs between keys and between seeds."""
+    """A row's slate is the same in any batch and differs between keys and seeds; bits are those of the package."""
     scores = np.ones((40, 25))
     keys = np.arange(100, 140)
     whole = price_slates(scores, 0.0, 5, tie_seed=3, row_keys=keys)
@@ -40,29 +36,21 @@ def test_ties_follow_the_seed_and_the_row_key_alone():
     assert np.array_equal(whole, np.concatenate(parts))
     assert len(np.unique(whole, axis=0)) == 40
     assert not np.array_equal(whole, price_slates(scores, 0.0, 5, tie_seed=4, row_keys=keys))
-
-
-def test_ties_are_broken_fairly():
-    """Over many rows every tied item is shown about equally often."""
-    shown = np.bincount(price_slates(np.ones((4000, 20)), 0.0, 5).ravel(), minlength=20)
-    assert abs(shown - 1000).max() < 5 * np.sqrt(1000)
-
-
-def test_tie_width_mixes_near_ties_only():
-    """A dither spreads identical rows over items that are nearly tied, and over no others."""
-    scores = np.repeat([[1.0, 1.0 + 1e-6, 1.0 - 1e-6, 0.5]], 200, axis=0)
-    assert len(np.unique(price_slates(scores, 0.0, 2), axis=0)) == 1
-    mixed = price_slates(scores, 0.0, 2, tie_width=1e-3)
-    assert set(np.unique(mixed)) == {0, 1, 2}
-
-
-def test_compiled_bits_are_those_of_the_package():
-    """Ties use the same counter-based draws as everything else."""
     keys = np.array([0, 5, -7, 2**40])
     expected = bits(11, Purpose.TIES, keys[:, None], np.arange(6)[None, :])
     states = row_states(11, keys)
     found = [[int(tie_rank(state, item)) for item in range(6)] for state in states]
     assert np.array_equal(np.array(found, np.uint64), expected)
+
+
+def test_ties_are_broken_fairly_and_a_width_mixes_near_ties_alone():
+    """Every tied item is shown about equally often; a dither spreads identical rows over items nearly tied."""
+    shown = np.bincount(price_slates(np.ones((4000, 20)), 0.0, 5).ravel(), minlength=20)
+    assert abs(shown - 1000).max() < 5 * np.sqrt(1000)
+    scores = np.repeat([[1.0, 1.0 + 1e-6, 1.0 - 1e-6, 0.5]], 200, axis=0)
+    assert len(np.unique(price_slates(scores, 0.0, 2), axis=0)) == 1
+    mixed = price_slates(scores, 0.0, 2, tie_width=1e-3)
+    assert set(np.unique(mixed)) == {0, 1, 2}
 
 
 @pytest.mark.parametrize(

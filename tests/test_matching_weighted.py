@@ -293,8 +293,9 @@ def test_certificate_by_hand():
     assert proof.bound == (3.0 + 0.875) + (2.25 + 1.0) - 0.75 * 1.75
 
 
-def test_floors_beyond_reach_are_named():
-    """Three items that only two users may see cannot have more than those users can give."""
+@pytest.mark.parametrize(("floor", "weights"), [(1.81, [1.0, 0.5]), (3, None)])
+def test_floors_beyond_reach_are_named_by_the_function_that_was_called(floor, weights):
+    """Items that two users may see cannot have more than they can give; prices that do not fit are refused too."""
     mask = np.ones((6, 5), bool)
     mask[2:, :3] = False
     with pytest.raises(InfeasibleError, match="ask for") as caught:
@@ -302,11 +303,6 @@ def test_floors_beyond_reach_are_named():
     assert caught.value.items == (0, 1, 2)
     assert caught.value.shortfall == pytest.approx(0.6)
     refused(InfeasibleError, "ask for", solve_dual, np.ones((6, 5)), 2, 1.81, position_weights=[1.0, 0.5])
-
-
-@pytest.mark.parametrize(("floor", "weights"), [(1.81, [1.0, 0.5]), (3, None)])
-def test_an_error_names_the_function_that_was_called(floor, weights):
-    """Floors beyond reach and prices that do not fit are refused in the name of what was called."""
     for solve, name in ((solve_dual, "^solve_dual: "), (solve_prices, "^solve_prices: ")):
         refused(InfeasibleError, name, solve, np.ones((6, 5)), 2, floor, position_weights=weights)
         with pytest.raises(ConfigError, match=f"{name}prices have shape"):

@@ -72,15 +72,11 @@ def test_closed_forms_of_concentration(counts, expected):
 
 
 def test_effective_items_is_the_inverse_chance_that_two_draws_meet():
-    """It counts the ordered pairs of distinct events that fall on one item."""
+    """It counts ordered pairs of events on one item: 1/M of a uniform sample of any size, while Gini moves with it."""
     events = np.array([0, 0, 0, 1, 1, 2, 5])
     pairs = [(i, j) for i in range(7) for j in range(7) if i != j]
     meeting = np.mean([events[i] == events[j] for i, j in pairs])
     assert measures.effective_items(np.bincount(events, minlength=6)) == pytest.approx(1 / meeting)
-
-
-def test_effective_items_does_not_depend_on_the_size_of_the_sample():
-    """Over many uniform samples the chance to meet is 1/M at any size, while Gini moves with it."""
     rows = np.random.default_rng(3)
     meeting, spread = [], []
     for size in (60, 600):
@@ -132,17 +128,13 @@ def test_shortfall_falls_with_every_exposure_given_to_a_short_item(seed, item):
     assert change == pytest.approx((exposure[item] < required[item]) / required.sum())
 
 
-def test_examined_shortfall_sees_guarantees_buried_at_the_bottom():
-    """The same exposures are short in looks only when they come last in their slates."""
+def test_shortfalls_and_popularity_by_hand():
+    """The same exposures lack looks only if they come last; an even spread has the catalogue's mean popularity."""
     required = np.array([0, 4])
     last, mixed = np.array([[0, 1]] * 4), np.array([[0, 1], [1, 0]] * 2)
     assert measures.examined_shortfall(mixed, required, 0.5) == pytest.approx(0)
     assert measures.examined_shortfall(last, required, 0.5) == pytest.approx(1 - 0.5 / 0.75)
     assert measures.examined_shortfall(last, required, 1.0) == 0
-
-
-def test_average_popularity_is_one_for_an_even_spread():
-    """An even spread has the catalogue's mean popularity; showing only the head has more."""
     popularity = np.array([8, 1, 1, 2])
     assert measures.average_popularity(np.full(4, 7), popularity) == pytest.approx(1)
     assert measures.average_popularity([5, 0, 0, 0], popularity) == pytest.approx(8 / 3)
@@ -248,8 +240,8 @@ def test_sampled_pairs_are_distinct_ordered_and_fixed(n, count, seed):
     assert (pairs == measures.sample_pairs(n, count, seed)).all()
 
 
-def test_sampled_pairs_are_uniform_over_all_pairs():
-    """Over many seeds each of the ten pairs of five arrivals is drawn equally often."""
+def test_sampled_pairs_are_uniform_in_range_and_of_two_users():
+    """Ten pairs of five arrivals come equally often; the root is exact where doubles round; no pair is of one user."""
     counts = np.zeros((5, 5))
     for seed in range(2000):
         for first, second in measures.sample_pairs(5, 2, seed):
@@ -257,10 +249,6 @@ def test_sampled_pairs_are_uniform_over_all_pairs():
     drawn = counts[np.triu_indices(5, 1)]
     assert drawn.sum() == 4000
     assert ((drawn - 400) ** 2 / 400).sum() < 27.9  # χ² with 9 degrees of freedom at 1e-3
-
-
-def test_sampled_pairs_of_a_large_market_are_in_range_and_of_one_user_left_out():
-    """The triangular root stays exact where doubles round; with the users given, no pair is of one user."""
     n = 3_000_000
     pairs = measures.sample_pairs(n, 500, 1)
     assert (pairs[:, 0] >= 0).all()
@@ -401,24 +389,16 @@ def test_awrf_is_that_of_lenskits_authors_in_bits(slate, target, theirs):
     assert 1 - np.log(2) * (1 - found) == pytest.approx(theirs, abs=1e-9)
 
 
-def test_awrf_is_one_less_the_divergence():
-    """It is 1 − JS of SciPy, 1 for the target itself, 0 for exposure that lies elsewhere."""
+def test_awrf_long_tail_and_survival_by_hand():
+    """1 − JS of SciPy; items beyond four fifths of events; the Kaplan-Meier curve with one who came late and stays."""
     exposure, target = np.array([4.0, 1, 0, 2]), np.array([1.0, 1, 1, 1])
     assert measures.awrf(exposure, target) == pytest.approx(1 - jensenshannon(exposure, target, 2) ** 2)
     assert measures.awrf(5 * target, target) == pytest.approx(1)
     assert measures.awrf([1, 0], [0, 1]) == 0
-
-
-def test_the_long_tail_is_beyond_four_fifths_of_events():
-    """The most popular items that reach 80 % are the head; the share of a slate's other items is averaged."""
     tail = measures.long_tail([10, 50, 30, 6, 4])
     np.testing.assert_array_equal(tail, [True, False, False, True, True])
     share = measures.long_tail_share([[0, 1], [2, -1], [-1, -1], [3, 4]], tail)
     assert share == pytest.approx((0.5 + 0 + 1) / 3)
-
-
-def test_survival_is_the_product_over_those_at_risk():
-    """The Kaplan-Meier curve by hand, with one who came late and is there still."""
     curve = measures.survival([1, 3, 3, 2, 4], [True, True, False, False, False], 4)
     np.testing.assert_allclose(curve, [4 / 5, 4 / 5, 4 / 5 * 2 / 3, 4 / 5 * 2 / 3])
 
@@ -460,13 +440,17 @@ def test_welfare_of_a_round_is_counted_by_brute_force():
 
 
 def test_the_ratio_of_two_slates_by_hand():
-    """Two slates with an empty position: three predictions over two consumptions; over none there is no ratio."""
+    """Three predictions over two consumptions, none over none; where hits are counted all positions are examined."""
     intensity = np.array([[0.5, 2.0], [0.25, np.nan]])
     consumed = np.array([[True, True], [False, False]])
     expected = ((1 - math.exp(-0.5)) + (1 - math.exp(-2.0 * 0.8)) + (1 - math.exp(-0.25))) / 2
     found = measures.calibration_ratio(intensity, consumed, [1.0, 0.8])
     assert found == pytest.approx(expected, rel=1e-12)
     assert measures.calibration_ratio([[0.5]], [[False]], [1.0]) is None
+    counted = made_up_round(random_items())
+    drawn = dataclasses.replace(counted, counts_items=False, attraction=2.0)
+    assert counted.examination.tolist() == [1.0] * 4
+    assert drawn.examination == pytest.approx([2.0, 1.6, 1.28, 1.024])
 
 
 @pytest.mark.parametrize("attraction", [1.0, 2.5])
@@ -485,14 +469,6 @@ def test_the_measure_is_recomputed_from_the_ledger(attraction):
         predicted += 1 - math.exp(-row.intensity * attraction * 0.7 ** (row.position - 1))
         actual += row.consumed
     assert MEASURES["calibration_ratio"].value(facts) == pytest.approx(predicted / actual, rel=1e-6)
-
-
-def test_a_replay_sees_all_positions():
-    """Where hits are counted, no position is examined less than another."""
-    counted = made_up_round(random_items())
-    drawn = dataclasses.replace(counted, counts_items=False, attraction=2.0)
-    assert counted.examination.tolist() == [1.0] * 4
-    assert drawn.examination == pytest.approx([2.0, 1.6, 1.28, 1.024])
 
 
 def test_groups_of_a_reliability_curve_are_quantiles_of_the_prediction():

@@ -108,10 +108,12 @@ def test_a_record_cannot_be_written_to_and_counts_its_slates(facts):
 
 
 def test_what_has_no_finite_value_is_left_out(facts):
-    """None, NaN and infinity leave a gap; whole numbers and NumPy's become floats."""
+    """None, NaN and infinity leave a gap; whole numbers become floats; title and tag follow from the name."""
     values = {"none": None, "nan": math.nan, "inf": np.inf, "whole": np.int64(3), "yes": True}
     given = [_measure(lambda _, value=value: value, name=name) for name, value in values.items()]
     assert measured(facts, given) == {"whole": 3.0, "yes": 1.0}
+    measure = _measure(lambda _: 0.5, name="new_items")
+    assert (measure.title, measure.tag, measure.better) == ("New items", "own/new_items", "neither")
 
 
 @pytest.mark.parametrize("value", ["0.5", [0.5], np.ones(2), 1j])
@@ -136,12 +138,6 @@ def test_what_is_no_number_is_refused(facts, value):
 def test_a_measure_that_cannot_stand_in_a_table_is_refused(fields, said):
     """Each field that does not fit is named, with what was found and what is allowed."""
     refused(ConfigError, said, _measure, **{"of": lambda _: 0.5} | fields)
-
-
-def test_a_measure_of_four_fields_has_a_title_and_a_tag():
-    """Title and tag follow from the name where nothing else is said."""
-    measure = _measure(lambda _: 0.5, name="new_items")
-    assert (measure.title, measure.tag, measure.better) == ("New items", "own/new_items", "neither")
 
 
 MINE = """\
@@ -196,10 +192,12 @@ def test_what_is_no_measure_is_refused_by_name(write, places, said):
 
 
 def test_a_slip_in_a_measure_is_told_when_it_is_loaded(write):
-    """A measure without a unit cannot be made; the file is named."""
+    """A measure without a unit is refused with its file; NaN where nothing is shown is a gap, not an error."""
     write(MINE.replace('"share", "#{', '"", "#{'))
     told = "'mine.py:empty': cannot import 'mine.py': .*unit is ''"
     refused(ConfigError, told, own_measures, ["mine.py:empty"])
+    write(MINE.replace("(facts.slates < 0).mean()", "facts.intensity[facts.slates >= 0].mean()"))
+    try_measures(own_measures(["mine.py:empty"]), random_items(), slate=5)
 
 
 @pytest.mark.parametrize(
@@ -216,9 +214,3 @@ def test_a_measure_that_cannot_be_computed_is_refused_before_a_run(write, body, 
     write(MINE.replace("(facts.slates < 0).mean()", body))
     measures = own_measures(["mine.py:empty"])
     refused(MeasureError, said, try_measures, measures, random_items(), slate=5)
-
-
-def test_a_measure_that_is_nan_where_nothing_is_shown_may_run(write):
-    """NaN in a round with nothing shown is a gap, not an error."""
-    write(MINE.replace("(facts.slates < 0).mean()", "facts.intensity[facts.slates >= 0].mean()"))
-    try_measures(own_measures(["mine.py:empty"]), random_items(), slate=5)

@@ -27,13 +27,6 @@ def test_the_median_is_that_of_the_leukaemia_trial():
     assert measures.adoption_median(times) == 23
 
 
-@given(st.lists(st.integers(1, 20), min_size=1, max_size=30))
-def test_the_median_without_censoring_is_the_empirical_one(duration):
-    """When every item is adopted, the median is the first time by which at least half of them are."""
-    times = measures.AdoptionTimes(np.array(duration), np.ones(len(duration), bool))
-    assert measures.adoption_median(times) == sorted(duration)[(len(duration) - 1) // 2]
-
-
 @given(st.lists(st.tuples(st.integers(1, 9), st.booleans()), min_size=1, max_size=30))
 def test_the_median_is_where_the_product_limit_falls_to_a_half(items):
     """The median under censoring is found by multiplying the shares that survive each adoption, in fractions."""
@@ -106,8 +99,8 @@ def test_paired_difference_is_the_paired_t_test(values, seed):
     assert result.clear == (expected.low > 0 or expected.high < 0)
 
 
-def test_one_seed_has_a_mean_and_no_interval():
-    """One value gives its mean, no bounds and no effect size; none gives no mean; NaN drops its value or its pair."""
+def test_few_values_have_no_interval_and_equal_ones_no_effect_size():
+    """One value gives its mean alone, none no mean; NaN drops its value or pair; d_z needs a spread above 0."""
     assert measures.mean_interval([0.3]) == measures.Interval(0.3, None, None, 1)
     assert measures.mean_interval([]) == measures.Interval(None, None, None, 0)
     assert measures.paired_difference([0.5], [0.25]) == measures.PairedDifference(0.25, None, None, None, 1)
@@ -115,10 +108,6 @@ def test_one_seed_has_a_mean_and_no_interval():
     assert measures.mean_interval([1.0, math.nan, 3.0]).n == 2
     result = measures.paired_difference([1.0, math.nan, 4.0], [0.0, 1.0, 2.0])
     assert (result.mean, result.n) == (1.5, 2)
-
-
-def test_equal_differences_have_no_effect_size_unless_zero():
-    """A spread of 0 makes d_z undefined, except for differences that are all 0."""
     apart, equal = (measures.paired_difference([2.0, 3.0], other) for other in ([1.0, 2.0], [2.0, 3.0]))
     assert (apart.dz, apart.p) == (None, 0.0)
     assert (equal.dz, equal.p) == (0.0, 1.0)
@@ -144,21 +133,11 @@ def test_register_holds_the_metrics_of_the_tables():
     refused(ConfigError, "Did you mean 'coverage'", measures.find_measure, "covrage")
 
 
-def test_public_names_are_all_there():
-    """``__all__`` is sorted as the linter wants it and every name in it exists."""
-    assert all(hasattr(measures, name) for name in measures.__all__)
-    assert len(set(measures.__all__)) == len(measures.__all__)
-
-
-def test_documentation_holds_the_register():
-    """docs/measures.md contains the table that the register writes, word for word."""
+def test_documentation_holds_the_register_and_its_lines_run():
+    """docs/measures.md has the table that the register writes; its Python lines give what their comments say."""
     table = measures.markdown_table()
     assert table in (DOCS / "measures.md").read_text(encoding="utf-8")
     assert [line.split("`")[1] for line in table.splitlines()[2:]] == list(measures.MEASURES)
-
-
-def test_documented_lines_give_the_documented_values():
-    """The Python lines of docs/measures.md run, and give what their comments say."""
     page = (DOCS / "measures.md").read_text(encoding="utf-8")
     lines = page.split("```python\n")[1].split("```")[0].splitlines()
     names = {"measures": measures}

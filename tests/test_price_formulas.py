@@ -118,19 +118,15 @@ def test_prices_of_rows_follow_what_is_missing_or_too_much():
     )
 
 
-def test_caps_have_prices_of_at_least_nothing():
-    """A solved item price above 0 is its cap's; one below is its floor's, and its cap has none."""
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_caps_have_prices_of_at_least_nothing_and_nobody_no_bounds():
+    """A solved price above 0 is its cap's, one below its floor's; a campaign for nobody may have any number."""
     rows = [Row("cap", np.array([item]), most=5.0, arrivals=40.0) for item in (4, 5)]
     table = Requirements.of([*rows, Row("group", np.array([0, 1]), least=12.0, arrivals=40.0)])
     terms = constraints_of(np.full(6, 2.0), table, np.ones((40, 3), bool), 1.0)
     item = np.array([-0.5, 0.0, 0.0, 0.0, 0.7, -0.3])
     price = terms.prices(table, item, np.array([-0.2]))
     assert price == pytest.approx([0.7, 0.0, -0.2])
-
-
-@pytest.mark.filterwarnings("error::RuntimeWarning")
-def test_a_campaign_for_nobody_may_have_any_number():
-    """Where no state is of a row's audience, what has no upper limit has none, and what is asked for is nothing."""
     row = Row("campaign", np.array([0, 1]), least=12.0, arrivals=40.0, audience=0)
     terms = constraints_of(np.zeros(6), Requirements.of([row]), np.zeros((40, 1), bool), 1.0, 40.0)
     assert terms.rows.least.tolist() == [0.0]
@@ -261,13 +257,6 @@ def _view(required, admissible=None, capacity=None, **fields):
     return replace(view, required=np.asarray(required, np.float64), opens=0.0, closes=3600.0)
 
 
-def test_what_fits_is_not_named():
-    """Requirements of half the positions have no reason to fail, whatever the unit."""
-    for decay in (1.0, 0.8):
-        view = view_of(N, M, K, unit="examined", decay=decay, past=arrivals_of(skewed(N, M)))
-        assert undeliverable(view) == ()
-
-
 @pytest.mark.parametrize(("unit", "decay", "there"), [("shown", 1.0, 240.0), ("examined", 0.5, 112.5)])
 def test_too_few_positions_are_named_in_the_unit_of_the_guarantee(unit, decay, there):
     """N slates hold N·Σw; with a cap on users, what last round's states could fill."""
@@ -356,11 +345,14 @@ def test_a_row_beyond_the_caps_of_its_items_is_named():
     assert (reason.why, reason.name, reason.reachable) == ("caps", "a", 28.0)
 
 
-def test_five_items_are_named_and_the_others_counted():
-    """A reason names its first five items, the number of the rest, and what is asked for and can be."""
+def test_five_items_are_named_and_what_fits_is_not():
+    """A reason names its first five items, the number of the rest, what is asked for and can be."""
     few = Undeliverable("release", tuple(range(5)), 5.0, 2.0)
     many = Undeliverable("release", tuple(range(7)), 1234.5, 2.0)
     assert str(few).startswith("item 0, 1, 2, 3, 4 cannot be delivered in full: asked for 5.0, at most 2.0")
     assert str(many).startswith(
         "item 0, 1, 2, 3, 4 and 2 more cannot be delivered in full: asked for 1,234.5"
     )
+    for decay in (1.0, 0.8):
+        view = view_of(N, M, K, unit="examined", decay=decay, past=arrivals_of(skewed(N, M)))
+        assert undeliverable(view) == ()

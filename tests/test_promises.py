@@ -155,15 +155,11 @@ def test_groups_share_one_floor_and_rows_without_a_cap_are_none():
 
 
 def test_caps_are_multiples_of_the_uniform_exposure():
-    """Each item has a cap of so many times N·k/M, rounded up, and never below its floor."""
+    """Rounded up, and never below an item's floor; a scenario without promises has an empty table."""
     view = Market(promising(most=0.5, beta=0.5)).round_view()
     most = view.promises.most_of_items(len(view.required))
     assert (most == np.ceil(0.5 * 120 * 5 / len(most))).all()
     assert (view.required <= most).all()
-
-
-def test_a_scenario_without_promises_has_an_empty_table():
-    """Nothing stands in the table, no arrival has audiences, and the view says nothing is delivered for it."""
     market = Market(small_scenario())
     view = market.round_view()
     assert len(view.promises) == len(view.delivered) == 0

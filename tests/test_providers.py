@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
 import pytest
 from kit import refused
-from small_markets import play_out, small_scenario
+from small_markets import play_out, played, resumed, same_ledgers, small_run, small_scenario
 
-from rimsim.agents import make_agent, market_for, play_round
-from rimsim.config import ProvidersConfig, Seeds, override
+from rimsim.agents import make_agent, market_for
+from rimsim.config import ProvidersConfig, override
 from rimsim.errors import ConfigError, MarketError
-from rimsim.market import Market, MarketState
+from rimsim.market import Market
 from rimsim.market.providers import (
     BUILT_IN,
     Changes,
@@ -25,60 +26,37 @@ from rimsim.market.providers import (
     _poisson,
 )
 from rimsim.market.world import check_plugs
-from rimsim.scenarios import compare
 from rimsim.scenarios.runs.schema import TABLES
 from rimsim.testing import ProviderTests, random_log
 
-HARSH = {
-    "decay": 0.5,
-    "per_exposure": 0.1,
-    "penalty": 1.0,
-    "start": 1.0,
-    "threshold": 0.9,
-    "reserve": 0.2,
-    "entry": 3.0,
-}
+HARSH = {"decay": 0.5, "per_exposure": 0.1, "penalty": 1.0, "start": 1.0, "threshold": 0.9}
+HARSH |= {"reserve": 0.2, "entry": 3.0}
 
 
 def leaving(rounds=3, **changes):
     """A small market whose providers leave, and others come."""
-    return small_scenario(
-        rounds=rounds, providers=ProvidersConfig("viability", tuple((HARSH | changes).items()))
-    )
+    providers = ProvidersConfig("viability", tuple((HARSH | changes).items()))
+    return small_scenario(rounds=rounds, providers=providers)
 
 
-class TestFixed(ProviderTests):
-    """Providers who stay keep what providers promise."""
+class TestBuiltIn(ProviderTests):
+    """Who stay, who leave at once or are not there yet, and providers of several items keep what they promise."""
 
-    def make(self):
-        """The built-in ones."""
-        return Fixed()
-
-
-class TestViability(ProviderTests):
-    """Providers who leave keep what providers promise."""
+    @pytest.fixture(autouse=True, params=[None, HARSH, {"column": "genres", "threshold": 3.0, "start": 3.0}])
+    def _options(self, request):
+        self.options = request.param
 
     def make(self):
-        """Some leave at once, and some are not there yet."""
-        return Viability(ViabilityOptions(**HARSH))
-
-
-class TestGenres(ProviderTests):
-    """So do providers of several items."""
-
-    def make(self):
-        """A provider a genre."""
-        return Viability(ViabilityOptions(column="genres", threshold=3.0, start=3.0))
+        """The providers of the case."""
+        return Fixed() if self.options is None else Viability(ViabilityOptions(**self.options))
 
 
 def test_satisfaction_follows_its_equation():
     """X ← δX + r_e·E + r_c·C − penalty·1[E = 0], by hand; who is below the threshold leaves, at it stays."""
-    roster = Roster(
-        np.array([0, 0, 1, 2, 3]), ("a", "b", "c", "d"), np.array([True] * 3 + [False]), np.full(4, 2.0)
-    )
-    outcome = RoundOutcome(
-        4, 0, roster, Offer.opening(roster), np.array([3, 1, 0, 5, 9]), np.array([1, 0, 0, 2, 4])
-    )
+    there = np.array([True] * 3 + [False])
+    roster = Roster(np.array([0, 0, 1, 2, 3]), ("a", "b", "c", "d"), there, np.full(4, 2.0))
+    exposure, consumption = np.array([3, 1, 0, 5, 9]), np.array([1, 0, 0, 2, 4])
+    outcome = RoundOutcome(4, 0, roster, Offer.opening(roster), exposure, consumption)
     options = ViabilityOptions(decay=0.5, per_exposure=0.25, per_consumption=2.0, penalty=1.0, threshold=4.0)
     changes = Viability(options).end_of_round(outcome)
     np.testing.assert_array_equal(changes.satisfaction, [1 + 1 + 2, 1 - 1, 1 + 1.25 + 4, 2.0])
@@ -89,22 +67,27 @@ def test_satisfaction_follows_its_equation():
 
 
 def test_entrants_are_as_many_as_the_living_say():
-    """Their number over seeds has the Poisson mean entry × living share, and grows with the share at every seed."""
+    """Their number over seeds has the Poisson mean entry × living share, and grows with the share at every seed.
+
+    Who leaves at the same barrier does not live.
+    """
     log = random_log(n_items=200)
-    options = ViabilityOptions(reserve=0.5, entry=4.0, threshold=-math.inf)
-    roster = Viability(options).opening(log)
-    everyone, counts = Offer.opening(roster), np.zeros((2, 300))
-    gone = np.where(roster.there & (np.arange(200) % 2 == 0), 0, -1)
-    half = Offer(everyone.satisfaction, everyone.came, gone)
+    viability = Viability(ViabilityOptions(reserve=0.5, entry=4.0, threshold=0.0, start=9.0))
+    roster = viability.opening(log)
+    everyone, counts = Offer.opening(roster), np.zeros((3, 300))
+    gone = roster.there & (np.arange(200) % 2 == 0)
+    half = dataclasses.replace(everyone, left=np.where(gone, 0, -1))
+    leaving_now = dataclasses.replace(everyone, satisfaction=np.where(gone, -9.0, everyone.satisfaction))
     nothing = np.zeros(200, np.int64)
     for seed in range(300):
-        for row, offer in enumerate((half, everyone)):
-            changes = Viability(options).end_of_round(RoundOutcome(0, seed, roster, offer, nothing, nothing))
+        for row, offer in enumerate((half, leaving_now, everyone)):
+            changes = viability.end_of_round(RoundOutcome(0, seed, roster, offer, nothing, nothing))
             counts[row, seed] = changes.comes.sum()
             assert not (changes.comes & roster.there).any()
-    shares = np.array([half.there.sum(), 100]) / 100
+    shares = np.array([half.there.sum(), half.there.sum(), 100]) / 100
     np.testing.assert_allclose(counts.mean(1), 4 * shares, atol=4 * np.sqrt(4 / 300))
-    assert (counts[0] <= counts[1]).all()
+    assert (counts[0] == counts[1]).all()
+    assert (counts[0] <= counts[2]).all()
     assert [_poisson(u, 1.0) for u in (0.0, 0.367, 0.368, 0.735, 0.736)] == [0, 0, 1, 1, 2]
 
 
@@ -126,29 +109,20 @@ def test_a_provider_that_stays_away_is_unknown_to_the_platform():
 def test_a_market_goes_on_from_its_saved_state(tmp_path):
     """Saved after a round in which providers left and came, and loaded elsewhere, a market ends in the same ledger."""
     config = leaving()
-    whole, agent = market_for(make_agent("rim-feedback"), config), make_agent("rim-feedback")
-    play_round(whole, agent)
+    whole, other = played(config, "rim-feedback"), resumed(config, "rim-feedback", tmp_path / "state")
     assert whole.closed[0].changes.leaves.any()
     assert whole.closed[0].changes.comes.any()
-    whole.state.save(tmp_path / "state")
-    other = Market(config, seeds=Seeds.all(0))
-    other.load_state(MarketState.load(tmp_path / "state"))
-    for market, one in ((whole, agent), (other, make_agent("rim-feedback"))):
-        play_out(market, one)
-    for closed, again in zip(whole.closed[1:], other.closed, strict=True):
-        np.testing.assert_array_equal(closed.ledger.item, again.ledger.item)
-        np.testing.assert_array_equal(closed.ledger.consumed, again.ledger.consumed)
+    same_ledgers(whole, other)
+    for closed, again in zip(whole.closed, other.closed, strict=True):
         np.testing.assert_array_equal(closed.offer.satisfaction, again.offer.satisfaction)
 
 
 def test_a_run_tells_who_left(tmp_path):
     """Leavers add up to what is not alive, and guarantees are each arm's own."""
-    run = compare(leaving(), ("relevance", "random"), seeds=1, out=tmp_path / "run", workers=1, frozen=[])
-    moves, rounds = run.providers, run.rounds
+    run = small_run(tmp_path / "run", ("relevance", "random"), leaving())
+    moves = run.providers
     assert list(moves.columns) == list(TABLES["providers"].columns)
-    alive = rounds[(rounds["metric"] == "providers_alive") & (rounds["round"] == 2)].set_index("agent")[
-        "value"
-    ]
+    alive = run.rounds.set_index(["metric", "round", "agent"])["value"]["providers_alive", 2]
     opening = round(0.8 * len(run.catalogue))
     for agent in ("relevance", "random"):
         mine = moves[(moves["agent"] == agent) & (moves["round"] < 2)]
@@ -167,27 +141,19 @@ def test_a_run_tells_who_left(tmp_path):
     ],
 )
 def test_slips_are_told(changes, message):
-    """An unknown kind or option, or a value out of range, is one sentence."""
-    refused(ConfigError, message, check_plugs, override(leaving(), changes))
-
-
-def test_a_column_that_is_not_there_is_told():
-    """A provider by a column of the item table needs that column."""
-    with pytest.raises(ConfigError, match=r"providers.options.column.*'genre'.*Did you mean 'genres'"):
-        Viability(ViabilityOptions(column="genre")).opening(random_log())
+    """An unknown kind, option or column of the item table, or a value out of range, is one sentence."""
+    refused(ConfigError, message, lambda: check_plugs(override(leaving(), changes)))
+    told = r"providers.options.column.*'genre'.*Did you mean 'genres'"
+    refused(ConfigError, told, Viability(ViabilityOptions(column="genre")).opening, random_log())
 
 
 def test_impossible_changes_are_told():
-    """Who is not there cannot leave, and who has been cannot come again."""
+    """Who is not there cannot leave, who has been cannot come again, and no control plays where arms differ."""
     offer = Offer(np.zeros(2), np.array([0, -1]), np.array([-1, -1]))
     nobody = np.zeros(2, bool)
-    with pytest.raises(MarketError, match="somebody leaves who is not there"):
-        offer.after(Changes(np.zeros(2), ~nobody, nobody), 0)
-    refused(MarketError, "comes who has been", offer.after, Changes(np.zeros(2), nobody, ~nobody), 0)
+    left, came = Changes(np.zeros(2), ~nobody, nobody), Changes(np.zeros(2), nobody, ~nobody)
+    refused(MarketError, "somebody leaves who is not there", offer.after, left, 0)
+    refused(MarketError, "comes who has been", offer.after, came, 0)
     refused(MarketError, "shapes", offer.after, Changes(np.zeros(3), nobody, nobody), 0)
-
-
-def test_controls_need_a_market_that_is_the_same_for_all():
-    """A control is refused where what is on offer hangs on what an arm shows."""
     assert set(BUILT_IN) == {"none", "viability"}
     refused(ConfigError, "a control with providers.kind 'viability'", Market, leaving(), control=object())

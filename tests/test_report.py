@@ -111,7 +111,7 @@ def _rounds(values, metrics=("utility",), number=0):
 
 
 def test_sentences_say_the_tables_figures():
-    """Figures in sentences are late means and paired differences with their intervals."""
+    """Late means and paired differences with their intervals; where one holds 0 the two cannot be told apart."""
     rng = np.random.default_rng(0)
     values = {name: [rng.normal(mean, 0.01, 4) for mean in means]
               for name, means in (("relevance", (0.5, 0.8)), ("mine", (0.4, 0.05)))}  # fmt: skip
@@ -124,10 +124,6 @@ def test_sentences_say_the_tables_figures():
     told = f"{figure(paired.mean)} ({figure(paired.low)} to {figure(paired.high)})"
     assert f"brings {told} consumptions" in second
     assert "less than `relevance`" in second
-
-
-def test_an_interval_over_zero_is_no_difference():
-    """Where the interval holds 0 the sentence says that the two cannot be told apart."""
     rounds = _rounds({"relevance": [[0.5] * 4], "mine": [[0.6, 0.4] * 2]})
     assert "cannot be told from" in comparison_sentences(rounds, ["relevance", "mine"], "examined")[0]
 
@@ -140,13 +136,16 @@ def test_where_positions_count_alike_guarantees_are_told_in_positions(examined, 
     assert f"counted {how}" in comparison_sentences(rounds, ["relevance", "mine"], "examined")[0]
 
 
-def test_figures_are_short():
-    """Two significant digits below 10, shares in per cent within 0 and 100, one seed without interval."""
+def test_figures_are_short_and_two_seeds_bring_a_note():
+    """Two significant digits, shares in per cent within 0 and 100; widths are quantiles of Student's t."""
     figures = [figure(value) for value in (0, 0.01234, -0.5, 7.26, 34.56, 1234.5)]
     assert figures == ["0", "0.012", "−0.50", "7.3", "34.6", "1234"]
     assert with_interval("coverage", 0.97, 0.9, 1.04) == "97.0 % (90.0 to 100)"
     assert with_interval("coverage", 0.5, None, None) == "50.0 %"
     assert with_interval("coverage", -0.1, -0.2, 0.0, difference=True) == "−10.0 points (−20.0 to 0)"
+    wide, narrow = (float(stats.t.ppf(0.975, n - 1)) for n in (2, 5))
+    assert f"t = {wide:.1f}, with 5 seeds {narrow:.1f}" in two_seeds_note(2)
+    assert [two_seeds_note(n) for n in (1, 3, 5)] == [None] * 3
 
 
 def test_tables_tensorboard_and_titles_are_of_the_same_rounds(run):
@@ -157,13 +156,6 @@ def test_tables_tensorboard_and_titles_are_of_the_same_rounds(run):
     assert row.mean == late_figures(run.rounds).loc["relevance", "utility"] == pytest.approx(last.mean())
     final = read_scalars(event_folder(run.folder, "relevance", 0))["final/utility"]
     assert final == [(1, pytest.approx(last[0]))]
-
-
-def test_two_seeds_bring_a_note_with_the_widths_of_the_t_distribution():
-    """The note's figures are quantiles of Student's t; other numbers of seeds bring none."""
-    wide, narrow = (float(stats.t.ppf(0.975, n - 1)) for n in (2, 5))
-    assert f"t = {wide:.1f}, with 5 seeds {narrow:.1f}" in two_seeds_note(2)
-    assert [two_seeds_note(n) for n in (1, 3, 5)] == [None] * 3
 
 
 def test_a_sweep_says_why_it_has_no_picture():
@@ -202,7 +194,7 @@ def test_a_report_holds_its_answer_cautions_plots_and_tables(run, report):
 
 
 def test_the_console_prints_the_answer_first_and_cuts_no_number(report):
-    """At 80 columns the answer precedes the tables, cautions and places, and every number stands whole."""
+    """At 80 columns it precedes tables, cautions and places, and numbers stand whole; Markdown is tables alone."""
     text = _printed(report)
     parts = ("relevance leaves", "small: round 1", "2 seeds: inter", "tables  ")
     assert sorted(parts, key=text.index) == list(parts)
@@ -214,6 +206,10 @@ def test_the_console_prints_the_answer_first_and_cuts_no_number(report):
             assert all(cells[name] in text for name in table.main if name in cells)
     assert "log gini" not in text  # Markdown and the page have it
     assert "log gini" in markdown(report.tables)
+    text = markdown(report.tables)
+    assert "intervals are wide" not in text
+    assert text.count("|---|") == len(report.tables)
+    assert all(cell in text for table in report.tables for row in table.rows for cell in row)
 
 
 @pytest.mark.parametrize("width", [80, 60, 40])
@@ -228,14 +224,6 @@ def test_wide_tables_continue_below(width, columns):
     assert all(any(cell in line for line in lines) for cell in cells)
     assert max(map(len, lines)) <= width
     assert "…" not in "".join(lines)
-
-
-def test_markdown_is_tables_alone(report):
-    """The Markdown of a report has its tables and no note; all columns are in it."""
-    text = markdown(report.tables)
-    assert "intervals are wide" not in text
-    assert text.count("|---|") == len(report.tables)
-    assert all(cell in text for table in report.tables for row in table.rows for cell in row)
 
 
 def test_the_page_is_one_file_that_needs_no_network(page):
@@ -300,7 +288,7 @@ def test_a_sweep_has_a_page(tmp_path):
 
 
 def test_runs_differ_in_what_was_set(run, tmp_path):
-    """Settings that differ are named by their field, and results are the second run's minus the first's."""
+    """Settings by their field, results as the second run's minus the first's; without a common seed there are none."""
     other = tmp_path / "other"
     shutil.copytree(run.folder, other)
     text = (other / "config.yaml").read_text(encoding="utf-8").replace("per_round: 120", "per_round: 121")
@@ -313,10 +301,6 @@ def test_runs_differ_in_what_was_set(run, tmp_path):
     coverage = table.columns.index("coverage")
     assert {row[coverage] for row in table.rows} == {"0.250 ±0.000"}
     assert {row[table.columns.index("utility")] for row in table.rows} == {"0.000 ±0.000"}
-
-
-def test_runs_without_a_seed_in_common_are_not_compared(run, tmp_path):
-    """Differences are of arms at the same seed."""
     other = tmp_path / "other"
     shutil.copytree(run.folder, other)
     run.rounds.assign(seed=run.rounds["seed"] + 7).to_parquet(other / "rounds.parquet", index=False)
@@ -378,10 +362,14 @@ def test_a_run_says_when_bestsellers_beat_its_model(model, warns):
 
 
 def test_prices_at_the_bound_are_counted_over_guaranteed_items():
-    """Of three guaranteed items one has v = −c; an item without a guarantee does not count, nor does a price of 0."""
+    """They have v = −c and items with a guarantee; where hardly any is there, a larger c is not advised, nor for hard ones."""
     price, required = np.array([-2.0, -1.9, 0.0, -2.0]), np.array([1.0, 1.0, 2.0, 0.0])
     assert measures.prices_at_bound(price, required, 2.0) == pytest.approx(1 / 3)
     assert measures.prices_at_bound(price, np.zeros(4), 2.0) == 0.0
+    said = undelivered_sentence("rim-dual", 0.2, 0.0, None, unit="shown", hard=False)
+    assert "would not help" in said
+    assert "raise" not in said
+    assert "hard" in undelivered_sentence("rim-feedback", 0.2, 0.0, None, unit="shown", hard=True)
 
 
 @pytest.mark.parametrize(
@@ -401,14 +389,6 @@ def test_a_run_says_what_is_undelivered_and_what_would_help(tmp_path, unit, firs
     assert first in made.tables[0].main
     assert second not in made.tables[0].main
     assert note[:60] in _printed(made, 200).replace("\n", " ")
-
-
-def test_a_shortfall_without_prices_at_the_bound_has_another_cause():
-    """Where hardly a price is at the bound, a larger c is not advised; of hard guarantees it is said that they are."""
-    said = undelivered_sentence("rim-dual", 0.2, 0.0, None, unit="shown", hard=False)
-    assert "would not help" in said
-    assert "raise" not in said
-    assert "hard" in undelivered_sentence("rim-feedback", 0.2, 0.0, None, unit="shown", hard=True)
 
 
 def test_a_run_says_before_a_round_what_no_agent_could_deliver(tmp_path):

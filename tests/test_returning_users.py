@@ -37,6 +37,7 @@ from rimsim.testing import random_log
 
 HOUR = 3600.0
 SMALL_BAG = BagConfig(width=8, steps=40)
+MODELS = [Bag(SMALL_BAG), EASE(), Factors(FactorsConfig(rank=3, steps=20))]
 
 
 def matrices(cells, cycle):
@@ -65,43 +66,50 @@ def strangers():
 
 
 def test_returning_counts_later_sessions_alone():
-    """Only targets after a user's first session count; popularity in all targets is worth ``prior`` events an item."""
-    log = log_of(
-        [0, 0, 1, 0, 1], [0, 1, 1, 2, 2], [0, 60, 60, 9 * HOUR, 9 * HOUR + 1], target=[1, 1, 1, 1, 0]
-    )
-    log = dataclasses.replace(log, target=log.target.astype(bool))
+    """Only targets after a user's first session count; popularity in all targets is worth ``prior`` events an item.
+
+    Without later sessions it is all there is. Its own device is looked at, and an error before a fit names it.
+    """
+    time = [0, 60, 60, 9 * HOUR, 9 * HOUR + 1]
+    log = log_of([0, 0, 1, 0, 1], [0, 1, 1, 2, 2], time, target=[True, True, True, True, False])
     every = np.array([1.0, 2.0, 1.0]) + 0.5
     expected = np.array([0.0, 0.0, 1.0]) + 0.5 * 3 * every / every.sum()
     np.testing.assert_allclose(np.exp(log_returning(log, "30min", 0.5)), expected / expected.sum())
-
-
-def test_returning_is_popularity_where_nobody_returns():
-    """Without later sessions the smoothed popularity in all events is all there is."""
     log = strangers()
     counts = np.bincount(log.item, minlength=log.n_items) + 0.5
     score = Returning().fit(log).score(UserStates.of(log, [3], log.time[-1] + 1)).cpu().numpy()[0]
     np.testing.assert_allclose(score, counts / counts.sum(), rtol=1e-5)
+    refused(ConfigError, "device", Returning, ReturningConfig(device="abacus"))
+    refused(ModelError, "returning: not fitted", getattr, Returning(), "probability")
 
 
-def test_cells_hold_each_pair_once():
-    """A pair that is both history and target is one cell with a label; users without events have no row."""
+def test_cells_hold_each_pair_once_and_sums_are_sums():
+    """History and target of a pair are one cell; users without events have no row, empty states zeros."""
     log = log_of([2, 0, 0, 2], [1, 0, 1, 1], [0, 1, 2, 3], target=[False, True, False, True])
     cells = Cells.of(log)
     assert len(cells) == 2
     np.testing.assert_array_equal(cells.matrix().toarray(), [[1, 1], [0, 1]])
     np.testing.assert_array_equal(cells.matrix(cells.label).toarray(), [[1, 0], [0, 1]])
+    log = random_log()
+    states = UserStates.of(log, np.arange(log.n_users), np.median(log.time))
+    table = np.random.default_rng(0).normal(size=(log.n_items, 5)).astype(np.float32)
+    for row, found in enumerate(sums(states, table)):
+        items = states.items[states.offsets[row] : states.offsets[row + 1]]
+        np.testing.assert_allclose(found, table[items].sum(0), atol=1e-5)
 
 
-@pytest.mark.parametrize("model", [Bag(SMALL_BAG), EASE(), Factors(FactorsConfig(rank=3, steps=20))])
+@pytest.mark.parametrize("model", MODELS)
 def test_an_item_consumed_twice_counts_once(model):
     """A state is a set of items: a row with repeats scores as the same row without, and other rows as before."""
     log = random_log(n_users=80)
     model.fit(log)
-    offsets, now = np.array([0, 3, 3, 5]), np.full(3, 9e9)
-    plain = UserStates(offsets, np.array([4, 1, 7, 7, 4]), np.arange(5.0), now)
-    twice = UserStates(
-        np.array([0, 6, 6, 8]), np.array([4, 4, 1, 7, 1, 4, 7, 4]), np.array([0, 0, 1, 2, 2, 2, 3, 4.0]), now
+    now, items, times = (
+        np.full(3, 9e9),
+        np.array([4, 4, 1, 7, 1, 4, 7, 4]),
+        np.array([0, 0, 1, 2, 2, 2, 3, 4.0]),
     )
+    plain = UserStates(np.array([0, 3, 3, 5]), np.array([4, 1, 7, 7, 4]), np.arange(5.0), now)
+    twice = UserStates(np.array([0, 6, 6, 8]), items, times, now)
     assert distinct(plain) is plain
     assert torch.equal(model.score(plain), model.score(twice))
     fit = next(model._fits(log, (1.0,), log))
@@ -113,9 +121,8 @@ def test_distinct_events_are_the_first_of_each_item():
     draw = np.random.default_rng(0)
     lengths = draw.integers(0, 12, 200) * draw.integers(0, 2, 200)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
-    states = UserStates(
-        offsets, draw.integers(0, 6, offsets[-1]), np.arange(float(offsets[-1])), np.full(200, 9e9)
-    )
+    items, times = draw.integers(0, 6, offsets[-1]), np.arange(float(offsets[-1]))
+    states = UserStates(offsets, items, times, np.full(200, 9e9))
     found = distinct(states)
     assert len(found) == 200
     for state in range(200):
@@ -125,23 +132,6 @@ def test_distinct_events_are_the_first_of_each_item():
         kept = slice(found.offsets[state], found.offsets[state + 1])
         assert found.items[kept].tolist() == list(first)
         assert found.times[kept].tolist() == list(first.values())
-
-
-def test_returning_computes_where_it_is_told():
-    """Its own device is looked at, and an error before a fit names it."""
-    refused(ConfigError, "device", Returning, ReturningConfig(device="abacus"))
-    with pytest.raises(ModelError, match="returning: not fitted"):
-        _ = Returning().probability
-
-
-def test_sums_are_sums():
-    """The sum over a state's items is NumPy's, and an empty state has zeros."""
-    log = random_log()
-    states = UserStates.of(log, np.arange(log.n_users), np.median(log.time))
-    table = np.random.default_rng(0).normal(size=(log.n_items, 5)).astype(np.float32)
-    for row, found in enumerate(sums(states, table)):
-        items = states.items[states.offsets[row] : states.offsets[row + 1]]
-        np.testing.assert_allclose(found, table[items].sum(0), atol=1e-5)
 
 
 @pytest.mark.parametrize("same", [True, False])
@@ -197,38 +187,36 @@ def test_folding_in_finds_the_optimum():
         np.testing.assert_allclose(found[row], best.x, atol=2e-3)
 
 
-def test_noise_is_given_no_weight():
-    """Scores that point away from what was taken get the weight 0, and the likelihood is popularity's."""
-    held = HeldOut.of(random_log(n_users=80), "30min", 0)
+@pytest.fixture(scope="module")
+def held():
+    """Users of a small log who came back."""
+    return HeldOut.of(random_log(n_users=80), "30min", 0)
+
+
+def test_the_best_strength_is_chosen_and_noise_is_given_no_weight(held):
+    """Of several the one with the most likely labels, an end of the grid is told; scores that mislead weigh 0."""
     popular = np.log(held.taken.sum(0) + 1.0)
     found = chosen(held, [(1.0, -held.taken), (2.0, -2 * held.taken)], popular, popular)
     assert found.personal == 0
     assert found.log_likelihood == pytest.approx(found.impersonal_log_likelihood, abs=1e-6)
-
-
-def test_the_best_strength_is_chosen_and_an_end_is_told():
-    """Of several strengths the one with the most likely labels wins; an end of the grid is said to be one."""
-    held = HeldOut.of(random_log(n_users=80), "30min", 0)
-    popular = np.zeros(held.taken.shape[1])
+    flat = np.zeros(held.taken.shape[1])
     noise = np.random.default_rng(4).normal(size=held.taken.shape).astype(np.float32)
     good = held.taken + 0.5 * noise
-    middle = chosen(held, [(1.0, noise), (2.0, good), (3.0, noise)], popular, popular)
+    middle = chosen(held, [(1.0, noise), (2.0, good), (3.0, noise)], flat, flat)
     assert (middle.strength, middle.end_of_grid) == (2.0, False)
-    last = chosen(held, [(1.0, noise), (2.0, noise), (3.0, good)], popular, popular)
+    last = chosen(held, [(1.0, noise), (2.0, noise), (3.0, good)], flat, flat)
     assert (last.strength, last.end_of_grid) == (3.0, True)
     assert "an end of the grid" in last.line()
 
 
-def test_weights_for_slates_are_taken_where_slates_are_told_to_be_better(monkeypatch):
+def test_weights_for_slates_are_taken_where_slates_are_told_to_be_better(held, monkeypatch):
     """Of both ways to weigh, the likelihood's is taken unless its slates are worse beyond two standard errors."""
-    held = HeldOut.of(random_log(n_users=80), "30min", 0)
     good, flat = held.taken.copy(), np.zeros(held.taken.shape[1])
-    monkeypatch.setattr(
-        "rimsim.intensity.selection.shrinkage.for_slates", lambda _, parts: np.ones(len(parts))
-    )
+    place = "rimsim.intensity.selection.shrinkage"
+    monkeypatch.setattr(f"{place}.for_slates", lambda _, parts: np.ones(len(parts)))
     for personal, slates in ((0.0, True), (2.0, False)):
         weights = lambda _, parts, personal=personal: np.array([personal, 0.0, 0.0])[-len(parts) :]  # noqa: E731
-        monkeypatch.setattr("rimsim.intensity.selection.shrinkage.for_all", weights)
+        monkeypatch.setattr(f"{place}.for_all", weights)
         found = chosen(held, [(1.0, good)], flat, flat)
         assert (found.slates, "for slates" in found.line()) == (slates, slates)
         assert found.personal == (1.0 if slates else 2.0)
@@ -247,10 +235,9 @@ def test_slates_decide_only_beyond_two_standard_errors():
     assert best([good, near], [-2.0, -3.0]) == 0
 
 
-def test_held_out_states_are_before_what_they_took():
+def test_held_out_states_are_before_what_they_took(held):
     """What was taken is new to its state, lies in the future of the cut, and is not in the past that models see."""
     log = random_log(n_users=80)
-    held = HeldOut.of(log, "30min", 0)
     assert len(held.past) < len(log)
     assert not (held.consumed & (held.taken > 0)).any()
     assert held.taken.any(1).all()
@@ -270,12 +257,19 @@ def test_held_out_states_are_before_what_they_took():
         np.testing.assert_array_equal(np.flatnonzero(held.taken[row]), new)
 
 
-@pytest.mark.parametrize("model", [Bag(SMALL_BAG), EASE(), Factors(FactorsConfig(rank=3, steps=20))])
-def test_a_log_without_later_sessions_takes_the_usual_shrinkage(model):
-    """Where nobody comes back nothing can be chosen: τ = κ = 1, κ' = 0, and the report says so."""
+@pytest.mark.parametrize("model", MODELS)
+def test_what_was_chosen_is_saved_and_nothing_where_nobody_returns(model, tmp_path):
+    """τ = κ = 1, κ' = 0 without later sessions; an item that nobody has met has a probability of its genres."""
     shrinkage = model.fit(strangers()).shrinkage
     assert (shrinkage.personal, shrinkage.popularity, shrinkage.returning, shrinkage.users) == (1, 1, 0, 0)
     assert "too few" in shrinkage.line()
+    log = random_log()
+    met = log.rows(log.item != 5)
+    score = model.fit(met).score(UserStates.of(met, np.arange(log.n_users), log.time[-1] + 1)).cpu()
+    assert float(score[:, 5].mean()) > 0.2 / log.n_items
+    model.save(tmp_path)
+    assert isinstance(model.shrinkage, Shrinkage)
+    assert load(tmp_path).shrinkage == model.shrinkage
 
 
 def test_the_written_out_gradient_is_the_gradient():
@@ -296,12 +290,8 @@ def test_the_written_out_gradient_is_the_gradient():
 
     moved = trained(Tables(*(torch.from_numpy(t) for t in start), torch.zeros(6)), cells, cycle)
     step = np.stack([moved.read.numpy(), moved.predicted.numpy()]) - start
-    slope = np.array(
-        [
-            (loss(start.astype(float).ravel() + e) - loss(start.astype(float).ravel() - e)) / 2e-5
-            for e in 1e-5 * np.eye(24)
-        ]
-    )
+    flat, steps = start.astype(float).ravel(), 1e-5 * np.eye(24)
+    slope = np.array([(loss(flat + step) - loss(flat - step)) / 2e-5 for step in steps])
     clear = np.abs(slope) > 1e-4  # the first step of Adam is the sign of the gradient
     np.testing.assert_array_equal(np.sign(step.ravel())[clear], -np.sign(slope)[clear])
     assert clear.sum() > 15
@@ -333,29 +323,12 @@ def test_learned_popularity_is_a_posterior_mean():
     np.testing.assert_allclose(np.exp(learned(old, log, 10.0)), expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("model", [Bag(SMALL_BAG), EASE(), Factors(FactorsConfig(rank=3, steps=20))])
-def test_items_without_events_are_likely_by_their_genres(model):
-    """An item that nobody has met yet has a probability of its kind, far from 0."""
-    log = random_log()
-    met = log.rows(log.item != 5)
-    score = model.fit(met).score(UserStates.of(met, np.arange(log.n_users), log.time[-1] + 1)).cpu()
-    assert float(score[:, 5].mean()) > 0.2 / log.n_items
-
-
-@pytest.mark.parametrize("model", [Bag(SMALL_BAG), EASE(), Factors(FactorsConfig(rank=3, steps=20))])
-def test_what_was_chosen_is_saved(model, tmp_path):
-    """A model read from disk knows its shrinkage."""
-    model.fit(random_log()).save(tmp_path)
-    assert load(tmp_path).shrinkage == model.shrinkage
-    assert isinstance(model.shrinkage, Shrinkage)
-
-
 def test_wrong_logs_are_refused():
     """A fit needs a target event, a score a fit, and an update the catalogue that was fitted."""
     log = random_log()
     states = UserStates.of(log, [0], log.time[-1] + 1)
-    with pytest.raises(ModelError, match="no target event"):
-        EASE().fit(dataclasses.replace(log, target=np.zeros(len(log), bool)))
+    no_target = dataclasses.replace(log, target=np.zeros(len(log), bool))
+    refused(ModelError, "no target event", EASE().fit, no_target)
     refused(ModelError, "not fitted yet", EASE().score, states)
     refused(ModelError, "allowed: 40", EASE().fit(log).update, random_log(n_items=30))
 

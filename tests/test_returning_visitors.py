@@ -6,14 +6,15 @@ import re
 
 import numpy as np
 import pytest
-from small_markets import play_out, small_scenario
+from kit import refused
+from small_markets import played, resumed, same_ledgers, small_scenario
 
-from rimsim.agents import make_agent, market_for, play_round
+from rimsim.agents import make_agent, play_round
 from rimsim.arrays import TICKS
 from rimsim.config import ArrivalsConfig, override
 from rimsim.errors import ConfigError
 from rimsim.intensity.ground.hawkes import hawkes_terms, rescaled
-from rimsim.market import Market, MarketState
+from rimsim.market import Market
 from rimsim.market.arrivals import Hawkes, HawkesOptions, RoundsSoFar
 from rimsim.market.arrivals.hawkes import SessionRates, _shape, expected_starts, fit_rates, simulate
 from rimsim.testing import ArrivalTests
@@ -138,21 +139,10 @@ def test_arms_share_candidates():
     assert len(few) < 0.5 * len(many)
 
 
-def played(config, agent):
-    """A market that an agent has played to its end."""
-    market = market_for(made := make_agent(agent), config)
-    return play_out(market, made)
-
-
 def test_without_kappa_all_arms_have_the_same_arrivals():
     """At κ = 0 ticks and visitors are equal whatever is shown; at κ > 0 they differ where satisfaction does."""
-    alike, apart = (
-        [
-            [closed.ledger.schedule for closed in played(returning(kappa), agent).closed]
-            for agent in ("relevance", "random")
-        ]
-        for kappa in (0.0, 1.0)
-    )
+    markets = [[played(returning(kappa), name) for name in ("relevance", "random")] for kappa in (0.0, 1.0)]
+    alike, apart = ([[closed.ledger.schedule for closed in one.closed] for one in pair] for pair in markets)
     for one, other in zip(*alike, strict=True):
         np.testing.assert_array_equal(one.tick, other.tick)
         np.testing.assert_array_equal(one.id, other.id)
@@ -176,12 +166,8 @@ def test_satisfaction_is_what_was_taken():
         np.testing.assert_allclose(found, state)
         states.append(state)
     third = [market.closed[2].ledger.schedule for market in markets]
-    same_before = states[0] == states[1]
-    visits = [
-        {(s, t) for s, t in zip(one.slot.tolist(), one.tick.tolist(), strict=True) if same_before[s]}
-        for one in third
-    ]
-    differ = {s for s, _ in visits[0] ^ visits[1]}
+    one, other = (set(zip(each.slot.tolist(), each.tick.tolist(), strict=True)) for each in third)
+    differ = {slot for slot, _ in one ^ other if states[0][slot] == states[1][slot]}
     second = [market.closed[1].ledger.schedule for market in markets]
     for slot in differ:  # only where an earlier round had other visits
         assert set(second[0].tick[second[0].slot == slot]) != set(second[1].tick[second[1].slot == slot])
@@ -198,29 +184,17 @@ def test_agents_are_told_a_forecast():
 
 
 def test_a_market_of_kept_users_goes_on_from_its_state(tmp_path):
-    """Saved after a round and loaded elsewhere, a market ends in the same ledgers."""
+    """Saved after a round and loaded elsewhere, a market ends in the same ledgers, in other batches too."""
     config = returning()
-    whole, agent = market_for(make_agent("relevance"), config), make_agent("relevance")
-    play_round(whole, agent)
-    whole.state.save(tmp_path / "state")
-    other = Market(config)
-    other.load_state(MarketState.load(tmp_path / "state"))
-    for market in (whole, other):
-        while not market.done:
-            play_round(market, make_agent("relevance"), batch_size=7 if market is other else None)
-    for closed, again in zip(whole.closed[1:], other.closed, strict=True):
-        np.testing.assert_array_equal(closed.ledger.schedule.tick, again.ledger.schedule.tick)
-        np.testing.assert_array_equal(closed.ledger.item, again.ledger.item)
-        np.testing.assert_array_equal(closed.ledger.consumed, again.ledger.consumed)
+    same_ledgers(resumed(config, "relevance", tmp_path / "state", batch_size=7), played(config))
 
 
 def test_an_unstable_process_is_refused():
     """A κ with which satisfied users would come ever more often is told, with the largest that is allowed."""
-    with pytest.raises(ConfigError, match=r"kappa is 9: .*branching ratio.*allowed: below") as told:
-        Market(returning(9.0))
+    told = refused(ConfigError, "kappa is 9: .*branching ratio.*allowed: below", Market, returning(9.0))
     branching, largest = (
-        float(re.search(rf"{word} ([\d.]+)", str(told.value))[1].rstrip(".")) for word in ("of", "below")
+        float(re.search(rf"{word} ([\d.]+)", told)[1].rstrip(".")) for word in ("of", "below")
     )
     assert largest == pytest.approx(-np.log(branching) / (1 - 0.4), rel=0.05)
-    with pytest.raises(ConfigError, match="option 'memory' is 1"):
-        Market(override(returning(), {"arrivals.options.memory": 1}))
+    bad = override(returning(), {"arrivals.options.memory": 1})
+    refused(ConfigError, "option 'memory' is 1", Market, bad)

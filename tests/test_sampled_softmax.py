@@ -28,13 +28,8 @@ def _problem(n_items=300, positions=40, k=3):
     label = torch.stack([torch.randperm(n_items, generator=source)[:k] for _ in range(positions)])
     weight = torch.rand(positions, k, generator=source)
     weight[::3, 2] = 0.0
-    return (
-        torch.randn(positions, 8, generator=source),
-        torch.randn(n_items, 8, generator=source) / 2,
-        torch.randn(n_items, generator=source) / 2,
-        label,
-        weight,
-    ), source
+    hidden, vectors = torch.randn(positions, 8, generator=source), torch.randn(n_items, 8, generator=source)
+    return (hidden, vectors / 2, torch.randn(n_items, generator=source) / 2, label, weight), source
 
 
 def test_all_items_drawn_once_give_the_full_loss():
@@ -66,12 +61,10 @@ def test_the_sum_over_a_sample_is_unbiased():
 
 def test_a_sampled_fit_says_nearly_what_the_full_one_says():
     """On a small log, the held-out loss of a sampled fit is within .1 nats of the full one; auto is the full one."""
-    log = random_log(150, 60, mean_events=15.0)
-    losses = {}
+    log, losses = random_log(150, 60, mean_events=15.0), {}
     for softmax in ("full", "sampled", "auto"):
         config = GRUConfig(epochs=4, width=16, softmax=softmax, negatives=64, patience=0)
-        model = GRU(config).fit(log)
-        losses[softmax] = model.last_run.losses
+        losses[softmax] = GRU(config).fit(log).last_run.losses
     assert losses["auto"] == losses["full"]
     assert abs(losses["sampled"][-1] - losses["full"][-1]) < 0.1
     assert np.isfinite(losses["sampled"]).all()

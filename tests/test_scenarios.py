@@ -15,7 +15,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from rimsim import measures
 from rimsim.config import (
-    PlatformConfig,
     ScenarioConfig,
     find_scenario,
     override,
@@ -111,7 +110,7 @@ def test_unknown_scenario_names_the_nearest():
 
 
 def test_run_folder_holds_config_tables_pictures_and_events(run):
-    """Everything that a run promises is there and can be read back."""
+    """Everything that a run promises is there and can be read back; TensorBoard's scalars are those of the table."""
     assert run.scenario == small_scenario()
     assert run.config["versions"]["rimsim"]
     assert run.agents == [*AGENTS, "relevance-frozen"]
@@ -122,6 +121,11 @@ def test_run_folder_holds_config_tables_pictures_and_events(run):
     pictures = {path.name for path in (run.folder / "pictures").glob("*.png")}
     assert {"rounds.png", "front.png", "lorenz.png", "who-pays.png", "retraining.png"} <= pictures
     assert not list(run.folder.rglob(".*draft*"))
+    events = EventAccumulator(str(run.folder / "events" / "relevance" / "seed-0"))
+    events.Reload()
+    scalars = {event.step: event.value for event in events.Scalars("exposure/coverage")}
+    table = run.rounds.query("agent == 'relevance' and seed == 0 and metric == 'coverage'")
+    assert scalars == pytest.approx(dict(zip(table["round"], table["value"], strict=True)))
 
 
 def test_rounds_table_follows_from_the_ledger(run):
@@ -152,15 +156,6 @@ def test_certificates_bound_values_and_random_and_oracle_are_the_ends(run):
     utility = wide["utility"].groupby(["seed", "agent"]).mean().unstack()
     assert (utility["oracle"] == utility.max(axis=1)).all()
     assert (utility["random"] == utility.min(axis=1)).all()
-
-
-def test_events_read_back_as_the_table(run):
-    """TensorBoard's scalars are those of the table, by round."""
-    events = EventAccumulator(str(run.folder / "events" / "relevance" / "seed-0"))
-    events.Reload()
-    scalars = {event.step: event.value for event in events.Scalars("exposure/coverage")}
-    table = run.rounds.query("agent == 'relevance' and seed == 0 and metric == 'coverage'")
-    assert scalars == pytest.approx(dict(zip(table["round"], table["value"], strict=True)))
 
 
 def test_workers_and_batches_change_nothing(run, tmp_path):
@@ -241,18 +236,6 @@ def test_the_documented_agent_and_log_go_through_compare(tmp_path, capsys):
     status = main(f"{line} --set arrivals.per_round=100 --set platform.model=popularity-hp".split())
     assert status == 0, capsys.readouterr().err
     assert "fresh-first" in set(load_run(tmp_path / "run").rounds["agent"])
-
-
-def test_the_documented_model_serves(tmp_path):
-    """A platform takes its model from a file of one's own, which belongs to what a run hangs on."""
-    mine = tmp_path / "my_model.py"
-    mine.write_text(documented("my_model.py", "your-own", "your-own-market"))
-    config = small_scenario(rounds=1, platform=PlatformConfig(model=f"{mine}:Bestsellers"))
-    run = small_run(tmp_path / "run", ["relevance"], config)
-    assert str(mine) in run.config["digests"]
-    with pytest.raises(ConfigError, match="no 'Bestseller'.*Did you mean 'Bestsellers'"):
-        compare(override(config, {"platform.model": f"{mine}:Bestseller"}), ("random",), out=tmp_path / "no")
-    assert not (tmp_path / "no").exists()
 
 
 def test_command_line_compares_reports_and_digests(tmp_path, capsys):

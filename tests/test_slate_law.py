@@ -22,29 +22,31 @@ SIZES = [(a, k) for a in (2, 4, 6) for k in range(1, a)]
 def law_of(z, k):
     """Every set of k, in the order of the items, with its probability, and log Σ exp."""
     sets = list(itertools.combinations(range(len(z)), k))
-    weight = np.exp([sum(z[i] for i in one) for one in sets])
-    return list(zip(sets, weight / weight.sum(), strict=True)), float(np.log(weight.sum()))
+    energy = np.array([sum(z[i] for i in one) for one in sets])
+    weight = np.exp(energy - energy.max())
+    return list(zip(sets, weight / weight.sum(), strict=True)), float(energy.max() + np.log(weight.sum()))
 
 
 def exponents(a, scale=1.5):
-    """Some exponents, two of them alike."""
+    """Some exponents, two of them alike, at any scale."""
     z = scale * np.random.default_rng(a).normal(size=a)
     z[-1] = z[0]
     return z
 
 
+@pytest.mark.parametrize("scale", [0.0, 1.5, 10.0, 300.0])
 @pytest.mark.parametrize(("a", "k"), SIZES)
-def test_what_items_count_is_the_mean_over_all_sets(a, k):
+def test_what_items_count_is_the_mean_over_all_sets(a, k, scale):
     """Inclusion, what items count at the positions in which they stand, and log Σ are sums over all sets."""
-    z, weight = exponents(a), np.array([1.0, 0.6, 0.5, 0.3, 0.2])[:k]
+    z, weight = exponents(a, scale), np.array([1.0, 0.6, 0.5, 0.3, 0.2])[:k]
     inclusion, counted = np.empty(a), np.empty(a)
     total = gibbs_law(z, k, np.empty(a), np.empty((a + 1, k + 1)), inclusion, weight, counted)
     law, expected = law_of(z, k)
     assert total == pytest.approx(expected, rel=1e-12)
     for item in range(a):
-        assert inclusion[item] == pytest.approx(sum(p for one, p in law if item in one), rel=1e-10)
+        assert inclusion[item] == pytest.approx(sum(p for one, p in law if item in one), rel=1e-10, abs=1e-13)
         among = sum(p * weight[one.index(item)] for one, p in law if item in one)
-        assert counted[item] == pytest.approx(among, rel=1e-10)
+        assert counted[item] == pytest.approx(among, rel=1e-10, abs=1e-13)
 
 
 @pytest.mark.parametrize("weight", [[], [1.0, 0.5, 0.25]])

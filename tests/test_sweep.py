@@ -51,17 +51,13 @@ def test_a_point_is_what_compare_gives(swept, tmp_path):
     _same_point(swept, 0.8, small_run(tmp_path / "alone", AGENTS, config, seeds=2, certify=True))
 
 
-def test_the_table_has_a_column_for_each_swept_field(swept):
-    """Agent, seed, the field, metric, value; β costs relevance nothing and buys items exposure."""
+def test_the_table_and_the_front_are_of_the_swept_field(swept):
+    """β costs relevance nothing and buys items exposure; a picture is drawn, and event files of a point know its β."""
     assert list(load_run(swept.folder).sweep.columns) == ["agent", "seed", "beta", "metric", "value"]
     mean = swept.sweep.groupby(["agent", "beta", "metric"])["value"].mean()
     assert mean["relevance", 0.0, "utility"] == mean["relevance", 0.8, "utility"]
     assert mean["rim-feedback", 0.8, "perplexity"] > 1.3 * mean["rim-feedback", 0.0, "perplexity"]
     assert mean["rim-feedback", 0.8, "shortfall"] < 0.05 < mean["relevance", 0.8, "shortfall"]
-
-
-def test_the_front_is_drawn_and_tensorboard_has_the_point(swept):
-    """A picture 1,200 pixels wide; the event files of a point know its β."""
     assert imread(swept.folder / "pictures" / "front.png").shape[1] == 1200
     events = EventAccumulator(str(swept.folder / "points" / "beta=0.8" / "events" / "relevance" / "seed-0"))
     events.Reload()

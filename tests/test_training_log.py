@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from small_markets import play_out, small_replay, small_scenario
 
-from rimsim.agents import make_agent, play_round
+from rimsim.agents import make_agent
 from rimsim.config import ArrivalsConfig, ConsumerConfig, LogWindow, PlatformConfig
 from rimsim.intensity import Popularity
 from rimsim.market import Market, build_world
@@ -30,24 +30,20 @@ class Recorder(Popularity):
         return super().update(log)
 
 
-def _retrained(config):
+def _retrained(config, recorder, name="random"):
     """The played market, its ledgers and the (item, time in ms) of the target events of each retraining, sorted."""
-    recorder, agent = Recorder(), make_agent("random")
     world = build_world(config)
-    market = Market(config, world=world, model=recorder.fit(world.past))
-    play_out(market, agent)
+    market = play_out(Market(config, world=world, model=recorder.fit(world.past)), make_agent(name))
     tables = [closed.ledger.table("a", 0, closed.number) for closed in market.closed]
-    events = [_pairs(log.item[log.targets], log.time[log.targets]) for log in recorder.logs]
-    return market, tables, events
+    return market, tables, [_pairs(log.item[log.targets], log.time[log.targets]) for log in recorder.logs]
 
 
 def _pairs(items, times):
     return sorted(zip(np.asarray(items).tolist(), np.rint(np.asarray(times) * 1e3).astype(int), strict=True))
 
 
-def _platform(rounds):
-    window = LogWindow(rounds=rounds, warmup="none")
-    return PlatformConfig(log_window=window, calibration="seen")
+def _platform(rounds, calibration="seen"):
+    return PlatformConfig(log_window=LogWindow(rounds=rounds, warmup="none"), calibration=calibration)
 
 
 @pytest.mark.parametrize("delay", [None, "1d"])
@@ -55,9 +51,8 @@ def _platform(rounds):
 def test_the_platform_retrains_on_what_clones_consumed_in_the_window_and_is_known(rounds, delay):
     """Each retraining sees the consumptions of the window's rounds that have become known by the round's end."""
     consumer = ConsumerConfig(attraction=3.0, delay=delay)
-    market, tables, events = _retrained(
-        small_scenario(rounds=4, platform=_platform(rounds), consumer=consumer)
-    )
+    config = small_scenario(rounds=4, platform=_platform(rounds), consumer=consumer)
+    market, tables, events = _retrained(config, Recorder())
     assert len(events) == 3
     for now, found in enumerate(events):
         first = 0 if rounds is None else max(0, now - rounds + 1)
@@ -75,7 +70,8 @@ def test_the_platform_retrains_on_what_users_of_a_replay_did_in_the_window(round
     """Each retraining sees the events of sessions that ended in the window's rounds, shown or not, each at that end."""
     per_round = 40
     arrivals = ArrivalsConfig(kind="replay", per_round=per_round, warmup_share=0.9)
-    market, _, events = _retrained(small_replay(rounds=4, arrivals=arrivals, platform=_platform(rounds)))
+    config = small_replay(rounds=4, arrivals=arrivals, platform=_platform(rounds))
+    market, _, events = _retrained(config, Recorder())
     log, sessions = market.world.log, market.world.sessions
     served = np.flatnonzero(sessions.start >= market.world.opening)[: 4 * per_round]
     edges = [market.world.opening, *sessions.start[served[per_round::per_round]]]
@@ -99,18 +95,10 @@ class Rememberer(Recorder):
 @pytest.mark.parametrize("rounds", [1, 2, None])
 def test_models_of_two_folds_share_out_the_last_round(rounds):
     """Each fold's log has all earlier rounds of the window, and what one lacks of the last round the other has."""
-    window = LogWindow(rounds=rounds, warmup="none")
-    platform = PlatformConfig(log_window=window, calibration="cross-fitted")
+    platform = _platform(rounds, "cross-fitted")
     config = small_scenario(rounds=4, platform=platform, consumer=ConsumerConfig(attraction=3.0))
-    recorder, agent = Rememberer(), make_agent("rim-dual")
-    world = build_world(config)
-    market = Market(config, world=world, model=recorder.fit(world.past))
-    own = []
-    while not market.done:
-        play_round(market, agent)
-        taken = market.closed[-1].ledger.table("a", 0, 0).query("consumed")
-        own.append(_pairs(taken["item"], taken["time"]))
-    logs = [_pairs(log.item[log.targets], log.time[log.targets]) for log in recorder.logs]
+    _, tables, logs = _retrained(config, Rememberer(), "rim-dual")
+    own = [_pairs(*table[table["consumed"]][["item", "time"]].to_numpy().T) for table in tables]
     assert len(logs) == 9
     for now in range(3):
         whole, *folds = logs[3 * now : 3 * now + 3]

@@ -5,20 +5,19 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from kit import refused
-from small_markets import small_replay, small_scenario
+from small_markets import ledgers, played, resumed, same_ledgers, small_replay, small_scenario
 
-from rimsim.agents import make_agent, market_for, play_round
+from rimsim.agents import make_agent, play_round
 from rimsim.config import ConsumerConfig, LogWindow, PlatformConfig
 from rimsim.errors import ConfigError
 from rimsim.intensity import UserStates
 from rimsim.intensity.cache import log_digest
 from rimsim.intensity.contract import ModelCapabilities
 from rimsim.intensity.registry import make, shipped
-from rimsim.market import Market, MarketState
+from rimsim.market import Market
 from rimsim.market.learning import inverse_propensity_weights, training_log
 from rimsim.market.world import check_plugs
 from rimsim.testing import random_log
@@ -27,16 +26,24 @@ IPS = PlatformConfig(model="popularity-hp", learning="ips", log_window=LogWindow
 SMALL_NETWORK = {"width": 8, "context": 32, "burn": 4, "update_steps_back": 4, "epochs": 2, "patience": 0}
 
 
-def test_weights_of_four_events_by_hand():
-    """Inverse propensities 2, 4 and 10 over their mean of 16/3, and 1 where there is none."""
-    weight = inverse_propensity_weights(np.array([0.5, 0.25, np.nan, 0.1]), 100.0)
-    assert weight == pytest.approx([6 / 16, 12 / 16, 1.0, 30 / 16])
-
-
-def test_a_large_weight_is_clipped_and_the_mean_stays_one():
-    """Of 1, 1 and 10, whose mean is 4, the last is cut to 1.5 times that: 1, 1 and 6, over their mean of 8/3."""
-    weight = inverse_propensity_weights(np.array([1.0, 1.0, 0.1]), 1.5)
-    assert weight == pytest.approx([3 / 8, 3 / 8, 18 / 8])
+@pytest.mark.parametrize(
+    ("propensity", "most", "expected"),
+    [
+        (
+            [0.5, 0.25, np.nan, 0.1],
+            100.0,
+            [6 / 16, 12 / 16, 1.0, 30 / 16],
+        ),  # 2, 4 and 10 over their mean of 16/3
+        (
+            [1.0, 1.0, 0.1],
+            1.5,
+            [3 / 8, 3 / 8, 18 / 8],
+        ),  # 1, 1 and 10, cut to 1.5 times 4, over their mean of 8/3
+    ],
+)
+def test_weights_by_hand(propensity, most, expected):
+    """Inverse propensities over their mean, 1 where there is none; a large one is clipped and the mean stays one."""
+    assert inverse_propensity_weights(np.array(propensity), most) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("fold", [None, 0, 1])
@@ -48,7 +55,7 @@ def test_the_log_weighs_what_an_agent_drew(fold):
         play_round(market, agent)
     last = market.platform.rounds[-1].schedule
     log = training_log(IPS, market.world.past, market.platform.rounds, last.stop, 0, without_fold=fold)
-    table = pd.concat([closed.ledger.table("a", 0, closed.number) for closed in market.closed])
+    table = ledgers(market)
     taken = table[table["consumed"]].assign(at=lambda t: np.rint(t["time"] * 1e3).astype(np.int64))
     known = dict(zip(zip(taken["item"], taken["at"], strict=True), taken["propensity"], strict=True))
     goal = log.targets
@@ -65,31 +72,14 @@ def test_the_log_weighs_what_an_agent_drew(fold):
 )
 def test_without_propensities_nothing_changes(config, agent):
     """A deterministic agent, or consumption that no showing causes, leaves the ledger of ``consumed``."""
-    ledgers = []
-    for learning in ("ips", "consumed"):
-        platform = dataclasses.replace(IPS, learning=learning)
-        market = market_for(make_agent(agent), dataclasses.replace(config, platform=platform))
-        while not market.done:
-            play_round(market, make_agent(agent))
-        ledgers.append(pd.concat([c.ledger.table("a", 0, c.number) for c in market.closed]))
-    pd.testing.assert_frame_equal(*ledgers, check_exact=True)
+    usual = dataclasses.replace(config, platform=dataclasses.replace(IPS, learning="consumed"))
+    same_ledgers(played(config, agent), played(usual, agent))
 
 
 def test_a_market_with_weights_goes_on_from_its_saved_state(tmp_path):
     """Propensities of the window's rounds are part of the state."""
     config = small_scenario(platform=IPS, consumer=ConsumerConfig(attraction=4.0), rounds=3)
-    ends = []
-    for resumed in (False, True):
-        market, agent = Market(config), make_agent("epsilon-greedy")
-        for _ in range(2):
-            play_round(market, agent)
-        if resumed:
-            market.state.save(tmp_path / "state")
-            market = Market(config)
-            market.load_state(MarketState.load(tmp_path / "state"))
-        play_round(market, make_agent("epsilon-greedy"))
-        ends.append(market.closed[-1].ledger.table("a", 0, 2))
-    pd.testing.assert_frame_equal(*ends, check_exact=True)
+    same_ledgers(resumed(config, "epsilon-greedy", tmp_path / "state", 2), played(config, "epsilon-greedy"))
 
 
 def test_rows_and_digest_know_of_weights():
@@ -100,10 +90,8 @@ def test_rows_and_digest_know_of_weights():
     assert np.array_equal(weighted.rows(slice(3, 9)).weight, weight[3:9])
     assert log.rows(slice(3, 9)).weight is None
     assert log.weights.tolist() == [1.0] * len(log)
-    assert (
-        len({log_digest(log), log_digest(weighted), log_digest(dataclasses.replace(log, weight=weight + 1))})
-        == 3
-    )
+    other = dataclasses.replace(log, weight=weight + 1)
+    assert len({log_digest(one) for one in (log, weighted, other)}) == 3
 
 
 def test_weighted_popularity_by_hand():
@@ -158,13 +146,10 @@ def test_equal_weights_change_no_more_than_rounding(name, ahead):
     torch.testing.assert_close(*scores, rtol=2e-2, atol=1e-4)
 
 
-def test_a_model_without_weights_is_refused_by_name():
-    """The message names the model and those that take weights; nothing has been read by then."""
+def test_what_does_not_go_with_weights_is_refused():
+    """A model is named with those that take weights, before anything is read; a ground intensity counts events."""
     config = small_scenario(platform=PlatformConfig(model="als-hp", learning="ips"))
-    refused(ConfigError, r"'als-hp' .*bag, ease, factors, graph, gru, popularity", check_plugs, config)
+    refused(ConfigError, "'als-hp' .*bag, ease, factors, graph, gru, popularity", check_plugs, config)
     refused(ConfigError, "MatrixFactorization", Market, small_scenario(platform=IPS), model=make("als"))
-
-
-def test_a_ground_intensity_is_not_refitted_to_weights():
-    """It counts events, so the two do not go together."""
-    refused(ConfigError, "counts events without weights", PlatformConfig, learning="ips", retrain_ground=True)
+    told = "counts events without weights"
+    refused(ConfigError, told, PlatformConfig, learning="ips", retrain_ground=True)
