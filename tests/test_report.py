@@ -362,7 +362,7 @@ def test_a_run_says_when_bestsellers_beat_its_model(model, warns):
 
 
 def test_prices_at_the_bound_are_counted_over_guaranteed_items():
-    """They have v = −c and items with a guarantee; where hardly any is there, a larger c is not advised, nor for hard ones."""
+    """Items with a guarantee whose v = −c; where hardly any is, a larger c is not advised, nor for hard ones."""
     price, required = np.array([-2.0, -1.9, 0.0, -2.0]), np.array([1.0, 1.0, 2.0, 0.0])
     assert measures.prices_at_bound(price, required, 2.0) == pytest.approx(1 / 3)
     assert measures.prices_at_bound(price, np.zeros(4), 2.0) == 0.0
