@@ -129,15 +129,11 @@ def _run(kinds, place, workers=2):
     return {number: (type(error), str(error)) for number, error in failures.items()}, sum(news)
 
 
-def test_all_tasks_are_done_and_reported(tmp_path):
-    """Every task's reports arrive, whatever the number of workers, and as without any."""
+def test_all_tasks_are_done_and_reported_and_one_that_fails_leaves_the_others(tmp_path):
+    """As without any workers; an error of ours keeps its kind, another is told by its type."""
     news = []
     assert run_here(do, [Errand("well", tmp_path)] * 5, news.append) == {}
     assert _run(["well"] * 5, tmp_path) == ({}, sum(news)) == ({}, 15)
-
-
-def test_a_task_that_fails_leaves_the_others(tmp_path):
-    """An error of ours keeps its kind; another is told by its type; the rest are done."""
     failures, count = _run(["ours", "well", "other", "well"], tmp_path)
     assert failures == {0: (DataError, "a bad log"), 2: (RimsimError, "KeyError: 'a slip'")}
     assert count == 2 * 3 + 2

@@ -112,8 +112,8 @@ def test_answers_are_the_closed_form_of_each_position():
         assert (uniform_draws(market.key[[row]], slates[[n]])[0][there] == draw[there]).all()
 
 
-def test_what_was_consumed_is_not_consumed_again_and_leaves_less():
-    """A slot that consumed gives nothing for that item, and more for the others, as less mass is left."""
+def test_answers_know_what_was_consumed_and_no_other_answers():
+    """For it a slot gives nothing, and more for others as less mass is left; a batch has the bits of single calls."""
     slate, events = np.array([[3, 11, 7]]), [(1, 11), (2, 3), (1, 20)]
     _, probability, intensity = _Round(events).answer([1], slate)
     fresh = _Round()
@@ -122,10 +122,6 @@ def test_what_was_consumed_is_not_consumed_again_and_leaves_less():
     gone = pair_shares(np.full(2, 8), np.array([11, 20]), fresh.factors).sum()
     left = fresh.left[8]
     np.testing.assert_allclose(intensity[0, [0, 2]], before[0, [0, 2]] * left / (left - gone), rtol=1e-12)
-
-
-def test_many_answers_are_those_of_each_alone():
-    """Answers of a batch have the bits of single calls."""
     slates = np.random.default_rng(5).permuted(np.tile(np.arange(90), (5, 1)), axis=1)[:, :7]
     market = _Round([(0, 3), (1, 5), (0, 9)])
     many = market.answer(range(5), slates)

@@ -75,18 +75,14 @@ def test_the_slate_holds_the_highest_bounds_of_a_ridge_regression():
     assert agent.diagnostics["slates_learnt"] == 30
 
 
-def test_before_it_has_learnt_and_without_a_bonus_it_is_relevance():
-    """The first weights are 1 for the platform's chance and 0 for all else."""
+def test_it_begins_as_relevance_and_learns_which_genre_is_consumed():
+    """First weights are 1 for the platform's chance, 0 for all else; a genre that is always consumed comes first."""
     slates = []
     for agent in (LinUCB(width=0.0, every=10_000), Relevance()):
         market = Market(small_scenario(rounds=1), needs=Needs.of(agent))
         play_round(market, agent)
         slates.append(market.closed[0].ledger.item)
     np.testing.assert_array_equal(*slates)
-
-
-def test_a_genre_that_is_consumed_more_than_the_platform_says_comes_to_the_top():
-    """Where items of one genre are always consumed and others never, it learns to show that genre first."""
     agent = LinUCB(ridge=1.0)
     agent.begin_round(view_of((1.0, 1.0)))
     flat = np.full((1, 4), 0.25)

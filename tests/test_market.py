@@ -119,12 +119,19 @@ def test_ledger_holds_each_exposure_once_and_only_admissible_ones(kind, name):
                 eaten.add((row.user, row.item))
 
 
-def test_required_exposures_add_up():
-    """Floors are whole exposures that add up to β·N·k and differ by at most one."""
+def test_floors_add_up_and_can_be_of_some_items():
+    """Whole ones add up to β·N·k and differ by at most one; else drawn items have the number, in each round others."""
     market = Market(small_scenario())
     required = market.required / measures.mean_weight(market.open.promised.weights)  # as positions
     assert required.sum() == 0.5 * 120 * 5
     assert np.ptp(required) <= 1
+    exposure = dataclasses.replace(small_broadcast().exposure, unit="shown")
+    market = played(small_broadcast(exposure=exposure), "offline-match")
+    required = [closed.required / measures.mean_weight(closed.position_weights) for closed in market.closed]
+    assert (required[0] != required[1]).any()
+    for closed, row in zip(market.closed, required, strict=True):
+        assert np.bincount(row.astype(int)).tolist() == [market.n_items - 10, *[0] * 11, 10]
+        assert (weighted_exposures(closed) >= closed.required - 1e-9).all()
 
 
 @pytest.mark.parametrize("late", [0.2, 0.9])
@@ -152,17 +159,6 @@ def test_a_broadcast_reaches_every_user_once_at_the_rounds_beginning():
     users = [set(closed.ledger.schedule.log_user.tolist()) for closed in sampled.closed]
     assert [len(some) for some in users] == [100] * 3
     assert users[0] != users[1]
-
-
-def test_some_items_can_be_guaranteed_a_number_of_exposures():
-    """Only the drawn items have a requirement, of the number that was set; other rounds draw others."""
-    exposure = dataclasses.replace(small_broadcast().exposure, unit="shown")
-    market = played(small_broadcast(exposure=exposure), "offline-match")
-    required = [closed.required / measures.mean_weight(closed.position_weights) for closed in market.closed]
-    assert (required[0] != required[1]).any()
-    for closed, row in zip(market.closed, required, strict=True):
-        assert np.bincount(row.astype(int)).tolist() == [market.n_items - 10, *[0] * 11, 10]
-        assert (weighted_exposures(closed) >= closed.required - 1e-9).all()
 
 
 def test_feedback_counts_only_what_fits_a_users_cap():
@@ -247,8 +243,8 @@ def test_prices_of_a_capped_replay_are_solved_for_capped_states():
     assert max(visits.values()) > 1
 
 
-def test_folds_of_a_replay_take_over_what_the_serving_model_chose():
-    """Strength and weights of the models that score warm-up sessions are those of the model that serves."""
+def test_first_prices_of_a_replay_are_of_the_serving_model():
+    """Folds that score warm-up sessions take over its strength and have own weights; a model handed in scores alone."""
     config = small_replay(platform=PlatformConfig(model="ease-hp"))
     market = Market(config)
     folds = market.round_view().past.models()
@@ -256,6 +252,13 @@ def test_folds_of_a_replay_take_over_what_the_serving_model_chose():
     for fold in folds:
         assert fold.mark.shrinkage == market.model.mark.shrinkage
         assert not torch.equal(fold.mark.served("weights"), market.model.mark.served("weights"))
+    config = small_replay()
+    model = Market(config).model
+    market = Market(config, model=model)
+    rows = torch.cat([chunk.ground_intensity for chunk in market.round_view().calibration])
+    plain = dataclasses.replace(config, platform=PlatformConfig(model="popularity-hp", calibration="seen"))
+    seen = torch.cat([chunk.ground_intensity for chunk in Market(plain).round_view().calibration])
+    assert (rows == seen).all()
 
 
 def test_a_popularity_is_not_cross_fitted():
@@ -294,12 +297,16 @@ def test_chances_do_not_depend_on_the_batch_size_while_items_come(tmp_path):
 
 
 def test_delayed_consumption_changes_states_late_and_not_the_batches():
-    """With a delay the ledger differs from that without, and is the same for every batch size."""
+    """The ledger differs from that without; what is shown again meanwhile is not consumed again."""
     slow = small_scenario(consumer=ConsumerConfig(delay="2d", attraction=5.0))
     whole = played(slow, batch_size=1000)
     same_ledgers(played(slow, batch_size=1), whole)
     fast = small_scenario(consumer=ConsumerConfig(attraction=5.0))
     assert not ledgers(whole)["item"].equals(ledgers(played(fast))["item"])
+    config = small_scenario(consumer=ConsumerConfig(delay="30d", attraction=10.0), rounds=1)
+    table = ledgers(played(config, "popularity"))
+    assert table.duplicated(["user", "item"]).any()
+    assert not table[table["consumed"]].duplicated(["user", "item"]).any()
 
 
 def test_the_dice_of_an_arrival_do_not_hang_on_what_came_before():
@@ -470,17 +477,6 @@ def test_true_intensities_add_up_to_the_calibrated_ground():
     assert truth.report.log_likelihood > truth.report.popularity_log_likelihood
 
 
-def test_replay_hits_are_the_sessions_own_items():
-    """In a replay an item is consumed if and only if the log's session holds it."""
-    market = played(small_replay(), "popularity")
-    sessions, log = market.world.sessions, market.world.log
-    for closed in market.closed:
-        for row, session in enumerate(closed.ledger.schedule.session.tolist()):
-            held = set(log.item[sessions.of_event == session].tolist())
-            shown = closed.ledger.item[row]
-            assert closed.ledger.consumed[row].tolist() == [int(item) in held for item in shown]
-
-
 def test_relevance_sums_to_one_over_admissible_items(scenario):
     """p(y|x) is a distribution over what may be shown, and 0 elsewhere."""
     arrivals = Market(scenario).next_arrivals(20)
@@ -504,13 +500,20 @@ def test_clones_make_at_most_max_visits_and_are_alike_without_history():
     assert arrivals.admissible.all()
 
 
-def test_replay_brings_every_session_at_its_own_time():
-    """A replay's arrivals are the log's sessions after the warm-up, in order."""
+def test_a_replay_brings_the_logs_sessions_and_their_items_are_its_hits():
+    """Those after the warm-up come in order; an item is consumed if and only if its session holds it."""
     market = Market(small_replay())
     sessions = market.world.sessions
     late = np.flatnonzero(sessions.start >= market.world.opening)[:80]
     assert (market.schedule.session == late).all()
     assert market.schedule.tick / 1e6 == pytest.approx(sessions.start[late])
+    market = played(small_replay(), "popularity")
+    sessions, log = market.world.sessions, market.world.log
+    for closed in market.closed:
+        for row, session in enumerate(closed.ledger.schedule.session.tolist()):
+            held = set(log.item[sessions.of_event == session].tolist())
+            shown = closed.ledger.item[row]
+            assert closed.ledger.consumed[row].tolist() == [int(item) in held for item in shown]
 
 
 @pytest.mark.parametrize(
@@ -645,14 +648,6 @@ def test_a_log_that_begins_at_zero_is_like_one_that_begins_later(tmp_path):
     assert (shown[0][1] == shown[1][1]).mean() > 0.95  # λ(x) sees times whose floating digits differ
 
 
-def test_nobody_consumes_an_item_twice_while_the_platform_does_not_know():
-    """With a delay the platform may show what was consumed again, but it is not consumed again."""
-    config = small_scenario(consumer=ConsumerConfig(delay="30d", attraction=10.0), rounds=1)
-    table = ledgers(played(config, "popularity"))
-    assert table.duplicated(["user", "item"]).any()
-    assert not table[table["consumed"]].duplicated(["user", "item"]).any()
-
-
 def test_costs_count_short_rows_and_models_live_where_their_marks_do():
     """A missing exposure has a price where most states have fewer than k items; RIM has to tell its device."""
     config = small_scenario(slate=95, arrivals=ArrivalsConfig(per_round=60))
@@ -662,14 +657,3 @@ def test_costs_count_short_rows_and_models_live_where_their_marks_do():
     assert market.cost > 1e-9
     model = Market(small_scenario()).model
     assert model.device == model.mark.device
-
-
-def test_a_model_that_is_handed_in_scores_a_replays_first_prices():
-    """Round 0 of a replay with an own model takes its cost and its prices from that model alone."""
-    config = small_replay()
-    model = Market(config).model
-    market = Market(config, model=model)
-    rows = torch.cat([chunk.ground_intensity for chunk in market.round_view().calibration])
-    plain = dataclasses.replace(config, platform=PlatformConfig(model="popularity-hp", calibration="seen"))
-    seen = torch.cat([chunk.ground_intensity for chunk in Market(plain).round_view().calibration])
-    assert (rows == seen).all()

@@ -113,7 +113,7 @@ def test_a_column_of_no_whole_numbers_is_refused(schedule, field):
 
 
 def test_a_round_begins_after_what_is_over(schedule):
-    """None is before the opening or the end of the round before; that of past states, −1, is."""
+    """None but past states is before the opening or the round before's end; ids and shifts may be any where told."""
     good, so_far = schedule
     day = 86_400_000_000
     moved = {name: getattr(good, name) - day for name in ("tick", "start", "stop")}
@@ -124,10 +124,6 @@ def test_a_round_begins_after_what_is_over(schedule):
     past = PastRound(0, good, Histories(good, LoggedPast.of(so_far.world.past)))
     after = dataclasses.replace(so_far, past=(past,))
     refused(MarketError, f"from {good.stop}, where the round before ends", checked_schedule, good, 1, after)
-
-
-def test_ids_may_be_any_and_pasts_moved_far_where_nothing_depends_on_them(schedule):
-    """Where earlier visits are told, ids need but be distinct; visitors who come with nothing have no past to end."""
     good, so_far = schedule
     own = dataclasses.replace(good, id=np.arange(len(good)), earlier=np.zeros_like(good.user))
     assert checked_schedule(own, 0, so_far) is own
@@ -532,26 +528,6 @@ class _Lengths:
     def score_hidden(self, hidden, now):
         assert len(now) == len(hidden[0])
         return hidden[0][:, None].repeat(1, 20)
-
-
-@pytest.mark.parametrize("sampled", [False, True])
-def test_factors_of_a_large_log_are_fitted_on_samples(sampled, monkeypatch):
-    """Which it is, is asked of the whole log where that is given: its users and items are then fitted on samples."""
-    seen, asked = [], []
-    small, whole = random_log(n_users=6, n_items=5), random_log(n_users=7, n_items=5)
-    monkeypatch.setattr(fitting_factors, "is_sampled", lambda log: asked.append(log) or sampled)
-    monkeypatch.setattr(fitting_factors, "_maximise", lambda *_: seen.append("all"))
-    items = torch.zeros(5, 2), torch.zeros(5)
-    monkeypatch.setattr(fitting_factors, "fit_items", lambda *_, **__: seen.append("items") or items)
-    monkeypatch.setattr(fitting_factors, "_folded", lambda *_: seen.append("users") or torch.zeros(6, 2))
-    for given_ in (None, whole):
-        seen.clear()
-        found = fitting_factors.fit_factors(small, 2, 1.0, 0, whole=given_)
-        assert seen == (["items", "users"] if sampled else ["all"])
-        seen.clear()
-        fitting_factors.fold_in(small, found, 1.0, whole=given_)
-        assert seen == (["users"] if sampled else ["all"])
-    assert [log is whole for log in asked] == [False, False, True, True]
 
 
 def test_a_layer_is_fitted_to_what_is_known_by_now(monkeypatch):

@@ -83,18 +83,6 @@ def test_the_documented_run_is_repeated_with_its_measure(documented, capsys):
     assert told in capsys.readouterr().err
 
 
-def test_the_documented_test_of_the_measure_passes(documented, monkeypatch):
-    """The test module of the documentation runs as it stands."""
-    monkeypatch.syspath_prepend(documented)
-    names = {}
-    exec(documented_code("test_my_measure.py", "measures"), names)  # noqa: S102 - the documentation is ours
-    case = names["TestFreshness"]()
-    tests = [name for name in dir(case) if name.startswith("test_")]
-    assert len(tests) > 4
-    for name in tests:
-        getattr(case, name)()
-
-
 @pytest.fixture
 def write(tmp_path, monkeypatch):
     """Writes the measure's file and goes where it lies."""

@@ -79,7 +79,7 @@ class TestObserved(ConsumerTests):
 
 
 def test_probabilities_of_a_law_come_out_to_the_digit(table):
-    """Each shown item has the law's probability times its position's examination, and each pair its own draw."""
+    """Each shown item has the law's times its position's examination; intensities are 0 for what was consumed."""
     for gamma in (1.0, 0.85):
         market, visits = opened(observed(table, gamma, value="probability"))
         rows = np.arange(market.n_arrivals)[:, None]
@@ -88,6 +88,9 @@ def test_probabilities_of_a_law_come_out_to_the_digit(table):
         expected = law()[visits.log_user[:, None], slates] * gamma ** np.arange(4)
         np.testing.assert_array_equal(response.probability, expected)
         np.testing.assert_array_equal(response.consumed, visits.uniform(slates) < expected)
+        expected = law()[visits.log_user].astype(np.float32)
+        expected[visits.consumed()] = 0
+        np.testing.assert_array_equal(market.consumer.true_intensity(visits).numpy(), expected)
 
 
 def test_answers_above_a_threshold_are_taken_as_often_as_the_table_says(tmp_path):
@@ -128,14 +131,6 @@ def test_what_is_not_observed_is_not_taken_and_is_counted(tmp_path):
     met[log.user, log.item] = True
     assert report.left == 1 - (known & met).sum() / known.sum()
     assert "answers 12.5% of all pairs" in market.consumer.note(log)
-
-
-def test_true_intensities_are_the_law_where_items_can_be_had(table):
-    """They are the table's probabilities, 0 for what the visitor consumed before."""
-    market, visits = opened(observed(table, value="probability"))
-    expected = law()[visits.log_user].astype(np.float32)
-    expected[visits.consumed()] = 0
-    np.testing.assert_array_equal(market.consumer.true_intensity(visits).numpy(), expected)
 
 
 def test_what_is_relevant_stays_so_when_it_was_consumed(tmp_path):

@@ -214,27 +214,12 @@ def test_a_model_of_an_edited_file_is_not_taken_from_the_cache(write):
     assert not torch.equal(*scores)
 
 
-NO_NUMBERS = """\
-import torch
-
-
-class NoNumbers:
-    def __init__(self, seed, device):
-        self.fits = 0
-
-    def fit(self, log):
-        self.n_items = log.n_items
-        self.fits += 1
-        return self
-
-    update = fit
-
-    def score(self, states):
-        score = torch.ones(len(states), self.n_items)
-        if self.fits > 1:
-            score[0] = torch.nan
-        return score
-"""
+NO_NUMBERS = (
+    MODEL.replace("        pass", "        self.fits = 0")
+    .replace("        return self", "        self.fits += 1\n        return self")
+    .replace("torch.ones(len", "torch.full((1, 1), torch.nan if self.fits > 1 else 1.0).expand(len")
+)
+"""A model that gives none once it is fitted twice."""
 
 
 def test_a_model_that_stops_giving_numbers_is_named_and_frozen_arms_are_kept(write, tmp_path):
@@ -243,7 +228,7 @@ def test_a_model_that_stops_giving_numbers_is_named_and_frozen_arms_are_kept(wri
     message = r"1 of 2 arms failed:\n  relevance, seed 3: .*arrival \d+; allowed: finite"
     asked = {"seeds": [3], "frozen": ["relevance"]}
     out = tmp_path / "run"
-    refused(ArmsError, message, _compare, out, ["relevance"], "mine.py:NoNumbers", 2, **asked)
+    refused(ArmsError, message, _compare, out, ["relevance"], "mine.py:Mine", 2, **asked)
     left = load_run(out).rounds.groupby("agent")["round"].nunique()
     assert left.to_dict()["relevance-frozen"] == 2
 

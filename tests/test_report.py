@@ -148,14 +148,21 @@ def test_figures_are_short_and_two_seeds_bring_a_note():
     assert [two_seeds_note(n) for n in (1, 3, 5)] == [None] * 3
 
 
-def test_tables_tensorboard_and_titles_are_of_the_same_rounds(run):
-    """The table, the final figures of TensorBoard and the picture's title are of the last round."""
+def test_pictures_and_tensorboard_are_of_the_tables_rounds_and_unit(run):
+    """The table, final figures and titles are of the last round; items with their guarantee are counted in its unit."""
     rounds = run.rounds[(run.rounds["agent"] == "relevance") & (run.rounds["metric"] == "utility")]
     last = rounds[rounds["round"] == 1].set_index("seed")["value"]
     (row,) = summary(run.rounds, ["relevance"], ("utility",)).itertuples()
     assert row.mean == late_figures(run.rounds).loc["relevance", "utility"] == pytest.approx(last.mean())
     final = read_scalars(event_folder(run.folder, "relevance", 0))["final/utility"]
     assert final == [(1, pytest.approx(last[0]))]
+    tables = picture_tables(run)
+    assert tables.unit == "examined"
+    last = run.rounds[(run.rounds["round"] == 1) & (run.rounds["metric"] == "items_met")]
+    for name, ratios in delivery_ratios(tables, 1).items():
+        told = last[last["agent"] == name].sort_values("seed")["value"].tolist()
+        assert [(ratio >= 1).mean() for ratio in ratios] == pytest.approx(told)
+    assert len(set(last["value"])) > 2
 
 
 def test_a_sweep_says_why_it_has_no_picture():
@@ -166,17 +173,6 @@ def test_a_sweep_says_why_it_has_no_picture():
     assert both.startswith("2 fields vary (beta, cost)")
     for value in ("gru-hp", True):
         assert "model is no number" in undrawn_reason(pd.DataFrame(known | {"model": [value]}))
-
-
-def test_items_are_met_in_pictures_as_in_tables(run):
-    """What share of the items has its guarantee is counted in the unit of the guarantee, as the measure is."""
-    tables = picture_tables(run)
-    assert tables.unit == "examined"
-    last = run.rounds[(run.rounds["round"] == 1) & (run.rounds["metric"] == "items_met")]
-    for name, ratios in delivery_ratios(tables, 1).items():
-        told = last[last["agent"] == name].sort_values("seed")["value"].tolist()
-        assert [(ratio >= 1).mean() for ratio in ratios] == pytest.approx(told)
-    assert len(set(last["value"])) > 2
 
 
 def test_a_report_holds_its_answer_cautions_plots_and_tables(run, report):

@@ -65,11 +65,8 @@ def strangers():
     return dataclasses.replace(log, time=np.sort(log.time[0] + np.arange(len(log)) * 1.0))
 
 
-def test_returning_counts_later_sessions_alone():
-    """Only targets after a user's first session count; popularity in all targets is worth ``prior`` events an item.
-
-    Without later sessions it is all there is. Its own device is looked at, and an error before a fit names it.
-    """
+def test_popularity_is_of_later_sessions_and_learnt_as_a_posterior_mean():
+    """Only targets after a first session count, or all where there are none; an old one counts ``memory`` events."""
     time = [0, 60, 60, 9 * HOUR, 9 * HOUR + 1]
     log = log_of([0, 0, 1, 0, 1], [0, 1, 1, 2, 2], time, target=[True, True, True, True, False])
     every = np.array([1.0, 2.0, 1.0]) + 0.5
@@ -81,6 +78,10 @@ def test_returning_counts_later_sessions_alone():
     np.testing.assert_allclose(score, counts / counts.sum(), rtol=1e-5)
     refused(ConfigError, "device", Returning, ReturningConfig(device="abacus"))
     refused(ModelError, "returning: not fitted", getattr, Returning(), "probability")
+    log = log_of([0, 0, 0], [0, 0, 2], [0, 1, 2], target=[True, True, False])
+    old = np.log(np.array([0.2, 0.3, 0.5], np.float32)) + 7
+    expected = np.array([2.0 + 2, 3.0, 5.0]) / 12
+    np.testing.assert_allclose(np.exp(learned(old, log, 10.0)), expected, rtol=1e-6)
 
 
 def test_cells_hold_each_pair_once_and_sums_are_sums():
@@ -313,14 +314,6 @@ def test_history_is_only_read():
     users = (labels.sum(1) > 0).sum()
     ((x, _),) = matrices(cells, Cycle(1, users, 0.1, 0.0, 1, read_history=True))
     assert x.sum() >= (history - labels)[labels.sum(1) > 0].sum()
-
-
-def test_learned_popularity_is_a_posterior_mean():
-    """Old popularity counts for ``memory`` events, new target events for themselves."""
-    log = log_of([0, 0, 0], [0, 0, 2], [0, 1, 2], target=[True, True, False])
-    old = np.log(np.array([0.2, 0.3, 0.5], np.float32)) + 7
-    expected = np.array([2.0 + 2, 3.0, 5.0]) / 12
-    np.testing.assert_allclose(np.exp(learned(old, log, 10.0)), expected, rtol=1e-6)
 
 
 def test_wrong_logs_are_refused():

@@ -341,8 +341,8 @@ def test_agent_names_that_cannot_be_folders_are_refused(tmp_path, agent):
     assert not list(tmp_path.iterdir())
 
 
-def test_every_tag_is_documented(tmp_path):
-    """docs/tracking.md names every group of tags, and every tag that is no registered measure."""
+def test_every_tag_is_documented_and_documented_lines_run(tmp_path, monkeypatch):
+    """docs/tracking.md names groups of tags and all that are no measures; its lines leave files that can be read."""
     page = (DOCS / "tracking.md").read_text(encoding="utf-8")
     with tracking.Tracker(tmp_path, "rim-dual", 7) as tracker:
         tracker.round(dataclasses.replace(_record(0), metrics=dict.fromkeys(MEASURES, 0.5)))
@@ -351,10 +351,6 @@ def test_every_tag_is_documented(tmp_path):
     assert own == {name for name in written if name.split("/")[0] not in {*GROUPS, "zz_by_arrivals"}}
     assert [name for name in own if f"`{name}`" not in page] == []
     assert [group for group in GROUPS if f"`{group}/…`" not in page] == []
-
-
-def test_documented_lines_run(tmp_path, monkeypatch):
-    """The Python lines of docs/tracking.md run as they stand and leave files that can be read."""
     monkeypatch.chdir(tmp_path)
     page = (DOCS / "tracking.md").read_text(encoding="utf-8")
     lines = page.split("```python\n")[1].split("```")[0]
