@@ -281,18 +281,14 @@ SMALL_NETWORK = {"width": 8, "context": 32, "burn": 4, "update_steps_back": 4, "
 
 
 @pytest.mark.parametrize(
-    ("propensity", "most", "expected"),
+    (
+        "propensity",
+        "most",
+        "expected",
+    ),  # 2, 4 and 10 over their mean of 16/3; 10 cut to 1.5 times the mean of 4
     [
-        (
-            [0.5, 0.25, np.nan, 0.1],
-            100.0,
-            [6 / 16, 12 / 16, 1.0, 30 / 16],
-        ),  # 2, 4 and 10 over their mean of 16/3
-        (
-            [1.0, 1.0, 0.1],
-            1.5,
-            [3 / 8, 3 / 8, 18 / 8],
-        ),  # 1, 1 and 10, cut to 1.5 times 4, over their mean of 8/3
+        ([0.5, 0.25, np.nan, 0.1], 100.0, [3 / 8, 3 / 4, 1.0, 15 / 8]),
+        ([1, 1, 0.1], 1.5, [3 / 8, 3 / 8, 9 / 4]),
     ],
 )
 def test_weights_by_hand(propensity, most, expected):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from functools import cache, partial
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -285,12 +285,9 @@ def test_chances_do_not_depend_on_the_batch_size_while_items_come(tmp_path):
     draw, n = np.random.default_rng(0), 4000
     items = (400 * draw.random(n) ** 1.5).astype(int)
     write_events(tmp_path / "log.csv", draw.integers(0, 60, n), items, 1_400_000_000 + 4000 * np.arange(n))
-    scenario = small_cold_start(
-        rounds=1,
-        data=DataConfig(source=str(tmp_path / "log.csv")),
-        releases=ReleasesConfig(share=0.5, first_round=0, last_round=1),
-        consumer=ConsumerConfig(truth="factors", rank=4),
-    )
+    data, consumer = DataConfig(source=str(tmp_path / "log.csv")), ConsumerConfig(truth="factors", rank=4)
+    releases = ReleasesConfig(share=0.5, first_round=0, last_round=1)
+    scenario = small_cold_start(rounds=1, data=data, releases=releases, consumer=consumer)
     one, other = (played(scenario, "random", size).closed[0].ledger for size in (1, 1000))
     assert np.isfinite(one.probability).any()
     np.testing.assert_array_equal(one.probability, other.probability)
@@ -445,15 +442,9 @@ def test_scrambled_truth_changes_no_slate(model, name):
     market = Market(config)
     truth = market.world.truth
     order = np.random.default_rng(0).permutation(market.n_items)
-    other = dataclasses.replace(
-        market.world,
-        truth=dataclasses.replace(
-            truth,
-            item_factors=truth.item_factors[order],
-            item_bias=truth.item_bias[order],
-            sizes=dataclasses.replace(truth.sizes, effect=truth.sizes.effect[::-1].copy()),
-        ),
-    )
+    items = {"item_factors": truth.item_factors[order], "item_bias": truth.item_bias[order]}
+    sizes = dataclasses.replace(truth.sizes, effect=truth.sizes.effect[::-1].copy())
+    other = dataclasses.replace(market.world, truth=dataclasses.replace(truth, **items, sizes=sizes))
     one, two = ledgers(played(config, name)), ledgers(played(config, name, world=other))
     assert one["arrival"].nunique() == 60
     for column in ("arrival", "item", "intensity", "price", "propensity"):
@@ -563,10 +554,7 @@ def test_cross_fitted_prices_are_scored_by_models_that_have_not_seen_the_states_
         (lambda a, m: np.full((len(a), 5), 0.5), "whole numbers"),
         (lambda a, m: np.full((len(a), 5), m.n_items), "inadmissible item"),
         (lambda a, m: np.repeat(a.relevance.argmax(1).numpy()[:, None], 5, 1), "repeated item"),
-        (
-            lambda a, m: np.tile(np.flatnonzero(~a.admissible[0].numpy())[:5], (len(a), 1)),
-            "inadmissible item",
-        ),
+        (lambda a, m: np.tile(np.flatnonzero(~a.admissible[0].numpy())[:5], (len(a), 1)), "inadmissible"),
     ],
 )
 def test_slates_that_are_none_are_refused(slates, message):
@@ -585,26 +573,21 @@ def test_arrivals_are_served_once():
     refused(MarketError, "at least 1", market.next_arrivals, 0)
 
 
+ALL = ArrivalsConfig(kind="broadcast", per_round=5000)
+
+
 @pytest.mark.parametrize(
-    ("make", "error", "message"),
+    ("make", "change", "error", "message"),
     [
-        (partial(small_scenario, consumer=ConsumerConfig(kind="replay")), ConfigError, "no logged future"),
-        (partial(small_replay, rounds=99), DataError, "99 rounds of arrivals.per_round 80"),
-        (
-            partial(small_broadcast, arrivals=ArrivalsConfig(kind="broadcast", per_round=5000)),
-            ConfigError,
-            "allowed: at most as many",
-        ),
-        (
-            partial(small_cold_start, releases=ReleasesConfig(share=0.2, first_round=2, last_round=1)),
-            ConfigError,
-            "first_round",
-        ),
+        (small_scenario, {"consumer": ConsumerConfig(kind="replay")}, ConfigError, "no logged future"),
+        (small_replay, {"rounds": 99}, DataError, "99 rounds of arrivals.per_round 80"),
+        (small_broadcast, {"arrivals": ALL}, ConfigError, "allowed: at most as many"),
+        (small_cold_start, {"releases": ReleasesConfig(0.2, 2, 1)}, ConfigError, "first_round"),
     ],
 )
-def test_markets_that_cannot_be_played_are_refused(make, error, message):
+def test_markets_that_cannot_be_played_are_refused(make, change, error, message):
     """Clones without a logged future to hit, more rounds than sessions, more addressees than users, late releases."""
-    refused(error, message, lambda: Market(make()))
+    refused(error, message, lambda: Market(make(**change)))
 
 
 @pytest.mark.parametrize("name", ["relevance", "rim-feedback"])

@@ -99,18 +99,18 @@ def test_best_of_all_slates_is_below_every_bound():
 @pytest.mark.parametrize(
     ("slates", "message"),
     [
-        ([[0, 0], [1, -1]], "row 0 shows item 0 twice"),
-        ([[0, 2], [1, -1]], "row 0 shows item 2"),
-        ([[0, -2], [1, -1]], "row 0 shows item -2"),
-        ([[-1, -1], [0, 1]], "row 1 shows item 0, which is not admissible"),
-        ([[0, 1], [1, -1]], "row 0 shows 2 items; its capacity is 1"),
+        ([[0, 0], [1, -1], [-1, -1]], "row 0 shows item 0 twice"),
+        ([[0, 2], [1, -1], [-1, -1]], "row 0 shows item 2"),
+        ([[0, -2], [1, -1], [-1, -1]], "row 0 shows item -2"),
+        ([[-1, -1], [0, 1], [1, -1]], "row 1 shows item 0, which is not admissible"),
+        ([[0, 1], [1, -1], [-1, -1]], "row 0 shows 2 items; its capacity is 1"),
         ([[0, -1]], r"shape \(1, 2\)"),
     ],
 )
 def test_what_is_no_slate(slates, message):
     """Repeated, unknown and inadmissible items, and more than fit, are named with the first of their rows."""
-    mask = np.array([[True, True], [False, True]])
-    given = np.ones((2, 2)), slates, [1 if "capacity" in message else 2, 2], 0, 0.0, None
+    mask = np.array([[True, True], [False, True], [True, False]])
+    given = np.ones((3, 2)), slates, [1 if "capacity" in message else 2, 2, 2], 0, 0.0, None
     refused(AgentError, message, certificate, *given, admissible=mask)
 
 

@@ -151,23 +151,16 @@ def test_what_is_relevant_stays_so_when_it_was_consumed(tmp_path):
 def test_bad_options_are_refused(tmp_path, table):
     """A missing table, an unknown meaning, values that are no probabilities and an attraction have errors of ours."""
     none = dataclasses.replace(small_scenario(), consumer=ConsumerConfig(kind="observed"))
-    stars = write_table(tmp_path / "stars.parquet", 5 * law())
+    stars = observed(write_table(tmp_path / "stars.parquet", 5 * law()), value="probability")
+    attractive = override(observed(table), {"consumer.attraction": 2.0})
     for error, told, config in (
         (ConfigError, "table", none),
         (ConfigError, "no option 'tabel'", observed(table, tabel="x")),  # codespell:ignore tabel
         (ConfigError, "value", observed(table, value="stars")),
         (DataError, "no such file", observed(str(tmp_path / "none.csv"))),
         (DataError, "no such file", observed("t")),
-        (
-            ConfigError,
-            "has a value of 4.5; allowed: values from 0 to 1",
-            observed(stars, value="probability"),
-        ),
-        (
-            ConfigError,
-            "attraction is 2, .* allowed: 1",
-            override(observed(table), {"consumer.attraction": 2.0}),
-        ),
+        (ConfigError, "has a value of 4.5; allowed: values from 0 to 1", stars),
+        (ConfigError, "attraction is 2, .* allowed: 1", attractive),
     ):
         refused(error, told, make_consumer, config)
 

@@ -247,10 +247,8 @@ def test_lorenz_curves_and_gini_come_from_the_ledger(market):
 
 def test_guarantees_by_decile_count_what_relevance_left_short():
     """Two arrivals a decile, three items: only the item that relevance leaves below b counts."""
-    arrivals, shown = (
-        np.arange(20),
-        {"relevance": np.arange(20) % 2, "mine": np.where(np.arange(20) < 10, 2, 0)},
-    )
+    arrivals = np.arange(20)
+    shown = {"relevance": arrivals % 2, "mine": np.where(arrivals < 10, 2, 0)}
     each = pd.DataFrame({"seed": 0, "round": 0, "arrival": arrivals})
     more = {"position": 1, "price": 0.0, "ground_intensity": arrivals + 1.0}
     both = pd.concat([each.assign(agent=name, item=item, **more) for name, item in shown.items()])
@@ -440,10 +438,8 @@ def test_labels_of_the_front_do_not_overlap(market):
     """Names beside points keep off each other, off all points, and inside the axes."""
     figure = loop.front(market)
     figure.draw_without_rendering()
-    boxes, frame = (
-        [text.get_window_extent() for text in figure.axes[0].texts],
-        figure.axes[0].get_window_extent(),
-    )
+    ax = figure.axes[0]
+    boxes, frame = [text.get_window_extent() for text in ax.texts], ax.get_window_extent()
     assert len(boxes) == 5
     assert _apart(boxes)
     assert all(frame.x0 <= box.x0 < box.x1 <= frame.x1 for box in boxes)

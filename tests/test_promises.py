@@ -29,13 +29,8 @@ PROMISES = {
     "most": 4,
     "groups": [{"column": "genres", "beta": 0.5, "values": ["Comedy", "Horror"]}],
     "campaigns": [
-        {
-            "name": "returning",
-            "items": {"genres": ["Horror", "Thriller"]},
-            "exposures": 150,
-            "start": 3,
-            "stop": 17,
-        }
+        {"name": "returning", "items": {"genres": ["Horror", "Thriller"]}, "exposures": 150}
+        | {"start": 3, "stop": 17}
         | {"audience": {"visits": "returning", "share": 0.6}},
         {"name": "first", "items": [260, 296], "share": 0.1, "start": 8, "audience": {"visits": "first"}},
     ],

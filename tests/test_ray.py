@@ -122,17 +122,11 @@ def test_a_machine_with_other_versions_or_another_log_is_refused(tmp_path):
     """Where results could be others, nothing is run: the error names what differs."""
     (arm,) = _begun(tmp_path / "run", small_scenario(), frozen=[]).arms
     away = replace(arm, config=small_scenario(data=DataConfig(source=str(tmp_path / "none.csv"))))
-    for told, *given in (
-        (
-            r"has numpy .* in place of 0\.1; allowed: the versions",
-            arm,
-            versions() | {"numpy": "0.1"},
-            _log(arm),
-        ),
-        ("another log as 'ml-latest-small'", arm, versions(), "0"),
-        (r"cannot read the log: .*none\.csv.*allowed: the same log", away, versions(), _log(arm)),
-    ):
-        refused(ConfigError, told, _require_same, *given)
+    old, told = versions() | {"numpy": "0.1"}, r"has numpy .* in place of 0\.1; allowed: the versions"
+    refused(ConfigError, told, _require_same, arm, old, _log(arm))
+    refused(ConfigError, "another log as 'ml-latest-small'", _require_same, arm, versions(), "0")
+    told = r"cannot read the log: .*none\.csv.*allowed: the same log"
+    refused(ConfigError, told, _require_same, away, versions(), _log(arm))
 
 
 def _elsewhere(tmp_path, monkeypatch, files, **fields):

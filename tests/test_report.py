@@ -316,13 +316,9 @@ def test_a_browser_shows_the_page_at_every_width(page, tmp_path):
     path = tmp_path / "page.html"
     path.write_text(page.replace("</head>", f"{probe}</head>"), encoding="utf-8")
     usual = [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--dump-dom"]
+    usual += [f"--user-data-dir={tmp_path / 'profile'}"]
     for width in (500, 1200):
-        line = [
-            *usual,
-            f"--user-data-dir={tmp_path / 'profile'}",
-            f"--window-size={width},900",
-            path.as_uri(),
-        ]
+        line = [*usual, f"--window-size={width},900", path.as_uri()]
         told = subprocess.run(line, capture_output=True, text=True, timeout=120, check=True).stdout
         assert re.search(r"<title>wide 0 flat 0 on rgb\(255, 255, 255\)", told), width
 

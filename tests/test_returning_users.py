@@ -104,11 +104,8 @@ def test_an_item_consumed_twice_counts_once(model):
     """A state is a set of items: a row with repeats scores as the same row without, and other rows as before."""
     log = random_log(n_users=80)
     model.fit(log)
-    now, items, times = (
-        np.full(3, 9e9),
-        np.array([4, 4, 1, 7, 1, 4, 7, 4]),
-        np.array([0, 0, 1, 2, 2, 2, 3, 4.0]),
-    )
+    now, items = np.full(3, 9e9), np.array([4, 4, 1, 7, 1, 4, 7, 4])
+    times = np.array([0, 0, 1, 2, 2, 2, 3, 4.0])
     plain = UserStates(np.array([0, 3, 3, 5]), np.array([4, 1, 7, 7, 4]), np.arange(5.0), now)
     twice = UserStates(np.array([0, 6, 6, 8]), items, times, now)
     assert distinct(plain) is plain
