@@ -36,14 +36,6 @@ class Mine:
 """
 
 
-@pytest.fixture
-def write(tmp_path, monkeypatch):
-    """Writes a file of the user's own and goes where it lies."""
-    monkeypatch.chdir(tmp_path)
-    warm_model.cache_clear()  # another test's file has the same name
-    return lambda name, text: (tmp_path / name).write_text(text)
-
-
 def _compare(out, agents=("random",), model="popularity-hp", rounds=1, **options):
     config = small_scenario(rounds=rounds, platform=PlatformConfig(model=model))
     return small_run(out, agents, config, **options)
@@ -60,7 +52,7 @@ def _compare(out, agents=("random",), model="popularity-hp", rounds=1, **options
 )
 def test_a_slip_in_a_model_is_told_with_its_line(write, tmp_path, right, wrong, message):
     """A model of one's own that raises when it is fitted or asked is an error of ours that names the line."""
-    write("mine.py", MODEL.replace(right, wrong))
+    write(MODEL.replace(right, wrong))
     refused((ModelError, ArmsError), message, _compare, tmp_path / "run", model="mine.py:Mine")
 
 
@@ -77,14 +69,13 @@ def test_a_slip_in_a_model_is_told_with_its_line(write, tmp_path, right, wrong, 
 )
 def test_what_is_no_model_is_refused_before_anything_runs(write, text, model, message):
     """A missing method, a factory of other arguments and a misspelt place are told before a run folder is made."""
-    write("mine.py", text)
+    write(text)
     refused(ConfigError, message, check_plugs, ScenarioConfig(platform=PlatformConfig(model=model)))
 
 
 def test_a_failed_arm_is_told_in_a_line_of_its_own_with_the_line_of_the_slip(write, tmp_path):
     """Each failed arm has a line, which ends in the place within the user's file; then comes where tracebacks are."""
     write(
-        "mine.py",
         "from rimsim.agents import Random\n\n\nclass One(Random):\n    name = 'one'\n\n"
         "    def act(self, arrivals):\n        return arrivals.relevence\n\n\n"
         "class Two(One):\n    name = 'two'\n",
@@ -104,7 +95,6 @@ def test_a_failed_arm_is_told_in_a_line_of_its_own_with_the_line_of_the_slip(wri
 def test_options_of_ones_own_agent_become_part_of_its_name(write, tmp_path):
     """An agent of a file takes options in brackets, and its arms have files of that name."""
     write(
-        "mine.py",
         "from rimsim.agents import Random\n\n\nclass Mine(Random):\n    name = 'mine'\n\n"
         "    def __init__(self, strength=0.1):\n        super().__init__()\n        self.strength = strength\n",
     )
@@ -115,7 +105,6 @@ def test_options_of_ones_own_agent_become_part_of_its_name(write, tmp_path):
 def test_a_model_made_from_a_seed_is_fitted_again_where_the_cache_cannot_give_it_back(write, tmp_path):
     """A subclass of a built-in model with a constructor of its own plays twice, and alike."""
     write(
-        "mine.py",
         "from rimsim.intensity import Popularity\n\n\nclass Mine(Popularity):\n"
         "    def __init__(self, seed, device):\n        super().__init__()\n",
     )
@@ -183,7 +172,7 @@ def product(seed, device):
 
 def test_a_mark_of_ones_own_joined_with_a_ground_intensity_is_fitted_and_retrained(write, tmp_path):
     """A mark that no folder can hold plays in a product; what its retraining changes differs from the frozen arm."""
-    write("mine.py", MARK)
+    write(MARK)
     run = _compare(tmp_path / "run", ["relevance"], "mine.py:product", 2, frozen=["relevance"])
     rows = run.ledger.sort_values(["arrival", "position"]).groupby(["agent", "round"])["item"]
     shown = rows.agg(list)
@@ -194,7 +183,7 @@ def test_a_mark_of_ones_own_joined_with_a_ground_intensity_is_fitted_and_retrain
 @pytest.mark.parametrize("text", [MARK, STORED_MARK], ids=["begun anew", "resumed"])
 def test_a_run_with_a_mark_of_ones_own_resumes_to_the_same_content(write, tmp_path, monkeypatch, text):
     """An interrupted arm goes on with a mark that can be read back, and begins anew with one that cannot."""
-    write("mine.py", text)
+    write(text)
     whole = _compare(tmp_path / "whole", ["relevance"], "mine.py:product", 2)
     with stopped_after_a_round(monkeypatch):
         refused(ArmsError, "enough", _compare, tmp_path / "part", ["relevance"], "mine.py:product", 2)
@@ -207,7 +196,7 @@ def test_a_model_of_an_edited_file_is_not_taken_from_the_cache(write):
     config = small_scenario(platform=PlatformConfig(model="mine.py:product"))
     scores = []
     for text in (STORED_MARK, STORED_MARK.replace(".sqrt()", ".square()")):
-        write("mine.py", text)
+        write(text)
         warm_model.cache_clear()
         market = Market(config)
         scores.append(market.next_arrivals(4).relevance)
@@ -224,7 +213,7 @@ NO_NUMBERS = (
 
 def test_a_model_that_stops_giving_numbers_is_named_and_frozen_arms_are_kept(write, tmp_path):
     """NaN after the first refit fails the arm with agent, seed and arrival; the frozen arm of it is complete."""
-    write("mine.py", NO_NUMBERS)
+    write(NO_NUMBERS)
     message = r"1 of 2 arms failed:\n  relevance, seed 3: .*arrival \d+; allowed: finite"
     asked = {"seeds": [3], "frozen": ["relevance"]}
     out = tmp_path / "run"
@@ -235,20 +224,20 @@ def test_a_model_that_stops_giving_numbers_is_named_and_frozen_arms_are_kept(wri
 
 def test_what_a_users_code_says_in_several_lines_is_told_in_one(write, tmp_path):
     """The text of an exception that has line breaks is folded, wherever a user's code raised it."""
-    write("mine.py", MODEL.replace("self.n_items = log.n_items", "raise ValueError('one\\ntwo')"))
+    write(MODEL.replace("self.n_items = log.n_items", "raise ValueError('one\\ntwo')"))
     told = r"^mine.py:10: ValueError: one two$"
     refused(ModelError, told, _compare, tmp_path / "run", model="mine.py:Mine")
-    write("mine.py", "raise ValueError('one\\ntwo')")
+    write("raise ValueError('one\\ntwo')")
     refused(ConfigError, r"cannot import 'mine.py': ValueError: one two$", make_agent, "mine.py:Mine")
 
 
 def test_a_file_that_imports_the_one_beside_it_is_told_how(write):
     """The folder of a file is not searched, and the message says how it is; of another module it says nothing."""
-    write("shared.py", "K = 1")
-    write("mine.py", "from shared import K")
+    write("K = 1", "shared.py")
+    write("from shared import K")
     told = r"No module named 'shared'; shared.py lies .*put PYTHONPATH=\. before"
     refused(ConfigError, told, make_agent, "mine.py:Mine")
-    write("mine.py", "import shaded")
+    write("import shaded")
     refused(ConfigError, r"No module named 'shaded'$", make_agent, "mine.py:Mine")
 
 
@@ -263,7 +252,7 @@ def test_a_file_that_imports_the_one_beside_it_is_told_how(write):
 )
 def test_a_misspelt_place_of_an_agent_is_told_with_what_there_is(write, agent, message):
     """A file without a class, a misspelt file and a misspelt class name what there is, without what is imported."""
-    write("mine.py", MODEL)
+    write(MODEL)
     refused(ConfigError, message, make_agent, agent)
 
 

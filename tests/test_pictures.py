@@ -157,19 +157,18 @@ def _rounds(values, metric="utility"):
 
 
 @pytest.fixture(scope="module")
-def drawing(market, tmp_path_factory):
-    """The files of all pictures, drawn without warning; Matplotlib's settings before and after."""
-    folder, before = tmp_path_factory.mktemp("drawing") / "new" / "pictures", dict(mpl.rcParams)
+def figures(market):
+    """Figures of the market by the functions that draw them."""
+    return {picture: picture(market) for picture in PICTURES.values()}
+
+
+def test_all_pictures_are_drawn_1200_pixels_wide(market, tmp_path):
+    """Every picture is a PNG of 1,200 pixels width, without a warning; Matplotlib's settings are as before."""
+    before = dict(mpl.rcParams)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        paths = _drawn(market, folder)
-    return paths, before, dict(mpl.rcParams)
-
-
-def test_all_pictures_are_drawn_1200_pixels_wide(drawing):
-    """Every picture is a PNG of 1,200 pixels width, without a warning; Matplotlib's settings are as before."""
-    paths, before, after = drawing
-    assert after == before
+        paths = _drawn(market, tmp_path / "new" / "pictures")
+    assert dict(mpl.rcParams) == before
     assert [path.stem for path in paths] == list(PICTURES)
     for path in paths:
         height, width = imread(path).shape[:2]
@@ -181,24 +180,24 @@ def test_pictures_without_data_are_left_out_and_others_have_the_same_bytes(marke
     """Without ledger, requirement and frozen arms only those of rounds remain; drawing twice gives identical files."""
     rounds = market.rounds[~market.rounds["agent"].str.endswith("-frozen")]
     bare = items.PictureTables(rounds=rounds, n_items=market.n_items)
-    assert [path.stem for path in _drawn(bare, tmp_path)] == ["rounds", "front"]
+    first, second = (_drawn(bare, tmp_path / name) for name in ("a", "b"))
+    assert [path.stem for path in first] == ["rounds", "front"]
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
     nothing = items.PictureTables(rounds=rounds[rounds["metric"] == "perplexity"], n_items=market.n_items)
     assert _drawn(nothing, tmp_path) == []
-    few = market.rounds[market.rounds["metric"].isin(["utility", "perplexity"])]
-    rounds = replace(market, rounds=few[~few["agent"].str.endswith("-frozen")], ledger=None)
-    first, second = (_drawn(rounds, tmp_path / name) for name in ("a", "b"))
-    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
 
 
-def test_one_seed_has_no_bands_and_says_so(tmp_path):
+def test_one_seed_has_no_bands_and_says_so():
     """With one seed every picture is drawn, without warning, and none promises an interval."""
     tables = _market(agents=("relevance", "relevance-frozen", "rim-dual"), seeds=1)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), charts.style():
         warnings.simplefilter("error")
-        assert len(_drawn(tables, tmp_path)) == len(PICTURES)
+        figures = {picture: picture(tables) for picture in PICTURES.values()}
+        for figure in figures.values():
+            figure.draw_without_rendering()
     for draw in (loop.over_rounds, loop.front, prices.who_pays):
-        assert "One seed: no b" in _texts(draw(tables))
-    assert "one seed: no interval" in _texts(loop.decomposed(tables))
+        assert "One seed: no b" in _texts(figures[draw])
+    assert "one seed: no interval" in _texts(figures[loop.decomposed])
 
 
 def test_panels_show_the_means_over_seeds_and_the_t_interval(market):
@@ -232,12 +231,12 @@ def test_panels_reach_what_they_hold(market):
     assert not any(line.get_clip_on() for line in panels["Undelivered, as examined"].lines)
 
 
-def test_lorenz_curves_and_gini_come_from_the_ledger(market):
+def test_lorenz_curves_and_gini_come_from_the_ledger(market, figures):
     """The curve of an agent is the mean of its seeds' Lorenz curves; the legend tells their Gini."""
     number = items.last_round(market.rounds)
     rows = market.ledger[market.ledger["agent"].eq("relevance") & market.ledger["round"].eq(number)]
     counts = [np.bincount(items, minlength=market.n_items) for _, items in rows.groupby("seed")["item"]]
-    figure = loop.lorenz_curves(market)
+    figure = figures[loop.lorenz_curves]
     expected = np.mean([measures.lorenz(count) for count in counts], axis=0)
     assert _curves(figure.axes[0])[_colour("relevance")] == pytest.approx(expected)
     gini = np.mean([measures.gini(count) for count in counts])
@@ -264,10 +263,10 @@ def test_guarantees_by_decile_count_what_relevance_left_short():
     assert paid["relevance"].tolist() == [0] * 10
 
 
-def test_the_title_over_requirements_is_the_tables_delivery(market):
+def test_the_title_over_requirements_is_the_tables_delivery(market, figures):
     """Title and panels say what is delivered of the last round's guarantees, and how many items have theirs in full."""
     number = items.last_round(market.rounds)
-    figure = prices.requirement(market)
+    figure = figures[prices.requirement]
     panels = " ".join(text.get_text() for ax in figure.axes for text in ax.texts)
     text = " ".join(f"{_texts(figure)} {figure.get_suptitle()} {panels}".split())
     of_round = market.rounds[(market.rounds["round"] == number) & (market.rounds["metric"] == "shortfall")]
@@ -279,14 +278,14 @@ def test_the_title_over_requirements_is_the_tables_delivery(market):
         assert f"{sentences.per_cent(given[name])} delivered {full} of items in full" in text
 
 
-def test_who_pays_is_of_late_rounds_and_without_relevance_of_bonuses(market):
+def test_who_pays_is_of_late_rounds_and_without_relevance_of_bonuses(market, figures):
     """What earlier rounds hold changes nothing; agents are measured on items that any of them showed with a bonus."""
     late = market.arrivals["round"].isin(measures.late_rounds(items.last_round(market.rounds) + 1))
     paid = items.guaranteed_by_decile(market)
     alone = items.guaranteed_by_decile(replace(market, arrivals=market.arrivals[late]))
     pd.testing.assert_frame_equal(paid, alone)
     assert 0 < late.mean() < 1
-    assert f"{measures.late_words(3)}. " in _texts(prices.who_pays(market))
+    assert f"{measures.late_words(3)}. " in _texts(figures[prices.who_pays])
     keep = ["rim-dual", "random"]
     ledger, arrivals = (one[one["agent"].isin(keep)] for one in (market.ledger, market.arrivals))
     tables = replace(market, ledger=ledger, arrivals=arrivals)
@@ -306,7 +305,7 @@ def test_bonuses_by_decile_are_means_of_prices_over_costs(market):
         assert row.value == pytest.approx(mine.mean() / 4.0)
 
 
-def test_reliability_is_what_was_predicted_against_what_came(market):
+def test_reliability_is_what_was_predicted_against_what_came(market, figures):
     """Decile by decile over late rounds and seeds, an exposure; the title's ratio is that of the sums."""
     found = prices.reliability_deciles(market)
     last = market.reliability[market.reliability["round"] == 2]
@@ -317,16 +316,16 @@ def test_reliability_is_what_was_predicted_against_what_came(market):
         assert row.actual == pytest.approx(mine["consumed"] / mine["exposures"])
     assert not any(found["agent"].str.endswith("-frozen"))
     ratio = cells.loc["relevance", "predicted"].sum() / cells.loc["relevance", "consumed"].sum()
-    assert f"{ratio:.2f} with relevance" in _texts(prices.reliability(market))
+    assert f"{ratio:.2f} with relevance" in _texts(figures[prices.reliability])
     assert prices.reliability(replace(market, reliability=None)) is None
 
 
-def test_delivery_counts_exposures_over_the_arrivals(market):
+def test_delivery_counts_exposures_over_the_arrivals(market, figures):
     """An item's curve ends at its exposures of the last round, next to its requirement; names are cut to the panel.
 
     Agents without an exposure of an item stand above its panel, and the title counts what was delivered.
     """
-    figure, item = prices.delivery(market), 58  # two in a hundred of the 60 are less popular
+    figure, item = figures[prices.delivery], 58  # two in a hundred of the 60 are less popular
     mine = market.ledger.query("round == 2 and seed == 0 and item == @item")
     curves = _curves(figure.axes[0])
     assert curves[_colour("rim-feedback")][-1] == (mine["agent"] == "rim-feedback").sum()
@@ -341,9 +340,9 @@ def test_delivery_counts_exposures_over_the_arrivals(market):
     assert "guaranteed exposures of 3 items in round 2, relevance" in _texts(figure)
 
 
-def test_few_seeds_are_drawn_as_thin_lines(market):
+def test_few_seeds_are_drawn_as_thin_lines(market, figures):
     """With three seeds each is a thin line of its own, the frozen control dashed, and there are no bands."""
-    panel = loop.over_rounds(market).axes[0]
+    panel = figures[loop.over_rounds].axes[0]
     rounds = market.rounds[market.rounds["metric"] == "utility"]
     thin = [line for line in panel.lines if line.get_linewidth() == 1]
     of_dual = rounds[rounds["agent"] == "rim-dual"].pivot(index="seed", columns="round", values="value")
@@ -434,9 +433,9 @@ def test_agents_keep_their_colour_whoever_else_takes_part():
         assert 1.05 / (linear @ [0.2126, 0.7152, 0.0722] + 0.05) > 2.0  # contrast with white
 
 
-def test_labels_of_the_front_do_not_overlap(market):
+def test_labels_of_the_front_do_not_overlap(figures):
     """Names beside points keep off each other, off all points, and inside the axes."""
-    figure = loop.front(market)
+    figure = figures[loop.front]
     figure.draw_without_rendering()
     ax = figure.axes[0]
     boxes, frame = [text.get_window_extent() for text in ax.texts], ax.get_window_extent()
@@ -445,13 +444,11 @@ def test_labels_of_the_front_do_not_overlap(market):
     assert all(frame.x0 <= box.x0 < box.x1 <= frame.x1 for box in boxes)
 
 
-def test_legends_never_cover_data(market):
+def test_legends_never_cover_data(figures):
     """A legend stands in axes of its own, which hold no line."""
-    for draw in PICTURES.values():
-        for ax in draw(market).axes:
-            if ax.get_legend() is not None:
-                assert not ax.lines
-                assert not ax.axison
+    for ax in (ax for figure in figures.values() for ax in figure.axes if ax.get_legend() is not None):
+        assert not ax.lines
+        assert not ax.axison
 
 
 def test_names_of_a_crowd_stay_apart(market):
@@ -516,27 +513,27 @@ def _titles(figure):
     return [title for title in (ax.get_title(loc="left") for ax in figure.axes) if title]
 
 
-def test_a_measure_of_ones_own_has_a_panel_of_its_own(market):
+def test_a_measure_of_ones_own_has_a_panel_of_its_own(market, figures):
     """By round and as an effect of retraining, with its title and unit; built-in panels and the legend stay."""
     own = market.rounds[market.rounds["metric"] == "perplexity"].assign(metric="freshness")
     mine = measures.Measure("freshness", "days", "x", lambda _: None, title="Age of shown items")
     rounds = pd.concat([market.rounds, own], ignore_index=True)
     tables = replace(market, rounds=rounds, measures={**measures.MEASURES, "freshness": mine})
-    before, after = (_titles(loop.over_rounds(each)) for each in (market, tables))
-    assert after == [*before, "Age of shown items"]
-    assert len(loop.over_rounds(tables).axes) == 9
-    before, after = (_titles(loop.decomposed(each)) for each in (market, tables))
-    assert set(after) - set(before) == {f"{agent}\nAge of shown items" for agent in ("relevance", "rim-dual")}
-    panel = _panel(loop.over_rounds(tables), "Age of shown items")
+    figure = loop.over_rounds(tables)
+    assert _titles(figure) == [*_titles(figures[loop.over_rounds]), "Age of shown items"]
+    assert len(figure.axes) == 9
+    added = set(_titles(loop.decomposed(tables))) - set(_titles(figures[loop.decomposed]))
+    assert added == {f"{agent}\nAge of shown items" for agent in ("relevance", "rim-dual")}
+    panel = _panel(figure, "Age of shown items")
     assert panel.get_ylabel() == "days"
     value = own[(own["agent"] == "random")].groupby("round")["value"].mean()
     assert _curves(panel)[_colour("random")] == pytest.approx(value.to_numpy())
 
 
 @pytest.mark.filterwarnings("error::RuntimeWarning")
-def test_campaigns_are_drawn_against_what_was_due(market):
+def test_campaigns_are_drawn_against_what_was_due(market, figures):
     """Each campaign has a panel from its beginning on, and the title leaves out what was delivered beyond."""
-    figure = prices.campaigns(market)
+    figure = figures[prices.campaigns]
     assert "rim-feedback delivers 100 % of what campaigns are promised, relevance 50 %" in _texts(figure)
     week, day = figure.axes[:2]
     assert [ax.get_title(loc="left") for ax in (week, day)] == ["week", "day"]

@@ -98,13 +98,12 @@ def test_a_consumer_that_breaks_a_promise_is_caught(consumer, promise):
 
 
 @pytest.fixture
-def written(tmp_path, monkeypatch):
+def written(write, tmp_path):
     """The files of the documentation, where a user has gone to run them."""
-    monkeypatch.chdir(tmp_path)
     for name in ("my_agent.py", "my_arrivals.py", "my_consumer.py", "my_model.py", "test_mine.py"):
-        (tmp_path / name).write_text(documented(name, "your-own", "your-own-market"))
+        write(documented(name, "your-own", "your-own-market"), name)
     for name in ("my_measure.py", "test_my_measure.py"):
-        (tmp_path / name).write_text(documented(name, "measures"))
+        write(documented(name, "measures"), name)
     return tmp_path
 
 
@@ -214,10 +213,9 @@ class Broken:
         ({"arrivals.kind": "replay", "releases.share": 0.2}, "releases.share is for clones"),
     ],
 )
-def test_slips_in_kinds_and_options_are_told(tmp_path, monkeypatch, changes, message):
+def test_slips_in_kinds_and_options_are_told(write, changes, message):
     """A name, file, method or option that is not there is one sentence with the nearest that is."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "own.py").write_text(OWN)
+    write(OWN, "own.py")
     refused(ConfigError, message, check_plugs, override(small_scenario(), changes))
 
 
@@ -256,10 +254,9 @@ class Mine:
         ("np.full((len(slates), 1, 5), 0.2)", "Mine.respond: found consumed bool .*allowed: bool, float"),
     ],
 )
-def test_a_slip_in_a_consumer_is_told(tmp_path, monkeypatch, wrong, message):
+def test_a_slip_in_a_consumer_is_told(write, tmp_path, wrong, message):
     """A consumer that raises or answers in another shape ends the run with a sentence; a right one sells a fifth."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine.py").write_text(CONSUMER.replace("np.full(slates.shape, 0.2)", wrong))
+    write(CONSUMER.replace("np.full(slates.shape, 0.2)", wrong))
     config = override(small_scenario(rounds=1), {"consumer.kind": "mine.py:Mine"})
     if message is not None:
         refused(RimsimError, message, small_run, tmp_path / "run", ["relevance"], config)
@@ -392,10 +389,9 @@ class Gap(Clones):
 """
 
 
-def test_a_round_that_cannot_be_played_names_its_process(tmp_path, monkeypatch):
+def test_a_round_that_cannot_be_played_names_its_process(write):
     """Arrivals that the next round cannot have are the process's fault, and not the agent's who served the last."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine.py").write_text(GAP)
+    write(GAP)
     market = Market(override(small_scenario(), {"arrivals.kind": "mine.py:Gap"}))
     told = "^arrivals.kind 'mine.py:Gap': arrivals of round 1: no arrival at all; allowed"
     refused(ArrivalsError, told, play_round, market, make_agent("relevance"))

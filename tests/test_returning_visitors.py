@@ -1,23 +1,38 @@
-"""Users who come back: the Hawkes process against theory, satisfaction by hand, and what arms share."""
+"""Users who come back and providers who leave: processes against theory, satisfaction by hand, what arms share."""
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import re
 
 import numpy as np
 import pytest
 from kit import refused
-from small_markets import played, resumed, same_ledgers, small_scenario
+from small_markets import play_out, played, resumed, same_ledgers, small_run, small_scenario
 
-from rimsim.agents import make_agent, play_round
+from rimsim.agents import make_agent, market_for, play_round
 from rimsim.arrays import TICKS
-from rimsim.config import ArrivalsConfig, override
-from rimsim.errors import ConfigError
+from rimsim.config import ArrivalsConfig, ProvidersConfig, override
+from rimsim.errors import ConfigError, MarketError
 from rimsim.intensity.ground.hawkes import hawkes_terms, rescaled
 from rimsim.market import Market
 from rimsim.market.arrivals import Hawkes, HawkesOptions, RoundsSoFar
 from rimsim.market.arrivals.hawkes import SessionRates, _shape, expected_starts, fit_rates, simulate
-from rimsim.testing import ArrivalTests
+from rimsim.market.providers import (
+    BUILT_IN,
+    Changes,
+    Fixed,
+    Offer,
+    Roster,
+    RoundOutcome,
+    Viability,
+    ViabilityOptions,
+    _poisson,
+)
+from rimsim.market.world import check_plugs
+from rimsim.scenarios.runs.schema import TABLES
+from rimsim.testing import ArrivalTests, ProviderTests, random_log
 
 DAY = 86_400.0
 NOBODY = np.zeros(0, np.int64)
@@ -198,3 +213,133 @@ def test_an_unstable_process_is_refused():
     assert largest == pytest.approx(-np.log(branching) / (1 - 0.4), rel=0.05)
     bad = override(returning(), {"arrivals.options.memory": 1})
     refused(ConfigError, "option 'memory' is 1", Market, bad)
+
+
+HARSH = {"decay": 0.5, "per_exposure": 0.1, "penalty": 1.0, "start": 1.0, "threshold": 0.9}
+HARSH |= {"reserve": 0.2, "entry": 3.0}
+
+
+def leaving(rounds=3, **changes):
+    """A small market whose providers leave, and others come."""
+    providers = ProvidersConfig("viability", tuple((HARSH | changes).items()))
+    return small_scenario(rounds=rounds, providers=providers)
+
+
+class TestBuiltIn(ProviderTests):
+    """Who stay, who leave at once or are not there yet, and providers of several items keep what they promise."""
+
+    @pytest.fixture(autouse=True, params=[None, HARSH, {"column": "genres", "threshold": 3.0, "start": 3.0}])
+    def _options(self, request):
+        self.options = request.param
+
+    def make(self):
+        """The providers of the case."""
+        return Fixed() if self.options is None else Viability(ViabilityOptions(**self.options))
+
+
+def test_satisfaction_follows_its_equation():
+    """X ← δX + r_e·E + r_c·C − penalty·1[E = 0], by hand; who is below the threshold leaves, at it stays."""
+    there = np.array([True] * 3 + [False])
+    roster = Roster(np.array([0, 0, 1, 2, 3]), ("a", "b", "c", "d"), there, np.full(4, 2.0))
+    exposure, consumption = np.array([3, 1, 0, 5, 9]), np.array([1, 0, 0, 2, 4])
+    outcome = RoundOutcome(4, 0, roster, Offer.opening(roster), exposure, consumption)
+    options = ViabilityOptions(decay=0.5, per_exposure=0.25, per_consumption=2.0, penalty=1.0, threshold=4.0)
+    changes = Viability(options).end_of_round(outcome)
+    np.testing.assert_array_equal(changes.satisfaction, [1 + 1 + 2, 1 - 1, 1 + 1.25 + 4, 2.0])
+    np.testing.assert_array_equal(changes.leaves, [False, True, False, False])
+    after = outcome.offer.after(changes, 4)
+    np.testing.assert_array_equal(after.left, [-1, 4, -1, -1])
+    np.testing.assert_array_equal(after.there, [True, False, True, False])
+
+
+def test_entrants_are_as_many_as_the_living_say():
+    """Their number over seeds has the Poisson mean entry × living share, and grows with the share at every seed.
+
+    Who leaves at the same barrier does not live.
+    """
+    log = random_log(n_items=200)
+    viability = Viability(ViabilityOptions(reserve=0.5, entry=4.0, threshold=0.0, start=9.0))
+    roster = viability.opening(log)
+    everyone, counts = Offer.opening(roster), np.zeros((3, 300))
+    gone = roster.there & (np.arange(200) % 2 == 0)
+    half = dataclasses.replace(everyone, left=np.where(gone, 0, -1))
+    leaving_now = dataclasses.replace(everyone, satisfaction=np.where(gone, -9.0, everyone.satisfaction))
+    nothing = np.zeros(200, np.int64)
+    for seed in range(300):
+        for row, offer in enumerate((half, leaving_now, everyone)):
+            changes = viability.end_of_round(RoundOutcome(0, seed, roster, offer, nothing, nothing))
+            counts[row, seed] = changes.comes.sum()
+            assert not (changes.comes & roster.there).any()
+    shares = np.array([half.there.sum(), half.there.sum(), 100]) / 100
+    np.testing.assert_allclose(counts.mean(1), 4 * shares, atol=4 * np.sqrt(4 / 300))
+    assert (counts[0] == counts[1]).all()
+    assert (counts[0] <= counts[2]).all()
+    assert [_poisson(u, 1.0) for u in (0.0, 0.367, 0.368, 0.735, 0.736)] == [0, 0, 1, 1, 2]
+
+
+def test_a_provider_that_stays_away_is_unknown_to_the_platform():
+    """The warm-up log has no event of what is held back; entrants are shown once they came."""
+    config = leaving(threshold=-math.inf, entry=30.0)
+    market = market_for(agent := make_agent("random"), config)
+    reserved = ~market.world.roster.there
+    assert not reserved[market.world.past.item].any()
+    play_out(market, agent)
+    first, last = market.closed[0], market.closed[-1]
+    assert not first.ledger.exposure(market.n_items)[reserved].any()
+    came = last.offer.came > 0
+    assert came.any()
+    assert last.ledger.exposure(market.n_items)[came].any()
+    assert last.required[came].all()
+
+
+def test_a_market_goes_on_from_its_saved_state(tmp_path):
+    """Saved after a round in which providers left and came, and loaded elsewhere, a market ends in the same ledger."""
+    config = leaving()
+    whole, other = played(config, "rim-feedback"), resumed(config, "rim-feedback", tmp_path / "state")
+    assert whole.closed[0].changes.leaves.any()
+    assert whole.closed[0].changes.comes.any()
+    same_ledgers(whole, other)
+    for closed, again in zip(whole.closed, other.closed, strict=True):
+        np.testing.assert_array_equal(closed.offer.satisfaction, again.offer.satisfaction)
+
+
+def test_a_run_tells_who_left(tmp_path):
+    """Leavers add up to what is not alive, and guarantees are each arm's own."""
+    run = small_run(tmp_path / "run", ("relevance", "random"), leaving())
+    moves = run.providers
+    assert list(moves.columns) == list(TABLES["providers"].columns)
+    alive = run.rounds.set_index(["metric", "round", "agent"])["value"]["providers_alive", 2]
+    opening = round(0.8 * len(run.catalogue))
+    for agent in ("relevance", "random"):
+        mine = moves[(moves["agent"] == agent) & (moves["round"] < 2)]
+        left, came = (mine["event"] == "left").sum(), (mine["event"] == "came").sum()
+        assert left
+        assert alive[agent] == pytest.approx((opening + came - left) / (opening + came))
+    assert set(run.required["agent"]) == {"relevance", "random"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"providers.kind": "viable"}, "providers.kind is 'viable'.*Did you mean 'viability'"),
+        ({"providers.options.decai": 1}, "'decai'.*Did you mean 'decay'"),
+        ({"providers.options.decay": 2}, "option 'decay' is 2"),
+    ],
+)
+def test_slips_are_told(changes, message):
+    """An unknown kind, option or column of the item table, or a value out of range, is one sentence."""
+    refused(ConfigError, message, lambda: check_plugs(override(leaving(), changes)))
+    told = r"providers.options.column.*'genre'.*Did you mean 'genres'"
+    refused(ConfigError, told, Viability(ViabilityOptions(column="genre")).opening, random_log())
+
+
+def test_impossible_changes_are_told():
+    """Who is not there cannot leave, who has been cannot come again, and no control plays where arms differ."""
+    offer = Offer(np.zeros(2), np.array([0, -1]), np.array([-1, -1]))
+    nobody = np.zeros(2, bool)
+    left, came = Changes(np.zeros(2), ~nobody, nobody), Changes(np.zeros(2), nobody, ~nobody)
+    refused(MarketError, "somebody leaves who is not there", offer.after, left, 0)
+    refused(MarketError, "comes who has been", offer.after, came, 0)
+    refused(MarketError, "shapes", offer.after, Changes(np.zeros(3), nobody, nobody), 0)
+    assert set(BUILT_IN) == {"none", "viability"}
+    refused(ConfigError, "a control with providers.kind 'viability'", Market, leaving(), control=object())
