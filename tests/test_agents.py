@@ -1,12 +1,15 @@
-"""Agents: that each does what its name says, against brute force."""
+"""Agents: that each does what its name says, against brute force, and takes options within their ranges."""
 
 from __future__ import annotations
 
 import dataclasses
+import os
+import sys
 
 import numpy as np
 import pytest
 import torch
+from kit import refused
 from small_markets import play_out, small_capped, small_scenario
 
 from rimsim import measures
@@ -24,6 +27,7 @@ from rimsim.agents.exploration import uniform_slates
 from rimsim.config import ArrivalsConfig, ExposureConfig
 from rimsim.errors import AgentError, ConfigError
 from rimsim.market import Market
+from rimsim.market.records import as_slates
 
 PRICING = ("rim-dual", "rim-feedback")
 
@@ -36,7 +40,7 @@ def test_top_k_is_a_sort_of_the_admissible_items():
 
 
 def test_uniform_slates_are_uniform():
-    """Each admissible item is included in a share k/A of the rows, within four standard errors; the others never."""
+    """Each admissible item is in a share k/A of the rows, within four standard errors; too few are all shown."""
     admissible = np.ones((20_000, 12), bool)
     admissible[:, [3, 7]] = False
     slates = uniform_slates(admissible, 4, 1, np.arange(20_000))
@@ -45,14 +49,20 @@ def test_uniform_slates_are_uniform():
     assert included[[3, 7]].tolist() == [0, 0]
     assert np.abs(np.delete(included, [3, 7]) - 0.4).max() < 4 * spread
     assert (np.diff(np.sort(slates, 1)) > 0).all()
+    few = np.isin(np.arange(500), [5, 250])[None]
+    assert sorted(uniform_slates(few, 3, 0, np.array([9]))[0].tolist()) == [-1, 5, 250]
 
 
-def test_uniform_slates_fill_a_row_of_few_admissible_items():
-    """A row with fewer admissible items than positions shows them all."""
-    admissible = np.zeros((1, 500), bool)
-    admissible[0, [5, 250]] = True
-    slates = uniform_slates(admissible, 3, 0, np.array([9]))
-    assert sorted(slates[0].tolist()) == [-1, 5, 250]
+def test_epsilon_zero_is_relevance_and_one_is_uniform():
+    """At ε = 0 the slates are those of relevance, at ε = 1 those of uniform draws."""
+    market = Market(small_scenario(rounds=1))
+    arrivals, view = market.next_arrivals(30), market.round_view()
+    agents = make_agent("relevance"), EpsilonGreedy(0.0), EpsilonGreedy(1.0)
+    for agent in agents:
+        agent.begin_round(view)
+    relevance, greedy, uniform = (as_slates(agent.act(arrivals)).items for agent in agents)
+    assert (greedy == relevance).all()
+    assert (uniform == uniform_slates(arrivals.admissible.numpy(), 5, view.key, arrivals.id)).all()
 
 
 @pytest.mark.parametrize("capacity", [None, 2])
@@ -77,20 +87,6 @@ def test_propensities_are_the_shares_with_which_items_are_shown(agent, capacity)
     seen = ~np.isnan(stated)
     spread = np.sqrt(np.maximum(stated * (1 - stated), 1e-9) / draws)
     assert (np.abs(shown / draws - stated)[seen] < 4 * spread[seen] + 1e-9).all()
-
-
-def test_epsilon_zero_is_relevance_and_one_is_uniform():
-    """At ε = 0 the slates are those of relevance, at ε = 1 those of uniform draws."""
-    market = Market(small_scenario(rounds=1))
-    arrivals, view = market.next_arrivals(30), market.round_view()
-    relevance = make_agent("relevance")
-    relevance.begin_round(view)
-    greedy, uniform = EpsilonGreedy(0.0), EpsilonGreedy(1.0)
-    for agent in (greedy, uniform):
-        agent.begin_round(view)
-    assert (greedy.act(arrivals).items == relevance.act(arrivals)).all()
-    drawn = uniform_slates(arrivals.admissible.numpy(), 5, view.key, arrivals.id)
-    assert (uniform.act(arrivals).items == drawn).all()
 
 
 @pytest.mark.parametrize(("gain", "closing"), [(0.1, 0.02), (1.0, 0.0)])
@@ -188,25 +184,6 @@ def test_agents_that_are_none_are_refused(text, message):
         make_agent(text)
 
 
-def test_options_become_part_of_the_name():
-    """An agent with options is told apart from the plain one in tables."""
-    assert make_agent("epsilon-greedy(epsilon=0.3)").name == "epsilon-greedy(epsilon=0.3)"
-    assert make_agent("epsilon-greedy").name == "epsilon-greedy"
-
-
-def test_an_agent_that_raises_is_named():
-    """The error names the agent, the round and the arrival."""
-
-    class Broken(Random):
-        name = "broken"
-
-        def act(self, arrivals):
-            raise ZeroDivisionError("oops")
-
-    with pytest.raises(AgentError, match="'broken' raised ZeroDivisionError in round 0, at arrival .*oops"):
-        play_round(Market(small_scenario(rounds=1)), Broken())
-
-
 def test_learning_agents_get_all_feedback_in_clock_order_at_barriers():
     """Feedback comes once for each arrival, in clock order, at every 50th and at a round's end, for any batch size."""
 
@@ -214,20 +191,20 @@ def test_learning_agents_get_all_feedback_in_clock_order_at_barriers():
         barrier_every = 50
 
         def __init__(self):
-            self.learnt = []
-            self.acted = 0
-            self.known_when_acting = []
+            self.learnt, self.known_when_acting = [], []
 
         def act(self, arrivals):
             self.known_when_acting += [len(self.learnt)] * len(arrivals)
             return super().act(arrivals)
 
         def learn(self, feedback):
+            assert ((feedback.slates >= 0).sum(1) <= feedback.arrivals.capacity).all()
             self.learnt += feedback.arrivals.index.tolist()
+            told.extend(feedback.arrivals.capacity.tolist())
 
-    seen = []
+    seen, told = [], []
     for size in (1, 7, 1000):
-        agent, market = Learner(), Market(small_scenario(rounds=2))
+        agent, market = Learner(), Market(small_capped(rounds=2))
         for _ in range(2):
             play_round(market, agent, size)
         assert agent.learnt == [*range(120)] * 2
@@ -235,19 +212,6 @@ def test_learning_agents_get_all_feedback_in_clock_order_at_barriers():
         assert agent.known_when_acting == known.tolist()
         seen.append(market.closed[0].ledger.item.tolist())
     assert seen[0] == seen[1] == seen[2]
-
-
-def test_what_a_learning_agent_is_told_holds_the_capacities():
-    """Feedback of a capped market says how many positions each arrival could fill."""
-
-    class Learner(Random):
-        def learn(self, feedback):
-            assert ((feedback.slates >= 0).sum(1) <= feedback.arrivals.capacity).all()
-            told.extend(feedback.arrivals.capacity.tolist())
-
-    told, market = [], Market(small_capped(rounds=1))
-    play_round(market, Learner())
-    assert len(told) == 120
     assert set(told) == {0, 2, 5}
 
 
@@ -255,7 +219,7 @@ def test_what_a_learning_agent_is_told_holds_the_capacities():
     ("method", "answer", "message"),
     [
         ("begin_round", None, "'faulty' raised KeyError before round 0"),
-        ("act", None, "'faulty' raised KeyError in round 0, at arrival"),
+        ("act", None, "'faulty' raised KeyError in round 0, at arrival .*lost"),
         ("act", [[1, 2], [3]], "'faulty' in round 0.*no array"),
         ("act", [[0.5] * 5], "'faulty' in round 0.*whole numbers"),
         ("learn", None, "'faulty' raised KeyError learning in round"),
@@ -282,28 +246,76 @@ def test_every_call_of_an_agent_is_guarded(method, answer, message):
         play_round(Market(small_scenario(rounds=1)), agent)
 
 
-DEFAULTS = {
-    "rim-dual": {"tol": 1e-3},
-    "rim-feedback": {"gain": 0.1, "tol": 1e-3, "closing": 0.02},
-    "rim-resolve": {
-        "every": 200,
-        "gain": 0.07,
-        "closing": 0.02,
-        "sample": 1.0,
-        "memory": 1.0,
-        "tol": 1e-3,
-    },
-    "entropic-dual": {"temperature": 0.1, "gain": 0.1, "closing": 0.05, "states": 500, "tol": 1e-3},
-    "p-mmf": {"strength": 1.0, "eta": 0.5, "momentum": 0.9},
-    "epsilon-greedy": {"epsilon": 0.1},
-    "lin-ucb": {"width": 0.1, "ridge": 100.0, "every": 100},
-    "offline-match": {"tol": 1e-4},
-    "hindsight": {"tol": 1e-4},
-}
+OPTIONS = [  # agent, option, default, ends of its range, values beyond them
+    ("rim-dual", "tol", 1e-3, (1e-9, 10.0), (0.0,)),
+    ("rim-feedback", "gain", 0.1, (1e-9, 10.0), (0.0,)),
+    ("rim-feedback", "tol", 1e-3, (1e-9, 1.0), (0.0,)),
+    ("rim-feedback", "closing", 0.02, (0.0, 1.0), (-1e-9,)),
+    ("rim-resolve", "every", 200, (1, 2), (0,)),
+    ("rim-resolve", "gain", 0.07, (0.0, 10.0), (-1e-9,)),
+    ("rim-resolve", "closing", 0.02, (0.0, 1.0), (-1e-9,)),
+    ("rim-resolve", "sample", 1.0, (1e-9, 10.0), (0.0,)),
+    ("rim-resolve", "memory", 1.0, (0.0, 10.0), (-1e-9,)),
+    ("rim-resolve", "tol", 1e-3, (1e-9, 1.0), (0.0,)),
+    ("entropic-dual", "temperature", 0.1, (1e-9, 10.0), (0.0,)),
+    ("entropic-dual", "gain", 0.1, (0.0, 10.0), (-1e-9,)),
+    ("entropic-dual", "closing", 0.05, (0.0, 1.0), (-1e-9,)),
+    ("entropic-dual", "states", 500, (1, 2), (0,)),
+    ("entropic-dual", "tol", 1e-3, (1e-9, 1.0), (0.0,)),
+    ("p-mmf", "strength", 1.0, (1e-9, 10.0), (0.0,)),
+    ("p-mmf", "eta", 0.5, (1e-9, 10.0), (0.0,)),
+    ("p-mmf", "momentum", 0.9, (0.0, 0.999), (-1e-9, 1.0)),
+    ("epsilon-greedy", "epsilon", 0.1, (0.0, 1.0), (-1e-9, 1.0 + 1e-9)),
+    ("lin-ucb", "width", 0.1, (0.0, 10.0), (-1e-9,)),
+    ("lin-ucb", "ridge", 100.0, (1e-9, 10.0), (0.0,)),
+    ("lin-ucb", "every", 100, (1, 2), (0,)),
+    ("offline-match", "tol", 1e-4, (1e-9, 1.0), (0.0,)),
+    ("hindsight", "tol", 1e-4, (1e-9, 1.0), (0.0,)),
+]
 
 
-@pytest.mark.parametrize("name", sorted(DEFAULTS))
-def test_options_that_are_left_out_have_the_values_that_figures_were_measured_with(name):
-    """A run without options is the run that the documentation's tables show."""
-    agent = make_agent(name)
-    assert {option: getattr(agent, option) for option in DEFAULTS[name]} == DEFAULTS[name]
+@pytest.mark.parametrize(("agent", "option", "default", "ends", "beyond"), OPTIONS)
+def test_an_option_has_its_default_its_range_and_its_place_in_the_name(agent, option, default, ends, beyond):
+    """The default is what figures were measured with; either end is taken and is in the name, and the next is not."""
+    plain = make_agent(agent)
+    assert (getattr(plain, option), plain.name) == (default, agent)
+    for value in ends:
+        made = make_agent(f"{agent}({option}={value})")
+        assert (getattr(made, option), made.name) == (value, f"{agent}({option}={value})")
+    for value in beyond:
+        refused(ConfigError, f"option '{option}' is {value};", make_agent, f"{agent}({option}={value})")
+
+
+MINE = """\
+class Mine:
+    name = "mine"
+    order_free = True
+    barrier_every = None
+
+    def begin_round(self, view):
+        pass
+
+    def act(self, arrivals):
+        pass
+"""
+
+
+@pytest.mark.parametrize("part", ["name", "order_free", "barrier_every"])
+def test_what_a_class_lacks_is_named_and_nothing_else(tmp_path, part):
+    """The error names the one attribute that is not there."""
+    file = tmp_path / "mine.py"
+    file.write_text("\n".join(line for line in MINE.splitlines() if not line.strip().startswith(f"{part} =")))
+    refused(ConfigError, f"lacks {part}; allowed", make_agent, f"{file}:Mine")
+
+
+def test_a_file_that_changes_within_a_second_is_read_anew(tmp_path, monkeypatch):
+    """Also where Python keeps compiled files, which it compares by second and size; barriers are at least 1 or none."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    file = tmp_path / "mine.py"
+    for every in (4, 5, 1, 2, None):
+        file.write_text(MINE.replace("barrier_every = None", f"barrier_every = {every}"))
+        os.utime(file, (1_500_000_000, 1_500_000_000))
+        assert make_agent(f"{file}:Mine").barrier_every == every
+    file.write_text(MINE.replace("barrier_every = None", "barrier_every = 0"))
+    refused(ConfigError, "barrier_every is 0; allowed: None, or at least 1", make_agent, f"{file}:Mine")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.py"]
