@@ -89,17 +89,19 @@ def test_a_slate_of_another_length_has_no_chance_and_the_only_item_is_certain(na
     assert chances.slate[0] == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("capacity", [None, 2])
 @pytest.mark.parametrize("name", [*STATING[:2], "entropic-dual(temperature=3.0,gain=0.0)"])
-def test_what_is_said_of_slates_shown_is_what_is_said_of_given_ones(name):
+def test_what_is_said_of_slates_shown_is_what_is_said_of_given_ones(name, capacity):
     """The chances that come with slates are those of ``chance_of``, and inclusion is the propensity."""
-    arrivals = _arrivals(4, 6, RELEVANCE, ALLOWED)
+    arrivals = _arrivals(4, 6, RELEVANCE, ALLOWED, capacity)
     agent = _ready(name, arrivals)
     slates = as_slates(agent.act(arrivals))
-    given = agent.chance_of(slates.items, arrivals)
-    filled = slates.items >= 0
+    items = np.where(np.arange(SLATE) < (capacity or SLATE), slates.items, -1)  # as the market cuts them
+    given, filled = agent.chance_of(items, arrivals), items >= 0
     np.testing.assert_allclose(given.inclusion[filled], slates.propensity[filled], rtol=1e-6)
-    for part in ("inclusion", "position", "prefix", "slate"):
+    for part in ("inclusion", "position", "prefix"):
         np.testing.assert_array_equal(getattr(given, part), getattr(slates.chances, part))
+    np.testing.assert_array_equal(given.slate, slates.chances.slate)
 
 
 @pytest.mark.parametrize("name", ["epsilon-greedy(epsilon=0.5)", "entropic-dual(temperature=0.7,gain=0.0)"])

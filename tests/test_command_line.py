@@ -18,9 +18,8 @@ from rimsim.errors import ArmsError, ConfigError, DataError, RunFolderError
 from rimsim.intensity.registry import names as model_names
 from rimsim.market import arrivals, build_world, consumers
 from rimsim.measures import MEASURES
-from rimsim.scenarios import backtest, compare, load_run, sweep
-from rimsim.scenarios.cli.analyses import backtest as backtest_command
-from rimsim.scenarios.cli.analyses import validate
+from rimsim.scenarios import compare, load_run, sweep
+from rimsim.scenarios.cli.analyses import backtest, validate
 from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.cli.study import compare as compare_command
 from rimsim.scenarios.kinds.backtest.split import BacktestConfig
@@ -31,10 +30,11 @@ from rimsim.scenarios.study.compare import resume
 from rimsim.scenarios.study.plan import default_agents
 
 RAISES = f"{Path(__file__).with_name('faulty_agents.py')}:Raises"
-FEW = (
+_FEW = (
     "--rounds 2 --seeds 1 --workers 1 --no-certificate --set platform.model=popularity-hp "
     "--set arrivals.per_round=60 --set slate=5 --set data.min_item_events=120"
-).split()  # noqa: SIM905  # as plain words
+)
+FEW = _FEW.split()
 
 
 def said_by(capsys, words, status=0):
@@ -46,13 +46,11 @@ def said_by(capsys, words, status=0):
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """A folder with a comparison (one), a sweep (many) and a back-test (past)."""
+    """A folder with a comparison (one) and a sweep (many)."""
     folder = tmp_path_factory.mktemp("runs")
     assert main(["compare", *FEW, "--agents", "random,relevance", "--out", str(folder / "one")]) == 0
     swept = ["--agents", "random", "--beta", "0.2,0.4", "--out", str(folder / "many")]
     assert main(["sweep", *FEW, *swept]) == 0
-    config = BacktestConfig(data={"min_item_events": 120}, models=["popularity"], seeds=[0], beta=[], cap=[])
-    backtest(config, out=folder / "past", command="rimsim backtest --models popularity")
     return folder
 
 
@@ -68,7 +66,6 @@ def test_the_tables_of_arms_that_went_well_are_printed_beside_those_that_failed(
     assert f"1 of 2 arms failed: {out}/ holds failures/raises-0.txt" in said_by(capsys, ["report", out]).out
     run = load_run(out)
     assert set(shown_rounds(run)["agent"]) == {"random"}
-    assert not status_of(run).complete
 
 
 def test_a_sweep_prints_the_points_of_arms_that_went_well(tmp_path, capsys):
@@ -89,7 +86,9 @@ def test_means_over_late_rounds_are_never_of_an_arm_that_stopped_early(tmp_path)
     config, asked = small_scenario(rounds=2), {"seeds": 1, "workers": 1, "frozen": []}
     with pytest.raises(ArmsError, match="1 of 1 arms failed"), drawn("lorenz"):
         compare(config, (RAISES,), out=tmp_path / "none", **asked)
-    assert set(shown_rounds(load_run(tmp_path / "none"))["round"]) == {0}
+    run = load_run(tmp_path / "none")
+    assert set(shown_rounds(run)["round"]) == {0}
+    assert not status_of(run).complete
 
 
 def test_a_report_before_the_first_round_says_what_is_not_finished(folders, tmp_path, capsys):
@@ -100,20 +99,14 @@ def test_a_report_before_the_first_round_says_what_is_not_finished(folders, tmp_
     assert "3 of 3 arms are not finished: rimsim compare --resume --out" in told
 
 
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("many", "holds a sweep; allowed: a comparison, .* repeated by: "),
-        ("past", "holds a back-test; allowed: .* repeated by: rimsim backtest --models popularity$"),
-    ],
-)
-def test_a_run_of_another_kind_is_refused_with_the_command_that_repeats_it(folders, name, message, capsys):
-    """Neither --from nor --resume takes a sweep or a back-test for a comparison; no folder, no run to go on with."""
-    refused(RunFolderError, message, load_run, folders / name, "comparison")
+def test_a_run_of_another_kind_is_refused_with_the_command_that_repeats_it(folders, capsys):
+    """Neither --from nor --resume takes a sweep for a comparison; without a folder there is no run to go on with."""
+    many = folders / "many"
+    refused(
+        RunFolderError, "holds a sweep; allowed: a comparison, .* repeated by: ", load_run, many, "comparison"
+    )
     for option in (["--from"], ["--resume", "--out"]):
-        said = said_by(capsys, ["compare", *option, str(folders / name)], 2)
-        assert f"{folders / name}: holds a " in said.err
-    refused(RunFolderError, "holds a back-test", resume, folders / "past")
+        assert f"{many}: holds a sweep" in said_by(capsys, ["compare", *option, str(many)], 2).err
     said = said_by(capsys, ["sweep", "--resume", "--out", str(folders / "one")], 2)
     assert "holds a comparison; allowed: a sweep" in said.err
     said = said_by(capsys, ["compare", "--resume", "--out", str(folders / "none")], 2)
@@ -131,8 +124,8 @@ def test_what_is_begun_anew_is_not_resumed(entry, name, tmp_path, capsys):
     refused(
         RunFolderError, f"holds {name}; allowed: a comparison, .* repeated by: {command}$", resume, tmp_path
     )
-    for job in ("compare", "sweep"):
-        said = said_by(capsys, [job, "--resume", "--out", str(tmp_path)], 2)
+    for job in ("compare --resume --out", "sweep --resume --out", "compare --from"):
+        said = said_by(capsys, [*job.split(), str(tmp_path)], 2)
         assert f"repeated by: {command}\n" in said.err
 
 
@@ -378,8 +371,8 @@ def _written(value):
 
 
 def test_help_tells_the_defaults_that_are_taken():
-    """Where an option is left out, the configs of back-tests and validations, and rimsim.compare, take what help says."""
-    config, told = BacktestConfig(), _told(backtest_command)
+    """Where an option is left out, the configs of back-tests and validations, and compare, take what help says."""
+    config, told = BacktestConfig(), _told(backtest)
     for name in ("models", "beta", "recipe", "prices", "tol", "dither", "device"):
         assert told[f"--{name}"] == _written(getattr(config, name)), name
     split, seeds = config.split, len(config.seeds)

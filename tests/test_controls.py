@@ -112,15 +112,19 @@ def test_events_of_random_slates_are_taken_in_order(tmp_path):
 
 
 def test_organic_events_are_those_of_the_visitors_logged_sessions():
-    """Each event is one that the visitor's user did in the session that the visit stands for, in its state then."""
-    config = _config()
+    """Each event is one that the visitor's user did in the session that the visit stands for, in its state then.
+
+    All such events are drawn alike, and what a session holds beyond the round's end is known at its last tick.
+    """
+    config = _config(arrivals=ArrivalsConfig(per_round=120, max_visits=3, round_length="1h"))
     own, world = _played(config, "relevance"), build_world(config)
     past = own.closed[1].learnt
     learnt = AsLogged(config, world, SEEDS, [0, 150]).learnt(past)
     slots, tick, items = learnt.histories.all_events()
     assert len(slots) == 150 == len(set(zip(slots.tolist(), items.tolist(), strict=True)))
     assert (tick > learnt.schedule.tick[0]).all()
-    assert (tick < learnt.schedule.stop).all()
+    assert tick.max() == learnt.schedule.stop - 1
+    assert slots.mean() == pytest.approx(learnt.schedule.slot.max() / 2, rel=0.3)
     log, sessions = LoggedPast.of(world.past), world.past_sessions
     for slot, item in zip(slots.tolist(), items.tolist(), strict=True):
         user, before = learnt.schedule.log_user[slot], learnt.schedule.logged[slot]
