@@ -23,7 +23,7 @@ def pytest_collection_modifyitems(items):
         "test_ray",
         "test_interruption",
         "test_market",
-        "test_promised_prices",
+        "test_promises",
         "test_pictures",
         "test_learning",
         "test_scenarios",

@@ -78,7 +78,7 @@ def test_a_failed_arm_is_told_in_a_line_of_its_own_with_the_line_of_the_slip(wri
     write(
         "from rimsim.agents import Random\n\n\nclass One(Random):\n    name = 'one'\n\n"
         "    def act(self, arrivals):\n        return arrivals.relevence\n\n\n"
-        "class Two(One):\n    name = 'two'\n",
+        "class Two(One):\n    name = 'two'\n"
     )
     with pytest.raises(ArmsError) as caught:
         _compare(tmp_path / "run", ("random", "mine.py:One", "mine.py:Two"))
@@ -96,7 +96,7 @@ def test_options_of_ones_own_agent_become_part_of_its_name(write, tmp_path):
     """An agent of a file takes options in brackets, and its arms have files of that name."""
     write(
         "from rimsim.agents import Random\n\n\nclass Mine(Random):\n    name = 'mine'\n\n"
-        "    def __init__(self, strength=0.1):\n        super().__init__()\n        self.strength = strength\n",
+        "    def __init__(self, strength=0.1):\n        super().__init__()\n        self.strength = strength\n"
     )
     run = _compare(tmp_path / "run", ("mine.py:Mine(strength=0.3)", "mine.py:Mine"))
     assert set(run.rounds["agent"]) == {"mine(strength=0.3)", "mine"}
@@ -106,7 +106,7 @@ def test_a_model_made_from_a_seed_is_fitted_again_where_the_cache_cannot_give_it
     """A subclass of a built-in model with a constructor of its own plays twice, and alike."""
     write(
         "from rimsim.intensity import Popularity\n\n\nclass Mine(Popularity):\n"
-        "    def __init__(self, seed, device):\n        super().__init__()\n",
+        "    def __init__(self, seed, device):\n        super().__init__()\n"
     )
     digests = []
     for name in ("first", "second"):
