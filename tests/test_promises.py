@@ -170,9 +170,9 @@ def test_groups_share_one_floor_and_rows_without_a_cap_are_none():
 
 def test_caps_are_multiples_of_the_uniform_exposure():
     """Rounded up, and never below an item's floor; a scenario without promises has an empty table."""
-    view = Market(promising(most=0.5, beta=0.5)).round_view()
+    view = Market(promising(most=0.7, beta=0.5)).round_view()
     most = view.promises.most_of_items(len(view.required))
-    assert (most == np.ceil(0.5 * 120 * 5 / len(most))).all()
+    assert (most == np.ceil(0.7 * 120 * 5 / len(most))).all()
     assert (view.required <= most).all()
     market = Market(small_scenario())
     view = market.round_view()
