@@ -232,18 +232,8 @@ def test_a_damaged_run_is_told_by_its_file(run, capsys, damaged, options):
         assert told.startswith(f"rimsim: {path}: cannot be read")
 
 
-def test_an_empty_path_is_no_folder_of_a_run(tmp_path, monkeypatch, capsys):
-    """A variable of the shell that is not set does not put the run among the files of the current folder."""
-    monkeypatch.chdir(tmp_path)
-    refused(ConfigError, "out: '' is no path", folder_for, "", "usual")
-    with pytest.raises(SystemExit):
-        main(["compare", "--out", ""])
-    assert "--out: ''; allowed: a path" in capsys.readouterr().err
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_folder_with_files_of_others_is_refused(tmp_path, run):
-    """It may hold what a run left that was killed at its very beginning; of a whole run it is said how to go on."""
+def test_a_folder_with_files_of_others_is_refused(tmp_path, run, monkeypatch, capsys):
+    """What was killed at its beginning may be there; an empty path is none; of a whole run it is said how to go on."""
     killed = tmp_path / "killed"
     (killed / "state").mkdir(parents=True)
     for name in (".lock", "catalogue.parquet", ".draft-12ab"):
@@ -256,6 +246,12 @@ def test_a_folder_with_files_of_others_is_refused(tmp_path, run):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
     told = rf"already holds a run; .*: rimsim compare --resume --out {run}$"
     refused(RunFolderError, told, require_free, run)
+    monkeypatch.chdir(tmp_path)
+    refused(ConfigError, "out: '' is no path", folder_for, "", "usual")
+    with pytest.raises(SystemExit):
+        main(["compare", "--out", ""])
+    assert "--out: ''; allowed: a path" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_table_of_drafts_alone_is_none(tmp_path):

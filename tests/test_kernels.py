@@ -257,17 +257,13 @@ def test_a_draw_is_a_function_of_seed_purpose_and_key():
     assert bits(0, Purpose.ARRIVALS, np.arange(2)).tolist() == pinned
 
 
-def test_draws_follow_their_laws_and_are_independent():
-    """Kolmogorov-Smirnov rejects neither the uniform nor the exponential law, nor do neighbouring keys correlate."""
+def test_draws_follow_their_laws_and_any_integer_is_a_seed():
+    """Kolmogorov-Smirnov rejects neither law, neighbouring keys do not correlate; derived seeds fit libraries."""
     draw = uniform(0, Purpose.ARRIVALS, np.arange(50_000))
     assert stats.kstest(draw, "uniform").pvalue > 1e-3
     assert abs(np.corrcoef(draw[1:], draw[:-1])[0, 1]) < 4 / np.sqrt(50_000)
     assert 0 <= draw.min() <= draw.max() < 1
     assert stats.kstest(exponential(0, Purpose.ARRIVALS, np.arange(50_000)), "expon").pvalue > 1e-3
-
-
-def test_any_integer_is_a_seed_and_derived_ones_fit_libraries():
-    """A derived seed is a non-negative number below 2**63, and seeds a generator of its own."""
     seed = derived_seed(5, Purpose.MODEL, 1)
     assert 0 <= seed < 2**63
     assert generator(5, Purpose.MODEL, 1).random() == generator(5, Purpose.MODEL, 1).random()

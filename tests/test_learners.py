@@ -126,12 +126,6 @@ def test_a_policy_is_the_same_agent_in_the_environment_and_in_batches(config):
     assert (slates[0] == slates[1]).all()
 
 
-def test_a_policy_with_another_answer_is_named():
-    """An action of another size is refused with what is allowed."""
-    with pytest.raises(AgentError, match="answers 3 numbers; allowed: 1"):
-        rollout(made(), PolicyAgent(lambda _: np.zeros(3), name="odd"), seed=0)
-
-
 def test_info_and_masks_say_what_was_consumed_and_may_be_shown():
     """Items and what was taken are those of the feedback, a reset has none; each position has the admissible items."""
     env = made()
@@ -149,32 +143,28 @@ def test_info_and_masks_say_what_was_consumed_and_may_be_shown():
         assert info["market"]["consumed"] == sum(info["market"]["taken"])
 
 
-@pytest.mark.parametrize("steps", [0, 150])
-def test_a_copy_goes_on_as_the_episode_does(steps):
-    """A deep copy under wrappers, at the beginning and after a retraining, has the same future; each has its past."""
-    env = BonusAction(made(), by="shortfall")
-    env.reset(seed=2)
-    for _ in range(steps):
-        env.step(np.zeros(1, np.float32))
-    twin = copy.deepcopy(env)
-    assert twin.unwrapped is not env.unwrapped
-    state = env.unwrapped.state
-
-    def future(one):
-        return [float(one.step(np.full(1, 0.3, np.float32))[1]) for _ in range(240 - steps)]
-
-    expected = future(env)
-    assert future(twin) == expected
-    env.unwrapped.load_state(state)
-    assert future(env) == expected
-    assert env.reset()[0]["clock"][1] == 0
-
-
-def test_nothing_is_copied_before_a_reset():
-    """A copy of an environment that was not reset is a fresh one; it has no state."""
+def test_a_copy_goes_on_as_the_episode_does():
+    """A deep copy under wrappers, at first and after a retraining, has the same future; before a reset it is none."""
     env = made()
     refused(MarketError, "has not been reset", getattr, env.unwrapped, "state")
     copy.deepcopy(env).reset(seed=0)
+    for steps in (0, 150):
+        env = BonusAction(made(), by="shortfall")
+        env.reset(seed=2)
+        for _ in range(steps):
+            env.step(np.zeros(1, np.float32))
+        twin = copy.deepcopy(env)
+        assert twin.unwrapped is not env.unwrapped
+        state = env.unwrapped.state
+
+        def future(one, steps=steps):
+            return [float(one.step(np.full(1, 0.3, np.float32))[1]) for _ in range(240 - steps)]
+
+        expected = future(env)
+        assert future(twin) == expected
+        env.unwrapped.load_state(state)
+        assert future(env) == expected
+        assert env.reset()[0]["clock"][1] == 0
 
 
 def test_an_episode_ends_with_its_measures():
@@ -290,14 +280,15 @@ def test_wrappers_of_gymnasium_are_taken():
     np.testing.assert_allclose(infos["episode"]["r"], total)
 
 
-@pytest.mark.parametrize("action", [np.array([3]), np.zeros((1, 5), int), np.zeros(5), "abc"])
-def test_an_action_of_another_shape_or_type_is_refused(action):
-    """A slate too short, nested, of fractions or of letters is an error of ours, and nothing was shown."""
+def test_an_answer_of_another_shape_or_type_is_refused():
+    """A slate too short, nested, of fractions or of letters shows nothing; of a policy its size is told."""
     env = MarketEnv(**small("clones"))
     env.reset(seed=3)
-    with pytest.raises(AgentError, match="allowed"):
-        env.step(action)
-    assert env.market.served == 0
+    for action in (np.array([3]), np.zeros((1, 5), int), np.zeros(5), "abc"):
+        refused(AgentError, "allowed", env.step, action)
+        assert env.market.served == 0
+    policy = PolicyAgent(lambda _: np.zeros(3), name="odd")
+    refused(AgentError, "answers 3 numbers; allowed: 1", rollout, made(), policy, seed=0)
 
 
 @pytest.mark.parametrize("kind", sorted(SMALL))

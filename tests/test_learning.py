@@ -138,12 +138,18 @@ def test_impressions_change_nothing_before_there_are_any():
     assert not isinstance(played(frozen).model, Calibrated)
 
 
-def test_positions_count_as_consumers_look_at_them():
-    """a·γ^(r−1) for consumers who look from the top, 1 where hits are counted wherever they stand."""
+def test_positions_count_as_consumers_look_at_them_and_hits_when_sessions_end():
+    """a·γ^(r−1), or 1 where hits are counted; in a replay a hit is known at its session's end, or the horizon's."""
     drawn = small_scenario(consumer=ConsumerConfig(position_decay=0.5, attraction=2.0))
     assert positions_of(drawn, Market(drawn).consumer, 0.5).tolist() == [2.0, 1.0, 0.5, 0.25, 0.125]
     counted = small_replay()
     assert positions_of(counted, Market(counted).consumer, 0.5).tolist() == [1.0] * 5
+    market = Market(small_replay())
+    sessions, own = market.world.sessions, market.schedule.session
+    assert np.array_equal(market.open.settled(), ticks(sessions.stop[own]) + 1)
+    long = Market(small_replay(consumer=ConsumerConfig(kind="replay", horizon="30d")))
+    start = sessions.start[own]
+    assert np.array_equal(long.open.settled(), ticks(start + 30 * 86_400.0) + 1)
 
 
 @pytest.mark.parametrize("delay", ["365d", "3d"])
@@ -166,16 +172,6 @@ def test_the_layer_learns_only_what_the_platform_knows(delay):
     kept = Shown(*(getattr(shown, field.name)[rows] for field in dataclasses.fields(Shown)))
     expected = layer_from([kept], stop, positions_of(market.config, market.consumer, 0.85), market.n_items)
     assert (layer.level, layer.slope) == (expected.level, expected.slope)
-
-
-def test_what_comes_of_a_replayed_slate_is_settled_when_its_session_ends():
-    """In a replay a hit is known at the session's end, and with a horizon at the end of that."""
-    market = Market(small_replay())
-    sessions, own = market.world.sessions, market.schedule.session
-    assert np.array_equal(market.open.settled(), ticks(sessions.stop[own]) + 1)
-    long = Market(small_replay(consumer=ConsumerConfig(kind="replay", horizon="30d")))
-    start = sessions.start[own]
-    assert np.array_equal(long.open.settled(), ticks(start + 30 * 86_400.0) + 1)
 
 
 WEEK, DAY = 7 * 86_400, 86_400

@@ -256,14 +256,10 @@ def test_a_misspelt_place_of_an_agent_is_told_with_what_there_is(write, agent, m
     refused(ConfigError, message, make_agent, agent)
 
 
-def test_agents_called_alike_are_named(tmp_path):
-    """The name that two agents share is told, and it alone."""
+def test_names_are_told_and_cut_to_the_likest(tmp_path):
+    """The name that two agents share; at most ten, those most like what was found; no name is said in words."""
     told = "two are called 'random'; allowed: distinct names"
     refused(ConfigError, told, _compare, tmp_path, ("relevance", "random", "random"))
-
-
-def test_long_lists_of_names_are_cut_to_the_likest():
-    """At most ten names are listed, those most like what was found; no name is said in words."""
     told = nearest("exposre", [*(f"zz{number}" for number in range(20)), "exposure"])
     assert "Did you mean 'exposure'?" in told
     assert told.count(",") == 9

@@ -133,8 +133,8 @@ def _anchors(path):
     return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
 
 
-def test_every_page_and_every_room_is_in_the_sites_contents():
-    """Tutorials, how-to, reference and explanation hold each page once, and the reference what the root lends."""
+def test_every_page_and_every_room_is_in_the_sites_contents_and_short():
+    """Each page once, and what the root lends; README has 900 words at most, other pages but references 1,500."""
     sections = dict(_listed(DOCS / "index.md"))
     assert list(sections) == ["Tutorials", "How to", "Reference", "Explanation", "Appendix"]
     listed = [name for names in sections.values() for name in names]
@@ -144,6 +144,12 @@ def test_every_page_and_every_room_is_in_the_sites_contents():
     rooms = [name for name in dir(rimsim) if (DOCS.parent / "rimsim" / name).is_dir()]
     assert len(rooms) >= 8
     assert [name for name in rooms if not (DOCS / "api" / f"{name}.md").is_file()] == []
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) <= 900
+    sections = dict(_listed(DOCS / "index.md"))
+    names = [name for title in ("Tutorials", "How to", "Explanation") for name in sections[title]]
+    texts = {name: DOCS / f"{name}.md" for name in names if name != "gallery/index"}
+    words = {name: len(path.read_text(encoding="utf-8").split()) for name, path in texts.items()}
+    assert {name: count for name, count in words.items() if count > 1500} == {}
 
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda path: path.stem)
@@ -157,16 +163,6 @@ def test_links_lead_somewhere(page):
         path = page.parent / place if place else page
         assert path.exists(), target
         assert not anchor or anchor in _anchors(path), target
-
-
-def test_pages_are_short_enough_to_be_read():
-    """README has 900 words at most; a page to learn or work from, or one that explains, 1,500."""
-    assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) <= 900
-    sections = dict(_listed(DOCS / "index.md"))
-    names = [name for title in ("Tutorials", "How to", "Explanation") for name in sections[title]]
-    texts = {name: DOCS / f"{name}.md" for name in names if name != "gallery/index"}
-    words = {name: len(path.read_text(encoding="utf-8").split()) for name, path in texts.items()}
-    assert {name: count for name, count in words.items() if count > 1500} == {}
 
 
 def test_the_leaderboard_shows_its_table(monkeypatch):

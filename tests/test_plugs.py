@@ -297,17 +297,6 @@ def test_arrivals_that_depend_on_rounds_before_are_the_same_after_a_resume():
         np.testing.assert_array_equal(one.ledger.consumed, other.ledger.consumed)
 
 
-def test_kept_users_have_the_same_slots():
-    """A process that keeps users and gives them other slots in the next round is refused."""
-    config = small_scenario()
-    clones = Clones(config)
-    clones.keeps_users = True
-    market = Market(config, world=build_world(config), arrivals=clones)
-    refused(
-        MarketError, "arrivals of round 1: user of the slots is not that of the round before", _serve, market
-    )
-
-
 @dataclass(frozen=True)
 class Swayed:
     """A few more come where something was taken in the round before; it says of outcomes what it is told to.
@@ -389,16 +378,19 @@ class Gap(Clones):
 """
 
 
-def test_a_round_that_cannot_be_played_names_its_process(write):
-    """Arrivals that the next round cannot have are the process's fault, and not the agent's who served the last."""
+def test_rounds_that_cannot_be_played_name_their_process(write):
+    """So are kept users who get other slots, and a past after the opening is told with both times."""
     write(GAP)
     market = Market(override(small_scenario(), {"arrivals.kind": "mine.py:Gap"}))
     told = "^arrivals.kind 'mine.py:Gap': arrivals of round 1: no arrival at all; allowed"
     refused(ArrivalsError, told, play_round, market, make_agent("relevance"))
-
-
-def test_a_past_after_the_opening_is_refused_with_its_time():
-    """The message has the time of the last event and that of the opening."""
+    config = small_scenario()
+    clones = Clones(config)
+    clones.keeps_users = True
+    market = Market(config, world=build_world(config), arrivals=clones)
+    refused(
+        MarketError, "arrivals of round 1: user of the slots is not that of the round before", _serve, market
+    )
     log, config = random_log(), small_scenario()
     early = Swayed(config)
     opening = dataclasses.replace(early.opening(log), time=float(log.time[0]))

@@ -49,14 +49,19 @@ def test_steps_of_hard_floors_are_relative_to_where_prices_start(start, scale):
     assert (soft.cost, hard.cost) == (0.5, np.inf)
 
 
-def test_hard_floors_are_due_before_the_round_ends():
-    """Delivery is paced to be complete after 95 % of the arrivals where floors are hard, else after all."""
-    for hard, end in ((False, 40.0), (True, 38.0)):
-        delivery = Delivery(promising_view(hard=hard), 0.1, 0.0)
-        assert delivery.due_in == pytest.approx(end)
-        assert delivery._pacing.arrivals == pytest.approx(np.array([16, 40]) * end / 40)
-        delivery.serve(replace(arrivals_of(skewed(10, 6)), audiences=np.zeros((10, 1), bool)))
-        assert delivery.due_in == pytest.approx(end - 10)
+@pytest.mark.parametrize(("hard", "end"), [(False, 40.0), (True, 38.0)])
+def test_hard_floors_are_due_before_the_round_ends_and_have_no_largest_bonus(hard, end):
+    """Delivery is complete after 95 % of the arrivals where floors are hard; else bonuses of rows end at c."""
+    view = promising_view(hard=hard)
+    delivery = Delivery(view, 0.1, 0.0)
+    assert delivery.due_in == pytest.approx(end)
+    assert delivery._pacing.arrivals == pytest.approx(np.array([16, 40]) * end / 40)
+    delivery.serve(replace(arrivals_of(skewed(10, 6)), audiences=np.zeros((10, 1), bool)))
+    assert delivery.due_in == pytest.approx(end - 10)
+    wanted = 3.0 * view.cost / np.sqrt(12.0) * 12.0
+    assert wanted > view.cost
+    price = Delivery(view, 3.0, 0.0)._pacing.price(np.full(2, 40.0), np.zeros(9))
+    assert price[6] == pytest.approx(-wanted if hard else -view.cost)
 
 
 def promising_view(pace="arrivals", **fields):
@@ -143,16 +148,6 @@ def test_an_empty_position_has_no_chance():
     among = np.exp(value)[:, None] * np.exp(value)[None]
     pairs = np.triu(among, 1)
     assert chances[0, 0] == pytest.approx((pairs[0, 2] + pairs[1, 2]) / pairs.sum())
-
-
-@pytest.mark.parametrize("hard", [False, True])
-def test_bonuses_of_rows_end_at_c_unless_their_floors_are_hard(hard):
-    """With a large gain a row that gets nothing is worth c at most; a hard one what its formula says."""
-    view = promising_view(hard=hard)
-    wanted = 3.0 * view.cost / np.sqrt(12.0) * 12.0
-    assert wanted > view.cost
-    price = Delivery(view, 3.0, 0.0)._pacing.price(np.full(2, 40.0), np.zeros(9))
-    assert price[6] == pytest.approx(-wanted if hard else -view.cost)
 
 
 @pytest.mark.parametrize("counting", [(True, True, True), (True, False, True), (False, True, True)])
@@ -322,8 +317,8 @@ def test_a_row_has_as_many_positions_as_items_at_each_arrival_that_counts(row, w
     assert reasons == ([] if why is None else [(why, "a", most)])
 
 
-def test_a_row_whose_items_come_late_or_were_consumed_is_named():
-    """What is not released in time, or may be shown to few of the audience, cannot be delivered to it."""
+def test_a_row_whose_items_come_late_were_consumed_or_are_capped_is_named():
+    """What is not released in time, may be shown to few of the audience, or has caps below cannot be delivered."""
     row = Row("late", np.array([3, 4]), 100.0, arrivals=60.0)
     released = np.where(np.arange(M) == 3, 2700.0, -np.inf)  # there for a quarter of the round
     (reason,) = undeliverable(_with_row(row), released)
@@ -334,10 +329,6 @@ def test_a_row_whose_items_come_late_or_were_consumed_is_named():
     assert (reason.why, reason.reachable) == ("consumed", pytest.approx(60.0))
     told = "asked for 100.0, at most 60.0, since those who come have consumed it"
     assert str(reason) == f"late cannot be delivered in full: {told}"
-
-
-def test_a_row_beyond_the_caps_of_its_items_is_named():
-    """Caps of items bound what a group of them can have."""
     view = _with_row(Row("a", np.array([3, 4]), 30.0, arrivals=60.0))
     caps = [Row(f"most of {item}", np.array([item]), most=14.0, arrivals=60.0) for item in (3, 4)]
     table = Requirements.of([Row("a", np.array([3, 4]), 30.0, arrivals=60.0), *caps])

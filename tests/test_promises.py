@@ -295,14 +295,10 @@ def test_a_wrong_config_says_what_is_allowed(exposure, message):
     refused(ConfigError, message, scenario_from, {"exposure": exposure})
 
 
-def test_a_config_with_promises_survives_a_round_trip():
-    """What a YAML says of promises is the same record after it was written out and read again."""
+def test_a_config_with_promises_survives_a_round_trip_and_examples_open():
+    """What a YAML says is the same record when read again; of each example of the page a market opens."""
     for config in (promising(per="7d"), find_scenario("campaigns")):
         assert scenario_from(yaml.safe_load(yaml.safe_dump(to_plain(config)))) == config
-
-
-def test_every_example_of_the_page_is_a_scenario_that_opens():
-    """Each YAML example of the page on guarantees reads, and a market of it opens its first round."""
     page = (DOCS / "guarantees.md").read_text(encoding="utf-8")
     examples = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
     assert len(examples) >= 5

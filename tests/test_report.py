@@ -178,16 +178,6 @@ def test_pictures_and_tensorboard_are_of_the_tables_rounds_and_unit(run):
     assert len(set(last["value"])) > 2
 
 
-def test_a_sweep_says_why_it_has_no_picture():
-    """Two fields, or one that is no number, are named; one of numbers has a picture."""
-    known = {"agent": ["a"], "seed": [0], "metric": ["utility"], "value": [1.0]}
-    assert undrawn_reason(pd.DataFrame(known | {"beta": [0.5]})) is None
-    both = undrawn_reason(pd.DataFrame(known | {"beta": [0.5], "cost": [1]}))
-    assert both.startswith("2 fields vary (beta, cost)")
-    for value in ("gru-hp", True):
-        assert "model is no number" in undrawn_reason(pd.DataFrame(known | {"model": [value]}))
-
-
 def test_a_report_holds_its_answer_cautions_plots_and_tables(run, report):
     """The record has all that any sink shows: sentences, pictures by name, tables, settings and places."""
     assert report.question == "What does guaranteeing exposure cost and bring? (small)"
@@ -265,8 +255,12 @@ def test_the_page_has_every_part_and_the_pictures_of_the_folder(run, report, pag
     assert set(map(unescape, named)) & set(run.catalogue["title"])
 
 
-def test_an_unfinished_run_has_no_page(tmp_path, run):
-    """A run without a finished round is refused by name, and its report still says what is missing."""
+def test_a_finished_run_alone_has_a_page(run, capsys, tmp_path):
+    """``report RUN --html`` says where it is and refuses a second form; without a finished round there is none."""
+    assert main(["report", str(run.folder), "--html"]) == 0
+    assert capsys.readouterr().out.strip().endswith("report.html")
+    with pytest.raises(SystemExit):
+        main(["report", str(run.folder), "--html", "--markdown"])
     empty = tmp_path / "empty"
     empty.mkdir()
     for name in ("config.yaml", "catalogue.parquet"):
@@ -276,16 +270,8 @@ def test_an_unfinished_run_has_no_page(tmp_path, run):
     refused(MissingTableError, "no round is finished", html, made, Run(empty))
 
 
-def test_the_command_writes_the_page(run, capsys):
-    """``rimsim report RUN --html`` says where the page is, and refuses a second form of output."""
-    assert main(["report", str(run.folder), "--html"]) == 0
-    assert capsys.readouterr().out.strip().endswith("report.html")
-    with pytest.raises(SystemExit):
-        main(["report", str(run.folder), "--html", "--markdown"])
-
-
-def test_a_sweep_has_a_page(tmp_path):
-    """A sweep's page says what the largest value does against the smallest, agent by agent."""
+def test_a_sweep_has_a_page_and_says_why_it_has_no_picture(tmp_path):
+    """The largest value against the smallest, agent by agent; two fields, or one that is no number, are named."""
     grid, agents = {"exposure.beta": [0.0, 0.5]}, ["relevance", "rim-feedback"]
     made = sweep(small_scenario(rounds=1), grid, agents, seeds=2, workers=1, out=tmp_path / "s")
     content = sweep_report(made)
@@ -294,6 +280,12 @@ def test_a_sweep_has_a_page(tmp_path):
     assert html(content, made).count("<svg ") == 2
     assert [plot.name for plot in content.plots if plot.png] == ["front"]
     assert "rim-feedback beta=0.5" in _printed(content, 140)
+    known = {"agent": ["a"], "seed": [0], "metric": ["utility"], "value": [1.0]}
+    assert undrawn_reason(pd.DataFrame(known | {"beta": [0.5]})) is None
+    both = undrawn_reason(pd.DataFrame(known | {"beta": [0.5], "cost": [1]}))
+    assert both.startswith("2 fields vary (beta, cost)")
+    for value in ("gru-hp", True):
+        assert "model is no number" in undrawn_reason(pd.DataFrame(known | {"model": [value]}))
 
 
 def test_runs_differ_in_what_was_set(run, tmp_path):

@@ -84,23 +84,19 @@ def test_controls_of_a_sweep_are_those_of_comparisons_and_share_their_random_sla
     assert set(run.sweep["agent"]) == {"relevance", "relevance-random"}
 
 
-def test_a_run_whose_truth_has_no_figure_is_resumed(tmp_path):
-    """A truth whose class is given is behind no other: its NaN is the same as before when the run goes on."""
-    config = small_scenario(rounds=1, consumer=ConsumerConfig(truth="factors"))
-    run = small_run(tmp_path / "run", config=config)
-    (run.folder / "state").mkdir()
-    shutil.copy(run.folder / "config.yaml", run.folder / "state" / "begun.yaml")
-    require_unchanged(load_run(run.folder))
-
-
-def test_a_truth_can_move_with_the_seed():
-    """Arms of a seed play under the truth of its bootstrap, and so does a market; without a seed it is the log's."""
+def test_a_truth_can_move_with_the_seed_and_have_no_figure(tmp_path):
+    """Arms of a seed play under the truth of its bootstrap; where its class is given, NaN is the same on resuming."""
     config = small_scenario(consumer=ConsumerConfig(truth="factors", truth_seed="seed"))
     options = StudyOptions(("random",), [], seeds=(0, 3), certify=False)
     arms = planned(Path("unused"), config, {}, options).plans[0].arms
     assert [arm.config.consumer.truth_seed for arm in arms] == [0, 3]
     assert Market(config, seeds=Seeds.all(3)).world.truth.report.bootstrap == 3
     assert build_world(config).truth.report.bootstrap is None
+    config = small_scenario(rounds=1, consumer=ConsumerConfig(truth="factors"))
+    run = small_run(tmp_path / "run", config=config)
+    (run.folder / "state").mkdir()
+    shutil.copy(run.folder / "config.yaml", run.folder / "state" / "begun.yaml")
+    require_unchanged(load_run(run.folder))
 
 
 def test_an_interrupted_sweep_resumes_to_the_same_table(swept, tmp_path):
@@ -115,14 +111,6 @@ def test_an_interrupted_sweep_resumes_to_the_same_table(swept, tmp_path):
     (tmp_path / "cut" / "sweep.parquet").unlink()
     resumed = resume(tmp_path / "cut", batch_size=9, workers=1)
     pd.testing.assert_frame_equal(resumed.sweep, swept.sweep, check_exact=True)
-
-
-def test_a_nested_field_is_not_called_as_one_of_the_scenario(tmp_path):
-    """``rounds`` is the scenario's own; another one of that last name goes by its whole name, others by their last."""
-    grid = {"platform.log_window.rounds": [1], "exposure.beta": [0.5]}
-    (point,) = points_of(tmp_path, small_scenario(), grid)
-    assert point.folder.name == "platform.log_window.rounds=1,beta=0.5"
-    assert points_of(tmp_path, small_scenario(), {"rounds": [2]})[0].labels == (("rounds", 2),)
 
 
 def test_the_command_sweeps_a_grid_of_fields(tmp_path, capsys):
@@ -156,8 +144,8 @@ def test_a_sweep_is_not_begun_in_the_folder_of_another_run(swept, tmp_path):
     assert not (tmp_path / "one" / "points").exists()
 
 
-def test_bad_grids_are_refused_before_anything_is_written(tmp_path):
-    """An unknown field, no value, a value twice or out of range: an error, and no folder."""
+def test_bad_grids_are_refused_and_nested_fields_have_whole_names(tmp_path):
+    """An unknown field, no value, one twice or out of range: no folder. ``rounds`` is the scenario's own."""
     for grid, message in (
         ({"exposure.betta": [0.1]}, "Did you mean 'exposure.beta'"),
         ({"exposure.beta": []}, "at least one value"),
@@ -166,6 +154,10 @@ def test_bad_grids_are_refused_before_anything_is_written(tmp_path):
     ):
         refused(ConfigError, message, sweep, small_scenario(), grid, ("random",), out=tmp_path / "run")
         assert not (tmp_path / "run").exists()
+    grid = {"platform.log_window.rounds": [1], "exposure.beta": [0.5]}
+    (point,) = points_of(tmp_path, small_scenario(), grid)
+    assert point.folder.name == "platform.log_window.rounds=1,beta=0.5"
+    assert points_of(tmp_path, small_scenario(), {"rounds": [2]})[0].labels == (("rounds", 2),)
 
 
 def test_a_sweep_that_was_interrupted_while_it_began_can_be_begun_anew(tmp_path, monkeypatch):

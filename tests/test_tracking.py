@@ -104,8 +104,8 @@ def test_a_resumed_run_reads_like_an_uninterrupted_one(tmp_path):
     assert len(list(folder.iterdir())) == 1
 
 
-def test_resuming_survives_a_file_torn_in_the_middle_of_a_record(tmp_path):
-    """A record cut short by a crash is passed over, everything before it is kept."""
+def test_resuming_survives_a_torn_file_and_tells_tensorboard_to_purge(tmp_path):
+    """A record cut short is passed over; of an old file left beside the new one only the new points are shown."""
     folder = _write(tmp_path, range(3)).folder
     (path,) = folder.iterdir()
     path.write_bytes(path.read_bytes()[:-7])
@@ -113,10 +113,6 @@ def test_resuming_survives_a_file_torn_in_the_middle_of_a_record(tmp_path):
     scalars = tracking.read_scalars(folder)
     assert scalars["guarantee/shortfall"] == [(0, 0.5), (1, 1.5), (2, 2.5)]
     assert [point.step for point in scalars["zz_by_arrivals/guarantee/shortfall"]] == [200, 400, 600]
-
-
-def test_a_resumed_file_tells_tensorboard_to_purge(tmp_path):
-    """If a crash left the old file beside the new one, TensorBoard would show the new one's points alone."""
     folder = _write(tmp_path, range(4)).folder
     (old,) = folder.iterdir()
     kept = old.read_bytes()
@@ -231,8 +227,8 @@ def _asked(address, route, body=None, **query):
         return json.load(answer)
 
 
-def test_tensorboard_itself_serves_every_scalar_written(served):
-    """Through its fast loader the server lists all tags that are in the files, those of allocation among them."""
+def test_tensorboard_itself_serves_scalars_pictures_words_and_columns(served):
+    """All tags of the files, images bit for bit, pages of text, and few hyperparameters: what differs between runs."""
     address, run = served
     listed = _asked(address, "scalars/tags")
     arms = {"relevance/seed-0", "rim-dual/seed-7"}
@@ -240,6 +236,20 @@ def test_tensorboard_itself_serves_every_scalar_written(served):
     for name, tags in listed.items():
         assert set(tags) == set(tracking.read_scalars(run / "events" / name))
         assert name not in arms or {"allocation/value_model", "zz_by_arrivals/allocation/bound"} <= set(tags)
+    address, _ = served
+    (image,) = _asked(address, "images/images", run="about", tag="pictures/round", sample=0)
+    with urlopen(f"{address}data/plugin/images/individualImage?{image['query']}", timeout=20) as answer:  # noqa: S310
+        assert answer.read() == PNG
+    assert set(_asked(address, "text/tags")["about"]) == {"about/command", "about/answer", "about/tags"}
+    (told,) = _asked(address, "text/text", run="about", tag="about/answer")
+    assert "<strong>half</strong>" in told["text"]
+    (table,) = _asked(address, "text/text", run="about", tag="about/tags")
+    assert all(f"<code>{measure.tag}</code>" in table["text"] for measure in MEASURES.values())
+    address, _ = served
+    columns = _asked(address, "hparams/experiment", {"experimentName": "", "hparamsLimit": 1000})
+    assert [column["name"] for column in columns["hparamInfos"]] == ["agent", "beta", "seed"]
+    found = [column["displayName"] for column in columns["metricInfos"]]
+    assert found == [MEASURES[name].title for name in ("utility", "shortfall", "adoption_median")]
 
 
 def test_each_chart_that_tensorboard_serves_draws_its_tags_alone(served):
@@ -269,28 +279,6 @@ def test_what_the_loop_does_is_seen_first(served):
     tags = [tag for listed in _asked(address, "scalars/tags").values() for tag in listed]
     groups = sorted({tag.partition("/")[0] for tag in tags})
     assert (groups[0], groups[-2:]) == ("1_retraining", ["zz_bands", "zz_by_arrivals"])
-
-
-def test_tensorboard_itself_serves_pictures_and_words(served):
-    """Pictures are images, bit for bit; command, answer and what each tag is are pages of text."""
-    address, _ = served
-    (image,) = _asked(address, "images/images", run="about", tag="pictures/round", sample=0)
-    with urlopen(f"{address}data/plugin/images/individualImage?{image['query']}", timeout=20) as answer:  # noqa: S310
-        assert answer.read() == PNG
-    assert set(_asked(address, "text/tags")["about"]) == {"about/command", "about/answer", "about/tags"}
-    (told,) = _asked(address, "text/text", run="about", tag="about/answer")
-    assert "<strong>half</strong>" in told["text"]
-    (table,) = _asked(address, "text/text", run="about", tag="about/tags")
-    assert all(f"<code>{measure.tag}</code>" in table["text"] for measure in MEASURES.values())
-
-
-def test_the_hyperparameters_that_tensorboard_serves_tell_what_differs_and_what_was_found(served):
-    """Its columns are few enough to be shown unasked: what differs between runs, and figures with values."""
-    address, _ = served
-    columns = _asked(address, "hparams/experiment", {"experimentName": "", "hparamsLimit": 1000})
-    assert [column["name"] for column in columns["hparamInfos"]] == ["agent", "beta", "seed"]
-    found = [column["displayName"] for column in columns["metricInfos"]]
-    assert found == [MEASURES[name].title for name in ("utility", "shortfall", "adoption_median")]
 
 
 def _rounds(values):
