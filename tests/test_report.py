@@ -302,8 +302,6 @@ def test_runs_differ_in_what_was_set(run, tmp_path):
     coverage = table.columns.index("coverage")
     assert {row[coverage] for row in table.rows} == {"0.250 ±0.000"}
     assert {row[table.columns.index("utility")] for row in table.rows} == {"0.000 ±0.000"}
-    other = tmp_path / "other"
-    shutil.copytree(run.folder, other)
     run.rounds.assign(seed=run.rounds["seed"] + 7).to_parquet(other / "rounds.parquet", index=False)
     refused(RunFolderError, "at the same seed", result_differences, run, load_run(other))
 
