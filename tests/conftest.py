@@ -27,6 +27,8 @@ def pytest_collection_modifyitems(items):
         "test_pictures",
         "test_learning",
         "test_scenarios",
+        "test_plugs",
+        "test_report",
         "test_decomposition",
     )
     items.sort(

@@ -68,10 +68,11 @@ CHROMIUM = next((path for name in _NAMES if (path := shutil.which(name))), None)
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A comparison of two agents with controls, two rounds and two seeds."""
+    """A comparison of two agents with controls, while items come, which reveals the truth."""
     folder, asked = tmp_path_factory.mktemp("report") / "run", {"seeds": 2, "control": ["frozen", "random"]}
-    agents = ["relevance", "rim-feedback"]
-    return compare(small_scenario(rounds=2), agents, workers=1, out=folder, **asked)
+    agents, config = ["relevance", "rim-feedback"], small_cold_start(rounds=2)
+    made = compare(config, agents, workers=1, out=folder, reveal=["truth"], **asked)
+    return load_run(made.folder)
 
 
 @pytest.fixture(scope="module")
@@ -405,21 +406,14 @@ def test_a_replay_counts_all_positions_alike(tmp_path):
     assert (by_metric["examined_shortfall"] == by_metric["shortfall"]).all()
 
 
-@pytest.fixture(scope="module")
-def revealed(tmp_path_factory):
-    """Two agents in a small market with releases, which reveals the truth."""
-    config, folder = small_cold_start(rounds=2), tmp_path_factory.mktemp("tables") / "run"
-    return load_run(small_run(folder, ["relevance", "rim-feedback"], config, reveal=["truth"]).folder)
-
-
-def test_every_table_of_a_run_is_described(revealed):
+def test_every_table_of_a_run_is_described(run):
     """Every Parquet file of a comparison is in the schema, with its columns in order."""
-    files = [path.relative_to(revealed.folder).parts[0] for path in revealed.folder.rglob("*.parquet")]
+    files = [path.relative_to(run.folder).parts[0] for path in run.folder.rglob("*.parquet")]
     found = {name.removesuffix(".parquet") for name in files}
     assert found <= set(TABLES)
     assert {"rounds", "ledger", "arrivals", "catalogue", "users", "required", "prices", "adoption"} <= found
     for name in sorted(found):
-        columns, described = list(getattr(revealed, name).columns), list(TABLES[name].columns)
+        columns, described = list(getattr(run, name).columns), list(TABLES[name].columns)
         assert columns[: len(described)] == described, name
         assert len(columns) == len(described) or TABLES[name].more, name
 
@@ -441,16 +435,16 @@ def test_the_schema_names_what_a_run_reads_and_a_digest_holds():
     assert page.read_text(encoding="utf-8").endswith(markdown_tables())
 
 
-def test_arrivals_know_the_logs_users(revealed):
+def test_arrivals_know_the_logs_users(run):
     """The log's user of an arrival is the same for all agents and in the ledger, and its id is the log's own."""
     log = load("ml-latest-small", min_item_events=120)
-    assert revealed.users["id"].tolist() == log.users["id"].astype(str).tolist()
-    by_arrival = revealed.arrivals.groupby(["round", "arrival"])["log_user"].nunique()
+    assert run.users["id"].tolist() == log.users["id"].astype(str).tolist()
+    by_arrival = run.arrivals.groupby(["round", "arrival"])["log_user"].nunique()
     assert (by_arrival == 1).all()
     keys = ["agent", "seed", "round", "arrival"]
-    both = revealed.ledger.merge(revealed.arrivals[[*keys, "log_user"]], on=keys)
+    both = run.ledger.merge(run.arrivals[[*keys, "log_user"]], on=keys)
     assert (both["log_user_x"] == both["log_user_y"]).all()
-    assert revealed.arrivals["log_user"].between(0, log.n_users - 1).all()
+    assert run.arrivals["log_user"].between(0, log.n_users - 1).all()
 
 
 def test_the_catalogue_keeps_what_the_log_knows():
@@ -495,26 +489,26 @@ def test_who_gained_and_who_lost_and_what_groups_share():
     assert shares.loc[("y", 1)].to_dict() == pytest.approx({"relevance": 0.2, "mine": 0.2})
 
 
-def test_the_truth_has_a_row_an_exposure_and_chances_of_what_was_consumed(revealed):
+def test_the_truth_has_a_row_an_exposure_and_chances_of_what_was_consumed(run):
     """It joins the ledger one to one and tells what neither it nor arrivals do; consumptions are within 5 errors."""
     keys = ["agent", "seed", "round", "arrival", "position", "item"]
-    both = revealed.ledger.merge(revealed.truth, on=keys, validate="1:1")
-    assert len(both) == len(revealed.ledger) == len(revealed.truth) > 1000
-    assert not {"probability", "true_intensity"} & {*LEDGER_COLUMNS, *revealed.arrivals.columns}
+    both = run.ledger.merge(run.truth, on=keys, validate="1:1")
+    assert len(both) == len(run.ledger) == len(run.truth) > 1000
+    assert not {"probability", "true_intensity"} & {*LEDGER_COLUMNS, *run.arrivals.columns}
     chance = both["probability"].to_numpy()
     assert ((chance >= 0) & (chance < 1)).all()
     assert (chance <= 1 - np.exp(-both["true_intensity"].to_numpy()) + 1e-12).all()
     error = np.sqrt((chance * (1 - chance)).sum())
     assert abs(both["consumed"].sum() - chance.sum()) < 5 * error
-    utility = revealed.rounds.set_index(["metric", "agent", "round"])["value"]["utility"]
-    expected = revealed.truth.groupby(["agent", "round"], observed=True)["probability"].sum() / 120
+    utility = run.rounds.set_index(["metric", "agent", "seed", "round"])["value"]["utility"]
+    expected = run.truth.groupby(["agent", "seed", "round"], observed=True)["probability"].sum() / 120
     assert utility.to_dict() == pytest.approx(expected.to_dict())
 
 
-def test_a_run_that_was_not_asked_reveals_nothing(revealed, tmp_path):
+def test_a_run_that_was_not_asked_reveals_nothing(run, tmp_path):
     """An unknown thing is refused; a folder whose config does not say, as of an earlier version, has no such table."""
     refused(ConfigError, "reveal: 'thruth'.*truth", small_run, tmp_path / "b", reveal=["thruth"])
-    shutil.copytree(revealed.folder, tmp_path / "old", ignore=shutil.ignore_patterns("truth*"))
+    shutil.copytree(run.folder, tmp_path / "old", ignore=shutil.ignore_patterns("truth*"))
     config = tmp_path / "old" / "config.yaml"
     told = config.read_text(encoding="utf-8")
     assert "reveal:\n- truth\n" in told
