@@ -32,7 +32,7 @@ __all__ = ["Copy", "Reached", "forked", "functions_of", "load_libraries", "play"
 
 HERE = Path(__file__).resolve().parent.parent
 TESTS = """
-agent_contract agent_parts agents arrival_sessions chances choices claims controls envs examination
+agent_contract agents arrival_sessions chances choices claims controls envs examination
 gpu guard guarantees hindsight histories impressions kernels learners
 learning ledger_truth lin_ucb market market_currency market_parts matching_certificate matching_chunks matching_dual
 matching_optimum matching_parts matching_rows matching_serving matching_sparse matching_weighted measures
@@ -43,7 +43,7 @@ two_sides two_tastes undeliverable undelivered vector weights
 """.split()  # noqa: SIM905  # as plain words
 """Names of the files of tests that are asked, ``tests/test_<name>.py``; where there is none, it is passed over."""
 PLAIN = """
-agent_contract agent_parts agents chances choices examination guard guarantees hindsight histories
+agent_contract agents chances choices examination guard guarantees hindsight histories
 kernels market_parts matching_certificate matching_chunks matching_dual matching_optimum matching_parts
 matching_rows matching_serving matching_sparse matching_weighted online_agents price_formulas promised_prices
 promised_values promises propensities providers response returning_visitors slate_law truths two_tastes

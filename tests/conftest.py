@@ -27,7 +27,7 @@ def pytest_collection_modifyitems(items):
         "test_pictures",
         "test_learning",
         "test_scenarios",
-        "test_decomposition",
+        "test_controls",
     )
     items.sort(
         key=lambda item: next(

@@ -117,14 +117,17 @@ def test_observations_are_fresh_and_within_their_space(env):
 
 
 def test_invalid_items_leave_positions_empty_and_are_counted(env):
-    """A repeated and an inadmissible item are emptied; the rest is shown."""
+    """A repeated and an inadmissible item are emptied, and the rest is shown; a −1 is empty on purpose, not counted."""
     observation, _ = env.reset(seed=0)
     good = np.argsort(-observation["relevance"])[:3]
     barred = np.flatnonzero(observation["admissible"] == 0)
     bad = barred[0] if len(barred) else good[0]
-    _, _, _, _, info = env.step(np.array([good[0], good[0], bad, good[1], good[2]]))
-    assert info["market"]["emptied"] == 2
-    assert env.feedback.slates[0].tolist() == [good[0], -1, -1, good[1], good[2]]
+    for action, emptied, left in (
+        ([good[0], good[0], bad, good[1], good[2]], 2, [good[0], -1, -1, good[1], good[2]]),
+        ([-1] * 5, 0, [-1] * 5),
+    ):
+        assert env.step(np.array(action))[4]["market"]["emptied"] == emptied
+        assert env.feedback.slates[0].tolist() == left
 
 
 @pytest.mark.parametrize("kind", sorted(SMALL))
@@ -266,24 +269,6 @@ def test_the_tables_of_the_page_name_every_argument_key_and_info(names):
     for name, value in observation.items():
         size = "M" if len(value) == env.unwrapped.n_items else str(len(value))
         assert f"| `{name}` | ({size},) {value.dtype} |" in TEXT
-
-
-def test_the_zero_bonus_shows_what_relevance_shows(names):
-    """Without any bonus, the wrapper's slate is that of the pure recommender."""
-    priced = names["priced"]
-    observation, _ = priced.reset(seed=3)
-    none = np.full(priced.action_space.shape, -1.0, np.float32)
-    shown = priced.action(none)
-    assert shown.tolist() == np.argsort(-observation["relevance"], kind="stable")[:10].tolist()
-
-
-def test_positions_left_empty_on_purpose_are_not_counted(names):
-    """As the page says, a −1 leaves its position empty without being counted; repeated items are counted."""
-    env = names["env"]
-    env.reset(seed=0)
-    for slate, emptied, empty in ((np.full(10, -1), 0, 10), (np.zeros(10, np.int64), 9, 9)):
-        assert env.step(slate)[4]["market"]["emptied"] == emptied
-        assert (env.unwrapped.feedback.slates == -1).sum() == empty
 
 
 def test_the_ways_of_normalising_that_the_page_advises_run(names):

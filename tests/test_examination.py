@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -69,14 +70,10 @@ def test_the_estimate_and_its_error_are_those_of_the_likelihood():
     best = minimize(loss, [-1.0, 0.0], method="BFGS", options={"gtol": 1e-8}).x
     found = decay_of_counts([shown, taken])
     step = 1e-3
-    hessian = [
-        [
-            loss(best + a + b) - loss(best + a - b) - loss(best - a + b) + loss(best - a - b)
-            for b in np.eye(2) * step
-        ]
-        for a in np.eye(2) * step
-    ]
-    error = np.sqrt(np.linalg.inv(np.array(hessian) / (4 * step**2))[1, 1])
+    hessian = np.zeros((2, 2))
+    for (i, a), (j, b) in itertools.product(enumerate(np.eye(2) * step), repeat=2):
+        hessian[i, j] = loss(best + a + b) - loss(best + a - b) - loss(best - a + b) + loss(best - a - b)
+    error = np.sqrt(np.linalg.inv(hessian / (4 * step**2))[1, 1])
     assert found.log_decay == pytest.approx(best[1], abs=1e-4)
     assert found.error == pytest.approx(error, rel=1e-3)
     found = decay_of_counts([[400, 500], [120, 90]])

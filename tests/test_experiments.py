@@ -151,13 +151,8 @@ def test_an_arm_of_one_unit_has_no_interval():
     outcome = _outcome(5, 0.1, "user")
     found = contrast("user", dataclasses.replace(outcome, treated=outcome.unit == 3))
     assert np.isfinite(found).tolist() == [True, False, False]
-    row = {
-        "design": "user",
-        "training": "shared",
-        "prices": "shared",
-        "metric": "utility",
-        "total_effect": 0.0,
-    }
+    row = {"design": "user", "training": "shared", "prices": "shared", "metric": "utility"}
+    row["total_effect"] = 0.0
     seeds = [found._asdict() | {"seed": 0}, {"naive": 1.0, "low": 0.5, "high": 2.0, "seed": 1}]
     told = summary(pd.DataFrame([row | seed for seed in seeds])).iloc[0]
     assert (told["coverage"], told["power"], told["seeds"]) == (0.0, 1.0, 2)
@@ -309,10 +304,8 @@ def test_diverted_training_has_the_events_and_impressions_of_its_own_arm_alone(o
     found = Diverted(assignment, treated=treated).learnt(own)
     users = own.schedule.user
     mine = assignment.arrivals(users, np.zeros(len(users)), 0) == treated
-    events, kept = (
-        sorted(zip(*(part.tolist() for part in past.histories.all_events()), strict=True))
-        for past in (own, found)
-    )
+    columns = [map(np.ndarray.tolist, past.histories.all_events()) for past in (own, found)]
+    events, kept = (sorted(zip(*each, strict=True)) for each in columns)
     assert kept == [event for event in events if mine[event[0]]]
     assert 0 < len(kept) < len(events)
     rows = mine[own.schedule.slot]
@@ -324,10 +317,8 @@ def test_diverted_training_has_the_events_and_impressions_of_its_own_arm_alone(o
 
 def test_agents_that_cannot_be_told_are_refused():
     """An agent that paces its delivery and has no ear for another's is named where prices are shared."""
-    agents, said = (
-        [make_agent("relevance"), make_agent("rim-resolve")],
-        "'rim-resolve' paces its delivery and cannot",
-    )
+    agents = [make_agent("relevance"), make_agent("rim-resolve")]
+    said = "'rim-resolve' paces its delivery and cannot be told"
     refused(ConfigError, said, TwoArms, agents, Assignment("user", 0, 1.0), shared=True, n_items=5)
 
 
@@ -391,10 +382,7 @@ def test_the_command_leaves_tables_a_picture_and_a_folder_that_reports(tmp_path,
 @pytest.mark.parametrize("seeds", [0, (), (1, 1), (-1,)])
 def test_seeds_that_are_none_are_refused(seeds, tmp_path):
     """As a comparison does, before there is a folder: none at all, one twice, or one below 0."""
-    said, asked = (
-        "seeds: .*; allowed: a positive number of seeds, or distinct seeds",
-        {"scenario": _scenario()},
-    )
+    said, asked = "seeds: .*; allowed: a positive number of seeds, or dist", {"scenario": _scenario()}
     agents, out = ("relevance", "random"), tmp_path / "run"
     refused(ConfigError, said, scenarios.experiment, *agents, **asked, seeds=seeds, out=out)
     assert not out.exists()

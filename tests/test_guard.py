@@ -243,17 +243,10 @@ def test_due_rows_and_shares_of_the_excess_are_those_by_hand(items, data):
         return np.array(data.draw(st.lists(st.integers(low, high), min_size=size, max_size=size)))
 
     n = len(items)
-    least, delivered, column, left = (
-        some(0, 160, n) / 4.0,
-        some(0, 160, n) / 16.0,
-        some(0, 2, n),
-        1.0 * some(1, 60, 3),
-    )
-    counts, chance, weight = (
-        np.array([True, False, True]),
-        np.linspace(0.2, 1.0, M),
-        np.array([1.0, 0.5, 0.25]),
-    )
+    least, delivered = some(0, 160, n) / 4.0, some(0, 160, n) / 16.0
+    column, left = some(0, 2, n), 1.0 * some(1, 60, 3)
+    counts, chance = np.array([True, False, True]), np.linspace(0.2, 1.0, M)
+    weight = np.array([1.0, 0.5, 0.25])
     required, mean = np.arange(M) / 2.0 * data.draw(st.booleans()), weight.mean()
     about = {"weight": weight, "chance": chance, "spare": 0.1, "sure": 1.0}
     guard = guard_of(required, items, least, column, **about)

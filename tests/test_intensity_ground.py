@@ -339,11 +339,8 @@ def test_a_session_begins_after_a_silence(kind):
 def test_gradients_are_derivatives():
     """Analytic gradients of Hawkes-Poisson and of visits agree with finite differences."""
     source = generator(1, Purpose.MEASURE)
-    phi, counts, offset = (
-        source.random((50, 6)),
-        source.poisson(2.0, 50).astype(float),
-        source.normal(size=50),
-    )
+    phi, offset = source.random((50, 6)), source.normal(size=50)
+    counts = source.poisson(2.0, 50).astype(float)
     for objective, given in (
         (poisson_objective, (phi, counts, 0.1)),
         (log_linear_objective, (phi - 0.5, offset, counts, 0.1)),
