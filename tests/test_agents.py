@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from kit import refused
@@ -24,7 +23,6 @@ from rimsim.agents import (
     make_agent,
     play_round,
     prices,
-    top_k,
 )
 from rimsim.agents.exploration import uniform_slates
 from rimsim.agents.fair_rec import _chosen, _turns
@@ -36,13 +34,6 @@ from rimsim.market import Market
 from rimsim.market.records import as_slates
 from rimsim.matching import tie_rank
 from rimsim.requirements.rows import Requirements, Row
-
-
-def test_top_k_is_a_sort_of_the_admissible_items():
-    """The k best admissible items come in descending order, and too short a row ends in −1."""
-    scores = torch.tensor([[3.0, 1.0, 2.0, 5.0], [1.0, 2.0, 3.0, 4.0]])
-    admissible = torch.tensor([[True, True, True, False], [False, True, False, False]])
-    assert top_k(scores, admissible, 2).tolist() == [[0, 2], [1, -1]]
 
 
 def test_uniform_slates_are_uniform():
@@ -267,16 +258,11 @@ class Mine:
 """
 
 
-@pytest.mark.parametrize("part", ["name", "order_free", "barrier_every"])
-def test_what_a_class_lacks_is_named_and_nothing_else(tmp_path, part):
-    """The error names the one attribute that is not there."""
-    file = tmp_path / "mine.py"
-    file.write_text("\n".join(line for line in MINE.splitlines() if not line.strip().startswith(f"{part} =")))
-    refused(ConfigError, f"lacks {part}; allowed", make_agent, f"{file}:Mine")
-
-
 def test_a_file_that_changes_within_a_second_is_read_anew(tmp_path, monkeypatch):
-    """Also where Python keeps compiled files, which it compares by second and size; barriers are at least 1 or none."""
+    """Also where Python keeps compiled files, which it compares by second and size; barriers are at least 1 or none.
+
+    The error for a class that lacks an attribute names that one.
+    """
     monkeypatch.setattr(sys, "dont_write_bytecode", False)
     file = tmp_path / "mine.py"
     for every in (4, 5, 1, 2, None):
@@ -285,6 +271,9 @@ def test_a_file_that_changes_within_a_second_is_read_anew(tmp_path, monkeypatch)
         assert make_agent(f"{file}:Mine").barrier_every == every
     file.write_text(MINE.replace("barrier_every = None", "barrier_every = 0"))
     refused(ConfigError, "barrier_every is 0; allowed: None, or at least 1", make_agent, f"{file}:Mine")
+    for part in ("name", "order_free", "barrier_every"):
+        file.write_text("\n".join(line for line in MINE.splitlines() if not line.strip().startswith(part)))
+        refused(ConfigError, f"lacks {part}; allowed", make_agent, f"{file}:Mine")
     assert [path.name for path in tmp_path.iterdir()] == ["mine.py"]
 
 

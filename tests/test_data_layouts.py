@@ -110,13 +110,23 @@ def test_every_layout_gives_the_same_log(tmp_path, name):
     assert sorted(path.name for path in (tmp_path / "zips").iterdir()) == ["aml.zip", "ml.zip"]
 
 
-def test_users_of_100k_and_1m_keep_their_attributes(tmp_path):
-    """The tables of users are read where the layout has them; a user without a row has no attributes."""
-    old = load(_folder(tmp_path / "old", LAYOUTS["MovieLens 100K"]))
-    assert old.users["occupation"].tolist() == ["technician", "other", "writer", "other"]
+def test_what_a_layout_has_besides_events_is_kept(tmp_path):
+    """Attributes of users, who have none without a row; the whole catalogue with min_item_events=0; release times.
+
+    An item is released at its stated date if that precedes its first event, else with its first event.
+    """
+    old = _folder(tmp_path / "old", SMALL_100K)
+    assert load(old).users["occupation"].tolist() == ["technician", "other", "writer", "other"]
     new = load(_folder(tmp_path / "new", LAYOUTS["MovieLens 1M"]))
     assert new.users["gender"].tolist()[:2] == ["F", "M"]
     assert new.users["gender"].isna().tolist() == [False, False, True, True]
+    log = load(_folder(tmp_path / "csv", _csv()), min_item_events=0)
+    assert log.items["title"].tolist()[-1] == "Never Met"
+    assert np.bincount(log.item, minlength=log.n_items).tolist() == [2, 2, 1, 0]
+    stated = load(old, release="year").items["release"].tolist()
+    assert stated == [757382400, 978300760, 0]  # 1 January 1994; stated later than its first event; unknown
+    first = load(old, release="first-event").items["release"].tolist()
+    assert first == [978300100, 978300760, 978300760]
 
 
 def test_the_stray_user_of_a_common_copy_of_100k_is_left_out(tmp_path):
@@ -127,22 +137,6 @@ def test_the_stray_user_of_a_common_copy_of_100k_is_left_out(tmp_path):
     assert "left out 1 rows of user 0" in log.report.text()
     (tmp_path / "own.csv").write_text("user,item,time\n0,1,5\n1,1,6\n")
     assert load(tmp_path / "own.csv").users["id"].tolist() == [0, 1]
-
-
-def test_items_never_met_stay_if_asked(tmp_path):
-    """With min_item_events=0 the whole catalogue of the source is there."""
-    log = load(_folder(tmp_path / "ml", _csv()), min_item_events=0)
-    assert log.items["title"].tolist()[-1] == "Never Met"
-    assert np.bincount(log.item, minlength=log.n_items).tolist() == [2, 2, 1, 0]
-
-
-def test_release_times_follow_dates_and_first_events(tmp_path):
-    """An item is released at its stated date if that precedes its first event, else with its first event."""
-    folder = _folder(tmp_path / "ml", SMALL_100K)
-    stated = load(folder, release="year").items["release"].tolist()
-    assert stated == [757382400, 978300760, 0]  # 1 January 1994; stated later than its first event; unknown
-    first = load(folder, release="first-event").items["release"].tolist()
-    assert first == [978300100, 978300760, 978300760]
 
 
 OTHERS = {
@@ -350,24 +344,20 @@ def test_kuairand_is_the_random_log_of_a_zip(tmp_path):
     assert answers(watched) == [(0, 3, 100.0), (0, 7, 900.0)]
 
 
-def test_coat_is_the_matrix_of_random_coats(tmp_path):
-    """Rows and columns of the matrix, from 0, are users and items; a zero is no answer."""
-    (tmp_path / "test.ascii").write_text("0 5 0\n1 0 0\n")
-    (tmp_path / "train.ascii").write_text("3 0 0\n0 0 4\n")
-    table = load_observed(tmp_path)
+def test_coat_and_yahoo_are_what_was_shown_at_random(tmp_path):
+    """Rows and columns of Coat's matrix, from 0, are users and items, and a zero is no answer; Yahoo has tabs."""
+    coat, yahoo = tmp_path / "coat", tmp_path / "yahoo"
+    _folder(coat, {"test.ascii": b"0 5 0\n1 0 0\n", "train.ascii": b"3 0 0\n0 0 4\n"})
+    table = load_observed(coat)
     assert answers(table) == [(0, 1, 5.0), (1, 0, 1.0)]
     assert table.shown_at_random
     assert table.time is None
-    chosen = load_observed(tmp_path / "train.ascii")
+    chosen = load_observed(coat / "train.ascii")
     assert answers(chosen) == [(0, 0, 3.0), (1, 2, 4.0)]
     assert not chosen.shown_at_random
-
-
-def test_yahoo_is_the_random_songs(tmp_path):
-    """Users, songs and ratings stand between tabs, without a header."""
-    (tmp_path / "ydata-ymusic-rating-study-v1_0-train.txt").write_text("1\t14\t5\n")
-    (tmp_path / "ydata-ymusic-rating-study-v1_0-test.txt").write_text("1\t49\t1\n2\t126\t3\n")
-    table = load_observed(tmp_path)
+    rows = {"train": b"1\t14\t5\n", "test": b"1\t49\t1\n2\t126\t3\n"}
+    _folder(yahoo, {f"ydata-ymusic-rating-study-v1_0-{part}.txt": text for part, text in rows.items()})
+    table = load_observed(yahoo)
     assert answers(table) == [(1, 49, 1.0), (2, 126, 3.0)]
     assert table.shown_at_random
 

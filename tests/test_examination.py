@@ -161,28 +161,25 @@ def of_ledger(ledger, rows=slice(None)):
 
 
 def test_harvested_estimates_are_those_of_the_ledgers_pooled_over_rounds():
-    """After each round γ is the mean by precision of what each ledger so far gives."""
-    market, agent = begun(unknowing("harvested"), "relevance")
-    assert market.platform.decay == 0.6
-    play_out(market, agent)
-    estimates = [of_ledger(closed.ledger) for closed in market.closed]
-    for number, closed in enumerate(market.closed, 1):
-        expected = DecayEstimate.pooled(estimates[:number])
-        assert closed.decay.log_decay == pytest.approx(expected.log_decay, rel=1e-12)
-        assert closed.decay.error == pytest.approx(expected.error, rel=1e-12)
+    """After each round γ is the mean by precision of what each ledger so far gives.
 
-
-def test_the_unit_of_the_guarantee_follows_the_estimate():
-    """Positions weigh by the prior guess in round 0 and then by the last estimate, for agents and measures alike."""
+    Positions weigh by the prior guess in round 0 and then by the last estimate, for agents and measures alike.
+    """
     exposure = ExposureConfig(unit="examined", examination="harvested", prior_decay=0.6)
     market, agent = begun(unknowing("harvested", exposure=exposure), "rim-feedback")
-    decays = [0.6]
+    assert market.platform.decay == 0.6
+    decays, estimates = [0.6], []
     while not market.done:
         weights = market.round_view().position_weights
         assert weights.tolist() == position_weights(decays[-1], 5).tolist()
         play_round(market, agent)
-        assert market.closed[-1].position_weights.tolist() == weights.tolist()
-        decays.append(market.closed[-1].decay.decay)
+        closed = market.closed[-1]
+        assert closed.position_weights.tolist() == weights.tolist()
+        estimates.append(of_ledger(closed.ledger))
+        expected = DecayEstimate.pooled(estimates)
+        assert closed.decay.log_decay == pytest.approx(expected.log_decay, rel=1e-12)
+        assert closed.decay.error == pytest.approx(expected.error, rel=1e-12)
+        decays.append(closed.decay.decay)
     assert len(set(decays)) == 4
 
 

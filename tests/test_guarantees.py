@@ -298,15 +298,3 @@ def test_a_round_goes_on_after_the_arrivals_expected():
         if name != "p-mmf":
             assert missing(view, slates.items[: n // 2]) <= 0.05
             assert missing(view, slates.items) <= 0.001
-
-
-def test_prices_swing_no_more_by_the_clock_than_by_arrivals():
-    """Where as many come as expected, evenly, the two paces deliver and pay nearly the same."""
-    n, m, k, span = 600, 60, 6, 1000.0
-    now, score = replace(arrivals_of(mild(n, m, 2), first=900), time=np.arange(n) * span / n), []
-    view = view_of(n, m, k, past=arrivals_of(mild(n, m, 1)), cost=20.0, unit="examined", decay=0.85)
-    for pace in ("arrivals", "clock"):
-        agent = begun("rim-feedback", replace(view, pace=pace, opens=0.0, closes=span))
-        score.append(float(np.take_along_axis(now.intensity.numpy(), agent.act(now).items, 1).sum()))
-        assert np.isfinite(agent.item_price).all()
-    assert score[1] == pytest.approx(score[0], rel=1e-3)

@@ -100,16 +100,6 @@ def test_likelihood_equals_brute_force():
     assert check_grad(part(0), part(1), point) < 1e-5
 
 
-def test_simulated_counts_have_the_closed_form_mean():
-    """With one scale and no first-event excitation the mean count is the textbook's."""
-    rate, mu, alpha, horizon, users = np.array([1.0]), 0.5, 0.6, 20.0, 400
-    _, offsets = simulate(np.array([mu, alpha, 0.0]), rate, horizon, users, seed=2)
-    counts = np.diff(offsets) - 1
-    # E N(T) = μT/(1−α) − μα(1 − e^{−β(1−α)T}) / (β(1−α)²)
-    mean = mu * horizon / (1 - alpha) - mu * alpha * (1 - np.exp(-(1 - alpha) * horizon)) / (1 - alpha) ** 2
-    assert abs(counts.mean() - mean) < 4 * counts.std() / users**0.5
-
-
 def test_parameters_are_recovered_from_simulated_users():
     """A fit to simulated users finds background rate, branching ratio and first-event excitation."""
     times, offsets = simulate(TRUE, RATES, 30.0, 300, seed=3)
@@ -264,19 +254,6 @@ def test_terms_are_what_they_say():
             hidden = model.step(hidden, torch.zeros(1, dtype=torch.int64), event[None])
         found = terms(hidden, instant[row : row + 1], GAP, 1.3, 2.0)[0]
         np.testing.assert_allclose(found.numpy(), expected[row], rtol=1e-12)
-
-
-def test_sessions_of_a_state_are_those_of_the_log():
-    """A state holds as many sessions, and a newest one of as many events, as the log before it has."""
-    log = random_log()
-    every = np.arange(log.n_users)
-    held, last = Visits().encode(UserStates.of(log, every, log.time[-1] + 1))
-    sessions = log.sessions(GAP)
-    for user in every:
-        own = np.flatnonzero(sessions.user == user)
-        assert held[user, 0] == len(own)
-        assert held[user, 1] == sessions.count[own[-1]]
-        assert last[user] == sessions.stop[own[-1]]
 
 
 def test_the_fit_is_optimal():

@@ -447,27 +447,25 @@ def test_our_adamw_is_torchs():
             torch.testing.assert_close(a, b)
 
 
-def test_item_features_are_genres_and_year():
-    """Features hold a constant, one column a genre, and the standardised year with its square."""
-    items = pd.DataFrame(
-        {"id": [1, 2, 3], "genres": ["A|B", "B", ""], "year": pd.array([2000, None, 2002], dtype="Int64")}
-    )
+def test_cold_items_get_the_vectors_of_items_like_them():
+    """An item that nobody met gets about the mean vector of its genre; the others keep theirs.
+
+    Features hold a constant, one column a genre, and the standardised year with its square.
+    """
+    year = pd.array([2000, None, 2002], dtype="Int64")
+    items = pd.DataFrame({"id": [1, 2, 3], "genres": ["A|B", "B", ""], "year": year})
     expected = [[1, 1, 1, -1, 1], [1, 0, 1, 0, 0], [1, 0, 0, 1, 1]]
     np.testing.assert_allclose(item_features(items), expected)
-
-
-def test_cold_items_get_the_vectors_of_items_like_them():
-    """An item that nobody met gets about the mean vector of its genre; the others keep theirs."""
     log = random_log()
     unmet = log.rows(log.item != 6)
     vectors, bias = torch.zeros((log.n_items, 2)), torch.zeros(log.n_items)
-    even = torch.arange(log.n_items) % 2 == 0
+    others, even = torch.arange(log.n_items) != 6, torch.arange(log.n_items) % 2 == 0
     vectors[even, 0] = 5.0
     vectors[6] = -9.0
     kept = vectors.clone()
     assert fill_cold(vectors, bias, unmet).tolist() == [6]
     assert float((vectors[6] - torch.tensor([5.0, 0.0])).abs().max()) < 0.5
-    assert torch.equal(vectors[torch.arange(log.n_items) != 6], kept[torch.arange(log.n_items) != 6])
+    assert torch.equal(vectors[others], kept[others])
 
 
 def test_a_cold_item_has_a_probability_like_its_genre():
