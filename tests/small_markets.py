@@ -17,6 +17,7 @@ from rimsim.config import (
 )
 from rimsim.config.reading import flat
 from rimsim.errors import MarketError
+from rimsim.market import MarketState
 from rimsim.scenarios.report import charts
 
 
@@ -90,6 +91,24 @@ def play_out(market, agent, batch_size=None):
     while not market.done:
         play_round(market, agent, batch_size)
     return market
+
+
+def resumed(begin, folder, stop=1, batch_size=None):
+    """A market played on by another process: saved after some rounds and loaded into a new one, with a new agent.
+
+    Args:
+        begin: A function that gives a market and its agent.
+        folder: Where the state is saved.
+        stop: Rounds before that.
+        batch_size: Arrivals per batch after it.
+    """
+    market, agent = begin()
+    for _ in range(stop):
+        play_round(market, agent)
+    market.state.save(folder)
+    other, agent = begin()
+    other.load_state(MarketState.load(folder))
+    return play_out(other, agent, batch_size)
 
 
 def settings_of(config):

@@ -1,13 +1,11 @@
 """Responses and what moves them: frequencies against closed forms, signs, and the checks of what consumers answer."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np
 import pytest
 import torch
-from kit import refused
+from kit import refused, same_arrays
 from small_markets import play_out, small_replay, small_scenario
 
 from rimsim import rng
@@ -177,9 +175,8 @@ def test_what_is_off_changes_no_bit(visited):
     plain, found = make_consumer(market.config).respond(visits, slates), [off.respond(visits, slates)]
     off.dynamics.__class__ = type("On", (type(off.dynamics),), {"moves": True})
     found.append(off.respond(visits, slates))
-    for field in dataclasses.fields(plain):
-        for one in found:
-            np.testing.assert_array_equal(getattr(one, field.name), getattr(plain, field.name))
+    for one in found:
+        same_arrays(one, plain, *(field.name for field in dataclasses.fields(plain)))
 
 
 def test_slips_are_told():
@@ -321,8 +318,7 @@ def test_what_an_agent_writes_into_arrivals_stays_with_it(scenario):
     markets = [play_out(Market(config), agent, 16) for agent in (Relevance(), Scribbler())]
     for one, other in zip(*(market.closed for market in markets), strict=True):
         assert one.decay == other.decay
-        for column in ("item", "consumed", "intensity", "ground"):
-            np.testing.assert_array_equal(getattr(one.ledger, column), getattr(other.ledger, column))
+        same_arrays(one.ledger, other.ledger, "item", "consumed", "intensity", "ground")
 
 
 def test_an_agent_that_makes_items_admissible_is_refused_all_the_same():

@@ -1,7 +1,5 @@
 """Which model is taken for a log, by its later sessions."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What may be claimed: family-wise rates, equivalence, trends, splits that overlap, and the matrix of a sweep."""
 
-from __future__ import annotations
-
 import itertools
 import math
 

@@ -1,7 +1,5 @@
 """The door to Numba: what several processes need is compiled by one of them, and does what its Python does."""
 
-from __future__ import annotations
-
 import ast
 import dataclasses
 import hashlib

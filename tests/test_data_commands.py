@@ -1,7 +1,5 @@
 """What the commands say of a log: bad rows, order, the part that is taken."""
 
-from __future__ import annotations
-
 import shutil
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The description of a log, its picture, the logs that are too little, its later sessions, and docs/data.md."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Downloads from a server that tells the truth, breaks off, is silent, lies, goes on for ever or refuses."""
 
-from __future__ import annotations
-
 import hashlib
 import http.server
 import io

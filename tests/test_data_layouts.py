@@ -1,7 +1,5 @@
 """Every layout of MovieLens, and logs of other people, give the same log; every observed table gives its answers."""
 
-from __future__ import annotations
-
 import bz2
 import dataclasses
 import gzip

@@ -1,7 +1,5 @@
 """The Gymnasium environment: its contract, its equality with the engine, its wrappers, and what its pages say."""
 
-from __future__ import annotations
-
 import inspect
 import pickle
 import re
@@ -18,7 +16,7 @@ import pytest
 from gymnasium import wrappers
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env
-from kit import refused
+from kit import refused, same_arrays
 from small_markets import PAIRS, SMALL, play_out, settings_of
 
 from rimsim.agents import make_agent, market_for, rollout
@@ -133,11 +131,6 @@ def test_invalid_items_leave_positions_empty_and_are_counted(env):
 @pytest.mark.parametrize("kind", sorted(SMALL))
 def test_the_short_way_of_a_step_is_the_long_way(kind):
     """A step gives the same whether the slate goes through compiled code for one arrival or through the engine."""
-
-    def same(mine, theirs, *names):
-        for name in names:
-            np.testing.assert_array_equal(getattr(mine, name), getattr(theirs, name))
-
     settings = settings_of(SMALL[kind]()) | {"arrivals.per_round": 30, "rounds": 2}
     one, other = (MarketEnv("closed-loop", settings=settings) for _ in range(2))
     (seen, *mine), (seen_too, *theirs) = one.reset(seed=5), other.reset(seed=5)
@@ -153,11 +146,11 @@ def test_the_short_way_of_a_step_is_the_long_way(kind):
         other.annotate(Slates(action[None]))
         (seen, *mine), (seen_too, *theirs) = one.step(action), other.step(action)
         done = mine[1]
-        same(one.feedback, other.feedback, "slates", "consumed")
-        same(one.feedback.arrivals, other.feedback.arrivals, "id", "time", "user", "index")
+        same_arrays(one.feedback, other.feedback, "slates", "consumed")
+        same_arrays(one.feedback.arrivals, other.feedback.arrivals, "id", "time", "user", "index")
     for closed, closed_too in zip(one.market.closed, other.market.closed, strict=True):
         columns = ("item", "consumed", "intensity", "probability", "true_intensity", "ground")
-        same(closed.ledger, closed_too.ledger, *columns)
+        same_arrays(closed.ledger, closed_too.ledger, *columns)
 
 
 @pytest.mark.parametrize(

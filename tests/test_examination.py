@@ -1,15 +1,14 @@
 """γ estimated from ledgers: against closed forms, brute force, made-up ledgers whose γ is known, and in markets."""
 
-from __future__ import annotations
-
 import dataclasses
+import functools
 import itertools
 
 import numpy as np
 import pytest
 from kit import refused
 from scipy.optimize import minimize
-from small_markets import play_out, small_replay, small_scenario
+from small_markets import play_out, resumed, small_replay, small_scenario
 
 from rimsim.agents import make_agent, market_for, play_round
 from rimsim.arrays import ticks
@@ -21,7 +20,6 @@ from rimsim.intensity.impressions import layer_of
 from rimsim.market import Slates
 from rimsim.market.learning import layer_from, positions_of
 from rimsim.market.records import as_slates
-from rimsim.market.state import MarketState
 from rimsim.measures import position_weights
 from rimsim.rng import Purpose, generator
 from rimsim.scenarios import compare
@@ -238,20 +236,13 @@ def test_what_is_not_known_yet_tells_nothing():
 )
 def test_a_market_goes_on_from_its_state_with_the_same_estimates(tmp_path, examination, name):
     """Saved and loaded after any round, and in batches of any size, estimates and slates are the same to the bit."""
-    config = unknowing(examination)
-    market, agent = begun(config, name)
-    play_out(market, agent, 7)
+    begin = functools.partial(begun, unknowing(examination), name)
+    market = play_out(*begin(), 7)
     for stop in (1, 2):
-        first, agent = begun(config, name)
-        for _ in range(stop):
-            play_round(first, agent)
-        first.state.save(tmp_path / str(stop))
-        second, agent = begun(config, name)
-        second.load_state(MarketState.load(tmp_path / str(stop)))
-        play_out(second, agent)
-        for one, other in zip(market.closed[stop:], second.closed, strict=True):
-            assert one.decay == other.decay
-            np.testing.assert_array_equal(one.ledger.item, other.ledger.item)
+        other = resumed(begin, tmp_path / str(stop), stop)
+        for one, two in zip(market.closed[stop:], other.closed, strict=True):
+            assert one.decay == two.decay
+            np.testing.assert_array_equal(one.ledger.item, two.ledger.item)
 
 
 def test_a_run_says_how_gamma_was_found_and_what_it_came_to(tmp_path):

@@ -1,7 +1,5 @@
 """Exports: the keys, shapes and ranges of each format, and figures computed from them by hand."""
 
-from __future__ import annotations
-
 import functools
 
 import gymnasium

@@ -4,8 +4,6 @@ Each test runs with ``cpu`` too, where the answer must be the same to the last b
 tried on every machine.
 """
 
-from __future__ import annotations
-
 from contextlib import contextmanager
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What is guaranteed, in which unit, hard and soft, with arrivals known, forecast with error or unknown, by whom."""
 
-from __future__ import annotations
-
 import itertools
 from dataclasses import replace
 
@@ -32,6 +30,7 @@ def test_an_item_without_a_guarantee_has_the_price_zero(name):
         free = ledger[required[ledger["item"]] == 0]
         assert len(free) > 100
         assert (free["price"] == 0).all()
+        assert ledger["price"].between(-market.closed[-1].cost * (1 + 1e-6), 0).all()
         assert (agent.item_price[required == 0] == 0).all()
         lower += np.count_nonzero(agent.item_price[required > 0] < 0)
     assert lower > 0
@@ -140,20 +139,6 @@ def test_slates_stand_in_order_of_what_counts(name, kind):
             worth = worth - ledger.price
         steps = np.diff(np.where(ledger.item >= 0, worth, np.nan), axis=1)
         assert not (steps > 1e-6 * np.nanmax(np.abs(worth))).any()
-
-
-@pytest.mark.parametrize("name", [*MOVING, *PLANNED])
-def test_weights_that_are_all_one_change_nothing(name):
-    """Examined without decay is the problem without positions: the prices are those of the shown unit, to the bit."""
-    found = []
-    for unit in ("shown", "examined"):
-        config = small_scenario(rounds=1, exposure=ExposureConfig(unit=unit))
-        config = replace(config, consumer=replace(config.consumer, position_decay=1.0))
-        agent, market = market_of(name, config)
-        play_round(market, agent)
-        found.append((np.sort(market.closed[0].ledger.item, 1), market.closed[0].required))
-    assert (found[0][1] == found[1][1]).all()
-    assert (found[0][0][0] == found[1][0][0]).all()
 
 
 @pytest.mark.parametrize("name", ["rim-feedback", "rim-resolve(every=100)", "fair-rec"])

@@ -1,7 +1,5 @@
 """Guard of hard requirements: due items and rows, and their positions, against counting by hand."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given, settings

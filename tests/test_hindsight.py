@@ -1,7 +1,5 @@
 """Plans for a whole round: their optimum by a linear programme, plans that were overtaken, and whose plans are one."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from functools import partial
 

@@ -1,7 +1,5 @@
 """Every shipped model keeps the contract."""
 
-from __future__ import annotations
-
 import copy
 from typing import ClassVar
 

@@ -1,7 +1,5 @@
 """Ground intensities against known answers: Hawkes processes, and the λ(x) of visits."""
 
-from __future__ import annotations
-
 import dataclasses
 from itertools import pairwise
 

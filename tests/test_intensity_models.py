@@ -1,7 +1,5 @@
 """Known answers for intensity models: of the closed loop and further ones, their calibration and cold items."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np

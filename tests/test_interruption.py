@@ -1,7 +1,5 @@
 """Runs that are killed, interrupted, left without disk or asked nonsense, and what a resumed one makes of them."""
 
-from __future__ import annotations
-
 import functools
 import os
 import random
