@@ -304,7 +304,7 @@ def test_an_unknown_name_or_field_is_told_the_nearest():
     refused(ConfigError, "Did you mean 'gru-hp'", make, "gru-hpp")
     refused(ConfigError, "Did you mean 'width'", config_of, "gru", {"widht": 3})
     refused(ConfigError, "field 'width' is 0; allowed: greater than", config_of, "gru", {"width": 0})
-    refused(ConfigError, "allowed: intensity.GRUConfig", make, "gru", mark=intensity.PopularityConfig())
+    refused(ConfigError, "allowed: GRUConfig", make, "gru", mark=intensity.PopularityConfig())
     assert config_of("gru", {"width": 3}).width == 3
     made = []
     register("my-own", lambda seed, device: made.append((seed, device)) or intensity.Popularity())
