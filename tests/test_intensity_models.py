@@ -150,7 +150,7 @@ def test_windows_predict_every_target_once(context, burn):
 
 
 def test_gru_reads_as_torch_does():
-    """Block-wise reading with a gate table equals torch's own intensity.GRU on each history alone."""
+    """Block-wise reading with a gate table equals torch's own GRU on each history alone."""
     log = random_log()
     model = intensity.GRU(SMALL).fit(log)
     states = UserStates.of(log, np.arange(log.n_users), log.time[-1] + 1)
@@ -165,7 +165,7 @@ def test_gru_reads_as_torch_does():
 
 
 def test_gru_learns_an_order_that_popularity_cannot():
-    """On users who walk through the items in order, the intensity.GRU puts nearly all mass on the next item."""
+    """On users who walk through the items in order, the GRU puts nearly all mass on the next item."""
     n_users, n_items = 80, 12
     start = np.arange(n_users) % n_items
     item = (start[:, None] + np.arange(10)) % n_items
@@ -265,7 +265,7 @@ def test_a_model_says_whether_p_depends_on_the_state_and_who_owns_its_scores(mod
 
 
 def test_user_popularity_counts_events_and_the_product_is_the_product():
-    """User popularity is in proportion to events plus the smoothing; intensity.RIM is λ(x)·p(y|x), entry by entry."""
+    """User popularity is in proportion to events plus the smoothing; RIM is λ(x)·p(y|x), entry by entry."""
     log = random_log()
     mark, ground = intensity.Popularity().fit(log), intensity.UserPopularity().fit(log)
     states = UserStates.of(log, np.arange(log.n_users), log.time[-1] + 1)
