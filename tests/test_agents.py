@@ -13,15 +13,7 @@ from small_markets import small_capped, small_scenario
 from test_online_agents import Chunks, arrivals_of, skewed, view_of
 
 from rimsim import measures
-from rimsim.agents import (
-    EpsilonGreedy,
-    Random,
-    RimFeedback,
-    States,
-    make_agent,
-    play_round,
-    prices,
-)
+from rimsim.agents import EpsilonGreedy, Random, RimFeedback, States, make_agent, play_round, prices
 from rimsim.agents.exploration import uniform_slates
 from rimsim.agents.fair_rec import _chosen, _turns
 from rimsim.agents.feasibility import _seen

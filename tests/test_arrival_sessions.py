@@ -6,7 +6,7 @@ import functools
 import numpy as np
 import pytest
 from kit import refused, same_arrays
-from small_markets import play_out, resumed, small_broadcast, small_scenario
+from small_markets import play_out, played, resumed, small_broadcast, small_scenario
 
 from rimsim.agents import make_agent
 from rimsim.config import ArrivalsConfig, ConsumerConfig
@@ -144,9 +144,5 @@ def test_a_saved_market_goes_on_with_the_same_pasts(draw, truth, tmp_path):
     """What is saved between rounds has each slot's cut; played on, the ledger is the same."""
     arrivals = ArrivalsConfig(per_round=60, max_visits=3, draw=draw)
     config = small_scenario(rounds=2, arrivals=arrivals, consumer=ConsumerConfig(truth=truth))
-
-    def begin():
-        return Market(config), make_agent("relevance")
-
-    whole, other = play_out(*begin()), resumed(begin, tmp_path / "state")
-    same_arrays(whole.closed[1].ledger, other.closed[0].ledger, "item", "consumed", "probability")
+    whole, other = played(config), resumed(config, "relevance", tmp_path / "state")
+    same_arrays(whole.closed[1].ledger, other.closed[1].ledger, "item", "consumed", "probability")

@@ -7,21 +7,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from kit import refused
-from small_markets import (
-    play_out,
-    resumed,
-    small_broadcast,
-    small_replay,
-    small_scenario,
-    stopped_after_a_round,
-)
+from small_markets import play_out, small_broadcast, small_replay, small_scenario, stopped_after_a_round
 
 from rimsim import measures
-from rimsim.agents import make_agent, market_for
+from rimsim.agents import make_agent, market_for, play_round
 from rimsim.arrays import ticks
 from rimsim.config import ArrivalsConfig, ConsumerConfig, LogWindow, PlatformConfig, Seeds, override
 from rimsim.errors import ArmsError, ConfigError, MarketError
-from rimsim.market import build_world
+from rimsim.market import MarketState, build_world
 from rimsim.market.controls import AsLogged, Shadowed, replica_seeds
 from rimsim.market.histories import LoggedPast
 from rimsim.scenarios import compare
@@ -164,13 +157,17 @@ def test_a_control_goes_on_from_its_saved_state(kind, tmp_path):
     """Saved between rounds and loaded into a new market, it ends with the same ledger, bit for bit."""
     config, name = _config(rounds=4), "rim-feedback"
     sizes = _sizes(_played(config, name))
-
-    def begin():
-        control, agent = _control(kind, config, sizes, tmp_path), make_agent(name)
-        return market_for(agent, config, seeds=SEEDS, control=control), agent
-
-    whole, again = play_out(*begin()), resumed(begin, tmp_path / "kept", 2, 7)
-    del whole.closed[:2]
+    agents = [make_agent(name) for _ in range(3)]
+    controls = [_control(kind, config, sizes, tmp_path) for _ in agents]
+    pairs = zip(agents, controls, strict=True)
+    whole, first, again = (market_for(one, config, seeds=SEEDS, control=control) for one, control in pairs)
+    play_out(whole, agents[0])
+    for _ in range(2):
+        play_round(first, agents[1])
+    first.state.save(tmp_path / "kept")
+    again.load_state(MarketState.load(tmp_path / "kept"))
+    play_out(again, agents[2], 7)
+    again.closed[:0] = first.closed
     pd.testing.assert_frame_equal(_ledgers(again), _ledgers(whole), check_exact=True)
 
 

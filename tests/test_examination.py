@@ -1,14 +1,13 @@
 """γ estimated from ledgers: against closed forms, brute force, made-up ledgers whose γ is known, and in markets."""
 
 import dataclasses
-import functools
 import itertools
 
 import numpy as np
 import pytest
 from kit import refused
 from scipy.optimize import minimize
-from small_markets import play_out, resumed, small_replay, small_scenario
+from small_markets import play_out, played, resumed, small_replay, small_scenario
 
 from rimsim.agents import make_agent, market_for, play_round
 from rimsim.arrays import ticks
@@ -236,13 +235,12 @@ def test_what_is_not_known_yet_tells_nothing():
 )
 def test_a_market_goes_on_from_its_state_with_the_same_estimates(tmp_path, examination, name):
     """Saved and loaded after any round, and in batches of any size, estimates and slates are the same to the bit."""
-    begin = functools.partial(begun, unknowing(examination), name)
-    market = play_out(*begin(), 7)
-    for stop in (1, 2):
-        other = resumed(begin, tmp_path / str(stop), stop)
-        for one, two in zip(market.closed[stop:], other.closed, strict=True):
-            assert one.decay == two.decay
-            np.testing.assert_array_equal(one.ledger.item, two.ledger.item)
+    config = unknowing(examination)
+    whole = played(config, name, 7).closed
+    for after in (1, 2):
+        for one, other in zip(whole, resumed(config, name, tmp_path / str(after), after).closed, strict=True):
+            assert one.decay == other.decay
+            np.testing.assert_array_equal(one.ledger.item, other.ledger.item)
 
 
 def test_a_run_says_how_gamma_was_found_and_what_it_came_to(tmp_path):

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_arrivals import arrivals_of
 from small_markets import small_scenario
-from test_promised_prices import AGENTS, PROMISES, played
+from test_promises import AGENTS, PRICED, played
 
 from rimsim.agents import make_agent, pacing
 from rimsim.agents.guard import (
@@ -335,7 +335,7 @@ def test_an_exposure_that_is_taken_back_is_delivered_again():
 def hard_market(**changes):
     """Two rounds of a week with floors, groups, and campaigns that end when the first round does."""
     exposure = {"hard": True, "most": None, "campaigns": LATE, "unit": "examined"} | changes
-    return small_scenario(exposure=scenario_from({"exposure": PROMISES | exposure}).exposure, rounds=2)
+    return small_scenario(exposure=scenario_from({"exposure": PRICED | exposure}).exposure, rounds=2)
 
 
 def missing(closed):
