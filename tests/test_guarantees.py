@@ -6,7 +6,7 @@ from dataclasses import replace
 import gymnasium
 import numpy as np
 import pytest
-from small_markets import SMALL, settings_of, small_scenario
+from small_markets import SMALL, settings_of, small_scenario, weighted_exposures
 from test_online_agents import Chunks, arrivals_of, skewed, view_of
 
 from rimsim import measures
@@ -87,10 +87,7 @@ def test_rewards_add_up_to_the_return_in_the_unit_of_the_guarantee(unit):
     env = gymnasium.make("RIMMarket-v0", scenario="closed-loop", settings=settings_of(config))
     reward, total = rollout(env, make_agent("rim-dual"), seed=3).reward, 0.0
     for closed in env.unwrapped.market.closed:
-        delivered = measures.weighted_exposure(
-            closed.ledger.item, closed.position_weights, len(closed.required)
-        )
-        lacking = measures.shortfall_units(delivered, closed.required)
+        lacking = measures.shortfall_units(weighted_exposures(closed), closed.required)
         total += closed.ledger.consumed.sum() + closed.cost * (closed.required.sum() - lacking)
     assert reward == pytest.approx(total)
 
@@ -121,9 +118,6 @@ def market_of(name, config):
     """An agent and its market."""
     agent = make_agent(name)
     return agent, market_for(agent, config)
-
-
-# -- the unit -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", [*MOVING, *PLANNED])
@@ -167,9 +161,6 @@ def test_plans_are_optimal_in_weights(name, k):
     assert 0.99 * bound <= value <= bound * (1 + 1e-9)
 
 
-# -- the entropic problem -------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("k", [1, 2, 3])
 def test_entropic_prices_meet_floors_of_any_unit_and_buy_nothing_beyond(k):
     """On their states little is missing in expectation, or bought in excess, whether positions count alike or not."""
@@ -183,9 +174,6 @@ def test_entropic_prices_meet_floors_of_any_unit_and_buy_nothing_beyond(k):
         assert found.sum() == pytest.approx(60 * weights.sum())
         assert np.maximum(required - found, 0).sum() <= 0.01 * required.sum()
         assert np.maximum(found - required, 0)[price < 0].sum() <= 0.02 * required.sum()
-
-
-# -- hard requirements ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("unit", ["shown", "examined"])
@@ -225,10 +213,7 @@ def test_the_guard_does_nothing_while_floors_can_wait():
 
 
 def test_an_item_that_few_may_be_shown_is_shown_to_them_in_time():
-    """What a fortieth of the arrivals may be shown, and needs half of them, is met though its price says nothing.
-
-    An item that nobody may be shown before the last tenth of the round is met all the same.
-    """
+    """What a fortieth of the arrivals, or the last tenth alone, may be shown is met though its price says nothing."""
     n, m, k, item = 400, 30, 4, np.arange(30)
     few, late = np.ones((n, m), bool), np.ones((n, m), bool)
     few[:, 3] = np.arange(n) % 40 == 7
@@ -255,9 +240,6 @@ def test_items_that_most_have_consumed_do_not_miss_their_last_visitors(unit):
         now = arrivals_of(skewed(n, m, seed), draw.random((n, m)) < chance, first=900)
         view = view_of(n, m, k, past=past, **asked)
         assert missing(view, begun("rim-feedback", view).act(now).items) == 0.0
-
-
-# -- arrivals known, forecast with error, unknown -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("hard", [False, True])

@@ -26,9 +26,8 @@ def _round(seed, share=0.7):
     admissible = draw.random((N, M)) < 0.8
     admissible[4] = np.arange(M) < 2
     ground = torch.from_numpy(draw.uniform(0.5, 2.0, N).astype(np.float32))
-    arrivals = replace(
-        arrivals_of(scores * admissible, admissible), capacity=CAPACITY, ground_intensity=ground
-    )
+    arrivals = arrivals_of(scores * admissible, admissible)
+    arrivals = replace(arrivals, capacity=CAPACITY, ground_intensity=ground)
     view = view_of(N, M, K, share=share, cost=COST, unit="examined")
     return replace(view, audience=Chunks([arrivals])), arrivals
 

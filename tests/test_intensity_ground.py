@@ -44,10 +44,7 @@ def intensity(parameters, times, t):
 
 
 def simulate(parameters, rates, horizon, users, seed):
-    """Times and offsets of users' events on [0, horizon], by thinning (Ogata, 1981); each has a first event at 0.
-
-    Between events the intensity only falls, so the present intensity bounds it and thinning is exact.
-    """
+    """Times and offsets of users' events on [0, horizon] after one at 0, by thinning, which is exact (Ogata, 1981)."""
     scales = len(rates)
     mu, alpha, gamma = parameters[0], parameters[1 : scales + 1] * rates, parameters[scales + 1 :] * rates
     events_of_users = []
@@ -321,10 +318,8 @@ def test_gradients_are_derivatives():
         (log_linear_objective, (phi - 0.5, offset, counts, 0.1)),
     ):
         point = source.random(6) + 0.1
-        off = check_grad(
-            lambda w, o=objective, g=given: o(w, *g)[0], lambda w, o=objective, g=given: o(w, *g)[1], point
-        )
-        assert off < 1e-5
+        value, slope = (lambda w, *a, o=objective, n=n: o(w, *a)[n] for n in (0, 1))
+        assert check_grad(value, slope, point, *given) < 1e-5
 
 
 def test_no_term_is_extrapolated():
@@ -361,10 +356,7 @@ def test_an_update_keeps_the_mean_and_what_the_new_log_does_not_tell():
 
 
 def test_logs_that_tell_little_give_the_mean():
-    """A log with one session, or in which nobody comes back, gives its mean count also to states it does not have.
-
-    With a horizon in seconds, λ sums to the events of the log's last horizons.
-    """
+    """A log with one session, or in which nobody comes back, gives its mean count to all states; horizons theirs."""
     for sizes in ([[7]], [[3], [5], [13]]):
         log = sessions_of(sizes)
         model = Visits().fit(log)

@@ -98,10 +98,7 @@ def test_an_update_keeps_the_mean_intensity():
 
 
 def test_session_examples_count_targets_after_strictly_earlier_states():
-    """A session's example holds what came before it, context included, and counts its target events.
-
-    A log is cut once for each gap. Where states are too large, every second or third session is left, in order.
-    """
+    """An example holds what came before it and counts target events; too large states leave every third session."""
     log = log_of([0] * 5, [0, 1, 2, 3, 4], [0, 10, 5000, 5010, 5020], target=[False, False, True, True, True])
     found = session_examples(log)
     assert found.counts.tolist() == [3]
@@ -171,18 +168,16 @@ def test_gru_learns_an_order_that_popularity_cannot():
     item = (start[:, None] + np.arange(10)) % n_items
     time = np.arange(10)[:, None] * 1000 + np.arange(n_users)
     log = log_of(np.tile(np.arange(n_users), 10).tolist(), item.T.ravel().tolist(), time.ravel().tolist())
-    model = intensity.GRU(
-        intensity.GRUConfig(width=16, epochs=60, learning_rate=0.03, dropout=0.0, patience=0)
-    ).fit(log)
+    config = intensity.GRUConfig(width=16, epochs=60, learning_rate=0.03, dropout=0.0, patience=0)
+    model = intensity.GRU(config).fit(log)
     scores = model.score(UserStates.of(log, np.arange(n_users), 1e9))
     assert float(scores[torch.arange(n_users), torch.from_numpy((start + 10) % n_items)].mean()) > 0.8
 
 
 def test_early_stopping_keeps_the_best_epoch():
     """The kept epoch has the least held-out loss, and training ends `patience` epochs after it."""
-    config = intensity.GRUConfig(
-        width=8, epochs=60, learning_rate=0.05, patience=2, held_out=0.3, dropout=0.0
-    )
+    longer = {"epochs": 60, "learning_rate": 0.05, "patience": 2, "held_out": 0.3}
+    config = intensity.GRUConfig(width=8, dropout=0.0, **longer)
     run = intensity.GRU(config).fit(random_log()).last_run
     assert run is not None
     assert len(run.losses) == run.best_epoch + 2 < 60
@@ -228,9 +223,8 @@ def test_a_retrained_copy_leaves_its_original_alone():
     before, rate = model.score(states), model.intensity(states)
     mark_alone, both = updated(model, later, ground=False), updated(model, later, ground=True)
     assert torch.equal(model.score(states), before)
-    assert torch.equal(
-        mark_alone.score(states), intensity.Popularity().fit(later).score(states) * rate[:, None]
-    )
+    popular = intensity.Popularity().fit(later).score(states)
+    assert torch.equal(mark_alone.score(states), popular * rate[:, None])
     assert rescale_of(mark_alone) == rescale_of(model) == 1.0
     assert rescale_of(both) == both.ground.rescale != 1.0
     bare = _Bare().fit(log)
@@ -276,10 +270,7 @@ def test_user_popularity_counts_events_and_the_product_is_the_product():
 
 
 def test_every_name_can_be_made():
-    """Every shipped name gives a model that is an error before its fit, and hybrids are products.
-
-    A ground alone is times item popularity; what is not shipped is a mark that has its name.
-    """
+    """Every shipped name gives a model, an error before its fit; hybrids are products of a mark and a ground."""
     shipped = [name for name in names() if parts(name) is not None]  # another test may register its own
     assert {"transformer-hp", "gru", "hp", "popularity"} <= set(shipped)
     log = random_log()
@@ -297,10 +288,7 @@ def test_every_name_can_be_made():
 
 
 def test_an_unknown_name_or_field_is_told_the_nearest():
-    """Names and config fields that do not exist are errors with the nearest valid one.
-
-    A model of one's own joins by name and gets seed and device; shipped names are protected.
-    """
+    """Names and fields that do not exist are told the nearest; a model of one's own joins by another name."""
     refused(ConfigError, "Did you mean 'gru-hp'", make, "gru-hpp")
     refused(ConfigError, "Did you mean 'width'", config_of, "gru", {"widht": 3})
     refused(ConfigError, "field 'width' is 0; allowed: greater than", config_of, "gru", {"width": 0})
@@ -414,9 +402,8 @@ def test_folded_in_vectors_solve_the_als_equations():
 def test_a_graph_without_hops_is_not_smoothed_and_one_hop_is_the_normalised_average():
     """One hop adds D^-1/2 RᵀD⁻¹R D^-1/2 E, written out densely."""
     log = checkerboard(users=8, items=6, each=2)
-    model = intensity.GraphConvolution(
-        intensity.GraphConvolutionConfig(width=3, layers=1, epochs=1, cold_items=False)
-    ).fit(log)
+    config = intensity.GraphConvolutionConfig(width=3, layers=1, epochs=1, cold_items=False)
+    model = intensity.GraphConvolution(config).fit(log)
     met = np.zeros((8, 6))
     met[log.user, log.item] = 1
     degree = met.sum(0)
@@ -446,10 +433,7 @@ def test_our_adamw_is_torchs():
 
 
 def test_cold_items_get_the_vectors_of_items_like_them():
-    """An item that nobody met gets about the mean vector of its genre; the others keep theirs.
-
-    Features hold a constant, one column a genre, and the standardised year with its square.
-    """
+    """An item that nobody met gets about the mean vector of its genre, by features of genres and year."""
     year = pd.array([2000, None, 2002], dtype="Int64")
     items = pd.DataFrame({"id": [1, 2, 3], "genres": ["A|B", "B", ""], "year": year})
     expected = [[1, 1, 1, -1, 1], [1, 0, 1, 0, 0], [1, 0, 0, 1, 1]]
