@@ -109,8 +109,7 @@ def test_identical_states_are_spread_over_the_items():
 )
 def test_agents_that_are_none_are_refused(text, message):
     """A misspelt name, option or class is an error with the nearest valid name."""
-    with pytest.raises(ConfigError, match=message):
-        make_agent(text)
+    refused(ConfigError, message, make_agent, text)
 
 
 def test_learning_agents_get_all_feedback_in_clock_order_at_barriers():
@@ -171,8 +170,7 @@ def test_every_call_of_an_agent_is_guarded(method, answer, message):
 
     agent = Faulty()
     setattr(agent, method, fail)
-    with pytest.raises(AgentError, match=message):
-        play_round(Market(small_scenario(rounds=1)), agent)
+    refused(AgentError, message, play_round, Market(small_scenario(rounds=1)), agent)
 
 
 OPTIONS = [  # agent, option, default, ends of its range, values beyond them

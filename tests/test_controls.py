@@ -338,6 +338,6 @@ FROZEN = PlatformConfig(model="popularity-hp", retrain=False)
 )
 def test_what_cannot_be_controlled_is_refused(config, words, message, tmp_path):
     """Before anything is written."""
-    with pytest.raises(ConfigError, match=message):
-        compare(config, ("relevance",), seeds=1, out=tmp_path / "run", frozen=["relevance"], **words)
+    asked = {"seeds": 1, "out": tmp_path / "run", "frozen": ["relevance"]} | words
+    refused(ConfigError, message, compare, config, ("relevance",), **asked)
     assert not (tmp_path / "run").exists()

@@ -469,5 +469,5 @@ def test_a_table_can_be_the_log(tmp_path):
     assert sorted(zip(log.user.tolist(), log.item.tolist(), strict=True)) == [(0, 1), (0, 2), (1, 2)]
     assert len(log.sessions("30min")) == 3
     assert (np.diff(log.time) >= 0).all()
-    with pytest.raises(DataError, match="no value is at least 6; allowed: at most 5"):
-        load_observed(tmp_path / "train.ascii").as_log(6)
+    said = "no value is at least 6; allowed: at most 5"
+    refused(DataError, said, load_observed(tmp_path / "train.ascii").as_log, 6)

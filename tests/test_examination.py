@@ -17,7 +17,7 @@ from rimsim.errors import AgentError, ConfigError, DataError
 from rimsim.evaluation import DecayEstimate, decay_of_counts, decay_of_slates, taken_by_position
 from rimsim.intensity.impressions import layer_of
 from rimsim.market import Slates
-from rimsim.market.learning import layer_from, positions_of
+from rimsim.market.learning import layer_from
 from rimsim.market.records import as_slates
 from rimsim.measures import position_weights
 from rimsim.rng import Purpose, generator
@@ -192,7 +192,7 @@ def test_the_layer_over_impressions_weighs_positions_by_what_the_platform_takes_
     play_round(market, agent)
     found = market.closed[0].decay.decay
     past = market.platform.rounds[-1]
-    positions = positions_of(market.config, market.consumer, found)
+    positions = position_weights(found, market.config.slate)
     expected = layer_from([past.shown], past.schedule.stop, positions, market.n_items)
     layer = layer_of(market.model)[1]
     assert (layer.level, layer.slope) == (expected.level, expected.slope)
