@@ -192,10 +192,10 @@ def test_the_layer_over_impressions_weighs_positions_by_what_the_platform_takes_
     play_round(market, agent)
     found = market.closed[0].decay.decay
     past = market.platform.rounds[-1]
-    positions = position_weights(found, market.config.slate)
+    positions = market.config.consumer.attraction * found ** np.arange(market.config.slate)
     expected = layer_from([past.shown], past.schedule.stop, positions, market.n_items)
     layer = layer_of(market.model)[1]
-    assert (layer.level, layer.slope) == (expected.level, expected.slope)
+    assert (layer.level, layer.slope) == pytest.approx((expected.level, expected.slope), rel=1e-6)
     assert found != market.config.consumer.position_decay
 
 
