@@ -15,6 +15,7 @@ from rimsim.data import load
 from rimsim.errors import ConfigError, DataError, ModelError, RunFolderError
 from rimsim.intensity import Popularity
 from rimsim.intensity.registry import make, parts, register
+from rimsim.intensity.scores import JoinedScores, ModelScores
 from rimsim.matching import price_slates
 from rimsim.rng import Purpose, bits
 from rimsim.scenarios import BacktestConfig, SplitConfig, backtest, load_backtest, load_run
@@ -30,7 +31,6 @@ from rimsim.scenarios.kinds.backtest.tasks import (
     matching_with_floors,
     user_recommendation,
 )
-from rimsim.scenarios.kinds.scores import JoinedScores, ModelScores
 
 SMALL = ("popularity-hp", "popularity", "als-pop")
 _QUIET = lambda _: None  # noqa: E731

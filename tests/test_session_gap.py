@@ -12,9 +12,9 @@ from rimsim.config import DataConfig, PlatformConfig
 from rimsim.intensity import AutoConfig, UserStates
 from rimsim.intensity.popularity import log_returning
 from rimsim.intensity.registry import Auto, make
+from rimsim.market.agreement import unfitted_model
 from rimsim.market.world import initial_model, unfitted
 from rimsim.scenarios.kinds.validate.checks import rate_of_ground
-from rimsim.scenarios.kinds.validate.sessions import unfitted_model
 
 HOUR = 3600.0
 

@@ -20,9 +20,9 @@ from rimsim.data import EventLog, ObservedTable
 from rimsim.errors import DataError
 from rimsim.intensity import IntensityModel, UserStates
 from rimsim.intensity.contract import spans
+from rimsim.market.agreement import RANDOM, ratio, shares_over
 from rimsim.measures import Interval, mean_interval, paired_difference
 from rimsim.scenarios.kinds.results import table_of
-from rimsim.scenarios.kinds.validate.sessions import RANDOM, ratio, shares_over
 
 _LEAST = 1e-9  # smallest score, as a share of the mean score of a row, so that its logarithm is finite
 _DECILES = 10

@@ -17,11 +17,11 @@ from rimsim.intensity.cache import fitted
 from rimsim.intensity.calibration import count_calibration
 from rimsim.intensity.contract import spans
 from rimsim.intensity.registry import make
+from rimsim.intensity.scores import ROWS
 from rimsim.intensity.states import CountExamples, session_examples
+from rimsim.market.agreement import Cut, true_shares
 from rimsim.market.consumers.contract import Truth
 from rimsim.measures import genre_shares, genre_weights
-from rimsim.scenarios.kinds.scores import ROWS
-from rimsim.scenarios.kinds.validate.sessions import Cut, true_shares
 
 # The test of Agent4Rec (Zhang et al., SIGIR 2024) and SimUSER (ACL 2025, industry track): a user is asked about twenty
 # items, of which one in 1 + m is a held-out positive and the others are m times as many that it did not take.

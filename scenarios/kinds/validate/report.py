@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from rimsim.intensity.registry import mark_and_ground
+from rimsim.market.agreement import ORACLE, RANDOM
 from rimsim.scenarios.kinds.validate.checks import NEGATIVES, QUANTILES, rate_curves
-from rimsim.scenarios.kinds.validate.sessions import ORACLE, RANDOM
 from rimsim.scenarios.report import charts
 from rimsim.scenarios.report.console import markdown, picture_places
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
