@@ -14,6 +14,7 @@ from rimsim import scenarios
 from rimsim.agents import make_agent, play_round
 from rimsim.config import ArrivalsConfig, ExposureConfig, PlatformConfig
 from rimsim.errors import ConfigError
+from rimsim.evaluation.designs import DESIGNS, Assignment, Outcome, contrast
 from rimsim.market import Market
 from rimsim.measures.loop import late_rounds
 from rimsim.scenarios.cli.main import main
@@ -25,7 +26,6 @@ from rimsim.scenarios.kinds.experiment import (
     tail_of,
     total_effects,
 )
-from rimsim.scenarios.kinds.experiment.designs import DESIGNS, Assignment, Outcome, contrast
 from rimsim.scenarios.kinds.experiment.market import (
     Diverted,
     TwoArms,

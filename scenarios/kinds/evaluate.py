@@ -29,7 +29,7 @@ from rimsim.market.records import VISIT_BITS, as_slates, at_items, within_capaci
 from rimsim.market.world import expected_arrivals, own_places
 from rimsim.measures import predicted_consumption
 from rimsim.plugs import own_code
-from rimsim.scenarios.kinds.results import Count, Panel, apart, bias_over_seeds, bias_table, interval_panels
+from rimsim.scenarios.kinds.results import Count, Panel, bias_over_seeds, bias_table, interval_panels
 from rimsim.scenarios.report.charts import draw
 from rimsim.scenarios.report.console import picture_places
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
@@ -286,7 +286,7 @@ def estimates(
         chosen = [(one, own, some) for one, own, some in chosen if some.any()]
         if not chosen:
             continue
-        log = _joined([one.log.rows(some) for one, _, some in chosen])
+        log = LoggedSlates.joined([one.log.rows(some) for one, _, some in chosen])
         truth = np.concatenate([own[1][np.isin(own[0], one.arrival[some])] for one, own, some in chosen])
         worth = np.concatenate([one.worth[some] for one, _, some in chosen])
         supported = np.concatenate([one.supported[some] for one, _, some in chosen])
@@ -306,18 +306,6 @@ def _of_part(part: str, number: int, one: ReplayedRound) -> Bools:
     if part == "later rounds":
         return np.full(len(one.first), number > 0)
     return (one.first if part == "first visits" else ~one.first) & (number == 0)
-
-
-def _joined(logs: Sequence[LoggedSlates]) -> LoggedSlates:
-    """Logs as one; visitors of different rounds are different."""
-    columns = ("reward", "shown", "predicted", "predicted_target", "admissible")
-    return LoggedSlates(
-        **{name: np.concatenate([getattr(log, name) for log in logs]) for name in columns},
-        logging=type(logs[0].logging).joined([log.logging for log in logs]),
-        target=type(logs[0].target).joined([log.target for log in logs]),
-        visitor=apart([log.visitor for log in logs]),
-        uniform=all(log.uniform for log in logs),
-    )
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
