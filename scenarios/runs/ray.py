@@ -126,11 +126,8 @@ def _connect(ray: Any, address: str | None, workers: int | None) -> None:
 def run_on_ray(workers: int | None, job: Job, arms: Sequence[Arm], report: Report) -> dict[int, RimsimError]:
     """Position of each failed arm → its error, on Ray.
 
-    Args:
-        workers: Tasks at once at most; None: as many as the cluster has CPUs for.
-        job: Function of a module, which another process can import.
-        arms: One for each call of the job; their run folders have been begun.
-        report: Called in this process with the numbers that jobs report.
+    As :meth:`rimsim.scenarios.runs.local.Workers.run`. The arms' run folders have been begun. ``workers`` is the number
+    of tasks at once; None: as many as the cluster has CPUs for.
     """
     ray = _ray(_SETTINGS)
     begin = ray.remote(_work).options(num_cpus=1, max_retries=0, num_returns="streaming")

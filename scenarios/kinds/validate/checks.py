@@ -252,10 +252,11 @@ def _tenths(tenths: list[tuple[float, float]]) -> dict[str, float]:
 
 def rate_curves(table: pd.DataFrame) -> dict[str, dict[str, float]]:
     """Rates by name; truths with the same λ* stand together."""
-    found: dict[tuple[str, str], dict[str, float]] = {}
-    rates = table[table["metric"].str.startswith("rate_")]
-    for model, truth, metric, value in rates[["model", "truth", "metric", "value"]].to_numpy().tolist():
-        found.setdefault((str(model), str(truth)), {})[str(metric)] = float(value)
+    rates = table[table["metric"].str.startswith("rate_")].groupby(["model", "truth"], sort=False)
+    found: dict[tuple[str, str], dict[str, float]] = {
+        (str(model), str(truth)): dict(zip(rows["metric"], rows["value"], strict=True))
+        for (model, truth), rows in rates
+    }
     curves = {f"λ of {model}": figures for (model, truth), figures in found.items() if not truth}
     alike: dict[tuple[str, ...], list[str]] = {}
     for (_, truth), figures in found.items():

@@ -126,10 +126,8 @@ def conclusions(run: Run) -> Sentences:
 
 def figures_of(agreement: pd.DataFrame) -> dict[str, dict[str, float]]:
     """Truth → metric → value."""
-    figures: dict[str, dict[str, float]] = {}
-    for truth, metric, value in agreement[["truth", "metric", "value"]].to_numpy().tolist():
-        figures.setdefault(str(truth), {})[str(metric)] = float(value)
-    return figures
+    by_truth = agreement.groupby("truth", sort=False)
+    return {str(truth): dict(zip(rows["metric"], rows["value"], strict=True)) for truth, rows in by_truth}
 
 
 def _flattered(intervals: pd.DataFrame, truths: Iterable[str]) -> list[str]:
