@@ -1,7 +1,5 @@
 """Every built-in agent keeps the promises that agents of one's own are tested for; agents that break one are caught."""
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 

@@ -1,19 +1,17 @@
 """Arrivals that stand for sessions of the log: who comes, with which past, and what can be consumed."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 
 import numpy as np
 import pytest
-from kit import refused
-from small_markets import play_out, small_broadcast, small_scenario
+from kit import refused, same_arrays
+from small_markets import play_out, played, resumed, small_broadcast, small_scenario
 
-from rimsim.agents import make_agent, play_round
+from rimsim.agents import make_agent
 from rimsim.config import ArrivalsConfig, ConsumerConfig
 from rimsim.errors import MarketError
-from rimsim.market import Market, MarketState, build_world
+from rimsim.market import Market, build_world
 from rimsim.market.arrivals import RoundsSoFar, checked_schedule, make_arrivals
 from rimsim.market.arrivals.clones import clones_at, events_before
 
@@ -146,10 +144,5 @@ def test_a_saved_market_goes_on_with_the_same_pasts(draw, truth, tmp_path):
     """What is saved between rounds has each slot's cut; played on, the ledger is the same."""
     arrivals = ArrivalsConfig(per_round=60, max_visits=3, draw=draw)
     config = small_scenario(rounds=2, arrivals=arrivals, consumer=ConsumerConfig(truth=truth))
-    market, other = Market(config), Market(config)
-    play_round(market, make_agent("relevance"))
-    market.state.save(tmp_path / "state")
-    other.load_state(MarketState.load(tmp_path / "state"))
-    one, two = (play_out(each, make_agent("relevance")).closed[-1].ledger for each in (market, other))
-    for field in ("item", "consumed", "probability"):
-        np.testing.assert_array_equal(getattr(one, field), getattr(two, field))
+    whole, other = played(config), resumed(config, "relevance", tmp_path / "state")
+    same_arrays(whole.closed[1].ledger, other.closed[1].ledger, "item", "consumed", "probability")

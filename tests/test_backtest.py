@@ -1,7 +1,5 @@
 """The back-test: splits against plain loops, no leakage, tables that follow from slates, the command end to end."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np

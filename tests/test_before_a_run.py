@@ -1,7 +1,5 @@
 """What is chosen and said before a run begins: the agents where none are named, guarantees that nobody can keep."""
 
-from __future__ import annotations
-
 import io
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The door to Numba: what several processes need is compiled by one of them, and does what its Python does."""
 
-from __future__ import annotations
-
 import ast
 import dataclasses
 import hashlib
@@ -156,12 +154,12 @@ def _ledger_digest(ledgers):
 
 
 def digests():
-    """Digests of the ledgers of all agents in tiny markets, and some solutions of the price problem."""
+    """Digests of ledgers of all agents, in two kinds of tiny markets each, and solutions of the price problem."""
     found, planning = {}, {name for name in AGENTS if getattr(BUILT_IN.get(name), "needs_audience", False)}
-    for kind in sorted(SMALL):
-        for name in AGENTS:
-            if kind == "broadcast" or name not in planning:
-                found[f"{kind} {name}"] = _ledger_digest(_ledgers(name, _tiny(kind)))
+    others = sorted(set(SMALL) - {"clones"})
+    for number, name in enumerate(AGENTS):
+        for kind in ("broadcast",) if name in planning else ("clones", others[number % len(others)]):
+            found[f"{kind} {name}"] = _ledger_digest(_ledgers(name, _tiny(kind)))
     for name in sorted(set(AGENTS) - planning):
         # Prices of examined guarantees come of sums in floating point, which differ in their last bits between the
         # two; what is compared is that slates are filled, and that no index leaves its array.

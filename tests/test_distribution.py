@@ -1,7 +1,5 @@
 """What is built for others to install: a wheel with everything it reads, and a source archive that makes one."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import sys

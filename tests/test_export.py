@@ -1,7 +1,5 @@
 """Exports: the keys, shapes and ranges of each format, and figures computed from them by hand."""
 
-from __future__ import annotations
-
 import functools
 
 import gymnasium
@@ -136,24 +134,23 @@ def test_scope_rl_itself_accepts_the_data_set_and_values_it_as_ope_does(exported
 
 
 def test_csv_is_the_ledger(run, tmp_path, capsys):
-    """Every exposure of the arms asked for is a row, with the ledger's columns."""
+    """Every exposure of the arms asked for is a row, with the ledger's columns.
+
+    A format, an arm or a seed that is not there is named, with the nearest, and a file that is there is kept.
+    """
     out = tmp_path / "ledger.csv"
     assert main(["export", str(run.folder), "--to", "csv", "--agent", "relevance", "--out", str(out)]) == 0
     found = pd.read_csv(out)
     assert list(found.columns) == list(run.ledger.columns)
     assert len(found) == (run.ledger["agent"] == "relevance").sum()
     assert "exposures" in capsys.readouterr().out
-    refused(RunFolderError, "is there already", scenarios.export, run.folder, "csv", out=out)
-
-
-def test_what_cannot_be_exported_is_refused(run):
-    """A format, an arm or a seed that is not there is named, with the nearest."""
-    for words, told in (
-        (("opb", {}), "--to: 'opb'. Did you mean 'obp'|--to: 'opb'"),
-        (("obp", {"agent": "nobody"}), "--agent: 'nobody'"),
-        (("obp", {"seed": 9}), "--seed: 9"),
+    for error, told, kind, words in (
+        (RunFolderError, "is there already", "csv", {"out": out}),
+        (ConfigError, "--to: 'opb'. Did you mean 'obp'|--to: 'opb'", "opb", {}),
+        (ConfigError, "--agent: 'nobody'", "obp", {"agent": "nobody"}),
+        (ConfigError, "--seed: 9", "obp", {"seed": 9}),
     ):
-        refused(ConfigError, told, scenarios.export, run.folder, words[0], **words[1])
+        refused(error, told, scenarios.export, run.folder, kind, **words)
 
 
 def test_the_environment_of_a_data_set_plays_its_log_again(run):

@@ -1,7 +1,5 @@
 """What is guaranteed, in which unit, hard and soft, with arrivals known, forecast with error or unknown, by whom."""
 
-from __future__ import annotations
-
 import itertools
 from dataclasses import replace
 
@@ -32,6 +30,7 @@ def test_an_item_without_a_guarantee_has_the_price_zero(name):
         free = ledger[required[ledger["item"]] == 0]
         assert len(free) > 100
         assert (free["price"] == 0).all()
+        assert ledger["price"].between(-market.closed[-1].cost * (1 + 1e-6), 0).all()
         assert (agent.item_price[required == 0] == 0).all()
         lower += np.count_nonzero(agent.item_price[required > 0] < 0)
     assert lower > 0
@@ -140,20 +139,6 @@ def test_slates_stand_in_order_of_what_counts(name, kind):
             worth = worth - ledger.price
         steps = np.diff(np.where(ledger.item >= 0, worth, np.nan), axis=1)
         assert not (steps > 1e-6 * np.nanmax(np.abs(worth))).any()
-
-
-@pytest.mark.parametrize("name", [*MOVING, *PLANNED])
-def test_weights_that_are_all_one_change_nothing(name):
-    """Examined without decay is the problem without positions: the prices are those of the shown unit, to the bit."""
-    found = []
-    for unit in ("shown", "examined"):
-        config = small_scenario(rounds=1, exposure=ExposureConfig(unit=unit))
-        config = replace(config, consumer=replace(config.consumer, position_decay=1.0))
-        agent, market = market_of(name, config)
-        play_round(market, agent)
-        found.append((np.sort(market.closed[0].ledger.item, 1), market.closed[0].required))
-    assert (found[0][1] == found[1][1]).all()
-    assert (found[0][0][0] == found[1][0][0]).all()
 
 
 @pytest.mark.parametrize("name", ["rim-feedback", "rim-resolve(every=100)", "fair-rec"])
@@ -298,15 +283,3 @@ def test_a_round_goes_on_after_the_arrivals_expected():
         if name != "p-mmf":
             assert missing(view, slates.items[: n // 2]) <= 0.05
             assert missing(view, slates.items) <= 0.001
-
-
-def test_prices_swing_no_more_by_the_clock_than_by_arrivals():
-    """Where as many come as expected, evenly, the two paces deliver and pay nearly the same."""
-    n, m, k, span = 600, 60, 6, 1000.0
-    now, score = replace(arrivals_of(mild(n, m, 2), first=900), time=np.arange(n) * span / n), []
-    view = view_of(n, m, k, past=arrivals_of(mild(n, m, 1)), cost=20.0, unit="examined", decay=0.85)
-    for pace in ("arrivals", "clock"):
-        agent = begun("rim-feedback", replace(view, pace=pace, opens=0.0, closes=span))
-        score.append(float(np.take_along_axis(now.intensity.numpy(), agent.act(now).items, 1).sum()))
-        assert np.isfinite(agent.item_price).all()
-    assert score[1] == pytest.approx(score[0], rel=1e-3)

@@ -1,14 +1,12 @@
 """Guard of hard requirements: due items and rows, and their positions, against counting by hand."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_arrivals import arrivals_of
 from small_markets import small_scenario
-from test_promised_prices import AGENTS, PROMISES, played
+from test_promises import AGENTS, PRICED, played
 
 from rimsim.agents import make_agent, pacing
 from rimsim.agents.guard import (
@@ -243,17 +241,10 @@ def test_due_rows_and_shares_of_the_excess_are_those_by_hand(items, data):
         return np.array(data.draw(st.lists(st.integers(low, high), min_size=size, max_size=size)))
 
     n = len(items)
-    least, delivered, column, left = (
-        some(0, 160, n) / 4.0,
-        some(0, 160, n) / 16.0,
-        some(0, 2, n),
-        1.0 * some(1, 60, 3),
-    )
-    counts, chance, weight = (
-        np.array([True, False, True]),
-        np.linspace(0.2, 1.0, M),
-        np.array([1.0, 0.5, 0.25]),
-    )
+    least, delivered = some(0, 160, n) / 4.0, some(0, 160, n) / 16.0
+    column, left = some(0, 2, n), 1.0 * some(1, 60, 3)
+    counts, chance = np.array([True, False, True]), np.linspace(0.2, 1.0, M)
+    weight = np.array([1.0, 0.5, 0.25])
     required, mean = np.arange(M) / 2.0 * data.draw(st.booleans()), weight.mean()
     about = {"weight": weight, "chance": chance, "spare": 0.1, "sure": 1.0}
     guard = guard_of(required, items, least, column, **about)
@@ -344,7 +335,7 @@ def test_an_exposure_that_is_taken_back_is_delivered_again():
 def hard_market(**changes):
     """Two rounds of a week with floors, groups, and campaigns that end when the first round does."""
     exposure = {"hard": True, "most": None, "campaigns": LATE, "unit": "examined"} | changes
-    return small_scenario(exposure=scenario_from({"exposure": PROMISES | exposure}).exposure, rounds=2)
+    return small_scenario(exposure=scenario_from({"exposure": PRICED | exposure}).exposure, rounds=2)
 
 
 def missing(closed):

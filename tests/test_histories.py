@@ -25,10 +25,8 @@ from rimsim.testing import random_log
 
 SLOTS = 4
 LOGGED = [[7, 8], [], [9], [7]]
-CONSUMED = st.lists(
-    st.tuples(st.integers(0, SLOTS - 1), st.integers(0, 3), st.lists(st.integers(0, 9), max_size=3)),
-    max_size=30,
-)
+ITEMS = st.lists(st.integers(0, 9), max_size=3)
+CONSUMED = st.lists(st.tuples(st.integers(0, SLOTS - 1), st.integers(0, 3), ITEMS), max_size=30)
 
 
 def _empty(slots=SLOTS):

@@ -1,6 +1,4 @@
-"""Runs that are killed, interrupted or left without disk, and what a resumed one makes of them."""
-
-from __future__ import annotations
+"""Runs that are killed, interrupted, left without disk or asked nonsense, and what a resumed one makes of them."""
 
 import functools
 import os
@@ -14,7 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 import yaml
 from filelock import FileLock, Timeout
 from kit import refused
@@ -22,9 +22,11 @@ from small_markets import drawn, small_scenario, stopped_after_a_round
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from worker_tasks import hold
 
+from rimsim.agents import Random, play_round
 from rimsim.config import ArrivalsConfig, ConsumerConfig, DataConfig, to_plain
-from rimsim.errors import AgentError, ArmsError, RunFolderError
-from rimsim.market import build_world
+from rimsim.errors import AgentError, ArmsError, ModelError, RunFolderError
+from rimsim.intensity import Popularity
+from rimsim.market import Market, build_world
 from rimsim.scenarios import compare
 from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.runs.job import stop_if_asked
@@ -445,3 +447,69 @@ def test_a_run_whose_state_cannot_be_read_is_not_resumed(stopped):
         rest = {name: arrays[name] for name in arrays.files if name != "bound_price"}
     np.savez(path, **rest)
     refused(ArmsError, r"arm\.npz: no readable state of an arm: .*bound_price", resume, stopped, workers=1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (
+            "Raises",
+            r"raises, seed 3: agent 'raises' raised ValueError in round 1, at arrival \d+ .*: no idea",
+        ),
+        ("WrongShape", r"seed 3: .* in round 1: slates have shape \(\d+, 4\).*arrival, the first \d+"),
+        ("Repeats", r"seed 3: .* in round 1: slate of arrival \d+ .*position 2 holds repeated item"),
+        ("OutOfRange", r"seed 3: .* in round 1: slate of arrival \d+ .*inadmissible item 1000000"),
+        ("Inadmissible", r"seed 3: .*'inadmissible' in round 1: slate of arrival \d+ .*inadmissible item"),
+        ("NotANumber", r"seed 3: agent 'not-a-number' in round 1, at arrival \d+ .*type float64"),
+    ],
+)
+def test_an_agent_that_answers_nonsense_is_named_and_the_others_are_kept(tmp_path, kind, message):
+    """The error says which agent, seed, round and arrival; all that went well before is kept."""
+    agents, asked = ("random", f"{FAULTY}:{kind}"), {"workers": 1, "frozen": []}
+    refused(AgentError, message, compare, small_scenario(rounds=2), agents, seeds=[3], out=tmp_path, **asked)
+    left = load_run(tmp_path).rounds.groupby("agent")["round"].nunique()
+    assert left["random"] == 2
+    assert left.drop("random").tolist() == [1]
+    told = next((tmp_path / "failures").glob("*.txt")).read_text()
+    assert "Traceback" in told
+
+
+def test_a_worker_that_dies_once_goes_on_and_one_that_dies_again_is_named(tmp_path, monkeypatch):
+    """An agent that kills its process fails after a second try; one that does so once goes on, to the same content."""
+    monkeypatch.setenv("RIMSIM_TEST_MARKS", str(tmp_path))
+    config, asked = small_scenario(rounds=2), {"seeds": 1, "frozen": []}
+    whole = compare(config, ("random", "popularity"), out=tmp_path / "whole", workers=1, **asked)
+    agents = (f"{FAULTY}:DiesOnce", f"{FAULTY}:Dies", "popularity")
+    said = r"1 of 3 arms failed:\n  dies, seed 0: agent 'dies' in round 1: .*killed by SIGKILL, 2 times"
+    refused(AgentError, said, compare, config, agents, out=tmp_path / "dying", workers=2, **asked)
+    assert (tmp_path / "died").exists()
+    left = load_run(tmp_path / "dying")
+    rounds = left.rounds.groupby("agent")["round"].nunique().to_dict()
+    assert rounds == {"random": 2, "popularity": 2, "dies": 1}
+    for name in ("random", "popularity"):
+        for tables in ("rounds", "ledger"):
+            one, other = (getattr(run, tables).query(f"agent == {name!r}") for run in (whole, left))
+            one, other = (table.sort_values([*table], ignore_index=True) for table in (one, other))
+            pd.testing.assert_frame_equal(one, other, check_exact=True)
+
+
+class _NoNumbers(Popularity):
+    """A model that, once retrained, has no number for some states."""
+
+    def update(self, log):
+        self.retrained = True
+        return super().update(log)
+
+    def score_hidden(self, hidden, now):
+        scores = super().score_hidden(hidden, now).clone()
+        if getattr(self, "retrained", False):
+            scores[0] = torch.nan
+        return scores
+
+
+def test_a_model_that_scores_no_number_is_named_with_the_arrival():
+    """The error says agent, round, model and arrival."""
+    config = small_scenario()
+    market = Market(config, model=_NoNumbers().fit(Market(config).world.past))
+    said = r"agent 'random' in round 0: _NoNumbers.score: .* of arrival \d+"
+    refused(ModelError, said, play_round, market, Random())
