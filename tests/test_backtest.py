@@ -14,6 +14,7 @@ from rimsim.data import load
 from rimsim.errors import ConfigError, ModelError, RunFolderError
 from rimsim.intensity import Popularity
 from rimsim.intensity.registry import make, parts, register
+from rimsim.intensity.scores import JoinedScores, ModelScores
 from rimsim.matching import price_slates
 from rimsim.rng import Purpose, bits
 from rimsim.scenarios import BacktestConfig, SplitConfig, backtest, load_backtest, load_run
@@ -29,7 +30,6 @@ from rimsim.scenarios.kinds.backtest.tasks import (
     matching_with_floors,
     user_recommendation,
 )
-from rimsim.scenarios.kinds.scores import JoinedScores, ModelScores
 from rimsim.tracking import read_scalars
 
 SMALL = ("popularity-hp", "popularity", "als-pop")

@@ -15,12 +15,12 @@ from rimsim import scenarios
 from rimsim.agents import make_agent, play_round
 from rimsim.config import ArrivalsConfig, ExposureConfig, PlatformConfig, to_plain
 from rimsim.errors import ConfigError
+from rimsim.evaluation.designs import DESIGNS, Assignment, Outcome, contrast
 from rimsim.market import Market
 from rimsim.market.records import count_items
 from rimsim.measures.loop import late_rounds
 from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.kinds import experiment
-from rimsim.scenarios.kinds.experiment.designs import DESIGNS, Assignment, Outcome, contrast
 from rimsim.scenarios.kinds.experiment.market import (
     Diverted,
     TwoArms,
