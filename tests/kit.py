@@ -35,6 +35,12 @@ def same_log(log, other):
     pd.testing.assert_frame_equal(log.items, other.items)
 
 
+def same_arrays(one, other, *names):
+    """Check that arrays of two objects are the same to the last bit."""
+    for name in names:
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+
+
 def zipped(path, *members, folder=""):
     """Write names and contents of members into a zip; returns its path."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -38,10 +38,10 @@ from rimsim.intensity.sets.factors import Items, fit_items, fold_users, folded
 from rimsim.intensity.sets.personal import Cells
 from rimsim.intensity.softmax import MANY_PAIRS, Negatives, RowItems, is_sampled, softmax_loss, softmax_shares
 from rimsim.intensity.states import count_examples
+from rimsim.market.agreement import unfitted_model
 from rimsim.market.consumers.truth_factors import fit_factors, fold_in, judge_factors
 from rimsim.market.world import initial_model, unfitted
 from rimsim.scenarios.kinds.validate.checks import rate_of_ground
-from rimsim.scenarios.kinds.validate.sessions import unfitted_model
 from rimsim.testing import IntensityModelTests, random_log
 
 
