@@ -251,7 +251,7 @@ def undelivered_sentence(
     ``missing`` is undelivered in late rounds; ``at_bound`` is the share of prices at their bound, some since round
     ``since``.
     """
-    text = f"{agent} leaves {_share(missing)} of what is guaranteed undelivered in late rounds, counted as {unit}"
+    text = f"{agent} leaves {per_cent(missing)} of what is guaranteed undelivered in late rounds, counted as {unit}"
     if hard:
         return f"{text}: the guarantees are hard, so that nothing that was tried could deliver it"
     if since is None or at_bound < _NEGLIGIBLE:
@@ -260,7 +260,7 @@ def undelivered_sentence(
             "not follow what is delivered"
         )
     return (
-        f"{text}; the prices of {_share(at_bound)} of the items are at the bound c (some since round {since}): what "
+        f"{text}; the prices of {per_cent(at_bound)} of the items are at the bound c (some since round {since}): what "
         "they lack costs more than c; raise `exposure.cost`, lower `exposure.beta`, or set `exposure.hard: true`"
     )
 
@@ -274,10 +274,6 @@ def _infeasible(table: pd.DataFrame) -> str:
         f"warning: guarantees cannot all be delivered in {rounds} rounds of arms, as was known before each; {where}: "
         f"{first['text']} (all: undeliverable/)"
     )
-
-
-def _share(value: float) -> str:
-    return f"{100 * value:.1f} %" if value < 0.0995 else f"{100 * value:.0f} %"
 
 
 def and_reference(chosen: str, agents: Collection[str], figure_of: Callable[[str], str]) -> str:
