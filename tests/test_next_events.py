@@ -246,8 +246,7 @@ def test_a_scenario_tells_its_model_what_ends_a_session():
 @pytest.mark.parametrize("name", ["bag-visits", "ease-hp", "gru-ema", "returning-hawkes", "auto-pop"])
 def test_every_config_that_says_what_ends_a_session_is_told(name):
     """Marks are told as text and grounds in seconds; half an hour changes no config, however it is written."""
-    platform = PlatformConfig(model=name)
-    for model in (make(name, gap="6h"), unfitted(platform, 0, "6h"), unfitted_model(name, 0, "cpu", "6h")):
+    for model in (make(name, gap="6h"), unfitted_model(name, 0, "cpu", "6h")):
         assert (model.mark.config.session_gap, model.ground.config.gap) == ("6h", 6 * HOUR)
     plain, told = make(name), make(name, gap="0.5h")
     assert (plain.mark.config, plain.ground.config) == (told.mark.config, told.ground.config)
