@@ -55,10 +55,7 @@ def test_epsilon_zero_is_relevance_and_one_is_uniform():
 @pytest.mark.parametrize(("gain", "closing"), [(0.1, 0.02), (1.0, 0.0)])
 @pytest.mark.parametrize("unit", ["shown", "examined"])
 def test_feedback_follows_its_formula(unit, gain, closing):
-    """Slates and prices equal a slow transcription of w = clip(w₀ + g·c/√b·(b·t/N − E)·h, 0, c).
-
-    E counts positions, or Σγ^(r−1) where guarantees are of examined exposures; slates stand by λ, or by λ − v.
-    """
+    """Slates and prices equal a slow transcription of w = clip(w₀ + g·c/√b·(b·t/N − E)·h, 0, c) in either unit."""
     market = Market(small_scenario(rounds=1, exposure=ExposureConfig(unit=unit)))
     agent, view = RimFeedback(gain, closing=closing), market.round_view()
     agent.begin_round(view)
@@ -85,9 +82,8 @@ def test_feedback_follows_its_formula(unit, gain, closing):
 
 def test_identical_states_are_spread_over_the_items():
     """Clones without history get many different slates from frozen prices, not all one."""
-    market = Market(
-        small_scenario(rounds=1, arrivals=ArrivalsConfig(per_round=300, max_visits=1, history="none"))
-    )
+    arrivals = ArrivalsConfig(per_round=300, max_visits=1, history="none")
+    market = Market(small_scenario(rounds=1, arrivals=arrivals))
     agent = make_agent("rim-dual")
     play_round(market, agent)
     ledger = market.closed[0].ledger
@@ -113,8 +109,7 @@ def test_identical_states_are_spread_over_the_items():
 )
 def test_agents_that_are_none_are_refused(text, message):
     """A misspelt name, option or class is an error with the nearest valid name."""
-    with pytest.raises(ConfigError, match=message):
-        make_agent(text)
+    refused(ConfigError, message, make_agent, text)
 
 
 def test_learning_agents_get_all_feedback_in_clock_order_at_barriers():
@@ -175,8 +170,7 @@ def test_every_call_of_an_agent_is_guarded(method, answer, message):
 
     agent = Faulty()
     setattr(agent, method, fail)
-    with pytest.raises(AgentError, match=message):
-        play_round(Market(small_scenario(rounds=1)), agent)
+    refused(AgentError, message, play_round, Market(small_scenario(rounds=1)), agent)
 
 
 OPTIONS = [  # agent, option, default, ends of its range, values beyond them
@@ -234,10 +228,7 @@ class Mine:
 
 
 def test_a_file_that_changes_within_a_second_is_read_anew(tmp_path, monkeypatch):
-    """Also where Python keeps compiled files, which it compares by second and size; barriers are at least 1 or none.
-
-    The error for a class that lacks an attribute names that one.
-    """
+    """Also where Python keeps compiled files; barriers are at least 1 or none, and what is lacking is named."""
     monkeypatch.setattr(sys, "dont_write_bytecode", False)
     file = tmp_path / "mine.py"
     for every in (4, 5, 1, 2, None):

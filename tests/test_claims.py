@@ -33,10 +33,7 @@ def _arms(families, comparisons, seeds=5):
 
 
 def test_a_table_of_arms_that_do_not_differ_holds_a_claim_as_seldom_as_one_comparison():
-    """Of 1,000 A/A comparisons, 5 % ± 1.5 have an interval without 0; of as many tables of 12, as many claim by Holm.
-
-    Without Holm more than 30 % of the tables would.
-    """
+    """Of 1,000 A/A comparisons, and of as many tables of 12 by Holm, 5 % ± 1.5 claim; without it 30 % of tables."""
     found = [
         [measures.paired_difference(one, other) for one, other in zip(ones, others, strict=True)]
         for ones, others in zip(*_arms(1000, 12), strict=True)
@@ -109,10 +106,7 @@ def _rounds(slope, seeds=4, rounds=8):
 
 
 def test_trends_are_the_baselines_own_and_the_others_against_it():
-    """Paired by seed: the slope of relevance, and the difference of slopes, with a star where Holm settles it.
-
-    Slopes are least squares over rounds 4 to 7, as NumPy fits a line; two late rounds have none.
-    """
+    """Slopes are NumPy's over rounds 4 to 7, those of others against relevance, with a star where Holm settles it."""
     rounds = _rounds({"relevance": -0.5, "mine": -0.2})
     found = measures.late_slopes(rounds)
     for row in found.itertuples():

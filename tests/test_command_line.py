@@ -1,21 +1,32 @@
-"""What the command line says: of itself, of arms that failed, of folders of another kind, of slips in a command."""
+"""What the command line says: of itself, before a run, of arms that failed, of other folders, of slips in a command."""
 
 import inspect
+import io
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from kit import refused
-from small_markets import drawn, small_scenario
+from rich.console import Console
+from small_markets import drawn, small_broadcast, small_replay, small_run, small_scenario
 
 import rimsim
-from rimsim.config import ScenarioConfig, find_scenario, scenario_names
+from rimsim.agents import make_agent, market_for, play_round
+from rimsim.config import (
+    ArrivalsConfig,
+    ExposureConfig,
+    GroupConfig,
+    ScenarioConfig,
+    find_scenario,
+    scenario_names,
+)
 from rimsim.errors import ArmsError, ConfigError, DataError, RunFolderError
 from rimsim.intensity.registry import names as model_names
 from rimsim.market import arrivals, build_world, consumers
-from rimsim.measures import MEASURES
+from rimsim.measures import MEASURES, weighted_exposure
 from rimsim.scenarios import compare, load_run, sweep
 from rimsim.scenarios.cli.analyses import backtest, validate
 from rimsim.scenarios.cli.main import main
@@ -25,6 +36,7 @@ from rimsim.scenarios.kinds.validate import ValidateConfig
 from rimsim.scenarios.runs.status import shown_rounds, status_of
 from rimsim.scenarios.runs.store import repeat_command
 from rimsim.scenarios.study.compare import resume
+from rimsim.scenarios.study.options import undeliverable_notes
 from rimsim.scenarios.study.plan import default_agents
 
 RAISES = f"{Path(__file__).with_name('faulty_agents.py')}:Raises"
@@ -81,9 +93,8 @@ def test_a_sweep_prints_the_points_of_arms_that_went_well(tmp_path, capsys):
 
 def test_means_over_late_rounds_are_never_of_an_arm_that_stopped_early(tmp_path):
     """Where no arm is complete, tables and pictures are made of the rounds that all have."""
-    config, asked = small_scenario(rounds=2), {"seeds": 1, "workers": 1, "frozen": []}
     with pytest.raises(ArmsError, match="1 of 1 arms failed"), drawn("lorenz"):
-        compare(config, (RAISES,), out=tmp_path / "none", **asked)
+        small_run(tmp_path / "none", (RAISES,), small_scenario(rounds=2))
     run = load_run(tmp_path / "none")
     assert set(shown_rounds(run)["round"]) == {0}
     assert not status_of(run).complete
@@ -100,9 +111,8 @@ def test_a_report_before_the_first_round_says_what_is_not_finished(folders, tmp_
 def test_a_run_of_another_kind_is_refused_with_the_command_that_repeats_it(folders, capsys):
     """Neither --from nor --resume takes a sweep for a comparison; without a folder there is no run to go on with."""
     many = folders / "many"
-    refused(
-        RunFolderError, "holds a sweep; allowed: a comparison, .* repeated by: ", load_run, many, "comparison"
-    )
+    said = "holds a sweep; allowed: a comparison, .* repeated by: "
+    refused(RunFolderError, said, load_run, many, "comparison")
     for option in (["--from"], ["--resume", "--out"]):
         assert f"{many}: holds a sweep" in said_by(capsys, ["compare", *option, str(many)], 2).err
     said = said_by(capsys, ["sweep", "--resume", "--out", str(folders / "one")], 2)
@@ -119,9 +129,8 @@ def test_what_is_begun_anew_is_not_resumed(entry, name, tmp_path, capsys):
     """The folder of an experiment, a validation or a back-test is refused with the command that repeats it."""
     command = f"rimsim {entry} --seeds 1"
     (tmp_path / "config.yaml").write_text(f"{entry}: {{}}\ncommand: {command}\n", encoding="utf-8")
-    refused(
-        RunFolderError, f"holds {name}; allowed: a comparison, .* repeated by: {command}$", resume, tmp_path
-    )
+    said = f"holds {name}; allowed: a comparison, .* repeated by: {command}$"
+    refused(RunFolderError, said, resume, tmp_path)
     for job in ("compare --resume --out", "sweep --resume --out", "compare --from"):
         said = said_by(capsys, [*job.split(), str(tmp_path)], 2)
         assert f"repeated by: {command}\n" in said.err
@@ -222,10 +231,7 @@ def test_what_the_system_refuses_is_told_in_words(tmp_path, capsys):
 
 
 def test_paths_may_be_texts_or_paths_and_nothing_else(tmp_path):
-    """A folder that is a number is refused by name; a log and a scenario may be given as paths.
-
-    A file's stem is the scenario's name, which run folders begin with; a name that is given stays.
-    """
+    """A folder that is a number is refused; logs and scenarios may be paths, and a file's stem is the default name."""
     loop, random, file = "closed-loop", ("random",), tmp_path / "mine.yaml"
     refused(ConfigError, "out: 5 is no path; allowed: a path", compare, loop, random, out=5)
     said = "rounds: field 'rounds' is 0; allowed: greater than or equal to 1"
@@ -312,9 +318,8 @@ def test_command_line_answers_without_what_work_needs(words):
         "with contextlib.suppress(SystemExit): main(sys.argv[1:])\n"
         "assert not {'torch', 'pandas', 'numba', 'pydantic', 'rich'} & sys.modules.keys()"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, *words.split()], check=False, capture_output=True, text=True
-    )
+    line = [sys.executable, "-c", code, *words.split()]
+    done = subprocess.run(line, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout or "Did you mean" in done.stderr
 
@@ -374,3 +379,74 @@ def test_help_tells_the_defaults_that_are_taken():
     assert told["--backend"] == taken["backend"].default
     assert told["--frozen"] == "relevance"
     assert told["--control"] == ",".join(taken["control"].default)
+
+
+def test_the_default_agents_of_a_scenario_include_the_agent_of_its_name():
+    """A scenario's namesake takes part without being asked for; clones and replays have the same four agents."""
+    for name in scenario_names():
+        chosen = default_agents(find_scenario(name))
+        assert ("offline-match" in chosen) == (name in {"offline-match", "user-rec"})
+        assert ("user-rec" in chosen) == (name == "user-rec")
+    four = ("relevance", "rim-dual", "rim-feedback", "random")
+    assert default_agents(small_scenario()) == default_agents(small_replay()) == four
+
+
+def test_compare_and_sweep_take_the_default_agents_of_their_scenario(tmp_path):
+    """Without agents, a broadcast is played by the planners too; a sweep takes those that can play at every point."""
+    config = small_broadcast(rounds=1, exposure=ExposureConfig(beta=0.5))
+    run = compare(config, seeds=1, out=tmp_path / "one", workers=1, certify=False)
+    assert run.agents == ["relevance", "rim-dual", "rim-feedback", "offline-match", "random"]
+    grid = {"arrivals.kind": ["broadcast", "clones"]}
+    sweep(config, grid, seeds=1, out=tmp_path / "many", workers=1, certify=False)
+    assert load_run(tmp_path / "many").agents == ["relevance", "rim-dual", "rim-feedback", "random"]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        small_broadcast(rounds=1),
+        small_broadcast(rounds=1, exposure=ExposureConfig(items=30, each=12)),
+        small_broadcast(rounds=1, exposure=ExposureConfig(each=500)),
+        small_scenario(rounds=1, exposure=ExposureConfig(items=40, each=120), user_cap=4),
+        small_replay(rounds=1, exposure=ExposureConfig(each=9)),
+        small_scenario(rounds=1, exposure=ExposureConfig(beta=1.0)),
+    ],
+)
+def test_a_note_is_there_where_a_round_asks_for_more_than_it_has(config):
+    """The note is what the market that opens asks for and its slates hold, and no agent can do better than it says."""
+    market = market_for(make_agent("random"), config)
+    required, weights = market.required, market.open.promised.weights
+    filled = market.capacity if market.capacity is not None else np.full(len(market.schedule), config.slate)
+    there = np.concatenate([[0.0], np.cumsum(weights)])[filled].sum()
+    notes = undeliverable_notes(config)
+    if required.sum() <= there:
+        assert notes == []
+        return
+    assert notes[0] == (
+        f"in the first round, all items cannot be delivered in full: asked for {required.sum():,.1f}, at most "
+        f"{there:,.1f}, since there are too few positions"
+    )
+    play_round(market, make_agent("random"))
+    given = weighted_exposure(market.closed[-1].ledger.item, weights, market.n_items)
+    assert np.maximum(required - given, 0).sum() >= required.sum() - there - 1e-9
+
+
+def test_a_group_that_its_caps_do_not_allow_is_named_before_the_run():
+    """A genre that is promised more than its items may be shown is in the notes by its name."""
+    group = GroupConfig(column="genres", beta=0.9, values=("Horror",))
+    exposure = ExposureConfig(beta=0.0, most=0.2, groups=(group,))
+    (note,) = undeliverable_notes(small_scenario(exposure=exposure))
+    assert note.startswith("in the first round, genres Horror cannot be delivered in full: asked for ")
+    assert note.endswith("since caps allow no more")
+
+
+def test_the_note_is_printed_once_before_the_run(tmp_path):
+    """Compare and sweep say it on the console, a sweep once for all points that ask alike."""
+    arrivals = ArrivalsConfig(kind="broadcast", per_round=20)
+    config, text = small_broadcast(rounds=1, arrivals=arrivals), io.StringIO()
+    options = {"seeds": 1, "workers": 1, "certify": False, "console": Console(file=text, width=200)}
+    sweep(config, {"exposure.cost": [1.0, 2.0]}, ("random",), out=tmp_path / "many", **options)
+    said = "all items cannot be delivered in full: asked for 111.0, at most 37.0, since there are too few positions"
+    assert text.getvalue().count(said) == 1
+    compare(config, ("random",), out=tmp_path / "one", **options)
+    assert text.getvalue().count(said) == 2

@@ -7,7 +7,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from kit import refused
-from small_markets import play_out, small_broadcast, small_replay, small_scenario, stopped_after_a_round
+from small_markets import (
+    ledgers,
+    play_out,
+    small_broadcast,
+    small_replay,
+    small_scenario,
+    stopped_after_a_round,
+)
 
 from rimsim import measures
 from rimsim.agents import make_agent, market_for, play_round
@@ -62,18 +69,13 @@ def _control(kind, config, sizes, folder):
     return AsLogged(config, build_world(config), SEEDS, sizes)
 
 
-def _ledgers(market):
-    tables = [closed.ledger.table("any", 3, closed.number) for closed in market.closed]
-    return pd.concat(tables, ignore_index=True)
-
-
 @pytest.mark.parametrize("learning", ["impressions", "consumed", "ips"])
 def test_an_arm_that_is_random_is_its_own_control_to_the_last_bit(learning, tmp_path):
     """What the platform's model says in every later round, and its log, are those of the arm itself."""
     config = _config(learning)
     own = _played(config, "random")
     control = _played(config, "random", Shadowed(_shadow(config, tmp_path), _sizes(own)))
-    pd.testing.assert_frame_equal(_ledgers(control), _ledgers(own), check_exact=True)
+    pd.testing.assert_frame_equal(ledgers(control), ledgers(own), check_exact=True)
     for one, other in zip(control.closed, own.closed, strict=True):
         np.testing.assert_array_equal(one.log_counts, other.log_counts)
 
@@ -126,10 +128,7 @@ def test_events_of_random_slates_are_taken_in_order(tmp_path):
 
 
 def test_organic_events_are_those_of_the_visitors_logged_sessions():
-    """Each event is one that the visitor's user did in the session that the visit stands for, in its state then.
-
-    All such events are drawn alike, and what a session holds beyond the round's end is known at its last tick.
-    """
+    """Events are drawn alike from the sessions that visits stand for; beyond the round they are known at its end."""
     config = _config(arrivals=ArrivalsConfig(per_round=120, max_visits=3, round_length="1h"))
     own, world = _played(config, "relevance"), build_world(config)
     past = own.closed[1].learnt
@@ -168,7 +167,7 @@ def test_a_control_goes_on_from_its_saved_state(kind, tmp_path):
     again.load_state(MarketState.load(tmp_path / "kept"))
     play_out(again, agents[2], 7)
     again.closed[:0] = first.closed
-    pd.testing.assert_frame_equal(_ledgers(again), _ledgers(whole), check_exact=True)
+    pd.testing.assert_frame_equal(ledgers(again), ledgers(whole), check_exact=True)
 
 
 def test_a_control_is_refused_where_visitors_stay_or_yield_nothing(tmp_path):
@@ -309,10 +308,7 @@ def test_tables_and_event_files_tell_the_parts(run):
 
 
 def test_results_do_not_depend_on_workers_batches_or_interruption(tmp_path, monkeypatch):
-    """Two workers with small batches, and a run that ends after each arm's first round, leave the same.
-
-    Their platforms learn from impressions too.
-    """
+    """Two workers with small batches, and a run that ends after each arm's first round, leave the same."""
     words = WORDS | {"seeds": 1, "rounds": 2}
     config = override(CONFIG, {"platform.learning": "impressions"})
     run = compare(config, AGENTS, out=tmp_path / "whole", **words)
@@ -342,6 +338,6 @@ FROZEN = PlatformConfig(model="popularity-hp", retrain=False)
 )
 def test_what_cannot_be_controlled_is_refused(config, words, message, tmp_path):
     """Before anything is written."""
-    with pytest.raises(ConfigError, match=message):
-        compare(config, ("relevance",), seeds=1, out=tmp_path / "run", frozen=["relevance"], **words)
+    asked = {"seeds": 1, "out": tmp_path / "run", "frozen": ["relevance"]} | words
+    refused(ConfigError, message, compare, config, ("relevance",), **asked)
     assert not (tmp_path / "run").exists()

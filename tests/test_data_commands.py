@@ -121,10 +121,7 @@ def test_a_grid_over_the_range_has_its_dates_as_text(tmp_path, log):
 
 
 def test_a_time_that_is_none_is_refused_by_its_field_or_option(tmp_path, capsys, log):
-    """What load does not take for a time, a scenario does not take either, and it says which field and what may be.
-
-    The command line names the option, and nothing is written.
-    """
+    """What load does not take for a time, a scenario and a command do not either; the field or option is named."""
     for time in ("yesterday", True, float("nan"), [2016], "1969-01-01"):
         said = "field 'data.start': the time is .*allowed: an ISO 8601 time"
         refused(ConfigError, said, override, ScenarioConfig(), {"data.start": time})

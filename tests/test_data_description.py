@@ -27,9 +27,7 @@ def test_the_numbers_of_a_description_are_those_of_the_log(tmp_path):
     rows = ["a,x,0,1", "a,y,0,2", "a,x,100,3", "b,x,100,1", f"b,z,{10 * day},1", f"b,x,{20 * day},1"]
     found = describe(_log(tmp_path, rows))
     assert found.sessions == 4
-    assert found.ties == pytest.approx(
-        2 / 6
-    )  # of a alone: the instant that a and b share is no tie of a user
+    assert found.ties == pytest.approx(2 / 6)  # of a alone: an instant of two users is no tie
     assert found.repeats == 2
     assert found.longest_silence == 10 * day
     assert found.silence_start == 10 * day
@@ -86,9 +84,7 @@ def test_gaps_of_years_are_usable_and_needs_can_be_raised(tmp_path):
 
 def test_importing_the_room_is_light():
     """Reading logs needs no torch, and neither pictures nor downloads are imported before they are wanted."""
-    code = (
-        "import sys, rimsim.data; sys.exit(any(m in sys.modules for m in ('torch', 'matplotlib', 'pooch')))"
-    )
+    code = "import sys, rimsim.data; sys.exit(bool({'torch', 'matplotlib', 'pooch'} & sys.modules.keys()))"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

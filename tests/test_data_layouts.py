@@ -93,10 +93,7 @@ def _check(log):
 
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_every_layout_gives_the_same_log(tmp_path, name):
-    """Ids, titles without years, genres, years, values and ties are the sources', from folder, file of events and zip.
-
-    A folder may be one further up, and a zip may hold a folder; it is read in place and leaves nothing behind.
-    """
+    """Ids, titles, genres, years, values and ties are the sources', from folders, files of events and zips."""
     folder = _folder(tmp_path / "data" / "ml", LAYOUTS[name])
     log = load(folder)
     assert (log.report.layout, log.report.backwards) == (name, 1)
@@ -109,10 +106,7 @@ def test_every_layout_gives_the_same_log(tmp_path, name):
 
 
 def test_what_a_layout_has_besides_events_is_kept(tmp_path):
-    """Attributes of users, who have none without a row; the whole catalogue with min_item_events=0; release times.
-
-    An item is released at its stated date if that precedes its first event, else with its first event.
-    """
+    """Attributes of users, items without events if asked for, and releases by date or by the first event."""
     old = _folder(tmp_path / "old", SMALL_100K)
     assert load(old).users["occupation"].tolist() == ["technician", "other", "writer", "other"]
     new = load(_folder(tmp_path / "new", LAYOUTS["MovieLens 1M"]))
@@ -153,10 +147,8 @@ OTHERS = {
 def test_logs_of_other_people_are_read(tmp_path, name):
     """Usual names in any writing, named columns, positions, and every usual separator give the same log."""
     header, separator, options = OTHERS[name]
-    rows = "".join(
-        separator.join(map(str, (user, item, time, value))) + "\n" for user, item, value, time in EVENTS
-    )
-    (tmp_path / name).write_text(header + rows)
+    rows = [separator.join(map(str, (user, item, time, value))) for user, item, value, time in EVENTS]
+    (tmp_path / name).write_text(header + "\n".join(rows))
     expected = load(_folder(tmp_path / "ml", {"ratings.csv": _csv()["ratings.csv"]}))
     same_log(load(tmp_path / name, **options), expected)
 
@@ -477,5 +469,5 @@ def test_a_table_can_be_the_log(tmp_path):
     assert sorted(zip(log.user.tolist(), log.item.tolist(), strict=True)) == [(0, 1), (0, 2), (1, 2)]
     assert len(log.sessions("30min")) == 3
     assert (np.diff(log.time) >= 0).all()
-    with pytest.raises(DataError, match="no value is at least 6; allowed: at most 5"):
-        load_observed(tmp_path / "train.ascii").as_log(6)
+    said = "no value is at least 6; allowed: at most 5"
+    refused(DataError, said, load_observed(tmp_path / "train.ascii").as_log, 6)

@@ -167,9 +167,8 @@ def test_an_action_of_another_shape_or_type_is_refused(env, action, found):
     refused(AgentError, rf"an action has shape {found}; allowed: \(5,\) whole numbers", env.step, action)
 
 
-@pytest.mark.parametrize(
-    ("kind", "name"), PAIRS[2::3]
-)  # each agent and each market; the engine's tests have all
+# Each agent and each market is among these pairs; all pairs are in test_market, with batches of one.
+@pytest.mark.parametrize(("kind", "name"), PAIRS[2::3])
 def test_rollout_gives_what_the_engine_gives(kind, name):
     """One arrival at a time through Gymnasium leaves the ledger that the batch engine leaves, bit for bit."""
     config, agent = SMALL[kind](rounds=2), make_agent(name)
@@ -189,9 +188,8 @@ def test_seeds_can_be_set_one_by_one(env):
     refused(ConfigError, "allowed: 'seeds'", env.reset, options={"sedes": {}})
     refused(ConfigError, r"exposure\.betta.*'exposure\.beta'", MarketEnv, settings={"exposure.betta": 0.3})
     for by in ("item", "genre"):
-        refused(
-            ConfigError, f"groups is 5; allowed: none where by is '{by}'", BonusAction, env, by=by, groups=5
-        )
+        said = f"groups is 5; allowed: none where by is '{by}'"
+        refused(ConfigError, said, BonusAction, env, by=by, groups=5)
 
 
 @pytest.mark.parametrize(("by", "size"), [("item", None), ("genre", None), ("popularity", 10)])

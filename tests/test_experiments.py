@@ -49,14 +49,8 @@ def _played(agents, design, *, diverted=False, shared=False, **changes):
     return play_experiment(_scenario(**changes), 0, agents, assignment, **about, report=_nothing), assignment
 
 
-# -- who is in which arm ------------------------------------------------------------------------------------------
-
-
 def test_assignment_is_a_fair_coin_that_never_changes():
-    """Half the visitors, items and blocks are in arm B, within four standard errors, however they are asked.
-
-    All arrivals within an interval of the clock are in the same arm, whoever they are.
-    """
+    """Half the visitors, items and blocks of the clock are in arm B, within four standard errors, as often as asked."""
     users = np.arange(10_000)
     for design in DESIGNS:
         one = Assignment(design, 3, HOUR)
@@ -82,9 +76,6 @@ def test_merged_slates_keep_the_ranks_of_their_arms():
     assert sorted(found[1].tolist()) == [3, 4, 5]
     same = merged(a, a, treated)
     assert np.array_equal(same, a)
-
-
-# -- estimates ----------------------------------------------------------------------------------------------------
 
 
 def _outcome(seed, effect, design):
@@ -173,18 +164,12 @@ def _world(probability):
 
 
 def test_total_effects_are_of_probabilities():
-    """The draws of consumptions add no noise: probabilities alone count, by exposure the tail.
-
-    Of 30 items the three with most events are no tail; of a few, one is none.
-    """
+    """Probabilities alone count, by exposure the tail, which is all but the most consumed tenth."""
     worlds = [[_world(np.full((4, 2), 0.1))], [_world(np.full((4, 2), 0.4))]]
     found = experiment.total_effects(worlds, np.array([True, False]))
     assert found == pytest.approx({"utility": 0.6, "tail_exposure": 0.0})
     assert np.flatnonzero(~experiment.tail_of(np.arange(30))).tolist() == [27, 28, 29]
     assert np.flatnonzero(~experiment.tail_of(np.array([1, 5, 2]))).tolist() == [1]
-
-
-# -- on a market --------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -211,10 +196,7 @@ def test_an_agent_against_itself_is_the_market_as_it_is(alone, design, diverted)
 
 
 def test_arms_act_on_their_own_arrivals(alone):
-    """First visits of an arm are answered as in its agent's world, and not as in the other's.
-
-    Two whole worlds of one agent at one seed are one world.
-    """
+    """First visits of an arm are answered as in its agent's world, not the other's; one agent's world is one."""
     rounds, assignment = _played(("relevance", "random"), "user")
     one, other = rounds[0], play_world(_scenario(), 0, "random", _nothing)[0]
     treated = assignment.arrivals(one.user, one.time, 0)
@@ -227,10 +209,7 @@ def test_arms_act_on_their_own_arrivals(alone):
 
 @pytest.mark.parametrize("name", ["rim-feedback", "entropic-dual"])
 def test_with_one_budget_agents_hear_of_each_other(name):
-    """An agent that is told of all that another delivered prices as if it had delivered it itself.
-
-    With shared prices both arms together deliver about the floors, and with split prices each about half.
-    """
+    """An agent that is told of another's delivery prices as if it were its own; so floors are kept, shared or split."""
     market, agents = Market(_scenario(rounds=1)), [make_agent(name) for _ in range(2)]
     view, arrivals, exposure = market.round_view(), market.next_arrivals(20), np.zeros(market.n_items)
     for agent in agents:

@@ -125,10 +125,7 @@ def test_items_are_placed_where_positions_cover_their_deficits(items, count):
 
 
 def test_a_position_covers_a_deficit_where_one_can():
-    """The last free position that suffices, or else the first free one; −1 where none is free.
-
-    Of n arrivals left n − 1 come later; a share is in reserve, and the last four, or all if they are fewer.
-    """
+    """The last free position that suffices, or the first free one; a share and the last four arrivals do not count."""
     for slate, lack, place in (
         ([-1] * 4, 0.4, 2),
         ([-1, -1, 7, -1], 0.4, 1),
@@ -175,10 +172,7 @@ def slate_of(value, required, left, weight, *, urgent=True, excess=0.0, guard=No
 
 @pytest.mark.parametrize(("weight", "slate"), [(WEIGHT, [1, 2, 3, 0]), ((1.0, 1.0, 1.0, 1.0), [0, 1, 2, 3])])
 def test_a_due_item_keeps_its_position_where_positions_count_differently(weight, slate):
-    """An item of which little is missing stands last, whatever its value; alike, all stand in order of value.
-
-    In a slate of one position an urgent item is shown instead of a better one.
-    """
+    """An item of which little is missing stands last; alike, all stand by value; an urgent one has the only place."""
     required = np.array([0.25, 0.0, 0.0, 0.0, 0.0])
     assert slate_of(np.array([9.0, 3.0, 2.0, 1.0, 0.5]), required, 1.0, weight) == slate
     assert slate_of(np.array([1.0, 9.0]), np.array([2.0, 0.0]), 2.0, (1.0,)) == [0]

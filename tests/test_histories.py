@@ -34,9 +34,8 @@ def _empty(slots=SLOTS):
     logged = (LOGGED + [[]] * slots)[:slots]
     offsets = np.cumsum([0, *(len(items) for items in logged)])
     events = [(item, float(n)) for items in logged for n, item in enumerate(items)]
-    past = LoggedPast(
-        offsets, np.array([item for item, _ in events], np.int64), np.array([at for _, at in events])
-    )
+    items, times = np.array([item for item, _ in events], np.int64), np.array([at for _, at in events])
+    past = LoggedPast(offsets, items, times)
     users = np.arange(slots)
     about = SimpleNamespace(user=users, log_user=users, shift=np.full(slots, 10.0), logged=None)
     return Histories(about, past)

@@ -84,10 +84,7 @@ def test_the_minimum_is_that_of_a_solver_of_another_kind(seed):
 
 @pytest.mark.parametrize(("level", "slope", "items"), [(-2.0, -0.8, 5), (0.8, 0.5, 30)])
 def test_what_is_taken_is_predicted_in_total(level, slope, items):
-    """Predicted consumptions of a fit equal those that came: the likelihood's own condition, but for the priors.
-
-    Scores that speak against what is taken get the least slope, and the rest is fitted to it.
-    """
+    """A fit predicts what came in total but for priors, also where scores speak against it and bound the slope."""
     shown = _shown(30_000, items, [level], slope, np.zeros(items))
     layer = fit_layer(shown, items)
     assert (layer.slope == LEAST_SLOPE) == (slope < 0)
@@ -159,5 +156,4 @@ def test_a_model_under_a_layer_is_saved_with_it(tmp_path):
     assert (again.layer.level, again.layer.slope) == (layer.level, layer.slope)
     assert np.array_equal(again.layer.item, layer.item)
     (tmp_path / "m" / "layer.safetensors").unlink()
-    with pytest.raises(ModelError, match="damaged or incomplete"):
-        load(tmp_path / "m")
+    refused(ModelError, "damaged or incomplete", load, tmp_path / "m")

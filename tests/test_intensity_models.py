@@ -1,4 +1,4 @@
-"""Known answers for intensity models: of the closed loop and further ones, their calibration and cold items."""
+"""Known answers for intensity models, their calibration and cold items, and which of them is taken for a log."""
 
 import dataclasses
 
@@ -11,15 +11,16 @@ from made_logs import log_of
 
 from rimsim import intensity
 from rimsim.errors import ConfigError, ModelError
-from rimsim.intensity import UserStates
+from rimsim.intensity import Auto, AutoConfig, UserStates, judged
 from rimsim.intensity.cache import fitted
 from rimsim.intensity.calibration import calibration, count_calibration
 from rimsim.intensity.contract import ModelCapabilities, rescale_of
 from rimsim.intensity.ground.hawkes import poisson_objective
-from rimsim.intensity.persistence import load
+from rimsim.intensity.persistence import is_stored, load
 from rimsim.intensity.popularity import fill_cold, item_features
 from rimsim.intensity.product import updated
 from rimsim.intensity.registry import config_of, make, mark_and_ground, names, parts, register
+from rimsim.intensity.selection.held_out import HeldOut
 from rimsim.intensity.sequence.training import batches, windows
 from rimsim.intensity.softmax import AdamW
 from rimsim.intensity.states import CountExamples, session_examples, window_examples
@@ -85,23 +86,8 @@ def test_hawkes_poisson_is_optimal():
     assert np.abs(slope[weights > 0]).max() < 1e-3
 
 
-def test_an_update_keeps_the_mean_intensity():
-    """After an update the mean λ over the new log's states is what it was, and the factor is on record."""
-    log = random_log()
-    model = intensity.HawkesPoisson().fit(log)
-    thin = dataclasses.replace(log, target=np.arange(len(log)) % 9 == 0)
-    states = session_examples(thin).states
-    before = float(model.intensity(states).mean())
-    model.update(thin)
-    assert float(model.intensity(states).mean()) == pytest.approx(before, rel=1e-5)
-    assert model.rescale > 1
-
-
 def test_session_examples_count_targets_after_strictly_earlier_states():
-    """A session's example holds what came before it, context included, and counts its target events.
-
-    A log is cut once for each gap. Where states are too large, every second or third session is left, in order.
-    """
+    """An example holds what came before it and counts target events; too large states leave every third session."""
     log = log_of([0] * 5, [0, 1, 2, 3, 4], [0, 10, 5000, 5010, 5020], target=[False, False, True, True, True])
     found = session_examples(log)
     assert found.counts.tolist() == [3]
@@ -171,18 +157,16 @@ def test_gru_learns_an_order_that_popularity_cannot():
     item = (start[:, None] + np.arange(10)) % n_items
     time = np.arange(10)[:, None] * 1000 + np.arange(n_users)
     log = log_of(np.tile(np.arange(n_users), 10).tolist(), item.T.ravel().tolist(), time.ravel().tolist())
-    model = intensity.GRU(
-        intensity.GRUConfig(width=16, epochs=60, learning_rate=0.03, dropout=0.0, patience=0)
-    ).fit(log)
+    config = intensity.GRUConfig(width=16, epochs=60, learning_rate=0.03, dropout=0.0, patience=0)
+    model = intensity.GRU(config).fit(log)
     scores = model.score(UserStates.of(log, np.arange(n_users), 1e9))
     assert float(scores[torch.arange(n_users), torch.from_numpy((start + 10) % n_items)].mean()) > 0.8
 
 
 def test_early_stopping_keeps_the_best_epoch():
     """The kept epoch has the least held-out loss, and training ends `patience` epochs after it."""
-    config = intensity.GRUConfig(
-        width=8, epochs=60, learning_rate=0.05, patience=2, held_out=0.3, dropout=0.0
-    )
+    longer = {"epochs": 60, "learning_rate": 0.05, "patience": 2, "held_out": 0.3}
+    config = intensity.GRUConfig(width=8, dropout=0.0, **longer)
     run = intensity.GRU(config).fit(random_log()).last_run
     assert run is not None
     assert len(run.losses) == run.best_epoch + 2 < 60
@@ -228,9 +212,8 @@ def test_a_retrained_copy_leaves_its_original_alone():
     before, rate = model.score(states), model.intensity(states)
     mark_alone, both = updated(model, later, ground=False), updated(model, later, ground=True)
     assert torch.equal(model.score(states), before)
-    assert torch.equal(
-        mark_alone.score(states), intensity.Popularity().fit(later).score(states) * rate[:, None]
-    )
+    popular = intensity.Popularity().fit(later).score(states)
+    assert torch.equal(mark_alone.score(states), popular * rate[:, None])
     assert rescale_of(mark_alone) == rescale_of(model) == 1.0
     assert rescale_of(both) == both.ground.rescale != 1.0
     bare = _Bare().fit(log)
@@ -276,10 +259,7 @@ def test_user_popularity_counts_events_and_the_product_is_the_product():
 
 
 def test_every_name_can_be_made():
-    """Every shipped name gives a model that is an error before its fit, and hybrids are products.
-
-    A ground alone is times item popularity; what is not shipped is a mark that has its name.
-    """
+    """Every shipped name gives a model, an error before its fit; hybrids are products of a mark and a ground."""
     shipped = [name for name in names() if parts(name) is not None]  # another test may register its own
     assert {"transformer-hp", "gru", "hp", "popularity"} <= set(shipped)
     log = random_log()
@@ -288,8 +268,7 @@ def test_every_name_can_be_made():
         model = make(name)
         product = "-" in name or name in {"hp", "pop", "ema", "hawkes", "visits"}
         assert isinstance(model, intensity.RIM) == product
-        with pytest.raises(ModelError):
-            model.score(states)
+        refused(ModelError, "not fitted yet", model.score, states)
     for name in ("gru", "mine.py:Mine", "gru-hq"):
         assert mark_and_ground(name) == (name, None)
     assert mark_and_ground("gru-hp") == ("gru", "hp")
@@ -297,10 +276,7 @@ def test_every_name_can_be_made():
 
 
 def test_an_unknown_name_or_field_is_told_the_nearest():
-    """Names and config fields that do not exist are errors with the nearest valid one.
-
-    A model of one's own joins by name and gets seed and device; shipped names are protected.
-    """
+    """Names and fields that do not exist are told the nearest; a model of one's own joins by another name."""
     refused(ConfigError, "Did you mean 'gru-hp'", make, "gru-hpp")
     refused(ConfigError, "Did you mean 'width'", config_of, "gru", {"widht": 3})
     refused(ConfigError, "field 'width' is 0; allowed: greater than", config_of, "gru", {"width": 0})
@@ -414,9 +390,8 @@ def test_folded_in_vectors_solve_the_als_equations():
 def test_a_graph_without_hops_is_not_smoothed_and_one_hop_is_the_normalised_average():
     """One hop adds D^-1/2 RᵀD⁻¹R D^-1/2 E, written out densely."""
     log = checkerboard(users=8, items=6, each=2)
-    model = intensity.GraphConvolution(
-        intensity.GraphConvolutionConfig(width=3, layers=1, epochs=1, cold_items=False)
-    ).fit(log)
+    config = intensity.GraphConvolutionConfig(width=3, layers=1, epochs=1, cold_items=False)
+    model = intensity.GraphConvolution(config).fit(log)
     met = np.zeros((8, 6))
     met[log.user, log.item] = 1
     degree = met.sum(0)
@@ -446,10 +421,7 @@ def test_our_adamw_is_torchs():
 
 
 def test_cold_items_get_the_vectors_of_items_like_them():
-    """An item that nobody met gets about the mean vector of its genre; the others keep theirs.
-
-    Features hold a constant, one column a genre, and the standardised year with its square.
-    """
+    """An item that nobody met gets about the mean vector of its genre, by features of genres and year."""
     year = pd.array([2000, None, 2002], dtype="Int64")
     items = pd.DataFrame({"id": [1, 2, 3], "genres": ["A|B", "B", ""], "year": year})
     expected = [[1, 1, 1, -1, 1], [1, 0, 1, 0, 0], [1, 0, 0, 1, 1]]
@@ -493,8 +465,7 @@ def test_count_calibration_knows_a_perfect_and_a_wrong_prediction():
     assert right.rank_correlation == wrong.rank_correlation > 0.5
     assert [d.predicted for d in right.deciles] == sorted(d.predicted for d in right.deciles)
     assert sum(d.examples for d in right.deciles) == 5000
-    with pytest.raises(ModelError, match="λ > 0"):
-        count_calibration(np.zeros(3), np.ones(3, np.int64))
+    refused(ModelError, "λ > 0", count_calibration, np.zeros(3), np.ones(3, np.int64))
 
 
 def test_the_report_separates_the_factors():
@@ -512,3 +483,97 @@ def test_the_report_separates_the_factors():
     assert product.ground.deviance < product.ground.deviance_constant
     assert plain.ground.predicted == pytest.approx(plain.ground.examples, rel=1e-5)
     assert len(product.lines()) == 4
+
+
+NAMES = ("popularity", "returning", "ease")
+
+
+def test_what_is_judged_is_what_was_taken():
+    """Precision and likelihood of popularity are what a loop over held-out users says."""
+    log = random_log(n_users=80)
+    (found,) = judged(log, ("popularity",))
+    held = HeldOut.of(log, "30min", 0)
+    p = make("popularity").fit(held.past).score(held.states.take([0]))[0].double().cpu().numpy()
+    precision, likelihood = [], []
+    for consumed, taken in zip(held.consumed, held.taken, strict=True):
+        left = np.where(consumed, 0.0, p)
+        precision.append(taken[np.argsort(-left, kind="stable")[:10]].sum() / 10)
+        likelihood += np.log((left / left.sum())[taken > 0]).tolist()
+    assert found.precision == pytest.approx(np.mean(precision), abs=0.01)
+    assert found.log_likelihood == pytest.approx(np.mean(likelihood), abs=1e-4)
+    assert found.users == len(held)
+
+
+def test_auto_is_what_it_chose(tmp_path, monkeypatch):
+    """Once fitted it scores as the chosen model does, keeps its choice through an update, and is saved with it."""
+    log = random_log(n_users=150)
+    ranking = judged(log, NAMES)  # users of even and odd number want other items: a personal model is first
+    assert ranking[0].name == "ease"
+    assert {one.name for one in ranking} == set(NAMES)
+    model = make("auto", mark=AutoConfig(candidates=NAMES))
+    assert isinstance(fitted(model, log, tmp_path / "cache"), Auto)
+    states = UserStates.of(log, np.arange(20), log.time[-1] + 60)
+    assert model.name == "ease"
+    assert torch.equal(model.score(states), make("ease").fit(log).score(states))
+    assert model.update(log).name == "ease"
+    model.save(tmp_path / "model")
+    again = load(tmp_path / "model")
+    assert (again.name, again.ranking) == (model.name, model.ranking)
+    assert torch.equal(again.score(states), model.score(states))
+    monkeypatch.setattr(Auto, "fit", None)  # the second time it is read
+    cached = fitted(make("auto", mark=AutoConfig(candidates=NAMES)), log, tmp_path / "cache")
+    assert cached.name == "ease"
+
+
+def test_without_later_sessions_the_fallback_is_taken():
+    """A log in which nobody came back cannot rank; the fallback is taken, and popularity is the best that is known."""
+    log = random_log()
+    log = dataclasses.replace(log, time=log.time[0] + np.arange(len(log)) * 1.0)
+    assert judged(log, NAMES) == ()
+    assert make("auto", mark=AutoConfig(candidates=NAMES, fallback="returning")).fit(log).name == "returning"
+
+
+class _Mine:
+    """A mark model of one's own that nothing can save: popularity."""
+
+    def __init__(self):
+        self.inner = make("popularity")
+        for name in ("score", "encode", "step", "score_hidden"):
+            setattr(self, name, getattr(self.inner, name))
+
+    def fit(self, log):
+        self.inner.fit(log)
+        return self
+
+    update = fit
+
+
+@pytest.fixture(autouse=True)
+def own():
+    """A model of one's own goes by name."""
+    register("choosing-own", lambda seed, device: _Mine())
+
+
+def test_a_candidate_of_ones_own_is_not_kept(tmp_path):
+    """What the cache could not give back is fitted each time, leaves no record and takes no weights."""
+    config, log = AutoConfig(candidates=("choosing-own",)), random_log()
+    for _ in range(2):
+        model = fitted(make("auto", mark=config), log, tmp_path / "cache")
+        assert (model.name, is_stored(model)) == ("choosing-own", False)
+    refused(ModelError, "cannot be saved", model.save, tmp_path / "model")
+    assert not (tmp_path / "model" / "model.json").exists()
+    assert ModelCapabilities.of(Auto()).takes_weights
+    assert is_stored(Auto())
+    own = ({"candidates": ("bag", "choosing-own")}, {"candidates": ("bag",), "fallback": "choosing-own"})
+    for one in (model, *(Auto(AutoConfig(**wrong)) for wrong in own)):
+        assert not ModelCapabilities.of(one).takes_weights
+
+
+def test_wrong_candidates_are_refused():
+    """Hybrids, ground intensities, unknown names and auto itself cannot be chosen; a score needs a fit."""
+    log = random_log()
+    for name in ("hp", "ease-hp", "auto", "nothing"):
+        refused(ConfigError, name, Auto(AutoConfig(candidates=("popularity", name))).fit, log)
+    refused(ModelError, "not fitted yet", Auto().score, UserStates.of(log, [0], log.time[-1] + 1))
+    silent = dataclasses.replace(log, target=np.zeros(len(log), bool))
+    refused(ModelError, "no target event", Auto().fit, silent)
