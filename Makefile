@@ -57,7 +57,7 @@ bench: $(STAMP)
 
 # Signs of what the README claims, from the runs behind them: some CPU hours, less what runs/findings holds already.
 findings: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m findings tests/test_findings.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m findings tests/test_benchmarks.py
 
 mutants: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[mutants]"

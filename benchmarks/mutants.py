@@ -7,7 +7,7 @@ are no places. All happens in a copy of the tree under the temporary folder; one
 has imported the libraries.
 
 Compiling a kernel takes longer than most tests. So what is wrong in a kernel, or in a constant that kernels hold, is
-asked of those tests that take less than two seconds with kernels as plain Python; tests/test_interpreted.py holds both
+asked of those tests that take less than two seconds with kernels as plain Python; tests/test_compiled.py holds both
 to the same bytes. For all other faults the compiled kernels are taken from disk.
 
 Which test comes through what is noted once and kept for as long as no file changes that the test came through.

@@ -32,8 +32,8 @@ __all__ = ["Copy", "Reached", "forked", "functions_of", "load_libraries", "play"
 
 HERE = Path(__file__).resolve().parent.parent
 TESTS = """
-agent_contract agent_options agent_parts agents arrival_sessions chances choices claims controls envs examination
-examination_runs foretold gpu guard guarantees guarantees_in_units hindsight histories impressions kernels learners
+agent_contract agent_parts agents arrival_sessions chances choices claims controls envs examination
+gpu guard guarantees hindsight histories impressions kernels learners
 learning ledger_truth lin_ucb market market_currency market_parts matching_certificate matching_chunks matching_dual
 matching_optimum matching_parts matching_rows matching_serving matching_sparse matching_weighted measures
 measures_contract measures_own measures_statistics next_arrivals observed_consumers online_agents opening own_code
@@ -43,7 +43,7 @@ two_sides two_tastes undeliverable undelivered vector weights
 """.split()  # noqa: SIM905  # as plain words
 """Names of the files of tests that are asked, ``tests/test_<name>.py``; where there is none, it is passed over."""
 PLAIN = """
-agent_contract agent_parts agents chances choices examination guard guarantees guarantees_in_units hindsight histories
+agent_contract agent_parts agents chances choices examination guard guarantees hindsight histories
 kernels market_parts matching_certificate matching_chunks matching_dual matching_optimum matching_parts
 matching_rows matching_serving matching_sparse matching_weighted online_agents price_formulas promised_prices
 promised_values promises propensities providers response returning_visitors slate_law truths two_tastes
@@ -52,7 +52,7 @@ undeliverable
 """Those that are asked with kernels as plain Python."""
 QUICK, FILE = 2, 100
 """CPU seconds that a test, and a file of tests, may take with kernels as plain Python."""
-OPTIONS = "tests/test_agent_options.py"
+OPTIONS = "tests/test_agents.py"
 """Asked about what stands in a class's body too: which options are refused is told before any method runs."""
 LIBRARIES = (
     "scipy.optimize",

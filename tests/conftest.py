@@ -19,7 +19,6 @@ def pytest_collection_modifyitems(items):
         "test_data",
         "test_intensity",
         "test_choosing",
-        "test_command_help",
         "test_next",
         "test_ray",
         "test_interruption",

@@ -33,7 +33,7 @@ class TestBuiltIn(AgentTests):
 class TestBuiltInHard(TestBuiltIn):
     """The same, where requirements are hard, in examined exposures, paced by the clock, N a quarter too large."""
 
-    # Drawing is the same in every unit; an item that is unlikely for the first rows alone has too few draws to judge.
+    # An item that is unlikely for the first rows alone has too few draws to judge.
     test_propensities_are_frequencies = None
 
     def view(self, arrivals):
@@ -108,27 +108,46 @@ class TestLearner(AgentTests):
         assert not np.array_equal(self.served(arrivals, 7).items, first.act(arrivals))
 
 
-class _Repeating(Relevance):
-    def act(self, arrivals):
-        items = super().act(arrivals)
-        items[:, 1] = items[:, 0]
-        return items
+def spoilt(change=None, *, base=Relevance, write=id, begin=id):
+    """A class whose slates are changed, or which writes into its arrivals or into the view of a round."""
+
+    class Spoilt(base):
+        def begin_round(self, view):
+            super().begin_round(view)
+            begin(view)
+
+        def act(self, arrivals):
+            slates = super().act(arrivals)
+            write(arrivals)
+            return slates if change is None else change(slates)
+
+    return Spoilt
 
 
-class _Inadmissible(Relevance):
-    def act(self, arrivals):
-        return np.tile(np.arange(5), (len(arrivals), 1))
+def having(base=Relevance, **attributes):
+    """A class with other attributes."""
+    return type("Having", (base,), attributes)
 
 
-class _Short(Relevance):
-    def act(self, arrivals):
-        return super().act(arrivals)[:, :-1]
+def remembering(load, state=lambda self: {"rounds": self.rounds}):
+    """A class that turns its slates by rounds, and has a state."""
+    return having(_Rounds, state=property(state), load_state=load)
 
 
-class _Global(Relevance):
-    def act(self, arrivals):
-        items = super().act(arrivals)
-        return items if np.random.random() < 0.5 else items[:, ::-1]  # noqa: NPY002 - what must be caught
+def halved(array):
+    """Write half of its values into an array."""
+    array *= 0.5
+
+
+def one_per_cent_less(slates):
+    """Slates whose propensities are a little too small."""
+    return dataclasses.replace(slates, propensity=slates.propensity * np.float32(0.99))
+
+
+def unsure(items):
+    """Slates whose chances depend on the size of the batch."""
+    same = Chances.certain(items, items)
+    return Slates(items, chances=Chances.mixed(1 / len(items), same, Chances.none(items.shape)))
 
 
 class _Counting(Relevance):
@@ -160,12 +179,6 @@ class _Positive(RimDual):
         self.item_price = -self.item_price
 
 
-class _OnePerCent(EpsilonGreedy):
-    def act(self, arrivals):
-        answer = super().act(arrivals)
-        return dataclasses.replace(answer, propensity=answer.propensity * np.float32(0.99))
-
-
 class _Rounds(Relevance):
     """Turns its slates by one position in each round but the first."""
 
@@ -180,143 +193,64 @@ class _Rounds(Relevance):
         return np.roll(super().act(arrivals), int(self.rounds[0]), axis=1)
 
 
-class _Forgetful(_Rounds):
-    @property
-    def state(self):
-        return {"rounds": self.rounds}
-
-    def load_state(self, state):
-        pass
-
-
-class _Misnamed(_Forgetful):
-    def load_state(self, state):
-        self.rounds = state["round"]
-
-
-class _Objects(_Forgetful):
-    @property
-    def state(self):
-        return {"rounds": np.array([self])}
-
-
-class _Remembering(_Forgetful):
-    def load_state(self, state):
-        self.rounds = state["rounds"]
-
-
-class _Wording(Relevance):
-    diagnostics = {"mood": "good"}  # noqa: RUF012 - one of its kind
-
-
-class _Listing(Relevance):
-    diagnostics = (1.0, 2.0)
-
-
-class _Opening(Relevance):
-    def act(self, arrivals):
-        items = super().act(arrivals)
-        arrivals.admissible[:] = True
-        return items
-
-
-class _Scaling(Relevance):
-    def act(self, arrivals):
-        items = super().act(arrivals)
-        arrivals.relevance.numpy()[:] *= 0.5
-        return items
-
-
-class _Releasing(Relevance):
-    def begin_round(self, view):
-        super().begin_round(view)
-        view.required[:] = 0
-
-
-class _Evening(Relevance):
-    def begin_round(self, view):
-        super().begin_round(view)
-        view.position_weights[:] = 1
-
-
-class _Fading(Relevance):
-    def begin_round(self, view):
-        super().begin_round(view)
-        for states in view.past:
-            states.ground_intensity.mul_(0.5)
-
-
 class _Rewriting(_Learner):
     def learn(self, feedback):
         feedback.consumed[:] = False
 
 
-class _Sometimes(Relevance):
-    def act(self, arrivals):
-        return Slates(super().act(arrivals), uniform=np.full(len(arrivals), len(arrivals) > 1))
-
-
-class _Unsure(Relevance):
-    def act(self, arrivals):
-        items = super().act(arrivals)
-        same = Chances.certain(items, items)
-        return Slates(items, chances=Chances.mixed(1 / len(items), same, Chances.none(items.shape)))
-
-
-class _Nameless(Random):
-    name = ""
-
-
-class _Padded(Relevance):
-    def act(self, arrivals):
-        return Slates(np.maximum(super().act(arrivals), 0))
+BREAKING = {
+    "test_follows_the_protocol": {"nameless": having(Random, name="")},
+    "test_slates_hold_distinct_admissible_items": {
+        "repeating": spoilt(lambda items: items[:, [0, 0, 2, 3, 4]]),
+        "inadmissible": spoilt(lambda items: np.tile(np.arange(5), (len(items), 1))),
+        "short": spoilt(lambda items: items[:, :-1]),
+    },
+    "test_a_row_where_nothing_may_be_shown_stays_empty": {
+        "padded": spoilt(lambda items: Slates(np.maximum(items, 0)))
+    },
+    "test_the_batch_does_not_matter": {
+        "counting": _Counting,
+        "sometimes": spoilt(lambda items: Slates(items, uniform=np.full(len(items), len(items) > 1))),
+        "unsure": spoilt(unsure),
+    },
+    "test_rows_may_come_in_any_order_if_it_says_so": {"ordered": _Ordered},
+    "test_the_same_key_gives_the_same_slates": {
+        "global": spoilt(lambda items: items if np.random.random() < 0.5 else items[:, ::-1])  # noqa: NPY002
+    },
+    "test_prices_are_bonuses": {"positive": _Positive},
+    "test_propensities_are_frequencies": {"one per cent": spoilt(one_per_cent_less, base=EpsilonGreedy)},
+    "test_it_goes_on_where_a_run_is_resumed": {
+        "rounds": _Rounds,
+        "forgetful": remembering(lambda self, state: None),
+        "misnamed": remembering(lambda self, state: state["round"]),
+        "objects": remembering(lambda self, state: None, lambda self: {"rounds": np.array([{}])}),
+    },
+    "test_diagnostics_are_names_with_numbers": {
+        "wording": having(diagnostics={"mood": "good"}),
+        "listing": having(diagnostics=(1.0, 2.0)),
+    },
+    "test_it_leaves_what_it_is_told_as_it_was": {
+        "opening": spoilt(write=lambda arrivals: arrivals.admissible.fill_(value=True)),
+        "scaling": spoilt(write=lambda arrivals: halved(arrivals.relevance.numpy())),
+        "releasing": spoilt(begin=lambda view: view.required.fill(0)),
+        "evening": spoilt(begin=lambda view: view.position_weights.fill(1)),
+        "fading": spoilt(begin=lambda view: [states.ground_intensity.mul_(0.5) for states in view.past]),
+        "rewriting": _Rewriting,
+    },
+}
 
 
 @pytest.mark.parametrize(
-    ("agent", "promise"),
-    [
-        (_Nameless, "test_follows_the_protocol"),
-        (_Repeating, "test_slates_hold_distinct_admissible_items"),
-        (_Inadmissible, "test_slates_hold_distinct_admissible_items"),
-        (_Short, "test_slates_hold_distinct_admissible_items"),
-        (_Padded, "test_a_row_where_nothing_may_be_shown_stays_empty"),
-        (_Counting, "test_the_batch_does_not_matter"),
-        (_Ordered, "test_rows_may_come_in_any_order_if_it_says_so"),
-        (_Global, "test_the_same_key_gives_the_same_slates"),
-        (_Positive, "test_prices_are_bonuses"),
-        (_OnePerCent, "test_propensities_are_frequencies"),
-        (_Rounds, "test_it_goes_on_where_a_run_is_resumed"),
-        (_Forgetful, "test_it_goes_on_where_a_run_is_resumed"),
-        (_Misnamed, "test_it_goes_on_where_a_run_is_resumed"),
-        (_Objects, "test_it_goes_on_where_a_run_is_resumed"),
-        (_Wording, "test_diagnostics_are_names_with_numbers"),
-        (_Listing, "test_diagnostics_are_names_with_numbers"),
-        (_Opening, "test_it_leaves_what_it_is_told_as_it_was"),
-        (_Scaling, "test_it_leaves_what_it_is_told_as_it_was"),
-        (_Releasing, "test_it_leaves_what_it_is_told_as_it_was"),
-        (_Evening, "test_it_leaves_what_it_is_told_as_it_was"),
-        (_Fading, "test_it_leaves_what_it_is_told_as_it_was"),
-        (_Rewriting, "test_it_leaves_what_it_is_told_as_it_was"),
-        (_Sometimes, "test_the_batch_does_not_matter"),
-        (_Unsure, "test_the_batch_does_not_matter"),
-    ],
+    ("promise", "name"), [(promise, name) for promise, agents in BREAKING.items() for name in agents]
 )
-def test_an_agent_that_breaks_a_promise_is_caught(agent, promise):
+def test_an_agent_that_breaks_a_promise_is_caught(promise, name):
     """The test of a promise fails for an agent that breaks it, propensities one per cent too small included."""
-
-    class Mine(AgentTests):
-        def make(self):
-            return agent()
-
+    mine = having(AgentTests, make=lambda self: BREAKING[promise][name]())
     with pytest.raises((AssertionError, KeyError, ValueError)):
-        getattr(Mine(), promise)()
+        getattr(mine(), promise)()
 
 
 def test_an_agent_that_remembers_over_rounds_goes_on():
-    """One whose state says how many rounds it has seen passes where one that does not say so is caught."""
-
-    class Mine(AgentTests):
-        def make(self):
-            return _Remembering()
-
-    Mine().test_it_goes_on_where_a_run_is_resumed()
+    """An agent whose state says how many rounds it has seen passes where agents that do not say so are caught."""
+    agent = remembering(lambda self, state: setattr(self, "rounds", state["rounds"]))
+    having(AgentTests, make=lambda self: agent())().test_it_goes_on_where_a_run_is_resumed()

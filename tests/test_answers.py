@@ -7,13 +7,14 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from kit import refused
 from small_markets import play_out, small_replay, small_scenario
 
 from rimsim.agents import Relevance
 from rimsim.config import ConsumerConfig, ExposureConfig
 from rimsim.errors import AgentError, MarketError
 from rimsim.market import Market, Needs
-from rimsim.market.consumers import NOTHING, Intensity
+from rimsim.market.consumers import Intensity
 from rimsim.market.consumers.contract import organic_of, relevant_items, response_of, true_intensity_of
 from rimsim.scenarios.study.play import opening_utilities
 
@@ -74,12 +75,16 @@ def test_a_response_that_is_none_is_refused_by_the_consumer_s_name(market, answe
     """The error names the consumer's method, the first place that is wrong, what was found and what is allowed."""
     visits, slates = market.open.visits(np.arange(3)), np.tile(np.arange(10, 15), (3, 1))
     slates[2, 4] = -1
-    with pytest.raises(MarketError, match=f"^Made.respond: found {found}"):
-        response_of(Made(market, "respond", answer), visits, slates)
+    made = Made(market, "respond", answer)
+    refused(MarketError, f"^Made.respond: found {found}", response_of, made, visits, slates)
     for kind in (np.float64, np.float32):
         kept = changed(probability=lambda part, kind=kind: part.astype(kind))
         usual = response_of(Made(market, "respond", kept), visits, slates)
         assert usual.probability.dtype == kind
+
+
+NONE = "a number that is negative, infinite or none"
+ASKED = {"organic": organic_of, "true_intensity": true_intensity_of, "relevant": relevant_items}
 
 
 @pytest.mark.parametrize(
@@ -89,53 +94,36 @@ def test_a_response_that_is_none_is_refused_by_the_consumer_s_name(market, answe
         ("organic", lambda usual: usual._replace(row=np.array([0])), "1 rows, 0 ticks, 0 items"),
         ("true_intensity", lambda usual: usual.numpy(), r"a ndarray of shape \(3, "),
         ("true_intensity", lambda usual: usual[:, :2], r"a Tensor of shape \(3, 2\)"),
-        ("true_intensity", lambda usual: usual * torch.nan, "a number that is negative, infinite or none"),
+        ("true_intensity", lambda usual: usual * torch.nan, NONE),
         ("true_intensity", lambda usual: usual - 1.0, "a number that is negative"),
         ("relevant", lambda usual: usual[:-1], r"shape \(2,\)"),
-        (
-            "relevant",
-            lambda usual: usual * np.nan,
-            r"shape \(3,\), or a number that is negative, infinite or none",
-        ),
+        ("relevant", lambda usual: usual * np.nan, rf"shape \(3,\), or {NONE}"),
     ],
 )
 def test_other_answers_that_are_none_are_refused_likewise(market, method, answer, found):
     """What visitors do by themselves, want of the catalogue, and would consume of it shown whole."""
-    ask = {"organic": organic_of, "true_intensity": true_intensity_of, "relevant": relevant_items}[method]
     visits, n = market.open.visits(np.arange(3)), market.n_items
-    ask(Intensity(market.config), visits, n)
-    with pytest.raises(MarketError, match=f"^Made.{method}: found {found}"):
-        ask(Made(market, method, answer), visits, n)
+    ASKED[method](Intensity(market.config), visits, n)
+    made = Made(market, method, answer)
+    refused(MarketError, f"^Made.{method}: found {found}", ASKED[method], made, visits, n)
 
 
-def test_a_market_asks_through_these_checks():
-    """A wrong answer of each kind ends a round, or the look at the opening, with the method's name."""
-
-    class Wrong(Intensity):
-        wrong = "respond"
-
-        def respond(self, visits, slates):
-            usual = super().respond(visits, slates)
-            return changed(probability=lambda part: part + 2.0)(usual) if self.wrong == "respond" else usual
-
-        def organic(self, visits):
-            return None if self.wrong == "organic" else NOTHING
-
-        def true_intensity(self, visits):
-            usual = super().true_intensity(visits)
-            return usual * torch.nan if self.wrong == "true_intensity" else usual
-
-        def relevant(self, visits):
-            usual = super().relevant(visits)
-            return usual - 9.0 if self.wrong == "relevant" else usual
-
-    config = small_scenario(rounds=1, consumer=ConsumerConfig(truth="factors"))
-    for wrong in ("respond", "organic", "relevant", "true_intensity"):
-        consumer = Wrong(config)
-        consumer.wrong = wrong
-        with pytest.raises(MarketError, match=f"Wrong.{wrong}: found"):
-            play_out(Market(config, consumer=consumer, needs=Needs(truth=True)), Relevance())
-    assert opening_utilities(config, 0)["utility"].gt(0).all()
+@pytest.mark.parametrize(
+    ("method", "answer"),
+    [
+        ("respond", changed(probability=lambda part: part + 2.0)),
+        ("organic", lambda usual: None),
+        ("relevant", lambda usual: usual - 9.0),
+        ("true_intensity", lambda usual: usual * torch.nan),
+    ],
+)
+def test_a_market_asks_through_these_checks(market, method, answer):
+    """A wrong answer of each kind ends a round with the method's name; the look at the opening has no wrong one."""
+    consumer = Made(market, method, answer)
+    playing = Market(market.config, consumer=consumer, needs=Needs(truth=True))
+    refused(MarketError, f"Made.{method}: found", play_out, playing, Relevance())
+    if method == "respond":
+        assert opening_utilities(market.config, 0)["utility"].gt(0).all()
 
 
 class Scribbler(Relevance):
@@ -172,5 +160,4 @@ def test_an_agent_that_makes_items_admissible_is_refused_all_the_same():
     arrivals.admissible[:] = True
     slates = arrivals.relevance.topk(5).indices.numpy()
     slates[row, 0] = item
-    with pytest.raises(AgentError, match=f"inadmissible item {item}"):
-        market.serve(arrivals, slates)
+    refused(AgentError, f"inadmissible item {item}", market.serve, arrivals, slates)

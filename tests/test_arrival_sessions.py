@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
-from small_markets import small_broadcast, small_scenario
+from kit import refused
+from small_markets import play_out, small_broadcast, small_scenario
 
 from rimsim.agents import make_agent, play_round
 from rimsim.config import ArrivalsConfig, ConsumerConfig
@@ -16,11 +18,11 @@ from rimsim.market.arrivals import RoundsSoFar, checked_schedule, make_arrivals
 from rimsim.market.arrivals.clones import clones_at, events_before
 
 
-def _schedule(number=0, seed=0, **changes):
-    fields = {"per_round": 2_000, "max_visits": 2} | changes
-    config = small_scenario(arrivals=ArrivalsConfig(**fields))
+@functools.cache
+def _schedule(**changes):
+    config = small_scenario(arrivals=ArrivalsConfig(**({"per_round": 2_000, "max_visits": 2} | changes)))
     world = build_world(config)
-    return make_arrivals(config).round(number, RoundsSoFar(world, seed)), world
+    return make_arrivals(config).round(0, RoundsSoFar(world, 0)), world
 
 
 def _starts(schedule, world):
@@ -58,18 +60,15 @@ def test_each_arrival_stands_for_a_session_with_the_past_before_it():
 def test_visits_that_stand_for_one_session_are_those_of_one_clone():
     """A session drawn again is another visit of its clone up to max_visits; two sessions of a user are two clones."""
     schedule, world = _schedule()
-    starts = _starts(schedule, world)
-    assert np.bincount(schedule.slot).max() == 2
+    visits, alike = np.bincount(schedule.slot), {}
+    assert visits.max() == 2
     assert len(np.unique(schedule.user)) == len(schedule.user)
-    clones = np.column_stack([schedule.log_user, schedule.logged])
-    alike = {}
-    visits = np.bincount(schedule.slot)
-    for slot, clone in enumerate(map(tuple, clones.tolist())):
-        alike.setdefault(clone, []).append(int(visits[slot]))
+    for user, logged, count in zip(schedule.log_user, schedule.logged, visits, strict=True):
+        alike.setdefault((user, logged), []).append(int(count))
     assert any(len(some) > 1 for some in alike.values())
     assert all(sum(count < 2 for count in some) <= 1 for some in alike.values())
     assert max(np.unique(schedule.log_user, return_counts=True)[1]) > 1
-    assert np.isfinite(starts).all()
+    assert np.isfinite(_starts(schedule, world)).all()
 
 
 def test_visitors_come_as_long_after_their_last_event_as_in_the_log():
@@ -94,39 +93,35 @@ def test_visitors_come_as_long_after_their_last_event_as_in_the_log():
 
 def test_what_the_user_did_later_can_be_consumed():
     """Some of what is consumed in the market is what the log's user took in the session or after it."""
-    market, agent = Market(small_scenario(rounds=1)), make_agent("relevance")
-    play_round(market, agent)
-    world, ledger = market.world, market.closed[0].ledger
-    done = set(zip(world.log.user.tolist(), world.log.item.tolist(), strict=True))
+    market = play_out(Market(small_scenario(rounds=1)), make_agent("relevance"))
+    log, ledger = market.world.log, market.closed[0].ledger
+    done = set(zip(log.user.tolist(), log.item.tolist(), strict=True))
     user = ledger.schedule.log_user[ledger.schedule.slot]
     rows, positions = np.nonzero(ledger.consumed)
     pairs = zip(user[rows].tolist(), ledger.item[rows, positions].tolist(), strict=True)
     assert sum(pair in done for pair in pairs) > 10
 
 
-@pytest.mark.parametrize(
-    ("number", "most", "message"),
-    [
-        (
-            1 << 29,
-            5,
-            r"found round 536870912 of clones of \d+ users and sessions; allowed: at most \d+ rounds",
-        ),
+def test_so_many_arrivals_that_ids_could_meet_are_refused():
+    """An id has 62 bits for its round, its clone and its visit; no past is of less than no event or of another length.
+
+    With ``draw: users`` no past is cut.
+    """
+    n, far = 1 << 16, 1 << 29
+    schedule, world = _schedule()
+    assert _schedule(draw="users")[0].logged is None
+    for number, most, message in (
+        (far, 5, r"found round 536870912 of clones of \d+ users and sessions; allowed: at most \d+ rounds"),
         (0, 1, "found 65537 clones of one user; allowed: at most 65536"),
         (0, 1 << 17, "found 65537 visits of one clone; allowed: at most 65536"),
-    ],
-)
-def test_so_many_arrivals_that_ids_could_meet_are_refused(number, most, message):
-    """An id has 62 bits for its round, its clone and its visit."""
-    world, n = build_world(small_scenario()), 1 << 16
-    with pytest.raises(MarketError, match=message):
-        clones_at(RoundsSoFar(world, 0), number, np.zeros(n + 1), np.zeros(n + 1, int), 0.0, 1.0, most)
-
-
-def test_users_come_with_all_that_they_did():
-    """With ``draw: users`` no past is cut."""
-    schedule, _ = _schedule(draw="users")
-    assert schedule.logged is None
+    ):
+        drawn = np.zeros(n + 1), np.zeros(n + 1, int), 0.0, 1.0
+        refused(MarketError, message, clones_at, RoundsSoFar(world, 0), number, *drawn, most)
+    for logged in (schedule.logged - schedule.logged.max() - 1, schedule.logged[1:]):
+        wrong = dataclasses.replace(schedule, logged=logged)
+        refused(
+            MarketError, "less than no event|one length", checked_schedule, wrong, 0, RoundsSoFar(world, 0)
+        )
 
 
 def test_a_broadcast_goes_to_users_who_were_there_before():
@@ -144,28 +139,17 @@ def test_a_broadcast_goes_to_users_who_were_there_before():
     assert cut > 100
 
 
-@pytest.mark.parametrize("truth", ["factors", "bag"])
-@pytest.mark.parametrize("draw", ["sessions", "users"])
+@pytest.mark.parametrize(
+    ("draw", "truth"), [("sessions", "factors"), ("sessions", "bag"), ("users", "factors")]
+)
 def test_a_saved_market_goes_on_with_the_same_pasts(draw, truth, tmp_path):
     """What is saved between rounds has each slot's cut; played on, the ledger is the same."""
     arrivals = ArrivalsConfig(per_round=60, max_visits=3, draw=draw)
     config = small_scenario(rounds=2, arrivals=arrivals, consumer=ConsumerConfig(truth=truth))
-    market, agent = Market(config), make_agent("relevance")
-    play_round(market, agent)
+    market, other = Market(config), Market(config)
+    play_round(market, make_agent("relevance"))
     market.state.save(tmp_path / "state")
-    other = Market(config)
     other.load_state(MarketState.load(tmp_path / "state"))
-    for one in (market, other):
-        play_round(one, make_agent("relevance"))
+    one, two = (play_out(each, make_agent("relevance")).closed[-1].ledger for each in (market, other))
     for field in ("item", "consumed", "probability"):
-        np.testing.assert_array_equal(
-            getattr(market.closed[-1].ledger, field), getattr(other.closed[-1].ledger, field)
-        )
-
-
-def test_a_past_of_less_than_nothing_is_refused():
-    """A schedule with a negative number of events, or of another length, cannot be played."""
-    schedule, world = _schedule()
-    for logged in (schedule.logged - schedule.logged.max() - 1, schedule.logged[1:]):
-        with pytest.raises(MarketError, match="less than no event|one length"):
-            checked_schedule(dataclasses.replace(schedule, logged=logged), 0, RoundsSoFar(world, 0))
+        np.testing.assert_array_equal(getattr(one, field), getattr(two, field))

@@ -7,12 +7,13 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
+from kit import refused
 from made_logs import log_of
 from small_markets import drawn
 
 from rimsim import measures
 from rimsim.data import load
-from rimsim.errors import ConfigError, DataError, ModelError, RunFolderError
+from rimsim.errors import ConfigError, ModelError, RunFolderError
 from rimsim.intensity import Popularity
 from rimsim.intensity.registry import make, parts, register
 from rimsim.matching import price_slates
@@ -31,6 +32,7 @@ from rimsim.scenarios.kinds.backtest.tasks import (
     user_recommendation,
 )
 from rimsim.scenarios.kinds.scores import JoinedScores, ModelScores
+from rimsim.tracking import read_scalars
 
 SMALL = ("popularity-hp", "popularity", "als-pop")
 _QUIET = lambda _: None  # noqa: E731
@@ -39,23 +41,16 @@ _QUIET = lambda _: None  # noqa: E731
 @pytest.fixture(scope="module")
 def log():
     """60 users and 70 items over some weeks: sessions, ties within them, users of very different activity."""
-    source = np.random.default_rng(4)
+    source, weight = np.random.default_rng(4), 1.0 / np.arange(3, 73)
     rows = []
     for user in range(60):
         count = int(source.integers(8, 40))
-        kind = source.random(count)
-        pause = np.where(kind < 0.3, 0.0, np.where(kind < 0.75, 600.0, 86400.0)) * source.exponential(
-            size=count
-        )
+        kind, waited = source.random(count), source.exponential(size=count)
+        pause = np.where(kind < 0.3, 0.0, np.where(kind < 0.75, 600.0, 86400.0)) * waited
         times = float(source.integers(0, 5 * 86400)) + np.cumsum(pause.astype(int))
-        items = source.choice(70, size=count, replace=False, p=_skewed(70))
+        items = source.choice(70, size=count, replace=False, p=weight / weight.sum())
         rows += [(user, int(item), float(time)) for item, time in zip(items, times, strict=True)]
     return _log(rows)
-
-
-def _skewed(m):
-    weight = 1.0 / np.arange(3, m + 3)
-    return weight / weight.sum()
 
 
 def _log(rows):
@@ -106,10 +101,9 @@ def test_the_user_relative_split_is_the_recipe_in_plain_loops(log, seed, items):
     known = {item for _, item, _ in train}
     assert set(np.flatnonzero(split.known).tolist()) == known
     for row, user in enumerate(split.test.user.tolist()):
-        past = [(i, t) for u, i, t in kept if u == user and t < start[user]]
-        coming = [
-            i for u, i, t in kept if u == user and start[user] <= t < start[user] + horizon and i in known
-        ]
+        begin = start[user]
+        past = [(i, t) for u, i, t in kept if u == user and t < begin]
+        coming = [i for u, i, t in kept if u == user and begin <= t < begin + horizon and i in known]
         states = split.test.states
         slots = slice(states.offsets[row], states.offsets[row + 1])
         assert list(zip(states.items[slots].tolist(), states.times[slots].tolist(), strict=True)) == past
@@ -146,46 +140,43 @@ def test_the_calendar_split_ends_training_where_the_test_begins(log):
     assert set(few.test.user.tolist()) < set(split.test.user.tolist())
 
 
+def _moved(log, users, instants):
+    """The log with other items after an instant of each of some users, and how many events that are."""
+    start = np.full(log.n_users, np.inf)
+    start[users] = instants
+    later = log.time >= start[log.user]
+    return dataclasses.replace(log, item=np.where(later, (log.item + 17) % 70, log.item)), later.sum()
+
+
 @pytest.mark.parametrize("kind", ["user-relative", "calendar"])
 def test_what_test_users_do_next_changes_no_score(log, kind):
     """Other items after the test's start leave models, states, λ, scores and past scores as they were."""
     log = _busy(log) if kind == "calendar" else log
     config = SplitConfig(kind=kind, horizon="1d" if kind == "calendar" else None)
     split = make_split(log, config, 3)
-    start = np.full(log.n_users, np.inf)
-    start[split.test.user] = split.test.states.now
-    later = log.time >= start[log.user]
-    assert later.sum() > 20
-    other = dataclasses.replace(log, item=np.where(later, (log.item + 17) % 70, log.item))
+    other, events = _moved(log, split.test.user, split.test.states.now)
+    assert events > 20
     about = BacktestConfig(models=SMALL, split=config)
     again = make_split(other, config, 3)
     one, two = Models(split, about, 3, _QUIET), Models(again, about, 3, _QUIET)
     assert not np.array_equal(split.targets.key, again.targets.key)
     for name in SMALL:
         for side in ("test", "past"):
-            first, second = getattr(one, side)(name), getattr(two, side)(name)
-            assert np.array_equal(first.rows(0, first.shape[0]), second.rows(0, second.shape[0]))
+            first, second = (_matrix(getattr(models, side)(name)) for models in (one, two))
+            assert np.array_equal(first, second)
 
 
 def test_past_scores_for_prices_know_nothing_of_what_past_users_did_next(log):
     """A fold's futures moved to other items leave its rows of the past scores alone, unless prices are seen."""
     config = BacktestConfig(models=("als-hp",))
     split = make_split(log, config.split, 2)
-    fold = split.folds[0]
-    mine = split.past.user[fold.rows]
-    start = np.full(log.n_users, np.inf)
-    start[mine] = split.past.states.now[fold.rows]
-    later = log.time >= start[log.user]
-    other = dataclasses.replace(log, item=np.where(later, (log.item + 17) % 70, log.item))
-    found = {}
+    fold, found = split.folds[0], {}
+    other, _ = _moved(log, split.past.user[fold.rows], split.past.states.now[fold.rows])
     for prices in ("cross-fitted", "seen"):
         about = dataclasses.replace(config, prices=prices)
-        pair = [
-            Models(make_split(events, config.split, 2), about, 2, _QUIET).past("als-hp")
-            for events in (log, other)
-        ]
+        models = [Models(make_split(events, config.split, 2), about, 2, _QUIET) for events in (log, other)]
         rows = np.arange(len(fold.rows)) if prices == "cross-fitted" else fold.rows
-        one, two = (scores.rows(0, scores.shape[0])[rows] for scores in pair)
+        one, two = (_matrix(each.past("als-hp"))[rows] for each in models)
         both = np.isfinite(one) & np.isfinite(two)
         found[prices] = np.array_equal(one[both], two[both])
     assert found == {"cross-fitted": True, "seen": False}
@@ -222,8 +213,8 @@ def test_scores_are_the_models_with_consumed_and_unknown_items_left_out(fitted_m
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_recommendation_metrics_follow_from_slates_made_here(fitted_models, name):
-    """Both tasks' metrics equal those of a ranking of the whole matrix, counted in loops."""
+def test_recommendation_metrics_follow_from_slates_made_here(fitted_models, name, monkeypatch):
+    """Both tasks' metrics equal those of a ranking of the whole matrix, counted in loops, also in blocks of items."""
     split = fitted_models.split
     scores = fitted_models.test(name)
     matrix = _matrix(scores).astype(np.float64)
@@ -232,35 +223,26 @@ def test_recommendation_metrics_follow_from_slates_made_here(fitted_models, name
     hits = np.array([[(row, item) in wanted for item in slate] for row, slate in enumerate(slates.tolist())])
     number = [sum(row == user for user, _ in wanted) for row in range(len(slates))]
     exposure = measures.exposure_counts(slates, 70)
-    found = item_recommendation(scores, split, 5, 0)
-    assert found == pytest.approx(
-        {
-            "precision": hits.mean(),
-            "recall": np.mean([h.sum() / n for h, n in zip(hits, number, strict=True) if n]),
-            "ndcg": measures.ndcg(hits, number),
-            "perplexity": measures.perplexity(exposure),
-            "coverage": (exposure[split.known] > 0).mean(),
-        }
-    )
+    expected = {
+        "precision": hits.mean(),
+        "recall": np.mean([h.sum() / n for h, n in zip(hits, number, strict=True) if n]),
+        "ndcg": measures.ndcg(hits, number),
+        "perplexity": measures.perplexity(exposure),
+        "coverage": (exposure[split.known] > 0).mean(),
+    }
+    assert item_recommendation(scores, split, 5, 0) == pytest.approx(expected)
     known = np.flatnonzero(split.known)
     users = [
         price_slates(matrix[:, [item]].T.copy(), 0.0, 3, tie_seed=0, row_keys=[item])[0].tolist()
         for item in known
     ]
-    right = np.array(
-        [[(row, item) in wanted for row in rows] for item, rows in zip(known, users, strict=True)]
-    )
+    right = [[(row, item) in wanted for row in rows] for item, rows in zip(known, users, strict=True)]
     found = user_recommendation(scores, split, 3, 0)
-    assert found["precision"] == pytest.approx(right.mean())
+    assert found["precision"] == pytest.approx(np.mean(right))
     shown = np.bincount(np.ravel(users), minlength=len(slates))
     assert found["perplexity"] == pytest.approx(measures.perplexity(shown))
-
-
-def test_user_recommendation_does_not_depend_on_how_much_is_held(fitted_models, monkeypatch):
-    """Item blocks of a few columns give the same metrics as one block."""
-    whole = user_recommendation(fitted_models.test("als-pop"), fitted_models.split, 3, 0)
     monkeypatch.setattr("rimsim.scenarios.kinds.backtest.tasks._CELLS", 100)
-    assert user_recommendation(fitted_models.test("als-pop"), fitted_models.split, 3, 0) == whole
+    assert user_recommendation(scores, split, 3, 0) == found
 
 
 def test_floors_widen_exposure_at_the_cost_of_the_inactive(fitted_models):
@@ -279,28 +261,20 @@ def test_floors_widen_exposure_at_the_cost_of_the_inactive(fitted_models):
 
 def test_floors_that_cannot_be_met_are_met_as_far_as_they_can(log):
     """Where every past user has consumed an item, its floor does not end the run."""
-    rows = [event for event in _events(log) if event[1] != 0]
+    rows, name = [event for event in _events(log) if event[1] != 0], "popularity-hp"
     rows += [(user, 0, min(t for u, _, t in rows if u == user) - 1) for user in range(60)]
-    config = BacktestConfig(models=("popularity-hp",), split=SplitConfig(recent=1.0))
+    config = BacktestConfig(models=(name,), split=SplitConfig(recent=1.0))
     models = Models(make_split(_log(rows), config.split, 0), config, 0, _QUIET)
-    found = matching_with_floors(
-        models.test("popularity-hp"),
-        models.past("popularity-hp"),
-        models.split,
-        3,
-        (1.0,),
-        None,
-        Pricing(0, 1e-3, 0.0),
-    )
+    scores, past, split = models.test(name), models.past(name), models.split
+    found = matching_with_floors(scores, past, split, 3, (1.0,), None, Pricing(0, 1e-3, 0.0))
     assert 0 < found[1.0]["shortfall"] < 1
 
 
 def test_caps_let_users_have_more_and_count_precision_per_exposure(fitted_models):
     """Precision times exposures is a whole number of hits; more positions find more."""
     split, name = fitted_models.split, "popularity-hp"
-    found = matching_with_caps(
-        fitted_models.test(name), fitted_models.past(name), split, 2, (1.0, 10.0), 0.1, Pricing(0, 1e-3, 0.0)
-    )
+    scores, past = fitted_models.test(name), fitted_models.past(name)
+    found = matching_with_caps(scores, past, split, 2, (1.0, 10.0), 0.1, Pricing(0, 1e-3, 0.0))
     for multiple in (1.0, 10.0):
         values = found[multiple]
         allowed = min(30 * min(2 * multiple, 70), 3 * split.n_known)
@@ -361,11 +335,12 @@ def test_hybrids_share_fits_and_ground_levels_come_from_the_past_states(log):
     fits = [(fit.part, fit.fold) for fit in models.fits]
     assert {part for part, fold in fits if fold >= 0} == {"als"}
     assert len(fits) == len(set(fits)) == 7
-    assert {"nll", "perplexity"} <= set(reports["als"].figures)
-    assert {"predicted", "realised", "deviance", "deviance_constant", "predicted_10"} <= set(
-        reports["hp"].figures
-    )
-    assert {"ks", "ks_p_value"} <= set(reports["hawkes"].figures)
+    for part, figures in (
+        ("als", {"nll", "perplexity"}),
+        ("hp", {"predicted", "realised", "deviance", "deviance_constant", "predicted_10"}),
+        ("hawkes", {"ks", "ks_p_value"}),
+    ):
+        assert figures <= set(reports[part].figures)
     assert reports["hp"].figures["realised"] == split.test.counts.sum()
     level = models._ground("hp").intensity(split.past.states).double().sum()
     assert float(level) == pytest.approx(split.past.counts.sum(), rel=0.02)
@@ -392,17 +367,8 @@ def run(csv, tmp_path_factory):
 
 
 def _options(csv, folder):
-    return (
-        *(
-            "--data",
-            str(csv),
-            "--columns",
-            "user=uid,item=sku,time=at",
-            "--models",
-            "als-hp,popularity-hp,popularity",
-        ),
-        *("--seeds", "2", "--caps", "3", "--out", str(folder)),
-    )
+    words = "--columns user=uid,item=sku,time=at --models als-hp,popularity-hp,popularity --seeds 2 --caps 3"
+    return ["--data", str(csv), *words.split(), "--out", str(folder)]
 
 
 def test_the_command_leaves_a_folder_that_says_all(run, capsys):
@@ -422,17 +388,23 @@ def test_the_command_leaves_a_folder_that_says_all(run, capsys):
     assert run.config.models == ("als-hp", "popularity-hp", "popularity")
     assert set(run.calibration["part"]) == {"als", "popularity", "hp"}
     assert set(run.fits["fold"]) == {-1, 0, 1}
-    assert (run.folder / "events/popularity-hp/seed-1").is_dir()
-    pictures = sorted(path.name for path in (run.folder / "pictures").glob("*.png"))
-    assert pictures == ["fronts.png", "recommendation.png"]
-    before = (run.folder / "pictures/fronts.png").read_bytes()
-    (run.folder / "pictures/fronts.png").unlink()
+    points = read_scalars(run.folder / "events/popularity-hp/seed-0")["online/perplexity"]
+    rows = table.query(
+        "task == 'online' and model == 'popularity-hp' and seed == 0 and metric == 'perplexity'"
+    )
+    assert [point.step for point in points] == [0, 30, 70, 100]
+    values = rows.dropna(subset="beta")["value"].to_list()
+    assert [point.value for point in points] == pytest.approx(values, rel=1e-6)
+    pictures = run.folder / "pictures"
+    assert sorted(path.name for path in pictures.glob("*.png")) == ["fronts.png", "recommendation.png"]
+    before = (pictures / "fronts.png").read_bytes()
+    (pictures / "fronts.png").unlink()
     with drawn():
         assert main(["report", str(run.folder)]) == 0
     printed = capsys.readouterr().out
     assert "Who pays" in printed
     assert "What floors cost" in printed
-    assert (run.folder / "pictures/fronts.png").read_bytes() == before
+    assert (pictures / "fronts.png").read_bytes() == before
     found = backtest_sentences(run.table)
     assert found[0].startswith("Best at recommending items to users: ")
     assert found[0].replace("`", "") in printed[: printed.index("Item recommendation,")]
@@ -442,83 +414,60 @@ def test_the_command_leaves_a_folder_that_says_all(run, capsys):
     assert "| `popularity-hp` |" in page
 
 
-def test_event_files_read_back_as_the_table(run):
-    """The course over β is in the event files, point by point."""
-    from rimsim.tracking import read_scalars
+def test_a_back_test_is_reproducible_bit_for_bit(run, tmp_path, monkeypatch):
+    """Another folder, an empty fit cache and a subset of the seeds give the same numbers.
 
-    points = read_scalars(run.folder / "events/popularity-hp/seed-0")["online/perplexity"]
-    rows = run.table.query(
-        "task == 'online' and model == 'popularity-hp' and seed == 0 and metric == 'perplexity'"
-    )
-    rows = rows.dropna(subset="beta")
-    assert [point.step for point in points] == [0, 30, 70, 100]
-    assert [point.value for point in points] == pytest.approx(rows["value"].to_list(), rel=1e-6)
-
-
-def test_a_back_test_is_reproducible_bit_for_bit(run, csv, tmp_path, monkeypatch):
-    """Another folder, an empty fit cache and a subset of the seeds give the same numbers."""
-    monkeypatch.setenv("RIMSIM_CACHE", str(tmp_path / "cache"))
-    again = backtest(dataclasses.replace(run.config, seeds=(1,)), out=tmp_path / "again")
-    mine = run.table[run.table["seed"] == 1].reset_index(drop=True)
-    assert again.table.equals(mine)
-    assert not again.fits["cached"].any()
-
-
-def test_prices_by_name_differ_and_leave_recommendation_alone(run, tmp_path):
-    """The public implementation's prices change online matching only."""
+    Seen prices, as in the public implementation, change online matching only.
+    """
     seen = backtest(dataclasses.replace(run.config, prices="seen", seeds=(0,)), out=tmp_path / "seen").table
     mine = run.table[run.table["seed"] == 0].reset_index(drop=True)
     alone = mine["task"] != "online"
     assert seen[alone].equals(mine[alone])
     assert not seen.equals(mine)
+    monkeypatch.setenv("RIMSIM_CACHE", str(tmp_path / "cache"))
+    again = backtest(dataclasses.replace(run.config, seeds=(1,)), out=tmp_path / "again")
+    assert again.table.equals(run.table[run.table["seed"] == 1].reset_index(drop=True))
+    assert not again.fits["cached"].any()
+
+
+TIED = "user,item,time\n" + "".join(
+    f"{user},{item},{1000 + user}\n" for user in range(6) for item in range(4)
+)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--models", "gru-hq"], "Did you mean 'gru-hp'"),
-        (["--models", "hp,hp"], "holds a value twice"),
-        (["--beta", "0,1.5"], "--beta: 1.5; allowed: less than or equal to 1"),
-        (["--beta", "much"], "allowed: comma-separated numbers, or none"),
-        (["--seeds", "0"], "at least 1"),
-        (["--horizon", "soon"], "is no duration"),
-        (["--horizon", "14"], "has no unit"),
-        (["--data", "nowhere.csv"], "no such file"),
-        (["--split", "calendar", "--horizon", "10000d"], "too little for a calendar back-test"),
-        (["--min-item-events", "341"], "too little to back-test"),
+        ("--models gru-hq", "Did you mean 'gru-hp'"),
+        ("--models hp,hp", "holds a value twice"),
+        ("--beta 0,1.5", "--beta: 1.5; allowed: less than or equal to 1"),
+        ("--beta much", "allowed: comma-separated numbers, or none"),
+        ("--seeds 0", "at least 1"),
+        ("--horizon soon", "is no duration"),
+        ("--horizon 14", "has no unit"),
+        ("--data nowhere.csv", "no such file"),
+        ("--data tied.csv --min-item-events 1", "events that follow an earlier one"),
+        ("--split calendar --horizon 10000d", "too little for a calendar back-test"),
+        ("--min-item-events 341", "too little to back-test"),
     ],
 )
-def test_what_does_not_fit_is_told_before_anything_is_written(tmp_path, capsys, options, message):
-    """One sentence, status 2, no folder."""
-    assert main(["backtest", *options, "--out", str(tmp_path / "run")]) == 2
+def test_what_does_not_fit_is_told_before_anything_is_written(
+    tmp_path, monkeypatch, capsys, options, message
+):
+    """One sentence that names the option or what the log lacks, status 2, no folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tied.csv").write_text(TIED)
+    assert main(["backtest", *options.split(), "--out", "run"]) == 2
     assert message in capsys.readouterr().err.replace("\n", " ")
     assert not (tmp_path / "run").exists()
 
 
-def test_logs_that_are_too_small_are_refused_by_name(tmp_path):
-    """Ties alone, or nobody who goes on, end in a DataError that says what is lacking."""
-    tied = tmp_path / "tied.csv"
-    tied.write_text("user,item,time\n" + "".join(f"{u},{i},{1000 + u}\n" for u in range(6) for i in range(4)))
-    with pytest.raises(DataError, match="all their events at one time|events that follow an earlier one"):
-        backtest(
-            BacktestConfig(
-                data=dataclasses.replace(BacktestConfig().data, source=str(tied), min_item_events=1)
-            )
-        )
-
-
-def test_a_folder_that_holds_a_run_and_one_of_another_kind_are_refused(run, csv, tmp_path):
-    """Nothing is written over, and a comparison is not read as a back-test."""
-    with pytest.raises(RunFolderError, match="already holds a run"):
-        backtest(run.config, out=run.folder)
+def test_a_folder_that_holds_a_run_and_one_of_another_kind_are_refused(run, tmp_path):
+    """Nothing is written over, and a comparison is not read as a back-test; all default models have names."""
+    refused(RunFolderError, "already holds a run", backtest, run.config, out=run.folder)
     (tmp_path / "config.yaml").write_text("scenario: {}\n")
-    with pytest.raises(RunFolderError, match="holds a comparison; allowed: a back-test"):
-        load_backtest(tmp_path)
-    with pytest.raises(ConfigError, match="all of it|all of them"):
-        backtest(dataclasses.replace(run.config, item_share=1.0), out=tmp_path / "all")
-
-
-def test_names_of_the_default_config_are_known():
-    """The default names exist, and making them needs no log."""
+    refused(RunFolderError, "holds a comparison; allowed: a back-test", load_backtest, tmp_path)
+    whole = dataclasses.replace(run.config, item_share=1.0)
+    refused(ConfigError, "all of it|all of them", backtest, whole, out=tmp_path / "all")
     for name in BacktestConfig().models:
         make(name, seed=0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 
 import numpy as np
@@ -18,19 +17,14 @@ from rimsim.scenarios.study.options import undeliverable_notes
 from rimsim.scenarios.study.plan import default_agents
 
 
-@pytest.mark.parametrize("name", scenario_names())
-def test_the_default_agents_of_a_scenario_include_the_agent_of_its_name(name):
-    """An agent that a built-in scenario is named after takes part without being asked for."""
-    chosen = default_agents(find_scenario(name))
-    assert ("offline-match" in chosen) == (name in {"offline-match", "user-rec"})
-    assert ("user-rec" in chosen) == (name == "user-rec")
-
-
-def test_the_closed_loop_compares_the_four_agents_of_the_main_experiment():
-    """Clones and replays have the same four agents by default."""
+def test_the_default_agents_of_a_scenario_include_the_agent_of_its_name():
+    """A scenario's namesake takes part without being asked for; clones and replays have the same four agents."""
+    for name in scenario_names():
+        chosen = default_agents(find_scenario(name))
+        assert ("offline-match" in chosen) == (name in {"offline-match", "user-rec"})
+        assert ("user-rec" in chosen) == (name == "user-rec")
     four = ("relevance", "rim-dual", "rim-feedback", "random")
-    assert default_agents(small_scenario()) == four
-    assert default_agents(small_replay()) == four
+    assert default_agents(small_scenario()) == default_agents(small_replay()) == four
 
 
 def test_compare_and_sweep_take_the_default_agents_of_their_scenario(tmp_path):
@@ -51,6 +45,7 @@ def test_compare_and_sweep_take_the_default_agents_of_their_scenario(tmp_path):
         small_broadcast(rounds=1, exposure=ExposureConfig(each=500)),
         small_scenario(rounds=1, exposure=ExposureConfig(items=40, each=120), user_cap=4),
         small_replay(rounds=1, exposure=ExposureConfig(each=9)),
+        small_scenario(rounds=1, exposure=ExposureConfig(beta=1.0)),
     ],
 )
 def test_a_note_is_there_where_a_round_asks_for_more_than_it_has(config):
@@ -72,11 +67,6 @@ def test_a_note_is_there_where_a_round_asks_for_more_than_it_has(config):
     assert np.maximum(required - given, 0).sum() >= required.sum() - there - 1e-9
 
 
-def test_a_share_of_the_positions_can_always_be_asked_for():
-    """β says what part of the positions is guaranteed, so there is nothing to warn of, even at β = 1."""
-    assert undeliverable_notes(small_scenario(exposure=ExposureConfig(beta=1.0))) == []
-
-
 def test_a_group_that_its_caps_do_not_allow_is_named_before_the_run():
     """A genre that is promised more than its items may be shown is in the notes by its name."""
     exposure = ExposureConfig(
@@ -90,10 +80,8 @@ def test_a_group_that_its_caps_do_not_allow_is_named_before_the_run():
 def test_the_note_is_printed_once_before_the_run(tmp_path):
     """Compare and sweep say it on the console, a sweep once for all points that ask alike."""
     arrivals = ArrivalsConfig(kind="broadcast", per_round=20)
-    config = dataclasses.replace(small_broadcast(rounds=1), arrivals=arrivals)
-    text = io.StringIO()
-    console = Console(file=text, width=200)
-    options = {"seeds": 1, "workers": 1, "certify": False, "console": console}
+    config, text = small_broadcast(rounds=1, arrivals=arrivals), io.StringIO()
+    options = {"seeds": 1, "workers": 1, "certify": False, "console": Console(file=text, width=200)}
     sweep(config, {"exposure.cost": [1.0, 2.0]}, ("random",), out=tmp_path / "many", **options)
     said = "all items cannot be delivered in full: asked for 111.0, at most 37.0, since there are too few positions"
     assert text.getvalue().count(said) == 1

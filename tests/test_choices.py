@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from kit import refused
 from small_markets import play_out, small_scenario
 
 from rimsim import rng
@@ -55,25 +56,18 @@ class TestMovedCascade(TestMoved):
         return Cascade(CascadeOptions(), self.scenario())
 
 
-def later(consumer=None, **changes):
-    """Visits of the last round of a small market, to whom their own round is yet to come, and slates for them."""
-    fields = {"arrivals": ArrivalsConfig(kind="hawkes", per_round=150)} | changes
-    config = small_scenario(rounds=3, consumer=consumer or ConsumerConfig(), **fields)
+@pytest.fixture(scope="module")
+def visited():
+    """Visits of the last round of a small market in which nothing moves, who have yet to come, and slates for them."""
+    config = small_scenario(arrivals=ArrivalsConfig(kind="hawkes", per_round=150))
     market = market_for(agent := make_agent("random"), config)
     while market.round < 2:
         play_round(market, agent)
     _, rows = np.unique(market.schedule.slot, return_index=True)
-    visits = market.open.visits(rows)
-    order = np.argsort(rng.uniform(1, rng.Purpose.MEASURE, rows[:, None], np.arange(market.n_items)), axis=1)
-    slates = order[:, : config.slate].copy()
+    lot = rng.uniform(1, rng.Purpose.MEASURE, rows[:, None], np.arange(market.n_items))
+    slates = np.argsort(lot, axis=1)[:, : config.slate].copy()
     slates[:, 3] = -1
-    return market, visits, slates
-
-
-@pytest.fixture(scope="module")
-def visited():
-    """Visits and slates of a market in which nothing moves."""
-    return later()
+    return market, market.open.visits(rows), slates
 
 
 def frequencies(consumer, visits, slates, seeds=400):
@@ -99,9 +93,8 @@ def test_a_logit_takes_one_item_as_often_as_its_weight(visited):
     consumer = Logit(LogitOptions(outside=0.5), market.config)
     response = consumer.respond(visits, slates)
     wanted = Intensity(market.config).respond(visits, slates).intensity * 0.85 ** np.arange(5)
-    np.testing.assert_allclose(
-        response.probability, wanted / (0.5 + wanted.sum(1, keepdims=True)), rtol=1e-12
-    )
+    expected = wanted / (0.5 + wanted.sum(1, keepdims=True))
+    np.testing.assert_allclose(response.probability, expected, rtol=1e-12)
     found, pairs = frequencies(consumer, visits, slates)
     assert not pairs.any()
     assert not found[:, 3].any()
@@ -141,18 +134,30 @@ def test_a_cascade_stops(visited, stop):
     require_frequencies(pairs, joint)
 
 
+def genres_of(market):
+    """(M, genres) shares of genres of items."""
+    return genre_weights([str(text) for text in market.world.log.items["genres"]])[0]
+
+
+def consumed_genres(visits, weights):
+    """(n, genres) what visitors consumed in the market, and the visitors who did."""
+    row, item = visits.in_market()
+    taste = np.zeros((len(visits), weights.shape[1]))
+    np.add.at(taste, row, weights[item])
+    return taste, np.flatnonzero(taste.any(1))
+
+
 def test_what_moves_is_multiplied(visited):
     """Intensities under all dynamics are those of the truth times factors that are counted one by one."""
     market, visits, slates = visited
     moved = Intensity(override(market.config, {"consumer.dynamics": dataclasses.asdict(MOVED)}))
-    plain = Intensity(market.config)
-    weights = genre_weights([str(text) for text in market.world.log.items["genres"]])[0]
+    plain = Intensity(market.config).of_catalogue(visits)
+    weights, histories = genres_of(market), visits.histories
     logged = np.bincount(market.world.past.item, minlength=market.n_items)
     others = (1.0 + visits.popularity) ** 0.5
     others *= logged.sum() / (others * logged).sum()
-    ratio = moved.of_catalogue(visits) / np.maximum(plain.of_catalogue(visits), 1e-300)
-    there = plain.of_catalogue(visits) > 0
-    histories = visits.histories
+    whole = moved.of_catalogue(visits)
+    ratio, there = whole / np.maximum(plain, 1e-300), plain > 0
     consumers = 0
     for n, (slot, tick) in enumerate(zip(visits.slot, visits.schedule.tick[visits.row], strict=True)):
         known, items = histories.between(np.array([slot]), np.array([0]), histories.events.counts[[slot]])
@@ -167,9 +172,7 @@ def test_what_moves_is_multiplied(visited):
     some = moved.respond(visits, slates)
     rows = np.arange(len(slates))[:, None]
     filled = (slates >= 0) & there[rows, slates]  # the market shows nothing else
-    np.testing.assert_allclose(
-        some.intensity[filled], moved.of_catalogue(visits)[rows, slates][filled], rtol=1e-9
-    )
+    np.testing.assert_allclose(some.intensity[filled], whole[rows, slates][filled], rtol=1e-9)
     weight = 0.85 ** np.arange(5)
     np.testing.assert_allclose(some.probability, -np.expm1(-some.intensity * weight), rtol=1e-12)
 
@@ -178,31 +181,22 @@ def test_satiation_makes_diverse_slates_worth_more(visited):
     """Of what a slate is worth, satiation leaves more where it is not of the genres that were consumed last."""
     market, visits, _ = visited
     sated = Intensity(override(market.config, {"consumer.dynamics.satiation": 1.0}))
-    plain = Intensity(market.config)
-    weights = genre_weights([str(text) for text in market.world.log.items["genres"]])[0]
-    row, item = visits.in_market()
-    taste = np.zeros((len(visits), weights.shape[1]))
-    np.add.at(taste, row, weights[item])
-    some = np.flatnonzero(taste.any(1))
-    alike = np.argsort(-(weights @ taste.T).T, axis=1, kind="stable")[:, :5]
-    other = np.argsort((weights @ taste.T).T, axis=1, kind="stable")[:, :5]
-    left = [
-        sated.respond(visits, slates).probability.sum(1) / plain.respond(visits, slates).probability.sum(1)
-        for slates in (other, alike)
-    ]
-    found = paired_difference(left[0][some], left[1][some])
-    assert found.low > 0.05
+    plain, weights = Intensity(market.config), genres_of(market)
+    taste, some = consumed_genres(visits, weights)
+    left = []
+    for sign in (1, -1):
+        slates = np.argsort(sign * taste @ weights.T, axis=1, kind="stable")[:, :5]
+        worth = [consumer.respond(visits, slates).probability.sum(1) for consumer in (sated, plain)]
+        left.append((worth[0] / worth[1])[some])
+    assert paired_difference(*left).low > 0.05
 
 
 def test_drift_leads_towards_what_was_consumed(visited):
     """The genres that a visitor consumed have a larger share of what it wants than without drift."""
     market, visits, _ = visited
     drifting = Intensity(override(market.config, {"consumer.dynamics.drift": 2.0}))
-    weights = genre_weights([str(text) for text in market.world.log.items["genres"]])[0]
-    row, item = visits.in_market()
-    taste = np.zeros((len(visits), weights.shape[1]))
-    np.add.at(taste, row, weights[item])
-    some = np.flatnonzero(taste.any(1))
+    weights = genres_of(market)
+    taste, some = consumed_genres(visits, weights)
     shares = []
     for consumer in (drifting, Intensity(market.config)):
         wanted = consumer.of_catalogue(visits)[some]
@@ -219,13 +213,11 @@ def test_conformity_narrows_the_log():
         ginis = []
         for seed in range(4):
             market = market_for(agent := make_agent("random"), config, seeds=Seeds.all(seed))
-            before = market.open.visits(np.arange(2)).popularity
+            before, n = market.open.visits(np.arange(2)).popularity, market.n_items
             play_out(market, agent)
-            np.testing.assert_array_equal(
-                before, np.bincount(market.world.past.item, minlength=market.n_items)
-            )
+            np.testing.assert_array_equal(before, np.bincount(market.world.past.item, minlength=n))
             sold = [closed.ledger.item[closed.ledger.consumed] for closed in market.closed]
-            ginis.append(gini(np.bincount(np.concatenate(sold), minlength=market.n_items)))
+            ginis.append(gini(np.bincount(np.concatenate(sold), minlength=n)))
         found.append(ginis)
     assert paired_difference(*found).low > 0
 
@@ -234,24 +226,19 @@ def test_what_is_off_changes_no_bit(visited):
     """With every strength 0 the response is the compiled one to the last bit, also by the way of what moves."""
     market, visits, slates = visited
     off = make_consumer(override(market.config, {"consumer.dynamics.satiation_half_life": "1d"}))
-    plain = make_consumer(market.config)
-    one, other = off.respond(visits, slates), plain.respond(visits, slates)
-    for field in dataclasses.fields(one):
-        np.testing.assert_array_equal(getattr(one, field.name), getattr(other, field.name))
+    plain, found = make_consumer(market.config).respond(visits, slates), [off.respond(visits, slates)]
     off.dynamics.__class__ = type("On", (type(off.dynamics),), {"moves": True})
-    moved = off.respond(visits, slates)
-    for field in dataclasses.fields(one):
-        np.testing.assert_array_equal(getattr(moved, field.name), getattr(other, field.name))
+    found.append(off.respond(visits, slates))
+    for field in dataclasses.fields(plain):
+        for one in found:
+            np.testing.assert_array_equal(getattr(one, field.name), getattr(plain, field.name))
 
 
 def test_slips_are_told():
     """Dynamics need a consumer that heeds them, and options are checked."""
     replay = override(small_scenario(), {"consumer.kind": "replay", "consumer.dynamics.drift": 1})
-    with pytest.raises(ConfigError, match="consumer.dynamics with consumer.kind 'replay'"):
-        make_consumer(replay)
+    refused(ConfigError, "consumer.dynamics with consumer.kind 'replay'", make_consumer, replay)
     for kind, option, near in (("logit", "outsid", "outside"), ("cascade", "stopp", "stop")):
-        with pytest.raises(ConfigError, match=f"'{option}'.*Did you mean '{near}'"):
-            make_consumer(
-                override(small_scenario(), {"consumer.kind": kind, f"consumer.options.{option}": 1})
-            )
+        wrong = override(small_scenario(), {"consumer.kind": kind, f"consumer.options.{option}": 1})
+        refused(ConfigError, f"'{option}'.*Did you mean '{near}'", make_consumer, wrong)
     assert set(BUILT_IN) == {"intensity", "logit", "cascade", "observed", "replay"}

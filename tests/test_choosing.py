@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from kit import refused
 
 from rimsim.errors import ConfigError, ModelError
 from rimsim.intensity import Auto, AutoConfig, UserStates, judged
@@ -18,12 +19,6 @@ from rimsim.intensity.selection.held_out import HeldOut
 from rimsim.testing import random_log
 
 NAMES = ("popularity", "returning", "ease")
-
-
-def strangers():
-    """A log in which nobody comes back."""
-    log = random_log()
-    return dataclasses.replace(log, time=log.time[0] + np.arange(len(log)) * 1.0)
 
 
 def test_what_is_judged_is_what_was_taken():
@@ -42,17 +37,12 @@ def test_what_is_judged_is_what_was_taken():
     assert found.users == len(held)
 
 
-def test_the_model_of_two_tastes_is_taken():
-    """Where users of even and odd number want other items, a personal model is first and popularity is not."""
-    log = random_log(n_users=150)
-    ranking = judged(log, NAMES)
-    assert ranking[0].name == "ease"
-    assert {one.name for one in ranking} == set(NAMES)
-
-
 def test_auto_is_what_it_chose(tmp_path, monkeypatch):
     """Once fitted it scores as the chosen model does, keeps its choice through an update, and is saved with it."""
     log = random_log(n_users=150)
+    ranking = judged(log, NAMES)  # users of even and odd number want other items: a personal model is first
+    assert ranking[0].name == "ease"
+    assert {one.name for one in ranking} == set(NAMES)
     model = make("auto", mark=AutoConfig(candidates=NAMES))
     assert isinstance(fitted(model, log, tmp_path / "cache"), Auto)
     states = UserStates.of(log, np.arange(20), log.time[-1] + 60)
@@ -70,7 +60,8 @@ def test_auto_is_what_it_chose(tmp_path, monkeypatch):
 
 def test_without_later_sessions_the_fallback_is_taken():
     """A log in which nobody came back cannot rank; the fallback is taken, and popularity is the best that is known."""
-    log = strangers()
+    log = random_log()
+    log = dataclasses.replace(log, time=log.time[0] + np.arange(len(log)) * 1.0)
     assert judged(log, NAMES) == ()
     assert make("auto", mark=AutoConfig(candidates=NAMES, fallback="returning")).fit(log).name == "returning"
 
@@ -80,25 +71,14 @@ class _Mine:
 
     def __init__(self):
         self.inner = make("popularity")
+        for name in ("score", "encode", "step", "score_hidden"):
+            setattr(self, name, getattr(self.inner, name))
 
     def fit(self, log):
         self.inner.fit(log)
         return self
 
-    def update(self, log):
-        return self.fit(log)
-
-    def score(self, states):
-        return self.inner.score(states)
-
-    def encode(self, states):
-        return self.inner.encode(states)
-
-    def step(self, hidden, items, times):
-        return self.inner.step(hidden, items, times)
-
-    def score_hidden(self, hidden, now):
-        return self.inner.score_hidden(hidden, now)
+    update = fit
 
 
 @pytest.fixture(autouse=True)
@@ -124,19 +104,18 @@ def test_auto_takes_weights_if_all_do_who_may_be_chosen():
     """The default candidates do; a model of one's own among them does not, nor as fallback."""
     assert ModelCapabilities.of(Auto()).takes_weights
     assert is_stored(Auto())
-    assert not ModelCapabilities.of(Auto(AutoConfig(candidates=("bag", "choosing-own")))).takes_weights
-    assert not ModelCapabilities.of(
-        Auto(AutoConfig(candidates=("bag",), fallback="choosing-own"))
-    ).takes_weights
+    for wrong in (
+        {"candidates": ("bag", "choosing-own")},
+        {"candidates": ("bag",), "fallback": "choosing-own"},
+    ):
+        assert not ModelCapabilities.of(Auto(AutoConfig(**wrong))).takes_weights
 
 
 def test_wrong_candidates_are_refused():
     """Hybrids, ground intensities, unknown names and auto itself cannot be chosen; a score needs a fit."""
     log = random_log()
     for name in ("hp", "ease-hp", "auto", "nothing"):
-        with pytest.raises(ConfigError, match=name):
-            Auto(AutoConfig(candidates=("popularity", name))).fit(log)
-    with pytest.raises(ModelError, match="not fitted yet"):
-        Auto().score(UserStates.of(log, [0], log.time[-1] + 1))
-    with pytest.raises(ModelError, match="no target event"):
-        Auto().fit(dataclasses.replace(log, target=np.zeros(len(log), bool)))
+        refused(ConfigError, name, Auto(AutoConfig(candidates=("popularity", name))).fit, log)
+    refused(ModelError, "not fitted yet", Auto().score, UserStates.of(log, [0], log.time[-1] + 1))
+    silent = dataclasses.replace(log, target=np.zeros(len(log), bool))
+    refused(ModelError, "no target event", Auto().fit, silent)

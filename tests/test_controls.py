@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
+from kit import refused
 from small_markets import play_out, small_broadcast, small_replay, small_scenario
 
 from rimsim.agents import make_agent, market_for, play_round
@@ -23,13 +24,9 @@ SEEDS = Seeds.all(3)
 
 def _config(learning="impressions", **changes):
     """A small market whose platform depends on the states, and whose consumers take more than in others."""
-    fields = {
-        "platform": PlatformConfig(
-            model="ease-hp", learning=learning, log_window=LogWindow(rounds=2, size=600)
-        ),
-        "consumer": ConsumerConfig(attraction=3.0),
-    }
-    return small_scenario(**(fields | changes))
+    window = LogWindow(rounds=2, size=600)
+    platform = PlatformConfig(model="ease-hp", learning=learning, log_window=window)
+    return small_scenario(**({"platform": platform, "consumer": ConsumerConfig(attraction=3.0)} | changes))
 
 
 def _played(config, agent, control=None, batch=None):
@@ -52,9 +49,8 @@ def _control(kind, config, sizes, folder):
 
 
 def _ledgers(market):
-    return pd.concat(
-        [closed.ledger.table("any", 3, closed.number) for closed in market.closed], ignore_index=True
-    )
+    tables = [closed.ledger.table("any", 3, closed.number) for closed in market.closed]
+    return pd.concat(tables, ignore_index=True)
 
 
 @pytest.mark.parametrize("learning", ["impressions", "consumed", "ips"])
@@ -83,9 +79,8 @@ def test_a_controls_log_is_as_large_as_the_arms(market, kind, tmp_path):
     assert min(_sizes(own)) > 0
     assert _sizes(control) == _sizes(own)
     # Warm-up users top both logs up to a number of events: the same users, since they lack the same number.
-    assert [closed.log_counts.sum() for closed in control.closed] == [
-        closed.log_counts.sum() for closed in own.closed
-    ]
+    sums = [[closed.log_counts.sum() for closed in market.closed] for market in (control, own)]
+    assert sums[0] == sums[1]
     later, same = control.closed[1].ledger.intensity, own.closed[1].ledger.intensity
     assert not np.array_equal(later, same, equal_nan=True)
 
@@ -100,13 +95,10 @@ def test_events_of_random_slates_are_taken_in_order(tmp_path):
     learnt = Shadowed(replica, [0, wanted]).learnt(whole[0])
     expected = []
     for number, past in enumerate(whole[:2]):
-        slots, tick, items = past.histories.all_events()
-        events = sorted(
-            zip(tick.tolist(), slots.tolist(), items.tolist(), strict=True), key=lambda event: event[:2]
-        )
-        expected += [(number, when, item, past.schedule.log_user[slot]) for when, slot, item in events][
-            : wanted - len(expected)
-        ]
+        slots, tick, items = (column.tolist() for column in past.histories.all_events())
+        events = sorted(zip(tick, slots, items, strict=True), key=lambda event: event[:2])
+        events = [(number, when, item, past.schedule.log_user[slot]) for when, slot, item in events]
+        expected += events[: wanted - len(expected)]
     slots, tick, items = learnt.histories.all_events()
     assert len(items) == wanted
     found = zip(tick.tolist(), items.tolist(), learnt.schedule.log_user[slots].tolist(), strict=True)
@@ -120,15 +112,19 @@ def test_events_of_random_slates_are_taken_in_order(tmp_path):
 
 
 def test_organic_events_are_those_of_the_visitors_logged_sessions():
-    """Each event is one that the visitor's user did in the session that the visit stands for, in its state then."""
-    config = _config()
+    """Each event is one that the visitor's user did in the session that the visit stands for, in its state then.
+
+    All such events are drawn alike, and what a session holds beyond the round's end is known at its last tick.
+    """
+    config = _config(arrivals=ArrivalsConfig(per_round=120, max_visits=3, round_length="1h"))
     own, world = _played(config, "relevance"), build_world(config)
     past = own.closed[1].learnt
     learnt = AsLogged(config, world, SEEDS, [0, 150]).learnt(past)
     slots, tick, items = learnt.histories.all_events()
     assert len(slots) == 150 == len(set(zip(slots.tolist(), items.tolist(), strict=True)))
     assert (tick > learnt.schedule.tick[0]).all()
-    assert (tick < learnt.schedule.stop).all()
+    assert tick.max() == learnt.schedule.stop - 1
+    assert slots.mean() == pytest.approx(learnt.schedule.slot.max() / 2, rel=0.3)
     log, sessions = LoggedPast.of(world.past), world.past_sessions
     for slot, item in zip(slots.tolist(), items.tolist(), strict=True):
         user, before = learnt.schedule.log_user[slot], learnt.schedule.logged[slot]
@@ -145,46 +141,33 @@ def test_organic_events_are_those_of_the_visitors_logged_sessions():
 @pytest.mark.parametrize("kind", ["random", "organic"])
 def test_a_control_goes_on_from_its_saved_state(kind, tmp_path):
     """Saved between rounds and loaded into a new market, it ends with the same ledger, bit for bit."""
-    config = _config(rounds=4)
-    sizes = _sizes(_played(config, "rim-feedback"))
-    whole = _ledgers(_played(config, "rim-feedback", _control(kind, config, sizes, tmp_path)))
-    agent = make_agent("rim-feedback")
-    first = market_for(agent, config, seeds=SEEDS, control=_control(kind, config, sizes, tmp_path))
+    config, name = _config(rounds=4), "rim-feedback"
+    sizes = _sizes(_played(config, name))
+    whole = _ledgers(_played(config, name, _control(kind, config, sizes, tmp_path)))
+    agent, other = make_agent(name), make_agent(name)
+    first, again = (
+        market_for(agent, config, seeds=SEEDS, control=_control(kind, config, sizes, tmp_path))
+        for _ in range(2)
+    )
     for _ in range(2):
         play_round(first, agent)
     first.state.save(tmp_path / "kept")
-    again, other = (
-        market_for(agent, config, seeds=SEEDS, control=_control(kind, config, sizes, tmp_path)),
-        make_agent("rim-feedback"),
-    )
     again.load_state(MarketState.load(tmp_path / "kept"))
     play_out(again, other, 7)
     again.closed[:0] = first.closed
     pd.testing.assert_frame_equal(_ledgers(again), whole, check_exact=True)
 
 
-def test_a_control_is_refused_where_visitors_stay():
-    """In a replay the log's users come in every round, and replicas of one round could not be told apart."""
+def test_a_control_is_refused_where_visitors_stay_or_yield_nothing(tmp_path):
+    """In a replay replicas could not be told apart; consumers who take nothing at random cannot fill a log."""
     config = small_replay()
-    with pytest.raises(ConfigError, match="visitors are the same in every round"):
-        market_for(
-            make_agent("relevance"), config, control=AsLogged(config, build_world(config), SEEDS, [9, 9])
-        )
-
-
-def test_a_shadow_that_yields_nothing_is_an_error(tmp_path):
-    """Consumers who never take anything at random cannot fill a log."""
-    config = _config(rounds=1)
-    replica = _shadow(config, tmp_path)
-    past = replica(0)[0]
+    control = AsLogged(config, build_world(config), SEEDS, [9, 9])
+    said = "visitors are the same in every round"
+    refused(ConfigError, said, market_for, make_agent("relevance"), config, control=control)
+    past = _shadow(_config(rounds=1), tmp_path)(0)[0]
     empty = dataclasses.replace(past, histories=past.histories.copy())
     empty.histories.events.size[0] = 0
     empty.histories.events.counts[:] = 0
-    with pytest.raises(MarketError, match="hold 5 events fewer"):
-        Shadowed(lambda _: [empty], [5]).learnt(past)
-
-
-def test_replica_0_has_the_seeds_of_the_arm():
-    """Further replicas have seeds of their own, all different."""
+    refused(MarketError, "hold 5 events fewer", Shadowed(lambda _: [empty], [5]).learnt, past)
     assert replica_seeds(SEEDS, 0) == SEEDS
     assert len({replica_seeds(SEEDS, number) for number in range(20)}) == 20

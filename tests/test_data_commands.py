@@ -33,10 +33,8 @@ def log(tmp_path):
     """2,000 events of 40 users with 30 items over 200 days, two rows of words, and the last event in front."""
     chance = np.random.default_rng(0)
     at = np.sort(chance.integers(0, 200 * DAY, 2000)) + FIRST
-    rows = [
-        f"{chance.integers(40)},{chance.integers(30)},{time},{chance.integers(1, 6)}" for time in at.tolist()
-    ]
-    rows = [rows[-1], *rows[:-1]]
+    rows = [f"{chance.integers(40)},{chance.integers(30)},{time},{chance.integers(1, 6)}" for time in at]
+    rows.insert(0, rows.pop())
     rows[10:10] = ["ann,tea,soon,3", "bob,tea,5,good"]
     (tmp_path / "log.csv").write_text("user,item,time,value\n" + "".join(f"{row}\n" for row in rows))
     return tmp_path / "log.csv"
@@ -46,31 +44,48 @@ def _config(folder):
     return yaml.safe_load((folder / "config.yaml").read_text())
 
 
-@pytest.mark.parametrize(
-    "command",
-    [["compare", *OWN], ["sweep", *SWEEP, "--beta", "0.1,0.2"], ["backtest", *BACKTEST]],
-    ids=lambda words: words[0],
-)
-def test_bad_rows_and_their_order_are_told_once_and_kept(tmp_path, capsys, log, command):
-    """The console says how many rows were left out, which, and that times were sorted; config.yaml keeps the counts."""
-    line = [*command, "--data", str(log), "--skip-bad-rows", "--out", str(tmp_path / "run")]
+PART = {"min_item_events": 2, "min_value": 3, "start": "2016-02-01", "stop": "2016-06-01T12:00:00+02:00"}
+PART |= {"min_user_events": 16}
+
+
+@pytest.mark.parametrize("job", ["compare", "sweep", "backtest", "check"])
+def test_every_command_tells_bad_rows_and_takes_the_same_part_of_a_log(tmp_path, capsys, log, job):
+    """Once: rows left out, and that times were sorted; the part is that of load; config.yaml keeps counts and part."""
+    left = load(log, skip_bad_rows=True, **PART)
+    assert 0 < len(left) < 1000
+    assert left.n_users < 40
+    options = [word for name, value in PART.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    settings = [word for name, value in PART.items() for word in ("--set", f"data.{name}={value}")]
+    run = tmp_path / "run"
+    there = ["--skip-bad-rows", "--data", str(log), "--out", str(run)]
+    line = {
+        "compare": ["compare", *OWN, *there, *settings],
+        "sweep": ["sweep", *SWEEP, "--beta", "0.1,0.2", *there, *settings],
+        "backtest": ["backtest", *BACKTEST, *there, *options],
+        "check": ["data", "check", str(log), "--skip-bad-rows", *options],
+    }[job]
     assert main(line) == 0
     said = capsys.readouterr().out
+    if job == "check":
+        assert f"events      {len(left):,} (" in said
+        assert f"users       {left.n_users:,} (" in said
+        return
     for part in (
         "2,000 rows (user from user",
         "2 bad rows skipped, the first of them:",
         "log.csv, line 12: time (column 'time') is 'soon'",
         "times go backwards at 1 rows; the log is sorted by time",
-        "the log is 2,000 events of 40 users with 30 items",
+        f"the log is {len(left):,} events of {left.n_users} users with {left.n_items} items",
     ):
         assert said.count(part) == 1, part
-    points = sorted((tmp_path / "run" / "points").glob("*"))
-    for folder in points or [tmp_path / "run"]:
-        kept = _config(folder)["log"]
+    for folder in sorted((run / "points").glob("*")) or [run]:
+        described = _config(folder)
+        kept = described["log"]
         assert (kept["rows"], kept["skipped"], kept["backwards"]) == (2000, 2, 1)
-        assert (kept["events"], kept["users"], kept["items"]) == (2000, 40, 30)
+        assert (kept["events"], kept["users"], kept["items"]) == (len(left), left.n_users, left.n_items)
         assert "log.csv, line 13: value (column 'value') is 'good'" in kept["bad_rows"][1]
         assert kept["columns"] == {"user": "user", "item": "item", "time": "time", "value": "value"}
+        assert (described.get("backtest") or described["scenario"])["data"].items() >= PART.items()
 
 
 def test_a_run_on_a_log_with_bad_rows_is_resumed(tmp_path, log):
@@ -96,42 +111,6 @@ def test_the_embedded_log_is_not_told(tmp_path, capsys):
     assert _config(tmp_path / "run")["log"]["rows"] == 100_004
 
 
-PART = {
-    "min_item_events": 2,
-    "min_value": 3,
-    "start": "2016-02-01",
-    "stop": "2016-06-01T12:00:00+02:00",
-    "min_user_events": 16,
-}
-
-
-@pytest.mark.parametrize("job", ["compare", "sweep", "backtest", "check"])
-def test_every_command_takes_the_same_part_of_a_log(tmp_path, capsys, log, job):
-    """Threshold, range and minima of a command leave what those of load leave, and a run keeps them as given."""
-    left = load(log, skip_bad_rows=True, **PART)
-    assert 0 < len(left) < 1000
-    assert left.n_users < 40
-    options = [word for name, value in PART.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-    settings = [word for name, value in PART.items() for word in ("--set", f"data.{name}={value}")]
-    run = tmp_path / "run"
-    there = ["--skip-bad-rows", "--data", str(log), "--out", str(run)]
-    line = {
-        "compare": ["compare", *OWN, *there, *settings],
-        "sweep": ["sweep", *SWEEP, "--beta", "0.2", *there, *settings],
-        "backtest": ["backtest", *BACKTEST, *there, *options],
-        "check": ["data", "check", str(log), "--skip-bad-rows", *options],
-    }[job]
-    assert main(line) == 0
-    said = capsys.readouterr().out
-    if job == "check":
-        assert f"events      {len(left):,} (" in said
-        assert f"users       {left.n_users:,} (" in said
-        return
-    assert f"the log is {len(left):,} events of {left.n_users} users with {left.n_items} items" in said
-    kept = _config(run)
-    assert (kept.get("backtest") or kept["scenario"])["data"].items() >= PART.items()
-
-
 def test_a_grid_over_the_range_has_its_dates_as_text(tmp_path, log):
     """Dates on a command line and in a scenario's file are text, so that folders, tables and configs can hold them."""
     out = tmp_path / "run"
@@ -146,8 +125,8 @@ def test_a_grid_over_the_range_has_its_dates_as_text(tmp_path, log):
 @pytest.mark.parametrize("time", ["yesterday", True, float("nan"), [2016], "1969-01-01"])
 def test_a_time_that_is_none_is_refused_by_its_field(time):
     """What load does not take for a time, a scenario does not take either, and it says which field and what may be."""
-    with pytest.raises(ConfigError, match=r"field 'data.start': the time is .*allowed: an ISO 8601 time"):
-        override(ScenarioConfig(), {"data.start": time})
+    said = "field 'data.start': the time is .*allowed: an ISO 8601 time"
+    refused(ConfigError, said, override, ScenarioConfig(), {"data.start": time})
     refused(ConfigError, "field 'start': the time is .*or seconds since 1970", load, start=time)
 
 

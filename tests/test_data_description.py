@@ -1,15 +1,20 @@
-"""The description of a log, its picture, and the refusal of logs that are too little."""
+"""The description of a log, its picture, the logs that are too little, its later sessions, and docs/data.md."""
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from kit import refused
+from made_logs import log_of
 
-from rimsim.data import Needs, check, describe, load, require_usable
+from rimsim.data import EventLog, Needs, check, describe, later_sessions, load, require_usable
 from rimsim.errors import DataError
 
 
@@ -26,7 +31,7 @@ def test_the_numbers_of_a_description_are_those_of_the_log(tmp_path):
     assert found.sessions == 4
     assert found.ties == pytest.approx(
         2 / 6
-    )  # the first two of a; a's and b's common instant is no tie of a user
+    )  # of a alone: the instant that a and b share is no tie of a user
     assert found.repeats == 2
     assert found.longest_silence == 10 * day
     assert found.silence_start == 10 * day
@@ -45,20 +50,18 @@ def test_the_text_says_what_is_in_the_embedded_log():
         assert part in text
 
 
-@pytest.mark.parametrize("ending", [".png", ".svg", ".pdf"])
-def test_a_picture_is_written_whole(tmp_path, ending):
-    """A picture of a log, however small, is a file of its kind, and nothing else is left."""
-    log = _log(tmp_path, ["a,x,5,1"])
-    describe(log).picture(tmp_path / "out" / f"log{ending}")
-    start = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}[ending]
-    assert (tmp_path / "out" / f"log{ending}").read_bytes().startswith(start)
+@pytest.mark.parametrize(
+    ("ending", "start"), [(".png", b"\x89PNG"), (".svg", b"<?xml"), (".pdf", b"%PDF"), (".doc", None)]
+)
+def test_a_picture_is_written_whole_or_refused(tmp_path, ending, start):
+    """A picture of a log, however small, is a file of its kind, and nothing else is left; other endings are refused."""
+    found, path = describe(_log(tmp_path, ["a,x,5,1"])), tmp_path / "out" / f"log{ending}"
+    if start is None:
+        refused(DataError, r"ends in .png, .pdf, .svg; found '.doc'", found.picture, path)
+        return
+    found.picture(path)
+    assert path.read_bytes().startswith(start)
     assert len(list((tmp_path / "out").iterdir())) == 1
-
-
-def test_a_picture_of_another_kind_is_refused(tmp_path):
-    """An ending that is no picture is an error that lists those that are."""
-    with pytest.raises(DataError, match=r"ends in .png, .pdf, .svg; found '.doc'"):
-        check().picture(tmp_path / "log.doc")
 
 
 DEGENERATE = {
@@ -84,27 +87,86 @@ def test_a_degenerate_log_is_described_and_refused_with_its_reason(tmp_path, nam
     assert message in found.text()
 
 
-def test_gaps_of_years_are_usable(tmp_path):
-    """A log with silences of years is no less a log."""
+def test_gaps_of_years_are_usable_and_needs_can_be_raised(tmp_path):
+    """A log with silences of years is no less a log; a use that asks more says so, and lists all that is lacking."""
     years = 365 * 86_400
     log = _log(tmp_path, [f"{n % 3},{n % 4},{n * years},1" for n in range(12)])
     require_usable(log)
     assert "365.0 days without events" in describe(log).text()
-
-
-def test_needs_can_be_raised(tmp_path):
-    """A use that asks more than the defaults says so, and all that is lacking is listed."""
-    log = _log(tmp_path, [f"{n % 3},{n % 4},{n * 4000},1" for n in range(12)])
-    with pytest.raises(
-        DataError, match=r"too little to run the market: 4 items .* 11 needed; 12 events; .* 100"
-    ):
-        require_usable(log, Needs(items=11, events=100), use="run the market")
+    told = r"too little to run the market: 4 items .* 11 needed; 12 events; .* 100"
+    refused(DataError, told, require_usable, log, Needs(items=11, events=100), use="run the market")
 
 
 def test_importing_the_room_is_light():
     """Reading logs needs no torch, and neither pictures nor downloads are imported before they are wanted."""
-    code = "import sys, rimsim.data; print([m for m in ('torch', 'matplotlib', 'pooch') if m in sys.modules])"
-    assert (
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-        == "[]\n"
+    code = (
+        "import sys, rimsim.data; sys.exit(any(m in sys.modules for m in ('torch', 'matplotlib', 'pooch')))"
     )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+GAP = 10.0
+
+
+@st.composite
+def _logs(draw: st.DrawFn) -> EventLog:
+    n_users = draw(st.integers(1, 5))
+    events = draw(
+        st.lists(st.tuples(st.integers(0, n_users - 1), st.integers(0, 120)), min_size=1, max_size=40)
+    )
+    user, time = zip(*events, strict=True)
+    return log_of(user, np.arange(len(user)), time, n_users)
+
+
+@given(_logs(), st.integers(0, 3))
+def test_every_cut_is_the_beginning_of_a_session_that_can_be_drawn(log: EventLog, seed: int) -> None:
+    """A cut lies after a silence and after the wanted share of the user's events, and divides them by time."""
+    could_be = {}
+    for user in range(log.n_users):
+        times = log.time[log.user == user]
+        could_be[user] = {
+            times[n] for n in range(1, len(times)) if times[n] - times[n - 1] > GAP and n >= 0.3 * len(times)
+        }
+    if not any(could_be.values()):
+        refused(DataError, "some user came back", later_sessions, log, gap=GAP, seed=seed)
+        return
+    cut = later_sessions(log, gap=GAP, seed=seed)
+    assert cut.user.tolist() == [user for user in range(log.n_users) if could_be[user]]
+    assert len(cut.past) + len(cut.future) == len(log)
+    for user, time, count in zip(cut.user, cut.time, cut.count, strict=True):
+        assert time in could_be[user]
+        assert (cut.past.time[cut.past.user == user] < time).all()
+        later = cut.future.time[cut.future.user == user]
+        assert later.min() == time
+        assert count == 1 + np.argmax(np.append(np.diff(later), np.inf) > GAP)
+    assert np.isin(cut.future.user, cut.user).all()
+
+
+def test_all_sessions_that_can_be_drawn_are_drawn_alike() -> None:
+    """Over many seeds each of a user's three later sessions is cut about as often as another."""
+    log = log_of([0] * 5, range(5), [0.0, 100.0, 200.0, 300.0, 400.0])
+    times = [later_sessions(log, gap=GAP, seed=seed).time[0] for seed in range(300)]
+    drawn, counts = np.unique(times, return_counts=True)
+    assert drawn.tolist() == [200.0, 300.0, 400.0]
+    assert counts.min() > 70
+
+
+TEXT = (Path(__file__).parent.parent / "docs" / "data.md").read_text(encoding="utf-8")
+
+
+def test_the_blocks_of_the_page_run_in_order(tmp_path, monkeypatch, capsys):
+    """Every block runs after those before it, and the results that the page states come out."""
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    for block in re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL):
+        exec(compile(block, "docs/data.md", "exec"), names)  # noqa: S102 (our own page)
+    assert names["bare"].users["id"].tolist() == ["07", "7"]
+    assert "bad.csv, line 3: time (column 'time') is 'soon'" in capsys.readouterr().out
+    assert len(load("liked")) == len(names["liked"])
+    assert (tmp_path / "log.png").stat().st_size > 10_000
+
+
+def test_the_page_names_every_public_function():
+    """What the room offers is in its page."""
+    names = "load check describe download catalogue write require_usable Needs EventLog"
+    assert [name for name in names.split() if name not in TEXT] == []

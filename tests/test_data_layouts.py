@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import lzma
 import os
 from pathlib import Path
 
@@ -97,27 +99,21 @@ def _check(log):
 
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_every_layout_gives_the_same_log(tmp_path, name):
-    """Ids, titles without years, genres, years, values and the order of ties are those of the sources."""
-    log = load(_folder(tmp_path / "ml", LAYOUTS[name]))
-    _check(log)
-    assert log.report.layout == name
-    assert log.report.backwards == 1
+    """Ids, titles without years, genres, years, values and ties are the sources', from folder, file of events and zip.
 
-
-@pytest.mark.parametrize("name", LAYOUTS)
-@pytest.mark.parametrize("inner", ["", "ml/"])
-def test_a_zip_gives_the_same_log_as_its_folder(tmp_path, name, inner):
-    """A zip is read in place, with or without a folder inside, and leaves nothing behind."""
-    _check(load(zipped(tmp_path / "ml.zip", *LAYOUTS[name].items(), folder=inner)))
-    assert [path.name for path in tmp_path.iterdir()] == ["ml.zip"]
-
-
-@pytest.mark.parametrize("name", LAYOUTS)
-def test_the_file_of_events_finds_the_files_beside_it(tmp_path, name):
-    """Naming the ratings file of a layout is as good as naming its folder, also one folder up."""
+    A folder may be one further up, and a zip may hold a folder; it is read in place and leaves nothing behind.
+    """
     folder = _folder(tmp_path / "data" / "ml", LAYOUTS[name])
-    _check(load(folder / next(iter(LAYOUTS[name]))))
-    _check(load(tmp_path / "data"))
+    log = load(folder)
+    assert (log.report.layout, log.report.backwards) == (name, 1)
+    (tmp_path / "zips").mkdir()
+    zips = [
+        zipped(tmp_path / f"zips/{inner}ml.zip", *LAYOUTS[name].items(), folder=inner and f"{inner}/")
+        for inner in ("", "a")
+    ]
+    for read in (log, load(folder / next(iter(LAYOUTS[name]))), load(tmp_path / "data"), *map(load, zips)):
+        _check(read)
+    assert sorted(path.name for path in (tmp_path / "zips").iterdir()) == ["aml.zip", "ml.zip"]
 
 
 def test_users_of_100k_and_1m_keep_their_attributes(tmp_path):
@@ -183,15 +179,12 @@ def test_logs_of_other_people_are_read(tmp_path, name):
     same_log(load(tmp_path / name, **options), expected)
 
 
-@pytest.mark.parametrize("packed", [".gz", ".bz2", ".xz"])
-def test_packed_files_are_read(tmp_path, packed):
+@pytest.mark.parametrize("module", [gzip, bz2, lzma])
+def test_packed_files_are_read(tmp_path, module):
     """A file packed by gzip, bzip2 or xz is the file."""
-    import bz2
-    import lzma
-
-    pack = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}[packed]
-    (tmp_path / f"log.csv{packed}").write_bytes(pack(_csv()["ratings.csv"]))
-    assert len(load(tmp_path / f"log.csv{packed}")) == len(EVENTS)
+    path = tmp_path / f"log.csv.{({gzip: 'gz', bz2: 'bz2', lzma: 'xz'})[module]}"
+    path.write_bytes(module.compress(_csv()["ratings.csv"]))
+    assert len(load(path)) == len(EVENTS)
 
 
 @pytest.mark.parametrize(
@@ -225,15 +218,10 @@ def test_dates_written_as_numbers_are_dates(tmp_path):
         assert log.report.time_unit == "yyyymmdd"
     assert load(tmp_path / "a.csv", time_unit="s").time.tolist() == [20150131, 20160229]
     (tmp_path / "b.csv").write_text(text + "c,z,20150230\n")
-    refused(
-        DataError,
-        r"2 times are dates such as 20150131, but 1 are not, such as 20150230",
-        load,
-        tmp_path / "b.csv",
-    )
-    (tmp_path / "c.csv").write_text(
-        "user,item,time\n" + "".join(f"a,{n},{19_700_000 + n}\n" for n in range(500))
-    )
+    wrong = "2 times are dates such as 20150131, but 1 are not, such as 20150230"
+    refused(DataError, wrong, load, tmp_path / "b.csv")
+    rows = "".join(f"a,{n},{19_700_000 + n}\n" for n in range(500))
+    (tmp_path / "c.csv").write_text("user,item,time\n" + rows)
     assert load(tmp_path / "c.csv").time[0] == 19_700_000
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -30,15 +32,8 @@ CONFIG = small_scenario(
     platform=PlatformConfig(model="ease-hp", log_window=LogWindow(rounds=2, size=600)),
     consumer=ConsumerConfig(attraction=3.0),
 )
-WORDS = {
-    "rounds": 3,
-    "seeds": 2,
-    "control": CONTROLS,
-    "frozen": ("relevance", "random"),
-    "certify": False,
-    "workers": 1,
-}
 AGENTS = ("relevance", "random")
+WORDS = {"rounds": 3, "seeds": 2, "control": CONTROLS, "frozen": AGENTS, "certify": False, "workers": 1}
 
 
 @pytest.fixture(scope="module")
@@ -50,12 +45,8 @@ def run(tmp_path_factory):
 def _made_up(arms, seeds=3, rounds=2, metric="coverage"):
     draws = np.random.default_rng(0)
     return pd.DataFrame(
-        [
-            {"agent": arm, "seed": seed, "round": number, "metric": metric, "value": draws.random()}
-            for arm in arms
-            for seed in range(seeds)
-            for number in range(rounds)
-        ]
+        [(*one, metric, draws.random()) for one in itertools.product(arms, range(seeds), range(rounds))],
+        columns=["agent", "seed", "round", "metric", "value"],
     )
 
 
@@ -95,9 +86,8 @@ def test_a_part_is_the_paired_difference_and_the_parts_add_up():
     for row in found.itertuples():
         more, less = (value[arm, row.round][:2].to_numpy() for arm in pairs[row.part])
         expected = measures.paired_difference(more, less)
-        assert (row.mean, row.low, row.high, row.n) == pytest.approx(
-            (expected.mean, expected.low, expected.high, 2)
-        )
+        interval = (expected.mean, expected.low, expected.high, 2)
+        assert (row.mean, row.low, row.high, row.n) == pytest.approx(interval)
     wide = found.pivot(index="round", columns="part", values="mean")
     np.testing.assert_allclose(wide["retraining"] + wide["data"] + wide["loop"], wide["all"], atol=1e-15)
     assert dict(zip(found["part"], found["difference"], strict=True))["loop"] == "self − random"
@@ -111,9 +101,8 @@ def test_the_picture_draws_each_part_of_each_agent():
     rounds.loc[shift, "value"] -= 9.0
     figure = decomposed(PictureTables(rounds=rounds, n_items=5))
     panels = [ax for ax in figure.axes if ax.get_title(loc="left")]
-    assert [ax.get_title(loc="left") for ax in panels] == [
-        f"{agent}\n{title}" for agent in ("relevance", "mine") for title in ("Catalogue coverage", "Utility")
-    ]
+    titles = itertools.product(("relevance", "mine"), ("Catalogue coverage", "Utility"))
+    assert [ax.get_title(loc="left") for ax in panels] == ["\n".join(title) for title in titles]
     parts = decomposition(rounds, arms, ["coverage"], ["round"])
     # Few seeds are lines without markers.
     means = [line for line in panels[0].lines[1:] if line.get_marker() != "None"]
@@ -137,18 +126,22 @@ def test_controls_are_arms_by_name_and_their_logs_are_as_large(run):
     assert (sizes > 0).all(axis=None)
 
 
-def test_an_arm_that_is_random_has_no_loop_to_the_last_bit(run):
-    """Self − random is 0 for every measure, round and seed, whatever the platform learnt."""
+def test_an_arm_that_is_random_has_no_loop_to_the_last_bit(run, tmp_path):
+    """Self − random is 0 for every measure, round and seed; without controls the arms leave the same tables."""
     rounds = run.rounds.pivot(index=["seed", "round", "metric"], columns="agent", values="value")
-    pd.testing.assert_series_equal(
-        rounds["random"], rounds["random-random"], check_names=False, check_exact=True
-    )
+    mine, control = rounds["random"], rounds["random-random"]
+    pd.testing.assert_series_equal(mine, control, check_names=False, check_exact=True)
     assert not rounds["relevance"].equals(rounds["relevance-random"])
-    ledger = [
-        run.ledger[run.ledger["agent"] == name].drop(columns="agent").reset_index(drop=True)
-        for name in ("random", "random-random")
-    ]
-    pd.testing.assert_frame_equal(*ledger, check_exact=True)
+
+    def arm(name):
+        return run.ledger[run.ledger["agent"] == name].drop(columns="agent").reset_index(drop=True)
+
+    pd.testing.assert_frame_equal(arm("random"), arm("random-random"), check_exact=True)
+    alone = compare(CONFIG, AGENTS, out=tmp_path / "alone", **WORDS | {"frozen": ()})
+    for name in ("rounds", "ledger", "learnt"):
+        mine, other = (getattr(one, name) for one in (run, alone))
+        mine = mine[mine["agent"].isin(AGENTS)].reset_index(drop=True)
+        pd.testing.assert_frame_equal(mine, other, check_exact=True)
 
 
 def test_tables_and_event_files_tell_the_parts(run):
@@ -170,21 +163,12 @@ def test_tables_and_event_files_tell_the_parts(run):
     assert series["1_retraining/coverage/loop"] == series["zz_bands/coverage/loop/mid"]
 
 
-def test_an_arms_own_results_do_not_depend_on_controls(run, tmp_path):
-    """Without controls the agents' own arms leave the same tables."""
-    alone = compare(CONFIG, AGENTS, out=tmp_path / "alone", **WORDS | {"frozen": ()})
-    for name in ("rounds", "ledger", "learnt"):
-        mine, other = (getattr(one, name) for one in (run, alone))
-        mine = mine[mine["agent"].isin(AGENTS)].reset_index(drop=True)
-        pd.testing.assert_frame_equal(mine, other, check_exact=True)
-
-
 def test_results_do_not_depend_on_workers_batches_or_interruption(tmp_path, monkeypatch):
-    """Two workers with small batches, and a run that ends after each arm's first and second round, leave the same.
+    """Two workers with small batches, and a run that ends after each arm's first round, leave the same.
 
     Their platforms learn from impressions too.
     """
-    words = WORDS | {"seeds": 1}
+    words = WORDS | {"seeds": 1, "rounds": 2}
     config = override(CONFIG, {"platform.learning": "impressions"})
     run = compare(config, AGENTS, out=tmp_path / "whole", **words)
     other = compare(config, AGENTS, out=tmp_path / "two", **words | {"workers": 2, "batch_size": 7})
@@ -193,11 +177,13 @@ def test_results_do_not_depend_on_workers_batches_or_interruption(tmp_path, monk
     with stopped_after_a_round(monkeypatch):
         with pytest.raises(ArmsError, match="whose arm of seed 0 is not complete"):
             compare(config, AGENTS, out=tmp_path / "stopped", **words)
-        for _ in range(3):  # the agents' second round; the controls' first, then second, when those are over
-            with pytest.raises(ArmsError, match="enough"):
-                resume(tmp_path / "stopped", workers=1)
+        with pytest.raises(ArmsError, match="enough"):  # in the controls' first round: the agents' are over
+            resume(tmp_path / "stopped", workers=1)
     assert digest(resume(tmp_path / "stopped", workers=1)) == digest(run)
     assert not (tmp_path / "stopped" / "state").exists()
+
+
+FROZEN = PlatformConfig(model="popularity-hp", retrain=False)
 
 
 @pytest.mark.parametrize(
@@ -206,11 +192,7 @@ def test_results_do_not_depend_on_workers_batches_or_interruption(tmp_path, monk
         (CONFIG, {"control": ["frosen"]}, "'frozen'"),
         (CONFIG, {"control": ["random", "random"]}, "twice"),
         (small_replay(), {"control": ["organic"]}, "same in every round"),
-        (
-            small_scenario(platform=PlatformConfig(model="popularity-hp", retrain=False)),
-            {"control": ["random"]},
-            "nothing is retrained",
-        ),
+        (small_scenario(platform=FROZEN), {"control": ["random"]}, "nothing is retrained"),
     ],
 )
 def test_what_cannot_be_controlled_is_refused(config, words, message, tmp_path):

@@ -22,9 +22,8 @@ BUILD = "import os, sys; from setuptools import build_meta as b; print(getattr(b
 def built(source, hook, where):
     """A wheel or a source archive of a tree, by the build backend itself: no network, no environment of its own."""
     where.mkdir()
-    subprocess.run(
-        [sys.executable, "-c", BUILD, hook, str(where)], cwd=source, check=True, capture_output=True
-    )
+    line = [sys.executable, "-c", BUILD, hook, str(where)]
+    subprocess.run(line, cwd=source, check=True, capture_output=True)
     (made,) = where.iterdir()
     return made
 
@@ -37,62 +36,50 @@ def archives(tmp_path_factory):
     listed = git and subprocess.run([git, "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False)
     if not listed or listed.returncode:
         pytest.skip("no Git checkout")
-    clone = folder / "clone"
-    for name in listed.stdout.decode().split("\0"):
-        source = ROOT / name
-        if not name or not (source.is_file() or source.is_symlink()):
-            continue
-        target = clone / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if source.is_symlink():
-            target.symlink_to(source.readlink())
-        else:
-            target.write_bytes(source.read_bytes())
-    source = built(clone, "build_sdist", folder / "sdist")
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        source, target = ROOT / name, folder / "clone" / name
+        if source.is_file() or source.is_symlink():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target, follow_symlinks=False)
+    source = built(folder / "clone", "build_sdist", folder / "sdist")
     with tarfile.open(source) as archive:
         archive.extractall(folder / "unpacked", filter="data")
     (unpacked,) = (folder / "unpacked").iterdir()
     return source, built(unpacked, "build_wheel", folder / "wheel")
 
 
-def test_the_archives_carry_the_version(archives):
-    """Both are named after the version of the package."""
-    assert all(path.name.startswith(f"rimsim-{rimsim.__version__}") for path in archives)
-
-
 def test_the_wheel_holds_all_that_is_read(archives):
-    """Every data file beside the code is in the wheel, at its installed place, and nothing outside the package."""
+    """Every data file beside the code is in the wheel, at its installed place, and nothing outside the package.
+
+    Both archives are named after the version.
+    """
+    assert rimsim.__version__.count(".") == 2
+    assert all(path.name.startswith(f"rimsim-{rimsim.__version__}") for path in archives)
     with zipfile.ZipFile(archives[1]) as wheel:
         names = set(wheel.namelist())
-    wanted = {
-        "rimsim/py.typed",
-        "rimsim/scenarios/report/page.html.jinja",
-        "rimsim/scenarios/runs/tables.yaml",
-        "rimsim/scenarios/cli/options.yaml",
-        "rimsim/scenarios/__init__.pyi",
-        *(f"rimsim/scenarios/{path.name}" for path in (ROOT / "scenarios").glob("*.yaml")),
-        *(f"rimsim/data/embedded/{path.name}" for path in (ROOT / "rimsim/data/embedded").glob("*.parquet")),
-    }
-    assert wanted <= names
+    wanted = (
+        "py.typed scenarios/report/page.html.jinja scenarios/runs/tables.yaml scenarios/cli/options.yaml "
+    )
+    wanted += "scenarios/__init__.pyi"
+    tables = (ROOT / "rimsim/data/embedded").glob("*.parquet")
+    files = [*wanted.split(), *(f"data/embedded/{path.name}" for path in tables)]
+    files += [f"scenarios/{path.name}" for path in (ROOT / "scenarios").glob("*.yaml")]
+    assert {f"rimsim/{name}" for name in files} <= names
     assert {name.split("/")[0] for name in names} == {"rimsim", f"rimsim-{rimsim.__version__}.dist-info"}
+
+
+INSTALLED = """\
+import sys; sys.path.insert(0, sys.argv[1]); import rimsim, rimsim.data; from rimsim.command import main
+assert rimsim.__file__.startswith(sys.argv[1]), rimsim.__file__; assert len(rimsim.data.load()) == 100004
+sys.argv[1:] = ["scenarios"]; sys.exit(main())"""
 
 
 def test_an_installed_wheel_works_without_the_checkout(archives, tmp_path):
     """From another folder, with the wheel's files alone, the command runs and reads its scenarios and log."""
     with zipfile.ZipFile(archives[1]) as wheel:
         wheel.extractall(tmp_path / "site")  # noqa: S202  our own
-    code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import rimsim, rimsim.data; from rimsim.command import main; "
-        "assert rimsim.__file__.startswith(sys.argv[1]), rimsim.__file__; assert len(rimsim.data.load()) == 100004; "
-        "sys.argv[1:] = ['scenarios']; sys.exit(main())"
-    )
-    told = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "site")],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    line = [sys.executable, "-c", INSTALLED, str(tmp_path / "site")]
+    told = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "closed-loop" in told.stdout
 
 

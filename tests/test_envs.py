@@ -1,22 +1,26 @@
-"""The Gymnasium environment: its contract, its equality with the engine, its wrappers."""
+"""The Gymnasium environment: its contract, its equality with the engine, its wrappers, and what its pages say."""
 
 from __future__ import annotations
 
+import inspect
 import pickle
+import re
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 from types import SimpleNamespace
 
 import gymnasium
 import numpy as np
 import pandas as pd
 import pytest
+from gymnasium import wrappers
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env
+from kit import refused
 from small_markets import PAIRS, SMALL, play_out, settings_of
 
-import rimsim
 from rimsim.agents import make_agent, market_for, rollout
 from rimsim.config import Seeds
 from rimsim.envs import GROUND_BOUND, BonusAction, MarketEnv
@@ -35,22 +39,22 @@ SETTINGS = {
 @pytest.fixture
 def env():
     """The default scenario in small, without Gymnasium's checkers around it."""
-    return gymnasium.make("RIMMarket-v0", settings=SETTINGS).unwrapped
+    return make().unwrapped
 
 
 def test_importing_rimsim_registers_the_environment_and_loads_no_torch():
-    """A fresh interpreter knows the id after the import, without torch or pandas."""
+    """A fresh interpreter knows the id without torch or pandas, and Gymnasium imports rimsim by itself."""
     code = (
-        "import sys, rimsim, gymnasium; assert 'RIMMarket-v0' in gymnasium.registry; "
-        "assert 'torch' not in sys.modules and 'pandas' not in sys.modules"
+        "import sys, warnings, rimsim, gymnasium; assert not {'torch', 'pandas'} & sys.modules.keys(); "
+        "gymnasium.registry.pop('RIMMarket-v0'); sys.modules.pop('rimsim'); warnings.resetwarnings(); "
+        f"gymnasium.make('rimsim:RIMMarket-v0', settings={SETTINGS!r}).reset(seed=0)"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
 
 
-def test_module_prefix_makes_the_environment_without_an_import():
-    """gymnasium.make("rimsim:RIMMarket-v0") imports rimsim by itself."""
-    code = f"import gymnasium; gymnasium.make('rimsim:RIMMarket-v0', settings={SETTINGS!r}).reset(seed=0)"
-    subprocess.run([sys.executable, "-c", code], check=True)
+def make(**options):
+    """The environment by its name, by default the default scenario in small."""
+    return gymnasium.make("RIMMarket-v0", **({"settings": SETTINGS} | options))
 
 
 @pytest.mark.parametrize("kind", sorted(SMALL))
@@ -58,48 +62,42 @@ def test_check_env_finds_nothing(kind):
     """Gymnasium's checker passes for every kind of market, and any warning is an error."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        made = gymnasium.make("RIMMarket-v0", scenario="closed-loop", settings=settings_of(SMALL[kind]()))
+        made = make(scenario="closed-loop", settings=settings_of(SMALL[kind]()))
         check_env(made.unwrapped, skip_render_check=True)
 
 
 @pytest.mark.parametrize("mode", MarketEnv.metadata["render_modes"])
 def test_every_render_mode_renders(mode):
     """Ansi gives text that counts arrivals, rgb_array a picture that changes as exposure does."""
-    made = gymnasium.make("RIMMarket-v0", settings=SETTINGS, render_mode=mode)
-    _, _ = made.reset(seed=0)
+    made = make(render_mode=mode)
+    made.reset(seed=0)
     before = made.render()
     made.step(made.unwrapped.arrivals.relevance[0].topk(5).indices.numpy())
     after = made.render()
     if mode == "ansi":
         assert "1 of 60 arrivals served" in after
     else:
-        assert before.dtype == np.uint8
-        assert before.ndim == 3
-        assert before.shape[2] == 3
+        assert (before.dtype, before.ndim, before.shape[2]) == (np.uint8, 3, 3)
         assert (before != after).any()
 
 
 def test_same_seed_same_trajectory():
-    """Two copies with one seed and the same actions agree in every observation, reward and info."""
-    one, two = (gymnasium.make("RIMMarket-v0", settings=SETTINGS) for _ in range(2))
-    (a, info_a), (b, info_b) = one.reset(seed=3), two.reset(seed=3)
+    """Copies with one seed, through JSON or pickle too, agree in every observation, reward and info."""
+    one = make(scenario="closed-loop", settings=settings_of(SMALL["clones"](rounds=2)))
+    read = gymnasium.make(EnvSpec.from_json(one.spec.to_json()))
+    others = [read, pickle.loads(pickle.dumps(one.unwrapped))]  # noqa: S301  # our own bytes
+    assert one.reset(seed=4)[1] != one.reset(seed=3)[1]
+    mine, theirs = one.reset(seed=3), [other.reset(seed=3) for other in others]
     one.action_space.seed(0)
     done = False
     while not done:
-        assert info_a == info_b
-        for name, value in a.items():
-            np.testing.assert_array_equal(value, b[name])
+        for other in theirs:
+            assert mine[1:] == other[1:]
+            for name, value in mine[0].items():
+                np.testing.assert_array_equal(value, other[0][name])
         action = one.action_space.sample()
-        a, reward_a, done, _, info_a = one.step(action)
-        b, reward_b, _, _, info_b = two.step(action)
-        assert reward_a == reward_b
-
-
-def test_another_seed_brings_other_arrivals():
-    """Clones of two seeds differ; a replay's arrivals are the log's, whatever the seed."""
-    clones = settings_of(SMALL["clones"]())
-    made = gymnasium.make("RIMMarket-v0", scenario="closed-loop", settings=clones)
-    assert made.reset(seed=1)[1] != made.reset(seed=2)[1]
+        mine, theirs = one.step(action), [other.step(action) for other in others]
+        done = mine[2]
 
 
 def test_observations_are_fresh_and_within_their_space(env):
@@ -132,120 +130,77 @@ def test_invalid_items_leave_positions_empty_and_are_counted(env):
 @pytest.mark.parametrize("kind", sorted(SMALL))
 def test_the_short_way_of_a_step_is_the_long_way(kind):
     """A step gives the same whether the slate goes through compiled code for one arrival or through the engine."""
+
+    def same(mine, theirs, *names):
+        for name in names:
+            np.testing.assert_array_equal(getattr(mine, name), getattr(theirs, name))
+
     settings = settings_of(SMALL[kind]()) | {"arrivals.per_round": 30, "rounds": 2}
     one, other = (MarketEnv("closed-loop", settings=settings) for _ in range(2))
-    (seen, info), (seen_too, info_too) = one.reset(seed=5), other.reset(seed=5)
+    (seen, *mine), (seen_too, *theirs) = one.reset(seed=5), other.reset(seed=5)
     one.action_space.seed(0)
     done = False
     while not done:
-        assert info == info_too
+        assert mine == theirs
         for name, value in seen.items():
             np.testing.assert_array_equal(value, seen_too[name])
             assert value.dtype == seen_too[name].dtype
         action = one.action_space.sample()
         action[:3] = np.argsort(-seen["relevance"])[[0, 0, 1]][: len(action[:3])]
         other.annotate(Slates(action[None]))
-        seen, reward, done, _, info = one.step(action)
-        seen_too, reward_too, _, _, info_too = other.step(action)
-        assert reward == reward_too
-        for name in ("slates", "consumed"):
-            np.testing.assert_array_equal(getattr(one.feedback, name), getattr(other.feedback, name))
-        for name in ("id", "time", "user", "index"):
-            np.testing.assert_array_equal(
-                getattr(one.feedback.arrivals, name), getattr(other.feedback.arrivals, name)
-            )
-    for mine, theirs in zip(one.market.closed, other.market.closed, strict=True):
-        for name in ("item", "consumed", "intensity", "probability", "true_intensity", "ground"):
-            np.testing.assert_array_equal(getattr(mine.ledger, name), getattr(theirs.ledger, name))
+        (seen, *mine), (seen_too, *theirs) = one.step(action), other.step(action)
+        done = mine[1]
+        same(one.feedback, other.feedback, "slates", "consumed")
+        same(one.feedback.arrivals, other.feedback.arrivals, "id", "time", "user", "index")
+    for closed, closed_too in zip(one.market.closed, other.market.closed, strict=True):
+        columns = ("item", "consumed", "intensity", "probability", "true_intensity", "ground")
+        same(closed.ledger, closed_too.ledger, *columns)
 
 
 @pytest.mark.parametrize(
-    ("action", "told"),
+    ("action", "found"),
     [
-        (np.arange(3), r"an action has shape \(3,\) and type int64; allowed: \(5,\) whole numbers"),
-        (np.arange(5.0), r"an action has shape \(5,\) and type float64; allowed: \(5,\) whole numbers"),
-        (3, r"an action has shape \(\) and type int64; allowed: \(5,\) whole numbers"),
+        (np.arange(3), r"\(3,\) and type int64"),
+        (np.arange(5.0), r"\(5,\) and type float64"),
+        (3, r"\(\) and type int64"),
     ],
 )
-def test_an_action_of_another_shape_or_type_is_refused(env, action, told):
+def test_an_action_of_another_shape_or_type_is_refused(env, action, found):
     """The error names the shape and the type that were given, and those that are allowed."""
     env.reset(seed=0)
-    with pytest.raises(AgentError, match=told):
-        env.step(action)
-
-
-def test_reward_is_consumption_plus_what_shortfall_went_down(env):
-    """The sum of rewards is consumptions + c × (Σb − shortfall)."""
-    env.reset(seed=0)
-    total, cost, required, done = 0.0, env.market.cost, env.market.required.copy(), False
-    while not done:
-        action = env.arrivals.relevance[0].topk(5).indices.numpy()
-        _, reward, done, _, _ = env.step(action)
-        total += reward
-    ledger = env.market.closed[-1].ledger
-    short = np.maximum(required - ledger.exposure(env.market.n_items), 0).sum()
-    assert total == pytest.approx(ledger.consumed.sum() + cost * (required.sum() - short))
+    refused(AgentError, rf"an action has shape {found}; allowed: \(5,\) whole numbers", env.step, action)
 
 
 @pytest.mark.parametrize(("kind", "name"), PAIRS)
 def test_rollout_gives_what_the_engine_gives(kind, name):
     """One arrival at a time through Gymnasium leaves the ledger that the batch engine leaves, bit for bit."""
-    config = SMALL[kind](rounds=2)
-    made = gymnasium.make("RIMMarket-v0", scenario="closed-loop", settings=settings_of(config), model_seed=5)
+    config, agent = SMALL[kind](rounds=2), make_agent(name)
+    made = make(scenario="closed-loop", settings=settings_of(config), model_seed=5)
     rollout(made, make_agent(name), seed=5)
-    agent = make_agent(name)
-    market = market_for(agent, config, seeds=Seeds.all(5))
-    play_out(market, agent)
-    for one, other in zip(made.unwrapped.market.closed, market.closed, strict=True):
-        pd.testing.assert_frame_equal(
-            one.ledger.table("a", 5, 0), other.ledger.table("a", 5, 0), check_exact=True
-        )
-
-
-def test_spec_survives_json():
-    """The spec round-trips through JSON and makes an equal environment."""
-    made = gymnasium.make("RIMMarket-v0", settings=SETTINGS, rounds=1)
-    again = gymnasium.make(EnvSpec.from_json(made.spec.to_json()))
-    assert made.reset(seed=4)[1] == again.reset(seed=4)[1]
-
-
-def test_an_environment_that_was_not_reset_can_be_pickled():
-    """A pickled copy behaves like the original."""
-    made = MarketEnv(settings=SETTINGS)
-    copy = pickle.loads(pickle.dumps(made))  # noqa: S301  # our own bytes
-    assert made.reset(seed=1)[1] == copy.reset(seed=1)[1]
+    market = play_out(market_for(agent, config, seeds=Seeds.all(5)), agent)
+    for pair in zip(made.unwrapped.market.closed, market.closed, strict=True):
+        one, other = (closed.ledger.table("a", 5, 0) for closed in pair)
+        pd.testing.assert_frame_equal(one, other, check_exact=True)
 
 
 def test_seeds_can_be_set_one_by_one(env):
-    """reset(options={"seeds": …}) changes the named seed; another option is refused."""
+    """reset(options={"seeds": …}) changes the named seed; other options, fields and early steps are refused."""
+    refused(MarketError, r"reset\(\)", env.step, np.zeros(5, np.int64))
     env.reset(seed=0, options={"seeds": {"choice": 9}})
     assert env.market.seeds == Seeds(arrivals=0, choice=9, model=0, agent=0)
-    with pytest.raises(ConfigError, match="allowed: 'seeds'"):
-        env.reset(options={"sedes": {}})
-
-
-def test_steps_outside_an_episode_are_refused():
-    """Before reset and after the end there is no market to act in, and the error says so."""
-    made = MarketEnv(settings=SETTINGS)
-    with pytest.raises(MarketError, match=r"reset\(\)"):
-        made.step(np.zeros(5, np.int64))
-
-
-def test_round_view_holds_last_rounds_states(env):
-    """The view has N, b, c and the scores of past states, one for each arrival of the past period."""
-    env.reset(seed=0)
-    view = env.round_view()
-    rows = sum(len(chunk) for chunk in view.past)
-    assert rows == len(view.past) > 0
-    assert view.required.sum() == round(0.5 * view.arrivals * view.k)
-    assert view.cost > 0
+    refused(ConfigError, "allowed: 'seeds'", env.reset, options={"sedes": {}})
+    refused(ConfigError, r"exposure\.betta.*'exposure\.beta'", MarketEnv, settings={"exposure.betta": 0.3})
+    for by in ("item", "genre"):
+        refused(
+            ConfigError, f"groups is 5; allowed: none where by is '{by}'", BonusAction, env, by=by, groups=5
+        )
 
 
 @pytest.mark.parametrize(("by", "size"), [("item", None), ("genre", None), ("popularity", 10)])
 def test_bonus_action_passes_stable_baselines_checker(by, size):
     """Stable-Baselines3 finds nothing to complain about, and an extreme bonus changes the slate."""
     sb3 = pytest.importorskip("stable_baselines3.common.env_checker")
-    made = BonusAction(gymnasium.make("RIMMarket-v0", settings=SETTINGS), by=by)
+    made = BonusAction(make(), by=by)
     assert size is None or made.action_space.shape == (size,)
     np.testing.assert_allclose(made.share.sum(0), 1.0)
     with warnings.catch_warnings():
@@ -263,23 +218,83 @@ def test_a_genre_named_twice_counts_once(monkeypatch):
     """Bonuses of an item's genres are shared in equal parts that sum to 1, however often its cell names one."""
     log = SimpleNamespace(n_items=3, items={"genres": ["Drama|Drama", "Comedy|Drama|Comedy", ""]})
     monkeypatch.setattr("rimsim.envs.wrappers.build_world", lambda _: SimpleNamespace(log=log))
-    made = BonusAction(gymnasium.make("RIMMarket-v0", settings=SETTINGS), by="genre")
+    made = BonusAction(make(), by="genre")
     assert made.share.T.tolist() == [[0.0, 0.0, 1.0], [0.0, 0.5, 0.5], [1.0, 0.0, 0.0]]
 
 
-@pytest.mark.parametrize("by", ["item", "genre"])
-def test_bonuses_without_groups_refuse_a_number_of_them(by):
-    """A number of popularity groups means nothing for items and genres, and is not passed over in silence."""
-    with pytest.raises(ConfigError, match=f"groups is 5; allowed: none where by is '{by}'"):
-        BonusAction(gymnasium.make("RIMMarket-v0", settings=SETTINGS), by=by, groups=5)
+DOCS = Path(__file__).parent.parent / "docs"
+TEXT = "\n".join((DOCS / name).read_text(encoding="utf-8") for name in ("environment.md", "learning.md"))
 
 
-def test_unknown_settings_name_the_nearest_field():
-    """A misspelt field is refused with the nearest name."""
-    with pytest.raises(ConfigError, match=r"exposure\.betta.*'exposure\.beta'"):
-        MarketEnv(settings={"exposure.betta": 0.3})
+@pytest.fixture(scope="module")
+def names():
+    """What the blocks of the page leave behind, each run after those before it."""
+    pytest.importorskip("stable_baselines3")
+    found: dict[str, object] = {}
+    for block in re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL):
+        exec(compile(block, "the page", "exec"), found)  # noqa: S102  # our own page
+    return found
 
 
-def test_version_is_a_plain_literal():
-    """The version is what packaging reads."""
-    assert rimsim.__version__.count(".") == 2
+def rows(heading):
+    """First cells of the table below a heading, split at commas."""
+    section = re.split(r"\n## ", TEXT.split(f"## {heading}\n", 1)[1])[0]
+    cells = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    return [name for cell in cells for name in re.findall(r"`(\w+)`", cell)]
+
+
+def test_the_blocks_of_the_page_run_and_give_what_it_says(names):
+    """The first block plays an episode, and what later ones leave behind has the shapes and sums of the page."""
+    assert names["total"] > 0
+    assert names["episode"].steps == 120
+    assert names["priced"].share.shape == (10, 100)
+    assert names["envs"].metadata["autoreset_mode"] is gymnasium.vector.AutoresetMode.SAME_STEP
+    assert names["envs"].single_action_space.shape == (100,)
+    assert names["rewards"].shape == (3,)
+    assert np.isfinite([names["learnt"], names["reference"]]).all()
+    assert names["learner"].num_timesteps >= 240
+
+
+def test_the_tables_of_the_page_name_every_argument_key_and_info(names):
+    """Arguments, observation and info of the page are those of the environment, in its order."""
+    env = names["env"]
+    observation, info = env.reset(seed=0)
+    assert rows("Observation") == list(observation)
+    assert rows('`info["market"]`') == list(info["market"])
+    assert rows("Arguments")[0] == "scenario"
+    assert set(inspect.signature(MarketEnv).parameters) <= set(rows("Arguments"))
+    for name, value in observation.items():
+        size = "M" if len(value) == env.unwrapped.n_items else str(len(value))
+        assert f"| `{name}` | ({size},) {value.dtype} |" in TEXT
+
+
+def test_the_zero_bonus_shows_what_relevance_shows(names):
+    """Without any bonus, the wrapper's slate is that of the pure recommender."""
+    priced = names["priced"]
+    observation, _ = priced.reset(seed=3)
+    none = np.full(priced.action_space.shape, -1.0, np.float32)
+    shown = priced.action(none)
+    assert shown.tolist() == np.argsort(-observation["relevance"], kind="stable")[:10].tolist()
+
+
+def test_positions_left_empty_on_purpose_are_not_counted(names):
+    """As the page says, a −1 leaves its position empty without being counted; repeated items are counted."""
+    env = names["env"]
+    env.reset(seed=0)
+    for slate, emptied, empty in ((np.full(10, -1), 0, 10), (np.zeros(10, np.int64), 9, 9)):
+        assert env.step(slate)[4]["market"]["emptied"] == emptied
+        assert (env.unwrapped.feedback.slates == -1).sum() == empty
+
+
+def test_the_ways_of_normalising_that_the_page_advises_run(names):
+    """Gymnasium's own normalisation runs over flattened observations, of one market and of several."""
+    made = {"scenario": "closed-loop", "rounds": 2, "settings": names["small"]}
+    one = wrappers.NormalizeObservation(wrappers.FlattenObservation(gymnasium.make("RIMMarket-v0", **made)))
+    several = wrappers.vector.NormalizeObservation(
+        wrappers.vector.FlattenObservation(gymnasium.make_vec("RIMMarket-v0", num_envs=2, **made))
+    )
+    for market in (one, several):
+        first = market.reset(seed=0)[0]
+        following = market.step(market.action_space.sample())[0]
+        assert first.shape == following.shape == market.observation_space.shape
+        assert np.isfinite(following).all()

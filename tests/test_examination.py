@@ -1,14 +1,30 @@
-"""γ estimated from ledgers: against closed forms, brute force, and made-up ledgers whose γ is known."""
+"""γ estimated from ledgers: against closed forms, brute force, made-up ledgers whose γ is known, and in markets."""
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
+from kit import refused
 from scipy.optimize import minimize
+from small_markets import play_out, small_replay, small_scenario
 
-from rimsim.errors import DataError
+from rimsim.agents import make_agent, market_for, play_round
+from rimsim.arrays import ticks
+from rimsim.config import ConsumerConfig, ExposureConfig
+from rimsim.config.fields import duration_seconds
+from rimsim.errors import AgentError, ConfigError, DataError
 from rimsim.evaluation import DecayEstimate, decay_of_counts, decay_of_slates, taken_by_position
+from rimsim.intensity.impressions import layer_of
+from rimsim.market import Slates
+from rimsim.market.learning import layer_from, positions_of
+from rimsim.market.records import as_slates
+from rimsim.market.state import MarketState
+from rimsim.measures import position_weights
 from rimsim.rng import Purpose, generator
+from rimsim.scenarios import compare
+from rimsim.scenarios.report.sentences import examination_note
 
 
 def drawn(seed: int) -> np.random.Generator:
@@ -39,34 +55,32 @@ def confounded_ledger(seed: int, *, decay: float, n: int = 1500, m: int = 40, k:
     return item, taken, np.exp(np.take_along_axis(score, item, 1))
 
 
-def test_two_positions_have_a_closed_form():
-    """With two positions the likelihood is saturated: γ is the ratio of the two log chances of not being taken."""
-    found = decay_of_counts([[400, 500], [120, 90]])
-    assert found.decay == pytest.approx(np.log1p(-90 / 500) / np.log1p(-120 / 400), rel=1e-4)
-
-
 def test_the_estimate_and_its_error_are_those_of_the_likelihood():
-    """The estimate minimises the binomial likelihood, and its error is the root of that function's inverse Hessian."""
+    """The estimate minimises the binomial likelihood, and its error is the root of that function's inverse Hessian.
+
+    With two positions γ is the ratio of the two log chances of not being taken.
+    """
     shown, taken = np.array([[300, 280, 310, 200], [60, 41, 33, 25]])
 
     def loss(theta):
         rate = np.exp(theta[0] + theta[1] * np.arange(4))
         return (-taken * np.log(-np.expm1(-rate)) + (shown - taken) * rate).sum()
 
-    best = minimize(loss, [-1.0, 0.0], method="BFGS", options={"gtol": 1e-8})
+    best = minimize(loss, [-1.0, 0.0], method="BFGS", options={"gtol": 1e-8}).x
     found = decay_of_counts([shown, taken])
     step = 1e-3
-    eye = np.eye(2) * step
     hessian = [
         [
-            (loss(best.x + a + b) - loss(best.x + a - b) - loss(best.x - a + b) + loss(best.x - a - b))
-            for b in eye
+            loss(best + a + b) - loss(best + a - b) - loss(best - a + b) + loss(best - a - b)
+            for b in np.eye(2) * step
         ]
-        for a in eye
+        for a in np.eye(2) * step
     ]
     error = np.sqrt(np.linalg.inv(np.array(hessian) / (4 * step**2))[1, 1])
-    assert found.log_decay == pytest.approx(best.x[1], abs=1e-4)
+    assert found.log_decay == pytest.approx(best[1], abs=1e-4)
     assert found.error == pytest.approx(error, rel=1e-3)
+    found = decay_of_counts([[400, 500], [120, 90]])
+    assert found.decay == pytest.approx(np.log1p(-90 / 500) / np.log1p(-120 / 400), rel=1e-4)
 
 
 @pytest.mark.parametrize("decay", [0.6, 0.85, 1.0])
@@ -103,44 +117,158 @@ def test_order_of_slates_and_names_of_items_do_not_matter():
     other = decay_of_slates(1000 - 7 * item[order], taken[order], score[order])
     assert other.log_decay == pytest.approx(found.log_decay, abs=1e-6)
     empty = np.full((5, item.shape[1]), -1)
-    more = [
-        np.concatenate(pair)
-        for pair in ((item, empty), (taken, empty < 0), (score, np.full(empty.shape, np.nan)))
-    ]
+    pairs = (item, empty), (taken, empty < 0), (score, np.full(empty.shape, np.nan))
+    more = [np.concatenate(pair) for pair in pairs]
     assert decay_of_slates(*more).log_decay == pytest.approx(found.log_decay, abs=1e-6)
     assert taken_by_position(*more[:2]).tolist() == taken_by_position(item, taken).tolist()
 
 
-def test_nothing_taken_gives_no_estimate():
-    """Without a single consumption there is nothing to estimate from."""
+def test_estimates_are_pooled_by_precision_and_brought_into_their_bounds():
+    """Of errors 1 and 1/2 the weights are 1 and 4; γ is from .2 to 1, its interval is what data say; none without."""
     item = np.arange(6).reshape(2, 3)
     assert decay_of_counts([[5, 5], [0, 0]]) is None
     assert decay_of_slates(item, np.zeros((2, 3), bool), np.ones((2, 3))) is None
     assert DecayEstimate.pooled([]) is None
-
-
-def test_pooling_weighs_by_precision():
-    """Two estimates of errors 1 and 1/2 have the weights 1 and 4; their mean has the error (1 + 4)^(−1/2)."""
     found = DecayEstimate.pooled([DecayEstimate(-0.5, 1.0), DecayEstimate(-0.25, 0.5)])
-    assert found.log_decay == pytest.approx(-0.3)
-    assert found.error == pytest.approx(5**-0.5)
-
-
-def test_a_decay_is_brought_into_its_bounds():
-    """γ is at most 1 and at least .2, while the interval keeps what the data say."""
-    assert DecayEstimate(0.2, 0.1).decay == 1.0
-    assert DecayEstimate(-9.0, 0.1).decay == 0.2
+    assert (found.log_decay, found.error) == pytest.approx((-0.3, 5**-0.5))
+    assert (DecayEstimate(0.2, 0.1).decay, DecayEstimate(-9.0, 0.1).decay) == (1.0, 0.2)
     assert DecayEstimate(0.2, 0.1).interval[1] > 1.2
 
 
 def test_bad_ledgers_are_refused():
     """Arrays that do not belong together, impossible counts and scores that are no intensities are errors."""
     item, taken = np.arange(6).reshape(2, 3), np.ones((2, 3), bool)
-    with pytest.raises(DataError, match="item and taken"):
-        taken_by_position(item, taken[:, :2])
-    with pytest.raises(DataError, match="taken ≤ shown"):
-        decay_of_counts([[1, 1], [2, 0]])
-    with pytest.raises(DataError, match="score"):
-        decay_of_slates(item, taken, np.full((2, 3), -1.0))
-    with pytest.raises(DataError, match="score"):
-        decay_of_slates(item, taken, np.ones((2, 2)))
+    refused(DataError, "item and taken", taken_by_position, item, taken[:, :2])
+    refused(DataError, "taken ≤ shown", decay_of_counts, [[1, 1], [2, 0]])
+    for score in (np.full((2, 3), -1.0), np.ones((2, 2))):
+        refused(DataError, "score", decay_of_slates, item, taken, score)
+    flags = Slates(np.zeros((2, 3), np.int64), uniform=np.ones(3, bool))
+    refused(AgentError, "uniform has shape", as_slates, flags)
+
+
+def unknowing(examination, prior=0.6, **changes):
+    """A small market whose platform is not told γ."""
+    exposure = ExposureConfig(examination=examination, prior_decay=prior)
+    return small_scenario(**({"exposure": exposure, "consumer": ConsumerConfig(attraction=4.0)} | changes))
+
+
+def begun(config, name):
+    """A market and its agent."""
+    agent = make_agent(name)
+    return market_for(agent, config), agent
+
+
+def of_ledger(ledger, rows=slice(None)):
+    """The harvested estimate of one round."""
+    return decay_of_slates(ledger.item[rows], ledger.consumed[rows], ledger.intensity[rows])
+
+
+def test_harvested_estimates_are_those_of_the_ledgers_pooled_over_rounds():
+    """After each round γ is the mean by precision of what each ledger so far gives."""
+    market, agent = begun(unknowing("harvested"), "relevance")
+    assert market.platform.decay == 0.6
+    play_out(market, agent)
+    estimates = [of_ledger(closed.ledger) for closed in market.closed]
+    for number, closed in enumerate(market.closed, 1):
+        expected = DecayEstimate.pooled(estimates[:number])
+        assert closed.decay.log_decay == pytest.approx(expected.log_decay, rel=1e-12)
+        assert closed.decay.error == pytest.approx(expected.error, rel=1e-12)
+
+
+def test_the_unit_of_the_guarantee_follows_the_estimate():
+    """Positions weigh by the prior guess in round 0 and then by the last estimate, for agents and measures alike."""
+    exposure = ExposureConfig(unit="examined", examination="harvested", prior_decay=0.6)
+    market, agent = begun(unknowing("harvested", exposure=exposure), "rim-feedback")
+    decays = [0.6]
+    while not market.done:
+        weights = market.round_view().position_weights
+        assert weights.tolist() == position_weights(decays[-1], 5).tolist()
+        play_round(market, agent)
+        assert market.closed[-1].position_weights.tolist() == weights.tolist()
+        decays.append(market.closed[-1].decay.decay)
+    assert len(set(decays)) == 4
+
+
+def test_only_uniform_slates_are_counted_where_gamma_comes_from_them():
+    """With epsilon-greedy the estimate is that of its uniform slates, added up over rounds; others need not apply."""
+    market, agent = begun(unknowing("random"), "epsilon-greedy(epsilon=0.4)")
+    counts, seen = 0, 0
+    play_out(market, agent)
+    for closed in market.closed:
+        ledger = closed.ledger
+        counts = counts + taken_by_position(ledger.item[ledger.uniform], ledger.consumed[ledger.uniform])
+        seen += ledger.uniform.sum()
+        assert closed.decay == decay_of_counts(counts)
+    assert 0.3 * 360 < seen < 0.5 * 360
+    market, agent = begun(unknowing("random"), "relevance")
+    refused(ConfigError, r"examination is 'random'.*random, epsilon-greedy", play_round, market, agent)
+
+
+def test_the_layer_over_impressions_weighs_positions_by_what_the_platform_takes_for_gamma():
+    """With an estimate the layer is fitted at the estimate, not at the γ of the consumers."""
+    platform = dataclasses.replace(small_scenario().platform, learning="impressions")
+    market, agent = begun(unknowing("harvested", platform=platform), "relevance")
+    play_round(market, agent)
+    found = market.closed[0].decay.decay
+    past = market.platform.rounds[-1]
+    positions = positions_of(market.config, market.consumer, found)
+    expected = layer_from([past.shown], past.schedule.stop, positions, market.n_items)
+    layer = layer_of(market.model)[1]
+    assert (layer.level, layer.slope) == (expected.level, expected.slope)
+    assert found != market.config.consumer.position_decay
+
+
+def test_what_is_not_known_yet_tells_nothing():
+    """Slates of unknown outcome at the round's end are left out, with a year's delay all; a replay has no positions."""
+    delayed = ConsumerConfig(attraction=4.0, delay="3d")
+    market, agent = begun(unknowing("harvested", consumer=delayed), "relevance")
+    play_round(market, agent)
+    closed = market.closed[0]
+    schedule = closed.ledger.schedule
+    known = schedule.tick + ticks(duration_seconds("3d")) + 1 < schedule.stop
+    assert 0 < known.sum() < len(known)
+    assert closed.decay == of_ledger(closed.ledger, known)
+    late = dataclasses.replace(delayed, delay="365d")
+    market, agent = begun(unknowing("harvested", consumer=late), "relevance")
+    play_round(market, agent)
+    assert market.closed[0].decay is None
+    assert market.platform.decay == 0.6
+    exposure = ExposureConfig(examination="harvested")
+    market, agent = begun(small_replay(exposure=exposure), "relevance")  # hits count wherever they stand
+    play_round(market, agent)
+    assert market.closed[0].decay is None
+
+
+@pytest.mark.parametrize(
+    ("examination", "name"), [("harvested", "relevance"), ("random", "epsilon-greedy(epsilon=0.5)")]
+)
+def test_a_market_goes_on_from_its_state_with_the_same_estimates(tmp_path, examination, name):
+    """Saved and loaded after any round, and in batches of any size, estimates and slates are the same to the bit."""
+    config = unknowing(examination)
+    market, agent = begun(config, name)
+    play_out(market, agent, 7)
+    for stop in (1, 2):
+        first, agent = begun(config, name)
+        for _ in range(stop):
+            play_round(first, agent)
+        first.state.save(tmp_path / str(stop))
+        second, agent = begun(config, name)
+        second.load_state(MarketState.load(tmp_path / str(stop)))
+        play_out(second, agent)
+        for one, other in zip(market.closed[stop:], second.closed, strict=True):
+            assert one.decay == other.decay
+            np.testing.assert_array_equal(one.ledger.item, other.ledger.item)
+
+
+def test_a_run_says_how_gamma_was_found_and_what_it_came_to(tmp_path):
+    """The report names the way, the first guess, each estimate and the truth; a run that is told γ says nothing."""
+    asked = {"seeds": 1, "frozen": [], "certify": False, "workers": 1}
+    run = compare(unknowing("harvested"), ["relevance"], out=tmp_path / "run", **asked)
+    last = run.rounds[run.rounds["round"] == 2].set_index("metric")["value"]
+    said = examination_note(run)
+    assert "is 0.6 in round 0" in said
+    assert "exposure.examination: harvested" in said
+    assert f"relevance {last['estimated_decay']:.3f} ± {last['decay_error']:.3f}; the truth is 0.85" in said
+    told = compare(small_scenario(rounds=1), ["relevance"], out=tmp_path / "t", **asked)
+    assert examination_note(told) is None
+    assert "estimated_decay" not in set(told.rounds["metric"])

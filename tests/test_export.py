@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+
 import gymnasium
 import numpy as np
 import pandas as pd
 import pytest
+from kit import refused
 from small_markets import small_scenario
 
 from rimsim import scenarios
@@ -22,40 +25,36 @@ GREEDY = "epsilon-greedy(epsilon=0.5)"
 def run(tmp_path_factory):
     """One round of 150 arrivals, of an agent that says its chances and one that does not."""
     config = small_scenario(rounds=1, slate=3, arrivals=ArrivalsConfig(per_round=150, max_visits=1))
-    folder = tmp_path_factory.mktemp("export") / "run"
+    asked = {"seeds": 2, "frozen": [], "workers": 1, "certify": False}
     return scenarios.compare(
-        config, [GREEDY, "relevance"], seeds=2, frozen=[], out=folder, workers=1, certify=False
+        config, [GREEDY, "relevance"], out=tmp_path_factory.mktemp("export") / "run", **asked
     )
 
 
-def test_obp_feedback_has_its_keys_and_passes_its_checks(run, tmp_path):
+@pytest.fixture(scope="module")
+def exported(run, tmp_path_factory):
+    """A function that reads the arrays of a format, written once."""
+    folder = tmp_path_factory.mktemp("exported")
+
+    @functools.cache
+    def read(kind, seed=0):
+        place, said = scenarios.export(
+            run.folder, kind, agent=GREEDY, seed=seed, out=folder / f"{kind}-{seed}.npz"
+        )
+        return dict(np.load(place)), said
+
+    return read
+
+
+def test_obp_feedback_has_its_keys_and_passes_its_checks(exported):
     """Keys, lengths, contiguous slates, positions from 0, rewards 0 or 1 and pscores in (0, 1] are as OBP asks."""
-    place, said = scenarios.export(run.folder, "obp", agent=GREEDY, seed=1, out=tmp_path / "obp.npz")
-    found = dict(np.load(place))
+    found, said = exported("obp", 1)
     n, k = int(found["n_rounds"]), 3
     assert said.startswith(f"{n} slates of {GREEDY}, seed 1")
-    assert set(found) == {
-        "n_rounds",
-        "n_unique_action",
-        "slate_id",
-        "context",
-        "action_context",
-        "action",
-        "position",
-        "reward",
-        "pscore",
-        "pscore_cascade",
-        "pscore_item_position",
-    }
-    for name in (
-        "slate_id",
-        "action",
-        "position",
-        "reward",
-        "pscore",
-        "pscore_cascade",
-        "pscore_item_position",
-    ):
+    chances = {"pscore", "pscore_cascade", "pscore_item_position"}
+    columns = {"slate_id", "action", "position", "reward", *chances}
+    assert set(found) == {"n_rounds", "n_unique_action", "context", "action_context", *columns}
+    for name in columns:
         assert found[name].shape == (n * k,)
     assert found["context"].shape[0] == n
     assert found["action_context"].shape[0] == found["n_unique_action"]
@@ -63,7 +62,7 @@ def test_obp_feedback_has_its_keys_and_passes_its_checks(run, tmp_path):
     assert np.array_equal(found["slate_id"], np.repeat(np.arange(n), k))
     assert found["action"].max() < found["n_unique_action"]
     assert set(found["reward"]) <= {0.0, 1.0}
-    for name in ("pscore", "pscore_cascade", "pscore_item_position"):
+    for name in chances:
         assert ((found[name] > 0) & (found[name] <= 1)).all()
     assert (found["pscore_cascade"] <= found["pscore_item_position"] * (1 + 1e-12)).all()
     assert np.array_equal(found["pscore"].reshape(n, k)[:, 0], found["pscore_cascade"].reshape(n, k)[:, -1])
@@ -85,23 +84,18 @@ def evaluated(run):
     return np.concatenate(rows), table.set_index("estimator")["estimate"]
 
 
-def test_a_slate_ips_on_the_export_is_that_of_ope(run, evaluated, tmp_path):
+def test_a_slate_ips_on_the_export_is_that_of_ope(exported, evaluated):
     """Ten lines of IPS over the exported dictionary, for relevance, come to the figure of ``rimsim ope``."""
-    place, _ = scenarios.export(run.folder, "obp", agent=GREEDY, seed=0, out=tmp_path / "obp.npz")
-    log = dict(np.load(place))
-    wanted, estimate = evaluated
-    shown = log["action"].reshape(-1, 3)
-    weight = (shown == wanted).all(1) / log["pscore"].reshape(-1, 3)[:, 0]
+    log, (wanted, estimate) = exported("obp")[0], evaluated
+    weight = (log["action"].reshape(-1, 3) == wanted).all(1) / log["pscore"].reshape(-1, 3)[:, 0]
     sips = float((weight * log["reward"].reshape(-1, 3).sum(1)).mean())
     assert estimate["slate"] == pytest.approx(sips, rel=1e-12)
 
 
-def test_obp_itself_accepts_the_feedback_and_values_it_as_ope_does(run, evaluated, tmp_path):
+def test_obp_itself_accepts_the_feedback_and_values_it_as_ope_does(exported, evaluated):
     """With OBP installed, its estimators check the dictionary, and SIPS, IIPS and RIPS are those of ``rimsim ope``."""
     obp = pytest.importorskip("obp.ope")
-    place, _ = scenarios.export(run.folder, "obp", agent=GREEDY, seed=0, out=tmp_path / "obp.npz")
-    log = dict(np.load(place))
-    wanted, estimate = evaluated
+    log, (wanted, estimate) = exported("obp")[0], evaluated
     same = log["action"].reshape(-1, 3) == wanted
     prefix = np.logical_and.accumulate(same, axis=1)
     estimators = (obp.SlateStandardIPS, obp.SlateIndependentIPS, obp.SlateRewardInteractionIPS)
@@ -110,47 +104,35 @@ def test_obp_itself_accepts_the_feedback_and_values_it_as_ope_does(run, evaluate
         evaluation_policy_pscore_item_position=same.reshape(-1).astype(float),
         evaluation_policy_pscore_cascade=prefix.reshape(-1).astype(float),
     )
-    assert found == pytest.approx(
-        {"sips": estimate["slate"], "iips": estimate["item-position"], "rips": estimate["cascade"]}, rel=1e-12
-    )
+    expected = {"sips": estimate["slate"], "iips": estimate["item-position"], "rips": estimate["cascade"]}
+    assert found == pytest.approx(expected, rel=1e-12)
 
 
-def test_scope_rl_has_its_keys_and_chances_multiply(run, tmp_path):
+def test_scope_rl_has_its_keys_and_chances_multiply(exported):
     """Trajectories are slates of equal length; the product of a slate's chances is that of the slate."""
-    place, _ = scenarios.export(run.folder, "scope-rl", agent=GREEDY, out=tmp_path / "scope.npz")
-    found = dict(np.load(place))
+    found = exported("scope-rl")[0]
     n, k = int(found["n_trajectories"]), int(found["step_per_trajectory"])
     assert found["size"] == n * k
     assert found["state"].shape == (n * k, found["state_dim"])
     for name in ("action", "reward", "done", "terminal", "pscore"):
         assert found[name].shape == (n * k,)
     assert found["done"].reshape(n, k).tolist() == [[0, 0, 1]] * n
-    obp, _ = scenarios.export(run.folder, "obp", agent=GREEDY, out=tmp_path / "obp.npz")
-    whole = dict(np.load(obp))["pscore"].reshape(n, k)[:, 0]
+    whole = exported("obp")[0]["pscore"].reshape(n, k)[:, 0]
     np.testing.assert_allclose(found["pscore"].reshape(n, k).prod(1), whole, rtol=1e-10)
 
 
-def test_scope_rl_itself_accepts_the_data_set_and_values_it_as_ope_does(run, evaluated, tmp_path):
+def test_scope_rl_itself_accepts_the_data_set_and_values_it_as_ope_does(exported, evaluated):
     """With SCOPE-RL installed, it finds its keys, and its TIS and PDIS are slate and cascade of ``rimsim ope``."""
     utils = pytest.importorskip("scope_rl.utils")
     discrete = pytest.importorskip("scope_rl.ope.discrete")
-    place, _ = scenarios.export(run.folder, "scope-rl", agent=GREEDY, seed=0, out=tmp_path / "scope.npz")
-    found = dict(np.load(place))
+    found, (wanted, estimate) = exported("scope-rl")[0], evaluated
     utils.check_logged_dataset(found)
-    wanted, estimate = evaluated
-    log = {
-        "step_per_trajectory": int(found["step_per_trajectory"]),
-        "action": found["action"],
-        "reward": found["reward"],
-        "pscore": found["pscore"],
-        "evaluation_policy_action_dist": np.eye(int(found["n_actions"]))[wanted.reshape(-1)],
-    }
-    assert discrete.TrajectoryWiseImportanceSampling().estimate_policy_value(**log) == pytest.approx(
-        estimate["slate"], rel=1e-9
-    )
-    assert discrete.PerDecisionImportanceSampling().estimate_policy_value(**log) == pytest.approx(
-        estimate["cascade"], rel=1e-9
-    )
+    log = {name: found[name] for name in ("action", "reward", "pscore")}
+    log["step_per_trajectory"] = int(found["step_per_trajectory"])
+    log["evaluation_policy_action_dist"] = np.eye(int(found["n_actions"]))[wanted.reshape(-1)]
+    for kind, name in (("TrajectoryWise", "slate"), ("PerDecision", "cascade")):
+        value = getattr(discrete, f"{kind}ImportanceSampling")().estimate_policy_value(**log)
+        assert value == pytest.approx(estimate[name], rel=1e-9)
 
 
 def test_csv_is_the_ledger(run, tmp_path, capsys):
@@ -161,18 +143,17 @@ def test_csv_is_the_ledger(run, tmp_path, capsys):
     assert list(found.columns) == list(run.ledger.columns)
     assert len(found) == (run.ledger["agent"] == "relevance").sum()
     assert "exposures" in capsys.readouterr().out
-    with pytest.raises(RunFolderError, match="is there already"):
-        scenarios.export(run.folder, "csv", out=out)
+    refused(RunFolderError, "is there already", scenarios.export, run.folder, "csv", out=out)
 
 
 def test_what_cannot_be_exported_is_refused(run):
     """A format, an arm or a seed that is not there is named, with the nearest."""
-    with pytest.raises(ConfigError, match="--to: 'opb'. Did you mean 'obp'|--to: 'opb'"):
-        scenarios.export(run.folder, "opb")
-    with pytest.raises(ConfigError, match="--agent: 'nobody'"):
-        scenarios.export(run.folder, "obp", agent="nobody")
-    with pytest.raises(ConfigError, match="--seed: 9"):
-        scenarios.export(run.folder, "obp", seed=9)
+    for words, told in (
+        (("opb", {}), "--to: 'opb'. Did you mean 'obp'|--to: 'opb'"),
+        (("obp", {"agent": "nobody"}), "--agent: 'nobody'"),
+        (("obp", {"seed": 9}), "--seed: 9"),
+    ):
+        refused(ConfigError, told, scenarios.export, run.folder, words[0], **words[1])
 
 
 def test_the_environment_of_a_data_set_plays_its_log_again(run):
@@ -193,9 +174,8 @@ def test_minari_reads_its_data_set_back(run, tmp_path, monkeypatch):
     """With Minari installed, its reader finds the steps, spaces and the spec of an environment that can be made."""
     minari = pytest.importorskip("minari")
     monkeypatch.chdir(tmp_path)
-    place, said = scenarios.export(
-        run.folder.absolute(), "minari", agent=GREEDY, out="sets"
-    )  # a relative place
+    folder = run.folder.absolute()
+    place, said = scenarios.export(folder, "minari", agent=GREEDY, out="sets")  # a relative place
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(place.absolute()))
     dataset = minari.load_dataset(said.rsplit(" ", 1)[1])
     episode = dataset[0]
@@ -207,11 +187,10 @@ def test_minari_reads_its_data_set_back(run, tmp_path, monkeypatch):
     assert dataset.spec.env_spec == env_spec(run.scenario, 0)
     assert dataset.recover_environment().observation_space == dataset.observation_space
     assert dataset.action_space.shape == (3,)
-    with pytest.raises(RunFolderError, match="is there already"):
-        scenarios.export(run.folder.absolute(), "minari", agent=GREEDY, out="sets")
+    refused(RunFolderError, "is there already", scenarios.export, folder, "minari", agent=GREEDY, out="sets")
 
 
-def test_d3rlpy_reads_slates_and_learns_from_their_positions(run, tmp_path, monkeypatch):
+def test_d3rlpy_reads_slates_and_learns_from_their_positions(run, exported, tmp_path, monkeypatch):
     """Its reader takes the Minari data set with its environment; discrete CQL learns from SCOPE-RL's transitions."""
     pytest.importorskip("minari")
     d3rlpy = pytest.importorskip("d3rlpy")
@@ -220,24 +199,13 @@ def test_d3rlpy_reads_slates_and_learns_from_their_positions(run, tmp_path, monk
     slates, _ = d3rlpy.datasets.get_minari(said.rsplit(" ", 1)[1])
     assert slates.transition_count == 150
     assert slates.episodes[0].actions.shape == (150, 3)
-    place, _ = scenarios.export(run.folder, "scope-rl", agent=GREEDY, out=tmp_path / "scope.npz")
-    found = dict(np.load(place))
-    positions = d3rlpy.dataset.MDPDataset(
-        found["state"].astype(np.float32),
-        found["action"],
-        found["reward"],
-        found["terminal"],
-        action_space=d3rlpy.ActionSpace.DISCRETE,
-        action_size=int(found["n_actions"]),
-    )
+    found = exported("scope-rl")[0]
+    columns = (found[name] for name in ("action", "reward", "terminal"))
+    about = {"action_space": d3rlpy.ActionSpace.DISCRETE, "action_size": int(found["n_actions"])}
+    positions = d3rlpy.dataset.MDPDataset(found["state"].astype(np.float32), *columns, **about)
     assert len(positions.episodes) == 150
     learner = d3rlpy.algos.DiscreteCQLConfig(batch_size=32).create()
-    learner.fit(
-        positions,
-        n_steps=20,
-        n_steps_per_epoch=20,
-        show_progress=False,
-        logger_adapter=d3rlpy.logging.NoopAdapterFactory(),
-    )
+    silent = {"show_progress": False, "logger_adapter": d3rlpy.logging.NoopAdapterFactory()}
+    learner.fit(positions, n_steps=20, n_steps_per_epoch=20, **silent)
     chosen = learner.predict(found["state"].astype(np.float32))
     assert ((chosen >= 0) & (chosen < found["n_actions"])).all()

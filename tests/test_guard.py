@@ -126,27 +126,20 @@ def test_items_are_placed_where_positions_cover_their_deficits(items, count):
     assert (np.delete(hidden, shown) == np.delete(value, shown)).all()
 
 
-@pytest.mark.parametrize(
-    ("slate", "missing", "place"),
-    [
+def test_a_position_covers_a_deficit_where_one_can():
+    """The last free position that suffices, or else the first free one; −1 where none is free.
+
+    Of n arrivals left n − 1 come later; a share is in reserve, and the last four, or all if they are fewer.
+    """
+    for slate, lack, place in (
         ([-1] * 4, 0.4, 2),
         ([-1, -1, 7, -1], 0.4, 1),
         ([7, -1, -1, -1], 0.9, 1),
         ([7] * 4, 0.1, -1),
-    ],
-)
-def test_a_position_covers_a_deficit_where_one_can(slate, missing, place):
-    """The last free position that suffices, or else the first free one; −1 where none is free."""
-    assert free_position(np.array(slate), np.array(WEIGHT), missing) == place
-
-
-@pytest.mark.parametrize(
-    ("left", "spare", "later"),
-    [(101.0, 0.1, 86.0), (4.0, 0.0, 0.0), (3.0, 0.5, 0.0), (11.0, 0.0, 6.0)],
-)
-def test_a_share_and_the_last_four_arrivals_are_not_relied_on(left, spare, later):
-    """Of n arrivals left n − 1 come later; a share is in reserve, and the last four, or all if they are fewer."""
-    assert counted_on(left, spare) == pytest.approx(later)
+    ):
+        assert free_position(np.array(slate), np.array(WEIGHT), lack) == place
+    for left, spare, later in ((101.0, 0.1, 86.0), (4.0, 0.0, 0.0), (3.0, 0.5, 0.0), (11.0, 0.0, 6.0)):
+        assert counted_on(left, spare) == pytest.approx(later)
 
 
 def due(guard, left, *, may=None, weight=WEIGHT, counts=(True,), exposure=None):
@@ -184,14 +177,20 @@ def slate_of(value, required, left, weight, *, urgent=True, excess=0.0, guard=No
 
 @pytest.mark.parametrize(("weight", "slate"), [(WEIGHT, [1, 2, 3, 0]), ((1.0, 1.0, 1.0, 1.0), [0, 1, 2, 3])])
 def test_a_due_item_keeps_its_position_where_positions_count_differently(weight, slate):
-    """An item of which little is missing stands last, whatever its value; alike, all stand in order of value."""
+    """An item of which little is missing stands last, whatever its value; alike, all stand in order of value.
+
+    In a slate of one position an urgent item is shown instead of a better one.
+    """
     required = np.array([0.25, 0.0, 0.0, 0.0, 0.0])
     assert slate_of(np.array([9.0, 3.0, 2.0, 1.0, 0.5]), required, 1.0, weight) == slate
-
-
-def test_a_slate_of_one_position_holds_the_due_item():
-    """An urgent item is shown instead of a better one."""
     assert slate_of(np.array([1.0, 9.0]), np.array([2.0, 0.0]), 2.0, (1.0,)) == [0]
+
+
+def hard_round(n, slate, floors, cost):
+    """A view of a round with hard floors, no states and no popularity."""
+    m = len(floors)
+    about = {"popularity": np.zeros(m, np.int64), "calibration": [], "key": 3, "hard": True}
+    return RoundView(0, n, slate, floors, np.zeros(m), cost, **about)
 
 
 @pytest.mark.parametrize(("slate", "capacity"), [(1, None), (3, 1), (2, None)])
@@ -199,20 +198,8 @@ def test_the_guard_is_asked_about_slates_of_any_length(slate, capacity):
     """Prices that hardly move would show the best item alone; what is hard is delivered all the same."""
     n, floors = 40, np.array([0.0, 3.0, 6.0, 0.0])
     scores = np.tile(np.array([0.9, 0.2, 0.1, 0.5], np.float32), (n, 1))
-    view = RoundView(
-        round=0,
-        arrivals=n,
-        slate=slate,
-        required=floors,
-        exposure=np.zeros(4),
-        cost=1e-9,
-        popularity=np.zeros(4, np.int64),
-        calibration=[],
-        key=3,
-        hard=True,
-    )
     agent = make_agent("rim-feedback")
-    agent.begin_round(view)
+    agent.begin_round(hard_round(n, slate, floors, 1e-9))
     items = agent.act(arrivals_of(scores, capacity=capacity)).items
     shown = np.bincount(items[items >= 0], minlength=4)
     assert shown[1:3].tolist() == floors[1:3].tolist()
@@ -242,62 +229,65 @@ def test_an_item_placed_for_its_row_is_not_placed_twice(excess, slate):
     assert slate_of(value, required, 50.0, weight, urgent=False, excess=excess, guard=guard) == slate
 
 
-tables = st.lists(
-    st.lists(st.integers(0, M - 1), min_size=1, max_size=5, unique=True), min_size=1, max_size=4
-)
+table = st.lists(st.integers(0, M - 1), min_size=1, max_size=5, unique=True)
+tables = st.lists(table, min_size=1, max_size=4)
 
 
 @settings(max_examples=100, deadline=None)
 @given(tables, st.data())
 def test_due_rows_and_shares_of_the_excess_are_those_by_hand(items, data):
     """With rows of several audiences, of which some do not count the arrival, floors and something in reserve."""
-    items, rows = [np.array(one) for one in items], range(len(items))
-    some = st.lists(st.integers(0, 160), min_size=len(items), max_size=len(items))
-    least, delivered = (np.array(data.draw(some)) / scale for scale in (4.0, 16.0))
-    column = np.array(data.draw(st.lists(st.integers(0, 2), min_size=len(items), max_size=len(items))))
-    left = np.array(data.draw(st.lists(st.integers(1, 60), min_size=3, max_size=3)), float)
+    items = [np.array(one) for one in items]
+
+    def some(low, high, size):
+        return np.array(data.draw(st.lists(st.integers(low, high), min_size=size, max_size=size)))
+
+    n = len(items)
+    least, delivered, column, left = (
+        some(0, 160, n) / 4.0,
+        some(0, 160, n) / 16.0,
+        some(0, 2, n),
+        1.0 * some(1, 60, 3),
+    )
     counts, chance, weight = (
         np.array([True, False, True]),
         np.linspace(0.2, 1.0, M),
         np.array([1.0, 0.5, 0.25]),
     )
     required, mean = np.arange(M) / 2.0 * data.draw(st.booleans()), weight.mean()
-    guard = guard_of(required, items, least, column, weight=weight, chance=chance, spare=0.1, sure=1.0)
+    about = {"weight": weight, "chance": chance, "spare": 0.1, "sure": 1.0}
+    guard = guard_of(required, items, least, column, **about)
     exposure = np.concatenate([np.zeros(M), delivered])
     urgent, excess, now = due(guard, left, weight=weight, counts=counts, exposure=exposure)
-    plain = guard_of(required, weight=weight, chance=chance, spare=0.1, sure=1.0)
     deficits = Deficits.of(required, np.zeros(M), unit_of(weight))
     lacks = np.where(guard.required[M:] - delivered > 1e-9, guard.required[M:] - delivered, 0.0)
-    times = np.bincount(
-        np.concatenate([one for one, b in zip(items, least, strict=True) if b > 0] or [[0]]), minlength=M
-    )
-    later = np.array([counted_on(left[column[row]], 0.1) for row in rows])
+    asked = [one for one, b in zip(items, least, strict=True) if b > 0]
+    times = np.bincount(np.concatenate(asked or [[0]]), minlength=M)
+    later = np.array([counted_on(left[column[row]], 0.1) for row in range(n)])
     own = np.array([deficits.need[one].sum() * GRAIN for one in items])
     shared = np.array([times[one].mean() if b > 0 else 1.0 for one, b in zip(items, least, strict=True)])
     need = np.where(lacks > 0, np.maximum(lacks / mean - own, 0.0) / shared, 0.0)
     slots = np.concatenate([[0.0], np.cumsum(weight)])
     holds = np.array([np.interp(chance[one].sum(), range(4), slots) for one in items])
-    among = np.array([need[column == column[row]].sum() for row in rows])
+    among = np.array([need[column == column[row]].sum() for row in range(n)])
     beyond = (among - later * 3) * need / np.maximum(among, 1e-12) * mean
-    expected = np.where(need > 0, np.maximum(lacks - later * holds, beyond), lacks - later * holds)
+    expected = lacks - later * holds
+    expected = np.where(need > 0, np.maximum(expected, beyond), expected)
     expected = np.where(counts[column] & (lacks > 0), expected, 0.0)
     coming = counted_on(left[2], 0.1)
-    few, alone, _ = due(plain, left[2], weight=weight)
+    few, alone, _ = due(guard_of(required, **about), left[2], weight=weight)
     short = positions_needed(deficits, coming, coming * 3 - need.sum())
     without = positions_needed(deficits, coming, coming * 3)
-    short -= (
-        without - alone if few or alone != without else 0.0
-    )  # items that need more than one position per arrival
-    total = deficits.total[0] * GRAIN + need.sum()
+    if few or alone != without:  # items that need more than one position per arrival
+        short -= without - alone
+    total, wanted = deficits.total[0] * GRAIN + need.sum(), short
     if short > 0:
         part = np.where(counts[column], short * need / total * mean, -np.inf)
-        expected = np.maximum(expected, part)
+        expected, wanted = np.maximum(expected, part), short * deficits.total[0] * GRAIN / total
     assert guard.need == pytest.approx(need, abs=1e-9)
     assert guard.due == pytest.approx(expected, abs=1e-6)
     assert urgent == few
-    assert excess == pytest.approx(
-        short * deficits.total[0] * GRAIN / total if short > 0 else short, abs=1e-6
-    )
+    assert excess == pytest.approx(wanted, abs=1e-6)
     assert now == (urgent > 0 or excess > 0 or (guard.due > 1e-9).any())
 
 
@@ -335,20 +325,7 @@ def test_an_exposure_that_is_taken_back_is_delivered_again():
     liked = np.random.default_rng(0).random((n, m)).astype(np.float32)
     liked[:, :4] = 0.0  # nobody wants the guaranteed items
     agent = make_agent("rim-feedback")
-    agent.begin_round(
-        RoundView(
-            round=0,
-            arrivals=n,
-            slate=2,
-            required=np.where(np.arange(m) < 4, 1.0, 0.0),
-            exposure=np.zeros(m),
-            cost=0.01,
-            popularity=np.zeros(m, np.int64),
-            calibration=[],
-            key=3,
-            hard=True,
-        )
-    )
+    agent.begin_round(hard_round(n, 2, np.where(np.arange(m) < 4, 1.0, 0.0), 0.01))
     delivered, taken = np.zeros(m), set()
     for row in range(n):
         one = arrivals_of(liked[row : row + 1], first=row)

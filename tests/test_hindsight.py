@@ -1,16 +1,21 @@
-"""Plans for a whole round: their optimum by a linear programme, and how a plan that was overtaken is mended."""
+"""Plans for a whole round: their optimum by a linear programme, plans that were overtaken, and whose plans are one."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from scipy.optimize import linprog
+from small_markets import small_replay
 from test_online_agents import Chunks, arrivals_of, view_of
 
 from rimsim.agents import make_agent
+from rimsim.matching import Rows, solve_prices
+from rimsim.scenarios import compare
+from rimsim.scenarios.study.facts import HindsightPrices, cached_prices
 
 N, M, K, COST = 14, 6, 3, 0.3
 CAPACITY = np.array([3, 2, 1, 0, 3, 3, 2, 1, 3, 3, 3, 2, 3, 3])
@@ -22,9 +27,9 @@ def _round(seed, share=0.7):
     scores = (draw.random((N, M)) * np.exp(draw.standard_normal(M))).astype(np.float32)
     admissible = draw.random((N, M)) < 0.8
     admissible[4] = np.arange(M) < 2
-    arrivals = replace(arrivals_of(scores * admissible, admissible), capacity=CAPACITY)
+    ground = torch.from_numpy(draw.uniform(0.5, 2.0, N).astype(np.float32))
     arrivals = replace(
-        arrivals, ground_intensity=torch.from_numpy(draw.uniform(0.5, 2.0, N).astype(np.float32))
+        arrivals_of(scores * admissible, admissible), capacity=CAPACITY, ground_intensity=ground
     )
     view = view_of(N, M, K, share=share, cost=COST, unit="examined")
     return replace(view, audience=Chunks([arrivals])), arrivals
@@ -39,13 +44,8 @@ def _optimum(scores, admissible, required):
         rows[N + item, item : N * M : M] = -1.0
         rows[N + item, N * M + item] = -1.0
     bounds = [(0, float(ok)) for ok in admissible.ravel()] + [(0, None)] * M
-    found = linprog(
-        np.concatenate([-scores.ravel(), np.full(M, COST)]),
-        A_ub=rows,
-        b_ub=np.concatenate([CAPACITY, -required]).astype(float),
-        bounds=bounds,
-    )
-    return -found.fun
+    gain, most = np.concatenate([-scores.ravel(), np.full(M, COST)]), np.concatenate([CAPACITY, -required])
+    return -linprog(gain, A_ub=rows, b_ub=most.astype(float), bounds=bounds).fun
 
 
 @pytest.mark.parametrize("name", ["hindsight", "offline-match"])
@@ -130,3 +130,76 @@ def test_guaranteed_items_choose_their_users(seed):
         items = np.flatnonzero(admissible[row]).tolist()
         slate = sorted(items, key=lambda item: (not chosen[row, item], -scores[row, item]))[:K]
         assert found[row].tolist() == slate + [-1] * (K - len(slate))
+
+
+def problem(seed=0, n=60, m=12):
+    """Scores, capacity, floors of a small round."""
+    scores = np.random.default_rng(seed).random((n, m)).astype(np.float32)
+    return partial(solve_prices, scores, 3, np.full(m, 9), cost=0.4, tol=1e-6)
+
+
+def test_a_round_is_solved_from_the_prices_of_the_one_before():
+    """What the solver is given to start from is what it found last, and the answer is the solver's own."""
+    given = []
+
+    def solve(*arguments, prices, **options):
+        given.append(prices)
+        return solve_prices(*arguments, prices=prices, **options)
+
+    rounds, both = HindsightPrices(), (problem(0), problem(1))
+    found = [rounds.of(partial(solve, *one.args, **one.keywords)) for one in both]
+    assert given[0] is None
+    assert given[1] is found[0].item_price
+    assert found[0].dual == both[0]().dual
+    assert found[1].dual == pytest.approx(both[1]().dual, rel=1e-5)
+
+
+def test_arms_with_the_same_round_share_its_solution_to_the_bit(tmp_path):
+    """The second arm reads what the first one found; another floor, mask, row or start is another problem."""
+    calls = []
+
+    def solve(*arguments, **options):
+        calls.append(arguments)
+        return solve_prices(*arguments, **options)
+
+    def asked(one, last=None, **changes):
+        return HindsightPrices(tmp_path, last).of(partial(solve, *one.args, **(one.keywords | changes)))
+
+    one = problem()
+    for left, right in zip(asked(one), asked(problem()), strict=True):
+        assert np.array_equal(left, right)
+    assert len(calls) == 1
+    mask = np.arange(60 * 12).reshape(60, 12) > 0
+    row = Rows(np.array([0, 2]), np.array([1, 2]), np.array([30.0]), np.array([np.inf]), np.array([0.4]))
+    others = [
+        {"admissible": mask},
+        {"admissible": mask | True},
+        {"cost": 0.5},
+        {"rows": row},
+        {"last": np.zeros(12)},
+    ]
+    for number, changes in enumerate(others, 2):
+        asked(one, **changes)
+        assert len(calls) == number
+    asked(problem(1))
+    assert len(list(tmp_path.iterdir())) == len(calls) == 7
+
+
+def test_a_replay_is_solved_once_for_all_its_arms(tmp_path, monkeypatch):
+    """In round 0 of a replay states and model are those of all arms: one solution, and the same bound."""
+    solved = []
+
+    def counted(folder, solve):
+        before = set(folder.glob("*.npz"))
+        found = cached_prices(folder, solve)
+        solved.append(len(set(folder.glob("*.npz")) - before))
+        return found
+
+    monkeypatch.setattr("rimsim.scenarios.study.facts.cached_prices", counted)
+    agents = ("relevance", "rim-dual", "random")
+    run = compare(small_replay(rounds=1), agents, seeds=1, out=tmp_path / "run", frozen=[], workers=1)
+    assert solved == [1, 0, 0]
+    bounds = run.rounds.query("metric == 'bound'").groupby("agent")["value"].first()
+    assert set(bounds.index) == set(agents)
+    assert bounds.nunique() == 1
+    assert not (tmp_path / "run" / "state").exists()

@@ -7,7 +7,8 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from scipy.optimize import minimize
+from kit import refused
+from scipy.optimize import check_grad, minimize
 
 from rimsim.errors import ModelError
 from rimsim.intensity.impressions import (
@@ -35,11 +36,11 @@ def _shown(m, n_items, level, slope, deviation, *, rounds=1, seed=0):
     return Impressions(item, score, examination, taken, number)
 
 
-def likelihood(theta, item, shown):
-    """Objective of the layer, and its gradients by theta and item."""
-    problem = regression_of(shown, len(item))
+def likelihood(point, shown):
+    """Objective of the layer at the parameters of rounds, slope and 7 items, and its gradient."""
+    problem, theta, item = regression_of(shown, 7), point[:3], point[3:]
     by_log, _ = problem.slopes(theta, item)
-    return problem.value(theta, item), *problem.gradient(theta, item, by_log)
+    return problem.value(theta, item), np.concatenate(problem.gradient(theta, item, by_log))
 
 
 def _small(seed=0):
@@ -57,71 +58,43 @@ def test_the_layer_recovers_what_impressions_were_drawn_from():
     assert (layer.level + layer.item) == pytest.approx(0.5 + deviation, abs=0.06)
 
 
-def test_the_gradient_is_that_of_finite_differences():
-    """Each derivative of the likelihood equals a central difference."""
+def test_the_likelihood_is_the_sum_over_impressions_and_has_its_gradient():
+    """Impression by impression, in plain Python, with the priors; each derivative equals a central difference."""
     shown, draw = _small()
-    theta, item = draw.normal(0, 0.5, 3), draw.normal(0, 0.5, 7)
-    _, of_theta, of_item = likelihood(theta, item, shown)
-    found = np.concatenate([of_theta, of_item])
-    step = 1e-5
-    for place in range(10):
-        ends = []
-        for sign in (-1, 1):
-            point = np.concatenate([theta, item])
-            point[place] += sign * step
-            ends.append(likelihood(point[:3], point[3:], shown)[0])
-        assert found[place] == pytest.approx((ends[1] - ends[0]) / (2 * step), rel=1e-5, abs=1e-5)
-
-
-def test_the_likelihood_is_the_sum_over_impressions():
-    """Impression by impression, in plain Python, with the priors."""
-    shown, draw = _small()
-    theta, item = draw.normal(0, 0.5, 3), draw.normal(0, 0.5, 7)
+    point = draw.normal(0, 0.5, 10)
+    theta, item = point[:3], point[3:]
+    value, _ = likelihood(point, shown)
+    assert check_grad(lambda p: likelihood(p, shown)[0], lambda p: likelihood(p, shown)[1], point) < 1e-4
     total = (theta[0] / 3) ** 2 / 2 + (theta[1] / 3) ** 2 / 2 + ((theta[2] - 1) / 0.5) ** 2 / 2
     total += ((item / 0.1) ** 2).sum() / 2
-    for y, score, examined, taken, number in zip(
-        shown.item, shown.score, shown.examination, shown.taken, shown.round, strict=True
-    ):
+    columns = (shown.item, shown.score, shown.examination, shown.taken, shown.round)
+    for y, score, examined, taken, number in zip(*columns, strict=True):
         chance = 1 - np.exp(-np.exp(theta[number] + theta[2] * np.log(score) + item[y]) * examined)
         total -= np.log(chance if taken else 1 - chance)
-    assert likelihood(theta, item, shown)[0] == pytest.approx(total, rel=1e-9)
+    assert value == pytest.approx(total, rel=1e-9)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_minimum_is_that_of_a_solver_of_another_kind(seed):
     """L-BFGS over all parameters ends where Newton's method does."""
     shown, _ = _small(seed)
-
-    def function(point):
-        value, of_theta, of_item = likelihood(point[:3], point[3:], shown)
-        return value, np.concatenate([of_theta, of_item])
-
-    best = minimize(
-        function, np.zeros(10), jac=True, method="L-BFGS-B", options={"ftol": 1e-14, "gtol": 1e-9}
-    )
+    near = {"ftol": 1e-14, "gtol": 1e-9}
+    best = minimize(likelihood, np.zeros(10), (shown,), jac=True, method="L-BFGS-B", options=near)
     layer = fit_layer(shown, 7)
-    found = np.concatenate([[layer.level, layer.slope], layer.item])
-    assert found == pytest.approx(best.x[1:], abs=1e-4)
+    assert [layer.level, layer.slope, *layer.item] == pytest.approx(best.x[1:], abs=1e-4)
 
 
-def test_the_order_of_an_items_intensities_is_never_turned():
-    """Scores that speak against what is taken get the least slope, and the rest is fitted to it."""
-    deviation = np.zeros(5)
-    shown = _shown(20_000, 5, [-2.0], -0.8, deviation)
-    layer = fit_layer(shown, 5)
-    assert layer.slope == LEAST_SLOPE
+@pytest.mark.parametrize(("level", "slope", "items"), [(-2.0, -0.8, 5), (0.8, 0.5, 30)])
+def test_what_is_taken_is_predicted_in_total(level, slope, items):
+    """Predicted consumptions of a fit equal those that came: the likelihood's own condition, but for the priors.
+
+    Scores that speak against what is taken get the least slope, and the rest is fitted to it.
+    """
+    shown = _shown(30_000, items, [level], slope, np.zeros(items))
+    layer = fit_layer(shown, items)
+    assert (layer.slope == LEAST_SLOPE) == (slope < 0)
     rate = np.exp(layer.level + layer.slope * np.log(shown.score) + layer.item[shown.item])
     assert -np.expm1(-rate * shown.examination).sum() == pytest.approx(shown.taken.sum(), rel=0.02)
-
-
-def test_what_is_taken_is_predicted_in_total():
-    """Predicted consumptions of a fit equal those that came: the likelihood's own condition, but for the priors."""
-    shown = _shown(50_000, 30, [0.8], 0.5, np.zeros(30))
-    layer = fit_layer(shown, 30)
-    rate = (
-        np.exp(layer.level + layer.slope * np.log(shown.score) + layer.item[shown.item]) * shown.examination
-    )
-    assert -np.expm1(-rate).sum() == pytest.approx(shown.taken.sum(), rel=0.02)
 
 
 def test_without_impressions_nothing_changes():
@@ -135,17 +108,12 @@ def test_without_impressions_nothing_changes():
 
 @pytest.mark.parametrize("outcome", [False, True])
 def test_rounds_in_which_nothing_or_everything_is_taken_have_a_layer(outcome):
-    """The priors keep all parameters finite."""
+    """The priors keep all parameters finite; a score that is no number, which would make every one none, is refused."""
     shown = dataclasses.replace(_small()[0], taken=np.full(300, outcome))
     layer = fit_layer(shown, 7)
     assert np.isfinite([layer.level, layer.slope, *layer.item]).all()
-
-
-def test_scores_that_are_none_are_refused():
-    """A score that is no number would make every parameter none."""
-    shown = _small()[0]
-    with pytest.raises(ModelError, match="negative or no number"):
-        fit_layer(dataclasses.replace(shown, score=np.full(300, np.nan)), 7)
+    wrong = dataclasses.replace(shown, score=np.full(300, np.nan))
+    refused(ModelError, "negative or no number", fit_layer, wrong, 7)
 
 
 def test_the_layer_is_its_formula():

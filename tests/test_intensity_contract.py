@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from typing import ClassVar
+
 import pytest
 import torch
 
@@ -32,22 +35,6 @@ from rimsim.intensity import (
 from rimsim.intensity.contract import FromHidden
 from rimsim.intensity.registry import make
 from rimsim.testing import IntensityModelTests
-
-
-class TestOfOnesOwn(IntensityModelTests):
-    """A whole λ(x,y) of one's own, which says nothing of its λ(x)."""
-
-    def make(self) -> IntensityModel:
-        """The model under test."""
-        return _Eager()
-
-
-class TestMarkOfOnesOwn(IntensityModelTests):
-    """A mark of one's own joined with a ground intensity, which cannot be saved."""
-
-    def make(self) -> IntensityModel:
-        """The model under test."""
-        return RIM(mark=_Shares(), ground=HawkesPoisson())
 
 
 class _Shares(FromHidden):
@@ -87,175 +74,65 @@ class _Doubled(_Eager):
 @pytest.mark.parametrize(("made", "is_mark"), [(_Eager, True), (_Doubled, None)])
 def test_rows_of_another_sum_are_caught(made, is_mark):
     """Rows that do not sum to 1 are found in what is said to be a mark, and in a product that says another λ(x)."""
-
-    class Mine(IntensityModelTests):
-        def make(self):
-            return made()
-
-    Mine.is_mark = is_mark
+    mine = type("Mine", (IntensityModelTests,), {"make": lambda self: made(), "is_mark": is_mark})
     with pytest.raises(AssertionError):
-        Mine().test_rows_sum_to_the_ground_intensity()
+        mine().test_rows_sum_to_the_ground_intensity()
 
 
-class TestPopularity(IntensityModelTests):
-    """Popularity."""
-
-    update_is_refit = True
-
-    def make(self) -> IntensityModel:
-        """The model under test."""
-        return Popularity()
-
-
-class TestReturning(IntensityModelTests):
-    """Popularity in later sessions."""
-
-    update_is_refit = True
-
-    def make(self) -> IntensityModel:
-        """The model under test."""
-        return Returning()
-
-
-class TestBag(IntensityModelTests):
-    """The bag."""
-
-    def make(self) -> IntensityModel:
-        """The model under test."""
-        return Bag(BagConfig(width=8, steps=40))
-
-
-class TestEASE(IntensityModelTests):
-    """EASE."""
-
-    def make(self) -> IntensityModel:
-        """The model under test."""
-        return EASE()
-
-
-class TestFactors(IntensityModelTests):
-    """Softmax factors."""
-
-    def make(self) -> IntensityModel:
-        """The model under test."""
-        return Factors(FactorsConfig(rank=4, steps=40, further_steps=20))
-
-
-class TestAuto(IntensityModelTests):
-    """A model that is chosen when it is fitted."""
-
-    def make(self) -> IntensityModel:
-        """The model under test."""
-        return make("auto", mark=AutoConfig(candidates=("popularity", "ease", "returning")))
-
-
-class TestAutoHawkesPoisson(IntensityModelTests):
-    """A hybrid whose mark is chosen when it is fitted."""
-
-    def make(self) -> IntensityModel:
-        """The model under test."""
-        return make("auto-hp", mark=AutoConfig(candidates=("popularity", "ease")))
-
-
-class TestGRU(IntensityModelTests):
-    """GRU; its context holds every history, so that stepping and re-reading agree."""
-
-    def make(self) -> IntensityModel:
-        """The model under test."""
-        return GRU(GRUConfig(width=8, context=50, epochs=3, learning_rate=0.02, update_learning_rate=0.02))
-
-
-class TestHawkesPoisson(IntensityModelTests):
-    """Hawkes-Poisson."""
-
-    def make(self) -> IntensityModel:
-        """The model under test."""
-        return HawkesPoisson()
-
-
-class TestVisits(IntensityModelTests):
-    """Visits."""
-
-    def make(self) -> IntensityModel:
-        """The model under test."""
-        return Visits()
-
-
-class TestUserPopularity(IntensityModelTests):
-    """User popularity."""
-
-    def make(self) -> IntensityModel:
-        """The model under test."""
-        return UserPopularity()
-
-
-class TestEMA(IntensityModelTests):
-    """Exponential moving average."""
-
-    def make(self) -> IntensityModel:
-        """The model under test."""
-        return EMA()
-
-
-class TestGRUHawkesPoisson(IntensityModelTests):
-    """A hybrid."""
-
-    def make(self) -> IntensityModel:
-        """The model under test."""
-        return make("gru-hp", mark=GRUConfig(width=8, context=50, epochs=2, learning_rate=0.02))
-
-
-class TestTransformer(IntensityModelTests):
-    """Transformer; stepping re-reads its window, so that it agrees beyond the context too."""
-
-    def make(self) -> IntensityModel:
-        """The model under test."""
-        return Transformer(
-            TransformerConfig(
-                width=8,
-                context=12,
-                burn=4,
-                epochs=3,
-                learning_rate=0.02,
-                update_steps_back=8,
-                update_learning_rate=0.01,
-            )
+WIDE = {"width": 8, "learning_rate": 0.02}
+MADE = {
+    "of one's own": _Eager,  # a whole λ(x,y), which says nothing of its λ(x)
+    "mark of one's own": lambda: RIM(mark=_Shares(), ground=HawkesPoisson()),  # which cannot be saved
+    "popularity": Popularity,
+    "returning": Returning,
+    "bag": lambda: Bag(BagConfig(width=8, steps=40)),
+    "ease": EASE,
+    "factors": lambda: Factors(FactorsConfig(rank=4, steps=40, further_steps=20)),
+    "auto": lambda: make("auto", mark=AutoConfig(candidates=("popularity", "ease", "returning"))),
+    "auto-hp": lambda: make("auto-hp", mark=AutoConfig(candidates=("popularity", "ease"))),
+    # The context holds every history, so that stepping and re-reading agree.
+    "gru": lambda: GRU(GRUConfig(**WIDE, context=50, epochs=3, update_learning_rate=0.02)),
+    "hp": HawkesPoisson,
+    "visits": Visits,
+    "user popularity": UserPopularity,
+    "ema": EMA,
+    "gru-hp": lambda: make("gru-hp", mark=GRUConfig(**WIDE, context=50, epochs=2)),
+    # Stepping re-reads the window, so that it agrees beyond the context too.
+    "transformer": lambda: Transformer(
+        TransformerConfig(
+            **WIDE, context=12, burn=4, epochs=3, update_steps_back=8, update_learning_rate=0.01
         )
+    ),
+    "hawkes": Hawkes,
+    "als": lambda: make("als", mark=MatrixFactorizationConfig(factors=6)),
+    "bpr": lambda: make("bpr", mark=MatrixFactorizationConfig(factors=6)),
+    "graph": lambda: GraphConvolution(GraphConvolutionConfig(**WIDE, epochs=3)),
+}
 
 
-class TestHawkes(IntensityModelTests):
-    """Hawkes."""
+class TestModel(IntensityModelTests):
+    """Each shipped model, hybrids, and models of one's own."""
 
-    def make(self) -> IntensityModel:
-        """The model under test."""
-        return Hawkes()
+    once: ClassVar[dict[str, IntensityModel]] = {}
 
-
-class TestALS(IntensityModelTests):
-    """Matrix factorization by ALS."""
-
-    update_is_refit = True
-
-    def make(self) -> IntensityModel:
-        """The model under test."""
-        pytest.importorskip("implicit")
-        return make("als", mark=MatrixFactorizationConfig(factors=6))
-
-
-class TestBPR(IntensityModelTests):
-    """Matrix factorization by BPR."""
-
-    update_is_refit = True
+    @pytest.fixture(autouse=True, params=MADE)
+    def _called(self, request):
+        self.called = request.param
+        self.update_is_refit = self.called in {"popularity", "returning", "als", "bpr"}
+        if self.called in {"als", "bpr"}:
+            pytest.importorskip("implicit")
 
     def make(self) -> IntensityModel:
-        """The model under test."""
-        pytest.importorskip("implicit")
-        return make("bpr", mark=MatrixFactorizationConfig(factors=6))
+        """The model of the name."""
+        return MADE[self.called]()
 
+    def fitted(self) -> IntensityModel:
+        """A copy of the model that was fitted once."""
+        if self.called not in self.once:
+            self.once[self.called] = super().fitted()
+        return copy.deepcopy(self.once[self.called])
 
-class TestGraphConvolution(IntensityModelTests):
-    """Graph convolution."""
-
-    def make(self) -> IntensityModel:
-        """The model under test."""
-        return GraphConvolution(GraphConvolutionConfig(width=8, epochs=3, learning_rate=0.02))
+    def test_fits_are_reproducible(self) -> None:
+        """Two fits, not two copies, have the same bits."""
+        self.fitted = super().fitted
+        super().test_fits_are_reproducible()

@@ -7,8 +7,8 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from kit import refused
 from made_logs import log_of
-from scipy.optimize import check_grad
 
 from rimsim.errors import ConfigError, ModelError
 from rimsim.intensity import (
@@ -44,19 +44,6 @@ def test_popularity_is_the_smoothed_share_of_target_events():
     torch.testing.assert_close(model.score(UserStates.of(log, [0, 1], 9.0))[1].cpu(), expected)
 
 
-def test_hawkes_poisson_gradient_is_the_derivative():
-    """The analytic gradient agrees with finite differences."""
-    rng = np.random.default_rng(0)
-    phi, counts = rng.random((50, 6)), rng.poisson(2.0, 50).astype(float)
-    point = rng.random(6) + 0.1
-    off = check_grad(
-        lambda w: poisson_objective(w, phi, counts, 0.1)[0],
-        lambda w: poisson_objective(w, phi, counts, 0.1)[1],
-        point,
-    )
-    assert off < 1e-5
-
-
 def test_hawkes_poisson_features_are_the_sums_they_say():
     """λ computed event by event in plain Python equals the model's."""
     scales = Scales(shortest=10, longest=1000, number=3)
@@ -71,17 +58,6 @@ def test_hawkes_poisson_features_are_the_sums_they_say():
         start = [np.exp(-b * (now - events[0])) if events else 0.0 for b in beta]
         expected = np.dot(weights, [*own, *start, float(bool(events)), float(not events)])
         assert float(model.intensity(states)[row]) == pytest.approx(expected, rel=1e-6)
-
-
-def test_a_session_begins_after_a_silence():
-    """With sessions as horizon, a state just after its last event is scored as one a gap later."""
-    log = random_log()
-    model = HawkesPoisson().fit(log)
-    last = log.time[-1]
-    user = [int(log.user[-1])]
-    soon, later = (UserStates.of(log, user, last + pause) for pause in (1.0, 1800.0))
-    assert float(model.intensity(soon)) == pytest.approx(float(model.intensity(later)))
-    assert float(model.intensity(UserStates.of(log, user, last + 1e7))) != float(model.intensity(later))
 
 
 def test_hawkes_poisson_recovers_its_own_weights():
@@ -130,44 +106,32 @@ def test_an_update_keeps_the_mean_intensity():
 
 
 def test_session_examples_count_targets_after_strictly_earlier_states():
-    """A session's example holds what came before it, context included, and counts its target events."""
+    """A session's example holds what came before it, context included, and counts its target events.
+
+    A log is cut once for each gap. Where states are too large, every second or third session is left, in order.
+    """
     log = log_of([0] * 5, [0, 1, 2, 3, 4], [0, 10, 5000, 5010, 5020], target=[False, False, True, True, True])
     found = session_examples(log)
     assert found.counts.tolist() == [3]
     assert found.states.items.tolist() == [0, 1]
     assert found.states.now.tolist() == [5000.0]
-
-
-def test_session_examples_are_thinned_where_states_hold_too_many_events():
-    """Every second or third session is left in, in the order of time, until the states are small enough."""
+    assert log.sessions("30min") is log.sessions(1800.0)
+    assert len(log.sessions(15.0)) == 2
+    assert len(log.sessions(5.0)) == len(log.rows(log.user == 0).sessions(5.0)) == 5
     times = [10_000.0 * n for n in range(12)]
     log = log_of([0, 1] * 6, list(range(12)), times, target=[True] * 12)
-    every = session_examples(log)
+    every, some = session_examples(log), session_examples(log, most_events=10)
     assert every.states.lengths.tolist() == [n // 2 for n in range(12)]  # 30 in all
-    some = session_examples(log, most_events=10)
     assert some.states.now.tolist() == times[::3]
     assert some.states.lengths.tolist() == every.states.lengths[::3].tolist()
     assert session_examples(log, most_events=30).states.now.tolist() == times
 
 
-def test_a_log_is_cut_into_sessions_once():
-    """Sessions of one gap are the same object; another gap, and another log, have others."""
-    log = log_of([0, 0, 1], [0, 1, 2], [0, 10, 5000], target=[True] * 3)
-    assert log.sessions("30min") is log.sessions(1800.0)
-    assert len(log.sessions(5.0)) == 3
-    assert len(log.rows(log.user == 0).sessions("30min")) == 1
-
-
 def test_window_examples_count_what_falls_into_each_window():
     """Windows before the end of the log give every known user's state and count."""
-    log = log_of([0, 1, 0, 1, 1], [0, 0, 1, 1, 2], [0, 10, 20, 30, 40])
-    found = window_examples(log, 15.0, 2)
-    assert sorted(zip(found.user.tolist(), found.counts.tolist(), strict=True)) == [
-        (0, 0),
-        (0, 1),
-        (1, 0),
-        (1, 2),
-    ]
+    found = window_examples(log_of([0, 1, 0, 1, 1], [0, 0, 1, 1, 2], [0, 10, 20, 30, 40]), 15.0, 2)
+    pairs = sorted(zip(found.user.tolist(), found.counts.tolist(), strict=True))
+    assert pairs == [(0, 0), (0, 1), (1, 0), (1, 2)]
 
 
 @pytest.mark.parametrize(("context", "burn"), [(4, 0), (6, 2), (50, 8)])
@@ -184,9 +148,8 @@ def test_windows_predict_every_target_once(context, burn):
     assert (hits == cut.target).all()
     seen = 0
     for batch in batches(cut, 7, torch.device("cpu")):
-        for row, step, label in zip(
-            batch.row.tolist(), batch.step.tolist(), batch.label.tolist(), strict=True
-        ):
+        columns = (part.tolist() for part in (batch.row, batch.step, batch.label))
+        for row, step, label in zip(*columns, strict=True):
             begin = cut.begin[batch.rows[row]]
             assert label == cut.item[begin + step]
             assert batch.items[row, :step].tolist() == cut.item[begin : begin + step].tolist()
@@ -242,15 +205,6 @@ def test_gru_update_reads_context_but_fits_targets_only():
     assert float(model.update(marked).score(states)[:, 33].mean()) > float(before)
 
 
-def test_the_product_is_the_product():
-    """RIM's score is λ(x) times p(y|x), entry by entry."""
-    log = random_log()
-    mark, ground = Popularity().fit(log), UserPopularity().fit(log)
-    states = UserStates.of(log, np.arange(log.n_users), log.time[-1] + 1)
-    expected = mark.score(states) * ground.intensity(states)[:, None]
-    assert torch.equal(RIM(mark=mark, ground=ground).score(states), expected)
-
-
 class _Bare:
     """No more than the protocol: p is uniform, and λ(x) is the number of updates."""
 
@@ -286,104 +240,87 @@ def test_a_retrained_copy_leaves_its_original_alone():
     assert (bare.updates, rescale_of(bare)) == (0, 1.0)
 
 
-def test_a_model_says_whether_p_depends_on_the_state():
-    """Popularity and products with it do not depend on the state; a model that says nothing is taken to."""
-    popular = RIM(mark=Popularity(), ground=UserPopularity())
-    assert not ModelCapabilities.of(Popularity()).depends_on_state
-    assert not ModelCapabilities.of(popular).depends_on_state
-    assert ModelCapabilities.of(RIM(mark=GRU(SMALL), ground=UserPopularity())).depends_on_state
-    assert ModelCapabilities.of(_Bare()).depends_on_state
+class _Own(GRU):
+    """It scores in its own way."""
 
-
-def test_only_a_method_that_says_so_gives_its_scores_away():
-    """A subclass that scores in its own way does not inherit the promise that its caller owns the scores."""
-
-    class Mine(GRU):
-        def score_hidden(self, hidden, now):
-            return super().score_hidden(hidden, now)
-
-    assert ModelCapabilities.of(GRU(SMALL)).caller_owns_scores
-    assert not ModelCapabilities.of(Mine(SMALL)).caller_owns_scores
-    assert ModelCapabilities.of(RIM(mark=Mine(SMALL), ground=UserPopularity())).caller_owns_scores
-    assert not ModelCapabilities.of(_Bare()).caller_owns_scores
-
-
-def test_user_popularity_counts_events():
-    """User popularity is proportional to the number of events plus the smoothing."""
-    log = random_log()
-    model = UserPopularity().fit(log)
-    states = UserStates.of(log, np.arange(log.n_users), log.time[-1] + 1)
-    ratio = model.intensity(states).cpu().numpy() / (states.lengths + 0.01)
-    np.testing.assert_allclose(ratio, model.factor, rtol=1e-6)
-
-
-def test_every_name_can_be_made():
-    """Every shipped name gives a model, and hybrids are products."""
-    shipped = [name for name in names() if parts(name) is not None]  # another test may register its own
-    assert {"transformer-hp", "gru", "hp", "popularity"} <= set(shipped)
-    for name in shipped:
-        assert isinstance(make(name), RIM) == (
-            "-" in name or name in {"hp", "pop", "ema", "hawkes", "visits"}
-        )
+    def score_hidden(self, hidden, now):
+        return super().score_hidden(hidden, now)
 
 
 @pytest.mark.parametrize(
-    ("name", "joined"),
+    ("model", "depends", "gives"),
     [
-        ("gru", ("gru", None)),
-        ("gru-hp", ("gru", "hp")),
-        ("hp", ("popularity", "hp")),
-        ("mine.py:Mine", ("mine.py:Mine", None)),
-        ("gru-hq", ("gru-hq", None)),
+        (Popularity(), False, None),
+        (RIM(mark=Popularity(), ground=UserPopularity()), False, None),
+        (RIM(mark=GRU(SMALL), ground=UserPopularity()), True, None),
+        (GRU(SMALL), True, True),
+        (_Own(SMALL), True, False),
+        (RIM(mark=_Own(SMALL), ground=UserPopularity()), True, True),
+        (_Bare(), True, False),
     ],
 )
-def test_a_name_has_a_mark_and_perhaps_a_ground(name, joined):
-    """A ground alone is times item popularity; what is not shipped is a mark that has its name."""
-    assert mark_and_ground(name) == joined
+def test_a_model_says_whether_p_depends_on_the_state_and_who_owns_its_scores(model, depends, gives):
+    """A model that says nothing is taken to depend on it; the promise that scores are the caller's is not inherited."""
+    said = ModelCapabilities.of(model)
+    assert said.depends_on_state == depends
+    assert gives is None or said.caller_owns_scores == gives
+
+
+def test_user_popularity_counts_events_and_the_product_is_the_product():
+    """User popularity is in proportion to events plus the smoothing; RIM is λ(x)·p(y|x), entry by entry."""
+    log = random_log()
+    mark, ground = Popularity().fit(log), UserPopularity().fit(log)
+    states = UserStates.of(log, np.arange(log.n_users), log.time[-1] + 1)
+    ratio = ground.intensity(states).cpu().numpy() / (states.lengths + 0.01)
+    np.testing.assert_allclose(ratio, ground.factor, rtol=1e-6)
+    expected = mark.score(states) * ground.intensity(states)[:, None]
+    assert torch.equal(RIM(mark=mark, ground=ground).score(states), expected)
+
+
+def test_every_name_can_be_made():
+    """Every shipped name gives a model that is an error before its fit, and hybrids are products.
+
+    A ground alone is times item popularity; what is not shipped is a mark that has its name.
+    """
+    shipped = [name for name in names() if parts(name) is not None]  # another test may register its own
+    assert {"transformer-hp", "gru", "hp", "popularity"} <= set(shipped)
+    log = random_log()
+    states = UserStates.of(log, [0], log.time[-1])
+    for name in shipped:
+        model = make(name)
+        product = "-" in name or name in {"hp", "pop", "ema", "hawkes", "visits"}
+        assert isinstance(model, RIM) == product
+        with pytest.raises(ModelError):
+            model.score(states)
+    for name in ("gru", "mine.py:Mine", "gru-hq"):
+        assert mark_and_ground(name) == (name, None)
+    assert mark_and_ground("gru-hp") == ("gru", "hp")
+    assert mark_and_ground("hp") == ("popularity", "hp")
 
 
 def test_an_unknown_name_or_field_is_told_the_nearest():
-    """Names and config fields that do not exist are errors with the nearest valid one."""
-    with pytest.raises(ConfigError, match="Did you mean 'gru-hp'"):
-        make("gru-hpp")
-    with pytest.raises(ConfigError, match="Did you mean 'width'"):
-        config_of("gru", {"widht": 3})
-    with pytest.raises(ConfigError, match="field 'width' is 0; allowed: greater than"):
-        config_of("gru", {"width": 0})
-    with pytest.raises(ConfigError, match="allowed: GRUConfig"):
-        make("gru", mark=PopularityConfig())
+    """Names and config fields that do not exist are errors with the nearest valid one.
+
+    A model of one's own joins by name and gets seed and device; shipped names are protected.
+    """
+    refused(ConfigError, "Did you mean 'gru-hp'", make, "gru-hpp")
+    refused(ConfigError, "Did you mean 'width'", config_of, "gru", {"widht": 3})
+    refused(ConfigError, "field 'width' is 0; allowed: greater than", config_of, "gru", {"width": 0})
+    refused(ConfigError, "allowed: GRUConfig", make, "gru", mark=PopularityConfig())
     assert config_of("gru", {"width": 3}).width == 3
-
-
-def test_a_registered_model_is_made_by_name():
-    """A model of one's own joins by name and gets seed and device; shipped names are protected."""
     made = []
-
-    def factory(seed, device):
-        made.append((seed, device))
-        return Popularity()
-
-    register("my-own", factory)
+    register("my-own", lambda seed, device: made.append((seed, device)) or Popularity())
     assert isinstance(make("my-own", seed=4, device="cpu"), Popularity)
     assert made == [(4, "cpu")]
-    with pytest.raises(ConfigError, match="shipped"):
-        register("gru-hp", factory)
+    refused(ConfigError, "shipped", register, "gru-hp", make)
 
 
-def test_scoring_before_a_fit_is_an_error():
-    """A model that is not fitted says so."""
-    log = random_log()
-    states = UserStates.of(log, [0], log.time[-1])
-    for model in (Popularity(), GRU(SMALL), HawkesPoisson(), UserPopularity(), make("gru-hp")):
-        with pytest.raises(ModelError):
-            model.score(states)
-
-
-def test_a_second_fit_comes_from_the_cache(tmp_path):
-    """The second run reads the model; another log, config or a damaged entry is fitted anew."""
+def test_a_second_fit_comes_from_the_cache(tmp_path, monkeypatch):
+    """The second run reads it where RIMSIM_CACHE says; another log, config or a damaged entry is fitted anew."""
     log = random_log()
     states = UserStates.of(log, np.arange(log.n_users), log.time[-1] + 1)
-    first = fitted(make("gru-hp", mark=SMALL), log, tmp_path)
+    monkeypatch.setenv("RIMSIM_CACHE", str(tmp_path))
+    first = fitted(make("gru-hp", mark=SMALL), log)
     entries = list((tmp_path / "models").iterdir())
     assert len(entries) == 2  # one for each factor
     again = make("gru-hp", mark=SMALL)
@@ -403,33 +340,19 @@ def test_a_second_fit_comes_from_the_cache(tmp_path):
     assert torch.equal(fitted(make("gru-hp", mark=SMALL), log, tmp_path).score(states), first.score(states))
 
 
-def test_the_cache_moves_by_an_environment_variable(tmp_path, monkeypatch):
-    """RIMSIM_CACHE says where fitted models are kept."""
-    monkeypatch.setenv("RIMSIM_CACHE", str(tmp_path / "here"))
-    fitted(Popularity(), random_log())
-    assert len(list((tmp_path / "here" / "models").iterdir())) == 1
-
-
 def test_a_damaged_or_foreign_folder_is_an_error(tmp_path):
     """Loading names the file that is missing, foreign or damaged."""
-    with pytest.raises(ModelError, match=r"model\.json"):
-        load(tmp_path)
+    refused(ModelError, r"model\.json", load, tmp_path)
     Popularity().fit(random_log()).save(tmp_path)
     assert isinstance(load(tmp_path), Popularity)
-    with pytest.raises(ModelError, match="allowed here: 'gru'"):
-        GRU.load(tmp_path)
+    refused(ModelError, "allowed here: 'gru'", GRU.load, tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"x")
-    with pytest.raises(ModelError, match="safetensors"):
-        load(tmp_path)
+    refused(ModelError, "safetensors", load, tmp_path)
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_gru_fits_a_log_whose_users_were_seen_once(seed):
     """A batch of first events alone, which have nothing to read, trains the bias and does not fail."""
     log = random_log(n_users=8, n_items=4, seed=seed, mean_events=1.0)
-    scores = (
-        GRU(GRUConfig(seed=seed, epochs=2))
-        .fit(log)
-        .score(UserStates.of(log, np.arange(2), log.time[-1] + 1.0))
-    )
-    assert torch.isfinite(scores).all()
+    model = GRU(GRUConfig(seed=seed, epochs=2)).fit(log)
+    assert torch.isfinite(model.score(UserStates.of(log, np.arange(2), log.time[-1] + 1.0))).all()

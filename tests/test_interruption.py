@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import random
 import re
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 import yaml
 from filelock import FileLock, Timeout
+from kit import refused
 from small_markets import drawn, small_scenario, stopped_after_a_round
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from worker_tasks import hold
@@ -32,15 +34,16 @@ from rimsim.scenarios.runs.store import load_run, locked, versions, writing
 from rimsim.scenarios.study.compare import resume
 
 resource = pytest.importorskip("resource")
+FAULTY = Path(__file__).with_name("faulty_agents.py")
 AGENTS = ("rim-feedback", "relevance")
-PARTS, POINTS, ARRIVALS = 4, 4, 40
+PARTS, POINTS, ARRIVALS, ROUNDS = 2, 4, 40, 2
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork, to kill a process that is warm")
 
 
 QUICK = ConsumerConfig(truth="factors", rank=1)
 """A truth that is fitted in a second."""
-CONFIG = small_scenario(rounds=3, arrivals=ArrivalsConfig(per_round=ARRIVALS, max_visits=3))
+CONFIG = small_scenario(rounds=ROUNDS, arrivals=ArrivalsConfig(per_round=ARRIVALS, max_visits=3))
 
 
 def _run(folder, batch_size=None, workers=1):
@@ -53,14 +56,13 @@ def _log(folder):
     draw = random.Random(2)
     rows = sorted({(draw.randrange(40), draw.randrange(30)) for _ in range(900)})
     draw.shuffle(rows)
-    times = range(1_500_000_000, 1_600_000_000, 600)
-    lines = [f"{user},{item},{time}" for (user, item), time in zip(rows, times, strict=False)]
+    lines = [f"{user},{item},{1_500_000_000 + 600 * number}" for number, (user, item) in enumerate(rows)]
     (folder / "log.csv").write_text("\n".join(["user,item,timestamp", *lines]))
     return folder / "log.csv"
 
 
-def _in_child(action):
-    """Run an action in a forked process; its exit status as the shell would say it (negative: a signal)."""
+def _forked(action):
+    """A forked process that runs an action."""
     child = os.fork()
     if child == 0:
         status = 1
@@ -69,7 +71,46 @@ def _in_child(action):
             status = 0
         finally:
             os._exit(status)
+    return child
+
+
+def _ended(child, *, killed=False):
+    """The exit status of a forked process as the shell would say it (negative: a signal)."""
+    if killed:
+        os.kill(child, signal.SIGKILL)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def _in_child(action):
+    return _ended(_forked(action))
+
+
+def _killed_at(point, calls, folder):
+    """Kill a run at one of its calls; where that was."""
+    where = f"call {point} of {calls}"
+    assert _in_child(lambda: _calls_of(lambda: _run(folder), point)) == -signal.SIGKILL, where
+    return where
+
+
+def _holder(context):
+    """A forked process that holds a context until it is killed."""
+
+    def hold_it():
+        with context:
+            os.write(writer, b"!")
+            signal.pause()
+
+    reader, writer = os.pipe()
+    holder = _forked(hold_it)
+    os.read(reader, 1)
+    return holder
+
+
+def _until(condition):
+    """Wait a minute at most."""
+    deadline = time.monotonic() + 60
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.002)
 
 
 def _calls_of(action, signal_at=None, number=signal.SIGKILL):
@@ -114,9 +155,8 @@ def _check(folder, whole, where, batch_size=None):
     for agent in AGENTS:
         events = EventAccumulator(str(folder / "events" / agent / "seed-0"))
         events.Reload()
-        assert [event.step for event in events.Scalars("exposure/coverage")] == [0, 1, 2], where
-        steps = [event.step for event in events.Scalars("zz_by_arrivals/exposure/coverage")]
-        assert steps == [ARRIVALS, 2 * ARRIVALS, 3 * ARRIVALS], where
+        for tag, steps in (("", [0, 1]), ("zz_by_arrivals/", [ARRIVALS, 2 * ARRIVALS])):
+            assert [event.step for event in events.Scalars(f"{tag}exposure/coverage")] == steps, where
 
 
 @pytest.fixture(scope="module")
@@ -127,15 +167,12 @@ def calls(tmp_path_factory, whole):
 
 @pytest.mark.parametrize("part", range(PARTS))
 def test_a_run_killed_at_any_point_resumes_to_the_same_content(tmp_path, whole, calls, part):
-    """SIGKILL at a random call of each of 16 equal stretches, resumed with other batches: the same digest."""
+    """SIGKILL at a random call of each of eight equal stretches, resumed with other batches: the same digest."""
     draw = random.Random(part)
-    for number in range(POINTS):
-        stretch = number * PARTS + part
+    for number, batch_size in enumerate((None, 1, 7, 1000)):
+        stretch, folder = number * PARTS + part, tmp_path / str(number)
         point = 1 + int((stretch + draw.random()) / (PARTS * POINTS) * (calls - 1))
-        folder = tmp_path / str(number)
-        status = _in_child(lambda at=point, to=folder: _calls_of(lambda: _run(to), at))
-        assert status == -signal.SIGKILL, f"call {point} of {calls}"
-        _check(folder, whole, f"call {point} of {calls}", batch_size=(None, 1, 7, 1000)[number % 4])
+        _check(folder, whole, _killed_at(point, calls, folder), batch_size)
 
 
 def test_a_run_killed_while_it_draws_resumes_to_the_same_content(tmp_path, whole):
@@ -143,30 +180,22 @@ def test_a_run_killed_while_it_draws_resumes_to_the_same_content(tmp_path, whole
     few = ("lorenz", "front")
     with drawn(*few):
         calls = _calls_of(lambda: _run(tmp_path / "counted"))
-        for number, share in enumerate((0.15, 0.5, 0.9)):
-            point, folder = int(share * calls), tmp_path / str(number)
-            status = _in_child(lambda at=point, to=folder: _calls_of(lambda: _run(to), at))
-            assert status == -signal.SIGKILL
-            _check(folder, whole, f"call {point} of {calls}")
+        for number, share in enumerate((0.5, 0.9)):
+            folder = tmp_path / str(number)
+            _check(folder, whole, _killed_at(int(share * calls), calls, folder))
             assert {path.stem for path in (folder / "pictures").glob("*.png")} == set(few)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_says_so_and_resumes(tmp_path, whole, number, capfd):
     """SIGINT and SIGTERM at seeded points end the command with status 130, no draft and no lock; resuming goes on."""
-    scenario = tmp_path / "small.yaml"
-    scenario.write_text(yaml.safe_dump(to_plain(CONFIG)))
-
-    def command(to):
-        line = ["compare", str(scenario), "--agents", ",".join(AGENTS), "--seeds", "1", "--out", str(to)]
-        return main([*line, "--frozen", "none", "--workers", "1", "--no-certificate"])
-
-    draw = random.Random(int(number))
-    calls = _calls_of(lambda: command(tmp_path / "counted"))
+    draw, line = random.Random(int(number)), _line(tmp_path, ",".join(AGENTS))
+    calls = _calls_of(lambda: main([*line, str(tmp_path / "counted")]))
     last = calls * 49 // 50  # what the first run leaves in memory saves the others some calls
-    for at in range(4):
+    for at in range(2):
         folder, point = tmp_path / str(at), draw.randrange(calls // 4, last)
-        status = _in_child(lambda to=folder, p=point: os._exit(_status(lambda: command(to), p, number)))
+        command = functools.partial(main, [*line, str(folder)])
+        status = _in_child(lambda run=command, p=point: os._exit(_status(run, p, number)))
         where = f"call {point} of {calls}"
         assert status == 130, where
         told = capfd.readouterr().err
@@ -177,6 +206,15 @@ def test_an_interrupted_run_says_so_and_resumes(tmp_path, whole, number, capfd):
         assert told in allowed, where
         assert not _drafts(folder), where
         _check(folder, whole, where, batch_size=7)
+
+
+def _line(folder, agents):
+    """A command that compares agents in the small scenario, but for its run folder."""
+    (folder / "small.yaml").write_text(yaml.safe_dump(to_plain(CONFIG)))
+    words = (
+        f"compare {folder}/small.yaml --agents {agents} --seeds 1 --frozen none --workers 1 --no-certificate"
+    )
+    return [*words.split(), "--out"]
 
 
 def _status(action, point, number):
@@ -209,10 +247,8 @@ def test_an_interrupt_that_python_drops_is_found_again(monkeypatch):
 
 def test_an_interrupt_that_became_an_error_is_an_interrupt(tmp_path, capfd):
     """Where a library, or an agent, makes an error of an interrupt, the run is interrupted, and no arm has failed."""
-    (tmp_path / "small.yaml").write_text(yaml.safe_dump(to_plain(CONFIG)))
-    agent, out = f"{Path(__file__).with_name('faulty_agents.py')}:Interrupted", tmp_path / "run"
-    line = ["compare", str(tmp_path / "small.yaml"), "--agents", agent, "--seeds", "1", "--out", str(out)]
-    assert main([*line, "--frozen", "none", "--workers", "1", "--no-certificate"]) == 130
+    agent, out = f"{FAULTY}:Interrupted", tmp_path / "run"
+    assert main([*_line(tmp_path, agent), str(out)]) == 130
     assert capfd.readouterr().err.startswith(f"rimsim: interrupted; finished rounds are in {out}; to go on: ")
     assert load_run(out).rounds["round"].max() == 0
     assert not (out / "failures").exists()
@@ -228,11 +264,10 @@ def test_any_error_after_an_interrupt_is_the_interrupt():
         raise SystemError
 
 
-@pytest.mark.parametrize("most", [0, 500, 2_000, 5_000, 9_000])
+@pytest.mark.parametrize("most", [0, 500, 5_000, 9_000])
 def test_a_full_disk_ends_in_one_sentence_and_a_run_that_can_be_resumed(tmp_path, whole, most, capfd):
     """One sentence, for each arm where they run; no traceback, no half file; with room, the run ends the same."""
     folder = tmp_path / "run"
-    reader, writer = os.pipe()
 
     def run_out_of_room():
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -242,6 +277,7 @@ def test_a_full_disk_ends_in_one_sentence_and_a_run_that_can_be_resumed(tmp_path
         except Exception as error:  # noqa: BLE001  # its kind is looked at below
             os.write(writer, f"{type(error).__name__}\n{error}".encode())
 
+    reader, writer = os.pipe()
     assert _in_child(run_out_of_room) == 0
     os.close(writer)
     with os.fdopen(reader, encoding="utf-8") as pipe:
@@ -252,10 +288,8 @@ def test_a_full_disk_ends_in_one_sentence_and_a_run_that_can_be_resumed(tmp_path
         assert last == f"tracebacks: {folder / 'failures'}/"
     else:
         assert (kind, len(told)) == (RunFolderError.__name__, 1)
-    for line in told:
-        assert re.search(
-            rf"{folder}\S*: cannot be written to \(.*too large\); finished rounds are kept", line
-        )
+    said = rf"{folder}\S*: cannot be written to \(.*too large\); finished rounds are kept"
+    assert all(re.search(said, line) for line in told)
     assert capfd.readouterr().err == ""
     assert not _drafts(folder)
     _check(folder, whole, f"{most} bytes")
@@ -267,22 +301,16 @@ def test_a_full_disk_under_the_cache_is_told_too(tmp_path, monkeypatch):
     (tmp_path / "cache").touch()
     build_world.cache_clear()
     config = small_scenario(data=DataConfig(source=str(_log(tmp_path))), consumer=QUICK)
-    with pytest.raises(RunFolderError, match="cache.*: cannot be written to"):
-        compare(config, AGENTS, seeds=1, out=tmp_path / "run", workers=1)
+    asked = {"seeds": 1, "workers": 1, "out": tmp_path / "run"}
+    refused(RunFolderError, "cache.*: cannot be written to", compare, config, AGENTS, **asked)
 
 
 def test_two_workers_killed_with_their_parent_resume_to_the_same_content(tmp_path, whole):
     """SIGKILL of a run on two processes after its first round: resumed at once by two others, the same digest."""
     folder = tmp_path / "run"
-    parent = os.fork()
-    if parent == 0:
-        _run(folder, workers=2)
-        os._exit(0)
-    deadline = time.monotonic() + 60
-    while not list(folder.glob("rounds/[!.]*.parquet")) and time.monotonic() < deadline:
-        time.sleep(0.002)
-    os.kill(parent, signal.SIGKILL)
-    assert os.waitstatus_to_exitcode(os.waitpid(parent, 0)[1]) == -signal.SIGKILL
+    parent = _forked(lambda: _run(folder, workers=2))
+    _until(lambda: list(folder.glob("rounds/[!.]*.parquet")))
+    assert _ended(parent, killed=True) == -signal.SIGKILL
     assert load_run(folder).rounds["round"].nunique() >= 1
     assert not (folder / "rounds.parquet").exists()
     assert digest(resume(folder, batch_size=7, workers=2)) == digest(whole)
@@ -292,31 +320,22 @@ def test_two_workers_killed_with_their_parent_resume_to_the_same_content(tmp_pat
 def test_workers_end_with_the_process_that_began_them(tmp_path):
     """SIGKILL of a process whose worker is amid a task that reports nothing: the worker ends too."""
     held = tmp_path / "held"
-    parent = os.fork()
-    if parent == 0:
+
+    def work():
         with Workers() as pool:
             pool.run(hold, [held], 1, lambda count: None)
-        os._exit(0)
-    deadline = time.monotonic() + 60
-    while not held.exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
+
+    parent, lock = _forked(work), FileLock(held.with_suffix(".lock"))
+    _until(held.exists)
     with pytest.raises(Timeout):
-        FileLock(held.with_suffix(".lock")).acquire(timeout=0)
-    os.kill(parent, signal.SIGKILL)
-    os.waitpid(parent, 0)
-    FileLock(held.with_suffix(".lock")).acquire(timeout=60)
+        lock.acquire(timeout=0)
+    _ended(parent, killed=True)
+    lock.acquire(timeout=60)
 
 
 def test_a_resumed_run_waits_for_workers_of_a_killed_one(tmp_path):
     """A folder is not held before a worker that still writes to it has ended; one that stays is named after a while."""
-    reader, writer = os.pipe()
-    worker = os.fork()
-    if worker == 0:
-        with writing(tmp_path / "points" / "0001", "relevance-0"):
-            os.write(writer, b"!")
-            signal.pause()
-    os.read(reader, 1)
-    ended = []
+    worker, ended = _holder(writing(tmp_path / "points" / "0001", "relevance-0")), []
 
     def end():
         ended.append(time.monotonic())
@@ -324,13 +343,10 @@ def test_a_resumed_run_waits_for_workers_of_a_killed_one(tmp_path):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("rimsim.scenarios.runs.store._PATIENCE", 0.1)
-        with (
-            pytest.raises(RunFolderError, match=r"worker .* still writes to it \(.lock-relevance-0\)"),
-            locked(tmp_path),
-        ):
+        said = r"worker .* still writes to it \(.lock-relevance-0\)"
+        with pytest.raises(RunFolderError, match=said), locked(tmp_path):
             pass
-    timer = threading.Timer(0.3, end)
-    timer.start()
+    threading.Timer(0.3, end).start()
     with locked(tmp_path):
         assert ended
     os.waitpid(worker, 0)
@@ -355,95 +371,77 @@ def test_a_run_on_another_day_has_the_same_content(tmp_path, whole, monkeypatch)
 
 def test_a_folder_in_use_is_refused(tmp_path):
     """Another process cannot write to a run folder until its holder has ended, killed or not."""
-    reader, writer = os.pipe()
-    holder = os.fork()
-    if holder == 0:
-        with locked(tmp_path):
-            os.write(writer, b"!")
-            signal.pause()
-    os.read(reader, 1)
+    holder = _holder(locked(tmp_path))
     with pytest.raises(RunFolderError, match="in use by another process"), locked(tmp_path):
         pass
-    os.kill(holder, signal.SIGKILL)
-    os.waitpid(holder, 0)
+    _ended(holder, killed=True)
     with locked(tmp_path):
         pass
 
 
-def _stopped(folder, monkeypatch):
-    """A run with certificates that ends after its first round has been saved."""
+def _certified(folder, rounds=2):
+    """A run of one arm with certificates."""
+    asked = {"seeds": 1, "workers": 1, "frozen": []}
+    return compare(small_scenario(rounds=rounds), ("relevance",), out=folder, **asked)
+
+
+@pytest.fixture
+def stopped(tmp_path, monkeypatch):
+    """The folder of such a run that ended after its first round had been saved."""
     with stopped_after_a_round(monkeypatch), pytest.raises(ArmsError, match="enough"):
-        compare(small_scenario(rounds=3), ("relevance",), seeds=1, out=folder, workers=1, frozen=[])
-    return folder
+        _certified(tmp_path / "stopped")
+    return tmp_path / "stopped"
 
 
-def test_bounds_of_a_resumed_run_are_those_of_the_whole(tmp_path, monkeypatch):
-    """A round's bound starts from the last one's prices, which a resumed run has too."""
-    whole = compare(
-        small_scenario(rounds=3), ("relevance",), seeds=1, out=tmp_path / "whole", workers=1, frozen=[]
-    )
-    resumed = resume(_stopped(tmp_path / "stopped", monkeypatch), workers=1)
+def test_bounds_of_a_resumed_run_are_those_of_the_whole(stopped, tmp_path):
+    """A round's bound starts from the last one's prices, which a resumed run has too; drafts are no tables.
+
+    A run can be read while it goes on: a table that is being written is not read, and is gone when it is resumed.
+    """
+    (stopped / "rounds" / ".draft-0.parquet").write_bytes(b"PAR1")
+    run = load_run(stopped)
+    assert set(run.rounds["round"]) == set(shown_rounds(run)["round"]) == {0}
+    resumed = resume(stopped, workers=1)
+    assert not _drafts(stopped)
     assert "bound" in set(resumed.rounds["metric"])
-    assert digest(resumed) == digest(whole)
-
-
-def test_a_table_that_is_being_written_is_not_read(tmp_path, monkeypatch):
-    """A run can be read while it goes on: drafts are no tables, and are gone when it is resumed."""
-    folder = _stopped(tmp_path / "stopped", monkeypatch)
-    (folder / "rounds" / ".draft-0.parquet").write_bytes(b"PAR1")
-    run = load_run(folder)
-    assert set(run.rounds["round"]) == {0}
-    assert set(shown_rounds(run)["round"]) == {0}
-    resume(folder, workers=1)
-    assert not _drafts(folder)
+    assert digest(resumed) == digest(_certified(tmp_path / "whole"))
 
 
 @pytest.fixture
 def halted(tmp_path):
     """A run whose one agent, in a file of its own, failed in round 1; its log is a file too."""
     log, agent = _log(tmp_path), tmp_path / "mine.py"
-    agent.write_text(Path(__file__).with_name("faulty_agents.py").read_text())
+    agent.write_text(FAULTY.read_text())
     config = small_scenario(rounds=2, data=DataConfig(source=str(log)), consumer=QUICK)
-    with pytest.raises(AgentError, match="no idea"):
-        compare(config, (f"{agent}:Raises",), seeds=1, out=tmp_path / "run", workers=1, frozen=[])
+    asked = {"seeds": 1, "workers": 1, "frozen": []}
+    refused(AgentError, "no idea", compare, config, (f"{agent}:Raises",), out=tmp_path / "run", **asked)
     return tmp_path / "run"
 
 
-def test_a_run_is_not_resumed_with_another_config(halted):
-    """What a run has done belongs to the config it began with: the error names each field that was edited."""
+def test_a_run_is_not_resumed_with_another_version_log_agent_or_config(halted, monkeypatch):
+    """What a run has done belongs to what it began with: the error names the package, the file or the field."""
+    with monkeypatch.context() as patch:
+        here = versions() | {"torch": "0.1"}
+        patch.setattr("rimsim.scenarios.study.plan.versions", lambda: here)
+        refused(RunFolderError, "made with other versions: torch .* there, 0.1 here", resume, halted)
+    for name in ("log.csv", "mine.py"):
+        path = halted.parent / name
+        text = path.read_text()
+        path.write_text("\n".join(text.splitlines()[:-1]))
+        build_world.cache_clear()
+        refused(RunFolderError, f"changed since the run began: .*{path.stem}", resume, halted)
+        path.write_text(text)
     path = halted / "config.yaml"
     described = yaml.safe_load(path.read_text())
     described["scenario"]["exposure"]["beta"] = 0.25
     path.write_text(yaml.safe_dump(described))
-    with pytest.raises(RunFolderError, match=r"edited: scenario\.exposure\.beta was 0\.5, is 0\.25"):
-        resume(halted)
+    refused(RunFolderError, r"edited: scenario\.exposure\.beta was 0\.5, is 0\.25", resume, halted)
 
 
-def test_a_run_is_not_resumed_with_another_version(halted, monkeypatch):
-    """The error names the package whose version is another."""
-    here = versions() | {"torch": "0.1"}
-    monkeypatch.setattr("rimsim.scenarios.study.plan.versions", lambda: here)
-    with pytest.raises(RunFolderError, match="made with other versions: torch .* there, 0.1 here"):
-        resume(halted)
-
-
-@pytest.mark.parametrize("file", ["log.csv", "mine.py"])
-def test_a_run_is_not_resumed_with_another_log_or_agent(halted, file):
-    """After the log or the agent's file has changed, what is left would be another experiment's."""
-    path = halted.parent / file
-    lines = path.read_text().splitlines()
-    path.write_text("\n".join(lines[:-1]))
-    build_world.cache_clear()
-    with pytest.raises(RunFolderError, match=f"changed since the run began: .*{file.partition('.')[0]}"):
-        resume(halted)
-
-
-def test_a_run_whose_state_cannot_be_read_is_not_resumed(tmp_path, monkeypatch):
+def test_a_run_whose_state_cannot_be_read_is_not_resumed(stopped):
     """A state that lacks something, as one of an older version would, is told by its file."""
-    folder = _stopped(tmp_path, monkeypatch)
-    [path] = folder.glob("state/*/round-*/arm.npz")
+    [path] = stopped.glob("state/*/round-*/arm.npz")
     with np.load(path) as arrays:
         rest = {name: arrays[name] for name in arrays.files if name != "bound_price"}
     np.savez(path, **rest)
-    with pytest.raises(ArmsError, match=r"arm\.npz: no readable state of an arm: .*bound_price"):
-        resume(folder, workers=1)
+    refused(ArmsError, r"arm\.npz: no readable state of an arm: .*bound_price", resume, stopped, workers=1)
