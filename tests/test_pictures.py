@@ -74,6 +74,8 @@ def _market(agents=AGENTS, *, seeds=2, rounds=3, n=120, k=4, m=60) -> items.Pict
                     "effective_items": measures.effective_items(counts),
                     "log_gini": measures.gini(log),
                     "perplexity": measures.perplexity(counts),
+                    "calibration_first": 0.5 + 0.1 * seed,
+                    "calibration_returning": 1.5,
                 }
                 metric_rows += [{**key, "metric": name, "value": value} for name, value in values.items()]
                 arrivals.append(pd.DataFrame({**key, "arrival": np.arange(n), "ground_intensity": intensity}))
@@ -181,7 +183,7 @@ def test_pictures_without_data_are_left_out(market, tmp_path):
     """Without ledger, requirement and frozen arms, only pictures of the table of rounds remain."""
     rounds = market.rounds[~market.rounds["agent"].str.endswith("-frozen")]
     bare = items.PictureTables(rounds=rounds, n_items=market.n_items)
-    assert [path.stem for path in _drawn(bare, tmp_path)] == ["rounds", "front"]
+    assert [path.stem for path in _drawn(bare, tmp_path)] == ["rounds", "front", "calibration"]
     nothing = items.PictureTables(rounds=rounds[rounds["metric"] == "perplexity"], n_items=market.n_items)
     assert _drawn(nothing, tmp_path) == []
 
@@ -335,6 +337,13 @@ def test_reliability_is_what_was_predicted_against_what_came(market):
     ratio = last["predicted"].sum() / last["consumed"].sum()
     assert f"{ratio:.2f} with relevance" in _texts(prices.reliability(market))
     assert prices.reliability(replace(market, reliability=None)) is None
+
+
+def test_calibration_is_drawn_for_both_types_of_visit(market):
+    """A panel per type, and the late means in the title; a run without either has no picture."""
+    assert "predicts 0.55 on first and 1.5 on returning visits" in _texts(loop.calibration(market))
+    one = market.rounds[market.rounds["metric"] != "calibration_first"]
+    assert loop.calibration(replace(market, rounds=one)) is None
 
 
 def test_delivery_counts_exposures_over_the_arrivals(market):

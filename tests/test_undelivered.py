@@ -6,6 +6,7 @@ import dataclasses
 import io
 
 import numpy as np
+import pandas as pd
 import pytest
 from rich.console import Console
 from small_markets import small_replay, small_scenario
@@ -15,7 +16,7 @@ from rimsim.config import ExposureConfig
 from rimsim.scenarios import compare
 from rimsim.scenarios.report.comparison import comparison_report
 from rimsim.scenarios.report.console import show
-from rimsim.scenarios.report.sentences import undelivered_notes, undelivered_sentence
+from rimsim.scenarios.report.sentences import calibration_notes, undelivered_notes, undelivered_sentence
 
 
 def test_prices_at_the_bound_are_counted_over_guaranteed_items():
@@ -53,6 +54,21 @@ def test_a_shortfall_without_prices_at_the_bound_has_another_cause():
     assert "would not help" in said
     assert "raise" not in said
     assert "hard" in undelivered_sentence("rim-feedback", 0.2, 0.0, None, unit="shown", hard=True)
+
+
+@pytest.mark.parametrize(("first", "warned"), [(0.5, True), (0.8, False), (1.45, False), (1.6, True)])
+def test_a_report_warns_where_one_type_of_visit_is_valued_above_the_other(first, warned):
+    """From a ratio of 1.5 on, in either direction; where visits are all of one type nothing is said."""
+    both = {"calibration_first": first, "calibration_returning": 1.0, "utility": 0.5}
+    rounds = pd.DataFrame(
+        [
+            {"agent": "relevance", "seed": 0, "round": 1, "metric": key, "value": value}
+            for key, value in both.items()
+        ]
+    )
+    notes = calibration_notes(rounds)
+    assert [note.startswith("warning: for each consumption") for note in notes] == [True] * warned
+    assert calibration_notes(rounds[1:]) == []
 
 
 def test_a_run_says_before_a_round_what_no_agent_could_deliver(tmp_path):

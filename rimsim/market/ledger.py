@@ -148,8 +148,7 @@ class Shown:
     @classmethod
     def of(cls, ledger: Ledger, settled: Ints, histories: Histories, *, causes: bool) -> Shown:
         """Impressions of a closed round."""
-        slots, ticks = ledger.schedule.slot, ledger.schedule.tick
-        events = histories.length[slots] + histories.visible_at(slots, ticks)
+        events = histories.lengths_at(ledger.schedule.slot, ledger.schedule.tick)
         # Where showing items does not cause consumption, a propensity says nothing of it.
         nothing = np.full(ledger.item.shape, np.nan, np.float32)
         propensity = ledger.propensity if causes else nothing
