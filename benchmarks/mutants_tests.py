@@ -32,22 +32,17 @@ __all__ = ["Copy", "Reached", "forked", "functions_of", "load_libraries", "play"
 
 HERE = Path(__file__).resolve().parent.parent
 TESTS = """
-agent_contract agent_parts agents arrival_sessions chances choices claims controls envs examination
-gpu guard guarantees hindsight histories impressions kernels learners
-learning ledger_truth lin_ucb market market_currency market_parts matching_certificate matching_chunks matching_dual
-matching_optimum matching_parts matching_rows matching_serving matching_sparse matching_weighted measures
-measures_contract measures_own measures_statistics next_arrivals observed_consumers online_agents opening own_code
-plugs price_formulas promised_prices promised_values promises propensities providers reliability response
-returning_users returning_visitors rollout sampled_softmax session_gap slate_law training_log truths
-two_sides two_tastes undeliverable undelivered vector weights
+agent_contract agents arrival_sessions chances choices claims controls envs examination gpu guarantees
+guard hindsight histories impressions kernels learners learning market market_parts market_rules matching_certificate
+matching_dual matching_parts matching_rows matching_weighted measures measures_contract next_events observed_consumers
+online_agents own_code plugs price_formulas promises returning_users returning_visitors
+slate_law truths
 """.split()  # noqa: SIM905  # as plain words
 """Names of the files of tests that are asked, ``tests/test_<name>.py``; where there is none, it is passed over."""
 PLAIN = """
-agent_contract agent_parts agents chances choices examination guard guarantees hindsight histories
-kernels market_parts matching_certificate matching_chunks matching_dual matching_optimum matching_parts
-matching_rows matching_serving matching_sparse matching_weighted online_agents price_formulas promised_prices
-promised_values promises propensities providers response returning_visitors slate_law truths two_tastes
-undeliverable
+agent_contract agents chances choices examination guarantees guard hindsight histories kernels
+market_parts market_rules matching_certificate matching_dual matching_parts matching_rows matching_weighted
+online_agents price_formulas promises returning_visitors slate_law truths
 """.split()  # noqa: SIM905
 """Those that are asked with kernels as plain Python."""
 QUICK, FILE = 2, 100

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+
+
+def documented(name, *pages):
+    """A code block of pages of the documentation, by the file name in its first line."""
+    text = "".join((DOCS / f"{page}.md").read_text(encoding="utf-8") for page in pages)
+    return text.split(f"# {name}\n", 1)[1].split("```", 1)[0]
 
 
 def refused(error, message, call, *given, **options):
@@ -26,9 +35,21 @@ def same_log(log, other):
     pd.testing.assert_frame_equal(log.items, other.items)
 
 
+def same_arrays(one, other, *names):
+    """Check that arrays of two objects are the same to the last bit."""
+    for name in names:
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+
+
 def zipped(path, *members, folder=""):
     """Write names and contents of members into a zip; returns its path."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in members:
             archive.writestr(f"{folder}{name}" if folder else name, content)
+    return path
+
+
+def write_events(path, user, item, time):
+    """Write events as a CSV file; returns its path."""
+    pd.DataFrame({"user": user, "item": item, "timestamp": time}).to_csv(path, index=False)
     return path

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 
-from rimsim.agents import BUILT_IN, play_round
+import pandas as pd
+
+from rimsim.agents import BUILT_IN, make_agent, market_for, play_round
 from rimsim.config import (
     ArrivalsConfig,
     ConsumerConfig,
@@ -17,6 +19,9 @@ from rimsim.config import (
 )
 from rimsim.config.reading import flat
 from rimsim.errors import MarketError
+from rimsim.market import MarketState
+from rimsim.measures import weighted_exposure
+from rimsim.scenarios import compare
 from rimsim.scenarios.report import charts
 
 
@@ -90,6 +95,47 @@ def play_out(market, agent, batch_size=None):
     while not market.done:
         play_round(market, agent, batch_size)
     return market
+
+
+def played(config, name="relevance", batch_size=None, **options):
+    """All rounds of a market under a built-in agent."""
+    agent = make_agent(name)
+    return play_out(market_for(agent, config, **options), agent, batch_size)
+
+
+def resumed(config, name, folder, after=1, batch_size=None):
+    """The same, saved after some rounds and loaded into a new market with a new agent; all rounds are closed."""
+    agent, again = make_agent(name), make_agent(name)
+    market, other = market_for(agent, config), market_for(again, config)
+    for _ in range(after):
+        play_round(market, agent)
+    market.state.save(folder)
+    other.load_state(MarketState.load(folder))
+    play_out(other, again, batch_size)
+    other.closed[:0] = market.closed
+    return other
+
+
+def ledgers(market):
+    """The whole ledger of a market as one table."""
+    tables = [closed.ledger.table("a", 0, closed.number) for closed in market.closed]
+    return pd.concat(tables, ignore_index=True)
+
+
+def weighted_exposures(closed):
+    """(M,) exposures of a closed round in the unit of its guarantee."""
+    return weighted_exposure(closed.ledger.item, closed.position_weights, len(closed.required))
+
+
+def same_ledgers(one, other):
+    """Check that two markets have the same ledger, bit for bit."""
+    pd.testing.assert_frame_equal(ledgers(one), ledgers(other), check_exact=True)
+
+
+def small_run(folder, agents=("random",), config=None, **options):
+    """A comparison at one seed in this process, of a small scenario, without controls and certificates."""
+    usual = {"seeds": 1, "frozen": [], "workers": 1, "certify": False}
+    return compare(config or small_scenario(), agents, out=folder, **(usual | options))
 
 
 def settings_of(config):

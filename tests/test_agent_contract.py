@@ -1,12 +1,10 @@
 """Every built-in agent keeps the promises that agents of one's own are tested for; agents that break one are caught."""
 
-from __future__ import annotations
-
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 import pytest
+from kit import DOCS, documented
 
 from rimsim.agents import BUILT_IN, EpsilonGreedy, Random, Relevance, RimDual, make_agent
 from rimsim.evaluation.off_policy import Chances
@@ -14,7 +12,6 @@ from rimsim.market import Slates
 from rimsim.measures import mean_weight, position_weights
 from rimsim.testing import AgentTests
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
 OPTIONS = ("rim-feedback(closing=0)", "rim-resolve(every=20)", "entropic-dual(gain=0)")
 
 
@@ -56,17 +53,15 @@ class TestDocumented(AgentTests):
     @pytest.fixture(
         autouse=True,
         params=[
-            ("your-own.md", "my_agent.py:FreshFirst"),
-            ("your-own.md", "my_prices.py:HalfPrice"),
-            ("tutorial.md", "fresh.py:TwoForTheRest"),
+            "your-own my_agent.py:FreshFirst",
+            "your-own my_prices.py:HalfPrice",
+            "tutorial fresh.py:TwoForTheRest",
         ],
-        ids=lambda page_and_place: page_and_place[1],
     )
     def _written(self, request, tmp_path):
-        page, place = request.param
-        text = (DOCS / page).read_text(encoding="utf-8")
+        page, place = request.param.split()
         file = place.partition(":")[0]
-        (tmp_path / file).write_text(text.split(f"# {file}\n", 1)[1].split("```", 1)[0])
+        (tmp_path / file).write_text(documented(file, page))
         self.place = f"{tmp_path}/{place}"
 
     def make(self):

@@ -1,37 +1,29 @@
-"""Agents: that each does what its name says, against brute force, and takes options within their ranges."""
-
-from __future__ import annotations
+"""Agents and parts of them: that each does what its name says, against brute force, and takes options in range."""
 
 import os
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from kit import refused
-from small_markets import play_out, small_capped, small_scenario
+from small_markets import small_capped, small_scenario
+from test_online_agents import Chunks, arrivals_of, skewed, view_of
 
 from rimsim import measures
-from rimsim.agents import (
-    EpsilonGreedy,
-    Random,
-    RimFeedback,
-    make_agent,
-    play_round,
-    top_k,
-)
+from rimsim.agents import EpsilonGreedy, Random, RimFeedback, States, make_agent, play_round, prices
 from rimsim.agents.exploration import uniform_slates
+from rimsim.agents.fair_rec import _chosen, _turns
+from rimsim.agents.feasibility import _seen
+from rimsim.agents.prices import SAMPLED_TOL, admissible_shares, capacities, cost_of_missing, solved_prices
 from rimsim.config import ArrivalsConfig, ExposureConfig
 from rimsim.errors import AgentError, ConfigError
 from rimsim.market import Market
 from rimsim.market.records import as_slates
-
-
-def test_top_k_is_a_sort_of_the_admissible_items():
-    """The k best admissible items come in descending order, and too short a row ends in −1."""
-    scores = torch.tensor([[3.0, 1.0, 2.0, 5.0], [1.0, 2.0, 3.0, 4.0]])
-    admissible = torch.tensor([[True, True, True, False], [False, True, False, False]])
-    assert top_k(scores, admissible, 2).tolist() == [[0, 2], [1, -1]]
+from rimsim.matching import tie_rank
+from rimsim.requirements.rows import Requirements, Row
 
 
 def test_uniform_slates_are_uniform():
@@ -63,10 +55,7 @@ def test_epsilon_zero_is_relevance_and_one_is_uniform():
 @pytest.mark.parametrize(("gain", "closing"), [(0.1, 0.02), (1.0, 0.0)])
 @pytest.mark.parametrize("unit", ["shown", "examined"])
 def test_feedback_follows_its_formula(unit, gain, closing):
-    """Slates and prices equal a slow transcription of w = clip(w₀ + g·c/√b·(b·t/N − E)·h, 0, c).
-
-    E counts positions, or Σγ^(r−1) where guarantees are of examined exposures; slates stand by λ, or by λ − v.
-    """
+    """Slates and prices equal a slow transcription of w = clip(w₀ + g·c/√b·(b·t/N − E)·h, 0, c) in either unit."""
     market = Market(small_scenario(rounds=1, exposure=ExposureConfig(unit=unit)))
     agent, view = RimFeedback(gain, closing=closing), market.round_view()
     agent.begin_round(view)
@@ -91,26 +80,10 @@ def test_feedback_follows_its_formula(unit, gain, closing):
         market.serve(arrivals, slates)
 
 
-def test_guarantees_are_kept_in_order_of_what_is_paid_for_them():
-    """Shortfall: relevance has most, frozen prices less, feedback a tenth of it at most; prices are in [−c, 0]."""
-    short = {}
-    for name in ("relevance", "rim-dual", "rim-feedback"):
-        market = Market(small_scenario(rounds=2, arrivals=ArrivalsConfig(per_round=400, max_visits=3)))
-        rounds = play_out(market, make_agent(name)).closed
-        short[name] = np.mean(
-            [measures.shortfall(one.ledger.exposure(market.n_items), one.required) for one in rounds]
-        )
-        for one in rounds if name != "relevance" else ():
-            assert -one.cost * (1 + 1e-6) <= np.nanmin(one.ledger.price) <= np.nanmax(one.ledger.price) <= 0
-    assert short["rim-dual"] < short["relevance"]
-    assert short["rim-feedback"] <= 0.1 * short["relevance"]
-
-
 def test_identical_states_are_spread_over_the_items():
     """Clones without history get many different slates from frozen prices, not all one."""
-    market = Market(
-        small_scenario(rounds=1, arrivals=ArrivalsConfig(per_round=300, max_visits=1, history="none"))
-    )
+    arrivals = ArrivalsConfig(per_round=300, max_visits=1, history="none")
+    market = Market(small_scenario(rounds=1, arrivals=arrivals))
     agent = make_agent("rim-dual")
     play_round(market, agent)
     ledger = market.closed[0].ledger
@@ -136,8 +109,7 @@ def test_identical_states_are_spread_over_the_items():
 )
 def test_agents_that_are_none_are_refused(text, message):
     """A misspelt name, option or class is an error with the nearest valid name."""
-    with pytest.raises(ConfigError, match=message):
-        make_agent(text)
+    refused(ConfigError, message, make_agent, text)
 
 
 def test_learning_agents_get_all_feedback_in_clock_order_at_barriers():
@@ -198,8 +170,7 @@ def test_every_call_of_an_agent_is_guarded(method, answer, message):
 
     agent = Faulty()
     setattr(agent, method, fail)
-    with pytest.raises(AgentError, match=message):
-        play_round(Market(small_scenario(rounds=1)), agent)
+    refused(AgentError, message, play_round, Market(small_scenario(rounds=1)), agent)
 
 
 OPTIONS = [  # agent, option, default, ends of its range, values beyond them
@@ -256,16 +227,8 @@ class Mine:
 """
 
 
-@pytest.mark.parametrize("part", ["name", "order_free", "barrier_every"])
-def test_what_a_class_lacks_is_named_and_nothing_else(tmp_path, part):
-    """The error names the one attribute that is not there."""
-    file = tmp_path / "mine.py"
-    file.write_text("\n".join(line for line in MINE.splitlines() if not line.strip().startswith(f"{part} =")))
-    refused(ConfigError, f"lacks {part}; allowed", make_agent, f"{file}:Mine")
-
-
 def test_a_file_that_changes_within_a_second_is_read_anew(tmp_path, monkeypatch):
-    """Also where Python keeps compiled files, which it compares by second and size; barriers are at least 1 or none."""
+    """Also where Python keeps compiled files; barriers are at least 1 or none, and what is lacking is named."""
     monkeypatch.setattr(sys, "dont_write_bytecode", False)
     file = tmp_path / "mine.py"
     for every in (4, 5, 1, 2, None):
@@ -274,4 +237,131 @@ def test_a_file_that_changes_within_a_second_is_read_anew(tmp_path, monkeypatch)
         assert make_agent(f"{file}:Mine").barrier_every == every
     file.write_text(MINE.replace("barrier_every = None", "barrier_every = 0"))
     refused(ConfigError, "barrier_every is 0; allowed: None, or at least 1", make_agent, f"{file}:Mine")
+    for part in ("name", "order_free", "barrier_every"):
+        file.write_text("\n".join(line for line in MINE.splitlines() if not line.strip().startswith(part)))
+        refused(ConfigError, f"lacks {part}; allowed", make_agent, f"{file}:Mine")
     assert [path.name for path in tmp_path.iterdir()] == ["mine.py"]
+
+
+M, K = 6, 2
+BITS = np.uint64(77)
+
+
+@pytest.mark.parametrize("scale", [0.01, 1.0, 9.0])
+def test_a_missing_exposure_costs_more_than_any_is_worth_where_floors_are_hard(scale):
+    """Soft, it costs c; hard, four times the largest λ where that is more, and c where there are no states."""
+    scores = np.float32(scale) * np.random.default_rng(0).random((5, M)).astype(np.float32)
+    states = States(scores, np.ones((5, M), bool), np.full(5, K))
+    for n in (5, 0):
+        some = states.rows(slice(n))
+        largest = float(scores[:n].max()) if n else 0.0
+        assert cost_of_missing(view_of(5, M, K, cost=0.5), some) == 0.5
+        assert cost_of_missing(view_of(5, M, K, cost=0.5, hard=True), some) == max(0.5, 4.0 * largest)
+
+
+@pytest.mark.parametrize("came", [10, 40])
+@pytest.mark.parametrize("floor", [0.4, 1.4, 1.6])
+@pytest.mark.parametrize("tol", [1e-4, 0.1])
+def test_prices_of_a_sample_with_few_positions_an_item_need_not_be_near(monkeypatch, came, floor, tol):
+    """Floors stay real, and a wider gap does, where states are a sample that has fewer than 1.5 positions an item."""
+    view = view_of(40, M, K, past=arrivals_of(skewed(10, M)), came=came)
+    view = replace(view, required=np.full(M, 4 * floor))
+    asked = {}
+
+    def noted(scores, capacity, required, most, **given_):
+        asked.update(given_, required=required)
+        return solve(scores, capacity, required, most, **given_)
+
+    solve = prices.solve_prices
+    monkeypatch.setattr(prices, "solve_prices", noted)
+    solved_prices(view, tol)
+    real = came == 40 and floor < 1.5
+    assert asked["for_bound"] == real
+    assert asked["tol"] == (max(tol, SAMPLED_TOL) if real else tol)
+    if real:
+        assert asked["required"] == pytest.approx(np.full(M, floor))
+    else:
+        assert asked["required"].dtype == np.int64
+        assert set(asked["required"]) <= {np.floor(floor), np.floor(floor) + 1}
+
+
+def test_what_a_round_knows_of_last_rounds_states_is_a_count_over_them():
+    """To what share an item could be shown, and what a slate holds of each row, by loops over two chunks of states."""
+    draw, weights = np.random.default_rng(4), np.array([1.0, 0.5])
+    released = np.array([-np.inf, -np.inf, 5.0, 14.5, 19.0, 99.0])
+    rows = [
+        Row("all", np.array([0, 1, 3]), 9.0, arrivals=20.0),
+        Row("once", np.array([1, 2]), 9.0, arrivals=1.0, audience=0),
+        Row("never", np.array([4]), 9.0, arrivals=1.0, audience=1),
+        Row("some", np.array([5, 0]), 9.0, arrivals=9.0, audience=2),
+    ]
+    admissible, capacity = draw.random((20, M)) < 0.6, draw.integers(0, 4, 20)
+    counts = np.column_stack([np.arange(20) == 13, np.zeros(20, bool), draw.random(20) < 0.5])
+    whole = arrivals_of(skewed(20, M), admissible)
+    whole = replace(whole, capacity=capacity, audiences=counts)
+    parts = [whole.rows(slice(0, 12)), whole.rows(slice(12, 20))]
+    view = replace(view_of(20, M, K, unit="examined", decay=0.5), promises=Requirements.of(rows))
+    seen = _seen(replace(view, calibration=Chunks(parts)), released, np.array([0.0, 1.0, 1.5]))
+    for item in range(M):
+        there = [row for row in range(20) if row >= released[item]]
+        chance = np.mean([admissible[row, item] for row in there]) if there else 1.0
+        assert seen.chance[item] == pytest.approx(chance)
+    assert seen.filled == pytest.approx(np.mean([weights[: min(size, K)].sum() for size in capacity]))
+    for number, row in enumerate(rows):
+        held = []
+        for at in range(20):
+            if row.audience < 0 or counts[at, row.audience]:
+                may = sum(admissible[at, item] or at < released[item] for item in row.items)
+                held.append(weights[: min(capacity[at], may)].sum())
+        assert seen.of_rows[number] == pytest.approx(np.mean(held) if held else 1.5)
+
+
+def test_chances_are_shares_of_states_and_one_where_nobody_may_be_shown_an_item():
+    """(M,) shares over all chunks; an item that none of the states may be shown has 1, as all have without states."""
+    admissible = np.random.default_rng(2).random((9, M)) < 0.5
+    admissible[:, 2] = False
+    parts = [arrivals_of(skewed(9, M)[part], admissible[part]) for part in (slice(0, 4), slice(4, 9))]
+    view = replace(view_of(9, M, K), calibration=Chunks(parts))
+    assert admissible_shares(view) == pytest.approx(np.where(np.arange(M) == 2, 1.0, admissible.mean(0)))
+    assert admissible_shares(view_of(9, M, K)).tolist() == [1.0] * M
+    some = [arrivals_of(skewed(3, M)), arrivals_of(skewed(2, M), capacity=1)]
+    assert capacities(some, K).tolist() == [K] * 3 + [1] * 2
+    assert capacities(some[1:], K).tolist() == [1] * 2
+
+
+levels = st.lists(st.tuples(st.integers(-1, 3), st.integers(0, 2)), min_size=1, max_size=9)
+
+
+@settings(max_examples=150, deadline=None)
+@given(levels, st.integers(1, 4), st.integers(0, 4))
+@example([(0, 0)] * 9, 2, 0)  # values of nothing, with ties at the end of the slate
+@example([(0, 1), (0, 0)] * 4, 3, 2)
+def test_turns_take_copies_first_and_slates_stand_in_order(items, k, turns):
+    """By sorts: the best items of which copies are left, then the best others, all by value, ties by seeded rank."""
+    value = np.array([-np.inf if level < 0 else level / 4.0 for level, _ in items])
+    copies = np.array([number / 2.0 for _, number in items])
+
+    def key(item):
+        return (-value[item], -int(tie_rank(BITS, item)))
+
+    may = sorted(np.flatnonzero(value > -np.inf).tolist(), key=key)
+    taken = [item for item in may if copies[item] > 0][: min(turns, k)]
+    slate = sorted([*taken, *[item for item in may if item not in taken][: k - len(taken)]], key=key)
+    found = np.full(k, -1)
+    size = _chosen(value, copies, min(turns, k), BITS, found)
+    assert found[:size].tolist() == slate
+
+
+def test_turns_are_as_many_as_deliver_what_is_due():
+    """The last positions are added up from the last one on; nothing due needs none, too much needs all."""
+    weight = np.array([1.0, 0.5, 0.25])
+    for most, due, turns in (
+        (3, 0.0, 0),
+        (3, 0.25, 1),
+        (3, 0.26, 2),
+        (3, 0.8, 3),
+        (3, 9.0, 3),
+        (1, 0.1, 1),
+        (0, 1.0, 0),
+    ):
+        assert _turns(due, most, weight) == turns

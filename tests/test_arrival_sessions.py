@@ -1,19 +1,17 @@
 """Arrivals that stand for sessions of the log: who comes, with which past, and what can be consumed."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 
 import numpy as np
 import pytest
-from kit import refused
-from small_markets import play_out, small_broadcast, small_scenario
+from kit import refused, same_arrays
+from small_markets import play_out, played, resumed, small_broadcast, small_scenario
 
-from rimsim.agents import make_agent, play_round
+from rimsim.agents import make_agent
 from rimsim.config import ArrivalsConfig, ConsumerConfig
 from rimsim.errors import MarketError
-from rimsim.market import Market, MarketState, build_world
+from rimsim.market import Market, build_world
 from rimsim.market.arrivals import RoundsSoFar, checked_schedule, make_arrivals
 from rimsim.market.arrivals.clones import clones_at, events_before
 
@@ -83,9 +81,8 @@ def test_visitors_come_as_long_after_their_last_event_as_in_the_log():
     log, starts = world.past, _starts(schedule, world)
     for slot in np.flatnonzero(schedule.logged)[::13].tolist():
         mine = np.flatnonzero(log.user == schedule.log_user[slot])[: schedule.logged[slot]]
-        np.testing.assert_array_equal(
-            states.items[states.offsets[slot] : states.offsets[slot + 1]], log.item[mine]
-        )
+        seen = slice(states.offsets[slot], states.offsets[slot + 1])
+        np.testing.assert_array_equal(states.items[seen], log.item[mine])
         silence = states.now[slot] - states.times[states.offsets[slot + 1] - 1]
         assert silence == pytest.approx(starts[slot] - log.time[mine[-1]], abs=1e-3)
         assert silence > 1800
@@ -103,10 +100,7 @@ def test_what_the_user_did_later_can_be_consumed():
 
 
 def test_so_many_arrivals_that_ids_could_meet_are_refused():
-    """An id has 62 bits for its round, its clone and its visit; no past is of less than no event or of another length.
-
-    With ``draw: users`` no past is cut.
-    """
+    """An id has 62 bits for round, clone and visit; a past has no less than no event and, of users, no cut."""
     n, far = 1 << 16, 1 << 29
     schedule, world = _schedule()
     assert _schedule(draw="users")[0].logged is None
@@ -119,9 +113,7 @@ def test_so_many_arrivals_that_ids_could_meet_are_refused():
         refused(MarketError, message, clones_at, RoundsSoFar(world, 0), number, *drawn, most)
     for logged in (schedule.logged - schedule.logged.max() - 1, schedule.logged[1:]):
         wrong = dataclasses.replace(schedule, logged=logged)
-        refused(
-            MarketError, "less than no event|one length", checked_schedule, wrong, 0, RoundsSoFar(world, 0)
-        )
+        refused(MarketError, "less than no|one length", checked_schedule, wrong, 0, RoundsSoFar(world, 0))
 
 
 def test_a_broadcast_goes_to_users_who_were_there_before():
@@ -146,10 +138,5 @@ def test_a_saved_market_goes_on_with_the_same_pasts(draw, truth, tmp_path):
     """What is saved between rounds has each slot's cut; played on, the ledger is the same."""
     arrivals = ArrivalsConfig(per_round=60, max_visits=3, draw=draw)
     config = small_scenario(rounds=2, arrivals=arrivals, consumer=ConsumerConfig(truth=truth))
-    market, other = Market(config), Market(config)
-    play_round(market, make_agent("relevance"))
-    market.state.save(tmp_path / "state")
-    other.load_state(MarketState.load(tmp_path / "state"))
-    one, two = (play_out(each, make_agent("relevance")).closed[-1].ledger for each in (market, other))
-    for field in ("item", "consumed", "probability"):
-        np.testing.assert_array_equal(getattr(one, field), getattr(two, field))
+    whole, other = played(config), resumed(config, "relevance", tmp_path / "state")
+    same_arrays(whole.closed[1].ledger, other.closed[1].ledger, "item", "consumed", "probability")

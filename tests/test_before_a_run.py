@@ -1,7 +1,5 @@
 """What is chosen and said before a run begins: the agents where none are named, guarantees that nobody can keep."""
 
-from __future__ import annotations
-
 import io
 
 import numpy as np
@@ -69,9 +67,8 @@ def test_a_note_is_there_where_a_round_asks_for_more_than_it_has(config):
 
 def test_a_group_that_its_caps_do_not_allow_is_named_before_the_run():
     """A genre that is promised more than its items may be shown is in the notes by its name."""
-    exposure = ExposureConfig(
-        beta=0.0, most=0.2, groups=(GroupConfig(column="genres", beta=0.9, values=("Horror",)),)
-    )
+    group = GroupConfig(column="genres", beta=0.9, values=("Horror",))
+    exposure = ExposureConfig(beta=0.0, most=0.2, groups=(group,))
     (note,) = undeliverable_notes(small_scenario(exposure=exposure))
     assert note.startswith("in the first round, genres Horror cannot be delivered in full: asked for ")
     assert note.endswith("since caps allow no more")

@@ -1,7 +1,5 @@
 """What the scripts in benchmarks/ share, and signs of what the README claims: ``make findings``, some CPU hours."""
 
-from __future__ import annotations
-
 from importlib import import_module
 from pathlib import Path
 

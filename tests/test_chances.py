@@ -1,13 +1,11 @@
 """Chances of positions, beginnings and slates: against all slates, against draws, and against each other."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 
 import numpy as np
 import pytest
-from kit import refused
+from kit import refused, same_arrays
 from made_arrivals import arrivals_of
 from small_markets import small_scenario
 
@@ -99,8 +97,7 @@ def test_what_is_said_of_slates_shown_is_what_is_said_of_given_ones(name, capaci
     items = np.where(np.arange(SLATE) < (capacity or SLATE), slates.items, -1)  # as the market cuts them
     given, filled = agent.chance_of(items, arrivals), items >= 0
     np.testing.assert_allclose(given.inclusion[filled], slates.propensity[filled], rtol=1e-6)
-    for part in ("inclusion", "position", "prefix", "slate"):
-        np.testing.assert_array_equal(getattr(given, part), getattr(slates.chances, part))
+    same_arrays(given, slates.chances, "inclusion", "position", "prefix", "slate")
 
 
 @pytest.mark.parametrize("name", ["epsilon-greedy(epsilon=0.5)", "entropic-dual(temperature=0.7,gain=0.0)"])

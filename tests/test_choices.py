@@ -1,18 +1,18 @@
-"""Responses and what moves them: frequencies against closed forms, signs, and nothing while all is off."""
-
-from __future__ import annotations
+"""Responses and what moves them: frequencies against closed forms, signs, and the checks of what consumers answer."""
 
 import dataclasses
 
 import numpy as np
 import pytest
-from kit import refused
-from small_markets import play_out, small_scenario
+import torch
+from kit import refused, same_arrays
+from small_markets import play_out, small_replay, small_scenario
 
 from rimsim import rng
-from rimsim.agents import make_agent, market_for, play_round
-from rimsim.config import ArrivalsConfig, ConsumerConfig, DynamicsConfig, Seeds, override
-from rimsim.errors import ConfigError
+from rimsim.agents import Relevance, make_agent, market_for, play_round
+from rimsim.config import ArrivalsConfig, ConsumerConfig, DynamicsConfig, ExposureConfig, override
+from rimsim.errors import AgentError, ConfigError, MarketError
+from rimsim.market import Market, Needs
 from rimsim.market.consumers import (
     BUILT_IN,
     Cascade,
@@ -22,7 +22,9 @@ from rimsim.market.consumers import (
     LogitOptions,
     make_consumer,
 )
-from rimsim.measures import genre_weights, gini, paired_difference
+from rimsim.market.consumers.contract import organic_of, relevant_items, response_of, true_intensity_of
+from rimsim.measures import genre_weights
+from rimsim.scenarios.study.play import opening_utilities
 from rimsim.testing import ConsumerTests
 
 MOVED = DynamicsConfig(satiation=0.5, drift=1.0, conformity=0.5)
@@ -134,26 +136,15 @@ def test_a_cascade_stops(visited, stop):
     require_frequencies(pairs, joint)
 
 
-def genres_of(market):
-    """(M, genres) shares of genres of items."""
-    return genre_weights([str(text) for text in market.world.log.items["genres"]])[0]
-
-
-def consumed_genres(visits, weights):
-    """(n, genres) what visitors consumed in the market, and the visitors who did."""
-    row, item = visits.in_market()
-    taste = np.zeros((len(visits), weights.shape[1]))
-    np.add.at(taste, row, weights[item])
-    return taste, np.flatnonzero(taste.any(1))
-
-
 def test_what_moves_is_multiplied(visited):
     """Intensities under all dynamics are those of the truth times factors that are counted one by one."""
     market, visits, slates = visited
     moved = Intensity(override(market.config, {"consumer.dynamics": dataclasses.asdict(MOVED)}))
     plain = Intensity(market.config).of_catalogue(visits)
-    weights, histories = genres_of(market), visits.histories
-    logged = np.bincount(market.world.past.item, minlength=market.n_items)
+    weights = genre_weights([str(text) for text in market.world.log.items["genres"]])[0]
+    histories, logged = visits.histories, np.bincount(market.world.past.item, minlength=market.n_items)
+    opening = Market(market.config).open.visits(np.arange(2)).popularity  # of the barrier, not of the round
+    np.testing.assert_array_equal(opening, logged)
     others = (1.0 + visits.popularity) ** 0.5
     others *= logged.sum() / (others * logged).sum()
     whole = moved.of_catalogue(visits)
@@ -177,51 +168,6 @@ def test_what_moves_is_multiplied(visited):
     np.testing.assert_allclose(some.probability, -np.expm1(-some.intensity * weight), rtol=1e-12)
 
 
-def test_satiation_makes_diverse_slates_worth_more(visited):
-    """Of what a slate is worth, satiation leaves more where it is not of the genres that were consumed last."""
-    market, visits, _ = visited
-    sated = Intensity(override(market.config, {"consumer.dynamics.satiation": 1.0}))
-    plain, weights = Intensity(market.config), genres_of(market)
-    taste, some = consumed_genres(visits, weights)
-    left = []
-    for sign in (1, -1):
-        slates = np.argsort(sign * taste @ weights.T, axis=1, kind="stable")[:, :5]
-        worth = [consumer.respond(visits, slates).probability.sum(1) for consumer in (sated, plain)]
-        left.append((worth[0] / worth[1])[some])
-    assert paired_difference(*left).low > 0.05
-
-
-def test_drift_leads_towards_what_was_consumed(visited):
-    """The genres that a visitor consumed have a larger share of what it wants than without drift."""
-    market, visits, _ = visited
-    drifting = Intensity(override(market.config, {"consumer.dynamics.drift": 2.0}))
-    weights = genres_of(market)
-    taste, some = consumed_genres(visits, weights)
-    shares = []
-    for consumer in (drifting, Intensity(market.config)):
-        wanted = consumer.of_catalogue(visits)[some]
-        mass = (wanted / wanted.sum(1, keepdims=True)) @ weights
-        shares.append((mass * taste[some]).sum(1) / taste[some].sum(1))
-    assert paired_difference(*shares).low > 0
-
-
-def test_conformity_narrows_the_log():
-    """Under conformity what is consumed of random slates is more unequal, over seeds; popularity is the barrier's."""
-    found = []
-    for strength in (1.0, 0.0):
-        config = small_scenario(consumer=ConsumerConfig(dynamics=DynamicsConfig(conformity=strength)))
-        ginis = []
-        for seed in range(4):
-            market = market_for(agent := make_agent("random"), config, seeds=Seeds.all(seed))
-            before, n = market.open.visits(np.arange(2)).popularity, market.n_items
-            play_out(market, agent)
-            np.testing.assert_array_equal(before, np.bincount(market.world.past.item, minlength=n))
-            sold = [closed.ledger.item[closed.ledger.consumed] for closed in market.closed]
-            ginis.append(gini(np.bincount(np.concatenate(sold), minlength=n)))
-        found.append(ginis)
-    assert paired_difference(*found).low > 0
-
-
 def test_what_is_off_changes_no_bit(visited):
     """With every strength 0 the response is the compiled one to the last bit, also by the way of what moves."""
     market, visits, slates = visited
@@ -229,9 +175,8 @@ def test_what_is_off_changes_no_bit(visited):
     plain, found = make_consumer(market.config).respond(visits, slates), [off.respond(visits, slates)]
     off.dynamics.__class__ = type("On", (type(off.dynamics),), {"moves": True})
     found.append(off.respond(visits, slates))
-    for field in dataclasses.fields(plain):
-        for one in found:
-            np.testing.assert_array_equal(getattr(one, field.name), getattr(plain, field.name))
+    for one in found:
+        same_arrays(one, plain, *(field.name for field in dataclasses.fields(plain)))
 
 
 def test_slips_are_told():
@@ -242,3 +187,146 @@ def test_slips_are_told():
         wrong = override(small_scenario(), {"consumer.kind": kind, f"consumer.options.{option}": 1})
         refused(ConfigError, f"'{option}'.*Did you mean '{near}'", make_consumer, wrong)
     assert set(BUILT_IN) == {"intensity", "logit", "cascade", "observed", "replay"}
+
+
+@pytest.fixture(scope="module")
+def market():
+    """A market whose first arrivals wait."""
+    return Market(small_scenario(rounds=1, consumer=ConsumerConfig(truth="factors")))
+
+
+class Made(Intensity):
+    """The usual consumer, but for one answer."""
+
+    def __init__(self, market, method, answer):
+        super().__init__(market.config)
+        usual = getattr(super(), method)
+        setattr(self, method, lambda *given: answer(usual(*given)))
+
+
+def changed(**parts):
+    """A response with some of its arrays changed."""
+    return lambda usual: dataclasses.replace(
+        usual, **{name: change(getattr(usual, name)) for name, change in parts.items()}
+    )
+
+
+def put(value, row=1, position=2):
+    """An array with a value put in at one place."""
+
+    def change(array):
+        array = array.copy()
+        array[row, position] = value
+        return array
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        (lambda usual: None, "a NoneType; allowed: a Response"),
+        (lambda usual: (usual.consumed, usual.probability), "a tuple; allowed: a Response"),
+        (changed(consumed=lambda part: part.astype(int)), "consumed int64"),
+        (
+            changed(probability=lambda part: part[:, :1]),
+            r"consumed bool \(3, 5\), probability float64 \(3, 1\)",
+        ),
+        (changed(intensity=lambda part: part.astype(int)), r"consumed .* intensity int64 \(3, 5\)"),
+        (changed(probability=put(1.01)), "item 12 at position 3 .*probability 1.01 .*allowed: .*from 0 to 1"),
+        (changed(probability=put(-0.1)), "item 12 at position 3 .*probability -0.1"),
+        (changed(probability=put(np.nan)), "item 12 at position 3 .*probability nan"),
+        (changed(intensity=put(np.inf)), "item 12 at position 3 .*intensity inf"),
+        (changed(intensity=put(-1.0)), "item 12 at position 3 .*intensity -1.0"),
+        (changed(consumed=put(value=True, row=2, position=4)), "item -1 at position 5 consumed"),
+    ],
+)
+def test_a_response_that_is_none_is_refused_by_the_consumer_s_name(market, answer, found):
+    """The error names the consumer's method, the first place that is wrong, what was found and what is allowed."""
+    visits, slates = market.open.visits(np.arange(3)), np.tile(np.arange(10, 15), (3, 1))
+    slates[2, 4] = -1
+    made = Made(market, "respond", answer)
+    refused(MarketError, f"^Made.respond: found {found}", response_of, made, visits, slates)
+    for kind in (np.float64, np.float32):
+        kept = changed(probability=lambda part, kind=kind: part.astype(kind))
+        usual = response_of(Made(market, "respond", kept), visits, slates)
+        assert usual.probability.dtype == kind
+
+
+NONE = "a number that is negative, infinite or none"
+ASKED = {"organic": organic_of, "true_intensity": true_intensity_of, "relevant": relevant_items}
+
+
+@pytest.mark.parametrize(
+    ("method", "answer", "found"),
+    [
+        ("organic", lambda usual: None, "a NoneType"),
+        ("organic", lambda usual: usual._replace(row=np.array([0])), "1 rows, 0 ticks, 0 items"),
+        ("true_intensity", lambda usual: usual.numpy(), r"a ndarray of shape \(3, "),
+        ("true_intensity", lambda usual: usual[:, :2], r"a Tensor of shape \(3, 2\)"),
+        ("true_intensity", lambda usual: usual * torch.nan, NONE),
+        ("true_intensity", lambda usual: usual - 1.0, "a number that is negative"),
+        ("relevant", lambda usual: usual[:-1], r"shape \(2,\)"),
+        ("relevant", lambda usual: usual * np.nan, rf"shape \(3,\), or {NONE}"),
+    ],
+)
+def test_other_answers_that_are_none_are_refused_likewise(market, method, answer, found):
+    """What visitors do by themselves, want of the catalogue, and would consume of it shown whole."""
+    visits, n = market.open.visits(np.arange(3)), market.n_items
+    ASKED[method](Intensity(market.config), visits, n)
+    made = Made(market, method, answer)
+    refused(MarketError, f"^Made.{method}: found {found}", ASKED[method], made, visits, n)
+
+
+@pytest.mark.parametrize(
+    ("method", "answer"),
+    [
+        ("respond", changed(probability=lambda part: part + 2.0)),
+        ("organic", lambda usual: None),
+        ("relevant", lambda usual: usual - 9.0),
+        ("true_intensity", lambda usual: usual * torch.nan),
+    ],
+)
+def test_a_market_asks_through_these_checks(market, method, answer):
+    """A wrong answer of each kind ends a round with the method's name; the look at the opening has no wrong one."""
+    consumer = Made(market, method, answer)
+    playing = Market(market.config, consumer=consumer, needs=Needs(truth=True))
+    refused(MarketError, f"Made.{method}: found", play_out, playing, Relevance())
+    if method == "respond":
+        assert opening_utilities(market.config, 0)["utility"].gt(0).all()
+
+
+class Scribbler(Relevance):
+    """Shows what relevance does, and then writes into all that it was told, through torch and through NumPy."""
+
+    name = "scribbler"
+
+    def act(self, arrivals):
+        """Items of highest intensity, and scribbles."""
+        slates = super().act(arrivals)
+        arrivals.relevance.mul_(0.5)
+        arrivals.ground_intensity.numpy()[:] = 7.0
+        arrivals.admissible[:] = True
+        return slates
+
+
+@pytest.mark.parametrize("scenario", [small_scenario, small_replay])
+def test_what_an_agent_writes_into_arrivals_stays_with_it(scenario):
+    """Ledgers, exposures and γ̂ are those of the agent that shows the same and writes nothing."""
+    exposure = ExposureConfig(examination="harvested" if scenario is small_scenario else "known")
+    config = scenario(rounds=2, exposure=exposure)
+    markets = [play_out(Market(config), agent, 16) for agent in (Relevance(), Scribbler())]
+    for one, other in zip(*(market.closed for market in markets), strict=True):
+        assert one.decay == other.decay
+        same_arrays(one.ledger, other.ledger, "item", "consumed", "intensity", "ground")
+
+
+def test_an_agent_that_makes_items_admissible_is_refused_all_the_same():
+    """Whether an item may be shown is the market's to say, whatever the agent wrote."""
+    market = Market(small_scenario(rounds=1))
+    arrivals = market.next_arrivals(20)
+    row, item = np.argwhere(~arrivals.admissible.numpy())[0]
+    arrivals.admissible[:] = True
+    slates = arrivals.relevance.topk(5).indices.numpy()
+    slates[row, 0] = item
+    refused(AgentError, f"inadmissible item {item}", market.serve, arrivals, slates)

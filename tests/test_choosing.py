@@ -1,7 +1,5 @@
 """Which model is taken for a log, by its later sessions."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np
@@ -88,27 +86,18 @@ def own():
 
 
 def test_a_candidate_of_ones_own_is_not_kept(tmp_path):
-    """What the cache could not give back is fitted each time, leaves no record behind, and takes no weights."""
-    config = AutoConfig(candidates=("choosing-own",))
-    log = random_log()
+    """What the cache could not give back is fitted each time, leaves no record and takes no weights."""
+    config, log = AutoConfig(candidates=("choosing-own",)), random_log()
     for _ in range(2):
         model = fitted(make("auto", mark=config), log, tmp_path / "cache")
         assert (model.name, is_stored(model)) == ("choosing-own", False)
-    with pytest.raises(ModelError, match="cannot be saved"):
-        model.save(tmp_path / "model")
+    refused(ModelError, "cannot be saved", model.save, tmp_path / "model")
     assert not (tmp_path / "model" / "model.json").exists()
-    assert not ModelCapabilities.of(model).takes_weights
-
-
-def test_auto_takes_weights_if_all_do_who_may_be_chosen():
-    """The default candidates do; a model of one's own among them does not, nor as fallback."""
     assert ModelCapabilities.of(Auto()).takes_weights
     assert is_stored(Auto())
-    for wrong in (
-        {"candidates": ("bag", "choosing-own")},
-        {"candidates": ("bag",), "fallback": "choosing-own"},
-    ):
-        assert not ModelCapabilities.of(Auto(AutoConfig(**wrong))).takes_weights
+    own = ({"candidates": ("bag", "choosing-own")}, {"candidates": ("bag",), "fallback": "choosing-own"})
+    for one in (model, *(Auto(AutoConfig(**wrong)) for wrong in own)):
+        assert not ModelCapabilities.of(one).takes_weights
 
 
 def test_wrong_candidates_are_refused():

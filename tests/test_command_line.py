@@ -1,7 +1,5 @@
 """What the command line says: of itself, of arms that failed, of folders of another kind, of slips in a command."""
 
-from __future__ import annotations
-
 import inspect
 import re
 import subprocess
@@ -10,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from kit import refused
-from small_markets import drawn, small_scenario
+from small_markets import drawn, small_run, small_scenario
 
 import rimsim
 from rimsim.config import ScenarioConfig, find_scenario, scenario_names
@@ -83,9 +81,8 @@ def test_a_sweep_prints_the_points_of_arms_that_went_well(tmp_path, capsys):
 
 def test_means_over_late_rounds_are_never_of_an_arm_that_stopped_early(tmp_path):
     """Where no arm is complete, tables and pictures are made of the rounds that all have."""
-    config, asked = small_scenario(rounds=2), {"seeds": 1, "workers": 1, "frozen": []}
     with pytest.raises(ArmsError, match="1 of 1 arms failed"), drawn("lorenz"):
-        compare(config, (RAISES,), out=tmp_path / "none", **asked)
+        small_run(tmp_path / "none", (RAISES,), small_scenario(rounds=2))
     run = load_run(tmp_path / "none")
     assert set(shown_rounds(run)["round"]) == {0}
     assert not status_of(run).complete
@@ -102,9 +99,8 @@ def test_a_report_before_the_first_round_says_what_is_not_finished(folders, tmp_
 def test_a_run_of_another_kind_is_refused_with_the_command_that_repeats_it(folders, capsys):
     """Neither --from nor --resume takes a sweep for a comparison; without a folder there is no run to go on with."""
     many = folders / "many"
-    refused(
-        RunFolderError, "holds a sweep; allowed: a comparison, .* repeated by: ", load_run, many, "comparison"
-    )
+    said = "holds a sweep; allowed: a comparison, .* repeated by: "
+    refused(RunFolderError, said, load_run, many, "comparison")
     for option in (["--from"], ["--resume", "--out"]):
         assert f"{many}: holds a sweep" in said_by(capsys, ["compare", *option, str(many)], 2).err
     said = said_by(capsys, ["sweep", "--resume", "--out", str(folders / "one")], 2)
@@ -121,9 +117,8 @@ def test_what_is_begun_anew_is_not_resumed(entry, name, tmp_path, capsys):
     """The folder of an experiment, a validation or a back-test is refused with the command that repeats it."""
     command = f"rimsim {entry} --seeds 1"
     (tmp_path / "config.yaml").write_text(f"{entry}: {{}}\ncommand: {command}\n", encoding="utf-8")
-    refused(
-        RunFolderError, f"holds {name}; allowed: a comparison, .* repeated by: {command}$", resume, tmp_path
-    )
+    said = f"holds {name}; allowed: a comparison, .* repeated by: {command}$"
+    refused(RunFolderError, said, resume, tmp_path)
     for job in ("compare --resume --out", "sweep --resume --out", "compare --from"):
         said = said_by(capsys, [*job.split(), str(tmp_path)], 2)
         assert f"repeated by: {command}\n" in said.err
@@ -179,20 +174,6 @@ def test_a_sweep_is_reported_as_digest_and_as_markdown(folders, tmp_path, capsys
         ("compare --workers 0", "compare: --workers: '0'; allowed: a whole number from 1 up"),
         ("sweep --workers -2", "sweep: --workers: '-2'; allowed: a whole number from 1 up"),
         ("sweep --batch-size 1.5", "sweep: --batch-size: '1.5'; allowed: a whole number from 1 up"),
-    ],
-)
-def test_a_slip_is_answered_in_one_line_with_the_nearest_name(line, said, capsys):
-    """Status 2 and one line that begins with the command and names the option; no page of usage."""
-    with pytest.raises(SystemExit) as caught:
-        main(line.split())
-    assert caught.value.code == 2
-    (err,) = capsys.readouterr().err.splitlines()
-    assert err.removeprefix("rimsim").lstrip(": ").startswith(said)
-
-
-@pytest.mark.parametrize(
-    ("line", "said"),
-    [
         ("compare --seeds 0", "--seeds: '0'; allowed: how many seeds, at least 1"),
         ("sweep --seeds 1,1", "--seeds: '1,1'; allowed: "),
         ("backtest --seeds few", "--seeds: 'few'; allowed: "),
@@ -208,13 +189,15 @@ def test_a_slip_is_answered_in_one_line_with_the_nearest_name(line, said, capsys
         ("compare none/mine.yaml", "none/mine.yaml: no such file. There is no folder 'none'."),
     ],
 )
-def test_what_does_not_fit_is_told_with_the_option_that_was_used(line, said, tmp_path, monkeypatch, capsys):
-    """One line in our own words: no name of a type, no number of an error."""
+def test_a_slip_is_answered_in_one_line_with_the_nearest_name(line, said, tmp_path, monkeypatch, capsys):
+    """Status 2 and one line in our own words that names the option; no page of usage, no folder."""
     monkeypatch.chdir(tmp_path)
-    assert main(line.split()) == 2
-    err = capsys.readouterr().err
-    assert err.startswith(f"rimsim: {said}")
-    assert err.count("\n") == 1
+    with pytest.raises(SystemExit) as caught:
+        sys.exit(main(line.split()))
+    assert caught.value.code == 2
+    (err,) = capsys.readouterr().err.splitlines()
+    assert err.startswith("rimsim")
+    assert err.removeprefix("rimsim").lstrip(": ").startswith(said)
     assert not list(tmp_path.iterdir())
 
 
@@ -236,20 +219,16 @@ def test_what_the_system_refuses_is_told_in_words(tmp_path, capsys):
 
 
 def test_paths_may_be_texts_or_paths_and_nothing_else(tmp_path):
-    """A folder that is a number is refused by name; a log and a scenario may be given as paths."""
-    loop, random = "closed-loop", ("random",)
+    """A folder that is a number is refused; logs and scenarios may be paths, and a file's stem is the default name."""
+    loop, random, file = "closed-loop", ("random",), tmp_path / "mine.yaml"
     refused(ConfigError, "out: 5 is no path; allowed: a path", compare, loop, random, out=5)
     said = "rounds: field 'rounds' is 0; allowed: greater than or equal to 1"
     refused(ConfigError, said, compare, loop, random, 0)
     refused(DataError, r"nowhere\.csv", compare, loop, random, data=tmp_path / "nowhere.csv")
     refused(ConfigError, r"nowhere\.yaml", compare, tmp_path / "nowhere.yaml", random)
-
-
-@pytest.mark.parametrize(("text", "name"), [("rounds: 2", "mine"), ("name: ours", "ours")])
-def test_a_scenario_without_a_name_has_that_of_its_file(tmp_path, text, name):
-    """A file's stem is the name, which run folders begin with; a name that is given stays."""
-    (tmp_path / "mine.yaml").write_text(text)
-    assert find_scenario(str(tmp_path / "mine.yaml")).name == name
+    for text, name in (("rounds: 2", "mine"), ("name: ours", "ours")):
+        file.write_text(text)
+        assert find_scenario(str(file)).name == name
 
 
 def test_a_command_may_be_repeated_with_resume_and_from(folders, tmp_path, capsys):
@@ -327,9 +306,8 @@ def test_command_line_answers_without_what_work_needs(words):
         "with contextlib.suppress(SystemExit): main(sys.argv[1:])\n"
         "assert not {'torch', 'pandas', 'numba', 'pydantic', 'rich'} & sys.modules.keys()"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, *words.split()], check=False, capture_output=True, text=True
-    )
+    line = [sys.executable, "-c", code, *words.split()]
+    done = subprocess.run(line, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout or "Did you mean" in done.stderr
 

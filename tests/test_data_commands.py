@@ -1,7 +1,5 @@
 """What the commands say of a log: bad rows, order, the part that is taken."""
 
-from __future__ import annotations
-
 import shutil
 
 import numpy as np
@@ -14,13 +12,13 @@ from rimsim.data import load
 from rimsim.errors import ConfigError
 from rimsim.scenarios.cli.main import main
 
-MARKET = [
-    *("--agents", "random", "--frozen", "none", "--rounds", "1", "--seeds", "1", "--workers", "1"),
-    *("--no-certificate", "--set", "platform.model=popularity-hp", "--set", "arrivals.per_round=20"),
-    *("--set", "slate=3"),
-]
-OWN = [*MARKET, "--set", "consumer.truth=factors", "--set", "consumer.rank=1"]
-"""The same with a truth that is quickly fitted to a log of one's own."""
+_OWN = (
+    "--agents random --frozen none --rounds 1 --seeds 1 --workers 1 --no-certificate --set slate=3 "
+    "--set platform.model=popularity-hp --set arrivals.per_round=20 "
+    "--set consumer.truth=factors --set consumer.rank=1"
+)
+OWN = _OWN.split()
+"""A small market with a truth that is quickly fitted to a log of one's own."""
 SWEEP = [word for word in OWN if word not in {"--frozen", "none"}]
 BACKTEST = ["--models", "popularity", "--beta", "none", "--caps", "none", "--seeds", "1"]
 DAY = 86_400
@@ -105,7 +103,7 @@ def test_a_run_on_a_log_with_bad_rows_is_resumed(tmp_path, log):
 
 def test_the_embedded_log_is_not_told(tmp_path, capsys):
     """Nobody needs to read again how the log that ships with rimsim was read; its counts are kept all the same."""
-    line = ["compare", *MARKET, "--set", "data.min_item_events=120", "--out", str(tmp_path / "run")]
+    line = ["compare", *OWN, "--set", "data.min_item_events=120", "--out", str(tmp_path / "run")]
     assert main(line) == 0
     assert "the log is" not in capsys.readouterr().out
     assert _config(tmp_path / "run")["log"]["rows"] == 100_004
@@ -122,16 +120,12 @@ def test_a_grid_over_the_range_has_its_dates_as_text(tmp_path, log):
     assert scenario_from(to_plain(read)) == read
 
 
-@pytest.mark.parametrize("time", ["yesterday", True, float("nan"), [2016], "1969-01-01"])
-def test_a_time_that_is_none_is_refused_by_its_field(time):
-    """What load does not take for a time, a scenario does not take either, and it says which field and what may be."""
-    said = "field 'data.start': the time is .*allowed: an ISO 8601 time"
-    refused(ConfigError, said, override, ScenarioConfig(), {"data.start": time})
-    refused(ConfigError, "field 'start': the time is .*or seconds since 1970", load, start=time)
-
-
-def test_a_time_that_is_none_is_refused_by_its_option(tmp_path, capsys, log):
-    """The command line names the option, and nothing is written."""
+def test_a_time_that_is_none_is_refused_by_its_field_or_option(tmp_path, capsys, log):
+    """What load does not take for a time, a scenario and a command do not either; the field or option is named."""
+    for time in ("yesterday", True, float("nan"), [2016], "1969-01-01"):
+        said = "field 'data.start': the time is .*allowed: an ISO 8601 time"
+        refused(ConfigError, said, override, ScenarioConfig(), {"data.start": time})
+        refused(ConfigError, "field 'start': the time is .*or seconds since 1970", load, start=time)
     out = tmp_path / "run"
     assert main(["backtest", *BACKTEST, "--data", str(log), "--stop", "soon", "--out", str(out)]) == 2
     assert "--stop: the time is 'soon'; allowed" in capsys.readouterr().err

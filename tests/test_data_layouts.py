@@ -1,8 +1,7 @@
-"""Every layout of MovieLens, and logs of other people, give the same log."""
-
-from __future__ import annotations
+"""Every layout of MovieLens, and logs of other people, give the same log; every observed table gives its answers."""
 
 import bz2
+import dataclasses
 import gzip
 import lzma
 import os
@@ -13,7 +12,7 @@ import pandas as pd
 import pytest
 from kit import refused, same_log, zipped
 
-from rimsim.data import load
+from rimsim.data import ObservedTable, check, load, load_observed, write
 from rimsim.errors import ConfigError, DataError
 
 # Four users, three films; ties in time between users, and one user's rows out of order.
@@ -57,15 +56,10 @@ def _dat(encoding="utf-8"):
 
 def _csv():
     ratings = "userId,movieId,rating,timestamp\n" + "".join(",".join(map(str, row)) + "\n" for row in EVENTS)
-    films = "movieId,title,genres\n" + "".join(
-        f'{key},"{_title(name, year)}",{genres or "(no genres listed)"}\n'
-        for key, name, genres, year in FILMS
-    )
-    return {
-        "ratings.csv": ratings.encode(),
-        "movies.csv": films.encode(),
-        "tags.csv": b"userId,movieId,tag\n",
-    }
+    rows = [(key, _title(name, year), genres or "(no genres listed)") for key, name, genres, year in FILMS]
+    films = "movieId,title,genres\n" + "".join(f'{key},"{title}",{genres}\n' for key, title, genres in rows)
+    tags = b"userId,movieId,tag\n"
+    return {"ratings.csv": ratings.encode(), "movies.csv": films.encode(), "tags.csv": tags}
 
 
 LAYOUTS = {
@@ -99,30 +93,32 @@ def _check(log):
 
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_every_layout_gives_the_same_log(tmp_path, name):
-    """Ids, titles without years, genres, years, values and ties are the sources', from folder, file of events and zip.
-
-    A folder may be one further up, and a zip may hold a folder; it is read in place and leaves nothing behind.
-    """
+    """Ids, titles, genres, years, values and ties are the sources', from folders, files of events and zips."""
     folder = _folder(tmp_path / "data" / "ml", LAYOUTS[name])
     log = load(folder)
     assert (log.report.layout, log.report.backwards) == (name, 1)
     (tmp_path / "zips").mkdir()
-    zips = [
-        zipped(tmp_path / f"zips/{inner}ml.zip", *LAYOUTS[name].items(), folder=inner and f"{inner}/")
-        for inner in ("", "a")
-    ]
+    files, there = LAYOUTS[name].items(), tmp_path / "zips"
+    zips = [zipped(there / "ml.zip", *files), zipped(there / "aml.zip", *files, folder="a/")]
     for read in (log, load(folder / next(iter(LAYOUTS[name]))), load(tmp_path / "data"), *map(load, zips)):
         _check(read)
     assert sorted(path.name for path in (tmp_path / "zips").iterdir()) == ["aml.zip", "ml.zip"]
 
 
-def test_users_of_100k_and_1m_keep_their_attributes(tmp_path):
-    """The tables of users are read where the layout has them; a user without a row has no attributes."""
-    old = load(_folder(tmp_path / "old", LAYOUTS["MovieLens 100K"]))
-    assert old.users["occupation"].tolist() == ["technician", "other", "writer", "other"]
+def test_what_a_layout_has_besides_events_is_kept(tmp_path):
+    """Attributes of users, items without events if asked for, and releases by date or by the first event."""
+    old = _folder(tmp_path / "old", SMALL_100K)
+    assert load(old).users["occupation"].tolist() == ["technician", "other", "writer", "other"]
     new = load(_folder(tmp_path / "new", LAYOUTS["MovieLens 1M"]))
     assert new.users["gender"].tolist()[:2] == ["F", "M"]
     assert new.users["gender"].isna().tolist() == [False, False, True, True]
+    log = load(_folder(tmp_path / "csv", _csv()), min_item_events=0)
+    assert log.items["title"].tolist()[-1] == "Never Met"
+    assert np.bincount(log.item, minlength=log.n_items).tolist() == [2, 2, 1, 0]
+    stated = load(old, release="year").items["release"].tolist()
+    assert stated == [757382400, 978300760, 0]  # 1 January 1994; stated later than its first event; unknown
+    first = load(old, release="first-event").items["release"].tolist()
+    assert first == [978300100, 978300760, 978300760]
 
 
 def test_the_stray_user_of_a_common_copy_of_100k_is_left_out(tmp_path):
@@ -135,33 +131,13 @@ def test_the_stray_user_of_a_common_copy_of_100k_is_left_out(tmp_path):
     assert load(tmp_path / "own.csv").users["id"].tolist() == [0, 1]
 
 
-def test_items_never_met_stay_if_asked(tmp_path):
-    """With min_item_events=0 the whole catalogue of the source is there."""
-    log = load(_folder(tmp_path / "ml", _csv()), min_item_events=0)
-    assert log.items["title"].tolist()[-1] == "Never Met"
-    assert np.bincount(log.item, minlength=log.n_items).tolist() == [2, 2, 1, 0]
-
-
-def test_release_times_follow_dates_and_first_events(tmp_path):
-    """An item is released at its stated date if that precedes its first event, else with its first event."""
-    folder = _folder(tmp_path / "ml", SMALL_100K)
-    stated = load(folder, release="year").items["release"].tolist()
-    assert stated == [757382400, 978300760, 0]  # 1 January 1994; stated later than its first event; unknown
-    first = load(folder, release="first-event").items["release"].tolist()
-    assert first == [978300100, 978300760, 978300760]
-
-
 OTHERS = {
     "log.csv": ("visitor_id,SKU,Event Time,score\n", ",", {}),
     "log.tsv": ("user_id:token\titem_id:token\ttimestamp:float\trating:float\n", "\t", {}),
     "semicolons.csv": ("uid;article;ts;stars\n", ";", {}),
     "bars.txt": ("user|item|time|value\n", "|", {}),
     "colons.txt": ("user::item::time::value\n", "::", {}),
-    "odd.csv": (
-        "who^what^when_^how\n",
-        "^",
-        {"separator": "^", "columns": "user=who,item=what,time=when_,value=how"},
-    ),
+    "odd.csv": ("a^b^c^d\n", "^", {"separator": "^", "columns": "user=a,item=b,time=c,value=d"}),
     "bare.csv": ("", ",", {"columns": "user,item,time,value"}),
     "numbered.csv": ("", ",", {"columns": "time=3,user=1,item=2,value=4"}),
 }
@@ -171,10 +147,8 @@ OTHERS = {
 def test_logs_of_other_people_are_read(tmp_path, name):
     """Usual names in any writing, named columns, positions, and every usual separator give the same log."""
     header, separator, options = OTHERS[name]
-    rows = "".join(
-        separator.join(map(str, (user, item, time, value))) + "\n" for user, item, value, time in EVENTS
-    )
-    (tmp_path / name).write_text(header + rows)
+    rows = [separator.join(map(str, (user, item, time, value))) for user, item, value, time in EVENTS]
+    (tmp_path / name).write_text(header + "\n".join(rows))
     expected = load(_folder(tmp_path / "ml", {"ratings.csv": _csv()["ratings.csv"]}))
     same_log(load(tmp_path / name, **options), expected)
 
@@ -201,9 +175,8 @@ def test_packed_files_are_read(tmp_path, module):
 )
 def test_times_in_any_unit_are_seconds(tmp_path, times):
     """Seconds, milli-, micro- and nanoseconds and ISO dates with and without zones name the same instants."""
-    (tmp_path / "a.csv").write_text(
-        "user,item,time\n" + "".join(f"u,{n},{time}\n" for n, time in enumerate(times))
-    )
+    rows = (f"u,{n},{time}\n" for n, time in enumerate(times))
+    (tmp_path / "a.csv").write_text("user,item,time\n" + "".join(rows))
     assert load(tmp_path / "a.csv").time.tolist() == [978307200, 978307201.5]
 
 
@@ -280,14 +253,16 @@ def test_a_member_of_a_zip_can_be_named(tmp_path):
 
 
 def test_the_embedded_log_is_complete():
-    """The log that ships with rimsim has the counts of its notice, and films have titles and genres."""
+    """The log that ships with rimsim has the counts of its notice, films titles and genres; its description says so."""
     log = load()
     assert (len(log), log.n_users, log.n_items) == (100_004, 671, 9_066)
-    assert log.items["title"][0] == "Toy Story"
-    assert log.items["year"][0] == 1995
+    assert (log.items["title"][0], log.items["year"][0]) == ("Toy Story", 1995)
     assert log.items["genres"][0].split("|")[0] == "Adventure"
     assert (log.items["title"] == "").sum() == 5
     assert log.value.min() == 0.5
+    text = check().text()
+    counts = ("671", "9,066", "100,004", "1995-01-09", "2016-10-16", "Gini 0.719")
+    assert [part for part in (*counts, "rimsim can", "follow genres") if part not in text] == []
 
 
 def test_an_option_that_is_none_is_refused():
@@ -308,3 +283,191 @@ def test_movielens_1m_positives_are_read():
     """The development copy of MovieLens 1M has the counts of its own description."""
     log = load(Path(os.environ["RIMSIM_DEV_DATA"]) / "ml-1m-positives.zip")
     assert (len(log), log.n_users, log.n_items) == (575_281, 6_038, 3_533)
+
+
+KUAIREC = "user_id,video_id,play_duration,video_duration,time,date,timestamp,watch_ratio\n"
+KUAIRAND = "user_id,video_id,date,hourmin,time_ms,is_click,is_like,long_view,play_time_ms,is_rand,tab\n"
+
+
+def answers(table: ObservedTable) -> list[tuple[object, object, float]]:
+    """The answers of a table by their ids."""
+    users, items = table.users[table.user].tolist(), table.items[table.item].tolist()
+    return list(zip(users, items, table.value.tolist(), strict=True))
+
+
+def test_kuairec_is_the_small_matrix_of_a_folder(tmp_path):
+    """The small matrix is read beside the big one; a missing time is unknown, and the share of a video is the value."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    rows = (
+        "14,148,4381,6067,2020-07-05 05:27:48.378,20200705,1593898068.378,0.722\n"
+        "14,183,11635,6100,,,,1.9\n"
+        "9,148,0,6067,2020-07-05 05:28:00.057,20200705,1593898080.057,0\n"
+    )
+    (folder / "small_matrix.csv").write_text(KUAIREC + rows)
+    (folder / "big_matrix.csv").write_text(KUAIREC + rows)
+    (folder / "user_features.csv").write_text("user_id\n14\n")
+    table = load_observed(tmp_path)
+    assert table.layout == "KuaiRec small matrix"
+    assert table.shown_at_random
+    assert answers(table) == [(9, 148, 0.0), (14, 148, 0.722), (14, 183, 1.9)]
+    np.testing.assert_array_equal(table.time, [1593898080.057, 1593898068.378, np.nan])
+    assert table.dense == 0.75
+    assert not load_observed(folder / "big_matrix.csv").shown_at_random
+
+
+def test_kuairand_is_the_random_log_of_a_zip(tmp_path):
+    """Clicks on random videos are read from a zip, with times in milliseconds; another answer can be asked for."""
+    rows = (
+        "0,7,20220422,1200,1650600000000,1,0,0,900,1,1\n"
+        "0,3,20220422,1201,1650600060000,0,0,1,9000,1,1\n"
+        "0,3,20220421,1201,1650500060000,1,0,0,100,1,1\n"
+    )
+    names = ("log_random_4_22_to_5_08_1k.csv", "log_standard_4_22_to_5_08_1k.csv")
+    members = [(name, KUAIRAND + rows) for name in names]
+    table = load_observed(zipped(tmp_path / "KuaiRand-1K.zip", *members, folder="KuaiRand-1K/data/"))
+    assert table.shown_at_random
+    assert answers(table) == [(0, 3, 1.0), (0, 7, 1.0)]
+    assert table.time.tolist() == [1650500060, 1650600000]
+    assert table.repeated == 1
+    watched = load_observed(tmp_path / "KuaiRand-1K.zip", value="play_time_ms")
+    assert answers(watched) == [(0, 3, 100.0), (0, 7, 900.0)]
+
+
+def test_coat_and_yahoo_are_what_was_shown_at_random(tmp_path):
+    """Rows and columns of Coat's matrix, from 0, are users and items, and a zero is no answer; Yahoo has tabs."""
+    coat, yahoo = tmp_path / "coat", tmp_path / "yahoo"
+    _folder(coat, {"test.ascii": b"0 5 0\n1 0 0\n", "train.ascii": b"3 0 0\n0 0 4\n"})
+    table = load_observed(coat)
+    assert answers(table) == [(0, 1, 5.0), (1, 0, 1.0)]
+    assert table.shown_at_random
+    assert table.time is None
+    chosen = load_observed(coat / "train.ascii")
+    assert answers(chosen) == [(0, 0, 3.0), (1, 2, 4.0)]
+    assert not chosen.shown_at_random
+    rows = {"train": b"1\t14\t5\n", "test": b"1\t49\t1\n2\t126\t3\n"}
+    _folder(yahoo, {f"ydata-ymusic-rating-study-v1_0-{part}.txt": text for part, text in rows.items()})
+    table = load_observed(yahoo)
+    assert answers(table) == [(1, 49, 1.0), (2, 126, 3.0)]
+    assert table.shown_at_random
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_a_plain_table_is_the_same_in_text_and_parquet(tmp_path, ending):
+    """A header with usual names says which column is which; a full table counts as one without selection."""
+    frame = pd.DataFrame(
+        {"customer": ["b", "b", "a", "a"], "sku": [2, 1, 2, 1], "rating": [0.5, 1.0, 0.25, 0.0], "n": 1}
+    )
+    path = tmp_path / f"liked.{ending}"
+    frame.to_csv(path, index=False) if ending == "csv" else frame.to_parquet(path)
+    table = load_observed(path)
+    assert answers(table) == [("a", 1, 0.0), ("a", 2, 0.25), ("b", 1, 1.0), ("b", 2, 0.5)]
+    assert table.shown_at_random
+    assert table.time is None
+    assert not load_observed(path, shown_at_random=False).shown_at_random
+    named = load_observed(path, columns="user=customer,item=sku,value=n")
+    assert named.value.tolist() == [1.0] * 4
+
+
+def test_columns_by_position_need_no_header(tmp_path):
+    """A table without a header is read by positions, with times in the unit that fits; ISO dates may be missing."""
+    path = tmp_path / "bare.txt"
+    path.write_text("ann;tea;1;1714557600000\nbob;tea;0;1714557601000\n")
+    table = load_observed(path, columns="user,item,value,time")
+    assert answers(table) == [("ann", "tea", 1.0), ("bob", "tea", 0.0)]
+    assert table.time.tolist() == [1714557600, 1714557601]
+    path.write_text("user,item,value,time\nann,tea,1,\nann,milk,1,1970-01-02\n")
+    np.testing.assert_array_equal(load_observed(path).time, [86_400, np.nan])
+
+
+BAD_TABLES = [
+    ("t.csv", "user,item,value\na,b,much\n", r"t.csv, line 2: value \(column 'value'\) is 'much'; allowed"),
+    ("t.csv", "user,item,value\na,b,1\na,,1\n", r"t.csv, line 3: item .* missing; allowed"),
+    ("t.csv", "user,item,value\na,b\n", r"line 2: has 2 fields; allowed: 3"),
+    ("t.csv", "user,item,value,time\na,b,1,soon\na,b,1,5\n", r"line 2: time .*'soon'; allowed"),
+    ("t.csv", "user,item,value\n", r"no answers"),
+    ("t.csv", "", r"no answers"),
+    ("t.csv", "user,thing,value\na,b,1\n", r"line 1: no column for the item; found 'user', 'thing'"),
+    ("t.csv", "1,2,3\n", r"looks like data.*columns='user,item,value'"),
+    ("t.csv", "user\n1\n", r"has 1 fields; allowed: at least user, item and value"),
+    ("test.ascii", "0 1\n6 0\n", r"test.ascii, line 2: column 1 is '6'; allowed: finite numbers up to 5"),
+    ("test.ascii", "0 1\n1 0 2\n", r"line 2: has 3 fields; allowed: 2"),
+    ("test.ascii", "0 x\n", r"line 1: column 2 is 'x'; allowed"),
+    ("test.ascii", "0 0\n", r"no answers"),
+    ("small_matrix.csv", "user_id,video_id,ratio\n1,2,3\n", r"no column 'watch_ratio' for the value"),
+    ("log_random_1k.csv", KUAIRAND + "0,7,1,1,1650600000000,2,0,0,9,1,1\n", r"value .*'2'; allowed"),
+    ("ydata-ymusic-rating-study-v1_0-test.txt", "1\t2\t9\n", r"line 1: value .* is '9'; allowed"),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "said"), BAD_TABLES)
+def test_bad_tables_are_refused_by_line(tmp_path, name, text, said):
+    """The error names file, line and field, what was found and what is allowed."""
+    (tmp_path / name).write_text(text)
+    refused(DataError, said, load_observed, tmp_path / name)
+
+
+def test_bad_parquet_is_refused_by_row(tmp_path):
+    """A value that is no number, and a type that can be none, are named with their column."""
+    path = tmp_path / "t.parquet"
+    pd.DataFrame({"user": [1, 2], "item": [1, 2], "value": [1.0, np.nan]}).to_parquet(path)
+    message = r"line 2: value \(column 'value'\) is 'None'; allowed: finite numbers"
+    refused(DataError, message, load_observed, path)
+    pd.DataFrame({"user": [1.5], "item": [1], "value": [1.0]}).to_parquet(path)
+    message = r"user \(column 'user'\) is of type double; allowed: whole numbers"
+    refused(DataError, message, load_observed, path)
+
+
+def test_containers_without_one_table_are_refused(tmp_path):
+    """A folder with nothing, or with several tables, is refused with what is in it."""
+    refused(DataError, "no observed table in it; found nothing", load_observed, tmp_path)
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / name).write_text("user,item,value\na,b,1\n")
+    refused(DataError, r"more than one observed table in it \(a.csv, b.csv\)", load_observed, tmp_path)
+    refused(DataError, "no such file or folder", load_observed, tmp_path / "c.csv")
+    table, columns = tmp_path / "a.csv", "user=user,item=item"
+    refused(ConfigError, "says nothing of value", load_observed, table, columns=columns)
+    both = {"columns": f"{columns},value=value", "value": "item"}
+    refused(ConfigError, "value is 'item', but columns say", load_observed, table, **both)
+
+
+def test_a_table_takes_the_numbers_of_a_log(tmp_path):
+    """Matching is by the text of ids; strangers fall out, and a table of strangers alone is refused."""
+    (tmp_path / "log.csv").write_text("user,item,time\n7,x,1\n7,y,2\nann,x,3\n")
+    (tmp_path / "t.csv").write_text("user,item,value\n7,y,0.5\n7,z,1\n8,x,1\n7,x,0.25\n")
+    log = load(tmp_path / "log.csv")
+    table = load_observed(tmp_path / "t.csv").matched(log)
+    assert answers(table) == [("7", "x", 0.25), ("7", "y", 0.5)]
+    assert table.user.tolist() == [0, 0]
+    assert len(table.users) == log.n_users
+    (tmp_path / "u.csv").write_text("user,item,value\n9,y,0.5\n")
+    told = "no answer is of a user and an item of the log; found users such as '9'"
+    refused(DataError, told, load_observed(tmp_path / "u.csv").matched, log)
+
+
+def test_a_log_is_cut_to_what_a_table_knows(tmp_path):
+    """Events of users or items without an answer fall out, and what is left is a log that can be written."""
+    rows = "a,x,1,3\nb,x,2,3\nb,y,3,4\nc,y,4,3\nb,w,5,5\nc,x,6,1\n"
+    (tmp_path / "log.csv").write_text("user,item,time,value\n" + rows)
+    (tmp_path / "t.csv").write_text("user,item,value\nb,y,1\nc,x,0\nc,z,1\nd,w,1\n")
+    table = load_observed(tmp_path / "t.csv")
+    log = table.known_part(load(tmp_path / "log.csv"))
+    events = zip(log.users["id"][log.user], log.items["id"][log.item], log.value.tolist(), strict=True)
+    assert list(events) == [("b", "x", 3), ("b", "y", 4), ("c", "y", 3), ("c", "x", 1)]
+    write(log, tmp_path / "part")
+    again = load(tmp_path / "part")
+    np.testing.assert_array_equal(again.user, log.user)
+    np.testing.assert_array_equal(again.item, log.item)
+    only = dataclasses.replace(table, user=table.user[:1], item=table.item[:1], value=table.value[:1])
+    assert len(only.known_part(load(tmp_path / "log.csv"))) == 1
+
+
+def test_a_table_can_be_the_log(tmp_path):
+    """What reaches the threshold is an event; without times each event of a user is a session of its own."""
+    (tmp_path / "train.ascii").write_text("3 5 4\n0 2 4\n")
+    log = load_observed(tmp_path / "train.ascii").as_log(4)
+    assert sorted(zip(log.user.tolist(), log.item.tolist(), strict=True)) == [(0, 1), (0, 2), (1, 2)]
+    assert len(log.sessions("30min")) == 3
+    assert (np.diff(log.time) >= 0).all()
+    said = "no value is at least 6; allowed: at most 5"
+    refused(DataError, said, load_observed(tmp_path / "train.ascii").as_log, 6)

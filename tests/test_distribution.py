@@ -1,7 +1,5 @@
 """What is built for others to install: a wheel with everything it reads, and a source archive that makes one."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import sys
@@ -49,18 +47,13 @@ def archives(tmp_path_factory):
 
 
 def test_the_wheel_holds_all_that_is_read(archives):
-    """Every data file beside the code is in the wheel, at its installed place, and nothing outside the package.
-
-    Both archives are named after the version.
-    """
+    """Every data file is in the wheel at its place, and nothing else; both archives are named after the version."""
     assert rimsim.__version__.count(".") == 2
     assert all(path.name.startswith(f"rimsim-{rimsim.__version__}") for path in archives)
     with zipfile.ZipFile(archives[1]) as wheel:
         names = set(wheel.namelist())
-    wanted = (
-        "py.typed scenarios/report/page.html.jinja scenarios/runs/tables.yaml scenarios/cli/options.yaml "
-    )
-    wanted += "scenarios/__init__.pyi"
+    wanted = "py.typed scenarios/__init__.pyi scenarios/report/page.html.jinja "
+    wanted += "scenarios/runs/tables.yaml scenarios/cli/options.yaml"
     tables = (ROOT / "rimsim/data/embedded").glob("*.parquet")
     files = [*wanted.split(), *(f"data/embedded/{path.name}" for path in tables)]
     files += [f"scenarios/{path.name}" for path in (ROOT / "scenarios").glob("*.yaml")]

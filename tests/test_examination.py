@@ -1,14 +1,13 @@
 """γ estimated from ledgers: against closed forms, brute force, made-up ledgers whose γ is known, and in markets."""
 
-from __future__ import annotations
-
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
 from kit import refused
 from scipy.optimize import minimize
-from small_markets import play_out, small_replay, small_scenario
+from small_markets import play_out, played, resumed, small_replay, small_run, small_scenario
 
 from rimsim.agents import make_agent, market_for, play_round
 from rimsim.arrays import ticks
@@ -18,12 +17,10 @@ from rimsim.errors import AgentError, ConfigError, DataError
 from rimsim.evaluation import DecayEstimate, decay_of_counts, decay_of_slates, taken_by_position
 from rimsim.intensity.impressions import best_fit, layer_of
 from rimsim.market import Slates
-from rimsim.market.learning import impressions_of, positions_of
+from rimsim.market.learning import impressions_of
 from rimsim.market.records import as_slates
-from rimsim.market.state import MarketState
 from rimsim.measures import position_weights
 from rimsim.rng import Purpose, generator
-from rimsim.scenarios import compare
 from rimsim.scenarios.report.sentences import examination_note
 
 
@@ -41,10 +38,7 @@ def random_ledger(seed: int, *, decay: float, n: int = 800, m: int = 50, k: int 
 
 
 def confounded_ledger(seed: int, *, decay: float, n: int = 1500, m: int = 40, k: int = 8):
-    """Slates of the largest scores, so that better items stand above; scores err, and levels differ by state.
-
-    Two models share the states. Returns items, what is taken of them, and scores, each (n, k).
-    """
+    """Items, what is taken of them, and scores, of slates of the largest erring scores of two models in many states."""
     draw = drawn(seed)
     worth = draw.normal(0, 0.5, m) + draw.normal(0, 0.5, (n, m)) + draw.normal(-2.5, 0.7, (n, 1))
     model = np.where(draw.random((n, 1)) < 0.5, draw.normal(0, 0.3, m), draw.normal(0, 0.3, m))
@@ -56,10 +50,7 @@ def confounded_ledger(seed: int, *, decay: float, n: int = 1500, m: int = 40, k:
 
 
 def test_the_estimate_and_its_error_are_those_of_the_likelihood():
-    """The estimate minimises the binomial likelihood, and its error is the root of that function's inverse Hessian.
-
-    With two positions γ is the ratio of the two log chances of not being taken.
-    """
+    """The estimate minimises the binomial likelihood, by closed form at two positions; its error is by the Hessian."""
     shown, taken = np.array([[300, 280, 310, 200], [60, 41, 33, 25]])
 
     def loss(theta):
@@ -69,14 +60,10 @@ def test_the_estimate_and_its_error_are_those_of_the_likelihood():
     best = minimize(loss, [-1.0, 0.0], method="BFGS", options={"gtol": 1e-8}).x
     found = decay_of_counts([shown, taken])
     step = 1e-3
-    hessian = [
-        [
-            loss(best + a + b) - loss(best + a - b) - loss(best - a + b) + loss(best - a - b)
-            for b in np.eye(2) * step
-        ]
-        for a in np.eye(2) * step
-    ]
-    error = np.sqrt(np.linalg.inv(np.array(hessian) / (4 * step**2))[1, 1])
+    hessian = np.zeros((2, 2))
+    for (i, a), (j, b) in itertools.product(enumerate(np.eye(2) * step), repeat=2):
+        hessian[i, j] = loss(best + a + b) - loss(best + a - b) - loss(best - a + b) + loss(best - a - b)
+    error = np.sqrt(np.linalg.inv(hessian / (4 * step**2))[1, 1])
     assert found.log_decay == pytest.approx(best[1], abs=1e-4)
     assert found.error == pytest.approx(error, rel=1e-3)
     found = decay_of_counts([[400, 500], [120, 90]])
@@ -164,28 +151,22 @@ def of_ledger(ledger, rows=slice(None)):
 
 
 def test_harvested_estimates_are_those_of_the_ledgers_pooled_over_rounds():
-    """After each round γ is the mean by precision of what each ledger so far gives."""
-    market, agent = begun(unknowing("harvested"), "relevance")
-    assert market.platform.decay == 0.6
-    play_out(market, agent)
-    estimates = [of_ledger(closed.ledger) for closed in market.closed]
-    for number, closed in enumerate(market.closed, 1):
-        expected = DecayEstimate.pooled(estimates[:number])
-        assert closed.decay.log_decay == pytest.approx(expected.log_decay, rel=1e-12)
-        assert closed.decay.error == pytest.approx(expected.error, rel=1e-12)
-
-
-def test_the_unit_of_the_guarantee_follows_the_estimate():
-    """Positions weigh by the prior guess in round 0 and then by the last estimate, for agents and measures alike."""
+    """γ is the mean by precision of ledgers so far, and positions weigh by the guess before them."""
     exposure = ExposureConfig(unit="examined", examination="harvested", prior_decay=0.6)
     market, agent = begun(unknowing("harvested", exposure=exposure), "rim-feedback")
-    decays = [0.6]
+    assert market.platform.decay == 0.6
+    decays, estimates = [0.6], []
     while not market.done:
         weights = market.round_view().position_weights
         assert weights.tolist() == position_weights(decays[-1], 5).tolist()
         play_round(market, agent)
-        assert market.closed[-1].position_weights.tolist() == weights.tolist()
-        decays.append(market.closed[-1].decay.decay)
+        closed = market.closed[-1]
+        assert closed.position_weights.tolist() == weights.tolist()
+        estimates.append(of_ledger(closed.ledger))
+        expected = DecayEstimate.pooled(estimates)
+        assert closed.decay.log_decay == pytest.approx(expected.log_decay, rel=1e-12)
+        assert closed.decay.error == pytest.approx(expected.error, rel=1e-12)
+        decays.append(closed.decay.decay)
     assert len(set(decays)) == 4
 
 
@@ -211,7 +192,7 @@ def test_the_layer_over_impressions_weighs_positions_by_what_the_platform_takes_
     play_round(market, agent)
     found = market.closed[0].decay.decay
     past = market.platform.rounds[-1]
-    positions = positions_of(market.config, market.consumer, found)
+    positions = market.config.consumer.attraction * found ** np.arange(market.config.slate)
     states = market.closed[0].states.scored_by(market.platform.scorers_of_last())
     bare = dataclasses.replace(states, models=lambda: tuple(layer_of(one)[0] for one in states.models()))
     learnt = impressions_of(past.shown.scored(bare), positions)
@@ -247,30 +228,21 @@ def test_what_is_not_known_yet_tells_nothing():
 def test_a_market_goes_on_from_its_state_with_the_same_estimates(tmp_path, examination, name):
     """Saved and loaded after any round, and in batches of any size, estimates and slates are the same to the bit."""
     config = unknowing(examination)
-    market, agent = begun(config, name)
-    play_out(market, agent, 7)
-    for stop in (1, 2):
-        first, agent = begun(config, name)
-        for _ in range(stop):
-            play_round(first, agent)
-        first.state.save(tmp_path / str(stop))
-        second, agent = begun(config, name)
-        second.load_state(MarketState.load(tmp_path / str(stop)))
-        play_out(second, agent)
-        for one, other in zip(market.closed[stop:], second.closed, strict=True):
+    whole = played(config, name, 7).closed
+    for after in (1, 2):
+        for one, other in zip(whole, resumed(config, name, tmp_path / str(after), after).closed, strict=True):
             assert one.decay == other.decay
             np.testing.assert_array_equal(one.ledger.item, other.ledger.item)
 
 
 def test_a_run_says_how_gamma_was_found_and_what_it_came_to(tmp_path):
     """The report names the way, the first guess, each estimate and the truth; a run that is told γ says nothing."""
-    asked = {"seeds": 1, "frozen": [], "certify": False, "workers": 1}
-    run = compare(unknowing("harvested"), ["relevance"], out=tmp_path / "run", **asked)
+    run = small_run(tmp_path / "run", ["relevance"], unknowing("harvested"))
     last = run.rounds[run.rounds["round"] == 2].set_index("metric")["value"]
     said = examination_note(run)
     assert "is 0.6 in round 0" in said
     assert "exposure.examination: harvested" in said
     assert f"relevance {last['estimated_decay']:.3f} ± {last['decay_error']:.3f}; the truth is 0.85" in said
-    told = compare(small_scenario(rounds=1), ["relevance"], out=tmp_path / "t", **asked)
+    told = small_run(tmp_path / "t", ["relevance"], small_scenario(rounds=1))
     assert examination_note(told) is None
     assert "estimated_decay" not in set(told.rounds["metric"])

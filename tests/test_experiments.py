@@ -1,8 +1,7 @@
 """Experiments on one market: assignment, estimates against enumeration, and markets small enough to play often."""
 
-from __future__ import annotations
-
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -16,19 +15,12 @@ from rimsim import scenarios
 from rimsim.agents import make_agent, play_round
 from rimsim.config import ArrivalsConfig, ExposureConfig, PlatformConfig, to_plain
 from rimsim.errors import ConfigError
+from rimsim.evaluation.designs import DESIGNS, Assignment, Outcome, contrast
 from rimsim.market import Market
 from rimsim.market.records import count_items
 from rimsim.measures.loop import late_rounds
 from rimsim.scenarios.cli.main import main
-from rimsim.scenarios.kinds.experiment import (
-    arrivals_table,
-    estimates,
-    experiment_report,
-    summary,
-    tail_of,
-    total_effects,
-)
-from rimsim.scenarios.kinds.experiment.designs import DESIGNS, Assignment, Outcome, contrast
+from rimsim.scenarios.kinds import experiment
 from rimsim.scenarios.kinds.experiment.market import (
     Diverted,
     TwoArms,
@@ -52,22 +44,13 @@ def _nothing(count):
     """Nobody wants to know how far it is."""
 
 
-def _played(agents, design, *, diverted=False, shared=False, seed=0, **changes):
-    assignment = Assignment(design, seed, 6 * HOUR)
-    rounds = play_experiment(
-        _scenario(**changes), seed, agents, assignment, diverted=diverted, shared=shared, report=_nothing
-    )
-    return rounds, assignment
-
-
-# -- who is in which arm ------------------------------------------------------------------------------------------
+def _played(agents, design, *, diverted=False, shared=False, **changes):
+    assignment, about = Assignment(design, 0, 6 * HOUR), {"diverted": diverted, "shared": shared}
+    return play_experiment(_scenario(**changes), 0, agents, assignment, **about, report=_nothing), assignment
 
 
 def test_assignment_is_a_fair_coin_that_never_changes():
-    """Half the visitors, items and blocks are in arm B, within four standard errors, however they are asked.
-
-    All arrivals within an interval of the clock are in the same arm, whoever they are.
-    """
+    """Half the visitors, items and blocks of the clock are in arm B, within four standard errors, as often as asked."""
     users = np.arange(10_000)
     for design in DESIGNS:
         one = Assignment(design, 3, HOUR)
@@ -93,9 +76,6 @@ def test_merged_slates_keep_the_ranks_of_their_arms():
     assert sorted(found[1].tolist()) == [3, 4, 5]
     same = merged(a, a, treated)
     assert np.array_equal(same, a)
-
-
-# -- estimates ----------------------------------------------------------------------------------------------------
 
 
 def _outcome(seed, effect, design):
@@ -151,15 +131,10 @@ def test_an_arm_of_one_unit_has_no_interval():
     outcome = _outcome(5, 0.1, "user")
     found = contrast("user", dataclasses.replace(outcome, treated=outcome.unit == 3))
     assert np.isfinite(found).tolist() == [True, False, False]
-    row = {
-        "design": "user",
-        "training": "shared",
-        "prices": "shared",
-        "metric": "utility",
-        "total_effect": 0.0,
-    }
+    row = {"design": "user", "training": "shared", "prices": "shared", "metric": "utility"}
+    row["total_effect"] = 0.0
     seeds = [found._asdict() | {"seed": 0}, {"naive": 1.0, "low": 0.5, "high": 2.0, "seed": 1}]
-    told = summary(pd.DataFrame([row | seed for seed in seeds])).iloc[0]
+    told = experiment.summary(pd.DataFrame([row | seed for seed in seeds])).iloc[0]
     assert (told["coverage"], told["power"], told["seeds"]) == (0.0, 1.0, 2)
 
 
@@ -189,18 +164,12 @@ def _world(probability):
 
 
 def test_total_effects_are_of_probabilities():
-    """The draws of consumptions add no noise: probabilities alone count, by exposure the tail.
-
-    Of 30 items the three with most events are no tail; of a few, one is none.
-    """
+    """Probabilities alone count, by exposure the tail, which is all but the most consumed tenth."""
     worlds = [[_world(np.full((4, 2), 0.1))], [_world(np.full((4, 2), 0.4))]]
-    found = total_effects(worlds, np.array([True, False]))
+    found = experiment.total_effects(worlds, np.array([True, False]))
     assert found == pytest.approx({"utility": 0.6, "tail_exposure": 0.0})
-    assert np.flatnonzero(~tail_of(np.arange(30))).tolist() == [27, 28, 29]
-    assert np.flatnonzero(~tail_of(np.array([1, 5, 2]))).tolist() == [1]
-
-
-# -- on a market --------------------------------------------------------------------------------------------------
+    assert np.flatnonzero(~experiment.tail_of(np.arange(30))).tolist() == [27, 28, 29]
+    assert np.flatnonzero(~experiment.tail_of(np.array([1, 5, 2]))).tolist() == [1]
 
 
 @pytest.fixture(scope="module")
@@ -227,10 +196,7 @@ def test_an_agent_against_itself_is_the_market_as_it_is(alone, design, diverted)
 
 
 def test_arms_act_on_their_own_arrivals(alone):
-    """First visits of an arm are answered as in its agent's world, and not as in the other's.
-
-    Two whole worlds of one agent at one seed are one world.
-    """
+    """First visits of an arm are answered as in its agent's world, not the other's; one agent's world is one."""
     rounds, assignment = _played(("relevance", "random"), "user")
     one, other = rounds[0], play_world(_scenario(), 0, "random", _nothing)[0]
     treated = assignment.arrivals(one.user, one.time, 0)
@@ -238,15 +204,12 @@ def test_arms_act_on_their_own_arrivals(alone):
     assert np.array_equal(one.item[treated & first], other.item[treated & first])
     assert (one.item[~treated & first] != other.item[~treated & first]).any()
     again = play_world(_scenario(), 0, "relevance", _nothing)
-    assert total_effects([alone, again], np.ones(500, bool))["utility"] == 0.0
+    assert experiment.total_effects([alone, again], np.ones(500, bool))["utility"] == 0.0
 
 
 @pytest.mark.parametrize("name", ["rim-feedback", "entropic-dual"])
 def test_with_one_budget_agents_hear_of_each_other(name):
-    """An agent that is told of all that another delivered prices as if it had delivered it itself.
-
-    With shared prices both arms together deliver about the floors, and with split prices each about half.
-    """
+    """An agent that is told of another's delivery prices as if it were its own; so floors are kept, shared or split."""
     market, agents = Market(_scenario(rounds=1)), [make_agent(name) for _ in range(2)]
     view, arrivals, exposure = market.round_view(), market.next_arrivals(20), np.zeros(market.n_items)
     for agent in agents:
@@ -261,45 +224,29 @@ def test_with_one_budget_agents_hear_of_each_other(name):
         assert (np.bincount(rounds[0].item[rounds[0].item >= 0]) >= 1).mean() > 0.9
 
 
-class _Sees:
-    """An agent that keeps the view of its round."""
-
-    name, order_free, barrier_every = "sees", True, None
-
-    def begin_round(self, view):
-        """Keep it."""
-        self.view = view
-
-
 @pytest.mark.parametrize(
     ("shared", "design", "part"), [(True, "user", 1), (False, "user", 2), (False, "item", 1)]
 )
 def test_split_prices_give_each_arm_half_of_the_floors_and_of_the_arrivals(shared, design, part):
     """Where arrivals have arms and prices are split, each agent begins with half a world, else with all of it."""
-    view, agents = Market(_scenario(rounds=1)).round_view(), [_Sees(), _Sees()]
-    arms = TwoArms(agents, Assignment(design, 0, HOUR), shared=shared, n_items=len(view.required))
+    view, seen = Market(_scenario(rounds=1)).round_view(), []
+    agent = SimpleNamespace(name="sees", order_free=True, barrier_every=None, begin_round=seen.append)
+    arms = TwoArms([agent, agent], Assignment(design, 0, HOUR), shared=shared, n_items=len(view.required))
     arms.begin([view, view])
-    for agent in agents:
-        assert np.array_equal(agent.view.required, view.required / part)
-        assert agent.view.arrivals == view.arrivals // part
-
-
-class _Keeps:
-    """A control that keeps what a platform would learn."""
-
-    def learnt(self, own):
-        """Keep it."""
-        self.own = own
-        return own
+    assert len(seen) == 2
+    for each in seen:
+        assert np.array_equal(each.required, view.required / part)
+        assert each.arrivals == view.arrivals // part
 
 
 @pytest.fixture(scope="module")
 def own_past():
     """What a platform would learn of a round of random slates."""
-    control = _Keeps()
+    kept = []
+    control = SimpleNamespace(learnt=lambda own: kept.append(own) or own)
     market = Market(_scenario(platform=PlatformConfig(model="bag-visits")), control=control)
     play_round(market, make_agent("random"))
-    return control.own
+    return kept[0]
 
 
 @pytest.mark.parametrize("treated", [True, False])
@@ -309,10 +256,8 @@ def test_diverted_training_has_the_events_and_impressions_of_its_own_arm_alone(o
     found = Diverted(assignment, treated=treated).learnt(own)
     users = own.schedule.user
     mine = assignment.arrivals(users, np.zeros(len(users)), 0) == treated
-    events, kept = (
-        sorted(zip(*(part.tolist() for part in past.histories.all_events()), strict=True))
-        for past in (own, found)
-    )
+    columns = [map(np.ndarray.tolist, past.histories.all_events()) for past in (own, found)]
+    events, kept = (sorted(zip(*each, strict=True)) for each in columns)
     assert kept == [event for event in events if mine[event[0]]]
     assert 0 < len(kept) < len(events)
     rows = mine[own.schedule.slot]
@@ -324,17 +269,15 @@ def test_diverted_training_has_the_events_and_impressions_of_its_own_arm_alone(o
 
 def test_agents_that_cannot_be_told_are_refused():
     """An agent that paces its delivery and has no ear for another's is named where prices are shared."""
-    agents, said = (
-        [make_agent("relevance"), make_agent("rim-resolve")],
-        "'rim-resolve' paces its delivery and cannot",
-    )
+    agents = [make_agent("relevance"), make_agent("rim-resolve")]
+    said = "'rim-resolve' paces its delivery and cannot be told"
     refused(ConfigError, said, TwoArms, agents, Assignment("user", 0, 1.0), shared=True, n_items=5)
 
 
 def test_estimates_of_the_late_rounds():
     """An A/A experiment on a market estimates about nothing in both metrics."""
     rounds, assignment = _played(("random", "random"), "user")
-    found = estimates(rounds, assignment, np.ones(500, bool))
+    found = experiment.estimates(rounds, assignment, np.ones(500, bool))
     assert found["utility"][1] <= 0 <= found["utility"][2]
     assert found["tail_exposure"][0] == pytest.approx(0.0, abs=1e-12)
 
@@ -345,8 +288,8 @@ def test_cluster_experiments_reads_the_arrivals_as_they_are(design, cluster):
     package = pytest.importorskip("cluster_experiments")
     rounds, assignment = _played(("relevance", "random"), design)
     tail = np.arange(500) > 20
-    table = arrivals_table(rounds, assignment, tail, 0)
-    found = estimates(rounds, assignment, tail)
+    table = experiment.arrivals_table(rounds, assignment, tail, 0)
+    found = experiment.estimates(rounds, assignment, tail)
     plan = {
         "metrics": [{"alias": name, "name": name} for name in ("target", "tail_exposure")],
         "variants": [{"name": "A", "is_control": True}, {"name": "B", "is_control": False}],
@@ -385,16 +328,13 @@ def test_the_command_leaves_tables_a_picture_and_a_folder_that_reports(tmp_path,
         assert main(["report", str(out), *option]) == 0
     one = load_run(out)
     one.config["seeds"], one.config["scenario"]["rounds"] = [0], 1
-    assert experiment_report(one).setting[1:3] == ("1 round", "1 seed")
+    assert experiment.experiment_report(one).setting[1:3] == ("1 round", "1 seed")
 
 
 @pytest.mark.parametrize("seeds", [0, (), (1, 1), (-1,)])
 def test_seeds_that_are_none_are_refused(seeds, tmp_path):
     """As a comparison does, before there is a folder: none at all, one twice, or one below 0."""
-    said, asked = (
-        "seeds: .*; allowed: a positive number of seeds, or distinct seeds",
-        {"scenario": _scenario()},
-    )
+    said, asked = "seeds: .*; allowed: a positive number of seeds, or dist", {"scenario": _scenario()}
     agents, out = ("relevance", "random"), tmp_path / "run"
     refused(ConfigError, said, scenarios.experiment, *agents, **asked, seeds=seeds, out=out)
     assert not out.exists()

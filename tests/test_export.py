@@ -1,7 +1,5 @@
 """Exports: the keys, shapes and ranges of each format, and figures computed from them by hand."""
 
-from __future__ import annotations
-
 import functools
 
 import gymnasium
@@ -9,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from kit import refused
-from small_markets import small_scenario
+from small_markets import small_run, small_scenario
 
 from rimsim import scenarios
 from rimsim.agents import make_agent, market_for
@@ -25,10 +23,7 @@ GREEDY = "epsilon-greedy(epsilon=0.5)"
 def run(tmp_path_factory):
     """One round of 150 arrivals, of an agent that says its chances and one that does not."""
     config = small_scenario(rounds=1, slate=3, arrivals=ArrivalsConfig(per_round=150, max_visits=1))
-    asked = {"seeds": 2, "frozen": [], "workers": 1, "certify": False}
-    return scenarios.compare(
-        config, [GREEDY, "relevance"], out=tmp_path_factory.mktemp("export") / "run", **asked
-    )
+    return small_run(tmp_path_factory.mktemp("export") / "run", [GREEDY, "relevance"], config, seeds=2)
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +33,8 @@ def exported(run, tmp_path_factory):
 
     @functools.cache
     def read(kind, seed=0):
-        place, said = scenarios.export(
-            run.folder, kind, agent=GREEDY, seed=seed, out=folder / f"{kind}-{seed}.npz"
-        )
+        out = folder / f"{kind}-{seed}.npz"
+        place, said = scenarios.export(run.folder, kind, agent=GREEDY, seed=seed, out=out)
         return dict(np.load(place)), said
 
     return read
@@ -136,24 +130,20 @@ def test_scope_rl_itself_accepts_the_data_set_and_values_it_as_ope_does(exported
 
 
 def test_csv_is_the_ledger(run, tmp_path, capsys):
-    """Every exposure of the arms asked for is a row, with the ledger's columns."""
+    """Every exposure of the arms is a row with the ledger's columns; what is not there, or is there, is named."""
     out = tmp_path / "ledger.csv"
     assert main(["export", str(run.folder), "--to", "csv", "--agent", "relevance", "--out", str(out)]) == 0
     found = pd.read_csv(out)
     assert list(found.columns) == list(run.ledger.columns)
     assert len(found) == (run.ledger["agent"] == "relevance").sum()
     assert "exposures" in capsys.readouterr().out
-    refused(RunFolderError, "is there already", scenarios.export, run.folder, "csv", out=out)
-
-
-def test_what_cannot_be_exported_is_refused(run):
-    """A format, an arm or a seed that is not there is named, with the nearest."""
-    for words, told in (
-        (("opb", {}), "--to: 'opb'. Did you mean 'obp'|--to: 'opb'"),
-        (("obp", {"agent": "nobody"}), "--agent: 'nobody'"),
-        (("obp", {"seed": 9}), "--seed: 9"),
+    for error, told, kind, words in (
+        (RunFolderError, "is there already", "csv", {"out": out}),
+        (ConfigError, "--to: 'opb'. Did you mean 'obp'|--to: 'opb'", "opb", {}),
+        (ConfigError, "--agent: 'nobody'", "obp", {"agent": "nobody"}),
+        (ConfigError, "--seed: 9", "obp", {"seed": 9}),
     ):
-        refused(ConfigError, told, scenarios.export, run.folder, words[0], **words[1])
+        refused(error, told, scenarios.export, run.folder, kind, **words)
 
 
 def test_the_environment_of_a_data_set_plays_its_log_again(run):

@@ -1,7 +1,5 @@
 """Files and folders that appear as a whole or not at all."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest
@@ -12,9 +10,8 @@ from rimsim.system import draft_content, draft_file, draft_folder, remove_drafts
 
 def contents(folder):
     """Relative path → text of every file below a folder."""
-    return {
-        path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()
-    }
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {path.relative_to(folder).as_posix(): path.read_text() for path in files}
 
 
 def test_a_file_appears_when_the_block_ends(tmp_path):

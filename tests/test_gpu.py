@@ -4,14 +4,12 @@ Each test runs with ``cpu`` too, where the answer must be the same to the last b
 tried on every machine.
 """
 
-from __future__ import annotations
-
 from contextlib import contextmanager
 
 import numpy as np
 import pytest
 import torch
-from small_markets import play_out, small_scenario
+from small_markets import play_out, settings_of, small_scenario
 
 from rimsim.agents import make_agent, play_round, rollout
 from rimsim.config import PlatformConfig, override
@@ -25,16 +23,8 @@ from rimsim.matching import price_slates, top_k
 from rimsim.matching.kernels import row_states
 from rimsim.matching.ranking import device_slates, device_top_k
 
-DEVICES = [
-    "cpu",
-    pytest.param(
-        "cuda",
-        marks=[
-            pytest.mark.gpu,
-            pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-        ],
-    ),
-]
+CUDA = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
+DEVICES = ["cpu", pytest.param("cuda", marks=CUDA)]
 CLOSE = 2e-4
 """Relative difference of two float32 scores that went through other kernels."""
 
@@ -55,14 +45,6 @@ def saved(scenario, tmp_path_factory):
     return folder
 
 
-def played(scenario, saved, device, name):
-    """The rounds that an agent played with the model on a device, and the market."""
-    market = Market(scenario, model=load(saved, device))
-    assert market.device.type == device
-    agent = make_agent(name)
-    return play_out(market, agent)
-
-
 @contextmanager
 def departures(device):
     """Collects how many numbers each fetch of float or bool tensors took off a device."""
@@ -73,12 +55,9 @@ def departures(device):
         def call(tensor, *args, **kwargs):
             result = originals[name](tensor, *args, **kwargs)
             stays = isinstance(result, torch.Tensor) and result.device.type == device and name == "to"
-            if tensor.device.type == device and not stays:
-                kind = (
-                    "float" if tensor.is_floating_point() else "bool" if tensor.dtype == torch.bool else None
-                )
-                if kind is not None:
-                    taken[kind].append(tensor.numel())
+            kind = "float" if tensor.is_floating_point() else str(tensor.dtype).removeprefix("torch.")
+            if tensor.device.type == device and not stays and kind in taken:
+                taken[kind].append(tensor.numel())
             return result
 
         return call
@@ -103,15 +82,13 @@ def test_ranking_by_tensor_operations_is_the_compiled_ranking(device, tie_width,
     price = draw.choice([-0.2, 0.0, 0.4], m)
     admissible = None if share is None else draw.random((n, m)) < share
     keys = draw.integers(2**40, size=n)
-    want = price_slates(
-        scores, price, k, admissible=admissible, tie_seed=9, row_keys=keys, tie_width=tie_width
-    )
+    ties = {"tie_seed": 9, "row_keys": keys, "tie_width": tie_width}
+    want = price_slates(scores, price, k, admissible=admissible, **ties)
     there = torch.from_numpy(scores).to(device)
     mask = None if admissible is None else torch.from_numpy(admissible).to(device)
     found = device_slates(there, price, k, mask, row_states(9, keys), tie_width)
     np.testing.assert_array_equal(found, want)
-    same = price_slates(there, price, k, admissible=mask, tie_seed=9, row_keys=keys, tie_width=tie_width)
-    np.testing.assert_array_equal(same, want)
+    np.testing.assert_array_equal(price_slates(there, price, k, admissible=mask, **ties), want)
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -139,7 +116,9 @@ def test_scores_agree_with_those_of_the_cpu(scenario, saved, device):
 @pytest.mark.parametrize("name", ["random", "relevance", "rim-dual", "rim-feedback"])
 def test_a_short_market_is_the_same_on_a_device(scenario, saved, device, name):
     """Two rounds leave the ledger of the CPU: slates equal but for near-ties, λ(x,y) equal but for rounding."""
-    here, there = (played(scenario, saved, where, name) for where in ("cpu", device))
+    markets = [Market(scenario, model=load(saved, where)) for where in ("cpu", device)]
+    assert [market.device.type for market in markets] == ["cpu", device]
+    here, there = (play_out(market, make_agent(name)) for market in markets)
     for mine, theirs in zip(here.closed, there.closed, strict=True):
         one, other = mine.ledger, theirs.ledger
         np.testing.assert_array_equal(mine.required, theirs.required)
@@ -185,20 +164,7 @@ def test_an_environment_on_a_device_is_its_engine(scenario, device):
     config = override(scenario, {"platform.device": device, "rounds": 1})
     market, agent = Market(config), make_agent("relevance")
     play_round(market, agent)
-    env = MarketEnv("closed-loop", settings=_flat(config))
+    env = MarketEnv("closed-loop", settings=settings_of(config))
     rollout(env, make_agent("relevance"), seed=0)
     np.testing.assert_array_equal(env.market.closed[0].ledger.item, market.closed[0].ledger.item)
     np.testing.assert_array_equal(env.market.closed[0].ledger.consumed, market.closed[0].ledger.consumed)
-
-
-def _flat(config):
-    return {
-        "platform.model": config.platform.model,
-        "platform.device": config.platform.device,
-        "platform.retrain": False,
-        "data.min_item_events": config.data.min_item_events,
-        "arrivals.per_round": config.arrivals.per_round,
-        "arrivals.max_visits": config.arrivals.max_visits,
-        "slate": config.slate,
-        "rounds": 1,
-    }

@@ -1,14 +1,12 @@
 """What is guaranteed, in which unit, hard and soft, with arrivals known, forecast with error or unknown, by whom."""
 
-from __future__ import annotations
-
 import itertools
 from dataclasses import replace
 
 import gymnasium
 import numpy as np
 import pytest
-from small_markets import SMALL, settings_of, small_scenario
+from small_markets import SMALL, settings_of, small_scenario, weighted_exposures
 from test_online_agents import Chunks, arrivals_of, skewed, view_of
 
 from rimsim import measures
@@ -32,6 +30,7 @@ def test_an_item_without_a_guarantee_has_the_price_zero(name):
         free = ledger[required[ledger["item"]] == 0]
         assert len(free) > 100
         assert (free["price"] == 0).all()
+        assert ledger["price"].between(-market.closed[-1].cost * (1 + 1e-6), 0).all()
         assert (agent.item_price[required == 0] == 0).all()
         lower += np.count_nonzero(agent.item_price[required > 0] < 0)
     assert lower > 0
@@ -88,10 +87,7 @@ def test_rewards_add_up_to_the_return_in_the_unit_of_the_guarantee(unit):
     env = gymnasium.make("RIMMarket-v0", scenario="closed-loop", settings=settings_of(config))
     reward, total = rollout(env, make_agent("rim-dual"), seed=3).reward, 0.0
     for closed in env.unwrapped.market.closed:
-        delivered = measures.weighted_exposure(
-            closed.ledger.item, closed.position_weights, len(closed.required)
-        )
-        lacking = measures.shortfall_units(delivered, closed.required)
+        lacking = measures.shortfall_units(weighted_exposures(closed), closed.required)
         total += closed.ledger.consumed.sum() + closed.cost * (closed.required.sum() - lacking)
     assert reward == pytest.approx(total)
 
@@ -124,9 +120,6 @@ def market_of(name, config):
     return agent, market_for(agent, config)
 
 
-# -- the unit -------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("name", [*MOVING, *PLANNED])
 @pytest.mark.parametrize("kind", ["clones", "capped"])
 def test_slates_stand_in_order_of_what_counts(name, kind):
@@ -140,20 +133,6 @@ def test_slates_stand_in_order_of_what_counts(name, kind):
             worth = worth - ledger.price
         steps = np.diff(np.where(ledger.item >= 0, worth, np.nan), axis=1)
         assert not (steps > 1e-6 * np.nanmax(np.abs(worth))).any()
-
-
-@pytest.mark.parametrize("name", [*MOVING, *PLANNED])
-def test_weights_that_are_all_one_change_nothing(name):
-    """Examined without decay is the problem without positions: the prices are those of the shown unit, to the bit."""
-    found = []
-    for unit in ("shown", "examined"):
-        config = small_scenario(rounds=1, exposure=ExposureConfig(unit=unit))
-        config = replace(config, consumer=replace(config.consumer, position_decay=1.0))
-        agent, market = market_of(name, config)
-        play_round(market, agent)
-        found.append((np.sort(market.closed[0].ledger.item, 1), market.closed[0].required))
-    assert (found[0][1] == found[1][1]).all()
-    assert (found[0][0][0] == found[1][0][0]).all()
 
 
 @pytest.mark.parametrize("name", ["rim-feedback", "rim-resolve(every=100)", "fair-rec"])
@@ -182,9 +161,6 @@ def test_plans_are_optimal_in_weights(name, k):
     assert 0.99 * bound <= value <= bound * (1 + 1e-9)
 
 
-# -- the entropic problem -------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("k", [1, 2, 3])
 def test_entropic_prices_meet_floors_of_any_unit_and_buy_nothing_beyond(k):
     """On their states little is missing in expectation, or bought in excess, whether positions count alike or not."""
@@ -198,9 +174,6 @@ def test_entropic_prices_meet_floors_of_any_unit_and_buy_nothing_beyond(k):
         assert found.sum() == pytest.approx(60 * weights.sum())
         assert np.maximum(required - found, 0).sum() <= 0.01 * required.sum()
         assert np.maximum(found - required, 0)[price < 0].sum() <= 0.02 * required.sum()
-
-
-# -- hard requirements ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("unit", ["shown", "examined"])
@@ -240,10 +213,7 @@ def test_the_guard_does_nothing_while_floors_can_wait():
 
 
 def test_an_item_that_few_may_be_shown_is_shown_to_them_in_time():
-    """What a fortieth of the arrivals may be shown, and needs half of them, is met though its price says nothing.
-
-    An item that nobody may be shown before the last tenth of the round is met all the same.
-    """
+    """What a fortieth of the arrivals, or the last tenth alone, may be shown is met though its price says nothing."""
     n, m, k, item = 400, 30, 4, np.arange(30)
     few, late = np.ones((n, m), bool), np.ones((n, m), bool)
     few[:, 3] = np.arange(n) % 40 == 7
@@ -272,9 +242,6 @@ def test_items_that_most_have_consumed_do_not_miss_their_last_visitors(unit):
         assert missing(view, begun("rim-feedback", view).act(now).items) == 0.0
 
 
-# -- arrivals known, forecast with error, unknown -------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("hard", [False, True])
 @pytest.mark.parametrize("forecast", [0.5, 1.0, 1.5])
 def test_the_clock_delivers_what_was_promised_for_the_arrivals_expected(forecast, hard):
@@ -298,15 +265,3 @@ def test_a_round_goes_on_after_the_arrivals_expected():
         if name != "p-mmf":
             assert missing(view, slates.items[: n // 2]) <= 0.05
             assert missing(view, slates.items) <= 0.001
-
-
-def test_prices_swing_no_more_by_the_clock_than_by_arrivals():
-    """Where as many come as expected, evenly, the two paces deliver and pay nearly the same."""
-    n, m, k, span = 600, 60, 6, 1000.0
-    now, score = replace(arrivals_of(mild(n, m, 2), first=900), time=np.arange(n) * span / n), []
-    view = view_of(n, m, k, past=arrivals_of(mild(n, m, 1)), cost=20.0, unit="examined", decay=0.85)
-    for pace in ("arrivals", "clock"):
-        agent = begun("rim-feedback", replace(view, pace=pace, opens=0.0, closes=span))
-        score.append(float(np.take_along_axis(now.intensity.numpy(), agent.act(now).items, 1).sum()))
-        assert np.isfinite(agent.item_price).all()
-    assert score[1] == pytest.approx(score[0], rel=1e-3)

@@ -1,14 +1,12 @@
 """Guard of hard requirements: due items and rows, and their positions, against counting by hand."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_arrivals import arrivals_of
 from small_markets import small_scenario
-from test_promised_prices import AGENTS, PROMISES, played
+from test_promises import AGENTS, PRICED, played
 
 from rimsim.agents import make_agent, pacing
 from rimsim.agents.guard import (
@@ -127,10 +125,7 @@ def test_items_are_placed_where_positions_cover_their_deficits(items, count):
 
 
 def test_a_position_covers_a_deficit_where_one_can():
-    """The last free position that suffices, or else the first free one; −1 where none is free.
-
-    Of n arrivals left n − 1 come later; a share is in reserve, and the last four, or all if they are fewer.
-    """
+    """The last free position that suffices, or the first free one; a share and the last four arrivals do not count."""
     for slate, lack, place in (
         ([-1] * 4, 0.4, 2),
         ([-1, -1, 7, -1], 0.4, 1),
@@ -177,10 +172,7 @@ def slate_of(value, required, left, weight, *, urgent=True, excess=0.0, guard=No
 
 @pytest.mark.parametrize(("weight", "slate"), [(WEIGHT, [1, 2, 3, 0]), ((1.0, 1.0, 1.0, 1.0), [0, 1, 2, 3])])
 def test_a_due_item_keeps_its_position_where_positions_count_differently(weight, slate):
-    """An item of which little is missing stands last, whatever its value; alike, all stand in order of value.
-
-    In a slate of one position an urgent item is shown instead of a better one.
-    """
+    """An item of which little is missing stands last; alike, all stand by value; an urgent one has the only place."""
     required = np.array([0.25, 0.0, 0.0, 0.0, 0.0])
     assert slate_of(np.array([9.0, 3.0, 2.0, 1.0, 0.5]), required, 1.0, weight) == slate
     assert slate_of(np.array([1.0, 9.0]), np.array([2.0, 0.0]), 2.0, (1.0,)) == [0]
@@ -243,17 +235,10 @@ def test_due_rows_and_shares_of_the_excess_are_those_by_hand(items, data):
         return np.array(data.draw(st.lists(st.integers(low, high), min_size=size, max_size=size)))
 
     n = len(items)
-    least, delivered, column, left = (
-        some(0, 160, n) / 4.0,
-        some(0, 160, n) / 16.0,
-        some(0, 2, n),
-        1.0 * some(1, 60, 3),
-    )
-    counts, chance, weight = (
-        np.array([True, False, True]),
-        np.linspace(0.2, 1.0, M),
-        np.array([1.0, 0.5, 0.25]),
-    )
+    least, delivered = some(0, 160, n) / 4.0, some(0, 160, n) / 16.0
+    column, left = some(0, 2, n), 1.0 * some(1, 60, 3)
+    counts, chance = np.array([True, False, True]), np.linspace(0.2, 1.0, M)
+    weight = np.array([1.0, 0.5, 0.25])
     required, mean = np.arange(M) / 2.0 * data.draw(st.booleans()), weight.mean()
     about = {"weight": weight, "chance": chance, "spare": 0.1, "sure": 1.0}
     guard = guard_of(required, items, least, column, **about)
@@ -344,7 +329,7 @@ def test_an_exposure_that_is_taken_back_is_delivered_again():
 def hard_market(**changes):
     """Two rounds of a week with floors, groups, and campaigns that end when the first round does."""
     exposure = {"hard": True, "most": None, "campaigns": LATE, "unit": "examined"} | changes
-    return small_scenario(exposure=scenario_from({"exposure": PROMISES | exposure}).exposure, rounds=2)
+    return small_scenario(exposure=scenario_from({"exposure": PRICED | exposure}).exposure, rounds=2)
 
 
 def missing(closed):

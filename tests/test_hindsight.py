@@ -1,7 +1,5 @@
 """Plans for a whole round: their optimum by a linear programme, plans that were overtaken, and whose plans are one."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from functools import partial
 
@@ -28,9 +26,8 @@ def _round(seed, share=0.7):
     admissible = draw.random((N, M)) < 0.8
     admissible[4] = np.arange(M) < 2
     ground = torch.from_numpy(draw.uniform(0.5, 2.0, N).astype(np.float32))
-    arrivals = replace(
-        arrivals_of(scores * admissible, admissible), capacity=CAPACITY, ground_intensity=ground
-    )
+    arrivals = arrivals_of(scores * admissible, admissible)
+    arrivals = replace(arrivals, capacity=CAPACITY, ground_intensity=ground)
     view = view_of(N, M, K, share=share, cost=COST, unit="examined")
     return replace(view, audience=Chunks([arrivals])), arrivals
 
@@ -171,13 +168,8 @@ def test_arms_with_the_same_round_share_its_solution_to_the_bit(tmp_path):
     assert len(calls) == 1
     mask = np.arange(60 * 12).reshape(60, 12) > 0
     row = Rows(np.array([0, 2]), np.array([1, 2]), np.array([30.0]), np.array([np.inf]), np.array([0.4]))
-    others = [
-        {"admissible": mask},
-        {"admissible": mask | True},
-        {"cost": 0.5},
-        {"rows": row},
-        {"last": np.zeros(12)},
-    ]
+    others = [{"admissible": mask}, {"admissible": mask | True}, {"cost": 0.5}, {"rows": row}]
+    others.append({"last": np.zeros(12)})
     for number, changes in enumerate(others, 2):
         asked(one, **changes)
         assert len(calls) == number

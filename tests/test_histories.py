@@ -25,10 +25,8 @@ from rimsim.testing import random_log
 
 SLOTS = 4
 LOGGED = [[7, 8], [], [9], [7]]
-CONSUMED = st.lists(
-    st.tuples(st.integers(0, SLOTS - 1), st.integers(0, 3), st.lists(st.integers(0, 9), max_size=3)),
-    max_size=30,
-)
+ITEMS = st.lists(st.integers(0, 9), max_size=3)
+CONSUMED = st.lists(st.tuples(st.integers(0, SLOTS - 1), st.integers(0, 3), ITEMS), max_size=30)
 
 
 def _empty(slots=SLOTS):
@@ -36,9 +34,8 @@ def _empty(slots=SLOTS):
     logged = (LOGGED + [[]] * slots)[:slots]
     offsets = np.cumsum([0, *(len(items) for items in logged)])
     events = [(item, float(n)) for items in logged for n, item in enumerate(items)]
-    past = LoggedPast(
-        offsets, np.array([item for item, _ in events], np.int64), np.array([at for _, at in events])
-    )
+    items, times = np.array([item for item, _ in events], np.int64), np.array([at for _, at in events])
+    past = LoggedPast(offsets, items, times)
     users = np.arange(slots)
     about = SimpleNamespace(user=users, log_user=users, shift=np.full(slots, 10.0), logged=None)
     return Histories(about, past)

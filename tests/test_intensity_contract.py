@@ -1,37 +1,12 @@
 """Every shipped model keeps the contract."""
 
-from __future__ import annotations
-
 import copy
 from typing import ClassVar
 
 import pytest
 import torch
 
-from rimsim.intensity import (
-    EASE,
-    EMA,
-    GRU,
-    RIM,
-    AutoConfig,
-    Bag,
-    BagConfig,
-    Factors,
-    FactorsConfig,
-    GraphConvolution,
-    GraphConvolutionConfig,
-    GRUConfig,
-    Hawkes,
-    HawkesPoisson,
-    IntensityModel,
-    MatrixFactorizationConfig,
-    Popularity,
-    Returning,
-    Transformer,
-    TransformerConfig,
-    UserPopularity,
-    Visits,
-)
+from rimsim import intensity
 from rimsim.intensity.contract import FromHidden
 from rimsim.intensity.registry import make
 from rimsim.testing import IntensityModelTests
@@ -82,38 +57,42 @@ def test_rows_of_another_sum_are_caught(made, is_mark):
 WIDE = {"width": 8, "learning_rate": 0.02}
 MADE = {
     "of one's own": _Eager,  # a whole λ(x,y), which says nothing of its λ(x)
-    "mark of one's own": lambda: RIM(mark=_Shares(), ground=HawkesPoisson()),  # which cannot be saved
-    "popularity": Popularity,
-    "returning": Returning,
-    "bag": lambda: Bag(BagConfig(width=8, steps=40)),
-    "ease": EASE,
-    "factors": lambda: Factors(FactorsConfig(rank=4, steps=40, further_steps=20)),
-    "auto": lambda: make("auto", mark=AutoConfig(candidates=("popularity", "ease", "returning"))),
-    "auto-hp": lambda: make("auto-hp", mark=AutoConfig(candidates=("popularity", "ease"))),
+    "mark of one's own": lambda: intensity.RIM(
+        mark=_Shares(), ground=intensity.HawkesPoisson()
+    ),  # which cannot be saved
+    "popularity": intensity.Popularity,
+    "returning": intensity.Returning,
+    "bag": lambda: intensity.Bag(intensity.BagConfig(width=8, steps=40)),
+    "ease": intensity.EASE,
+    "factors": lambda: intensity.Factors(intensity.FactorsConfig(rank=4, steps=40, further_steps=20)),
+    "auto": lambda: make("auto", mark=intensity.AutoConfig(candidates=("popularity", "ease", "returning"))),
+    "auto-hp": lambda: make("auto-hp", mark=intensity.AutoConfig(candidates=("popularity", "ease"))),
     # The context holds every history, so that stepping and re-reading agree.
-    "gru": lambda: GRU(GRUConfig(**WIDE, context=50, epochs=3, update_learning_rate=0.02)),
-    "hp": HawkesPoisson,
-    "visits": Visits,
-    "user popularity": UserPopularity,
-    "ema": EMA,
-    "gru-hp": lambda: make("gru-hp", mark=GRUConfig(**WIDE, context=50, epochs=2)),
+    "gru": lambda: intensity.GRU(
+        intensity.GRUConfig(**WIDE, context=50, epochs=3, update_learning_rate=0.02)
+    ),
+    "hp": intensity.HawkesPoisson,
+    "visits": intensity.Visits,
+    "user popularity": intensity.UserPopularity,
+    "ema": intensity.EMA,
+    "gru-hp": lambda: make("gru-hp", mark=intensity.GRUConfig(**WIDE, context=50, epochs=2)),
     # Stepping re-reads the window, so that it agrees beyond the context too.
-    "transformer": lambda: Transformer(
-        TransformerConfig(
+    "transformer": lambda: intensity.Transformer(
+        intensity.TransformerConfig(
             **WIDE, context=12, burn=4, epochs=3, update_steps_back=8, update_learning_rate=0.01
         )
     ),
-    "hawkes": Hawkes,
-    "als": lambda: make("als", mark=MatrixFactorizationConfig(factors=6)),
-    "bpr": lambda: make("bpr", mark=MatrixFactorizationConfig(factors=6)),
-    "graph": lambda: GraphConvolution(GraphConvolutionConfig(**WIDE, epochs=3)),
+    "hawkes": intensity.Hawkes,
+    "als": lambda: make("als", mark=intensity.MatrixFactorizationConfig(factors=6)),
+    "bpr": lambda: make("bpr", mark=intensity.MatrixFactorizationConfig(factors=6)),
+    "graph": lambda: intensity.GraphConvolution(intensity.GraphConvolutionConfig(**WIDE, epochs=3)),
 }
 
 
 class TestModel(IntensityModelTests):
     """Each shipped model, hybrids, and models of one's own."""
 
-    once: ClassVar[dict[str, IntensityModel]] = {}
+    once: ClassVar[dict[str, intensity.IntensityModel]] = {}
 
     @pytest.fixture(autouse=True, params=MADE)
     def _called(self, request):
@@ -122,11 +101,11 @@ class TestModel(IntensityModelTests):
         if self.called in {"als", "bpr"}:
             pytest.importorskip("implicit")
 
-    def make(self) -> IntensityModel:
+    def make(self) -> intensity.IntensityModel:
         """The model of the name."""
         return MADE[self.called]()
 
-    def fitted(self) -> IntensityModel:
+    def fitted(self) -> intensity.IntensityModel:
         """A copy of the model that was fitted once."""
         if self.called not in self.once:
             self.once[self.called] = super().fitted()

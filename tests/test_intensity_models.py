@@ -1,54 +1,46 @@
-"""Known answers for the intensity models of the closed loop."""
-
-from __future__ import annotations
+"""Known answers for intensity models: of the closed loop and further ones, their calibration and cold items."""
 
 import dataclasses
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from kit import refused
 from made_logs import log_of
 
+from rimsim import intensity
 from rimsim.errors import ConfigError, ModelError
-from rimsim.intensity import (
-    GRU,
-    RIM,
-    GRUConfig,
-    HawkesPoisson,
-    HawkesPoissonConfig,
-    Popularity,
-    PopularityConfig,
-    Scales,
-    UserPopularity,
-    UserStates,
-)
+from rimsim.intensity import UserStates
 from rimsim.intensity.cache import fitted
+from rimsim.intensity.calibration import calibration, count_calibration
 from rimsim.intensity.contract import ModelCapabilities, rescale_of
 from rimsim.intensity.ground.hawkes import poisson_objective
 from rimsim.intensity.persistence import load
+from rimsim.intensity.popularity import fill_cold, item_features
 from rimsim.intensity.product import updated
 from rimsim.intensity.registry import config_of, make, mark_and_ground, names, parts, register
 from rimsim.intensity.sequence.training import batches, windows
+from rimsim.intensity.softmax import AdamW
 from rimsim.intensity.states import CountExamples, session_examples, window_examples
 from rimsim.testing import random_log
 
-SMALL = GRUConfig(width=8, context=12, burn=4, epochs=3, learning_rate=0.02)
+SMALL = intensity.GRUConfig(width=8, context=12, burn=4, epochs=3, learning_rate=0.02)
 
 
 def test_popularity_is_the_smoothed_share_of_target_events():
     """Popularity is (count + s) / total over target events only."""
     log = log_of([0, 0, 1, 1], [0, 1, 1, 2], [0, 1, 2, 3], target=[True, True, True, False])
-    model = Popularity(PopularityConfig(smoothing=0.5)).fit(log)
+    model = intensity.Popularity(intensity.PopularityConfig(smoothing=0.5)).fit(log)
     expected = torch.tensor([1.5, 2.5, 0.5]) / 4.5
     torch.testing.assert_close(model.score(UserStates.of(log, [0, 1], 9.0))[1].cpu(), expected)
 
 
 def test_hawkes_poisson_features_are_the_sums_they_say():
     """λ computed event by event in plain Python equals the model's."""
-    scales = Scales(shortest=10, longest=1000, number=3)
+    scales = intensity.Scales(shortest=10, longest=1000, number=3)
     log = log_of([0, 0, 0, 1], [0, 1, 0, 1], [0, 5, 4000, 4100])
-    model = HawkesPoisson(HawkesPoissonConfig(scales=scales)).fit(log)
+    model = intensity.HawkesPoisson(intensity.HawkesPoissonConfig(scales=scales)).fit(log)
     weights = model.weights.cpu().numpy()
     states = UserStates.of(log, [0, 1, 1], [9150.0, 6150.0, 4000.0])
     beta = 1.0 / np.array([10.0, 100.0, 1000.0])
@@ -64,7 +56,7 @@ def test_hawkes_poisson_recovers_its_own_weights():
     """On many Poisson counts drawn from known weights the fitted λ is the true λ to within 5 %."""
     rng = np.random.default_rng(3)
     n = 4000
-    scales = Scales(shortest=100, longest=10_000, number=2)
+    scales = intensity.Scales(shortest=100, longest=10_000, number=2)
     gaps = rng.exponential(2000, (n, 4))
     times = np.cumsum(gaps, axis=1)
     now = times[:, -1] + rng.exponential(500, n) + 1
@@ -72,7 +64,7 @@ def test_hawkes_poisson_recovers_its_own_weights():
     beta = np.array([1 / 100, 1 / 10_000])
     own = np.exp(-(now[:, None, None] - times[:, :, None]) * beta).sum(1)
     true = own @ [3.0, 0.5] + 1.0
-    model = HawkesPoisson(HawkesPoissonConfig(horizon=1.0, scales=scales, ridge=0.0))
+    model = intensity.HawkesPoisson(intensity.HawkesPoissonConfig(horizon=1.0, scales=scales, ridge=0.0))
     model.fit_examples(CountExamples(states, rng.poisson(true), np.arange(n)))
     error = np.abs(model.intensity(states).cpu().numpy() / true - 1)
     assert error.max() < 0.12
@@ -82,8 +74,8 @@ def test_hawkes_poisson_recovers_its_own_weights():
 def test_hawkes_poisson_is_optimal():
     """At the fitted weights the penalised gradient is zero, or points out of the non-negative range."""
     log = random_log()
-    config = HawkesPoissonConfig(ridge=1e-2)
-    model = HawkesPoisson(config).fit(log)
+    config = intensity.HawkesPoissonConfig(ridge=1e-2)
+    model = intensity.HawkesPoisson(config).fit(log)
     examples = session_examples(log)
     phi = model._numbers(examples.states)
     unit = np.maximum(phi.mean(0), 1e-3)
@@ -93,23 +85,8 @@ def test_hawkes_poisson_is_optimal():
     assert np.abs(slope[weights > 0]).max() < 1e-3
 
 
-def test_an_update_keeps_the_mean_intensity():
-    """After an update the mean λ over the new log's states is what it was, and the factor is on record."""
-    log = random_log()
-    model = HawkesPoisson().fit(log)
-    thin = dataclasses.replace(log, target=np.arange(len(log)) % 9 == 0)
-    states = session_examples(thin).states
-    before = float(model.intensity(states).mean())
-    model.update(thin)
-    assert float(model.intensity(states).mean()) == pytest.approx(before, rel=1e-5)
-    assert model.rescale > 1
-
-
 def test_session_examples_count_targets_after_strictly_earlier_states():
-    """A session's example holds what came before it, context included, and counts its target events.
-
-    A log is cut once for each gap. Where states are too large, every second or third session is left, in order.
-    """
+    """An example holds what came before it and counts target events; too large states leave every third session."""
     log = log_of([0] * 5, [0, 1, 2, 3, 4], [0, 10, 5000, 5010, 5020], target=[False, False, True, True, True])
     found = session_examples(log)
     assert found.counts.tolist() == [3]
@@ -160,7 +137,7 @@ def test_windows_predict_every_target_once(context, burn):
 def test_gru_reads_as_torch_does():
     """Block-wise reading with a gate table equals torch's own GRU on each history alone."""
     log = random_log()
-    model = GRU(SMALL).fit(log)
+    model = intensity.GRU(SMALL).fit(log)
     states = UserStates.of(log, np.arange(log.n_users), log.time[-1] + 1)
     found = model.encode(states)[0]
     network = model.network
@@ -179,15 +156,17 @@ def test_gru_learns_an_order_that_popularity_cannot():
     item = (start[:, None] + np.arange(10)) % n_items
     time = np.arange(10)[:, None] * 1000 + np.arange(n_users)
     log = log_of(np.tile(np.arange(n_users), 10).tolist(), item.T.ravel().tolist(), time.ravel().tolist())
-    model = GRU(GRUConfig(width=16, epochs=60, learning_rate=0.03, dropout=0.0, patience=0)).fit(log)
+    config = intensity.GRUConfig(width=16, epochs=60, learning_rate=0.03, dropout=0.0, patience=0)
+    model = intensity.GRU(config).fit(log)
     scores = model.score(UserStates.of(log, np.arange(n_users), 1e9))
     assert float(scores[torch.arange(n_users), torch.from_numpy((start + 10) % n_items)].mean()) > 0.8
 
 
 def test_early_stopping_keeps_the_best_epoch():
     """The kept epoch has the least held-out loss, and training ends `patience` epochs after it."""
-    config = GRUConfig(width=8, epochs=60, learning_rate=0.05, patience=2, held_out=0.3, dropout=0.0)
-    run = GRU(config).fit(random_log()).last_run
+    longer = {"epochs": 60, "learning_rate": 0.05, "patience": 2, "held_out": 0.3}
+    config = intensity.GRUConfig(width=8, dropout=0.0, **longer)
+    run = intensity.GRU(config).fit(random_log()).last_run
     assert run is not None
     assert len(run.losses) == run.best_epoch + 2 < 60
     assert run.best_epoch == 0 or min(run.held_out) == run.held_out[run.best_epoch - 1]
@@ -196,7 +175,7 @@ def test_early_stopping_keeps_the_best_epoch():
 def test_gru_update_reads_context_but_fits_targets_only():
     """An update raises p of the targets and costs no window for users without one."""
     log = random_log()
-    model = GRU(SMALL).fit(log)
+    model = intensity.GRU(SMALL).fit(log)
     target = (log.item == 33) & (log.user < 40)
     states = UserStates.of(log, np.arange(log.n_users), log.time[-1] + 1)
     before = model.score(states)[:, 33].mean()
@@ -228,11 +207,12 @@ def test_a_retrained_copy_leaves_its_original_alone():
     log = random_log()
     states = UserStates.of(log, np.arange(log.n_users), log.time[-1] + 1)
     later = log.rows(log.item >= log.n_items // 2)
-    model = RIM(mark=Popularity(), ground=UserPopularity()).fit(log)
+    model = intensity.RIM(mark=intensity.Popularity(), ground=intensity.UserPopularity()).fit(log)
     before, rate = model.score(states), model.intensity(states)
     mark_alone, both = updated(model, later, ground=False), updated(model, later, ground=True)
     assert torch.equal(model.score(states), before)
-    assert torch.equal(mark_alone.score(states), Popularity().fit(later).score(states) * rate[:, None])
+    popular = intensity.Popularity().fit(later).score(states)
+    assert torch.equal(mark_alone.score(states), popular * rate[:, None])
     assert rescale_of(mark_alone) == rescale_of(model) == 1.0
     assert rescale_of(both) == both.ground.rescale != 1.0
     bare = _Bare().fit(log)
@@ -240,7 +220,7 @@ def test_a_retrained_copy_leaves_its_original_alone():
     assert (bare.updates, rescale_of(bare)) == (0, 1.0)
 
 
-class _Own(GRU):
+class _Own(intensity.GRU):
     """It scores in its own way."""
 
     def score_hidden(self, hidden, now):
@@ -250,12 +230,12 @@ class _Own(GRU):
 @pytest.mark.parametrize(
     ("model", "depends", "gives"),
     [
-        (Popularity(), False, None),
-        (RIM(mark=Popularity(), ground=UserPopularity()), False, None),
-        (RIM(mark=GRU(SMALL), ground=UserPopularity()), True, None),
-        (GRU(SMALL), True, True),
+        (intensity.Popularity(), False, None),
+        (intensity.RIM(mark=intensity.Popularity(), ground=intensity.UserPopularity()), False, None),
+        (intensity.RIM(mark=intensity.GRU(SMALL), ground=intensity.UserPopularity()), True, None),
+        (intensity.GRU(SMALL), True, True),
         (_Own(SMALL), True, False),
-        (RIM(mark=_Own(SMALL), ground=UserPopularity()), True, True),
+        (intensity.RIM(mark=_Own(SMALL), ground=intensity.UserPopularity()), True, True),
         (_Bare(), True, False),
     ],
 )
@@ -269,19 +249,16 @@ def test_a_model_says_whether_p_depends_on_the_state_and_who_owns_its_scores(mod
 def test_user_popularity_counts_events_and_the_product_is_the_product():
     """User popularity is in proportion to events plus the smoothing; RIM is λ(x)·p(y|x), entry by entry."""
     log = random_log()
-    mark, ground = Popularity().fit(log), UserPopularity().fit(log)
+    mark, ground = intensity.Popularity().fit(log), intensity.UserPopularity().fit(log)
     states = UserStates.of(log, np.arange(log.n_users), log.time[-1] + 1)
     ratio = ground.intensity(states).cpu().numpy() / (states.lengths + 0.01)
     np.testing.assert_allclose(ratio, ground.factor, rtol=1e-6)
     expected = mark.score(states) * ground.intensity(states)[:, None]
-    assert torch.equal(RIM(mark=mark, ground=ground).score(states), expected)
+    assert torch.equal(intensity.RIM(mark=mark, ground=ground).score(states), expected)
 
 
 def test_every_name_can_be_made():
-    """Every shipped name gives a model that is an error before its fit, and hybrids are products.
-
-    A ground alone is times item popularity; what is not shipped is a mark that has its name.
-    """
+    """Every shipped name gives a model, an error before its fit; hybrids are products of a mark and a ground."""
     shipped = [name for name in names() if parts(name) is not None]  # another test may register its own
     assert {"transformer-hp", "gru", "hp", "popularity"} <= set(shipped)
     log = random_log()
@@ -289,9 +266,8 @@ def test_every_name_can_be_made():
     for name in shipped:
         model = make(name)
         product = "-" in name or name in {"hp", "pop", "ema", "hawkes", "visits"}
-        assert isinstance(model, RIM) == product
-        with pytest.raises(ModelError):
-            model.score(states)
+        assert isinstance(model, intensity.RIM) == product
+        refused(ModelError, "not fitted yet", model.score, states)
     for name in ("gru", "mine.py:Mine", "gru-hq"):
         assert mark_and_ground(name) == (name, None)
     assert mark_and_ground("gru-hp") == ("gru", "hp")
@@ -299,18 +275,15 @@ def test_every_name_can_be_made():
 
 
 def test_an_unknown_name_or_field_is_told_the_nearest():
-    """Names and config fields that do not exist are errors with the nearest valid one.
-
-    A model of one's own joins by name and gets seed and device; shipped names are protected.
-    """
+    """Names and fields that do not exist are told the nearest; a model of one's own joins by another name."""
     refused(ConfigError, "Did you mean 'gru-hp'", make, "gru-hpp")
     refused(ConfigError, "Did you mean 'width'", config_of, "gru", {"widht": 3})
     refused(ConfigError, "field 'width' is 0; allowed: greater than", config_of, "gru", {"width": 0})
-    refused(ConfigError, "allowed: GRUConfig", make, "gru", mark=PopularityConfig())
+    refused(ConfigError, "allowed: GRUConfig", make, "gru", mark=intensity.PopularityConfig())
     assert config_of("gru", {"width": 3}).width == 3
     made = []
-    register("my-own", lambda seed, device: made.append((seed, device)) or Popularity())
-    assert isinstance(make("my-own", seed=4, device="cpu"), Popularity)
+    register("my-own", lambda seed, device: made.append((seed, device)) or intensity.Popularity())
+    assert isinstance(make("my-own", seed=4, device="cpu"), intensity.Popularity)
     assert made == [(4, "cpu")]
     refused(ConfigError, "shipped", register, "gru-hp", make)
 
@@ -343,9 +316,9 @@ def test_a_second_fit_comes_from_the_cache(tmp_path, monkeypatch):
 def test_a_damaged_or_foreign_folder_is_an_error(tmp_path):
     """Loading names the file that is missing, foreign or damaged."""
     refused(ModelError, r"model\.json", load, tmp_path)
-    Popularity().fit(random_log()).save(tmp_path)
-    assert isinstance(load(tmp_path), Popularity)
-    refused(ModelError, "allowed here: 'gru'", GRU.load, tmp_path)
+    intensity.Popularity().fit(random_log()).save(tmp_path)
+    assert isinstance(load(tmp_path), intensity.Popularity)
+    refused(ModelError, "allowed here: 'gru'", intensity.GRU.load, tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"x")
     refused(ModelError, "safetensors", load, tmp_path)
 
@@ -354,5 +327,158 @@ def test_a_damaged_or_foreign_folder_is_an_error(tmp_path):
 def test_gru_fits_a_log_whose_users_were_seen_once(seed):
     """A batch of first events alone, which have nothing to read, trains the bias and does not fail."""
     log = random_log(n_users=8, n_items=4, seed=seed, mean_events=1.0)
-    model = GRU(GRUConfig(seed=seed, epochs=2)).fit(log)
+    model = intensity.GRU(intensity.GRUConfig(seed=seed, epochs=2)).fit(log)
     assert torch.isfinite(model.score(UserStates.of(log, np.arange(2), log.time[-1] + 1.0))).all()
+
+
+def checkerboard(users: int = 60, items: int = 20, each: int = 5):
+    """Even users consume even items, odd users odd ones."""
+    rng = np.random.default_rng(0)
+    item = np.stack([rng.choice(items // 2, each, replace=False) * 2 + u % 2 for u in range(users)])
+    user = np.repeat(np.arange(users), each)
+    time = np.arange(each) * 1e5 + np.arange(users)[:, None]
+    return log_of(user, item.ravel(), time.ravel(), users, items)
+
+
+LEARNING = {"dropout": 0.0, "patience": 0, "width": 8}
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        intensity.MatrixFactorization(intensity.MatrixFactorizationConfig(factors=4)),
+        intensity.MatrixFactorization(
+            intensity.MatrixFactorizationConfig(factors=4, algorithm="bpr", iterations=40)
+        ),
+        intensity.GraphConvolution(
+            intensity.GraphConvolutionConfig(epochs=40, learning_rate=0.1, **LEARNING)
+        ),
+        intensity.GRU(intensity.GRUConfig(epochs=60, learning_rate=0.03, **LEARNING)),
+        intensity.Transformer(intensity.TransformerConfig(epochs=60, learning_rate=0.02, **LEARNING)),
+    ],
+    ids=["als", "bpr", "graph", "gru", "transformer"],
+)
+def test_personal_models_learn_the_checkerboard(model):
+    """Where even users like even items, most of p(y|x) is on a user's own half."""
+    if isinstance(model, intensity.MatrixFactorization):
+        pytest.importorskip("implicit")
+    log = checkerboard()
+    p = model.fit(log).score(UserStates.of(log, np.arange(log.n_users), 1e9)).cpu().numpy()
+    own = p[:, ::2].sum(1)
+    own[1::2] = 1 - own[1::2]
+    assert own.mean() > 0.9
+
+
+def test_folded_in_vectors_solve_the_als_equations():
+    """A state's vector minimises ALS's weighted squares over all items."""
+    pytest.importorskip("implicit")
+    config = intensity.MatrixFactorizationConfig(factors=3, regularization=0.1, confidence=4.0)
+    log = checkerboard()
+    model = intensity.MatrixFactorization(config).fit(log)
+    states = UserStates.of(log, [5], 1e9)
+    found = torch.linalg.solve(*model.encode(states))[0].cpu().numpy()
+    v = model.vectors.cpu().numpy()
+    seen = np.isin(np.arange(len(v)), states.items).astype(float)
+    weight = 1 + 4.0 * seen
+    # Σ_y w_y (s_y − u·v_y)² + ρ‖u‖² as an ordinary least-squares problem.
+    rows = np.concatenate([v * np.sqrt(weight)[:, None], np.sqrt(0.1) * np.eye(3)])
+    goal = np.concatenate([seen * (1 + 4.0) / np.sqrt(weight), np.zeros(3)])
+    np.testing.assert_allclose(found, np.linalg.lstsq(rows, goal, rcond=None)[0], rtol=1e-6, atol=1e-9)
+
+
+def test_a_graph_without_hops_is_not_smoothed_and_one_hop_is_the_normalised_average():
+    """One hop adds D^-1/2 RᵀD⁻¹R D^-1/2 E, written out densely."""
+    log = checkerboard(users=8, items=6, each=2)
+    config = intensity.GraphConvolutionConfig(width=3, layers=1, epochs=1, cold_items=False)
+    model = intensity.GraphConvolution(config).fit(log)
+    met = np.zeros((8, 6))
+    met[log.user, log.item] = 1
+    degree = met.sum(0)
+    with np.errstate(divide="ignore"):
+        root = np.where(degree > 0, degree**-0.5, 0)
+    hop = root[:, None] * (met.T @ (met / met.sum(1, keepdims=True))) * root
+    vectors = model.network.item.detach().cpu().numpy()
+    np.testing.assert_allclose(model._item.cpu().numpy(), (vectors + hop @ vectors) / 2, rtol=1e-4, atol=1e-6)
+
+
+def test_our_adamw_is_torchs():
+    """Steps with clipping and decay equal those of torch's optimizer."""
+    draw = torch.Generator().manual_seed(0)
+    first = [torch.nn.Parameter(torch.randn(shape, generator=draw)) for shape in ((4, 3), (5,))]
+    second = [torch.nn.Parameter(p.detach().clone()) for p in first]
+    ours = AdamW(first, weight_decay=0.1, largest=1.0)
+    theirs = torch.optim.AdamW(second, lr=0.05, weight_decay=0.1)
+    for _ in range(5):
+        sum((p**3).sum() for p in first).backward()
+        sum((p**3).sum() for p in second).backward()
+        torch.nn.utils.clip_grad_norm_(second, 1.0)
+        ours.step(0.05)
+        theirs.step()
+        theirs.zero_grad()
+        for a, b in zip(first, second, strict=True):
+            torch.testing.assert_close(a, b)
+
+
+def test_cold_items_get_the_vectors_of_items_like_them():
+    """An item that nobody met gets about the mean vector of its genre, by features of genres and year."""
+    year = pd.array([2000, None, 2002], dtype="Int64")
+    items = pd.DataFrame({"id": [1, 2, 3], "genres": ["A|B", "B", ""], "year": year})
+    expected = [[1, 1, 1, -1, 1], [1, 0, 1, 0, 0], [1, 0, 0, 1, 1]]
+    np.testing.assert_allclose(item_features(items), expected)
+    log = random_log()
+    unmet = log.rows(log.item != 6)
+    vectors, bias = torch.zeros((log.n_items, 2)), torch.zeros(log.n_items)
+    others, even = torch.arange(log.n_items) != 6, torch.arange(log.n_items) % 2 == 0
+    vectors[even, 0] = 5.0
+    vectors[6] = -9.0
+    kept = vectors.clone()
+    assert fill_cold(vectors, bias, unmet).tolist() == [6]
+    assert float((vectors[6] - torch.tensor([5.0, 0.0])).abs().max()) < 0.5
+    assert torch.equal(vectors[others], kept[others])
+
+
+def test_a_cold_item_has_a_probability_like_its_genre():
+    """After a fit without item 6, users of even items give it a larger p than users of odd items."""
+    log = random_log(n_users=200)
+    config = intensity.GRUConfig(width=16, epochs=12, learning_rate=0.02, dropout=0.0, patience=0)
+    model = intensity.GRU(config).fit(log.rows(log.item != 6))
+    plain = intensity.GRU(dataclasses.replace(config, cold_items=False)).fit(log.rows(log.item != 6))
+    states = UserStates.of(log.rows(log.item != 6), np.arange(200), log.time[-1] + 1)
+    p = model.score(states)[:, 6].cpu().numpy()
+    many = states.lengths > 5
+    even = np.arange(200) % 2 == 0
+    assert p[even & many].mean() > 1.3 * p[~even & many].mean()
+    assert p.mean() > 3 * float(plain.score(states)[:, 6].mean())
+
+
+def test_count_calibration_knows_a_perfect_and_a_wrong_prediction():
+    """Poisson counts are calibrated against their own means, and not against twice them."""
+    rng = np.random.default_rng(1)
+    rate = rng.gamma(2.0, 2.0, 5000) + 0.1
+    counts = rng.poisson(rate)
+    right, wrong = count_calibration(rate, counts), count_calibration(2 * rate, counts)
+    assert right.ratio == pytest.approx(1.0, abs=0.03)
+    assert right.dispersion == pytest.approx(1.0, abs=0.08)
+    assert wrong.ratio == pytest.approx(0.5, abs=0.02)
+    assert right.deviance < right.deviance_constant < wrong.deviance
+    assert right.rank_correlation == wrong.rank_correlation > 0.5
+    assert [d.predicted for d in right.deciles] == sorted(d.predicted for d in right.deciles)
+    assert sum(d.examples for d in right.deciles) == 5000
+    refused(ModelError, "λ > 0", count_calibration, np.zeros(3), np.ones(3, np.int64))
+
+
+def test_the_report_separates_the_factors():
+    """P of popularity has the entropy of the counts as its loss, whatever λ(x) is; λ is judged on its own."""
+    log = random_log()
+    share = np.bincount(log.item, minlength=log.n_items) / len(log)
+    entropy = -(share[share > 0] * np.log(share[share > 0])).sum()
+    plain = calibration(intensity.Popularity(intensity.PopularityConfig(smoothing=1e-9)).fit(log), log)
+    product = calibration(make("hp", mark=intensity.PopularityConfig(smoothing=1e-9)).fit(log), log)
+    assert plain.mark.nll == pytest.approx(entropy, rel=1e-4)
+    assert plain.mark.perplexity == pytest.approx(np.exp(entropy), rel=1e-3)
+    assert product.mark.nll == pytest.approx(plain.mark.nll, rel=1e-5)
+    assert plain.mark.nll_admissible < plain.mark.nll
+    assert product.ground.ratio == pytest.approx(1.0, abs=0.05)
+    assert product.ground.deviance < product.ground.deviance_constant
+    assert plain.ground.predicted == pytest.approx(plain.ground.examples, rel=1e-5)
+    assert len(product.lines()) == 4

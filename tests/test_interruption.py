@@ -1,6 +1,4 @@
-"""Runs that are killed, interrupted or left without disk, and what a resumed one makes of them."""
-
-from __future__ import annotations
+"""Runs that are killed, interrupted, left without disk or asked nonsense, and what a resumed one makes of them."""
 
 import functools
 import os
@@ -14,18 +12,21 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 import yaml
 from filelock import FileLock, Timeout
 from kit import refused
-from small_markets import drawn, small_scenario, stopped_after_a_round
+from small_markets import drawn, small_run, small_scenario, stopped_after_a_round
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from worker_tasks import hold
 
+from rimsim.agents import Random, play_round
 from rimsim.config import ArrivalsConfig, ConsumerConfig, DataConfig, to_plain
-from rimsim.errors import AgentError, ArmsError, RunFolderError
-from rimsim.market import build_world
-from rimsim.scenarios import compare
+from rimsim.errors import AgentError, ArmsError, ModelError, RunFolderError
+from rimsim.intensity import Popularity
+from rimsim.market import Market, build_world
 from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.runs.job import stop_if_asked
 from rimsim.scenarios.runs.local import Workers, stopping_on_request
@@ -47,8 +48,7 @@ CONFIG = small_scenario(rounds=ROUNDS, arrivals=ArrivalsConfig(per_round=ARRIVAL
 
 
 def _run(folder, batch_size=None, workers=1):
-    asked = {"seeds": 1, "frozen": [], "certify": False, "workers": workers, "batch_size": batch_size}
-    return compare(CONFIG, AGENTS, out=folder, **asked)
+    return small_run(folder, AGENTS, CONFIG, batch_size=batch_size, workers=workers)
 
 
 def _log(folder):
@@ -211,10 +211,8 @@ def test_an_interrupted_run_says_so_and_resumes(tmp_path, whole, number, capfd):
 def _line(folder, agents):
     """A command that compares agents in the small scenario, but for its run folder."""
     (folder / "small.yaml").write_text(yaml.safe_dump(to_plain(CONFIG)))
-    words = (
-        f"compare {folder}/small.yaml --agents {agents} --seeds 1 --frozen none --workers 1 --no-certificate"
-    )
-    return [*words.split(), "--out"]
+    line = ["compare", f"{folder}/small.yaml", "--agents", agents, "--frozen", "none", "--no-certificate"]
+    return [*line, "--seeds", "1", "--workers", "1", "--out"]
 
 
 def _status(action, point, number):
@@ -301,19 +299,18 @@ def test_a_full_disk_under_the_cache_is_told_too(tmp_path, monkeypatch):
     (tmp_path / "cache").touch()
     build_world.cache_clear()
     config = small_scenario(data=DataConfig(source=str(_log(tmp_path))), consumer=QUICK)
-    asked = {"seeds": 1, "workers": 1, "out": tmp_path / "run"}
-    refused(RunFolderError, "cache.*: cannot be written to", compare, config, AGENTS, **asked)
+    refused(RunFolderError, "cache.*: cannot be written to", small_run, tmp_path / "run", AGENTS, config)
 
 
 def test_two_workers_killed_with_their_parent_resume_to_the_same_content(tmp_path, whole):
-    """SIGKILL of a run on two processes after its first round: resumed at once by two others, the same digest."""
+    """SIGKILL of a run on two processes after its first round: resumed at once by another, the same digest."""
     folder = tmp_path / "run"
     parent = _forked(lambda: _run(folder, workers=2))
     _until(lambda: list(folder.glob("rounds/[!.]*.parquet")))
     assert _ended(parent, killed=True) == -signal.SIGKILL
     assert load_run(folder).rounds["round"].nunique() >= 1
     assert not (folder / "rounds.parquet").exists()
-    assert digest(resume(folder, batch_size=7, workers=2)) == digest(whole)
+    assert digest(resume(folder, batch_size=7, workers=1)) == digest(whole)
     assert not _drafts(folder)
 
 
@@ -379,32 +376,24 @@ def test_a_folder_in_use_is_refused(tmp_path):
         pass
 
 
-def _certified(folder, rounds=2):
-    """A run of one arm with certificates."""
-    asked = {"seeds": 1, "workers": 1, "frozen": []}
-    return compare(small_scenario(rounds=rounds), ("relevance",), out=folder, **asked)
-
-
 @pytest.fixture
 def stopped(tmp_path, monkeypatch):
-    """The folder of such a run that ended after its first round had been saved."""
+    """The folder of a run with certificates that ended after its first round had been saved."""
     with stopped_after_a_round(monkeypatch), pytest.raises(ArmsError, match="enough"):
-        _certified(tmp_path / "stopped")
+        small_run(tmp_path / "stopped", ("relevance",), small_scenario(rounds=2), certify=True)
     return tmp_path / "stopped"
 
 
 def test_bounds_of_a_resumed_run_are_those_of_the_whole(stopped, tmp_path):
-    """A round's bound starts from the last one's prices, which a resumed run has too; drafts are no tables.
-
-    A run can be read while it goes on: a table that is being written is not read, and is gone when it is resumed.
-    """
+    """A bound starts from the last round's prices, when resumed too; a table that is being written is not read."""
     (stopped / "rounds" / ".draft-0.parquet").write_bytes(b"PAR1")
     run = load_run(stopped)
     assert set(run.rounds["round"]) == set(shown_rounds(run)["round"]) == {0}
     resumed = resume(stopped, workers=1)
     assert not _drafts(stopped)
     assert "bound" in set(resumed.rounds["metric"])
-    assert digest(resumed) == digest(_certified(tmp_path / "whole"))
+    whole = small_run(tmp_path / "whole", ("relevance",), small_scenario(rounds=2), certify=True)
+    assert digest(resumed) == digest(whole)
 
 
 @pytest.fixture
@@ -413,8 +402,7 @@ def halted(tmp_path):
     log, agent = _log(tmp_path), tmp_path / "mine.py"
     agent.write_text(FAULTY.read_text())
     config = small_scenario(rounds=2, data=DataConfig(source=str(log)), consumer=QUICK)
-    asked = {"seeds": 1, "workers": 1, "frozen": []}
-    refused(AgentError, "no idea", compare, config, (f"{agent}:Raises",), out=tmp_path / "run", **asked)
+    refused(AgentError, "no idea", small_run, tmp_path / "run", (f"{agent}:Raises",), config, certify=True)
     return tmp_path / "run"
 
 
@@ -445,3 +433,69 @@ def test_a_run_whose_state_cannot_be_read_is_not_resumed(stopped):
         rest = {name: arrays[name] for name in arrays.files if name != "bound_price"}
     np.savez(path, **rest)
     refused(ArmsError, r"arm\.npz: no readable state of an arm: .*bound_price", resume, stopped, workers=1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (
+            "Raises",
+            r"raises, seed 3: agent 'raises' raised ValueError in round 1, at arrival \d+ .*: no idea",
+        ),
+        ("WrongShape", r"seed 3: .* in round 1: slates have shape \(\d+, 4\).*arrival, the first \d+"),
+        ("Repeats", r"seed 3: .* in round 1: slate of arrival \d+ .*position 2 holds repeated item"),
+        ("OutOfRange", r"seed 3: .* in round 1: slate of arrival \d+ .*inadmissible item 1000000"),
+        ("Inadmissible", r"seed 3: .*'inadmissible' in round 1: slate of arrival \d+ .*inadmissible item"),
+        ("NotANumber", r"seed 3: agent 'not-a-number' in round 1, at arrival \d+ .*type float64"),
+    ],
+)
+def test_an_agent_that_answers_nonsense_is_named_and_the_others_are_kept(tmp_path, kind, message):
+    """The error says which agent, seed, round and arrival; all that went well before is kept."""
+    agents, config = ("random", f"{FAULTY}:{kind}"), small_scenario(rounds=2)
+    refused(AgentError, message, small_run, tmp_path, agents, config, seeds=[3])
+    left = load_run(tmp_path).rounds.groupby("agent")["round"].nunique()
+    assert left["random"] == 2
+    assert left.drop("random").tolist() == [1]
+    told = next((tmp_path / "failures").glob("*.txt")).read_text()
+    assert "Traceback" in told
+
+
+def test_a_worker_that_dies_once_goes_on_and_one_that_dies_again_is_named(tmp_path, monkeypatch):
+    """An agent that kills its process fails after a second try; one that does so once goes on, to the same content."""
+    monkeypatch.setenv("RIMSIM_TEST_MARKS", str(tmp_path))
+    config = small_scenario(rounds=2)
+    whole = small_run(tmp_path / "whole", ("random", "popularity"), config)
+    agents = (f"{FAULTY}:DiesOnce", f"{FAULTY}:Dies", "popularity")
+    said = r"1 of 3 arms failed:\n  dies, seed 0: agent 'dies' in round 1: .*killed by SIGKILL, 2 times"
+    refused(AgentError, said, small_run, tmp_path / "dying", agents, config, workers=2)
+    assert (tmp_path / "died").exists()
+    left = load_run(tmp_path / "dying")
+    rounds = left.rounds.groupby("agent")["round"].nunique().to_dict()
+    assert rounds == {"random": 2, "popularity": 2, "dies": 1}
+    for name in ("random", "popularity"):
+        for tables in ("rounds", "ledger"):
+            one, other = (getattr(run, tables).query(f"agent == {name!r}") for run in (whole, left))
+            one, other = (table.sort_values([*table], ignore_index=True) for table in (one, other))
+            pd.testing.assert_frame_equal(one, other, check_exact=True)
+
+
+class _NoNumbers(Popularity):
+    """A model that, once retrained, has no number for some states."""
+
+    def update(self, log):
+        self.retrained = True
+        return super().update(log)
+
+    def score_hidden(self, hidden, now):
+        scores = super().score_hidden(hidden, now).clone()
+        if getattr(self, "retrained", False):
+            scores[0] = torch.nan
+        return scores
+
+
+def test_a_model_that_scores_no_number_is_named_with_the_arrival():
+    """The error says agent, round, model and arrival."""
+    config = small_scenario()
+    market = Market(config, model=_NoNumbers().fit(Market(config).world.past))
+    said = r"agent 'random' in round 0: _NoNumbers.score: .* of arrival \d+"
+    refused(ModelError, said, play_round, market, Random())

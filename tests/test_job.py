@@ -1,31 +1,53 @@
-"""The engine of all kinds of runs: parts, workers, folders, refusals, whatever the kind."""
+"""The engine of all kinds of runs: parts, worker processes, folders, memory and refusals."""
 
 from __future__ import annotations
 
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from contextlib import suppress
 from functools import partial
+from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
-from small_markets import small_scenario
-from worker_tasks import play_part
+from kit import refused
+from small_markets import drawn, small_run, small_scenario
+from worker_tasks import Errand, do, play_part
 
 from rimsim import system
-from rimsim.errors import ConfigError, ModelError, RunFolderError
+from rimsim.errors import (
+    AgentError,
+    ConfigError,
+    DataError,
+    MissingTableError,
+    ModelError,
+    RimsimError,
+    RunFolderError,
+)
+from rimsim.market import Market
 from rimsim.scenarios import compare, load_run
+from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.runs import job
+from rimsim.scenarios.runs.checkpoint import Checkpoint
 from rimsim.scenarios.runs.job import Execution, Job, Stage, executor, make_run, require_memory, run_stages
-from rimsim.scenarios.runs.store import locked
+from rimsim.scenarios.runs.local import Workers, run_here
+from rimsim.scenarios.runs.store import Run, folder_for, locked, require_free
 
 
-def _job(parts, finish=lambda run: None, play=play_part):
-    return Job({"backtest": {"x": 1}, "seeds": [0]}, parts, play, finish, "parts", len(parts))
-
-
-def _made(folder, parts=("a", "b", "c"), workers=1, **more):
-    return make_run(_job(list(parts), **more), folder, "rimsim backtest", Execution(workers=workers))
+def _made(folder, parts=("a", "b", "c"), workers=1, finish=lambda run: None):
+    asked = {"backtest": {"x": 1}, "seeds": [0]}
+    job = Job(asked, list(parts), play_part, finish, "parts", len(parts))
+    return make_run(job, folder, "rimsim backtest", Execution(workers=workers))
 
 
 def test_a_run_holds_the_tables_of_its_parts_in_their_order(tmp_path):
-    """Config, joined tables and what is drawn are in the folder, and neither parts nor drafts."""
+    """Config, joined tables and what is drawn are in the folder, no parts or drafts; the same on other processes."""
     seen = []
     run = _made(tmp_path / "run", finish=lambda run: seen.append(run.backtest))
     assert run.kind == "backtest"
@@ -33,48 +55,30 @@ def test_a_run_holds_the_tables_of_its_parts_in_their_order(tmp_path):
     assert run.table["part"].tolist() == ["a", "a", "b", "b", "c", "c"]
     assert run.table.equals(seen[0])
     assert len(run.fits) == 3
-    assert sorted(path.name for path in run.folder.iterdir() if path.name != ".lock") == [
-        "backtest.parquet",
-        "config.yaml",
-        "fits.parquet",
-    ]
-
-
-def test_workers_change_nothing(tmp_path):
-    """Parts that are played on other processes leave the same tables."""
-    alone, shared = _made(tmp_path / "one"), _made(tmp_path / "two", workers=2)
-    assert shared.table.equals(alone.table)
+    files = sorted(path.name for path in run.folder.iterdir() if path.name != ".lock")
+    assert files == ["backtest.parquet", "config.yaml", "fits.parquet"]
+    assert _made(tmp_path / "two", workers=2).table.equals(run.table)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_nothing_is_left_of_a_run_that_fails(tmp_path, workers):
     """The folder of a part that raises can be used again."""
-    with pytest.raises(ModelError, match="it does not fit"):
-        _made(tmp_path, ["a", "bad"], workers)
+    refused(ModelError, "it does not fit", _made, tmp_path, ["a", "bad"], workers)
     assert [path.name for path in tmp_path.iterdir() if path.name != ".lock"] == []
     assert len(_made(tmp_path, ["a"]).table) == 2
 
 
 def test_a_folder_that_is_taken_is_refused(tmp_path):
-    """A run, another process and a foreign file keep their folder."""
-    _made(tmp_path / "run")
-    with pytest.raises(RunFolderError, match="already holds a run; allowed: a new folder$"):
-        _made(tmp_path / "run")
+    """A run, another process and a foreign file keep their folder; who asks for another kind is told what is there."""
+    folder = _made(tmp_path / "run").folder
+    refused(RunFolderError, "already holds a run; allowed: a new folder$", _made, folder)
+    repeats = "holds a back-test; allowed: a comparison, .* by: rimsim backtest$"
+    refused(RunFolderError, repeats, load_run, folder, "comparison")
     with locked(tmp_path / "held"), pytest.raises(RunFolderError, match="in use by another process"):
         _made(tmp_path / "held")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("")
-    with pytest.raises(RunFolderError, match=r"holds 'notes\.txt', which is no run's"):
-        _made(tmp_path / "mine")
-
-
-def test_a_run_of_another_kind_is_refused_with_the_command_that_repeats_it(tmp_path):
-    """Who asks for a comparison is told what the folder holds."""
-    _made(tmp_path / "run")
-    with pytest.raises(
-        RunFolderError, match=r"holds a back-test; allowed: a comparison, .* by: rimsim backtest$"
-    ):
-        load_run(tmp_path / "run", "comparison")
+    refused(RunFolderError, r"holds 'notes\.txt', which is no run's", _made, tmp_path / "mine")
 
 
 def _fail_for(names, task, report):
@@ -90,8 +94,7 @@ def test_a_stage_that_is_not_vital_goes_on_after_an_error():
     with executor(Execution(workers=1)) as run:
         ((task, error),) = run_stages([first], run, None)
         assert (task, str(error)) == ("b", "b fails")
-        with pytest.raises(ModelError, match="c fails"):
-            run_stages([first, second], run, None)
+        refused(ModelError, "c fails", run_stages, [first, second], run, None)
 
 
 @pytest.mark.parametrize(
@@ -99,27 +102,217 @@ def test_a_stage_that_is_not_vital_goes_on_after_an_error():
 )
 def test_a_run_that_needs_more_memory_than_there_is_is_refused(monkeypatch, there, named):
     """The message has both figures and names the option to lower: workers as long as one fits."""
+    needed = 2e9, 1e9, 8, "arrivals"
     monkeypatch.setattr(job, "memory", lambda: there)
-    with pytest.raises(ConfigError, match=rf"10\.0 GB.*{there / 1e9:.1f} GB.*{named}"):
-        require_memory(2e9, 1e9, 8, "arrivals")
-    monkeypatch.setattr(job, "memory", lambda: 10**10)
-    require_memory(2e9, 1e9, 8, "arrivals")
-    monkeypatch.setattr(job, "memory", lambda: None)
-    require_memory(2e9, 1e9, 8, "arrivals")
+    refused(ConfigError, rf"10\.0 GB.*{there / 1e9:.1f} GB.*{named}", require_memory, *needed)
+    for enough in (10**10, None):
+        monkeypatch.setattr(job, "memory", lambda enough=enough: enough)
+        require_memory(*needed)
 
 
-def test_a_comparison_that_does_not_fit_writes_nothing(monkeypatch, tmp_path):
-    """It is refused before its folder is made and its truth fitted."""
-    monkeypatch.setattr(job, "memory", lambda: 1000)
-    config = small_scenario(name="never-fitted")
-    with pytest.raises(ConfigError, match=r"arrivals\.per_round"):
-        compare(config, ["random"], seeds=1, out=tmp_path / "run")
-    assert not (tmp_path / "run").exists()
-
-
-def test_this_machine_says_how_much_memory_it_has(monkeypatch):
-    """It is a positive number, or none where the system does not say."""
+def test_a_comparison_that_does_not_fit_is_refused_where_memory_is_known(monkeypatch, tmp_path):
+    """Before its folder is made and its truth fitted; memory is a number, or none where the system does not say."""
     there = system.memory()
     assert there is None or there > 2**28
     monkeypatch.setattr(system.os, "sysconf", lambda _: (_ for _ in ()).throw(ValueError))
     assert system.memory() is None
+    monkeypatch.setattr(job, "memory", lambda: 1000)
+    config = small_scenario(name="never-fitted")
+    refused(ConfigError, r"arrivals\.per_round", compare, config, ["random"], seeds=1, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def _run(kinds, place, workers=2):
+    news = []
+    with Workers() as pool:
+        failures = pool.run(do, [Errand(kind, place) for kind in kinds], workers, news.append)
+    return {number: (type(error), str(error)) for number, error in failures.items()}, sum(news)
+
+
+def test_all_tasks_are_done_and_reported_and_one_that_fails_leaves_the_others(tmp_path):
+    """As without any workers; an error of ours keeps its kind, another is told by its type."""
+    news = []
+    assert run_here(do, [Errand("well", tmp_path)] * 5, news.append) == {}
+    assert _run(["well"] * 5, tmp_path) == ({}, sum(news)) == ({}, 15)
+    failures, count = _run(["ours", "well", "other", "well"], tmp_path)
+    assert failures == {0: (DataError, "a bad log"), 2: (RimsimError, "KeyError: 'a slip'")}
+    assert count == 2 * 3 + 2
+
+
+def test_a_worker_that_dies_twice_is_told_by_its_task(tmp_path):
+    """The death names signal or status, and every other task is done; of one that died once no failure is left."""
+    failures, _ = _run(["die", "well", "quit", "well"], tmp_path)
+    assert {number: told for number, (_, told) in failures.items()} == {
+        0: "the worker process was killed by SIGKILL, 2 times over",
+        2: "the worker process ended with status 7, 2 times over",
+    }
+    assert _run(["die-once", "well"], tmp_path / "mark", workers=1)[0] == {}
+
+
+def test_workers_stay_for_tasks_to_come(tmp_path):
+    """What comes after the first tasks is done by the same processes, a fresh one where one has died between."""
+    place, told = tmp_path / "signed", lambda count: None
+    with Workers() as pool:
+        for kind in ("sign", "die", "sign", "sign"):
+            pool.run(do, [Errand(kind, place)], 1, told)
+    first, second, third = place.read_text().split()
+    assert first != second == third
+    assert int(third) not in {worker.pid for worker in multiprocessing.active_children()}
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="needs signals that can be blocked")
+def test_an_interrupt_does_not_reach_a_worker_that_still_starts(tmp_path, capfd):
+    """Workers that are interrupted from their first instruction on do their tasks and print no traceback."""
+    over = threading.Event()
+
+    def interrupt():
+        while not over.wait(0.01):
+            for worker in multiprocessing.active_children():
+                with suppress(ProcessLookupError):
+                    os.kill(worker.pid, signal.SIGINT)
+
+    watch = threading.Thread(target=interrupt)
+    watch.start()
+    try:
+        assert _run(["well"] * 2, tmp_path) == ({}, 6)
+    finally:
+        over.set()
+        watch.join()
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_workers_end_with_the_process_that_made_them(tmp_path, number):
+    """Killed or ended, it leaves no worker that goes on writing."""
+    place = tmp_path / "beats"
+    parent = os.fork()
+    if parent == 0:
+        _run(["beat"], place, workers=1)
+        os._exit(0)
+    deadline = time.monotonic() + 60
+    while not place.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert place.exists()
+    os.kill(parent, number)
+    os.waitpid(parent, 0)
+    time.sleep(1.0)
+    size = place.stat().st_size
+    time.sleep(0.5)
+    assert place.stat().st_size == size
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The folder of a run of one agent and one round."""
+    return small_run(tmp_path_factory.mktemp("runs") / "run", ["relevance"], rounds=1).folder
+
+
+@pytest.mark.parametrize(
+    ("damaged", "options"),
+    [
+        ("ledger/relevance-0-000.parquet", []),
+        ("ledger/relevance-0-000.parquet", ["--digest"]),
+        ("rounds.parquet", ["--markdown"]),
+        ("catalogue.parquet", []),
+        ("config.yaml", []),
+    ],
+)
+def test_a_damaged_run_is_told_by_its_file(run, capsys, damaged, options):
+    """A table or config that is cut off or overwritten ends the report with one line that names the file."""
+    path = run / damaged
+    whole = path.read_bytes()
+    for content in (whole[:-9] if path.suffix == ".parquet" else b"a: [", b"\x00\xff"):
+        path.write_bytes(content)
+        with drawn():  # pictures read the ledger
+            status = main(["report", str(run), *options])
+        path.write_bytes(whole)
+        assert status == 2
+        (told,) = capsys.readouterr().err.splitlines()
+        assert told.startswith(f"rimsim: {path}: cannot be read")
+
+
+def test_a_folder_with_files_of_others_is_refused(tmp_path, run, monkeypatch, capsys):
+    """What was killed at its beginning may be there; an empty path is none; of a whole run it is said how to go on."""
+    killed = tmp_path / "killed"
+    (killed / "state").mkdir(parents=True)
+    for name in (".lock", "catalogue.parquet", ".draft-12ab"):
+        (killed / name).touch()
+    require_free(killed)
+    require_free(tmp_path / "new")
+    killed.rename(tmp_path / "thesis.tex")
+    told = "holds 'thesis.tex', which is no run's; allowed: an empty or new"
+    refused(RunFolderError, told, small_run, tmp_path)
+    told = rf"already holds a run; .*: rimsim compare --resume --out {run}$"
+    refused(RunFolderError, told, require_free, run)
+    monkeypatch.chdir(tmp_path)
+    refused(ConfigError, "out: '' is no path", folder_for, "", "usual")
+    with pytest.raises(SystemExit):
+        main(["compare", "--out", ""])
+    assert "--out: ''; allowed: a path" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_table_of_drafts_alone_is_none(tmp_path):
+    """A run that was killed while it wrote its first part has no such table; read anew, it has what was written."""
+    (tmp_path / "promises").mkdir()
+    (tmp_path / "promises" / ".draft-0.parquet").write_bytes(b"half")
+    assert Run(tmp_path).promises is None
+    refused(MissingTableError, r"neither prices\.parquet nor prices/", getattr, Run(tmp_path), "prices")
+    table = pd.DataFrame({"agent": ["random"], "due": [1.0]})
+    table.to_parquet(tmp_path / "promises" / "random-0-000.parquet")
+    assert Run(tmp_path).promises["due"].tolist() == [1.0]
+
+
+def test_what_an_agent_remembers_is_kept_by_any_name(tmp_path):
+    """Arrays come back as they were, also under names that NumPy's writer takes for itself; objects are refused."""
+    state = Market(small_scenario(rounds=1)).state
+    names = ("file", "allow_pickle", "args", "weights")
+    remembered = {name: np.arange(3.0) + number for number, name in enumerate(names)}
+    Checkpoint(state, {"served": np.array(7)}, remembered).save(tmp_path, "arm")
+    found = Checkpoint.latest(tmp_path, "arm", ["served"])
+    assert found.arm["served"] == 7
+    assert found.agent.keys() == remembered.keys()
+    assert all((found.agent[name] == array).all() for name, array in remembered.items())
+    bad = Checkpoint(state, {}, {"notes": np.array([{}])})
+    refused(AgentError, "'notes' holds Python objects; allowed: numbers and text", bad.save, tmp_path, "arm")
+
+
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is read there")
+
+
+def _blocks():
+    """Thirty blocks of scores; larger ones NumPy asks for in huge pages, which hides what is counted here."""
+    assert sum(len(block) for block in [np.ones(3_000_000, np.int8) for _ in range(30)]) == 90_000_000
+
+
+@linux
+def test_memory_that_was_freed_is_used_again_and_can_be_given_back():
+    """Blocks that are made and dropped take their pages from the system once, and leave them when they are told to."""
+    import resource
+
+    if not hasattr(ctypes.CDLL(None), "mallopt") or not hasattr(ctypes.CDLL(None), "malloc_trim"):
+        pytest.skip("another allocator than glibc's")
+    system.single_thread()
+    _blocks()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(5):
+        _blocks()
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+    assert faults < 90_000_000 // resource.getpagesize()
+
+    def resident():
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+    before = resident()
+    system.give_back()
+    assert before - resident() > 60_000_000
+
+
+def test_other_allocators_are_left_alone(monkeypatch):
+    """Where the C library has no such option, one thread is all that is decided."""
+    asked = []
+    monkeypatch.setattr(system.ctypes, "CDLL", lambda name: asked.append(name) or object())
+    system._keep_memory.__wrapped__()
+    system.give_back()
+    assert set(asked) == {None}

@@ -1,10 +1,11 @@
-"""Compiled pieces of the market against what they stand for, in plain NumPy."""
+"""Counter-based randomness, and compiled pieces of the market against what they stand for, in plain NumPy."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from rimsim import rng
 from rimsim.market.consumers.contract import uniform_draws
@@ -14,6 +15,7 @@ from rimsim.market.consumers.truth_factors import FactorArrays, answer_slates, p
 from rimsim.market.records import observed_gain
 from rimsim.matching import top_k
 from rimsim.matching.kernels import best_rows
+from rimsim.rng import Purpose, bits, derived_seed, exponential, generator, uniform
 
 
 def _factors(rank, seed=0, users=20, items=90):
@@ -79,9 +81,8 @@ class _Round:
         self.key = rng.bits(3, rng.Purpose.CHOICE, np.arange(5))
         self.first = np.array([min(place[slots == slot], default=-1) for slot in range(3)])
         self.item = np.array([item for _, item in events], np.int64)
-        self.next = np.array(
-            [min(place[(slots == slots[n]) & (place > n)], default=-1) for n in place], np.int64
-        )
+        later = [min(place[(slots == slots[n]) & (place > n)], default=-1) for n in place]
+        self.next = np.array(later, np.int64)
         self.ground, self.left = np.linspace(2.0, 30.0, 20), np.linspace(0.5, 1.0, 20)
 
     def answer(self, rows, slates, waiting=0.0):
@@ -107,13 +108,12 @@ def test_answers_are_the_closed_form_of_each_position():
         np.testing.assert_allclose(probability[n], 1 - np.exp(-want * 0.8 ** np.arange(4) * 1.5), rtol=1e-12)
         draw = rng.uniform(3, rng.Purpose.CHOICE, row, np.maximum(slates[n], 0))
         assert (consumed[n] == ((draw < probability[n]) & (slates[n] >= 0))).all()
-        assert (
-            uniform_draws(market.key[[row]], slates[[n]])[0][slates[n] >= 0] == draw[slates[n] >= 0]
-        ).all()
+        there = slates[n] >= 0
+        assert (uniform_draws(market.key[[row]], slates[[n]])[0][there] == draw[there]).all()
 
 
-def test_what_was_consumed_is_not_consumed_again_and_leaves_less():
-    """A slot that consumed gives nothing for that item, and more for the others, as less mass is left."""
+def test_answers_know_what_was_consumed_and_no_other_answers():
+    """For it a slot gives nothing, and more for others as less mass is left; a batch has the bits of single calls."""
     slate, events = np.array([[3, 11, 7]]), [(1, 11), (2, 3), (1, 20)]
     _, probability, intensity = _Round(events).answer([1], slate)
     fresh = _Round()
@@ -122,10 +122,6 @@ def test_what_was_consumed_is_not_consumed_again_and_leaves_less():
     gone = pair_shares(np.full(2, 8), np.array([11, 20]), fresh.factors).sum()
     left = fresh.left[8]
     np.testing.assert_allclose(intensity[0, [0, 2]], before[0, [0, 2]] * left / (left - gone), rtol=1e-12)
-
-
-def test_many_answers_are_those_of_each_alone():
-    """Answers of a batch have the bits of single calls."""
     slates = np.random.default_rng(5).permuted(np.tile(np.arange(90), (5, 1)), axis=1)[:, :7]
     market = _Round([(0, 3), (1, 5), (0, 9)])
     many = market.answer(range(5), slates)
@@ -225,12 +221,17 @@ def test_top_k_of_tied_rows_is_the_same_in_any_batch():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_top_k_of_arrays_is_that_of_tensors(dtype):
-    """Arrays, with a mask of truth values or of int8 as environments observe it, get the slates of tensors."""
+    """Also with a mask of int8, as environments observe it, of all rows, no position, or more than there are items."""
     draw = np.random.default_rng(2)
     scores, admissible = draw.random((30, 120)).astype(dtype), draw.random((30, 120)) < 0.8
     want = top_k(torch.from_numpy(scores), torch.from_numpy(admissible), 5)
     assert (top_k(scores, admissible, 5) == want).all()
     assert (top_k(scores, admissible.astype(np.int8), 5) == want).all()
+    few = np.array([[0.3, 0.1, 0.2], [0.1, 0.1, 0.0]], dtype)
+    assert top_k(few, np.ones((2, 3), bool), 0).shape == (2, 0)
+    assert top_k(few[:1], np.array([[True, False, True]]), 5).tolist() == [[0, 2, -1, -1, -1]]
+    assert top_k(few, np.ones((2, 3), bool), 4)[:, 3].tolist() == [-1, -1]
+    assert top_k(few, np.array([[False, True, True]]), 1).tolist() == [[2], [1]]
 
 
 def test_what_a_slate_takes_off_the_shortfall_is_what_was_missing_of_its_items():
@@ -244,11 +245,27 @@ def test_what_a_slate_takes_off_the_shortfall_is_what_was_missing_of_its_items()
     assert seen_shortfall.tolist() == [0, 0, 0, 0, 4]
 
 
-def test_top_k_of_nothing_and_of_everything():
-    """No positions give no items, more positions than items are left empty, and a mask for all rows goes for each."""
-    scores = np.array([[0.3, 0.1, 0.2], [0.1, 0.1, 0.0]], np.float32)
-    for values in (scores, scores.astype(np.float64)):
-        assert top_k(values, np.ones((2, 3), bool), 0).shape == (2, 0)
-        assert top_k(values[:1], np.array([[True, False, True]]), 5).tolist() == [[0, 2, -1, -1, -1]]
-        assert top_k(values, np.ones((2, 3), bool), 4)[:, 3].tolist() == [-1, -1]
-        assert top_k(values, np.array([[False, True, True]]), 1).tolist() == [[2], [1]]
+def test_a_draw_is_a_function_of_seed_purpose_and_key():
+    """Any subset of keys in any order gets its draws; every word matters; values that results hang on are pinned."""
+    whole = uniform(3, Purpose.CHOICE, np.arange(100)[:, None], np.arange(7))
+    part = uniform(3, Purpose.CHOICE, np.array([[41], [5]]), np.array([6, 0]))
+    assert part.tolist() == [[whole[41, 6], whole[41, 0]], [whole[5, 6], whole[5, 0]]]
+    choice = Purpose.CHOICE
+    keys = [(1, choice, 2, 3), (2, choice, 2, 3), (1, Purpose.AGENT, 2, 3), (1, choice, 3, 2)]
+    assert len({int(bits(*key)) for key in (*keys, (1, choice, 2, 4), (1, choice, 2))}) == 6
+    pinned = [18171665359712530786, 9934605676627802470]
+    assert bits(0, Purpose.ARRIVALS, np.arange(2)).tolist() == pinned
+
+
+def test_draws_follow_their_laws_and_any_integer_is_a_seed():
+    """Kolmogorov-Smirnov rejects neither law, neighbouring keys do not correlate; derived seeds fit libraries."""
+    draw = uniform(0, Purpose.ARRIVALS, np.arange(50_000))
+    assert stats.kstest(draw, "uniform").pvalue > 1e-3
+    assert abs(np.corrcoef(draw[1:], draw[:-1])[0, 1]) < 4 / np.sqrt(50_000)
+    assert 0 <= draw.min() <= draw.max() < 1
+    assert stats.kstest(exponential(0, Purpose.ARRIVALS, np.arange(50_000)), "expon").pvalue > 1e-3
+    seed = derived_seed(5, Purpose.MODEL, 1)
+    assert 0 <= seed < 2**63
+    assert generator(5, Purpose.MODEL, 1).random() == generator(5, Purpose.MODEL, 1).random()
+    for any_seed in (-1, 2**70):
+        assert uniform(any_seed, Purpose.AGENT, 0) >= 0

@@ -8,12 +8,21 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from kit import refused
 from scipy.optimize import minimize
 from small_markets import small_replay, small_scenario
 
-from rimsim.agents import make_agent, play_round
-from rimsim.arrays import ALWAYS
-from rimsim.config import ConsumerConfig, DynamicsConfig, LogWindow, PlatformConfig, scenario_from
+from rimsim.agents import make_agent, market_for, play_round
+from rimsim.agents.prices import joined_states, solved_prices
+from rimsim.arrays import ALWAYS, NEVER
+from rimsim.config import (
+    ConsumerConfig,
+    DynamicsConfig,
+    ExposureConfig,
+    LogWindow,
+    PlatformConfig,
+    scenario_from,
+)
 from rimsim.config.fields import duration_seconds
 from rimsim.errors import AgentError, MarketError, ModelError
 from rimsim.intensity.contract import BLOCK
@@ -34,9 +43,11 @@ from rimsim.market.providers import Roster
 from rimsim.market.records import VISIT_BITS, as_slates
 from rimsim.market.scores import _normalised
 from rimsim.market.state import KeptRounds
+from rimsim.matching import certificate
 from rimsim.requirements.audiences import RoundVisits
 from rimsim.requirements.campaigns import ExpectedRound, Guarantee
 from rimsim.requirements.carry_over import CarryOver, ScenarioRequirements, item_floors, uniform_share
+from rimsim.scenarios.study.facts import HindsightPrices, certified
 from rimsim.testing import random_log
 
 
@@ -83,8 +94,8 @@ def test_a_schedule_that_cannot_be_played_is_refused(schedule, field, place, val
         "users": so_far.world.log.n_users,
     }
     column = _changed(getattr(good, field), place, values.get(value, value))
-    with pytest.raises(MarketError, match=f"arrivals of round 4: .*{told}"):
-        checked_schedule(dataclasses.replace(good, **{field: column}), 4, so_far)
+    bad = dataclasses.replace(good, **{field: column})
+    refused(MarketError, f"arrivals of round 4: .*{told}", checked_schedule, bad, 4, so_far)
     new = dataclasses.replace(good, logged=np.zeros_like(good.user))  # whose pasts can be moved nowhere
     for end, at in (("start", 0), ("stop", -1)):
         edge = _changed(good.tick, at, getattr(good, end))
@@ -96,47 +107,32 @@ def test_a_column_of_no_whole_numbers_is_refused(schedule, field):
     """Ticks, ids and all that is counted are integers."""
     good, so_far = schedule
     column = np.zeros(len(good.user)) if field == "earlier" else getattr(good, field).astype(float)
-    with pytest.raises(MarketError, match=f"{field} of type float64; allowed: whole numbers"):
-        checked_schedule(dataclasses.replace(good, **{field: column}), 0, so_far)
+    bad = dataclasses.replace(good, **{field: column})
+    refused(MarketError, f"{field} of type float64; allowed: whole numbers", checked_schedule, bad, 0, so_far)
 
 
 def test_a_round_begins_after_what_is_over(schedule):
-    """None is before the opening or the end of the round before; that of past states, −1, is."""
+    """None but past states is before the opening or the round before's end; ids and shifts may be any where told."""
     good, so_far = schedule
     day = 86_400_000_000
-    early = dataclasses.replace(
-        good, tick=good.tick - day, start=good.start - day, stop=good.stop - day, shift=good.shift - 86_400.0
-    )
-    with pytest.raises(
-        MarketError, match=f"start at tick {early.start}; .*{good.start}, where the market opens"
-    ):
-        checked_schedule(early, 0, so_far)
+    moved = {name: getattr(good, name) - day for name in ("tick", "start", "stop")}
+    early = dataclasses.replace(good, **moved, shift=good.shift - 86_400.0)
+    told = f"start at tick {early.start}; .*{good.start}, where the market opens"
+    refused(MarketError, told, checked_schedule, early, 0, so_far)
     assert checked_schedule(early, -1, so_far) is early
-    after = dataclasses.replace(
-        so_far, past=(PastRound(0, good, Histories(good, LoggedPast.of(so_far.world.past))),)
-    )
-    with pytest.raises(MarketError, match=f"from {good.stop}, where the round before ends"):
-        checked_schedule(good, 1, after)
-
-
-def test_ids_may_be_any_where_earlier_visits_are_told(schedule):
-    """Where a schedule says how often its users came before, its ids need but be distinct."""
+    past = PastRound(0, good, Histories(good, LoggedPast.of(so_far.world.past)))
+    after = dataclasses.replace(so_far, past=(past,))
+    refused(MarketError, f"from {good.stop}, where the round before ends", checked_schedule, good, 1, after)
     good, so_far = schedule
     own = dataclasses.replace(good, id=np.arange(len(good)), earlier=np.zeros_like(good.user))
     assert checked_schedule(own, 0, so_far) is own
-
-
-def test_without_a_logged_past_no_shift_is_too_far(schedule):
-    """Visitors who come with nothing have no past that could end after their visit."""
-    good, so_far = schedule
     moved = dataclasses.replace(good, shift=good.shift + 1e9)
-    with pytest.raises(MarketError, match="moved beyond"):
-        checked_schedule(moved, 0, so_far)
+    refused(MarketError, "moved beyond", checked_schedule, moved, 0, so_far)
     assert checked_schedule(moved, 0, so_far, LoggedPast.of(so_far.world.past, empty=True)) is moved
 
 
 def test_first_visits_are_those_of_whom_nothing_is_known(schedule):
-    """A visitor with no event that the platform knows of is new on its first visit, and not on a later one."""
+    """Nor are later visits, whether ids count them or the process says how often users came in earlier rounds."""
     good, so_far = schedule
     logged = np.arange(so_far.world.log.n_users) % 3
     again = dataclasses.replace(good, id=good.id + np.arange(len(good)) % 2, logged=None)
@@ -148,10 +144,6 @@ def test_first_visits_are_those_of_whom_nothing_is_known(schedule):
         known = known if own is None else np.minimum(known, own[made.slot])
         np.testing.assert_array_equal(came.first, (known == 0) & (visit == 0))
         assert 0 < came.first.sum() < len(came.first)
-
-
-def test_a_user_who_came_in_an_earlier_round_does_not_come_for_the_first_time(schedule):
-    """Where the arrival process says how often users came before, ids do not count their visits."""
     good, so_far = schedule
     earlier = np.arange(len(good.user)) % 2
     made = dataclasses.replace(
@@ -167,13 +159,14 @@ def test_a_user_who_came_in_an_earlier_round_does_not_come_for_the_first_time(sc
 def test_what_is_wrong_with_an_answer_is_told_with_its_shape():
     """One entry a slate, one for each position, whole numbers: the message says how many were wanted."""
     items = np.zeros((3, 2), np.int64)
-    with pytest.raises(AgentError, match=r"uniform has shape \(2,\); allowed: one entry a slate, \(3,\)"):
-        as_slates(Slates(items, uniform=np.ones(2, bool)))
-    for name in ("price", "propensity"):
-        with pytest.raises(AgentError, match=rf"{name} has shape \(3, 1\); allowed: .*\(3, 2\)"):
-            as_slates(Slates(items, **{name: np.zeros((3, 1), np.float32)}))
-    with pytest.raises(AgentError, match=r"shape \(3, 2\) and type float64; allowed: \(n, k\) whole numbers"):
-        as_slates(items / 2)
+    for fields, told in (
+        ({"uniform": np.ones(2, bool)}, r"uniform has shape \(2,\); allowed: one entry a slate, \(3,\)"),
+        ({"price": np.zeros((3, 1))}, r"price has shape \(3, 1\); allowed: .*\(3, 2\)"),
+        ({"propensity": np.zeros((3, 1))}, r"propensity has shape \(3, 1\); allowed: .*\(3, 2\)"),
+    ):
+        refused(AgentError, told, as_slates, Slates(items, **fields))
+    told = r"shape \(3, 2\) and type float64; allowed: \(n, k\) whole numbers"
+    refused(AgentError, told, as_slates, items / 2)
 
 
 @pytest.mark.parametrize("name", ["satiation", "drift", "conformity"])
@@ -184,16 +177,14 @@ def test_each_of_the_dynamics_alone_moves_choices(name):
     assert not Dynamics(small_scenario()).moves
 
 
-@pytest.mark.parametrize(("provider", "fits"), [(-1, False), (0, True), (1, True), (2, False)])
-def test_a_roster_has_no_item_of_nobody(provider, fits):
+def test_a_roster_has_no_item_of_nobody():
     """Providers are numbered from 0 to G − 1."""
-    of_item = np.array([0, provider, 1])
-    roster = Roster(of_item, ("a", "b"), np.ones(2, bool), np.zeros(2))
-    if fits:
-        assert roster.checked(3) is roster
-    else:
-        with pytest.raises(MarketError, match="allowed: 0 to 1"):
-            roster.checked(3)
+    for provider, fits in ((-1, False), (0, True), (1, True), (2, False)):
+        roster = Roster(np.array([0, provider, 1]), ("a", "b"), np.ones(2, bool), np.zeros(2))
+        if fits:
+            assert roster.checked(3) is roster
+        else:
+            refused(MarketError, "allowed: 0 to 1", roster.checked, 3)
 
 
 @pytest.mark.parametrize("config", [small_scenario(), small_replay()], ids=["clones", "replay"])
@@ -220,22 +211,12 @@ def test_a_platform_without_rounds_learns_from_its_warm_up_log_alone():
     found = training_log(platform, log, [], 0, 0)
     assert found.weight is None
     np.testing.assert_array_equal(np.sort(found.item), np.sort(log.item))
-    assert (
-        len(training_log(dataclasses.replace(platform, log_window=LogWindow(warmup="none")), log, [], 0, 0))
-        == 0
-    )
-
-
-def test_figures_of_few_sessions_are_those_of_their_definitions():
-    """Of one session, a mean of no later sessions is 0; a ratio to none and a rank correlation are no number."""
-    _, report = fit_sizes(random_log().rows(slice(0, 1)), "30min", None)
-    assert (report.first, report.later, report.left_out_ratio_first) == (1.0, 0.0, pytest.approx(1.0))
-    for figure in ("left_out_ratio_later", "left_out_spearman", "forward_ratio", "forward_spearman"):
-        assert np.isnan(getattr(report, figure))
+    nothing = dataclasses.replace(platform, log_window=LogWindow(warmup="none"))
+    assert len(training_log(nothing, log, [], 0, 0)) == 0
 
 
 def test_sizes_are_held_to_what_later_sessions_are_like():
-    """The bounds are 2 and 98 % of the events, and of the silence, that later sessions of the log begin with."""
+    """Bounds are 2 and 98 % of events, and of the silence, before later sessions; of one session figures are none."""
     log = random_log(n_users=60, n_items=40)
     sessions = log.sessions("30min")
     number, silence = [], []
@@ -247,6 +228,10 @@ def test_sizes_are_held_to_what_later_sessions_are_like():
     bounds = fit_sizes(log, "30min", None)[0].bounds
     assert bounds[0] == pytest.approx(np.quantile(number, [0.02, 0.98]))
     assert bounds[1] == pytest.approx(np.quantile(silence, [0.02, 0.98]))
+    _, report = fit_sizes(random_log().rows(slice(0, 1)), "30min", None)
+    assert (report.first, report.later, report.left_out_ratio_first) == (1.0, 0.0, pytest.approx(1.0))
+    for figure in ("left_out_ratio_later", "left_out_spearman", "forward_ratio", "forward_spearman"):
+        assert np.isnan(getattr(report, figure))
 
 
 class Early(Clones):
@@ -311,32 +296,27 @@ def test_a_sample_of_past_states_is_spread_evenly(most):
 
 
 def test_what_is_owed_is_carried_to_the_end_of_its_period():
-    """With a period of two rounds, the second of each takes over what the first left; campaigns are owed throughout."""
+    """With a period of two rounds, each second one takes over what the first left, but nothing of items that left.
+
+    Campaigns are owed throughout.
+    """
     exposure = scenario_from({"exposure": {"per": "14d", "campaigns": CAMPAIGNS}}).exposure
     exposure = dataclasses.replace(exposure, groups=scenario_from({"exposure": GROUPS}).exposure.groups)
     market = Market(small_scenario(exposure=exposure))
     opened, week = market.open, 7 * 86_400 * 1_000_000
     table = ScenarioRequirements(market.config, market.world.campaign_tables, market.seeds.arrivals)
-    visits, opening = (
-        opened.schedule.visits(np.zeros(market.world.log.n_users, np.int64)),
-        opened.promised.start,
-    )
+    visits = opened.schedule.visits(np.zeros(market.world.log.n_users, np.int64))
+    opening = opened.promised.start
     n_rows = len(opened.promised.accrued.rows)
     groups = n_rows - len(CAMPAIGNS)
     assert groups > 0
 
+    release = np.where(np.arange(market.n_items) == 3, NEVER, market.release)  # its provider has left
+    usual = {"forecast": 1.0, "capacity": None, "weights": np.ones(market.config.slate), "release": release}
+
     def accrued(number, owed):
         start = opening + number * week
-        asked = table.round(
-            number,
-            visits.moved_to(start, start + week),
-            owed,
-            forecast=1.0,
-            capacity=None,
-            weights=np.ones(market.config.slate),
-            release=market.release,
-        )
-        return asked.accrued
+        return table.round(number, visits.moved_to(start, start + week), owed, **usual).accrued
 
     for number in range(1, 6):
         start = opening + (number - 1) * week
@@ -344,7 +324,7 @@ def test_what_is_owed_is_carried_to_the_end_of_its_period():
         owed = CarryOver(nothing.items + 2.0, np.arange(1.0, 1.0 + n_rows), start)
         fresh, found = accrued(number, nothing), accrued(number, owed)
         kept = np.arange(n_rows) >= (0 if number % 2 else groups)
-        assert found.items - fresh.items == pytest.approx(2.0 * (number % 2))
+        assert found.items - fresh.items == pytest.approx(2.0 * (number % 2) * (release < NEVER))
         assert found.rows - fresh.rows == pytest.approx(owed.rows * kept)
 
 
@@ -430,15 +410,16 @@ def test_what_a_model_says_is_split_into_chances_and_rates():
         assert admissible[n].tolist() == may.tolist()
         assert rate[n] == pytest.approx(float(said[n].sum()))
         assert p[n].numpy() == pytest.approx(left / left.sum() if left.sum() else left)
+    asked, told = (
+        (consumed, ids, ticks, release, SimpleNamespace()),
+        "in the state of arrival 73; allowed: finite",
+    )
     for wrong in (-0.1, np.nan, np.inf):
         bad = said.clone()
         bad[3, 4] = wrong
-        with pytest.raises(
-            ModelError, match="in the state of arrival 73; allowed: finite intensities of at least 0"
-        ):
-            _normalised(bad, consumed, ids, ticks, release, SimpleNamespace())
+        refused(ModelError, told, _normalised, bad, *asked)
         bad[3, 4], bad[7, 0] = 0.0, wrong  # of the padding nothing is asked
-        _normalised(bad, consumed, ids, ticks, release, SimpleNamespace())
+        _normalised(bad, *asked)
 
 
 def test_a_candidate_is_behind_by_a_mean_over_what_was_taken():
@@ -449,9 +430,7 @@ def test_a_candidate_is_behind_by_a_mean_over_what_was_taken():
     found, error = behind(held, SimpleNamespace(by_user=best), SimpleNamespace(by_user=other))
     gap, number = best - other, np.array([2, 1, 2, 1])
     assert found == pytest.approx(gap.sum() / 6)
-    assert error == pytest.approx(
-        np.sqrt(sum((g - found * n) ** 2 for g, n in zip(gap, number, strict=True))) / 6
-    )
+    assert error == pytest.approx(np.sqrt(((gap - found * number) ** 2).sum()) / 6)
     assert behind(held, SimpleNamespace(by_user=best), SimpleNamespace(by_user=best)) == (0.0, 0.0)
 
 
@@ -473,9 +452,8 @@ def test_what_a_round_adds_to_a_promise_is_its_part_of_it(window):
         forecast=1.5,
     )
     begin, end = window
-    whose = SimpleNamespace(
-        begin=begin, end=end, counts=lambda came: (begin <= came.tick) & (came.tick < end)
-    )
+    counts = lambda came: (begin <= came.tick) & (came.tick < end)  # noqa: E731
+    whose = SimpleNamespace(begin=begin, end=end, counts=counts)
     here = [begin <= tick < end for tick in range(20, 50, 5)]
     items = np.array([1, 3])
     assert Guarantee("group", items, beta=0.5).accrued(ahead) == pytest.approx(0.5 * 5.0)
@@ -496,22 +474,20 @@ def test_what_states_have_consumed_is_told_pair_by_pair(recurrent, monkeypatch):
     draw = np.random.default_rng(0)
     states = UserStates.of(log, draw.integers(0, 30, n), np.quantile(log.time, draw.random(n)))
     told, normalised = [], scores._normalised
-    monkeypatch.setattr(
-        scores,
-        "_normalised",
-        lambda raw, pairs, *more: told.append((raw, pairs)) or normalised(raw, pairs, *more),
-    )
+
+    def recorded(raw, pairs, *more):
+        told.append((raw, pairs))
+        return normalised(raw, pairs, *more)
+
+    monkeypatch.setattr(scores, "_normalised", recorded)
     model = _Lengths() if recurrent else SimpleNamespace(score=_Lengths().score)
-    parts = list(
-        scores.score_states(model, states, np.arange(n), np.arange(n), np.arange(n), np.full(20, ALWAYS))
-    )
+    parts = list(scores.score_states(model, states, *[np.arange(n)] * 3, np.full(20, ALWAYS)))
     assert len(told) == len(parts) == 2
     for first, (raw, (rows, items)), part in zip((0, height), told, parts, strict=True):
         size = min(height, n - first)
         assert len(rows) == len(items)
-        expected = {
-            (row, int(item)) for row in range(size) for item in states[first + row : first + row + 1].items
-        }
+        own = [states[first + row : first + row + 1].items.tolist() for row in range(size)]
+        expected = {(row, item) for row, items_of in enumerate(own) for item in items_of}
         assert set(zip(rows.tolist(), items.tolist(), strict=True)) == expected
         lengths = states.lengths[first : first + size] + 1.0
         assert raw[:size, 0].numpy() == pytest.approx(lengths)
@@ -535,26 +511,6 @@ class _Lengths:
     def score_hidden(self, hidden, now):
         assert len(now) == len(hidden[0])
         return hidden[0][:, None].repeat(1, 20)
-
-
-@pytest.mark.parametrize("sampled", [False, True])
-def test_factors_of_a_large_log_are_fitted_on_samples(sampled, monkeypatch):
-    """Which it is, is asked of the whole log where that is given: its users and items are then fitted on samples."""
-    seen, asked = [], []
-    small, whole = random_log(n_users=6, n_items=5), random_log(n_users=7, n_items=5)
-    monkeypatch.setattr(fitting_factors, "is_sampled", lambda log: asked.append(log) or sampled)
-    monkeypatch.setattr(fitting_factors, "_maximise", lambda *_: seen.append("all"))
-    items = torch.zeros(5, 2), torch.zeros(5)
-    monkeypatch.setattr(fitting_factors, "fit_items", lambda *_, **__: seen.append("items") or items)
-    monkeypatch.setattr(fitting_factors, "_folded", lambda *_: seen.append("users") or torch.zeros(6, 2))
-    for given_ in (None, whole):
-        seen.clear()
-        found = fitting_factors.fit_factors(small, 2, 1.0, 0, whole=given_)
-        assert seen == (["items", "users"] if sampled else ["all"])
-        seen.clear()
-        fitting_factors.fold_in(small, found, 1.0, whole=given_)
-        assert seen == (["users"] if sampled else ["all"])
-    assert [log is whole for log in asked] == [False, False, True, True]
 
 
 def test_filled_positions_are_impressions():
@@ -613,7 +569,7 @@ def test_visits_are_scored_ahead_in_the_order_in_which_they_are_worth_it(monkeyp
 
 
 @pytest.mark.parametrize("items", [None, 2, 9])
-@pytest.mark.parametrize("each", [None, 4])
+@pytest.mark.parametrize("each", [None, 4, 12])
 def test_items_are_asked_for_by_how_many_arrivals_they_are_there_for(items, each):
     """Of some items drawn by seed, or all: each within one of its part, never above what comes after it."""
     n, positions, beta = 10, 37, 0.6
@@ -621,7 +577,7 @@ def test_items_are_asked_for_by_how_many_arrivals_they_are_there_for(items, each
     visits = RoundVisits(np.arange(100, 200, 10), nobody, nobody == 1, start=100, stop=200)
     release = np.array([ALWAYS, 100, 101, 150, 151, 190, 199, 200, 300])
     left = np.array([10, 10, 9, 5, 4, 1, 0, 0, 0])
-    whole = (positions * left / left.sum() * beta) if each is None else each * left / n
+    whole = (positions * left / left.sum() * beta) if each is None else np.minimum(each * left / n, left)
     assert uniform_share(visits, positions, release) == pytest.approx(positions * left / left.sum())
     drawn = set()
     for number in range(30):
@@ -642,3 +598,79 @@ def test_items_are_asked_for_by_how_many_arrivals_they_are_there_for(items, each
     all_there = item_floors(exposure, visits, positions, there, 0)
     if items is None and each is None:
         assert all_there.sum() == round(beta * positions)
+
+
+def _held(monkeypatch, config, states):
+    """Hold so many states of a scenario's catalogue at once."""
+    monkeypatch.setattr(scores, "MOST_CELLS", states * Market(config).n_items)
+
+
+@pytest.mark.parametrize("scenario", [small_scenario, small_replay])
+def test_a_sample_of_past_states_is_even_and_scored_as_before(scenario, monkeypatch):
+    """Agents see every so many-th state, with the scores that it has among all, and how many it stands for."""
+    market = Market(scenario())
+
+    def seen(past):
+        return {who: row for chunk in past for who, row in zip(chunk.id, chunk.intensity, strict=True)}
+
+    every = seen(market.round_view().past)
+    _held(monkeypatch, scenario(), 40)
+    view = market.round_view()
+    assert view.came == len(every)
+    sampled = seen(view.past)
+    assert len(sampled) == len(view.past) == 40
+    assert all((row == every[who]).all() for who, row in sampled.items())
+
+
+@pytest.mark.parametrize("unit", ["shown", "examined"])
+def test_a_round_that_is_certified_on_a_sample_has_a_bound_no_lower(unit, monkeypatch):
+    """V is that of all states, and D(w) at prices of a sample is a bound: none lies below the least one."""
+    config = small_scenario(rounds=1, exposure=ExposureConfig(unit=unit))
+    market, agent = Market(config), make_agent("rim-dual")
+    play_round(market, agent, 32)
+    whole = certified(market.closed[0], HindsightPrices())
+    _held(monkeypatch, config, 50)
+    found = certified(market.closed[0], HindsightPrices())
+    assert found.value == pytest.approx(whole.value, rel=1e-9)
+    assert found.bound >= whole.bound * (1 - 2e-3)
+    assert found.bound <= whole.bound * 1.1
+
+
+def test_prices_of_a_sample_deliver_nearly_as_much(monkeypatch):
+    """Floors are scaled to the sample: what prices of two thirds of the states ask in all is near that of all."""
+    config = small_scenario()
+    view = Market(config).round_view()
+    price, _ = solved_prices(view, 1e-3)
+    _held(monkeypatch, config, 80)
+    fewer, _ = solved_prices(Market(config).round_view(), 1e-3)
+    assert fewer.sum() == pytest.approx(price.sum(), rel=0.3)
+    assert np.corrcoef(price, fewer)[0, 1] > 0.8
+
+
+@pytest.mark.parametrize("states", [20, 30])
+def test_a_sample_with_less_than_an_exposure_for_an_item_has_prices_too(states, monkeypatch):
+    """Prices of a few states bound all states' value nearly as well as their own, and far better than no prices."""
+    config = small_scenario(exposure=ExposureConfig(unit="shown", beta=0.3))
+    view = Market(config).round_view()
+    every = joined_states(view.past, view.k)
+    floor = view.required * (len(every.scores) / view.arrivals)
+    assert floor.mean() * states / len(every.scores) < 1.5
+    slates = np.full((len(every.scores), view.k), -1)
+
+    def bound(price):
+        own = (every.scores, slates, every.capacity, floor, price, view.cost)
+        return certificate(*own, admissible=every.admissible, position_weights=view.position_weights).bound
+
+    best, none = bound(solved_prices(view, 1e-3)[0]), bound(0.0)
+    _held(monkeypatch, config, states)
+    found = bound(solved_prices(Market(config).round_view(), 1e-3)[0])
+    assert best * 0.999 <= found <= best + 0.2 * (none - best)
+
+
+def test_hindsight_of_too_large_a_round_is_refused_with_the_figure(monkeypatch):
+    """A plan of a whole round holds all of its scores; the refusal says how many arrivals there may be."""
+    config, agent = small_replay(), make_agent("hindsight")
+    market = market_for(agent, config)
+    _held(monkeypatch, config, 30)
+    told = "allowed over so many items: at most 30 arrivals"
+    refused(AgentError, told, agent.begin_round, market.round_view())

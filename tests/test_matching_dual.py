@@ -1,22 +1,32 @@
-"""The price solver beyond its optimum: invariances, warm starts, clones, arguments."""
+"""The price solver beyond its optimum: invariances, warm starts, clones, arguments; and serving at prices."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
+from kit import refused
+from test_matching_weighted import skewed as skewed_scores
 
+import rimsim.matching
 from rimsim.errors import ConfigError, InfeasibleError
-from rimsim.matching import certificate, offline_match, online_match, solve_dual, user_rec
+from rimsim.matching import (
+    certificate,
+    offline_match,
+    online_match,
+    price_slates,
+    required_exposure,
+    solve_dual,
+    user_rec,
+)
+from rimsim.matching.kernels import row_states, tie_rank
 from rimsim.matching.solution import violated_items, violated_items_of_all
+from rimsim.rng import Purpose, bits
 
 
 def skewed(seed=0, n=120, m=60):
-    """Scores λ(x)·p(y|x) with heavy popularity skew."""
-    draw = np.random.default_rng(seed)
-    logit = 0.3 * draw.standard_normal((n, 8)) @ draw.standard_normal((8, m)) + 2 * draw.standard_normal(m)
-    marks = np.exp(logit)
-    return np.exp(draw.standard_normal((n, 1))) * marks / marks.sum(axis=1, keepdims=True)
+    """Scores with heavy popularity skew."""
+    return skewed_scores(np.random.default_rng(seed), n, m)
 
 
 @pytest.mark.parametrize("factor", [2.0, 3.0, 0.1, 1e-12, 1e12])
@@ -45,13 +55,16 @@ def test_permuting_users_or_items_permutes_slates(axis):
     assert two.primal == pytest.approx(one.primal, rel=2e-8)
 
 
-def test_a_constant_per_user_changes_no_slate():
-    """What a user adds to all its scores is no reason to show anything else, as long as positions are full."""
+def test_a_constant_per_user_changes_no_slate_and_ties_favour_nobody():
+    """What a user adds to all scores is no reason to show others; equal scores are broken by seed, not by index."""
     scores = skewed(4)
     constant = np.random.default_rng(5).random((len(scores), 1))
     one, two = solve_dual(scores, 5, 4, tol=1e-8), solve_dual(scores + constant, 5, 4, tol=1e-8)
     assert np.array_equal(np.sort(one.slates, axis=1), np.sort(two.slates, axis=1))
     assert two.primal - float((5 * constant).sum()) == pytest.approx(one.primal, rel=1e-6)
+    solution = solve_dual(np.ones((200, 20)), 5, 0)
+    assert solution.exposure[:10].sum() < 0.6 * solution.exposure.sum()
+    assert not np.array_equal(solution.slates, solve_dual(np.ones((200, 20)), 5, 0, tie_seed=1).slates)
 
 
 @pytest.mark.parametrize("cost", [None, 0.01])
@@ -90,13 +103,6 @@ def test_identical_rows_are_spread(weights):
     assert len(np.unique(np.sort(solution.slates, axis=1), axis=0)) > 10
 
 
-def test_equal_scores_do_not_favour_low_indices():
-    """Where all scores are equal, ties are broken by seed, not by position in the catalogue."""
-    solution = solve_dual(np.ones((200, 20)), 5, 0)
-    assert solution.exposure[:10].sum() < 0.6 * solution.exposure.sum()
-    assert not np.array_equal(solution.slates, solve_dual(np.ones((200, 20)), 5, 0, tie_seed=1).slates)
-
-
 def test_positions_are_empty_only_where_nothing_is_worth_showing():
     """A user with free positions has no admissible item with s − v > 0 that it is not shown."""
     scores = np.random.default_rng(10).standard_normal((40, 12))
@@ -130,15 +136,11 @@ def test_prices_far_too_high_are_no_start(cost):
 
 
 @pytest.mark.parametrize("weights", [None, 0.8 ** np.arange(5)])
-def test_same_call_same_bytes(weights):
-    """The solver is deterministic."""
+def test_the_solver_is_deterministic_and_takes_tensors(weights):
+    """The same call gives the same bytes, and scores and mask may be tensors."""
     one, two = (solve_dual(skewed(13), 5, 4, 30, cost=0.5, position_weights=weights) for _ in range(2))
     assert one.item_price.tobytes() == two.item_price.tobytes()
     assert one.slates.tobytes() == two.slates.tobytes()
-
-
-def test_torch_tensor_is_as_good_as_an_array():
-    """Scores and mask may be tensors."""
     scores = skewed(14).astype(np.float32)
     mask = np.random.default_rng(15).random(scores.shape) < 0.9
     one = solve_dual(scores, 5, 3, admissible=mask)
@@ -146,22 +148,18 @@ def test_torch_tensor_is_as_good_as_an_array():
     assert np.array_equal(one.slates, two.slates)
 
 
-def test_infeasible_floors_name_a_set_and_the_shortfall():
-    """Three items that only two users may see cannot have three exposures each."""
+@pytest.mark.parametrize("shape", [(0, 2), (3, 2)])
+def test_infeasible_floors_name_a_set_and_the_shortfall(shape):
+    """Three items that two users may see cannot have three exposures each; without pairs whole floors are lacking."""
+    with pytest.raises(InfeasibleError) as caught:
+        solve_dual(np.ones(shape), 1, [10**10, 0], admissible=np.zeros(shape, bool))
+    assert (caught.value.items, caught.value.shortfall) == ((0,), 10**10)
     mask = np.ones((6, 5), bool)
     mask[2:, :3] = False
     with pytest.raises(InfeasibleError, match="floors of 3 items") as caught:
         solve_dual(np.ones((6, 5)), 2, [2, 2, 2, 0, 0], admissible=mask)
     assert caught.value.items == (0, 1, 2)
     assert caught.value.shortfall == 2
-
-
-@pytest.mark.parametrize("shape", [(0, 2), (3, 2)])
-def test_floors_that_nobody_can_meet_name_all_they_lack(shape):
-    """Without users, or with no admissible pair, whole floors are lacking, however large they are."""
-    with pytest.raises(InfeasibleError) as caught:
-        solve_dual(np.ones(shape), 1, [10**10, 0], admissible=np.zeros(shape, bool))
-    assert (caught.value.items, caught.value.shortfall) == ((0,), 10**10)
 
 
 def test_closed_form_of_feasibility_agrees_with_the_flow():
@@ -182,32 +180,40 @@ def test_empty_problems():
     assert solve_dual(np.empty((0, 3)), 2).slates.shape == (0, 0)
     assert solve_dual(np.empty((3, 0)), 2).primal == 0.0
     assert solve_dual(np.ones((3, 2)), 0).exposure.tolist() == [0, 0]
-    for scores, mask in (
-        (np.empty((0, 3)), None),
-        (np.empty((3, 0)), None),
-        (np.ones((2, 3)), [[False] * 3] * 2),
-    ):
+    for scores in (np.empty((0, 3)), np.empty((3, 0)), np.ones((2, 3))):
+        mask = np.zeros(scores.shape, bool)
         found = solve_dual(scores, 2, admissible=mask, position_weights=[1.0, 0.5])
         assert (found.primal, found.dual, (found.slates >= 0).any()) == (0.0, 0.0, False)
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("solve", "change", "message"),
     [
-        ({"tol": 0.0}, "tol is 0.0"),
-        ({"prices": np.zeros(3)}, r"prices have shape \(3,\)"),
-        ({"min_exposure": 0.5}, "min_exposure holds 0.5"),
-        ({"max_exposure": [[1]]}, r"max_exposure has shape \(1, 1\)"),
+        (solve_dual, {"tol": 0.0}, "tol is 0.0"),
+        (solve_dual, {"prices": np.zeros(3)}, r"prices have shape \(3,\)"),
+        (solve_dual, {"min_exposure": 0.5}, "min_exposure holds 0.5"),
+        (solve_dual, {"max_exposure": [[1]]}, r"max_exposure has shape \(1, 1\)"),
+        (price_slates, {"k": -1}, "k is -1"),
+        (price_slates, {"tie_width": -0.1}, "tie_width is -0.1"),
+        (price_slates, {"admissible": np.ones((1, 1))}, r"admissible has shape \(1, 1\)"),
+        (price_slates, {"row_keys": np.arange(3)}, r"row_keys have shape \(3,\)"),
+        (price_slates, {"scores": np.ones(2)}, r"scores have shape \(2,\)"),
     ],
 )
-def test_bad_arguments(change, message):
+def test_bad_arguments(solve, change, message):
     """A wrong argument is named with what was found."""
-    with pytest.raises(ConfigError, match=message):
-        solve_dual(np.ones((2, 2)), 1, **change)
+    usual = {"capacity": 1} if solve is solve_dual else {"v": 0.0, "k": 1}
+    refused(ConfigError, message, solve, **({"scores": np.ones((2, 2))} | usual | change))
 
 
-def test_user_rec_finds_the_users_of_an_item():
-    """For every item the c users of largest intensity, in order."""
+def test_offline_online_and_by_item_the_slates_are_those_of_prices():
+    """Of frozen prices up to near ties; and for every item the c users of largest intensity, in order."""
+    scores = skewed(18)
+    offline = offline_match(scores, 5, 4, tol=1e-7)
+    online = online_match(scores, scores, 5, 4, tol=1e-7)
+    same = (np.sort(offline.slates, axis=1) == np.sort(online, axis=1)).all(axis=1)
+    assert same.mean() > 0.8
+    assert offline.exposure.min() >= 4
     scores = np.random.default_rng(17).random((30, 4))
     users = user_rec(scores, 3)
     assert np.array_equal(users, np.argsort(-scores, axis=0)[:3].T)
@@ -215,11 +221,70 @@ def test_user_rec_finds_the_users_of_an_item():
     assert user_rec(scores[:, 0], 3, admissible=np.arange(30) < 2).tolist()[-1] == -1
 
 
-def test_offline_and_online_matching_agree_where_prices_decide():
-    """Frozen prices of the same states give back the offline slates, up to near ties."""
-    scores = skewed(18)
-    offline = offline_match(scores, 5, 4, tol=1e-7)
-    online = online_match(scores, scores, 5, 4, tol=1e-7)
-    same = (np.sort(offline.slates, axis=1) == np.sort(online, axis=1)).all(axis=1)
-    assert same.mean() > 0.8
-    assert offline.exposure.min() >= 4
+def test_only_admissible_items_of_value_are_shown_in_their_order():
+    """A slate is the head of the order of s − v where that is at least 0; a float32 tensor gives that of its values."""
+    draw = np.random.default_rng(0)
+    scores, v = draw.random((50, 30)), -draw.random(30)
+    assert np.array_equal(price_slates(scores, v, 7), np.argsort(-(scores - v), axis=1)[:, :7])
+    scores = np.array([[0.5, 0.2, 0.0], [0.5, 0.2, 0.9]])
+    mask = np.array([[True, True, True], [True, False, False]])
+    assert price_slates(scores, [0.0, 0.3, 0.0], 3, admissible=mask).tolist() == [[0, 2, -1], [0, -1, -1]]
+    scores = np.random.default_rng(1).random((5, 9)).astype(np.float32)
+    v = -np.random.default_rng(2).random(9)
+    assert np.array_equal(price_slates(torch.tensor(scores), v, 3), price_slates(scores.astype(float), v, 3))
+
+
+def test_ties_follow_the_seed_and_the_row_key_alone():
+    """A row's slate is the same in any batch and differs between keys and seeds; bits are those of the package."""
+    scores = np.ones((40, 25))
+    keys = np.arange(100, 140)
+    whole = price_slates(scores, 0.0, 5, tie_seed=3, row_keys=keys)
+    parts = [price_slates(scores[i : i + 1], 0.0, 5, tie_seed=3, row_keys=keys[i : i + 1]) for i in range(40)]
+    assert np.array_equal(whole, np.concatenate(parts))
+    assert len(np.unique(whole, axis=0)) == 40
+    assert not np.array_equal(whole, price_slates(scores, 0.0, 5, tie_seed=4, row_keys=keys))
+    keys = np.array([0, 5, -7, 2**40])
+    expected = bits(11, Purpose.TIES, keys[:, None], np.arange(6)[None, :])
+    states = row_states(11, keys)
+    found = [[int(tie_rank(state, item)) for item in range(6)] for state in states]
+    assert np.array_equal(np.array(found, np.uint64), expected)
+
+
+def test_ties_are_broken_fairly_and_a_width_mixes_near_ties_alone():
+    """Every tied item is shown about equally often; a dither spreads identical rows over items nearly tied."""
+    shown = np.bincount(price_slates(np.ones((4000, 20)), 0.0, 5).ravel(), minlength=20)
+    assert abs(shown - 1000).max() < 5 * np.sqrt(1000)
+    scores = np.repeat([[1.0, 1.0 + 1e-6, 1.0 - 1e-6, 0.5]], 200, axis=0)
+    assert len(np.unique(price_slates(scores, 0.0, 2), axis=0)) == 1
+    mixed = price_slates(scores, 0.0, 2, tie_width=1e-3)
+    assert set(np.unique(mixed)) == {0, 1, 2}
+
+
+def test_required_exposure_is_whole_and_adds_up():
+    """β·n·k is shared out in whole exposures that differ by one at most, among released items only."""
+    released = np.arange(50) % 5 != 0
+    required = required_exposure(0.5, 203, 10, released, seed=1)
+    assert required.sum() == 1015
+    assert set(required[released]) == {25, 26}
+    assert (required[~released] == 0).all()
+    assert not np.array_equal(required, required_exposure(0.5, 203, 10, released, seed=2))
+    assert np.array_equal(required, required_exposure(0.5, 203, 10, released, seed=1))
+
+
+@pytest.mark.parametrize(
+    ("share", "n", "k", "released", "expected"),
+    [(0.0, 10, 3, 1, 0), (1.0, 10, 3, 1, 6), (1.0, 10, 3, 0, 0), (1.0, 0, 3, 1, 0), (1.0, 10, 0, 1, 0)],
+)
+def test_required_exposure_at_the_ends(share, n, k, released, expected):
+    """β = 0 asks for nothing, β = 1 for the uniform exposure; without items nothing can be asked."""
+    there = np.full(5, released, bool)
+    assert required_exposure(share, n, k, there, 0).tolist() == [expected] * 5
+    refused(ConfigError, r"share is 1\.5", required_exposure, 1.5, n, k, there, 0)
+    refused(ConfigError, "n is -1", required_exposure, share, -1, k, there, 0)
+
+
+def test_public_names():
+    """All public names resolve to what they say, `certificate` to the function and not to its module."""
+    for name in rimsim.matching.__all__:
+        assert getattr(rimsim.matching, name).__name__ == name
+    refused(AttributeError, "nothing_like_it", getattr, rimsim.matching, "nothing_like_it")

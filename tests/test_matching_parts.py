@@ -1,4 +1,4 @@
-"""Looks at scores, the smoothed dual and moves of integral slates, each against a search by hand."""
+"""Scores in blocks and of pairs, looks at them, the smoothed dual and moves of slates, against searches by hand."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import itertools
 
 import numpy as np
 import pytest
+from kit import refused
 from scipy import optimize
+from scipy.sparse import csr_array
 
-from rimsim.errors import AgentError, ConfigError, InfeasibleError
-from rimsim.matching import Rows, certificate, columns, solve_dual
+from rimsim.errors import ConfigError, InfeasibleError, ModelError
+from rimsim.matching import FactorScores, Rows, certificate, columns, solve_dual
 from rimsim.matching.descent import WeightedProblem, at_prices
+from rimsim.matching.problem import SparseScores
 from rimsim.matching.slates import Penalty, _dealt, _improve
 
 
@@ -54,22 +57,18 @@ def test_a_look_finds_the_best_pairs_of_users_and_of_items(per_user, per_item, c
 
 
 @pytest.mark.parametrize("cost", [1e-3, None])
-def test_looks_end_when_the_gap_is_small_enough(cost):
-    """Soft floors that cost little are certified after the second look; so are hard ones that are met."""
+@pytest.mark.parametrize("floor", [0, 1, 5])
+def test_looks_end_when_the_gap_is_small_enough(cost, floor):
+    """Floors that cost little, or hard ones that are met, are certified after two looks, of nobody's best item too."""
     scores = Blocks(np.random.default_rng(0).random((60, 12)).astype(np.float32))
     assert solve_dual(scores, 3, 1, cost=cost, tol=0.05).gap <= 0.05
     assert scores.asked == (1 + 2) * 60  # once for the largest score
-
-
-@pytest.mark.parametrize("floor", [0, 1, 5])
-def test_two_looks_meet_the_floor_of_an_item_that_is_nobodys_best(floor):
-    """The first look already brings the users that such an item has to pay least for."""
-    scores = np.random.default_rng(1).random((60, 40)).astype(np.float32)
-    scores[:, 7] *= 0.01
-    blocks = Blocks(scores)
-    end = solve_dual(blocks, [3] * 59 + [1], floor * (np.arange(40) == 7), tol=0.05)
+    matrix = np.random.default_rng(1).random((60, 40)).astype(np.float32)
+    matrix[:, 7] *= 0.01
+    scores = Blocks(matrix)
+    end = solve_dual(scores, [3] * 59 + [1], floor * (np.arange(40) == 7), tol=0.05)
     assert end.exposure[7] == floor
-    assert blocks.asked == (1 + 2) * 60
+    assert scores.asked == (1 + 2) * 60
 
 
 @pytest.mark.parametrize("looks", [2, 3])
@@ -97,9 +96,6 @@ def test_many_users_are_guessed_from_a_few_of_them(users, near, monkeypatch):
     want = -solve_dual(matrix, 3, *bounds, cost=4.0, tol=1e-4).item_price
     assert np.ptp(want) > 1.0
     assert seen[0] == pytest.approx(want if near else np.zeros(12), abs=1.2 * near)
-
-
-# -- weighted positions ---------------------------------------------------------------------------------------------
 
 
 def terms_of(draw, n, m, k, groups, active):
@@ -295,9 +291,6 @@ def test_the_smoothed_dual_is_the_maximum_over_its_polymatroid(tau, groups, acti
         assert found.users.exposure == pytest.approx(expected, abs=2e-4)
 
 
-# -- what is asked for, and refused ---------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("floor", "cap", "most", "least"), [(2.75, 9.0, 9.0, 3.0), (1.0, 4.4, 4.0, 1.0), (1.25, 1.25, 1.0, 1.0)]
 )
@@ -323,10 +316,16 @@ def test_prices_to_start_from_are_of_items_or_of_items_and_rows(size):
 
 
 @pytest.mark.parametrize(("items", "named"), [(3, r"\(0, 1, 2\)"), (10, r"8, 9\)"), (11, r"8, 9, …\)")])
-def test_ten_items_are_named(items, named):
-    """More than ten are cut off, and said to be."""
+def test_what_cannot_be_asked_for_is_refused_or_not_shown(items, named):
+    """Ten items are named and more said to be; a misspelt keyword is refused; caps of 0 leave slates empty."""
     with pytest.raises(InfeasibleError, match=named):
         solve_dual(np.ones((2, items)), 1, 1)
+    for call in (solve_dual, lambda *given, **more: certificate(given[0], [[0]], 1, 0, 0.0, None, **more)):
+        with pytest.raises(TypeError, match="unexpected keyword argument 'position_weight'"):
+            call(np.ones((1, 2)), 1, position_weight=[1.0])
+    found = solve_dual(np.full((4, 3), 0.5), 3, 0, 0, position_weights=[1.0, 0.8, 0.5])
+    assert (found.slates == -1).all()
+    assert (found.primal, found.dual) == (0.0, pytest.approx(0.0, abs=1e-9))
 
 
 @pytest.mark.parametrize(("weight", "bound"), [(1.0, 0.5), (10.0, 5.0)])
@@ -335,32 +334,166 @@ def test_exposures_that_rounding_takes_from_a_bound_reach_it(weight, bound):
     weights, slack = [weight, weight / 2], 1e-9 * max(bound, 1.0)
     for by, kept in ((0.9 * slack, True), (1.1 * slack, False)):
         floor, cap = [0.0, bound + by, 0.0], [weight, bound - by, weight]
+        given, more = (np.ones((1, 3)), [[0, 1]], 2), {"position_weights": weights}
         proofs = [
-            certificate(
-                np.ones((1, 3)), [[0, 1]], 2, least, 0.0, None, max_exposure=most, position_weights=weights
-            )
+            certificate(*given, least, 0.0, None, max_exposure=most, **more)
             for least, most in ((floor, None), (0.0, cap))
         ]
         assert [proof.value > -np.inf for proof in proofs] == [kept, kept]
         assert (proofs[0].shortfall == 0, proofs[1].excess == 0) == (kept, kept)
 
 
-def test_an_argument_that_nobody_knows_is_refused():
-    """A misspelt keyword is named by the function that was called."""
-    for call in (solve_dual, lambda *given, **more: certificate(given[0], [[0]], 1, 0, 0.0, None, **more)):
-        with pytest.raises(TypeError, match="unexpected keyword argument 'position_weight'"):
-            call(np.ones((1, 2)), 1, position_weight=[1.0])
+def factors(seed=0, n=700, m=90, link="exp"):
+    """Scores of rank 6 with skewed popularity."""
+    draw = np.random.default_rng(seed)
+    users, items = draw.standard_normal((n, 6)) * 0.6, draw.standard_normal((m, 6)) * 0.6
+    users[:, 0], items[:, 0] = 1.0, draw.standard_normal(m)
+    return FactorScores(users.astype(np.float32), items.astype(np.float32), link)
 
 
-def test_items_that_nobody_may_have_are_not_shown():
-    """With caps of 0 all slates of weighted positions are empty, and nothing is worth anything."""
-    found = solve_dual(np.full((4, 3), 0.5), 3, 0, 0, position_weights=[1.0, 0.8, 0.5])
-    assert (found.slates == -1).all()
-    assert (found.primal, found.dual) == (0.0, pytest.approx(0.0, abs=1e-9))
+def test_factors_give_the_optimum_of_their_matrix():
+    """Few pairs, fed by looks at all scores, reach the value that the whole matrix gives."""
+    scores = factors()
+    matrix = scores.rows(0, 700)
+    floor = np.random.default_rng(1).integers(0, 30, 90)
+    chunked = solve_dual(scores, 5, floor, tol=1e-5)
+    whole = solve_dual(matrix, 5, floor, tol=1e-7)
+    assert chunked.gap <= 1e-5
+    assert whole.primal * (1 - 1e-5) <= chunked.primal <= whole.dual * (1 + 1e-6)
+    proof = certificate(matrix, chunked.slates, 5, floor, chunked.item_price, None)
+    assert proof.items_met == proof.items_required
+    assert proof.bound == pytest.approx(chunked.dual, rel=1e-6)
 
 
-def test_the_first_item_that_may_not_be_shown_is_named():
-    """Row and item, in the order of rows."""
-    mask = np.array([[True, True], [False, True], [True, False]])
-    with pytest.raises(AgentError, match="row 1 shows item 0, which is not admissible"):
-        certificate(np.ones((3, 2)), [[0], [0], [1]], 1, 0, 0.0, None, admissible=mask)
+def test_sample_and_blocks_do_not_change_the_promise(monkeypatch):
+    """A first guess from a small sample and tiny blocks still end in a certified optimum, with caps and cost."""
+    monkeypatch.setattr(columns, "_SAMPLE", 64)
+    monkeypatch.setattr(columns, "_CELLS", 1000)
+    scores = factors(2)
+    cost = 0.5
+    end = solve_dual(scores, 4, 20, 60, cost=cost, tol=1e-4)
+    proof = certificate(scores, end.slates, 4, 20, end.item_price, cost, max_exposure=60)
+    assert proof.gap <= 1.01e-4
+    assert proof.excess == 0
+    whole = solve_dual(scores.rows(0, 700), 4, 20, 60, cost=cost, tol=1e-6)
+    assert proof.value == pytest.approx(whole.primal, rel=2e-4)
+
+
+def test_certificate_of_chunks_is_that_of_the_matrix():
+    """Blocks or matrix, the certificate is the same."""
+    scores = factors(3, link="identity")
+    matrix = scores.rows(0, 700)
+    slates = np.argsort(-matrix, axis=1)[:, :5]
+    one = certificate(scores, slates, 5, 3, -0.1, 1.0)
+    two = certificate(matrix, slates, 5, 3, -0.1, 1.0)
+    assert (one.value, one.bound, one.shortfall) == (two.value, two.bound, two.shortfall)
+
+
+def test_minus_infinity_hides_a_pair():
+    """A scorer excludes pairs by −inf; the solver never shows them."""
+    matrix = np.random.default_rng(4).random((60, 12)).astype(np.float32)
+    mask = np.random.default_rng(5).random(matrix.shape) < 0.7
+    hidden = Blocks(np.where(mask, matrix, -np.inf).astype(np.float32))
+    end = solve_dual(hidden, 3, 8, tol=1e-5)
+    rows, positions = np.nonzero(end.slates >= 0)
+    assert mask[rows, end.slates[rows, positions]].all()
+    assert end.primal == pytest.approx(solve_dual(matrix, 3, 8, admissible=mask, tol=1e-7).primal, rel=1e-5)
+    refused(ConfigError, "rows\\(\\) returns", solve_dual, hidden, 3, 8, admissible=mask)
+
+
+def test_floors_that_cannot_be_met_in_chunks():
+    """The closed form refuses at once; a mask that only the scorer knows, after looking; no pair, by its item."""
+    refused(InfeasibleError, "more than can reach them", solve_dual, factors(), 1, 700)
+    blocked = np.ones((20, 4), np.float32)
+    blocked[:, 0] = -np.inf
+    blocked[:2, 0] = 1.0
+    with pytest.raises(InfeasibleError, match="short of their floors") as caught:
+        solve_dual(Blocks(blocked), 2, [3, 0, 0, 0])
+    assert (caught.value.items, caught.value.shortfall) == ((0,), 1)
+    scores, mask, _ = _pairs(0)
+    mask[:, 3] = False
+    pairs = csr_array((scores[mask], np.nonzero(mask)), shape=mask.shape)
+    with pytest.raises(InfeasibleError) as caught:
+        solve_dual(pairs, 3, (np.arange(25) == 3).astype(int))
+    assert caught.value.items == (3,)
+
+
+def test_bad_factors_and_scores():
+    """Factors of different rank, infinite ones and unknown links are named, as is a score that is no number."""
+    refused(ConfigError, r"users have shape \(2, 3\)", FactorScores, np.ones((2, 3)), np.ones((2, 2)))
+    refused(ConfigError, "not finite", FactorScores, np.full((2, 2), np.inf), np.ones((2, 2)))
+    refused(ConfigError, "link is 'log'", FactorScores, np.ones((2, 2)), np.ones((2, 2)), "log")
+    refused(ModelError, "not a number", solve_dual, Blocks(np.full((4, 3), np.nan, np.float32)), 1, 1)
+    bad = csr_array((np.array([1.0, np.nan]), ([0, 2], [1, 4])), shape=(3, 5))
+    refused(ConfigError, "user 2 and item 4", solve_dual, bad, 1)
+
+
+def _ways(matrix):
+    """The same scores as a matrix, in blocks and as pairs."""
+    return matrix, Blocks(matrix), csr_array(matrix)
+
+
+def test_a_cost_far_above_all_scores_is_charged_whole():
+    """What a missing exposure costs is never replaced by less: value, bound and gap are those of the matrix."""
+    matrix = np.array([[1.0, 0.5], [1.0, 0.5]], np.float32)
+    for scores in _ways(matrix):
+        found = solve_dual(scores, 1, [3, 0], cost=1000.0)
+        assert found.primal == pytest.approx(2.0 - 1000.0)
+        assert found.shortfall == 1
+        assert found.dual >= found.primal - 1e-9
+
+
+@pytest.mark.parametrize("cost", [None, 2.0])
+def test_floors_are_met_whatever_users_are_looked_at_first(cost):
+    """Users with tiny scores come first: bonuses are measured against the scores of all."""
+    matrix = np.random.default_rng(0).random((600, 6)).astype(np.float32)
+    matrix[:256] *= 1e-4
+    floor = np.array([560, 0, 0, 0, 0, 0])
+    whole = solve_dual(matrix, 1, floor, cost=cost)
+    for scores in (*_ways(matrix), Blocks(matrix[::-1].copy())):
+        found = solve_dual(scores, 1, floor, cost=cost)
+        assert found.shortfall == 0
+        assert found.primal == pytest.approx(whole.primal, rel=1e-3)
+
+
+def _pairs(seed, n=60, m=25, share=0.3):
+    draw = np.random.default_rng(seed)
+    mask = draw.random((n, m)) < share
+    mask[0] = False
+    scores = draw.random((n, m)).astype(np.float32) * mask
+    scores[1, np.flatnonzero(mask[1])[:1]] = 0.0  # a pair of value 0 is a pair
+    row, item = np.nonzero(mask)
+    return scores, mask, csr_array((scores[row, item], (row, item)), shape=(n, m))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_list_of_pairs_is_a_matrix_with_a_mask(seed):
+    """Value, bound and certificate are those of the masked matrix within the tolerance; caps hold exactly."""
+    scores, mask, pairs = _pairs(seed)
+    floor = np.random.default_rng(seed).integers(0, 4, 25)
+    cap = floor + np.random.default_rng(seed + 1).integers(2, 6, 25)
+    one = solve_dual(pairs, 3, floor, cap, cost=0.7, tol=1e-4)
+    other = solve_dual(scores, 3, floor, cap, admissible=mask, cost=0.7, tol=1e-4)
+    assert one.gap <= 1e-4
+    assert one.primal == pytest.approx(other.primal, rel=2e-4)
+    assert (one.exposure <= cap).all()
+    shown = one.slates >= 0
+    assert mask[np.nonzero(shown)[0], one.slates[shown]].all()
+    proof = certificate(pairs, one.slates, 3, floor, one.item_price, 0.7, max_exposure=cap)
+    assert proof.value == pytest.approx(one.primal, rel=1e-6)
+    assert proof.bound == pytest.approx(one.dual, rel=1e-6)
+    assert proof.excess == 0
+    again = solve_dual(pairs, 3, floor, cap, cost=0.7, tol=1e-4, prices=one.item_price)
+    assert again.primal == pytest.approx(one.primal, rel=2e-4)
+
+
+def test_rows_of_a_list_of_pairs_are_those_of_the_matrix():
+    """Any users' scores, −∞ for pairs that are not there; pairs are numbered user by user."""
+    scores, mask, pairs = _pairs(2, 7, 5)
+    found, dense = SparseScores(pairs, "here"), np.where(mask, scores, -np.inf)
+    assert found.shape == (7, 5)
+    for start in range(7):
+        for stop in range(start, 8):
+            assert found.rows(start, stop).tolist() == dense[start:stop].tolist()
+    assert found.keys().tolist() == np.flatnonzero(mask).tolist()
+    assert found.values.tolist() == scores[mask].tolist()

@@ -6,10 +6,11 @@ import dataclasses
 
 import numpy as np
 import pytest
-from test_matching_weighted import between, random_problem, relaxed, solved
+from kit import refused
+from test_matching_weighted import between, proven, random_problem, relaxed, solved
 
 from rimsim.errors import ConfigError, InfeasibleError
-from rimsim.matching import Rows, certificate, solve_dual, solve_prices
+from rimsim.matching import Rows, solve_dual, solve_prices
 
 INSTANCES = 120
 
@@ -25,6 +26,19 @@ def exposure_of(slates, weights, rows, number):
     return total
 
 
+def groups_of(sizes, items, least, most=None, cost=None, active=None):
+    """Rows of given sizes."""
+    number = len(sizes)
+    return Rows(
+        np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
+        np.asarray(items, np.int64),
+        np.asarray(least, float),
+        np.full(number, np.inf) if most is None else np.asarray(most, float),
+        np.full(number, np.inf) if cost is None else np.asarray(cost, float),
+        active,
+    )
+
+
 def random_rows(seed):
     """A problem of items, and one to three rows over it: groups, audiences, floors (hard or for sale) and caps."""
     draw = np.random.default_rng(10_000 + seed)
@@ -36,14 +50,7 @@ def random_rows(seed):
     sizes = draw.integers(1, m + 1, groups)
     item = np.concatenate([draw.permutation(m)[:size] for size in sizes])
     active = draw.random((n, groups)) < 0.6 if draw.random() < 0.6 else None
-    rows = Rows(
-        np.concatenate([[0], np.cumsum(sizes)]),
-        item,
-        np.zeros(groups),
-        np.full(groups, np.inf),
-        np.full(groups, np.inf),
-        active,
-    )
+    rows = groups_of(sizes, item, np.zeros(groups), active=active)
     # What some slates give the rows: those of the best items at random prices, by which whole slates can keep bounds.
     problem = (scores, capacity, weights, floor, cap, admissible, cost)
     start = solved((scores + 0.3 * draw.standard_normal(scores.shape) * np.ptp(scores), *problem[1:]))
@@ -59,7 +66,7 @@ def random_rows(seed):
 def test_between_slates_and_linear_programme(seed):
     """V ≤ optimum ≤ D, D is within 10⁻³ of the optimum, the gap is the certificate's, and bounds of rows hold."""
     problem, rows = random_rows(seed)
-    found, proof = between(problem, rows)
+    found, proof, _ = between(problem, rows)
     assert np.array_equal(proof.row_price, found.row_price)
     for g, reached in enumerate(proof.row_exposure):
         assert reached == pytest.approx(exposure_of(found.slates, problem[2], rows, g), abs=1e-12)
@@ -75,19 +82,6 @@ def test_prices_from_a_start_that_is_far_off(seed):
     far = np.random.default_rng(seed).standard_normal(scores.shape[1]) * 5 * np.ptp(scores)
     found = solved(problem, solve_prices, prices=far, rows=rows)
     assert best - 1e-8 <= found.dual <= best + 1e-3 * max(1.0, abs(best))
-
-
-def groups_of(sizes, items, least, most=None, cost=None, active=None):
-    """Rows of given sizes."""
-    number = len(sizes)
-    return Rows(
-        np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
-        np.asarray(items, np.int64),
-        np.asarray(least, float),
-        np.full(number, np.inf) if most is None else np.asarray(most, float),
-        np.full(number, np.inf) if cost is None else np.asarray(cost, float),
-        active,
-    )
 
 
 def test_a_row_of_one_item_is_a_floor_of_that_item():
@@ -111,14 +105,9 @@ def test_campaigns_and_audiences_where_there_are_many_states(weights):
     total = 400 * (5.0 if weights is None else weights.sum())
     active = np.ones((400, 3), bool)
     active[:200, 1], active[:, 2] = False, draw.random(400) < 0.3
-    rows = groups_of(
-        [20, 20, 10],
-        [*range(20), *range(10, 30), *range(50, 60)],
-        [0.7 * total, 0.2 * total, 0.0],
-        [np.inf, np.inf, 0.002 * total],
-        [np.inf, np.inf, 0.0],
-        active,
-    )
+    items, least = [*range(20), *range(10, 30), *range(50, 60)], [0.7 * total, 0.2 * total, 0.0]
+    most, cost = [np.inf, np.inf, 0.002 * total], [np.inf, np.inf, 0.0]
+    rows = groups_of([20, 20, 10], items, least, most, cost, active)
     found = solve_dual(scores, 5, position_weights=weights, rows=rows)
     assert found.gap <= 2e-3
     counts = np.ones(5) if weights is None else weights
@@ -141,26 +130,9 @@ def test_a_row_that_is_active_for_nobody_changes_nothing():
     found = solve_dual(scores, 2, 3.25, cost=0.5, position_weights=weights, rows=rows)
     assert found.shortfall == pytest.approx(plain.shortfall + 5.0)
     assert found.dual == pytest.approx(plain.dual - 10.0, abs=2e-3)
-    proof = certificate(
-        scores,
-        found.slates,
-        2,
-        3.25,
-        found.item_price,
-        0.5,
-        position_weights=weights,
-        rows=rows,
-        row_price=found.row_price,
-    )
+    proof = proven((scores, 2, weights, 3.25, None, None, 0.5), found, rows)
     assert proof.row_exposure.tolist() == [0.0]
     assert proof.value == pytest.approx(found.primal)
-
-
-def test_rows_beyond_reach_are_refused():
-    """A hard row that asks for more than its audience can be shown is named."""
-    active = np.arange(6)[:, None] < 2
-    with pytest.raises(InfeasibleError, match="rows 0"):
-        solve_dual(np.ones((6, 5)), 2, rows=groups_of([3], [0, 1, 2], [4.5], active=active))
 
 
 @pytest.mark.parametrize(
@@ -177,7 +149,10 @@ def test_rows_beyond_reach_are_refused():
     ],
 )
 def test_rows_that_do_not_fit(change, message):
-    """What does not fit is named."""
+    """What does not fit is named, and a hard row that asks for more than its audience can be shown."""
     rows = dataclasses.replace(groups_of([3], [0, 1, 2], [1.0]), **change)
     with pytest.raises(ConfigError, match=message):
         solve_dual(np.ones((6, 5)), 2, rows=rows)
+    active = np.arange(6)[:, None] < 2
+    far = groups_of([3], [0, 1, 2], [4.5], active=active)
+    refused(InfeasibleError, "rows 0", solve_dual, np.ones((6, 5)), 2, rows=far)

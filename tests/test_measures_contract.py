@@ -1,14 +1,34 @@
-"""Measures as entries: what each promises, what a record of a round keeps, what is refused."""
+"""Measures as entries, built in and of one's own: promises, places, refusals; and in comparisons and sweeps."""
 
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from kit import documented as documented_block
+from kit import refused
+from small_markets import drawn, small_run, small_scenario, stopped_after_a_round
 
-from rimsim.errors import ConfigError, MeasureError
-from rimsim.measures import MEASURES, Measure, made_up_round, measured
+from rimsim import tracking
+from rimsim.data import load
+from rimsim.errors import ArmsError, ConfigError, MeasureError, RunFolderError
+from rimsim.measures import (
+    MEASURES,
+    Measure,
+    made_up_round,
+    measured,
+    own_measures,
+    recorded,
+    records,
+    try_measures,
+)
+from rimsim.scenarios import load_run, sweep
+from rimsim.scenarios.cli.main import main
+from rimsim.scenarios.runs.status import digest
+from rimsim.scenarios.study.compare import resume
 from rimsim.testing import MeasureTests, random_items
 
 
@@ -86,16 +106,11 @@ class TestOfPrices(MeasureTests):
         return _measure(lambda facts: float(np.nanmean(facts.price.astype(np.float64))))
 
 
-def test_a_record_cannot_be_written_to(facts):
-    """A measure that sorts in place is an error and leaves the market's arrays as they are."""
-    with pytest.raises(ValueError, match="read-only"):
-        facts.slates.sort()
-    with pytest.raises(MeasureError, match="'mine' raised ValueError.*read-only, in round 1"):
-        _measure(lambda f: f.required.sort()).value(facts)
-
-
-def test_exposure_and_consumption_are_counted_from_the_slates(facts):
-    """Each item's exposures and consumptions are those of the slates' positions."""
+def test_a_record_cannot_be_written_to_and_counts_its_slates(facts):
+    """A measure that sorts in place is an error; each item's exposures and consumptions are those of positions."""
+    refused(ValueError, "read-only", facts.slates.sort)
+    told = "'mine' raised ValueError.*read-only, in round 1"
+    refused(MeasureError, told, _measure(lambda f: f.required.sort()).value, facts)
     for item in range(facts.n_items):
         shown = facts.slates == item
         assert facts.exposure[item] == shown.sum()
@@ -103,10 +118,12 @@ def test_exposure_and_consumption_are_counted_from_the_slates(facts):
 
 
 def test_what_has_no_finite_value_is_left_out(facts):
-    """None, NaN and infinity leave a gap; whole numbers and NumPy's become floats."""
+    """None, NaN and infinity leave a gap; whole numbers become floats; title and tag follow from the name."""
     values = {"none": None, "nan": math.nan, "inf": np.inf, "whole": np.int64(3), "yes": True}
     given = [_measure(lambda _, value=value: value, name=name) for name, value in values.items()]
     assert measured(facts, given) == {"whole": 3.0, "yes": 1.0}
+    measure = _measure(lambda _: 0.5, name="new_items")
+    assert (measure.title, measure.tag, measure.better) == ("New items", "own/new_items", "neither")
 
 
 @pytest.mark.parametrize("value", ["0.5", [0.5], np.ones(2), 1j])
@@ -130,11 +147,195 @@ def test_what_is_no_number_is_refused(facts, value):
 )
 def test_a_measure_that_cannot_stand_in_a_table_is_refused(fields, said):
     """Each field that does not fit is named, with what was found and what is allowed."""
-    with pytest.raises(ConfigError, match=said):
-        _measure(**({"of": lambda _: 0.5} | fields))
+    refused(ConfigError, said, _measure, **{"of": lambda _: 0.5} | fields)
 
 
-def test_a_measure_of_four_fields_has_a_title_and_a_tag():
-    """Title and tag follow from the name where nothing else is said."""
-    measure = _measure(lambda _: 0.5, name="new_items")
-    assert (measure.title, measure.tag, measure.better) == ("New items", "own/new_items", "neither")
+MINE = """\
+from rimsim.measures import Measure
+
+
+def share(facts):
+    return (facts.slates < 0).mean()
+
+
+empty = Measure("empty", "share", "#{positions: -1} / (n·k)", of=share, title="Empty positions", better="lower")
+again = Measure("empty", "share", "the same", of=share)
+taken = Measure("gini", "index", "the same name", of=share)
+"""
+
+
+def test_a_measure_is_found_by_its_place_and_kept_without_its_function(write):
+    """What a run folder records of a measure gives back all that tables and pictures show."""
+    write(MINE)
+    measures = own_measures(["mine.py:empty"])
+    (record,) = records(measures).values()
+    back = recorded(record)
+    (measure,) = measures.values()
+    assert (back.name, back.title, back.unit, back.better) == ("empty", "Empty positions", "share", "lower")
+    assert back.tag == measure.tag == "own/empty"
+
+
+@pytest.mark.parametrize(
+    ("places", "said"),
+    [
+        (["mine.py"], r"measure 'mine.py' is a file; allowed: .*mine.py:empty or mine.py:again"),
+        (["mine.py:emty"], r"mine.py has no 'emty'. Did you mean 'empty'\? Allowed: again, empty, taken"),
+        (["mine.py:share"], r"found a function; allowed: a Measure \(mine.py has empty, again, taken\)"),
+        (["mime.py:empty"], r"no file 'mime.py'. Did you mean 'mine.py'"),
+        (["gini"], "measure 'gini' is built in, every run has it"),
+        (["fresh"], "measure 'fresh' is unknown; allowed: file.py:name"),
+        (["mine.py:taken"], "is called 'gini', which is that of a built-in one"),
+        (["mine.py:empty", "mine.py:again"], "is called 'empty', which is that of 'mine.py:empty'"),
+    ],
+)
+def test_what_is_no_measure_is_refused_by_name(write, places, said):
+    """A place without a measure, or a name that is taken, is told with what was found and what is allowed."""
+    write(MINE)
+    refused(ConfigError, said, own_measures, places)
+
+
+def test_a_slip_in_a_measure_is_told_when_it_is_loaded(write):
+    """A measure without a unit is refused with its file; NaN where nothing is shown is a gap, not an error."""
+    write(MINE.replace('"share", "#{', '"", "#{'))
+    told = "'mine.py:empty': cannot import 'mine.py': .*unit is ''"
+    refused(ConfigError, told, own_measures, ["mine.py:empty"])
+    write(MINE.replace("(facts.slates < 0).mean()", "facts.intensity[facts.slates >= 0].mean()"))
+    try_measures(own_measures(["mine.py:empty"]), random_items(), slate=5)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("facts.slate.mean()", r"'empty' raised AttributeError: .*'slate'.*mine.py:5"),
+        ("facts.exposure / facts.required", r"'empty' returned a ndarray; allowed: a number.*"),
+        ("1 / facts.exposure.sum().item()", r"'empty' raised ZeroDivisionError.*mine.py:5"),
+        ("facts.price.mean()", r"'mine.py:empty' returned nan for a made-up round; allowed: a finite"),
+    ],
+)
+def test_a_measure_that_cannot_be_computed_is_refused_before_a_run(write, body, said):
+    """A measure is tried on made-up rounds, one of them with nothing shown; a slip is told with its line."""
+    write(MINE.replace("(facts.slates < 0).mean()", body))
+    measures = own_measures(["mine.py:empty"])
+    refused(MeasureError, said, try_measures, measures, random_items(), slate=5)
+
+
+FILLED = """\
+from rimsim.measures import Measure
+
+filled = Measure("filled", "share", "#{positions: >= 0} / (n·k)", of=lambda facts: (facts.slates >= 0).mean())
+"""
+
+
+@pytest.fixture(scope="module")
+def documented(tmp_path_factory):
+    """The folder of a comparison by the command line with the documentation's measure."""
+    folder = tmp_path_factory.mktemp("documented")
+    (folder / "my_measure.py").write_text(documented_block("my_measure.py", "measures"))
+    line = f"compare --agents relevance,random --measures {folder / 'my_measure.py'}:freshness --rounds 2 "
+    line += f"--workers 1 --out {folder / 'run'} --no-certificate --set data.min_item_events=120 "
+    line += "--set arrivals.per_round=120 --set slate=5 --set platform.model=popularity-hp"
+    assert main(line.split()) == 0
+    return folder
+
+
+def test_the_documented_measure_is_in_the_table_of_rounds(documented):
+    """In every round of every arm it is the share that a count over the ledger gives."""
+    run = load_run(documented / "run")
+    year = load("ml-latest-small", min_item_events=120).items["year"].to_numpy(int)
+    shown = run.ledger.assign(new=year[run.ledger["item"]] > year.max() - 10)
+    expected = shown.groupby(["agent", "seed", "round"], observed=True)["new"].mean()
+    found = run.rounds[run.rounds["metric"] == "freshness"].set_index(["agent", "seed", "round"])["value"]
+    assert len(found) == 3 * 2 * 2
+    assert found.to_dict() == pytest.approx(expected.to_dict())
+    assert expected.nunique() > 4
+
+
+def test_the_documented_measure_is_in_tables_pictures_and_tensorboard(documented, capsys):
+    """Report prints and draws it, also where its file is gone; TensorBoard has its series and its band."""
+    folder = documented / "run"
+    source = documented / "my_measure.py"
+    source.rename(documented / "gone.py")
+    try:
+        with drawn("rounds"):  # which has its panel
+            assert main(["report", str(folder)]) == 0
+        printed = capsys.readouterr().out
+    finally:
+        (documented / "gone.py").rename(source)
+    assert (folder / "pictures" / "rounds.png").is_file()
+    assert printed.count("freshness") == 3
+    run = load_run(folder)
+    rows = run.rounds[(run.rounds["metric"] == "freshness") & (run.rounds["agent"] == "random")]
+    series = tracking.read_scalars(tracking.event_folder(folder, "random", 1))["own/freshness"]
+    assert [point.value for point in series] == pytest.approx(rows[rows["seed"] == 1]["value"].to_list())
+    band = tracking.read_scalars(tracking.summary_folder(folder, "random"))["zz_bands/freshness/mid"]
+    assert [point.value for point in band] == pytest.approx(rows.groupby("round")["value"].mean().to_list())
+
+
+def test_the_documented_run_is_repeated_with_its_measure(documented, capsys):
+    """--from repeats the run, measure included, to the same tables; --resume takes the same measure and no other."""
+    folder, again = str(documented / "run"), str(documented / "again")
+    assert main(["compare", "--from", folder, "--out", again, "--workers", "1"]) == 0
+    assert "equal to" in capsys.readouterr().out
+    place = f"{documented / 'my_measure.py'}:freshness"
+    assert main(["compare", "--resume", "--out", folder, "--measures", place]) == 0
+    assert main(["compare", "--resume", "--out", folder, "--measures", "other.py:freshness"]) == 2
+    told = "found other options than it began with: measures ['other.py:freshness']"
+    assert told in capsys.readouterr().err
+
+
+def _compare(out, measures=("mine.py:filled",)):
+    return small_run(out, measures=measures)
+
+
+def test_built_in_values_are_the_same_beside_a_measure_of_ones_own(write):
+    """What is built in does not depend on which other measures are computed."""
+    write(FILLED)
+    with_mine, without = _compare("mine"), _compare("plain", ())
+    rounds = with_mine.rounds
+    mine = rounds["metric"] == "filled"
+    shown = with_mine.ledger.groupby("round").size() / (120 * 5)
+    assert rounds[mine]["value"].to_list() == pytest.approx(shown.to_list())
+    pd.testing.assert_frame_equal(rounds[~mine].reset_index(drop=True), without.rounds, check_exact=True)
+
+
+def test_a_run_with_a_measure_resumes_and_refuses_a_file_that_changed(write, monkeypatch):
+    """Stopped after a round, it ends as the whole run did; with other content in the file it is refused."""
+    write(FILLED)
+    with stopped_after_a_round(monkeypatch, MeasureError):
+        refused(ArmsError, "enough", _compare, "run")
+    write(FILLED + "\n")
+    refused(RunFolderError, r"changed since the run began: mine\.py", resume, "run", workers=1)
+    write(FILLED)
+    assert digest(resume("run", workers=1)) == digest(_compare("whole"))
+
+
+def test_a_sweep_has_the_measure_at_every_point(write, capsys):
+    """The table of a sweep holds its late means, and the printed one a column."""
+    write(FILLED)
+    asked = {"seeds": 1, "workers": 1, "measures": ["mine.py:filled"], "certify": False}
+    table = sweep(small_scenario(rounds=1), {"slate": [2, 3]}, ("random",), out="sweep", **asked).sweep
+    assert table[table["metric"] == "filled"]["value"].to_list() == [1.0, 1.0]
+    assert main(["report", "sweep"]) == 0
+    assert "filled" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("right", "place", "error", "said"),
+    [
+        ("slates", "mine.py:filed", ConfigError, "Did you mean 'filled'"),
+        ("slate", "mine.py:filled", MeasureError, "no attribute 'slate'.*mine.py:3"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_before_anything_is_written(write, right, place, error, said):
+    """A wrong name and a function with a slip are told at once, and no folder appears."""
+    write(FILLED.replace("slates", right))
+    refused(error, said, _compare, "run", [place])
+    assert not Path("run").exists()
+
+
+def test_a_measure_that_fails_in_a_round_is_named_with_its_line(write):
+    """What no made-up round showed ends the arm with an error that names measure, round and line."""
+    write(FILLED.replace("(facts.slates >= 0).mean()", "1 / (2 - facts.round)"))
+    told = r"measure 'filled' raised ZeroDivisionError: .*, in round 2 \(mine.py:3\)"
+    refused(ArmsError, told, _compare, "run")
+    assert np.isclose(load_run("run").rounds.query("metric == 'filled'")["value"].max(), 1.0)

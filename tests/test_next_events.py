@@ -1,4 +1,4 @@
-"""Fitting p to the next few events: the loss against torch's own, labels against loops, and what it is for."""
+"""Fitting p to next events, sessions and samples of items: losses against torch's, labels against loops."""
 
 from __future__ import annotations
 
@@ -7,16 +7,42 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from kit import refused
+from made_logs import log_of
+from small_markets import small_scenario
 from torch.nn import functional
 
+from rimsim.config import DataConfig, PlatformConfig
 from rimsim.data import load
 from rimsim.errors import ModelError
-from rimsim.intensity import GRU, GRUConfig, HawkesPoisson, HawkesPoissonConfig
+from rimsim.intensity import (
+    GRU,
+    AutoConfig,
+    Factors,
+    FactorsConfig,
+    GRUConfig,
+    HawkesPoisson,
+    HawkesPoissonConfig,
+    IntensityModel,
+    Transformer,
+    TransformerConfig,
+    UserStates,
+)
 from rimsim.intensity.cache import fitted
-from rimsim.intensity.registry import thorough
+from rimsim.intensity.popularity import log_returning
+from rimsim.intensity.registry import Auto, make, thorough
+from rimsim.intensity.selection.held_out import HeldOut
 from rimsim.intensity.sequence.training import FADE, batches, windows
-from rimsim.intensity.softmax import softmax_loss
+from rimsim.intensity.sets.bag import Cycle, Tables, trained
+from rimsim.intensity.sets.factors import Items, fit_items, fold_users, folded
+from rimsim.intensity.sets.personal import Cells
+from rimsim.intensity.softmax import MANY_PAIRS, Negatives, RowItems, is_sampled, softmax_loss, softmax_shares
 from rimsim.intensity.states import count_examples
+from rimsim.market.agreement import unfitted_model
+from rimsim.market.consumers.truth_factors import fit_factors, fold_in, judge_factors
+from rimsim.market.world import initial_model, unfitted
+from rimsim.scenarios.kinds.validate.checks import rate_of_ground
+from rimsim.testing import IntensityModelTests, random_log
 
 
 @pytest.fixture(scope="module")
@@ -27,14 +53,13 @@ def log():
 
 
 def test_the_loss_and_its_gradients_are_torchs():
-    """Against log_softmax and autograd in float64, with more positions than a block and weights of 0."""
+    """Against log_softmax and autograd, with blocks and weights of 0; one event ahead is the cross entropy."""
     draw = torch.Generator().manual_seed(0)
     hidden, vectors = (torch.randn(n, 5, generator=draw, dtype=torch.float64) for n in (700, 11))
     bias = torch.randn(11, generator=draw, dtype=torch.float64)
     label = torch.randint(0, 11, (700, 3), generator=draw)
-    weight = torch.rand(700, 3, generator=draw, dtype=torch.float64) * (
-        torch.rand(700, 3, generator=draw) > 0.3
-    )
+    weight = torch.rand(700, 3, generator=draw, dtype=torch.float64)
+    weight *= torch.rand(700, 3, generator=draw) > 0.3
     found, wanted = [], []
     for own, place in ((True, found), (False, wanted)):
         leaves = [part.clone().requires_grad_() for part in (hidden, vectors, bias)]
@@ -47,17 +72,12 @@ def test_the_loss_and_its_gradients_are_torchs():
         place += [loss.detach(), *(leaf.grad for leaf in leaves)]
     for one, other in zip(found, wanted, strict=True):
         assert torch.allclose(one, other, atol=1e-12)
-
-
-def test_one_event_ahead_is_the_cross_entropy():
-    """K = 1 with weight 1 is the usual loss."""
     draw = torch.Generator().manual_seed(1)
     hidden, vectors = torch.randn(20, 4, generator=draw), torch.randn(9, 4, generator=draw)
     label = torch.randint(0, 9, (20, 1), generator=draw)
     found = softmax_loss(hidden, vectors, torch.zeros(9), label, torch.ones(20, 1))
-    assert float(found) == pytest.approx(
-        float(functional.cross_entropy(hidden @ vectors.T, label[:, 0])), rel=1e-6
-    )
+    expected = functional.cross_entropy(hidden @ vectors.T, label[:, 0])
+    assert float(found) == pytest.approx(float(expected), rel=1e-6)
 
 
 def test_labels_are_the_next_targets_of_the_same_user(log):
@@ -95,15 +115,11 @@ def test_a_fit_to_what_comes_soon_foresees_it_better(log):
         with torch.no_grad():
             soon = next_one = count = 0.0
             for batch in batches(cut, 64, torch.device("cpu"), ahead=10):
-                hidden, vectors = model.network.outputs(batch, None)
-                here = torch.ones(len(hidden), 1)
-                soon += len(hidden) * float(
-                    softmax_loss(hidden, vectors, model.network.bias, batch.later, batch.weight)
-                )
-                next_one += len(hidden) * float(
-                    softmax_loss(hidden, vectors, model.network.bias, batch.label[:, None], here)
-                )
-                count += len(hidden)
+                law = *model.network.outputs(batch, None), model.network.bias
+                n = len(law[0])
+                soon += n * float(softmax_loss(*law, batch.later, batch.weight))
+                next_one += n * float(softmax_loss(*law, batch.label[:, None], torch.ones(n, 1)))
+                count += n
         losses[ahead] = (soon / count, next_one / count)
     assert losses[10][0] < losses[1][0]
     assert losses[10][1] > losses[1][1]
@@ -143,5 +159,249 @@ def test_the_cache_keeps_ground_intensities_by_their_examples(log, tmp_path):
     third = HawkesPoisson(config)
     assert fitted(third, log, tmp_path, examples=other) is third
     assert not torch.equal(third.weights, first.weights)
-    with pytest.raises(ModelError, match="allowed: for a Ground"):
-        fitted(GRU(), log, tmp_path, examples=examples)
+    refused(ModelError, "allowed: for a Ground", fitted, GRU(), log, tmp_path, examples=examples)
+
+
+SMALL = GRUConfig(
+    width=8, context=50, epochs=3, learning_rate=0.02, update_learning_rate=0.02, target="next-session"
+)
+
+
+def small_log():
+    """Two users; the first has sessions of 2, 1 and 2 events, the second one of 1 and one of 2."""
+    user = np.array([0, 0, 1, 0, 0, 0, 1, 1])
+    time = np.array([0.0, 60, 90, 2 * HOUR, 4 * HOUR, 4 * HOUR + 60, 6 * HOUR, 6 * HOUR + 1])
+    return log_of(user, np.arange(8), time)
+
+
+def told(log):
+    """What is foretold from what: pairs of (items read, items with a weight), over all batches."""
+    found = []
+    for batch in batches(windows(log, 10, 5, "30min"), 4, torch.device("cpu")):
+        for row, step, later, weight in zip(batch.row, batch.step, batch.later, batch.weight, strict=True):
+            labels = later[weight > 0].tolist()
+            np.testing.assert_allclose(weight[weight > 0], 1 / len(labels))
+            found.append((batch.items[row, :step].tolist(), labels))
+    return sorted(found)
+
+
+def test_a_session_is_foretold_from_what_came_before_it():
+    """Each is the label of the state at its start, all events alike; history has no weight, an empty log no windows."""
+    expected = [([], [0, 1]), ([], [2]), ([0, 1], [3]), ([0, 1, 3], [4, 5]), ([2], [6, 7])]
+    assert told(small_log()) == expected
+    log = dataclasses.replace(small_log(), target=np.array([0, 1, 1, 1, 1, 0, 0, 1], bool))
+    assert told(log) == [([], [2]), ([0, 1], [3]), ([0, 1, 3], [4])]
+    assert len(windows(log.rows(slice(0, 0)), 10, 5, "30min")) == 0
+
+
+@pytest.mark.parametrize("model", [GRU, Transformer])
+def test_the_first_events_of_sessions_are_learnt(model):
+    """In a log whose sessions go through the items in one order, sessions are foretold and not next events."""
+    days = np.arange(30) * 86400.0
+    user = np.repeat(np.arange(20), 60)
+    item = np.tile(np.tile([0, 1], 30), 20)
+    time = np.tile((days[:, None] + [0.0, 60.0]).ravel(), 20)
+    log = log_of(user, item, time, random_log(n_users=20).users, random_log(n_items=5).items)
+    config = GRUConfig if model is GRU else TransformerConfig
+    states = UserStates.of(log, [3], 10 * 86400.0)
+    given = {"width": 8, "context": 40, "burn": 4, "epochs": 20, "patience": 0}
+    given |= {"learning_rate": 0.02, "dropout": 0.0, "cold_items": False}
+    session = model(config(**given, target="next-session")).fit(log).score(states)[0]
+    event = model(config(**given)).fit(log).score(states)[0]
+    assert float(session[:2].min()) > 0.35
+    assert float(event[0]) > 0.6
+
+
+class TestNextSession(IntensityModelTests):
+    """A GRU fitted to whole sessions."""
+
+    def make(self) -> IntensityModel:
+        """The model under test."""
+        return GRU(SMALL)
+
+
+HOUR = 3600.0
+
+
+def hourly():
+    """A log of 60 users who come three times, a fortnight between, and consume four items, an hour between."""
+    source = np.random.default_rng(0)
+    items = np.concatenate([source.permutation(40)[:12] for _ in range(60)])
+    user, place = np.repeat(np.arange(60), 12), np.tile(np.arange(12), 60)
+    time = 1e6 + (place // 4) * 14 * 24 * HOUR + (place % 4) * HOUR + user
+    return log_of(user, items, time, items=40)
+
+
+def test_a_scenario_tells_its_model_what_ends_a_session():
+    """Events an hour apart are one session by six hours: later sessions are counted so, and their size is four."""
+    log = hourly()
+    data, platform = DataConfig(session_gap="6h"), PlatformConfig(model="returning-visits")
+    model = initial_model(small_scenario(data=data, platform=platform), log, 0)
+    states = UserStates.of(log, np.arange(60), log.time[-1] + 14 * 24 * HOUR)
+    score = model.score(states)
+    np.testing.assert_allclose(score.sum(1), 4.0, rtol=0.1)
+    expected = np.exp(log_returning(log, "6h", 0.5))
+    np.testing.assert_allclose(score[0] / score[0].sum(), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["bag-visits", "ease-hp", "gru-ema", "returning-hawkes", "auto-pop"])
+def test_every_config_that_says_what_ends_a_session_is_told(name):
+    """Marks are told as text and grounds in seconds; half an hour changes no config, however it is written."""
+    platform = PlatformConfig(model=name)
+    for model in (make(name, gap="6h"), unfitted(platform, 0, "6h"), unfitted_model(name, 0, "cpu", "6h")):
+        assert (model.mark.config.session_gap, model.ground.config.gap) == ("6h", 6 * HOUR)
+    plain, told = make(name), make(name, gap="0.5h")
+    assert (plain.mark.config, plain.ground.config) == (told.mark.config, told.ground.config)
+
+
+def test_auto_tells_what_it_chooses_among_and_a_validation_its_rates():
+    """The chosen model has auto's own gap, and λ(x) of held-out users is about four a session, as they consume."""
+    model = Auto(AutoConfig(candidates=("ease", "returning"), session_gap="6h")).fit(hourly())
+    assert model.ranking
+    assert model.chosen.config.session_gap == "6h"
+    assert isinstance(model.chosen.score(UserStates.of(hourly(), [0], 1e9)), torch.Tensor)
+    found = rate_of_ground("visits", hourly(), gap=6 * HOUR, device="cpu")
+    assert found["rate_ratio_later"] == pytest.approx(1.0, abs=0.1)
+
+
+def _problem(n_items=300, positions=40, k=3):
+    source = torch.Generator().manual_seed(1)
+    label = torch.stack([torch.randperm(n_items, generator=source)[:k] for _ in range(positions)])
+    weight = torch.rand(positions, k, generator=source)
+    weight[::3, 2] = 0.0
+    hidden, vectors = torch.randn(positions, 8, generator=source), torch.randn(n_items, 8, generator=source)
+    return (hidden, vectors / 2, torch.randn(n_items, generator=source) / 2, label, weight), source
+
+
+def test_all_items_drawn_once_give_the_full_loss():
+    """Where each item is drawn as often as expected, loss and gradients are those of the full softmax."""
+    (hidden, vectors, bias, label, weight), _ = _problem()
+    drawn = torch.arange(300), torch.zeros(300)
+    found = []
+    for sample in (drawn, None):
+        inputs = [x.clone().requires_grad_() for x in (hidden, vectors, bias)]
+        value = softmax_loss(*inputs, label, weight, sample)
+        value.backward()
+        found.append((value.detach(), *(x.grad for x in inputs)))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_the_sum_over_a_sample_is_unbiased():
+    """Over many draws, the corrected sum of exponentials is that over all items, within four standard errors."""
+    (hidden, vectors, bias, label, _), source = _problem()
+    proposal = Negatives.of(label[:, 0].numpy(), 300, 64, torch.device("cpu"))
+    whole = (hidden[:5] @ vectors.T + bias).exp().sum(1)
+    sums = []
+    for _ in range(400):
+        items, correction = proposal.draw(label[:, 0], source)
+        sums.append((hidden[:5] @ vectors[items].T + bias[items] + correction).exp().sum(1))
+    found = torch.stack(sums)
+    assert ((found.mean(0) - whole).abs() <= 4 * found.std(0) / 20).all()
+
+
+def test_a_sampled_fit_says_nearly_what_the_full_one_says():
+    """On a small log, the held-out loss of a sampled fit is within .1 nats of the full one; auto is the full one."""
+    log, losses = random_log(150, 60, mean_events=15.0), {}
+    for softmax in ("full", "sampled", "auto"):
+        config = GRUConfig(epochs=4, width=16, softmax=softmax, negatives=64, patience=0)
+        losses[softmax] = GRU(config).fit(log).last_run.losses
+    assert losses["auto"] == losses["full"]
+    assert abs(losses["sampled"][-1] - losses["full"][-1]) < 0.1
+    assert np.isfinite(losses["sampled"]).all()
+
+
+def test_slopes_of_sets_are_those_of_the_full_softmax_where_all_items_are_drawn_once():
+    """With some items barred and labels weighed, every sum over pairs and draws is autograd's gradient."""
+    source = torch.Generator().manual_seed(2)
+    hidden, vectors = torch.randn(4, 6, generator=source), torch.randn(30, 6, generator=source)
+    bias = torch.randn(30, generator=source)
+    taken = torch.rand(4, 30, generator=source) < 0.2
+    barred = (torch.rand(4, 30, generator=source) < 0.2) & ~taken
+    pairs, weight = RowItems(*taken.nonzero(as_tuple=True)), torch.rand(int(taken.sum()), generator=source)
+    drawn = torch.arange(30), torch.zeros(30)
+    shares = softmax_shares(hidden, vectors, bias, pairs, drawn, RowItems(*barred.nonzero(as_tuple=True)))
+    slopes = shares.slopes(weight)
+    found = shares.mean(*slopes, vectors), shares.spread(*slopes, hidden, 30)
+    inputs = [table.clone().requires_grad_() for table in (hidden, vectors)]
+    logits = (inputs[0] @ inputs[1].T + bias).masked_fill(barred, -torch.inf)
+    (-(weight * logits.log_softmax(1)[pairs])).sum().backward()
+    for one, table in zip(found, inputs, strict=True):
+        torch.testing.assert_close(one, table.grad, rtol=1e-4, atol=1e-5)
+
+
+def test_users_are_folded_in_on_samples_nearly_as_on_all_items():
+    """With samples three times as large as the catalogue, users' vectors are Newton's over all items within .05."""
+    log = random_log(40, 30, mean_events=12.0)
+    source = torch.Generator().manual_seed(3)
+    items = Items(0.5 * torch.randn(30, 4, generator=source), 0.5 * torch.randn(30, generator=source))
+    cells = Cells.of(log)
+    found = fold_users(cells, np.arange(len(cells)), items, 2.0, 2000, 0)
+    x = torch.from_numpy(cells.matrix().toarray())
+    exact = folded(x @ items.vectors, x.sum(1), items, 2.0, 12)
+    assert float((found - exact).abs().max()) < 0.05
+
+
+def test_a_sampled_fit_of_the_bag_is_nearly_the_full_one():
+    """The loss of what the tables foretell of everything that users took is within .05 nats of the full training's."""
+    log = random_log(100, 50, mean_events=12.0)
+    cells = Cells.of(log)
+    source = torch.Generator().manual_seed(4)
+    begin = Tables(*(0.3 * torch.randn(50, 8, generator=source) for _ in range(2)), torch.zeros(50))
+    cycle, x = Cycle(60, 64, 0.05, 1e-3, 0, learn_bias=True), torch.from_numpy(cells.matrix().toarray())
+    nats = []
+    for tables in (trained(begin, cells, cycle), trained(begin, cells, cycle, 64)):
+        h = (x @ tables.read) * (x.sum(1, keepdim=True) + 1).rsqrt()
+        nats.append(float(-(torch.log_softmax(h @ tables.predicted.T + tables.bias, 1) * x).sum() / x.sum()))
+    assert abs(nats[0] - nats[1]) < 0.05
+
+
+def test_a_truth_of_factors_is_nearly_the_same_on_samples(monkeypatch):
+    """Its penalised likelihood, in which items and users are fitted by other means, is within .02 nats an event."""
+    log = random_log(60, 30, mean_events=12.0)
+    nats = []
+    for many in (MANY_PAIRS, 0):
+        monkeypatch.setattr("rimsim.intensity.softmax.MANY_PAIRS", many)
+        a, c, d = fit_factors(log, 4, 3.0)
+        shares = np.log(np.exp(a @ c.T + d).sum(1))[log.user] - (a @ c.T + d)[log.user, log.item]
+        nats.append((shares.sum() + 1.5 * (np.square(a).sum() + np.square(c).sum())) / len(log))
+    assert abs(nats[0] - nats[1]) < 0.02
+
+
+def test_the_past_of_a_large_log_is_fitted_as_the_whole_is(monkeypatch):
+    """What is chosen on a held-out past is chosen for sampled fits, though the past alone would be fitted in full."""
+    log = random_log(60, 30, mean_events=12.0)
+    held = HeldOut.of(log, "30min", 0)
+    assert held is not None
+    monkeypatch.setattr("rimsim.intensity.softmax.MANY_PAIRS", len(held.past) * 30)
+    assert is_sampled(log)
+    assert not is_sampled(held.past)
+    by_itself, as_whole = (fit_factors(held.past, 4, 3.0, whole=whole) for whole in (None, log))
+    assert not np.array_equal(by_itself.item, as_whole.item)
+    users = [fold_in(held.past, as_whole, 3.0, whole=whole).user for whole in (None, log)]
+    assert not np.array_equal(*users)
+    asked = fit_factors(held.past, 4, 3.0, held.user, whole=log)
+    spread = float((asked.user[held.user] @ asked.item.T).std())
+    assert judge_factors(held, 3.0, "30min", 4).spread == pytest.approx(spread)
+    fitted = []
+
+    def counted(cells, *rest):
+        fitted.append(int(cells.label.sum()))
+        return fit_items(cells, *rest)
+
+    monkeypatch.setattr("rimsim.intensity.sets.factors.fit_items", counted)
+    Factors(FactorsConfig(rank=4, ridge=3.0)).fit(log)
+    assert fitted == [len(held.past), len(log)]
+
+
+def test_a_log_is_sampled_by_its_size_alone(monkeypatch):
+    """Up to so many pairs of an event and an item nothing is sampled, unless it is asked for."""
+    log = random_log(30, 20)
+    assert not is_sampled(log)
+    assert is_sampled(log, "sampled")
+    monkeypatch.setattr("rimsim.intensity.softmax.MANY_PAIRS", len(log) * 20 - 1)
+    assert is_sampled(log)
+    assert not is_sampled(log, many_items=20)
+    assert is_sampled(log, "sampled", many_items=20)
+    assert not is_sampled(log, "full")
+    assert MANY_PAIRS > 575_281 * 3_533  # MovieLens-1M's ratings of 4 and 5 keep their figures

@@ -8,6 +8,7 @@ from io import StringIO
 import numpy as np
 import pandas as pd
 import pytest
+from kit import refused, write_events
 from rich.console import Console
 
 from rimsim import rng
@@ -44,6 +45,19 @@ def observed(table, gamma=1.0, **options):
     return dataclasses.replace(small_scenario(), consumer=consumer)
 
 
+def opened(config, log=None):
+    """A market of the scenario over a log, and all visits of its first round."""
+    market = small_market(random_log(n_users=USERS) if log is None else log, config)
+    return market, market.open.visits(np.arange(market.n_arrivals))
+
+
+def every_slate(market, visits):
+    """Consumption of slates that together show every item to every visitor."""
+    for first in range(0, ITEMS, 4):
+        slates = np.tile(np.arange(first, first + 4), (len(visits), 1))
+        yield market.consumer.respond(visits, slates).consumed
+
+
 @pytest.fixture
 def table(tmp_path):
     """The law itself, as a table of probabilities."""
@@ -65,44 +79,35 @@ class TestObserved(ConsumerTests):
 
 
 def test_probabilities_of_a_law_come_out_to_the_digit(table):
-    """Each shown item has the law's probability times its position's examination, and each pair its own draw."""
+    """Each shown item has the law's times its position's examination; intensities are 0 for what was consumed."""
     for gamma in (1.0, 0.85):
-        scenario = observed(table, gamma, value="probability")
-        market = small_market(random_log(n_users=USERS), scenario)
-        rows = np.arange(market.n_arrivals)
-        visits = market.open.visits(rows)
-        slates = np.argsort(rng.uniform(1, rng.Purpose.MEASURE, rows[:, None], np.arange(ITEMS)), 1)[:, :4]
+        market, visits = opened(observed(table, gamma, value="probability"))
+        rows = np.arange(market.n_arrivals)[:, None]
+        slates = np.argsort(rng.uniform(1, rng.Purpose.MEASURE, rows, np.arange(ITEMS)), 1)[:, :4]
         response = market.consumer.respond(visits, slates)
         expected = law()[visits.log_user[:, None], slates] * gamma ** np.arange(4)
         np.testing.assert_array_equal(response.probability, expected)
         np.testing.assert_array_equal(response.consumed, visits.uniform(slates) < expected)
+        expected = law()[visits.log_user].astype(np.float32)
+        expected[visits.consumed()] = 0
+        np.testing.assert_array_equal(market.consumer.true_intensity(visits).numpy(), expected)
 
 
 def test_answers_above_a_threshold_are_taken_as_often_as_the_table_says(tmp_path):
     """With all positions examined the share of consumptions over every pair is the table's own, without any error."""
     value = law()
     path = write_table(tmp_path / "values.parquet", value)
-    market = small_market(random_log(n_users=USERS), observed(path, taken_at=0.3))
-    visits = market.open.visits(np.arange(market.n_arrivals))
-    taken = np.zeros((len(visits), ITEMS), bool)
-    for first in range(0, ITEMS, 4):
-        slates = np.tile(np.arange(first, first + 4), (len(visits), 1))
-        taken[:, first : first + 4] = market.consumer.respond(visits, slates).consumed
+    market, visits = opened(observed(path, taken_at=0.3))
+    taken = np.concatenate(list(every_slate(market, visits)), axis=1)
     np.testing.assert_array_equal(taken, value[visits.log_user] >= 0.3)
-    np.testing.assert_array_equal(taken.mean(1), (value >= 0.3).mean(1)[visits.log_user])
 
 
 def test_positions_are_examined_as_often_as_their_probability(tmp_path):
     """What would be taken for certain is taken at position r with frequency γ^(r−1), within five standard errors."""
     path = write_table(tmp_path / "ones.parquet", np.ones((USERS, ITEMS)))
-    market = small_market(random_log(n_users=USERS), observed(path, 0.6))
-    visits = market.open.visits(np.arange(market.n_arrivals))
-    counts, shown = np.zeros(4), 0
-    for first in range(0, ITEMS, 4):
-        slates = np.tile(np.arange(first, first + 4), (len(visits), 1))
-        counts += market.consumer.respond(visits, slates).consumed.sum(0)
-        shown += len(visits)
-    expected = 0.6 ** np.arange(4)
+    market, visits = opened(observed(path, 0.6))
+    counts = sum(consumed.sum(0) for consumed in every_slate(market, visits))
+    shown, expected = len(visits) * ITEMS // 4, 0.6 ** np.arange(4)
     assert counts[0] == shown
     spread = np.sqrt(shown * expected * (1 - expected))
     assert (np.abs(counts - shown * expected) <= 5 * spread).all()
@@ -114,8 +119,7 @@ def test_what_is_not_observed_is_not_taken_and_is_counted(tmp_path):
     known[50:] = False
     path = write_table(tmp_path / "some.parquet", np.ones((USERS, ITEMS)), known)
     log = random_log(n_users=USERS)
-    market = small_market(log, observed(path))
-    visits = market.open.visits(np.arange(market.n_arrivals))
+    market, visits = opened(observed(path), log)
     slates = np.tile([0, 1, 2, -1], (len(visits), 1))
     expected = known[visits.log_user[:, None], slates] & (slates >= 0)
     np.testing.assert_array_equal(market.consumer.observed(visits, slates), expected)
@@ -129,22 +133,11 @@ def test_what_is_not_observed_is_not_taken_and_is_counted(tmp_path):
     assert "answers 12.5% of all pairs" in market.consumer.note(log)
 
 
-def test_true_intensities_are_the_law_where_items_can_be_had(table):
-    """They are the table's probabilities, 0 for what the visitor consumed before."""
-    market = small_market(random_log(n_users=USERS), observed(table, value="probability"))
-    visits = market.open.visits(np.arange(market.n_arrivals))
-    expected = law()[visits.log_user].astype(np.float32)
-    expected[visits.consumed()] = 0
-    np.testing.assert_array_equal(market.consumer.true_intensity(visits).numpy(), expected)
-
-
 def test_what_is_relevant_stays_so_when_it_was_consumed(tmp_path):
     """It is what the table says yes to of what is not in the logged past, before and after a round was played."""
     taken = law() >= 0.3
     path = write_table(tmp_path / "taken.parquet", taken.astype(float))
-    log = random_log(n_users=USERS)
-    market = small_market(log, observed(path))
-    visits = market.open.visits(np.arange(market.n_arrivals))
+    market, visits = opened(observed(path))
     expected = taken[visits.log_user].copy()
     expected[visits.consumed()] = False
     consumed = 0
@@ -157,29 +150,26 @@ def test_what_is_relevant_stays_so_when_it_was_consumed(tmp_path):
 
 def test_bad_options_are_refused(tmp_path, table):
     """A missing table, an unknown meaning, values that are no probabilities and an attraction have errors of ours."""
-    with pytest.raises(ConfigError, match="table"):
-        make_consumer(dataclasses.replace(small_scenario(), consumer=ConsumerConfig(kind="observed")))
-    with pytest.raises(ConfigError, match="no option 'tabel'"):
-        make_consumer(override(observed(table), {"consumer.options.tabel": "x"}))  # codespell:ignore tabel
-    with pytest.raises(ConfigError, match="value"):
-        make_consumer(observed(table, value="stars"))
-    with pytest.raises(DataError, match="no such file"):
-        make_consumer(observed(str(tmp_path / "none.csv")))
-    with pytest.raises(DataError, match="no such file"):
-        make_consumer(observed("t"))
-    stars = write_table(tmp_path / "stars.parquet", 5 * law())
-    with pytest.raises(ConfigError, match=r"has a value of 4.5; allowed: values from 0 to 1"):
-        make_consumer(observed(stars, value="probability"))
-    with pytest.raises(ConfigError, match="attraction is 2, .* allowed: 1"):
-        make_consumer(override(observed(table), {"consumer.attraction": 2.0}))
+    none = dataclasses.replace(small_scenario(), consumer=ConsumerConfig(kind="observed"))
+    stars = observed(write_table(tmp_path / "stars.parquet", 5 * law()), value="probability")
+    attractive = override(observed(table), {"consumer.attraction": 2.0})
+    for error, told, config in (
+        (ConfigError, "table", none),
+        (ConfigError, "no option 'tabel'", observed(table, tabel="x")),  # codespell:ignore tabel
+        (ConfigError, "value", observed(table, value="stars")),
+        (DataError, "no such file", observed(str(tmp_path / "none.csv"))),
+        (DataError, "no such file", observed("t")),
+        (ConfigError, "has a value of 4.5; allowed: values from 0 to 1", stars),
+        (ConfigError, "attraction is 2, .* allowed: 1", attractive),
+    ):
+        refused(error, told, make_consumer, config)
 
 
 @pytest.fixture
 def known_market(tmp_path, table):
     """The config of a market over a log in a file, answered by the law."""
-    log = tmp_path / "log.csv"
     events = random_log(n_users=60)
-    pd.DataFrame({"user": events.user, "item": events.item, "time": events.time}).to_csv(log, index=False)
+    log = write_events(tmp_path / "log.csv", events.user, events.item, events.time)
     return override(observed(table, 0.85, value="probability"), {"data.source": str(log), "rounds": 1})
 
 

@@ -1,13 +1,22 @@
-"""Off-policy estimators against the expectation over all slates."""
+"""Off-policy estimators against the expectation over all slates, and of runs beside the truth."""
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import numpy as np
+import pandas as pd
 import pytest
+from kit import refused
+from small_markets import drawn, small_run, small_scenario
 
+from rimsim import scenarios
+from rimsim.config import ArrivalsConfig, PlatformConfig
+from rimsim.errors import ConfigError
 from rimsim.evaluation import ESTIMATORS, Chances, LoggedSlates, estimated
+from rimsim.scenarios.cli.main import main
+from rimsim.scenarios.kinds.evaluate import estimates, replayed, summary, true_values
 
 M, K = 5, 3
 SLATES = np.array(list(itertools.permutations(range(M), K)))
@@ -35,17 +44,10 @@ def _log(logging, target, reward, *, uniform=False, predicted=None):
     """A log that holds each slate once."""
     n = len(SLATES)
     predicted = np.zeros((n, K)) if predicted is None else predicted
-    return LoggedSlates(
-        reward=reward,
-        shown=np.ones((n, K), bool),
-        logging=_chances(logging),
-        target=_chances(target),
-        predicted=predicted,
-        predicted_target=np.full(n, target @ predicted.sum(1)),
-        visitor=np.arange(n),
-        admissible=np.full(n, M),
-        uniform=uniform,
-    )
+    chances = {"logging": _chances(logging), "target": _chances(target), "uniform": uniform}
+    model = {"predicted": predicted, "predicted_target": np.full(n, target @ predicted.sum(1))}
+    who = {"visitor": np.arange(n), "admissible": np.full(n, M)}
+    return LoggedSlates(reward=reward, shown=np.ones((n, K), bool), **chances, **model, **who)
 
 
 def _expected(name, logging, log):
@@ -117,14 +119,9 @@ def test_the_product_form_is_right_where_positions_are_independent():
     came = _by_place()
     log = _log(UNIFORM, _law(5), came, uniform=True)
     first = np.arange(K) == 0
-    one = LoggedSlates(
-        **{
-            **vars(log),
-            "shown": np.broadcast_to(first, came.shape).copy(),
-            "reward": np.where(first, came, 0.0),
-            "target": Chances(log.target.position, *log.target.columns[1:]),
-        }
-    )
+    shown, reward = np.broadcast_to(first, came.shape).copy(), np.where(first, came, 0.0)
+    target = Chances(log.target.position, *log.target.columns[1:])
+    one = dataclasses.replace(log, shown=shown, reward=reward, target=target)
     for name in ("product", "pseudo-inverse"):
         np.testing.assert_allclose(ESTIMATORS[name](one).each, ESTIMATORS["item-position"](one).each)
 
@@ -134,11 +131,6 @@ def test_a_doubly_robust_estimate_with_a_perfect_model_does_not_scatter():
     target, came = _law(5, power=3.0), _by_place()
     log = _log(_law(4), target, came, predicted=came)
     assert ESTIMATORS["doubly-robust"](log).each == pytest.approx(np.full(len(SLATES), target @ came.sum(1)))
-
-
-def test_without_a_uniform_log_there_is_no_exact_pseudo_inverse():
-    """Γ† of another logging policy has no closed form: nothing is estimated rather than something wrong."""
-    assert estimated("pseudo-inverse", _log(_law(4), _law(5), _by_item())) is None
 
 
 @pytest.mark.parametrize("name", [name for name in ESTIMATORS if name != "direct"])
@@ -160,7 +152,7 @@ def test_self_normalised_estimators_converge_and_stay_in_range(name):
     drawn = np.random.default_rng(0).choice(len(SLATES), 40_000, p=logging)
     found = estimated(name, log.rows(drawn))
     assert found.value == pytest.approx(target @ came.sum(1), rel=0.01)
-    constant = LoggedSlates(**{**vars(log), "reward": np.ones(came.shape)})
+    constant = dataclasses.replace(log, reward=np.ones(came.shape))
     assert estimated(name, constant.rows(drawn[:50])).value == pytest.approx(K, rel=1e-9)
 
 
@@ -175,15 +167,116 @@ def test_intervals_cover_the_truth(name):
     covered = 0
     for _ in range(400):
         some = log.rows(draw.choice(len(SLATES), 200, p=logging))
-        found = estimated(name, LoggedSlates(**{**vars(some), "visitor": np.arange(200)}))
+        found = estimated(name, dataclasses.replace(some, visitor=np.arange(200)))
         covered += found.low <= truth <= found.high
     assert 0.92 <= covered / 400 <= 0.98
 
 
 def test_slates_of_one_visitor_are_not_independent():
-    """Each slate twice under one visitor has the interval of each slate once."""
+    """Each twice under one visitor has the interval of each once; without a uniform log Γ† has no closed form."""
     log = _log(UNIFORM, _law(5), _by_item())
     twice = log.rows(np.repeat(np.arange(len(SLATES)), 2))
     one, two = estimated("slate", log), estimated("slate", twice)
     assert two.high - two.low == pytest.approx(one.high - one.low, rel=1e-9)
     assert estimated("slate", log.rows(np.zeros(0, np.int64))) is None
+    assert estimated("pseudo-inverse", _log(_law(4), _law(5), _by_item())) is None
+
+
+GREEDY = "epsilon-greedy(epsilon=0.5)"
+
+
+def _scenario(**changes):
+    """A round of 120 visitors who come once or more, and one after a retraining."""
+    fields = {"rounds": 2, "slate": 3, "arrivals": ArrivalsConfig(per_round=120, max_visits=3, draw="users")}
+    return small_scenario(**(fields | changes))
+
+
+def _nothing(count):
+    """Nobody wants to know how far it is."""
+
+
+def test_the_log_is_that_of_the_run():
+    """Played again under the eyes of a target, an agent shows and sells what it did in its own run."""
+    config = _scenario()
+    rounds = replayed(config, 0, GREEDY, "relevance", _nothing)
+    own = true_values(config, 0, GREEDY, _nothing)
+    for one, (arrival, worth) in zip(rounds, own, strict=True):
+        assert np.array_equal(one.arrival, arrival)
+        assert one.log.reward.sum() == pytest.approx(worth.sum(), abs=5 * np.sqrt(worth.sum()))
+    again = replayed(config, 0, GREEDY, GREEDY, _nothing)
+    for one, two in zip(rounds, again, strict=True):
+        assert np.array_equal(one.log.reward, two.log.reward)
+        for part in ("inclusion", "position", "prefix", "slate"):
+            rows = one.log.shown if part != "slate" else ...
+            mine, theirs = getattr(two.log.target, part), getattr(one.log.logging, part)
+            assert np.array_equal(mine[rows], theirs[rows])
+
+
+def _estimates(config, seed):
+    """Estimates of relevance from the log of a greedy agent, and their truths."""
+    log = replayed(config, seed, GREEDY, "relevance", _nothing)
+    truth = true_values(config, seed, "relevance", _nothing)
+    return estimates(log, truth, logged="g", target="r", seed=seed)
+
+
+def test_on_first_visits_truth_in_the_log_is_the_truth():
+    """No slate has moved a first visit's state, so a deterministic target is worth there what it is elsewhere."""
+    table = _estimates(_scenario(), 1)
+    first = table[table["part"] == "first visits"]
+    assert first["truth"].to_numpy() == pytest.approx(first["truth_at_log"].to_numpy(), rel=1e-12)
+    later = table[table["part"] == "later rounds"]
+    assert (later["truth"] != later["truth_at_log"]).all()
+    assert set(table["part"]) == {"first visits", "later visits", "later rounds"}
+    assert (first["support"] == 1).all()
+
+
+def test_estimates_of_first_visits_scatter_about_the_truth():
+    """Over 24 seeds, unbiased estimators are within three standard errors of the truth, and mostly cover it."""
+    config = _scenario(rounds=1, platform=PlatformConfig(model="popularity-hp"))
+    found = summary(pd.concat([_estimates(config, seed) for seed in range(24)]))
+    found = found[found["part"] == "first visits"].set_index("estimator")
+    for name in ("item-position", "cascade", "slate", "doubly-robust", "sn-slate"):
+        assert abs(found.loc[name, "bias"]) < 3 * found.loc[name, "error"]
+        assert found.loc[name, "coverage"] >= 0.8
+    assert found.loc["slate", "seeds"] == 24
+
+
+def test_a_target_that_could_not_be_logged_is_said_to_lack_support():
+    """From the log of relevance with no exploration, popularity's slates cannot be valued, and the report says so."""
+    config = _scenario(rounds=1)
+    rounds = replayed(config, 0, "epsilon-greedy(epsilon=0.0)", "random", _nothing)
+    assert np.nanmean(rounds[0].supported) < 0.5
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A small comparison on disk."""
+    folder = tmp_path_factory.mktemp("ope") / "run"
+    return small_run(folder, [GREEDY, "relevance"], _scenario(), seeds=2)
+
+
+def test_the_command_writes_tables_and_says_where_it_cannot_be_right(run, capsys):
+    """It prints a table for each part, what single-step evaluation misses, and leaves table and picture."""
+    with drawn():
+        assert main(["ope", str(run.folder), "--target", "relevance", "--workers", "1"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "single-step evaluation cannot be right" in said
+    assert "pseudo-inverse" not in said  # the log is not uniform
+    table = scenarios.load_run(run.folder).ope
+    assert list(table.columns[:7]) == ["estimator", "target", "seed", "estimate", "low", "high", "truth"]
+    assert set(table["seed"]) == {0, 1}
+    assert (run.folder / "pictures" / "ope.png").is_file()
+    assert main(["ope", str(run.folder), "--target", "random", "--seeds", "0,", "--workers", "1"]) == 0
+    both = scenarios.load_run(run.folder).ope
+    assert set(both["target"]) == {"relevance", "random"}
+
+
+def test_an_agent_without_chances_and_seeds_that_are_none_are_refused(run):
+    """Whose slates have no chances is named, with those that have; no seed, one twice, or one below 0 is refused."""
+    told = "'relevance' does not say with which chance"
+    refused(ConfigError, told, scenarios.ope, run.folder, "random", logged="relevance", workers=1)
+    told = "--logged: 'nobody' is not among"
+    refused(ConfigError, told, scenarios.ope, run.folder, "random", logged="nobody")
+    told = "seeds: .*; allowed: a positive number of seeds, or distinct seeds"
+    for seeds in (0, (), (1, 1), (-1,)):
+        refused(ConfigError, told, scenarios.ope, run.folder, "random", seeds=seeds, workers=1)

@@ -1,22 +1,37 @@
-"""Online agents: laws, prices and guarantees against brute force, solvers and slow transcriptions."""
+"""Online agents: laws, prices, guarantees and learning against brute force, solvers and slow transcriptions."""
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import numpy as np
+import pandas as pd
 import pytest
+from kit import refused
 from made_arrivals import arrivals_of
-from scipy import optimize, stats
-from small_markets import SMALL, play_out, small_scenario
+from scipy import optimize
+from small_markets import (
+    SMALL,
+    played,
+    same_ledgers,
+    small_replay,
+    small_run,
+    small_scenario,
+    stopped_after_a_round,
+)
 
 from rimsim import measures, rng
-from rimsim.agents import BUILT_IN, Agent, States, make_agent, play_round
+from rimsim.agents import BUILT_IN, Agent, LinUCB, Relevance, States, diagnostics_of, make_agent, play_round
 from rimsim.agents.entropic_dual import entropic_prices
 from rimsim.agents.gibbs import gibbs_draw, gibbs_law, inclusion_sums
 from rimsim.agents.p_mmf import projected
 from rimsim.agents.pacing import Bounds, Pacing, bound_bonuses
-from rimsim.market import Market, RoundView
+from rimsim.config import ArrivalsConfig
+from rimsim.envs.market import MarketEnv
+from rimsim.errors import AgentError, ArmsError
+from rimsim.intensity import UserStates
+from rimsim.market import Feedback, Market, Needs, RoundView
 from rimsim.matching import (
     best_items,
     items_between,
@@ -28,6 +43,10 @@ from rimsim.matching import (
     tie_rank,
     uniform_of,
 )
+from rimsim.scenarios import load_run
+from rimsim.scenarios.runs.status import digest
+from rimsim.scenarios.study.compare import resume
+from rimsim.tracking import event_folder, read_scalars
 
 MOVING = (
     "rim-feedback",
@@ -51,20 +70,10 @@ class Chunks(list):
 def view_of(n, m, k, *, share=0.5, cost=0.5, past=None, key=3, unit="shown", decay=1.0, **fields):
     """A round's view with uniform floors, in some unit; examined, a position counts so much of the one before."""
     weights = measures.position_weights(decay, k)
-    return RoundView(
-        round=0,
-        arrivals=n,
-        slate=k,
-        required=required_exposure(share, n, k, np.ones(m, bool), 0) * measures.mean_weight(weights),
-        exposure=np.zeros(m),
-        cost=cost,
-        popularity=np.zeros(m, np.int64),
-        calibration=Chunks() if past is None else Chunks([past]),
-        key=key,
-        position_weights=weights,
-        unit=unit,
-        **fields,
-    )
+    required = required_exposure(share, n, k, np.ones(m, bool), 0) * measures.mean_weight(weights)
+    more = {"popularity": np.zeros(m, np.int64), "calibration": Chunks() if past is None else Chunks([past])}
+    more |= {"key": key, "position_weights": weights, "unit": unit}
+    return RoundView(0, n, k, required, np.zeros(m), cost, **more, **fields)
 
 
 def skewed(n, m, seed=0):
@@ -73,40 +82,25 @@ def skewed(n, m, seed=0):
     return (draw.random((n, m)) * np.exp(2.0 * draw.standard_normal(m))).astype(np.float32)
 
 
-# -- top k --------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("m", [1, 5, 37, 200, 1031])
 @pytest.mark.parametrize("levels", [2, 40, 10**9])
-def test_best_items_are_a_sort_by_value_and_seeded_rank(m, levels):
-    """With many ties, few admissible items and any length, the list is the head of a full sort."""
+@pytest.mark.parametrize("width", [0.0, 0.01, 0.4, 3.0])
+def test_best_items_are_a_sort_by_value_and_seeded_rank(m, levels, width):
+    """With many ties, few admissible items and any length, the list is the head of a full sort.
+
+    With a width each value is first raised by a seeded number below it.
+    """
     draw = np.random.default_rng(m + levels)
     for k in {1, min(3, m), min(m, 20)}:
-        value = draw.integers(0, levels, m).astype(float)
-        value[draw.random(m) < 0.3] = -np.inf
-        row = np.uint64(draw.integers(0, 2**63))
-        items, best = np.empty(k, np.int64), np.empty(k)
-        size = best_items(value, row, items, best)
-        rank = np.array([int(tie_rank(row, item)) for item in range(m)], object)
-        order = sorted(np.flatnonzero(value > -np.inf), key=lambda item: (-value[item], -rank[item]))
-        assert items[:size].tolist() == [int(item) for item in order[:k]]
-        assert best[:size].tolist() == value[items[:size]].tolist()
-
-
-@pytest.mark.parametrize("m", [1, 5, 37, 200, 1031])
-@pytest.mark.parametrize("width", [0.01, 0.4, 3.0])
-def test_best_items_with_a_dither_are_a_sort_by_what_it_adds(m, width):
-    """Each value is raised by a seeded number below the width: the list is the head of a full sort of the sums."""
-    draw = np.random.default_rng(m)
-    for k in {1, min(3, m), min(m, 20)}:
-        value = np.round(draw.random(m), 1)
+        value = draw.integers(0, levels, m) / (1.0 if width == 0 else levels)
         value[draw.random(m) < 0.3] = -np.inf
         row = np.uint64(draw.integers(0, 2**63))
         items, best = np.empty(k, np.int64), np.empty(k)
         size = best_items(value, row, items, best, width)
-        raised = value + width * np.array([uniform_of(np.uint64(tie_rank(row, item))) for item in range(m)])
-        order = [int(item) for item in np.argsort(-raised, kind="stable") if raised[item] > -np.inf]
-        assert items[:size].tolist() == order[:k]
+        rank = np.array([int(tie_rank(row, item)) for item in range(m)], object)
+        raised = value + width * np.array([uniform_of(np.uint64(one)) for one in rank])
+        order = sorted(np.flatnonzero(value > -np.inf), key=lambda item: (-raised[item], -rank[item]))
+        assert items[:size].tolist() == [int(item) for item in order[:k]]
         assert best[:size].tolist() == raised[items[:size]].tolist()
 
 
@@ -135,9 +129,8 @@ def test_bonuses_stay_within_their_bounds(closing, cost):
     draw = np.random.default_rng(5)
     m, before = 300, np.zeros(300)
     exposure = draw.random(m) * draw.choice([0.5, 5.0, 80.0], m)
-    pacing = Pacing(
-        -draw.random(m), draw.random(m) / 20, draw.random(m) / 9, cost, closing, np.array([100.0])
-    )
+    terms = -draw.random(m), draw.random(m) / 20, draw.random(m) / 9
+    pacing = Pacing(*terms, cost, closing, np.array([100.0]))
     for first, last in ((0.0, 16.0), (50.0, 53.0), (90.0, 99.0), (97.0, 130.0)):
         bounds = Bounds(first, last, np.empty(m, np.float32))
         bound_bonuses(pacing, bounds, exposure, before, None)
@@ -146,28 +139,17 @@ def test_bonuses_stay_within_their_bounds(closing, cost):
         np.testing.assert_allclose(np.maximum(paths[0], paths[-1]), bounds.high, rtol=1e-6)
         later = exposure + draw.random(m)
         shown = draw.permutation(m)[:20]
-        bound_bonuses(pacing, bounds, np.where(np.isin(np.arange(m), shown), later, exposure), before, shown)
+        later = np.where(np.isin(np.arange(m), shown), later, exposure)
+        bound_bonuses(pacing, bounds, later, before, shown)
         fresh = Bounds(first, last, np.empty(m, np.float32))
-        bound_bonuses(pacing, fresh, np.where(np.isin(np.arange(m), shown), later, exposure), before, None)
+        bound_bonuses(pacing, fresh, later, before, None)
         assert np.array_equal(fresh.high, bounds.high)
 
 
 def test_ties_of_a_row_are_drawn_by_its_arrival():
     """The bits of a row are those of the package for the round's key and the arrival's id."""
     for arrival in (0, 7, 2**40):
-        expected = rng.bits(11, rng.Purpose.TIES, arrival)
-        assert tie_rank(tie_base(11), arrival) == expected
-
-
-# -- the Gibbs law ------------------------------------------------------------------------------------------------
-
-
-def enumerated(z, k):
-    """Probability of every set of k, by enumeration."""
-    sets = list(itertools.combinations(range(len(z)), k))
-    energy = np.array([z[list(one)].sum() for one in sets])
-    weight = np.exp(energy - energy.max())
-    return sets, weight / weight.sum()
+        assert tie_rank(tie_base(11), arrival) == rng.bits(11, rng.Purpose.TIES, arrival)
 
 
 def law(z, k):
@@ -176,20 +158,6 @@ def law(z, k):
     inclusion = np.empty(a)
     gibbs_law(z, k, np.empty(a), np.empty((a + 1, k + 1)), inclusion, np.empty(0), inclusion)
     return inclusion
-
-
-@pytest.mark.parametrize("spread", [0.0, 1.0, 10.0, 300.0])
-def test_inclusion_probabilities_equal_those_of_all_sets(spread):
-    """For every size of set, the recursion's propensities are those of an enumeration of all sets, to 1e-12."""
-    draw = np.random.default_rng(int(spread))
-    for a in (2, 5, 9):
-        for k in range(1, a):
-            z = draw.standard_normal(a) * spread
-            sets, chance = enumerated(z, k)
-            expected = np.zeros(a)
-            for one, p in zip(sets, chance, strict=True):
-                expected[list(one)] += p
-            np.testing.assert_allclose(law(z, k), expected, rtol=1e-10, atol=1e-13)
 
 
 def test_inclusion_probabilities_of_a_large_catalogue():
@@ -204,27 +172,6 @@ def test_inclusion_probabilities_of_a_large_catalogue():
         assert (np.diff(inclusion) >= -1e-12).all()
 
 
-def test_sets_are_drawn_by_their_probabilities():
-    """Frequencies of all 35 sets over 20,000 arrivals pass a chi-square test, and propensities are those stated."""
-    z, k, draws = np.array([0.0, 0.5, 1.0, -1.0, 2.0, 0.2, -3.0]), 3, 20_000
-    sets, chance = enumerated(z, k)
-    number = {one: i for i, one in enumerate(sets)}
-    seen = np.zeros(len(sets))
-    base = np.uint64(rng.bits(5, rng.Purpose.AGENT))
-    items, propensity = np.empty(k, np.int64), np.empty(k, np.float32)
-    inclusion = law(z, k)
-    for arrival in range(draws):
-        row = np.uint64(tie_rank(base, arrival))
-        assert gibbs_draw(z * 0.25, 0.25, row, items, propensity) == k
-        assert (np.diff(z[items]) <= 0).all()
-        np.testing.assert_allclose(propensity, inclusion[items], rtol=1e-6)
-        seen[number[tuple(sorted(items.tolist()))]] += 1
-    likely = chance * draws >= 5
-    observed = np.append(seen[likely], seen[~likely].sum())
-    expected = np.append(chance[likely], chance[~likely].sum()) * draws
-    assert stats.chisquare(observed, expected * (draws / expected.sum())).pvalue > 0.01
-
-
 def test_a_row_of_few_items_shows_them_all_with_certainty():
     """Where at most k items may be shown, all are, with propensity 1."""
     value = np.array([0.3, -np.inf, 0.9, -np.inf])
@@ -232,9 +179,6 @@ def test_a_row_of_few_items_shows_them_all_with_certainty():
     assert gibbs_draw(value, 0.1, np.uint64(1), items, propensity) == 2
     assert items[:2].tolist() == [2, 0]
     assert propensity[:2].tolist() == [1, 1]
-
-
-# -- prices of the entropic problem -------------------------------------------------------------------------------
 
 
 def smoothed_dual(scores, bonus, k, required, epsilon):
@@ -290,9 +234,6 @@ def test_a_lower_temperature_comes_nearer_to_the_deterministic_slates():
     assert score[0] < score[1] < score[2]
 
 
-# -- projection ---------------------------------------------------------------------------------------------------
-
-
 def test_the_projection_is_that_of_a_quadratic_programme():
     """By sorting, the nearest point of {x ≥ 0, Σ b·x ≤ L}; SciPy finds none that is nearer."""
     draw = np.random.default_rng(0)
@@ -319,44 +260,22 @@ def test_the_projection_is_that_of_a_quadratic_programme():
         assert distance(x) <= best.fun + 1e-7
 
 
-# -- agents against slow transcriptions -----------------------------------------------------------------------------
-
-
-def test_resolving_solves_what_remains():
-    """At a multiple of f the prices are those of the dual of the remaining floors, at the rate of what is left."""
-    n, m, k = 120, 30, 3
-    past, now = arrivals_of(skewed(n, m, 1)), arrivals_of(skewed(n, m, 2), first=500)
-    agent = make_agent("rim-resolve(every=40,gain=0,memory=0)")
-    view = view_of(n, m, k, past=past, cost=1.0)
-    agent.begin_round(view)
-    exposure = np.zeros(m)
-    for start in range(0, 80, 40):
-        before = agent.item_price
-        slates = agent.act(arrivals_of(now.relevance.numpy()[start : start + 40], first=500 + start))
-        if start == 0:
-            exposure += np.bincount(slates.items.ravel(), minlength=m)
-            first = before
-    share = np.maximum(view.required - exposure, 0) * (n / (n - 40))
-    draw = rng.uniform(view.key, rng.Purpose.FLOORS, 40, np.arange(m))
-    floors = (np.floor(share) + (draw < share - np.floor(share))).astype(np.int64)
-    solution = solve_dual(
-        past.intensity.numpy(), k, floors, cost=1.0, prices=first, tol=1e-3, tie_seed=view.key
-    )
-    shown = np.unique(slates.items)
-    np.testing.assert_allclose(agent.item_price, np.clip(solution.item_price, -1.0, 0.0) + 0.0)
-    np.testing.assert_allclose(
-        [slates.price[slates.items == item][0] for item in shown],
-        np.where(view.required > 0, solution.item_price, 0.0)[shown],
-        rtol=1e-6,
-    )
-
-
 @pytest.mark.parametrize(
     ("memory", "sample", "present", "others"),
-    [(0.25, 0.5, 30, 30), (0.0, 0.5, 0, 60), (1e-9, 0.5, 1, 59), (1.0, 0.25, 30, 0), (1.0, 1.0, 40, 80)],
+    [
+        (0.0, 1.0, 0, 120),
+        (0.25, 0.5, 30, 30),
+        (0.0, 0.5, 0, 60),
+        (1e-9, 0.5, 1, 59),
+        (1.0, 0.25, 30, 0),
+        (1.0, 1.0, 40, 80),
+    ],
 )
-def test_what_is_solved_is_this_rounds_latest_states_after_last_rounds(memory, sample, present, others):
-    """The sample is the latest states of the round, filled up with states of the last round, evenly spaced."""
+def test_resolving_solves_what_remains_on_the_latest_states(memory, sample, present, others):
+    """At a multiple of f prices are of the dual of the remaining floors, at the rate of what is left.
+
+    The sample is the latest states of the round, filled up with states of the last round, evenly spaced.
+    """
     n, m, k = 120, 30, 3
     past, now = arrivals_of(skewed(n, m, 1)), arrivals_of(skewed(n, m, 2), first=500)
     agent = make_agent(f"rim-resolve(every=40,gain=0,memory={memory},sample={sample})")
@@ -365,22 +284,16 @@ def test_what_is_solved_is_this_rounds_latest_states_after_last_rounds(memory, s
     first = agent.item_price
     slates = agent.act(arrivals_of(now.relevance.numpy()[:40], first=500))
     exposure = np.bincount(slates.items.ravel(), minlength=m)
-    agent.act(arrivals_of(now.relevance.numpy()[40:80], first=540))
+    slates = agent.act(arrivals_of(now.relevance.numpy()[40:80], first=540))
     spaced = [int((place + 0.5) * n / others) for place in range(others)]
     states = np.concatenate([past.intensity.numpy()[spaced], now.intensity.numpy()[40 - present : 40]])
     share = np.maximum(view.required - exposure, 0) * (len(states) / (n - 40))
     draw = rng.uniform(view.key, rng.Purpose.FLOORS, 40, np.arange(m))
-    floors = (np.floor(share) + (draw < share - np.floor(share))).astype(np.int64)
-    solution = solve_dual(
-        states,
-        k,
-        np.minimum(floors, len(states)),
-        cost=1.0,
-        prices=first,
-        tol=1e-3,
-        tie_seed=view.key,
-    )
+    floors = np.minimum(np.floor(share) + (draw < share - np.floor(share)), len(states)).astype(np.int64)
+    solution = solve_dual(states, k, floors, cost=1.0, prices=first, tol=1e-3, tie_seed=view.key)
     np.testing.assert_allclose(agent.item_price, np.clip(solution.item_price, -1.0, 0.0) + 0.0)
+    stated = np.where(view.required > 0, np.clip(solution.item_price, -1.0, 0.0), 0.0)
+    np.testing.assert_allclose(slates.price, stated[slates.items], rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", [*PRICED, "rim-dual"])
@@ -448,23 +361,12 @@ def test_the_budget_of_p_mmf_is_kept():
     assert used[-1] == pytest.approx(limit)
 
 
-# -- guarantees -----------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("scenario", SMALL)
 @pytest.mark.parametrize("name", [name for name in MOVING if name not in BUILT_IN])
 def test_slates_do_not_depend_on_the_batch(name, scenario):
-    """One arrival at a time, seven, or a thousand: the same ledger with options too; test_market.py has it without."""
-    seen = []
-    for size in (1, 7, 1000):
-        market, agent = Market(SMALL[scenario](rounds=2)), make_agent(name)
-        assert isinstance(agent, Agent)
-        play_out(market, agent, size)
-        seen.append([(r.ledger.item, r.ledger.price, r.ledger.propensity) for r in market.closed])
-    for other in seen[1:]:
-        for one, two in zip(seen[0], other, strict=True):
-            for a, b in zip(one, two, strict=True):
-                assert np.array_equal(a, b, equal_nan=True)
+    """One arrival at a time or a thousand: the same ledger with options too; test_market.py has it without."""
+    assert isinstance(make_agent(name), Agent)
+    same_ledgers(*(played(SMALL[scenario](rounds=2), name, size) for size in (1, 1000)))
 
 
 @pytest.mark.parametrize("name", MOVING)
@@ -488,20 +390,18 @@ def test_capped_users_get_no_more_than_their_positions(name):
 @pytest.mark.parametrize(
     ("name", "most"),
     [
-        ("rim-feedback(gain=0.1,closing=0.05)", 0.02),
-        ("rim-resolve(every=100)", 0.02),
+        *[
+            (name, 0.02)
+            for name in ("rim-feedback(gain=0.1,closing=0.05)", "rim-resolve(every=100)", "fair-rec")
+        ],
         ("entropic-dual", 0.03),
-        ("fair-rec", 0.02),
         ("p-mmf", 0.3),
     ],
 )
 def test_guarantees_are_kept(name, most):
     """Shortfall over two rounds of the small market stays below a bound; relevance leaves more than half."""
-    from rimsim.config import ArrivalsConfig
-
-    market = Market(small_scenario(rounds=2, arrivals=ArrivalsConfig(per_round=400, max_visits=3)))
-    agent = make_agent(name)
-    play_out(market, agent)
+    config = small_scenario(rounds=2, arrivals=ArrivalsConfig(per_round=400, max_visits=3))
+    market = played(config, name)
     short = [measures.shortfall(r.ledger.exposure(market.n_items), r.required) for r in market.closed]
     assert np.mean(short) <= most
 
@@ -518,3 +418,144 @@ def test_propensities_stand_in_the_ledger():
     chunks = list(market.closed[0].states)
     pairs = sum(int(chunk.admissible.sum()) for chunk in chunks)
     assert (1 / stated).sum() == pytest.approx(pairs, rel=0.2)
+
+
+GENRES = ["a", "b", "a|b", "c"]
+"""Of four items."""
+
+
+def genre_view(decay=0.5):
+    """A round over four items with two positions, and nothing required."""
+    return view_of(10, 4, 2, share=0.0, decay=decay, items=pd.DataFrame({"genres": GENRES}))
+
+
+def visitors(intensity, histories):
+    """Arrivals with given intensities (n, 4) and histories, a list of items each."""
+    n, offsets = len(intensity), np.append(0, np.cumsum([len(items) for items in histories]))
+    items = np.concatenate([*map(np.asarray, histories), []]).astype(np.int64)
+    history = UserStates(offsets, items, np.zeros(len(items)), np.ones(n))
+    return dataclasses.replace(arrivals_of(np.asarray(intensity)), history=history)
+
+
+def features(intensity, history):
+    """(4, 7) the chance times 1, the shares of three genres in each item, and those times their shares in a history."""
+    own = np.array([[1, 0, 0], [0, 1, 0], [0.5, 0.5, 0], [0, 0, 1]])
+    taste = own[history].mean(0) if len(history) else np.zeros(3)
+    return (1 - np.exp(-intensity))[:, None] * np.column_stack([np.ones(4), own, own * taste])
+
+
+def test_the_slate_holds_the_highest_bounds_of_a_ridge_regression():
+    """Weights are those of least squares with a penalty for leaving (1, 0, …); the bonus is α standard errors."""
+    rng = np.random.default_rng(0)
+    agent = LinUCB(width=0.7, ridge=3.0)
+    agent.begin_round(genre_view())
+    rows, targets = [], []
+    for _ in range(30):
+        intensity = rng.random(4).astype(np.float32)
+        history, slate = rng.choice(4, rng.integers(0, 4), replace=False), rng.permutation(4)[:2]
+        consumed = rng.random(2) < 0.4
+        agent.learn(Feedback(visitors(intensity[None], [history]), slate[None], consumed[None]))
+        rows += list(features(intensity.astype(float), history)[slate] * np.array([[1.0], [0.5]]))
+        targets += list(consumed.astype(float))
+    start = np.eye(7)[0]
+    X = np.vstack([rows, np.sqrt(3.0) * np.eye(7)])
+    weights = np.linalg.lstsq(X, np.append(targets, np.sqrt(3.0) * start), rcond=None)[0]
+    spread = np.linalg.pinv(X.T @ X)
+    for history in ([], [0], [1, 3], [0, 1, 2]):
+        intensity = rng.random((1, 4)).astype(np.float32)
+        phi = features(intensity[0].astype(float), history)
+        bound = phi @ weights + 0.7 * np.sqrt(np.einsum("md,de,me->m", phi, spread, phi))
+        slate = agent.act(visitors(intensity, [history]))[0]
+        assert slate.tolist() == np.argsort(-bound)[:2].tolist()
+    assert agent.diagnostics["weight_of_chance"] == pytest.approx(weights[0])
+    assert agent.diagnostics["weight_of_genres"] == pytest.approx(np.linalg.norm(weights[1:]))
+    assert agent.diagnostics["slates_learnt"] == 30
+
+
+def test_it_begins_as_relevance_and_learns_which_genre_is_consumed():
+    """First weights are 1 for the platform's chance, 0 for all else; a genre that is always consumed comes first."""
+    slates = []
+    for agent in (LinUCB(width=0.0, every=10_000), Relevance()):
+        market = Market(small_scenario(rounds=1), needs=Needs.of(agent))
+        play_round(market, agent)
+        slates.append(market.closed[0].ledger.item)
+    np.testing.assert_array_equal(*slates)
+    agent = LinUCB(ridge=1.0)
+    agent.begin_round(genre_view(1.0))
+    flat = np.full((1, 4), 0.25)
+    for _ in range(50):
+        agent.learn(Feedback(visitors(flat, [[]]), np.array([[3, 0]]), np.array([[True, False]])))
+    assert agent.act(visitors(np.array([[0.4, 0.3, 0.3, 0.2]]), [[]]))[0, 0] == 3
+
+
+@pytest.mark.parametrize("scenario", [small_scenario, small_replay])
+def test_an_agent_that_asks_is_told_what_visitors_consumed(scenario):
+    """The history of an arrival holds what the platform knows: exactly what may not be shown any more."""
+    config = scenario(rounds=1)
+    market = Market(config, needs=Needs(history=True, items=True))
+    assert market.round_view().items["id"].tolist() == market.world.log.items["id"].tolist()
+    some = 0
+    while not market.done:
+        arrivals = market.next_arrivals(7)
+        states = arrivals.history
+        assert states.now.tolist() == arrivals.time.tolist()
+        for row in range(len(arrivals)):
+            known = states.items[states.offsets[row] : states.offsets[row + 1]]
+            assert (np.diff(states.times[states.offsets[row] : states.offsets[row + 1]]) >= 0).all()
+            assert set(known.tolist()) == set(np.flatnonzero(~arrivals.admissible[row].numpy()).tolist())
+            some += len(known)
+        turned = arrivals.rows(np.arange(len(arrivals))[::-1].copy()).history
+        assert turned.lengths.tolist() == states.lengths[::-1].tolist()
+        market.serve(arrivals, arrivals.relevance.topk(config.slate).indices)
+    assert some > 100
+
+
+def test_an_agent_that_does_not_ask_is_told_nothing():
+    """Without a declared need all stay None; needs of several agents add up, and a given catalogue is its own."""
+    market = Market(small_scenario(rounds=1))
+    arrivals = market.next_arrivals(3)
+    assert (arrivals.history, arrivals.true_intensity, market.round_view().items) == (None, None, None)
+    assert Needs.of(LinUCB(), Relevance()) == Needs(items=True, history=True)
+    assert Needs.of(make_agent("oracle"), make_agent("hindsight")) == Needs(truth=True, future=True)
+    assert Needs.of(Relevance()) == Needs()
+    market = Market(small_scenario(rounds=1), needs=Needs(items=True))
+    market.round_view().items["genres"] = "spoilt"
+    assert "spoilt" not in set(market.world.log.items["genres"]) | set(market.round_view().items["genres"])
+
+
+def test_an_environment_tells_an_agent_what_it_needs():
+    """In the environment an arrival holds its history, and feedback of it the history before the slate."""
+    env = MarketEnv(rounds=1, settings={"data.min_item_events": 120, "platform.model": "popularity-hp"})
+    env.needs = Needs(history=True)
+    env.reset(seed=0)
+    before = env.arrivals.history.items.tolist()
+    env.step(np.flatnonzero(env.arrivals.admissible[0].numpy())[: env.config.slate])
+    assert env.feedback.arrivals.history.items.tolist() == before
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run of three rounds that was left alone."""
+    return load_run(small_run(tmp_path_factory.mktemp("lin-ucb") / "whole", ["lin-ucb"]).folder)
+
+
+def test_what_it_has_learnt_outlives_an_interruption(whole, tmp_path, monkeypatch):
+    """A run that stops after a round and is resumed has the same content as one that was left alone."""
+    with stopped_after_a_round(monkeypatch):
+        refused(ArmsError, "enough", small_run, tmp_path, ["lin-ucb"])
+    assert digest(resume(tmp_path, workers=1)) == digest(whole)
+
+
+def test_figures_of_an_agent_of_its_own_reach_tables_and_event_files(whole):
+    """Each round's ``diagnostics`` are metrics ``agent/<name>``, and scalars of that tag."""
+    learnt = whole.rounds[whole.rounds["metric"] == "agent/slates_learnt"]
+    assert learnt["value"].tolist() == [120, 240, 360]
+    scalars = read_scalars(event_folder(whole.folder, "lin-ucb", 0))
+    assert [point.value for point in scalars["agent/slates_learnt"]] == [120, 240, 360]
+
+
+def test_diagnostics_that_are_no_numbers_are_refused():
+    """An agent whose diagnostics are not names with numbers is named."""
+    agent = Relevance()
+    agent.name, agent.diagnostics = "wordy", {"mood": "good"}
+    refused(AgentError, "'wordy'.*allowed: a mapping of names to numbers", diagnostics_of, agent)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 from kit import refused
-from small_markets import small_scenario, stopped_after_a_round
+from small_markets import small_run, small_scenario, stopped_after_a_round
 
 from rimsim.agents import make_agent
 from rimsim.config import PlatformConfig, ScenarioConfig
 from rimsim.errors import ArmsError, ConfigError, ModelError, nearest
 from rimsim.market import Market
 from rimsim.market.world import check_plugs, warm_model
-from rimsim.scenarios import compare, load_run
+from rimsim.scenarios import load_run
 from rimsim.scenarios.runs.status import digest
 from rimsim.scenarios.study.compare import resume
 
@@ -36,31 +36,15 @@ class Mine:
 """
 
 
-@pytest.fixture
-def write(tmp_path, monkeypatch):
-    """Writes a file of the user's own and goes where it lies."""
-    monkeypatch.chdir(tmp_path)
-    warm_model.cache_clear()  # another test's file has the same name
-
-    def written(name, text):
-        (tmp_path / name).write_text(text)
-
-    return written
-
-
-def _compare(out, agents=("random",), model="popularity-hp", **changes):
-    config = small_scenario(rounds=1, platform=PlatformConfig(model=model), **changes)
-    return compare(config, agents, seeds=1, out=out, workers=1, frozen=[])
+def _compare(out, agents=("random",), model="popularity-hp", rounds=1, **options):
+    config = small_scenario(rounds=rounds, platform=PlatformConfig(model=model))
+    return small_run(out, agents, config, **options)
 
 
 @pytest.mark.parametrize(
     ("right", "wrong", "message"),
     [
-        (
-            "self.n_items = log.n_items",
-            "self.n_items = log.items_n",
-            r"^mine.py:10: AttributeError: .*items_n",
-        ),
+        ("= log.n_items", "= log.items_n", r"^mine.py:10: AttributeError: .*items_n"),
         ("torch.ones(len(states)", "torch.ones(len(state)", r"mine.py:16: NameError: .*'state'"),
         ("torch.ones(len(states), self.n_items)", "3", r"'int' object has no attribute.*, with mine.py:Mine"),
         ("        return self\n", "", r"fit returned None; allowed: the fitted model"),
@@ -68,7 +52,7 @@ def _compare(out, agents=("random",), model="popularity-hp", **changes):
 )
 def test_a_slip_in_a_model_is_told_with_its_line(write, tmp_path, right, wrong, message):
     """A model of one's own that raises when it is fitted or asked is an error of ours that names the line."""
-    write("mine.py", MODEL.replace(right, wrong))
+    write(MODEL.replace(right, wrong))
     refused((ModelError, ArmsError), message, _compare, tmp_path / "run", model="mine.py:Mine")
 
 
@@ -85,18 +69,16 @@ def test_a_slip_in_a_model_is_told_with_its_line(write, tmp_path, right, wrong, 
 )
 def test_what_is_no_model_is_refused_before_anything_runs(write, text, model, message):
     """A missing method, a factory of other arguments and a misspelt place are told before a run folder is made."""
-    write("mine.py", text)
-    with pytest.raises(ConfigError, match=message):
-        check_plugs(ScenarioConfig(platform=PlatformConfig(model=model)))
+    write(text)
+    refused(ConfigError, message, check_plugs, ScenarioConfig(platform=PlatformConfig(model=model)))
 
 
 def test_a_failed_arm_is_told_in_a_line_of_its_own_with_the_line_of_the_slip(write, tmp_path):
     """Each failed arm has a line, which ends in the place within the user's file; then comes where tracebacks are."""
     write(
-        "mine.py",
         "from rimsim.agents import Random\n\n\nclass One(Random):\n    name = 'one'\n\n"
         "    def act(self, arrivals):\n        return arrivals.relevence\n\n\n"
-        "class Two(One):\n    name = 'two'\n",
+        "class Two(One):\n    name = 'two'\n"
     )
     with pytest.raises(ArmsError) as caught:
         _compare(tmp_path / "run", ("random", "mine.py:One", "mine.py:Two"))
@@ -113,9 +95,8 @@ def test_a_failed_arm_is_told_in_a_line_of_its_own_with_the_line_of_the_slip(wri
 def test_options_of_ones_own_agent_become_part_of_its_name(write, tmp_path):
     """An agent of a file takes options in brackets, and its arms have files of that name."""
     write(
-        "mine.py",
         "from rimsim.agents import Random\n\n\nclass Mine(Random):\n    name = 'mine'\n\n"
-        "    def __init__(self, strength=0.1):\n        super().__init__()\n        self.strength = strength\n",
+        "    def __init__(self, strength=0.1):\n        super().__init__()\n        self.strength = strength\n"
     )
     run = _compare(tmp_path / "run", ("mine.py:Mine(strength=0.3)", "mine.py:Mine"))
     assert set(run.rounds["agent"]) == {"mine(strength=0.3)", "mine"}
@@ -124,9 +105,8 @@ def test_options_of_ones_own_agent_become_part_of_its_name(write, tmp_path):
 def test_a_model_made_from_a_seed_is_fitted_again_where_the_cache_cannot_give_it_back(write, tmp_path):
     """A subclass of a built-in model with a constructor of its own plays twice, and alike."""
     write(
-        "mine.py",
         "from rimsim.intensity import Popularity\n\n\nclass Mine(Popularity):\n"
-        "    def __init__(self, seed, device):\n        super().__init__()\n",
+        "    def __init__(self, seed, device):\n        super().__init__()\n"
     )
     digests = []
     for name in ("first", "second"):
@@ -192,17 +172,10 @@ def product(seed, device):
 
 def test_a_mark_of_ones_own_joined_with_a_ground_intensity_is_fitted_and_retrained(write, tmp_path):
     """A mark that no folder can hold plays in a product; what its retraining changes differs from the frozen arm."""
-    write("mine.py", MARK)
-    config = small_scenario(rounds=2, platform=PlatformConfig(model="mine.py:product"))
-    run = compare(
-        config, ("relevance",), seeds=1, out=tmp_path / "run", workers=1, frozen=["relevance"], ledger=True
-    )
-    shown = {
-        (agent, number): rows["item"].tolist()
-        for (agent, number), rows in run.ledger.sort_values(["arrival", "position"]).groupby(
-            ["agent", "round"]
-        )
-    }
+    write(MARK)
+    run = _compare(tmp_path / "run", ["relevance"], "mine.py:product", 2, frozen=["relevance"])
+    rows = run.ledger.sort_values(["arrival", "position"]).groupby(["agent", "round"])["item"]
+    shown = rows.agg(list)
     assert shown["relevance", 0] == shown["relevance-frozen", 0]
     assert shown["relevance", 1] != shown["relevance-frozen", 1]
 
@@ -210,11 +183,10 @@ def test_a_mark_of_ones_own_joined_with_a_ground_intensity_is_fitted_and_retrain
 @pytest.mark.parametrize("text", [MARK, STORED_MARK], ids=["begun anew", "resumed"])
 def test_a_run_with_a_mark_of_ones_own_resumes_to_the_same_content(write, tmp_path, monkeypatch, text):
     """An interrupted arm goes on with a mark that can be read back, and begins anew with one that cannot."""
-    write("mine.py", text)
-    config = small_scenario(rounds=3, platform=PlatformConfig(model="mine.py:product"))
-    whole = compare(config, ("relevance",), seeds=1, out=tmp_path / "whole", workers=1, frozen=[])
-    with stopped_after_a_round(monkeypatch), pytest.raises(ArmsError, match="enough"):
-        compare(config, ("relevance",), seeds=1, out=tmp_path / "part", workers=1, frozen=[])
+    write(text)
+    whole = _compare(tmp_path / "whole", ["relevance"], "mine.py:product", 2)
+    with stopped_after_a_round(monkeypatch):
+        refused(ArmsError, "enough", _compare, tmp_path / "part", ["relevance"], "mine.py:product", 2)
     assert bool(list((tmp_path / "part").rglob("round-0001"))) is (text is STORED_MARK)
     assert digest(resume(tmp_path / "part", workers=1)) == digest(whole)
 
@@ -224,65 +196,48 @@ def test_a_model_of_an_edited_file_is_not_taken_from_the_cache(write):
     config = small_scenario(platform=PlatformConfig(model="mine.py:product"))
     scores = []
     for text in (STORED_MARK, STORED_MARK.replace(".sqrt()", ".square()")):
-        write("mine.py", text)
+        write(text)
         warm_model.cache_clear()
         market = Market(config)
         scores.append(market.next_arrivals(4).relevance)
     assert not torch.equal(*scores)
 
 
-NO_NUMBERS = """\
-import torch
-
-
-class NoNumbers:
-    def __init__(self, seed, device):
-        self.fits = 0
-
-    def fit(self, log):
-        self.n_items = log.n_items
-        self.fits += 1
-        return self
-
-    update = fit
-
-    def score(self, states):
-        score = torch.ones(len(states), self.n_items)
-        if self.fits > 1:
-            score[0] = torch.nan
-        return score
-"""
+NO_NUMBERS = (
+    MODEL.replace("        pass", "        self.fits = 0")
+    .replace("        return self", "        self.fits += 1\n        return self")
+    .replace("torch.ones(len", "torch.full((1, 1), torch.nan if self.fits > 1 else 1.0).expand(len")
+)
+"""A model that gives none once it is fitted twice."""
 
 
 def test_a_model_that_stops_giving_numbers_is_named_and_frozen_arms_are_kept(write, tmp_path):
     """NaN after the first refit fails the arm with agent, seed and arrival; the frozen arm of it is complete."""
-    write("mine.py", NO_NUMBERS)
-    config = small_scenario(rounds=2, platform=PlatformConfig(model="mine.py:NoNumbers"))
+    write(NO_NUMBERS)
     message = r"1 of 2 arms failed:\n  relevance, seed 3: .*arrival \d+; allowed: finite"
-    with pytest.raises(ArmsError, match=message):
-        compare(config, ("relevance",), seeds=[3], out=tmp_path / "run", workers=1, frozen=["relevance"])
-    left = load_run(tmp_path / "run").rounds.groupby("agent")["round"].nunique()
+    asked = {"seeds": [3], "frozen": ["relevance"]}
+    out = tmp_path / "run"
+    refused(ArmsError, message, _compare, out, ["relevance"], "mine.py:Mine", 2, **asked)
+    left = load_run(out).rounds.groupby("agent")["round"].nunique()
     assert left.to_dict()["relevance-frozen"] == 2
 
 
 def test_what_a_users_code_says_in_several_lines_is_told_in_one(write, tmp_path):
     """The text of an exception that has line breaks is folded, wherever a user's code raised it."""
-    write("mine.py", MODEL.replace("self.n_items = log.n_items", "raise ValueError('one\\ntwo')"))
-    with pytest.raises(ModelError, match=r"^mine.py:10: ValueError: one two$"):
-        _compare(tmp_path / "run", model="mine.py:Mine")
-    write("mine.py", "raise ValueError('one\\ntwo')")
+    write(MODEL.replace("self.n_items = log.n_items", "raise ValueError('one\\ntwo')"))
+    told = r"^mine.py:10: ValueError: one two$"
+    refused(ModelError, told, _compare, tmp_path / "run", model="mine.py:Mine")
+    write("raise ValueError('one\\ntwo')")
     refused(ConfigError, r"cannot import 'mine.py': ValueError: one two$", make_agent, "mine.py:Mine")
 
 
 def test_a_file_that_imports_the_one_beside_it_is_told_how(write):
     """The folder of a file is not searched, and the message says how it is; of another module it says nothing."""
-    write("shared.py", "K = 1")
-    write("mine.py", "from shared import K")
-    with pytest.raises(
-        ConfigError, match=r"No module named 'shared'; shared.py lies .*put PYTHONPATH=\. before"
-    ):
-        make_agent("mine.py:Mine")
-    write("mine.py", "import shaded")
+    write("K = 1", "shared.py")
+    write("from shared import K")
+    told = r"No module named 'shared'; shared.py lies .*put PYTHONPATH=\. before"
+    refused(ConfigError, told, make_agent, "mine.py:Mine")
+    write("import shaded")
     refused(ConfigError, r"No module named 'shaded'$", make_agent, "mine.py:Mine")
 
 
@@ -297,18 +252,14 @@ def test_a_file_that_imports_the_one_beside_it_is_told_how(write):
 )
 def test_a_misspelt_place_of_an_agent_is_told_with_what_there_is(write, agent, message):
     """A file without a class, a misspelt file and a misspelt class name what there is, without what is imported."""
-    write("mine.py", MODEL)
+    write(MODEL)
     refused(ConfigError, message, make_agent, agent)
 
 
-def test_agents_called_alike_are_named(tmp_path):
-    """The name that two agents share is told, and it alone."""
-    with pytest.raises(ConfigError, match="two are called 'random'; allowed: distinct names"):
-        _compare(tmp_path, ("relevance", "random", "random"))
-
-
-def test_long_lists_of_names_are_cut_to_the_likest():
-    """At most ten names are listed, those most like what was found; no name is said in words."""
+def test_names_are_told_and_cut_to_the_likest(tmp_path):
+    """The name that two agents share; at most ten, those most like what was found; no name is said in words."""
+    told = "two are called 'random'; allowed: distinct names"
+    refused(ConfigError, told, _compare, tmp_path, ("relevance", "random", "random"))
     told = nearest("exposre", [*(f"zz{number}" for number in range(20)), "exposure"])
     assert "Did you mean 'exposure'?" in told
     assert told.count(",") == 9

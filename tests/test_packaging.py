@@ -1,19 +1,25 @@
-"""The installed package is built from four sibling folders; these keep pyproject.toml in step with them."""
+"""The package is built from four sibling folders, and the site from pages: what keeps both whole is seen here."""
 
 from __future__ import annotations
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
 import tomllib
+from importlib import import_module
 from pathlib import Path
 
+import pandas as pd
 import pytest
+from kit import refused
+
+import rimsim
+from rimsim.agents import BUILT_IN
 
 ROOT = Path(__file__).resolve().parent.parent
 MAPPED = ("agents", "envs", "scenarios")
-needs_checkout = pytest.mark.skipif(not (ROOT / "pyproject.toml").is_file(), reason="not a source checkout")
 
 
 def packages_on_disk():
@@ -29,37 +35,22 @@ def packages_on_disk():
     return found
 
 
-@needs_checkout
-def test_every_package_on_disk_is_listed():
-    """No package is missing from the wheel."""
-    config = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    assert packages_on_disk() <= set(config["tool"]["setuptools"]["packages"])
-
-
-@needs_checkout
-def test_lists_of_names_are_in_the_wheel():
-    """A root that lends names lazily reads them from its stub, which is package data of every package."""
-    config = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    assert "__init__.pyi" in config["tool"]["setuptools"]["package-data"]["*"]
+def test_every_package_on_disk_is_listed_with_its_names():
+    """No package is missing from the wheel, nor the stub from which a root that lends names lazily reads them."""
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    assert packages_on_disk() <= set(config["packages"])
+    assert "__init__.pyi" in config["package-data"]["*"]
     roots = [path for top in ("rimsim", *MAPPED) for path in (ROOT / top).rglob("__init__.py")]
     lazy = [path for path in roots if "attach_stub" in path.read_text()]
     assert lazy
     assert all(path.with_suffix(".pyi").is_file() for path in lazy)
 
 
-@needs_checkout
 @pytest.mark.parametrize("name", MAPPED)
-def test_source_folder_is_not_importable_by_its_bare_name(name, monkeypatch):
-    """A second copy of every class can never be made by accident."""
+def test_a_source_folder_is_a_room_of_the_package_alone(name, monkeypatch):
+    """No second copy of a class can be made by its bare name, and the checkout looks like the installed package."""
     monkeypatch.syspath_prepend(str(ROOT))
-    with pytest.raises(ImportError, match=f"rimsim.{name}"):
-        importlib.import_module(name)
-
-
-@needs_checkout
-@pytest.mark.parametrize("name", MAPPED)
-def test_link_into_the_package_is_present(name):
-    """The checkout looks like the installed package to type checkers."""
+    refused(ImportError, f"rimsim.{name}", importlib.import_module, name)
     link = ROOT / "rimsim" / name
     if link.is_file():
         pytest.skip("this checkout has no symbolic links")
@@ -67,34 +58,42 @@ def test_link_into_the_package_is_present(name):
     assert link.is_dir()
 
 
-@needs_checkout
 def test_every_test_says_its_behaviour():
     """Each test function has a docstring, which ends in a full stop."""
-    silent = []
-    for path in sorted((ROOT / "tests").glob("test_*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
-                told = ast.get_docstring(node) or ""
-                if not told.rstrip().endswith("."):
-                    silent.append(f"{path.name}:{node.lineno} {node.name}")
+    silent = [
+        f"{path.name}:{node.lineno} {node.name}"
+        for path in sorted((ROOT / "tests").glob("test_*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+        if not (ast.get_docstring(node) or "").rstrip().endswith(".")
+    ]
     assert not silent
 
 
-@needs_checkout
+ROOMS = ("scenarios", "data", "intensity", "matching", "market", "agents", "envs", "measures")
+
+
 def test_public_names_are_exported_and_exist():
-    """__all__ of every package lists names that are there."""
-    for name in (
-        "rimsim",
-        "rimsim.scenarios",
-        "rimsim.data",
-        "rimsim.intensity",
-        "rimsim.matching",
-        "rimsim.market",
-        "rimsim.agents",
-        "rimsim.envs",
-    ):
+    """__all__ of every package lists names that are there, each once."""
+    for name in ("rimsim", *(f"rimsim.{room}" for room in ROOMS)):
         package = importlib.import_module(name)
         assert all(hasattr(package, public) for public in package.__all__)
+        assert len(set(package.__all__)) == len(package.__all__)
+
+
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        ("measures", {"torch", "pandas", "scipy"}),
+        ("matching", {"torch", "numba"}),
+        ("tracking", {"torch", "tensorflow"}),
+    ],
+)
+def test_imports_are_light(module, heavy):
+    """Rooms are imported without the packages that their functions alone need."""
+    code = f"import sys, rimsim.{module}; print({heavy} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
 
 
 def test_the_root_lends_what_people_look_for_first():
@@ -112,3 +111,65 @@ def test_the_root_lends_what_people_look_for_first():
     assert shown.split() == sorted(
         f"{rooms} Market backtest compare load load_run make_agent sweep validate".split()
     )
+
+
+DOCS = ROOT / "docs"
+PAGES = sorted(path for path in DOCS.rglob("*.md") if "gallery" not in path.parts)
+pytestmark = pytest.mark.skipif(not (DOCS / "index.md").is_file(), reason="not a source checkout")
+
+
+def _listed(page):
+    """Names in the tables of contents of a page, by caption."""
+    text = page.read_text(encoding="utf-8")
+    for table in re.findall(r"```{toctree}\n(.*?)```", text, re.DOTALL):
+        options = dict(re.findall(r"^:(\w+): *(.*)$", table, re.MULTILINE))
+        yield options.get("caption"), re.findall(r"^(?!:)(\S+)$", table, re.MULTILINE)
+
+
+def _anchors(path):
+    """Anchors of a page's headings, as GitHub makes them."""
+    text = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    titles = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
+
+
+def test_every_page_and_every_room_is_in_the_sites_contents_and_short():
+    """Each page once, and what the root lends; README has 900 words at most, other pages but references 1,500."""
+    sections = dict(_listed(DOCS / "index.md"))
+    assert list(sections) == ["Tutorials", "How to", "Reference", "Explanation", "Appendix"]
+    listed = [name for names in sections.values() for name in names]
+    listed += [f"api/{name}" for _, names in _listed(DOCS / "api" / "index.md") for name in names]
+    there = [str(path.relative_to(DOCS).with_suffix("")) for path in PAGES]
+    assert sorted(listed) == sorted({*there, "gallery/index"} - {"index"})
+    rooms = [name for name in dir(rimsim) if (DOCS.parent / "rimsim" / name).is_dir()]
+    assert len(rooms) >= 8
+    assert [name for name in rooms if not (DOCS / "api" / f"{name}.md").is_file()] == []
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) <= 900
+    sections = dict(_listed(DOCS / "index.md"))
+    names = [name for title in ("Tutorials", "How to", "Explanation") for name in sections[title]]
+    texts = {name: DOCS / f"{name}.md" for name in names if name != "gallery/index"}
+    words = {name: len(path.read_text(encoding="utf-8").split()) for name, path in texts.items()}
+    assert {name: count for name, count in words.items() if count > 1500} == {}
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda path: path.stem)
+def test_links_lead_somewhere(page):
+    """Every link within the repository leads to a file, and to a heading of it where it names one."""
+    text = re.sub(r"```.*?```|`[^`\n]*`", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if target.startswith(("http://", "https://")):
+            continue
+        place, _, anchor = target.partition("#")
+        path = page.parent / place if place else page
+        assert path.exists(), target
+        assert not anchor or anchor in _anchors(path), target
+
+
+def test_the_leaderboard_shows_its_table(monkeypatch):
+    """The page is what its script makes of the committed table, and has every built-in agent."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    board = import_module("leaderboard")
+    table = pd.read_parquet(board.TABLE)
+    assert board.PAGE.read_text(encoding="utf-8") == board.page(table)
+    assert set(table["scenario"]) == set(board.BOARDS)
+    assert set(table["agent"]) == set(BUILT_IN)

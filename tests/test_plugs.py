@@ -8,13 +8,13 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from kit import refused
-from small_markets import small_scenario
+from kit import documented, refused
+from small_markets import small_run, small_scenario
 
 from rimsim import rng
 from rimsim.agents import make_agent, play_round
@@ -28,36 +28,22 @@ from rimsim.market.consumers import BUILT_IN as CONSUMERS
 from rimsim.market.consumers import Intensity, Organic
 from rimsim.market.world import check_plugs, world_of
 from rimsim.matching import top_k
-from rimsim.scenarios import compare, load_run
+from rimsim.scenarios import load_run
 from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.runs.status import digest
 from rimsim.testing import ArrivalTests, ConsumerTests, random_log
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
 
+class TestArrivals(ArrivalTests):
+    """Every built-in arrival process keeps what it promises; of Hawkes see test_returning_visitors.py."""
 
-class TestClones(ArrivalTests):
-    """Clones keep what an arrival process promises."""
-
-    def make(self):
-        """The built-in one."""
-        return ARRIVALS["clones"](self.scenario())
-
-
-class TestBroadcast(ArrivalTests):
-    """A broadcast keeps what an arrival process promises."""
+    @pytest.fixture(autouse=True, params=["clones", "broadcast", "replay"])
+    def _kind(self, request):
+        self.kind = request.param
 
     def make(self):
-        """The built-in one."""
-        return ARRIVALS["broadcast"](self.scenario())
-
-
-class TestReplay(ArrivalTests):
-    """A replay keeps what an arrival process promises."""
-
-    def make(self):
-        """The built-in one."""
-        return ARRIVALS["replay"](self.scenario())
+        """The process of the case."""
+        return ARRIVALS[self.kind](self.scenario())
 
 
 class TestIntensity(ConsumerTests):
@@ -98,10 +84,7 @@ class _Again(Intensity):
 
 @pytest.mark.parametrize(
     ("consumer", "promise"),
-    [
-        (_Same, "test_another_seed_draws_otherwise"),
-        (_Again, "test_true_intensities_are_intensities"),
-    ],
+    [(_Same, "test_another_seed_draws_otherwise"), (_Again, "test_true_intensities_are_intensities")],
 )
 def test_a_consumer_that_breaks_a_promise_is_caught(consumer, promise):
     """Draws that do not hang on the seed, and an intensity of what was consumed before."""
@@ -114,36 +97,24 @@ def test_a_consumer_that_breaks_a_promise_is_caught(consumer, promise):
         getattr(Mine(), promise)()
 
 
-# -- of one's own -------------------------------------------------------------------------------------------------
-
-
 @pytest.fixture
-def written(tmp_path, monkeypatch):
+def written(write, tmp_path):
     """The files of the documentation, where a user has gone to run them."""
-    if not DOCS.is_dir():
-        pytest.skip("not a source checkout")
-    monkeypatch.chdir(tmp_path)
     for name in ("my_agent.py", "my_arrivals.py", "my_consumer.py", "my_model.py", "test_mine.py"):
-        text = "".join(
-            (DOCS / f"{page}.md").read_text(encoding="utf-8") for page in ("your-own", "your-own-market")
-        )
-        (tmp_path / name).write_text(text.split(f"# {name}\n", 1)[1].split("```", 1)[0])
-    text = (DOCS / "measures.md").read_text(encoding="utf-8").split("# my_measure.py\n", 1)[1]
-    (tmp_path / "my_measure.py").write_text(text.split("```", 1)[0])
+        write(documented(name, "your-own", "your-own-market"), name)
+    for name in ("my_measure.py", "test_my_measure.py"):
+        write(documented(name, "measures"), name)
     return tmp_path
 
 
 def compared(out, *settings, workers=1, agents="relevance,rim-feedback", options=()):
     """A small closed loop on the command line; its run."""
-    told = [*options, *(part for setting in settings for part in ("--set", setting))]
-    status = main(
-        [
-            "compare", "closed-loop", "--agents", agents, "--rounds", "2", "--seeds", "1",
-            "--set", "data.min_item_events=120", "--set", "slate=5", "--set", "arrivals.per_round=100",
-            "--set", "platform.model=popularity-hp", "--workers", str(workers), "--out", str(out), *told,
-        ]
-    )  # fmt: skip
-    assert status == 0
+    usual = ("data.min_item_events=120", "slate=5", "arrivals.per_round=100", "platform.model=popularity-hp")
+    line = (
+        f"compare closed-loop --rounds 2 --seeds 1 --workers {workers} --agents {agents} --out {out}".split()
+    )
+    line += [part for setting in (*usual, *settings) for part in ("--set", setting)]
+    assert main([*line, "--no-certificate", *options]) == 0
     return load_run(out)
 
 
@@ -175,9 +146,9 @@ def test_the_documented_arrivals_come_in_the_evening(written):
 
 def test_the_documented_consumer_is_bored(written):
     """With an option that bores at once, the second visit of a user sells less than under the truth alone."""
-    bored = compared(written / "bored", "consumer.kind=my_consumer.py:Bored", "consumer.options.after=1",
-                     "consumer.options.left=0.0", "consumer.attraction=5.0", "arrivals.draw=users")  # fmt: skip
-    truth = compared(written / "truth", "consumer.attraction=5.0", "arrivals.draw=users")
+    both = "consumer.attraction=5.0", "arrivals.draw=users"
+    own = "consumer.kind=my_consumer.py:Bored", "consumer.options.after=1", "consumer.options.left=0.0"
+    bored, truth = compared(written / "bored", *both, *own), compared(written / "truth", *both)
 
     def sold(run, first):
         ledger = run.ledger[(run.ledger["agent"] == "relevance") & (run.ledger["round"] == 0)]
@@ -190,7 +161,7 @@ def test_the_documented_consumer_is_bored(written):
 def test_what_is_written_as_documented_passes_its_tests(written):
     """The tests of the documentation, over all files of it, pass."""
     found = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_mine.py"],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_mine.py", "test_my_measure.py"],
         cwd=written, capture_output=True, text=True, check=False,
         env=os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},  # they need none, and loading some takes a while
     )  # fmt: skip
@@ -234,10 +205,7 @@ class Broken:
         ({"consumer.kind": "intensty"}, "consumer.kind is 'intensty'.*Did you mean 'intensity'"),
         ({"arrivals.kind": "own.py"}, "own.py.* is a file; allowed: the file and a name in it"),
         ({"arrivals.kind": "own.py:Clone"}, "own.py has no 'Clone'.*Did you mean 'Clones'"),
-        (
-            {"arrivals.kind": "own.py:Half"},
-            "has no round, known_beforehand, keeps_users; allowed: what has opening, round",
-        ),
+        ({"arrivals.kind": "own.py:Half"}, "has no round, known_beforehand, keeps_users; allowed: what has"),
         ({"arrivals.kind": "own.py:Broken"}, "cannot be made from no options: ValueError: no luck"),
         ({"arrivals.kind": "own.py:Clones", "arrivals.options.hours": 3}, "'hours'.*Did you mean 'hour'"),
         ({"arrivals.kind": "own.py:Clones", "arrivals.options.hour": "x"}, "option 'hour' is 'x'.*integer"),
@@ -245,12 +213,10 @@ class Broken:
         ({"arrivals.kind": "replay", "releases.share": 0.2}, "releases.share is for clones"),
     ],
 )
-def test_slips_in_kinds_and_options_are_told(tmp_path, monkeypatch, changes, message):
+def test_slips_in_kinds_and_options_are_told(write, changes, message):
     """A name, file, method or option that is not there is one sentence with the nearest that is."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "own.py").write_text(OWN)
-    with pytest.raises(ConfigError, match=message):
-        check_plugs(override(small_scenario(), changes))
+    write(OWN, "own.py")
+    refused(ConfigError, message, check_plugs, override(small_scenario(), changes))
 
 
 def test_options_are_a_frozen_record():
@@ -281,33 +247,29 @@ class Mine:
 
 
 @pytest.mark.parametrize(
-    ("right", "wrong", "message"),
+    ("wrong", "message"),
     [
-        ("", "", None),
-        (
-            "np.full(slates.shape, 0.2)",
-            "np.full(len(slate), 0.2)",
-            r"mine.py:10: NameError",
-        ),
-        (
-            "np.full(slates.shape, 0.2)",
-            "np.full((len(slates), 1, 5), 0.2)",
-            r"Mine.respond: found consumed bool .*allowed: bool, float",
-        ),
+        ("np.full(slates.shape, 0.2)", None),
+        ("np.full(len(slate), 0.2)", "mine.py:10: NameError"),
+        ("np.full((len(slates), 1, 5), 0.2)", "Mine.respond: found consumed bool .*allowed: bool, float"),
     ],
 )
-def test_a_slip_in_a_consumer_is_told(tmp_path, monkeypatch, right, wrong, message):
+def test_a_slip_in_a_consumer_is_told(write, tmp_path, wrong, message):
     """A consumer that raises or answers in another shape ends the run with a sentence; a right one sells a fifth."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine.py").write_text(CONSUMER.replace(right, wrong))
+    write(CONSUMER.replace("np.full(slates.shape, 0.2)", wrong))
     config = override(small_scenario(rounds=1), {"consumer.kind": "mine.py:Mine"})
     if message is not None:
-        with pytest.raises(RimsimError, match=message):
-            compare(config, ("relevance",), seeds=1, out=tmp_path / "run", workers=1, frozen=[])
+        refused(RimsimError, message, small_run, tmp_path / "run", ["relevance"], config)
         return
-    run = compare(config, ("relevance",), seeds=1, out=tmp_path / "run", workers=1, frozen=[])
-    sold = run.ledger["consumed"]
+    sold = small_run(tmp_path / "run", ["relevance"], config).ledger["consumed"]
     assert abs(sold.mean() - 0.2) < 4 * (0.16 / len(sold)) ** 0.5
+
+
+def _serve(market, until=99, batch_size=None):
+    """Serve the most relevant items until a round."""
+    while not market.done and market.round < until:
+        arrivals = market.next_arrivals(batch_size)
+        market.serve(arrivals, top_k(arrivals.relevance, arrivals.admissible, market.config.slate))
 
 
 class Growing(Clones):
@@ -324,43 +286,26 @@ def test_arrivals_that_depend_on_rounds_before_are_the_same_after_a_resume():
     config = small_scenario(rounds=6)
     worlds = {"world": build_world(config), "arrivals": Growing(config)}
 
-    def played(market, until):
-        while not market.done and market.round < until:
-            arrivals = market.next_arrivals()
-            market.serve(arrivals, top_k(arrivals.relevance, arrivals.admissible, config.slate))
-        return market
-
-    whole, first = played(Market(config, **worlds), 6), played(Market(config, **worlds), 4)
-    second = Market(config, **worlds)
+    whole, first, second = (Market(config, **worlds) for _ in range(3))
+    _serve(whole)
+    _serve(first, until=4)
     second.load_state(first.state)
-    played(second, 6)
+    _serve(second)
     assert [len(closed.ledger.schedule) for closed in whole.closed] == [40, 50, 60, 70, 70, 70]
     for one, other in zip(whole.closed[4:], second.closed, strict=True):
         np.testing.assert_array_equal(one.ledger.item, other.ledger.item)
         np.testing.assert_array_equal(one.ledger.consumed, other.ledger.consumed)
 
 
-def test_kept_users_have_the_same_slots():
-    """A process that keeps users and gives them other slots in the next round is refused."""
-    config = small_scenario()
-    clones = Clones(config)
-    clones.keeps_users = True
-    market = Market(config, world=build_world(config), arrivals=clones)
-
-    def play():
-        while not market.done:
-            arrivals = market.next_arrivals()
-            market.serve(arrivals, np.full((len(arrivals), config.slate), -1))
-
-    refused(MarketError, "arrivals of round 1: user of the slots is not that of the round before", play)
-
-
 @dataclass(frozen=True)
 class Swayed:
-    """A few more come where something was taken in the round before; it says of outcomes what it is told to."""
+    """A few more come where something was taken in the round before; it says of outcomes what it is told to.
+
+    With a fault it draws from NumPy's own generator, once there is a past, or pasts end a year after visits.
+    """
 
     scenario: ScenarioConfig
-    more: int = 10
+    fault: str = ""
     known_beforehand = keeps_users = False
 
     def opening(self, log):
@@ -370,8 +315,15 @@ class Swayed:
     def round(self, number, so_far):
         """Clones, as many as the round before says."""
         sold = so_far.past and len(so_far.past[-1].histories.all_events()[0])
-        per_round = {"arrivals.per_round": 20 + (self.more if sold else 0)}
-        return Clones(override(self.scenario, per_round)).round(number, so_far)
+        made = Clones(override(self.scenario, {"arrivals.per_round": 30 if sold else 20})).round(
+            number, so_far
+        )
+        if self.fault == "late":
+            return dataclasses.replace(made, shift=made.shift + 365 * 86_400.0)
+        if self.fault != "restless" or not so_far.past:
+            return made
+        late = np.sort(np.random.default_rng().integers(made.tick[-1], made.stop, len(made)))
+        return dataclasses.replace(made, tick=late)
 
 
 class SwayedUnsaid(Swayed):
@@ -380,34 +332,13 @@ class SwayedUnsaid(Swayed):
     hangs_on_outcomes = False
 
 
-class Restless(Swayed):
-    """Once there is a past, it draws from NumPy's own generator."""
-
-    def round(self, number, so_far):
-        """Other times whenever it is asked."""
-        made = super().round(number, so_far)
-        if not so_far.past:
-            return made
-        late = np.sort(np.random.default_rng().integers(made.tick[-1], made.stop, len(made)))
-        return dataclasses.replace(made, tick=late)
-
-
-class Late(Swayed):
-    """Visitors' pasts end a year after they come."""
-
-    def round(self, number, so_far):
-        """Clones with a shift that is too large."""
-        made = super().round(number, so_far)
-        return dataclasses.replace(made, shift=made.shift + 365 * 86_400.0)
-
-
 @pytest.mark.parametrize(
     ("process", "test", "error"),
     [
         (SwayedUnsaid, "test_outcomes_move_it_only_if_it_says_so", AssertionError),
-        (Restless, "test_all_chance_comes_from_the_seed", AssertionError),
-        (Restless, "test_a_market_plays_it", AssertionError),
-        (Late, "test_schedules_can_be_played", MarketError),
+        (partial(Swayed, fault="restless"), "test_all_chance_comes_from_the_seed", AssertionError),
+        (partial(Swayed, fault="restless"), "test_a_market_plays_it", AssertionError),
+        (partial(Swayed, fault="late"), "test_schedules_can_be_played", MarketError),
         (Swayed, "test_outcomes_move_it_only_if_it_says_so", None),
         (Swayed, "test_all_chance_comes_from_the_seed", None),
     ],
@@ -447,27 +378,25 @@ class Gap(Clones):
 """
 
 
-def test_a_round_that_cannot_be_played_names_its_process(tmp_path, monkeypatch):
-    """Arrivals that the next round cannot have are the process's fault, and not the agent's who served the last."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine.py").write_text(GAP)
+def test_rounds_that_cannot_be_played_name_their_process(write):
+    """So are kept users who get other slots, and a past after the opening is told with both times."""
+    write(GAP)
     market = Market(override(small_scenario(), {"arrivals.kind": "mine.py:Gap"}))
-    with pytest.raises(
-        ArrivalsError, match=r"^arrivals.kind 'mine.py:Gap': arrivals of round 1: no arrival at all; allowed"
-    ):
-        play_round(market, make_agent("relevance"))
-
-
-def test_a_past_after_the_opening_is_refused_with_its_time():
-    """The message has the time of the last event and that of the opening."""
+    told = "^arrivals.kind 'mine.py:Gap': arrivals of round 1: no arrival at all; allowed"
+    refused(ArrivalsError, told, play_round, market, make_agent("relevance"))
+    config = small_scenario()
+    clones = Clones(config)
+    clones.keeps_users = True
+    market = Market(config, world=build_world(config), arrivals=clones)
+    refused(
+        MarketError, "arrivals of round 1: user of the slots is not that of the round before", _serve, market
+    )
     log, config = random_log(), small_scenario()
     early = Swayed(config)
     opening = dataclasses.replace(early.opening(log), time=float(log.time[0]))
     object.__setattr__(early, "opening", lambda _: opening)
-    with pytest.raises(
-        MarketError, match=rf"last event at {log.time[-1]:.0f} s; .* the opening, at {log.time[0]:.0f} s"
-    ):
-        world_of(log, config, early, Intensity(config))
+    told = rf"last event at {log.time[-1]:.0f} s; .* the opening, at {log.time[0]:.0f} s"
+    refused(MarketError, told, world_of, log, config, early, Intensity(config))
 
 
 class Snacking(Intensity):
@@ -481,15 +410,21 @@ class Snacking(Intensity):
         return Organic(visits.row, tick, np.full(len(visits), self.item))
 
 
+def _snacking(config, **fields):
+    consumer = Snacking(config)
+    for name, value in fields.items():
+        setattr(consumer, name, value)
+    return Market(config, world=build_world(config), consumer=consumer)
+
+
 @pytest.mark.parametrize("batch_size", [1, 7, None])
 def test_organic_events_and_slates_go_together(batch_size):
     """What a visitor takes by himself is known an hour later, beside what is sold, whatever the batches."""
-    config = override(small_scenario(rounds=1), {"arrivals.round_length": "6h", "consumer.attraction": 5.0})
-    market = Market(config, world=build_world(config), consumer=Snacking(config))
+    market = _snacking(
+        override(small_scenario(rounds=1), {"arrivals.round_length": "6h", "consumer.attraction": 5.0})
+    )
     opened = market.open
-    while not market.done:
-        arrivals = market.next_arrivals(batch_size)
-        market.serve(arrivals, top_k(arrivals.relevance, arrivals.admissible, config.slate))
+    _serve(market, batch_size=batch_size)
     slots, ticks, items = opened.histories.all_events()
     assert (items == 0).sum() >= market.n_arrivals
     for slot in np.unique(slots):
@@ -500,12 +435,9 @@ def test_organic_events_and_slates_go_together(batch_size):
 @pytest.mark.parametrize(("item", "late"), [(10**6, 0), (-1, 0), (0, -1)])
 def test_organic_events_that_cannot_be_are_refused(item, late):
     """An item outside the catalogue, or an event before its visit, is an error, and nothing is entered."""
-    config = small_scenario(rounds=1)
-    consumer = Snacking(config)
-    consumer.item, consumer.late = item, late
-    market = Market(config, world=build_world(config), consumer=consumer)
+    market = _snacking(small_scenario(rounds=1), item=item, late=late)
     arrivals = market.next_arrivals(3)
-    with pytest.raises(MarketError, match="Snacking.organic: .*items from 0 to"):
-        market.serve(arrivals, np.full((len(arrivals), config.slate), -1))
+    nothing = np.full((len(arrivals), market.config.slate), -1)
+    refused(MarketError, "Snacking.organic: .*items from 0 to", market.serve, arrivals, nothing)
     assert not market.exposure.any()
     assert market.served == 0

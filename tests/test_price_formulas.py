@@ -1,4 +1,4 @@
-"""Prices that move: their formulas, transcribed and computed in plain Python."""
+"""Prices that move, by their formulas in plain Python; and what cannot be delivered, by plain counts."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_online_agents import arrivals_of, skewed, view_of
+from test_online_agents import Chunks, arrivals_of, skewed, view_of
 
-from rimsim.agents import make_agent
+from rimsim.agents import Undeliverable, make_agent, undeliverable
 from rimsim.agents.gibbs import slate_chances
 from rimsim.agents.pacing import Delivery, Pacing, add_rows, count_rows, hide_full, move_prices
 from rimsim.agents.prices import constraints_of, solved_promises
@@ -49,14 +49,19 @@ def test_steps_of_hard_floors_are_relative_to_where_prices_start(start, scale):
     assert (soft.cost, hard.cost) == (0.5, np.inf)
 
 
-def test_hard_floors_are_due_before_the_round_ends():
-    """Delivery is paced to be complete after 95 % of the arrivals where floors are hard, else after all."""
-    for hard, end in ((False, 40.0), (True, 38.0)):
-        delivery = Delivery(promising_view(hard=hard), 0.1, 0.0)
-        assert delivery.due_in == pytest.approx(end)
-        assert delivery._pacing.arrivals == pytest.approx(np.array([16, 40]) * end / 40)
-        delivery.serve(replace(arrivals_of(skewed(10, 6)), audiences=np.zeros((10, 1), bool)))
-        assert delivery.due_in == pytest.approx(end - 10)
+@pytest.mark.parametrize(("hard", "end"), [(False, 40.0), (True, 38.0)])
+def test_hard_floors_are_due_before_the_round_ends_and_have_no_largest_bonus(hard, end):
+    """Delivery is complete after 95 % of the arrivals where floors are hard; else bonuses of rows end at c."""
+    view = promising_view(hard=hard)
+    delivery = Delivery(view, 0.1, 0.0)
+    assert delivery.due_in == pytest.approx(end)
+    assert delivery._pacing.arrivals == pytest.approx(np.array([16, 40]) * end / 40)
+    delivery.serve(replace(arrivals_of(skewed(10, 6)), audiences=np.zeros((10, 1), bool)))
+    assert delivery.due_in == pytest.approx(end - 10)
+    wanted = 3.0 * view.cost / np.sqrt(12.0) * 12.0
+    assert wanted > view.cost
+    price = Delivery(view, 3.0, 0.0)._pacing.price(np.full(2, 40.0), np.zeros(9))
+    assert price[6] == pytest.approx(-wanted if hard else -view.cost)
 
 
 def promising_view(pace="arrivals", **fields):
@@ -118,19 +123,15 @@ def test_prices_of_rows_follow_what_is_missing_or_too_much():
     )
 
 
-def test_caps_have_prices_of_at_least_nothing():
-    """A solved item price above 0 is its cap's; one below is its floor's, and its cap has none."""
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_caps_have_prices_of_at_least_nothing_and_nobody_no_bounds():
+    """A solved price above 0 is its cap's, one below its floor's; a campaign for nobody may have any number."""
     rows = [Row("cap", np.array([item]), most=5.0, arrivals=40.0) for item in (4, 5)]
     table = Requirements.of([*rows, Row("group", np.array([0, 1]), least=12.0, arrivals=40.0)])
     terms = constraints_of(np.full(6, 2.0), table, np.ones((40, 3), bool), 1.0)
     item = np.array([-0.5, 0.0, 0.0, 0.0, 0.7, -0.3])
     price = terms.prices(table, item, np.array([-0.2]))
     assert price == pytest.approx([0.7, 0.0, -0.2])
-
-
-@pytest.mark.filterwarnings("error::RuntimeWarning")
-def test_a_campaign_for_nobody_may_have_any_number():
-    """Where no state is of a row's audience, what has no upper limit has none, and what is asked for is nothing."""
     row = Row("campaign", np.array([0, 1]), least=12.0, arrivals=40.0, audience=0)
     terms = constraints_of(np.zeros(6), Requirements.of([row]), np.zeros((40, 1), bool), 1.0, 40.0)
     assert terms.rows.least.tolist() == [0.0]
@@ -147,16 +148,6 @@ def test_an_empty_position_has_no_chance():
     among = np.exp(value)[:, None] * np.exp(value)[None]
     pairs = np.triu(among, 1)
     assert chances[0, 0] == pytest.approx((pairs[0, 2] + pairs[1, 2]) / pairs.sum())
-
-
-@pytest.mark.parametrize("hard", [False, True])
-def test_bonuses_of_rows_end_at_c_unless_their_floors_are_hard(hard):
-    """With a large gain a row that gets nothing is worth c at most; a hard one what its formula says."""
-    view = promising_view(hard=hard)
-    wanted = 3.0 * view.cost / np.sqrt(12.0) * 12.0
-    assert wanted > view.cost
-    price = Delivery(view, 3.0, 0.0)._pacing.price(np.full(2, 40.0), np.zeros(9))
-    assert price[6] == pytest.approx(-wanted if hard else -view.cost)
 
 
 @pytest.mark.parametrize("counting", [(True, True, True), (True, False, True), (False, True, True)])
@@ -248,3 +239,111 @@ def test_the_temperature_is_relative_to_the_last_item_of_a_median_state(scale):
     assert agent._epsilon == pytest.approx(0.3 * np.median(second))
     agent.begin_round(view_of(31, 6, 2, past=arrivals_of(scores, np.zeros(scores.shape, bool))))
     assert agent._epsilon == pytest.approx(0.3 * view.cost)
+
+
+N, M, K = 60, 20, 4
+
+
+def _view(required, admissible=None, capacity=None, **fields):
+    """A round of an hour after one of the same states, with given requirements."""
+    past = arrivals_of(skewed(N, M), admissible)
+    past = replace(past, time=np.linspace(-3600.0, -1.0, N), capacity=capacity)
+    view = view_of(N, M, K, past=past, hard=True, **fields)
+    return replace(view, required=np.asarray(required, np.float64), opens=0.0, closes=3600.0)
+
+
+@pytest.mark.parametrize(("unit", "decay", "there"), [("shown", 1.0, 240.0), ("examined", 0.5, 112.5)])
+def test_too_few_positions_are_named_in_the_unit_of_the_guarantee(unit, decay, there):
+    """N slates hold N·Σw; with a cap on users, what last round's states could fill."""
+    (reason,) = undeliverable(_view(np.full(M, 0.6 * N), unit=unit, decay=decay))
+    assert (reason.why, len(reason.items)) == ("positions", M)
+    assert reason.reachable == pytest.approx(there, rel=1e-5)
+    assert reason.required == pytest.approx(0.6 * N * M)
+    capped = _view(np.full(M, 9.0), capacity=np.where(np.arange(N) % 2, K, 1))
+    (reason,) = undeliverable(capped)
+    assert reason.reachable == pytest.approx(N * 2.5)
+
+
+def test_an_item_that_is_not_released_in_time_is_named():
+    """With a tenth of the round left after its release, an item can have N/10 exposures and no more."""
+    released = np.full(M, -np.inf)
+    released[3] = 3240.0
+    required = np.where(np.arange(M) == 3, 7.0, 5.0)
+    (reason,) = undeliverable(_view(required), released)
+    assert (reason.why, reason.items) == ("release", (3,))
+    assert reason.reachable == pytest.approx(6.0)
+    assert undeliverable(_view(np.where(np.arange(M) == 3, 6.0, 5.0)), released) == ()
+    told = "asked for 7.0, at most 6.0, since it is not released in time"
+    assert str(reason) == f"item 3 cannot be delivered in full: {told}"
+
+
+def test_an_item_that_most_have_consumed_is_named_and_is_indeed_missed():
+    """What a twelfth of the states may be shown cannot have a tenth of them; what is delivered is what was foreseen."""
+    admissible = np.ones((N, M), bool)
+    admissible[:, 5] = np.arange(N) % 12 == 0
+    view = _view(np.where(np.arange(M) == 5, 6.0, 4.0), admissible)
+    (reason,) = undeliverable(view)
+    assert (reason.why, reason.items, reason.reachable) == ("consumed", (5,), 5.0)
+    agent = make_agent("rim-feedback")
+    agent.begin_round(view)
+    items = agent.act(arrivals_of(skewed(N, M, 1), admissible)).items
+    exposure = np.bincount(items.ravel(), minlength=M)
+    assert exposure[5] == 5
+    assert (np.delete(exposure, 5) >= 4).all()
+
+
+def _with_row(row, admissible=None):
+    """The same round with one group or campaign, and nothing asked of items."""
+    view = _view(np.zeros(M), admissible)
+    counts = np.ones((N, 1), bool) if row.audience < 0 else (np.arange(N) % 3 == 0)[:, None]
+    (chunk,) = list(view.past)
+    past = Chunks([replace(chunk, audiences=counts)])
+    return replace(view, promises=Requirements.of([row]), delivered=np.zeros(1), calibration=past)
+
+
+@pytest.mark.parametrize(
+    ("row", "why", "most"),
+    [
+        (Row("a", np.array([1, 2]), 121.0, arrivals=60.0), "positions", 120.0),
+        (Row("a", np.arange(9), 241.0, arrivals=60.0), "positions", 240.0),
+        (Row("a", np.array([1, 2]), 41.0, arrivals=20.0, audience=0), "positions", 40.0),
+        (Row("a", np.array([1, 2]), 120.0, arrivals=60.0), None, None),
+    ],
+)
+def test_a_row_has_as_many_positions_as_items_at_each_arrival_that_counts(row, why, most):
+    """A group or campaign can have min(k, items) positions at an arrival of its audience; beyond that it is named."""
+    found = undeliverable(_with_row(row))
+    reasons = [(one.why, one.name, one.reachable) for one in found]
+    assert reasons == ([] if why is None else [(why, "a", most)])
+
+
+def test_a_row_whose_items_come_late_were_consumed_or_are_capped_is_named():
+    """What is not released in time, may be shown to few of the audience, or has caps below cannot be delivered."""
+    row = Row("late", np.array([3, 4]), 100.0, arrivals=60.0)
+    released = np.where(np.arange(M) == 3, 2700.0, -np.inf)  # there for a quarter of the round
+    (reason,) = undeliverable(_with_row(row), released)
+    assert (reason.why, reason.reachable) == ("release", pytest.approx(60 * 1.25))
+    admissible = np.ones((N, M), bool)
+    admissible[::2, 3:5] = False
+    (reason,) = undeliverable(_with_row(row, admissible))
+    assert (reason.why, reason.reachable) == ("consumed", pytest.approx(60.0))
+    told = "asked for 100.0, at most 60.0, since those who come have consumed it"
+    assert str(reason) == f"late cannot be delivered in full: {told}"
+    view = _with_row(Row("a", np.array([3, 4]), 30.0, arrivals=60.0))
+    caps = [Row(f"most of {item}", np.array([item]), most=14.0, arrivals=60.0) for item in (3, 4)]
+    table = Requirements.of([Row("a", np.array([3, 4]), 30.0, arrivals=60.0), *caps])
+    (reason,) = undeliverable(replace(view, promises=table, delivered=np.zeros(3)))
+    assert (reason.why, reason.name, reason.reachable) == ("caps", "a", 28.0)
+
+
+def test_five_items_are_named_and_what_fits_is_not():
+    """A reason names its first five items, the number of the rest, what is asked for and can be."""
+    few = Undeliverable("release", tuple(range(5)), 5.0, 2.0)
+    many = Undeliverable("release", tuple(range(7)), 1234.5, 2.0)
+    assert str(few).startswith("item 0, 1, 2, 3, 4 cannot be delivered in full: asked for 5.0, at most 2.0")
+    assert str(many).startswith(
+        "item 0, 1, 2, 3, 4 and 2 more cannot be delivered in full: asked for 1,234.5"
+    )
+    for decay in (1.0, 0.8):
+        view = view_of(N, M, K, unit="examined", decay=decay, past=arrivals_of(skewed(N, M)))
+        assert undeliverable(view) == ()

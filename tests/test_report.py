@@ -1,25 +1,33 @@
-"""The report of a run: its sentences and tables, and each way to show it; differences between two runs."""
+"""The tables and the report of a run: columns, sentences, notes, each way to show them, and differences of runs."""
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import re
 import shutil
 import subprocess
+from html import unescape
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from kit import refused
 from rich.console import Console
 from scipy import stats
-from small_markets import small_scenario
+from small_markets import small_cold_start, small_replay, small_run, small_scenario
 
 from rimsim import measures
-from rimsim.errors import MissingTableError, RunFolderError
+from rimsim.config import ArrivalsConfig, ExposureConfig
+from rimsim.data import load
+from rimsim.errors import ConfigError, MissingTableError, RunFolderError
+from rimsim.market.ledger import LEDGER_COLUMNS
 from rimsim.measures import mean_interval, paired_difference
 from rimsim.scenarios import compare, load_run, sweep
 from rimsim.scenarios.cli.main import main
+from rimsim.scenarios.kinds.registry import KINDS
 from rimsim.scenarios.report.comparison import (
     PICTURES,
     comparison_report,
@@ -29,12 +37,30 @@ from rimsim.scenarios.report.comparison import (
 )
 from rimsim.scenarios.report.console import markdown, show
 from rimsim.scenarios.report.html import html, write_page
-from rimsim.scenarios.report.items import delivery_ratios, picture_tables
+from rimsim.scenarios.report.items import (
+    delivery_ratios,
+    group_shares,
+    item_exposures,
+    item_names,
+    items_table,
+    picture_tables,
+)
 from rimsim.scenarios.report.record import Report, Section, TextTable
-from rimsim.scenarios.report.sentences import comparison_sentences, figure, with_interval
+from rimsim.scenarios.report.sentences import (
+    calibration_notes,
+    comparison_sentences,
+    figure,
+    opening_note,
+    undelivered_notes,
+    undelivered_sentence,
+    with_interval,
+)
 from rimsim.scenarios.report.sweep import sweep_report, undrawn_reason
 from rimsim.scenarios.report.tables import late_figures, summary, two_seeds_note
-from rimsim.scenarios.runs.store import Run
+from rimsim.scenarios.runs.schema import TABLES, markdown_tables
+from rimsim.scenarios.runs.store import Run, RunTables, catalogue_table
+from rimsim.scenarios.study.plan import study_of
+from rimsim.scenarios.study.play import AT_OPENING, opening_utilities
 from rimsim.tracking import event_folder, read_scalars
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -43,16 +69,11 @@ CHROMIUM = next((path for name in _NAMES if (path := shutil.which(name))), None)
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A comparison of two agents with controls, two rounds and two seeds."""
-    folder = tmp_path_factory.mktemp("report") / "run"
-    return compare(
-        small_scenario(rounds=2),
-        ["relevance", "rim-feedback"],
-        seeds=[0, 1],
-        control=["frozen", "random"],
-        workers=1,
-        out=folder,
-    )
+    """A comparison of two agents with controls, while items come, which reveals the truth."""
+    folder, asked = tmp_path_factory.mktemp("report") / "run", {"seeds": 2, "control": ["frozen", "random"]}
+    agents, config = ["relevance", "rim-feedback"], small_cold_start(rounds=2)
+    made = compare(config, agents, workers=1, out=folder, reveal=["truth"], **asked)
+    return load_run(made.folder)
 
 
 @pytest.fixture(scope="module")
@@ -93,121 +114,63 @@ class _Tags(HTMLParser):
         assert self.open.pop() == tag
 
 
+def _rounds(values, metrics=("utility",), number=0):
+    """A table of one round: values by agent of each metric at each seed."""
+    rows = [
+        {"agent": agent, "seed": seed, "round": number, "metric": metric, "value": value}
+        for agent, of_metrics in values.items()
+        for metric, seeds in zip(metrics, of_metrics, strict=True)
+        for seed, value in enumerate(seeds)
+    ]
+    return pd.DataFrame(rows)
+
+
 def test_sentences_say_the_tables_figures():
-    """Figures in sentences are late means and paired differences with their intervals."""
+    """Late means and paired differences with their intervals; where one holds 0 the two cannot be told apart."""
     rng = np.random.default_rng(0)
-    values = {
-        ("relevance", "utility"): rng.normal(0.5, 0.01, 4),
-        ("mine", "utility"): rng.normal(0.4, 0.01, 4),
-        ("relevance", "examined_shortfall"): rng.normal(0.8, 0.01, 4),
-        ("mine", "examined_shortfall"): rng.normal(0.05, 0.01, 4),
-    }
-    rows = [
-        (agent, seed, number, metric, value + 9 * (number < 2))  # early rounds do not count
-        for (agent, metric), of_seeds in values.items()
-        for seed, value in enumerate(of_seeds)
-        for number in range(4)
-    ]
-    rounds = pd.DataFrame(rows, columns=["agent", "seed", "round", "metric", "value"])
-    first, second = comparison_sentences(rounds, ["relevance", "mine"], "examined")
-    left = mean_interval(values["relevance", "examined_shortfall"])
+    values = {name: [rng.normal(mean, 0.01, 4) for mean in means]
+              for name, means in (("relevance", (0.5, 0.8)), ("mine", (0.4, 0.05)))}  # fmt: skip
+    late = [_rounds(values, ("utility", "examined_shortfall"), number) for number in (2, 3)]
+    early = [late[0].assign(round=number, value=9 + late[0]["value"]) for number in (0, 1)]  # do not count
+    first, second = comparison_sentences(pd.concat(early + late), ["relevance", "mine"], "examined")
+    left = mean_interval(values["relevance"][1])
     assert f"`relevance` leaves {figure(100 * left.mean)} % ({figure(100 * left.low)} to" in first
-    paired = paired_difference(values["relevance", "utility"], values["mine", "utility"])
-    assert (
-        f"brings {figure(paired.mean)} ({figure(paired.low)} to {figure(paired.high)}) consumptions" in second
-    )
+    paired = paired_difference(values["relevance"][0], values["mine"][0])
+    told = f"{figure(paired.mean)} ({figure(paired.low)} to {figure(paired.high)})"
+    assert f"brings {told} consumptions" in second
     assert "less than `relevance`" in second
-
-
-def test_an_interval_over_zero_is_no_difference():
-    """Where the interval holds 0 the sentence says that the two cannot be told apart."""
-    rows = [
-        (agent, seed, 0, "utility", 0.5 + shift * (-1) ** seed)
-        for agent, shift in (("relevance", 0.0), ("mine", 0.1))
-        for seed in range(4)
-    ]
-    rounds = pd.DataFrame(rows, columns=["agent", "seed", "round", "metric", "value"])
+    rounds = _rounds({"relevance": [[0.5] * 4], "mine": [[0.6, 0.4] * 2]})
     assert "cannot be told from" in comparison_sentences(rounds, ["relevance", "mine"], "examined")[0]
 
 
 @pytest.mark.parametrize(("examined", "how"), [(0.25, "in positions"), (0.5, "as examined")])
 def test_where_positions_count_alike_guarantees_are_told_in_positions(examined, how):
     """Equal shortfalls, as in a replay, are told as positions, whatever the scenario's unit."""
-    rows = [
-        (agent, seed, 0, metric, value)
-        for agent in ("relevance", "mine")
-        for seed in range(2)
-        for metric, value in (("shortfall", 0.25), ("examined_shortfall", examined))
-    ]
-    rounds = pd.DataFrame(rows, columns=["agent", "seed", "round", "metric", "value"])
+    both = [[0.25] * 2, [examined] * 2]
+    rounds = _rounds({"relevance": both, "mine": both}, ("shortfall", "examined_shortfall"))
     assert f"counted {how}" in comparison_sentences(rounds, ["relevance", "mine"], "examined")[0]
 
 
-def test_figures_are_short():
-    """Two significant digits below 10, shares in per cent within 0 and 100, one seed without interval."""
-    assert [figure(value) for value in (0, 0.01234, -0.5, 7.26, 34.56, 1234.5)] == [
-        "0",
-        "0.012",
-        "−0.50",
-        "7.3",
-        "34.6",
-        "1234",
-    ]
+def test_figures_are_short_and_two_seeds_bring_a_note():
+    """Two significant digits, shares in per cent within 0 and 100; widths are quantiles of Student's t."""
+    figures = [figure(value) for value in (0, 0.01234, -0.5, 7.26, 34.56, 1234.5)]
+    assert figures == ["0", "0.012", "−0.50", "7.3", "34.6", "1234"]
     assert with_interval("coverage", 0.97, 0.9, 1.04) == "97.0 % (90.0 to 100)"
     assert with_interval("coverage", 0.5, None, None) == "50.0 %"
     assert with_interval("coverage", -0.1, -0.2, 0.0, difference=True) == "−10.0 points (−20.0 to 0)"
+    wide, narrow = (float(stats.t.ppf(0.975, n - 1)) for n in (2, 5))
+    assert f"t = {wide:.1f}, with 5 seeds {narrow:.1f}" in two_seeds_note(2)
+    assert [two_seeds_note(n) for n in (1, 3, 5)] == [None] * 3
 
 
-@pytest.mark.parametrize(
-    ("count", "late", "said"),
-    [
-        (1, [0], "round 0"),
-        (2, [1], "round 1"),
-        (3, [2], "round 2"),
-        (4, [2, 3], "mean of rounds 2–3"),
-        (5, [3, 4], "mean of rounds 3–4"),
-    ],
-)
-def test_late_rounds_are_the_last_half_rounded_down(count, late, said):
-    """The late rounds, their means and what is said of them are the same rounds, for odd numbers too."""
-    assert list(measures.late_rounds(count)) == late
-    assert measures.late_words(count) == said
-    numbers = np.arange(count)
-    rounds = pd.DataFrame(
-        {"agent": "a", "seed": 0, "round": numbers, "metric": "utility", "value": numbers**2.0}
-    )
-    assert measures.late_means(rounds)["value"].tolist() == [np.mean(np.square(late))]
-
-
-def test_tables_tensorboard_and_titles_are_of_the_same_rounds(run):
-    """The table, the final figures of TensorBoard and the picture's title are of the last round."""
+def test_pictures_and_tensorboard_are_of_the_tables_rounds_and_unit(run):
+    """The table, final figures and titles are of the last round; items with their guarantee are counted in its unit."""
     rounds = run.rounds[(run.rounds["agent"] == "relevance") & (run.rounds["metric"] == "utility")]
     last = rounds[rounds["round"] == 1].set_index("seed")["value"]
     (row,) = summary(run.rounds, ["relevance"], ("utility",)).itertuples()
     assert row.mean == late_figures(run.rounds).loc["relevance", "utility"] == pytest.approx(last.mean())
     final = read_scalars(event_folder(run.folder, "relevance", 0))["final/utility"]
     assert final == [(1, pytest.approx(last[0]))]
-
-
-def test_two_seeds_bring_a_note_with_the_widths_of_the_t_distribution():
-    """The note's figures are quantiles of Student's t; other numbers of seeds bring none."""
-    wide, narrow = (float(stats.t.ppf(0.975, n - 1)) for n in (2, 5))
-    assert f"t = {wide:.1f}, with 5 seeds {narrow:.1f}" in two_seeds_note(2)
-    assert [two_seeds_note(n) for n in (1, 3, 5)] == [None] * 3
-
-
-def test_a_sweep_says_why_it_has_no_picture():
-    """Two fields, or one that is no number, are named; one of numbers has a picture."""
-    known = {"agent": ["a"], "seed": [0], "metric": ["utility"], "value": [1.0]}
-    assert undrawn_reason(pd.DataFrame(known | {"beta": [0.5]})) is None
-    both = undrawn_reason(pd.DataFrame(known | {"beta": [0.5], "cost": [1]}))
-    assert both.startswith("2 fields vary (beta, cost)")
-    for value in ("gru-hp", True):
-        assert "model is no number" in undrawn_reason(pd.DataFrame(known | {"model": [value]}))
-
-
-def test_items_are_met_in_pictures_as_in_tables(run):
-    """What share of the items has its guarantee is counted in the unit of the guarantee, as the measure is."""
     tables = picture_tables(run)
     assert tables.unit == "examined"
     last = run.rounds[(run.rounds["round"] == 1) & (run.rounds["metric"] == "items_met")]
@@ -225,22 +188,17 @@ def test_a_report_holds_its_answer_cautions_plots_and_tables(run, report):
     assert any(note.startswith("2 seeds: intervals are wide") for note in report.cautions)
     assert sorted(plot.name for plot in report.plots) == sorted(PICTURES)
     assert report.tables == tuple(result_tables(run))
-    assert [table.title.split(",")[0] for table in report.tables] == [
-        "small: round 1",
-        "Minus relevance",
-        "What retraining does",
-    ]
+    titles = [table.title.split(",")[0] for table in report.tables]
+    assert titles == ["small: round 1", "Minus relevance", "What retraining does"]
     assert "per_round: 120" in report.settings
     assert [name for name, _ in report.places()] == ["tables", "pictures", "events", "more"]
 
 
 def test_the_console_prints_the_answer_first_and_cuts_no_number(report):
-    """At 80 columns the answer precedes the tables, cautions and places, and every number stands whole."""
+    """At 80 columns it precedes tables, cautions and places, and numbers stand whole; Markdown is tables alone."""
     text = _printed(report)
-    order = [
-        text.index(words) for words in ("relevance leaves", "small: round 1", "2 seeds: inter", "tables  ")
-    ]
-    assert order == sorted(order)
+    parts = ("relevance leaves", "small: round 1", "2 seeds: inter", "tables  ")
+    assert sorted(parts, key=text.index) == list(parts)
     assert "…" not in text
     assert max(map(len, re.sub(r"(?m)^\S.*$", "", text).splitlines())) <= 80
     for table in report.tables:
@@ -249,6 +207,10 @@ def test_the_console_prints_the_answer_first_and_cuts_no_number(report):
             assert all(cells[name] in text for name in table.main if name in cells)
     assert "log gini" not in text  # Markdown and the page have it
     assert "log gini" in markdown(report.tables)
+    text = markdown(report.tables)
+    assert "intervals are wide" not in text
+    assert text.count("|---|") == len(report.tables)
+    assert all(cell in text for table in report.tables for row in table.rows for cell in row)
 
 
 @pytest.mark.parametrize("width", [80, 60, 40])
@@ -263,14 +225,6 @@ def test_wide_tables_continue_below(width, columns):
     assert all(any(cell in line for line in lines) for cell in cells)
     assert max(map(len, lines)) <= width
     assert "…" not in "".join(lines)
-
-
-def test_markdown_is_tables_alone(report):
-    """The Markdown of a report has its tables and no note; all columns are in it."""
-    text = markdown(report.tables)
-    assert "intervals are wide" not in text
-    assert text.count("|---|") == len(report.tables)
-    assert all(cell in text for table in report.tables for row in table.rows for cell in row)
 
 
 def test_the_page_is_one_file_that_needs_no_network(page):
@@ -288,8 +242,8 @@ def test_the_page_is_one_file_that_needs_no_network(page):
     assert set(re.findall(r"url\(#([^)]*)\)", page)) <= set(ids)
 
 
-def test_the_page_has_every_part_and_the_pictures_of_the_folder(report, page):
-    """The page embeds the same figures as the folder has, with their titles as text, and all sections."""
+def test_the_page_has_every_part_and_the_pictures_of_the_folder(run, report, page):
+    """Figures with their titles as text, all sections, settings and versions, and items by their titles."""
     charts = re.findall(r"<svg .*?</svg>", page, re.DOTALL)
     assert len(charts) == sum(plot.make() is not None for plot in report.plots) == 9
     assert all("</text>" in chart and "<metadata>" not in chart for chart in charts)
@@ -297,62 +251,47 @@ def test_the_page_has_every_part_and_the_pictures_of_the_folder(report, page):
     for section in report.sections:
         assert f"<h2>{section.title}" in page
     assert "nan" not in re.sub(r"<[^>]*>", "", page).lower().split()
-
-
-def test_the_page_says_what_makes_it_again(run, page):
-    """Command, settings and versions stand at the end."""
     assert "per_round: 120" in page
     assert f"rimsim {run.config['versions']['rimsim']}" in page
-
-
-def test_items_go_by_their_titles(run, page):
-    """The table of items names films, as the catalogue of the run keeps them."""
-    titles = set(run.catalogue["title"])
-    assert {"item", "events", "id", "title", "genres"} <= set(run.catalogue.columns)
     named = re.findall(r'<td class="text" title="([^"]*)">', page)
-    assert any(name.replace("&#39;", "'").replace("&amp;", "&") in titles for name in named)
+    assert set(map(unescape, named)) & set(run.catalogue["title"])
 
 
-def test_an_unfinished_run_has_no_page(tmp_path, run):
-    """A run without a finished round is refused by name, and its report still says what is missing."""
+def test_a_finished_run_alone_has_a_page(run, capsys, tmp_path):
+    """``report RUN --html`` says where it is and refuses a second form; without a finished round there is none."""
+    assert main(["report", str(run.folder), "--html"]) == 0
+    assert capsys.readouterr().out.strip().endswith("report.html")
+    with pytest.raises(SystemExit):
+        main(["report", str(run.folder), "--html", "--markdown"])
     empty = tmp_path / "empty"
     empty.mkdir()
     for name in ("config.yaml", "catalogue.parquet"):
         shutil.copy(run.folder / name, empty)
     made = comparison_report(Run(empty))
     assert "arms are not finished" in made.cautions[-1]
-    with pytest.raises(MissingTableError, match="no round is finished"):
-        html(made, Run(empty))
+    refused(MissingTableError, "no round is finished", html, made, Run(empty))
 
 
-def test_the_command_writes_the_page(run, capsys):
-    """``rimsim report RUN --html`` says where the page is, and refuses a second form of output."""
-    assert main(["report", str(run.folder), "--html"]) == 0
-    assert capsys.readouterr().out.strip().endswith("report.html")
-    with pytest.raises(SystemExit):
-        main(["report", str(run.folder), "--html", "--markdown"])
-
-
-def test_a_sweep_has_a_page(tmp_path):
-    """A sweep's page says what the largest value does against the smallest, agent by agent."""
-    made = sweep(
-        small_scenario(rounds=1),
-        {"exposure.beta": [0.0, 0.5]},
-        ["relevance", "rim-feedback"],
-        seeds=[0, 1],
-        workers=1,
-        out=tmp_path / "s",
-    )
+def test_a_sweep_has_a_page_and_says_why_it_has_no_picture(tmp_path):
+    """The largest value against the smallest, agent by agent; two fields, or one that is no number, are named."""
+    grid, agents = {"exposure.beta": [0.0, 0.5]}, ["relevance", "rim-feedback"]
+    made = sweep(small_scenario(rounds=1), grid, agents, seeds=2, workers=1, out=tmp_path / "s")
     content = sweep_report(made)
     assert content.answer[0] == "`relevance`: beta from 0 to 0.5 changes nothing."
     assert content.answer[1].startswith("`rim-feedback`: beta from 0 to 0.5 changes utility by")
     assert html(content, made).count("<svg ") == 2
     assert [plot.name for plot in content.plots if plot.png] == ["front"]
     assert "rim-feedback beta=0.5" in _printed(content, 140)
+    known = {"agent": ["a"], "seed": [0], "metric": ["utility"], "value": [1.0]}
+    assert undrawn_reason(pd.DataFrame(known | {"beta": [0.5]})) is None
+    both = undrawn_reason(pd.DataFrame(known | {"beta": [0.5], "cost": [1]}))
+    assert both.startswith("2 fields vary (beta, cost)")
+    for value in ("gru-hp", True):
+        assert "model is no number" in undrawn_reason(pd.DataFrame(known | {"model": [value]}))
 
 
 def test_runs_differ_in_what_was_set(run, tmp_path):
-    """Settings that differ are named by their field, and results are the second run's minus the first's."""
+    """Settings by their field, results as the second run's minus the first's; without a common seed there are none."""
     other = tmp_path / "other"
     shutil.copytree(run.folder, other)
     text = (other / "config.yaml").read_text(encoding="utf-8").replace("per_round: 120", "per_round: 121")
@@ -365,15 +304,8 @@ def test_runs_differ_in_what_was_set(run, tmp_path):
     coverage = table.columns.index("coverage")
     assert {row[coverage] for row in table.rows} == {"0.250 ±0.000"}
     assert {row[table.columns.index("utility")] for row in table.rows} == {"0.000 ±0.000"}
-
-
-def test_only_runs_of_a_kind_are_compared(run, tmp_path):
-    """A comparison and a sweep have no differences, nor have runs without a seed in common."""
-    other = tmp_path / "other"
-    shutil.copytree(run.folder, other)
     run.rounds.assign(seed=run.rounds["seed"] + 7).to_parquet(other / "rounds.parquet", index=False)
-    with pytest.raises(RunFolderError, match="at the same seed"):
-        result_differences(run, load_run(other))
+    refused(RunFolderError, "at the same seed", result_differences, run, load_run(other))
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
@@ -388,21 +320,218 @@ def test_a_browser_shows_the_page_at_every_width(page, tmp_path):
     )
     path = tmp_path / "page.html"
     path.write_text(page.replace("</head>", f"{probe}</head>"), encoding="utf-8")
+    usual = [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--dump-dom"]
+    usual += [f"--user-data-dir={tmp_path / 'profile'}"]
     for width in (500, 1200):
-        told = subprocess.run(
-            [
-                CHROMIUM,
-                "--headless=new",
-                "--no-sandbox",
-                "--disable-gpu",
-                f"--user-data-dir={tmp_path / 'profile'}",
-                f"--window-size={width},900",
-                "--dump-dom",
-                path.as_uri(),
-            ],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=True,
-        ).stdout
+        line = [*usual, f"--window-size={width},900", path.as_uri()]
+        told = subprocess.run(line, capture_output=True, text=True, timeout=120, check=True).stdout
         assert re.search(r"<title>wide 0 flat 0 on rgb\(255, 255, 255\)", told), width
+
+
+def test_the_opening_has_the_utility_of_round_0_where_nobody_comes_twice(tmp_path):
+    """Where each visitor comes once, the values at the opening are the utilities of the arms in round 0."""
+    config = small_scenario(arrivals=ArrivalsConfig(per_round=120, max_visits=1), rounds=1)
+    run = small_run(tmp_path / "run", AT_OPENING, config, seeds=2)
+    rounds = run.rounds[run.rounds["metric"] == "utility"].set_index(["agent", "seed"])["value"]
+    found = run.opening.set_index(["agent", "seed"])["utility"]
+    assert found.to_dict() == pytest.approx(rounds.to_dict())
+
+
+def test_the_opening_counts_hits_of_a_replay_and_keeps_to_a_cap_on_users():
+    """The oracle knows the sessions, so no slate hits more than its slates; positions beyond a cap are empty."""
+    replay, whole, capped = (
+        opening_utilities(config, seed=0).set_index("agent")["utility"]
+        for config in (small_replay(), small_scenario(), small_scenario(user_cap=1))
+    )
+    for name in ("popularity", "relevance"):
+        assert 0 < replay[name] <= replay["oracle"]
+    assert (capped < 0.7 * whole).all()
+
+
+@pytest.mark.parametrize(("model", "warns"), [(0.9, False), (0.5, True)])
+def test_a_run_says_when_bestsellers_beat_its_model(model, warns):
+    """The note is a warning where bestsellers are ahead at some seed, and names the share of the oracle."""
+    values = pd.DataFrame({"agent": AT_OPENING, "utility": (model, 0.8, 1.0)})
+    note = opening_note(pd.concat([values.assign(seed=seed) for seed in (0, 1)]))
+    assert note.startswith("warning") == warns
+    assert f"{100 * model:.0f} % of the oracle's 1.000" in note
+    assert "bestsellers have 0.800" in note
+
+
+def test_prices_at_the_bound_are_counted_over_guaranteed_items():
+    """Items with a guarantee whose v = −c; where hardly any is, a larger c is not advised, nor for hard ones."""
+    price, required = np.array([-2.0, -1.9, 0.0, -2.0]), np.array([1.0, 1.0, 2.0, 0.0])
+    assert measures.prices_at_bound(price, required, 2.0) == pytest.approx(1 / 3)
+    assert measures.prices_at_bound(price, np.zeros(4), 2.0) == 0.0
+    said = undelivered_sentence("rim-dual", 0.2, 0.0, None, unit="shown", hard=False)
+    assert "would not help" in said
+    assert "raise" not in said
+    assert "hard" in undelivered_sentence("rim-feedback", 0.2, 0.0, None, unit="shown", hard=True)
+
+
+@pytest.mark.parametrize(
+    ("unit", "first", "second"),
+    [("examined", "examined shortfall", "shortfall"), ("shown", "shortfall", "examined shortfall")],
+)
+def test_a_run_says_what_is_undelivered_and_what_would_help(tmp_path, unit, first, second):
+    """With a c that buys nothing, prices are at the bound, both shortfalls stand in the table, and the note names c."""
+    config = small_scenario(rounds=2, exposure=ExposureConfig(unit=unit, cost=0.01, beta=0.9))
+    run = small_run(tmp_path / "run", ["relevance", "rim-feedback"], config)
+    (note,) = undelivered_notes(run)
+    assert note.startswith("rim-feedback leaves")
+    assert f"counted as {unit}" in note
+    assert "raise `exposure.cost`" in note
+    made = comparison_report(run)
+    assert made.tables[0].columns.index(first) < made.tables[0].columns.index(second)
+    assert first in made.tables[0].main
+    assert second not in made.tables[0].main
+    assert note[:60] in _printed(made, 200).replace("\n", " ")
+
+
+@pytest.mark.parametrize(("first", "warned"), [(0.5, True), (0.8, False), (1.45, False), (1.6, True)])
+def test_a_report_warns_where_one_type_of_visit_is_valued_above_the_other(first, warned):
+    """From a ratio of 1.5 on, in either direction; where visits are all of one type nothing is said."""
+    both = {"calibration_first": first, "calibration_returning": 1.0, "utility": 0.5}
+    rounds = pd.DataFrame(
+        [
+            {"agent": "relevance", "seed": 0, "round": 1, "metric": key, "value": value}
+            for key, value in both.items()
+        ]
+    )
+    notes = calibration_notes(rounds)
+    assert [note.startswith("warning: for each consumption") for note in notes] == [True] * warned
+    assert calibration_notes(rounds[1:]) == []
+
+
+def test_a_run_says_before_a_round_what_no_agent_could_deliver(tmp_path):
+    """Where items together ask for more than all slates hold, a table says so in every round, and the report once."""
+    config = small_scenario(rounds=2, exposure=ExposureConfig(items=30, each=20, hard=True))
+    few = dataclasses.replace(config, arrivals=dataclasses.replace(config.arrivals, per_round=20))
+    run, kept = (small_run(tmp_path / str(n), ["rim-feedback"], one) for n, one in enumerate((few, config)))
+    table = run.undeliverable
+    assert set(table["round"]) == {0, 1}
+    assert (table["required"] > table["reachable"]).all()
+    assert undelivered_notes(run)[0].startswith("warning: guarantees cannot all be delivered in 2 rounds")
+    assert kept.undeliverable is None
+
+
+def test_a_replay_counts_all_positions_alike(tmp_path):
+    """Where consumption does not depend on positions, what is examined is what is shown, and so is the shortfall."""
+    run = small_run(tmp_path / "run", ["rim-feedback"], small_replay())
+    by_metric = run.rounds.set_index(["round", "metric"])["value"].unstack()
+    assert (by_metric["examined_shortfall"] == by_metric["shortfall"]).all()
+
+
+def test_every_table_of_a_run_is_described(run):
+    """Every Parquet file of a comparison is in the schema, with its columns in order."""
+    files = [path.relative_to(run.folder).parts[0] for path in run.folder.rglob("*.parquet")]
+    found = {name.removesuffix(".parquet") for name in files}
+    assert found <= set(TABLES)
+    assert {"rounds", "ledger", "arrivals", "catalogue", "users", "required", "prices", "adoption"} <= found
+    for name in sorted(found):
+        columns, described = list(getattr(run, name).columns), list(TABLES[name].columns)
+        assert columns[: len(described)] == described, name
+        assert len(columns) == len(described) or TABLES[name].more, name
+
+
+def test_the_schema_names_what_a_run_reads_and_a_digest_holds():
+    """Tables are attributes of ``Run``; equal ones have columns to order rows by; docs/tables.md says the same."""
+    named = {name: kind for name, kind in RunTables.__annotations__.items() if name != "folder"}
+    assert named.keys() == TABLES.keys()
+    optional = {name for name, table in TABLES.items() if table.optional}
+    assert {name for name, kind in named.items() if "None" in kind} == optional
+    refused(AttributeError, "nothing", getattr, Run(Path("run")), "nothing")
+    for kind in KINDS.values():
+        assert set(kind.tables) <= set(TABLES)
+    for name in KINDS["comparison"].tables:
+        assert TABLES[name].order, name
+    for name, table in TABLES.items():
+        assert set(table.order) <= set(table.columns), name
+    page = Path(__file__).parent.parent / "docs" / "tables.md"
+    assert page.read_text(encoding="utf-8").endswith(markdown_tables())
+
+
+def test_arrivals_know_the_logs_users(run):
+    """The log's user of an arrival is the same for all agents and in the ledger, and its id is the log's own."""
+    log = load("ml-latest-small", min_item_events=120)
+    assert run.users["id"].tolist() == log.users["id"].astype(str).tolist()
+    by_arrival = run.arrivals.groupby(["round", "arrival"])["log_user"].nunique()
+    assert (by_arrival == 1).all()
+    keys = ["agent", "seed", "round", "arrival"]
+    both = run.ledger.merge(run.arrivals[[*keys, "log_user"]], on=keys)
+    assert (both["log_user_x"] == both["log_user_y"]).all()
+    assert run.arrivals["log_user"].between(0, log.n_users - 1).all()
+
+
+def test_the_catalogue_keeps_what_the_log_knows():
+    """Items have their number, their events, their id as text, and all columns of the log's table, own ones too."""
+    items = pd.DataFrame({"id": [7, "b"], "title": ["A", ""], "provider": ["x", "y"]}, index=[3, 4])
+    table = catalogue_table(items, np.array([1, 1, 0]))
+    known = {"item": [0, 1], "events": [1, 2], "id": ["7", "b"], "title": ["A", ""], "provider": ["x", "y"]}
+    assert table.to_dict("list") == known
+    assert item_names(table) == ["A", "b"]
+    assert item_names(table[["item", "events"]]) == ["item 0", "item 1"]
+
+
+def _exposures():
+    """Two agents, one late round of two, three items: a is shown 4 and 1 times, c never and 3 times."""
+    rows = [("relevance", 1, item) for item in (0, 0, 0, 0, 1)] + [
+        ("mine", 1, item) for item in (0, 1, 2, 2, 2)
+    ]
+    rows += [("mine", 0, 2)] * 9  # an early round does not count
+    ledger = pd.DataFrame(rows, columns=["agent", "round", "item"]).assign(seed=0, consumed=False)
+    ledger.loc[0, "consumed"] = True
+    return item_exposures(ledger, {(0, 1): np.array([2, 2, 2])}, 3, 2)
+
+
+def test_exposures_of_items_are_counted_in_late_rounds():
+    """Exposures, consumptions and the delivered share of each item, by hand."""
+    table = _exposures().set_index(["agent", "item"])
+    assert table.loc["relevance"]["exposures"].to_dict() == {0: 4, 1: 1, 2: 0}
+    assert table.loc["mine"]["exposures"].to_dict() == {0: 1, 1: 1, 2: 3}
+    assert table.loc[("relevance", 0), "consumed"] == 1
+    assert table.loc["relevance"]["delivered"].tolist() == [1.0, 0.5, 0.0]
+
+
+def test_who_gained_and_who_lost_and_what_groups_share():
+    """Items come by their change against the baseline, if any; groups by size, an item of two counts in both."""
+    catalogue = pd.DataFrame({"item": [0, 1, 2], "events": [9, 5, 1], "title": ["Head", "Mid", "Tail"]})
+    table = items_table(_exposures(), catalogue, ["relevance", "mine"], 2)
+    assert [row[0] for row in table.rows] == ["Tail", "Head"]
+    assert [row[table.columns.index("change")] for row in table.rows] == ["3.0", "−3.0"]
+    shares = group_shares(_exposures(), catalogue.assign(genres=["x", "y|x", ""]), "genres")
+    assert list(shares.index) == [("x", 2), ("y", 1)]
+    assert shares.loc[("x", 2)].to_dict() == pytest.approx({"relevance": 1.0, "mine": 0.4})
+    assert shares.loc[("y", 1)].to_dict() == pytest.approx({"relevance": 0.2, "mine": 0.2})
+
+
+def test_the_truth_has_a_row_an_exposure_and_chances_of_what_was_consumed(run):
+    """It joins the ledger one to one and tells what neither it nor arrivals do; consumptions are within 5 errors."""
+    keys = ["agent", "seed", "round", "arrival", "position", "item"]
+    both = run.ledger.merge(run.truth, on=keys, validate="1:1")
+    assert len(both) == len(run.ledger) == len(run.truth) > 1000
+    assert not {"probability", "true_intensity"} & {*LEDGER_COLUMNS, *run.arrivals.columns}
+    chance = both["probability"].to_numpy()
+    assert ((chance >= 0) & (chance < 1)).all()
+    assert (chance <= 1 - np.exp(-both["true_intensity"].to_numpy()) + 1e-12).all()
+    error = np.sqrt((chance * (1 - chance)).sum())
+    assert abs(both["consumed"].sum() - chance.sum()) < 5 * error
+    utility = run.rounds.set_index(["metric", "agent", "seed", "round"])["value"]["utility"]
+    expected = run.truth.groupby(["agent", "seed", "round"], observed=True)["probability"].sum() / 120
+    assert utility.to_dict() == pytest.approx(expected.to_dict())
+
+
+def test_a_run_that_was_not_asked_reveals_nothing(run, tmp_path):
+    """An unknown thing is refused; a folder whose config does not say, as of an earlier version, has no such table."""
+    refused(ConfigError, "reveal: 'thruth'.*truth", small_run, tmp_path / "b", reveal=["thruth"])
+    shutil.copytree(run.folder, tmp_path / "old", ignore=shutil.ignore_patterns("truth*"))
+    config = tmp_path / "old" / "config.yaml"
+    told = config.read_text(encoding="utf-8")
+    assert "reveal:\n- truth\n" in told
+    config.write_text(told.replace("reveal:\n- truth\n", ""), encoding="utf-8")
+    old = load_run(tmp_path / "old")
+    refused(MissingTableError, "truth", getattr, old, "truth")
+    (plan,) = study_of(old).plans
+    assert plan.options.reveal == ()
+    assert all(arm.options.reveal == () for arm in plan.arms)
+    assert not list(small_run(tmp_path / "a", rounds=1).folder.glob("truth*"))

@@ -1,14 +1,16 @@
-"""Known answers for the models of what a returning user takes."""
+"""Known answers for models of what a returning user takes, and for the weights of their parts."""
 
 from __future__ import annotations
 
 import dataclasses
+import warnings
 
 import numpy as np
 import pytest
 import torch
+from kit import refused
 from made_logs import log_of
-from scipy.optimize import minimize
+from scipy.optimize import approx_fprime, minimize
 
 from rimsim.errors import ConfigError, ModelError
 from rimsim.intensity import (
@@ -27,15 +29,32 @@ from rimsim.intensity.popularity import learned, log_returning
 from rimsim.intensity.product import settled
 from rimsim.intensity.registry import make
 from rimsim.intensity.selection.held_out import HeldOut, Worth
-from rimsim.intensity.selection.shrinkage import Shrinkage, best_of, chosen
+from rimsim.intensity.selection.shrinkage import (
+    Shrinkage,
+    best_of,
+    chosen,
+    for_all,
+    for_slates,
+    rescaling,
+    unlikelihood,
+    unlikelihood_of_answers,
+)
 from rimsim.intensity.sets.bag import Cycle, Tables, splits, trained
 from rimsim.intensity.sets.ease import solved
 from rimsim.intensity.sets.factors import Items, folded
 from rimsim.intensity.sets.personal import Cells, distinct, sums
+from rimsim.market.consumers.truths import fit_truth
 from rimsim.testing import random_log
 
 HOUR = 3600.0
 SMALL_BAG = BagConfig(width=8, steps=40)
+MODELS = [Bag(SMALL_BAG), EASE(), Factors(FactorsConfig(rank=3, steps=20))]
+
+
+@pytest.fixture(scope="module")
+def held():
+    """Users of a small log who came back."""
+    return HeldOut.of(random_log(n_users=80), "30min", 0)
 
 
 def matrices(cells, cycle):
@@ -63,44 +82,49 @@ def strangers():
     return dataclasses.replace(log, time=np.sort(log.time[0] + np.arange(len(log)) * 1.0))
 
 
-def test_returning_counts_later_sessions_alone():
-    """Only targets after a user's first session count; popularity in all targets is worth ``prior`` events an item."""
-    log = log_of(
-        [0, 0, 1, 0, 1], [0, 1, 1, 2, 2], [0, 60, 60, 9 * HOUR, 9 * HOUR + 1], target=[1, 1, 1, 1, 0]
-    )
-    log = dataclasses.replace(log, target=log.target.astype(bool))
+def test_popularity_is_of_later_sessions_and_learnt_as_a_posterior_mean():
+    """Only targets after a first session count, or all where there are none; an old one counts ``memory`` events."""
+    time = [0, 60, 60, 9 * HOUR, 9 * HOUR + 1]
+    log = log_of([0, 0, 1, 0, 1], [0, 1, 1, 2, 2], time, target=[True, True, True, True, False])
     every = np.array([1.0, 2.0, 1.0]) + 0.5
     expected = np.array([0.0, 0.0, 1.0]) + 0.5 * 3 * every / every.sum()
     np.testing.assert_allclose(np.exp(log_returning(log, "30min", 0.5)), expected / expected.sum())
-
-
-def test_returning_is_popularity_where_nobody_returns():
-    """Without later sessions the smoothed popularity in all events is all there is."""
     log = strangers()
     counts = np.bincount(log.item, minlength=log.n_items) + 0.5
     score = Returning().fit(log).score(UserStates.of(log, [3], log.time[-1] + 1)).cpu().numpy()[0]
     np.testing.assert_allclose(score, counts / counts.sum(), rtol=1e-5)
+    refused(ConfigError, "device", Returning, ReturningConfig(device="abacus"))
+    refused(ModelError, "returning: not fitted", getattr, Returning(), "probability")
+    log = log_of([0, 0, 0], [0, 0, 2], [0, 1, 2], target=[True, True, False])
+    old = np.log(np.array([0.2, 0.3, 0.5], np.float32)) + 7
+    expected = np.array([2.0 + 2, 3.0, 5.0]) / 12
+    np.testing.assert_allclose(np.exp(learned(old, log, 10.0)), expected, rtol=1e-6)
 
 
-def test_cells_hold_each_pair_once():
-    """A pair that is both history and target is one cell with a label; users without events have no row."""
+def test_cells_hold_each_pair_once_and_sums_are_sums():
+    """History and target of a pair are one cell; users without events have no row, empty states zeros."""
     log = log_of([2, 0, 0, 2], [1, 0, 1, 1], [0, 1, 2, 3], target=[False, True, False, True])
     cells = Cells.of(log)
     assert len(cells) == 2
     np.testing.assert_array_equal(cells.matrix().toarray(), [[1, 1], [0, 1]])
     np.testing.assert_array_equal(cells.matrix(cells.label).toarray(), [[1, 0], [0, 1]])
+    log = random_log()
+    states = UserStates.of(log, np.arange(log.n_users), np.median(log.time))
+    table = np.random.default_rng(0).normal(size=(log.n_items, 5)).astype(np.float32)
+    for row, found in enumerate(sums(states, table)):
+        items = states.items[states.offsets[row] : states.offsets[row + 1]]
+        np.testing.assert_allclose(found, table[items].sum(0), atol=1e-5)
 
 
-@pytest.mark.parametrize("model", [Bag(SMALL_BAG), EASE(), Factors(FactorsConfig(rank=3, steps=20))])
+@pytest.mark.parametrize("model", MODELS)
 def test_an_item_consumed_twice_counts_once(model):
     """A state is a set of items: a row with repeats scores as the same row without, and other rows as before."""
     log = random_log(n_users=80)
     model.fit(log)
-    offsets, now = np.array([0, 3, 3, 5]), np.full(3, 9e9)
-    plain = UserStates(offsets, np.array([4, 1, 7, 7, 4]), np.arange(5.0), now)
-    twice = UserStates(
-        np.array([0, 6, 6, 8]), np.array([4, 4, 1, 7, 1, 4, 7, 4]), np.array([0, 0, 1, 2, 2, 2, 3, 4.0]), now
-    )
+    now, items = np.full(3, 9e9), np.array([4, 4, 1, 7, 1, 4, 7, 4])
+    times = np.array([0, 0, 1, 2, 2, 2, 3, 4.0])
+    plain = UserStates(np.array([0, 3, 3, 5]), np.array([4, 1, 7, 7, 4]), np.arange(5.0), now)
+    twice = UserStates(np.array([0, 6, 6, 8]), items, times, now)
     assert distinct(plain) is plain
     assert torch.equal(model.score(plain), model.score(twice))
     fit = next(model._fits(log, (1.0,), log))
@@ -112,9 +136,8 @@ def test_distinct_events_are_the_first_of_each_item():
     draw = np.random.default_rng(0)
     lengths = draw.integers(0, 12, 200) * draw.integers(0, 2, 200)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
-    states = UserStates(
-        offsets, draw.integers(0, 6, offsets[-1]), np.arange(float(offsets[-1])), np.full(200, 9e9)
-    )
+    items, times = draw.integers(0, 6, offsets[-1]), np.arange(float(offsets[-1]))
+    states = UserStates(offsets, items, times, np.full(200, 9e9))
     found = distinct(states)
     assert len(found) == 200
     for state in range(200):
@@ -124,24 +147,6 @@ def test_distinct_events_are_the_first_of_each_item():
         kept = slice(found.offsets[state], found.offsets[state + 1])
         assert found.items[kept].tolist() == list(first)
         assert found.times[kept].tolist() == list(first.values())
-
-
-def test_returning_computes_where_it_is_told():
-    """Its own device is looked at, and an error before a fit names it."""
-    with pytest.raises(ConfigError, match="device"):
-        Returning(ReturningConfig(device="abacus"))
-    with pytest.raises(ModelError, match="returning: not fitted"):
-        _ = Returning().probability
-
-
-def test_sums_are_sums():
-    """The sum over a state's items is NumPy's, and an empty state has zeros."""
-    log = random_log()
-    states = UserStates.of(log, np.arange(log.n_users), np.median(log.time))
-    table = np.random.default_rng(0).normal(size=(log.n_items, 5)).astype(np.float32)
-    for row, found in enumerate(sums(states, table)):
-        items = states.items[states.offsets[row] : states.offsets[row + 1]]
-        np.testing.assert_allclose(found, table[items].sum(0), atol=1e-5)
 
 
 @pytest.mark.parametrize("same", [True, False])
@@ -197,38 +202,30 @@ def test_folding_in_finds_the_optimum():
         np.testing.assert_allclose(found[row], best.x, atol=2e-3)
 
 
-def test_noise_is_given_no_weight():
-    """Scores that point away from what was taken get the weight 0, and the likelihood is popularity's."""
-    held = HeldOut.of(random_log(n_users=80), "30min", 0)
+def test_the_best_strength_is_chosen_and_noise_is_given_no_weight(held):
+    """Of several the one with the most likely labels, an end of the grid is told; scores that mislead weigh 0."""
     popular = np.log(held.taken.sum(0) + 1.0)
     found = chosen(held, [(1.0, -held.taken), (2.0, -2 * held.taken)], popular, popular)
     assert found.personal == 0
     assert found.log_likelihood == pytest.approx(found.impersonal_log_likelihood, abs=1e-6)
-
-
-def test_the_best_strength_is_chosen_and_an_end_is_told():
-    """Of several strengths the one with the most likely labels wins; an end of the grid is said to be one."""
-    held = HeldOut.of(random_log(n_users=80), "30min", 0)
-    popular = np.zeros(held.taken.shape[1])
+    flat = np.zeros(held.taken.shape[1])
     noise = np.random.default_rng(4).normal(size=held.taken.shape).astype(np.float32)
     good = held.taken + 0.5 * noise
-    middle = chosen(held, [(1.0, noise), (2.0, good), (3.0, noise)], popular, popular)
+    middle = chosen(held, [(1.0, noise), (2.0, good), (3.0, noise)], flat, flat)
     assert (middle.strength, middle.end_of_grid) == (2.0, False)
-    last = chosen(held, [(1.0, noise), (2.0, noise), (3.0, good)], popular, popular)
+    last = chosen(held, [(1.0, noise), (2.0, noise), (3.0, good)], flat, flat)
     assert (last.strength, last.end_of_grid) == (3.0, True)
     assert "an end of the grid" in last.line()
 
 
-def test_weights_for_slates_are_taken_where_slates_are_told_to_be_better(monkeypatch):
+def test_weights_for_slates_are_taken_where_slates_are_told_to_be_better(held, monkeypatch):
     """Of both ways to weigh, the likelihood's is taken unless its slates are worse beyond two standard errors."""
-    held = HeldOut.of(random_log(n_users=80), "30min", 0)
     good, flat = held.taken.copy(), np.zeros(held.taken.shape[1])
-    monkeypatch.setattr(
-        "rimsim.intensity.selection.shrinkage.for_slates", lambda _, parts: np.ones(len(parts))
-    )
+    place = "rimsim.intensity.selection.shrinkage"
+    monkeypatch.setattr(f"{place}.for_slates", lambda _, parts: np.ones(len(parts)))
     for personal, slates in ((0.0, True), (2.0, False)):
         weights = lambda _, parts, personal=personal: np.array([personal, 0.0, 0.0])[-len(parts) :]  # noqa: E731
-        monkeypatch.setattr("rimsim.intensity.selection.shrinkage.for_all", weights)
+        monkeypatch.setattr(f"{place}.for_all", weights)
         found = chosen(held, [(1.0, good)], flat, flat)
         assert (found.slates, "for slates" in found.line()) == (slates, slates)
         assert found.personal == (1.0 if slates else 2.0)
@@ -247,10 +244,9 @@ def test_slates_decide_only_beyond_two_standard_errors():
     assert best([good, near], [-2.0, -3.0]) == 0
 
 
-def test_held_out_states_are_before_what_they_took():
+def test_held_out_states_are_before_what_they_took(held):
     """What was taken is new to its state, lies in the future of the cut, and is not in the past that models see."""
     log = random_log(n_users=80)
-    held = HeldOut.of(log, "30min", 0)
     assert len(held.past) < len(log)
     assert not (held.consumed & (held.taken > 0)).any()
     assert held.taken.any(1).all()
@@ -270,12 +266,19 @@ def test_held_out_states_are_before_what_they_took():
         np.testing.assert_array_equal(np.flatnonzero(held.taken[row]), new)
 
 
-@pytest.mark.parametrize("model", [Bag(SMALL_BAG), EASE(), Factors(FactorsConfig(rank=3, steps=20))])
-def test_a_log_without_later_sessions_takes_the_usual_shrinkage(model):
-    """Where nobody comes back nothing can be chosen: τ = κ = 1, κ' = 0, and the report says so."""
+@pytest.mark.parametrize("model", MODELS)
+def test_what_was_chosen_is_saved_and_nothing_where_nobody_returns(model, tmp_path):
+    """τ = κ = 1, κ' = 0 without later sessions; an item that nobody has met has a probability of its genres."""
     shrinkage = model.fit(strangers()).shrinkage
     assert (shrinkage.personal, shrinkage.popularity, shrinkage.returning, shrinkage.users) == (1, 1, 0, 0)
     assert "too few" in shrinkage.line()
+    log = random_log()
+    met = log.rows(log.item != 5)
+    score = model.fit(met).score(UserStates.of(met, np.arange(log.n_users), log.time[-1] + 1)).cpu()
+    assert float(score[:, 5].mean()) > 0.2 / log.n_items
+    model.save(tmp_path)
+    assert isinstance(model.shrinkage, Shrinkage)
+    assert load(tmp_path).shrinkage == model.shrinkage
 
 
 def test_the_written_out_gradient_is_the_gradient():
@@ -296,12 +299,8 @@ def test_the_written_out_gradient_is_the_gradient():
 
     moved = trained(Tables(*(torch.from_numpy(t) for t in start), torch.zeros(6)), cells, cycle)
     step = np.stack([moved.read.numpy(), moved.predicted.numpy()]) - start
-    slope = np.array(
-        [
-            (loss(start.astype(float).ravel() + e) - loss(start.astype(float).ravel() - e)) / 2e-5
-            for e in 1e-5 * np.eye(24)
-        ]
-    )
+    flat, steps = start.astype(float).ravel(), 1e-5 * np.eye(24)
+    slope = np.array([(loss(flat + step) - loss(flat - step)) / 2e-5 for step in steps])
     clear = np.abs(slope) > 1e-4  # the first step of Adam is the sign of the gradient
     np.testing.assert_array_equal(np.sign(step.ravel())[clear], -np.sign(slope)[clear])
     assert clear.sum() > 15
@@ -325,41 +324,14 @@ def test_history_is_only_read():
     assert x.sum() >= (history - labels)[labels.sum(1) > 0].sum()
 
 
-def test_learned_popularity_is_a_posterior_mean():
-    """Old popularity counts for ``memory`` events, new target events for themselves."""
-    log = log_of([0, 0, 0], [0, 0, 2], [0, 1, 2], target=[True, True, False])
-    old = np.log(np.array([0.2, 0.3, 0.5], np.float32)) + 7
-    expected = np.array([2.0 + 2, 3.0, 5.0]) / 12
-    np.testing.assert_allclose(np.exp(learned(old, log, 10.0)), expected, rtol=1e-6)
-
-
-@pytest.mark.parametrize("model", [Bag(SMALL_BAG), EASE(), Factors(FactorsConfig(rank=3, steps=20))])
-def test_items_without_events_are_likely_by_their_genres(model):
-    """An item that nobody has met yet has a probability of its kind, far from 0."""
-    log = random_log()
-    met = log.rows(log.item != 5)
-    score = model.fit(met).score(UserStates.of(met, np.arange(log.n_users), log.time[-1] + 1)).cpu()
-    assert float(score[:, 5].mean()) > 0.2 / log.n_items
-
-
-@pytest.mark.parametrize("model", [Bag(SMALL_BAG), EASE(), Factors(FactorsConfig(rank=3, steps=20))])
-def test_what_was_chosen_is_saved(model, tmp_path):
-    """A model read from disk knows its shrinkage."""
-    model.fit(random_log()).save(tmp_path)
-    assert load(tmp_path).shrinkage == model.shrinkage
-    assert isinstance(model.shrinkage, Shrinkage)
-
-
 def test_wrong_logs_are_refused():
     """A fit needs a target event, a score a fit, and an update the catalogue that was fitted."""
     log = random_log()
     states = UserStates.of(log, [0], log.time[-1] + 1)
-    with pytest.raises(ModelError, match="no target event"):
-        EASE().fit(dataclasses.replace(log, target=np.zeros(len(log), bool)))
-    with pytest.raises(ModelError, match="not fitted yet"):
-        EASE().score(states)
-    with pytest.raises(ModelError, match="allowed: 40"):
-        EASE().fit(log).update(random_log(n_items=30))
+    no_target = dataclasses.replace(log, target=np.zeros(len(log), bool))
+    refused(ModelError, "no target event", EASE().fit, no_target)
+    refused(ModelError, "not fitted yet", EASE().score, states)
+    refused(ModelError, "allowed: 40", EASE().fit(log).update, random_log(n_items=30))
 
 
 @pytest.mark.parametrize("name", ["bag-hp", "ease-hp", "factors-hp", "auto-hp"])
@@ -383,3 +355,191 @@ def test_what_chooses_nothing_is_settled_as_it_is():
     parts = model.mark, model.ground
     again = settled(model, make("popularity-hp", seed=1).fit(returning()))
     assert (again.mark, again.ground) == parts
+
+
+@pytest.fixture
+def parts(held):
+    """A part of each user's own, which knows something, and one for all."""
+    noise = np.random.default_rng(3).normal(size=held.taken.shape)
+    popular = np.log(held.taken.sum(0) + 1.0)
+    return (noise + held.taken).astype(np.float32), popular.astype(np.float32)
+
+
+def _loop_over_all(held, logits):
+    found = []
+    for row, taken in zip(np.where(held.consumed, -np.inf, logits), held.taken, strict=True):
+        found += (row - np.log(np.exp(row).sum()))[taken > 0].tolist()
+    return -np.mean(found)
+
+
+def _loop_over_shown(held, logits, shown):
+    found = []
+    for n, row in enumerate(np.where(held.consumed, -np.inf, logits)):
+        p, number = np.exp(row) / np.exp(row).sum(), held.taken[n].sum()
+        for item in np.flatnonzero(shown[n]):
+            missed = np.exp(-number * p[item])
+            found.append(np.log(1 - missed if held.taken[n, item] else missed))
+    return -np.mean(found)
+
+
+def test_the_best_of_a_slate_are_the_best_and_their_ties(held):
+    """What is shown is no worse than the tenth unconsumed item; where all tie, all are shown, and all count alike."""
+    logits = np.random.default_rng(0).normal(size=held.taken.shape)
+    for n, shown in enumerate(held.best(logits, 4)):
+        left = np.flatnonzero(~held.consumed[n])
+        first = left[np.argsort(-logits[n, left])[:4]]
+        np.testing.assert_array_equal(np.flatnonzero(shown), np.sort(first))
+        assert held.precision(logits, 4)[n] == pytest.approx(held.taken[n, first].mean())
+    flat = np.zeros(held.taken.shape[1])
+    np.testing.assert_array_equal(held.best(flat), ~held.consumed)
+    expected = held.taken.sum(1) / (~held.consumed).sum(1)
+    np.testing.assert_allclose(held.precision(flat), expected)
+
+
+@pytest.mark.parametrize("answers", [False, True])
+def test_the_losses_are_sums_and_their_slopes_are_slopes(held, parts, answers, monkeypatch):
+    """Both losses are what loops over users and items say, and their slopes are numerical derivatives.
+
+    They are so whether a part is one row for all or a row for each, and however many rows are computed at once.
+    """
+    wide = [np.broadcast_to(part, held.taken.shape) for part in parts]
+    shown = held.best(parts[1]) | held.best(parts[0])
+    loss = unlikelihood_of_answers(held, parts, shown) if answers else unlikelihood(held, parts)
+    for weights in np.array([[0.5, 0.5], [0.0, 1.0], [1.3, 0.2]]):
+        logits = weights[0] * wide[0].astype(float) + weights[1] * wide[1]
+        brute = _loop_over_shown(held, logits, shown) if answers else _loop_over_all(held, logits)
+        value, slope = loss(weights)
+        assert value == pytest.approx(brute, rel=1e-5)
+        np.testing.assert_allclose(slope, approx_fprime(weights, lambda w: loss(w)[0], 1e-2), atol=0.02)
+        monkeypatch.setattr("rimsim.intensity.selection.shrinkage._NEAR", 3 * held.taken.shape[1])
+        again = unlikelihood_of_answers(held, wide, shown) if answers else unlikelihood(held, wide)
+        assert again(weights)[0] == value
+        np.testing.assert_array_equal(again(weights)[1], slope)
+
+
+def test_who_takes_thousands_takes_what_is_shown(held, parts):
+    """Where more is expected of an item than a number can hold the exponential of, nothing warns, and its pull is 0."""
+    many = dataclasses.replace(held, taken=held.taken * 1e5)
+    shown = (many.taken > 0) & (np.arange(many.taken.shape[1]) == many.taken.argmax(1)[:, np.newaxis])
+    loss = unlikelihood_of_answers(many, parts, shown)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        value, slope = loss(np.zeros(2))
+    assert value == pytest.approx(0.0, abs=1e-12)
+    assert np.abs(slope).max() < 1e-9
+
+
+@pytest.mark.parametrize("weighted", [for_all, for_slates])
+def test_the_weights_are_at_the_optimum(held, parts, weighted):
+    """No nearby weights do better, by loops over users and items; a slate is the one that the weights recommend."""
+    weights = weighted(held, parts)
+
+    def brute(w):
+        if weighted is for_all:
+            return _loop_over_all(held, w[0] * parts[0] + w[1] * parts[1])
+        best = np.float32(weights[0]) * parts[0] + np.float32(weights[1]) * parts[1]
+        shown = held.best(parts[1]) | held.best(best)
+        return _loop_over_shown(held, w[0] * parts[0] + w[1] * parts[1], shown)
+
+    for step in ([0.1, 0], [-0.1, 0], [0, 0.1], [0, -0.1]):
+        assert brute(weights) <= brute(np.maximum(weights + step, 0)) + 1e-4
+
+
+def test_slates_say_what_the_tail_hides():
+    """Where popularity is steeper among first items than in the tail, weights for slates foretell the ten best.
+
+    Those for all that was taken fall short of it.
+    """
+    source, users, items = np.random.default_rng(1), 400, 300
+    popular = -np.log(np.arange(1.0, items + 1)).astype(np.float32)
+    p = np.exp(np.where(np.arange(items) < 10, 1.0, 0.2) * popular)
+    p[:10] *= 0.4 / p[:10].sum()
+    p[10:] *= 0.6 / p[10:].sum()
+    taken = (source.random((users, items)) < -np.expm1(-8 * p)).astype(np.float32)
+    held = HeldOut.of(random_log(n_users=80), "30min", 0)
+    held = dataclasses.replace(held, consumed=np.zeros((users, items), bool), taken=taken)
+    held = dataclasses.replace(held, states=held.states.take(np.zeros(users, np.int64)))
+
+    def foretold(weighted):
+        q = np.exp(weighted(held, (popular,))[0] * popular)
+        return -np.expm1(-taken.sum(1)[:, None] * (q / q.sum())[:10]).mean()
+
+    actual = taken[:, :10].mean()
+    assert foretold(for_slates) == pytest.approx(actual, rel=0.1)
+    assert abs(foretold(for_all) - actual) > 2 * abs(foretold(for_slates) - actual)
+
+
+M = 60
+LOGS = [(40, 3.0), (60, 2.0), (200, 2.0)]
+"""Users, and how much likelier items of one's own taste are, nats."""
+
+
+def two_tastes(users, strength):
+    """A log in which users of two tastes have three sessions of four items, and the (n, 4) items of a fourth session.
+
+    p(y|u) ∝ exp(b_y + strength·[y is of the taste of u]), without replacement; nearly all users are cut.
+    """
+    source = np.random.default_rng(1)
+    base = source.normal(0, 1, M)
+    drawn = []
+    for _ in range(users):
+        logit = base + strength * (np.arange(M) % 2 == source.integers(2))
+        drawn.append(source.choice(M, 16, replace=False, p=np.exp(logit) / np.exp(logit).sum()))
+    items = np.array(drawn)
+    user, place = np.repeat(np.arange(users), 12), np.tile(np.arange(12), users)
+    time = 1e6 + place // 4 * 1e5 + place
+    return log_of(user, items[:, :12].ravel(), time, users, M), items[:, 12:]
+
+
+def nats(log, fresh, scores):
+    """Mean log-likelihood of the items of fresh sessions, over what was not consumed before."""
+    open_scores = np.asarray(scores, float).copy()
+    open_scores[log.user, log.item] = 0.0
+    open_scores /= open_scores.sum(1, keepdims=True)
+    return np.log(np.take_along_axis(open_scores, fresh, 1)).mean()
+
+
+@pytest.mark.parametrize(("users", "strength"), LOGS)
+def test_nothing_is_much_worse_than_popularity(users, strength):
+    """Models and the truth foretell fresh sessions as well as bestsellers, though most of the log was held out."""
+    log, fresh = two_tastes(users, strength)
+    everyone = np.arange(users)
+    states = UserStates.of(log, everyone, log.time[-1] + 9e4)
+    bar = nats(log, fresh, make("popularity").fit(log).score(states))
+    names = ("bag", "ease", "factors")
+    found = {name: nats(log, fresh, make(name, seed=0).fit(log).score(states)) for name in names}
+    truth = fit_truth(log, gap="30min", kind="factors")
+    found["truth"] = nats(log, fresh, truth.preference(everyone, states))
+    assert min(found.values()) > bar - 0.03, (bar, found)
+
+
+def test_the_report_says_what_is_used():
+    """The weight that it serves with and its factor; a spread larger by less than a quarter changes nothing."""
+    log, _ = two_tastes(40, 3.0)
+    held = HeldOut.of(log, "30min", 0)
+    model = EASE(EASEConfig(cold_items=False)).fit(log)
+    found = model.shrinkage
+    (past,), (whole,) = (model._fits(one, (found.strength,), log) for one in (held.past, log))
+    spreads = [model._scores(fit, held.states).std() for fit in (past, whole)]
+    assert found.rescaling == pytest.approx(spreads[0] / spreads[1], rel=1e-4)
+    assert found.rescaling < 0.8
+    expected = found.personal * whole["weights"]
+    np.testing.assert_allclose(model.served("weights"), expected, rtol=1e-4, atol=1e-7)
+    assert rescaling(2.0, 5.0) == 0.4
+    assert rescaling(2.0, 2.5) == rescaling(2.0, 0.1) == rescaling(0.0, 0.0) == 1.0
+
+
+@pytest.mark.parametrize("weighted", [for_all, for_slates])
+def test_a_part_that_tells_nothing_apart_and_a_flat_likelihood_give_no_weight(weighted):
+    """Scores that differ by rounding errors are not blown up; where nothing else could be taken, nothing is shown."""
+    held = HeldOut.of(two_tastes(60, 2.0)[0], "30min", 0)
+    popular = np.log(held.taken.sum(0) + 1.0).astype(np.float32)
+    (alone,) = weighted(held, (popular,))
+    weights = weighted(held, (1e-5 * held.taken, popular))
+    assert weights[0] == 0.0
+    assert weights[1] == pytest.approx(alone, rel=1e-3)
+    taken = np.eye(M, dtype=np.float32)[held.taken.argmax(1)]
+    held = dataclasses.replace(held, taken=taken, consumed=taken == 0)
+    noise = np.random.default_rng(0).normal(size=(2, *held.taken.shape)).astype(np.float32)
+    assert weighted(held, (noise[0], noise[1])).tolist() == [0.0, 0.0]
+    assert held.nats(held.log_likelihood(noise[0])) == pytest.approx(0.0, abs=1e-6)

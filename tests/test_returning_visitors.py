@@ -1,22 +1,38 @@
-"""Users who come back: the Hawkes process against theory, satisfaction by hand, and what arms share."""
+"""Users who come back and providers who leave: processes against theory, satisfaction by hand, what arms share."""
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import re
 
 import numpy as np
 import pytest
-from small_markets import play_out, small_scenario
+from kit import refused
+from small_markets import play_out, played, resumed, same_ledgers, small_run, small_scenario
 
 from rimsim.agents import make_agent, market_for, play_round
 from rimsim.arrays import TICKS
-from rimsim.config import ArrivalsConfig, ConsumerConfig, override
-from rimsim.errors import ConfigError
+from rimsim.config import ArrivalsConfig, ConsumerConfig, ProvidersConfig, override
+from rimsim.errors import ConfigError, MarketError
 from rimsim.intensity.ground.hawkes import hawkes_terms, rescaled
-from rimsim.market import Market, MarketState
+from rimsim.market import Market
 from rimsim.market.arrivals import Hawkes, HawkesOptions, RoundsSoFar
 from rimsim.market.arrivals.hawkes import SessionRates, _shape, expected_starts, fit_rates, simulate
-from rimsim.testing import ArrivalTests
+from rimsim.market.providers import (
+    BUILT_IN,
+    Changes,
+    Fixed,
+    Offer,
+    Roster,
+    RoundOutcome,
+    Viability,
+    ViabilityOptions,
+    _poisson,
+)
+from rimsim.market.world import check_plugs
+from rimsim.scenarios.runs.schema import TABLES
+from rimsim.testing import ArrivalTests, ProviderTests, random_log
 
 DAY = 86_400.0
 NOBODY = np.zeros(0, np.int64)
@@ -138,21 +154,10 @@ def test_arms_share_candidates():
     assert len(few) < 0.5 * len(many)
 
 
-def played(config, agent):
-    """A market that an agent has played to its end."""
-    market = market_for(made := make_agent(agent), config)
-    return play_out(market, made)
-
-
 def test_without_kappa_all_arms_have_the_same_arrivals():
     """At κ = 0 ticks and visitors are equal whatever is shown; at κ > 0 they differ where satisfaction does."""
-    alike, apart = (
-        [
-            [closed.ledger.schedule for closed in played(returning(kappa), agent).closed]
-            for agent in ("relevance", "random")
-        ]
-        for kappa in (0.0, 1.0)
-    )
+    markets = [[played(returning(kappa), name) for name in ("relevance", "random")] for kappa in (0.0, 1.0)]
+    alike, apart = ([[closed.ledger.schedule for closed in one.closed] for one in pair] for pair in markets)
     for one, other in zip(*alike, strict=True):
         np.testing.assert_array_equal(one.tick, other.tick)
         np.testing.assert_array_equal(one.id, other.id)
@@ -179,12 +184,8 @@ def test_satisfaction_is_what_was_taken(delay):
     third = [market.closed[2].ledger.schedule for market in markets]
     if delay is not None:
         return  # what is taken late in a round is not known to the next
-    same_before = states[0] == states[1]
-    visits = [
-        {(s, t) for s, t in zip(one.slot.tolist(), one.tick.tolist(), strict=True) if same_before[s]}
-        for one in third
-    ]
-    differ = {s for s, _ in visits[0] ^ visits[1]}
+    one, other = (set(zip(each.slot.tolist(), each.tick.tolist(), strict=True)) for each in third)
+    differ = {slot for slot, _ in one ^ other if states[0][slot] == states[1][slot]}
     second = [market.closed[1].ledger.schedule for market in markets]
     for slot in differ:  # only where an earlier round had other visits
         assert set(second[0].tick[second[0].slot == slot]) != set(second[1].tick[second[1].slot == slot])
@@ -209,29 +210,147 @@ def test_agents_are_told_a_forecast():
 
 
 def test_a_market_of_kept_users_goes_on_from_its_state(tmp_path):
-    """Saved after a round and loaded elsewhere, a market ends in the same ledgers."""
+    """Saved after a round and loaded elsewhere, a market ends in the same ledgers, in other batches too."""
     config = returning()
-    whole, agent = market_for(make_agent("relevance"), config), make_agent("relevance")
-    play_round(whole, agent)
-    whole.state.save(tmp_path / "state")
-    other = Market(config)
-    other.load_state(MarketState.load(tmp_path / "state"))
-    for market in (whole, other):
-        while not market.done:
-            play_round(market, make_agent("relevance"), batch_size=7 if market is other else None)
-    for closed, again in zip(whole.closed[1:], other.closed, strict=True):
-        np.testing.assert_array_equal(closed.ledger.schedule.tick, again.ledger.schedule.tick)
-        np.testing.assert_array_equal(closed.ledger.item, again.ledger.item)
-        np.testing.assert_array_equal(closed.ledger.consumed, again.ledger.consumed)
+    same_ledgers(resumed(config, "relevance", tmp_path / "state", batch_size=7), played(config))
 
 
 def test_an_unstable_process_is_refused():
     """A κ with which satisfied users would come ever more often is told, with the largest that is allowed."""
-    with pytest.raises(ConfigError, match=r"kappa is 9: .*branching ratio.*allowed: below") as told:
-        Market(returning(9.0))
+    told = refused(ConfigError, "kappa is 9: .*branching ratio.*allowed: below", Market, returning(9.0))
     branching, largest = (
-        float(re.search(rf"{word} ([\d.]+)", str(told.value))[1].rstrip(".")) for word in ("of", "below")
+        float(re.search(rf"{word} ([\d.]+)", told)[1].rstrip(".")) for word in ("of", "below")
     )
     assert largest == pytest.approx(-np.log(branching) / (1 - 0.4), rel=0.05)
-    with pytest.raises(ConfigError, match="option 'memory' is 1"):
-        Market(override(returning(), {"arrivals.options.memory": 1}))
+    bad = override(returning(), {"arrivals.options.memory": 1})
+    refused(ConfigError, "option 'memory' is 1", Market, bad)
+
+
+HARSH = {"decay": 0.5, "per_exposure": 0.1, "penalty": 1.0, "start": 1.0, "threshold": 0.9}
+HARSH |= {"reserve": 0.2, "entry": 3.0}
+
+
+def leaving(rounds=3, **changes):
+    """A small market whose providers leave, and others come."""
+    providers = ProvidersConfig("viability", tuple((HARSH | changes).items()))
+    return small_scenario(rounds=rounds, providers=providers)
+
+
+class TestBuiltIn(ProviderTests):
+    """Who stay, who leave at once or are not there yet, and providers of several items keep what they promise."""
+
+    @pytest.fixture(autouse=True, params=[None, HARSH, {"column": "genres", "threshold": 3.0, "start": 3.0}])
+    def _options(self, request):
+        self.options = request.param
+
+    def make(self):
+        """The providers of the case."""
+        return Fixed() if self.options is None else Viability(ViabilityOptions(**self.options))
+
+
+def test_satisfaction_follows_its_equation():
+    """X ← δX + r_e·E + r_c·C − penalty·1[E = 0], by hand; who is below the threshold leaves, at it stays."""
+    there = np.array([True] * 3 + [False])
+    roster = Roster(np.array([0, 0, 1, 2, 3]), ("a", "b", "c", "d"), there, np.full(4, 2.0))
+    exposure, consumption = np.array([3, 1, 0, 5, 9]), np.array([1, 0, 0, 2, 4])
+    outcome = RoundOutcome(4, 0, roster, Offer.opening(roster), exposure, consumption)
+    options = ViabilityOptions(decay=0.5, per_exposure=0.25, per_consumption=2.0, penalty=1.0, threshold=4.0)
+    changes = Viability(options).end_of_round(outcome)
+    np.testing.assert_array_equal(changes.satisfaction, [1 + 1 + 2, 1 - 1, 1 + 1.25 + 4, 2.0])
+    np.testing.assert_array_equal(changes.leaves, [False, True, False, False])
+    after = outcome.offer.after(changes, 4)
+    np.testing.assert_array_equal(after.left, [-1, 4, -1, -1])
+    np.testing.assert_array_equal(after.there, [True, False, True, False])
+
+
+def test_entrants_are_as_many_as_the_living_say():
+    """Their number over seeds has the Poisson mean entry × living share, and grows with the share at every seed.
+
+    Who leaves at the same barrier does not live.
+    """
+    log = random_log(n_items=200)
+    viability = Viability(ViabilityOptions(reserve=0.5, entry=4.0, threshold=0.0, start=9.0))
+    roster = viability.opening(log)
+    everyone, counts = Offer.opening(roster), np.zeros((3, 300))
+    gone = roster.there & (np.arange(200) % 2 == 0)
+    half = dataclasses.replace(everyone, left=np.where(gone, 0, -1))
+    leaving_now = dataclasses.replace(everyone, satisfaction=np.where(gone, -9.0, everyone.satisfaction))
+    nothing = np.zeros(200, np.int64)
+    for seed in range(300):
+        for row, offer in enumerate((half, leaving_now, everyone)):
+            changes = viability.end_of_round(RoundOutcome(0, seed, roster, offer, nothing, nothing))
+            counts[row, seed] = changes.comes.sum()
+            assert not (changes.comes & roster.there).any()
+    shares = np.array([half.there.sum(), half.there.sum(), 100]) / 100
+    np.testing.assert_allclose(counts.mean(1), 4 * shares, atol=4 * np.sqrt(4 / 300))
+    assert (counts[0] == counts[1]).all()
+    assert (counts[0] <= counts[2]).all()
+    assert [_poisson(u, 1.0) for u in (0.0, 0.367, 0.368, 0.735, 0.736)] == [0, 0, 1, 1, 2]
+
+
+def test_a_provider_that_stays_away_is_unknown_to_the_platform():
+    """The warm-up log has no event of what is held back; entrants are shown once they came."""
+    config = leaving(threshold=-math.inf, entry=30.0)
+    market = market_for(agent := make_agent("random"), config)
+    reserved = ~market.world.roster.there
+    assert not reserved[market.world.past.item].any()
+    play_out(market, agent)
+    first, last = market.closed[0], market.closed[-1]
+    assert not first.ledger.exposure(market.n_items)[reserved].any()
+    came = last.offer.came > 0
+    assert came.any()
+    assert last.ledger.exposure(market.n_items)[came].any()
+    assert last.required[came].all()
+
+
+def test_a_market_goes_on_from_its_saved_state(tmp_path):
+    """Saved after a round in which providers left and came, and loaded elsewhere, a market ends in the same ledger."""
+    config = leaving()
+    whole, other = played(config, "rim-feedback"), resumed(config, "rim-feedback", tmp_path / "state")
+    assert whole.closed[0].changes.leaves.any()
+    assert whole.closed[0].changes.comes.any()
+    same_ledgers(whole, other)
+    for closed, again in zip(whole.closed, other.closed, strict=True):
+        np.testing.assert_array_equal(closed.offer.satisfaction, again.offer.satisfaction)
+
+
+def test_a_run_tells_who_left(tmp_path):
+    """Leavers add up to what is not alive, and guarantees are each arm's own."""
+    run = small_run(tmp_path / "run", ("relevance", "random"), leaving())
+    moves = run.providers
+    assert list(moves.columns) == list(TABLES["providers"].columns)
+    alive = run.rounds.set_index(["metric", "round", "agent"])["value"]["providers_alive", 2]
+    opening = round(0.8 * len(run.catalogue))
+    for agent in ("relevance", "random"):
+        mine = moves[(moves["agent"] == agent) & (moves["round"] < 2)]
+        left, came = (mine["event"] == "left").sum(), (mine["event"] == "came").sum()
+        assert left
+        assert alive[agent] == pytest.approx((opening + came - left) / (opening + came))
+    assert set(run.required["agent"]) == {"relevance", "random"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"providers.kind": "viable"}, "providers.kind is 'viable'.*Did you mean 'viability'"),
+        ({"providers.options.decai": 1}, "'decai'.*Did you mean 'decay'"),
+        ({"providers.options.decay": 2}, "option 'decay' is 2"),
+    ],
+)
+def test_slips_are_told(changes, message):
+    """An unknown kind, option or column of the item table, or a value out of range, is one sentence."""
+    refused(ConfigError, message, lambda: check_plugs(override(leaving(), changes)))
+    told = r"providers.options.column.*'genre'.*Did you mean 'genres'"
+    refused(ConfigError, told, Viability(ViabilityOptions(column="genre")).opening, random_log())
+
+
+def test_impossible_changes_are_told():
+    """Who is not there cannot leave, who has been cannot come again, and no control plays where arms differ."""
+    offer = Offer(np.zeros(2), np.array([0, -1]), np.array([-1, -1]))
+    nobody = np.zeros(2, bool)
+    left, came = Changes(np.zeros(2), ~nobody, nobody), Changes(np.zeros(2), nobody, ~nobody)
+    refused(MarketError, "somebody leaves who is not there", offer.after, left, 0)
+    refused(MarketError, "comes who has been", offer.after, came, 0)
+    refused(MarketError, "shapes", offer.after, Changes(np.zeros(3), nobody, nobody), 0)
+    assert set(BUILT_IN) == {"none", "viability"}
+    refused(ConfigError, "a control with providers.kind 'viability'", Market, leaving(), control=object())

@@ -1,13 +1,18 @@
-"""The Gibbs law over slates: every number of it against an enumeration of all sets."""
+"""Laws over slates and propensities: every number of them against an enumeration of all sets or slates."""
 
 from __future__ import annotations
 
 import itertools
+from itertools import permutations
 
 import numpy as np
 import pytest
+from made_arrivals import arrivals_of
+from small_markets import small_scenario
 
+from rimsim.agents import make_agent
 from rimsim.agents.gibbs import gibbs_draw, gibbs_law, inclusion_sums, slate_chances, standing_order
+from rimsim.market import Market
 from rimsim.matching import tie_rank, uniform_of
 
 ROW = np.uint64(987654321)
@@ -17,29 +22,31 @@ SIZES = [(a, k) for a in (2, 4, 6) for k in range(1, a)]
 def law_of(z, k):
     """Every set of k, in the order of the items, with its probability, and log Σ exp."""
     sets = list(itertools.combinations(range(len(z)), k))
-    weight = np.exp([sum(z[i] for i in one) for one in sets])
-    return list(zip(sets, weight / weight.sum(), strict=True)), float(np.log(weight.sum()))
+    energy = np.array([sum(z[i] for i in one) for one in sets])
+    weight = np.exp(energy - energy.max())
+    return list(zip(sets, weight / weight.sum(), strict=True)), float(energy.max() + np.log(weight.sum()))
 
 
 def exponents(a, scale=1.5):
-    """Some exponents, two of them alike."""
+    """Some exponents, two of them alike, at any scale."""
     z = scale * np.random.default_rng(a).normal(size=a)
     z[-1] = z[0]
     return z
 
 
+@pytest.mark.parametrize("scale", [0.0, 1.5, 10.0, 300.0])
 @pytest.mark.parametrize(("a", "k"), SIZES)
-def test_what_items_count_is_the_mean_over_all_sets(a, k):
+def test_what_items_count_is_the_mean_over_all_sets(a, k, scale):
     """Inclusion, what items count at the positions in which they stand, and log Σ are sums over all sets."""
-    z, weight = exponents(a), np.array([1.0, 0.6, 0.5, 0.3, 0.2])[:k]
+    z, weight = exponents(a, scale), np.array([1.0, 0.6, 0.5, 0.3, 0.2])[:k]
     inclusion, counted = np.empty(a), np.empty(a)
     total = gibbs_law(z, k, np.empty(a), np.empty((a + 1, k + 1)), inclusion, weight, counted)
     law, expected = law_of(z, k)
     assert total == pytest.approx(expected, rel=1e-12)
     for item in range(a):
-        assert inclusion[item] == pytest.approx(sum(p for one, p in law if item in one), rel=1e-10)
+        assert inclusion[item] == pytest.approx(sum(p for one, p in law if item in one), rel=1e-10, abs=1e-13)
         among = sum(p * weight[one.index(item)] for one, p in law if item in one)
-        assert counted[item] == pytest.approx(among, rel=1e-10)
+        assert counted[item] == pytest.approx(among, rel=1e-10, abs=1e-13)
 
 
 @pytest.mark.parametrize("weight", [[], [1.0, 0.5, 0.25]])
@@ -141,3 +148,48 @@ def test_a_slate_of_no_position_is_the_empty_one():
     assert slate_chances(value, 1.0, order, 0, np.array([1, -1]), *found) == 0.0
     assert slate_chances(value, 1.0, order[:0], 2, np.array([-1, -1]), *found) == 1.0
     assert (found == 0.0).all()
+
+
+ADMISSIBLE = ("111111", "101101", "110000")
+"""Three arrivals' admissible ones of six items; the last has fewer than a slate holds."""
+RELEVANCE = np.array([0.1, 0.6, 0.2, 0.5, 0.3, 0.4])
+SLATE = 3
+
+
+def _answered(agent, capacity):
+    """The answer of an agent to the three arrivals."""
+    admissible = np.array([[letter == "1" for letter in row] for row in ADMISSIBLE])
+    agent = make_agent(agent)
+    agent.begin_round(Market(small_scenario(rounds=1, slate=SLATE)).round_view())
+    return agent.act(arrivals_of(np.where(admissible, RELEVANCE, 0.0), admissible, capacity))
+
+
+@pytest.mark.parametrize("capacity", [None, 2, 1])
+@pytest.mark.parametrize(
+    ("agent", "epsilon"),
+    [("random", 1.0)] + [(f"epsilon-greedy(epsilon={share})", share) for share in (0.0, 0.1, 0.35, 1.0)],
+)
+def test_a_propensity_is_the_share_of_all_slates_that_show_the_item(agent, epsilon, capacity):
+    """It is (1 − ε)·[among the best shown] + ε·(share of ordered uniform slates that show it), in float32."""
+    slates = _answered(agent, capacity)
+    shown = SLATE if capacity is None else capacity
+    for row, letters in enumerate(ADMISSIBLE):
+        items = [item for item, letter in enumerate(letters) if letter == "1"]
+        best = sorted(items, key=lambda item: -RELEVANCE[item])[:shown]
+        uniform = list(permutations(items, min(SLATE, len(items))))
+        for item, propensity in zip(slates.items[row], slates.propensity[row], strict=True):
+            if item >= 0:
+                share = sum(item in slate[:shown] for slate in uniform) / len(uniform)
+                assert propensity == pytest.approx((1 - epsilon) * (item in best) + epsilon * share, rel=1e-6)
+
+
+def test_the_share_of_arrivals_that_are_explored_is_epsilon():
+    """Of 40,000 arrivals, those with another slate than the best are ε·(1 − 1/slates) within four standard errors."""
+    n, epsilon = 40_000, 0.1
+    agent = make_agent(f"epsilon-greedy(epsilon={epsilon})")
+    agent.begin_round(Market(small_scenario(rounds=1, slate=SLATE)).round_view())
+    arrivals = arrivals_of(np.tile(RELEVANCE, (n, 1)))
+    items = agent.act(arrivals).items
+    others = (np.sort(items, axis=1) != np.sort(np.argsort(-RELEVANCE)[:SLATE])[None, :]).any(1)
+    expected = epsilon * (1 - 1 / 20)  # 20 sets of three among six
+    assert abs(others.mean() - expected) < 4 * np.sqrt(expected * (1 - expected) / n)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
+from kit import refused
 from matplotlib.image import imread
-from small_markets import drawn, small_scenario
+from small_markets import drawn, small_run, small_scenario
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rimsim import measures
@@ -35,27 +37,27 @@ def swept(tmp_path_factory):
         return sweep(small_scenario(rounds=2), GRID, AGENTS, seeds=2, out=out, workers=1)
 
 
-def test_a_point_is_what_compare_gives(swept, tmp_path):
-    """The rows of a point are the late means of a comparison with that setting."""
-    config = override(small_scenario(rounds=2), {"exposure.beta": 0.8})
-    alone = compare(config, AGENTS, seeds=2, frozen=[], out=tmp_path / "alone", workers=1)
-    found = swept.sweep[swept.sweep["beta"] == 0.8].drop(columns="beta").reset_index(drop=True)
+def _same_point(run, beta, alone):
+    """Check that the rows of a point of a sweep are the late means of a comparison."""
+    found = run.sweep[run.sweep["beta"] == beta].drop(columns="beta").reset_index(drop=True)
     pd.testing.assert_frame_equal(
         found, measures.late_means(alone.rounds), check_exact=True, check_dtype=False
     )
 
 
-def test_the_table_has_a_column_for_each_swept_field(swept):
-    """Agent, seed, the field, metric, value; β costs relevance nothing and buys items exposure."""
+def test_a_point_is_what_compare_gives(swept, tmp_path):
+    """The rows of a point are the late means of a comparison with that setting."""
+    config = override(small_scenario(rounds=2), {"exposure.beta": 0.8})
+    _same_point(swept, 0.8, small_run(tmp_path / "alone", AGENTS, config, seeds=2, certify=True))
+
+
+def test_the_table_and_the_front_are_of_the_swept_field(swept):
+    """β costs relevance nothing and buys items exposure; a picture is drawn, and event files of a point know its β."""
     assert list(load_run(swept.folder).sweep.columns) == ["agent", "seed", "beta", "metric", "value"]
     mean = swept.sweep.groupby(["agent", "beta", "metric"])["value"].mean()
     assert mean["relevance", 0.0, "utility"] == mean["relevance", 0.8, "utility"]
     assert mean["rim-feedback", 0.8, "perplexity"] > 1.3 * mean["rim-feedback", 0.0, "perplexity"]
     assert mean["rim-feedback", 0.8, "shortfall"] < 0.05 < mean["relevance", 0.8, "shortfall"]
-
-
-def test_the_front_is_drawn_and_tensorboard_has_the_point(swept):
-    """A picture 1,200 pixels wide; the event files of a point know its β."""
     assert imread(swept.folder / "pictures" / "front.png").shape[1] == 1200
     events = EventAccumulator(str(swept.folder / "points" / "beta=0.8" / "events" / "relevance" / "seed-0"))
     events.Reload()
@@ -70,45 +72,31 @@ def test_controls_of_a_sweep_are_those_of_comparisons_and_share_their_random_sla
         "rimsim.scenarios.study.controls.play_shadow",
         lambda *given: played.append(given) or play_shadow(*given),
     )
-    config = small_scenario(
-        rounds=2, platform=PlatformConfig(model="ease-hp"), consumer=ConsumerConfig(attraction=3.0)
-    )
+    platform, consumer = PlatformConfig(model="ease-hp"), ConsumerConfig(attraction=3.0)
+    config = small_scenario(rounds=2, platform=platform, consumer=consumer)
     asked = {"seeds": 1, "control": ("random",), "certify": False, "workers": 1}
     run = sweep(config, {"exposure.beta": [0.2, 0.8]}, ("relevance",), out=tmp_path / "run", **asked)
     replicas = [replica for _, _, _, replica, _ in played]
     assert replicas == list(range(len(replicas)))
     assert not (run.folder / "state").exists()
-    alone = compare(
-        override(config, {"exposure.beta": 0.8}),
-        ("relevance",),
-        out=tmp_path / "alone",
-        ledger=False,
-        **asked,
-    )
-    found = run.sweep[run.sweep["beta"] == 0.8].drop(columns="beta").reset_index(drop=True)
-    assert set(found["agent"]) == {"relevance", "relevance-random"}
-    pd.testing.assert_frame_equal(
-        found, measures.late_means(alone.rounds), check_exact=True, check_dtype=False
-    )
+    config = override(config, {"exposure.beta": 0.8})
+    _same_point(run, 0.8, compare(config, ("relevance",), out=tmp_path / "alone", ledger=False, **asked))
+    assert set(run.sweep["agent"]) == {"relevance", "relevance-random"}
 
 
-def test_a_run_whose_truth_has_no_figure_is_resumed(tmp_path):
-    """A truth whose class is given is behind no other: its NaN is the same as before when the run goes on."""
-    config = small_scenario(rounds=1, consumer=ConsumerConfig(truth="factors"))
-    run = compare(config, ("random",), seeds=1, frozen=[], out=tmp_path / "run", workers=1, certify=False)
-    (run.folder / "state").mkdir()
-    shutil.copy(run.folder / "config.yaml", run.folder / "state" / "begun.yaml")
-    require_unchanged(load_run(run.folder))
-
-
-def test_a_truth_can_move_with_the_seed():
-    """Arms of a seed play under the truth of its bootstrap, and so does a market; without a seed it is the log's."""
+def test_a_truth_can_move_with_the_seed_and_have_no_figure(tmp_path):
+    """Arms of a seed play under the truth of its bootstrap; where its class is given, NaN is the same on resuming."""
     config = small_scenario(consumer=ConsumerConfig(truth="factors", truth_seed="seed"))
     options = StudyOptions(("random",), [], seeds=(0, 3), certify=False)
     arms = planned(Path("unused"), config, {}, options).plans[0].arms
     assert [arm.config.consumer.truth_seed for arm in arms] == [0, 3]
     assert Market(config, seeds=Seeds.all(3)).world.truth.report.bootstrap == 3
     assert build_world(config).truth.report.bootstrap is None
+    config = small_scenario(rounds=1, consumer=ConsumerConfig(truth="factors"))
+    run = small_run(tmp_path / "run", config=config)
+    (run.folder / "state").mkdir()
+    shutil.copy(run.folder / "config.yaml", run.folder / "state" / "begun.yaml")
+    require_unchanged(load_run(run.folder))
 
 
 def test_an_interrupted_sweep_resumes_to_the_same_table(swept, tmp_path):
@@ -125,31 +113,12 @@ def test_an_interrupted_sweep_resumes_to_the_same_table(swept, tmp_path):
     pd.testing.assert_frame_equal(resumed.sweep, swept.sweep, check_exact=True)
 
 
-def test_a_nested_field_is_not_called_as_one_of_the_scenario(tmp_path):
-    """``rounds`` is the scenario's own; another one of that last name goes by its whole name, others by their last."""
-    grid = {"platform.log_window.rounds": [1, 3], "exposure.beta": [0.5]}
-    points = points_of(tmp_path, small_scenario(), grid)
-    assert [point.folder.name for point in points] == [
-        f"platform.log_window.rounds={rounds},beta=0.5" for rounds in (1, 3)
-    ]
-    assert points_of(tmp_path, small_scenario(), {"rounds": [2]})[0].labels == (("rounds", 2),)
-
-
 def test_the_command_sweeps_a_grid_of_fields(tmp_path, capsys):
     """Two fields make four points; the report says them again, and that two fields have no picture."""
     scenario = tmp_path / "small.yaml"
     scenario.write_text(yaml.safe_dump(to_plain(small_scenario(rounds=1))))
     out = str(tmp_path / "run")
-    line = [
-        "sweep",
-        str(scenario),
-        "--beta",
-        "0.2,0.4",
-        "--grid",
-        "exposure.cost=1,3",
-        "--agents",
-        "rim-dual",
-    ]
+    line = f"sweep {scenario} --beta 0.2,0.4 --grid exposure.cost=1,3 --agents rim-dual".split()
     assert main([*line, "--seeds", "1", "--workers", "1", "--no-certificate", "--out", out]) == 0
     assert len(load_run(out).sweep[["beta", "cost"]].drop_duplicates()) == 4
     capsys.readouterr()
@@ -175,29 +144,26 @@ def test_a_sweep_is_not_begun_in_the_folder_of_another_run(swept, tmp_path):
     assert not (tmp_path / "one" / "points").exists()
 
 
-@pytest.mark.parametrize(
-    ("grid", "message"),
-    [
+def test_bad_grids_are_refused_and_nested_fields_have_whole_names(tmp_path):
+    """An unknown field, no value, one twice or out of range: no folder. ``rounds`` is the scenario's own."""
+    for grid, message in (
         ({"exposure.betta": [0.1]}, "Did you mean 'exposure.beta'"),
         ({"exposure.beta": []}, "at least one value"),
         ({"exposure.beta": [0.1, 0.1]}, "distinct values"),
         ({"exposure.beta": [0.1, 7]}, "exposure.beta"),
-    ],
-)
-def test_bad_grids_are_refused_before_anything_is_written(tmp_path, grid, message):
-    """An unknown field, no value, a value twice or out of range: an error, and no folder."""
-    with pytest.raises(ConfigError, match=message):
-        sweep(small_scenario(), grid, ("random",), out=tmp_path / "run")
-    assert not (tmp_path / "run").exists()
+    ):
+        refused(ConfigError, message, sweep, small_scenario(), grid, ("random",), out=tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+    grid = {"platform.log_window.rounds": [1], "exposure.beta": [0.5]}
+    (point,) = points_of(tmp_path, small_scenario(), grid)
+    assert point.folder.name == "platform.log_window.rounds=1,beta=0.5"
+    assert points_of(tmp_path, small_scenario(), {"rounds": [2]})[0].labels == (("rounds", 2),)
 
 
 def test_a_sweep_that_was_interrupted_while_it_began_can_be_begun_anew(tmp_path, monkeypatch):
     """Points that were begun, and nothing more, are no run that is in the way; points that were played are."""
-
-    def go():
-        return sweep(small_scenario(rounds=1), {"exposure.beta": [0.1, 0.8]}, ("random",), **asked)
-
     asked = {"seeds": 1, "out": tmp_path / "run", "workers": 1, "certify": False}
+    go = partial(sweep, small_scenario(rounds=1), {"exposure.beta": [0.1, 0.8]}, ("random",), **asked)
     begun = []
 
     def interrupted(plan, command):
@@ -213,5 +179,4 @@ def test_a_sweep_that_was_interrupted_while_it_began_can_be_begun_anew(tmp_path,
     assert (tmp_path / "run" / "points" / "beta=0.1" / "config.yaml").is_file()
     assert set(go().sweep["beta"]) == {0.1, 0.8}
     (tmp_path / "run" / "config.yaml").unlink()
-    with pytest.raises(RunFolderError):
-        go()
+    refused(RunFolderError, "holds", go)

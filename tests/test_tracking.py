@@ -5,16 +5,14 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-import subprocess
-import sys
 import time
-from pathlib import Path
 from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
 import numpy as np
 import pandas as pd
 import pytest
+from kit import DOCS, refused
 from tensorboard import program
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
@@ -32,14 +30,11 @@ GROUPS = sorted({measure.group for measure in MEASURES.values()})
 
 
 def _record(number: int, value: float = 0.5, per_round: int = 200) -> tracking.RoundRecord:
-    return tracking.RoundRecord(
-        round=number,
-        arrivals=(number + 1) * per_round,
-        metrics={"shortfall": value + number, "value_model": 1e9 + number / 8, "agent/step": 3.0},
-        item_price=np.array([-0.5, -0.25, 0.0, 0.0]),
-        exposure=np.array([4, 0, 2, 9]),
-        required=np.array([3, 2, 2, 0]),
-    )
+    metrics = {"shortfall": value + number, "value_model": 1e9 + number / 8, "agent/step": 3.0}
+    items = np.array([-0.5, -0.25, 0.0, 0.0]), np.array([4, 0, 2, 9]), np.array([3, 2, 2, 0])
+    names = ("item_price", "exposure", "required")
+    arrays = dict(zip(names, items, strict=True))
+    return tracking.RoundRecord(number, (number + 1) * per_round, metrics, **arrays)
 
 
 def _write(run, rounds, **resume) -> tracking.Tracker:
@@ -53,20 +48,14 @@ def _events(folder) -> EventAccumulator:
     return EventAccumulator(str(folder), size_guidance={"scalars": 0, "tensors": 0, "histograms": 0}).Reload()
 
 
-def test_measures_come_back_by_round_and_by_arrivals(tmp_path):
-    """Each measure is a series over rounds and another over arrivals, under its tag group/name."""
+def test_measures_delivery_and_prices_come_back_by_round_and_by_arrivals(tmp_path):
+    """Each is a series over rounds, measures over arrivals too; prices and exposures are histograms."""
     folder = _write(tmp_path, range(3)).folder
     assert folder == tracking.event_folder(tmp_path, "rim-dual", 7)
     scalars = tracking.read_scalars(folder)
     assert scalars["guarantee/shortfall"] == [(0, 0.5), (1, 1.5), (2, 2.5)]
     assert scalars["zz_by_arrivals/guarantee/shortfall"] == [(200, 0.5), (400, 1.5), (600, 2.5)]
     assert scalars["agent/step"] == [(0, 3.0), (1, 3.0), (2, 3.0)]
-
-
-def test_delivery_and_prices_become_series_and_histograms(tmp_path):
-    """Required and delivered exposure, price levels, and histograms of both are written for each round."""
-    folder = _write(tmp_path, range(2)).folder
-    scalars = tracking.read_scalars(folder)
     assert scalars["delivery/required"][0] == (0, 7)
     assert scalars["delivery/delivered"][0] == (0, 5)
     assert scalars["prices/lowest"][0] == (0, -0.5)
@@ -74,7 +63,7 @@ def test_delivery_and_prices_become_series_and_histograms(tmp_path):
     events = _events(folder)
     for name, low, high, total in (("item_price", -0.5, 0.0, -0.75), ("exposure", 0.0, 9.0, 15.0)):
         histograms = events.Histograms(f"histograms/{name}")
-        assert [event.step for event in histograms] == [0, 1]
+        assert [event.step for event in histograms] == [0, 1, 2]
         value = histograms[0].histogram_value
         assert (value.min, value.max, value.sum, value.num) == (low, high, total, 4)
         assert sum(value.bucket) == 4
@@ -90,13 +79,13 @@ def test_a_measure_without_value_gets_no_point(tmp_path):
     assert not [name for name in scalars if name.startswith(("prices/", "delivery/"))]
 
 
-def test_a_round_is_on_disk_when_it_ends(tmp_path):
-    """A finished round can be read while the tracker is still open."""
+def test_a_round_is_on_disk_when_it_ends_until_a_new_run_replaces_it(tmp_path):
+    """A finished round can be read while the tracker is open; a new run leaves no point of an earlier one."""
+    _write(tmp_path, range(4))
     with tracking.Tracker(tmp_path, "rim-dual", 7) as tracker:
-        tracker.round(_record(0))
-        assert len(tracking.read_scalars(tracker.folder)["guarantee/shortfall"]) == 1
-        tracker.round(_record(1))
-        assert len(tracking.read_scalars(tracker.folder)["guarantee/shortfall"]) == 2
+        for number in range(2):
+            tracker.round(_record(number))
+            assert len(tracking.read_scalars(tracker.folder)["guarantee/shortfall"]) == number + 1
 
 
 def test_a_resumed_run_reads_like_an_uninterrupted_one(tmp_path):
@@ -115,8 +104,8 @@ def test_a_resumed_run_reads_like_an_uninterrupted_one(tmp_path):
     assert len(list(folder.iterdir())) == 1
 
 
-def test_resuming_survives_a_file_torn_in_the_middle_of_a_record(tmp_path):
-    """A record cut short by a crash is passed over, everything before it is kept."""
+def test_resuming_survives_a_torn_file_and_tells_tensorboard_to_purge(tmp_path):
+    """A record cut short is passed over; of an old file left beside the new one only the new points are shown."""
     folder = _write(tmp_path, range(3)).folder
     (path,) = folder.iterdir()
     path.write_bytes(path.read_bytes()[:-7])
@@ -124,10 +113,6 @@ def test_resuming_survives_a_file_torn_in_the_middle_of_a_record(tmp_path):
     scalars = tracking.read_scalars(folder)
     assert scalars["guarantee/shortfall"] == [(0, 0.5), (1, 1.5), (2, 2.5)]
     assert [point.step for point in scalars["zz_by_arrivals/guarantee/shortfall"]] == [200, 400, 600]
-
-
-def test_a_resumed_file_tells_tensorboard_to_purge(tmp_path):
-    """If a crash left the old file beside the new one, TensorBoard would show the new one's points alone."""
     folder = _write(tmp_path, range(4)).folder
     (old,) = folder.iterdir()
     kept = old.read_bytes()
@@ -138,13 +123,6 @@ def test_a_resumed_file_tells_tensorboard_to_purge(tmp_path):
     scalars = tracking.read_scalars(folder)
     assert [point.step for point in scalars["guarantee/shortfall"]] == [0, 1, 2]
     assert [point.step for point in scalars["zz_by_arrivals/guarantee/shortfall"]] == [200, 400, 600]
-
-
-def test_a_new_run_replaces_old_files(tmp_path):
-    """Starting again from round 0 leaves no point of the earlier run."""
-    _write(tmp_path, range(4))
-    folder = _write(tmp_path, range(1)).folder
-    assert len(tracking.read_scalars(folder)["guarantee/shortfall"]) == 1
 
 
 def test_layout_has_bands_of_three_tags_and_known_tags(tmp_path):
@@ -194,11 +172,8 @@ def test_hyperparameters_and_final_figures_are_one_row(tmp_path):
         tracker.finish({"beta": 0.5, "k": 10, "history": True}, {"shortfall": 0.25, "adoption_median": None})
     events = _events(tracker.folder)
     content = events.PluginTagToContent("hparams")
-    assert set(content) == {
-        metadata.EXPERIMENT_TAG,
-        metadata.SESSION_START_INFO_TAG,
-        metadata.SESSION_END_INFO_TAG,
-    }
+    tags = {metadata.EXPERIMENT_TAG, metadata.SESSION_START_INFO_TAG, metadata.SESSION_END_INFO_TAG}
+    assert set(content) == tags
     experiment = metadata.parse_experiment_plugin_data(content[metadata.EXPERIMENT_TAG])
     names = ["agent", "seed", "beta", "k", "history"]
     assert [info.name for info in experiment.hparam_infos] == names
@@ -224,28 +199,23 @@ def served(tmp_path_factory):
             record = dataclasses.replace(_record(0), metrics=dict.fromkeys(MEASURES, 0.5))
             tracker.round(record)
             tracker.finish({"beta": 0.5}, {"utility": 0.75, "shortfall": 0.25, "adoption_median": None})
-    rounds = _rounds({("relevance", 0): [0.5], ("rim-dual", 0): [0.25]})
-    parts = pd.DataFrame(
-        [
-            {"agent": "relevance", "part": part, "metric": metric, "round": 0, "seed": 0, "value": 0.125}
-            for part in ("data", "loop", "all")
-            for metric in tracking.RETRAINED
-        ]
-    )
+    rounds = _rounds({"relevance": [0.5], "rim-dual": [0.25]})
+    rows = [(part, metric) for part in ("data", "loop", "all") for metric in tracking.RETRAINED]
+    parts = pd.DataFrame(rows, columns=["part", "metric"])
+    parts = parts.assign(agent="relevance", round=0, seed=0, value=0.125)
     tracking.write_summary(run, rounds, parts=parts)
     picture = run / "round.png"
     picture.write_bytes(PNG)
-    tracking.write_about(
-        run, {"command": "rimsim compare", "answer": "`relevance` leaves **half**"}, [picture]
-    )
+    about = {"command": "rimsim compare", "answer": "`relevance` leaves **half**"}
+    tracking.write_about(run, about, [picture])
     server = program.TensorBoard()
     server.configure(logdir=str(run / "events"), load_fast="true", port=0)
     address = server.launch()
     until = time.monotonic() + 20
-    while (
-        len(_asked(address, "scalars/tags")) < 4 or not _asked(address, "text/tags")
-    ) and time.monotonic() < until:
-        time.sleep(0.1)  # it loads while it already answers
+    while time.monotonic() < until:  # it loads while it already answers
+        if len(_asked(address, "scalars/tags")) >= 4 and _asked(address, "text/tags"):
+            break
+        time.sleep(0.1)
     return address, run
 
 
@@ -257,8 +227,8 @@ def _asked(address, route, body=None, **query):
         return json.load(answer)
 
 
-def test_tensorboard_itself_serves_every_scalar_written(served):
-    """Through its fast loader the server lists all tags that are in the files, those of allocation among them."""
+def test_tensorboard_itself_serves_scalars_pictures_words_and_columns(served):
+    """All tags of the files, images bit for bit, pages of text, and few hyperparameters: what differs between runs."""
     address, run = served
     listed = _asked(address, "scalars/tags")
     arms = {"relevance/seed-0", "rim-dual/seed-7"}
@@ -266,6 +236,20 @@ def test_tensorboard_itself_serves_every_scalar_written(served):
     for name, tags in listed.items():
         assert set(tags) == set(tracking.read_scalars(run / "events" / name))
         assert name not in arms or {"allocation/value_model", "zz_by_arrivals/allocation/bound"} <= set(tags)
+    address, _ = served
+    (image,) = _asked(address, "images/images", run="about", tag="pictures/round", sample=0)
+    with urlopen(f"{address}data/plugin/images/individualImage?{image['query']}", timeout=20) as answer:  # noqa: S310
+        assert answer.read() == PNG
+    assert set(_asked(address, "text/tags")["about"]) == {"about/command", "about/answer", "about/tags"}
+    (told,) = _asked(address, "text/text", run="about", tag="about/answer")
+    assert "<strong>half</strong>" in told["text"]
+    (table,) = _asked(address, "text/text", run="about", tag="about/tags")
+    assert all(f"<code>{measure.tag}</code>" in table["text"] for measure in MEASURES.values())
+    address, _ = served
+    columns = _asked(address, "hparams/experiment", {"experimentName": "", "hparamsLimit": 1000})
+    assert [column["name"] for column in columns["hparamInfos"]] == ["agent", "beta", "seed"]
+    found = [column["displayName"] for column in columns["metricInfos"]]
+    assert found == [MEASURES[name].title for name in ("utility", "shortfall", "adoption_median")]
 
 
 def test_each_chart_that_tensorboard_serves_draws_its_tags_alone(served):
@@ -273,12 +257,8 @@ def test_each_chart_that_tensorboard_serves_draws_its_tags_alone(served):
     address, _ = served
     page = _asked(address, "custom_scalars/layout")
     assert page["category"][0]["title"] == "What retraining does, and the loop in it"
-    lines = [
-        chart["multiline"]["tag"]
-        for category in page["category"]
-        for chart in category["chart"]
-        if "multiline" in chart
-    ]
+    charts = [chart for category in page["category"] for chart in category["chart"]]
+    lines = [chart["multiline"]["tag"] for chart in charts if "multiline" in chart]
     assert len(lines) == 5
     for pattern in itertools.chain.from_iterable(lines):
         drawn = _asked(address, "custom_scalars/scalars", run="rim-dual/seed-7", tag=pattern)
@@ -301,35 +281,11 @@ def test_what_the_loop_does_is_seen_first(served):
     assert (groups[0], groups[-2:]) == ("1_retraining", ["zz_bands", "zz_by_arrivals"])
 
 
-def test_tensorboard_itself_serves_pictures_and_words(served):
-    """Pictures are images, bit for bit; command, answer and what each tag is are pages of text."""
-    address, _ = served
-    (image,) = _asked(address, "images/images", run="about", tag="pictures/round", sample=0)
-    with urlopen(f"{address}data/plugin/images/individualImage?{image['query']}", timeout=20) as answer:  # noqa: S310
-        assert answer.read() == PNG
-    assert set(_asked(address, "text/tags")["about"]) == {"about/command", "about/answer", "about/tags"}
-    (told,) = _asked(address, "text/text", run="about", tag="about/answer")
-    assert "<strong>half</strong>" in told["text"]
-    (table,) = _asked(address, "text/text", run="about", tag="about/tags")
-    assert [
-        measure.tag for measure in MEASURES.values() if f"<code>{measure.tag}</code>" not in table["text"]
-    ] == []
-
-
-def test_the_hyperparameters_that_tensorboard_serves_tell_what_differs_and_what_was_found(served):
-    """Its columns are few enough to be shown unasked: what differs between runs, and figures with values."""
-    address, _ = served
-    columns = _asked(address, "hparams/experiment", {"experimentName": "", "hparamsLimit": 1000})
-    assert [column["name"] for column in columns["hparamInfos"]] == ["agent", "beta", "seed"]
-    found = [column["displayName"] for column in columns["metricInfos"]]
-    assert found == [MEASURES[name].title for name in ("utility", "shortfall", "adoption_median")]
-
-
 def _rounds(values):
-    """A table of rounds: (agent, round) → utility by seed."""
+    """A table of round 0: agent → utility by seed."""
     rows = [
-        {"agent": agent, "seed": seed, "round": number, "metric": "utility", "value": value}
-        for (agent, number), seeds in values.items()
+        {"agent": agent, "seed": seed, "round": 0, "metric": "utility", "value": value}
+        for agent, seeds in values.items()
         for seed, value in enumerate(seeds)
     ]
     rows.append({"agent": "a", "seed": 0, "round": 0, "metric": "own figure", "value": 1.0})
@@ -338,11 +294,11 @@ def _rounds(values):
 
 def test_bands_are_the_intervals_over_seeds(tmp_path):
     """An agent's bands hold mid, low and high of a measure, below four seeds the lowest and the highest."""
-    values = {("a", 0): [1.0, 2.0, 4.0, 3.0], ("b", 0): [5.0], ("c", 0): [2.0, 1.0, 4.5]}
+    values = {"a": [1.0, 2.0, 4.0, 3.0], "b": [5.0], "c": [2.0, 1.0, 4.5]}
     for _ in range(2):
         folders = tracking.write_summary(tmp_path, _rounds(values))
     assert folders == [tracking.summary_folder(tmp_path, agent) for agent in "abc"]
-    band = mean_interval(values["a", 0])
+    band = mean_interval(values["a"])
     ends = {"a": (band.low, band.mean, band.high), "b": (5.0, 5.0, 5.0), "c": (1.0, 2.5, 4.5)}
     for agent, folder in zip("abc", folders, strict=True):
         scalars = tracking.read_scalars(folder)
@@ -351,47 +307,31 @@ def test_bands_are_the_intervals_over_seeds(tmp_path):
         assert read == pytest.approx(ends[agent])
 
 
-def test_an_unknown_metric_writes_nothing(tmp_path):
-    """A metric that is no measure is an error with the nearest name, and the round leaves no point."""
+def test_wrong_use_is_named(tmp_path):
+    """An unknown metric, with the nearest, a negative round, a list, an empty folder and a file in the way."""
     with tracking.Tracker(tmp_path, "random", 0) as tracker:
         with pytest.raises(ConfigError, match="Did you mean 'shortfall'"):
             tracker.round(tracking.RoundRecord(0, 5, {"utility": 1.0, "shortfal": 0.5}))
-        with pytest.raises(ConfigError, match="unknown"):
-            tracker.finish({}, {"utilty": 1.0})
+        refused(ConfigError, "unknown", tracker.finish, {}, {"utilty": 1.0})
     assert tracking.read_scalars(tracker.folder) == {}
+    refused(ConfigError, "first_round -1", tracking.Tracker, tmp_path, "a", 0, first_round=-1)
+    with tracking.Tracker(tmp_path, "a", 0) as tracker, pytest.raises(ConfigError, match="'betas': a list"):
+        tracker.finish({"betas": [1, 2]}, {})
+    refused(RunFolderError, "no event files", tracking.read_scalars, tmp_path)
+    (tmp_path / "file").write_text("")
+    refused(RunFolderError, "cannot be written", tracking.Tracker, tmp_path / "file", "a", 0)
 
 
 @pytest.mark.parametrize("agent", ["", "..", "a/b", "bands", "about", "a\nb", "c:"])
 def test_agent_names_that_cannot_be_folders_are_refused(tmp_path, agent):
     """A name that would leave the run folder or clash with the summaries is an error."""
-    with pytest.raises(ConfigError, match="cannot name a folder"):
-        tracking.Tracker(tmp_path, agent, 0)
+    refused(ConfigError, "cannot name a folder", tracking.Tracker, tmp_path, agent, 0)
     assert not list(tmp_path.iterdir())
 
 
-def test_wrong_use_is_named(tmp_path):
-    """A negative round, a list as hyperparameter, an empty folder and a file in the way are errors."""
-    with pytest.raises(ConfigError, match="first_round -1"):
-        tracking.Tracker(tmp_path, "a", 0, first_round=-1)
-    with tracking.Tracker(tmp_path, "a", 0) as tracker, pytest.raises(ConfigError, match="'betas': a list"):
-        tracker.finish({"betas": [1, 2]}, {})
-    with pytest.raises(RunFolderError, match="no event files"):
-        tracking.read_scalars(tmp_path)
-    (tmp_path / "file").write_text("")
-    with pytest.raises(RunFolderError, match="cannot be written"):
-        tracking.Tracker(tmp_path / "file", "a", 0)
-
-
-def test_tracking_imports_no_torch():
-    """Writing event files needs neither torch nor TensorFlow."""
-    code = "import sys, rimsim.tracking; print({'torch', 'tensorflow'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"
-
-
-def test_every_tag_is_documented(tmp_path):
-    """docs/tracking.md names every group of tags, and every tag that is no registered measure."""
-    page = (Path(__file__).parents[1] / "docs" / "tracking.md").read_text(encoding="utf-8")
+def test_every_tag_is_documented_and_documented_lines_run(tmp_path, monkeypatch):
+    """docs/tracking.md names groups of tags and all that are no measures; its lines leave files that can be read."""
+    page = (DOCS / "tracking.md").read_text(encoding="utf-8")
     with tracking.Tracker(tmp_path, "rim-dual", 7) as tracker:
         tracker.round(dataclasses.replace(_record(0), metrics=dict.fromkeys(MEASURES, 0.5)))
     written = tracking.read_scalars(tracker.folder)
@@ -399,12 +339,8 @@ def test_every_tag_is_documented(tmp_path):
     assert own == {name for name in written if name.split("/")[0] not in {*GROUPS, "zz_by_arrivals"}}
     assert [name for name in own if f"`{name}`" not in page] == []
     assert [group for group in GROUPS if f"`{group}/…`" not in page] == []
-
-
-def test_documented_lines_run(tmp_path, monkeypatch):
-    """The Python lines of docs/tracking.md run as they stand and leave files that can be read."""
     monkeypatch.chdir(tmp_path)
-    page = (Path(__file__).parents[1] / "docs" / "tracking.md").read_text(encoding="utf-8")
+    page = (DOCS / "tracking.md").read_text(encoding="utf-8")
     lines = page.split("```python\n")[1].split("```")[0]
     exec(lines, {})  # noqa: S102 - the documentation is ours
     read = tracking.read_scalars(tracking.event_folder(tmp_path / "runs" / "by-hand", "rim-dual", 0))

@@ -19,11 +19,25 @@ from rimsim.errors import ConfigError, DataError, RunFolderError
 from rimsim.intensity import UserStates
 from rimsim.intensity.registry import make
 from rimsim.intensity.states import session_examples
+from rimsim.market import agreement as evidence_of
+from rimsim.market.agreement import (
+    Evidence,
+    SlateSetting,
+    Uniform,
+    agreement_of,
+    gather,
+    judged,
+    make_cut,
+    scores_of,
+    shares_over,
+    true_shares,
+    utilities,
+)
 from rimsim.measures import UNFIT, agreement, pairs_of
 from rimsim.scenarios import ValidateConfig, load_run, load_validation, validate
 from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.kinds import validate as kind
-from rimsim.scenarios.kinds.validate import COLUMNS, sessions, value_table, with_serving
+from rimsim.scenarios.kinds.validate import COLUMNS, value_table, with_serving
 from rimsim.scenarios.kinds.validate.checks import (
     acceptance,
     answers,
@@ -35,19 +49,6 @@ from rimsim.scenarios.kinds.validate.checks import (
     weighted_quantiles,
 )
 from rimsim.scenarios.kinds.validate.report import rate_sentences, real_against_simulated
-from rimsim.scenarios.kinds.validate.sessions import (
-    Evidence,
-    Setting,
-    Uniform,
-    agreement_of,
-    gather,
-    judged,
-    make_cut,
-    scores_of,
-    shares_over,
-    true_shares,
-    utilities,
-)
 from rimsim.scenarios.report.sentences import agreement_note, agreement_sentence, unfit_sentence
 from rimsim.scenarios.runs.status import digest
 
@@ -292,7 +293,7 @@ def test_real_worth_by_plain_loops(cut):
 def test_utility_is_the_law_of_consumption(law, cut):
     """1 − exp(−λ*·p*·γ^(r−1)) over what is unconsumed; the oracle's slate is the best under the truth."""
     slates = judged(Uniform((len(cut), ITEMS)), cut, 5).slates
-    worth = utilities(law, cut, [slates], Setting(slate=5))
+    worth = utilities(law, cut, [slates], SlateSetting(slate=5))
     for row in range(len(cut)):
         share = np.where(cut.admissible(row, row + 1)[0], law.share[cut.later.user[row]], 0.0)
         share /= share.sum()
@@ -308,7 +309,7 @@ def test_the_law_agrees_with_reality_and_a_shuffled_law_does_not(law, log):
     models = ("popularity", "transformer", "hp", "random", Prefers.name(0.4), Prefers.name(1.0))
     truths = {"law": law, "shuffled": Law(law.share[:, np.random.default_rng(1).permutation(ITEMS)])}
     Prefers.shares = law.share
-    evidence = gather(cuts, models, truths, Setting())
+    evidence = gather(cuts, models, truths, SlateSetting())
     real = evidence.by_user()
     good, bad = (agreement(real, evidence.by_user(name)[:-1], resamples=100) for name in truths)
     assert good.settled_pairs >= 6
@@ -317,16 +318,16 @@ def test_the_law_agrees_with_reality_and_a_shuffled_law_does_not(law, log):
     assert bad.kendall_settled < UNFIT
     assert bad.unfit
     assert evidence.utility["law"].shape == (7, 2, USERS)
-    again = gather(cuts, models, {"law": law}, Setting())
+    again = gather(cuts, models, {"law": law}, SlateSetting())
     assert np.array_equal(again.utility["law"], evidence.utility["law"])
 
 
 def test_many_judged_users_are_drawn_once(log, monkeypatch):
     """A run's own short validation takes one cut of each of many users, and two where they are few."""
-    monkeypatch.setattr(sessions, "_MODELS", ("popularity", "random"))
+    monkeypatch.setattr(evidence_of, "_MODELS", ("popularity", "random"))
     found = {}
     for slate, many in ((4, USERS), (5, USERS + 1)):
-        monkeypatch.setattr(sessions, "_MANY", many)
+        monkeypatch.setattr(evidence_of, "_MANY", many)
         found[many] = agreement_of(log, gap=1800.0, kind="factors", rank=2, slate=slate)
     assert [record["draws"] for record in found.values()] == [1, 2]
     assert all(record["users"] == USERS for record in found.values())
@@ -692,7 +693,7 @@ def test_a_run_keeps_the_agreement_of_its_truth(tmp_path, capsys, monkeypatch):
     assert found["draws"] == 2
     assert found["models"] == len(found["compared"])
     assert {"kendall", "kendall_settled", "settled_pairs", "unfit"} <= set(found)
-    monkeypatch.setattr(sessions, "gather", None)  # nothing is found anew
+    monkeypatch.setattr(evidence_of, "gather", None)  # nothing is found anew
     again = rimsim.compare(small_scenario(), out=tmp_path / "two", **words)
     assert again.config["agreement"] == found
     assert main(["report", str(again.folder)]) == 0
@@ -713,9 +714,9 @@ def test_the_agreement_of_a_run_is_of_its_slate_and_its_examination(log, tmp_pat
         asked.append((setting.slate, setting.position_decay))
         raise Refused("enough")
 
-    monkeypatch.setattr(sessions, "gather", gather)
+    monkeypatch.setattr(evidence_of, "gather", gather)
     truth = SimpleNamespace(kind="law")
-    monkeypatch.setattr(sessions, "kept_truth", lambda *_, **__: truth)
+    monkeypatch.setattr(evidence_of, "kept_truth", lambda *_, **__: truth)
     monkeypatch.setenv("RIMSIM_CACHE", str(tmp_path))  # nothing is kept there yet
     few = log.rows(np.arange(len(log)) % 7 > 0)
     first = {"slate": 4, "position_decay": 0.7}
@@ -728,14 +729,14 @@ def test_the_agreement_of_a_run_is_of_its_slate_and_its_examination(log, tmp_pat
     assert asked.pop() == (4, 0.7)
     compared.pop()
     assert all("ease" in models for models in compared)
-    monkeypatch.setattr(sessions, "_EASE", few.n_items - 1)
+    monkeypatch.setattr(evidence_of, "_EASE", few.n_items - 1)
     agreement_of(few, gap=1800.0, slate=6)
     assert "ease" not in compared.pop()
     asked.pop()
-    monkeypatch.setattr(sessions, "_EASE", few.n_items)
-    monkeypatch.setattr(sessions, "_versions", lambda: ["another"])
+    monkeypatch.setattr(evidence_of, "_EASE", few.n_items)
+    monkeypatch.setattr(evidence_of, "_versions", lambda: ["another"])
     agreement_of(few, gap=1800.0, **first)
-    monkeypatch.setattr(sessions, "_code", lambda: "another")
+    monkeypatch.setattr(evidence_of, "_code", lambda: "another")
     agreement_of(few, gap=1800.0, **first)
     assert asked[3:] == [(4, 0.7)] * 2
 
@@ -753,14 +754,14 @@ def test_keys_hang_on_every_file_that_says_what_is_kept(monkeypatch):
         return plainly(path)
 
     monkeypatch.setattr(Path, "read_bytes", reading)
-    sessions._code()
+    evidence_of._code()
     assert {
-        "validate/sessions.py",
+        "market/agreement.py",
         "data/log.py",
         "measures/statistics.py",
         "measures/relevance.py",
     } <= read
-    assert {"kinds/scores.py", "measures/statistics.py"} <= read
+    assert {"intensity/scores.py", "measures/statistics.py"} <= read
     read.clear()
     world._code.__wrapped__()
     assert "data/log.py" in read

@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
+from kit import refused, write_events
 from made_logs import log_of
 from scipy.optimize import minimize
 
@@ -43,23 +44,23 @@ def law() -> np.ndarray:
     return 1 / (1 + np.exp(-logit))
 
 
-def table_of(taken: np.ndarray) -> ObservedTable:
+def table_of(taken):
     """The dense table of answers (users, items)."""
     user, item = np.divmod(np.arange(taken.size), taken.shape[1])
-    return ObservedTable(
-        user=user,
-        item=item,
-        value=taken[user, item].astype(float),
-        users=np.arange(taken.shape[0]),
-        items=np.arange(taken.shape[1]),
-        time=None,
-        shown_at_random=True,
-    )
+    users, items = map(np.arange, taken.shape)
+    value = taken[user, item].astype(float)
+    return ObservedTable(user, item, value, users=users, items=items, time=None, shown_at_random=True)
 
 
-def all_of(user: np.ndarray, item: np.ndarray, time: np.ndarray) -> EventLog:
+def all_of(user, item, time):
     """A log of some events over all users and items."""
     return log_of(user, item, time, USERS, random_items(ITEMS))
+
+
+FIRST = all_of(np.arange(USERS), np.zeros(USERS, np.int64), 1e9 + np.arange(USERS))
+"""Each user's event with the first item."""
+TAKEN = rng.uniform(2, DRAW, USER, ITEM) < law()
+"""Answers that are drawn from the law."""
 
 
 def selected(taken: np.ndarray, appeal: np.ndarray) -> EventLog:
@@ -92,8 +93,7 @@ class Known:
 def test_a_truth_of_a_selected_tenth_is_judged_as_it_deserves():
     """Fitted to chosen answers, a truth is above one of shuffled users beyond their intervals, and below the law."""
     p = law()
-    taken = rng.uniform(2, DRAW, USER, ITEM) < p
-    log = selected(taken, 0.5 + 2 * rng.uniform(5, DRAW, ITEM))
+    log = selected(TAKEN, 0.5 + 2 * rng.uniform(5, DRAW, ITEM))
     strangers = log.item[np.argsort(rng.uniform(6, DRAW, np.arange(len(log))))]
     shuffled = all_of(log.user, strangers, log.time)
     truths = {
@@ -102,7 +102,7 @@ def test_a_truth_of_a_selected_tenth_is_judged_as_it_deserves():
         "law": Known(p),
     }
     models = {"popularity": make("popularity").fit(log)}
-    found = judge_observed(table_of(taken), log, truths, models, taken_at=1.0)
+    found = judge_observed(table_of(TAKEN), log, truths, models, taken_at=1.0)
     table = found.table().set_index(["truth", "model", "metric"])
     for metric in ("auc", "precision", "log_likelihood"):
         law_itself, good, bad, popular, chance = (
@@ -122,33 +122,26 @@ def test_a_truth_of_a_selected_tenth_is_judged_as_it_deserves():
     assert len(found.answers) == USERS * ITEMS - len(log)
 
 
-def test_the_law_has_the_auc_that_it_must_have():
-    """With answers drawn from a law, the mean AUC of the law is the one that its probabilities say, within error."""
+def test_the_law_has_the_auc_and_the_deciles_that_it_must_have():
+    """With answers drawn from a law, its mean AUC is the one that its probabilities say, within error.
+
+    Over the tenths, shares of yes add up to the table's share, and each mean probability grows.
+    """
     p = law()
-    taken = rng.uniform(2, DRAW, USER, ITEM) < p
-    log = all_of(np.arange(USERS), np.zeros(USERS, np.int64), 1e9 + np.arange(USERS))
-    found = judge_observed(table_of(taken), log, {"law": Known(p)}, {}, taken_at=1.0).table()
-    value, low, high = found[(found.truth == "law") & (found.metric == "auc")][["value", "low", "high"]].iloc[
-        0
-    ]
+    found = judge_observed(table_of(TAKEN), FIRST, {"law": Known(p)}, {}, taken_at=1.0).table()
+    found = found[found["truth"] == "law"].set_index("metric")
+    value, low, high = found.loc["auc", ["value", "low", "high"]]
     expected = []
     for row in p[:, 1:]:
         weight = row[:, None] * (1 - row[None, :])
-        weight[np.arange(ITEMS - 1), np.arange(ITEMS - 1)] = 0
+        np.fill_diagonal(weight, 0)
         expected.append((weight * (row[:, None] > row[None, :])).sum() / weight.sum())
     assert low - (high - low) < np.mean(expected) < high + (high - low)
     assert value > 0.7
-
-
-def test_deciles_hold_all_answers_and_their_shares():
-    """Over the tenths, shares of yes add up to the table's share, each mean probability grows, intervals hold it."""
-    taken = rng.uniform(2, DRAW, USER, ITEM) < law()
-    log = all_of(np.arange(USERS), np.zeros(USERS, np.int64), 1e9 + np.arange(USERS))
-    evidence = judge_observed(table_of(taken), log, {"law": Known(law())}, {}, taken_at=1.0)
-    found = evidence.table().query("truth == 'law'").set_index("metric")["value"]
-    shares = [found[f"decile_{number}_taken"] for number in range(1, 11)]
-    assert np.mean(shares) == pytest.approx(taken[:, 1:].mean())
-    predicted = [found[f"decile_{number}_predicted"] for number in range(1, 11)]
+    shares, predicted = (
+        [found.loc[f"decile_{n}_{name}", "value"] for n in range(1, 11)] for name in ("taken", "predicted")
+    )
+    assert np.mean(shares) == pytest.approx(TAKEN[:, 1:].mean())
     assert predicted == sorted(predicted)
 
 
@@ -160,31 +153,27 @@ def random_answers(n=400, users=12):
     return user, score, draw.random(n) < 1 / (1 + np.exp(1 - score))
 
 
-def test_auc_is_that_of_all_pairs():
-    """The rank formula equals a count over all pairs with ties for a half; without a pair there is none."""
+def test_auc_precision_and_likelihood_are_those_of_counts_by_user():
+    """AUC by all pairs with ties for a half; the best k answers; the mean of log p. Without a pair there is none."""
     user, score, taken = random_answers()
-    found = user_aucs(user, score, taken, 14)
+    ties, p = rng.bits(0, DRAW, np.arange(len(user))), 1 / (1 + np.exp(-score))
+    auc, best = user_aucs(user, score, taken, 14), precisions(user, score, taken, ties, 12, 5)
+    nats = answer_likelihoods(user, p, taken, 13)
     for who in range(12):
-        yes, no = score[(user == who) & taken], score[(user == who) & ~taken]
+        mine = user == who
+        yes, no = score[mine & taken], score[mine & ~taken]
         wins = (yes[:, None] > no).sum() + 0.5 * (yes[:, None] == no).sum()
-        assert found[who] == pytest.approx(wins / (len(yes) * len(no)))
-    assert np.isnan(found[12:]).all()
+        assert auc[who] == pytest.approx(wins / (len(yes) * len(no)))
+        rows = sorted(np.flatnonzero(mine), key=lambda row: (-score[row], ties[row]))
+        assert best[who] == taken[rows[:5]].mean()
+        assert nats[who] == pytest.approx(np.log(np.where(taken, p, 1 - p)[mine]).mean())
+    assert np.isnan([*auc[12:], nats[12]]).all()
     assert np.isnan(user_aucs(np.zeros(3, np.int64), np.arange(3.0), np.ones(3, bool), 1)).all()
-
-
-def test_precision_is_that_of_the_best_of_what_was_asked():
-    """The best k answers are counted one by one; users with no more than k answers have none."""
-    user, score, taken = random_answers()
-    ties = rng.bits(0, DRAW, np.arange(len(user)))
-    found = precisions(user, score, taken, ties, 12, 5)
-    for who in range(12):
-        rows = sorted(np.flatnonzero(user == who), key=lambda row: (-score[row], ties[row]))
-        assert found[who] == taken[rows[:5]].mean()
     assert np.isnan(precisions(user, score, taken, ties, 12, 400)).all()
 
 
 def test_calibration_maximises_the_likelihood_of_other_folds():
-    """α and β are those of a general optimiser; scores that order the wrong way foretell nothing but the share."""
+    """As a general optimiser does; scores that order wrongly foretell the share; extreme ones stay within 0 and 1."""
     user, score, taken = random_answers()
     fold = user % 3
     found = calibrated(score, taken, fold, 3)
@@ -202,10 +191,6 @@ def test_calibration_maximises_the_likelihood_of_other_folds():
         others = taken[fold != left_out]
         share = (others.sum() + 0.5) / (len(others) + 1)
         np.testing.assert_allclose(backwards[fold == left_out], share)
-
-
-def test_calibration_stands_scores_that_separate_or_do_not_differ():
-    """Perfect scores and constant ones give probabilities strictly within 0 and 1, and finite likelihoods."""
     user, score, taken = random_answers()
     for extreme in (np.where(taken, 30.0, -30.0), np.zeros(len(score))):
         p = calibrated(extreme, taken, user % 2, 2)
@@ -223,33 +208,14 @@ def test_folds_are_of_one_size_and_none_is_empty():
     assert len({tuple(folds_of(np.arange(7), seed, 5)) for seed in range(9)}) > 1
 
 
-@pytest.mark.parametrize("users", [1, 2])
-def test_answers_of_two_users_are_judged_and_those_of_one_are_refused(users):
+def test_answers_of_two_users_are_judged_and_those_of_one_are_refused():
     """Each user's answers are foretold from the other's; one user has no other."""
-    log = all_of(np.arange(USERS), np.zeros(USERS, np.int64), 1e9 + np.arange(USERS))
-    table = dataclasses.replace(
-        table_of(np.eye(USERS, ITEMS, dtype=bool)),
-        user=np.arange(4) % users,
-        item=np.array([1, 2, 3, 4]),
-        value=np.array([1.0, 1, 0, 0]),
-    )
-    if users == 1:
-        with pytest.raises(DataError, match="answers of 1 user .* at least two"):
-            judge_observed(table, log, {}, {}, taken_at=1.0)
-    else:
-        found = judge_observed(table, log, {"law": Known(law())}, {}, taken_at=1.0)
-        assert np.isfinite(found.probability).all()
-
-
-def test_likelihoods_are_means_by_user():
-    """The mean of log p of what was answered, by user."""
-    user, score, taken = random_answers()
-    p = 1 / (1 + np.exp(-score))
-    found = answer_likelihoods(user, p, taken, 13)
-    for who in range(12):
-        there = user == who
-        assert found[who] == pytest.approx(np.log(np.where(taken, p, 1 - p)[there]).mean())
-    assert np.isnan(found[12])
+    items, values = np.array([1, 2, 3, 4]), np.array([1.0, 1, 0, 0])
+    few = dataclasses.replace(table_of(TAKEN), user=np.arange(4) % 2, item=items, value=values)
+    found = judge_observed(few, FIRST, {"law": Known(law())}, {}, taken_at=1.0)
+    assert np.isfinite(found.probability).all()
+    one = dataclasses.replace(few, user=np.zeros(4, np.int64))
+    refused(DataError, "answers of 1 user .* at least two", judge_observed, one, FIRST, {}, {}, taken_at=1.0)
 
 
 def test_the_interval_of_a_ratio_is_that_of_a_bootstrap():
@@ -268,13 +234,9 @@ def test_the_interval_of_a_ratio_is_that_of_a_bootstrap():
 def test_states_end_before_the_first_known_answer():
     """Answers to what the log has fall out; a user's state is what came before the first answer, else the whole log."""
     log = all_of(np.array([0, 0, 0, 1, 1]), np.array([1, 2, 3, 1, 2]), np.array([10.0, 20, 30, 10, 20]))
-    table = dataclasses.replace(
-        table_of(np.eye(USERS, ITEMS, dtype=bool)),
-        user=np.array([0, 0, 0, 1, 1]),
-        item=np.array([0, 2, 5, 1, 4]),
-        value=np.array([1.0, 1, 0, 1, 1]),
-        time=np.array([np.nan, 5, 25, np.nan, np.nan]),
-    )
+    asked = np.array([0, 0, 0, 1, 1]), np.array([0, 2, 5, 1, 4]), np.array([1.0, 1, 0, 1, 1])
+    given = dict(zip(("user", "item", "value"), asked, strict=True))
+    table = dataclasses.replace(table_of(TAKEN), **given, time=np.array([np.nan, 5, 25, np.nan, np.nan]))
     found = held_answers(table, log, taken_at=1.0)
     assert found.item.tolist() == [0, 5, 4]
     assert found.taken.tolist() == [True, False, True]
@@ -282,38 +244,28 @@ def test_states_end_before_the_first_known_answer():
     assert found.left_out == 2
     expected = UserStates.of(log, [0, 1], [25, 21])
     assert found.states.items.tolist() == expected.items.tolist() == [1, 2, 1, 2]
-    with pytest.raises(
-        DataError, match="found 3 answers .* 3 of them with a value of at least 0; allowed: some"
-    ):
-        held_answers(table, log, taken_at=0.0)
+    told = "found 3 answers .* 3 of them with a value of at least 0; allowed: some"
+    refused(DataError, told, held_answers, table, log, taken_at=0.0)
 
 
 @pytest.fixture(scope="module")
 def validated(tmp_path_factory):
     """The command on a chosen tenth of a made-up table, with the whole table as known answers."""
     folder = tmp_path_factory.mktemp("observed")
-    taken = rng.uniform(2, DRAW, USER, ITEM) < law()
-    log = selected(taken, 0.5 + 2 * rng.uniform(5, DRAW, ITEM))
-    pd.DataFrame({"user": log.user, "item": log.item, "time": log.time}).to_csv(
-        folder / "log.csv", index=False
-    )
-    user, item = np.divmod(np.arange(taken.size), ITEMS)
-    table = pd.DataFrame({"who": user, "what": item, "liked": np.where(taken[user, item], 5, 2)})
+    log = selected(TAKEN, 0.5 + 2 * rng.uniform(5, DRAW, ITEM))
+    write_events(folder / "log.csv", log.user, log.item, log.time)
+    user, item = np.divmod(np.arange(TAKEN.size), ITEMS)
+    table = pd.DataFrame({"who": user, "what": item, "liked": np.where(TAKEN[user, item], 5, 2)})
     table.to_csv(folder / "answers.csv", index=False)
-    words = ["validate", "--data", str(folder / "log.csv"), "--models", "popularity,random", "--draws", "1"]
-    words += [
-        "--observed",
-        str(folder / "answers.csv"),
-        "--observed-columns",
-        "user=who,item=what,value=liked",
-    ]
-    words += ["--taken-at", "4", "--truths", "factors", "--resamples", "100", "--out", str(folder / "run")]
-    assert main(words) == 0
+    line = f"validate --data {folder / 'log.csv'} --models popularity,random --draws 1 --taken-at 4"
+    line += f" --observed {folder / 'answers.csv'} --observed-columns user=who,item=what,value=liked"
+    line += f" --truths factors --resamples 100 --out {folder / 'run'}"
+    assert main(line.split()) == 0
     return load_validation(folder / "run")
 
 
-def test_the_command_judges_known_answers(validated):
-    """Tables, facts and page have what truths and models say of the answers; the truth is above bestsellers."""
+def test_the_command_judges_known_answers(validated, capsys):
+    """Tables, facts, page and report have what truths and models say of the answers; the digest changes with them."""
     table = validated.observed.set_index(["truth", "model", "metric"])
     assert table.loc[("factors", "", "auc"), "low"] > table.loc[("", "popularity", "auc"), "high"]
     assert table.loc[("", "random", "auc"), "value"] == 0.5
@@ -324,10 +276,6 @@ def test_the_command_judges_known_answers(validated):
     assert "Of answers without selection, the truth `factors` puts" in page
     assert "Known answers: calibrated probability against the share of a yes" in page
     assert validated.config.observed.taken_at == 4
-
-
-def test_reports_and_digests_have_known_answers(validated, capsys):
-    """A report prints them again, and the digest changes with them."""
     assert main(["report", str(validated.folder)]) == 0
     assert "Known answers" in capsys.readouterr().out
     run = load_run(validated.folder)
@@ -346,19 +294,11 @@ def test_answers_that_cannot_be_read_end_a_validation_at_once(tmp_path, capsys):
 
 def sentences(low, difference, *, at_random):
     """What is concluded from a truth with an AUC of .6 and some interval and likelihood."""
-    table = pd.DataFrame(
-        [("t", "", "auc", 0.6, low, 0.7)], columns=["truth", "model", "metric", "value", "low", "high"]
-    )
-    columns = [
-        "truth", "model", "other_truth", "other_model", "metric", "difference", "low", "high", "settled",
-    ]  # fmt: skip
-    pairs = pd.DataFrame(
-        [
-            ("t", "", "", "random", "log_likelihood", difference, 0.0, 0.0, True),
-            ("t", "", "", "bag", "auc", -0.1, -0.2, -0.05, True),
-        ],
-        columns=columns,
-    )
+    columns = ["truth", "model", "metric", "value", "low", "high"]
+    table = pd.DataFrame([("t", "", "auc", 0.6, low, 0.7)], columns=columns)
+    columns = ["other_model", "metric", "difference", "low", "high"]
+    rows = [("random", "log_likelihood", difference, 0.0, 0.0), ("bag", "auc", -0.1, -0.2, -0.05)]
+    pairs = pd.DataFrame(rows, columns=columns).assign(truth="t", model="", other_truth="", settled=True)
     facts = {"answers": 10, "users": 2, "taken": 4, "source": "t.csv", "shown_at_random": at_random}
     return observed_sentences(table, pairs, facts)
 

@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import re
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -150,26 +150,35 @@ def read_scenario(path: Path) -> ScenarioConfig:
 
 def _paths_from(folder: Path, config: ScenarioConfig) -> ScenarioConfig:
     """Scenario whose relative paths (log, plugs, answers) begin at a folder."""
-    consumer, source = config.consumer, config.data.source
-    # A log that is one word without a dot, such as ``ml-1m``, is a name unless the folder has an entry of that name.
-    is_path = "." in source or "/" in source or (folder / source).exists()
-    options = tuple(
-        (name, str(folder / value) if consumer.kind == "observed" and name == "table" else value)
-        for name, value in consumer.options
-    )
+
+    def place(text: str) -> str:
+        file, ending, name = text.partition(".py")
+        return f"{folder / file}.py{name}" if ending and name[:1] in {"", ":"} else text
+
+    def path(text: str) -> str:
+        # A log that is one word without a dot, such as ``ml-1m``, is a name unless the folder has such an entry.
+        is_path = "." in text or "/" in text or (folder / text).exists()
+        return str(folder / text) if is_path else text
+
+    return relocated(config, place, path)
+
+
+def relocated(
+    config: ScenarioConfig, place: Callable[[str], str], path: Callable[[str], str]
+) -> ScenarioConfig:
+    """Scenario with other places of plugs and paths of files."""
+    consumer = config.consumer
+    if consumer.table is not None:
+        options = dict(consumer.options) | {"table": path(consumer.table)}
+        consumer = replace(consumer, options=tuple(options.items()))
     return replace(
         config,
-        data=replace(config.data, source=str(folder / source) if is_path else source),
-        arrivals=replace(config.arrivals, kind=_place_from(folder, config.arrivals.kind)),
-        consumer=replace(consumer, kind=_place_from(folder, consumer.kind), options=options),
-        platform=replace(config.platform, model=_place_from(folder, config.platform.model)),
+        data=replace(config.data, source=path(config.data.source)),
+        arrivals=replace(config.arrivals, kind=place(config.arrivals.kind)),
+        consumer=replace(consumer, kind=place(consumer.kind)),
+        platform=replace(config.platform, model=place(config.platform.model)),
+        providers=replace(config.providers, kind=place(config.providers.kind)),
     )
-
-
-def _place_from(folder: Path, text: str) -> str:
-    """Place whose file's path begins at a folder."""
-    file, ending, name = text.partition(".py")
-    return f"{folder / file}.py{name}" if ending and name[:1] in {"", ":"} else text
 
 
 def scenario_names() -> list[str]:

@@ -300,6 +300,12 @@ class ConsumerConfig:
         description="replay: an item hits if consumed within this time of the arrival; null: in the session.",
     )
 
+    @property
+    def table(self) -> str | None:
+        """File of known answers; None for consumers without any."""
+        table = dict(self.options).get("table") if self.kind == "observed" else None
+        return None if table is None else str(table)
+
 
 @dataclass(frozen=True, config=STRICT)
 class ProvidersConfig:

@@ -2,6 +2,7 @@
 
 examination   γ of examination, from random slates or from positions that happened to differ
 off_policy    chances of slates under a policy, and the worth of slates of another policy
+designs       arms of A/B tests on one market, and the effects that their readers would report
 """
 
 from rimsim.evaluation.examination import DecayEstimate, decay_of_counts, decay_of_slates, taken_by_position

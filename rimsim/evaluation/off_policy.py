@@ -127,6 +127,18 @@ class LoggedSlates:
                 parts[name] = value[which] if isinstance(value, np.ndarray) else value.rows(which)
         return LoggedSlates(**parts)
 
+    @classmethod
+    def joined(cls, logs: Sequence[LoggedSlates]) -> Self:
+        """Logs as one; visitors of different logs are different."""
+        columns = ("reward", "shown", "predicted", "predicted_target", "admissible")
+        return cls(
+            **{name: np.concatenate([getattr(log, name) for log in logs]) for name in columns},
+            logging=Chances.joined([log.logging for log in logs]),
+            target=Chances.joined([log.target for log in logs]),
+            visitor=apart([log.visitor for log in logs]),
+            uniform=all(log.uniform for log in logs),
+        )
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -159,15 +171,32 @@ def estimated(name: str, log: LoggedSlates) -> Estimate | None:
     if numbers is None:
         return None
     n, value = len(log), float(numbers.each.mean())
-    _, visitor = np.unique(log.visitor, return_inverse=True)
-    sums = np.bincount(visitor, numbers.each - value)
-    c = len(sums)
-    error = float(np.sqrt((sums**2).sum() * c / max(c - 1, 1))) / n
+    error = float(np.sqrt(clustered_variance(numbers.each - value, log.visitor)[0])) / n
     w = numbers.weight[np.isfinite(numbers.weight)]
     squares = float((w**2).sum())
     share = len(w) / n
     effective = float(w.sum()) ** 2 / squares / share if squares > 0 and share > 0 else 0.0
     return Estimate(value, value - NORMAL_95 * error, value + NORMAL_95 * error, effective)
+
+
+def clustered_variance(deviation: Floats, unit: Ints) -> tuple[float, int]:
+    """Variance of a sum over independent units; their number.
+
+    Deviations (n,) are from a mean, and those of one unit may depend on each other.
+    """
+    _, of_unit = np.unique(unit, return_inverse=True)
+    sums = np.bincount(of_unit, deviation)
+    c = len(sums)
+    return float((sums**2).sum()) * c / max(c - 1, 1), c
+
+
+def apart(visitors: Sequence[Ints]) -> Ints:
+    """Visitors of rounds on end, each round's its own."""
+    offset, found = 0, []
+    for users in visitors:
+        found.append(users + offset)
+        offset += int(users.max(initial=-1)) + 1
+    return np.concatenate(found)
 
 
 def _ratio(target: Floats, logging: Floats) -> Floats:

@@ -1,4 +1,4 @@
-"""Impression layer over λ(x,y), fitted to shown items round by round."""
+"""Impression layer over λ(x,y), fitted to shown items."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _LAYER = "layer.safetensors"
 
 @dataclass(frozen=True, eq=False)
 class Impressions:
-    """m items that were shown in a round, and their outcomes."""
+    """m shown items of a round, and their outcomes."""
 
     item: Ints
     """(m,) the items."""
@@ -77,7 +77,7 @@ class Impressions:
 
 @dataclass(frozen=True, eq=False)
 class ImpressionLayer:
-    """λ'(x,y) = exp(a(h) + b(h)·log λ(x,y) + δ_y), h the length of the visitor's history."""
+    """λ'(x,y) = exp(a(h) + b(h)·log λ(x,y) + δ_y), h past events."""
 
     level: Floats
     """(K,) a at the knots."""
@@ -92,7 +92,7 @@ class ImpressionLayer:
         return cls(np.zeros(len(KNOTS)), np.ones(len(KNOTS)), np.zeros(n_items))
 
     def apply_(self, intensity: torch.Tensor, history: Ints) -> torch.Tensor:
-        """Intensities λ' (n, M) in the tensor of λ, of states with ``history`` (n,) events."""
+        """Intensities λ' (n, M), written into those of λ."""
         place = np.log1p(history)
         level, slope, item = (
             torch.from_numpy(part.astype(np.float32)).to(intensity.device)
@@ -104,7 +104,7 @@ class ImpressionLayer:
 
 @dataclass(frozen=True, eq=False)
 class LayerFit:
-    """Layer fitted to the impressions of all rounds so far, older ones with less weight.
+    """Layer fitted to all impressions so far, and its evidence.
 
     P(taken) = 1 − exp(−λ'·e) with e the examination of the position. A round adds a level of its own, since the level
     of a model that is retrained drifts. Of earlier rounds two things are known: the likelihood of levels and slopes to
@@ -154,7 +154,7 @@ class LayerFit:
 
     @property
     def item_variance(self) -> Floats:
-        """(2,) estimated variance of exp(δ) over its mean, of seen and of unseen items."""
+        """(2,) estimated variance of exp(δ)/mean: seen, unseen items."""
         return np.asarray(1.0 / self.shape, np.float64)
 
     def after(self, shown: Impressions) -> LayerFit:
@@ -203,7 +203,7 @@ class LayerFit:
         )
 
     def regression(self, shown: Impressions, shape: Floats, mean: Floats) -> HazardRegression:
-        """Regression of a round's outcomes, its prior being what is known before.
+        """Regression of a round's outcomes, given earlier evidence.
 
         θ holds the levels, the slopes and the round's own level; the groups are the items.
         """
@@ -261,7 +261,8 @@ def _events_of(problem: HazardRegression, theta: Floats, effect: Floats) -> tupl
 
 
 def _quadratic(problem: HazardRegression, theta: Floats, effect: Floats) -> tuple[Floats, Floats]:
-    """Curvature (2K, 2K) and gradient (2K,) of a round's likelihood, its own level taken out."""
+    """Curvature (2K, 2K) and gradient (2K,) of a round's likelihood."""
+    # The round's own level is taken out, as if integrated over.
     by_log, curved = problem.slopes(theta, effect)
     columns = problem.columns
     square = columns.T @ (columns * curved[:, None])
@@ -282,7 +283,8 @@ def _priors(count: Floats, expected: Floats, unseen: Bools) -> tuple[Floats, Flo
 
 
 def _prior(count: Floats, expected: Floats, usual: float, *, has_mean: bool) -> tuple[float, float]:
-    """Shape and mean of a group of items; log shape and log mean have priors of sd 1 around ``usual`` and 1."""
+    """Shape and mean of a group, by marginal likelihood."""
+    # Log shape and log mean have normal priors of sd 1, around that of ``usual`` and 0.
 
     def loss(point: Floats) -> float:
         shape, (log_shape, log_mean) = np.exp(point[0]), (point[0], point[1] if has_mean else 0.0)

@@ -279,7 +279,7 @@ class Histories:
         return visible
 
     def lengths_at(self, slots: Ints, ticks: Ints) -> Ints:
-        """(n,) events of each slot's state at a tick, logged ones included."""
+        """(n,) events of states at ticks, logged ones included."""
         return np.asarray(self.length[slots] + self.visible_at(slots, ticks), np.int64)
 
     def between(self, slots: Ints, begin: Ints, end: Ints) -> tuple[Ints, Ints]:

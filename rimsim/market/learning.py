@@ -189,7 +189,7 @@ def positions_of(config: ScenarioConfig, consumer: Consumer, decay: float) -> Fl
 
 
 def impressions_of(shown: Shown, positions: Floats) -> Impressions:
-    """Shown items as the layer learns from them, slate after slate."""
+    """Impressions of slates, one for each filled position."""
     filled = shown.item >= 0
     return Impressions(
         item=shown.item[filled].astype(np.int64),

@@ -138,7 +138,7 @@ class Platform:
         self.model = laid_over(model, layer)
 
     def _learn(self, scored: Shown) -> ImpressionLayer:
-        """Layer after the slates of which all is known by now."""
+        """Layer after the slates whose outcome is known."""
         everything = scored if self.waiting is None else Shown.joined([self.waiting, scored])
         known = everything.settled < self.rounds[-1].schedule.stop
         self.waiting = everything.rows(np.flatnonzero(~known))

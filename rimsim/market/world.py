@@ -253,9 +253,18 @@ def initial_model(
     single_thread()
     platform = config.platform
     model = unfitted(platform, rng.derived_seed(seed, rng.Purpose.MODEL) % 2**31, config.data.session_gap)
-    known = fitted(model if like is None else settled(model, like), log)
+    return fitted_to(log, model if like is None else settled(model, like), platform.model)
+
+
+def fitted_to(log: EventLog, model: IntensityModel, name: str) -> IntensityModel:
+    """Model fitted to a log, or cached.
+
+    Raises:
+        ModelError: If its ``fit`` returns no model.
+    """
+    known = fitted(model, log)
     if not hasattr(known, "score"):
-        raise ModelError(f"{platform.model}: fit returned {known!r}; allowed: the fitted model, such as self")
+        raise ModelError(f"{name}: fit returned {known!r}; allowed: the fitted model, such as self")
     return known
 
 

@@ -30,8 +30,7 @@ def backtest(out: Path | None, **values: Any) -> None:
     kind = scenarios.BacktestConfig
     plain = nested(values, kind().data.min_item_events)
     config = record_from(plain, kind, origin="backtest", options=option_of_field())
-    done = scenarios.backtest(config, out=out, command=command_line(), report=click.echo)
-    print_run(scenarios.load_run(done.folder))
+    print_run(scenarios.backtest(config, out=out, command=command_line(), report=click.echo).run)
 
 
 @click.command()
@@ -49,8 +48,7 @@ def validate(out: Path | None, **values: Any) -> None:
     if "serving" in plain:
         plain["models"] = with_serving(plain.get("models"), plain["serving"], plain.get("without", ()))
     config = record_from(plain, kind, origin="validate", options=named)
-    done = scenarios.validate(config, out=out, command=command_line(), report=click.echo)
-    print_run(scenarios.load_run(done.folder))
+    print_run(scenarios.validate(config, out=out, command=command_line(), report=click.echo).run)
 
 
 @click.command()
@@ -63,7 +61,7 @@ def experiment(a: str, b: str, *, settings: tuple[tuple[str, object], ...], **va
     Both arms share visitors, items, a log and a budget of floors. Tables go to experiment.parquet and arrivals.parquet.
     """
     asked = given(values) | {"settings": dict(settings), "command": command_line(), "console": terminal()}
-    print_run(scenarios.load_run(scenarios.experiment(a, b, **asked).folder))
+    print_run(scenarios.experiment(a, b, **asked).run)
 
 
 @click.command()

@@ -94,12 +94,7 @@ def setting(text: str) -> tuple[str, object]:
 
 
 def read_value(text: str, where: str) -> object:
-    """Value as YAML reads it; a date stays text.
-
-    Args:
-        text: Text on the command line.
-        where: The option, for the error.
-    """
+    """Value as YAML reads it; a date stays text."""
     import yaml
 
     try:

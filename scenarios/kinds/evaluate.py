@@ -29,7 +29,7 @@ from rimsim.market.records import VISIT_BITS, as_slates, at_items, within_capaci
 from rimsim.market.world import expected_arrivals, own_places
 from rimsim.measures import predicted_consumption
 from rimsim.plugs import own_code
-from rimsim.scenarios.kinds.results import Count, Panel, apart, bias_over_seeds, bias_table, interval_panels
+from rimsim.scenarios.kinds.results import Count, Panel, bias_over_seeds, bias_table, interval_panels
 from rimsim.scenarios.report.charts import draw
 from rimsim.scenarios.report.console import picture_places
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
@@ -62,16 +62,6 @@ class Evaluation:
     table: pd.DataFrame  # rows of estimates for all seeds
 
 
-@dataclass(frozen=True)
-class EvaluationSeed:
-    """Seed to be evaluated, as plain data."""
-
-    config: ScenarioConfig
-    seed: int
-    logged: str
-    target: str
-
-
 def ope(
     run: str | Path,
     target: str,
@@ -102,9 +92,9 @@ def ope(
     with own_code([target]):
         names = make_agent(shows).name, make_agent(target).name
     chosen = begun.seeds if seeds is None else chosen_seeds(seeds)
-    parts = [EvaluationSeed(begun.scenario, seed, shows, target) for seed in chosen]
-    total = 2 * len(parts) * expected_arrivals(begun.scenario)
-    job = Job({}, parts, _evaluate, bar="arrivals valued and served", total=total)
+    total = 2 * len(chosen) * expected_arrivals(begun.scenario)
+    play = partial(_evaluate, begun.scenario, shows, target)
+    job = Job({}, chosen, play, bar="arrivals valued and served", total=total)
     with locked(begun.folder):
         table = play_parts(job, begun.folder, Execution(workers=workers, console=console))["ope"]
         done = Evaluation(begun.folder, *names, table)
@@ -140,13 +130,15 @@ def _with_others(done: Evaluation) -> pd.DataFrame:
     return pd.concat([before[~same], done.table], ignore_index=True)
 
 
-def _evaluate(part: EvaluationSeed, report: Count) -> dict[str, pd.DataFrame]:
+def _evaluate(
+    config: ScenarioConfig, logged: str, target: str, seed: int, report: Count
+) -> dict[str, pd.DataFrame]:
     """Table of one seed."""
-    with own_code([part.logged, part.target, *own_places(part.config)]):
-        rounds = replayed(part.config, part.seed, part.logged, part.target, report)
-        world = true_values(part.config, part.seed, part.target, report)
-    logged, target = make_agent(part.logged).name, make_agent(part.target).name
-    return {"ope": estimates(rounds, world, logged=logged, target=target, seed=part.seed)}
+    with own_code([logged, target, *own_places(config)]):
+        rounds = replayed(config, seed, logged, target, report)
+        world = true_values(config, seed, target, report)
+    names = {"logged": make_agent(logged).name, "target": make_agent(target).name}
+    return {"ope": estimates(rounds, world, **names, seed=seed)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -294,7 +286,7 @@ def estimates(
         chosen = [(one, own, some) for one, own, some in chosen if some.any()]
         if not chosen:
             continue
-        log = _joined([one.log.rows(some) for one, _, some in chosen])
+        log = LoggedSlates.joined([one.log.rows(some) for one, _, some in chosen])
         truth = np.concatenate([own[1][np.isin(own[0], one.arrival[some])] for one, own, some in chosen])
         worth = np.concatenate([one.worth[some] for one, _, some in chosen])
         supported = np.concatenate([one.supported[some] for one, _, some in chosen])
@@ -314,18 +306,6 @@ def _of_part(part: str, number: int, one: ReplayedRound) -> Bools:
     if part == "later rounds":
         return np.full(len(one.first), number > 0)
     return (one.first if part == "first visits" else ~one.first) & (number == 0)
-
-
-def _joined(logs: Sequence[LoggedSlates]) -> LoggedSlates:
-    """Logs as one; visitors of different rounds are different."""
-    columns = ("reward", "shown", "predicted", "predicted_target", "admissible")
-    return LoggedSlates(
-        **{name: np.concatenate([getattr(log, name) for log in logs]) for name in columns},
-        logging=type(logs[0].logging).joined([log.logging for log in logs]),
-        target=type(logs[0].target).joined([log.target for log in logs]),
-        visitor=apart([log.visitor for log in logs]),
-        uniform=all(log.uniform for log in logs),
-    )
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:

@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 import scipy
 
-from rimsim.arrays import Ints
 from rimsim.scenarios.report.charts import frame
 from rimsim.scenarios.report.record import TextTable
 from rimsim.scenarios.runs.store import Run, RunTables, load_run
@@ -58,15 +57,6 @@ def table_of(
 ) -> pd.DataFrame:
     """Table of rows, some of its columns floats."""
     return pd.DataFrame(list(rows), columns=list(columns)).astype(dict.fromkeys(numbers, float))
-
-
-def apart(visitors: Sequence[Ints]) -> Ints:
-    """Visitors of rounds on end, each round's its own."""
-    offset, found = 0, []
-    for users in visitors:
-        found.append(users + offset)
-        offset += int(users.max(initial=-1)) + 1
-    return np.concatenate(found)
 
 
 def bias_table(

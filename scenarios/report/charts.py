@@ -163,6 +163,21 @@ def _balanced(text: str, width: int) -> list[str]:
     return lines
 
 
+def beside_legend(
+    message: str,
+    caption: str,
+    height: float,
+    looks: Mapping[str, AgentStyle],
+    width: float = 3.6,
+    extra: Mapping[str, str] | None = None,
+) -> tuple[Figure, Axes]:
+    """Figure and axes, ``width`` times as wide as the legend."""
+    figure = frame(message, caption, height)
+    ax, side = figure.subplots(1, 2, width_ratios=(width, 1))
+    legend(side, looks, extra)
+    return figure, ax
+
+
 def panel_rows(count: int, least: int = 2) -> int:
     """Rows of three for panels and a legend."""
     return max(least, count // 3 + 1)

@@ -149,15 +149,9 @@ def shown_arms(run: Run) -> tuple[pd.DataFrame, list[str]]:
 
 def result_tables(run: Run) -> list[TextTable]:
     """Tables of a comparison: outcomes, effects of retraining, requirements."""
-    if shown_rounds(run).empty:
-        return []
-    found = (*outcome_tables(run), retraining_table(run), requirements_table(run))
-    return [table for table in found if table is not None and table.rows]
-
-
-def outcome_tables(run: Run) -> list[TextTable]:
-    """Late means, differences to the baseline, and changes per round."""
     rounds, agents = shown_arms(run)
+    if rounds.empty:
+        return []
     late = late_of(rounds)
     own = tuple(measure.name for measure in run.own_measures.values())
     unit = tables.reported_unit(rounds, run.scenario.exposure.unit)
@@ -166,28 +160,18 @@ def outcome_tables(run: Run) -> list[TextTable]:
     title = f"{run.scenario.name}: {late}, {tables.interval_words(len(run.seeds))}"
     minus = f"Minus {tables.baseline_of(agents)}, at the same seeds"
     change = f"Change a round, {late}, at the same seeds"
-    return [
-        tables.pivoted(title, tables.summary(rounds, agents, shown), ["agent"], shown, main=main),
-        tables.pivoted(minus, tables.differences(rounds, agents, shown), ["agent"], shown, main=main),
-        tables.pivoted(
-            change, tables.trends(rounds, agents, moving), ["agent"], moving, significant=True, main=main
-        ),
-    ]
-
-
-def retraining_table(run: Run) -> TextTable:
-    """Parts of retraining; without rows where no agent has controls."""
-    rounds, agents = shown_arms(run)
-    own = tuple(measure.name for measure in run.own_measures.values())
-    late = late_of(rounds)
+    retraining = f"What retraining does, in parts that add up: {late}, at the same seeds"
     parts = loop.decomposition(late_means(rounds), agents, tables.EFFECTS + own)
-    return tables.pivoted(
-        f"What retraining does, in parts that add up: {late}, at the same seeds",
-        parts.assign(what=parts["part"] + " (" + parts["difference"] + ")"),
-        ["agent", "what"],
-        tables.EFFECTS + own,
-        main=tables.main_columns(run.scenario.exposure.unit, own),
-    )
+    parts = parts.assign(what=parts["part"] + " (" + parts["difference"] + ")")
+    pivoted = partial(tables.pivoted, main=main)
+    found = [
+        pivoted(title, tables.summary(rounds, agents, shown), ["agent"], shown),
+        pivoted(minus, tables.differences(rounds, agents, shown), ["agent"], shown),
+        pivoted(change, tables.trends(rounds, agents, moving), ["agent"], moving, significant=True),
+        pivoted(retraining, parts, ["agent", "what"], tables.EFFECTS + own),
+        _requirements_table(run),
+    ]
+    return [table for table in found if table is not None and table.rows]
 
 
 def delivered_of_due(promises: pd.DataFrame) -> pd.DataFrame:
@@ -202,7 +186,7 @@ def delivered_of_due(promises: pd.DataFrame) -> pd.DataFrame:
     return sums.rename(columns={"name": "promise"}).assign(value=sums["delivered"] / sums["due"])
 
 
-def requirements_table(run: Run) -> TextTable | None:
+def _requirements_table(run: Run) -> TextTable | None:
     """Delivered over due exposures, a row per group or campaign."""
     if run.promises is None:
         return None
@@ -268,11 +252,9 @@ def result_differences(one: Run, other: Run) -> TextTable:
             "share some"
         )
     shown = _SHOWN.get(one.kind) or tables.shown_metrics(one.scenario.exposure.unit)
-    rows = []
-    for key, group in both[both["metric"].isin(shown)].groupby([*keys, "metric"], sort=False, dropna=False):
-        rows.append((*key, *tables.paired(group["value_other"], group["value"])[:3]))
-    means = pd.DataFrame(rows, columns=[*keys, "metric", "mean", "low", "high"])
-    means = means.fillna(dict.fromkeys(keys, "")).astype({"mean": float, "low": float, "high": float})
+    groups = both[both["metric"].isin(shown)].groupby([*keys, "metric"], sort=False, dropna=False)
+    rows = [(*key, group["value_other"], group["value"]) for key, group in groups]
+    means = tables.paired_table(rows, [*keys, "metric"]).drop(columns="p").fillna(dict.fromkeys(keys, ""))
     seeds = both["seed"].nunique()
     words = f"{seeds} seeds, ± half a paired 95 % interval" if seeds > 1 else "1 seed, no interval"
     title = f"{other.folder} minus {one.folder}: what both have, {words}"

@@ -118,8 +118,13 @@ def _markdown(table: TextTable) -> str:
 
 def picture_places(folder: Path) -> list[tuple[str, str]]:
     """Places of the tables and pictures of a run."""
-    pictures = ", ".join(path.name for path in sorted((folder / "pictures").glob("[!.]*.png")))
-    return [("tables", f"{folder}/*.parquet"), ("pictures", f"{folder}/pictures/ ({pictures})")]
+    pictures = f"{folder}/pictures/ ({picture_names(folder)})"
+    return [("tables", f"{folder}/*.parquet"), ("pictures", pictures)]
+
+
+def picture_names(folder: Path) -> str:
+    """Names of the pictures of a run."""
+    return ", ".join(path.name for path in sorted((folder / "pictures").glob("[!.]*.png")))
 
 
 def more_place(folder: Path) -> tuple[str, str]:

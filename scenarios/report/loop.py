@@ -96,12 +96,9 @@ def decomposition(
         groups = complete.groupby(list(by)) if by else [((), complete)]
         for key, group in groups:
             if len(group):
-                ends = tables.paired(group[part.more], group[part.less])
-                rows.append((part.agent, part.name, part.formula, metric, *key, *ends))
-    columns = ["agent", "part", "difference", "metric", *by, *tables.PAIRED]
-    return pd.DataFrame(rows, columns=columns).astype(
-        {"mean": float, "low": float, "high": float, "p": float}
-    )
+                label = (part.agent, part.name, part.formula, metric, *key)
+                rows.append((*label, group[part.more], group[part.less]))
+    return tables.paired_table(rows, ["agent", "part", "difference", "metric", *by])
 
 
 def parts_by_seed(values: pd.DataFrame, arms: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:
@@ -170,7 +167,7 @@ def over_rounds(data: PictureTables) -> Figure | None:
 
 
 def calibration(data: PictureTables) -> Figure | None:
-    """Predicted over actual consumptions of first and returning visits, by round."""
+    """Calibration of first and of returning visits, by round."""
     rounds = retrained(data.rounds)
     types = ("calibration_first", "calibration_returning")
     present = [metric for metric in types if (rounds["metric"] == metric).any()]
@@ -250,11 +247,11 @@ def lorenz_curves(data: PictureTables) -> Figure | None:
     message += sentences.and_reference(
         chosen, looks, lambda name: f"{sentences.per_cent(top[name])} with {name}"
     )
-    count = max(len(seeds) for seeds in counted.values())
-    figure = charts.frame(
-        message, f"Lorenz curves of round {number}, mean of {sentences.many(count, 'seed')}.", 5.6
-    )
-    ax, side = figure.subplots(1, 2, width_ratios=(3, 1.25))
+    seeds = sentences.many(max(map(len, counted.values())), "seed")
+    caption = f"Lorenz curves of round {number}, mean of {seeds}."
+    ordered = {name: looks[name] for name in sorted(looks, key=lambda name: gini[name])}
+    labels = {name: f"(Gini {gini[name]:.2f})" for name in ordered}
+    figure, ax = charts.beside_legend(message, caption, 5.6, ordered, 2.4, labels)
     for name, curve in curves.items():
         share = np.linspace(0, 1, len(curve))
         every = np.linspace(0, len(curve) - 1, 9).astype(int)[1:-1].tolist()
@@ -278,8 +275,6 @@ def lorenz_curves(data: PictureTables) -> Figure | None:
         axis.set_major_formatter(PercentFormatter(1, symbol=" %"))
     ax.set_xlabel("share of the catalogue, least shown items first")
     ax.set_ylabel("share of the exposure")
-    ordered = {name: looks[name] for name in sorted(looks, key=lambda name: gini[name])}
-    charts.legend(side, ordered, {name: f"(Gini {gini[name]:.2f})" for name in ordered})
     return figure
 
 

@@ -69,16 +69,23 @@ def prices(data: PictureTables) -> Figure | None:
         f"popular {most}"
     )
     caption = f"Mean bonus −v of a decile at the end of round {last_round(data.rounds)}, as a share of c."
-    figure = charts.frame(message, f"{caption} {sentences.seeds_caption(table)}", 5.0)
-    ax, side = figure.subplots(1, 2, width_ratios=(3.6, 1))
-    charts.plot_bands(ax, table, "decile", looks)
-    ax.set_xticks(range(1, DECILES + 1))
+    figure, ax = _by_decile(table, looks, message, caption)
     ax.set_xlabel("decile of the items by popularity in the warm-up log, least popular first")
     ax.set_ylabel("bonus −v / shortfall cost c")
     ax.set_ylim(0, 1)
     ax.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
-    charts.legend(side, looks)
     return figure
+
+
+def _by_decile(
+    table: pd.DataFrame, looks: Mapping[str, charts.AgentStyle], message: str, caption: str
+) -> tuple[Figure, Axes]:
+    """Figure with a band per agent over deciles."""
+    caption = f"{caption} {sentences.seeds_caption(table)}"
+    figure, ax = charts.beside_legend(message, caption, 5.0, looks)
+    charts.plot_bands(ax, table, "decile", looks)
+    ax.set_xticks(range(1, DECILES + 1))
+    return figure, ax
 
 
 def delivery(data: PictureTables) -> Figure | None:
@@ -90,28 +97,27 @@ def delivery(data: PictureTables) -> Figure | None:
     if data.ledger is None or data.arrivals is None or data.required is None or data.popularity is None:
         return None
     arrivals = retrained(data.arrivals[data.arrivals["round"] == number])
-    if arrivals.empty or (int(arrivals["seed"].min()), number) not in data.required:
-        return None
-    seed = int(arrivals["seed"].min())
-    required = data.required[seed, number]
-    if not (required > 0).any():
+    seed = None if arrivals.empty else int(arrivals["seed"].min())
+    required = None if seed is None else data.required.get((seed, number))
+    if seed is None or required is None or not (required > 0).any():
         return None
     items = _followed(data.popularity, required)
-    ledger = retrained(data.ledger)
-    ledger = ledger[
-        (ledger["round"] == number) & (ledger["seed"] == seed) & ledger["item"].isin(items.values())
-    ]
+    ledger = _of_seed(retrained(data.ledger), seed, number)
+    ledger = ledger[ledger["item"].isin(items.values())]
     looks = charts.styles(arrivals["agent"].unique())
     chosen = tables.subject(looks)
-    count = arrivals[(arrivals["seed"] == seed)].groupby("agent", observed=True).size().max()
+    arrivals = _of_seed(arrivals, seed, number)
+    count = arrivals.groupby("agent", observed=True).size().max()
     due = {item: int(required[item]) for item in items.values()}
     counts = {name: ledger[ledger["agent"] == name]["item"].value_counts() for name in looks}
+    kept = {
+        name: sum(min(int(shown.get(item, 0)), due[item]) for item in due) for name, shown in counts.items()
+    }
     message = (
-        f"{_delivered(chosen, counts[chosen], due)} of {sentences.many(len(due), 'item')} in round {number}"
+        f"{chosen} delivers {kept[chosen]} of the {sum(due.values())} guaranteed exposures of "
+        f"{sentences.many(len(due), 'item')} in round {number}"
     )
-    message += sentences.and_reference(
-        chosen, looks, lambda name: _delivered(name, counts[name], due, short=True)
-    )
+    message += sentences.and_reference(chosen, looks, lambda name: f"{name} {kept[name]}")
     caption = (
         f"Seed {seed}. Above, grey: the requirement, spread evenly over the arrivals; the axis ends at three times "
         "as many. Below: the bonus at each exposure; dotted: its upper bound, the cost c of a missing exposure "
@@ -122,13 +128,13 @@ def delivery(data: PictureTables) -> Figure | None:
     room = max(len(lines) for lines in notes.values())
     grid = figure.subplots(2, 4, width_ratios=(3, 3, 3, 1.8), sharex="col")
     bonuses = ledger["price"].to_numpy(np.float64)
-    cost = _cost(data, chosen, seed)
+    cost = None if data.prices is None else _cost(_of_seed(data.prices, seed, number), chosen)
     highest = max([cost or 0.0, *(-bonuses[np.isfinite(bonuses)])]) or 1.0
     for column, (place, item) in enumerate(items.items()):
         top, below = grid[0, column], grid[1, column]
         top.plot([0, count], [0, required[item]], color="#999999", linewidth=3, alpha=0.6)
         for name, look in looks.items():
-            order = arrivals[(arrivals["agent"] == name) & (arrivals["seed"] == seed)]["arrival"]
+            order = arrivals[arrivals["agent"] == name]["arrival"]
             shown = ledger[(ledger["agent"] == name) & (ledger["item"] == item)]
             at = pd.Index(order).get_indexer(shown["arrival"])
             rows = np.argsort(at, kind="stable")
@@ -161,12 +167,15 @@ def delivery(data: PictureTables) -> Figure | None:
     return figure
 
 
-def _delivered(name: str, counts: pd.Series[int], due: Mapping[int, int], *, short: bool = False) -> str:
-    """Exposures that an agent delivers of those due."""
-    kept = sum(min(int(counts.get(item, 0)), wanted) for item, wanted in due.items())
-    if short:
-        return f"{name} {kept}"
-    return f"{name} delivers {kept} of the {sum(due.values())} guaranteed exposures"
+def _of_seed(table: pd.DataFrame, seed: int, number: int) -> pd.DataFrame:
+    """Rows of a seed and round."""
+    return table[(table["seed"] == seed) & (table["round"] == number)]
+
+
+def _cost(prices: pd.DataFrame, agent: str) -> float | None:
+    """Shortfall cost c of an agent, by its prices."""
+    costs = prices.loc[prices["agent"] == agent, "cost"]
+    return float(costs.iloc[0]) if len(costs) else None
 
 
 def _never_shown_by(counts: Mapping[str, pd.Series[int]], item: int) -> list[str]:
@@ -174,18 +183,6 @@ def _never_shown_by(counts: Mapping[str, pd.Series[int]], item: int) -> list[str
     names = [name for name, shown in counts.items() if not shown.get(item, 0)]
     text = f"no exposure: {', '.join(names)}" if names else ""
     return textwrap.wrap(text, 32, break_on_hyphens=False)
-
-
-def _cost(data: PictureTables, agent: str, seed: int) -> float | None:
-    """Shortfall cost c of the last round."""
-    if data.prices is None:
-        return None
-    last = data.prices[
-        (data.prices["agent"] == agent)
-        & (data.prices["seed"] == seed)
-        & (data.prices["round"] == last_round(data.rounds))
-    ]
-    return None if last.empty else float(last["cost"].iloc[0])
 
 
 def _followed(popularity: Ints, required: Ints) -> dict[str, int]:
@@ -220,18 +217,13 @@ def who_pays(data: PictureTables) -> Figure | None:
         if tables.REFERENCE in looks
         else "with a bonus (v < 0)"
     )
-    caption = f"Positions given to items {items}, {late_of(data.rounds)}. {sentences.seeds_caption(table)}"
-    figure = charts.frame(message, caption, 5.0)
-    ax, side = figure.subplots(1, 2, width_ratios=(3.6, 1))
-    charts.plot_bands(ax, table, "decile", looks)
-    ax.set_xticks(range(1, DECILES + 1))
+    caption = f"Positions given to items {items}, {late_of(data.rounds)}."
+    figure, ax = _by_decile(table, looks, message, caption)
     ax.set_xlabel("decile of the arrivals by ground intensity λ(x), lowest first")
     ax.set_ylabel("positions per slate")
     charts.keep_lines_in_view(ax)
-    ax.set_ylim(
-        0, min(ax.get_ylim()[1], 1.1 * float(table.groupby(["agent", "decile"])["value"].mean().max()) or 1)
-    )
-    charts.legend(side, looks)
+    highest = float(table.groupby(["agent", "decile"])["value"].mean().max())
+    ax.set_ylim(0, min(ax.get_ylim()[1], 1.1 * highest or 1))
     return figure
 
 
@@ -382,24 +374,13 @@ def reliability(data: PictureTables) -> Figure | None:
         f"Shown items by decile of the chance that the serving model gave them, {words}, all seeds together. Below the "
         "dotted line the platform promises itself more than comes."
     )
-    figure = charts.frame(message, caption, 5.4)
-    ax, side = figure.subplots(1, 2, width_ratios=(3, 1.25))
+    labels = {name: f"({value:.2f})" for name, value in ratio.items()}
+    figure, ax = charts.beside_legend(message, caption, 5.4, looks, 2.4, labels)
     for name, look in looks.items():
-        curve = curves[name]
-        ax.plot(
-            curve["predicted"],
-            curve["actual"],
-            color=look.colour,
-            marker=look.marker,
-            markersize=6,
-            linewidth=2,
-            clip_on=False,
-        )
+        x, y = curves[name]["predicted"], curves[name]["actual"]
+        ax.plot(x, y, color=look.colour, marker=look.marker, linewidth=2, clip_on=False)
     end = float(max(table["predicted"].max(), table["actual"].max())) * 1.05 or 1.0
     ax.plot([0, end], [0, end], color=charts.GREY, linewidth=1.2, linestyle=":")
-    ax.set_xlim(0, end)
-    ax.set_ylim(0, end)
-    ax.set_xlabel("predicted consumptions of a shown item")
-    ax.set_ylabel("actual consumptions of a shown item")
-    charts.legend(side, looks, {name: f"({value:.2f})" for name, value in ratio.items()})
+    ax.set(xlim=(0, end), xlabel="predicted consumptions of a shown item")
+    ax.set(ylim=(0, end), ylabel="actual consumptions of a shown item")
     return figure

@@ -246,13 +246,13 @@ def undelivered_notes(run: Run) -> list[str]:
 
 
 def calibration_by_visit(rounds: pd.DataFrame) -> pd.DataFrame:
-    """Late means of the calibration of first and returning visits: a row per agent."""
+    """Late means of calibration by type of visit, by agent."""
     late = late_means(rounds).groupby(["agent", "metric"], observed=True)["value"].mean().unstack()
     return late.reindex(columns=["calibration_first", "calibration_returning"]).dropna()
 
 
 def calibration_notes(rounds: pd.DataFrame) -> list[str]:
-    """Warnings of agents whose platform values one type of visit above the other."""
+    """Warnings about platforms that overvalue one type of visit."""
     notes = []
     for name, (first, returning) in calibration_by_visit(rounds).iterrows() if len(rounds) else ():
         if max(first, returning) > MISCALIBRATED * min(first, returning):
@@ -272,7 +272,7 @@ def undelivered_sentence(
     ``missing`` is undelivered in late rounds; ``at_bound`` is the share of prices at their bound, some since round
     ``since``.
     """
-    text = f"{agent} leaves {_share(missing)} of what is guaranteed undelivered in late rounds, counted as {unit}"
+    text = f"{agent} leaves {per_cent(missing)} of what is guaranteed undelivered in late rounds, counted as {unit}"
     if hard:
         return f"{text}: the guarantees are hard, so that nothing that was tried could deliver it"
     if since is None or at_bound < _NEGLIGIBLE:
@@ -281,7 +281,7 @@ def undelivered_sentence(
             "not follow what is delivered"
         )
     return (
-        f"{text}; the prices of {_share(at_bound)} of the items are at the bound c (some since round {since}): what "
+        f"{text}; the prices of {per_cent(at_bound)} of the items are at the bound c (some since round {since}): what "
         "they lack costs more than c; raise `exposure.cost`, lower `exposure.beta`, or set `exposure.hard: true`"
     )
 
@@ -295,10 +295,6 @@ def _infeasible(table: pd.DataFrame) -> str:
         f"warning: guarantees cannot all be delivered in {rounds} rounds of arms, as was known before each; {where}: "
         f"{first['text']} (all: undeliverable/)"
     )
-
-
-def _share(value: float) -> str:
-    return f"{100 * value:.1f} %" if value < 0.0995 else f"{100 * value:.0f} %"
 
 
 def and_reference(chosen: str, agents: Collection[str], figure_of: Callable[[str], str]) -> str:

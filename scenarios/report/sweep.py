@@ -13,9 +13,9 @@ from matplotlib.colors import LinearSegmentedColormap
 
 from rimsim.config import to_plain
 from rimsim.errors import RunFolderError
-from rimsim.measures import LEVEL, MEASURES, holm, late_means
+from rimsim.measures import LEVEL, MEASURES, holm, late_means, paired_difference
 from rimsim.scenarios.report import charts, sentences, tables
-from rimsim.scenarios.report.console import more_place
+from rimsim.scenarios.report.console import more_place, picture_names
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
 from rimsim.scenarios.runs.status import (
     control_name,
@@ -89,8 +89,7 @@ def sweep_report(sweep: Run) -> Report:
 
 
 def _places(sweep: Run, unfinished: str | None, undrawn: str | None) -> list[tuple[str, str]]:
-    drawn = ", ".join(path.name for path in sorted((sweep.folder / "pictures").glob("[!.]*.png")))
-    why_not = "some arms are missing" if unfinished else undrawn
+    drawn, why_not = picture_names(sweep.folder), "some arms are missing" if unfinished else undrawn
     return [
         ("table", f"{sweep.folder}/sweep.parquet" if unfinished is None else "none: some arms are missing"),
         ("pictures", f"{sweep.folder}/pictures/ ({drawn})" if drawn else f"none: {why_not}"),
@@ -179,11 +178,12 @@ def sweep_sentences(table: pd.DataFrame, field: str, unit: str) -> list[str]:
             wide = mine[mine["metric"] == metric].pivot(index="seed", columns=field, values="value")
             if not {low, high} <= set(wide.columns) or (metric == kept and field == "beta" and low == 0):
                 continue  # β = 0 owes nothing, so that nothing can be undelivered
-            mean, least, most, *_ = tables.paired(wide[high], wide[low])
-            if mean is None:
+            change = paired_difference(wide[high], wide[low])
+            if change.mean is None:
                 continue
             still &= bool((wide[high] == wide[low]).all())
-            moved.append(f"{what} by {sentences.with_interval(metric, mean, least, most, difference=True)}")
+            ends = change.mean, change.low, change.high
+            moved.append(f"{what} by {sentences.with_interval(metric, *ends, difference=True)}")
         if moved and still:
             found.append(f"`{name}`: {field} from {low:g} to {high:g} changes nothing.")
         elif moved:
@@ -241,14 +241,12 @@ def matrix(
     for point, at in table.groupby(list(fields), sort=False, dropna=False):
         wide = at.pivot_table(index="seed", columns=["metric", "agent"], values="value", observed=True)
         for one in wanted:
-            if not {(one.metric, one.more), (one.metric, one.less)} <= set(wide.columns):
-                continue
-            mean, low, high, _, n, p = tables.paired(wide[one.metric, one.more], wide[one.metric, one.less])
-            if n:
-                rows.append((*point, one.title, one.metric, one.more, one.less, mean, low, high, n, p))
-    columns = [*fields, "contrast", "metric", "agent", "minus", "mean", "low", "high", "n", "p"]
-    found = pd.DataFrame(rows, columns=columns)
-    found = found.astype(dict.fromkeys(("mean", "low", "high", "p"), float))
+            arms = [(one.metric, one.more), (one.metric, one.less)]
+            if set(arms) <= set(wide.columns):
+                label = (*point, one.title, one.metric, one.more, one.less)
+                rows.append((*label, *(wide[arm] for arm in arms)))
+    found = tables.paired_table(rows, [*fields, "contrast", "metric", "agent", "minus"])
+    found = found[found["n"] > 0].drop(columns="effect").reset_index(drop=True)
     found["adjusted"] = holm(found["p"].to_numpy(np.float64))
     settled = (found["adjusted"] <= LEVEL).to_numpy()
     found["sign"] = np.where(settled, np.sign(found["mean"].to_numpy()), 0).astype(np.int64)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -167,20 +168,26 @@ def _paired(late: pd.DataFrame, pairs: list[tuple[str, str]], metrics: Sequence[
     rows = []
     for metric in metrics:
         by_agent = late[late["metric"] == metric].pivot(index="seed", columns="agent", values="value")
-        for agent, other in pairs:
-            if agent in by_agent and other in by_agent:
-                rows.append((agent, metric, *paired(by_agent[agent], by_agent[other])))
-    return pd.DataFrame(rows, columns=["agent", "metric", *PAIRED])
+        present = [pair for pair in pairs if set(pair) <= set(by_agent)]
+        rows += [(agent, metric, by_agent[agent], by_agent[other]) for agent, other in present]
+    return paired_table(rows, ["agent", "metric"])
 
 
-PAIRED = ("mean", "low", "high", "effect", "n", "p")
-"""Columns of :func:`paired`; the effect is d_z."""
+def paired_table(rows: Iterable[tuple[Any, ...]], keys: Sequence[str]) -> pd.DataFrame:
+    """Table of mean paired differences over complete pairs.
 
+    A row is its keys, the values, and the values that are subtracted from them.
 
-def paired(more: pd.Series[float], less: pd.Series[float]) -> tuple[float | None, ...]:
-    """Mean paired difference over complete pairs, with its interval."""
-    found = paired_difference(more, less)
-    return found.mean, found.low, found.high, found.dz, found.n, found.p
+    Returns:
+        Columns ``keys``, mean, low, high, effect (d_z), n, p; NaN where there is none.
+    """
+    found = []
+    for *key, more, less in rows:
+        one = paired_difference(more, less)
+        found.append((*key, one.mean, one.low, one.high, one.dz, one.n, one.p))
+    figures = ("mean", "low", "high", "effect", "p")
+    table = pd.DataFrame(found, columns=[*keys, *figures[:-1], "n", "p"])
+    return table.astype(dict.fromkeys(figures, float))
 
 
 def number(value: float, *, significant: bool = False) -> str:

@@ -57,12 +57,7 @@ class Checkpoint:
 
     @classmethod
     def latest(cls, folder: Path, part: str, names: Sequence[str]) -> Checkpoint | None:
-        """Last state that an arm left, or None.
-
-        Args:
-            folder: The run folder.
-            part: Beginning of the names of the arm's files.
-            names: Names of the arm's counts.
+        """Last state that an arm left, with the named counts.
 
         Raises:
             RunFolderError: If it cannot be read, or is of an older format.

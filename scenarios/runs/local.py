@@ -90,7 +90,7 @@ class Workers:
             most: Workers at most.
             report: Called in this process with the numbers that jobs report.
         """
-        queue = _Queue(job, tasks)
+        queue = TaskQueue(job, tasks)
         try:
             while self._assign(queue, most):
                 for count in self._receive(queue):
@@ -100,17 +100,16 @@ class Workers:
             raise
         return queue.failures
 
-    def _assign(self, queue: _Queue[Task], most: int) -> bool:
+    def _assign(self, queue: TaskQueue[Task], most: int) -> bool:
         """Give waiting tasks to workers; false when all is done."""
         while queue.waiting and sum(worker.task is not None for worker in self._workers) < most:
             idle = next((worker for worker in self._workers if worker.task is None), None) or self._started()
-            idle.task = task = queue.waiting.popleft()
-            queue.attempts[task] += 1
+            idle.task = task = queue.begin()
             with suppress(OSError):  # it is dead already, which its broken pipe will show
                 idle.pipe.send((queue.job, queue.tasks[task]))
         return any(worker.task is not None for worker in self._workers)
 
-    def _receive(self, queue: _Queue[Task]) -> Iterator[int]:
+    def _receive(self, queue: TaskQueue[Task]) -> Iterator[int]:
         """Progress of workers; ends of tasks are entered."""
         by_pipe = {worker.pipe: worker for worker in self._workers}
         for pipe in wait(list(by_pipe)):
@@ -119,14 +118,12 @@ class Workers:
                 message = worker.pipe.recv()
             except (EOFError, OSError):
                 self._remove(worker)
-                if worker.task is not None:
-                    queue.lose(worker.task, worker.process.exitcode)
-                continue
+                message = _Done(_lost(worker.process.exitcode))
             if not isinstance(message, _Done):
                 yield message
                 continue
-            if message.failure is not None and worker.task is not None:
-                queue.failures[worker.task] = message.failure
+            if worker.task is not None:
+                queue.end(worker.task, message.failure)
             worker.task = None
 
     def _close(self) -> None:
@@ -152,24 +149,31 @@ class Workers:
         worker.process.join()
 
 
-class _Queue(Generic[Task]):
+class TaskQueue(Generic[Task]):
     """Tasks of one job: waiting ones, attempts of each, failures."""
 
     def __init__(self, job: Callable[[Task, Report], None], tasks: Sequence[Task]) -> None:
         self.job = job
         self.tasks = tasks
         self.waiting = deque(range(len(tasks)))
-        self.attempts = [0] * len(tasks)
         self.failures: dict[int, RimsimError] = {}
+        self._attempts = [0] * len(tasks)
 
-    def lose(self, task: int, exitcode: int | None) -> None:
-        """Let the task of a dead worker wait or fail."""
-        if self.attempts[task] < ATTEMPTS:
+    def begin(self) -> int:
+        """Position of the next waiting task."""
+        task = self.waiting.popleft()
+        self._attempts[task] += 1
+        return task
+
+    def end(self, task: int, failure: RimsimError | None) -> None:
+        """Enter the end of a task, or begin it again.
+
+        A task that lost its worker is begun again if attempts are left.
+        """
+        if isinstance(failure, LostWorkerError) and self._attempts[task] < ATTEMPTS:
             self.waiting.appendleft(task)
-            return
-        self.failures[task] = LostWorkerError(
-            f"the worker process {_ending(exitcode)}, {ATTEMPTS} times over"
-        )
+        elif failure is not None:
+            self.failures[task] = failure
 
 
 def _start(process: SpawnProcess) -> None:
@@ -185,10 +189,12 @@ def _start(process: SpawnProcess) -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked_before)
 
 
-def _ending(code: int | None) -> str:
+def _lost(code: int | None) -> LostWorkerError:
+    """Error for a worker process that ended with a status."""
+    end = f"ended with status {code}"
     if code is not None and code < 0:
-        return f"was killed by {signal.Signals(-code).name}"
-    return f"ended with status {code}"
+        end = f"was killed by {signal.Signals(-code).name}"
+    return LostWorkerError(f"the worker process {end}, {ATTEMPTS} times over")
 
 
 def _work(pipe: Connection) -> None:

@@ -15,7 +15,6 @@ import signal
 import socket
 import tempfile
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -24,12 +23,12 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, TypeAlias
 
-from rimsim.config import ScenarioConfig, override
+from rimsim.config.reading import relocated
 from rimsim.errors import ConfigError, DataError, RimsimError
 from rimsim.intensity.cache import cache_folder, log_digest
 from rimsim.market import build_world
 from rimsim.market.world import own_places
-from rimsim.scenarios.runs.local import ATTEMPTS, LostWorkerError, Report
+from rimsim.scenarios.runs.local import ATTEMPTS, LostWorkerError, Report, TaskQueue
 from rimsim.scenarios.runs.status import DONE, Arm, part_name
 from rimsim.scenarios.runs.store import FAILURES, STATES, load_run, versions, write_bytes
 from rimsim.system import cores, draft_folder
@@ -127,23 +126,18 @@ def _connect(ray: Any, address: str | None, workers: int | None) -> None:
 def run_on_ray(workers: int | None, job: Job, arms: Sequence[Arm], report: Report) -> dict[int, RimsimError]:
     """Position of each failed arm → its error, on Ray.
 
-    Args:
-        workers: Tasks at once at most; None: as many as the cluster has CPUs for.
-        job: Function of a module, which another process can import.
-        arms: One for each call of the job; their run folders have been begun.
-        report: Called in this process with the numbers that jobs report.
+    As :meth:`rimsim.scenarios.runs.local.Workers.run`. The arms' run folders have been begun. ``workers`` is the number
+    of tasks at once; None: as many as the cluster has CPUs for.
     """
     ray = _ray(_SETTINGS)
     begin = ray.remote(_work).options(num_cpus=1, max_retries=0, num_returns="streaming")
     sources, made = ray.put(sources_of(arms)), versions()
-    failures: dict[int, RimsimError] = {}
-    waiting, attempts = deque(range(len(arms))), [0] * len(arms)
+    queue = TaskQueue(job, arms)
     streams: dict[Any, int] = {}
     try:
-        while waiting or streams:
-            while waiting and len(streams) < (workers or len(arms)):
-                number = waiting.popleft()
-                attempts[number] += 1
+        while queue.waiting or streams:
+            while queue.waiting and len(streams) < (workers or len(arms)):
+                number = queue.begin()
                 arm = arms[number]
                 streams[begin.remote(job, arm, left_of(arm), sources, made, _log(arm))] = number
             ready, _ = ray.wait(list(streams), timeout=1, fetch_local=False)
@@ -157,17 +151,14 @@ def run_on_ray(workers: int | None, job: Job, arms: Sequence[Arm], report: Repor
                     enter(arms[number].folder, message)
                 else:
                     del streams[stream]
-                    if isinstance(message, LostWorkerError) and attempts[number] < ATTEMPTS:
-                        waiting.appendleft(number)
-                    elif message is not None:
-                        failures[number] = message
+                    queue.end(number, message)
     finally:
         for stream in streams:
             ray.cancel(stream)
         if streams:
             ended = [stream.completed() for stream in streams]
             ray.wait(ended, num_returns=len(ended), timeout=_PATIENCE + 1)
-    return failures
+    return queue.failures
 
 
 def _next(ray: Any, stream: Any) -> Message:
@@ -193,18 +184,12 @@ def _file_of(text: str) -> str | None:
     return place + ".py" if colon else None
 
 
-def _table_of(config: ScenarioConfig) -> str | None:
-    """Table of known answers of the consumers, if any."""
-    table = dict(config.consumer.options).get("table") if config.consumer.kind == "observed" else None
-    return None if table is None else str(table)
-
-
 def sources_of(arms: Sequence[Arm]) -> Sources:
     """Files that arms name: code, logs, tables, by place."""
     named = {
         _file_of(text) for arm in arms for text in (arm.agent, *arm.options.measures, *own_places(arm.config))
     }
-    named |= {arm.config.data.source for arm in arms} | {_table_of(arm.config) for arm in arms}
+    named |= {arm.config.data.source for arm in arms} | {arm.config.consumer.table for arm in arms}
     paths = {name: Path(name) for name in named if name is not None and Path(name).exists()}
     return {
         name: path.read_bytes() if path.is_file() else str(path.resolve()) for name, path in paths.items()
@@ -336,23 +321,12 @@ def moved(arm: Arm, folder: Path, places: dict[str, str]) -> Arm:
         file = _file_of(text)
         return text.replace(file, places[file], 1) if file in places else text
 
-    config = arm.config
-    source = config.data.source
-    changes: dict[str, object] = {
-        "arrivals.kind": here(config.arrivals.kind),
-        "consumer.kind": here(config.consumer.kind),
-        "platform.model": here(config.platform.model),
-        "providers.kind": here(config.providers.kind),
-        "data.source": places.get(source, source),
-    }
-    if (table := _table_of(config)) is not None:
-        changes["consumer.options.table"] = places.get(table, table)
     return replace(
         arm,
         folder=folder,
         agent=here(arm.agent),
         options=replace(arm.options, measures=tuple(here(place) for place in arm.options.measures)),
-        config=override(config, changes),
+        config=relocated(arm.config, here, lambda path: places.get(path, path)),
     )
 
 

@@ -165,11 +165,6 @@ class StudyPoint:
 def points_of(folder: Path, base: ScenarioConfig, grid: Mapping[str, Sequence[object]]) -> list[StudyPoint]:
     """Points of a grid; without fields, the folder itself.
 
-    Args:
-        folder: Folder of the sweep or comparison.
-        base: The scenario whose fields are replaced.
-        grid: Dotted field → its values.
-
     Raises:
         ConfigError: If a field has no value, a value twice, or the name of a column.
     """
@@ -259,9 +254,7 @@ def shown_rounds(run: Run) -> pd.DataFrame:
 def status_note(run: Run, points: Sequence[Run]) -> str | None:
     """Sentence about failed and unfinished arms, if any.
 
-    Args:
-        run: A comparison or a sweep.
-        points: The comparison itself, or the points of the sweep.
+    A comparison is its only point.
     """
     folder, statuses = run.folder, [status_of(point) for point in points]
     arms = sum(status.arms for status in statuses)

@@ -387,12 +387,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def writing(folder: Path, part: str) -> Iterator[None]:
-    """Context manager that holds the files of an arm.
-
-    Args:
-        folder: Run folder of the arm.
-        part: Beginning of its files' names.
-    """
+    """Context manager that holds the files of an arm."""
     states = folder / STATES
     with disk_errors(states):
         states.mkdir(parents=True, exist_ok=True)
@@ -421,11 +416,9 @@ def _await_workers(folder: Path) -> None:
 
 
 def catalogue_table(items: pd.DataFrame, past: Ints) -> pd.DataFrame:
-    """Item table of a run.
+    """Item table of a run, from that of its log.
 
-    Args:
-        items: Item table of the log.
-        past: (n,) items of the events before the market opened.
+    ``past`` (n,) are the items of the events before the market opened.
     """
     table = items.reset_index(drop=True).assign(id=items["id"].astype(str).to_numpy())
     table.insert(0, "item", np.arange(len(items)))

@@ -19,10 +19,10 @@ from rimsim.config import ScenarioConfig, to_plain
 from rimsim.config.fields import duration_seconds
 from rimsim.errors import ArmsError, RimsimError, one_line
 from rimsim.market import build_world
+from rimsim.market.agreement import agreement_of
 from rimsim.market.world import check_promises, expected_arrivals, own_places, truth_bootstrap
 from rimsim.measures import MEASURES, records
 from rimsim.plugs import own_code
-from rimsim.scenarios.kinds.validate.sessions import agreement_of
 from rimsim.scenarios.report.charts import draw
 from rimsim.scenarios.report.comparison import comparison_report
 from rimsim.scenarios.report.loop import parts_by_seed

@@ -61,9 +61,7 @@ def waits(arm: Arm) -> bool:
 def control_of(arm: Arm, report: Report) -> Control | None:
     """Source of a control's training data; None: its own rounds.
 
-    Args:
-        arm: The arm.
-        report: Called now and then with 0 while a shadow is played.
+    While a shadow is played, ``report`` is called now and then with 0.
 
     Raises:
         RunFolderError: If the arm of the agent itself is not complete.

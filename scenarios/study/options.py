@@ -119,13 +119,7 @@ def checked_reveal(words: Sequence[str]) -> tuple[str, ...]:
 def print_notes(
     scenarios: Sequence[ScenarioConfig], console: Console | None, agents: Sequence[str] = ()
 ) -> None:
-    """Print facts of logs and impossible guarantees, each once.
-
-    Args:
-        scenarios: Scenarios of the run.
-        console: Place to print; None: nowhere.
-        agents: Agents that act in them.
-    """
+    """Print facts of logs and impossible guarantees, each once."""
     if console is None:
         return
     of_each_log = {config.data: config for config in scenarios}.values()

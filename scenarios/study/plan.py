@@ -99,14 +99,9 @@ def planned(
     options: StudyOptions,
     execution: Execution | None = None,
 ) -> Study:
-    """Checked plans of a study.
+    """Checked plans of a sweep, or of a comparison (no grid).
 
-    Args:
-        folder: The run folder.
-        base: The scenario.
-        grid: Dotted field → its values; empty: a comparison.
-        options: Agents, seeds and tables.
-        execution: Processes that share the work, to refuse too large a run; None: nothing is refused.
+    A run that exceeds the memory of this machine under ``execution`` is refused; None: no run is.
 
     Raises:
         ConfigError: If grid, agents, model or seeds do not fit, or the slate the catalogue, or the run into memory.
@@ -189,10 +184,7 @@ def _arrivals(config: ScenarioConfig, log: EventLog) -> int:
 def require_same(run: Run, scenario: ScenarioConfig, entries: Mapping[str, object]) -> None:
     """Refuse options that differ from those of a run.
 
-    Args:
-        run: The run that is resumed or repeated.
-        scenario: The scenario that the options describe.
-        entries: Entry of the folder's config → given value; None: not given.
+    ``entries`` are given values by their entry of the folder's config; None: not given.
 
     Raises:
         ConfigError: If they do; it names each difference.
@@ -251,9 +243,7 @@ def changes(run: Run) -> list[str]:
 def digests(config: ScenarioConfig, places: Sequence[str]) -> dict[str, str]:
     """Digests of the log and of the user's own files.
 
-    Args:
-        config: The scenario, which may name some.
-        places: Agents and measures.
+    Places of agents and measures are given; the scenario may name others.
     """
     files = files_of([*places, *own_places(config)])
     for file in files:

@@ -107,12 +107,8 @@ def opening_utilities(config: ScenarioConfig, seed: int) -> pd.DataFrame:
 def run_arm(arm: Arm, report: Report, *, batch_size: int | None = None) -> None:
     """Play the rounds of an arm that are left.
 
-    If something goes wrong, the traceback is in ``failures/`` of the run folder.
-
-    Args:
-        arm: The arm.
-        report: Called with numbers of arrivals served, for a progress bar.
-        batch_size: Arrivals per batch at most; results do not depend on it.
+    If something goes wrong, the traceback is in ``failures/`` of the run folder. ``report`` is called with numbers of
+    arrivals served; results do not depend on the batch size.
     """
     if is_done(arm.folder, arm.part):
         return

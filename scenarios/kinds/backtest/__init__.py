@@ -17,13 +17,13 @@ from rimsim.scenarios.kinds.backtest import tasks
 from rimsim.scenarios.kinds.backtest.models import Models
 from rimsim.scenarios.kinds.backtest.report import backtest_report
 from rimsim.scenarios.kinds.backtest.split import BacktestConfig, LogSplit, make_split
-from rimsim.scenarios.kinds.results import RunResult
+from rimsim.scenarios.kinds.results import RunResult, table_of
 from rimsim.scenarios.report.charts import draw
 from rimsim.scenarios.runs.job import MAIN, Execution, Job, log_bytes, make_run, require_memory
 from rimsim.scenarios.runs.store import Run, folder_for, load_facts, load_run, load_text
 from rimsim.system import single_thread
 from rimsim.tracking import event_folder
-from rimsim.tracking.events import EventFile, event_files
+from rimsim.tracking.events import EventFile
 
 COLUMNS = ("task", "model", "beta", "cap", "seed", "metric", "value")  # Columns of `backtest.parquet`
 
@@ -98,11 +98,10 @@ def _tables(models: Models) -> dict[str, pd.DataFrame]:
         for task, beta, cap, values in _answers(models, name):
             rows += [(task, name, beta, cap, seed, metric, value) for metric, value in values.items()]
     fits = [(seed, fit.part, fit.fold, fit.seconds, fit.cached) for fit in models.fits]
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
     return {
         "calibration": pd.DataFrame(figures, columns=["seed", "part", "metric", "value"]),
         "fits": pd.DataFrame(fits, columns=["seed", "part", "fold", "seconds", "cached"]),
-        "backtest": table.astype({"beta": float, "cap": float, "value": float}),
+        "backtest": table_of(rows, COLUMNS, ("beta", "cap", "value")),
     }
 
 
@@ -156,11 +155,7 @@ def _write_pages(done: Run) -> None:
     tag = task.where(table["cap"].isna(), task + "-caps") + "/" + table["metric"]
     points = table.assign(tag=tag, step=step, value=table["value"].astype(float))
     for (model, seed), rows in points.groupby(["model", "seed"], sort=False):
-        folder = event_folder(run, str(model), int(str(seed)))
-        older = event_files(folder)
-        file = EventFile(folder)
+        file = EventFile(event_folder(run, str(model), int(str(seed))))
         for point in rows[["tag", "value", "step"]].itertuples(index=False):
             file.scalar(*point)
         file.close()
-        for path in older:
-            path.unlink()

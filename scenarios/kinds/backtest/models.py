@@ -18,10 +18,11 @@ from rimsim.intensity.calibration import count_calibration, mark_calibration
 from rimsim.intensity.contract import ModelCapabilities
 from rimsim.intensity.ground.contract import Ground
 from rimsim.intensity.registry import config_of, make, mark_and_ground, thorough
+from rimsim.intensity.scores import JoinedScores, ModelScores
 from rimsim.intensity.states import CountExamples
+from rimsim.matching import ChunkedScores
 from rimsim.rng import Purpose, derived_seed
 from rimsim.scenarios.kinds.backtest.split import BacktestConfig, LogSplit
-from rimsim.scenarios.kinds.scores import JoinedScores, ModelScores, ScoreMatrix
 
 if TYPE_CHECKING:
     from rimsim.intensity.contract import Hidden
@@ -79,7 +80,7 @@ class Models:
         chosen = of_model or next(iter(grounds), None)
         return None if chosen is None else self.rate(chosen)
 
-    def past(self, name: str) -> ScoreMatrix:
+    def past(self, name: str) -> ChunkedScores:
         """Scores of past states for prices, fold by fold.
 
         What can remember what a state did next is cross-fitted: a p that depends on the state. A ground intensity of a

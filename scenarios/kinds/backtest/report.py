@@ -113,7 +113,7 @@ def _best(table: pd.DataFrame, task: str, words: str) -> str:
     if len(ranked) == 1:
         return f"{text}."
     other = ranked[1]
-    paired = _paired(precise[ranked[0]], precise[other])
+    paired = paired_difference(*precise[ranked[0]].align(precise[other], join="inner"))
     if paired.mean is None or paired.low is None or paired.high is None:
         return f"{text}, ahead of `{other}` with {figure(100 * precise[other].mean())} % (one seed: no interval)."
     clear = "" if paired.clear else ", so that either may be better"
@@ -131,19 +131,13 @@ def _floors(table: pd.DataFrame) -> list[str]:
     best = max(floored, key=lambda name: float(floored[name].mean()) if len(floored[name]) else -1.0)
     parts = []
     for metric, scale, unit in (("precision", 100, " points"), ("perplexity", 1, " items")):
-        values = (_by_seed(table, "online", best, metric, share) for share in (beta, 0.0))
-        paired = _paired(*values)
+        here, free = (_by_seed(table, "online", best, metric, share) for share in (beta, 0.0))
+        paired = paired_difference(*here.align(free, join="inner"))
         if paired.mean is not None:
             parts.append(f"{metric} by {figure(scale * paired.mean)}{unit}{_ends(paired, scale)}")
     if not parts:
         return []
     return [f"With `{best}`, a floor of β = {beta:g} against none changes {' and '.join(parts)}."]
-
-
-def _paired(one: pd.Series[float], other: pd.Series[float]) -> PairedDifference:
-    """Difference at the seeds that both have."""
-    both = one.align(other, join="inner")
-    return paired_difference(both[0].to_numpy(np.float64), both[1].to_numpy(np.float64))
 
 
 def _ends(paired: PairedDifference, scale: float) -> str:

@@ -182,14 +182,13 @@ def make_split(log: EventLog, config: SplitConfig, seed: int) -> LogSplit:
     """Cut a log by a seed."""
     cut = _user_relative if config.kind == "user-relative" else _calendar
     split = cut(log, config, seed)
-    facts = {
-        "test users": (len(split.test.user), 2),
-        "items with a training event": (int(split.known.sum()), 2),
-        "events of past states within the horizon": (int(split.past.counts.sum()), 1),
-        "targets (new to their users, met in training)": (len(split.targets.key), 1),
-    }
-    found = ((count, what, least) for what, (count, least) in facts.items() if count < least)
-    lacking = [f"{count:,} {what}; at least {least} needed" for count, what, least in found]
+    needed = (
+        (len(split.test.user), "test users", 2),
+        (split.n_known, "items with a training event", 2),
+        (int(split.past.counts.sum()), "events of past states within the horizon", 1),
+        (len(split.targets.key), "targets (new to their users, met in training)", 1),
+    )
+    lacking = [f"{count:,} {what}; at least {least} needed" for count, what, least in needed if count < least]
     if lacking:
         raise _too_little(log, config, "; ".join(lacking))
     return split

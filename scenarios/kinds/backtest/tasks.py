@@ -17,9 +17,9 @@ from rimsim import measures
 from rimsim.arrays import Bools, Float32s, Floats, Ints
 from rimsim.errors import InfeasibleError
 from rimsim.intensity.contract import spans
-from rimsim.matching import DualSolution, price_slates, required_exposure, solve_dual, user_rec
+from rimsim.intensity.scores import ROWS
+from rimsim.matching import ChunkedScores, DualSolution, price_slates, required_exposure, solve_dual, user_rec
 from rimsim.scenarios.kinds.backtest.split import LogSplit, Targets
-from rimsim.scenarios.kinds.scores import ROWS, ScoreMatrix
 
 Results: TypeAlias = dict[float, dict[str, float]]  # metrics by β or m
 PAYING = "guaranteed_decile_"  # begins metrics of positions per slate of items whose guarantee binds
@@ -81,13 +81,13 @@ class Served:
         }
 
 
-def item_recommendation(scores: ScoreMatrix, split: LogSplit, k: int, seed: int) -> dict[str, float]:
+def item_recommendation(scores: ChunkedScores, split: LogSplit, k: int, seed: int) -> dict[str, float]:
     """Metrics of every test state's k best items."""
     served = _counted(_served(scores, split, np.zeros(scores.shape[1]), k, seed, 0.0), split)
     return served.metrics(len(split.test.user) * k, split.known)
 
 
-def user_recommendation(scores: ScoreMatrix, split: LogSplit, c: int, seed: int) -> dict[str, float]:
+def user_recommendation(scores: ChunkedScores, split: LogSplit, c: int, seed: int) -> dict[str, float]:
     """Metrics of every known item's c best users."""
     n = scores.shape[0]
     items = np.flatnonzero(split.known)
@@ -112,8 +112,8 @@ def user_recommendation(scores: ScoreMatrix, split: LogSplit, c: int, seed: int)
 
 
 def matching_with_floors(
-    scores: ScoreMatrix,
-    past: ScoreMatrix,
+    scores: ChunkedScores,
+    past: ChunkedScores,
     split: LogSplit,
     k: int,
     betas: Sequence[float],
@@ -153,8 +153,8 @@ def matching_with_floors(
 
 
 def matching_with_caps(
-    scores: ScoreMatrix,
-    past: ScoreMatrix,
+    scores: ChunkedScores,
+    past: ChunkedScores,
     split: LogSplit,
     k: int,
     caps: Sequence[float],
@@ -184,7 +184,7 @@ def matching_with_caps(
 class _Prices:
     """Prices of past states; small matrices are made once."""
 
-    def __init__(self, past: ScoreMatrix, pricing: Pricing) -> None:
+    def __init__(self, past: ChunkedScores, pricing: Pricing) -> None:
         n, m = past.shape
         self._past, self._pricing = past, pricing
         self._scores: object = past
@@ -227,7 +227,7 @@ def _counted(blocks: Iterator[tuple[int, Ints]], split: LogSplit) -> Served:
 
 
 def _served(
-    scores: ScoreMatrix, split: LogSplit, price: Floats, k: int, seed: int, width: float
+    scores: ChunkedScores, split: LogSplit, price: Floats, k: int, seed: int, width: float
 ) -> Iterator[tuple[int, Ints]]:
     """First row and slates of each block of test states."""
     for start, stop in spans(scores.shape[0], ROWS):
@@ -236,5 +236,5 @@ def _served(
         yield start, price_slates(rows, price, k, tie_seed=seed, row_keys=users, tie_width=width)
 
 
-def _slates(scores: ScoreMatrix, split: LogSplit, price: Floats, k: int, seed: int, width: float) -> Ints:
+def _slates(scores: ChunkedScores, split: LogSplit, price: Floats, k: int, seed: int, width: float) -> Ints:
     return np.concatenate([slates for _, slates in _served(scores, split, price, k, seed, width)])

@@ -17,17 +17,17 @@ from rimsim.arrays import Bools, Floats, Ints
 from rimsim.config import ScenarioConfig, to_plain
 from rimsim.config.fields import duration_seconds
 from rimsim.errors import ConfigError, nearest
+from rimsim.evaluation.designs import DESIGNS, Assignment, NaiveEstimate, Outcome, contrast
+from rimsim.evaluation.off_policy import apart
 from rimsim.market import build_world
 from rimsim.market.world import expected_arrivals, own_places
 from rimsim.measures.loop import late_rounds
 from rimsim.plugs import own_code
-from rimsim.scenarios.kinds.experiment.designs import DESIGNS, Assignment, NaiveEstimate, Outcome, contrast
 from rimsim.scenarios.kinds.experiment.market import WorldRound, play_experiment, play_world
 from rimsim.scenarios.kinds.results import (
     Count,
     Panel,
     RunResult,
-    apart,
     bias_over_seeds,
     bias_table,
     interval_panels,
@@ -73,7 +73,7 @@ class ExperimentOptions:
     """Designs of an experiment, and its market."""
 
     design: Sequence[str] = ("user",)
-    """Some of :data:`rimsim.scenarios.kinds.experiment.designs.DESIGNS`."""
+    """Some of :data:`rimsim.evaluation.designs.DESIGNS`."""
     training: Sequence[str] = ("shared",)
     """``shared``: one model learns from all; ``diverted``: each arm's model from its own arrivals."""
     prices: Sequence[str] = ("shared",)
@@ -122,17 +122,6 @@ class ExperimentOptions:
         return tuple(dict.fromkeys(found))
 
 
-@dataclass(frozen=True)
-class ExperimentSeed:
-    """Designs at one seed, as plain data."""
-
-    config: ScenarioConfig
-    seed: int
-    agents: tuple[str, str]
-    settings: tuple[Setting, ...]
-    interval: float
-
-
 def experiment(
     control: str,
     treatment: str,
@@ -175,9 +164,9 @@ def experiment(
         "scenario": to_plain(config),
     }
     markets = 2 + sum(1 + (learns == "diverted") for _, learns, _ in played)
-    seeds = [ExperimentSeed(config, seed, agents, played, interval) for seed in numbers]
     total = markets * len(numbers) * expected_arrivals(config)
-    job = Job(described, seeds, _play, _draw, bar="arrivals served", total=total)
+    play = partial(_play, config, agents, played, interval)
+    job = Job(described, numbers, play, _draw, bar="arrivals served", total=total)
     execution = Execution(workers=workers, console=console)
     run = make_run(job, folder_for(out, "experiment"), command or "rimsim.scenarios.experiment", execution)
     return Experiment(run.folder)
@@ -192,22 +181,28 @@ def _draw(run: Run) -> None:
     draw(experiment_report(run).plots, run.folder / "pictures")
 
 
-def _play(part: ExperimentSeed, report: Count) -> dict[str, pd.DataFrame]:
+def _play(
+    config: ScenarioConfig,
+    agents: tuple[str, str],
+    settings: Sequence[Setting],
+    interval: float,
+    seed: int,
+    report: Count,
+) -> dict[str, pd.DataFrame]:
     """Tables of the worlds and experiments of a seed."""
-    with own_code([*part.agents, *own_places(part.config)]):
-        world = build_world(part.config)
+    with own_code([*agents, *own_places(config)]):
+        world = build_world(config)
         tail = tail_of(np.bincount(world.past.item, minlength=world.log.n_items))
-        worlds = [play_world(part.config, part.seed, agent, report) for agent in part.agents]
-        effects = total_effects(worlds, tail)
+        effects = total_effects([play_world(config, seed, agent, report) for agent in agents], tail)
         rows, arrivals = [], []
-        for design, training, prices in part.settings:
-            assignment = Assignment(design, part.seed, part.interval)
+        for design, training, prices in settings:
+            assignment = Assignment(design, seed, interval)
             arms = {"diverted": training == "diverted", "shared": prices == "shared"}
-            rounds = play_experiment(part.config, part.seed, part.agents, assignment, **arms, report=report)
-            keys = {"design": design, "training": training, "prices": prices, "seed": part.seed}
+            rounds = play_experiment(config, seed, agents, assignment, **arms, report=report)
+            keys = {"design": design, "training": training, "prices": prices, "seed": seed}
             for metric, found in estimates(rounds, assignment, tail).items():
                 rows.append({**keys, "metric": metric, **found._asdict(), "total_effect": effects[metric]})
-            table = arrivals_table(rounds, assignment, tail, part.seed)
+            table = arrivals_table(rounds, assignment, tail, seed)
             arrivals.append(table.assign(training=training, prices=prices))
     return {"experiment": pd.DataFrame(rows), "arrivals": pd.concat(arrivals, ignore_index=True)}
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from dataclasses import dataclass as record
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
@@ -23,25 +24,27 @@ from rimsim.intensity.cache import log_digest
 from rimsim.intensity.contract import resolved
 from rimsim.intensity.registry import make, mark_and_ground, parts
 from rimsim.intensity.states import session_examples
-from rimsim.market.consumers.contract import Truth
-from rimsim.market.consumers.truths import TRUTHS
-from rimsim.market.world import kept_truth
-from rimsim.measures import agreement
-from rimsim.plugs import own_code, without_name
-from rimsim.scenarios.kinds.results import RunResult, Show, table_of
-from rimsim.scenarios.kinds.validate import checks
-from rimsim.scenarios.kinds.validate.answers import HeldAnswers, held_answers, judge_held
-from rimsim.scenarios.kinds.validate.report import BESTSELLERS, readme, validation_report
-from rimsim.scenarios.kinds.validate.sessions import (
+from rimsim.market.agreement import (
+    ORACLE,
     RANDOM,
     Cut,
+    Evidence,
     Make,
-    Setting,
+    SlateSetting,
     fitted_model,
     gather,
     make_cut,
     unfitted_model,
 )
+from rimsim.market.consumers.contract import Truth
+from rimsim.market.consumers.truths import TRUTHS
+from rimsim.market.world import kept_truth
+from rimsim.measures import agreement, mean_interval, pairs_of
+from rimsim.plugs import own_code, without_name
+from rimsim.scenarios.kinds.results import RunResult, Show, table_of
+from rimsim.scenarios.kinds.validate import checks
+from rimsim.scenarios.kinds.validate.answers import HeldAnswers, held_answers, judge_held
+from rimsim.scenarios.kinds.validate.report import BESTSELLERS, readme, validation_report
 from rimsim.scenarios.report.charts import draw
 from rimsim.scenarios.runs import store
 from rimsim.scenarios.runs.job import MAIN, Execution, Job, log_bytes, make_run, require_memory
@@ -276,7 +279,7 @@ class _Work:
     ) -> dict[str, pd.DataFrame]:
         """Tables of later sessions' evidence and of checks."""
         config = self.config
-        setting = Setting(config.slate, config.position_decay, config.device)
+        setting = SlateSetting(config.slate, config.position_decay, config.device)
         evidence = gather(cuts, config.chosen, truths, setting, self.show, self.unfitted)
         real, agreements = evidence.by_user(), []
         for name in truths:
@@ -285,9 +288,9 @@ class _Work:
             agreements += [(name, metric, value) for metric, value in figures.items()]
         return {
             "agreement": table_of(agreements, ["truth", "metric", "value"], ("value",)),
-            "intervals": evidence.intervals(),
-            "pairs": evidence.pairs(),
-            "validate": value_table([*evidence.rows(), *self._check_rows(cuts, truths)]),
+            "intervals": _intervals(evidence),
+            "pairs": _pairs(evidence),
+            "validate": value_table([*_means(evidence), *self._check_rows(cuts, truths)]),
         }
 
     def _check_rows(self, cuts: Sequence[Cut], truths: Truths) -> Iterator[tuple[str, str, int, str, float]]:
@@ -328,6 +331,51 @@ class _Work:
                 models[name] = fitted_model(name, 0, config.device, self.log, self.unfitted)
         found = judge_held(answers, truths, models, k=config.observed.k)
         return {"observed": found.table(), "observed_pairs": found.pairs()}
+
+
+def _worths(evidence: Evidence) -> list[tuple[str, str]]:
+    """Truth (empty: reality) and metric of each worth."""
+    return [("", name) for name in evidence.real] + [(truth, "utility") for truth in evidence.utility]
+
+
+def _means(evidence: Evidence) -> Iterator[tuple[str, str, int, str, float]]:
+    """Means over users: model, truth (empty: reality), draw, metric, value."""
+    for (number, seed), (truth, metric) in product(enumerate(evidence.draws), _worths(evidence)):
+        values = evidence.utility[truth] if truth else evidence.real[metric]
+        # Reality has no oracle.
+        for model, of_users in zip((*evidence.models, ORACLE), values[:, number], strict=False):
+            there = of_users[~np.isnan(of_users)]
+            yield model, truth, seed, metric, float(there.mean()) if len(there) else np.nan
+
+
+def _intervals(evidence: Evidence) -> pd.DataFrame:
+    """Table of means with 95 % intervals over users.
+
+    A user's draws are averaged first, so that the n users are independent.
+    """
+    rows = []
+    for truth, metric in _worths(evidence):
+        by_user = evidence.by_user(truth, metric)
+        for model, of_users in zip((*evidence.models, ORACLE), by_user, strict=False):
+            found = mean_interval(of_users)
+            rows.append((model, truth, metric, found.mean, found.low, found.high, found.n))
+    columns = ["model", "truth", "metric", "mean", "low", "high", "users"]
+    return table_of(rows, columns, ("mean", "low", "high"))
+
+
+def _pairs(evidence: Evidence) -> pd.DataFrame:
+    """Table of pairs of models, the really better first.
+
+    ``difference`` is of real precision, with its paired 95 % interval over users; ``simulated`` is of utility.
+    """
+    rows = []
+    for truth, pair in product(evidence.utility, pairs_of(evidence.by_user())):
+        worth = evidence.by_user(truth).mean(1)
+        names = evidence.models[pair.first], evidence.models[pair.second]
+        simulated = float(worth[pair.first] - worth[pair.second])
+        rows.append((truth, *names, pair.difference, pair.low, pair.high, pair.settled, simulated))
+    columns = ["truth", "model", "other", "difference", "low", "high", "settled", "simulated"]
+    return table_of(rows, columns, ("difference", "low", "high", "simulated"))
 
 
 def _write_pages(run: Run) -> None:

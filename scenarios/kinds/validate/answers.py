@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -20,9 +20,10 @@ from rimsim.data import EventLog, ObservedTable
 from rimsim.errors import DataError
 from rimsim.intensity import IntensityModel, UserStates
 from rimsim.intensity.contract import spans
+from rimsim.market.agreement import RANDOM, ratio, shares_over
+from rimsim.market.consumers.contract import Truth
 from rimsim.measures import Interval, mean_interval, paired_difference
 from rimsim.scenarios.kinds.results import table_of
-from rimsim.scenarios.kinds.validate.sessions import RANDOM, ratio, shares_over
 
 _LEAST = 1e-9  # smallest score, as a share of the mean score of a row, so that its logarithm is finite
 _DECILES = 10
@@ -93,18 +94,6 @@ def held_answers(table: ObservedTable, log: EventLog, *, taken_at: float) -> Hel
     )
 
 
-class Preference(Protocol):
-    """Part of a truth that is judged."""
-
-    def preference(self, users: Ints, states: UserStates) -> Floats:
-        """Shares p*(y|x) over the whole catalogue (n, M)."""
-        ...
-
-    def expected(self, users: Ints, states: UserStates) -> Floats:
-        """Intensities λ*(x) of sessions that begin at ``states.now`` (n,)."""
-        ...
-
-
 @dataclass(frozen=True, eq=False)
 class ObservedEvidence:
     """Figures of s judges on n answers of u users."""
@@ -165,7 +154,7 @@ class ObservedEvidence:
 def judge_observed(
     table: ObservedTable,
     log: EventLog,
-    truths: Mapping[str, Preference],
+    truths: Mapping[str, Truth],
     models: Mapping[str, IntensityModel],
     *,
     taken_at: float,
@@ -184,7 +173,7 @@ def judge_observed(
 
 def judge_held(
     answers: HeldAnswers,
-    truths: Mapping[str, Preference],
+    truths: Mapping[str, Truth],
     models: Mapping[str, IntensityModel],
     *,
     k: int = 5,
@@ -213,7 +202,7 @@ def judge_held(
     )
 
 
-def _truth_scores(truth: Preference, answers: HeldAnswers) -> Floats:
+def _truth_scores(truth: Truth, answers: HeldAnswers) -> Floats:
     """Logarithms of λ*(x)·p*(y|x) of each answer (n,)."""
     expected = truth.expected(answers.users, answers.states)
 

@@ -17,11 +17,11 @@ from rimsim.intensity.cache import fitted
 from rimsim.intensity.calibration import count_calibration
 from rimsim.intensity.contract import spans
 from rimsim.intensity.registry import make
+from rimsim.intensity.scores import ROWS
 from rimsim.intensity.states import CountExamples, session_examples
+from rimsim.market.agreement import Cut, true_shares
 from rimsim.market.consumers.contract import Truth
 from rimsim.measures import genre_shares, genre_weights
-from rimsim.scenarios.kinds.scores import ROWS
-from rimsim.scenarios.kinds.validate.sessions import Cut, true_shares
 
 # The test of Agent4Rec (Zhang et al., SIGIR 2024) and SimUSER (ACL 2025, industry track): a user is asked about twenty
 # items, of which one in 1 + m is a held-out positive and the others are m times as many that it did not take.
@@ -252,10 +252,11 @@ def _tenths(tenths: list[tuple[float, float]]) -> dict[str, float]:
 
 def rate_curves(table: pd.DataFrame) -> dict[str, dict[str, float]]:
     """Rates by name; truths with the same λ* stand together."""
-    found: dict[tuple[str, str], dict[str, float]] = {}
-    rates = table[table["metric"].str.startswith("rate_")]
-    for model, truth, metric, value in rates[["model", "truth", "metric", "value"]].to_numpy().tolist():
-        found.setdefault((str(model), str(truth)), {})[str(metric)] = float(value)
+    rates = table[table["metric"].str.startswith("rate_")].groupby(["model", "truth"], sort=False)
+    found: dict[tuple[str, str], dict[str, float]] = {
+        (str(model), str(truth)): dict(zip(rows["metric"], rows["value"], strict=True))
+        for (model, truth), rows in rates
+    }
     curves = {f"λ of {model}": figures for (model, truth), figures in found.items() if not truth}
     alike: dict[tuple[str, ...], list[str]] = {}
     for (_, truth), figures in found.items():

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from rimsim.intensity.registry import mark_and_ground
+from rimsim.market.agreement import ORACLE, RANDOM
 from rimsim.scenarios.kinds.validate.checks import NEGATIVES, QUANTILES, rate_curves
-from rimsim.scenarios.kinds.validate.sessions import ORACLE, RANDOM
 from rimsim.scenarios.report import charts
 from rimsim.scenarios.report.console import markdown, picture_places
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
@@ -126,10 +126,8 @@ def conclusions(run: Run) -> Sentences:
 
 def figures_of(agreement: pd.DataFrame) -> dict[str, dict[str, float]]:
     """Truth → metric → value."""
-    figures: dict[str, dict[str, float]] = {}
-    for truth, metric, value in agreement[["truth", "metric", "value"]].to_numpy().tolist():
-        figures.setdefault(str(truth), {})[str(metric)] = float(value)
-    return figures
+    by_truth = agreement.groupby("truth", sort=False)
+    return {str(truth): dict(zip(rows["metric"], rows["value"], strict=True)) for truth, rows in by_truth}
 
 
 def _flattered(intervals: pd.DataFrame, truths: Iterable[str]) -> list[str]:

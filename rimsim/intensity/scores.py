@@ -5,37 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rimsim.arrays import Bools, Float32s
 from rimsim.errors import ModelError
-from rimsim.intensity import IntensityModel, RecurrentModel, UserStates
-
-if TYPE_CHECKING:
-    from rimsim.intensity.contract import Hidden
+from rimsim.intensity.contract import Hidden, IntensityModel, RecurrentModel
+from rimsim.intensity.states import UserStates
 
 ROWS = 1024  # states of a block
 
 
-class ScoreMatrix(Protocol):
-    """Scores for tasks and :class:`rimsim.matching.ChunkedScores` read."""
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """States and items, (n, M)."""
-        ...
-
-    def rows(self, start: int, stop: int) -> NDArray[np.floating]:
-        """Float32 scores of some rows; −inf if inadmissible."""
-        ...
-
-
 @dataclass(frozen=True, eq=False)
 class ModelScores:
-    """Intensities λ(x)·p(y|x) of n states; −∞ for inadmissible items."""
+    """Intensities λ(x)·p(y|x) of n states; −∞ for inadmissible items.
+
+    They are :class:`rimsim.matching.ChunkedScores`.
+    """
 
     model: IntensityModel
     states: UserStates
@@ -83,14 +69,14 @@ class ModelScores:
 class JoinedScores:
     """Scores of sets of states, one below the other."""
 
-    parts: Sequence[ScoreMatrix]
+    parts: Sequence[ModelScores]
 
     @property
     def shape(self) -> tuple[int, int]:
         """States and items of all parts, (n, M)."""
         return sum(part.shape[0] for part in self.parts), self.parts[0].shape[1]
 
-    def rows(self, start: int, stop: int) -> NDArray[np.floating]:
+    def rows(self, start: int, stop: int) -> Float32s:
         """Scores of some rows of all states."""
         rows, first = [], 0
         for part in self.parts:

@@ -23,6 +23,7 @@ from scipy import stats
 
 from rimsim import rng
 from rimsim.arrays import Bools, Floats, Ints
+from rimsim.evaluation.off_policy import clustered_variance
 
 DESIGNS = ("user", "item", "two-sided", "switchback", "budget-split")  # Names of the designs
 
@@ -108,9 +109,8 @@ def _of_arrivals(outcome: Outcome) -> tuple[float, float, float]:
         rows = outcome.treated == arm
         n = int(rows.sum())
         mean = float(each[rows].mean()) if n else float("nan")
-        _, unit = np.unique(outcome.unit[rows], return_inverse=True)
-        sums, c = np.bincount(unit, each[rows] - mean), int(unit.max(initial=-1)) + 1
-        squares.append(float((sums**2).sum()) * c / (c - 1) / n**2 if c > 1 else float("nan"))
+        variance, c = clustered_variance(each[rows] - mean, outcome.unit[rows])
+        squares.append(variance / n**2 if c > 1 else float("nan"))
         counts.append(c)
         means.append(mean)
     variance = sum(squares)

@@ -1,4 +1,4 @@
-"""Evidence of held-out sessions: real and simulated worth.
+"""Agreement of a truth with held-out sessions.
 
 Every draw cuts each user where one of its later sessions begins. Models are fitted to the past and recommend slates.
 Reality is judged by what the user took from the cut on, a truth by the consumptions that it expects of the same slates.
@@ -25,17 +25,16 @@ from rimsim.arrays import Array, Bools, Float32s, Floats, Ints
 from rimsim.config import ConsumerConfig, PlatformConfig
 from rimsim.data import EventLog, LaterSessions, later_sessions
 from rimsim.errors import DataError, ModelError, RimsimError, refuse
-from rimsim.intensity import IntensityModel, UserStates
-from rimsim.intensity.cache import cache_folder, fitted, kept, source_digest
-from rimsim.intensity.contract import spans
+from rimsim.intensity import scores as model_scores
+from rimsim.intensity.cache import cache_folder, kept, source_digest
+from rimsim.intensity.contract import IntensityModel, spans
 from rimsim.intensity.registry import config_of, make
+from rimsim.intensity.scores import ROWS, ModelScores
+from rimsim.intensity.states import UserStates
 from rimsim.market.consumers.contract import Truth, examination
-from rimsim.market.world import kept_truth, truth_key, unfitted
-from rimsim.matching import price_slates
-from rimsim.measures import agreement, mean_interval, pairs_of, relevance, slate_ndcg, statistics
-from rimsim.scenarios.kinds import scores as model_scores
-from rimsim.scenarios.kinds.results import Show, table_of
-from rimsim.scenarios.kinds.scores import ROWS, ModelScores, ScoreMatrix
+from rimsim.market.world import fitted_to, kept_truth, truth_key, unfitted
+from rimsim.matching import ChunkedScores, price_slates
+from rimsim.measures import agreement, relevance, slate_ndcg, statistics
 from rimsim.system import single_thread
 
 Make: TypeAlias = Callable[[str, int, str], IntensityModel]
@@ -139,7 +138,7 @@ def unfitted_model(name: str, seed: int, device: str, gap: str | None = None) ->
     return unfitted(PlatformConfig(model=name, device=device), seed, gap)
 
 
-def scores_of(name: str, cut: Cut, device: str, make: Make = unfitted_model) -> ScoreMatrix:
+def scores_of(name: str, cut: Cut, device: str, make: Make = unfitted_model) -> ChunkedScores:
     """Scores of a cut by a model of its past."""
     if name == RANDOM:
         return Uniform((len(cut), len(cut.known)))
@@ -148,10 +147,7 @@ def scores_of(name: str, cut: Cut, device: str, make: Make = unfitted_model) -> 
 
 def fitted_model(name: str, seed: int, device: str, log: EventLog, make: Make) -> IntensityModel:
     """Model fitted to a log, or cached."""
-    model = fitted(make(name, rng.derived_seed(seed, rng.Purpose.MODEL) % 2**31, device), log)
-    if not hasattr(model, "score"):
-        raise ModelError(f"{name}: fit returned {model!r}; allowed: the fitted model, such as self")
-    return model
+    return fitted_to(log, make(name, rng.derived_seed(seed, rng.Purpose.MODEL) % 2**31, device), name)
 
 
 def _best(score: Array, cut: Cut, slate: int, start: int, shown: Bools) -> Ints:
@@ -160,7 +156,7 @@ def _best(score: Array, cut: Cut, slate: int, start: int, shown: Bools) -> Ints:
     return price_slates(score, free, slate, admissible=shown, tie_seed=cut.draw, row_keys=users)
 
 
-def judged(scores: ScoreMatrix, cut: Cut, slate: int) -> RealWorth:
+def judged(scores: ChunkedScores, cut: Cut, slate: int) -> RealWorth:
     """Real worth of each state's best items."""
     n, m = scores.shape
     slates = np.empty((n, slate), np.int64)
@@ -182,7 +178,7 @@ def judged(scores: ScoreMatrix, cut: Cut, slate: int) -> RealWorth:
 
 
 @dataclass(frozen=True)
-class Setting:
+class SlateSetting:
     """Slates and their examination."""
 
     slate: int = 10  # k
@@ -206,48 +202,6 @@ class Evidence:
         there = ~np.isnan(values)
         return ratio(np.where(there, values, 0.0).sum(1), there.sum(1))
 
-    def rows(self) -> list[tuple[str, str, int, str, float]]:
-        """Means over users: model, truth (empty: reality), draw, metric, value."""
-        found = [("", metric, values) for metric, values in self.real.items()]
-        found += [(truth, "utility", values) for truth, values in self.utility.items()]
-        rows = []
-        for number, draw in enumerate(self.draws):
-            for truth, metric, values in found:
-                for model, of_users in zip((*self.models, ORACLE), values[:, number], strict=False):
-                    there = of_users[~np.isnan(of_users)]  # reality has no oracle
-                    rows.append((model, truth, draw, metric, float(there.mean()) if len(there) else np.nan))
-        return rows
-
-    def intervals(self) -> pd.DataFrame:
-        """Table of means with 95 % intervals over users.
-
-        A user's draws are averaged first, so that the n users are independent.
-        """
-        parts = [("", metric, self.by_user(metric=metric)) for metric in self.real]
-        parts += [(truth, "utility", self.by_user(truth)) for truth in self.utility]
-        rows = []
-        for truth, metric, values in parts:
-            for model, of_users in zip((*self.models, ORACLE), values, strict=False):
-                found = mean_interval(of_users)
-                rows.append((model, truth, metric, found.mean, found.low, found.high, found.n))
-        columns = ["model", "truth", "metric", "mean", "low", "high", "users"]
-        return table_of(rows, columns, ("mean", "low", "high"))
-
-    def pairs(self) -> pd.DataFrame:
-        """Table of pairs of models, the really better first.
-
-        ``difference`` is of real precision, with its paired 95 % interval over users; ``simulated`` is of utility.
-        """
-        rows = []
-        for truth in self.utility:
-            worth = self.by_user(truth).mean(1)
-            for pair in pairs_of(self.by_user()):
-                names = self.models[pair.first], self.models[pair.second]
-                simulated = float(worth[pair.first] - worth[pair.second])
-                rows.append((truth, *names, pair.difference, pair.low, pair.high, pair.settled, simulated))
-        columns = ["truth", "model", "other", "difference", "low", "high", "settled", "simulated"]
-        return table_of(rows, columns, ("difference", "low", "high", "simulated"))
-
 
 def ratio(total: Floats | Ints, count: Floats | Ints) -> Floats:
     """Quotients, NaN where the count is 0."""
@@ -266,7 +220,7 @@ def shares_over(preference: Floats, left: Bools) -> Floats:
     return np.asarray(share / np.maximum(share.sum(1, keepdims=True), 1e-300), np.float64)
 
 
-def utilities(truth: Truth, cut: Cut, slates: Sequence[Ints], setting: Setting) -> Floats:
+def utilities(truth: Truth, cut: Cut, slates: Sequence[Ints], setting: SlateSetting) -> Floats:
     """Expected consumptions (s + 1, n) of s slates, then the oracle's.
 
     An item at position r is consumed with probability 1 − exp(−λ*(x)·p*(y|x)·γ^(r−1)), p* over admissible items.
@@ -287,8 +241,8 @@ def gather(
     cuts: Sequence[Cut],
     models: Sequence[str],
     truths: Mapping[str, Truth],
-    setting: Setting,
-    show: Show = lambda _: None,
+    setting: SlateSetting,
+    show: Callable[[str], None] = lambda _: None,
     make: Make = unfitted_model,
 ) -> Evidence:
     """Worth of models fitted to the past of cuts."""
@@ -354,7 +308,7 @@ def agreement_of(
             while not cuts or (len(cuts) < _DRAWS and len(cuts[0]) < _MANY):
                 cuts.append(make_cut(log, len(cuts), gap=gap, after=_AFTER, most_cells=_CELLS))
             truth = kept_truth(log, gap=gap, kind=kind, rank=rank, bootstrap=bootstrap)
-            setting = Setting(slate, position_decay)
+            setting = SlateSetting(slate, position_decay)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", RuntimeWarning)  # of implicit, on how BLAS is set
                 evidence = gather(cuts, models, {truth.kind: truth}, setting, make=_quick)
