@@ -421,8 +421,7 @@ def _calibration(table: pd.DataFrame) -> Figure | None:
         mean = curves[name]
         tenths = [number for number in range(1, 11) if f"rate_predicted_{number}" in mean]
         x, y = ([mean[f"rate_{what}_{number}"] for number in tenths] for what in ("predicted", "realised"))
-        line = {"color": look.colour, "marker": look.marker, "markersize": 7, "markeredgecolor": "white"}
-        ax.plot(x, y, linewidth=1.5, **line)
+        ax.plot(x, y, color=look.colour, marker=look.marker, ms=7, markeredgecolor="white", linewidth=1.5)
         ends += [*x, *y]
     low, high = min(ends) / 1.2, max(ends) * 1.2
     ax.plot([low, high], [low, high], color="#999999", linewidth=1, linestyle="--", zorder=0)
