@@ -18,7 +18,6 @@ def pytest_collection_modifyitems(items):
         "test_agent_contract",
         "test_data",
         "test_intensity",
-        "test_choosing",
         "test_next",
         "test_ray",
         "test_interruption",

@@ -6,9 +6,8 @@ import functools
 import numpy as np
 import pytest
 from kit import refused, same_arrays
-from small_markets import play_out, played, resumed, small_broadcast, small_scenario
+from small_markets import played, resumed, small_broadcast, small_scenario
 
-from rimsim.agents import make_agent
 from rimsim.config import ArrivalsConfig, ConsumerConfig
 from rimsim.errors import MarketError
 from rimsim.market import Market, build_world
@@ -86,17 +85,6 @@ def test_visitors_come_as_long_after_their_last_event_as_in_the_log():
         silence = states.now[slot] - states.times[states.offsets[slot + 1] - 1]
         assert silence == pytest.approx(starts[slot] - log.time[mine[-1]], abs=1e-3)
         assert silence > 1800
-
-
-def test_what_the_user_did_later_can_be_consumed():
-    """Some of what is consumed in the market is what the log's user took in the session or after it."""
-    market = play_out(Market(small_scenario(rounds=1)), make_agent("relevance"))
-    log, ledger = market.world.log, market.closed[0].ledger
-    done = set(zip(log.user.tolist(), log.item.tolist(), strict=True))
-    user = ledger.schedule.log_user[ledger.schedule.slot]
-    rows, positions = np.nonzero(ledger.consumed)
-    pairs = zip(user[rows].tolist(), ledger.item[rows, positions].tolist(), strict=True)
-    assert sum(pair in done for pair in pairs) > 10
 
 
 def test_so_many_arrivals_that_ids_could_meet_are_refused():

@@ -22,7 +22,7 @@ from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.kinds.backtest import COLUMNS
 from rimsim.scenarios.kinds.backtest.models import Models
 from rimsim.scenarios.kinds.backtest.report import backtest_sentences
-from rimsim.scenarios.kinds.backtest.split import Targets, make_split
+from rimsim.scenarios.kinds.backtest.split import make_split
 from rimsim.scenarios.kinds.backtest.tasks import (
     Pricing,
     item_recommendation,
@@ -286,16 +286,6 @@ def test_large_pasts_are_priced_in_chunks_with_the_same_certificate(fitted_model
     chunked = matching_with_floors(scores, past, split, 5, (0.7,), None, Pricing(0, 1e-3, 0.0))[0.7]
     assert chunked["gap"] <= 1e-3
     assert chunked["perplexity"] == pytest.approx(whole["perplexity"], rel=0.15)
-
-
-def test_targets_are_found_by_pair():
-    """Hits are exactly the pairs that are targets; empty positions are none."""
-    targets = Targets(np.array([0 * 5 + 3, 2 * 5 + 0, 2 * 5 + 4]), 3, 5)
-    rows, items = np.arange(3)[:, None], np.array([[3, 0], [0, 3], [4, -1]])
-    assert targets.hits(rows, items).tolist() == [[True, False], [False, False], [True, False]]
-    assert targets.by_user.tolist() == [1, 0, 2]
-    assert targets.by_item.tolist() == [1, 0, 0, 1, 1]
-    assert not Targets(np.zeros(0, np.int64), 3, 5).hits(rows, items).any()
 
 
 class _Nonsense(Popularity):

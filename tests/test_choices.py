@@ -30,32 +30,28 @@ from rimsim.testing import ConsumerTests
 MOVED = DynamicsConfig(satiation=0.5, drift=1.0, conformity=0.5)
 
 
-class TestLogit(ConsumerTests):
-    """The logit keeps what a consumer promises."""
+CONSUMERS = {
+    "logit": (None, lambda config: Logit(LogitOptions(outside=0.3), config)),
+    "moved": (ConsumerConfig(dynamics=MOVED), Intensity),
+    "moved cascade": (ConsumerConfig(dynamics=MOVED), lambda config: Cascade(CascadeOptions(), config)),
+}
 
-    def make(self):
-        """The built-in one, with a weak outside option."""
-        return Logit(LogitOptions(outside=0.3), self.scenario())
 
+class TestConsumer(ConsumerTests):
+    """The logit keeps what a consumer promises, and the others keep it while wants move."""
 
-class TestMoved(ConsumerTests):
-    """The Poisson response keeps it while wants move."""
+    @pytest.fixture(autouse=True, params=CONSUMERS)
+    def _called(self, request):
+        self.changed, self.made = CONSUMERS[request.param]
 
     def scenario(self):
-        """All dynamics are on."""
-        return dataclasses.replace(super().scenario(), consumer=ConsumerConfig(dynamics=MOVED))
+        """The scenario with a consumer."""
+        usual = super().scenario()
+        return usual if self.changed is None else dataclasses.replace(usual, consumer=self.changed)
 
     def make(self):
-        """The built-in one."""
-        return Intensity(self.scenario())
-
-
-class TestMovedCascade(TestMoved):
-    """The cascade keeps it too."""
-
-    def make(self):
-        """The built-in one."""
-        return Cascade(CascadeOptions(), self.scenario())
+        """The consumer of the name."""
+        return self.made(self.scenario())
 
 
 @pytest.fixture(scope="module")

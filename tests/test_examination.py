@@ -29,14 +29,6 @@ def drawn(seed: int) -> np.random.Generator:
     return generator(seed, Purpose.MEASURE, 15)
 
 
-def random_ledger(seed: int, *, decay: float, n: int = 800, m: int = 50, k: int = 6):
-    """Uniform slates over items of different worth, and what is taken of them."""
-    draw = drawn(seed)
-    item = np.argsort(draw.random((n, m)), 1)[:, :k]
-    rate = np.exp(draw.normal(-3.0, 0.5, m))[item] * decay ** np.arange(k)
-    return item, draw.random((n, k)) < -np.expm1(-rate)
-
-
 def confounded_ledger(seed: int, *, decay: float, n: int = 1500, m: int = 40, k: int = 8):
     """Items, what is taken of them, and scores, of slates of the largest erring scores of two models in many states."""
     draw = drawn(seed)
@@ -68,16 +60,6 @@ def test_the_estimate_and_its_error_are_those_of_the_likelihood():
     assert found.error == pytest.approx(error, rel=1e-3)
     found = decay_of_counts([[400, 500], [120, 90]])
     assert found.decay == pytest.approx(np.log1p(-90 / 500) / np.log1p(-120 / 400), rel=1e-4)
-
-
-@pytest.mark.parametrize("decay", [0.6, 0.85, 1.0])
-def test_random_slates_give_the_decay_within_its_interval_at_the_right_rate(decay):
-    """Of 100 made-up ledgers of uniform slates, about 95 % have the true γ in the interval."""
-    inside = 0
-    for seed in range(100):
-        low, high = decay_of_counts(taken_by_position(*random_ledger(seed, decay=decay))).interval
-        inside += low <= decay <= high
-    assert inside >= 89
 
 
 @pytest.mark.parametrize("decay", [0.7, 0.85])

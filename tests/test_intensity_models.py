@@ -1,4 +1,4 @@
-"""Known answers for intensity models: of the closed loop and further ones, their calibration and cold items."""
+"""Known answers for intensity models, their calibration and cold items, and which of them is taken for a log."""
 
 import dataclasses
 
@@ -11,15 +11,16 @@ from made_logs import log_of
 
 from rimsim import intensity
 from rimsim.errors import ConfigError, ModelError
-from rimsim.intensity import UserStates
+from rimsim.intensity import Auto, AutoConfig, UserStates, judged
 from rimsim.intensity.cache import fitted
 from rimsim.intensity.calibration import calibration, count_calibration
 from rimsim.intensity.contract import ModelCapabilities, rescale_of
 from rimsim.intensity.ground.hawkes import poisson_objective
-from rimsim.intensity.persistence import load
+from rimsim.intensity.persistence import is_stored, load
 from rimsim.intensity.popularity import fill_cold, item_features
 from rimsim.intensity.product import updated
 from rimsim.intensity.registry import config_of, make, mark_and_ground, names, parts, register
+from rimsim.intensity.selection.held_out import HeldOut
 from rimsim.intensity.sequence.training import batches, windows
 from rimsim.intensity.softmax import AdamW
 from rimsim.intensity.states import CountExamples, session_examples, window_examples
@@ -482,3 +483,97 @@ def test_the_report_separates_the_factors():
     assert product.ground.deviance < product.ground.deviance_constant
     assert plain.ground.predicted == pytest.approx(plain.ground.examples, rel=1e-5)
     assert len(product.lines()) == 4
+
+
+NAMES = ("popularity", "returning", "ease")
+
+
+def test_what_is_judged_is_what_was_taken():
+    """Precision and likelihood of popularity are what a loop over held-out users says."""
+    log = random_log(n_users=80)
+    (found,) = judged(log, ("popularity",))
+    held = HeldOut.of(log, "30min", 0)
+    p = make("popularity").fit(held.past).score(held.states.take([0]))[0].double().cpu().numpy()
+    precision, likelihood = [], []
+    for consumed, taken in zip(held.consumed, held.taken, strict=True):
+        left = np.where(consumed, 0.0, p)
+        precision.append(taken[np.argsort(-left, kind="stable")[:10]].sum() / 10)
+        likelihood += np.log((left / left.sum())[taken > 0]).tolist()
+    assert found.precision == pytest.approx(np.mean(precision), abs=0.01)
+    assert found.log_likelihood == pytest.approx(np.mean(likelihood), abs=1e-4)
+    assert found.users == len(held)
+
+
+def test_auto_is_what_it_chose(tmp_path, monkeypatch):
+    """Once fitted it scores as the chosen model does, keeps its choice through an update, and is saved with it."""
+    log = random_log(n_users=150)
+    ranking = judged(log, NAMES)  # users of even and odd number want other items: a personal model is first
+    assert ranking[0].name == "ease"
+    assert {one.name for one in ranking} == set(NAMES)
+    model = make("auto", mark=AutoConfig(candidates=NAMES))
+    assert isinstance(fitted(model, log, tmp_path / "cache"), Auto)
+    states = UserStates.of(log, np.arange(20), log.time[-1] + 60)
+    assert model.name == "ease"
+    assert torch.equal(model.score(states), make("ease").fit(log).score(states))
+    assert model.update(log).name == "ease"
+    model.save(tmp_path / "model")
+    again = load(tmp_path / "model")
+    assert (again.name, again.ranking) == (model.name, model.ranking)
+    assert torch.equal(again.score(states), model.score(states))
+    monkeypatch.setattr(Auto, "fit", None)  # the second time it is read
+    cached = fitted(make("auto", mark=AutoConfig(candidates=NAMES)), log, tmp_path / "cache")
+    assert cached.name == "ease"
+
+
+def test_without_later_sessions_the_fallback_is_taken():
+    """A log in which nobody came back cannot rank; the fallback is taken, and popularity is the best that is known."""
+    log = random_log()
+    log = dataclasses.replace(log, time=log.time[0] + np.arange(len(log)) * 1.0)
+    assert judged(log, NAMES) == ()
+    assert make("auto", mark=AutoConfig(candidates=NAMES, fallback="returning")).fit(log).name == "returning"
+
+
+class _Mine:
+    """A mark model of one's own that nothing can save: popularity."""
+
+    def __init__(self):
+        self.inner = make("popularity")
+        for name in ("score", "encode", "step", "score_hidden"):
+            setattr(self, name, getattr(self.inner, name))
+
+    def fit(self, log):
+        self.inner.fit(log)
+        return self
+
+    update = fit
+
+
+@pytest.fixture(autouse=True)
+def own():
+    """A model of one's own goes by name."""
+    register("choosing-own", lambda seed, device: _Mine())
+
+
+def test_a_candidate_of_ones_own_is_not_kept(tmp_path):
+    """What the cache could not give back is fitted each time, leaves no record and takes no weights."""
+    config, log = AutoConfig(candidates=("choosing-own",)), random_log()
+    for _ in range(2):
+        model = fitted(make("auto", mark=config), log, tmp_path / "cache")
+        assert (model.name, is_stored(model)) == ("choosing-own", False)
+    refused(ModelError, "cannot be saved", model.save, tmp_path / "model")
+    assert not (tmp_path / "model" / "model.json").exists()
+    assert ModelCapabilities.of(Auto()).takes_weights
+    assert is_stored(Auto())
+    own = ({"candidates": ("bag", "choosing-own")}, {"candidates": ("bag",), "fallback": "choosing-own"})
+    for one in (model, *(Auto(AutoConfig(**wrong)) for wrong in own)):
+        assert not ModelCapabilities.of(one).takes_weights
+
+
+def test_wrong_candidates_are_refused():
+    """Hybrids, ground intensities, unknown names and auto itself cannot be chosen; a score needs a fit."""
+    log = random_log()
+    for name in ("hp", "ease-hp", "auto", "nothing"):
+        refused(ConfigError, name, Auto(AutoConfig(candidates=("popularity", name))).fit, log)
+    refused(ModelError, "not fitted yet", Auto().score, UserStates.of(log, [0], log.time[-1] + 1))
+    silent = dataclasses.replace(log, target=np.zeros(len(log), bool))
+    refused(ModelError, "no target event", Auto().fit, silent)

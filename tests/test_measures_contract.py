@@ -118,19 +118,15 @@ def test_a_record_cannot_be_written_to_and_counts_its_slates(facts):
 
 
 def test_what_has_no_finite_value_is_left_out(facts):
-    """None, NaN and infinity leave a gap; whole numbers become floats; title and tag follow from the name."""
+    """None, NaN and infinity leave a gap; texts, lists, arrays and complex numbers are refused; tags follow names."""
     values = {"none": None, "nan": math.nan, "inf": np.inf, "whole": np.int64(3), "yes": True}
     given = [_measure(lambda _, value=value: value, name=name) for name, value in values.items()]
     assert measured(facts, given) == {"whole": 3.0, "yes": 1.0}
     measure = _measure(lambda _: 0.5, name="new_items")
     assert (measure.title, measure.tag, measure.better) == ("New items", "own/new_items", "neither")
-
-
-@pytest.mark.parametrize("value", ["0.5", [0.5], np.ones(2), 1j])
-def test_what_is_no_number_is_refused(facts, value):
-    """A text, a list, an array and a complex number are errors that name the measure and what it returned."""
-    with pytest.raises(MeasureError, match=f"'mine' returned a {type(value).__name__}; allowed: a number"):
-        _measure(lambda _: value).value(facts)
+    for value in ("0.5", [0.5], np.ones(2), 1j):
+        told = f"'mine' returned a {type(value).__name__}; allowed: a number"
+        refused(MeasureError, told, _measure(lambda _, value=value: value).value, facts)
 
 
 @pytest.mark.parametrize(

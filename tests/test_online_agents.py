@@ -539,15 +539,11 @@ def whole(tmp_path_factory):
     return load_run(small_run(tmp_path_factory.mktemp("lin-ucb") / "whole", ["lin-ucb"]).folder)
 
 
-def test_what_it_has_learnt_outlives_an_interruption(whole, tmp_path, monkeypatch):
-    """A run that stops after a round and is resumed has the same content as one that was left alone."""
+def test_what_it_has_learnt_outlives_an_interruption_and_is_told(whole, tmp_path, monkeypatch):
+    """A resumed run has the same content; each round's ``diagnostics`` are metrics ``agent/<name>`` and scalars."""
     with stopped_after_a_round(monkeypatch):
         refused(ArmsError, "enough", small_run, tmp_path, ["lin-ucb"])
     assert digest(resume(tmp_path, workers=1)) == digest(whole)
-
-
-def test_figures_of_an_agent_of_its_own_reach_tables_and_event_files(whole):
-    """Each round's ``diagnostics`` are metrics ``agent/<name>``, and scalars of that tag."""
     learnt = whole.rounds[whole.rounds["metric"] == "agent/slates_learnt"]
     assert learnt["value"].tolist() == [120, 240, 360]
     scalars = read_scalars(event_folder(whole.folder, "lin-ucb", 0))

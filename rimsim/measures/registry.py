@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rimsim.arrays import Bools, Floats
-from rimsim.errors import ConfigError, MeasureError, nearest
+from rimsim.errors import ConfigError, MeasureError, require_known
 from rimsim.measures.exposure import (
     average_popularity,
     coverage,
@@ -224,8 +224,7 @@ MEASURES: Mapping[str, Measure] = MappingProxyType({measure.name: measure for me
 
 def find_measure(name: str, among: Mapping[str, Measure] = MEASURES) -> Measure:
     """Measure of a name; refuses unknown ones with the nearest."""
-    if name not in among:
-        raise ConfigError(f"metric {name!r} is unknown.{nearest(name, among)}")
+    require_known("metric {} is unknown", [name], among)
     return among[name]
 
 

@@ -155,8 +155,9 @@ def result_tables(run: Run) -> list[TextTable]:
     late = late_of(rounds)
     own = tuple(measure.name for measure in run.own_measures.values())
     unit = tables.reported_unit(rounds, run.scenario.exposure.unit)
-    shown, main = tables.shown_metrics(unit) + own, tables.main_columns(unit, own)
-    moving = (*tables.TRENDS, tables.shortfalls(unit)[0], *own)
+    shown, (kept, _) = tables.shown_metrics(unit) + own, tables.shortfalls(unit)
+    moving = (*tables.TRENDS, kept, *own)
+    main = tuple(name.replace("_", " ") for name in ("utility", kept, "coverage", "effective_items", *own))
     title = f"{run.scenario.name}: {late}, {tables.interval_words(len(run.seeds))}"
     minus = f"Minus {tables.baseline_of(agents)}, at the same seeds"
     change = f"Change a round, {late}, at the same seeds"

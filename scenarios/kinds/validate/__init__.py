@@ -19,7 +19,7 @@ from pydantic.dataclasses import dataclass
 from rimsim.config import ConsumerConfig, DataConfig, PlatformConfig, to_plain
 from rimsim.config.fields import STRICT, duration_seconds, require_distinct
 from rimsim.data import EventLog, Needs, load_log, load_observed, require_usable
-from rimsim.errors import ConfigError, nearest, refuse
+from rimsim.errors import ConfigError, refuse, require_known
 from rimsim.intensity.cache import log_digest
 from rimsim.intensity.contract import resolved
 from rimsim.intensity.registry import make, mark_and_ground, parts
@@ -137,12 +137,8 @@ class ValidateConfig:
             _require_name(model)
             if model != RANDOM and ":" not in model:
                 parts(model)
-        for truth in self.truths:
-            if truth not in {AUTO, *TRUTHS}:
-                raise ConfigError(f"truths: found {truth!r}.{nearest(truth, [AUTO, *TRUTHS])}")
-        for model in self.without:
-            if model not in self.models:
-                raise ConfigError(f"without: found {model!r}.{nearest(model, self.models)}")
+        require_known("truths: found {}", self.truths, [AUTO, *TRUTHS])
+        require_known("without: found {}", self.without, self.models)
         if len(self.chosen) < 2:
             raise ConfigError(
                 f"without: leaves {list(self.chosen)} of the models; allowed: at least two left"
