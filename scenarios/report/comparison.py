@@ -61,7 +61,7 @@ _SECTIONS: tuple[tuple[str, str, dict[str, _Picture]], ...] = (
     (
         "Reliability",
         "Consumptions that the platform predicts against those that came.",
-        {"reliability": prices.reliability},
+        {"reliability": prices.reliability, "calibration": loop.calibration},
     ),
 )
 PICTURES = {name: picture for _, _, pictures in _SECTIONS for name, picture in pictures.items()}
@@ -84,6 +84,7 @@ def comparison_report(run: Run) -> Report:
         sentences.examination_note(run),
         None if run.opening is None else sentences.opening_note(run.opening),
         *sentences.undelivered_notes(run),
+        *sentences.calibration_notes(rounds),
         tables.two_seeds_note(len(run.seeds)),
         status_note(run, [run]),
     )

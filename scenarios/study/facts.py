@@ -124,6 +124,7 @@ def facts_of(
         propensity=ledger.propensity,
         user=schedule.user[schedule.slot],
         time=seconds(schedule.tick),
+        history=closed.histories.lengths_at(schedule.slot, schedule.tick),
         ground_intensity=ledger.ground,
         relevant=closed.relevant,
         counts_items=closed.counts_items,
