@@ -426,6 +426,22 @@ class Delivery:
         self._guarded = (tuple(guard), tuple(deficits))
 
 
+class PacedAgent:
+    """Part of an agent: prices of its delivery."""
+
+    _delivery: Delivery
+
+    @property
+    def item_price(self) -> Floats:
+        """(M,) present item prices v."""
+        return self._delivery.item_price
+
+    @property
+    def row_price(self) -> Floats:
+        """(J,) present prices v of groups, campaigns and caps."""
+        return self._delivery.row_price
+
+
 @compiled
 def _rank(  # noqa: C901
     arrivals: tuple[Any, ...],

@@ -8,7 +8,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from rimsim.agents.contract import OPTIONS
-from rimsim.agents.pacing import Delivery
+from rimsim.agents.pacing import Delivery, PacedAgent
 from rimsim.arrays import Floats
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(config=OPTIONS, eq=False)
-class RimFeedback:
+class RimFeedback(PacedAgent):
     """Ranks by λ(x,y) − v_y with prices that follow delivery.
 
     Before arrival t of N, the price of an item with E exposures so far is
@@ -52,16 +52,6 @@ class RimFeedback:
     def begin_round(self, view: RoundView) -> None:
         """Solve prices on last round's states and start pacing."""
         self._delivery = Delivery.solved(view, self.tol, self.gain, self.closing)
-
-    @property
-    def item_price(self) -> Floats:
-        """(M,) present item prices v."""
-        return self._delivery.item_price
-
-    @property
-    def row_price(self) -> Floats:
-        """(J,) present prices v of groups, campaigns and caps."""
-        return self._delivery.row_price
 
     def note_delivery(self, exposure: Floats, arrivals: Arrivals | None) -> None:
         """Count others' deliveries, and the arrivals that they answered."""

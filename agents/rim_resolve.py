@@ -10,16 +10,15 @@ from pydantic.dataclasses import dataclass
 
 from rimsim import rng
 from rimsim.agents.contract import OPTIONS
-from rimsim.agents.pacing import Delivery
+from rimsim.agents.pacing import Delivery, PacedAgent
 from rimsim.agents.prices import States, joined_states, priced, states_in_order
-from rimsim.arrays import Floats
 
 if TYPE_CHECKING:
     from rimsim.market import Arrivals, RoundView, Slates
 
 
 @dataclass(config=OPTIONS, eq=False)
-class RimResolve:
+class RimResolve(PacedAgent):
     """Ranks by λ − v with v re-solved every f arrivals.
 
     At arrival t, a multiple of f, the penalised dual of a sample of n states is solved with floors
@@ -66,16 +65,6 @@ class RimResolve:
         past = list(view.past)
         self._past = [states_in_order(past, view.k)] if past else []
         self._seen: list[States] = []
-
-    @property
-    def item_price(self) -> Floats:
-        """(M,) present item prices v."""
-        return self._delivery.item_price
-
-    @property
-    def row_price(self) -> Floats:
-        """(J,) present prices v of groups, campaigns and caps."""
-        return self._delivery.row_price
 
     def act(self, arrivals: Arrivals) -> Slates:
         """Serve rows in order; re-solve first at multiples of f."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import errno
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import NoReturn
 
@@ -143,6 +143,17 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
     listed = ", ".join(sorted(likest)) or "none"
     more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
     return f"{guess} Allowed: {listed}{more}."
+
+
+def require_known(said: str, words: Iterable[str], allowed: Collection[str]) -> None:
+    """Refuse an unknown word, with the nearest known one.
+
+    Raises:
+        ConfigError: Whose message is what is ``said`` of the word, such as ``backend: {}``, and the allowed words.
+    """
+    for word in words:
+        if word not in allowed:
+            raise ConfigError(f"{said.format(repr(word))}.{nearest(word, allowed)}")
 
 
 def nearest_file(path: Path) -> str:

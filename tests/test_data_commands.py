@@ -44,6 +44,7 @@ def _config(folder):
 
 PART = {"min_item_events": 2, "min_value": 3, "start": "2016-02-01", "stop": "2016-06-01T12:00:00+02:00"}
 PART |= {"min_user_events": 16}
+SETTINGS = [word for name, value in PART.items() for word in ("--set", f"data.{name}={value}")]
 
 
 @pytest.mark.parametrize("job", ["compare", "sweep", "backtest", "check"])
@@ -53,12 +54,11 @@ def test_every_command_tells_bad_rows_and_takes_the_same_part_of_a_log(tmp_path,
     assert 0 < len(left) < 1000
     assert left.n_users < 40
     options = [word for name, value in PART.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-    settings = [word for name, value in PART.items() for word in ("--set", f"data.{name}={value}")]
     run = tmp_path / "run"
     there = ["--skip-bad-rows", "--data", str(log), "--out", str(run)]
     line = {
-        "compare": ["compare", *OWN, *there, *settings],
-        "sweep": ["sweep", *SWEEP, "--beta", "0.1,0.2", *there, *settings],
+        "compare": ["compare", *OWN, *there, *SETTINGS],
+        "sweep": ["sweep", *SWEEP, "--beta", "0.1,0.2", *there, *SETTINGS],
         "backtest": ["backtest", *BACKTEST, *there, *options],
         "check": ["data", "check", str(log), "--skip-bad-rows", *options],
     }[job]
@@ -89,7 +89,7 @@ def test_every_command_tells_bad_rows_and_takes_the_same_part_of_a_log(tmp_path,
 def test_a_run_on_a_log_with_bad_rows_is_resumed(tmp_path, log):
     """What is kept of the reading does not stand in the way of --resume or --from."""
     out = str(tmp_path / "run")
-    line = ["compare", *OWN, "--data", str(log), "--skip-bad-rows", "--out", out]
+    line = ["compare", *OWN, *SETTINGS, "--data", str(log), "--skip-bad-rows", "--out", out]
     assert main(line) == 0
     run = tmp_path / "run"
     (run / "rounds.parquet").unlink()  # as if it had been interrupted

@@ -1,133 +1,275 @@
-"""The layer over impressions: its likelihood and its minimum against oracles, and models under it."""
+"""The layer over impressions: its likelihood, its memory and its variances against oracles, and models under it."""
+
+from __future__ import annotations
 
 import dataclasses
 
 import numpy as np
 import pytest
 import torch
-from kit import refused
-from scipy.optimize import check_grad, minimize
+from scipy.optimize import minimize
+from scipy.stats import nbinom
 
 from rimsim.errors import ModelError
+from rimsim.intensity import impressions
 from rimsim.intensity.impressions import (
     FLOOR,
+    KNOTS,
     LEAST_SLOPE,
     Calibrated,
     ImpressionLayer,
     Impressions,
-    fit_layer,
-    regression_of,
+    LayerFit,
+    best_fit,
 )
 from rimsim.intensity.persistence import is_stored, load
 from rimsim.intensity.popularity import Popularity
 from rimsim.testing import IntensityModelTests, random_log
 
+K = len(KNOTS)
+LENGTHS = np.expm1(KNOTS).round().astype(int)
 
-def _shown(m, n_items, level, slope, deviation, *, rounds=1, seed=0):
-    """Impressions drawn from a known layer; ``level`` holds α of each round."""
+
+def _shown(m, layer, *, seed=0, own=0.0):
+    """A round of impressions drawn from a layer; ``own`` is the level of the round alone."""
     draw = np.random.default_rng(seed)
-    item, number = draw.integers(0, n_items, m), draw.integers(0, rounds, m)
+    item, history = draw.integers(0, len(layer.item), m), draw.choice(np.append(LENGTHS, [4, 60]), m)
     score = np.exp(draw.normal(-2.0, 1.0, m))
     examination = 0.85 ** draw.integers(0, 10, m)
-    rate = np.exp(np.asarray(level)[number] + slope * np.log(score) + deviation[item])
-    taken = draw.random(m) < -np.expm1(-rate * examination)
-    return Impressions(item, score, examination, taken, number)
+    rate = np.exp(own + _log_rate(layer, item, history, score))
+    return Impressions(item, score, examination, draw.random(m) < -np.expm1(-rate * examination), history)
 
 
-def likelihood(point, shown):
-    """Objective of the layer at the parameters of rounds, slope and 7 items, and its gradient."""
-    problem, theta, item = regression_of(shown, 7), point[:3], point[3:]
-    by_log, _ = problem.slopes(theta, item)
-    return problem.value(theta, item), np.concatenate(problem.gradient(theta, item, by_log))
+def _log_rate(layer, item, history, score):
+    place = np.log1p(history)
+    slope = np.interp(place, KNOTS, layer.slope)
+    return np.interp(place, KNOTS, layer.level) + slope * np.log(np.maximum(score, FLOOR)) + layer.item[item]
+
+
+def _law(n_items, seed=1, sd=0.4):
+    """Layer with levels and slopes by history."""
+    draw = np.random.default_rng(seed)
+    item = draw.normal(0, sd, n_items)
+    return ImpressionLayer(np.linspace(-0.8, 0.6, K), np.linspace(0.9, 0.4, K), item - item.mean())
+
+
+def _nothing(n_items, memory=(1.0, 1.0), unseen=()):
+    return LayerFit.nothing(np.isin(np.arange(n_items), unseen), memory)
 
 
 def _small(seed=0):
-    draw = np.random.default_rng(seed)
-    shown = _shown(300, 7, [-0.5, 0.4], 0.6, draw.normal(0, 0.4, 7), rounds=2, seed=seed)
-    return shown, draw
+    return _shown(300, _law(7, seed), seed=seed)
+
+
+def _problem(shown, fit):
+    return fit.regression(shown, fit.shape, fit.mean)
 
 
 def test_the_layer_recovers_what_impressions_were_drawn_from():
-    """Of 400,000 impressions, the last round's level, the slope and the items' deviations come back."""
-    deviation = np.random.default_rng(1).normal(0, 0.4, 20)
-    deviation -= deviation.mean()
-    layer = fit_layer(_shown(400_000, 20, [-1.0, 0.5], 0.7, deviation, rounds=2), 20)
-    assert layer.slope == pytest.approx(0.7, abs=0.02)
-    assert (layer.level + layer.item) == pytest.approx(0.5 + deviation, abs=0.06)
+    """Of 400,000 impressions in four rounds, levels and slopes by history and the items' effects come back."""
+    law, fit = _law(20), _nothing(20)
+    for number in range(4):
+        fit = fit.after(_shown(100_000, law, seed=number, own=0.3 * number))
+    assert fit.slope == pytest.approx(law.slope, abs=0.05)
+    assert fit.level + fit.item.mean() == pytest.approx(law.level + 0.9, abs=0.1)
+    assert fit.item - fit.item.mean() == pytest.approx(law.item, abs=0.06)
+    assert np.sqrt(fit.item_variance[0]) == pytest.approx(np.exp(law.item).std(), rel=0.4)
 
 
-def test_the_likelihood_is_the_sum_over_impressions_and_has_its_gradient():
-    """Impression by impression, in plain Python, with the priors; each derivative equals a central difference."""
-    shown, draw = _small()
-    point = draw.normal(0, 0.5, 10)
-    theta, item = point[:3], point[3:]
-    value, _ = likelihood(point, shown)
-    assert check_grad(lambda p: likelihood(p, shown)[0], lambda p: likelihood(p, shown)[1], point) < 1e-4
-    total = (theta[0] / 3) ** 2 / 2 + (theta[1] / 3) ** 2 / 2 + ((theta[2] - 1) / 0.5) ** 2 / 2
-    total += ((item / 0.1) ** 2).sum() / 2
-    columns = (shown.item, shown.score, shown.examination, shown.taken, shown.round)
-    for y, score, examined, taken, number in zip(*columns, strict=True):
-        chance = 1 - np.exp(-np.exp(theta[number] + theta[2] * np.log(score) + item[y]) * examined)
-        total -= np.log(chance if taken else 1 - chance)
-    assert value == pytest.approx(total, rel=1e-9)
+def test_the_gradient_is_that_of_finite_differences():
+    """Each derivative of the objective equals a central difference, with evidence of earlier rounds."""
+    shown, draw = _small(), np.random.default_rng(0)
+    problem = _problem(shown, _nothing(7).after(_small(1)))
+    point, step = draw.normal(0, 0.5, 2 * K + 8), 1e-5
+    theta, item = point[: 2 * K + 1], point[2 * K + 1 :]
+    found = np.concatenate(problem.gradient(theta, item, problem.slopes(theta, item)[0]))
+    for place in range(len(point)):
+        ends = []
+        for sign in (-1, 1):
+            moved = point.copy()
+            moved[place] += sign * step
+            ends.append(problem.value(moved[: 2 * K + 1], moved[2 * K + 1 :]))
+        assert found[place] == pytest.approx((ends[1] - ends[0]) / (2 * step), rel=1e-5, abs=1e-4)
+
+
+def test_the_objective_is_the_sum_over_impressions():
+    """Impression by impression, in plain Python, with the priors; compared between two points."""
+    shown, draw, values = _small(), np.random.default_rng(0), []
+    problem = _problem(shown, _nothing(7))
+    for _ in range(2):
+        theta, item = draw.normal(0, 0.5, 2 * K + 1), draw.normal(0, 0.5, 7)
+        layer, own = ImpressionLayer(theta[:K], theta[K:-1], item), theta[-1]
+        total = (layer.level**2).sum() / 2 + ((layer.slope - 1) ** 2).sum() / 2 / 0.25 + own**2 / 2 / 9
+        total += (np.exp(item) - item).sum() / 0.09  # log density of the gamma law, of shape 1 / .3²
+        for row in range(len(shown)):
+            log = _log_rate(layer, shown.item[row], shown.history[row], shown.score[row])
+            chance = 1 - np.exp(-np.exp(own + log) * shown.examination[row])
+            total -= np.log(chance if shown.taken[row] else 1 - chance)
+        values.append((problem.value(theta, item), total))
+    (one, plain), (two, other) = values
+    assert one - two == pytest.approx(plain - other, rel=1e-9)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_minimum_is_that_of_a_solver_of_another_kind(seed):
-    """L-BFGS over all parameters ends where Newton's method does."""
-    shown, _ = _small(seed)
-    near = {"ftol": 1e-14, "gtol": 1e-9}
-    best = minimize(likelihood, np.zeros(10), (shown,), jac=True, method="L-BFGS-B", options=near)
-    layer = fit_layer(shown, 7)
-    assert [layer.level, layer.slope, *layer.item] == pytest.approx(best.x[1:], abs=1e-4)
+    """L-BFGS over all parameters, within the bounds, ends where Newton's method does."""
+    problem, n = _problem(_small(seed), _nothing(7)), 2 * K + 1
+
+    def function(point):
+        slopes = problem.slopes(point[:n], point[n:])[0]
+        return problem.value(point[:n], point[n:]), np.concatenate(
+            problem.gradient(point[:n], point[n:], slopes)
+        )
+
+    bounds = [(None, None)] * K + [(LEAST_SLOPE, None)] * K + [(None, None)] * 8
+    options = {"ftol": 1e-14, "gtol": 1e-9, "maxiter": 5000}
+    best = minimize(function, np.ones(n + 7), jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+    found = impressions._bounded_minimum(problem, np.zeros(n), np.zeros(7))
+    assert np.concatenate(found) == pytest.approx(best.x, abs=1e-3)
 
 
-@pytest.mark.parametrize(("level", "slope", "items"), [(-2.0, -0.8, 5), (0.8, 0.5, 30)])
-def test_what_is_taken_is_predicted_in_total(level, slope, items):
-    """A fit predicts what came in total but for priors, also where scores speak against it and bound the slope."""
-    shown = _shown(30_000, items, [level], slope, np.zeros(items))
-    layer = fit_layer(shown, items)
-    assert (layer.slope == LEAST_SLOPE) == (slope < 0)
-    rate = np.exp(layer.level + layer.slope * np.log(shown.score) + layer.item[shown.item])
+def test_an_earlier_round_counts_as_if_it_were_read_again():
+    """What is kept of three rounds and the fourth lead to the layer that all four lead to together."""
+    law, rounds, fit = _law(12), [], _nothing(12)
+    for number in range(4):
+        rounds.append(_shown(20_000, law, seed=number))
+        fit = fit.after(rounds[-1])
+    columns = [
+        np.concatenate([getattr(one, part.name) for one in rounds]) for part in dataclasses.fields(rounds[0])
+    ]
+    whole = _nothing(12).after(Impressions(*columns))
+    assert fit.slope == pytest.approx(whole.slope, abs=0.02)
+    assert fit.level + fit.item.mean() == pytest.approx(whole.level + whole.item.mean(), abs=0.05)
+    assert fit.item - fit.item.mean() == pytest.approx(whole.item - whole.item.mean(), abs=0.03)
+
+
+def test_slopes_stay_positive():
+    """Scores that speak against what is taken get the least slope, and the rest is fitted to it."""
+    law = ImpressionLayer(np.full(K, -2.0), np.full(K, -0.8), np.zeros(5))
+    shown = _shown(20_000, law)
+    fit = _nothing(5).after(shown)
+    assert (fit.slope == LEAST_SLOPE).all()
+    rate = np.exp(_log_rate(fit.layer, shown.item, shown.history, shown.score))
     assert -np.expm1(-rate * shown.examination).sum() == pytest.approx(shown.taken.sum(), rel=0.02)
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_what_is_taken_is_predicted_in_total_for_each_type_of_visit(first):
+    """Predicted consumptions equal those that came, of first and of returning visits, though both differ."""
+    shown = _shown(50_000, _law(30))
+    rows = (shown.history == 0) == first
+    layer = _nothing(30).after(shown).layer
+    rate = np.exp(_log_rate(layer, shown.item, shown.history, shown.score)) * shown.examination
+    assert -np.expm1(-rate[rows]).sum() == pytest.approx(shown.taken[rows].sum(), rel=0.02)
+
+
 def test_without_impressions_nothing_changes():
-    """The identity leaves intensities as they are."""
-    nothing = _shown(0, 4, [0.0], 1.0, np.zeros(4))
-    layer = fit_layer(nothing, 4)
+    """The identity leaves intensities as they are, and a round without impressions the fit."""
+    fit = _nothing(4)
+    assert fit.after(_shown(0, _law(4))) is fit
     given = torch.rand(3, 4, generator=torch.Generator().manual_seed(0)) + 0.1
-    assert (layer.level, layer.slope, layer.item.tolist()) == (0.0, 1.0, [0.0] * 4)
-    assert torch.allclose(layer.apply_(given.clone()), given, rtol=1e-6)
+    assert torch.allclose(fit.layer.apply_(given.clone(), np.array([0, 5, 900])), given, rtol=1e-6)
 
 
 @pytest.mark.parametrize("outcome", [False, True])
 def test_rounds_in_which_nothing_or_everything_is_taken_have_a_layer(outcome):
-    """The priors keep all parameters finite; a score that is no number, which would make every one none, is refused."""
-    shown = dataclasses.replace(_small()[0], taken=np.full(300, outcome))
-    layer = fit_layer(shown, 7)
-    assert np.isfinite([layer.level, layer.slope, *layer.item]).all()
-    wrong = dataclasses.replace(shown, score=np.full(300, np.nan))
-    refused(ModelError, "negative or no number", fit_layer, wrong, 7)
+    """The priors keep all parameters finite."""
+    fit = _nothing(7, unseen=[2, 3]).after(dataclasses.replace(_small(), taken=np.full(300, outcome)))
+    assert np.isfinite(np.concatenate([fit.level, fit.slope, fit.item, fit.shape, fit.mean])).all()
 
 
+def test_scores_that_are_none_are_refused():
+    """A score that is no number would make every parameter none."""
+    with pytest.raises(ModelError, match="negative or no number"):
+        _nothing(7).after(dataclasses.replace(_small(), score=np.full(300, np.nan)))
+
+
+# -- variances and memory ---------------------------------------------------------------------------------------------
+def test_the_marginal_likelihood_is_negative_binomial():
+    """No shape on a grid has a larger likelihood by scipy's law, with the prior of the shape."""
+    draw = np.random.default_rng(0)
+    expected = draw.gamma(2.0, 3.0, 60)
+    count = draw.poisson(expected * draw.gamma(2.0, 0.5, 60)).astype(float)
+    shape, mean = impressions._prior(count, expected, 2.0, has_mean=False)
+
+    def loss(log):
+        law = nbinom(np.exp(log), np.exp(log) / (np.exp(log) + expected))
+        return -law.logpmf(count).sum() + 0.5 * (log - np.log(2.0)) ** 2
+
+    grid = np.linspace(-2, 6, 4001)
+    assert np.log(shape) == pytest.approx(grid[np.argmin([loss(log) for log in grid])], abs=3e-3)
+    assert mean == 1.0
+
+
+@pytest.mark.parametrize(("sd", "least", "most"), [(0.0, 0.0, 0.1), (0.5, 0.4, 0.6), (1.0, 0.85, 1.15)])
+def test_the_variance_of_items_is_estimated(sd, least, most):
+    """Items that differ by nothing are pooled; items that differ much keep what their own looks say."""
+    draw, n = np.random.default_rng(0), 300
+    effect = np.log(draw.gamma(sd**-2, sd**2, n)) if sd else np.zeros(n)
+    law = dataclasses.replace(_law(n), item=np.maximum(effect, -8.0))
+    fit = _nothing(n).after(_shown(60_000, law))
+    assert least <= np.sqrt(fit.item_variance[0]) <= most
+
+
+def test_unseen_items_have_a_mean_and_a_variance_of_their_own():
+    """Items that the warm-up has not seen are twice as wanted and differ more; the others are not moved by it."""
+    draw, n = np.random.default_rng(0), 200
+    unseen = np.arange(n) >= 100
+    effect = np.where(unseen, np.log(2.0 * draw.gamma(2.0, 0.5, n)), draw.normal(0, 0.05, n))
+    fit = LayerFit.nothing(unseen, (1.0, 1.0)).after(
+        _shown(80_000, dataclasses.replace(_law(n), item=effect))
+    )
+    assert fit.mean == pytest.approx([1.0, 2.0], rel=0.25)
+    assert fit.item_variance[0] < 0.02
+    assert fit.item_variance[1] == pytest.approx(0.5, rel=0.5)
+
+
+@pytest.mark.parametrize(("turns", "keeps"), [(True, False), (False, True)])
+def test_what_forgets_is_chosen_by_the_next_round(turns, keeps):
+    """After items have changed the short memory predicts best, where none does the long one."""
+    fits = [_nothing(30, memory) for memory in ((0.3, 0.3), (1.0, 1.0))]
+    for number in range(8):
+        shown = _shown(3000, _law(30, seed=int(turns and number >= 4), sd=1.0), seed=number)
+        fits = [fit.after(shown) for fit in fits]
+    assert (best_fit(fits).memory == 1.0) == keeps
+
+
+def test_first_and_returning_visits_count_equally_for_the_choice():
+    """The loss is the mean of two means, in plain Python; older rounds fade."""
+    fit = _nothing(7).after(_small())
+    shown, losses = _small(3), {True: [], False: []}
+    for row in range(len(shown)):
+        log = _log_rate(fit.layer, shown.item[row], shown.history[row], shown.score[row])
+        chance = 1 - np.exp(-np.exp(log) * shown.examination[row])
+        loss = -np.log(chance if shown.taken[row] else 1 - chance)
+        losses[bool(shown.history[row] == 0)].append(loss)
+    expected = (np.mean(losses[True]) + np.mean(losses[False])) / 2
+    assert fit.loss_of(shown) == pytest.approx(expected, rel=1e-9)
+    assert fit.after(shown).loss == pytest.approx(0.8 * fit.loss + expected, rel=1e-9)
+
+
+# -- the layer over scores --------------------------------------------------------------------------------------------
 def test_the_layer_is_its_formula():
-    """Entry by entry; what is below the floor is taken for the floor. An entry does not depend on its neighbours."""
-    draw = np.random.default_rng(3)
-    layer = ImpressionLayer(-0.7, 0.4, draw.normal(0, 0.3, 53))
-    given = torch.from_numpy(np.exp(draw.normal(-3, 2, (128, 53))).astype(np.float32))
+    """Entry by entry, between knots too; what is below the floor is taken for the floor."""
+    draw, layer = np.random.default_rng(3), _law(6, sd=0.3)
+    given, history = np.exp(draw.normal(-3, 2, (5, 6))), np.array([0, 1, 4, 300, 2000])
     given[0, 0] = 0.0
-    whole = layer.apply_(given.clone())
-    formula = np.exp(-0.7 + 0.4 * np.log(np.maximum(given.double().numpy(), FLOOR)) + layer.item)
-    assert whole.double().numpy() == pytest.approx(formula, rel=1e-5)
+    laid = layer.apply_(torch.from_numpy(given.astype(np.float32)), history).numpy().astype(np.float64)
+    formula = [
+        _log_rate(layer, np.arange(6), length, row) for length, row in zip(history, given, strict=True)
+    ]
+    assert laid == pytest.approx(np.exp(formula), rel=1e-5)
+
+
+def test_an_entry_does_not_hang_on_its_neighbours():
+    """To the last bit, wherever in a tensor it lies."""
+    layer, draw = _law(53), np.random.default_rng(4)
+    given, history = torch.from_numpy(draw.random((128, 53)).astype(np.float32)), draw.integers(0, 400, 128)
+    whole = layer.apply_(given.clone(), history)
     for row in (0, 1, 17, 127):
-        assert torch.equal(layer.apply_(given[row : row + 1].clone())[0], whole[row])
-    moved = layer.apply_(given[torch.arange(127, -1, -1)].clone())
-    assert torch.equal(moved.flip(0), whole)
-
-
-def _some_layer():
-    return ImpressionLayer(-0.3, 0.6, np.random.default_rng(0).normal(0, 0.3, 40))
+        assert torch.equal(layer.apply_(given[row : row + 1].clone(), history[row : row + 1])[0], whole[row])
+    turned = layer.apply_(given[torch.arange(127, -1, -1)].clone(), history[::-1])
+    assert torch.equal(turned.flip(0), whole)
 
 
 class TestCalibrated(IntensityModelTests):
@@ -135,25 +277,27 @@ class TestCalibrated(IntensityModelTests):
 
     def make(self):
         """A popularity under some layer."""
-        return Calibrated(Popularity(), _some_layer())
+        return Calibrated(Popularity(), _law(40))
 
     def test_rows_sum_to_the_ground_intensity(self):
         """Rows are the formula over the rows of the model inside."""
         log = self.log()
         model, states = self.fitted(), self.states(log)
-        layer, inner = model.layer, model.model.score(states).double().numpy()
-        expected = np.exp(layer.level + layer.slope * np.log(inner) + layer.item)
-        assert model.score(states).double().numpy() == pytest.approx(expected, rel=1e-5)
+        inner, laid = (part.score(states).double().numpy() for part in (model.model, model))
+        for row, length in enumerate(states.lengths):
+            formula = np.exp(_log_rate(model.layer, np.arange(40), length, inner[row]))
+            assert laid[row] == pytest.approx(formula, rel=1e-5)
 
 
 def test_a_model_under_a_layer_is_saved_with_it(tmp_path):
     """What is read scores as what was written, and a folder without the layer is refused."""
-    layer = _some_layer()
+    layer = _law(40)
     model = Calibrated(Popularity(), layer).fit(random_log())
     assert is_stored(model)
     model.save(tmp_path / "m")
     again = load(tmp_path / "m")
-    assert (again.layer.level, again.layer.slope) == (layer.level, layer.slope)
-    assert np.array_equal(again.layer.item, layer.item)
+    for name in ("level", "slope", "item"):
+        assert np.array_equal(getattr(again.layer, name), getattr(layer, name))
     (tmp_path / "m" / "layer.safetensors").unlink()
-    refused(ModelError, "damaged or incomplete", load, tmp_path / "m")
+    with pytest.raises(ModelError, match="damaged or incomplete"):
+        load(tmp_path / "m")

@@ -28,11 +28,11 @@ from rimsim.errors import ConfigError
 from rimsim.intensity import Calibrated, Popularity, UserStates
 from rimsim.intensity.cache import log_digest
 from rimsim.intensity.contract import ModelCapabilities
-from rimsim.intensity.impressions import Impressions, fit_layer, layer_of
+from rimsim.intensity.impressions import KNOTS, Impressions, best_fit, layer_of
 from rimsim.intensity.registry import make, shipped
 from rimsim.market import Market, build_world
-from rimsim.market.learning import inverse_propensity_weights, layer_from, positions_of, training_log
-from rimsim.market.ledger import Shown
+from rimsim.market import platform as platform_module
+from rimsim.market.learning import inverse_propensity_weights, positions_of, training_log
 from rimsim.market.platform import cross_fitted
 from rimsim.market.scores import always
 from rimsim.market.world import check_plugs
@@ -60,30 +60,38 @@ def _scores(market, models):
 
 
 @pytest.mark.parametrize("calibration", ["cross-fitted", "seen"])
-@pytest.mark.parametrize("rounds", [1, 2, None])
-def test_the_layer_is_fitted_to_the_windows_ledgers(rounds, calibration):
-    """Each round's layer equals a fit on the saved tables, with scores of the models that score past states."""
-    window = LogWindow(rounds=rounds, warmup="none")
-    platform = dataclasses.replace(LEARNER, log_window=window, calibration=calibration)
+def test_the_layer_is_fitted_to_the_ledgers(calibration):
+    """Each round's layers equal fits on the saved tables, with scores of the models that score past states."""
+    platform = dataclasses.replace(LEARNER, calibration=calibration)
     market, agent = Market(_small("clones", platform=platform, rounds=4)), make_agent("relevance")
-    parts = []
+    fits = market.platform.fits
     for _ in range(3):
-        before = market.model
         play_round(market, agent)
-        models = always(market.model.model)
+        models, closed = always(market.model.model), market.closed[-1]
         if calibration == "cross-fitted":
-            models = cross_fitted(platform, market.world.past, market.platform.rounds, before, 0)
-        table = market.closed[-1].ledger.table("a", 0, market.closed[-1].number)
-        score = _scores(market, models)[market.closed[-1].ledger.item >= 0]
-        position = table["position"].to_numpy() - 1
-        item, consumed = table["item"].to_numpy(np.int64), table["consumed"].to_numpy()
-        parts.append(Impressions(item, score, 3.0 * 0.85**position, consumed, table["round"].to_numpy()))
-        kept = parts[-rounds:] if rounds else parts
-        names = [field.name for field in dataclasses.fields(Impressions)]
-        whole = Impressions(*(np.concatenate([getattr(part, name) for part in kept]) for name in names))
-        expected, found = fit_layer(whole, market.n_items), market.model.layer
-        assert found.slope == pytest.approx(expected.slope, rel=1e-4)
-        assert found.level + found.item == pytest.approx(expected.level + expected.item, rel=1e-4, abs=1e-4)
+            models = cross_fitted(
+                platform, market.world.past, market.platform.rounds, market.platform._before, 0
+            )
+        table, scored = closed.ledger.table("a", 0, closed.number), _scores(market, models)
+        lengths = np.zeros(len(closed.ledger.item), np.int64)
+        for arrival in range(len(lengths)):
+            slot, tick = closed.ledger.schedule.slot[[arrival]], closed.ledger.schedule.tick[[arrival]]
+            histories = market.platform.rounds[-1].histories
+            lengths[arrival] = histories.states(slot, histories.visible_at(slot, tick), tick).lengths[0]
+        shown = Impressions(
+            table["item"].to_numpy(np.int64),
+            scored[closed.ledger.item >= 0],
+            3.0 * 0.85 ** (table["position"].to_numpy() - 1),
+            table["consumed"].to_numpy(),
+            np.repeat(lengths, (closed.ledger.item >= 0).sum(1)),
+        )
+        fits = tuple(fit.after(shown) for fit in fits)
+        expected, found = best_fit(fits), best_fit(market.platform.fits)
+        assert found.loss == pytest.approx(expected.loss, rel=1e-4)
+        assert market.model.layer.slope == pytest.approx(expected.slope, rel=1e-3)
+        assert found.level[:, None] + found.item == pytest.approx(
+            expected.level[:, None] + expected.item, abs=1e-3
+        )
 
 
 @pytest.mark.parametrize("kind", ["clones", "cold-start", "replay"])
@@ -95,9 +103,14 @@ def test_what_is_logged_is_the_layer_over_the_inner_models_scores(kind):
     model = market.model
     play_round(market, agent)
     closed, layer = market.closed[1], model.layer
+    schedule, histories = closed.ledger.schedule, market.platform.rounds[-1].histories
+    counts = histories.visible_at(schedule.slot, schedule.tick)
+    place = np.log1p(histories.states(schedule.slot, counts, schedule.tick).lengths)
+    level, slope = (np.interp(place, KNOTS, part)[:, None] for part in (layer.level, layer.slope))
     for chunk in closed.states.scored_by(always(model.model)):
         inner = chunk.intensity.double().numpy()
-        laid = np.exp(layer.level + layer.slope * np.log(np.maximum(inner, 1e-9)) + layer.item)
+        some = chunk.index
+        laid = np.exp(level[some] + slope[some] * np.log(np.maximum(inner, 1e-9)) + layer.item)
         laid[~chunk.admissible.numpy()] = 0.0
         items = closed.ledger.item[chunk.index]
         shown = np.where(items >= 0, np.take_along_axis(laid, np.maximum(items, 0), 1), np.nan)
@@ -153,25 +166,25 @@ def test_positions_count_as_consumers_look_at_them_and_hits_when_sessions_end():
 
 
 @pytest.mark.parametrize("delay", ["365d", "3d"])
-def test_the_layer_learns_only_what_the_platform_knows(delay):
-    """Impressions enter the layer once what came of them is known: with a year's delay not at all."""
+def test_the_layer_learns_only_what_the_platform_knows(delay, monkeypatch):
+    """Each slate is learnt once, in the round by whose end its outcome is known: with a year's delay not at all."""
+    learnt, made = [], platform_module.impressions_of
+    monkeypatch.setattr(
+        platform_module, "impressions_of", lambda shown, *rest: learnt.append(shown) or made(shown, *rest)
+    )
     platform = PlatformConfig(model="popularity-hp", learning="impressions")
-    market = Market(small_scenario(consumer=ConsumerConfig(delay=delay), platform=platform))
-    play_round(market, make_agent("relevance"))
-    past = market.platform.rounds[-1]
-    shown, stop = past.shown, past.schedule.stop
-    known = shown.settled < stop
-    assert np.array_equal(shown.settled, past.schedule.tick + ticks(duration_seconds(delay)) + 1)
+    config = small_scenario(consumer=ConsumerConfig(delay=delay), platform=platform, rounds=4)
+    market, settled = play_out(Market(config), make_agent("relevance")), []
+    stops = [closed.schedule.stop for closed in market.closed][:-1]
+    for closed in market.closed[:-1]:
+        late = closed.schedule.tick + ticks(duration_seconds(delay)) + 1
+        settled.append(late)
+    for stop, before, shown in zip(stops, [0, *stops], learnt, strict=False):
+        due = np.concatenate([late for late, end in zip(settled, stops, strict=True) if end <= stop])
+        assert sorted(shown.settled) == sorted(due[(due >= before) & (due < stop)])
     layer = layer_of(market.model)[1]
-    if delay == "365d":
-        assert not known.any()
-        assert (layer.level, layer.slope) == (0.0, 1.0)
-        return
-    assert 0 < known.sum() < len(known)
-    rows = np.flatnonzero(known)
-    kept = Shown(*(getattr(shown, field.name)[rows] for field in dataclasses.fields(Shown)))
-    expected = layer_from([kept], stop, positions_of(market.config, market.consumer, 0.85), market.n_items)
-    assert (layer.level, layer.slope) == (expected.level, expected.slope)
+    assert (layer.slope.tolist() == [1.0] * len(KNOTS)) == (delay == "365d")
+    assert any(len(shown.settled) for shown in learnt) == (delay == "3d")
 
 
 WEEK, DAY = 7 * 86_400, 86_400

@@ -10,7 +10,7 @@ import pytest
 import torch
 from kit import refused
 from scipy.optimize import minimize
-from small_markets import play_out, small_replay, small_scenario
+from small_markets import small_replay, small_scenario
 
 from rimsim.agents import make_agent, market_for, play_round
 from rimsim.agents.prices import joined_states, solved_prices
@@ -31,7 +31,6 @@ from rimsim.intensity.selection.shrinkage import Shrinkage
 from rimsim.intensity.sets.factors import UserFactors
 from rimsim.intensity.states import UserStates
 from rimsim.market import Market, Slates, build_world, learning, scores
-from rimsim.market import platform as platform_module
 from rimsim.market.arrivals import RoundsSoFar, checked_schedule, make_arrivals
 from rimsim.market.arrivals.clones import Clones
 from rimsim.market.consumers import session_sizes as fitting
@@ -296,22 +295,6 @@ def test_a_sample_of_past_states_is_spread_evenly(most):
     assert dataclasses.replace(past, capacity=None, audiences=None).sampled(most).capacity is None
 
 
-@pytest.mark.parametrize("rounds", [1, 2, None])
-@pytest.mark.parametrize("make", [small_scenario, small_replay])
-def test_impressions_are_learnt_from_the_rounds_of_the_window(make, rounds, monkeypatch):
-    """A layer is fitted to as many of the last rounds as the log window holds, in any kind of market."""
-    seen, fitted = [], platform_module.layer_from
-    monkeypatch.setattr(
-        platform_module, "layer_from", lambda shown, *rest: seen.append(len(shown)) or fitted(shown, *rest)
-    )
-    window = LogWindow(rounds=rounds, warmup="none")
-    platform = PlatformConfig(model="popularity-hp", learning="impressions", log_window=window)
-    arrivals = dataclasses.replace(make().arrivals, per_round=30)
-    market, agent = Market(make(platform=platform, rounds=4, arrivals=arrivals)), make_agent("relevance")
-    play_out(market, agent)
-    assert seen == [min(n, rounds or 3) for n in (1, 2, 3)]
-
-
 def test_what_is_owed_is_carried_to_the_end_of_its_period():
     """With a period of two rounds, each second one takes over what the first left, but nothing of items that left.
 
@@ -496,33 +479,26 @@ class _Lengths:
         return hidden[0][:, None].repeat(1, 20)
 
 
-def test_a_layer_is_fitted_to_what_is_known_by_now(monkeypatch):
-    """Each filled position of a slate whose outcome is known is one impression, with the number of its round."""
-    draw, now, positions = np.random.default_rng(0), 50, np.array([1.0, 0.6, 0.3])
-    rounds = [
-        learning.Shown(
-            item=draw.integers(-1, 9, (6, 3)),
-            taken=draw.random((6, 3)) < 0.5,
-            propensity=np.full((6, 3), np.nan, np.float32),
-            score=draw.random((6, 3)).astype(np.float32),
-            settled=draw.permutation([10, 20, 49, 50, 51, 90]),
-        )
-        for _ in range(2)
-    ]
-    fitted = []
-    monkeypatch.setattr(learning, "fit_layer", lambda joined, n: fitted.append((joined, n)) or "layer")
-    assert learning.layer_from(rounds, now, positions, 9) == "layer"
-    ((joined, n_items),) = fitted
+def test_filled_positions_are_impressions():
+    """Each is one, with its position's examination and the length of its visitor's history."""
+    draw, positions = np.random.default_rng(0), np.array([1.0, 0.6, 0.3])
+    shown = learning.Shown(
+        item=draw.integers(-1, 9, (6, 3)),
+        taken=draw.random((6, 3)) < 0.5,
+        propensity=np.full((6, 3), np.nan, np.float32),
+        score=draw.random((6, 3)).astype(np.float32),
+        settled=np.zeros(6, np.int64),
+        history=np.arange(6),
+    )
+    found = learning.impressions_of(shown, positions)
     expected = [
-        (shown.item[n, place], shown.score[n, place], positions[place], shown.taken[n, place], number)
-        for number, shown in enumerate(rounds)
+        (shown.item[n, place], shown.score[n, place], positions[place], shown.taken[n, place], n)
         for n in range(6)
         for place in range(3)
-        if shown.item[n, place] >= 0 and shown.settled[n] < 50
+        if shown.item[n, place] >= 0
     ]
-    told = zip(joined.item, joined.score, joined.examination, joined.taken, joined.round, strict=True)
-    assert list(told) == expected
-    assert n_items == 9
+    columns = (getattr(found, part.name) for part in dataclasses.fields(found))
+    assert list(zip(*columns, strict=True)) == expected
 
 
 class _Visits(SimpleNamespace):

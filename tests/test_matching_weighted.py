@@ -1,7 +1,8 @@
-"""Prices, slates and certificates against linear programmes (SciPy's HiGHS), of weighted and of equal positions."""
+"""Prices, slates and certificates against linear programmes (SciPy's HiGHS): positions, weights, rows of items."""
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from functools import partial
 
@@ -12,7 +13,7 @@ from scipy import sparse
 from scipy.optimize import linprog
 
 from rimsim.errors import ConfigError, InfeasibleError
-from rimsim.matching import FactorScores, certificate, ordered_by, solve_dual, solve_prices
+from rimsim.matching import FactorScores, Rows, certificate, ordered_by, solve_dual, solve_prices
 
 INSTANCES = 200
 
@@ -421,3 +422,149 @@ def test_optimum_of_highs(seed):
     )
     assert proof.shortfall == solution.shortfall
     assert cost is not None or proof.shortfall == 0
+
+
+ROW_PROBLEMS = 120
+
+
+def exposure_of(slates, weights, rows, number):
+    """Σ w of what the users of a row are shown of its items."""
+    total = 0.0
+    for x, slate in enumerate(slates):
+        if rows.active is None or rows.active[x, number]:
+            for r, y in enumerate(slate):
+                if y >= 0 and y in rows.item[rows.first[number] : rows.first[number + 1]]:
+                    total += weights[r]
+    return total
+
+
+def groups_of(sizes, items, least, most=None, cost=None, active=None):
+    """Rows of given sizes."""
+    number = len(sizes)
+    return Rows(
+        np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
+        np.asarray(items, np.int64),
+        np.asarray(least, float),
+        np.full(number, np.inf) if most is None else np.asarray(most, float),
+        np.full(number, np.inf) if cost is None else np.asarray(cost, float),
+        active,
+    )
+
+
+def random_rows(seed):
+    """A problem of items, and one to three rows over it: groups, audiences, floors (hard or for sale) and caps."""
+    draw = np.random.default_rng(10_000 + seed)
+    scores, capacity, weights, floor, cap, admissible, cost = random_problem(seed)
+    (n, m), groups = scores.shape, int(draw.integers(1, 4))
+    if seed % 3 == 0:
+        weights = np.ones(len(weights))
+        floor, cap = 0.5 * np.floor(2 * floor), None if cap is None else 0.5 * np.ceil(2 * cap)
+    sizes = draw.integers(1, m + 1, groups)
+    item = np.concatenate([draw.permutation(m)[:size] for size in sizes])
+    active = draw.random((n, groups)) < 0.6 if draw.random() < 0.6 else None
+    rows = groups_of(sizes, item, np.zeros(groups), active=active)
+    # What some slates give the rows: those of the best items at random prices, by which whole slates can keep bounds.
+    problem = (scores, capacity, weights, floor, cap, admissible, cost)
+    start = solved((scores + 0.3 * draw.standard_normal(scores.shape) * np.ptp(scores), *problem[1:]))
+    given = np.array([exposure_of(start.slates, weights, rows, g) for g in range(groups)])
+    for_sale = draw.random(groups) < (0.4 if cost is None else 0.8)
+    least = np.where(for_sale, given * draw.uniform(0.8, 2.0, groups), given * draw.uniform(0.2, 0.7, groups))
+    most = np.where(draw.random(groups) < 0.4, np.maximum(given, least) * 1.3 + 0.2, np.inf)
+    charge = np.where(for_sale, draw.random(groups) * 2 * np.abs(scores).max(), np.inf)
+    return problem, dataclasses.replace(rows, least=least, most=most, cost=charge)
+
+
+@pytest.mark.parametrize("seed", range(ROW_PROBLEMS))
+def test_between_slates_and_linear_programme_with_rows(seed):
+    """V ≤ optimum ≤ D, D is within 10⁻³ of the optimum, the gap is the certificate's, and bounds of rows hold."""
+    problem, rows = random_rows(seed)
+    found, proof, _ = between(problem, rows)
+    assert np.array_equal(proof.row_price, found.row_price)
+    for g, reached in enumerate(proof.row_exposure):
+        assert reached == pytest.approx(exposure_of(found.slates, problem[2], rows, g), abs=1e-12)
+        assert reached <= rows.most[g] + 1e-9
+        assert np.isfinite(rows.cost[g]) or reached >= rows.least[g] - 1e-9
+
+
+@pytest.mark.parametrize("seed", range(0, ROW_PROBLEMS, 10))
+def test_prices_from_a_start_that_is_far_off(seed):
+    """D is within 10⁻³ of the linear programme's optimum whatever prices the search is told to start from."""
+    problem, rows = random_rows(seed)
+    scores, best = problem[0], relaxed(*problem, rows)
+    far = np.random.default_rng(seed).standard_normal(scores.shape[1]) * 5 * np.ptp(scores)
+    found = solved(problem, solve_prices, prices=far, rows=rows)
+    assert best - 1e-8 <= found.dual <= best + 1e-3 * max(1.0, abs(best))
+
+
+def test_a_row_of_one_item_is_a_floor_of_that_item():
+    """D is the same whether a floor is an item's or that of a row which holds it alone."""
+    draw = np.random.default_rng(1)
+    scores, weights = draw.random((60, 12)), np.array([1.0, 0.75, 0.5])
+    floor = np.where(np.arange(12) < 4, 15.0, 0.0)
+    own = solve_dual(scores, 3, floor, cost=0.4, position_weights=weights, tol=1e-5)
+    rows = groups_of([1, 1, 1, 1], [0, 1, 2, 3], [15.0] * 4, cost=[0.4] * 4)
+    other = solve_dual(scores, 3, position_weights=weights, rows=rows, tol=1e-5)
+    assert other.dual == pytest.approx(own.dual, rel=1e-5)
+    assert other.row_price == pytest.approx(own.item_price[:4], abs=5e-3)
+    assert (other.item_price == 0).all()
+
+
+@pytest.mark.parametrize("weights", [None, np.round(0.85 ** np.arange(5) * 2**20) / 2**20])
+def test_campaigns_and_audiences_where_there_are_many_states(weights):
+    """Hard rows of groups and audiences, and caps, are kept, and whole slates come near the bound."""
+    draw = np.random.default_rng(2)
+    scores = np.exp(draw.standard_normal((400, 60)) + 1.5 * draw.standard_normal(60)).astype(np.float32)
+    total = 400 * (5.0 if weights is None else weights.sum())
+    active = np.ones((400, 3), bool)
+    active[:200, 1], active[:, 2] = False, draw.random(400) < 0.3
+    items, least = [*range(20), *range(10, 30), *range(50, 60)], [0.7 * total, 0.2 * total, 0.0]
+    most, cost = [np.inf, np.inf, 0.002 * total], [np.inf, np.inf, 0.0]
+    rows = groups_of([20, 20, 10], items, least, most, cost, active)
+    found = solve_dual(scores, 5, position_weights=weights, rows=rows)
+    assert found.gap <= 2e-3
+    counts = np.ones(5) if weights is None else weights
+    reached = [exposure_of(found.slates, counts, rows, g) for g in range(3)]
+    assert reached[0] >= 0.7 * total
+    assert reached[1] >= 0.2 * total
+    assert reached[2] <= 0.002 * total
+    assert found.row_price[0] < 0 < found.row_price[2]
+    start = np.concatenate([found.item_price, found.row_price])
+    warm = solve_dual(scores, 5, position_weights=weights, rows=rows, prices=start)
+    assert warm.dual <= found.dual * (1 + 1e-12)
+
+
+def test_a_row_that_is_active_for_nobody_changes_nothing():
+    """Slates and prices of items are those without the row; its floor is missed."""
+    draw = np.random.default_rng(3)
+    scores, weights = draw.random((40, 10)), np.array([1.0, 0.5])
+    rows = groups_of([3], [0, 1, 2], [5.0], cost=[2.0], active=np.zeros((40, 1), bool))
+    plain = solve_dual(scores, 2, 3.25, cost=0.5, position_weights=weights)
+    found = solve_dual(scores, 2, 3.25, cost=0.5, position_weights=weights, rows=rows)
+    assert found.shortfall == pytest.approx(plain.shortfall + 5.0)
+    assert found.dual == pytest.approx(plain.dual - 10.0, abs=2e-3)
+    proof = proven((scores, 2, weights, 3.25, None, None, 0.5), found, rows)
+    assert proof.row_exposure.tolist() == [0.0]
+    assert proof.value == pytest.approx(found.primal)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"first": np.array([0, 2])}, "rows.first"),
+        ({"first": np.array([0, 2, 1, 3])}, "rows.first"),
+        ({"first": np.array([1, 3])}, "rows.first"),
+        ({"item": np.array([0, 1, 9])}, "rows.item"),
+        ({"item": np.array([0, 1, 1])}, "twice"),
+        ({"least": np.array([-1.0])}, "rows.least"),
+        ({"most": np.array([0.5])}, "at most rows.most"),
+        ({"active": np.ones((2, 1), bool)}, "rows.active"),
+    ],
+)
+def test_rows_that_do_not_fit(change, message):
+    """What does not fit is named, and a hard row that asks for more than its audience can be shown."""
+    rows = dataclasses.replace(groups_of([3], [0, 1, 2], [1.0]), **change)
+    with pytest.raises(ConfigError, match=message):
+        solve_dual(np.ones((6, 5)), 2, rows=rows)
+    active = np.arange(6)[:, None] < 2
+    far = groups_of([3], [0, 1, 2], [4.5], active=active)
+    refused(InfeasibleError, "rows 0", solve_dual, np.ones((6, 5)), 2, rows=far)

@@ -448,6 +448,29 @@ def test_the_ratio_of_two_slates_by_hand():
     assert drawn.examination == pytest.approx([2.0, 1.6, 1.28, 1.024])
 
 
+def test_first_and_returning_visits_are_told_apart():
+    """Half of what comes is predicted of first visits, twice as much of returning ones; pooled it looks right."""
+    intensity = -np.log1p(-np.array([[0.25], [0.25], [0.5], [0.5], [0.5], [0.5]]))
+    consumed, history = np.array([[True], [False], [True], [False], [False], [False]]), [0, 0, 1, 7, 2, 90]
+    assert measures.calibration_by_history(intensity, consumed, [1.0], history) == pytest.approx(0.5 / 2.0)
+    facts = dataclasses.replace(
+        made_up_round(random_items()),
+        slates=np.arange(6)[:, None],
+        intensity=intensity.astype(np.float32),
+        consumed=consumed,
+        history=np.array(history),
+        counts_items=True,
+    )
+    names = ("calibration_first", "calibration_returning", "calibration_by_history", "calibration_ratio")
+    found = [MEASURES[name].value(facts) for name in names]
+    assert found == pytest.approx([0.5, 2.0, 0.25, 1.25], rel=1e-6)
+    for rows in (slice(0, 2), slice(2, 6)):
+        known = intensity[rows], consumed[rows], [1.0], history[rows]
+        assert measures.calibration_by_history(*known) is None
+    with pytest.raises(DataError, match="history and consumed"):
+        measures.calibration_by_history(intensity, consumed, [1.0], history[:5])
+
+
 @pytest.mark.parametrize("attraction", [1.0, 2.5])
 def test_the_measure_is_recomputed_from_the_ledger(attraction):
     """Row by row over the saved table of a round, in plain Python."""

@@ -65,6 +65,8 @@ def _round(key, required, *, n, k, m):
         "coverage": measures.coverage(counts),
         "effective_items": measures.effective_items(counts),
         "perplexity": measures.perplexity(counts),
+        "calibration_first": 0.5 + 0.1 * key["seed"],
+        "calibration_returning": 1.5,
     }
     curve, place = measures.reliability(1.5 * worth, worth > 0.3), np.arange(n * k)
     sums = {name: getattr(curve, name) for name in ("exposures", "predicted", "consumed")}
@@ -181,7 +183,7 @@ def test_pictures_without_data_are_left_out_and_others_have_the_same_bytes(marke
     rounds = market.rounds[~market.rounds["agent"].str.endswith("-frozen")]
     bare = items.PictureTables(rounds=rounds, n_items=market.n_items)
     first, second = (_drawn(bare, tmp_path / name) for name in ("a", "b"))
-    assert [path.stem for path in first] == ["rounds", "front"]
+    assert [path.stem for path in first] == ["rounds", "front", "calibration"]
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
     nothing = items.PictureTables(rounds=rounds[rounds["metric"] == "perplexity"], n_items=market.n_items)
     assert _drawn(nothing, tmp_path) == []
@@ -318,6 +320,13 @@ def test_reliability_is_what_was_predicted_against_what_came(market, figures):
     ratio = cells.loc["relevance", "predicted"].sum() / cells.loc["relevance", "consumed"].sum()
     assert f"{ratio:.2f} with relevance" in _texts(figures[prices.reliability])
     assert prices.reliability(replace(market, reliability=None)) is None
+
+
+def test_calibration_is_drawn_for_both_types_of_visit(market, figures):
+    """A panel per type, and the late means in the title; a run without either has no picture."""
+    assert "predicts 0.55 on first and 1.5 on returning visits" in _texts(figures[loop.calibration])
+    one = market.rounds[market.rounds["metric"] != "calibration_first"]
+    assert loop.calibration(replace(market, rounds=one)) is None
 
 
 def test_delivery_counts_exposures_over_the_arrivals(market, figures):

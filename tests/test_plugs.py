@@ -1,4 +1,4 @@
-"""Arrival processes and consumers: what each must do, and things of one's own by file and options."""
+"""What arrivals and consumers must do, and things of one's own by file and options: slips are told with their line."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ import numpy as np
 import pytest
 import torch
 from kit import documented, refused
-from small_markets import small_run, small_scenario
+from small_markets import small_run, small_scenario, stopped_after_a_round
 
 from rimsim import rng
 from rimsim.agents import make_agent, play_round
-from rimsim.config import ArrivalsConfig, ScenarioConfig, override, to_plain
-from rimsim.errors import ArrivalsError, ConfigError, MarketError, RimsimError
+from rimsim.config import ArrivalsConfig, PlatformConfig, ScenarioConfig, override, to_plain
+from rimsim.errors import ArmsError, ArrivalsError, ConfigError, MarketError, ModelError, RimsimError, nearest
 from rimsim.market import Market, build_world
 from rimsim.market.arrivals import BUILT_IN as ARRIVALS
 from rimsim.market.arrivals import make_arrivals, opening_after
 from rimsim.market.arrivals.clones import Clones
 from rimsim.market.consumers import BUILT_IN as CONSUMERS
 from rimsim.market.consumers import Intensity, Organic
-from rimsim.market.world import check_plugs, world_of
+from rimsim.market.world import check_plugs, warm_model, world_of
 from rimsim.matching import top_k
 from rimsim.scenarios import load_run
 from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.runs.status import digest
+from rimsim.scenarios.study.compare import resume
 from rimsim.testing import ArrivalTests, ConsumerTests, random_log
 
 
@@ -441,3 +442,254 @@ def test_organic_events_that_cannot_be_are_refused(item, late):
     refused(MarketError, "Snacking.organic: .*items from 0 to", market.serve, arrivals, nothing)
     assert not market.exposure.any()
     assert market.served == 0
+
+
+MODEL = """\
+import torch
+from rimsim.intensity import Popularity
+
+
+class Mine:
+    def __init__(self, seed, device):
+        pass
+
+    def fit(self, log):
+        self.n_items = log.n_items
+        return self
+
+    update = fit
+
+    def score(self, states):
+        return torch.ones(len(states), self.n_items)
+"""
+
+
+def _compare(out, agents=("random",), model="popularity-hp", rounds=1, **options):
+    config = small_scenario(rounds=rounds, platform=PlatformConfig(model=model))
+    return small_run(out, agents, config, **options)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "message"),
+    [
+        ("= log.n_items", "= log.items_n", r"^mine.py:10: AttributeError: .*items_n"),
+        ("torch.ones(len(states)", "torch.ones(len(state)", r"mine.py:16: NameError: .*'state'"),
+        ("torch.ones(len(states), self.n_items)", "3", r"'int' object has no attribute.*, with mine.py:Mine"),
+        ("        return self\n", "", r"fit returned None; allowed: the fitted model"),
+    ],
+)
+def test_a_slip_in_a_model_is_told_with_its_line(write, tmp_path, right, wrong, message):
+    """A model of one's own that raises when it is fitted or asked is an error of ours that names the line."""
+    write(MODEL.replace(right, wrong))
+    refused((ModelError, ArmsError), message, _compare, tmp_path / "run", model="mine.py:Mine")
+
+
+@pytest.mark.parametrize(
+    ("text", "model", "message"),
+    [
+        (MODEL.replace("def score", "def scores"), "mine.py:Mine", "has no score; allowed: a model with fit"),
+        (MODEL.replace("update = fit", ""), "mine.py:Mine", "has no update; allowed"),
+        (MODEL.replace("seed, device", "seed"), "mine.py:Mine", "cannot be made: TypeError"),
+        (MODEL, "mine.py", "is a file; allowed: the file and a name in it, mine.py:Mine$"),
+        (MODEL, "mine.py:Mein", "has no 'Mein'. Did you mean 'Mine'. Allowed: Mine.$"),
+        (MODEL, "mein.py:Mine", "no file 'mein.py'. Did you mean 'mine.py'."),
+    ],
+)
+def test_what_is_no_model_is_refused_before_anything_runs(write, text, model, message):
+    """A missing method, a factory of other arguments and a misspelt place are told before a run folder is made."""
+    write(text)
+    refused(ConfigError, message, check_plugs, ScenarioConfig(platform=PlatformConfig(model=model)))
+
+
+def test_a_failed_arm_is_told_in_a_line_of_its_own_with_the_line_of_the_slip(write, tmp_path):
+    """Each failed arm has a line, which ends in the place within the user's file; then comes where tracebacks are."""
+    write(
+        "from rimsim.agents import Random\n\n\nclass One(Random):\n    name = 'one'\n\n"
+        "    def act(self, arrivals):\n        return arrivals.relevence\n\n\n"
+        "class Two(One):\n    name = 'two'\n"
+    )
+    with pytest.raises(ArmsError) as caught:
+        _compare(tmp_path / "run", ("random", "mine.py:One", "mine.py:Two"))
+    first, one, two, last = str(caught.value).splitlines()
+    assert first == "2 of 3 arms failed:"
+    assert one.startswith("  one, seed 0: agent 'one' raised AttributeError in round 0, at arrival ")
+    assert two.startswith("  two, seed 0: ")
+    assert one.endswith("(mine.py:8)")
+    assert last == f"tracebacks: {tmp_path / 'run'}/failures/"
+    assert caught.value.folder == str(tmp_path / "run")
+    assert len(list((tmp_path / "run" / "failures").iterdir())) == 2
+
+
+def test_options_of_ones_own_agent_become_part_of_its_name(write, tmp_path):
+    """An agent of a file takes options in brackets, and its arms have files of that name."""
+    write(
+        "from rimsim.agents import Random\n\n\nclass Mine(Random):\n    name = 'mine'\n\n"
+        "    def __init__(self, strength=0.1):\n        super().__init__()\n        self.strength = strength\n"
+    )
+    run = _compare(tmp_path / "run", ("mine.py:Mine(strength=0.3)", "mine.py:Mine"))
+    assert set(run.rounds["agent"]) == {"mine(strength=0.3)", "mine"}
+
+
+def test_a_model_made_from_a_seed_is_fitted_again_where_the_cache_cannot_give_it_back(write, tmp_path):
+    """A subclass of a built-in model with a constructor of its own plays twice, and alike."""
+    write(
+        "from rimsim.intensity import Popularity\n\n\nclass Mine(Popularity):\n"
+        "    def __init__(self, seed, device):\n        super().__init__()\n"
+    )
+    digests = []
+    for name in ("first", "second"):
+        warm_model.cache_clear()
+        digests.append(digest(_compare(tmp_path / name, model="mine.py:Mine")))
+    assert digests[0] == digests[1]
+
+
+MARK = """\
+import torch
+from rimsim.intensity import HawkesPoisson, RIM
+
+
+class LastItem:
+    # p(y|x) is even, but for items of the last item's parity, which are thrice as likely once fitted twice
+
+    def __init__(self):
+        self.fits = 0
+
+    def fit(self, log):
+        self.n_items, self.fits = log.n_items, self.fits + 1
+        return self
+
+    update = fit
+
+    def encode(self, states):
+        ends = torch.from_numpy(states.offsets[1:])
+        last = torch.full((len(states),), -1)
+        known = torch.from_numpy(states.lengths > 0)
+        last[known] = torch.from_numpy(states.items)[ends[known] - 1] % 2
+        return (last,)
+
+    def step(self, hidden, items, times):
+        return (items % 2,)
+
+    def score_hidden(self, hidden, now):
+        even = torch.arange(self.n_items)[None, :] % 2 == hidden[0][:, None]
+        weight = 1.0 + 2.0 * even * (self.fits - 1)
+        return weight / weight.sum(1, keepdim=True)
+
+    def score(self, states):
+        return self.score_hidden(self.encode(states), states.now)
+
+
+def product(seed, device):
+    return RIM(mark=LastItem(), ground=HawkesPoisson())
+"""
+
+STORED_MARK = """\
+from rimsim.intensity import HawkesPoisson, Popularity, RIM
+
+
+class Flattened(Popularity):
+    def score_hidden(self, hidden, now):
+        flat = super().score_hidden(hidden, now).sqrt()
+        return flat / flat.sum(1, keepdim=True)
+
+
+def product(seed, device):
+    return RIM(mark=Flattened(), ground=HawkesPoisson())
+"""
+
+
+def test_a_mark_of_ones_own_joined_with_a_ground_intensity_is_fitted_and_retrained(write, tmp_path):
+    """A mark that no folder can hold plays in a product; what its retraining changes differs from the frozen arm."""
+    write(MARK)
+    run = _compare(tmp_path / "run", ["relevance"], "mine.py:product", 2, frozen=["relevance"])
+    rows = run.ledger.sort_values(["arrival", "position"]).groupby(["agent", "round"])["item"]
+    shown = rows.agg(list)
+    assert shown["relevance", 0] == shown["relevance-frozen", 0]
+    assert shown["relevance", 1] != shown["relevance-frozen", 1]
+
+
+@pytest.mark.parametrize("text", [MARK, STORED_MARK], ids=["begun anew", "resumed"])
+def test_a_run_with_a_mark_of_ones_own_resumes_to_the_same_content(write, tmp_path, monkeypatch, text):
+    """An interrupted arm goes on with a mark that can be read back, and begins anew with one that cannot."""
+    write(text)
+    whole = _compare(tmp_path / "whole", ["relevance"], "mine.py:product", 2)
+    with stopped_after_a_round(monkeypatch):
+        refused(ArmsError, "enough", _compare, tmp_path / "part", ["relevance"], "mine.py:product", 2)
+    assert bool(list((tmp_path / "part").rglob("round-0001"))) is (text is STORED_MARK)
+    assert digest(resume(tmp_path / "part", workers=1)) == digest(whole)
+
+
+def test_a_model_of_an_edited_file_is_not_taken_from_the_cache(write):
+    """A stored model of one's own is fitted again once its file has changed, also within one process."""
+    config = small_scenario(platform=PlatformConfig(model="mine.py:product"))
+    scores = []
+    for text in (STORED_MARK, STORED_MARK.replace(".sqrt()", ".square()")):
+        write(text)
+        warm_model.cache_clear()
+        market = Market(config)
+        scores.append(market.next_arrivals(4).relevance)
+    assert not torch.equal(*scores)
+
+
+NO_NUMBERS = (
+    MODEL.replace("        pass", "        self.fits = 0")
+    .replace("        return self", "        self.fits += 1\n        return self")
+    .replace("torch.ones(len", "torch.full((1, 1), torch.nan if self.fits > 1 else 1.0).expand(len")
+)
+"""A model that gives none once it is fitted twice."""
+
+
+def test_a_model_that_stops_giving_numbers_is_named_and_frozen_arms_are_kept(write, tmp_path):
+    """NaN after the first refit fails the arm with agent, seed and arrival; the frozen arm of it is complete."""
+    write(NO_NUMBERS)
+    message = r"1 of 2 arms failed:\n  relevance, seed 3: .*arrival \d+; allowed: finite"
+    asked = {"seeds": [3], "frozen": ["relevance"]}
+    out = tmp_path / "run"
+    refused(ArmsError, message, _compare, out, ["relevance"], "mine.py:Mine", 2, **asked)
+    left = load_run(out).rounds.groupby("agent")["round"].nunique()
+    assert left.to_dict()["relevance-frozen"] == 2
+
+
+def test_what_a_users_code_says_in_several_lines_is_told_in_one(write, tmp_path):
+    """The text of an exception that has line breaks is folded, wherever a user's code raised it."""
+    write(MODEL.replace("self.n_items = log.n_items", "raise ValueError('one\\ntwo')"))
+    told = r"^mine.py:10: ValueError: one two$"
+    refused(ModelError, told, _compare, tmp_path / "run", model="mine.py:Mine")
+    write("raise ValueError('one\\ntwo')")
+    refused(ConfigError, r"cannot import 'mine.py': ValueError: one two$", make_agent, "mine.py:Mine")
+
+
+def test_a_file_that_imports_the_one_beside_it_is_told_how(write):
+    """The folder of a file is not searched, and the message says how it is; of another module it says nothing."""
+    write("K = 1", "shared.py")
+    write("from shared import K")
+    told = r"No module named 'shared'; shared.py lies .*put PYTHONPATH=\. before"
+    refused(ConfigError, told, make_agent, "mine.py:Mine")
+    write("import shaded")
+    refused(ConfigError, r"No module named 'shaded'$", make_agent, "mine.py:Mine")
+
+
+@pytest.mark.parametrize(
+    ("agent", "message"),
+    [
+        ("mine.py", "agent 'mine.py' is a file; allowed: the file and a name in it, mine.py:Mine$"),
+        ("mien.py", "no such file. Did you mean 'mine.py'"),
+        ("mine.py:Fresh", "has no 'Fresh'. Allowed: Mine.$"),
+        ("nowhere/mine.py:Mine", "There is no folder 'nowhere'"),
+    ],
+)
+def test_a_misspelt_place_of_an_agent_is_told_with_what_there_is(write, agent, message):
+    """A file without a class, a misspelt file and a misspelt class name what there is, without what is imported."""
+    write(MODEL)
+    refused(ConfigError, message, make_agent, agent)
+
+
+def test_names_are_told_and_cut_to_the_likest(tmp_path):
+    """The name that two agents share; at most ten, those most like what was found; no name is said in words."""
+    told = "two are called 'random'; allowed: distinct names"
+    refused(ConfigError, told, _compare, tmp_path, ("relevance", "random", "random"))
+    told = nearest("exposre", [*(f"zz{number}" for number in range(20)), "exposure"])
+    assert "Did you mean 'exposure'?" in told
+    assert told.count(",") == 9
+    assert told.endswith("and 11 more.")
+    assert nearest("x", []) == " Allowed: none."

@@ -24,7 +24,6 @@ from rimsim.errors import AgentError, ConfigError
 from rimsim.scenarios import compare, load_run, sweep
 from rimsim.scenarios.runs.ray import (
     _SETTINGS,
-    _log,
     _require_same,
     _work,
     enter,
@@ -58,9 +57,14 @@ def _begun(folder, config, agents=("random",), **options):
     return plan
 
 
+def _logged(arm):
+    """Digest of the log that an arm's run began with."""
+    return str(load_run(arm.folder).config["digests"]["log"])
+
+
 def _sent(away, arm):
     """What a task sends of an arm that is played elsewhere."""
-    return _work(partial(run_arm, batch_size=50), away, left_of(arm), {}, versions(), _log(arm))
+    return _work(partial(run_arm, batch_size=50), away, left_of(arm), {}, versions(), _logged(arm))
 
 
 @pytest.fixture(scope="module")
@@ -123,10 +127,10 @@ def test_a_machine_with_other_versions_or_another_log_is_refused(tmp_path):
     (arm,) = _begun(tmp_path / "run", small_scenario(), frozen=[]).arms
     away = replace(arm, config=small_scenario(data=DataConfig(source=str(tmp_path / "none.csv"))))
     old, told = versions() | {"numpy": "0.1"}, r"has numpy .* in place of 0\.1; allowed: the versions"
-    refused(ConfigError, told, _require_same, arm, old, _log(arm))
+    refused(ConfigError, told, _require_same, arm, old, _logged(arm))
     refused(ConfigError, "another log as 'ml-latest-small'", _require_same, arm, versions(), "0")
     told = r"cannot read the log: .*none\.csv.*allowed: the same log"
-    refused(ConfigError, told, _require_same, away, versions(), _log(arm))
+    refused(ConfigError, told, _require_same, away, versions(), _logged(arm))
 
 
 def _elsewhere(tmp_path, monkeypatch, files, **fields):

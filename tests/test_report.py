@@ -47,6 +47,7 @@ from rimsim.scenarios.report.items import (
 )
 from rimsim.scenarios.report.record import Report, Section, TextTable
 from rimsim.scenarios.report.sentences import (
+    calibration_notes,
     comparison_sentences,
     figure,
     opening_note,
@@ -385,6 +386,21 @@ def test_a_run_says_what_is_undelivered_and_what_would_help(tmp_path, unit, firs
     assert first in made.tables[0].main
     assert second not in made.tables[0].main
     assert note[:60] in _printed(made, 200).replace("\n", " ")
+
+
+@pytest.mark.parametrize(("first", "warned"), [(0.5, True), (0.8, False), (1.45, False), (1.6, True)])
+def test_a_report_warns_where_one_type_of_visit_is_valued_above_the_other(first, warned):
+    """From a ratio of 1.5 on, in either direction; where visits are all of one type nothing is said."""
+    both = {"calibration_first": first, "calibration_returning": 1.0, "utility": 0.5}
+    rounds = pd.DataFrame(
+        [
+            {"agent": "relevance", "seed": 0, "round": 1, "metric": key, "value": value}
+            for key, value in both.items()
+        ]
+    )
+    notes = calibration_notes(rounds)
+    assert [note.startswith("warning: for each consumption") for note in notes] == [True] * warned
+    assert calibration_notes(rounds[1:]) == []
 
 
 def test_a_run_says_before_a_round_what_no_agent_could_deliver(tmp_path):

@@ -203,6 +203,7 @@ def test_paths_in_a_yaml_file_begin_at_that_file(tmp_path, monkeypatch):
         "arrivals": {"kind": "sub/bursts.py:Bursts"},
         "consumer": {"kind": "observed", "options": {"table": "../answers.csv", "value": 1}},
         "platform": {"model": "/far/model.py:Model"},
+        "providers": {"kind": "leaving.py:Leaving"},
     }
     file = tmp_path / "own" / "shop.yaml"
     file.write_text(yaml.safe_dump(fields))
@@ -212,6 +213,7 @@ def test_paths_in_a_yaml_file_begin_at_that_file(tmp_path, monkeypatch):
     assert config.arrivals.kind == f"{Path('own/sub/bursts')}.py:Bursts"
     assert dict(config.consumer.options) == {"table": str(Path("own/../answers.csv")), "value": 1}
     assert config.platform.model == "/far/model.py:Model"
+    assert config.providers.kind == f"{Path('own/leaving')}.py:Leaving"
     assert read_scenario(file).data.source == str(tmp_path / "own" / "log.csv")
     file.write_text("data: {source: shop}\nplatform: {model: mine.pyramid}\n")
     assert (read_scenario(file).data.source, read_scenario(file).platform.model) == ("shop", "mine.pyramid")

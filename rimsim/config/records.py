@@ -358,8 +358,8 @@ class PlatformConfig:
     learning: Literal["consumed", "impressions", "ips"] = Field(
         default="impressions",
         description="consumed: retraining sees consumptions alone. impressions: beside them, a layer over the "
-        "retrained λ(x,y) is fitted to what was taken and not taken of all that the window's rounds showed. ips: each "
-        "consumption weighs by its inverse propensity, where the agent has one.",
+        "retrained λ(x,y) is fitted to what was taken and not taken of everything shown so far. ips: each consumption "
+        "weighs by its inverse propensity, where the agent has one.",
     )
     ips_clip: float = Field(
         default=10.0,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, TypeAlias
 
-from rimsim.errors import ConfigError, DataError, first_words, nearest
+from rimsim.errors import DataError, first_words, require_known
 
 Progress: TypeAlias = Callable[[int, int], None]
 
@@ -98,8 +98,7 @@ def entry(name: str) -> Entry:
         ConfigError: If there is none; the message offers the nearest name.
     """
     known = {log.name: log for log in _KNOWN}
-    if name not in known:
-        raise ConfigError(f"no log is known as {name!r}.{nearest(name, known)}")
+    require_known("no log is known as {}", [name], known)
     return known[name]
 
 

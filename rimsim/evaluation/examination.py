@@ -135,10 +135,10 @@ def _last_of(columns: Floats, taken: Bools, group: Ints, n_groups: int, *, group
         offset=np.zeros(len(columns)),
         taken=taken,
         group=group,
-        n_groups=n_groups,
+        count=np.full(n_groups, group_sd**-2),
+        exposure=np.full(n_groups, group_sd**-2),
         mean=np.zeros(width),
-        weight=np.full(width, _WIDE**-2),
-        group_sd=group_sd,
+        precision=np.eye(width) * _WIDE**-2,
     )
     theta, effect = problem.minimised(np.append(-1.0, np.zeros(width - 1)))
     return DecayEstimate(float(theta[-1]), float(math.sqrt(problem.covariance(theta, effect)[-1, -1])))

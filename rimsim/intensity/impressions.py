@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self
@@ -9,6 +11,8 @@ from typing import ClassVar, Self
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
+from scipy.optimize import minimize
+from scipy.special import gammaln
 
 from rimsim.arrays import Bools, Floats, Ints
 from rimsim.data.log import EventLog
@@ -21,20 +25,25 @@ from rimsim.regression import HazardRegression
 FLOOR = 1e-9
 """Smallest intensity, so that its logarithm exists."""
 LEAST_SLOPE = 0.05
-"""Bound of β: the layer keeps the order of an item's intensities."""
-_LEVEL_SD, _SLOPE_SD, _ITEM_SD = 3.0, 0.5, 0.1
-"""Standard deviations of the normal priors of α around 0, β around 1 and δ around 0.
-
-An item's own deviation is shrunk most: .3 predicts the coming round's impressions a little better, but with ``bag`` it
-cost 7 % of the slates' worth by round 7, as it forgets whom an item is for; .1 cost none with ``bag``, ``ease`` and
-``factors``.
-"""
+"""Bound of slopes: the layer keeps the order of a visitor's intensities."""
+KNOTS = np.log1p([0.0, 1.0, 10.0, 30.0, 100.0, 300.0])
+"""log(1 + length of history) at which level and slope are fitted; between them both are linear."""
+MEMORIES = ((0.5, 0.5), (0.5, 1.0), (0.8, 0.8), (0.8, 1.0), (1.0, 1.0))
+"""Candidates for the share of its evidence that a round keeps when the next one is over."""
+_LEVEL_SD, _SLOPE_SD, _ROUND_SD = 1.0, 0.5, 3.0
+"""Standard deviations of the normal priors of levels around 0, slopes around 1, and a round's own level around 0."""
+_EFFECT_SD = (0.3, 0.7)
+"""Standard deviation of item effects before any evidence: of items that the warm-up has seen, and of the others."""
+_RECENT = 0.8
+"""Weight of a round's validation loss in that of the round after it."""
+_PASSES, _SETTLED = 5, 0.05
+"""Fits of a round with variances anew, and the change of their logarithms that ends them."""
 _LAYER = "layer.safetensors"
 
 
 @dataclass(frozen=True, eq=False)
 class Impressions:
-    """m items that were shown, and their outcomes."""
+    """m shown items of a round, and their outcomes."""
 
     item: Ints
     """(m,) the items."""
@@ -44,87 +53,258 @@ class Impressions:
     """(m,) factor by which the position multiplied the intensity."""
     taken: Bools
     """(m,) consumed or not."""
-    round: Ints
-    """(m,) round of the impression; each round has its own level."""
+    history: Ints
+    """(m,) events in the state in which the item was shown."""
 
     def __len__(self) -> int:
         return len(self.item)
 
+    def require_scores(self) -> None:
+        """Refuse scores that are negative or no number.
+
+        Raises:
+            ModelError: If there is one, or an examination that is not positive.
+        """
+        finite = np.isfinite(self.score).all() and (self.score >= 0).all()
+        if not finite or not (self.examination > 0).all():
+            refuse(
+                ModelError,
+                "impressions",
+                "found a score that is negative or no number, or an examination that is not positive",
+                "finite scores of at least 0, examinations above 0",
+            )
+
 
 @dataclass(frozen=True, eq=False)
 class ImpressionLayer:
-    """λ'(x,y) = exp(α + β·log λ(x,y) + δ_y)."""
+    """λ'(x,y) = exp(a(h) + b(h)·log λ(x,y) + δ_y), h past events."""
 
-    level: float
-    """α."""
-    slope: float
-    """β, positive."""
+    level: Floats
+    """(K,) a at the knots."""
+    slope: Floats
+    """(K,) b at the knots, positive."""
     item: Floats
     """(M,) δ."""
 
     @classmethod
     def identity(cls, n_items: int) -> ImpressionLayer:
-        """Layer that changes nothing: α = 0, β = 1, δ = 0."""
-        return cls(0.0, 1.0, np.zeros(n_items))
+        """Layer that changes nothing: a = 0, b = 1, δ = 0."""
+        return cls(np.zeros(len(KNOTS)), np.ones(len(KNOTS)), np.zeros(n_items))
 
-    def apply_(self, intensity: torch.Tensor) -> torch.Tensor:
-        """Intensities λ' (n, M) in the tensor of λ."""
-        offset = torch.from_numpy((self.level + self.item).astype(np.float32)).to(intensity.device)
-        return intensity.clamp_min_(FLOOR).log_().mul_(self.slope).add_(offset).exp_()
-
-
-def fit_layer(shown: Impressions, n_items: int) -> ImpressionLayer:
-    """Layer of largest penalised likelihood of the impressions.
-
-    P(taken) = 1 − exp(−λ'·e) with e the examination of the position: a :class:`HazardRegression` on (α, β, δ), which
-    has one minimum. α differs by round, since the level of a model that is retrained drifts; the last round's α counts.
-
-    The scores should be those of a model that was not trained on the outcomes of these impressions: a trained one
-    remembers them, which the coming round does not bear out. Without impressions, the layer is the identity.
-    """
-    if not len(shown):
-        return ImpressionLayer.identity(n_items)
-    finite = np.isfinite(shown.score).all() and (shown.score >= 0).all()
-    if not finite or not (shown.examination > 0).all():
-        refuse(
-            ModelError,
-            "impressions",
-            "found a score that is negative or no number, or an examination that is not positive",
-            "finite scores of at least 0, examinations above 0",
+    def apply_(self, intensity: torch.Tensor, history: Ints) -> torch.Tensor:
+        """Intensities λ' (n, M), written into those of λ."""
+        place = np.log1p(history)
+        level, slope, item = (
+            torch.from_numpy(part.astype(np.float32)).to(intensity.device)
+            for part in (np.interp(place, KNOTS, self.level), np.interp(place, KNOTS, self.slope), self.item)
         )
-    problem = regression_of(shown, n_items)
-    rounds = problem.columns.shape[1] - 1
-    common = problem.minimised(np.append(np.zeros(rounds), 1.0))
-    if common[0][-1] < LEAST_SLOPE:  # convex: the best point within the bound lies on it
-        common = problem.minimised(np.append(common[0][:-1], LEAST_SLOPE), free=rounds)
-    theta, item = common
-    return ImpressionLayer(float(theta[-2]), float(theta[-1]), item)
+        raised = intensity.clamp_min_(FLOOR).log_().mul_(slope[:, None])
+        return raised.add_(level[:, None]).add_(item).exp_()
 
 
-def regression_of(shown: Impressions, n_items: int) -> HazardRegression:
-    """Regression of outcomes on rounds, log score and item.
+@dataclass(frozen=True, eq=False)
+class LayerFit:
+    """Layer fitted to all impressions so far, and its evidence.
 
-    θ holds α of each round, then β; the groups are the items.
+    P(taken) = 1 − exp(−λ'·e) with e the examination of the position. A round adds a level of its own, since the level
+    of a model that is retrained drifts. Of earlier rounds two things are known: the likelihood of levels and slopes to
+    second order, and of each item the events that came and those expected without δ. exp(δ) has a gamma prior of mean
+    ``mean`` and shape ``shape``, one for items that the warm-up has seen and one for the others. Both are estimated by
+    marginal likelihood, which is negative binomial (DuMouchel 1999, "Bayesian Data Mining in Large Frequency Tables").
     """
-    _, of = np.unique(shown.round, return_inverse=True)
-    rounds = int(of.max()) + 1
-    columns = np.zeros((len(shown), rounds + 1))
-    columns[np.arange(len(shown)), of] = 1.0
-    columns[:, -1] = np.log(np.maximum(shown.score, FLOOR))
-    return HazardRegression(
-        columns,
-        offset=np.log(shown.examination),
-        taken=shown.taken,
-        group=shown.item,
-        n_groups=n_items,
-        mean=np.append(np.zeros(rounds), 1.0),
-        weight=np.append(np.full(rounds, _LEVEL_SD**-2), _SLOPE_SD**-2),
-        group_sd=_ITEM_SD,
-    )
+
+    memory: float
+    """Share of earlier evidence of levels and slopes that a round keeps."""
+    item_memory: float
+    """The same of items."""
+    unseen: Bools
+    """(M,) items without an event in the warm-up."""
+    level: Floats
+    """(K,) levels at the knots, as of the last round."""
+    slope: Floats
+    """(K,) slopes at the knots."""
+    item: Floats
+    """(M,) δ."""
+    precision: Floats
+    """(2K, 2K) curvature of earlier rounds' likelihood in levels and slopes."""
+    linear: Floats
+    """(2K,) its linear term."""
+    count: Floats
+    """(M,) events of each item."""
+    expected: Floats
+    """(M,) events expected of each item without δ."""
+    shape: Floats
+    """(2,) shapes of the priors of exp(δ): of seen and of unseen items."""
+    mean: Floats
+    """(2,) their means; that of seen items is 1."""
+    loss: float = 0.0
+    """Discounted sum of losses on each next round, for the choice of ``memory``."""
+
+    @classmethod
+    def nothing(cls, unseen: Bools, memory: tuple[float, float]) -> LayerFit:
+        """Fit before the first round."""
+        k, none, shape = len(KNOTS), np.zeros(len(unseen)), np.asarray(_EFFECT_SD) ** -2.0
+        flat = np.zeros((2 * k, 2 * k)), np.zeros(2 * k)
+        return cls(*memory, unseen, np.zeros(k), np.ones(k), none, *flat, none, none, shape, np.ones(2))
+
+    @property
+    def layer(self) -> ImpressionLayer:
+        """Layer that the fit serves."""
+        return ImpressionLayer(self.level, self.slope, self.item)
+
+    @property
+    def item_variance(self) -> Floats:
+        """(2,) estimated variance of exp(δ)/mean: seen, unseen items."""
+        return np.asarray(1.0 / self.shape, np.float64)
+
+    def after(self, shown: Impressions) -> LayerFit:
+        """Fit after a round's impressions.
+
+        Scores should be those of a model that was not trained on these outcomes: a trained one remembers them, which
+        the coming round does not bear out.
+
+        Raises:
+            ModelError: If a score is negative or no number, or an examination not positive.
+        """
+        shown.require_scores()
+        if not len(shown):
+            return self
+        known = dataclasses.replace(
+            self,
+            precision=self.memory * self.precision,
+            linear=self.memory * self.linear,
+            count=self.item_memory * self.count,
+            expected=self.item_memory * self.expected,
+            loss=_RECENT * self.loss + self.loss_of(shown),
+        )
+        theta = np.concatenate([self.level, self.slope, [0.0]])
+        effect, shape, mean = self.item, self.shape, self.mean
+        for _ in range(_PASSES):
+            problem = known.regression(shown, shape, mean)
+            theta, effect = _bounded_minimum(problem, theta, effect)
+            count, expected = _events_of(problem, theta, effect)
+            count, expected = known.count + count, known.expected + expected
+            before, (shape, mean) = np.concatenate([shape, mean]), _priors(count, expected, self.unseen)
+            if np.abs(np.log(np.concatenate([shape, mean]) / before)).max() < _SETTLED:
+                break
+        curvature, slope = _quadratic(problem, theta, effect)
+        level, slopes = np.split(theta[:-1], 2)
+        return dataclasses.replace(
+            known,
+            level=level + theta[-1],
+            slope=slopes,
+            item=effect,
+            precision=known.precision + curvature,
+            linear=known.linear + curvature @ theta[:-1] - slope,
+            count=count,
+            expected=expected,
+            shape=shape,
+            mean=mean,
+        )
+
+    def regression(self, shown: Impressions, shape: Floats, mean: Floats) -> HazardRegression:
+        """Regression of a round's outcomes, given earlier evidence.
+
+        θ holds the levels, the slopes and the round's own level; the groups are the items.
+        """
+        basis = np.stack([np.interp(np.log1p(shown.history), KNOTS, hat) for hat in np.eye(len(KNOTS))], 1)
+        log_score = np.log(np.maximum(shown.score, FLOOR))[:, None]
+        k, of = len(KNOTS), self.unseen.astype(np.int64)
+        own = np.concatenate([np.full(k, _LEVEL_SD), np.full(k, _SLOPE_SD), [_ROUND_SD]]) ** -2.0
+        around = np.concatenate([np.zeros(k), np.ones(k), [0.0]])
+        precision = np.diag(own)
+        precision[:-1, :-1] += self.precision
+        pull = own * around
+        pull[:-1] += self.linear
+        return HazardRegression(
+            np.concatenate([basis, basis * log_score, np.ones((len(shown), 1))], 1),
+            offset=np.log(shown.examination),
+            taken=shown.taken,
+            group=shown.item,
+            count=shape[of] + self.count,
+            exposure=(shape / mean)[of] + self.expected,
+            mean=np.linalg.solve(precision, pull),
+            precision=precision,
+        )
+
+    def loss_of(self, shown: Impressions) -> float:
+        """Mean −log P of outcomes, first and returning visits weighed equally."""
+        place = np.log1p(shown.history)
+        log_rate = np.interp(place, KNOTS, self.level) + self.item[shown.item] + np.log(shown.examination)
+        log_rate += np.interp(place, KNOTS, self.slope) * np.log(np.maximum(shown.score, FLOOR))
+        rate = np.exp(np.clip(log_rate, -30.0, 30.0))
+        losses = np.where(shown.taken, -np.log(-np.expm1(-rate)), rate)
+        types = (part for part in (losses[shown.history == 0], losses[shown.history > 0]) if len(part))
+        return float(np.mean([part.mean() for part in types]))
+
+
+def _bounded_minimum(problem: HazardRegression, theta: Floats, effect: Floats) -> tuple[Floats, Floats]:
+    """Minimum with all slopes at their bound or above."""
+    slopes = np.arange(len(theta)) // len(KNOTS) == 1
+    free = np.ones(len(theta), bool)
+    while True:
+        theta, effect = problem.minimised(theta, effect, free=free)
+        low = free & slopes & (theta < LEAST_SLOPE)
+        if not low.any():
+            return theta, effect
+        free, theta = free & ~low, np.where(low, LEAST_SLOPE, theta)
+
+
+def _events_of(problem: HazardRegression, theta: Floats, effect: Floats) -> tuple[Floats, Floats]:
+    """(M,) events of a round's items, and events expected without δ."""
+    rate = problem.rate(theta, effect)
+    events = np.where(problem.taken, -rate / np.expm1(-rate), 0.0)  # an item may be wanted more than once
+    n = len(effect)
+    count = np.bincount(problem.group, events, n)
+    expected = np.bincount(problem.group, rate * np.exp(-effect)[problem.group], n)
+    return np.asarray(count, np.float64), np.asarray(expected, np.float64)
+
+
+def _quadratic(problem: HazardRegression, theta: Floats, effect: Floats) -> tuple[Floats, Floats]:
+    """Curvature (2K, 2K) and gradient (2K,) of a round's likelihood."""
+    # The round's own level is taken out, as if integrated over.
+    by_log, curved = problem.slopes(theta, effect)
+    columns = problem.columns
+    square = columns.T @ (columns * curved[:, None])
+    mixed, alone = square[:-1, -1], square[-1, -1] + _ROUND_SD**-2
+    return square[:-1, :-1] - np.outer(mixed, mixed) / alone, columns[:, :-1].T @ by_log
+
+
+def _priors(count: Floats, expected: Floats, unseen: Bools) -> tuple[Floats, Floats]:
+    """(2,) shapes and (2,) means of largest marginal likelihood."""
+    shape, mean = np.asarray(_EFFECT_SD) ** -2.0, np.ones(2)
+    for group, members in enumerate((~unseen, unseen)):
+        rows = members & (expected > 0)
+        if rows.any():
+            shape[group], mean[group] = _prior(
+                count[rows], expected[rows], float(shape[group]), has_mean=group == 1
+            )
+    return shape, mean
+
+
+def _prior(count: Floats, expected: Floats, usual: float, *, has_mean: bool) -> tuple[float, float]:
+    """Shape and mean of a group, by marginal likelihood."""
+    # Log shape and log mean have normal priors of sd 1, around that of ``usual`` and 0.
+
+    def loss(point: Floats) -> float:
+        shape, (log_shape, log_mean) = np.exp(point[0]), (point[0], point[1] if has_mean else 0.0)
+        rate = shape * np.exp(-log_mean)
+        total = gammaln(shape + count) - gammaln(shape) + shape * np.log(rate)
+        total -= (shape + count) * np.log(rate + expected)
+        return float(-total.sum() + 0.5 * (log_shape - np.log(usual)) ** 2 + 0.5 * log_mean**2)
+
+    start = np.array([np.log(usual), 0.0][: 1 + has_mean])
+    found = minimize(loss, start, method="L-BFGS-B", bounds=[(-2.0, 10.0), (-4.0, 2.0)][: 1 + has_mean]).x
+    return float(np.exp(found[0])), float(np.exp(found[1])) if has_mean else 1.0
+
+
+def best_fit(fits: Sequence[LayerFit]) -> LayerFit:
+    """Fit whose layers predicted each next round best."""
+    return min(fits, key=lambda fit: fit.loss)
 
 
 class Calibrated:
-    """λ'(x,y) = exp(α + β·log λ(x,y) + δ_y), λ being any intensity model.
+    """λ'(x,y) = exp(a(h) + b(h)·log λ(x,y) + δ_y), λ being any intensity model.
 
     The market scores with the model inside, keeps its hidden states, and lays the layer over λ(x)·p(y|x) with p over
     admissible items, so that λ'(x) is the sum of λ'(x,y) over admissible items alone. :meth:`score` lays it over the
@@ -174,23 +354,24 @@ class Calibrated:
 
     def score(self, states: UserStates) -> torch.Tensor:
         """(n, M) float32 λ'(x,y) over the whole catalogue."""
-        return self.layer.apply_(self.model.score(states).to(torch.float32).clone())
+        return self.layer.apply_(self.model.score(states).to(torch.float32).clone(), states.lengths)
 
     def save(self, folder: str | Path) -> None:
         """Write the layer, and the inner model into ``model``."""
         path = Path(folder)
         save_model(self.model, path / "model")
-        write_record(path, {"kind": self.kind, "level": self.layer.level, "slope": self.layer.slope})
-        save_file({"item": torch.from_numpy(self.layer.item)}, path / _LAYER)
+        write_record(path, {"kind": self.kind})
+        parts = dataclasses.asdict(self.layer)
+        save_file({name: torch.from_numpy(part) for name, part in parts.items()}, path / _LAYER)
 
     @classmethod
     def load(cls, folder: str | Path, device: str | None = None) -> Self:
         """Read a layered model that :meth:`save` wrote."""
         path = Path(folder)
-        record = read_record(path, cls.kind)
+        read_record(path, cls.kind)
         try:
-            item = load_file(path / _LAYER)["item"].numpy()
-            layer = ImpressionLayer(float(record["level"]), float(record["slope"]), item)
+            parts = load_file(path / _LAYER)
+            layer = ImpressionLayer(**{name: part.numpy() for name, part in parts.items()})
         except Exception as error:  # whatever a damaged file leads to
             raise ModelError(f"{path / _LAYER}: damaged or incomplete ({error})") from error
         return cls(load(path / "model", device), layer)

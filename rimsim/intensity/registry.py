@@ -9,7 +9,7 @@ from typing import Any, ClassVar, cast
 
 from rimsim.config.fields import duration_seconds
 from rimsim.data.log import EventLog
-from rimsim.errors import ConfigError, RimsimError, nearest, one_line, refuse
+from rimsim.errors import ConfigError, RimsimError, one_line, refuse, require_known
 from rimsim.intensity.contract import IntensityModel
 from rimsim.intensity.ground.contract import Ground
 from rimsim.intensity.ground.decayed import EMA, UserPopularity
@@ -116,8 +116,7 @@ def parts(name: str) -> tuple[str, str | None] | None:
         raise without_name(name, "model")
     if ":" in name or name in _OWN:
         return None
-    if name not in names():
-        raise ConfigError(f"model: found {name!r}.{nearest(name, names())}")
+    require_known("model: found {}", [name], names())
     if name in _GROUNDS:
         return "popularity", name
     mark, _, ground = name.partition("-")
@@ -134,8 +133,7 @@ def mark_and_ground(name: str, *, known: bool = False) -> tuple[str, str | None]
 
 
 def _entry(part: str) -> _Entry:
-    if part not in _SHIPPED:
-        raise ConfigError(f"model: found {part!r}.{nearest(part, _SHIPPED)}")
+    require_known("model: found {}", [part], _SHIPPED)
     return _SHIPPED[part]
 
 

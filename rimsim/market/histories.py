@@ -278,6 +278,10 @@ class Histories:
         )
         return visible
 
+    def lengths_at(self, slots: Ints, ticks: Ints) -> Ints:
+        """(n,) events of states at ticks, logged ones included."""
+        return np.asarray(self.length[slots] + self.visible_at(slots, ticks), np.int64)
+
     def between(self, slots: Ints, begin: Ints, end: Ints) -> tuple[Ints, Ints]:
         """Ticks and items (total,) of events ``begin`` to ``end`` of slots."""
         return _between(slots, begin, end, self.events)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +15,7 @@ from rimsim.data.log import EventLog
 from rimsim.errors import ConfigError
 from rimsim.evaluation import DecayEstimate, decay_of_counts, decay_of_slates, taken_by_position
 from rimsim.intensity.contract import IntensityModel
-from rimsim.intensity.impressions import Calibrated, ImpressionLayer, Impressions, fit_layer
+from rimsim.intensity.impressions import Calibrated, ImpressionLayer, Impressions
 from rimsim.market.consumers.contract import Consumer, ConsumerCapabilities, examination
 from rimsim.market.ledger import Ledger, PastRound, Shown, fold_of
 from rimsim.market.records import Slates
@@ -189,20 +188,16 @@ def positions_of(config: ScenarioConfig, consumer: Consumer, decay: float) -> Fl
     return np.asarray(config.consumer.attraction * examination(decay, config.slate), np.float64)
 
 
-def layer_from(rounds: Sequence[Shown], now: int, positions: Floats, n_items: int) -> ImpressionLayer:
-    """Layer fitted to all impressions, taken or not."""
-    # Slates whose outcome is learnt at the tick ``now`` or later are left out.
-    shown = Shown.joined(rounds)
-    number = np.repeat(np.arange(len(rounds)), [len(one.settled) for one in rounds])
-    filled = (shown.item >= 0) & (shown.settled < now)[:, None]
-    known = Impressions(
+def impressions_of(shown: Shown, positions: Floats) -> Impressions:
+    """Impressions of slates, one for each filled position."""
+    filled = shown.item >= 0
+    return Impressions(
         item=shown.item[filled].astype(np.int64),
         score=shown.score[filled].astype(np.float64),
         examination=np.broadcast_to(positions, filled.shape)[filled],
         taken=shown.taken[filled],
-        round=np.broadcast_to(number[:, None], filled.shape)[filled],
+        history=np.broadcast_to(shown.history[:, None], filled.shape)[filled],
     )
-    return fit_layer(known, n_items)
 
 
 def laid_over(model: IntensityModel, layer: ImpressionLayer | None) -> IntensityModel:

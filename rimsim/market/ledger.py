@@ -141,13 +141,17 @@ class Shown:
     """(n, k) λ(x,y) without a layer, of the models that were updated after the round; NaN before, or where empty."""
     settled: Ints
     """(n,) tick from which the platform knows the outcome of each slate."""
+    history: Ints
+    """(n,) events in each arrival's state."""
 
     @classmethod
-    def of(cls, ledger: Ledger, settled: Ints, *, causes: bool) -> Shown:
+    def of(cls, ledger: Ledger, settled: Ints, histories: Histories, *, causes: bool) -> Shown:
         """Impressions of a closed round."""
+        events = histories.lengths_at(ledger.schedule.slot, ledger.schedule.tick)
         # Where showing items does not cause consumption, a propensity says nothing of it.
         nothing = np.full(ledger.item.shape, np.nan, np.float32)
-        return cls(ledger.item, ledger.consumed, ledger.propensity if causes else nothing, nothing, settled)
+        propensity = ledger.propensity if causes else nothing
+        return cls(ledger.item, ledger.consumed, propensity, nothing, settled, events)
 
     def rows(self, which: Ints) -> Shown:
         """Impressions of chosen arrivals, in the given order."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from functools import lru_cache
 from typing import TypeAlias
@@ -13,7 +12,7 @@ from rimsim.arrays import Ints, ticks
 from rimsim.config import PlatformConfig, ScenarioConfig
 from rimsim.data.log import EventLog
 from rimsim.intensity.contract import IntensityModel, ModelCapabilities
-from rimsim.intensity.impressions import layer_of
+from rimsim.intensity.impressions import MEMORIES, ImpressionLayer, LayerFit, best_fit, layer_of
 from rimsim.intensity.product import updated
 from rimsim.intensity.states import UserStates
 from rimsim.market.arrivals.clones import events_before
@@ -21,7 +20,7 @@ from rimsim.market.consumers import Consumer
 from rimsim.market.consumers.contract import ConsumerCapabilities, World
 from rimsim.market.controls import Control
 from rimsim.market.histories import LoggedPast
-from rimsim.market.learning import Examined, laid_over, layer_from, positions_of, training_log
+from rimsim.market.learning import Examined, impressions_of, laid_over, positions_of, training_log
 from rimsim.market.ledger import PastRound, Shown, fold_of
 from rimsim.market.records import VISIT_BITS, row_capacity
 from rimsim.market.round import Round
@@ -61,6 +60,11 @@ class Platform:
         """Evidence of the decay of examination so far."""
         self.log_counts = np.bincount(warmup.item, minlength=warmup.n_items)
         """(M,) target events of each item in the log that the model is retrained on."""
+        unseen = np.bincount(warmup.item, minlength=warmup.n_items) == 0
+        self.fits = tuple(LayerFit.nothing(unseen, memory) for memory in MEMORIES)
+        """Impression layers by how fast they forget."""
+        self.waiting: Shown | None = None
+        """Scored slates of which not all is known yet."""
         self._config, self._warmup, self._seed, self._consumer = config, warmup, seed, consumer
         self._retrains, self._control, self._keeps_users = retrains, control, keeps_users
         self._replaced: list[PastRound] = []
@@ -96,7 +100,9 @@ class Platform:
         """Events of a served round; forgets rounds no longer needed."""
         hits_only = ConsumerCapabilities.of(self._consumer).hits_only
         learns = self._config.platform.learning != "consumed"
-        shown = Shown.of(served.ledger, served.settled(), causes=not hits_only) if learns else None
+        shown = None
+        if learns:
+            shown = Shown.of(served.ledger, served.settled(), served.histories, causes=not hits_only)
         past = PastRound(served.number, served.schedule, served.histories, shown)
         self.rounds.append(past)
         if not hits_only:  # a hit in what visitors do anyway is no evidence of positions
@@ -125,19 +131,21 @@ class Platform:
         if len(log):
             model = updated(model, log, ground=platform.retrain_ground)
         if platform.learning == "impressions":
-            learnt = self.learnt
-            last = learnt[-1]
-            if last.shown is not None:  # scored by models that are blind to their outcomes
-                self._scorers = self._scorers_of(model)
-                last = dataclasses.replace(last, shown=last.shown.scored(states_of(last, self._scorers)))
-                learnt[-1] = last
-            rounds = learnt[-(platform.log_window.rounds or len(learnt)) :]
-            shown = [past.shown for past in rounds if past.shown is not None]
-            if shown:  # logged sessions without slates have no impressions
-                now = self.rounds[-1].schedule.stop
-                positions = positions_of(self._config, self._consumer, self.decay)
-                layer = layer_from(shown, now, positions, len(self.log_counts))
+            last = self.learnt[-1]
+            if last.shown is not None:  # logged sessions without slates have no impressions
+                self._scorers = self._scorers_of(model)  # blind to the outcomes
+                layer = self._learn(last.shown.scored(states_of(last, self._scorers)))
         self.model = laid_over(model, layer)
+
+    def _learn(self, scored: Shown) -> ImpressionLayer:
+        """Layer after the slates whose outcome is known."""
+        everything = scored if self.waiting is None else Shown.joined([self.waiting, scored])
+        known = everything.settled < self.rounds[-1].schedule.stop
+        self.waiting = everything.rows(np.flatnonzero(~known))
+        positions = positions_of(self._config, self._consumer, self.decay)
+        shown = impressions_of(everything.rows(np.flatnonzero(known)), positions)
+        self.fits = tuple(fit.after(shown) for fit in self.fits)
+        return best_fit(self.fits).layer
 
     # -- models that score the states on which prices are solved ------------------------------------------------------
     def scorers_of_last(self) -> FoldModels:
@@ -165,12 +173,15 @@ class Platform:
         keeps = self._keeps_users
         past = KeptRounds.of(self.rounds, keeps_users=keeps)
         learnt = None if self._control is None else KeptRounds.of(self._replaced, keeps_users=keeps)
-        return PlatformState(self.model, self._before, self.log_counts, self.examined, past, learnt)
+        return PlatformState(
+            self.model, self._before, self.log_counts, self.examined, past, self.fits, self.waiting, learnt
+        )
 
     def load_state(self, state: PlatformState, logged_past: LoggedPast) -> None:
         """Continue from a state of an equal platform."""
         self.model, self._before = state.model, state.before
         self.log_counts, self.examined = state.log_counts, state.examined
+        self.fits, self.waiting = state.fits, state.waiting
         self.rounds = state.past.rounds(logged_past, keeps_users=self._keeps_users)
         if state.learnt is not None:
             self._replaced = state.learnt.rounds(logged_past, keeps_users=self._keeps_users)

@@ -111,11 +111,15 @@ class ScoreRows:
         chosen = torch.from_numpy(rows).to(relevance.device)[:, None]
         return ScoreRows((relevance * chosen, ground, admissible & chosen))
 
-    def under(self, layer: ImpressionLayer) -> ScoreRows:
-        """Rows with a layer applied to λ(x)·p(y|x) of admissible items."""
+    def under(self, layer: ImpressionLayer, history: Ints) -> ScoreRows:
+        """Rows with a layer applied to λ(x)·p(y|x) of admissible items.
+
+        Args:
+            history: (rows,) events in each state.
+        """
         # The relevance is overwritten.
         relevance, ground, admissible = self.tensors
-        applied = layer.apply_(relevance.mul_(ground[:, None])).masked_fill_(~admissible, 0.0)
+        applied = layer.apply_(relevance.mul_(ground[:, None]), history).masked_fill_(~admissible, 0.0)
         total = applied.sum(1)
         applied /= total[:, None].clamp_min(torch.finfo(torch.float32).tiny)
         return ScoreRows((applied, total, admissible))
@@ -190,7 +194,9 @@ class Scorer:
             raw = self._recurrent.score_hidden(_rows_of(hidden, filled_up(of)), filled_up(seconds(ticks)))
         consumed = self._histories.consumed(slots, counts)
         rows = _normalised(raw.to(torch.float32), consumed, ids, ticks, self._release, self._model)
-        return rows if self._layer is None else rows.under(self._layer)
+        if self._layer is None:
+            return rows
+        return rows.under(self._layer, filled_up(self._histories.length[slots] + counts))
 
     def _catch_up(self, model: RecurrentModel, slots: Ints, counts: Ints) -> None:
         """Let hidden states take missing events."""
@@ -228,7 +234,7 @@ def score_states(
             raw = with_hidden.score_hidden(_rows_of(hidden, of_state[some]), states.now[some])
         pairs = states.rows_of(first, first + len(rows))
         scored = _normalised(raw.to(torch.float32), pairs, ids[rows], ticks[rows], release, model)
-        yield scored if layer is None else scored.under(layer)
+        yield scored if layer is None else scored.under(layer, states.lengths[some])
 
 
 def _rows_of(hidden: Hidden, rows: Ints) -> Hidden:

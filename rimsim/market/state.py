@@ -15,6 +15,7 @@ from rimsim.arrays import Array, Ints
 from rimsim.errors import RunFolderError
 from rimsim.evaluation import DecayEstimate
 from rimsim.intensity.contract import IntensityModel
+from rimsim.intensity.impressions import LayerFit
 from rimsim.intensity.persistence import load, save_model
 from rimsim.market.histories import Histories, LoggedPast
 from rimsim.market.learning import Examined
@@ -23,9 +24,10 @@ from rimsim.market.providers import Offer
 from rimsim.market.records import Schedule
 from rimsim.requirements.carry_over import CarryOver
 
-_FORMAT = 6
+_FORMAT = 7
 _COLUMNS = tuple(field.name for field in dataclasses.fields(Schedule))
 _OPTIONAL = {field.name for field in dataclasses.fields(Schedule) if field.default is None}
+_FIT = tuple(field.name for field in dataclasses.fields(LayerFit))
 _SHOWN = tuple(field.name for field in dataclasses.fields(Shown))
 
 
@@ -128,6 +130,10 @@ class PlatformState:
     """Evidence of examination by position in the rounds so far."""
     past: KeptRounds
     """The rounds that are still needed."""
+    fits: tuple[LayerFit, ...]
+    """Impression layers by how fast they forget."""
+    waiting: Shown | None = None
+    """Scored slates of which not all is known yet."""
     learnt: KeptRounds | None = None
     """Training data of a control's platform instead of them; None for any other platform."""
 
@@ -157,11 +163,14 @@ class MarketState:
         arrays: dict[str, Any] = platform.past.arrays("past-") | {
             "log_counts": platform.log_counts,
             **self.offer.arrays(),
+            **{f"layer-{name}": np.stack([getattr(fit, name) for fit in platform.fits]) for name in _FIT},
             "examined": platform.examined.counts,
             "decay": np.array([] if estimate is None else dataclasses.astuple(estimate)),
         }
         if self.carry_over is not None:
             arrays |= {f"owed-{name}": part for name, part in self.carry_over._asdict().items()}
+        if platform.waiting is not None:
+            arrays |= {f"waiting-{column}": getattr(platform.waiting, column) for column in _SHOWN}
         if platform.learnt is not None:
             arrays |= platform.learnt.arrays("learnt-")
         np.savez(folder / "state.npz", **arrays)
@@ -184,6 +193,13 @@ class MarketState:
                 log_counts = arrays["log_counts"]
                 past = KeptRounds.from_arrays(arrays, "past-")
                 learnt = KeptRounds.from_arrays(arrays, "learnt-") if "learnt-rounds" in arrays else None
+                fits = tuple(
+                    LayerFit(*parts)
+                    for parts in zip(*(arrays[f"layer-{name}"] for name in _FIT), strict=True)
+                )
+                waiting = None
+                if "waiting-item" in arrays:
+                    waiting = Shown(*(arrays[f"waiting-{column}"] for column in _SHOWN))
                 offer = Offer.from_arrays(arrays)
                 decay = arrays["decay"].tolist()
                 examined = Examined(arrays["examined"], DecayEstimate(*decay) if decay else None)
@@ -196,5 +212,6 @@ class MarketState:
         if described.get("format") != _FORMAT:
             raise RunFolderError(f"{folder}: state format {described.get('format')!r}; allowed: {_FORMAT}")
         before = load(folder / "before") if described["before"] else None
-        platform = PlatformState(load(folder / "model"), before, log_counts, examined, past, learnt)
+        model = load(folder / "model")
+        platform = PlatformState(model, before, log_counts, examined, past, fits, waiting, learnt)
         return cls(int(described["round"]), platform, offer, carry_over)

@@ -44,6 +44,7 @@ from .registry import recorded as recorded
 from .registry import records as records
 from .registry import try_measures as try_measures
 from .relevance import Reliability as Reliability
+from .relevance import calibration_by_history as calibration_by_history
 from .relevance import calibration_ratio as calibration_ratio
 from .relevance import ndcg as ndcg
 from .relevance import penalised_value as penalised_value

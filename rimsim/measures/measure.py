@@ -128,6 +128,8 @@ class RoundFacts:
     """(n,) visitor of each arrival."""
     time: Floats
     """(n,) time of each arrival, seconds on the market's clock."""
+    history: Ints
+    """(n,) events in each visitor's state; 0 on a first visit."""
     ground_intensity: Float32s
     """(n,) the platform's λ(x)."""
     relevant: Floats

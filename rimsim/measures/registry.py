@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rimsim.arrays import Bools, Floats
-from rimsim.errors import ConfigError, MeasureError, nearest
+from rimsim.errors import ConfigError, MeasureError, require_known
 from rimsim.measures.exposure import (
     average_popularity,
     coverage,
@@ -38,7 +38,15 @@ from rimsim.measures.loop import (
     sessions_per_user,
 )
 from rimsim.measures.measure import Measure, RoundFacts
-from rimsim.measures.relevance import calibration_ratio, ndcg, penalised_value, per_slate, precision, recall
+from rimsim.measures.relevance import (
+    calibration_by_history,
+    calibration_ratio,
+    ndcg,
+    penalised_value,
+    per_slate,
+    precision,
+    recall,
+)
 from rimsim.measures.two_sides import awrf, expected_exposure, long_tail, long_tail_share, provider_welfare
 from rimsim.plugs import imported, own_code, without_name
 from rimsim.rng import Purpose, generator
@@ -65,6 +73,11 @@ def _merit(facts: RoundFacts) -> Floats:
 def _provider_exposure(facts: RoundFacts) -> Floats:
     """(G,) exposures of each provider, in the unit of the guarantee."""
     return _of_providers(facts, facts.delivered)
+
+
+def _calibration(facts: RoundFacts, visits: Bools) -> float | None:
+    """Predicted over actual consumptions of some visits."""
+    return calibration_ratio(facts.intensity[visits], facts.consumed[visits], facts.examination)
 
 
 def _user_welfare(facts: RoundFacts) -> float:
@@ -155,6 +168,13 @@ _ALL = (
     Measure("calibration_ratio", "predicted per actual consumption",
         "Σ (1 − exp(−λ(x,y)·a·γ^(r−1))) / Σ consumed over shown items, λ of the serving model; γ = a = 1 in a replay",
         lambda f: calibration_ratio(f.intensity, f.consumed, f.examination), "Predicted / actual consumptions", "loop"),
+    Measure("calibration_first", "predicted per actual consumption", "calibration_ratio of visits without history",
+        lambda f: _calibration(f, f.history == 0), "Predicted / actual, first visits", "loop"),
+    Measure("calibration_returning", "predicted per actual consumption", "calibration_ratio of visits with a history",
+        lambda f: _calibration(f, f.history > 0), "Predicted / actual, returning visits", "loop"),
+    Measure("calibration_by_history", "ratio", "calibration_first / calibration_returning",
+        lambda f: calibration_by_history(f.intensity, f.consumed, f.examination, f.history),
+        "Calibration of first / returning visits", "loop"),
     Measure("value_model", "model score",
         "Σ w_r·model score − c·(Σ (b − E)₊ + Σ (E − most)₊) over items, groups, campaigns and caps, "
         "w and E in the unit of the guarantee",
@@ -204,8 +224,7 @@ MEASURES: Mapping[str, Measure] = MappingProxyType({measure.name: measure for me
 
 def find_measure(name: str, among: Mapping[str, Measure] = MEASURES) -> Measure:
     """Measure of a name; refuses unknown ones with the nearest."""
-    if name not in among:
-        raise ConfigError(f"metric {name!r} is unknown.{nearest(name, among)}")
+    require_known("metric {} is unknown", [name], among)
     return among[name]
 
 
@@ -336,6 +355,7 @@ def made_up_round(
         propensity=np.where(shown, 1 - draw.random(chosen.shape), np.nan).astype(np.float32),
         user=draw.integers(0, max(1, n // 2), n),
         time=time,
+        history=draw.poisson(1.0, n),
         ground_intensity=draw.gamma(2.0, 5.0, n).astype(np.float32),
         relevant=(consumed.sum(axis=1) + draw.poisson(1.0, n) + (0.0 if complete else 0.5)).astype(
             np.float64

@@ -124,6 +124,26 @@ def calibration_ratio(intensity: ArrayLike, consumed: ArrayLike, examination: Ar
     return float(predicted_consumption(intensity, examination).sum()) / actual if actual else None
 
 
+def calibration_by_history(
+    intensity: ArrayLike, consumed: ArrayLike, examination: ArrayLike, history: ArrayLike
+) -> float | None:
+    """:func:`calibration_ratio` of first visits over that of returning ones.
+
+    Prices trade a visitor's intensities against another's, so both ratios should be equal; a pooled ratio near 1 does
+    not say so. None where nothing is predicted of, or taken on, either type of visit.
+
+    Args:
+        intensity: (n, k) λ(x,y) of the platform; NaN where a position is empty.
+        consumed: (n, k) consumed items.
+        examination: (k,) factors of positions.
+        history: (n,) events in each visitor's state.
+    """
+    rate, taken, first = np.asarray(intensity), np.asarray(consumed, bool), np.asarray(history) == 0
+    same_length(first, taken, "history and consumed")
+    one, other = (calibration_ratio(rate[rows], taken[rows], examination) for rows in (first, ~first))
+    return one / other if one is not None and other else None
+
+
 @dataclass(frozen=True, eq=False)
 class Reliability:
     """Shown items in equal groups of rising predicted chance."""

@@ -24,7 +24,7 @@ import pandas as pd
 from rimsim.measures import MEASURES, Measure, RoundFacts, made_up_round
 
 _OF_POSITIONS = ("slates", "consumed", "probability", "true_intensity", "intensity", "price", "propensity")
-_OF_ARRIVALS = (*_OF_POSITIONS, "user", "time", "ground_intensity", "relevant")
+_OF_ARRIVALS = (*_OF_POSITIONS, "user", "time", "history", "ground_intensity", "relevant")
 """Fields of :class:`rimsim.measures.RoundFacts` with a row an arrival."""
 
 

@@ -21,7 +21,7 @@ from rimsim import rng
 from rimsim.agents import Agent, LearningAgent, StatingAgent, make_agent
 from rimsim.arrays import Bools, Floats, Ints
 from rimsim.config import ScenarioConfig, Seeds
-from rimsim.errors import ConfigError, nearest
+from rimsim.errors import ConfigError, require_known
 from rimsim.evaluation import ESTIMATORS, Chances, LoggedSlates, estimated
 from rimsim.market import Arrivals, Feedback, Market, Needs, RoundView, Slates
 from rimsim.market.learning import positions_of
@@ -107,8 +107,7 @@ def _logged(run: Run, text: str | None) -> str:
     """Text of the agent whose log is valued."""
     agents = [str(agent) for agent in run.config["agents"]]
     if text is not None:
-        if text not in agents:
-            raise ConfigError(f"--logged: {text!r} is not among the run's agents.{nearest(text, agents)}")
+        require_known("--logged: {} is not among the run's agents", [text], agents)
         return text
     for agent in agents:
         with own_code([agent]):

@@ -21,7 +21,7 @@ from rimsim.arrays import Array, Floats, Ints
 from rimsim.config import ScenarioConfig, to_plain
 from rimsim.config.reading import flat
 from rimsim.envs import GROUND_BOUND
-from rimsim.errors import ConfigError, RunFolderError, nearest
+from rimsim.errors import ConfigError, RunFolderError, require_known
 from rimsim.scenarios.kinds.results import Count
 from rimsim.scenarios.runs.job import bars
 from rimsim.scenarios.runs.store import Run, disk_errors, load_run, write_arrays
@@ -69,8 +69,7 @@ def export(
         RunFolderError: If it is there already.
         MissingTableError: If the run kept no ledger.
     """
-    if to not in FORMATS:
-        raise ConfigError(f"--to: {to!r}.{nearest(to, FORMATS)}")
+    require_known("--to: {}", [to], FORMATS)
     begun = load_run(run, "comparison")
     place = Path(out) if out is not None else begun.folder / "export" / FORMATS[to]
     if to != "minari" and place.exists():
@@ -137,8 +136,7 @@ class LoggedArm:
 def logged_arm(run: Run, agent: str | None, seed: int | None) -> LoggedArm:
     """Log of an arm; None: the first name, seed."""
     name, chosen = agent or run.agents[0], run.seeds[0] if seed is None else seed
-    if name not in run.agents:
-        raise ConfigError(f"--agent: {name!r} is not among the run's arms.{nearest(name, run.agents)}")
+    require_known("--agent: {} is not among the run's arms", [name], run.agents)
     if chosen not in run.seeds:
         raise ConfigError(f"--seed: {chosen} is not among the run's seeds; allowed: {run.seeds}")
     table = run.ledger

@@ -61,7 +61,7 @@ _SECTIONS: tuple[tuple[str, str, dict[str, _Picture]], ...] = (
     (
         "Reliability",
         "Consumptions that the platform predicts against those that came.",
-        {"reliability": prices.reliability},
+        {"reliability": prices.reliability, "calibration": loop.calibration},
     ),
 )
 PICTURES = {name: picture for _, _, pictures in _SECTIONS for name, picture in pictures.items()}
@@ -84,6 +84,7 @@ def comparison_report(run: Run) -> Report:
         sentences.examination_note(run),
         None if run.opening is None else sentences.opening_note(run.opening),
         *sentences.undelivered_notes(run),
+        *sentences.calibration_notes(rounds),
         tables.two_seeds_note(len(run.seeds)),
         status_note(run, [run]),
     )
@@ -154,8 +155,9 @@ def result_tables(run: Run) -> list[TextTable]:
     late = late_of(rounds)
     own = tuple(measure.name for measure in run.own_measures.values())
     unit = tables.reported_unit(rounds, run.scenario.exposure.unit)
-    shown, main = tables.shown_metrics(unit) + own, tables.main_columns(unit, own)
-    moving = (*tables.TRENDS, tables.shortfalls(unit)[0], *own)
+    shown, (kept, _) = tables.shown_metrics(unit) + own, tables.shortfalls(unit)
+    moving = (*tables.TRENDS, kept, *own)
+    main = tuple(name.replace("_", " ") for name in ("utility", kept, "coverage", "effective_items", *own))
     title = f"{run.scenario.name}: {late}, {tables.interval_words(len(run.seeds))}"
     minus = f"Minus {tables.baseline_of(agents)}, at the same seeds"
     change = f"Change a round, {late}, at the same seeds"

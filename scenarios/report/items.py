@@ -19,7 +19,6 @@ from rimsim.scenarios.report.tables import REFERENCE, baseline_of, compared_agen
 from rimsim.scenarios.runs.status import is_control, shown_rounds, status_of
 
 if TYPE_CHECKING:
-    from rimsim.config import ScenarioConfig
     from rimsim.scenarios.runs.store import Run
 
 
@@ -92,7 +91,9 @@ def picture_tables(run: Run) -> PictureTables:
     planned = {campaign.name for campaign in run.scenario.exposure.campaigns}
     campaigns = None if run.promises is None else shown(run.promises)
     events = run.catalogue["events"].to_numpy(np.int64)
-    unit = reported_unit(rounds, run.scenario.exposure.unit)
+    scenario = run.scenario
+    unit = reported_unit(rounds, scenario.exposure.unit)
+    weights = measures.position_weights(scenario.consumer.position_decay, scenario.slate)
     return PictureTables(
         rounds=rounds,
         n_items=len(events),
@@ -104,17 +105,11 @@ def picture_tables(run: Run) -> PictureTables:
         campaigns=None if campaigns is None else campaigns[campaigns["name"].isin(planned)],
         popularity=events,
         unit=unit,
-        weights=_weights(run.scenario) if unit == "examined" else None,
+        # Where γ is estimated by each arm, there is no common weight.
+        weights=weights if unit == "examined" and scenario.exposure.examination == "known" else None,
         names=item_names(run.catalogue),
         measures=run.measures,
     )
-
-
-def _weights(scenario: ScenarioConfig) -> Floats | None:
-    """Weights γ^(r−1) (k,); None where γ is estimated by each arm."""
-    if scenario.exposure.examination != "known":
-        return None
-    return measures.position_weights(scenario.consumer.position_decay, scenario.slate)
 
 
 def _required(run: Run, n_items: int) -> dict[tuple[int, int], Ints] | None:
@@ -285,7 +280,8 @@ def item_exposures(
             due = required.get((seed, number), np.zeros(n_items, np.int64))
             sums += np.stack([shown, taken, due, np.minimum(shown, due)])
         shown, taken, due, kept = sums / max(1, len(parts))
-        figures = {"exposures": shown, "consumed": taken, "required": due, "delivered": _over(kept, due)}
+        delivered = np.divide(kept, due, out=np.full(n_items, np.nan), where=due > 0)
+        figures = {"exposures": shown, "consumed": taken, "required": due, "delivered": delivered}
         tables.append(pd.DataFrame(figures).assign(agent=str(agent), item=np.arange(n_items)))
     columns = ["agent", "item", "exposures", "consumed", "required", "delivered"]
     return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
@@ -360,10 +356,3 @@ def group_tables(exposed: pd.DataFrame, catalogue: pd.DataFrame, agents: Sequenc
         title = f"Share of the exposure by {word}, late rounds; an item counts in each {word} that it has"
         made.append(TextTable(title, (word, "items", *shown), tuple(rows)))
     return made
-
-
-def _over(values: Floats, totals: Floats) -> Floats:
-    """Shares; NaN where the total is 0."""
-    shares = np.full(len(values), np.nan)
-    np.divide(values, totals, out=shares, where=totals > 0)
-    return shares

@@ -166,6 +166,32 @@ def over_rounds(data: PictureTables) -> Figure | None:
     return figure
 
 
+def calibration(data: PictureTables) -> Figure | None:
+    """Calibration of first and of returning visits, by round."""
+    rounds = retrained(data.rounds)
+    types = ("calibration_first", "calibration_returning")
+    present = [metric for metric in types if (rounds["metric"] == metric).any()]
+    if len(present) < len(types) or last_round(rounds) == 0:
+        return None
+    looks = charts.styles(rounds["agent"].unique())
+    late = sentences.calibration_by_visit(rounds)
+    chosen = tables.subject(looks)
+    name = chosen if chosen in late.index else late.index[0]
+    first, returning = (sentences.figure(ratio) for ratio in late[late.index == name].to_numpy()[0])
+    figure = charts.frame(
+        f"For each consumption, the platform of {name} predicts {first} on first and {returning} on returning visits",
+        f"By round; above 1 the platform promises itself more than comes; the title's figures: {late_of(rounds)}. "
+        f"{sentences.seeds_caption(rounds)}",
+        3.1,
+    )
+    for ax, metric in zip(charts.panels(figure, len(present), looks), present, strict=True):
+        charts.plot_bands(ax, rounds[rounds["metric"] == metric], "round", looks)
+        ax.axhline(1.0, color=charts.GREY, linewidth=1.2, linestyle=":")
+        charts.metric_axis(ax, data.measures[metric])
+        charts.integer_rounds(ax)
+    return figure
+
+
 def front(data: PictureTables) -> Figure | None:
     """Utility against exposure perplexity, a point per agent."""
     rounds = retrained(data.rounds)

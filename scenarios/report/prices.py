@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -155,11 +155,11 @@ def delivery(data: PictureTables) -> Figure | None:
             textcoords="offset points",
             fontsize=9,
         )
-        top.set_title(_titled(place, item, data.names), loc="left", pad=7 + 12 * room)
+        named = f"\n{textwrap.shorten(data.names[item], _WIDEST, placeholder='…')}" if data.names else ""
+        top.set_title(place + named, loc="left", pad=7 + 12 * room)
         top.set_ylim(0, 3 * required[item])
         top.yaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
-        below.set_ylim(0, 1.12 * highest)
-        below.set_xlabel("arrival of the round")
+        below.set(ylim=(0, 1.12 * highest), xlabel="arrival of the round")
     grid[0, 0].set_ylabel("exposures so far")
     grid[1, 0].set_ylabel("bonus −v (units of λ)")
     charts.legend(grid[0, 3], looks)
@@ -190,11 +190,6 @@ def _followed(popularity: Ints, required: Ints) -> dict[str, int]:
     guaranteed = np.flatnonzero(required)
     ordered = guaranteed[np.argsort(popularity[guaranteed], kind="stable")]
     return {place: int(ordered[round(share * (len(ordered) - 1))]) for place, share in _PLACES.items()}
-
-
-def _titled(place: str, item: int, names: Sequence[str]) -> str:
-    """Title of a panel with the name of its item."""
-    return f"{place}\n{textwrap.shorten(names[item], _WIDEST, placeholder='…')}" if names else place
 
 
 def _steps(ax: Axes, at: Ints, height: Ints, end: int, look: charts.AgentStyle) -> None:

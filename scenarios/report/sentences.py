@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _MOST = 3  # agents that have a sentence
 _NEGLIGIBLE = 0.005  # share of the guaranteed exposure below which nothing is said
+MISCALIBRATED = 1.5
+"""Ratio of the calibrations of two types of visit above which a report warns."""
 _UNCHANGED = 0.0005  # relative change that is written as none
 
 
@@ -240,6 +242,25 @@ def undelivered_notes(run: Run) -> list[str]:
         at_bound = (rounds["agent"] == name) & (rounds["metric"] == "prices_at_bound") & (rounds["value"] > 0)
         since = int(rounds.loc[at_bound, "round"].min()) if at_bound.any() else None
         notes.append(undelivered_sentence(name, missing, float(bound), since, unit=unit, hard=exposure.hard))
+    return notes
+
+
+def calibration_by_visit(rounds: pd.DataFrame) -> pd.DataFrame:
+    """Late means of calibration by type of visit, by agent."""
+    late = late_means(rounds).groupby(["agent", "metric"], observed=True)["value"].mean().unstack()
+    return late.reindex(columns=["calibration_first", "calibration_returning"]).dropna()
+
+
+def calibration_notes(rounds: pd.DataFrame) -> list[str]:
+    """Warnings about platforms that overvalue one type of visit."""
+    notes = []
+    for name, (first, returning) in calibration_by_visit(rounds).iterrows() if len(rounds) else ():
+        if max(first, returning) > MISCALIBRATED * min(first, returning):
+            notes.append(
+                f"warning: for each consumption that came, the platform of {name} predicted {figure(first)} on first "
+                f"visits and {figure(returning)} on returning ones (late rounds). Prices compare the two, so part of a "
+                "guarantee's cost is an error of calibration"
+            )
     return notes
 
 

@@ -76,12 +76,6 @@ def shown_metrics(unit: str) -> tuple[str, ...]:
     return ("utility", "return", *shortfalls(unit), *promises, *means)
 
 
-def main_columns(unit: str, own: Iterable[str]) -> tuple[str, ...]:
-    """Columns on the terminal, with the user's own measures."""
-    names = ("utility", shortfalls(unit)[0], "coverage", "effective_items", *own)
-    return tuple(name.replace("_", " ") for name in names)
-
-
 def interval_words(seeds: int) -> str:
     """Explanation of the ± of a table."""
     return f"{seeds} seeds, ± half a 95 % interval" if seeds > 1 else "1 seed, no interval"

@@ -21,7 +21,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from rimsim.errors import ConfigError, RimsimError, nearest
+from rimsim.errors import ConfigError, RimsimError, require_known
 from rimsim.scenarios.runs.local import Report, Task, Workers, run_here, stop_if_asked
 from rimsim.scenarios.runs.status import Arm
 from rimsim.scenarios.runs.store import (
@@ -77,8 +77,7 @@ class Execution:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"{name} is {value}; allowed: at least 1")
-        if self.backend not in BACKENDS:
-            raise ConfigError(f"backend: {self.backend!r}.{nearest(self.backend, BACKENDS)}")
+        require_known("backend: {}", [self.backend], BACKENDS)
         if self.backend == "local" and self.address is not None:
             raise ConfigError(f"address: {self.address!r} with the backend 'local'; allowed: with 'ray'")
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from rimsim.agents import closed_rounds, make_agent, market_for
 from rimsim.config import ExposureConfig, PlatformConfig, ScenarioConfig, Seeds, to_plain
-from rimsim.errors import ConfigError, RunFolderError, nearest
+from rimsim.errors import ConfigError, RunFolderError, require_known
 from rimsim.market import World, build_world
 from rimsim.market.arrivals import make_arrivals
 from rimsim.market.controls import AsLogged, Control, Shadowed, replica_seeds, require_controllable
@@ -38,9 +38,8 @@ def checked_controls(config: ScenarioConfig | None, kinds: Sequence[str]) -> tup
     Raises:
         ConfigError: If there is no such kind, or it does not go with the scenario.
     """
+    require_known("control: {}", kinds, CONTROLS)
     for kind in kinds:
-        if kind not in CONTROLS:
-            raise ConfigError(f"control: {kind!r}.{nearest(kind, CONTROLS)}")
         if list(kinds).count(kind) > 1:
             raise ConfigError(f"control: {kind!r} twice; allowed: distinct kinds")
         if config is None or kind not in _RETRAINED:

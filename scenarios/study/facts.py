@@ -106,7 +106,10 @@ def facts_of(
         proof: The round's certificate; None leaves its figures out.
         item_price: (M,) prices v at its end; None for an agent without prices.
     """
-    ledger = closed.ledger
+    ledger, value = closed.ledger, None
+    if proof is not None:  # an exposure above a cap costs c too
+        penalty = closed.cost * (proof.shortfall + proof.excess)
+        value = proof.value if proof.excess == 0 else proof.score - penalty
     schedule = ledger.schedule
     every_position = {"gamma": 1.0} if closed.counts_items else {}  # a replay sees all positions
     return shared(
@@ -121,6 +124,7 @@ def facts_of(
         propensity=ledger.propensity,
         user=schedule.user[schedule.slot],
         time=seconds(schedule.tick),
+        history=closed.histories.lengths_at(schedule.slot, schedule.tick),
         ground_intensity=ledger.ground,
         relevant=closed.relevant,
         counts_items=closed.counts_items,
@@ -137,7 +141,7 @@ def facts_of(
         cost=closed.cost,
         item_price=item_price,
         adoption=adoption.times(),
-        value_model=None if proof is None else _penalised(proof, closed.cost),
+        value_model=value,
         bound=None if proof is None else proof.bound,
         gap=None if proof is None or proof.excess > 0 else proof.gap,
         estimated_decay=None if closed.decay is None else closed.decay.decay,
@@ -257,8 +261,3 @@ def _sampled_floors(least: Floats) -> Floats:
         return least
     # The auction, which takes whole floors, is the faster; rounding the running sum keeps their total.
     return np.diff(np.floor(np.cumsum(least) + 0.5), prepend=0.0)
-
-
-def _penalised(proof: Certificate, cost: float) -> float:
-    """V where an exposure above a cap costs c too."""
-    return proof.value if proof.excess == 0 else proof.score - cost * (proof.shortfall + proof.excess)

@@ -11,7 +11,7 @@ import numpy as np
 from rimsim.agents import Agent, Capabilities, make_agent, undeliverable
 from rimsim.arrays import ALWAYS, seconds
 from rimsim.config import ScenarioConfig, find_scenario, override
-from rimsim.errors import ConfigError, nearest
+from rimsim.errors import ConfigError, require_known
 from rimsim.market import RoundView, build_world
 from rimsim.market.arrivals import make_arrivals
 from rimsim.market.world import first_round, own_places, plugs_of
@@ -88,9 +88,7 @@ def checked_frozen(
     if frozen is None:
         usual = [text for text, agent in agents.items() if agent.name == REFERENCE]
         frozen = (usual or list(agents)[:1]) if config.platform.retrain and config.rounds > 1 else ()
-    for text in frozen:
-        if text not in agents:
-            raise ConfigError(f"frozen: {text!r} is not among the agents.{nearest(text, agents)}")
+    require_known("frozen: {} is not among the agents", frozen, agents)
     if any(Capabilities.of(agents[text]).needs.truth for text in frozen):
         raise ConfigError("frozen: a bound does not use the model; allowed: agents that do")
     return tuple(frozen)
@@ -106,14 +104,6 @@ def check_audience(config: ScenarioConfig, agents: Mapping[str, Agent]) -> None:
                 f"agent {text!r} needs to know who arrives, but arrivals.kind is {config.arrivals.kind!r}; "
                 "allowed: 'broadcast', as in the scenarios offline-match and user-rec"
             )
-
-
-def checked_reveal(words: Sequence[str]) -> tuple[str, ...]:
-    """Words of the option ``reveal``."""
-    for word in words:
-        if word not in REVEALED:
-            raise ConfigError(f"reveal: {word!r}.{nearest(word, REVEALED)}")
-    return tuple(words)
 
 
 def print_notes(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from rimsim.config import ScenarioConfig, at_seed, to_plain
 from rimsim.config.reading import flat
-from rimsim.errors import ConfigError, RunFolderError, nearest_file
+from rimsim.errors import ConfigError, RunFolderError, nearest_file, require_known
 from rimsim.intensity.cache import cache_folder, log_digest
 from rimsim.market import build_world
 from rimsim.market.world import check_plugs, own_places, plugs_of, shared_log
@@ -29,10 +29,10 @@ from rimsim.scenarios.runs.status import Arm, StudyOptions, StudyPoint, control_
 from rimsim.scenarios.runs.store import BEGUN, Run, disk_errors, load_run, versions
 from rimsim.scenarios.study.controls import checked_controls
 from rimsim.scenarios.study.options import (
+    REVEALED,
     check_audience,
     checked_agents,
     checked_frozen,
-    checked_reveal,
     default_agents,
 )
 from rimsim.system import cores
@@ -114,7 +114,8 @@ def planned(
     if texts is None:  # defaults contain one another: the shortest can play at every point
         texts = min((default_agents(point.config) for point in points), key=len)
     seeds, measures = chosen_seeds(options.seeds), own_measures(options.measures)
-    reveal, agents = checked_reveal(options.reveal), checked_agents(texts)
+    require_known("reveal: {}", options.reveal, REVEALED)
+    agents = checked_agents(texts)
     of_points = [checked_frozen(point.config, agents, options.frozen) for point in points]
     for point in points:
         check_audience(point.config, agents)
@@ -136,7 +137,7 @@ def planned(
             frozen=frozen,
             control=controls,
             seeds=seeds,
-            reveal=reveal,
+            reveal=tuple(options.reveal),
             measures=tuple(measures),
         )
         plans.append(StudyPlan(point, settled, tuple(names), measures))

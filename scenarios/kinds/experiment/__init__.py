@@ -16,7 +16,7 @@ from rimsim.agents import make_agent
 from rimsim.arrays import Bools, Floats, Ints
 from rimsim.config import ScenarioConfig, to_plain
 from rimsim.config.fields import duration_seconds
-from rimsim.errors import ConfigError, nearest
+from rimsim.errors import ConfigError, require_known
 from rimsim.evaluation.designs import DESIGNS, Assignment, NaiveEstimate, Outcome, contrast
 from rimsim.evaluation.off_policy import apart
 from rimsim.market import build_world
@@ -103,9 +103,7 @@ class ExperimentOptions:
     def played(self) -> tuple[Setting, ...]:
         """Design, training and prices of every experiment."""
         for name, allowed in (("design", DESIGNS), ("training", TRAINING), ("prices", PRICES)):
-            for word in getattr(self, name):
-                if word not in allowed:
-                    raise ConfigError(f"--{name}: {word!r}.{nearest(word, allowed)}")
+            require_known(f"--{name}: {{}}", getattr(self, name), allowed)
         found: list[Setting] = []
         for one, learns in product(self.design, self.training):
             if one == "item" and learns == "diverted":

@@ -19,7 +19,7 @@ from pydantic.dataclasses import dataclass
 from rimsim.config import ConsumerConfig, DataConfig, PlatformConfig, to_plain
 from rimsim.config.fields import STRICT, duration_seconds, require_distinct
 from rimsim.data import EventLog, Needs, load_log, load_observed, require_usable
-from rimsim.errors import ConfigError, nearest, refuse
+from rimsim.errors import ConfigError, refuse, require_known
 from rimsim.intensity.cache import log_digest
 from rimsim.intensity.contract import resolved
 from rimsim.intensity.registry import make, mark_and_ground, names, parts
@@ -127,12 +127,9 @@ class ValidateConfig:
         for model in (*self.models, self.serving):
             if model != RANDOM:
                 parts(model)
-        for truth in self.truths:
-            if truth != AUTO and ":" not in truth and truth not in names():
-                raise ConfigError(f"truths: found {truth!r}.{nearest(truth, [AUTO, *names()])}")
-        for model in self.without:
-            if model not in self.models:
-                raise ConfigError(f"without: found {model!r}.{nearest(model, self.models)}")
+        named = [truth for truth in self.truths if ":" not in truth]
+        require_known("truths: found {}", named, [AUTO, *names()])
+        require_known("without: found {}", self.without, self.models)
         if len(self.chosen) < 2:
             raise ConfigError(
                 f"without: leaves {list(self.chosen)} of the models; allowed: at least two left"

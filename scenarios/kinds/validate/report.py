@@ -409,21 +409,19 @@ def _calibration(table: pd.DataFrame) -> Figure | None:
     if not curves:
         return None
     parts = (f"{name} expects {signed(figures['rate_ratio'])}" for name, figures in curves.items())
-    figure = charts.frame(
-        f"{', '.join(parts)} times the events that came",
+    caption = (
         "Each point is a tenth of the log's sessions, by λ, fitted without them. On the line, λ is the mean number of "
-        "events that came.",
-        4.6,
+        "events that came."
     )
-    ax, side = figure.subplots(1, 2, width_ratios=(3.4, 1.3))
     looks = charts.styles(curves)
+    message = f"{', '.join(parts)} times the events that came"
+    figure, ax = charts.beside_legend(message, caption, 4.6, looks, 3.4 / 1.3)
     ends: list[float] = []
     for name, look in looks.items():
         mean = curves[name]
         tenths = [number for number in range(1, 11) if f"rate_predicted_{number}" in mean]
         x, y = ([mean[f"rate_{what}_{number}"] for number in tenths] for what in ("predicted", "realised"))
-        line = {"color": look.colour, "marker": look.marker, "markersize": 7, "markeredgecolor": "white"}
-        ax.plot(x, y, linewidth=1.5, **line)
+        ax.plot(x, y, color=look.colour, marker=look.marker, ms=7, markeredgecolor="white", linewidth=1.5)
         ends += [*x, *y]
     low, high = min(ends) / 1.2, max(ends) * 1.2
     ax.plot([low, high], [low, high], color="#999999", linewidth=1, linestyle="--", zorder=0)
@@ -432,5 +430,4 @@ def _calibration(table: pd.DataFrame) -> Figure | None:
         charts.log_axis(axis)
         limits(low, high)
     ax.set(xlabel="expected events a session, λ", ylabel="events that came")
-    charts.legend(side, looks)
     return figure
