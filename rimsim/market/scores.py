@@ -305,10 +305,13 @@ class ArrivalScores:
 
     def rows(self, arrivals: Ints) -> ScoreRows:
         """Scores of arrivals of different users."""
-        self._require(arrivals)
-        if len(arrivals) == 1:  # as below, without the search for adjacent rows
-            alone: ScoreRows = self._block[arrivals[0]].cut(int(self._row[arrivals[0]]), 1)
+        if len(arrivals) == 1:  # as below, without arrays of one entry each
+            row = int(arrivals[0])
+            if self._counts[row] != self._events(arrivals)[0]:
+                self._require(arrivals)
+            alone: ScoreRows = self._block[row].cut(int(self._row[row]), 1)
             return alone
+        self._require(arrivals)
         blocks, rows = self._block[arrivals], self._row[arrivals]
         ends = ((blocks[1:] != blocks[:-1]) | (rows[1:] != rows[:-1] + 1)).nonzero()[0] + 1
         spans = itertools.pairwise([0, *ends.tolist(), len(rows)])
@@ -319,10 +322,10 @@ class ArrivalScores:
         return ScoreRows((torch.cat(relevance), torch.cat(ground), torch.cat(admissible)))
 
     def drop(self, arrivals: Ints) -> None:
-        """Forget arrivals, of different users each, that were served."""
+        """Forget arrivals of different users that were served."""
         rows = int(arrivals[0]) if len(arrivals) == 1 else arrivals  # numpy looks up a number sooner
         self._open[self._schedule.slot[rows]] = self._next_visit[rows]
-        self._block[rows] = None
+        self._block[rows], self._counts[rows] = None, -1
 
     def _require(self, arrivals: Ints) -> None:
         """Score those arrivals that have no valid rows."""

@@ -186,11 +186,6 @@ class TruthScores(ArrivalScores):
         share, size, _ = self.rows(arrivals).arrays
         return share, size
 
-    def drop(self, arrivals: Ints) -> None:
-        """Forget arrivals; asked again, they are scored again."""
-        super().drop(arrivals)
-        self._counts[arrivals] = -1
-
 
 def truth_model(kind: str, gap: str, rank: int) -> IntensityModel:
     """Unfitted model of a truth.
