@@ -187,13 +187,8 @@ def _digest(arrays):
 
 def test_compiled_kernels_do_what_their_python_does():
     """In an interpreter without Numba's compiler no index leaves its array, and all digests are those of this one."""
-    own = {
-        "NUMBA_DISABLE_JIT": "1",
-        "PYTHONPATH": os.pathsep.join(
-            [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-        ),
-        "PYTHONWARNINGS": "ignore",
-    }
+    path = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))
+    own = {"NUMBA_DISABLE_JIT": "1", "PYTHONPATH": path, "PYTHONWARNINGS": "ignore"}
     script = [sys.executable, __file__]
     done = subprocess.run(script, env=os.environ | own, check=True, capture_output=True, text=True)
     compiled, plain = digests(), json.loads(done.stdout)
