@@ -8,180 +8,56 @@ import torch
 from scipy import stats
 
 from rimsim import rng
-from rimsim.market.consumers.contract import uniform_draws
-from rimsim.market.consumers.truth_bag import _exponentials, preferences, visit_shares
-from rimsim.market.consumers.truth_bag import answer_bag as bag_answers
-from rimsim.market.consumers.truth_factors import FactorArrays, answer_slates, pair_shares
+from rimsim.market.consumers.contract import answer, uniform_draws
 from rimsim.market.records import observed_gain
 from rimsim.matching import top_k
 from rimsim.matching.kernels import best_rows
 from rimsim.rng import Purpose, bits, derived_seed, exponential, generator, uniform
 
 
-def _factors(rank, seed=0, users=20, items=90):
-    """A truth of that rank, drawn."""
-    draw = np.random.default_rng(seed)
-    a, c = 0.3 * draw.normal(size=(users, rank)), 0.3 * draw.normal(size=(items, rank))
-    d = draw.normal(size=items)
-    return FactorArrays(a, c, d, np.log(np.exp(a @ c.T + d).sum(1)))
+class _Visits:
+    """Five arrivals over ninety items: p*, with some items that may not be consumed, λ* and keys of their draws."""
 
-
-@pytest.mark.parametrize("spread", [0.5, 5.0, 60.0])
-def test_exponentials_are_those_of_the_library_to_single_precision(spread):
-    """Exp of a logit less the largest is NumPy's in double precision, rounded; what may not be consumed weighs 0."""
-    draw = np.random.default_rng(0)
-    for size in (1, 31, 32, 1_000):
-        logit = draw.normal(0.0, spread, size).astype(np.float32)
-        logit[draw.random(size) < 0.1] = -np.inf
-        logit[0] = 3.0
-        weight = logit.copy()
-        total = _exponentials(weight, np.empty(size))
-        expected = np.exp((logit - logit.max()).astype(np.float64)).astype(np.float32)
-        np.testing.assert_array_equal(weight, expected)
-        assert total == sum(expected.astype(np.float64).tolist())
-    nothing = np.full(5, -np.inf, np.float32)
-    assert _exponentials(nothing, np.empty(5)) == 0.0
-    assert not nothing.any()
-
-
-def test_exponentials_next_to_the_middle_of_two_numbers_are_rounded_to_the_right_one():
-    """Of a million logits those whose exponential is hardest to round: every power of the sum counts there."""
-    logit = np.linspace(-1.04, -0.05, 1_000_000).astype(np.float32)
-    exact = np.exp(logit.astype(np.float64))
-    rounded = exact.astype(np.float32)
-    toward = np.nextafter(rounded, np.where(exact > rounded, np.float32(2.0), np.float32(0.0)))
-    middle = (rounded.astype(np.float64) + toward) / 2
-    hardest = np.argpartition(np.abs(exact - middle) / exact, 300)[:300]
-    weight = np.concatenate([[np.float32(0.0)], logit[hardest]])
-    _exponentials(weight, np.empty(301))
-    np.testing.assert_array_equal(weight[1:], rounded[hardest])
-
-
-@pytest.mark.parametrize("rank", [1, 7, 8, 9, 16, 31, 128, 200])
-def test_shares_are_the_softmax_of_each_pair(rank):
-    """Each pair gets exp(⟨a, c⟩ + d − log Z), whatever else is in the batch."""
-    draw = np.random.default_rng(rank)
-    factors = _factors(rank)
-    users, items = draw.integers(20, size=200), draw.integers(90, size=200)
-    share = pair_shares(users, items, factors)
-    logit = (factors.user[users] * factors.item[items]).sum(-1) + factors.bias[items]
-    np.testing.assert_allclose(share, np.exp(logit - factors.log_normaliser[users]), rtol=1e-12)
-    for pair in range(200):
-        assert pair_shares(users[pair : pair + 1], items[pair : pair + 1], factors)[0] == share[pair]
-
-
-class _Round:
-    """Five arrivals of three slots, which stand for log users 4, 8 and 15; two of them consumed before."""
-
-    def __init__(self, events=()):
-        self.factors = _factors(9)
-        place = np.arange(len(events))
-        slots = np.array([slot for slot, _ in events], np.int64)
-        self.slot, self.user = np.array([0, 1, 2, 0, 1]), np.array([4, 8, 15, 4, 8])
+    def __init__(self):
+        draw = np.random.default_rng(0)
+        share = draw.random((5, 90)) * (draw.random((5, 90)) < 0.7)
+        self.share = (share / share.sum(1, keepdims=True)).astype(np.float32)
+        self.ground = np.linspace(20.0, 300.0, 5).astype(np.float32)
         self.key = rng.bits(3, rng.Purpose.CHOICE, np.arange(5))
-        self.first = np.array([min(place[slots == slot], default=-1) for slot in range(3)])
-        self.item = np.array([item for _, item in events], np.int64)
-        later = [min(place[(slots == slots[n]) & (place > n)], default=-1) for n in place]
-        self.next = np.array(later, np.int64)
-        self.ground, self.left = np.linspace(2.0, 30.0, 20), np.linspace(0.5, 1.0, 20)
 
-    def answer(self, rows, slates, waiting=0.0):
+    def answer(self, rows, slates):
         """(consumed, probability, intensity), all (n, k)."""
-        rows, shape = np.array(rows), slates.shape
-        out = np.empty(shape, bool), np.empty(shape), np.empty(shape)
-        user, waits = self.user[rows], np.full(len(rows), waiting)
-        visits = user, self.key[rows], self.ground[user], self.left[user], waits
-        events = self.first[self.slot[rows]], self.item, self.next
-        answer_slates(slates, *visits, *events, *self.factors, 0.8 ** np.arange(shape[1]), 1.5, *out)
+        out = np.empty(slates.shape, bool), np.empty(slates.shape), np.empty(slates.shape)
+        law = 0.8 ** np.arange(slates.shape[1]), 1.5
+        answer(self.share[rows], self.ground[rows], slates, self.key[rows], *law, *out)
         return out
 
 
 def test_answers_are_the_closed_form_of_each_position():
-    """Intensities λ*·p*/mass, probabilities 1 − exp(−intensity·γ^(r−1)·a), and what the keyed draws make of them."""
-    market, slates = _Round(), np.array([[3, -1, 7, 20], [5, 6, -1, 8]])
-    consumed, probability, intensity = market.answer([1, 2], slates, waiting=0.1)
-    for n, (row, user) in enumerate([(1, 8), (2, 15)]):
-        users = np.full(4, user)
-        share = np.where(slates[n] >= 0, pair_shares(users, np.maximum(slates[n], 0), market.factors), 0.0)
-        want = share * market.ground[user] / (market.left[user] - 0.1)
-        np.testing.assert_allclose(intensity[n], want, rtol=1e-12)
+    """Intensities λ*·p*, probabilities 1 − exp(−intensity·γ^(r−1)·a), and what the keyed draws make of them."""
+    visits, slates = _Visits(), np.array([[3, -1, 7, 20], [5, 6, -1, 8]])
+    consumed, probability, intensity = visits.answer([1, 2], slates)
+    for n, row in enumerate([1, 2]):
+        share = np.where(slates[n] >= 0, visits.share[row, np.maximum(slates[n], 0)], 0.0)
+        want = share.astype(np.float64) * float(visits.ground[row])
+        np.testing.assert_allclose(intensity[n], want, rtol=1e-15)
         np.testing.assert_allclose(probability[n], 1 - np.exp(-want * 0.8 ** np.arange(4) * 1.5), rtol=1e-12)
         draw = rng.uniform(3, rng.Purpose.CHOICE, row, np.maximum(slates[n], 0))
         assert (consumed[n] == ((draw < probability[n]) & (slates[n] >= 0))).all()
         there = slates[n] >= 0
-        assert (uniform_draws(market.key[[row]], slates[[n]])[0][there] == draw[there]).all()
+        assert (uniform_draws(visits.key[[row]], slates[[n]])[0][there] == draw[there]).all()
 
 
-def test_answers_know_what_was_consumed_and_no_other_answers():
-    """For it a slot gives nothing, and more for others as less mass is left; a batch has the bits of single calls."""
-    slate, events = np.array([[3, 11, 7]]), [(1, 11), (2, 3), (1, 20)]
-    _, probability, intensity = _Round(events).answer([1], slate)
-    fresh = _Round()
-    _, full, before = fresh.answer([1], slate)
-    assert probability[0, 1] == intensity[0, 1] == 0.0 < full[0, 1]
-    gone = pair_shares(np.full(2, 8), np.array([11, 20]), fresh.factors).sum()
-    left = fresh.left[8]
-    np.testing.assert_allclose(intensity[0, [0, 2]], before[0, [0, 2]] * left / (left - gone), rtol=1e-12)
+def test_many_answers_are_those_of_each_alone():
+    """Answers of a batch have the bits of single calls."""
     slates = np.random.default_rng(5).permuted(np.tile(np.arange(90), (5, 1)), axis=1)[:, :7]
-    market = _Round([(0, 3), (1, 5), (0, 9)])
-    many = market.answer(range(5), slates)
+    visits = _Visits()
+    many = visits.answer(list(range(5)), slates)
     for row in range(5):
-        for whole, part in zip(many, market.answer([row], slates[row : row + 1]), strict=True):
+        for whole, part in zip(many, visits.answer([row], slates[row : row + 1]), strict=True):
             np.testing.assert_array_equal(whole[row], part[0])
     assert many[0].any()
-
-
-class _Bag:
-    """Two slots with logged events 3, 7 and 0, 3, 9, and with events in the market: 5, then 11, and none."""
-
-    def __init__(self, width, m):
-        draw = np.random.default_rng(width)
-        self.begin, self.length, self.logged = np.array([0, 2]), np.array([2, 3]), np.array([3, 7, 0, 3, 9])
-        self.first, self.items, self.following = np.array([1, -1]), np.array([11, 5]), np.array([-1, 0])
-        self.release = np.where(np.arange(m) % 6 == 4, 50, 0)
-        self.read = draw.normal(size=(m, width)).astype(np.float32)
-        self.predicted = (0.5 * draw.normal(size=(width, m))).astype(np.float32)
-        self.bias = draw.normal(size=m).astype(np.float32)
-        self.consumed = [3, 7, 5, 11], [0, 3, 9]
-
-    def law(self, events):
-        """p* over the catalogue after some events, in double precision."""
-        hidden = self.read[events].astype(float).sum(0) / np.sqrt(len(events) + 1)
-        weight = np.exp(hidden @ self.predicted.astype(float) + self.bias)
-        return weight / weight.sum()
-
-    def left(self, slot, tick):
-        """The same over what the slot may consume at a time."""
-        law = self.law(self.consumed[slot]) * (self.release <= tick)
-        law[self.consumed[slot]] = 0.0
-        return law / law.sum()
-
-
-@pytest.mark.parametrize(("width", "m"), [(1, 12), (4, 40), (7, 33)])
-def test_a_bag_consumes_by_the_softmax_of_its_events(width, m):
-    """Shares, intensities and chances against NumPy: sums of events over the root of one more than their number."""
-    bag = _Bag(width, m)
-    law = preferences(np.array([0, 0, 2, 5]), bag.logged, bag.read, bag.predicted, bag.bias)
-    expected = [bag.law([]), bag.law([3, 7]), bag.law([0, 3, 9])]
-    np.testing.assert_allclose(law, expected, rtol=1e-5)
-    slots, ticks = np.array([0, 1, 1]), np.array([49, 49, 50])
-    past = bag.begin, bag.length, bag.logged, bag.first, bag.items, bag.following, bag.release
-    share = visit_shares(slots, ticks, *past, bag.read, bag.predicted, bag.bias)
-    left = np.array([bag.left(slot, tick) for slot, tick in zip(slots, ticks, strict=True)])
-    np.testing.assert_allclose(share, left, rtol=1e-5)
-    assert ((share == 0) == (left == 0)).all()
-
-    slates = np.array([[11, 3, 2, -1], [4, 11, 10, 3], [4, 1, -1, 9]])
-    keys, ground = rng.bits(3, rng.Purpose.CHOICE, np.arange(3)), np.array([0.5, 4.0, 30.0])
-    examined, out = 0.8 ** np.arange(4), (np.ones((3, 4), bool), np.full((3, 4), 9.0), np.full((3, 4), 9.0))
-    told = bag.read, bag.predicted, bag.bias, examined, 1.5
-    bag_answers(slates, slots, ticks, keys, ground, *past, *told, *out)
-    shown = np.where(slates < 0, 0.0, np.take_along_axis(left, np.maximum(slates, 0), 1))
-    consumed, probability, intensity = out
-    np.testing.assert_allclose(intensity, shown * ground[:, None], rtol=1e-5)
-    np.testing.assert_allclose(probability, 1 - np.exp(-shown * ground[:, None] * examined * 1.5), rtol=1e-5)
-    draws = uniform_draws(keys, np.maximum(slates, 0))
-    assert (consumed == ((draws < probability) & (slates >= 0))).all()
+    assert not many[0].all()
 
 
 @pytest.mark.parametrize("levels", [3, 40, 10**6])

@@ -441,10 +441,9 @@ def test_scrambled_truth_changes_no_slate(model, name):
     config = small_scenario(rounds=1, arrivals=once, platform=platform, consumer=consumer)
     market = Market(config)
     truth = market.world.truth
-    order = np.random.default_rng(0).permutation(market.n_items)
-    items = {"item_factors": truth.item_factors[order], "item_bias": truth.item_bias[order]}
+    strangers = tuple(part.flip(0) for part in truth.users)
     sizes = dataclasses.replace(truth.sizes, effect=truth.sizes.effect[::-1].copy())
-    other = dataclasses.replace(market.world, truth=dataclasses.replace(truth, **items, sizes=sizes))
+    other = dataclasses.replace(market.world, truth=dataclasses.replace(truth, users=strangers, sizes=sizes))
     one, two = ledgers(played(config, name)), ledgers(played(config, name, world=other))
     assert one["arrival"].nunique() == 60
     for column in ("arrival", "item", "intensity", "price", "propensity"):

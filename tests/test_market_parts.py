@@ -25,17 +25,17 @@ from rimsim.config import (
 )
 from rimsim.config.fields import duration_seconds
 from rimsim.errors import AgentError, MarketError, ModelError
+from rimsim.intensity import FactorsConfig
 from rimsim.intensity.contract import BLOCK
+from rimsim.intensity.selection.shrinkage import Shrinkage
+from rimsim.intensity.sets.factors import UserFactors
 from rimsim.intensity.states import UserStates
 from rimsim.market import Market, Slates, build_world, learning, scores
 from rimsim.market.arrivals import RoundsSoFar, checked_schedule, make_arrivals
 from rimsim.market.arrivals.clones import Clones
 from rimsim.market.consumers import session_sizes as fitting
-from rimsim.market.consumers import truth_factors as fitting_factors
 from rimsim.market.consumers.preference import Dynamics
 from rimsim.market.consumers.session_sizes import fit_sizes
-from rimsim.market.consumers.truth_fits import behind
-from rimsim.market.consumers.truths import TRUTHS
 from rimsim.market.histories import Histories, LoggedPast
 from rimsim.market.learning import training_log
 from rimsim.market.ledger import PastRound
@@ -356,42 +356,28 @@ def test_sizes_are_the_regression_and_the_effects_fitted_in_turn(weighted):
     assert x @ found.weights == pytest.approx(x @ beta, abs=1e-4)
 
 
-@pytest.mark.parametrize("chunk", [20, 10_000])
-def test_factors_of_users_are_the_penalised_likelihoods_optimum(chunk, monkeypatch):
-    """Folded in to fixed items by Adam, they are what a general solver finds, whatever the chunks of users."""
-    monkeypatch.setattr(fitting_factors, "_CHUNK", chunk)
-    monkeypatch.setattr(fitting_factors, "is_sampled", lambda _: False)
-    log, ridge, draw = random_log(n_users=9, n_items=8, mean_events=3.0), 2.0, np.random.default_rng(0)
-    item, bias = draw.normal(size=(8, 2)), draw.normal(size=8)
-    found = fitting_factors.fold_in(log, fitting_factors.FittedFactors(np.zeros((9, 2)), item, bias), ridge)
-    for user in range(9):
-        taken = log.item[log.user == user]
-
-        def loss(a, taken=taken):
-            logit = item @ a + bias
-            return len(taken) * np.log(np.exp(logit).sum()) - logit[taken].sum() + 0.5 * ridge * a @ a
-
-        assert found.user[user] == pytest.approx(minimize(loss, np.zeros(2)).x, abs=0.02)
-    assert found.item is item
-
-
-def test_factors_of_users_and_items_are_fitted_together(monkeypatch):
-    """The penalised likelihood of users', items' and bias factors is as small as a general solver makes it."""
-    monkeypatch.setattr(fitting_factors, "is_sampled", lambda _: False)
+def test_factors_of_users_and_items_are_the_penalised_likelihoods_optimum():
+    """A truth's vectors of users and items are as likely as a general solver makes them, and users' are its own."""
     log, ridge = random_log(n_users=12, n_items=6, mean_events=3.0), 0.5
-    found = fitting_factors.fit_factors(log, 1, ridge, 3)
-    counts = np.bincount(log.item, minlength=6)
-    assert (counts > 0).all()
+    model = UserFactors(FactorsConfig(rank=1, shrinkage=Shrinkage(ridge), cold_items=False)).fit(log)
+    c, d = (model.served(name).double().numpy() for name in ("vectors", "offset"))
+    a = model.users_of(log)[0].double().numpy()
+    taken = np.zeros((12, 6))
+    taken[log.user, log.item] = 1.0
 
     def loss(flat):
-        a, c, d = flat[:12], flat[12:18], flat[18:]
+        a, c = flat[:12], flat[12:]
         logit = a[:, None] * c + d
-        normaliser = np.log(np.exp(logit).sum(1))[log.user].sum()
-        return normaliser - logit[log.user, log.item].sum() + 0.5 * ridge * (a @ a + c @ c)
+        fitted = taken.sum(1) @ np.log(np.exp(logit).sum(1)) - (taken * logit).sum()
+        return fitted + 0.5 * ridge * (a @ a + c @ c)
 
-    own = np.concatenate([found.user[:, 0], found.item[:, 0], found.bias])
-    best = min(minimize(loss, start).fun for start in np.random.default_rng(1).normal(size=(4, 24)))
-    assert best <= loss(own) <= best * 1.005
+    best = min(minimize(loss, start).fun for start in np.random.default_rng(1).normal(size=(4, 18)))
+    assert best <= loss(np.append(a, c)) <= best * 1.005
+    for user in range(12):
+        alone = minimize(
+            lambda x, user=user: loss(np.concatenate([a[:user, 0], x, a[user + 1 :, 0], c[:, 0]])), 0.0
+        )
+        assert a[user, 0] == pytest.approx(alone.x[0], abs=1e-3)
 
 
 def test_what_a_model_says_is_split_into_chances_and_rates():
@@ -420,26 +406,6 @@ def test_what_a_model_says_is_split_into_chances_and_rates():
         refused(ModelError, told, _normalised, bad, *asked)
         bad[3, 4], bad[7, 0] = 0.0, wrong  # of the padding nothing is asked
         _normalised(bad, *asked)
-
-
-def test_a_candidate_is_behind_by_a_mean_over_what_was_taken():
-    """By a ratio of sums over users, and its standard error; of equal candidates both are 0."""
-    taken = np.array([[2, 0, 1], [0, 0, 4], [1, 1, 0], [0, 3, 0]])
-    best, other = np.array([-3.0, -2.0, -5.0, -1.5]), np.array([-4.0, -1.5, -8.0, -1.5])
-    held = SimpleNamespace(taken=taken)
-    found, error = behind(held, SimpleNamespace(by_user=best), SimpleNamespace(by_user=other))
-    gap, number = best - other, np.array([2, 1, 2, 1])
-    assert found == pytest.approx(gap.sum() / 6)
-    assert error == pytest.approx(np.sqrt(((gap - found * number) ** 2).sum()) / 6)
-    assert behind(held, SimpleNamespace(by_user=best), SimpleNamespace(by_user=best)) == (0.0, 0.0)
-
-
-def test_grids_of_ridges_rise_from_above_nothing_and_begin_inside():
-    """A ridge of 0 or less would fit noise; the search begins where it can go both ways."""
-    for grid, start in ((one.ridges, one.start) for one in TRUTHS.values()):
-        assert grid[0] > 0
-        assert (np.diff(grid) > 0).all()
-        assert 0 < start < len(grid) - 1
 
 
 @pytest.mark.parametrize("window", [(0, 40), (10, 30), (35, 60), (60, 90)])

@@ -34,13 +34,12 @@ from rimsim.intensity.registry import Auto, make, thorough
 from rimsim.intensity.selection.held_out import HeldOut
 from rimsim.intensity.sequence.training import FADE, batches, windows
 from rimsim.intensity.sets.bag import Cycle, Tables, trained
-from rimsim.intensity.sets.factors import Items, fit_items, fold_users, folded
+from rimsim.intensity.sets.factors import Items, UserFactors, fit_items, fold_users, folded
 from rimsim.intensity.sets.personal import Cells
 from rimsim.intensity.softmax import MANY_PAIRS, Negatives, RowItems, is_sampled, softmax_loss, softmax_shares
 from rimsim.intensity.states import count_examples
 from rimsim.market.agreement import unfitted_model
-from rimsim.market.consumers.truth_factors import fit_factors, fold_in, judge_factors
-from rimsim.market.world import initial_model, unfitted
+from rimsim.market.world import initial_model
 from rimsim.scenarios.kinds.validate.checks import rate_of_ground
 from rimsim.testing import IntensityModelTests, random_log
 
@@ -247,8 +246,7 @@ def test_a_scenario_tells_its_model_what_ends_a_session():
 @pytest.mark.parametrize("name", ["bag-visits", "ease-hp", "gru-ema", "returning-hawkes", "auto-pop"])
 def test_every_config_that_says_what_ends_a_session_is_told(name):
     """Marks are told as text and grounds in seconds; half an hour changes no config, however it is written."""
-    platform = PlatformConfig(model=name)
-    for model in (make(name, gap="6h"), unfitted(platform, 0, "6h"), unfitted_model(name, 0, "cpu", "6h")):
+    for model in (make(name, gap="6h"), unfitted_model(name, 0, "cpu", "6h")):
         assert (model.mark.config.session_gap, model.ground.config.gap) == ("6h", 6 * HOUR)
     plain, told = make(name), make(name, gap="0.5h")
     assert (plain.mark.config, plain.ground.config) == (told.mark.config, told.ground.config)
@@ -356,16 +354,20 @@ def test_a_sampled_fit_of_the_bag_is_nearly_the_full_one():
     assert abs(nats[0] - nats[1]) < 0.05
 
 
-def test_a_truth_of_factors_is_nearly_the_same_on_samples(monkeypatch):
-    """Its penalised likelihood, in which items and users are fitted by other means, is within .02 nats an event."""
+def test_factors_of_users_are_nearly_the_same_on_samples():
+    """The penalised likelihood of every user, given the items, is within .02 nats an event of that on all items."""
     log = random_log(60, 30, mean_events=12.0)
-    nats = []
-    for many in (MANY_PAIRS, 0):
-        monkeypatch.setattr("rimsim.intensity.softmax.MANY_PAIRS", many)
-        a, c, d = fit_factors(log, 4, 3.0)
-        shares = np.log(np.exp(a @ c.T + d).sum(1))[log.user] - (a @ c.T + d)[log.user, log.item]
-        nats.append((shares.sum() + 1.5 * (np.square(a).sum() + np.square(c).sum())) / len(log))
-    assert abs(nats[0] - nats[1]) < 0.02
+    model = UserFactors(FactorsConfig(rank=4, ridge=3.0, softmax="full")).fit(log)
+    c, d = model.served("vectors"), model.served("offset")
+    x, nats = torch.from_numpy(Cells.of(log).matrix().toarray()), []
+    for config in (model.config, dataclasses.replace(model.config, softmax="sampled")):
+        model.config = config
+        (a,) = model.users_of(log)
+        a = a[np.unique(log.user)]
+        found = (torch.log_softmax(a @ c.T + d, 1) * x).sum() - 1.5 * a.square().sum()
+        nats.append(float(found / x.sum()))
+    assert nats[0] > nats[1]
+    assert nats[0] - nats[1] < 0.02
 
 
 def test_the_past_of_a_large_log_is_fitted_as_the_whole_is(monkeypatch):
@@ -376,13 +378,6 @@ def test_the_past_of_a_large_log_is_fitted_as_the_whole_is(monkeypatch):
     monkeypatch.setattr("rimsim.intensity.softmax.MANY_PAIRS", len(held.past) * 30)
     assert is_sampled(log)
     assert not is_sampled(held.past)
-    by_itself, as_whole = (fit_factors(held.past, 4, 3.0, whole=whole) for whole in (None, log))
-    assert not np.array_equal(by_itself.item, as_whole.item)
-    users = [fold_in(held.past, as_whole, 3.0, whole=whole).user for whole in (None, log)]
-    assert not np.array_equal(*users)
-    asked = fit_factors(held.past, 4, 3.0, held.user, whole=log)
-    spread = float((asked.user[held.user] @ asked.item.T).std())
-    assert judge_factors(held, 3.0, "30min", 4).spread == pytest.approx(spread)
     fitted = []
 
     def counted(cells, *rest):

@@ -231,6 +231,20 @@ def test_weights_for_slates_are_taken_where_slates_are_told_to_be_better(held, m
         assert found.personal == (1.0 if slates else 2.0)
 
 
+def test_a_truth_takes_weights_for_slates_and_compares_strengths_by_likelihood():
+    """Asked for, weights are those for slates, though all taken items are likelier under others, which are kept too."""
+    held = HeldOut.of(random_log(n_users=80), "30min", 0)
+    flat, source = np.zeros(held.taken.shape[1]), np.random.default_rng(2)
+    noise = source.normal(size=held.taken.shape).astype(np.float32)
+    good = held.taken + noise
+    found = chosen(held, [(1.0, noise), (2.0, good)], flat, flat, slates=True)
+    parts = good, flat.astype(np.float32), flat.astype(np.float32)
+    assert (found.strength, found.slates) == (2.0, True)
+    assert found.personal == for_slates(held, parts)[0]
+    assert found.likeliest[0] == for_all(held, parts)[0] != found.personal
+    assert found.log_likelihood == held.worth(found.likeliest[0] * good).nats
+
+
 def test_slates_decide_only_beyond_two_standard_errors():
     """The likelier is taken while its slates may be as good, and not where they are told to be worse."""
     source = np.random.default_rng(6)
@@ -238,7 +252,8 @@ def test_slates_decide_only_beyond_two_standard_errors():
     near, worse = good - 0.001 + 0.1 * source.normal(size=400), good - 0.05 + 0.1 * source.normal(size=400)
 
     def best(hits, nats):
-        return best_of([Worth(one, one, value) for one, value in zip(hits, nats, strict=True)])
+        every = np.ones(400)
+        return best_of([Worth(one, value * every, every) for one, value in zip(hits, nats, strict=True)])
 
     assert best([good, near, worse], [-3.0, -2.0, -1.0]) == 1
     assert best([good, near], [-2.0, -3.0]) == 0

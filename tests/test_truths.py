@@ -1,9 +1,9 @@
-"""Truths: what is chosen, what λ* comes to, and that one law decides what is consumed."""
+"""Truths: which model is chosen, λ*, and that one law decides what is consumed."""
 
 from __future__ import annotations
 
 import dataclasses
-from types import SimpleNamespace
+import json
 
 import numpy as np
 import pytest
@@ -14,23 +14,27 @@ from rimsim.config import ArrivalsConfig, ConsumerConfig
 from rimsim.data import later_sessions
 from rimsim.errors import ConfigError, ModelError
 from rimsim.intensity import UserStates
-from rimsim.intensity.popularity import log_returning
-from rimsim.intensity.selection.held_out import HeldOut
+from rimsim.intensity.registry import make
+from rimsim.intensity.selection.held_out import HeldOut, Worth
 from rimsim.intensity.selection.shrinkage import for_all, for_slates
 from rimsim.market import Market, Needs, world
 from rimsim.market.consumers import truths
-from rimsim.market.consumers.contract import Candidate, Truth
 from rimsim.market.consumers.session_sizes import SessionSizes, _Sizes, fit_sizes
-from rimsim.market.consumers.truth_bag import BagTruth, _Chosen
-from rimsim.market.consumers.truth_factors import fit_factors, left_by_past
-from rimsim.market.consumers.truth_fits import JudgedTruth, behind, climb, judged
-from rimsim.market.consumers.truths import _drawn_users, _resampled, fit_truth, load_truth, save_truth
-from rimsim.market.histories import LoggedPast
-from rimsim.market.world import kept_truth
+from rimsim.market.consumers.truths import (
+    CANDIDATES,
+    _drawn_users,
+    _resampled,
+    fit_truth,
+    load_truth,
+    truth_model,
+)
+from rimsim.market.world import check_plugs, kept_truth
 from rimsim.matching import top_k
 from rimsim.testing import random_log
 
-KINDS = ["factors", "bag"]
+KINDS = ["factors", "bag", "popularity", "gru"]
+"""Of each way to score: fixed users, sums of what was consumed, nothing, and a recurrent network."""
+MARKETS = ["factors", "bag"]
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +60,6 @@ def _states(log):
 def test_a_truth_is_a_law_for_any_state(truth, log):
     """Preferences are distributions over the catalogue, and a session's size is positive."""
     users, states = _states(log)
-    assert isinstance(truth, Truth)
     rows = truth.preference(users, states)
     assert rows.shape == (log.n_users, log.n_items)
     assert rows.dtype == np.float64
@@ -68,7 +71,7 @@ def test_a_truth_is_a_law_for_any_state(truth, log):
 def test_a_truth_is_read_as_it_was_written(truth, log, tmp_path):
     """The folder holds all of it: preferences, sizes and the report."""
     users, states = _states(log)
-    save_truth(truth, tmp_path)
+    truth.save(tmp_path)
     again = load_truth(tmp_path)
     assert again.kind == truth.kind
     np.testing.assert_array_equal(again.preference(users, states), truth.preference(users, states))
@@ -76,7 +79,10 @@ def test_a_truth_is_read_as_it_was_written(truth, log, tmp_path):
     np.testing.assert_equal(dataclasses.asdict(again.report), dataclasses.asdict(truth.report))
 
 
-@pytest.mark.parametrize(("name", "keep"), [("truth.json", 0), ("truth.json", 40), ("truth.safetensors", 90)])
+@pytest.mark.parametrize(
+    ("name", "keep"),
+    [("truth.json", 0), ("truth.json", 40), ("truth.safetensors", 90), ("model.safetensors", 3)],
+)
 def test_a_damaged_truth_is_fitted_again(truth, log, name, keep, tmp_path, monkeypatch):
     """A file of the cache that was cut off says so in one of our errors, and the next run replaces it."""
     monkeypatch.setenv("RIMSIM_CACHE", str(tmp_path))
@@ -101,13 +107,11 @@ def test_a_bootstrap_is_another_truth_about_the_same_users(truth, log):
     assert not np.allclose(rows[0], rows[2])
     assert not np.allclose(rows[0], truth.preference(users, states))
     assert [one.report.bootstrap for one in drawn] == [0, 0, 1]
-    assert {(one.report.ridge, one.report.personal) for one in drawn} == {
-        (truth.report.ridge, truth.report.personal)
-    }
+    assert all(one.report.shrinkage == truth.report.shrinkage for one in drawn)
     assert len(drawn[0].sizes.effect) == log.n_users
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", MARKETS)
 @pytest.mark.parametrize("scenario", [small_scenario, small_cold_start])
 @pytest.mark.parametrize("draw", ["sessions", "users"])
 def test_one_law_decides_what_is_consumed(kind, scenario, draw):
@@ -129,7 +133,7 @@ def test_one_law_decides_what_is_consumed(kind, scenario, draw):
         share = truth.preference(visits.log_user, states)
         share[visits.consumed()] = 0.0
         share[release[None, :] > ticks[:, None]] = 0.0
-        ground = truth.sizes.of_visits(visits, 3_600_000_000)
+        ground = truth.sizes.of_visits(visits.histories, visits.slot, ticks, 3_600_000_000)
         fresh = counts == 0
         assert ground[fresh] == pytest.approx(truth.expected(visits.log_user, states)[fresh], rel=1e-12)
         expected = share / np.maximum(share.sum(1, keepdims=True), 1e-12) * ground[:, None]
@@ -153,7 +157,7 @@ def test_one_law_decides_what_is_consumed(kind, scenario, draw):
     assert again > (10 if draw == "users" else 2)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", MARKETS)
 @pytest.mark.parametrize("draw", ["sessions", "users"])
 def test_results_depend_on_no_batch_and_no_wave(kind, draw):
     """One at a time, in large batches, and in waves, the same is consumed with the same probabilities, to the bit."""
@@ -175,20 +179,19 @@ def test_results_depend_on_no_batch_and_no_wave(kind, draw):
         np.testing.assert_array_equal(np.concatenate(sizes), np.concatenate(relevant))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", MARKETS)
 def test_sizes_of_visits_are_those_of_their_states(kind):
     """λ* of a visit is that of its state, whether it is asked before it is served or when the round is over."""
     arrivals, consumer = ArrivalsConfig(per_round=400), ConsumerConfig(truth=kind, attraction=5.0)
     market = Market(small_scenario(rounds=1, arrivals=arrivals, consumer=consumer))
     truth, found = market.world.truth, {}
     opened = market.open
-    assert truth.shares(opened.visits(np.arange(0))).shape == (0, market.n_items)
     while not market.done:
         arrivals = market.next_arrivals(5)
         visits = opened.visits(arrivals.index)
         ticks = visits.schedule.tick[visits.row]
         states = visits.histories.states(visits.slot, visits.histories.events.counts[visits.slot], ticks)
-        size = truth.sizes.of_visits(visits, 0)
+        size = truth.sizes.of_visits(visits.histories, visits.slot, ticks, 0)
         assert size == pytest.approx(truth.expected(visits.log_user, states), rel=1e-12)
         found |= dict(zip(arrivals.index.tolist(), size.tolist(), strict=True))
         market.serve(arrivals, top_k(arrivals.relevance, arrivals.admissible, market.config.slate))
@@ -217,39 +220,22 @@ def test_what_is_taken_from_the_cut_on_is_judged(log):
     assert held.precision(logit[held.user]).mean() == pytest.approx(np.mean(precision), rel=1e-6)
 
 
-def test_the_weights_of_a_candidate_are_those_for_slates(log):
-    """A truth is asked about slates; candidates are compared by the likelihood at its largest."""
-    held = HeldOut.of(log, "30min", 0)
-    a, c, d = fit_factors(held.past, 4, 3.0)
-    personal, returning = a[held.user] @ c.T, log_returning(held.past, "30min", 0.5)
-    best = judged(held, "factors", 3.0, personal, d, "30min").candidate
-    parts = [np.asarray(part, np.float32) for part in (personal, d, returning)]
-    weights = for_slates(held, parts)
-    assert [best.personal, best.popularity, best.returning] == weights.tolist()
-
-    def logit(weights):
-        return weights[0] * personal + weights[1] * d + weights[2] * returning
-
-    assert best.precision == pytest.approx(held.precision(logit(weights)).mean(), rel=1e-5)
-    largest = held.nats(held.log_likelihood(logit(for_all(held, parts))))
-    assert best.log_likelihood == pytest.approx(largest, rel=1e-5)
-    assert largest >= held.nats(held.log_likelihood(logit(weights)))
-
-
-@pytest.mark.parametrize("top", range(7))
-@pytest.mark.parametrize("start", [0, 3, 6])
-def test_the_grid_is_followed_uphill_to_its_end(top, start):
-    """Of a likelihood with one top the top is found, wherever the search begins; an end of the grid is reported."""
-    ridges = tuple(10.0**power for power in range(7))
-
-    def judged(ridge):
-        height = -abs(np.log10(ridge) - top)
-        return JudgedTruth(Candidate("any", ridge, 1.0, 1.0, 0.0, height, 0.0), np.zeros(0))
-
-    found, at_end = climb(judged, ridges, start)
-    assert found[0].candidate.ridge == ridges[top]
-    assert len({one.candidate.ridge for one in found}) == len(found)
-    assert at_end == (top in {0, 6})
+def test_the_weights_of_a_truth_are_those_for_slates(log):
+    """A truth is asked about slates; its regularisation is chosen by the likelihood at its largest."""
+    model = truth_model("bag", "30min", 4).fit(log)
+    held, found = HeldOut.of(log, "30min", 0), model.shrinkage
+    base = [part.astype(np.float32) for part in model._impersonal(held.past)]
+    by_strength = dict(model._scored(held, model.grid, log))
+    weights = for_slates(held, (by_strength[found.strength], *base))
+    assert [found.personal / found.rescaling, found.popularity, found.returning] == pytest.approx(
+        weights.tolist()
+    )
+    nats = {}
+    for strength, scores in by_strength.items():
+        own, popularity, returning = for_all(held, (scores, *base)).tolist()
+        nats[strength] = held.worth(own * scores + popularity * base[0] + returning * base[1]).nats
+    assert found.log_likelihood == pytest.approx(nats[found.strength])
+    assert found.log_likelihood == pytest.approx(max(nats.values()), abs=0.02)
 
 
 def test_a_log_of_strangers_gets_a_truth_of_which_nothing_is_claimed(log):
@@ -262,76 +248,161 @@ def test_a_log_of_strangers_gets_a_truth_of_which_nothing_is_claimed(log):
     assert not truth.report.candidates
 
 
-def test_the_class_is_chosen_by_the_likelihood_of_later_sessions(log):
-    """``auto`` takes the class whose best candidate is likeliest, and its report holds the candidates of both."""
+def test_the_truth_is_chosen_by_the_likelihood_of_later_sessions(log):
+    """``auto`` takes the likeliest candidate where the other is behind by more than one error."""
     found = fit_truth(log, gap="30min", rank=4).report
-    alone = [fit_truth(log, gap="30min", kind=kind, rank=4).report for kind in KINDS]
-    assert {one.kind for one in found.candidates} == set(KINDS)
-    best = max(alone, key=lambda report: report.log_likelihood)
-    assert (found.kind, found.ridge, found.log_likelihood) == (best.kind, best.ridge, best.log_likelihood)
-    assert found.candidates[0].log_likelihood == found.log_likelihood
-    assert found.log_likelihood > found.popularity_log_likelihood
-    assert found.behind == pytest.approx(abs(alone[0].log_likelihood - alone[1].log_likelihood))
-    assert found.behind_error > 0
-    assert np.isnan(alone[0].behind)
+    alone = {kind: fit_truth(log, gap="30min", kind=kind, rank=4).report for kind in CANDIDATES}
+    assert {one.kind for one in found.candidates} == set(CANDIDATES)
+    for one in found.candidates:
+        assert (one.log_likelihood, one.precision) == (
+            alone[one.kind].log_likelihood,
+            alone[one.kind].precision,
+        )
+    first, other = found.candidates
+    assert found.kind == first.kind
+    assert found.log_likelihood == first.log_likelihood > found.popularity_log_likelihood
+    assert (first.behind, first.behind_error) == (0.0, 0.0)
+    assert other.behind == pytest.approx(first.log_likelihood - other.log_likelihood)
+    assert other.behind > other.behind_error > 0
+    assert alone["bag"].candidates[0].behind == 0.0
 
 
-def test_candidates_of_all_classes_stand_best_first(monkeypatch):
-    """Whatever class they are of; and of each class it is told whether its best lies at the end of its grid."""
-    tops = {"factors": (-1.0, 2.0), "bag": (-0.5, 3.0)}
-
-    def of(kind):
-        def judge(_held, ridge, *_):
-            height, top = tops[kind]
-            return JudgedTruth(
-                Candidate(kind, ridge, 1.0, 1.0, 0.0, height - abs(ridge - top), 0.0), np.zeros(0)
-            )
-
-        return SimpleNamespace(ridges=(1.0, 2.0, 3.0), start=1, judge=judge)
-
-    monkeypatch.setattr(truths, "TRUTHS", {kind: of(kind) for kind in tops})
-    found, at_end = truths._judged_all("states", list(tops), "30min", 2)
-    assert [one.candidate.log_likelihood for one in found] == [-0.5, -1.0, -1.5, -2.0, -2.0, -2.5]
-    assert (found[0].candidate.kind, found[0].candidate.ridge) == ("bag", 3.0)
-    assert at_end == {"factors": False, "bag": True}
-
-
-def test_the_error_of_a_difference_is_that_over_users(log):
-    """Twice the users, each the same twice, have the difference of one time, and its error by the root of two."""
+@pytest.mark.parametrize(("behind", "chosen"), [(0.9, "bag"), (1.1, "factors")])
+def test_agreement_decides_among_candidates_that_are_as_likely(log, behind, chosen, monkeypatch):
+    """Within one standard error of the likeliest, the candidate that orders slates as later sessions do is taken."""
     held = HeldOut.of(log, "30min", 0)
-    number = (held.taken > 0).sum(1)
-    one, other = (
-        JudgedTruth(None, -number * np.random.default_rng(seed).random(len(number))) for seed in range(2)
-    )
-    gap, error = behind(held, one, other)
+    fitted = {kind: truth_model(kind, "30min", 4).fit(log) for kind in CANDIDATES}
+    sizes, _ = fit_sizes(log, "30min", None)
+    monkeypatch.setattr(Worth, "behind", lambda self, best: (0.0, 0.0) if self is best else (behind, 1.0))
+    likelier = fitted["factors"]
+    monkeypatch.setattr(Worth, "nats", property(lambda self: float(self is worths[0])))
+    monkeypatch.setattr(truths, "_agreement", lambda _, share, __: float(share is not shares["factors"]))
+    worths, shares, true_worth, true_share = [], {}, HeldOut.worth, truths._preference_of
+
+    def worth(self, logits):
+        worths.append(true_worth(self, logits))
+        return worths[-1]
+
+    def share(model, held):
+        found = true_share(model, held)
+        shares["factors" if model is likelier else "bag"] = found
+        return found
+
+    monkeypatch.setattr(HeldOut, "worth", worth)
+    monkeypatch.setattr(truths, "_preference_of", share)
+    found = truths._candidates(held, fitted, sizes, "30min", 4)
+    assert found[0].kind == chosen
+    assert [one.agreement for one in found] == ([1.0, 0.0] if chosen == "bag" else [None, None])
+
+
+def test_agreement_is_that_of_settled_pairs():
+    """Slates that users took more of must be worth more; pairs that chance may order do not count."""
+    source = np.random.default_rng(0)
+    hits = [0.3 + 0.1 * source.random(50), 0.1 + 0.1 * source.random(50), 0.15 + 0.1 * source.random(50)]
+    hits.append(hits[0] + source.normal(0, 0.1, 50) - 0.001)
+    slates = [(np.tile([2 * n, 2 * n + 1], (50, 1)), Worth(one, one, one)) for n, one in enumerate(hits)]
+    share = np.tile([0.3, 0.1, 0.05, 0.05, 0.02, 0.02, 0.01, 0.01], (50, 1))
+    # Settled: 0 > 1, 0 > 2, 2 > 1, 3 > 1, 3 > 2, of which the law has the first two.
+    assert truths._agreement(slates, share, np.ones(50)) == pytest.approx((2 - 3) / 5)
+    assert truths._agreement(slates[::3], share, np.ones(50)) is None
+
+
+def test_the_error_of_a_difference_is_that_over_users():
+    """The gap is a mean over items taken; twice the users have the same gap, and its error by the root of two."""
+    source = np.random.default_rng(0)
+    taken = source.integers(1, 9, 40).astype(float)
+    one, other = (Worth(taken, -taken * source.random(40), taken) for _ in range(2))
+    gap, error = other.behind(one)
     differences = one.by_user - other.by_user
-    assert gap == pytest.approx(differences.sum() / number.sum())
-    twice = dataclasses.replace(held, taken=np.concatenate([held.taken] * 2))
-    doubled = [JudgedTruth(None, np.concatenate([each.by_user] * 2)) for each in (one, other)]
-    assert behind(twice, *doubled) == pytest.approx((gap, error / 2**0.5))
-    assert behind(held, one, one) == (0.0, 0.0)
+    assert gap == pytest.approx(differences.sum() / taken.sum())
+    assert error == pytest.approx(np.sqrt(((differences - gap * taken) ** 2).sum()) / taken.sum())
+    twice = [Worth(taken, np.tile(each.by_user, 2), np.tile(taken, 2)) for each in (one, other)]
+    assert twice[1].behind(twice[0]) == pytest.approx((gap, error / 2**0.5))
+    assert one.behind(one) == (0.0, 0.0)
 
 
-def test_a_bag_is_the_mark_model_of_that_name(log):
-    """Preferences are what the model scores; they move with what was consumed and not with who the user is."""
-    best = Candidate("bag", 1e-4, 0.8, 0.6, 0.3, 0.0, 0.0)
-    model = _Chosen.of("30min").fit_as(log, log, JudgedTruth(best, np.zeros(0)), None)
-    read, predicted, bias = (model.served(name).numpy() for name in ("read", "predicted", "bias"))
-    truth = BagTruth(read, np.ascontiguousarray(predicted.T), bias, sizes=None, report=None)
+@pytest.mark.parametrize("kind", ["bag", "bag-visits", "ease", "returning"])
+def test_a_truth_is_the_model_of_that_name(log, kind):
+    """Preferences are what the mark model scores; they move with what was consumed and not with who the user is."""
+    truth = fit_truth(log, gap="30min", kind=kind)
     users, states = _states(log)
     rows = truth.preference(users, states)
-    assert rows == pytest.approx(model.score(states).numpy(), rel=1e-4)
+    scores = truth.model.score(states).double().numpy()
+    np.testing.assert_allclose(rows, scores / scores.sum(1, keepdims=True), rtol=1e-12)
     np.testing.assert_array_equal(rows, truth.preference(users[::-1], states))
-    for row in range(5):
-        np.testing.assert_array_equal(truth.preference(users[:1], states.take([row]))[0], rows[row])
-    lengths = states.lengths
-    assert not np.allclose(rows[lengths > 3][0], rows[lengths == lengths.min()][0])
+    assert truth.kind == kind
+
+
+def test_factors_have_each_users_own_vector_whatever_it_consumed(log):
+    """Preferences are those of the model of that name in the user's whole log, in any state."""
+    truth = fit_truth(log, gap="30min", kind="factors", rank=4)
+    users, states = _states(log)
+    rows = truth.preference(users, states)
+    np.testing.assert_array_equal(rows[::-1], truth.preference(users[::-1], states))
+    model = make("factors", mark=dataclasses.replace(truth.model.config, shrinkage=truth.report.shrinkage))
+    model.fit(log)
+    whole = model.score(UserStates.of(log, users, np.inf)).double().numpy()
+    assert rows == pytest.approx(whole, rel=1e-5)
+
+
+OWN = """
+import torch
+
+
+class Model:
+    def fit(self, log):
+        self.n_items = log.n_items
+        return self
+
+    update = fit
+
+    def score(self, states):
+        weight = torch.arange(1.0, self.n_items + 1).repeat(len(states), 1)
+        return weight * torch.from_numpy(states.lengths + 1.0)[:, None]
+
+
+def factory(seed, device):
+    return Model()
+"""
+
+
+def test_a_model_of_ones_own_is_a_truth(tmp_path, log):
+    """Its scores are made a distribution, a market plays under it, and it is fitted each time."""
+    (tmp_path / "own.py").write_text(OWN)
+    place = f"{tmp_path}/own.py:factory"
+    truth = kept_truth(log, gap=1800.0, kind=place)
+    assert kept_truth(log, gap=1800.0, kind=place) is not truth
+    weight = np.arange(1.0, log.n_items + 1)
+    np.testing.assert_allclose(truth.preference(*_states(log))[7], weight / weight.sum(), rtol=1e-6)
+    market = Market(small_scenario(rounds=1, consumer=ConsumerConfig(truth=place)), needs=Needs(truth=True))
+    arrivals = market.next_arrivals(4)
+    true = arrivals.true_intensity * arrivals.admissible
+    assert (true.argmax(1) == arrivals.admissible.int().mul(torch.arange(market.n_items)).argmax(1)).all()
+    market.serve(arrivals, top_k(arrivals.relevance, arrivals.admissible, market.config.slate))
+
+
+def test_a_truth_of_an_older_version_is_fitted_again(log, tmp_path, monkeypatch):
+    """A folder of another format is refused by name, and replaced where it lies in the cache."""
+    monkeypatch.setenv("RIMSIM_CACHE", str(tmp_path))
+    fresh = kept_truth(log, gap=1800.0, kind="popularity")
+    (path,) = tmp_path.rglob("truth.json")
+    old = json.loads(path.read_text())
+    old |= {"ridge": 10.0, "ridge_at_end": False, "personal": 0.5}
+    del old["shrinkage"]
+    path.write_text(json.dumps(old))
+    with pytest.raises(ModelError, match="no truth there, or a damaged one"):
+        load_truth(path.parent)
+    again = kept_truth(log, gap=1800.0, kind="popularity")
+    np.testing.assert_array_equal(again.preference(*_states(log)), fresh.preference(*_states(log)))
+    assert "shrinkage" in json.loads(path.read_text())
 
 
 def test_an_unknown_truth_is_refused(log):
-    """The error names the classes there are; an empty log has no truth."""
-    with pytest.raises(ConfigError, match="allowed: auto, factors"):
+    """The error names the nearest model; an empty log has no truth."""
+    with pytest.raises(ConfigError, match="consumer.truth is 'factor'. Did you mean 'factors'"):
         fit_truth(log, gap="30min", kind="factor")
+    with pytest.raises(ConfigError, match="consumer.truth is 'baq'"):
+        check_plugs(small_scenario(consumer=ConsumerConfig(truth="baq")))
     with pytest.raises(ModelError, match="at least one event"):
         fit_truth(log.rows(slice(0, 0)), gap="30min")
 
@@ -404,19 +475,6 @@ def test_the_shrinkage_of_many_sessions_is_chosen_on_those_of_some_users(log, mo
     drawn = _Sizes(log, "30min").of_some_users(sessions // 2)
     among = np.unique(drawn.user)
     assert np.bincount(drawn.user, minlength=log.n_users)[among].tolist() == visits[among].tolist()
-
-
-def test_what_is_left_of_p_is_one_minus_what_was_consumed(log):
-    """After each event of a user, Σ p* of the rest is 1 less that of its distinct items."""
-    truth = fit_truth(log, gap="30min", kind="factors", rank=4)
-    past = LoggedPast.of(log)
-    left = left_by_past(past.offsets, past.items, truth.factors)
-    rows = truth.preference(*_states(log))
-    for user in range(log.n_users):
-        items = past.items[past.offsets[user] : past.offsets[user + 1]]
-        for events in range(len(items) + 1):
-            gone = rows[user, sorted(set(items[:events].tolist()))].sum()
-            assert left[past.offsets[user] + user + events] == pytest.approx(1 - gone, abs=1e-12)
 
 
 def test_session_sizes_are_held_to_the_states_that_the_log_has():

@@ -259,7 +259,7 @@ def validated(tmp_path_factory):
     table.to_csv(folder / "answers.csv", index=False)
     line = f"validate --data {folder / 'log.csv'} --models popularity,random --draws 1 --taken-at 4"
     line += f" --observed {folder / 'answers.csv'} --observed-columns user=who,item=what,value=liked"
-    line += f" --truths factors --resamples 100 --out {folder / 'run'}"
+    line += f" --truths bag --resamples 100 --out {folder / 'run'}"
     assert main(line.split()) == 0
     return load_validation(folder / "run")
 
@@ -267,13 +267,13 @@ def validated(tmp_path_factory):
 def test_the_command_judges_known_answers(validated, capsys):
     """Tables, facts, page and report have what truths and models say of the answers; the digest changes with them."""
     table = validated.observed.set_index(["truth", "model", "metric"])
-    assert table.loc[("factors", "", "auc"), "low"] > table.loc[("", "popularity", "auc"), "high"]
+    assert table.loc[("bag", "", "auc"), "low"] > table.loc[("", "popularity", "auc"), "high"]
     assert table.loc[("", "random", "auc"), "value"] == 0.5
     facts = validated.described["observed"]
     assert facts["answers"] == USERS * ITEMS - validated.described["log"]["events"]
     assert facts["shown_at_random"]
     page = (validated.folder / "README.md").read_text(encoding="utf-8")
-    assert "Of answers without selection, the truth `factors` puts" in page
+    assert "Of answers without selection, the truth `bag` puts" in page
     assert "Known answers: calibrated probability against the share of a yes" in page
     assert validated.config.observed.taken_at == 4
     assert main(["report", str(validated.folder)]) == 0

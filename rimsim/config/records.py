@@ -277,11 +277,12 @@ class ConsumerConfig:
     attraction: float = Field(
         default=1.0, gt=0, description="a: multiplies the intensity of an examined item."
     )
-    truth: Literal["auto", "factors", "bag"] = Field(
+    truth: str = Field(
         default="auto",
-        description="intensity: class of the truth. factors: each user of the log has factors, fitted with hindsight. "
-        "bag: what is wanted next follows from all that the visitor has consumed, in the market too. auto: the class "
-        "that foretells held-out later sessions of the log best.",
+        description="intensity: model of the truth, any that platform.model takes, or file.py:factory. factors: each "
+        "user of the log has fixed factors, fitted with hindsight. Others, such as bag: preference follows from all "
+        "that the visitor has consumed, in the market too. auto: factors or bag, whichever predicts held-out later "
+        "sessions of the log better.",
     )
     truth_seed: Annotated[int, Field(ge=0)] | Literal["seed"] | None = Field(
         default=None,

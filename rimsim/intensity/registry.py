@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from rimsim.config.fields import duration_seconds
 from rimsim.data.log import EventLog
-from rimsim.errors import ConfigError, refuse, require_known
+from rimsim.errors import ConfigError, RimsimError, one_line, refuse, require_known
 from rimsim.intensity.contract import IntensityModel
 from rimsim.intensity.ground.contract import Ground
 from rimsim.intensity.ground.decayed import EMA, UserPopularity
@@ -26,6 +26,7 @@ from rimsim.intensity.sets.bag import Bag
 from rimsim.intensity.sets.ease import EASE
 from rimsim.intensity.sets.factors import Factors
 from rimsim.intensity.sets.matrix_factorization import MatrixFactorization
+from rimsim.plugs import imported, without_name
 
 
 class Auto(SelectedModel):
@@ -109,9 +110,11 @@ def register(name: str, factory: Callable[[int, str], IntensityModel]) -> None:
 def parts(name: str) -> tuple[str, str | None] | None:
     """Names of mark model and ground intensity in a name.
 
-    The ground is None for a mark model alone; the result is None for your own registered model.
+    The ground is None for a mark model alone; the result is None for your own model, registered or in a file.
     """
-    if name in _OWN:
+    if name.endswith(".py"):
+        raise without_name(name, "model")
+    if ":" in name or name in _OWN:
         return None
     require_known("model: found {}", [name], names())
     if name in _GROUNDS:
@@ -185,7 +188,7 @@ def make(
 
     Args:
         name: A mark model (``gru``: λ = 1), a ground intensity (``hp``: times item popularity), both joined
-            by a hyphen (``gru-hp``), or a registered name.
+            by a hyphen (``gru-hp``), a registered name, or a place such as ``mine.py:factory``.
         mark: Config record of the mark model, such as ``GRUConfig(width=128)``; ``ground`` likewise.
         seed: Replaces the config's seed, where it has one, as ``device`` and ``gap`` (such as ``30min``) do.
     """
@@ -195,13 +198,34 @@ def make(
             raise ConfigError(
                 f"model {name!r}: found a mark or ground config; allowed for a registered model: none"
             )
-        return _OWN[name](seed or 0, device or "auto")
+        return _OWN[name](seed or 0, device or "auto") if name in _OWN else _own(name, seed, device)
     first, second = joined
     if not second and ground is not None:
         only = f"only for a hybrid such as {name}-hp"
         refuse(ConfigError, f"model {name!r}", "found a ground config", only)
     model: Any = _made(first, mark, seed, device, gap)
     return RIM(mark=model, ground=_made(second, ground, seed, device, gap)) if second else model
+
+
+def _own(place: str, seed: int | None, device: str | None) -> IntensityModel:
+    """Model of a factory in a user's file or package."""
+    factory = imported(place, "model")
+    try:
+        model = factory(seed or 0, device or "auto")
+    except RimsimError:
+        raise
+    except Exception as error:  # whatever a user's factory does
+        raise ConfigError(
+            f"model {place!r} cannot be made: {type(error).__name__}: {one_line(error)}; allowed: what can be "
+            "called with seed and device"
+        ) from error
+    lacks = [part for part in ("fit", "update", "score") if not callable(getattr(model, part, None))]
+    if lacks:
+        raise ConfigError(
+            f"model {place!r} has no {', '.join(lacks)}; allowed: a model with fit, update and score, see "
+            "rimsim.intensity.IntensityModel"
+        )
+    return cast("IntensityModel", model)
 
 
 def judged(

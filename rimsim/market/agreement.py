@@ -22,7 +22,7 @@ import pandas as pd
 
 from rimsim import rng
 from rimsim.arrays import Array, Bools, Float32s, Floats, Ints
-from rimsim.config import ConsumerConfig, PlatformConfig
+from rimsim.config import ConsumerConfig
 from rimsim.data import EventLog, LaterSessions, later_sessions
 from rimsim.errors import DataError, ModelError, RimsimError, refuse
 from rimsim.intensity import scores as model_scores
@@ -31,8 +31,9 @@ from rimsim.intensity.contract import IntensityModel, spans
 from rimsim.intensity.registry import config_of, make
 from rimsim.intensity.scores import ROWS, ModelScores
 from rimsim.intensity.states import UserStates
-from rimsim.market.consumers.contract import Truth, examination
-from rimsim.market.world import fitted_to, kept_truth, truth_key, unfitted
+from rimsim.market.consumers.contract import examination
+from rimsim.market.consumers.truths import Truth
+from rimsim.market.world import fitted_to, kept_truth, truth_key
 from rimsim.matching import ChunkedScores, price_slates
 from rimsim.measures import agreement, relevance, slate_ndcg, statistics
 from rimsim.system import single_thread
@@ -135,7 +136,7 @@ class Uniform:
 
 def unfitted_model(name: str, seed: int, device: str, gap: str | None = None) -> IntensityModel:
     """Model as a platform has it, before its fit."""
-    return unfitted(PlatformConfig(model=name, device=device), seed, gap)
+    return make(name, seed=seed, device=device, gap=gap)
 
 
 def scores_of(name: str, cut: Cut, device: str, make: Make = unfitted_model) -> ChunkedScores:

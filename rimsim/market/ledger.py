@@ -12,9 +12,8 @@ from rimsim import rng
 from rimsim.arrays import Array, Bools, Float32s, Floats, Ints, Ints32, seconds
 from rimsim.compiled import compiled
 from rimsim.evaluation.off_policy import Chances
-from rimsim.market.consumers.contract import Response
 from rimsim.market.histories import Histories
-from rimsim.market.records import Schedule, ScoredStates, Slates, at_items
+from rimsim.market.records import Response, Schedule, ScoredStates, Slates, at_items
 
 _VISIT = ("agent", "seed", "round", "arrival", "time", "user", "log_user")
 _PROPENSITIES = ("propensity", "propensity_position", "propensity_prefix", "propensity_slate")

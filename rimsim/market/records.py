@@ -270,6 +270,18 @@ SlateLike: TypeAlias = Slates | Ints | torch.Tensor
 
 
 @dataclass(frozen=True, eq=False)
+class Response:
+    """Response of n visits to their slates."""
+
+    consumed: Bools
+    """(n, k) marks of consumed items."""
+    probability: Floats
+    """(n, k) their probabilities; 0 at empty positions."""
+    intensity: Floats
+    """(n, k) true intensity λ*(x)·p*(y|x) of each shown item; 0 at empty positions."""
+
+
+@dataclass(frozen=True, eq=False)
 class Feedback:
     """Outcome of n slates."""
 

@@ -14,7 +14,7 @@ import numpy as np
 import simpy
 
 from rimsim import rng
-from rimsim.arrays import Bools, Floats, Ints, seconds
+from rimsim.arrays import Bools, Float32s, Floats, Ints, seconds
 from rimsim.config import ScenarioConfig
 from rimsim.errors import AgentError, MarketError
 from rimsim.evaluation import DecayEstimate
@@ -24,7 +24,6 @@ from rimsim.market.consumers.contract import (
     Consumer,
     ConsumerCapabilities,
     Organic,
-    Response,
     SlateVisits,
     World,
     organic_of,
@@ -32,12 +31,14 @@ from rimsim.market.consumers.contract import (
     response_of,
     true_intensity_of,
 )
+from rimsim.market.consumers.truths import TruthScores
 from rimsim.market.histories import Histories, LoggedPast
 from rimsim.market.ledger import Ledger, PastRound
 from rimsim.market.providers import Changes, Offer
 from rimsim.market.records import (
     Arrivals,
     Needs,
+    Response,
     Schedule,
     Slates,
     beyond_capacity,
@@ -308,6 +309,8 @@ class Round:
         scorer.encode(schedule.start)
         kind = PrecomputedScores if self._can.exogenous else ArrivalScores
         self._scores: ArrivalScores | None = kind(scorer, self._known, schedule)
+        self._truth: TruthScores | None = None
+        """Scores under the truth; None before it is asked."""
         self._reported: tuple[Ints, ScoreRows] | None = None
         """The arrivals whose scores were asked for last, and these scores."""
         self._entered_before = int(histories.events.size[0])
@@ -375,7 +378,18 @@ class Round:
 
     def visits(self, rows: Ints) -> SlateVisits:
         """Arrivals as consumers see them."""
-        return SlateVisits(rows, self.schedule, self.histories, self._world, self._keys, self._popularity)
+        return SlateVisits(
+            rows, self.schedule, self.histories, self._world, self._keys, self._popularity, self._true_scores
+        )
+
+    def _true_scores(self, rows: Ints) -> tuple[Float32s, Float32s]:
+        """p* (n, M) and λ* (n,) of arrivals."""
+        if self._truth is None:
+            assert self._world.truth is not None  # noqa: S101  # the consumer needs it
+            self._truth = self._world.truth.scores(
+                self.histories, self.schedule, self._world.release, self._wait - 1
+            )
+        return self._truth.of(rows)
 
     # -- slates and their outcome -------------------------------------------------------------------------------------
     def show(self, rows: Ints, slates: Slates, *, empty: bool) -> tuple[Ints, Bools]:
@@ -418,6 +432,8 @@ class Round:
         self._arriving.finish(rows)
         assert self._scores is not None  # noqa: S101  # the round is open
         self._scores.drop(rows)
+        if self._truth is not None:
+            self._truth.drop(rows)
         return slates.items, response.consumed
 
     def respond(self, visits: SlateVisits, slates: Ints) -> Response:
@@ -496,7 +512,7 @@ class Round:
             self.learnt_events -= self._entered_before
         everyone = self.visits(np.arange(len(self.schedule)))
         self.relevant = relevant_items(self._consumer, everyone, len(self.exposure))
-        self._scores = self._reported = self._foreseen = None
+        self._scores = self._truth = self._reported = self._foreseen = None
         self._known = self.histories
 
 

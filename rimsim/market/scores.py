@@ -320,19 +320,23 @@ class ArrivalScores:
 
     def drop(self, arrivals: Ints) -> None:
         """Forget arrivals, of different users each, that were served."""
-        self._open[self._schedule.slot[arrivals]] = self._next_visit[arrivals]
-        self._block[arrivals] = None
+        rows = int(arrivals[0]) if len(arrivals) == 1 else arrivals  # numpy looks up a number sooner
+        self._open[self._schedule.slot[rows]] = self._next_visit[rows]
+        self._block[rows] = None
 
     def _require(self, arrivals: Ints) -> None:
         """Score those arrivals that have no valid rows."""
-        counts = self._histories.visible_at(self._schedule.slot[arrivals], self._schedule.tick[arrivals])
+        counts = self._events(arrivals)
         stale = arrivals[self._counts[arrivals] != counts]
         for first in range(0, len(stale), BLOCK):
             chosen = stale[first : first + BLOCK]
             if len(chosen) < BLOCK:
                 chosen = np.concatenate([chosen, self._ahead(chosen)[: BLOCK - len(chosen)]])
-            counts = self._histories.visible_at(self._schedule.slot[chosen], self._schedule.tick[chosen])
-            self._fill(chosen, counts)
+            self._fill(chosen, self._events(chosen))
+
+    def _events(self, arrivals: Ints) -> Ints:
+        """(n,) events of the round in the state of each arrival."""
+        return self._histories.visible_at(self._schedule.slot[arrivals], self._schedule.tick[arrivals])
 
     def _fill(self, chosen: Ints, counts: Ints, hidden: Hidden | None = None) -> None:
         """Score at most ``BLOCK`` arrivals together."""
@@ -344,16 +348,14 @@ class ArrivalScores:
     def _ahead(self, wanted: Ints) -> Ints:
         """Later arrivals worth scoring now: each user's next visit first."""
         # A later visit is scored as if the visits before it had no effect; if they have one, it is scored again.
-        schedule, visible_at = self._schedule, self._histories.visible_at
         first = int(wanted[0])
-        ahead = np.arange(first + 1, min(first + 1 + _LOOK_AHEAD, len(schedule)))
-        slots = schedule.slot[ahead]
-        following = self._open[slots]
-        counts = visible_at(slots, schedule.tick[ahead])
+        ahead = np.arange(first + 1, min(first + 1 + _LOOK_AHEAD, len(self._schedule)))
+        following = self._open[self._schedule.slot[ahead]]
+        counts = self._events(ahead)
         to_do = (following >= 0) & (ahead >= following) & (self._counts[ahead] != counts)
         to_do &= ~np.isin(ahead, wanted)
         # A hidden state that took events which are not visible at the user's next arrival could not go back.
-        to_do &= counts == visible_at(slots, schedule.tick[following])
+        to_do &= counts == self._events(following)
         return np.concatenate([ahead[to_do & (ahead == following)], ahead[to_do & (ahead != following)]])
 
 

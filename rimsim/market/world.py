@@ -7,7 +7,6 @@ import inspect
 import json
 from functools import lru_cache
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
@@ -18,21 +17,22 @@ from rimsim.config import ConsumerConfig, PlatformConfig, ScenarioConfig
 from rimsim.config.fields import duration_seconds
 from rimsim.data import later_sessions, load_log, require_usable
 from rimsim.data.log import EventLog
-from rimsim.errors import ConfigError, MarketError, ModelError, RimsimError, one_line
+from rimsim.errors import ConfigError, MarketError, ModelError
 from rimsim.intensity.cache import cache_folder, fitted, kept, log_digest, source_digest
 from rimsim.intensity.contract import IntensityModel, ModelCapabilities
+from rimsim.intensity.persistence import is_stored
 from rimsim.intensity.product import settled
 from rimsim.intensity.registry import make, shipped
 from rimsim.market.arrivals import make_arrivals
 from rimsim.market.arrivals.contract import ArrivalCapabilities, ArrivalProcess, RoundsSoFar
-from rimsim.market.consumers import make_consumer, session_sizes, truth_bag, truth_factors, truth_fits, truths
-from rimsim.market.consumers.contract import Consumer, ConsumerCapabilities, Truth, World
-from rimsim.market.consumers.truths import fit_truth, load_truth, save_truth
+from rimsim.market.consumers import make_consumer, session_sizes, truths
+from rimsim.market.consumers.contract import Consumer, ConsumerCapabilities, World
+from rimsim.market.consumers.truths import AUTO, Truth, check_truth, fit_truth, load_truth, truth_model
 from rimsim.market.histories import LoggedPast
 from rimsim.market.learning import Examined, weights_of
 from rimsim.market.providers import Provider, make_providers
 from rimsim.market.round import RoundTerms
-from rimsim.plugs import imported, without_name
+from rimsim.plugs import files_of
 from rimsim.requirements.carry_over import ScenarioRequirements
 from rimsim.system import report_progress, single_thread
 
@@ -145,9 +145,14 @@ def check_plugs(config: ScenarioConfig) -> None:
     Raises:
         ConfigError: If a name is unknown, a file of the user's own cannot be used, or its plug does not fit.
     """
-    plugs_of(config)
+    _, consumer = plugs_of(config)
     make_providers(config)
-    require_weights(config.platform, unfitted(config.platform, 0, config.data.session_gap))
+    if ConsumerCapabilities.of(consumer).needs_truth:
+        check_truth(config.consumer.truth)
+    platform = config.platform
+    require_weights(
+        platform, make(platform.model, seed=0, device=platform.device, gap=config.data.session_gap)
+    )
 
 
 def check_promises(config: ScenarioConfig, seed: int) -> None:
@@ -181,7 +186,8 @@ def first_round(config: ScenarioConfig, seed: int) -> RoundTerms:
 
 def own_places(config: ScenarioConfig) -> list[str]:
     """Places of plugs of the user's own, such as ``mine.py:Bursts``."""
-    return [config.arrivals.kind, config.consumer.kind, config.platform.model, config.providers.kind]
+    consumer = config.consumer
+    return [config.arrivals.kind, consumer.kind, consumer.truth, config.platform.model, config.providers.kind]
 
 
 def expected_arrivals(config: ScenarioConfig) -> int:
@@ -208,26 +214,32 @@ def truth_bootstrap(consumer: ConsumerConfig) -> int | None:
 def kept_truth(
     log: EventLog, *, gap: float, kind: str = "auto", rank: int = 16, bootstrap: int | None = None
 ) -> Truth:
-    """Truth of a log, from the cache or fitted."""
+    """Truth of a log, from the cache or fitted.
+
+    A model of the user's own that cannot be stored is fitted each time.
+    """
     folder = cache_folder() / "truth" / truth_key(log, gap, kind, rank, bootstrap)
 
     def make() -> Truth:
         report_progress(f"truth {kind}: fitting to {len(log):,} events")
         return fit_truth(log, gap=gap, kind=kind, rank=rank, bootstrap=bootstrap)
 
-    return kept(folder, load_truth, make, save_truth)
+    if kind != AUTO and not is_stored(truth_model(kind, "30min", rank)):  # it also imports a user's file
+        return make()
+    return kept(folder, load_truth, make, lambda truth, draft: truth.save(draft))
 
 
 def truth_key(log: EventLog, gap: float, kind: str, rank: int, bootstrap: int | None) -> str:
     """Digest of all that a truth depends on."""
-    described = json.dumps([_code(), torch.__version__, kind, rank, bootstrap, gap, log_digest(log)])
+    code = [_code(), source_digest(*files_of([kind])), torch.__version__]
+    described = json.dumps([*code, kind, rank, bootstrap, gap, log_digest(log)])
     return hashlib.sha256(described.encode()).hexdigest()
 
 
 @lru_cache
 def _code() -> str:
     """Digest of the source of truths, models and held-out cut."""
-    modules = truths, truth_bag, truth_factors, truth_fits, session_sizes, later_sessions
+    modules = truths, session_sizes, later_sessions
     files = (Path(inspect.getfile(part)) for part in modules)
     return source_digest(Path(inspect.getfile(intensity)).parent, *files)
 
@@ -252,7 +264,12 @@ def initial_model(
     """
     single_thread()
     platform = config.platform
-    model = unfitted(platform, rng.derived_seed(seed, rng.Purpose.MODEL) % 2**31, config.data.session_gap)
+    model = make(
+        platform.model,
+        seed=rng.derived_seed(seed, rng.Purpose.MODEL) % 2**31,
+        device=platform.device,
+        gap=config.data.session_gap,
+    )
     return fitted_to(log, model if like is None else settled(model, like), platform.model)
 
 
@@ -266,39 +283,6 @@ def fitted_to(log: EventLog, model: IntensityModel, name: str) -> IntensityModel
     if not hasattr(known, "score"):
         raise ModelError(f"{name}: fit returned {known!r}; allowed: the fitted model, such as self")
     return known
-
-
-def unfitted(platform: PlatformConfig, seed: int, gap: str | None = None) -> IntensityModel:
-    """Model of the platform before it is fitted.
-
-    Args:
-        gap: Inactivity gap that ends a session of its log; None: the default of models. A model of the user's own does
-            not get it.
-
-    Raises:
-        ConfigError: If no model has the name, or a file of the user's own cannot be used or makes no model.
-    """
-    if platform.model.endswith(".py"):
-        raise without_name(platform.model, "model")
-    if ":" not in platform.model:
-        return make(platform.model, seed=seed, device=platform.device, gap=gap)
-    factory = imported(platform.model, "model")
-    try:
-        model = factory(seed, platform.device)
-    except RimsimError:
-        raise
-    except Exception as error:  # whatever a user's factory does
-        raise ConfigError(
-            f"model {platform.model!r} cannot be made: {type(error).__name__}: {one_line(error)}; allowed: what can be "
-            "called with seed and device"
-        ) from error
-    lacks = [part for part in ("fit", "update", "score") if not callable(getattr(model, part, None))]
-    if lacks:
-        raise ConfigError(
-            f"model {platform.model!r} has no {', '.join(lacks)}; allowed: a model with fit, update and score, see "
-            "rimsim.intensity.IntensityModel"
-        )
-    return cast("IntensityModel", model)
 
 
 def require_weights(platform: PlatformConfig, model: IntensityModel) -> None:

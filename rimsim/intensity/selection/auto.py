@@ -64,7 +64,7 @@ def ranked(
     held = HeldOut.of(log, gap, seed)
     if held is None or not models:
         return ()
-    worths = [held.worth(_logits(model.fit(held.past), held.states)) for model in models]
+    worths = [held.worth(log_scores(model.fit(held.past), held.states)) for model in models]
     found = [
         RankedModel(name, worth.precision, worth.nats, len(held))
         for name, worth in zip(names, worths, strict=True)
@@ -74,7 +74,7 @@ def ranked(
     return (first, *others)
 
 
-def _logits(model: IntensityModel, states: UserStates) -> Float32s:
+def log_scores(model: IntensityModel, states: UserStates) -> Float32s:
     """(n, M) log λ(x,y), at least log 1e-30."""
     parts = []
     for first, stop in spans(len(states), _ROWS):

@@ -28,13 +28,27 @@ class Worth:
     """(n,) precision of the ten best unconsumed items."""
     by_user: Floats
     """(n,) log-likelihood of all items that each user took, nats."""
-    nats: float
-    """Mean log-likelihood of a taken item."""
+    taken: Floats
+    """(n,) number of items that each user took."""
 
     @property
     def precision(self) -> float:
         """Mean precision over users."""
         return float(self.hits.mean())
+
+    @property
+    def nats(self) -> float:
+        """Mean log-likelihood of a taken item."""
+        return float(self.by_user.sum() / self.taken.sum())
+
+    def behind(self, best: Worth) -> tuple[float, float]:
+        """Loss of log-likelihood per taken item, and its standard error.
+
+        The error is that over users, paired.
+        """
+        gap, number = best.by_user - self.by_user, self.taken.sum()
+        mean = gap.sum() / number
+        return float(mean), float(np.sqrt(np.square(gap - mean * self.taken).sum()) / number)
 
 
 def best_of(candidates: Sequence[Worth]) -> int:
@@ -108,7 +122,7 @@ class HeldOut:
     def worth(self, logits: NDArray[np.floating]) -> Worth:
         """Worth of logits (n, M) or (M,)."""
         by_user = self.log_likelihood(logits)
-        return Worth(self.precision(logits), by_user, self.nats(by_user))
+        return Worth(self.precision(logits), by_user, self.taken.sum(1, dtype=np.float64))
 
     @classmethod
     def of(cls, log: EventLog, gap: str, seed: int, *, most_cells: int | None = _CELLS) -> HeldOut | None:

@@ -62,6 +62,8 @@ class Shrinkage:
     """Standard deviation of s over the held-out states and all items under the fit to the past, nats."""
     rescaling: float = 1.0
     """Factor of the chosen τ (:func:`rescaling`); ``personal`` is the product."""
+    likeliest: tuple[float, float, float] = (1.0, 1.0, 0.0)
+    """τ, κ, κ' of :func:`for_all`, of the fit to the past."""
 
     def line(self) -> str:
         """Report for the console."""
@@ -88,39 +90,48 @@ def rescaling(past: float, whole: float) -> float:
 
 
 def chosen(
-    held: HeldOut, scored: Iterable[tuple[float, Float32s]], log_popularity: Floats, log_returning: Floats
+    held: HeldOut,
+    scored: Iterable[tuple[float, Float32s]],
+    log_popularity: Floats,
+    log_returning: Floats,
+    *,
+    slates: bool = False,
 ) -> Shrinkage:
     """Strength and weights that predict held-out users' items best (:func:`best_of`).
 
     For every strength, with the scores s (n, M) of a fit to the past, there are weights that make all taken items most
-    likely, and weights that predict best the taken items of a slate; both are candidates. Popularity is among the
-    logits that either can make (τ = 0), so a shrunk model is no worse than popularity but for chance.
+    likely, and weights that predict best the taken items of a slate; both are candidates. With ``slates`` strengths are
+    compared at the former, and the latter are taken. Popularity is among the logits that either can make (τ = 0), so a
+    shrunk model is no worse than popularity but for chance.
     """
     base = (log_popularity.astype(np.float32), log_returning.astype(np.float32))
     ways = {False: for_all, True: for_slates}
     without = {}
-    for slates, way in ways.items():
+    for name, way in ways.items():
         popularity, returning = way(held, base).tolist()
-        without[slates] = held.nats(held.log_likelihood(popularity * base[0] + returning * base[1]))
+        without[name] = held.nats(held.log_likelihood(popularity * base[0] + returning * base[1]))
     found: list[Shrinkage] = []
     worths: list[Worth] = []
     for strength, scores in scored:
-        for slates, way in ways.items():
-            personal, popularity, returning = way(held, (scores, *base)).tolist()
-            worth = held.worth(personal * scores + (popularity * base[0] + returning * base[1]))
+        weights = {name: way(held, (scores, *base)).tolist() for name, way in ways.items()}
+        for name in (False,) if slates else ways:
+            own, of_popularity, of_returning = weights[name]
+            worth = held.worth(own * scores + (of_popularity * base[0] + of_returning * base[1]))
             worths.append(worth)
+            personal, popularity, returning = weights[slates or name]
             found.append(
                 Shrinkage(
                     strength,
                     personal,
                     popularity,
                     returning,
-                    slates=slates,
+                    slates=slates or name,
                     users=len(held),
                     log_likelihood=worth.nats,
-                    impersonal_log_likelihood=without[slates],
+                    impersonal_log_likelihood=without[name],
                     precision=worth.precision,
                     spread=float(scores.std()),
+                    likeliest=(weights[False][0], weights[False][1], weights[False][2]),
                 )
             )
     best = found[best_of(worths)]

@@ -13,7 +13,7 @@ from pydantic.dataclasses import dataclass
 from rimsim.arrays import Float32s, Floats, Ints
 from rimsim.data.log import EventLog
 from rimsim.intensity import softmax
-from rimsim.intensity.contract import in_blocks, spans
+from rimsim.intensity.contract import Hidden, in_blocks, spans
 from rimsim.intensity.popularity import fill_cold, learned, log_popularity
 from rimsim.intensity.selection.shrinkage import Shrinkage
 from rimsim.intensity.sets.bag import Cycle, splits
@@ -120,22 +120,20 @@ class _Draw:
 
 
 @torch.no_grad()
-def fit_items(
-    cells: Cells, begin: Items, ridge: float, draws: int, seed: int, *, learn_bias: bool = False
-) -> Items:
-    """Item parameters that nearly maximise the penalised likelihood.
+def fit_items(cells: Cells, begin: Items, ridge: float, draws: int, seed: int) -> torch.Tensor:
+    """Item vectors c that nearly maximise the penalised likelihood.
 
     Σ log p(y|u) over labels less ridge/2·(‖a‖² + ‖c‖²). A step takes some users, improves their a by a Newton step on
-    the likelihood of all their items, and c (and d) by one of Adam on that of the labels. Each user's a is kept for the
+    the likelihood of all their items, and c by one of Adam on that of the labels. Each user's a is kept for the
     next time. Sums over items are over the users' own items and a sample of ``draws`` labels and as many uniform items,
     so the cost of a step does not depend on the size of the catalogue.
     """
     n, device = len(cells), begin.vectors.device
     size = min(_USERS, n)
     steps = max(_STEPS, -(-_TIMES * n // max(size, 1)))
-    c, d = (torch.nn.Parameter(table.clone()) for table in begin)
+    c, d = torch.nn.Parameter(begin.vectors.clone()), begin.bias
     a = torch.zeros(n, c.shape[1], device=device)
-    optimizer = softmax.AdamW([c, d] if learn_bias else [c])
+    optimizer = softmax.AdamW([c])
     order = generator(seed, Purpose.MODEL, 26)
     draw = _Draw(cells, draws, seed, device)
     for step, batch in enumerate(decks(np.arange(n), size, steps, order)):
@@ -145,10 +143,8 @@ def fit_items(
         shares = softmax.softmax_shares(u, c, d, pairs, sample)
         slopes = shares.slopes(label)
         c.grad = shares.spread(*slopes, u, len(c)) * (n / size) + ridge * c
-        if learn_bias:
-            d.grad = shares.spread(*slopes, u.new_ones(size, 1), len(d))[:, 0] * (n / size)
         optimizer.step(softmax.one_cycle(step, steps, _RATE))
-    return Items(c.detach(), d.detach())
+    return c.detach()
 
 
 @torch.no_grad()
@@ -218,7 +214,7 @@ class Factors(PersonalModel[FactorsConfig]):
         )
         for number, ridge in enumerate(strengths):
             if sampled:
-                c.copy_(fit_items(cells, items, ridge, config.negatives, config.seed).vectors)
+                c.copy_(fit_items(cells, items, ridge, config.negatives, config.seed))
             else:
                 self._train(a, items, cells, ridge, config.further_steps if number else config.steps)
             vectors = c.detach().cpu().numpy().copy()
@@ -288,10 +284,51 @@ class Factors(PersonalModel[FactorsConfig]):
             "weights": np.array([personal, ridge], np.float32),
         }
 
-    def _probabilities(self, *hidden: torch.Tensor) -> torch.Tensor:
+    def _users(self, *hidden: torch.Tensor) -> torch.Tensor:
+        """(BLOCK, R) vectors u(x) of a block of hidden states."""
         total, count = (part.double() for part in hidden)
-        vectors, bias, offset = (self.served(name) for name in ("vectors", "bias", "offset"))
-        personal, ridge = self.served("weights").tolist()
-        items = Items(vectors.double(), offset.double())
-        users = folded(total, count, items, ridge, self.config.newton_steps)
-        return torch.softmax(torch.addmm(bias, users.float(), vectors.T, alpha=personal), 1)
+        items = Items(self.served("vectors").double(), self.served("offset").double())
+        ridge = float(self.served("weights")[1])
+        return folded(total, count, items, ridge, self.config.newton_steps).float()
+
+    def _softmax(self, users: torch.Tensor) -> torch.Tensor:
+        vectors, bias = self.served("vectors"), self.served("bias")
+        return torch.softmax(torch.addmm(bias, users, vectors.T, alpha=float(self.served("weights")[0])), 1)
+
+    def _probabilities(self, *hidden: torch.Tensor) -> torch.Tensor:
+        return self._softmax(self._users(*hidden))
+
+
+class UserFactors(Factors):
+    """Softmax factors of users with fixed vectors.
+
+    A hidden state is the vector u(x) of the state that was encoded, which further events leave as it is. A truth
+    encodes each user's whole log, which gives the fitted a of the user.
+    """
+
+    kind: ClassVar[str] = "user-factors"
+
+    @torch.no_grad()
+    def encode(self, states: UserStates) -> Hidden:
+        """Vectors u(x) (n, R)."""
+        return (in_blocks(self._users, *super().encode(states)),)
+
+    @torch.no_grad()
+    def users_of(self, log: EventLog) -> Hidden:
+        """Vectors (users, R) of a log's users, perhaps sampled."""
+        everyone = np.arange(log.n_users)
+        if not softmax.is_sampled(log, self.config.softmax):
+            return self.encode(UserStates.of(log, everyone, np.inf))
+        found = self.served("vectors").new_zeros(log.n_users, self.config.rank)
+        known, items = np.unique(log.user), Items(self.served("vectors"), self.served("offset"))
+        ridge, (draws, seed) = float(self.served("weights")[1]), (self.config.negatives, self.config.seed)
+        rows = torch.from_numpy(known).to(found.device)
+        found[rows] = fold_users(Cells.of(log), np.arange(len(known)), items, ridge, draws, seed)
+        return (found,)
+
+    def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:  # noqa: ARG002  # the protocol's
+        """The same hidden states."""
+        return hidden
+
+    def _probabilities(self, *hidden: torch.Tensor) -> torch.Tensor:
+        return self._softmax(*hidden)

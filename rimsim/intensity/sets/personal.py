@@ -140,6 +140,11 @@ class PersonalConfig:
     shrinkage: Shrinkage | None = Field(
         default=None, description="Strength and weights of another fit; none: chosen on later sessions."
     )
+    slates: bool = Field(
+        default=False,
+        description="Take the weights that best predict answers to slates; false: these, or those of largest "
+        "likelihood, whichever later sessions prefer.",
+    )
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
 
 
@@ -218,14 +223,15 @@ class PersonalModel(FromHidden, Stored, Generic[Config]):
         require_targets(log, self.kind)
         config = self.config
         if config.shrinkage is not None:
-            return self._fit_with(config.shrinkage, log, log, None)
+            return self._fit_with(config.shrinkage, log, None)
         given = getattr(config, self.strength)
         strengths, usual = (self.grid, self.usual) if given is None else ((given,), given)
         held = HeldOut.of(log, config.session_gap, config.seed)
         if held is None:
-            return self._fit_with(Shrinkage(usual), log, log, None)
+            return self._fit_with(Shrinkage(usual), log, None)
         scored = self._scored(held, strengths, log)
-        return self._fit_with(chosen(held, scored, *self._impersonal(held.past)), log, log, held)
+        choice = chosen(held, scored, *self._impersonal(held.past), slates=config.slates)
+        return self._fit_with(choice, log, held)
 
     def _scored(
         self, held: HeldOut, strengths: tuple[float, ...], whole: EventLog
@@ -237,13 +243,13 @@ class PersonalModel(FromHidden, Stored, Generic[Config]):
             report_progress(f"{self.kind}: {done} of {len(strengths)} strengths tried on held-out sessions")
             yield strength, scores
 
-    def _fit_with(self, now: Shrinkage, log: EventLog, whole: EventLog, held: HeldOut | None) -> Self:
+    def _fit_with(self, now: Shrinkage, log: EventLog, held: HeldOut | None) -> Self:
         """Fit with a known strength and weights.
 
         ``held`` are the states that the weights were chosen at, where τ is still in the unit of that fit; None: weights
         are taken as they are.
         """
-        (fit,) = self._fits(log, (now.strength,), whole)
+        (fit,) = self._fits(log, (now.strength,), log)
         if held is not None:
             times = rescaling(now.spread, float(self._scores(fit, held.states).std()))
             now = dataclasses.replace(now, personal=now.personal * times, rescaling=times)
@@ -257,6 +263,15 @@ class PersonalModel(FromHidden, Stored, Generic[Config]):
     def settled(self) -> Self:
         """Unfitted model with this one's strength and weights."""
         return type(self)(dataclasses.replace(self.config, shrinkage=self.shrinkage))
+
+    def likeliest(self) -> Self:
+        """Unfitted model for the past, with this one's strength."""
+        known = self._after_fit(self.shrinkage)
+        own, popularity, returning = known.likeliest
+        past = dataclasses.replace(
+            known, personal=own, popularity=popularity, returning=returning, rescaling=1.0
+        )
+        return type(self)(dataclasses.replace(self.config, shrinkage=past))
 
     def _impersonal(self, log: EventLog) -> tuple[Floats, Floats]:
         smoothing = self.config.smoothing
@@ -319,5 +334,8 @@ class PersonalModel(FromHidden, Stored, Generic[Config]):
     def restore(self, tensors: Mapping[str, torch.Tensor], extra: Mapping[str, Any]) -> None:
         """Take over the served arrays and the shrinkage."""
         self._updates = int(extra["updates"])
-        self.shrinkage = None if extra["shrinkage"] is None else Shrinkage(**extra["shrinkage"])
+        known = extra["shrinkage"]
+        self.shrinkage = None
+        if known is not None:
+            self.shrinkage = Shrinkage(**known | {"likeliest": tuple(known["likeliest"])})
         self._served = {name: tensor.to(self.device) for name, tensor in tensors.items()}

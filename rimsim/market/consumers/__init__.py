@@ -12,7 +12,6 @@ from rimsim.market.consumers.contract import (
     Consumer,
     ConsumerCapabilities,
     Organic,
-    Response,
     SlateVisits,
     Visits,
     drawn,
@@ -21,6 +20,7 @@ from rimsim.market.consumers.contract import (
 from rimsim.market.consumers.observed import Observed
 from rimsim.market.consumers.preference import Intensity
 from rimsim.market.consumers.replay import ReplayedLog
+from rimsim.market.records import Response
 from rimsim.plugs import make_plug
 
 __all__ = [

@@ -8,8 +8,9 @@ from pydantic.dataclasses import dataclass
 
 from rimsim.arrays import Floats, Ints
 from rimsim.config import ScenarioConfig
-from rimsim.market.consumers.contract import Response, SlateVisits, examination, uniform_draws
+from rimsim.market.consumers.contract import SlateVisits, examination, uniform_draws
 from rimsim.market.consumers.preference import PreferenceConsumer
+from rimsim.market.records import Response
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))

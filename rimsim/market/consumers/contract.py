@@ -7,23 +7,24 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
-from typing import NamedTuple, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rimsim.arrays import Bools, Floats, Ints, seconds
+from rimsim.arrays import Bools, Float32s, Floats, Ints, seconds
 from rimsim.compiled import compiled
 from rimsim.data.log import EventLog, Sessions
 from rimsim.errors import MarketError
-from rimsim.intensity.states import UserStates
 from rimsim.market.histories import Histories
 from rimsim.market.providers import Roster
-from rimsim.market.records import Schedule
+from rimsim.market.records import Response, Schedule
 from rimsim.matching import tie_rank, uniform_of
 from rimsim.requirements.campaigns import CampaignTables
+
+if TYPE_CHECKING:
+    from rimsim.market.consumers.truths import Truth
 
 _BLOCK = 1024
 """Visits whose true intensities are held at once."""
@@ -64,6 +65,24 @@ def poisson_probabilities(intensity: Floats, examination: Floats, attraction: fl
                 intensity[row, position], examination[position], attraction
             )
     return probability
+
+
+@compiled
+def answer(scores: Float32s, ground: Float32s, slates: Ints, keys: NDArray[np.uint64], examination: Floats,
+    attraction: float, consumed: Bools, probability: Floats, intensity: Floats) -> None:  # fmt: skip
+    """Fill in responses (n, k), given p* (n, M) and λ* (n,)."""
+    for n in range(len(slates)):
+        for position in range(slates.shape[1]):
+            item = slates[n, position]
+            if item < 0:
+                consumed[n, position], probability[n, position], intensity[n, position] = False, 0.0, 0.0
+                continue
+            # Numba's float() keeps single precision.
+            intensity[n, position] = np.float64(scores[n, item]) * np.float64(ground[n])
+            probability[n, position] = poisson_probability(
+                intensity[n, position], examination[position], attraction
+            )
+            consumed[n, position] = uniform_draw(keys[n], item) < probability[n, position]
 
 
 @lru_cache(maxsize=64)
@@ -119,6 +138,8 @@ class SlateVisits:
     """(N,) keys of the draws of all arrivals of the round."""
     popularity: Ints
     """(M,) events of each item in the platform's log, as of the last barrier."""
+    score: Callable[[Ints], tuple[Float32s, Float32s]]
+    """Scores of arrivals of the round under the truth, as :attr:`true_scores`."""
 
     def __len__(self) -> int:
         return len(self.row)
@@ -143,6 +164,11 @@ class SlateVisits:
         """(n,) seconds on the market's clock."""
         return seconds(self.tick)
 
+    @property
+    def true_scores(self) -> tuple[Float32s, Float32s]:
+        """(n, M) p*(y|x) over admissible items, and (n,) λ*(x)."""
+        return self.score(self.row)
+
     def consumed(self) -> tuple[Ints, Ints]:
         """(visit, item) pairs of all earlier consumptions, known or not."""
         return self.histories.consumed(self.slot)
@@ -165,18 +191,6 @@ class SlateVisits:
 
 Visits = SlateVisits
 """Alias."""
-
-
-@dataclass(frozen=True, eq=False)
-class Response:
-    """Response of n visits to their slates."""
-
-    consumed: Bools
-    """(n, k) marks of consumed items."""
-    probability: Floats
-    """(n, k) their probabilities; 0 at empty positions."""
-    intensity: Floats
-    """(n, k) true intensity λ*(x)·p*(y|x) of each shown item; 0 at empty positions."""
 
 
 class Organic(NamedTuple):
@@ -258,150 +272,6 @@ class ConsumerCapabilities:
             note=getattr(consumer, "note", None),
             digest=getattr(consumer, "digest", None),
         )
-
-
-# -- the truth --------------------------------------------------------------------------------------------------------
-@dataclass(frozen=True)
-class Candidate:
-    """Candidate truth, fitted before and judged on held-out later sessions."""
-
-    kind: str
-    ridge: float
-    personal: float
-    """The weight of its personal part: 1 leaves it as it was fitted."""
-    popularity: float
-    """The weight of log popularity."""
-    returning: float
-    """The weight of log popularity in later sessions."""
-    log_likelihood: float
-    """Mean log-likelihood of new items taken after the cut, nats, at the weights where it is largest."""
-    precision: float
-    """Mean share of its ten best new items that were taken after the cut, with its own weights."""
-
-
-@dataclass(frozen=True)
-class SizesReport:
-    """Fit of λ*, and its predictions of left-out sessions."""
-
-    mean: float
-    """Mean of λ* over the log's sessions; calibrated to equal their mean size."""
-    shrinkage: float
-    """Number of average sessions that are added to a user's own."""
-    shrinkage_at_end: bool
-    """The shrinkage is at an end of the grid."""
-    first: float
-    """Mean size of users' first sessions."""
-    later: float
-    """Mean size of their later sessions."""
-    left_out_sessions: int
-    """Sessions that chose the shrinkage and give the figures below, each fitted without it; sampled of many."""
-    left_out_ratio_first: float
-    """Σλ* over Σ size of first sessions; NaN where there are none."""
-    left_out_ratio_later: float
-    """The same of later sessions."""
-    left_out_spearman: float
-    """Rank correlation of λ* with the size."""
-    left_out_deciles: tuple[tuple[float, float], ...]
-    """Mean λ* and mean size of each tenth of the sessions, by λ*."""
-    forward_ratio: float
-    """Σλ* over Σ size of held-out later sessions, fitted to the events before them alone."""
-    forward_spearman: float
-    """Rank correlation of λ*, fitted to the events before them, with their sizes."""
-
-
-@dataclass(frozen=True)
-class TruthReport:
-    """Choice of a truth for a log, and its fit."""
-
-    kind: str
-    ridge: float
-    """Its ridge, chosen on held-out later sessions."""
-    ridge_at_end: bool
-    """The ridge is at an end of the grid: a better one may lie beyond."""
-    personal: float
-    """The weight of its personal part, chosen in the same way; 0 leaves popularity."""
-    popularity: float
-    """The weight of log popularity, chosen in the same way."""
-    returning: float
-    """The weight of log popularity in later sessions, chosen in the same way."""
-    users: int
-    """Users with a held-out later session; 0: too few could be held out, and nothing was chosen."""
-    log_likelihood: float
-    """Mean log-likelihood of an item taken after the cut, nats; see :class:`Candidate`."""
-    precision: float
-    """Mean share of its ten best items that were taken after the cut."""
-    popularity_log_likelihood: float
-    """Log-likelihood under item popularity alone, the baseline."""
-    popularity_precision: float
-    """The precision of the ten most popular items."""
-    candidates: tuple[Candidate, ...]
-    behind: float
-    """Loss of log-likelihood of the best candidate of another class, nats; NaN without one."""
-    behind_error: float
-    """Standard error of ``behind``, paired by user."""
-    events_per_session: float
-    """Events per session in the log."""
-    expected_per_session: float
-    """Mean of λ* over the log's sessions; calibrated to equal ``events_per_session``."""
-    sizes: SizesReport
-    """Fit of λ*."""
-    bootstrap: int | None = None
-    """Seed of the bootstrap of users that it was fitted to; None: the whole log."""
-
-
-@dataclass(frozen=True, eq=False)
-class Law:
-    """Law of consumption: 1 − exp(−λ*·p*·γ^(r−1)·a)."""
-
-    examination: Floats
-    """(k,) γ^(r−1)."""
-    attraction: float
-
-
-class SizeModel(Protocol):
-    """Session-size model λ* of a truth."""
-
-    def of_visits(self, visits: SlateVisits, delay: int) -> Floats:
-        """(n,) λ* of visits, given the delay of consumptions in ticks."""
-
-
-@runtime_checkable
-class Truth(Protocol):
-    """Ground-truth choice model: p*(y|x) and λ*(x) of a log's users.
-
-    The true intensity is λ*(x)·p*(y|x). ``preference`` and ``expected`` report it for any state; ``answer`` and
-    ``shares`` for visits to a market, at the speed that a market needs, over released items that are not consumed.
-    """
-
-    @property
-    def kind(self) -> str:
-        """Name of its class."""
-
-    @property
-    def report(self) -> TruthReport:
-        """Report of its fit."""
-
-    @property
-    def sizes(self) -> SizeModel:
-        """Session-size model λ*."""
-
-    def preference(self, users: Ints, states: UserStates) -> Floats:
-        """(n, M) p* of users (n,) in given states over the catalogue.
-
-        The caller masks consumed or unreleased items and renormalises.
-        """
-
-    def expected(self, users: Ints, states: UserStates) -> Floats:
-        """(n,) λ*(x) of sessions that begin at ``states.now``."""
-
-    def answer(self, visits: SlateVisits, slates: Ints, ground: Floats, law: Law, response: Response) -> None:
-        """Fill in the response of n visits, each by itself."""
-
-    def shares(self, visits: SlateVisits) -> Floats:
-        """(n, M) p* over admissible items."""
-
-    def save(self, folder: Path) -> None:
-        """Write the truth into a folder."""
 
 
 # -- checked answers --------------------------------------------------------------------------------------------------

@@ -19,7 +19,8 @@ from rimsim.config import ScenarioConfig
 from rimsim.data import EventLog, ObservedTable, load_observed
 from rimsim.errors import ConfigError
 from rimsim.intensity.contract import BLOCK
-from rimsim.market.consumers.contract import NOTHING, Organic, Response, SlateVisits, drawn, examination
+from rimsim.market.consumers.contract import NOTHING, Organic, SlateVisits, drawn, examination
+from rimsim.market.records import Response
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -12,17 +13,15 @@ from rimsim.config import ScenarioConfig
 from rimsim.config.fields import duration_seconds
 from rimsim.market.consumers.contract import (
     NOTHING,
-    Law,
     Organic,
-    Response,
     SlateVisits,
-    Truth,
     World,
+    answer,
     drawn,
     examination,
     poisson_probabilities,
 )
-from rimsim.market.records import delay_ticks
+from rimsim.market.records import Response, delay_ticks
 from rimsim.measures import genre_weights
 
 
@@ -111,6 +110,15 @@ def _genre_weights(world: World) -> Floats:
     return genre_weights([str(text) for text in world.log.items["genres"]])[0]
 
 
+@dataclass(frozen=True, eq=False)
+class Law:
+    """Law of consumption: 1 − exp(−λ*·p*·γ^(r−1)·a)."""
+
+    examination: Floats
+    """(k,) γ^(r−1)."""
+    attraction: float
+
+
 class PreferenceConsumer:
     """Base of consumers that draw from the ground-truth intensity.
 
@@ -135,17 +143,17 @@ class PreferenceConsumer:
 
     def relevant(self, visits: SlateVisits) -> Floats:
         """(n,) λ*(x), without dynamics."""
-        return self._sizes(visits)
-
-    def _sizes(self, visits: SlateVisits) -> Floats:
-        """(n,) λ*(x) of the truth, whatever a subclass reports as relevant."""
-        return _truth(visits).sizes.of_visits(visits, self._delay)
+        truth = visits.world.truth
+        assert truth is not None  # noqa: S101  # needs_truth
+        return truth.sizes.of_visits(visits.histories, visits.slot, visits.tick, self._delay)
 
     def answer(self, visits: SlateVisits, slates: Ints, law: Law) -> Response:
         """Poisson-intensity response of the truth, in one compiled pass."""
         shape = slates.shape
         response = Response(np.empty(shape, bool), np.empty(shape), np.empty(shape))
-        _truth(visits).answer(visits, slates, self._sizes(visits), law, response)
+        share, ground = visits.true_scores
+        answer(share, ground, slates, visits.keys[visits.row], law.examination, law.attraction,
+            response.consumed, response.probability, response.intensity)  # fmt: skip
         return response
 
     def of_slates(self, visits: SlateVisits, slates: Ints) -> Floats:
@@ -156,14 +164,9 @@ class PreferenceConsumer:
 
     def of_catalogue(self, visits: SlateVisits) -> Floats:
         """(n, M) intensities of admissible items."""
-        wanted = _truth(visits).shares(visits) * self._sizes(visits)[:, None]
+        share, ground = visits.true_scores
+        wanted = share.astype(np.float64) * ground[:, None]
         return wanted * self.dynamics.of_catalogue(visits) if self.dynamics.moves else wanted
-
-
-def _truth(visits: SlateVisits) -> Truth:
-    truth = visits.world.truth
-    assert truth is not None  # noqa: S101  # needs_truth
-    return truth
 
 
 class Intensity(PreferenceConsumer):

@@ -12,7 +12,8 @@ from rimsim.arrays import Bools, Floats, Ints, numbered, offsets_of, ticks
 from rimsim.compiled import compiled
 from rimsim.config import ScenarioConfig
 from rimsim.config.fields import duration_seconds
-from rimsim.market.consumers.contract import Organic, Response, SlateVisits, World
+from rimsim.market.consumers.contract import Organic, SlateVisits, World
+from rimsim.market.records import Response
 
 
 class _Items(NamedTuple):

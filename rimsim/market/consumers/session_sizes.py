@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass, fields
-from pathlib import Path
-from typing import Any, ClassVar, Self
+from dataclasses import dataclass
 
 import numpy as np
 import scipy
-from safetensors.numpy import load_file, save_file
 
 from rimsim import rng
-from rimsim.arrays import TICKS, Array, Bools, Floats, Ints
+from rimsim.arrays import TICKS, Bools, Floats, Ints
 from rimsim.compiled import compiled
 from rimsim.data.log import EventLog, LaterSessions
 from rimsim.intensity.states import UserStates, known_events
-from rimsim.market.consumers.contract import SizesReport, SlateVisits, TruthReport
+from rimsim.market.histories import Histories
 
 _DAY = 86_400.0
 _SOONEST = 1.0
@@ -33,6 +30,36 @@ _NEARLY_ALL = (0.02, 0.98)
 """The quantiles of later sessions to which features are held; a polynomial says nothing of what lies beyond."""
 _RIDGE = 1e-3
 """Keeps the regression solvable where a feature does not vary."""
+
+
+@dataclass(frozen=True)
+class SizesReport:
+    """Fit of λ*, and its predictions of left-out sessions."""
+
+    mean: float
+    """Mean of λ* over the log's sessions; calibrated to equal their mean size."""
+    shrinkage: float
+    """Number of average sessions that are added to a user's own."""
+    shrinkage_at_end: bool
+    """The shrinkage is at an end of the grid."""
+    first: float
+    """Mean size of users' first sessions."""
+    later: float
+    """Mean size of their later sessions."""
+    left_out_sessions: int
+    """Sessions that chose the shrinkage and give the figures below, each fitted without it; sampled of many."""
+    left_out_ratio_first: float
+    """Σλ* over Σ size of first sessions; NaN where there are none."""
+    left_out_ratio_later: float
+    """The same of later sessions."""
+    left_out_spearman: float
+    """Rank correlation of λ* with the size."""
+    left_out_deciles: tuple[tuple[float, float], ...]
+    """Mean λ* and mean size of each tenth of the sessions, by λ*."""
+    forward_ratio: float
+    """Σλ* over Σ size of held-out later sessions, fitted to the events before them alone."""
+    forward_spearman: float
+    """Rank correlation of λ*, fitted to the events before them, with their sizes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,54 +78,19 @@ class SessionSizes:
     bounds: Floats
     """(2, 2) least and largest log(1 + n), then log r."""
 
-    @property
-    def arrays(self) -> dict[str, Floats]:
-        """Fitted arrays by name, as :meth:`out_of` takes them."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
-
-    @classmethod
-    def out_of(cls, arrays: dict[str, Array]) -> Self:
-        """λ* from its arrays, removed from those of a truth."""
-        return cls(*(arrays.pop(field.name) for field in fields(cls)))
-
     def expected(self, users: Ints, states: UserStates) -> Floats:
         """(n,) λ* of users in states that begin sessions now."""
         features = features_of(*known_of(states), self.bounds)
         return np.asarray(self.effect[users] * np.exp(features @ self.weights), np.float64)
 
-    def of_visits(self, visits: SlateVisits, delay: int) -> Floats:
-        """(n,) λ* of visits, from each visitor's earlier consumptions."""
+    def of_visits(self, histories: Histories, slots: Ints, ticks: Ints, delay: int) -> Floats:
+        """(n,) λ* of visits of slots at ticks, after earlier consumptions."""
         # ``delay`` are the ticks of a consumption's delay.
-        histories, slot = visits.histories, visits.slot
-        events, found = histories.events, np.empty(len(slot))
-        _sizes_of_visits(slot, visits.tick, self.effect[histories.log_user[slot]], self.weights,
-            self.bounds, histories.length, histories.last_logged, events.first, events.counts,
-            events.newest, events.tick, events.next, delay, found)  # fmt: skip
+        events, found = histories.events, np.empty(len(slots))
+        _sizes_of_visits(slots, ticks, self.effect[histories.log_user[slots]], self.weights, self.bounds,
+            histories.length, histories.last_logged, events.first, events.counts, events.newest,
+            events.tick, events.next, delay, found)  # fmt: skip
         return found
-
-
-class FittedTruth:
-    """Base of truths: λ*, and storage in a folder."""
-
-    arrays: ClassVar[tuple[str, ...]]
-    """Names of the fitted arrays beside those of λ*."""
-    sizes: SessionSizes
-
-    def expected(self, users: Ints, states: UserStates) -> Floats:
-        """(n,) λ*(x) of sessions that begin at ``states.now``."""
-        return self.sizes.expected(users, states)
-
-    def save(self, folder: Path) -> None:
-        """Write the arrays as safetensors."""
-        own = {name: getattr(self, name) for name in self.arrays}
-        save_file(own | self.sizes.arrays, folder / "truth.safetensors")
-
-    @classmethod
-    def load(cls, folder: Path, report: TruthReport) -> Self:
-        """Truth that :meth:`save` wrote."""
-        arrays: dict[str, Any] = load_file(folder / "truth.safetensors")
-        sizes = SessionSizes.out_of(arrays)
-        return cls(**arrays | {"sizes": sizes, "report": report})
 
 
 @compiled

@@ -1,88 +1,285 @@
-"""Choice of a truth by held-out likelihood, and storage."""
+"""Truths: fitted models with session sizes, chosen on held-out sessions."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from pydantic import TypeAdapter
 from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
 from rimsim import rng
-from rimsim.arrays import Ints, numbered
+from rimsim.arrays import Float32s, Floats, Ints, numbered
 from rimsim.data.log import EventLog, LaterSessions, later_sessions
 from rimsim.errors import ConfigError, DataError, ModelError, nearest
-from rimsim.intensity.selection.held_out import HeldOut
-from rimsim.market.consumers.contract import Candidate, SizesReport, Truth, TruthReport
-from rimsim.market.consumers.session_sizes import fit_sizes
-from rimsim.market.consumers.truth_bag import BagTruth, fit_bag, judge_bag
-from rimsim.market.consumers.truth_factors import FactorsTruth, fit_factors_truth, judge_factors
-from rimsim.market.consumers.truth_fits import JudgedTruth, behind, climb
+from rimsim.intensity.contract import Hidden, IntensityModel, RecurrentModel
+from rimsim.intensity.persistence import load, save_model
+from rimsim.intensity.popularity import log_popularity, log_returning
+from rimsim.intensity.product import settled
+from rimsim.intensity.registry import config_of, make, mark_and_ground, names, shipped, thorough
+from rimsim.intensity.selection.auto import log_scores
+from rimsim.intensity.selection.held_out import HeldOut, Worth
+from rimsim.intensity.selection.shrinkage import Shrinkage
+from rimsim.intensity.sets.factors import FactorsConfig, UserFactors
+from rimsim.intensity.sets.personal import PersonalModel
+from rimsim.intensity.states import UserStates
+from rimsim.market.consumers.session_sizes import SessionSizes, SizesReport, fit_sizes
+from rimsim.market.histories import Histories
+from rimsim.market.records import Schedule
+from rimsim.market.scores import ArrivalScores, Scorer, ScoreRows
+from rimsim.measures.statistics import pairs_of
 
+AUTO = "auto"
+"""Name of the truth that later sessions choose."""
+CANDIDATES = ("factors", "bag")
+"""Truths that it is chosen among."""
 _NO_FIGURE = float("nan")
-_CLASSES: dict[str, type[FactorsTruth | BagTruth]] = {"factors": FactorsTruth, "bag": BagTruth}
+_SMOOTHING = 0.5
+"""Events added to every item of the baselines."""
+_SLATE, _DECAY = 10, 0.85
+"""Positions and examination of the slates on which candidates agree with later sessions."""
+_ALL_EVENTS = np.iinfo(np.int64).max
 
 
-@dataclasses.dataclass(frozen=True)
-class _Class:
-    """Class of truths: judgement of its candidates, and fit."""
+@dataclass(frozen=True)
+class Candidate:
+    """Candidate truth, fitted before and judged on held-out later sessions."""
 
-    ridges: tuple[float, ...]
-    start: int
-    """The place of the grid at which the search begins, and what is taken where nothing can be held out."""
-    judge: Callable[[HeldOut, float, str, int], JudgedTruth]
-    """The candidate of a ridge; also told the gap and the rank."""
-    fit: Callable[..., Truth]
-    """A truth fitted to a log, for the users of another."""
+    kind: str
+    log_likelihood: float
+    """Mean log-likelihood of new items taken after the cut, nats."""
+    precision: float
+    """Mean share of its ten best new items that were taken after the cut."""
+    behind: float
+    """Loss of log-likelihood against the likeliest, nats."""
+    behind_error: float
+    """Standard error of ``behind``, paired by user."""
+    agreement: float | None = None
+    """Agreement with later sessions, in [−1, 1]; None: it is too far behind, or alone, or no pair is settled."""
 
 
-TRUTHS: dict[str, _Class] = {
-    "factors": _Class(
-        (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3), 4, judge_factors, fit_factors_truth
-    ),
-    "bag": _Class((1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2), 4, judge_bag, fit_bag),
-}
-"""Name to class."""
+@dataclass(frozen=True)
+class TruthReport:
+    """Choice of a truth for a log, and its fit."""
+
+    kind: str
+    shrinkage: Shrinkage | None
+    """Regularisation and weights, chosen on held-out later sessions; None: the model has none."""
+    users: int
+    """Users with a held-out later session; 0: too few could be held out, and nothing was chosen."""
+    log_likelihood: float
+    """Mean log-likelihood of an item taken after the cut, nats; see :class:`Candidate`."""
+    precision: float
+    """Mean share of its ten best items that were taken after the cut."""
+    popularity_log_likelihood: float
+    """Log-likelihood under item popularity alone, the baseline."""
+    popularity_precision: float
+    """The precision of the ten most popular items."""
+    candidates: tuple[Candidate, ...]
+    """Candidates, the chosen one first."""
+    events_per_session: float
+    """Events per session in the log."""
+    expected_per_session: float
+    """Mean of λ* over the log's sessions; calibrated to equal ``events_per_session``."""
+    sizes: SizesReport
+    """Fit of λ*."""
+    bootstrap: int | None = None
+    """Seed of the bootstrap of users that it was fitted to; None: the whole log."""
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """Ground-truth choice model: λ*(x)·p*(y|x) of a log's users.
+
+    p* is the distribution of an intensity model that was fitted to the whole log, and λ* a law of session sizes.
+    """
+
+    kind: str
+    """Name of the model."""
+    model: IntensityModel
+    sizes: SessionSizes
+    """λ*."""
+    report: TruthReport
+    users: Hidden = ()
+    """Hidden states (users, …) that the log's users keep; empty: they move with what is consumed."""
+
+    def preference(self, users: Ints, states: UserStates) -> Floats:
+        """(n, M) p* of users (n,) in given states over the catalogue.
+
+        The caller masks consumed or unreleased items and renormalises.
+        """
+        model = self.model
+        if self.users and isinstance(model, RecurrentModel):
+            rows = torch.from_numpy(np.ascontiguousarray(users, np.int64))
+            scores = model.score_hidden(tuple(part[rows] for part in self.users), states.now)
+        else:
+            scores = model.score(states)
+        share = scores.double().cpu().numpy()
+        return np.asarray(share / share.sum(1, keepdims=True), np.float64)
+
+    def expected(self, users: Ints, states: UserStates) -> Floats:
+        """(n,) λ*(x) of sessions that begin at ``states.now``."""
+        return self.sizes.expected(users, states)
+
+    def scores(self, histories: Histories, schedule: Schedule, release: Ints, delay: int) -> TruthScores:
+        """Scores of a round's arrivals; ``delay`` is in ticks."""
+        scorer = _TruthScorer(self, histories, release, delay)
+        scorer.encode(schedule.start)
+        return TruthScores(scorer, histories, schedule)
+
+    def save(self, folder: Path) -> None:
+        """Write the truth into a folder, its report last."""
+        save_model(self.model, folder / "model")
+        arrays = {name: torch.from_numpy(array) for name, array in vars(self.sizes).items()}
+        users = {f"users{number}": part for number, part in enumerate(self.users)}
+        save_file(arrays | users, folder / "truth.safetensors")
+        text = json.dumps(dataclasses.asdict(self.report), indent=2)
+        (folder / "truth.json").write_text(text, encoding="utf-8")
+
+
+class _TruthScorer(Scorer):
+    """Scorer under a truth, with λ* as ground intensity."""
+
+    def __init__(self, truth: Truth, histories: Histories, release: Ints, delay: int) -> None:
+        super().__init__(truth.model, histories, release, torch.device("cpu"))
+        self._truth, self._delay = truth, delay
+
+    def encode(self, start: int) -> None:
+        """Encode all slots, unless users keep their hidden states."""
+        if not self._truth.users:
+            super().encode(start)
+            return
+        rows = torch.from_numpy(self._histories.log_user)
+        self._hidden = tuple(part[rows] for part in self._truth.users)
+        self._known[:] = _ALL_EVENTS
+
+    def score(
+        self, ids: Ints, slots: Ints, ticks: Ints, counts: Ints, hidden: Hidden | None = None
+    ) -> ScoreRows:
+        """Scores p* and λ* of at most ``BLOCK`` states."""
+        share, _, admissible = super().score(ids, slots, ticks, counts, hidden).tensors
+        size = self._truth.sizes.of_visits(self._histories, slots, ticks, self._delay)
+        return ScoreRows((share, torch.from_numpy(size.astype(np.float32)), admissible))
+
+
+class TruthScores(ArrivalScores):
+    """True scores of a round's arrivals, given all earlier consumptions."""
+
+    def _events(self, arrivals: Ints) -> Ints:
+        """(n,) events of each visitor, known to the platform or not."""
+        return self._histories.events.counts[self._schedule.slot[arrivals]]
+
+    def of(self, arrivals: Ints) -> tuple[Float32s, Float32s]:
+        """p* (n, M) and λ* (n,) of arrivals."""
+        if len(arrivals) == 1:  # as below, without arrays of one entry each
+            row = int(arrivals[0])
+            if self._counts[row] == self._histories.events.counts[self._schedule.slot[row]]:
+                first = int(self._row[row])
+                share, size, _ = self._block[row].arrays
+                return share[first : first + 1], size[first : first + 1]
+        share, size, _ = self.rows(arrivals).arrays
+        return share, size
+
+    def drop(self, arrivals: Ints) -> None:
+        """Forget arrivals; asked again, they are scored again."""
+        super().drop(arrivals)
+        self._counts[arrivals] = -1
+
+
+def truth_model(kind: str, gap: str, rank: int) -> IntensityModel:
+    """Unfitted model of a truth.
+
+    Of a product it is the mark model. A model over sets takes the weights that best predict answers to slates, since
+    that is what a truth is asked.
+
+    Raises:
+        ConfigError: If no model has the name, or a file of the user's own cannot be used.
+    """
+    if kind == "factors":
+        return UserFactors(FactorsConfig(rank=rank, session_gap=gap, slates=True, device="cpu"))
+    if ":" not in kind and not kind.endswith(".py") and kind not in names():
+        raise ConfigError(
+            f"consumer.truth is {kind!r}.{nearest(kind, (AUTO, *names()))} Your own: file.py:factory."
+        )
+    mark = mark_and_ground(kind)[0]
+    known = shipped().get(mark)
+    over_sets = known is not None and issubclass(known, PersonalModel)
+    config = config_of(mark, {"slates": True}) if over_sets else thorough(mark)
+    return make(mark, mark=config, seed=0, device="cpu", gap=gap)
+
+
+def check_truth(kind: str) -> None:
+    """Refuse a truth whose model cannot be made.
+
+    Raises:
+        ConfigError: If no model has the name, or a file of the user's own cannot be used.
+    """
+    if kind != AUTO:
+        truth_model(kind, "30min", 1)
 
 
 def fit_truth(
-    log: EventLog, *, gap: str | float, kind: str = "auto", rank: int = 16, bootstrap: int | None = None
+    log: EventLog, *, gap: str | float, kind: str = AUTO, rank: int = 16, bootstrap: int | None = None
 ) -> Truth:
-    """Truth chosen on held-out sessions and fitted to a log.
+    """Truth fitted to a log.
 
-    Candidates are fitted to the past of the cut and judged by the likelihood of items taken after it, among those not
-    consumed before. A grid of ridges is followed as long as the likelihood rises. The parts of the best candidate are
-    weighted so that it predicts choices from slates.
+    ``auto`` takes the candidate under which the items of held-out later sessions are likeliest; of those within one
+    standard error of it, the one that agrees best with later sessions about the order of slates. Candidates are judged
+    as fitted to the past of the cut, with the regularisation of their fit to the log and the likeliest weights.
 
     Args:
-        kind: A class of :data:`TRUTHS`, or ``auto``: the class is chosen too.
+        kind: Name of a model, a place such as ``mine.py:factory``, or ``auto``.
+        rank: Length of the vectors of ``factors``.
         bootstrap: Seed of a bootstrap of the log's users for the fit; every user of the log still has preferences and a
             λ*, and the choice is made on the log itself. None: the whole log.
 
     Raises:
-        ConfigError: If there is no such class.
+        ConfigError: If there is no such model.
         ModelError: If the log is empty.
     """
-    if kind != "auto" and kind not in TRUTHS:
-        known = f"allowed: auto, {', '.join(TRUTHS)}"
-        raise ConfigError(f"consumer.truth is {kind!r}{nearest(kind, TRUTHS)}; {known}")
+    silence = gap if isinstance(gap, str) else f"{gap}s"
+    models = {name: truth_model(name, silence, rank) for name in (CANDIDATES if kind == AUTO else (kind,))}
     if not len(log):
         raise ModelError("the truth is fitted to an empty log; allowed: at least one event")
-    silence = gap if isinstance(gap, str) else f"{gap}s"
     held = HeldOut.of(log, silence, 0)
-    kinds = list(TRUTHS) if kind == "auto" else [kind]
-    found, at_end = _judged_all(held, kinds, silence, rank)
-    best = found[0].candidate
+    if held is None:
+        models = dict(list(models.items())[:1])
+    fitted = {name: model.fit(log) for name, model in models.items()}
     weights = None if bootstrap is None else _drawn_users(log.n_users, bootstrap)
     sizes, sizes_report = fit_sizes(log, silence, _later(log, silence), weights)
-    per_session = len(log) / len(log.sessions(silence))
-    report = _report(found, at_end[best.kind], held, sizes_report, per_session, bootstrap)
-    fitted_to = log if weights is None else _resampled(log, weights)
-    figures = {"gap": silence, "rank": rank, "sizes": sizes, "report": report}
-    return TRUTHS[best.kind].fit(fitted_to, log, found[0], held, **figures)
+    candidates = () if held is None else _candidates(held, fitted, sizes, silence, rank)
+    chosen = candidates[0].kind if candidates else next(iter(fitted))
+    model, bar = fitted[chosen], None
+    if held is not None:
+        bar = held.worth(log_popularity(held.past, _SMOOTHING))
+    report = TruthReport(
+        kind=chosen,
+        shrinkage=getattr(model, "shrinkage", None),
+        users=0 if held is None else len(held),
+        log_likelihood=candidates[0].log_likelihood if candidates else _NO_FIGURE,
+        precision=candidates[0].precision if candidates else _NO_FIGURE,
+        popularity_log_likelihood=_NO_FIGURE if bar is None else bar.nats,
+        popularity_precision=_NO_FIGURE if bar is None else bar.precision,
+        candidates=candidates,
+        events_per_session=len(log) / len(log.sessions(silence)),
+        expected_per_session=sizes_report.mean,
+        sizes=sizes_report,
+        bootstrap=bootstrap,
+    )
+    if weights is not None:
+        model = settled(truth_model(chosen, silence, rank), model).fit(_resampled(log, weights))
+    return Truth(chosen, model, sizes, report, _kept_states(model, log))
+
+
+def _kept_states(model: IntensityModel, log: EventLog) -> Hidden:
+    """Hidden states that users keep; empty: they move."""
+    return model.users_of(log) if isinstance(model, UserFactors) else ()
 
 
 def _later(log: EventLog, gap: str) -> LaterSessions | None:
@@ -92,61 +289,65 @@ def _later(log: EventLog, gap: str) -> LaterSessions | None:
         return None
 
 
-def _judged_all(
-    held: HeldOut | None, kinds: list[str], gap: str, rank: int
-) -> tuple[list[JudgedTruth], dict[str, bool]]:
-    """Candidates, best first, and classes whose best ends the grid."""
-    if held is None:
-        first = TRUTHS[kinds[0]]
-        ridge = first.ridges[first.start]
-        none = Candidate(kinds[0], ridge, 1.0, 1.0, 0.0, _NO_FIGURE, _NO_FIGURE)
-        return [JudgedTruth(none, np.zeros(0))], {kinds[0]: False}
-    everyone, at_end = [], {}
-    for kind in kinds:
-        truth = TRUTHS[kind]
-
-        def judge(ridge: float, truth: _Class = truth) -> JudgedTruth:
-            return truth.judge(held, ridge, gap, rank)
-
-        found, at_end[kind] = climb(judge, truth.ridges, truth.start)
-        everyone += found
-    return sorted(everyone, key=lambda one: -one.candidate.log_likelihood), at_end
-
-
-def _report(
-    found: list[JudgedTruth],
-    ridge_at_end: bool,  # noqa: FBT001  # one of many figures
-    held: HeldOut | None,
-    sizes: SizesReport,
-    per_session: float,
-    bootstrap: int | None,
-) -> TruthReport:
-    best, bar, gap = found[0].candidate, (_NO_FIGURE, _NO_FIGURE), (_NO_FIGURE, _NO_FIGURE)
-    others = [one for one in found if one.candidate.kind != best.kind]
-    if held is not None:
-        popularity = np.log(np.bincount(held.past.item, minlength=held.past.n_items) + 0.5)
-        bar = held.nats(held.log_likelihood(popularity)), float(held.precision(popularity).mean())
-        gap = behind(held, found[0], others[0]) if others else gap
-    return TruthReport(
-        kind=best.kind,
-        ridge=best.ridge,
-        ridge_at_end=ridge_at_end,
-        personal=best.personal,
-        popularity=best.popularity,
-        returning=best.returning,
-        users=0 if held is None else len(held),
-        log_likelihood=best.log_likelihood,
-        precision=best.precision,
-        popularity_log_likelihood=bar[0],
-        popularity_precision=bar[1],
-        candidates=() if held is None else tuple(one.candidate for one in found),
-        behind=gap[0],
-        behind_error=gap[1],
-        events_per_session=per_session,
-        expected_per_session=sizes.mean,
-        sizes=sizes,
-        bootstrap=bootstrap,
+def _candidates(
+    held: HeldOut, fitted: Mapping[str, IntensityModel], sizes: SessionSizes, gap: str, rank: int
+) -> tuple[Candidate, ...]:
+    """Candidates on held-out later sessions, the best first."""
+    logits = {}
+    for name, model in fitted.items():
+        judged = model.likeliest() if isinstance(model, PersonalModel) else truth_model(name, gap, rank)
+        logits[name] = log_scores(judged.fit(held.past), held.states)
+    worths = {name: held.worth(scores) for name, scores in logits.items()}
+    likeliest = max(worths.values(), key=lambda worth: worth.nats)
+    found = []
+    for name, worth in worths.items():
+        found.append(Candidate(name, worth.nats, worth.precision, *worth.behind(likeliest)))
+    near = [one for one in found if one.behind <= one.behind_error]
+    if len(near) > 1:
+        slates = _slates(held, logits.values(), gap)
+        for one in near:
+            share = _preference_of(fitted[one.kind], held)
+            agreed = _agreement(slates, share, sizes.expected(held.user, held.states))
+            found[found.index(one)] = dataclasses.replace(one, agreement=agreed)
+    closest = {one.kind for one in near}
+    return tuple(
+        sorted(found, key=lambda one: (one.kind not in closest, -(one.agreement or 0.0), -one.log_likelihood))
     )
+
+
+def _preference_of(model: IntensityModel, held: HeldOut) -> Floats:
+    """(n, M) p* at held-out states, over unconsumed items."""
+    states = held.states
+    if isinstance(model, UserFactors):  # the whole log, as in a market
+        states = UserStates.of(held.whole, held.user, np.inf)
+    share = model.score(states).double().cpu().numpy()
+    share[held.consumed] = 0.0
+    return np.asarray(share / share.sum(1, keepdims=True), np.float64)
+
+
+def _slates(held: HeldOut, logits: Iterable[Float32s], gap: str) -> list[tuple[Ints, Worth]]:
+    """Slates (n, k) of candidates and bestsellers, with their worth."""
+    bestsellers = log_popularity(held.past, _SMOOTHING), log_returning(held.past, gap, _SMOOTHING)
+    found = []
+    for scores in [*logits, *(scores.astype(np.float32) for scores in bestsellers)]:
+        left = np.where(held.consumed, -np.inf, scores)
+        found.append((np.argsort(-left, axis=1, kind="stable")[:, :_SLATE], held.worth(scores)))
+    return found
+
+
+def _agreement(slates: list[tuple[Ints, Worth]], share: Floats, size: Floats) -> float | None:
+    """Agreement of a truth on settled pairs; None without any.
+
+    Later sessions settle a pair where its difference of precision is beyond its 95 % interval over users.
+    """
+    seen = _DECAY ** np.arange(slates[0][0].shape[1])
+    utility = []
+    for items, _ in slates:
+        intensity = size[:, None] * np.take_along_axis(share, items, 1) * seen
+        utility.append(-np.expm1(-intensity).sum(1).mean())
+    pairs = [pair for pair in pairs_of(np.array([worth.hits for _, worth in slates])) if pair.settled]
+    signs = [np.sign(utility[pair.first] - utility[pair.second]) for pair in pairs]
+    return float(np.mean(signs)) if signs else None
 
 
 def _drawn_users(n_users: int, seed: int) -> Ints:
@@ -165,22 +366,18 @@ def _resampled(log: EventLog, times: Ints) -> EventLog:
     return dataclasses.replace(drawn, user=first[drawn.user] + copy, users=users)
 
 
-def save_truth(truth: Truth, folder: Path) -> None:
-    """Write a truth into a folder, its report last."""
-    truth.save(folder)
-    text = json.dumps(dataclasses.asdict(truth.report), indent=2)
-    (folder / "truth.json").write_text(text, encoding="utf-8")
-
-
 def load_truth(folder: Path) -> Truth:
-    """Truth that :func:`save_truth` wrote.
+    """Truth that :meth:`Truth.save` wrote.
 
     Raises:
-        ModelError: If the folder holds no truth, or a damaged one.
+        ModelError: If the folder holds no truth, a damaged one, or one of an older version.
     """
     try:
         described = json.loads((folder / "truth.json").read_text(encoding="utf-8"))
         report = TypeAdapter(TruthReport).validate_python(described)
-        return _CLASSES[report.kind].load(folder, report)
-    except (OSError, ValueError, LookupError, TypeError, SafetensorError) as error:
+        arrays = load_file(folder / "truth.safetensors")
+        sizes = SessionSizes(*(arrays[field.name].numpy() for field in dataclasses.fields(SessionSizes)))
+        users = tuple(arrays[name] for name in sorted(arrays) if name.startswith("users"))
+        return Truth(report.kind, load(folder / "model", "cpu"), sizes, report, users)
+    except (OSError, ValueError, LookupError, TypeError, SafetensorError, ModelError) as error:
         raise ModelError(f"{folder}: no truth there, or a damaged one ({error})") from error

@@ -22,7 +22,7 @@ from rimsim.data import EventLog, Needs, load_log, load_observed, require_usable
 from rimsim.errors import ConfigError, refuse, require_known
 from rimsim.intensity.cache import log_digest
 from rimsim.intensity.contract import resolved
-from rimsim.intensity.registry import make, mark_and_ground, parts
+from rimsim.intensity.registry import make, mark_and_ground, names, parts
 from rimsim.intensity.states import session_examples
 from rimsim.market.agreement import (
     ORACLE,
@@ -36,11 +36,10 @@ from rimsim.market.agreement import (
     make_cut,
     unfitted_model,
 )
-from rimsim.market.consumers.contract import Truth
-from rimsim.market.consumers.truths import TRUTHS
+from rimsim.market.consumers.truths import AUTO, CANDIDATES, Truth
 from rimsim.market.world import kept_truth
 from rimsim.measures import agreement, mean_interval, pairs_of
-from rimsim.plugs import own_code, without_name
+from rimsim.plugs import own_code
 from rimsim.scenarios.kinds.results import RunResult, Show, table_of
 from rimsim.scenarios.kinds.validate import checks
 from rimsim.scenarios.kinds.validate.answers import HeldAnswers, held_answers, judge_held
@@ -54,7 +53,6 @@ from rimsim.system import single_thread
 Truths: TypeAlias = Mapping[str, Truth]
 MODELS = ("bag", "ease", "factors", "returning", "popularity", "als", "gru", RANDOM)
 """Models that are compared by default, besides the platform's; ``als`` only where its package is installed."""
-AUTO = "auto"  # In place of a truth's name: the one that the log's later sessions choose
 COLUMNS = ("model", "truth", "draw", "metric", "value")  # Columns of `validate.parquet`
 README = "README.md"  # Conclusions, in the run folder
 
@@ -66,17 +64,10 @@ def _default_models() -> tuple[str, ...]:
 
 def with_serving(models: Sequence[str] | None, serving: str, without: Sequence[str] = ()) -> list[str]:
     """Models, with the platform's mark model and bestsellers."""
-    _require_name(serving)
-    if ":" not in serving:
-        parts(serving)
+    parts(serving)
     asked = list(_default_models() if models is None else models)
     needed = (name for name in (mark_and_ground(serving)[0], BESTSELLERS) if name not in {*asked, *without})
     return [*asked, *dict.fromkeys(needed)]
-
-
-def _require_name(model: str) -> None:
-    if model.endswith(".py"):
-        raise without_name(model, "model")
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -104,7 +95,7 @@ class ValidateConfig:
     )
     without: tuple[str, ...] = Field(default=(), description="Models that are left out of these.")
     truths: tuple[str, ...] = Field(
-        default=(AUTO, *TRUTHS),
+        default=(AUTO, *CANDIDATES),
         min_length=1,
         description="Truths that are fitted to the whole log and judged; auto: which one its later sessions choose.",
     )
@@ -134,10 +125,10 @@ class ValidateConfig:
     def __post_init__(self) -> None:
         require_distinct(self, ("models", "without", "truths"))
         for model in (*self.models, self.serving):
-            _require_name(model)
-            if model != RANDOM and ":" not in model:
+            if model != RANDOM:
                 parts(model)
-        require_known("truths: found {}", self.truths, [AUTO, *TRUTHS])
+        named = [truth for truth in self.truths if ":" not in truth]
+        require_known("truths: found {}", named, [AUTO, *names()])
         require_known("without: found {}", self.without, self.models)
         if len(self.chosen) < 2:
             raise ConfigError(

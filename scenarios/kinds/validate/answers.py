@@ -21,7 +21,7 @@ from rimsim.errors import DataError
 from rimsim.intensity import IntensityModel, UserStates
 from rimsim.intensity.contract import spans
 from rimsim.market.agreement import RANDOM, ratio, shares_over
-from rimsim.market.consumers.contract import Truth
+from rimsim.market.consumers.truths import Truth
 from rimsim.measures import Interval, mean_interval, paired_difference
 from rimsim.scenarios.kinds.results import table_of
 

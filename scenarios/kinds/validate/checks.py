@@ -20,7 +20,7 @@ from rimsim.intensity.registry import make
 from rimsim.intensity.scores import ROWS
 from rimsim.intensity.states import CountExamples, session_examples
 from rimsim.market.agreement import Cut, true_shares
-from rimsim.market.consumers.contract import Truth
+from rimsim.market.consumers.truths import Truth
 from rimsim.measures import genre_shares, genre_weights
 
 # The test of Agent4Rec (Zhang et al., SIGIR 2024) and SimUSER (ACL 2025, industry track): a user is asked about twenty
