@@ -276,12 +276,12 @@ def test_the_picture_draws_each_part_of_each_agent():
     wanted = parts[parts["agent"] == "relevance"].groupby("part")["mean"]
     assert drawn == {tuple(np.round(curve.to_numpy(), 9)) for _, curve in wanted}
     title = effect_of_retraining(parts[parts["round"] == 1], "round 1")
-    assert title.startswith("Feedback costs relevance 885 points")
+    assert title.startswith("Feedback costs relevance 927 points")
     assert title.endswith("; retraining costs it 916 in all")
 
 
 def test_an_arm_that_is_random_has_no_loop_to_the_last_bit(run, tmp_path):
-    """Self − random and self − static are 0 for every measure, round and seed; without controls the arms leave the same tables."""
+    """Its selection and feedback are 0 in every measure, round and seed; controls leave the other arms alone."""
     rounds = run.rounds.pivot(index=["seed", "round", "metric"], columns="agent", values="value")
     for control in ("random", "static"):
         mine, other = rounds["random"], rounds[f"random-{control}"]

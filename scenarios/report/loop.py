@@ -63,7 +63,7 @@ class Part:
 
     agent: str
     name: str
-    """One of :data:`PARTS`, several joined by ``+`` where a control is missing (or ``loop``), ``all`` or ``own-history``."""
+    """One of :data:`PARTS`; joined by ``+``, or ``loop``, where a control is missing; ``all`` or ``own-history``."""
     more: str
     """Arm that the other is subtracted from."""
     less: str

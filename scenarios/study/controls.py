@@ -101,7 +101,8 @@ def _yoked(arm: Arm, sizes: Sequence[int], report: Report) -> Control:
 def _replayed(
     arm: Arm, played: ScenarioConfig, sizes: Sequence[int], report: Report, *, first: int = 0
 ) -> Control:
-    """Training data of other markets of the arm's own agent, from replica ``first`` on."""
+    """Training data of other markets of the arm's agent."""
+    # Replicas are taken from ``first`` on.
     replica = replicas(played, arm.agent, arm.seed, arm.shared or arm.folder, report)
     return Shadowed(lambda number: replica(number + first), sizes)
 
@@ -133,8 +134,8 @@ def replicas(
 ) -> Callable[[int], list[PastRound]]:
     """Number of a replica of a market → its rounds.
 
-    Replica 0 has the very seeds of the arms; all have the same warm-up model. A replica is played when it is first asked
-    for, and cached in the folder until the run is over.
+    Replica 0 has the very seeds of the arms; all have the same warm-up model. A replica is played when it is first
+    asked for, and cached in the folder until the run is over.
     """
     world = build_world(config)
     logged = LoggedPast.of(world.past, empty=config.arrivals.history == "none")
