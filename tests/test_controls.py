@@ -185,7 +185,7 @@ def test_a_control_is_refused_where_visitors_stay_or_yield_nothing(tmp_path):
     assert len({replica_seeds(SEEDS, number) for number in range(20)}) == 20
 
 
-CONTROLS = ("frozen", "random", "organic")
+CONTROLS = ("frozen", "random", "organic", "static", "yoked")
 CONFIG = small_scenario(
     platform=PlatformConfig(model="ease-hp", log_window=LogWindow(rounds=2, size=600)),
     consumer=ConsumerConfig(attraction=3.0),
@@ -218,7 +218,11 @@ def _made_up(arms, seeds=3, rounds=2, metric="coverage"):
         (("frozen", "random"), ["retraining+data", "loop", "all"]),
         (("frozen", "organic"), ["retraining", "data+loop", "all"]),
         (("organic", "random"), ["data", "loop"]),
-        (CONTROLS, ["retraining", "data", "loop", "all"]),
+        (("frozen", "organic", "random"), ["retraining", "data", "loop", "all"]),
+        (("random", "static"), ["selection", "feedback"]),
+        (("organic", "static"), ["data+selection", "feedback"]),
+        (("frozen", "static", "yoked"), ["retraining+data+selection", "feedback", "all", "own-history"]),
+        (CONTROLS, ["retraining", "data", "selection", "feedback", "all", "own-history"]),
     ],
 )
 def test_parts_are_those_that_the_controls_tell(controls, names):
@@ -237,22 +241,26 @@ def test_a_part_is_the_paired_difference_and_the_parts_add_up():
     pairs = {
         "retraining": ("mine-organic", "mine-frozen"),
         "data": ("mine-random", "mine-organic"),
-        "loop": ("mine", "mine-random"),
+        "selection": ("mine-static", "mine-random"),
+        "feedback": ("mine", "mine-static"),
+        "own-history": ("mine", "mine-yoked"),
         "all": ("mine", "mine-frozen"),
     }
-    assert len(found) == 8
+    assert len(found) == 12
     for row in found.itertuples():
         more, less = (value[arm, row.round][:2].to_numpy() for arm in pairs[row.part])
         expected = measures.paired_difference(more, less)
         interval = (expected.mean, expected.low, expected.high, 2)
         assert (row.mean, row.low, row.high, row.n) == pytest.approx(interval)
     wide = found.pivot(index="round", columns="part", values="mean")
-    np.testing.assert_allclose(wide["retraining"] + wide["data"] + wide["loop"], wide["all"], atol=1e-15)
-    assert dict(zip(found["part"], found["difference"], strict=True))["loop"] == "self − random"
+    np.testing.assert_allclose(
+        wide[["retraining", "data", "selection", "feedback"]].sum(axis=1), wide["all"], atol=1e-15
+    )
+    assert dict(zip(found["part"], found["difference"], strict=True))["feedback"] == "self − static"
 
 
 def test_the_picture_draws_each_part_of_each_agent():
-    """A panel an agent and metric, a line a part; the title tells of the loop and of all."""
+    """A panel an agent and metric, a line a part; the title tells of feedback and of all."""
     arms = [arm for agent in ("relevance", "mine") for arm in (agent, *(f"{agent}-{c}" for c in CONTROLS))]
     rounds = pd.concat([_made_up(arms, metric=metric) for metric in ("coverage", "utility")])
     shift = rounds["agent"].isin(["relevance", "mine"]) & (rounds["round"] == 1)
@@ -268,16 +276,19 @@ def test_the_picture_draws_each_part_of_each_agent():
     wanted = parts[parts["agent"] == "relevance"].groupby("part")["mean"]
     assert drawn == {tuple(np.round(curve.to_numpy(), 9)) for _, curve in wanted}
     title = effect_of_retraining(parts[parts["round"] == 1], "round 1")
-    assert title.startswith("The loop costs relevance 885 points")
+    assert title.startswith("Feedback costs relevance 927 points")
     assert title.endswith("; retraining costs it 916 in all")
 
 
 def test_an_arm_that_is_random_has_no_loop_to_the_last_bit(run, tmp_path):
-    """Self − random is 0 for every measure, round and seed; without controls the arms leave the same tables."""
+    """Its selection and feedback are 0 in every measure, round and seed; controls leave the other arms alone."""
     rounds = run.rounds.pivot(index=["seed", "round", "metric"], columns="agent", values="value")
-    mine, control = rounds["random"], rounds["random-random"]
-    pd.testing.assert_series_equal(mine, control, check_names=False, check_exact=True)
-    assert not rounds["relevance"].equals(rounds["relevance-random"])
+    for control in ("random", "static"):
+        mine, other = rounds["random"], rounds[f"random-{control}"]
+        pd.testing.assert_series_equal(mine, other, check_names=False, check_exact=True)
+        assert not rounds["relevance"].equals(rounds[f"relevance-{control}"])
+    assert not rounds["relevance"].equals(rounds["relevance-yoked"])
+    assert not rounds["relevance-static"].equals(rounds["relevance-yoked"])
     alone = compare(CONFIG, AGENTS, out=tmp_path / "alone", **WORDS | {"frozen": ()})
     for name in ("rounds", "ledger", "learnt"):
         mine, other = (getattr(one, name) for one in (run, alone))
@@ -291,20 +302,25 @@ def test_tables_and_event_files_tell_the_parts(run):
     for table in (run.rounds, run.ledger, run.arrivals, run.learnt):
         assert set(table["agent"]) == set(run.agents)
     text = markdown(result_tables(run))
-    for words in ("retraining (organic − frozen)", "data (random − organic)", "loop (self − random)"):
+    for words in (
+        "retraining (organic − frozen)",
+        "data (random − organic)",
+        "selection (static − random)",
+        "feedback (self − static)",
+    ):
         assert text.count(f"| {words} |") == 2
     parts = decomposition(run.rounds, run.agents, ["coverage"], ["round"])
-    loop = parts[(parts["agent"] == "relevance") & (parts["part"] == "loop")].set_index("round")
+    feedback = parts[(parts["agent"] == "relevance") & (parts["part"] == "feedback")].set_index("round")
     series = read_scalars(summary_folder(run.folder, "relevance"))
     seeds = parts_by_seed(run.rounds, run.agents, ["coverage"])
-    seeds = seeds[(seeds["agent"] == "relevance") & (seeds["part"] == "loop")]
+    seeds = seeds[(seeds["agent"] == "relevance") & (seeds["part"] == "feedback")]
     of_round = seeds.groupby("round")["value"].agg(["mean", "min", "max"])
-    pd.testing.assert_series_equal(of_round["mean"], loop["mean"])
+    pd.testing.assert_series_equal(of_round["mean"], feedback["mean"])
     assert (of_round["min"] < of_round["max"]).any()
     for tag, column in (("mid", "mean"), ("low", "min"), ("high", "max")):
-        points = series[f"zz_bands/coverage/loop/{tag}"]
+        points = series[f"zz_bands/coverage/feedback/{tag}"]
         assert [point.value for point in points] == pytest.approx(of_round[column].to_list(), abs=1e-6)
-    assert series["1_retraining/coverage/loop"] == series["zz_bands/coverage/loop/mid"]
+    assert series["1_retraining/coverage/feedback"] == series["zz_bands/coverage/feedback/mid"]
 
 
 def test_results_do_not_depend_on_workers_batches_or_interruption(tmp_path, monkeypatch):

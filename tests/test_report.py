@@ -245,7 +245,7 @@ def test_the_page_is_one_file_that_needs_no_network(page):
 def test_the_page_has_every_part_and_the_pictures_of_the_folder(run, report, page):
     """Figures with their titles as text, all sections, settings and versions, and items by their titles."""
     charts = re.findall(r"<svg .*?</svg>", page, re.DOTALL)
-    assert len(charts) == sum(plot.make() is not None for plot in report.plots) == 9
+    assert len(charts) == sum(plot.make() is not None for plot in report.plots) == 10
     assert all("</text>" in chart and "<metadata>" not in chart for chart in charts)
     assert "Utility</text>" in page
     for section in report.sections:

@@ -22,7 +22,7 @@ from rimsim.scenarios import compare, load_run, sweep
 from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.runs.status import StudyOptions, points_of
 from rimsim.scenarios.study.compare import begin, resume
-from rimsim.scenarios.study.controls import play_shadow
+from rimsim.scenarios.study.controls import play_replica
 from rimsim.scenarios.study.plan import planned, require_unchanged
 
 AGENTS = ("relevance", "rim-feedback")
@@ -69,14 +69,14 @@ def test_controls_of_a_sweep_are_those_of_comparisons_and_share_their_random_sla
     """Each point has the rows that ``compare --control`` gives it, and the shadow market is played once for both."""
     played = []
     monkeypatch.setattr(
-        "rimsim.scenarios.study.controls.play_shadow",
-        lambda *given: played.append(given) or play_shadow(*given),
+        "rimsim.scenarios.study.controls.play_replica",
+        lambda *given: played.append(given) or play_replica(*given),
     )
     platform, consumer = PlatformConfig(model="ease-hp"), ConsumerConfig(attraction=3.0)
     config = small_scenario(rounds=2, platform=platform, consumer=consumer)
     asked = {"seeds": 1, "control": ("random",), "certify": False, "workers": 1}
     run = sweep(config, {"exposure.beta": [0.2, 0.8]}, ("relevance",), out=tmp_path / "run", **asked)
-    replicas = [replica for _, _, _, replica, _ in played]
+    replicas = [replica for *_, replica, _ in played]
     assert replicas == list(range(len(replicas)))
     assert not (run.folder / "state").exists()
     config = override(config, {"exposure.beta": 0.8})

@@ -29,7 +29,13 @@ RETRAINED = tuple(sorted(name for name in MEASURES if MEASURES[name].retrained))
 # served stand last.
 _PARTS, _BANDS, _BY_ARRIVALS, _FINAL = "1_retraining", "zz_bands", "zz_by_arrivals", "final"
 _BANDS_FOLDER, _ABOUT_FOLDER = "bands", "about"
-_PART_WORDS = {"loop": "the loop", "all": "all of retraining", "data": "data of this market"}
+_PART_WORDS = {
+    "loop": "the loop",
+    "selection": "selection by a model's slates",
+    "all": "all of retraining",
+    "data": "data of this market",
+    "own-history": "events of its own market, not another's",
+}
 _DESCRIBED = {
     "platform/cost": "c, the cost of one missing exposure in units of λ; the same in all rounds",
     "platform/learnt_events": "events of the round that the platform can learn from",

@@ -16,27 +16,39 @@ from rimsim import measures
 from rimsim.measures import FEW_SEEDS, MEASURES, Measure, late_means, late_of
 from rimsim.scenarios.report import charts, sentences, tables
 from rimsim.scenarios.report.items import PictureTables, exposures, last_round, mean_curve, retrained
-from rimsim.scenarios.runs.status import CONTROLS, control_in, control_name, is_control, subject_of
+from rimsim.scenarios.runs.status import CHAIN, control_in, control_name, is_control, subject_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-PARTS = ("retraining", "data", "loop")
-"""Steps between arms: frozen → organic (events of the log) → random (events under random slates) → self."""
-LOOP = PARTS[-1]
+PARTS = ("retraining", "data", "selection", "feedback")
+"""Steps between arms: frozen → organic (events of the log) → random (random slates) → static (frozen model) → self."""
+FEEDBACK = PARTS[-1]
+LOOP = "loop"
+"""Selection and feedback together, where no static control tells them apart."""
+OWN = "own-history"
+"""Difference to an arm that retrains on another market's events."""
 ALL = "all"
 """Sum of the parts: from the frozen arm to the agent itself."""
 PART_LOOKS = {
     "retraining": charts.AgentStyle("#de8f05", "s"),
     "data": charts.AgentStyle("#029e73", "^"),
+    "selection": charts.AgentStyle("#0173b2", "X"),
+    FEEDBACK: charts.AgentStyle("#d55e00", "D"),
     LOOP: charts.AgentStyle("#d55e00", "D"),
+    OWN: charts.AgentStyle("#949494", "*"),
     "retraining+data": charts.AgentStyle("#ca9161", "v"),
     "data+loop": charts.AgentStyle("#cc78bc", "P"),
     ALL: charts.AgentStyle("#000000", "o"),
 }
 # Part in a title; a title is about the first of them that is known.
-_WORDS = {LOOP: "The loop", ALL: "Retraining", "data+loop": "Retraining on its own market"}
+_WORDS = {
+    FEEDBACK: "Feedback",
+    LOOP: "The loop",
+    ALL: "Retraining",
+    "data+loop": "Retraining on its own market",
+}
 _LOOP = ("coverage", "effective_items", "log_gini")
 _FEW = (
     "coverage",
@@ -51,7 +63,7 @@ class Part:
 
     agent: str
     name: str
-    """One of :data:`PARTS`, several joined by ``+`` where the control between them is missing, or ``all``."""
+    """One of :data:`PARTS`; joined by ``+``, or ``loop``, where a control is missing; ``all`` or ``own-history``."""
     more: str
     """Arm that the other is subtracted from."""
     less: str
@@ -70,14 +82,17 @@ def parts_of(arms: Sequence[str]) -> list[Part]:
     """
     parts = []
     for agent in (name for name in arms if not is_control(name)):
-        chain = [*(control_name(agent, control) for control in CONTROLS), agent]
+        chain = [*(control_name(agent, control) for control in CHAIN), agent]
         present = [number for number, name in enumerate(chain) if name in arms]
         steps = list(pairwise(present))
         if len(steps) > 1 and present[0] == 0:
             steps.append((0, len(PARTS)))
         for low, high in steps:
-            name = ALL if (low, high) == (0, len(PARTS)) else "+".join(PARTS[low:high])
+            name = "+".join(PARTS[low:high]).replace(f"selection+{FEEDBACK}", LOOP)
+            name = ALL if (low, high) == (0, len(PARTS)) else name
             parts.append(Part(agent, name, chain[high], chain[low]))
+        if (other := control_name(agent, "yoked")) in arms:
+            parts.append(Part(agent, OWN, agent, other))
     return parts
 
 
@@ -330,7 +345,7 @@ def decomposed(data: PictureTables) -> Figure | None:
 
 
 def effect_of_retraining(parts: pd.DataFrame, late: str, measured: Mapping[str, Measure] = MEASURES) -> str:
-    """Effect of the loop, else of retraining, in late rounds.
+    """Effect of feedback, the loop or retraining, in late rounds.
 
     The agent is relevance where it has controls.
     """
@@ -356,7 +371,7 @@ def effect_of_retraining(parts: pd.DataFrame, late: str, measured: Mapping[str, 
     near, far = (f"{scale * end:.{digits}f}" for end in sorted((abs(low), abs(high))))
     spread = "one seed: no interval" if alone else f"95 % interval {near} to {far}"
     text = f"{_does(part, mean)} {agent} {size:.{digits}f} {unit} of {what} ({late}; {spread})"
-    if part == LOOP and ALL in ends:
+    if part in {FEEDBACK, LOOP} and ALL in ends:
         whole = ends[ALL][0]
         text += f"; {_does(ALL, whole).lower()} it {scale * abs(whole):.{digits}f} in all"
     return text

@@ -20,8 +20,14 @@ from rimsim.scenarios.runs.store import FAILURES, STATES, Run, load_run, resume_
 # -- arms -----------------------------------------------------------------------------------------------------------
 
 
-CONTROLS = ("frozen", "organic", "random")
-"""Kinds of controls: never retrained; retrained on as many events of the log; on as many under random slates."""
+CHAIN = ("frozen", "organic", "random", "static")
+"""Kinds of controls whose differences add up, from never retrained to the agent itself.
+
+They retrain on nothing, on as many events of the log, on as many under random slates, and on as many under slates of
+the warm-up model, which never learns.
+"""
+CONTROLS = (*CHAIN, "yoked")
+"""The same, and one that retrains on as many events of another market of the same agent, which retrains too."""
 DONE = "done"
 """File in the folder of an arm's states that marks it complete."""
 

@@ -85,13 +85,33 @@ def _organic(arm: Arm, sizes: Sequence[int], report: Report) -> Control:
     return AsLogged(arm.config, build_world(arm.config), Seeds.all(arm.seed), sizes)
 
 
-def _shadowed(arm: Arm, sizes: Sequence[int], report: Report) -> Control:
+def _random(arm: Arm, sizes: Sequence[int], report: Report) -> Control:
     return Shadowed(shadow_of(arm.config, arm.seed, arm.shared or arm.folder, report), sizes)
+
+
+def _static(arm: Arm, sizes: Sequence[int], report: Report) -> Control:
+    frozen = dataclasses.replace(arm.config.platform, retrain=False)
+    return _replayed(arm, dataclasses.replace(arm.config, platform=frozen), sizes, report)
+
+
+def _yoked(arm: Arm, sizes: Sequence[int], report: Report) -> Control:
+    return _replayed(arm, arm.config, sizes, report, first=1)  # replica 0 would be the arm itself
+
+
+def _replayed(
+    arm: Arm, played: ScenarioConfig, sizes: Sequence[int], report: Report, *, first: int = 0
+) -> Control:
+    """Training data of other markets of the arm's agent."""
+    # Replicas are taken from ``first`` on.
+    replica = replicas(played, arm.agent, arm.seed, arm.shared or arm.folder, report)
+    return Shadowed(lambda number: replica(number + first), sizes)
 
 
 _RETRAINED: dict[str, Callable[[Arm, Sequence[int], Report], Control]] = {
     "organic": _organic,
-    "random": _shadowed,
+    "random": _random,
+    "static": _static,
+    "yoked": _yoked,
 }
 """Kinds of controls that retrain, on as many events as the arm of the same agent and seed."""
 
@@ -101,21 +121,31 @@ def shadow_of(
 ) -> Callable[[int], list[PastRound]]:
     """Number of a replica → rounds under uniformly random slates.
 
-    Replica 0 has the very seeds of the arms. A replica is played when it is first asked for, and cached in the folder
-    until the run is over, for all arms whose markets differ in their platform or guarantees alone.
+    They serve all arms whose markets differ in their platform or guarantees alone.
     """
-    world = build_world(config)
-    logged = LoggedPast.of(world.past, empty=config.arrivals.history == "none")
     plain = dataclasses.replace(
         config, platform=PlatformConfig(model=_MODEL, retrain=False), exposure=ExposureConfig()
     )
-    name = hashlib.sha256(json.dumps(to_plain(plain)).encode()).hexdigest()[:12]
+    return replicas(plain, _AGENT, seed, folder, report)
+
+
+def replicas(
+    config: ScenarioConfig, agent: str, seed: int, folder: Path, report: Report
+) -> Callable[[int], list[PastRound]]:
+    """Number of a replica of a market → its rounds.
+
+    Replica 0 has the very seeds of the arms; all have the same warm-up model. A replica is played when it is first
+    asked for, and cached in the folder until the run is over.
+    """
+    world = build_world(config)
+    logged = LoggedPast.of(world.past, empty=config.arrivals.history == "none")
+    name = hashlib.sha256(json.dumps([agent, to_plain(config)]).encode()).hexdigest()[:12]
 
     @cache
     def replica(number: int) -> list[PastRound]:
         place = folder / STATES / "shadow" / f"{name}-{seed}-{number}.npz"
         if not place.is_file():
-            kept = KeptRounds.of(play_shadow(plain, world, seed, number, report), keeps_users=False)
+            kept = KeptRounds.of(play_replica(config, agent, world, seed, number, report), keeps_users=False)
             write_arrays(place, kept.arrays(""))
         with np.load(place, allow_pickle=False) as arrays:
             return KeptRounds.from_arrays(arrays, "").rounds(logged, keeps_users=False)
@@ -123,17 +153,17 @@ def shadow_of(
     return replica
 
 
-def play_shadow(
-    plain: ScenarioConfig, world: World, seed: int, replica: int, report: Report
+def play_replica(
+    config: ScenarioConfig, agent: str, world: World, seed: int, replica: int, report: Report
 ) -> list[PastRound]:
     """Rounds of a replica, as its platform keeps them."""
-    seeds = dataclasses.replace(replica_seeds(Seeds.all(seed), replica), model=0)  # one fit for all of them
-    agent = make_agent(_AGENT)
+    seeds = dataclasses.replace(replica_seeds(Seeds.all(seed), replica), model=seed)
+    playing = make_agent(agent)
     market = market_for(
-        agent, plain, seeds=seeds, world=world, model=initial_model(plain, world.past, seeds.model)
+        playing, config, seeds=seeds, world=world, model=initial_model(config, world.past, seeds.model)
     )
     rounds = []
-    for closed in closed_rounds(market, agent):
+    for closed in closed_rounds(market, playing):
         rounds.append(closed.learnt)
         report(0)
     return rounds
