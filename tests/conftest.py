@@ -1,7 +1,5 @@
 """What tests share: an order of files, a cache of their own for fitted models, one thread and no pictures."""
 
-from __future__ import annotations
-
 import os
 
 import pytest

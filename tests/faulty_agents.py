@@ -1,8 +1,6 @@
 """Agents that do what no agent should, for tests; made by the comparison from this file."""
 # ruff: noqa: D101, D102  # each name says what is wrong
 
-from __future__ import annotations
-
 import os
 import signal
 from pathlib import Path

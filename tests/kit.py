@@ -1,7 +1,5 @@
 """Small helpers that tests of every room share."""
 
-from __future__ import annotations
-
 import zipfile
 from pathlib import Path
 

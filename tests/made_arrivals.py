@@ -1,7 +1,5 @@
 """Arrivals of which nothing but their scores is looked at."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 

@@ -1,7 +1,5 @@
 """Logs made up of a few events, as tests write them down."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 

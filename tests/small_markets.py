@@ -1,7 +1,5 @@
 """Markets small enough for tests, on the embedded log, and runs of them that draw no pictures."""
 
-from __future__ import annotations
-
 from contextlib import contextmanager
 
 import pandas as pd

@@ -1,7 +1,5 @@
 """The layer over impressions: its likelihood, its memory and its variances against oracles, and models under it."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The engine of all kinds of runs: parts, worker processes, folders, memory and refusals."""
 
-from __future__ import annotations
-
 import ctypes
 import multiprocessing
 import os

@@ -1,7 +1,5 @@
 """Counter-based randomness, and compiled pieces of the market against what they stand for, in plain NumPy."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """What learners need: bonuses, few numbers to see, masks, snapshots, policies as agents, several environments."""
 
-from __future__ import annotations
-
 import copy
 from functools import partial
 

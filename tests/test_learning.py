@@ -1,7 +1,5 @@
 """What the platform learns: impressions and events against the ledger, weights by hand, models that honour them."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np

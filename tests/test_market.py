@@ -1,7 +1,5 @@
 """The market: what must hold whatever the agent, the batches and the order of serving."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections import Counter
 from functools import cache

@@ -1,7 +1,5 @@
 """Small parts of the market, each against what it should say of every case."""
 
-from __future__ import annotations
-
 import dataclasses
 from types import SimpleNamespace
 

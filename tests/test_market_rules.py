@@ -1,7 +1,5 @@
 """Rules of the market: one cost of a missing exposure, who is handed out next, what consumers make of a slate."""
 
-from __future__ import annotations
-
 import random
 import re
 

@@ -1,7 +1,5 @@
 """The certificate: a bound that holds for any slates and any prices."""
 
-from __future__ import annotations
-
 import itertools
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The price solver beyond its optimum: invariances, warm starts, clones, arguments; and serving at prices."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

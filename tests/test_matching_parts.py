@@ -1,7 +1,5 @@
 """Scores in blocks and of pairs, looks at them, the smoothed dual and moves of slates, against searches by hand."""
 
-from __future__ import annotations
-
 import itertools
 
 import numpy as np

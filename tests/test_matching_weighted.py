@@ -1,7 +1,5 @@
 """Prices, slates and certificates against linear programmes (SciPy's HiGHS): positions, weights, rows of items."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 from functools import partial

@@ -1,7 +1,5 @@
 """Measures of exposure, relevance, the loop and both sides, and statistics, against definitions and closed forms."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from fractions import Fraction

@@ -1,7 +1,5 @@
 """Measures as entries, built in and of one's own: promises, places, refusals; and in comparisons and sweeps."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Fitting p to next events, sessions and samples of items: losses against torch's, labels against loops."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np

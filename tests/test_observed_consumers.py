@@ -1,7 +1,5 @@
 """Consumers whose answers are known: a table's frequencies come out to the digit, and no other pair is taken."""
 
-from __future__ import annotations
-
 import dataclasses
 from io import StringIO
 

@@ -1,7 +1,5 @@
 """Off-policy estimators against the expectation over all slates, and of runs beside the truth."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 

@@ -1,7 +1,5 @@
 """Online agents: laws, prices, guarantees and learning against brute force, solvers and slow transcriptions."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 

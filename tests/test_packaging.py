@@ -1,7 +1,5 @@
 """The package is built from four sibling folders, and the site from pages: what keeps both whole is seen here."""
 
-from __future__ import annotations
-
 import ast
 import importlib
 import re

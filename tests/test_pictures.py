@@ -1,7 +1,5 @@
 """Pictures of a run: drawn from tables, saying what the data say."""
 
-from __future__ import annotations
-
 import itertools
 import re
 import warnings

@@ -1,7 +1,5 @@
 """What arrivals and consumers must do, and things of one's own by file and options: slips are told with their line."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import os

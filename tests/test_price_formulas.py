@@ -1,7 +1,5 @@
 """Prices that move, by their formulas in plain Python; and what cannot be delivered, by plain counts."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Groups, campaigns, caps and periods: the table of requirements, what is counted, and agents that price them."""
 
-from __future__ import annotations
-
 import dataclasses
 import re
 

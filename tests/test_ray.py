@@ -1,7 +1,5 @@
 """Arms on Ray: the same bytes as on local processes, whatever dies on the way, and no file system in common."""
 
-from __future__ import annotations
-
 import importlib
 import os
 import re

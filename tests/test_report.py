@@ -1,7 +1,5 @@
 """The tables and the report of a run: columns, sentences, notes, each way to show them, and differences of runs."""
 
-from __future__ import annotations
-
 import dataclasses
 import io
 import re

@@ -1,7 +1,5 @@
 """Known answers for models of what a returning user takes, and for the weights of their parts."""
 
-from __future__ import annotations
-
 import dataclasses
 import warnings
 

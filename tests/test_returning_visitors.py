@@ -1,7 +1,5 @@
 """Users who come back and providers who leave: processes against theory, satisfaction by hand, what arms share."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 import re

@@ -1,7 +1,5 @@
 """Scenarios, the comparison, its run folder, the command line, and what is switched off: it changes no byte."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 import typing

@@ -1,7 +1,5 @@
 """Laws over slates and propensities: every number of them against an enumeration of all sets or slates."""
 
-from __future__ import annotations
-
 import itertools
 from itertools import permutations
 

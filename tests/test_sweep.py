@@ -1,7 +1,5 @@
 """Sweeps: a compare at every point of a grid, one table, one front."""
 
-from __future__ import annotations
-
 import shutil
 from functools import partial
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Event files: what is written can be read back, also after an interruption."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 import json

@@ -1,7 +1,5 @@
 """Truths: which model is chosen, λ*, and that one law decides what is consumed."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 

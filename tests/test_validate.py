@@ -1,7 +1,5 @@
 """Validation: agreement against plain loops and SciPy, made-up laws, tables that follow from slates, the command."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 from types import SimpleNamespace

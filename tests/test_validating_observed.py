@@ -1,7 +1,5 @@
 """Judging on known answers: figures by brute force, and truths told apart on a table with a known law."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np

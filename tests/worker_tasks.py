@@ -1,7 +1,5 @@
 """Tasks of tests that run on worker processes, which import them from here whichever tests run."""
 
-from __future__ import annotations
-
 import importlib
 import os
 import signal
