@@ -753,12 +753,7 @@ def test_keys_hang_on_every_file_that_says_what_is_kept(monkeypatch):
 
     monkeypatch.setattr(Path, "read_bytes", reading)
     evidence_of._code()
-    assert {
-        "market/agreement.py",
-        "data/log.py",
-        "measures/statistics.py",
-        "measures/relevance.py",
-    } <= read
+    assert {"market/agreement.py", "data/log.py", "measures/statistics.py", "measures/relevance.py"} <= read
     assert {"intensity/scores.py", "measures/statistics.py"} <= read
     read.clear()
     world._code.__wrapped__()
