@@ -16,6 +16,11 @@ def documented(name, *pages):
     return text.split(f"# {name}\n", 1)[1].split("```", 1)[0]
 
 
+def cases(names, *rows, **options):
+    """Run a test once for each row of values of the named arguments."""
+    return pytest.mark.parametrize(names.split(), rows, **options)
+
+
 def refused(error, message, call, *given, **options):
     """Check that a call ends in an error whose text matches; returns the text."""
     with pytest.raises(error, match=message) as caught:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from kit import refused
+from kit import cases, refused
 from small_markets import small_capped, small_scenario
 from test_online_agents import Chunks, arrivals_of, skewed, view_of
 
@@ -52,7 +52,7 @@ def test_epsilon_zero_is_relevance_and_one_is_uniform():
     assert (uniform == uniform_slates(arrivals.admissible.numpy(), 5, view.key, arrivals.id)).all()
 
 
-@pytest.mark.parametrize(("gain", "closing"), [(0.1, 0.02), (1.0, 0.0)])
+@cases("gain closing", (0.1, 0.02), (1.0, 0.0))
 @pytest.mark.parametrize("unit", ["shown", "examined"])
 def test_feedback_follows_its_formula(unit, gain, closing):
     """Slates and prices equal a slow transcription of w = clip(w₀ + g·c/√b·(b·t/N − E)·h, 0, c) in either unit."""
@@ -91,21 +91,19 @@ def test_identical_states_are_spread_over_the_items():
     assert len(np.unique(np.sort(ledger.item, 1), axis=0)) > 30
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("relevence", "'relevance'"),  # codespell:ignore relevence
-        ("epsilon-greedy(epsilom=0.2)", "'epsilon'"),
-        ("epsilon-greedy(epsilon=2)", "option 'epsilon' is 2; allowed: less than or equal to 1"),
-        ("epsilon-greedy(0.2)", "option=value"),
-        ("rim-resolve(every=2.5)", "option 'every' is 2.5;"),
-        ("rim-feedback(guard=True)", "no option 'guard'"),
-        ("fair-rec(alpha=2)", "no option 'alpha'"),
-        ("nowhere.py:Mine", "no file"),
-        ("rimsim.agents:Randm", "'Random'"),
-        ("argparse:Namespace", "has no begin_round, act"),
-        ("rimsim.agents:Episode", "cannot be made"),
-    ],
+@cases(
+    "text message",
+    ("relevence", "'relevance'"),  # codespell:ignore relevence
+    ("epsilon-greedy(epsilom=0.2)", "'epsilon'"),
+    ("epsilon-greedy(epsilon=2)", "option 'epsilon' is 2; allowed: less than or equal to 1"),
+    ("epsilon-greedy(0.2)", "option=value"),
+    ("rim-resolve(every=2.5)", "option 'every' is 2.5;"),
+    ("rim-feedback(guard=True)", "no option 'guard'"),
+    ("fair-rec(alpha=2)", "no option 'alpha'"),
+    ("nowhere.py:Mine", "no file"),
+    ("rimsim.agents:Randm", "'Random'"),
+    ("argparse:Namespace", "has no begin_round, act"),
+    ("rimsim.agents:Episode", "cannot be made"),
 )
 def test_agents_that_are_none_are_refused(text, message):
     """A misspelt name, option or class is an error with the nearest valid name."""
@@ -143,15 +141,13 @@ def test_learning_agents_get_all_feedback_in_clock_order_at_barriers():
     assert set(told) == {0, 2, 5}
 
 
-@pytest.mark.parametrize(
-    ("method", "answer", "message"),
-    [
-        ("begin_round", None, "'faulty' raised KeyError before round 0"),
-        ("act", None, "'faulty' raised KeyError in round 0, at arrival .*lost"),
-        ("act", [[1, 2], [3]], "'faulty' in round 0.*no array"),
-        ("act", [[0.5] * 5], "'faulty' in round 0.*whole numbers"),
-        ("learn", None, "'faulty' raised KeyError learning in round"),
-    ],
+@cases(
+    "method answer message",
+    ("begin_round", None, "'faulty' raised KeyError before round 0"),
+    ("act", None, "'faulty' raised KeyError in round 0, at arrival .*lost"),
+    ("act", [[1, 2], [3]], "'faulty' in round 0.*no array"),
+    ("act", [[0.5] * 5], "'faulty' in round 0.*whole numbers"),
+    ("learn", None, "'faulty' raised KeyError learning in round"),
 )
 def test_every_call_of_an_agent_is_guarded(method, answer, message):
     """Whichever method fails, and however, the error is ours and names agent and round."""

@@ -5,7 +5,7 @@ import functools
 
 import numpy as np
 import pytest
-from kit import refused, same_arrays
+from kit import cases, refused, same_arrays
 from small_markets import played, resumed, small_broadcast, small_scenario
 
 from rimsim.config import ArrivalsConfig, ConsumerConfig
@@ -119,9 +119,7 @@ def test_a_broadcast_goes_to_users_who_were_there_before():
     assert cut > 100
 
 
-@pytest.mark.parametrize(
-    ("draw", "truth"), [("sessions", "factors"), ("sessions", "bag"), ("users", "factors")]
-)
+@cases("draw truth", ("sessions", "factors"), ("sessions", "bag"), ("users", "factors"))
 def test_a_saved_market_goes_on_with_the_same_pasts(draw, truth, tmp_path):
     """What is saved between rounds has each slot's cut; played on, the ledger is the same."""
     arrivals = ArrivalsConfig(per_round=60, max_visits=3, draw=draw)

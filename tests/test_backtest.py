@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
-from kit import refused
+from kit import cases, refused
 from made_logs import log_of
 from small_markets import drawn
 
@@ -77,7 +77,7 @@ def _kept(log, share, seed):
     return [_events(log)[row] for row in sorted(kept)]
 
 
-@pytest.mark.parametrize(("seed", "items"), [(0, 70), (1, 70), (7, 12)])
+@cases("seed items", (0, 70), (1, 70), (7, 12))
 def test_the_user_relative_split_is_the_recipe_in_plain_loops(log, seed, items):
     """Halves, T, groups, training, targets, states and folds equal a rewrite with loops, also where items repeat."""
     log = dataclasses.replace(log, item=log.item % items)
@@ -409,21 +409,19 @@ def test_a_back_test_is_reproducible_bit_for_bit(run, tmp_path, monkeypatch):
 TIED = "user,item,time\n" + "".join(f"{n % 6},{n // 6},{1000 + n % 6}\n" for n in range(24))
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ("--models gru-hq", "Did you mean 'gru-hp'"),
-        ("--models hp,hp", "holds a value twice"),
-        ("--beta 0,1.5", "--beta: 1.5; allowed: less than or equal to 1"),
-        ("--beta much", "allowed: comma-separated numbers, or none"),
-        ("--seeds 0", "at least 1"),
-        ("--horizon soon", "is no duration"),
-        ("--horizon 14", "has no unit"),
-        ("--data nowhere.csv", "no such file"),
-        ("--data tied.csv --min-item-events 1", "events that follow an earlier one"),
-        ("--split calendar --horizon 10000d", "too little for a calendar back-test"),
-        ("--min-item-events 341", "too little to back-test"),
-    ],
+@cases(
+    "options message",
+    ("--models gru-hq", "Did you mean 'gru-hp'"),
+    ("--models hp,hp", "holds a value twice"),
+    ("--beta 0,1.5", "--beta: 1.5; allowed: less than or equal to 1"),
+    ("--beta much", "allowed: comma-separated numbers, or none"),
+    ("--seeds 0", "at least 1"),
+    ("--horizon soon", "is no duration"),
+    ("--horizon 14", "has no unit"),
+    ("--data nowhere.csv", "no such file"),
+    ("--data tied.csv --min-item-events 1", "events that follow an earlier one"),
+    ("--split calendar --horizon 10000d", "too little for a calendar back-test"),
+    ("--min-item-events 341", "too little to back-test"),
 )
 def test_what_does_not_fit_is_told_before_anything_is_written(
     tmp_path, monkeypatch, capsys, options, message

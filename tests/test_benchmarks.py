@@ -4,6 +4,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+from kit import cases
 
 from rimsim.scenarios.report.sweep import Contrast, matrix, sweep_table, swept_fields
 
@@ -15,14 +16,12 @@ def module(monkeypatch):
     return import_module
 
 
-@pytest.mark.parametrize(
-    ("there", "lines"),
-    [
-        ([], [["sweep", "two-sided", "--out"]]),
-        (["config.yaml"], [["sweep", "--resume", "--out"]]),
-        (["config.yaml", "sweep.parquet"], []),
-        (["config.yaml", "rounds.parquet"], []),
-    ],
+@cases(
+    "there lines",
+    ([], [["sweep", "two-sided", "--out"]]),
+    (["config.yaml"], [["sweep", "--resume", "--out"]]),
+    (["config.yaml", "sweep.parquet"], []),
+    (["config.yaml", "rounds.parquet"], []),
     ids=["empty", "begun", "complete sweep", "complete comparison"],
 )
 def test_a_kept_run_is_played_gone_on_with_or_read(module, monkeypatch, tmp_path, there, lines):

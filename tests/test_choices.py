@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from kit import refused, same_arrays
+from kit import cases, refused, same_arrays
 from small_markets import play_out, small_replay, small_scenario
 
 from rimsim import rng
@@ -218,24 +218,19 @@ def put(value, row=1, position=2):
     return change
 
 
-@pytest.mark.parametrize(
-    ("answer", "found"),
-    [
-        (lambda usual: None, "a NoneType; allowed: a Response"),
-        (lambda usual: (usual.consumed, usual.probability), "a tuple; allowed: a Response"),
-        (changed(consumed=lambda part: part.astype(int)), "consumed int64"),
-        (
-            changed(probability=lambda part: part[:, :1]),
-            r"consumed bool \(3, 5\), probability float64 \(3, 1\)",
-        ),
-        (changed(intensity=lambda part: part.astype(int)), r"consumed .* intensity int64 \(3, 5\)"),
-        (changed(probability=put(1.01)), "item 12 at position 3 .*probability 1.01 .*allowed: .*from 0 to 1"),
-        (changed(probability=put(-0.1)), "item 12 at position 3 .*probability -0.1"),
-        (changed(probability=put(np.nan)), "item 12 at position 3 .*probability nan"),
-        (changed(intensity=put(np.inf)), "item 12 at position 3 .*intensity inf"),
-        (changed(intensity=put(-1.0)), "item 12 at position 3 .*intensity -1.0"),
-        (changed(consumed=put(value=True, row=2, position=4)), "item -1 at position 5 consumed"),
-    ],
+@cases(
+    "answer found",
+    (lambda usual: None, "a NoneType; allowed: a Response"),
+    (lambda usual: (usual.consumed, usual.probability), "a tuple; allowed: a Response"),
+    (changed(consumed=lambda part: part.astype(int)), "consumed int64"),
+    (changed(probability=lambda part: part[:, :1]), r"consumed bool \(3, 5\), probability float64 \(3, 1\)"),
+    (changed(intensity=lambda part: part.astype(int)), r"consumed .* intensity int64 \(3, 5\)"),
+    (changed(probability=put(1.01)), "item 12 at position 3 .*probability 1.01 .*allowed: .*from 0 to 1"),
+    (changed(probability=put(-0.1)), "item 12 at position 3 .*probability -0.1"),
+    (changed(probability=put(np.nan)), "item 12 at position 3 .*probability nan"),
+    (changed(intensity=put(np.inf)), "item 12 at position 3 .*intensity inf"),
+    (changed(intensity=put(-1.0)), "item 12 at position 3 .*intensity -1.0"),
+    (changed(consumed=put(value=True, row=2, position=4)), "item -1 at position 5 consumed"),
 )
 def test_a_response_that_is_none_is_refused_by_the_consumer_s_name(market, answer, found):
     """The error names the consumer's method, the first place that is wrong, what was found and what is allowed."""
@@ -253,18 +248,16 @@ NONE = "a number that is negative, infinite or none"
 ASKED = {"organic": organic_of, "true_intensity": true_intensity_of, "relevant": relevant_items}
 
 
-@pytest.mark.parametrize(
-    ("method", "answer", "found"),
-    [
-        ("organic", lambda usual: None, "a NoneType"),
-        ("organic", lambda usual: usual._replace(row=np.array([0])), "1 rows, 0 ticks, 0 items"),
-        ("true_intensity", lambda usual: usual.numpy(), r"a ndarray of shape \(3, "),
-        ("true_intensity", lambda usual: usual[:, :2], r"a Tensor of shape \(3, 2\)"),
-        ("true_intensity", lambda usual: usual * torch.nan, NONE),
-        ("true_intensity", lambda usual: usual - 1.0, "a number that is negative"),
-        ("relevant", lambda usual: usual[:-1], r"shape \(2,\)"),
-        ("relevant", lambda usual: usual * np.nan, rf"shape \(3,\), or {NONE}"),
-    ],
+@cases(
+    "method answer found",
+    ("organic", lambda usual: None, "a NoneType"),
+    ("organic", lambda usual: usual._replace(row=np.array([0])), "1 rows, 0 ticks, 0 items"),
+    ("true_intensity", lambda usual: usual.numpy(), r"a ndarray of shape \(3, "),
+    ("true_intensity", lambda usual: usual[:, :2], r"a Tensor of shape \(3, 2\)"),
+    ("true_intensity", lambda usual: usual * torch.nan, NONE),
+    ("true_intensity", lambda usual: usual - 1.0, "a number that is negative"),
+    ("relevant", lambda usual: usual[:-1], r"shape \(2,\)"),
+    ("relevant", lambda usual: usual * np.nan, rf"shape \(3,\), or {NONE}"),
 )
 def test_other_answers_that_are_none_are_refused_likewise(market, method, answer, found):
     """What visitors do by themselves, want of the catalogue, and would consume of it shown whole."""
@@ -274,14 +267,12 @@ def test_other_answers_that_are_none_are_refused_likewise(market, method, answer
     refused(MarketError, f"^Made.{method}: found {found}", ASKED[method], made, visits, n)
 
 
-@pytest.mark.parametrize(
-    ("method", "answer"),
-    [
-        ("respond", changed(probability=lambda part: part + 2.0)),
-        ("organic", lambda usual: None),
-        ("relevant", lambda usual: usual - 9.0),
-        ("true_intensity", lambda usual: usual * torch.nan),
-    ],
+@cases(
+    "method answer",
+    ("respond", changed(probability=lambda part: part + 2.0)),
+    ("organic", lambda usual: None),
+    ("relevant", lambda usual: usual - 9.0),
+    ("true_intensity", lambda usual: usual * torch.nan),
 )
 def test_a_market_asks_through_these_checks(market, method, answer):
     """A wrong answer of each kind ends a round with the method's name; the look at the opening has no wrong one."""

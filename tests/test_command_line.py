@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from kit import refused
+from kit import cases, refused
 from rich.console import Console
 from small_markets import drawn, small_broadcast, small_replay, small_run, small_scenario
 
@@ -121,9 +121,8 @@ def test_a_run_of_another_kind_is_refused_with_the_command_that_repeats_it(folde
     assert "no such folder; the command without --resume begins a run there" in said.err
 
 
-@pytest.mark.parametrize(
-    ("entry", "name"),
-    [("experiment", "an experiment"), ("validate", "a validation"), ("backtest", "a back-test")],
+@cases(
+    "entry name", ("experiment", "an experiment"), ("validate", "a validation"), ("backtest", "a back-test")
 )
 def test_what_is_begun_anew_is_not_resumed(entry, name, tmp_path, capsys):
     """The folder of an experiment, a validation or a back-test is refused with the command that repeats it."""
@@ -164,42 +163,40 @@ def test_a_sweep_is_reported_as_digest_and_as_markdown(folders, tmp_path, capsys
     assert lines[-1].startswith("| `random beta=0.4` | ")
 
 
-@pytest.mark.parametrize(
-    ("line", "said"),
-    [
-        ("compare --sedes 3", "compare: No such option '--sedes'. Did you mean '--seeds'?"),
-        ("report here --digets", "report: No such option '--digets'. Did you mean '--digest'?"),
-        ("data check x --coloumns=a", "data check: No such option '--coloumns'. Did you mean '--columns'?"),
-        ("comprae", "No such command 'comprae'. Did you mean 'compare'?"),
-        ("data chek", "data: No such command 'chek'. Did you mean 'check'?"),
-        ("backtest --recipe quik", "backtest: --recipe: 'quik' is not one of 'thorough', 'quick'."),
-        ("backtest --tol small", "backtest: --tol: 'small'; allowed: a number"),
-        ("report one two", "report: Got unexpected extra argument (two). rimsim report --help"),
-        ("report one --digest --markdown", "report: --markdown: not allowed with argument --digest"),
-        ("data check", "data check: Missing argument 'PATH'. rimsim data check --help"),
-        ("compare --out", "Option '--out' requires an argument. rimsim --help"),
-        ("compare --out=", "compare: --out: ''; allowed: a path"),
-        ("backtest --out=", "backtest: --out: ''; allowed: a path"),
-        ("demo --out=", "demo: --out: ''; allowed: a path"),
-        ("compare --rounds 0", "compare: --rounds: '0'; allowed: a whole number from 1 up"),
-        ("compare --rounds few", "compare: --rounds: 'few'; allowed: a whole number from 1 up"),
-        ("compare --workers 0", "compare: --workers: '0'; allowed: a whole number from 1 up"),
-        ("sweep --workers -2", "sweep: --workers: '-2'; allowed: a whole number from 1 up"),
-        ("sweep --batch-size 1.5", "sweep: --batch-size: '1.5'; allowed: a whole number from 1 up"),
-        ("compare --seeds 0", "--seeds: '0'; allowed: how many seeds, at least 1"),
-        ("sweep --seeds 1,1", "--seeds: '1,1'; allowed: "),
-        ("backtest --seeds few", "--seeds: 'few'; allowed: "),
-        ("backtest --users 1", "--users: 1; allowed: greater than or equal to 2"),
-        ("sweep --beta 0,2", "--beta: field 'exposure.beta' is 2; allowed: less than or equal to 1"),
-        ("sweep --beta 0 --grid exposure.beta=1", "--beta or --grid: 'exposure.beta=0'; allowed: "),
-        ("sweep --grid exposure.cost=[", "--grid: exposure.cost: '[' cannot be read: "),
-        ("compare --set slate=[", "--set: 'slate=[': '[' cannot be read: "),
-        ("compare --set slate=0", "--set: field 'slate' is 0; allowed: greater than or equal to 1"),
-        ("compare --set beta=0.3", "--set: unknown field 'beta'. Did you mean 'exposure.beta'?"),
-        ("compare --agents ,", "agents: none given; allowed: at least one"),
-        ("compare nowhere.yaml", "nowhere.yaml: no such file."),
-        ("compare none/mine.yaml", "none/mine.yaml: no such file. There is no folder 'none'."),
-    ],
+@cases(
+    "line said",
+    ("compare --sedes 3", "compare: No such option '--sedes'. Did you mean '--seeds'?"),
+    ("report here --digets", "report: No such option '--digets'. Did you mean '--digest'?"),
+    ("data check x --coloumns=a", "data check: No such option '--coloumns'. Did you mean '--columns'?"),
+    ("comprae", "No such command 'comprae'. Did you mean 'compare'?"),
+    ("data chek", "data: No such command 'chek'. Did you mean 'check'?"),
+    ("backtest --recipe quik", "backtest: --recipe: 'quik' is not one of 'thorough', 'quick'."),
+    ("backtest --tol small", "backtest: --tol: 'small'; allowed: a number"),
+    ("report one two", "report: Got unexpected extra argument (two). rimsim report --help"),
+    ("report one --digest --markdown", "report: --markdown: not allowed with argument --digest"),
+    ("data check", "data check: Missing argument 'PATH'. rimsim data check --help"),
+    ("compare --out", "Option '--out' requires an argument. rimsim --help"),
+    ("compare --out=", "compare: --out: ''; allowed: a path"),
+    ("backtest --out=", "backtest: --out: ''; allowed: a path"),
+    ("demo --out=", "demo: --out: ''; allowed: a path"),
+    ("compare --rounds 0", "compare: --rounds: '0'; allowed: a whole number from 1 up"),
+    ("compare --rounds few", "compare: --rounds: 'few'; allowed: a whole number from 1 up"),
+    ("compare --workers 0", "compare: --workers: '0'; allowed: a whole number from 1 up"),
+    ("sweep --workers -2", "sweep: --workers: '-2'; allowed: a whole number from 1 up"),
+    ("sweep --batch-size 1.5", "sweep: --batch-size: '1.5'; allowed: a whole number from 1 up"),
+    ("compare --seeds 0", "--seeds: '0'; allowed: how many seeds, at least 1"),
+    ("sweep --seeds 1,1", "--seeds: '1,1'; allowed: "),
+    ("backtest --seeds few", "--seeds: 'few'; allowed: "),
+    ("backtest --users 1", "--users: 1; allowed: greater than or equal to 2"),
+    ("sweep --beta 0,2", "--beta: field 'exposure.beta' is 2; allowed: less than or equal to 1"),
+    ("sweep --beta 0 --grid exposure.beta=1", "--beta or --grid: 'exposure.beta=0'; allowed: "),
+    ("sweep --grid exposure.cost=[", "--grid: exposure.cost: '[' cannot be read: "),
+    ("compare --set slate=[", "--set: 'slate=[': '[' cannot be read: "),
+    ("compare --set slate=0", "--set: field 'slate' is 0; allowed: greater than or equal to 1"),
+    ("compare --set beta=0.3", "--set: unknown field 'beta'. Did you mean 'exposure.beta'?"),
+    ("compare --agents ,", "agents: none given; allowed: at least one"),
+    ("compare nowhere.yaml", "nowhere.yaml: no such file."),
+    ("compare none/mine.yaml", "none/mine.yaml: no such file. There is no folder 'none'."),
 )
 def test_a_slip_is_answered_in_one_line_with_the_nearest_name(line, said, tmp_path, monkeypatch, capsys):
     """Status 2 and one line in our own words that names the option; no page of usage, no folder."""
@@ -257,17 +254,15 @@ def test_a_command_may_be_repeated_with_resume_and_from(folders, tmp_path, capsy
     assert f"equal to {one}" in said_by(capsys, ["compare", "--rounds", "2", "--from", one, *again]).out
 
 
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        ("--rounds 3", "rounds 3, where it has 2; allowed: the same, or none"),
-        ("--seeds 2", "seeds [0, 1], where it has [0]"),
-        ("--agents random", "agents ['random'], where it has ['random', 'relevance']"),
-        ("--frozen none", "frozen [], where it has ['relevance']"),
-        ("--set exposure.beta=0.3", "exposure.beta 0.3, where it has 0.5"),
-        ("--no-ledger", "ledger False, where it has True"),
-        ("no-retrain", "name 'no-retrain', where it has 'closed-loop'"),
-    ],
+@cases(
+    "options said",
+    ("--rounds 3", "rounds 3, where it has 2; allowed: the same, or none"),
+    ("--seeds 2", "seeds [0, 1], where it has [0]"),
+    ("--agents random", "agents ['random'], where it has ['random', 'relevance']"),
+    ("--frozen none", "frozen [], where it has ['relevance']"),
+    ("--set exposure.beta=0.3", "exposure.beta 0.3, where it has 0.5"),
+    ("--no-ledger", "ledger False, where it has True"),
+    ("no-retrain", "name 'no-retrain', where it has 'closed-loop'"),
 )
 def test_other_options_beside_a_run_folder_are_refused_with_the_difference(folders, options, said, capsys):
     """What differs is named, with both values, for --resume and --from alike."""
@@ -324,16 +319,14 @@ def test_command_line_answers_without_what_work_needs(words):
     assert done.stdout or "Did you mean" in done.stderr
 
 
-@pytest.mark.parametrize(
-    ("kind", "names"),
-    [
-        ("scenarios", scenario_names()),
-        ("agents", rimsim.agents.BUILT_IN),
-        ("models", {part for name in model_names() for part in name.split("-")}),
-        ("arrivals", arrivals.BUILT_IN),
-        ("consumers", consumers.BUILT_IN),
-        ("measures", MEASURES),
-    ],
+@cases(
+    "kind names",
+    ("scenarios", scenario_names()),
+    ("agents", rimsim.agents.BUILT_IN),
+    ("models", {part for name in model_names() for part in name.split("-")}),
+    ("arrivals", arrivals.BUILT_IN),
+    ("consumers", consumers.BUILT_IN),
+    ("measures", MEASURES),
 )
 def test_what_has_a_name_is_listed_with_a_line(kind, names, capsys):
     """Each kind of thing has a command that prints every built-in name and what it is."""

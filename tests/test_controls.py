@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
-from kit import refused
+from kit import cases, refused
 from small_markets import (
     ledgers,
     play_out,
@@ -208,22 +208,20 @@ def _made_up(arms, seeds=3, rounds=2, metric="coverage"):
     )
 
 
-@pytest.mark.parametrize(
-    ("controls", "names"),
-    [
-        ((), []),
-        (("frozen",), ["all"]),
-        (("random",), ["loop"]),
-        (("organic",), ["data+loop"]),
-        (("frozen", "random"), ["retraining+data", "loop", "all"]),
-        (("frozen", "organic"), ["retraining", "data+loop", "all"]),
-        (("organic", "random"), ["data", "loop"]),
-        (("frozen", "organic", "random"), ["retraining", "data", "loop", "all"]),
-        (("random", "static"), ["selection", "feedback"]),
-        (("organic", "static"), ["data+selection", "feedback"]),
-        (("frozen", "static", "yoked"), ["retraining+data+selection", "feedback", "all", "own-history"]),
-        (CONTROLS, ["retraining", "data", "selection", "feedback", "all", "own-history"]),
-    ],
+@cases(
+    "controls names",
+    ((), []),
+    (("frozen",), ["all"]),
+    (("random",), ["loop"]),
+    (("organic",), ["data+loop"]),
+    (("frozen", "random"), ["retraining+data", "loop", "all"]),
+    (("frozen", "organic"), ["retraining", "data+loop", "all"]),
+    (("organic", "random"), ["data", "loop"]),
+    (("frozen", "organic", "random"), ["retraining", "data", "loop", "all"]),
+    (("random", "static"), ["selection", "feedback"]),
+    (("organic", "static"), ["data+selection", "feedback"]),
+    (("frozen", "static", "yoked"), ["retraining+data+selection", "feedback", "all", "own-history"]),
+    (CONTROLS, ["retraining", "data", "selection", "feedback", "all", "own-history"]),
 )
 def test_parts_are_those_that_the_controls_tell(controls, names):
     """Where a control is missing, the parts on its two sides are told as one."""
@@ -343,14 +341,12 @@ def test_results_do_not_depend_on_workers_batches_or_interruption(tmp_path, monk
 FROZEN = PlatformConfig(model="popularity-hp", retrain=False)
 
 
-@pytest.mark.parametrize(
-    ("config", "words", "message"),
-    [
-        (CONFIG, {"control": ["frosen"]}, "'frozen'"),
-        (CONFIG, {"control": ["random", "random"]}, "twice"),
-        (small_replay(), {"control": ["organic"]}, "same in every round"),
-        (small_scenario(platform=FROZEN), {"control": ["random"]}, "nothing is retrained"),
-    ],
+@cases(
+    "config words message",
+    (CONFIG, {"control": ["frosen"]}, "'frozen'"),
+    (CONFIG, {"control": ["random", "random"]}, "twice"),
+    (small_replay(), {"control": ["organic"]}, "same in every round"),
+    (small_scenario(platform=FROZEN), {"control": ["random"]}, "nothing is retrained"),
 )
 def test_what_cannot_be_controlled_is_refused(config, words, message, tmp_path):
     """Before anything is written."""

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kit import refused
+from kit import cases, refused
 from made_logs import log_of
 
 from rimsim.data import EventLog, Needs, describe, later_sessions, load, require_usable
@@ -38,9 +38,7 @@ def test_the_numbers_of_a_description_are_those_of_the_log(tmp_path):
     assert any("2 repeats" in sentence for sentence in found.cannot)
 
 
-@pytest.mark.parametrize(
-    ("ending", "start"), [(".png", b"\x89PNG"), (".svg", b"<?xml"), (".pdf", b"%PDF"), (".doc", None)]
-)
+@cases("ending start", (".png", b"\x89PNG"), (".svg", b"<?xml"), (".pdf", b"%PDF"), (".doc", None))
 def test_a_picture_is_written_whole_or_refused(tmp_path, ending, start):
     """A picture of a log, however small, is a file of its kind, and nothing else is left; other endings are refused."""
     found, path = describe(_log(tmp_path, ["a,x,5,1"])), tmp_path / "out" / f"log{ending}"

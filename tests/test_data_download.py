@@ -9,7 +9,7 @@ import time
 import zipfile
 
 import pytest
-from kit import refused
+from kit import cases, refused
 
 from rimsim.data import catalogue, download, load
 from rimsim.data.catalogue import Entry
@@ -112,17 +112,15 @@ def test_a_download_is_whole_and_loads_and_is_not_fetched_again(serve, tmp_path)
     assert len(server.asked) == 1
 
 
-@pytest.mark.parametrize(
-    ("answer", "message"),
-    [
-        ("half", "cannot be fetched|something else"),
-        ("portal", "sent something else than a made-up log"),
-        ("other bytes", "sent something else than a made-up log"),
-        ("endless", "sent more than the"),
-        ("404", "404 Client Error"),
-        ("500", "500 Server Error"),
-        ("silence", "cannot be fetched to"),
-    ],
+@cases(
+    "answer message",
+    ("half", "cannot be fetched|something else"),
+    ("portal", "sent something else than a made-up log"),
+    ("other bytes", "sent something else than a made-up log"),
+    ("endless", "sent more than the"),
+    ("404", "404 Client Error"),
+    ("500", "500 Server Error"),
+    ("silence", "cannot be fetched to"),
 )
 def test_a_server_that_does_not_deliver_is_an_error(serve, tmp_path, answer, message):
     """The error says what happened, and no file has the log's name."""

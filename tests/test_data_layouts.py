@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from kit import refused, same_log, zipped
+from kit import cases, refused, same_log, zipped
 
 from rimsim.data import ObservedTable, check, load, load_observed, write
 from rimsim.errors import ConfigError, DataError
@@ -198,17 +198,15 @@ def test_dates_written_as_numbers_are_dates(tmp_path):
     assert load(tmp_path / "c.csv").time[0] == 19_700_000
 
 
-@pytest.mark.parametrize(
-    ("texts", "ids"),
-    [
-        (["7", "10", "-3"], [-3, 7, 10]),
-        (["7", "07", "10"], ["07", "10", "7"]),
-        (["a", "B", "é"], ["B", "a", "é"]),
-        (["9223372036854775807", "1"], [1, 9223372036854775807]),
-        (["9223372036854775808", "1"], ["1", "9223372036854775808"]),
-        (["1.0", "2"], ["1.0", "2"]),
-        ([" x y ", "z"], ["x y", "z"]),
-    ],
+@cases(
+    "texts ids",
+    (["7", "10", "-3"], [-3, 7, 10]),
+    (["7", "07", "10"], ["07", "10", "7"]),
+    (["a", "B", "é"], ["B", "a", "é"]),
+    (["9223372036854775807", "1"], [1, 9223372036854775807]),
+    (["9223372036854775808", "1"], ["1", "9223372036854775808"]),
+    (["1.0", "2"], ["1.0", "2"]),
+    ([" x y ", "z"], ["x y", "z"]),
 )
 def test_ids_of_any_type_are_kept(tmp_path, texts, ids):
     """Ids are whole numbers, sorted by size, if all are written so; else the texts, sorted by code points."""

@@ -16,7 +16,7 @@ import pytest
 from gymnasium import wrappers
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env
-from kit import refused, same_arrays
+from kit import cases, refused, same_arrays
 from small_markets import PAIRS, SMALL, play_out, settings_of
 
 from rimsim.agents import make_agent, market_for, rollout
@@ -153,13 +153,11 @@ def test_the_short_way_of_a_step_is_the_long_way(kind):
         same_arrays(closed.ledger, closed_too.ledger, *columns)
 
 
-@pytest.mark.parametrize(
-    ("action", "found"),
-    [
-        (np.arange(3), r"\(3,\) and type int64"),
-        (np.arange(5.0), r"\(5,\) and type float64"),
-        (3, r"\(\) and type int64"),
-    ],
+@cases(
+    "action found",
+    (np.arange(3), r"\(3,\) and type int64"),
+    (np.arange(5.0), r"\(5,\) and type float64"),
+    (3, r"\(\) and type int64"),
 )
 def test_an_action_of_another_shape_or_type_is_refused(env, action, found):
     """The error names the shape and the type that were given, and those that are allowed."""
@@ -192,7 +190,7 @@ def test_seeds_can_be_set_one_by_one(env):
         refused(ConfigError, said, BonusAction, env, by=by, groups=5)
 
 
-@pytest.mark.parametrize(("by", "size"), [("item", None), ("genre", None), ("popularity", 10)])
+@cases("by size", ("item", None), ("genre", None), ("popularity", 10))
 def test_bonus_action_passes_stable_baselines_checker(by, size):
     """Stable-Baselines3 finds nothing to complain about, and an extreme bonus changes the slate."""
     sb3 = pytest.importorskip("stable_baselines3.common.env_checker")

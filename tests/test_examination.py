@@ -5,7 +5,7 @@ import itertools
 
 import numpy as np
 import pytest
-from kit import refused
+from kit import cases, refused
 from scipy.optimize import minimize
 from small_markets import play_out, played, resumed, small_replay, small_run, small_scenario
 
@@ -204,9 +204,7 @@ def test_what_is_not_known_yet_tells_nothing():
     assert market.closed[0].decay is None
 
 
-@pytest.mark.parametrize(
-    ("examination", "name"), [("harvested", "relevance"), ("random", "epsilon-greedy(epsilon=0.5)")]
-)
+@cases("examination name", ("harvested", "relevance"), ("random", "epsilon-greedy(epsilon=0.5)"))
 def test_a_market_goes_on_from_its_state_with_the_same_estimates(tmp_path, examination, name):
     """Saved and loaded after any round, and in batches of any size, estimates and slates are the same to the bit."""
     config = unknowing(examination)

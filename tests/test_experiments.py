@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import scipy
 import yaml
-from kit import refused
+from kit import cases, refused
 from small_markets import drawn, small_scenario
 
 from rimsim import scenarios
@@ -224,9 +224,7 @@ def test_with_one_budget_agents_hear_of_each_other(name):
         assert (np.bincount(rounds[0].item[rounds[0].item >= 0]) >= 1).mean() > 0.9
 
 
-@pytest.mark.parametrize(
-    ("shared", "design", "part"), [(True, "user", 1), (False, "user", 2), (False, "item", 1)]
-)
+@cases("shared design part", (True, "user", 1), (False, "user", 2), (False, "item", 1))
 def test_split_prices_give_each_arm_half_of_the_floors_and_of_the_arrivals(shared, design, part):
     """Where arrivals have arms and prices are split, each agent begins with half a world, else with all of it."""
     view, seen = Market(_scenario(rounds=1)).round_view(), []
@@ -282,7 +280,7 @@ def test_estimates_of_the_late_rounds():
     assert found["tail_exposure"][0] == pytest.approx(0.0, abs=1e-12)
 
 
-@pytest.mark.parametrize(("design", "cluster"), [("user", "user"), ("switchback", "block")])
+@cases("design cluster", ("user", "user"), ("switchback", "block"))
 def test_cluster_experiments_reads_the_arrivals_as_they_are(design, cluster):
     """With cluster-experiments installed, its clustered OLS of the late arrivals finds the naive estimates."""
     package = pytest.importorskip("cluster_experiments")
@@ -340,13 +338,11 @@ def test_seeds_that_are_none_are_refused(seeds, tmp_path):
     assert not out.exists()
 
 
-@pytest.mark.parametrize(
-    ("option", "told"),
-    [
-        ("--interval 1q", "--interval: '1q' is no duration"),
-        ("--interval 0h", "is not positive"),
-        ("--design users", "--design: 'users'"),
-    ],
+@cases(
+    "option told",
+    ("--interval 1q", "--interval: '1q' is no duration"),
+    ("--interval 0h", "is not positive"),
+    ("--design users", "--design: 'users'"),
 )
 def test_an_option_that_is_none_is_told_in_one_line(option, told, tmp_path, capsys):
     """Status 2 and no folder, whatever is wrong with it."""

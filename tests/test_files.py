@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from kit import refused
+from kit import cases, refused
 
 from rimsim.system import draft_content, draft_file, draft_folder, remove_drafts
 
@@ -47,9 +47,7 @@ def test_what_fails_leaves_everything_as_it_was(tmp_path, error):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
 
 
-@pytest.mark.parametrize(
-    ("existing", "left"), [("replace", {"new": "2"}), ("keep", {"old": "1"}), ("refuse", {"old": "1"})]
-)
+@cases("existing left", ("replace", {"new": "2"}), ("keep", {"old": "1"}), ("refuse", {"old": "1"}))
 def test_a_folder_that_is_there_already(tmp_path, existing, left):
     """It is replaced as a whole, or kept, or the draft is refused; no draft stays."""
     (tmp_path / "place").mkdir()

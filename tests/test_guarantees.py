@@ -7,6 +7,7 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+from kit import cases
 from scipy.optimize import linprog
 from small_markets import SMALL, settings_of, small_replay, small_scenario, weighted_exposures
 from test_online_agents import Chunks, arrivals_of, skewed, view_of
@@ -319,7 +320,7 @@ def test_a_plan_is_the_optimum_of_the_round(name, seed):
     assert (agent.item_price >= -COST).all()
 
 
-@pytest.mark.parametrize(("share", "scale"), [(0.7, 1.0), (0.3, 1.0), (0.7, 0.2)])
+@cases("share scale", (0.7, 1.0), (0.3, 1.0), (0.7, 0.2))
 @pytest.mark.parametrize("seed", range(6))
 def test_what_can_no_longer_be_shown_is_owed_and_paid_back(seed, share, scale):
     """Slates equal a transcription: what is owed first, then by λ − v; owed is what has a price."""

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kit import cases
 from made_arrivals import arrivals_of
 from small_markets import small_scenario
 from test_promises import AGENTS, PRICED, played
@@ -170,7 +171,7 @@ def slate_of(value, required, left, weight, *, urgent=True, excess=0.0, guard=No
     return items[:size].tolist()
 
 
-@pytest.mark.parametrize(("weight", "slate"), [(WEIGHT, [1, 2, 3, 0]), ((1.0, 1.0, 1.0, 1.0), [0, 1, 2, 3])])
+@cases("weight slate", (WEIGHT, [1, 2, 3, 0]), ((1.0, 1.0, 1.0, 1.0), [0, 1, 2, 3]))
 def test_a_due_item_keeps_its_position_where_positions_count_differently(weight, slate):
     """An item of which little is missing stands last; alike, all stand by value; an urgent one has the only place."""
     required = np.array([0.25, 0.0, 0.0, 0.0, 0.0])
@@ -185,7 +186,7 @@ def hard_round(n, slate, floors, cost):
     return RoundView(0, n, slate, floors, np.zeros(m), cost, **about)
 
 
-@pytest.mark.parametrize(("slate", "capacity"), [(1, None), (3, 1), (2, None)])
+@cases("slate capacity", (1, None), (3, 1), (2, None))
 def test_the_guard_is_asked_about_slates_of_any_length(slate, capacity):
     """Prices that hardly move would show the best item alone; what is hard is delivered all the same."""
     n, floors = 40, np.array([0.0, 3.0, 6.0, 0.0])
@@ -209,9 +210,7 @@ def test_the_most_valuable_urgent_items_are_placed(urgent):
     assert sorted(items) == sorted([*first, *others])
 
 
-@pytest.mark.parametrize(
-    ("excess", "slate"), [(0.0, [3, 4, 0]), (0.3, [3, 4, 0]), (1.5, [3, 2, 0]), (9.0, [1, 2, 0])]
-)
+@cases("excess slate", (0.0, [3, 4, 0]), (0.3, [3, 4, 0]), (1.5, [3, 2, 0]), (9.0, [1, 2, 0]))
 def test_an_item_placed_for_its_row_is_not_placed_twice(excess, slate):
     """Positions too few are given to items in deficit: one that was placed for its row is one of them already."""
     weight, required = (1.0, 0.5, 0.25), np.array([0.25, 0.5, 0.5, 0.0, 0.0])

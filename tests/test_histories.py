@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kit import cases
 from small_markets import small_replay, small_scenario
 
 from rimsim.agents import top_k
@@ -231,7 +232,7 @@ class _AsItComes(ReplayedLog):
     foretold = False
 
 
-@pytest.mark.parametrize(("model", "delay"), [("bag-visits", None), ("bag-visits", "3h"), ("hp", None)])
+@cases("model delay", ("bag-visits", None), ("bag-visits", "3h"), ("hp", None))
 def test_what_is_foretold_changes_nothing(model, delay, monkeypatch):
     """Rounds whose states are encoded beforehand, in windows, end as those whose events come as they happen."""
     monkeypatch.setattr(module, "_MOST_BYTES", 1)
@@ -276,7 +277,7 @@ class _Counting:
         return ScoreRows((torch.from_numpy(rows), torch.from_numpy(rows[:, 0]), torch.from_numpy(rows >= 0)))
 
 
-@pytest.mark.parametrize(("room", "encoded"), [(1, [4, 4, 2]), (39, [4, 4, 2]), (80, [8, 2]), (999, [10])])
+@cases("room encoded", (1, [4, 4, 2]), (39, [4, 4, 2]), (80, [8, 2]), (999, [10]))
 def test_blocks_are_encoded_in_windows_and_forgotten_once_they_are_served(room, encoded, monkeypatch):
     """As many whole blocks at once as there is room for, one at least; each is scored once, and freed at its end."""
     monkeypatch.setattr(module, "BLOCK", 4)

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from kit import cases
 from scipy.optimize import minimize
 from scipy.stats import nbinom
 
@@ -199,7 +200,7 @@ def test_the_marginal_likelihood_is_negative_binomial():
     assert mean == 1.0
 
 
-@pytest.mark.parametrize(("sd", "least", "most"), [(0.0, 0.0, 0.1), (0.5, 0.4, 0.6), (1.0, 0.85, 1.15)])
+@cases("sd least most", (0.0, 0.0, 0.1), (0.5, 0.4, 0.6), (1.0, 0.85, 1.15))
 def test_the_variance_of_items_is_estimated(sd, least, most):
     """Items that differ by nothing are pooled; items that differ much keep what their own looks say."""
     draw, n = np.random.default_rng(0), 300
@@ -222,7 +223,7 @@ def test_unseen_items_have_a_mean_and_a_variance_of_their_own():
     assert fit.item_variance[1] == pytest.approx(0.5, rel=0.5)
 
 
-@pytest.mark.parametrize(("turns", "keeps"), [(True, False), (False, True)])
+@cases("turns keeps", (True, False), (False, True))
 def test_what_forgets_is_chosen_by_the_next_round(turns, keeps):
     """After items have changed the short memory predicts best, where none does the long one."""
     fits = [_nothing(30, memory) for memory in ((0.3, 0.3), (1.0, 1.0))]

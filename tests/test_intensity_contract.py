@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import pytest
 import torch
+from kit import cases
 
 from rimsim import intensity
 from rimsim.intensity.contract import FromHidden
@@ -46,7 +47,7 @@ class _Doubled(_Eager):
         return 2 * self.score(states).sum(1)
 
 
-@pytest.mark.parametrize(("made", "is_mark"), [(_Eager, True), (_Doubled, None)])
+@cases("made is_mark", (_Eager, True), (_Doubled, None))
 def test_rows_of_another_sum_are_caught(made, is_mark):
     """Rows that do not sum to 1 are found in what is said to be a mark, and in a product that says another λ(x)."""
     mine = type("Mine", (IntensityModelTests,), {"make": lambda self: made(), "is_mark": is_mark})

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from kit import refused
+from kit import cases, refused
 from made_logs import log_of
 
 from rimsim import intensity
@@ -112,7 +112,7 @@ def test_window_examples_count_what_falls_into_each_window():
     assert pairs == [(0, 0), (0, 1), (1, 0), (1, 2)]
 
 
-@pytest.mark.parametrize(("context", "burn"), [(4, 0), (6, 2), (50, 8)])
+@cases("context burn", (4, 0), (6, 2), (50, 8))
 def test_windows_predict_every_target_once(context, burn):
     """Every target event is predicted in exactly one window, from events of its own user that precede it."""
     log = random_log()
@@ -228,17 +228,15 @@ class _Own(intensity.GRU):
         return super().score_hidden(hidden, now)
 
 
-@pytest.mark.parametrize(
-    ("model", "depends", "gives"),
-    [
-        (intensity.Popularity(), False, None),
-        (intensity.RIM(mark=intensity.Popularity(), ground=intensity.UserPopularity()), False, None),
-        (intensity.RIM(mark=intensity.GRU(SMALL), ground=intensity.UserPopularity()), True, None),
-        (intensity.GRU(SMALL), True, True),
-        (_Own(SMALL), True, False),
-        (intensity.RIM(mark=_Own(SMALL), ground=intensity.UserPopularity()), True, True),
-        (_Bare(), True, False),
-    ],
+@cases(
+    "model depends gives",
+    (intensity.Popularity(), False, None),
+    (intensity.RIM(mark=intensity.Popularity(), ground=intensity.UserPopularity()), False, None),
+    (intensity.RIM(mark=intensity.GRU(SMALL), ground=intensity.UserPopularity()), True, None),
+    (intensity.GRU(SMALL), True, True),
+    (_Own(SMALL), True, False),
+    (intensity.RIM(mark=_Own(SMALL), ground=intensity.UserPopularity()), True, True),
+    (_Bare(), True, False),
 )
 def test_a_model_says_whether_p_depends_on_the_state_and_who_owns_its_scores(model, depends, gives):
     """A model that says nothing is taken to depend on it; the promise that scores are the caller's is not inherited."""

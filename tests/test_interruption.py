@@ -17,7 +17,7 @@ import pytest
 import torch
 import yaml
 from filelock import FileLock, Timeout
-from kit import refused
+from kit import cases, refused
 from small_markets import drawn, small_run, small_scenario, stopped_after_a_round
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from worker_tasks import hold
@@ -435,19 +435,14 @@ def test_a_run_whose_state_cannot_be_read_is_not_resumed(stopped):
     refused(ArmsError, r"arm\.npz: no readable state of an arm: .*bound_price", resume, stopped, workers=1)
 
 
-@pytest.mark.parametrize(
-    ("kind", "message"),
-    [
-        (
-            "Raises",
-            r"raises, seed 3: agent 'raises' raised ValueError in round 1, at arrival \d+ .*: no idea",
-        ),
-        ("WrongShape", r"seed 3: .* in round 1: slates have shape \(\d+, 4\).*arrival, the first \d+"),
-        ("Repeats", r"seed 3: .* in round 1: slate of arrival \d+ .*position 2 holds repeated item"),
-        ("OutOfRange", r"seed 3: .* in round 1: slate of arrival \d+ .*inadmissible item 1000000"),
-        ("Inadmissible", r"seed 3: .*'inadmissible' in round 1: slate of arrival \d+ .*inadmissible item"),
-        ("NotANumber", r"seed 3: agent 'not-a-number' in round 1, at arrival \d+ .*type float64"),
-    ],
+@cases(
+    "kind message",
+    ("Raises", r"raises, seed 3: agent 'raises' raised ValueError in round 1, at arrival \d+ .*: no idea"),
+    ("WrongShape", r"seed 3: .* in round 1: slates have shape \(\d+, 4\).*arrival, the first \d+"),
+    ("Repeats", r"seed 3: .* in round 1: slate of arrival \d+ .*position 2 holds repeated item"),
+    ("OutOfRange", r"seed 3: .* in round 1: slate of arrival \d+ .*inadmissible item 1000000"),
+    ("Inadmissible", r"seed 3: .*'inadmissible' in round 1: slate of arrival \d+ .*inadmissible item"),
+    ("NotANumber", r"seed 3: agent 'not-a-number' in round 1, at arrival \d+ .*type float64"),
 )
 def test_an_agent_that_answers_nonsense_is_named_and_the_others_are_kept(tmp_path, kind, message):
     """The error says which agent, seed, round and arrival; all that went well before is kept."""

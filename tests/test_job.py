@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from kit import refused
+from kit import cases, refused
 from small_markets import drawn, small_run, small_scenario
 from worker_tasks import Errand, do, play_part
 
@@ -95,9 +95,7 @@ def test_a_stage_that_is_not_vital_goes_on_after_an_error():
         refused(ModelError, "c fails", run_stages, [first, second], run, None)
 
 
-@pytest.mark.parametrize(
-    ("there", "named"), [(5 * 10**9, "--workers 3 or fewer"), (10**9, "a lower arrivals")]
-)
+@cases("there named", (5 * 10**9, "--workers 3 or fewer"), (10**9, "a lower arrivals"))
 def test_a_run_that_needs_more_memory_than_there_is_is_refused(monkeypatch, there, named):
     """The message has both figures and names the option to lower: workers as long as one fits."""
     needed = 2e9, 1e9, 8, "arrivals"
@@ -206,15 +204,13 @@ def run(tmp_path_factory):
     return small_run(tmp_path_factory.mktemp("runs") / "run", ["relevance"], rounds=1).folder
 
 
-@pytest.mark.parametrize(
-    ("damaged", "options"),
-    [
-        ("ledger/relevance-0-000.parquet", []),
-        ("ledger/relevance-0-000.parquet", ["--digest"]),
-        ("rounds.parquet", ["--markdown"]),
-        ("catalogue.parquet", []),
-        ("config.yaml", []),
-    ],
+@cases(
+    "damaged options",
+    ("ledger/relevance-0-000.parquet", []),
+    ("ledger/relevance-0-000.parquet", ["--digest"]),
+    ("rounds.parquet", ["--markdown"]),
+    ("catalogue.parquet", []),
+    ("config.yaml", []),
 )
 def test_a_damaged_run_is_told_by_its_file(run, capsys, damaged, options):
     """A table or config that is cut off or overwritten ends the report with one line that names the file."""

@@ -10,7 +10,7 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import SyncVectorEnv
 from gymnasium.wrappers import NormalizeReward
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
-from kit import refused
+from kit import cases, refused
 from small_markets import (
     SMALL,
     settings_of,
@@ -303,7 +303,7 @@ def test_an_episode_counts_its_arrivals_and_its_rewards(kind):
     assert episode.reward == pytest.approx(expected, rel=1e-9)
 
 
-@pytest.mark.parametrize(("asked", "most"), [(7, 7), (None, BLOCK)])
+@cases("asked most", (7, 7), (None, BLOCK))
 def test_batches_hold_no_more_arrivals_than_asked_for(asked, most):
     """So many at once, or as many as are scored together; a round of many who could all be served at once has both."""
     config = small_broadcast(rounds=1, arrivals=ArrivalsConfig(kind="broadcast", per_round=150))

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from kit import refused
+from kit import cases, refused
 from small_markets import (
     SMALL,
     ledgers,
@@ -287,16 +287,10 @@ IPS = PlatformConfig(model="popularity-hp", learning="ips", log_window=LogWindow
 SMALL_NETWORK = {"width": 8, "context": 32, "burn": 4, "update_steps_back": 4, "epochs": 2, "patience": 0}
 
 
-@pytest.mark.parametrize(
-    (
-        "propensity",
-        "most",
-        "expected",
-    ),  # 2, 4 and 10 over their mean of 16/3; 10 cut to 1.5 times the mean of 4
-    [
-        ([0.5, 0.25, np.nan, 0.1], 100.0, [3 / 8, 3 / 4, 1.0, 15 / 8]),
-        ([1, 1, 0.1], 1.5, [3 / 8, 3 / 8, 9 / 4]),
-    ],
+@cases(
+    "propensity most expected",
+    ([0.5, 0.25, np.nan, 0.1], 100.0, [3 / 8, 3 / 4, 1.0, 15 / 8]),
+    ([1, 1, 0.1], 1.5, [3 / 8, 3 / 8, 9 / 4]),
 )
 def test_weights_by_hand(propensity, most, expected):
     """Inverse propensities over their mean, 1 where there is none; a large one is clipped and the mean stays one."""
@@ -324,9 +318,7 @@ def test_the_log_weighs_what_an_agent_drew(fold):
     assert (log.weight[~goal] == 1.0).all()
 
 
-@pytest.mark.parametrize(
-    ("config", "agent"), [(small_scenario(platform=IPS), "relevance"), (small_replay(platform=IPS), "random")]
-)
+@cases("config agent", (small_scenario(platform=IPS), "relevance"), (small_replay(platform=IPS), "random"))
 def test_without_propensities_nothing_changes(config, agent):
     """A deterministic agent, or consumption that no showing causes, leaves the ledger of ``consumed``."""
     usual = dataclasses.replace(config, platform=dataclasses.replace(IPS, learning="consumed"))

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import simpy
 import torch
-from kit import refused, write_events
+from kit import cases, refused, write_events
 from small_markets import (
     PAIRS,
     SMALL,
@@ -194,7 +194,7 @@ def test_an_audience_is_what_arrives():
         assert not planned
 
 
-@pytest.mark.parametrize(("unit", "gap"), [("shown", 1e-3), ("examined", 0.02)])
+@cases("unit gap", ("shown", 1e-3), ("examined", 0.02))
 def test_hindsight_is_optimal_where_states_are_known(unit, gap):
     """In a broadcast, no agent's penalised value is above that of hindsight, whose gap is certified.
 
@@ -212,7 +212,7 @@ def test_hindsight_is_optimal_where_states_are_known(unit, gap):
     assert max(values, key=values.get) in {"hindsight", "offline-match"}
 
 
-@pytest.mark.parametrize(("unit", "missing", "gain"), [("shown", 0.02, 0.02), ("examined", 0.08, 0.03)])
+@cases("unit missing gain", ("shown", 0.02, 0.02), ("examined", 0.08, 0.03))
 def test_hindsight_comes_near_the_best_among_clones(unit, missing, gain):
     """Though clones change on the way, hindsight delivers its guarantees, and no contestant gains much on it.
 
@@ -504,9 +504,8 @@ def test_a_replay_brings_the_logs_sessions_and_their_items_are_its_hits():
             assert closed.ledger.consumed[row].tolist() == [int(item) in held for item in shown]
 
 
-@pytest.mark.parametrize(
-    ("window", "grows"),
-    [(LogWindow(rounds=1, warmup="none"), False), (LogWindow(rounds=None, warmup="all"), True)],
+@cases(
+    "window grows", (LogWindow(rounds=1, warmup="none"), False), (LogWindow(rounds=None, warmup="all"), True)
 )
 def test_log_window_decides_what_is_retrained_on(window, grows):
     """One round without warm-up is that round's consumptions; everything is the warm-up and all consumptions."""
@@ -528,7 +527,7 @@ def test_frozen_market_keeps_its_model():
     assert played(config).model is not model
 
 
-@pytest.mark.parametrize(("model", "differs"), [("als-hp", True), ("popularity-hp", False)])
+@cases("model differs", ("als-hp", True), ("popularity-hp", False))
 def test_cross_fitted_prices_are_scored_by_models_that_have_not_seen_the_states_future(model, differs):
     """A model that knows users scores last round's states by folds that lack them; one that cannot, once."""
     past = []
@@ -544,15 +543,13 @@ def test_cross_fitted_prices_are_scored_by_models_that_have_not_seen_the_states_
     assert any(not (crossed[i] == direct[i]).all() for i in crossed) is differs
 
 
-@pytest.mark.parametrize(
-    ("slates", "message"),
-    [
-        (lambda a, m: np.zeros((len(a), 2), np.int64), r"shape \(3, 2\); allowed: \(3, 5\)"),
-        (lambda a, m: np.full((len(a), 5), 0.5), "whole numbers"),
-        (lambda a, m: np.full((len(a), 5), m.n_items), "inadmissible item"),
-        (lambda a, m: np.repeat(a.relevance.argmax(1).numpy()[:, None], 5, 1), "repeated item"),
-        (lambda a, m: np.tile(np.flatnonzero(~a.admissible[0].numpy())[:5], (len(a), 1)), "inadmissible"),
-    ],
+@cases(
+    "slates message",
+    (lambda a, m: np.zeros((len(a), 2), np.int64), r"shape \(3, 2\); allowed: \(3, 5\)"),
+    (lambda a, m: np.full((len(a), 5), 0.5), "whole numbers"),
+    (lambda a, m: np.full((len(a), 5), m.n_items), "inadmissible item"),
+    (lambda a, m: np.repeat(a.relevance.argmax(1).numpy()[:, None], 5, 1), "repeated item"),
+    (lambda a, m: np.tile(np.flatnonzero(~a.admissible[0].numpy())[:5], (len(a), 1)), "inadmissible"),
 )
 def test_slates_that_are_none_are_refused(slates, message):
     """Wrong shapes, types, repeats and inadmissible items are errors that name arrival and position."""
@@ -573,14 +570,12 @@ def test_arrivals_are_served_once():
 ALL = ArrivalsConfig(kind="broadcast", per_round=5000)
 
 
-@pytest.mark.parametrize(
-    ("make", "change", "error", "message"),
-    [
-        (small_scenario, {"consumer": ConsumerConfig(kind="replay")}, ConfigError, "no logged future"),
-        (small_replay, {"rounds": 99}, DataError, "99 rounds of arrivals.per_round 80"),
-        (small_broadcast, {"arrivals": ALL}, ConfigError, "allowed: at most as many"),
-        (small_cold_start, {"releases": ReleasesConfig(0.2, 2, 1)}, ConfigError, "first_round"),
-    ],
+@cases(
+    "make change error message",
+    (small_scenario, {"consumer": ConsumerConfig(kind="replay")}, ConfigError, "no logged future"),
+    (small_replay, {"rounds": 99}, DataError, "99 rounds of arrivals.per_round 80"),
+    (small_broadcast, {"arrivals": ALL}, ConfigError, "allowed: at most as many"),
+    (small_cold_start, {"releases": ReleasesConfig(0.2, 2, 1)}, ConfigError, "first_round"),
 )
 def test_markets_that_cannot_be_played_are_refused(make, change, error, message):
     """Clones without a logged future to hit, more rounds than sessions, more addressees than users, late releases."""

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from kit import refused
+from kit import cases, refused
 from scipy.optimize import minimize
 from small_markets import small_replay, small_scenario
 
@@ -63,22 +63,20 @@ def _changed(column, place, value):
     return changed
 
 
-@pytest.mark.parametrize(
-    ("field", "place", "value", "told"),
-    [
-        ("tick", 0, "start-1", "ticks from"),
-        ("tick", -1, "stop+1", "ticks from"),
-        ("tick", 1, "start", "out of clock order"),
-        ("id", 3, "same", "two arrivals of one id"),
-        ("slot", 3, -1, "an arrival of no slot"),
-        ("slot", 3, "slots", "an arrival of no slot"),
-        ("log_user", 0, -1, "a slot of no user"),
-        ("log_user", 0, "users", "a slot of no user"),
-        ("user", 0, "same", "two slots of one user"),
-        ("user", 0, 7, "ids that are not those of a user's visits"),
-        ("shift", 0, np.nan, "a past that is moved by no number"),
-        ("shift", slice(None), 1e10, "a past that is moved beyond the visitor's first visit"),
-    ],
+@cases(
+    "field place value told",
+    ("tick", 0, "start-1", "ticks from"),
+    ("tick", -1, "stop+1", "ticks from"),
+    ("tick", 1, "start", "out of clock order"),
+    ("id", 3, "same", "two arrivals of one id"),
+    ("slot", 3, -1, "an arrival of no slot"),
+    ("slot", 3, "slots", "an arrival of no slot"),
+    ("log_user", 0, -1, "a slot of no user"),
+    ("log_user", 0, "users", "a slot of no user"),
+    ("user", 0, "same", "two slots of one user"),
+    ("user", 0, 7, "ids that are not those of a user's visits"),
+    ("shift", 0, np.nan, "a past that is moved by no number"),
+    ("shift", slice(None), 1e10, "a past that is moved beyond the visitor's first visit"),
 )
 def test_a_schedule_that_cannot_be_played_is_refused(schedule, field, place, value, told):
     """Each column is looked at to its ends, which themselves are allowed."""

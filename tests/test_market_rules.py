@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from kit import DOCS
+from kit import DOCS, cases
 from small_markets import SMALL, small_scenario
 
 from rimsim.agents import make_agent, market_for, play_round, top_k
@@ -174,7 +174,7 @@ def test_the_earliest_visits_come_first_and_no_user_waits_twice(waves, seed):
     assert not plain.held
 
 
-@pytest.mark.parametrize(("decay", "attraction"), [(0.4, 1.0), (0.85, 2.5), (1.0, 1.0)])
+@cases("decay attraction", (0.4, 1.0), (0.85, 2.5), (1.0, 1.0))
 @pytest.mark.parametrize("kind", ["clones", "broadcast", "cold-start"])
 @pytest.mark.parametrize("batch_size", [1, 50])
 def test_positions_are_examined_with_probability_gamma_to_the_r_minus_one(

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kit import refused
+from kit import cases, refused
 
 from rimsim.errors import AgentError, ConfigError
 from rimsim.matching import FactorScores, certificate, certificates
 
 
 @st.composite
-def cases(draw):
+def problems(draw):
     """A small problem with arbitrary admissible slates and arbitrary prices."""
     n, m = draw(st.integers(1, 6)), draw(st.integers(1, 6))
     k = draw(st.integers(1, m))
@@ -33,7 +33,7 @@ def cases(draw):
 
 
 @settings(max_examples=300, deadline=None)
-@given(cases(), st.integers(0, 2))
+@given(problems(), st.integers(0, 2))
 def test_bound_holds_for_any_slates_and_prices(case, room):
     """V of any admissible slates is at most D at any prices, clipped into the box or, under caps, of either sign."""
     scores, admissible, slates, k, floor, price, cost = case
@@ -84,16 +84,14 @@ def test_best_of_all_slates_is_below_every_bound():
     assert min(bounds) >= best - 1e-12
 
 
-@pytest.mark.parametrize(
-    ("slates", "message"),
-    [
-        ([[0, 0], [1, -1], [-1, -1]], "row 0 shows item 0 twice"),
-        ([[0, 2], [1, -1], [-1, -1]], "row 0 shows item 2"),
-        ([[0, -2], [1, -1], [-1, -1]], "row 0 shows item -2"),
-        ([[-1, -1], [0, 1], [1, -1]], "row 1 shows item 0, which is not admissible"),
-        ([[0, 1], [1, -1], [-1, -1]], "row 0 shows 2 items; its capacity is 1"),
-        ([[0, -1]], r"shape \(1, 2\)"),
-    ],
+@cases(
+    "slates message",
+    ([[0, 0], [1, -1], [-1, -1]], "row 0 shows item 0 twice"),
+    ([[0, 2], [1, -1], [-1, -1]], "row 0 shows item 2"),
+    ([[0, -2], [1, -1], [-1, -1]], "row 0 shows item -2"),
+    ([[-1, -1], [0, 1], [1, -1]], "row 1 shows item 0, which is not admissible"),
+    ([[0, 1], [1, -1], [-1, -1]], "row 0 shows 2 items; its capacity is 1"),
+    ([[0, -1]], r"shape \(1, 2\)"),
 )
 def test_what_is_no_slate(slates, message):
     """Repeated, unknown and inadmissible items, and more than fit, are named with the first of their rows."""
@@ -102,22 +100,20 @@ def test_what_is_no_slate(slates, message):
     refused(AgentError, message, certificate, *given, admissible=mask)
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"min_exposure": 1.5}, "min_exposure holds 1.5"),
-        ({"min_exposure": [1, -1]}, "min_exposure holds -1"),
-        ({"min_exposure": [1, 2, 3]}, r"min_exposure has shape \(3,\)"),
-        ({"capacity": float("nan")}, "capacity holds nan"),
-        ({"cost": -1.0}, "cost is -1.0"),
-        ({"cost": [1.0, 2.0, 3.0]}, "one per item"),
-        ({"cost": [1.0]}, "one per item"),
-        ({"cost": [[1.0, 2.0]]}, "one per item"),
-        ({"max_exposure": 0, "min_exposure": 1}, "item 0 has min_exposure 1 above its max_exposure 0"),
-        ({"scores": np.ones(3)}, r"scores have shape \(3,\)"),
-        ({"scores": np.array([[1.0, np.nan]])}, "the score of user 0 and item 1 is nan"),
-        ({"admissible": np.ones((3, 3))}, r"admissible has shape \(3, 3\)"),
-    ],
+@cases(
+    "change message",
+    ({"min_exposure": 1.5}, "min_exposure holds 1.5"),
+    ({"min_exposure": [1, -1]}, "min_exposure holds -1"),
+    ({"min_exposure": [1, 2, 3]}, r"min_exposure has shape \(3,\)"),
+    ({"capacity": float("nan")}, "capacity holds nan"),
+    ({"cost": -1.0}, "cost is -1.0"),
+    ({"cost": [1.0, 2.0, 3.0]}, "one per item"),
+    ({"cost": [1.0]}, "one per item"),
+    ({"cost": [[1.0, 2.0]]}, "one per item"),
+    ({"max_exposure": 0, "min_exposure": 1}, "item 0 has min_exposure 1 above its max_exposure 0"),
+    ({"scores": np.ones(3)}, r"scores have shape \(3,\)"),
+    ({"scores": np.array([[1.0, np.nan]])}, "the score of user 0 and item 1 is nan"),
+    ({"admissible": np.ones((3, 3))}, r"admissible has shape \(3, 3\)"),
 )
 def test_bad_arguments(change, message):
     """A wrong argument is named with what was found."""
@@ -125,7 +121,7 @@ def test_bad_arguments(change, message):
     refused(ConfigError, message, certificate, **({"cost": 1.0} | fine | change))
 
 
-@pytest.mark.parametrize(("rows", "starts"), [(200, [0, 128, 256]), (400, [0]), (100, [0, 100, 200])])
+@cases("rows starts", (200, [0, 128, 256]), (400, [0]), (100, [0, 100, 200]))
 def test_scores_on_demand_are_asked_for_in_the_blocks_they_are_made_in(rows, starts, monkeypatch):
     """A block has 128 rows or a multiple, fewer only where it has no room for as many; the bound is the same."""
     scores = np.random.default_rng(0).random((300, 20)).astype(np.float32)

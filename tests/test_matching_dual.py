@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from kit import refused
+from kit import cases, refused
 from test_matching_weighted import skewed as skewed_scores
 
 import rimsim.matching
@@ -184,19 +184,17 @@ def test_empty_problems():
         assert (found.primal, found.dual, (found.slates >= 0).any()) == (0.0, 0.0, False)
 
 
-@pytest.mark.parametrize(
-    ("solve", "change", "message"),
-    [
-        (solve_dual, {"tol": 0.0}, "tol is 0.0"),
-        (solve_dual, {"prices": np.zeros(3)}, r"prices have shape \(3,\)"),
-        (solve_dual, {"min_exposure": 0.5}, "min_exposure holds 0.5"),
-        (solve_dual, {"max_exposure": [[1]]}, r"max_exposure has shape \(1, 1\)"),
-        (price_slates, {"k": -1}, "k is -1"),
-        (price_slates, {"tie_width": -0.1}, "tie_width is -0.1"),
-        (price_slates, {"admissible": np.ones((1, 1))}, r"admissible has shape \(1, 1\)"),
-        (price_slates, {"row_keys": np.arange(3)}, r"row_keys have shape \(3,\)"),
-        (price_slates, {"scores": np.ones(2)}, r"scores have shape \(2,\)"),
-    ],
+@cases(
+    "solve change message",
+    (solve_dual, {"tol": 0.0}, "tol is 0.0"),
+    (solve_dual, {"prices": np.zeros(3)}, r"prices have shape \(3,\)"),
+    (solve_dual, {"min_exposure": 0.5}, "min_exposure holds 0.5"),
+    (solve_dual, {"max_exposure": [[1]]}, r"max_exposure has shape \(1, 1\)"),
+    (price_slates, {"k": -1}, "k is -1"),
+    (price_slates, {"tie_width": -0.1}, "tie_width is -0.1"),
+    (price_slates, {"admissible": np.ones((1, 1))}, r"admissible has shape \(1, 1\)"),
+    (price_slates, {"row_keys": np.arange(3)}, r"row_keys have shape \(3,\)"),
+    (price_slates, {"scores": np.ones(2)}, r"scores have shape \(2,\)"),
 )
 def test_bad_arguments(solve, change, message):
     """A wrong argument is named with what was found."""
@@ -269,9 +267,13 @@ def test_required_exposure_is_whole_and_adds_up():
     assert np.array_equal(required, required_exposure(0.5, 203, 10, released, seed=1))
 
 
-@pytest.mark.parametrize(
-    ("share", "n", "k", "released", "expected"),
-    [(0.0, 10, 3, 1, 0), (1.0, 10, 3, 1, 6), (1.0, 10, 3, 0, 0), (1.0, 0, 3, 1, 0), (1.0, 10, 0, 1, 0)],
+@cases(
+    "share n k released expected",
+    (0.0, 10, 3, 1, 0),
+    (1.0, 10, 3, 1, 6),
+    (1.0, 10, 3, 0, 0),
+    (1.0, 0, 3, 1, 0),
+    (1.0, 10, 0, 1, 0),
 )
 def test_required_exposure_at_the_ends(share, n, k, released, expected):
     """β = 0 asks for nothing, β = 1 for the uniform exposure; without items nothing can be asked."""

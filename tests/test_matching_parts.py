@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from kit import refused
+from kit import cases, refused
 from scipy import optimize
 from scipy.sparse import csr_array
 
@@ -28,7 +28,7 @@ class Blocks:
 
 
 @pytest.mark.parametrize("cells", [1, 40, 10_000])
-@pytest.mark.parametrize(("per_user", "per_item"), [(1, 1), (3, 4), (3, 0), (7, 9), (50, 50)])
+@cases("per_user per_item", (1, 1), (3, 4), (3, 0), (7, 9), (50, 50))
 def test_a_look_finds_the_best_pairs_of_users_and_of_items(per_user, per_item, cells, monkeypatch):
     """Top sums, users' prices and the pairs are those of full sorts, whatever the blocks."""
     monkeypatch.setattr(columns, "_CELLS", cells)
@@ -79,7 +79,7 @@ def test_the_last_look_ends_the_search(looks, monkeypatch):
     assert found.gap > 0
 
 
-@pytest.mark.parametrize(("users", "near"), [(256, False), (600, True)])
+@cases("users near", (256, False), (600, True))
 def test_many_users_are_guessed_from_a_few_of_them(users, near, monkeypatch):
     """The first look is at bonuses of a sample, with floors and caps scaled down: near those of all users."""
     seen, look = [], columns.look_at
@@ -261,7 +261,7 @@ def most_smoothed(a, weights, tau):
 
 
 @pytest.mark.parametrize("tau", [0.02, 0.3, 2.0])
-@pytest.mark.parametrize(("groups", "active"), [(0, False), (2, True), (2, False)])
+@cases("groups active", (0, False), (2, True), (2, False))
 def test_the_smoothed_dual_is_the_maximum_over_its_polymatroid(tau, groups, active):
     """For each user by a general solver: both sums, what the last position is worth, and exposures of all rows."""
     draw = np.random.default_rng(int(100 * tau) + groups)
@@ -289,9 +289,7 @@ def test_the_smoothed_dual_is_the_maximum_over_its_polymatroid(tau, groups, acti
         assert found.users.exposure == pytest.approx(expected, abs=2e-4)
 
 
-@pytest.mark.parametrize(
-    ("floor", "cap", "most", "least"), [(2.75, 9.0, 9.0, 3.0), (1.0, 4.4, 4.0, 1.0), (1.25, 1.25, 1.0, 1.0)]
-)
+@cases("floor cap most least", (2.75, 9.0, 9.0, 3.0), (1.0, 4.4, 4.0, 1.0), (1.25, 1.25, 1.0, 1.0))
 def test_bounds_between_whole_positions_are_kept(floor, cap, most, least):
     """Where all positions count one half, exposures are multiples of it within floors and caps, soft or hard."""
     cost = None if least >= floor else 1.0
@@ -313,7 +311,7 @@ def test_prices_to_start_from_are_of_items_or_of_items_and_rows(size):
             solve_dual(np.ones((5, 4)), 2, 1, rows=rows, prices=wrong)
 
 
-@pytest.mark.parametrize(("items", "named"), [(3, r"\(0, 1, 2\)"), (10, r"8, 9\)"), (11, r"8, 9, …\)")])
+@cases("items named", (3, r"\(0, 1, 2\)"), (10, r"8, 9\)"), (11, r"8, 9, …\)"))
 def test_what_cannot_be_asked_for_is_refused_or_not_shown(items, named):
     """Ten items are named and more said to be; a misspelt keyword is refused; caps of 0 leave slates empty."""
     with pytest.raises(InfeasibleError, match=named):
@@ -326,7 +324,7 @@ def test_what_cannot_be_asked_for_is_refused_or_not_shown(items, named):
     assert (found.primal, found.dual) == (0.0, pytest.approx(0.0, abs=1e-9))
 
 
-@pytest.mark.parametrize(("weight", "bound"), [(1.0, 0.5), (10.0, 5.0)])
+@cases("weight bound", (1.0, 0.5), (10.0, 5.0))
 def test_exposures_that_rounding_takes_from_a_bound_reach_it(weight, bound):
     """Less than a share of 10⁻⁹ of a bound, or of 1 where it is smaller, is no shortfall and no excess."""
     weights, slack = [weight, weight / 2], 1e-9 * max(bound, 1.0)

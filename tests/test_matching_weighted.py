@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from kit import refused
+from kit import cases, refused
 from scipy import sparse
 from scipy.optimize import linprog
 
@@ -292,7 +292,7 @@ def test_certificate_by_hand():
     assert proof.bound == (3.0 + 0.875) + (2.25 + 1.0) - 0.75 * 1.75
 
 
-@pytest.mark.parametrize(("floor", "weights"), [(1.81, [1.0, 0.5]), (3, None)])
+@cases("floor weights", (1.81, [1.0, 0.5]), (3, None))
 def test_floors_beyond_reach_are_named_by_the_function_that_was_called(floor, weights):
     """Items that two users may see cannot have more than they can give; prices that do not fit are refused too."""
     mask = np.ones((6, 5), bool)
@@ -308,9 +308,12 @@ def test_floors_beyond_reach_are_named_by_the_function_that_was_called(floor, we
             solve(np.ones((6, 5)), 2, position_weights=weights, prices=[0.0])
 
 
-@pytest.mark.parametrize(
-    ("weights", "message"),
-    [([1.0], "capacity is 2"), ([0.5, 1.0], "rise"), ([1.0, 0.5, 0.51], "rise"), ([1.0, 0.0], "positive")],
+@cases(
+    "weights message",
+    ([1.0], "capacity is 2"),
+    ([0.5, 1.0], "rise"),
+    ([1.0, 0.5, 0.51], "rise"),
+    ([1.0, 0.0], "positive"),
 )
 def test_weights_that_do_not_fit(weights, message):
     """Weights are positive numbers, do not rise, and cover every position."""
@@ -545,18 +548,16 @@ def test_a_row_that_is_active_for_nobody_changes_nothing():
     assert proof.value == pytest.approx(found.primal)
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"first": np.array([0, 2])}, "rows.first"),
-        ({"first": np.array([0, 2, 1, 3])}, "rows.first"),
-        ({"first": np.array([1, 3])}, "rows.first"),
-        ({"item": np.array([0, 1, 9])}, "rows.item"),
-        ({"item": np.array([0, 1, 1])}, "twice"),
-        ({"least": np.array([-1.0])}, "rows.least"),
-        ({"most": np.array([0.5])}, "at most rows.most"),
-        ({"active": np.ones((2, 1), bool)}, "rows.active"),
-    ],
+@cases(
+    "change message",
+    ({"first": np.array([0, 2])}, "rows.first"),
+    ({"first": np.array([0, 2, 1, 3])}, "rows.first"),
+    ({"first": np.array([1, 3])}, "rows.first"),
+    ({"item": np.array([0, 1, 9])}, "rows.item"),
+    ({"item": np.array([0, 1, 1])}, "twice"),
+    ({"least": np.array([-1.0])}, "rows.least"),
+    ({"most": np.array([0.5])}, "at most rows.most"),
+    ({"active": np.ones((2, 1), bool)}, "rows.active"),
 )
 def test_rows_that_do_not_fit(change, message):
     """What does not fit is named, and a hard row that asks for more than its audience can be shown."""

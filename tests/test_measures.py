@@ -10,7 +10,7 @@ import pytest
 import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
-from kit import DOCS, refused
+from kit import DOCS, cases, refused
 from scipy.spatial.distance import jensenshannon
 from small_markets import small_scenario
 
@@ -55,15 +55,13 @@ def test_concentration_ignores_scale_and_order(counts, factor):
         assert measure(other) == pytest.approx(measure(counts), rel=1e-9, abs=1e-12)
 
 
-@pytest.mark.parametrize(
-    ("counts", "expected"),
-    [
-        ([0, 0, 0, 8], (0.75, 1, 0.25, 1)),
-        ([5, 5, 5, 5], (0, 4, 1, 20 * 19 / 80)),
-        ([1, 0, 1, 1], (0.25, 3, 0.75, 4)),  # no item twice: nothing speaks against a uniform spread
-        (np.zeros(5, int), (0, 0, 0, 0)),
-        (np.zeros(0, int), (0, 0, 0, 0)),
-    ],
+@cases(
+    "counts expected",
+    ([0, 0, 0, 8], (0.75, 1, 0.25, 1)),
+    ([5, 5, 5, 5], (0, 4, 1, 20 * 19 / 80)),
+    ([1, 0, 1, 1], (0.25, 3, 0.75, 4)),  # no item twice: nothing speaks against a uniform spread
+    (np.zeros(5, int), (0, 0, 0, 0)),
+    (np.zeros(0, int), (0, 0, 0, 0)),
 )
 def test_closed_forms_of_concentration(counts, expected):
     """Gini, perplexity, coverage and effective items of one item with all, an even spread, no meeting and nothing."""
@@ -101,14 +99,12 @@ def test_examined_exposure_sums_the_chance_of_every_position(seed, gamma):
     assert measures.exposure_counts(slates, 12).sum() == (slates >= 0).sum()
 
 
-@pytest.mark.parametrize(
-    ("exposure", "required", "expected"),
-    [
-        ([3, 0, 10, 4], [4, 2, 0, 4], (3, 0.3, 1 / 3, 0)),
-        ([3, 0], [0, 0], (0, 0, 1, 1)),
-        ([3, 5, 1, 0], [4, 2, 3, 0], (3, 1 / 3, 1 / 3, 1 / 3)),
-        ([9, 4], [3, 2], (0, 0, 1, 2)),
-    ],
+@cases(
+    "exposure required expected",
+    ([3, 0, 10, 4], [4, 2, 0, 4], (3, 0.3, 1 / 3, 0)),
+    ([3, 0], [0, 0], (0, 0, 1, 1)),
+    ([3, 5, 1, 0], [4, 2, 3, 0], (3, 1 / 3, 1 / 3, 1 / 3)),
+    ([9, 4], [3, 2], (0, 0, 1, 2)),
 )
 def test_guarantees_by_hand(exposure, required, expected):
     """Units and share that are missing, items met and the worst ratio; items without a guarantee do not count."""
@@ -167,23 +163,21 @@ def test_who_pays_adds_up_to_the_exposure_of_binding_items(seed, n):
     assert means @ sizes == pytest.approx(measures.exposure_counts(slates, 12)[binding].sum())
 
 
-@pytest.mark.parametrize(
-    ("call", "names"),
-    [
-        (lambda: measures.gini([1, -2]), r"counts\[1\].*-2"),
-        (lambda: measures.perplexity([[1, 2]]), r"counts.*\(1, 2\)"),
-        (lambda: measures.shortfall([1, 2], [1]), "2 and 1 rows"),
-        (lambda: measures.exposure_counts([[0, 5]], 5), "0 to 4"),
-        (lambda: measures.examined_exposure([[0]], 1.5, 1), r"gamma: 1\.5"),
-        (lambda: measures.precision([True]), "hits"),
-        (lambda: measures.ndcg([[True, True]], [1.5]), r"relevant\[0\]: 1\.5"),
-        (lambda: measures.recall([[True]], [1, 1]), "1 and 2 rows"),
-        (lambda: measures.per_slate([1.0]), "values"),
-        (lambda: measures.sessions_per_user([[1]]), "user"),
-        (lambda: measures.calibration_ratio([[0.5, 0.5]], [[True, False]], [1.0]), r"\(n, k\) and \(k,\)"),
-        (lambda: measures.reliability([0.1, 0.2, 0.3], [True, False]), "3 and 2 rows"),
-        (lambda: measures.survival([0], [True], 2), "rounds: 0"),
-    ],
+@cases(
+    "call names",
+    (lambda: measures.gini([1, -2]), r"counts\[1\].*-2"),
+    (lambda: measures.perplexity([[1, 2]]), r"counts.*\(1, 2\)"),
+    (lambda: measures.shortfall([1, 2], [1]), "2 and 1 rows"),
+    (lambda: measures.exposure_counts([[0, 5]], 5), "0 to 4"),
+    (lambda: measures.examined_exposure([[0]], 1.5, 1), r"gamma: 1\.5"),
+    (lambda: measures.precision([True]), "hits"),
+    (lambda: measures.ndcg([[True, True]], [1.5]), r"relevant\[0\]: 1\.5"),
+    (lambda: measures.recall([[True]], [1, 1]), "1 and 2 rows"),
+    (lambda: measures.per_slate([1.0]), "values"),
+    (lambda: measures.sessions_per_user([[1]]), "user"),
+    (lambda: measures.calibration_ratio([[0.5, 0.5]], [[True, False]], [1.0]), r"\(n, k\) and \(k,\)"),
+    (lambda: measures.reliability([0.1, 0.2, 0.3], [True, False]), "3 and 2 rows"),
+    (lambda: measures.survival([0], [True], 2), "rounds: 0"),
 )
 def test_wrong_arrays_are_named(call, names):
     """An array of the wrong shape or range is an error that names it and what is allowed."""
@@ -206,9 +200,11 @@ def test_relevance_by_hand():
     assert measures.recall(np.zeros((2, 3), bool), [0, 0]) == 0
 
 
-@pytest.mark.parametrize(
-    ("hits", "relevant", "expected"),
-    [([1, 1, 0], 2, 1), ([1, 1, 1], 9, 1), ([0, 1, 1], 2, (1 / np.log2(3) + 1 / 2) / (1 + 1 / np.log2(3)))],
+@cases(
+    "hits relevant expected",
+    ([1, 1, 0], 2, 1),
+    ([1, 1, 1], 9, 1),
+    ([0, 1, 1], 2, (1 / np.log2(3) + 1 / 2) / (1 + 1 / np.log2(3))),
 )
 def test_ndcg_is_one_only_for_the_ideal_order(hits, relevant, expected):
     """All relevant items at the top give 1; the same hits lower down give less."""
@@ -308,9 +304,7 @@ def test_the_lorenz_curve_of_nothing_is_the_line_of_equality(m):
     assert measures.lorenz(np.zeros(m)) == pytest.approx([i / m for i in range(m + 1)], abs=1e-15)
 
 
-@pytest.mark.parametrize(
-    ("count", "late"), [(1, [0]), (2, [1]), (3, [2]), (4, [2, 3]), (7, [4, 5, 6]), (8, [4, 5, 6, 7])]
-)
+@cases("count late", (1, [0]), (2, [1]), (3, [2]), (4, [2, 3]), (7, [4, 5, 6]), (8, [4, 5, 6, 7]))
 def test_late_rounds_are_the_last_half(count, late):
     """The last ⌊n / 2⌋ rounds, or the only one; they are named by the first and the last, and means are of them."""
     assert list(late_rounds(count)) == late
@@ -333,23 +327,21 @@ def test_expected_exposure_is_that_of_its_definition():
     assert alike.loss == pytest.approx(0)
 
 
-@pytest.mark.parametrize(
-    ("decay", "shown", "due", "theirs"),
-    [
-        (0.85, [[1, 1, 1], [0, 0, 1]], [[0, 2, 2], [1, 0, 0]], (3.56988125, 3.79229375, 2.351159375)),
-        (
-            0.5,
-            [[0, 2, 1, 1], [2, 0, 0, 1], [0, 0, 0, 0]],
-            [[2, 1, 1, 1], [0, 0, 0, 1], [0, 0, 0, 2]],
-            (1.7378472222222219, 2.7864583333333335, 0.3185763888888889),
-        ),
-        (
-            0.7,
-            [[0, 1, 1, 1], [0, 0, 0, 1], [0, 0, 0, 0], [0, 0, 1, 0]],
-            [[2, 1], [1, 1], [1, 0], [1, 0]],
-            (4.1192945, 2.9072125, 2.5667695),
-        ),
-    ],
+@cases(
+    "decay shown due theirs",
+    (0.85, [[1, 1, 1], [0, 0, 1]], [[0, 2, 2], [1, 0, 0]], (3.56988125, 3.79229375, 2.351159375)),
+    (
+        0.5,
+        [[0, 2, 1, 1], [2, 0, 0, 1], [0, 0, 0, 0]],
+        [[2, 1, 1, 1], [0, 0, 0, 1], [0, 0, 0, 2]],
+        (1.7378472222222219, 2.7864583333333335, 0.3185763888888889),
+    ),
+    (
+        0.7,
+        [[0, 1, 1, 1], [0, 0, 0, 1], [0, 0, 0, 0], [0, 0, 1, 0]],
+        [[2, 1], [1, 1], [1, 0], [1, 0]],
+        (4.1192945, 2.9072125, 2.5667695),
+    ),
 )
 def test_expected_exposure_is_that_of_lenskits_authors_in_shares(decay, shown, due, theirs):
     """Frozen numbers of rank-fairness-metrics (a357139, ``ee_for_ds`` with ``rbp``), which has no shares of a whole.
@@ -367,13 +359,11 @@ def test_expected_exposure_is_that_of_lenskits_authors_in_shares(decay, shown, d
     assert ours == pytest.approx(theirs, rel=1e-9)
 
 
-@pytest.mark.parametrize(
-    ("slate", "target", "theirs"),
-    [
-        ([1, 1, 1], [0.23323323323323325, 0.2782782782782783, 0.48848848848848847], 0.6417480324919319),
-        ([0, 2, 1, 1], [0.068, 0.097, 0.835], 0.8555204800802394),
-        ([0, 1, 1, 1], [0.441, 0.013, 0.546], 0.5977912819381288),
-    ],
+@cases(
+    "slate target theirs",
+    ([1, 1, 1], [0.23323323323323325, 0.2782782782782783, 0.48848848848848847], 0.6417480324919319),
+    ([0, 2, 1, 1], [0.068, 0.097, 0.835], 0.8555204800802394),
+    ([0, 1, 1, 1], [0.441, 0.013, 0.546], 0.5977912819381288),
 )
 def test_awrf_is_that_of_lenskits_authors_in_bits(slate, target, theirs):
     """Frozen numbers of TREC's fair ranking track of 2021 (``qr_awrf``), whose divergence is in nats."""
@@ -396,14 +386,12 @@ def test_awrf_long_tail_and_survival_by_hand():
     np.testing.assert_allclose(curve, [4 / 5, 4 / 5, 4 / 5 * 2 / 3, 4 / 5 * 2 / 3])
 
 
-@pytest.mark.parametrize(
-    ("guaranteed", "plain", "round_"),
-    [
-        ([1, 1, 4, 4], [2, 2, 2, 2], 3),  # −1, −2, 0, 2: level is not above
-        ([3, 1, 1, 1], [2, 2, 2, 2], None),  # ahead once, not to the last
-        ([3, 3], [2, 2], 0),
-        ([2, 2], [2, 2], None),
-    ],
+@cases(
+    "guaranteed plain round_",
+    ([1, 1, 4, 4], [2, 2, 2, 2], 3),  # −1, −2, 0, 2: level is not above
+    ([3, 1, 1, 1], [2, 2, 2, 2], None),  # ahead once, not to the last
+    ([3, 3], [2, 2], 0),
+    ([2, 2], [2, 2], None),
 )
 def test_break_even_is_when_the_sum_stays_above(guaranteed, plain, round_):
     """The first round from whose end on the cumulated difference is positive, or None."""

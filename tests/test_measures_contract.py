@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from kit import cases, refused
 from kit import documented as documented_block
-from kit import refused
 from small_markets import drawn, small_run, small_scenario, stopped_after_a_round
 
 from rimsim import tracking
@@ -66,18 +66,16 @@ def _shuffled(facts):
 _DRAWS = np.random.default_rng(0)
 
 
-@pytest.mark.parametrize(
-    ("test", "wrong"),
-    [
-        ("it_says_what_it_measures", _measure(lambda _: 0.5, name="gini")),
-        ("a_round_has_a_finite_value_or_none", _measure(lambda _: math.nan)),
-        ("a_round_has_a_finite_value_or_none", _measure(lambda _: "a half")),
-        ("some_round_has_a_value", _measure(lambda _: math.nan)),
-        ("some_round_has_a_value", _measure(lambda _: None)),
-        ("the_same_round_has_the_same_value", _measure(lambda _: float(_DRAWS.random()))),
-        ("it_leaves_the_round_as_it_was", _measure(_shuffled)),
-        ("the_order_of_arrivals_does_not_matter", _measure(lambda facts: float(facts.slates[0, 0]))),
-    ],
+@cases(
+    "test wrong",
+    ("it_says_what_it_measures", _measure(lambda _: 0.5, name="gini")),
+    ("a_round_has_a_finite_value_or_none", _measure(lambda _: math.nan)),
+    ("a_round_has_a_finite_value_or_none", _measure(lambda _: "a half")),
+    ("some_round_has_a_value", _measure(lambda _: math.nan)),
+    ("some_round_has_a_value", _measure(lambda _: None)),
+    ("the_same_round_has_the_same_value", _measure(lambda _: float(_DRAWS.random()))),
+    ("it_leaves_the_round_as_it_was", _measure(_shuffled)),
+    ("the_order_of_arrivals_does_not_matter", _measure(lambda facts: float(facts.slates[0, 0]))),
 )
 def test_the_tests_of_a_measure_find_what_is_wrong(test, wrong):
     """Each test of the mixin passes a good measure and fails for one that breaks its promise."""
@@ -127,17 +125,15 @@ def test_what_has_no_finite_value_is_left_out(facts):
         refused(MeasureError, told, _measure(lambda _, value=value: value).value, facts)
 
 
-@pytest.mark.parametrize(
-    ("fields", "said"),
-    [
-        ({"name": "my measure"}, "name is 'my measure'; allowed: letters, digits and _"),
-        ({"name": 3}, "name is 3"),
-        ({"group": "a/b"}, "group is 'a/b'"),
-        ({"unit": ""}, "unit is ''; allowed: a line of text"),
-        ({"formula": "two\nlines"}, "formula is"),
-        ({"better": "more"}, "better is 'more'; allowed: higher, lower, neither"),
-        ({"of": 0.5}, "of is a float; allowed: a function"),
-    ],
+@cases(
+    "fields said",
+    ({"name": "my measure"}, "name is 'my measure'; allowed: letters, digits and _"),
+    ({"name": 3}, "name is 3"),
+    ({"group": "a/b"}, "group is 'a/b'"),
+    ({"unit": ""}, "unit is ''; allowed: a line of text"),
+    ({"formula": "two\nlines"}, "formula is"),
+    ({"better": "more"}, "better is 'more'; allowed: higher, lower, neither"),
+    ({"of": 0.5}, "of is a float; allowed: a function"),
 )
 def test_a_measure_that_cannot_stand_in_a_table_is_refused(fields, said):
     """Each field that does not fit is named, with what was found and what is allowed."""
@@ -169,18 +165,16 @@ def test_a_measure_is_found_by_its_place_and_kept_without_its_function(write):
     assert back.tag == measure.tag == "own/empty"
 
 
-@pytest.mark.parametrize(
-    ("places", "said"),
-    [
-        (["mine.py"], r"measure 'mine.py' is a file; allowed: .*mine.py:empty or mine.py:again"),
-        (["mine.py:emty"], r"mine.py has no 'emty'. Did you mean 'empty'\? Allowed: again, empty, taken"),
-        (["mine.py:share"], r"found a function; allowed: a Measure \(mine.py has empty, again, taken\)"),
-        (["mime.py:empty"], r"no file 'mime.py'. Did you mean 'mine.py'"),
-        (["gini"], "measure 'gini' is built in, every run has it"),
-        (["fresh"], "measure 'fresh' is unknown; allowed: file.py:name"),
-        (["mine.py:taken"], "is called 'gini', which is that of a built-in one"),
-        (["mine.py:empty", "mine.py:again"], "is called 'empty', which is that of 'mine.py:empty'"),
-    ],
+@cases(
+    "places said",
+    (["mine.py"], r"measure 'mine.py' is a file; allowed: .*mine.py:empty or mine.py:again"),
+    (["mine.py:emty"], r"mine.py has no 'emty'. Did you mean 'empty'\? Allowed: again, empty, taken"),
+    (["mine.py:share"], r"found a function; allowed: a Measure \(mine.py has empty, again, taken\)"),
+    (["mime.py:empty"], r"no file 'mime.py'. Did you mean 'mine.py'"),
+    (["gini"], "measure 'gini' is built in, every run has it"),
+    (["fresh"], "measure 'fresh' is unknown; allowed: file.py:name"),
+    (["mine.py:taken"], "is called 'gini', which is that of a built-in one"),
+    (["mine.py:empty", "mine.py:again"], "is called 'empty', which is that of 'mine.py:empty'"),
 )
 def test_what_is_no_measure_is_refused_by_name(write, places, said):
     """A place without a measure, or a name that is taken, is told with what was found and what is allowed."""
@@ -197,14 +191,12 @@ def test_a_slip_in_a_measure_is_told_when_it_is_loaded(write):
     try_measures(own_measures(["mine.py:empty"]), random_items(), slate=5)
 
 
-@pytest.mark.parametrize(
-    ("body", "said"),
-    [
-        ("facts.slate.mean()", r"'empty' raised AttributeError: .*'slate'.*mine.py:5"),
-        ("facts.exposure / facts.required", r"'empty' returned a ndarray; allowed: a number.*"),
-        ("1 / facts.exposure.sum().item()", r"'empty' raised ZeroDivisionError.*mine.py:5"),
-        ("facts.price.mean()", r"'mine.py:empty' returned nan for a made-up round; allowed: a finite"),
-    ],
+@cases(
+    "body said",
+    ("facts.slate.mean()", r"'empty' raised AttributeError: .*'slate'.*mine.py:5"),
+    ("facts.exposure / facts.required", r"'empty' returned a ndarray; allowed: a number.*"),
+    ("1 / facts.exposure.sum().item()", r"'empty' raised ZeroDivisionError.*mine.py:5"),
+    ("facts.price.mean()", r"'mine.py:empty' returned nan for a made-up round; allowed: a finite"),
 )
 def test_a_measure_that_cannot_be_computed_is_refused_before_a_run(write, body, said):
     """A measure is tried on made-up rounds, one of them with nothing shown; a slip is told with its line."""
@@ -313,12 +305,10 @@ def test_a_sweep_has_the_measure_at_every_point(write, capsys):
     assert "filled" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    ("right", "place", "error", "said"),
-    [
-        ("slates", "mine.py:filed", ConfigError, "Did you mean 'filled'"),
-        ("slate", "mine.py:filled", MeasureError, "no attribute 'slate'.*mine.py:3"),
-    ],
+@cases(
+    "right place error said",
+    ("slates", "mine.py:filed", ConfigError, "Did you mean 'filled'"),
+    ("slate", "mine.py:filled", MeasureError, "no attribute 'slate'.*mine.py:3"),
 )
 def test_what_cannot_be_measured_is_refused_before_anything_is_written(write, right, place, error, said):
     """A wrong name and a function with a slip are told at once, and no folder appears."""

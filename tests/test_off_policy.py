@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
-from kit import refused
+from kit import cases, refused
 from small_markets import drawn, small_run, small_scenario
 
 from rimsim import scenarios
@@ -101,9 +101,12 @@ def test_an_estimator_is_unbiased_where_it_says_so(name, reward):
     assert _expected(name, logging, log) == pytest.approx(target @ came.sum(1), rel=1e-10)
 
 
-@pytest.mark.parametrize(
-    ("name", "reward"),
-    [("ips", _by_place), ("item-position", _by_above), ("cascade", _by_slate), ("product", _by_place)],
+@cases(
+    "name reward",
+    ("ips", _by_place),
+    ("item-position", _by_above),
+    ("cascade", _by_slate),
+    ("product", _by_place),
 )
 def test_an_estimator_is_biased_beyond_that(name, reward):
     """Where rewards hang on more than it allows for, its mean is off by more than .2 %."""

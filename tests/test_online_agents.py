@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
-from kit import refused
+from kit import cases, refused
 from made_arrivals import arrivals_of
 from scipy import optimize
 from small_markets import (
@@ -258,16 +258,14 @@ def test_the_projection_is_that_of_a_quadratic_programme():
         assert distance(x) <= best.fun + 1e-7
 
 
-@pytest.mark.parametrize(
-    ("memory", "sample", "present", "others"),
-    [
-        (0.0, 1.0, 0, 120),
-        (0.25, 0.5, 30, 30),
-        (0.0, 0.5, 0, 60),
-        (1e-9, 0.5, 1, 59),
-        (1.0, 0.25, 30, 0),
-        (1.0, 1.0, 40, 80),
-    ],
+@cases(
+    "memory sample present others",
+    (0.0, 1.0, 0, 120),
+    (0.25, 0.5, 30, 30),
+    (0.0, 0.5, 0, 60),
+    (1e-9, 0.5, 1, 59),
+    (1.0, 0.25, 30, 0),
+    (1.0, 1.0, 40, 80),
 )
 def test_resolving_solves_what_remains_on_the_latest_states(memory, sample, present, others):
     """At a multiple of f prices are of the dual of the remaining floors, at the rate of what is left.
@@ -385,16 +383,11 @@ def test_capped_users_get_no_more_than_their_positions(name):
     assert capped > 0
 
 
-@pytest.mark.parametrize(
-    ("name", "most"),
-    [
-        *[
-            (name, 0.02)
-            for name in ("rim-feedback(gain=0.1,closing=0.05)", "rim-resolve(every=100)", "fair-rec")
-        ],
-        ("entropic-dual", 0.03),
-        ("p-mmf", 0.3),
-    ],
+@cases(
+    "name most",
+    *[(name, 0.02) for name in ("rim-feedback(gain=0.1,closing=0.05)", "rim-resolve(every=100)", "fair-rec")],
+    ("entropic-dual", 0.03),
+    ("p-mmf", 0.3),
 )
 def test_guarantees_are_kept(name, most):
     """Shortfall over two rounds of the small market stays below a bound; relevance leaves more than half."""

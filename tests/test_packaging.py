@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from kit import refused
+from kit import cases, refused
 
 import rimsim
 from rimsim.agents import BUILT_IN
@@ -79,13 +79,11 @@ def test_public_names_are_exported_and_exist():
         assert len(set(package.__all__)) == len(package.__all__)
 
 
-@pytest.mark.parametrize(
-    ("module", "heavy"),
-    [
-        ("measures", {"torch", "pandas", "scipy"}),
-        ("matching", {"torch", "numba"}),
-        ("tracking", {"torch", "tensorflow"}),
-    ],
+@cases(
+    "module heavy",
+    ("measures", {"torch", "pandas", "scipy"}),
+    ("matching", {"torch", "numba"}),
+    ("tracking", {"torch", "tensorflow"}),
 )
 def test_imports_are_light(module, heavy):
     """Rooms are imported without the packages that their functions alone need."""

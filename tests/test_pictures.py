@@ -10,6 +10,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+from kit import cases
 from matplotlib.image import imread
 from small_markets import drawn
 
@@ -370,9 +371,7 @@ def test_slates_of_pictures_are_those_of_the_ledger(market):
     assert slates.tolist() == ordered[arrivals].tolist()
 
 
-@pytest.mark.parametrize(
-    ("utility", "said"), [(0.376, "6.0 % lower"), (0.44, "10 % higher"), (0.4001, "is the same")]
-)
+@cases("utility said", (0.376, "6.0 % lower"), (0.44, "10 % higher"), (0.4001, "is the same"))
 def test_titles_say_what_the_data_say(utility, said):
     """The sentence about the cost of guarantees has the agent's figures, and turns with them."""
     rows = {"relevance": (0.72, 0.4), "rim-feedback": (0.01, utility), "random": (0.0, 0.07)}
@@ -390,13 +389,11 @@ def test_titles_say_what_the_data_say(utility, said):
     assert sentences.cost_of_guarantees(random, "shown").startswith("random leaves 0 %")
 
 
-@pytest.mark.parametrize(
-    ("course", "said"),
-    [
-        ([2.8, 4.0, 5.4, 0.2], "slate, 5.4, in decile 3 of λ(x), and fewest, 0.2, in decile 4"),
-        ([0.2, 1.0, 2.0, 4.0], "slate, 4.0, in decile 4 of λ(x), and fewest, 0.2, in decile 1"),
-        ([1.0, 1.01, 0.99, 1.0], "1.0 positions a slate in every decile of λ(x)"),
-    ],
+@cases(
+    "course said",
+    ([2.8, 4.0, 5.4, 0.2], "slate, 5.4, in decile 3 of λ(x), and fewest, 0.2, in decile 4"),
+    ([0.2, 1.0, 2.0, 4.0], "slate, 4.0, in decile 4 of λ(x), and fewest, 0.2, in decile 1"),
+    ([1.0, 1.01, 0.99, 1.0], "1.0 positions a slate in every decile of λ(x)"),
 )
 def test_the_title_of_who_pays_names_the_peak_wherever_it_is(course, said):
     """It speaks of the deciles with most and fewest positions, which need not be the highest and the lowest."""
@@ -404,16 +401,11 @@ def test_the_title_of_who_pays_names_the_peak_wherever_it_is(course, said):
     assert sentences.who_carries("rim-dual", by_decile).endswith(said)
 
 
-@pytest.mark.parametrize(
-    ("differences", "said"),
-    [
-        ([-0.30, -0.40], "no clear effect on the catalogue coverage of relevance (mean of rounds 2–3)"),
-        (
-            [-0.36, -0.37, -0.38],
-            "costs relevance 37 points of catalogue coverage (mean of rounds 2–3; 95 % int",
-        ),
-        ([0.36, 0.37, 0.38], "gives relevance 37 points of catalogue coverage"),
-    ],
+@cases(
+    "differences said",
+    ([-0.30, -0.40], "no clear effect on the catalogue coverage of relevance (mean of rounds 2–3)"),
+    ([-0.36, -0.37, -0.38], "costs relevance 37 points of catalogue coverage (mean of rounds 2–3; 95 % int"),
+    ([0.36, 0.37, 0.38], "gives relevance 37 points of catalogue coverage"),
 )
 def test_the_title_claims_an_effect_only_where_the_interval_leaves_out_zero(differences, said):
     """A wide interval is reported as no clear effect, a narrow one with its size, sign and bounds, of late rounds."""

@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from kit import documented, refused
+from kit import cases, documented, refused
 from small_markets import small_run, small_scenario, stopped_after_a_round
 
 from rimsim import rng
@@ -81,9 +81,10 @@ class _Again(Intensity):
         return torch.ones(len(visits), visits.world.log.n_items)
 
 
-@pytest.mark.parametrize(
-    ("consumer", "promise"),
-    [(_Same, "test_another_seed_draws_otherwise"), (_Again, "test_true_intensities_are_intensities")],
+@cases(
+    "consumer promise",
+    (_Same, "test_another_seed_draws_otherwise"),
+    (_Again, "test_true_intensities_are_intensities"),
 )
 def test_a_consumer_that_breaks_a_promise_is_caught(consumer, promise):
     """Draws that do not hang on the seed, and an intensity of what was consumed before."""
@@ -197,20 +198,18 @@ class Broken:
 """
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"arrivals.kind": "clone"}, "arrivals.kind is 'clone'.*Did you mean 'clones'"),
-        ({"consumer.kind": "intensty"}, "consumer.kind is 'intensty'.*Did you mean 'intensity'"),
-        ({"arrivals.kind": "own.py"}, "own.py.* is a file; allowed: the file and a name in it"),
-        ({"arrivals.kind": "own.py:Clone"}, "own.py has no 'Clone'.*Did you mean 'Clones'"),
-        ({"arrivals.kind": "own.py:Half"}, "has no round, known_beforehand, keeps_users; allowed: what has"),
-        ({"arrivals.kind": "own.py:Broken"}, "cannot be made from no options: ValueError: no luck"),
-        ({"arrivals.kind": "own.py:Clones", "arrivals.options.hours": 3}, "'hours'.*Did you mean 'hour'"),
-        ({"arrivals.kind": "own.py:Clones", "arrivals.options.hour": "x"}, "option 'hour' is 'x'.*integer"),
-        ({"arrivals.options.peak": 3}, "'clones' has no option 'peak'"),
-        ({"arrivals.kind": "replay", "releases.share": 0.2}, "releases.share is for clones"),
-    ],
+@cases(
+    "changes message",
+    ({"arrivals.kind": "clone"}, "arrivals.kind is 'clone'.*Did you mean 'clones'"),
+    ({"consumer.kind": "intensty"}, "consumer.kind is 'intensty'.*Did you mean 'intensity'"),
+    ({"arrivals.kind": "own.py"}, "own.py.* is a file; allowed: the file and a name in it"),
+    ({"arrivals.kind": "own.py:Clone"}, "own.py has no 'Clone'.*Did you mean 'Clones'"),
+    ({"arrivals.kind": "own.py:Half"}, "has no round, known_beforehand, keeps_users; allowed: what has"),
+    ({"arrivals.kind": "own.py:Broken"}, "cannot be made from no options: ValueError: no luck"),
+    ({"arrivals.kind": "own.py:Clones", "arrivals.options.hours": 3}, "'hours'.*Did you mean 'hour'"),
+    ({"arrivals.kind": "own.py:Clones", "arrivals.options.hour": "x"}, "option 'hour' is 'x'.*integer"),
+    ({"arrivals.options.peak": 3}, "'clones' has no option 'peak'"),
+    ({"arrivals.kind": "replay", "releases.share": 0.2}, "releases.share is for clones"),
 )
 def test_slips_in_kinds_and_options_are_told(write, changes, message):
     """A name, file, method or option that is not there is one sentence with the nearest that is."""
@@ -245,13 +244,11 @@ class Mine:
 """
 
 
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        ("np.full(slates.shape, 0.2)", None),
-        ("np.full(len(slate), 0.2)", "mine.py:10: NameError"),
-        ("np.full((len(slates), 1, 5), 0.2)", "Mine.respond: found consumed bool .*allowed: bool, float"),
-    ],
+@cases(
+    "wrong message",
+    ("np.full(slates.shape, 0.2)", None),
+    ("np.full(len(slate), 0.2)", "mine.py:10: NameError"),
+    ("np.full((len(slates), 1, 5), 0.2)", "Mine.respond: found consumed bool .*allowed: bool, float"),
 )
 def test_a_slip_in_a_consumer_is_told(write, tmp_path, wrong, message):
     """A consumer that raises or answers in another shape ends the run with a sentence; a right one sells a fifth."""
@@ -331,16 +328,14 @@ class SwayedUnsaid(Swayed):
     hangs_on_outcomes = False
 
 
-@pytest.mark.parametrize(
-    ("process", "test", "error"),
-    [
-        (SwayedUnsaid, "test_outcomes_move_it_only_if_it_says_so", AssertionError),
-        (partial(Swayed, fault="restless"), "test_all_chance_comes_from_the_seed", AssertionError),
-        (partial(Swayed, fault="restless"), "test_a_market_plays_it", AssertionError),
-        (partial(Swayed, fault="late"), "test_schedules_can_be_played", MarketError),
-        (Swayed, "test_outcomes_move_it_only_if_it_says_so", None),
-        (Swayed, "test_all_chance_comes_from_the_seed", None),
-    ],
+@cases(
+    "process test error",
+    (SwayedUnsaid, "test_outcomes_move_it_only_if_it_says_so", AssertionError),
+    (partial(Swayed, fault="restless"), "test_all_chance_comes_from_the_seed", AssertionError),
+    (partial(Swayed, fault="restless"), "test_a_market_plays_it", AssertionError),
+    (partial(Swayed, fault="late"), "test_schedules_can_be_played", MarketError),
+    (Swayed, "test_outcomes_move_it_only_if_it_says_so", None),
+    (Swayed, "test_all_chance_comes_from_the_seed", None),
 )
 def test_the_tests_for_arrivals_find_what_is_broken(process, test, error):
     """Arrivals that hang on outcomes unsaid, or on chance once there is a past, or come before their past, fail."""
@@ -431,7 +426,7 @@ def test_organic_events_and_slates_go_together(batch_size):
     assert len(items) == market.n_arrivals + market.closed[0].ledger.consumed.sum()
 
 
-@pytest.mark.parametrize(("item", "late"), [(10**6, 0), (-1, 0), (0, -1)])
+@cases("item late", (10**6, 0), (-1, 0), (0, -1))
 def test_organic_events_that_cannot_be_are_refused(item, late):
     """An item outside the catalogue, or an event before its visit, is an error, and nothing is entered."""
     market = _snacking(small_scenario(rounds=1), item=item, late=late)
@@ -467,14 +462,12 @@ def _compare(out, agents=("random",), model="popularity-hp", rounds=1, **options
     return small_run(out, agents, config, **options)
 
 
-@pytest.mark.parametrize(
-    ("right", "wrong", "message"),
-    [
-        ("= log.n_items", "= log.items_n", r"^mine.py:10: AttributeError: .*items_n"),
-        ("torch.ones(len(states)", "torch.ones(len(state)", r"mine.py:16: NameError: .*'state'"),
-        ("torch.ones(len(states), self.n_items)", "3", r"'int' object has no attribute.*, with mine.py:Mine"),
-        ("        return self\n", "", r"fit returned None; allowed: the fitted model"),
-    ],
+@cases(
+    "right wrong message",
+    ("= log.n_items", "= log.items_n", r"^mine.py:10: AttributeError: .*items_n"),
+    ("torch.ones(len(states)", "torch.ones(len(state)", r"mine.py:16: NameError: .*'state'"),
+    ("torch.ones(len(states), self.n_items)", "3", r"'int' object has no attribute.*, with mine.py:Mine"),
+    ("        return self\n", "", r"fit returned None; allowed: the fitted model"),
 )
 def test_a_slip_in_a_model_is_told_with_its_line(write, tmp_path, right, wrong, message):
     """A model of one's own that raises when it is fitted or asked is an error of ours that names the line."""
@@ -482,16 +475,14 @@ def test_a_slip_in_a_model_is_told_with_its_line(write, tmp_path, right, wrong, 
     refused((ModelError, ArmsError), message, _compare, tmp_path / "run", model="mine.py:Mine")
 
 
-@pytest.mark.parametrize(
-    ("text", "model", "message"),
-    [
-        (MODEL.replace("def score", "def scores"), "mine.py:Mine", "has no score; allowed: a model with fit"),
-        (MODEL.replace("update = fit", ""), "mine.py:Mine", "has no update; allowed"),
-        (MODEL.replace("seed, device", "seed"), "mine.py:Mine", "cannot be made: TypeError"),
-        (MODEL, "mine.py", "is a file; allowed: the file and a name in it, mine.py:Mine$"),
-        (MODEL, "mine.py:Mein", "has no 'Mein'. Did you mean 'Mine'. Allowed: Mine.$"),
-        (MODEL, "mein.py:Mine", "no file 'mein.py'. Did you mean 'mine.py'."),
-    ],
+@cases(
+    "text model message",
+    (MODEL.replace("def score", "def scores"), "mine.py:Mine", "has no score; allowed: a model with fit"),
+    (MODEL.replace("update = fit", ""), "mine.py:Mine", "has no update; allowed"),
+    (MODEL.replace("seed, device", "seed"), "mine.py:Mine", "cannot be made: TypeError"),
+    (MODEL, "mine.py", "is a file; allowed: the file and a name in it, mine.py:Mine$"),
+    (MODEL, "mine.py:Mein", "has no 'Mein'. Did you mean 'Mine'. Allowed: Mine.$"),
+    (MODEL, "mein.py:Mine", "no file 'mein.py'. Did you mean 'mine.py'."),
 )
 def test_what_is_no_model_is_refused_before_anything_runs(write, text, model, message):
     """A missing method, a factory of other arguments and a misspelt place are told before a run folder is made."""
@@ -667,14 +658,12 @@ def test_a_file_that_imports_the_one_beside_it_is_told_how(write):
     refused(ConfigError, r"No module named 'shaded'$", make_agent, "mine.py:Mine")
 
 
-@pytest.mark.parametrize(
-    ("agent", "message"),
-    [
-        ("mine.py", "agent 'mine.py' is a file; allowed: the file and a name in it, mine.py:Mine$"),
-        ("mien.py", "no such file. Did you mean 'mine.py'"),
-        ("mine.py:Fresh", "has no 'Fresh'. Allowed: Mine.$"),
-        ("nowhere/mine.py:Mine", "There is no folder 'nowhere'"),
-    ],
+@cases(
+    "agent message",
+    ("mine.py", "agent 'mine.py' is a file; allowed: the file and a name in it, mine.py:Mine$"),
+    ("mien.py", "no such file. Did you mean 'mine.py'"),
+    ("mine.py:Fresh", "has no 'Fresh'. Allowed: Mine.$"),
+    ("nowhere/mine.py:Mine", "There is no folder 'nowhere'"),
 )
 def test_a_misspelt_place_of_an_agent_is_told_with_what_there_is(write, agent, message):
     """A file without a class, a misspelt file and a misspelt class name what there is, without what is imported."""

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from kit import cases
 from test_online_agents import Chunks, arrivals_of, skewed, view_of
 
 from rimsim.agents import Undeliverable, make_agent, undeliverable
@@ -33,7 +34,7 @@ def test_p_mmf_averages_its_errors():
     assert price.min() < 0
 
 
-@pytest.mark.parametrize(("start", "scale"), [((0.0, 0.0), 0.5), ((-2.0, -3.0), 3.0), ((-0.1, -4.0), 4.0)])
+@cases("start scale", ((0.0, 0.0), 0.5), ((-2.0, -3.0), 3.0), ((-0.1, -4.0), 4.0))
 def test_steps_of_hard_floors_are_relative_to_where_prices_start(start, scale):
     """g·s/√b: s is c, or the bonus at the start, or the median of all bonuses, whichever is most; no bound."""
     required = np.array([4.0, 9.0])
@@ -47,7 +48,7 @@ def test_steps_of_hard_floors_are_relative_to_where_prices_start(start, scale):
     assert (soft.cost, hard.cost) == (0.5, np.inf)
 
 
-@pytest.mark.parametrize(("hard", "end"), [(False, 40.0), (True, 38.0)])
+@cases("hard end", (False, 40.0), (True, 38.0))
 def test_hard_floors_are_due_before_the_round_ends_and_have_no_largest_bonus(hard, end):
     """Delivery is complete after 95 % of the arrivals where floors are hard; else bonuses of rows end at c."""
     view = promising_view(hard=hard)
@@ -250,7 +251,7 @@ def _view(required, admissible=None, capacity=None, **fields):
     return replace(view, required=np.asarray(required, np.float64), opens=0.0, closes=3600.0)
 
 
-@pytest.mark.parametrize(("unit", "decay", "there"), [("shown", 1.0, 240.0), ("examined", 0.5, 112.5)])
+@cases("unit decay there", ("shown", 1.0, 240.0), ("examined", 0.5, 112.5))
 def test_too_few_positions_are_named_in_the_unit_of_the_guarantee(unit, decay, there):
     """N slates hold N·Σw; with a cap on users, what last round's states could fill."""
     (reason,) = undeliverable(_view(np.full(M, 0.6 * N), unit=unit, decay=decay))
@@ -299,14 +300,12 @@ def _with_row(row, admissible=None):
     return replace(view, promises=Requirements.of([row]), delivered=np.zeros(1), calibration=past)
 
 
-@pytest.mark.parametrize(
-    ("row", "why", "most"),
-    [
-        (Row("a", np.array([1, 2]), 121.0, arrivals=60.0), "positions", 120.0),
-        (Row("a", np.arange(9), 241.0, arrivals=60.0), "positions", 240.0),
-        (Row("a", np.array([1, 2]), 41.0, arrivals=20.0, audience=0), "positions", 40.0),
-        (Row("a", np.array([1, 2]), 120.0, arrivals=60.0), None, None),
-    ],
+@cases(
+    "row why most",
+    (Row("a", np.array([1, 2]), 121.0, arrivals=60.0), "positions", 120.0),
+    (Row("a", np.arange(9), 241.0, arrivals=60.0), "positions", 240.0),
+    (Row("a", np.array([1, 2]), 41.0, arrivals=20.0, audience=0), "positions", 40.0),
+    (Row("a", np.array([1, 2]), 120.0, arrivals=60.0), None, None),
 )
 def test_a_row_has_as_many_positions_as_items_at_each_arrival_that_counts(row, why, most):
     """A group or campaign can have min(k, items) positions at an arrival of its audience; beyond that it is named."""

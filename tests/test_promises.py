@@ -9,7 +9,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kit import DOCS, refused
+from kit import DOCS, cases, refused
 from small_markets import (
     drawn,
     play_out,
@@ -251,19 +251,17 @@ def test_counts_are_sums_over_the_ledger(data):
     assert np.array_equal(table.rows(some).delivered(slates, masks, weights, m), counts[some])
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"items": {"genre": "Horror"}}, "the table has no column 'genre'. Did you mean 'genres'"),
-        ({"items": {"genres": "Horor"}}, "column 'genres' has no value 'Horor'. Did you mean 'Horror'"),
-        ({"items": ["26O"]}, "the catalogue has no item '26O'"),
-        ({"items": {"genres": "Western", "year": 1994}}, "no item has all that it asks for"),
-        ({"items": "new"}, "no item is released after the opening"),
-        ({"audience": {"users": {"sex": "F"}}}, "audience: the table has no column 'sex'"),
-        ({"audience": {"share": 1e-9}}, "its audience has no user"),
-        ({"exposures": 10_000}, "10,000 exposures, where its audience has about 120 positions"),
-        ({"exposures": 100, "caps": 4}, "100 exposures, .* about 24 positions .* or higher caps"),
-    ],
+@cases(
+    "change message",
+    ({"items": {"genre": "Horror"}}, "the table has no column 'genre'. Did you mean 'genres'"),
+    ({"items": {"genres": "Horor"}}, "column 'genres' has no value 'Horor'. Did you mean 'Horror'"),
+    ({"items": ["26O"]}, "the catalogue has no item '26O'"),
+    ({"items": {"genres": "Western", "year": 1994}}, "no item has all that it asks for"),
+    ({"items": "new"}, "no item is released after the opening"),
+    ({"audience": {"users": {"sex": "F"}}}, "audience: the table has no column 'sex'"),
+    ({"audience": {"share": 1e-9}}, "its audience has no user"),
+    ({"exposures": 10_000}, "10,000 exposures, where its audience has about 120 positions"),
+    ({"exposures": 100, "caps": 4}, "100 exposures, .* about 24 positions .* or higher caps"),
 )
 def test_rows_that_cannot_be_are_refused_by_name(change, message):
     """Without items, users or positions, beyond caps, or with unknown names, a market is refused with the name."""
@@ -272,21 +270,19 @@ def test_rows_that_cannot_be_are_refused_by_name(change, message):
     refused(ConfigError, f"campaign 'a'.*{message}", Market, config)
 
 
-@pytest.mark.parametrize(
-    ("exposure", "message"),
-    [
-        ({"campaigns": [{"items": [1], "share": 0.1}]}, "field 'exposure.campaigns.name' is missing"),
-        ({"campaigns": [{"name": "a", "items": [1]}]}, "found neither of exposures and share"),
-        ({"campaigns": [{"name": "a", "items": [1], "exposures": 3}]}, "exposures 3 without a stop"),
-        ({"campaigns": [SHARE | {"start": 3, "stop": 2}]}, "stop is 2 with start 3"),
-        ({"campaigns": [SHARE | {"start": 99}]}, "last round ends on day 56"),
-        ({"campaigns": [{"name": "a", "item": [1], "share": 0.1}]}, "Did you mean .*items"),
-        ({"campaigns": [SHARE] * 2}, "'a' is there twice"),
-        ({"groups": [{"colum": "genres", "beta": 0.1}]}, "Did you mean .*column"),
-        ({"groups": [{"column": "genres", "beta": 2}]}, "less than or equal to 1"),
-        ({"most": 0.1}, "exposure.most is 0.1, below exposure.beta"),
-        ({"per": "week"}, "'week' has no unit|'week' is no duration"),
-    ],
+@cases(
+    "exposure message",
+    ({"campaigns": [{"items": [1], "share": 0.1}]}, "field 'exposure.campaigns.name' is missing"),
+    ({"campaigns": [{"name": "a", "items": [1]}]}, "found neither of exposures and share"),
+    ({"campaigns": [{"name": "a", "items": [1], "exposures": 3}]}, "exposures 3 without a stop"),
+    ({"campaigns": [SHARE | {"start": 3, "stop": 2}]}, "stop is 2 with start 3"),
+    ({"campaigns": [SHARE | {"start": 99}]}, "last round ends on day 56"),
+    ({"campaigns": [{"name": "a", "item": [1], "share": 0.1}]}, "Did you mean .*items"),
+    ({"campaigns": [SHARE] * 2}, "'a' is there twice"),
+    ({"groups": [{"colum": "genres", "beta": 0.1}]}, "Did you mean .*column"),
+    ({"groups": [{"column": "genres", "beta": 2}]}, "less than or equal to 1"),
+    ({"most": 0.1}, "exposure.most is 0.1, below exposure.beta"),
+    ({"per": "week"}, "'week' has no unit|'week' is no duration"),
 )
 def test_a_wrong_config_says_what_is_allowed(exposure, message):
     """Each fault of a promise is named with what is allowed, before anything is built."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from kit import refused
+from kit import cases, refused
 from small_markets import small_run, small_scenario
 
 from rimsim.config import ConsumerConfig, DataConfig, override, to_plain
@@ -80,13 +80,11 @@ def _content(folder):
     return {path.name: path.read_bytes() for path in Path(folder).rglob("*.parquet")}
 
 
-@pytest.mark.parametrize(
-    ("told", "asked"),
-    [
-        (r"Ray cannot be imported .*pip install 'rimsim\[ray\]'", {"backend": "ray"}),
-        ("Did you mean 'ray'", {"backend": "rays"}),
-        ("address: 'auto' with the backend 'local'", {"address": "auto"}),
-    ],
+@cases(
+    "told asked",
+    (r"Ray cannot be imported .*pip install 'rimsim\[ray\]'", {"backend": "ray"}),
+    ("Did you mean 'ray'", {"backend": "rays"}),
+    ("address: 'auto' with the backend 'local'", {"address": "auto"}),
 )
 def test_a_backend_that_is_not_there_is_refused(tmp_path, monkeypatch, told, asked):
     """The error names the extra that brings Ray, or the nearest backend; an address may mean nothing."""

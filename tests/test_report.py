@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from kit import refused
+from kit import cases, refused
 from rich.console import Console
 from scipy import stats
 from small_markets import small_cold_start, small_replay, small_run, small_scenario
@@ -141,7 +141,7 @@ def test_sentences_say_the_tables_figures():
     assert "cannot be told from" in comparison_sentences(rounds, ["relevance", "mine"], "examined")[0]
 
 
-@pytest.mark.parametrize(("examined", "how"), [(0.25, "in positions"), (0.5, "as examined")])
+@cases("examined how", (0.25, "in positions"), (0.5, "as examined"))
 def test_where_positions_count_alike_guarantees_are_told_in_positions(examined, how):
     """Equal shortfalls, as in a replay, are told as positions, whatever the scenario's unit."""
     both = [[0.25] * 2, [examined] * 2]
@@ -346,7 +346,7 @@ def test_the_opening_counts_hits_of_a_replay_and_keeps_to_a_cap_on_users():
     assert (capped < 0.7 * whole).all()
 
 
-@pytest.mark.parametrize(("model", "warns"), [(0.9, False), (0.5, True)])
+@cases("model warns", (0.9, False), (0.5, True))
 def test_a_run_says_when_bestsellers_beat_its_model(model, warns):
     """The note is a warning where bestsellers are ahead at some seed, and names the share of the oracle."""
     values = pd.DataFrame({"agent": AT_OPENING, "utility": (model, 0.8, 1.0)})
@@ -367,9 +367,10 @@ def test_prices_at_the_bound_are_counted_over_guaranteed_items():
     assert "hard" in undelivered_sentence("rim-feedback", 0.2, 0.0, None, unit="shown", hard=True)
 
 
-@pytest.mark.parametrize(
-    ("unit", "first", "second"),
-    [("examined", "examined shortfall", "shortfall"), ("shown", "shortfall", "examined shortfall")],
+@cases(
+    "unit first second",
+    ("examined", "examined shortfall", "shortfall"),
+    ("shown", "shortfall", "examined shortfall"),
 )
 def test_a_run_says_what_is_undelivered_and_what_would_help(tmp_path, unit, first, second):
     """With a c that buys nothing, prices are at the bound, both shortfalls stand in the table, and the note names c."""
@@ -386,7 +387,7 @@ def test_a_run_says_what_is_undelivered_and_what_would_help(tmp_path, unit, firs
     assert note[:60] in _printed(made, 200).replace("\n", " ")
 
 
-@pytest.mark.parametrize(("first", "warned"), [(0.5, True), (0.8, False), (1.45, False), (1.6, True)])
+@cases("first warned", (0.5, True), (0.8, False), (1.45, False), (1.6, True))
 def test_a_report_warns_where_one_type_of_visit_is_valued_above_the_other(first, warned):
     """From a ratio of 1.5 on, in either direction; where visits are all of one type nothing is said."""
     both = {"calibration_first": first, "calibration_returning": 1.0, "utility": 0.5}

@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 import pytest
-from kit import refused
+from kit import cases, refused
 from small_markets import play_out, played, resumed, same_ledgers, small_run, small_scenario
 
 from rimsim.agents import make_agent, market_for, play_round
@@ -327,13 +327,11 @@ def test_a_run_tells_who_left(tmp_path):
     assert set(run.required["agent"]) == {"relevance", "random"}
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"providers.kind": "viable"}, "providers.kind is 'viable'.*Did you mean 'viability'"),
-        ({"providers.options.decai": 1}, "'decai'.*Did you mean 'decay'"),
-        ({"providers.options.decay": 2}, "option 'decay' is 2"),
-    ],
+@cases(
+    "changes message",
+    ({"providers.kind": "viable"}, "providers.kind is 'viable'.*Did you mean 'viability'"),
+    ({"providers.options.decai": 1}, "'decai'.*Did you mean 'decay'"),
+    ({"providers.options.decay": 2}, "option 'decay' is 2"),
 )
 def test_slips_are_told(changes, message):
     """An unknown kind, option or column of the item table, or a value out of range, is one sentence."""

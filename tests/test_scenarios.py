@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from kit import DOCS, documented, refused, write_events
+from kit import DOCS, cases, documented, refused, write_events
 from small_markets import drawn, small_cold_start, small_replay, small_run, small_scenario
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -71,33 +71,31 @@ def test_every_field_is_documented():
     walk(ScenarioConfig)
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("rouns: 3", "unknown field 'rouns'. Did you mean 'rounds'[?]$"),
-        (
-            "platform: {log_window: {round: 3}}",
-            "field 'platform.log_window.round'. Did you mean 'platform.log_window.rounds'[?]$",
-        ),
-        ("rounds: 0", "field 'rounds' is 0; allowed: greater than or equal to 1"),
-        ("slate: ten", "field 'slate' is 'ten'; allowed: a valid integer"),
-        ("exposure: {beta: 1.5}", "field 'exposure.beta' is 1.5; allowed: less than or equal to 1"),
-        ("consumer: {attraction: 0}", "is 0; allowed: greater than 0"),
-        ("consumer: {position_decay: 2}", "is 2; allowed: less than or equal to 1"),
-        ("releases: {share: 1}", "is 1; allowed: less than 1"),
-        ("user_cap: 0", "is 0; allowed: greater than or equal to 1"),
-        ("platform: {retrain: maybe}", "is 'maybe'; allowed: a valid boolean"),
-        ("exposure: 3", "is 3; allowed: a mapping of field names"),
-        ("data: {source: 5}", "field 'data.source' is 5; allowed: a valid string"),
-        ("beta: 0.3", "unknown field 'beta'. Did you mean 'exposure.beta'[?]$"),
-        ("kind: replay", "Did you mean 'arrivals.kind' or 'consumer.kind'"),
-        ("exposure: {model: hp}", "Did you mean 'platform.model'"),
-        ("arrivals: {round_length: soon}", "no duration"),
-        ("data: {session_gap: 5}", "'5' has no unit; allowed: such as '30min'"),
-        ("arrivals: {history: some}", "Allowed: logged, none"),
-        ("[1, 2]", "a mapping"),
-        ("a: b: c", "line 1: not valid YAML"),
-    ],
+@cases(
+    "text message",
+    ("rouns: 3", "unknown field 'rouns'. Did you mean 'rounds'[?]$"),
+    (
+        "platform: {log_window: {round: 3}}",
+        "field 'platform.log_window.round'. Did you mean 'platform.log_window.rounds'[?]$",
+    ),
+    ("rounds: 0", "field 'rounds' is 0; allowed: greater than or equal to 1"),
+    ("slate: ten", "field 'slate' is 'ten'; allowed: a valid integer"),
+    ("exposure: {beta: 1.5}", "field 'exposure.beta' is 1.5; allowed: less than or equal to 1"),
+    ("consumer: {attraction: 0}", "is 0; allowed: greater than 0"),
+    ("consumer: {position_decay: 2}", "is 2; allowed: less than or equal to 1"),
+    ("releases: {share: 1}", "is 1; allowed: less than 1"),
+    ("user_cap: 0", "is 0; allowed: greater than or equal to 1"),
+    ("platform: {retrain: maybe}", "is 'maybe'; allowed: a valid boolean"),
+    ("exposure: 3", "is 3; allowed: a mapping of field names"),
+    ("data: {source: 5}", "field 'data.source' is 5; allowed: a valid string"),
+    ("beta: 0.3", "unknown field 'beta'. Did you mean 'exposure.beta'[?]$"),
+    ("kind: replay", "Did you mean 'arrivals.kind' or 'consumer.kind'"),
+    ("exposure: {model: hp}", "Did you mean 'platform.model'"),
+    ("arrivals: {round_length: soon}", "no duration"),
+    ("data: {session_gap: 5}", "'5' has no unit; allowed: such as '30min'"),
+    ("arrivals: {history: some}", "Allowed: logged, none"),
+    ("[1, 2]", "a mapping"),
+    ("a: b: c", "line 1: not valid YAML"),
 )
 def test_bad_scenarios_are_refused_with_field_and_allowed_values(tmp_path, text, message):
     """A wrong field, type, range or syntax is an error that names file and field."""
@@ -171,19 +169,17 @@ def test_other_markets_compare_too(config, tmp_path):
     assert load_run(found.folder).rounds.equals(found.rounds)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"agents": ()}, "at least one"),
-        ({"agents": ("random", "random")}, "distinct names"),
-        ({"agents": _NAMESAKES}, r"a\+b.* and .*a&b.* would share their files"),
-        ({"seeds": 0}, "positive number of seeds"),
-        ({"seeds": [1, 1]}, "distinct seeds"),
-        ({"workers": 0}, "workers is 0"),
-        ({"batch_size": 0}, "batch_size is 0"),
-        ({"frozen": ["oracle"]}, "not among the agents"),
-        ({"settings": {"slate": 5000}}, "5000 positions"),
-    ],
+@cases(
+    "options message",
+    ({"agents": ()}, "at least one"),
+    ({"agents": ("random", "random")}, "distinct names"),
+    ({"agents": _NAMESAKES}, r"a\+b.* and .*a&b.* would share their files"),
+    ({"seeds": 0}, "positive number of seeds"),
+    ({"seeds": [1, 1]}, "distinct seeds"),
+    ({"workers": 0}, "workers is 0"),
+    ({"batch_size": 0}, "batch_size is 0"),
+    ({"frozen": ["oracle"]}, "not among the agents"),
+    ({"settings": {"slate": 5000}}, "5000 positions"),
 )
 def test_bad_comparisons_are_refused_before_anything_is_written(tmp_path, options, message):
     """Wrong agents, seeds and sizes are errors, and no folder appears."""
@@ -280,15 +276,13 @@ def test_a_run_is_repeated_from_its_folder(tmp_path, capsys):
     assert told in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("rows", "message"),
-    [
-        (None, "nowhere"),
-        ("u,a,0\n", "1 event"),
-        ("u,a,0\nu,b,5000\nu,c,9000\nu,d,20000\nu,e,50000\n", "1 user"),
-        ("u,a,0\nv,a,5000\nu,a,9000\nw,a,20000\n", "1 item"),
-        ("u,a,7\nv,b,7\nw,a,7\nx,b,7\nu,b,7\n", "time"),
-    ],
+@cases(
+    "rows message",
+    (None, "nowhere"),
+    ("u,a,0\n", "1 event"),
+    ("u,a,0\nu,b,5000\nu,c,9000\nu,d,20000\nu,e,50000\n", "1 user"),
+    ("u,a,0\nv,a,5000\nu,a,9000\nw,a,20000\n", "1 item"),
+    ("u,a,7\nv,b,7\nw,a,7\nx,b,7\nu,b,7\n", "time"),
 )
 def test_degenerate_logs_are_refused_before_any_fit(tmp_path, rows, message):
     """No file, one event, one user, one item or one instant: refused with the reason, and nothing is written."""

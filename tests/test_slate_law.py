@@ -5,6 +5,7 @@ from itertools import permutations
 
 import numpy as np
 import pytest
+from kit import cases
 from made_arrivals import arrivals_of
 from small_markets import small_scenario
 
@@ -113,9 +114,7 @@ def test_items_stand_by_value_and_ties_by_the_seeded_rank(by_relevance):
         assert found.tolist() == sorted(np.flatnonzero(value > -np.inf), key=key, reverse=True)
 
 
-@pytest.mark.parametrize(
-    ("a", "k", "width"), [(4, 2, 2), (4, 3, 3), (4, 2, 3), (3, 3, 3), (2, 3, 3), (4, 1, 2)]
-)
+@cases("a k width", (4, 2, 2), (4, 3, 3), (4, 2, 3), (3, 3, 3), (2, 3, 3), (4, 1, 2))
 def test_chances_of_every_slate_are_those_of_an_enumeration(a, k, width):
     """Of any slate, in order or not, full or not: inclusion, position, beginning and whole."""
     z, epsilon = exponents(a), 0.5

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from kit import cases
 from small_markets import small_cold_start, small_scenario
 
 from rimsim.config import ArrivalsConfig, ConsumerConfig
@@ -77,9 +78,8 @@ def test_a_truth_is_read_as_it_was_written(truth, log, tmp_path):
     np.testing.assert_equal(dataclasses.asdict(again.report), dataclasses.asdict(truth.report))
 
 
-@pytest.mark.parametrize(
-    ("name", "keep"),
-    [("truth.json", 0), ("truth.json", 40), ("truth.safetensors", 90), ("model.safetensors", 3)],
+@cases(
+    "name keep", ("truth.json", 0), ("truth.json", 40), ("truth.safetensors", 90), ("model.safetensors", 3)
 )
 def test_a_damaged_truth_is_fitted_again(truth, log, name, keep, tmp_path, monkeypatch):
     """A file of the cache that was cut off says so in one of our errors, and the next run replaces it."""
@@ -265,7 +265,7 @@ def test_the_truth_is_chosen_by_the_likelihood_of_later_sessions(log):
     assert alone["bag"].candidates[0].behind == 0.0
 
 
-@pytest.mark.parametrize(("behind", "chosen"), [(0.9, "bag"), (1.1, "factors")])
+@cases("behind chosen", (0.9, "bag"), (1.1, "factors"))
 def test_agreement_decides_among_candidates_that_are_as_likely(log, behind, chosen, monkeypatch):
     """Within one standard error of the likeliest, the candidate that orders slates as later sessions do is taken."""
     held = HeldOut.of(log, "30min", 0)

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from kit import cases
 from made_logs import log_of
 from scipy import stats
 from small_markets import drawn, small_scenario
@@ -545,12 +546,10 @@ def test_a_model_that_fails_is_told_by_its_line_and_leaves_no_run(written, tmp_p
     assert load_validation(out).table["model"].isin(["popularity"]).any()
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"models": ("popularity", "nowhere.py:Mine")}, "no file 'nowhere.py'"),
-        ({"models": ("popularity", "random"), "device": "gpu"}, "device: found 'gpu'"),
-    ],
+@cases(
+    "changes message",
+    ({"models": ("popularity", "nowhere.py:Mine")}, "no file 'nowhere.py'"),
+    ({"models": ("popularity", "random"), "device": "gpu"}, "device: found 'gpu'"),
 )
 def test_models_and_device_are_refused_before_anything_is_fitted(changes, message, tmp_path, monkeypatch):
     """What cannot be made is told before a truth is fitted, and nothing is written."""
@@ -587,16 +586,14 @@ def test_the_same_seeds_give_the_same_tables_and_reports(done, tmp_path, capsys)
         validate(done.config, out=done.folder)
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"models": ("popularity", "populerity")}, "model: found 'populerity'"),
-        ({"models": ("popularity", "random"), "without": ("random",)}, "without: leaves"),
-        ({"without": ("graph",)}, "without: found 'graph'"),
-        ({"models": ("random", "random")}, "models: "),
-        ({"models": ("random", "nowhere.py")}, "model 'nowhere.py': no such file"),
-        ({"serving": "nowhere.py"}, "model 'nowhere.py': no such file"),
-    ],
+@cases(
+    "changes message",
+    ({"models": ("popularity", "populerity")}, "model: found 'populerity'"),
+    ({"models": ("popularity", "random"), "without": ("random",)}, "without: leaves"),
+    ({"without": ("graph",)}, "without: found 'graph'"),
+    ({"models": ("random", "random")}, "models: "),
+    ({"models": ("random", "nowhere.py")}, "model 'nowhere.py': no such file"),
+    ({"serving": "nowhere.py"}, "model 'nowhere.py': no such file"),
 )
 def test_config_names_what_does_not_fit(changes, message):
     """Unknown, missing and repeated models are refused in one sentence."""
@@ -613,19 +610,14 @@ def test_a_serving_model_is_compared_with_bestsellers():
     assert with_serving(None, "ease-visits") == list(ValidateConfig().models)
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--taken-at", "4"], "--taken-at: says how answers are read; allowed: with --observed FILE"),
-        (["--observed-columns", "user=who"], "--observed-columns: says how answers are read"),
-        (["--serving", "gru-hq"], "found 'gru-hq'"),
-        (["--models", "bag"], "--models: ['bag']; allowed: at least 2 of them"),
-        (
-            ["--models", "popularity,OWN"],
-            "is a file; allowed: the file and a name in it, OWN:Bad or OWN:Silent",
-        ),
-        (["--serving", "OWN"], "is a file; allowed: the file and a name in it"),
-    ],
+@cases(
+    "words message",
+    (["--taken-at", "4"], "--taken-at: says how answers are read; allowed: with --observed FILE"),
+    (["--observed-columns", "user=who"], "--observed-columns: says how answers are read"),
+    (["--serving", "gru-hq"], "found 'gru-hq'"),
+    (["--models", "bag"], "--models: ['bag']; allowed: at least 2 of them"),
+    (["--models", "popularity,OWN"], "is a file; allowed: the file and a name in it, OWN:Bad or OWN:Silent"),
+    (["--serving", "OWN"], "is a file; allowed: the file and a name in it"),
 )
 def test_options_that_do_not_fit_are_told_at_once(words, message, tmp_path, capsys):
     """One sentence each, before anything is read."""
