@@ -19,17 +19,10 @@ from rimsim.matching import price_slates
 from rimsim.rng import Purpose, bits
 from rimsim.scenarios import BacktestConfig, SplitConfig, backtest, load_backtest, load_run
 from rimsim.scenarios.cli.main import main
-from rimsim.scenarios.kinds.backtest import COLUMNS
+from rimsim.scenarios.kinds.backtest import COLUMNS, tasks
 from rimsim.scenarios.kinds.backtest.models import Models
 from rimsim.scenarios.kinds.backtest.report import backtest_sentences
 from rimsim.scenarios.kinds.backtest.split import make_split
-from rimsim.scenarios.kinds.backtest.tasks import (
-    Pricing,
-    item_recommendation,
-    matching_with_caps,
-    matching_with_floors,
-    user_recommendation,
-)
 from rimsim.tracking import read_scalars
 
 SMALL = ("popularity-hp", "popularity", "als-pop")
@@ -224,27 +217,27 @@ def test_recommendation_metrics_follow_from_slates_made_here(fitted_models, name
         "perplexity": measures.perplexity(exposure),
         "coverage": (exposure[split.known] > 0).mean(),
     }
-    assert item_recommendation(scores, split, 5, 0) == pytest.approx(expected)
+    assert tasks.item_recommendation(scores, split, 5, 0) == pytest.approx(expected)
     known = np.flatnonzero(split.known)
     users = [
         price_slates(matrix[:, [item]].T.copy(), 0.0, 3, tie_seed=0, row_keys=[item])[0].tolist()
         for item in known
     ]
     right = [[(row, item) in wanted for row in rows] for item, rows in zip(known, users, strict=True)]
-    found = user_recommendation(scores, split, 3, 0)
+    found = tasks.user_recommendation(scores, split, 3, 0)
     assert found["precision"] == pytest.approx(np.mean(right))
     shown = np.bincount(np.ravel(users), minlength=len(slates))
     assert found["perplexity"] == pytest.approx(measures.perplexity(shown))
     monkeypatch.setattr("rimsim.scenarios.kinds.backtest.tasks._CELLS", 100)
-    assert user_recommendation(scores, split, 3, 0) == found
+    assert tasks.user_recommendation(scores, split, 3, 0) == found
 
 
 def test_floors_widen_exposure_at_the_cost_of_the_inactive(fitted_models):
     """β = 0 is item recommendation; floors raise perplexity and items met, and low λ pays for them."""
     split, name = fitted_models.split, "popularity-hp"
     scores, past, rate = fitted_models.test(name), fitted_models.past(name), fitted_models.rate("hp")
-    found = matching_with_floors(scores, past, split, 5, (0.0, 0.7), rate, Pricing(0, 1e-4, 0.01))
-    free = item_recommendation(scores, split, 5, 0)
+    found = tasks.matching_with_floors(scores, past, split, 5, (0.0, 0.7), rate, tasks.Pricing(0, 1e-4, 0.01))
+    free = tasks.item_recommendation(scores, split, 5, 0)
     assert {metric: found[0.0][metric] for metric in free} == free
     assert found[0.0]["shortfall"] == 0
     assert found[0.7]["perplexity"] > 1.1 * free["perplexity"]
@@ -260,7 +253,7 @@ def test_floors_that_cannot_be_met_are_met_as_far_as_they_can(log):
     config = BacktestConfig(models=(name,), split=SplitConfig(recent=1.0))
     models = Models(make_split(_log(rows), config.split, 0), config, 0, _QUIET)
     scores, past, split = models.test(name), models.past(name), models.split
-    found = matching_with_floors(scores, past, split, 3, (1.0,), None, Pricing(0, 1e-3, 0.0))
+    found = tasks.matching_with_floors(scores, past, split, 3, (1.0,), None, tasks.Pricing(0, 1e-3, 0.0))
     assert 0 < found[1.0]["shortfall"] < 1
 
 
@@ -268,7 +261,7 @@ def test_caps_let_users_have_more_and_count_precision_per_exposure(fitted_models
     """Precision times exposures is a whole number of hits; more positions find more."""
     split, name = fitted_models.split, "popularity-hp"
     scores, past = fitted_models.test(name), fitted_models.past(name)
-    found = matching_with_caps(scores, past, split, 2, (1.0, 10.0), 0.1, Pricing(0, 1e-3, 0.0))
+    found = tasks.matching_with_caps(scores, past, split, 2, (1.0, 10.0), 0.1, tasks.Pricing(0, 1e-3, 0.0))
     for multiple in (1.0, 10.0):
         values = found[multiple]
         allowed = min(30 * min(2 * multiple, 70), 3 * split.n_known)
@@ -281,9 +274,11 @@ def test_large_pasts_are_priced_in_chunks_with_the_same_certificate(fitted_model
     """Without the whole matrix the prices are certified to the same gap and serve as well."""
     split, name = fitted_models.split, "als-pop"
     scores, past = fitted_models.test(name), fitted_models.past(name)
-    whole = matching_with_floors(scores, past, split, 5, (0.7,), None, Pricing(0, 1e-3, 0.0))[0.7]
+    whole = tasks.matching_with_floors(scores, past, split, 5, (0.7,), None, tasks.Pricing(0, 1e-3, 0.0))[0.7]
     monkeypatch.setattr("rimsim.scenarios.kinds.backtest.tasks._DENSE", 0)
-    chunked = matching_with_floors(scores, past, split, 5, (0.7,), None, Pricing(0, 1e-3, 0.0))[0.7]
+    chunked = tasks.matching_with_floors(scores, past, split, 5, (0.7,), None, tasks.Pricing(0, 1e-3, 0.0))[
+        0.7
+    ]
     assert chunked["gap"] <= 1e-3
     assert chunked["perplexity"] == pytest.approx(whole["perplexity"], rel=0.15)
 

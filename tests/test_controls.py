@@ -25,16 +25,10 @@ from rimsim.market import MarketState, build_world
 from rimsim.market.controls import AsLogged, Shadowed, replica_seeds
 from rimsim.market.histories import LoggedPast
 from rimsim.scenarios import compare
+from rimsim.scenarios.report import loop
 from rimsim.scenarios.report.comparison import result_tables
 from rimsim.scenarios.report.console import markdown
 from rimsim.scenarios.report.items import PictureTables
-from rimsim.scenarios.report.loop import (
-    decomposed,
-    decomposition,
-    effect_of_retraining,
-    parts_by_seed,
-    parts_of,
-)
 from rimsim.scenarios.runs.status import digest
 from rimsim.scenarios.study.compare import resume
 from rimsim.scenarios.study.controls import shadow_of
@@ -226,7 +220,7 @@ def _made_up(arms, seeds=3, rounds=2, metric="coverage"):
 def test_parts_are_those_that_the_controls_tell(controls, names):
     """Where a control is missing, the parts on its two sides are told as one."""
     arms = ["mine", *(f"mine-{control}" for control in controls), "other"]
-    assert [(part.agent, part.name) for part in parts_of(arms)] == [("mine", name) for name in names]
+    assert [(part.agent, part.name) for part in loop.parts_of(arms)] == [("mine", name) for name in names]
 
 
 def test_a_part_is_the_paired_difference_and_the_parts_add_up():
@@ -234,16 +228,11 @@ def test_a_part_is_the_paired_difference_and_the_parts_add_up():
     arms = ["mine", *(f"mine-{control}" for control in CONTROLS)]
     table = _made_up(arms).sample(frac=1, random_state=1)
     table = table[~((table["agent"] == "mine-organic") & (table["seed"] == 2))]
-    found = decomposition(table, arms, ["coverage", "utility"], ["round"])
+    found = loop.decomposition(table, arms, ["coverage", "utility"], ["round"])
     value = table.set_index(["agent", "round", "seed"])["value"].sort_index()
-    pairs = {
-        "retraining": ("mine-organic", "mine-frozen"),
-        "data": ("mine-random", "mine-organic"),
-        "selection": ("mine-static", "mine-random"),
-        "feedback": ("mine", "mine-static"),
-        "own-history": ("mine", "mine-yoked"),
-        "all": ("mine", "mine-frozen"),
-    }
+    pairs = {"all": ("mine", "mine-frozen"), "feedback": ("mine", "mine-static")}
+    pairs |= {"own-history": ("mine", "mine-yoked"), "selection": ("mine-static", "mine-random")}
+    pairs |= {"data": ("mine-random", "mine-organic"), "retraining": ("mine-organic", "mine-frozen")}
     assert len(found) == 12
     for row in found.itertuples():
         more, less = (value[arm, row.round][:2].to_numpy() for arm in pairs[row.part])
@@ -251,9 +240,8 @@ def test_a_part_is_the_paired_difference_and_the_parts_add_up():
         interval = (expected.mean, expected.low, expected.high, 2)
         assert (row.mean, row.low, row.high, row.n) == pytest.approx(interval)
     wide = found.pivot(index="round", columns="part", values="mean")
-    np.testing.assert_allclose(
-        wide[["retraining", "data", "selection", "feedback"]].sum(axis=1), wide["all"], atol=1e-15
-    )
+    steps = wide[["retraining", "data", "selection", "feedback"]]
+    np.testing.assert_allclose(steps.sum(axis=1), wide["all"], atol=1e-15)
     assert dict(zip(found["part"], found["difference"], strict=True))["feedback"] == "self − static"
 
 
@@ -263,17 +251,17 @@ def test_the_picture_draws_each_part_of_each_agent():
     rounds = pd.concat([_made_up(arms, metric=metric) for metric in ("coverage", "utility")])
     shift = rounds["agent"].isin(["relevance", "mine"]) & (rounds["round"] == 1)
     rounds.loc[shift, "value"] -= 9.0
-    figure = decomposed(PictureTables(rounds=rounds, n_items=5))
+    figure = loop.decomposed(PictureTables(rounds=rounds, n_items=5))
     panels = [ax for ax in figure.axes if ax.get_title(loc="left")]
     titles = itertools.product(("relevance", "mine"), ("Catalogue coverage", "Utility"))
     assert [ax.get_title(loc="left") for ax in panels] == ["\n".join(title) for title in titles]
-    parts = decomposition(rounds, arms, ["coverage"], ["round"])
+    parts = loop.decomposition(rounds, arms, ["coverage"], ["round"])
     # Few seeds are lines without markers.
     means = [line for line in panels[0].lines[1:] if line.get_marker() != "None"]
     drawn = {tuple(np.round(line.get_ydata(), 9)) for line in means}
     wanted = parts[parts["agent"] == "relevance"].groupby("part")["mean"]
     assert drawn == {tuple(np.round(curve.to_numpy(), 9)) for _, curve in wanted}
-    title = effect_of_retraining(parts[parts["round"] == 1], "round 1")
+    title = loop.effect_of_retraining(parts[parts["round"] == 1], "round 1")
     assert title.startswith("Feedback costs relevance 927 points")
     assert title.endswith("; retraining costs it 916 in all")
 
@@ -300,17 +288,13 @@ def test_tables_and_event_files_tell_the_parts(run):
     for table in (run.rounds, run.ledger, run.arrivals, run.learnt):
         assert set(table["agent"]) == set(run.agents)
     text = markdown(result_tables(run))
-    for words in (
-        "retraining (organic − frozen)",
-        "data (random − organic)",
-        "selection (static − random)",
-        "feedback (self − static)",
-    ):
+    steps = ("retraining (organic − frozen)", "data (random − organic)", "selection (static − random)")
+    for words in (*steps, "feedback (self − static)"):
         assert text.count(f"| {words} |") == 2
-    parts = decomposition(run.rounds, run.agents, ["coverage"], ["round"])
+    parts = loop.decomposition(run.rounds, run.agents, ["coverage"], ["round"])
     feedback = parts[(parts["agent"] == "relevance") & (parts["part"] == "feedback")].set_index("round")
     series = read_scalars(summary_folder(run.folder, "relevance"))
-    seeds = parts_by_seed(run.rounds, run.agents, ["coverage"])
+    seeds = loop.parts_by_seed(run.rounds, run.agents, ["coverage"])
     seeds = seeds[(seeds["agent"] == "relevance") & (seeds["part"] == "feedback")]
     of_round = seeds.groupby("round")["value"].agg(["mean", "min", "max"])
     pd.testing.assert_series_equal(of_round["mean"], feedback["mean"])

@@ -10,22 +10,10 @@ from made_logs import log_of
 from small_markets import small_scenario
 from torch.nn import functional
 
+from rimsim import intensity
 from rimsim.config import DataConfig, PlatformConfig
 from rimsim.data import load
 from rimsim.errors import ModelError
-from rimsim.intensity import (
-    GRU,
-    AutoConfig,
-    Factors,
-    FactorsConfig,
-    GRUConfig,
-    HawkesPoisson,
-    HawkesPoissonConfig,
-    IntensityModel,
-    Transformer,
-    TransformerConfig,
-    UserStates,
-)
 from rimsim.intensity.cache import fitted
 from rimsim.intensity.popularity import log_returning
 from rimsim.intensity.registry import Auto, make, thorough
@@ -108,7 +96,9 @@ def test_a_fit_to_what_comes_soon_foresees_it_better(log):
     cut = windows(held, 64, 16)
     losses = {}
     for ahead in (1, 10):
-        model = GRU(GRUConfig(width=24, epochs=6, learning_rate=0.02, ahead=ahead, patience=0)).fit(train)
+        model = intensity.GRU(
+            intensity.GRUConfig(width=24, epochs=6, learning_rate=0.02, ahead=ahead, patience=0)
+        ).fit(train)
         with torch.no_grad():
             soon = next_one = count = 0.0
             for batch in batches(cut, 64, torch.device("cpu"), ahead=10):
@@ -125,9 +115,9 @@ def test_a_fit_to_what_comes_soon_foresees_it_better(log):
 def test_a_share_of_the_positions_is_drawn_by_seed(log):
     """Half of the positions give another fit than all, the same one again, and updates take them all."""
     small = log.rows(slice(0, 3000))
-    half = GRUConfig(width=8, epochs=2, ahead=3, sampled=0.5)
-    one, two = GRU(half).fit(small), GRU(half).fit(small)
-    whole = GRU(dataclasses.replace(half, sampled=1.0)).fit(small)
+    half = intensity.GRUConfig(width=8, epochs=2, ahead=3, sampled=0.5)
+    one, two = intensity.GRU(half).fit(small), intensity.GRU(half).fit(small)
+    whole = intensity.GRU(dataclasses.replace(half, sampled=1.0)).fit(small)
     assert torch.equal(one.network.item, two.network.item)
     assert not torch.equal(one.network.item, whole.network.item)
     assert one.update(log.rows(slice(3000, 4000))).last_run is not None
@@ -137,7 +127,7 @@ def test_thorough_recipes_are_for_models_that_have_one():
     """Sequence models have one, counts have none; the closed loop's defaults stay the next event alone."""
     assert thorough("gru").ahead == thorough("transformer").ahead == 10
     assert thorough("popularity") is None
-    assert (GRUConfig().ahead, GRUConfig().sampled) == (1, 1.0)
+    assert (intensity.GRUConfig().ahead, intensity.GRUConfig().sampled) == (1, 1.0)
 
 
 def test_the_cache_keeps_ground_intensities_by_their_examples(log, tmp_path):
@@ -146,20 +136,20 @@ def test_the_cache_keeps_ground_intensities_by_their_examples(log, tmp_path):
     middle = np.full(len(users), float(np.median(log.time)))
     examples = count_examples(log, users, middle, 86400.0 * 365)
     other = count_examples(log, users, middle - 86400.0 * 200, 86400.0 * 365)
-    config = HawkesPoissonConfig(horizon=86400.0 * 365)
-    first = HawkesPoisson(config)
+    config = intensity.HawkesPoissonConfig(horizon=86400.0 * 365)
+    first = intensity.HawkesPoisson(config)
     assert fitted(first, log, tmp_path, examples=examples) is first
-    second = HawkesPoisson(config)
+    second = intensity.HawkesPoisson(config)
     again = fitted(second, log, tmp_path, examples=examples)
     assert again is not second
     assert torch.equal(again.weights, first.weights)
-    third = HawkesPoisson(config)
+    third = intensity.HawkesPoisson(config)
     assert fitted(third, log, tmp_path, examples=other) is third
     assert not torch.equal(third.weights, first.weights)
-    refused(ModelError, "allowed: for a Ground", fitted, GRU(), log, tmp_path, examples=examples)
+    refused(ModelError, "allowed: for a Ground", fitted, intensity.GRU(), log, tmp_path, examples=examples)
 
 
-SMALL = GRUConfig(
+SMALL = intensity.GRUConfig(
     width=8, context=50, epochs=3, learning_rate=0.02, update_learning_rate=0.02, target="next-session"
 )
 
@@ -191,7 +181,7 @@ def test_a_session_is_foretold_from_what_came_before_it():
     assert len(windows(log.rows(slice(0, 0)), 10, 5, "30min")) == 0
 
 
-@pytest.mark.parametrize("model", [GRU, Transformer])
+@pytest.mark.parametrize("model", [intensity.GRU, intensity.Transformer])
 def test_the_first_events_of_sessions_are_learnt(model):
     """In a log whose sessions go through the items in one order, sessions are foretold and not next events."""
     days = np.arange(30) * 86400.0
@@ -199,8 +189,8 @@ def test_the_first_events_of_sessions_are_learnt(model):
     item = np.tile(np.tile([0, 1], 30), 20)
     time = np.tile((days[:, None] + [0.0, 60.0]).ravel(), 20)
     log = log_of(user, item, time, random_log(n_users=20).users, random_log(n_items=5).items)
-    config = GRUConfig if model is GRU else TransformerConfig
-    states = UserStates.of(log, [3], 10 * 86400.0)
+    config = intensity.GRUConfig if model is intensity.GRU else intensity.TransformerConfig
+    states = intensity.UserStates.of(log, [3], 10 * 86400.0)
     given = {"width": 8, "context": 40, "burn": 4, "epochs": 20, "patience": 0}
     given |= {"learning_rate": 0.02, "dropout": 0.0, "cold_items": False}
     session = model(config(**given, target="next-session")).fit(log).score(states)[0]
@@ -212,9 +202,9 @@ def test_the_first_events_of_sessions_are_learnt(model):
 class TestNextSession(IntensityModelTests):
     """A GRU fitted to whole sessions."""
 
-    def make(self) -> IntensityModel:
+    def make(self) -> intensity.IntensityModel:
         """The model under test."""
-        return GRU(SMALL)
+        return intensity.GRU(SMALL)
 
 
 HOUR = 3600.0
@@ -234,7 +224,7 @@ def test_a_scenario_tells_its_model_what_ends_a_session():
     log = hourly()
     data, platform = DataConfig(session_gap="6h"), PlatformConfig(model="returning-visits")
     model = initial_model(small_scenario(data=data, platform=platform), log, 0)
-    states = UserStates.of(log, np.arange(60), log.time[-1] + 14 * 24 * HOUR)
+    states = intensity.UserStates.of(log, np.arange(60), log.time[-1] + 14 * 24 * HOUR)
     score = model.score(states)
     np.testing.assert_allclose(score.sum(1), 4.0, rtol=0.1)
     expected = np.exp(log_returning(log, "6h", 0.5))
@@ -252,10 +242,10 @@ def test_every_config_that_says_what_ends_a_session_is_told(name):
 
 def test_auto_tells_what_it_chooses_among_and_a_validation_its_rates():
     """The chosen model has auto's own gap, and λ(x) of held-out users is about four a session, as they consume."""
-    model = Auto(AutoConfig(candidates=("ease", "returning"), session_gap="6h")).fit(hourly())
+    model = Auto(intensity.AutoConfig(candidates=("ease", "returning"), session_gap="6h")).fit(hourly())
     assert model.ranking
     assert model.chosen.config.session_gap == "6h"
-    assert isinstance(model.chosen.score(UserStates.of(hourly(), [0], 1e9)), torch.Tensor)
+    assert isinstance(model.chosen.score(intensity.UserStates.of(hourly(), [0], 1e9)), torch.Tensor)
     found = rate_of_ground("visits", hourly(), gap=6 * HOUR, device="cpu")
     assert found["rate_ratio_later"] == pytest.approx(1.0, abs=0.1)
 
@@ -300,8 +290,8 @@ def test_a_sampled_fit_says_nearly_what_the_full_one_says():
     """On a small log, the held-out loss of a sampled fit is within .1 nats of the full one; auto is the full one."""
     log, losses = random_log(150, 60, mean_events=15.0), {}
     for softmax in ("full", "sampled", "auto"):
-        config = GRUConfig(epochs=4, width=16, softmax=softmax, negatives=64, patience=0)
-        losses[softmax] = GRU(config).fit(log).last_run.losses
+        config = intensity.GRUConfig(epochs=4, width=16, softmax=softmax, negatives=64, patience=0)
+        losses[softmax] = intensity.GRU(config).fit(log).last_run.losses
     assert losses["auto"] == losses["full"]
     assert abs(losses["sampled"][-1] - losses["full"][-1]) < 0.1
     assert np.isfinite(losses["sampled"]).all()
@@ -355,7 +345,7 @@ def test_a_sampled_fit_of_the_bag_is_nearly_the_full_one():
 def test_factors_of_users_are_nearly_the_same_on_samples():
     """The penalised likelihood of every user, given the items, is within .02 nats an event of that on all items."""
     log = random_log(60, 30, mean_events=12.0)
-    model = UserFactors(FactorsConfig(rank=4, ridge=3.0, softmax="full")).fit(log)
+    model = UserFactors(intensity.FactorsConfig(rank=4, ridge=3.0, softmax="full")).fit(log)
     c, d = model.served("vectors"), model.served("offset")
     x, nats = torch.from_numpy(Cells.of(log).matrix().toarray()), []
     for config in (model.config, dataclasses.replace(model.config, softmax="sampled")):
@@ -383,7 +373,7 @@ def test_the_past_of_a_large_log_is_fitted_as_the_whole_is(monkeypatch):
         return fit_items(cells, *rest)
 
     monkeypatch.setattr("rimsim.intensity.sets.factors.fit_items", counted)
-    Factors(FactorsConfig(rank=4, ridge=3.0)).fit(log)
+    intensity.Factors(intensity.FactorsConfig(rank=4, ridge=3.0)).fit(log)
     assert fitted == [len(held.past), len(log)]
 
 

@@ -19,7 +19,7 @@ from small_markets import (
     stopped_after_a_round,
 )
 
-from rimsim import measures, rng
+from rimsim import matching, measures, rng
 from rimsim.agents import BUILT_IN, Agent, LinUCB, Relevance, States, diagnostics_of, make_agent, play_round
 from rimsim.agents.entropic_dual import entropic_prices
 from rimsim.agents.gibbs import gibbs_draw, gibbs_law, inclusion_sums
@@ -30,17 +30,6 @@ from rimsim.envs.market import MarketEnv
 from rimsim.errors import AgentError, ArmsError
 from rimsim.intensity import UserStates
 from rimsim.market import Feedback, Market, Needs, RoundView
-from rimsim.matching import (
-    best_items,
-    items_between,
-    kth_of_parts,
-    part_maxima,
-    required_exposure,
-    solve_dual,
-    tie_base,
-    tie_rank,
-    uniform_of,
-)
 from rimsim.scenarios import load_run
 from rimsim.scenarios.runs.status import digest
 from rimsim.scenarios.study.compare import resume
@@ -68,7 +57,7 @@ class Chunks(list):
 def view_of(n, m, k, *, share=0.5, cost=0.5, past=None, key=3, unit="shown", decay=1.0, **fields):
     """A round's view with uniform floors, in some unit; examined, a position counts so much of the one before."""
     weights = measures.position_weights(decay, k)
-    required = required_exposure(share, n, k, np.ones(m, bool), 0) * measures.mean_weight(weights)
+    required = matching.required_exposure(share, n, k, np.ones(m, bool), 0) * measures.mean_weight(weights)
     more = {"popularity": np.zeros(m, np.int64), "calibration": Chunks() if past is None else Chunks([past])}
     more |= {"key": key, "position_weights": weights, "unit": unit}
     return RoundView(0, n, k, required, np.zeros(m), cost, **more, **fields)
@@ -94,9 +83,9 @@ def test_best_items_are_a_sort_by_value_and_seeded_rank(m, levels, width):
         value[draw.random(m) < 0.3] = -np.inf
         row = np.uint64(draw.integers(0, 2**63))
         items, best = np.empty(k, np.int64), np.empty(k)
-        size = best_items(value, row, items, best, width)
-        rank = np.array([int(tie_rank(row, item)) for item in range(m)], object)
-        raised = value + width * np.array([uniform_of(np.uint64(one)) for one in rank])
+        size = matching.best_items(value, row, items, best, width)
+        rank = np.array([int(matching.tie_rank(row, item)) for item in range(m)], object)
+        raised = value + width * np.array([matching.uniform_of(np.uint64(one)) for one in rank])
         order = sorted(np.flatnonzero(value > -np.inf), key=lambda item: (-raised[item], -rank[item]))
         assert items[:size].tolist() == [int(item) for item in order[:k]]
         assert best[:size].tolist() == raised[items[:size]].tolist()
@@ -111,11 +100,11 @@ def test_items_between_are_a_mask(m):
         value[draw.random(m) < 0.3] = -np.inf
         found = np.empty(m, np.int64)
         for k in {1, min(3, m), min(m, 20)}:
-            highest = part_maxima(value, k)
-            lowest = kth_of_parts(highest, k)
+            highest = matching.part_maxima(value, k)
+            lowest = matching.kth_of_parts(highest, k)
             assert lowest == -np.inf or np.count_nonzero(value >= lowest) >= k
             for below in (np.inf, 0.7):
-                size = items_between(value, highest, lowest, below, found)
+                size = matching.items_between(value, highest, lowest, below, found)
                 mask = (value >= lowest) & (value < below) & (value > -np.inf)
                 assert sorted(found[:size].tolist()) == np.flatnonzero(mask).tolist()
 
@@ -147,7 +136,7 @@ def test_bonuses_stay_within_their_bounds(closing, cost):
 def test_ties_of_a_row_are_drawn_by_its_arrival():
     """The bits of a row are those of the package for the round's key and the arrival's id."""
     for arrival in (0, 7, 2**40):
-        assert tie_rank(tie_base(11), arrival) == rng.bits(11, rng.Purpose.TIES, arrival)
+        assert matching.tie_rank(matching.tie_base(11), arrival) == rng.bits(11, rng.Purpose.TIES, arrival)
 
 
 def law(z, k):
@@ -286,7 +275,7 @@ def test_resolving_solves_what_remains_on_the_latest_states(memory, sample, pres
     share = np.maximum(view.required - exposure, 0) * (len(states) / (n - 40))
     draw = rng.uniform(view.key, rng.Purpose.FLOORS, 40, np.arange(m))
     floors = np.minimum(np.floor(share) + (draw < share - np.floor(share)), len(states)).astype(np.int64)
-    solution = solve_dual(states, k, floors, cost=1.0, prices=first, tol=1e-3, tie_seed=view.key)
+    solution = matching.solve_dual(states, k, floors, cost=1.0, prices=first, tol=1e-3, tie_seed=view.key)
     np.testing.assert_allclose(agent.item_price, np.clip(solution.item_price, -1.0, 0.0) + 0.0)
     stated = np.where(view.required > 0, np.clip(solution.item_price, -1.0, 0.0), 0.0)
     np.testing.assert_allclose(slates.price, stated[slates.items], rtol=1e-6)

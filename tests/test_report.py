@@ -26,33 +26,11 @@ from rimsim.measures import mean_interval, paired_difference
 from rimsim.scenarios import compare, load_run, sweep
 from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.kinds.registry import KINDS
-from rimsim.scenarios.report.comparison import (
-    PICTURES,
-    comparison_report,
-    result_differences,
-    result_tables,
-    setting_differences,
-)
+from rimsim.scenarios.report import comparison, sentences
+from rimsim.scenarios.report import items as of_items
 from rimsim.scenarios.report.console import markdown, show
 from rimsim.scenarios.report.html import html, write_page
-from rimsim.scenarios.report.items import (
-    delivery_ratios,
-    group_shares,
-    item_exposures,
-    item_names,
-    items_table,
-    picture_tables,
-)
 from rimsim.scenarios.report.record import Report, Section, TextTable
-from rimsim.scenarios.report.sentences import (
-    calibration_notes,
-    comparison_sentences,
-    figure,
-    opening_note,
-    undelivered_notes,
-    undelivered_sentence,
-    with_interval,
-)
 from rimsim.scenarios.report.sweep import sweep_report, undrawn_reason
 from rimsim.scenarios.report.tables import late_figures, summary, two_seeds_note
 from rimsim.scenarios.runs.schema import TABLES, markdown_tables
@@ -77,7 +55,7 @@ def run(tmp_path_factory):
 @pytest.fixture(scope="module")
 def report(run):
     """The comparison's report."""
-    return comparison_report(run)
+    return comparison.comparison_report(run)
 
 
 @pytest.fixture(scope="module")
@@ -130,15 +108,17 @@ def test_sentences_say_the_tables_figures():
               for name, means in (("relevance", (0.5, 0.8)), ("mine", (0.4, 0.05)))}  # fmt: skip
     late = [_rounds(values, ("utility", "examined_shortfall"), number) for number in (2, 3)]
     early = [late[0].assign(round=number, value=9 + late[0]["value"]) for number in (0, 1)]  # do not count
-    first, second = comparison_sentences(pd.concat(early + late), ["relevance", "mine"], "examined")
+    first, second = sentences.comparison_sentences(pd.concat(early + late), ["relevance", "mine"], "examined")
     left = mean_interval(values["relevance"][1])
+    figure = sentences.figure
     assert f"`relevance` leaves {figure(100 * left.mean)} % ({figure(100 * left.low)} to" in first
     paired = paired_difference(values["relevance"][0], values["mine"][0])
     told = f"{figure(paired.mean)} ({figure(paired.low)} to {figure(paired.high)})"
     assert f"brings {told} consumptions" in second
     assert "less than `relevance`" in second
     rounds = _rounds({"relevance": [[0.5] * 4], "mine": [[0.6, 0.4] * 2]})
-    assert "cannot be told from" in comparison_sentences(rounds, ["relevance", "mine"], "examined")[0]
+    said = sentences.comparison_sentences(rounds, ["relevance", "mine"], "examined")[0]
+    assert "cannot be told from" in said
 
 
 @cases("examined how", (0.25, "in positions"), (0.5, "as examined"))
@@ -146,16 +126,17 @@ def test_where_positions_count_alike_guarantees_are_told_in_positions(examined, 
     """Equal shortfalls, as in a replay, are told as positions, whatever the scenario's unit."""
     both = [[0.25] * 2, [examined] * 2]
     rounds = _rounds({"relevance": both, "mine": both}, ("shortfall", "examined_shortfall"))
-    assert f"counted {how}" in comparison_sentences(rounds, ["relevance", "mine"], "examined")[0]
+    assert f"counted {how}" in sentences.comparison_sentences(rounds, ["relevance", "mine"], "examined")[0]
 
 
 def test_figures_are_short_and_two_seeds_bring_a_note():
     """Two significant digits, shares in per cent within 0 and 100; widths are quantiles of Student's t."""
-    figures = [figure(value) for value in (0, 0.01234, -0.5, 7.26, 34.56, 1234.5)]
+    figures = [sentences.figure(value) for value in (0, 0.01234, -0.5, 7.26, 34.56, 1234.5)]
     assert figures == ["0", "0.012", "−0.50", "7.3", "34.6", "1234"]
-    assert with_interval("coverage", 0.97, 0.9, 1.04) == "97.0 % (90.0 to 100)"
-    assert with_interval("coverage", 0.5, None, None) == "50.0 %"
-    assert with_interval("coverage", -0.1, -0.2, 0.0, difference=True) == "−10.0 points (−20.0 to 0)"
+    assert sentences.with_interval("coverage", 0.97, 0.9, 1.04) == "97.0 % (90.0 to 100)"
+    assert sentences.with_interval("coverage", 0.5, None, None) == "50.0 %"
+    difference = sentences.with_interval("coverage", -0.1, -0.2, 0.0, difference=True)
+    assert difference == "−10.0 points (−20.0 to 0)"
     wide, narrow = (float(stats.t.ppf(0.975, n - 1)) for n in (2, 5))
     assert f"t = {wide:.1f}, with 5 seeds {narrow:.1f}" in two_seeds_note(2)
     assert [two_seeds_note(n) for n in (1, 3, 5)] == [None] * 3
@@ -169,10 +150,10 @@ def test_pictures_and_tensorboard_are_of_the_tables_rounds_and_unit(run):
     assert row.mean == late_figures(run.rounds).loc["relevance", "utility"] == pytest.approx(last.mean())
     final = read_scalars(event_folder(run.folder, "relevance", 0))["final/utility"]
     assert final == [(1, pytest.approx(last[0]))]
-    tables = picture_tables(run)
+    tables = of_items.picture_tables(run)
     assert tables.unit == "examined"
     last = run.rounds[(run.rounds["round"] == 1) & (run.rounds["metric"] == "items_met")]
-    for name, ratios in delivery_ratios(tables, 1).items():
+    for name, ratios in of_items.delivery_ratios(tables, 1).items():
         told = last[last["agent"] == name].sort_values("seed")["value"].tolist()
         assert [(ratio >= 1).mean() for ratio in ratios] == pytest.approx(told)
     assert len(set(last["value"])) > 2
@@ -184,8 +165,8 @@ def test_a_report_holds_its_answer_cautions_plots_and_tables(run, report):
     assert report.answer[0].startswith("`relevance` leaves ")
     assert report.answer[-1].startswith("The loop")
     assert any(note.startswith("2 seeds: intervals are wide") for note in report.cautions)
-    assert sorted(plot.name for plot in report.plots) == sorted(PICTURES)
-    assert report.tables == tuple(result_tables(run))
+    assert sorted(plot.name for plot in report.plots) == sorted(comparison.PICTURES)
+    assert report.tables == tuple(comparison.result_tables(run))
     titles = [table.title.split(",")[0] for table in report.tables]
     assert titles == ["small: round 1", "Minus relevance", "What retraining does"]
     assert "per_round: 120" in report.settings
@@ -265,7 +246,7 @@ def test_a_finished_run_alone_has_a_page(run, capsys, tmp_path):
     empty.mkdir()
     for name in ("config.yaml", "catalogue.parquet"):
         shutil.copy(run.folder / name, empty)
-    made = comparison_report(Run(empty))
+    made = comparison.comparison_report(Run(empty))
     assert "arms are not finished" in made.cautions[-1]
     refused(MissingTableError, "no round is finished", html, made, Run(empty))
 
@@ -297,13 +278,13 @@ def test_runs_differ_in_what_was_set(run, tmp_path):
     rounds = run.rounds.assign(value=run.rounds["value"] + (run.rounds["metric"] == "coverage") * 0.25)
     rounds.to_parquet(other / "rounds.parquet", index=False)
     told = load_run(other)
-    assert setting_differences(run, told).rows == (("arrivals.per_round", "120", "121"),)
-    table = result_differences(run, told)
+    assert comparison.setting_differences(run, told).rows == (("arrivals.per_round", "120", "121"),)
+    table = comparison.result_differences(run, told)
     coverage = table.columns.index("coverage")
     assert {row[coverage] for row in table.rows} == {"0.250 ±0.000"}
     assert {row[table.columns.index("utility")] for row in table.rows} == {"0.000 ±0.000"}
     run.rounds.assign(seed=run.rounds["seed"] + 7).to_parquet(other / "rounds.parquet", index=False)
-    refused(RunFolderError, "at the same seed", result_differences, run, load_run(other))
+    refused(RunFolderError, "at the same seed", comparison.result_differences, run, load_run(other))
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
@@ -350,7 +331,7 @@ def test_the_opening_counts_hits_of_a_replay_and_keeps_to_a_cap_on_users():
 def test_a_run_says_when_bestsellers_beat_its_model(model, warns):
     """The note is a warning where bestsellers are ahead at some seed, and names the share of the oracle."""
     values = pd.DataFrame({"agent": AT_OPENING, "utility": (model, 0.8, 1.0)})
-    note = opening_note(pd.concat([values.assign(seed=seed) for seed in (0, 1)]))
+    note = sentences.opening_note(pd.concat([values.assign(seed=seed) for seed in (0, 1)]))
     assert note.startswith("warning") == warns
     assert f"{100 * model:.0f} % of the oracle's 1.000" in note
     assert "bestsellers have 0.800" in note
@@ -361,10 +342,10 @@ def test_prices_at_the_bound_are_counted_over_guaranteed_items():
     price, required = np.array([-2.0, -1.9, 0.0, -2.0]), np.array([1.0, 1.0, 2.0, 0.0])
     assert measures.prices_at_bound(price, required, 2.0) == pytest.approx(1 / 3)
     assert measures.prices_at_bound(price, np.zeros(4), 2.0) == 0.0
-    said = undelivered_sentence("rim-dual", 0.2, 0.0, None, unit="shown", hard=False)
+    said = sentences.undelivered_sentence("rim-dual", 0.2, 0.0, None, unit="shown", hard=False)
     assert "would not help" in said
     assert "raise" not in said
-    assert "hard" in undelivered_sentence("rim-feedback", 0.2, 0.0, None, unit="shown", hard=True)
+    assert "hard" in sentences.undelivered_sentence("rim-feedback", 0.2, 0.0, None, unit="shown", hard=True)
 
 
 @cases(
@@ -376,11 +357,11 @@ def test_a_run_says_what_is_undelivered_and_what_would_help(tmp_path, unit, firs
     """With a c that buys nothing, prices are at the bound, both shortfalls stand in the table, and the note names c."""
     config = small_scenario(rounds=2, exposure=ExposureConfig(unit=unit, cost=0.01, beta=0.9))
     run = small_run(tmp_path / "run", ["relevance", "rim-feedback"], config)
-    (note,) = undelivered_notes(run)
+    (note,) = sentences.undelivered_notes(run)
     assert note.startswith("rim-feedback leaves")
     assert f"counted as {unit}" in note
     assert "raise `exposure.cost`" in note
-    made = comparison_report(run)
+    made = comparison.comparison_report(run)
     assert made.tables[0].columns.index(first) < made.tables[0].columns.index(second)
     assert first in made.tables[0].main
     assert second not in made.tables[0].main
@@ -391,15 +372,10 @@ def test_a_run_says_what_is_undelivered_and_what_would_help(tmp_path, unit, firs
 def test_a_report_warns_where_one_type_of_visit_is_valued_above_the_other(first, warned):
     """From a ratio of 1.5 on, in either direction; where visits are all of one type nothing is said."""
     both = {"calibration_first": first, "calibration_returning": 1.0, "utility": 0.5}
-    rounds = pd.DataFrame(
-        [
-            {"agent": "relevance", "seed": 0, "round": 1, "metric": key, "value": value}
-            for key, value in both.items()
-        ]
-    )
-    notes = calibration_notes(rounds)
+    rounds = _rounds({"relevance": [[value] for value in both.values()]}, tuple(both), 1)
+    notes = sentences.calibration_notes(rounds)
     assert [note.startswith("warning: for each consumption") for note in notes] == [True] * warned
-    assert calibration_notes(rounds[1:]) == []
+    assert sentences.calibration_notes(rounds[1:]) == []
 
 
 def test_a_run_says_before_a_round_what_no_agent_could_deliver(tmp_path):
@@ -410,7 +386,8 @@ def test_a_run_says_before_a_round_what_no_agent_could_deliver(tmp_path):
     table = run.undeliverable
     assert set(table["round"]) == {0, 1}
     assert (table["required"] > table["reachable"]).all()
-    assert undelivered_notes(run)[0].startswith("warning: guarantees cannot all be delivered in 2 rounds")
+    told = "warning: guarantees cannot all be delivered in 2 rounds"
+    assert sentences.undelivered_notes(run)[0].startswith(told)
     assert kept.undeliverable is None
 
 
@@ -468,19 +445,18 @@ def test_the_catalogue_keeps_what_the_log_knows():
     table = catalogue_table(items, np.array([1, 1, 0]))
     known = {"item": [0, 1], "events": [1, 2], "id": ["7", "b"], "title": ["A", ""], "provider": ["x", "y"]}
     assert table.to_dict("list") == known
-    assert item_names(table) == ["A", "b"]
-    assert item_names(table[["item", "events"]]) == ["item 0", "item 1"]
+    assert of_items.item_names(table) == ["A", "b"]
+    assert of_items.item_names(table[["item", "events"]]) == ["item 0", "item 1"]
 
 
 def _exposures():
     """Two agents, one late round of two, three items: a is shown 4 and 1 times, c never and 3 times."""
-    rows = [("relevance", 1, item) for item in (0, 0, 0, 0, 1)] + [
-        ("mine", 1, item) for item in (0, 1, 2, 2, 2)
-    ]
+    rows = [("relevance", 1, item) for item in (0, 0, 0, 0, 1)]
+    rows += [("mine", 1, item) for item in (0, 1, 2, 2, 2)]
     rows += [("mine", 0, 2)] * 9  # an early round does not count
     ledger = pd.DataFrame(rows, columns=["agent", "round", "item"]).assign(seed=0, consumed=False)
     ledger.loc[0, "consumed"] = True
-    return item_exposures(ledger, {(0, 1): np.array([2, 2, 2])}, 3, 2)
+    return of_items.item_exposures(ledger, {(0, 1): np.array([2, 2, 2])}, 3, 2)
 
 
 def test_exposures_of_items_are_counted_in_late_rounds():
@@ -495,10 +471,10 @@ def test_exposures_of_items_are_counted_in_late_rounds():
 def test_who_gained_and_who_lost_and_what_groups_share():
     """Items come by their change against the baseline, if any; groups by size, an item of two counts in both."""
     catalogue = pd.DataFrame({"item": [0, 1, 2], "events": [9, 5, 1], "title": ["Head", "Mid", "Tail"]})
-    table = items_table(_exposures(), catalogue, ["relevance", "mine"], 2)
+    table = of_items.items_table(_exposures(), catalogue, ["relevance", "mine"], 2)
     assert [row[0] for row in table.rows] == ["Tail", "Head"]
     assert [row[table.columns.index("change")] for row in table.rows] == ["3.0", "−3.0"]
-    shares = group_shares(_exposures(), catalogue.assign(genres=["x", "y|x", ""]), "genres")
+    shares = of_items.group_shares(_exposures(), catalogue.assign(genres=["x", "y|x", ""]), "genres")
     assert list(shares.index) == [("x", 2), ("y", 1)]
     assert shares.loc[("x", 2)].to_dict() == pytest.approx({"relevance": 1.0, "mine": 0.4})
     assert shares.loc[("y", 1)].to_dict() == pytest.approx({"relevance": 0.2, "mine": 0.2})

@@ -19,14 +19,6 @@ from rimsim.intensity.selection.shrinkage import for_all, for_slates
 from rimsim.market import Market, Needs, world
 from rimsim.market.consumers import truths
 from rimsim.market.consumers.session_sizes import SessionSizes, _Sizes, fit_sizes
-from rimsim.market.consumers.truths import (
-    CANDIDATES,
-    _drawn_users,
-    _resampled,
-    fit_truth,
-    load_truth,
-    truth_model,
-)
 from rimsim.market.world import check_plugs, kept_truth
 from rimsim.matching import top_k
 from rimsim.testing import random_log
@@ -45,7 +37,7 @@ def log():
 @pytest.fixture(scope="module", params=KINDS)
 def truth(request, log):
     """A truth of each class."""
-    return fit_truth(log, gap="30min", kind=request.param, rank=4)
+    return truths.fit_truth(log, gap="30min", kind=request.param, rank=4)
 
 
 def _states(log):
@@ -71,7 +63,7 @@ def test_a_truth_is_read_as_it_was_written(truth, log, tmp_path):
     """The folder holds all of it: preferences, sizes and the report."""
     users, states = _states(log)
     truth.save(tmp_path)
-    again = load_truth(tmp_path)
+    again = truths.load_truth(tmp_path)
     assert again.kind == truth.kind
     np.testing.assert_array_equal(again.preference(users, states), truth.preference(users, states))
     np.testing.assert_array_equal(again.expected(users, states), truth.expected(users, states))
@@ -90,7 +82,7 @@ def test_a_damaged_truth_is_fitted_again(truth, log, name, keep, tmp_path, monke
     (path,) = tmp_path.rglob(name)
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(ModelError, match="no truth there, or a damaged one"):
-        load_truth(path.parent)
+        truths.load_truth(path.parent)
     assert kept_truth(log, **words) is truth
     monkeypatch.setattr(world, "fit_truth", None)
     assert repr(kept_truth(log, **words).report) == repr(truth.report)
@@ -99,7 +91,9 @@ def test_a_damaged_truth_is_fitted_again(truth, log, name, keep, tmp_path, monke
 def test_a_bootstrap_is_another_truth_about_the_same_users(truth, log):
     """Fitted to a bootstrap, every user of the log has preferences of its own; what was chosen stays."""
     users, states = _states(log)
-    drawn = [fit_truth(log, gap="30min", kind=truth.kind, rank=4, bootstrap=seed) for seed in (0, 0, 1)]
+    drawn = [
+        truths.fit_truth(log, gap="30min", kind=truth.kind, rank=4, bootstrap=seed) for seed in (0, 0, 1)
+    ]
     rows = [one.preference(users, states) for one in drawn]
     np.testing.assert_array_equal(rows[0], rows[1])
     assert not np.allclose(rows[0], rows[2])
@@ -220,7 +214,7 @@ def test_what_is_taken_from_the_cut_on_is_judged(log):
 
 def test_the_weights_of_a_truth_are_those_for_slates(log):
     """A truth is asked about slates; its regularisation is chosen by the likelihood at its largest."""
-    model = truth_model("bag", "30min", 4).fit(log)
+    model = truths.truth_model("bag", "30min", 4).fit(log)
     held, found = HeldOut.of(log, "30min", 0), model.shrinkage
     base = [part.astype(np.float32) for part in model._impersonal(held.past)]
     by_strength = dict(model._scored(held, model.grid, log))
@@ -239,7 +233,7 @@ def test_the_weights_of_a_truth_are_those_for_slates(log):
 def test_a_log_of_strangers_gets_a_truth_of_which_nothing_is_claimed(log):
     """Where nobody comes back nothing is held out: figures are NaN, and no user is counted."""
     first = np.unique(log.user, return_index=True)[1]
-    truth = fit_truth(log.rows(np.sort(first)), gap=1800.0, rank=2)
+    truth = truths.fit_truth(log.rows(np.sort(first)), gap=1800.0, rank=2)
     assert truth.kind == "factors"
     assert truth.report.users == 0
     assert np.isnan(truth.report.log_likelihood)
@@ -248,9 +242,9 @@ def test_a_log_of_strangers_gets_a_truth_of_which_nothing_is_claimed(log):
 
 def test_the_truth_is_chosen_by_the_likelihood_of_later_sessions(log):
     """``auto`` takes the likeliest candidate where the other is behind by more than one error."""
-    found = fit_truth(log, gap="30min", rank=4).report
-    alone = {kind: fit_truth(log, gap="30min", kind=kind, rank=4).report for kind in CANDIDATES}
-    assert {one.kind for one in found.candidates} == set(CANDIDATES)
+    found = truths.fit_truth(log, gap="30min", rank=4).report
+    alone = {kind: truths.fit_truth(log, gap="30min", kind=kind, rank=4).report for kind in truths.CANDIDATES}
+    assert {one.kind for one in found.candidates} == set(truths.CANDIDATES)
     for one in found.candidates:
         assert (one.log_likelihood, one.precision) == (
             alone[one.kind].log_likelihood,
@@ -269,7 +263,7 @@ def test_the_truth_is_chosen_by_the_likelihood_of_later_sessions(log):
 def test_agreement_decides_among_candidates_that_are_as_likely(log, behind, chosen, monkeypatch):
     """Within one standard error of the likeliest, the candidate that orders slates as later sessions do is taken."""
     held = HeldOut.of(log, "30min", 0)
-    fitted = {kind: truth_model(kind, "30min", 4).fit(log) for kind in CANDIDATES}
+    fitted = {kind: truths.truth_model(kind, "30min", 4).fit(log) for kind in truths.CANDIDATES}
     sizes, _ = fit_sizes(log, "30min", None)
     monkeypatch.setattr(Worth, "behind", lambda self, best: (0.0, 0.0) if self is best else (behind, 1.0))
     likelier = fitted["factors"]
@@ -322,7 +316,7 @@ def test_the_error_of_a_difference_is_that_over_users():
 @pytest.mark.parametrize("kind", ["bag", "bag-visits", "ease", "returning"])
 def test_a_truth_is_the_model_of_that_name(log, kind):
     """Preferences are what the mark model scores; they move with what was consumed and not with who the user is."""
-    truth = fit_truth(log, gap="30min", kind=kind)
+    truth = truths.fit_truth(log, gap="30min", kind=kind)
     users, states = _states(log)
     rows = truth.preference(users, states)
     scores = truth.model.score(states).double().numpy()
@@ -333,7 +327,7 @@ def test_a_truth_is_the_model_of_that_name(log, kind):
 
 def test_factors_have_each_users_own_vector_whatever_it_consumed(log):
     """Preferences are those of the model of that name in the user's whole log, in any state."""
-    truth = fit_truth(log, gap="30min", kind="factors", rank=4)
+    truth = truths.fit_truth(log, gap="30min", kind="factors", rank=4)
     users, states = _states(log)
     rows = truth.preference(users, states)
     np.testing.assert_array_equal(rows[::-1], truth.preference(users[::-1], states))
@@ -389,7 +383,7 @@ def test_a_truth_of_an_older_version_is_fitted_again(log, tmp_path, monkeypatch)
     del old["shrinkage"]
     path.write_text(json.dumps(old))
     with pytest.raises(ModelError, match="no truth there, or a damaged one"):
-        load_truth(path.parent)
+        truths.load_truth(path.parent)
     again = kept_truth(log, gap=1800.0, kind="popularity")
     np.testing.assert_array_equal(again.preference(*_states(log)), fresh.preference(*_states(log)))
     assert "shrinkage" in json.loads(path.read_text())
@@ -398,18 +392,18 @@ def test_a_truth_of_an_older_version_is_fitted_again(log, tmp_path, monkeypatch)
 def test_an_unknown_truth_is_refused(log):
     """The error names the nearest model; an empty log has no truth."""
     with pytest.raises(ConfigError, match="consumer.truth is 'factor'. Did you mean 'factors'"):
-        fit_truth(log, gap="30min", kind="factor")
+        truths.fit_truth(log, gap="30min", kind="factor")
     with pytest.raises(ConfigError, match="consumer.truth is 'baq'"):
         check_plugs(small_scenario(consumer=ConsumerConfig(truth="baq")))
     with pytest.raises(ModelError, match="at least one event"):
-        fit_truth(log.rows(slice(0, 0)), gap="30min")
+        truths.fit_truth(log.rows(slice(0, 0)), gap="30min")
 
 
 def test_a_bootstrap_has_each_drawn_user_as_often_as_he_was_drawn(log):
     """Copies are users of their own with all events of the user, and there are as many users as before."""
-    times = _drawn_users(log.n_users, 3)
+    times = truths._drawn_users(log.n_users, 3)
     assert times.sum() == log.n_users
-    drawn = _resampled(log, times)
+    drawn = truths._resampled(log, times)
     assert drawn.n_users == log.n_users
     np.testing.assert_array_equal(np.sort(drawn.time), drawn.time)
     copies = np.repeat(np.arange(log.n_users), times)

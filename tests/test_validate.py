@@ -19,34 +19,11 @@ from rimsim.intensity import UserStates
 from rimsim.intensity.registry import make
 from rimsim.intensity.states import session_examples
 from rimsim.market import agreement as evidence_of
-from rimsim.market.agreement import (
-    Evidence,
-    SlateSetting,
-    Uniform,
-    agreement_of,
-    gather,
-    judged,
-    make_cut,
-    scores_of,
-    shares_over,
-    true_shares,
-    utilities,
-)
 from rimsim.measures import UNFIT, agreement, pairs_of
 from rimsim.scenarios import ValidateConfig, load_run, load_validation, validate
 from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.kinds import validate as kind
-from rimsim.scenarios.kinds.validate import COLUMNS, value_table, with_serving
-from rimsim.scenarios.kinds.validate.checks import (
-    acceptance,
-    answers,
-    ks_distance,
-    rate_curves,
-    rate_of_ground,
-    rate_of_truth,
-    total_variation,
-    weighted_quantiles,
-)
+from rimsim.scenarios.kinds.validate import COLUMNS, checks, value_table, with_serving
 from rimsim.scenarios.kinds.validate.report import rate_sentences, real_against_simulated
 from rimsim.scenarios.report.sentences import agreement_note, agreement_sentence, unfit_sentence
 from rimsim.scenarios.runs.status import digest
@@ -103,7 +80,7 @@ def log(law):
 @pytest.fixture(scope="module")
 def cut(log):
     """One draw of later sessions."""
-    return make_cut(log, 1, gap="30min", after=0.3)
+    return evidence_of.make_cut(log, 1, gap="30min", after=0.3)
 
 
 def test_settled_pairs_are_those_whose_paired_interval_leaves_out_zero():
@@ -153,7 +130,7 @@ def test_a_truth_that_ties_a_settled_pair_does_not_agree_with_it():
 def test_means_over_draws_leave_out_draws_without_a_value():
     """A user that took nothing in one of two draws counts with the other; with none it stays unknown."""
     ndcg = np.array([[[0.2, np.nan, np.nan], [0.4, 0.6, np.nan]]])
-    evidence = Evidence(("a",), np.arange(3), (0, 1), {"ndcg": ndcg}, {})
+    evidence = evidence_of.Evidence(("a",), np.arange(3), (0, 1), {"ndcg": ndcg}, {})
     np.testing.assert_allclose(evidence.by_user(metric="ndcg"), [[0.3, 0.6, np.nan]])
 
 
@@ -200,7 +177,7 @@ def test_a_log_to_which_one_user_comes_back_is_refused(log):
     first = log.sessions("30min")
     once = np.isin(first.of_event, np.unique(first.user, return_index=True)[1]) | (log.user == 3)
     with pytest.raises(DataError, match="found 1 user .* at least two users came back"):
-        make_cut(log.rows(once), 0, gap="30min", after=0.3)
+        evidence_of.make_cut(log.rows(once), 0, gap="30min", after=0.3)
 
 
 def test_a_figure_that_does_not_exist_is_drawn_without_bars_and_is_not_the_best():
@@ -271,8 +248,8 @@ def test_unreleased_items_are_not_shown(cut):
 
 def test_real_worth_by_plain_loops(cut):
     """Precision, NDCG and log-likelihood of a model are those of a rewrite with loops."""
-    scores = scores_of("popularity", cut, "cpu")
-    found = judged(scores, cut, 10)
+    scores = evidence_of.scores_of("popularity", cut, "cpu")
+    found = evidence_of.judged(scores, cut, 10)
     p = np.bincount(cut.later.past.item, minlength=ITEMS) + 0.01
     discount = 1 / np.log2(np.arange(2, 12))
     for row in range(len(cut)):
@@ -291,8 +268,8 @@ def test_real_worth_by_plain_loops(cut):
 
 def test_utility_is_the_law_of_consumption(law, cut):
     """1 − exp(−λ*·p*·γ^(r−1)) over what is unconsumed; the oracle's slate is the best under the truth."""
-    slates = judged(Uniform((len(cut), ITEMS)), cut, 5).slates
-    worth = utilities(law, cut, [slates], SlateSetting(slate=5))
+    slates = evidence_of.judged(evidence_of.Uniform((len(cut), ITEMS)), cut, 5).slates
+    worth = evidence_of.utilities(law, cut, [slates], evidence_of.SlateSetting(slate=5))
     for row in range(len(cut)):
         share = np.where(cut.admissible(row, row + 1)[0], law.share[cut.later.user[row]], 0.0)
         share /= share.sum()
@@ -304,11 +281,11 @@ def test_utility_is_the_law_of_consumption(law, cut):
 
 def test_the_law_agrees_with_reality_and_a_shuffled_law_does_not(law, log):
     """A truth equal to the law that made the log orders models as reality does; one of other users' tastes does not."""
-    cuts = [make_cut(log, draw, gap="30min", after=0.3) for draw in range(2)]
+    cuts = [evidence_of.make_cut(log, draw, gap="30min", after=0.3) for draw in range(2)]
     models = ("popularity", "transformer", "hp", "random", Prefers.name(0.4), Prefers.name(1.0))
     truths = {"law": law, "shuffled": Law(law.share[:, np.random.default_rng(1).permutation(ITEMS)])}
     Prefers.shares = law.share
-    evidence = gather(cuts, models, truths, SlateSetting())
+    evidence = evidence_of.gather(cuts, models, truths, evidence_of.SlateSetting())
     real = evidence.by_user()
     good, bad = (agreement(real, evidence.by_user(name)[:-1], resamples=100) for name in truths)
     assert good.settled_pairs >= 6
@@ -317,7 +294,7 @@ def test_the_law_agrees_with_reality_and_a_shuffled_law_does_not(law, log):
     assert bad.kendall_settled < UNFIT
     assert bad.unfit
     assert evidence.utility["law"].shape == (7, 2, USERS)
-    again = gather(cuts, models, {"law": law}, SlateSetting())
+    again = evidence_of.gather(cuts, models, {"law": law}, evidence_of.SlateSetting())
     assert np.array_equal(again.utility["law"], evidence.utility["law"])
 
 
@@ -327,7 +304,7 @@ def test_many_judged_users_are_drawn_once(log, monkeypatch):
     found = {}
     for slate, many in ((4, USERS), (5, USERS + 1)):
         monkeypatch.setattr(evidence_of, "_MANY", many)
-        found[many] = agreement_of(log, gap=1800.0, kind="factors", rank=2, slate=slate)
+        found[many] = evidence_of.agreement_of(log, gap=1800.0, kind="factors", rank=2, slate=slate)
     assert [record["draws"] for record in found.values()] == [1, 2]
     assert all(record["users"] == USERS for record in found.values())
 
@@ -335,7 +312,7 @@ def test_many_judged_users_are_drawn_once(log, monkeypatch):
 def test_accepted_items_are_those_of_largest_share():
     """As many are accepted as there are positives, the most wanted first."""
     positive = np.array([True, True, False, False, False])
-    assert answers(np.array([0.5, 0.1, 0.3, 0.2, 0.05]), positive).tolist() == [
+    assert checks.answers(np.array([0.5, 0.1, 0.3, 0.2, 0.05]), positive).tolist() == [
         True,
         False,
         True,
@@ -346,8 +323,8 @@ def test_accepted_items_are_those_of_largest_share():
 
 def test_acceptance_tells_positives_from_negatives(law, cut):
     """The law accepts better than chance and better than a shuffled law; ratios and figures are consistent."""
-    found = acceptance(law, cut)
-    blind = acceptance(Law(np.full_like(law.share, 1 / ITEMS)), cut)
+    found = checks.acceptance(law, cut)
+    blind = checks.acceptance(Law(np.full_like(law.share, 1 / ITEMS)), cut)
     assert list(found) == [1, 3, 9]
     for m, figures in found.items():
         assert figures.accuracy == pytest.approx(1 - 2 * (1 - figures.f1) / (1 + m))
@@ -361,22 +338,24 @@ def test_distances_of_distributions():
     """KS against SciPy, weights as repetitions, quantiles and total variation by hand."""
     source = np.random.default_rng(8)
     one, other = source.poisson(5, 80), source.poisson(7, 50)
-    assert ks_distance(one, other) == pytest.approx(stats.ks_2samp(one, other).statistic)
+    assert checks.ks_distance(one, other) == pytest.approx(stats.ks_2samp(one, other).statistic)
     weights = source.integers(1, 4, 80)
     repeated = stats.ks_2samp(np.repeat(one, weights), other).statistic
-    assert ks_distance(one, other, weights.astype(float)) == pytest.approx(repeated)
-    assert weighted_quantiles(np.array([3, 1, 2]), np.array([1.0, 2.0, 1.0]), (0.1, 0.5, 0.75, 1.0)) == [
+    assert checks.ks_distance(one, other, weights.astype(float)) == pytest.approx(repeated)
+    assert checks.weighted_quantiles(
+        np.array([3, 1, 2]), np.array([1.0, 2.0, 1.0]), (0.1, 0.5, 0.75, 1.0)
+    ) == [
         1,
         1,
         2,
         3,
     ]
-    assert total_variation(np.array([0.5, 0.5, 0.0]), np.array([0.25, 0.25, 0.5])) == 0.5
+    assert checks.total_variation(np.array([0.5, 0.5, 0.0]), np.array([0.25, 0.25, 0.5])) == 0.5
 
 
 def test_rates_are_of_sessions_that_they_were_not_fitted_to(log):
     """λ of every session comes from a fit to the half of the users without its own; totals and tenths by hand."""
-    found = rate_of_ground("visits", log, "30min", "cpu")
+    found = checks.rate_of_ground("visits", log, "30min", "cpu")
     half = rng.uniform(0, rng.Purpose.MEASURE, 14, np.arange(USERS)) < 0.5
     assert 0 < half.sum() < USERS
     examples = session_examples(log, "30min")
@@ -397,7 +376,7 @@ def test_rates_are_of_sessions_that_they_were_not_fitted_to(log):
 def test_rates_of_a_few_users_have_two_halves(log, users):
     """Whoever is drawn, each half has a user to be fitted to."""
     few = dataclasses.replace(log.rows(log.user < users), users=log.users.iloc[:users])
-    found = rate_of_ground("visits", few, "30min", "cpu")
+    found = checks.rate_of_ground("visits", few, "30min", "cpu")
     assert 0.2 < found["rate_ratio"] < 5
 
 
@@ -413,14 +392,14 @@ def test_the_ratio_of_a_truth_is_that_of_its_sums(log):
         left_out_ratio_later=np.nan,
         left_out_spearman=np.nan,
     )
-    found = rate_of_truth(SimpleNamespace(report=SimpleNamespace(sizes=sizes)))
+    found = checks.rate_of_truth(SimpleNamespace(report=SimpleNamespace(sizes=sizes)))
     assert found["rate_ratio"] == pytest.approx(rate.sum() / count.sum())
     assert np.isnan(found["rate_rank_correlation"])
     once = np.sort(np.unique(log.user, return_index=True)[1])  # sessions of one event, and no later ones
-    of_model = rate_of_ground("visits", log.rows(once), "30min", "cpu")
+    of_model = checks.rate_of_ground("visits", log.rows(once), "30min", "cpu")
     assert np.isnan([of_model["rate_rank_correlation"], of_model["rate_ratio_later"]]).all()
     rows = [("", truth, 0, metric, value) for truth in ("a", "b") for metric, value in found.items()]
-    (curve,) = rate_curves(value_table(rows)).items()
+    (curve,) = checks.rate_curves(value_table(rows)).items()
     assert curve[0] == "λ* of a and b"
     good, bad = rate_sentences(value_table(rows))
     assert "nan" not in "".join(good + bad)
@@ -430,7 +409,7 @@ def test_truths_with_the_same_rates_are_named_together():
     """One curve for λ* that two truths share, one for that of a third, one for the model's λ."""
     rows = [("", truth, 0, "rate_ratio", value) for truth, value in (("a", 1.0), ("b", 1.0), ("c", 2.0))]
     table = value_table([("hp", "", 0, "rate_ratio", 1.0), *rows, ("", "a", 0, "genre_tv", 0.1)])
-    curves = rate_curves(table)
+    curves = checks.rate_curves(table)
     assert {name: figures["rate_ratio"] for name, figures in curves.items()} == {
         "λ of hp": 1.0,
         "λ* of a and b": 1.0,
@@ -450,10 +429,10 @@ def test_a_run_under_an_unfit_truth_is_warned_of():
 
 def test_truth_shares_are_over_what_may_be_shown(law, cut):
     """Rows of p* sum to 1 over admissible items and are 0 elsewhere."""
-    share = true_shares(law, cut, 3, 20)
+    share = evidence_of.true_shares(law, cut, 3, 20)
     assert share.sum(1) == pytest.approx(np.ones(17))
     assert (share[~cut.admissible(3, 20)] == 0).all()
-    nothing = shares_over(np.array([[0.5, 0.0, 0.5]]), np.array([[False, True, False]]))
+    nothing = evidence_of.shares_over(np.array([[0.5, 0.0, 0.5]]), np.array([[False, True, False]]))
     assert nothing.tolist() == [[0.0, 0.0, 0.0]]
 
 
@@ -711,23 +690,23 @@ def test_the_agreement_of_a_run_is_of_its_slate_and_its_examination(log, tmp_pat
     few = log.rows(np.arange(len(log)) % 7 > 0)
     first = {"slate": 4, "position_decay": 0.7}
     for words in (first, first, {**first, "slate": 5}, {**first, "position_decay": 0.9}):
-        assert agreement_of(few, gap=1800.0, **words) is None
+        assert evidence_of.agreement_of(few, gap=1800.0, **words) is None
     assert asked == [(4, 0.7), (5, 0.7), (4, 0.9)]
     for damaged in (tmp_path / "agreement").glob("*/*"):
         damaged.write_text("{")
-    assert agreement_of(few, gap=1800.0, **first) is None  # a damaged entry is made again
+    assert evidence_of.agreement_of(few, gap=1800.0, **first) is None  # a damaged entry is made again
     assert asked.pop() == (4, 0.7)
     compared.pop()
     assert all("ease" in models for models in compared)
     monkeypatch.setattr(evidence_of, "_EASE", few.n_items - 1)
-    agreement_of(few, gap=1800.0, slate=6)
+    evidence_of.agreement_of(few, gap=1800.0, slate=6)
     assert "ease" not in compared.pop()
     asked.pop()
     monkeypatch.setattr(evidence_of, "_EASE", few.n_items)
     monkeypatch.setattr(evidence_of, "_versions", lambda: ["another"])
-    agreement_of(few, gap=1800.0, **first)
+    evidence_of.agreement_of(few, gap=1800.0, **first)
     monkeypatch.setattr(evidence_of, "_code", lambda: "another")
-    agreement_of(few, gap=1800.0, **first)
+    evidence_of.agreement_of(few, gap=1800.0, **first)
     assert asked[3:] == [(4, 0.7)] * 2
 
 
@@ -756,14 +735,16 @@ def test_a_log_to_which_nobody_comes_back_has_no_agreement(log):
     """Where no later session can be held out nothing is claimed, and the run goes on."""
     first = log.sessions("30min")
     once = log.rows(np.isin(first.of_event, np.unique(first.user, return_index=True)[1]))
-    assert agreement_of(once, gap=1800.0) is None
+    assert evidence_of.agreement_of(once, gap=1800.0) is None
 
 
 def test_of_a_large_cut_some_users_are_judged(log):
     """Evenly spaced users, the same in every draw, with the states and the future that they have among all."""
     for draw in (0, 1):
-        every = make_cut(log, draw, gap="30min", after=0.3)
-        some = make_cut(log, draw, gap="30min", after=0.3, most_cells=len(every) * log.n_items // 2)
+        every = evidence_of.make_cut(log, draw, gap="30min", after=0.3)
+        some = evidence_of.make_cut(
+            log, draw, gap="30min", after=0.3, most_cells=len(every) * log.n_items // 2
+        )
         assert some.later.user.tolist() == every.later.user[::2].tolist()
         assert some.states.lengths.tolist() == every.states.lengths[::2].tolist()
         assert len(some.later.past) == len(every.later.past)
