@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from kit import DOCS, documented
+from kit import DOCS, cases, documented
 
 from rimsim.agents import BUILT_IN, EpsilonGreedy, Random, Relevance, RimDual, make_agent
 from rimsim.evaluation.off_policy import Chances
@@ -235,9 +235,7 @@ BREAKING = {
 }
 
 
-@pytest.mark.parametrize(
-    ("promise", "name"), [(promise, name) for promise, agents in BREAKING.items() for name in agents]
-)
+@cases("promise name", *((promise, name) for promise, agents in BREAKING.items() for name in agents))
 def test_an_agent_that_breaks_a_promise_is_caught(promise, name):
     """The test of a promise fails for an agent that breaks it, propensities one per cent too small included."""
     mine = having(AgentTests, make=lambda self: BREAKING[promise][name]())

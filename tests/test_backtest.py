@@ -219,10 +219,10 @@ def test_recommendation_metrics_follow_from_slates_made_here(fitted_models, name
     }
     assert tasks.item_recommendation(scores, split, 5, 0) == pytest.approx(expected)
     known = np.flatnonzero(split.known)
-    users = [
-        price_slates(matrix[:, [item]].T.copy(), 0.0, 3, tie_seed=0, row_keys=[item])[0].tolist()
-        for item in known
-    ]
+    priced = (
+        price_slates(matrix[:, [item]].T.copy(), 0.0, 3, tie_seed=0, row_keys=[item])[0] for item in known
+    )
+    users = [row.tolist() for row in priced]
     right = [[(row, item) in wanted for row in rows] for item, rows in zip(known, users, strict=True)]
     found = tasks.user_recommendation(scores, split, 3, 0)
     assert found["precision"] == pytest.approx(np.mean(right))
@@ -274,11 +274,10 @@ def test_large_pasts_are_priced_in_chunks_with_the_same_certificate(fitted_model
     """Without the whole matrix the prices are certified to the same gap and serve as well."""
     split, name = fitted_models.split, "als-pop"
     scores, past = fitted_models.test(name), fitted_models.past(name)
-    whole = tasks.matching_with_floors(scores, past, split, 5, (0.7,), None, tasks.Pricing(0, 1e-3, 0.0))[0.7]
+    given = scores, past, split, 5, (0.7,), None, tasks.Pricing(0, 1e-3, 0.0)
+    whole = tasks.matching_with_floors(*given)[0.7]
     monkeypatch.setattr("rimsim.scenarios.kinds.backtest.tasks._DENSE", 0)
-    chunked = tasks.matching_with_floors(scores, past, split, 5, (0.7,), None, tasks.Pricing(0, 1e-3, 0.0))[
-        0.7
-    ]
+    chunked = tasks.matching_with_floors(*given)[0.7]
     assert chunked["gap"] <= 1e-3
     assert chunked["perplexity"] == pytest.approx(whole["perplexity"], rel=0.15)
 
@@ -418,9 +417,7 @@ TIED = "user,item,time\n" + "".join(f"{n % 6},{n // 6},{1000 + n % 6}\n" for n i
     ("--split calendar --horizon 10000d", "too little for a calendar back-test"),
     ("--min-item-events 341", "too little to back-test"),
 )
-def test_what_does_not_fit_is_told_before_anything_is_written(
-    tmp_path, monkeypatch, capsys, options, message
-):
+def test_what_does_not_fit_is_told_before_anything_is_made(tmp_path, monkeypatch, capsys, options, message):
     """One sentence that names the option or what the log lacks, status 2, no folder."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tied.csv").write_text(TIED)

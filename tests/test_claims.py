@@ -53,9 +53,7 @@ def test_holm_rejects_what_every_family_with_it_rejects(p, level):
     adjusted = measures.holm(p)
     for number in range(len(p)):
         others = [place for place in range(len(p)) if place != number]
-        families = [
-            [number, *some] for size in range(len(p)) for some in itertools.combinations(others, size)
-        ]
+        families = [[number, *some] for k in range(len(p)) for some in itertools.combinations(others, k)]
         needed = max(min(p[place] for place in family) * len(family) for family in families)
         assert adjusted[number] == pytest.approx(min(needed, 1.0), abs=1e-12)
 

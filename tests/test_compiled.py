@@ -92,9 +92,7 @@ def test_no_compiled_function_hands_python_a_named_tuple():
         assert not calls & makers, node.name
 
 
-@pytest.mark.skipif(
-    not hasattr(signal, "setitimer") or not hasattr(os, "fork"), reason="needs a timer and fork"
-)
+@pytest.mark.skipif(not hasattr(signal, "setitimer") or not hasattr(os, "fork"), reason="no timer or fork")
 def test_an_interrupt_within_the_search_for_prices_ends_no_process():
     """A signal at any time of the search arrives as what its handler raises, or as the SystemError made of it."""
 

@@ -92,9 +92,8 @@ GAP = 10.0
 @st.composite
 def _logs(draw: st.DrawFn) -> EventLog:
     n_users = draw(st.integers(1, 5))
-    events = draw(
-        st.lists(st.tuples(st.integers(0, n_users - 1), st.integers(0, 120)), min_size=1, max_size=40)
-    )
+    event = st.tuples(st.integers(0, n_users - 1), st.integers(0, 120))
+    events = draw(st.lists(event, min_size=1, max_size=40))
     user, time = zip(*events, strict=True)
     return log_of(user, np.arange(len(user)), time, n_users)
 

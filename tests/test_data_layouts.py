@@ -16,13 +16,8 @@ from rimsim.data import ObservedTable, check, load, load_observed, write
 from rimsim.errors import ConfigError, DataError
 
 # Four users, three films; ties in time between users, and one user's rows out of order.
-EVENTS = [
-    (1, 20, 5, 978300760),
-    (1, 3, 3, 978300100),
-    (2, 20, 4, 978300760),
-    (3, 100, 1, 978300760),
-    (10, 3, 2, 978400000),
-]
+EVENTS = [(1, 20, 5, 978300760), (1, 3, 3, 978300100), (2, 20, 4, 978300760)]
+EVENTS += [(3, 100, 1, 978300760), (10, 3, 2, 978400000)]
 FILMS = [
     (3, "Café Noir", "Drama|Mystery", 1994),
     (20, "Big, the Second", "Comedy", 1999),
@@ -353,9 +348,8 @@ def test_coat_and_yahoo_are_what_was_shown_at_random(tmp_path):
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
 def test_a_plain_table_is_the_same_in_text_and_parquet(tmp_path, ending):
     """A header with usual names says which column is which; a full table counts as one without selection."""
-    frame = pd.DataFrame(
-        {"customer": ["b", "b", "a", "a"], "sku": [2, 1, 2, 1], "rating": [0.5, 1.0, 0.25, 0.0], "n": 1}
-    )
+    table = {"customer": ["b", "b", "a", "a"], "sku": [2, 1, 2, 1], "rating": [0.5, 1.0, 0.25, 0.0], "n": 1}
+    frame = pd.DataFrame(table)
     path = tmp_path / f"liked.{ending}"
     frame.to_csv(path, index=False) if ending == "csv" else frame.to_parquet(path)
     table = load_observed(path)

@@ -178,15 +178,10 @@ def alone():
     return play_world(_scenario(), 0, "relevance", _nothing)
 
 
-@pytest.mark.parametrize(
-    ("design", "diverted"),
-    [
-        (design, diverted)
-        for design in DESIGNS
-        for diverted in (False, True)
-        if not diverted or design != "item"
-    ],
-)
+ARMS = [(one, diverted) for one in DESIGNS for diverted in (False, True) if not diverted or one != "item"]
+
+
+@cases("design diverted", *ARMS)
 def test_an_agent_against_itself_is_the_market_as_it_is(alone, design, diverted):
     """With both arms one agent that looks at no budget, and one log, slates are those of its own world."""
     rounds, _ = _played(("relevance", "relevance"), design, diverted=diverted)

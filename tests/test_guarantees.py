@@ -45,9 +45,8 @@ def test_an_item_without_a_guarantee_has_the_price_zero(name):
 @pytest.mark.parametrize("name", ["relevance", "rim-feedback"])
 def test_an_examined_exposure_counts_as_much_as_its_position_is_looked_at(name):
     """Exposures add up to Σγ^(r−1) to the last bit, whatever the batches, and b is so many average positions."""
-    config, positions = (
-        small_scenario(rounds=2, exposure=ExposureConfig(unit=unit)) for unit in ("examined", "shown")
-    )
+    units = (ExposureConfig(unit=unit) for unit in ("examined", "shown"))
+    config, positions = (small_scenario(rounds=2, exposure=unit) for unit in units)
     weights = measures.position_weights(config.consumer.position_decay, config.slate)
     shown, found = market_of(name, positions)[1], []
     for batch in (1, 7, None):

@@ -133,9 +133,8 @@ def test_an_earlier_round_counts_as_if_it_were_read_again():
     for number in range(4):
         rounds.append(_shown(20_000, law, seed=number))
         fit = fit.after(rounds[-1])
-    columns = [
-        np.concatenate([getattr(one, part.name) for one in rounds]) for part in dataclasses.fields(rounds[0])
-    ]
+    names = [part.name for part in dataclasses.fields(rounds[0])]
+    columns = [np.concatenate([getattr(one, name) for one in rounds]) for name in names]
     whole = _nothing(12).after(Impressions(*columns))
     assert fit.slope == pytest.approx(whole.slope, abs=0.02)
     assert fit.level + fit.item.mean() == pytest.approx(whole.level + whole.item.mean(), abs=0.05)
@@ -215,9 +214,7 @@ def test_unseen_items_have_a_mean_and_a_variance_of_their_own():
     draw, n = np.random.default_rng(0), 200
     unseen = np.arange(n) >= 100
     effect = np.where(unseen, np.log(2.0 * draw.gamma(2.0, 0.5, n)), draw.normal(0, 0.05, n))
-    fit = LayerFit.nothing(unseen, (1.0, 1.0)).after(
-        _shown(80_000, dataclasses.replace(_law(n), item=effect))
-    )
+    fit = LayerFit.nothing(unseen, (1.0, 1.0)).after(_shown(80000, dataclasses.replace(_law(n), item=effect)))
     assert fit.mean == pytest.approx([1.0, 2.0], rel=0.25)
     assert fit.item_variance[0] < 0.02
     assert fit.item_variance[1] == pytest.approx(0.5, rel=0.5)
@@ -254,9 +251,7 @@ def test_the_layer_is_its_formula():
     given, history = np.exp(draw.normal(-3, 2, (5, 6))), np.array([0, 1, 4, 300, 2000])
     given[0, 0] = 0.0
     laid = layer.apply_(torch.from_numpy(given.astype(np.float32)), history).numpy().astype(np.float64)
-    formula = [
-        _log_rate(layer, np.arange(6), length, row) for length, row in zip(history, given, strict=True)
-    ]
+    formula = [_log_rate(layer, np.arange(6), size, row) for size, row in zip(history, given, strict=True)]
     assert laid == pytest.approx(np.exp(formula), rel=1e-5)
 
 

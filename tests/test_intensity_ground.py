@@ -302,9 +302,8 @@ def test_a_session_begins_after_a_silence(kind):
     """With sessions as horizon, a state just after its last event is scored as one a gap later."""
     log = random_log()
     model, user = kind().fit(log), [int(log.user[-1])]
-    soon, later, much = (
-        float(model.intensity(UserStates.of(log, user, log.time[-1] + pause))) for pause in (1.0, GAP, 1e7)
-    )
+    ends = log.time[-1] + np.array([1.0, GAP, 1e7])
+    soon, later, much = (float(model.intensity(UserStates.of(log, user, end))) for end in ends)
     assert soon == pytest.approx(later)
     assert much != later
 
@@ -331,9 +330,7 @@ def test_no_term_is_extrapolated():
     far, farther = (sessions_of([[200] * 40], pause=pause * day) for pause in (1e4, 1e5))
     huge, huger = (sessions_of([[size] * 40]) for size in (10**3, 10**4))
     for one, other in ((far, farther), (huge, huger)):
-        rate = [
-            float(model.intensity(UserStates.of(found, [0], found.time[-1] + 1e9))) for found in (one, other)
-        ]
+        rate = [float(model.intensity(UserStates.of(log, [0], log.time[-1] + 1e9))) for log in (one, other)]
         assert rate[0] == rate[1]
     examples = session_examples(log)
     rates = model.intensity(examples.states)

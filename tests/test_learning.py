@@ -67,9 +67,8 @@ def test_the_layer_is_fitted_to_the_ledgers(calibration):
         play_round(market, agent)
         models, closed = always(market.model.model), market.closed[-1]
         if calibration == "cross-fitted":
-            models = cross_fitted(
-                platform, market.world.past, market.platform.rounds, market.platform._before, 0
-            )
+            own = market.platform
+            models = cross_fitted(platform, market.world.past, own.rounds, own._before, 0)
         table, scored = closed.ledger.table("a", 0, closed.number), _scores(market, models)
         lengths = np.zeros(len(closed.ledger.item), np.int64)
         for arrival in range(len(lengths)):
@@ -87,9 +86,8 @@ def test_the_layer_is_fitted_to_the_ledgers(calibration):
         expected, found = best_fit(fits), best_fit(market.platform.fits)
         assert found.loss == pytest.approx(expected.loss, rel=1e-4)
         assert market.model.layer.slope == pytest.approx(expected.slope, rel=1e-3)
-        assert found.level[:, None] + found.item == pytest.approx(
-            expected.level[:, None] + expected.item, abs=1e-3
-        )
+        one, other = (each.level[:, None] + each.item for each in (found, expected))
+        assert one == pytest.approx(other, abs=1e-3)
 
 
 @pytest.mark.parametrize("kind", ["clones", "cold-start", "replay"])

@@ -85,10 +85,8 @@ def test_what_becomes_visible_at_a_tick_is_known_to_its_arrivals_and_not_to_its_
     slot, stop = opened.schedule.slot[:1], opened.schedule.stop
     opened.histories.append(slot, np.array([stop]), np.array([3]))
     assert opened.histories.visible_at(slot, np.array([stop])) == 1
-    window = PlatformConfig(log_window=LogWindow(warmup="none"))
-    targets = [
-        training_log(window, market.world.past, [past], now, 0).targets.sum() for now in (stop, stop + 1)
-    ]
+    own = PlatformConfig(log_window=LogWindow(warmup="none"))
+    targets = [training_log(own, market.world.past, [past], now, 0).targets.sum() for now in (stop, stop + 1)]
     assert targets == [0, 1]
 
 
@@ -203,9 +201,8 @@ def test_hindsight_is_optimal_where_states_are_known(unit, gap):
     values = {}
     exposure = dataclasses.replace(small_broadcast().exposure, unit=unit)
     for name in ("hindsight", "offline-match", "relevance", "rim-dual", "rim-feedback", "random"):
-        proof = certified(
-            played(small_broadcast(rounds=1, exposure=exposure), name).closed[0], HindsightPrices()
-        )
+        closed = played(small_broadcast(rounds=1, exposure=exposure), name).closed[0]
+        proof = certified(closed, HindsightPrices())
         values[name] = proof.value
         assert name != "hindsight" or proof.gap <= gap
     assert values["hindsight"] == values["offline-match"]
@@ -307,9 +304,8 @@ def test_delayed_consumption_changes_states_late_and_not_the_batches():
 def test_the_dice_of_an_arrival_do_not_hang_on_what_came_before():
     """After different pasts, one slate before the same arrival meets the same dice: a larger chance keeps outcomes."""
     config = small_scenario(rounds=1, arrivals=ArrivalsConfig(per_round=500, max_visits=3))
-    markets, agents = zip(
-        *((Market(config), make_agent(name)) for name in ("random", "popularity")), strict=True
-    )
+    markets = [Market(config) for _ in range(2)]
+    agents = [make_agent(name) for name in ("random", "popularity")]
     for market, agent in zip(markets, agents, strict=True):
         agent.begin_round(market.round_view())
     returned = different = 0
@@ -345,9 +341,8 @@ def test_seeds_are_apart():
     base, agent = (ledgers(played(config, "random", seeds=seeds)) for seeds in (Seeds(), Seeds(agent=1)))
     assert base["arrival"].equals(agent["arrival"])
     assert not base["item"].equals(agent["item"])
-    plain, same, choice = (
-        ledgers(played(config, seeds=seeds)) for seeds in (Seeds(), Seeds(agent=1), Seeds(choice=1))
-    )
+    each = (Seeds(), Seeds(agent=1), Seeds(choice=1))
+    plain, same, choice = (ledgers(played(config, seeds=seeds)) for seeds in each)
     pd.testing.assert_frame_equal(plain, same, check_exact=True)
     assert plain["arrival"].equals(choice["arrival"])
     assert not plain["consumed"].equals(choice["consumed"])
@@ -356,9 +351,7 @@ def test_seeds_are_apart():
 def test_seeds_of_the_latent_dice():
     """Of all arrivals and items: the agent's seed moves none, the choice seed all, the arrivals' seed their visits."""
     each = (Seeds(), Seeds(agent=1), Seeds(choice=1), Seeds(arrivals=1))
-    (ids, dice), agent, choice, arrivals = (
-        _dice(Market(small_scenario(rounds=1), seeds=seeds)) for seeds in each
-    )
+    (ids, dice), agent, choice, arrivals = (_dice(Market(small_scenario(rounds=1), seeds=s)) for s in each)
     np.testing.assert_array_equal(agent[0], ids)
     np.testing.assert_array_equal(agent[1], dice)
     np.testing.assert_array_equal(choice[0], ids)
@@ -404,10 +397,8 @@ def futures(tmp_path_factory):
 def test_nobody_sees_the_future(futures, model, name):
     """With another future in the log, all fits, prices, scores and slates are the same until a user returns."""
     config = small_replay(rounds=1, platform=PlatformConfig(model=model))
-    markets = [
-        Market(dataclasses.replace(config, data=DataConfig(source=str(file), min_item_events=1)))
-        for file in futures
-    ]
+    sources = [DataConfig(source=str(file), min_item_events=1) for file in futures]
+    markets = [Market(dataclasses.replace(config, data=data)) for data in sources]
     agents = [make_agent(name) for _ in markets]
     for market, agent in zip(markets, agents, strict=True):
         agent.begin_round(market.round_view())
@@ -455,9 +446,8 @@ def test_true_intensities_add_up_to_the_calibrated_ground():
     arrivals = market.next_arrivals(50)
     truth = market.world.truth
     visits = market.open.visits(arrivals.index)
-    states = visits.histories.states(
-        visits.slot, np.zeros(len(arrivals), np.int64), visits.schedule.tick[visits.row]
-    )
+    nothing = np.zeros(len(arrivals), np.int64)
+    states = visits.histories.states(visits.slot, nothing, visits.schedule.tick[visits.row])
     expected = truth.expected(visits.log_user, states)
     masked = arrivals.true_intensity * arrivals.admissible
     assert masked.sum(1).numpy() == pytest.approx(expected, rel=1e-5)
@@ -504,12 +494,10 @@ def test_a_replay_brings_the_logs_sessions_and_their_items_are_its_hits():
             assert closed.ledger.consumed[row].tolist() == [int(item) in held for item in shown]
 
 
-@cases(
-    "window grows", (LogWindow(rounds=1, warmup="none"), False), (LogWindow(rounds=None, warmup="all"), True)
-)
-def test_log_window_decides_what_is_retrained_on(window, grows):
+@cases("log grows", (LogWindow(rounds=1, warmup="none"), False), (LogWindow(rounds=None, warmup="all"), True))
+def test_log_window_decides_what_is_retrained_on(log, grows):
     """One round without warm-up is that round's consumptions; everything is the warm-up and all consumptions."""
-    platform = PlatformConfig(model="popularity-hp", log_window=window)
+    platform = PlatformConfig(model="popularity-hp", log_window=log)
     market = played(small_scenario(platform=platform), "random")
     warm = len(market.world.past)
     eaten = [int(closed.ledger.consumed.sum()) for closed in market.closed]
@@ -535,9 +523,7 @@ def test_cross_fitted_prices_are_scored_by_models_that_have_not_seen_the_states_
         market = Market(small_scenario(platform=PlatformConfig(model=model, calibration=calibration)))
         play_round(market, make_agent("popularity"))
         chunks = market.round_view().calibration
-        past.append(
-            {int(i): row for chunk in chunks for i, row in zip(chunk.id, chunk.relevance, strict=True)}
-        )
+        past.append({int(i): row for part in chunks for i, row in zip(part.id, part.relevance, strict=True)})
     crossed, direct = past
     assert crossed.keys() == direct.keys()
     assert any(not (crossed[i] == direct[i]).all() for i in crossed) is differs

@@ -142,9 +142,8 @@ def test_first_visits_are_those_of_whom_nothing_is_known(schedule):
         assert 0 < came.first.sum() < len(came.first)
     good, so_far = schedule
     earlier = np.arange(len(good.user)) % 2
-    made = dataclasses.replace(
-        good, id=good.id + 256, logged=np.zeros(len(good.user), np.int64), earlier=earlier
-    )
+    nobody = np.zeros(len(good.user), np.int64)
+    made = dataclasses.replace(good, id=good.id + 256, logged=nobody, earlier=earlier)
     came = made.visits(np.zeros(so_far.world.log.n_users, np.int64))
     seen = set(np.flatnonzero(earlier).tolist())
     for first, slot in zip(came.first, good.slot.tolist(), strict=True):
@@ -369,11 +368,9 @@ def test_factors_of_users_and_items_are_the_penalised_likelihoods_optimum():
 
     best = min(minimize(loss, start).fun for start in np.random.default_rng(1).normal(size=(4, 18)))
     assert best <= loss(np.append(a, c)) <= best * 1.005
-    for user in range(12):
-        alone = minimize(
-            lambda x, user=user: loss(np.concatenate([a[:user, 0], x, a[user + 1 :, 0], c[:, 0]])), 0.0
-        )
-        assert a[user, 0] == pytest.approx(alone.x[0], abs=1e-3)
+    for u in range(12):
+        alone = minimize(lambda x, u=u: loss(np.concatenate([a[:u, 0], x, a[u + 1 :, 0], c[:, 0]])), 0.0)
+        assert a[u, 0] == pytest.approx(alone.x[0], abs=1e-3)
 
 
 def test_what_a_model_says_is_split_into_chances_and_rates():
@@ -392,10 +389,8 @@ def test_what_a_model_says_is_split_into_chances_and_rates():
         assert admissible[n].tolist() == may.tolist()
         assert rate[n] == pytest.approx(float(said[n].sum()))
         assert p[n].numpy() == pytest.approx(left / left.sum() if left.sum() else left)
-    asked, told = (
-        (consumed, ids, ticks, release, SimpleNamespace()),
-        "in the state of arrival 73; allowed: finite",
-    )
+    told = "in the state of arrival 73; allowed: finite"
+    asked = (consumed, ids, ticks, release, SimpleNamespace())
     for wrong in (-0.1, np.nan, np.inf):
         bad = said.clone()
         bad[3, 4] = wrong

@@ -177,9 +177,7 @@ def test_the_earliest_visits_come_first_and_no_user_waits_twice(waves, seed):
 @cases("decay attraction", (0.4, 1.0), (0.85, 2.5), (1.0, 1.0))
 @pytest.mark.parametrize("kind", ["clones", "broadcast", "cold-start"])
 @pytest.mark.parametrize("batch_size", [1, 50])
-def test_positions_are_examined_with_probability_gamma_to_the_r_minus_one(
-    kind, decay, attraction, batch_size
-):
+def test_positions_are_examined_with_probability_gamma_to_r_minus_one(kind, decay, attraction, batch_size):
     """P(consume at position r) = 1 − exp(−λ*(x,y)·γ^(r−1)·a): the first position is always examined."""
     config = SMALL[kind](rounds=1, consumer=ConsumerConfig(position_decay=decay, attraction=attraction))
     market, agent = Market(config, needs=Needs(truth=True)), make_agent("random")

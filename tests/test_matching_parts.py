@@ -218,9 +218,7 @@ def dealt_by_hand(terms, price, rho, keep):
         for user in range(n):
             now = price
             if turn:
-                others = [
-                    [] if other == user else one[: terms.capacity[other]] for other, one in enumerate(lists)
-                ]
+                others = [[] if n == user else one[: terms.capacity[n]] for n, one in enumerate(lists)]
                 exposure = counted(terms, others)[0]
                 over = rho * np.where(terms.most < np.inf, exposure - terms.most, 0.0)
                 below = np.minimum(price, 0.0) + rho * (exposure - terms.least)

@@ -96,9 +96,8 @@ def test_a_fit_to_what_comes_soon_foresees_it_better(log):
     cut = windows(held, 64, 16)
     losses = {}
     for ahead in (1, 10):
-        model = intensity.GRU(
-            intensity.GRUConfig(width=24, epochs=6, learning_rate=0.02, ahead=ahead, patience=0)
-        ).fit(train)
+        config = intensity.GRUConfig(width=24, epochs=6, learning_rate=0.02, ahead=ahead, patience=0)
+        model = intensity.GRU(config).fit(train)
         with torch.no_grad():
             soon = next_one = count = 0.0
             for batch in batches(cut, 64, torch.device("cpu"), ahead=10):

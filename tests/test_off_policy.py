@@ -86,9 +86,7 @@ RIGHT = {
 """Estimator → rewards for which it is right, from the narrowest on."""
 
 
-@pytest.mark.parametrize(
-    ("name", "reward"), [(name, reward) for name, rewards in RIGHT.items() for reward in rewards]
-)
+@cases("name reward", *((name, reward) for name, rewards in RIGHT.items() for reward in rewards))
 def test_an_estimator_is_unbiased_where_it_says_so(name, reward):
     """Its mean over all slates under the logging law is the target's value, to rounding."""
     logging = UNIFORM if name == "pseudo-inverse" else _law(4)

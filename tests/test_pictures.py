@@ -81,9 +81,7 @@ def _round(key, required, *, n, k, m):
 
 
 def _market(agents=AGENTS, *, seeds=2, rounds=3, n=120, k=4, m=60) -> items.PictureTables:
-    required = {
-        (seed, number): np.full(m, n * k // (2 * m)) for seed in range(seeds) for number in range(rounds)
-    }
+    required = {(s, t): np.full(m, n * k // (2 * m)) for s in range(seeds) for t in range(rounds)}
     parts = []
     for agent, seed in itertools.product(agents, range(seeds)):
         log = np.zeros(m)
@@ -93,10 +91,7 @@ def _market(agents=AGENTS, *, seeds=2, rounds=3, n=120, k=4, m=60) -> items.Pict
             log += counts
             gini = pd.DataFrame({**key, "metric": ["log_gini"], "value": measures.gini(log)})
             parts += [tables, {"rounds": gini}]
-    whole = {
-        name: pd.concat([part[name] for part in parts if name in part], ignore_index=True)
-        for name in parts[0]
-    }
+    whole = {name: pd.concat([p[name] for p in parts if name in p], ignore_index=True) for name in parts[0]}
     more = {"popularity": np.arange(m)[::-1].copy(), "campaigns": _campaigns()}
     return items.PictureTables(**whole, n_items=m, required=required, **more)
 

@@ -110,11 +110,9 @@ def written(write, tmp_path):
 def compared(out, *settings, workers=1, agents="relevance,rim-feedback", options=()):
     """A small closed loop on the command line; its run."""
     usual = ("data.min_item_events=120", "slate=5", "arrivals.per_round=100", "platform.model=popularity-hp")
-    line = (
-        f"compare closed-loop --rounds 2 --seeds 1 --workers {workers} --agents {agents} --out {out}".split()
-    )
-    line += [part for setting in (*usual, *settings) for part in ("--set", setting)]
-    assert main([*line, "--no-certificate", *options]) == 0
+    line = f"compare closed-loop --rounds 2 --seeds 1 --workers {workers} --agents {agents} --out {out}"
+    own = [part for setting in (*usual, *settings) for part in ("--set", setting)]
+    assert main([*line.split(), *own, "--no-certificate", *options]) == 0
     return load_run(out)
 
 
@@ -311,9 +309,8 @@ class Swayed:
     def round(self, number, so_far):
         """Clones, as many as the round before says."""
         sold = so_far.past and len(so_far.past[-1].histories.all_events()[0])
-        made = Clones(override(self.scenario, {"arrivals.per_round": 30 if sold else 20})).round(
-            number, so_far
-        )
+        many = override(self.scenario, {"arrivals.per_round": 30 if sold else 20})
+        made = Clones(many).round(number, so_far)
         if self.fault == "late":
             return dataclasses.replace(made, shift=made.shift + 365 * 86_400.0)
         if self.fault != "restless" or not so_far.past:
@@ -382,9 +379,8 @@ def test_rounds_that_cannot_be_played_name_their_process(write):
     clones = Clones(config)
     clones.keeps_users = True
     market = Market(config, world=build_world(config), arrivals=clones)
-    refused(
-        MarketError, "arrivals of round 1: user of the slots is not that of the round before", _serve, market
-    )
+    told = "arrivals of round 1: user of the slots is not that of the round before"
+    refused(MarketError, told, _serve, market)
     log, config = random_log(), small_scenario()
     early = Swayed(config)
     opening = dataclasses.replace(early.opening(log), time=float(log.time[0]))
@@ -414,9 +410,8 @@ def _snacking(config, **fields):
 @pytest.mark.parametrize("batch_size", [1, 7, None])
 def test_organic_events_and_slates_go_together(batch_size):
     """What a visitor takes by himself is known an hour later, beside what is sold, whatever the batches."""
-    market = _snacking(
-        override(small_scenario(rounds=1), {"arrivals.round_length": "6h", "consumer.attraction": 5.0})
-    )
+    changes = {"arrivals.round_length": "6h", "consumer.attraction": 5.0}
+    market = _snacking(override(small_scenario(rounds=1), changes))
     opened = market.open
     _serve(market, batch_size=batch_size)
     slots, ticks, items = opened.histories.all_events()

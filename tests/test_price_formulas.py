@@ -212,10 +212,8 @@ def test_a_solved_price_above_nothing_is_its_caps_alone():
     """An item that many want and few may have costs something through the row of its cap, and nothing by itself."""
     scores = skewed(40, 6)
     best = int(scores.sum(0).argmax())
-    rows = [
-        Row("cap", np.array([best]), most=5.0, arrivals=40.0),
-        Row("group", np.array([0, 1]), least=4.0, arrivals=40.0),
-    ]
+    rows = [Row("cap", np.array([best]), most=5.0, arrivals=40.0)]
+    rows += [Row("group", np.array([0, 1]), least=4.0, arrivals=40.0)]
     view = view_of(40, 6, 2, past=arrivals_of(scores))
     view = replace(view, promises=Requirements.of(rows), delivered=np.zeros(2))
     view = replace(view, required=np.where(np.arange(6) == best, 0.0, view.required))

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kit import DOCS, cases, refused
 from small_markets import (
+    SMALL,
     drawn,
     play_out,
     small_broadcast,
-    small_capped,
     small_cold_start,
     small_replay,
     small_run,
@@ -357,9 +357,7 @@ def missed(rounds):
 
 
 @pytest.mark.parametrize("unit", ["shown", "examined"])
-@pytest.mark.parametrize(
-    "make", [small_scenario, small_replay, small_cold_start, small_capped, small_broadcast]
-)
+@pytest.mark.parametrize("make", SMALL.values())
 def test_no_item_is_shown_above_its_cap(make, unit):
     """An agent that keeps promises never exceeds a cap, in any market, unit or batch; relevance does."""
     campaigns = CAMPAIGNS[1:] if make is small_scenario else []

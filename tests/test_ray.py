@@ -225,13 +225,10 @@ def test_agents_models_measures_and_logs_in_files_are_taken_along(tmp_path, conn
     here, _ = tmp_path / "here", monkeypatch.chdir(tmp_path)
     here.mkdir()
     shutil.copy(FAULTY, here / "mine.py")
-    (here / "model.py").write_text(
-        "from rimsim.intensity import Popularity\n\ndef make(seed, device):\n    return Popularity()\n"
-    )
-    (here / "measure.py").write_text(
-        "from rimsim.measures import Measure\n\n"
-        "rows = Measure('rows', 'arrivals', 'n', of=lambda facts: len(facts.slates))\n"
-    )
+    model = "from rimsim.intensity import Popularity\n\ndef make(seed, device):\n    return Popularity()\n"
+    (here / "model.py").write_text(model)
+    measure = "Measure('rows', 'arrivals', 'n', of=lambda facts: len(facts.slates))"
+    (here / "measure.py").write_text(f"from rimsim.measures import Measure\n\nrows = {measure}\n")
     rows = [f"{u},{(u * 7 + 3 * n) % 40},{10**9 + 97 * (u + 60 * n)}" for u in range(60) for n in range(12)]
     (here / "log.csv").write_text("\n".join(["user,item,timestamp", *rows]))
     config = small_scenario(rounds=1, data=DataConfig(source="here/log.csv"))

@@ -216,9 +216,7 @@ def test_a_market_of_kept_users_goes_on_from_its_state(tmp_path):
 def test_an_unstable_process_is_refused():
     """A κ with which satisfied users would come ever more often is told, with the largest that is allowed."""
     told = refused(ConfigError, "kappa is 9: .*branching ratio.*allowed: below", Market, returning(9.0))
-    branching, largest = (
-        float(re.search(rf"{word} ([\d.]+)", told)[1].rstrip(".")) for word in ("of", "below")
-    )
+    branching, largest = (float(re.search(rf"{w} ([\d.]+)", told)[1].rstrip(".")) for w in ("of", "below"))
     assert largest == pytest.approx(-np.log(branching) / (1 - 0.4), rel=0.05)
     bad = override(returning(), {"arrivals.options.memory": 1})
     refused(ConfigError, "option 'memory' is 1", Market, bad)

@@ -30,9 +30,8 @@ from rimsim.scenarios import compare, load_run
 from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.runs.status import digest
 
-_NAMESAKES = tuple(
-    f"{Path(__file__).with_name('faulty_agents.py')}:Named(called='{name}')" for name in ("a+b", "a&b")
-)
+_FAULTY = Path(__file__).with_name("faulty_agents.py")
+_NAMESAKES = tuple(f"{_FAULTY}:Named(called='{name}')" for name in ("a+b", "a&b"))
 AGENTS = ("relevance", "rim-feedback", "random", "oracle")
 
 
@@ -155,9 +154,7 @@ def test_certificates_bound_values_and_random_and_oracle_are_the_ends(run):
 
 def test_workers_and_batches_change_nothing(run, tmp_path):
     """Two processes with batches of 13 leave tables of the same digest as one process with large batches."""
-    other = compare(
-        small_scenario(rounds=2), AGENTS, seeds=2, out=tmp_path / "other", workers=2, batch_size=13
-    )
+    other = compare(small_scenario(rounds=2), AGENTS, seeds=2, out=tmp_path / "two", workers=2, batch_size=13)
     assert digest(other) == digest(run)
 
 

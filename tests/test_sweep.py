@@ -38,9 +38,8 @@ def swept(tmp_path_factory):
 def _same_point(run, beta, alone):
     """Check that the rows of a point of a sweep are the late means of a comparison."""
     found = run.sweep[run.sweep["beta"] == beta].drop(columns="beta").reset_index(drop=True)
-    pd.testing.assert_frame_equal(
-        found, measures.late_means(alone.rounds), check_exact=True, check_dtype=False
-    )
+    expected = measures.late_means(alone.rounds)
+    pd.testing.assert_frame_equal(found, expected, check_exact=True, check_dtype=False)
 
 
 def test_a_point_is_what_compare_gives(swept, tmp_path):

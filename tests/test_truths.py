@@ -70,17 +70,15 @@ def test_a_truth_is_read_as_it_was_written(truth, log, tmp_path):
     np.testing.assert_equal(dataclasses.asdict(again.report), dataclasses.asdict(truth.report))
 
 
-@cases(
-    "name keep", ("truth.json", 0), ("truth.json", 40), ("truth.safetensors", 90), ("model.safetensors", 3)
-)
-def test_a_damaged_truth_is_fitted_again(truth, log, name, keep, tmp_path, monkeypatch):
+@cases("name cut", ("truth.json", 0), ("truth.json", 40), ("truth.safetensors", 90), ("model.safetensors", 3))
+def test_a_damaged_truth_is_fitted_again(truth, log, name, cut, tmp_path, monkeypatch):
     """A file of the cache that was cut off says so in one of our errors, and the next run replaces it."""
     monkeypatch.setenv("RIMSIM_CACHE", str(tmp_path))
     monkeypatch.setattr(world, "fit_truth", lambda *_, **__: truth)
     words = {"gap": 1800.0, "kind": truth.kind, "rank": 4}
     kept_truth(log, **words)
     (path,) = tmp_path.rglob(name)
-    path.write_bytes(path.read_bytes()[:keep])
+    path.write_bytes(path.read_bytes()[:cut])
     with pytest.raises(ModelError, match="no truth there, or a damaged one"):
         truths.load_truth(path.parent)
     assert kept_truth(log, **words) is truth
@@ -91,9 +89,7 @@ def test_a_damaged_truth_is_fitted_again(truth, log, name, keep, tmp_path, monke
 def test_a_bootstrap_is_another_truth_about_the_same_users(truth, log):
     """Fitted to a bootstrap, every user of the log has preferences of its own; what was chosen stays."""
     users, states = _states(log)
-    drawn = [
-        truths.fit_truth(log, gap="30min", kind=truth.kind, rank=4, bootstrap=seed) for seed in (0, 0, 1)
-    ]
+    drawn = [truths.fit_truth(log, gap="30min", kind=truth.kind, rank=4, bootstrap=n) for n in (0, 0, 1)]
     rows = [one.preference(users, states) for one in drawn]
     np.testing.assert_array_equal(rows[0], rows[1])
     assert not np.allclose(rows[0], rows[2])
@@ -135,15 +131,11 @@ def test_one_law_decides_what_is_consumed(kind, scenario, draw):
         opened, number = market.open, market.round
         market.serve(arrivals, items)
         ledger = (opened if market.round == number else market.closed[-1]).ledger
-        intensity = np.take_along_axis(arrivals.true_intensity.numpy(), np.maximum(items, 0), 1) * (
-            items >= 0
-        )
+        intensity = np.take_along_axis(arrivals.true_intensity.numpy(), items.clip(0), 1) * (items >= 0)
         probability = 1 - np.exp(-intensity * 0.85 ** np.arange(config.slate) * 3.0)
         assert ledger.probability[arrivals.index] == pytest.approx(probability, rel=1e-5, abs=1e-9)
-        latent = visits.uniform(items)
-        np.testing.assert_array_equal(
-            ledger.consumed[arrivals.index], latent < ledger.probability[arrivals.index]
-        )
+        taken = visits.uniform(items) < ledger.probability[arrivals.index]
+        np.testing.assert_array_equal(ledger.consumed[arrivals.index], taken)
         seen, again = seen + len(arrivals), again + int((counts > 0).sum())
     assert seen == 240
     assert again > (10 if draw == "users" else 2)
@@ -219,9 +211,8 @@ def test_the_weights_of_a_truth_are_those_for_slates(log):
     base = [part.astype(np.float32) for part in model._impersonal(held.past)]
     by_strength = dict(model._scored(held, model.grid, log))
     weights = for_slates(held, (by_strength[found.strength], *base))
-    assert [found.personal / found.rescaling, found.popularity, found.returning] == pytest.approx(
-        weights.tolist()
-    )
+    own = found.personal / found.rescaling
+    assert [own, found.popularity, found.returning] == pytest.approx(weights.tolist())
     nats = {}
     for strength, scores in by_strength.items():
         own, popularity, returning = for_all(held, (scores, *base)).tolist()
@@ -246,10 +237,8 @@ def test_the_truth_is_chosen_by_the_likelihood_of_later_sessions(log):
     alone = {kind: truths.fit_truth(log, gap="30min", kind=kind, rank=4).report for kind in truths.CANDIDATES}
     assert {one.kind for one in found.candidates} == set(truths.CANDIDATES)
     for one in found.candidates:
-        assert (one.log_likelihood, one.precision) == (
-            alone[one.kind].log_likelihood,
-            alone[one.kind].precision,
-        )
+        mine = alone[one.kind]
+        assert (one.log_likelihood, one.precision) == (mine.log_likelihood, mine.precision)
     first, other = found.candidates
     assert found.kind == first.kind
     assert found.log_likelihood == first.log_likelihood > found.popularity_log_likelihood

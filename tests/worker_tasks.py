@@ -58,10 +58,8 @@ def play_part(part, report):
     report(1)
     if part == "bad":
         raise ModelError("it does not fit")
-    return {
-        "backtest": pd.DataFrame({"part": [part, part], "value": [1.0, 2.0]}),
-        "fits": pd.DataFrame({"n": [1]}),
-    }
+    table = pd.DataFrame({"part": [part, part], "value": [1.0, 2.0]})
+    return {"backtest": table, "fits": pd.DataFrame({"n": [1]})}
 
 
 def first_call(folder, begin, results):
