@@ -12,27 +12,14 @@ def pytest_collection_modifyitems(items):
 
     The longest of the others follow, so that both workers end together; Ray's processes need a core besides.
     """
-    first = (
-        "test_agent_contract",
-        "test_data",
-        "test_intensity",
-        "test_next",
-        "test_ray",
-        "test_interruption",
-        "test_market",
-        "test_promises",
-        "test_pictures",
-        "test_learning",
-        "test_scenarios",
-        "test_plugs",
-        "test_report",
-        "test_controls",
-    )
-    items.sort(
-        key=lambda item: next(
-            (n for n, name in enumerate(first) if item.path.name.startswith(name)), len(first)
-        )
-    )
+    first = ("agent_contract", "data", "intensity", "next", "ray", "interruption", "market", "promises")
+    first += ("pictures", "learning", "scenarios", "plugs", "report", "controls")
+
+    def place(item):
+        name = item.path.name.removeprefix("test_")
+        return next((n for n, subject in enumerate(first) if name.startswith(subject)), len(first))
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session", autouse=True)

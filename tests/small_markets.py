@@ -25,28 +25,17 @@ from rimsim.scenarios.report import charts
 
 def small_scenario(**changes):
     """Clones of the embedded log's users, 120 arrivals a round over some 90 items."""
-    fields = {
-        "name": "small",
-        "rounds": 3,
-        "slate": 5,
-        "data": DataConfig(min_item_events=120),
-        "arrivals": ArrivalsConfig(per_round=120, max_visits=3),
-        "platform": PlatformConfig(model="popularity-hp"),
-    }
+    fields = {"name": "small", "rounds": 3, "slate": 5, "data": DataConfig(min_item_events=120)}
+    fields["arrivals"] = ArrivalsConfig(per_round=120, max_visits=3)
+    fields["platform"] = PlatformConfig(model="popularity-hp")
     return ScenarioConfig(**(fields | changes))
 
 
 def small_replay(**changes):
     """The log's own sessions, the last 150 of them or so, in two rounds."""
-    return small_scenario(
-        **{
-            "name": "small-replay",
-            "rounds": 2,
-            "arrivals": ArrivalsConfig(kind="replay", per_round=80, warmup_share=0.9),
-            "consumer": ConsumerConfig(kind="replay"),
-        }
-        | changes
-    )
+    fields = {"name": "small-replay", "rounds": 2, "consumer": ConsumerConfig(kind="replay")}
+    fields["arrivals"] = ArrivalsConfig(kind="replay", per_round=80, warmup_share=0.9)
+    return small_scenario(**(fields | changes))
 
 
 def small_cold_start(**changes):
@@ -56,11 +45,8 @@ def small_cold_start(**changes):
 
 def small_broadcast(**changes):
     """Everyone at once, 100 users a round, with a guarantee for ten items."""
-    fields = {
-        "arrivals": ArrivalsConfig(kind="broadcast", per_round=100),
-        "exposure": ExposureConfig(items=10, each=12),
-        "slate": 2,
-    }
+    fields = {"slate": 2, "exposure": ExposureConfig(items=10, each=12)}
+    fields["arrivals"] = ArrivalsConfig(kind="broadcast", per_round=100)
     return small_scenario(**(fields | changes))
 
 

@@ -36,28 +36,22 @@ class TestBuiltInHard(TestBuiltIn):
     def view(self, arrivals):
         """The view of such a round."""
         plain, weights = super().view(arrivals), position_weights(0.8, self.k)
-        return dataclasses.replace(
-            plain,
-            arrivals=75,
-            required=plain.required * mean_weight(weights),
-            position_weights=weights,
-            unit="examined",
-            hard=True,
-        )
+        guarantee = {"position_weights": weights, "unit": "examined", "hard": True}
+        required = plain.required * mean_weight(weights)
+        return dataclasses.replace(plain, arrivals=75, required=required, **guarantee)
 
 
 @pytest.mark.skipif(not DOCS.is_dir(), reason="not a source checkout")
 class TestDocumented(AgentTests):
     """The agents that the documentation writes."""
 
-    @pytest.fixture(
-        autouse=True,
-        params=[
-            "your-own my_agent.py:FreshFirst",
-            "your-own my_prices.py:HalfPrice",
-            "tutorial fresh.py:TwoForTheRest",
-        ],
+    AGENTS = (
+        "your-own my_agent.py:FreshFirst",
+        "your-own my_prices.py:HalfPrice",
+        "tutorial fresh.py:TwoForTheRest",
     )
+
+    @pytest.fixture(autouse=True, params=AGENTS)
     def _written(self, request, tmp_path):
         page, place = request.param.split()
         file = place.partition(":")[0]

@@ -351,13 +351,6 @@ def test_turns_take_copies_first_and_slates_stand_in_order(items, k, turns):
 def test_turns_are_as_many_as_deliver_what_is_due():
     """The last positions are added up from the last one on; nothing due needs none, too much needs all."""
     weight = np.array([1.0, 0.5, 0.25])
-    for most, due, turns in (
-        (3, 0.0, 0),
-        (3, 0.25, 1),
-        (3, 0.26, 2),
-        (3, 0.8, 3),
-        (3, 9.0, 3),
-        (1, 0.1, 1),
-        (0, 1.0, 0),
-    ):
+    known = (3, 0.0, 0), (3, 0.25, 1), (3, 0.26, 2), (3, 0.8, 3), (3, 9.0, 3), (1, 0.1, 1), (0, 1.0, 0)
+    for most, due, turns in known:
         assert _turns(due, most, weight) == turns

@@ -164,14 +164,9 @@ def digests():
         asked = {"admissible": draw.random((n, m)) < 0.8, "cost": 0.7}
         solution = solve_dual(scores, capacity, required, **asked, tol=1e-6)
         found[f"dual {seed}"] = _digest([solution.slates, np.round(solution.item_price, 9)])
-        rows = Rows(
-            np.array([0, 2, 4]),
-            np.array([0, 1, 1, 2]),
-            np.array([0.4 * n, 0.0]),
-            np.array([np.inf, 0.3 * n]),
-            np.full(2, 0.9),
-            draw.random((n, 2)) < 0.7,
-        )
+        ends, columns = np.array([0, 2, 4]), np.array([0, 1, 1, 2])
+        least, most = np.array([0.4 * n, 0.0]), np.array([np.inf, 0.3 * n])
+        rows = Rows(ends, columns, least, most, np.full(2, 0.9), draw.random((n, 2)) < 0.7)
         asked |= {"position_weights": 0.5 ** np.arange(k), "rows": rows}
         weighted = solve_dual(scores, capacity, np.minimum(0.3 * required, n), n * 1.0, **asked)
         # Of sums in floating point too: near the least one, by either way.

@@ -25,13 +25,8 @@ from rimsim.envs import GROUND_BOUND, BonusAction, MarketEnv
 from rimsim.errors import AgentError, ConfigError, MarketError
 from rimsim.market import Slates
 
-SETTINGS = {
-    "platform.model": "popularity-hp",
-    "data.min_item_events": 120,
-    "slate": 5,
-    "arrivals.per_round": 60,
-    "arrivals.warmup_share": 0.9,
-}
+SETTINGS = {"platform.model": "popularity-hp", "data.min_item_events": 120, "slate": 5}
+SETTINGS |= {"arrivals.per_round": 60, "arrivals.warmup_share": 0.9}
 
 
 @pytest.fixture

@@ -127,12 +127,8 @@ def test_items_are_placed_where_positions_cover_their_deficits(items, count):
 
 def test_a_position_covers_a_deficit_where_one_can():
     """The last free position that suffices, or the first free one; a share and the last four arrivals do not count."""
-    for slate, lack, place in (
-        ([-1] * 4, 0.4, 2),
-        ([-1, -1, 7, -1], 0.4, 1),
-        ([7, -1, -1, -1], 0.9, 1),
-        ([7] * 4, 0.1, -1),
-    ):
+    known = ([-1] * 4, 0.4, 2), ([-1, -1, 7, -1], 0.4, 1), ([7, -1, -1, -1], 0.9, 1), ([7] * 4, 0.1, -1)
+    for slate, lack, place in known:
         assert free_position(np.array(slate), np.array(WEIGHT), lack) == place
     for left, spare, later in ((101.0, 0.1, 86.0), (4.0, 0.0, 0.0), (3.0, 0.5, 0.0), (11.0, 0.0, 6.0)):
         assert counted_on(left, spare) == pytest.approx(later)

@@ -115,12 +115,10 @@ def test_an_event_goes_before_those_that_are_visible_later():
 @pytest.mark.parametrize("delay", [None, "3h"], ids=["clones", "delayed clones"])
 def test_hidden_states_hold_the_visible_events_of_what_is_scored(delay, monkeypatch):
     """Each slot takes an event once and none that its next visit does not see; scores are those of whole states."""
-    config = small_scenario(
-        rounds=1,
-        arrivals=ArrivalsConfig(per_round=400, max_visits=6),
-        consumer=ConsumerConfig(attraction=5.0, delay=delay),
-        platform=PlatformConfig(model="gru-hp", retrain=False),
-    )
+    arrivals = ArrivalsConfig(per_round=400, max_visits=6)
+    consumer = ConsumerConfig(attraction=5.0, delay=delay)
+    platform = PlatformConfig(model="gru-hp", retrain=False)
+    config = small_scenario(rounds=1, arrivals=arrivals, consumer=consumer, platform=platform)
     store, catch_up, taken = Scorer._store, Scorer._catch_up, []
 
     def counted(self, slots, hidden, known):

@@ -56,6 +56,7 @@ def test_rows_of_another_sum_are_caught(made, is_mark):
 
 
 WIDE = {"width": 8, "learning_rate": 0.02}
+LONG = {**WIDE, "context": 12, "burn": 4, "epochs": 3, "update_steps_back": 8, "update_learning_rate": 0.01}
 MADE = {
     "of one's own": _Eager,  # a whole λ(x,y), which says nothing of its λ(x)
     "mark of one's own": lambda: intensity.RIM(
@@ -78,11 +79,7 @@ MADE = {
     "ema": intensity.EMA,
     "gru-hp": lambda: make("gru-hp", mark=intensity.GRUConfig(**WIDE, context=50, epochs=2)),
     # Stepping re-reads the window, so that it agrees beyond the context too.
-    "transformer": lambda: intensity.Transformer(
-        intensity.TransformerConfig(
-            **WIDE, context=12, burn=4, epochs=3, update_steps_back=8, update_learning_rate=0.01
-        )
-    ),
+    "transformer": lambda: intensity.Transformer(intensity.TransformerConfig(**LONG)),
     "hawkes": intensity.Hawkes,
     "als": lambda: make("als", mark=intensity.MatrixFactorizationConfig(factors=6)),
     "bpr": lambda: make("bpr", mark=intensity.MatrixFactorizationConfig(factors=6)),

@@ -75,13 +75,10 @@ def test_the_layer_is_fitted_to_the_ledgers(calibration):
             slot, tick = closed.ledger.schedule.slot[[arrival]], closed.ledger.schedule.tick[[arrival]]
             histories = market.platform.rounds[-1].histories
             lengths[arrival] = histories.states(slot, histories.visible_at(slot, tick), tick).lengths[0]
-        shown = Impressions(
-            table["item"].to_numpy(np.int64),
-            scored[closed.ledger.item >= 0],
-            3.0 * 0.85 ** (table["position"].to_numpy() - 1),
-            table["consumed"].to_numpy(),
-            np.repeat(lengths, (closed.ledger.item >= 0).sum(1)),
-        )
+        filled = closed.ledger.item >= 0
+        seen, lengths = 3.0 * 0.85 ** (table["position"].to_numpy() - 1), np.repeat(lengths, filled.sum(1))
+        item, taken = table["item"].to_numpy(np.int64), table["consumed"].to_numpy()
+        shown = Impressions(item, scored[filled], seen, taken, lengths)
         fits = tuple(fit.after(shown) for fit in fits)
         expected, found = best_fit(fits), best_fit(market.platform.fits)
         assert found.loss == pytest.approx(expected.loss, rel=1e-4)

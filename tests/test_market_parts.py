@@ -402,12 +402,8 @@ def test_what_a_model_says_is_split_into_chances_and_rates():
 @pytest.mark.parametrize("window", [(0, 40), (10, 30), (35, 60), (60, 90)])
 def test_what_a_round_adds_to_a_promise_is_its_part_of_it(window):
     """A share of positions or of the uniform exposure; of a number, the part of its time that the round has."""
-    ahead = ExpectedRound(
-        visits=SimpleNamespace(tick=np.arange(20, 50, 5), start=20, stop=50),
-        positions=np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]),
-        share=np.array([0.5, 1.5, 2.5, 3.5]),
-        forecast=1.5,
-    )
+    visits = SimpleNamespace(tick=np.arange(20, 50, 5), start=20, stop=50)
+    ahead = ExpectedRound(visits, np.arange(1.0, 7.0), np.array([0.5, 1.5, 2.5, 3.5]), 1.5)
     begin, end = window
     counts = lambda came: (begin <= came.tick) & (came.tick < end)  # noqa: E731
     whose = SimpleNamespace(begin=begin, end=end, counts=counts)

@@ -246,15 +246,15 @@ def most_smoothed(a, weights, tau):
     m = len(a)
     sets = np.array(list(itertools.product((0.0, 1.0), repeat=m))[1:])
     bound = np.concatenate([np.cumsum(weights), np.full(m, np.sum(weights))])[sets.sum(1).astype(int) - 1]
-    found = optimize.minimize(
-        lambda z: tau / 2 * z @ z - a @ z,
-        np.zeros(m),
-        jac=lambda z: tau * z - a,
-        bounds=[(0, None)] * m,
-        constraints={"type": "ineq", "fun": lambda z: bound - sets @ z, "jac": lambda _: -sets},
-        method="SLSQP",
-        options={"ftol": 1e-13, "maxiter": 300},
-    )
+    within = {"type": "ineq", "fun": lambda z: bound - sets @ z, "jac": lambda _: -sets}
+    asked = {
+        "bounds": [(0, None)] * m,
+        "constraints": within,
+        "method": "SLSQP",
+        "jac": lambda z: tau * z - a,
+    }
+    asked["options"] = {"ftol": 1e-13, "maxiter": 300}
+    found = optimize.minimize(lambda z: tau / 2 * z @ z - a @ z, np.zeros(m), **asked)
     return -found.fun, found.x
 
 
@@ -303,10 +303,8 @@ def test_prices_to_start_from_are_of_items_or_of_items_and_rows(size):
     for good in (4, 6):
         solve_dual(np.ones((5, 4)), 2, 1, rows=rows, prices=np.zeros(good))
     for wrong in (np.zeros(size), np.full(4, np.nan), np.full(6, np.inf)):
-        with pytest.raises(
-            ConfigError, match=r"^solve_dual: prices have shape .*; allowed: \(4,\) finite numbers"
-        ):
-            solve_dual(np.ones((5, 4)), 2, 1, rows=rows, prices=wrong)
+        said = r"^solve_dual: prices have shape .*; allowed: \(4,\) finite numbers"
+        refused(ConfigError, said, solve_dual, np.ones((5, 4)), 2, 1, rows=rows, prices=wrong)
 
 
 @cases("items named", (3, r"\(0, 1, 2\)"), (10, r"8, 9\)"), (11, r"8, 9, …\)"))

@@ -439,14 +439,9 @@ def test_first_and_returning_visits_are_told_apart():
     intensity = -np.log1p(-np.array([[0.25], [0.25], [0.5], [0.5], [0.5], [0.5]]))
     consumed, history = np.array([[True], [False], [True], [False], [False], [False]]), [0, 0, 1, 7, 2, 90]
     assert measures.calibration_by_history(intensity, consumed, [1.0], history) == pytest.approx(0.5 / 2.0)
-    facts = dataclasses.replace(
-        made_up_round(random_items()),
-        slates=np.arange(6)[:, None],
-        intensity=intensity.astype(np.float32),
-        consumed=consumed,
-        history=np.array(history),
-        counts_items=True,
-    )
+    fields = {"intensity": intensity.astype(np.float32), "consumed": consumed, "history": np.array(history)}
+    facts = made_up_round(random_items())
+    facts = dataclasses.replace(facts, slates=np.arange(6)[:, None], counts_items=True, **fields)
     names = ("calibration_first", "calibration_returning", "calibration_by_history", "calibration_ratio")
     found = [MEASURES[name].value(facts) for name in names]
     assert found == pytest.approx([0.5, 2.0, 0.25, 1.25], rel=1e-6)

@@ -35,15 +35,8 @@ from rimsim.scenarios.runs.status import digest
 from rimsim.scenarios.study.compare import resume
 from rimsim.tracking import event_folder, read_scalars
 
-MOVING = (
-    "rim-feedback",
-    "rim-feedback(gain=0.1,closing=0.05)",
-    "rim-resolve(every=30)",
-    "entropic-dual",
-    "entropic-dual(gain=0)",
-    "p-mmf",
-    "fair-rec",
-)
+MOVING = ("rim-feedback", "rim-feedback(gain=0.1,closing=0.05)", "rim-resolve(every=30)", "p-mmf", "fair-rec")
+MOVING += ("entropic-dual", "entropic-dual(gain=0)")
 PRICED = tuple(name for name in MOVING if name != "fair-rec")
 
 
@@ -186,12 +179,9 @@ def test_entropic_prices_minimise_the_smoothed_dual(cost):
     states = States(scores, np.ones(scores.shape, bool), np.full(12, k))
     bonus = -entropic_prices(states, required, cost, epsilon, 1e-9)
     found = smoothed_dual(scores, bonus, k, required, epsilon)
+    asked = {"method": "L-BFGS-B", "options": {"ftol": 1e-14, "gtol": 1e-9}, "bounds": [(0.0, cost)] * 6}
     best = optimize.minimize(
-        lambda w: smoothed_dual(scores, w, k, required, epsilon),
-        np.full(6, 0.05),
-        bounds=[(0.0, cost)] * 6,
-        method="L-BFGS-B",
-        options={"ftol": 1e-14, "gtol": 1e-9},
+        lambda w: smoothed_dual(scores, w, k, required, epsilon), np.full(6, 0.05), **asked
     )
     assert bonus.min() >= 0
     assert bonus.max() <= cost
@@ -236,14 +226,9 @@ def test_the_projection_is_that_of_a_quadratic_programme():
         def distance(z, y=y, metric=metric):
             return float(metric @ (z - y) ** 2)
 
-        best = optimize.minimize(
-            distance,
-            np.zeros(m),
-            bounds=[(0.0, None)] * m,
-            constraints={"type": "ineq", "fun": lambda z, w=weight, top=limit: top - w @ z},
-            method="SLSQP",
-            options={"ftol": 1e-13, "maxiter": 500},
-        )
+        within = {"type": "ineq", "fun": lambda z, w=weight, top=limit: top - w @ z}
+        asked = {"bounds": [(0.0, None)] * m, "constraints": within, "method": "SLSQP"}
+        best = optimize.minimize(distance, np.zeros(m), **asked, options={"ftol": 1e-13, "maxiter": 500})
         assert distance(x) <= best.fun + 1e-7
 
 

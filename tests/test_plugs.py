@@ -118,17 +118,11 @@ def compared(out, *settings, workers=1, agents="relevance,rim-feedback", options
 
 def test_the_documented_arrivals_come_in_the_evening(written):
     """They are as many as the option says, around its hour; with all else of one's own too, the same on workers."""
-    settings = (
-        "arrivals.kind=my_arrivals.py:Evenings",
-        "arrivals.options.per_day=20",
-        "arrivals.options.peak=6",
-        "consumer.kind=my_consumer.py:Bored",
-        "platform.model=my_model.py:Bestsellers",
-    )
-    own = {
-        "agents": "rim-feedback,my_agent.py:FreshFirst",
-        "options": ["--measures", "my_measure.py:freshness", "--frozen", "none"],
-    }
+    options = "arrivals.options.per_day=20", "arrivals.options.peak=6"
+    settings = "arrivals.kind=my_arrivals.py:Evenings", "consumer.kind=my_consumer.py:Bored", *options
+    own = {"agents": "rim-feedback,my_agent.py:FreshFirst"}
+    own["options"] = ["--measures", "my_measure.py:freshness", "--frozen", "none"]
+    settings = (*settings, "platform.model=my_model.py:Bestsellers")
     run = compared(written / "run", *settings, **own)
     arrivals = run.arrivals
     assert set(arrivals.groupby(["agent", "round"]).size()) == {140}

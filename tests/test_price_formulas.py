@@ -159,18 +159,9 @@ def test_rows_are_priced_hidden_and_counted_as_a_table_of_items_says(counting, c
     least, most = np.array([6.0, 0, 9, 3, 0, 0]), np.array([np.inf, 4.0, np.inf, 5.0, 1.5, np.inf])
     start, due_in = np.array([-0.2, 0.1, 0.0, -0.3, 0.0, 0.0]), np.array([40.0, 20.0, 30.0])
     step, none = np.array([0.1, 0.2, 0.3, 0.05, 0.4, 0.0]), np.zeros(6)
-    pacing = Pacing(
-        start=np.concatenate([none, start]),
-        pace=np.concatenate([none, least / due_in[column]]),
-        step=np.concatenate([none, step]),
-        cost=0.7,
-        closing=closing,
-        arrivals=due_in,
-        most=most,
-        first=np.concatenate([[0], np.cumsum([len(one) for one in items])]),
-        item=np.concatenate(items),
-        column=column,
-    )
+    terms = [np.concatenate([none, own]) for own in (start, least / due_in[column], step)]
+    first = np.concatenate([[0], np.cumsum([len(one) for one in items])])
+    pacing = Pacing(*terms, 0.7, closing, due_in, most, first, np.concatenate(items), column)
     gone, before = np.array([8.0, 20.0, 15.0]), np.array([1.0, 0, 0, 2, 0.5, 0])
     delivered = before + np.array([0.5, 2.5, 3.0, 4.0, 0.5, 1.0])
     table = np.array([[item in one for item in range(6)] for one in items], float)

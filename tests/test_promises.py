@@ -328,13 +328,8 @@ CAMPAIGNS = [
     | {"audience": {"visits": "returning"}},
     {"name": "share", "items": {"genres": "Western"}, "share": 0.02, "start": 2},
 ]
-PRICED = {
-    "unit": "shown",
-    "beta": 0.3,
-    "most": 4,
-    "groups": [{"column": "genres", "beta": 0.6, "values": ["Musical", "Fantasy"]}],
-    "campaigns": CAMPAIGNS,
-}
+PRICED = {"unit": "shown", "beta": 0.3, "most": 4, "campaigns": CAMPAIGNS}
+PRICED |= {"groups": [{"column": "genres", "beta": 0.6, "values": ["Musical", "Fantasy"]}]}
 
 
 def priced(make=small_scenario, **changes):

@@ -318,10 +318,8 @@ def test_the_opening_has_the_utility_of_round_0_where_nobody_comes_twice(tmp_pat
 
 def test_the_opening_counts_hits_of_a_replay_and_keeps_to_a_cap_on_users():
     """The oracle knows the sessions, so no slate hits more than its slates; positions beyond a cap are empty."""
-    replay, whole, capped = (
-        opening_utilities(config, seed=0).set_index("agent")["utility"]
-        for config in (small_replay(), small_scenario(), small_scenario(user_cap=1))
-    )
+    configs = small_replay(), small_scenario(), small_scenario(user_cap=1)
+    replay, whole, capped = (opening_utilities(one, seed=0).set_index("agent")["utility"] for one in configs)
     for name in ("popularity", "relevance"):
         assert 0 < replay[name] <= replay["oracle"]
     assert (capped < 0.7 * whole).all()

@@ -424,13 +424,8 @@ def test_sizes_of_a_known_law_are_found():
     visit = np.tile(np.r_[np.zeros(10), np.repeat([1, 2, 3, 4], 2)], 50)
     time = visit * 86_400.0 + user + np.tile(np.arange(18), 50)
     order = np.argsort(time, kind="stable")
-    made = dataclasses.replace(
-        log,
-        user=user[order],
-        item=(user[order] * 7 + order) % 40,
-        time=time[order],
-        value=np.ones(900, np.float32),
-    )
+    item, value = (user[order] * 7 + order) % 40, np.ones(900, np.float32)
+    made = dataclasses.replace(log, user=user[order], item=item, time=time[order], value=value)
     sizes, report = fit_sizes(made, "30min", None)
     sessions = made.sessions("30min")
     states = UserStates.of(made, sessions.user, sessions.start)
