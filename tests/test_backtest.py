@@ -349,8 +349,7 @@ def test_the_command_leaves_a_folder_that_says_all(run, capsys):
     """Columns as promised, config, pictures, events, calibration; report prints and draws again."""
     table = run.table
     assert tuple(table.columns) == COLUMNS
-    assert set(table["task"]) == {"item-rec", "user-rec", "online"}
-    assert set(table["seed"]) == {0, 1}
+    assert (set(table["task"]), set(table["seed"])) == ({"item-rec", "user-rec", "online"}, {0, 1})
     assert set(table["beta"].dropna()) == {0.0, 0.3, 0.7, 1.0}
     assert set(table["cap"].dropna()) == {3.0}
     assert not table["value"].isna().any()

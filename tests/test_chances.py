@@ -129,10 +129,8 @@ def test_certain_and_mixed_chances():
     """A policy that shows one slate has chances 0 and 1; a mixture has the mean of its parts; shapes are checked."""
     shown, slates = np.array([[4, 2, 0]]), np.array([[4, 0, -1]])
     certain = Chances.certain(shown, slates)
-    assert certain.inclusion.tolist() == [[1, 1, 0]]
-    assert certain.position.tolist() == [[1, 0, 0]]
-    assert certain.prefix.tolist() == [[1, 0, 0]]
-    assert certain.slate.tolist() == [0]
+    assert (certain.inclusion.tolist(), certain.position.tolist()) == ([[1, 1, 0]], [[1, 0, 0]])
+    assert (certain.prefix.tolist(), certain.slate.tolist()) == ([[1, 0, 0]], [0])
     other = Chances.certain(slates, slates)
     assert Chances.mixed(0.25, certain, other).slate.tolist() == [0.75]
     assert len(Chances.joined([certain, other])) == 2

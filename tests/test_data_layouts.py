@@ -73,16 +73,13 @@ def _folder(path, files):
 
 
 def _check(log):
-    assert log.users["id"].tolist() == [1, 2, 3, 10]
-    assert log.items["id"].tolist() == [3, 20, 100]
+    assert (log.users["id"].tolist(), log.items["id"].tolist()) == ([1, 2, 3, 10], [3, 20, 100])
     assert log.items["title"].tolist() == ["Café Noir", "Big, the Second", "No Year"]
     assert log.items["genres"].tolist() == ["Drama|Mystery", "Comedy", ""]
     assert log.items["year"].tolist()[:2] == [1994, 1999]
     assert log.items["year"].isna().tolist() == [False, False, True]
-    assert log.items["release"].tolist() == [0, 0, 0]
-    assert log.user.tolist() == [0, 0, 1, 2, 3]
-    assert log.item.tolist() == [0, 1, 1, 2, 0]
-    assert log.value.tolist() == [3, 5, 4, 1, 2]
+    assert (log.items["release"].tolist(), log.user.tolist()) == ([0, 0, 0], [0, 0, 1, 2, 3])
+    assert (log.item.tolist(), log.value.tolist()) == ([0, 1, 1, 2, 0], [3, 5, 4, 1, 2])
     assert log.time.tolist() == [978300100, 978300760, 978300760, 978300760, 978400000]
 
 
@@ -182,8 +179,7 @@ def test_dates_written_as_numbers_are_dates(tmp_path):
     pd.read_csv(tmp_path / "a.csv").to_parquet(tmp_path / "a.parquet")
     for name in ("a.csv", "a.parquet"):
         log = load(tmp_path / name)
-        assert log.time.tolist() == [1422662400, 1456704000]
-        assert log.report.time_unit == "yyyymmdd"
+        assert (log.time.tolist(), log.report.time_unit) == ([1422662400, 1456704000], "yyyymmdd")
     assert load(tmp_path / "a.csv", time_unit="s").time.tolist() == [20150131, 20160229]
     (tmp_path / "b.csv").write_text(text + "c,z,20150230\n")
     wrong = "2 times are dates such as 20150131, but 1 are not, such as 20150230"
@@ -216,8 +212,7 @@ def test_a_table_of_items_can_be_given(tmp_path):
     (tmp_path / "log.csv").write_text("user,item,time\na,x,500\nb,y,600\n")
     (tmp_path / "items.csv").write_text("id,title,genre,year,release\nx,Ex,Fun,1990,400\ny,Why,,,\n")
     log = load(tmp_path / "log.csv", items=tmp_path / "items.csv")
-    assert log.items["title"].tolist() == ["Ex", "Why"]
-    assert log.items["release"].tolist() == [400, 0]
+    assert (log.items["title"].tolist(), log.items["release"].tolist()) == (["Ex", "Why"], [400, 0])
     assert log.items["genres"].tolist() == ["Fun", ""]
 
 
@@ -251,8 +246,7 @@ def test_the_embedded_log_is_complete():
     assert (len(log), log.n_users, log.n_items) == (100_004, 671, 9_066)
     assert (log.items["title"][0], log.items["year"][0]) == ("Toy Story", 1995)
     assert log.items["genres"][0].split("|")[0] == "Adventure"
-    assert (log.items["title"] == "").sum() == 5
-    assert log.value.min() == 0.5
+    assert ((log.items["title"] == "").sum(), log.value.min()) == (5, 0.5)
     text = check().text()
     counts = ("671", "9,066", "100,004", "1995-01-09", "2016-10-16", "Gini 0.719")
     assert [part for part in (*counts, "rimsim can", "follow genres") if part not in text] == []
@@ -321,8 +315,7 @@ def test_kuairand_is_the_random_log_of_a_zip(tmp_path):
     table = load_observed(zipped(tmp_path / "KuaiRand-1K.zip", *members, folder="KuaiRand-1K/data/"))
     assert table.shown_at_random
     assert answers(table) == [(0, 3, 1.0), (0, 7, 1.0)]
-    assert table.time.tolist() == [1650500060, 1650600000]
-    assert table.repeated == 1
+    assert (table.time.tolist(), table.repeated) == ([1650500060, 1650600000], 1)
     watched = load_observed(tmp_path / "KuaiRand-1K.zip", value="play_time_ms")
     assert answers(watched) == [(0, 3, 100.0), (0, 7, 900.0)]
 
@@ -429,8 +422,7 @@ def test_a_table_takes_the_numbers_of_a_log(tmp_path):
     (tmp_path / "t.csv").write_text("user,item,value\n7,y,0.5\n7,z,1\n8,x,1\n7,x,0.25\n")
     log = load(tmp_path / "log.csv")
     table = load_observed(tmp_path / "t.csv").matched(log)
-    assert answers(table) == [("7", "x", 0.25), ("7", "y", 0.5)]
-    assert table.user.tolist() == [0, 0]
+    assert (answers(table), table.user.tolist()) == ([("7", "x", 0.25), ("7", "y", 0.5)], [0, 0])
     assert len(table.users) == log.n_users
     (tmp_path / "u.csv").write_text("user,item,value\n9,y,0.5\n")
     told = "no answer is of a user and an item of the log; found users such as '9'"

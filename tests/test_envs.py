@@ -235,11 +235,9 @@ def rows(heading):
 def test_the_blocks_of_the_page_run_and_give_what_it_says(names):
     """The first block plays an episode, and what later ones leave behind has the shapes and sums of the page."""
     assert names["total"] > 0
-    assert names["episode"].steps == 120
-    assert names["priced"].share.shape == (10, 100)
+    assert (names["episode"].steps, names["priced"].share.shape) == (120, (10, 100))
     assert names["envs"].metadata["autoreset_mode"] is gymnasium.vector.AutoresetMode.SAME_STEP
-    assert names["envs"].single_action_space.shape == (100,)
-    assert names["rewards"].shape == (3,)
+    assert (names["envs"].single_action_space.shape, names["rewards"].shape) == ((100,), (3,))
     assert np.isfinite([names["learnt"], names["reference"]]).all()
     assert names["learner"].num_timesteps >= 240
 

@@ -187,8 +187,7 @@ def test_d3rlpy_reads_slates_and_learns_from_their_positions(run, exported, tmp_
     place, said = scenarios.export(run.folder, "minari", agent=GREEDY, out=tmp_path / "sets")
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(place))
     slates, _ = d3rlpy.datasets.get_minari(said.rsplit(" ", 1)[1])
-    assert slates.transition_count == 150
-    assert slates.episodes[0].actions.shape == (150, 3)
+    assert (slates.transition_count, slates.episodes[0].actions.shape) == (150, (150, 3))
     found = exported("scope-rl")[0]
     columns = (found[name] for name in ("action", "reward", "terminal"))
     about = {"action_space": d3rlpy.ActionSpace.DISCRETE, "action_size": int(found["n_actions"])}

@@ -90,8 +90,7 @@ def test_session_examples_count_targets_after_strictly_earlier_states():
     """An example holds what came before it and counts target events; too large states leave every third session."""
     log = log_of([0] * 5, [0, 1, 2, 3, 4], [0, 10, 5000, 5010, 5020], target=[False, False, True, True, True])
     found = session_examples(log)
-    assert found.counts.tolist() == [3]
-    assert found.states.items.tolist() == [0, 1]
+    assert (found.counts.tolist(), found.states.items.tolist()) == ([3], [0, 1])
     assert found.states.now.tolist() == [5000.0]
     assert log.sessions("30min") is log.sessions(1800.0)
     assert len(log.sessions(15.0)) == 2

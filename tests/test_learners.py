@@ -88,8 +88,7 @@ def test_compact_numbers_are_bounded_and_checked():
     """Through a whole episode the observation stays in its space, and Gymnasium's checker finds nothing."""
     env = CompactObservation(BonusAction(made(), by="shortfall"), groups=3)
     check_env(env, skip_render_check=True)
-    assert env.observation_space.shape == (13,)
-    assert env.action_space.shape == (1,)
+    assert (env.observation_space.shape, env.action_space.shape) == ((13,), (1,))
     seen, _ = env.reset(seed=1)
     over = False
     while not over:

@@ -467,8 +467,7 @@ def test_clones_make_at_most_max_visits_and_are_alike_without_history():
     """Visits are numbered from 0, and N arrive; with no history first visits have one score, and all is admissible."""
     market = Market(small_scenario(arrivals=ArrivalsConfig(per_round=500, max_visits=2)))
     schedule = market.schedule
-    assert len(schedule) == 500
-    assert np.bincount(schedule.slot).max() == 2
+    assert (len(schedule), np.bincount(schedule.slot).max()) == (500, 2)
     visit = schedule.id & ((1 << VISIT_BITS) - 1)
     assert set(visit.tolist()) == {0, 1}
     assert (np.diff(schedule.tick) >= 0).all()

@@ -49,14 +49,11 @@ def test_value_and_bound_by_hand():
     """V charges the shortfall, D is the top sum at s − v less w·b; hidden scores count nothing, hard bounds all."""
     scores = np.array([[3.0, 1.0], [2.0, 1.5]])
     proof = certificate(scores, [[0], [0]], 1, [0, 1], [0.0, -0.25], 0.5)
-    assert proof.score == 5.0
-    assert proof.shortfall == 1
-    assert proof.value == 4.5
+    assert (proof.score, proof.shortfall, proof.value) == (5.0, 1, 4.5)
     assert proof.bound == 3.0 + 2.0 - 0.25
     assert proof.gap == pytest.approx((4.75 - 4.5) / 4.75)
     assert (proof.items_met, proof.items_required, proof.worst_ratio) == (0, 1, 0.0)
-    assert proof.exposure.tolist() == [2, 0]
-    assert proof.shortfall_share == 1.0
+    assert (proof.exposure.tolist(), proof.shortfall_share) == ([2, 0], 1.0)
     scores = np.ones((2, 2))
     assert certificate(scores, [[0], [0]], 1, [0, 1], 0.0, None).value == -np.inf
     capped = certificate(scores, [[0], [0]], 1, 0, 0.0, None, max_exposure=[1, 2])

@@ -156,8 +156,7 @@ def test_infeasible_floors_name_a_set_and_the_shortfall(shape):
     mask[2:, :3] = False
     with pytest.raises(InfeasibleError, match="floors of 3 items") as caught:
         solve_dual(np.ones((6, 5)), 2, [2, 2, 2, 0, 0], admissible=mask)
-    assert caught.value.items == (0, 1, 2)
-    assert caught.value.shortfall == 2
+    assert (caught.value.items, caught.value.shortfall) == ((0, 1, 2), 2)
 
 
 def test_closed_form_of_feasibility_agrees_with_the_flow():
@@ -260,8 +259,7 @@ def test_required_exposure_is_whole_and_adds_up():
     """β·n·k is shared out in whole exposures that differ by one at most, among released items only."""
     released = np.arange(50) % 5 != 0
     required = required_exposure(0.5, 203, 10, released, seed=1)
-    assert required.sum() == 1015
-    assert set(required[released]) == {25, 26}
+    assert (required.sum(), set(required[released])) == (1015, {25, 26})
     assert (required[~released] == 0).all()
     assert not np.array_equal(required, required_exposure(0.5, 203, 10, released, seed=2))
     assert np.array_equal(required, required_exposure(0.5, 203, 10, released, seed=1))

@@ -287,8 +287,7 @@ def test_certificate_by_hand():
     given = scores, [[0, 1], [1, 0]], 2, [0.0, 1.75], [0.0, -0.75], 1.0
     proof = certificate(*given, position_weights=[1.0, 0.5])
     assert proof.score == 3.0 + 0.5 + 1.5 + 1.0
-    assert proof.exposure.tolist() == [1.5, 1.5]
-    assert (proof.shortfall, proof.value) == (0.25, 5.75)
+    assert (proof.exposure.tolist(), (proof.shortfall, proof.value)) == ([1.5, 1.5], (0.25, 5.75))
     assert proof.bound == (3.0 + 0.875) + (2.25 + 1.0) - 0.75 * 1.75
 
 

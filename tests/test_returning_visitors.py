@@ -139,8 +139,7 @@ def test_users_differ_by_as_much_as_their_counts_spread_beyond_chance():
     expected = np.array([2.0, 4.0, 1.0, 3.0])
     count = expected + np.array([3.0, -3.0, 2.0, -2.0])
     assert _shape(count, expected) == pytest.approx((4 + 16 + 1 + 9) / (9 + 9 + 4 + 4 - 10))
-    assert _shape(expected, expected) == 1e4
-    assert _shape(expected + 100.0, expected) == 0.1
+    assert (_shape(expected, expected), _shape(expected + 100.0, expected)) == (1e4, 0.1)
 
 
 def test_arms_share_candidates():

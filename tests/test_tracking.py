@@ -54,10 +54,8 @@ def test_measures_delivery_and_prices_come_back_by_round_and_by_arrivals(tmp_pat
     assert scalars["guarantee/shortfall"] == [(0, 0.5), (1, 1.5), (2, 2.5)]
     assert scalars["zz_by_arrivals/guarantee/shortfall"] == [(200, 0.5), (400, 1.5), (600, 2.5)]
     assert scalars["agent/step"] == [(0, 3.0), (1, 3.0), (2, 3.0)]
-    assert scalars["delivery/required"][0] == (0, 7)
-    assert scalars["delivery/delivered"][0] == (0, 5)
-    assert scalars["prices/lowest"][0] == (0, -0.5)
-    assert scalars["prices/share_bonus"][0] == (0, 0.5)
+    assert (scalars["delivery/required"][0], scalars["delivery/delivered"][0]) == ((0, 7), (0, 5))
+    assert (scalars["prices/lowest"][0], scalars["prices/share_bonus"][0]) == ((0, -0.5), (0, 0.5))
     events = _events(folder)
     for name, low, high, total in (("item_price", -0.5, 0.0, -0.75), ("exposure", 0.0, 9.0, 15.0)):
         histograms = events.Histograms(f"histograms/{name}")
@@ -98,8 +96,7 @@ def test_a_resumed_run_reads_like_an_uninterrupted_one(tmp_path):
     folder = _write(run, range(2, 5), first_round=2, first_arrival=400).folder
     assert tracking.read_scalars(folder) == whole
     steps = [event.step for event in _events(folder).Histograms("histograms/exposure")]
-    assert steps == [0, 1, 2, 3, 4]
-    assert len(list(folder.iterdir())) == 1
+    assert (steps, len(list(folder.iterdir()))) == ([0, 1, 2, 3, 4], 1)
 
 
 def test_resuming_survives_a_torn_file_and_tells_tensorboard_to_purge(tmp_path):
@@ -179,8 +176,7 @@ def test_hyperparameters_and_final_figures_are_one_row(tmp_path):
     assert columns == ["final/shortfall", "final/adoption_median"]
     start = metadata.parse_session_start_info_plugin_data(content[metadata.SESSION_START_INFO_TAG])
     assert start.hparams["agent"].string_value == "rim-dual"
-    assert start.hparams["seed"].number_value == 7
-    assert start.hparams["beta"].number_value == 0.5
+    assert (start.hparams["seed"].number_value, start.hparams["beta"].number_value) == (7, 0.5)
     assert start.hparams["history"].bool_value
     scalars = tracking.read_scalars(tracker.folder)
     assert scalars["final/shortfall"] == [(0, 0.25)]

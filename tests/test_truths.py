@@ -225,8 +225,7 @@ def test_a_log_of_strangers_gets_a_truth_of_which_nothing_is_claimed(log):
     """Where nobody comes back nothing is held out: figures are NaN, and no user is counted."""
     first = np.unique(log.user, return_index=True)[1]
     truth = truths.fit_truth(log.rows(np.sort(first)), gap=1800.0, rank=2)
-    assert truth.kind == "factors"
-    assert truth.report.users == 0
+    assert (truth.kind, truth.report.users) == ("factors", 0)
     assert np.isnan(truth.report.log_likelihood)
     assert not truth.report.candidates
 

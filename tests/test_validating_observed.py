@@ -236,10 +236,8 @@ def test_states_end_before_the_first_known_answer():
     given = dict(zip(("user", "item", "value"), asked, strict=True))
     table = dataclasses.replace(table_of(TAKEN), **given, time=np.array([np.nan, 5, 25, np.nan, np.nan]))
     found = held_answers(table, log, taken_at=1.0)
-    assert found.item.tolist() == [0, 5, 4]
-    assert found.taken.tolist() == [True, False, True]
-    assert found.users[found.row].tolist() == [0, 0, 1]
-    assert found.left_out == 2
+    assert (found.item.tolist(), found.taken.tolist()) == ([0, 5, 4], [True, False, True])
+    assert (found.users[found.row].tolist(), found.left_out) == ([0, 0, 1], 2)
     expected = UserStates.of(log, [0, 1], [25, 21])
     assert found.states.items.tolist() == expected.items.tolist() == [1, 2, 1, 2]
     told = "found 3 answers .* 3 of them with a value of at least 0; allowed: some"
