@@ -13,15 +13,7 @@ from rimsim.agents import Relevance, make_agent, market_for, play_round
 from rimsim.config import ArrivalsConfig, ConsumerConfig, DynamicsConfig, ExposureConfig, override
 from rimsim.errors import AgentError, ConfigError, MarketError
 from rimsim.market import Market, Needs
-from rimsim.market.consumers import (
-    BUILT_IN,
-    Cascade,
-    CascadeOptions,
-    Intensity,
-    Logit,
-    LogitOptions,
-    make_consumer,
-)
+from rimsim.market import consumers as kinds
 from rimsim.market.consumers.contract import organic_of, relevant_items, response_of, true_intensity_of
 from rimsim.measures import genre_weights
 from rimsim.scenarios.study.play import opening_utilities
@@ -31,9 +23,12 @@ MOVED = DynamicsConfig(satiation=0.5, drift=1.0, conformity=0.5)
 
 
 CONSUMERS = {
-    "logit": (None, lambda config: Logit(LogitOptions(outside=0.3), config)),
-    "moved": (ConsumerConfig(dynamics=MOVED), Intensity),
-    "moved cascade": (ConsumerConfig(dynamics=MOVED), lambda config: Cascade(CascadeOptions(), config)),
+    "logit": (None, lambda config: kinds.Logit(kinds.LogitOptions(outside=0.3), config)),
+    "moved": (ConsumerConfig(dynamics=MOVED), kinds.Intensity),
+    "moved cascade": (
+        ConsumerConfig(dynamics=MOVED),
+        lambda config: kinds.Cascade(kinds.CascadeOptions(), config),
+    ),
 }
 
 
@@ -88,9 +83,9 @@ def require_frequencies(found, chance, seeds=400):
 def test_a_logit_takes_one_item_as_often_as_its_weight(visited):
     """P = u_r / (u₀ + Σ u) by hand, never two items, and the frequencies are those."""
     market, visits, slates = visited
-    consumer = Logit(LogitOptions(outside=0.5), market.config)
+    consumer = kinds.Logit(kinds.LogitOptions(outside=0.5), market.config)
     response = consumer.respond(visits, slates)
-    wanted = Intensity(market.config).respond(visits, slates).intensity * 0.85 ** np.arange(5)
+    wanted = kinds.Intensity(market.config).respond(visits, slates).intensity * 0.85 ** np.arange(5)
     expected = wanted / (0.5 + wanted.sum(1, keepdims=True))
     np.testing.assert_allclose(response.probability, expected, rtol=1e-12)
     found, pairs = frequencies(consumer, visits, slates)
@@ -103,7 +98,7 @@ def test_a_logit_keeps_its_choice_when_another_item_goes(visited):
     """Gumbels belong to items: what is taken of a slate is taken of a part of it that holds it."""
     market, visits, slates = visited
     flat = override(market.config, {"consumer.position_decay": 1.0})
-    consumer = Logit(LogitOptions(outside=0.05), flat)
+    consumer = kinds.Logit(kinds.LogitOptions(outside=0.05), flat)
     whole = consumer.respond(visits, slates).consumed
     part = slates.copy()
     part[:, 0] = -1
@@ -118,7 +113,7 @@ def test_a_cascade_stops(visited, stop):
     """P(take at r) = e_r·q_r, by enumeration of all that can happen; with stop 1 at most one item is taken."""
     market, visits, slates = visited
     config = override(market.config, {"consumer.attraction": 8.0})
-    consumer = Cascade(CascadeOptions(stop=stop), config)
+    consumer = kinds.Cascade(kinds.CascadeOptions(stop=stop), config)
     response = consumer.respond(visits, slates)
     chance = 1 - np.exp(-8 * response.intensity)
     looked, by_hand = np.ones(len(slates)), []
@@ -135,8 +130,8 @@ def test_a_cascade_stops(visited, stop):
 def test_what_moves_is_multiplied(visited):
     """Intensities under all dynamics are those of the truth times factors that are counted one by one."""
     market, visits, slates = visited
-    moved = Intensity(override(market.config, {"consumer.dynamics": dataclasses.asdict(MOVED)}))
-    plain = Intensity(market.config).of_catalogue(visits)
+    moved = kinds.Intensity(override(market.config, {"consumer.dynamics": dataclasses.asdict(MOVED)}))
+    plain = kinds.Intensity(market.config).of_catalogue(visits)
     weights = genre_weights([str(text) for text in market.world.log.items["genres"]])[0]
     histories, logged = visits.histories, np.bincount(market.world.past.item, minlength=market.n_items)
     opening = Market(market.config).open.visits(np.arange(2)).popularity  # of the barrier, not of the round
@@ -167,8 +162,8 @@ def test_what_moves_is_multiplied(visited):
 def test_what_is_off_changes_no_bit(visited):
     """With every strength 0 the response is the compiled one to the last bit, also by the way of what moves."""
     market, visits, slates = visited
-    off = make_consumer(override(market.config, {"consumer.dynamics.satiation_half_life": "1d"}))
-    plain, found = make_consumer(market.config).respond(visits, slates), [off.respond(visits, slates)]
+    off = kinds.make_consumer(override(market.config, {"consumer.dynamics.satiation_half_life": "1d"}))
+    plain, found = kinds.make_consumer(market.config).respond(visits, slates), [off.respond(visits, slates)]
     off.dynamics.__class__ = type("On", (type(off.dynamics),), {"moves": True})
     found.append(off.respond(visits, slates))
     for one in found:
@@ -178,11 +173,11 @@ def test_what_is_off_changes_no_bit(visited):
 def test_slips_are_told():
     """Dynamics need a consumer that heeds them, and options are checked."""
     replay = override(small_scenario(), {"consumer.kind": "replay", "consumer.dynamics.drift": 1})
-    refused(ConfigError, "consumer.dynamics with consumer.kind 'replay'", make_consumer, replay)
+    refused(ConfigError, "consumer.dynamics with consumer.kind 'replay'", kinds.make_consumer, replay)
     for kind, option, near in (("logit", "outsid", "outside"), ("cascade", "stopp", "stop")):
         wrong = override(small_scenario(), {"consumer.kind": kind, f"consumer.options.{option}": 1})
-        refused(ConfigError, f"'{option}'.*Did you mean '{near}'", make_consumer, wrong)
-    assert set(BUILT_IN) == {"intensity", "logit", "cascade", "observed", "replay"}
+        refused(ConfigError, f"'{option}'.*Did you mean '{near}'", kinds.make_consumer, wrong)
+    assert set(kinds.BUILT_IN) == {"intensity", "logit", "cascade", "observed", "replay"}
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +186,7 @@ def market():
     return Market(small_scenario(rounds=1, consumer=ConsumerConfig(truth="factors")))
 
 
-class Made(Intensity):
+class Made(kinds.Intensity):
     """The usual consumer, but for one answer."""
 
     def __init__(self, market, method, answer):
@@ -262,7 +257,7 @@ ASKED = {"organic": organic_of, "true_intensity": true_intensity_of, "relevant":
 def test_other_answers_that_are_none_are_refused_likewise(market, method, answer, found):
     """What visitors do by themselves, want of the catalogue, and would consume of it shown whole."""
     visits, n = market.open.visits(np.arange(3)), market.n_items
-    ASKED[method](Intensity(market.config), visits, n)
+    ASKED[method](kinds.Intensity(market.config), visits, n)
     made = Made(market, method, answer)
     refused(MarketError, f"^Made.{method}: found {found}", ASKED[method], made, visits, n)
 

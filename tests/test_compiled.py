@@ -125,7 +125,7 @@ AGENTS = (*BUILT_IN, "rim-feedback(closing=0)", "rim-resolve(every=7)")
 def _tiny(kind, unit="shown"):
     """Some tens of arrivals over some thirty items."""
     config = SMALL[kind](rounds=2, slate=3)
-    arrivals = dataclasses.replace(config.arrivals, per_round=24)
+    arrivals = dataclasses.replace(config.arrivals, per_round=16)
     consumer = dataclasses.replace(config.consumer, truth="factors", rank=1)
     exposure = dataclasses.replace(config.exposure, unit=unit)
     data = DataConfig(min_item_events=60, start="2009-01-01")
@@ -156,7 +156,7 @@ def digests():
     for kind in ("clones", "cold-start"):
         config = dataclasses.replace(_tiny(kind), rounds=1, consumer=ConsumerConfig(truth="bag"))
         found[f"bag {kind}"] = _ledger_digest(_ledgers("relevance", config))
-    for seed in range(12):
+    for seed in range(8):
         draw = np.random.default_rng(seed)
         n, m, k = int(draw.integers(2, 12)), int(draw.integers(3, 9)), int(draw.integers(1, 4))
         scores = (draw.integers(0, 5, (n, m)) / 4).astype(np.float32)

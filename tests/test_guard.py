@@ -9,19 +9,8 @@ from made_arrivals import arrivals_of
 from small_markets import small_scenario
 from test_promises import AGENTS, PRICED, played
 
+from rimsim.agents import guard as guarding
 from rimsim.agents import make_agent, pacing
-from rimsim.agents.guard import (
-    GRAIN,
-    Deficits,
-    Guard,
-    count_deficits,
-    counted_on,
-    due_at,
-    free_position,
-    place_deficits,
-    place_due,
-    positions_needed,
-)
 from rimsim.agents.rounds import ExposureUnit
 from rimsim.config import scenario_from
 from rimsim.market import RoundView
@@ -48,7 +37,7 @@ def guard_of(required, items=(), least=(), column=(), *, weight=WEIGHT, chance=N
     rows = Requirements.of([Row("row", np.array(one), least=b) for one, b in zip(items, least, strict=True)])
     chance = np.ones(len(required)) if chance is None else chance
     asked = np.concatenate([required, rows.least])
-    return Guard.of(asked, rows, np.array(column, np.int64), chance, unit_of(weight), spare, sure)
+    return guarding.Guard.of(asked, rows, np.array(column, np.int64), chance, unit_of(weight), spare, sure)
 
 
 def suffice(missing, weight=WEIGHT):
@@ -65,13 +54,13 @@ def test_deficits_are_counted_again_after_exposures(numbers, shown):
     """Positions needed and classes are those of a fresh count, after any item was shown at any position."""
     required, unit = np.array(numbers) / 4.0, unit_of()
     exposure = np.zeros(len(required))
-    deficits = Deficits.of(required, exposure, unit)
+    deficits = guarding.Deficits.of(required, exposure, unit)
     items = np.array([0, len(required) - 1])
     exposure[items] += np.array(WEIGHT)[[shown, 0]]
-    count_deficits(deficits, items, required, exposure, unit.weight, unit.mean)
+    guarding.count_deficits(deficits, items, required, exposure, unit.weight, unit.mean)
     missing = required - exposure
     need = [max(lack / unit.mean, 1.0) if lack > 0 else 0.0 for lack in missing]
-    assert deficits.need * GRAIN == pytest.approx(need, abs=1e-8)
+    assert deficits.need * guarding.GRAIN == pytest.approx(need, abs=1e-8)
     assert deficits.total[0] == deficits.need.sum()
     assert deficits.enough.tolist() == [suffice(lack) for lack in missing]
     counts = [sum(suffice(lack) == place for lack in missing) for place in range(len(WEIGHT) + 1)]
@@ -83,12 +72,12 @@ def test_deficits_are_counted_again_after_exposures(numbers, shown):
 def test_positions_that_are_too_few_are_counted(numbers, later):
     """Items need their positions, and additional ones where more want the first e than such positions remain."""
     required, unit = np.array(numbers) / 4.0, unit_of()
-    deficits = Deficits.of(required, np.zeros(len(required)), unit)
+    deficits = guarding.Deficits.of(required, np.zeros(len(required)), unit)
     need = sum(max(b / unit.mean, 1.0) for b in required if b > 0)
     among = [suffice(b) for b in required]
     additional = max([0.0] + [sum(0 < e <= place for e in among) - later * place for place in (1, 2, 3)])
     there = later * len(WEIGHT)
-    found = positions_needed(deficits, later, there)
+    found = guarding.positions_needed(deficits, later, there)
     if need + additional > there:
         assert found == pytest.approx(need + additional - there, abs=1e-6)
     else:
@@ -116,9 +105,9 @@ def test_items_are_placed_where_positions_cover_their_deficits(items, count):
     """Positions are those of a search by hand, ties by the seeded rank, and inadmissible items have none."""
     required = np.array([number for number, _ in items]) / 4.0
     value = np.array([-np.inf if level < 0 else float(level) for _, level in items])
-    deficits = Deficits.of(required, np.zeros(len(items)), unit_of())
+    deficits = guarding.Deficits.of(required, np.zeros(len(items)), unit_of())
     slate, hidden = np.full(len(WEIGHT), -1), value.copy()
-    place_deficits(deficits, hidden, ROW, count, np.array(WEIGHT), slate)
+    guarding.place_deficits(deficits, hidden, ROW, count, np.array(WEIGHT), slate)
     assert slate.tolist() == placed_by_hand(required, value, count)
     shown = slate[slate >= 0]
     assert (hidden[shown] == -np.inf).all()
@@ -129,19 +118,19 @@ def test_a_position_covers_a_deficit_where_one_can():
     """The last free position that suffices, or the first free one; a share and the last four arrivals do not count."""
     known = ([-1] * 4, 0.4, 2), ([-1, -1, 7, -1], 0.4, 1), ([7, -1, -1, -1], 0.9, 1), ([7] * 4, 0.1, -1)
     for slate, lack, place in known:
-        assert free_position(np.array(slate), np.array(WEIGHT), lack) == place
+        assert guarding.free_position(np.array(slate), np.array(WEIGHT), lack) == place
     for left, spare, later in ((101.0, 0.1, 86.0), (4.0, 0.0, 0.0), (3.0, 0.5, 0.0), (11.0, 0.0, 6.0)):
-        assert counted_on(left, spare) == pytest.approx(later)
+        assert guarding.counted_on(left, spare) == pytest.approx(later)
 
 
 def due(guard, left, *, may=None, weight=WEIGHT, counts=(True,), exposure=None):
     """Result of :func:`due_at`, with the deficits of items."""
     m = len(guard.chance)
     exposure = np.zeros(len(guard.required)) if exposure is None else exposure
-    deficits = Deficits.of(guard.required[:m], exposure[:m], unit_of(weight))
+    deficits = guarding.Deficits.of(guard.required[:m], exposure[:m], unit_of(weight))
     may = np.ones(m, bool) if may is None else may
     remaining = np.atleast_1d(np.asarray(left, float))
-    return due_at(may, remaining, np.array(counts), guard, exposure, unit_of(weight), deficits)
+    return guarding.due_at(may, remaining, np.array(counts), guard, exposure, unit_of(weight), deficits)
 
 
 def test_an_item_is_urgent_when_it_needs_as_many_arrivals_as_are_left():
@@ -160,10 +149,10 @@ def slate_of(value, required, left, weight, *, urgent=True, excess=0.0, guard=No
     """Slate with due items, by default in a round without groups and campaigns."""
     guard = guard_of(required, weight=weight) if guard is None else guard
     exposure = np.zeros(len(guard.required))
-    deficits = Deficits.of(required, exposure, unit_of(weight))
+    deficits = guarding.Deficits.of(required, exposure, unit_of(weight))
     items, best = np.full(len(weight), -1), np.empty(len(weight))
     state = guard, exposure, unit_of(weight), deficits
-    size = place_due(value.copy(), ROW, left, urgent, excess, *state, items, best)
+    size = guarding.place_due(value.copy(), ROW, left, urgent, excess, *state, items, best)
     return items[:size].tolist()
 
 
@@ -239,12 +228,12 @@ def test_due_rows_and_shares_of_the_excess_are_those_by_hand(items, data):
     guard = guard_of(required, items, least, column, **about)
     exposure = np.concatenate([np.zeros(M), delivered])
     urgent, excess, now = due(guard, left, weight=weight, counts=counts, exposure=exposure)
-    deficits = Deficits.of(required, np.zeros(M), unit_of(weight))
+    deficits = guarding.Deficits.of(required, np.zeros(M), unit_of(weight))
     lacks = np.where(guard.required[M:] - delivered > 1e-9, guard.required[M:] - delivered, 0.0)
     asked = [one for one, b in zip(items, least, strict=True) if b > 0]
     times = np.bincount(np.concatenate(asked or [[0]]), minlength=M)
-    later = np.array([counted_on(left[column[row]], 0.1) for row in range(n)])
-    own = np.array([deficits.need[one].sum() * GRAIN for one in items])
+    later = np.array([guarding.counted_on(left[column[row]], 0.1) for row in range(n)])
+    own = np.array([deficits.need[one].sum() * guarding.GRAIN for one in items])
     shared = np.array([times[one].mean() if b > 0 else 1.0 for one, b in zip(items, least, strict=True)])
     need = np.where(lacks > 0, np.maximum(lacks / mean - own, 0.0) / shared, 0.0)
     slots = np.concatenate([[0.0], np.cumsum(weight)])
@@ -254,16 +243,16 @@ def test_due_rows_and_shares_of_the_excess_are_those_by_hand(items, data):
     expected = lacks - later * holds
     expected = np.where(need > 0, np.maximum(expected, beyond), expected)
     expected = np.where(counts[column] & (lacks > 0), expected, 0.0)
-    coming = counted_on(left[2], 0.1)
+    coming = guarding.counted_on(left[2], 0.1)
     few, alone, _ = due(guard_of(required, **about), left[2], weight=weight)
-    short = positions_needed(deficits, coming, coming * 3 - need.sum())
-    without = positions_needed(deficits, coming, coming * 3)
+    short = guarding.positions_needed(deficits, coming, coming * 3 - need.sum())
+    without = guarding.positions_needed(deficits, coming, coming * 3)
     if few or alone != without:  # items that need more than one position per arrival
         short -= without - alone
-    total, wanted = deficits.total[0] * GRAIN + need.sum(), short
+    total, wanted = deficits.total[0] * guarding.GRAIN + need.sum(), short
     if short > 0:
         part = np.where(counts[column], short * need / total * mean, -np.inf)
-        expected, wanted = np.maximum(expected, part), short * deficits.total[0] * GRAIN / total
+        expected, wanted = np.maximum(expected, part), short * deficits.total[0] * guarding.GRAIN / total
     assert guard.need == pytest.approx(need, abs=1e-9)
     assert guard.due == pytest.approx(expected, abs=1e-6)
     assert urgent == few

@@ -133,10 +133,9 @@ def test_batches_and_a_resume_change_nothing(kind, tmp_path):
 
 def test_impressions_change_nothing_before_there_are_any():
     """Round 0 is that of a platform that learns from consumptions, and a frozen platform stays as it is."""
-    learns, usual, frozen = (
-        dataclasses.replace(_small("clones"), platform=dataclasses.replace(LEARNER, **change))
-        for change in ({}, {"learning": "consumed"}, {"retrain": False})
-    )
+    changes = {}, {"learning": "consumed"}, {"retrain": False}
+    platforms = (dataclasses.replace(LEARNER, **change) for change in changes)
+    learns, usual, frozen = (dataclasses.replace(_small("clones"), platform=one) for one in platforms)
     one, other = ledgers(played(learns)), ledgers(played(usual))
     first = one["round"] == 0
     pd.testing.assert_frame_equal(one[first], other[first], check_exact=True)

@@ -469,14 +469,9 @@ class _Lengths:
 def test_filled_positions_are_impressions():
     """Each is one, with its position's examination and the length of its visitor's history."""
     draw, positions = np.random.default_rng(0), np.array([1.0, 0.6, 0.3])
-    shown = learning.Shown(
-        item=draw.integers(-1, 9, (6, 3)),
-        taken=draw.random((6, 3)) < 0.5,
-        propensity=np.full((6, 3), np.nan, np.float32),
-        score=draw.random((6, 3)).astype(np.float32),
-        settled=np.zeros(6, np.int64),
-        history=np.arange(6),
-    )
+    item, taken = draw.integers(-1, 9, (6, 3)), draw.random((6, 3)) < 0.5
+    propensity, score = np.full((6, 3), np.nan, np.float32), draw.random((6, 3)).astype(np.float32)
+    shown = learning.Shown(item, taken, propensity, score, np.zeros(6, np.int64), np.arange(6))
     found = learning.impressions_of(shown, positions)
     expected = [
         (shown.item[n, place], shown.score[n, place], positions[place], shown.taken[n, place], n)

@@ -1,5 +1,6 @@
 """Rules of the market: one cost of a missing exposure, who is handed out next, what consumers make of a slate."""
 
+import itertools
 import random
 import re
 
@@ -44,12 +45,9 @@ def costs(market, name):
 @pytest.mark.parametrize("model", MODELS)
 def test_all_arms_rounds_and_seeds_share_one_cost(model):
     """Retrained or frozen, under any agent, in any round and whatever is chosen, c is one positive number."""
-    found = {
-        cost
-        for name in AGENTS
-        for retrain in (True, False)
-        for cost in costs(market_for(make_agent(name), small(model), retrain=retrain), name)
-    }
+    found = set()
+    for name, retrain in itertools.product(AGENTS, (True, False)):
+        found |= {*costs(market_for(make_agent(name), small(model), retrain=retrain), name)}
     found |= {Market(small(model), seeds=seeds).cost for seeds in (Seeds(choice=5), Seeds(agent=5))}
     assert len(found) == 1
     assert found.pop() > 0

@@ -100,15 +100,10 @@ def relaxed(scores, capacity, weights, floor, cap, admissible, cost, rows=None):
     allowed = np.ones((n, m), bool) if admissible is None else admissible
     most = (allowed[u, y] & (r < np.asarray(capacity)[u])).astype(float)
     slack = np.isfinite(costs)
-    result = linprog(
-        -np.concatenate([scores[u, y] * weights[r], -np.where(slack, costs, 0.0)]),
-        A_ub=matrix.tocsr(),
-        b_ub=right,
-        bounds=np.column_stack(
-            [np.zeros(len(most) + count), np.concatenate([most, np.where(slack, np.inf, 0.0)])]
-        ),
-        method="highs",
-    )
+    worth = np.concatenate([scores[u, y] * weights[r], -np.where(slack, costs, 0.0)])
+    ends = np.concatenate([most, np.where(slack, np.inf, 0.0)])
+    bounds = np.column_stack([np.zeros(len(most) + count), ends])
+    result = linprog(-worth, matrix.tocsr(), right, bounds=bounds, method="highs")
     return -result.fun if result.status == 0 else None
 
 
@@ -381,13 +376,9 @@ def linear_programme(scores, capacity, floor, cap, admissible, cost):
     upper = np.ones(n * m) if admissible is None else admissible.ravel().astype(float)
     slack = np.zeros(m) if cost is None else np.full(m, np.inf)
     price = 0.0 if cost is None else cost
-    result = linprog(
-        -np.concatenate([scores.ravel(), np.full(m, -price)]),
-        A_ub=sparse.vstack(rows).tocsr(),
-        b_ub=np.concatenate(right),
-        bounds=np.column_stack([np.zeros(n * m + m), np.concatenate([upper, slack])]),
-        method="highs",
-    )
+    worth, rows = np.concatenate([scores.ravel(), np.full(m, -price)]), sparse.vstack(rows).tocsr()
+    bounds = np.column_stack([np.zeros(n * m + m), np.concatenate([upper, slack])])
+    result = linprog(-worth, rows, np.concatenate(right), bounds=bounds, method="highs")
     return -result.fun if result.status == 0 else None
 
 
@@ -439,14 +430,10 @@ def exposure_of(slates, weights, rows, number):
 def groups_of(sizes, items, least, most=None, cost=None, active=None):
     """Rows of given sizes."""
     number = len(sizes)
-    return Rows(
-        np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
-        np.asarray(items, np.int64),
-        np.asarray(least, float),
-        np.full(number, np.inf) if most is None else np.asarray(most, float),
-        np.full(number, np.inf) if cost is None else np.asarray(cost, float),
-        active,
-    )
+    first, item = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64), np.asarray(items, np.int64)
+    most = np.full(number, np.inf) if most is None else np.asarray(most, float)
+    cost = np.full(number, np.inf) if cost is None else np.asarray(cost, float)
+    return Rows(first, item, np.asarray(least, float), most, cost, active)
 
 
 def random_rows(seed):

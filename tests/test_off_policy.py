@@ -75,14 +75,9 @@ def _by_slate():
 
 
 UNIFORM = np.full(len(SLATES), 1 / len(SLATES))
-RIGHT = {
-    "ips": (_by_item,),
-    "item-position": (_by_item, _by_place),
-    "cascade": (_by_item, _by_place, _by_above),
-    "slate": (_by_item, _by_place, _by_above, _by_slate),
-    "pseudo-inverse": (_by_item, _by_place),
-    "doubly-robust": (_by_item, _by_place),
-}
+LAWS = (_by_item, _by_place, _by_above, _by_slate)
+RIGHT = {"ips": LAWS[:1], "item-position": LAWS[:2], "cascade": LAWS[:3], "slate": LAWS}
+RIGHT |= {"pseudo-inverse": LAWS[:2], "doubly-robust": LAWS[:2]}
 """Estimator → rewards for which it is right, from the narrowest on."""
 
 

@@ -247,13 +247,10 @@ def test_guarantees_by_decile_count_what_relevance_left_short():
     each = pd.DataFrame({"seed": 0, "round": 0, "arrival": arrivals})
     more = {"position": 1, "price": 0.0, "ground_intensity": arrivals + 1.0}
     both = pd.concat([each.assign(agent=name, item=item, **more) for name, item in shown.items()])
-    tables = items.PictureTables(
-        rounds=pd.DataFrame(columns=["agent", "seed", "round", "metric", "value"]),
-        n_items=3,
-        ledger=both.drop(columns="ground_intensity").sample(frac=1, random_state=1),
-        required={(0, 0): np.array([5, 5, 5])},
-        arrivals=both[["agent", "seed", "round", "arrival", "ground_intensity"]],
-    )
+    parts = {"rounds": pd.DataFrame(columns=["agent", "seed", "round", "metric", "value"])}
+    parts["ledger"] = both.drop(columns="ground_intensity").sample(frac=1, random_state=1)
+    parts["arrivals"] = both[["agent", "seed", "round", "arrival", "ground_intensity"]]
+    tables = items.PictureTables(**parts, n_items=3, required={(0, 0): np.array([5, 5, 5])})
     paid = items.guaranteed_by_decile(tables).set_index(["agent", "decile"])["value"]
     assert paid["mine"].tolist() == [1] * 5 + [0] * 5
     assert paid["relevance"].tolist() == [0] * 10

@@ -17,20 +17,10 @@ import yaml
 from kit import cases, refused
 from small_markets import small_run, small_scenario
 
-from rimsim.config import ConsumerConfig, DataConfig, override, to_plain
+from rimsim.config import ArrivalsConfig, ConsumerConfig, DataConfig, override, to_plain
 from rimsim.errors import AgentError, ConfigError
 from rimsim.scenarios import compare, load_run, sweep
-from rimsim.scenarios.runs.ray import (
-    _SETTINGS,
-    _require_same,
-    _work,
-    enter,
-    left_of,
-    moved,
-    on_ray,
-    sources_of,
-    unpacked,
-)
+from rimsim.scenarios.runs import ray as remote
 from rimsim.scenarios.runs.status import Arm, StudyOptions, digest
 from rimsim.scenarios.runs.store import versions
 from rimsim.scenarios.study.compare import begin, gather, resume
@@ -62,14 +52,19 @@ def _logged(arm):
 
 def _sent(away, arm):
     """What a task sends of an arm that is played elsewhere."""
-    return _work(partial(run_arm, batch_size=50), away, left_of(arm), {}, versions(), _logged(arm))
+    return remote._work(
+        partial(run_arm, batch_size=50), away, remote.left_of(arm), {}, versions(), _logged(arm)
+    )
 
 
 @pytest.fixture(scope="module")
 def ray():
     """The package, told to keep to itself."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in _SETTINGS.items():  # they are read when it is imported, by whichever test is first
+        for (
+            name,
+            value,
+        ) in remote._SETTINGS.items():  # they are read when it is imported, by whichever test is first
             patch.setenv(name, value)
         patch.setenv("RAY_worker_niceness", "0")  # else its workers starve beside those of the other tests
         yield pytest.importorskip("ray", reason="Ray is not installed: the extra rimsim[ray]")
@@ -107,7 +102,7 @@ def test_a_task_cut_off_anywhere_goes_on_from_what_came_back(tmp_path):
         sent = [told for told, _ in zip(stream, range(len(rounds) + 1), strict=False)]
         stream.close()
         for files in (told for told in sent if isinstance(told, dict)):
-            enter(folder, files)
+            remote.enter(folder, files)
         rounds.append(load_run(folder).rounds["round"].nunique() if any(folder.glob("rounds/*")) else 0)
     assert rounds[0] == 0
     assert {1, 2} < set(rounds)
@@ -123,10 +118,10 @@ def test_a_machine_with_other_versions_or_another_log_is_refused(tmp_path):
     (arm,) = _begun(tmp_path / "run", small_scenario(), frozen=[]).arms
     away = replace(arm, config=small_scenario(data=DataConfig(source=str(tmp_path / "none.csv"))))
     old, told = versions() | {"numpy": "0.1"}, r"has numpy .* in place of 0\.1; allowed: the versions"
-    refused(ConfigError, told, _require_same, arm, old, _logged(arm))
-    refused(ConfigError, "another log as 'ml-latest-small'", _require_same, arm, versions(), "0")
+    refused(ConfigError, told, remote._require_same, arm, old, _logged(arm))
+    refused(ConfigError, "another log as 'ml-latest-small'", remote._require_same, arm, versions(), "0")
     told = r"cannot read the log: .*none\.csv.*allowed: the same log"
-    refused(ConfigError, told, _require_same, away, versions(), _logged(arm))
+    refused(ConfigError, told, remote._require_same, away, versions(), _logged(arm))
 
 
 def _elsewhere(tmp_path, monkeypatch, files, **fields):
@@ -139,9 +134,9 @@ def _elsewhere(tmp_path, monkeypatch, files, **fields):
         (here / name).write_text(text)
     usual = {"agent": "relevance", "name": "mine", "seed": 0, "folder": here, "options": StudyOptions()}
     arm = Arm(**(usual | fields))
-    sources = sources_of([arm])
+    sources = remote.sources_of([arm])
     monkeypatch.chdir(away)
-    return moved(arm, away, unpacked(sources))
+    return remote.moved(arm, away, remote.unpacked(sources))
 
 
 def test_every_file_that_an_arm_names_lies_where_it_runs(tmp_path, monkeypatch):
@@ -199,7 +194,7 @@ def test_a_cluster_that_was_there_stays(address, ray):
     """Only the connection ends; SIGTERM is still handled as before."""
     before = signal.getsignal(signal.SIGTERM)
     for _ in range(2):
-        with on_ray(address, None):
+        with remote.on_ray(address, None):
             assert ray.is_initialized()
             assert signal.getsignal(signal.SIGTERM) == before
         assert not ray.is_initialized()
@@ -208,7 +203,7 @@ def test_a_cluster_that_was_there_stays(address, ray):
 @pytest.fixture(scope="module")
 def connected(address):
     """A connection that is held, so that tests share workers."""
-    with on_ray(address, None):
+    with remote.on_ray(address, None):
         yield {"backend": "ray", "address": address}
 
 
@@ -273,7 +268,7 @@ class Slow(Random):
     name = "random"
 
     def act(self, arrivals):
-        time.sleep(0.05)
+        time.sleep(0.1)
         return super().act(arrivals)
 """
 
@@ -296,7 +291,7 @@ def _descendants(process):
 def test_an_interrupted_run_ends_its_own_ray_and_resumes(tmp_path, ray):
     """SIGTERM: status 130, one sentence, no process, no temporary folder; the rest can be done without Ray."""
     (tmp_path / "slow.py").write_text(SLOW)
-    config = small_scenario(rounds=4)
+    config = small_scenario(rounds=4, arrivals=ArrivalsConfig(per_round=40))
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(to_plain(config)))
     folder, spare = tmp_path / "run", tmp_path / "spare"
     spare.mkdir()
@@ -339,7 +334,7 @@ def test_a_control_is_given_what_it_waits_for(tmp_path):
         for told in _sent(away, arm):
             assert told is None or isinstance(told, (int, dict)), told
             if isinstance(told, dict):
-                enter(folder, told)
+                remote.enter(folder, told)
     assert not list(tmp_path.glob("*where"))
     assert not (folder / "state" / "hindsight").exists()
     assert gather(plan, []) is None

@@ -191,11 +191,10 @@ def test_paths_in_a_yaml_file_begin_at_that_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     fields = {
         "data": {"source": "log.csv"},
-        "arrivals": {"kind": "sub/bursts.py:Bursts"},
         "consumer": {"kind": "observed", "options": {"table": "../answers.csv", "value": 1}},
-        "platform": {"model": "/far/model.py:Model"},
-        "providers": {"kind": "leaving.py:Leaving"},
     }
+    kinds = {"arrivals": "sub/bursts.py:Bursts", "providers": "leaving.py:Leaving"}
+    fields |= {"platform": {"model": "/far/model.py:Model"}} | {name: {"kind": kinds[name]} for name in kinds}
     file = tmp_path / "own" / "shop.yaml"
     file.write_text(yaml.safe_dump(fields))
     config = find_scenario("own/shop.yaml")
