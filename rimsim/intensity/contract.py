@@ -94,7 +94,7 @@ def caller_owns(method: _Method) -> _Method:
 
 
 def owns_scores(model: object) -> bool:
-    """True if the caller of ``score_hidden`` may write to its result."""
+    """True if scores of ``score_hidden`` belong to its caller."""
     return bool(getattr(getattr(model, "score_hidden", None), "caller_owns", False))
 
 
