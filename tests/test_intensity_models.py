@@ -14,7 +14,7 @@ from rimsim.errors import ConfigError, ModelError
 from rimsim.intensity import Auto, AutoConfig, UserStates, judged
 from rimsim.intensity.cache import fitted
 from rimsim.intensity.calibration import calibration, count_calibration
-from rimsim.intensity.contract import ModelCapabilities, rescale_of
+from rimsim.intensity.contract import ModelCapabilities, owns_scores, rescale_of
 from rimsim.intensity.ground.hawkes import poisson_objective
 from rimsim.intensity.persistence import is_stored, load
 from rimsim.intensity.popularity import fill_cold, item_features
@@ -241,7 +241,7 @@ def test_a_model_says_whether_p_depends_on_the_state_and_who_owns_its_scores(mod
     """A model that says nothing is taken to depend on it; the promise that scores are the caller's is not inherited."""
     said = ModelCapabilities.of(model)
     assert said.depends_on_state == depends
-    assert gives is None or said.caller_owns_scores == gives
+    assert gives is None or owns_scores(model) == gives
 
 
 def test_user_popularity_counts_events_and_the_product_is_the_product():

@@ -258,7 +258,8 @@ def test_first_prices_of_a_replay_are_of_the_serving_model():
 
 def test_a_popularity_is_not_cross_fitted():
     """A p that is the same for all states is that of the serving model in the states that prices are solved on."""
-    market = Market(small_scenario())
+    platform = dataclasses.replace(small_scenario().platform, learning="consumed")
+    market = Market(small_scenario(platform=platform))
     play_round(market, make_agent("relevance"))
     serving = market.next_arrivals(1).relevance[0]
     for chunk in market.round_view().calibration:

@@ -470,3 +470,17 @@ def test_session_sizes_are_held_to_the_states_that_the_log_has():
     assert expected(1, 1e-4) == pytest.approx(law(8, 1 / 24))
     assert expected(2000, 1e4) == pytest.approx(law(500, 100.0))
     assert expected(0, 0.0) == pytest.approx(2.0 * np.exp(0.5))
+
+
+def test_a_factor_of_items_moves_their_shares_and_not_the_session():
+    """p* of a truth with item biases is that of the fitted one times their exponentials, over what is admissible."""
+    config = small_scenario()
+    usual = world.build_world(config)
+    bias = np.random.default_rng(0).normal(0, 1, usual.log.n_items)
+    moved = dataclasses.replace(usual, truth=dataclasses.replace(usual.truth, item_bias=bias))
+    plain, biased = (
+        Market(config, world=one).open.visits(np.arange(50)).true_scores for one in (usual, moved)
+    )
+    expected = plain[0] * np.exp(bias)
+    np.testing.assert_allclose(biased[0], expected / expected.sum(1, keepdims=True), rtol=1e-4)
+    np.testing.assert_array_equal(biased[1], plain[1])

@@ -93,6 +93,11 @@ def caller_owns(method: _Method) -> _Method:
     return method
 
 
+def owns_scores(model: object) -> bool:
+    """True if scores of ``score_hidden`` belong to its caller."""
+    return bool(getattr(getattr(model, "score_hidden", None), "caller_owns", False))
+
+
 @dataclass(frozen=True)
 class ModelCapabilities:
     """Optional abilities of a model or class of models."""
@@ -103,8 +108,6 @@ class ModelCapabilities:
     """p(y|x) differs from state to state; assumed of a model without the attribute ``depends_on_state``."""
     takes_weights: bool
     """``fit`` and ``update`` let target events count as ``log.weight``: attribute ``takes_weights``."""
-    caller_owns_scores: bool
-    """``score_hidden`` is marked with :func:`caller_owns`."""
 
     @classmethod
     def of(cls, model: object) -> ModelCapabilities:
@@ -113,7 +116,6 @@ class ModelCapabilities:
             recurrent=isinstance(model, RecurrentModel),
             depends_on_state=bool(getattr(model, "depends_on_state", True)),
             takes_weights=bool(getattr(model, "takes_weights", False)),
-            caller_owns_scores=bool(getattr(getattr(model, "score_hidden", None), "caller_owns", False)),
         )
 
 

@@ -20,6 +20,7 @@ from rimsim.intensity.contract import (
     RecurrentModel,
     Walk,
     caller_owns,
+    owns_scores,
     recurrent,
     rescale_of,
     walked,
@@ -120,7 +121,7 @@ class RIM(FromHidden):
         """(n, M) float32 λ(x)·p(y|x) of the states at ``now`` (n,), seconds."""
         mark, ground = self._split(hidden)
         share, rate = self.mark.score_hidden(mark, now), self.ground.intensity_hidden(ground, now)[:, None]
-        return share.mul_(rate) if ModelCapabilities.of(self.mark).caller_owns_scores else share * rate
+        return share.mul_(rate) if owns_scores(self.mark) else share * rate
 
     def _split(self, hidden: Hidden) -> tuple[Hidden, Hidden]:
         if self._width is None:

@@ -20,9 +20,9 @@ from rimsim.intensity.contract import (
     STEP,
     Hidden,
     IntensityModel,
-    ModelCapabilities,
     RecurrentModel,
     Walk,
+    owns_scores,
     recurrent,
     walked,
 )
@@ -260,7 +260,7 @@ def _normalised(
         )
     # Few items are out of reach, so they are taken out one by one: a pass over all for each step costs more.
     admissible = torch.ones(raw.shape, dtype=torch.bool, device=raw.device)
-    relevance = raw if ModelCapabilities.of(model).caller_owns_scores else raw.clone()
+    relevance = raw if owns_scores(model) else raw.clone()
     if int(release.max(initial=0)) > int(ticks.min()):
         late = torch.from_numpy(release[None, :] > filled_up(ticks)[:, None]).to(raw.device)
         admissible[late], relevance[late] = False, 0.0

@@ -23,6 +23,7 @@ from rimsim.intensity.contract import (
     RecurrentModel,
     Walk,
     caller_owns,
+    owns_scores,
     recurrent,
     require_targets,
     resolved,
@@ -196,7 +197,7 @@ class SelectedModel(Stored):
     def score_hidden(self, hidden: Hidden, now: Floats) -> torch.Tensor:
         """(n, M) float32 p(y|x) of the chosen model."""
         scores = self.chosen.score_hidden(hidden, now)
-        return scores if ModelCapabilities.of(self.chosen).caller_owns_scores else scores.clone()
+        return scores if owns_scores(self.chosen) else scores.clone()
 
     def score(self, states: UserStates) -> torch.Tensor:
         """(n, M) float32 p(y|x); rows sum to 1."""

@@ -167,7 +167,13 @@ class SlateVisits:
     @property
     def true_scores(self) -> tuple[Float32s, Float32s]:
         """(n, M) p*(y|x) over admissible items, and (n,) λ*(x)."""
-        return self.score(self.row)
+        share, size = self.score(self.row)
+        factor = None if self.world.truth is None else self.world.truth.item_factor
+        if factor is None:
+            return share, size
+        moved = share * factor
+        moved /= np.maximum(moved.sum(1, keepdims=True), np.finfo(np.float32).tiny)
+        return moved, size
 
     def consumed(self) -> tuple[Ints, Ints]:
         """(visit, item) pairs of all earlier consumptions, known or not."""

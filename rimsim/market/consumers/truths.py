@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -106,8 +107,15 @@ class Truth:
     sizes: SessionSizes
     """λ*."""
     report: TruthReport
+    item_bias: Floats
+    """(M,) log factor of each item in p*, beside the model; 0 in a fitted truth."""
     users: Hidden = ()
     """Hidden states (users, …) that the log's users keep; empty: they move with what is consumed."""
+
+    @cached_property
+    def item_factor(self) -> Float32s | None:
+        """(M,) factor of each item in p*; None: 1 for all."""
+        return np.exp(self.item_bias).astype(np.float32) if self.item_bias.any() else None
 
     def preference(self, users: Ints, states: UserStates) -> Floats:
         """(n, M) p* of users (n,) in given states over the catalogue.
@@ -120,7 +128,7 @@ class Truth:
             scores = model.score_hidden(tuple(part[rows] for part in self.users), states.now)
         else:
             scores = model.score(states)
-        share = scores.double().cpu().numpy()
+        share = scores.double().cpu().numpy() * np.exp(self.item_bias)
         return np.asarray(share / share.sum(1, keepdims=True), np.float64)
 
     def expected(self, users: Ints, states: UserStates) -> Floats:
@@ -137,6 +145,7 @@ class Truth:
         """Write the truth into a folder, its report last."""
         save_model(self.model, folder / "model")
         arrays = {name: torch.from_numpy(array) for name, array in vars(self.sizes).items()}
+        arrays["item_bias"] = torch.from_numpy(self.item_bias)
         users = {f"users{number}": part for number, part in enumerate(self.users)}
         save_file(arrays | users, folder / "truth.safetensors")
         text = json.dumps(dataclasses.asdict(self.report), indent=2)
@@ -269,7 +278,7 @@ def fit_truth(
     )
     if weights is not None:
         model = settled(truth_model(chosen, silence, rank), model).fit(_resampled(log, weights))
-    return Truth(chosen, model, sizes, report, _kept_states(model, log))
+    return Truth(chosen, model, sizes, report, np.zeros(log.n_items), _kept_states(model, log))
 
 
 def _kept_states(model: IntensityModel, log: EventLog) -> Hidden:
@@ -373,6 +382,7 @@ def load_truth(folder: Path) -> Truth:
         arrays = load_file(folder / "truth.safetensors")
         sizes = SessionSizes(*(arrays[field.name].numpy() for field in dataclasses.fields(SessionSizes)))
         users = tuple(arrays[name] for name in sorted(arrays) if name.startswith("users"))
-        return Truth(report.kind, load(folder / "model", "cpu"), sizes, report, users)
+        bias = arrays["item_bias"].numpy()
+        return Truth(report.kind, load(folder / "model", "cpu"), sizes, report, bias, users)
     except (OSError, ValueError, LookupError, TypeError, SafetensorError, ModelError) as error:
         raise ModelError(f"{folder}: no truth there, or a damaged one ({error})") from error
