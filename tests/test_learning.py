@@ -124,10 +124,9 @@ def test_prices_and_serving_share_a_layer():
 @pytest.mark.parametrize("kind", sorted(SMALL))
 def test_batches_and_a_resume_change_nothing(kind, tmp_path):
     """Batches of 1, and a market that goes on from its saved state, leave the same ledger to the last bit."""
-    config = _small(kind, rounds=3)
-    for name in ("relevance", "rim-feedback"):
-        whole = played(config, name, 1000)
-        same_ledgers(played(config, name, 1), whole)
+    config, name = _small(kind, rounds=3), "rim-feedback"
+    whole = played(config, name, 1000)
+    same_ledgers(played(config, name, 1), whole)
     same_ledgers(resumed(config, name, tmp_path / "state", 2), whole)
 
 
