@@ -159,10 +159,7 @@ def test_a_broadcast_reaches_every_user_once_at_the_rounds_beginning():
 
 @pytest.mark.parametrize("name", ["relevance", "rim-feedback", "hindsight"])
 def test_a_user_is_shown_no_more_than_its_cap(name):
-    """With a cap of seven and slates of five, a first visit gets five, a second two, a third none.
-
-    Prices that follow delivery move on what was shown, not on what was cut, and so still deliver.
-    """
+    """With a cap of seven, slates of five shrink to two and none; prices that follow what was shown still deliver."""
     for closed in played(small_capped(), name).closed:
         shown = (closed.ledger.item >= 0).sum(1)
         visit = closed.ledger.schedule.id & ((1 << VISIT_BITS) - 1)

@@ -291,10 +291,7 @@ def test_a_sample_of_past_states_is_spread_evenly(most):
 
 
 def test_what_is_owed_is_carried_to_the_end_of_its_period():
-    """With a period of two rounds, each second one takes over what the first left, but nothing of items that left.
-
-    Campaigns are owed throughout.
-    """
+    """A period's second round takes over what is owed, not of items that left; campaigns are owed throughout."""
     exposure = scenario_from({"exposure": {"per": "14d", "campaigns": CAMPAIGNS}}).exposure
     exposure = dataclasses.replace(exposure, groups=scenario_from({"exposure": GROUPS}).exposure.groups)
     market = Market(small_scenario(exposure=exposure))

@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 import pytest
-from kit import DOCS, cases
+from kit import DOCS, cases, refused
 from small_markets import SMALL, small_scenario
 
 from rimsim.agents import make_agent, market_for, play_round, top_k
@@ -161,8 +161,7 @@ def test_the_earliest_visits_come_first_and_no_user_waits_twice(waves, seed):
             waiting.append(market.next_arrivals(limit, in_waves=in_waves))
             assert waiting[-1].index.tolist() == wanted
         else:
-            with pytest.raises(MarketError, match="serve them first"):
-                market.next_arrivals(limit, in_waves=in_waves)
+            refused(MarketError, "serve them first", market.next_arrivals, limit, in_waves=in_waves)
         draw.shuffle(waiting)
         for _ in range(draw.randint(0 if wanted else 1, len(waiting))):
             served = waiting.pop()

@@ -138,10 +138,7 @@ def between(problem, rows=None):
 
 @pytest.mark.parametrize("seed", range(INSTANCES))
 def test_between_slates_and_linear_programme(seed):
-    """V ≤ optimum ≤ D, D is within 10⁻³ of the optimum, the gap is the certificate's, and bounds hold.
-
-    So is D of prices alone, which are sought for their own sake or for D's.
-    """
+    """V ≤ optimum ≤ D, the gap is the certificate's, and D, of prices alone too, is within 10⁻³ of the optimum."""
     problem = random_problem(seed)
     found, proof, best = between(problem)
     assert proof.gap == pytest.approx(found.gap, abs=1e-8)

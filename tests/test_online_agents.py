@@ -66,10 +66,7 @@ def skewed(n, m, seed=0):
 @pytest.mark.parametrize("levels", [2, 40, 10**9])
 @pytest.mark.parametrize("width", [0.0, 0.01, 0.4, 3.0])
 def test_best_items_are_a_sort_by_value_and_seeded_rank(m, levels, width):
-    """With many ties, few admissible items and any length, the list is the head of a full sort.
-
-    With a width each value is first raised by a seeded number below it.
-    """
+    """With many ties and few items, and values raised by seeded numbers, the list is the head of a full sort."""
     draw = np.random.default_rng(m + levels)
     for k in {1, min(3, m), min(m, 20)}:
         value = draw.integers(0, levels, m) / (1.0 if width == 0 else levels)

@@ -102,10 +102,7 @@ def test_delivered_is_what_the_ledger_holds_within_window_and_audience(unit):
 
 
 def test_what_is_missing_is_carried_until_the_window_ends():
-    """A campaign's parts sum to its number, and each round asks for its part and for what is missing.
-
-    A share is one of the positions of the arrivals that count, k each.
-    """
+    """A campaign's parts sum to its number and carry what is missing; a share is of the arrivals that count, k each."""
     market = Market(promising())
     agent, due, got, shares = make_agent("popularity"), 0.0, 0.0, 0
     while not market.done:

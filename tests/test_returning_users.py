@@ -411,10 +411,7 @@ def test_the_best_of_a_slate_are_the_best_and_their_ties(held):
 
 @pytest.mark.parametrize("answers", [False, True])
 def test_the_losses_are_sums_and_their_slopes_are_slopes(held, parts, answers, monkeypatch):
-    """Both losses are what loops over users and items say, and their slopes are numerical derivatives.
-
-    They are so whether a part is one row for all or a row for each, and however many rows are computed at once.
-    """
+    """Both losses are loops over users and items, their slopes numerical derivatives, with one row or many."""
     wide = [np.broadcast_to(part, held.taken.shape) for part in parts]
     shown = held.best(parts[1]) | held.best(parts[0])
     loss = unlikelihood_of_answers(held, parts, shown) if answers else unlikelihood(held, parts)
@@ -459,10 +456,7 @@ def test_the_weights_are_at_the_optimum(held, parts, weighted):
 
 
 def test_slates_say_what_the_tail_hides():
-    """Where popularity is steeper among first items than in the tail, weights for slates foretell the ten best.
-
-    Those for all that was taken fall short of it.
-    """
+    """Where popularity is steeper among first items, weights for slates foretell the ten best better."""
     source, users, items = np.random.default_rng(1), 400, 300
     popular = -np.log(np.arange(1.0, items + 1)).astype(np.float32)
     p = np.exp(np.where(np.arange(items) < 10, 1.0, 0.2) * popular)

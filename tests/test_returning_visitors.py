@@ -189,10 +189,7 @@ def test_satisfaction_is_what_was_taken(delay):
 
 
 def test_agents_are_told_a_forecast():
-    """They plan for as many arrivals as are expected, and guarantees are shares of those, not of what comes.
-
-    After rounds that left users unsatisfied too, the forecast is the mean over seeds.
-    """
+    """They plan for as many as are expected, the mean over seeds, and guarantees are shares of those."""
     market = Market(returning())
     view, schedule = market.round_view(), market.schedule
     assert view.arrivals == round(schedule.forecast) != len(schedule)
@@ -259,10 +256,7 @@ def test_satisfaction_follows_its_equation():
 
 
 def test_entrants_are_as_many_as_the_living_say():
-    """Their number over seeds has the Poisson mean entry × living share, and grows with the share at every seed.
-
-    Who leaves at the same barrier does not live.
-    """
+    """Their number has the mean entry × living share and grows with it at every seed; who leaves does not live."""
     log = random_log(n_items=200)
     viability = Viability(ViabilityOptions(reserve=0.5, entry=4.0, threshold=0.0, start=9.0))
     roster = viability.opening(log)

@@ -251,10 +251,7 @@ def test_command_line_compares_reports_and_digests(tmp_path, capsys):
 
 
 def test_a_run_is_repeated_from_its_folder(tmp_path, capsys):
-    """Compare --from says whether the repetition is equal, and refuses options that the folder holds.
-
-    One value that differs in its last digits, or one name, ends it with status 2, both digests and the table.
-    """
+    """Compare --from says whether the repetition is equal, to the last digits and names, and refuses other options."""
     one, two = tmp_path / "one", tmp_path / "two"
     run = small_run(one, config=small_scenario(rounds=1))
     again = ["compare", "--from", str(one), "--workers", "1", "--out"]

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from kit import cases
+from kit import cases, refused
 from made_logs import log_of
 from scipy import stats
 from small_markets import drawn, small_scenario
@@ -522,10 +522,8 @@ def test_the_same_seeds_give_the_same_tables_and_reports(done, tmp_path, capsys)
     said = capsys.readouterr().out
     assert "What may be concluded" in said
     assert "factors" in said
-    with pytest.raises(RunFolderError, match="holds a validation"):
-        load_run(done.folder, "comparison")
-    with pytest.raises(RunFolderError, match="already holds a run"):
-        validate(done.config, out=done.folder)
+    refused(RunFolderError, "holds a validation", load_run, done.folder, "comparison")
+    refused(RunFolderError, "already holds a run", validate, done.config, out=done.folder)
 
 
 @cases(
@@ -539,8 +537,7 @@ def test_the_same_seeds_give_the_same_tables_and_reports(done, tmp_path, capsys)
 )
 def test_config_names_what_does_not_fit(changes, message):
     """Unknown, missing and repeated models are refused in one sentence."""
-    with pytest.raises(ConfigError, match=message):
-        ValidateConfig(**changes)
+    refused(ConfigError, message, ValidateConfig, **changes)
 
 
 def test_a_serving_model_is_compared_with_bestsellers():
@@ -632,10 +629,7 @@ def test_a_run_keeps_the_agreement_of_its_truth(tmp_path, capsys, monkeypatch):
 
 
 def test_the_agreement_of_a_run_is_of_its_slate_and_its_examination(log, tmp_path, monkeypatch):
-    """K and γ are handed on, and agreement is found anew where one of them, the source or a version is another.
-
-    A large catalogue is judged without EASE.
-    """
+    """K, γ, source and versions each have an agreement of their own; a large catalogue is judged without EASE."""
     from rimsim.errors import DataError as Refused
 
     asked, compared = [], []

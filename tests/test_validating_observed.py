@@ -121,10 +121,7 @@ def test_a_truth_of_a_selected_tenth_is_judged_as_it_deserves():
 
 
 def test_the_law_has_the_auc_and_the_deciles_that_it_must_have():
-    """With answers drawn from a law, its mean AUC is the one that its probabilities say, within error.
-
-    Over the tenths, shares of yes add up to the table's share, and each mean probability grows.
-    """
+    """Of answers drawn from a law, AUC is as its probabilities say; shares of tenths add up, and their means grow."""
     p = law()
     found = judge_observed(table_of(TAKEN), FIRST, {"law": Known(p)}, {}, taken_at=1.0).table()
     found = found[found["truth"] == "law"].set_index("metric")
