@@ -151,8 +151,8 @@ def test_a_sweep_is_reported_as_digest_and_as_markdown(folders, tmp_path, capsys
     again, other = tmp_path / "again", tmp_path / "other"
     sweep(scenario, {"exposure.beta": [0.2, 0.4]}, ("random",), out=again, batch_size=7, **options)
     sweep(scenario, {"exposure.beta": [0.2, 0.5]}, ("random",), out=other, **options)
-    folders = (folders / "many", again, other)
-    said = [said_by(capsys, ["report", str(folder), "--digest"]).out.strip() for folder in folders]
+    places = (folders / "many", again, other)
+    said = [said_by(capsys, ["report", str(folder), "--digest"]).out.strip() for folder in places]
     assert said[0] == said[1] != said[2]
     assert len(said[0]) == 64
     lines = said_by(capsys, ["report", str(folders / "many"), "--markdown"]).out.splitlines()
