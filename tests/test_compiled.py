@@ -125,7 +125,7 @@ AGENTS = (*BUILT_IN, "rim-feedback(closing=0)", "rim-resolve(every=7)")
 def _tiny(kind, unit="shown"):
     """Some tens of arrivals over some thirty items."""
     config = SMALL[kind](rounds=2, slate=3)
-    arrivals = dataclasses.replace(config.arrivals, per_round=16)
+    arrivals = dataclasses.replace(config.arrivals, per_round=12)
     consumer = dataclasses.replace(config.consumer, truth="factors", rank=1)
     exposure = dataclasses.replace(config.exposure, unit=unit)
     data = DataConfig(min_item_events=60, start="2009-01-01")

@@ -308,7 +308,7 @@ def test_tables_and_event_files_tell_the_parts(run):
 def test_results_do_not_depend_on_workers_batches_or_interruption(tmp_path, monkeypatch):
     """Two workers with small batches, and a run that ends after each arm's first round, leave the same."""
     agents = AGENTS[:1]
-    words = WORDS | {"seeds": 1, "rounds": 2, "frozen": agents}
+    words = WORDS | {"seeds": 1, "rounds": 2, "frozen": agents, "certify": True}
     config = override(CONFIG, {"platform.learning": "impressions"})
     run = compare(config, agents, out=tmp_path / "whole", **words)
     other = compare(config, agents, out=tmp_path / "two", **words | {"workers": 2, "batch_size": 7})

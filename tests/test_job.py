@@ -218,7 +218,7 @@ def test_a_damaged_run_is_told_by_its_file(run, capsys, damaged, options):
     whole = path.read_bytes()
     for content in (whole[:-9] if path.suffix == ".parquet" else b"a: [", b"\x00\xff"):
         path.write_bytes(content)
-        with drawn():  # pictures read the ledger
+        with drawn("lorenz"):  # which is of the ledger
             status = main(["report", str(run), *options])
         path.write_bytes(whole)
         assert status == 2

@@ -565,8 +565,7 @@ def test_markets_that_cannot_be_played_are_refused(make, change, error, message)
     refused(error, message, lambda: Market(make(**change)))
 
 
-@pytest.mark.parametrize("name", ["relevance", "rim-feedback"])
-@pytest.mark.parametrize("delay", [None, "5d"])
+@cases("name delay", ("relevance", None), ("rim-feedback", None), ("rim-feedback", "5d"))
 def test_a_market_goes_on_from_its_saved_state(scenario, name, delay, tmp_path):
     """Saved to disk between rounds and loaded into a new market, it ends with the same ledger, bit for bit."""
     config = dataclasses.replace(scenario, consumer=dataclasses.replace(scenario.consumer, delay=delay))

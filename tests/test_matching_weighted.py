@@ -152,7 +152,7 @@ def test_between_slates_and_linear_programme(seed):
         assert cost is None or (alone.item_price >= -cost).all()
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("favour", [0.0, 2.0, 3.0])
 def test_the_least_bound_is_found_from_wherever_the_search_begins(seed, favour):
     """Prices of 0, of −c and at random lead to one D, with many more items than positions too.
@@ -334,7 +334,7 @@ def test_order_of_scores():
     assert ordered_by([[3, 0, 2, 1], [3, -1, 0, -1]], scores).tolist() == [[1, 3, 2, 0], [0, 3, -1, -1]]
 
 
-PLAIN, LARGE = 240, 12  # the large ones have more items than the auction caches pairs of a user
+PLAIN, LARGE = 180, 12  # the large ones have more items than the auction caches pairs of a user
 
 
 def random_instance(seed):

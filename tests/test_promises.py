@@ -348,8 +348,7 @@ def missed(rounds):
     return short / sum(closed.promises.least.sum() for closed in rounds)
 
 
-@pytest.mark.parametrize("unit", ["shown", "examined"])
-@pytest.mark.parametrize("make", SMALL.values())
+@cases("make unit", *((make, "examined") for make in SMALL.values()), (small_scenario, "shown"))
 def test_no_item_is_shown_above_its_cap(make, unit):
     """An agent that keeps promises never exceeds a cap, in any market, unit or batch; relevance does."""
     campaigns = CAMPAIGNS[1:] if make is small_scenario else []

@@ -152,14 +152,6 @@ def test_certificates_bound_values_and_random_and_oracle_are_the_ends(run):
     assert (utility["random"] == utility.min(axis=1)).all()
 
 
-def test_workers_and_batches_change_nothing(tmp_path):
-    """Two processes with batches of 13 leave tables of the same digest as one process with large batches."""
-    config, agents = small_scenario(rounds=1), ("rim-feedback", "oracle")
-    ways = {"workers": 1, "out": tmp_path / "one"}, {"workers": 2, "batch_size": 13, "out": tmp_path / "two"}
-    one, other = (compare(config, agents, seeds=1, **way) for way in ways)
-    assert digest(other) == digest(one)
-
-
 @pytest.mark.parametrize("config", [small_replay(), small_cold_start()])
 def test_other_markets_compare_too(config, tmp_path):
     """A replay and a market with releases go through the comparison."""

@@ -31,7 +31,7 @@ GRID = {"exposure.beta": [0.0, 0.8]}
 def swept(tmp_path_factory):
     """Two agents, two values of β, two seeds."""
     out = tmp_path_factory.mktemp("sweep") / "run"
-    with drawn():
+    with drawn("front"):
         return sweep(small_scenario(rounds=2), GRID, AGENTS, seeds=2, out=out, workers=1, certify=False)
 
 
