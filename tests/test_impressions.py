@@ -188,7 +188,7 @@ def test_the_marginal_likelihood_is_negative_binomial():
     draw = np.random.default_rng(0)
     expected = draw.gamma(2.0, 3.0, 60)
     count = draw.poisson(expected * draw.gamma(2.0, 0.5, 60)).astype(float)
-    shape, mean = impressions._prior(count, expected, 2.0, has_mean=False)
+    shape, mean = impressions._prior(count, expected, 2.0, 1.0, has_mean=False)
 
     def loss(log):
         law = nbinom(np.exp(log), np.exp(log) / (np.exp(log) + expected))

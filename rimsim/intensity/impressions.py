@@ -32,8 +32,10 @@ MEMORIES = ((0.5, 0.5), (0.5, 1.0), (0.8, 0.8), (0.8, 1.0), (1.0, 1.0))
 """Candidates for the share of its evidence that a round keeps when the next one is over."""
 _LEVEL_SD, _SLOPE_SD, _ROUND_SD = 1.0, 0.5, 3.0
 """Standard deviations of the normal priors of levels around 0, slopes around 1, and a round's own level around 0."""
-_EFFECT_SD = (0.3, 0.7)
+_EFFECT_SD = (0.3, 1.0)
 """Standard deviation of item effects before any evidence: of items that the warm-up has seen, and of the others."""
+_SURE = (1.0, 0.5)
+"""Standard deviation of the logarithm of either variance before any evidence; few events tell of that of new items."""
 _RECENT = 0.8
 """Weight of a round's validation loss in that of the round after it."""
 _PASSES, _SETTLED = 5, 0.05
@@ -277,21 +279,23 @@ def _priors(count: Floats, expected: Floats, unseen: Bools) -> tuple[Floats, Flo
         rows = members & (expected > 0)
         if rows.any():
             shape[group], mean[group] = _prior(
-                count[rows], expected[rows], float(shape[group]), has_mean=group == 1
+                count[rows], expected[rows], float(shape[group]), _SURE[group], has_mean=group == 1
             )
     return shape, mean
 
 
-def _prior(count: Floats, expected: Floats, usual: float, *, has_mean: bool) -> tuple[float, float]:
+def _prior(
+    count: Floats, expected: Floats, usual: float, sure: float, *, has_mean: bool
+) -> tuple[float, float]:
     """Shape and mean of a group, by marginal likelihood."""
-    # Log shape and log mean have normal priors of sd 1, around that of ``usual`` and 0.
+    # Log shape has a normal prior of sd ``sure`` around that of ``usual``, log mean one of sd 1 around 0.
 
     def loss(point: Floats) -> float:
         shape, (log_shape, log_mean) = np.exp(point[0]), (point[0], point[1] if has_mean else 0.0)
         rate = shape * np.exp(-log_mean)
         total = gammaln(shape + count) - gammaln(shape) + shape * np.log(rate)
         total -= (shape + count) * np.log(rate + expected)
-        return float(-total.sum() + 0.5 * (log_shape - np.log(usual)) ** 2 + 0.5 * log_mean**2)
+        return float(-total.sum() + 0.5 * ((log_shape - np.log(usual)) / sure) ** 2 + 0.5 * log_mean**2)
 
     start = np.array([np.log(usual), 0.0][: 1 + has_mean])
     found = minimize(loss, start, method="L-BFGS-B", bounds=[(-2.0, 10.0), (-4.0, 2.0)][: 1 + has_mean]).x

@@ -197,12 +197,13 @@ def calibration(data: PictureTables) -> Figure | None:
         f"For each consumption, the platform of {name} predicts {first} on first and {returning} on returning visits",
         f"By round; above 1 the platform promises itself more than comes; the title's figures: {late_of(rounds)}. "
         f"{sentences.seeds_caption(rounds)}",
-        3.1,
+        3.4,
     )
-    for ax, metric in zip(charts.panels(figure, len(present), looks), present, strict=True):
+    for ax, metric in zip(charts.panels(figure, len(present), looks, 1), present, strict=True):
         charts.plot_bands(ax, rounds[rounds["metric"] == metric], "round", looks)
         ax.axhline(1.0, color=charts.GREY, linewidth=1.2, linestyle=":")
         charts.metric_axis(ax, data.measures[metric])
+        ax.set_ylabel("predicted / actual")
         charts.integer_rounds(ax)
     return figure
 
@@ -340,7 +341,7 @@ def decomposed(data: PictureTables) -> Figure | None:
             ax.set_title(f"{agent}\n{data.measures[metric].title}", loc="left", pad=9)
         charts.integer_rounds(ax)
     labels = [f"{name} ({formulas[name]})" for name in looks]
-    figure.legend(charts.handles(looks), labels, loc="outside lower center", ncols=4, frameon=False)
+    figure.legend(charts.handles(looks), labels, loc="outside lower center", ncols=3, frameon=False)
     return figure
 
 
