@@ -205,7 +205,9 @@ def _minimum(
         inclusion_sums(*states, price, temperature, mean, spread, nothing, nothing)
         moved = price - temperature * _scaling(required, mean, spread)
         price = np.where(due, np.clip(moved, -cost, -0.0), -0.0)
-    items = np.flatnonzero(due & (mean > 0))
+    items, solved = np.flatnonzero(due & (mean > 0)), -np.zeros(len(required))
+    if not len(items):
+        return solved
     # One unit of each variable changes expected exposures by about their own spread.
     unit = epsilon / np.sqrt(np.maximum(spread[items], 1e-3 * required[items]))
 
@@ -232,7 +234,6 @@ def _minimum(
         callback=enough,
         options={"maxiter": _STEPS, "maxcor": 20, "ftol": 0.0, "gtol": 0.0},
     )
-    solved = -np.zeros(len(required))
     solved[items] = -np.clip(end.x * unit, 0.0, cost)
     return solved
 
