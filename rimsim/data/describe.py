@@ -315,12 +315,12 @@ def _values(axes: Axes, log: EventLog) -> None:
     else:
         positive = log.value[log.value > 0]
         wide = len(positive) == len(log) and positive.max() > 100 * positive.min()
-        edges = np.histogram_bin_edges(log.value, 50)
+        edges = np.histogram_bin_edges(log.value, 50).tolist()
         if wide:
-            edges = np.geomspace(positive.min(), positive.max(), 51)
+            edges = np.geomspace(positive.min(), positive.max(), 51).tolist()
             axes.set_xscale("log")
             axes.set_xlabel("value (log scale)")
-        axes.hist(log.value, bins=edges.tolist(), weights=np.full(len(log), 1 / len(log)), color=_FIRST)
+        axes.hist(log.value, bins=edges, weights=np.full(len(log), 1 / len(log)), color=_FIRST)
     axes.yaxis.set_major_formatter(lambda height, _: _per_cent(height))
 
 
