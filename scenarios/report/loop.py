@@ -190,6 +190,8 @@ def calibration(data: PictureTables) -> Figure | None:
         return None
     looks = charts.styles(rounds["agent"].unique())
     late = sentences.calibration_by_visit(rounds)
+    if late.empty:  # in late rounds nobody comes for the first time, or everybody does
+        return None
     chosen = tables.subject(looks)
     name = chosen if chosen in late.index else late.index[0]
     first, returning = (sentences.figure(ratio) for ratio in late[late.index == name].to_numpy()[0])
