@@ -13,6 +13,16 @@ _LARGEST = 30.0
 """Bound of |log μ|; beyond it an outcome is certain in double precision."""
 
 
+def hazard_rate(log_rate: Floats) -> Floats:
+    """(m,) μ, bounded so that no loss is infinite."""
+    return np.asarray(np.exp(np.clip(log_rate, -_LARGEST, _LARGEST)), np.float64)
+
+
+def hazard_losses(rate: Floats, taken: Bools) -> Floats:
+    """(m,) −log P of outcomes, P(taken) = 1 − exp(−μ)."""
+    return np.where(taken, -np.log(-np.expm1(-rate)), rate)
+
+
 @dataclass(frozen=True, eq=False)
 class HazardRegression:
     """P(taken) = 1 − exp(−μ), log μ = columns·θ + δ_group + offset.
@@ -43,12 +53,12 @@ class HazardRegression:
     def rate(self, theta: Floats, effect: Floats) -> Floats:
         """(m,) μ at θ (p,) and δ (groups,)."""
         found = self.columns @ theta + effect[self.group] + self.offset
-        return np.asarray(np.exp(np.clip(found, -_LARGEST, _LARGEST)), np.float64)
+        return hazard_rate(found)
 
     def value(self, theta: Floats, effect: Floats) -> float:
         """Objective at θ (p,) and δ (groups,)."""
         rate = self.rate(theta, effect)
-        loss = np.where(self.taken, -np.log(-np.expm1(-rate)), rate).sum()
+        loss = hazard_losses(rate, self.taken).sum()
         off = theta - self.mean
         groups = (self.exposure * np.exp(effect) - self.count * effect).sum()
         return float(loss + 0.5 * off @ self.precision @ off + groups)

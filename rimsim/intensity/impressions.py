@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -20,7 +21,7 @@ from rimsim.errors import ModelError, refuse
 from rimsim.intensity.contract import IntensityModel, ModelCapabilities, rescale_of
 from rimsim.intensity.persistence import KINDS, load, read_record, save_model, write_record
 from rimsim.intensity.states import UserStates
-from rimsim.regression import HazardRegression
+from rimsim.regression import HazardRegression, hazard_losses, hazard_rate
 
 FLOOR = 1e-9
 """Smallest intensity, so that its logarithm exists."""
@@ -60,6 +61,14 @@ class Impressions:
 
     def __len__(self) -> int:
         return len(self.item)
+
+    @cached_property
+    def columns(self) -> Floats:
+        """(m, 2K + 1) factors of levels, slopes and the round."""
+        # All fits of a round share them.
+        basis = np.stack([np.interp(np.log1p(self.history), KNOTS, hat) for hat in np.eye(len(KNOTS))], 1)
+        log_score = np.log(np.maximum(self.score, FLOOR))[:, None]
+        return np.concatenate([basis, basis * log_score, np.ones((len(self), 1))], 1)
 
     def require_scores(self) -> None:
         """Refuse scores that are negative or no number.
@@ -112,7 +121,8 @@ class LayerFit:
     of a model that is retrained drifts. Of earlier rounds two things are known: the likelihood of levels and slopes to
     second order, and of each item the events that came and those expected without δ. exp(δ) has a gamma prior of mean
     ``mean`` and shape ``shape``, one for items that the warm-up has seen and one for the others. Both are estimated by
-    marginal likelihood, which is negative binomial (DuMouchel 1999, "Bayesian Data Mining in Large Frequency Tables").
+    marginal likelihood, which is negative binomial (as in DuMouchel 1999, "Bayesian Data Mining in Large Frequency
+    Tables", with one gamma law in place of a mixture of two).
     """
 
     memory: float
@@ -209,8 +219,6 @@ class LayerFit:
 
         θ holds the levels, the slopes and the round's own level; the groups are the items.
         """
-        basis = np.stack([np.interp(np.log1p(shown.history), KNOTS, hat) for hat in np.eye(len(KNOTS))], 1)
-        log_score = np.log(np.maximum(shown.score, FLOOR))[:, None]
         k, of = len(KNOTS), self.unseen.astype(np.int64)
         own = np.concatenate([np.full(k, _LEVEL_SD), np.full(k, _SLOPE_SD), [_ROUND_SD]]) ** -2.0
         around = np.concatenate([np.zeros(k), np.ones(k), [0.0]])
@@ -219,7 +227,7 @@ class LayerFit:
         pull = own * around
         pull[:-1] += self.linear
         return HazardRegression(
-            np.concatenate([basis, basis * log_score, np.ones((len(shown), 1))], 1),
+            shown.columns,
             offset=np.log(shown.examination),
             taken=shown.taken,
             group=shown.item,
@@ -234,8 +242,7 @@ class LayerFit:
         place = np.log1p(shown.history)
         log_rate = np.interp(place, KNOTS, self.level) + self.item[shown.item] + np.log(shown.examination)
         log_rate += np.interp(place, KNOTS, self.slope) * np.log(np.maximum(shown.score, FLOOR))
-        rate = np.exp(np.clip(log_rate, -30.0, 30.0))
-        losses = np.where(shown.taken, -np.log(-np.expm1(-rate)), rate)
+        losses = hazard_losses(hazard_rate(log_rate), shown.taken)
         types = (part for part in (losses[shown.history == 0], losses[shown.history > 0]) if len(part))
         return float(np.mean([part.mean() for part in types]))
 

@@ -92,15 +92,16 @@ class KeptRounds:
         numbers = arrays[f"{prefix}rounds"].tolist()
         return cls(
             schedules=tuple((number, _schedule(arrays, prefix, number)) for number in numbers),
-            shown=tuple(_impressions(arrays, prefix, number) for number in numbers),
+            shown=tuple(_impressions(arrays, f"{prefix}shown-{{}}-{number}") for number in numbers),
             events=arrays[f"{prefix}events"],
         )
 
 
-def _impressions(arrays: Mapping[str, Array], prefix: str, number: int) -> Shown | None:
-    if f"{prefix}shown-item-{number}" not in arrays:
+def _impressions(arrays: Mapping[str, Array], name: str) -> Shown | None:
+    """Impressions from arrays with the column in ``name``; None without."""
+    if name.format("item") not in arrays:
         return None
-    return Shown(*(arrays[f"{prefix}shown-{column}-{number}"] for column in _SHOWN))
+    return Shown(*(arrays[name.format(column)] for column in _SHOWN))
 
 
 def _schedule(arrays: Mapping[str, Array], prefix: str, number: int) -> Schedule:
@@ -197,9 +198,7 @@ class MarketState:
                     LayerFit(*parts)
                     for parts in zip(*(arrays[f"layer-{name}"] for name in _FIT), strict=True)
                 )
-                waiting = None
-                if "waiting-item" in arrays:
-                    waiting = Shown(*(arrays[f"waiting-{column}"] for column in _SHOWN))
+                waiting = _impressions(arrays, "waiting-{}")
                 offer = Offer.from_arrays(arrays)
                 decay = arrays["decay"].tolist()
                 examined = Examined(arrays["examined"], DecayEstimate(*decay) if decay else None)
