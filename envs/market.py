@@ -131,22 +131,22 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         self.render_mode = render_mode
         self.model_seed = model_seed
         self.needs = NO_NEEDS
-        """What is filled in for the agent beside what every agent is told."""
+        """Fields that are filled in for the agent beside those of every agent."""
         self.barrier_every: int | None = None
         self._market: Market | None = None
         self._row = np.zeros(0, np.int64)
         """(1,) the row of the arrival that waits in its round; empty where none does."""
         self._scores: ScoreRows | None = None
-        """What the model says of it."""
+        """Its scores under the model."""
         self._feedback: Callable[[], Feedback] | None = None
         self._note: Slates | None = None
         self._seeds = Seeds()
         self._begun: MarketState | None = None
         """The market when the open round began; of the last round if all are over."""
         self._answers: list[Slates] = []
-        """What has been answered since."""
+        """Slates that were answered since."""
         self._view: RoundView | None = None
-        """What may be known of the open round, once it was asked for."""
+        """View of the open round, once it was asked for."""
         with progress_to(_print):
             world = build_world(self.config)
         m = self.n_items = world.log.n_items

@@ -114,7 +114,7 @@ class LoggedSlates:
     admissible: Ints
     """(n,) items that might have been shown."""
     uniform: bool = False
-    """Whether the logging policy drew all items in any order alike, which the exact pseudo-inverse needs."""
+    """True if the logging policy drew all items in any order alike, which the exact pseudo-inverse needs."""
 
     def __len__(self) -> int:
         return len(self.reward)

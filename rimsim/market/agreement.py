@@ -274,7 +274,7 @@ _EASE = 4_096
 """Items up to which ``ease`` is among them. It inverts a matrix of items by items four times here: at 3,700 items 2.4
 CPU s and 1.1 GB each time, at 6,000 7 s and 2.1 GB, which grow with the third and the second power."""
 _STRENGTHS: dict[str, dict[str, object]] = {"bag": {"weight_decay": 1e-4}, "ease": {"ridge": 1000.0}}
-"""What these models would else choose by fitting to the log several times more."""
+"""Strengths that these models would else choose by several more fits to the log."""
 _CELLS = 2**25  # most users times items judged: all of MovieLens-1M, 3,355 users over 10,000 items
 _DRAWS, _MANY = 2, 1_000
 """Draws of a cut, and the judged users from which one tells as much: fits to the past are most of the cost."""

@@ -55,7 +55,7 @@ class TableReport:
     left: float
     """The share of all that would be consumed that users do not meet in the log."""
     shown_at_random: bool
-    """Whether who was shown what in the table did not depend on what they like."""
+    """True if the table's items were shown without regard to what their users like."""
 
     def text(self) -> str:
         """Sentence about the coverage."""
