@@ -254,6 +254,33 @@ class DynamicsConfig:
 
 
 @dataclass(frozen=True, config=STRICT)
+class HiddenConfig:
+    """Hidden quality: worth of items that the log does not say."""
+
+    rho: float = Field(
+        default=1.0,
+        ge=-1,
+        le=1,
+        description="ρ: correlation of the items' log worth with their log popularity. 1: the log says it all, and "
+        "the truth stays as it was fitted, whatever sd is. 0: the log says nothing of how good an item is on average.",
+    )
+    sd: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Standard deviation of the items' log worth; null: as of their log popularity.",
+    )
+    of: Literal["all", "new", "tail"] = Field(
+        default="all",
+        description="Items that it moves. new: those that the warm-up log has not met. tail: those outside the most "
+        "popular ones with 80 % of the events.",
+    )
+    seed: Annotated[int, Field(ge=0)] | Literal["seed"] = Field(
+        default=0, description="Draw of the hidden part; seed: the run's own, another one at each seed."
+    )
+
+
+@dataclass(frozen=True, config=STRICT)
 class ConsumerConfig:
     """Consumers, who decide on consumption; agents never see them."""
 
@@ -270,6 +297,9 @@ class ConsumerConfig:
     )
     dynamics: DynamicsConfig = Field(
         default=DynamicsConfig(), description="intensity, logit, cascade: what moves what is wanted."
+    )
+    hidden: HiddenConfig = Field(
+        default=HiddenConfig(), description="intensity, logit, cascade: what items are worth beyond the log."
     )
     position_decay: float = Field(
         default=0.85, gt=0, le=1, description="γ: examination at position r is γ^(r−1)."
@@ -437,6 +467,9 @@ class ScenarioConfig:
 
 def at_seed(config: ScenarioConfig, seed: int) -> ScenarioConfig:
     """Scenario at a seed, on which its truth may depend."""
-    if config.consumer.truth_seed != "seed":
-        return config
-    return replace(config, consumer=replace(config.consumer, truth_seed=seed))
+    consumer = config.consumer
+    if consumer.truth_seed == "seed":
+        consumer = replace(consumer, truth_seed=seed)
+    if consumer.hidden.seed == "seed":
+        consumer = replace(consumer, hidden=replace(consumer.hidden, seed=seed))
+    return replace(config, consumer=consumer)
