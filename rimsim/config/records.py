@@ -255,7 +255,7 @@ class DynamicsConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class HiddenConfig:
-    """Hidden quality: worth of items that the log does not say."""
+    """Hidden quality: item worth beyond the log."""
 
     rho: float = Field(
         default=1.0,

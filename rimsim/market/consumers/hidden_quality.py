@@ -1,4 +1,4 @@
-"""Hidden quality: worth of items that the log does not say."""
+"""Hidden quality: item worth beyond the log."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LEAST = 3
 
 
 def hidden_bias(config: HiddenConfig, events: Ints, met: Bools) -> Floats:
-    """(M,) change of each item's log worth; 0 where nothing is hidden.
+    """(M,) change of each item's log worth, or 0.
 
     The log popularity z of the chosen items, standardised, is taken off with its spread s, and sd·(ρ·z + √(1 − ρ²)·ε)
     is put in its place. ε is normal noise that is standardised and uncorrelated with z among them, so that ρ and sd are
