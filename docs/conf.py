@@ -62,6 +62,16 @@ def _whole(_app: Sphinx, what: str, _name: str, _thing: object, _options: object
         lines[first] = f": {lines[first]}"
 
 
+def _log(_app: Sphinx, name: str, source: list[str]) -> None:
+    """Turn links between pages and the benchmark log, which GitHub follows, into those of the site.
+
+    The site has the log in ``docs/log``, a link to ``benchmarks/log``.
+    """
+    here, there = ("../../docs/", "../") if name.startswith("log/") else ("../benchmarks/log/", "log/")
+    source[0] = source[0].replace(f"]({here}", f"]({there}")
+
+
 def setup(app: Sphinx) -> None:
     """Before napoleon, whose priority is 500."""
     app.connect("autodoc-process-docstring", _whole, priority=400)
+    app.connect("source-read", _log)
