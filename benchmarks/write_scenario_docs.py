@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
+import inspect
+import itertools
 import json
+import textwrap
 import typing
 from pathlib import Path
 from typing import Any
@@ -46,6 +50,19 @@ def records(record: type[Any], path: str = "") -> list[tuple[str, type[Any]]]:
     return found
 
 
+def meanings(record: type[Any]) -> dict[str, str]:
+    """Field → its text, of a record and the records that it extends."""
+    found: dict[str, str] = {}
+    for kind in reversed(record.__mro__):
+        if dataclasses.is_dataclass(kind):
+            body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0].body  # type: ignore[attr-defined]
+            for field, text in itertools.pairwise(body):
+                match field, text:
+                    case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(meaning))):
+                        found[name] = " ".join(meaning.split())
+    return found
+
+
 def page() -> str:
     """The page as Markdown."""
     lines = [
@@ -62,9 +79,9 @@ def page() -> str:
         title = f"`{path.rstrip('.')}`" if path else "Top level"
         summary = (record.__doc__ or "").strip().splitlines()[0]
         lines += ["", f"## {title}", "", summary, "", "| field | default | meaning |", "|---|---|---|"]
-        for field in dataclasses.fields(record):
-            info = record.__pydantic_fields__[field.name]
-            lines.append(f"| `{field.name}` | {shown(info.default)} | {info.description} |")
+        for name, meaning in meanings(record).items():
+            default = record.__pydantic_fields__[name].default
+            lines.append(f"| `{name}` | {shown(default)} | {meaning} |")
     return "\n".join(lines) + "\n" + USER_REC
 
 

@@ -70,14 +70,14 @@ class GroundModel(Protocol):
 class GroundConfig:
     """Options of all ground intensities."""
 
-    horizon: float | None = Field(
-        default=None, gt=0, description="Seconds; None: one session, which is one arrival."
-    )
-    gap: float = Field(default=1800.0, gt=0, description="Silence that ends a session, seconds.")
-    windows: int = Field(
-        default=4, ge=1, description="With a horizon in seconds: how many past horizons to fit on."
-    )
-    device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
+    horizon: float | None = Field(default=None, gt=0)
+    """Seconds; None: one session, which is one arrival."""
+    gap: float = Field(default=1800.0, gt=0)
+    """Silence that ends a session, seconds."""
+    windows: int = Field(default=4, ge=1)
+    """With a horizon in seconds: how many past horizons to fit on."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
 
 
 class Ground(FromHidden, Stored, GroundModel):
