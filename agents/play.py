@@ -129,15 +129,12 @@ class Recorder(Protocol):
 
     def opened(self) -> None:
         """Note that a round is open, before anything is served."""
-        ...
 
     def served(self, count: int, /) -> None:
         """Note arrivals that were served."""
-        ...
 
     def closed(self, closed: ClosedRound) -> None:
         """Note a round that is over."""
-        ...
 
 
 def play(market: Market, agent: Agent, recorder: Recorder, batch_size: int | None = None) -> None:

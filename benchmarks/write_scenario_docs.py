@@ -58,7 +58,9 @@ def meanings(record: type[Any]) -> dict[str, str]:
             body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0].body  # type: ignore[attr-defined]
             for field, text in itertools.pairwise(body):
                 match field, text:
-                    case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(meaning))):
+                    case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(
+                        value=ast.Constant(value=str(meaning))
+                    ):
                         found[name] = " ".join(meaning.split())
     return found
 

@@ -47,23 +47,18 @@ class GroundModel(Protocol):
 
     def fit(self, log: EventLog) -> Self:
         """Fit from scratch to the target events of the log."""
-        ...
 
     def update(self, log: EventLog) -> Self:
         """Fit to new target events, keeping the scale of λ."""
-        ...
 
     def encode(self, states: UserStates) -> Hidden:
         """Hidden states of n user states."""
-        ...
 
     def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
         """Hidden states after one more event each."""
-        ...
 
     def intensity_hidden(self, hidden: Hidden, now: Floats) -> torch.Tensor:
         """(n,) float32 λ of the states at ``now``, seconds."""
-        ...
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
