@@ -110,12 +110,6 @@ class PacingAgent(Agent, Protocol):
 class Capabilities:
     """Declarations of an agent, read once."""
 
-    name: str
-    """Name in tables, pictures and folders."""
-    order_free: bool
-    """Rows may come in any order."""
-    barrier_every: int | None
-    """No batch crosses a multiple of this number of arrivals."""
     needs: Needs
     """Data to be filled in besides the usual."""
     needs_audience: bool
@@ -129,10 +123,7 @@ class Capabilities:
     def of(cls, agent: Agent) -> Capabilities:
         """Capabilities that an agent declares by attributes."""
         return cls(
-            agent.name,
-            agent.order_free,
-            agent.barrier_every,
-            Needs.of(agent),
+            needs=Needs.of(agent),
             needs_audience=bool(getattr(agent, "needs_audience", False)),
             keeps_promises=bool(getattr(agent, "keeps_promises", False)),
             moves_prices=hasattr(type(agent), "item_price"),

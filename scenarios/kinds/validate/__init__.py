@@ -42,7 +42,7 @@ from rimsim.measures import agreement, mean_interval, pairs_of
 from rimsim.plugs import own_code
 from rimsim.scenarios.kinds.results import RunResult, Show, table_of
 from rimsim.scenarios.kinds.validate import checks
-from rimsim.scenarios.kinds.validate.answers import HeldAnswers, held_answers, judge_held
+from rimsim.scenarios.kinds.validate.answers import HeldAnswers, held_answers, judge_observed
 from rimsim.scenarios.kinds.validate.report import BESTSELLERS, readme, validation_report
 from rimsim.scenarios.report.charts import draw
 from rimsim.scenarios.runs import store
@@ -313,7 +313,7 @@ class _Work:
             if name != RANDOM:
                 self.show(f"known answers: {name}, fitted to the whole log")
                 models[name] = fitted_model(name, 0, config.device, self.log, self.unfitted)
-        found = judge_held(answers, truths, models, k=config.observed.k)
+        found = judge_observed(answers, truths, models, k=config.observed.k)
         return {"observed": found.table(), "observed_pairs": found.pairs()}
 
 

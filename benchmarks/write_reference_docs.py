@@ -1,4 +1,8 @@
-"""Write docs/scenarios.md from the fields of the config records: ``python benchmarks/write_scenario_docs.py``."""
+"""Write the tables of docs/ that the code has: ``python benchmarks/write_reference_docs.py``.
+
+docs/scenarios.md is made from the fields of the config records, the table of docs/measures.md from the registry of
+measures, and the sections of docs/tables.md from the schema of a run folder.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,8 @@ from typing import Any
 from pydantic_core import PydanticUndefined
 
 from rimsim.config import ScenarioConfig, find_scenario, scenario_names
+from rimsim.measures import MEASURES
+from rimsim.scenarios.runs.schema import TABLES
 
 WRITTEN = (
     "A duration is a number with its unit: `90s`, `30min`, `2h`, `1d`, also `1.5h` and `2h30min` (`m` is a minute).",
@@ -37,7 +43,7 @@ rimsim compare user-rec --data my_log.csv --agents relevance,user-rec,offline-ma
 """
 """How the numbers of one scenario fit a log."""
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "scenarios.md"
+DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 
 def records(record: type[Any], path: str = "") -> list[tuple[str, type[Any]]]:
@@ -98,5 +104,44 @@ def shown(default: object) -> str:
     return f"`{default}`" if default != "" else "–"
 
 
+def table_of_measures() -> str:
+    """Table of all measures, as in docs/measures.md."""
+    lines = ["| metric | title | group | formula | unit | better |", "|---|---|---|---|---|---|"]
+    for measure in MEASURES.values():
+        formula, better = measure.formula.replace("|", "\\|"), measure.better.replace("neither", "–")
+        row = f"`{measure.name}`", measure.title, measure.group, formula, measure.unit, better
+        lines.append("| " + " | ".join(row) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def sections_of_tables() -> str:
+    """Sections of docs/tables.md, one per table."""
+    parts = []
+    for name, table in TABLES.items():
+        there = f"; there {table.when}" if table.when else ""
+        made = f"Of `rimsim {table.made_by}`; a row is {table.what}{there}."
+        lines = [f"## `{table.place(name)}`", "", made, "", "| column | what it holds |", "|---|---|"]
+        lines += [f"| `{column}` | {held} |" for column, held in table.columns.items()]
+        if table.more:
+            lines += ["", f"Further columns: {table.more}."]
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts) + "\n"
+
+
+def written(name: str) -> str:
+    """A page of docs/ with the tables as the code has them."""
+    if name == "scenarios.md":
+        return page()
+    text = (DOCS / name).read_text(encoding="utf-8")
+    if name == "tables.md":
+        return text[: text.index("## `")] + sections_of_tables()
+    before, rest = text.split("| metric | title |", 1)
+    after = rest.split("\n\n", 1)[1]
+    return f"{before}{table_of_measures()}\n{after}"
+
+
+PAGES = ("scenarios.md", "measures.md", "tables.md")
+
 if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")
+    for file in PAGES:
+        (DOCS / file).write_text(written(file), encoding="utf-8")
