@@ -41,6 +41,7 @@ ENTRIES: Mapping[str, AgentEntry] = {
     "rim-dual": AgentEntry("rim_dual", "RimDual", "guarantor", 3, ("#de8f05", "s"), 2),
     "rim-feedback": AgentEntry("rim_feedback", "RimFeedback", "guarantor", 1, ("#d55e00", "D"), 3),
     "rim-resolve": AgentEntry("rim_resolve", "RimResolve", "guarantor", 2, ("#ca9161", "v"), 4),
+    "rim-ucb": AgentEntry("rim_ucb", "RimUCB"),
     "entropic-dual": AgentEntry("entropic_dual", "EntropicDual", "guarantor", 4, ("#cc78bc", "P"), 5),
     "p-mmf": AgentEntry("p_mmf", "PMMF"),
     "fair-rec": AgentEntry("fair_rec", "FairRec"),

@@ -12,6 +12,7 @@ from .records import ConsumerConfig as ConsumerConfig
 from .records import DataConfig as DataConfig
 from .records import DynamicsConfig as DynamicsConfig
 from .records import ExposureConfig as ExposureConfig
+from .records import HiddenConfig as HiddenConfig
 from .records import LogOptions as LogOptions
 from .records import LogWindow as LogWindow
 from .records import PlatformConfig as PlatformConfig

@@ -186,6 +186,24 @@ class DynamicsConfig:
 
 
 @dataclass(frozen=True, config=STRICT)
+class HiddenConfig:
+    """Hidden quality: item worth beyond the log."""
+
+    rho: float = Field(default=1.0, ge=-1, le=1)
+    """ρ: correlation of the items' log worth with their log popularity. 1: the log says it all, and the truth stays as
+    it was fitted, whatever sd is. 0: the log says nothing of how good an item is on average.
+    """
+    sd: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Standard deviation of the items' log worth; null: as of their log popularity."""
+    of: Literal["all", "new", "tail"] = "all"
+    """Items that it moves. new: those that the warm-up log has not met. tail: those outside the most popular ones with
+    80 % of the events.
+    """
+    seed: Annotated[int, Field(ge=0)] | Literal["seed"] = 0
+    """Draw of the hidden part; seed: the run's own, another one at each seed."""
+
+
+@dataclass(frozen=True, config=STRICT)
 class ConsumerConfig:
     """Consumers, who decide on consumption; agents never see them."""
 
@@ -200,6 +218,8 @@ class ConsumerConfig:
     """
     dynamics: DynamicsConfig = DynamicsConfig()
     """intensity, logit, cascade: what moves what is wanted."""
+    hidden: HiddenConfig = HiddenConfig()
+    """intensity, logit, cascade: what items are worth beyond the log."""
     position_decay: float = Field(default=0.85, gt=0, le=1)
     """γ: examination at position r is γ^(r−1)."""
     attraction: float = Field(default=1.0, gt=0)
@@ -353,6 +373,9 @@ class ScenarioConfig:
 
 def at_seed(config: ScenarioConfig, seed: int) -> ScenarioConfig:
     """Scenario at a seed, on which its truth may depend."""
-    if config.consumer.truth_seed != "seed":
-        return config
-    return replace(config, consumer=replace(config.consumer, truth_seed=seed))
+    consumer = config.consumer
+    if consumer.truth_seed == "seed":
+        consumer = replace(consumer, truth_seed=seed)
+    if consumer.hidden.seed == "seed":
+        consumer = replace(consumer, hidden=replace(consumer.hidden, seed=seed))
+    return replace(config, consumer=consumer)
