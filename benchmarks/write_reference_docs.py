@@ -33,9 +33,9 @@ WRITTEN = (
 USER_REC = """
 ## `user-rec` on your own log
 
-`user-rec` asks for `exposure.items` × `exposure.each` = 40 × 7 = 280 messages per round. The embedded log has 671 users,
-so each gets at most one. `exposure.each` is the number of users that a promoted item should reach. With n users and
-slates of k items, choose the two so that their product is at most n·k. For a log of 200 users, for example:
+`user-rec` asks for `exposure.items` × `exposure.each` = 40 × 7 = 280 messages per round. The embedded log has 671
+users, so each gets at most one. `exposure.each` is the number of users that a promoted item should reach. With n users
+and slates of k items, choose the two so that their product is at most n·k. For a log of 200 users, for example:
 
 ```sh
 rimsim compare user-rec --data my_log.csv --agents relevance,user-rec,offline-match \\
@@ -77,8 +77,8 @@ def page() -> str:
     lines = [
         "# Scenarios",
         "",
-        "Look up the fields of a scenario and the built-in scenarios here. A scenario is a YAML file with these fields.",
-        "A field that the file leaves out has its default.",
+        "Look up the built-in scenarios and the fields of a scenario here. A scenario is a YAML file with these",
+        "fields. A field that the file leaves out has its default.",
         "",
         *WRITTEN,
         "",
@@ -119,8 +119,7 @@ def page_of_commands() -> str:
     """Usage, help and options of every command, as in docs/command-line.md."""
     parts = [
         "# Command line",
-        "Look up commands and options here. `rimsim COMMAND --help` prints the same text. To list built-in names, run\n"
-        "`rimsim agents`, `models`, `arrivals`, `consumers`, `providers`, `measures` or `scenarios`.",
+        "Look up commands and options here. `rimsim COMMAND --help` prints the same text.",
     ]
     for path, command in commands(_rimsim):
         context = click.Context(command, info_name=path)
@@ -128,7 +127,8 @@ def page_of_commands() -> str:
         text = " ".join((command.help or "").replace("\b", "").split())
         parts += [f"## `{path}`", f"{text}\n\n```text\n{usage}\n```"]
         rows = [param.get_help_record(context) for param in command.params]
-        lines = [f"| `{name}` | {' '.join(help_.split())} |" for name, help_ in filter(None, rows)]
+        cells = [[" ".join(cell.split()).replace("|", "\\|") for cell in row] for row in rows if row]
+        lines = [f"| `{name}` | {text} |" for name, text in cells]
         if lines:
             table = "\n".join(["| option | meaning |", "|---|---|", *lines])
             parts.append(table.replace("<", "&lt;"))

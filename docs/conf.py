@@ -16,7 +16,13 @@ author = "the authors of rimsim"
 copyright = "the authors of rimsim; MIT licence"  # noqa: A001  # Sphinx's own name
 version = release = rimsim.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_gallery.gen_gallery"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx_copybutton",
+    "sphinx_gallery.gen_gallery",
+]
 exclude_patterns = ["gallery/*.ipynb", "gallery/*.py", "gallery/*.json"]
 suppress_warnings = ["ref.python"]  # a short name in an annotation, such as Visits, which two rooms have
 
@@ -49,6 +55,8 @@ sphinx_gallery_conf = {
     "min_reported_time": 1e9,  # times are the machine's
     "capture_repr": (),
 }
+
+copybutton_exclude = ".linenos, .gp, .go"
 
 html_theme = "furo"
 html_title = f"rimsim {release}"

@@ -340,7 +340,11 @@ _DEMO: dict[str, Any] = {"command": "rimsim demo"}
 
 @click.command()
 @click.option(
-    "--out", type=path, default="runs/demo", show_default=True, help="Folder; an earlier demo goes."
+    "--out",
+    type=path,
+    default="runs/demo",
+    show_default=True,
+    help="Output folder; an earlier demo in it is deleted.",
 )
 def demo(out: Path) -> None:
     """Play the main job and the replay; it takes minutes."""
