@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import rimsim
@@ -17,6 +19,11 @@ version = release = rimsim.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_gallery.gen_gallery"]
 exclude_patterns = ["gallery/*.ipynb", "gallery/*.py", "gallery/*.json"]
 suppress_warnings = ["ref.python"]  # a short name in an annotation, such as Visits, which two rooms have
+
+# The benchmark log lies beside the scripts that write it; Sphinx reads only what is in this folder.
+HERE = Path(__file__).parent
+shutil.rmtree(HERE / "log", ignore_errors=True)
+shutil.copytree(HERE.parent / "benchmarks" / "log", HERE / "log")
 
 # Pages are read on GitHub too: plain Markdown, with its anchors of headings.
 myst_heading_anchors = 4
@@ -62,6 +69,16 @@ def _whole(_app: Sphinx, what: str, _name: str, _thing: object, _options: object
         lines[first] = f": {lines[first]}"
 
 
+def _log(_app: Sphinx, name: str, source: list[str]) -> None:
+    """Turn links between pages and the benchmark log, which GitHub follows, into those of the site.
+
+    The site has the log in ``docs/log``, a copy of ``benchmarks/log``.
+    """
+    here, there = ("../../docs/", "../") if name.startswith("log/") else ("../benchmarks/log/", "log/")
+    source[0] = source[0].replace(f"]({here}", f"]({there}")
+
+
 def setup(app: Sphinx) -> None:
     """Before napoleon, whose priority is 500."""
     app.connect("autodoc-process-docstring", _whole, priority=400)
+    app.connect("source-read", _log)

@@ -58,7 +58,7 @@ CLAIMS = [
 
 @pytest.fixture(scope="module")
 def swept():
-    """The table behind the matrix of docs/findings.md, from ``runs/findings`` where it is complete."""
+    """The table behind the matrix of benchmarks/log/findings.md, from ``runs/findings`` where it is complete."""
     root = Path(__file__).parents[1]
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(root / "benchmarks")

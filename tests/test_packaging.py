@@ -108,8 +108,8 @@ def test_the_root_lends_what_people_look_for_first():
     assert shown.split() == sorted(public.split())
 
 
-DOCS = ROOT / "docs"
-PAGES = sorted(path for path in DOCS.rglob("*.md") if "gallery" not in path.parts)
+DOCS, LOG = ROOT / "docs", ROOT / "benchmarks" / "log"
+PAGES = sorted(path for path in DOCS.rglob("*.md") if not {"gallery", "log"} & set(path.parts))
 pytestmark = pytest.mark.skipif(not (DOCS / "index.md").is_file(), reason="not a source checkout")
 
 
@@ -131,7 +131,8 @@ def _anchors(path):
 def test_every_page_and_every_room_is_in_the_sites_contents_and_short():
     """Each page once, and what the root lends; README has 900 words at most, other pages but references 1,500."""
     sections = dict(_listed(DOCS / "index.md"))
-    assert list(sections) == ["Tutorials", "How to", "Reference", "Explanation", "Appendix"]
+    assert list(sections) == ["Tutorials", "How to", "Explanation", "Reference", "Measured"]
+    assert sections.pop("Measured") == []  # one entry, whose title is another: Benchmark log <log/README>
     listed = [name for names in sections.values() for name in names]
     listed += [f"api/{name}" for _, names in _listed(DOCS / "api" / "index.md") for name in names]
     there = [str(path.relative_to(DOCS).with_suffix("")) for path in PAGES]
@@ -147,7 +148,11 @@ def test_every_page_and_every_room_is_in_the_sites_contents_and_short():
     assert {name: count for name, count in words.items() if count > 1500} == {}
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "page",
+    [ROOT / "README.md", *PAGES, *LOG.glob("*.md")],
+    ids=lambda path: f"{path.parent.name}-{path.stem}",
+)
 def test_links_lead_somewhere(page):
     """Every link within the repository leads to a file, and to a heading of it where it names one."""
     text = re.sub(r"```.*?```|`[^`\n]*`", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
@@ -160,11 +165,39 @@ def test_links_lead_somewhere(page):
         assert not anchor or anchor in _anchors(path), target
 
 
+def test_figures_of_pages_are_those_of_the_log(monkeypatch):
+    """Every quoted figure equals its cell of the log, and every page of the log says how its tables were made."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    figures = import_module("figures")
+    texts = {path: path.read_text(encoding="utf-8") for path in figures.PAGES}
+    assert [path.name for path, text in texts.items() if figures.filled(text) != text] == []
+    made = re.compile(r"^\*Commit \w{7,}, \d{4}-\d\d-\d\d, .+, rimsim [\d.]+:\* `.+`$", re.MULTILINE)
+    assert [
+        path.name for path in LOG.glob("*.md") if path.stem != "README" and not made.search(path.read_text())
+    ] == []
+
+
+def test_a_figure_is_found_by_row_and_column(monkeypatch, tmp_path):
+    """A mark takes a cell in four forms, below a heading where it names one; an unknown row is refused."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    figures = import_module("figures")
+    (tmp_path / "a.md").write_text(
+        "# A\n\n| x | y |\n|---|---|\n| `n` | -.135 ±.01* |\n\n## B\n\n| x | y |\n|---|---|\n| n | 2 |\n"
+    )
+    monkeypatch.setattr(figures, "LOG", tmp_path)
+    forms = {"": "−0.135 ± 0.01", "mean": "−0.135", "size": "0.135", "%": "14%"}
+    assert {form: figures.figure(f"a; n; y; {form}") for form in forms} == forms
+    assert figures.filled("<!-- log: a#b; n; y -->9<!-- /log -->") == "<!-- log: a#b; n; y -->2<!-- /log -->"
+    with pytest.raises(SystemExit, match="no such row"):
+        figures.figure("a; m; y")
+
+
 def test_the_leaderboard_shows_its_table(monkeypatch):
     """The page is what its script makes of the committed table, and has every built-in agent."""
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     board = import_module("leaderboard")
     table = pd.read_parquet(board.TABLE)
-    assert board.PAGE.read_text(encoding="utf-8") == board.page(table)
+    page = board.PAGE.read_text(encoding="utf-8")
+    assert page == board.page(table, page.splitlines()[2])
     assert set(table["scenario"]) == set(board.BOARDS)
     assert set(table["agent"]) == set(BUILT_IN)

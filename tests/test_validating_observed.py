@@ -100,7 +100,7 @@ def test_a_truth_of_a_selected_tenth_is_judged_as_it_deserves():
         "law": Known(p),
     }
     models = {"popularity": make("popularity").fit(log)}
-    found = judge_observed(table_of(TAKEN), log, truths, models, taken_at=1.0)
+    found = judge_observed(held_answers(table_of(TAKEN), log, taken_at=1.0), truths, models)
     table = found.table().set_index(["truth", "model", "metric"])
     for metric in ("auc", "precision", "log_likelihood"):
         law_itself, good, bad, popular, chance = (
@@ -123,7 +123,7 @@ def test_a_truth_of_a_selected_tenth_is_judged_as_it_deserves():
 def test_the_law_has_the_auc_and_the_deciles_that_it_must_have():
     """Of answers drawn from a law, AUC is as its probabilities say; shares of tenths add up, and their means grow."""
     p = law()
-    found = judge_observed(table_of(TAKEN), FIRST, {"law": Known(p)}, {}, taken_at=1.0).table()
+    found = judge_observed(held_answers(table_of(TAKEN), FIRST, taken_at=1.0), {"law": Known(p)}, {}).table()
     found = found[found["truth"] == "law"].set_index("metric")
     value, low, high = found.loc["auc", ["value", "low", "high"]]
     expected = []
@@ -207,10 +207,10 @@ def test_answers_of_two_users_are_judged_and_those_of_one_are_refused():
     """Each user's answers are foretold from the other's; one user has no other."""
     items, values = np.array([1, 2, 3, 4]), np.array([1.0, 1, 0, 0])
     few = dataclasses.replace(table_of(TAKEN), user=np.arange(4) % 2, item=items, value=values)
-    found = judge_observed(few, FIRST, {"law": Known(law())}, {}, taken_at=1.0)
+    found = judge_observed(held_answers(few, FIRST, taken_at=1.0), {"law": Known(law())}, {})
     assert np.isfinite(found.probability).all()
     one = dataclasses.replace(few, user=np.zeros(4, np.int64))
-    refused(DataError, "answers of 1 user .* at least two", judge_observed, one, FIRST, {}, {}, taken_at=1.0)
+    refused(DataError, "answers of 1 user .* at least two", held_answers, one, FIRST, taken_at=1.0)
 
 
 def test_the_interval_of_a_ratio_is_that_of_a_bootstrap():
