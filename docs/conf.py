@@ -99,7 +99,7 @@ def _report(app: Sphinx) -> None:
             workers=1,
             out=Path(folder) / "run",
         )
-        (HERE / "report" / "report.html").write_text(html(comparison_report(run), run), encoding="utf-8")
+        (HERE / "report" / "run.html").write_text(html(comparison_report(run), run), encoding="utf-8")
 
 
 def _for_site(_app: Sphinx, name: str, source: list[str]) -> None:
