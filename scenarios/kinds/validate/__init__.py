@@ -311,7 +311,7 @@ class _Work:
     def answer_tables(
         self, answers: HeldAnswers, quality: HiddenQuality | None, truths: Truths
     ) -> dict[str, pd.DataFrame]:
-        """Tables of truths and models on known answers, and of items' hidden quality."""
+        """Tables of judges and hidden quality on known answers."""
         config, models = self.config, {}
         for name in config.chosen:
             if name != RANDOM:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy.stats import t
 
 from rimsim import rng
 from rimsim.arrays import Floats, Ints
@@ -17,16 +18,12 @@ _WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
 _LEAST_ITEMS = 10
 _STEPS, _ENOUGH, _SMALL, _LARGE = 200, 1e-4, 1e-6, 1e8  # steps of a fit, gain and damping that end it
 _SEED = 13
-_Z = 1.959963984540054  # normal quantile of a 95 % interval
 _MOST_Z = 3.0  # Fisher's z at most, ρ = .995: beyond it nothing can be told apart
 
 
 @dataclass(frozen=True)
 class HiddenQuality:
-    """Correlation ρ of items' worth with log popularity, and its spread.
-
-    Both are those of ``consumer.hidden``, with 95 % intervals.
-    """
+    """Parameters of ``consumer.hidden``, with 95 % intervals."""
 
     rho: tuple[float, ...]
     """ρ, and the ends of its interval."""
@@ -44,7 +41,7 @@ class HiddenQuality:
 def hidden_quality(
     table: ObservedTable, log: EventLog, *, taken_at: float, resamples: int = 200
 ) -> HiddenQuality | None:
-    """Hidden quality of a log's items, from answers to items shown at random.
+    """Hidden quality of items, from answers under random exposure.
 
     An item with log worth a gets a yes with probability 1 − exp(−exp(a)), as in the market, and a = α + β·x + τ·ε, x
     the log of its events in the log plus 1, ε standard normal. The likelihood of the counts of yes, ε integrated out,
@@ -68,7 +65,8 @@ def hidden_quality(
     m, generator = len(items), rng.generator(_SEED, rng.Purpose.MEASURE)
 
     def counted(times: Ints) -> tuple[Floats, Floats]:
-        """Yes and answers by item; answers that occur ``times`` know no more."""
+        """Counts (m,) of yes and of answers by item."""
+        # An answer that occurs several times counts as many, but knows no more than once.
         total = np.bincount(item, times, m)
         known_as = total / np.maximum(np.bincount(item, times * times, m), 1)
         return np.bincount(item, times * taken, m) * known_as, total * known_as
@@ -88,7 +86,8 @@ def hidden_quality(
     weights = [drawn(m).astype(np.float64) for _ in range(resamples)]
     of_items = np.var([_figures(_fitted(x, *counts, each, best), x, each) for each in weights], axis=0)
     of_users = variance(len(known.users), known.user) - variance(len(item), np.arange(len(item)))
-    half = _Z * np.sqrt(of_items + np.maximum(of_users, 0.0))
+    free = m - 3  # α, β and τ are fitted
+    half = t.ppf(0.975, free) * np.sqrt(of_items * m / free + np.maximum(of_users, 0.0))
     point = _figures(best, x, alike)
     ends = np.array([point, point - half, point + half])
     return HiddenQuality(tuple(np.tanh(ends[:, 0]).tolist()), tuple(np.exp(ends[:, 1]).tolist()), m)
@@ -103,7 +102,8 @@ def _figures(fit: Floats, x: Floats, weight: Floats) -> Floats:
 
 
 def _fitted(x: Floats, yes: Floats, answers: Floats, weight: Floats, start: Floats | None) -> Floats:
-    """(3,) α, β and log τ of largest likelihood, by damped steps on outer products of scores."""
+    """(3,) α, β and log τ of largest likelihood."""
+    # Damped steps on outer products of scores (Berndt, Hall, Hall and Hausman, 1974).
     share = (weight @ yes + 0.5) / (weight @ answers + 1)
     fit = np.array([np.log(-np.log1p(-share)), 0.0, -0.7]) if start is None else start
     value, scores = _likelihood(fit, x, yes, answers)
