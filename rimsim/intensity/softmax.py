@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch.autograd.function import FunctionCtx
 
-from rimsim.arrays import Ints
+from rimsim.arrays import Array, Ints
+from rimsim.compiled import compiled
 from rimsim.data.log import EventLog
 
 MANY_PAIRS = 3_000_000_000
@@ -208,6 +209,25 @@ class RowItems(NamedTuple):
     item: torch.Tensor
 
 
+def add_rows_(
+    out: torch.Tensor, at: torch.Tensor, table: torch.Tensor, of: torch.Tensor, weight: torch.Tensor
+) -> torch.Tensor:
+    """Rows ``at`` (p,) of a tensor, with weighted rows ``of`` (p,) of a table added in place."""
+    if out.device.type != "cpu":
+        return out.index_add_(0, at, weight[:, None] * table[of])
+    _add_rows(*(part.detach().numpy() for part in (out, at, table, of, weight)))
+    return out
+
+
+@compiled
+def _add_rows(out: Array, at: Ints, table: Array, of: Ints, weight: Array) -> None:
+    """Sum in the order of ``index_add_``, without a copy of the rows."""
+    for pair in range(len(at)):
+        row, other, times = out[at[pair]], table[of[pair]], weight[pair]
+        for column in range(len(row)):
+            row[column] += times * other[column]
+
+
 @dataclass(frozen=True, eq=False)
 class SoftmaxShares:
     """Softmax of b rows over own and other items."""
@@ -233,7 +253,7 @@ class SoftmaxShares:
     def mean(self, own: torch.Tensor, others: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
         """(b, W) sums of item vectors (M, W), weighted by (p,) and (b, C)."""
         found = others @ self.rows_of(vectors)
-        return found.index_add_(0, self.pairs.row, own[:, None] * vectors[self.pairs.item])
+        return add_rows_(found, self.pairs.row, vectors, self.pairs.item, own)
 
     def spread(
         self, own: torch.Tensor, others: torch.Tensor, hidden: torch.Tensor, n_items: int
@@ -242,7 +262,7 @@ class SoftmaxShares:
         found = others.T @ hidden
         if self.items is not None:
             found = hidden.new_zeros(n_items, hidden.shape[1]).index_copy_(0, self.items, found)
-        return found.index_add_(0, self.pairs.item, own[:, None] * hidden[self.pairs.row])
+        return add_rows_(found, self.pairs.item, hidden, self.pairs.row, own)
 
 
 def softmax_shares(
