@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from rimsim.arrays import Bools, Floats, Ints
+from rimsim.compiled import compiled
 
-_STEPS, _ENOUGH = 60, 1e-10
+_STEPS, _ENOUGH = 60, 1e-8
 _LARGEST = 30.0
 """Bound of |log μ|; beyond it an outcome is certain in double precision."""
 
@@ -21,6 +22,19 @@ def hazard_rate(log_rate: Floats) -> Floats:
 def hazard_losses(rate: Floats, taken: Bools) -> Floats:
     """(m,) −log P of outcomes, P(taken) = 1 − exp(−μ)."""
     return np.where(taken, -np.log(-np.expm1(-rate)), rate)
+
+
+@compiled
+def _add_products(columns: Floats, weight: Floats, group: Ints, square: Floats, mixed: Floats) -> None:
+    """Add weighted products of columns, and columns by group."""
+    # Of products the lower triangle alone; most entries of a hat basis are 0.
+    for row in range(len(columns)):
+        for one in range(columns.shape[1]):
+            weighted = columns[row, one] * weight[row]
+            if weighted != 0.0:
+                mixed[group[row], one] += weighted
+                for other in range(one + 1):
+                    square[one, other] += weighted * columns[row, other]
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,15 +71,16 @@ class HazardRegression:
 
     def value(self, theta: Floats, effect: Floats) -> float:
         """Objective at θ (p,) and δ (groups,)."""
-        rate = self.rate(theta, effect)
+        return self._value(theta, effect, self.rate(theta, effect))
+
+    def _value(self, theta: Floats, effect: Floats, rate: Floats) -> float:
         loss = hazard_losses(rate, self.taken).sum()
         off = theta - self.mean
         groups = (self.exposure * np.exp(effect) - self.count * effect).sum()
         return float(loss + 0.5 * off @ self.precision @ off + groups)
 
-    def slopes(self, theta: Floats, effect: Floats) -> tuple[Floats, Floats]:
+    def slopes(self, rate: Floats) -> tuple[Floats, Floats]:
         """(m,) first and second derivatives of each loss by log μ."""
-        rate = self.rate(theta, effect)
         with np.errstate(over="ignore"):
             odds = rate / np.expm1(rate)
         return np.where(self.taken, -odds, rate), np.where(self.taken, odds * (rate + odds - 1.0), rate)
@@ -78,14 +93,18 @@ class HazardRegression:
         )
         return np.asarray(of_theta, np.float64), np.asarray(of_group, np.float64)
 
+    def sums(self, curved: Floats) -> tuple[Floats, Floats]:
+        """Weighted products of columns (p, p), and columns by group (groups, p)."""
+        width = self.columns.shape[1]
+        square, mixed = np.zeros((width, width)), np.zeros((len(self.count), width))
+        _add_products(self.columns, curved, self.group, square, mixed)
+        return square + np.tril(square, -1).T, mixed
+
     def _curvature(self, effect: Floats, curved: Floats, free: Bools) -> tuple[Floats, Floats, Floats]:
         """Blocks of the Hessian: (free, free), (groups, free), diagonal (groups,)."""
-        columns, groups = self.columns[:, free], len(self.count)
-        weighted = columns * curved[:, None]
-        square = columns.T @ weighted + self.precision[np.ix_(free, free)]
-        mixed = np.stack([np.bincount(self.group, column, groups) for column in weighted.T], 1)
-        alone = np.bincount(self.group, curved, groups) + self.exposure * np.exp(effect)
-        return np.asarray(square, np.float64), np.asarray(mixed, np.float64), np.asarray(alone, np.float64)
+        square, mixed = self.sums(curved)
+        alone = np.bincount(self.group, curved, len(self.count)) + self.exposure * np.exp(effect)
+        return (square + self.precision)[np.ix_(free, free)], mixed[:, free], np.asarray(alone, np.float64)
 
     def minimised(
         self, theta: Floats, effect: Floats | None = None, *, free: Bools | None = None
@@ -99,9 +118,10 @@ class HazardRegression:
         """
         free = np.ones(len(theta), bool) if free is None else free
         effect = np.zeros(len(self.count)) if effect is None else effect
+        rate = self.rate(theta, effect)
+        best = self._value(theta, effect, rate)
         for _ in range(_STEPS):
-            best = self.value(theta, effect)
-            by_log, curved = self.slopes(theta, effect)
+            by_log, curved = self.slopes(rate)
             of_theta, of_effect = self.gradient(theta, effect, by_log)
             square, mixed, alone = self._curvature(effect, curved, free)
             step, size = np.zeros(len(theta)), 1.0
@@ -110,18 +130,20 @@ class HazardRegression:
             )
             effect_step = (of_effect - mixed @ step[free]) / alone
             gain = float(of_theta @ step + of_effect @ effect_step)
-            if gain <= _ENOUGH * (1.0 + abs(best)):
-                break
-            while (
-                size > 1e-6
-                and self.value(theta - size * step, effect - size * effect_step) > best - 1e-4 * size * gain
-            ):
+            if gain <= _ENOUGH * (1.0 + abs(best)):  # after this step, the gain is of the order of its square
+                return theta - step, effect - effect_step
+            while True:
+                there = theta - size * step, effect - size * effect_step
+                rate = self.rate(*there)
+                value = self._value(*there, rate)
+                if value <= best - 1e-4 * size * gain or size <= 1e-6:
+                    break
                 size /= 2
-            theta, effect = theta - size * step, effect - size * effect_step
+            (theta, effect), best = there, value
         return theta, effect
 
     def covariance(self, theta: Floats, effect: Floats) -> Floats:
         """(p, p) covariance of θ: the inverse observed information."""
         free = np.ones(len(theta), bool)
-        square, mixed, alone = self._curvature(effect, self.slopes(theta, effect)[1], free)
+        square, mixed, alone = self._curvature(effect, self.slopes(self.rate(theta, effect))[1], free)
         return np.asarray(np.linalg.inv(square - mixed.T @ (mixed / alone[:, None])), np.float64)

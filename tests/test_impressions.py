@@ -81,7 +81,7 @@ def test_the_gradient_is_that_of_finite_differences():
     problem = _problem(shown, _nothing(7).after(_small(1)))
     point, step = draw.normal(0, 0.5, 2 * K + 8), 1e-5
     theta, item = point[: 2 * K + 1], point[2 * K + 1 :]
-    found = np.concatenate(problem.gradient(theta, item, problem.slopes(theta, item)[0]))
+    found = np.concatenate(problem.gradient(theta, item, problem.slopes(problem.rate(theta, item))[0]))
     for place in range(len(point)):
         ends = []
         for sign in (-1, 1):
@@ -115,7 +115,7 @@ def test_the_minimum_is_that_of_a_solver_of_another_kind(seed):
     problem, n = _problem(_small(seed), _nothing(7)), 2 * K + 1
 
     def function(point):
-        slopes = problem.slopes(point[:n], point[n:])[0]
+        slopes = problem.slopes(problem.rate(point[:n], point[n:]))[0]
         return problem.value(point[:n], point[n:]), np.concatenate(
             problem.gradient(point[:n], point[n:], slopes)
         )

@@ -94,7 +94,7 @@ def splits(cells: Cells, cycle: Cycle, device: torch.device) -> Iterator[ReadSpl
         is_own = ~is_read & (label > 0)
         read, own = (
             softmax.RowItems(*(torch.from_numpy(part[chosen]).to(device) for part in (row, item)))
-            for chosen in (is_read, is_own)
+            for chosen in (np.flatnonzero(is_read), np.flatnonzero(is_own))
         )
         yield ReadSplit(len(batch), read, own, torch.from_numpy(label[is_own]).to(device))
 
