@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from rimsim.arrays import Bools, Floats, Ints
 from rimsim.compiled import compiled
 
-_STEPS, _ENOUGH = 60, 1e-8
+_STEPS, _ENOUGH = 60, 1e-10
 _LARGEST = 30.0
 """Bound of |log μ|; beyond it an outcome is certain in double precision."""
 
@@ -25,16 +26,14 @@ def hazard_losses(rate: Floats, taken: Bools) -> Floats:
 
 
 @compiled
-def _add_products(columns: Floats, weight: Floats, group: Ints, square: Floats, mixed: Floats) -> None:
-    """Add weighted products of columns, and columns by group."""
-    # Of products the lower triangle alone; most entries of a hat basis are 0.
-    for row in range(len(columns)):
-        for one in range(columns.shape[1]):
-            weighted = columns[row, one] * weight[row]
-            if weighted != 0.0:
-                mixed[group[row], one] += weighted
-                for other in range(one + 1):
-                    square[one, other] += weighted * columns[row, other]
+def _weigh(columns: Floats, weight: Floats, group: Ints, weighted: Floats, mixed: Floats) -> None:
+    """Fill in weighted columns (m, p) and their sums by group (groups, p)."""
+    for column in range(columns.shape[1]):
+        for row in range(len(columns)):
+            value = columns[row, column] * weight[row]
+            weighted[row, column] = value
+            if value != 0.0:
+                mixed[group[row], column] += value
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,11 +68,8 @@ class HazardRegression:
         found = self.columns @ theta + effect[self.group] + self.offset
         return hazard_rate(found)
 
-    def value(self, theta: Floats, effect: Floats) -> float:
-        """Objective at θ (p,) and δ (groups,)."""
-        return self._value(theta, effect, self.rate(theta, effect))
-
-    def _value(self, theta: Floats, effect: Floats, rate: Floats) -> float:
+    def value(self, theta: Floats, effect: Floats, rate: Floats) -> float:
+        """Objective at θ (p,) and δ (groups,), given :meth:`rate`."""
         loss = hazard_losses(rate, self.taken).sum()
         off = theta - self.mean
         groups = (self.exposure * np.exp(effect) - self.count * effect).sum()
@@ -93,18 +89,18 @@ class HazardRegression:
         )
         return np.asarray(of_theta, np.float64), np.asarray(of_group, np.float64)
 
-    def sums(self, curved: Floats) -> tuple[Floats, Floats]:
-        """Weighted products of columns (p, p), and columns by group (groups, p)."""
-        width = self.columns.shape[1]
-        square, mixed = np.zeros((width, width)), np.zeros((len(self.count), width))
-        _add_products(self.columns, curved, self.group, square, mixed)
-        return square + np.tril(square, -1).T, mixed
+    @cached_property
+    def _by_column(self) -> Floats:
+        return np.asfortranarray(self.columns)
 
     def _curvature(self, effect: Floats, curved: Floats, free: Bools) -> tuple[Floats, Floats, Floats]:
         """Blocks of the Hessian: (free, free), (groups, free), diagonal (groups,)."""
-        square, mixed = self.sums(curved)
-        alone = np.bincount(self.group, curved, len(self.count)) + self.exposure * np.exp(effect)
-        return (square + self.precision)[np.ix_(free, free)], mixed[:, free], np.asarray(alone, np.float64)
+        columns, groups = self._by_column if free.all() else self.columns[:, free], len(self.count)
+        weighted, mixed = np.empty_like(columns), np.zeros((groups, columns.shape[1]))
+        _weigh(columns, curved, self.group, weighted, mixed)
+        square = columns.T @ weighted + self.precision[np.ix_(free, free)]
+        alone = np.bincount(self.group, curved, groups) + self.exposure * np.exp(effect)
+        return np.asarray(square, np.float64), np.asarray(mixed, np.float64), np.asarray(alone, np.float64)
 
     def minimised(
         self, theta: Floats, effect: Floats | None = None, *, free: Bools | None = None
@@ -119,7 +115,7 @@ class HazardRegression:
         free = np.ones(len(theta), bool) if free is None else free
         effect = np.zeros(len(self.count)) if effect is None else effect
         rate = self.rate(theta, effect)
-        best = self._value(theta, effect, rate)
+        best = self.value(theta, effect, rate)
         for _ in range(_STEPS):
             by_log, curved = self.slopes(rate)
             of_theta, of_effect = self.gradient(theta, effect, by_log)
@@ -130,13 +126,13 @@ class HazardRegression:
             )
             effect_step = (of_effect - mixed @ step[free]) / alone
             gain = float(of_theta @ step + of_effect @ effect_step)
-            if gain <= _ENOUGH * (1.0 + abs(best)):  # after this step, the gain is of the order of its square
-                return theta - step, effect - effect_step
+            if gain <= _ENOUGH * (1.0 + abs(best)):
+                break
             while True:
                 there = theta - size * step, effect - size * effect_step
                 rate = self.rate(*there)
-                value = self._value(*there, rate)
-                if value <= best - 1e-4 * size * gain or size <= 1e-6:
+                value = self.value(*there, rate)
+                if size <= 1e-6 or value <= best - 1e-4 * size * gain:
                     break
                 size /= 2
             (theta, effect), best = there, value

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from scipy.optimize import minimize
-from scipy.special import digamma, gammaln
+from scipy.special import gammaln
 
 from rimsim.arrays import Bools, Floats, Ints
 from rimsim.data.log import EventLog
@@ -273,9 +273,10 @@ def _quadratic(problem: HazardRegression, theta: Floats, effect: Floats) -> tupl
     """Curvature (2K, 2K) and gradient (2K,) of a round's likelihood."""
     # The round's own level is taken out, as if integrated over.
     by_log, curved = problem.slopes(problem.rate(theta, effect))
-    square, _ = problem.sums(curved)
+    columns = problem.columns
+    square = columns.T @ (columns * curved[:, None])
     mixed, alone = square[:-1, -1], square[-1, -1] + _ROUND_SD**-2
-    return square[:-1, :-1] - np.outer(mixed, mixed) / alone, problem.columns[:, :-1].T @ by_log
+    return square[:-1, :-1] - np.outer(mixed, mixed) / alone, columns[:, :-1].T @ by_log
 
 
 def _priors(count: Floats, expected: Floats, unseen: Bools) -> tuple[Floats, Floats]:
@@ -296,21 +297,15 @@ def _prior(
     """Shape and mean of a group, by marginal likelihood."""
     # Log shape has a normal prior of sd ``sure`` around that of ``usual``, log mean one of sd 1 around 0.
 
-    def loss(point: Floats) -> tuple[float, Floats]:
+    def loss(point: Floats) -> float:
         shape, (log_shape, log_mean) = np.exp(point[0]), (point[0], point[1] if has_mean else 0.0)
-        rate, off = shape * np.exp(-log_mean), (log_shape - np.log(usual)) / sure
+        rate = shape * np.exp(-log_mean)
         total = gammaln(shape + count) - gammaln(shape) + shape * np.log(rate)
         total -= (shape + count) * np.log(rate + expected)
-        share = rate * (shape + count) / (rate + expected)
-        by_shape = shape * (digamma(shape + count) - digamma(shape) + np.log(rate / (rate + expected)) + 1.0)
-        slopes = np.array([off / sure - (by_shape - share).sum(), log_mean + (shape - share).sum()])
-        return float(-total.sum() + 0.5 * off**2 + 0.5 * log_mean**2), slopes[: len(point)]
+        return float(-total.sum() + 0.5 * ((log_shape - np.log(usual)) / sure) ** 2 + 0.5 * log_mean**2)
 
-    start, bounds = (
-        np.array([np.log(usual), 0.0][: 1 + has_mean]),
-        [(-2.0, 10.0), (-4.0, 2.0)][: 1 + has_mean],
-    )
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x
+    start = np.array([np.log(usual), 0.0][: 1 + has_mean])
+    found = minimize(loss, start, method="L-BFGS-B", bounds=[(-2.0, 10.0), (-4.0, 2.0)][: 1 + has_mean]).x
     return float(np.exp(found[0])), float(np.exp(found[1])) if has_mean else 1.0
 
 
