@@ -27,7 +27,7 @@ def hazard_losses(rate: Floats, taken: Bools) -> Floats:
 
 @compiled
 def _weigh(columns: Floats, weight: Floats, group: Ints, weighted: Floats, mixed: Floats) -> None:
-    """Fill in weighted columns (m, p) and their sums by group (groups, p)."""
+    """Fill in weighted columns (m, p), and sums by group."""
     for column in range(columns.shape[1]):
         for row in range(len(columns)):
             value = columns[row, column] * weight[row]
