@@ -40,3 +40,4 @@ from .registry import make_agent as make_agent
 from .rim_dual import RimDual as RimDual
 from .rim_feedback import RimFeedback as RimFeedback
 from .rim_resolve import RimResolve as RimResolve
+from .rim_ucb import RimUCB as RimUCB

@@ -50,7 +50,6 @@ class Agent(Protocol):
 
     def begin_round(self, view: RoundView) -> None:
         """Prepare for a round: last round's states and scores, requirements."""
-        ...
 
     def act(self, arrivals: Arrivals) -> SlateLike:
         """Answer n arrivals, row by row, with (n, k) item indices.
@@ -58,7 +57,6 @@ class Agent(Protocol):
         Indices are whole, distinct and admissible in each row, −1 for an empty position. The answer may also be
         :class:`rimsim.market.Slates` with prices and propensities.
         """
-        ...
 
 
 @runtime_checkable
@@ -67,7 +65,6 @@ class LearningAgent(Agent, Protocol):
 
     def learn(self, feedback: Feedback) -> None:
         """Learn, in clock order, from feedback since the last barrier."""
-        ...
 
 
 @runtime_checkable
@@ -77,11 +74,9 @@ class RememberingAgent(Agent, Protocol):
     @property
     def state(self) -> Mapping[str, Floats]:
         """Memory, as arrays by name."""
-        ...
 
     def load_state(self, state: Mapping[str, Floats]) -> None:
         """Resume from the memory of another agent."""
-        ...
 
 
 @runtime_checkable
@@ -90,7 +85,6 @@ class StatingAgent(Agent, Protocol):
 
     def chance_of(self, slates: Ints, arrivals: Arrivals) -> Chances:
         """Chances of slates (n, k), −1 for empty; nothing moves."""
-        ...
 
 
 @runtime_checkable
@@ -110,19 +104,12 @@ class PacingAgent(Agent, Protocol):
 
         Exposures are in the unit of the guarantee, negative for planned ones that did not happen.
         """
-        ...
 
 
 @dataclass(frozen=True)
 class Capabilities:
     """Declarations of an agent, read once."""
 
-    name: str
-    """Name in tables, pictures and folders."""
-    order_free: bool
-    """Rows may come in any order."""
-    barrier_every: int | None
-    """No batch crosses a multiple of this number of arrivals."""
     needs: Needs
     """Data to be filled in besides the usual."""
     needs_audience: bool
@@ -136,10 +123,7 @@ class Capabilities:
     def of(cls, agent: Agent) -> Capabilities:
         """Capabilities that an agent declares by attributes."""
         return cls(
-            agent.name,
-            agent.order_free,
-            agent.barrier_every,
-            Needs.of(agent),
+            needs=Needs.of(agent),
             needs_audience=bool(getattr(agent, "needs_audience", False)),
             keeps_promises=bool(getattr(agent, "keeps_promises", False)),
             moves_prices=hasattr(type(agent), "item_price"),

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from rimsim.agents.contract import Capabilities, LearningAgent
+from rimsim.agents.contract import LearningAgent
 from rimsim.envs.market import market_env
 from rimsim.errors import AgentError, ArrivalsError, RimsimError, one_line
 from rimsim.intensity.contract import BLOCK
-from rimsim.market import Feedback, Market
+from rimsim.market import Feedback, Market, Needs
 from rimsim.market.records import as_slates
 
 if TYPE_CHECKING:
@@ -49,8 +49,7 @@ def rollout(env: gymnasium.Env[Any, Any], agent: Agent, *, seed: int | None = No
         AgentError: If the agent raises or answers with something that is no slate.
     """
     inner = market_env(env)
-    declared = Capabilities.of(agent)
-    inner.needs, inner.barrier_every = declared.needs, declared.barrier_every
+    inner.needs, inner.barrier_every = Needs.of(agent), agent.barrier_every
     env.reset(seed=seed)
     steps, total = 0, 0.0
     opened = -1
@@ -90,7 +89,7 @@ def market_for(
         retrain: Overrides ``config.platform.retrain``; false is the frozen arm.
         control: Source of the platform's training data; None: its own rounds.
     """
-    needs = Capabilities.of(agent).needs
+    needs = Needs.of(agent)
     return Market(
         config, seeds=seeds, world=world, model=model, retrain=retrain, control=control, needs=needs
     )
@@ -108,14 +107,13 @@ def play_round(
     Raises:
         AgentError: If the agent raises or answers with something that is no slate.
     """
-    number, declared = market.round, Capabilities.of(agent)
-    market.barrier_every = declared.barrier_every
+    number, market.barrier_every = market.round, agent.barrier_every
     with _named(agent, f"before round {number}"):
         agent.begin_round(market.round_view())
     feedback_buffer = _FeedbackBuffer(agent, market)
     while not market.done and market.round == number:
         with _with_place(agent, f"in round {number}"):
-            arrivals = market.next_arrivals(batch_size or BLOCK, in_waves=declared.order_free)
+            arrivals = market.next_arrivals(batch_size or BLOCK, in_waves=agent.order_free)
         slates = _answer(agent, arrivals, number)
         with _with_place(agent, f"in round {number}"):
             feedback = market.serve(arrivals, slates)
@@ -129,15 +127,12 @@ class Recorder(Protocol):
 
     def opened(self) -> None:
         """Note that a round is open, before anything is served."""
-        ...
 
     def served(self, count: int, /) -> None:
         """Note arrivals that were served."""
-        ...
 
     def closed(self, closed: ClosedRound) -> None:
         """Note a round that is over."""
-        ...
 
 
 def play(market: Market, agent: Agent, recorder: Recorder, batch_size: int | None = None) -> None:
@@ -197,7 +192,7 @@ class _FeedbackBuffer:
 
     def __init__(self, agent: Agent, market: Market) -> None:
         self._learner = agent if isinstance(agent, LearningAgent) else None
-        self._every = Capabilities.of(agent).barrier_every
+        self._every = agent.barrier_every
         self._market = market
         self._unlearnt: list[Feedback] = []
         self._count = 0

@@ -5,11 +5,13 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Mapping
 from importlib import import_module
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
-from rimsim.agents.contract import Agent
 from rimsim.errors import ConfigError
 from rimsim.plugs import make_plug
+
+if TYPE_CHECKING:
+    from rimsim.agents.contract import Agent
 
 Role: TypeAlias = Literal["reference", "bound", "baseline", "guarantor", "contestant"]
 
@@ -41,6 +43,7 @@ ENTRIES: Mapping[str, AgentEntry] = {
     "rim-dual": AgentEntry("rim_dual", "RimDual", "guarantor", 3, ("#de8f05", "s"), 2),
     "rim-feedback": AgentEntry("rim_feedback", "RimFeedback", "guarantor", 1, ("#d55e00", "D"), 3),
     "rim-resolve": AgentEntry("rim_resolve", "RimResolve", "guarantor", 2, ("#ca9161", "v"), 4),
+    "rim-ucb": AgentEntry("rim_ucb", "RimUCB"),
     "entropic-dual": AgentEntry("entropic_dual", "EntropicDual", "guarantor", 4, ("#cc78bc", "P"), 5),
     "p-mmf": AgentEntry("p_mmf", "PMMF"),
     "fair-rec": AgentEntry("fair_rec", "FairRec"),
@@ -98,6 +101,8 @@ def make_agent(text: str) -> Agent:
     where, bracket, inside = text.partition("(")
     options = _options(text, inside) if bracket else {}
     agent = make_plug(where, "agent", BUILT_IN, ("begin_round", "act"), options)
+    from rimsim.agents.contract import Agent  # noqa: PLC0415  # a wrong name is answered before torch loads
+
     if not isinstance(agent, Agent):
         lacks = [name for name in ("name", "order_free", "barrier_every") if not hasattr(agent, name)]
         raise ConfigError(f"agent {where!r} lacks {', '.join(lacks)}; allowed: see rimsim.agents.Agent")

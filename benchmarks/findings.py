@@ -1,7 +1,7 @@
-"""Make the tables of docs/findings.md anew: ``python benchmarks/findings.py [NAME…] [--out FOLDER]``; some CPU hours.
+"""Write the tables of benchmarks/log/findings.md: ``python benchmarks/findings.py [NAME…] [--out FOLDER]``.
 
-Each table stands in the page between two marks, ``<!-- NAME -->`` and ``<!-- /NAME -->``, under the command that made
-it, which is run as it stands there, with a folder of its own. A run that is complete in the folder is read, not run.
+It takes some CPU hours. Each table is in the page between two marks, ``<!-- NAME -->`` and ``<!-- /NAME -->``, below
+the command that made it. The command runs in a folder of its own; a run that is complete there is only read.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
+from figures import LOG, head
 from kept_runs import finished
 
 from rimsim.scenarios.report import comparison, sweep
@@ -24,7 +25,7 @@ from rimsim.scenarios.runs.status import control_name, is_control, runs_of, show
 if TYPE_CHECKING:
     from rimsim.scenarios import Run
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "findings.md"
+PAGE = LOG / "findings.md"
 _HALF = "--set arrivals.per_round=1000 --set platform.log_window.size=1500"
 _CELLS = (
     f"{_HALF} --set consumer.truth_seed=seed --grid consumer.truth=factors,bag "
@@ -64,7 +65,7 @@ def run_of(name: str, out: Path) -> Run:
 
 
 def table(name: str, out: Path) -> str:
-    """The Markdown of a table, and the command above it."""
+    """Markdown of a table below its line of commit, date, machine, version and command."""
     run = run_of(name, out)
     if name == "matrix":
         made = sweep.result_tables(run, sweep.sweep_table(run))[0].markdown()
@@ -74,7 +75,7 @@ def table(name: str, out: Path) -> str:
         made = by_round(run)
     else:
         made = markdown(comparison.result_tables(run))
-    return f"```sh\n{COMMANDS[name]}\n```\n\n{made.strip()}\n"
+    return f"{head(COMMANDS[name])}\n\n{made.strip()}\n"
 
 
 def loops(run: Run) -> str:

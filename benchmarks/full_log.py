@@ -1,7 +1,7 @@
 """What moves the model in closed-loop-full-log: ``python benchmarks/full_log.py`` (some minutes on one core).
 
 Prints, for models retrained on different logs, the share of the catalogue among the ten best unconsumed items of the
-last state of every user: the table of docs/findings.md, section 2.
+last state of every user: the table of benchmarks/log/findings.md, section 2.
 """
 
 from __future__ import annotations

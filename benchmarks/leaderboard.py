@@ -1,8 +1,8 @@
 """Reference scores of all agents by scenario: ``python benchmarks/leaderboard.py [--out FOLDER] [--only SCENARIO]``.
 
 Every scenario is played in a smaller market, all agents at the same three seeds. ``benchmarks/leaderboard.parquet``
-holds each agent's means over the late rounds by seed, ``docs/leaderboard.md`` is made of it. A run that is complete in
-the folder is read, not played.
+holds each agent's means over the late rounds by seed; ``benchmarks/log/leaderboard.md`` is made of it. A run that is
+complete in the folder is read, not played.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+from figures import LOG, head
 from kept_runs import kept
 
 import rimsim
@@ -20,7 +21,7 @@ from rimsim.measures import MEASURES, late_means, mean_interval
 
 ROOT = Path(__file__).resolve().parent.parent
 TABLE = ROOT / "benchmarks" / "leaderboard.parquet"
-PAGE = ROOT / "docs" / "leaderboard.md"
+PAGE = LOG / "leaderboard.md"
 SEEDS = 3
 SHOWN = ("return", "utility", "examined_shortfall", "coverage", "effective_items")
 AUDIENCE = ("offline-match", "user-rec")
@@ -44,17 +45,18 @@ class Board:
 HEAD = f"""\
 # Leaderboard
 
-What all agents come to, scenario by scenario, in markets small enough to be played again in minutes: means over the
-late rounds, ± half a 95 % interval over {SEEDS} seeds, ordered by return. The return is the consumptions of a round
-less c for every exposure that is missing; utility is expected consumptions a slate; *undelivered* is the share of the
-guarantees that is missing, counted as examined. `oracle` and `hindsight` see what no agent may. Figures at full size,
-over truths and platforms: [findings](findings.md).
+{{made}}
 
-An agent of your own plays the same with the options below a title:
+This page compares all agents, scenario by scenario, in markets that play in minutes. Figures are means over the
+late rounds, ± half a 95% interval over {SEEDS} seeds, ordered by return. The return is the consumptions of a round
+less c for every missing exposure. Utility is the expected number of consumptions per slate. *Undelivered* is the
+missing share of the guarantees, in examined exposure. `oracle` and `hindsight` see facts that no agent may see.
+Figures at full size, over truths and platforms, are in the [findings](findings.md).
+
+Your own agent plays the same market with the options below a title:
 `rimsim compare SCENARIO --agents relevance,my_agent.py:Mine --seeds {SEEDS} …`
 
-Made by `python benchmarks/leaderboard.py`, which also writes `benchmarks/leaderboard.parquet` (scenario, agent, seed,
-metric, value)."""
+The script also writes `benchmarks/leaderboard.parquet` (scenario, agent, seed, metric, value)."""
 ITEMS = {"data.min_item_events": 60}
 BOARDS = {
     "closed-loop": Board(4, {**ITEMS, "arrivals.per_round": 500}),
@@ -87,10 +89,10 @@ def played(name: str, out: Path) -> pd.DataFrame:
     return late.assign(scenario=name)[["scenario", "agent", "seed", "metric", "value"]]
 
 
-def page(table: pd.DataFrame) -> str:
-    """The page that shows the table."""
+def page(table: pd.DataFrame, made: str) -> str:
+    """Page that shows the table below a line that says how it was made."""
     heads = ["return", "utility", "undelivered", "coverage", "effective items"]
-    parts = [HEAD]
+    parts = [HEAD.format(made=made)]
     for name, board in BOARDS.items():
         mine = table[table["scenario"] == name]
         wide = mine.pivot_table(index="agent", columns=["metric", "seed"], values="value")
@@ -123,7 +125,7 @@ def main() -> None:
         return
     table = pd.concat([played(name, chosen.out) for name in BOARDS], ignore_index=True)
     table.to_parquet(TABLE, index=False, compression="zstd")
-    PAGE.write_text(page(table), encoding="utf-8")
+    PAGE.write_text(page(table, head("python benchmarks/leaderboard.py")), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -180,6 +180,7 @@ OPTIONS = [  # agent, option, default, ends of its range, values beyond them
     ("rim-resolve", "sample", 1.0, (1e-9, 10.0), (0.0,)),
     ("rim-resolve", "memory", 1.0, (0.0, 10.0), (-1e-9,)),
     ("rim-resolve", "tol", 1e-3, (1e-9, 1.0), (0.0,)),
+    ("rim-ucb", "quantile", 0.9, (0.5, 0.999), (0.49, 1.0)),
     ("entropic-dual", "temperature", 0.1, (1e-9, 10.0), (0.0,)),
     ("entropic-dual", "gain", 0.1, (0.0, 10.0), (-1e-9,)),
     ("entropic-dual", "closing", 0.05, (0.0, 1.0), (-1e-9,)),

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from kit import cases, refused
 from made_arrivals import arrivals_of
-from scipy import optimize
+from scipy import optimize, stats
 from small_markets import (
     SMALL,
     played,
@@ -60,6 +60,24 @@ def skewed(n, m, seed=0):
     """(n, m) scores of which a few items have nearly all."""
     draw = np.random.default_rng(seed)
     return (draw.random((n, m)) * np.exp(2.0 * draw.standard_normal(m))).astype(np.float32)
+
+
+def test_bonus_of_uncertain_items_is_the_quantile_of_their_law():
+    """Without floors `rim-ucb` shows the best of λ raised by quantiles; sure of all items it is `rim-feedback`."""
+    n, m, k = 40, 30, 5
+    scores = skewed(n, m)
+    past, now = (arrivals_of(scores[rows]) for rows in (slice(0, 20), slice(20, 40)))
+    shape = np.random.default_rng(1).uniform(0.5, 20.0, m)
+    agent = make_agent("rim-ucb(quantile=0.8)")
+    agent.begin_round(view_of(20, m, k, share=0.0, past=past, confidence=shape))
+    raised = now.intensity.numpy() * stats.gamma.ppf(0.8, shape, scale=1.0 / shape)
+    assert np.array_equal(agent.act(now).items, np.argsort(-raised, axis=1)[:, :k])
+    slates = []
+    for name in ("rim-ucb", "rim-feedback"):
+        agent = make_agent(name)
+        agent.begin_round(view_of(20, m, k, past=past, confidence=np.full(m, 1e18)))
+        slates.append(agent.act(now).items)
+    assert np.array_equal(*slates)
 
 
 @pytest.mark.parametrize("m", [1, 5, 37, 200, 1031])

@@ -3,6 +3,7 @@
 import ast
 import importlib
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -15,6 +16,7 @@ from kit import cases, refused
 
 import rimsim
 from rimsim.agents import BUILT_IN
+from rimsim.scenarios.cli.main import _rimsim as COMMANDS  # noqa: N812
 
 ROOT = Path(__file__).resolve().parent.parent
 MAPPED = ("agents", "envs", "scenarios")
@@ -108,8 +110,8 @@ def test_the_root_lends_what_people_look_for_first():
     assert shown.split() == sorted(public.split())
 
 
-DOCS = ROOT / "docs"
-PAGES = sorted(path for path in DOCS.rglob("*.md") if "gallery" not in path.parts)
+DOCS, LOG = ROOT / "docs", ROOT / "benchmarks" / "log"
+PAGES = sorted(path for path in DOCS.rglob("*.md") if not {"gallery", "log"} & set(path.parts))
 pytestmark = pytest.mark.skipif(not (DOCS / "index.md").is_file(), reason="not a source checkout")
 
 
@@ -121,6 +123,11 @@ def _listed(page):
         yield options.get("caption"), re.findall(r"^(?!:)(\S+)$", table, re.MULTILINE)
 
 
+def _words(path):
+    """Number of words of a page, without the marks of figures."""
+    return len(re.sub(r"<!--.*?-->", "", path.read_text(encoding="utf-8"), flags=re.DOTALL).split())
+
+
 def _anchors(path):
     """Anchors of a page's headings, as GitHub makes them."""
     text = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
@@ -129,9 +136,10 @@ def _anchors(path):
 
 
 def test_every_page_and_every_room_is_in_the_sites_contents_and_short():
-    """Each page once, and what the root lends; README has 900 words at most, other pages but references 1,500."""
+    """Each page and package once; README has 700 words at most, a page 2,000, all hand-written pages 30,000."""
     sections = dict(_listed(DOCS / "index.md"))
-    assert list(sections) == ["Tutorials", "How to", "Reference", "Explanation", "Appendix"]
+    assert list(sections) == ["Tutorials", "How to", "Explanation", "Reference", "Measured"]
+    assert sections.pop("Measured") == []  # one entry, whose title is another: Benchmark log <log/README>
     listed = [name for names in sections.values() for name in names]
     listed += [f"api/{name}" for _, names in _listed(DOCS / "api" / "index.md") for name in names]
     there = [str(path.relative_to(DOCS).with_suffix("")) for path in PAGES]
@@ -139,15 +147,18 @@ def test_every_page_and_every_room_is_in_the_sites_contents_and_short():
     rooms = [name for name in dir(rimsim) if (DOCS.parent / "rimsim" / name).is_dir()]
     assert len(rooms) >= 8
     assert [name for name in rooms if not (DOCS / "api" / f"{name}.md").is_file()] == []
-    assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) <= 900
-    sections = dict(_listed(DOCS / "index.md"))
-    names = [name for title in ("Tutorials", "How to", "Explanation") for name in sections[title]]
-    texts = {name: DOCS / f"{name}.md" for name in names if name != "gallery/index"}
-    words = {name: len(path.read_text(encoding="utf-8").split()) for name, path in texts.items()}
-    assert {name: count for name, count in words.items() if count > 1500} == {}
+    assert _words(ROOT / "README.md") <= 700
+    words = {path.stem: _words(path) for path in DOCS.glob("*.md")}
+    generated = {"scenarios", "command-line", "measures", "tables"}
+    assert {name: count for name, count in words.items() if count > 2000 and name not in generated} == {}
+    assert sum(count for name, count in words.items() if name not in generated) <= 30_000
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "page",
+    [ROOT / "README.md", *PAGES, *LOG.glob("*.md")],
+    ids=lambda path: f"{path.parent.name}-{path.stem}",
+)
 def test_links_lead_somewhere(page):
     """Every link within the repository leads to a file, and to a heading of it where it names one."""
     text = re.sub(r"```.*?```|`[^`\n]*`", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
@@ -160,11 +171,66 @@ def test_links_lead_somewhere(page):
         assert not anchor or anchor in _anchors(path), target
 
 
+def _commands(page):
+    """Words of each `rimsim` command in the shell blocks of a page."""
+    text = page.read_text(encoding="utf-8")
+    for block in re.findall(r"```(?:sh|bash)\n(.*?)```", text, re.DOTALL):
+        for line in re.split(r"[;\n]|&&", block.replace("\\\n", " ")):
+            words = shlex.split(line, comments=True)
+            if words[:1] == ["rimsim"]:
+                yield words[1:]
+
+
+def test_commands_of_pages_are_read_by_the_command_line():
+    """Each command in a page names commands and options that there are, with values of their types."""
+    found = [words for page in [ROOT / "README.md", *PAGES] for words in _commands(page)]
+    assert len(found) > 40
+    for words in found:
+        command, rest = COMMANDS, words
+        while hasattr(command, "commands"):
+            command, *rest = command.commands[rest[0]], *rest[1:]
+        command.make_context(words[0], rest)
+
+
+def test_every_picture_is_in_a_page():
+    """No picture of docs/pictures is left behind by the pages."""
+    text = "".join(page.read_text(encoding="utf-8") for page in [*PAGES, *LOG.glob("*.md")])
+    assert [path.name for path in (DOCS / "pictures").iterdir() if f"pictures/{path.name}" not in text] == []
+
+
+def test_figures_of_pages_are_those_of_the_log(monkeypatch):
+    """Every quoted figure equals its cell of the log, and every page of the log says how its tables were made."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    figures = import_module("figures")
+    texts = {path: path.read_text(encoding="utf-8") for path in figures.PAGES}
+    assert [path.name for path, text in texts.items() if figures.filled(text) != text] == []
+    made = re.compile(r"^\*Commit \w{7,}, \d{4}-\d\d-\d\d, .+, rimsim [\d.]+:\* `.+`$", re.MULTILINE)
+    assert [
+        path.name for path in LOG.glob("*.md") if path.stem != "README" and not made.search(path.read_text())
+    ] == []
+
+
+def test_a_figure_is_found_by_row_and_column(monkeypatch, tmp_path):
+    """A mark takes a cell in four forms, below a heading where it names one; an unknown row is refused."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    figures = import_module("figures")
+    (tmp_path / "a.md").write_text(
+        "# A\n\n| x | y |\n|---|---|\n| `n` | -.135 ±.01* |\n\n## B\n\n| x | y |\n|---|---|\n| n | 2 |\n"
+    )
+    monkeypatch.setattr(figures, "LOG", tmp_path)
+    forms = {"": "−0.135 ± 0.01", "mean": "−0.135", "size": "0.135", "%": "14%"}
+    assert {form: figures.figure(f"a; n; y; {form}") for form in forms} == forms
+    assert figures.filled("<!-- log: a#b; n; y -->9<!-- /log -->") == "<!-- log: a#b; n; y -->2<!-- /log -->"
+    with pytest.raises(SystemExit, match="no such row"):
+        figures.figure("a; m; y")
+
+
 def test_the_leaderboard_shows_its_table(monkeypatch):
     """The page is what its script makes of the committed table, and has every built-in agent."""
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     board = import_module("leaderboard")
     table = pd.read_parquet(board.TABLE)
-    assert board.PAGE.read_text(encoding="utf-8") == board.page(table)
+    page = board.PAGE.read_text(encoding="utf-8")
+    assert page == board.page(table, page.splitlines()[2])
     assert set(table["scenario"]) == set(board.BOARDS)
     assert set(table["agent"]) == set(BUILT_IN)

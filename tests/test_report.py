@@ -33,7 +33,7 @@ from rimsim.scenarios.report.html import html, write_page
 from rimsim.scenarios.report.record import Report, Section, TextTable
 from rimsim.scenarios.report.sweep import sweep_report, undrawn_reason
 from rimsim.scenarios.report.tables import late_figures, summary, two_seeds_note
-from rimsim.scenarios.runs.schema import TABLES, markdown_tables
+from rimsim.scenarios.runs.schema import TABLES
 from rimsim.scenarios.runs.store import Run, RunTables, catalogue_table
 from rimsim.scenarios.study.plan import study_of
 from rimsim.scenarios.study.play import AT_OPENING, opening_utilities
@@ -418,8 +418,6 @@ def test_the_schema_names_what_a_run_reads_and_a_digest_holds():
         assert TABLES[name].order, name
     for name, table in TABLES.items():
         assert set(table.order) <= set(table.columns), name
-    page = Path(__file__).parent.parent / "docs" / "tables.md"
-    assert page.read_text(encoding="utf-8").endswith(markdown_tables())
 
 
 def test_arrivals_know_the_logs_users(run):

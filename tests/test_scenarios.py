@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import typing
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from rimsim.config import (
     scenario_names,
     to_plain,
 )
+from rimsim.config.fields import duration_seconds
 from rimsim.errors import ConfigError, DataError
 from rimsim.market.ledger import LEDGER_COLUMNS
 from rimsim.scenarios import compare, load_run
@@ -53,16 +55,19 @@ def test_built_in_scenarios_say_what_they_are():
     refused(ConfigError, "'closed-loop'", find_scenario, "closed-lop")
 
 
-def test_every_field_is_documented():
-    """Each field of each config record has a description, and stands in the documentation."""
-    page = (DOCS / "scenarios.md").read_text(encoding="utf-8") if DOCS.is_dir() else None
+def test_every_field_is_documented(monkeypatch):
+    """Each config field has a text, and the pages written by the script are as the code has them."""
+    if not DOCS.is_dir():
+        pytest.skip("needs the documentation")
+    monkeypatch.syspath_prepend(DOCS.parent / "benchmarks")
+    written = import_module("write_reference_docs")
+    for file in written.PAGES:
+        assert (DOCS / file).read_text(encoding="utf-8") == written.written(file), file
 
     def walk(record):
-        kinds = typing.get_type_hints(record)
+        kinds, texts = typing.get_type_hints(record), written.meanings(record)
         for field in dataclasses.fields(record):
-            described = record.__pydantic_fields__[field.name].description
-            assert described, f"{record.__name__}.{field.name}"
-            assert page is None or f"`{field.name}`" in page, field.name
+            assert texts.get(field.name), f"{record.__name__}.{field.name}"
             for inner in (kinds[field.name], *typing.get_args(kinds[field.name])):
                 if dataclasses.is_dataclass(inner):
                     walk(inner)
@@ -398,3 +403,24 @@ def test_a_cascade_that_never_stops_is_the_plain_response(tmp_path):
     assert {name.partition("/")[0] for name in differing(one, other)} <= {"rounds.parquet", "truth"}
     chances = [pd.read_parquet(tmp_path / name / "truth")["probability"] for name in markets]
     np.testing.assert_allclose(*chances, rtol=1e-12)
+
+
+@cases(
+    "text seconds",
+    ("7d", 604_800),
+    ("1d 12h", 129_600),
+    ("1.5 h", 5_400),
+    ("2 weeks", 1_209_600),
+    ("90S", 90),
+)
+def test_durations_are_sums_of_numbers_with_units(text, seconds):
+    """A duration is read as pandas reads it, and weeks besides."""
+    assert duration_seconds(text) == seconds
+    if "week" not in text:
+        assert pd.Timedelta(text.replace("d", "D").replace("S", "s")).total_seconds() == seconds
+
+
+@pytest.mark.parametrize("text", ["-1d", "0h", "1d -2h", "d", "1q", "7", ""])
+def test_what_is_no_positive_duration_is_refused(text):
+    """Numbers without unit, unknown units, nothing, and no or negative time are no durations."""
+    refused(ValueError, repr(text), duration_seconds, text)

@@ -1,51 +1,5 @@
 """Scenarios as typed, frozen records, read from YAML files."""
 
-from rimsim.config.promises import AudienceConfig, CampaignConfig, GroupConfig
-from rimsim.config.reading import (
-    find_scenario,
-    override,
-    read_scenario,
-    scenario_from,
-    scenario_names,
-    to_plain,
-)
-from rimsim.config.records import (
-    ArrivalsConfig,
-    ConsumerConfig,
-    DataConfig,
-    DynamicsConfig,
-    ExposureConfig,
-    LogOptions,
-    LogWindow,
-    PlatformConfig,
-    ProvidersConfig,
-    ReleasesConfig,
-    ScenarioConfig,
-    Seeds,
-    at_seed,
-)
+import lazy_loader
 
-__all__ = [
-    "ArrivalsConfig",
-    "AudienceConfig",
-    "CampaignConfig",
-    "ConsumerConfig",
-    "DataConfig",
-    "DynamicsConfig",
-    "ExposureConfig",
-    "GroupConfig",
-    "LogOptions",
-    "LogWindow",
-    "PlatformConfig",
-    "ProvidersConfig",
-    "ReleasesConfig",
-    "ScenarioConfig",
-    "Seeds",
-    "at_seed",
-    "find_scenario",
-    "override",
-    "read_scenario",
-    "scenario_from",
-    "scenario_names",
-    "to_plain",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

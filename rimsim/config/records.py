@@ -24,197 +24,129 @@ class LogOptions:
     repeated until nothing more falls out, so that both hold in the log.
     """
 
-    source: str = Field(
-        default="ml-latest-small", description="A built-in name, a folder, a zip, a CSV or Parquet file."
-    )
-    min_item_events: int = Field(
-        default=1,
-        ge=0,
-        description="Items with fewer events are left out; 0 keeps those of the item table that nobody met.",
-    )
-    min_user_events: int = Field(default=1, ge=0, description="Users with fewer events are left out.")
-    min_value: float | None = Field(
-        default=None,
-        allow_inf_nan=False,
-        description="Events with a lower value (stars) are left out; null keeps all.",
-    )
-    start: Time = Field(
-        default=None,
-        description="Events before this time are left out: an ISO date or time (in UTC unless it names a zone), or "
-        "seconds since 1970; null keeps all.",
-    )
-    stop: Time = Field(default=None, description="Events at or after this time are left out; null keeps all.")
-    columns: str | None = Field(
-        default=None,
-        description="Which columns to read: 'user=uid,item=sku,time=at'; null finds the usual names.",
-    )
-    separator: str | None = Field(
-        default=None,
-        description="What stands between the fields of a text file; null finds comma, tab, semicolon, `|` and `::`.",
-    )
-    encoding: str | None = Field(
-        default=None,
-        description="What a text file is written in, such as latin-1; null: UTF-8, or what a byte-order mark says.",
-    )
-    release: Literal["given", "first-event", "year"] = Field(
-        default="given",
-        description="Release times: as the log gives them, an item's first event, or its year.",
-    )
-    skip_bad_rows: bool = Field(
-        default=False, description="Leave bad rows out, counted, in place of an error."
-    )
+    source: str = "ml-latest-small"
+    """A built-in name, a folder, a zip, a CSV or Parquet file."""
+    min_item_events: int = Field(default=1, ge=0)
+    """Minimum number of events per item; 0 also keeps items of the item table without events."""
+    min_user_events: int = Field(default=1, ge=0)
+    """Minimum number of events per user."""
+    min_value: float | None = Field(default=None, allow_inf_nan=False)
+    """Minimum value (stars) of an event; null keeps all events."""
+    start: Time = None
+    """First time to keep: an ISO date or time (in UTC unless it names a zone), or seconds since 1970; null keeps
+    all.
+    """
+    stop: Time = None
+    """First time to leave out, as `start`; null keeps all."""
+    columns: str | None = None
+    """Columns to read: 'user=uid,item=sku,time=at'; null finds the usual names."""
+    separator: str | None = None
+    """Separator of fields in a text file; null detects comma, tab, semicolon, `|` and `::`."""
+    encoding: str | None = None
+    """Encoding of a text file, such as latin-1; null: UTF-8, or as the byte-order mark says."""
+    release: Literal["given", "first-event", "year"] = "given"
+    """Release times: as the log gives them, an item's first event, or its year."""
+    skip_bad_rows: bool = False
+    """Skip and count bad rows instead of ending with an error."""
 
 
 @dataclass(frozen=True, config=STRICT)
 class DataConfig(LogOptions):
     """Log, the selection of its events, and its sessions."""
 
-    min_item_events: int = Field(
-        default=1, ge=1, description="Items with fewer events are left out of the catalogue."
-    )
-    min_user_events: int = Field(default=1, ge=1, description="Users with fewer events are left out.")
-    session_gap: Duration = Field(
-        default="30min", description="A silence longer than this starts a new session."
-    )
+    min_item_events: int = Field(default=1, ge=1)
+    """Minimum number of events per item of the catalogue."""
+    min_user_events: int = Field(default=1, ge=1)
+    """Minimum number of events per user."""
+    session_gap: Duration = "30min"
+    """Gap between events that starts a new session."""
 
 
 @dataclass(frozen=True, config=STRICT)
 class ArrivalsConfig:
     """Arrival process: who arrives, and when."""
 
-    kind: str = Field(
-        default="clones",
-        description="replay: every session of the log at its own time. clones: copies of the log's users, drawn anew. "
-        "broadcast: one clone of each user, all at the round's beginning and known to the agent before. hawkes: the "
-        "log's users persist, and come back as often as they are satisfied; see two-sides.md. Your own: "
-        "`file.py:Class`.",
-    )
-    options: Options = Field(
-        default=(),
-        description="hawkes: `{kappa: 0, neutral: 0.5, memory: 0.8}`. Your own: its options by name, `{peak: 20}`.",
-    )
-    per_round: int | None = Field(
-        default=2000,
-        ge=1,
-        description="clones: arrivals a round, N. replay: null shares the sessions out evenly. broadcast: a seeded "
-        "sample of so many users; null: all of them. hawkes: how many come in the long run as long as satisfaction is "
-        "neutral; null: as many as in the log.",
-    )
-    history: Literal["logged", "none"] = Field(
-        default="logged", description="clones, hawkes: each begins with its logged past, or with none."
-    )
-    max_visits: int = Field(
-        default=5, ge=1, description="clones: after so many visits a new clone of the same comes instead."
-    )
-    draw: Literal["sessions", "users"] = Field(
-        default="sessions",
-        description="clones: sessions of the log are drawn alike, and a visitor comes with what its user did before "
-        "the session, or users are, and come with all that they did. broadcast: each user comes with what it had done "
-        "before one of its later sessions, or with all; hawkes: likewise.",
-    )
-    weight: Literal["uniform", "sessions"] = Field(
-        default="uniform",
-        description="clones with `draw: users`: users are drawn alike, or in proportion to their sessions in the log.",
-    )
-    round_length: Duration = Field(
-        default="7d", description="Length of a round on the clock; not in a replay."
-    )
-    warmup_share: float = Field(
-        default=0.5,
-        gt=0,
-        lt=1,
-        description="replay: share of the calendar that is past when the market opens.",
-    )
+    kind: str = "clones"
+    """clones: copies of the log's users, new in every round. replay: every session of the log at its own time.
+    broadcast: one clone of each user, all at the start of the round and known to the agent beforehand. hawkes: the
+    log's users stay, and return more often when satisfied (two-sides.md). Your own: `file.py:Class`.
+    """
+    options: Options = ()
+    """hawkes: `{kappa: 0, neutral: 0.5, memory: 0.8}`. Your own: its options by name, `{peak: 20}`."""
+    per_round: int | None = Field(default=2000, ge=1)
+    """N, the number of arrivals per round. replay: null distributes the sessions evenly. broadcast: size of a
+    seeded sample of users; null: all. hawkes: long-run mean at neutral satisfaction; null: as in the log.
+    """
+    history: Literal["logged", "none"] = "logged"
+    """clones, hawkes: logged (a visitor arrives with its logged history) or none."""
+    max_visits: int = Field(default=5, ge=1)
+    """clones: maximum number of visits of one clone; a new clone of the same user follows."""
+    draw: Literal["sessions", "users"] = "sessions"
+    """sessions: a visitor stands for a logged session, drawn uniformly, and arrives with the history before it.
+    users: a visitor stands for a user, and arrives with its whole history.
+    """
+    weight: Literal["uniform", "sessions"] = "uniform"
+    """clones with `draw: users`: draw users uniformly, or in proportion to their number of sessions."""
+    round_length: Duration = "7d"
+    """Length of a round on the clock; unused in a replay."""
+    warmup_share: float = Field(default=0.5, gt=0, lt=1)
+    """replay: share of the log's time before the market opens."""
 
 
 @dataclass(frozen=True, config=STRICT)
 class ReleasesConfig:
     """Items released during the run, unknown to the warm-up log."""
 
-    share: float = Field(
-        default=0.0, ge=0, lt=1, description="Share of the catalogue that is released on the way (seeded)."
-    )
-    first_round: int = Field(default=1, ge=0, description="Round in which the first of them comes.")
-    last_round: int = Field(
-        default=4, ge=0, description="Round in which the last of them comes; times are uniform between."
-    )
+    share: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the catalogue that is released during the run (seeded)."""
+    first_round: int = Field(default=1, ge=0)
+    """Round of the first release."""
+    last_round: int = Field(default=4, ge=0)
+    """Round of the last release; times in between are uniform."""
 
 
 @dataclass(frozen=True, config=STRICT)
 class ExposureConfig:
     """Guarantees of exposure to items."""
 
-    beta: float = Field(
-        default=0.5, ge=0, le=1, description="β: share of the uniform exposure N·k/M guaranteed to an item."
-    )
-    items: int | None = Field(
-        default=None,
-        ge=1,
-        description="So many items, drawn anew each round, are guaranteed exposure; null: all that are released.",
-    )
-    each: int | None = Field(
-        default=None,
-        ge=1,
-        description="Exposures guaranteed to each of them in a round, in place of the share β; null: β decides.",
-    )
-    per: Period = Field(
-        default="round",
-        description="round: each round stands for itself. A duration such as `7d`: what a round leaves undelivered is "
-        "due in the rounds that begin within the same 7 days of the market's clock, and what it delivers beyond is "
-        "taken off; so for the groups too.",
-    )
-    most: float | None = Field(
-        default=None,
-        gt=0,
-        allow_inf_nan=False,
-        description="Exposures that an item may have in a round, as a multiple of its uniform exposure N·k/M, rounded "
-        "up to whole ones; null: any number.",
-    )
-    groups: tuple[GroupConfig, ...] = Field(
-        default=(), description="Groups of items, such as those of a genre, that share one floor; a list."
-    )
-    campaigns: tuple[CampaignConfig, ...] = Field(
-        default=(), description="Items that are promised exposures in a time and among an audience; a list."
-    )
-    unit: Literal["examined", "shown"] = Field(
-        default="examined",
-        description="What an exposure at position r counts. examined: γ^(r−1), the share of visitors who look there, "
-        "so that an item which is guaranteed so many exposures has them at average positions. shown: 1 at every "
-        "position. The same where consumption does not depend on positions.",
-    )
-    hard: bool = Field(
-        default=False,
-        description="true: what can be delivered is delivered, whatever it costs. false: what costs more than c an "
-        "exposure is left undelivered.",
-    )
-    forecast: float = Field(
-        default=1.0,
-        gt=0,
-        description="Arrivals that a round is promised for, and that agents are told of, over those that come.",
-    )
-    pace: Literal["arrivals", "clock"] = Field(
-        default="arrivals",
-        description="By what agents know how much of a round is gone: arrivals so far of those that are expected, or "
-        "the clock.",
-    )
-    cost: float = Field(
-        default=2.0,
-        gt=0,
-        description="Shortfall cost c of one exposure, as a multiple of the warm-up model's median k-th score at "
-        "the opening: one currency for all arms and rounds of a seed.",
-    )
-    examination: Literal["known", "random", "harvested"] = Field(
-        default="known",
-        description="How the platform knows γ, by which it weighs positions. known: it is told. random, harvested: it "
-        "estimates γ at each round's end from all its rounds: from arrivals that got uniform slates, with agents that "
-        "show some, or from all slates, as items stood at different positions.",
-    )
-    prior_decay: float = Field(
-        default=1.0,
-        gt=0,
-        le=1,
-        description="random, harvested: γ until there is an estimate, in round 0 at least.",
-    )
+    beta: float = Field(default=0.5, ge=0, le=1)
+    """β: share of the uniform exposure N·k/M guaranteed to an item."""
+    items: int | None = Field(default=None, ge=1)
+    """Number of items with a guarantee, drawn again each round; null: all released items."""
+    each: int | None = Field(default=None, ge=1)
+    """Exposures guaranteed to each item per round, instead of the share β; null: β decides."""
+    per: Period = "round"
+    """round: each round by itself. A duration such as `7d`: rounds that begin within the same 7 days share their
+    guarantees, so a shortfall is carried over and a surplus is deducted; also for groups.
+    """
+    most: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Maximum exposures of an item per round, as a multiple of its uniform exposure N·k/M, rounded up; null: no
+    maximum.
+    """
+    groups: tuple[GroupConfig, ...] = ()
+    """List of groups of items, such as the items of a seller or a genre, with a common minimum."""
+    campaigns: tuple[CampaignConfig, ...] = ()
+    """List of campaigns: exposures of some items, in a period, to an audience."""
+    unit: Literal["examined", "shown"] = "examined"
+    """Weight of an exposure at position r. examined: γ^(r−1), the share of visitors who look there; a guarantee
+    then means exposures at average positions. shown: 1 at every position.
+    """
+    hard: bool = False
+    """true: deliver guarantees at any cost. false: leave an exposure undelivered if it would cost more than c."""
+    forecast: float = Field(default=1.0, gt=0)
+    """Forecast number of arrivals over the actual one; guarantees and agents use the forecast."""
+    pace: Literal["arrivals", "clock"] = "arrivals"
+    """Measure of a round's progress for agents: arrivals so far over those expected, or the clock."""
+    cost: float = Field(default=2.0, gt=0)
+    """Cost c of a missing exposure, as a multiple of the median k-th score of the warm-up model at the opening. It
+    is the same for all arms and rounds of a seed.
+    """
+    examination: Literal["known", "random", "harvested"] = "known"
+    """Source of the platform's γ. known: the true one. random, harvested: an estimate at the end of each round,
+    from uniform slates, or from items that stood at different positions.
+    """
+    prior_decay: float = Field(default=1.0, gt=0, le=1)
+    """random, harvested: γ until there is an estimate."""
 
     def __post_init__(self) -> None:
         if self.most is not None and self.each is None and self.most < self.beta:
@@ -230,76 +162,76 @@ class ExposureConfig:
 class DynamicsConfig:
     """Preference dynamics on top of the truth; 0: off."""
 
-    satiation: float = Field(
-        default=0.0,
-        ge=0,
-        description="σ: intensities are multiplied by exp(−σ·s), s the consumptions of the item's genres in the market "
-        "before, each halved with every half-life since.",
-    )
-    satiation_half_life: Duration = Field(
-        default="7d", description="Half-life of a consumption in satiation."
-    )
-    drift: float = Field(
-        default=0.0,
-        ge=0,
-        description="η: intensities are multiplied by exp(η·n/(n + 1)·d), d by how much the item's genres are those "
-        "of the visitor's n consumptions in the market, beyond the catalogue's.",
-    )
-    conformity: float = Field(
-        default=0.0,
-        ge=0,
-        description="κ: intensities are multiplied by (1 + events of the item in the platform's log)^κ, as of the last "
-        "barrier, over its mean among the warm-up log's events.",
-    )
+    satiation: float = Field(default=0.0, ge=0)
+    """σ: multiplies intensities by exp(−σ·s), where s counts the visitor's earlier consumptions of the item's
+    genres, halved per half-life.
+    """
+    satiation_half_life: Duration = "7d"
+    """Half-life of a consumption in satiation."""
+    drift: float = Field(default=0.0, ge=0)
+    """η: multiplies intensities by exp(η·n/(n + 1)·d), where d is the excess of the item's genres among the
+    visitor's n consumptions in the market over the catalogue.
+    """
+    conformity: float = Field(default=0.0, ge=0)
+    """κ: multiplies intensities by (1 + events of the item in the platform's log)^κ, as of the last barrier,
+    relative to the mean over the warm-up log's events.
+    """
+
+
+@dataclass(frozen=True, config=STRICT)
+class HiddenConfig:
+    """Hidden quality: item worth beyond the log."""
+
+    rho: float = Field(default=1.0, ge=-1, le=1)
+    """ρ: correlation between the log worth of items and their log popularity. 1: the truth stays as fitted,
+    whatever sd is. 0: popularity says nothing about worth.
+    """
+    sd: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Standard deviation of the items' log worth; null: that of their log popularity."""
+    of: Literal["all", "new", "tail"] = "all"
+    """Items to change. new: items without events in the warm-up log. tail: items outside the most popular ones with
+    80% of the events.
+    """
+    seed: Annotated[int, Field(ge=0)] | Literal["seed"] = 0
+    """Seed of the hidden part; `seed`: another draw at each seed of the run."""
 
 
 @dataclass(frozen=True, config=STRICT)
 class ConsumerConfig:
     """Consumers, who decide on consumption; agents never see them."""
 
-    kind: str = Field(
-        default="intensity",
-        description="intensity: Poisson response of a model fitted with hindsight. replay: hits in the logged future. "
-        "observed: answers of a table. logit: one item of the slate, or none. cascade: position after position, until "
-        "the visitor stops. Your own: `file.py:Class`.",
-    )
-    options: Options = Field(
-        default=(),
-        description="observed: `{table: FILE, value: threshold, taken_at: 1.0}`. Your own: its options by name, "
-        "`{after: 3}`. logit: `{outside: 1.0}`. cascade: `{stop: 0.5}`.",
-    )
-    dynamics: DynamicsConfig = Field(
-        default=DynamicsConfig(), description="intensity, logit, cascade: what moves what is wanted."
-    )
-    position_decay: float = Field(
-        default=0.85, gt=0, le=1, description="γ: examination at position r is γ^(r−1)."
-    )
-    attraction: float = Field(
-        default=1.0, gt=0, description="a: multiplies the intensity of an examined item."
-    )
-    truth: str = Field(
-        default="auto",
-        description="intensity: model of the truth, any that platform.model takes, or file.py:factory. factors: each "
-        "user of the log has fixed factors, fitted with hindsight. Others, such as bag: preference follows from all "
-        "that the visitor has consumed, in the market too. auto: factors or bag, whichever predicts held-out later "
-        "sessions of the log better.",
-    )
-    truth_seed: Annotated[int, Field(ge=0)] | Literal["seed"] | None = Field(
-        default=None,
-        description="intensity: the truth is fitted to a bootstrap of the log's users, drawn with this seed; seed: "
-        "with the run's own, so that each seed has another truth and intervals over seeds hold that too; null: to the "
-        "whole log.",
-    )
-    rank: int = Field(
-        default=16, ge=1, description="intensity: factors of the truth's preferences, where it has factors."
-    )
-    delay: Duration | None = Field(
-        default=None, description="A consumption becomes known after so long; null: at once."
-    )
-    horizon: Duration | None = Field(
-        default=None,
-        description="replay: an item hits if consumed within this time of the arrival; null: in the session.",
-    )
+    kind: str = "intensity"
+    """intensity: Poisson response of a model fitted with hindsight. replay: hits in the logged future. observed:
+    answers of a table. logit: one item of the slate, or none. cascade: position after position, until the visitor
+    stops. Your own: `file.py:Class`.
+    """
+    options: Options = ()
+    """observed: `{table: FILE, value: threshold, taken_at: 1.0}`. Your own: its options by name, `{after: 3}`. logit:
+    `{outside: 1.0}`. cascade: `{stop: 0.5}`.
+    """
+    dynamics: DynamicsConfig = DynamicsConfig()
+    """intensity, logit, cascade: changes of preference during the run."""
+    hidden: HiddenConfig = HiddenConfig()
+    """intensity, logit, cascade: worth that the log does not show."""
+    position_decay: float = Field(default=0.85, gt=0, le=1)
+    """γ: the chance that a visitor looks at position r is γ^(r−1)."""
+    attraction: float = Field(default=1.0, gt=0)
+    """a: factor of the intensity of an examined item."""
+    truth: str = "auto"
+    """Model of the truth, as for platform.model, or file.py:factory. factors: fixed preferences per user. Others,
+    such as bag: preferences follow from the visitor's history, the market included. auto: factors or bag, whichever
+    predicts held-out later sessions better.
+    """
+    truth_seed: Annotated[int, Field(ge=0)] | Literal["seed"] | None = None
+    """Seed of a bootstrap of the log's users, to which the truth is fitted; `seed`: another truth at each seed of
+    the run, so that intervals include it; null: the whole log.
+    """
+    rank: int = Field(default=16, ge=1)
+    """Number of factors of a truth that has factors."""
+    delay: Duration | None = None
+    """Time until the platform knows of a consumption; null: at once."""
+    horizon: Duration | None = None
+    """replay: time within which a logged consumption counts as a hit; null: the session."""
 
     @property
     def table(self) -> str | None:
@@ -312,67 +244,50 @@ class ConsumerConfig:
 class ProvidersConfig:
     """Providers, who offer the items and may leave."""
 
-    kind: str = Field(
-        default="none",
-        description="none: all items are there whatever happens. viability: who is not satisfied with exposures and "
-        "consumptions leaves at a barrier with all its items, and others come; see two-sides.md. Your own: "
-        "`file.py:Class`.",
-    )
-    options: Options = Field(
-        default=(),
-        description="viability: `{decay: 0.9, per_exposure: 0.1, threshold: 0, …}`. Your own: its options by name.",
-    )
+    kind: str = "none"
+    """none: all items stay. viability: unsatisfied providers leave with all their items, and others enter (two-
+    sides.md). Your own: `file.py:Class`.
+    """
+    options: Options = ()
+    """viability: `{decay: 0.9, per_exposure: 0.1, threshold: 0, …}`. Your own: its options by name."""
 
 
 @dataclass(frozen=True, config=STRICT)
 class LogWindow:
     """Part of its log on which the platform retrains."""
 
-    rounds: int | None = Field(
-        default=3, ge=1, description="The last so many rounds of its own log; null: all rounds."
-    )
-    warmup: Literal["all", "top-up", "none"] = Field(
-        default="top-up",
-        description="Warm-up users beside them: all, a seeded sample up to `size` events, or none.",
-    )
-    size: int = Field(default=3000, ge=1, description="top-up: events that the log holds at least.")
+    rounds: int | None = Field(default=3, ge=1)
+    """Number of last rounds of its own log; null: all rounds."""
+    warmup: Literal["all", "top-up", "none"] = "top-up"
+    """Warm-up users in addition: all, top-up (a seeded sample up to `size` events), or none."""
+    size: int = Field(default=3000, ge=1)
+    """top-up: minimum number of events in the log."""
 
 
 @dataclass(frozen=True, config=STRICT)
 class PlatformConfig:
     """Model of the recommender, and its updates."""
 
-    model: str = Field(
-        default="bag-visits",
-        description="Intensity model λ(x,y): a name, or `file.py:factory` or `module:Class`, called with seed and "
-        "device.",
-    )
-    retrain: bool = Field(
-        default=True, description="Retrain at the end of every round; false freezes the warm-up model."
-    )
-    retrain_ground: bool = Field(
-        default=False,
-        description="Refit λ(x) too, rescaled to its old mean; false lets it move with its states alone.",
-    )
-    log_window: LogWindow = Field(default=LogWindow(), description="What it retrains on.")
-    learning: Literal["consumed", "impressions", "ips"] = Field(
-        default="impressions",
-        description="consumed: retraining sees consumptions alone. impressions: beside them, a layer over the "
-        "retrained λ(x,y) is fitted to what was taken and not taken of everything shown so far. ips: each consumption "
-        "weighs by its inverse propensity, where the agent has one.",
-    )
-    ips_clip: float = Field(
-        default=10.0,
-        gt=1,
-        description="ips: no weight counts more than so many times the mean of all; they are then scaled to a mean "
-        "of 1.",
-    )
-    calibration: Literal["cross-fitted", "seen"] = Field(
-        default="cross-fitted",
-        description="Prices are solved on last round's states, scored by a model that has not seen what they did "
-        "next, or by the serving model, which has.",
-    )
-    device: str = Field(default="auto", description="Where scores are computed: auto, cpu, cuda, …")
+    model: str = "bag-visits"
+    """Intensity model λ(x,y): a name, or `file.py:factory` or `module:Class`, called with seed and device."""
+    retrain: bool = True
+    """Retrain at the end of every round; false freezes the warm-up model."""
+    retrain_ground: bool = False
+    """Refit λ(x), rescaled to its old mean; false keeps its parameters."""
+    log_window: LogWindow = LogWindow()
+    """Training log."""
+    learning: Literal["consumed", "impressions", "ips"] = "impressions"
+    """consumed: learn from consumptions only. impressions: also fit a layer over λ(x,y) to all shown items, taken
+    or not. ips: weight each consumption by its inverse propensity, if the agent has one.
+    """
+    ips_clip: float = Field(default=10.0, gt=1)
+    """ips: maximum weight, as a multiple of the mean weight."""
+    calibration: Literal["cross-fitted", "seen"] = "cross-fitted"
+    """Model that scores the states of the last round for prices: one that has not seen their outcomes (cross-
+    fitted), or the serving model (seen).
+    """
+    device: str = "auto"
+    """Device for scores: auto, cpu, cuda, …"""
 
     def __post_init__(self) -> None:
         if self.learning == "ips" and self.retrain_ground:
@@ -386,10 +301,14 @@ class PlatformConfig:
 class Seeds:
     """Seeds by purpose; equal ones give equal random numbers."""
 
-    arrivals: int = Field(default=0, ge=0, description="Who arrives and when.")
-    choice: int = Field(default=0, ge=0, description="Latent choices of consumers.")
-    model: int = Field(default=0, ge=0, description="Initial weights, batches, folds.")
-    agent: int = Field(default=0, ge=0, description="The agent's own draws and ties.")
+    arrivals: int = Field(default=0, ge=0)
+    """Arrivals."""
+    choice: int = Field(default=0, ge=0)
+    """Latent choices of consumers."""
+    model: int = Field(default=0, ge=0)
+    """Initial weights, batches, folds."""
+    agent: int = Field(default=0, ge=0)
+    """The agent's own draws and ties."""
 
     @classmethod
     def all(cls, seed: int) -> Seeds:
@@ -401,24 +320,32 @@ class Seeds:
 class ScenarioConfig:
     """Scenario: everything that defines a market except seeds and agents."""
 
-    name: str = Field(default="scenario", description="Name of the scenario, used in run folders.")
-    description: str = Field(default="", description="What it is for, one sentence.")
-    rounds: int = Field(default=8, ge=1, description="Rounds of N arrivals.")
-    slate: int = Field(default=10, ge=1, description="k: items shown to an arrival.")
-    user_cap: int | None = Field(
-        default=None,
-        ge=1,
-        description="Exposures that a user can get in one round, over all visits in it. Each earlier visit of the "
-        "round counts as a full slate of k, filled or not, and a visit gets what is left: with 15 and k = 10, the "
-        "first 10 and the second 5. The next round begins anew. null: no cap.",
-    )
-    data: DataConfig = Field(default=DataConfig(), description="Which log.")
-    arrivals: ArrivalsConfig = Field(default=ArrivalsConfig(), description="Who arrives.")
-    releases: ReleasesConfig = Field(default=ReleasesConfig(), description="Items that come on the way.")
-    exposure: ExposureConfig = Field(default=ExposureConfig(), description="What is guaranteed.")
-    consumer: ConsumerConfig = Field(default=ConsumerConfig(), description="The truth.")
-    platform: PlatformConfig = Field(default=PlatformConfig(), description="The recommender's model.")
-    providers: ProvidersConfig = Field(default=ProvidersConfig(), description="Who offers the items.")
+    name: str = "scenario"
+    """Name of the scenario, used in run folders."""
+    description: str = ""
+    """Purpose, in one sentence."""
+    rounds: int = Field(default=8, ge=1)
+    """Number of rounds."""
+    slate: int = Field(default=10, ge=1)
+    """k: number of items per slate."""
+    user_cap: int | None = Field(default=None, ge=1)
+    """Maximum exposures of a user per round, over all its visits. Each earlier visit counts as a full slate: with
+    15 and k = 10, the first visit gets 10 positions and the second 5. null: no maximum.
+    """
+    data: DataConfig = DataConfig()
+    """Log."""
+    arrivals: ArrivalsConfig = ArrivalsConfig()
+    """Arrivals."""
+    releases: ReleasesConfig = ReleasesConfig()
+    """Items released during the run."""
+    exposure: ExposureConfig = ExposureConfig()
+    """Guarantees."""
+    consumer: ConsumerConfig = ConsumerConfig()
+    """Consumer and truth."""
+    platform: PlatformConfig = PlatformConfig()
+    """Platform and its model."""
+    providers: ProvidersConfig = ProvidersConfig()
+    """Providers."""
 
     def __post_init__(self) -> None:
         if self.releases.last_round < self.releases.first_round:
@@ -437,6 +364,9 @@ class ScenarioConfig:
 
 def at_seed(config: ScenarioConfig, seed: int) -> ScenarioConfig:
     """Scenario at a seed, on which its truth may depend."""
-    if config.consumer.truth_seed != "seed":
-        return config
-    return replace(config, consumer=replace(config.consumer, truth_seed=seed))
+    consumer = config.consumer
+    if consumer.truth_seed == "seed":
+        consumer = replace(consumer, truth_seed=seed)
+    if consumer.hidden.seed == "seed":
+        consumer = replace(consumer, hidden=replace(consumer.hidden, seed=seed))
+    return replace(config, consumer=consumer)

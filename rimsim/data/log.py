@@ -286,19 +286,20 @@ def later_sessions(
 class LogNeeds:
     """Least counts that a use of a log needs."""
 
-    users: int = Field(default=2, ge=1, description="users with events")
-    items: int = Field(
-        default=2, ge=1, description="items with events; a market needs more than a slate holds"
-    )
-    events: int = Field(default=4, ge=1, description="events")
-    sessions: int = Field(default=2, ge=1, description="sessions, each of which is an arrival")
-    instants: int = Field(default=2, ge=1, description="different times")
-    transitions: int = Field(
-        default=1,
-        ge=0,
-        description="events that follow an earlier one of the same user: what a state can predict",
-    )
-    gap: float = Field(default=1800.0, gt=0, description="seconds of silence that end a session")
+    users: int = Field(default=2, ge=1)
+    """users with events"""
+    items: int = Field(default=2, ge=1)
+    """items with events; a market needs more than a slate holds"""
+    events: int = Field(default=4, ge=1)
+    """events"""
+    sessions: int = Field(default=2, ge=1)
+    """sessions, each of which is an arrival"""
+    instants: int = Field(default=2, ge=1)
+    """different times"""
+    transitions: int = Field(default=1, ge=0)
+    """events that follow an earlier one of the same user: what a state can predict"""
+    gap: float = Field(default=1800.0, gt=0)
+    """seconds of silence that end a session"""
 
 
 def shortcomings(log: EventLog, needs: LogNeeds | None = None) -> tuple[str, ...]:

@@ -5,17 +5,6 @@ off_policy    chances of slates under a policy, and the worth of slates of anoth
 designs       arms of A/B tests on one market, and the effects that their readers would report
 """
 
-from rimsim.evaluation.examination import DecayEstimate, decay_of_counts, decay_of_slates, taken_by_position
-from rimsim.evaluation.off_policy import ESTIMATORS, Chances, Estimate, LoggedSlates, estimated
+import lazy_loader
 
-__all__ = [
-    "ESTIMATORS",
-    "Chances",
-    "DecayEstimate",
-    "Estimate",
-    "LoggedSlates",
-    "decay_of_counts",
-    "decay_of_slates",
-    "estimated",
-    "taken_by_position",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

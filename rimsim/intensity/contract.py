@@ -39,15 +39,12 @@ class IntensityModel(Protocol):
 
     def fit(self, log: EventLog) -> Self:
         """Fit from scratch to the ``target`` events of a log."""
-        ...
 
     def update(self, log: EventLog) -> Self:
         """Fit to a new log's ``target`` events from present parameters."""
-        ...
 
     def score(self, states: UserStates) -> torch.Tensor:
         """Non-negative intensities (n, M) float32 on the model's device."""
-        ...
 
 
 @runtime_checkable
@@ -60,15 +57,12 @@ class RecurrentModel(IntensityModel, Protocol):
 
     def encode(self, states: UserStates) -> Hidden:
         """Hidden states of n user states, computed row by row."""
-        ...
 
     def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
         """Hidden states after one more event each at ``times``, seconds."""
-        ...
 
     def score_hidden(self, hidden: Hidden, now: Floats) -> torch.Tensor:
         """(n, M) float32 intensities of the states at ``now`` (n,), seconds."""
-        ...
 
 
 class FromHidden(RecurrentModel):

@@ -165,6 +165,11 @@ class LayerFit:
         return ImpressionLayer(self.level, self.slope, self.item)
 
     @property
+    def confidence(self) -> Floats:
+        """(M,) shape of each item's posterior of exp(δ)."""
+        return np.asarray(self.shape[self.unseen.astype(np.int64)] + self.count, np.float64)
+
+    @property
     def item_variance(self) -> Floats:
         """(2,) estimated variance of exp(δ)/mean: seen, unseen items."""
         return np.asarray(1.0 / self.shape, np.float64)

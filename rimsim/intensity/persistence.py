@@ -7,6 +7,7 @@ import inspect
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar, cast
 
@@ -71,6 +72,7 @@ def load(folder: str | Path, device: str | None = None) -> Any:
         ModelError: If the folder holds no model of a known kind, or a damaged one.
     """
     kind = read_record(Path(folder))["kind"]
+    import_module("rimsim.intensity.registry")  # a shipped model stands in KINDS once its class is made
     if kind not in KINDS:
         raise ModelError(f"{folder}: found a saved {kind!r}.{nearest(str(kind), KINDS)}")
     return KINDS[kind].load(folder, device)

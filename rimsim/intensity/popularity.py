@@ -63,19 +63,22 @@ def learned(bias: Float32s, log: EventLog, memory: float) -> Float32s:
 class PopularityConfig:
     """Options of popularity."""
 
-    smoothing: float = Field(default=0.01, gt=0, description="Events added to every item, so that p(y) > 0.")
-    device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
+    smoothing: float = Field(default=0.01, gt=0)
+    """Events added to every item, so that p(y) > 0."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class ReturningConfig:
     """Options of popularity in later sessions."""
 
-    session_gap: str = Field(default="30min", description="A silence longer than this ends a session.")
-    prior: float = Field(
-        default=0.5, gt=0, description="Events an item that popularity in all events counts for."
-    )
-    device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
+    session_gap: str = "30min"
+    """A silence longer than this ends a session."""
+    prior: float = Field(default=0.5, gt=0)
+    """Events an item that popularity in all events counts for."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
 
 
 class Popularity(FromHidden, Stored):

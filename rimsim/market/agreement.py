@@ -6,6 +6,7 @@ Reality is judged by what the user took from the cut on, a truth by the consumpt
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -288,6 +289,7 @@ def agreement_of(
     kind: str = "auto",
     rank: int = 16,
     bootstrap: int | None = None,
+    item_bias: Floats | None = None,
     slate: int = 10,
     position_decay: float = ConsumerConfig().position_decay,
 ) -> dict[str, Any] | None:
@@ -295,12 +297,16 @@ def agreement_of(
 
     It is a short ``rimsim validate`` for the config of every run: fewer models in two draws, or in one where a thousand
     users are judged.
+
+    Args:
+        item_bias: (M,) log factors of items in p*, such as their hidden quality; None: those of the fitted truth.
     """
     there = {"als": importlib.util.find_spec("implicit") is not None, "ease": log.n_items <= _EASE}
     models = [name for name in _MODELS if there.get(name, True)]
     slate = max(1, min(slate, log.n_items // 2))
     of_truth = truth_key(log, gap, kind, rank, bootstrap)
-    described = json.dumps([_code(), _versions(), of_truth, models, slate, position_decay])
+    moved = None if item_bias is None else hashlib.sha256(item_bias.tobytes()).hexdigest()
+    described = json.dumps([_code(), _versions(), of_truth, models, slate, position_decay, moved])
 
     def found() -> dict[str, Any] | None:
         single_thread()
@@ -309,6 +315,8 @@ def agreement_of(
             while not cuts or (len(cuts) < _DRAWS and len(cuts[0]) < _MANY):
                 cuts.append(make_cut(log, len(cuts), gap=gap, after=_AFTER, most_cells=_CELLS))
             truth = kept_truth(log, gap=gap, kind=kind, rank=rank, bootstrap=bootstrap)
+            if item_bias is not None:
+                truth = dataclasses.replace(truth, item_bias=item_bias)
             setting = SlateSetting(slate, position_decay)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", RuntimeWarning)  # of implicit, on how BLAS is set

@@ -224,6 +224,7 @@ class Market:
             closes=float(seconds(self.schedule.stop)),
             promises=requirements.table,
             delivered=self.open.delivered,
+            confidence=self.platform.confidence,
             items=self.world.log.items.copy() if self.needs.items else None,
         )
 

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from rimsim.arrays import Ints, ticks
+from rimsim.arrays import Floats, Ints, ticks
 from rimsim.config import PlatformConfig, ScenarioConfig
 from rimsim.data.log import EventLog
 from rimsim.intensity.contract import IntensityModel, ModelCapabilities
@@ -91,6 +91,12 @@ class Platform:
     def decay(self) -> float:
         """Value of γ that the platform uses."""
         return self.examined.decay(self._config)
+
+    @property
+    def confidence(self) -> Floats | None:
+        """(M,) certainty of item effects; None without a layer."""
+        learns = self._config.platform.learning == "impressions"
+        return best_fit(self.fits).confidence if learns else None
 
     @property
     def crosses(self) -> bool:

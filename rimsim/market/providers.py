@@ -185,32 +185,30 @@ class Fixed:
 class ViabilityOptions:
     """Providers, their satisfaction, exit and entry."""
 
-    column: str | None = Field(
-        default=None,
-        description="Items that are alike in this column of the item table have one provider; of names joined by `|` "
-        "the first counts. null: each item is a provider.",
-    )
-    decay: float = Field(default=0.9, ge=0, le=1, description="δ: what a round leaves of satisfaction.")
-    per_exposure: float = Field(default=0.1, ge=0, description="r_e: what an exposure adds.")
-    per_consumption: float = Field(default=1.0, ge=0, description="r_c: what a consumption adds.")
-    penalty: float = Field(default=1.0, ge=0, description="What a round without any exposure takes away.")
-    start: float = Field(default=5.0, description="Satisfaction at the opening, and of who comes.")
-    threshold: float = Field(
-        default=0.0, description="Who is less satisfied than this leaves; -.inf: nobody does."
-    )
-    reserve: float = Field(
-        default=0.0,
-        ge=0,
-        lt=1,
-        description="Share of the providers (drawn once for all seeds) that are not there at the opening; the warm-up "
-        "log knows nothing of their items.",
-    )
-    entry: float = Field(
-        default=0.0,
-        ge=0,
-        description="Expected number of them that come at a barrier if all are there; in proportion to the share of "
-        "the providers of the opening, and of those who came, that live.",
-    )
+    column: str | None = None
+    """Items that are alike in this column of the item table have one provider; of names joined by `|` the first counts.
+    null: each item is a provider.
+    """
+    decay: float = Field(default=0.9, ge=0, le=1)
+    """δ: what a round leaves of satisfaction."""
+    per_exposure: float = Field(default=0.1, ge=0)
+    """r_e: what an exposure adds."""
+    per_consumption: float = Field(default=1.0, ge=0)
+    """r_c: what a consumption adds."""
+    penalty: float = Field(default=1.0, ge=0)
+    """What a round without any exposure takes away."""
+    start: float = 5.0
+    """Satisfaction at the opening, and of who comes."""
+    threshold: float = 0.0
+    """Who is less satisfied than this leaves; -.inf: nobody does."""
+    reserve: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the providers (drawn once for all seeds) that are not there at the opening; the warm-up log knows
+    nothing of their items.
+    """
+    entry: float = Field(default=0.0, ge=0)
+    """Expected number of them that come at a barrier if all are there; in proportion to the share of the providers of
+    the opening, and of those who came, that live.
+    """
 
 
 class Viability:

@@ -231,6 +231,9 @@ class RoundView:
     """(J,) exposures so far in the round that count for each row of ``promises`` (zeros at its beginning)."""
     came: int | None = None
     """Arrivals of last round that ``past`` stands for; None: as many as it has."""
+    confidence: Floats | None = None
+    """(M,) shape of the gamma law in which the platform knows each item's worth: its relative standard deviation is
+    1/√shape. None where the platform learns no item effects from impressions."""
     items: pd.DataFrame | None = None
     """M rows of :attr:`rimsim.data.EventLog.items`; for agents that declare ``needs_items``."""
 

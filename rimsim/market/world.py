@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import inspect
 import json
@@ -27,6 +28,7 @@ from rimsim.market.arrivals import make_arrivals
 from rimsim.market.arrivals.contract import ArrivalCapabilities, ArrivalProcess, RoundsSoFar
 from rimsim.market.consumers import make_consumer, session_sizes, truths
 from rimsim.market.consumers.contract import Consumer, ConsumerCapabilities, World
+from rimsim.market.consumers.hidden_quality import hidden_bias
 from rimsim.market.consumers.truths import AUTO, Truth, check_truth, fit_truth, load_truth, truth_model
 from rimsim.market.histories import LoggedPast
 from rimsim.market.learning import Examined, weights_of
@@ -113,7 +115,7 @@ def world_of(
         opening=opening.time,
         release=release,
         last_release=int(release.max()),
-        truth=_truth(log, config) if ConsumerCapabilities.of(consumer).needs_truth else None,
+        truth=_truth(log, past, config) if ConsumerCapabilities.of(consumer).needs_truth else None,
         roster=roster,
         most_arrivals=opening.most_arrivals,
     )
@@ -199,9 +201,13 @@ def expected_arrivals(config: ScenarioConfig) -> int:
 
 
 # -- the truth --------------------------------------------------------------------------------------------------------
-def _truth(log: EventLog, config: ScenarioConfig) -> Truth:
-    told, gap = config.consumer, duration_seconds(config.data.session_gap)
-    return kept_truth(log, gap=gap, kind=told.truth, rank=told.rank, bootstrap=truth_bootstrap(told))
+def _truth(log: EventLog, past: EventLog, config: ScenarioConfig) -> Truth:
+    asked, gap = config.consumer, duration_seconds(config.data.session_gap)
+    fitted = kept_truth(log, gap=gap, kind=asked.truth, rank=asked.rank, bootstrap=truth_bootstrap(asked))
+    events, met = (np.bincount(part.item, minlength=log.n_items) for part in (log, past))
+    return dataclasses.replace(
+        fitted, item_bias=fitted.item_bias + hidden_bias(asked.hidden, events, met > 0)
+    )
 
 
 def truth_bootstrap(consumer: ConsumerConfig) -> int | None:

@@ -1,7 +1,6 @@
 from .certificates import Certificate as Certificate
 from .certificates import certificate as certificate
 from .dual import offline_match as offline_match
-from .dual import online_match as online_match
 from .dual import solve_dual as solve_dual
 from .dual import solve_prices as solve_prices
 from .kernels import best_items as best_items

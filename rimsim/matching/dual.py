@@ -5,12 +5,12 @@ Positions that count alike are a case for the auction, others for the smoothed d
 
 from __future__ import annotations
 
-from typing import TypedDict, Unpack
+from typing import Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rimsim.arrays import Floats, Ints
+from rimsim.arrays import Floats
 from rimsim.errors import ConfigError, refuse
 from rimsim.matching.auction import solve_pairs
 from rimsim.matching.columns import solve_in_chunks
@@ -18,7 +18,6 @@ from rimsim.matching.descent import DualPoint, Ending, WeightedProblem, at_price
 from rimsim.matching.kernels import row_states
 from rimsim.matching.pairs import dense_pairs, sparse_pairs
 from rimsim.matching.problem import Problem, SparseScores, Weighting, as_array, refuse_unknown
-from rimsim.matching.ranking import price_slates
 from rimsim.matching.slates import IntegralSlates, integral_slates, missing
 from rimsim.matching.solution import (
     DualPrices,
@@ -55,13 +54,6 @@ class PriceOptions(SolverOptions, total=False):
     """Further keyword arguments of :func:`solve_prices`."""
 
     for_bound: bool  # end the search as soon as D is within ``tol``, in half the time; false
-
-
-class Ties(TypedDict, total=False):
-    """Order among equal values, as :func:`~rimsim.matching.price_slates` takes it."""
-
-    tie_seed: int
-    row_keys: ArrayLike | None
 
 
 def solve_dual(
@@ -179,40 +171,6 @@ def offline_match(
         tol: Certified relative gap at which to stop.
     """
     return solve_dual(scores, k, b, max_exposure, admissible=admissible, cost=cost, tol=tol)
-
-
-def online_match(
-    past: object,
-    scores: object,
-    k: int,
-    b: ArrayLike,
-    *,
-    cost: ArrayLike | None = None,
-    past_admissible: object | None = None,
-    admissible: object | None = None,
-    tol: float = 1e-3,
-    **ties: Unpack[Ties],
-) -> Ints:
-    """Slates of arrivals at frozen prices of past states.
-
-    Online matching of Ma, Liu and Deoras (ICLR 2022).
-
-    Args:
-        past: (n′, M) intensities of past states.
-        scores: (n, M) intensities of the arrivals.
-        k: Positions of a slate.
-        b: Required exposures for the *past* states, scalar or (M,), whole numbers.
-        cost: Price of one exposure of shortfall; None for hard floors.
-        past_admissible: (n′, M) pairs that may be shown to past states; None for all.
-        admissible: (n, M) pairs that may be shown; None for all.
-        tol: Certified relative gap of the prices on the past states.
-        ties: ``tie_seed`` and ``row_keys`` (n,), as :func:`~rimsim.matching.price_slates` takes them.
-
-    Returns:
-        (n, k) slates, −1 for an empty position. They need not meet the floors: that is the cost of frozen prices.
-    """
-    prices = solve_dual(past, k, b, admissible=past_admissible, cost=cost, tol=tol).item_price
-    return price_slates(scores, prices, k, admissible=admissible, **ties)
 
 
 def _start(problem: Problem, prices: ArrayLike | None, tol: float) -> Floats | None:

@@ -125,11 +125,9 @@ class ChunkedScores(Protocol):
     @property
     def shape(self) -> tuple[int, int]:
         """(n, M), users and items."""
-        ...
 
     def rows(self, start: int, stop: int) -> NDArray[np.floating]:
         """(stop − start, M) scores of consecutive users; −inf: not admissible."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,7 +2,6 @@ from .exposure import average_popularity as average_popularity
 from .exposure import binding_items as binding_items
 from .exposure import coverage as coverage
 from .exposure import effective_items as effective_items
-from .exposure import examined_exposure as examined_exposure
 from .exposure import examined_shortfall as examined_shortfall
 from .exposure import exposure_counts as exposure_counts
 from .exposure import gini as gini
@@ -37,7 +36,6 @@ from .measure import RoundFacts as RoundFacts
 from .registry import MEASURES as MEASURES
 from .registry import find_measure as find_measure
 from .registry import made_up_round as made_up_round
-from .registry import markdown_table as markdown_table
 from .registry import measured as measured
 from .registry import own_measures as own_measures
 from .registry import recorded as recorded

@@ -21,16 +21,6 @@ def exposure_counts(slates: ArrayLike, n_items: int) -> Ints:
     return np.bincount(shown[shown >= 0], minlength=n_items).astype(np.int64)
 
 
-def examined_exposure(slates: ArrayLike, gamma: float, n_items: int) -> Floats:
-    """(M,) expected examinations of each item, Σ γ^(r−1).
-
-    γ is the chance that the next position is examined (geometric examination; Craswell et al., WSDM 2008; rank-biased
-    precision of Moffat and Zobel, TOIS 2008). With 1 these are the exposures.
-    """
-    shown = as_slates(slates, n_items)
-    return weighted_exposure(shown, position_weights(gamma, shown.shape[1]), n_items)
-
-
 def weighted_exposure(slates: ArrayLike, weights: ArrayLike, n_items: int) -> Floats:
     """(M,) exposures in the unit of a guarantee: sums of weights (k,)."""
     shown = as_slates(slates, n_items)

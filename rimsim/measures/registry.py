@@ -234,22 +234,6 @@ def measured(facts: RoundFacts, measures: Iterable[Measure] = MEASURES.values())
     return {name: value for name, value in values.items() if value is not None}
 
 
-def markdown_table() -> str:
-    """Table of all measures, as in ``docs/measures.md``."""
-    lines = ["| metric | title | group | formula | unit | better |", "|---|---|---|---|---|---|"]
-    for measure in MEASURES.values():
-        row = (
-            f"`{measure.name}`",
-            measure.title,
-            measure.group,
-            measure.formula.replace("|", "\\|"),
-            measure.unit,
-            "–" if measure.better == "neither" else measure.better,
-        )
-        lines.append("| " + " | ".join(row) + " |")
-    return "\n".join(lines) + "\n"
-
-
 def own_measures(places: Sequence[str]) -> dict[str, Measure]:
     """A user's own measures, loaded by their places.
 

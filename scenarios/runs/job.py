@@ -259,7 +259,7 @@ def chosen_seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
 
 
 # -- memory ---------------------------------------------------------------------------------------------------------
-# Measured once, within a factor of two or so; docs/scale.md has the source.
+# Measured once, within a factor of two or so; benchmarks/log/scale.md has the source.
 
 MAIN = 3e8
 """Bytes of the first process beyond the others: it fits truths, judges them and draws."""

@@ -54,22 +54,3 @@ def _described() -> dict[str, Table]:
 
 TABLES = _described()
 """Name of a table, of its file or folder and of the attribute of a :class:`Run` → its description."""
-
-
-def markdown_tables() -> str:
-    """Sections of docs/tables.md, one per table."""
-    parts = []
-    for name, table in TABLES.items():
-        there = f"; there {table.when}" if table.when else ""
-        lines = [
-            f"## `{table.place(name)}`",
-            "",
-            f"Of `rimsim {table.made_by}`; a row is {table.what}{there}.",
-            "",
-        ]
-        lines += ["| column | what it holds |", "|---|---|"]
-        lines += [f"| `{column}` | {held} |" for column, held in table.columns.items()]
-        if table.more:
-            lines += ["", f"Further columns: {table.more}."]
-        parts.append("\n".join(lines))
-    return "\n\n".join(parts) + "\n"

@@ -43,6 +43,9 @@ from rimsim.tracking import RETRAINED, write_about, write_summary
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from rimsim.data import EventLog
+    from rimsim.market.consumers.truths import Truth
+
 
 _BETAS = (0.0, 0.1, 0.3, 0.5, 0.7, 1.0)
 
@@ -285,7 +288,7 @@ def begin(plan: StudyPlan, command: str) -> None:
     world = build_world(config)
     described = _described(plan, command, config) | {
         "truth": None if world.truth is None else asdict(world.truth.report),
-        "agreement": None if world.truth is None else _agreement(config),
+        "agreement": None if world.truth is None else _agreement(config, world.log, world.truth),
         "log": store.load_facts(world.log),
         "digests": digests(config, (*(plan.options.agents or ()), *plan.measures)),
     }
@@ -295,15 +298,16 @@ def begin(plan: StudyPlan, command: str) -> None:
         store.write_yaml(folder / name, described)
 
 
-def _agreement(config: ScenarioConfig) -> dict[str, Any] | None:
+def _agreement(config: ScenarioConfig, log: EventLog, truth: Truth) -> dict[str, Any] | None:
     """Agreement of a scenario's truth with held-out sessions."""
-    consumer, log = config.consumer, build_world(config).log
+    consumer = config.consumer
     return agreement_of(
         log,
         gap=duration_seconds(config.data.session_gap),
         kind=consumer.truth,
         rank=consumer.rank,
         bootstrap=truth_bootstrap(consumer),
+        item_bias=truth.item_bias,
         slate=config.slate,
         position_decay=consumer.position_decay,
     )

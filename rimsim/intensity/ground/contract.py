@@ -47,37 +47,32 @@ class GroundModel(Protocol):
 
     def fit(self, log: EventLog) -> Self:
         """Fit from scratch to the target events of the log."""
-        ...
 
     def update(self, log: EventLog) -> Self:
         """Fit to new target events, keeping the scale of λ."""
-        ...
 
     def encode(self, states: UserStates) -> Hidden:
         """Hidden states of n user states."""
-        ...
 
     def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
         """Hidden states after one more event each."""
-        ...
 
     def intensity_hidden(self, hidden: Hidden, now: Floats) -> torch.Tensor:
         """(n,) float32 λ of the states at ``now``, seconds."""
-        ...
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class GroundConfig:
     """Options of all ground intensities."""
 
-    horizon: float | None = Field(
-        default=None, gt=0, description="Seconds; None: one session, which is one arrival."
-    )
-    gap: float = Field(default=1800.0, gt=0, description="Silence that ends a session, seconds.")
-    windows: int = Field(
-        default=4, ge=1, description="With a horizon in seconds: how many past horizons to fit on."
-    )
-    device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
+    horizon: float | None = Field(default=None, gt=0)
+    """Seconds; None: one session, which is one arrival."""
+    gap: float = Field(default=1800.0, gt=0)
+    """Silence that ends a session, seconds."""
+    windows: int = Field(default=4, ge=1)
+    """With a horizon in seconds: how many past horizons to fit on."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
 
 
 class Ground(FromHidden, Stored, GroundModel):

@@ -24,11 +24,12 @@ _CHUNK = 1 << 18
 class Scales:
     """Log-spaced time scales of exponential kernels, in seconds."""
 
-    shortest: float = Field(default=10.0, gt=0, description="Shortest time scale, seconds.")
-    longest: float = Field(
-        default=1e8, gt=0, description="Longest time scale, seconds (1e8 are three years)."
-    )
-    number: int = Field(default=24, ge=1, le=200, description="How many scales, log-spaced.")
+    shortest: float = Field(default=10.0, gt=0)
+    """Shortest time scale, seconds."""
+    longest: float = Field(default=1e8, gt=0)
+    """Longest time scale, seconds (1e8 are three years)."""
+    number: int = Field(default=24, ge=1, le=200)
+    """How many scales, log-spaced."""
 
     @property
     def rates(self) -> Floats:
@@ -95,16 +96,16 @@ class DecayedGround(Ground):
 class UserPopularityConfig(GroundConfig):
     """Options of a user's count of events."""
 
-    smoothing: float = Field(default=0.01, gt=0, description="Events added to every user, so that λ > 0.")
+    smoothing: float = Field(default=0.01, gt=0)
+    """Events added to every user, so that λ > 0."""
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class EMAConfig(UserPopularityConfig):
     """Options of a user's decayed count of events."""
 
-    scale: float = Field(
-        default=86400.0, gt=0, description="Time in which an event's weight falls by e, seconds."
-    )
+    scale: float = Field(default=86400.0, gt=0)
+    """Time in which an event's weight falls by e, seconds."""
 
 
 class UserPopularity(DecayedGround):

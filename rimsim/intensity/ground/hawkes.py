@@ -140,16 +140,12 @@ def rescaled(terms: HawkesTerms, parameters: Floats) -> Rescaled:
 class HawkesConfig(GroundConfig):
     """Kernels and horizon of the Hawkes process."""
 
-    scales: Scales = Field(
-        default_factory=lambda: Scales(number=16), description="Time scales of the kernels."
-    )
-    stable_below: float | None = Field(
-        default=None,
-        gt=0,
-        le=1,
-        description="Keep the branching ratio Σα at most here; None: as it comes out.",
-    )
-    max_iterations: int = Field(default=1000, ge=1, description="Limit for L-BFGS-B.")
+    scales: Scales = Field(default_factory=lambda: Scales(number=16))
+    """Time scales of the kernels."""
+    stable_below: float | None = Field(default=None, gt=0, le=1)
+    """Keep the branching ratio Σα at most here; None: as it comes out."""
+    max_iterations: int = Field(default=1000, ge=1)
+    """Limit for L-BFGS-B."""
 
 
 class Hawkes(DecayedGround):
@@ -306,11 +302,12 @@ class Hawkes(DecayedGround):
 class HawkesPoissonConfig(GroundConfig):
     """Options of Hawkes-Poisson: horizon, kernels, penalty."""
 
-    scales: Scales = Field(default_factory=Scales, description="Time scales of the kernels.")
-    ridge: float = Field(
-        default=1e-3, ge=0, description="Penalty on the squared weights, each in units of its term."
-    )
-    max_iterations: int = Field(default=2000, ge=1, description="Limit for L-BFGS-B.")
+    scales: Scales = Field(default_factory=Scales)
+    """Time scales of the kernels."""
+    ridge: float = Field(default=1e-3, ge=0)
+    """Penalty on the squared weights, each in units of its term."""
+    max_iterations: int = Field(default=2000, ge=1)
+    """Limit for L-BFGS-B."""
 
 
 def poisson_objective(

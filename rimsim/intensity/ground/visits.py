@@ -38,17 +38,12 @@ _NARROW = 0.1
 class VisitsConfig(GroundConfig):
     """Options of visits: penalty and shrinkage."""
 
-    ridge: float = Field(
-        default=1e-3,
-        ge=0,
-        description="Penalty on the squared weights, each in units of its term's deviation.",
-    )
-    shrinkage: float = Field(
-        default=1.0,
-        gt=0,
-        description="Sessions of the usual size that the sizes of a user's own are weighed against.",
-    )
-    max_iterations: int = Field(default=2000, ge=1, description="Limit for L-BFGS-B.")
+    ridge: float = Field(default=1e-3, ge=0)
+    """Penalty on the squared weights, each in units of its term's deviation."""
+    shrinkage: float = Field(default=1.0, gt=0)
+    """Sessions of the usual size that the sizes of a user's own are weighed against."""
+    max_iterations: int = Field(default=2000, ge=1)
+    """Limit for L-BFGS-B."""
 
 
 def terms(hidden: Hidden, now: torch.Tensor, gap: float, usual: float, weight: float) -> torch.Tensor:

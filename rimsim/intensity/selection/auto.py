@@ -87,13 +87,16 @@ def log_scores(model: IntensityModel, states: UserStates) -> Float32s:
 class AutoConfig:
     """Candidates, and the cut that they are compared on."""
 
-    candidates: tuple[str, ...] = Field(
-        default=CANDIDATES, min_length=1, description="Names of mark models to choose from."
-    )
-    fallback: str = Field(default="bag", description="What is taken where too few users came back.")
-    session_gap: str = Field(default="30min", description="A silence longer than this ends a session.")
-    seed: int = Field(default=0, ge=0, description="Seed of the held-out sessions and of the models.")
-    device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
+    candidates: tuple[str, ...] = Field(default=CANDIDATES, min_length=1)
+    """Names of mark models to choose from."""
+    fallback: str = "bag"
+    """What is taken where too few users came back."""
+    session_gap: str = "30min"
+    """A silence longer than this ends a session."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of the held-out sessions and of the models."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
 
 
 class SelectedModel(Stored):

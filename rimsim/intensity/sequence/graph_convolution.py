@@ -20,10 +20,14 @@ from rimsim.intensity.states import UserStates
 class GraphConvolutionConfig(SequenceConfig):
     """Size and training of the graph convolution."""
 
-    layers: int = Field(default=2, ge=0, description="Hops from item to item through users.")
-    context: int = Field(default=256, ge=2, description="Longest stretch of a history that is trained on.")
-    burn: int = Field(default=64, ge=0, description="Events read before a window's first prediction.")
-    update_steps_back: int = Field(default=128, ge=1, description="Events read before a target in an update.")
+    layers: int = Field(default=2, ge=0)
+    """Hops from item to item through users."""
+    context: int = Field(default=256, ge=2)
+    """Longest stretch of a history that is trained on."""
+    burn: int = Field(default=64, ge=0)
+    """Events read before a window's first prediction."""
+    update_steps_back: int = Field(default=128, ge=1)
+    """Events read before a target in an update."""
 
 
 class GraphNetwork(SequenceNetwork):

@@ -25,48 +25,58 @@ from rimsim.rng import Purpose, derived_seed
 class SequenceConfig:
     """Size and training of a model over item sequences."""
 
-    width: int = Field(default=64, ge=1, description="Hidden units; items have vectors of the same size.")
-    context: int = Field(default=64, ge=2, description="Last events of a history that are read.")
-    seed: int = Field(
-        default=0, ge=0, description="Seed of initial values, batches, dropout, held-out users."
-    )
-    epochs: int = Field(default=14, ge=1, description="Most passes over the log in a fit.")
-    batch_size: int = Field(default=64, ge=1, description="Windows a batch in a fit.")
-    learning_rate: float = Field(default=0.016, gt=0, description="Step size of AdamW in a fit.")
-    final_rate: float = Field(default=0.1, gt=0, le=1, description="Share of the step size left at the end.")
-    weight_decay: float = Field(default=0.1, ge=0, description="AdamW's decoupled weight decay in a fit.")
-    dropout: float = Field(default=0.4, ge=0, lt=1, description="Dropout on read items and hidden units.")
-    held_out: float = Field(default=0.1, ge=0, lt=1, description="Share of users kept for early stopping.")
-    patience: int = Field(default=2, ge=0, description="Epochs without improvement that end a fit; 0: never.")
-    burn: int = Field(default=16, ge=0, description="Events read before a window's first prediction.")
-    ahead: int = Field(
-        default=1,
-        ge=1,
-        description="Events from a position on that its p is fitted to: 1 the next one; more: what comes soon.",
-    )
-    target: Literal["next-event", "next-session"] = Field(
-        default="next-event",
-        description="next-event, or next-session: all of a session from what came before it.",
-    )
-    session_gap: str = Field(default="30min", description="A silence longer than this ends a session.")
-    sampled: float = Field(
-        default=1.0, gt=0, le=1, description="Share of the positions whose loss a batch computes in a fit."
-    )
-    softmax: Softmax = Field(
-        default="auto",
-        description="full: the loss is over all items. sampled: over a sample of them, with corrected logits. auto: "
-        "sampled where there are more than 4,096 items and 3·10⁹ pairs of a predicted event and an item.",
-    )
-    negatives: int = Field(
-        default=1024, ge=1, description="sampled: labels drawn for a batch, and as many uniform items."
-    )
-    smoothing: float = Field(default=0.5, gt=0, description="Events added to each item for the initial bias.")
-    cold_items: bool = Field(default=True, description="Predict unseen items' vectors from genres and year.")
-    update_epochs: int = Field(default=3, ge=0, description="Passes over the new log in an update.")
-    update_batch_size: int = Field(default=128, ge=1, description="Windows a batch in an update.")
-    update_learning_rate: float = Field(default=6e-3, gt=0, description="Step size of AdamW in an update.")
-    update_steps_back: int = Field(default=8, ge=1, description="Events read with gradients before a target.")
-    device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
+    width: int = Field(default=64, ge=1)
+    """Hidden units; items have vectors of the same size."""
+    context: int = Field(default=64, ge=2)
+    """Last events of a history that are read."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of initial values, batches, dropout, held-out users."""
+    epochs: int = Field(default=14, ge=1)
+    """Most passes over the log in a fit."""
+    batch_size: int = Field(default=64, ge=1)
+    """Windows a batch in a fit."""
+    learning_rate: float = Field(default=0.016, gt=0)
+    """Step size of AdamW in a fit."""
+    final_rate: float = Field(default=0.1, gt=0, le=1)
+    """Share of the step size left at the end."""
+    weight_decay: float = Field(default=0.1, ge=0)
+    """AdamW's decoupled weight decay in a fit."""
+    dropout: float = Field(default=0.4, ge=0, lt=1)
+    """Dropout on read items and hidden units."""
+    held_out: float = Field(default=0.1, ge=0, lt=1)
+    """Share of users kept for early stopping."""
+    patience: int = Field(default=2, ge=0)
+    """Epochs without improvement that end a fit; 0: never."""
+    burn: int = Field(default=16, ge=0)
+    """Events read before a window's first prediction."""
+    ahead: int = Field(default=1, ge=1)
+    """Events from a position on that its p is fitted to: 1 the next one; more: what comes soon."""
+    target: Literal["next-event", "next-session"] = "next-event"
+    """next-event, or next-session: all of a session from what came before it."""
+    session_gap: str = "30min"
+    """A silence longer than this ends a session."""
+    sampled: float = Field(default=1.0, gt=0, le=1)
+    """Share of the positions whose loss a batch computes in a fit."""
+    softmax: Softmax = "auto"
+    """full: the loss is over all items. sampled: over a sample of them, with corrected logits. auto: sampled where
+    there are more than 4,096 items and 3·10⁹ pairs of a predicted event and an item.
+    """
+    negatives: int = Field(default=1024, ge=1)
+    """sampled: labels drawn for a batch, and as many uniform items."""
+    smoothing: float = Field(default=0.5, gt=0)
+    """Events added to each item for the initial bias."""
+    cold_items: bool = True
+    """Predict unseen items' vectors from genres and year."""
+    update_epochs: int = Field(default=3, ge=0)
+    """Passes over the new log in an update."""
+    update_batch_size: int = Field(default=128, ge=1)
+    """Windows a batch in an update."""
+    update_learning_rate: float = Field(default=6e-3, gt=0)
+    """Step size of AdamW in an update."""
+    update_steps_back: int = Field(default=8, ge=1)
+    """Events read with gradients before a target."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
 
     def __post_init__(self) -> None:
         """Keep windows longer than their burn-in."""

@@ -22,15 +22,20 @@ from rimsim.intensity.states import UserStates
 class TransformerConfig(SequenceConfig):
     """Size and training of the Transformer."""
 
-    layers: int = Field(default=2, ge=1, description="Blocks of attention and feed-forward network.")
-    heads: int = Field(
-        default=2, ge=1, description="Attention heads; width must be an even multiple of them."
-    )
-    learning_rate: float = Field(default=6e-3, gt=0, description="Step size of AdamW in a fit.")
-    epochs: int = Field(default=20, ge=1, description="Most passes over the log in a fit.")
-    dropout: float = Field(default=0.3, ge=0, lt=1, description="Dropout on read items and layer outputs.")
-    update_learning_rate: float = Field(default=1e-3, gt=0, description="Step size of AdamW in an update.")
-    update_steps_back: int = Field(default=24, ge=1, description="Events read before a target in an update.")
+    layers: int = Field(default=2, ge=1)
+    """Blocks of attention and feed-forward network."""
+    heads: int = Field(default=2, ge=1)
+    """Attention heads; width must be an even multiple of them."""
+    learning_rate: float = Field(default=6e-3, gt=0)
+    """Step size of AdamW in a fit."""
+    epochs: int = Field(default=20, ge=1)
+    """Most passes over the log in a fit."""
+    dropout: float = Field(default=0.3, ge=0, lt=1)
+    """Dropout on read items and layer outputs."""
+    update_learning_rate: float = Field(default=1e-3, gt=0)
+    """Step size of AdamW in an update."""
+    update_steps_back: int = Field(default=24, ge=1)
+    """Events read before a target in an update."""
 
     def __post_init__(self) -> None:
         """Keep an even number of hidden units per head."""

@@ -139,20 +139,22 @@ def trained(tables: Tables, cells: Cells, cycle: Cycle, draws: int | None = None
 class BagConfig(SoftmaxConfig):
     """Size and training of the bag."""
 
-    width: int = Field(default=64, ge=1, description="Length of item vectors.")
-    steps: int = Field(default=150, ge=1, description="Steps of Adam in a fit.")
-    further_steps: int = Field(
-        default=40,
-        ge=1,
-        description="Steps from one weight decay of the grid to the next, where it is chosen.",
-    )
-    batch_size: int = Field(default=256, ge=1, description="Users a step.")
-    learning_rate: float = Field(default=0.05, gt=0, description="Largest step size in a fit.")
-    weight_decay: float | None = Field(
-        default=None, ge=0, description="Penalty on squared vectors; none: chosen on later sessions."
-    )
-    update_steps: int = Field(default=20, ge=0, description="Steps of Adam in an update.")
-    update_learning_rate: float = Field(default=0.003, gt=0, description="Largest step size in an update.")
+    width: int = Field(default=64, ge=1)
+    """Length of item vectors."""
+    steps: int = Field(default=150, ge=1)
+    """Steps of Adam in a fit."""
+    further_steps: int = Field(default=40, ge=1)
+    """Steps from one weight decay of the grid to the next, where it is chosen."""
+    batch_size: int = Field(default=256, ge=1)
+    """Users a step."""
+    learning_rate: float = Field(default=0.05, gt=0)
+    """Largest step size in a fit."""
+    weight_decay: float | None = Field(default=None, ge=0)
+    """Penalty on squared vectors; none: chosen on later sessions."""
+    update_steps: int = Field(default=20, ge=0)
+    """Steps of Adam in an update."""
+    update_learning_rate: float = Field(default=0.003, gt=0)
+    """Largest step size in an update."""
 
 
 class Bag(PersonalModel[BagConfig]):

@@ -24,15 +24,12 @@ from rimsim.intensity.states import UserStates
 class EASEConfig(PersonalConfig):
     """Options of EASE."""
 
-    ridge: float | None = Field(
-        default=None, gt=0, description="Penalty on squared weights; none: chosen on later sessions."
-    )
-    update_ridge: float = Field(
-        default=3000.0, gt=0, description="Penalty on an update's changes of the weights, squared."
-    )
-    memory: float = Field(
-        default=10_000.0, gt=0, description="Events that the popularity known so far counts for in an update."
-    )
+    ridge: float | None = Field(default=None, gt=0)
+    """Penalty on squared weights; none: chosen on later sessions."""
+    update_ridge: float = Field(default=3000.0, gt=0)
+    """Penalty on an update's changes of the weights, squared."""
+    memory: float = Field(default=10_000.0, gt=0)
+    """Events that the popularity known so far counts for in an update."""
 
 
 def solved(gram: Floats, cross: Floats, ridge: float) -> Float32s:

@@ -168,22 +168,26 @@ def fold_users(cells: Cells, users: Ints, items: Items, ridge: float, draws: int
 class FactorsConfig(SoftmaxConfig):
     """Size and training of softmax factors."""
 
-    rank: int = Field(default=16, ge=1, description="Length of user and item vectors.")
-    ridge: float | None = Field(
-        default=None, gt=0, description="Penalty on squared vectors; none: chosen on later sessions."
-    )
-    steps: int = Field(default=120, ge=1, description="Steps of Adam in a fit, each on the whole log.")
-    further_steps: int = Field(
-        default=40, ge=1, description="Steps from one ridge of the grid to the next, where it is chosen."
-    )
-    learning_rate: float = Field(default=0.1, gt=0, description="Largest step size in a fit.")
-    newton_steps: int = Field(default=6, ge=1, description="Newton steps that fold a user in.")
-    update_steps: int = Field(default=20, ge=0, description="Steps of Adam in an update.")
-    update_batch_size: int = Field(default=128, ge=1, description="Users a step of an update.")
-    update_learning_rate: float = Field(default=0.01, gt=0, description="Largest step size in an update.")
-    memory: float = Field(
-        default=10_000.0, gt=0, description="Events that the popularity known so far counts for in an update."
-    )
+    rank: int = Field(default=16, ge=1)
+    """Length of user and item vectors."""
+    ridge: float | None = Field(default=None, gt=0)
+    """Penalty on squared vectors; none: chosen on later sessions."""
+    steps: int = Field(default=120, ge=1)
+    """Steps of Adam in a fit, each on the whole log."""
+    further_steps: int = Field(default=40, ge=1)
+    """Steps from one ridge of the grid to the next, where it is chosen."""
+    learning_rate: float = Field(default=0.1, gt=0)
+    """Largest step size in a fit."""
+    newton_steps: int = Field(default=6, ge=1)
+    """Newton steps that fold a user in."""
+    update_steps: int = Field(default=20, ge=0)
+    """Steps of Adam in an update."""
+    update_batch_size: int = Field(default=128, ge=1)
+    """Users a step of an update."""
+    update_learning_rate: float = Field(default=0.01, gt=0)
+    """Largest step size in an update."""
+    memory: float = Field(default=10_000.0, gt=0)
+    """Events that the popularity known so far counts for in an update."""
 
 
 class Factors(PersonalModel[FactorsConfig]):

@@ -29,17 +29,24 @@ _NEAR = 2**15
 class MatrixFactorizationConfig:
     """Algorithm, size and training of the factorization."""
 
-    algorithm: Literal["als", "bpr"] = Field(default="als", description="als or bpr.")
-    factors: int = Field(default=32, ge=1, description="Length of user and item vectors.")
-    iterations: int = Field(
-        default=15, ge=1, description="Sweeps (ALS) or tenths of the passes over events (BPR)."
-    )
-    regularization: float = Field(default=0.05, ge=0, description="Penalty on squared vectors.")
-    confidence: float = Field(default=10.0, gt=0, description="Extra weight of an event over a non-event.")
-    learning_rate: float = Field(default=0.05, gt=0, description="Step size of BPR.")
-    smoothing: float = Field(default=0.5, gt=0, description="Events added to every item's popularity.")
-    seed: int = Field(default=0, ge=0, description="Seed of initial values and sampling.")
-    device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
+    algorithm: Literal["als", "bpr"] = "als"
+    """als or bpr."""
+    factors: int = Field(default=32, ge=1)
+    """Length of user and item vectors."""
+    iterations: int = Field(default=15, ge=1)
+    """Sweeps (ALS) or tenths of the passes over events (BPR)."""
+    regularization: float = Field(default=0.05, ge=0)
+    """Penalty on squared vectors."""
+    confidence: float = Field(default=10.0, gt=0)
+    """Extra weight of an event over a non-event."""
+    learning_rate: float = Field(default=0.05, gt=0)
+    """Step size of BPR."""
+    smoothing: float = Field(default=0.5, gt=0)
+    """Events added to every item's popularity."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of initial values and sampling."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
 
 
 class MatrixFactorization(FromHidden, Stored):

@@ -133,33 +133,34 @@ def decks(users: Ints, size: int, steps: int, source: np.random.Generator) -> It
 class PersonalConfig:
     """Options of all models over sets of items."""
 
-    seed: int = Field(default=0, ge=0, description="Seed of initial values, draws and held-out sessions.")
-    session_gap: str = Field(default="30min", description="A silence longer than this ends a session.")
-    smoothing: float = Field(default=0.5, gt=0, description="Events added to every item's popularity.")
-    cold_items: bool = Field(default=True, description="Predict unseen items from genres and year.")
-    shrinkage: Shrinkage | None = Field(
-        default=None, description="Strength and weights of another fit; none: chosen on later sessions."
-    )
-    slates: bool = Field(
-        default=False,
-        description="Take the weights that best predict answers to slates; false: these, or those of largest "
-        "likelihood, whichever later sessions prefer.",
-    )
-    device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
+    seed: int = Field(default=0, ge=0)
+    """Seed of initial values, draws and held-out sessions."""
+    session_gap: str = "30min"
+    """A silence longer than this ends a session."""
+    smoothing: float = Field(default=0.5, gt=0)
+    """Events added to every item's popularity."""
+    cold_items: bool = True
+    """Predict unseen items from genres and year."""
+    shrinkage: Shrinkage | None = None
+    """Strength and weights of another fit; none: chosen on later sessions."""
+    slates: bool = False
+    """Take the weights that best predict answers to slates; false: these, or those of largest likelihood, whichever
+    later sessions prefer.
+    """
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class SoftmaxConfig(PersonalConfig):
     """Options of models that are fitted to a softmax."""
 
-    softmax: Softmax = Field(
-        default="auto",
-        description="full: the loss is over all items. sampled: over what users took and a sample of the others, with "
-        "corrected logits. auto: sampled where there are more than 3·10⁹ pairs of an event and an item.",
-    )
-    negatives: int = Field(
-        default=1024, ge=1, description="sampled: labels drawn for a step, and as many uniform items."
-    )
+    softmax: Softmax = "auto"
+    """full: the loss is over all items. sampled: over what users took and a sample of the others, with corrected
+    logits. auto: sampled where there are more than 3·10⁹ pairs of an event and an item.
+    """
+    negatives: int = Field(default=1024, ge=1)
+    """sampled: labels drawn for a step, and as many uniform items."""
 
 
 Config = TypeVar("Config", bound=PersonalConfig)

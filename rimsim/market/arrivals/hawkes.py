@@ -196,23 +196,12 @@ def _children(
 class HawkesOptions:
     """Movement of satisfaction and its effect on visits."""
 
-    kappa: float = Field(
-        default=0.0,
-        ge=0,
-        description="κ: rates are multiplied by exp(κ(S − S₀)); 0: whatever they are shown.",
-    )
-    neutral: float = Field(
-        default=0.5,
-        ge=0,
-        le=1,
-        description="S₀: satisfaction at first, and at which users come as in the log.",
-    )
-    memory: float = Field(
-        default=0.8,
-        ge=0,
-        lt=1,
-        description="What a visit leaves of satisfaction; the rest is whether something was taken.",
-    )
+    kappa: float = Field(default=0.0, ge=0)
+    """κ: rates are multiplied by exp(κ(S − S₀)); 0: whatever they are shown."""
+    neutral: float = Field(default=0.5, ge=0, le=1)
+    """S₀: satisfaction at first, and at which users come as in the log."""
+    memory: float = Field(default=0.8, ge=0, lt=1)
+    """What a visit leaves of satisfaction; the rest is whether something was taken."""
 
 
 class HawkesArrivals:

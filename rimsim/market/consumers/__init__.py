@@ -61,7 +61,13 @@ def make_consumer(scenario: ScenarioConfig) -> Consumer:
     config, methods = scenario.consumer, ("respond", "organic", "true_intensity")
     plug = make_plug(config.kind, "consumer.kind", BUILT_IN, methods, dict(config.options), scenario)
     consumer = cast("Consumer", plug)
-    if config.dynamics != DynamicsConfig() and not ConsumerCapabilities.of(consumer).takes_dynamics:
+    capabilities = ConsumerCapabilities.of(consumer)
+    if config.hidden.rho != 1 and not capabilities.needs_truth:
+        raise ConfigError(
+            f"consumer.hidden: consumer.kind {config.kind!r} has no fitted truth. Choose a kind that has one, such as "
+            "intensity"
+        )
+    if config.dynamics != DynamicsConfig() and not capabilities.takes_dynamics:
         raise ConfigError(
             f"consumer.dynamics with consumer.kind {config.kind!r}, which heeds none; allowed: intensity, logit or "
             "cascade"

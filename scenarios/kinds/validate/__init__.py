@@ -42,7 +42,8 @@ from rimsim.measures import agreement, mean_interval, pairs_of
 from rimsim.plugs import own_code
 from rimsim.scenarios.kinds.results import RunResult, Show, table_of
 from rimsim.scenarios.kinds.validate import checks
-from rimsim.scenarios.kinds.validate.answers import HeldAnswers, held_answers, judge_held
+from rimsim.scenarios.kinds.validate.answers import HeldAnswers, held_answers, judge_observed
+from rimsim.scenarios.kinds.validate.appeal import HiddenQuality, hidden_quality
 from rimsim.scenarios.kinds.validate.report import BESTSELLERS, readme, validation_report
 from rimsim.scenarios.report.charts import draw
 from rimsim.scenarios.runs import store
@@ -74,53 +75,50 @@ def with_serving(models: Sequence[str] | None, serving: str, without: Sequence[s
 class AnswersConfig:
     """Answers that are known without selection."""
 
-    table: str | None = Field(
-        default=None, description="Path of the table; see rimsim.data.load_observed. null: none."
-    )
-    columns: str | None = Field(default=None, description="Which column is which; null: usual names.")
-    value: str | None = Field(default=None, description="Column of values; null: the layout's.")
-    taken_at: float = Field(default=1.0, gt=0, description="Values from here on are a yes.")
-    k: int = Field(default=5, ge=1, description="Items that are chosen among those a user was asked about.")
+    table: str | None = None
+    """Path of the table; see rimsim.data.load_observed. null: none."""
+    columns: str | None = None
+    """Which column is which; null: usual names."""
+    value: str | None = None
+    """Column of values; null: the layout's."""
+    taken_at: float = Field(default=1.0, gt=0)
+    """Values from here on are a yes."""
+    k: int = Field(default=5, ge=1)
+    """Items that are chosen among those a user was asked about."""
 
 
 @dataclass(frozen=True, config=STRICT)
 class ValidateConfig:
     """Models, truths and draws of a validation."""
 
-    data: DataConfig = Field(default=DataConfig(min_item_events=30), description="Which log.")
-    models: tuple[str, ...] = Field(
-        default_factory=_default_models,
-        min_length=2,
-        description="Names that rimsim.intensity.registry.make knows, places such as `mine.py:Model`, or random.",
-    )
-    without: tuple[str, ...] = Field(default=(), description="Models that are left out of these.")
-    truths: tuple[str, ...] = Field(
-        default=(AUTO, *CANDIDATES),
-        min_length=1,
-        description="Truths that are fitted to the whole log and judged; auto: which one its later sessions choose.",
-    )
-    draws: int = Field(default=5, ge=1, description="How often every user's later session is drawn anew.")
-    after: float = Field(
-        default=0.3,
-        ge=0,
-        lt=1,
-        description="A session is drawn among those after this share of a user's events.",
-    )
-    slate: int = Field(default=10, ge=1, description="Items that are recommended to a user.")
-    position_decay: Annotated[float, Field(gt=0, le=1)] = Field(
-        default=ConsumerConfig().position_decay, description="γ: examination at position r is γ^(r−1)."
-    )
-    rank: int = Field(default=ConsumerConfig().rank, ge=1, description="Factors of a truth's preferences.")
-    serving: str = Field(
-        default=PlatformConfig().model,
-        description="The model that a platform would serve: its mark model is compared with bestsellers, where both "
-        "are among the models, and its λ(x) with the events of held-out sessions.",
-    )
-    observed: AnswersConfig = Field(
-        default=AnswersConfig(), description="Answers without selection that truths and models are judged on."
-    )
-    resamples: int = Field(default=1000, ge=100, description="Bootstrap samples of users.")
-    device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N.")
+    data: DataConfig = DataConfig(min_item_events=30)
+    """Which log."""
+    models: tuple[str, ...] = Field(default_factory=_default_models, min_length=2)
+    """Names that rimsim.intensity.registry.make knows, places such as `mine.py:Model`, or random."""
+    without: tuple[str, ...] = ()
+    """Models that are left out of these."""
+    truths: tuple[str, ...] = Field(default=(AUTO, *CANDIDATES), min_length=1)
+    """Truths that are fitted to the whole log and judged; auto: which one its later sessions choose."""
+    draws: int = Field(default=5, ge=1)
+    """How often every user's later session is drawn anew."""
+    after: float = Field(default=0.3, ge=0, lt=1)
+    """A session is drawn among those after this share of a user's events."""
+    slate: int = Field(default=10, ge=1)
+    """Items that are recommended to a user."""
+    position_decay: Annotated[float, Field(gt=0, le=1)] = ConsumerConfig().position_decay
+    """γ: examination at position r is γ^(r−1)."""
+    rank: int = Field(default=ConsumerConfig().rank, ge=1)
+    """Factors of a truth's preferences."""
+    serving: str = PlatformConfig().model
+    """The model that a platform would serve: its mark model is compared with bestsellers, where both are among the
+    models, and its λ(x) with the events of held-out sessions.
+    """
+    observed: AnswersConfig = AnswersConfig()
+    """Answers without selection that truths and models are judged on."""
+    resamples: int = Field(default=1000, ge=100)
+    """Bootstrap samples of users."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
 
     def __post_init__(self) -> None:
         require_distinct(self, ("models", "without", "truths"))
@@ -193,11 +191,12 @@ def validate(
     if (read := store.load_text(log)) is not None:
         show(read)
     require_memory(log_bytes(log) + MAIN, 0.0, 1, "number of events (data)")
-    answers, wanted = None, config.observed
+    answers, quality, wanted = None, None, config.observed
     if wanted.table is not None:
         table = load_observed(wanted.table, columns=wanted.columns, value=wanted.value)
         show(table.text())
         answers = held_answers(table, log, taken_at=wanted.taken_at)
+        quality = hidden_quality(table, log, taken_at=wanted.taken_at)
     after, gap_text = config.after, config.data.session_gap
     cuts = [make_cut(log, draw, gap=gap_text, after=after) for draw in range(config.draws)]
     folder = store.folder_for(out, "validate")
@@ -216,7 +215,7 @@ def validate(
 
         def play(chosen: str | None, _: object) -> dict[str, pd.DataFrame]:
             tables = work.session_tables(cuts, truths, chosen)
-            return tables | ({} if answers is None else work.answer_tables(answers, truths))
+            return tables | ({} if answers is None else work.answer_tables(answers, quality, truths))
 
         job = Job(described, [chosen], play, _write_pages)
         make_run(job, folder, command or "rimsim.scenarios.validate", Execution(workers=1))
@@ -309,15 +308,20 @@ class _Work:
             for metric, value in values.items():
                 yield model, truth_name, cut.draw, metric, value
 
-    def answer_tables(self, answers: HeldAnswers, truths: Truths) -> dict[str, pd.DataFrame]:
-        """Tables of truths and models on known answers."""
+    def answer_tables(
+        self, answers: HeldAnswers, quality: HiddenQuality | None, truths: Truths
+    ) -> dict[str, pd.DataFrame]:
+        """Tables of judges and hidden quality on known answers."""
         config, models = self.config, {}
         for name in config.chosen:
             if name != RANDOM:
                 self.show(f"known answers: {name}, fitted to the whole log")
                 models[name] = fitted_model(name, 0, config.device, self.log, self.unfitted)
-        found = judge_held(answers, truths, models, k=config.observed.k)
-        return {"observed": found.table(), "observed_pairs": found.pairs()}
+        found = judge_observed(answers, truths, models, k=config.observed.k)
+        table = found.table()
+        if quality is not None:
+            table = pd.concat([table, quality.table()], ignore_index=True)
+        return {"observed": table, "observed_pairs": found.pairs()}
 
 
 def _worths(evidence: Evidence) -> list[tuple[str, str]]:

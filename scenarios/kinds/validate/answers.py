@@ -27,6 +27,7 @@ from rimsim.scenarios.kinds.results import table_of
 
 _LEAST = 1e-9  # smallest score, as a share of the mean score of a row, so that its logarithm is finite
 _DECILES = 10
+_FOLDS = 5  # of users, each calibrated on the others
 _STEPS = 50  # Newton steps of a fit at most
 _RIDGE = 1e-6  # on the slope, so that a fit exists where scores do not differ or separate the answers
 _Z = 1.959963984540054  # normal quantile of a 95 % interval
@@ -152,13 +153,11 @@ class ObservedEvidence:
 
 
 def judge_observed(
-    table: ObservedTable,
-    log: EventLog,
+    answers: HeldAnswers,
     truths: Mapping[str, Truth],
     models: Mapping[str, IntensityModel],
     *,
-    taken_at: float,
-    **options: int,
+    k: int = 5,
 ) -> ObservedEvidence:
     """Judge truths and models on answers outside their log.
 
@@ -168,26 +167,13 @@ def judge_observed(
     other users' answers, so that only what the scores know counts, not their unit. The last judge, ``random``, knows
     nothing.
     """
-    return judge_held(held_answers(table, log, taken_at=taken_at), truths, models, **options)
-
-
-def judge_held(
-    answers: HeldAnswers,
-    truths: Mapping[str, Truth],
-    models: Mapping[str, IntensityModel],
-    *,
-    k: int = 5,
-    folds: int = 5,
-    seed: int = 0,
-) -> ObservedEvidence:
-    """Judge truths and models on held answers, as :func:`judge_observed`."""
     scores = {(name, ""): _truth_scores(truth, answers) for name, truth in truths.items()}
     scores |= {("", name): _model_scores(model, answers) for name, model in models.items()}
     scores[("", RANDOM)] = np.zeros(len(answers))  # the bar to be above
     row, taken, n_users = answers.row, answers.taken, len(answers.users)
-    folds = max(2, min(folds, n_users))  # each is predicted from the others
-    fold = folds_of(answers.users, seed, folds)[row]
-    ties = rng.bits(seed, rng.Purpose.TIES, answers.users[row], answers.item)
+    folds = max(2, min(_FOLDS, n_users))  # each is predicted from the others
+    fold = folds_of(answers.users, 0, folds)[row]
+    ties = rng.bits(0, rng.Purpose.TIES, answers.users[row], answers.item)
     probability = [calibrated(score, taken, fold, folds) for score in scores.values()]
     by_user = {
         "auc": [user_aucs(row, score, taken, n_users) for score in scores.values()],

@@ -1,0 +1,67 @@
+"""``rim-ucb``: paced prices, and a bonus for uncertain items."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass as checked
+from scipy.special import gammaincinv
+
+from rimsim.agents.contract import OPTIONS
+from rimsim.agents.rim_feedback import RimFeedback
+
+if TYPE_CHECKING:
+    from rimsim.market import Arrivals, RoundView, Slates
+    from rimsim.market.records import ScoredStates
+
+
+@checked(config=OPTIONS, eq=False)
+class RimUCB(RimFeedback):
+    """Ranks by q_y·λ(x,y) − v_y, q_y falling as items are known.
+
+    The platform knows the worth of an item as a gamma law around its estimate (``view.confidence``). q_y is the upper
+    quantile of that law, relative to its mean: Bayes-UCB (Kaufmann, Cappé and Garivier, AISTATS 2012), one index for
+    all visitors of a round. Where the platform learns no item effects, events in its log stand for confidence.
+    Guarantees are priced on q_y·λ as by ``rim-feedback``; without any, prices are 0 and the bonus explores alone.
+
+    Args:
+        quantile: Upper quantile; .5 is close to no bonus.
+    """
+
+    name = "rim-ucb"
+
+    quantile: float = Field(default=0.9, ge=0.5, lt=1)
+
+    def begin_round(self, view: RoundView) -> None:
+        """Take the bonuses, then solve prices on raised intensities."""
+        known = 1.0 + view.popularity if view.confidence is None else view.confidence
+        bonus = gammaincinv(known, self.quantile) / known
+        self._bonus = torch.from_numpy(bonus.astype("float32"))
+        super().begin_round(dataclasses.replace(view, calibration=_Raised(view.past, self._bonus)))
+
+    def act(self, arrivals: Arrivals) -> Slates:
+        """Serve the rows in order, moving prices after each."""
+        return super().act(_raised(arrivals, self._bonus))
+
+
+@dataclass(frozen=True, eq=False)
+class _Raised:
+    """Scored states with relevance multiplied by item."""
+
+    states: ScoredStates
+    bonus: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.states)
+
+    def __iter__(self) -> Iterator[Arrivals]:
+        return (_raised(chunk, self.bonus) for chunk in self.states)
+
+
+def _raised(arrivals: Arrivals, bonus: torch.Tensor) -> Arrivals:
+    return dataclasses.replace(arrivals, relevance=arrivals.relevance * bonus.to(arrivals.relevance.device))

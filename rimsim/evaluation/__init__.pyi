@@ -1,0 +1,9 @@
+from .examination import DecayEstimate as DecayEstimate
+from .examination import decay_of_counts as decay_of_counts
+from .examination import decay_of_slates as decay_of_slates
+from .examination import taken_by_position as taken_by_position
+from .off_policy import ESTIMATORS as ESTIMATORS
+from .off_policy import Chances as Chances
+from .off_policy import Estimate as Estimate
+from .off_policy import LoggedSlates as LoggedSlates
+from .off_policy import estimated as estimated
