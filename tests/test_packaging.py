@@ -211,14 +211,14 @@ def test_figures_of_pages_are_those_of_the_log(monkeypatch):
 
 
 def test_a_figure_is_found_by_row_and_column(monkeypatch, tmp_path):
-    """A mark takes a cell in four forms, below a heading where it names one; an unknown row is refused."""
+    """A mark takes a cell in five forms, below a heading where it names one; an unknown row is refused."""
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     figures = import_module("figures")
     (tmp_path / "a.md").write_text(
         "# A\n\n| x | y |\n|---|---|\n| `n` | -.135 ±.01* |\n\n## B\n\n| x | y |\n|---|---|\n| n | 2 |\n"
     )
     monkeypatch.setattr(figures, "LOG", tmp_path)
-    forms = {"": "−0.135 ± 0.01", "mean": "−0.135", "size": "0.135", "%": "14%"}
+    forms = {"": "−0.135 ± 0.01", "mean": "−0.135", "size": "0.135", "points": "14", "%": "14%"}
     assert {form: figures.figure(f"a; n; y; {form}") for form in forms} == forms
     assert figures.filled("<!-- log: a#b; n; y -->9<!-- /log -->") == "<!-- log: a#b; n; y -->2<!-- /log -->"
     with pytest.raises(SystemExit, match="no such row"):
