@@ -20,7 +20,7 @@ from rimsim.market.consumers import Consumer
 from rimsim.market.consumers.contract import ConsumerCapabilities, World
 from rimsim.market.controls import Control
 from rimsim.market.histories import LoggedPast
-from rimsim.market.learning import Examined, impressions_of, laid_over, positions_of, training_log
+from rimsim.market.learning import Examined, examination_of, impressions_of, laid_over, training_log
 from rimsim.market.ledger import PastRound, Shown, fold_of
 from rimsim.market.records import VISIT_BITS, row_capacity
 from rimsim.market.round import Round
@@ -148,8 +148,8 @@ class Platform:
         everything = scored if self.waiting is None else Shown.joined([self.waiting, scored])
         known = everything.settled < self.rounds[-1].schedule.stop
         self.waiting = everything.rows(np.flatnonzero(~known))
-        positions = positions_of(self._config, self._consumer, self.decay)
-        shown = impressions_of(everything.rows(np.flatnonzero(known)), positions)
+        examination = examination_of(self._config, self._consumer, self.decay)
+        shown = impressions_of(everything.rows(np.flatnonzero(known)), examination)
         self.fits = tuple(fit.after(shown) for fit in self.fits)
         return best_fit(self.fits).layer
 
