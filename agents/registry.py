@@ -5,11 +5,13 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Mapping
 from importlib import import_module
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
-from rimsim.agents.contract import Agent
 from rimsim.errors import ConfigError
 from rimsim.plugs import make_plug
+
+if TYPE_CHECKING:
+    from rimsim.agents.contract import Agent
 
 Role: TypeAlias = Literal["reference", "bound", "baseline", "guarantor", "contestant"]
 
@@ -99,6 +101,8 @@ def make_agent(text: str) -> Agent:
     where, bracket, inside = text.partition("(")
     options = _options(text, inside) if bracket else {}
     agent = make_plug(where, "agent", BUILT_IN, ("begin_round", "act"), options)
+    from rimsim.agents.contract import Agent  # noqa: PLC0415  # a wrong name is answered before torch loads
+
     if not isinstance(agent, Agent):
         lacks = [name for name in ("name", "order_free", "barrier_every") if not hasattr(agent, name)]
         raise ConfigError(f"agent {where!r} lacks {', '.join(lacks)}; allowed: see rimsim.agents.Agent")

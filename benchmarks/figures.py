@@ -7,7 +7,7 @@ date, machine, version and command. Other pages quote a cell of it between two m
 
 PAGE is a file of the log without its ending; ``#HEADING`` is a heading's anchor, needed where several tables fit.
 ROW is the text of a cell of the row, or of several with ``&`` between them. FORM is empty (the cell as it stands),
-``mean`` (its first number), ``size`` (that number without its sign), or ``%`` (the size as a percentage).
+``mean`` (its first number), ``size`` (that number without its sign), ``%`` or ``points`` (the size times 100).
 """
 
 from __future__ import annotations
@@ -52,24 +52,20 @@ def plain(cell: str) -> str:
 def tables(text: str) -> list[tuple[str, list[list[str]]]]:
     """Tables of a page: anchor of the heading above, and rows of plain cells, the first with the titles."""
     found: list[tuple[str, list[list[str]]]] = []
-    title, rows = "", None
+    title, inside = "", False
     for line in text.splitlines():
         if line.startswith("#"):
             title = anchor(line.lstrip("# "))
-        if not line.startswith("|"):
-            rows = None
+        if re.fullmatch(r"[|:\s-]+", line):
             continue
-        cells = [plain(cell) for cell in re.split(r"(?<!\\)\|", line.strip().strip("|"))]
-        if rows is None:
-            rows = []
-            found.append((title, rows))
-        elif not re.fullmatch(r"[|:\s-]+", line):
-            cells = [
-                cell or (above if place == 0 else cell)
-                for place, (cell, above) in enumerate(zip(cells, rows[-1], strict=False))
-            ]
-        if not re.fullmatch(r"[|:\s-]+", line):
-            rows.append(cells)
+        if line.startswith("|"):
+            cells = [plain(cell) for cell in re.split(r"(?<!\\)\|", line.strip().strip("|"))]
+            if not inside:
+                found.append((title, []))
+            elif not cells[0]:  # the first cell of the row above holds here too
+                cells[0] = found[-1][1][-1][0]
+            found[-1][1].append(cells)
+        inside = line.startswith("|")
     return found
 
 
@@ -96,7 +92,13 @@ def _as(form: str, cell: str) -> str:
     if form == "mean":
         return number[0]
     size = number[0].lstrip("−")
-    return size if form == "size" else f"{float(f'{float(size) * 100:.2g}'):g}%"
+    return (
+        size
+        if form == "size"
+        else f"{float(size) * 100:.0f}"
+        if form == "points"
+        else f"{float(f'{float(size) * 100:.2g}'):g}%"
+    )
 
 
 def filled(page: str) -> str:

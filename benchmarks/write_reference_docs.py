@@ -1,7 +1,7 @@
-"""Write the tables of docs/ that the code has: ``python benchmarks/write_reference_docs.py``.
+"""Write the pages and tables of docs/ that the code defines: ``python benchmarks/write_reference_docs.py``.
 
-docs/scenarios.md is made from the fields of the config records, the table of docs/measures.md from the registry of
-measures, and the sections of docs/tables.md from the schema of a run folder.
+docs/scenarios.md is made from the fields of the config records, docs/command-line.md from the commands, the table of
+docs/measures.md from the registry of measures, and the sections of docs/tables.md from the schema of a run folder.
 """
 
 from __future__ import annotations
@@ -16,25 +16,26 @@ import typing
 from pathlib import Path
 from typing import Any
 
+import click
 from pydantic_core import PydanticUndefined
 
 from rimsim.config import ScenarioConfig, find_scenario, scenario_names
 from rimsim.measures import MEASURES
+from rimsim.scenarios.cli.main import _rimsim
 from rimsim.scenarios.runs.schema import TABLES
 
 WRITTEN = (
     "A duration is a number with its unit: `90s`, `30min`, `2h`, `1d`, also `1.5h` and `2h30min` (`m` is a minute).",
-    "Months and years, zero and negative ones are refused.",
+    "Months, years, zero and negative durations are refused.",
 )
 """How values are written."""
 
 USER_REC = """
 ## `user-rec` on your own log
 
-`user-rec` asks for `exposure.items` × `exposure.each` = 40 × 7 = 280 messages a round, which the 671 users of the
-embedded log can take, one each. `exposure.each` is the number of users that a promoted item is to reach: here about
-one in a hundred. With n users, choose the two so that their product is at most n·k, k = `slate`; a run that asks for
-more says so before it begins. For a log of 200 users, for instance:
+`user-rec` asks for `exposure.items` × `exposure.each` = 40 × 7 = 280 messages per round. The embedded log has 671
+users, so each gets at most one. `exposure.each` is the number of users that a promoted item should reach. With n users
+and slates of k items, choose the two so that their product is at most n·k. For a log of 200 users, for example:
 
 ```sh
 rimsim compare user-rec --data my_log.csv --agents relevance,user-rec,offline-match \\
@@ -76,12 +77,13 @@ def page() -> str:
     lines = [
         "# Scenarios",
         "",
-        "A scenario is a YAML file with the fields below; what is left out has its default.",
+        "Look up the built-in scenarios and the fields of a scenario here. A scenario is a YAML file with these",
+        "fields. A field that the file leaves out has its default.",
         "",
         *WRITTEN,
         "",
     ]
-    lines += ["| scenario | what it is |", "|---|---|"]
+    lines += ["| scenario | purpose |", "|---|---|"]
     lines += [f"| `{name}` | {find_scenario(name).description} |" for name in scenario_names()]
     for path, record in records(ScenarioConfig):
         title = f"`{path.rstrip('.')}`" if path else "Top level"
@@ -104,6 +106,35 @@ def shown(default: object) -> str:
     return f"`{default}`" if default != "" else "–"
 
 
+def commands(group: click.Command, path: str = "rimsim") -> list[tuple[str, click.Command]]:
+    """(full name, command) of all commands in a group and in its groups."""
+    if not isinstance(group, click.Group):
+        return [(path, group)]
+    return [
+        one for name in sorted(group.commands) for one in commands(group.commands[name], f"{path} {name}")
+    ]
+
+
+def page_of_commands() -> str:
+    """Usage, help and options of every command, as in docs/command-line.md."""
+    parts = [
+        "# Command line",
+        "Look up commands and options here. `rimsim COMMAND --help` prints the same text.",
+    ]
+    for path, command in commands(_rimsim):
+        context = click.Context(command, info_name=path)
+        usage = " ".join([path, *command.collect_usage_pieces(context)])
+        text = " ".join((command.help or "").replace("\b", "").split())
+        parts += [f"## `{path}`", f"{text}\n\n```text\n{usage}\n```"]
+        rows = [param.get_help_record(context) for param in command.params]
+        cells = [[" ".join(cell.split()).replace("|", "\\|") for cell in row] for row in rows if row]
+        lines = [f"| `{name}` | {text} |" for name, text in cells]
+        if lines:
+            table = "\n".join(["| option | meaning |", "|---|---|", *lines])
+            parts.append(table.replace("<", "&lt;"))
+    return "\n\n".join(parts) + "\n"
+
+
 def table_of_measures() -> str:
     """Table of all measures, as in docs/measures.md."""
     lines = ["| metric | title | group | formula | unit | better |", "|---|---|---|---|---|---|"]
@@ -119,8 +150,8 @@ def sections_of_tables() -> str:
     parts = []
     for name, table in TABLES.items():
         there = f"; there {table.when}" if table.when else ""
-        made = f"Of `rimsim {table.made_by}`; a row is {table.what}{there}."
-        lines = [f"## `{table.place(name)}`", "", made, "", "| column | what it holds |", "|---|---|"]
+        made = f"Written by `rimsim {table.made_by}`. A row is {table.what}{there}."
+        lines = [f"## `{table.place(name)}`", "", made, "", "| column | content |", "|---|---|"]
         lines += [f"| `{column}` | {held} |" for column, held in table.columns.items()]
         if table.more:
             lines += ["", f"Further columns: {table.more}."]
@@ -132,6 +163,8 @@ def written(name: str) -> str:
     """A page of docs/ with the tables as the code has them."""
     if name == "scenarios.md":
         return page()
+    if name == "command-line.md":
+        return page_of_commands()
     text = (DOCS / name).read_text(encoding="utf-8")
     if name == "tables.md":
         return text[: text.index("## `")] + sections_of_tables()
@@ -140,7 +173,7 @@ def written(name: str) -> str:
     return f"{before}{table_of_measures()}\n{after}"
 
 
-PAGES = ("scenarios.md", "measures.md", "tables.md")
+PAGES = ("scenarios.md", "command-line.md", "measures.md", "tables.md")
 
 if __name__ == "__main__":
     for file in PAGES:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import rimsim
+from rimsim.scenarios.report.comparison import comparison_report
+from rimsim.scenarios.report.html import html
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -16,7 +19,13 @@ author = "the authors of rimsim"
 copyright = "the authors of rimsim; MIT licence"  # noqa: A001  # Sphinx's own name
 version = release = rimsim.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_gallery.gen_gallery"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx_copybutton",
+    "sphinx_gallery.gen_gallery",
+]
 exclude_patterns = ["gallery/*.ipynb", "gallery/*.py", "gallery/*.json"]
 suppress_warnings = ["ref.python"]  # a short name in an annotation, such as Visits, which two rooms have
 
@@ -24,6 +33,10 @@ suppress_warnings = ["ref.python"]  # a short name in an annotation, such as Vis
 HERE = Path(__file__).parent
 shutil.rmtree(HERE / "log", ignore_errors=True)
 shutil.copytree(HERE.parent / "benchmarks" / "log", HERE / "log")
+
+# The page of a run, which the landing page embeds.
+(HERE / "report").mkdir(exist_ok=True)
+html_extra_path = ["report"]
 
 # Pages are read on GitHub too: plain Markdown, with its anchors of headings.
 myst_heading_anchors = 4
@@ -50,6 +63,8 @@ sphinx_gallery_conf = {
     "capture_repr": (),
 }
 
+copybutton_exclude = ".linenos, .gp, .go"
+
 html_theme = "furo"
 html_title = f"rimsim {release}"
 html_static_path = ["_static"]
@@ -69,6 +84,23 @@ def _whole(_app: Sphinx, what: str, _name: str, _thing: object, _options: object
         lines[first] = f": {lines[first]}"
 
 
+def _report(app: Sphinx) -> None:
+    """Play the market of the tutorial and write its page; not where the examples are not run either."""
+    if str(app.config.plot_gallery) in {"0", "False"}:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        run = rimsim.compare(
+            "closed-loop",
+            ["relevance", "rim-feedback"],
+            rounds=6,
+            seeds=3,
+            settings={"arrivals.per_round": 300, "data.min_item_events": 60},
+            workers=1,
+            out=Path(folder) / "run",
+        )
+        (HERE / "report" / "report.html").write_text(html(comparison_report(run), run), encoding="utf-8")
+
+
 def _log(_app: Sphinx, name: str, source: list[str]) -> None:
     """Turn links between pages and the benchmark log, which GitHub follows, into those of the site.
 
@@ -81,4 +113,5 @@ def _log(_app: Sphinx, name: str, source: list[str]) -> None:
 def setup(app: Sphinx) -> None:
     """Before napoleon, whose priority is 500."""
     app.connect("autodoc-process-docstring", _whole, priority=400)
+    app.connect("builder-inited", _report)
     app.connect("source-read", _log)

@@ -2,8 +2,8 @@
 5. Reinforcement learning
 =========================
 
-The task that learners get: fifteen numbers are seen, one is said, the bonus for what still lacks exposure. Here a
-policy of two numbers is learnt by trying (the cross-entropy method); ``examples/ppo.py`` gives the same task to PPO.
+A learner sees fifteen numbers and sets one: the bonus for items that still lack exposure. Here a policy with two
+parameters is learned by trial (the cross-entropy method). ``examples/ppo.py`` gives the same task to PPO.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ task = CompactObservation(BonusAction(market, by="shortfall"))
 
 
 def policy(weights):
-    """The bonus of a round's beginning and of its end, in shares of c, and all between them in a line."""
+    """Policy that moves the bonus in a line from the beginning to the end of a round, in shares of c."""
 
     def decide(seen):
         begin, end = np.clip(weights, 0, 1)
@@ -32,7 +32,7 @@ def policy(weights):
 
 
 def episode(decide, seed):
-    """The return of an episode."""
+    """Return of an episode."""
     seen, _ = task.reset(seed=seed)
     total, over = 0.0, False
     while not over:
@@ -52,17 +52,17 @@ for generation in range(5):
     print(f"generation {generation}: mean return {curve[-1]:.1f}, now {np.clip(mean, 0, 1).round(2)} of c")
 
 # %%
-# Judged at seeds that nothing was learnt on, beside agents of rimsim: a policy is one of them too.
+# The policy is tested at new seeds, against agents of rimsim.
 
 judged = {}
-for agent in (make_agent("relevance"), PolicyAgent(policy(mean), name="learnt"), make_agent("rim-feedback")):
+for agent in (make_agent("relevance"), PolicyAgent(policy(mean), name="learned"), make_agent("rim-feedback")):
     judged[agent.name] = np.mean([rollout(market, agent, seed=seed).reward for seed in range(100, 105)])
     print(f"{agent.name:13} {judged[agent.name]:.1f}")
 
 figure, axes = plt.subplots()
-axes.plot(curve, marker="o", label="candidates, while it learns")
+axes.plot(curve, marker="o", label="candidates of each generation")
 for (name, value), style in zip(judged.items(), (":", "-", "--"), strict=True):
     axes.axhline(value, color="black", linestyle=style, label=name)
-axes.set(title="A policy of two numbers", xlabel="generation", ylabel="return", xticks=range(5))
+axes.set(title="A policy with two parameters", xlabel="generation", ylabel="return", xticks=range(5))
 axes.legend()
 plt.show()

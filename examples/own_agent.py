@@ -1,9 +1,9 @@
 """
-2. An agent of one's own
-========================
+2. Your own agent
+=================
 
-It shows relevant items, but none that has had three times its share while others lack theirs. Returns are those of the
-environment: consumptions, less c for every missing exposure, up to a constant.
+This agent shows relevant items, but stops showing an item that has had three times its guarantee. Returns are those of
+the environment: consumptions minus c for every missing exposure, up to a constant.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ class Sharing:
     barrier_every = None
 
     def begin_round(self, view):
-        """Take up the round's requirements."""
+        """Read the guarantees of the round."""
         self.most, self.shown, self.k = 3 * view.required, np.zeros(len(view.required)), view.k
 
     def act(self, arrivals):
-        """The k most relevant admissible items that have not had their share."""
+        """Slates of the k most relevant admissible items below their limit."""
         slates = []
         for relevance, admissible in zip(
             arrivals.relevance.numpy(), arrivals.admissible.numpy(), strict=True
@@ -47,9 +47,9 @@ for agent in (make_agent("relevance"), Sharing(), make_agent("rim-feedback")):
     print(f"{agent.name:13} {np.mean(returns[agent.name]):6.1f}, by seed {np.round(returns[agent.name], 1)}")
 
 # %%
-# The same seeds bring the same arrivals to each agent: a line is a seed.
+# The same seeds bring the same arrivals to each agent. Each line is a seed.
 
 figure, axes = plt.subplots()
 axes.plot(list(returns), np.array(list(returns.values())), color="grey", marker="o")
-axes.set(title="What two rounds bring", ylabel="return")
+axes.set(title="Return of two rounds, by seed", ylabel="return")
 plt.show()

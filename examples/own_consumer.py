@@ -1,8 +1,8 @@
 """
-4. A consumer of one's own
-==========================
+4. Your own consumer
+====================
 
-Who has had an item in this market is satisfied, and takes less.
+A visitor who looks at the first three positions only, such as one on a phone, takes much less from the same slates.
 """
 
 from __future__ import annotations
@@ -22,32 +22,31 @@ from rimsim.market.consumers import Intensity, drawn
 
 
 @dataclass(frozen=True)
-class Satisfied:
-    """Consumes as the fitted truth does, and a third as much once it has had ``after`` items here."""
+class OnPhones:
+    """Consumer that answers as the fitted truth does, but looks at the first positions only."""
 
     scenario: ScenarioConfig
-    after: int = 1
+    positions: int = 3
 
     def respond(self, visits, slates):
-        """Probabilities of the truth, lowered for those who have had enough, and draws from them."""
+        """Outcomes of slates, with probability 0 below the first positions."""
         fresh = Intensity(self.scenario).respond(visits, slates)
-        had = np.bincount(visits.in_market()[0], minlength=len(visits))
-        factor = np.where(had >= self.after, 1 / 3, 1.0)[:, None]
-        return drawn(visits, slates, factor * fresh.probability, fresh.intensity)
+        looked = np.arange(slates.shape[1]) < self.positions
+        return drawn(visits, slates, looked * fresh.probability, fresh.intensity)
 
     def organic(self, visits):
-        """Nothing is consumed beside the slates."""
+        """Consumptions that do not depend on slates: none."""
         return Intensity(self.scenario).organic(visits)
 
     def true_intensity(self, visits):
-        """What the truth says."""
+        """Intensity of the truth."""
         return Intensity(self.scenario).true_intensity(visits)
 
 
 if __name__ == "__main__":
     small = {"platform.model": "popularity-hp", "data.min_item_events": 120, "arrivals.per_round": 120}
     taken = {}
-    for kind in ("intensity", f"{sys.argv[0]}:Satisfied"):
+    for kind in ("intensity", f"{sys.argv[0]}:OnPhones"):
         with tempfile.TemporaryDirectory() as folder:
             run = rimsim.compare(
                 "closed-loop",
@@ -62,8 +61,8 @@ if __name__ == "__main__":
             visits = run.ledger.groupby("round")
             name = kind.rpartition(":")[2]
             taken[name] = visits["consumed"].sum() / visits["arrival"].nunique()
-            print(f"{name:10} {taken[name].mean():.2f} items taken a visit")
+            print(f"{name:10} {taken[name].mean():.2f} items taken per visit")
 
-    axes = pd.DataFrame(taken).plot.bar(rot=0, title="Items taken a visit, by round")
+    axes = pd.DataFrame(taken).plot.bar(rot=0, title="Items taken per visit, by round")
     axes.set_ylabel("items")
     plt.show()

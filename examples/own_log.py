@@ -1,9 +1,9 @@
 """
-3. A log of one's own
-=====================
+3. Your own log
+===============
 
-Any table with users, items and times: here one made up, of a shop that has its own names for columns. It is checked,
-and then a market is made of it.
+Any table with users, items and times can be a market: here a made-up log of a shop, with its own names of columns. It
+is checked first, and then played.
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ with tempfile.TemporaryDirectory() as folder:
     for sentence in comparison_sentences(run.rounds, run.agents, run.scenario.exposure.unit):
         print(sentence)
 
-    # What each item is shown, by its own id.
+    # Exposures of each item, by its own id.
     shown = run.ledger.merge(run.catalogue, on="item").pivot_table(
         index="id", columns="agent", values="seed", aggfunc="size", fill_value=0
     )
 
 # %%
-# Exposures of every item, from the most to the least known.
+# Exposures of every item, from the most to the least popular one.
 
 order = sales["Artikel"].value_counts().index
 shown.reindex(order).dropna().plot(figsize=(8, 4), title="Exposures", xlabel="", rot=90)

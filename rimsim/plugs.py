@@ -68,13 +68,18 @@ def make_plug(
     return plug
 
 
+def require_place(where: str, kind: str, built_in: Mapping[str, object]) -> None:
+    """Refuse what is neither a built-in name nor a place."""
+    if where.endswith(".py") and where not in built_in:
+        raise without_name(where, kind)
+    if ":" not in where and where not in built_in:
+        raise ConfigError(f"{kind} is {where!r}.{nearest(where, built_in)} Your own: file.py:Class.")
+
+
 def _factory(where: str, kind: str, built_in: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
+    require_place(where, kind, built_in)
     if where in built_in:
         return built_in[where]
-    if where.endswith(".py"):
-        raise without_name(where, kind)
-    if ":" not in where:
-        raise ConfigError(f"{kind} is {where!r}.{nearest(where, built_in)} Your own: file.py:Class.")
     factory = imported(where, kind)
     if not callable(factory):
         raise ConfigError(f"{kind} {where!r} is a {type(factory).__name__}; allowed: a class or function")

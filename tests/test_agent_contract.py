@@ -48,7 +48,8 @@ class TestDocumented(AgentTests):
     AGENTS = (
         "your-own my_agent.py:FreshFirst",
         "your-own my_prices.py:HalfPrice",
-        "tutorial fresh.py:TwoForTheRest",
+        "tutorial rare_first.py:RareFirst",
+        "tutorial keep.py:Keep",
     )
 
     @pytest.fixture(autouse=True, params=AGENTS)

@@ -74,3 +74,21 @@ def test_a_claim_has_its_sign(swept, claim, sign, cells):
     found = matrix(table, swept_fields(table), unit, [claim])
     assert len(found) == 8
     assert (found["mean"] * sign > 0).sum() >= cells
+
+
+def test_a_sample_of_prose_holds_sentences_only(module, tmp_path):
+    """Headings, tables, code and marks of figures are left out; a link is its text; a docstring's Args count apart."""
+    sample = module("prose_sample")
+    page, code = tmp_path / "a.md", tmp_path / "a.py"
+    page.write_text(
+        "# A heading of four words\n\nOne [good link](x.md) is here. Two sentences, cf. this one!\n"
+        "* It stands in a list.\n\n"
+        "| a | table | of | words |\n\n```sh\nthis is code, not prose\n```\n"
+    )
+    assert list(sample.of_page(page)) == [
+        "One good link is here.",
+        "Two sentences, cf. this one!",
+        "It stands in a list.",
+    ]
+    code.write_text('"""Module of one message."""\nraise ValueError(f"{name} is not a known name")\n')
+    assert sample.of_module(code) == (["Module of one message."], ["{name} is not a known name"])

@@ -433,3 +433,21 @@ def test_the_note_is_printed_once_before_the_run(tmp_path):
     assert text.getvalue().count(said) == 1
     compare(config, ("random",), out=tmp_path / "one", **options)
     assert text.getvalue().count(said) == 2
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "compare closed-lop",
+        "compare --agents relevence",
+        "sweep --set platform.modle=bag",
+        "report nowhere",
+        "scenarios",
+    ],
+)
+def test_slips_are_answered_before_torch_is_imported(words):
+    """A wrong scenario, agent, field or folder, and the list of scenarios, need neither torch nor SciPy."""
+    ends = "print([name for name in ('torch', 'scipy', 'seaborn') if name in sys.modules])"
+    code = f"import sys; from rimsim.scenarios.cli.main import main; main({words.split()!r}); {ends}"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout.splitlines()[-1] == "[]"

@@ -25,6 +25,7 @@ from rimsim.config import (
     scenario_names,
     to_plain,
 )
+from rimsim.config.fields import duration_seconds
 from rimsim.errors import ConfigError, DataError
 from rimsim.market.ledger import LEDGER_COLUMNS
 from rimsim.scenarios import compare, load_run
@@ -402,3 +403,24 @@ def test_a_cascade_that_never_stops_is_the_plain_response(tmp_path):
     assert {name.partition("/")[0] for name in differing(one, other)} <= {"rounds.parquet", "truth"}
     chances = [pd.read_parquet(tmp_path / name / "truth")["probability"] for name in markets]
     np.testing.assert_allclose(*chances, rtol=1e-12)
+
+
+@cases(
+    "text seconds",
+    ("7d", 604_800),
+    ("1d 12h", 129_600),
+    ("1.5 h", 5_400),
+    ("2 weeks", 1_209_600),
+    ("90S", 90),
+)
+def test_durations_are_sums_of_numbers_with_units(text, seconds):
+    """A duration is read as pandas reads it, and weeks besides."""
+    assert duration_seconds(text) == seconds
+    if "week" not in text:
+        assert pd.Timedelta(text.replace("d", "D").replace("S", "s")).total_seconds() == seconds
+
+
+@pytest.mark.parametrize("text", ["-1d", "0h", "1d -2h", "d", "1q", "7", ""])
+def test_what_is_no_positive_duration_is_refused(text):
+    """Numbers without unit, unknown units, nothing, and no or negative time are no durations."""
+    refused(ValueError, repr(text), duration_seconds, text)

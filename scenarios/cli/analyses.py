@@ -17,6 +17,7 @@ from rimsim.scenarios.cli.tools import (
     options,
     path,
     print_run,
+    require_names,
     terminal,
 )
 
@@ -61,6 +62,7 @@ def experiment(a: str, b: str, *, settings: tuple[tuple[str, object], ...], **va
     Both arms share visitors, items, a log and a budget of floors. Tables go to experiment.parquet and arrivals.parquet.
     """
     asked = given(values) | {"settings": dict(settings), "command": command_line(), "console": terminal()}
+    require_names(asked.get("scenario"), asked["settings"], (a, b))
     print_run(scenarios.experiment(a, b, **asked).run)
 
 

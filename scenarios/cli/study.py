@@ -14,7 +14,15 @@ import click
 
 from rimsim import scenarios
 from rimsim.errors import ConfigError, RunFolderError
-from rimsim.scenarios.cli.tools import command_line, given, options, print_run, read_value, terminal
+from rimsim.scenarios.cli.tools import (
+    command_line,
+    given,
+    options,
+    print_run,
+    read_value,
+    require_names,
+    terminal,
+)
 
 if TYPE_CHECKING:
     from rimsim.scenarios import Run
@@ -31,7 +39,7 @@ def compare(*, resume: bool, source: Path | None, **values: Any) -> None:
 
     SCENARIO is a name (rimsim scenarios) or a YAML file (default: closed-loop).
     """
-    asked = _asked(values)
+    asked = _asked(values, resume=resume)
     if resume and source is not None:
         raise ConfigError("--resume goes on with the run in --out; allowed: --out RUN, and no --from")
     if resume:
@@ -50,18 +58,23 @@ def sweep(*, resume: bool, beta: str | None, grid: tuple[str, ...], **values: An
 
     SCENARIO is a name (rimsim scenarios) or a YAML file (default: closed-loop).
     """
-    asked = _asked(values | {"grid": _parsed_grid(grid, beta) or None})
+    asked = _asked(values, resume=resume)
+    if parsed := _parsed_grid(grid, beta):
+        asked["grid"] = parsed
     if resume:
         print_run(_resumed(asked, "sweep"))
     else:
         print_run(scenarios.sweep(**asked, command=command_line(), console=terminal()))
 
 
-def _asked(values: Mapping[str, Any]) -> dict[str, Any]:
+def _asked(values: Mapping[str, Any], *, resume: bool) -> dict[str, Any]:
     """Given parameters; fields of the log are settings."""
     asked = given(values)
     fields = {name: asked.pop(name) for name in list(asked) if "." in name}
-    return asked | {"settings": dict(asked["settings"]) | fields}
+    asked |= {"settings": dict(asked["settings"]) | fields}
+    if not resume:  # a folder may stand in place of the scenario
+        require_names(asked.get("scenario"), asked["settings"], asked.get("agents", ()))
+    return asked
 
 
 def _parsed_grid(pairs: Sequence[str], betas: str | None) -> dict[str, list[object]]:

@@ -7,7 +7,7 @@ import functools
 import multiprocessing
 import shlex
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
@@ -160,6 +160,17 @@ def nested(values: Mapping[str, Any], least: int) -> dict[str, Any]:
     return plain
 
 
+def require_names(scenario: str | None, settings: dict[str, object], agents: Sequence[str]) -> None:
+    """Refuse a wrong name or field before torch is imported."""
+    from rimsim.agents.registry import BUILT_IN
+    from rimsim.config import find_scenario, override
+    from rimsim.plugs import require_place
+
+    override(find_scenario(scenario or "closed-loop"), settings)
+    for agent in agents:
+        require_place(agent.partition("(")[0], "agent", BUILT_IN)
+
+
 def option_of_field() -> dict[str, str]:
     """Dotted field → option of the running command."""
     command = click.get_current_context().command
@@ -205,17 +216,17 @@ def print_complete(folder: str) -> None:
 @options("report")
 def report(run: Path, **flags: bool) -> None:
     """Print a report and draw its pictures again."""
-    from rimsim.scenarios.report.charts import draw
-    from rimsim.scenarios.report.console import report_markdown, show
-    from rimsim.scenarios.report.html import write_page
-    from rimsim.scenarios.runs.status import digest
-
     asked = [f"--{name}" for name, chosen in flags.items() if chosen]
     if len(asked) > 1:
         raise click.UsageError(
             f"{asked[1]}: not allowed with argument {asked[0]}", click.get_current_context()
         )
-    loaded = scenarios.load_run(run)
+    loaded = scenarios.load_run(run)  # before seaborn is imported, so that a wrong folder is answered at once
+    from rimsim.scenarios.report.charts import draw
+    from rimsim.scenarios.report.console import report_markdown, show
+    from rimsim.scenarios.report.html import write_page
+    from rimsim.scenarios.runs.status import digest
+
     if flags["digest"]:
         click.echo(digest(loaded))
         return
@@ -308,15 +319,17 @@ _NAMED = {
 
 def _print_names(kind: str) -> None:
     """Print a line for each built-in name of a kind."""
-    from rimsim.config import find_scenario, scenario_names
-    from rimsim.intensity.registry import shipped
-    from rimsim.measures import MEASURES
-
     if kind == "scenarios":
+        from rimsim.config import find_scenario, scenario_names
+
         lines = {name: find_scenario(name).description for name in scenario_names()}
     elif kind == "measures":
+        from rimsim.measures import MEASURES
+
         lines = {name: measure.formula for name, measure in MEASURES.items()}
     else:
+        from rimsim.intensity.registry import shipped
+
         room = "rimsim.agents" if kind == "agents" else f"rimsim.market.{kind}"
         made = shipped() if kind == "models" else import_module(room).BUILT_IN
         lines = {name: (one.__doc__ or "").strip().partition("\n")[0] for name, one in made.items()}
@@ -340,7 +353,11 @@ _DEMO: dict[str, Any] = {"command": "rimsim demo"}
 
 @click.command()
 @click.option(
-    "--out", type=path, default="runs/demo", show_default=True, help="Folder; an earlier demo goes."
+    "--out",
+    type=path,
+    default="runs/demo",
+    show_default=True,
+    help="Output folder; an earlier demo in it is deleted.",
 )
 def demo(out: Path) -> None:
     """Play the main job and the replay; it takes minutes."""
