@@ -1,6 +1,7 @@
 """Judging on known answers: figures by brute force, and truths told apart on a table with a known law."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ from made_logs import log_of
 from scipy.optimize import minimize
 
 from rimsim import rng
-from rimsim.data import EventLog, ObservedTable
+from rimsim.data import EventLog, ObservedTable, load_observed
 from rimsim.errors import DataError
 from rimsim.intensity import UserStates
 from rimsim.intensity.registry import make
@@ -27,11 +28,13 @@ from rimsim.scenarios.kinds.validate.answers import (
     ratio_interval,
     user_aucs,
 )
+from rimsim.scenarios.kinds.validate.appeal import hidden_quality
 from rimsim.scenarios.kinds.validate.report import observed_sentences
 from rimsim.scenarios.runs.status import digest
 from rimsim.testing.intensity import random_items
 
 DRAW = rng.Purpose.MEASURE
+COAT = Path(__file__).parents[2] / "shared" / "data" / "coat"
 USERS, ITEMS, CHOSEN = 200, 60, 6
 USER, ITEM = np.arange(USERS)[:, None], np.arange(ITEMS)[None, :]
 
@@ -268,6 +271,8 @@ def test_the_command_judges_known_answers(validated, capsys):
     page = (validated.folder / "README.md").read_text(encoding="utf-8")
     assert "Of answers without selection, the truth `bag` puts" in page
     assert "Known answers: calibrated probability against the share of a yes" in page
+    assert "items are worth what the log's popularity says with a correlation of" in page
+    assert table.loc[("", "", "hidden_rho"), "low"] < table.loc[("", "", "hidden_rho"), "high"]
     assert validated.config.observed.taken_at == 4
     assert main(["report", str(validated.folder)]) == 0
     assert "Known answers" in capsys.readouterr().out
@@ -307,3 +312,60 @@ def test_sentences_say_what_was_found():
         assert len(good) == 1
         assert "may be about items that were chosen" in bad[0]
         assert "says nothing sure" in bad[1]
+
+
+# -- hidden quality ---------------------------------------------------------------------------------------------------
+
+
+def exposed(rho, seed, items=120, users=150):
+    """Random exposures of items whose log worth has a spread of .8 and a correlation ρ with popularity, and a log."""
+    draw = rng.generator(seed, DRAW)
+    count = draw.poisson(np.exp(4 + draw.standard_normal(items)))
+    popularity = np.log(count + 1.0)
+    z = (popularity - popularity.mean()) / popularity.std()
+    worth = -1.8 + 0.8 * (rho * z + np.sqrt(1 - rho**2) * draw.standard_normal(items))
+    user, item = np.repeat(np.arange(users), 20), np.argsort(draw.random((users, items)))[:, :20].ravel()
+    yes = draw.random(len(item)) < -np.expm1(-np.exp(worth[item]))
+    table = ObservedTable(
+        user, item, yes * 1.0, np.arange(users), np.arange(items), None, shown_at_random=True
+    )
+    event = np.repeat(np.arange(items), count)
+    return table, log_of(event % users, event, 1e9 + np.arange(len(event)), users, random_items(items))
+
+
+def estimates(rho, draws):
+    """Estimates from so many draws of exposures, by name."""
+    found = [hidden_quality(*exposed(rho, seed), taken_at=1.0, resamples=100) for seed in range(draws)]
+    return np.array([one.rho for one in found]).T, np.array([one.sd for one in found]).T
+
+
+def test_hidden_quality_of_a_known_law_lies_in_its_interval():
+    """Binomial noise does not pull the estimates to 0, and most intervals cover the law."""
+    for rho in (0.0, 0.8):
+        for (value, low, high), known in zip(estimates(rho, 12), (rho, 0.8), strict=True):
+            assert value.mean() == pytest.approx(known, abs=0.1)
+            assert ((low <= known) & (known <= high)).sum() >= 10
+
+
+@pytest.mark.findings
+@pytest.mark.parametrize("rho", [0.0, 0.5, 0.8])
+def test_intervals_of_hidden_quality_cover_in_95_of_100(rho):
+    """Of 200 draws at least 190 intervals cover ρ."""
+    (_, low, high), _ = estimates(rho, 200)
+    assert ((low <= rho) & (rho <= high)).sum() >= 190
+
+
+def test_what_users_chose_says_nothing_of_hidden_quality():
+    """Answers that may be selected, and items that are all alike in the log, give no estimate."""
+    table, log = exposed(0.5, 0)
+    assert hidden_quality(dataclasses.replace(table, shown_at_random=False), log, taken_at=1.0) is None
+    assert hidden_quality(table, log.rows(np.unique(log.item, return_index=True)[1]), taken_at=1.0) is None
+
+
+@pytest.mark.skipif(not COAT.is_dir(), reason="Coat is not there")
+@pytest.mark.parametrize(("taken_at", "rho"), [(4, 0.81), (1, 0.33)])
+def test_the_world_is_not_what_its_log_says(taken_at, rho):
+    """On Coat the interval covers the correlation of likes, and of choices, that halves of the users give."""
+    log = load_observed(COAT / "train.ascii").as_log(taken_at)
+    found = hidden_quality(load_observed(COAT / "test.ascii"), log, taken_at=4, resamples=100)
+    assert found.rho[1] < rho < found.rho[2] < 0.95

@@ -43,6 +43,7 @@ from rimsim.plugs import own_code
 from rimsim.scenarios.kinds.results import RunResult, Show, table_of
 from rimsim.scenarios.kinds.validate import checks
 from rimsim.scenarios.kinds.validate.answers import HeldAnswers, held_answers, judge_observed
+from rimsim.scenarios.kinds.validate.appeal import HiddenQuality, hidden_quality
 from rimsim.scenarios.kinds.validate.report import BESTSELLERS, readme, validation_report
 from rimsim.scenarios.report.charts import draw
 from rimsim.scenarios.runs import store
@@ -190,11 +191,12 @@ def validate(
     if (read := store.load_text(log)) is not None:
         show(read)
     require_memory(log_bytes(log) + MAIN, 0.0, 1, "number of events (data)")
-    answers, wanted = None, config.observed
+    answers, quality, wanted = None, None, config.observed
     if wanted.table is not None:
         table = load_observed(wanted.table, columns=wanted.columns, value=wanted.value)
         show(table.text())
         answers = held_answers(table, log, taken_at=wanted.taken_at)
+        quality = hidden_quality(table, log, taken_at=wanted.taken_at)
     after, gap_text = config.after, config.data.session_gap
     cuts = [make_cut(log, draw, gap=gap_text, after=after) for draw in range(config.draws)]
     folder = store.folder_for(out, "validate")
@@ -213,7 +215,7 @@ def validate(
 
         def play(chosen: str | None, _: object) -> dict[str, pd.DataFrame]:
             tables = work.session_tables(cuts, truths, chosen)
-            return tables | ({} if answers is None else work.answer_tables(answers, truths))
+            return tables | ({} if answers is None else work.answer_tables(answers, quality, truths))
 
         job = Job(described, [chosen], play, _write_pages)
         make_run(job, folder, command or "rimsim.scenarios.validate", Execution(workers=1))
@@ -306,15 +308,20 @@ class _Work:
             for metric, value in values.items():
                 yield model, truth_name, cut.draw, metric, value
 
-    def answer_tables(self, answers: HeldAnswers, truths: Truths) -> dict[str, pd.DataFrame]:
-        """Tables of truths and models on known answers."""
+    def answer_tables(
+        self, answers: HeldAnswers, quality: HiddenQuality | None, truths: Truths
+    ) -> dict[str, pd.DataFrame]:
+        """Tables of judges and hidden quality on known answers."""
         config, models = self.config, {}
         for name in config.chosen:
             if name != RANDOM:
                 self.show(f"known answers: {name}, fitted to the whole log")
                 models[name] = fitted_model(name, 0, config.device, self.log, self.unfitted)
         found = judge_observed(answers, truths, models, k=config.observed.k)
-        return {"observed": found.table(), "observed_pairs": found.pairs()}
+        table = found.table()
+        if quality is not None:
+            table = pd.concat([table, quality.table()], ignore_index=True)
+        return {"observed": table, "observed_pairs": found.pairs()}
 
 
 def _worths(evidence: Evidence) -> list[tuple[str, str]]:

@@ -119,6 +119,7 @@ def conclusions(run: Run) -> Sentences:
     ]
     if run.observed is not None and run.observed_pairs is not None:
         others.append(observed_sentences(run.observed, run.observed_pairs, run.config["observed"]))
+    others.append(hidden_sentences(run.observed))
     for good, bad in others:
         may, may_not = [*may, *good], [*may_not, *bad]
     return may, may_not
@@ -233,6 +234,26 @@ def observed_sentences(table: pd.DataFrame, pairs: pd.DataFrame, facts: Mapping[
         worst = f"The truth `{truth!s}` orders known answers worse than {models}"
         bad.append(f"{worst}, beyond the paired interval.")
     return good, bad
+
+
+def hidden_sentences(table: pd.DataFrame | None) -> Sentences:
+    """Sentence on hidden quality, estimated or not."""
+    rows = {} if table is None else {row["metric"]: row for row in table.to_dict("records")}
+    blind = (
+        "This log alone cannot tell an item that few like from one that few were shown: any `consumer.hidden.rho` "
+        "agrees with it."
+    )
+    if "hidden_rho" not in rows:
+        return [], [f"{blind} Answers to items shown at random (`--observed`) can."]
+    rho, sd = (
+        f"{signed(row['value'])} (95 % interval {signed(row['low'])} to {signed(row['high'])})"
+        for row in (rows["hidden_rho"], rows["hidden_sd"])
+    )
+    text = (
+        f"Shown at random, items are worth what the log's popularity says with a correlation of {rho}, and their log "
+        f"worth has a standard deviation of {sd}; `consumer.hidden.rho` and `consumer.hidden.sd` take both."
+    )
+    return [text], [f"{blind} The estimate is of the items and users that were asked."]
 
 
 def _known_answers(table: pd.DataFrame, k: int) -> tuple[TextTable, TextTable]:

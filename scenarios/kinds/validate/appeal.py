@@ -1,0 +1,140 @@
+"""Hidden quality of items, estimated from answers under random exposure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.stats import t
+
+from rimsim import rng
+from rimsim.arrays import Floats, Ints
+from rimsim.data import EventLog, ObservedTable
+from rimsim.scenarios.kinds.results import table_of
+
+_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(15)
+_WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
+_LEAST_ITEMS = 10
+_STEPS, _ENOUGH, _SMALL, _LARGE = 200, 1e-4, 1e-6, 1e8  # steps of a fit, gain and damping that end it
+_SEED = 13
+_MOST_Z = 3.0  # Fisher's z at most, ρ = .995: beyond it nothing can be told apart
+
+
+@dataclass(frozen=True)
+class HiddenQuality:
+    """Parameters of ``consumer.hidden``, with 95 % intervals."""
+
+    rho: tuple[float, ...]
+    """ρ, and the ends of its interval."""
+    sd: tuple[float, ...]
+    """Standard deviation of log worth, and the ends of its interval."""
+    items: int
+    """Items of the log with an answer."""
+
+    def table(self) -> pd.DataFrame:
+        """Rows of ``observed.parquet``, of no truth and no model."""
+        rows = [("", "", f"hidden_{name}", *getattr(self, name)) for name in ("rho", "sd")]
+        return table_of(rows, ["truth", "model", "metric", "value", "low", "high"], ("value", "low", "high"))
+
+
+def hidden_quality(
+    table: ObservedTable, log: EventLog, *, taken_at: float, resamples: int = 200
+) -> HiddenQuality | None:
+    """Hidden quality of items, from answers under random exposure.
+
+    An item with log worth a gets a yes with probability 1 − exp(−exp(a)), as in the market, and a = α + β·x + τ·ε, x
+    the log of its events in the log plus 1, ε standard normal. The likelihood of the counts of yes, ε integrated out,
+    takes binomial noise off. Then sd² = β²·var(x) + τ² and ρ = β·sd(x)/sd. Noise of x itself is not taken off, since
+    a platform has it too.
+
+    Intervals are of Fisher's z of ρ and of log sd, with the variance of a bootstrap of items. To it comes the variance
+    that a bootstrap of users has beyond one of single answers: answers of a user are not independent.
+
+    Returns:
+        The estimate; None if answers may be selected, or popularity or answers do not vary over ten items.
+    """
+    if not table.shown_at_random:
+        return None
+    known = table.matched(log)
+    taken = (known.value >= taken_at).astype(np.float64)
+    items, item = np.unique(known.item, return_inverse=True)
+    x = np.log(np.bincount(log.item, minlength=log.n_items)[items] + 1.0)
+    if len(items) < _LEAST_ITEMS or not np.ptp(x) or not np.ptp(taken):
+        return None
+    m, generator = len(items), rng.generator(_SEED, rng.Purpose.MEASURE)
+
+    def counted(times: Ints) -> tuple[Floats, Floats]:
+        """Counts (m,) of yes and of answers by item."""
+        # An answer that occurs several times counts as many, but knows no more than once.
+        total = np.bincount(item, times, m)
+        known_as = total / np.maximum(np.bincount(item, times * times, m), 1)
+        return np.bincount(item, times * taken, m) * known_as, total * known_as
+
+    def drawn(size: int) -> Ints:
+        return np.bincount(generator.integers(0, size, size), minlength=size)
+
+    def variance(size: int, of_answer: Ints) -> Floats:
+        counts = (counted(drawn(size)[of_answer]) for _ in range(resamples))
+        figures = [_figures(_fitted(x, *each, alike, best), x, alike) for each in counts]
+        low, high = np.quantile(figures, [0.1587, 0.8413], axis=0)  # in some resamples τ is 0
+        return np.asarray((high - low) ** 2 / 4, np.float64)
+
+    alike = np.ones(m)
+    counts = counted(np.ones(len(item), np.int64))
+    best = _fitted(x, *counts, alike, None)
+    weights = [drawn(m).astype(np.float64) for _ in range(resamples)]
+    of_items = np.var([_figures(_fitted(x, *counts, each, best), x, each) for each in weights], axis=0)
+    of_users = variance(len(known.users), known.user) - variance(len(item), np.arange(len(item)))
+    free = m - 3  # α, β and τ are fitted
+    half = t.ppf(0.975, free) * np.sqrt(of_items * m / free + np.maximum(of_users, 0.0))
+    point = _figures(best, x, alike)
+    ends = np.array([point, point - half, point + half])
+    return HiddenQuality(tuple(np.tanh(ends[:, 0]).tolist()), tuple(np.exp(ends[:, 1]).tolist()), m)
+
+
+def _figures(fit: Floats, x: Floats, weight: Floats) -> Floats:
+    """(2,) Fisher's z of ρ, and log sd, of a fit."""
+    middle = (weight @ x) / weight.sum()
+    slope = fit[1] * np.sqrt(weight @ (x - middle) ** 2 / weight.sum())
+    rest = np.exp(fit[2])
+    return np.array([np.clip(np.arcsinh(slope / rest), -_MOST_Z, _MOST_Z), np.log(np.hypot(slope, rest))])
+
+
+def _fitted(x: Floats, yes: Floats, answers: Floats, weight: Floats, start: Floats | None) -> Floats:
+    """(3,) α, β and log τ of largest likelihood."""
+    # Damped steps on outer products of scores (Berndt, Hall, Hall and Hausman, 1974).
+    share = (weight @ yes + 0.5) / (weight @ answers + 1)
+    fit = np.array([np.log(-np.log1p(-share)), 0.0, -0.7]) if start is None else start
+    value, scores = _likelihood(fit, x, yes, answers)
+    damping = 1e-3
+    for _ in range(_STEPS):
+        gradient, curvature = scores.T @ weight, (scores * weight[:, None]).T @ scores
+        step = np.linalg.solve(curvature + damping * np.diag(np.diag(curvature) + _SMALL), gradient)
+        step *= min(1.0, 1.0 / max(float(np.abs(step).max()), _SMALL))
+        new, new_scores = _likelihood(fit + step, x, yes, answers)
+        gain = float(weight @ (new - value))
+        if gain < 0:
+            damping *= 10
+            if damping > _LARGE:
+                break
+            continue
+        fit, value, scores, damping = fit + step, new, new_scores, damping / 10
+        if gain < _ENOUGH or fit[2] < -6:  # τ is 0
+            break
+    return fit
+
+
+def _likelihood(fit: Floats, x: Floats, yes: Floats, answers: Floats) -> tuple[Floats, Floats]:
+    """(m,) log-likelihoods of items, and their derivatives (m, 3)."""
+    effect = np.exp(fit[2]) * _NODES
+    rate = np.exp(np.clip((fit[0] + fit[1] * x)[:, None] + effect, -30.0, 3.0))
+    no = (answers - yes)[:, None]
+    share = -np.expm1(-rate)
+    log = yes[:, None] * np.log(share) - no * rate
+    top = log.max(1, keepdims=True)
+    joint = np.exp(log - top) * _WEIGHTS
+    total = joint.sum(1, keepdims=True)
+    slope = joint / total * (yes[:, None] * rate * (1 - share) / share - no * rate)
+    whole = slope.sum(1)
+    return (np.log(total) + top)[:, 0], np.stack([whole, whole * x, slope @ effect], 1)
