@@ -13,6 +13,7 @@ from scipy import stats
 from small_markets import drawn, small_scenario
 
 from rimsim import rng
+from rimsim.config import ConsumerConfig, ScenarioConfig
 from rimsim.data import load
 from rimsim.errors import ConfigError, DataError, RunFolderError
 from rimsim.intensity import UserStates
@@ -298,13 +299,18 @@ def test_the_law_agrees_with_reality_and_a_shuffled_law_does_not(law, log):
     assert np.array_equal(again.utility["law"], evidence.utility["law"])
 
 
+def judged_at(slate, **consumer):
+    """A scenario whose truth is judged by slates of a length."""
+    return ScenarioConfig(slate=slate, consumer=ConsumerConfig(**consumer))
+
+
 def test_many_judged_users_are_drawn_once(log, monkeypatch):
     """A run's own short validation takes one cut of each of many users, and two where they are few."""
     monkeypatch.setattr(evidence_of, "_MODELS", ("popularity", "random"))
     found = {}
     for slate, many in ((4, USERS), (5, USERS + 1)):
         monkeypatch.setattr(evidence_of, "_MANY", many)
-        found[many] = evidence_of.agreement_of(log, gap=1800.0, kind="factors", rank=2, slate=slate)
+        found[many] = evidence_of.agreement_of(log, judged_at(slate, truth="factors", rank=2))
     assert [record["draws"] for record in found.values()] == [1, 2]
     assert all(record["users"] == USERS for record in found.values())
 
@@ -644,25 +650,25 @@ def test_the_agreement_of_a_run_is_of_its_slate_and_its_examination(log, tmp_pat
     monkeypatch.setattr(evidence_of, "kept_truth", lambda *_, **__: truth)
     monkeypatch.setenv("RIMSIM_CACHE", str(tmp_path))  # nothing is kept there yet
     few = log.rows(np.arange(len(log)) % 7 > 0)
-    first = {"slate": 4, "position_decay": 0.7}
-    for words in (first, first, {**first, "slate": 5}, {**first, "position_decay": 0.9}):
-        assert evidence_of.agreement_of(few, gap=1800.0, **words) is None
+    first = judged_at(4, position_decay=0.7)
+    for config in (first, first, judged_at(5, position_decay=0.7), judged_at(4, position_decay=0.9)):
+        assert evidence_of.agreement_of(few, config) is None
     assert asked == [(4, 0.7), (5, 0.7), (4, 0.9)]
     for damaged in (tmp_path / "agreement").glob("*/*"):
         damaged.write_text("{")
-    assert evidence_of.agreement_of(few, gap=1800.0, **first) is None  # a damaged entry is made again
+    assert evidence_of.agreement_of(few, first) is None  # a damaged entry is made again
     assert asked.pop() == (4, 0.7)
     compared.pop()
     assert all("ease" in models for models in compared)
     monkeypatch.setattr(evidence_of, "_EASE", few.n_items - 1)
-    evidence_of.agreement_of(few, gap=1800.0, slate=6)
+    evidence_of.agreement_of(few, judged_at(6))
     assert "ease" not in compared.pop()
     asked.pop()
     monkeypatch.setattr(evidence_of, "_EASE", few.n_items)
     monkeypatch.setattr(evidence_of, "_versions", lambda: ["another"])
-    evidence_of.agreement_of(few, gap=1800.0, **first)
+    evidence_of.agreement_of(few, first)
     monkeypatch.setattr(evidence_of, "_code", lambda: "another")
-    evidence_of.agreement_of(few, gap=1800.0, **first)
+    evidence_of.agreement_of(few, first)
     assert asked[3:] == [(4, 0.7)] * 2
 
 
@@ -691,7 +697,7 @@ def test_a_log_to_which_nobody_comes_back_has_no_agreement(log):
     """Where no later session can be held out nothing is claimed, and the run goes on."""
     first = log.sessions("30min")
     once = log.rows(np.isin(first.of_event, np.unique(first.user, return_index=True)[1]))
-    assert evidence_of.agreement_of(once, gap=1800.0) is None
+    assert evidence_of.agreement_of(once, ScenarioConfig()) is None
 
 
 def test_of_a_large_cut_some_users_are_judged(log):

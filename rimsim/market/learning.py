@@ -193,7 +193,7 @@ def weights_of(config: ScenarioConfig, consumer: Consumer, decay: float) -> Floa
     return position_weights(decay, config.slate)
 
 
-def positions_of(config: ScenarioConfig, consumer: Consumer, decay: float) -> Floats:
+def examination_of(config: ScenarioConfig, consumer: Consumer, decay: float) -> Floats:
     """(k,) factor of each position on intensities, under γ = ``decay``."""
     # a·γ^(r−1), as consumers answer; 1 where consumption is a hit, wherever the item was shown.
     if ConsumerCapabilities.of(consumer).hits_only:
@@ -201,13 +201,13 @@ def positions_of(config: ScenarioConfig, consumer: Consumer, decay: float) -> Fl
     return np.asarray(config.consumer.attraction * examination(decay, config.slate), np.float64)
 
 
-def impressions_of(shown: Shown, positions: Floats) -> Impressions:
+def impressions_of(shown: Shown, examination: Floats) -> Impressions:
     """Impressions of slates, one for each filled position."""
     filled = shown.item >= 0
     return Impressions(
         item=shown.item[filled].astype(np.int64),
         score=shown.score[filled].astype(np.float64),
-        examination=np.broadcast_to(positions, filled.shape)[filled],
+        examination=np.broadcast_to(examination, filled.shape)[filled],
         taken=shown.taken[filled],
         history=np.broadcast_to(shown.history[:, None], filled.shape)[filled],
     )

@@ -22,11 +22,11 @@ from rimsim.market.controls import Control
 from rimsim.market.histories import LoggedPast
 from rimsim.market.learning import (
     Examined,
+    examination_of,
     impressions_of,
     joined_log,
     laid_over,
     log_parts,
-    positions_of,
     training_log,
 )
 from rimsim.market.ledger import PastRound, Shown, fold_of
@@ -158,8 +158,8 @@ class Platform:
         everything = scored if self.waiting is None else Shown.joined([self.waiting, scored])
         known = everything.settled < self.rounds[-1].schedule.stop
         self.waiting = everything.rows(np.flatnonzero(~known))
-        positions = positions_of(self._config, self._consumer, self.decay)
-        shown = impressions_of(everything.rows(np.flatnonzero(known)), positions)
+        examination = examination_of(self._config, self._consumer, self.decay)
+        shown = impressions_of(everything.rows(np.flatnonzero(known)), examination)
         self.fits = tuple(fit.after(shown) for fit in self.fits)
         return best_fit(self.fits).layer
 
