@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
@@ -12,9 +13,10 @@ from rimsim import rng
 from rimsim.agents.contract import OPTIONS
 from rimsim.agents.prices import capacities
 from rimsim.arrays import Bools, Ints
+from rimsim.compiled import compiled
 from rimsim.evaluation.off_policy import Chances
 from rimsim.market import Slates
-from rimsim.matching import top_k
+from rimsim.matching import tie_rank, top_k, uniform_of
 
 if TYPE_CHECKING:
     from rimsim.market import Arrivals, RoundView
@@ -99,25 +101,29 @@ def uniform_slates(admissible: Bools, k: int, key: int, arrival: Ints) -> Ints:
     nearly always holds them, so no random number is spent on the other items of the catalogue. A row's draw depends on
     its ``arrival`` (n,), not on the batch; −1 stands where a row has fewer admissible items.
     """
-    n, m = admissible.shape
     width = _TRIES * k
-    draw = rng.uniform(key, rng.Purpose.AGENT, arrival[:, None], np.arange(width))
-    candidate = (draw * m).astype(np.int64)
-    rows = np.arange(n)[:, None]
-    # A stable sort puts equal items side by side with the first drawn in front: later ones are repeats.
-    order = np.argsort(candidate, axis=1, kind="stable")
-    by_item = np.take_along_axis(candidate, order, 1)
-    repeat = np.zeros((n, width), bool)
-    np.put_along_axis(repeat, order[:, 1:], by_item[:, 1:] == by_item[:, :-1], 1)
-    good = admissible[rows, candidate] & ~repeat
-    first = np.argsort(~good, axis=1, kind="stable")[:, :k]
-    slates = np.take_along_axis(candidate, first, 1)
-    for row in np.flatnonzero(good.sum(1) < k).tolist():
+    slates = np.full((len(arrival), k), -1)
+    _fill_first(rng.bits(key, rng.Purpose.AGENT, arrival), admissible, width, slates)
+    for row in np.flatnonzero(slates[:, -1] < 0).tolist():
         items = np.flatnonzero(admissible[row])
         rank = np.argsort(rng.bits(key, rng.Purpose.AGENT, arrival[row], width + items), kind="stable")
         slates[row] = -1
         slates[row, : min(k, len(items))] = items[rank[:k]]
     return slates
+
+
+@compiled
+def _fill_first(keys: NDArray[np.uint64], admissible: Bools, width: int, slates: Ints) -> None:
+    """Fill slates with the first admissible of ``width`` items."""
+    for row in range(len(slates)):
+        found = 0
+        for draw in range(width):
+            item = int(uniform_of(tie_rank(keys[row], draw)) * admissible.shape[1])
+            if admissible[row, item] and not (slates[row, :found] == item).any():
+                slates[row, found] = item
+                found += 1
+                if found == slates.shape[1]:
+                    break
 
 
 def uniform_chances(slates: Ints, arrivals: Arrivals) -> Chances:

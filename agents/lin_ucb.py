@@ -60,7 +60,7 @@ class LinUCB:
     def begin_round(self, view: RoundView) -> None:
         """Take genres and position weights; model weights stay."""
         assert view.items is not None  # noqa: S101  # needs_items
-        self._k, self._looks = view.k, view.position_weights
+        self._k, self._examination = view.k, view.position_weights
         self._genres, _ = genre_weights([str(text) for text in view.items["genres"]])
         size = _OWN + 2 * self._genres.shape[1]
         if not len(self._evidence):
@@ -82,8 +82,8 @@ class LinUCB:
         items = feedback.slates[0][shown]
         chance = _chance(feedback.arrivals)[0, items]
         taste = self._tastes(feedback.arrivals)[0]
-        looks = self._looks[shown]
-        rows = looks[:, None] * self._simple(chance, items) @ self._spread(taste).T
+        examination = self._examination[shown]
+        rows = examination[:, None] * self._simple(chance, items) @ self._spread(taste).T
         self._precision = self._precision + rows.T @ rows
         self._evidence = self._evidence + rows.T @ feedback.consumed[0][shown]
         self._learnt += 1

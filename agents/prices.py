@@ -60,17 +60,6 @@ class RowTable(NamedTuple):
         return item, price[self.place]
 
 
-class RowPrices(NamedTuple):
-    """Prices at the optimum of some states."""
-
-    item: Floats
-    """(M,) prices v of items, at most 0."""
-    row: Floats
-    """(J,) prices v of the round's promises: at most 0 for floors, at least 0 for caps."""
-    width: float
-    """Values s − v closer than this were left tied by the solver."""
-
-
 class Constraints(NamedTuple):
     """Requirements of a round for n states, for the solver."""
 
@@ -135,13 +124,6 @@ def solved_prices(view: RoundView, tol: float, warm: Floats | None = None) -> tu
     relative gap ``tol``, and starts from ``warm`` (M,), such as the prices of the last round.
     """
     return solved_rows(view, RowTable.of(view, NO_REQUIREMENTS), tol, warm)
-
-
-def solved_promises(view: RoundView, tol: float) -> RowPrices:
-    """Prices of items and promises at last round's optimum."""
-    table = RowTable.of(view)
-    price, width = solved_rows(view, table, tol)
-    return RowPrices(*table.split(price), width)
 
 
 def solved_rows(

@@ -10,7 +10,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from rimsim.agents.contract import OPTIONS
-from rimsim.agents.prices import solved_promises, spread_prices
+from rimsim.agents.prices import RowTable, solved_rows, spread_prices
 from rimsim.agents.rounds import ExposureUnit
 from rimsim.market import Slates
 from rimsim.market.records import at_items
@@ -38,8 +38,9 @@ class RimDual:
     def begin_round(self, view: RoundView) -> None:
         """Solve the prices of last round's states."""
         self._slate, self._key, self._by_intensity = view.k, view.key, ExposureUnit.of(view).by_intensity
-        self._view = view
-        self.item_price, self.row_price, self._tie_width = solved_promises(view, self.tol)
+        self._view, table = view, RowTable.of(view)
+        price, self._tie_width = solved_rows(view, table, self.tol)
+        self.item_price, self.row_price = table.split(price)
 
     def act(self, arrivals: Arrivals) -> Slates:
         """Top k of λ − v; seed and arrival break near-ties."""

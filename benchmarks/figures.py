@@ -92,13 +92,9 @@ def _as(form: str, cell: str) -> str:
     if form == "mean":
         return number[0]
     size = number[0].lstrip("−")
-    return (
-        size
-        if form == "size"
-        else f"{float(size) * 100:.0f}"
-        if form == "points"
-        else f"{float(f'{float(size) * 100:.2g}'):g}%"
-    )
+    if form == "points":  # half a point counts up, as in titles of pictures
+        return f"{int(float(size) * 100 + 0.5 + 1e-9)}"
+    return size if form == "size" else f"{float(f'{float(size) * 100:.2g}'):g}%"
 
 
 def filled(page: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -98,20 +99,23 @@ def _report(app: Sphinx) -> None:
             workers=1,
             out=Path(folder) / "run",
         )
-        (HERE / "report" / "report.html").write_text(html(comparison_report(run), run), encoding="utf-8")
+        (HERE / "report" / "run.html").write_text(html(comparison_report(run), run), encoding="utf-8")
 
 
-def _log(_app: Sphinx, name: str, source: list[str]) -> None:
-    """Turn links between pages and the benchmark log, which GitHub follows, into those of the site.
+def _for_site(_app: Sphinx, name: str, source: list[str]) -> None:
+    """Turn links to the benchmark log into those of the site, and pictures into figures with captions.
 
-    The site has the log in ``docs/log``, a copy of ``benchmarks/log``.
+    GitHub follows links to ``benchmarks/log``, of which the site has a copy, and shows pictures without captions.
     """
     here, there = ("../../docs/", "../") if name.startswith("log/") else ("../benchmarks/log/", "log/")
-    source[0] = source[0].replace(f"]({here}", f"]({there}")
+    text = source[0].replace(f"]({here}", f"]({there}")
+    source[0] = re.sub(
+        r"^!\[([^\]]+)\]\(([^)]+)\)$", r":::{figure} \2\n:alt: \1\n\n\1\n:::\n", text, flags=re.MULTILINE
+    )
 
 
 def setup(app: Sphinx) -> None:
     """Before napoleon, whose priority is 500."""
     app.connect("autodoc-process-docstring", _whole, priority=400)
     app.connect("builder-inited", _report)
-    app.connect("source-read", _log)
+    app.connect("source-read", _for_site)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from rimsim.arrays import Bools, Floats, Ints
+from rimsim.compiled import compiled
 
 _STEPS, _ENOUGH = 60, 1e-10
 _LARGEST = 30.0
@@ -21,6 +23,17 @@ def hazard_rate(log_rate: Floats) -> Floats:
 def hazard_losses(rate: Floats, taken: Bools) -> Floats:
     """(m,) −log P of outcomes, P(taken) = 1 − exp(−μ)."""
     return np.where(taken, -np.log(-np.expm1(-rate)), rate)
+
+
+@compiled
+def _weigh(columns: Floats, weight: Floats, group: Ints, weighted: Floats, mixed: Floats) -> None:
+    """Fill in weighted columns (m, p), and sums by group."""
+    for column in range(columns.shape[1]):
+        for row in range(len(columns)):
+            value = columns[row, column] * weight[row]
+            weighted[row, column] = value
+            if value != 0.0:
+                mixed[group[row], column] += value
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,17 +68,15 @@ class HazardRegression:
         found = self.columns @ theta + effect[self.group] + self.offset
         return hazard_rate(found)
 
-    def value(self, theta: Floats, effect: Floats) -> float:
-        """Objective at θ (p,) and δ (groups,)."""
-        rate = self.rate(theta, effect)
+    def value(self, theta: Floats, effect: Floats, rate: Floats) -> float:
+        """Objective at θ (p,) and δ (groups,), given :meth:`rate`."""
         loss = hazard_losses(rate, self.taken).sum()
         off = theta - self.mean
         groups = (self.exposure * np.exp(effect) - self.count * effect).sum()
         return float(loss + 0.5 * off @ self.precision @ off + groups)
 
-    def slopes(self, theta: Floats, effect: Floats) -> tuple[Floats, Floats]:
+    def slopes(self, rate: Floats) -> tuple[Floats, Floats]:
         """(m,) first and second derivatives of each loss by log μ."""
-        rate = self.rate(theta, effect)
         with np.errstate(over="ignore"):
             odds = rate / np.expm1(rate)
         return np.where(self.taken, -odds, rate), np.where(self.taken, odds * (rate + odds - 1.0), rate)
@@ -78,12 +89,16 @@ class HazardRegression:
         )
         return np.asarray(of_theta, np.float64), np.asarray(of_group, np.float64)
 
+    @cached_property
+    def _by_column(self) -> Floats:
+        return np.asfortranarray(self.columns)
+
     def _curvature(self, effect: Floats, curved: Floats, free: Bools) -> tuple[Floats, Floats, Floats]:
         """Blocks of the Hessian: (free, free), (groups, free), diagonal (groups,)."""
-        columns, groups = self.columns[:, free], len(self.count)
-        weighted = columns * curved[:, None]
+        columns, groups = self._by_column if free.all() else self.columns[:, free], len(self.count)
+        weighted, mixed = np.empty_like(columns), np.zeros((groups, columns.shape[1]))
+        _weigh(columns, curved, self.group, weighted, mixed)
         square = columns.T @ weighted + self.precision[np.ix_(free, free)]
-        mixed = np.stack([np.bincount(self.group, column, groups) for column in weighted.T], 1)
         alone = np.bincount(self.group, curved, groups) + self.exposure * np.exp(effect)
         return np.asarray(square, np.float64), np.asarray(mixed, np.float64), np.asarray(alone, np.float64)
 
@@ -99,9 +114,10 @@ class HazardRegression:
         """
         free = np.ones(len(theta), bool) if free is None else free
         effect = np.zeros(len(self.count)) if effect is None else effect
+        rate = self.rate(theta, effect)
+        best = self.value(theta, effect, rate)
         for _ in range(_STEPS):
-            best = self.value(theta, effect)
-            by_log, curved = self.slopes(theta, effect)
+            by_log, curved = self.slopes(rate)
             of_theta, of_effect = self.gradient(theta, effect, by_log)
             square, mixed, alone = self._curvature(effect, curved, free)
             step, size = np.zeros(len(theta)), 1.0
@@ -112,16 +128,18 @@ class HazardRegression:
             gain = float(of_theta @ step + of_effect @ effect_step)
             if gain <= _ENOUGH * (1.0 + abs(best)):
                 break
-            while (
-                size > 1e-6
-                and self.value(theta - size * step, effect - size * effect_step) > best - 1e-4 * size * gain
-            ):
+            while True:
+                there = theta - size * step, effect - size * effect_step
+                rate = self.rate(*there)
+                value = self.value(*there, rate)
+                if size <= 1e-6 or value <= best - 1e-4 * size * gain:
+                    break
                 size /= 2
-            theta, effect = theta - size * step, effect - size * effect_step
+            (theta, effect), best = there, value
         return theta, effect
 
     def covariance(self, theta: Floats, effect: Floats) -> Floats:
         """(p, p) covariance of θ: the inverse observed information."""
         free = np.ones(len(theta), bool)
-        square, mixed, alone = self._curvature(effect, self.slopes(theta, effect)[1], free)
+        square, mixed, alone = self._curvature(effect, self.slopes(self.rate(theta, effect))[1], free)
         return np.asarray(np.linalg.inv(square - mixed.T @ (mixed / alone[:, None])), np.float64)

@@ -64,6 +64,10 @@ def _problem(shown, fit):
     return fit.regression(shown, fit.shape, fit.mean)
 
 
+def _value(problem, theta, item):
+    return problem.value(theta, item, problem.rate(theta, item))
+
+
 def test_the_layer_recovers_what_impressions_were_drawn_from():
     """Of 400,000 impressions in four rounds, levels and slopes by history and the items' effects come back."""
     law, fit = _law(20), _nothing(20)
@@ -81,13 +85,13 @@ def test_the_gradient_is_that_of_finite_differences():
     problem = _problem(shown, _nothing(7).after(_small(1)))
     point, step = draw.normal(0, 0.5, 2 * K + 8), 1e-5
     theta, item = point[: 2 * K + 1], point[2 * K + 1 :]
-    found = np.concatenate(problem.gradient(theta, item, problem.slopes(theta, item)[0]))
+    found = np.concatenate(problem.gradient(theta, item, problem.slopes(problem.rate(theta, item))[0]))
     for place in range(len(point)):
         ends = []
         for sign in (-1, 1):
             moved = point.copy()
             moved[place] += sign * step
-            ends.append(problem.value(moved[: 2 * K + 1], moved[2 * K + 1 :]))
+            ends.append(_value(problem, moved[: 2 * K + 1], moved[2 * K + 1 :]))
         assert found[place] == pytest.approx((ends[1] - ends[0]) / (2 * step), rel=1e-5, abs=1e-4)
 
 
@@ -104,7 +108,7 @@ def test_the_objective_is_the_sum_over_impressions():
             log = _log_rate(layer, shown.item[row], shown.history[row], shown.score[row])
             chance = 1 - np.exp(-np.exp(own + log) * shown.examination[row])
             total -= np.log(chance if shown.taken[row] else 1 - chance)
-        values.append((problem.value(theta, item), total))
+        values.append((_value(problem, theta, item), total))
     (one, plain), (two, other) = values
     assert one - two == pytest.approx(plain - other, rel=1e-9)
 
@@ -115,8 +119,9 @@ def test_the_minimum_is_that_of_a_solver_of_another_kind(seed):
     problem, n = _problem(_small(seed), _nothing(7)), 2 * K + 1
 
     def function(point):
-        slopes = problem.slopes(point[:n], point[n:])[0]
-        return problem.value(point[:n], point[n:]), np.concatenate(
+        rate = problem.rate(point[:n], point[n:])
+        slopes = problem.slopes(rate)[0]
+        return problem.value(point[:n], point[n:], rate), np.concatenate(
             problem.gradient(point[:n], point[n:], slopes)
         )
 

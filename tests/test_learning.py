@@ -30,7 +30,7 @@ from rimsim.intensity.impressions import KNOTS, Impressions, best_fit, layer_of
 from rimsim.intensity.registry import make, shipped
 from rimsim.market import Market, build_world
 from rimsim.market import platform as platform_module
-from rimsim.market.learning import inverse_propensity_weights, positions_of, training_log
+from rimsim.market.learning import examination_of, inverse_propensity_weights, training_log
 from rimsim.market.platform import cross_fitted
 from rimsim.market.scores import always
 from rimsim.market.world import check_plugs
@@ -145,9 +145,9 @@ def test_impressions_change_nothing_before_there_are_any():
 def test_positions_count_as_consumers_look_at_them_and_hits_when_sessions_end():
     """a·γ^(r−1), or 1 where hits are counted; in a replay a hit is known at its session's end, or the horizon's."""
     drawn = small_scenario(consumer=ConsumerConfig(position_decay=0.5, attraction=2.0))
-    assert positions_of(drawn, Market(drawn).consumer, 0.5).tolist() == [2.0, 1.0, 0.5, 0.25, 0.125]
+    assert examination_of(drawn, Market(drawn).consumer, 0.5).tolist() == [2.0, 1.0, 0.5, 0.25, 0.125]
     counted = small_replay()
-    assert positions_of(counted, Market(counted).consumer, 0.5).tolist() == [1.0] * 5
+    assert examination_of(counted, Market(counted).consumer, 0.5).tolist() == [1.0] * 5
     market = Market(small_replay())
     sessions, own = market.world.sessions, market.schedule.session
     assert np.array_equal(market.open.settled(), ticks(sessions.stop[own]) + 1)

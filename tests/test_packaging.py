@@ -3,6 +3,7 @@
 import ast
 import importlib
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -15,6 +16,7 @@ from kit import cases, refused
 
 import rimsim
 from rimsim.agents import BUILT_IN
+from rimsim.scenarios.cli.main import _rimsim as COMMANDS  # noqa: N812
 
 ROOT = Path(__file__).resolve().parent.parent
 MAPPED = ("agents", "envs", "scenarios")
@@ -169,6 +171,33 @@ def test_links_lead_somewhere(page):
         assert not anchor or anchor in _anchors(path), target
 
 
+def _commands(page):
+    """Words of each `rimsim` command in the shell blocks of a page."""
+    text = page.read_text(encoding="utf-8")
+    for block in re.findall(r"```(?:sh|bash)\n(.*?)```", text, re.DOTALL):
+        for line in re.split(r"[;\n]|&&", block.replace("\\\n", " ")):
+            words = shlex.split(line, comments=True)
+            if words[:1] == ["rimsim"]:
+                yield words[1:]
+
+
+def test_commands_of_pages_are_read_by_the_command_line():
+    """Each command in a page names commands and options that there are, with values of their types."""
+    found = [words for page in [ROOT / "README.md", *PAGES] for words in _commands(page)]
+    assert len(found) > 40
+    for words in found:
+        command, rest = COMMANDS, words
+        while hasattr(command, "commands"):
+            command, *rest = command.commands[rest[0]], *rest[1:]
+        command.make_context(words[0], rest)
+
+
+def test_every_picture_is_in_a_page():
+    """No picture of docs/pictures is left behind by the pages."""
+    text = "".join(page.read_text(encoding="utf-8") for page in [*PAGES, *LOG.glob("*.md")])
+    assert [path.name for path in (DOCS / "pictures").iterdir() if f"pictures/{path.name}" not in text] == []
+
+
 def test_figures_of_pages_are_those_of_the_log(monkeypatch):
     """Every quoted figure equals its cell of the log, and every page of the log says how its tables were made."""
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
@@ -182,14 +211,14 @@ def test_figures_of_pages_are_those_of_the_log(monkeypatch):
 
 
 def test_a_figure_is_found_by_row_and_column(monkeypatch, tmp_path):
-    """A mark takes a cell in four forms, below a heading where it names one; an unknown row is refused."""
+    """A mark takes a cell in five forms, below a heading where it names one; an unknown row is refused."""
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     figures = import_module("figures")
     (tmp_path / "a.md").write_text(
         "# A\n\n| x | y |\n|---|---|\n| `n` | -.135 ±.01* |\n\n## B\n\n| x | y |\n|---|---|\n| n | 2 |\n"
     )
     monkeypatch.setattr(figures, "LOG", tmp_path)
-    forms = {"": "−0.135 ± 0.01", "mean": "−0.135", "size": "0.135", "%": "14%"}
+    forms = {"": "−0.135 ± 0.01", "mean": "−0.135", "size": "0.135", "points": "14", "%": "14%"}
     assert {form: figures.figure(f"a; n; y; {form}") for form in forms} == forms
     assert figures.filled("<!-- log: a#b; n; y -->9<!-- /log -->") == "<!-- log: a#b; n; y -->2<!-- /log -->"
     with pytest.raises(SystemExit, match="no such row"):

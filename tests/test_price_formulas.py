@@ -10,7 +10,7 @@ from test_online_agents import Chunks, arrivals_of, skewed, view_of
 from rimsim.agents import Undeliverable, make_agent, undeliverable
 from rimsim.agents.gibbs import slate_chances
 from rimsim.agents.pacing import Delivery, Pacing, add_rows, count_rows, hide_full, move_prices
-from rimsim.agents.prices import constraints_of, solved_promises
+from rimsim.agents.prices import RowTable, constraints_of, solved_rows
 from rimsim.agents.rounds import RoundClock
 from rimsim.requirements.rows import Requirements, Row
 
@@ -208,11 +208,12 @@ def test_a_solved_price_above_nothing_is_its_caps_alone():
     view = view_of(40, 6, 2, past=arrivals_of(scores))
     view = replace(view, promises=Requirements.of(rows), delivered=np.zeros(2))
     view = replace(view, required=np.where(np.arange(6) == best, 0.0, view.required))
-    found = solved_promises(view, 1e-6)
-    assert found.row[0] > 0.0
-    assert found.item[best] == 0.0
-    assert (found.item <= 0).all()
-    assert (found.item < 0).any()
+    table = RowTable.of(view)
+    item_price, row_price = table.split(solved_rows(view, table, 1e-6)[0])
+    assert row_price[0] > 0.0
+    assert item_price[best] == 0.0
+    assert (item_price <= 0).all()
+    assert (item_price < 0).any()
 
 
 @pytest.mark.parametrize("scale", [0.05, 1.0, 40.0])

@@ -26,7 +26,7 @@ from test_online_agents import arrivals_of, skewed, view_of
 
 from rimsim.agents import make_agent, market_for, play_round, rollout
 from rimsim.agents.pacing import Pacing
-from rimsim.agents.prices import joined_states, solved_prices, solved_promises, spread_prices
+from rimsim.agents.prices import RowTable, joined_states, solved_prices, solved_rows, spread_prices
 from rimsim.arrays import seconds
 from rimsim.config import ArrivalsConfig, Seeds, find_scenario, scenario_from, to_plain
 from rimsim.errors import ConfigError
@@ -465,16 +465,17 @@ def test_solved_prices_of_rows_are_those_of_the_audience_problem():
     base = {"beta": 0.0, "most": None, "groups": [], "campaigns": []}
     campaign = {"name": "one", "items": {"genres": "Western"}, "share": 0.1}
     view = market_for(make_agent("rim-dual"), priced(**base | {"campaigns": [campaign]})).round_view()
-    prices = solved_promises(view, 1e-4)
+    table = RowTable.of(view)
+    item_price, row_price = table.split(solved_rows(view, table, 1e-4)[0])
     item = int(view.promises.items(0)[0])
     required = np.zeros(len(view.required))
     required[item] = view.promises.least[0]
     alone = dataclasses.replace(view, required=required, promises=NO_REQUIREMENTS, delivered=np.zeros(0))
     own, _ = solved_prices(alone, 1e-4)
-    assert prices.row[0] == pytest.approx(own[item], abs=0.05 * view.cost)
-    assert prices.row[0] < 0 == prices.item.min()
-    spread = spread_prices(view, prices.row, next(iter(view.past)))
-    assert (spread[:, item] == prices.row[0]).all()
+    assert row_price[0] == pytest.approx(own[item], abs=0.05 * view.cost)
+    assert row_price[0] < 0 == item_price.min()
+    spread = spread_prices(view, row_price, next(iter(view.past)))
+    assert (spread[:, item] == row_price[0]).all()
     assert np.count_nonzero(spread) == len(spread)
 
 

@@ -13,6 +13,7 @@ from scipy import stats
 from small_markets import drawn, small_scenario
 
 from rimsim import rng
+from rimsim.config import ConsumerConfig, ScenarioConfig
 from rimsim.data import load
 from rimsim.errors import ConfigError, DataError, RunFolderError
 from rimsim.intensity import UserStates
@@ -299,6 +300,7 @@ def test_the_law_agrees_with_reality_and_a_shuffled_law_does_not(law, log):
     assert np.array_equal(again.utility["law"], evidence.utility["law"])
 
 
+<<<<<<< HEAD
 def test_wrong_tastes_are_those_of_nobody_of_others_and_turned(law, log):
     """Popularity alone, the next row's shares, and log shares mirrored at log popularity; session sizes stay."""
     false = false_truths({"law": law}, log)
@@ -320,6 +322,11 @@ def test_a_truth_is_judged_against_false_ones(agreed, best, unfit):
     """One that orders no more pairs than wrong tastes do is unfit, unless there is no more to order."""
     bars = {"false_popularity": best, "false_other_user": None, "false_opposite": -1.0, "past_alone": 1.0}
     assert _no_better(agreed, bars) == unfit
+=======
+def judged_at(slate, **consumer):
+    """A scenario whose truth is judged by slates of a length."""
+    return ScenarioConfig(slate=slate, consumer=ConsumerConfig(**consumer))
+>>>>>>> main
 
 
 def test_many_judged_users_are_drawn_once(log, monkeypatch):
@@ -328,7 +335,7 @@ def test_many_judged_users_are_drawn_once(log, monkeypatch):
     found = {}
     for slate, many in ((4, USERS), (5, USERS + 1)):
         monkeypatch.setattr(evidence_of, "_MANY", many)
-        found[many] = evidence_of.agreement_of(log, gap=1800.0, kind="factors", rank=2, slate=slate)
+        found[many] = evidence_of.agreement_of(log, judged_at(slate, truth="factors", rank=2))
     assert [record["draws"] for record in found.values()] == [1, 2]
     assert all(record["users"] == USERS for record in found.values())
 
@@ -668,25 +675,25 @@ def test_the_agreement_of_a_run_is_of_its_slate_and_its_examination(log, tmp_pat
     monkeypatch.setattr(evidence_of, "kept_truth", lambda *_, **__: truth)
     monkeypatch.setenv("RIMSIM_CACHE", str(tmp_path))  # nothing is kept there yet
     few = log.rows(np.arange(len(log)) % 7 > 0)
-    first = {"slate": 4, "position_decay": 0.7}
-    for words in (first, first, {**first, "slate": 5}, {**first, "position_decay": 0.9}):
-        assert evidence_of.agreement_of(few, gap=1800.0, **words) is None
+    first = judged_at(4, position_decay=0.7)
+    for config in (first, first, judged_at(5, position_decay=0.7), judged_at(4, position_decay=0.9)):
+        assert evidence_of.agreement_of(few, config) is None
     assert asked == [(4, 0.7), (5, 0.7), (4, 0.9)]
     for damaged in (tmp_path / "agreement").glob("*/*"):
         damaged.write_text("{")
-    assert evidence_of.agreement_of(few, gap=1800.0, **first) is None  # a damaged entry is made again
+    assert evidence_of.agreement_of(few, first) is None  # a damaged entry is made again
     assert asked.pop() == (4, 0.7)
     compared.pop()
     assert all("ease" in models for models in compared)
     monkeypatch.setattr(evidence_of, "_EASE", few.n_items - 1)
-    evidence_of.agreement_of(few, gap=1800.0, slate=6)
+    evidence_of.agreement_of(few, judged_at(6))
     assert "ease" not in compared.pop()
     asked.pop()
     monkeypatch.setattr(evidence_of, "_EASE", few.n_items)
     monkeypatch.setattr(evidence_of, "_versions", lambda: ["another"])
-    evidence_of.agreement_of(few, gap=1800.0, **first)
+    evidence_of.agreement_of(few, first)
     monkeypatch.setattr(evidence_of, "_code", lambda: "another")
-    evidence_of.agreement_of(few, gap=1800.0, **first)
+    evidence_of.agreement_of(few, first)
     assert asked[3:] == [(4, 0.7)] * 2
 
 
@@ -715,7 +722,7 @@ def test_a_log_to_which_nobody_comes_back_has_no_agreement(log):
     """Where no later session can be held out nothing is claimed, and the run goes on."""
     first = log.sessions("30min")
     once = log.rows(np.isin(first.of_event, np.unique(first.user, return_index=True)[1]))
-    assert evidence_of.agreement_of(once, gap=1800.0) is None
+    assert evidence_of.agreement_of(once, ScenarioConfig()) is None
 
 
 def test_of_a_large_cut_some_users_are_judged(log):

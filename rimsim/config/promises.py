@@ -65,15 +65,11 @@ class AudienceConfig:
     """Visits that count; all conditions must hold."""
 
     visits: Literal["all", "first", "returning"] = "all"
-    """first: visits of which the platform knows no earlier one, nor anything that the visitor consumed. returning: all
-    others.
-    """
+    """first: visits without a known history. returning: all others."""
     users: Filter = ()
-    """Values of columns of the user table, such as `{gender: F, age: [18, 25]}`; among clones, of the user of the log
-    that is behind the visitor.
-    """
+    """Values of columns of the user table, such as `{gender: F, age: [18, 25]}`; a clone has those of its user."""
     share: float = Field(default=1.0, gt=0, le=1)
-    """A share of the log's users, drawn by the seed of arrivals."""
+    """Share of the log's users, drawn by the seed of arrivals."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -87,19 +83,19 @@ class CampaignConfig:
     name: str = Field(min_length=1)
     """Name of the campaign, in tables and errors."""
     items: ItemChoice = Field()
-    """Ids of the catalogue, values of columns of the item table such as `{genres: Horror}` (one of several genres is
-    enough), or `new`: what is released after the opening.
+    """Ids of the catalogue, values of columns of the item table such as `{genres: Horror}`, or `new`: all items
+    released after the opening.
     """
     exposures: int | None = Field(default=None, ge=1)
-    """Exposures promised in all, shared out evenly over the campaign's time on the clock."""
+    """Guaranteed exposures in total, spread evenly over the campaign's period."""
     share: float | None = Field(default=None, gt=0, le=1)
-    """Share of the positions of the audience in the campaign's time, in place of a number."""
+    """Share of the audience's positions in the campaign's period, instead of a number."""
     start: float = Field(default=0.0, ge=0)
-    """When it begins, in days since the market's opening."""
+    """Start, in days since the opening."""
     stop: float | None = Field(default=None, gt=0)
-    """When it ends, likewise; null: with the run, and only for a share."""
+    """End, in days since the opening; null: the end of the run (only with a share)."""
     audience: AudienceConfig = AudienceConfig()
-    """Whose visits count."""
+    """Visitors that count."""
 
     def __post_init__(self) -> None:
         if (self.exposures is None) == (self.share is None):
@@ -123,8 +119,8 @@ class GroupConfig:
     """Share of uniform exposure for items of equal column value."""
 
     column: str = Field(min_length=1)
-    """A column of the item table, such as `genres`: an item of several genres counts in each."""
+    """Column of the item table, such as `genres`; an item with several genres counts in each."""
     beta: float = Field(gt=0, le=1)
-    """β of the group: share of the uniform exposure that its items have together."""
+    """β of the group: guaranteed share of the joint uniform exposure of its items."""
     values: tuple[str, ...] | None = None
-    """Only the groups of these values; null: all that the column has."""
+    """Values that form groups; null: all values of the column."""

@@ -27,27 +27,27 @@ class LogOptions:
     source: str = "ml-latest-small"
     """A built-in name, a folder, a zip, a CSV or Parquet file."""
     min_item_events: int = Field(default=1, ge=0)
-    """Items with fewer events are left out; 0 keeps those of the item table that nobody met."""
+    """Minimum number of events per item; 0 also keeps items of the item table without events."""
     min_user_events: int = Field(default=1, ge=0)
-    """Users with fewer events are left out."""
+    """Minimum number of events per user."""
     min_value: float | None = Field(default=None, allow_inf_nan=False)
-    """Events with a lower value (stars) are left out; null keeps all."""
+    """Minimum value (stars) of an event; null keeps all events."""
     start: Time = None
-    """Events before this time are left out: an ISO date or time (in UTC unless it names a zone), or seconds since 1970;
-    null keeps all.
+    """First time to keep: an ISO date or time (in UTC unless it names a zone), or seconds since 1970; null keeps
+    all.
     """
     stop: Time = None
-    """Events at or after this time are left out; null keeps all."""
+    """First time to leave out, as `start`; null keeps all."""
     columns: str | None = None
-    """Which columns to read: 'user=uid,item=sku,time=at'; null finds the usual names."""
+    """Columns to read: 'user=uid,item=sku,time=at'; null finds the usual names."""
     separator: str | None = None
-    """What stands between the fields of a text file; null finds comma, tab, semicolon, `|` and `::`."""
+    """Separator of fields in a text file; null detects comma, tab, semicolon, `|` and `::`."""
     encoding: str | None = None
-    """What a text file is written in, such as latin-1; null: UTF-8, or what a byte-order mark says."""
+    """Encoding of a text file, such as latin-1; null: UTF-8, or as the byte-order mark says."""
     release: Literal["given", "first-event", "year"] = "given"
     """Release times: as the log gives them, an item's first event, or its year."""
     skip_bad_rows: bool = False
-    """Leave bad rows out, counted, in place of an error."""
+    """Skip and count bad rows instead of ending with an error."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -55,11 +55,11 @@ class DataConfig(LogOptions):
     """Log, the selection of its events, and its sessions."""
 
     min_item_events: int = Field(default=1, ge=1)
-    """Items with fewer events are left out of the catalogue."""
+    """Minimum number of events per item of the catalogue."""
     min_user_events: int = Field(default=1, ge=1)
-    """Users with fewer events are left out."""
+    """Minimum number of events per user."""
     session_gap: Duration = "30min"
-    """A silence longer than this starts a new session."""
+    """Gap between events that starts a new session."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -67,32 +67,30 @@ class ArrivalsConfig:
     """Arrival process: who arrives, and when."""
 
     kind: str = "clones"
-    """replay: every session of the log at its own time. clones: copies of the log's users, drawn anew. broadcast: one
-    clone of each user, all at the round's beginning and known to the agent before. hawkes: the log's users persist, and
-    come back as often as they are satisfied; see two-sides.md. Your own: `file.py:Class`.
+    """clones: copies of the log's users, new in every round. replay: every session of the log at its own time.
+    broadcast: one clone of each user, all at the start of the round and known to the agent beforehand. hawkes: the
+    log's users stay, and return more often when satisfied (two-sides.md). Your own: `file.py:Class`.
     """
     options: Options = ()
     """hawkes: `{kappa: 0, neutral: 0.5, memory: 0.8}`. Your own: its options by name, `{peak: 20}`."""
     per_round: int | None = Field(default=2000, ge=1)
-    """clones: arrivals a round, N. replay: null shares the sessions out evenly. broadcast: a seeded sample of so many
-    users; null: all of them. hawkes: how many come in the long run as long as satisfaction is neutral; null: as many as
-    in the log.
+    """N, the number of arrivals per round. replay: null distributes the sessions evenly. broadcast: size of a
+    seeded sample of users; null: all. hawkes: long-run mean at neutral satisfaction; null: as in the log.
     """
     history: Literal["logged", "none"] = "logged"
-    """clones, hawkes: each begins with its logged past, or with none."""
+    """clones, hawkes: logged (a visitor arrives with its logged history) or none."""
     max_visits: int = Field(default=5, ge=1)
-    """clones: after so many visits a new clone of the same comes instead."""
+    """clones: maximum number of visits of one clone; a new clone of the same user follows."""
     draw: Literal["sessions", "users"] = "sessions"
-    """clones: sessions of the log are drawn alike, and a visitor comes with what its user did before the session, or
-    users are, and come with all that they did. broadcast: each user comes with what it had done before one of its later
-    sessions, or with all; hawkes: likewise.
+    """sessions: a visitor stands for a logged session, drawn uniformly, and arrives with the history before it.
+    users: a visitor stands for a user, and arrives with its whole history.
     """
     weight: Literal["uniform", "sessions"] = "uniform"
-    """clones with `draw: users`: users are drawn alike, or in proportion to their sessions in the log."""
+    """clones with `draw: users`: draw users uniformly, or in proportion to their number of sessions."""
     round_length: Duration = "7d"
-    """Length of a round on the clock; not in a replay."""
+    """Length of a round on the clock; unused in a replay."""
     warmup_share: float = Field(default=0.5, gt=0, lt=1)
-    """replay: share of the calendar that is past when the market opens."""
+    """replay: share of the log's time before the market opens."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -100,11 +98,11 @@ class ReleasesConfig:
     """Items released during the run, unknown to the warm-up log."""
 
     share: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the catalogue that is released on the way (seeded)."""
+    """Share of the catalogue that is released during the run (seeded)."""
     first_round: int = Field(default=1, ge=0)
-    """Round in which the first of them comes."""
+    """Round of the first release."""
     last_round: int = Field(default=4, ge=0)
-    """Round in which the last of them comes; times are uniform between."""
+    """Round of the last release; times in between are uniform."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -114,46 +112,41 @@ class ExposureConfig:
     beta: float = Field(default=0.5, ge=0, le=1)
     """β: share of the uniform exposure N·k/M guaranteed to an item."""
     items: int | None = Field(default=None, ge=1)
-    """So many items, drawn anew each round, are guaranteed exposure; null: all that are released."""
+    """Number of items with a guarantee, drawn again each round; null: all released items."""
     each: int | None = Field(default=None, ge=1)
-    """Exposures guaranteed to each of them in a round, in place of the share β; null: β decides."""
+    """Exposures guaranteed to each item per round, instead of the share β; null: β decides."""
     per: Period = "round"
-    """round: each round stands for itself. A duration such as `7d`: what a round leaves undelivered is due in the
-    rounds that begin within the same 7 days of the market's clock, and what it delivers beyond is taken off; so for the
-    groups too.
+    """round: each round by itself. A duration such as `7d`: rounds that begin within the same 7 days share their
+    guarantees, so a shortfall is carried over and a surplus is deducted; also for groups.
     """
     most: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    """Exposures that an item may have in a round, as a multiple of its uniform exposure N·k/M, rounded up to whole
-    ones; null: any number.
+    """Maximum exposures of an item per round, as a multiple of its uniform exposure N·k/M, rounded up; null: no
+    maximum.
     """
     groups: tuple[GroupConfig, ...] = ()
-    """Groups of items, such as those of a genre, that share one floor; a list."""
+    """List of groups of items, such as the items of a seller or a genre, with a common minimum."""
     campaigns: tuple[CampaignConfig, ...] = ()
-    """Items that are promised exposures in a time and among an audience; a list."""
+    """List of campaigns: exposures of some items, in a period, to an audience."""
     unit: Literal["examined", "shown"] = "examined"
-    """What an exposure at position r counts. examined: γ^(r−1), the share of visitors who look there, so that an item
-    which is guaranteed so many exposures has them at average positions. shown: 1 at every position. The same where
-    consumption does not depend on positions.
+    """Weight of an exposure at position r. examined: γ^(r−1), the share of visitors who look there; a guarantee
+    then means exposures at average positions. shown: 1 at every position.
     """
     hard: bool = False
-    """true: what can be delivered is delivered, whatever it costs. false: what costs more than c an exposure is left
-    undelivered.
-    """
+    """true: deliver guarantees at any cost. false: leave an exposure undelivered if it would cost more than c."""
     forecast: float = Field(default=1.0, gt=0)
-    """Arrivals that a round is promised for, and that agents are told of, over those that come."""
+    """Forecast number of arrivals over the actual one; guarantees and agents use the forecast."""
     pace: Literal["arrivals", "clock"] = "arrivals"
-    """By what agents know how much of a round is gone: arrivals so far of those that are expected, or the clock."""
+    """Measure of a round's progress for agents: arrivals so far over those expected, or the clock."""
     cost: float = Field(default=2.0, gt=0)
-    """Shortfall cost c of one exposure, as a multiple of the warm-up model's median k-th score at the opening: one
-    currency for all arms and rounds of a seed.
+    """Cost c of a missing exposure, as a multiple of the median k-th score of the warm-up model at the opening. It
+    is the same for all arms and rounds of a seed.
     """
     examination: Literal["known", "random", "harvested"] = "known"
-    """How the platform knows γ, by which it weighs positions. known: it is told. random, harvested: it estimates γ at
-    each round's end from all its rounds: from arrivals that got uniform slates, with agents that show some, or from all
-    slates, as items stood at different positions.
+    """Source of the platform's γ. known: the true one. random, harvested: an estimate at the end of each round,
+    from uniform slates, or from items that stood at different positions.
     """
     prior_decay: float = Field(default=1.0, gt=0, le=1)
-    """random, harvested: γ until there is an estimate, in round 0 at least."""
+    """random, harvested: γ until there is an estimate."""
 
     def __post_init__(self) -> None:
         if self.most is not None and self.each is None and self.most < self.beta:
@@ -170,18 +163,18 @@ class DynamicsConfig:
     """Preference dynamics on top of the truth; 0: off."""
 
     satiation: float = Field(default=0.0, ge=0)
-    """σ: intensities are multiplied by exp(−σ·s), s the consumptions of the item's genres in the market before, each
-    halved with every half-life since.
+    """σ: multiplies intensities by exp(−σ·s), where s counts the visitor's earlier consumptions of the item's
+    genres, halved per half-life.
     """
     satiation_half_life: Duration = "7d"
     """Half-life of a consumption in satiation."""
     drift: float = Field(default=0.0, ge=0)
-    """η: intensities are multiplied by exp(η·n/(n + 1)·d), d by how much the item's genres are those of the visitor's n
-    consumptions in the market, beyond the catalogue's.
+    """η: multiplies intensities by exp(η·n/(n + 1)·d), where d is the excess of the item's genres among the
+    visitor's n consumptions in the market over the catalogue.
     """
     conformity: float = Field(default=0.0, ge=0)
-    """κ: intensities are multiplied by (1 + events of the item in the platform's log)^κ, as of the last barrier, over
-    its mean among the warm-up log's events.
+    """κ: multiplies intensities by (1 + events of the item in the platform's log)^κ, as of the last barrier,
+    relative to the mean over the warm-up log's events.
     """
 
 
@@ -190,17 +183,17 @@ class HiddenConfig:
     """Hidden quality: item worth beyond the log."""
 
     rho: float = Field(default=1.0, ge=-1, le=1)
-    """ρ: correlation of the items' log worth with their log popularity. 1: the log says it all, and the truth stays as
-    it was fitted, whatever sd is. 0: the log says nothing of how good an item is on average.
+    """ρ: correlation between the log worth of items and their log popularity. 1: the truth stays as fitted,
+    whatever sd is. 0: popularity says nothing about worth.
     """
     sd: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    """Standard deviation of the items' log worth; null: as of their log popularity."""
+    """Standard deviation of the items' log worth; null: that of their log popularity."""
     of: Literal["all", "new", "tail"] = "all"
-    """Items that it moves. new: those that the warm-up log has not met. tail: those outside the most popular ones with
-    80 % of the events.
+    """Items to change. new: items without events in the warm-up log. tail: items outside the most popular ones with
+    80% of the events.
     """
     seed: Annotated[int, Field(ge=0)] | Literal["seed"] = 0
-    """Draw of the hidden part; seed: the run's own, another one at each seed."""
+    """Seed of the hidden part; `seed`: another draw at each seed of the run."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -217,28 +210,28 @@ class ConsumerConfig:
     `{outside: 1.0}`. cascade: `{stop: 0.5}`.
     """
     dynamics: DynamicsConfig = DynamicsConfig()
-    """intensity, logit, cascade: what moves what is wanted."""
+    """intensity, logit, cascade: changes of preference during the run."""
     hidden: HiddenConfig = HiddenConfig()
-    """intensity, logit, cascade: what items are worth beyond the log."""
+    """intensity, logit, cascade: worth that the log does not show."""
     position_decay: float = Field(default=0.85, gt=0, le=1)
-    """γ: examination at position r is γ^(r−1)."""
+    """γ: the chance that a visitor looks at position r is γ^(r−1)."""
     attraction: float = Field(default=1.0, gt=0)
-    """a: multiplies the intensity of an examined item."""
+    """a: factor of the intensity of an examined item."""
     truth: str = "auto"
-    """intensity: model of the truth, any that platform.model takes, or file.py:factory. factors: each user of the log
-    has fixed factors, fitted with hindsight. Others, such as bag: preference follows from all that the visitor has
-    consumed, in the market too. auto: factors or bag, whichever predicts held-out later sessions of the log better.
+    """Model of the truth, as for platform.model, or file.py:factory. factors: fixed preferences per user. Others,
+    such as bag: preferences follow from the visitor's history, the market included. auto: factors or bag, whichever
+    predicts held-out later sessions better.
     """
     truth_seed: Annotated[int, Field(ge=0)] | Literal["seed"] | None = None
-    """intensity: the truth is fitted to a bootstrap of the log's users, drawn with this seed; seed: with the run's own,
-    so that each seed has another truth and intervals over seeds hold that too; null: to the whole log.
+    """Seed of a bootstrap of the log's users, to which the truth is fitted; `seed`: another truth at each seed of
+    the run, so that intervals include it; null: the whole log.
     """
     rank: int = Field(default=16, ge=1)
-    """intensity: factors of the truth's preferences, where it has factors."""
+    """Number of factors of a truth that has factors."""
     delay: Duration | None = None
-    """A consumption becomes known after so long; null: at once."""
+    """Time until the platform knows of a consumption; null: at once."""
     horizon: Duration | None = None
-    """replay: an item hits if consumed within this time of the arrival; null: in the session."""
+    """replay: time within which a logged consumption counts as a hit; null: the session."""
 
     @property
     def table(self) -> str | None:
@@ -252,8 +245,8 @@ class ProvidersConfig:
     """Providers, who offer the items and may leave."""
 
     kind: str = "none"
-    """none: all items are there whatever happens. viability: who is not satisfied with exposures and consumptions
-    leaves at a barrier with all its items, and others come; see two-sides.md. Your own: `file.py:Class`.
+    """none: all items stay. viability: unsatisfied providers leave with all their items, and others enter (two-
+    sides.md). Your own: `file.py:Class`.
     """
     options: Options = ()
     """viability: `{decay: 0.9, per_exposure: 0.1, threshold: 0, …}`. Your own: its options by name."""
@@ -264,11 +257,11 @@ class LogWindow:
     """Part of its log on which the platform retrains."""
 
     rounds: int | None = Field(default=3, ge=1)
-    """The last so many rounds of its own log; null: all rounds."""
+    """Number of last rounds of its own log; null: all rounds."""
     warmup: Literal["all", "top-up", "none"] = "top-up"
-    """Warm-up users beside them: all, a seeded sample up to `size` events, or none."""
+    """Warm-up users in addition: all, top-up (a seeded sample up to `size` events), or none."""
     size: int = Field(default=3000, ge=1)
-    """top-up: events that the log holds at least."""
+    """top-up: minimum number of events in the log."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -280,22 +273,21 @@ class PlatformConfig:
     retrain: bool = True
     """Retrain at the end of every round; false freezes the warm-up model."""
     retrain_ground: bool = False
-    """Refit λ(x) too, rescaled to its old mean; false lets it move with its states alone."""
+    """Refit λ(x), rescaled to its old mean; false keeps its parameters."""
     log_window: LogWindow = LogWindow()
-    """What it retrains on."""
+    """Training log."""
     learning: Literal["consumed", "impressions", "ips"] = "impressions"
-    """consumed: retraining sees consumptions alone. impressions: beside them, a layer over the retrained λ(x,y) is
-    fitted to what was taken and not taken of everything shown so far. ips: each consumption weighs by its inverse
-    propensity, where the agent has one.
+    """consumed: learn from consumptions only. impressions: also fit a layer over λ(x,y) to all shown items, taken
+    or not. ips: weight each consumption by its inverse propensity, if the agent has one.
     """
     ips_clip: float = Field(default=10.0, gt=1)
-    """ips: no weight counts more than so many times the mean of all; they are then scaled to a mean of 1."""
+    """ips: maximum weight, as a multiple of the mean weight."""
     calibration: Literal["cross-fitted", "seen"] = "cross-fitted"
-    """Prices are solved on last round's states, scored by a model that has not seen what they did next, or by the
-    serving model, which has.
+    """Model that scores the states of the last round for prices: one that has not seen their outcomes (cross-
+    fitted), or the serving model (seen).
     """
     device: str = "auto"
-    """Where scores are computed: auto, cpu, cuda, …"""
+    """Device for scores: auto, cpu, cuda, …"""
 
     def __post_init__(self) -> None:
         if self.learning == "ips" and self.retrain_ground:
@@ -310,7 +302,7 @@ class Seeds:
     """Seeds by purpose; equal ones give equal random numbers."""
 
     arrivals: int = Field(default=0, ge=0)
-    """Who arrives and when."""
+    """Arrivals."""
     choice: int = Field(default=0, ge=0)
     """Latent choices of consumers."""
     model: int = Field(default=0, ge=0)
@@ -331,30 +323,29 @@ class ScenarioConfig:
     name: str = "scenario"
     """Name of the scenario, used in run folders."""
     description: str = ""
-    """What it is for, one sentence."""
+    """Purpose, in one sentence."""
     rounds: int = Field(default=8, ge=1)
-    """Rounds of N arrivals."""
+    """Number of rounds."""
     slate: int = Field(default=10, ge=1)
-    """k: items shown to an arrival."""
+    """k: number of items per slate."""
     user_cap: int | None = Field(default=None, ge=1)
-    """Exposures that a user can get in one round, over all visits in it. Each earlier visit of the round counts as a
-    full slate of k, filled or not, and a visit gets what is left: with 15 and k = 10, the first 10 and the second 5.
-    The next round begins anew. null: no cap.
+    """Maximum exposures of a user per round, over all its visits. Each earlier visit counts as a full slate: with
+    15 and k = 10, the first visit gets 10 positions and the second 5. null: no maximum.
     """
     data: DataConfig = DataConfig()
-    """Which log."""
+    """Log."""
     arrivals: ArrivalsConfig = ArrivalsConfig()
-    """Who arrives."""
+    """Arrivals."""
     releases: ReleasesConfig = ReleasesConfig()
-    """Items that come on the way."""
+    """Items released during the run."""
     exposure: ExposureConfig = ExposureConfig()
-    """What is guaranteed."""
+    """Guarantees."""
     consumer: ConsumerConfig = ConsumerConfig()
-    """The truth."""
+    """Consumer and truth."""
     platform: PlatformConfig = PlatformConfig()
-    """The recommender's model."""
+    """Platform and its model."""
     providers: ProvidersConfig = ProvidersConfig()
-    """Who offers the items."""
+    """Providers."""
 
     def __post_init__(self) -> None:
         if self.releases.last_round < self.releases.first_round:

@@ -277,7 +277,7 @@ def _events_of(problem: HazardRegression, theta: Floats, effect: Floats) -> tupl
 def _quadratic(problem: HazardRegression, theta: Floats, effect: Floats) -> tuple[Floats, Floats]:
     """Curvature (2K, 2K) and gradient (2K,) of a round's likelihood."""
     # The round's own level is taken out, as if integrated over.
-    by_log, curved = problem.slopes(theta, effect)
+    by_log, curved = problem.slopes(problem.rate(theta, effect))
     columns = problem.columns
     square = columns.T @ (columns * curved[:, None])
     mixed, alone = square[:-1, -1], square[-1, -1] + _ROUND_SD**-2

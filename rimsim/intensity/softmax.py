@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch.autograd.function import FunctionCtx
 
-from rimsim.arrays import Ints
+from rimsim.arrays import Array, Ints
+from rimsim.compiled import compiled
 from rimsim.data.log import EventLog
 
 MANY_PAIRS = 3_000_000_000
@@ -28,7 +29,7 @@ _RISE = 0.3
 _FIRST_RATE = 0.04
 """First step size, as a share of the largest."""
 _UNLIKELY = -1e9
-"""Logit of a barred item; finite, so that a row in which all are barred has a softmax too."""
+"""Logit of a barred item; finite, as differences of two are taken."""
 _ROWS = 512
 """Positions whose logits are held at once; few enough for a processor's cache."""
 
@@ -208,6 +209,40 @@ class RowItems(NamedTuple):
     item: torch.Tensor
 
 
+def add_rows_(
+    out: torch.Tensor, at: torch.Tensor, table: torch.Tensor, of: torch.Tensor, weight: torch.Tensor
+) -> torch.Tensor:
+    """Tensor with weighted rows of a table added in place."""
+    # Row ``of`` (p,) of the table, times ``weight`` (p,), to row ``at`` (p,) of the tensor.
+    if out.device.type != "cpu":
+        return out.index_add_(0, at, weight[:, None] * table[of])
+    _add_rows(*(part.detach().numpy() for part in (out, at, table, of, weight)))
+    return out
+
+
+@compiled
+def _add_rows(out: Array, at: Ints, table: Array, of: Ints, weight: Array) -> None:
+    # In the order of ``index_add_``, without a copy of the rows.
+    for pair in range(len(at)):
+        row, other, times = out[at[pair]], table[of[pair]], weight[pair]
+        for column in range(len(row)):
+            row[column] += times * other[column]
+
+
+def _put(table: torch.Tensor, cells: Iterable[RowItems], value: float) -> None:
+    for row, place in cells:
+        if table.device.type == "cpu":
+            _fill(table.numpy(), row.numpy(), place.numpy(), value)
+        else:
+            table[row, place] = value
+
+
+@compiled
+def _fill(table: Array, row: Ints, place: Ints, value: float) -> None:
+    for pair in range(len(row)):
+        table[row[pair], place[pair]] = value
+
+
 @dataclass(frozen=True, eq=False)
 class SoftmaxShares:
     """Softmax of b rows over own and other items."""
@@ -233,7 +268,7 @@ class SoftmaxShares:
     def mean(self, own: torch.Tensor, others: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
         """(b, W) sums of item vectors (M, W), weighted by (p,) and (b, C)."""
         found = others @ self.rows_of(vectors)
-        return found.index_add_(0, self.pairs.row, own[:, None] * vectors[self.pairs.item])
+        return add_rows_(found, self.pairs.row, vectors, self.pairs.item, own)
 
     def spread(
         self, own: torch.Tensor, others: torch.Tensor, hidden: torch.Tensor, n_items: int
@@ -242,7 +277,7 @@ class SoftmaxShares:
         found = others.T @ hidden
         if self.items is not None:
             found = hidden.new_zeros(n_items, hidden.shape[1]).index_copy_(0, self.items, found)
-        return found.index_add_(0, self.pairs.item, own[:, None] * hidden[self.pairs.row])
+        return add_rows_(found, self.pairs.item, hidden, self.pairs.row, own)
 
 
 def softmax_shares(
@@ -263,14 +298,18 @@ def softmax_shares(
         others = torch.addmm(bias, hidden, vectors.T)
     else:
         others = torch.addmm(bias[sample[0]] + sample[1], hidden, vectors[sample[0]].T)
+    cells = []
     for row, place in (pairs,) if barred is None else (pairs, barred):
         if items is not None:
             item, place = place, torch.searchsorted(items, place).clamp(max=len(items) - 1)  # noqa: PLW2901
             sampled = items[place] == item
             row, place = row[sampled], place[sampled]  # noqa: PLW2901
-        others[row, place] = _UNLIKELY
+        cells.append(RowItems(row, place))
+    _put(others, cells, _UNLIKELY)
     top = others.amax(1).scatter_reduce_(0, pairs.row, own, "amax")
     own = (own - top[pairs.row]).exp_()
-    others = others.sub_(top[:, None]).exp_()
-    total = others.sum(1).index_add_(0, pairs.row, own)
+    others = others.sub_(top[:, None])
+    _put(others, cells, 0.0)  # an exponential that underflows takes many times as long
+    _put(others.exp_(), cells, 0.0)
+    total = others.sum(1).index_add_(0, pairs.row, own).clamp_(min=torch.finfo(others.dtype).tiny)
     return SoftmaxShares(pairs, own / total[pairs.row], others.div_(total[:, None]), items)

@@ -23,7 +23,8 @@ import pandas as pd
 
 from rimsim import rng
 from rimsim.arrays import Array, Bools, Float32s, Floats, Ints
-from rimsim.config import ConsumerConfig
+from rimsim.config import ScenarioConfig
+from rimsim.config.fields import duration_seconds
 from rimsim.data import EventLog, LaterSessions, later_sessions
 from rimsim.errors import DataError, ModelError, RimsimError, refuse
 from rimsim.intensity import scores as model_scores
@@ -33,7 +34,12 @@ from rimsim.intensity.registry import config_of, make
 from rimsim.intensity.scores import ROWS, ModelScores
 from rimsim.intensity.states import UserStates
 from rimsim.market.consumers.contract import examination
+<<<<<<< HEAD
 from rimsim.market.world import fitted_to, kept_truth, truth_key
+=======
+from rimsim.market.consumers.truths import Truth
+from rimsim.market.world import fitted_to, kept_truth, truth_bootstrap, truth_key
+>>>>>>> main
 from rimsim.matching import ChunkedScores, price_slates
 from rimsim.measures import agreement, relevance, slate_ndcg, statistics
 from rimsim.system import single_thread
@@ -297,17 +303,9 @@ _AFTER, _RESAMPLES = 0.3, 500
 
 
 def agreement_of(
-    log: EventLog,
-    *,
-    gap: float,
-    kind: str = "auto",
-    rank: int = 16,
-    bootstrap: int | None = None,
-    item_bias: Floats | None = None,
-    slate: int = 10,
-    position_decay: float = ConsumerConfig().position_decay,
+    log: EventLog, config: ScenarioConfig, item_bias: Floats | None = None
 ) -> dict[str, Any] | None:
-    """Agreement of a log's truth with held-out sessions, cached.
+    """Agreement of a scenario's truth with held-out sessions, cached.
 
     It is a short ``rimsim validate`` for the config of every run: fewer models in two draws, or in one where a thousand
     users are judged.
@@ -317,10 +315,14 @@ def agreement_of(
     """
     there = {"als": importlib.util.find_spec("implicit") is not None, "ease": log.n_items <= _EASE}
     models = [name for name in _MODELS if there.get(name, True)]
-    slate = max(1, min(slate, log.n_items // 2))
-    of_truth = truth_key(log, gap, kind, rank, bootstrap)
+    consumer, gap = config.consumer, duration_seconds(config.data.session_gap)
+    setting = SlateSetting(max(1, min(config.slate, log.n_items // 2)), consumer.position_decay)
+    bootstrap = truth_bootstrap(consumer)
+    of_truth = truth_key(log, gap, consumer.truth, consumer.rank, bootstrap)
     moved = None if item_bias is None else hashlib.sha256(item_bias.tobytes()).hexdigest()
-    described = json.dumps([_code(), _versions(), of_truth, models, slate, position_decay, moved])
+    described = json.dumps(
+        [_code(), _versions(), of_truth, models, setting.slate, setting.position_decay, moved]
+    )
 
     def found() -> dict[str, Any] | None:
         single_thread()
@@ -328,10 +330,9 @@ def agreement_of(
             cuts: list[Cut] = []
             while not cuts or (len(cuts) < _DRAWS and len(cuts[0]) < _MANY):
                 cuts.append(make_cut(log, len(cuts), gap=gap, after=_AFTER, most_cells=_CELLS))
-            truth = kept_truth(log, gap=gap, kind=kind, rank=rank, bootstrap=bootstrap)
+            truth = kept_truth(log, gap=gap, kind=consumer.truth, rank=consumer.rank, bootstrap=bootstrap)
             if item_bias is not None:
                 truth = dataclasses.replace(truth, item_bias=item_bias)
-            setting = SlateSetting(slate, position_decay)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", RuntimeWarning)  # of implicit, on how BLAS is set
                 evidence = gather(cuts, models, {truth.kind: truth}, setting, make=_quick)

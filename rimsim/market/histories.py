@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rimsim.arrays import TICKS, Bools, Floats, Ints, offsets_of, seconds
+from rimsim.arrays import TICKS, Bools, Float32s, Floats, Ints, offsets_of, seconds
 from rimsim.compiled import compiled
 from rimsim.data.log import EventLog
 from rimsim.intensity.states import UserStates
@@ -183,6 +183,19 @@ def _consumed(
 
 
 @compiled
+def _take_out(slots: Ints, counts: Ints, begin: Ints, length: Ints, logged: Ints, first: Ints, item: Ints,
+    following: Ints, scores: Float32s, admissible: Bools) -> None:  # fmt: skip
+    """Clear the cells of :func:`_consumed` in both (n, M)."""
+    for row in range(len(slots)):
+        slot, score, left = slots[row], scores[row], admissible[row]
+        for place in range(begin[slot], begin[slot] + length[slot]):
+            score[logged[place]], left[logged[place]] = 0.0, False
+        place = first[slot]
+        for _ in range(counts[row]):
+            score[item[place]], left[item[place]], place = 0.0, False, following[place]
+
+
+@compiled
 def _times(
     slots: Ints, counts: Ints, begin: Ints, length: Ints, logged: Floats, shift: Floats, events: Events
 ) -> Floats:
@@ -291,6 +304,13 @@ class Histories:
         # A row is an index of ``slots``; None: all events.
         counts = self.events.counts[slots] if counts is None else counts
         return _consumed(slots, counts, self.begin, self.length, self.past.items, self.events)
+
+    def take_out(self, slots: Ints, counts: Ints, scores: Float32s, admissible: Bools) -> None:
+        """Make consumed items inadmissible and worth nothing, in place."""
+        # Pairs of :meth:`consumed`, of which a list costs more than all else here.
+        events = self.events
+        _take_out(slots, counts, self.begin, self.length, self.past.items, events.first, events.item,
+            events.next, scores, admissible)  # fmt: skip
 
     def states(self, slots: Ints, counts: Ints, now: Ints) -> UserStates:
         """User states of slots (n,) with ``counts`` (n,) events at ticks ``now``."""

@@ -43,17 +43,12 @@ def training_log(
         now: Tick of the retraining; events that become visible then or later are not known yet.
         without_fold: Leave out the events of this fold of users in the last round, for cross-fitted prices.
     """
-    window = config.log_window
-    recent = rounds if window.rounds is None else rounds[-window.rounds :]
-    parts = _own_log(recent, now, seed, without_fold, warmup.n_items)
-    own = sum(int(part.target.sum()) for part in parts)
-    weight = _event_weights(parts, config.ips_clip) if config.learning == "ips" else None
-    parts.append(_warmup_users(config, warmup, own, seed, len(rounds)))
-    return _joined_log(parts, warmup.items, weight)
+    parts = log_parts(config, warmup, rounds, now, seed, without_fold)
+    return joined_log(config, parts, warmup.items)
 
 
 @dataclass(frozen=True, eq=False)
-class _Events:
+class LogPart:
     """Events of a part of the log, users numbered separately."""
 
     user: Ints
@@ -64,10 +59,26 @@ class _Events:
     """Inclusion probability of items consumed because they were shown; NaN for others."""
 
 
+def log_parts(
+    config: PlatformConfig,
+    warmup: EventLog,
+    rounds: list[PastRound],
+    now: int,
+    seed: int,
+    without_fold: int | None = None,
+) -> list[LogPart]:
+    """Events of :func:`training_log`: rounds, then warm-up users."""
+    window = config.log_window
+    recent = rounds if window.rounds is None else rounds[-window.rounds :]
+    parts = _own_log(recent, now, seed, without_fold, warmup.n_items)
+    own = sum(int(part.target.sum()) for part in parts)
+    return [*parts, _warmup_users(config, warmup, own, seed, len(rounds))]
+
+
 def _own_log(
     rounds: list[PastRound], now: int, seed: int, without_fold: int | None, n_items: int
-) -> list[_Events]:
-    parts: list[_Events] = []
+) -> list[LogPart]:
+    parts: list[LogPart] = []
     done: set[int] = set()
     last = rounds[-1] if rounds else None
     for past in reversed(rounds):
@@ -91,7 +102,7 @@ def _own_log(
         target = in_market & (states.times >= seconds(since))
         pairs = np.where(in_market, slots[rows] * n_items + states.items, -1)
         propensity = _propensities(sharing, pairs, n_items)
-        parts.append(_Events(rows, states.items, states.times, target, propensity))
+        parts.append(LogPart(rows, states.items, states.times, target, propensity))
     return parts
 
 
@@ -115,7 +126,7 @@ def _propensities(rounds: list[PastRound], wanted: Ints, n_items: int) -> Floats
     return found
 
 
-def _event_weights(parts: list[_Events], clip: float) -> Floats | None:
+def _event_weights(parts: list[LogPart], clip: float) -> Floats | None:
     """Weights of the events of all parts; None without propensities."""
     known = [np.where(part.target, part.propensity, np.nan) for part in parts if part.propensity is not None]
     propensity = np.concatenate(known) if known else np.zeros(0)
@@ -133,7 +144,7 @@ def inverse_propensity_weights(propensity: Floats, clip: float) -> Floats:
     return weight
 
 
-def _warmup_users(config: PlatformConfig, warmup: EventLog, own: int, seed: int, number: int) -> _Events:
+def _warmup_users(config: PlatformConfig, warmup: EventLog, own: int, seed: int, number: int) -> LogPart:
     window = config.log_window
     if window.warmup == "all":
         chosen = np.ones(warmup.n_users, bool)
@@ -145,10 +156,12 @@ def _warmup_users(config: PlatformConfig, warmup: EventLog, own: int, seed: int,
         chosen = np.zeros(warmup.n_users, bool)
         chosen[order[: int(np.searchsorted(filled, window.size - own)) + 1]] = True
     rows = chosen[warmup.user]
-    return _Events(warmup.user[rows], warmup.item[rows], warmup.time[rows], warmup.targets[rows])
+    return LogPart(warmup.user[rows], warmup.item[rows], warmup.time[rows], warmup.targets[rows])
 
 
-def _joined_log(parts: list[_Events], items: pd.DataFrame, weight: Floats | None) -> EventLog:
+def joined_log(config: PlatformConfig, parts: list[LogPart], items: pd.DataFrame) -> EventLog:
+    """Log of parts in the order of time."""
+    weight = _event_weights(parts, config.ips_clip) if config.learning == "ips" else None
     users, offset = [], 0
     for part in parts:
         there = np.bincount(part.user) > 0
@@ -180,7 +193,7 @@ def weights_of(config: ScenarioConfig, consumer: Consumer, decay: float) -> Floa
     return position_weights(decay, config.slate)
 
 
-def positions_of(config: ScenarioConfig, consumer: Consumer, decay: float) -> Floats:
+def examination_of(config: ScenarioConfig, consumer: Consumer, decay: float) -> Floats:
     """(k,) factor of each position on intensities, under γ = ``decay``."""
     # a·γ^(r−1), as consumers answer; 1 where consumption is a hit, wherever the item was shown.
     if ConsumerCapabilities.of(consumer).hits_only:
@@ -188,13 +201,13 @@ def positions_of(config: ScenarioConfig, consumer: Consumer, decay: float) -> Fl
     return np.asarray(config.consumer.attraction * examination(decay, config.slate), np.float64)
 
 
-def impressions_of(shown: Shown, positions: Floats) -> Impressions:
+def impressions_of(shown: Shown, examination: Floats) -> Impressions:
     """Impressions of slates, one for each filled position."""
     filled = shown.item >= 0
     return Impressions(
         item=shown.item[filled].astype(np.int64),
         score=shown.score[filled].astype(np.float64),
-        examination=np.broadcast_to(positions, filled.shape)[filled],
+        examination=np.broadcast_to(examination, filled.shape)[filled],
         taken=shown.taken[filled],
         history=np.broadcast_to(shown.history[:, None], filled.shape)[filled],
     )

@@ -20,7 +20,15 @@ from rimsim.market.consumers import Consumer
 from rimsim.market.consumers.contract import ConsumerCapabilities, World
 from rimsim.market.controls import Control
 from rimsim.market.histories import LoggedPast
-from rimsim.market.learning import Examined, impressions_of, laid_over, positions_of, training_log
+from rimsim.market.learning import (
+    Examined,
+    examination_of,
+    impressions_of,
+    joined_log,
+    laid_over,
+    log_parts,
+    training_log,
+)
 from rimsim.market.ledger import PastRound, Shown, fold_of
 from rimsim.market.records import VISIT_BITS, row_capacity
 from rimsim.market.round import Round
@@ -121,19 +129,21 @@ class Platform:
             del self.rounds[:-window], self._replaced[:-window]
         return past
 
-    def log(self) -> EventLog:
-        """Log to retrain on; its items are counted."""
-        now = self.rounds[-1].schedule.stop
-        log = training_log(self._config.platform, self._warmup, self.learnt, now, self._seed)
-        self.log_counts = np.bincount(log.item[log.targets], minlength=log.n_items)
-        return log
+    def log(self) -> Callable[[], EventLog]:
+        """Log to retrain on, joined when called."""
+        # A frozen platform needs the counts of its items alone.
+        platform, warmup = self._config.platform, self._warmup
+        parts = log_parts(platform, warmup, self.learnt, self.rounds[-1].schedule.stop, self._seed)
+        items = np.concatenate([part.item[part.target] for part in parts])
+        self.log_counts = np.bincount(items, minlength=warmup.n_items)
+        return lambda: joined_log(platform, parts, warmup.items)
 
-    def retrain(self, log: EventLog, states_of: StatesOf) -> None:
+    def retrain(self, joined: Callable[[], EventLog], states_of: StatesOf) -> None:
         """Update the model, unless the platform is frozen."""
         self._before, platform = self.model, self._config.platform
         if not self._retrains:
             return
-        model, layer = layer_of(self.model)
+        (model, layer), log = layer_of(self.model), joined()
         if len(log):
             model = updated(model, log, ground=platform.retrain_ground)
         if platform.learning == "impressions":
@@ -148,8 +158,8 @@ class Platform:
         everything = scored if self.waiting is None else Shown.joined([self.waiting, scored])
         known = everything.settled < self.rounds[-1].schedule.stop
         self.waiting = everything.rows(np.flatnonzero(~known))
-        positions = positions_of(self._config, self._consumer, self.decay)
-        shown = impressions_of(everything.rows(np.flatnonzero(known)), positions)
+        examination = examination_of(self._config, self._consumer, self.decay)
+        shown = impressions_of(everything.rows(np.flatnonzero(known)), examination)
         self.fits = tuple(fit.after(shown) for fit in self.fits)
         return best_fit(self.fits).layer
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import heapq
 import math
 from collections import deque
-from collections.abc import Generator
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TypeAlias
 
 import numpy as np
 import simpy
@@ -75,16 +73,13 @@ class Moment(simpy.Event):
         env.schedule(self, rank, tick - env.now)  # type: ignore[arg-type]
 
 
-Process: TypeAlias = Generator[simpy.Event, object, None]
-
-
 class Arriving:
     """Arrivals in clock order, a user's visits one by one."""
 
     def __init__(self, schedule: Schedule, env: simpy.Environment) -> None:
         self._schedule, self._env = schedule, env
         self._slot: list[int] = schedule.slot.tolist()
-        self._arrived: deque[int] = deque()
+        self._tick: list[int] = schedule.tick.tolist()
         self._held: dict[int, deque[int]] = {}
         """By slot, rows that arrived and wait for an earlier visit of the same user."""
         self._ready: list[int] = []
@@ -93,20 +88,19 @@ class Arriving:
         """Rows that wait for their slates."""
         self._busy: set[int] = set()
         """Their slots."""
-        self._n_arrived = self.served = 0
-        """Arrivals that have come, and that have been served."""
-        self._over = False
-        env.process(self._arrive())
-        env.process(self._end())
+        self._n_come = self._n_arrived = self.served = 0
+        """Arrivals that have come, that were taken off the clock, and that have been served."""
+        self._end = Moment(env, schedule.stop, Rank.RETRAIN)
+        if self._tick:
+            Moment(env, self._tick[0], Rank.ARRIVAL).callbacks = [self._arrive]
 
-    def _arrive(self) -> Process:
-        for row, tick in enumerate(self._schedule.tick.tolist()):
-            yield Moment(self._env, tick, Rank.ARRIVAL)
-            self._arrived.append(row)
-
-    def _end(self) -> Process:
-        yield Moment(self._env, self._schedule.stop, Rank.RETRAIN)
-        self._over = True
+    def _arrive(self, moment: simpy.Event) -> None:
+        """Count an arrival, and reschedule its event."""
+        # One event for all: a new one costs as much as the rest of the clock.
+        self._n_come += 1
+        if self._n_come < len(self._tick):
+            moment.callbacks = [self._arrive]
+            self._env.schedule(moment, Rank.ARRIVAL, self._tick[self._n_come] - self._env.now)  # type: ignore[arg-type]
 
     @property
     def untouched(self) -> bool:
@@ -115,7 +109,7 @@ class Arriving:
 
     def run_out(self) -> None:
         """Let the clock run to the end of the round."""
-        while not self._over:
+        while not self._end.processed:
             self._env.step()
 
     def take(self, limit: int, barrier_every: int | None, *, in_waves: bool) -> Ints:
@@ -148,9 +142,9 @@ class Arriving:
             self._busy.add(slot)
             chosen.append(row)
         while len(chosen) < limit and blocked == math.inf and self._n_arrived < barrier:
-            while not self._arrived:
+            while self._n_come == self._n_arrived:
                 self._env.step()
-            row = self._arrived.popleft()
+            row = self._n_arrived
             self._n_arrived += 1
             slot = self._slot[row]
             if slot not in self._busy:

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -17,7 +18,6 @@ from rimsim.compiled import compiled
 from rimsim.errors import MarketError, ModelError
 from rimsim.intensity.contract import (
     BLOCK,
-    STEP,
     Hidden,
     IntensityModel,
     RecurrentModel,
@@ -192,25 +192,28 @@ class Scorer:
                 self._catch_up(self._recurrent, slots, counts)
                 hidden, of = self._hidden, slots
             raw = self._recurrent.score_hidden(_rows_of(hidden, filled_up(of)), filled_up(seconds(ticks)))
-        consumed = self._histories.consumed(slots, counts)
-        rows = _normalised(raw.to(torch.float32), consumed, ids, ticks, self._release, self._model)
+        take_out = partial(self._take_out, slots, counts)
+        rows = _normalised(raw.to(torch.float32), take_out, ids, ticks, self._release, self._model)
         if self._layer is None:
             return rows
         return rows.under(self._layer, filled_up(self._histories.length[slots] + counts))
 
+    def _take_out(self, slots: Ints, counts: Ints, relevance: torch.Tensor, admissible: torch.Tensor) -> None:
+        if relevance.device.type == "cpu":
+            self._histories.take_out(slots, counts, relevance.numpy(), admissible.numpy())
+        else:
+            _take_out(self._histories.consumed(slots, counts), relevance, admissible)
+
     def _catch_up(self, model: RecurrentModel, slots: Ints, counts: Ints) -> None:
         """Let hidden states take missing events."""
-        while len(behind := np.unique(slots[counts > self._known[slots]])):
-            for first in range(0, len(behind), STEP):
-                some = behind[first : first + STEP]
-                known = self._known[some]
-                visible, items = self._histories.between(some, known, known + 1)
-                hidden = model.step(
-                    _rows_of(self._hidden, filled_up(some, STEP)),
-                    torch.from_numpy(filled_up(items, STEP)).to(self._device),
-                    torch.from_numpy(filled_up(seconds(visible), STEP)).to(self._device),
-                )
-                self._store(some, hidden, known + 1)
+        late = counts > self._known[slots]
+        if late.any():
+            who, first = np.unique(slots[late], return_index=True)
+            known, now = self._known[who], counts[late][first]
+            visible, items = self._histories.between(who, known, now)
+            nowhere = np.zeros(0, np.int64)
+            walk = Walk(offsets_of(now - known), items, seconds(visible), nowhere, nowhere)
+            self._store(who, walked(model, _rows_of(self._hidden, who), walk)[0], now)
 
 
 def score_states(
@@ -232,8 +235,8 @@ def score_states(
             raw = model.score(states.take(some))
         else:
             raw = with_hidden.score_hidden(_rows_of(hidden, of_state[some]), states.now[some])
-        pairs = states.rows_of(first, first + len(rows))
-        scored = _normalised(raw.to(torch.float32), pairs, ids[rows], ticks[rows], release, model)
+        take_out = partial(_take_out, states.rows_of(first, first + len(rows)))
+        scored = _normalised(raw.to(torch.float32), take_out, ids[rows], ticks[rows], release, model)
         yield scored if layer is None else scored.under(layer, states.lengths[some])
 
 
@@ -247,9 +250,15 @@ def filled_up(values: NDArray[_Number], height: int = BLOCK) -> NDArray[_Number]
 
 
 def _normalised(
-    raw: torch.Tensor, pairs: tuple[Ints, Ints], ids: Ints, ticks: Ints, release: Ints, model: IntensityModel
+    raw: torch.Tensor,
+    take_out: Callable[[torch.Tensor, torch.Tensor], None],
+    ids: Ints,
+    ticks: Ints,
+    release: Ints,
+    model: IntensityModel,
 ) -> ScoreRows:
     """Raw intensities (BLOCK, M), split into p(y|x) and λ(x)."""
+    # ``take_out`` makes consumed items inadmissible and worth nothing, in place.
     n = len(ids)  # the rows beyond are padding
     ground = raw.sum(1)
     if not bool(torch.isfinite(ground[:n]).all()) or not float(raw[:n].amin()) >= 0:
@@ -264,18 +273,22 @@ def _normalised(
     if int(release.max(initial=0)) > int(ticks.min()):
         late = torch.from_numpy(release[None, :] > filled_up(ticks)[:, None]).to(raw.device)
         admissible[late], relevance[late] = False, 0.0
-    if raw.device.type == "cpu":
-        _take_out(*pairs, relevance.numpy(), admissible.numpy())
-    else:
-        rows, items = (torch.from_numpy(part).to(raw.device) for part in pairs)
-        admissible[rows, items], relevance[rows, items] = False, 0.0
+    take_out(relevance, admissible)
     relevance /= relevance.sum(1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
     return ScoreRows((relevance, ground, admissible))
 
 
-@compiled
-def _take_out(rows: Ints, items: Ints, scores: Float32s, admissible: Bools) -> None:
+def _take_out(pairs: tuple[Ints, Ints], relevance: torch.Tensor, admissible: torch.Tensor) -> None:
     """Make (row, item) pairs inadmissible and worth nothing, in place."""
+    if relevance.device.type == "cpu":
+        _clear(*pairs, relevance.numpy(), admissible.numpy())
+    else:
+        rows, items = (torch.from_numpy(part).to(relevance.device) for part in pairs)
+        admissible[rows, items], relevance[rows, items] = False, 0.0
+
+
+@compiled
+def _clear(rows: Ints, items: Ints, scores: Float32s, admissible: Bools) -> None:
     for pair in range(len(rows)):
         scores[rows[pair], items[pair]] = 0.0
         admissible[rows[pair], items[pair]] = False

@@ -147,30 +147,13 @@ def solve_prices(
     return DualPrices(found.item_price, found.row_price, found.dual, found.resolution)
 
 
-def offline_match(
-    scores: object,
-    k: ArrayLike,
-    b: ArrayLike,
-    *,
-    max_exposure: ArrayLike | None = None,
-    admissible: object | None = None,
-    cost: ArrayLike | None = None,
-    tol: float = 1e-3,
-) -> DualSolution:
+def offline_match(scores: object, k: ArrayLike, b: ArrayLike, *, tol: float = 1e-3) -> DualSolution:
     """Slates of a broadcast to all present users at once.
 
-    Offline matching of Ma, Liu and Deoras (ICLR 2022).
-
-    Args:
-        scores: (n, M) intensities of the users to be served.
-        k: Positions of a user, scalar or (n,).
-        b: Required exposures of an item, scalar or (M,), whole numbers.
-        max_exposure: Caps, scalar or (M,); None for none.
-        admissible: (n, M) pairs that may be shown; None for all.
-        cost: Price of one exposure of shortfall; None for hard floors.
-        tol: Certified relative gap at which to stop.
+    Offline matching of Ma, Liu and Deoras (ICLR 2022): :func:`solve_dual` of intensities (n, M), k positions of a user
+    and b required exposures of an item, scalars or arrays.
     """
-    return solve_dual(scores, k, b, max_exposure, admissible=admissible, cost=cost, tol=tol)
+    return solve_dual(scores, k, b, tol=tol)
 
 
 def _start(problem: Problem, prices: ArrayLike | None, tol: float) -> Floats | None:

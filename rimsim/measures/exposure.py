@@ -119,8 +119,8 @@ def effective_items(counts: ArrayLike) -> float:
 
 def shortfall_units(exposure: ArrayLike, required: ArrayLike) -> float:
     """Shortfall Σ_y (b_y − E_y)₊, in exposures."""
-    given, wanted = _pair(exposure, required)
-    return float(np.maximum(wanted - given, 0).sum())
+    given, required = _pair(exposure, required)
+    return float(np.maximum(required - given, 0).sum())
 
 
 def shortfall(exposure: ArrayLike, required: ArrayLike) -> float:
@@ -135,10 +135,10 @@ def examined_shortfall(slates: ArrayLike, required: ArrayLike, gamma: float) -> 
     With Ẽ = Σγ^(r−1) and b̃ = b·mean_r γ^(r−1), r = 1…k, a guarantee kept at average positions has none; one kept at
     the bottom of slates has. With γ = 1 it is :func:`shortfall`.
     """
-    wanted = as_counts(required, "required")
-    shown = as_slates(slates, len(wanted))
+    required = as_counts(required, "required")
+    shown = as_slates(slates, len(required))
     weights = position_weights(gamma, shown.shape[1])
-    return shortfall(weighted_exposure(shown, weights, len(wanted)), wanted * mean_weight(weights))
+    return shortfall(weighted_exposure(shown, weights, len(required)), required * mean_weight(weights))
 
 
 def excess(exposure: ArrayLike, most: ArrayLike) -> float:
@@ -150,16 +150,16 @@ def excess(exposure: ArrayLike, most: ArrayLike) -> float:
 
 def items_met(exposure: ArrayLike, required: ArrayLike) -> float:
     """Share of guaranteed items with E ≥ b; 1 without any."""
-    given, wanted = _pair(exposure, required)
-    guaranteed = wanted > 0
-    return float((given >= wanted)[guaranteed].mean()) if guaranteed.any() else 1.0
+    given, required = _pair(exposure, required)
+    guaranteed = required > 0
+    return float((given >= required)[guaranteed].mean()) if guaranteed.any() else 1.0
 
 
 def worst_ratio(exposure: ArrayLike, required: ArrayLike) -> float:
     """Least E/b of guaranteed items; 1 without any."""
-    given, wanted = _pair(exposure, required)
-    guaranteed = wanted > 0
-    return float((given[guaranteed] / wanted[guaranteed]).min()) if guaranteed.any() else 1.0
+    given, required = _pair(exposure, required)
+    guaranteed = required > 0
+    return float((given[guaranteed] / required[guaranteed]).min()) if guaranteed.any() else 1.0
 
 
 def prices_at_bound(item_price: ArrayLike, required: ArrayLike, cost: float) -> float:
@@ -167,9 +167,9 @@ def prices_at_bound(item_price: ArrayLike, required: ArrayLike, cost: float) -> 
 
     Their prices v are in [−c, 0]; delivering the exposure that such items lack would cost more than c.
     """
-    price, wanted = np.asarray(item_price, np.float64), as_counts(required, "required")
-    same_length(price, wanted, "item_price and required")
-    guaranteed = wanted > 0
+    price, required = np.asarray(item_price, np.float64), as_counts(required, "required")
+    same_length(price, required, "item_price and required")
+    guaranteed = required > 0
     return float((price <= -cost * (1 - 1e-9))[guaranteed].mean()) if guaranteed.any() else 0.0
 
 
@@ -192,8 +192,8 @@ def binding_items(unconstrained: ArrayLike, required: ArrayLike) -> Bools:
 
     ``unconstrained`` E are exposures of the same arrivals under an agent that knows no guarantees.
     """
-    given, wanted = _pair(unconstrained, required)
-    return np.asarray(wanted > given, np.bool_)
+    given, required = _pair(unconstrained, required)
+    return np.asarray(required > given, np.bool_)
 
 
 def who_pays(slates: ArrayLike, binding: ArrayLike, ground_intensity: ArrayLike, bins: int = 10) -> Floats:
@@ -214,9 +214,9 @@ def who_pays(slates: ArrayLike, binding: ArrayLike, ground_intensity: ArrayLike,
 
 
 def _pair(exposure: ArrayLike, required: ArrayLike) -> tuple[Floats, Floats]:
-    given, wanted = as_counts(exposure, "exposure"), as_counts(required, "required")
-    same_length(given, wanted, "exposure and required")
-    return given, wanted
+    counts = as_counts(exposure, "exposure"), as_counts(required, "required")
+    same_length(*counts, "exposure and required")
+    return counts
 
 
 def as_counts(values: ArrayLike, name: str) -> Floats:

@@ -24,7 +24,7 @@ from rimsim.config import ScenarioConfig, Seeds
 from rimsim.errors import ConfigError, require_known
 from rimsim.evaluation import ESTIMATORS, Chances, LoggedSlates, estimated
 from rimsim.market import Arrivals, Feedback, Market, Needs, RoundView, Slates
-from rimsim.market.learning import positions_of
+from rimsim.market.learning import examination_of
 from rimsim.market.records import VISIT_BITS, as_slates, at_items, within_capacity
 from rimsim.market.world import expected_arrivals, own_places
 from rimsim.measures import predicted_consumption
@@ -219,12 +219,12 @@ class _Watched:
         own = shown[1]
         market = self._market
         visits = market.open.visits(arrivals.index)
-        looked_at = positions_of(market.config, market.consumer, market.config.consumer.position_decay)
+        examination = examination_of(market.config, market.consumer, market.config.consumer.position_decay)
         ground = arrivals.ground_intensity.cpu().numpy()[:, None]
         relevances = (
             np.where(some >= 0, at_items(arrivals.relevance, some) * ground, np.nan) for some in shown
         )
-        predicted = [predicted_consumption(relevance, looked_at) for relevance in relevances]
+        predicted = [predicted_consumption(relevance, examination) for relevance in relevances]
         supported = np.full(len(own), np.nan)
         if isinstance(self._shows, StatingAgent):
             supported = (self._shows.chance_of(own, arrivals).slate > 0).astype(np.float64)

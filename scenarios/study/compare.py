@@ -11,16 +11,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from rimsim.config import ScenarioConfig, to_plain
-from rimsim.config.fields import duration_seconds
 from rimsim.errors import ArmsError, RimsimError, one_line
 from rimsim.market import build_world
 from rimsim.market.agreement import agreement_of
-from rimsim.market.world import check_promises, expected_arrivals, own_places, truth_bootstrap
+from rimsim.market.world import check_promises, expected_arrivals, own_places
 from rimsim.measures import MEASURES, records
 from rimsim.plugs import own_code
 from rimsim.scenarios.report.charts import draw
@@ -42,9 +41,6 @@ from rimsim.tracking import RETRAINED, write_about, write_summary
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-    from rimsim.data import EventLog
-    from rimsim.market.consumers.truths import Truth
 
 
 _BETAS = (0.0, 0.1, 0.3, 0.5, 0.7, 1.0)
@@ -288,7 +284,7 @@ def begin(plan: StudyPlan, command: str) -> None:
     world = build_world(config)
     described = _described(plan, command, config) | {
         "truth": None if world.truth is None else asdict(world.truth.report),
-        "agreement": None if world.truth is None else _agreement(config, world.log, world.truth),
+        "agreement": None if world.truth is None else agreement_of(world.log, config, world.truth.item_bias),
         "log": store.load_facts(world.log),
         "digests": digests(config, (*(plan.options.agents or ()), *plan.measures)),
     }
@@ -296,21 +292,6 @@ def begin(plan: StudyPlan, command: str) -> None:
     store.write_table(folder / store.USERS, store.user_table(world.log.users))
     for name in (store.BEGUN, store.CONFIG):
         store.write_yaml(folder / name, described)
-
-
-def _agreement(config: ScenarioConfig, log: EventLog, truth: Truth) -> dict[str, Any] | None:
-    """Agreement of a scenario's truth with held-out sessions."""
-    consumer = config.consumer
-    return agreement_of(
-        log,
-        gap=duration_seconds(config.data.session_gap),
-        kind=consumer.truth,
-        rank=consumer.rank,
-        bootstrap=truth_bootstrap(consumer),
-        item_bias=truth.item_bias,
-        slate=config.slate,
-        position_decay=consumer.position_decay,
-    )
 
 
 def _described(plan: StudyPlan, command: str, config: ScenarioConfig) -> dict[str, object]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
 import scipy
@@ -86,11 +86,23 @@ class Ground(FromHidden, Stored, GroundModel):
 
     config: GroundConfig
     n_items: int = 0
+    saved: ClassVar[tuple[str, ...]] = ("n_items", "rescale")
+    """Attributes with the fitted numbers."""
 
     def __init__(self, config: GroundConfig) -> None:
         self.config = config
         self.device = resolved(config.device)
         self.rescale = 1.0
+        self._fitted: dict[str, torch.Tensor] = {}
+
+    def _keep(self, **arrays: Floats) -> None:
+        """Take over fitted arrays."""
+        tensors = {name: torch.from_numpy(array).to(self.device) for name, array in arrays.items()}
+        self._fitted = self._fitted | tensors
+
+    def _array(self, name: str) -> torch.Tensor:
+        """Fitted array."""
+        return self._after_fit(self._fitted.get(name))
 
     @abstractmethod
     def fit_examples(self, examples: CountExamples) -> Self:
@@ -134,11 +146,16 @@ class Ground(FromHidden, Stored, GroundModel):
         share = self.intensity_hidden(hidden, now) / self.n_items
         return share[:, None].expand(-1, self.n_items).contiguous()
 
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Fitted arrays."""
+        return dict(self._fitted)
+
     def extra(self) -> dict[str, Any]:
-        """Catalogue size and last rescaling."""
-        return {"n_items": self.n_items, "rescale": self.rescale}
+        """Fitted numbers."""
+        return {name.lstrip("_"): getattr(self, name) for name in self.saved}
 
     def restore(self, tensors: Mapping[str, torch.Tensor], extra: Mapping[str, Any]) -> None:
-        """Take over fitted arrays and values."""
-        del tensors
-        self.n_items, self.rescale = int(extra["n_items"]), float(extra["rescale"])
+        """Take over fitted arrays and numbers."""
+        self._fitted = {name: tensor.to(self.device) for name, tensor in tensors.items()}
+        for name in self.saved:
+            setattr(self, name, type(getattr(self, name))(extra[name.lstrip("_")]))

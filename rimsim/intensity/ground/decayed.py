@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -118,6 +117,7 @@ class UserPopularity(DecayedGround):
     kind: ClassVar[str] = "pop"
     config_class: ClassVar[type[Any]] = UserPopularityConfig
     config: UserPopularityConfig
+    saved = (*DecayedGround.saved, "factor")
 
     def __init__(self, config: UserPopularityConfig | None = None) -> None:
         config = config or self.config_class()
@@ -155,19 +155,6 @@ class UserPopularity(DecayedGround):
     def intensity_hidden(self, hidden: Hidden, now: Floats) -> torch.Tensor:
         """(n,) float32 λ of the states at ``now``."""
         return (self._activity(hidden, now) * self._after_fit(self.factor or None)).float()
-
-    def tensors(self) -> dict[str, torch.Tensor]:
-        """No array: the factor is in :meth:`extra`."""
-        return {}
-
-    def extra(self) -> dict[str, Any]:
-        """Factor, last rescaling and catalogue size."""
-        return super().extra() | {"factor": self.factor}
-
-    def restore(self, tensors: Mapping[str, torch.Tensor], extra: Mapping[str, Any]) -> None:
-        """Take over the factor."""
-        super().restore(tensors, extra)
-        self.factor = float(extra["factor"])
 
 
 class EMA(UserPopularity):

@@ -13,8 +13,7 @@ pass.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
 import scipy
@@ -164,18 +163,18 @@ class Hawkes(DecayedGround):
 
     kind: ClassVar[str] = "hawkes"
     config: HawkesConfig
+    saved = (*DecayedGround.saved, "factor", "_empty", "nll", "branching_ratio")
 
     def __init__(self, config: HawkesConfig | None = None) -> None:
         config = config or HawkesConfig()
         super().__init__(config, config.scales.rates)
         self.branching_ratio = self.nll = float("nan")
         self.factor, self._empty = 1.0, 0.0
-        self._parameters: torch.Tensor | None = None
 
     @property
     def parameters(self) -> Floats:
         """(2S + 1,) μ (per second), α (S,), γ (S,)."""
-        return self._after_fit(self._parameters).cpu().numpy()
+        return self._array("parameters").cpu().numpy()
 
     def terms(self, log: EventLog) -> HawkesTerms:
         """Likelihood coefficients of a log's users until its end.
@@ -232,7 +231,7 @@ class Hawkes(DecayedGround):
                 options={"maxiter": most, "ftol": 1e-12},
             ).x
         parameters = np.maximum(solved, 0.0) * unit
-        self._parameters = torch.from_numpy(parameters).to(self.device)
+        self._keep(parameters=parameters)
         self.branching_ratio = float(parameters[1 : scales + 1].sum())
         self.nll = negative_log_likelihood(parameters, terms.at_event, total)[0]
 
@@ -281,22 +280,6 @@ class Hawkes(DecayedGround):
         scaled = torch.clamp(raw, min=0.0) * self.factor
         return torch.where(torch.isinf(hidden[1]), self._empty, scaled).float()
 
-    def tensors(self) -> dict[str, torch.Tensor]:
-        """Parameters."""
-        return {} if self._parameters is None else {"parameters": self._parameters}
-
-    def extra(self) -> dict[str, Any]:
-        """Scale, branching ratio and likelihood."""
-        own = {"factor": self.factor, "empty": self._empty, "nll": self.nll}
-        return super().extra() | own | {"branching_ratio": self.branching_ratio}
-
-    def restore(self, tensors: Mapping[str, torch.Tensor], extra: Mapping[str, Any]) -> None:
-        """Take over the parameters."""
-        super().restore(tensors, extra)
-        self._parameters = tensors["parameters"].to(self.device) if "parameters" in tensors else None
-        self.factor, self._empty = float(extra["factor"]), float(extra["empty"])
-        self.nll, self.branching_ratio = float(extra["nll"]), float(extra["branching_ratio"])
-
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class HawkesPoissonConfig(GroundConfig):
@@ -338,12 +321,11 @@ class HawkesPoisson(DecayedGround):
     def __init__(self, config: HawkesPoissonConfig | None = None) -> None:
         config = config or HawkesPoissonConfig()
         super().__init__(config, config.scales.rates)
-        self._weights: torch.Tensor | None = None
 
     @property
     def weights(self) -> torch.Tensor:
         """(2S + 2,) float64 weights, in the order of :meth:`DecayedGround.features`."""
-        return self._after_fit(self._weights)
+        return self._array("weights")
 
     def fit_examples(self, examples: CountExamples) -> Self:
         """Fit from scratch to given states and counts."""
@@ -362,7 +344,7 @@ class HawkesPoisson(DecayedGround):
         start = np.full(phi.shape[1], counts.mean() / phi.shape[1])
         args, most = (phi / unit, counts, self.config.ridge), self.config.max_iterations
         solved = minimum_of(poisson_objective, start, args, most, positive=True)
-        self._weights = torch.from_numpy(solved / unit).to(self.device)
+        self._keep(weights=solved / unit)
         self.rescale = 1.0
 
     def update(self, log: EventLog) -> Self:
@@ -379,7 +361,7 @@ class HawkesPoisson(DecayedGround):
         self._solve(phi, examples.counts)
         after = float((phi @ self.weights.cpu().numpy()).mean())
         self.rescale = before / after if after > 0 else 1.0
-        self._weights = self.weights * self.rescale
+        self._fitted = {"weights": self.weights * self.rescale}
         self.n_items = log.n_items
         return self
 
@@ -387,12 +369,3 @@ class HawkesPoisson(DecayedGround):
         """Expected events (n,) float32 within the horizon after ``now``."""
         weights = self.weights
         return in_blocks(lambda phi: (phi * weights).sum(1), self.features(hidden, now)).float()
-
-    def tensors(self) -> dict[str, torch.Tensor]:
-        """Weights."""
-        return {} if self._weights is None else {"weights": self._weights}
-
-    def restore(self, tensors: Mapping[str, torch.Tensor], extra: Mapping[str, Any]) -> None:
-        """Take over the weights."""
-        super().restore(tensors, extra)
-        self._weights = tensors["weights"].to(self.device) if "weights" in tensors else None

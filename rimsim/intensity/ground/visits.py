@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
@@ -99,14 +98,11 @@ class Visits(Ground):
 
     kind: ClassVar[str] = "visits"
     config: VisitsConfig
+    saved = (*Ground.saved, "_usual")
 
     def __init__(self, config: VisitsConfig | None = None) -> None:
         super().__init__(config or VisitsConfig())
         self._usual = 0.0
-        self._fitted: dict[str, torch.Tensor] = {}
-
-    def _array(self, name: str) -> torch.Tensor:
-        return self._after_fit(self._fitted.get(name))
 
     @property
     def weights(self) -> torch.Tensor:
@@ -207,9 +203,6 @@ class Visits(Ground):
         self.n_items = log.n_items
         return self
 
-    def _keep(self, **arrays: Floats) -> None:
-        self._fitted |= {name: torch.from_numpy(array).to(self.device) for name, array in arrays.items()}
-
     def _mean(self, phi: Floats) -> float:
         return float(np.exp(self.level + phi @ self.weights.cpu().numpy()).mean())
 
@@ -237,20 +230,6 @@ class Visits(Ground):
             return torch.exp(level + (phi * weights).sum(1))
 
         return in_blocks(rate, *hidden, self._instants(now, hidden[1])).float()
-
-    def tensors(self) -> dict[str, torch.Tensor]:
-        """Weights, level, and the unit and range of each term."""
-        return dict(self._fitted)
-
-    def extra(self) -> dict[str, Any]:
-        """Catalogue size, last rescaling, mean log size of sessions."""
-        return super().extra() | {"usual": self._usual}
-
-    def restore(self, tensors: Mapping[str, torch.Tensor], extra: Mapping[str, Any]) -> None:
-        """Take over the weights and the terms' ranges."""
-        super().restore(tensors, extra)
-        self._fitted = {name: tensor.to(self.device) for name, tensor in tensors.items()}
-        self._usual = float(extra["usual"])
 
 
 @compiled

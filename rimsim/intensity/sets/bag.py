@@ -72,7 +72,8 @@ class ReadSplit(NamedTuple):
     def sums(self, table: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Sums (b, W) of a table over read items; counts (b,)."""
         total = table.new_zeros(self.users, table.shape[1])
-        total.index_add_(0, self.read.row, table[self.read.item])
+        every = table.new_ones(len(self.read.row))
+        softmax.add_rows_(total, self.read.row, table, self.read.item, every)
         return total, torch.bincount(self.read.row, minlength=self.users)
 
 
@@ -87,15 +88,13 @@ def splits(cells: Cells, cycle: Cycle, device: torch.device) -> Iterator[ReadSpl
         row, place = cells.pairs_of(batch)
         share = _LEAST + (_MOST - _LEAST) * source.random(len(batch))
         is_read = source.random(len(row)) < share[row]
-        label = cells.label[place]
+        item, label = cells.item[place], cells.label[place]
         if cycle.read_history:
             is_read |= label == 0
         is_own = ~is_read & (label > 0)
         read, own = (
-            softmax.RowItems(
-                *(torch.from_numpy(part[chosen]).to(device) for part in (row, cells.item[place]))
-            )
-            for chosen in (is_read, is_own)
+            softmax.RowItems(*(torch.from_numpy(part[chosen]).to(device) for part in (row, item)))
+            for chosen in (np.flatnonzero(is_read), np.flatnonzero(is_own))
         )
         yield ReadSplit(len(batch), read, own, torch.from_numpy(label[is_own]).to(device))
 
@@ -127,7 +126,8 @@ def trained(tables: Tables, cells: Cells, cycle: Cycle, draws: int | None = None
         slopes = shares.slopes(split.label / split.label.sum().clamp(min=1e-6))
         held = [cycle.weight_decay * (table - origin) for table, origin in zip(now, centre, strict=False)]
         pull = shares.mean(*slopes, predicted) * scale
-        read.grad = held[0].index_add_(0, known.item, pull[known.row])
+        every = pull.new_ones(len(known.row))
+        read.grad = softmax.add_rows_(held[0], known.item, pull, known.row, every)
         predicted.grad = shares.spread(*slopes, h, n_items) + held[1]
         if cycle.learn_bias:
             bias.grad = shares.spread(*slopes, torch.ones_like(scale), n_items)[:, 0]

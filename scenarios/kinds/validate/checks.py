@@ -57,7 +57,7 @@ def acceptance(truth: Truth, cut: Cut) -> dict[int, Acceptance]:
     times as many admissible items that it did not take. Both are drawn by seed, each user's on its own. The truth has
     to be fitted to the past of the cut alone.
     """
-    total = {m: np.zeros(4, np.int64) for m in NEGATIVES}  # accepted positives, accepted, positives, items
+    total = {m: np.zeros(2, np.int64) for m in NEGATIVES}  # accepted positives, positives
     ordered: dict[int, list[float]] = {m: [] for m in NEGATIVES}
     items = np.arange(len(cut.known))
     edges = np.searchsorted(cut.taken_row, np.arange(len(cut) + 1))
@@ -78,17 +78,15 @@ def acceptance(truth: Truth, cut: Cut) -> dict[int, Acceptance]:
                 positive = np.arange(len(asked)) >= m * count
                 worth = share[row - start, asked]
                 accepted = answers(worth, positive)
-                total[m] += np.array([(accepted & positive).sum(), accepted.sum(), count, len(asked)])
+                total[m] += (accepted & positive).sum(), count
                 over = worth[positive][:, None] - worth[~positive][None, :]
                 ordered[m].append(float((over > 0).mean() + 0.5 * (over == 0).mean()))
-    return {m: _acceptance_figures(total[m], ordered[m]) for m in NEGATIVES if ordered[m]}
-
-
-def _acceptance_figures(counts: Ints, ordered: list[float]) -> Acceptance:
-    right, accepted, positives, items = counts.tolist()
-    wrong = (accepted - right) + (positives - right)
-    f1 = 2 * right / (accepted + positives)
-    return Acceptance(1 - wrong / items, f1, float(np.mean(ordered)), len(ordered))
+    found = {}
+    for m in (m for m in NEGATIVES if ordered[m]):
+        right, positives = total[m].tolist()
+        accuracy = 1 - 2 * (positives - right) / ((1 + m) * positives)
+        found[m] = Acceptance(accuracy, right / positives, float(np.mean(ordered[m])), len(ordered[m]))
+    return found
 
 
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)  # Quantiles in the tables
