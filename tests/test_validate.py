@@ -300,7 +300,6 @@ def test_the_law_agrees_with_reality_and_a_shuffled_law_does_not(law, log):
     assert np.array_equal(again.utility["law"], evidence.utility["law"])
 
 
-<<<<<<< HEAD
 def test_wrong_tastes_are_those_of_nobody_of_others_and_turned(law, log):
     """Popularity alone, the next row's shares, and log shares mirrored at log popularity; session sizes stay."""
     false = false_truths({"law": law}, log)
@@ -322,11 +321,11 @@ def test_a_truth_is_judged_against_false_ones(agreed, best, unfit):
     """One that orders no more pairs than wrong tastes do is unfit, unless there is no more to order."""
     bars = {"false_popularity": best, "false_other_user": None, "false_opposite": -1.0, "past_alone": 1.0}
     assert _no_better(agreed, bars) == unfit
-=======
+
+
 def judged_at(slate, **consumer):
     """A scenario whose truth is judged by slates of a length."""
     return ScenarioConfig(slate=slate, consumer=ConsumerConfig(**consumer))
->>>>>>> main
 
 
 def test_many_judged_users_are_drawn_once(log, monkeypatch):

@@ -34,12 +34,7 @@ from rimsim.intensity.registry import config_of, make
 from rimsim.intensity.scores import ROWS, ModelScores
 from rimsim.intensity.states import UserStates
 from rimsim.market.consumers.contract import examination
-<<<<<<< HEAD
-from rimsim.market.world import fitted_to, kept_truth, truth_key
-=======
-from rimsim.market.consumers.truths import Truth
 from rimsim.market.world import fitted_to, kept_truth, truth_bootstrap, truth_key
->>>>>>> main
 from rimsim.matching import ChunkedScores, price_slates
 from rimsim.measures import agreement, relevance, slate_ndcg, statistics
 from rimsim.system import single_thread
