@@ -1,4 +1,6 @@
-"""Hidden quality of items: what is moved, by how much, and what stays."""
+"""Worth of items: what is hidden, by how much, and what releases leave as it is."""
+
+import dataclasses
 
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 from kit import refused
 from small_markets import small_cold_start, small_scenario
 
+from rimsim.arrays import ALWAYS, NEVER
 from rimsim.config import ConsumerConfig, HiddenConfig, at_seed, override, to_plain
 from rimsim.errors import ConfigError
 from rimsim.market import Market, Needs, build_world
@@ -91,3 +94,17 @@ def test_what_cannot_be_hidden_is_refused():
     refused(ConfigError, "consumer.hidden.of: 'new' are 0 items of this market", build_world, new)
     known = small_scenario(consumer=ConsumerConfig(kind="replay", hidden=HiddenConfig(rho=0.0)))
     refused(ConfigError, "consumer.hidden: consumer.kind 'replay' has no fitted truth", Market, known)
+
+
+@given(late=st.lists(st.booleans(), min_size=20, max_size=20), rho=st.sampled_from([1.0, 0.5]))
+def test_what_nobody_can_be_shown_takes_nothing_from_what_is_shown(late, rho):
+    """Whichever items are still to come, the others are worth the same to the bit, and the rest is outside."""
+    market, arrivals = _played(HiddenConfig(rho=rho), small_scenario)
+    visits = market.open.visits(arrivals.index)
+    share, size = visits.true_scores
+    release = np.where(np.resize(late, market.n_items), NEVER, ALWAYS)
+    world = dataclasses.replace(market.world, release=release, last_release=int(release.max()))
+    fewer, same = dataclasses.replace(visits, world=world).true_scores
+    np.testing.assert_array_equal(size, same)
+    np.testing.assert_array_equal(fewer, np.where(release == NEVER, np.float32(0), share))
+    assert share.sum(1) == pytest.approx(np.ones(len(share)), rel=1e-5)

@@ -119,11 +119,12 @@ def test_one_law_decides_what_is_consumed(kind, scenario, draw):
         states = visits.histories.states(visits.slot, counts, ticks)
         share = truth.preference(visits.log_user, states)
         share[visits.consumed()] = 0.0
-        share[release[None, :] > ticks[:, None]] = 0.0
+        share /= np.maximum(share.sum(1, keepdims=True), 1e-12)
+        share[release[None, :] > ticks[:, None]] = 0.0  # wanted, and not to be had
         ground = truth.sizes.of_visits(visits.histories, visits.slot, ticks, 3_600_000_000)
         fresh = counts == 0
         assert ground[fresh] == pytest.approx(truth.expected(visits.log_user, states)[fresh], rel=1e-12)
-        expected = share / np.maximum(share.sum(1, keepdims=True), 1e-12) * ground[:, None]
+        expected = share * ground[:, None]
         assert arrivals.true_intensity.numpy() == pytest.approx(expected, rel=2e-5, abs=1e-7)
         wanted = torch.rand(arrivals.relevance.shape, generator=draws).mul(arrivals.admissible).topk(5)
         items = torch.where(wanted.values > 0, wanted.indices, -1).numpy()

@@ -24,7 +24,8 @@ from rimsim.measures import UNFIT, agreement, pairs_of
 from rimsim.scenarios import ValidateConfig, load_run, load_validation, validate
 from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.kinds import validate as kind
-from rimsim.scenarios.kinds.validate import COLUMNS, checks, value_table, with_serving
+from rimsim.scenarios.kinds.validate import COLUMNS, _no_better, checks, value_table, with_serving
+from rimsim.scenarios.kinds.validate.false_truths import FALSE, PAST, false_truths
 from rimsim.scenarios.kinds.validate.report import rate_sentences, real_against_simulated
 from rimsim.scenarios.report.sentences import agreement_note, agreement_sentence, unfit_sentence
 from rimsim.scenarios.runs.status import digest
@@ -299,6 +300,29 @@ def test_the_law_agrees_with_reality_and_a_shuffled_law_does_not(law, log):
     assert np.array_equal(again.utility["law"], evidence.utility["law"])
 
 
+def test_wrong_tastes_are_those_of_nobody_of_others_and_turned(law, log):
+    """Popularity alone, the next row's shares, and log shares mirrored at log popularity; session sizes stay."""
+    false = false_truths({"law": law}, log)
+    users = np.arange(5)
+    states = UserStates.of(log, users, np.full(5, log.time[-1] + 1.0))
+    events = np.bincount(log.item, minlength=ITEMS) + 0.5
+    share = law.preference(users, states)
+    nobody, others, turned = (one.preference(users, states) for one in false.values())
+    assert list(false) == [f"law: {bar}" for bar in FALSE]
+    np.testing.assert_allclose(nobody, np.tile(events / events.sum(), (5, 1)))
+    np.testing.assert_array_equal(others, share[[4, 0, 1, 2, 3]])
+    np.testing.assert_allclose(np.log(turned * share), np.log(nobody**2))
+    for one in false.values():
+        np.testing.assert_array_equal(one.expected(users, states), law.expected(users, states))
+
+
+@cases("agreed best unfit", (0.7, 0.7, True), (0.7, 0.6, False), (1.0, 1.0, False), (None, 0.3, False))
+def test_a_truth_is_judged_against_false_ones(agreed, best, unfit):
+    """One that orders no more pairs than wrong tastes do is unfit, unless there is no more to order."""
+    bars = {"false_popularity": best, "false_other_user": None, "false_opposite": -1.0, "past_alone": 1.0}
+    assert _no_better(agreed, bars) == unfit
+
+
 def judged_at(slate, **consumer):
     """A scenario whose truth is judged by slates of a length."""
     return ScenarioConfig(slate=slate, consumer=ConsumerConfig(**consumer))
@@ -444,7 +468,7 @@ def test_tables_hold_what_the_contract_says(done):
     assert set(table["draw"]) == {0, 1}
     assert tuple(done.agreement.columns) == ("truth", "metric", "value")
     named = {"kendall", "kendall_low", "kendall_high", "spearman", "settled_pairs", "settled_share"}
-    assert named | {"unfit", "chosen"} <= set(done.agreement["metric"])
+    assert named | {"unfit", "chosen", PAST, *FALSE} <= set(done.agreement["metric"])
     named = {"session_size_ks", "popularity_ks", "genre_tv", "acceptance_f1_9", "rate_predicted_10"}
     assert named | {"rate_ratio"} <= set(table["metric"])
     assert done.described["validate"]["without"] == ["als"]

@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -34,7 +34,6 @@ from rimsim.intensity.registry import config_of, make
 from rimsim.intensity.scores import ROWS, ModelScores
 from rimsim.intensity.states import UserStates
 from rimsim.market.consumers.contract import examination
-from rimsim.market.consumers.truths import Truth
 from rimsim.market.world import fitted_to, kept_truth, truth_bootstrap, truth_key
 from rimsim.matching import ChunkedScores, price_slates
 from rimsim.measures import agreement, relevance, slate_ndcg, statistics
@@ -106,6 +105,16 @@ def make_cut(
     may_be = fresh & known[key % m] & (release[key % m] <= later.time[key // m])
     key, first = key[may_be], first[may_be]
     return Cut(draw, later, states, known, release, key // m, key % m, in_session[first])
+
+
+class ChoiceLaw(Protocol):
+    """Law of sessions, such as a truth."""
+
+    def expected(self, users: Ints, states: UserStates) -> Floats:
+        """(n,) λ*(x)."""
+
+    def preference(self, users: Ints, states: UserStates) -> Floats:
+        """(n, M) p* up to a factor of each row."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,7 +220,7 @@ def ratio(total: Floats | Ints, count: Floats | Ints) -> Floats:
     return np.asarray(np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0), np.float64)
 
 
-def true_shares(truth: Truth, cut: Cut, start: int, stop: int) -> Floats:
+def true_shares(truth: ChoiceLaw, cut: Cut, start: int, stop: int) -> Floats:
     """Shares p* of some rows over admissible items; 0 elsewhere."""
     states = cut.states.take(np.arange(start, stop))
     return shares_over(truth.preference(cut.later.user[start:stop], states), cut.admissible(start, stop))
@@ -223,7 +232,7 @@ def shares_over(preference: Floats, left: Bools) -> Floats:
     return np.asarray(share / np.maximum(share.sum(1, keepdims=True), 1e-300), np.float64)
 
 
-def utilities(truth: Truth, cut: Cut, slates: Sequence[Ints], setting: SlateSetting) -> Floats:
+def utilities(truth: ChoiceLaw, cut: Cut, slates: Sequence[Ints], setting: SlateSetting) -> Floats:
     """Expected consumptions (s + 1, n) of s slates, then the oracle's.
 
     An item at position r is consumed with probability 1 − exp(−λ*(x)·p*(y|x)·γ^(r−1)), p* over admissible items.
@@ -243,14 +252,19 @@ def utilities(truth: Truth, cut: Cut, slates: Sequence[Ints], setting: SlateSett
 def gather(
     cuts: Sequence[Cut],
     models: Sequence[str],
-    truths: Mapping[str, Truth],
+    truths: Mapping[str, ChoiceLaw],
     setting: SlateSetting,
     show: Callable[[str], None] = lambda _: None,
     make: Make = unfitted_model,
+    of_past: Callable[[Cut], Mapping[str, ChoiceLaw]] = lambda _: {},
 ) -> Evidence:
-    """Worth of models fitted to the past of cuts."""
+    """Worth of models fitted to the past of cuts.
+
+    Args:
+        of_past: Truths of a cut that are fitted to its past.
+    """
     real: dict[str, list[list[Floats]]] = {}
-    utility: dict[str, list[Floats]] = {name: [] for name in truths}
+    utility: dict[str, list[Floats]] = {}
     for cut in cuts:
         slates = []
         for number, name in enumerate(models):
@@ -259,8 +273,8 @@ def gather(
             for metric, values in found.metrics.items():
                 real.setdefault(metric, [[] for _ in models])[number].append(values)
             show(f"draw {cut.draw}: {name}: precision {found.precision.mean():.4f} for {len(cut):,} users")
-        for kind, truth in truths.items():
-            utility[kind].append(utilities(truth, cut, slates, setting))
+        for kind, truth in {**truths, **of_past(cut)}.items():
+            utility.setdefault(kind, []).append(utilities(truth, cut, slates, setting))
     return Evidence(
         models=tuple(models),
         users=cuts[0].later.user,

@@ -380,9 +380,7 @@ class Round:
         """p* (n, M) and λ* (n,) of arrivals."""
         if self._truth is None:
             assert self._world.truth is not None  # noqa: S101  # the consumer needs it
-            self._truth = self._world.truth.scores(
-                self.histories, self.schedule, self._world.release, self._wait - 1
-            )
+            self._truth = self._world.truth.scores(self.histories, self.schedule, self._wait - 1)
         return self._truth.of(rows)
 
     # -- slates and their outcome -------------------------------------------------------------------------------------

@@ -160,10 +160,12 @@ def unfit_sentence(truth: str, figures: Mapping[str, Any]) -> str | None:
     """Warning about an unfit truth, else None."""
     if not figures["unfit"]:
         return None
+    low = figures["kendall_settled"] < UNFIT
+    bar = f"below {tables.short(UNFIT)}" if low else "no more than with wrong tastes"
     return (
         f"The truth `{truth}` is unfit for this log: its agreement over settled pairs is "
-        f"{tables.signed(figures['kendall_settled'])}, below {tables.short(UNFIT)}; no order of recommenders under it "
-        "says anything of reality"
+        f"{tables.signed(figures['kendall_settled'])}, {bar}; no order of recommenders under it says anything of "
+        "reality"
     )
 
 

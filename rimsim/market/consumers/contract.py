@@ -166,14 +166,19 @@ class SlateVisits:
 
     @property
     def true_scores(self) -> tuple[Float32s, Float32s]:
-        """(n, M) p*(y|x) over admissible items, and (n,) λ*(x)."""
+        """(n, M) p*(y|x) of admissible items, and (n,) λ*(x).
+
+        p* sums to 1 over all items that the visitor has not consumed, released or not: the share of those that nobody
+        can be shown is the outside option. So they take nothing from what is shown.
+        """
         share, size = self.score(self.row)
         factor = None if self.world.truth is None else self.world.truth.item_factor
-        if factor is None:
-            return share, size
-        moved = share * factor
-        moved /= np.maximum(moved.sum(1, keepdims=True), np.finfo(np.float32).tiny)
-        return moved, size
+        if factor is not None:
+            share = share * factor
+            share /= np.maximum(share.sum(1, keepdims=True), np.finfo(np.float32).tiny)
+        if (self.world.last_release > self.tick).any():
+            share = np.where(self.world.release > self.tick[:, None], np.float32(0), share)
+        return share, size
 
     def consumed(self) -> tuple[Ints, Ints]:
         """(visit, item) pairs of all earlier consumptions, known or not."""

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from rimsim import rng
-from rimsim.arrays import Float32s, Floats, Ints, numbered
+from rimsim.arrays import ALWAYS, Float32s, Floats, Ints, numbered
 from rimsim.data.log import EventLog, LaterSessions, later_sessions
 from rimsim.errors import ConfigError, DataError, ModelError, nearest
 from rimsim.intensity.contract import Hidden, IntensityModel, RecurrentModel
@@ -135,9 +135,9 @@ class Truth:
         """(n,) λ*(x) of sessions that begin at ``states.now``."""
         return self.sizes.expected(users, states)
 
-    def scores(self, histories: Histories, schedule: Schedule, release: Ints, delay: int) -> TruthScores:
+    def scores(self, histories: Histories, schedule: Schedule, delay: int) -> TruthScores:
         """Scores of a round's arrivals; ``delay`` is in ticks."""
-        scorer = _TruthScorer(self, histories, release, delay)
+        scorer = _TruthScorer(self, histories, delay)
         scorer.encode(schedule.start)
         return TruthScores(scorer, histories, schedule)
 
@@ -155,8 +155,10 @@ class Truth:
 class _TruthScorer(Scorer):
     """Scorer under a truth, with λ* as ground intensity."""
 
-    def __init__(self, truth: Truth, histories: Histories, release: Ints, delay: int) -> None:
-        super().__init__(truth.model, histories, release, torch.device("cpu"))
+    def __init__(self, truth: Truth, histories: Histories, delay: int) -> None:
+        # Shares are over one catalogue, whatever is released: see SlateVisits.true_scores.
+        there = np.full(len(truth.item_bias), ALWAYS)
+        super().__init__(truth.model, histories, there, torch.device("cpu"))
         self._truth, self._delay = truth, delay
 
     def encode(self, start: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from dataclasses import dataclass as record
 from functools import partial
 from itertools import product
@@ -27,6 +27,7 @@ from rimsim.intensity.states import session_examples
 from rimsim.market.agreement import (
     ORACLE,
     RANDOM,
+    ChoiceLaw,
     Cut,
     Evidence,
     Make,
@@ -44,6 +45,7 @@ from rimsim.scenarios.kinds.results import RunResult, Show, table_of
 from rimsim.scenarios.kinds.validate import checks
 from rimsim.scenarios.kinds.validate.answers import HeldAnswers, held_answers, judge_observed
 from rimsim.scenarios.kinds.validate.appeal import HiddenQuality, hidden_quality
+from rimsim.scenarios.kinds.validate.false_truths import FALSE, PAST, bar_name, false_truths
 from rimsim.scenarios.kinds.validate.report import BESTSELLERS, readme, validation_report
 from rimsim.scenarios.report.charts import draw
 from rimsim.scenarios.runs import store
@@ -264,11 +266,23 @@ class _Work:
         """Tables of later sessions' evidence and of checks."""
         config = self.config
         setting = SlateSetting(config.slate, config.position_decay, config.device)
-        evidence = gather(cuts, config.chosen, truths, setting, self.show, self.unfitted)
+
+        def of_past(cut: Cut) -> dict[str, Truth]:
+            past, gap, rank = cut.later.past, self.gap, config.rank
+            return {bar_name(name, PAST): kept_truth(past, gap=gap, kind=name, rank=rank) for name in truths}
+
+        judged: dict[str, ChoiceLaw] = {**truths, **false_truths(truths, self.log)}
+        everything = gather(cuts, config.chosen, judged, setting, self.show, self.unfitted, of_past)
+        evidence = replace(everything, utility={name: everything.utility[name] for name in truths})
         real, agreements = evidence.by_user(), []
         for name in truths:
             figures = agreement(real, evidence.by_user(name)[:-1], resamples=config.resamples).figures
-            figures = {**figures, "chosen": float(name == chosen)}
+            bars = {}
+            for bar in (*FALSE, PAST):
+                simulated = everything.by_user(bar_name(name, bar))[:-1]
+                bars[bar] = agreement(real, simulated, resamples=0).kendall_settled
+            figures |= {**bars, "chosen": float(name == chosen)}
+            figures["unfit"] = float(figures["unfit"] or _no_better(figures["kendall_settled"], bars))
             agreements += [(name, metric, value) for metric, value in figures.items()]
         return {
             "agreement": table_of(agreements, ["truth", "metric", "value"], ("value",)),
@@ -335,6 +349,11 @@ def _means(evidence: Evidence) -> Iterator[tuple[str, str, int, str, float]]:
         for model, of_users in zip((*evidence.models, ORACLE), values[:, number], strict=False):
             there = of_users[~np.isnan(of_users)]
             yield model, truth, seed, metric, float(there.mean()) if len(there) else np.nan
+
+
+def _no_better(agreed: float | None, bars: Mapping[str, float | None]) -> bool:
+    """True if a false truth agrees as well, below 1."""
+    return agreed is not None and agreed < 1 and any(agreed <= (bars[bar] or 0.0) for bar in FALSE)
 
 
 def _intervals(evidence: Evidence) -> pd.DataFrame:

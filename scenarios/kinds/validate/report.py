@@ -14,6 +14,7 @@ import pandas as pd
 from rimsim.intensity.registry import mark_and_ground
 from rimsim.market.agreement import ORACLE, RANDOM
 from rimsim.scenarios.kinds.validate.checks import NEGATIVES, QUANTILES, rate_curves
+from rimsim.scenarios.kinds.validate.false_truths import FALSE, PAST
 from rimsim.scenarios.report import charts
 from rimsim.scenarios.report.console import markdown, picture_places
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
@@ -106,6 +107,12 @@ def conclusions(run: Run) -> Sentences:
         unfit = unfit_sentence(truth, figures)
         (may if unfit is None else may_not).append(f"{agreement_sentence(truth, figures)}.")
         may_not += [f"**{unfit}.**"] if unfit is not None else []
+        if figures["settled_pairs"]:
+            wrong_tastes = _listed(f"{signed(figures[bar])} with {name}" for bar, name in FALSE.items())
+            may.append(
+                f"With wrong tastes `{truth}` agrees {wrong_tastes}. Fitted to the past alone it agrees "
+                f"{signed(figures[PAST])}."
+            )
         wrong = run.pairs[
             (run.pairs["truth"] == truth) & run.pairs["settled"] & (run.pairs["simulated"] <= 0)
         ]
@@ -240,6 +247,8 @@ def hidden_sentences(table: pd.DataFrame | None) -> Sentences:
     """Sentence on hidden quality, estimated or not."""
     rows = {} if table is None else {row["metric"]: row for row in table.to_dict("records")}
     blind = (
+        "Agreement sees neither levels of utility, nor the strength of tastes within a factor of two, nor the hidden "
+        "worth of items. "
         "This log alone cannot tell an item that few like from one that few were shown: any `consumer.hidden.rho` "
         "agrees with it."
     )
@@ -314,8 +323,11 @@ def _agreements(agreement: pd.DataFrame) -> TextTable:
         marks = (" (chosen)" if row["chosen"] else "") + (" (unfit)" if row["unfit"] else "")
         settled = f"{row['settled_pairs']:.0f} of {row['pairs']:.0f}"
         pairs = (f"{row[name]:.0f}" for name in ("concordant_pairs", "discordant_pairs"))
-        rows.append((f"{truth}{marks}", tau, signed(row["spearman"]), settled, *pairs, of_settled))
-    columns = ("truth", "Kendall τ", "Spearman", "settled", "in order", "reversed", "τ of settled")
+        bars = (signed(row[bar]) for bar in (*FALSE, PAST))
+        rows.append((f"{truth}{marks}", tau, signed(row["spearman"]), settled, *pairs, of_settled, *bars))
+    named = [f"with {name}" for name in FALSE.values()]
+    figures = ("Kendall τ", "Spearman", "settled", "in order", "reversed", "τ of settled")
+    columns = ("truth", *figures, *named, "fitted to the past")
     title = "Does a truth put models in the order of reality? 95 % intervals over users"
     return TextTable(title, columns, tuple(rows))
 
