@@ -228,7 +228,7 @@ def audience_of(view: RoundView, agent: str) -> States:
     """
     if view.audience is None:
         raise AgentError(
-            f"{agent}: who arrives is not known before the round; allowed: arrivals.kind 'broadcast'"
+            f"{agent}: the arrivals are not known before the round. Use arrivals.kind 'broadcast'"
         )
     n, m = len(view.audience), len(view.required)
     if n > most_states(m):

@@ -71,6 +71,6 @@ class Oracle:
         """
         if arrivals.true_intensity is None:
             raise AgentError(
-                "oracle: the market does not reveal its truth; allowed: Market(needs=Needs(truth=True))"
+                "oracle: the market does not reveal its truth. Make it with Market(needs=Needs(truth=True))"
             )
         return top_k(arrivals.true_intensity, arrivals.admissible, self._slate)

@@ -105,7 +105,7 @@ def make_agent(text: str) -> Agent:
 
     if not isinstance(agent, Agent):
         lacks = [name for name in ("name", "order_free", "barrier_every") if not hasattr(agent, name)]
-        raise ConfigError(f"agent {where!r} lacks {', '.join(lacks)}; allowed: see rimsim.agents.Agent")
+        raise ConfigError(f"agent {where!r} lacks {', '.join(lacks)}. See rimsim.agents.Agent")
     if agent.barrier_every is not None and agent.barrier_every < 1:
         raise ConfigError(
             f"agent {where!r}: barrier_every is {agent.barrier_every}; allowed: None, or at least 1"

@@ -172,7 +172,7 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
             MarketError: Before the first reset.
         """
         if self._market is None:
-            raise MarketError("the environment has not been reset; allowed: call reset() first")
+            raise MarketError("the environment has not been reset. Call reset() first")
         return self._market
 
     @property
@@ -184,7 +184,7 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
     def feedback(self) -> Feedback:
         """Outcome of the last step."""
         if self._feedback is None:
-            raise MarketError("no slate has been served; allowed: after step()")
+            raise MarketError("no slate has been served yet. Call step() first")
         return self._feedback()
 
     def round_view(self) -> RoundView:
@@ -220,7 +220,7 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
     def state(self) -> Snapshot:
         """Episode so far, for :meth:`load_state`; ``copy.deepcopy(env)`` copies it."""
         if self._begun is None:
-            raise MarketError("the environment has not been reset; allowed: call reset() first")
+            raise MarketError("the environment has not been reset. Call reset() first")
         return Snapshot(
             self._seeds, copy.deepcopy(self._begun), tuple(self._answers), copy.deepcopy(self.np_random)
         )
@@ -325,7 +325,7 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
 
     def _waiting(self) -> ScoreRows:
         if self._scores is None:
-            raise MarketError("no arrival waits; allowed: after reset() and before the episode ends")
+            raise MarketError("no arrival waits, because the episode is over. Call reset()")
         return self._scores
 
     def _open(self, seeds: Seeds) -> None:

@@ -331,7 +331,7 @@ FROZEN = PlatformConfig(model="popularity-hp", retrain=False)
     (CONFIG, {"control": ["frosen"]}, "'frozen'"),
     (CONFIG, {"control": ["random", "random"]}, "twice"),
     (small_replay(), {"control": ["organic"]}, "same in every round"),
-    (small_scenario(platform=FROZEN), {"control": ["random"]}, "nothing is retrained"),
+    (small_scenario(platform=FROZEN), {"control": ["random"]}, "needs retraining"),
 )
 def test_what_cannot_be_controlled_is_refused(config, words, message, tmp_path):
     """Before anything is written."""

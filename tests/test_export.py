@@ -138,7 +138,7 @@ def test_csv_is_the_ledger(run, tmp_path, capsys):
     assert len(found) == (run.ledger["agent"] == "relevance").sum()
     assert "exposures" in capsys.readouterr().out
     for error, told, kind, words in (
-        (RunFolderError, "is there already", "csv", {"out": out}),
+        (RunFolderError, "exists already", "csv", {"out": out}),
         (ConfigError, "--to: 'opb'. Did you mean 'obp'|--to: 'opb'", "opb", {}),
         (ConfigError, "--agent: 'nobody'", "obp", {"agent": "nobody"}),
         (ConfigError, "--seed: 9", "obp", {"seed": 9}),
@@ -177,7 +177,7 @@ def test_minari_reads_its_data_set_back(run, tmp_path, monkeypatch):
     assert dataset.spec.env_spec == env_spec(run.scenario, 0)
     assert dataset.recover_environment().observation_space == dataset.observation_space
     assert dataset.action_space.shape == (3,)
-    refused(RunFolderError, "is there already", scenarios.export, folder, "minari", agent=GREEDY, out="sets")
+    refused(RunFolderError, "exists already", scenarios.export, folder, "minari", agent=GREEDY, out="sets")
 
 
 def test_d3rlpy_reads_slates_and_learns_from_their_positions(run, exported, tmp_path, monkeypatch):

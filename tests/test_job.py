@@ -69,14 +69,14 @@ def test_nothing_is_left_of_a_run_that_fails(tmp_path, workers):
 def test_a_folder_that_is_taken_is_refused(tmp_path):
     """A run, another process and a foreign file keep their folder; who asks for another kind is told what is there."""
     folder = _made(tmp_path / "run").folder
-    refused(RunFolderError, "already holds a run; allowed: a new folder$", _made, folder)
+    refused(RunFolderError, "already holds a run. Name a new folder$", _made, folder)
     repeats = "holds a back-test; allowed: a comparison, .* by: rimsim backtest$"
     refused(RunFolderError, repeats, load_run, folder, "comparison")
     with locked(tmp_path / "held"), pytest.raises(RunFolderError, match="in use by another process"):
         _made(tmp_path / "held")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("")
-    refused(RunFolderError, r"holds 'notes\.txt', which is no run's", _made, tmp_path / "mine")
+    refused(RunFolderError, r"holds 'notes\.txt', which is not part of a run", _made, tmp_path / "mine")
 
 
 def _fail_for(names, task, report):
@@ -235,9 +235,9 @@ def test_a_folder_with_files_of_others_is_refused(tmp_path, run, monkeypatch, ca
     require_free(killed)
     require_free(tmp_path / "new")
     killed.rename(tmp_path / "thesis.tex")
-    told = "holds 'thesis.tex', which is no run's; allowed: an empty or new"
+    told = "holds 'thesis.tex', which is not part of a run. Name an empty or new"
     refused(RunFolderError, told, small_run, tmp_path)
-    told = rf"already holds a run; .*: rimsim compare --resume --out {run}$"
+    told = rf"already holds a run. .*: rimsim compare --resume --out {run}$"
     refused(RunFolderError, told, require_free, run)
     monkeypatch.chdir(tmp_path)
     refused(ConfigError, "out: '' is no path", folder_for, "", "usual")

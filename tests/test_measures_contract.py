@@ -171,8 +171,8 @@ def test_a_measure_is_found_by_its_place_and_kept_without_its_function(write):
     (["mine.py:emty"], r"mine.py has no 'emty'. Did you mean 'empty'\? Allowed: again, empty, taken"),
     (["mine.py:share"], r"found a function; allowed: a Measure \(mine.py has empty, again, taken\)"),
     (["mime.py:empty"], r"no file 'mime.py'. Did you mean 'mine.py'"),
-    (["gini"], "measure 'gini' is built in, every run has it"),
-    (["fresh"], "measure 'fresh' is unknown; allowed: file.py:name"),
+    (["gini"], "measure 'gini' is built in, so every run has it"),
+    (["fresh"], "measure 'fresh' is unknown. Give your own Measure as file.py:name"),
     (["mine.py:taken"], "is called 'gini', which is that of a built-in one"),
     (["mine.py:empty", "mine.py:again"], "is called 'empty', which is that of 'mine.py:empty'"),
 )

@@ -662,7 +662,7 @@ def test_a_misspelt_place_of_an_agent_is_told_with_what_there_is(write, agent, m
 
 def test_names_are_told_and_cut_to_the_likest(tmp_path):
     """The name that two agents share; at most ten, those most like what was found; no name is said in words."""
-    told = "two are called 'random'; allowed: distinct names"
+    told = "two are called 'random'. Give them distinct names"
     refused(ConfigError, told, _compare, tmp_path, ("relevance", "random", "random"))
     told = nearest("exposre", [*(f"zz{number}" for number in range(20)), "exposure"])
     assert "Did you mean 'exposure'?" in told

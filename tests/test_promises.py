@@ -253,7 +253,7 @@ def test_counts_are_sums_over_the_ledger(data):
     ({"items": {"genre": "Horror"}}, "the table has no column 'genre'. Did you mean 'genres'"),
     ({"items": {"genres": "Horor"}}, "column 'genres' has no value 'Horor'. Did you mean 'Horror'"),
     ({"items": ["26O"]}, "the catalogue has no item '26O'"),
-    ({"items": {"genres": "Western", "year": 1994}}, "no item has all that it asks for"),
+    ({"items": {"genres": "Western", "year": 1994}}, "no item matches its filter"),
     ({"items": "new"}, "no item is released after the opening"),
     ({"audience": {"users": {"sex": "F"}}}, "audience: the table has no column 'sex'"),
     ({"audience": {"share": 1e-9}}, "its audience has no user"),

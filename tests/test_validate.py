@@ -581,8 +581,8 @@ def test_a_serving_model_is_compared_with_bestsellers():
 
 @cases(
     "words message",
-    (["--taken-at", "4"], "--taken-at: says how answers are read; allowed: with --observed FILE"),
-    (["--observed-columns", "user=who"], "--observed-columns: says how answers are read"),
+    (["--taken-at", "4"], "--taken-at: applies to known answers only. Add --observed FILE"),
+    (["--observed-columns", "user=who"], "--observed-columns: applies to known answers only"),
     (["--serving", "gru-hq"], "found 'gru-hq'"),
     (["--models", "bag"], "--models: ['bag']; allowed: at least 2 of them"),
     (["--models", "popularity,OWN"], "is a file; allowed: the file and a name in it, OWN:Bad or OWN:Silent"),

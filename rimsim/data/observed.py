@@ -224,7 +224,9 @@ def _roles(layout: ObservedLayout, columns: str | None, value: str | None) -> tu
     if columns is not None:
         given = parsed_roles(columns, ANSWERS.needed if value is None else ANSWERS.needed[:2])
         if value is not None and given.setdefault("value", value) != value:
-            raise ConfigError(f"value is {value!r}, but columns say {given['value']!r}; allowed: one of them")
+            raise ConfigError(
+                f"value is {value!r}, but columns say {given['value']!r}. Give only one of them"
+            )
         return ColumnRoles(ANSWERS, given), LARGEST_VALUE
     named: dict[Role, str | int] = dict(zip(ANSWERS.needed, layout.columns or (), strict=False))
     other = value is not None and layout.columns is not None and value not in layout.columns

@@ -243,7 +243,7 @@ class Market:
                 arrivals that were handed out and not served.
         """
         if self.done:
-            raise MarketError("next_arrivals: all rounds are over; allowed: while market.done is false")
+            raise MarketError("next_arrivals: all rounds are over. Stop when market.done is true")
         size = self.n_arrivals if limit is None else limit
         if size < 1:
             raise MarketError(f"next_arrivals: limit is {limit}; allowed: at least 1")
@@ -291,7 +291,7 @@ class Market:
         """
         if self.done or not self.open.untouched:
             raise MarketError(
-                "state: a round is under way or all are over; allowed: at the beginning of a round"
+                "state: a round is under way, or all are over. Read the state at the beginning of a round"
             )
         return MarketState(self.round, self.platform.state, self._offer, self._carry_over)
 

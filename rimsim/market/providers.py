@@ -236,7 +236,7 @@ class Viability:
         if reserved == len(names):
             raise ConfigError(
                 f"providers.options.reserve is {options.reserve:g} of {len(names)} providers: nobody is there at the "
-                "opening; allowed: a smaller share"
+                "opening. Lower the share"
             )
         there = np.ones(len(names), bool)
         there[_order(len(names), _RESERVE_SEED, 0)[:reserved]] = False

@@ -117,8 +117,8 @@ class Arriving:
         rows = self._next_rows(limit, barrier_every, in_waves=in_waves)
         if not rows:
             raise MarketError(
-                f"next_arrivals: {len(self._handed)} arrivals were handed out and not served; "
-                "allowed: serve them first"
+                f"next_arrivals: {len(self._handed)} arrivals were handed out and not served. "
+                "Serve them first"
             )
         self._handed.update(rows)
         return np.array(rows)

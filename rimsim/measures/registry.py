@@ -255,12 +255,12 @@ def own_measures(places: Sequence[str]) -> dict[str, Measure]:
 def _measure(place: str) -> Measure:
     if place in MEASURES:
         raise ConfigError(
-            f"measure {place!r} is built in, every run has it; allowed: measures of your own, file.py:name"
+            f"measure {place!r} is built in, so every run has it. Give your own measures as file.py:name"
         )
     if place.endswith(".py"):
         raise without_name(place, "measure", Measure)
     if ":" not in place:
-        raise ConfigError(f"measure {place!r} is unknown; allowed: file.py:name of a Measure of your own")
+        raise ConfigError(f"measure {place!r} is unknown. Give your own Measure as file.py:name")
     measure: Measure = imported(place, "measure", Measure)
     return measure
 

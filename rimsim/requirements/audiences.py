@@ -83,9 +83,7 @@ class Audience:
             seed, *rest = key
             mask &= rng.uniform(seed, rng.Purpose.FLOORS, *rest, np.arange(len(users))) < config.share
         if not mask.any():
-            raise ConfigError(
-                f"{where}: its audience has no user; allowed: a filter or share that leaves some"
-            )
+            raise ConfigError(f"{where}: its audience has no user. Widen the filter or the share")
         return cls(*window, mask, config.visits)
 
     def counts(self, visits: RoundVisits) -> Bools:

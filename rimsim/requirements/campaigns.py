@@ -125,9 +125,7 @@ def _items_of(tables: CampaignTables, campaign: CampaignConfig, where: str) -> I
     if chosen == "new":
         found = np.flatnonzero(tables.release != ALWAYS)
         if not len(found):
-            raise ConfigError(
-                f"{where}: no item is released after the opening; allowed: releases.share above 0"
-            )
+            raise ConfigError(f"{where}: no item is released after the opening. Set releases.share above 0")
         return found
     mask = np.ones(len(items), bool)
     for entry in chosen:
@@ -142,5 +140,5 @@ def _items_of(tables: CampaignTables, campaign: CampaignConfig, where: str) -> I
         mask[:] = False
         mask[[index[name] for name in ids]] = True
     if not mask.any():
-        raise ConfigError(f"{where}: no item has all that it asks for; allowed: a filter that leaves some")
+        raise ConfigError(f"{where}: no item matches its filter. Widen the filter")
     return np.flatnonzero(mask)

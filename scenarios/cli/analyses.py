@@ -44,7 +44,7 @@ def validate(out: Path | None, **values: Any) -> None:
     named, kind = option_of_field(), scenarios.ValidateConfig
     for name in ("observed.columns", "observed.taken_at"):
         if values[name.replace(".", "__")] is not None and values["observed__table"] is None:
-            raise ConfigError(f"{named[name]}: says how answers are read; allowed: with --observed FILE")
+            raise ConfigError(f"{named[name]}: applies to known answers only. Add --observed FILE")
     plain = nested(values, kind().data.min_item_events)
     if "serving" in plain:
         plain["models"] = with_serving(plain.get("models"), plain["serving"], plain.get("without", ()))

@@ -41,7 +41,7 @@ def compare(*, resume: bool, source: Path | None, **values: Any) -> None:
     """
     asked = _asked(values, resume=resume)
     if resume and source is not None:
-        raise ConfigError("--resume goes on with the run in --out; allowed: --out RUN, and no --from")
+        raise ConfigError("--resume needs the folder of the run. Add --out RUN, and leave out --from")
     if resume:
         print_run(_resumed(asked, "comparison"))
     elif source is not None:
@@ -104,7 +104,7 @@ def _resumed(asked: dict[str, Any], kind: str) -> Run:
     if "out" not in asked and "scenario" in asked and Path(asked["scenario"]).is_dir():
         asked["out"] = asked.pop("scenario")
     if "out" not in asked:
-        raise ConfigError("--resume goes on with the run in --out; allowed: --out RUN, and no --from")
+        raise ConfigError("--resume needs the folder of the run. Add --out RUN, and leave out --from")
     if not Path(asked["out"]).is_dir():
         raise RunFolderError(
             f"{asked['out']}: no such folder; the command without --resume begins a run there"

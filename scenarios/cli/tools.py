@@ -80,7 +80,7 @@ def seeds(text: str) -> list[int]:
     chosen = values if "," in text else list(range(sum(values)))
     if not chosen or min(chosen) < 0 or len(set(chosen)) < len(chosen):
         raise ConfigError(
-            f"--seeds: {text!r}; allowed: how many seeds, at least 1, or which (0,3,7), each once"
+            f"--seeds: {text!r}. Give a number of seeds (at least 1) or a list such as 0,3,7, each once"
         )
     return chosen
 
@@ -365,7 +365,7 @@ def demo(out: Path) -> None:
         strange = sorted(entry.name for entry in out.iterdir() if entry.name not in _PARTS)
         if strange:
             raise RunFolderError(
-                f"{out}: holds {strange[0]!r}, which is no demo; allowed: an empty or new folder"
+                f"{out}: holds {strange[0]!r}, which is not part of a demo. Name an empty or new folder"
             )
         shutil.rmtree(out)
     console = terminal()

@@ -73,7 +73,7 @@ def export(
     begun = load_run(run, "comparison")
     place = Path(out) if out is not None else begun.folder / "export" / FORMATS[to]
     if to != "minari" and place.exists():
-        raise RunFolderError(f"{place}: is there already; allowed: another --out")
+        raise RunFolderError(f"{place}: exists already. Name another file with --out")
     with disk_errors(place), bars(console) as progress:
         place.parent.mkdir(parents=True, exist_ok=True)
         bar = progress.add_task("exposures written", total=None)  # pulses while the ledger is read
@@ -272,7 +272,7 @@ def write_minari(arm: LoggedArm, config: ScenarioConfig, folder: Path, author: s
         import minari  # noqa: PLC0415  # an extra
         from minari.data_collector import EpisodeBuffer  # noqa: PLC0415
     except ImportError:
-        raise ConfigError("--to minari needs Minari; allowed: pip install 'rimsim[minari]'") from None
+        raise ConfigError("--to minari needs Minari. Install it: pip install 'rimsim[minari]'") from None
     name, scenario = (
         "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in text).strip("-")
         for text in (arm.agent, config.name)
@@ -280,7 +280,7 @@ def write_minari(arm: LoggedArm, config: ScenarioConfig, folder: Path, author: s
     dataset_id = f"rimsim/{scenario}/{name}-seed{arm.seed}-v0"
     place = folder / dataset_id
     if place.exists():
-        raise RunFolderError(f"{place}: is there already; allowed: another --out")
+        raise RunFolderError(f"{place}: exists already. Name another file with --out")
     n, k = arm.item.shape
     high = np.array([1.0, 1.0, GROUND_BOUND], np.float32)
     ranked = spaces.MultiDiscrete(np.full(k, arm.n_items))

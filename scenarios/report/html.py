@@ -42,7 +42,7 @@ def html(report: Report, run: Run) -> str:
         MissingTableError: If no round is finished.
     """
     if not report.sections:
-        raise MissingTableError(f"{run.folder}: no round is finished; allowed: a run that has come further")
+        raise MissingTableError(f"{run.folder}: no round is finished yet. Wait for the first one")
     sections = [
         {
             "title": section.title,

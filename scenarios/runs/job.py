@@ -79,7 +79,9 @@ class Execution:
                 raise ConfigError(f"{name} is {value}; allowed: at least 1")
         require_known("backend: {}", [self.backend], BACKENDS)
         if self.backend == "local" and self.address is not None:
-            raise ConfigError(f"address: {self.address!r} with the backend 'local'; allowed: with 'ray'")
+            raise ConfigError(
+                f"address: {self.address!r} with the backend 'local'. Use it with the backend 'ray'"
+            )
 
 
 @contextmanager

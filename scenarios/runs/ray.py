@@ -90,7 +90,7 @@ def _ray(settings: Mapping[str, str]) -> Any:
         return importlib.import_module("ray")
     except ImportError as error:
         raise ConfigError(
-            f"--backend ray: Ray cannot be imported ({error}); allowed: with the extra, pip install 'rimsim[ray]'"
+            f"--backend ray: Ray cannot be imported ({error}). Install it: pip install 'rimsim[ray]'"
         ) from error
 
 

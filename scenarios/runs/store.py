@@ -342,15 +342,15 @@ def require_free(folder: Path) -> None:
     """
     if (folder / CONFIG).exists():
         command = resume_command(load_run(folder))
-        onward = "" if command is None else f", or to go on with it: {command}"
-        raise RunFolderError(f"{folder}: already holds a run; allowed: a new folder{onward}")
+        onward = "" if command is None else f", or continue the run: {command}"
+        raise RunFolderError(f"{folder}: already holds a run. Name a new folder{onward}")
     if not folder.is_dir():
         return
     foreign = sorted(entry.name for entry in folder.iterdir() if entry.name not in _FIRST)
     foreign = [name for name in foreign if not name.startswith(".draft")]
     if foreign:
         raise RunFolderError(
-            f"{folder}: holds {foreign[0]!r}, which is no run's; allowed: an empty or new folder"
+            f"{folder}: holds {foreign[0]!r}, which is not part of a run. Name an empty or new folder"
         )
 
 
@@ -374,7 +374,7 @@ def locked(folder: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout:
         raise RunFolderError(
-            f"{folder}: in use by another process; allowed: another folder, or wait for it"
+            f"{folder}: in use by another process. Wait for it, or name another folder"
         ) from None
     try:
         with disk_errors(folder):
@@ -407,8 +407,8 @@ def _await_workers(folder: Path) -> None:
                 pass
         except Timeout:
             raise RunFolderError(
-                f"{folder}: a worker of a run that was killed still writes to it ({path.name}); "
-                "allowed: another folder, or wait for it"
+                f"{folder}: a worker of a run that was killed still writes to it ({path.name}). "
+                "Wait for it, or name another folder"
             ) from None
 
 

@@ -41,13 +41,11 @@ def checked_controls(config: ScenarioConfig | None, kinds: Sequence[str]) -> tup
     require_known("control: {}", kinds, CONTROLS)
     for kind in kinds:
         if list(kinds).count(kind) > 1:
-            raise ConfigError(f"control: {kind!r} twice; allowed: distinct kinds")
+            raise ConfigError(f"control: {kind!r} is given twice. Give each kind once")
         if config is None or kind not in _RETRAINED:
             continue
         if not config.platform.retrain:
-            raise ConfigError(
-                f"control {kind!r} with platform.retrain false, where nothing is retrained; allowed: retrain true"
-            )
+            raise ConfigError(f"control {kind!r} needs retraining. Set platform.retrain to true")
         require_controllable(config, make_arrivals(config), make_providers(config), f"control {kind!r}")
     return tuple(kinds)
 

@@ -62,7 +62,7 @@ def resolved(
 def checked_agents(texts: Sequence[str]) -> dict[str, Agent]:
     """Text → agent, each made once."""
     if not texts:
-        raise ConfigError("agents: none given; allowed: at least one")
+        raise ConfigError("agents: none is given. Name at least one")
     agents = {text: make_agent(text) for text in texts}
     names = [agents[text].name for text in texts]
     for text, name in zip(texts, names, strict=True):
@@ -71,7 +71,7 @@ def checked_agents(texts: Sequence[str]) -> dict[str, Agent]:
                 f"agent {text!r} is called {name!r}; allowed: a name that does not end in '-{control}', as a control's"
             )
         if names.count(name) > 1:
-            raise ConfigError(f"agents: two are called {name!r}; allowed: distinct names")
+            raise ConfigError(f"agents: two are called {name!r}. Give them distinct names")
         alike = [other for other in names if other != name and part_name(other, 0) == part_name(name, 0)]
         if alike:
             raise ConfigError(
@@ -90,7 +90,7 @@ def checked_frozen(
         frozen = (usual or list(agents)[:1]) if config.platform.retrain and config.rounds > 1 else ()
     require_known("frozen: {} is not among the agents", frozen, agents)
     if any(Capabilities.of(agents[text]).needs.truth for text in frozen):
-        raise ConfigError("frozen: a bound does not use the model; allowed: agents that do")
+        raise ConfigError("frozen: a bound does not use the model, so it has no controls. Name other agents")
     return tuple(frozen)
 
 

@@ -224,7 +224,9 @@ def require_unchanged(run: Run) -> None:
     ]
     reasons = [f"its config was edited: {'; '.join(edited)}"] if edited else changes(run)
     if reasons:
-        raise RunFolderError(f"{run.folder}: {'; '.join(reasons)}; allowed: as it began, or a new run")
+        raise RunFolderError(
+            f"{run.folder}: {'; '.join(reasons)}. Restore it as it began, or begin a new run"
+        )
 
 
 def changes(run: Run) -> list[str]:

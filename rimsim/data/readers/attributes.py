@@ -172,7 +172,7 @@ def _by_id(
 def _new_id(text: str, known: Known[str], role: str) -> str:
     key = identifier(text, role)
     if key in known:
-        raise RowProblemError(f"{role} {short(key)} is there twice; allowed: a row each")
+        raise RowProblemError(f"{role} {short(key)} has two rows; allowed: one row each")
     return key
 
 

@@ -169,7 +169,9 @@ def fields_of(line: str, separator: str, *, quoted: bool) -> list[str]:
         return next(csv.reader([text], delimiter=delimiter, strict=True))
     except csv.Error as broken:
         if "end of data" in str(broken):
-            raise RowProblemError("a quoted field does not end on its line; allowed: a row a line") from None
+            raise RowProblemError(
+                "a quoted field does not end on its line; allowed: one row per line"
+            ) from None
     try:
         return next(csv.reader([text], delimiter=delimiter))
     except csv.Error as broken:

@@ -53,7 +53,7 @@ def _present(text: str, name: str, allowed: str) -> str:
     """Text without outer spaces, if it is not missing."""
     word = text.strip()
     if word in MISSING:
-        raise RowProblemError(f"{name} is {short(word)}, that is missing; allowed: {allowed}")
+        raise RowProblemError(f"{name} is {short(word)}, a missing value; allowed: {allowed}")
     return word
 
 
@@ -71,7 +71,7 @@ def number(text: str, name: str, largest: float, otherwise: str = "") -> float:
     if not math.isfinite(value) or value > largest:
         raise RowProblemError(f"{name} is {short(word)}; allowed: finite numbers up to {largest:.7g}")
     if value < 0:
-        raise RowProblemError(f"{name} is {short(word)}, that is negative; allowed: numbers of at least 0")
+        raise RowProblemError(f"{name} is {short(word)}, a negative number; allowed: numbers of at least 0")
     return value + 0.0  # -0 becomes 0
 
 

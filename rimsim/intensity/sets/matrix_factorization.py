@@ -83,7 +83,7 @@ class MatrixFactorization(FromHidden, Stored):
             from implicit.bpr import BayesianPersonalizedRanking  # noqa: PLC0415 - the same
         except ImportError as error:
             raise ConfigError(
-                "matrix-factorization: package 'implicit' is not installed; allowed: pip install 'rimsim[mf]'"
+                "matrix-factorization: package 'implicit' is not installed. Install it: pip install 'rimsim[mf]'"
             ) from error
         config = self.config
         common: dict[str, Any] = {

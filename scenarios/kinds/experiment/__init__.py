@@ -340,7 +340,7 @@ def _sentences(found: pd.DataFrame) -> list[str]:
         ]
         if labels:
             lines.append(f"{metric}: {words}: {'; '.join(labels)}.")
-    return lines or ["one seed tells no bias from chance; allowed: --seeds 2 or more"]
+    return lines or ["one seed cannot separate bias from chance. Use --seeds 2 or more"]
 
 
 def _table(metric: str, found: pd.DataFrame, agents: tuple[str, str]) -> TextTable:

@@ -131,9 +131,7 @@ class ValidateConfig:
         require_known("truths: found {}", named, [AUTO, *names()])
         require_known("without: found {}", self.without, self.models)
         if len(self.chosen) < 2:
-            raise ConfigError(
-                f"without: leaves {list(self.chosen)} of the models; allowed: at least two left"
-            )
+            raise ConfigError(f"without: leaves only {list(self.chosen)} of the models. Keep at least two")
 
     @property
     def chosen(self) -> tuple[str, ...]:
