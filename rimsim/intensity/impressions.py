@@ -30,7 +30,7 @@ LEAST_SLOPE = 0.05
 KNOTS = np.log1p([0.0, 1.0, 10.0, 30.0, 100.0, 300.0])
 """log(1 + length of history) at which level and slope are fitted; between them both are linear."""
 MEMORIES = ((0.5, 0.5), (0.5, 1.0), (0.8, 0.8), (0.8, 1.0), (1.0, 1.0))
-"""Shares of its evidence that a round keeps when the next one is over, of levels and slopes, and of items; one fit each."""
+"""Shares of evidence that a round keeps when the next one is over: of levels and slopes, and of items; one fit each."""
 _LEVEL_SD, _SLOPE_SD, _ROUND_SD = 1.0, 0.5, 3.0
 """Standard deviations of the normal priors of levels around 0, slopes around 1, and a round's own level around 0."""
 _EFFECT_SD = (0.3, 1.0)
