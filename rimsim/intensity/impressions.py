@@ -315,7 +315,7 @@ def _prior(
 
 
 def weights_of(fits: Sequence[LayerFit]) -> Floats:
-    """Weights of fits by their predictions of each next round, summing to 1."""
+    """Weights of fits by their predictions, summing to 1."""
     # Of exponentially weighted forecasters (Vovk, COLT 1990), or posterior chances of the fits. The mean of several is
     # less noisy than the best: where items' worth is unknown, visitors consume 6 % more.
     loss = np.array([fit.loss for fit in fits])
