@@ -33,6 +33,7 @@ from .ranking import Oracle as Oracle
 from .ranking import Popularity as Popularity
 from .ranking import PopularityAgent as PopularityAgent
 from .ranking import Relevance as Relevance
+from .ranking import StateOracle as StateOracle
 from .ranking import price_slates as price_slates
 from .ranking import top_k as top_k
 from .registry import BUILT_IN as BUILT_IN

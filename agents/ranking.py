@@ -1,11 +1,15 @@
-"""Agents by one score: ``relevance``, ``popularity``, ``oracle``."""
+"""Agents by one score: ``relevance``, ``popularity``, oracles."""
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
+from rimsim.arrays import Floats
 from rimsim.errors import AgentError
 from rimsim.matching import price_slates as price_slates  # noqa: PLC0414  # rimsim.agents exports both
 from rimsim.matching import top_k as top_k  # noqa: PLC0414
@@ -71,6 +75,43 @@ class Oracle:
         """
         if arrivals.true_intensity is None:
             raise AgentError(
-                "oracle: the market does not reveal its truth. Make it with Market(needs=Needs(truth=True))"
+                f"{self.name}: the market does not reveal its truth. Make it with Market(needs=Needs(truth=True))"
             )
         return top_k(arrivals.true_intensity, arrivals.admissible, self._slate)
+
+
+class StateOracle(Oracle):
+    """Ranks by the truth, not knowing first visitors.
+
+    A first visit is answered by the mean true intensity of all first visits up to its own. So the distance to
+    ``oracle`` is what no platform can know, and the distance to ``relevance`` what one could still learn.
+    """
+
+    name = "state-oracle"
+    order_free = False
+    needs_history = True
+
+    def __init__(self) -> None:
+        self._sum, self._count = np.zeros(0), 0
+
+    def act(self, arrivals: Arrivals) -> SlateLike:
+        """The k best items of each row by its state."""
+        if arrivals.true_intensity is not None and arrivals.history is not None:
+            first = np.flatnonzero(arrivals.history.lengths == 0)
+            value = arrivals.true_intensity.cpu().numpy().copy()
+            sums = np.cumsum(value[first], 0, dtype=np.float64) + (self._sum if self._count else 0.0)
+            value[first] = sums / (self._count + 1.0 + np.arange(len(first)))[:, None]
+            if len(first):
+                self._sum, self._count = sums[-1], self._count + len(first)
+            true = torch.from_numpy(value).to(arrivals.true_intensity)
+            arrivals = dataclasses.replace(arrivals, true_intensity=true)
+        return super().act(arrivals)
+
+    @property
+    def state(self) -> Mapping[str, Floats]:
+        """Sum of first visits' intensities, and their number."""
+        return {"sum": self._sum, "count": np.array([float(self._count)])}
+
+    def load_state(self, state: Mapping[str, Floats]) -> None:
+        """Resume from the memory of another agent."""
+        self._sum, self._count = state["sum"], int(state["count"][0])

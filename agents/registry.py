@@ -52,6 +52,7 @@ ENTRIES: Mapping[str, AgentEntry] = {
     "offline-match": AgentEntry("plans", "OfflineMatch"),
     "user-rec": AgentEntry("plans", "UserRec"),
     "oracle": AgentEntry("ranking", "Oracle", "bound", 0, ("#000000", "*"), 9),
+    "state-oracle": AgentEntry("ranking", "StateOracle", "bound"),
     "hindsight": AgentEntry("plans", "Hindsight", "bound", 0, ("#555555", "p"), 10),
 }
 """Name to entry. No class is imported here, so that reports of finished runs load no torch."""

@@ -80,6 +80,24 @@ def test_bonus_of_uncertain_items_is_the_quantile_of_their_law():
     assert np.array_equal(*slates)
 
 
+def test_the_state_oracle_knows_first_visits_by_their_mean_alone():
+    """Row by row: returning visitors get their own best items, first ones those of the mean of first ones so far."""
+    true, lengths = skewed(30, 25), np.arange(30) % 3
+    events = int(lengths.sum())
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    history = UserStates(offsets, np.zeros(events, np.int64), np.zeros(events), np.ones(30))
+    asked = dataclasses.replace(
+        arrivals_of(true), true_intensity=arrivals_of(true).relevance, history=history
+    )
+    agent = make_agent("state-oracle")
+    agent.begin_round(view_of(30, 25, 4))
+    found = np.concatenate([agent.act(asked.rows(slice(*ends))) for ends in ((0, 1), (1, 14), (14, 30))])
+    for row in range(30):
+        earlier = [true[other] for other in range(row + 1) if lengths[other] == 0]
+        value = np.mean(earlier, 0) if lengths[row] == 0 else true[row]
+        assert found[row].tolist() == np.argsort(-value)[:4].tolist()
+
+
 @pytest.mark.parametrize("m", [1, 5, 37, 200, 1031])
 @pytest.mark.parametrize("levels", [2, 40, 10**9])
 @pytest.mark.parametrize("width", [0.0, 0.01, 0.4, 3.0])
