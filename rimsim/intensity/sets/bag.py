@@ -153,7 +153,7 @@ class BagConfig(SoftmaxConfig):
     """Penalty on squared vectors; none: chosen on later sessions."""
     update_steps: int = Field(default=20, ge=0)
     """Steps of Adam in an update."""
-    update_learning_rate: float = Field(default=0.003, gt=0)
+    update_learning_rate: float = Field(default=0.0003, gt=0)
     """Largest step size in an update."""
 
 
