@@ -12,6 +12,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pandas as pd
 from figures import LOG, head
 from kept_runs import finished
 
@@ -29,13 +30,10 @@ _CELLS = (
     "--set platform.log_window.size=1500"
 )
 COMMANDS = {
-    "closed-loop": "rimsim compare closed-loop --seeds 5 --agents relevance,rim-dual,rim-feedback,epsilon-greedy,"
-    "popularity,random,oracle --frozen relevance,rim-feedback",
-    "closed-loop-full-log": "rimsim compare closed-loop-full-log --agents relevance --seeds 5",
-    "cold-start": "rimsim compare cold-start --agents relevance,rim-feedback,random --frozen none --seeds 5",
-    "online-match": "rimsim compare online-match --seeds 5 --frozen none",
-    "offline-match": "rimsim compare offline-match --seeds 5",
-    "user-rec": "rimsim compare user-rec --seeds 5",
+    "closed-loop": "rimsim compare closed-loop --seeds 5 --agents relevance,rim-dual,rim-feedback,rim-ucb,"
+    "epsilon-greedy,popularity,random,state-oracle,oracle --frozen relevance,rim-feedback --no-certificate",
+    "cold-start": "rimsim compare cold-start --agents relevance,rim-feedback,rim-ucb,random --frozen none --seeds 5 "
+    "--no-certificate",
     "platforms": f"{_CELLS} --grid platform.model=bag-visits,ease-visits,factors-visits,als-visits,gru-visits",
     "truths": f"{_CELLS} --set consumer.hidden.seed=seed --grid consumer.truth=factors,bag,ease "
     "--grid consumer.hidden.rho=1,0.5,0",
@@ -54,7 +52,7 @@ WANTED = [
     Contrast("guarantee: utility", "utility", "rim-feedback", "relevance"),
     Contrast("guarantee: effective items", "effective_items", "rim-feedback", "relevance"),
     Contrast("bestsellers over guarantee: utility", "utility", "popularity", "rim-feedback"),
-    Contrast("exploration: utility", "utility", "rim-ucb", "relevance"),
+    Contrast("exploration beside prices: utility", "utility", "rim-ucb", "rim-feedback"),
 ]
 """Differences of the table of claims."""
 
@@ -64,14 +62,18 @@ def run_of(name: str, out: Path) -> Run:
     return finished(out / name, shlex.split(COMMANDS[name])[1:])
 
 
+def claims(run: Run) -> pd.DataFrame:
+    """Differences of the table of claims, by cell."""
+    swept = sweep.sweep_table(run)
+    return matrix(swept, sweep.swept_fields(swept), run.scenario.exposure.unit, WANTED)
+
+
 def table(name: str, out: Path) -> str:
     """Markdown of a table below its line of commit, date, machine, version and command."""
     run = run_of(name, out)
     if name in CELLS:
-        swept = sweep.sweep_table(run)
-        fields = sweep.swept_fields(swept)
-        found = matrix(swept, fields, run.scenario.exposure.unit, WANTED)
-        made = matrix_table(found, fields, "Late rounds, ± half a 95 % interval").markdown()
+        fields = sweep.swept_fields(sweep.sweep_table(run))
+        made = matrix_table(claims(run), fields, "Late rounds, ± half a 95 % interval").markdown()
     else:
         made = markdown(comparison.result_tables(run))
     return f"{head(COMMANDS[name])}\n\n{made.strip()}\n"

@@ -201,7 +201,8 @@ def main() -> None:
             )
     for one in found:
         by = [other.name for other in found if dominates(other, one)]
-        print(f"\n{one.name}: {'dominated by ' + '; '.join(by) if by else 'not dominated'}")
+        said = f"dominated by {by[0]} and {len(by) - 1} others" if by else "not dominated"
+        print(f"\n{one.name}: {said}")
 
 
 if __name__ == "__main__":

@@ -3,10 +3,9 @@
 from importlib import import_module
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from kit import cases
-
-from rimsim.scenarios.report.sweep import Contrast, matrix, sweep_table, swept_fields
 
 
 @pytest.fixture
@@ -43,36 +42,34 @@ def test_time_is_counted_by_names_that_the_code_has(module, name):
         module("speed_stages").check_names(["begin_round", "_write_prices"], ["no/such"])
 
 
-CLAIMS = [
-    (Contrast("retraining narrows", "coverage", "relevance", "relevance-frozen"), -1, 8),
-    (Contrast("the loop narrows", "coverage", "relevance", "relevance-random"), -1, 6),
-    (Contrast("the loop costs no utility", "utility", "relevance", "relevance-random"), 1, 8),
-    (Contrast("feedback keeps the guarantee", "examined_shortfall", "rim-feedback", "relevance"), -1, 8),
-    (Contrast("frozen prices do not", "examined_shortfall", "rim-dual", "rim-feedback"), 1, 8),
-    (Contrast("the guarantee costs utility", "utility", "rim-feedback", "relevance"), -1, 8),
-    (Contrast("bestsellers have more utility", "utility", "popularity", "rim-feedback"), 1, 8),
-    (Contrast("new items are adopted", "adopted", "rim-feedback", "relevance"), 1, 8),
-]
-"""A claim, its sign, and in how many cells of the matrix it has it at least."""
+CLAIMS = {
+    "retraining: coverage": (-1, 16),
+    "feedback: coverage": (-1, 16),
+    "guarantee: undelivered": (-1, 18),
+    "guarantee: utility": (-1, 14),
+}
+"""Claim → its sign, and in how many of the 18 cells it has it at least."""
 
 
 @pytest.fixture(scope="module")
-def swept():
-    """The table behind the matrix of benchmarks/log/findings.md, from ``runs/findings`` where it is complete."""
+def claims():
+    """The table of claims of benchmarks/log/findings.md, from ``runs/findings`` where it is complete."""
     root = Path(__file__).parents[1]
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(root / "benchmarks")
-        run = import_module("findings").run_of("matrix", root / "runs" / "findings")
-    return sweep_table(run), run.scenario.exposure.unit
+        findings = import_module("findings")
+        return pd.concat(
+            findings.claims(findings.run_of(name, root / "runs" / "findings")) for name in findings.CELLS
+        )
 
 
 @pytest.mark.findings
-@pytest.mark.parametrize(("claim", "sign", "cells"), CLAIMS, ids=[claim.title for claim, _, _ in CLAIMS])
-def test_a_claim_has_its_sign(swept, claim, sign, cells):
-    """The difference has the claimed sign in as many cells as the README says, on the mean over seeds."""
-    table, unit = swept
-    found = matrix(table, swept_fields(table), unit, [claim])
-    assert len(found) == 8
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_a_claim_has_its_sign(claims, claim):
+    """The difference has the claimed sign in as many cells as the pages say, on the mean over seeds."""
+    sign, cells = CLAIMS[claim]
+    found = claims[claims["contrast"] == claim]
+    assert len(found) == 18
     assert (found["mean"] * sign > 0).sum() >= cells
 
 

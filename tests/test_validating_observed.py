@@ -13,6 +13,7 @@ from scipy.optimize import minimize
 from rimsim import rng
 from rimsim.data import EventLog, ObservedTable, load_observed
 from rimsim.errors import DataError
+from rimsim.evaluation.appeal import hidden_quality
 from rimsim.intensity import UserStates
 from rimsim.intensity.registry import make
 from rimsim.market.consumers.truths import fit_truth
@@ -28,7 +29,6 @@ from rimsim.scenarios.kinds.validate.answers import (
     ratio_interval,
     user_aucs,
 )
-from rimsim.scenarios.kinds.validate.appeal import hidden_quality
 from rimsim.scenarios.kinds.validate.report import observed_sentences
 from rimsim.scenarios.runs.status import digest
 from rimsim.testing.intensity import random_items

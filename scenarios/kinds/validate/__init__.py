@@ -20,6 +20,7 @@ from rimsim.config import ConsumerConfig, DataConfig, PlatformConfig, to_plain
 from rimsim.config.fields import STRICT, duration_seconds, require_distinct
 from rimsim.data import EventLog, Needs, load_log, load_observed, require_usable
 from rimsim.errors import ConfigError, refuse, require_known
+from rimsim.evaluation.appeal import HiddenQuality, hidden_quality
 from rimsim.intensity.cache import log_digest
 from rimsim.intensity.contract import resolved
 from rimsim.intensity.registry import make, mark_and_ground, names, parts
@@ -44,7 +45,6 @@ from rimsim.plugs import own_code
 from rimsim.scenarios.kinds.results import RunResult, Show, table_of
 from rimsim.scenarios.kinds.validate import checks
 from rimsim.scenarios.kinds.validate.answers import HeldAnswers, held_answers, judge_observed
-from rimsim.scenarios.kinds.validate.appeal import HiddenQuality, hidden_quality
 from rimsim.scenarios.kinds.validate.false_truths import FALSE, PAST, bar_name, false_truths
 from rimsim.scenarios.kinds.validate.report import BESTSELLERS, readme, validation_report
 from rimsim.scenarios.report.charts import draw
@@ -332,7 +332,11 @@ class _Work:
         found = judge_observed(answers, truths, models, k=config.observed.k)
         table = found.table()
         if quality is not None:
-            table = pd.concat([table, quality.table()], ignore_index=True)
+            rows = [("", "", f"hidden_{name}", *getattr(quality, name)) for name in ("rho", "sd")]
+            ends = ["value", "low", "high"]
+            table = pd.concat(
+                [table, table_of(rows, ["truth", "model", "metric", *ends], ends)], ignore_index=True
+            )
         return {"observed": table, "observed_pairs": found.pairs()}
 
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from scipy.stats import t
 
 from rimsim import rng
 from rimsim.arrays import Floats, Ints
 from rimsim.data import EventLog, ObservedTable
-from rimsim.scenarios.kinds.results import table_of
 
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(15)
 _WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
@@ -31,11 +29,6 @@ class HiddenQuality:
     """Standard deviation of log worth, and the ends of its interval."""
     items: int
     """Items of the log with an answer."""
-
-    def table(self) -> pd.DataFrame:
-        """Rows of ``observed.parquet``, of no truth and no model."""
-        rows = [("", "", f"hidden_{name}", *getattr(self, name)) for name in ("rho", "sd")]
-        return table_of(rows, ["truth", "model", "metric", "value", "low", "high"], ("value", "low", "high"))
 
 
 def hidden_quality(
