@@ -73,7 +73,7 @@ def table(name: str, out: Path) -> str:
     run = run_of(name, out)
     if name in CELLS:
         fields = sweep.swept_fields(sweep.sweep_table(run))
-        made = matrix_table(claims(run), fields, "Late rounds, ± half a 95 % interval").markdown()
+        made = markdown([matrix_table(claims(run), fields, "Late rounds, ± half a 95% interval")])
     else:
         made = markdown(comparison.result_tables(run))
     return f"{head(COMMANDS[name])}\n\n{made.strip()}\n"

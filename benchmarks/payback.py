@@ -26,9 +26,11 @@ import torch
 
 from rimsim.agents import Agent, make_agent, market_for, play_round
 from rimsim.agents.rim_feedback import RimFeedback
-from rimsim.config import Seeds, find_scenario, override
+from rimsim.config import ConsumerConfig, ScenarioConfig, Seeds, find_scenario, override
 from rimsim.data import write
-from rimsim.measures import mean_interval
+from rimsim.measures import mean_interval, position_weights
+from rimsim.scenarios.report.console import markdown
+from rimsim.scenarios.report.record import TextTable
 
 if TYPE_CHECKING:
     from rimsim.market import RoundView
@@ -149,37 +151,65 @@ def payback_map(table: pd.DataFrame) -> pd.DataFrame:
     for point, arm in table[table["arm"] != "relevance"].groupby(["point", "arm"], sort=False).groups:
         for column in ("discounted", "late"):
             gain = gain_of(table, point, arm, column)
+            if gain.low is None:  # one seed
+                continue
             told = f"{gain.mean:+.1f} [{gain.low:+.1f}, {gain.high:+.1f}]"
             cells.setdefault(f"{point}, {column}", {})[arm] = told
     return pd.DataFrame(cells).T
 
 
+def prices_of_looks(table: pd.DataFrame) -> pd.DataFrame:
+    """Consumptions that a guaranteed exposure costs, and that an average exposure brings, both as examined."""
+    guaranteed = table[table["looks"] > 0]
+    weights = position_weights(ConsumerConfig().position_decay, ScenarioConfig().slate).sum()
+    rows = {}
+    for (point, arm), own in guaranteed.groupby(["point", "arm"], sort=False):
+        plain = table[(table["point"] == point) & (table["arm"] == "relevance")].set_index("seed")[
+            "discounted"
+        ]
+        lost = (plain - own.set_index("seed")["discounted"]).dropna()
+        price = mean_interval(list(lost * own["arrivals"].iloc[0] / own["looks"].iloc[0]))
+        if price.low is None:
+            continue
+        told = f"{price.mean:.4f} [{price.low:.4f}, {price.high:.4f}]"
+        rows[f"{point}, {arm}"] = {"price": told, "average": f"{plain.mean() / weights:.4f}"}
+    return pd.DataFrame(rows).T
+
+
 def draw(table: pd.DataFrame, place: Path) -> None:
-    """Picture of the map: hidden quality by β, with the break-even line."""
-    hidden, betas = ["hidden 0", "hidden .5", "hidden 1 (base)"], [0.05, 0.1, 0.25, 0.5]
-    figure, axes = plt.subplots(1, 2, figsize=(10, 3.6), sharey=True, layout="constrained")
+    """Picture of the map: arms by hidden quality."""
+    hidden = ["hidden 0", "hidden .5", "hidden 1 (base)"]
+    there = table[table["point"].isin(hidden)]["arm"].unique()
+    arms = [arm for arm in ARMS if arm in there and arm != "relevance"][::-1]
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4), sharey=True, layout="constrained")
     titles = "discounted over all rounds", "in the last third of the rounds"
     for axis, column, title in zip(axes, ("discounted", "late"), titles, strict=True):
-        cells = [
-            [gain_of(table, point, f"rim-feedback, {beta:g}", column) for point in hidden] for beta in betas
-        ]
-        mean = np.array([[cell.mean for cell in row] for row in cells])
-        most = np.abs(mean).max()
-        axis.imshow(mean, cmap="RdBu", vmin=-most, vmax=most, origin="lower", aspect="auto")
-        if mean.min() < 0 < mean.max():
-            axis.contour(mean, levels=[0.0], colors="black", linewidths=1.5)
-        for row, beta in enumerate(cells):
-            for at, cell in enumerate(beta):
+        cells = [[gain_of(table, point, arm, column) for point in hidden] for arm in arms]
+        axis.imshow(
+            [[cell.mean for cell in row] for row in cells], cmap="RdBu", vmin=-15, vmax=15, aspect="auto"
+        )
+        for row, of_arm in enumerate(cells):
+            for at, cell in enumerate(of_arm):
                 told = f"{cell.mean:+.1f} %\n[{cell.low:+.1f}, {cell.high:+.1f}]"
-                weight = "bold" if cell.low > 0 or cell.high < 0 else "normal"
-                axis.text(at, row, told, ha="center", va="center", fontsize=8, fontweight=weight)
+                settled = "bold" if cell.low > 0 or cell.high < 0 else "normal"
+                axis.text(at, row, told, ha="center", va="center", fontsize=8, fontweight=settled)
         axis.set_xticks(range(len(hidden)), ["0", "0.5", "1"])
-        axis.set_yticks(range(len(betas)), [f"{beta:g}" for beta in betas])
         axis.set_xlabel("hidden quality, 1 − ρ")
         axis.set_title(title, fontsize=10)
-    axes[0].set_ylabel("guarantee, β")
-    figure.suptitle("Utility with a guarantee over utility without (black: break-even)", fontsize=11)
+        axis.grid(visible=False)
+    axes[0].set_yticks(range(len(arms)), arms)
+    figure.suptitle("Utility over that of relevance (bold: the interval excludes 0)", fontsize=11)
     figure.savefig(place, dpi=150)
+    plt.close(figure)
+
+
+def as_markdown(title: str, table: pd.DataFrame) -> str:
+    """Markdown of a table of texts."""
+    rows = tuple(
+        (str(name), *("" if pd.isna(cell) else cell for cell in row))
+        for name, row in zip(table.index, table.to_numpy(), strict=True)
+    )
+    return markdown([TextTable(title, ("point", *map(str, table.columns)), rows)])
 
 
 def main() -> None:
@@ -204,7 +234,9 @@ def main() -> None:
         options.only = options.refit.stem
         POINTS[options.only] = refit_point(options.refit)
     if options.shows:
-        print(payback_map(pd.read_csv(options.table)).to_markdown())
+        table = pd.read_csv(options.table)
+        print(as_markdown("Gain over relevance, per cent, and its 95% interval", payback_map(table)))
+        print(as_markdown("Consumptions per examined exposure", prices_of_looks(table)))
         return
     if options.picture:
         draw(pd.read_csv(options.table), options.picture)

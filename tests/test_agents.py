@@ -236,7 +236,7 @@ def test_a_file_that_changes_within_a_second_is_read_anew(tmp_path, monkeypatch)
     refused(ConfigError, "barrier_every is 0; allowed: None, or at least 1", make_agent, f"{file}:Mine")
     for part in ("name", "order_free", "barrier_every"):
         file.write_text("\n".join(line for line in MINE.splitlines() if not line.strip().startswith(part)))
-        refused(ConfigError, f"lacks {part}; allowed", make_agent, f"{file}:Mine")
+        refused(ConfigError, f"lacks {part}. See rimsim.agents.Agent", make_agent, f"{file}:Mine")
     assert [path.name for path in tmp_path.iterdir()] == ["mine.py"]
 
 

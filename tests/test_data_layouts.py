@@ -367,7 +367,7 @@ def test_columns_by_position_need_no_header(tmp_path):
 
 BAD_TABLES = [
     ("t.csv", "user,item,value\na,b,much\n", r"t.csv, line 2: value \(column 'value'\) is 'much'; allowed"),
-    ("t.csv", "user,item,value\na,b,1\na,,1\n", r"t.csv, line 3: item .* missing; allowed"),
+    ("t.csv", "user,item,value\na,b,1\na,,1\n", r"t.csv, line 3: item .* missing value; allowed"),
     ("t.csv", "user,item,value\na,b\n", r"line 2: has 2 fields; allowed: 3"),
     ("t.csv", "user,item,value,time\na,b,1,soon\na,b,1,5\n", r"line 2: time .*'soon'; allowed"),
     ("t.csv", "user,item,value\n", r"no answers"),

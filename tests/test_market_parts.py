@@ -378,7 +378,11 @@ def test_what_a_model_says_is_split_into_chances_and_rates():
     said[2, 3] = 0.0
     ticks, release = np.array([5, 6, 7, 8, 9]), np.array([ALWAYS, 7, ALWAYS, 9, 10, ALWAYS])
     consumed = np.array([0, 0, 3]), np.array([0, 2, 5])
-    p, rate, admissible = _normalised(said, consumed, ids, ticks, release, SimpleNamespace()).tensors
+
+    def take_out(relevance, admissible):
+        relevance[consumed], admissible[consumed] = 0.0, False
+
+    p, rate, admissible = _normalised(said, take_out, ids, ticks, release, SimpleNamespace()).tensors
     for n in range(5):
         may = release <= ticks[n]
         may[consumed[1][consumed[0] == n]] = False
@@ -387,7 +391,7 @@ def test_what_a_model_says_is_split_into_chances_and_rates():
         assert rate[n] == pytest.approx(float(said[n].sum()))
         assert p[n].numpy() == pytest.approx(left / left.sum() if left.sum() else left)
     told = "in the state of arrival 73; allowed: finite"
-    asked = (consumed, ids, ticks, release, SimpleNamespace())
+    asked = (take_out, ids, ticks, release, SimpleNamespace())
     for wrong in (-0.1, np.nan, np.inf):
         bad = said.clone()
         bad[3, 4] = wrong
@@ -418,27 +422,25 @@ def test_what_a_round_adds_to_a_promise_is_its_part_of_it(window):
 
 @pytest.mark.parametrize("recurrent", [False, True])
 def test_what_states_have_consumed_is_told_pair_by_pair(recurrent, monkeypatch):
-    """States are scored block after block; of each block's states every event is one pair of row and item."""
+    """States are scored block after block; of each block's states every consumed item is out of reach, and no other."""
     log, height = random_log(n_users=30, n_items=20), scores.BLOCK
     n = height + 9
     draw = np.random.default_rng(0)
     states = UserStates.of(log, draw.integers(0, 30, n), np.quantile(log.time, draw.random(n)))
     told, normalised = [], scores._normalised
 
-    def recorded(raw, pairs, *more):
-        told.append((raw, pairs))
-        return normalised(raw, pairs, *more)
+    def recorded(raw, *more):
+        told.append(raw.clone())
+        return normalised(raw, *more)
 
     monkeypatch.setattr(scores, "_normalised", recorded)
     model = _Lengths() if recurrent else SimpleNamespace(score=_Lengths().score)
     parts = list(scores.score_states(model, states, *[np.arange(n)] * 3, np.full(20, ALWAYS)))
     assert len(told) == len(parts) == 2
-    for first, (raw, (rows, items)), part in zip((0, height), told, parts, strict=True):
+    for first, raw, part in zip((0, height), told, parts, strict=True):
         size = min(height, n - first)
-        assert len(rows) == len(items)
         own = [states[first + row : first + row + 1].items.tolist() for row in range(size)]
         expected = {(row, item) for row, items_of in enumerate(own) for item in items_of}
-        assert set(zip(rows.tolist(), items.tolist(), strict=True)) == expected
         lengths = states.lengths[first : first + size] + 1.0
         assert raw[:size, 0].numpy() == pytest.approx(lengths)
         admissible = part.tensors[2][:size].numpy()

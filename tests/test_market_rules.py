@@ -161,7 +161,7 @@ def test_the_earliest_visits_come_first_and_no_user_waits_twice(waves, seed):
             waiting.append(market.next_arrivals(limit, in_waves=in_waves))
             assert waiting[-1].index.tolist() == wanted
         else:
-            refused(MarketError, "serve them first", market.next_arrivals, limit, in_waves=in_waves)
+            refused(MarketError, "Serve them first", market.next_arrivals, limit, in_waves=in_waves)
         draw.shuffle(waiting)
         for _ in range(draw.randint(0 if wanted else 1, len(waiting))):
             served = waiting.pop()
