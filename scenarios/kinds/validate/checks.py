@@ -78,7 +78,7 @@ def acceptance(truth: Truth, cut: Cut) -> dict[int, Acceptance]:
                 positive = np.arange(len(asked)) >= m * count
                 worth = share[row - start, asked]
                 accepted = answers(worth, positive)
-                total[m] += (accepted & positive).sum(), count
+                total[m] += np.array([(accepted & positive).sum(), count])
                 over = worth[positive][:, None] - worth[~positive][None, :]
                 ordered[m].append(float((over > 0).mean() + 0.5 * (over == 0).mean()))
     found = {}
