@@ -19,8 +19,8 @@ from rimsim.intensity.impressions import (
     ImpressionLayer,
     Impressions,
     LayerFit,
+    fit_weights,
     layer_of_fits,
-    weights_of,
 )
 from rimsim.intensity.persistence import is_stored, load
 from rimsim.intensity.popularity import Popularity
@@ -233,7 +233,7 @@ def test_what_forgets_is_weighed_by_the_next_round(turns, keeps):
     for number in range(8):
         shown = _shown(3000, _law(30, seed=int(turns and number >= 4), sd=1.0), seed=number)
         fits = [fit.after(shown) for fit in fits]
-    weight = weights_of(fits)
+    weight = fit_weights(fits)
     assert (weight[1] > 0.9) == keeps
     assert weight.sum() == pytest.approx(1.0)
     expected = weight[0] * fits[0].item + weight[1] * fits[1].item

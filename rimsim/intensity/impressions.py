@@ -314,7 +314,7 @@ def _prior(
     return float(np.exp(found[0])), float(np.exp(found[1])) if has_mean else 1.0
 
 
-def weights_of(fits: Sequence[LayerFit]) -> Floats:
+def fit_weights(fits: Sequence[LayerFit]) -> Floats:
     """Weights of fits by their predictions, summing to 1."""
     # Of exponentially weighted forecasters (Vovk, COLT 1990), or posterior chances of the fits. The mean of several is
     # less noisy than the best: where items' worth is unknown, visitors consume 6 % more.
@@ -325,8 +325,8 @@ def weights_of(fits: Sequence[LayerFit]) -> Floats:
 
 def layer_of_fits(fits: Sequence[LayerFit]) -> ImpressionLayer:
     """Weighted mean of the fits' layers."""
-    parts = ([getattr(fit, name) for fit in fits] for name in ("level", "slope", "item"))
-    return ImpressionLayer(*(np.tensordot(weights_of(fits), part, 1) for part in parts))
+    weight, names = fit_weights(fits), ("level", "slope", "item")
+    return ImpressionLayer(*(np.tensordot(weight, [getattr(fit, name) for fit in fits], 1) for name in names))
 
 
 class Calibrated:

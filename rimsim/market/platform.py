@@ -16,9 +16,9 @@ from rimsim.intensity.impressions import (
     MEMORIES,
     ImpressionLayer,
     LayerFit,
+    fit_weights,
     layer_of,
     layer_of_fits,
-    weights_of,
 )
 from rimsim.intensity.product import updated
 from rimsim.intensity.states import UserStates
@@ -103,7 +103,9 @@ class Platform:
     def confidence(self) -> Floats | None:
         """(M,) certainty of item effects; None without a layer."""
         learns = self._config.platform.learning == "impressions"
-        return np.average([fit.confidence for fit in self.fits], 0, weights_of(self.fits)) if learns else None
+        return (
+            np.average([fit.confidence for fit in self.fits], 0, fit_weights(self.fits)) if learns else None
+        )
 
     @property
     def crosses(self) -> bool:
