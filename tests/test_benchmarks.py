@@ -44,7 +44,6 @@ def test_time_is_counted_by_names_that_the_code_has(module, name):
 
 CLAIMS = {
     "retraining: coverage": (-1, 16),
-    "feedback: coverage": (-1, 16),
     "guarantee: undelivered": (-1, 18),
     "guarantee: utility": (-1, 14),
 }
