@@ -40,10 +40,8 @@ def compare(*, resume: bool, source: Path | None, **values: Any) -> None:
     SCENARIO is a name (rimsim scenarios) or a YAML file (default: closed-loop).
     """
     asked = _asked(values, resume=resume)
-    if resume and source is not None:
-        raise ConfigError("--resume needs the folder of the run. Add --out RUN, and leave out --from")
     if resume:
-        print_run(_resumed(asked, "comparison"))
+        print_run(_resumed(asked, "comparison", source))
     elif source is not None:
         _repeat(asked, source)
     else:
@@ -99,11 +97,11 @@ def _parsed_grid(pairs: Sequence[str], betas: str | None) -> dict[str, list[obje
     return grid
 
 
-def _resumed(asked: dict[str, Any], kind: str) -> Run:
+def _resumed(asked: dict[str, Any], kind: str, source: Path | None = None) -> Run:
     """Resumed run of --out or of the one word given."""
     if "out" not in asked and "scenario" in asked and Path(asked["scenario"]).is_dir():
         asked["out"] = asked.pop("scenario")
-    if "out" not in asked:
+    if "out" not in asked or source is not None:
         raise ConfigError("--resume needs the folder of the run. Add --out RUN, and leave out --from")
     if not Path(asked["out"]).is_dir():
         raise RunFolderError(

@@ -118,11 +118,9 @@ def _required(run: Run, n_items: int) -> dict[tuple[int, int], Ints] | None:
     table = run.required
     if "agent" in table:
         return None
-    for seed, number in table[["seed", "round"]].drop_duplicates().to_numpy().tolist():
-        group = table[(table["seed"] == seed) & (table["round"] == number)]
-        row = np.zeros(n_items, np.int64)
+    for (seed, number), group in table.groupby(["seed", "round"]):
+        rows[int(seed), int(number)] = row = np.zeros(n_items, np.int64)
         row[group["item"].to_numpy()] = group["required"].to_numpy()
-        rows[seed, number] = row
     return rows
 
 
@@ -227,9 +225,8 @@ def _bought(
 
 def _by_arm(table: pd.DataFrame) -> dict[tuple[str, int, int], pd.DataFrame]:
     """(agent, seed, round) → its rows."""
-    keys = table[["agent", "seed", "round"]].drop_duplicates().itertuples(index=False)
-    groups = table.groupby(["agent", "seed", "round"], observed=True)
-    return {(str(a), int(s), int(r)): groups.get_group((a, s, r)) for a, s, r in keys}
+    groups = table.groupby(["agent", "seed", "round"], sort=False, observed=True)
+    return {(str(agent), int(seed), int(number)): rows for (agent, seed, number), rows in groups}
 
 
 def _counts(items: pd.Series[int], n_items: int) -> Ints:

@@ -50,11 +50,8 @@ _WORDS = {
     "data+loop": "Retraining on its own market",
 }
 _LOOP = ("coverage", "effective_items", "log_gini")
-_FEW = (
-    "coverage",
-    "effective_items",
-    "utility",
-)  # drawn if several agents have controls; of one agent, more is
+_FEW = ("coverage", "effective_items", "utility")
+"""Metrics drawn if several agents have controls; of one agent, more are."""
 
 
 @dataclass(frozen=True)

@@ -51,9 +51,7 @@ def sweep_report(sweep: Run) -> Report:
     runs = [run for _, run in runs_of(sweep)]
     unfinished, undrawn = status_note(sweep, runs), undrawn_reason(table)
     found = sweep_matrix(table, unit)
-    agreements = dict.fromkeys(
-        sentences.agreement_note(run) for run in runs
-    )  # points with the same truth say the same
+    agreements = dict.fromkeys(map(sentences.agreement_note, runs))  # points with the same truth say the same
     notes = (*agreements, tables.two_seeds_note(len(sweep.seeds)), unfinished)
     sections, answer = [], []
     if undrawn is None:
@@ -331,9 +329,8 @@ def _matrix_message(found: pd.DataFrame) -> str:
 def by_field(table: pd.DataFrame, field: str, unit: str) -> Figure:
     """Measures over a numeric field, a line per agent."""
     kept, _ = tables.shortfalls(unit)
-    values = (
-        table if field != "beta" else table[(table["metric"] != kept) | (table[field] > 0)]
-    )  # β = 0 requires 0
+    # β = 0 requires nothing.
+    values = table if field != "beta" else table[(table["metric"] != kept) | (table[field] > 0)]
     present = set(values["metric"])
     shown = [metric for metric in ("utility", "coverage", kept, "perplexity") if metric in present]
     looks = charts.styles(table["agent"].unique())
@@ -364,9 +361,8 @@ def front_figure(table: pd.DataFrame, field: str, unit: str = "examined") -> Fig
     for name, look in looks.items():
         curve = means[means["agent"] == name].pivot(index=field, columns="metric").sort_index()
         charts.plot_means(left, curve, "perplexity", "utility", look, ring=name in still)
-        owing = (
-            curve[curve.index > 0] if field == "beta" and curve.index.max() > 0 else curve
-        )  # β = 0 owes nothing
+        # β = 0 owes nothing.
+        owing = curve[curve.index > 0] if field == "beta" and curve.index.max() > 0 else curve
         charts.plot_means(right, owing, None, kept, look)
     left.set_title("Relevance-diversity front", loc="left", pad=9)
     left.set_ylabel(f"{MEASURES['utility'].title.lower()} ({MEASURES['utility'].unit})")

@@ -42,7 +42,8 @@ if TYPE_CHECKING:
 
 
 Part = TypeVar("Part")
-Executor: TypeAlias = Callable[[Callable[[Any, Report], None], Sequence[Any], Report], dict[int, RimsimError]]
+AnyJob: TypeAlias = Callable[[Any, Report], None]
+Executor: TypeAlias = Callable[[AnyJob, Sequence[Any], Report], dict[int, RimsimError]]
 """Function that does a job for each task: job, tasks, report of progress → position of a failed task and its error."""
 BACKENDS = ("local", "ray")
 """Places where tasks can run: processes of this machine, tasks on Ray."""
@@ -96,23 +97,19 @@ def executor(execution: Execution) -> Iterator[Executor]:
     workers = execution.workers
     if execution.backend == "local":
         with Workers() as pool:
-            yield partial(_run_locally, pool, workers)
+
+            def run_locally(job: AnyJob, tasks: Sequence[Any], report: Report) -> dict[int, RimsimError]:
+                most = min(workers or cores(), len(tasks))
+                if most == 1:
+                    return run_here(job, tasks, report)
+                return pool.run(partial(_alone, job), tasks, most, report)
+
+            yield run_locally
         return
     from rimsim.scenarios.runs.ray import on_ray, run_on_ray  # noqa: PLC0415  # an extra
 
     with on_ray(execution.address, workers):
         yield partial(run_on_ray, workers)
-
-
-def _run_locally(
-    pool: Workers,
-    workers: int | None,
-    job: Callable[[Task, Report], None],
-    tasks: Sequence[Task],
-    report: Report,
-) -> dict[int, RimsimError]:
-    most = min(workers or cores(), len(tasks))
-    return run_here(job, tasks, report) if most == 1 else pool.run(partial(_alone, job), tasks, most, report)
 
 
 def _alone(job: Callable[[Task, Report], None], task: Task, report: Report) -> None:

@@ -134,12 +134,8 @@ def _consumer_note(config: ScenarioConfig) -> str | None:
 def ignored_requirements_note(config: ScenarioConfig, agents: Sequence[str]) -> str | None:
     """Note about agents that ignore groups, campaigns and caps."""
     exposure = config.exposure
-    there = (
-        ("groups", bool(exposure.groups)),
-        ("campaigns", bool(exposure.campaigns)),
-        ("caps", exposure.most is not None),
-    )
-    promised = [name for name, some in there if some]
+    there = {"groups": exposure.groups, "campaigns": exposure.campaigns, "caps": exposure.most is not None}
+    promised = [name for name, some in there.items() if some]
     blind = [name for name in agents if not Capabilities.of(make_agent(name)).keeps_promises]
     if not promised or not blind:
         return None

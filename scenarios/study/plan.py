@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,18 +62,9 @@ class StudyPlan:
         options, point = self.options, self.point
         played: list[tuple[str, str | None]] = [(agent, None) for agent in options.agents or ()]
         played += [(agent, control) for agent in options.frozen or () for control in options.control]
+        arm = partial(Arm, folder=point.folder, options=options, labels=point.labels, shared=point.study)
         return [
-            Arm(
-                at_seed(point.config, seed),
-                agent,
-                name,
-                seed,
-                point.folder,
-                options,
-                control,
-                point.labels,
-                shared=point.study,
-            )
+            arm(config=at_seed(point.config, seed), agent=agent, name=name, seed=seed, control=control)
             for seed in chosen_seeds(options.seeds)
             for (agent, control), name in zip(played, self.names, strict=True)
         ]

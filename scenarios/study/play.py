@@ -341,10 +341,5 @@ def _write_reliability(arm: Arm, facts: RoundFacts) -> None:
     filled = facts.slates >= 0
     chance = predicted_consumption(facts.intensity, facts.examination)
     curve = reliability(chance[filled], facts.consumed[filled])
-    columns = {
-        "decile": 1 + np.arange(len(curve.exposures)),
-        "exposures": curve.exposures,
-        "predicted": curve.predicted,
-        "consumed": curve.consumed,
-    }
+    columns = {"decile": 1 + np.arange(len(curve.exposures)), **dataclasses.asdict(curve)}
     _put(arm, "reliability", facts.round, columns)

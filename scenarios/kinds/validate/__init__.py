@@ -249,9 +249,7 @@ class _Work:
         """Truths fitted to the log, and the chosen name."""
         fitted: dict[str, Truth] = {}
         chosen = None
-        for name in sorted(
-            self.config.truths, key=lambda name: name != AUTO
-        ):  # the choice tells one of the names
+        for name in sorted(self.config.truths, key=lambda name: name != AUTO):  # auto tells one of the names
             if name not in fitted:
                 truth = kept_truth(self.log, gap=self.gap, kind=name, rank=self.config.rank)
                 fitted[truth.kind] = truth

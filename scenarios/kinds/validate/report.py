@@ -383,10 +383,8 @@ def _deciles(table: pd.DataFrame) -> TextTable:
 def real_against_simulated(intervals: pd.DataFrame, agreement: pd.DataFrame) -> Figure | None:
     """Real precision of models against utility, a panel per truth."""
     ends = ["mean", "low", "high"]
-    bars = {
-        end: intervals[end].fillna(intervals["mean"]) for end in ends
-    }  # no bar where there is no interval
-    intervals = intervals.assign(**bars)
+    # Where there is no interval, there is no bar.
+    intervals = intervals.assign(**{end: intervals[end].fillna(intervals["mean"]) for end in ends})
     real = intervals[(intervals["truth"] == "") & (intervals["metric"] == "precision")].set_index("model")
     of_truths = figures_of(agreement)
     rows = -(-len(of_truths) // _ACROSS)
