@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import difflib
 import errno
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -125,6 +126,21 @@ def first_words(error: BaseException, longest: int = 120) -> str:
     """Beginning of an exception's text, or of its system message."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return " ".join((text or type(error).__name__).split())[:longest]
+
+
+@contextmanager
+def raised_as(
+    kind: type[RimsimError],
+    where: object,
+    said: str,
+    causes: type[Exception] | tuple[type[Exception], ...] = OSError,
+    longest: int = 120,
+) -> Iterator[None]:
+    """Context manager that raises ``kind`` for causes, with their first words."""
+    try:
+        yield
+    except causes as broken:
+        raise kind(f"{where}: {said} ({first_words(broken, longest)})") from broken
 
 
 _MOST = 10

@@ -14,7 +14,7 @@ from rimsim.arrays import Ints
 from rimsim.data.load import EMBEDDED, LogSelection, load
 from rimsim.data.log import EventLog, shortcomings
 from rimsim.data.readers.columns import Columns
-from rimsim.errors import DataError, first_words
+from rimsim.errors import DataError, raised_as
 from rimsim.measures import gini
 from rimsim.system import draft_file
 
@@ -231,11 +231,8 @@ def draw(log: EventLog, path: str | os.PathLike[str]) -> None:
         name = log.report.source if log.report is not None else "log"
         title = f"{name}: {log.n_users:,} users, {log.n_items:,} items, {len(log):,} events"
         figure.suptitle(title, fontsize=14, fontweight="bold", x=0.01, ha="left")
-    try:
-        with draft_file(target) as draft:
-            figure.savefig(draft, dpi=120)
-    except OSError as broken:
-        raise DataError(f"{target}: cannot be written ({first_words(broken)})") from broken
+    with raised_as(DataError, target, "cannot be written"), draft_file(target) as draft:
+        figure.savefig(draft, dpi=120)
 
 
 def _popularity(axes: Axes, log: EventLog) -> None:

@@ -119,7 +119,7 @@ def _required(run: Run, n_items: int) -> dict[tuple[int, int], Ints] | None:
     if "agent" in table:
         return None
     for (seed, number), group in table.groupby(["seed", "round"]):
-        rows[int(seed), int(number)] = row = np.zeros(n_items, np.int64)
+        rows[int(str(seed)), int(str(number))] = row = np.zeros(n_items, np.int64)
         row[group["item"].to_numpy()] = group["required"].to_numpy()
     return rows
 
@@ -226,7 +226,7 @@ def _bought(
 def _by_arm(table: pd.DataFrame) -> dict[tuple[str, int, int], pd.DataFrame]:
     """(agent, seed, round) → its rows."""
     groups = table.groupby(["agent", "seed", "round"], sort=False, observed=True)
-    return {(str(agent), int(seed), int(number)): rows for (agent, seed, number), rows in groups}
+    return {(str(agent), int(str(seed)), int(str(number))): rows for (agent, seed, number), rows in groups}
 
 
 def _counts(items: pd.Series[int], n_items: int) -> Ints:

@@ -30,7 +30,7 @@ _AGENT = "random"
 """Agent of a shadow: its slates depend on no model, so neither platform nor guarantee moves the outcome."""
 _MODEL = "popularity"
 """Model of a shadow, whose scores nobody reads."""
-_RETRAINED = tuple(kind for kind in CONTROLS if kind != "frozen")
+_RETRAINED = ("organic", "random", "static", "yoked")
 """Kinds of controls that retrain, on as many events as the arm of the same agent and seed."""
 
 

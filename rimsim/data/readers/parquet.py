@@ -17,9 +17,10 @@ from rimsim.data.readers.columns import ColumnPlaces, ColumnRoles, Role, resolve
 from rimsim.data.readers.delimited import Reading
 from rimsim.data.readers.events import Collector, RowBlock
 from rimsim.data.readers.values import LATEST, Words, short
-from rimsim.errors import DataError, refuse
+from rimsim.errors import DataError, raised_as, refuse
 
 _BROKEN: Final = (pa.ArrowException, OSError, ValueError, RuntimeError, KeyError, MemoryError, OverflowError)
+_DAMAGED = "damaged or cut short"
 
 BATCH_ROWS: Final = 2**18
 """Rows that are held at a time in addition to the events themselves."""
@@ -31,22 +32,14 @@ def opened(file: Path | BytesIO, name: str) -> pq.ParquetFile:
     Raises:
         DataError: If it is no Parquet, or damaged.
     """
-    try:
+    with raised_as(DataError, name, "no readable Parquet", _BROKEN, 160):
         return pq.ParquetFile(file)
-    except _BROKEN as broken:
-        raise DataError(f"{name}: no readable Parquet ({_first_line(broken)})") from broken
-
-
-def _first_line(broken: BaseException) -> str:
-    return (str(broken).strip().splitlines() or [type(broken).__name__])[0][:160]
 
 
 def table_of(file: Path | BytesIO, name: str) -> pa.Table:
     """Whole small table, such as a catalogue."""
-    try:
+    with raised_as(DataError, name, _DAMAGED, _BROKEN, 160):
         return opened(file, name).read(use_threads=False)
-    except _BROKEN as broken:
-        raise DataError(f"{name}: damaged or cut short ({_first_line(broken)})") from broken
 
 
 def read_parquet(file: Path | BytesIO, name: str, collector: Collector, roles: ColumnRoles) -> Reading:
@@ -60,11 +53,9 @@ def read_parquet(file: Path | BytesIO, name: str, collector: Collector, roles: C
     schema = parquet.schema_arrow
     places = resolve(schema.names, roles, name)
     reader = _BatchReader(schema, places, name, collector)
-    try:
+    with raised_as(DataError, name, _DAMAGED, _BROKEN, 160):
         for batch in parquet.iter_batches(batch_size=BATCH_ROWS, columns=reader.names, use_threads=False):
             reader.read(batch)
-    except _BROKEN as broken:
-        raise DataError(f"{name}: damaged or cut short ({_first_line(broken)})") from broken
     return Reading("Parquet", places.pairs(), "iso" if reader.moments else "number")
 
 
