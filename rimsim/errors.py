@@ -136,7 +136,10 @@ def raised_as(
     causes: type[Exception] | tuple[type[Exception], ...] = OSError,
     longest: int = 120,
 ) -> Iterator[None]:
-    """Context manager that raises ``kind`` for causes, with their first words."""
+    """Context manager that turns causes into errors of ours.
+
+    Their first words stand in brackets.
+    """
     try:
         yield
     except causes as broken:

@@ -12,16 +12,9 @@ from rimsim.config import LogOptions
 from rimsim.config.reading import record_from
 from rimsim.data.catalogue import catalogue, data_folder, downloaded
 from rimsim.data.log import EventLog, ReadReport
+from rimsim.data.readers import containers
 from rimsim.data.readers.attributes import read_tables
 from rimsim.data.readers.columns import ColumnRoles, Columns
-from rimsim.data.readers.containers import (
-    Container,
-    embedded_container,
-    existing,
-    inside_zip,
-    open_container,
-    zip_container,
-)
 from rimsim.data.readers.delimited import TextForm
 from rimsim.data.readers.events import Collector, assemble, collected, selected, written_dates
 from rimsim.data.readers.layouts import find_log, read_rows
@@ -148,13 +141,13 @@ def _read(
     return dataclasses.replace(assemble(events, options, users, item_table), report=report)
 
 
-def container_of(name: str) -> Container:
+def container_of(name: str) -> containers.Container:
     """Container of a log's source."""
     if name == EMBEDDED:
-        return embedded_container(name)
-    if (zipped := inside_zip(name)) is not None:
-        return zip_container(*zipped)
-    return open_container(_path_of(name))
+        return containers.embedded_container(name)
+    if (zipped := containers.inside_zip(name)) is not None:
+        return containers.zip_container(*zipped)
+    return containers.open_container(_path_of(name))
 
 
 def _path_of(name: str) -> Path:
@@ -162,7 +155,7 @@ def _path_of(name: str) -> Path:
     known = next((entry for entry in catalogue() if entry.name == name), None)
     if known is None or os.path.lexists(name):
         is_word = "." not in name and "/" not in name
-        return existing(name, [entry.name for entry in catalogue()] if is_word else [])
+        return containers.existing(name, [entry.name for entry in catalogue()] if is_word else [])
     fetched = downloaded(name)
     if fetched is None:
         raise DataError(

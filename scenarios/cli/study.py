@@ -14,15 +14,7 @@ import click
 
 from rimsim import scenarios
 from rimsim.errors import ConfigError, RunFolderError
-from rimsim.scenarios.cli.tools import (
-    command_line,
-    given,
-    options,
-    print_run,
-    read_value,
-    require_names,
-    terminal,
-)
+from rimsim.scenarios.cli import tools
 
 if TYPE_CHECKING:
     from rimsim.scenarios import Run
@@ -33,7 +25,7 @@ _EXECUTION = ("batch_size", "workers", "backend", "address")
 
 @click.command()
 @click.argument("scenario", required=False)
-@options("compare")
+@tools.options("compare")
 def compare(*, resume: bool, source: Path | None, **values: Any) -> None:
     """Compare agents in the closed loop: the main job.
 
@@ -41,16 +33,16 @@ def compare(*, resume: bool, source: Path | None, **values: Any) -> None:
     """
     asked = _asked(values, resume=resume)
     if resume:
-        print_run(_resumed(asked, "comparison", source))
+        tools.print_run(_resumed(asked, "comparison", source))
     elif source is not None:
         _repeat(asked, source)
     else:
-        print_run(scenarios.compare(**asked, command=command_line(), console=terminal()))
+        tools.print_run(scenarios.compare(**asked, command=tools.command_line(), console=tools.terminal()))
 
 
 @click.command()
 @click.argument("scenario", required=False)
-@options("sweep")
+@tools.options("sweep")
 def sweep(*, resume: bool, beta: str | None, grid: tuple[str, ...], **values: Any) -> None:
     """Compare agents over a grid of settings: the front.
 
@@ -60,18 +52,18 @@ def sweep(*, resume: bool, beta: str | None, grid: tuple[str, ...], **values: An
     if parsed := _parsed_grid(grid, beta):
         asked["grid"] = parsed
     if resume:
-        print_run(_resumed(asked, "sweep"))
+        tools.print_run(_resumed(asked, "sweep"))
     else:
-        print_run(scenarios.sweep(**asked, command=command_line(), console=terminal()))
+        tools.print_run(scenarios.sweep(**asked, command=tools.command_line(), console=tools.terminal()))
 
 
 def _asked(values: Mapping[str, Any], *, resume: bool) -> dict[str, Any]:
     """Given parameters; fields of the log are settings."""
-    asked = given(values)
+    asked = tools.given(values)
     fields = {name: asked.pop(name) for name in list(asked) if "." in name}
     asked |= {"settings": dict(asked["settings"]) | fields}
     if not resume:  # a folder may stand in place of the scenario
-        require_names(asked.get("scenario"), asked["settings"], asked.get("agents", ()))
+        tools.require_names(asked.get("scenario"), asked["settings"], asked.get("agents", ()))
     return asked
 
 
@@ -90,7 +82,7 @@ def _parsed_grid(pairs: Sequence[str], betas: str | None) -> dict[str, list[obje
             raise ConfigError(
                 f"{where}: {text!r}; allowed: FIELD=VALUE,VALUE,… once a field, such as exposure.cost=1,2,4"
             )
-        grid[name] = [read_value(part, f"--grid: {name}") for part in parts]
+        grid[name] = [tools.read_value(part, f"--grid: {name}") for part in parts]
     if betas is not None:
         for beta in grid[BETA]:
             override(ScenarioConfig(), {BETA: beta}, origin="--beta")
@@ -123,9 +115,9 @@ def _repeat(asked: dict[str, Any], source: Path) -> None:
         click.echo(f"note: {first.folder}: {line}")
     kept = StudyOptions.of(first.config) | {"measures": list(first.own_measures)}
     again = scenarios.compare(
-        first.scenario, out=asked.get("out"), command=command_line(), **kept, **_execution(asked)
+        first.scenario, out=asked.get("out"), command=tools.command_line(), **kept, **_execution(asked)
     )
-    print_run(again)
+    tools.print_run(again)
     if digest(first) != digest(again):
         raise RunFolderError(
             f"{again.folder} differs from {first.folder} in {', '.join(different_tables(first, again))} (digests "
@@ -137,7 +129,7 @@ def _repeat(asked: dict[str, Any], source: Path) -> None:
 
 def _execution(asked: Mapping[str, Any]) -> dict[str, Any]:
     """Given options of execution, and the console."""
-    return {name: asked[name] for name in _EXECUTION if name in asked} | {"console": terminal()}
+    return {name: asked[name] for name in _EXECUTION if name in asked} | {"console": tools.terminal()}
 
 
 def _require_same(run: Run, asked: Mapping[str, Any]) -> None:

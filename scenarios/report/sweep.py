@@ -17,14 +17,7 @@ from rimsim.measures import LEVEL, MEASURES, holm, late_means, paired_difference
 from rimsim.scenarios.report import charts, sentences, tables
 from rimsim.scenarios.report.console import more_place, picture_names
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
-from rimsim.scenarios.runs.status import (
-    control_name,
-    is_control,
-    runs_of,
-    shown_rounds,
-    status_note,
-    status_of,
-)
+from rimsim.scenarios.runs import status
 from rimsim.scenarios.runs.store import resume_command
 
 if TYPE_CHECKING:
@@ -48,8 +41,8 @@ def sweep_report(sweep: Run) -> Report:
     """
     table, scenario = sweep_table(sweep), sweep.scenario
     unit, fields = scenario.exposure.unit, swept_fields(table)
-    runs = [run for _, run in runs_of(sweep)]
-    unfinished, undrawn = status_note(sweep, runs), undrawn_reason(table)
+    runs = [run for _, run in status.runs_of(sweep)]
+    unfinished, undrawn = status.status_note(sweep, runs), undrawn_reason(table)
     found = sweep_matrix(table, unit)
     agreements = dict.fromkeys(map(sentences.agreement_note, runs))  # points with the same truth say the same
     notes = (*agreements, tables.two_seeds_note(len(sweep.seeds)), unfinished)
@@ -107,10 +100,10 @@ def sweep_table(sweep: Run) -> pd.DataFrame:
         RunFolderError: If no arm is complete.
     """
     parts, fields = [], []
-    for point, run in runs_of(sweep):
+    for point, run in status.runs_of(sweep):
         fields = [field for field, _ in point.labels]
-        if status_of(run).complete:
-            means = late_means(shown_rounds(run))
+        if status.status_of(run).complete:
+            means = late_means(status.shown_rounds(run))
             columns = {field: pd.Series([value] * len(means)) for field, value in point.labels}
             parts.append(means.assign(**columns))
     if not parts:
@@ -206,9 +199,9 @@ def contrasts(arms: Sequence[str], unit: str) -> list[Contrast]:
     The loop is that of the baseline (``relevance``): its own arm minus its control under random slates. A guarantee is
     evaluated by the first agent that keeps some, against the baseline.
     """
-    agents = [name for name in arms if not is_control(name)]
+    agents = [name for name in arms if not status.is_control(name)]
     base, found = tables.baseline_of(agents), list[Contrast]()
-    apart = control_name(base, "random")
+    apart = status.control_name(base, "random")
     if apart in arms:
         found += [Contrast(f"loop: {name.replace('_', ' ')}", name, base, apart) for name in _LOOPED]
     keeper = tables.guarantor_of([name for name in agents if name != base])

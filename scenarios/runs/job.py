@@ -22,19 +22,9 @@ from rich.progress import (
 )
 
 from rimsim.errors import ConfigError, RimsimError, require_known
+from rimsim.scenarios.runs import store
 from rimsim.scenarios.runs.local import Report, Task, Workers, run_here, stop_if_asked
 from rimsim.scenarios.runs.status import Arm
-from rimsim.scenarios.runs.store import (
-    CONFIG,
-    Run,
-    locked,
-    read_table,
-    require_free,
-    versions,
-    write_table,
-    write_yaml,
-    writing,
-)
 from rimsim.system import cores, draft_content, memory
 
 if TYPE_CHECKING:
@@ -117,7 +107,7 @@ def _alone(job: Callable[[Task, Report], None], task: Task, report: Report) -> N
     if not isinstance(task, Arm):
         job(task, report)
         return
-    with writing(task.folder, task.part):
+    with store.writing(task.folder, task.part):
         job(task, report)
 
 
@@ -190,7 +180,7 @@ class Job(Generic[Part]):
     """Plain data, such as seeds."""
     play: Callable[[Part, Report], Mapping[str, pd.DataFrame]]
     """Tables of a part; a function of a module where parts run on workers."""
-    finish: Callable[[Run], None] = lambda _: None
+    finish: Callable[[store.Run], None] = lambda _: None
     """Writes pictures and whatever else the folder holds, from a run that has its tables."""
     bar: str = "parts"
     """Text before the progress bar."""
@@ -198,21 +188,21 @@ class Job(Generic[Part]):
     """Sum of the numbers that all parts report."""
 
 
-def make_run(job: Job[Part], folder: Path, command: str, execution: Execution) -> Run:
+def make_run(job: Job[Part], folder: Path, command: str, execution: Execution) -> store.Run:
     """Make a run whole or not at all.
 
     Raises:
         RunFolderError: If the folder is in use or holds something.
         RimsimError: Whatever went wrong in a part.
     """
-    require_free(folder)
-    with locked(folder), draft_content(folder, CONFIG) as draft:
-        described = {"command": command, **job.described, "versions": versions()}
-        write_yaml(draft / CONFIG, described)
+    store.require_free(folder)
+    with store.locked(folder), draft_content(folder, store.CONFIG) as draft:
+        described = {"command": command, **job.described, "versions": store.versions()}
+        store.write_yaml(draft / store.CONFIG, described)
         for name, table in play_parts(job, draft, execution).items():
-            write_table(draft / f"{name}.parquet", table)
-        job.finish(Run(draft))
-    return Run(folder)
+            store.write_table(draft / f"{name}.parquet", table)
+        job.finish(store.Run(draft))
+    return store.Run(folder)
 
 
 def play_parts(job: Job[Part], folder: Path, execution: Execution) -> dict[str, pd.DataFrame]:
@@ -225,7 +215,7 @@ def play_parts(job: Job[Part], folder: Path, execution: Execution) -> dict[str, 
             run_stages([stage], run, execution.console)
         tables: dict[str, list[pd.DataFrame]] = {}
         for path in sorted(place.glob("[0-9]*.parquet")):
-            tables.setdefault(path.stem.partition("-")[2], []).append(read_table(path))
+            tables.setdefault(path.stem.partition("-")[2], []).append(store.read_table(path))
         return {name: pd.concat(parts, ignore_index=True) for name, parts in tables.items()}
     finally:
         shutil.rmtree(place, ignore_errors=True)
@@ -240,7 +230,7 @@ def _leave(
     """Play a part and write its tables."""
     number, part = numbered
     for name, table in play(part, report).items():
-        write_table(place / f"{number:06d}-{name}.parquet", table)
+        store.write_table(place / f"{number:06d}-{name}.parquet", table)
 
 
 def chosen_seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:

@@ -17,14 +17,7 @@ from rimsim.market import build_world
 from rimsim.market.world import check_plugs, own_places, plugs_of, shared_log
 from rimsim.measures import own_measures, try_measures
 from rimsim.plugs import files_of, own_code
-from rimsim.scenarios.runs.job import (
-    MAIN,
-    Execution,
-    chosen_seeds,
-    log_bytes,
-    require_memory,
-    state_bytes,
-)
+from rimsim.scenarios.runs import job
 from rimsim.scenarios.runs.schema import parsed_yaml
 from rimsim.scenarios.runs.status import Arm, StudyOptions, StudyPoint, control_name, points_of
 from rimsim.scenarios.runs.store import BEGUN, Run, disk_errors, load_run, versions
@@ -65,7 +58,7 @@ class StudyPlan:
         arm = partial(Arm, folder=point.folder, options=options, labels=point.labels, shared=point.study)
         return [
             arm(config=at_seed(point.config, seed), agent=agent, name=name, seed=seed, control=control)
-            for seed in chosen_seeds(options.seeds)
+            for seed in job.chosen_seeds(options.seeds)
             for (agent, control), name in zip(played, self.names, strict=True)
         ]
 
@@ -89,7 +82,7 @@ def planned(
     base: ScenarioConfig,
     grid: Mapping[str, Sequence[object]],
     options: StudyOptions,
-    execution: Execution | None = None,
+    execution: job.Execution | None = None,
 ) -> Study:
     """Checked plans of a sweep, or of a comparison (no grid).
 
@@ -105,7 +98,7 @@ def planned(
     texts = options.agents
     if texts is None:  # defaults contain one another: the shortest can play at every point
         texts = min((default_agents(point.config) for point in points), key=len)
-    seeds, measures = chosen_seeds(options.seeds), own_measures(options.measures)
+    seeds, measures = job.chosen_seeds(options.seeds), own_measures(options.measures)
     require_known("reveal: {}", options.reveal, REVEALED)
     agents = checked_agents(texts)
     of_points = [checked_frozen(point.config, agents, options.frozen) for point in points]
@@ -150,7 +143,7 @@ def study_of(run: Run) -> Study:
     return Study(run.folder, run.scenario, grid, tuple(plans))
 
 
-def _require_memory(points: Sequence[StudyPoint], arms: int, execution: Execution) -> None:
+def _require_memory(points: Sequence[StudyPoint], arms: int, execution: job.Execution) -> None:
     """Refuse a run that does not fit into memory."""
     if execution.backend != "local":
         return  # the memory of other machines is not known
@@ -159,9 +152,9 @@ def _require_memory(points: Sequence[StudyPoint], arms: int, execution: Executio
         configs = [point.config for point in points if point.config.data == data]
         log = shared_log(configs[0])
         most = max(_arrivals(config, log) for config in configs)
-        each = max(each, log_bytes(log) + state_bytes(most, log.n_items))
+        each = max(each, job.log_bytes(log) + job.state_bytes(most, log.n_items))
     workers = min(execution.workers or cores(), arms * len(points))
-    require_memory(each + MAIN, each, workers, "arrivals.per_round or number of events (data)")
+    job.require_memory(each + job.MAIN, each, workers, "arrivals.per_round or number of events (data)")
 
 
 def _arrivals(config: ScenarioConfig, log: EventLog) -> int:

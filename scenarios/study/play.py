@@ -10,15 +10,8 @@ from contextlib import suppress
 import numpy as np
 import pandas as pd
 
-from rimsim.agents import (
-    Agent,
-    LearningAgent,
-    PricingAgent,
-    RememberingAgent,
-    diagnostics_of,
-    make_agent,
-    market_for,
-)
+from rimsim import agents as players
+from rimsim import measures
 from rimsim.agents.feasibility import undeliverable
 from rimsim.agents.play import play
 from rimsim.arrays import Array, Floats, Ints
@@ -29,15 +22,6 @@ from rimsim.market.consumers.contract import true_intensity_of
 from rimsim.market.providers import Roster
 from rimsim.market.records import within_capacity
 from rimsim.market.world import own_places, warm_model
-from rimsim.measures import (
-    MEASURES,
-    RoundFacts,
-    late_means,
-    measured,
-    own_measures,
-    predicted_consumption,
-    reliability,
-)
 from rimsim.plugs import own_code
 from rimsim.scenarios.runs.checkpoint import Checkpoint, mark_done
 from rimsim.scenarios.runs.local import Report, errors_of_interrupts
@@ -86,7 +70,7 @@ def opening_utilities(config: ScenarioConfig, seed: int) -> pd.DataFrame:
     """
     market = Market(config, seeds=Seeds.all(seed), needs=Needs(future=True))
     view = market.round_view()
-    agents = [make_agent(name) for name in AT_OPENING]
+    agents = [players.make_agent(name) for name in AT_OPENING]
     for agent in agents:
         agent.begin_round(view)
     total, visits_valued = np.zeros(len(agents)), 0
@@ -126,8 +110,8 @@ def run_arm(arm: Arm, report: Report, *, batch_size: int | None = None) -> None:
 
 
 def _play_rounds(arm: Arm, report: Report, batch_size: int | None) -> None:
-    agent = make_agent(arm.agent)
-    market = market_for(
+    agent = players.make_agent(arm.agent)
+    market = players.market_for(
         agent,
         arm.config,
         seeds=Seeds.all(arm.seed),
@@ -154,12 +138,14 @@ class ArmRecorder:
 
     tracker: Tracker
 
-    def __init__(self, arm: Arm, agent: Agent, market: Market, report: Report) -> None:
+    def __init__(self, arm: Arm, agent: players.Agent, market: Market, report: Report) -> None:
         self._arm, self._agent, self.market = arm, agent, market
         self.served = report
         self.count = 0  # arrivals served so far
-        self._own = {measure.name: measure for measure in own_measures(arm.options.measures).values()}
-        self.measures = {**MEASURES, **self._own}
+        self._own = {
+            measure.name: measure for measure in measures.own_measures(arm.options.measures).values()
+        }
+        self.measures = {**measures.MEASURES, **self._own}
         self._shared = shared_facts(market.world, arm.config, arm.seed)
         self._adoption = AdoptionCount(market.world.release)
         self._figures: list[pd.DataFrame] = []
@@ -177,7 +163,7 @@ class ArmRecorder:
         self._first, served, price, ticks, items, arrivals = (left.arm[name] for name in _COUNTS)
         self.count, self._hindsight.last = int(served), price if len(price) else None
         self._adoption = AdoptionCount(release, [ticks], [items], [arrivals])
-        if isinstance(self._agent, RememberingAgent):
+        if isinstance(self._agent, players.RememberingAgent):
             self._agent.load_state(left.agent)
         before = read_table(self._rounds)
         self._figures = [before[before["round"] == number] for number in range(market.round)]
@@ -195,12 +181,12 @@ class ArmRecorder:
         self.count += len(closed.ledger.schedule)
         exposure = closed.ledger.exposure(market.n_items)
         self._first = exposure if self._first is None else self._first
-        price = self._agent.item_price if isinstance(self._agent, PricingAgent) else None
+        price = self._agent.item_price if isinstance(self._agent, players.PricingAgent) else None
         proof = certified(closed, self._hindsight) if arm.options.certify else None
         adoption = self._adoption
         adoption.enter(closed)
         facts = facts_of(self._shared, closed, self._first, adoption, proof, price)
-        values = measured(facts, self.measures.values()) | diagnostics_of(self._agent)
+        values = measures.measured(facts, self.measures.values()) | players.diagnostics_of(self._agent)
         columns = {"metric": list(values), "value": list(values.values())}
         self._figures.append(_round_table(arm, closed.number, columns))
         _write_round(arm, market, closed, facts.required_positions, price)
@@ -223,7 +209,9 @@ class ArmRecorder:
     def _save(self) -> None:
         agent, adoption, price = self._agent, self._adoption, self._hindsight.last
         # An agent that learns and has no memory to be saved begins again where its run is resumed.
-        can_resume = isinstance(agent, RememberingAgent) or not isinstance(agent, LearningAgent)
+        can_resume = isinstance(agent, players.RememberingAgent) or not isinstance(
+            agent, players.LearningAgent
+        )
         if self.market.done or not can_resume or self._first is None:
             return
         counts: tuple[Array, ...] = (
@@ -232,14 +220,14 @@ class ArmRecorder:
             np.zeros(0) if price is None else price,
             *(np.concatenate(parts) for parts in (adoption.ticks, adoption.items, adoption.arrivals)),
         )
-        memory = agent.state if isinstance(agent, RememberingAgent) else {}
+        memory = agent.state if isinstance(agent, players.RememberingAgent) else {}
         checkpoint = Checkpoint(self.market.state, dict(zip(_COUNTS, counts, strict=True)), memory)
         checkpoint.save(self._arm.folder, self._arm.part)
 
     def finish(self) -> None:
         """Write the final values and the times to adoption."""
         arm, figures = self._arm, pd.concat(self._figures, ignore_index=True)
-        means = late_means(figures).set_index("metric")["value"]
+        means = measures.late_means(figures).set_index("metric")["value"]
         finals = {name: float(means[name]) if name in means else None for name in (*_FINAL, *self._own)}
         # Besides agent and seed, swept fields tell the arms of a run apart: the rest is in config.yaml.
         swept = {
@@ -337,9 +325,9 @@ def _moves(closed: ClosedRound, roster: Roster) -> dict[str, object] | None:
     }
 
 
-def _write_reliability(arm: Arm, facts: RoundFacts) -> None:
+def _write_reliability(arm: Arm, facts: measures.RoundFacts) -> None:
     filled = facts.slates >= 0
-    chance = predicted_consumption(facts.intensity, facts.examination)
-    curve = reliability(chance[filled], facts.consumed[filled])
+    chance = measures.predicted_consumption(facts.intensity, facts.examination)
+    curve = measures.reliability(chance[filled], facts.consumed[filled])
     columns = {"decile": 1 + np.arange(len(curve.exposures)), **dataclasses.asdict(curve)}
     _put(arm, "reliability", facts.round, columns)
