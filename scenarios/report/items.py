@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -17,10 +15,7 @@ from rimsim.measures import MEASURES, Measure, late_rounds, late_words
 from rimsim.scenarios.report.record import TextTable
 from rimsim.scenarios.report.tables import REFERENCE, baseline_of, compared_agents, reported_unit, signed
 from rimsim.scenarios.runs.status import is_control, shown_rounds, status_of
-
-if TYPE_CHECKING:
-    from rimsim.scenarios.runs.store import Run
-
+from rimsim.scenarios.runs.store import Run, table_in
 
 DECILES = 10
 """Groups of arrivals by intensity, or of items by popularity."""
@@ -75,21 +70,18 @@ def picture_tables(run: Run) -> PictureTables:
     """Tables of a run that its plots are drawn from."""
     rounds, status = shown_rounds(run), status_of(run)
 
-    def shown(table: pd.DataFrame) -> pd.DataFrame:
-        """Leave out what unfinished arms left behind."""
+    def shown(name: str, columns: Sequence[str] | None = None) -> pd.DataFrame | None:
+        """Table without the rows of unfinished arms; None where it is missing."""
+        try:
+            table = table_in(run.folder, name, columns)
+        except MissingTableError:
+            return None
         if len(status.complete) == status.arms:
             return table
         return table.merge(rounds[["agent", "seed", "round"]].drop_duplicates())
 
-    ledger = prices = reliability = None
-    with suppress(MissingTableError):
-        ledger = shown(run.exposures(_LEDGER))
-    with suppress(MissingTableError):
-        prices = shown(run.prices)
-    with suppress(MissingTableError):  # a run of an earlier version
-        reliability = shown(run.reliability)
     planned = {campaign.name for campaign in run.scenario.exposure.campaigns}
-    campaigns = None if run.promises is None else shown(run.promises)
+    campaigns = shown("promises")
     events = run.catalogue["events"].to_numpy(np.int64)
     scenario = run.scenario
     unit = reported_unit(rounds, scenario.exposure.unit)
@@ -97,11 +89,11 @@ def picture_tables(run: Run) -> PictureTables:
     return PictureTables(
         rounds=rounds,
         n_items=len(events),
-        ledger=ledger,
+        ledger=shown("ledger", _LEDGER),
         required=_required(run, len(events)),
-        arrivals=shown(run.arrivals),
-        prices=prices,
-        reliability=reliability,
+        arrivals=shown("arrivals"),
+        prices=shown("prices"),
+        reliability=shown("reliability"),
         campaigns=None if campaigns is None else campaigns[campaigns["name"].isin(planned)],
         popularity=events,
         unit=unit,

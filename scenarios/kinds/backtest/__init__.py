@@ -134,14 +134,11 @@ def _answers(models: Models, name: str) -> Iterator[tuple[str, float, float, Map
     yield "user-rec", none, none, tasks.user_recommendation(scores, split, c, seed)
     if not (any(config.beta) or config.cap):
         return
-    past, rate = models.past(name), models.judging_rate(name)
     pricing = tasks.Pricing(seed, config.tol, config.dither)
-    for beta, values in tasks.matching_with_floors(
-        scores, past, split, k, config.beta, rate, pricing
-    ).items():
+    online = tasks.Matching(scores, models.past(name), split, k, pricing)
+    for beta, values in online.with_floors(config.beta, models.judging_rate(name)).items():
         yield "online", beta, none, values
-    share = config.user_share
-    for cap, values in tasks.matching_with_caps(scores, past, split, k, config.cap, share, pricing).items():
+    for cap, values in online.with_caps(config.cap, config.user_share).items():
         yield "online", none, cap, values
 
 

@@ -33,7 +33,6 @@ from rimsim.plugs import own_code
 from rimsim.scenarios.kinds.results import RunResult, Show, table_of
 from rimsim.scenarios.kinds.validate import checks
 from rimsim.scenarios.kinds.validate.answers import HeldAnswers, held_answers, judge_observed
-from rimsim.scenarios.kinds.validate.false_truths import FALSE, PAST, bar_name, false_truths
 from rimsim.scenarios.kinds.validate.report import BESTSELLERS, readme, validation_report
 from rimsim.scenarios.report.charts import draw
 from rimsim.scenarios.runs import store
@@ -255,9 +254,12 @@ class _Work:
 
         def of_past(cut: evidence_of.Cut) -> dict[str, Truth]:
             past, gap, rank = cut.later.past, self.gap, config.rank
-            return {bar_name(name, PAST): kept_truth(past, gap=gap, kind=name, rank=rank) for name in truths}
+            return {
+                checks.bar_name(name, checks.PAST): kept_truth(past, gap=gap, kind=name, rank=rank)
+                for name in truths
+            }
 
-        judged: dict[str, evidence_of.ChoiceLaw] = {**truths, **false_truths(truths, self.log)}
+        judged: dict[str, evidence_of.ChoiceLaw] = {**truths, **checks.false_truths(truths, self.log)}
         everything = evidence_of.gather(
             cuts, config.chosen, judged, setting, self.show, self.unfitted, of_past
         )
@@ -266,8 +268,8 @@ class _Work:
         for name in truths:
             figures = agreement(real, evidence.by_user(name)[:-1], resamples=config.resamples).figures
             bars = {}
-            for bar in (*FALSE, PAST):
-                simulated = everything.by_user(bar_name(name, bar))[:-1]
+            for bar in (*checks.FALSE, checks.PAST):
+                simulated = everything.by_user(checks.bar_name(name, bar))[:-1]
                 bars[bar] = agreement(real, simulated, resamples=0).kendall_settled
             figures |= {**bars, "chosen": float(name == chosen)}
             figures["unfit"] = float(figures["unfit"] or _no_better(figures["kendall_settled"], bars))
@@ -347,7 +349,7 @@ def _means(evidence: evidence_of.Evidence) -> Iterator[tuple[str, str, int, str,
 
 def _no_better(agreed: float | None, bars: Mapping[str, float | None]) -> bool:
     """True if a false truth agrees as well, below 1."""
-    return agreed is not None and agreed < 1 and any(agreed <= (bars[bar] or 0.0) for bar in FALSE)
+    return agreed is not None and agreed < 1 and any(agreed <= (bars[bar] or 0.0) for bar in checks.FALSE)
 
 
 def _intervals(evidence: evidence_of.Evidence) -> pd.DataFrame:
