@@ -6,19 +6,12 @@ from functools import partial
 import gymnasium
 import numpy as np
 import pytest
+import small_markets as markets
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import SyncVectorEnv
 from gymnasium.wrappers import NormalizeReward
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
 from kit import cases, refused
-from small_markets import (
-    SMALL,
-    settings_of,
-    small_broadcast,
-    small_capped,
-    small_scenario,
-    weighted_exposures,
-)
 
 from rimsim import measures
 from rimsim.agents import PolicyAgent, make_agent, market_for, play_round, rollout
@@ -29,12 +22,12 @@ from rimsim.envs.wrappers import Bonuses, compact
 from rimsim.errors import AgentError, ConfigError, MarketError
 from rimsim.intensity.contract import BLOCK
 
-CONFIG = small_scenario(rounds=2)
+CONFIG = markets.small_scenario(rounds=2)
 
 
 def made(config=CONFIG):
     """A small market of clones, 120 arrivals a round."""
-    return gymnasium.make("RIMMarket-v0", scenario="closed-loop", settings=settings_of(config))
+    return gymnasium.make("RIMMarket-v0", scenario="closed-loop", settings=markets.settings_of(config))
 
 
 def standing(rng, m=12, k=3):
@@ -99,7 +92,7 @@ def test_compact_numbers_are_bounded_and_checked():
         CompactObservation(made(), groups=0)
 
 
-@pytest.mark.parametrize("config", [CONFIG, small_capped(rounds=2)], ids=["clones", "capped"])
+@pytest.mark.parametrize("config", [CONFIG, markets.small_capped(rounds=2)], ids=["clones", "capped"])
 def test_a_policy_is_the_same_agent_in_the_environment_and_in_batches(config):
     """What a policy gets through the wrappers it gets as an agent, one arrival at a time or in batches, to the bit."""
 
@@ -217,10 +210,13 @@ COPIES = 3
 def small(kind, **changes):
     """Keyword arguments of a market of some kind that is over soon, with two rounds where it retrains."""
     short = {"arrivals.per_round": 12, "rounds": 2, "slate": 5}
-    return {"scenario": "closed-loop", "settings": settings_of(SMALL[kind]()) | short | changes}
+    return {
+        "scenario": "closed-loop",
+        "settings": markets.settings_of(markets.SMALL[kind]()) | short | changes,
+    }
 
 
-@pytest.mark.parametrize("kind", sorted(SMALL))
+@pytest.mark.parametrize("kind", sorted(markets.SMALL))
 def test_vector_equals_single_environments(kind):
     """Observations, rewards and ends are those of single environments at seeds s, s + 1, …, infos side by side."""
     kwargs = small(kind)
@@ -288,16 +284,16 @@ def test_an_answer_of_another_shape_or_type_is_refused():
     refused(AgentError, "answers 3 numbers; allowed: 1", rollout, made(), policy, seed=0)
 
 
-@pytest.mark.parametrize("kind", sorted(SMALL))
+@pytest.mark.parametrize("kind", sorted(markets.SMALL))
 def test_an_episode_counts_its_arrivals_and_its_rewards(kind):
     """Steps are the arrivals of all rounds, the reward is consumptions + c·Σ_y min(E_y, b_y), in the unit of b."""
-    made = gymnasium.make("RIMMarket-v0", settings=settings_of(SMALL[kind]())).unwrapped
+    made = gymnasium.make("RIMMarket-v0", settings=markets.settings_of(markets.SMALL[kind]())).unwrapped
     episode = rollout(made, make_agent("popularity"), seed=2)
     closed = made.market.closed
     assert episode.steps == sum(len(past.ledger.item) for past in closed)
     expected = 0.0
     for past in closed:
-        met = np.minimum(weighted_exposures(past), past.required).sum()
+        met = np.minimum(markets.weighted_exposures(past), past.required).sum()
         expected += past.ledger.consumed.sum() + past.cost * met
     assert episode.reward == pytest.approx(expected, rel=1e-9)
 
@@ -305,7 +301,7 @@ def test_an_episode_counts_its_arrivals_and_its_rewards(kind):
 @cases("asked most", (7, 7), (None, BLOCK))
 def test_batches_hold_no_more_arrivals_than_asked_for(asked, most):
     """So many at once, or as many as are scored together; a round of many who could all be served at once has both."""
-    config = small_broadcast(rounds=1, arrivals=ArrivalsConfig(kind="broadcast", per_round=150))
+    config = markets.small_broadcast(rounds=1, arrivals=ArrivalsConfig(kind="broadcast", per_round=150))
     agent, sizes = make_agent("relevance"), []
     play_round(market_for(agent, config), agent, asked, report=sizes.append)
     assert sum(sizes) == 150

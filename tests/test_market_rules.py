@@ -9,16 +9,8 @@ import pytest
 from kit import DOCS, cases, refused
 from small_markets import SMALL, small_scenario
 
+from rimsim import config as records
 from rimsim.agents import make_agent, market_for, play_round, top_k
-from rimsim.config import (
-    ArrivalsConfig,
-    ConsumerConfig,
-    ExposureConfig,
-    PlatformConfig,
-    Seeds,
-    find_scenario,
-    override,
-)
 from rimsim.errors import MarketError
 from rimsim.market import Market, Needs
 from rimsim.market.scores import median_kth_score
@@ -29,7 +21,7 @@ AGENTS = ("random", "relevance", "rim-feedback")
 
 def small(model, **changes):
     """Three rounds of 60 clones."""
-    arrivals, platform = ArrivalsConfig(per_round=60), PlatformConfig(model=model)
+    arrivals, platform = records.ArrivalsConfig(per_round=60), records.PlatformConfig(model=model)
     return small_scenario(**({"arrivals": arrivals, "platform": platform} | changes))
 
 
@@ -48,7 +40,9 @@ def test_all_arms_rounds_and_seeds_share_one_cost(model):
     found = set()
     for name, retrain in itertools.product(AGENTS, (True, False)):
         found |= {*costs(market_for(make_agent(name), small(model), retrain=retrain), name)}
-    found |= {Market(small(model), seeds=seeds).cost for seeds in (Seeds(choice=5), Seeds(agent=5))}
+    found |= {
+        Market(small(model), seeds=seeds).cost for seeds in (records.Seeds(choice=5), records.Seeds(agent=5))
+    }
     assert len(found) == 1
     assert found.pop() > 0
 
@@ -84,8 +78,8 @@ def test_a_market_that_goes_on_from_a_state_has_the_cost_of_its_opening(agent_na
 @pytest.mark.parametrize("model", MODELS)
 def test_the_cost_is_what_it_says(model):
     """It is ``exposure.cost`` times the median over the opening's states of the k-th best admissible intensity."""
-    platform = PlatformConfig(model=model, calibration="seen")
-    market = Market(small(model, platform=platform, exposure=ExposureConfig(cost=2.5)))
+    platform = records.PlatformConfig(model=model, calibration="seen")
+    market = Market(small(model, platform=platform, exposure=records.ExposureConfig(cost=2.5)))
     best = []
     for chunk in market.round_view().calibration:
         scores = (chunk.relevance * chunk.ground_intensity[:, None]).cpu().numpy()
@@ -100,9 +94,9 @@ def test_a_round_with_numbers_is_that_of_the_page():
     page = (DOCS / "market.md").read_text(encoding="utf-8")
     told = " ".join(page.partition("## A round, with numbers")[2].partition("\n## ")[0].split())
     changes = {"platform.model": "popularity-hp", "data.min_item_events": 120, "arrivals.per_round": 60}
-    config = override(find_scenario("closed-loop"), changes)
+    config = records.override(records.find_scenario("closed-loop"), changes)
     agent = make_agent("rim-feedback")
-    market = market_for(agent, config, seeds=Seeds.all(0))
+    market = market_for(agent, config, seeds=records.Seeds.all(0))
     agent.begin_round(market.round_view())
     first = market.next_arrivals(1)
     item = int(agent.act(first).items[0, 0])
@@ -176,7 +170,9 @@ def test_the_earliest_visits_come_first_and_no_user_waits_twice(waves, seed):
 @pytest.mark.parametrize("batch_size", [1, 50])
 def test_positions_are_examined_with_probability_gamma_to_r_minus_one(kind, decay, attraction, batch_size):
     """P(consume at position r) = 1 − exp(−λ*(x,y)·γ^(r−1)·a): the first position is always examined."""
-    config = SMALL[kind](rounds=1, consumer=ConsumerConfig(position_decay=decay, attraction=attraction))
+    config = SMALL[kind](
+        rounds=1, consumer=records.ConsumerConfig(position_decay=decay, attraction=attraction)
+    )
     market, agent = Market(config, needs=Needs(truth=True)), make_agent("random")
     agent.begin_round(market.round_view())
     while not market.done and market.served < 100:
