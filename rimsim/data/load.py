@@ -106,14 +106,14 @@ def _read(
     roles, name = ColumnRoles.of_log(columns), options.source
     container = container_of(name)
     try:
-        members = find_log(container)
+        layout = find_log(container)
         plain = columns is None and options.separator is None
-        form = TextForm(options.separator, options.encoding, members.layout.dialect if plain else None)
+        form = TextForm(options.separator, options.encoding, layout.dialect if plain else None)
         collector, unit_found, reading = collected(
-            lambda collector: read_rows(container, members.events, collector, roles, form),
+            lambda collector: read_rows(container, layout.events, collector, roles, form),
             Collector(roles.kind, unit, skip_bad_rows=options.skip_bad_rows),
         )
-        users, item_table = read_tables(container, members, collector, items)
+        users, item_table = read_tables(container, layout, collector, items)
     finally:
         container.close()
     events = collector.events(name, "s" if reading.times == "iso" else unit_found)
@@ -121,15 +121,15 @@ def _read(
     if unit is None and unit_read == "s" and (dates := written_dates(name, events.time)) is not None:
         events, unit_read = dataclasses.replace(events, time=dates), "yyyymmdd"
     notes = reading.notes
-    if members.layout.name == "MovieLens 100K" and (strangers := events.user_ids[events.user] == 0).any():
+    if layout.name == "MovieLens 100K" and (strangers := events.user_ids[events.user] == 0).any():
         # A copy of u.data that is passed around has three more rows, of a user 0 that MovieLens never had.
         notes += (
-            f"{container.label(members.events)}: left out {strangers.sum()} rows of user 0, not of MovieLens",
+            f"{container.label(layout.events)}: left out {strangers.sum()} rows of user 0, not of MovieLens",
         )
         events = selected(events, ~strangers, "leaving out user 0", events)
     report = ReadReport(
         source=name,
-        layout=members.layout.name if members.layout.name != "file" else reading.kind,
+        layout=layout.name if layout.name != "file" else reading.kind,
         columns=reading.columns,
         time_unit=unit_read,
         rows=len(events.user),

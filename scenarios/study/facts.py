@@ -20,6 +20,9 @@ from rimsim.matching import Certificate, DualPrices, certificate, solve_prices
 from rimsim.measures import AdoptionTimes, RoundFacts, adoption_times, genre_weights
 from rimsim.scenarios.runs.store import write_arrays
 
+_OF_LEDGER = ("consumed", "probability", "true_intensity", "intensity", "price", "propensity")
+_OF_ROUND = ("relevant", "counts_items", "required", "position_weights", "log_counts", "cost")
+"""Fields of facts that a ledger and a closed round have under the same names."""
 _BOUND_TOL = 1e-3
 """Relative tolerance of the bound of a round."""
 
@@ -112,33 +115,24 @@ def facts_of(
         value = proof.value if proof.excess == 0 else proof.score - penalty
     schedule = ledger.schedule
     every_position = {"gamma": 1.0} if closed.counts_items else {}  # a replay sees all positions
+    same = {name: getattr(ledger, name) for name in _OF_LEDGER}
+    same |= {name: getattr(closed, name) for name in _OF_ROUND}
     return shared(
         **every_position,
+        **same,
         round=closed.number,
         slates=ledger.item,
-        consumed=ledger.consumed,
-        probability=ledger.probability,
-        true_intensity=ledger.true_intensity,
-        intensity=ledger.intensity,
-        price=ledger.price,
-        propensity=ledger.propensity,
         user=schedule.user[schedule.slot],
         time=seconds(schedule.tick),
         history=closed.histories.lengths_at(schedule.slot, schedule.tick),
         ground_intensity=ledger.ground,
-        relevant=closed.relevant,
-        counts_items=closed.counts_items,
-        required=closed.required,
-        position_weights=closed.position_weights,
         least=closed.promises.least,
         most=closed.promises.most,
         counted=closed.delivered,
         first_exposure=first,
-        log_counts=closed.log_counts,
         there=closed.offer.there,
         came=closed.offer.came >= 0,
         sold=adoption.sold(),
-        cost=closed.cost,
         item_price=item_price,
         adoption=adoption.times(),
         value_model=value,

@@ -71,23 +71,22 @@ class RowBlock:
     """Line → problem, of lines that are no rows."""
 
 
+@dataclass(eq=False)
 class Collector:
     """Growing table of rows, with times in the file's unit."""
 
-    def __init__(
-        self,
-        kind: TableKind,
-        unit: values.Unit | None = None,
-        *,
-        skip_bad_rows: bool = False,
-        largest_value: float = values.LARGEST_VALUE,
-    ) -> None:
-        self.kind, self.unit = kind, unit
-        self.skip_bad_rows, self.largest_value = skip_bad_rows, largest_value
-        self.items = values.Vocabulary()
-        self.rows = self.backwards = self.skipped = 0
-        self.bad_rows: list[BadRow] = []
-        self.attributes: dict[str, dict[int, str]] = {}  # texts of item codes
+    kind: TableKind
+    unit: values.Unit | None = None
+    skip_bad_rows: bool = False
+    largest_value: float = values.LARGEST_VALUE
+    items: values.Vocabulary = field(default_factory=values.Vocabulary, init=False)
+    rows: int = field(default=0, init=False)
+    backwards: int = field(default=0, init=False)
+    skipped: int = field(default=0, init=False)
+    bad_rows: list[BadRow] = field(default_factory=list, init=False)
+    attributes: dict[str, dict[int, str]] = field(default_factory=dict, init=False)  # texts of item codes
+
+    def __post_init__(self) -> None:
         self._users = values.Vocabulary()
         self._parts: list[tuple[Ints32, Ints32, Floats, Float32s | Floats]] = []
         self._last = -np.inf
@@ -194,8 +193,7 @@ def collected(read: Callable[[Collector], T], collector: Collector) -> tuple[Col
     found = read(collector)
     unit = collector.unit or collector.likely_unit()
     if collector.beyond(unit):
-        skip, largest = collector.skip_bad_rows, collector.largest_value
-        collector = Collector(collector.kind, unit, skip_bad_rows=skip, largest_value=largest)
+        collector = dataclasses.replace(collector, unit=unit)
         found = read(collector)
     return collector, unit, found
 
