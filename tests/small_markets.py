@@ -123,7 +123,7 @@ def settings_of(config):
 @contextmanager
 def stopped_after_a_round(monkeypatch, error=MarketError):
     """Within it, each arm that is run ends with an error, "enough", once a round has been saved."""
-    from rimsim.scenarios.runs.checkpoint import Checkpoint
+    from rimsim.scenarios.study.play import Checkpoint
 
     save = Checkpoint.save
 

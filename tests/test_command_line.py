@@ -21,9 +21,9 @@ from rimsim.intensity.registry import names as model_names
 from rimsim.market import arrivals, build_world, consumers
 from rimsim.measures import MEASURES, weighted_exposure
 from rimsim.scenarios import compare, load_run, sweep
-from rimsim.scenarios.cli.analyses import backtest, validate
 from rimsim.scenarios.cli.main import main
-from rimsim.scenarios.cli.study import compare as compare_command
+from rimsim.scenarios.cli.runs import backtest, validate
+from rimsim.scenarios.cli.runs import compare as compare_command
 from rimsim.scenarios.kinds.backtest.split import BacktestConfig
 from rimsim.scenarios.kinds.validate import ValidateConfig
 from rimsim.scenarios.runs.status import shown_rounds, status_of

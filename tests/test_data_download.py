@@ -12,7 +12,7 @@ import pytest
 from kit import cases, refused
 
 from rimsim.data import catalogue, download, load
-from rimsim.data.catalogue import Entry
+from rimsim.data.downloads import Entry
 from rimsim.errors import ConfigError, DataError
 from rimsim.scenarios.cli.main import main
 
@@ -153,7 +153,7 @@ def test_names_that_are_unknown_embedded_or_not_here_yet_are_refused(tmp_path, m
 
 def _command(monkeypatch, known, folder, *options):
     """Run the command with a catalogue of one log."""
-    monkeypatch.setattr(sys.modules["rimsim.data.catalogue"], "_KNOWN", (known,))
+    monkeypatch.setattr(sys.modules["rimsim.data.downloads"], "_KNOWN", (known,))
     monkeypatch.setenv("RIMSIM_DATA", str(folder))
     return main(["data", "download", known.name, *options])
 

@@ -32,10 +32,10 @@ from rimsim.market import Market
 from rimsim.scenarios import compare, load_run
 from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.runs import job
-from rimsim.scenarios.runs.checkpoint import Checkpoint
 from rimsim.scenarios.runs.job import Execution, Job, Stage, executor, make_run, require_memory, run_stages
 from rimsim.scenarios.runs.local import Workers, run_here
 from rimsim.scenarios.runs.store import Run, folder_for, locked, require_free
+from rimsim.scenarios.study.play import Checkpoint
 
 
 def _made(folder, parts=("a", "b", "c"), workers=1, finish=lambda run: None):

@@ -71,7 +71,7 @@ def picture_tables(run: Run) -> PictureTables:
     rounds, status = shown_rounds(run), status_of(run)
 
     def shown(name: str, columns: Sequence[str] | None = None) -> pd.DataFrame | None:
-        """Table without the rows of unfinished arms; None where it is missing."""
+        """Table without rows of unfinished arms, if it is there."""
         try:
             table = table_in(run.folder, name, columns)
         except MissingTableError:

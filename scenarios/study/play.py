@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,28 +20,104 @@ from rimsim.agents.feasibility import undeliverable
 from rimsim.agents.play import play
 from rimsim.arrays import Array, Floats, Ints
 from rimsim.config import ScenarioConfig, Seeds
+from rimsim.errors import AgentError, MarketError, ModelError, RunFolderError
 from rimsim.intensity.cache import cache_folder
-from rimsim.market import ClosedRound, Market, Needs, build_world
+from rimsim.market import ClosedRound, Market, MarketState, Needs, build_world
 from rimsim.market.consumers.contract import true_intensity_of
 from rimsim.market.providers import Roster
 from rimsim.market.records import within_capacity
 from rimsim.market.world import own_places, warm_model
 from rimsim.plugs import own_code
-from rimsim.scenarios.runs.checkpoint import Checkpoint, mark_done
 from rimsim.scenarios.runs.local import Report, errors_of_interrupts
-from rimsim.scenarios.runs.status import Arm, is_done
+from rimsim.scenarios.runs.status import DONE, Arm, is_done
 from rimsim.scenarios.runs.store import FAILURES, STATES, disk_errors, read_table, write_table, write_text
 from rimsim.scenarios.study.controls import control_of
 from rimsim.scenarios.study.facts import AdoptionCount, HindsightPrices, certified, facts_of, shared_facts
-from rimsim.system import give_back
+from rimsim.system import draft_folder, give_back
 from rimsim.tracking import RoundRecord, Tracker
 
 AT_OPENING = ("relevance", "popularity", "oracle")
 """Agents valued at the opening: the model's best items, bestsellers, the truly best items."""
 _FINAL = ("utility", "examined_shortfall", "shortfall", "coverage", "perplexity")
 """Built-in measures in TensorBoard's table."""
+_AGENT = "agent-"
+"""Prefix of the names of an agent's arrays, which no parameter of :func:`numpy.savez` has."""
 _COUNTS = ("first", "served", "bound_price", "ticks", "items", "arrivals")
 """Counts of an arm in its checkpoints."""
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """State of an arm between two rounds."""
+
+    market: MarketState
+    """The market at the beginning of the next round."""
+    arm: Mapping[str, Array]
+    """Counts of the arm, by name."""
+    agent: Mapping[str, Array]
+    """Memory of the agent."""
+
+    def save(self, folder: Path, part: str) -> None:
+        """Write the state, and remove the one before it.
+
+        A market whose model cannot be saved leaves none: its arm begins again when the run is resumed.
+
+        Raises:
+            AgentError: If the agent's memory holds Python objects.
+        """
+        place = folder / STATES / part
+        old = sorted(place.glob("round-*"))
+        new = place / f"round-{self.market.round:04d}"
+        try:
+            with draft_folder(new) as draft:
+                self.market.save(draft)
+                arm: dict[str, Any] = dict(self.arm)
+                np.savez(draft / "arm.npz", **arm)
+                np.savez(draft / "agent.npz", **_plain_arrays(self.agent))
+        except (MarketError, ModelError):
+            return
+        for path in old:
+            if path != new:
+                shutil.rmtree(path)
+
+    @classmethod
+    def latest(cls, folder: Path, part: str, names: Sequence[str]) -> Checkpoint | None:
+        """Last state that an arm left, with the named counts.
+
+        Raises:
+            RunFolderError: If it cannot be read, or is of an older format.
+        """
+        states = sorted((folder / STATES / part).glob("round-*"))
+        if not states:
+            return None
+        path = states[-1] / "arm.npz"
+        try:
+            with np.load(states[-1] / "agent.npz", allow_pickle=False) as arrays:
+                agent = {name.removeprefix(_AGENT): arrays[name] for name in arrays}
+            with np.load(path, allow_pickle=False) as arrays:
+                arm = {name: arrays[name] for name in names}
+        except (OSError, ValueError, KeyError) as error:
+            raise RunFolderError(
+                f"{path}: no readable state of an arm: {error}; allowed: a new run"
+            ) from error
+        return cls(MarketState.load(states[-1]), arm, agent)
+
+
+def mark_done(folder: Path, part: str) -> None:
+    """Mark an arm complete and remove its states."""
+    place = folder / STATES / part
+    place.mkdir(parents=True, exist_ok=True)
+    (place / DONE).touch()
+    for old in place.glob("round-*"):
+        shutil.rmtree(old)
+
+
+def _plain_arrays(state: Mapping[str, Array]) -> dict[str, Any]:
+    arrays = {name: np.asarray(value) for name, value in state.items()}
+    for name, array in arrays.items():
+        if array.dtype.hasobject:
+            raise AgentError(f"state of the agent: {name!r} holds Python objects; allowed: numbers and text")
+    return {f"{_AGENT}{name}": array for name, array in arrays.items()}
 
 
 def open_round(arm: Arm) -> int:

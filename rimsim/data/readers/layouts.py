@@ -47,7 +47,7 @@ class TableFormat:
 
 @dataclass(frozen=True)
 class LogLayout:
-    """Files of a log, by usual name or as members of a container, and their forms."""
+    """Names and forms of the files of a log."""
 
     # A form of None has a header.
 

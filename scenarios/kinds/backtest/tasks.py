@@ -114,7 +114,7 @@ def user_recommendation(scores: ChunkedScores, split: LogSplit, c: int, seed: in
 
 @dataclass(frozen=True, eq=False)
 class Matching:
-    """Online matching of a model's test states at prices of past ones."""
+    """Online matching of test states at prices of past ones."""
 
     scores: ChunkedScores
     past: ChunkedScores
@@ -179,7 +179,7 @@ class Matching:
 
     @cached_property
     def _priced(self) -> tuple[object, Bools | None]:
-        """Scores of past states and which are admissible; small ones as a matrix."""
+        """Scores of past states, whole if small, and admissible ones."""
         n, m = self.past.shape
         if n * m > _DENSE:
             return self.past, None

@@ -18,7 +18,7 @@ from pydantic.dataclasses import dataclass
 
 from rimsim.config import ConsumerConfig, DataConfig, PlatformConfig, to_plain
 from rimsim.config.fields import STRICT, duration_seconds, require_distinct
-from rimsim.data import EventLog, Needs, load_log, load_observed, require_usable
+from rimsim.data import EventLog, Needs, load_observed
 from rimsim.errors import ConfigError, refuse, require_known
 from rimsim.evaluation.appeal import HiddenQuality, hidden_quality
 from rimsim.intensity.cache import log_digest
@@ -30,15 +30,14 @@ from rimsim.market.consumers.truths import AUTO, CANDIDATES, Truth
 from rimsim.market.world import kept_truth
 from rimsim.measures import agreement, mean_interval, pairs_of
 from rimsim.plugs import own_code
-from rimsim.scenarios.kinds.results import RunResult, Show, table_of
+from rimsim.scenarios.kinds.results import RunResult, Show, table_of, usable_log
 from rimsim.scenarios.kinds.validate import checks
 from rimsim.scenarios.kinds.validate.answers import HeldAnswers, held_answers, judge_observed
 from rimsim.scenarios.kinds.validate.report import BESTSELLERS, readme, validation_report
 from rimsim.scenarios.report.charts import draw
 from rimsim.scenarios.runs import store
-from rimsim.scenarios.runs.job import MAIN, Execution, Job, log_bytes, make_run, require_memory
+from rimsim.scenarios.runs.job import Execution, Job, make_run
 from rimsim.scenarios.runs.store import Run, load_run
-from rimsim.system import single_thread
 
 Truths: TypeAlias = Mapping[str, Truth]
 MODELS = ("bag", "ease", "factors", "returning", "popularity", "als", "gru", evidence_of.RANDOM)
@@ -162,7 +161,6 @@ def validate(
     """
     config = config or ValidateConfig()
     show = report or (lambda _: None)
-    single_thread()
     resolved(config.device)
     with own_code(config.chosen):
         for name in config.chosen:
@@ -170,14 +168,10 @@ def validate(
                 evidence_of.unfitted_model(name, 0, config.device)
     if (ground := mark_and_ground(config.serving)[1]) is not None:
         make(ground, device=config.device)
-    log = load_log(config.data)
+    log = usable_log(config.data, Needs(gap=duration_seconds(config.data.session_gap)), "validate", show)
     work = _Work(log, config, show)
-    require_usable(log, Needs(gap=work.gap), use="validate")
     if config.slate >= log.n_items:
         refuse(ConfigError, "slate", f"{config.slate} of {log.n_items} items", "fewer than all")
-    if (read := store.load_text(log)) is not None:
-        show(read)
-    require_memory(log_bytes(log) + MAIN, 0.0, 1, "number of events (data)")
     answers, quality, wanted = None, None, config.observed
     if wanted.table is not None:
         table = load_observed(wanted.table, columns=wanted.columns, value=wanted.value)

@@ -10,7 +10,7 @@ from typing import Final, Literal, TypedDict, Unpack
 
 from rimsim.config import LogOptions
 from rimsim.config.reading import record_from
-from rimsim.data.catalogue import catalogue, data_folder, downloaded
+from rimsim.data.downloads import catalogue, data_folder, downloaded
 from rimsim.data.log import EventLog, ReadReport
 from rimsim.data.readers import containers
 from rimsim.data.readers.attributes import read_tables

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Unpack
 import numpy as np
 
 from rimsim.arrays import Ints
-from rimsim.data.load import EMBEDDED, LogSelection, load
 from rimsim.data.log import EventLog, shortcomings
 from rimsim.data.readers.columns import Columns
+from rimsim.data.source import EMBEDDED, LogSelection, load
 from rimsim.errors import DataError, raised_as
 from rimsim.measures import gini
 from rimsim.system import draft_file
@@ -117,7 +117,7 @@ class LogDescription:
         return "\n".join(lines)
 
     def picture(self, path: str | os.PathLike[str]) -> None:
-        """Draw popularity, events over time, gaps and values into a file.
+        """Draw popularity, events over time, gaps and values.
 
         Raises:
             DataError: If the file is no PNG, PDF or SVG, or cannot be written.
