@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import small_markets as markets
 from kit import cases, refused
-from made_arrivals import arrivals_of
+from made_data import arrivals_of
 from scipy import optimize, stats
 
 from rimsim import matching, measures, rng

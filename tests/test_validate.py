@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from kit import cases, refused
-from made_logs import log_of
+from made_data import log_of
 from scipy import stats
 from small_markets import drawn, small_scenario
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from kit import refused, write_events
-from made_logs import log_of
+from made_data import log_of
 from scipy.optimize import minimize
 
 from rimsim import rng
