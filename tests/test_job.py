@@ -1,4 +1,4 @@
-"""The engine of all kinds of runs: parts, workers, folders, memory; files and folders that appear whole or not at all."""
+"""The engine of all kinds of runs: parts, workers, folders, memory; and files that appear whole or not at all."""
 
 import ctypes
 import multiprocessing

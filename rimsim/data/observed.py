@@ -19,10 +19,10 @@ from rimsim.data.log import EventLog
 from rimsim.data.readers import values
 from rimsim.data.readers.columns import ANSWERS, ColumnRoles, Role, parsed_roles
 from rimsim.data.readers.containers import Stream, existing, inside_zip, open_container, zip_container
-from rimsim.data.readers.delimited import Reading, TextForm
 from rimsim.data.readers.events import Collector, RawEvents, RowBlock, collected
 from rimsim.data.readers.layouts import ObservedLayout, find_observed, read_rows
 from rimsim.data.readers.lines import LineReader, decoded
+from rimsim.data.readers.tables import Reading, TextForm
 from rimsim.errors import ConfigError, DataError, refuse
 
 _DAY: Final = 86_400.0

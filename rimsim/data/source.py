@@ -15,9 +15,9 @@ from rimsim.data.log import EventLog, ReadReport
 from rimsim.data.readers import containers
 from rimsim.data.readers.attributes import read_tables
 from rimsim.data.readers.columns import ColumnRoles, Columns
-from rimsim.data.readers.delimited import TextForm
 from rimsim.data.readers.events import Collector, assemble, collected, selected, written_dates
 from rimsim.data.readers.layouts import find_log, read_rows
+from rimsim.data.readers.tables import TextForm
 from rimsim.data.readers.values import UNITS, Unit
 from rimsim.errors import ConfigError, DataError, nearest
 

@@ -70,14 +70,8 @@ class AgentStyle:
 
 
 _KNOWN = {name: AgentStyle(*style) for name, style in agent_styles().items()}
-_OWN = (
-    AgentStyle("#7b4ba6", "d"),
-    AgentStyle("#a50f4a", ">"),
-    AgentStyle("#3f6b1f", "H"),
-    AgentStyle("#00798c", "p"),
-    AgentStyle("#8c564b", "X"),
-    AgentStyle("#e377a2", "P"),
-)
+_OWN_COLOURS = ("#7b4ba6", "#a50f4a", "#3f6b1f", "#00798c", "#8c564b", "#e377a2")
+_OWN = tuple(map(AgentStyle, _OWN_COLOURS, "d>HpXP"))
 
 
 def styles(agents: Iterable[str]) -> dict[str, AgentStyle]:

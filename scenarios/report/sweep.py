@@ -157,15 +157,12 @@ def sweep_sentences(table: pd.DataFrame, field: str, unit: str) -> list[str]:
     if low == high:
         return []
     kept, _ = tables.shortfalls(unit)
+    names = {"utility": "utility", "coverage": "coverage", kept: "the undelivered share"}
     found: list[str] = []
     for name in charts.styles(table["agent"].unique()):
         mine = table[(table["agent"] == name) & table[field].isin((low, high))]
         moved, still = [], True
-        for metric, what in (
-            ("utility", "utility"),
-            ("coverage", "coverage"),
-            (kept, "the undelivered share"),
-        ):
+        for metric, what in names.items():
             wide = mine[mine["metric"] == metric].pivot(index="seed", columns=field, values="value")
             if not {low, high} <= set(wide.columns) or (metric == kept and field == "beta" and low == 0):
                 continue  # β = 0 owes nothing, so that nothing can be undelivered

@@ -14,11 +14,10 @@ import pandas as pd
 
 from rimsim.data.readers.columns import first_of
 from rimsim.data.readers.containers import Container, existing, file_container
-from rimsim.data.readers.delimited import SEPARATORS
 from rimsim.data.readers.events import Collector
 from rimsim.data.readers.layouts import LogLayout, TableFormat
 from rimsim.data.readers.lines import LineReader, fields_of
-from rimsim.data.readers.parquet import table_of
+from rimsim.data.readers.tables import SEPARATORS, table_of
 from rimsim.data.readers.values import LATEST, RowProblemError, canonical, identifier, moment, number, short
 from rimsim.errors import DataError, refuse
 

@@ -26,9 +26,8 @@ from typing import Final
 
 from rimsim.data.readers.columns import ColumnPlaces, ColumnRoles
 from rimsim.data.readers.containers import PACKED, Container
-from rimsim.data.readers.delimited import Dialect, Reading, TextForm, read_delimited
 from rimsim.data.readers.events import Collector
-from rimsim.data.readers.parquet import read_parquet
+from rimsim.data.readers.tables import Dialect, Reading, TextForm, read_delimited, read_parquet
 from rimsim.data.readers.values import LARGEST_VALUE, Unit
 from rimsim.errors import DataError, nearest, refuse
 
