@@ -17,6 +17,9 @@ from typing import NoReturn
 class RimsimError(Exception):
     """Base of all errors of rimsim; ``str(error)`` is one sentence."""
 
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
 
 class DataError(RimsimError):
     """Log that cannot be read or used."""
@@ -44,9 +47,6 @@ class InfeasibleError(RimsimError):
         self.items = items
         self.shortfall = shortfall
 
-    def __str__(self) -> str:
-        return str(self.args[0])
-
 
 class MarketError(RimsimError):
     """Market driven out of order, or another market's state."""
@@ -71,9 +71,6 @@ class ArmsError(AgentError):
     def __init__(self, message: str, folder: str = "") -> None:
         super().__init__(message, folder)
         self.folder = folder
-
-    def __str__(self) -> str:
-        return str(self.args[0])
 
 
 class MeasureError(RimsimError):

@@ -200,11 +200,8 @@ def who_pays(data: items.PictureTables) -> Figure | None:
     looks = charts.styles(table["agent"].unique())
     chosen = tables.subject(looks)
     message = sentences.who_carries(chosen, table[table["agent"] == chosen].groupby("decile")["value"].mean())
-    which = (
-        f"that {tables.REFERENCE} leaves below their guarantee"
-        if tables.REFERENCE in looks
-        else "with a bonus (v < 0)"
-    )
+    below = f"that {tables.REFERENCE} leaves below their guarantee"
+    which = below if tables.REFERENCE in looks else "with a bonus (v < 0)"
     caption = f"Positions given to items {which}, {late_of(data.rounds)}."
     figure, ax = _by_decile(table, looks, message, caption)
     ax.set_xlabel("decile of the arrivals by ground intensity λ(x), lowest first")
