@@ -12,9 +12,17 @@ from pydantic.dataclasses import dataclass
 from rimsim import rng
 from rimsim.agents.contract import OPTIONS
 from rimsim.agents.gibbs import gibbs_draw, inclusion_sums, slate_chances, standing_order
-from rimsim.agents.pacing import Pacing, move_prices
+from rimsim.agents.pacing import (
+    ArrivalRows,
+    ExposureUnit,
+    Pacing,
+    RoundClock,
+    fill_row,
+    move_prices,
+    rows_of,
+    value_row,
+)
 from rimsim.agents.prices import States, states_in_order
-from rimsim.agents.rounds import ArrivalRows, ExposureUnit, RoundClock, fill_row, rows_of, value_row
 from rimsim.arrays import Float32s, Floats, Ints
 from rimsim.compiled import compiled
 from rimsim.evaluation.off_policy import Chances

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rimsim.agents.pacing import EARLY
+from rimsim.agents.pacing import EARLY, ExposureUnit, RoundClock
 from rimsim.agents.prices import capacities
-from rimsim.agents.rounds import ExposureUnit, RoundClock
 from rimsim.arrays import Bools, Float32s, Floats, Ints
 from rimsim.compiled import compiled
 from rimsim.market import Slates

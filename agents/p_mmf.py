@@ -9,7 +9,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from rimsim.agents.contract import OPTIONS
-from rimsim.agents.rounds import ArrivalRows, ExposureUnit, RoundClock, fill_row, rows_of, value_row
+from rimsim.agents.pacing import ArrivalRows, ExposureUnit, RoundClock, fill_row, rows_of, value_row
 from rimsim.arrays import Float32s, Floats, Ints
 from rimsim.compiled import compiled
 from rimsim.market import Slates

@@ -10,8 +10,8 @@ from pydantic.dataclasses import dataclass
 
 from rimsim import rng
 from rimsim.agents.contract import OPTIONS
-from rimsim.agents.pacing import Delivery, PacedAgent
 from rimsim.agents.prices import States, joined_states, priced, states_in_order
+from rimsim.agents.rim_feedback import Delivery, PacedAgent
 
 if TYPE_CHECKING:
     from rimsim.market import Arrivals, RoundView, Slates

@@ -11,7 +11,7 @@ from test_promises import AGENTS, PRICED, played
 
 from rimsim.agents import guard as guarding
 from rimsim.agents import make_agent, pacing
-from rimsim.agents.rounds import ExposureUnit
+from rimsim.agents.pacing import ExposureUnit
 from rimsim.config import scenario_from
 from rimsim.market import RoundView
 from rimsim.matching import tie_rank
