@@ -42,9 +42,8 @@ from rimsim.market.records import VISIT_BITS, as_slates
 from rimsim.market.scores import _normalised
 from rimsim.market.state import KeptRounds
 from rimsim.matching import certificate
-from rimsim.requirements.audiences import RoundVisits
-from rimsim.requirements.campaigns import ExpectedRound, Guarantee
-from rimsim.requirements.carry_over import CarryOver, ScenarioRequirements, item_floors, uniform_share
+from rimsim.requirements.campaigns import ExpectedRound, Guarantee, RoundVisits
+from rimsim.requirements.rows import CarryOver, ScenarioRequirements, item_floors, uniform_share
 from rimsim.scenarios.study.facts import HindsightPrices, certified
 from rimsim.testing import random_log
 

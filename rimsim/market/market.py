@@ -45,7 +45,7 @@ from rimsim.market.scores import (
 )
 from rimsim.market.state import MarketState
 from rimsim.market.world import build_world, initial_model, plugs_of, read_log, warm_model, world_of
-from rimsim.requirements.carry_over import CarryOver, ScenarioRequirements, expected
+from rimsim.requirements.rows import CarryOver, ScenarioRequirements, expected
 from rimsim.system import give_back, single_thread
 
 

@@ -16,7 +16,7 @@ from rimsim.config.fields import duration_seconds
 from rimsim.errors import AgentError
 from rimsim.evaluation.off_policy import Chances
 from rimsim.intensity.states import UserStates
-from rimsim.requirements.audiences import RoundVisits
+from rimsim.requirements.campaigns import RoundVisits
 from rimsim.requirements.rows import NO_REQUIREMENTS, Requirements
 
 if TYPE_CHECKING:

@@ -46,7 +46,7 @@ from rimsim.market.records import (
     wrong_positions,
 )
 from rimsim.market.scores import ArrivalScores, PrecomputedScores, Scorer, ScoreRows, StateScores, device_of
-from rimsim.requirements.carry_over import CarryOver, RoundRequirements, ScenarioRequirements
+from rimsim.requirements.rows import CarryOver, RoundRequirements, ScenarioRequirements
 
 
 # -- the clock --------------------------------------------------------------------------------------------------------

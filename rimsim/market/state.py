@@ -22,7 +22,7 @@ from rimsim.market.learning import Examined
 from rimsim.market.ledger import PastRound, Shown
 from rimsim.market.providers import Offer
 from rimsim.market.records import Schedule
-from rimsim.requirements.carry_over import CarryOver
+from rimsim.requirements.rows import CarryOver
 
 _FORMAT = 7
 _COLUMNS = tuple(field.name for field in dataclasses.fields(Schedule))

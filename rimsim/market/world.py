@@ -35,7 +35,7 @@ from rimsim.market.learning import Examined, weights_of
 from rimsim.market.providers import Provider, make_providers
 from rimsim.market.round import RoundTerms
 from rimsim.plugs import files_of
-from rimsim.requirements.carry_over import ScenarioRequirements
+from rimsim.requirements.rows import ScenarioRequirements
 from rimsim.system import report_progress, single_thread
 
 

@@ -16,7 +16,7 @@ from rimsim.market import RoundView, build_world
 from rimsim.market.arrivals import make_arrivals
 from rimsim.market.world import first_round, own_places, plugs_of
 from rimsim.plugs import own_code
-from rimsim.requirements.carry_over import expected
+from rimsim.requirements.rows import expected
 from rimsim.scenarios.report.tables import REFERENCE
 from rimsim.scenarios.runs.status import control_in, part_name
 from rimsim.scenarios.runs.store import load_text
