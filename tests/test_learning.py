@@ -30,10 +30,9 @@ from rimsim.intensity.impressions import KNOTS, Impressions, layer_of, layer_of_
 from rimsim.intensity.registry import make, shipped
 from rimsim.market import Market, build_world
 from rimsim.market import platform as platform_module
-from rimsim.market.learning import examination_of, inverse_propensity_weights, training_log
-from rimsim.market.platform import cross_fitted
+from rimsim.market.platform import cross_fitted, inverse_propensity_weights, training_log
 from rimsim.market.scores import always
-from rimsim.market.world import check_plugs
+from rimsim.market.world import check_plugs, examination_of
 from rimsim.testing import random_log
 
 LEARNER = PlatformConfig(model="als-hp", learning="impressions")

@@ -42,8 +42,8 @@ from rimsim.data import load
 from rimsim.errors import AgentError, ConfigError, DataError, MarketError, RunFolderError
 from rimsim.market import Market, MarketState, Needs, Slates
 from rimsim.market.histories import Histories, LoggedPast
-from rimsim.market.learning import training_log
 from rimsim.market.ledger import PastRound
+from rimsim.market.platform import training_log
 from rimsim.market.records import VISIT_BITS
 from rimsim.market.round import Moment, Rank
 from rimsim.scenarios.study.facts import HindsightPrices, certified

@@ -35,8 +35,8 @@ from rimsim.market.consumers import session_sizes as fitting
 from rimsim.market.consumers.preference import Dynamics
 from rimsim.market.consumers.session_sizes import fit_sizes
 from rimsim.market.histories import Histories, LoggedPast
-from rimsim.market.learning import training_log
 from rimsim.market.ledger import PastRound
+from rimsim.market.platform import training_log
 from rimsim.market.providers import Roster
 from rimsim.market.records import VISIT_BITS, as_slates
 from rimsim.market.scores import _normalised

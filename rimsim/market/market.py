@@ -16,8 +16,7 @@ from rimsim.market.arrivals.contract import ArrivalCapabilities, ArrivalProcess,
 from rimsim.market.consumers.contract import Consumer, World
 from rimsim.market.controls import Control, require_controllable
 from rimsim.market.histories import Histories, LoggedPast
-from rimsim.market.learning import require_uniform, weights_of
-from rimsim.market.ledger import Ledger, PastRound
+from rimsim.market.ledger import Ledger, PastRound, require_uniform
 from rimsim.market.platform import Platform, session_scores
 from rimsim.market.providers import Offer, Provider, RoundOutcome, is_fixed, make_providers
 from rimsim.market.records import (
@@ -44,7 +43,15 @@ from rimsim.market.scores import (
     most_states,
 )
 from rimsim.market.state import MarketState
-from rimsim.market.world import build_world, initial_model, plugs_of, read_log, warm_model, world_of
+from rimsim.market.world import (
+    build_world,
+    initial_model,
+    plugs_of,
+    read_log,
+    warm_model,
+    weights_of,
+    world_of,
+)
 from rimsim.requirements.rows import CarryOver, ScenarioRequirements, expected
 from rimsim.system import give_back, single_thread
 
