@@ -28,7 +28,7 @@ from rimsim.intensity.contract import BLOCK
 from rimsim.intensity.selection.shrinkage import Shrinkage
 from rimsim.intensity.sets.factors import UserFactors
 from rimsim.intensity.states import UserStates
-from rimsim.market import Market, Slates, build_world, learning, scores
+from rimsim.market import Market, Slates, build_world, platform, scores
 from rimsim.market.arrivals import RoundsSoFar, checked_schedule, make_arrivals
 from rimsim.market.arrivals.clones import Clones
 from rimsim.market.consumers import session_sizes as fitting
@@ -44,7 +44,7 @@ from rimsim.market.state import KeptRounds
 from rimsim.matching import certificate
 from rimsim.requirements.campaigns import ExpectedRound, Guarantee, RoundVisits
 from rimsim.requirements.rows import CarryOver, ScenarioRequirements, item_floors, uniform_share
-from rimsim.scenarios.study.facts import HindsightPrices, certified
+from rimsim.scenarios.study.certificates import HindsightPrices, certified
 from rimsim.testing import random_log
 
 
@@ -470,7 +470,7 @@ def test_filled_positions_are_impressions():
     item, taken = draw.integers(-1, 9, (6, 3)), draw.random((6, 3)) < 0.5
     propensity, score = np.full((6, 3), np.nan, np.float32), draw.random((6, 3)).astype(np.float32)
     shown = learning.Shown(item, taken, propensity, score, np.zeros(6, np.int64), np.arange(6))
-    found = learning.impressions_of(shown, positions)
+    found = platform.impressions_of(shown, positions)
     expected = [
         (shown.item[n, place], shown.score[n, place], positions[place], shown.taken[n, place], n)
         for n in range(6)

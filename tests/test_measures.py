@@ -21,7 +21,7 @@ from rimsim.errors import ConfigError, DataError
 from rimsim.market import Market
 from rimsim.measures import MEASURES, made_up_round
 from rimsim.measures.loop import late_rounds, late_words
-from rimsim.scenarios.study.facts import AdoptionCount, facts_of, shared_facts
+from rimsim.scenarios.study.play import AdoptionCount, facts_of, shared_facts
 from rimsim.testing import random_items
 
 COUNTS = st.lists(st.integers(0, 1000), min_size=1, max_size=40).map(np.array)

@@ -15,8 +15,7 @@ from rimsim.config import ConsumerConfig, Seeds, override
 from rimsim.errors import ConfigError, DataError
 from rimsim.market import Market, Needs
 from rimsim.market.consumers import make_consumer
-from rimsim.scenarios.study.options import print_notes
-from rimsim.scenarios.study.plan import digests
+from rimsim.scenarios.study.plan import digests, print_notes
 from rimsim.testing import ConsumerTests
 from rimsim.testing.intensity import random_log
 from rimsim.testing.market import small_market, small_scenario

@@ -36,7 +36,8 @@ from rimsim.measures import find_measure
 from rimsim.requirements.rows import NO_REQUIREMENTS, Requirements, Row
 from rimsim.scenarios.report.comparison import delivered_of_due
 from rimsim.scenarios.study import facts
-from rimsim.scenarios.study.facts import AdoptionCount, HindsightPrices, certified, shared_facts
+from rimsim.scenarios.study.certificates import HindsightPrices, certified
+from rimsim.scenarios.study.play import AdoptionCount, shared_facts
 
 SHARE = {"name": "a", "items": [1], "share": 0.1}
 DAY = 86_400.0

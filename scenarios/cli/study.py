@@ -145,8 +145,7 @@ def _execution(asked: Mapping[str, Any]) -> dict[str, Any]:
 def _require_same(run: Run, asked: Mapping[str, Any]) -> None:
     """Refuse options that differ from those of a run folder."""
     from rimsim.scenarios.runs.status import StudyOptions
-    from rimsim.scenarios.study.options import resolved
-    from rimsim.scenarios.study.plan import require_same
+    from rimsim.scenarios.study.plan import require_same, resolved
 
     scenario = resolved(
         asked.get("scenario", run.scenario), asked.get("rounds"), asked.get("data"), asked["settings"]

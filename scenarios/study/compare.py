@@ -33,8 +33,16 @@ from rimsim.scenarios.runs.local import LostWorkerError, Report, errors_of_inter
 from rimsim.scenarios.runs.status import BETA, POINTS, Arm, StudyOptions, is_done, is_finished
 from rimsim.scenarios.runs.store import Run, folder_for, load_run
 from rimsim.scenarios.study.controls import waits
-from rimsim.scenarios.study.options import print_notes, resolved
-from rimsim.scenarios.study.plan import Study, StudyPlan, digests, planned, require_unchanged, study_of
+from rimsim.scenarios.study.plan import (
+    Study,
+    StudyPlan,
+    digests,
+    planned,
+    print_notes,
+    require_unchanged,
+    resolved,
+    study_of,
+)
 from rimsim.scenarios.study.play import open_round, prepare, run_arm, value_opening
 from rimsim.system import give_back
 from rimsim.tracking import RETRAINED, write_about, write_summary
@@ -73,7 +81,7 @@ def compare(
     Args:
         scenario: Name of a built-in scenario, path of a YAML file, or a record.
         agents: Texts for :func:`rimsim.agents.make_agent`, such as ``relevance`` or ``my_agent.py:Mine``. None:
-            :func:`rimsim.scenarios.study.options.default_agents`.
+            :func:`rimsim.scenarios.study.plan.default_agents`.
         rounds: Replaces the scenario's rounds.
         seeds: Number of seeds, from 0, or a list.
         data: Replaces ``data.source``.

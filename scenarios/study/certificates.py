@@ -1,152 +1,24 @@
-"""Facts of a round for its measures, and its certificate."""
+"""Certificates of rounds, with prices in hindsight."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from rimsim.agents.prices import SAMPLED_TOL, constraints_of, joined_states, too_few_to_round
-from rimsim.arrays import ALWAYS, Floats, Ints, seconds
-from rimsim.config import ScenarioConfig
-from rimsim.market import ClosedRound, World
+from rimsim.arrays import Floats
+from rimsim.market import ClosedRound
 from rimsim.market.scores import most_states
 from rimsim.matching import Certificate, DualPrices, certificate, solve_prices
-from rimsim.measures import AdoptionTimes, RoundFacts, adoption_times, genre_weights
 from rimsim.scenarios.runs.store import write_arrays
 
 _BOUND_TOL = 1e-3
 """Relative tolerance of the bound of a round."""
-
-
-@dataclass
-class AdoptionCount:
-    """Count of consumptions over the rounds of an arm."""
-
-    release: Ints
-    """(M,) release ticks; items that were there when the first arrival came are not counted."""
-    ticks: list[Ints] = field(default_factory=list)
-    items: list[Ints] = field(default_factory=list)
-    arrivals: list[Ints] = field(default_factory=list)
-
-    def enter(self, closed: ClosedRound) -> None:
-        """Count a round."""
-        before = sum(len(part) for part in self.ticks)
-        row, position = np.nonzero(closed.ledger.consumed)
-        self.items.append(closed.ledger.item[row, position].astype(np.int64))
-        self.arrivals.append(row + before)
-        self.ticks.append(closed.ledger.schedule.tick)
-
-    def released(self) -> Ints:
-        """(J,) items that have come onto the market."""
-        ticks = np.concatenate(self.ticks)
-        return np.flatnonzero((self.release > ticks[0]) & (self.release <= ticks[-1]))
-
-    def sold(self) -> Ints:
-        """(M,) consumptions of each item in all rounds so far."""
-        return np.bincount(np.concatenate(self.items), minlength=len(self.release))
-
-    def times(self) -> AdoptionTimes | None:
-        """Times of released items to first consumption, if any."""
-        late = self.released()
-        if not len(late):
-            return None
-        ticks = np.concatenate(self.ticks)
-        place = np.full(len(self.release), -1)
-        place[late] = np.arange(len(late))
-        items, arrivals = place[np.concatenate(self.items)], np.concatenate(self.arrivals)
-        start = np.searchsorted(ticks, self.release[late], "left")
-        return adoption_times(start, items[items >= 0], arrivals[items >= 0], len(ticks))
-
-    def table(self, agent: str, seed: int) -> pd.DataFrame | None:
-        """Table ``adoption`` of an arm; None without releases."""
-        times = self.times()
-        if times is None:
-            return None
-        keys = {"agent": agent, "seed": np.int64(seed), "item": self.released()}
-        return pd.DataFrame(keys | {"duration": times.duration, "observed": times.observed})
-
-
-def shared_facts(world: World, config: ScenarioConfig, seed: int) -> partial[RoundFacts]:
-    """Facts that all rounds of a scenario and seed share."""
-    items = world.log.items
-    return partial(
-        RoundFacts,
-        seed=seed,
-        gamma=config.consumer.position_decay,
-        attraction=config.consumer.attraction,
-        popularity=np.bincount(world.past.item, minlength=len(items)),
-        genre_weights=genre_weights([str(text) for text in items["genres"]])[0],
-        release=np.where(world.release == ALWAYS, -np.inf, seconds(world.release)),
-        provider=world.roster.of_item,
-        items=items,
-    )
-
-
-def facts_of(
-    shared: partial[RoundFacts],
-    closed: ClosedRound,
-    first: Ints,
-    adoption: AdoptionCount,
-    proof: Certificate | None,
-    item_price: Floats | None,
-) -> RoundFacts:
-    """Record of a round.
-
-    Args:
-        shared: Facts of all rounds.
-        closed: The round.
-        first: (M,) exposures of round 0 of the same arm.
-        adoption: Consumptions up to the round's end.
-        proof: The round's certificate; None leaves its figures out.
-        item_price: (M,) prices v at its end; None for an agent without prices.
-    """
-    ledger, value = closed.ledger, None
-    if proof is not None:  # an exposure above a cap costs c too
-        penalty = closed.cost * (proof.shortfall + proof.excess)
-        value = proof.value if proof.excess == 0 else proof.score - penalty
-    schedule = ledger.schedule
-    every_position = {"gamma": 1.0} if closed.counts_items else {}  # a replay sees all positions
-    return shared(
-        **every_position,
-        round=closed.number,
-        slates=ledger.item,
-        consumed=ledger.consumed,
-        probability=ledger.probability,
-        true_intensity=ledger.true_intensity,
-        intensity=ledger.intensity,
-        price=ledger.price,
-        propensity=ledger.propensity,
-        user=schedule.user[schedule.slot],
-        time=seconds(schedule.tick),
-        history=closed.histories.lengths_at(schedule.slot, schedule.tick),
-        ground_intensity=ledger.ground,
-        relevant=closed.relevant,
-        counts_items=closed.counts_items,
-        required=closed.required,
-        position_weights=closed.position_weights,
-        least=closed.promises.least,
-        most=closed.promises.most,
-        counted=closed.delivered,
-        first_exposure=first,
-        log_counts=closed.log_counts,
-        there=closed.offer.there,
-        came=closed.offer.came >= 0,
-        sold=adoption.sold(),
-        cost=closed.cost,
-        item_price=item_price,
-        adoption=adoption.times(),
-        value_model=value,
-        bound=None if proof is None else proof.bound,
-        gap=None if proof is None or proof.excess > 0 else proof.gap,
-        estimated_decay=None if closed.decay is None else closed.decay.decay,
-        decay_error=None if closed.decay is None else float(np.diff(closed.decay.interval)[0] / 2),
-    )
 
 
 @dataclass(eq=False)
