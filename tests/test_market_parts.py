@@ -469,7 +469,7 @@ def test_filled_positions_are_impressions():
     draw, positions = np.random.default_rng(0), np.array([1.0, 0.6, 0.3])
     item, taken = draw.integers(-1, 9, (6, 3)), draw.random((6, 3)) < 0.5
     propensity, score = np.full((6, 3), np.nan, np.float32), draw.random((6, 3)).astype(np.float32)
-    shown = learning.Shown(item, taken, propensity, score, np.zeros(6, np.int64), np.arange(6))
+    shown = platform.Shown(item, taken, propensity, score, np.zeros(6, np.int64), np.arange(6))
     found = platform.impressions_of(shown, positions)
     expected = [
         (shown.item[n, place], shown.score[n, place], positions[place], shown.taken[n, place], n)
