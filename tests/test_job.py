@@ -33,8 +33,8 @@ from rimsim.scenarios import compare, load_run
 from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.runs import job
 from rimsim.scenarios.runs.checkpoint import Checkpoint
-from rimsim.scenarios.runs.job import Execution, Job, Stage, executor, make_run, require_memory, run_stages
-from rimsim.scenarios.runs.local import Workers, run_here
+from rimsim.scenarios.runs.job import Execution, Job, Stage, executor, make_run, run_here, run_stages
+from rimsim.scenarios.runs.local import Workers, require_memory
 from rimsim.scenarios.runs.store import Run, folder_for, locked, require_free
 
 

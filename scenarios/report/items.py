@@ -16,7 +16,8 @@ from rimsim.errors import MissingTableError
 from rimsim.measures import MEASURES, Measure, late_rounds, late_words
 from rimsim.scenarios.report.record import TextTable
 from rimsim.scenarios.report.tables import REFERENCE, baseline_of, compared_agents, reported_unit, signed
-from rimsim.scenarios.runs.status import is_control, shown_rounds, status_of
+from rimsim.scenarios.runs.job import is_control
+from rimsim.scenarios.runs.status import shown_rounds, status_of
 
 if TYPE_CHECKING:
     from rimsim.scenarios.runs.store import Run

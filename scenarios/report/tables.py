@@ -16,7 +16,7 @@ import pandas as pd
 from rimsim.agents.registry import named
 from rimsim.measures import LEVEL, holm, late_means, late_slopes, mean_interval, paired_difference
 from rimsim.scenarios.report.record import TextTable
-from rimsim.scenarios.runs.status import is_control
+from rimsim.scenarios.runs.job import is_control
 
 REFERENCE = "relevance"
 """Agent that others are compared with where it took part: it ignores guarantees."""

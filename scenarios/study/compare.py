@@ -28,9 +28,18 @@ from rimsim.scenarios.report.loop import parts_by_seed
 from rimsim.scenarios.report.sentences import comparison_sentences
 from rimsim.scenarios.report.sweep import sweep_matrix, sweep_report, sweep_table
 from rimsim.scenarios.runs import store
-from rimsim.scenarios.runs.job import Execution, Executor, Stage, executor, run_stages
+from rimsim.scenarios.runs.job import (
+    Arm,
+    Execution,
+    Executor,
+    Stage,
+    StudyOptions,
+    executor,
+    is_done,
+    run_stages,
+)
 from rimsim.scenarios.runs.local import LostWorkerError, Report, errors_of_interrupts
-from rimsim.scenarios.runs.status import BETA, POINTS, Arm, StudyOptions, is_done, is_finished
+from rimsim.scenarios.runs.status import BETA, POINTS, is_finished
 from rimsim.scenarios.runs.store import Run, folder_for, load_run
 from rimsim.scenarios.study.controls import waits
 from rimsim.scenarios.study.plan import (

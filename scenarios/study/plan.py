@@ -24,23 +24,17 @@ from rimsim.plugs import files_of, own_code
 from rimsim.requirements.rows import expected
 from rimsim.scenarios.report.tables import REFERENCE
 from rimsim.scenarios.runs.job import (
-    MAIN,
-    Execution,
-    chosen_seeds,
-    log_bytes,
-    require_memory,
-    state_bytes,
-)
-from rimsim.scenarios.runs.schema import parsed_yaml
-from rimsim.scenarios.runs.status import (
     Arm,
+    Execution,
     StudyOptions,
-    StudyPoint,
+    chosen_seeds,
     control_in,
     control_name,
     part_name,
-    points_of,
 )
+from rimsim.scenarios.runs.local import MAIN, log_bytes, require_memory, state_bytes
+from rimsim.scenarios.runs.schema import parsed_yaml
+from rimsim.scenarios.runs.status import StudyPoint, points_of
 from rimsim.scenarios.runs.store import BEGUN, Run, disk_errors, load_run, load_text, versions
 from rimsim.scenarios.study.controls import checked_controls
 from rimsim.system import cores

@@ -46,8 +46,8 @@ from rimsim.measures import (
 )
 from rimsim.plugs import own_code
 from rimsim.scenarios.runs.checkpoint import Checkpoint, mark_done
+from rimsim.scenarios.runs.job import Arm, is_done
 from rimsim.scenarios.runs.local import Report, errors_of_interrupts
-from rimsim.scenarios.runs.status import Arm, is_done
 from rimsim.scenarios.runs.store import FAILURES, STATES, disk_errors, read_table, write_table, write_text
 from rimsim.scenarios.study.certificates import HindsightPrices, certified
 from rimsim.scenarios.study.controls import control_of
