@@ -29,7 +29,7 @@ _NONE = np.zeros(0, np.int64)
 class ExposureUnit(NamedTuple):
     """Unit of a guarantee, as compiled loops take it."""
 
-    weight: Floats
+    position_weights: Floats
     """(k,) value of an exposure at each position; it never rises."""
     mean: float
     """Mean of the weights: value of a required exposure."""
@@ -44,8 +44,8 @@ class ExposureUnit(NamedTuple):
     @classmethod
     def of(cls, view: RoundView) -> Self:
         """Unit of a round."""
-        weight = np.ascontiguousarray(view.position_weights, np.float64)
-        return cls(weight, mean_weight(weight), view.unit == "shown")
+        weights = np.ascontiguousarray(view.position_weights, np.float64)
+        return cls(weights, mean_weight(weights), view.unit == "shown")
 
 
 class RoundClock:
@@ -131,7 +131,7 @@ class RoundClock:
         return np.asarray(np.clip((arrivals.time[:, None] - self._opens) / span, 0.0, 1.0), np.float64)
 
 
-class ArrivalRows(NamedTuple):
+class ArrivalArrays(NamedTuple):
     """Arrivals as compiled loops take them."""
 
     relevance: Float32s
@@ -146,11 +146,11 @@ class ArrivalRows(NamedTuple):
     """(n,) positions that may be filled."""
 
 
-def rows_of(arrivals: Arrivals, slate: int) -> tuple[Any, ...]:
-    """Fields of :class:`ArrivalRows`, for slates of k positions.
+def arrays_of(arrivals: Arrivals, slate: int) -> tuple[Any, ...]:
+    """Fields of :class:`ArrivalArrays`, for slates of k positions.
 
     They are a plain tuple, since handing a record over to a compiled loop takes longer than ranking hundreds of items;
-    the loop makes the record: ``rows = ArrivalRows(*arrivals)``.
+    the loop makes the record: ``ArrivalArrays(*fields)``.
     """
     return (
         arrivals.relevance.cpu().numpy(),
@@ -162,28 +162,28 @@ def rows_of(arrivals: Arrivals, slate: int) -> tuple[Any, ...]:
 
 
 @compiled
-def value_row(rows: ArrivalRows, row: int, price: Floats, value: Floats) -> None:
+def fill_values(arrivals: ArrivalArrays, arrival: int, price: Floats, value: Floats) -> None:
     """Fill ``value`` (M,) with λ(x)·p(y|x) − v, −∞ if inadmissible.
 
     The product is taken in single precision, as :attr:`rimsim.market.Arrivals.intensity` has it.
     """
     for item in range(len(price)):
-        worth = np.float64(rows.relevance[row, item] * rows.ground[row]) - price[item]
-        value[item] = worth if rows.admissible[row, item] else -np.inf
+        worth = np.float64(arrivals.relevance[arrival, item] * arrivals.ground[arrival]) - price[item]
+        value[item] = worth if arrivals.admissible[arrival, item] else -np.inf
 
 
 @compiled
-def fill_row(
+def fill_slate(
     items: Ints, size: int, price: Floats, unit: ExposureUnit, exposure: Floats, prices: Float32s
 ) -> None:
     """Count exposures, note prices, and empty the other positions."""
-    for place in range(len(items)):
-        if place < size:
-            exposure[items[place]] += unit.weight[place]
-            prices[place] = price[items[place]]
+    for position in range(len(items)):
+        if position < size:
+            exposure[items[position]] += unit.position_weights[position]
+            prices[position] = price[items[position]]
         else:
-            items[place] = -1
-            prices[place] = np.nan
+            items[position] = -1
+            prices[position] = np.nan
 
 
 # -- prices -----------------------------------------------------------------------------------------------------------
@@ -192,13 +192,13 @@ class Pacing(NamedTuple):
 
     A row of D exposures since the pacing began, when t of its T arrivals have elapsed, has the price
 
-        v = max(start₊ + step·h·(D − most·t/T), 0) − clip(step·h·(pace·t − D) − start₋, 0, cost),
+        v = max(start_price₊ + step·h·(D − most·t/T), 0) − clip(step·h·(pace·t − D) − start_price₋, 0, cost),
 
     h = 1, or, where ``closing`` is above 0, h = 1 / (1 − t/T + closing). From t = T on all is due. An item has the
     price of its floor and those of all other rows that hold it and count the arrival.
     """
 
-    start: Floats
+    start_price: Floats
     """(M + G,) price v before arrival 0."""
     pace: Floats
     """(M + G,) required exposures per arrival, in the unit of the guarantee."""
@@ -235,7 +235,7 @@ class Pacing(NamedTuple):
         """Pacing with the relative step g·c/√b.
 
         Where requirements are hard, prices have no bound, and c is no measure of theirs: the step is relative to the
-        row's start, or to the median of all bonuses at the start, where these are more than c. Rows that are not
+        row's start price, or to the median of all bonuses at the start, where these are more than c. Rows that are not
         ``due`` (None: those with required exposures) start and stay at 0.
         """
         due = required > 0 if due is None else due
@@ -245,7 +245,7 @@ class Pacing(NamedTuple):
             usual = float(np.median(bonus)) if len(bonus) else 0.0
             scale = np.maximum(max(cost, usual), -price)
         return cls(
-            start=np.where(due, price, -0.0),  # so that a price of 0 keeps its sign in tables
+            start_price=np.where(due, price, -0.0),  # so that a price of 0 keeps its sign in tables
             pace=required / arrivals,
             step=np.where(due, gain * scale / np.sqrt(np.maximum(required, 1.0)), 0.0),
             cost=np.inf if hard else cost,
@@ -253,9 +253,14 @@ class Pacing(NamedTuple):
             arrivals=np.atleast_1d(np.asarray(arrivals, np.float64)),
         )
 
+    @property
+    def start(self) -> Floats:
+        """Alias of ``start_price``."""
+        return self.start_price
+
     def price(self, elapsed: Floats | float, exposure: Floats) -> Floats:
         """(M + G,) prices v after elapsed arrivals and exposures."""
-        price = np.empty(len(self.start))
+        price = np.empty(len(self.start_price))
         at = np.atleast_1d(np.asarray(elapsed, np.float64))
         move_prices(tuple(self), at, exposure, np.zeros(len(price)), price)
         return price
@@ -269,10 +274,10 @@ def closing_factor(closing: float, arrivals: float, elapsed: float) -> float:
 
 @compiled
 def bonus_of(  # scalars alone, so that it is compiled into the loops that call it
-    start: float, pace: float, step: float, cost: float, elapsed: float, factor: float, delivered: float
+    start_price: float, pace: float, step: float, cost: float, elapsed: float, factor: float, delivered: float
 ) -> float:
     """Bonus of a floor, after ``elapsed`` arrivals, at most T."""
-    bonus = step * (pace * elapsed - delivered) * factor - start
+    bonus = step * (pace * elapsed - delivered) * factor - start_price
     bonus = bonus if bonus > 0.0 else 0.0  # noqa: FURB136  # max() and min() mind missing numbers, one at a time
     return bonus if bonus < cost else cost  # noqa: FURB136
 
@@ -291,20 +296,20 @@ def move_prices(
     m, last = len(price) - others, len(pacing.arrivals) - 1
     now = min(elapsed[last], pacing.arrivals[last])
     factor = closing_factor(pacing.closing, pacing.arrivals[last], now)
-    starts, rates, steps, cost = pacing.start, pacing.pace, pacing.step, pacing.cost
+    start_prices, rates, steps, cost = pacing.start_price, pacing.pace, pacing.step, pacing.cost
     for item in range(m):
         delivered = exposure[item] - before[item]
-        price[item] = -bonus_of(starts[item], rates[item], steps[item], cost, now, factor, delivered)
+        price[item] = -bonus_of(start_prices[item], rates[item], steps[item], cost, now, factor, delivered)
     for which in range(others):
         row, column = m + which, pacing.column[which]
-        due_in, start, step = pacing.arrivals[column], starts[row], steps[row]
-        now, delivered, toll = min(elapsed[column], due_in), exposure[row] - before[row], 0.0
+        due_in, start_price, step = pacing.arrivals[column], start_prices[row], steps[row]
+        now, delivered, cap_price = min(elapsed[column], due_in), exposure[row] - before[row], 0.0
         factor = closing_factor(pacing.closing, due_in, now)
         if pacing.most[which] < np.inf:
             excess = step * (delivered - pacing.most[which] / due_in * now) * factor
-            toll = max(max(start, 0.0) + excess, 0.0)
-        low = min(start, 0.0)
-        price[row] = toll - bonus_of(low, rates[row], step, cost, now, factor, delivered)
+            cap_price = max(max(start_price, 0.0) + excess, 0.0)
+        low = min(start_price, 0.0)
+        price[row] = cap_price - bonus_of(low, rates[row], step, cost, now, factor, delivered)
 
 
 @compiled
@@ -312,15 +317,15 @@ def add_rows(pacing: Pacing, counts: Bools, price: Floats) -> None:
     """Add prices of rows that count an arrival to items'."""
     m = len(price) - len(pacing.most)
     for which in range(len(pacing.most)):
-        extra = price[m + which]
-        if counts[pacing.column[which]] and extra != 0.0:
+        row_price = price[m + which]
+        if counts[pacing.column[which]] and row_price != 0.0:
             for place in range(pacing.first[which], pacing.first[which + 1]):
-                price[pacing.item[place]] += extra
+                price[pacing.item[place]] += row_price
 
 
 @compiled
 def hide_full(
-    pacing: Pacing, counts: Bools, exposure: Floats, before: Floats, weight: Floats, value: Floats
+    pacing: Pacing, counts: Bools, exposure: Floats, before: Floats, position_weights: Floats, value: Floats
 ) -> None:
     """Hide items (M,) for which a cap has no room."""
     m = len(value)
@@ -328,7 +333,7 @@ def hide_full(
         if pacing.most[which] < np.inf and counts[pacing.column[which]]:
             begin, end = pacing.first[which], pacing.first[which + 1]
             # A slate can show all items of a row: there must be room for as many of the first positions.
-            room = weight[: end - begin].sum()
+            room = position_weights[: end - begin].sum()
             if exposure[m + which] - before[m + which] + room > pacing.most[which]:
                 for place in range(begin, end):
                     value[pacing.item[place]] = -np.inf
@@ -336,20 +341,26 @@ def hide_full(
 
 @compiled
 def count_rows(
-    pacing: Pacing, counts: Bools, items: Ints, size: int, weight: Floats, scratch: Floats, exposure: Floats
+    pacing: Pacing,
+    counts: Bools,
+    items: Ints,
+    size: int,
+    position_weights: Floats,
+    scratch: Floats,
+    exposure: Floats,
 ) -> None:
     """Count the first ``size`` shown items for their G rows."""
     if len(pacing.most) == 0:
         return
     m = len(scratch)
-    for place in range(size):
-        scratch[items[place]] = weight[place]
+    for position in range(size):
+        scratch[items[position]] = position_weights[position]
     for which in range(len(pacing.most)):
         if counts[pacing.column[which]]:
             for place in range(pacing.first[which], pacing.first[which + 1]):
                 exposure[m + which] += scratch[pacing.item[place]]
-    for place in range(size):
-        scratch[items[place]] = 0.0
+    for position in range(size):
+        scratch[items[position]] = 0.0
 
 
 class Bounds(NamedTuple):
@@ -379,7 +390,13 @@ def bound_bonuses(
     pacing: Pacing, bounds: Bounds, exposure: Floats, before: Floats, shown: Ints | None
 ) -> None:
     """Fill ``bounds.high`` for shown items, or for all if None."""
-    start, pace, step, cost, high = pacing.start, pacing.pace, pacing.step, pacing.cost, bounds.high
+    start_prices, pace, step, cost, high = (
+        pacing.start_price,
+        pacing.pace,
+        pacing.step,
+        pacing.cost,
+        bounds.high,
+    )
     due_in = pacing.arrivals[-1]
     first, last = min(bounds.first, due_in), min(bounds.last, due_in)
     early = closing_factor(pacing.closing, due_in, first)
@@ -387,15 +404,15 @@ def bound_bonuses(
     for place in range(len(high) if shown is None else len(shown)):
         item = place if shown is None else shown[place]
         delivered = exposure[item] - before[item]
-        one = bonus_of(start[item], pace[item], step[item], cost, first, early, delivered)
-        other = bonus_of(start[item], pace[item], step[item], cost, last, late, delivered)
+        one = bonus_of(start_prices[item], pace[item], step[item], cost, first, early, delivered)
+        other = bonus_of(start_prices[item], pace[item], step[item], cost, last, late, delivered)
         high[item] = one if one > other else other  # noqa: FURB136
 
 
 @compiled
 def best_in_bounds(
-    rows: ArrivalRows,
-    row: int,
+    arrivals: ArrivalArrays,
+    arrival: int,
     ties: np.uint64,
     pacing: Pacing,
     elapsed: float,
@@ -413,20 +430,22 @@ def best_in_bounds(
     The items that come first by their bounds ``high`` are valued; any item of the best has a bound that reaches the
     last of these. Prices of valued items are filled in; ``value`` and ``found`` (M,) are scratch.
     """
-    relevance, ground, k, size = rows.relevance[row], rows.ground[row], len(items), 0
+    relevance, ground, k, size = arrivals.relevance[arrival], arrivals.ground[arrival], len(items), 0
     for item in range(len(value)):
         value[item] = (
-            relevance[item] * ground + high[item] if rows.admissible[row, item] else np.float32(-np.inf)
+            relevance[item] * ground + high[item]
+            if arrivals.admissible[arrival, item]
+            else np.float32(-np.inf)
         )
     highest = part_maxima(value, k)
     elapsed = min(elapsed, pacing.arrivals[-1])
     factor = closing_factor(pacing.closing, pacing.arrivals[-1], elapsed)
     below, lowest = np.inf, kth_of_parts(highest, k)
-    start, pace, step, cost = pacing.start, pacing.pace, pacing.step, pacing.cost
+    start_prices, pace, step, cost = pacing.start_price, pacing.pace, pacing.step, pacing.cost
     for _ in range(2):
         for item in found[: items_between(value, highest, lowest, below, found)]:
             delivered = exposure[item] - before[item]
-            bonus = bonus_of(start[item], pace[item], step[item], cost, elapsed, factor, delivered)
+            bonus = bonus_of(start_prices[item], pace[item], step[item], cost, elapsed, factor, delivered)
             price[item] = -bonus
             new = np.float64(relevance[item] * ground) + bonus
             if size < k or new >= best[k - 1]:

@@ -12,21 +12,21 @@ from rimsim.agents.contract import OPTIONS
 from rimsim.agents.guard import Deficits, Guard, count_deficits, due_at, place_due
 from rimsim.agents.pacing import (
     EARLY,
-    ArrivalRows,
+    ArrivalArrays,
     Bounds,
     ExposureUnit,
     Pacing,
     RoundClock,
     add_rows,
+    arrays_of,
     best_in_bounds,
     bound_bonuses,
     count_rows,
-    fill_row,
+    fill_slate,
+    fill_values,
     hide_full,
     move_prices,
-    rows_of,
     stretch_of,
-    value_row,
 )
 from rimsim.agents.prices import RowTable, admissible_shares, solved_rows
 from rimsim.arrays import Bools, Float32s, Floats, Ints
@@ -122,7 +122,7 @@ class Delivery:
         self._view, self._gain, self._closing = view, gain, closing
         self._table = RowTable.of(view)
         rows, self._m = self._table.rows, len(view.required)
-        self._least = self._table.least
+        self._required = self._table.least
         self._clock, self._ties = RoundClock(view, rows), tie_base(view.key)
         self._unit = ExposureUnit.of(view)
         self._column = np.where(rows.audience < 0, len(self._clock.expected) - 1, rows.audience)
@@ -132,7 +132,7 @@ class Delivery:
         self._guarded: tuple[Any, ...] | None = None  # without hard requirements, no guard is even compiled
         if view.hard:
             self._reset_guard(
-                Guard.of(self._least, rows, self._column, admissible_shares(view), self._unit, SPARE, SURE)
+                Guard.of(self._required, rows, self._column, admissible_shares(view), self._unit, SPARE, SURE)
             )
         self._start(np.concatenate([-np.zeros(self._m), np.zeros(len(rows))]))
 
@@ -155,7 +155,7 @@ class Delivery:
         most = np.maximum(table.most - self.delivered[self._m :], 0.0)
         pacing = Pacing.of(
             price,
-            np.maximum(self._least - self.delivered, 0.0),
+            np.maximum(self._required - self.delivered, 0.0),
             np.concatenate([np.full(self._m, due_in[-1]), due_in[self._column]]),
             gain=self._gain,
             closing=self._closing,
@@ -210,7 +210,7 @@ class Delivery:
         shape, clock = (len(arrivals), self._view.k), self._clock
         items, price = np.empty(shape, np.int64), np.empty(shape, np.float32)
         _rank(
-            rows_of(arrivals, self._view.k),
+            arrays_of(arrivals, self._view.k),
             self._ties,
             clock.counts(arrivals),
             clock.before(arrivals) - self._since,
@@ -243,52 +243,59 @@ class Delivery:
 
 @compiled
 def _rank(  # noqa: C901
-    arrivals: tuple[Any, ...],
+    arrivals_: tuple[Any, ...],
     ties: np.uint64,
     counts: Bools,
     elapsed: Floats,
     remaining: Floats,
-    pace: tuple[Any, ...],
-    guarded: tuple[Any, ...] | None,
+    pacing_: tuple[Any, ...],
+    guard_: tuple[Any, ...] | None,
     unit_: tuple[Any, ...],
     before: Floats,
     exposure: Floats,
     items: Ints,
     prices: Float32s,
 ) -> None:
-    """Serve rows in order, up to their capacities.
+    """Serve arrivals in order, up to their capacities.
 
-    Records come as plain tuples: ArrivalRows, Pacing, (Guard, Deficits) or None, ExposureUnit. ``counts``, ``elapsed``
-    and ``remaining`` are (n, A + 1); ``exposure`` (M + G,) changes; ``items`` and ``prices`` (n, k) are filled.
+    Records come as plain tuples: ArrivalArrays, Pacing, (Guard, Deficits) or None, ExposureUnit. ``counts``,
+    ``elapsed`` and ``remaining`` are (n, A + 1); ``exposure`` (M + G,) changes; ``items`` and ``prices`` (n, k) are
+    filled.
     """
-    rows, pacing, unit = ArrivalRows(*arrivals), Pacing(*pace), ExposureUnit(*unit_)
+    arrivals, pacing, unit = ArrivalArrays(*arrivals_), Pacing(*pacing_), ExposureUnit(*unit_)
     n, k = items.shape
     m, last = len(exposure) - len(pacing.most), len(pacing.arrivals) - 1
     all_prices, value, best, scratch = np.empty(len(exposure)), np.empty(m), np.empty(k), np.zeros(m)
     price, high = all_prices[:m], np.empty(m, np.float32)
     value32, found = np.empty(m, np.float32), np.empty(m, np.int64)
     bounds, bounded, stop = Bounds(0.0, 0.0, high), n >= _FEW and len(pacing.most) == 0, 0
-    for row in range(n):
-        if bounded and row == stop:
-            stop = min(row + stretch_of(pacing, elapsed[row, last]), n)
-            bounds = Bounds(elapsed[row, last], elapsed[stop - 1, last], high)
+    for arrival in range(n):
+        if bounded and arrival == stop:
+            stop = min(arrival + stretch_of(pacing, elapsed[arrival, last]), n)
+            bounds = Bounds(elapsed[arrival, last], elapsed[stop - 1, last], high)
             bound_bonuses(pacing, bounds, exposure, before, None)
-        bits = tie_rank(ties, rows.id[row])
-        most = min(rows.capacity[row], k)
-        slate, of_slate, size, urgent, excess, now = items[row, :most], best[:most], 0, 0, 0.0, False
-        if guarded is not None:
-            guard, deficits = Guard(*guarded[0]), Deficits(*guarded[1])
+        bits = tie_rank(ties, arrivals.id[arrival])
+        most = min(arrivals.capacity[arrival], k)
+        slate, of_slate, size, urgent, excess, now = items[arrival, :most], best[:most], 0, 0, 0.0, False
+        if guard_ is not None:
+            guard, deficits = Guard(*guard_[0]), Deficits(*guard_[1])
             if most > 0:
                 urgent, excess, now = due_at(
-                    rows.admissible[row], remaining[row], counts[row], guard, exposure, unit, deficits
+                    arrivals.admissible[arrival],
+                    remaining[arrival],
+                    counts[arrival],
+                    guard,
+                    exposure,
+                    unit,
+                    deficits,
                 )
         if most > 0 and bounded and not now:
             size = best_in_bounds(
-                rows,
-                row,
+                arrivals,
+                arrival,
                 bits,
                 pacing,
-                elapsed[row, last],
+                elapsed[arrival, last],
                 exposure,
                 before,
                 high,
@@ -299,15 +306,15 @@ def _rank(  # noqa: C901
                 of_slate,
             )
         elif most > 0:
-            move_prices(pace, elapsed[row], exposure, before, all_prices)
-            add_rows(pacing, counts[row], all_prices)
-            value_row(rows, row, price, value)
-            hide_full(pacing, counts[row], exposure, before, unit.weight, value)
-            if guarded is not None and now:
+            move_prices(pacing_, elapsed[arrival], exposure, before, all_prices)
+            add_rows(pacing, counts[arrival], all_prices)
+            fill_values(arrivals, arrival, price, value)
+            hide_full(pacing, counts[arrival], exposure, before, unit.position_weights, value)
+            if guard_ is not None and now:
                 size = place_due(
                     value,
                     bits,
-                    remaining[row, last],
+                    remaining[arrival, last],
                     urgent > 0,
                     excess,
                     guard,
@@ -320,10 +327,12 @@ def _rank(  # noqa: C901
             else:
                 size = best_items(value, bits, slate, of_slate)
         if unit.by_intensity:
-            order_items(items[row, :size], rows.relevance[row])
-        fill_row(items[row], size, price, unit, exposure, prices[row])
+            order_items(items[arrival, :size], arrivals.relevance[arrival])
+        fill_slate(items[arrival], size, price, unit, exposure, prices[arrival])
         if bounded:
-            bound_bonuses(pacing, bounds, exposure, before, items[row, :size])
-        if guarded is not None:
-            count_deficits(deficits, items[row, :size], guard.required, exposure, unit.weight, unit.mean)
-        count_rows(pacing, counts[row], items[row], size, unit.weight, scratch, exposure)
+            bound_bonuses(pacing, bounds, exposure, before, items[arrival, :size])
+        if guard_ is not None:
+            count_deficits(
+                deficits, items[arrival, :size], guard.required, exposure, unit.position_weights, unit.mean
+            )
+        count_rows(pacing, counts[arrival], items[arrival], size, unit.position_weights, scratch, exposure)

@@ -185,7 +185,7 @@ def test_positions_are_examined_with_probability_gamma_to_r_minus_one(kind, deca
         market.serve(arrivals, items)
         intensity = np.take_along_axis(arrivals.true_intensity.numpy(), np.maximum(items, 0), 1)
         rate = intensity * (items >= 0) * decay ** np.arange(items.shape[1]) * attraction
-        assert market.ledger.probability[arrivals.index] == pytest.approx(1 - np.exp(-rate), rel=1e-5)
+        assert market.ledger.probability[arrivals.row] == pytest.approx(1 - np.exp(-rate), rel=1e-5)
 
 
 def test_an_empty_position_has_no_intensity_and_no_chance():

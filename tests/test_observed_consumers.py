@@ -174,7 +174,7 @@ def test_nobody_does_better_than_the_oracle(known_market):
     """On a table that is known, the oracle's slates have the largest expected consumption there is, exactly."""
     market = Market(known_market, seeds=Seeds.all(0), needs=Needs(truth=True))
     arrivals = market.next_arrivals(20)
-    visits = market.open.visits(arrivals.index)
+    visits = market.open.visits(arrivals.row)
     best = make_agent("oracle")
     best.begin_round(market.round_view())
     slates = np.asarray(best.act(arrivals))

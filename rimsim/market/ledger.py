@@ -169,9 +169,9 @@ class Shown:
         """Impressions with the scores that the arrivals' states give them."""
         score = np.full(self.item.shape, np.nan, np.float32)
         for chunk in states:
-            items = self.item[chunk.index].astype(np.int64)
+            items = self.item[chunk.row].astype(np.int64)
             found = at_items(chunk.relevance, items) * chunk.ground_intensity.cpu().numpy()[:, None]
-            score[chunk.index] = np.where(items >= 0, found, np.nan)
+            score[chunk.row] = np.where(items >= 0, found, np.nan)
         return replace(self, score=score)
 
 

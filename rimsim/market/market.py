@@ -223,7 +223,7 @@ class Market:
             came=len(self._past_states),
             key=rng.derived_seed(self.seeds.agent, rng.Purpose.AGENT, self.round),
             audience=self._audience(),
-            position_weights=requirements.weights.copy(),
+            position_weights=requirements.position_weights.copy(),
             unit=exposure.unit,
             hard=exposure.hard,
             pace=exposure.pace,
@@ -272,7 +272,7 @@ class Market:
             AgentError: If the slates have another shape, or hold inadmissible items.
             MarketError: If the arrivals were not handed out or were served before.
         """
-        shown, consumed = self.show(arrivals.index, as_slates(slates), empty=invalid == "empty")
+        shown, consumed = self.show(arrivals.row, as_slates(slates), empty=invalid == "empty")
         return Feedback(arrivals, shown, consumed)
 
     def show(self, rows: Ints, slates: Slates, *, empty: bool) -> tuple[Ints, Bools]:
@@ -335,7 +335,7 @@ class Market:
             table=self._requirements,
             past=self._logged_past,
             before=self._carry_over,
-            weights=weights_of(self.config, self.consumer, self.platform.decay),
+            position_weights=weights_of(self.config, self.consumer, self.platform.decay),
             release=self.release,
         )
         stay = self.arrivals.keeps_users and past

@@ -182,7 +182,7 @@ def first_round(config: ScenarioConfig, seed: int) -> RoundTerms:
         table=ScenarioRequirements(config, world.campaign_tables, seed),
         past=LoggedPast.of(world.past, empty=config.arrivals.history == "none"),
         before=None,
-        weights=weights_of(config, consumer, Examined.nothing(config.slate).decay(config)),
+        position_weights=weights_of(config, consumer, Examined.nothing(config.slate).decay(config)),
         release=world.release,
     )
 

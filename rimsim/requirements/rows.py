@@ -128,17 +128,17 @@ class Requirements:
         return np.asarray(columns[:, self.audience], np.bool_)
 
     def delivered(
-        self, slates: NDArray[np.integer], audiences: Bools | None, weights: Floats, n_items: int
+        self, slates: NDArray[np.integer], audiences: Bools | None, position_weights: Floats, n_items: int
     ) -> Floats:
         """(J,) exposures of each row, in the unit of the guarantee.
 
-        Slates are (n, k) items, −1 for an empty position; weights (k,) those of an exposure at each position.
+        Slates are (n, k) items, −1 for an empty position; ``position_weights`` (k,) are those of an exposure.
         """
         if not len(self):
             return np.zeros(0)
         masks = [] if audiences is None else list(audiences.T)
         parts = [slates[mask] for mask in masks] + [slates]  # the last is column −1: everyone
-        counts = np.stack([weighted_exposure(part, weights, n_items) for part in parts])
+        counts = np.stack([weighted_exposure(part, position_weights, n_items) for part in parts])
         each = counts[np.repeat(self.audience, np.diff(self.first)), self.item]
         return np.asarray(np.add.reduceat(each, self.first[:-1]), np.float64)
 
@@ -187,8 +187,13 @@ class RoundRequirements:
     """(J,) exposures that the round adds to each row's guarantee, in the unit of the guarantee."""
     accrued: CarryOver
     """Required by the end of the round and not delivered before it."""
-    weights: Floats
+    position_weights: Floats
     """(k,) weight of an exposure at each position, in the unit of the guarantee."""
+
+    @property
+    def weights(self) -> Floats:
+        """Alias of ``position_weights``."""
+        return self.position_weights
 
     def delivered(self, slates: NDArray[np.integer], rows: Ints | None = None) -> Floats:
         """(J,) exposures of each row, in the unit of the guarantee.
@@ -198,7 +203,7 @@ class RoundRequirements:
             rows: (n,) the arrivals; None: all, in clock order.
         """
         counted = self.counted if self.counted is None or rows is None else self.counted[rows]
-        return self.table.delivered(slates, counted, self.weights, len(self.required))
+        return self.table.delivered(slates, counted, self.position_weights, len(self.required))
 
     def would_count(self, visits: RoundVisits) -> Bools | None:
         """(m, A) as ``counted``, for visits of another period."""
@@ -206,7 +211,7 @@ class RoundRequirements:
 
     def carried_over(self, exposure: Floats, delivered: Floats) -> CarryOver:
         """Carry-over after exposures (M,) of items and (J,) of rows."""
-        average, (items, rows, start) = mean_weight(self.weights), self.accrued
+        average, (items, rows, start) = mean_weight(self.position_weights), self.accrued
         rows, mine = rows.copy(), self.row >= 0
         rows[self.row[mine]] -= delivered[mine] / average
         return CarryOver(items - exposure / average, rows, start)
@@ -246,7 +251,7 @@ class ScenarioRequirements:
         *,
         forecast: float,
         capacity: Ints | None,
-        weights: Floats,
+        position_weights: Floats,
         release: Ints,
     ) -> RoundRequirements:
         """Requirements of a round.
@@ -255,14 +260,14 @@ class ScenarioRequirements:
             before: Carry-over of the round before; None: it is the first.
             forecast: Expected over realised arrivals, of the arrival process.
             capacity: (n,) positions that each arrival may fill; None: all.
-            weights: (k,) weight of an exposure at each position, in the unit of the guarantee.
+            position_weights: (k,) weight of an exposure at each position, in the unit of the guarantee.
             release: (M,) tick of each item's release; an item that is no longer on offer has no carry-over.
 
         Raises:
             ConfigError: If a campaign requires more exposures than there are positions, as far as is known.
         """
         forecast *= self._exposure.forecast
-        average = mean_weight(weights)
+        average = mean_weight(position_weights)
         each = np.full(len(visits.tick), self._slate) if capacity is None else capacity
         positions = expected(int(each.sum()), forecast)
         ties = rng.derived_seed(self._seed, rng.Purpose.FLOORS, number)
@@ -304,7 +309,7 @@ class ScenarioRequirements:
             due=np.array([added[index] for index, _, _ in rows] + [0.0] * len(caps)) * average,
             row=np.array([index for index, _, _ in rows] + [-1] * len(caps), np.int64),
             accrued=accrued,
-            weights=weights,
+            position_weights=position_weights,
         )
 
     def _in_period(self, before: CarryOver | None, start: int) -> CarryOver:

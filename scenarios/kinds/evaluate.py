@@ -217,7 +217,7 @@ class _Watched:
         """Record of a batch of logged and own items."""
         own = shown[1]
         market = self._market
-        visits = market.open.visits(arrivals.index)
+        visits = market.open.visits(arrivals.row)
         examination = examination_of(market.config, market.consumer, market.config.consumer.position_decay)
         ground = arrivals.ground_intensity.cpu().numpy()[:, None]
         relevances = (
@@ -228,7 +228,7 @@ class _Watched:
         if isinstance(self._shows, StatingAgent):
             supported = (self._shows.chance_of(own, arrivals).slate > 0).astype(np.float64)
         return {
-            "index": arrivals.index,
+            "index": arrivals.row,
             "logging": slates.chances,
             "target": target,
             "predicted": predicted[0],

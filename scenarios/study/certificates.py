@@ -90,39 +90,41 @@ def certified(closed: ClosedRound, hindsight: HindsightPrices) -> Certificate:
     some = states.sampled(most_states(m))
     known, whole, promised = joined_states(some, slates.shape[1]), len(some) == n, len(table) > 0
     active = table.active(states.audiences, n)
-    asked = constraints_of(closed.required, table, active, closed.cost)
-    known_asked = asked
+    constraints = constraints_of(closed.required, table, active, closed.cost)
+    known_constraints = constraints
     if not whole:
         counting = dataclasses.replace(table, arrivals=active.sum(0).astype(np.float64))
         among = table.active(some.audiences, len(some))
-        known_asked = constraints_of(closed.required, counting, among, closed.cost, n)
+        known_constraints = constraints_of(closed.required, counting, among, closed.cost, n)
     alike = bool(closed.position_weights[0] == closed.position_weights[-1])
     best = hindsight.of(
         partial(
             solve_prices,
             known.scores,
             known.capacity,
-            _sampled_floors(known_asked.least) if alike and not whole and not promised else known_asked.least,
-            known_asked.most if promised else None,
+            _sampled_floors(known_constraints.least)
+            if alike and not whole and not promised
+            else known_constraints.least,
+            known_constraints.most if promised else None,
             admissible=known.admissible,
             cost=closed.cost,
             tol=_BOUND_TOL if whole else SAMPLED_TOL,
             for_bound=True,
             position_weights=closed.position_weights,
-            rows=known_asked.rows if promised else None,
+            rows=known_constraints.rows if promised else None,
         )
     )
     return certificate(
         known.scores if whole else states,
         slates,
         known.capacity if whole else states.positions(slates.shape[1]),
-        asked.least,
+        constraints.least,
         best.item_price,
         closed.cost,
-        max_exposure=asked.most if promised else None,
+        max_exposure=constraints.most if promised else None,
         admissible=known.admissible if whole else None,
         position_weights=closed.position_weights,
-        rows=asked.rows if promised else None,
+        rows=constraints.rows if promised else None,
         row_price=best.row_price if promised else 0.0,
     )
 

@@ -412,12 +412,12 @@ def undeliverable_notes(config: ScenarioConfig) -> list[str]:
         popularity=np.zeros(m, np.int64),
         calibration=(),
         key=0,
-        position_weights=promised.weights,
+        position_weights=promised.position_weights,
         opens=float(seconds(promised.start)),
         closes=float(seconds(promised.stop)),
         promises=promised.table,
     )
-    per_slate = np.concatenate([[0.0], np.cumsum(promised.weights)])
+    per_slate = np.concatenate([[0.0], np.cumsum(promised.position_weights)])
     there = forecast * float(per_slate[first.positions].sum())
     released = np.where(world.release == ALWAYS, -np.inf, seconds(world.release))
     return [f"in the first round, {one}" for one in undeliverable(view, released, there)]

@@ -98,7 +98,7 @@ def opening_utilities(config: ScenarioConfig, seed: int) -> pd.DataFrame:
     total, visits_valued = np.zeros(len(agents)), 0
     assert view.audience is not None  # noqa: S101  # needs the future
     for states in view.audience:
-        visits = market.open.visits(states.index)
+        visits = market.open.visits(states.row)
         true = true_intensity_of(market.consumer, visits, market.n_items).to(market.device)
         revealed = dataclasses.replace(states, true_intensity=true)
         for number, agent in enumerate(agents):
@@ -313,7 +313,7 @@ def shared_facts(world: World, config: ScenarioConfig, seed: int) -> partial[Rou
     return partial(
         RoundFacts,
         seed=seed,
-        gamma=config.consumer.position_decay,
+        decay=config.consumer.position_decay,
         attraction=config.consumer.attraction,
         popularity=np.bincount(world.past.item, minlength=len(items)),
         genre_weights=genre_weights([str(text) for text in items["genres"]])[0],
@@ -346,7 +346,7 @@ def facts_of(
         penalty = closed.cost * (proof.shortfall + proof.excess)
         value = proof.value if proof.excess == 0 else proof.score - penalty
     schedule = ledger.schedule
-    every_position = {"gamma": 1.0} if closed.counts_items else {}  # a replay sees all positions
+    every_position = {"decay": 1.0} if closed.counts_items else {}  # a replay sees all positions
     return shared(
         **every_position,
         round=closed.number,
