@@ -159,13 +159,13 @@ def test_the_earliest_visits_come_first_and_no_user_waits_twice(waves, seed):
         wanted = plain.next(limit, in_waves=in_waves)
         if wanted:
             waiting.append(market.next_arrivals(limit, in_waves=in_waves))
-            assert waiting[-1].index.tolist() == wanted
+            assert waiting[-1].row.tolist() == wanted
         else:
             refused(MarketError, "Serve them first", market.next_arrivals, limit, in_waves=in_waves)
         draw.shuffle(waiting)
         for _ in range(draw.randint(0 if wanted else 1, len(waiting))):
             served = waiting.pop()
-            plain.busy -= {plain.slots[row] for row in served.index.tolist()}
+            plain.busy -= {plain.slots[row] for row in served.row.tolist()}
             market.serve(served, top_k(served.relevance, served.admissible, market.config.slate))
     assert plain.come == len(plain.slots)
     assert not plain.held
