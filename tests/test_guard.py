@@ -10,7 +10,7 @@ from small_markets import small_scenario
 from test_promises import AGENTS, PRICED, played
 
 from rimsim.agents import guard as guarding
-from rimsim.agents import make_agent, pacing
+from rimsim.agents import make_agent, rim_feedback
 from rimsim.agents.pacing import ExposureUnit
 from rimsim.config import scenario_from
 from rimsim.market import RoundView
@@ -339,5 +339,5 @@ def test_the_guard_delivers_where_prices_cannot(monkeypatch):
     for pace in ("arrivals", "clock"):
         config = hard_market(pace=pace, cost=1e-9, beta=0.1)
         assert missing(played(weak, config)[0][0]) <= (0.0 if pace == "arrivals" else 0.01)
-    monkeypatch.setattr(pacing.Delivery, "_reset_guard", lambda *_: None)
+    monkeypatch.setattr(rim_feedback.Delivery, "_reset_guard", lambda *_: None)
     assert missing(played(weak, hard_market(cost=1e-9, beta=0.1))[0][0]) > 0.04
