@@ -57,7 +57,7 @@ def test_deficits_are_counted_again_after_exposures(numbers, shown):
     deficits = guarding.Deficits.of(required, exposure, unit)
     items = np.array([0, len(required) - 1])
     exposure[items] += np.array(WEIGHT)[[shown, 0]]
-    guarding.count_deficits(deficits, items, required, exposure, unit.weight, unit.mean)
+    guarding.count_deficits(deficits, items, required, exposure, unit.position_weights, unit.mean)
     missing = required - exposure
     need = [max(lack / unit.mean, 1.0) if lack > 0 else 0.0 for lack in missing]
     assert deficits.need * guarding.GRAIN == pytest.approx(need, abs=1e-8)
