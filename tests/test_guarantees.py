@@ -17,17 +17,17 @@ from test_promises import AGENTS, played
 from test_promises import PRICED as SOLVED
 
 from rimsim import measures
-from rimsim.agents import States, make_agent, market_for, pacing, play_round, rollout
+from rimsim.agents import States, make_agent, market_for, play_round, rim_feedback, rollout
 from rimsim.agents import guard as guarding
 from rimsim.agents.entropic_dual import entropic_prices
 from rimsim.agents.gibbs import inclusion_sums
-from rimsim.agents.rounds import ExposureUnit
+from rimsim.agents.pacing import ExposureUnit
 from rimsim.config import ExposureConfig, scenario_from
 from rimsim.market import RoundView
 from rimsim.matching import Rows, solve_prices, tie_rank
 from rimsim.requirements.rows import Requirements, Row
 from rimsim.scenarios import compare
-from rimsim.scenarios.study.facts import HindsightPrices, cached_prices
+from rimsim.scenarios.study.certificates import HindsightPrices, cached_prices
 
 PRICED = ("rim-dual", "rim-feedback", "rim-resolve(every=20)", "entropic-dual")
 
@@ -441,7 +441,7 @@ def test_a_replay_is_solved_once_for_all_its_arms(tmp_path, monkeypatch):
         solved.append(len(set(folder.glob("*.npz")) - before))
         return found
 
-    monkeypatch.setattr("rimsim.scenarios.study.facts.cached_prices", counted)
+    monkeypatch.setattr("rimsim.scenarios.study.certificates.cached_prices", counted)
     agents = ("relevance", "rim-dual", "random")
     run = compare(small_replay(rounds=1), agents, seeds=1, out=tmp_path / "run", frozen=[], workers=1)
     assert solved == [1, 0, 0]
@@ -491,7 +491,7 @@ def test_deficits_are_counted_again_after_exposures(numbers, shown):
     deficits = guarding.Deficits.of(required, exposure, unit)
     items = np.array([0, len(required) - 1])
     exposure[items] += np.array(WEIGHT)[[shown, 0]]
-    guarding.count_deficits(deficits, items, required, exposure, unit.weight, unit.mean)
+    guarding.count_deficits(deficits, items, required, exposure, unit.position_weights, unit.mean)
     missing = required - exposure
     need = [max(lack / unit.mean, 1.0) if lack > 0 else 0.0 for lack in missing]
     assert deficits.need * guarding.GRAIN == pytest.approx(need, abs=1e-8)
@@ -773,5 +773,5 @@ def test_the_guard_delivers_where_prices_cannot(monkeypatch):
     for pace in ("arrivals", "clock"):
         config = hard_market(pace=pace, cost=1e-9, beta=0.1)
         assert undelivered(played(weak, config)[0][0]) <= (0.0 if pace == "arrivals" else 0.01)
-    monkeypatch.setattr(pacing.Delivery, "_reset_guard", lambda *_: None)
+    monkeypatch.setattr(rim_feedback.Delivery, "_reset_guard", lambda *_: None)
     assert undelivered(played(weak, hard_market(cost=1e-9, beta=0.1))[0][0]) > 0.04

@@ -33,7 +33,7 @@ from rimsim.intensity.impressions import (
 from rimsim.intensity.persistence import is_stored, load
 from rimsim.intensity.popularity import Popularity
 from rimsim.market import Slates
-from rimsim.market.learning import impressions_of
+from rimsim.market.platform import impressions_of
 from rimsim.market.records import as_slates
 from rimsim.measures import position_weights
 from rimsim.rng import Purpose, generator

@@ -29,7 +29,8 @@ from rimsim.scenarios.report import sweep as sweep_report
 from rimsim.scenarios.report.console import markdown
 from rimsim.scenarios.report.sweep import contrasts, matrix, matrix_figure, matrix_table
 from rimsim.scenarios.report.tables import over_seeds, pivoted, trends
-from rimsim.scenarios.runs.status import StudyOptions, points_of
+from rimsim.scenarios.runs.job import StudyOptions
+from rimsim.scenarios.runs.status import points_of
 from rimsim.scenarios.study.compare import begin, resume
 from rimsim.scenarios.study.controls import play_replica
 from rimsim.scenarios.study.plan import planned, require_unchanged

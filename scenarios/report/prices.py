@@ -25,7 +25,7 @@ _WIDEST = 28  # characters of an item's name above a panel
 _MOST = 5  # campaigns that are drawn, the largest first
 
 
-def price_deciles(data: items.PictureTables) -> pd.DataFrame:
+def price_deciles(data: tables.PictureTables) -> pd.DataFrame:
     """Mean bonus −v/c in the last round, by decile of popularity.
 
     Returns:
@@ -35,7 +35,7 @@ def price_deciles(data: items.PictureTables) -> pd.DataFrame:
     empty = pd.DataFrame(columns=["agent", "seed", "decile", "value"])
     if data.prices is None or data.popularity is None:
         return empty
-    last = items.retrained(data.prices[data.prices["round"] == items.last_round(data.rounds)])
+    last = tables.retrained(data.prices[data.prices["round"] == tables.last_round(data.rounds)])
     if last.empty:
         return empty
     rank = np.argsort(np.argsort(data.popularity, kind="stable"), kind="stable")
@@ -46,7 +46,7 @@ def price_deciles(data: items.PictureTables) -> pd.DataFrame:
     return means[paying].reset_index(drop=True)
 
 
-def prices(data: items.PictureTables) -> Figure | None:
+def prices(data: tables.PictureTables) -> Figure | None:
     """Bonus −v in the last round, by decile of popularity."""
     table = price_deciles(data)
     if table.empty:
@@ -60,7 +60,7 @@ def prices(data: items.PictureTables) -> Figure | None:
         f"popular {most}"
     )
     caption = (
-        f"Mean bonus −v of a decile at the end of round {items.last_round(data.rounds)}, as a share of c."
+        f"Mean bonus −v of a decile at the end of round {tables.last_round(data.rounds)}, as a share of c."
     )
     figure, ax = _by_decile(table, looks, message, caption)
     ax.set_xlabel("decile of the items by popularity in the warm-up log, least popular first")
@@ -81,21 +81,21 @@ def _by_decile(
     return figure, ax
 
 
-def delivery(data: items.PictureTables) -> Figure | None:
+def delivery(data: tables.PictureTables) -> Figure | None:
     """Exposure and price of three items over the last round.
 
     The items are guaranteed, near the ends and at the lower quarter of the popularity order; one seed is drawn.
     """
-    number = items.last_round(data.rounds)
+    number = tables.last_round(data.rounds)
     if data.ledger is None or data.arrivals is None or data.required is None or data.popularity is None:
         return None
-    arrivals = items.retrained(data.arrivals[data.arrivals["round"] == number])
+    arrivals = tables.retrained(data.arrivals[data.arrivals["round"] == number])
     seed = None if arrivals.empty else int(arrivals["seed"].min())
     required = None if seed is None else data.required.get((seed, number))
     if seed is None or required is None or not (required > 0).any():
         return None
     followed = _followed(data.popularity, required)
-    ledger = _of_seed(items.retrained(data.ledger), seed, number)
+    ledger = _of_seed(tables.retrained(data.ledger), seed, number)
     ledger = ledger[ledger["item"].isin(followed.values())]
     looks = charts.styles(arrivals["agent"].unique())
     chosen = tables.subject(looks)
@@ -192,7 +192,7 @@ def _steps(ax: Axes, at: Ints, height: Ints, end: int, look: charts.AgentStyle) 
     ax.step(x, y, where="post", color=look.colour, linewidth=1.8, marker=look.marker, markevery=[len(x) - 1])
 
 
-def who_pays(data: items.PictureTables) -> Figure | None:
+def who_pays(data: tables.PictureTables) -> Figure | None:
     """Exposure of items with binding guarantees by decile of λ(x)."""
     table = items.guaranteed_by_decile(data)
     if table.empty:
@@ -212,9 +212,9 @@ def who_pays(data: items.PictureTables) -> Figure | None:
     return figure
 
 
-def requirement(data: items.PictureTables) -> Figure | None:
+def requirement(data: tables.PictureTables) -> Figure | None:
     """Exposure over requirement of guaranteed items in the last round."""
-    number = items.last_round(data.rounds)
+    number = tables.last_round(data.rounds)
     ratios = items.delivery_ratios(data, number)
     if not ratios:
         return None
@@ -264,9 +264,9 @@ def requirement(data: items.PictureTables) -> Figure | None:
     return figure
 
 
-def campaigns(data: items.PictureTables) -> Figure | None:
+def campaigns(data: tables.PictureTables) -> Figure | None:
     """Delivered and due exposures of the largest campaigns over time."""
-    table = None if data.campaigns is None else items.retrained(data.campaigns)
+    table = None if data.campaigns is None else tables.retrained(data.campaigns)
     if table is None or table.empty:
         return None
     table = _so_far(table)
@@ -318,7 +318,7 @@ def _kept(table: pd.DataFrame, agent: str) -> float:
     return float(np.minimum(last["due"], last["value"]).sum()) / due if due else 1.0
 
 
-def reliability_deciles(data: items.PictureTables) -> pd.DataFrame:
+def reliability_deciles(data: tables.PictureTables) -> pd.DataFrame:
     """Predicted and actual consumptions per exposure, by predicted decile.
 
     Returns:
@@ -328,15 +328,15 @@ def reliability_deciles(data: items.PictureTables) -> pd.DataFrame:
     columns = ["agent", "decile", "predicted", "actual"]
     if data.reliability is None:
         return pd.DataFrame(columns=columns)
-    late = data.reliability["round"].isin(late_rounds(items.last_round(data.rounds) + 1))
-    sums = items.retrained(data.reliability[late]).groupby(["agent", "decile"], observed=True)
+    late = data.reliability["round"].isin(late_rounds(tables.last_round(data.rounds) + 1))
+    sums = tables.retrained(data.reliability[late]).groupby(["agent", "decile"], observed=True)
     total = sums[["exposures", "predicted", "consumed"]].sum().reset_index()
     total["predicted"] /= total["exposures"]
     total["actual"] = total["consumed"] / total["exposures"]
     return total[columns]
 
 
-def reliability(data: items.PictureTables) -> Figure | None:
+def reliability(data: tables.PictureTables) -> Figure | None:
     """Actual against predicted consumptions of a shown item, by decile."""
     table = reliability_deciles(data)
     if table.empty:

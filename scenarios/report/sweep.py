@@ -18,6 +18,7 @@ from rimsim.scenarios.report import charts, sentences, tables
 from rimsim.scenarios.report.console import more_place, picture_names
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
 from rimsim.scenarios.runs import status
+from rimsim.scenarios.runs.job import control_name, is_control
 from rimsim.scenarios.runs.store import resume_command
 
 if TYPE_CHECKING:
@@ -196,9 +197,9 @@ def contrasts(arms: Sequence[str], unit: str) -> list[Contrast]:
     The loop is that of the baseline (``relevance``): its own arm minus its control under random slates. A guarantee is
     evaluated by the first agent that keeps some, against the baseline.
     """
-    agents = [name for name in arms if not status.is_control(name)]
+    agents = [name for name in arms if not is_control(name)]
     base, found = tables.baseline_of(agents), list[Contrast]()
-    apart = status.control_name(base, "random")
+    apart = control_name(base, "random")
     if apart in arms:
         found += [Contrast(f"loop: {name.replace('_', ' ')}", name, base, apart) for name in _LOOPED]
     keeper = tables.guarantor_of([name for name in agents if name != base])
