@@ -18,16 +18,7 @@ from rimsim import measures
 from rimsim.agents.registry import named
 from rimsim.arrays import Floats, Ints
 from rimsim.errors import MissingTableError
-from rimsim.measures import (
-    LEVEL,
-    MEASURES,
-    Measure,
-    holm,
-    late_means,
-    late_slopes,
-    mean_interval,
-    paired_difference,
-)
+from rimsim.measures import MEASURES, Measure
 from rimsim.scenarios.report.record import TextTable
 from rimsim.scenarios.runs.job import is_control
 from rimsim.scenarios.runs.status import shown_rounds, status_of
@@ -125,7 +116,7 @@ def over_seeds(
     for key, values in table[table["metric"].isin(metrics)].groupby(
         keys, sort=False, observed=True, dropna=False
     )["value"]:
-        interval = mean_interval(values.to_numpy(np.float64), overlap=overlap)
+        interval = measures.mean_interval(values.to_numpy(np.float64), overlap=overlap)
         rows.append((*key, interval.mean, interval.low, interval.high, interval.n))
     means = pd.DataFrame(rows, columns=[*keys, "mean", "low", "high", "n"])
     first = list(dict.fromkeys(means[by[0]]))
@@ -136,14 +127,16 @@ def over_seeds(
 
 def summary(rounds: pd.DataFrame, agents: list[str], metrics: Sequence[str]) -> pd.DataFrame:
     """Means over late rounds: agent, metric, mean, low, high, n."""
-    late = late_means(rounds)
+    late = measures.late_means(rounds)
     ordered = pd.concat([late[late["agent"] == agent] for agent in agents])
     return over_seeds(ordered, ["agent"], metrics)
 
 
 def late_figures(rounds: pd.DataFrame) -> pd.DataFrame:
     """Means (agents × metrics) over late rounds and seeds."""
-    return late_means(rounds).pivot_table(index="agent", columns="metric", values="value", observed=True)
+    return measures.late_means(rounds).pivot_table(
+        index="agent", columns="metric", values="value", observed=True
+    )
 
 
 def differences(rounds: pd.DataFrame, agents: list[str], metrics: Sequence[str]) -> pd.DataFrame:
@@ -154,7 +147,7 @@ def differences(rounds: pd.DataFrame, agents: list[str], metrics: Sequence[str])
     """
     base = baseline_of(agents)
     pairs = [(agent, base) for agent in agents if agent != base and not is_control(agent)]
-    return _paired(late_means(rounds), pairs, metrics)
+    return _paired(measures.late_means(rounds), pairs, metrics)
 
 
 _LEVEL = ""  # name of an arm whose values are all 0
@@ -167,7 +160,7 @@ def trends(rounds: pd.DataFrame, agents: list[str], metrics: Sequence[str]) -> p
         As :func:`differences`: the agent is the baseline, or ``NAME − baseline`` at the same seeds. No rows where there
         are fewer than three late rounds.
     """
-    slopes = late_slopes(rounds)
+    slopes = measures.late_slopes(rounds)
     base = baseline_of(agents)
     level = slopes[slopes["agent"] == base].assign(agent=_LEVEL, value=0.0)
     others = [agent for agent in agents if agent != base and not is_control(agent)]
@@ -195,7 +188,7 @@ def paired_table(rows: Iterable[tuple[Any, ...]], keys: Sequence[str]) -> pd.Dat
     """
     found = []
     for *key, more, less in rows:
-        one = paired_difference(more, less)
+        one = measures.paired_difference(more, less)
         found.append((*key, one.mean, one.low, one.high, one.dz, one.n, one.p))
     figures = ("mean", "low", "high", "effect", "p")
     table = pd.DataFrame(found, columns=[*keys, *figures[:-1], "n", "p"])
@@ -238,7 +231,7 @@ def pivoted(
     means = means[means["metric"].isin(metrics)]
     clear = np.zeros(len(means), bool)
     if "p" in means and means["p"].notna().any():
-        clear = holm(means["p"].to_numpy(np.float64)) <= LEVEL
+        clear = measures.holm(means["p"].to_numpy(np.float64)) <= measures.LEVEL
         title += f" (* not 0: Holm over {int(means['p'].notna().sum())} comparisons)"
     rows: dict[tuple[str, ...], dict[str, str]] = {}
     for star, (*values, metric, mean, low, high) in zip(
