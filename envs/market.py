@@ -35,6 +35,8 @@ _MOST_ARRIVALS = 1 << 24
 
 Observation: TypeAlias = "dict[str, Array]"
 Action: TypeAlias = "Ints"
+Answer: TypeAlias = "Ints | Slates"
+"""Items (k,) of an action, or a slate (1, k) with notes of an agent."""
 
 
 class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
@@ -134,8 +136,8 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         """Fields that are filled in for the agent beside those of every agent."""
         self.barrier_every: int | None = None
         self._market: Market | None = None
-        self._row = np.zeros(0, np.int64)
-        """(1,) the row of the arrival that waits in its round; empty where none does."""
+        self._row = -1
+        """Row of the arrival that waits in its round; −1 where none does."""
         self._scores: ScoreRows | None = None
         """Its scores under the model."""
         self._feedback: Callable[[], Feedback] | None = None
@@ -143,7 +145,7 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         self._seeds = Seeds()
         self._begun: MarketState | None = None
         """The market when the open round began; of the last round if all are over."""
-        self._answers: list[Slates] = []
+        self._answers: list[Answer] = []
         """Slates that were answered since."""
         self._view: RoundView | None = None
         """View of the open round, once it was asked for."""
@@ -178,7 +180,7 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
     @property
     def arrivals(self) -> Arrivals:
         """Waiting arrival, as a batch of one."""
-        return self.market.open.arrivals(self._row, self._waiting(), self.needs)
+        return self.market.open.arrivals(np.array([self._row]), self._waiting(), self.needs)
 
     @property
     def feedback(self) -> Feedback:
@@ -282,22 +284,27 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
     def step(self, action: Action) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, Any]]:
         """Show a slate to the waiting arrival; fetch the next."""
         note, self._note = self._note, None
-        slate = one_slate(action, self.config.slate)
-        answer = Slates(slate[None].copy())
-        if note is not None:
-            answer = as_slates(dataclasses.replace(note, items=answer.items))
-        shown, consumed, reward = self._serve(answer)
-        info = {"market": self._summary(shown, consumed, int(np.count_nonzero(slate != shown)))}
-        return self._observation(), reward, self.market.done, False, info
+        items = one_slate(action, self.config.slate).copy()
+        answer = items if note is None else as_slates(dataclasses.replace(note, items=items[None]))
+        shown, consumed, gain = self._serve(answer)
+        info = self._summary(shown, consumed, int(np.count_nonzero(items != shown)))
+        reward = info["consumed"] + self.market.cost * gain
+        return self._observation(), reward, self.market.done, False, {"market": info}
 
-    def _serve(self, answer: Slates) -> tuple[Ints, Bools, float]:
-        """Items (k,) shown, consumed marks (k,) and reward of a slate."""
+    def _serve(self, answer: Answer) -> tuple[Ints, Bools, float]:
+        """Items (k,) shown, consumed marks (k,) and gain of a slate."""
         market, row, scores = self.market, self._row, self._waiting()
-        opened, cost = market.open, market.cost
-        revealed = None if self.needs == NO_NEEDS else self.arrivals  # before what is consumed changes it
-        shown, consumed = market.show(row, answer, empty=True)
+        opened = market.open
+        revealed = None if self.needs is NO_NEEDS else self.arrivals  # before what is consumed changes it
+        if isinstance(answer, Slates):
+            many = market.show(np.array([row]), answer, empty=True)
+            shown, consumed = many[0][0], many[1][0]
+        else:
+            shown, consumed = market.show_one(row, answer)
         self._feedback = lambda: Feedback(
-            opened.arrivals(row, scores, NO_NEEDS) if revealed is None else revealed, shown, consumed
+            opened.arrivals(np.array([row]), scores, NO_NEEDS) if revealed is None else revealed,
+            shown[None],
+            consumed[None],
         )
         gain = self._stock.count(row, shown)
         self._answers.append(answer)
@@ -305,7 +312,7 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
             self._hand_out()
         else:
             self._begin()
-        return shown[0], consumed[0], int(np.count_nonzero(consumed)) + cost * gain
+        return shown, consumed, gain
 
     def render(self) -> Any:
         """Text, or picture (height, width, 3) of exposure against requirement."""
@@ -345,12 +352,14 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
 
     def _hand_out(self) -> None:
         """Let the next arrival come, if there is one."""
-        self._row, self._scores = np.zeros(0, np.int64), None
-        if not self.market.done:
-            self._row = self.market.open.hand_out(1)
-            self._scores = self.market.open.scores(self._row)
+        self._row, self._scores = -1, None
+        market = self.market
+        if not market.done:
+            self._row = market.open.hand_out_one()
+            self._scores = market.open.scores_of_one(self._row)
 
     def _observation(self) -> Observation:
+        stock = self._stock
         if self._scores is None:
             relevance, ground = np.zeros(self.n_items, np.float32), np.zeros(1, np.float32)
             admissible = np.zeros(self.n_items, np.int8)
@@ -361,8 +370,8 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         return {
             "relevance": relevance,
             "ground_intensity": ground,
-            "exposure": self._stock.exposure.copy(),
-            "shortfall": self._stock.shortfall.copy(),
+            "exposure": stock.exposure.copy(),
+            "shortfall": stock.shortfall.copy(),
             "admissible": admissible,
             "clock": np.array(_clock(self.market), np.float32),
         }
@@ -371,18 +380,19 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         self, items: Ints, taken: Bools, emptied: int
     ) -> dict[str, int | float | tuple[int, ...] | tuple[bool, ...]]:
         """``info["market"]`` of shown items (k,), consumed marks, emptied positions."""
-        market, schedule, waits = self.market, self.market.schedule, len(self._row)
+        market, row, marks, stock = self.market, self._row, taken.tolist(), self._stock
+        opened = market.open
         return {
             "round": market.round,
-            "served": market.served,
-            "arrival": int(schedule.id[self._row[0]]) if waits else -1,
-            "time": float(schedule.tick[self._row[0]] / TICKS) if waits else 0.0,
-            "consumed": int(np.count_nonzero(taken)),
+            "served": opened.served,
+            "arrival": int(opened.schedule.id[row]) if row >= 0 else -1,
+            "time": float(opened.schedule.tick[row] / TICKS) if row >= 0 else 0.0,
+            "consumed": marks.count(True),
             "items": tuple(items.tolist()),
-            "taken": tuple(taken.tolist()),
+            "taken": tuple(marks),
             "emptied": emptied,
-            "shortfall": self._stock.missing,
-            "excess": self._stock.excess,
+            "shortfall": stock.missing,
+            "excess": stock.excess,
         }
 
 

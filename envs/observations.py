@@ -74,18 +74,18 @@ class Stock:
         self._delivered = np.zeros(len(promised))
         """(J,) exposures so far that count for each row of the promises."""
 
-    def count(self, row: Ints, shown: Ints) -> float:
-        """Count a shown slate (1, k) and return its net gain.
+    def count(self, row: int, shown: Ints) -> float:
+        """Count a shown slate (k,) and return its net gain.
 
-        The gain is what it took off the shortfall, less what it added above caps; ``row`` (1,) is its arrival's row.
+        The gain is what it took off the shortfall, less what it added above caps; ``row`` is its arrival's row.
         """
         opened = self._opened
         useful = observed_gain(
-            shown[0], opened.promised.weights, opened.exposure, opened.required, self.exposure, self.shortfall
+            shown, opened.promised.weights, opened.exposure, opened.required, self.exposure, self.shortfall
         )
         excess = 0.0
         if len(self._delivered):
-            missing, excess = self._count_promised(row, shown)
+            missing, excess = self._count_promised(np.array([row]), shown[None])
             useful += missing
         self.missing, self.excess = max(self.missing - useful, 0.0), self.excess + excess
         return useful - excess

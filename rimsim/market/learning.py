@@ -18,7 +18,6 @@ from rimsim.intensity.contract import IntensityModel
 from rimsim.intensity.impressions import Calibrated, ImpressionLayer, Impressions
 from rimsim.market.consumers.contract import Consumer, ConsumerCapabilities, examination
 from rimsim.market.ledger import Ledger, PastRound, Shown, fold_of
-from rimsim.market.records import Slates
 from rimsim.measures import position_weights
 
 
@@ -254,13 +253,13 @@ class Examined:
         return self
 
 
-def require_uniform(slates: Slates, config: ScenarioConfig) -> None:
+def require_uniform(uniform: Bools | None, config: ScenarioConfig) -> None:
     """Refuse an agent without uniform slates if γ needs them.
 
     Raises:
         ConfigError: If it is such an agent.
     """
-    if config.exposure.examination == "random" and slates.uniform is None:
+    if config.exposure.examination == "random" and uniform is None:
         raise ConfigError(
             "exposure.examination is 'random', and this agent shows no uniform slates; allowed: an agent that does "
             "(random, epsilon-greedy, or one's own with Slates.uniform), or examination: harvested, known"

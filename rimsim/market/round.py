@@ -21,6 +21,8 @@ from rimsim.market.consumers.contract import (
     NOTHING,
     Consumer,
     ConsumerCapabilities,
+    Hits,
+    Law,
     Organic,
     SlateVisits,
     World,
@@ -46,6 +48,7 @@ from rimsim.market.records import (
     wrong_positions,
 )
 from rimsim.market.scores import ArrivalScores, PrecomputedScores, Scorer, ScoreRows, StateScores, device_of
+from rimsim.market.single import Columns, serve_by_hits, serve_by_law
 from rimsim.requirements.carry_over import CarryOver, RoundRequirements, ScenarioRequirements
 
 
@@ -163,6 +166,32 @@ class Arriving:
             raise MarketError(
                 "serve: found arrivals that are not waiting; allowed: those of next_arrivals, once"
             )
+
+    def take_one(self) -> int:
+        """Row of the next arrival, as :meth:`take` of one."""
+        if self._handed or self._held or self._n_arrived == len(self._tick):
+            return int(self.take(1, None, in_waves=False)[0])
+        while self._n_come == self._n_arrived:
+            self._env.step()
+        row = self._n_arrived
+        self._n_arrived += 1
+        self._busy.add(self._slot[row])
+        self._handed.add(row)
+        return row
+
+    def require_one(self, row: int) -> None:
+        """Refuse a row that does not wait for a slate."""
+        if row not in self._handed:
+            self.require_waiting(np.array([row]))
+
+    def finish_one(self, row: int) -> None:
+        """As :meth:`finish`, of one arrival."""
+        if self._held:
+            self.finish(np.array([row]))
+            return
+        self._handed.discard(row)
+        self._busy.discard(self._slot[row])
+        self.served += 1
 
     def finish(self, rows: Ints) -> None:
         """Let the next visits of served users come."""
@@ -307,6 +336,8 @@ class Round:
         """Scores under the truth; None before it is asked."""
         self._reported: tuple[Ints, ScoreRows] | None = None
         """The arrivals whose scores were asked for last, and these scores."""
+        self._law = self._law_of_answers()
+        self._columns = Columns.of(self.ledger)
         self._entered_before = int(histories.events.size[0])
         self._arriving = Arriving(schedule, env)
 
@@ -337,6 +368,10 @@ class Round:
         """
         return self._arriving.take(limit, barrier_every, in_waves=in_waves)
 
+    def hand_out_one(self) -> int:
+        """Row of the next arrival, which then waits."""
+        return self._arriving.take_one()
+
     def scores(self, rows: Ints) -> ScoreRows:
         """Scores of arrivals of different users."""
         assert self._scores is not None  # noqa: S101  # the round is open
@@ -345,6 +380,14 @@ class Round:
             scores = scores.only(self.capacity[rows] > 0)
         self._reported = rows, scores
         return scores
+
+    def scores_of_one(self, row: int) -> ScoreRows:
+        """Scores of one arrival."""
+        if self.capacity is not None:
+            return self.scores(np.array([row]))
+        assert self._scores is not None  # noqa: S101  # the round is open
+        block, place = self._scores.place(row)
+        return block.cut(place, 1)
 
     def arrivals(self, rows: Ints, scores: ScoreRows, needs: Needs) -> Arrivals:
         """Arrivals as agents see them, with copies of their scores."""
@@ -378,10 +421,13 @@ class Round:
 
     def _true_scores(self, rows: Ints) -> tuple[Float32s, Float32s]:
         """p* (n, M) and λ* (n,) of arrivals."""
+        return self._truth_scores().of(rows)
+
+    def _truth_scores(self) -> TruthScores:
         if self._truth is None:
             assert self._world.truth is not None  # noqa: S101  # the consumer needs it
             self._truth = self._world.truth.scores(self.histories, self.schedule, self._wait - 1)
-        return self._truth.of(rows)
+        return self._truth
 
     # -- slates and their outcome -------------------------------------------------------------------------------------
     def show(self, rows: Ints, slates: Slates, *, empty: bool) -> tuple[Ints, Bools]:
@@ -427,6 +473,56 @@ class Round:
         if self._truth is not None:
             self._truth.drop(rows)
         return slates.items, response.consumed
+
+    def _law_of_answers(self) -> Law | Hits | None:
+        """Law by which :meth:`show_one` may answer; None: it may not."""
+        plain = self.capacity is None and self._device.type == "cpu" and self._can.law is not None
+        if not plain or (self._wait > 1 and not self._can.hits_only):
+            return None
+        assert self._can.law is not None  # noqa: S101  # see above
+        return self._can.law(self._world)
+
+    def show_one(self, row: int, items: Ints) -> tuple[Ints, Bools]:
+        """Items shown (k,) and consumed marks of a waiting arrival.
+
+        As :meth:`show` with ``empty``, in one compiled call where the consumer has a law.
+        """
+        law = self._law
+        if law is None or len(items) != self.ledger.item.shape[1]:
+            shown, consumed = self.show(np.array([row]), Slates(items[None]), empty=True)
+            return shown[0], consumed[0]
+        self._arriving.require_one(row)
+        assert self._scores is not None  # noqa: S101  # the round is open
+        block, place = self._scores.place(row)
+        relevance, ground, admissible = block.arrays
+        scored = relevance, ground, admissible, place
+        entered = self.requirements.weights, self.exposure, *self._columns
+        if isinstance(law, Hits):
+            answered = serve_by_hits(row, int(self.schedule.session[row]), items, *scored, *law, *entered)
+        else:
+            share, size, true_place = self._true_place(row)
+            self.histories.make_room(len(items))
+            schedule = self.schedule
+            slot, known = int(schedule.slot[row]), int(schedule.tick[row]) + self._wait
+            answered = serve_by_law(row, slot, known, items, *scored, share, size, true_place, self._keys,
+                law.examination, law.attraction, *entered, *self.histories.events)  # fmt: skip
+        self._shown[row] = True
+        self._arriving.finish_one(row)
+        self._scores.drop(row)
+        if self._truth is not None:
+            self._truth.drop(row)
+        return answered
+
+    def _true_place(self, row: int) -> tuple[Float32s, Float32s, int]:
+        """p* and λ* of some arrivals, and the place of one of them."""
+        world = self._world
+        assert world.truth is not None  # noqa: S101  # the consumer needs it
+        if world.truth.item_factor is not None or world.last_release > self.schedule.start:
+            share, size = self.visits(np.array([row])).true_scores
+            return share, size, 0
+        block, place = self._truth_scores().place(row)
+        share, size, _ = block.arrays
+        return share, size, place
 
     def respond(self, visits: SlateVisits, slates: Ints) -> Response:
         """Response of the visits to their slates.
