@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import operator
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, SupportsFloat, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, SupportsFloat, TypeAlias
 
 import gymnasium
 import numpy as np
@@ -23,6 +23,7 @@ from rimsim.system import progress_to
 
 if TYPE_CHECKING:
     from rimsim.market import Arrivals, RoundView
+    from rimsim.market.round import Round
     from rimsim.market.scores import ScoreRows
     from rimsim.market.state import MarketState
 
@@ -37,6 +38,19 @@ Observation: TypeAlias = "dict[str, Array]"
 Action: TypeAlias = "Ints"
 Answer: TypeAlias = "Ints | Slates"
 """Items (k,) of an action, or a slate (1, k) with notes of an agent."""
+
+
+class _Step(NamedTuple):
+    """Served arrival, of which feedback is made only where it is asked for."""
+
+    opened: Round
+    row: int
+    place: tuple[ScoreRows, int]
+    """Its scores, as the place in a block."""
+    revealed: Arrivals | None
+    """Arrival with fields that the slate's outcome would change; None: without such fields."""
+    shown: Ints
+    consumed: Bools
 
 
 class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
@@ -138,9 +152,9 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         self._market: Market | None = None
         self._row = -1
         """Row of the arrival that waits in its round; −1 where none does."""
-        self._scores: ScoreRows | None = None
-        """Its scores under the model."""
-        self._feedback: Callable[[], Feedback] | None = None
+        self._place: tuple[ScoreRows, int] | None = None
+        """Its scores under the model, as the place in a block; None where no arrival waits."""
+        self._last: _Step | None = None
         self._note: Slates | None = None
         self._seeds = Seeds()
         self._begun: MarketState | None = None
@@ -185,9 +199,15 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
     @property
     def feedback(self) -> Feedback:
         """Outcome of the last step."""
-        if self._feedback is None:
+        last = self._last
+        if last is None:
             raise MarketError("no slate has been served yet. Call step() first")
-        return self._feedback()
+        arrivals = last.revealed
+        if arrivals is None:
+            arrivals = last.opened.arrivals(
+                np.array([last.row]), last.place[0].cut(last.place[1], 1), NO_NEEDS
+            )
+        return Feedback(arrivals, last.shown[None], last.consumed[None])
 
     def round_view(self) -> RoundView:
         """View of the open round, for agents."""
@@ -279,7 +299,7 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         self._open(_seeds(seeds))
         self._begin()
         nothing = np.full(self.config.slate, -1)
-        return self._observation(), {"market": self._summary(nothing, nothing >= 0, 0)}
+        return self._observation(), {"market": self._summary(nothing, nothing, nothing >= 0)}
 
     def step(self, action: Action) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, Any]]:
         """Show a slate to the waiting arrival; fetch the next."""
@@ -287,13 +307,13 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         items = one_slate(action, self.config.slate).copy()
         answer = items if note is None else as_slates(dataclasses.replace(note, items=items[None]))
         shown, consumed, gain = self._serve(answer)
-        info = self._summary(shown, consumed, int(np.count_nonzero(items != shown)))
+        info = self._summary(items, shown, consumed)
         reward = info["consumed"] + self.market.cost * gain
         return self._observation(), reward, self.market.done, False, {"market": info}
 
     def _serve(self, answer: Answer) -> tuple[Ints, Bools, float]:
         """Items (k,) shown, consumed marks (k,) and gain of a slate."""
-        market, row, scores = self.market, self._row, self._waiting()
+        market, row, place = self.market, self._row, self._waiting_place()
         opened = market.open
         revealed = None if self.needs is NO_NEEDS else self.arrivals  # before what is consumed changes it
         if isinstance(answer, Slates):
@@ -301,11 +321,7 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
             shown, consumed = many[0][0], many[1][0]
         else:
             shown, consumed = market.show_one(row, answer)
-        self._feedback = lambda: Feedback(
-            opened.arrivals(np.array([row]), scores, NO_NEEDS) if revealed is None else revealed,
-            shown[None],
-            consumed[None],
-        )
+        self._last = _Step(opened, row, place, revealed, shown, consumed)
         gain = self._stock.count(row, shown)
         self._answers.append(answer)
         if market.open is opened or market.done:
@@ -331,9 +347,13 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         return exposure_picture(market.exposure, market.required, text)
 
     def _waiting(self) -> ScoreRows:
-        if self._scores is None:
+        block, place = self._waiting_place()
+        return block.cut(place, 1)
+
+    def _waiting_place(self) -> tuple[ScoreRows, int]:
+        if self._place is None:
             raise MarketError("no arrival waits, because the episode is over. Call reset()")
-        return self._scores
+        return self._place
 
     def _open(self, seeds: Seeds) -> None:
         """Open a market of its own."""
@@ -342,7 +362,7 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
             self._market = Market(
                 self.config, seeds=seeds, barrier_every=self.barrier_every, needs=self.needs
             )
-        self._feedback = self._note = None
+        self._last = self._note = None
 
     def _begin(self) -> None:
         """Take up a round before its first arrival."""
@@ -352,44 +372,46 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
 
     def _hand_out(self) -> None:
         """Let the next arrival come, if there is one."""
-        self._row, self._scores = -1, None
+        self._row, self._place = -1, None
         market = self.market
         if not market.done:
             self._row = market.open.hand_out_one()
-            self._scores = market.open.scores_of_one(self._row)
+            self._place = market.open.place(self._row)
 
     def _observation(self) -> Observation:
-        stock = self._stock
-        if self._scores is None:
+        market, stock = self.market, self._stock
+        if self._place is None:
             relevance, ground = np.zeros(self.n_items, np.float32), np.zeros(1, np.float32)
             admissible = np.zeros(self.n_items, np.int8)
         else:
-            relevances, grounds, admissibles = self._scores.arrays
-            relevance, ground = relevances[0].copy(), np.minimum(grounds, _BOUND)
-            admissible = admissibles[0].view(np.int8).copy()
+            block, place = self._place
+            relevances, grounds, admissibles = block.arrays
+            relevance, ground = relevances[place].copy(), np.minimum(grounds[place : place + 1], _BOUND)
+            admissible = admissibles[place].view(np.int8).copy()
         return {
             "relevance": relevance,
             "ground_intensity": ground,
             "exposure": stock.exposure.copy(),
             "shortfall": stock.shortfall.copy(),
             "admissible": admissible,
-            "clock": np.array(_clock(self.market), np.float32),
+            "clock": np.array(_clock(market), np.float32),
         }
 
     def _summary(
-        self, items: Ints, taken: Bools, emptied: int
+        self, asked: Ints, shown: Ints, consumed: Bools
     ) -> dict[str, int | float | tuple[int, ...] | tuple[bool, ...]]:
-        """``info["market"]`` of shown items (k,), consumed marks, emptied positions."""
-        market, row, marks, stock = self.market, self._row, taken.tolist(), self._stock
-        opened = market.open
+        """``info["market"]`` of items (k,) asked for and shown, and consumed marks."""
+        market, row, stock = self.market, self._row, self._stock
+        opened, wanted, items, taken = market.open, asked.tolist(), shown.tolist(), consumed.tolist()
+        emptied = 0 if items == wanted else sum(map(operator.ne, items, wanted))
         return {
             "round": market.round,
             "served": opened.served,
             "arrival": int(opened.schedule.id[row]) if row >= 0 else -1,
             "time": float(opened.schedule.tick[row] / TICKS) if row >= 0 else 0.0,
-            "consumed": marks.count(True),
-            "items": tuple(items.tolist()),
-            "taken": tuple(marks),
+            "consumed": taken.count(True),
+            "items": tuple(items),
+            "taken": tuple(taken),
             "emptied": emptied,
             "shortfall": stock.missing,
             "excess": stock.excess,
@@ -420,7 +442,8 @@ def _clock(market: Market) -> tuple[float, float]:
     """Elapsed share of the round and of the run."""
     if market.done:
         return 1.0, 1.0
-    progress = market.served / market.n_arrivals
+    opened = market.open
+    progress = opened.served / len(opened.schedule)
     return progress, min(1.0, (market.round + progress) / market.config.rounds)
 
 

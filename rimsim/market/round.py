@@ -81,8 +81,8 @@ class Arriving:
 
     def __init__(self, schedule: Schedule, env: simpy.Environment) -> None:
         self._schedule, self._env = schedule, env
-        self._slot: list[int] = schedule.slot.tolist()
-        self._tick: list[int] = schedule.tick.tolist()
+        self.slot: list[int] = schedule.slot.tolist()
+        self.tick: list[int] = schedule.tick.tolist()
         self._held: dict[int, deque[int]] = {}
         """By slot, rows that arrived and wait for an earlier visit of the same user."""
         self._ready: list[int] = []
@@ -94,16 +94,16 @@ class Arriving:
         self._n_come = self._n_arrived = self.served = 0
         """Arrivals that have come, that were taken off the clock, and that have been served."""
         self._end = Moment(env, schedule.stop, Rank.RETRAIN)
-        if self._tick:
-            Moment(env, self._tick[0], Rank.ARRIVAL).callbacks = [self._arrive]
+        if self.tick:
+            Moment(env, self.tick[0], Rank.ARRIVAL).callbacks = [self._arrive]
 
     def _arrive(self, moment: simpy.Event) -> None:
         """Count an arrival, and reschedule its event."""
         # One event for all: a new one costs as much as the rest of the clock.
         self._n_come += 1
-        if self._n_come < len(self._tick):
+        if self._n_come < len(self.tick):
             moment.callbacks = [self._arrive]
-            self._env.schedule(moment, Rank.ARRIVAL, self._tick[self._n_come] - self._env.now)  # type: ignore[arg-type]
+            self._env.schedule(moment, Rank.ARRIVAL, self.tick[self._n_come] - self._env.now)  # type: ignore[arg-type]
 
     @property
     def untouched(self) -> bool:
@@ -135,7 +135,7 @@ class Arriving:
         blocked = math.inf if in_waves else min(waiting, default=math.inf)  # by an earlier visit
         while len(chosen) < limit and self._ready and self._ready[0] < blocked:
             row = heapq.heappop(self._ready)
-            slot = self._slot[row]
+            slot = self.slot[row]
             later = self._held[slot]
             later.popleft()
             if not later:
@@ -149,7 +149,7 @@ class Arriving:
                 self._env.step()
             row = self._n_arrived
             self._n_arrived += 1
-            slot = self._slot[row]
+            slot = self.slot[row]
             if slot not in self._busy:
                 self._busy.add(slot)
                 chosen.append(row)
@@ -169,13 +169,14 @@ class Arriving:
 
     def take_one(self) -> int:
         """Row of the next arrival, as :meth:`take` of one."""
-        if self._handed or self._held or self._n_arrived == len(self._tick):
+        # Nobody waits for an earlier visit, so the next arrival of the clock is the one.
+        if self._handed or self._held or self._n_arrived == len(self.tick):
             return int(self.take(1, None, in_waves=False)[0])
         while self._n_come == self._n_arrived:
             self._env.step()
         row = self._n_arrived
         self._n_arrived += 1
-        self._busy.add(self._slot[row])
+        self._busy.add(self.slot[row])
         self._handed.add(row)
         return row
 
@@ -190,7 +191,7 @@ class Arriving:
             self.finish(np.array([row]))
             return
         self._handed.discard(row)
-        self._busy.discard(self._slot[row])
+        self._busy.discard(self.slot[row])
         self.served += 1
 
     def finish(self, rows: Ints) -> None:
@@ -337,7 +338,10 @@ class Round:
         self._reported: tuple[Ints, ScoreRows] | None = None
         """The arrivals whose scores were asked for last, and these scores."""
         self._law = self._law_of_answers()
-        self._columns = Columns.of(self.ledger)
+        self._entered = plan.requirements.weights, self.exposure, *Columns.of(self.ledger)
+        """Columns that a slate is entered in, in the order of the kernels."""
+        self._reported_one: tuple[int, Float32s, Float32s, Bools, int] | None = None
+        """The same of :meth:`place`: row, blocks and place in them."""
         self._entered_before = int(histories.events.size[0])
         self._arriving = Arriving(schedule, env)
 
@@ -381,13 +385,14 @@ class Round:
         self._reported = rows, scores
         return scores
 
-    def scores_of_one(self, row: int) -> ScoreRows:
-        """Scores of one arrival."""
+    def place(self, row: int) -> tuple[ScoreRows, int]:
+        """Scores of some arrivals, and the place of one of them."""
         if self.capacity is not None:
-            return self.scores(np.array([row]))
+            return self.scores(np.array([row])), 0
         assert self._scores is not None  # noqa: S101  # the round is open
         block, place = self._scores.place(row)
-        return block.cut(place, 1)
+        self._reported_one = row, *block.arrays, place
+        return block, place
 
     def arrivals(self, rows: Ints, scores: ScoreRows, needs: Needs) -> Arrivals:
         """Arrivals as agents see them, with copies of their scores."""
@@ -491,24 +496,26 @@ class Round:
         if law is None or len(items) != self.ledger.item.shape[1]:
             shown, consumed = self.show(np.array([row]), Slates(items[None]), empty=True)
             return shown[0], consumed[0]
-        self._arriving.require_one(row)
-        assert self._scores is not None  # noqa: S101  # the round is open
-        block, place = self._scores.place(row)
-        relevance, ground, admissible = block.arrays
-        scored = relevance, ground, admissible, place
-        entered = self.requirements.weights, self.exposure, *self._columns
+        arriving, scores = self._arriving, self._scores
+        assert scores is not None  # noqa: S101  # the round is open
+        arriving.require_one(row)
+        last = self._reported_one  # most often it was just asked for
+        if last is None or last[0] != row:
+            block, place = scores.place(row)
+            last = row, *block.arrays, place
         if isinstance(law, Hits):
-            answered = serve_by_hits(row, int(self.schedule.session[row]), items, *scored, *law, *entered)
+            answered = serve_by_hits(
+                row, int(self.schedule.session[row]), items, *last[1:], *law, *self._entered
+            )
         else:
             share, size, true_place = self._true_place(row)
             self.histories.make_room(len(items))
-            schedule = self.schedule
-            slot, known = int(schedule.slot[row]), int(schedule.tick[row]) + self._wait
-            answered = serve_by_law(row, slot, known, items, *scored, share, size, true_place, self._keys,
-                law.examination, law.attraction, *entered, *self.histories.events)  # fmt: skip
+            slot, tick = arriving.slot[row], arriving.tick[row] + self._wait
+            answered = serve_by_law(row, slot, tick, items, *last[1:], share, size, true_place, self._keys,
+                law.examination, law.attraction, *self._entered, *self.histories.events)  # fmt: skip
         self._shown[row] = True
-        self._arriving.finish_one(row)
-        self._scores.drop(row)
+        arriving.finish_one(row)
+        scores.drop(row)
         if self._truth is not None:
             self._truth.drop(row)
         return answered
@@ -600,7 +607,7 @@ class Round:
             self.learnt_events -= self._entered_before
         everyone = self.visits(np.arange(len(self.schedule)))
         self.relevant = relevant_items(self._consumer, everyone, len(self.exposure))
-        self._scores = self._truth = self._reported = self._foreseen = None
+        self._scores = self._truth = self._reported = self._reported_one = self._foreseen = None
         self._known = self.histories
 
 

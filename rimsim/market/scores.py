@@ -379,7 +379,7 @@ class ArrivalScores:
         following = self._open[self._schedule.slot[ahead]]
         counts = self._events(ahead)
         to_do = (following >= 0) & (ahead >= following) & (self._counts[ahead] != counts)
-        to_do &= ~np.isin(ahead, wanted)
+        to_do[(wanted - first - 1)[(wanted > first) & (wanted <= first + len(ahead))]] = False
         # A hidden state that took events which are not visible at the user's next arrival could not go back.
         to_do &= counts == self._events(following)
         return np.concatenate([ahead[to_do & (ahead == following)], ahead[to_do & (ahead != following)]])

@@ -92,7 +92,7 @@ def serve_by_hits(row: int, session: int, items: Ints, relevance: Float32s, grou
     hits, certain = np.zeros(slate.shape, np.bool_), np.empty(slate.shape, np.float64)
     mark_hits(slate, np.full(1, session), offsets, future, hits)
     for position in range(len(items)):
-        certain[0, position] = float(hits[0, position])
+        certain[0, position] = 1.0 if hits[0, position] else 0.0
     _entered(row, slate, found, ground, place, weights, exposure, hits, certain, certain, item_column,
         consumed_column, probability_column, true_column, intensity_column, ground_column)  # fmt: skip
     return slate[0], hits[0]
