@@ -15,7 +15,7 @@ from gymnasium.utils import EzPickle
 
 from rimsim.arrays import TICKS, Array, Bools, Ints
 from rimsim.config import Seeds, find_scenario, override
-from rimsim.envs.observations import Snapshot, Standing, Stock, exposure_picture
+from rimsim.envs.observations import GROUND_BOUND, Snapshot, Standing, Stock, exposure_picture, observe
 from rimsim.errors import AgentError, ConfigError, MarketError
 from rimsim.market import Feedback, Market, Slates, build_world
 from rimsim.market.records import NO_NEEDS, as_slates
@@ -27,10 +27,6 @@ if TYPE_CHECKING:
     from rimsim.market.scores import ScoreRows
     from rimsim.market.state import MarketState
 
-GROUND_BOUND = 10_000.0
-"""Upper end of the observed λ(x): interactions a session; a larger value is clipped in the observation alone."""
-
-_BOUND = np.float32(GROUND_BOUND)
 _MOST_ARRIVALS = 1 << 24
 """Up to which whole numbers are exact in float32: the bound of exposures where a round's arrivals are unknown."""
 
@@ -178,6 +174,8 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
                 "clock": spaces.Box(0.0, 1.0, (2,), np.float32),
             }
         )
+        self._nothing = (0 * one[None], 0 * one[:1], np.zeros((1, m), bool)), 0
+        """Scores where no arrival waits, and their place."""
         self.action_space = spaces.MultiDiscrete(np.full(self.config.slate, m))
 
     @property
@@ -379,27 +377,32 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
             self._place = market.open.place(self._row)
 
     def _observation(self) -> Observation:
-        market, stock = self.market, self._stock
-        if self._place is None:
-            relevance, ground = np.zeros(self.n_items, np.float32), np.zeros(1, np.float32)
-            admissible = np.zeros(self.n_items, np.int8)
-        else:
-            block, place = self._place
-            relevances, grounds, admissibles = block.arrays
-            relevance, ground = relevances[place].copy(), np.minimum(grounds[place : place + 1], _BOUND)
-            admissible = admissibles[place].view(np.int8).copy()
+        stock, m = self._stock, self.n_items
+        numbers, admissible = np.empty(3 * m + 3, np.float32), np.empty(m, np.int8)
+        (relevance, ground, can), place = (
+            self._nothing if self._place is None else (self._place[0].arrays, self._place[1])
+        )
+        observe(
+            place,
+            relevance,
+            ground,
+            can,
+            stock.exposure,
+            stock.shortfall,
+            _clock(self.market),
+            numbers,
+            admissible,
+        )
         return {
-            "relevance": relevance,
-            "ground_intensity": ground,
-            "exposure": stock.exposure.copy(),
-            "shortfall": stock.shortfall.copy(),
+            "relevance": numbers[:m],
+            "ground_intensity": numbers[3 * m : 3 * m + 1],
+            "exposure": numbers[m : 2 * m],
+            "shortfall": numbers[2 * m : 3 * m],
             "admissible": admissible,
-            "clock": np.array(_clock(market), np.float32),
+            "clock": numbers[3 * m + 1 :],
         }
 
-    def _summary(
-        self, asked: Ints, shown: Ints, consumed: Bools
-    ) -> dict[str, int | float | tuple[int, ...] | tuple[bool, ...]]:
+    def _summary(self, asked: Ints, shown: Ints, consumed: Bools) -> dict[str, Any]:
         """``info["market"]`` of items (k,) asked for and shown, and consumed marks."""
         market, row, stock = self.market, self._row, self._stock
         opened, wanted, items, taken = market.open, asked.tolist(), shown.tolist(), consumed.tolist()

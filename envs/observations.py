@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from rimsim.arrays import Bools, Floats, Ints
+from rimsim.arrays import Bools, Float32s, Floats, Ints
+from rimsim.compiled import compiled
 from rimsim.market.records import observed_gain
 
 if TYPE_CHECKING:
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from rimsim.market import Slates
     from rimsim.market.round import Round
     from rimsim.market.state import MarketState
+
+
+GROUND_BOUND = 10_000.0
+"""Upper end of the observed λ(x): interactions a session; a larger value is clipped in the observation alone."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +48,21 @@ class Standing:
     def missing(self) -> Floats:
         """(M,) exposures that an item still lacks."""
         return np.maximum(self.required - self.exposure, 0.0)
+
+
+@compiled
+def observe(place: int, relevance: Float32s, ground: Float32s, admissible: Bools, exposure: Float32s,
+    shortfall: Float32s, clock: tuple[float, float], numbers: Float32s,
+    can: NDArray[np.int8]) -> None:  # fmt: skip
+    """Fill in relevance, exposure, shortfall (M,), λ(x) and the clock, one after the other, and the mask (M,)."""
+    m = len(exposure)
+    for item in range(m):
+        numbers[item] = relevance[place, item]
+        numbers[m + item] = exposure[item]
+        numbers[2 * m + item] = shortfall[item]
+        can[item] = admissible[place, item]
+    numbers[3 * m] = min(ground[place], np.float32(GROUND_BOUND))
+    numbers[3 * m + 1], numbers[3 * m + 2] = clock
 
 
 def popularity_groups(counts: Ints, groups: int) -> Floats:
@@ -107,7 +127,7 @@ class Snapshot:
     """Of the market."""
     begun: MarketState
     """The market when the open round began."""
-    answers: tuple[Slates, ...]
+    answers: tuple[Ints | Slates, ...]
     """Answers to the round's arrivals so far."""
     np_random: np.random.Generator
     """Generator of resets without a seed."""

@@ -48,7 +48,7 @@ from rimsim.market.records import (
     wrong_positions,
 )
 from rimsim.market.scores import ArrivalScores, PrecomputedScores, Scorer, ScoreRows, StateScores, device_of
-from rimsim.market.single import Columns, serve_by_hits, serve_by_law
+from rimsim.market.single import EntryColumns, serve_by_hits, serve_by_law
 from rimsim.requirements.carry_over import CarryOver, RoundRequirements, ScenarioRequirements
 
 
@@ -338,10 +338,9 @@ class Round:
         self._reported: tuple[Ints, ScoreRows] | None = None
         """The arrivals whose scores were asked for last, and these scores."""
         self._law = self._law_of_answers()
-        self._entered = plan.requirements.weights, self.exposure, *Columns.of(self.ledger)
-        """Columns that a slate is entered in, in the order of the kernels."""
-        self._reported_one: tuple[int, Float32s, Float32s, Bools, int] | None = None
-        """The same of :meth:`place`: row, blocks and place in them."""
+        self._entry = EntryColumns.of(plan.requirements.weights, self.exposure, self.ledger)
+        self._reported_one: tuple[int, ScoreRows, int] | None = None
+        """The same of :meth:`place`: row, block and place in it."""
         self._entered_before = int(histories.events.size[0])
         self._arriving = Arriving(schedule, env)
 
@@ -391,7 +390,7 @@ class Round:
             return self.scores(np.array([row])), 0
         assert self._scores is not None  # noqa: S101  # the round is open
         block, place = self._scores.place(row)
-        self._reported_one = row, *block.arrays, place
+        self._reported_one = row, block, place
         return block, place
 
     def arrivals(self, rows: Ints, scores: ScoreRows, needs: Needs) -> Arrivals:
@@ -500,19 +499,19 @@ class Round:
         assert scores is not None  # noqa: S101  # the round is open
         arriving.require_one(row)
         last = self._reported_one  # most often it was just asked for
-        if last is None or last[0] != row:
-            block, place = scores.place(row)
-            last = row, *block.arrays, place
+        block, place = scores.place(row) if last is None or last[0] != row else last[1:]
+        relevance, ground, admissible = block.arrays
         if isinstance(law, Hits):
-            answered = serve_by_hits(
-                row, int(self.schedule.session[row]), items, *last[1:], *law, *self._entered
-            )
+            session = int(self.schedule.session[row])
+            answered = serve_by_hits(row, session, items, relevance, ground, admissible, place, law.offsets,
+                law.item, *self._entry)  # fmt: skip
         else:
             share, size, true_place = self._true_place(row)
             self.histories.make_room(len(items))
             slot, tick = arriving.slot[row], arriving.tick[row] + self._wait
-            answered = serve_by_law(row, slot, tick, items, *last[1:], share, size, true_place, self._keys,
-                law.examination, law.attraction, *self._entered, *self.histories.events)  # fmt: skip
+            into = (*self._entry, *self.histories.events)
+            answered = serve_by_law(row, slot, tick, items, relevance, ground, admissible, place, share, size,
+                true_place, self._keys, law.examination, law.attraction, *into)  # fmt: skip
         self._shown[row] = True
         arriving.finish_one(row)
         scores.drop(row)

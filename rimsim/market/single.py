@@ -19,9 +19,13 @@ from rimsim.market.ledger import Ledger, write_rows
 from rimsim.market.records import count_items, fetch_items, mark_wrong
 
 
-class Columns(NamedTuple):
-    """Columns of a ledger, in the order in which kernels take them."""
+class EntryColumns(NamedTuple):
+    """Arrays that a slate is entered in, in the order of the kernels."""
 
+    weights: Floats
+    """(k,) weight of an exposure at each position."""
+    exposure: Floats
+    """(M,) exposures of the round."""
     item: Ints32
     consumed: Bools
     probability: Floats
@@ -30,9 +34,18 @@ class Columns(NamedTuple):
     ground: Float32s
 
     @classmethod
-    def of(cls, ledger: Ledger) -> Columns:
-        """Columns of a round's ledger."""
-        return cls(*(getattr(ledger, name) for name in cls._fields))
+    def of(cls, weights: Floats, exposure: Floats, ledger: Ledger) -> EntryColumns:
+        """Arrays of an open round."""
+        return cls(
+            weights,
+            exposure,
+            ledger.item,
+            ledger.consumed,
+            ledger.probability,
+            ledger.true_intensity,
+            ledger.intensity,
+            ledger.ground,
+        )
 
 
 @compiled
@@ -69,7 +82,7 @@ def serve_by_law(row: int, slot: int, tick: int, items: Ints, relevance: Float32
     consumed_column: Bools, probability_column: Floats, true_column: Floats, intensity_column: Float32s,
     ground_column: Float32s, first: Ints, last: Ints, counts: Ints, newest: Ints, event_tick: Ints,
     event_item: Ints, following: Ints, size_of_events: Ints) -> tuple[Ints, Bools]:  # fmt: skip
-    """Items shown (k,) and marks of those that a law lets consume."""
+    """Items shown (k,) and consumed marks by a law."""
     slate, found = _valid(items, relevance, admissible, place)
     consumed, probability = np.empty(slate.shape, np.bool_), np.empty(slate.shape, np.float64)
     intensity = np.empty(slate.shape, np.float64)
