@@ -37,7 +37,7 @@ Answer: TypeAlias = "Ints | Slates"
 
 
 class _Step(NamedTuple):
-    """Served arrival, of which feedback is made only where it is asked for."""
+    """Served arrival, whose feedback is made on demand."""
 
     opened: Round
     row: int
@@ -379,20 +379,10 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
     def _observation(self) -> Observation:
         stock, m = self._stock, self.n_items
         numbers, admissible = np.empty(3 * m + 3, np.float32), np.empty(m, np.int8)
-        (relevance, ground, can), place = (
-            self._nothing if self._place is None else (self._place[0].arrays, self._place[1])
-        )
-        observe(
-            place,
-            relevance,
-            ground,
-            can,
-            stock.exposure,
-            stock.shortfall,
-            _clock(self.market),
-            numbers,
-            admissible,
-        )
+        scores, place = self._nothing if self._place is None else (self._place[0].arrays, self._place[1])
+        relevance, ground, can = scores
+        clock = _clock(self.market)
+        observe(place, relevance, ground, can, stock.exposure, stock.shortfall, clock, numbers, admissible)
         return {
             "relevance": numbers[:m],
             "ground_intensity": numbers[3 * m : 3 * m + 1],

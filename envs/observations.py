@@ -54,7 +54,8 @@ class Standing:
 def observe(place: int, relevance: Float32s, ground: Float32s, admissible: Bools, exposure: Float32s,
     shortfall: Float32s, clock: tuple[float, float], numbers: Float32s,
     can: NDArray[np.int8]) -> None:  # fmt: skip
-    """Fill in relevance, exposure, shortfall (M,), λ(x) and the clock, one after the other, and the mask (M,)."""
+    """Fill in the numbers and the mask of an observation."""
+    # The numbers (3M + 3,) are relevance, exposure, shortfall, λ(x) and both clocks.
     m = len(exposure)
     for item in range(m):
         numbers[item] = relevance[place, item]

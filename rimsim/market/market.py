@@ -282,7 +282,10 @@ class Market:
         return shown
 
     def show_one(self, row: int, items: Ints) -> tuple[Ints, Bools]:
-        """Items shown (k,) and consumed marks of one row, as :meth:`show` with ``empty``."""
+        """Items shown (k,) and consumed marks of one row.
+
+        Wrong items leave their positions empty, as in :meth:`show` with ``empty``.
+        """
         require_uniform(None, self.config)
         shown = self.open.show_one(row, items)
         if self.served == self.n_arrivals:

@@ -186,7 +186,7 @@ class Arriving:
             self.require_waiting(np.array([row]))
 
     def finish_one(self, row: int) -> None:
-        """As :meth:`finish`, of one arrival."""
+        """Let the next visit of a served user come."""
         if self._held:
             self.finish(np.array([row]))
             return
@@ -385,7 +385,7 @@ class Round:
         return scores
 
     def place(self, row: int) -> tuple[ScoreRows, int]:
-        """Scores of some arrivals, and the place of one of them."""
+        """Scores that hold those of an arrival, and its place."""
         if self.capacity is not None:
             return self.scores(np.array([row])), 0
         assert self._scores is not None  # noqa: S101  # the round is open
@@ -520,7 +520,7 @@ class Round:
         return answered
 
     def _true_place(self, row: int) -> tuple[Float32s, Float32s, int]:
-        """p* and λ* of some arrivals, and the place of one of them."""
+        """p* and λ* that hold an arrival's, and its place."""
         world = self._world
         assert world.truth is not None  # noqa: S101  # the consumer needs it
         if world.truth.item_factor is not None or world.last_release > self.schedule.start:

@@ -332,7 +332,7 @@ class ArrivalScores:
         return ScoreRows((torch.cat(relevance), torch.cat(ground), torch.cat(admissible)))
 
     def place(self, arrival: int) -> tuple[ScoreRows, int]:
-        """Block with the scores of an arrival, and its row there."""
+        """Block with an arrival's scores, and its row there."""
         if self._counts[arrival] != self._events_of(arrival):
             self._require(np.array([arrival]))
         return self._block[arrival], int(self._row[arrival])
@@ -357,7 +357,7 @@ class ArrivalScores:
         return self._histories.visible_at(self._schedule.slot[arrivals], self._schedule.tick[arrivals])
 
     def _events_of(self, arrival: int) -> int:
-        """As :meth:`_events`, of one arrival."""
+        """Events of the round in the state of one arrival."""
         slot, tick = self._schedule.slot[arrival], self._schedule.tick[arrival]
         events = self._histories.events
         if events.newest[slot] <= tick:

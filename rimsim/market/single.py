@@ -1,4 +1,4 @@
-"""One arrival at a time: its slate checked, answered and entered in one compiled call.
+"""Slate of one arrival, checked, answered and entered at once.
 
 The kernels are those of the general path on batches of one, so the bytes are the same. The general path takes some
 hundred calls of Python for an arrival; an environment serves its arrivals one by one.
@@ -20,7 +20,7 @@ from rimsim.market.records import count_items, fetch_items, mark_wrong
 
 
 class EntryColumns(NamedTuple):
-    """Arrays that a slate is entered in, in the order of the kernels."""
+    """Arrays that a slate is entered in, in kernel order."""
 
     weights: Floats
     """(k,) weight of an exposure at each position."""
