@@ -12,9 +12,17 @@ from pydantic.dataclasses import dataclass
 from rimsim import rng
 from rimsim.agents.contract import OPTIONS
 from rimsim.agents.gibbs import gibbs_draw, inclusion_sums, slate_chances, standing_order
-from rimsim.agents.pacing import Pacing, move_prices
+from rimsim.agents.pacing import (
+    ArrivalArrays,
+    ExposureUnit,
+    Pacing,
+    RoundClock,
+    arrays_of,
+    fill_slate,
+    fill_values,
+    move_prices,
+)
 from rimsim.agents.prices import States, states_in_order
-from rimsim.agents.rounds import ArrivalRows, ExposureUnit, RoundClock, fill_row, rows_of, value_row
 from rimsim.arrays import Float32s, Floats, Ints
 from rimsim.compiled import compiled
 from rimsim.evaluation.off_policy import Chances
@@ -111,7 +119,7 @@ class EntropicDual:
         items, price = np.empty(shape, np.int64), np.empty(shape, np.float32)
         propensity, chances = np.empty(shape, np.float32), Chances.none(shape)
         _draw_rows(
-            rows_of(arrivals, self._slate),
+            arrays_of(arrivals, self._slate),
             self._draws,
             self._clock.before(arrivals),
             tuple(self._pacing),
@@ -136,7 +144,7 @@ class EntropicDual:
         """Chances of slates (n, k) at present prices; nothing moves."""
         chances = Chances.none(slates.shape)
         _state_rows(
-            rows_of(arrivals, self._slate),
+            arrays_of(arrivals, self._slate),
             self._draws,
             self.item_price,
             tuple(self._unit),
@@ -261,13 +269,13 @@ def _draw_rows(
     chances: tuple[Floats, ...],
 ) -> None:
     """Serve rows in order, counting ``exposure``; fill the last four."""
-    rows, unit = ArrivalRows(*arrivals), ExposureUnit(*unit_)
+    rows, unit = ArrivalArrays(*arrivals), ExposureUnit(*unit_)
     n, k = items.shape
     price, value, before = np.empty(len(exposure)), np.empty(len(exposure)), np.zeros(len(exposure))
     chance = np.empty(len(exposure), np.float32)
     for row in range(n):
         move_prices(pace, elapsed[row], exposure, before, price)
-        value_row(rows, row, price, value)
+        fill_values(rows, row, price, value)
         most, size = min(rows.capacity[row], k), 0
         if most > 0:
             bits = tie_rank(draws, rows.id[row])
@@ -278,14 +286,14 @@ def _draw_rows(
             order_items(items[row, :size], rows.relevance[row])
             for place in range(size):
                 propensity[row, place] = chance[items[row, place]]
-        fill_row(items[row], size, price, unit, exposure, prices[row])
+        fill_slate(items[row], size, price, unit, exposure, prices[row])
         propensity[row, size:] = np.nan
         _state_row(rows, row, draws, value, unit, epsilon, items, chances)
 
 
 @compiled
 def _state_row(
-    rows: ArrivalRows,
+    rows: ArrivalArrays,
     row: int,
     draws: np.uint64,
     value: Floats,
@@ -314,7 +322,7 @@ def _state_rows(
     chances: tuple[Floats, ...],
 ) -> None:
     """Fill in chances of given slates at given prices."""
-    rows, unit, value = ArrivalRows(*arrivals), ExposureUnit(*unit_), np.empty(len(price))
+    rows, unit, value = ArrivalArrays(*arrivals), ExposureUnit(*unit_), np.empty(len(price))
     for row in range(len(items)):
-        value_row(rows, row, price, value)
+        fill_values(rows, row, price, value)
         _state_row(rows, row, draws, value, unit, epsilon, items, chances)

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rimsim.agents.pacing import EARLY
+from rimsim.agents.pacing import EARLY, ExposureUnit, RoundClock
 from rimsim.agents.prices import capacities
-from rimsim.agents.rounds import ExposureUnit, RoundClock
 from rimsim.arrays import Bools, Float32s, Floats, Ints
 from rimsim.compiled import compiled
 from rimsim.market import Slates
@@ -114,10 +113,10 @@ def _hand_out(
     n, k = slates.shape
     for row in range(n):
         most = min(capacity[row], k)
-        turns = _turns(copies.sum() / coming[row], most, unit.weight)
+        turns = _turns(copies.sum() / coming[row], most, unit.position_weights)
         value = np.where(admissible[row], relevance[row].astype(np.float64), -np.inf)
         size = _chosen(value, copies, turns, tie_rank(ties, ids[row]), slates[row, :most]) if most > 0 else 0
         slates[row, size:] = -1
         for place in range(size):
             item = slates[row, place]
-            copies[item] = max(copies[item] - unit.weight[place], 0.0)
+            copies[item] = max(copies[item] - unit.position_weights[place], 0.0)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 
-from rimsim.agents.rounds import ExposureUnit
+from rimsim.agents.pacing import ExposureUnit
 from rimsim.arrays import Bools, Floats, Ints
 from rimsim.compiled import compiled
 from rimsim.matching import best_items, enter, tie_rank
@@ -64,7 +64,7 @@ class Guard(NamedTuple):
     ) -> Self:
         """Guard of floors and other rows."""
         items = [rows.items(row) if rows.least[row] > 0 else rows.item[:0] for row in range(len(rows))]
-        counts = np.concatenate([[0.0], np.cumsum(unit.weight)])
+        counts = np.concatenate([[0.0], np.cumsum(unit.position_weights)])
         holds = np.interp([chance[row].sum() for row in items], np.arange(len(counts)), counts)
         number = np.bincount(np.concatenate([rows.item[:0], *items]), minlength=len(chance))
         shared = np.array([number[row].mean() if len(row) else 1.0 for row in items], np.float64)
@@ -95,18 +95,18 @@ class Deficits(NamedTuple):
     def of(cls, required: Floats, exposure: Floats, unit: ExposureUnit) -> Self:
         """Deficits of items after some exposures (M,)."""
         m = len(required)
-        sizes = (m, 1, m, 1, m, len(unit.weight) + 1)
+        sizes = (m, 1, m, 1, m, len(unit.position_weights) + 1)
         deficits = cls(*(np.zeros(size, np.int64) for size in sizes))
         deficits.enough[:] = -1
         due = np.flatnonzero(required - exposure[:m] > NOTHING)
         deficits.item[: len(due)], deficits.size[0] = due, len(due)
-        count_deficits(deficits, due, required, exposure, unit.weight, unit.mean)
+        count_deficits(deficits, due, required, exposure, unit.position_weights, unit.mean)
         return deficits
 
 
 @compiled
 def count_deficits(
-    deficits: Deficits, items: Ints, required: Floats, exposure: Floats, weight: Floats, mean: float
+    deficits: Deficits, items: Ints, required: Floats, exposure: Floats, position_weights: Floats, mean: float
 ) -> None:
     """Update the deficits of some items after their exposures."""
     need, enough, scale, change = deficits.need, deficits.enough, 1.0 / mean, 0
@@ -115,7 +115,7 @@ def count_deficits(
         missing, now, place = required[item] - exposure[item], 0, -1
         if missing > NOTHING:
             now, place = int(np.rint(max(missing * scale, 1.0) / GRAIN)), max(enough[item], 0)
-            while place < len(weight) and missing <= weight[place] + NOTHING:
+            while place < len(position_weights) and missing <= position_weights[place] + NOTHING:
                 place += 1
         change += now - need[item]
         if place != enough[item]:
@@ -209,7 +209,7 @@ def _due_in_rows(
     for row in range(len(guard.due)):
         column, need = guard.column[row], guard.need[row]
         if need > 0.0:
-            there = counted_on(remaining[column], guard.spare) * len(unit.weight)
+            there = counted_on(remaining[column], guard.spare) * len(unit.position_weights)
             share = need / of_audience[column] * unit.mean
             guard.due[row] = max(guard.due[row], (of_audience[column] - there) * share)
         if not counts[column]:
@@ -239,7 +239,7 @@ def due_at(
     of_items = deficits.total[0] * GRAIN
     if len(guard.due):
         in_rows = _due_in_rows(remaining, counts, guard, exposure, unit, deficits)
-    excess = positions_needed(deficits, later, later * len(unit.weight) - in_rows)
+    excess = positions_needed(deficits, later, later * len(unit.position_weights) - in_rows)
     if later <= guard.wait[0]:
         now, beyond, guard.wait[0] = _urgent(admissible, left, guard, exposure, unit.mean, deficits)
         excess -= beyond
@@ -274,7 +274,7 @@ def place_due(
     position counts alike, all do. ``value`` (M,) is −∞ for inadmissible items and changes.
     """
     k = len(items)
-    alike = unit.weight[0] == unit.weight[-1]
+    alike = unit.position_weights[0] == unit.position_weights[-1]
     worth = value.copy() if alike else value  # placed items are hidden in the other
     slate = np.full(k, -1)
     placed = _place_urgent(value, bits, left, guard, exposure, unit, deficits, slate) if urgent else 0
@@ -285,7 +285,7 @@ def place_due(
             placed += item >= 0 and deficits.enough[item] >= 0
     forced = int(min(np.float64(k), max(np.ceil(excess), 0.0)))
     if forced > placed:
-        place_deficits(deficits, value, bits, forced - placed, unit.weight, slate)
+        place_deficits(deficits, value, bits, forced - placed, unit.position_weights, slate)
     size = _place_others(value, bits, slate, items, best)
     if alike:
         for which in range(size):  # to assign a slice compiles two seconds' worth of error message
@@ -296,13 +296,13 @@ def place_due(
 
 
 @compiled
-def free_position(slate: Ints, weight: Floats, missing: float) -> int:
+def free_position(slate: Ints, position_weights: Floats, missing: float) -> int:
     """Last free position covering a deficit, else first; −1: none."""
     found = -1
     for place in range(len(slate) - 1, -1, -1):
         if slate[place] < 0:
             found = place
-            if weight[place] >= missing - NOTHING:
+            if position_weights[place] >= missing - NOTHING:
                 break
     return found
 
@@ -331,7 +331,7 @@ def _place_urgent(
     urgent = items[:size]
     for which in np.argsort(required[urgent] - exposure[urgent]):
         item = urgent[which]
-        slate[free_position(slate, unit.weight, required[item] - exposure[item])] = item
+        slate[free_position(slate, unit.position_weights, required[item] - exposure[item])] = item
         value[item] = -np.inf
     return size
 
@@ -346,18 +346,18 @@ def _place_rows(guard: Guard, value: Floats, bits: np.uint64, unit: ExposureUnit
         items = guard.item[guard.first[row] : guard.first[row + 1]]
         for place in range(len(slate)):
             if (items == slate[place]).any():
-                due -= unit.weight[place]
+                due -= unit.position_weights[place]
         while due > NOTHING:
             found, best, size = np.empty(1, np.int64), np.empty(1), 0
             for item in items:
                 if value[item] > -np.inf and (size == 0 or value[item] >= best[0]):
                     size = enter(item, value[item], bits, found, best, size)
-            place = free_position(slate, unit.weight, due)
+            place = free_position(slate, unit.position_weights, due)
             if place < 0 or size == 0:
                 break
             slate[place] = found[0]
             value[found[0]] = -np.inf
-            due -= unit.weight[place]
+            due -= unit.position_weights[place]
 
 
 @compiled
@@ -399,7 +399,7 @@ def _taken(items: Ints, best: Floats, sizes: Ints, begin: Ints, bits: np.uint64)
 
 @compiled
 def place_deficits(
-    deficits: Deficits, value: Floats, bits: np.uint64, count: int, weight: Floats, slate: Ints
+    deficits: Deficits, value: Floats, bits: np.uint64, count: int, position_weights: Floats, slate: Ints
 ) -> None:
     """Place ``count`` items in deficit, from the last position on.
 
@@ -407,7 +407,7 @@ def place_deficits(
     all in deficit: so that no position gives much more than is missing while other items need a second one. ``value``
     (M,) is −∞ for items that may not be shown or are placed, and changes.
     """
-    classes, depth = len(weight) + 1, min(count, _DEPTH)
+    classes, depth = len(position_weights) + 1, min(count, _DEPTH)
     items, best = np.empty((classes, depth), np.int64), np.empty((classes, depth))
     sizes, begin = np.empty(classes, np.int64), np.zeros(classes, np.int64)
     _best_by_class(deficits, value, bits, items, best, sizes)

@@ -9,7 +9,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from rimsim.agents.contract import OPTIONS
-from rimsim.agents.rounds import ArrivalRows, ExposureUnit, RoundClock, fill_row, rows_of, value_row
+from rimsim.agents.pacing import ArrivalArrays, ExposureUnit, RoundClock, arrays_of, fill_slate, fill_values
 from rimsim.arrays import Float32s, Floats, Ints
 from rimsim.compiled import compiled
 from rimsim.market import Slates
@@ -70,7 +70,7 @@ class PMMF:
         shape = (len(arrivals), self._slate)
         items, price = np.empty(shape, np.int64), np.empty(shape, np.float32)
         _rank_and_descend(
-            rows_of(arrivals, self._slate),
+            arrays_of(arrivals, self._slate),
             self._ties,
             self._clock.steps(arrivals),
             tuple(self._unit),
@@ -135,19 +135,19 @@ def _rank_and_descend(
 
     ``steps`` (n,) is the elapsed time per row, in expected arrivals.
     """
-    rows, unit = ArrivalRows(*arrivals), ExposureUnit(*unit_)
+    rows, unit = ArrivalArrays(*arrivals), ExposureUnit(*unit_)
     n, k = items.shape
     m = len(price)
     value, best, shown, bonus = np.empty(m), np.empty(k), np.empty(m), np.empty(m)
     root = np.sqrt(required)
     for row in range(n):
-        value_row(rows, row, price, value)
+        fill_values(rows, row, price, value)
         most = min(rows.capacity[row], k)
         size = best_items(value, tie_rank(ties, rows.id[row]), items[row, :most], best[:most])
         if unit.by_intensity:
             order_items(items[row, :size], rows.relevance[row])
         shown[:] = 0.0
-        fill_row(items[row], size, price, unit, shown, prices[row])
+        fill_slate(items[row], size, price, unit, shown, prices[row])
         for item in range(m):
             error[item] = (
                 alpha * (pace[item] * steps[row]) + (1.0 - alpha) * error[item] - alpha * shown[item]

@@ -14,8 +14,8 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from rimsim.agents.contract import OPTIONS
+from rimsim.agents.pacing import ExposureUnit
 from rimsim.agents.prices import States, constraints_of, cost_of_missing, counted, states_in_order
-from rimsim.agents.rounds import ExposureUnit
 from rimsim.arrays import Bools, Floats, Ints
 from rimsim.errors import AgentError
 from rimsim.market import Slates
@@ -51,7 +51,7 @@ class OfflineMatch:
 
     def act(self, arrivals: Arrivals) -> Slates:
         """Planned slates of these users."""
-        return self._plan.priced(self._plan.slates[arrivals.index])
+        return self._plan.priced(self._plan.slates[arrivals.row])
 
 
 class UserRec:
@@ -91,7 +91,7 @@ class UserRec:
 
     def act(self, arrivals: Arrivals) -> Ints:
         """Chosen items, then others; each part by λ(x,y)."""
-        chosen = torch.from_numpy(self._chosen[arrivals.index]).to(arrivals.intensity.device)
+        chosen = torch.from_numpy(self._chosen[arrivals.row]).to(arrivals.intensity.device)
         scores = arrivals.intensity.double()
         lift = scores.amax(1, keepdim=True) + 1.0
         return top_k(scores + chosen * lift, arrivals.admissible, self._slate)
@@ -129,7 +129,7 @@ class Hindsight:
 
     def act(self, arrivals: Arrivals) -> Slates:
         """Planned slates, with inadmissible items replaced."""
-        items = self._plan.slates[arrivals.index]
+        items = self._plan.slates[arrivals.row]
         lost = (items >= 0) & ~at_items(arrivals.admissible, items)
         for row in np.flatnonzero(lost.any(1)).tolist():
             score = (
@@ -141,7 +141,7 @@ class Hindsight:
 
     def _mended(self, slate: Ints, gap: Bools, score: Floats, admissible: Bools) -> Ints:
         """Slate (k,) with positions ``gap`` refilled: carried-over items first."""
-        lost, weight = slate[gap], self._unit.weight
+        lost, weight = slate[gap], self._unit.position_weights
         binds = self.item_price[lost] < 0.0
         self._carried[lost[binds]] += weight[gap][binds]
         kept = slate[~gap & (slate >= 0)]
@@ -185,15 +185,15 @@ def planned(view: RoundView, agent: str, tol: float) -> RoundPlan:
     """Optimum of a round's penalised problem over all its states."""
     audience = audience_of(view, agent)
     cost, promised = cost_of_missing(view, audience), len(view.promises) > 0
-    weights: Floats | None = view.position_weights
+    position_weights: Floats | None = view.position_weights
     least: Floats | Ints = view.required
     most, rows = None, None
     if promised:
         chunks = list(view.audience or ())
-        active = counted(view.promises, chunks)[np.argsort(np.concatenate([chunk.index for chunk in chunks]))]
+        active = counted(view.promises, chunks)[np.argsort(np.concatenate([chunk.row for chunk in chunks]))]
         least, most, rows, _ = constraints_of(view.required, view.promises, active, cost)
     elif view.position_weights[0] == view.position_weights[-1]:
-        weights, least = None, np.rint(view.required).astype(np.int64)
+        position_weights, least = None, np.rint(view.required).astype(np.int64)
     solution = solve_dual(
         audience.scores,
         audience.capacity,
@@ -201,7 +201,7 @@ def planned(view: RoundView, agent: str, tol: float) -> RoundPlan:
         most,
         admissible=audience.admissible,
         cost=cost,
-        position_weights=weights,
+        position_weights=position_weights,
         rows=rows,
         tol=tol,
         tie_seed=view.key,

@@ -209,7 +209,7 @@ class _FeedbackBuffer:
                 (
                     (int(row), batch, n)
                     for batch in self._unlearnt
-                    for n, row in enumerate(batch.arrivals.index)
+                    for n, row in enumerate(batch.arrivals.row)
                 ),
                 key=lambda entry: entry[0],
             )

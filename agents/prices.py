@@ -55,9 +55,9 @@ class RowTable(NamedTuple):
 
     def split(self, price: Floats) -> tuple[Floats, Floats]:
         """Prices (M,) of items and (J,) of promises."""
-        item = price[: len(self.required)].copy()
-        item[self.place[self.place < len(item)]] = -0.0
-        return item, price[self.place]
+        item_price = price[: len(self.required)].copy()
+        item_price[self.place[self.place < len(item_price)]] = -0.0
+        return item_price, price[self.place]
 
 
 class Constraints(NamedTuple):
@@ -72,14 +72,14 @@ class Constraints(NamedTuple):
     which: Bools
     """(J,) rows of the table that these are; the others are caps of items."""
 
-    def prices(self, table: Requirements, item: Floats, row: Floats) -> Floats:
+    def prices(self, table: Requirements, item_price: Floats, row_price: Floats) -> Floats:
         """(J,) prices of all rows from solved ones (M,) and (G,).
 
         A solved item price above 0 is that of its cap.
         """
         price = np.zeros(len(table))
-        price[self.which] = row
-        price[~self.which] = np.maximum(item[table.rows(~self.which).item], 0.0)
+        price[self.which] = row_price
+        price[~self.which] = np.maximum(item_price[table.rows(~self.which).item], 0.0)
         return price
 
 
@@ -117,17 +117,17 @@ def counted(table: Requirements, chunks: Sequence[Arrivals]) -> Bools:
     return np.concatenate([table.active(chunk.audiences, len(chunk)) for chunk in chunks])
 
 
-def solved_prices(view: RoundView, tol: float, warm: Floats | None = None) -> tuple[Floats, float]:
+def solved_prices(view: RoundView, tol: float, start_price: Floats | None = None) -> tuple[Floats, float]:
     """Item prices (M,) at last round's optimum, for floors alone.
 
     They are at most 0, and come with the width below which the solver left values s − v tied. The solver stops at the
-    relative gap ``tol``, and starts from ``warm`` (M,), such as the prices of the last round.
+    relative gap ``tol``, and starts from ``start_price`` (M,), such as the prices of the last round.
     """
-    return solved_rows(view, RowTable.of(view, NO_REQUIREMENTS), tol, warm)
+    return solved_rows(view, RowTable.of(view, NO_REQUIREMENTS), tol, start_price)
 
 
 def solved_rows(
-    view: RoundView, table: RowTable, tol: float, warm: Floats | None = None
+    view: RoundView, table: RowTable, tol: float, start_price: Floats | None = None
 ) -> tuple[Floats, float]:
     """(M + G,) row prices at last round's optimum, and width.
 
@@ -147,36 +147,45 @@ def solved_rows(
     expected = came if view.pace == "clock" else view.arrivals
     if others:
         cost, active = cost_of_missing(view, states), counted(table.rows, list(chunks))
-        asked = constraints_of(table.required, table.rows, active, cost, expected)
-        solution = _solve(view, states, asked, None, tol, None)
-        rows = asked.prices(table.rows, solution.item_price, solution.row_price)
-        item = np.minimum(within_bound(solution.item_price, cost, view.cost), 0.0)
-        return np.concatenate([item, within_bound(rows, cost, view.cost)]), solution.resolution
-    share = table.required * (len(states.scores) / expected)
+        constraints = constraints_of(table.required, table.rows, active, cost, expected)
+        solution = _solve(view, states, constraints, None, tol, None)
+        row_price = constraints.prices(table.rows, solution.item_price, solution.row_price)
+        item_price = np.minimum(within_bound(solution.item_price, cost, view.cost), 0.0)
+        return np.concatenate([item_price, within_bound(row_price, cost, view.cost)]), solution.resolution
+    required = table.required * (len(states.scores) / expected)
     sampled = len(states.scores) < came
-    draw = None if sampled and too_few_to_round(share) else np.random.default_rng(view.key).random(len(share))
-    return priced(view, states, share, draw, max(tol, SAMPLED_TOL) if draw is None else tol, warm)
+    draw = (
+        None
+        if sampled and too_few_to_round(required)
+        else np.random.default_rng(view.key).random(len(required))
+    )
+    return priced(view, states, required, draw, max(tol, SAMPLED_TOL) if draw is None else tol, start_price)
 
 
-def too_few_to_round(floor: Floats) -> bool:
+def too_few_to_round(required: Floats) -> bool:
     """Test for samples with too few positions to round floors.
 
     Prices of such floors can be a third above the least bound, those of floors left as they are some thousandths.
     """  # rounded, floors of none or one would stand for all
-    asked = floor > 0
-    return bool(asked.any() and floor[asked].mean() < _ROUNDED_FROM)
+    some = required > 0
+    return bool(some.any() and required[some].mean() < _ROUNDED_FROM)
 
 
 def priced(
-    view: RoundView, states: States, required: Floats, draw: Floats | None, tol: float, warm: Floats | None
+    view: RoundView,
+    states: States,
+    required: Floats,
+    draw: Floats | None,
+    tol: float,
+    start_price: Floats | None,
 ) -> tuple[Floats, float]:
     """Item prices v (M,) at some states' optimum, and their width.
 
     Where all positions count alike, floors (M,) over the states are whole exposures, rounded at random by ``draw``
     (M,); None: they stay real numbers, and the search ends as soon as D is within ``tol``. An item that could not be
-    delivered at any cost has −c. ``warm`` (M,) are prices to start from; None: 0.
+    delivered at any cost has −c. ``start_price`` (M,) are prices to start from; None: 0.
     """
-    solution = _solve(view, states, required, draw, tol, warm)
+    solution = _solve(view, states, required, draw, tol, start_price)
     cost = cost_of_missing(view, states)
     return np.minimum(within_bound(solution.item_price, cost, view.cost), 0.0), solution.resolution
 
@@ -184,16 +193,16 @@ def priced(
 def _solve(
     view: RoundView,
     states: States,
-    asked: Floats | Constraints,
+    required: Floats | Constraints,
     draw: Floats | None,
     tol: float,
-    warm: Floats | None,
+    start_price: Floats | None,
 ) -> DualPrices:
     """Solution for floors (M,), rounded by ``draw``, or for constraints."""
-    weights: Floats | None = view.position_weights
-    least, most, rows, _ = asked if isinstance(asked, Constraints) else (asked, None, None, None)
+    position_weights: Floats | None = view.position_weights
+    least, most, rows, _ = required if isinstance(required, Constraints) else (required, None, None, None)
     if rows is None and draw is not None and view.position_weights[0] == view.position_weights[-1]:
-        below, weights = np.floor(least), None
+        below, position_weights = np.floor(least), None
         least = np.minimum(below + (draw < least - below), len(states.scores)).astype(np.int64)
     return solve_prices(
         states.scores,
@@ -202,8 +211,8 @@ def _solve(
         most,
         admissible=states.admissible,
         cost=cost_of_missing(view, states),
-        prices=warm,
-        position_weights=weights,
+        prices=start_price,
+        position_weights=position_weights,
         rows=rows,
         tol=tol,
         tie_seed=view.key,
@@ -289,7 +298,7 @@ def joined_states(chunks: Iterable[Arrivals], slate: int) -> States:
 
 def states_in_order(chunks: Sequence[Arrivals], slate: int) -> States:
     """States in clock order, that of the chunks' ``index``."""
-    return joined_states(chunks, slate).rows(np.argsort(np.concatenate([chunk.index for chunk in chunks])))
+    return joined_states(chunks, slate).rows(np.argsort(np.concatenate([chunk.row for chunk in chunks])))
 
 
 def capacities(chunks: Sequence[Arrivals], slate: int) -> Ints:

@@ -10,8 +10,8 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from rimsim.agents.contract import OPTIONS
+from rimsim.agents.pacing import ExposureUnit
 from rimsim.agents.prices import RowTable, solved_rows, spread_prices
-from rimsim.agents.rounds import ExposureUnit
 from rimsim.market import Slates
 from rimsim.market.records import at_items
 from rimsim.matching import ordered_by, price_slates
@@ -46,8 +46,8 @@ class RimDual:
         """Top k of λ − v; seed and arrival break near-ties."""
         value, price = arrivals.intensity, np.broadcast_to(self.item_price, arrivals.relevance.shape)
         if self.row_price.any():  # these differ from arrival to arrival
-            extra = spread_prices(self._view, self.row_price, arrivals)
-            value, price = value - torch.from_numpy(extra).to(value), price + extra
+            row_prices = spread_prices(self._view, self.row_price, arrivals)
+            value, price = value - torch.from_numpy(row_prices).to(value), price + row_prices
         items = price_slates(
             value,
             self.item_price,

@@ -1,18 +1,66 @@
-"""``rim-feedback``: prices that follow delivery."""
+"""``rim-feedback``: prices that follow delivery, arrival by arrival."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from rimsim.agents.contract import OPTIONS
-from rimsim.agents.pacing import Delivery, PacedAgent
-from rimsim.arrays import Floats
+from rimsim.agents.guard import Deficits, Guard, count_deficits, due_at, place_due
+from rimsim.agents.pacing import (
+    EARLY,
+    ArrivalArrays,
+    Bounds,
+    ExposureUnit,
+    Pacing,
+    RoundClock,
+    add_rows,
+    arrays_of,
+    best_in_bounds,
+    bound_bonuses,
+    count_rows,
+    fill_slate,
+    fill_values,
+    hide_full,
+    move_prices,
+    stretch_of,
+)
+from rimsim.agents.prices import RowTable, admissible_shares, solved_rows
+from rimsim.arrays import Bools, Float32s, Floats, Ints
+from rimsim.compiled import compiled
+from rimsim.market import Slates
+from rimsim.matching import best_items, order_items, tie_base, tie_rank
 
 if TYPE_CHECKING:
-    from rimsim.market import Arrivals, RoundView, Slates
+    from rimsim.market import Arrivals, RoundView
+
+_FEW = 4  # arrivals per batch from which prices are bounded for a stretch, and computed only where that may matter
+SPARE = 0.1
+"""Share of the remaining positions that the guard does not rely on."""
+SURE = 4.0
+"""Standard deviations below the mean number of later arrivals that may be shown an item, for the guard.
+
+At one, an item that most visitors have consumed misses its last visitor in one round of some hundred.
+"""
+
+
+class PacedAgent:
+    """Part of an agent: prices of its delivery."""
+
+    _delivery: Delivery
+
+    @property
+    def item_price(self) -> Floats:
+        """(M,) present item prices v."""
+        return self._delivery.item_price
+
+    @property
+    def row_price(self) -> Floats:
+        """(J,) present prices v of groups, campaigns and caps."""
+        return self._delivery.row_price
 
 
 @dataclass(config=OPTIONS, eq=False)
@@ -60,3 +108,231 @@ class RimFeedback(PacedAgent):
     def act(self, arrivals: Arrivals) -> Slates:
         """Serve the rows in order, moving prices after each."""
         return self._delivery.serve(arrivals)
+
+
+class Delivery:
+    """Serves a round's arrivals in order, by paced prices.
+
+    Where requirements are hard, a guard shows due items before it is too late. Call :meth:`pace` once, or again as the
+    round goes on, and :meth:`serve` for every batch. ``gain`` is g, the relative step of prices; ``closing`` δ, the
+    share of the round over which a correction is spread at its end, 0 for a constant gain.
+    """
+
+    def __init__(self, view: RoundView, gain: float, closing: float) -> None:
+        self._view, self._gain, self._closing = view, gain, closing
+        self._table = RowTable.of(view)
+        rows, self._m = self._table.rows, len(view.required)
+        self._required = self._table.least
+        self._clock, self._ties = RoundClock(view, rows), tie_base(view.key)
+        self._unit = ExposureUnit.of(view)
+        self._column = np.where(rows.audience < 0, len(self._clock.expected) - 1, rows.audience)
+        others = view.delivered[self._table.place >= self._m] if len(rows) else np.zeros(0)
+        self.delivered = np.concatenate([view.exposure, others]).astype(np.float64)
+        """(M + G,) exposures of the round so far that count for each row, in the unit of the guarantee."""
+        self._guarded: tuple[Any, ...] | None = None  # without hard requirements, no guard is even compiled
+        if view.hard:
+            self._reset_guard(
+                Guard.of(self._required, rows, self._column, admissible_shares(view), self._unit, SPARE, SURE)
+            )
+        self._start(np.concatenate([-np.zeros(self._m), np.zeros(len(rows))]))
+
+    @classmethod
+    def solved(cls, view: RoundView, tol: float, gain: float, closing: float) -> Delivery:
+        """Delivery at prices of last round's states, to gap ``tol``."""
+        delivery = cls(view, gain, closing)
+        delivery._start(solved_rows(view, delivery._table, tol)[0])
+        return delivery
+
+    def pace(self, price: Floats) -> None:
+        """Restart item prices (M,) at the remaining requirements' rate."""
+        self._start(np.concatenate([price, self.prices[self._m :]]))
+
+    def _start(self, price: Floats) -> None:
+        view, table = self._view, self._table.rows
+        self._since, self._before = self._clock.elapsed.copy(), self.delivered.copy()
+        early = EARLY if view.hard else 0.0
+        due_in = np.maximum(self._clock.expected * (1.0 - early) - self._since, 1.0)
+        most = np.maximum(table.most - self.delivered[self._m :], 0.0)
+        pacing = Pacing.of(
+            price,
+            np.maximum(self._required - self.delivered, 0.0),
+            np.concatenate([np.full(self._m, due_in[-1]), due_in[self._column]]),
+            gain=self._gain,
+            closing=self._closing,
+            cost=view.cost,
+            hard=view.hard,
+            due=np.concatenate([self._table.required > 0, (table.least > 0) | np.isfinite(table.most)]),
+        )
+        # The step of a cap without a floor is relative to the cap.
+        pacing.step[self._m :] /= np.where(table.least > 0, 1.0, np.sqrt(np.maximum(most, 1.0)))
+        self._pacing = pacing._replace(
+            arrivals=due_in, most=most, first=table.first, item=table.item, column=self._column
+        )
+
+    @property
+    def required(self) -> Floats:
+        """(M,) floors of items."""
+        return self._table.required
+
+    @property
+    def exposure(self) -> Floats:
+        """(M,) exposures of items so far."""
+        return self.delivered[: self._m]
+
+    @property
+    def served(self) -> int:
+        """Arrivals served."""
+        return self._clock.served
+
+    @property
+    def due_in(self) -> float:
+        """Arrivals left until deficits are due; 0 or less: now."""
+        early = EARLY if self._view.hard else 0.0
+        return float(self._clock.expected[-1] * (1.0 - early) - self._clock.elapsed[-1])
+
+    @property
+    def prices(self) -> Floats:
+        """(M + G,) present prices v of floors and other rows."""
+        return self._pacing.price(self._clock.elapsed - self._since, self.delivered - self._before)
+
+    @property
+    def item_price(self) -> Floats:
+        """(M,) present item prices v."""
+        return self._table.split(self.prices)[0]
+
+    @property
+    def row_price(self) -> Floats:
+        """(J,) present prices v of groups, campaigns and caps."""
+        return self._table.split(self.prices)[1]
+
+    def serve(self, arrivals: Arrivals) -> Slates:
+        """Slates of the next n arrivals, with prices at decision."""
+        shape, clock = (len(arrivals), self._view.k), self._clock
+        items, price = np.empty(shape, np.int64), np.empty(shape, np.float32)
+        _rank(
+            arrays_of(arrivals, self._view.k),
+            self._ties,
+            clock.counts(arrivals),
+            clock.before(arrivals) - self._since,
+            clock.remaining(arrivals) if self._view.hard else np.empty((0, 0)),
+            tuple(self._pacing),
+            self._guarded,
+            tuple(self._unit),
+            self._before,
+            self.delivered,
+            items,
+            price,
+        )
+        clock.advance(arrivals)
+        return Slates(items, price=price)
+
+    def note(self, exposure: Floats, arrivals: Arrivals | None) -> None:
+        """Count exposures (M,) delivered by others, and the arrivals they answered."""
+        self.delivered[: self._m] += exposure
+        if self._guarded is not None:  # it knows only its own slates, and that deficits only shrink
+            self._reset_guard(Guard(*self._guarded[0]))
+        if arrivals is not None:
+            self._clock.advance(arrivals)
+
+    def _reset_guard(self, guard: Guard) -> None:
+        """Recompute deficits; check for due items at the next arrival."""
+        guard.wait[0] = np.inf
+        deficits = Deficits.of(guard.required[: self._m], self.exposure, self._unit)
+        self._guarded = (tuple(guard), tuple(deficits))
+
+
+@compiled
+def _rank(  # noqa: C901
+    arrivals_: tuple[Any, ...],
+    ties: np.uint64,
+    counts: Bools,
+    elapsed: Floats,
+    remaining: Floats,
+    pacing_: tuple[Any, ...],
+    guard_: tuple[Any, ...] | None,
+    unit_: tuple[Any, ...],
+    before: Floats,
+    exposure: Floats,
+    items: Ints,
+    prices: Float32s,
+) -> None:
+    """Serve arrivals in order, up to their capacities.
+
+    Records come as plain tuples: ArrivalArrays, Pacing, (Guard, Deficits) or None, ExposureUnit. ``counts``,
+    ``elapsed`` and ``remaining`` are (n, A + 1); ``exposure`` (M + G,) changes; ``items`` and ``prices`` (n, k) are
+    filled.
+    """
+    arrivals, pacing, unit = ArrivalArrays(*arrivals_), Pacing(*pacing_), ExposureUnit(*unit_)
+    n, k = items.shape
+    m, last = len(exposure) - len(pacing.most), len(pacing.arrivals) - 1
+    all_prices, value, best, scratch = np.empty(len(exposure)), np.empty(m), np.empty(k), np.zeros(m)
+    price, high = all_prices[:m], np.empty(m, np.float32)
+    value32, found = np.empty(m, np.float32), np.empty(m, np.int64)
+    bounds, bounded, stop = Bounds(0.0, 0.0, high), n >= _FEW and len(pacing.most) == 0, 0
+    for arrival in range(n):
+        if bounded and arrival == stop:
+            stop = min(arrival + stretch_of(pacing, elapsed[arrival, last]), n)
+            bounds = Bounds(elapsed[arrival, last], elapsed[stop - 1, last], high)
+            bound_bonuses(pacing, bounds, exposure, before, None)
+        bits = tie_rank(ties, arrivals.id[arrival])
+        most = min(arrivals.capacity[arrival], k)
+        slate, of_slate, size, urgent, excess, now = items[arrival, :most], best[:most], 0, 0, 0.0, False
+        if guard_ is not None:
+            guard, deficits = Guard(*guard_[0]), Deficits(*guard_[1])
+            if most > 0:
+                urgent, excess, now = due_at(
+                    arrivals.admissible[arrival],
+                    remaining[arrival],
+                    counts[arrival],
+                    guard,
+                    exposure,
+                    unit,
+                    deficits,
+                )
+        if most > 0 and bounded and not now:
+            size = best_in_bounds(
+                arrivals,
+                arrival,
+                bits,
+                pacing,
+                elapsed[arrival, last],
+                exposure,
+                before,
+                high,
+                value32,
+                found,
+                price,
+                slate,
+                of_slate,
+            )
+        elif most > 0:
+            move_prices(pacing_, elapsed[arrival], exposure, before, all_prices)
+            add_rows(pacing, counts[arrival], all_prices)
+            fill_values(arrivals, arrival, price, value)
+            hide_full(pacing, counts[arrival], exposure, before, unit.position_weights, value)
+            if guard_ is not None and now:
+                size = place_due(
+                    value,
+                    bits,
+                    remaining[arrival, last],
+                    urgent > 0,
+                    excess,
+                    guard,
+                    exposure,
+                    unit,
+                    deficits,
+                    slate,
+                    of_slate,
+                )
+            else:
+                size = best_items(value, bits, slate, of_slate)
+        if unit.by_intensity:
+            order_items(items[arrival, :size], arrivals.relevance[arrival])
+        fill_slate(items[arrival], size, price, unit, exposure, prices[arrival])
+        if bounded:
+            bound_bonuses(pacing, bounds, exposure, before, items[arrival, :size])
+        if guard_ is not None:
+            count_deficits(
+                deficits, items[arrival, :size], guard.required, exposure, unit.position_weights, unit.mean
+            )
+        count_rows(pacing, counts[arrival], items[arrival], size, unit.position_weights, scratch, exposure)

@@ -10,8 +10,8 @@ from pydantic.dataclasses import dataclass
 
 from rimsim import rng
 from rimsim.agents.contract import OPTIONS
-from rimsim.agents.pacing import Delivery, PacedAgent
 from rimsim.agents.prices import States, joined_states, priced, states_in_order
+from rimsim.agents.rim_feedback import Delivery, PacedAgent
 
 if TYPE_CHECKING:
     from rimsim.market import Arrivals, RoundView, Slates
@@ -92,7 +92,7 @@ class RimResolve(PacedAgent):
         n, left = len(sample.capacity), delivery.due_in
         if n == 0 or left <= 0 or not delivery.required.any():
             return
-        share = np.maximum(delivery.required - delivery.exposure, 0.0) * (n / left)
-        draw = rng.uniform(view.key, rng.Purpose.FLOORS, delivery.served, np.arange(len(share)))
-        price, _ = priced(view, sample, share, draw, self.tol, delivery.prices[: len(share)])
+        required = np.maximum(delivery.required - delivery.exposure, 0.0) * (n / left)
+        draw = rng.uniform(view.key, rng.Purpose.FLOORS, delivery.served, np.arange(len(required)))
+        price, _ = priced(view, sample, required, draw, self.tol, delivery.prices[: len(required)])
         delivery.pace(price)

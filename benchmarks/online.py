@@ -138,7 +138,7 @@ def speed(repeats: int) -> None:
         relevance=torch.from_numpy(np.where(admissible, scores, np.float32(0))),
         ground_intensity=torch.ones(n),
         admissible=torch.from_numpy(admissible),
-        index=np.arange(n),
+        row=np.arange(n),
     )
     plain = arrivals.intensity
     array = plain.numpy()

@@ -35,7 +35,7 @@ def rows_of(arrivals: Arrivals, rows: slice) -> Arrivals:
         relevance=arrivals.relevance[rows],
         ground_intensity=arrivals.ground_intensity[rows],
         admissible=arrivals.admissible[rows],
-        index=arrivals.index[rows],
+        row=arrivals.row[rows],
     )
 
 
@@ -156,7 +156,7 @@ class Source:
             relevance=torch.cat([chunk.relevance for chunk in scored]),
             ground_intensity=torch.cat([chunk.ground_intensity for chunk in scored]),
             admissible=torch.cat([chunk.admissible for chunk in scored]),
-            index=np.arange(self.n),
+            row=np.arange(self.n),
         )
 
     def _mixed(self, mainstream: NDArray[np.bool_], period: int) -> NDArray[np.int64]:

@@ -109,7 +109,7 @@ class _Watched:
         rate = arrivals.intensity.gather(1, shown).double().numpy() * self._examination
         self.predicted.append(np.where(slates.items >= 0, -np.expm1(-rate), 0.0).sum(1))
         self.first.append(arrivals.history.lengths == 0)  # type: ignore[union-attr]
-        self.index.append(arrivals.index)
+        self.index.append(arrivals.row)
         return slates
 
 

@@ -26,7 +26,7 @@ def compared(ground: str, truth: str, seed: int) -> tuple[float, float, float, f
     )
     model, true, first = [], [], []
     for states in market.round_view().audience or ():
-        visits = market.open.visits(states.index)
+        visits = market.open.visits(states.row)
         model.append(states.ground_intensity.numpy())
         true.append(market.consumer.true_intensity(visits).double().sum(1).numpy())
         rows, _ = visits.histories.consumed(visits.slot)

@@ -52,6 +52,7 @@ _FUNCTIONS = {
     "_summary": "observation",
     "measured": "measures",
     "certified": "measures",
+    "facts_of": "measures",
 }
 """Functions, whatever their file."""
 _FILES = (
@@ -67,7 +68,7 @@ _FILES = (
     ("matching/ranking.py", "top-k"),
     ("/agents/", "top-k"),
     ("/measures/", "measures"),
-    ("scenarios/study/facts.py", "measures"),
+    ("scenarios/study/certificates.py", "measures"),
     ("rimsim/tracking/", "tracking"),
     ("/envs/", "observation"),
     ("/gymnasium/", "observation"),

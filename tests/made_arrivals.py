@@ -23,6 +23,6 @@ def arrivals_of(relevance, admissible=None, capacity=None, first=0):
         relevance=torch.tensor(relevance, dtype=torch.float32),
         ground_intensity=torch.ones(n),
         admissible=torch.tensor(np.ones(relevance.shape, bool) if admissible is None else admissible),
-        index=np.arange(n),
+        row=np.arange(n),
         capacity=None if capacity is None else np.full(n, capacity),
     )

@@ -125,7 +125,7 @@ def test_learning_agents_get_all_feedback_in_clock_order_at_barriers():
 
         def learn(self, feedback):
             assert ((feedback.slates >= 0).sum(1) <= feedback.arrivals.capacity).all()
-            self.learnt += feedback.arrivals.index.tolist()
+            self.learnt += feedback.arrivals.row.tolist()
             told.extend(feedback.arrivals.capacity.tolist())
 
     seen, told = [], []

@@ -36,8 +36,7 @@ from rimsim.scenarios.kinds.validate import ValidateConfig
 from rimsim.scenarios.runs.status import shown_rounds, status_of
 from rimsim.scenarios.runs.store import repeat_command
 from rimsim.scenarios.study.compare import resume
-from rimsim.scenarios.study.options import undeliverable_notes
-from rimsim.scenarios.study.plan import default_agents
+from rimsim.scenarios.study.plan import default_agents, undeliverable_notes
 
 RAISES = f"{Path(__file__).with_name('faulty_agents.py')}:Raises"
 _FEW = (
@@ -400,7 +399,7 @@ def test_compare_and_sweep_take_the_default_agents_of_their_scenario(tmp_path):
 def test_a_note_is_there_where_a_round_asks_for_more_than_it_has(config):
     """The note is what the market that opens asks for and its slates hold, and no agent can do better than it says."""
     market = market_for(make_agent("random"), config)
-    required, weights = market.required, market.open.promised.weights
+    required, weights = market.required, market.open.requirements.position_weights
     filled = market.capacity if market.capacity is not None else np.full(len(market.schedule), config.slate)
     there = np.concatenate([[0.0], np.cumsum(weights)])[filled].sum()
     notes = undeliverable_notes(config)

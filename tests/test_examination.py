@@ -17,7 +17,7 @@ from rimsim.errors import AgentError, ConfigError, DataError
 from rimsim.evaluation import DecayEstimate, decay_of_counts, decay_of_slates, taken_by_position
 from rimsim.intensity.impressions import layer_of, layer_of_fits
 from rimsim.market import Slates
-from rimsim.market.learning import impressions_of
+from rimsim.market.platform import impressions_of
 from rimsim.market.records import as_slates
 from rimsim.measures import position_weights
 from rimsim.rng import Purpose, generator

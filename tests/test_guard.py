@@ -10,8 +10,8 @@ from small_markets import small_scenario
 from test_promises import AGENTS, PRICED, played
 
 from rimsim.agents import guard as guarding
-from rimsim.agents import make_agent, pacing
-from rimsim.agents.rounds import ExposureUnit
+from rimsim.agents import make_agent, rim_feedback
+from rimsim.agents.pacing import ExposureUnit
 from rimsim.config import scenario_from
 from rimsim.market import RoundView
 from rimsim.matching import tie_rank
@@ -57,7 +57,7 @@ def test_deficits_are_counted_again_after_exposures(numbers, shown):
     deficits = guarding.Deficits.of(required, exposure, unit)
     items = np.array([0, len(required) - 1])
     exposure[items] += np.array(WEIGHT)[[shown, 0]]
-    guarding.count_deficits(deficits, items, required, exposure, unit.weight, unit.mean)
+    guarding.count_deficits(deficits, items, required, exposure, unit.position_weights, unit.mean)
     missing = required - exposure
     need = [max(lack / unit.mean, 1.0) if lack > 0 else 0.0 for lack in missing]
     assert deficits.need * guarding.GRAIN == pytest.approx(need, abs=1e-8)
@@ -339,5 +339,5 @@ def test_the_guard_delivers_where_prices_cannot(monkeypatch):
     for pace in ("arrivals", "clock"):
         config = hard_market(pace=pace, cost=1e-9, beta=0.1)
         assert missing(played(weak, config)[0][0]) <= (0.0 if pace == "arrivals" else 0.01)
-    monkeypatch.setattr(pacing.Delivery, "_reset_guard", lambda *_: None)
+    monkeypatch.setattr(rim_feedback.Delivery, "_reset_guard", lambda *_: None)
     assert missing(played(weak, hard_market(cost=1e-9, beta=0.1))[0][0]) > 0.04

@@ -100,7 +100,7 @@ def test_what_cannot_be_hidden_is_refused():
 def test_what_nobody_can_be_shown_takes_nothing_from_what_is_shown(late, rho):
     """Whichever items are still to come, the others are worth the same to the bit, and the rest is outside."""
     market, arrivals = _played(HiddenConfig(rho=rho), small_scenario)
-    visits = market.open.visits(arrivals.index)
+    visits = market.open.visits(arrivals.row)
     share, size = visits.true_scores
     release = np.where(np.resize(late, market.n_items), NEVER, ALWAYS)
     world = dataclasses.replace(market.world, release=release, last_release=int(release.max()))

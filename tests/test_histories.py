@@ -136,8 +136,8 @@ def test_hidden_states_hold_the_visible_events_of_what_is_scored(delay, monkeypa
     market = Market(config)
     while not market.done:
         arrivals = market.next_arrivals(8, in_waves=True)
-        histories, tick = market.open.histories, market.schedule.tick[arrivals.index]
-        slots = market.schedule.slot[arrivals.index]
+        histories, tick = market.open.histories, market.schedule.tick[arrivals.row]
+        slots = market.schedule.slot[arrivals.row]
         whole = market.model.score(histories.states(slots, histories.visible_at(slots, tick), tick))
         whole = whole * arrivals.admissible
         whole /= whole.sum(1, keepdim=True)

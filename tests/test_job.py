@@ -31,10 +31,10 @@ from rimsim.errors import (
 from rimsim.market import Market
 from rimsim.scenarios import compare, load_run
 from rimsim.scenarios.cli.main import main
-from rimsim.scenarios.runs import job
+from rimsim.scenarios.runs import local
 from rimsim.scenarios.runs.checkpoint import Checkpoint
-from rimsim.scenarios.runs.job import Execution, Job, Stage, executor, make_run, require_memory, run_stages
-from rimsim.scenarios.runs.local import Workers, run_here
+from rimsim.scenarios.runs.job import Execution, Job, Stage, executor, make_run, run_here, run_stages
+from rimsim.scenarios.runs.local import Workers, require_memory
 from rimsim.scenarios.runs.store import Run, folder_for, locked, require_free
 
 
@@ -99,10 +99,10 @@ def test_a_stage_that_is_not_vital_goes_on_after_an_error():
 def test_a_run_that_needs_more_memory_than_there_is_is_refused(monkeypatch, there, named):
     """The message has both figures and names the option to lower: workers as long as one fits."""
     needed = 2e9, 1e9, 8, "arrivals"
-    monkeypatch.setattr(job, "memory", lambda: there)
+    monkeypatch.setattr(local, "memory", lambda: there)
     refused(ConfigError, rf"10\.0 GB.*{there / 1e9:.1f} GB.*{named}", require_memory, *needed)
     for enough in (10**10, None):
-        monkeypatch.setattr(job, "memory", lambda enough=enough: enough)
+        monkeypatch.setattr(local, "memory", lambda enough=enough: enough)
         require_memory(*needed)
 
 
@@ -112,7 +112,7 @@ def test_a_comparison_that_does_not_fit_is_refused_where_memory_is_known(monkeyp
     assert there is None or there > 2**28
     monkeypatch.setattr(system.os, "sysconf", lambda _: (_ for _ in ()).throw(ValueError))
     assert system.memory() is None
-    monkeypatch.setattr(job, "memory", lambda: 1000)
+    monkeypatch.setattr(local, "memory", lambda: 1000)
     config = small_scenario(name="never-fitted")
     refused(ConfigError, r"arrivals\.per_round", compare, config, ["random"], seeds=1, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -30,10 +30,9 @@ from rimsim.intensity.impressions import KNOTS, Impressions, layer_of, layer_of_
 from rimsim.intensity.registry import make, shipped
 from rimsim.market import Market, build_world
 from rimsim.market import platform as platform_module
-from rimsim.market.learning import examination_of, inverse_propensity_weights, training_log
-from rimsim.market.platform import cross_fitted
+from rimsim.market.platform import cross_fitted, inverse_propensity_weights, training_log
 from rimsim.market.scores import always
-from rimsim.market.world import check_plugs
+from rimsim.market.world import check_plugs, examination_of
 from rimsim.testing import random_log
 
 LEARNER = PlatformConfig(model="als-hp", learning="impressions")
@@ -51,9 +50,9 @@ def _scores(market, models):
     ledger = market.closed[-1].ledger
     score = np.full(ledger.item.shape, np.nan)
     for chunk in market.closed[-1].states.scored_by(models):
-        items = ledger.item[chunk.index]
+        items = ledger.item[chunk.row]
         found = np.take_along_axis(chunk.intensity.numpy(), np.maximum(items, 0), 1)
-        score[chunk.index] = np.where(items >= 0, found, np.nan)
+        score[chunk.row] = np.where(items >= 0, found, np.nan)
     return score
 
 
@@ -101,13 +100,13 @@ def test_what_is_logged_is_the_layer_over_the_inner_models_scores(kind):
     level, slope = (np.interp(place, KNOTS, part)[:, None] for part in (layer.level, layer.slope))
     for chunk in closed.states.scored_by(always(model.model)):
         inner = chunk.intensity.double().numpy()
-        some = chunk.index
+        some = chunk.row
         laid = np.exp(level[some] + slope[some] * np.log(np.maximum(inner, 1e-9)) + layer.item)
         laid[~chunk.admissible.numpy()] = 0.0
-        items = closed.ledger.item[chunk.index]
+        items = closed.ledger.item[chunk.row]
         shown = np.where(items >= 0, np.take_along_axis(laid, np.maximum(items, 0), 1), np.nan)
-        np.testing.assert_allclose(closed.ledger.intensity[chunk.index], shown, rtol=2e-4)
-        np.testing.assert_allclose(closed.ledger.ground[chunk.index], laid.sum(1), rtol=2e-4)
+        np.testing.assert_allclose(closed.ledger.intensity[chunk.row], shown, rtol=2e-4)
+        np.testing.assert_allclose(closed.ledger.ground[chunk.row], laid.sum(1), rtol=2e-4)
 
 
 def test_prices_and_serving_share_a_layer():

@@ -45,11 +45,11 @@ from rimsim.data import load
 from rimsim.errors import AgentError, ConfigError, DataError, MarketError, RunFolderError
 from rimsim.market import Market, MarketState, Needs, Slates
 from rimsim.market.histories import Histories, LoggedPast
-from rimsim.market.learning import training_log
 from rimsim.market.ledger import PastRound
+from rimsim.market.platform import training_log
 from rimsim.market.records import VISIT_BITS
 from rimsim.market.round import Moment, Rank
-from rimsim.scenarios.study.facts import HindsightPrices, certified
+from rimsim.scenarios.study.certificates import HindsightPrices, certified
 
 
 @pytest.fixture(params=sorted(SMALL))
@@ -121,7 +121,9 @@ def test_ledger_holds_each_exposure_once_and_only_admissible_ones(kind, name):
 def test_floors_add_up_and_can_be_of_some_items():
     """Whole ones add up to β·N·k and differ by at most one; else drawn items have the number, in each round others."""
     market = Market(small_scenario())
-    required = market.required / measures.mean_weight(market.open.promised.weights)  # as positions
+    required = market.required / measures.mean_weight(
+        market.open.requirements.position_weights
+    )  # as positions
     assert required.sum() == 0.5 * 120 * 5
     assert np.ptp(required) <= 1
     exposure = dataclasses.replace(small_broadcast().exposure, unit="shown")
@@ -230,7 +232,7 @@ def test_prices_of_a_capped_replay_are_solved_for_capped_states():
     config = small_replay(user_cap=7)
     chunks = list(Market(config).round_view().calibration)
     visits = Counter()
-    order = np.argsort(np.concatenate([chunk.index for chunk in chunks]))
+    order = np.argsort(np.concatenate([chunk.row for chunk in chunks]))
     users = np.concatenate([chunk.user for chunk in chunks])[order]
     for user, most in zip(users, np.concatenate([chunk.capacity for chunk in chunks])[order], strict=True):
         assert most == (5, 2, 0)[min(visits[user], 2)]
@@ -313,7 +315,7 @@ def test_the_dice_of_an_arrival_do_not_hang_on_what_came_before():
     while not markets[0].done:
         arrivals = [market.next_arrivals(1) for market in markets]
         assert arrivals[0].id == arrivals[1].id
-        if arrivals[0].index[0] < 250:
+        if arrivals[0].row[0] < 250:
             for market, agent, arrival in zip(markets, agents, arrivals, strict=True):
                 market.serve(arrival, agent.act(arrival))
             continue
@@ -446,7 +448,7 @@ def test_true_intensities_add_up_to_the_calibrated_ground():
     market = Market(small_scenario(), needs=Needs(truth=True))
     arrivals = market.next_arrivals(50)
     truth = market.world.truth
-    visits = market.open.visits(arrivals.index)
+    visits = market.open.visits(arrivals.row)
     nothing = np.zeros(len(arrivals), np.int64)
     states = visits.histories.states(visits.slot, nothing, visits.schedule.tick[visits.row])
     expected = truth.expected(visits.log_user, states)

@@ -28,24 +28,23 @@ from rimsim.intensity.contract import BLOCK
 from rimsim.intensity.selection.shrinkage import Shrinkage
 from rimsim.intensity.sets.factors import UserFactors
 from rimsim.intensity.states import UserStates
-from rimsim.market import Market, Slates, build_world, learning, scores
+from rimsim.market import Market, Slates, build_world, platform, scores
 from rimsim.market.arrivals import RoundsSoFar, checked_schedule, make_arrivals
 from rimsim.market.arrivals.clones import Clones
 from rimsim.market.consumers import session_sizes as fitting
 from rimsim.market.consumers.preference import Dynamics
 from rimsim.market.consumers.session_sizes import fit_sizes
 from rimsim.market.histories import Histories, LoggedPast
-from rimsim.market.learning import training_log
 from rimsim.market.ledger import PastRound
+from rimsim.market.platform import training_log
 from rimsim.market.providers import Roster
 from rimsim.market.records import VISIT_BITS, as_slates
 from rimsim.market.scores import _normalised
 from rimsim.market.state import KeptRounds
 from rimsim.matching import certificate
-from rimsim.requirements.audiences import RoundVisits
-from rimsim.requirements.campaigns import ExpectedRound, Guarantee
-from rimsim.requirements.carry_over import CarryOver, ScenarioRequirements, item_floors, uniform_share
-from rimsim.scenarios.study.facts import HindsightPrices, certified
+from rimsim.requirements.campaigns import ExpectedRound, Guarantee, RoundVisits
+from rimsim.requirements.rows import CarryOver, ScenarioRequirements, item_floors, uniform_share
+from rimsim.scenarios.study.certificates import HindsightPrices, certified
 from rimsim.testing import random_log
 
 
@@ -470,8 +469,8 @@ def test_filled_positions_are_impressions():
     draw, positions = np.random.default_rng(0), np.array([1.0, 0.6, 0.3])
     item, taken = draw.integers(-1, 9, (6, 3)), draw.random((6, 3)) < 0.5
     propensity, score = np.full((6, 3), np.nan, np.float32), draw.random((6, 3)).astype(np.float32)
-    shown = learning.Shown(item, taken, propensity, score, np.zeros(6, np.int64), np.arange(6))
-    found = learning.impressions_of(shown, positions)
+    shown = platform.Shown(item, taken, propensity, score, np.zeros(6, np.int64), np.arange(6))
+    found = platform.impressions_of(shown, positions)
     expected = [
         (shown.item[n, place], shown.score[n, place], positions[place], shown.taken[n, place], n)
         for n in range(6)

@@ -159,13 +159,13 @@ def test_the_earliest_visits_come_first_and_no_user_waits_twice(waves, seed):
         wanted = plain.next(limit, in_waves=in_waves)
         if wanted:
             waiting.append(market.next_arrivals(limit, in_waves=in_waves))
-            assert waiting[-1].index.tolist() == wanted
+            assert waiting[-1].row.tolist() == wanted
         else:
             refused(MarketError, "Serve them first", market.next_arrivals, limit, in_waves=in_waves)
         draw.shuffle(waiting)
         for _ in range(draw.randint(0 if wanted else 1, len(waiting))):
             served = waiting.pop()
-            plain.busy -= {plain.slots[row] for row in served.index.tolist()}
+            plain.busy -= {plain.slots[row] for row in served.row.tolist()}
             market.serve(served, top_k(served.relevance, served.admissible, market.config.slate))
     assert plain.come == len(plain.slots)
     assert not plain.held
@@ -185,7 +185,7 @@ def test_positions_are_examined_with_probability_gamma_to_r_minus_one(kind, deca
         market.serve(arrivals, items)
         intensity = np.take_along_axis(arrivals.true_intensity.numpy(), np.maximum(items, 0), 1)
         rate = intensity * (items >= 0) * decay ** np.arange(items.shape[1]) * attraction
-        assert market.ledger.probability[arrivals.index] == pytest.approx(1 - np.exp(-rate), rel=1e-5)
+        assert market.ledger.probability[arrivals.row] == pytest.approx(1 - np.exp(-rate), rel=1e-5)
 
 
 def test_an_empty_position_has_no_intensity_and_no_chance():

@@ -21,7 +21,7 @@ from rimsim.errors import ConfigError, DataError
 from rimsim.market import Market
 from rimsim.measures import MEASURES, made_up_round
 from rimsim.measures.loop import late_rounds, late_words
-from rimsim.scenarios.study.facts import AdoptionCount, facts_of, shared_facts
+from rimsim.scenarios.study.play import AdoptionCount, facts_of, shared_facts
 from rimsim.testing import random_items
 
 COUNTS = st.lists(st.integers(0, 1000), min_size=1, max_size=40).map(np.array)
@@ -171,7 +171,7 @@ def test_who_pays_adds_up_to_the_exposure_of_binding_items(seed, n):
     (lambda: measures.perplexity([[1, 2]]), r"counts.*\(1, 2\)"),
     (lambda: measures.shortfall([1, 2], [1]), "2 and 1 rows"),
     (lambda: measures.exposure_counts([[0, 5]], 5), "0 to 4"),
-    (lambda: measures.position_weights(1.5, 1), r"gamma: 1\.5"),
+    (lambda: measures.position_weights(1.5, 1), r"decay: 1\.5"),
     (lambda: measures.precision([True]), "hits"),
     (lambda: measures.ndcg([[True, True]], [1.5]), r"relevant\[0\]: 1\.5"),
     (lambda: measures.recall([[True]], [1, 1]), "1 and 2 rows"),

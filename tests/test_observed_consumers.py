@@ -15,8 +15,7 @@ from rimsim.config import ConsumerConfig, Seeds, override
 from rimsim.errors import ConfigError, DataError
 from rimsim.market import Market, Needs
 from rimsim.market.consumers import make_consumer
-from rimsim.scenarios.study.options import print_notes
-from rimsim.scenarios.study.plan import digests
+from rimsim.scenarios.study.plan import digests, print_notes
 from rimsim.testing import ConsumerTests
 from rimsim.testing.intensity import random_log
 from rimsim.testing.market import small_market, small_scenario
@@ -175,7 +174,7 @@ def test_nobody_does_better_than_the_oracle(known_market):
     """On a table that is known, the oracle's slates have the largest expected consumption there is, exactly."""
     market = Market(known_market, seeds=Seeds.all(0), needs=Needs(truth=True))
     arrivals = market.next_arrivals(20)
-    visits = market.open.visits(arrivals.index)
+    visits = market.open.visits(arrivals.row)
     best = make_agent("oracle")
     best.begin_round(market.round_view())
     slates = np.asarray(best.act(arrivals))

@@ -18,6 +18,7 @@ from rimsim import measures
 from rimsim.scenarios.report import charts, items, loop, prices, sentences, sweep, tables
 from rimsim.scenarios.report.comparison import PICTURES
 from rimsim.scenarios.report.record import Plot
+from rimsim.scenarios.report.tables import PictureTables, last_round
 
 DAY = 86_400.0
 AGENTS = ("relevance", "relevance-frozen", "rim-dual", "rim-dual-frozen", "rim-feedback", "random", "oracle")
@@ -80,7 +81,7 @@ def _round(key, required, *, n, k, m):
     return {name: pd.DataFrame({**key, **part}) for name, part in columns.items()}, counts
 
 
-def _market(agents=AGENTS, *, seeds=2, rounds=3, n=120, k=4, m=60) -> items.PictureTables:
+def _market(agents=AGENTS, *, seeds=2, rounds=3, n=120, k=4, m=60) -> PictureTables:
     required = {(s, t): np.full(m, n * k // (2 * m)) for s in range(seeds) for t in range(rounds)}
     parts = []
     for agent, seed in itertools.product(agents, range(seeds)):
@@ -93,7 +94,7 @@ def _market(agents=AGENTS, *, seeds=2, rounds=3, n=120, k=4, m=60) -> items.Pict
             parts += [tables, {"rounds": gini}]
     whole = {name: pd.concat([p[name] for p in parts if name in p], ignore_index=True) for name in parts[0]}
     more = {"popularity": np.arange(m)[::-1].copy(), "campaigns": _campaigns()}
-    return items.PictureTables(**whole, n_items=m, required=required, **more)
+    return PictureTables(**whole, n_items=m, required=required, **more)
 
 
 def _campaigns() -> pd.DataFrame:
@@ -109,7 +110,7 @@ def _campaigns() -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def market() -> items.PictureTables:
+def market() -> PictureTables:
     return _market()
 
 
@@ -175,11 +176,11 @@ def test_all_pictures_are_drawn_1200_pixels_wide(market, tmp_path):
 def test_pictures_without_data_are_left_out_and_others_have_the_same_bytes(market, tmp_path):
     """Without ledger, requirement and frozen arms only those of rounds remain; drawing twice gives identical files."""
     rounds = market.rounds[~market.rounds["agent"].str.endswith("-frozen")]
-    bare = items.PictureTables(rounds=rounds, n_items=market.n_items)
+    bare = PictureTables(rounds=rounds, n_items=market.n_items)
     first, second = (_drawn(bare, tmp_path / name) for name in ("a", "b"))
     assert [path.stem for path in first] == ["rounds", "front", "calibration"]
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
-    nothing = items.PictureTables(rounds=rounds[rounds["metric"] == "perplexity"], n_items=market.n_items)
+    nothing = PictureTables(rounds=rounds[rounds["metric"] == "perplexity"], n_items=market.n_items)
     assert _drawn(nothing, tmp_path) == []
 
 
@@ -229,7 +230,7 @@ def test_panels_reach_what_they_hold(market):
 
 def test_lorenz_curves_and_gini_come_from_the_ledger(market, figures):
     """The curve of an agent is the mean of its seeds' Lorenz curves; the legend tells their Gini."""
-    number = items.last_round(market.rounds)
+    number = last_round(market.rounds)
     rows = market.ledger[market.ledger["agent"].eq("relevance") & market.ledger["round"].eq(number)]
     counts = [np.bincount(items, minlength=market.n_items) for _, items in rows.groupby("seed")["item"]]
     figure = figures[loop.lorenz_curves]
@@ -250,7 +251,7 @@ def test_guarantees_by_decile_count_what_relevance_left_short():
     parts = {"rounds": pd.DataFrame(columns=["agent", "seed", "round", "metric", "value"])}
     parts["ledger"] = both.drop(columns="ground_intensity").sample(frac=1, random_state=1)
     parts["arrivals"] = both[["agent", "seed", "round", "arrival", "ground_intensity"]]
-    tables = items.PictureTables(**parts, n_items=3, required={(0, 0): np.array([5, 5, 5])})
+    tables = PictureTables(**parts, n_items=3, required={(0, 0): np.array([5, 5, 5])})
     paid = items.guaranteed_by_decile(tables).set_index(["agent", "decile"])["value"]
     assert paid["mine"].tolist() == [1] * 5 + [0] * 5
     assert paid["relevance"].tolist() == [0] * 10
@@ -258,7 +259,7 @@ def test_guarantees_by_decile_count_what_relevance_left_short():
 
 def test_the_title_over_requirements_is_the_tables_delivery(market, figures):
     """Title and panels say what is delivered of the last round's guarantees, and how many items have theirs in full."""
-    number = items.last_round(market.rounds)
+    number = last_round(market.rounds)
     figure = figures[prices.requirement]
     panels = " ".join(text.get_text() for ax in figure.axes for text in ax.texts)
     text = " ".join(f"{_texts(figure)} {figure.get_suptitle()} {panels}".split())
@@ -273,7 +274,7 @@ def test_the_title_over_requirements_is_the_tables_delivery(market, figures):
 
 def test_who_pays_is_of_late_rounds_and_without_relevance_of_bonuses(market, figures):
     """What earlier rounds hold changes nothing; agents are measured on items that any of them showed with a bonus."""
-    late = market.arrivals["round"].isin(measures.late_rounds(items.last_round(market.rounds) + 1))
+    late = market.arrivals["round"].isin(measures.late_rounds(last_round(market.rounds) + 1))
     paid = items.guaranteed_by_decile(market)
     alone = items.guaranteed_by_decile(replace(market, arrivals=market.arrivals[late]))
     pd.testing.assert_frame_equal(paid, alone)
@@ -452,7 +453,7 @@ def test_names_of_a_crowd_stay_apart(market):
         _rounds({(agent, 0): [point[n], 1.02 * point[n]] for agent, point in at.items()}, metric)
         for n, metric in enumerate(("perplexity", "utility"))
     ]
-    figure = loop.front(items.PictureTables(rounds=pd.concat(rounds), n_items=market.n_items))
+    figure = loop.front(PictureTables(rounds=pd.concat(rounds), n_items=market.n_items))
     ax = figure.axes[0]
     assert ax.get_xscale() == "log"
     figure.draw_without_rendering()
@@ -533,7 +534,7 @@ def test_campaigns_are_drawn_against_what_was_due(market, figures):
     assert due.get_xdata().tolist() == [0.0, 7.0, 9.0]
     assert due.get_ydata().tolist() == [0.0, 30.0, 40.0]
     assert day.lines[0].get_ydata().tolist() == [0.0, 8.0]
-    assert prices.campaigns(items.PictureTables(rounds=market.rounds, n_items=market.n_items)) is None
+    assert prices.campaigns(PictureTables(rounds=market.rounds, n_items=market.n_items)) is None
     # Where nothing was promised, such as to an audience of nobody, all of it is delivered.
     nobody = replace(market, campaigns=_campaigns().assign(due=0.0, delivered=0.0))
     assert "rim-feedback delivers 100 % of what campaigns are promised" in _texts(prices.campaigns(nobody))

@@ -9,9 +9,9 @@ from test_online_agents import Chunks, arrivals_of, skewed, view_of
 
 from rimsim.agents import Undeliverable, make_agent, undeliverable
 from rimsim.agents.gibbs import slate_chances
-from rimsim.agents.pacing import Delivery, Pacing, add_rows, count_rows, hide_full, move_prices
+from rimsim.agents.pacing import Pacing, RoundClock, add_rows, count_rows, hide_full, move_prices
 from rimsim.agents.prices import RowTable, constraints_of, solved_rows
-from rimsim.agents.rounds import RoundClock
+from rimsim.agents.rim_feedback import Delivery
 from rimsim.requirements.rows import Requirements, Row
 
 HOUR = 3600 * 1_000_000

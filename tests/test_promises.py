@@ -35,8 +35,9 @@ from rimsim.matching import Rows
 from rimsim.measures import find_measure
 from rimsim.requirements.rows import NO_REQUIREMENTS, Requirements, Row
 from rimsim.scenarios.report.comparison import delivered_of_due
-from rimsim.scenarios.study import facts
-from rimsim.scenarios.study.facts import AdoptionCount, HindsightPrices, certified, shared_facts
+from rimsim.scenarios.study import play
+from rimsim.scenarios.study.certificates import HindsightPrices, certified
+from rimsim.scenarios.study.play import AdoptionCount, shared_facts
 
 SHARE = {"name": "a", "items": [1], "share": 0.1}
 DAY = 86_400.0
@@ -507,7 +508,7 @@ def facts_of(market, closed, proof=None):
     adoption = AdoptionCount(market.world.release)
     adoption.enter(closed)
     shared = shared_facts(market.world, market.config, 0)
-    return facts.facts_of(shared, closed, np.zeros(market.n_items, np.int64), adoption, proof, None)
+    return play.facts_of(shared, closed, np.zeros(market.n_items, np.int64), adoption, proof, None)
 
 
 def owed_and_beyond(closed):

@@ -32,7 +32,7 @@ from rimsim.scenarios.report.console import markdown, show
 from rimsim.scenarios.report.html import html, write_page
 from rimsim.scenarios.report.record import Report, Section, TextTable
 from rimsim.scenarios.report.sweep import sweep_report, undrawn_reason
-from rimsim.scenarios.report.tables import late_figures, summary, two_seeds_note
+from rimsim.scenarios.report.tables import item_names, late_figures, picture_tables, summary, two_seeds_note
 from rimsim.scenarios.runs.schema import TABLES
 from rimsim.scenarios.runs.store import Run, RunTables, catalogue_table
 from rimsim.scenarios.study.plan import study_of
@@ -150,7 +150,7 @@ def test_pictures_and_tensorboard_are_of_the_tables_rounds_and_unit(run):
     assert row.mean == late_figures(run.rounds).loc["relevance", "utility"] == pytest.approx(last.mean())
     final = read_scalars(event_folder(run.folder, "relevance", 0))["final/utility"]
     assert final == [(1, pytest.approx(last[0]))]
-    tables = of_items.picture_tables(run)
+    tables = picture_tables(run)
     assert tables.unit == "examined"
     last = run.rounds[(run.rounds["round"] == 1) & (run.rounds["metric"] == "items_met")]
     for name, ratios in of_items.delivery_ratios(tables, 1).items():
@@ -438,8 +438,8 @@ def test_the_catalogue_keeps_what_the_log_knows():
     table = catalogue_table(items, np.array([1, 1, 0]))
     known = {"item": [0, 1], "events": [1, 2], "id": ["7", "b"], "title": ["A", ""], "provider": ["x", "y"]}
     assert table.to_dict("list") == known
-    assert of_items.item_names(table) == ["A", "b"]
-    assert of_items.item_names(table[["item", "events"]]) == ["item 0", "item 1"]
+    assert item_names(table) == ["A", "b"]
+    assert item_names(table[["item", "events"]]) == ["item 0", "item 1"]
 
 
 def _exposures():

@@ -194,7 +194,7 @@ def test_agents_are_told_a_forecast():
     view, schedule = market.round_view(), market.schedule
     assert view.arrivals == round(schedule.forecast) != len(schedule)
     positions = round(schedule.forecast / len(schedule) * len(schedule) * market.config.slate)
-    weights = market.open.promised.weights
+    weights = market.open.requirements.position_weights
     assert view.required.sum() / weights.mean() == pytest.approx(0.5 * positions, abs=1)
     play_out(market, make_agent("random"))
     past = tuple(market.platform.rounds)[:2]

@@ -18,7 +18,8 @@ from rimsim.errors import ConfigError, RunFolderError
 from rimsim.market import Market, build_world
 from rimsim.scenarios import compare, load_run, sweep
 from rimsim.scenarios.cli.main import main
-from rimsim.scenarios.runs.status import StudyOptions, points_of
+from rimsim.scenarios.runs.job import StudyOptions
+from rimsim.scenarios.runs.status import points_of
 from rimsim.scenarios.study.compare import begin, resume
 from rimsim.scenarios.study.controls import play_replica
 from rimsim.scenarios.study.plan import planned, require_unchanged

@@ -113,7 +113,7 @@ def test_one_law_decides_what_is_consumed(kind, scenario, draw):
     draws = torch.Generator().manual_seed(0)
     while not market.done:
         arrivals = market.next_arrivals(7)
-        visits = market.open.visits(arrivals.index)
+        visits = market.open.visits(arrivals.row)
         counts = visits.histories.events.counts[visits.slot]
         ticks = visits.schedule.tick[visits.row]
         states = visits.histories.states(visits.slot, counts, ticks)
@@ -133,9 +133,9 @@ def test_one_law_decides_what_is_consumed(kind, scenario, draw):
         ledger = (opened if market.round == number else market.closed[-1]).ledger
         intensity = np.take_along_axis(arrivals.true_intensity.numpy(), items.clip(0), 1) * (items >= 0)
         probability = 1 - np.exp(-intensity * 0.85 ** np.arange(config.slate) * 3.0)
-        assert ledger.probability[arrivals.index] == pytest.approx(probability, rel=1e-5, abs=1e-9)
-        taken = visits.uniform(items) < ledger.probability[arrivals.index]
-        np.testing.assert_array_equal(ledger.consumed[arrivals.index], taken)
+        assert ledger.probability[arrivals.row] == pytest.approx(probability, rel=1e-5, abs=1e-9)
+        taken = visits.uniform(items) < ledger.probability[arrivals.row]
+        np.testing.assert_array_equal(ledger.consumed[arrivals.row], taken)
         seen, again = seen + len(arrivals), again + int((counts > 0).sum())
     assert seen == 240
     assert again > (10 if draw == "users" else 2)
@@ -172,12 +172,12 @@ def test_sizes_of_visits_are_those_of_their_states(kind):
     opened = market.open
     while not market.done:
         arrivals = market.next_arrivals(5)
-        visits = opened.visits(arrivals.index)
+        visits = opened.visits(arrivals.row)
         ticks = visits.schedule.tick[visits.row]
         states = visits.histories.states(visits.slot, visits.histories.events.counts[visits.slot], ticks)
         size = truth.sizes.of_visits(visits.histories, visits.slot, ticks, 0)
         assert size == pytest.approx(truth.expected(visits.log_user, states), rel=1e-12)
-        found |= dict(zip(arrivals.index.tolist(), size.tolist(), strict=True))
+        found |= dict(zip(arrivals.row.tolist(), size.tolist(), strict=True))
         market.serve(arrivals, top_k(arrivals.relevance, arrivals.admissible, market.config.slate))
     assert opened.histories.events.counts.max() > 1
     np.testing.assert_array_equal(market.closed[0].relevant, [found[row] for row in range(len(found))])

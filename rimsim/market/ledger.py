@@ -1,4 +1,4 @@
-"""Ledger of a round, and events for the platform."""
+"""Ledger of a round, and evidence for the platform."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ import pandas as pd
 from rimsim import rng
 from rimsim.arrays import Array, Bools, Float32s, Floats, Ints, Ints32, seconds
 from rimsim.compiled import compiled
+from rimsim.config import ScenarioConfig
+from rimsim.errors import ConfigError
+from rimsim.evaluation import DecayEstimate, decay_of_counts, decay_of_slates, taken_by_position
 from rimsim.evaluation.off_policy import Chances
 from rimsim.market.histories import Histories
 from rimsim.market.records import Response, Schedule, ScoredStates, Slates, at_items
@@ -166,9 +169,9 @@ class Shown:
         """Impressions with the scores that the arrivals' states give them."""
         score = np.full(self.item.shape, np.nan, np.float32)
         for chunk in states:
-            items = self.item[chunk.index].astype(np.int64)
+            items = self.item[chunk.row].astype(np.int64)
             found = at_items(chunk.relevance, items) * chunk.ground_intensity.cpu().numpy()[:, None]
-            score[chunk.index] = np.where(items >= 0, found, np.nan)
+            score[chunk.row] = np.where(items >= 0, found, np.nan)
         return replace(self, score=score)
 
 
@@ -187,3 +190,53 @@ def fold_of(seed: int, users: Ints) -> Ints:
     """(n,) fold, 0 or 1, of market users."""
     # A model of one fold has not seen the last round of the other.
     return (rng.bits(seed, rng.Purpose.MODEL, 7, users) & np.uint64(1)).astype(np.int64)
+
+
+# -- examination ------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, eq=False)
+class Examined:
+    """Evidence of γ, the decay of examination."""
+
+    counts: Ints
+    """(2, k) items shown in uniform slates, and taken of them, at each position; zeros unless they are used."""
+    estimate: DecayEstimate | None = None
+    """Estimate of γ from all rounds so far; None before the first, or where γ is known."""
+
+    @classmethod
+    def nothing(cls, slate: int) -> Examined:
+        """Evidence before the first round is over."""
+        return cls(np.zeros((2, slate), np.int64))
+
+    def decay(self, config: ScenarioConfig) -> float:
+        """Value of γ that the platform uses next."""
+        if config.exposure.examination == "known":
+            return config.consumer.position_decay
+        return config.exposure.prior_decay if self.estimate is None else self.estimate.decay
+
+    def after(self, ledger: Ledger, known: Bools, config: ScenarioConfig) -> Examined:
+        """Evidence after another round, from its known (n,) slates."""
+        # Uniform slates of all rounds are counted together. Harvested estimates of rounds are independent, since each
+        # has levels, slopes and items of its own, so they are averaged by their precision.
+        how = config.exposure.examination
+        if how == "random":
+            rows = known & ledger.uniform
+            counts = self.counts + taken_by_position(ledger.item[rows], ledger.consumed[rows])
+            return Examined(counts, decay_of_counts(counts))
+        if how == "harvested":
+            found = decay_of_slates(ledger.item[known], ledger.consumed[known], ledger.intensity[known])
+            pooled = [estimate for estimate in (self.estimate, found) if estimate is not None]
+            return replace(self, estimate=DecayEstimate.pooled(pooled))
+        return self
+
+
+def require_uniform(uniform: Bools | None, config: ScenarioConfig) -> None:
+    """Refuse an agent without uniform slates if γ needs them.
+
+    Raises:
+        ConfigError: If it is such an agent.
+    """
+    if config.exposure.examination == "random" and uniform is None:
+        raise ConfigError(
+            "exposure.examination is 'random', and this agent shows no uniform slates; allowed: an agent that does "
+            "(random, epsilon-greedy, or one's own with Slates.uniform), or examination: harvested, known"
+        )

@@ -16,8 +16,7 @@ from rimsim.market.arrivals.contract import ArrivalCapabilities, ArrivalProcess,
 from rimsim.market.consumers.contract import Consumer, World
 from rimsim.market.controls import Control, require_controllable
 from rimsim.market.histories import Histories, LoggedPast
-from rimsim.market.learning import require_uniform, weights_of
-from rimsim.market.ledger import Ledger, PastRound
+from rimsim.market.ledger import Ledger, PastRound, require_uniform
 from rimsim.market.platform import Platform, session_scores
 from rimsim.market.providers import Offer, Provider, RoundOutcome, is_fixed, make_providers
 from rimsim.market.records import (
@@ -44,8 +43,16 @@ from rimsim.market.scores import (
     most_states,
 )
 from rimsim.market.state import MarketState
-from rimsim.market.world import build_world, initial_model, plugs_of, read_log, warm_model, world_of
-from rimsim.requirements.carry_over import CarryOver, ScenarioRequirements, expected
+from rimsim.market.world import (
+    build_world,
+    initial_model,
+    plugs_of,
+    read_log,
+    warm_model,
+    weights_of,
+    world_of,
+)
+from rimsim.requirements.rows import CarryOver, ScenarioRequirements, expected
 from rimsim.system import give_back, single_thread
 
 
@@ -216,7 +223,7 @@ class Market:
             came=len(self._past_states),
             key=rng.derived_seed(self.seeds.agent, rng.Purpose.AGENT, self.round),
             audience=self._audience(),
-            position_weights=requirements.weights.copy(),
+            position_weights=requirements.position_weights.copy(),
             unit=exposure.unit,
             hard=exposure.hard,
             pace=exposure.pace,
@@ -265,7 +272,7 @@ class Market:
             AgentError: If the slates have another shape, or hold inadmissible items.
             MarketError: If the arrivals were not handed out or were served before.
         """
-        shown, consumed = self.show(arrivals.index, as_slates(slates), empty=invalid == "empty")
+        shown, consumed = self.show(arrivals.row, as_slates(slates), empty=invalid == "empty")
         return Feedback(arrivals, shown, consumed)
 
     def show(self, rows: Ints, slates: Slates, *, empty: bool) -> tuple[Ints, Bools]:
@@ -340,7 +347,7 @@ class Market:
             table=self._requirements,
             past=self._logged_past,
             before=self._carry_over,
-            weights=weights_of(self.config, self.consumer, self.platform.decay),
+            position_weights=weights_of(self.config, self.consumer, self.platform.decay),
             release=self.release,
         )
         stay = self.arrivals.keeps_users and past

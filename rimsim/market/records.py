@@ -16,7 +16,7 @@ from rimsim.config.fields import duration_seconds
 from rimsim.errors import AgentError
 from rimsim.evaluation.off_policy import Chances
 from rimsim.intensity.states import UserStates
-from rimsim.requirements.audiences import RoundVisits
+from rimsim.requirements.campaigns import RoundVisits
 from rimsim.requirements.rows import NO_REQUIREMENTS, Requirements
 
 if TYPE_CHECKING:
@@ -152,8 +152,8 @@ class Arrivals:
     """(n,) float32 λ(x): expected interactions of the state in this session."""
     admissible: torch.Tensor
     """(n, M) bool: released and not yet consumed by the user."""
-    index: Ints
-    """(n,) row of each arrival in its round, in clock order."""
+    row: Ints
+    """(n,) row of each arrival in its round's schedule."""
     true_intensity: torch.Tensor | None = None
     """(n, M) float32 λ*(x)·p*(y|x); only for agents that declare ``needs_truth`` (bounds, not contestants)."""
     capacity: Ints | None = None
@@ -171,6 +171,11 @@ class Arrivals:
         columns = [getattr(self, column.name) for column in fields(self)]
         chosen: list[Any] = [None if column is None else column[which] for column in columns]
         return Arrivals(*chosen)
+
+    @property
+    def index(self) -> Ints:
+        """Alias of ``row``."""
+        return self.row
 
     @property
     def intensity(self) -> torch.Tensor:
@@ -394,14 +399,14 @@ def mark_wrong(items: Ints, admissible: Bools, n_items: int, wrong: Bools) -> bo
 
 
 @compiled
-def count_items(items: Ints, weights: Floats, exposure: Floats) -> None:
-    """Add weights (k,) of shown items (n, k) to exposures (M,)."""
+def count_items(items: Ints, position_weights: Floats, exposure: Floats) -> None:
+    """Add position weights (k,) of shown items (n, k) to exposures (M,)."""
     n, k = items.shape
     for row in range(n):
         for position in range(k):
             item = items[row, position]
             if item >= 0:
-                exposure[item] += weights[position]
+                exposure[item] += position_weights[position]
 
 
 @compiled

@@ -49,7 +49,7 @@ from rimsim.market.records import (
 )
 from rimsim.market.scores import ArrivalScores, PrecomputedScores, Scorer, ScoreRows, StateScores, device_of
 from rimsim.market.single import EntryColumns, serve_by_hits, serve_by_law
-from rimsim.requirements.carry_over import CarryOver, RoundRequirements, ScenarioRequirements
+from rimsim.requirements.rows import CarryOver, RoundRequirements, ScenarioRequirements
 
 
 # -- the clock --------------------------------------------------------------------------------------------------------
@@ -229,7 +229,7 @@ class RoundTerms:
         table: ScenarioRequirements,
         past: LoggedPast,
         before: CarryOver | None,
-        weights: Floats,
+        position_weights: Floats,
         release: Ints,
     ) -> RoundTerms:
         """Plan of the round ``number`` with the arrivals of ``schedule``."""
@@ -240,7 +240,7 @@ class RoundTerms:
             before,
             forecast=schedule.expected_over_actual,
             capacity=capacity,
-            weights=weights,
+            position_weights=position_weights,
             release=release,
         )
         return cls(number, config.slate, schedule, capacity, requirements, release)
@@ -303,7 +303,7 @@ class Round:
         """Requirements of the round; ``promised`` is an alias."""
         self.required, self.due = plan.requirements.required, plan.requirements.due
         """(M,) required exposures b_y and (J,) those that the round adds to each row's guarantee."""
-        self.promises, self.position_weights = plan.requirements.table, plan.requirements.weights
+        self.promises, self.position_weights = plan.requirements.table, plan.requirements.position_weights
         """Requirements in addition to ``required``, and (k,) weight of an exposure at each position."""
         self.capacity = plan.capacity
         """(n,) positions that each arrival may fill; None: all."""
@@ -410,7 +410,7 @@ class Round:
             relevance=relevance.clone(),
             ground_intensity=ground.clone(),
             admissible=admissible.clone(),
-            index=rows.copy(),
+            row=rows.copy(),
             true_intensity=true,
             capacity=None if self.capacity is None else self.capacity[rows],
             audiences=None if counted is None else counted[rows],
@@ -465,7 +465,7 @@ class Round:
         response = self.respond(visits, slates.items)
         organic = NOTHING if self._can.exogenous else self._organic(visits)
         self.ledger.write(rows, slates, response, relevance, scores.ground)
-        count_items(slates.items, self.requirements.weights, self.exposure)
+        count_items(slates.items, self.requirements.position_weights, self.exposure)
         if not self._can.hits_only and np.count_nonzero(response.consumed):
             known = self.schedule.tick[rows] + self._wait
             self.histories.append_marked(visits.slot, known, slates.items, response.consumed)

@@ -32,8 +32,8 @@ from rimsim.market.histories import Histories
 from rimsim.market.ledger import PastRound, fold_of
 from rimsim.market.records import Arrivals, Schedule, ScoredStates, at_items
 from rimsim.matching import top_k
-from rimsim.requirements.audiences import RoundVisits
-from rimsim.requirements.carry_over import RoundRequirements
+from rimsim.requirements.campaigns import RoundVisits
+from rimsim.requirements.rows import RoundRequirements
 
 FoldModels: TypeAlias = Callable[[], tuple[IntensityModel, ...]]
 """Models of each fold of users, or one for all; called when first needed."""

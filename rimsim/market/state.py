@@ -18,11 +18,10 @@ from rimsim.intensity.contract import IntensityModel
 from rimsim.intensity.impressions import LayerFit
 from rimsim.intensity.persistence import load, save_model
 from rimsim.market.histories import Histories, LoggedPast
-from rimsim.market.learning import Examined
-from rimsim.market.ledger import PastRound, Shown
+from rimsim.market.ledger import Examined, PastRound, Shown
 from rimsim.market.providers import Offer
 from rimsim.market.records import Schedule
-from rimsim.requirements.carry_over import CarryOver
+from rimsim.requirements.rows import CarryOver
 
 _FORMAT = 7
 _COLUMNS = tuple(field.name for field in dataclasses.fields(Schedule))

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from rimsim import data, intensity, rng
-from rimsim.arrays import ALWAYS, ticks
+from rimsim.arrays import ALWAYS, Floats, ticks
 from rimsim.config import ConsumerConfig, PlatformConfig, ScenarioConfig
 from rimsim.config.fields import duration_seconds
 from rimsim.data import later_sessions, load_log, require_usable
@@ -27,15 +27,16 @@ from rimsim.intensity.registry import make, shipped
 from rimsim.market.arrivals import make_arrivals
 from rimsim.market.arrivals.contract import ArrivalCapabilities, ArrivalProcess, RoundsSoFar
 from rimsim.market.consumers import make_consumer, session_sizes, truths
-from rimsim.market.consumers.contract import Consumer, ConsumerCapabilities, World
+from rimsim.market.consumers.contract import Consumer, ConsumerCapabilities, World, examination
 from rimsim.market.consumers.hidden_quality import hidden_bias
 from rimsim.market.consumers.truths import AUTO, Truth, check_truth, fit_truth, load_truth, truth_model
 from rimsim.market.histories import LoggedPast
-from rimsim.market.learning import Examined, weights_of
+from rimsim.market.ledger import Examined
 from rimsim.market.providers import Provider, make_providers
 from rimsim.market.round import RoundTerms
+from rimsim.measures import position_weights
 from rimsim.plugs import files_of
-from rimsim.requirements.carry_over import ScenarioRequirements
+from rimsim.requirements.rows import ScenarioRequirements
 from rimsim.system import report_progress, single_thread
 
 
@@ -181,9 +182,25 @@ def first_round(config: ScenarioConfig, seed: int) -> RoundTerms:
         table=ScenarioRequirements(config, world.campaign_tables, seed),
         past=LoggedPast.of(world.past, empty=config.arrivals.history == "none"),
         before=None,
-        weights=weights_of(config, consumer, Examined.nothing(config.slate).decay(config)),
+        position_weights=weights_of(config, consumer, Examined.nothing(config.slate).decay(config)),
         release=world.release,
     )
+
+
+def weights_of(config: ScenarioConfig, consumer: Consumer, decay: float) -> Floats:
+    """(k,) weight of an exposure at each position under γ = ``decay``."""
+    # It is in the unit of the guarantee. Where consumption is a hit, positions make no difference.
+    if config.exposure.unit == "shown" or ConsumerCapabilities.of(consumer).hits_only:
+        return np.ones(config.slate)
+    return position_weights(decay, config.slate)
+
+
+def examination_of(config: ScenarioConfig, consumer: Consumer, decay: float) -> Floats:
+    """(k,) factor of each position on intensities, under γ = ``decay``."""
+    # a·γ^(r−1), as consumers answer; 1 where consumption is a hit, wherever the item was shown.
+    if ConsumerCapabilities.of(consumer).hits_only:
+        return np.ones(config.slate)
+    return np.asarray(config.consumer.attraction * examination(decay, config.slate), np.float64)
 
 
 def own_places(config: ScenarioConfig) -> list[str]:

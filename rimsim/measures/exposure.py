@@ -1,7 +1,7 @@
 """Measures of exposure: the spread of counts, and guarantees kept.
 
 Arrays have one count per item, zeros included: M items, ``exposure`` E, ``required`` exposures b. ``slates`` (n, k)
-hold item indices in order of position, −1 where a position is empty; ``n_items`` is M, ``gamma`` γ in [0, 1].
+hold item indices in order of position, −1 where a position is empty; ``n_items`` is M, ``decay`` γ in [0, 1].
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ def weighted_exposure(slates: ArrayLike, weights: ArrayLike, n_items: int) -> Fl
     return np.bincount(shown[filled], weights=each[filled], minlength=n_items).astype(np.float64)
 
 
-def position_weights(gamma: float, k: int) -> Floats:
+def position_weights(decay: float, k: int) -> Floats:
     """(k,) shares γ^(r−1) of visitors who examine position r.
 
     Multiples of 2^−20, so that sums of them are exact in float64: an item's exposure does not depend on the order in
     which it is added up.
     """
-    if not 0 <= gamma <= 1:
-        refuse(DataError, "gamma", str(gamma), "0 to 1")
-    return np.asarray(np.rint(gamma ** np.arange(k, dtype=np.float64) * _GRID) / _GRID, np.float64)
+    if not 0 <= decay <= 1:
+        refuse(DataError, "decay", str(decay), "0 to 1")
+    return np.asarray(np.rint(decay ** np.arange(k, dtype=np.float64) * _GRID) / _GRID, np.float64)
 
 
 def mean_weight(weights: ArrayLike) -> float:
@@ -129,7 +129,7 @@ def shortfall(exposure: ArrayLike, required: ArrayLike) -> float:
     return shortfall_units(exposure, required) / total if total > 0 else 0.0
 
 
-def examined_shortfall(slates: ArrayLike, required: ArrayLike, gamma: float) -> float:
+def examined_shortfall(slates: ArrayLike, required: ArrayLike, decay: float) -> float:
     """Shortfall of expected examinations: Σ(b̃ − Ẽ)₊ / Σb̃.
 
     With Ẽ = Σγ^(r−1) and b̃ = b·mean_r γ^(r−1), r = 1…k, a guarantee kept at average positions has none; one kept at
@@ -137,7 +137,7 @@ def examined_shortfall(slates: ArrayLike, required: ArrayLike, gamma: float) -> 
     """
     required = as_counts(required, "required")
     shown = as_slates(slates, len(required))
-    weights = position_weights(gamma, shown.shape[1])
+    weights = position_weights(decay, shown.shape[1])
     return shortfall(weighted_exposure(shown, weights, len(required)), required * mean_weight(weights))
 
 

@@ -168,7 +168,7 @@ class RoundFacts:
     """The item table of the log, M rows: ``id``, ``title``, ``genres``, ``year``, ``release``."""
     cost: float
     """c, the cost of one exposure of shortfall, in units of intensity."""
-    gamma: float
+    decay: float
     """γ, the chance that the next position is examined; 1 in a replay, which sees all positions."""
     attraction: float = 1.0
     """a, the factor of consumers on the intensity of an item that is examined."""
@@ -201,6 +201,11 @@ class RoundFacts:
         return len(self.required)
 
     @property
+    def gamma(self) -> float:
+        """Alias of ``decay``."""
+        return self.decay
+
+    @property
     def on_offer(self) -> Bools:
         """(M,) items whose provider is in the market, released or not."""
         return np.asarray(self.there[self.provider], np.bool_)
@@ -211,7 +216,7 @@ class RoundFacts:
         positions = self.slates.shape[1]
         if self.counts_items:  # a replay, which sees all positions
             return np.ones(positions)
-        return np.asarray(self.attraction * self.gamma ** np.arange(positions), np.float64)
+        return np.asarray(self.attraction * self.decay ** np.arange(positions), np.float64)
 
     @cached_property
     def exposure(self) -> Ints:

@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 
 _PAIRS = 1000  # pairs of arrivals that ``jaccard`` compares
 _DAY = 86_400.0
-_GAMMA = 0.8  # of made-up rounds
+_DECAY = 0.8  # of made-up rounds
 _RECORDED = ("name", "unit", "formula", "title", "group", "better")  # fields of a measure in a run folder
 
 
@@ -126,7 +126,7 @@ _ALL = (
     Measure("shortfall", "share", "Σ (b − E)₊ / Σ b, E and b counted as positions; 0 if Σ b = 0",
         lambda f: shortfall(f.exposure, f.required_positions), "Undelivered, as shown", "guarantee", "lower", band=3),
     Measure("examined_shortfall", "share", "Σ (b̃ − Ẽ)₊ / Σ b̃, Ẽ = Σ γ^(r−1), b̃ = b·mean_r γ^(r−1)",
-        lambda f: examined_shortfall(f.slates, f.required_positions, f.gamma),
+        lambda f: examined_shortfall(f.slates, f.required_positions, f.decay),
         "Undelivered, as examined", "guarantee", "lower", band=2),
     Measure("shortfall_units", "exposures", "Σ (b − E)₊ in the unit of the guarantee (`exposure.unit`)",
         lambda f: shortfall_units(f.delivered, f.required), "Missing exposures", "guarantee", "lower"),
@@ -326,7 +326,7 @@ def made_up_round(
     exposure = draw.poisson(n * slate / m, m)
     number = int(released.sum())
     came = draw.random(m) < (0.9 if complete else 1.0)
-    weights = position_weights(_GAMMA, slate)
+    weights = position_weights(_DECAY, slate)
     return RoundFacts(
         round=1,
         seed=seed,
@@ -361,7 +361,7 @@ def made_up_round(
         sold=np.bincount(chosen[consumed], minlength=m) + draw.poisson(0.5, m),
         items=items,
         cost=float(draw.random()),
-        gamma=_GAMMA,
+        decay=_DECAY,
         item_price=-draw.random(m) if complete else None,
         adoption=AdoptionTimes(draw.integers(1, n + 2, number), draw.random(number) < 0.7)
         if number

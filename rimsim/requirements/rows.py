@@ -1,7 +1,8 @@
-"""Requirements of a round: least and most exposures of items."""
+"""Requirements of each round, row by row, with carry-over."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -9,8 +10,22 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rimsim.arrays import Bools, Floats, Ints
-from rimsim.measures import weighted_exposure
+from rimsim import rng
+from rimsim.arrays import NEVER, Bools, Floats, Ints, ticks
+from rimsim.config import ExposureConfig, ScenarioConfig
+from rimsim.config.fields import duration_seconds
+from rimsim.errors import ConfigError
+from rimsim.matching import required_exposure
+from rimsim.measures import mean_weight, weighted_exposure
+from rimsim.requirements.campaigns import (
+    Audience,
+    CampaignTables,
+    ExpectedRound,
+    Guarantee,
+    RoundVisits,
+    campaign_of,
+    groups_of,
+)
 
 
 class Row(NamedTuple):
@@ -113,20 +128,291 @@ class Requirements:
         return np.asarray(columns[:, self.audience], np.bool_)
 
     def delivered(
-        self, slates: NDArray[np.integer], audiences: Bools | None, weights: Floats, n_items: int
+        self, slates: NDArray[np.integer], audiences: Bools | None, position_weights: Floats, n_items: int
     ) -> Floats:
         """(J,) exposures of each row, in the unit of the guarantee.
 
-        Slates are (n, k) items, −1 for an empty position; weights (k,) those of an exposure at each position.
+        Slates are (n, k) items, −1 for an empty position; ``position_weights`` (k,) are those of an exposure.
         """
         if not len(self):
             return np.zeros(0)
         masks = [] if audiences is None else list(audiences.T)
         parts = [slates[mask] for mask in masks] + [slates]  # the last is column −1: everyone
-        counts = np.stack([weighted_exposure(part, weights, n_items) for part in parts])
+        counts = np.stack([weighted_exposure(part, position_weights, n_items) for part in parts])
         each = counts[np.repeat(self.audience, np.diff(self.first)), self.item]
         return np.asarray(np.add.reduceat(each, self.first[:-1]), np.float64)
 
 
 NO_REQUIREMENTS = Requirements.of([])
 """Table without rows."""
+
+
+def expected(count: int, forecast: float) -> int:
+    """Expected arrivals or positions: the realised count times the forecast."""
+    return count if forecast == 1.0 else round(forecast * count)
+
+
+class CarryOver(NamedTuple):
+    """Required minus delivered exposures of earlier rounds, at average positions.
+
+    They are negative after over-delivery.
+    """
+
+    items: Floats
+    """(M,) of each item, since its period began."""
+    rows: Floats
+    """(P,) of each group since its period began, then of each campaign."""
+    start: int
+    """Tick at which the last of these rounds began."""
+
+
+@dataclass(frozen=True, eq=False)
+class RoundRequirements:
+    """Requirements of a round."""
+
+    required: Floats
+    """(M,) required exposures of each item, in the unit of the guarantee."""
+    table: Requirements
+    audiences: tuple[Audience, ...]
+    """A audiences: the columns of ``Arrivals.audiences``."""
+    counted: Bools | None
+    """(n, A) arrivals that belong to each audience, within its time; None without audiences."""
+    start: int
+    """Tick at which the round begins."""
+    stop: int
+    """Tick at which it ends."""
+    row: Ints
+    """(J,) group or campaign of each row of the table; −1: the cap of an item."""
+    due: Floats
+    """(J,) exposures that the round adds to each row's guarantee, in the unit of the guarantee."""
+    accrued: CarryOver
+    """Required by the end of the round and not delivered before it."""
+    position_weights: Floats
+    """(k,) weight of an exposure at each position, in the unit of the guarantee."""
+
+    @property
+    def weights(self) -> Floats:
+        """Alias of ``position_weights``."""
+        return self.position_weights
+
+    def delivered(self, slates: NDArray[np.integer], rows: Ints | None = None) -> Floats:
+        """(J,) exposures of each row, in the unit of the guarantee.
+
+        Args:
+            slates: (n, k) items shown to arrivals of the round, −1 for an empty position.
+            rows: (n,) the arrivals; None: all, in clock order.
+        """
+        counted = self.counted if self.counted is None or rows is None else self.counted[rows]
+        return self.table.delivered(slates, counted, self.position_weights, len(self.required))
+
+    def would_count(self, visits: RoundVisits) -> Bools | None:
+        """(m, A) as ``counted``, for visits of another period."""
+        return _masks(self.audiences, visits.moved_to(self.start, self.stop))
+
+    def carried_over(self, exposure: Floats, delivered: Floats) -> CarryOver:
+        """Carry-over after exposures (M,) of items and (J,) of rows."""
+        average, (items, rows, start) = mean_weight(self.position_weights), self.accrued
+        rows, mine = rows.copy(), self.row >= 0
+        rows[self.row[mine]] -= delivered[mine] / average
+        return CarryOver(items - exposure / average, rows, start)
+
+
+def _masks(audiences: Sequence[Audience], visits: RoundVisits) -> Bools | None:
+    """(n, A) visits that count for each audience; None without audiences."""
+    return np.stack([audience.counts(visits) for audience in audiences], axis=1) if audiences else None
+
+
+class ScenarioRequirements:
+    """Floors, groups, campaigns and caps of a scenario.
+
+    Args:
+        seed: Seed of arrivals, which draws the users of an audience.
+
+    Raises:
+        ConfigError: If a group or campaign has no items or no users, or names an unknown column or value.
+    """
+
+    def __init__(self, config: ScenarioConfig, tables: CampaignTables, seed: int) -> None:
+        exposure = config.exposure
+        self._exposure, self._slate, self._seed = exposure, config.slate, seed
+        self._opening = int(ticks(tables.opening))
+        self._ids: list[str] = tables.items["id"].astype(str).tolist()
+        groups = [guarantee for group in exposure.groups for guarantee in groups_of(tables.items, group)]
+        self._groups = len(groups)
+        self._guarantees = groups + [
+            campaign_of(tables, campaign, seed, number) for number, campaign in enumerate(exposure.campaigns)
+        ]
+
+    def round(
+        self,
+        number: int,
+        visits: RoundVisits,
+        before: CarryOver | None,
+        *,
+        forecast: float,
+        capacity: Ints | None,
+        position_weights: Floats,
+        release: Ints,
+    ) -> RoundRequirements:
+        """Requirements of a round.
+
+        Args:
+            before: Carry-over of the round before; None: it is the first.
+            forecast: Expected over realised arrivals, of the arrival process.
+            capacity: (n,) positions that each arrival may fill; None: all.
+            position_weights: (k,) weight of an exposure at each position, in the unit of the guarantee.
+            release: (M,) tick of each item's release; an item that is no longer on offer has no carry-over.
+
+        Raises:
+            ConfigError: If a campaign requires more exposures than there are positions, as far as is known.
+        """
+        forecast *= self._exposure.forecast
+        average = mean_weight(position_weights)
+        each = np.full(len(visits.tick), self._slate) if capacity is None else capacity
+        positions = expected(int(each.sum()), forecast)
+        ties = rng.derived_seed(self._seed, rng.Purpose.FLOORS, number)
+        floors = item_floors(self._exposure, visits, positions, release, ties)
+        ahead = ExpectedRound(
+            visits,
+            np.multiply(forecast, each, dtype=np.float64),
+            uniform_share(visits, positions, release),
+            forecast,
+        )
+        if before is None:
+            self._require_positions(ahead)
+        before = self._in_period(before, visits.start)
+        withdrawn = release >= NEVER
+        if withdrawn.any():
+            before = before._replace(items=np.where(withdrawn, 0.0, before.items))
+        added = np.array([guarantee.accrued(ahead) for guarantee in self._guarantees], np.float64)
+        accrued = CarryOver(before.items + floors, before.rows + added, visits.start)
+        rows = [
+            (index, row, guarantee.audience)
+            for index, guarantee in enumerate(self._guarantees)
+            if (row := _row(guarantee, ahead, float(accrued.rows[index]), average)) is not None
+        ]
+        audiences = [audience for _, _, audience in rows if audience is not None]
+        caps = self._caps(ahead, average)
+        return RoundRequirements(
+            required=np.clip(accrued.items, 0.0, np.maximum(floors, ahead.arrivals(None))) * average,
+            table=Requirements.of(
+                [
+                    row if audience is None else row._replace(audience=audiences.index(audience))
+                    for _, row, audience in rows
+                ]
+                + caps
+            ),
+            audiences=tuple(audiences),
+            counted=_masks(audiences, visits),
+            start=visits.start,
+            stop=visits.stop,
+            due=np.array([added[index] for index, _, _ in rows] + [0.0] * len(caps)) * average,
+            row=np.array([index for index, _, _ in rows] + [-1] * len(caps), np.int64),
+            accrued=accrued,
+            position_weights=position_weights,
+        )
+
+    def _in_period(self, before: CarryOver | None, start: int) -> CarryOver:
+        """Carry-over within the period of a round from ``start``."""
+        if before is None:
+            return CarryOver(np.zeros(len(self._ids)), np.zeros(len(self._guarantees)), start)
+        if self._exposure.per != "round":
+            period = int(ticks(duration_seconds(self._exposure.per)))
+            if (before.start - self._opening) // period == (start - self._opening) // period:
+                return before
+        rows = before.rows.copy()
+        rows[: self._groups] = 0.0
+        return CarryOver(np.zeros_like(before.items), rows, start)
+
+    def _caps(self, ahead: ExpectedRound, average: float) -> list[Row]:
+        """Caps of items in a round, one row per item."""
+        if self._exposure.most is None:
+            return []
+        most = np.ceil(self._exposure.most * ahead.share) * average
+        return [
+            Row(
+                f"most of item {self._ids[item]}",
+                np.array([item]),
+                most=float(most[item]),
+                begin=ahead.visits.start,
+                end=ahead.visits.stop,
+                arrivals=ahead.arrivals(None),
+            )
+            for item in range(len(most))
+        ]
+
+    def _require_positions(self, ahead: ExpectedRound) -> None:
+        """Refuse a campaign of more exposures than expected positions."""
+        for guarantee in self._guarantees:  # as if all rounds were like the first
+            audience = guarantee.audience
+            if audience is None or guarantee.exposures is None:
+                continue
+            anytime = dataclasses.replace(audience, begin=-NEVER, end=NEVER).counts(ahead.visits)
+            each = np.minimum(ahead.positions[anytime], ahead.forecast * len(guarantee.items))
+            there = float(each.sum())
+            if self._exposure.most is not None:
+                share = np.maximum(ahead.share[guarantee.items], ahead.share.mean())  # some come later
+                there = min(there, float(np.ceil(self._exposure.most * share).sum()))
+            there *= (audience.end - audience.begin) / max(ahead.visits.stop - ahead.visits.start, 1)
+            if guarantee.exposures > there:
+                raise ConfigError(
+                    f"campaign {guarantee.name!r}: {guarantee.exposures:,} exposures, where its audience has about "
+                    f"{there:,.0f} positions for its items in its time; allowed: fewer exposures, a longer time, a "
+                    "wider audience or higher caps"
+                )
+
+
+def _row(guarantee: Guarantee, ahead: ExpectedRound, accrued: float, average: float) -> Row | None:
+    """Row of a guarantee; None outside its time."""
+    begin, end, audience = ahead.visits.start, ahead.visits.stop, guarantee.audience
+    if audience is not None:
+        begin, end = max(audience.begin, begin), min(audience.end, end)
+    if begin >= end:
+        return None
+    # In whole exposures at average positions.
+    least = float(np.floor(max(accrued, 0.0) + 0.5)) * average
+    arrivals = ahead.arrivals(audience)
+    return Row(guarantee.name, guarantee.items, least, begin=begin, end=end, arrivals=arrivals)
+
+
+def item_floors(
+    exposure: ExposureConfig, visits: RoundVisits, positions: int, release: Ints, ties: int
+) -> Ints:
+    """(M,) required exposures b_y of each item in a round, whole.
+
+    Σ b = β·P for the P positions of the round (N·k without a cap on users). They are shared out in proportion to the
+    share of the round's N arrivals after an item's release, by largest remainder with seeded ties: b_y = β·N·k/M
+    where all items are released. With ``exposure.items``, only so many items, drawn by seed, have a floor. With
+    ``exposure.each``, that is the floor of an item, pro-rated in the same way. No item is required more exposures
+    than arrivals come after its release.
+
+    Args:
+        ties: Seed of ties and of the items that are drawn; another one in each round.
+    """
+    coming = (release > visits.start) & (release < visits.stop)
+    if exposure.items is None and exposure.each is None and not coming.any():
+        return required_exposure(exposure.beta, positions, 1, release <= visits.start, ties)
+    left = visits.after(release)
+    share = left / len(visits.tick) if exposure.each is not None else positions * left / left.sum()
+    exact = (exposure.beta if exposure.each is None else exposure.each) * share
+    if exposure.items is not None:
+        exact = np.where(_sampled(left > 0, exposure.items, ties), exact, 0.0)
+    required = np.floor(exact).astype(np.int64)
+    rest = round(float(exact.sum())) - int(required.sum())
+    order = np.lexsort((rng.bits(ties, rng.Purpose.FLOORS, np.arange(len(left))), -(exact - required)))
+    required[order[:rest]] += 1
+    return np.asarray(np.minimum(required, left), np.int64)
+
+
+def uniform_share(visits: RoundVisits, positions: int, release: Ints) -> Floats:
+    """(M,) uniform exposure: positions in proportion to later visits."""
+    left = visits.after(release)
+    return np.asarray(positions * left / max(int(left.sum()), 1), np.float64)
+
+
+def _sampled(there: Bools, count: int, seed: int) -> Bools:
+    """(M,) seeded sample of ``count`` available items, or all."""
+    order = np.lexsort((rng.bits(seed, rng.Purpose.FLOORS, 1, np.arange(len(there))), ~there))
+    chosen = np.zeros(len(there), bool)
+    chosen[order[:count]] = True
+    return chosen & there

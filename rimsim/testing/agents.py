@@ -75,7 +75,7 @@ class AgentTests:
             relevance=relevance,
             ground_intensity=torch.from_numpy(draw.lognormal(size=n)).float(),
             admissible=torch.from_numpy(admissible),
-            index=np.arange(n, dtype=np.int64),
+            row=np.arange(n, dtype=np.int64),
             true_intensity=torch.sqrt(relevance),
             capacity=np.where(np.arange(n) == 8, 0, self.k),
             history=self._histories(n) if Needs.of(self.make()).history else None,
@@ -250,7 +250,7 @@ class AgentTests:
         if self.served(few, 60).propensity is None:
             return
         state = few.rows(np.zeros(self.draws, np.int64))
-        slates = self.served(dataclasses.replace(state, id=number, index=number), 512)
+        slates = self.served(dataclasses.replace(state, id=number, row=number), 512)
         assert slates.propensity is not None
         shown = slates.items >= 0
         stated, items = slates.propensity[shown].astype(np.float64), slates.items[shown]

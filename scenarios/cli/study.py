@@ -115,7 +115,8 @@ def _resumed(asked: dict[str, Any], kind: str) -> Run:
 
 def _repeat(asked: dict[str, Any], source: Path) -> None:
     """Run again from a run folder, and compare the tables."""
-    from rimsim.scenarios.runs.status import StudyOptions, different_tables, digest
+    from rimsim.scenarios.runs.job import StudyOptions
+    from rimsim.scenarios.runs.status import different_tables, digest
     from rimsim.scenarios.study.plan import changes
 
     first = scenarios.load_run(source, "comparison")
@@ -144,9 +145,8 @@ def _execution(asked: Mapping[str, Any]) -> dict[str, Any]:
 
 def _require_same(run: Run, asked: Mapping[str, Any]) -> None:
     """Refuse options that differ from those of a run folder."""
-    from rimsim.scenarios.runs.status import StudyOptions
-    from rimsim.scenarios.study.options import resolved
-    from rimsim.scenarios.study.plan import require_same
+    from rimsim.scenarios.runs.job import StudyOptions
+    from rimsim.scenarios.study.plan import require_same, resolved
 
     scenario = resolved(
         asked.get("scenario", run.scenario), asked.get("rounds"), asked.get("data"), asked["settings"]

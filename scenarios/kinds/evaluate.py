@@ -24,9 +24,8 @@ from rimsim.config import ScenarioConfig, Seeds
 from rimsim.errors import ConfigError, require_known
 from rimsim.evaluation import ESTIMATORS, Chances, LoggedSlates, estimated
 from rimsim.market import Arrivals, Feedback, Market, Needs, RoundView, Slates
-from rimsim.market.learning import examination_of
 from rimsim.market.records import VISIT_BITS, as_slates, at_items, within_capacity
-from rimsim.market.world import expected_arrivals, own_places
+from rimsim.market.world import examination_of, expected_arrivals, own_places
 from rimsim.measures import predicted_consumption
 from rimsim.plugs import own_code
 from rimsim.scenarios.kinds.results import Count, Panel, bias_over_seeds, bias_table, interval_panels
@@ -218,7 +217,7 @@ class _Watched:
         """Record of a batch of logged and own items."""
         own = shown[1]
         market = self._market
-        visits = market.open.visits(arrivals.index)
+        visits = market.open.visits(arrivals.row)
         examination = examination_of(market.config, market.consumer, market.config.consumer.position_decay)
         ground = arrivals.ground_intensity.cpu().numpy()[:, None]
         relevances = (
@@ -229,7 +228,7 @@ class _Watched:
         if isinstance(self._shows, StatingAgent):
             supported = (self._shows.chance_of(own, arrivals).slate > 0).astype(np.float64)
         return {
-            "index": arrivals.index,
+            "index": arrivals.row,
             "logging": slates.chances,
             "target": target,
             "predicted": predicted[0],

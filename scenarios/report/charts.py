@@ -27,7 +27,7 @@ from matplotlib.transforms import Bbox
 from rimsim.agents.registry import agent_styles
 from rimsim.measures import FEW_SEEDS, Measure, mean_interval
 from rimsim.scenarios.report.record import Plot
-from rimsim.scenarios.runs.status import subject_of
+from rimsim.scenarios.runs.job import subject_of
 from rimsim.system import draft_file
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rimsim.scenarios.runs.store import Run
 
 
-_Picture = Callable[[items.PictureTables], "Figure | None"]
+_Picture = Callable[[tables.PictureTables], "Figure | None"]
 # Title, text and pictures of each section.
 _SECTIONS: tuple[tuple[str, str, dict[str, _Picture]], ...] = (
     ("By round", "", {"rounds": loop.over_rounds}),
@@ -116,7 +116,7 @@ def _question(scenario: ScenarioConfig) -> str:
 
 def _sections(run: Run) -> Iterator[Section]:
     """Sections with plots, then the tables."""
-    read = cache(partial(items.picture_tables, run))  # reads the ledger: once, and only to draw
+    read = cache(partial(tables.picture_tables, run))  # reads the ledger: once, and only to draw
     for title, text, pictures in _SECTIONS:
         plots = tuple(Plot(name, partial(_drawn, picture, read)) for name, picture in pictures.items())
         details = partial(_items, run, read) if _ITEMS in pictures else tuple
@@ -124,11 +124,11 @@ def _sections(run: Run) -> Iterator[Section]:
     yield Section("All figures", tables=tuple(result_tables(run)))
 
 
-def _drawn(picture: _Picture, read: Callable[[], items.PictureTables]) -> Figure | None:
+def _drawn(picture: _Picture, read: Callable[[], tables.PictureTables]) -> Figure | None:
     return picture(read())
 
 
-def _items(run: Run, read: Callable[[], items.PictureTables]) -> list[TextTable]:
+def _items(run: Run, read: Callable[[], tables.PictureTables]) -> list[TextTable]:
     """Tables of items and groups of items."""
     data = read()
     if data.ledger is None or data.required is None:

@@ -15,8 +15,9 @@ from matplotlib.ticker import PercentFormatter
 from rimsim import measures
 from rimsim.measures import FEW_SEEDS, MEASURES, Measure, late_means, late_of
 from rimsim.scenarios.report import charts, sentences, tables
-from rimsim.scenarios.report.items import PictureTables, exposures, last_round, mean_curve, retrained
-from rimsim.scenarios.runs.status import CHAIN, control_in, control_name, is_control, subject_of
+from rimsim.scenarios.report.items import exposures, mean_curve
+from rimsim.scenarios.report.tables import PictureTables, last_round, retrained
+from rimsim.scenarios.runs.job import CHAIN, control_in, control_name, is_control, subject_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

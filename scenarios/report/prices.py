@@ -13,15 +13,8 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from rimsim.arrays import Ints
 from rimsim.measures import late_of, late_rounds
 from rimsim.scenarios.report import charts, sentences, tables
-from rimsim.scenarios.report.items import (
-    DECILES,
-    PictureTables,
-    delivery_ratios,
-    guaranteed_by_decile,
-    last_round,
-    mean_curve,
-    retrained,
-)
+from rimsim.scenarios.report.items import DECILES, delivery_ratios, guaranteed_by_decile, mean_curve
+from rimsim.scenarios.report.tables import PictureTables, last_round, retrained
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

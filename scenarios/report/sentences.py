@@ -11,7 +11,8 @@ import yaml
 
 from rimsim.measures import FEW_SEEDS, MEASURES, UNFIT, late_means, late_of
 from rimsim.scenarios.report import tables
-from rimsim.scenarios.runs.status import is_control, shown_rounds
+from rimsim.scenarios.runs.job import is_control
+from rimsim.scenarios.runs.status import shown_rounds
 
 if TYPE_CHECKING:
     import pandas as pd

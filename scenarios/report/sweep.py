@@ -17,14 +17,8 @@ from rimsim.measures import LEVEL, MEASURES, holm, late_means, paired_difference
 from rimsim.scenarios.report import charts, sentences, tables
 from rimsim.scenarios.report.console import more_place, picture_names
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
-from rimsim.scenarios.runs.status import (
-    control_name,
-    is_control,
-    runs_of,
-    shown_rounds,
-    status_note,
-    status_of,
-)
+from rimsim.scenarios.runs.job import control_name, is_control
+from rimsim.scenarios.runs.status import runs_of, shown_rounds, status_note, status_of
 from rimsim.scenarios.runs.store import resume_command
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Figures of runs: means over seeds, differences, tables of them.
+"""Figures of runs, and the tables behind plots.
 
 In this package ``rounds`` has columns agent, seed, round, metric, value; ``unit`` is ``exposure.unit``; ``arms`` and
 ``agents`` are names in the order of the run; ``late`` names the late rounds.
@@ -7,16 +7,34 @@ In this package ``rounds`` has columns agent, seed, round, metric, value; ``unit
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Sequence
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from rimsim import measures
 from rimsim.agents.registry import named
-from rimsim.measures import LEVEL, holm, late_means, late_slopes, mean_interval, paired_difference
+from rimsim.arrays import Floats, Ints
+from rimsim.errors import MissingTableError
+from rimsim.measures import (
+    LEVEL,
+    MEASURES,
+    Measure,
+    holm,
+    late_means,
+    late_slopes,
+    mean_interval,
+    paired_difference,
+)
 from rimsim.scenarios.report.record import TextTable
-from rimsim.scenarios.runs.status import is_control
+from rimsim.scenarios.runs.job import is_control
+from rimsim.scenarios.runs.status import shown_rounds, status_of
+
+if TYPE_CHECKING:
+    from rimsim.scenarios.runs.store import Run
 
 REFERENCE = "relevance"
 """Agent that others are compared with where it took part: it ignores guarantees."""
@@ -24,6 +42,9 @@ BOUNDS = named("bound")
 """Agents that serve as bounds: sentences name them only where there are no others."""
 _GUARANTORS = named("guarantor")  # the subject of titles first
 _BASELINES = named("bound", "baseline", "reference")  # agents without guarantees
+
+_LEDGER = ("agent", "seed", "round", "arrival", "position", "item", "price", "consumed")
+_LONGEST = 44  # characters of an item's name
 
 EFFECTS = ("coverage", "effective_items", "log_gini", "jaccard", "utility")
 """Metrics of the table of effects of retraining."""
@@ -250,3 +271,120 @@ def signed(value: float | None, decimals: int = 2) -> str:
     if value is None or math.isnan(value):
         return "–"
     return f"−{short(-value, decimals)}" if round(value, decimals) < 0 else short(abs(value), decimals)
+
+
+# -- tables that plots are drawn from ---------------------------------------------------------------------------------
+@dataclass(frozen=True, eq=False)
+class PictureTables:
+    """Tables of a run that its plots are drawn from.
+
+    Plots that need a missing table are left out.
+    """
+
+    rounds: pd.DataFrame
+    """Columns agent, seed, round, metric, value; controls are named ``NAME-frozen``, ``-organic`` or ``-random``."""
+    n_items: int
+    """Size of the catalogue, M."""
+    ledger: pd.DataFrame | None = None
+    """Columns agent, seed, round, arrival, position, item, price, consumed; a row per exposure."""
+    required: Mapping[tuple[int, int], Ints] | None = None
+    """(seed, round) → (M,) required exposures b."""
+    arrivals: pd.DataFrame | None = None
+    """Columns agent, seed, round, arrival, ground_intensity: λ(x) by the agent's model, also without a slate."""
+    prices: pd.DataFrame | None = None
+    """Columns agent, seed, round, item, price, cost: v at the end of each round, and c."""
+    reliability: pd.DataFrame | None = None
+    """Columns agent, seed, round, decile, exposures, predicted, consumed, by decile of the predicted consumptions."""
+    campaigns: pd.DataFrame | None = None
+    """Columns agent, seed, round, name, due, delivered: exposures per campaign and round."""
+    popularity: Ints | None = None
+    """(M,) events of each item in the warm-up log."""
+    names: Sequence[str] = ()
+    """(M,) title, id or number of each item; empty: unknown."""
+    unit: str = "examined"
+    """Unit of the reported guarantees."""
+    weights: Floats | None = None
+    """(k,) weight of an exposure at each position in that unit; None: 1."""
+    measures: Mapping[str, Measure] = field(default_factory=lambda: MEASURES)
+    """Metric → measure."""
+
+    @property
+    def own(self) -> tuple[str, ...]:
+        """Names of the user's own measures."""
+        return tuple(name for name in self.measures if name not in MEASURES)
+
+
+def picture_tables(run: Run) -> PictureTables:
+    """Tables of a run that its plots are drawn from."""
+    rounds, status = shown_rounds(run), status_of(run)
+
+    def shown(table: pd.DataFrame) -> pd.DataFrame:
+        """Leave out what unfinished arms left behind."""
+        if len(status.complete) == status.arms:
+            return table
+        return table.merge(rounds[["agent", "seed", "round"]].drop_duplicates())
+
+    ledger = prices = reliability = None
+    with suppress(MissingTableError):
+        ledger = shown(run.exposures(_LEDGER))
+    with suppress(MissingTableError):
+        prices = shown(run.prices)
+    with suppress(MissingTableError):  # a run of an earlier version
+        reliability = shown(run.reliability)
+    planned = {campaign.name for campaign in run.scenario.exposure.campaigns}
+    campaigns = None if run.promises is None else shown(run.promises)
+    events = run.catalogue["events"].to_numpy(np.int64)
+    scenario = run.scenario
+    unit = reported_unit(rounds, scenario.exposure.unit)
+    weights = measures.position_weights(scenario.consumer.position_decay, scenario.slate)
+    return PictureTables(
+        rounds=rounds,
+        n_items=len(events),
+        ledger=ledger,
+        required=_required(run, len(events)),
+        arrivals=shown(run.arrivals),
+        prices=prices,
+        reliability=reliability,
+        campaigns=None if campaigns is None else campaigns[campaigns["name"].isin(planned)],
+        popularity=events,
+        unit=unit,
+        # Where γ is estimated by each arm, there is no common weight.
+        weights=weights if unit == "examined" and scenario.exposure.examination == "known" else None,
+        names=item_names(run.catalogue),
+        measures=run.measures,
+    )
+
+
+def _required(run: Run, n_items: int) -> dict[tuple[int, int], Ints] | None:
+    """(seed, round) → (M,) required exposures; None where requirements differ by arm."""
+    rows: dict[tuple[int, int], Ints] = {}
+    table = run.required
+    if "agent" in table:
+        return None
+    for seed, number in table[["seed", "round"]].drop_duplicates().to_numpy().tolist():
+        group = table[(table["seed"] == seed) & (table["round"] == number)]
+        row = np.zeros(n_items, np.int64)
+        row[group["item"].to_numpy()] = group["required"].to_numpy()
+        rows[seed, number] = row
+    return rows
+
+
+def retrained(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of agents themselves, without controls."""
+    keep = [name for name in table["agent"].unique() if not is_control(str(name))]
+    return table[table["agent"].isin(keep)]
+
+
+def last_round(rounds: pd.DataFrame) -> int:
+    """Number of the last round."""
+    return int(rounds["round"].max())
+
+
+def item_names(catalogue: pd.DataFrame) -> list[str]:
+    """Titles of items, else their ids, else their numbers."""
+    names = [f"item {number}" for number in catalogue["item"]]
+    for column in ("id", "title"):
+        if column in catalogue:
+            known = catalogue[column].fillna("").astype(str)
+            names = [text or name for text, name in zip(known, names, strict=True)]
+    return [f"{name[: _LONGEST - 1]}…" if len(name) > _LONGEST else name for name in names]

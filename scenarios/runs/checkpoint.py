@@ -13,7 +13,7 @@ import numpy as np
 from rimsim.arrays import Array
 from rimsim.errors import AgentError, MarketError, ModelError, RunFolderError
 from rimsim.market import MarketState
-from rimsim.scenarios.runs.status import DONE
+from rimsim.scenarios.runs.job import DONE
 from rimsim.scenarios.runs.store import STATES
 from rimsim.system import draft_folder
 

@@ -1,14 +1,14 @@
-"""Engine of jobs: tasks, their execution, their tables."""
+"""Arms and other tasks, their execution, their tables."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import pandas as pd
 from rich.console import Console
@@ -21,11 +21,12 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from rimsim.config import ScenarioConfig
 from rimsim.errors import ConfigError, RimsimError, require_known
-from rimsim.scenarios.runs.local import Report, Task, Workers, run_here, stop_if_asked
-from rimsim.scenarios.runs.status import Arm
+from rimsim.scenarios.runs.local import Report, Task, Workers, stop_if_asked
 from rimsim.scenarios.runs.store import (
     CONFIG,
+    STATES,
     Run,
     locked,
     read_table,
@@ -35,11 +36,7 @@ from rimsim.scenarios.runs.store import (
     write_yaml,
     writing,
 )
-from rimsim.system import cores, draft_content, memory
-
-if TYPE_CHECKING:
-    from rimsim.data import EventLog
-
+from rimsim.system import cores, draft_content
 
 Part = TypeVar("Part")
 Executor: TypeAlias = Callable[[Callable[[Any, Report], None], Sequence[Any], Report], dict[int, RimsimError]]
@@ -48,6 +45,129 @@ BACKENDS = ("local", "ray")
 """Places where tasks can run: processes of this machine, tasks on Ray."""
 _PARTS = "parts"
 """Folder of tables that parts of a job leave before they are joined."""
+
+
+# -- arms -----------------------------------------------------------------------------------------------------------
+
+
+CHAIN = ("frozen", "organic", "random", "static")
+"""Kinds of controls whose differences add up, from never retrained to the agent itself.
+
+They retrain on nothing, on as many events of the log, on as many under random slates, and on as many under slates of
+the warm-up model, which never learns.
+"""
+CONTROLS = (*CHAIN, "yoked")
+"""The same, and one that retrains on as many events of another market of the same agent, which retrains too."""
+DONE = "done"
+"""File in the folder of an arm's states that marks it complete."""
+
+
+def control_name(agent: str, control: str) -> str:
+    """Name of an agent's control in tables."""
+    return f"{agent}-{control}"
+
+
+def control_in(name: str) -> str | None:
+    """Kind of control in an arm's name; None without."""
+    return next((control for control in CONTROLS if name.endswith(f"-{control}")), None)
+
+
+def is_control(name: str) -> bool:
+    """True for the name of a control."""
+    return control_in(name) is not None
+
+
+def subject_of(name: str) -> str:
+    """Agent of an arm or control."""
+    control = control_in(name)
+    return name if control is None else name.removesuffix(f"-{control}")
+
+
+def part_name(name: str, seed: int) -> str:
+    """Beginning of the names of an arm's files."""
+    safe = "".join(letter if letter.isalnum() or letter in "-_.=," else "_" for letter in name)
+    return f"{safe}-{seed}"
+
+
+@dataclass(frozen=True)
+class StudyOptions:
+    """Options of a study besides its scenario."""
+
+    agents: Sequence[str] | None = None
+    """Texts for :func:`rimsim.agents.make_agent`; None: the scenario's usual ones."""
+    frozen: Sequence[str] | None = None
+    """Agents that also get controls. None: ``relevance``, or the first agent, where the scenario retrains."""
+    control: Sequence[str] = ("frozen",)
+    """Controls that they get, of :data:`CONTROLS`."""
+    seeds: int | Sequence[int] = 2
+    """Number of seeds, from 0, or a list."""
+    certify: bool = True
+    """Compute certificates of every round, which score its states once more."""
+    ledger: bool = True
+    """Write the ledger."""
+    reveal: Sequence[str] = ()
+    """Knowledge of the market alone that is written: ``truth``, the true worth of each exposure."""
+    measures: Sequence[str] = ()
+    """Places of the user's own measures."""
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """Names of all options."""
+        return [field.name for field in fields(cls)]
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Options in a config, of which earlier versions lack some."""
+        entries = {name: config[name] for name in cls.names() if name in config}
+        return {
+            name: tuple(value) if isinstance(value, list | dict) else value for name, value in entries.items()
+        }
+
+    def entries(self) -> dict[str, object]:
+        """Entries of a config; measures are recorded elsewhere."""
+        plain = {name: getattr(self, name) for name in self.names() if name != "measures"}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """An agent in a scenario at a seed."""
+
+    config: ScenarioConfig
+    agent: str
+    """Text for :func:`rimsim.agents.make_agent`."""
+    name: str
+    """Name in tables: the agent's, with the kind of control behind it."""
+    seed: int
+    folder: Path
+    """The run folder."""
+    options: StudyOptions
+    """Options of its study, with measures as places."""
+    control: str | None = None
+    """Kind of control; None: the agent itself."""
+    labels: tuple[tuple[str, object], ...] = ()
+    """Further fields for TensorBoard's table of hyperparameters."""
+    shared: Path | None = None
+    """Folder of results that arms of other points can use: that of the sweep; None: the run folder."""
+
+    @property
+    def subject(self) -> str:
+        """Name of the agent in tables."""
+        return subject_of(self.name)
+
+    @property
+    def part(self) -> str:
+        """Beginning of the names of the arm's files."""
+        return part_name(self.name, self.seed)
+
+    def round_file(self, table: str, number: int) -> Path:
+        """Path of the arm's part of a table."""
+        return self.folder / table / f"{self.part}-{number:03d}.parquet"
+
+
+def is_done(folder: Path, part: str) -> bool:
+    """True if the arm of these files is complete."""
+    return (folder / STATES / part / DONE).is_file()
 
 
 # -- execution ------------------------------------------------------------------------------------------------------
@@ -102,6 +222,22 @@ def executor(execution: Execution) -> Iterator[Executor]:
 
     with on_ray(execution.address, workers):
         yield partial(run_on_ray, workers)
+
+
+def run_here(
+    job: Callable[[Task, Report], None], tasks: Sequence[Task], report: Report
+) -> dict[int, RimsimError]:
+    """Position of each failed task → its error, in this process.
+
+    Errors that are not ours end the run.
+    """
+    failures: dict[int, RimsimError] = {}
+    for number, task in enumerate(tasks):
+        try:
+            job(task, report)
+        except RimsimError as error:
+            failures[number] = error
+    return failures
 
 
 def _run_locally(
@@ -258,56 +394,3 @@ def chosen_seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
             f"seeds: {seeds!r}; allowed: a positive number of seeds, or distinct seeds from 0 up"
         )
     return numbers
-
-
-# -- memory ---------------------------------------------------------------------------------------------------------
-# Measured once, within a factor of two or so; benchmarks/log/scale.md has the source.
-
-MAIN = 3e8
-"""Bytes of the first process beyond the others: it fits truths, judges them and draws."""
-_PROCESS = 6e8
-"""Bytes of a process with all libraries, before it reads a log."""
-_EVENT = 140.0
-"""Bytes per event, while a log is read and sorted."""
-_CELL, _CELLS = 40.0, 2.0**25
-"""Bytes per pair of a user and an item, and most pairs held at once: blocks are bounded."""
-_STATE, _STATES = 10.0, 2.0**26
-"""Bytes per pair of an arrival and an item while prices are solved, and most pairs: of more, some are sampled."""
-
-
-def log_bytes(log: EventLog) -> float:
-    """Memory of a process that fits models to a log."""
-    return _PROCESS + _EVENT * len(log) + _CELL * min(log.n_users * log.n_items, _CELLS)
-
-
-def state_bytes(states: int, n_items: int) -> float:
-    """Memory of the scores of a round's states."""
-    return _STATE * min(states * n_items, _STATES)
-
-
-def require_memory(main: float, worker: float, workers: int, lower: str) -> None:
-    """Refuse a run that exceeds this machine's memory.
-
-    Args:
-        main: Bytes of the process that the run is started from.
-        worker: Bytes of each other process; with one worker there is none.
-        workers: Processes that share the work.
-        lower: Option to lower where not even one process fits.
-
-    Raises:
-        ConfigError: If there is too little memory.
-    """
-    there = memory()
-
-    def needed(processes: int) -> float:
-        return max(main, worker) if processes == 1 else main + processes * worker
-
-    if there is None or needed(workers) <= there:
-        return
-    fits = next((n for n in range(workers, 0, -1) if needed(n) <= there), 0)
-    allowed = f"--workers {fits} or fewer" if fits else f"a lower {lower}"
-    where = f"workers: {workers}" if fits else lower
-    raise ConfigError(
-        f"{where}: the run is expected to need {needed(workers) / 1e9:.1f} GB of memory, and this machine has "
-        f"{there / 1e9:.1f} GB; allowed: {allowed}"
-    )

@@ -1,4 +1,4 @@
-"""Worker processes and their tasks; requests to stop."""
+"""Worker processes and their tasks, requests to stop, memory."""
 
 from __future__ import annotations
 
@@ -14,9 +14,13 @@ from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from typing import Generic, NoReturn, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Generic, NoReturn, Self, TypeAlias, TypeVar
 
-from rimsim.errors import RimsimError
+from rimsim.errors import ConfigError, RimsimError
+from rimsim.system import memory
+
+if TYPE_CHECKING:
+    from rimsim.data import EventLog
 
 Task = TypeVar("Task")
 Report: TypeAlias = Callable[[int], None]
@@ -46,22 +50,6 @@ class _Worker:
     task: int | None = None
 
 
-def run_here(
-    job: Callable[[Task, Report], None], tasks: Sequence[Task], report: Report
-) -> dict[int, RimsimError]:
-    """Position of each failed task → its error, in this process.
-
-    Errors that are not ours end the run.
-    """
-    failures: dict[int, RimsimError] = {}
-    for number, task in enumerate(tasks):
-        try:
-            job(task, report)
-        except RimsimError as error:
-            failures[number] = error
-    return failures
-
-
 class Workers:
     """Worker processes for tasks of any job.
 
@@ -85,7 +73,7 @@ class Workers:
         """Position of each failed task → its error, on workers.
 
         Args:
-            job: As in :func:`run_here`; a function of a module, which another process can import.
+            job: Called with a task and ``report``; a function of a module, which another process can import.
             tasks: Plain data, one for each call of the job.
             most: Workers at most.
             report: Called in this process with the numbers that jobs report.
@@ -288,3 +276,56 @@ def stop_if_asked() -> None:
     """
     if _asked:
         raise KeyboardInterrupt
+
+
+# -- memory ---------------------------------------------------------------------------------------------------------
+# Measured once, within a factor of two or so; benchmarks/log/scale.md has the source.
+
+MAIN = 3e8
+"""Bytes of the first process beyond the others: it fits truths, judges them and draws."""
+_PROCESS = 6e8
+"""Bytes of a process with all libraries, before it reads a log."""
+_EVENT = 140.0
+"""Bytes per event, while a log is read and sorted."""
+_CELL, _CELLS = 40.0, 2.0**25
+"""Bytes per pair of a user and an item, and most pairs held at once: blocks are bounded."""
+_STATE, _STATES = 10.0, 2.0**26
+"""Bytes per pair of an arrival and an item while prices are solved, and most pairs: of more, some are sampled."""
+
+
+def log_bytes(log: EventLog) -> float:
+    """Memory of a process that fits models to a log."""
+    return _PROCESS + _EVENT * len(log) + _CELL * min(log.n_users * log.n_items, _CELLS)
+
+
+def state_bytes(states: int, n_items: int) -> float:
+    """Memory of the scores of a round's states."""
+    return _STATE * min(states * n_items, _STATES)
+
+
+def require_memory(main: float, worker: float, workers: int, lower: str) -> None:
+    """Refuse a run that exceeds this machine's memory.
+
+    Args:
+        main: Bytes of the process that the run is started from.
+        worker: Bytes of each other process; with one worker there is none.
+        workers: Processes that share the work.
+        lower: Option to lower where not even one process fits.
+
+    Raises:
+        ConfigError: If there is too little memory.
+    """
+    there = memory()
+
+    def needed(processes: int) -> float:
+        return max(main, worker) if processes == 1 else main + processes * worker
+
+    if there is None or needed(workers) <= there:
+        return
+    fits = next((n for n in range(workers, 0, -1) if needed(n) <= there), 0)
+    allowed = f"--workers {fits} or fewer" if fits else f"a lower {lower}"
+    where = f"workers: {workers}" if fits else lower
+    raise ConfigError(
+        f"{where}: the run is expected to need {needed(workers) / 1e9:.1f} GB of memory, and this machine has "
+        f"{there / 1e9:.1f} GB; allowed: {allowed}"
+    )

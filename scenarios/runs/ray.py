@@ -28,8 +28,8 @@ from rimsim.errors import ConfigError, DataError, RimsimError
 from rimsim.intensity.cache import cache_folder, log_digest
 from rimsim.market import build_world
 from rimsim.market.world import own_places
+from rimsim.scenarios.runs.job import DONE, Arm, part_name
 from rimsim.scenarios.runs.local import ATTEMPTS, LostWorkerError, Report, TaskQueue
-from rimsim.scenarios.runs.status import DONE, Arm, part_name
 from rimsim.scenarios.runs.store import FAILURES, STATES, load_run, versions, write_bytes
 from rimsim.system import cores, draft_folder
 from rimsim.tracking import event_folder

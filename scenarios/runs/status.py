@@ -1,4 +1,4 @@
-"""Arms and points of a run, their status and digests."""
+"""Points of a study, status and digests of its runs."""
 
 from __future__ import annotations
 
@@ -7,138 +7,15 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from rimsim.config import ScenarioConfig, override
 from rimsim.errors import ConfigError, MissingTableError
 from rimsim.scenarios.kinds.registry import KINDS
+from rimsim.scenarios.runs.job import is_done, part_name
 from rimsim.scenarios.runs.schema import TABLES
-from rimsim.scenarios.runs.store import FAILURES, STATES, Run, load_run, resume_command
-
-# -- arms -----------------------------------------------------------------------------------------------------------
-
-
-CHAIN = ("frozen", "organic", "random", "static")
-"""Kinds of controls whose differences add up, from never retrained to the agent itself.
-
-They retrain on nothing, on as many events of the log, on as many under random slates, and on as many under slates of
-the warm-up model, which never learns.
-"""
-CONTROLS = (*CHAIN, "yoked")
-"""The same, and one that retrains on as many events of another market of the same agent, which retrains too."""
-DONE = "done"
-"""File in the folder of an arm's states that marks it complete."""
-
-
-def control_name(agent: str, control: str) -> str:
-    """Name of an agent's control in tables."""
-    return f"{agent}-{control}"
-
-
-def control_in(name: str) -> str | None:
-    """Kind of control in an arm's name; None without."""
-    return next((control for control in CONTROLS if name.endswith(f"-{control}")), None)
-
-
-def is_control(name: str) -> bool:
-    """True for the name of a control."""
-    return control_in(name) is not None
-
-
-def subject_of(name: str) -> str:
-    """Agent of an arm or control."""
-    control = control_in(name)
-    return name if control is None else name.removesuffix(f"-{control}")
-
-
-def part_name(name: str, seed: int) -> str:
-    """Beginning of the names of an arm's files."""
-    safe = "".join(letter if letter.isalnum() or letter in "-_.=," else "_" for letter in name)
-    return f"{safe}-{seed}"
-
-
-@dataclass(frozen=True)
-class StudyOptions:
-    """Options of a study besides its scenario."""
-
-    agents: Sequence[str] | None = None
-    """Texts for :func:`rimsim.agents.make_agent`; None: the scenario's usual ones."""
-    frozen: Sequence[str] | None = None
-    """Agents that also get controls. None: ``relevance``, or the first agent, where the scenario retrains."""
-    control: Sequence[str] = ("frozen",)
-    """Controls that they get, of :data:`CONTROLS`."""
-    seeds: int | Sequence[int] = 2
-    """Number of seeds, from 0, or a list."""
-    certify: bool = True
-    """Compute certificates of every round, which score its states once more."""
-    ledger: bool = True
-    """Write the ledger."""
-    reveal: Sequence[str] = ()
-    """Knowledge of the market alone that is written: ``truth``, the true worth of each exposure."""
-    measures: Sequence[str] = ()
-    """Places of the user's own measures."""
-
-    @classmethod
-    def names(cls) -> list[str]:
-        """Names of all options."""
-        return [field.name for field in fields(cls)]
-
-    @classmethod
-    def of(cls, config: Mapping[str, Any]) -> dict[str, Any]:
-        """Options in a config, of which earlier versions lack some."""
-        entries = {name: config[name] for name in cls.names() if name in config}
-        return {
-            name: tuple(value) if isinstance(value, list | dict) else value for name, value in entries.items()
-        }
-
-    def entries(self) -> dict[str, object]:
-        """Entries of a config; measures are recorded elsewhere."""
-        plain = {name: getattr(self, name) for name in self.names() if name != "measures"}
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
-
-
-@dataclass(frozen=True)
-class Arm:
-    """An agent in a scenario at a seed."""
-
-    config: ScenarioConfig
-    agent: str
-    """Text for :func:`rimsim.agents.make_agent`."""
-    name: str
-    """Name in tables: the agent's, with the kind of control behind it."""
-    seed: int
-    folder: Path
-    """The run folder."""
-    options: StudyOptions
-    """Options of its study, with measures as places."""
-    control: str | None = None
-    """Kind of control; None: the agent itself."""
-    labels: tuple[tuple[str, object], ...] = ()
-    """Further fields for TensorBoard's table of hyperparameters."""
-    shared: Path | None = None
-    """Folder of results that arms of other points can use: that of the sweep; None: the run folder."""
-
-    @property
-    def subject(self) -> str:
-        """Name of the agent in tables."""
-        return subject_of(self.name)
-
-    @property
-    def part(self) -> str:
-        """Beginning of the names of the arm's files."""
-        return part_name(self.name, self.seed)
-
-    def round_file(self, table: str, number: int) -> Path:
-        """Path of the arm's part of a table."""
-        return self.folder / table / f"{self.part}-{number:03d}.parquet"
-
-
-def is_done(folder: Path, part: str) -> bool:
-    """True if the arm of these files is complete."""
-    return (folder / STATES / part / DONE).is_file()
-
+from rimsim.scenarios.runs.store import FAILURES, Run, load_run, resume_command
 
 # -- points of a sweep ----------------------------------------------------------------------------------------------
 

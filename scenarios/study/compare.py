@@ -28,13 +28,30 @@ from rimsim.scenarios.report.loop import parts_by_seed
 from rimsim.scenarios.report.sentences import comparison_sentences
 from rimsim.scenarios.report.sweep import sweep_matrix, sweep_report, sweep_table
 from rimsim.scenarios.runs import store
-from rimsim.scenarios.runs.job import Execution, Executor, Stage, executor, run_stages
+from rimsim.scenarios.runs.job import (
+    Arm,
+    Execution,
+    Executor,
+    Stage,
+    StudyOptions,
+    executor,
+    is_done,
+    run_stages,
+)
 from rimsim.scenarios.runs.local import LostWorkerError, Report, errors_of_interrupts
-from rimsim.scenarios.runs.status import BETA, POINTS, Arm, StudyOptions, is_done, is_finished
+from rimsim.scenarios.runs.status import BETA, POINTS, is_finished
 from rimsim.scenarios.runs.store import Run, folder_for, load_run
 from rimsim.scenarios.study.controls import waits
-from rimsim.scenarios.study.options import print_notes, resolved
-from rimsim.scenarios.study.plan import Study, StudyPlan, digests, planned, require_unchanged, study_of
+from rimsim.scenarios.study.plan import (
+    Study,
+    StudyPlan,
+    digests,
+    planned,
+    print_notes,
+    require_unchanged,
+    resolved,
+    study_of,
+)
 from rimsim.scenarios.study.play import open_round, prepare, run_arm, value_opening
 from rimsim.system import give_back
 from rimsim.tracking import RETRAINED, write_about, write_summary
@@ -73,7 +90,7 @@ def compare(
     Args:
         scenario: Name of a built-in scenario, path of a YAML file, or a record.
         agents: Texts for :func:`rimsim.agents.make_agent`, such as ``relevance`` or ``my_agent.py:Mine``. None:
-            :func:`rimsim.scenarios.study.options.default_agents`.
+            :func:`rimsim.scenarios.study.plan.default_agents`.
         rounds: Replaces the scenario's rounds.
         seeds: Number of seeds, from 0, or a list.
         data: Replaces ``data.source``.

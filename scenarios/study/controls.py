@@ -22,8 +22,8 @@ from rimsim.market.ledger import PastRound
 from rimsim.market.providers import make_providers
 from rimsim.market.state import KeptRounds
 from rimsim.market.world import initial_model
+from rimsim.scenarios.runs.job import CONTROLS, Arm, is_done
 from rimsim.scenarios.runs.local import Report
-from rimsim.scenarios.runs.status import CONTROLS, Arm, is_done
 from rimsim.scenarios.runs.store import STATES, read_table, write_arrays
 
 _AGENT = "random"

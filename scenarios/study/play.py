@@ -6,6 +6,8 @@ import dataclasses
 import traceback
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -21,17 +23,21 @@ from rimsim.agents import (
 )
 from rimsim.agents.feasibility import undeliverable
 from rimsim.agents.play import play
-from rimsim.arrays import Array, Floats, Ints
+from rimsim.arrays import ALWAYS, Array, Floats, Ints, seconds
 from rimsim.config import ScenarioConfig, Seeds
 from rimsim.intensity.cache import cache_folder
-from rimsim.market import ClosedRound, Market, Needs, build_world
+from rimsim.market import ClosedRound, Market, Needs, World, build_world
 from rimsim.market.consumers.contract import true_intensity_of
 from rimsim.market.providers import Roster
 from rimsim.market.records import within_capacity
 from rimsim.market.world import own_places, warm_model
+from rimsim.matching import Certificate
 from rimsim.measures import (
     MEASURES,
+    AdoptionTimes,
     RoundFacts,
+    adoption_times,
+    genre_weights,
     late_means,
     measured,
     own_measures,
@@ -40,11 +46,11 @@ from rimsim.measures import (
 )
 from rimsim.plugs import own_code
 from rimsim.scenarios.runs.checkpoint import Checkpoint, mark_done
+from rimsim.scenarios.runs.job import Arm, is_done
 from rimsim.scenarios.runs.local import Report, errors_of_interrupts
-from rimsim.scenarios.runs.status import Arm, is_done
 from rimsim.scenarios.runs.store import FAILURES, STATES, disk_errors, read_table, write_table, write_text
+from rimsim.scenarios.study.certificates import HindsightPrices, certified
 from rimsim.scenarios.study.controls import control_of
-from rimsim.scenarios.study.facts import AdoptionCount, HindsightPrices, certified, facts_of, shared_facts
 from rimsim.system import give_back
 from rimsim.tracking import RoundRecord, Tracker
 
@@ -92,7 +98,7 @@ def opening_utilities(config: ScenarioConfig, seed: int) -> pd.DataFrame:
     total, visits_valued = np.zeros(len(agents)), 0
     assert view.audience is not None  # noqa: S101  # needs the future
     for states in view.audience:
-        visits = market.open.visits(states.index)
+        visits = market.open.visits(states.row)
         true = true_intensity_of(market.consumer, visits, market.n_items).to(market.device)
         revealed = dataclasses.replace(states, true_intensity=true)
         for number, agent in enumerate(agents):
@@ -252,6 +258,133 @@ class ArmRecorder:
             write_table(arm.folder / "adoption" / f"{arm.part}.parquet", adopted)
 
 
+# -- facts of a round -------------------------------------------------------------------------------------------------
+@dataclass
+class AdoptionCount:
+    """Count of consumptions over the rounds of an arm."""
+
+    release: Ints
+    """(M,) release ticks; items that were there when the first arrival came are not counted."""
+    ticks: list[Ints] = field(default_factory=list)
+    items: list[Ints] = field(default_factory=list)
+    arrivals: list[Ints] = field(default_factory=list)
+
+    def enter(self, closed: ClosedRound) -> None:
+        """Count a round."""
+        before = sum(len(part) for part in self.ticks)
+        row, position = np.nonzero(closed.ledger.consumed)
+        self.items.append(closed.ledger.item[row, position].astype(np.int64))
+        self.arrivals.append(row + before)
+        self.ticks.append(closed.ledger.schedule.tick)
+
+    def released(self) -> Ints:
+        """(J,) items that have come onto the market."""
+        ticks = np.concatenate(self.ticks)
+        return np.flatnonzero((self.release > ticks[0]) & (self.release <= ticks[-1]))
+
+    def sold(self) -> Ints:
+        """(M,) consumptions of each item in all rounds so far."""
+        return np.bincount(np.concatenate(self.items), minlength=len(self.release))
+
+    def times(self) -> AdoptionTimes | None:
+        """Times of released items to first consumption, if any."""
+        late = self.released()
+        if not len(late):
+            return None
+        ticks = np.concatenate(self.ticks)
+        place = np.full(len(self.release), -1)
+        place[late] = np.arange(len(late))
+        items, arrivals = place[np.concatenate(self.items)], np.concatenate(self.arrivals)
+        start = np.searchsorted(ticks, self.release[late], "left")
+        return adoption_times(start, items[items >= 0], arrivals[items >= 0], len(ticks))
+
+    def table(self, agent: str, seed: int) -> pd.DataFrame | None:
+        """Table ``adoption`` of an arm; None without releases."""
+        times = self.times()
+        if times is None:
+            return None
+        keys = {"agent": agent, "seed": np.int64(seed), "item": self.released()}
+        return pd.DataFrame(keys | {"duration": times.duration, "observed": times.observed})
+
+
+def shared_facts(world: World, config: ScenarioConfig, seed: int) -> partial[RoundFacts]:
+    """Facts that all rounds of a scenario and seed share."""
+    items = world.log.items
+    return partial(
+        RoundFacts,
+        seed=seed,
+        decay=config.consumer.position_decay,
+        attraction=config.consumer.attraction,
+        popularity=np.bincount(world.past.item, minlength=len(items)),
+        genre_weights=genre_weights([str(text) for text in items["genres"]])[0],
+        release=np.where(world.release == ALWAYS, -np.inf, seconds(world.release)),
+        provider=world.roster.of_item,
+        items=items,
+    )
+
+
+def facts_of(
+    shared: partial[RoundFacts],
+    closed: ClosedRound,
+    first: Ints,
+    adoption: AdoptionCount,
+    proof: Certificate | None,
+    item_price: Floats | None,
+) -> RoundFacts:
+    """Record of a round.
+
+    Args:
+        shared: Facts of all rounds.
+        closed: The round.
+        first: (M,) exposures of round 0 of the same arm.
+        adoption: Consumptions up to the round's end.
+        proof: The round's certificate; None leaves its figures out.
+        item_price: (M,) prices v at its end; None for an agent without prices.
+    """
+    ledger, value = closed.ledger, None
+    if proof is not None:  # an exposure above a cap costs c too
+        penalty = closed.cost * (proof.shortfall + proof.excess)
+        value = proof.value if proof.excess == 0 else proof.score - penalty
+    schedule = ledger.schedule
+    every_position = {"decay": 1.0} if closed.counts_items else {}  # a replay sees all positions
+    return shared(
+        **every_position,
+        round=closed.number,
+        slates=ledger.item,
+        consumed=ledger.consumed,
+        probability=ledger.probability,
+        true_intensity=ledger.true_intensity,
+        intensity=ledger.intensity,
+        price=ledger.price,
+        propensity=ledger.propensity,
+        user=schedule.user[schedule.slot],
+        time=seconds(schedule.tick),
+        history=closed.histories.lengths_at(schedule.slot, schedule.tick),
+        ground_intensity=ledger.ground,
+        relevant=closed.relevant,
+        counts_items=closed.counts_items,
+        required=closed.required,
+        position_weights=closed.position_weights,
+        least=closed.promises.least,
+        most=closed.promises.most,
+        counted=closed.delivered,
+        first_exposure=first,
+        log_counts=closed.log_counts,
+        there=closed.offer.there,
+        came=closed.offer.came >= 0,
+        sold=adoption.sold(),
+        cost=closed.cost,
+        item_price=item_price,
+        adoption=adoption.times(),
+        value_model=value,
+        bound=None if proof is None else proof.bound,
+        gap=None if proof is None or proof.excess > 0 else proof.gap,
+        estimated_decay=None if closed.decay is None else closed.decay.decay,
+        decay_error=None if closed.decay is None else float(np.diff(closed.decay.interval)[0] / 2),
+    )
+
+
+# -- tables of a round ------------------------------------------------------------------------------------------------
 def _round_table(arm: Arm, number: int, columns: Mapping[str, object]) -> pd.DataFrame:
     """Table of a round with agent, seed and round."""
     keys = {"agent": arm.name, "seed": np.int64(arm.seed), "round": np.int64(number)}

@@ -19,7 +19,8 @@ from rimsim.scenarios.kinds.backtest.report import backtest_report
 from rimsim.scenarios.kinds.backtest.split import BacktestConfig, LogSplit, make_split
 from rimsim.scenarios.kinds.results import RunResult, table_of
 from rimsim.scenarios.report.charts import draw
-from rimsim.scenarios.runs.job import MAIN, Execution, Job, log_bytes, make_run, require_memory
+from rimsim.scenarios.runs.job import Execution, Job, make_run
+from rimsim.scenarios.runs.local import MAIN, log_bytes, require_memory
 from rimsim.scenarios.runs.store import Run, folder_for, load_facts, load_run, load_text
 from rimsim.system import single_thread
 from rimsim.tracking import event_folder

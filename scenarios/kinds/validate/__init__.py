@@ -49,7 +49,8 @@ from rimsim.scenarios.kinds.validate.false_truths import FALSE, PAST, bar_name, 
 from rimsim.scenarios.kinds.validate.report import BESTSELLERS, readme, validation_report
 from rimsim.scenarios.report.charts import draw
 from rimsim.scenarios.runs import store
-from rimsim.scenarios.runs.job import MAIN, Execution, Job, log_bytes, make_run, require_memory
+from rimsim.scenarios.runs.job import Execution, Job, make_run
+from rimsim.scenarios.runs.local import MAIN, log_bytes, require_memory
 from rimsim.scenarios.runs.store import Run, load_run
 from rimsim.system import single_thread
 
