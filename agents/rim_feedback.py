@@ -106,7 +106,7 @@ class RimFeedback(PacedAgent):
         self._delivery.note(exposure, arrivals)
 
     def act(self, arrivals: Arrivals) -> Slates:
-        """Serve the rows in order, moving prices after each."""
+        """Serve the arrivals in order, moving prices after each."""
         return self._delivery.serve(arrivals)
 
 
