@@ -161,7 +161,7 @@ class Delivery:
             closing=self._closing,
             cost=view.cost,
             hard=view.hard,
-            due=np.concatenate([self._table.required > 0, (table.least > 0) | np.isfinite(table.most)]),
+            priced=np.concatenate([self._table.required > 0, (table.least > 0) | np.isfinite(table.most)]),
         )
         # The step of a cap without a floor is relative to the cap.
         pacing.step[self._m :] /= np.where(table.least > 0, 1.0, np.sqrt(np.maximum(most, 1.0)))
