@@ -303,7 +303,12 @@ def test_what_is_owed_is_carried_to_the_end_of_its_period():
     assert groups > 0
 
     release = np.where(np.arange(market.n_items) == 3, NEVER, market.release)  # its provider has left
-    usual = {"forecast": 1.0, "capacity": None, "weights": np.ones(market.config.slate), "release": release}
+    usual = {
+        "forecast": 1.0,
+        "capacity": None,
+        "position_weights": np.ones(market.config.slate),
+        "release": release,
+    }
 
     def accrued(number, owed):
         start = opening + number * week

@@ -150,14 +150,14 @@ class PreferenceConsumer:
     def of_slates(self, visits: SlateVisits, slates: Ints) -> Floats:
         """(n, k) intensities of shown items."""
         # They are 0 at empty positions, and for items consumed in the market before.
-        wanted = self.answer(visits, slates, self._plain).intensity
-        return wanted * self.dynamics.of_slates(visits, slates) if self.dynamics.moves else wanted
+        intensity = self.answer(visits, slates, self._plain).intensity
+        return intensity * self.dynamics.of_slates(visits, slates) if self.dynamics.moves else intensity
 
     def of_catalogue(self, visits: SlateVisits) -> Floats:
         """(n, M) intensities of admissible items."""
         share, ground = visits.true_scores
-        wanted = share.astype(np.float64) * ground[:, None]
-        return wanted * self.dynamics.of_catalogue(visits) if self.dynamics.moves else wanted
+        intensity = share.astype(np.float64) * ground[:, None]
+        return intensity * self.dynamics.of_catalogue(visits) if self.dynamics.moves else intensity
 
 
 class Intensity(PreferenceConsumer):
