@@ -114,11 +114,11 @@ class EntropicDual:
         return self._pacing.price(self._clock.elapsed, self._exposure)
 
     def act(self, arrivals: Arrivals) -> Slates:
-        """Draw a slate for each row, moving prices after each."""
+        """Draw a slate for each arrival, moving prices after each."""
         shape = (len(arrivals), self._slate)
         items, price = np.empty(shape, np.int64), np.empty(shape, np.float32)
         propensity, chances = np.empty(shape, np.float32), Chances.none(shape)
-        _draw_rows(
+        _draw_slates(
             arrays_of(arrivals, self._slate),
             self._draws,
             self._clock.before(arrivals),
@@ -143,7 +143,7 @@ class EntropicDual:
     def chance_of(self, slates: Ints, arrivals: Arrivals) -> Chances:
         """Chances of slates (n, k) at present prices; nothing moves."""
         chances = Chances.none(slates.shape)
-        _state_rows(
+        _state_all(
             arrays_of(arrivals, self._slate),
             self._draws,
             self.item_price,
@@ -255,11 +255,11 @@ def _scaling(required: Floats, mean: Floats, spread: Floats) -> Floats:
 
 
 @compiled
-def _draw_rows(
-    arrivals: tuple[Any, ...],
+def _draw_slates(
+    arrivals_: tuple[Any, ...],
     draws: np.uint64,
     elapsed: Floats,
-    pace: tuple[Any, ...],
+    pacing_: tuple[Any, ...],
     unit_: tuple[Any, ...],
     epsilon: float,
     exposure: Floats,
@@ -268,33 +268,33 @@ def _draw_rows(
     propensity: Float32s,
     chances: tuple[Floats, ...],
 ) -> None:
-    """Serve rows in order, counting ``exposure``; fill the last four."""
-    rows, unit = ArrivalArrays(*arrivals), ExposureUnit(*unit_)
+    """Serve arrivals in order, counting ``exposure``; fill the last four."""
+    arrivals, unit = ArrivalArrays(*arrivals_), ExposureUnit(*unit_)
     n, k = items.shape
     price, value, before = np.empty(len(exposure)), np.empty(len(exposure)), np.zeros(len(exposure))
     chance = np.empty(len(exposure), np.float32)
-    for row in range(n):
-        move_prices(pace, elapsed[row], exposure, before, price)
-        fill_values(rows, row, price, value)
-        most, size = min(rows.capacity[row], k), 0
+    for arrival in range(n):
+        move_prices(pacing_, elapsed[arrival], exposure, before, price)
+        fill_values(arrivals, arrival, price, value)
+        most, size = min(arrivals.capacity[arrival], k), 0
         if most > 0:
-            bits = tie_rank(draws, rows.id[row])
-            size = gibbs_draw(value, epsilon, bits, items[row, :most], propensity[row, :most])
+            bits = tie_rank(draws, arrivals.id[arrival])
+            size = gibbs_draw(value, epsilon, bits, items[arrival, :most], propensity[arrival, :most])
         if unit.by_intensity:
             for place in range(size):
-                chance[items[row, place]] = propensity[row, place]
-            order_items(items[row, :size], rows.relevance[row])
+                chance[items[arrival, place]] = propensity[arrival, place]
+            order_items(items[arrival, :size], arrivals.relevance[arrival])
             for place in range(size):
-                propensity[row, place] = chance[items[row, place]]
-        fill_slate(items[row], size, price, unit, exposure, prices[row])
-        propensity[row, size:] = np.nan
-        _state_row(rows, row, draws, value, unit, epsilon, items, chances)
+                propensity[arrival, place] = chance[items[arrival, place]]
+        fill_slate(items[arrival], size, price, unit, exposure, prices[arrival])
+        propensity[arrival, size:] = np.nan
+        _state_one(arrivals, arrival, draws, value, unit, epsilon, items, chances)
 
 
 @compiled
-def _state_row(
-    rows: ArrivalArrays,
-    row: int,
+def _state_one(
+    arrivals: ArrivalArrays,
+    arrival: int,
     draws: np.uint64,
     value: Floats,
     unit: ExposureUnit,
@@ -302,18 +302,20 @@ def _state_row(
     items: Ints,
     chances: tuple[Floats, ...],
 ) -> None:
-    """Fill in chances of one row's slate at given values."""
+    """Fill in chances of an arrival's slate at given values."""
     inclusion, position, prefix, whole = chances
-    order = standing_order(value, tie_rank(draws, rows.id[row]), rows.relevance[row], unit.by_intensity)
-    most = min(rows.capacity[row], items.shape[1])
-    whole[row] = slate_chances(
-        value, epsilon, order, most, items[row], inclusion[row], position[row], prefix[row]
+    order = standing_order(
+        value, tie_rank(draws, arrivals.id[arrival]), arrivals.relevance[arrival], unit.by_intensity
+    )
+    most = min(arrivals.capacity[arrival], items.shape[1])
+    whole[arrival] = slate_chances(
+        value, epsilon, order, most, items[arrival], inclusion[arrival], position[arrival], prefix[arrival]
     )
 
 
 @compiled
-def _state_rows(
-    arrivals: tuple[Any, ...],
+def _state_all(
+    arrivals_: tuple[Any, ...],
     draws: np.uint64,
     price: Floats,
     unit_: tuple[Any, ...],
@@ -322,7 +324,7 @@ def _state_rows(
     chances: tuple[Floats, ...],
 ) -> None:
     """Fill in chances of given slates at given prices."""
-    rows, unit, value = ArrivalArrays(*arrivals), ExposureUnit(*unit_), np.empty(len(price))
-    for row in range(len(items)):
-        fill_values(rows, row, price, value)
-        _state_row(rows, row, draws, value, unit, epsilon, items, chances)
+    arrivals, unit, value = ArrivalArrays(*arrivals_), ExposureUnit(*unit_), np.empty(len(price))
+    for arrival in range(len(items)):
+        fill_values(arrivals, arrival, price, value)
+        _state_one(arrivals, arrival, draws, value, unit, epsilon, items, chances)

@@ -49,7 +49,7 @@ class FairRec:
         self._copies = np.maximum(view.required - view.exposure, 0.0)
 
     def act(self, arrivals: Arrivals) -> Slates:
-        """Serve the rows in order, taking copies away after each."""
+        """Serve the arrivals in order, taking copies away after each."""
         items = np.empty((len(arrivals), self._slate), np.int64)
         _hand_out(
             arrivals.relevance.cpu().numpy(),
@@ -84,12 +84,12 @@ def _chosen(value: Floats, copies: Floats, turns: int, row: np.uint64, items: In
 
 
 @compiled
-def _turns(due: float, most: int, weight: Floats) -> int:
+def _turns(due: float, most: int, position_weights: Floats) -> int:
     """Number of last positions that deliver the due exposure."""
     turns, delivered = 0, 0.0
     while turns < most and delivered < due - _NOTHING:
         turns += 1
-        delivered += weight[most - turns]
+        delivered += position_weights[most - turns]
     return turns
 
 
@@ -105,18 +105,22 @@ def _hand_out(
     capacity: Ints,
     slates: Ints,
 ) -> None:
-    """Serve rows in order, taking ``copies`` away; fill ``slates``.
+    """Serve arrivals in order, taking ``copies`` away; fill ``slates``.
 
     ``coming`` (n,) is the number of arrivals over which copies are distributed.
     """
     unit = ExposureUnit(*unit_)
     n, k = slates.shape
-    for row in range(n):
-        most = min(capacity[row], k)
-        turns = _turns(copies.sum() / coming[row], most, unit.position_weights)
-        value = np.where(admissible[row], relevance[row].astype(np.float64), -np.inf)
-        size = _chosen(value, copies, turns, tie_rank(ties, ids[row]), slates[row, :most]) if most > 0 else 0
-        slates[row, size:] = -1
-        for place in range(size):
-            item = slates[row, place]
-            copies[item] = max(copies[item] - unit.position_weights[place], 0.0)
+    for arrival in range(n):
+        most = min(capacity[arrival], k)
+        turns = _turns(copies.sum() / coming[arrival], most, unit.position_weights)
+        value = np.where(admissible[arrival], relevance[arrival].astype(np.float64), -np.inf)
+        size = (
+            _chosen(value, copies, turns, tie_rank(ties, ids[arrival]), slates[arrival, :most])
+            if most > 0
+            else 0
+        )
+        slates[arrival, size:] = -1
+        for position in range(size):
+            item = slates[arrival, position]
+            copies[item] = max(copies[item] - unit.position_weights[position], 0.0)

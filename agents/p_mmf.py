@@ -66,7 +66,7 @@ class PMMF:
         return self._price.copy()
 
     def act(self, arrivals: Arrivals) -> Slates:
-        """Serve the rows in order, moving prices after each."""
+        """Serve the arrivals in order, moving prices after each."""
         shape = (len(arrivals), self._slate)
         items, price = np.empty(shape, np.int64), np.empty(shape, np.float32)
         _rank_and_descend(
@@ -117,7 +117,7 @@ def projected(bonus: Floats, weight: Floats, metric: Floats, limit: float) -> Fl
 
 @compiled
 def _rank_and_descend(
-    arrivals: tuple[Any, ...],
+    arrivals_: tuple[Any, ...],
     ties: np.uint64,
     steps: Floats,
     unit_: tuple[Any, ...],
@@ -131,26 +131,26 @@ def _rank_and_descend(
     items: Ints,
     prices: Float32s,
 ) -> None:
-    """Serve rows in order, moving prices; fill ``items`` and ``prices``.
+    """Serve arrivals in order, moving prices; fill ``items`` and ``prices``.
 
-    ``steps`` (n,) is the elapsed time per row, in expected arrivals.
+    ``steps`` (n,) is the elapsed time per arrival, in expected arrivals.
     """
-    rows, unit = ArrivalArrays(*arrivals), ExposureUnit(*unit_)
+    arrivals, unit = ArrivalArrays(*arrivals_), ExposureUnit(*unit_)
     n, k = items.shape
     m = len(price)
     value, best, shown, bonus = np.empty(m), np.empty(k), np.empty(m), np.empty(m)
     root = np.sqrt(required)
-    for row in range(n):
-        fill_values(rows, row, price, value)
-        most = min(rows.capacity[row], k)
-        size = best_items(value, tie_rank(ties, rows.id[row]), items[row, :most], best[:most])
+    for arrival in range(n):
+        fill_values(arrivals, arrival, price, value)
+        most = min(arrivals.capacity[arrival], k)
+        size = best_items(value, tie_rank(ties, arrivals.id[arrival]), items[arrival, :most], best[:most])
         if unit.by_intensity:
-            order_items(items[row, :size], rows.relevance[row])
+            order_items(items[arrival, :size], arrivals.relevance[arrival])
         shown[:] = 0.0
-        fill_slate(items[row], size, price, unit, shown, prices[row])
+        fill_slate(items[arrival], size, price, unit, shown, prices[arrival])
         for item in range(m):
             error[item] = (
-                alpha * (pace[item] * steps[row]) + (1.0 - alpha) * error[item] - alpha * shown[item]
+                alpha * (pace[item] * steps[arrival]) + (1.0 - alpha) * error[item] - alpha * shown[item]
             )
             bonus[item] = step / root[item] * error[item] - price[item] if required[item] > 0.0 else 0.0
         bonus[:] = projected(bonus, required, root, limit)

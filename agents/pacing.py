@@ -230,24 +230,24 @@ class Pacing(NamedTuple):
         closing: float,
         cost: float,
         hard: bool,
-        due: Bools | None = None,
+        priced: Bools | None = None,
     ) -> Self:
         """Pacing with the relative step g·c/√b.
 
         Where requirements are hard, prices have no bound, and c is no measure of theirs: the step is relative to the
         row's start price, or to the median of all bonuses at the start, where these are more than c. Rows that are not
-        ``due`` (None: those with required exposures) start and stay at 0.
+        ``priced`` (None: those with required exposures) start and stay at 0.
         """
-        due = required > 0 if due is None else due
+        priced = required > 0 if priced is None else priced
         scale: Floats | float = cost
         if hard:
             bonus = -price[price < 0.0]
             usual = float(np.median(bonus)) if len(bonus) else 0.0
             scale = np.maximum(max(cost, usual), -price)
         return cls(
-            start_price=np.where(due, price, -0.0),  # so that a price of 0 keeps its sign in tables
+            start_price=np.where(priced, price, -0.0),  # so that a price of 0 keeps its sign in tables
             pace=required / arrivals,
-            step=np.where(due, gain * scale / np.sqrt(np.maximum(required, 1.0)), 0.0),
+            step=np.where(priced, gain * scale / np.sqrt(np.maximum(required, 1.0)), 0.0),
             cost=np.inf if hard else cost,
             closing=closing,
             arrivals=np.atleast_1d(np.asarray(arrivals, np.float64)),

@@ -106,7 +106,7 @@ class RimFeedback(PacedAgent):
         self._delivery.note(exposure, arrivals)
 
     def act(self, arrivals: Arrivals) -> Slates:
-        """Serve the rows in order, moving prices after each."""
+        """Serve the arrivals in order, moving prices after each."""
         return self._delivery.serve(arrivals)
 
 
@@ -161,7 +161,7 @@ class Delivery:
             closing=self._closing,
             cost=view.cost,
             hard=view.hard,
-            due=np.concatenate([self._table.required > 0, (table.least > 0) | np.isfinite(table.most)]),
+            priced=np.concatenate([self._table.required > 0, (table.least > 0) | np.isfinite(table.most)]),
         )
         # The step of a cap without a floor is relative to the cap.
         pacing.step[self._m :] /= np.where(table.least > 0, 1.0, np.sqrt(np.maximum(most, 1.0)))

@@ -67,7 +67,7 @@ class RimResolve(PacedAgent):
         self._seen: list[States] = []
 
     def act(self, arrivals: Arrivals) -> Slates:
-        """Serve rows in order; re-solve first at multiples of f."""
+        """Serve arrivals in order; re-solve first at multiples of f."""
         served = self._delivery.served
         if served and served % self.every == 0:
             self._resolve()

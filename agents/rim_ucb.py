@@ -45,7 +45,7 @@ class RimUCB(RimFeedback):
         super().begin_round(dataclasses.replace(view, calibration=_Raised(view.past, self._bonus)))
 
     def act(self, arrivals: Arrivals) -> Slates:
-        """Serve the rows in order, moving prices after each."""
+        """Serve the arrivals in order, moving prices after each."""
         return super().act(_raised(arrivals, self._bonus))
 
 

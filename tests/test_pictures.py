@@ -15,7 +15,7 @@ from matplotlib.image import imread
 from small_markets import drawn
 
 from rimsim import measures
-from rimsim.scenarios.report import charts, items, loop, prices, sentences, sweep, tables
+from rimsim.scenarios.report import charts, comparison, items, loop, prices, sentences, sweep, tables
 from rimsim.scenarios.report.comparison import PICTURES
 from rimsim.scenarios.report.record import Plot
 from rimsim.scenarios.report.tables import PictureTables, last_round
@@ -192,7 +192,7 @@ def test_one_seed_has_no_bands_and_says_so():
         figures = {picture: picture(tables) for picture in PICTURES.values()}
         for figure in figures.values():
             figure.draw_without_rendering()
-    for draw in (loop.over_rounds, loop.front, prices.who_pays):
+    for draw in (comparison.over_rounds, loop.front, prices.who_pays):
         assert "One seed: no b" in _texts(figures[draw])
     assert "one seed: no interval" in _texts(figures[loop.decomposed])
 
@@ -201,7 +201,7 @@ def test_panels_show_the_means_over_seeds_and_the_t_interval(market):
     """The line of an agent is the mean of its seeds; its band is the interval of mean_interval."""
     more = market.rounds.assign(seed=market.rounds["seed"] + 3, value=0.9 * market.rounds["value"])
     rounds = pd.concat([market.rounds, more], ignore_index=True)
-    panel = _panel(loop.over_rounds(replace(market, rounds=rounds)))
+    panel = _panel(comparison.over_rounds(replace(market, rounds=rounds)))
     rows = rounds.query("agent == 'rim-dual' and metric == 'examined_shortfall'")
     wanted = [measures.mean_interval(group) for _, group in rows.groupby("round")["value"]]
     assert _curves(panel)[_colour("rim-dual")] == pytest.approx([interval.mean for interval in wanted])
@@ -218,11 +218,13 @@ def test_panels_reach_what_they_hold(market):
     rounds = market.rounds[market.rounds["agent"] == "rim-dual"].copy()
     rounds.loc[rounds["metric"] == "examined_shortfall", "value"] = 0.001
     rounds.loc[rounds["metric"] == "shortfall", "value"] = 0.2
-    assert _panel(loop.over_rounds(replace(market, rounds=rounds))).get_ylim()[1] >= 0.2
+    assert _panel(comparison.over_rounds(replace(market, rounds=rounds))).get_ylim()[1] >= 0.2
     rounds = market.rounds.copy()
     wide = rounds["agent"].eq("random") & rounds["metric"].eq("effective_items")
     rounds.loc[wide, "value"] *= 100
-    panels = {ax.get_title(loc="left"): ax for ax in loop.over_rounds(replace(market, rounds=rounds)).axes}
+    panels = {
+        ax.get_title(loc="left"): ax for ax in comparison.over_rounds(replace(market, rounds=rounds)).axes
+    }
     assert panels["Effective consumed items"].get_yscale() == "log"
     assert panels["Undelivered, as examined"].get_ylim()[1] <= 1
     assert not any(line.get_clip_on() for line in panels["Undelivered, as examined"].lines)
@@ -316,10 +318,10 @@ def test_reliability_is_what_was_predicted_against_what_came(market, figures):
 
 def test_calibration_is_drawn_for_both_types_of_visit(market, figures):
     """A panel per type, and the late means in the title; without late visits of either there is no picture."""
-    assert "predicts 0.55 on first and 1.5 on returning visits" in _texts(figures[loop.calibration])
+    assert "predicts 0.55 on first and 1.5 on returning visits" in _texts(figures[comparison.calibration])
     first = market.rounds["metric"] == "calibration_first"
     for dropped in (first, first & (market.rounds["round"] > 0)):
-        assert loop.calibration(replace(market, rounds=market.rounds[~dropped])) is None
+        assert comparison.calibration(replace(market, rounds=market.rounds[~dropped])) is None
 
 
 def test_delivery_counts_exposures_over_the_arrivals(market, figures):
@@ -344,7 +346,7 @@ def test_delivery_counts_exposures_over_the_arrivals(market, figures):
 
 def test_few_seeds_are_drawn_as_thin_lines(market, figures):
     """With three seeds each is a thin line of its own, the frozen control dashed, and there are no bands."""
-    panel = figures[loop.over_rounds].axes[0]
+    panel = figures[comparison.over_rounds].axes[0]
     rounds = market.rounds[market.rounds["metric"] == "utility"]
     thin = [line for line in panel.lines if line.get_linewidth() == 1]
     of_dual = rounds[rounds["agent"] == "rim-dual"].pivot(index="seed", columns="round", values="value")
@@ -512,8 +514,8 @@ def test_a_measure_of_ones_own_has_a_panel_of_its_own(market, figures):
     mine = measures.Measure("freshness", "days", "x", lambda _: None, title="Age of shown items")
     rounds = pd.concat([market.rounds, own], ignore_index=True)
     tables = replace(market, rounds=rounds, measures={**measures.MEASURES, "freshness": mine})
-    figure = loop.over_rounds(tables)
-    assert _titles(figure) == [*_titles(figures[loop.over_rounds]), "Age of shown items"]
+    figure = comparison.over_rounds(tables)
+    assert _titles(figure) == [*_titles(figures[comparison.over_rounds]), "Age of shown items"]
     assert len(figure.axes) == 9
     added = set(_titles(loop.decomposed(tables))) - set(_titles(figures[loop.decomposed]))
     assert added == {f"{agent}\nAge of shown items" for agent in ("relevance", "rim-dual")}

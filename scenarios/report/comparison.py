@@ -1,4 +1,4 @@
-"""Report of a comparison, and differences between two runs."""
+"""Report of a comparison, plots by round, differences of runs."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from rimsim.config import to_plain
 from rimsim.config.reading import flat
 from rimsim.errors import RunFolderError
 from rimsim.measures import late_means, late_of
-from rimsim.scenarios.report import items, loop, prices, sentences, tables
+from rimsim.scenarios.report import charts, items, loop, prices, sentences, tables
 from rimsim.scenarios.report.console import folder_places, more_place
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
 from rimsim.scenarios.report.sweep import sweep_table
+from rimsim.scenarios.runs.job import control_in, subject_of
 from rimsim.scenarios.runs.status import digest, shown_rounds, status_note
 
 if TYPE_CHECKING:
@@ -25,10 +26,71 @@ if TYPE_CHECKING:
     from rimsim.scenarios.runs.store import Run
 
 
+# -- plots by round ---------------------------------------------------------------------------------------------------
+def over_rounds(data: tables.PictureTables) -> Figure | None:
+    """Measures by round; dashed where never retrained."""
+    rounds = tables.retrained(data.rounds)
+    frozen = data.rounds[data.rounds["agent"].map(control_in) == "frozen"]
+    frozen = frozen.assign(agent=frozen["agent"].map(subject_of))
+    kept, other = tables.shortfalls(data.unit)
+    shown = ("utility", kept, *loop.METRICS, *data.own)
+    present = [metric for metric in shown if (rounds["metric"] == metric).any()]
+    if not present or tables.last_round(rounds) == 0:  # one round has no course
+        return None
+    looks = charts.styles(rounds["agent"].unique())
+    dashed = "" if frozen.empty else " Dashed: on a platform that never retrains."
+    figure = charts.frame(
+        sentences.cost_of_guarantees(tables.late_figures(rounds), data.unit),
+        f"By round; the title's figures: {late_of(rounds)}. {sentences.seeds_caption(rounds)}{dashed}",
+        3.1 * charts.panel_rows(len(present)),
+    )
+    both = tables.reported_unit(rounds, "examined") == "examined"
+    for ax, metric in zip(charts.panels(figure, len(present), looks), present, strict=True):
+        charts.plot_bands(ax, rounds[rounds["metric"] == metric], "round", looks)
+        charts.plot_secondary(ax, frozen[frozen["metric"] == metric], "round", looks, "--")
+        if metric == kept and both:
+            charts.plot_secondary(ax, rounds[rounds["metric"] == other], "round", looks, ":")
+        charts.metric_axis(ax, data.measures[metric])
+        charts.integer_rounds(ax)
+        if metric == kept and both:
+            ax.set_xlabel(f"round; dotted: {data.measures[other].title.lower()}")
+    return figure
+
+
+def calibration(data: tables.PictureTables) -> Figure | None:
+    """Calibration of first and of returning visits, by round."""
+    rounds = tables.retrained(data.rounds)
+    types = ("calibration_first", "calibration_returning")
+    present = [metric for metric in types if (rounds["metric"] == metric).any()]
+    if len(present) < len(types) or tables.last_round(rounds) == 0:
+        return None
+    looks = charts.styles(rounds["agent"].unique())
+    late = sentences.calibration_by_visit(rounds)
+    if late.empty:  # in late rounds nobody comes for the first time, or everybody does
+        return None
+    chosen = tables.subject(looks)
+    name = chosen if chosen in late.index else late.index[0]
+    first, returning = (sentences.figure(ratio) for ratio in late[late.index == name].to_numpy()[0])
+    figure = charts.frame(
+        f"For each consumption, the platform of {name} predicts {first} on first and {returning} on returning visits",
+        f"By round; above 1 the platform promises itself more than comes; the title's figures: {late_of(rounds)}. "
+        f"{sentences.seeds_caption(rounds)}",
+        3.4,
+    )
+    for ax, metric in zip(charts.panels(figure, len(present), looks, 1), present, strict=True):
+        charts.plot_bands(ax, rounds[rounds["metric"] == metric], "round", looks)
+        ax.axhline(1.0, color=charts.GREY, linewidth=1.2, linestyle=":")
+        charts.metric_axis(ax, data.measures[metric])
+        ax.set_ylabel("predicted / actual")
+        charts.integer_rounds(ax)
+    return figure
+
+
+# -- the report -------------------------------------------------------------------------------------------------------
 _Picture = Callable[[tables.PictureTables], "Figure | None"]
 # Title, text and pictures of each section.
 _SECTIONS: tuple[tuple[str, str, dict[str, _Picture]], ...] = (
-    ("By round", "", {"rounds": loop.over_rounds}),
+    ("By round", "", {"rounds": over_rounds}),
     ("The front: relevance against diversity", "Up and to the right is better.", {"front": loop.front}),
     (
         "What retraining does, in parts",
@@ -61,7 +123,7 @@ _SECTIONS: tuple[tuple[str, str, dict[str, _Picture]], ...] = (
     (
         "Reliability",
         "Consumptions that the platform predicts against those that came.",
-        {"reliability": prices.reliability, "calibration": loop.calibration},
+        {"reliability": prices.reliability, "calibration": calibration},
     ),
 )
 PICTURES = {name: picture for _, _, pictures in _SECTIONS for name, picture in pictures.items()}

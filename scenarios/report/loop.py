@@ -17,7 +17,7 @@ from rimsim.measures import FEW_SEEDS, MEASURES, Measure, late_means, late_of
 from rimsim.scenarios.report import charts, sentences, tables
 from rimsim.scenarios.report.items import exposures, mean_curve
 from rimsim.scenarios.report.tables import PictureTables, last_round, retrained
-from rimsim.scenarios.runs.job import CHAIN, control_in, control_name, is_control, subject_of
+from rimsim.scenarios.runs.job import CHAIN, control_name, is_control
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -50,7 +50,8 @@ _WORDS = {
     ALL: "Retraining",
     "data+loop": "Retraining on its own market",
 }
-_LOOP = ("coverage", "effective_items", "log_gini")
+METRICS = ("coverage", "effective_items", "log_gini")
+"""Measures of the loop, drawn by round."""
 _FEW = ("coverage", "effective_items", "utility")
 """Metrics drawn if several agents have controls; of one agent, more are."""
 
@@ -147,65 +148,6 @@ def _compared(
             needed = list(dict.fromkeys(mine[part.agent]))
             if set(needed) <= set(wide.columns):
                 yield metric, part, wide[needed].dropna()
-
-
-def over_rounds(data: PictureTables) -> Figure | None:
-    """Measures by round; dashed where never retrained."""
-    rounds = retrained(data.rounds)
-    frozen = data.rounds[data.rounds["agent"].map(control_in) == "frozen"]
-    frozen = frozen.assign(agent=frozen["agent"].map(subject_of))
-    kept, other = tables.shortfalls(data.unit)
-    shown = ("utility", kept, *_LOOP, *data.own)
-    present = [metric for metric in shown if (rounds["metric"] == metric).any()]
-    if not present or last_round(rounds) == 0:  # one round has no course
-        return None
-    looks = charts.styles(rounds["agent"].unique())
-    dashed = "" if frozen.empty else " Dashed: on a platform that never retrains."
-    figure = charts.frame(
-        sentences.cost_of_guarantees(tables.late_figures(rounds), data.unit),
-        f"By round; the title's figures: {late_of(rounds)}. {sentences.seeds_caption(rounds)}{dashed}",
-        3.1 * charts.panel_rows(len(present)),
-    )
-    both = tables.reported_unit(rounds, "examined") == "examined"
-    for ax, metric in zip(charts.panels(figure, len(present), looks), present, strict=True):
-        charts.plot_bands(ax, rounds[rounds["metric"] == metric], "round", looks)
-        charts.plot_secondary(ax, frozen[frozen["metric"] == metric], "round", looks, "--")
-        if metric == kept and both:
-            charts.plot_secondary(ax, rounds[rounds["metric"] == other], "round", looks, ":")
-        charts.metric_axis(ax, data.measures[metric])
-        charts.integer_rounds(ax)
-        if metric == kept and both:
-            ax.set_xlabel(f"round; dotted: {data.measures[other].title.lower()}")
-    return figure
-
-
-def calibration(data: PictureTables) -> Figure | None:
-    """Calibration of first and of returning visits, by round."""
-    rounds = retrained(data.rounds)
-    types = ("calibration_first", "calibration_returning")
-    present = [metric for metric in types if (rounds["metric"] == metric).any()]
-    if len(present) < len(types) or last_round(rounds) == 0:
-        return None
-    looks = charts.styles(rounds["agent"].unique())
-    late = sentences.calibration_by_visit(rounds)
-    if late.empty:  # in late rounds nobody comes for the first time, or everybody does
-        return None
-    chosen = tables.subject(looks)
-    name = chosen if chosen in late.index else late.index[0]
-    first, returning = (sentences.figure(ratio) for ratio in late[late.index == name].to_numpy()[0])
-    figure = charts.frame(
-        f"For each consumption, the platform of {name} predicts {first} on first and {returning} on returning visits",
-        f"By round; above 1 the platform promises itself more than comes; the title's figures: {late_of(rounds)}. "
-        f"{sentences.seeds_caption(rounds)}",
-        3.4,
-    )
-    for ax, metric in zip(charts.panels(figure, len(present), looks, 1), present, strict=True):
-        charts.plot_bands(ax, rounds[rounds["metric"] == metric], "round", looks)
-        ax.axhline(1.0, color=charts.GREY, linewidth=1.2, linestyle=":")
-        charts.metric_axis(ax, data.measures[metric])
-        ax.set_ylabel("predicted / actual")
-        charts.integer_rounds(ax)
-    return figure
 
 
 def front(data: PictureTables) -> Figure | None:
@@ -346,7 +288,7 @@ def effect_of_retraining(parts: pd.DataFrame, late: str, measured: Mapping[str, 
     The agent is relevance where it has controls.
     """
     present = list(parts["metric"].unique())
-    metric = next((name for name in _LOOP if name in present), present[0])
+    metric = next((name for name in METRICS if name in present), present[0])
     agents = list(parts["agent"].unique())
     agent = tables.REFERENCE if tables.REFERENCE in agents else tables.subject(agents)
     mine = parts[(parts["agent"] == agent) & (parts["metric"] == metric)]

@@ -371,37 +371,38 @@ def ignored_requirements_note(config: ScenarioConfig, agents: Sequence[str]) -> 
     """Note about agents that ignore groups, campaigns and caps."""
     exposure = config.exposure
     there = {"groups": exposure.groups, "campaigns": exposure.campaigns, "caps": exposure.most is not None}
-    promised = [name for name, some in there.items() if some]
+    given = [name for name, some in there.items() if some]
     blind = [name for name in agents if not Capabilities.of(make_agent(name)).keeps_promises]
-    if not promised or not blind:
+    if not given or not blind:
         return None
     return (
         f"{', '.join(blind)} {'looks' if len(blind) == 1 else 'look'} at floors of items alone, at most, not at "
-        f"{' or '.join(promised)}; what is missed or exceeded is in promises_missed and excess"
+        f"{' or '.join(given)}; what is missed or exceeded is in promises_missed and excess"
     )
 
 
 def undeliverable_notes(config: ScenarioConfig) -> list[str]:
     """Notes about first-round guarantees that no agent could deliver."""
     world, first = build_world(config), first_round(config, seed=0)
-    promised, forecast = first.requirements, config.exposure.forecast * first.schedule.expected_over_actual
-    m = len(promised.required)
+    requirements = first.requirements
+    forecast = config.exposure.forecast * first.schedule.expected_over_actual
+    m = len(requirements.required)
     view = RoundView(
         round=0,
         arrivals=expected(len(first.schedule), forecast),
         slate=config.slate,
-        required=promised.required,
+        required=requirements.required,
         exposure=np.zeros(m),
         cost=1.0,
         popularity=np.zeros(m, np.int64),
         calibration=(),
         key=0,
-        position_weights=promised.position_weights,
-        opens=float(seconds(promised.start)),
-        closes=float(seconds(promised.stop)),
-        promises=promised.table,
+        position_weights=requirements.position_weights,
+        opens=float(seconds(requirements.start)),
+        closes=float(seconds(requirements.stop)),
+        promises=requirements.table,
     )
-    per_slate = np.concatenate([[0.0], np.cumsum(promised.position_weights)])
+    per_slate = np.concatenate([[0.0], np.cumsum(requirements.position_weights)])
     there = forecast * float(per_slate[first.positions].sum())
     released = np.where(world.release == ALWAYS, -np.inf, seconds(world.release))
     return [f"in the first round, {one}" for one in undeliverable(view, released, there)]

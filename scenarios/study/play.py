@@ -487,25 +487,25 @@ def _write_round(
     }
     _put(arm, "arrivals", number, arrivals)
     _put(arm, "learnt", number, {"events": [closed.learnt_events]})
-    needed = np.flatnonzero(required)
-    asked = _round_table(arm, number, {"item": needed, "required": required[needed]})
+    guaranteed = np.flatnonzero(required)
+    table = _round_table(arm, number, {"item": guaranteed, "required": required[guaranteed]})
     place = arm.round_file("required", number)
     if market.same_for_all_arms:
-        asked, place = asked.drop(columns="agent"), place.with_name(f"{arm.seed}-{number:03d}.parquet")
-    write_table(place, asked)
+        table, place = table.drop(columns="agent"), place.with_name(f"{arm.seed}-{number:03d}.parquet")
+    write_table(place, table)
     moves = _moves(closed, market.world.roster)
     if moves is not None:
         _put(arm, "providers", number, moves)
     if len(closed.promises):
-        table = closed.promises
+        promises = closed.promises
         columns = {
-            "name": list(table.name),
-            "begin": table.begin / 1e6,
-            "end": table.end / 1e6,
-            "arrivals": table.arrivals,
+            "name": list(promises.name),
+            "begin": promises.begin / 1e6,
+            "end": promises.end / 1e6,
+            "arrivals": promises.arrivals,
             "due": closed.due,
-            "least": table.least,
-            "most": table.most,
+            "least": promises.least,
+            "most": promises.most,
             "delivered": closed.delivered,
         }
         _put(arm, "promises", number, columns)
