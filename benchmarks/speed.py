@@ -16,13 +16,14 @@ import statistics
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from made_up import SIZES, scenario
-from speed_paths import AGENTS, Played, check_events, engine, same_outcome, single, vector
+from speed_paths import AGENTS, Played, built_in, check_events, engine, same_outcome, single, vector
 from speed_peers import peer_python, sardine, yardsticks
 from speed_stages import STAGES, Sampler
 from speed_tables import Report, peak_memory, reset_peak, resident_memory
@@ -160,19 +161,23 @@ def beside(report: Report, sizes: tuple[tuple[int, int], ...], repeats: int, *, 
         for name, rate in yardsticks().items()
     ]
     python = peer_python() if peers else "sardine-rec is measured with --peers"
-    for users, items in sizes:
-        config = scenario(users, items)
+    made_up = {f"clones, {users:,} users": (partial(single, scenario(users, m)), m) for users, m in sizes}
+    embedded = {
+        name: (lambda *given, name=name: built_in(name, *given)[0], built_in(name, AGENTS[0], 0)[1])
+        for name in ("closed-loop", "online-match")
+    }
+    for what, (play, items) in (embedded | made_up).items():
         ours: dict[str, list[float]] = {name: [] for name in AGENTS[:2]}
         theirs: dict[str, list[float]] = {name: [] for name in AGENTS[:2]}
         for seed in range(repeats):
             for name, rates in ours.items():
-                rates.append(single(config, name, seed).rate)
+                rates.append(play(name, seed).rate)
             if isinstance(python, Path):
                 for name, rate in sardine(python, items).items():
                     theirs[name].append(rate)
         for name, rates in ours.items():
             mine = statistics.median(rates)
-            rows.append(_beside("rimsim, single environment", items, name, mine, float("nan")))
+            rows.append(_beside(f"rimsim, single environment, {what}", items, name, mine, float("nan")))
             if theirs[name]:
                 other = statistics.median(theirs[name])
                 rows.append(_beside("sardine-rec", items, name, other, mine / other))

@@ -117,7 +117,20 @@ def single(
     config: ScenarioConfig, name: str, seed: int, watch: AbstractContextManager[Any] | None = None
 ) -> Played:
     """One round through ``gymnasium.make``, slates chosen from the observation alone."""
-    env = gymnasium.make("RIMMarket-v0", scenario="closed-loop", rounds=1, settings=settings(config))
+    made = gymnasium.make("RIMMarket-v0", scenario="closed-loop", rounds=1, settings=settings(config))
+    return _through(made, name, seed, watch)
+
+
+def built_in(scenario: str, name: str, seed: int) -> tuple[Played, int]:
+    """One round of a built-in scenario on the embedded log, and its number of items."""
+    made = gymnasium.make("RIMMarket-v0", scenario=scenario, rounds=1)
+    inner: MarketEnv = made.unwrapped  # type: ignore[assignment]  # as below
+    return _through(made, name, seed, None), inner.n_items
+
+
+def _through(
+    env: gymnasium.Env[Any, Any], name: str, seed: int, watch: AbstractContextManager[Any] | None
+) -> Played:
     inner: MarketEnv = env.unwrapped  # type: ignore[assignment]  # gymnasium.make's type is any environment
     seen, _ = env.reset(seed=seed)
     choose, market = chooser(name, inner), inner.market
@@ -130,7 +143,9 @@ def single(
             emptied += info["market"]["emptied"]
     took = time.process_time() - start
     ledger = market.closed[0].ledger
-    _expect("exposures and empty positions", int((ledger.item >= 0).sum()) + emptied, steps * config.slate)
+    _expect(
+        "exposures and empty positions", int((ledger.item >= 0).sum()) + emptied, steps * inner.config.slate
+    )
     return Played(steps, took, ledger)
 
 

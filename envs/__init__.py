@@ -5,8 +5,8 @@ from __future__ import annotations
 if __name__ != "rimsim.envs":
     raise ImportError("import rimsim.envs, not envs: the folder is installed as rimsim.envs")
 
-from rimsim.envs.market import GROUND_BOUND, MarketEnv
-from rimsim.envs.observations import Snapshot
+from rimsim.envs.market import MarketEnv
+from rimsim.envs.observations import GROUND_BOUND, Snapshot
 from rimsim.envs.wrappers import COMPACT, BonusAction, CompactObservation, MeasuredEpisode
 
 __all__ = [

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import operator
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, SupportsFloat, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, SupportsFloat, TypeAlias
 
 import gymnasium
 import numpy as np
@@ -15,7 +15,7 @@ from gymnasium.utils import EzPickle
 
 from rimsim.arrays import TICKS, Array, Bools, Ints
 from rimsim.config import Seeds, find_scenario, override
-from rimsim.envs.observations import Snapshot, Standing, Stock, exposure_picture
+from rimsim.envs.observations import GROUND_BOUND, Snapshot, Standing, Stock, exposure_picture, observe
 from rimsim.errors import AgentError, ConfigError, MarketError
 from rimsim.market import Feedback, Market, Slates, build_world
 from rimsim.market.records import NO_NEEDS, as_slates
@@ -23,18 +23,30 @@ from rimsim.system import progress_to
 
 if TYPE_CHECKING:
     from rimsim.market import Arrivals, RoundView
+    from rimsim.market.round import Round
     from rimsim.market.scores import ScoreRows
     from rimsim.market.state import MarketState
 
-GROUND_BOUND = 10_000.0
-"""Upper end of the observed λ(x): interactions a session; a larger value is clipped in the observation alone."""
-
-_BOUND = np.float32(GROUND_BOUND)
 _MOST_ARRIVALS = 1 << 24
 """Up to which whole numbers are exact in float32: the bound of exposures where a round's arrivals are unknown."""
 
 Observation: TypeAlias = "dict[str, Array]"
 Action: TypeAlias = "Ints"
+Answer: TypeAlias = "Ints | Slates"
+"""Items (k,) of an action, or a slate (1, k) with notes of an agent."""
+
+
+class _Step(NamedTuple):
+    """Served arrival, whose feedback is made on demand."""
+
+    opened: Round
+    row: int
+    place: tuple[ScoreRows, int]
+    """Its scores, as the place in a block."""
+    revealed: Arrivals | None
+    """Arrival with fields that the slate's outcome would change; None: without such fields."""
+    shown: Ints
+    consumed: Bools
 
 
 class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
@@ -134,16 +146,16 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         """Fields that are filled in for the agent beside those of every agent."""
         self.barrier_every: int | None = None
         self._market: Market | None = None
-        self._row = np.zeros(0, np.int64)
-        """(1,) the row of the arrival that waits in its round; empty where none does."""
-        self._scores: ScoreRows | None = None
-        """Its scores under the model."""
-        self._feedback: Callable[[], Feedback] | None = None
+        self._row = -1
+        """Row of the arrival that waits in its round; −1 where none does."""
+        self._place: tuple[ScoreRows, int] | None = None
+        """Its scores under the model, as the place in a block; None where no arrival waits."""
+        self._last: _Step | None = None
         self._note: Slates | None = None
         self._seeds = Seeds()
         self._begun: MarketState | None = None
         """The market when the open round began; of the last round if all are over."""
-        self._answers: list[Slates] = []
+        self._answers: list[Answer] = []
         """Slates that were answered since."""
         self._view: RoundView | None = None
         """View of the open round, once it was asked for."""
@@ -162,6 +174,8 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
                 "clock": spaces.Box(0.0, 1.0, (2,), np.float32),
             }
         )
+        self._nothing = (0 * one[None], 0 * one[:1], np.zeros((1, m), bool)), 0
+        """Scores where no arrival waits, and their place."""
         self.action_space = spaces.MultiDiscrete(np.full(self.config.slate, m))
 
     @property
@@ -178,14 +192,20 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
     @property
     def arrivals(self) -> Arrivals:
         """Waiting arrival, as a batch of one."""
-        return self.market.open.arrivals(self._row, self._waiting(), self.needs)
+        return self.market.open.arrivals(np.array([self._row]), self._waiting(), self.needs)
 
     @property
     def feedback(self) -> Feedback:
         """Outcome of the last step."""
-        if self._feedback is None:
+        last = self._last
+        if last is None:
             raise MarketError("no slate has been served yet. Call step() first")
-        return self._feedback()
+        arrivals = last.revealed
+        if arrivals is None:
+            arrivals = last.opened.arrivals(
+                np.array([last.row]), last.place[0].cut(last.place[1], 1), NO_NEEDS
+            )
+        return Feedback(arrivals, last.shown[None], last.consumed[None])
 
     def round_view(self) -> RoundView:
         """View of the open round, for agents."""
@@ -277,35 +297,36 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         self._open(_seeds(seeds))
         self._begin()
         nothing = np.full(self.config.slate, -1)
-        return self._observation(), {"market": self._summary(nothing, nothing >= 0, 0)}
+        return self._observation(), {"market": self._summary(nothing, nothing, nothing >= 0)}
 
     def step(self, action: Action) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, Any]]:
         """Show a slate to the waiting arrival; fetch the next."""
         note, self._note = self._note, None
-        slate = one_slate(action, self.config.slate)
-        answer = Slates(slate[None].copy())
-        if note is not None:
-            answer = as_slates(dataclasses.replace(note, items=answer.items))
-        shown, consumed, reward = self._serve(answer)
-        info = {"market": self._summary(shown, consumed, int(np.count_nonzero(slate != shown)))}
-        return self._observation(), reward, self.market.done, False, info
+        items = one_slate(action, self.config.slate).copy()
+        answer = items if note is None else as_slates(dataclasses.replace(note, items=items[None]))
+        shown, consumed, gain = self._serve(answer)
+        info = self._summary(items, shown, consumed)
+        reward = info["consumed"] + self.market.cost * gain
+        return self._observation(), reward, self.market.done, False, {"market": info}
 
-    def _serve(self, answer: Slates) -> tuple[Ints, Bools, float]:
-        """Items (k,) shown, consumed marks (k,) and reward of a slate."""
-        market, row, scores = self.market, self._row, self._waiting()
-        opened, cost = market.open, market.cost
-        revealed = None if self.needs == NO_NEEDS else self.arrivals  # before what is consumed changes it
-        shown, consumed = market.show(row, answer, empty=True)
-        self._feedback = lambda: Feedback(
-            opened.arrivals(row, scores, NO_NEEDS) if revealed is None else revealed, shown, consumed
-        )
+    def _serve(self, answer: Answer) -> tuple[Ints, Bools, float]:
+        """Items (k,) shown, consumed marks (k,) and gain of a slate."""
+        market, row, place = self.market, self._row, self._waiting_place()
+        opened = market.open
+        revealed = None if self.needs is NO_NEEDS else self.arrivals  # before what is consumed changes it
+        if isinstance(answer, Slates):
+            many = market.show(np.array([row]), answer, empty=True)
+            shown, consumed = many[0][0], many[1][0]
+        else:
+            shown, consumed = market.show_one(row, answer)
+        self._last = _Step(opened, row, place, revealed, shown, consumed)
         gain = self._stock.count(row, shown)
         self._answers.append(answer)
         if market.open is opened or market.done:
             self._hand_out()
         else:
             self._begin()
-        return shown[0], consumed[0], int(np.count_nonzero(consumed)) + cost * gain
+        return shown, consumed, gain
 
     def render(self) -> Any:
         """Text, or picture (height, width, 3) of exposure against requirement."""
@@ -324,9 +345,13 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         return exposure_picture(market.exposure, market.required, text)
 
     def _waiting(self) -> ScoreRows:
-        if self._scores is None:
+        block, place = self._waiting_place()
+        return block.cut(place, 1)
+
+    def _waiting_place(self) -> tuple[ScoreRows, int]:
+        if self._place is None:
             raise MarketError("no arrival waits, because the episode is over. Call reset()")
-        return self._scores
+        return self._place
 
     def _open(self, seeds: Seeds) -> None:
         """Open a market of its own."""
@@ -335,7 +360,7 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
             self._market = Market(
                 self.config, seeds=seeds, barrier_every=self.barrier_every, needs=self.needs
             )
-        self._feedback = self._note = None
+        self._last = self._note = None
 
     def _begin(self) -> None:
         """Take up a round before its first arrival."""
@@ -345,44 +370,44 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
 
     def _hand_out(self) -> None:
         """Let the next arrival come, if there is one."""
-        self._row, self._scores = np.zeros(0, np.int64), None
-        if not self.market.done:
-            self._row = self.market.open.hand_out(1)
-            self._scores = self.market.open.scores(self._row)
+        self._row, self._place = -1, None
+        market = self.market
+        if not market.done:
+            self._row = market.open.hand_out_one()
+            self._place = market.open.place(self._row)
 
     def _observation(self) -> Observation:
-        if self._scores is None:
-            relevance, ground = np.zeros(self.n_items, np.float32), np.zeros(1, np.float32)
-            admissible = np.zeros(self.n_items, np.int8)
-        else:
-            relevances, grounds, admissibles = self._scores.arrays
-            relevance, ground = relevances[0].copy(), np.minimum(grounds, _BOUND)
-            admissible = admissibles[0].view(np.int8).copy()
+        stock, m = self._stock, self.n_items
+        numbers, admissible = np.empty(3 * m + 3, np.float32), np.empty(m, np.int8)
+        scores, place = self._nothing if self._place is None else (self._place[0].arrays, self._place[1])
+        relevance, ground, can = scores
+        clock = _clock(self.market)
+        observe(place, relevance, ground, can, stock.exposure, stock.shortfall, clock, numbers, admissible)
         return {
-            "relevance": relevance,
-            "ground_intensity": ground,
-            "exposure": self._stock.exposure.copy(),
-            "shortfall": self._stock.shortfall.copy(),
+            "relevance": numbers[:m],
+            "ground_intensity": numbers[3 * m : 3 * m + 1],
+            "exposure": numbers[m : 2 * m],
+            "shortfall": numbers[2 * m : 3 * m],
             "admissible": admissible,
-            "clock": np.array(_clock(self.market), np.float32),
+            "clock": numbers[3 * m + 1 :],
         }
 
-    def _summary(
-        self, items: Ints, taken: Bools, emptied: int
-    ) -> dict[str, int | float | tuple[int, ...] | tuple[bool, ...]]:
-        """``info["market"]`` of shown items (k,), consumed marks, emptied positions."""
-        market, schedule, waits = self.market, self.market.schedule, len(self._row)
+    def _summary(self, asked: Ints, shown: Ints, consumed: Bools) -> dict[str, Any]:
+        """``info["market"]`` of items (k,) asked for and shown, and consumed marks."""
+        market, row, stock = self.market, self._row, self._stock
+        opened, wanted, items, taken = market.open, asked.tolist(), shown.tolist(), consumed.tolist()
+        emptied = 0 if items == wanted else sum(map(operator.ne, items, wanted))
         return {
             "round": market.round,
-            "served": market.served,
-            "arrival": int(schedule.id[self._row[0]]) if waits else -1,
-            "time": float(schedule.tick[self._row[0]] / TICKS) if waits else 0.0,
-            "consumed": int(np.count_nonzero(taken)),
-            "items": tuple(items.tolist()),
-            "taken": tuple(taken.tolist()),
+            "served": opened.served,
+            "arrival": int(opened.schedule.id[row]) if row >= 0 else -1,
+            "time": float(opened.schedule.tick[row] / TICKS) if row >= 0 else 0.0,
+            "consumed": taken.count(True),
+            "items": tuple(items),
+            "taken": tuple(taken),
             "emptied": emptied,
-            "shortfall": self._stock.missing,
-            "excess": self._stock.excess,
+            "shortfall": stock.missing,
+            "excess": stock.excess,
         }
 
 
@@ -410,7 +435,8 @@ def _clock(market: Market) -> tuple[float, float]:
     """Elapsed share of the round and of the run."""
     if market.done:
         return 1.0, 1.0
-    progress = market.served / market.n_arrivals
+    opened = market.open
+    progress = opened.served / len(opened.schedule)
     return progress, min(1.0, (market.round + progress) / market.config.rounds)
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from rimsim.arrays import Bools, Floats, Ints
+from rimsim.arrays import Bools, Float32s, Floats, Ints
+from rimsim.compiled import compiled
 from rimsim.market.records import observed_gain
 
 if TYPE_CHECKING:
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from rimsim.market import Slates
     from rimsim.market.round import Round
     from rimsim.market.state import MarketState
+
+
+GROUND_BOUND = 10_000.0
+"""Upper end of the observed λ(x): interactions a session; a larger value is clipped in the observation alone."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +48,22 @@ class Standing:
     def missing(self) -> Floats:
         """(M,) exposures that an item still lacks."""
         return np.maximum(self.required - self.exposure, 0.0)
+
+
+@compiled
+def observe(place: int, relevance: Float32s, ground: Float32s, admissible: Bools, exposure: Float32s,
+    shortfall: Float32s, clock: tuple[float, float], numbers: Float32s,
+    can: NDArray[np.int8]) -> None:  # fmt: skip
+    """Fill in the numbers and the mask of an observation."""
+    # The numbers (3M + 3,) are relevance, exposure, shortfall, λ(x) and both clocks.
+    m = len(exposure)
+    for item in range(m):
+        numbers[item] = relevance[place, item]
+        numbers[m + item] = exposure[item]
+        numbers[2 * m + item] = shortfall[item]
+        can[item] = admissible[place, item]
+    numbers[3 * m] = min(ground[place], np.float32(GROUND_BOUND))
+    numbers[3 * m + 1], numbers[3 * m + 2] = clock
 
 
 def popularity_groups(counts: Ints, groups: int) -> Floats:
@@ -74,18 +95,18 @@ class Stock:
         self._delivered = np.zeros(len(promised))
         """(J,) exposures so far that count for each row of the promises."""
 
-    def count(self, row: Ints, shown: Ints) -> float:
-        """Count a shown slate (1, k) and return its net gain.
+    def count(self, row: int, shown: Ints) -> float:
+        """Count a shown slate (k,) and return its net gain.
 
-        The gain is what it took off the shortfall, less what it added above caps; ``row`` (1,) is its arrival's row.
+        The gain is what it took off the shortfall, less what it added above caps; ``row`` is its arrival's row.
         """
         opened = self._opened
         useful = observed_gain(
-            shown[0], opened.promised.weights, opened.exposure, opened.required, self.exposure, self.shortfall
+            shown, opened.promised.weights, opened.exposure, opened.required, self.exposure, self.shortfall
         )
         excess = 0.0
         if len(self._delivered):
-            missing, excess = self._count_promised(row, shown)
+            missing, excess = self._count_promised(np.array([row]), shown[None])
             useful += missing
         self.missing, self.excess = max(self.missing - useful, 0.0), self.excess + excess
         return useful - excess
@@ -107,7 +128,7 @@ class Snapshot:
     """Of the market."""
     begun: MarketState
     """The market when the open round began."""
-    answers: tuple[Slates, ...]
+    answers: tuple[Ints | Slates, ...]
     """Answers to the round's arrivals so far."""
     np_random: np.random.Generator
     """Generator of resets without a seed."""

@@ -9,7 +9,9 @@ import pandas as pd
 import pytest
 import simpy
 import torch
-from kit import cases, refused, write_events
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kit import cases, refused, same_arrays, write_events
 from small_markets import (
     PAIRS,
     SMALL,
@@ -33,6 +35,7 @@ from rimsim.config import (
     ConsumerConfig,
     DataConfig,
     ExposureConfig,
+    HiddenConfig,
     LogWindow,
     PlatformConfig,
     ReleasesConfig,
@@ -616,3 +619,39 @@ def test_costs_count_short_rows_and_models_live_where_their_marks_do():
     assert market.cost > 1e-9
     model = Market(small_scenario()).model
     assert model.device == model.mark.device
+
+
+DRAWN = {
+    "clones": lambda: small_scenario(platform=PlatformConfig(model="bag-visits")),
+    "replay": lambda: small_replay(exposure=ExposureConfig(unit="shown")),
+    "cold-start": small_cold_start,
+    "hidden": lambda: small_scenario(consumer=ConsumerConfig(hidden=HiddenConfig(rho=0.3))),
+    "delayed": lambda: small_scenario(consumer=ConsumerConfig(delay="1d")),
+    "logit": lambda: small_scenario(consumer=ConsumerConfig(kind="logit")),
+    "capped": small_capped,
+}
+"""Markets whose slates are answered in one call, the first four, and others."""
+
+
+@pytest.mark.parametrize("kind", DRAWN)
+@settings(max_examples=3, deadline=None)
+@given(seed=st.integers(0, 2**31))
+def test_one_arrival_in_one_call_has_the_bytes_of_the_general_path(kind, seed):
+    """Random slates with repeated and inadmissible items leave equal ledgers, exposures, histories and outcomes."""
+    one, other = (Market(DRAWN[kind](), seeds=Seeds.all(seed)) for _ in range(2))
+    draw = np.random.default_rng(seed)
+    while not one.done:
+        opened, theirs = one.open, other.open
+        items = draw.integers(-1, one.n_items, one.config.slate)
+        row = opened.hand_out_one()
+        opened.place(row)
+        rows = theirs.hand_out(1)
+        mine = one.show_one(row, items)
+        shown, consumed = other.show(rows, Slates(items[None].copy()), empty=True)
+        assert rows.tolist() == [row]
+        assert [part.tolist() for part in mine] == [shown[0].tolist(), consumed[0].tolist()]
+        np.testing.assert_array_equal(opened.exposure, theirs.exposure)
+    same_ledgers(one, other)
+    for mine, theirs in zip(one.closed, other.closed, strict=True):
+        same_arrays(mine.ledger, theirs.ledger, "probability", "true_intensity", "ground")
+        same_arrays(mine.histories.events, theirs.histories.events, *mine.histories.events._fields)

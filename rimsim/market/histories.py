@@ -110,7 +110,7 @@ def _enter_all(slots: Ints, ticks: Ints, items: Ints, events: Events) -> None:
 
 
 @compiled
-def _enter_marked(slots: Ints, ticks: Ints, items: Ints, marked: Bools, first: Ints, last: Ints, counts:
+def enter_marked(slots: Ints, ticks: Ints, items: Ints, marked: Bools, first: Ints, last: Ints, counts:
     Ints, newest: Ints, tick: Ints, item: Ints, following: Ints, size: Ints) -> None:  # fmt: skip
     """Enter the marked ones of (n, k) items, row after row."""
     # The events come as arrays: to hand over their record takes longer than to enter the items of one slate.
@@ -260,15 +260,16 @@ class Histories:
 
     def append(self, slots: Ints, ticks: Ints, items: Ints) -> None:
         """Enter n events of slots (n,), visible from ticks (n,) on."""
-        self._make_room(len(items))
+        self.make_room(len(items))
         _enter_all(slots, ticks, items, self.events)
 
     def append_marked(self, slots: Ints, ticks: Ints, items: Ints, marked: Bools) -> None:
         """Enter the marked ones of (n, k) items, as :meth:`append`."""
-        self._make_room(items.size)
-        _enter_marked(slots, ticks, items, marked, *self.events)
+        self.make_room(items.size)
+        enter_marked(slots, ticks, items, marked, *self.events)
 
-    def _make_room(self, n: int) -> None:
+    def make_room(self, n: int) -> None:
+        """Make room for ``n`` more events."""
         events = self.events
         room = len(events.item)
         if int(events.size[0]) + n > room:

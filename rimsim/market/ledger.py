@@ -24,7 +24,7 @@ LEDGER_COLUMNS = (*_VISIT, "position", "item", "intensity", "price", *_PROPENSIT
 
 
 @compiled
-def _write(rows: Ints, items: Ints, consumed: Bools, probability: Floats, true_intensity: Floats, relevance:
+def write_rows(rows: Ints, items: Ints, consumed: Bools, probability: Floats, true_intensity: Floats, relevance:
     Float32s, ground: Float32s, item_column: Ints32, consumed_column: Bools, probability_column: Floats,
     true_intensity_column: Floats, intensity_column: Float32s, ground_column: Float32s) -> None:  # fmt: skip
     """Enter served rows into the columns, in one pass."""
@@ -71,7 +71,7 @@ class Ledger:
         self, rows: Ints, slates: Slates, response: Response, relevance: Float32s, ground: Float32s
     ) -> None:
         """Enter n served arrivals, with relevance (n, k) and λ(x) (n,)."""
-        _write(rows, slates.items, response.consumed, response.probability, response.intensity, relevance,
+        write_rows(rows, slates.items, response.consumed, response.probability, response.intensity, relevance,
             ground, self.item, self.consumed, self.probability, self.true_intensity, self.intensity,
             self.ground)  # fmt: skip
         if slates.price is not None:
@@ -229,13 +229,13 @@ class Examined:
         return self
 
 
-def require_uniform(slates: Slates, config: ScenarioConfig) -> None:
+def require_uniform(uniform: Bools | None, config: ScenarioConfig) -> None:
     """Refuse an agent without uniform slates if γ needs them.
 
     Raises:
         ConfigError: If it is such an agent.
     """
-    if config.exposure.examination == "random" and slates.uniform is None:
+    if config.exposure.examination == "random" and uniform is None:
         raise ConfigError(
             "exposure.examination is 'random', and this agent shows no uniform slates; allowed: an agent that does "
             "(random, epsilon-greedy, or one's own with Slates.uniform), or examination: harvested, known"

@@ -281,8 +281,20 @@ class Market:
         Raises:
             ConfigError: If γ is to be estimated from uniform slates, and the agent shows none.
         """
-        require_uniform(slates, self.config)
+        require_uniform(slates.uniform, self.config)
         shown = self.open.show(rows, slates, empty=empty)
+        if self.served == self.n_arrivals:
+            self.open.run_out()
+            self._close_round()
+        return shown
+
+    def show_one(self, row: int, items: Ints) -> tuple[Ints, Bools]:
+        """Items shown (k,) and consumed marks of one row.
+
+        Wrong items leave their positions empty, as in :meth:`show` with ``empty``.
+        """
+        require_uniform(None, self.config)
+        shown = self.open.show_one(row, items)
         if self.served == self.n_arrivals:
             self.open.run_out()
             self._close_round()

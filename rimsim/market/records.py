@@ -344,14 +344,14 @@ def at_items(values: torch.Tensor | Array, items: Ints) -> Array:
     if isinstance(values, np.ndarray) or values.device.type == "cpu":
         array = values if isinstance(values, np.ndarray) else values.numpy()
         found = np.empty(items.shape, array.dtype)
-        _at_items(array, items, found)
+        fetch_items(array, items, found)
         return found
     inside = torch.from_numpy(items % values.shape[1]).to(values.device)
     return np.asarray(values.gather(1, inside).cpu().numpy())
 
 
 @compiled
-def _at_items(values: Array, items: Ints, found: Array) -> None:
+def fetch_items(values: Array, items: Ints, found: Array) -> None:
     """Fill in (n, k) entries, faster than returning them."""
     n, k = items.shape
     for row in range(n):
@@ -363,7 +363,7 @@ def wrong_positions(items: Ints, admissible: Bools, n_items: int) -> Bools | Non
     """(n, k) repeated or inadmissible positions, if any."""
     # ``admissible`` (n, k) may be anything for an item outside the catalogue of ``n_items``.
     wrong = np.empty(items.shape, bool)
-    return wrong if _mark_wrong(items, admissible, n_items, wrong) else None
+    return wrong if mark_wrong(items, admissible, n_items, wrong) else None
 
 
 def beyond_capacity(items: Ints, capacity: Ints) -> Bools:
@@ -383,7 +383,7 @@ def emptied(slates: Slates, positions: Bools) -> Slates:
 
 
 @compiled
-def _mark_wrong(items: Ints, admissible: Bools, n_items: int, wrong: Bools) -> bool:
+def mark_wrong(items: Ints, admissible: Bools, n_items: int, wrong: Bools) -> bool:
     """Mark repeated or inadmissible items; returns true if any is."""
     n, k = items.shape
     found = False

@@ -21,6 +21,8 @@ from rimsim.market.consumers.contract import (
     NOTHING,
     Consumer,
     ConsumerCapabilities,
+    Hits,
+    Law,
     Organic,
     SlateVisits,
     World,
@@ -46,6 +48,7 @@ from rimsim.market.records import (
     wrong_positions,
 )
 from rimsim.market.scores import ArrivalScores, PrecomputedScores, Scorer, ScoreRows, StateScores, device_of
+from rimsim.market.single import EntryColumns, serve_by_hits, serve_by_law
 from rimsim.requirements.rows import CarryOver, RoundRequirements, ScenarioRequirements
 
 
@@ -78,8 +81,8 @@ class Arriving:
 
     def __init__(self, schedule: Schedule, env: simpy.Environment) -> None:
         self._schedule, self._env = schedule, env
-        self._slot: list[int] = schedule.slot.tolist()
-        self._tick: list[int] = schedule.tick.tolist()
+        self.slot: list[int] = schedule.slot.tolist()
+        self.tick: list[int] = schedule.tick.tolist()
         self._held: dict[int, deque[int]] = {}
         """By slot, rows that arrived and wait for an earlier visit of the same user."""
         self._ready: list[int] = []
@@ -91,16 +94,16 @@ class Arriving:
         self._n_come = self._n_arrived = self.served = 0
         """Arrivals that have come, that were taken off the clock, and that have been served."""
         self._end = Moment(env, schedule.stop, Rank.RETRAIN)
-        if self._tick:
-            Moment(env, self._tick[0], Rank.ARRIVAL).callbacks = [self._arrive]
+        if self.tick:
+            Moment(env, self.tick[0], Rank.ARRIVAL).callbacks = [self._arrive]
 
     def _arrive(self, moment: simpy.Event) -> None:
         """Count an arrival, and reschedule its event."""
         # One event for all: a new one costs as much as the rest of the clock.
         self._n_come += 1
-        if self._n_come < len(self._tick):
+        if self._n_come < len(self.tick):
             moment.callbacks = [self._arrive]
-            self._env.schedule(moment, Rank.ARRIVAL, self._tick[self._n_come] - self._env.now)  # type: ignore[arg-type]
+            self._env.schedule(moment, Rank.ARRIVAL, self.tick[self._n_come] - self._env.now)  # type: ignore[arg-type]
 
     @property
     def untouched(self) -> bool:
@@ -132,7 +135,7 @@ class Arriving:
         blocked = math.inf if in_waves else min(waiting, default=math.inf)  # by an earlier visit
         while len(chosen) < limit and self._ready and self._ready[0] < blocked:
             row = heapq.heappop(self._ready)
-            slot = self._slot[row]
+            slot = self.slot[row]
             later = self._held[slot]
             later.popleft()
             if not later:
@@ -146,7 +149,7 @@ class Arriving:
                 self._env.step()
             row = self._n_arrived
             self._n_arrived += 1
-            slot = self._slot[row]
+            slot = self.slot[row]
             if slot not in self._busy:
                 self._busy.add(slot)
                 chosen.append(row)
@@ -163,6 +166,33 @@ class Arriving:
             raise MarketError(
                 "serve: found arrivals that are not waiting; allowed: those of next_arrivals, once"
             )
+
+    def take_one(self) -> int:
+        """Row of the next arrival, as :meth:`take` of one."""
+        # Nobody waits for an earlier visit, so the next arrival of the clock is the one.
+        if self._handed or self._held or self._n_arrived == len(self.tick):
+            return int(self.take(1, None, in_waves=False)[0])
+        while self._n_come == self._n_arrived:
+            self._env.step()
+        row = self._n_arrived
+        self._n_arrived += 1
+        self._busy.add(self.slot[row])
+        self._handed.add(row)
+        return row
+
+    def require_one(self, row: int) -> None:
+        """Refuse a row that does not wait for a slate."""
+        if row not in self._handed:
+            self.require_waiting(np.array([row]))
+
+    def finish_one(self, row: int) -> None:
+        """Let the next visit of a served user come."""
+        if self._held:
+            self.finish(np.array([row]))
+            return
+        self._handed.discard(row)
+        self._busy.discard(self.slot[row])
+        self.served += 1
 
     def finish(self, rows: Ints) -> None:
         """Let the next visits of served users come."""
@@ -307,6 +337,10 @@ class Round:
         """Scores under the truth; None before it is asked."""
         self._reported: tuple[Ints, ScoreRows] | None = None
         """The arrivals whose scores were asked for last, and these scores."""
+        self._law = self._law_of_answers()
+        self._entry = EntryColumns.of(plan.requirements.weights, self.exposure, self.ledger)
+        self._reported_one: tuple[int, ScoreRows, int] | None = None
+        """The same of :meth:`place`: row, block and place in it."""
         self._entered_before = int(histories.events.size[0])
         self._arriving = Arriving(schedule, env)
 
@@ -337,6 +371,10 @@ class Round:
         """
         return self._arriving.take(limit, barrier_every, in_waves=in_waves)
 
+    def hand_out_one(self) -> int:
+        """Row of the next arrival, which then waits."""
+        return self._arriving.take_one()
+
     def scores(self, rows: Ints) -> ScoreRows:
         """Scores of arrivals of different users."""
         assert self._scores is not None  # noqa: S101  # the round is open
@@ -345,6 +383,15 @@ class Round:
             scores = scores.only(self.capacity[rows] > 0)
         self._reported = rows, scores
         return scores
+
+    def place(self, row: int) -> tuple[ScoreRows, int]:
+        """Scores that hold those of an arrival, and its place."""
+        if self.capacity is not None:
+            return self.scores(np.array([row])), 0
+        assert self._scores is not None  # noqa: S101  # the round is open
+        block, place = self._scores.place(row)
+        self._reported_one = row, block, place
+        return block, place
 
     def arrivals(self, rows: Ints, scores: ScoreRows, needs: Needs) -> Arrivals:
         """Arrivals as agents see them, with copies of their scores."""
@@ -378,10 +425,13 @@ class Round:
 
     def _true_scores(self, rows: Ints) -> tuple[Float32s, Float32s]:
         """p* (n, M) and λ* (n,) of arrivals."""
+        return self._truth_scores().of(rows)
+
+    def _truth_scores(self) -> TruthScores:
         if self._truth is None:
             assert self._world.truth is not None  # noqa: S101  # the consumer needs it
             self._truth = self._world.truth.scores(self.histories, self.schedule, self._wait - 1)
-        return self._truth.of(rows)
+        return self._truth
 
     # -- slates and their outcome -------------------------------------------------------------------------------------
     def show(self, rows: Ints, slates: Slates, *, empty: bool) -> tuple[Ints, Bools]:
@@ -427,6 +477,58 @@ class Round:
         if self._truth is not None:
             self._truth.drop(rows)
         return slates.items, response.consumed
+
+    def _law_of_answers(self) -> Law | Hits | None:
+        """Law by which :meth:`show_one` may answer; None: it may not."""
+        plain = self.capacity is None and self._device.type == "cpu" and self._can.law is not None
+        if not plain or (self._wait > 1 and not self._can.hits_only):
+            return None
+        assert self._can.law is not None  # noqa: S101  # see above
+        return self._can.law(self._world)
+
+    def show_one(self, row: int, items: Ints) -> tuple[Ints, Bools]:
+        """Items shown (k,) and consumed marks of a waiting arrival.
+
+        As :meth:`show` with ``empty``, in one compiled call where the consumer has a law.
+        """
+        law = self._law
+        if law is None or len(items) != self.ledger.item.shape[1]:
+            shown, consumed = self.show(np.array([row]), Slates(items[None]), empty=True)
+            return shown[0], consumed[0]
+        arriving, scores = self._arriving, self._scores
+        assert scores is not None  # noqa: S101  # the round is open
+        arriving.require_one(row)
+        last = self._reported_one  # most often it was just asked for
+        block, place = scores.place(row) if last is None or last[0] != row else last[1:]
+        relevance, ground, admissible = block.arrays
+        if isinstance(law, Hits):
+            session = int(self.schedule.session[row])
+            answered = serve_by_hits(row, session, items, relevance, ground, admissible, place, law.offsets,
+                law.item, *self._entry)  # fmt: skip
+        else:
+            share, size, true_place = self._true_place(row)
+            self.histories.make_room(len(items))
+            slot, tick = arriving.slot[row], arriving.tick[row] + self._wait
+            into = (*self._entry, *self.histories.events)
+            answered = serve_by_law(row, slot, tick, items, relevance, ground, admissible, place, share, size,
+                true_place, self._keys, law.examination, law.attraction, *into)  # fmt: skip
+        self._shown[row] = True
+        arriving.finish_one(row)
+        scores.drop(row)
+        if self._truth is not None:
+            self._truth.drop(row)
+        return answered
+
+    def _true_place(self, row: int) -> tuple[Float32s, Float32s, int]:
+        """p* and λ* that hold an arrival's, and its place."""
+        world = self._world
+        assert world.truth is not None  # noqa: S101  # the consumer needs it
+        if world.truth.item_factor is not None or world.last_release > self.schedule.start:
+            share, size = self.visits(np.array([row])).true_scores
+            return share, size, 0
+        block, place = self._truth_scores().place(row)
+        share, size, _ = block.arrays
+        return share, size, place
 
     def respond(self, visits: SlateVisits, slates: Ints) -> Response:
         """Response of the visits to their slates.
@@ -504,7 +606,7 @@ class Round:
             self.learnt_events -= self._entered_before
         everyone = self.visits(np.arange(len(self.schedule)))
         self.relevant = relevant_items(self._consumer, everyone, len(self.exposure))
-        self._scores = self._truth = self._reported = self._foreseen = None
+        self._scores = self._truth = self._reported = self._reported_one = self._foreseen = None
         self._known = self.histories
 
 

@@ -318,12 +318,9 @@ class ArrivalScores:
 
     def rows(self, arrivals: Ints) -> ScoreRows:
         """Scores of arrivals of different users."""
-        if len(arrivals) == 1:  # as below, without arrays of one entry each
-            row = int(arrivals[0])
-            if self._counts[row] != self._events(arrivals)[0]:
-                self._require(arrivals)
-            alone: ScoreRows = self._block[row].cut(int(self._row[row]), 1)
-            return alone
+        if len(arrivals) == 1:
+            block, first = self.place(int(arrivals[0]))
+            return block.cut(first, 1)
         self._require(arrivals)
         blocks, rows = self._block[arrivals], self._row[arrivals]
         ends = ((blocks[1:] != blocks[:-1]) | (rows[1:] != rows[:-1] + 1)).nonzero()[0] + 1
@@ -334,11 +331,16 @@ class ArrivalScores:
         relevance, ground, admissible = zip(*(part.tensors for part in parts), strict=True)
         return ScoreRows((torch.cat(relevance), torch.cat(ground), torch.cat(admissible)))
 
-    def drop(self, arrivals: Ints) -> None:
+    def place(self, arrival: int) -> tuple[ScoreRows, int]:
+        """Block with an arrival's scores, and its row there."""
+        if self._counts[arrival] != self._events_of(arrival):
+            self._require(np.array([arrival]))
+        return self._block[arrival], int(self._row[arrival])
+
+    def drop(self, arrivals: Ints | int) -> None:
         """Forget arrivals of different users that were served."""
-        rows = int(arrivals[0]) if len(arrivals) == 1 else arrivals  # numpy looks up a number sooner
-        self._open[self._schedule.slot[rows]] = self._next_visit[rows]
-        self._block[rows], self._counts[rows] = None, -1
+        self._open[self._schedule.slot[arrivals]] = self._next_visit[arrivals]
+        self._block[arrivals], self._counts[arrivals] = None, -1
 
     def _require(self, arrivals: Ints) -> None:
         """Score those arrivals that have no valid rows."""
@@ -353,6 +355,14 @@ class ArrivalScores:
     def _events(self, arrivals: Ints) -> Ints:
         """(n,) events of the round in the state of each arrival."""
         return self._histories.visible_at(self._schedule.slot[arrivals], self._schedule.tick[arrivals])
+
+    def _events_of(self, arrival: int) -> int:
+        """Events of the round in the state of one arrival."""
+        slot, tick = self._schedule.slot[arrival], self._schedule.tick[arrival]
+        events = self._histories.events
+        if events.newest[slot] <= tick:
+            return int(events.counts[slot])
+        return int(self._events(np.array([arrival]))[0])
 
     def _fill(self, chosen: Ints, counts: Ints, hidden: Hidden | None = None) -> None:
         """Score at most ``BLOCK`` arrivals together."""
@@ -369,7 +379,7 @@ class ArrivalScores:
         following = self._open[self._schedule.slot[ahead]]
         counts = self._events(ahead)
         to_do = (following >= 0) & (ahead >= following) & (self._counts[ahead] != counts)
-        to_do &= ~np.isin(ahead, wanted)
+        to_do[(wanted - first - 1)[(wanted > first) & (wanted <= first + len(ahead))]] = False
         # A hidden state that took events which are not visible at the user's next arrival could not go back.
         to_do &= counts == self._events(following)
         return np.concatenate([ahead[to_do & (ahead == following)], ahead[to_do & (ahead != following)]])

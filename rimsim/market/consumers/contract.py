@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rimsim.arrays import Bools, Float32s, Floats, Ints, seconds
+from rimsim.arrays import Bools, Float32s, Floats, Ints, numbered, seconds
 from rimsim.compiled import compiled
 from rimsim.data.log import EventLog, Sessions
 from rimsim.errors import MarketError
@@ -83,6 +83,42 @@ def answer(scores: Float32s, ground: Float32s, slates: Ints, keys: NDArray[np.ui
                 intensity[n, position], examination[position], attraction
             )
             consumed[n, position] = uniform_draw(keys[n], item) < probability[n, position]
+
+
+@compiled
+def mark_hits(slates: Ints, sessions: Ints, offsets: Ints, item: Ints, hits: Bools) -> None:
+    """Mark items of slates (n, k) that their sessions (n,) hold."""
+    for row in range(len(slates)):
+        for place in range(offsets[sessions[row]], offsets[sessions[row] + 1]):
+            for position in range(slates.shape[1]):
+                hits[row, position] |= slates[row, position] == item[place]
+
+
+@dataclass(frozen=True, eq=False)
+class Law:
+    """Law of consumption: 1 − exp(−λ*·p*·γ^(r−1)·a)."""
+
+    examination: Floats
+    """(k,) γ^(r−1)."""
+    attraction: float
+
+
+class Hits(NamedTuple):
+    """Law of consumption: what a session takes.
+
+    Items of session s are ``item[offsets[s]:offsets[s + 1]]``.
+    """
+
+    offsets: Ints
+    """(sessions + 1,)"""
+    item: Ints
+    """(total,)"""
+
+    def of(self, sessions: Ints) -> tuple[Ints, Ints]:
+        """Index among sessions (total,) and items (total,) of these."""
+        begin = self.offsets[sessions]
+        place, number = numbered(self.offsets[sessions + 1] - begin)
+        return place, self.item[begin[place] + number]
 
 
 @lru_cache(maxsize=64)
@@ -266,6 +302,8 @@ class ConsumerCapabilities:
     """``relevant(visits)``: (n,) items each would consume of the catalogue; default: Σ true intensity."""
     note: Callable[[EventLog], str] | None
     """``note(log)``: a sentence that is printed before a run over a log."""
+    law: Callable[[World], Law | Hits | None] | None
+    """``law(world)``: its answers as a law, so that one compiled call can answer in its place; None: it has none."""
     digest: Callable[[], str] | None
     """``digest()``: a text that changes with what its answers depend on in addition to the config, such as a file."""
 
@@ -281,6 +319,7 @@ class ConsumerCapabilities:
             settled=getattr(consumer, "settled", None),
             relevant=getattr(consumer, "relevant", None),
             note=getattr(consumer, "note", None),
+            law=getattr(consumer, "law", None),
             digest=getattr(consumer, "digest", None),
         )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -13,6 +12,7 @@ from rimsim.config import ScenarioConfig
 from rimsim.config.fields import duration_seconds
 from rimsim.market.consumers.contract import (
     NOTHING,
+    Law,
     Organic,
     SlateVisits,
     World,
@@ -110,15 +110,6 @@ def _genre_weights(world: World) -> Floats:
     return genre_weights([str(text) for text in world.log.items["genres"]])[0]
 
 
-@dataclass(frozen=True, eq=False)
-class Law:
-    """Law of consumption: 1 − exp(−λ*·p*·γ^(r−1)·a)."""
-
-    examination: Floats
-    """(k,) γ^(r−1)."""
-    attraction: float
-
-
 class PreferenceConsumer:
     """Base of consumers that draw from the ground-truth intensity.
 
@@ -180,6 +171,10 @@ class Intensity(PreferenceConsumer):
         super().__init__(scenario)
         config = scenario.consumer
         self._law = Law(examination(config.position_decay, scenario.slate), config.attraction)
+
+    def law(self, world: World) -> Law | None:  # noqa: ARG002  # the protocol's
+        """Law of its answers; None in subclasses and with dynamics."""
+        return self._law if type(self) is Intensity and not self.dynamics.moves else None
 
     def respond(self, visits: SlateVisits, slates: Ints) -> Response:
         """Response of visits to their slates."""

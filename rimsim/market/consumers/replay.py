@@ -3,48 +3,28 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from rimsim.arrays import Bools, Floats, Ints, numbered, offsets_of, ticks
-from rimsim.compiled import compiled
+from rimsim.arrays import Floats, Ints, offsets_of, ticks
 from rimsim.config import ScenarioConfig
 from rimsim.config.fields import duration_seconds
-from rimsim.market.consumers.contract import Organic, SlateVisits, World
+from rimsim.market.consumers.contract import Hits, Organic, SlateVisits, World, mark_hits
 from rimsim.market.records import Response
 
 
-class _Items(NamedTuple):
-    """Items consumed after the start of each session.
-
-    Those of session s are ``item[offsets[s]:offsets[s + 1]]``.
-    """
-
-    offsets: Ints
-    """(sessions + 1,)"""
-    item: Ints
-    """(total,)"""
-
-    def of(self, sessions: Ints) -> tuple[Ints, Ints]:
-        """Index among sessions (total,) and items (total,) of these."""
-        begin = self.offsets[sessions]
-        place, number = numbered(self.offsets[sessions + 1] - begin)
-        return place, self.item[begin[place] + number]
-
-
 @lru_cache(maxsize=4)
-def _session_items(world: World) -> _Items:
+def _session_items(world: World) -> Hits:
     """Items of each session of the log."""
     of_event = world.sessions.of_event
     order = np.argsort(of_event, kind="stable")
     offsets = np.searchsorted(of_event[order], np.arange(len(world.sessions) + 1))
-    return _Items(offsets.astype(np.int64), world.log.item[order])
+    return Hits(offsets.astype(np.int64), world.log.item[order])
 
 
 @lru_cache(maxsize=4)
-def _futures(world: World, horizon: float | None) -> _Items:
+def _futures(world: World, horizon: float | None) -> Hits:
     """Items consumed in each session, or within a horizon."""
     if horizon is None:
         return _session_items(world)
@@ -55,18 +35,9 @@ def _futures(world: World, horizon: float | None) -> _Items:
         begin, end = edges[owner], edges[owner + 1]
         first, stop = begin + np.searchsorted(time[begin:end], (start, start + horizon))
         found.append(item[first:stop])
-    return _Items(
+    return Hits(
         offsets_of(np.array([len(items) for items in found], np.int64)), np.concatenate([item[:0], *found])
     )
-
-
-@compiled
-def _hits(slates: Ints, sessions: Ints, offsets: Ints, item: Ints, hits: Bools) -> None:
-    """Mark items of slates (n, k) that their sessions (n,) hold."""
-    for row in range(len(slates)):
-        for place in range(offsets[sessions[row]], offsets[sessions[row] + 1]):
-            for position in range(slates.shape[1]):
-                hits[row, position] |= slates[row, position] == item[place]
 
 
 class ReplayedLog:
@@ -89,9 +60,13 @@ class ReplayedLog:
     def respond(self, visits: SlateVisits, slates: Ints) -> Response:
         """Hits; their probability is 1."""
         hits = np.zeros(slates.shape, bool)
-        _hits(slates, visits.schedule.session[visits.row], *_futures(visits.world, self._horizon), hits)
+        mark_hits(slates, visits.schedule.session[visits.row], *_futures(visits.world, self._horizon), hits)
         certain = hits.astype(np.float64)
         return Response(hits, certain, certain)
+
+    def law(self, world: World) -> Hits | None:
+        """Futures of the log's sessions."""
+        return _futures(world, self._horizon) if type(self) is ReplayedLog else None
 
     def organic(self, visits: SlateVisits) -> Organic:
         """Events of each session, consumed when it ends."""

@@ -186,14 +186,11 @@ class TruthScores(ArrivalScores):
         """(n,) events of each visitor, known to the platform or not."""
         return self._histories.events.counts[self._schedule.slot[arrivals]]
 
+    def _events_of(self, arrival: int) -> int:
+        return int(self._histories.events.counts[self._schedule.slot[arrival]])
+
     def of(self, arrivals: Ints) -> tuple[Float32s, Float32s]:
         """p* (n, M) and λ* (n,) of arrivals."""
-        if len(arrivals) == 1:  # as below, without arrays of one entry each
-            row = int(arrivals[0])
-            if self._counts[row] == self._histories.events.counts[self._schedule.slot[row]]:
-                first = int(self._row[row])
-                share, size, _ = self._block[row].arrays
-                return share[first : first + 1], size[first : first + 1]
         share, size, _ = self.rows(arrivals).arrays
         return share, size
 

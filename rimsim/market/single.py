@@ -1,0 +1,111 @@
+"""Slate of one arrival, checked, answered and entered at once.
+
+The kernels are those of the general path on batches of one, so the bytes are the same. The general path takes some
+hundred calls of Python for an arrival; an environment serves its arrivals one by one.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rimsim.arrays import Bools, Float32s, Floats, Ints, Ints32
+from rimsim.compiled import compiled
+from rimsim.market.consumers.contract import answer, mark_hits
+from rimsim.market.histories import enter_marked
+from rimsim.market.ledger import Ledger, write_rows
+from rimsim.market.records import count_items, fetch_items, mark_wrong
+
+
+class EntryColumns(NamedTuple):
+    """Arrays that a slate is entered in, in kernel order."""
+
+    weights: Floats
+    """(k,) weight of an exposure at each position."""
+    exposure: Floats
+    """(M,) exposures of the round."""
+    item: Ints32
+    consumed: Bools
+    probability: Floats
+    true_intensity: Floats
+    intensity: Float32s
+    ground: Float32s
+
+    @classmethod
+    def of(cls, weights: Floats, exposure: Floats, ledger: Ledger) -> EntryColumns:
+        """Arrays of an open round."""
+        return cls(
+            weights,
+            exposure,
+            ledger.item,
+            ledger.consumed,
+            ledger.probability,
+            ledger.true_intensity,
+            ledger.intensity,
+            ledger.ground,
+        )
+
+
+@compiled
+def _valid(items: Ints, relevance: Float32s, admissible: Bools, place: int) -> tuple[Ints, Float32s]:
+    """Slate (1, k) without wrong items, and its relevance."""
+    slate = items.copy().reshape(1, len(items))
+    found, can = np.empty(slate.shape, np.float32), np.empty(slate.shape, np.bool_)
+    fetch_items(relevance[place : place + 1], slate, found)
+    fetch_items(admissible[place : place + 1], slate, can)
+    wrong = np.empty(slate.shape, np.bool_)
+    if mark_wrong(slate, can, relevance.shape[1], wrong):
+        for position in range(len(items)):
+            if wrong[0, position]:
+                slate[0, position] = -1
+    return slate, found
+
+
+@compiled
+def _entered(row: int, slate: Ints, found: Float32s, ground: Float32s, place: int, weights: Floats, exposure:
+    Floats, consumed: Bools, probability: Floats, intensity: Floats, item_column: Ints32, consumed_column: Bools,
+    probability_column: Floats, true_column: Floats, intensity_column: Float32s,
+    ground_column: Float32s) -> None:  # fmt: skip
+    """Enter a slate (1, k) in the ledger and the exposures."""
+    write_rows(np.full(1, row), slate, consumed, probability, intensity, found, ground[place : place + 1],
+        item_column, consumed_column, probability_column, true_column, intensity_column,
+        ground_column)  # fmt: skip
+    count_items(slate, weights, exposure)
+
+
+@compiled
+def serve_by_law(row: int, slot: int, tick: int, items: Ints, relevance: Float32s, ground: Float32s,
+    admissible: Bools, place: int, share: Float32s, size: Float32s, true_place: int, keys: NDArray[np.uint64],
+    examination: Floats, attraction: float, weights: Floats, exposure: Floats, item_column: Ints32,
+    consumed_column: Bools, probability_column: Floats, true_column: Floats, intensity_column: Float32s,
+    ground_column: Float32s, first: Ints, last: Ints, counts: Ints, newest: Ints, event_tick: Ints,
+    event_item: Ints, following: Ints, size_of_events: Ints) -> tuple[Ints, Bools]:  # fmt: skip
+    """Items shown (k,) and consumed marks by a law."""
+    slate, found = _valid(items, relevance, admissible, place)
+    consumed, probability = np.empty(slate.shape, np.bool_), np.empty(slate.shape, np.float64)
+    intensity = np.empty(slate.shape, np.float64)
+    answer(share[true_place : true_place + 1], size[true_place : true_place + 1], slate, keys[row : row + 1],
+        examination, attraction, consumed, probability, intensity)  # fmt: skip
+    _entered(row, slate, found, ground, place, weights, exposure, consumed, probability, intensity, item_column,
+        consumed_column, probability_column, true_column, intensity_column, ground_column)  # fmt: skip
+    enter_marked(np.full(1, slot), np.full(1, tick), slate, consumed, first, last, counts, newest, event_tick,
+        event_item, following, size_of_events)  # fmt: skip
+    return slate[0], consumed[0]
+
+
+@compiled
+def serve_by_hits(row: int, session: int, items: Ints, relevance: Float32s, ground: Float32s, admissible: Bools,
+    place: int, offsets: Ints, future: Ints, weights: Floats, exposure: Floats, item_column: Ints32,
+    consumed_column: Bools, probability_column: Floats, true_column: Floats, intensity_column: Float32s,
+    ground_column: Float32s) -> tuple[Ints, Bools]:  # fmt: skip
+    """Items shown (k,) and marks of those in the session's future."""
+    slate, found = _valid(items, relevance, admissible, place)
+    hits, certain = np.zeros(slate.shape, np.bool_), np.empty(slate.shape, np.float64)
+    mark_hits(slate, np.full(1, session), offsets, future, hits)
+    for position in range(len(items)):
+        certain[0, position] = 1.0 if hits[0, position] else 0.0
+    _entered(row, slate, found, ground, place, weights, exposure, hits, certain, certain, item_column,
+        consumed_column, probability_column, true_column, intensity_column, ground_column)  # fmt: skip
+    return slate[0], hits[0]
