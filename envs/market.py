@@ -223,7 +223,7 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
             admissibles[0],
             market.required,
             market.exposure,
-            market.open.promised.weights,
+            market.open.requirements.position_weights,
             market.cost,
             market.served,
             self._view.arrivals,

@@ -652,7 +652,8 @@ def test_blocks_are_encoded_in_windows_and_forgotten_once_they_are_served(room, 
     monkeypatch.setattr(module, "BLOCK", 4)
     monkeypatch.setattr(module, "_MOST_BYTES", room)
     n, scorer = np.arange(10), _Counting(10)
-    histories = _Ten(id=range(7), visible_at=lambda slot, _: slot % 3)
+    events = SimpleNamespace(newest=np.zeros(7, np.int64), counts=np.arange(7) % 3)
+    histories = _Ten(id=range(7), visible_at=lambda slot, _: slot % 3, events=events)
     schedule = _Ten(id=n, slot=n[::-1] % 7, tick=n + 1000)
     scores = module.PrecomputedScores(scorer, histories, schedule)
     served = 0

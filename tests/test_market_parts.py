@@ -294,8 +294,8 @@ def test_what_is_owed_is_carried_to_the_end_of_its_period():
     opened, week = market.open, 7 * 86_400 * 1_000_000
     table = ScenarioRequirements(market.config, market.world.campaign_tables, market.seeds.arrivals)
     visits = opened.schedule.visits(np.zeros(market.world.log.n_users, np.int64))
-    opening = opened.promised.start
-    n_rows = len(opened.promised.accrued.rows)
+    opening = opened.requirements.start
+    n_rows = len(opened.requirements.accrued.rows)
     groups = n_rows - len(CAMPAIGNS)
     assert groups > 0
 

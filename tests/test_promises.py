@@ -75,7 +75,7 @@ def counted_by_hand(market, closed, row):
 def test_delivered_is_what_the_ledger_holds_within_window_and_audience(unit):
     """Every row's count is the sum over its items, its time and its audience, nothing outside of them."""
     market = Market(promising(unit=unit), seeds=Seeds.all(3))
-    audience = next(one for one in market.open.promised.audiences if one.visits == "returning")
+    audience = next(one for one in market.open.requirements.audiences if one.visits == "returning")
     market.drawn = set(market.world.log.users["id"].astype(str)[audience.users])
     assert 0.4 < len(market.drawn) / market.world.log.n_users < 0.8
     agent, windows = make_agent("random"), {"returning": (3.0, 17.0), "first": (8.0, 21.0)}
@@ -402,7 +402,7 @@ def test_prices_of_a_campaign_are_for_its_audience_alone():
     config = priced(beta=0.0, most=None, groups=[], campaigns=CAMPAIGNS[:1], items=None)
     agent = make_agent("rim-feedback")
     market = market_for(agent, config)
-    counted = market.open.promised.counted[:, 0]
+    counted = market.open.requirements.counted[:, 0]
     table = market.round_view().promises
     play_round(market, agent)
     ledger = market.closed[0].ledger

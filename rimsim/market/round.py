@@ -338,7 +338,7 @@ class Round:
         self._reported: tuple[Ints, ScoreRows] | None = None
         """The arrivals whose scores were asked for last, and these scores."""
         self._law = self._law_of_answers()
-        self._entry = EntryColumns.of(plan.requirements.weights, self.exposure, self.ledger)
+        self._entry = EntryColumns.of(plan.requirements.position_weights, self.exposure, self.ledger)
         self._reported_one: tuple[int, ScoreRows, int] | None = None
         """The same of :meth:`place`: row, block and place in it."""
         self._entered_before = int(histories.events.size[0])
