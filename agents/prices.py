@@ -28,7 +28,7 @@ class RowTable(NamedTuple):
     """Rows of a round: M floors, then G others."""
 
     required: Floats
-    """(M,) floors of items, promised rows of one item included."""
+    """(M,) floors of items, rows of one item included."""
     rows: Requirements
     """G rows of several items, of an audience or with a cap."""
     place: Ints

@@ -32,16 +32,15 @@ __all__ = ["Copy", "Reached", "forked", "functions_of", "load_libraries", "play"
 
 HERE = Path(__file__).resolve().parent.parent
 TESTS = """
-agent_contract agents arrival_sessions chances choices claims controls envs examination gpu guarantees
-guard histories impressions kernels learners learning market market_parts market_rules matching_certificate
-matching_dual matching_parts matching_weighted measures measures_contract next_events observed_consumers
+agent_contract agents choices controls envs gpu guarantees impressions kernels learning market market_parts
+matching_dual matching_parts matching_weighted measures measures_contract next_events
 online_agents plugs price_formulas promises returning_users returning_visitors
-slate_law truths
+slate_law sweep truths
 """.split()  # noqa: SIM905  # as plain words
 """Names of the files of tests that are asked, ``tests/test_<name>.py``; where there is none, it is passed over."""
 PLAIN = """
-agent_contract agents chances choices examination guarantees guard histories kernels
-market_parts market_rules matching_certificate matching_dual matching_parts matching_weighted
+agent_contract agents choices guarantees impressions kernels learning
+market_parts matching_dual matching_parts matching_weighted
 online_agents price_formulas promises returning_visitors slate_law truths
 """.split()  # noqa: SIM905
 """Those that are asked with kernels as plain Python."""

@@ -24,9 +24,9 @@ from rimsim.scenarios import BacktestConfig
 from rimsim.scenarios.kinds.backtest.models import Models
 from rimsim.scenarios.kinds.backtest.split import LogSplit, assembled
 from rimsim.scenarios.kinds.backtest.tasks import (
+    Matching,
     Pricing,
     item_recommendation,
-    matching_with_floors,
     user_recommendation,
 )
 
@@ -87,7 +87,8 @@ def main() -> None:
             item = item_recommendation(scores, split, k, seed)
             user = user_recommendation(scores, split, c, seed)
             pricing = Pricing(seed, config.tol, config.dither)
-            floors = matching_with_floors(scores, models.past(name), split, k, config.beta, rate, pricing)
+            online = Matching(scores, models.past(name), split, k, pricing)
+            floors = online.with_floors(config.beta, rate)
             fronts = " ".join(
                 f"{beta:g}: {values['precision']:.4f}/{values['perplexity']:.0f}"
                 for beta, values in floors.items()

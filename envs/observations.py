@@ -35,7 +35,7 @@ class Standing:
     """(M,) required exposures of the round, in the unit of the guarantee."""
     exposure: Floats
     """(M,) exposures of the round so far, in that unit."""
-    weights: Floats
+    position_weights: Floats
     """(k,) what an exposure counts by position, in that unit."""
     cost: float
     """c, of a missing exposure, in units of λ(x,y)."""
@@ -86,13 +86,13 @@ class Stock:
         """(M,) exposures so far, in the unit of the guarantee."""
         self.shortfall = short.astype(np.float32)
         """(M,) exposures that items still lack, in that unit."""
-        promised = opened.promised.table
-        self.missing = float(short.sum() + promised.least.sum())
+        promises = opened.requirements.table
+        self.missing = float(short.sum() + promises.least.sum())
         """Undelivered part of all guarantees, in that unit."""
         self.excess = 0.0
         """Exposures above caps, in that unit."""
         self._opened = opened
-        self._delivered = np.zeros(len(promised))
+        self._delivered = np.zeros(len(promises))
         """(J,) exposures so far that count for each row of the promises."""
 
     def count(self, row: int, shown: Ints) -> float:
@@ -102,19 +102,24 @@ class Stock:
         """
         opened = self._opened
         useful = observed_gain(
-            shown, opened.promised.weights, opened.exposure, opened.required, self.exposure, self.shortfall
+            shown,
+            opened.requirements.position_weights,
+            opened.exposure,
+            opened.required,
+            self.exposure,
+            self.shortfall,
         )
         excess = 0.0
         if len(self._delivered):
-            missing, excess = self._count_promised(np.array([row]), shown[None])
+            missing, excess = self._count_promises(np.array([row]), shown[None])
             useful += missing
         self.missing, self.excess = max(self.missing - useful, 0.0), self.excess + excess
         return useful - excess
 
-    def _count_promised(self, row: Ints, shown: Ints) -> tuple[float, float]:
+    def _count_promises(self, row: Ints, shown: Ints) -> tuple[float, float]:
         """Promised deficit that a slate removes, and excess it adds."""
-        table, before = self._opened.promised.table, self._delivered
-        self._delivered = before + self._opened.promised.delivered(shown, row)
+        table, before = self._opened.requirements.table, self._delivered
+        self._delivered = before + self._opened.requirements.delivered(shown, row)
         gained = np.maximum(table.least - before, 0.0) - np.maximum(table.least - self._delivered, 0.0)
         beyond = np.maximum(self._delivered - table.most, 0.0) - np.maximum(before - table.most, 0.0)
         return float(gained.sum()), float(beyond.sum())

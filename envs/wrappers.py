@@ -41,7 +41,7 @@ class Bonuses:
         if self.lacking:
             bonus = np.where(standing.exposure < standing.required, bonus, 0.0)
         score = np.where(standing.admissible, standing.intensity + bonus, -np.inf)
-        return np.argsort(-score, kind="stable")[: len(standing.weights)]
+        return np.argsort(-score, kind="stable")[: len(standing.position_weights)]
 
 
 class BonusAction(gymnasium.ActionWrapper[Any, Any, Any], gymnasium.utils.RecordConstructorArgs):
@@ -120,10 +120,10 @@ _OBSERVED_GROUPS = 5
 
 def compact(standing: Standing, groups: Floats) -> Float32s:
     """(10 + G,) numbers of :data:`COMPACT`, then missing shares of groups."""
-    k, missing, required = len(standing.weights), standing.missing, float(standing.required.sum())
+    k, missing, required = len(standing.position_weights), standing.missing, float(standing.required.sum())
     total = float(missing.sum())
     gone = min(1.0, standing.served / max(1, standing.arrivals))
-    room = max(standing.arrivals - standing.served, 1) * float(standing.weights.sum())
+    room = max(standing.arrivals - standing.served, 1) * float(standing.position_weights.sum())
     short = total / required if required > 0 else 0.0
     guaranteed = np.count_nonzero(standing.required)
     scores = np.sort(standing.intensity[standing.admissible])[::-1]

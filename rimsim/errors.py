@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import difflib
 import errno
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
 
 class RimsimError(Exception):
     """Base of all errors of rimsim; ``str(error)`` is one sentence."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
 
 
 class DataError(RimsimError):
@@ -43,9 +47,6 @@ class InfeasibleError(RimsimError):
         self.items = items
         self.shortfall = shortfall
 
-    def __str__(self) -> str:
-        return str(self.args[0])
-
 
 class MarketError(RimsimError):
     """Market driven out of order, or another market's state."""
@@ -70,9 +71,6 @@ class ArmsError(AgentError):
     def __init__(self, message: str, folder: str = "") -> None:
         super().__init__(message, folder)
         self.folder = folder
-
-    def __str__(self) -> str:
-        return str(self.args[0])
 
 
 class MeasureError(RimsimError):
@@ -125,6 +123,24 @@ def first_words(error: BaseException, longest: int = 120) -> str:
     """Beginning of an exception's text, or of its system message."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return " ".join((text or type(error).__name__).split())[:longest]
+
+
+@contextmanager
+def raised_as(
+    kind: type[RimsimError],
+    where: object,
+    said: str,
+    causes: type[Exception] | tuple[type[Exception], ...] = OSError,
+    longest: int = 120,
+) -> Iterator[None]:
+    """Context manager that turns causes into errors of ours.
+
+    Their first words stand in brackets.
+    """
+    try:
+        yield
+    except causes as broken:
+        raise kind(f"{where}: {said} ({first_words(broken, longest)})") from broken
 
 
 _MOST = 10

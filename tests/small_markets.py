@@ -4,17 +4,8 @@ from contextlib import contextmanager
 
 import pandas as pd
 
+from rimsim import config as records
 from rimsim.agents import BUILT_IN, make_agent, market_for, play_round
-from rimsim.config import (
-    ArrivalsConfig,
-    ConsumerConfig,
-    DataConfig,
-    ExposureConfig,
-    PlatformConfig,
-    ReleasesConfig,
-    ScenarioConfig,
-    to_plain,
-)
 from rimsim.config.reading import flat
 from rimsim.errors import MarketError
 from rimsim.market import MarketState
@@ -25,34 +16,36 @@ from rimsim.scenarios.report import charts
 
 def small_scenario(**changes):
     """Clones of the embedded log's users, 120 arrivals a round over some 90 items."""
-    fields = {"name": "small", "rounds": 3, "slate": 5, "data": DataConfig(min_item_events=120)}
-    fields["arrivals"] = ArrivalsConfig(per_round=120, max_visits=3)
-    fields["platform"] = PlatformConfig(model="popularity-hp")
-    return ScenarioConfig(**(fields | changes))
+    fields = {"name": "small", "rounds": 3, "slate": 5, "data": records.DataConfig(min_item_events=120)}
+    fields["arrivals"] = records.ArrivalsConfig(per_round=120, max_visits=3)
+    fields["platform"] = records.PlatformConfig(model="popularity-hp")
+    return records.ScenarioConfig(**(fields | changes))
 
 
 def small_replay(**changes):
     """The log's own sessions, the last 150 of them or so, in two rounds."""
-    fields = {"name": "small-replay", "rounds": 2, "consumer": ConsumerConfig(kind="replay")}
-    fields["arrivals"] = ArrivalsConfig(kind="replay", per_round=80, warmup_share=0.9)
+    fields = {"name": "small-replay", "rounds": 2, "consumer": records.ConsumerConfig(kind="replay")}
+    fields["arrivals"] = records.ArrivalsConfig(kind="replay", per_round=80, warmup_share=0.9)
     return small_scenario(**(fields | changes))
 
 
 def small_cold_start(**changes):
     """A fifth of the catalogue comes within rounds 0 and 1."""
-    return small_scenario(**{"releases": ReleasesConfig(share=0.2, first_round=0, last_round=1)} | changes)
+    return small_scenario(
+        **{"releases": records.ReleasesConfig(share=0.2, first_round=0, last_round=1)} | changes
+    )
 
 
 def small_broadcast(**changes):
     """Everyone at once, 100 users a round, with a guarantee for ten items."""
-    fields = {"slate": 2, "exposure": ExposureConfig(items=10, each=12)}
-    fields["arrivals"] = ArrivalsConfig(kind="broadcast", per_round=100)
+    fields = {"slate": 2, "exposure": records.ExposureConfig(items=10, each=12)}
+    fields["arrivals"] = records.ArrivalsConfig(kind="broadcast", per_round=100)
     return small_scenario(**(fields | changes))
 
 
 def small_capped(**changes):
     """Clones, back up to three times, that may be shown seven items a round: a slate and two positions of a second."""
-    arrivals = ArrivalsConfig(per_round=120, max_visits=3, draw="users")
+    arrivals = records.ArrivalsConfig(per_round=120, max_visits=3, draw="users")
     return small_scenario(**({"user_cap": 7, "arrivals": arrivals} | changes))
 
 
@@ -124,13 +117,13 @@ def small_run(folder, agents=("random",), config=None, **options):
 
 def settings_of(config):
     """All fields of a scenario as dotted settings."""
-    return flat(to_plain(config))
+    return flat(records.to_plain(config))
 
 
 @contextmanager
 def stopped_after_a_round(monkeypatch, error=MarketError):
     """Within it, each arm that is run ends with an error, "enough", once a round has been saved."""
-    from rimsim.scenarios.runs.checkpoint import Checkpoint
+    from rimsim.scenarios.study.play import Checkpoint
 
     save = Checkpoint.save
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from kit import cases, refused
-from made_logs import log_of
+from made_data import log_of
 from small_markets import drawn
 
 from rimsim import measures
@@ -236,7 +236,8 @@ def test_floors_widen_exposure_at_the_cost_of_the_inactive(fitted_models):
     """β = 0 is item recommendation; floors raise perplexity and items met, and low λ pays for them."""
     split, name = fitted_models.split, "popularity-hp"
     scores, past, rate = fitted_models.test(name), fitted_models.past(name), fitted_models.rate("hp")
-    found = tasks.matching_with_floors(scores, past, split, 5, (0.0, 0.7), rate, tasks.Pricing(0, 1e-4, 0.01))
+    online = tasks.Matching(scores, past, split, 5, tasks.Pricing(0, 1e-4, 0.01))
+    found = online.with_floors((0.0, 0.7), rate)
     free = tasks.item_recommendation(scores, split, 5, 0)
     assert {metric: found[0.0][metric] for metric in free} == free
     assert found[0.0]["shortfall"] == 0
@@ -253,7 +254,7 @@ def test_floors_that_cannot_be_met_are_met_as_far_as_they_can(log):
     config = BacktestConfig(models=(name,), split=SplitConfig(recent=1.0))
     models = Models(make_split(_log(rows), config.split, 0), config, 0, _QUIET)
     scores, past, split = models.test(name), models.past(name), models.split
-    found = tasks.matching_with_floors(scores, past, split, 3, (1.0,), None, tasks.Pricing(0, 1e-3, 0.0))
+    found = tasks.Matching(scores, past, split, 3, tasks.Pricing(0, 1e-3, 0.0)).with_floors((1.0,), None)
     assert 0 < found[1.0]["shortfall"] < 1
 
 
@@ -261,7 +262,7 @@ def test_caps_let_users_have_more_and_count_precision_per_exposure(fitted_models
     """Precision times exposures is a whole number of hits; more positions find more."""
     split, name = fitted_models.split, "popularity-hp"
     scores, past = fitted_models.test(name), fitted_models.past(name)
-    found = tasks.matching_with_caps(scores, past, split, 2, (1.0, 10.0), 0.1, tasks.Pricing(0, 1e-3, 0.0))
+    found = tasks.Matching(scores, past, split, 2, tasks.Pricing(0, 1e-3, 0.0)).with_caps((1.0, 10.0), 0.1)
     for multiple in (1.0, 10.0):
         values = found[multiple]
         allowed = min(30 * min(2 * multiple, 70), 3 * split.n_known)
@@ -274,10 +275,10 @@ def test_large_pasts_are_priced_in_chunks_with_the_same_certificate(fitted_model
     """Without the whole matrix the prices are certified to the same gap and serve as well."""
     split, name = fitted_models.split, "als-pop"
     scores, past = fitted_models.test(name), fitted_models.past(name)
-    given = scores, past, split, 5, (0.7,), None, tasks.Pricing(0, 1e-3, 0.0)
-    whole = tasks.matching_with_floors(*given)[0.7]
+    given = scores, past, split, 5, tasks.Pricing(0, 1e-3, 0.0)
+    whole = tasks.Matching(*given).with_floors((0.7,), None)[0.7]
     monkeypatch.setattr("rimsim.scenarios.kinds.backtest.tasks._DENSE", 0)
-    chunked = tasks.matching_with_floors(*given)[0.7]
+    chunked = tasks.Matching(*given).with_floors((0.7,), None)[0.7]
     assert chunked["gap"] <= 1e-3
     assert chunked["perplexity"] == pytest.approx(whole["perplexity"], rel=0.15)
 

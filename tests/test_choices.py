@@ -1,23 +1,36 @@
-"""Responses and what moves them: frequencies against closed forms, signs, and the checks of what consumers answer."""
+"""Consumers and rules of the market: how visitors choose, answers that are known, costs and turns."""
 
 import dataclasses
+import itertools
+import random
+import re
+from io import StringIO
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
-from kit import cases, refused, same_arrays
-from small_markets import play_out, small_replay, small_scenario
+from kit import DOCS, cases, refused, same_arrays, write_events
+from rich.console import Console
+from small_markets import SMALL, play_out, small_replay, small_scenario
 
+from rimsim import config as records
 from rimsim import rng
-from rimsim.agents import Relevance, make_agent, market_for, play_round
-from rimsim.config import ArrivalsConfig, ConsumerConfig, DynamicsConfig, ExposureConfig, override
-from rimsim.errors import AgentError, ConfigError, MarketError
+from rimsim.agents import Relevance, make_agent, market_for, play_round, top_k
+from rimsim.config import ArrivalsConfig, ConsumerConfig, DynamicsConfig, ExposureConfig, Seeds, override
+from rimsim.errors import AgentError, ConfigError, DataError, MarketError
 from rimsim.market import Market, Needs
 from rimsim.market import consumers as kinds
+from rimsim.market.consumers import make_consumer
 from rimsim.market.consumers.contract import organic_of, relevant_items, response_of, true_intensity_of
+from rimsim.market.scores import median_kth_score
 from rimsim.measures import genre_weights
+from rimsim.scenarios.study.plan import digests, print_notes
 from rimsim.scenarios.study.play import opening_utilities
 from rimsim.testing import ConsumerTests
+from rimsim.testing.intensity import random_log
+from rimsim.testing.market import small_market
+from rimsim.testing.market import small_scenario as tiny_scenario
 
 MOVED = DynamicsConfig(satiation=0.5, drift=1.0, conformity=0.5)
 
@@ -312,3 +325,372 @@ def test_an_agent_that_makes_items_admissible_is_refused_all_the_same():
     slates = arrivals.relevance.topk(5).indices.numpy()
     slates[row, 0] = item
     refused(AgentError, f"inadmissible item {item}", market.serve, arrivals, slates)
+
+
+USERS, ITEMS = 200, 40
+
+
+def law() -> np.ndarray:
+    """(users, items) probabilities with two tastes and uneven items, as made-up as can be."""
+    user, item = np.arange(USERS)[:, None], np.arange(ITEMS)[None, :]
+    return np.where(user % 2 == item % 2, 0.9, 0.3) / (1 + item / 10)
+
+
+def write_table(path, values, known=None):
+    """Write a table of values (users, items), of which some pairs are known; its path."""
+    user, item = np.nonzero(np.ones(values.shape) if known is None else known)
+    pd.DataFrame({"user": user, "item": item, "value": values[user, item]}).to_parquet(path)
+    return str(path)
+
+
+def observed(table, gamma=1.0, **options):
+    """A small scenario whose consumers answer from a table."""
+    consumer = ConsumerConfig(kind="observed", options={"table": table} | options, position_decay=gamma)
+    return dataclasses.replace(tiny_scenario(), consumer=consumer)
+
+
+def opened(config, log=None):
+    """A market of the scenario over a log, and all visits of its first round."""
+    market = small_market(random_log(n_users=USERS) if log is None else log, config)
+    return market, market.open.visits(np.arange(market.n_arrivals))
+
+
+def every_slate(market, visits):
+    """Consumption of slates that together show every item to every visitor."""
+    for first in range(0, ITEMS, 4):
+        slates = np.tile(np.arange(first, first + 4), (len(visits), 1))
+        yield market.consumer.respond(visits, slates).consumed
+
+
+@pytest.fixture
+def table(tmp_path):
+    """The law itself, as a table of probabilities."""
+    return write_table(tmp_path / "law.parquet", law())
+
+
+class TestObserved(ConsumerTests):
+    """Consumers with known answers keep what a consumer promises."""
+
+    @pytest.fixture(autouse=True)
+    def written(self, tmp_path):
+        """A table of probabilities of two thirds of all pairs."""
+        known = rng.uniform(3, rng.Purpose.MEASURE, np.arange(USERS)[:, None], np.arange(ITEMS)) < 2 / 3
+        self.table = write_table(tmp_path / "law.parquet", law(), known)
+
+    def make(self):
+        """The built-in one."""
+        return make_consumer(observed(self.table, gamma=0.85, value="probability"))
+
+
+def test_probabilities_of_a_law_come_out_to_the_digit(table):
+    """Each shown item has the law's times its position's examination; intensities are 0 for what was consumed."""
+    for gamma in (1.0, 0.85):
+        market, visits = opened(observed(table, gamma, value="probability"))
+        rows = np.arange(market.n_arrivals)[:, None]
+        slates = np.argsort(rng.uniform(1, rng.Purpose.MEASURE, rows, np.arange(ITEMS)), 1)[:, :4]
+        response = market.consumer.respond(visits, slates)
+        expected = law()[visits.log_user[:, None], slates] * gamma ** np.arange(4)
+        np.testing.assert_array_equal(response.probability, expected)
+        np.testing.assert_array_equal(response.consumed, visits.uniform(slates) < expected)
+        expected = law()[visits.log_user].astype(np.float32)
+        expected[visits.consumed()] = 0
+        np.testing.assert_array_equal(market.consumer.true_intensity(visits).numpy(), expected)
+
+
+def test_answers_above_a_threshold_are_taken_as_often_as_the_table_says(tmp_path):
+    """With all positions examined the share of consumptions over every pair is the table's own, without any error."""
+    value = law()
+    path = write_table(tmp_path / "values.parquet", value)
+    market, visits = opened(observed(path, taken_at=0.3))
+    taken = np.concatenate(list(every_slate(market, visits)), axis=1)
+    np.testing.assert_array_equal(taken, value[visits.log_user] >= 0.3)
+
+
+def test_positions_are_examined_as_often_as_their_probability(tmp_path):
+    """What would be taken for certain is taken at position r with frequency γ^(r−1), within five standard errors."""
+    path = write_table(tmp_path / "ones.parquet", np.ones((USERS, ITEMS)))
+    market, visits = opened(observed(path, 0.6))
+    counts = sum(consumed.sum(0) for consumed in every_slate(market, visits))
+    shown, expected = len(visits) * ITEMS // 4, 0.6 ** np.arange(4)
+    assert counts[0] == shown
+    spread = np.sqrt(shown * expected * (1 - expected))
+    assert (np.abs(counts - shown * expected) <= 5 * spread).all()
+
+
+def test_what_is_not_observed_is_not_taken_and_is_counted(tmp_path):
+    """Unknown pairs have probability 0, the consumer says which they are, and the report has their share."""
+    known = (np.arange(USERS)[:, None] + np.arange(ITEMS)) % 2 == 0
+    known[50:] = False
+    path = write_table(tmp_path / "some.parquet", np.ones((USERS, ITEMS)), known)
+    log = random_log(n_users=USERS)
+    market, visits = opened(observed(path), log)
+    slates = np.tile([0, 1, 2, -1], (len(visits), 1))
+    expected = known[visits.log_user[:, None], slates] & (slates >= 0)
+    np.testing.assert_array_equal(market.consumer.observed(visits, slates), expected)
+    np.testing.assert_array_equal(market.consumer.respond(visits, slates).consumed, expected)
+    report = market.consumer.report(log)
+    assert (report.users, report.items, report.answered, report.taken) == (50, 40, 0.125, 1.0)
+    assert not report.shown_at_random
+    met = np.zeros((USERS, ITEMS), bool)
+    met[log.user, log.item] = True
+    assert report.left == 1 - (known & met).sum() / known.sum()
+    assert "answers 12.5% of all pairs" in market.consumer.note(log)
+
+
+def test_what_is_relevant_stays_so_when_it_was_consumed(tmp_path):
+    """It is what the table says yes to of what is not in the logged past, before and after a round was played."""
+    taken = law() >= 0.3
+    path = write_table(tmp_path / "taken.parquet", taken.astype(float))
+    market, visits = opened(observed(path))
+    expected = taken[visits.log_user].copy()
+    expected[visits.consumed()] = False
+    consumed = 0
+    while market.round == 0 and market.served < market.n_arrivals - 1:
+        arrivals = market.next_arrivals(1)
+        consumed += market.serve(arrivals, arrivals.relevance.topk(4).indices).consumed.sum()
+    assert consumed
+    np.testing.assert_array_equal(market.consumer.relevant(visits), expected.sum(1))
+
+
+def test_bad_options_are_refused(tmp_path, table):
+    """A missing table, an unknown meaning, values that are no probabilities and an attraction have errors of ours."""
+    none = dataclasses.replace(tiny_scenario(), consumer=ConsumerConfig(kind="observed"))
+    stars = observed(write_table(tmp_path / "stars.parquet", 5 * law()), value="probability")
+    attractive = override(observed(table), {"consumer.attraction": 2.0})
+    for error, told, config in (
+        (ConfigError, "table", none),
+        (ConfigError, "no option 'tabel'", observed(table, tabel="x")),  # codespell:ignore tabel
+        (ConfigError, "value", observed(table, value="stars")),
+        (DataError, "no such file", observed(str(tmp_path / "none.csv"))),
+        (DataError, "no such file", observed("t")),
+        (ConfigError, "has a value of 4.5; allowed: values from 0 to 1", stars),
+        (ConfigError, "attraction is 2, .* allowed: 1", attractive),
+    ):
+        refused(error, told, make_consumer, config)
+
+
+@pytest.fixture
+def known_market(tmp_path, table):
+    """The config of a market over a log in a file, answered by the law."""
+    events = random_log(n_users=60)
+    log = write_events(tmp_path / "log.csv", events.user, events.item, events.time)
+    return override(observed(table, 0.85, value="probability"), {"data.source": str(log), "rounds": 1})
+
+
+def test_nobody_does_better_than_the_oracle(known_market):
+    """On a table that is known, the oracle's slates have the largest expected consumption there is, exactly."""
+    market = Market(known_market, seeds=Seeds.all(0), needs=Needs(truth=True))
+    arrivals = market.next_arrivals(20)
+    visits = market.open.visits(arrivals.row)
+    best = make_agent("oracle")
+    best.begin_round(market.round_view())
+    slates = np.asarray(best.act(arrivals))
+    p = law()[visits.log_user]
+    p[visits.consumed()] = 0
+    expected = (-np.sort(-p, axis=1)[:, :4] * 0.85 ** np.arange(4)).sum()
+    assert market.consumer.respond(visits, slates).probability.sum() == pytest.approx(expected)
+
+
+def test_a_run_says_what_the_table_knows_and_keeps_its_digest(known_market, table):
+    """A note tells the share of pairs that are answered; a table that changes, changes what the run hangs on."""
+    console = Console(file=StringIO(), width=500)
+    print_notes([known_market], console)
+    assert f"note: {table}: the table answers 100.0% of all pairs" in console.file.getvalue()
+    before = digests(known_market, [])["consumer"]
+    assert digests(known_market, [])["consumer"] == before
+    pd.read_parquet(table).assign(value=0.5).to_parquet(table)
+    assert digests(known_market, [])["consumer"] != before
+
+
+def test_nobody_takes_an_item_twice_while_the_platform_does_not_know(table):
+    """With a delay the platform may show again what was taken, but it is not taken again."""
+    config = observed(table, value="probability")
+    config = dataclasses.replace(config, consumer=dataclasses.replace(config.consumer, delay="30d"), rounds=1)
+    market = small_market(random_log(n_users=8), config)
+    play_round(market, make_agent("popularity"))
+    ledger = market.closed[0].ledger
+    slot = np.broadcast_to(ledger.schedule.slot[:, None], ledger.item.shape)[ledger.consumed]
+    pairs = np.column_stack([slot, ledger.item[ledger.consumed]])
+    assert len(np.unique(pairs, axis=0)) == len(pairs) > 10
+
+
+MODELS = ("hp", "popularity")
+AGENTS = ("random", "relevance", "rim-feedback")
+
+
+def small(model, **changes):
+    """Three rounds of 60 clones."""
+    arrivals, platform = records.ArrivalsConfig(per_round=60), records.PlatformConfig(model=model)
+    return small_scenario(**({"arrivals": arrivals, "platform": platform} | changes))
+
+
+def costs(market, name):
+    """The cost c as the market, its view and its closed rounds say it, while an agent plays all rounds."""
+    agent, found = make_agent(name), [market.cost]
+    while not market.done:
+        found += [market.cost, market.round_view().cost]
+        play_round(market, agent)
+    return [*found, market.cost, *(closed.cost for closed in market.closed)]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_all_arms_rounds_and_seeds_share_one_cost(model):
+    """Retrained or frozen, under any agent, in any round and whatever is chosen, c is one positive number."""
+    found = set()
+    for name, retrain in itertools.product(AGENTS, (True, False)):
+        found |= {*costs(market_for(make_agent(name), small(model), retrain=retrain), name)}
+    found |= {
+        Market(small(model), seeds=seeds).cost for seeds in (records.Seeds(choice=5), records.Seeds(agent=5))
+    }
+    assert len(found) == 1
+    assert found.pop() > 0
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_model_that_grows_sure_of_itself_does_not_move_the_cost(model):
+    """After retraining the model's own k-th scores are others than at the opening, and c is what it was."""
+    market = market_for(make_agent("relevance"), small(model))
+
+    def kth():
+        return median_kth_score(market.round_view().past, market.model, market.config.slate)
+
+    opening, multiple = market.cost, market.config.exposure.cost
+    assert opening == multiple * kth()
+    play_round(market, make_agent("relevance"))
+    assert market.cost == opening
+    assert abs(multiple * kth() / opening - 1) > 0.01
+
+
+@pytest.mark.parametrize("agent_name", AGENTS)
+def test_a_market_that_goes_on_from_a_state_has_the_cost_of_its_opening(agent_name):
+    """Loaded into a new market, each round's state brings the same c, and the rounds after it keep it."""
+    market, agent = Market(small("hp")), make_agent(agent_name)
+    opening = market.cost
+    while not market.done:
+        again = Market(small("hp"))
+        again.load_state(market.state)
+        assert again.round == market.round
+        assert set(costs(again, agent_name)) == {opening}
+        play_round(market, agent)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_cost_is_what_it_says(model):
+    """It is ``exposure.cost`` times the median over the opening's states of the k-th best admissible intensity."""
+    platform = records.PlatformConfig(model=model, calibration="seen")
+    market = Market(small(model, platform=platform, exposure=records.ExposureConfig(cost=2.5)))
+    best = []
+    for chunk in market.round_view().calibration:
+        scores = (chunk.relevance * chunk.ground_intensity[:, None]).cpu().numpy()
+        for row, admissible in zip(scores, chunk.admissible.cpu().numpy(), strict=True):
+            wanted = np.sort(row[admissible])[::-1][: market.config.slate]
+            best += [wanted[-1]] if len(wanted) else []
+    assert market.cost == pytest.approx(2.5 * float(np.median(best)), rel=1e-6)
+
+
+def test_a_round_with_numbers_is_that_of_the_page():
+    """What is guaranteed, what it costs and what the first visitor is expected to take are as docs/market.md says."""
+    page = (DOCS / "market.md").read_text(encoding="utf-8")
+    told = " ".join(page.partition("## A round, with numbers")[2].partition("\n## ")[0].split())
+    changes = {"platform.model": "popularity-hp", "data.min_item_events": 120, "arrivals.per_round": 60}
+    config = records.override(records.find_scenario("closed-loop"), changes)
+    agent = make_agent("rim-feedback")
+    market = market_for(agent, config, seeds=records.Seeds.all(0))
+    agent.begin_round(market.round_view())
+    first = market.next_arrivals(1)
+    item = int(agent.act(first).items[0, 0])
+    seen = {
+        r"([\d.]+) exposures that are looked at": market.required[0],
+        r"Σb = ([\d.]+\d)": market.required.sum(),
+        r"costs c = ([\d.]+\d)": market.cost,
+        r"expects λ\(x\) = ([\d.]+\d)": float(first.ground_intensity[0]),
+        rf"top item {item}, λ\(x,y\) = ([\d.]+\d)": float(first.intensity[0, item]),
+    }
+    for pattern, value in seen.items():
+        number = re.search(pattern, told)
+        assert number, pattern
+        decimals = len(number[1].partition(".")[2])
+        assert value == pytest.approx(float(number[1]), abs=0.51 * 10.0**-decimals), pattern
+
+
+class _Plain:
+    """The rule itself: the earliest visits first, none while its user waits for a slate."""
+
+    def __init__(self, slots):
+        self.slots, self.held, self.come, self.busy = slots, [], 0, set()
+
+    def next(self, limit, *, in_waves):
+        """The rows that are handed out, at most so many."""
+        chosen, waiting, held = [], [], list(self.held)
+        while len(chosen) < limit:
+            if held:
+                row = held.pop(0)
+            elif self.come < len(self.slots):
+                row, self.come = self.come, self.come + 1
+            else:
+                break
+            if self.slots[row] not in self.busy:
+                self.busy.add(self.slots[row])
+                chosen.append(row)
+                continue
+            waiting.append(row)
+            if not in_waves:
+                break
+        self.held = waiting + held
+        return chosen
+
+
+@pytest.mark.parametrize("waves", [True, False, None], ids=["waves", "in order", "now this, now that"])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_earliest_visits_come_first_and_no_user_waits_twice(waves, seed):
+    """Whatever is served when, rows are handed out as by a look through all that have come and wait."""
+    draw, market = random.Random(seed), Market(small_scenario(rounds=1))
+    plain, waiting = _Plain(market.schedule.slot.tolist()), []
+    while not market.done:
+        in_waves = draw.random() < 0.5 if waves is None else waves
+        limit = draw.randint(1, 12)
+        wanted = plain.next(limit, in_waves=in_waves)
+        if wanted:
+            waiting.append(market.next_arrivals(limit, in_waves=in_waves))
+            assert waiting[-1].row.tolist() == wanted
+        else:
+            refused(MarketError, "Serve them first", market.next_arrivals, limit, in_waves=in_waves)
+        draw.shuffle(waiting)
+        for _ in range(draw.randint(0 if wanted else 1, len(waiting))):
+            served = waiting.pop()
+            plain.busy -= {plain.slots[row] for row in served.row.tolist()}
+            market.serve(served, top_k(served.relevance, served.admissible, market.config.slate))
+    assert plain.come == len(plain.slots)
+    assert not plain.held
+
+
+@cases("decay attraction", (0.4, 1.0), (0.85, 2.5), (1.0, 1.0))
+@pytest.mark.parametrize("kind", ["clones", "broadcast", "cold-start"])
+@pytest.mark.parametrize("batch_size", [1, 50])
+def test_positions_are_examined_with_probability_gamma_to_r_minus_one(kind, decay, attraction, batch_size):
+    """P(consume at position r) = 1 − exp(−λ*(x,y)·γ^(r−1)·a): the first position is always examined."""
+    config = SMALL[kind](
+        rounds=1, consumer=records.ConsumerConfig(position_decay=decay, attraction=attraction)
+    )
+    market, agent = Market(config, needs=Needs(truth=True)), make_agent("random")
+    agent.begin_round(market.round_view())
+    while not market.done and market.served < 100:
+        arrivals = market.next_arrivals(batch_size)
+        items = agent.act(arrivals).items
+        market.serve(arrivals, items)
+        intensity = np.take_along_axis(arrivals.true_intensity.numpy(), np.maximum(items, 0), 1)
+        rate = intensity * (items >= 0) * decay ** np.arange(items.shape[1]) * attraction
+        assert market.ledger.probability[arrivals.row] == pytest.approx(1 - np.exp(-rate), rel=1e-5)
+
+
+def test_an_empty_position_has_no_intensity_and_no_chance():
+    """Where a user's cap leaves a position empty, the ledger holds NaN for λ(x,y) and 0 for the probability."""
+    market, agent = Market(SMALL["capped"](rounds=1)), make_agent("random")
+    play_round(market, agent)
+    ledger = market.closed[0].ledger
+    empty = ledger.item < 0
+    assert empty.any()
+    assert np.isnan(ledger.intensity[empty]).all()
+    assert (ledger.intensity[~empty] >= 0).all()
+    assert (ledger.probability[empty] == 0).all()
+    assert not ledger.consumed[empty].any()

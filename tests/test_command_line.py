@@ -14,23 +14,16 @@ from rich.console import Console
 from small_markets import drawn, small_broadcast, small_replay, small_run, small_scenario
 
 import rimsim
+from rimsim import config as records
 from rimsim.agents import make_agent, market_for, play_round
-from rimsim.config import (
-    ArrivalsConfig,
-    ExposureConfig,
-    GroupConfig,
-    ScenarioConfig,
-    find_scenario,
-    scenario_names,
-)
 from rimsim.errors import ArmsError, ConfigError, DataError, RunFolderError
 from rimsim.intensity.registry import names as model_names
 from rimsim.market import arrivals, build_world, consumers
 from rimsim.measures import MEASURES, weighted_exposure
 from rimsim.scenarios import compare, load_run, sweep
-from rimsim.scenarios.cli.analyses import backtest, validate
 from rimsim.scenarios.cli.main import main
-from rimsim.scenarios.cli.study import compare as compare_command
+from rimsim.scenarios.cli.runs import backtest, validate
+from rimsim.scenarios.cli.runs import compare as compare_command
 from rimsim.scenarios.kinds.backtest.split import BacktestConfig
 from rimsim.scenarios.kinds.validate import ValidateConfig
 from rimsim.scenarios.runs.status import shown_rounds, status_of
@@ -231,7 +224,7 @@ def test_paths_may_be_texts_or_paths_and_nothing_else(tmp_path):
     refused(ConfigError, r"nowhere\.yaml", compare, tmp_path / "nowhere.yaml", random)
     for text, name in (("rounds: 2", "mine"), ("name: ours", "ours")):
         file.write_text(text)
-        assert find_scenario(str(file)).name == name
+        assert records.find_scenario(str(file)).name == name
 
 
 def test_a_command_may_be_repeated_with_resume_and_from(folders, tmp_path, capsys):
@@ -315,7 +308,7 @@ def test_command_line_answers_without_what_work_needs(words):
 
 @cases(
     "kind names",
-    ("scenarios", scenario_names()),
+    ("scenarios", records.scenario_names()),
     ("agents", rimsim.agents.BUILT_IN),
     ("models", {part for name in model_names() for part in name.split("-")}),
     ("arrivals", arrivals.BUILT_IN),
@@ -358,7 +351,7 @@ def test_help_tells_the_defaults_that_are_taken():
     for name in ("draws", "after", "slate", "resamples", "device"):
         assert told[f"--{name}"] == _written(getattr(config, name)), name
     taken, told = inspect.signature(rimsim.compare).parameters, _told(compare_command)
-    assert told["--agents"] == ", ".join(default_agents(ScenarioConfig()))
+    assert told["--agents"] == ", ".join(default_agents(records.ScenarioConfig()))
     assert told["--seeds"] == str(taken["seeds"].default)
     assert told["--backend"] == taken["backend"].default
     assert told["--frozen"] == "relevance"
@@ -367,8 +360,8 @@ def test_help_tells_the_defaults_that_are_taken():
 
 def test_the_default_agents_of_a_scenario_include_the_agent_of_its_name():
     """A scenario's namesake takes part without being asked for; clones and replays have the same four agents."""
-    for name in scenario_names():
-        chosen = default_agents(find_scenario(name))
+    for name in records.scenario_names():
+        chosen = default_agents(records.find_scenario(name))
         assert ("offline-match" in chosen) == (name in {"offline-match", "user-rec"})
         assert ("user-rec" in chosen) == (name == "user-rec")
     four = ("relevance", "rim-dual", "rim-feedback", "random")
@@ -377,7 +370,7 @@ def test_the_default_agents_of_a_scenario_include_the_agent_of_its_name():
 
 def test_compare_and_sweep_take_the_default_agents_of_their_scenario(tmp_path):
     """Without agents, a broadcast is played by the planners too; a sweep takes those that can play at every point."""
-    config = small_broadcast(rounds=1, exposure=ExposureConfig(beta=0.5))
+    config = small_broadcast(rounds=1, exposure=records.ExposureConfig(beta=0.5))
     run = compare(config, seeds=1, out=tmp_path / "one", workers=1, certify=False)
     assert run.agents == ["relevance", "rim-dual", "rim-feedback", "offline-match", "random"]
     grid = {"arrivals.kind": ["broadcast", "clones"]}
@@ -389,11 +382,11 @@ def test_compare_and_sweep_take_the_default_agents_of_their_scenario(tmp_path):
     "config",
     [
         small_broadcast(rounds=1),
-        small_broadcast(rounds=1, exposure=ExposureConfig(items=30, each=12)),
-        small_broadcast(rounds=1, exposure=ExposureConfig(each=500)),
-        small_scenario(rounds=1, exposure=ExposureConfig(items=40, each=120), user_cap=4),
-        small_replay(rounds=1, exposure=ExposureConfig(each=9)),
-        small_scenario(rounds=1, exposure=ExposureConfig(beta=1.0)),
+        small_broadcast(rounds=1, exposure=records.ExposureConfig(items=30, each=12)),
+        small_broadcast(rounds=1, exposure=records.ExposureConfig(each=500)),
+        small_scenario(rounds=1, exposure=records.ExposureConfig(items=40, each=120), user_cap=4),
+        small_replay(rounds=1, exposure=records.ExposureConfig(each=9)),
+        small_scenario(rounds=1, exposure=records.ExposureConfig(beta=1.0)),
     ],
 )
 def test_a_note_is_there_where_a_round_asks_for_more_than_it_has(config):
@@ -415,8 +408,8 @@ def test_a_note_is_there_where_a_round_asks_for_more_than_it_has(config):
 
 def test_a_group_that_its_caps_do_not_allow_is_named_before_the_run():
     """A genre that is promised more than its items may be shown is in the notes by its name."""
-    group = GroupConfig(column="genres", beta=0.9, values=("Horror",))
-    exposure = ExposureConfig(beta=0.0, most=0.2, groups=(group,))
+    group = records.GroupConfig(column="genres", beta=0.9, values=("Horror",))
+    exposure = records.ExposureConfig(beta=0.0, most=0.2, groups=(group,))
     (note,) = undeliverable_notes(small_scenario(exposure=exposure))
     assert note.startswith("in the first round, genres Horror cannot be delivered in full: asked for ")
     assert note.endswith("since caps allow no more")
@@ -424,7 +417,7 @@ def test_a_group_that_its_caps_do_not_allow_is_named_before_the_run():
 
 def test_the_note_is_printed_once_before_the_run(tmp_path):
     """Compare and sweep say it on the console, a sweep once for all points that ask alike."""
-    arrivals = ArrivalsConfig(kind="broadcast", per_round=20)
+    arrivals = records.ArrivalsConfig(kind="broadcast", per_round=20)
     config, text = small_broadcast(rounds=1, arrivals=arrivals), io.StringIO()
     options = {"seeds": 1, "workers": 1, "certify": False, "console": Console(file=text, width=200)}
     sweep(config, {"exposure.cost": [1.0, 2.0]}, ("random",), out=tmp_path / "many", **options)

@@ -6,15 +6,8 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
+import small_markets as markets
 from kit import cases, refused
-from small_markets import (
-    ledgers,
-    play_out,
-    small_broadcast,
-    small_replay,
-    small_scenario,
-    stopped_after_a_round,
-)
 
 from rimsim import measures
 from rimsim.agents import make_agent, market_for, play_round
@@ -41,12 +34,14 @@ def _config(learning="impressions", **changes):
     """A small market whose platform depends on the states, and whose consumers take more than in others."""
     window = LogWindow(rounds=2, size=600)
     platform = PlatformConfig(model="ease-hp", learning=learning, log_window=window)
-    return small_scenario(**({"platform": platform, "consumer": ConsumerConfig(attraction=3.0)} | changes))
+    return markets.small_scenario(
+        **({"platform": platform, "consumer": ConsumerConfig(attraction=3.0)} | changes)
+    )
 
 
 def _played(config, agent, control=None, batch=None):
     market, acting = market_for(make_agent(agent), config, seeds=SEEDS, control=control), make_agent(agent)
-    return play_out(market, acting, batch)
+    return markets.play_out(market, acting, batch)
 
 
 def _sizes(market):
@@ -69,7 +64,7 @@ def test_an_arm_that_is_random_is_its_own_control_to_the_last_bit(learning, tmp_
     config = _config(learning)
     own = _played(config, "random")
     control = _played(config, "random", Shadowed(_shadow(config, tmp_path), _sizes(own)))
-    pd.testing.assert_frame_equal(ledgers(control), ledgers(own), check_exact=True)
+    pd.testing.assert_frame_equal(markets.ledgers(control), markets.ledgers(own), check_exact=True)
     for one, other in zip(control.closed, own.closed, strict=True):
         np.testing.assert_array_equal(one.log_counts, other.log_counts)
 
@@ -81,7 +76,7 @@ def test_a_controls_log_is_as_large_as_the_arms(market, kind, tmp_path):
     config = {
         "clones": _config(),
         "users": _config(arrivals=ArrivalsConfig(per_round=80, draw="users")),
-        "broadcast": small_broadcast(consumer=ConsumerConfig(attraction=3.0)),
+        "broadcast": markets.small_broadcast(consumer=ConsumerConfig(attraction=3.0)),
         "no-history": _config(arrivals=ArrivalsConfig(per_round=80, history="none")),
     }[market]
     own = _played(config, "relevance")
@@ -154,19 +149,19 @@ def test_a_control_goes_on_from_its_saved_state(kind, tmp_path):
     controls = [_control(kind, config, sizes, tmp_path) for _ in agents]
     pairs = zip(agents, controls, strict=True)
     whole, first, again = (market_for(one, config, seeds=SEEDS, control=control) for one, control in pairs)
-    play_out(whole, agents[0])
+    markets.play_out(whole, agents[0])
     for _ in range(2):
         play_round(first, agents[1])
     first.state.save(tmp_path / "kept")
     again.load_state(MarketState.load(tmp_path / "kept"))
-    play_out(again, agents[2], 7)
+    markets.play_out(again, agents[2], 7)
     again.closed[:0] = first.closed
-    pd.testing.assert_frame_equal(ledgers(again), ledgers(whole), check_exact=True)
+    pd.testing.assert_frame_equal(markets.ledgers(again), markets.ledgers(whole), check_exact=True)
 
 
 def test_a_control_is_refused_where_visitors_stay_or_yield_nothing(tmp_path):
     """In a replay replicas could not be told apart; consumers who take nothing at random cannot fill a log."""
-    config = small_replay()
+    config = markets.small_replay()
     control = AsLogged(config, build_world(config), SEEDS, [9, 9])
     said = "visitors are the same in every round"
     refused(ConfigError, said, market_for, make_agent("relevance"), config, control=control)
@@ -180,7 +175,7 @@ def test_a_control_is_refused_where_visitors_stay_or_yield_nothing(tmp_path):
 
 
 CONTROLS = ("frozen", "random", "organic", "static", "yoked")
-CONFIG = small_scenario(
+CONFIG = markets.small_scenario(
     platform=PlatformConfig(model="ease-hp", log_window=LogWindow(rounds=2, size=600)),
     consumer=ConsumerConfig(attraction=3.0),
 )
@@ -314,7 +309,7 @@ def test_results_do_not_depend_on_workers_batches_or_interruption(tmp_path, monk
     other = compare(config, agents, out=tmp_path / "two", **words | {"workers": 2, "batch_size": 7})
     assert digest(other) == digest(run)
 
-    with stopped_after_a_round(monkeypatch):
+    with markets.stopped_after_a_round(monkeypatch):
         with pytest.raises(ArmsError, match="whose arm of seed 0 is not complete"):
             compare(config, agents, out=tmp_path / "stopped", **words)
         with pytest.raises(ArmsError, match="enough"):  # in the controls' first round: the agents' are over
@@ -330,8 +325,8 @@ FROZEN = PlatformConfig(model="popularity-hp", retrain=False)
     "config words message",
     (CONFIG, {"control": ["frosen"]}, "'frozen'"),
     (CONFIG, {"control": ["random", "random"]}, "twice"),
-    (small_replay(), {"control": ["organic"]}, "same in every round"),
-    (small_scenario(platform=FROZEN), {"control": ["random"]}, "needs retraining"),
+    (markets.small_replay(), {"control": ["organic"]}, "same in every round"),
+    (markets.small_scenario(platform=FROZEN), {"control": ["random"]}, "needs retraining"),
 )
 def test_what_cannot_be_controlled_is_refused(config, words, message, tmp_path):
     """Before anything is written."""

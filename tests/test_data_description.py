@@ -1,19 +1,30 @@
-"""The description of a log, its picture, the logs that are too little, its later sessions, and docs/data.md."""
+"""Descriptions, downloads, cuts and commands of logs: what is said of them, and what is refused."""
 
+import hashlib
+import http.server
+import io
 import re
+import shutil
 import subprocess
 import sys
+import threading
+import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from kit import cases, refused
-from made_logs import log_of
+from made_data import log_of
 
-from rimsim.data import EventLog, Needs, describe, later_sessions, load, require_usable
-from rimsim.errors import DataError
+from rimsim.config import ScenarioConfig, override, scenario_from, to_plain
+from rimsim.data import EventLog, Needs, catalogue, describe, download, later_sessions, load, require_usable
+from rimsim.data.downloads import Entry
+from rimsim.errors import ConfigError, DataError
+from rimsim.scenarios.cli.main import main
 
 
 def _log(tmp_path, rows, name="log.csv"):
@@ -113,11 +124,11 @@ def test_every_cut_is_the_beginning_of_a_session_that_can_be_drawn(log: EventLog
     cut = later_sessions(log, gap=GAP, seed=seed)
     assert cut.user.tolist() == [user for user in range(log.n_users) if could_be[user]]
     assert len(cut.past) + len(cut.future) == len(log)
-    for user, time, count in zip(cut.user, cut.time, cut.count, strict=True):
-        assert time in could_be[user]
-        assert (cut.past.time[cut.past.user == user] < time).all()
+    for user, begin, count in zip(cut.user, cut.time, cut.count, strict=True):
+        assert begin in could_be[user]
+        assert (cut.past.time[cut.past.user == user] < begin).all()
         later = cut.future.time[cut.future.user == user]
-        assert later.min() == time
+        assert later.min() == begin
         assert count == 1 + np.argmax(np.append(np.diff(later), np.inf) > GAP)
     assert np.isin(cut.future.user, cut.user).all()
 
@@ -150,3 +161,329 @@ def test_the_page_names_every_public_function():
     """What the room offers is in its page."""
     names = "load check describe download catalogue write require_usable Needs EventLog"
     assert [name for name in names.split() if name not in TEXT] == []
+
+
+_OWN = (
+    "--agents random --frozen none --rounds 1 --seeds 1 --workers 1 --no-certificate --set slate=3 "
+    "--set platform.model=popularity-hp --set arrivals.per_round=20 "
+    "--set consumer.truth=factors --set consumer.rank=1"
+)
+OWN = _OWN.split()
+"""A small market with a truth that is quickly fitted to a log of one's own."""
+SWEEP = [word for word in OWN if word not in {"--frozen", "none"}]
+BACKTEST = ["--models", "popularity", "--beta", "none", "--caps", "none", "--seeds", "1"]
+DAY = 86_400
+FIRST = 1_451_606_400
+"""2016-01-01."""
+
+
+@pytest.fixture
+def log(tmp_path):
+    """2,000 events of 40 users with 30 items over 200 days, two rows of words, and the last event in front."""
+    chance = np.random.default_rng(0)
+    at = np.sort(chance.integers(0, 200 * DAY, 2000)) + FIRST
+    rows = [f"{chance.integers(40)},{chance.integers(30)},{time},{chance.integers(1, 6)}" for time in at]
+    rows.insert(0, rows.pop())
+    rows[10:10] = ["ann,tea,soon,3", "bob,tea,5,good"]
+    (tmp_path / "log.csv").write_text("user,item,time,value\n" + "".join(f"{row}\n" for row in rows))
+    return tmp_path / "log.csv"
+
+
+def _config(folder):
+    return yaml.safe_load((folder / "config.yaml").read_text())
+
+
+PART = {"min_item_events": 2, "min_value": 3, "start": "2016-02-01", "stop": "2016-06-01T12:00:00+02:00"}
+PART |= {"min_user_events": 16}
+SETTINGS = [word for name, value in PART.items() for word in ("--set", f"data.{name}={value}")]
+
+
+@pytest.mark.parametrize("job", ["compare", "sweep", "backtest", "check"])
+def test_every_command_tells_bad_rows_and_takes_the_same_part_of_a_log(tmp_path, capsys, log, job):
+    """Once: rows left out, and that times were sorted; the part is that of load; config.yaml keeps counts and part."""
+    left = load(log, skip_bad_rows=True, **PART)
+    assert 0 < len(left) < 1000
+    assert left.n_users < 40
+    options = [word for name, value in PART.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    run = tmp_path / "run"
+    there = ["--skip-bad-rows", "--data", str(log), "--out", str(run)]
+    line = {
+        "compare": ["compare", *OWN, *there, *SETTINGS],
+        "sweep": ["sweep", *SWEEP, "--beta", "0.1,0.2", *there, *SETTINGS],
+        "backtest": ["backtest", *BACKTEST, *there, *options],
+        "check": ["data", "check", str(log), "--skip-bad-rows", *options],
+    }[job]
+    assert main(line) == 0
+    said = capsys.readouterr().out
+    if job == "check":
+        assert f"events      {len(left):,} (" in said
+        assert f"users       {left.n_users:,} (" in said
+        return
+    for part in (
+        "2,000 rows (user from user",
+        "2 bad rows skipped, the first of them:",
+        "log.csv, line 12: time (column 'time') is 'soon'",
+        "times go backwards at 1 rows; the log is sorted by time",
+        f"the log is {len(left):,} events of {left.n_users} users with {left.n_items} items",
+    ):
+        assert said.count(part) == 1, part
+    for folder in sorted((run / "points").glob("*")) or [run]:
+        described = _config(folder)
+        kept = described["log"]
+        assert (kept["rows"], kept["skipped"], kept["backwards"]) == (2000, 2, 1)
+        assert (kept["events"], kept["users"], kept["items"]) == (len(left), left.n_users, left.n_items)
+        assert "log.csv, line 13: value (column 'value') is 'good'" in kept["bad_rows"][1]
+        assert kept["columns"] == {"user": "user", "item": "item", "time": "time", "value": "value"}
+        assert (described.get("backtest") or described["scenario"])["data"].items() >= PART.items()
+
+
+def test_a_run_on_a_log_with_bad_rows_is_resumed(tmp_path, log):
+    """What is kept of the reading does not stand in the way of --resume or --from."""
+    out = str(tmp_path / "run")
+    line = ["compare", *OWN, *SETTINGS, "--data", str(log), "--skip-bad-rows", "--out", out]
+    assert main(line) == 0
+    run = tmp_path / "run"
+    (run / "rounds.parquet").unlink()  # as if it had been interrupted
+    (run / "state").mkdir()
+    shutil.copy(run / "config.yaml", run / "state" / "begun.yaml")
+    assert main([*line, "--resume"]) == 0
+    assert (run / "rounds.parquet").is_file()
+    assert main(["compare", "--from", out, "--out", str(tmp_path / "again"), "--workers", "1"]) == 0
+    assert _config(tmp_path / "again")["log"] == _config(run)["log"]
+
+
+def test_the_embedded_log_is_not_told(tmp_path, capsys):
+    """Nobody needs to read again how the log that ships with rimsim was read; its counts are kept all the same."""
+    line = ["compare", *OWN, "--set", "data.min_item_events=120", "--out", str(tmp_path / "run")]
+    assert main(line) == 0
+    assert "the log is" not in capsys.readouterr().out
+    assert _config(tmp_path / "run")["log"]["rows"] == 100_004
+
+
+def test_a_grid_over_the_range_has_its_dates_as_text(tmp_path, log):
+    """Dates on a command line and in a scenario's file are text, so that folders, tables and configs can hold them."""
+    out = tmp_path / "run"
+    line = ["sweep", *SWEEP, "--data", str(log), "--skip-bad-rows", "--out", str(out)]
+    assert main([*line, "--grid", "data.stop=2016-05-01,2016-06-01"]) == 0
+    assert sorted(path.name for path in (out / "points").iterdir()) == ["stop=2016-05-01", "stop=2016-06-01"]
+    read = scenario_from(yaml.safe_load("data: {start: 2016-05-01, stop: 2016-06-01T02:00:00+02:00}"))
+    assert (read.data.start, read.data.stop) == ("2016-05-01", "2016-06-01T02:00:00+02:00")
+    assert scenario_from(to_plain(read)) == read
+
+
+def test_a_time_that_is_none_is_refused_by_its_field_or_option(tmp_path, capsys, log):
+    """What load does not take for a time, a scenario and a command do not either; the field or option is named."""
+    for wrong in ("yesterday", True, float("nan"), [2016], "1969-01-01"):
+        said = "field 'data.start': the time is .*allowed: an ISO 8601 time"
+        refused(ConfigError, said, override, ScenarioConfig(), {"data.start": wrong})
+        refused(ConfigError, "field 'start': the time is .*or seconds since 1970", load, start=wrong)
+    out = tmp_path / "run"
+    assert main(["backtest", *BACKTEST, "--data", str(log), "--stop", "soon", "--out", str(out)]) == 2
+    assert "--stop: the time is 'soon'; allowed" in capsys.readouterr().err
+    assert not out.exists()
+    assert main(["data", "check", str(log), "--skip-bad-rows", "--start", "2030-01-01"]) == 2
+    assert "start=2030-01-01 00:00:00 UTC leaves none of 2,000 events" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["data", "check"], ["compare", *OWN, "--data"]])
+def test_separator_and_encoding_can_be_said_on_the_command_line(tmp_path, capsys, log, command):
+    """A message that asks for them names the options, with which the log is then read, and a run keeps them."""
+    other = tmp_path / "other.csv"
+    text = log.read_text(encoding="utf-8").replace(",", "^").replace("\n", "é\n", 1)
+    other.write_bytes(text.encode("latin-1"))
+    line = [*command, str(other)]
+    said: list[str] = []
+    for option, value in (("--encoding", "latin-1"), ("--separator", "^")):
+        assert main([*line, *said]) == 2
+        assert option in capsys.readouterr().err
+        said += [option, value]
+    out = ["--out", str(tmp_path / "run")] if command[0] == "compare" else []
+    assert main([*line, *said, "--skip-bad-rows", *out]) == 0
+    if out:
+        kept = _config(tmp_path / "run")["scenario"]["data"]
+        assert (kept["encoding"], kept["separator"]) == ("latin-1", "^")
+
+
+def _content():
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("ml/ratings.csv", "userId,movieId,rating,timestamp\n" + "1,2,3,978300760\n" * 20_000)
+    return packed.getvalue()
+
+
+CONTENT = _content()
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    """Answers each request by the next of ``answers``; the last one stays."""
+
+    def __init__(self, answers):
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.answers = [ANSWERS[answer] for answer in answers]
+        self.asked = []
+
+    def handle_error(self, *_):
+        """A client that hangs up is part of the tests."""
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    def log_message(self, *_):
+        """Quiet."""
+
+    def do_GET(self):
+        self.server.asked.append(self.path)
+        answers = self.server.answers
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        answer(self)
+
+
+def _send(handler, body, *, status=200, length=None):
+    handler.send_response(status)
+    handler.send_header("Content-Length", str(len(body) if length is None else length))
+    handler.end_headers()
+    handler.wfile.write(body)
+
+
+def _silence(handler):
+    time.sleep(1.5)  # longer than the tests wait
+    handler.close_connection = True
+
+
+ANSWERS = {
+    "whole": lambda handler: _send(handler, CONTENT),
+    "half": lambda handler: _send(handler, CONTENT[: len(CONTENT) // 2], length=len(CONTENT)),
+    "portal": lambda handler: _send(handler, b"<html>log in</html>"),
+    "other bytes": lambda handler: _send(handler, bytes(len(CONTENT))),
+    "endless": lambda handler: _send(handler, CONTENT * 2),
+    "silence": _silence,
+    "404": lambda handler: _send(handler, b"no", status=404),
+    "500": lambda handler: _send(handler, b"no", status=500),
+}
+
+
+@pytest.fixture
+def serve():
+    """Starts servers, and stops them after the test."""
+    running = []
+
+    def start(*answers):
+        server = _Server(answers)
+        running.append(server)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        about = {"name": "made-up", "title": "a made-up log", "users": 1, "items": 1, "events": 20_000}
+        url = f"http://127.0.0.1:{server.server_address[1]}/made-up.zip"
+        checksum = f"md5:{hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()}"
+        known = Entry(**about, url=url, size=len(CONTENT), checksum=checksum, terms="none")
+        return server, known
+
+    yield start
+    for server in running:
+        server.shutdown()
+        server.server_close()
+
+
+def _names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_download_is_whole_and_loads_and_is_not_fetched_again(serve, tmp_path):
+    """What comes back is the server's file, progress ends at its size, nothing else is there; one call is enough."""
+    server, known = serve("whole")
+    seen = []
+    for _ in range(2):
+        path = download(known, tmp_path / "new", progress=lambda have, total: seen.append((have, total)))
+    assert path.read_bytes() == CONTENT
+    assert len(load(path)) == 20_000
+    assert seen[-1] == (len(CONTENT), len(CONTENT))
+    assert _names(tmp_path / "new") == ["made-up.zip"]
+    assert len(server.asked) == 1
+
+
+@cases(
+    "answer message",
+    ("half", "cannot be fetched|something else"),
+    ("portal", "sent something else than a made-up log"),
+    ("other bytes", "sent something else than a made-up log"),
+    ("endless", "sent more than the"),
+    ("404", "404 Client Error"),
+    ("500", "500 Server Error"),
+    ("silence", "cannot be fetched to"),
+)
+def test_a_server_that_does_not_deliver_is_an_error(serve, tmp_path, answer, message):
+    """The error says what happened, and no file has the log's name."""
+    patience = 0.3 if answer == "silence" else 30.0
+    refused(DataError, message, download, serve(answer)[1], tmp_path, patience=patience)
+    assert _names(tmp_path) == []
+
+
+def test_a_folder_or_server_that_is_not_there_is_an_error(serve, tmp_path):
+    """A file where the folder should be, and no server at all, are errors of ours too."""
+    server, known = serve("whole")
+    (tmp_path / "file").write_text("")
+    refused(DataError, "cannot be fetched to", download, known, tmp_path / "file")
+    server.shutdown()
+    server.server_close()
+    refused(DataError, "cannot be fetched", download, known, tmp_path)
+
+
+def test_names_that_are_unknown_embedded_or_not_here_yet_are_refused(tmp_path, monkeypatch, capsys):
+    """An unknown name gets the nearest one, the embedded log needs no download, and loading never fetches by itself."""
+    monkeypatch.setenv("RIMSIM_DATA", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    refused(ConfigError, r"Did you mean 'ml-10m'|Did you mean 'ml-1m'", download, "ml-1om")
+    refused(DataError, "ships with rimsim", download, "ml-latest-small")
+    refused(DataError, r"not here yet; .*rimsim data download ml-1m, fetches 6 MB", load, "ml-1m")
+    for name, told in (("ml-1om", "no log is known as 'ml-1om'"), ("ml-latest-small", "ships with rimsim")):
+        assert main(["data", "download", name]) == 2
+        assert told in capsys.readouterr().err
+
+
+def _command(monkeypatch, known, folder, *options):
+    """Run the command with a catalogue of one log."""
+    monkeypatch.setattr(sys.modules["rimsim.data.downloads"], "_KNOWN", (known,))
+    monkeypatch.setenv("RIMSIM_DATA", str(folder))
+    return main(["data", "download", known.name, *options])
+
+
+def test_the_command_fetches_and_shows_how_far_it_is(serve, tmp_path, monkeypatch, capsys):
+    """The bar ends at the whole file, the path is printed, and the log then goes by its name."""
+    server, known = serve("whole")
+    assert _command(monkeypatch, known, tmp_path) == 0
+    said = capsys.readouterr().out
+    assert (tmp_path / "made-up.zip").read_bytes() == CONTENT
+    assert f"saved to {tmp_path / 'made-up.zip'}" in said
+    kilobytes = f"{len(CONTENT) / 1000:.1f}"
+    assert f"{kilobytes}/{kilobytes} kB" in said
+    monkeypatch.chdir(tmp_path.parent)
+    assert len(load("made-up")) == 20_000
+    assert _command(monkeypatch, known, tmp_path) == 0
+    said = capsys.readouterr().out
+    assert "kB" not in said
+    assert "saved to" in said
+    assert len(server.asked) == 1
+
+
+def test_the_command_takes_a_folder_and_says_what_broke(serve, tmp_path, monkeypatch, capsys):
+    """A refusal ends in one sentence and status 2; the same command again fetches the file into the folder."""
+    _, known = serve("404", "whole")
+    there = ("--folder", str(tmp_path / "there"))
+    assert _command(monkeypatch, known, tmp_path, *there) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    where = tmp_path / "there"
+    assert said.startswith(f"rimsim: {known.url}: cannot be fetched to {where} (404 Client Error")
+    assert _names(tmp_path / "there") == []
+    assert _command(monkeypatch, known, tmp_path, *there) == 0
+    assert (tmp_path / "there" / "made-up.zip").read_bytes() == CONTENT
+
+
+def test_the_catalogue_is_sound():
+    """Names are distinct, terms are stated, and what can be fetched has an address, a size and a checksum."""
+    known = catalogue()
+    assert len({one.name for one in known}) == len(known)
+    for one in known:
+        assert "GroupLens" in one.terms
+        assert one.name in one.text()
+        if one.url is not None:
+            assert one.url.startswith("https://")
+            assert one.size > 10**6
+            assert len(one.checksum) == len("md5:") + 32

@@ -1,6 +1,7 @@
-"""The layer over impressions: its likelihood, its memory and its variances against oracles, and models under it."""
+"""The layer over impressions and estimates of γ: likelihood, memory and variances against oracles, and their models."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -8,8 +9,14 @@ import torch
 from kit import cases, refused
 from scipy.optimize import minimize
 from scipy.stats import nbinom
+from small_markets import play_out, played, resumed, small_replay, small_run, small_scenario
 
-from rimsim.errors import ModelError
+from rimsim.agents import make_agent, market_for, play_round
+from rimsim.arrays import ticks
+from rimsim.config import ConsumerConfig, ExposureConfig
+from rimsim.config.fields import duration_seconds
+from rimsim.errors import AgentError, ConfigError, DataError, ModelError
+from rimsim.evaluation import DecayEstimate, decay_of_counts, decay_of_slates, taken_by_position
 from rimsim.intensity import impressions
 from rimsim.intensity.impressions import (
     FLOOR,
@@ -20,10 +27,17 @@ from rimsim.intensity.impressions import (
     Impressions,
     LayerFit,
     fit_weights,
+    layer_of,
     layer_of_fits,
 )
 from rimsim.intensity.persistence import is_stored, load
 from rimsim.intensity.popularity import Popularity
+from rimsim.market import Slates
+from rimsim.market.platform import impressions_of
+from rimsim.market.records import as_slates
+from rimsim.measures import position_weights
+from rimsim.rng import Purpose, generator
+from rimsim.scenarios.report.sentences import examination_note
 from rimsim.testing import IntensityModelTests, random_log
 
 K = len(KNOTS)
@@ -304,3 +318,207 @@ def test_a_model_under_a_layer_is_saved_with_it(tmp_path):
         assert np.array_equal(getattr(again.layer, name), getattr(layer, name))
     (tmp_path / "m" / "layer.safetensors").unlink()
     refused(ModelError, "damaged or incomplete", load, tmp_path / "m")
+
+
+def drawn(seed: int) -> np.random.Generator:
+    """The generator of a made-up ledger."""
+    return generator(seed, Purpose.MEASURE, 15)
+
+
+def confounded_ledger(seed: int, *, decay: float, n: int = 1500, m: int = 40, k: int = 8):
+    """Items, what is taken of them, and scores, of slates of the largest erring scores of two models in many states."""
+    draw = drawn(seed)
+    worth = draw.normal(0, 0.5, m) + draw.normal(0, 0.5, (n, m)) + draw.normal(-2.5, 0.7, (n, 1))
+    model = np.where(draw.random((n, 1)) < 0.5, draw.normal(0, 0.3, m), draw.normal(0, 0.3, m))
+    score = 0.7 * worth + model + draw.normal(0, 0.3, (n, m)) - 0.5
+    item = np.argsort(-score, 1)[:, :k]
+    rate = np.exp(np.take_along_axis(worth, item, 1)) * decay ** np.arange(k)
+    taken = draw.random((n, k)) < -np.expm1(-rate)
+    return item, taken, np.exp(np.take_along_axis(score, item, 1))
+
+
+def test_the_estimate_and_its_error_are_those_of_the_likelihood():
+    """The estimate minimises the binomial likelihood, by closed form at two positions; its error is by the Hessian."""
+    shown, taken = np.array([[300, 280, 310, 200], [60, 41, 33, 25]])
+
+    def loss(theta):
+        rate = np.exp(theta[0] + theta[1] * np.arange(4))
+        return (-taken * np.log(-np.expm1(-rate)) + (shown - taken) * rate).sum()
+
+    best = minimize(loss, [-1.0, 0.0], method="BFGS", options={"gtol": 1e-8}).x
+    found = decay_of_counts([shown, taken])
+    step = 1e-3
+    hessian = np.zeros((2, 2))
+    for (i, a), (j, b) in itertools.product(enumerate(np.eye(2) * step), repeat=2):
+        hessian[i, j] = loss(best + a + b) - loss(best + a - b) - loss(best - a + b) + loss(best - a - b)
+    error = np.sqrt(np.linalg.inv(hessian / (4 * step**2))[1, 1])
+    assert found.log_decay == pytest.approx(best[1], abs=1e-4)
+    assert found.error == pytest.approx(error, rel=1e-3)
+    found = decay_of_counts([[400, 500], [120, 90]])
+    assert found.decay == pytest.approx(np.log1p(-90 / 500) / np.log1p(-120 / 400), rel=1e-4)
+
+
+@pytest.mark.parametrize("decay", [0.7, 0.85])
+def test_harvested_positions_give_the_decay_where_better_items_stand_above(decay):
+    """At least 90 % of confounded ledgers have the true γ in its interval, where rates by position hardly ever do."""
+    right, naive, estimates = 0, 0, []
+    for seed in range(60):
+        item, taken, score = confounded_ledger(seed, decay=decay)
+        found = decay_of_slates(item, taken, score)
+        estimates.append(found)
+        right += found.interval[0] <= decay <= found.interval[1]
+        low, high = decay_of_counts(taken_by_position(item, taken)).interval
+        naive += low <= decay <= high
+    assert right >= 54
+    assert naive <= 6
+    assert DecayEstimate.pooled(estimates).decay == pytest.approx(decay, abs=0.01)
+
+
+def test_order_of_slates_and_names_of_items_do_not_matter():
+    """Neither the order of the slates nor the items' numbers move the estimate; empty positions count nothing."""
+    item, taken, score = confounded_ledger(3, decay=0.8)
+    found = decay_of_slates(item, taken, score)
+    order = drawn(4).permutation(len(item))
+    other = decay_of_slates(1000 - 7 * item[order], taken[order], score[order])
+    assert other.log_decay == pytest.approx(found.log_decay, abs=1e-6)
+    empty = np.full((5, item.shape[1]), -1)
+    pairs = (item, empty), (taken, empty < 0), (score, np.full(empty.shape, np.nan))
+    more = [np.concatenate(pair) for pair in pairs]
+    assert decay_of_slates(*more).log_decay == pytest.approx(found.log_decay, abs=1e-6)
+    assert taken_by_position(*more[:2]).tolist() == taken_by_position(item, taken).tolist()
+
+
+def test_estimates_are_pooled_by_precision_and_brought_into_their_bounds():
+    """Of errors 1 and 1/2 the weights are 1 and 4; γ is from .2 to 1, its interval is what data say; none without."""
+    item = np.arange(6).reshape(2, 3)
+    assert decay_of_counts([[5, 5], [0, 0]]) is None
+    assert decay_of_slates(item, np.zeros((2, 3), bool), np.ones((2, 3))) is None
+    assert DecayEstimate.pooled([]) is None
+    found = DecayEstimate.pooled([DecayEstimate(-0.5, 1.0), DecayEstimate(-0.25, 0.5)])
+    assert (found.log_decay, found.error) == pytest.approx((-0.3, 5**-0.5))
+    assert (DecayEstimate(0.2, 0.1).decay, DecayEstimate(-9.0, 0.1).decay) == (1.0, 0.2)
+    assert DecayEstimate(0.2, 0.1).interval[1] > 1.2
+
+
+def test_bad_ledgers_are_refused():
+    """Arrays that do not belong together, impossible counts and scores that are no intensities are errors."""
+    item, taken = np.arange(6).reshape(2, 3), np.ones((2, 3), bool)
+    refused(DataError, "item and taken", taken_by_position, item, taken[:, :2])
+    refused(DataError, "taken ≤ shown", decay_of_counts, [[1, 1], [2, 0]])
+    for score in (np.full((2, 3), -1.0), np.ones((2, 2))):
+        refused(DataError, "score", decay_of_slates, item, taken, score)
+    flags = Slates(np.zeros((2, 3), np.int64), uniform=np.ones(3, bool))
+    refused(AgentError, "uniform has shape", as_slates, flags)
+
+
+def unknowing(examination, prior=0.6, **changes):
+    """A small market whose platform is not told γ."""
+    exposure = ExposureConfig(examination=examination, prior_decay=prior)
+    return small_scenario(**({"exposure": exposure, "consumer": ConsumerConfig(attraction=4.0)} | changes))
+
+
+def begun(config, name):
+    """A market and its agent."""
+    agent = make_agent(name)
+    return market_for(agent, config), agent
+
+
+def of_ledger(ledger, rows=slice(None)):
+    """The harvested estimate of one round."""
+    return decay_of_slates(ledger.item[rows], ledger.consumed[rows], ledger.intensity[rows])
+
+
+def test_harvested_estimates_are_those_of_the_ledgers_pooled_over_rounds():
+    """γ is the mean by precision of ledgers so far, and positions weigh by the guess before them."""
+    exposure = ExposureConfig(unit="examined", examination="harvested", prior_decay=0.6)
+    market, agent = begun(unknowing("harvested", exposure=exposure), "rim-feedback")
+    assert market.platform.decay == 0.6
+    decays, estimates = [0.6], []
+    while not market.done:
+        weights = market.round_view().position_weights
+        assert weights.tolist() == position_weights(decays[-1], 5).tolist()
+        play_round(market, agent)
+        closed = market.closed[-1]
+        assert closed.position_weights.tolist() == weights.tolist()
+        estimates.append(of_ledger(closed.ledger))
+        expected = DecayEstimate.pooled(estimates)
+        assert closed.decay.log_decay == pytest.approx(expected.log_decay, rel=1e-12)
+        assert closed.decay.error == pytest.approx(expected.error, rel=1e-12)
+        decays.append(closed.decay.decay)
+    assert len(set(decays)) == 4
+
+
+def test_only_uniform_slates_are_counted_where_gamma_comes_from_them():
+    """With epsilon-greedy the estimate is that of its uniform slates, added up over rounds; others need not apply."""
+    market, agent = begun(unknowing("random"), "epsilon-greedy(epsilon=0.4)")
+    counts, seen = 0, 0
+    play_out(market, agent)
+    for closed in market.closed:
+        ledger = closed.ledger
+        counts = counts + taken_by_position(ledger.item[ledger.uniform], ledger.consumed[ledger.uniform])
+        seen += ledger.uniform.sum()
+        assert closed.decay == decay_of_counts(counts)
+    assert 0.3 * 360 < seen < 0.5 * 360
+    market, agent = begun(unknowing("random"), "relevance")
+    refused(ConfigError, r"examination is 'random'.*random, epsilon-greedy", play_round, market, agent)
+
+
+def test_the_layer_over_impressions_weighs_positions_by_what_the_platform_takes_for_gamma():
+    """With an estimate the layer is fitted at the estimate, not at the γ of the consumers."""
+    platform = dataclasses.replace(small_scenario().platform, learning="impressions")
+    market, agent = begun(unknowing("harvested", platform=platform), "relevance")
+    play_round(market, agent)
+    found = market.closed[0].decay.decay
+    past = market.platform.rounds[-1]
+    positions = market.config.consumer.attraction * found ** np.arange(market.config.slate)
+    states = market.closed[0].states.scored_by(market.platform.scorers_of_last())
+    bare = dataclasses.replace(states, models=lambda: tuple(layer_of(one)[0] for one in states.models()))
+    learnt = impressions_of(past.shown.scored(bare), positions)
+    fits = [fit.after(learnt) for fit in begun(market.config, "relevance")[0].platform.fits]
+    assert layer_of(market.model)[1].slope == pytest.approx(layer_of_fits(fits).slope, rel=1e-6)
+    assert found != market.config.consumer.position_decay
+
+
+def test_what_is_not_known_yet_tells_nothing():
+    """Slates of unknown outcome at the round's end are left out, with a year's delay all; a replay has no positions."""
+    delayed = ConsumerConfig(attraction=4.0, delay="3d")
+    market, agent = begun(unknowing("harvested", consumer=delayed), "relevance")
+    play_round(market, agent)
+    closed = market.closed[0]
+    schedule = closed.ledger.schedule
+    known = schedule.tick + ticks(duration_seconds("3d")) + 1 < schedule.stop
+    assert 0 < known.sum() < len(known)
+    assert closed.decay == of_ledger(closed.ledger, known)
+    late = dataclasses.replace(delayed, delay="365d")
+    market, agent = begun(unknowing("harvested", consumer=late), "relevance")
+    play_round(market, agent)
+    assert market.closed[0].decay is None
+    assert market.platform.decay == 0.6
+    exposure = ExposureConfig(examination="harvested")
+    market, agent = begun(small_replay(exposure=exposure), "relevance")  # hits count wherever they stand
+    play_round(market, agent)
+    assert market.closed[0].decay is None
+
+
+@cases("examination name", ("harvested", "relevance"), ("random", "epsilon-greedy(epsilon=0.5)"))
+def test_a_market_goes_on_from_its_state_with_the_same_estimates(tmp_path, examination, name):
+    """Saved and loaded after any round, and in batches of any size, estimates and slates are the same to the bit."""
+    config = unknowing(examination)
+    whole = played(config, name, 7).closed
+    for after in (1, 2):
+        for one, other in zip(whole, resumed(config, name, tmp_path / str(after), after).closed, strict=True):
+            assert one.decay == other.decay
+            np.testing.assert_array_equal(one.ledger.item, other.ledger.item)
+
+
+def test_a_run_says_how_gamma_was_found_and_what_it_came_to(tmp_path):
+    """The report names the way, the first guess, each estimate and the truth; a run that is told γ says nothing."""
+    run = small_run(tmp_path / "run", ["relevance"], unknowing("harvested"))
+    last = run.rounds[run.rounds["round"] == 2].set_index("metric")["value"]
+    said = examination_note(run)
+    assert "is 0.6 in round 0" in said
+    assert "exposure.examination: harvested" in said
+    assert f"relevance {last['estimated_decay']:.3f} ± {last['decay_error']:.3f}; the truth is 0.85" in said
+    told = small_run(tmp_path / "t", ["relevance"], small_scenario(rounds=1))
+    assert examination_note(told) is None
+    assert "estimated_decay" not in set(told.rounds["metric"])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from kit import refused
-from made_logs import log_of
+from made_data import log_of
 from scipy.integrate import quad
 from scipy.optimize import check_grad
 

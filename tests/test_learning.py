@@ -1,37 +1,35 @@
-"""What the platform learns: impressions and events against the ledger, weights by hand, models that honour them."""
+"""What the platform learns, and the histories that it scores: against the ledger, by hand, and in windows."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+import small_markets as small
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from kit import cases, refused
-from small_markets import (
-    SMALL,
-    ledgers,
-    play_out,
-    played,
-    resumed,
-    same_ledgers,
-    small_replay,
-    small_scenario,
-)
 
-from rimsim.agents import make_agent, play_round
+from rimsim.agents import make_agent, play_round, top_k
 from rimsim.arrays import ticks
 from rimsim.config import ArrivalsConfig, ConsumerConfig, LogWindow, PlatformConfig
 from rimsim.config.fields import duration_seconds
 from rimsim.errors import ConfigError
-from rimsim.intensity import Calibrated, Popularity, UserStates
+from rimsim.intensity import GRU, RIM, Calibrated, GRUConfig, HawkesPoisson, Popularity, UserStates
 from rimsim.intensity.cache import log_digest
-from rimsim.intensity.contract import ModelCapabilities
+from rimsim.intensity.contract import ModelCapabilities, Walk, stepped, walked
 from rimsim.intensity.impressions import KNOTS, Impressions, layer_of, layer_of_fits
 from rimsim.intensity.registry import make, shipped
-from rimsim.market import Market, build_world
+from rimsim.intensity.sets.bag import Bag, BagConfig
+from rimsim.market import Market, build_world, platform
 from rimsim.market import platform as platform_module
+from rimsim.market import scores as module
+from rimsim.market.consumers.replay import ReplayedLog
+from rimsim.market.histories import Histories, LoggedPast
 from rimsim.market.platform import cross_fitted, inverse_propensity_weights, training_log
-from rimsim.market.scores import always
+from rimsim.market.scores import Scorer, ScoreRows, always
 from rimsim.market.world import check_plugs, examination_of
 from rimsim.testing import random_log
 
@@ -40,7 +38,7 @@ LEARNER = PlatformConfig(model="als-hp", learning="impressions")
 
 def _small(kind, **changes):
     """Two rounds of a small market whose platform learns from impressions; consumers take more than in others."""
-    config = SMALL[kind](**({"platform": LEARNER, "rounds": 2} | changes))
+    config = small.SMALL[kind](**({"platform": LEARNER, "rounds": 2} | changes))
     consumer = dataclasses.replace(config.consumer, attraction=3.0)
     return dataclasses.replace(config, consumer=consumer)
 
@@ -119,13 +117,13 @@ def test_prices_and_serving_share_a_layer():
     assert folds[0].model is not folds[1].model
 
 
-@pytest.mark.parametrize("kind", sorted(SMALL))
+@pytest.mark.parametrize("kind", sorted(small.SMALL))
 def test_batches_and_a_resume_change_nothing(kind, tmp_path):
     """Batches of 1, and a market that goes on from its saved state, leave the same ledger to the last bit."""
     config, name = _small(kind, rounds=3), "rim-feedback"
-    whole = played(config, name, 1000)
-    same_ledgers(played(config, name, 1), whole)
-    same_ledgers(resumed(config, name, tmp_path / "state", 2), whole)
+    whole = small.played(config, name, 1000)
+    small.same_ledgers(small.played(config, name, 1), whole)
+    small.same_ledgers(small.resumed(config, name, tmp_path / "state", 2), whole)
 
 
 def test_impressions_change_nothing_before_there_are_any():
@@ -133,23 +131,23 @@ def test_impressions_change_nothing_before_there_are_any():
     changes = {}, {"learning": "consumed"}, {"retrain": False}
     platforms = (dataclasses.replace(LEARNER, **change) for change in changes)
     learns, usual, frozen = (dataclasses.replace(_small("clones"), platform=one) for one in platforms)
-    one, other = ledgers(played(learns)), ledgers(played(usual))
+    one, other = small.ledgers(small.played(learns)), small.ledgers(small.played(usual))
     first = one["round"] == 0
     pd.testing.assert_frame_equal(one[first], other[first], check_exact=True)
     assert not one[~first]["intensity"].equals(other[~first]["intensity"])
-    assert not isinstance(played(frozen).model, Calibrated)
+    assert not isinstance(small.played(frozen).model, Calibrated)
 
 
 def test_positions_count_as_consumers_look_at_them_and_hits_when_sessions_end():
     """a·γ^(r−1), or 1 where hits are counted; in a replay a hit is known at its session's end, or the horizon's."""
-    drawn = small_scenario(consumer=ConsumerConfig(position_decay=0.5, attraction=2.0))
+    drawn = small.small_scenario(consumer=ConsumerConfig(position_decay=0.5, attraction=2.0))
     assert examination_of(drawn, Market(drawn).consumer, 0.5).tolist() == [2.0, 1.0, 0.5, 0.25, 0.125]
-    counted = small_replay()
+    counted = small.small_replay()
     assert examination_of(counted, Market(counted).consumer, 0.5).tolist() == [1.0] * 5
-    market = Market(small_replay())
+    market = Market(small.small_replay())
     sessions, own = market.world.sessions, market.schedule.session
     assert np.array_equal(market.open.settled(), ticks(sessions.stop[own]) + 1)
-    long = Market(small_replay(consumer=ConsumerConfig(kind="replay", horizon="30d")))
+    long = Market(small.small_replay(consumer=ConsumerConfig(kind="replay", horizon="30d")))
     start = sessions.start[own]
     assert np.array_equal(long.open.settled(), ticks(start + 30 * 86_400.0) + 1)
 
@@ -162,8 +160,8 @@ def test_the_layer_learns_only_what_the_platform_knows(delay, monkeypatch):
         platform_module, "impressions_of", lambda shown, *rest: learnt.append(shown) or made(shown, *rest)
     )
     platform = PlatformConfig(model="popularity-hp", learning="impressions")
-    config = small_scenario(consumer=ConsumerConfig(delay=delay), platform=platform, rounds=4)
-    market, settled = play_out(Market(config), make_agent("relevance")), []
+    config = small.small_scenario(consumer=ConsumerConfig(delay=delay), platform=platform, rounds=4)
+    market, settled = small.play_out(Market(config), make_agent("relevance")), []
     stops = [closed.schedule.stop for closed in market.closed][:-1]
     for closed in market.closed[:-1]:
         late = closed.schedule.tick + ticks(duration_seconds(delay)) + 1
@@ -198,7 +196,7 @@ class Recorder(Popularity):
 def _retrained(config, recorder, name="random"):
     """The played market, its ledgers and the (item, time in ms) of the target events of each retraining, sorted."""
     world = build_world(config)
-    market = play_out(Market(config, world=world, model=recorder.fit(world.past)), make_agent(name))
+    market = small.play_out(Market(config, world=world, model=recorder.fit(world.past)), make_agent(name))
     tables = [closed.ledger.table("a", 0, closed.number) for closed in market.closed]
     return market, tables, [_pairs(log.item[log.targets], log.time[log.targets]) for log in recorder.logs]
 
@@ -216,7 +214,7 @@ def _platform(rounds, calibration="seen"):
 def test_the_platform_retrains_on_what_clones_consumed_in_the_window_and_is_known(rounds, delay):
     """Each retraining sees the consumptions of the window's rounds that have become known by the round's end."""
     consumer = ConsumerConfig(attraction=3.0, delay=delay)
-    config = small_scenario(rounds=4, platform=_platform(rounds), consumer=consumer)
+    config = small.small_scenario(rounds=4, platform=_platform(rounds), consumer=consumer)
     market, tables, events = _retrained(config, Recorder())
     assert len(events) == 3
     for now, found in enumerate(events):
@@ -235,7 +233,7 @@ def test_the_platform_retrains_on_what_users_of_a_replay_did_in_the_window(round
     """Each retraining sees the events of sessions that ended in the window's rounds, shown or not, each at that end."""
     per_round = 40
     arrivals = ArrivalsConfig(kind="replay", per_round=per_round, warmup_share=0.9)
-    config = small_replay(rounds=4, arrivals=arrivals, platform=_platform(rounds))
+    config = small.small_replay(rounds=4, arrivals=arrivals, platform=_platform(rounds))
     market, _, events = _retrained(config, Recorder())
     log, sessions = market.world.log, market.world.sessions
     served = np.flatnonzero(sessions.start >= market.world.opening)[: 4 * per_round]
@@ -261,7 +259,7 @@ class Rememberer(Recorder):
 def test_models_of_two_folds_share_out_the_last_round(rounds):
     """Each fold's log has all earlier rounds of the window, and what one lacks of the last round the other has."""
     platform = _platform(rounds, "cross-fitted")
-    config = small_scenario(rounds=4, platform=platform, consumer=ConsumerConfig(attraction=3.0))
+    config = small.small_scenario(rounds=4, platform=platform, consumer=ConsumerConfig(attraction=3.0))
     _, tables, logs = _retrained(config, Rememberer(), "rim-dual")
     own = [_pairs(*table[table["consumed"]][["item", "time"]].to_numpy().T) for table in tables]
     assert len(logs) == 9
@@ -291,13 +289,13 @@ def test_weights_by_hand(propensity, most, expected):
 @pytest.mark.parametrize("fold", [None, 0, 1])
 def test_the_log_weighs_what_an_agent_drew(fold):
     """Weights of the training log are those of the ledger's propensities, event by event."""
-    config = small_scenario(platform=IPS, consumer=ConsumerConfig(attraction=4.0), rounds=3)
+    config = small.small_scenario(platform=IPS, consumer=ConsumerConfig(attraction=4.0), rounds=3)
     market, agent = Market(config), make_agent("epsilon-greedy")
     for _ in range(2):
         play_round(market, agent)
     last = market.platform.rounds[-1].schedule
     log = training_log(IPS, market.world.past, market.platform.rounds, last.stop, 0, without_fold=fold)
-    table = ledgers(market)
+    table = small.ledgers(market)
     taken = table[table["consumed"]].assign(at=lambda t: np.rint(t["time"] * 1e3).astype(np.int64))
     known = dict(zip(zip(taken["item"], taken["at"], strict=True), taken["propensity"], strict=True))
     goal = log.targets
@@ -309,17 +307,23 @@ def test_the_log_weighs_what_an_agent_drew(fold):
     assert (log.weight[~goal] == 1.0).all()
 
 
-@cases("config agent", (small_scenario(platform=IPS), "relevance"), (small_replay(platform=IPS), "random"))
+@cases(
+    "config agent",
+    (small.small_scenario(platform=IPS), "relevance"),
+    (small.small_replay(platform=IPS), "random"),
+)
 def test_without_propensities_nothing_changes(config, agent):
     """A deterministic agent, or consumption that no showing causes, leaves the ledger of ``consumed``."""
     usual = dataclasses.replace(config, platform=dataclasses.replace(IPS, learning="consumed"))
-    same_ledgers(played(config, agent), played(usual, agent))
+    small.same_ledgers(small.played(config, agent), small.played(usual, agent))
 
 
 def test_a_market_with_weights_goes_on_from_its_saved_state(tmp_path):
     """Propensities of the window's rounds are part of the state."""
-    config = small_scenario(platform=IPS, consumer=ConsumerConfig(attraction=4.0), rounds=3)
-    same_ledgers(resumed(config, "epsilon-greedy", tmp_path / "state", 2), played(config, "epsilon-greedy"))
+    config = small.small_scenario(platform=IPS, consumer=ConsumerConfig(attraction=4.0), rounds=3)
+    small.same_ledgers(
+        small.resumed(config, "epsilon-greedy", tmp_path / "state", 2), small.played(config, "epsilon-greedy")
+    )
 
 
 def test_a_log_keeps_its_weights_and_popularity_counts_them():
@@ -384,8 +388,302 @@ def test_equal_weights_change_no_more_than_rounding(name, ahead):
 
 def test_what_does_not_go_with_weights_is_refused():
     """A model is named with those that take weights, before anything is read; a ground intensity counts events."""
-    config = small_scenario(platform=PlatformConfig(model="als-hp", learning="ips"))
+    config = small.small_scenario(platform=PlatformConfig(model="als-hp", learning="ips"))
     refused(ConfigError, "'als-hp' .*bag, ease, factors, graph, gru, popularity", check_plugs, config)
-    refused(ConfigError, "MatrixFactorization", Market, small_scenario(platform=IPS), model=make("als"))
+    refused(ConfigError, "MatrixFactorization", Market, small.small_scenario(platform=IPS), model=make("als"))
     told = "counts events without weights"
     refused(ConfigError, told, PlatformConfig, learning="ips", retrain_ground=True)
+
+
+SLOTS = 4
+LOGGED = [[7, 8], [], [9], [7]]
+ITEMS = st.lists(st.integers(0, 9), max_size=3)
+CONSUMED = st.lists(st.tuples(st.integers(0, SLOTS - 1), st.integers(0, 3), ITEMS), max_size=30)
+
+
+def _empty(slots=SLOTS):
+    """Histories of some slots, each of which is the log user of its number, seen ten seconds later."""
+    logged = (LOGGED + [[]] * slots)[:slots]
+    offsets = np.cumsum([0, *(len(items) for items in logged)])
+    events = [(item, float(n)) for items in logged for n, item in enumerate(items)]
+    items, times = np.array([item for item, _ in events], np.int64), np.array([at for _, at in events])
+    past = LoggedPast(offsets, items, times)
+    users = np.arange(slots)
+    about = SimpleNamespace(user=users, log_user=users, shift=np.full(slots, 10.0), logged=None)
+    return Histories(about, past)
+
+
+def _entered(consumed, way):
+    """Histories, and the same as a list of (tick, item) for each slot; every tick adds to the slot's last."""
+    histories, lists, last, rows = _empty(), [[] for _ in range(SLOTS)], [0] * SLOTS, []
+    for slot, wait, items in consumed:
+        last[slot] += wait
+        lists[slot] += [(last[slot], item) for item in items]
+        rows += [(slot, last[slot], item) for item in items]
+        slots, ticks = np.full(len(items), slot), np.full(len(items), last[slot])
+        if way == "one by one":
+            histories.append(slots, ticks, np.array(items, np.int64))
+        elif way == "marked":  # beside what is not marked
+            shown = np.array([[*items, 99, 98]], np.int64)
+            histories.append_marked(np.array([slot]), np.array([last[slot]]), shown, shown < 98)
+    if way == "at once":
+        histories.append(*np.array(rows, np.int64).reshape(-1, 3).T.copy())
+    return histories, lists
+
+
+@settings(deadline=None)
+@given(consumed=CONSUMED, way=st.sampled_from(["one by one", "marked", "at once"]), tick=st.integers(-1, 12))
+def test_histories_are_lists(consumed, way, tick):
+    """What is entered, visible and read equals what plain lists hold, however it was entered."""
+    histories, lists = _entered(consumed, way)
+    slots = np.arange(SLOTS)
+    visible = np.array([sum(since <= tick for since, _ in events) for events in lists])
+    assert histories.visible_at(slots, np.full(SLOTS, tick)).tolist() == visible.tolist()
+    held = [(slot, since, item) for slot in range(SLOTS) for since, item in lists[slot]]
+    assert list(zip(*(column.tolist() for column in histories.all_events()), strict=True)) == held
+    length = np.array([len(events) for events in lists])
+    ticks, items = histories.between(slots[::-1].copy(), (length // 2)[::-1].copy(), length[::-1].copy())
+    wanted = [event for slot in slots[::-1] for event in lists[slot][length[slot] // 2 :]]
+    assert list(zip(ticks.tolist(), items.tolist(), strict=True)) == wanted
+    states = histories.states(slots, visible, np.full(SLOTS, 50))
+    for slot in slots.tolist():
+        seen = slice(states.offsets[slot], states.offsets[slot + 1])
+        known = lists[slot][: visible[slot]]
+        assert states.items[seen].tolist() == LOGGED[slot] + [item for _, item in known]
+        logged_times = [10.0 + n for n in range(len(LOGGED[slot]))]
+        assert states.times[seen].tolist() == logged_times + [since / 1e6 for since, _ in known]
+    rows, everything = histories.consumed(slots)
+    pairs = [(slot, item) for slot in slots.tolist() for item in LOGGED[slot] + [i for _, i in lists[slot]]]
+    assert list(zip(rows.tolist(), everything.tolist(), strict=True)) == pairs
+    copied = histories.copy()
+    copied.append(np.array([0]), np.array([10**6]), np.array([5]))
+    assert copied.events.counts[0] == histories.events.counts[0] + 1 == len(lists[0]) + 1
+
+
+def test_histories_grow():
+    """Thousands of events, entered by the handful or at once, are all there in order."""
+    histories = _empty(2)
+    for tick in range(1500):
+        histories.append(np.full(2, tick % 2), np.full(2, tick), np.array([tick, tick + 1]))
+    histories.append(np.zeros(9000, np.int64), np.full(9000, 2000), np.arange(9000))
+    _, _, items = histories.all_events()
+    first = [item for tick in range(0, 1500, 2) for item in (tick, tick + 1)]
+    second = [item for tick in range(1, 1500, 2) for item in (tick, tick + 1)]
+    assert items.tolist() == first + list(range(9000)) + second
+
+
+def test_an_event_goes_before_those_that_are_visible_later():
+    """What is entered ahead does not keep out what becomes visible before it; of one tick, the last entered is last."""
+    histories = _empty()
+    entered = [(50, 3), (90, 4), (49, 5), (90, 6), (50, 7), (10, 8)]
+    for tick, item in entered:
+        histories.append(np.array([1]), np.array([tick]), np.array([item]))
+    _, *events = (column.tolist() for column in histories.all_events())
+    assert list(zip(*events, strict=True)) == sorted(entered, key=lambda event: event[0])
+    assert histories.visible_at(np.array([1, 1, 1]), np.array([9, 50, 90])).tolist() == [0, 4, 6]
+
+
+@pytest.mark.parametrize("delay", [None, "3h"], ids=["clones", "delayed clones"])
+def test_hidden_states_hold_the_visible_events_of_what_is_scored(delay, monkeypatch):
+    """Each slot takes an event once and none that its next visit does not see; scores are those of whole states."""
+    arrivals = ArrivalsConfig(per_round=400, max_visits=6)
+    consumer = ConsumerConfig(attraction=5.0, delay=delay)
+    platform = PlatformConfig(model="gru-hp", retrain=False)
+    config = small.small_scenario(rounds=1, arrivals=arrivals, consumer=consumer, platform=platform)
+    store, catch_up, taken = Scorer._store, Scorer._catch_up, []
+
+    def counted(self, slots, hidden, known):
+        assert len(set(slots.tolist())) == len(slots)
+        taken.append(len(slots))
+        store(self, slots, hidden, known)
+
+    def checked(self, model, slots, counts):
+        catch_up(self, model, slots, counts)
+        if type(self) is Scorer:  # under a truth, users may keep their hidden states
+            assert np.array_equal(self._known[slots], counts)
+
+    monkeypatch.setattr(Scorer, "_store", counted)
+    monkeypatch.setattr(Scorer, "_catch_up", checked)
+    market = Market(config)
+    while not market.done:
+        arrivals = market.next_arrivals(8, in_waves=True)
+        histories, tick = market.open.histories, market.schedule.tick[arrivals.row]
+        slots = market.schedule.slot[arrivals.row]
+        whole = market.model.score(histories.states(slots, histories.visible_at(slots, tick), tick))
+        whole = whole * arrivals.admissible
+        whole /= whole.sum(1, keepdim=True)
+        torch.testing.assert_close(arrivals.relevance, whole, rtol=1e-3, atol=1e-6)
+        market.serve(arrivals, top_k(arrivals.relevance, arrivals.admissible, config.slate))
+    assert sum(taken) > 0
+
+
+class _Remembering(GRU):
+    """A model that returns the same memory for the same hidden states, and does not say that its caller owns it."""
+
+    def score_hidden(self, hidden, now):
+        self.scores = super().score_hidden(hidden, now)
+        self.kept = self.scores.clone()
+        return self.scores
+
+
+def test_scores_that_a_model_keeps_are_not_written_to():
+    """The memory of a mark model that does not hand its scores over is what it was after a market has used it."""
+    config = small.small_scenario(rounds=1)
+    log = Market(config).world.past
+    mark = _Remembering(GRUConfig(epochs=1))
+    model = RIM(mark=mark, ground=HawkesPoisson()).fit(log)
+    market = Market(config, model=model)
+    while not market.done:
+        arrivals = market.next_arrivals(16)
+        assert torch.equal(mark.scores, mark.kept)
+        market.serve(arrivals, top_k(arrivals.relevance, arrivals.admissible, config.slate))
+
+
+def _walk(draw, users, n_items, start):
+    """Events of some users, some of whom have none, with silences around half an hour, and points at all of them."""
+    length = draw.integers(0, 12, users)
+    length[:2] = 0, 40
+    offsets = np.concatenate([[0], np.cumsum(length)])
+    times = np.concatenate([start + np.cumsum(draw.choice([10.0, 1800.0, 1801.0, 9e4], n)) for n in length])
+    row = np.concatenate([np.repeat(np.arange(users), length + 1), [5, 5]])
+    count = np.concatenate([*(np.arange(n + 1) for n in length), [0, length[5]]])
+    mixed = draw.permutation(len(row))
+    return Walk(offsets, draw.integers(0, n_items, offsets[-1]), times, row[mixed], count[mixed])
+
+
+MODELS = {
+    "bag-visits": lambda: make("bag-visits", mark=BagConfig(steps=3, weight_decay=1e-4)),
+    "gru-hp": lambda: make("gru-hp", mark=GRUConfig(epochs=1)),
+    "popularity-visits": lambda: make("popularity-visits"),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_walk_is_its_steps_to_the_bit(name):
+    """At every point of a walk, and after it, hidden states are those of blocks that take one event of one user."""
+    log = random_log(70, 30, mean_events=6.0)
+    model = MODELS[name]().fit(log)
+    hidden = model.encode(UserStates.of(log, np.arange(70), float(log.time[-1]) + 1.0))
+    walk = _walk(np.random.default_rng(3), 70, 30, float(log.time[-1]))
+    ways = walked(model, hidden, walk), stepped(model, hidden, walk)
+    for user in (0, 1, 5, 69):
+        now = tuple(part[[user] * 64] for part in hidden)
+        first, stop = walk.offsets[user], walk.offsets[user + 1]
+        for done in range(stop - first + 1):
+            points = np.flatnonzero((walk.row == user) & (walk.count == done))
+            for _, seen in ways:
+                assert all((part[points] == one[0]).all() for part, one in zip(seen, now, strict=True))
+            if first + done < stop:
+                item = torch.full((64,), int(walk.items[first + done]))
+                time = torch.full((64,), walk.times[first + done], dtype=torch.float64)
+                now = model.step(now, item, time)
+        for after, _ in ways:
+            assert all(torch.equal(part[user], one[0]) for part, one in zip(after, now, strict=True))
+
+
+def test_a_step_of_ones_own_is_walked_by():
+    """A subclass that overrides the step alone does not walk as its base does."""
+
+    class Still(Bag):
+        def step(self, hidden, items, times):
+            return hidden
+
+    log = random_log(30, 20, mean_events=8.0)
+    model = Still(BagConfig(steps=1, weight_decay=1e-4)).fit(log)
+    hidden = model.encode(UserStates.of(log, np.arange(30), float(log.time[-1]) + 1.0))
+    after, _ = walked(model, hidden, _walk(np.random.default_rng(0), 30, 20, float(log.time[-1])))
+    assert torch.equal(after[0], hidden[0])
+
+
+class _AsItComes(ReplayedLog):
+    """The same consumer, who does not say that all is known beforehand."""
+
+    foretold = False
+
+
+@cases("model delay", ("bag-visits", None), ("bag-visits", "3h"), ("hp", None))
+def test_what_is_foretold_changes_nothing(model, delay, monkeypatch):
+    """Rounds whose states are encoded beforehand, in windows, end as those whose events come as they happen."""
+    monkeypatch.setattr(module, "_MOST_BYTES", 1)
+    consumer = ConsumerConfig(kind="replay", delay=delay)
+    config = small.small_replay(rounds=3, consumer=consumer, platform=PlatformConfig(model=model))
+    ends = []
+    for kind in (ReplayedLog, _AsItComes):
+        market = Market(config, consumer=kind(config))
+        rows = []
+        while not market.done:
+            arrivals = market.next_arrivals(9)
+            rows.append(arrivals.relevance.numpy() * arrivals.ground_intensity.numpy()[:, None])
+            market.serve(arrivals, top_k(arrivals.relevance, arrivals.admissible, config.slate))
+        ends.append((np.concatenate(rows), market))
+    (one, first), (other, second) = ends
+    np.testing.assert_array_equal(one, other)
+    for mine, theirs in zip(first.closed, second.closed, strict=True):
+        np.testing.assert_array_equal(mine.ledger.consumed, theirs.ledger.consumed)
+        np.testing.assert_array_equal(mine.log_counts, theirs.log_counts)
+        assert mine.learnt_events == theirs.learnt_events
+
+
+class _Counting:
+    """A scorer of which each arrival's scores are its id, and its hidden state says whose it is."""
+
+    def __init__(self, size):
+        self.size, self.encoded, self.scored = size, [], []
+
+    def hidden_bytes(self):
+        return self.size
+
+    def hidden_at(self, slots, counts):
+        self.encoded.append(len(slots))
+        return (100 * slots + counts,)
+
+    def score(self, ids, slots, ticks, counts, hidden):
+        assert hidden[0].tolist() == (100 * slots + counts).tolist()
+        assert (ticks == ids + 1000).all()
+        self.scored.append(ids.tolist())
+        rows = np.zeros((4, 3), np.float32)
+        rows[: len(ids)] = ids[:, None]
+        return ScoreRows((torch.from_numpy(rows), torch.from_numpy(rows[:, 0]), torch.from_numpy(rows >= 0)))
+
+
+@cases("room encoded", (1, [4, 4, 2]), (39, [4, 4, 2]), (80, [8, 2]), (999, [10]))
+def test_blocks_are_encoded_in_windows_and_forgotten_once_they_are_served(room, encoded, monkeypatch):
+    """As many whole blocks at once as there is room for, one at least; each is scored once, and freed at its end."""
+    monkeypatch.setattr(module, "BLOCK", 4)
+    monkeypatch.setattr(module, "_MOST_BYTES", room)
+    n, scorer = np.arange(10), _Counting(10)
+    events = SimpleNamespace(newest=np.zeros(7, np.int64), counts=np.arange(7) % 3)
+    histories = _Ten(id=range(7), visible_at=lambda slot, _: slot % 3, events=events)
+    schedule = _Ten(id=n, slot=n[::-1] % 7, tick=n + 1000)
+    scores = module.PrecomputedScores(scorer, histories, schedule)
+    served = 0
+    for size in (1, 3, 2, 1, 3):
+        arrivals = np.arange(served, served + size)
+        rows = scores.rows(arrivals)
+        assert rows.tensors[0][:, 0].tolist() == arrivals.tolist()
+        scores.drop(arrivals)
+        served += size
+        held = np.array([block is not None for block in scores._block])
+        held = [held[first : first + 4].any() for first in (0, 4, 8)]
+        assert held == [4 * block < served < min(4 * block + 4, 10) for block in range(3)]
+    assert scorer.encoded == encoded
+    assert scorer.scored == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+
+
+class _Ten(SimpleNamespace):
+    def __len__(self):
+        return len(self.id)
+
+
+def test_warm_up_states_are_scored_by_models_that_have_not_seen_what_their_users_did(monkeypatch):
+    """The log of the model of a fold of users lacks their events in those sessions, and has those of others."""
+    past = Market(small.small_replay(platform=PlatformConfig(model="ease-hp"))).round_view().past
+    first, users = past.past.tick.min() / 1e6, []
+    monkeypatch.setattr(platform, "initial_model", lambda config, log, *_: log)
+    monkeypatch.setattr(module.StateScores, "_scored", lambda self, log, rows: [(log, self.past.user[rows])])
+    for log, mine in past:
+        seen = np.unique(log.user[log.time >= first])
+        assert len(seen)
+        assert not np.isin(mine, seen).any()
+        users += mine.tolist()
+    assert sorted(users) == sorted(past.past.user)

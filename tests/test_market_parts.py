@@ -10,17 +10,10 @@ from kit import cases, refused
 from scipy.optimize import minimize
 from small_markets import small_replay, small_scenario
 
+from rimsim import config as records
 from rimsim.agents import make_agent, market_for, play_round
 from rimsim.agents.prices import joined_states, solved_prices
 from rimsim.arrays import ALWAYS, NEVER
-from rimsim.config import (
-    ConsumerConfig,
-    DynamicsConfig,
-    ExposureConfig,
-    LogWindow,
-    PlatformConfig,
-    scenario_from,
-)
 from rimsim.config.fields import duration_seconds
 from rimsim.errors import AgentError, MarketError, ModelError
 from rimsim.intensity import FactorsConfig
@@ -166,7 +159,7 @@ def test_what_is_wrong_with_an_answer_is_told_with_its_shape():
 @pytest.mark.parametrize("name", ["satiation", "drift", "conformity"])
 def test_each_of_the_dynamics_alone_moves_choices(name):
     """One that is on is enough; with none, nothing moves."""
-    one = ConsumerConfig(dynamics=DynamicsConfig(**{name: 0.5}))
+    one = records.ConsumerConfig(dynamics=records.DynamicsConfig(**{name: 0.5}))
     assert Dynamics(small_scenario(consumer=one)).moves
     assert not Dynamics(small_scenario()).moves
 
@@ -201,11 +194,13 @@ def test_kept_rounds_are_the_rounds(config):
 def test_a_platform_without_rounds_learns_from_its_warm_up_log_alone():
     """With inverse propensities too: no event of it has one, so all count alike."""
     log = random_log(n_users=30, n_items=20)
-    platform = PlatformConfig(model="popularity-hp", learning="ips", log_window=LogWindow(warmup="all"))
+    platform = records.PlatformConfig(
+        model="popularity-hp", learning="ips", log_window=records.LogWindow(warmup="all")
+    )
     found = training_log(platform, log, [], 0, 0)
     assert found.weight is None
     np.testing.assert_array_equal(np.sort(found.item), np.sort(log.item))
-    nothing = dataclasses.replace(platform, log_window=LogWindow(warmup="none"))
+    nothing = dataclasses.replace(platform, log_window=records.LogWindow(warmup="none"))
     assert len(training_log(nothing, log, [], 0, 0)) == 0
 
 
@@ -254,9 +249,9 @@ GROUPS = {"groups": [{"column": "genres", "values": ["Horror"], "beta": 0.5}]}
 
 def test_exposures_of_some_arrivals_count_as_they_do_among_all():
     """What is delivered to parts of a round adds up: in each row, what its audience was shown of its items."""
-    exposure = scenario_from({"exposure": {"campaigns": CAMPAIGNS}}).exposure
+    exposure = records.scenario_from({"exposure": {"campaigns": CAMPAIGNS}}).exposure
     promised = Market(small_scenario(exposure=exposure)).open.promised
-    table, counted, k = promised.table, promised.counted, len(promised.weights)
+    table, counted, k = promised.table, promised.counted, len(promised.position_weights)
     n, m = len(counted), len(promised.required)
     draw = np.random.default_rng(0)
     slates = np.stack([draw.permutation(m)[:k] for _ in range(n)])
@@ -265,7 +260,7 @@ def test_exposures_of_some_arrivals_count_as_they_do_among_all():
     parts = [promised.delivered(slates[rows], rows) for rows in (some, others)]
     assert parts[0] + parts[1] == pytest.approx(promised.delivered(slates))
     for row in range(len(table)):
-        shown = np.isin(slates, table.items(row)) @ promised.weights
+        shown = np.isin(slates, table.items(row)) @ promised.position_weights
         audience = table.audience[row]
         counts = counted[:, audience] if audience >= 0 else np.ones(n)
         assert parts[0][row] == pytest.approx((shown * counts)[some].sum())
@@ -291,14 +286,16 @@ def test_a_sample_of_past_states_is_spread_evenly(most):
 
 def test_what_is_owed_is_carried_to_the_end_of_its_period():
     """A period's second round takes over what is owed, not of items that left; campaigns are owed throughout."""
-    exposure = scenario_from({"exposure": {"per": "14d", "campaigns": CAMPAIGNS}}).exposure
-    exposure = dataclasses.replace(exposure, groups=scenario_from({"exposure": GROUPS}).exposure.groups)
+    exposure = records.scenario_from({"exposure": {"per": "14d", "campaigns": CAMPAIGNS}}).exposure
+    exposure = dataclasses.replace(
+        exposure, groups=records.scenario_from({"exposure": GROUPS}).exposure.groups
+    )
     market = Market(small_scenario(exposure=exposure))
     opened, week = market.open, 7 * 86_400 * 1_000_000
     table = ScenarioRequirements(market.config, market.world.campaign_tables, market.seeds.arrivals)
     visits = opened.schedule.visits(np.zeros(market.world.log.n_users, np.int64))
-    opening = opened.promised.start
-    n_rows = len(opened.promised.accrued.rows)
+    opening = opened.requirements.start
+    n_rows = len(opened.requirements.accrued.rows)
     groups = n_rows - len(CAMPAIGNS)
     assert groups > 0
 
@@ -577,7 +574,7 @@ def test_a_sample_of_past_states_is_even_and_scored_as_before(scenario, monkeypa
 @pytest.mark.parametrize("unit", ["shown", "examined"])
 def test_a_round_that_is_certified_on_a_sample_has_a_bound_no_lower(unit, monkeypatch):
     """V is that of all states, and D(w) at prices of a sample is a bound: none lies below the least one."""
-    config = small_scenario(rounds=1, exposure=ExposureConfig(unit=unit))
+    config = small_scenario(rounds=1, exposure=records.ExposureConfig(unit=unit))
     market, agent = Market(config), make_agent("rim-dual")
     play_round(market, agent, 32)
     whole = certified(market.closed[0], HindsightPrices())
@@ -602,7 +599,7 @@ def test_prices_of_a_sample_deliver_nearly_as_much(monkeypatch):
 @pytest.mark.parametrize("states", [20, 30])
 def test_a_sample_with_less_than_an_exposure_for_an_item_has_prices_too(states, monkeypatch):
     """Prices of a few states bound all states' value nearly as well as their own, and far better than no prices."""
-    config = small_scenario(exposure=ExposureConfig(unit="shown", beta=0.3))
+    config = small_scenario(exposure=records.ExposureConfig(unit="shown", beta=0.3))
     view = Market(config).round_view()
     every = joined_states(view.past, view.k)
     floor = view.required * (len(every.scores) / view.arrivals)

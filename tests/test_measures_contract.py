@@ -10,19 +10,10 @@ from kit import cases, refused
 from kit import documented as documented_block
 from small_markets import drawn, small_run, small_scenario, stopped_after_a_round
 
+from rimsim import measures as room
 from rimsim import tracking
 from rimsim.data import load
 from rimsim.errors import ArmsError, ConfigError, MeasureError, RunFolderError
-from rimsim.measures import (
-    MEASURES,
-    Measure,
-    made_up_round,
-    measured,
-    own_measures,
-    recorded,
-    records,
-    try_measures,
-)
 from rimsim.scenarios import load_run, sweep
 from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.runs.status import digest
@@ -33,7 +24,7 @@ from rimsim.testing import MeasureTests, random_items
 class TestBuiltIn(MeasureTests):
     """Every built-in measure keeps the promises of a measure."""
 
-    @pytest.fixture(autouse=True, params=MEASURES.values(), ids=MEASURES)
+    @pytest.fixture(autouse=True, params=room.MEASURES.values(), ids=room.MEASURES)
     def _measure(self, request):
         self.measure = request.param
         self.depends_on_order = self.measure.name == "jaccard"  # it looks at sampled pairs of rows
@@ -51,11 +42,11 @@ class TestBuiltIn(MeasureTests):
 @pytest.fixture
 def facts():
     """A made-up round."""
-    return made_up_round(random_items())
+    return room.made_up_round(random_items())
 
 
 def _measure(of, **fields):
-    return Measure(**({"name": "mine", "unit": "share", "formula": "x", "of": of} | fields))
+    return room.Measure(**({"name": "mine", "unit": "share", "formula": "x", "of": of} | fields))
 
 
 def _shuffled(facts):
@@ -117,7 +108,7 @@ def test_what_has_no_finite_value_is_left_out(facts):
     """None, NaN and infinity leave a gap; texts, lists, arrays and complex numbers are refused; tags follow names."""
     values = {"none": None, "nan": math.nan, "inf": np.inf, "whole": np.int64(3), "yes": True}
     given = [_measure(lambda _, value=value: value, name=name) for name, value in values.items()]
-    assert measured(facts, given) == {"whole": 3.0, "yes": 1.0}
+    assert room.measured(facts, given) == {"whole": 3.0, "yes": 1.0}
     measure = _measure(lambda _: 0.5, name="new_items")
     assert (measure.title, measure.tag, measure.better) == ("New items", "own/new_items", "neither")
     for value in ("0.5", [0.5], np.ones(2), 1j):
@@ -157,9 +148,9 @@ taken = Measure("gini", "index", "the same name", of=share)
 def test_a_measure_is_found_by_its_place_and_kept_without_its_function(write):
     """What a run folder records of a measure gives back all that tables and pictures show."""
     write(MINE)
-    measures = own_measures(["mine.py:empty"])
-    (record,) = records(measures).values()
-    back = recorded(record)
+    measures = room.own_measures(["mine.py:empty"])
+    (record,) = room.records(measures).values()
+    back = room.recorded(record)
     (measure,) = measures.values()
     assert (back.name, back.title, back.unit, back.better) == ("empty", "Empty positions", "share", "lower")
     assert back.tag == measure.tag == "own/empty"
@@ -179,16 +170,16 @@ def test_a_measure_is_found_by_its_place_and_kept_without_its_function(write):
 def test_what_is_no_measure_is_refused_by_name(write, places, said):
     """A place without a measure, or a name that is taken, is told with what was found and what is allowed."""
     write(MINE)
-    refused(ConfigError, said, own_measures, places)
+    refused(ConfigError, said, room.own_measures, places)
 
 
 def test_a_slip_in_a_measure_is_told_when_it_is_loaded(write):
     """A measure without a unit is refused with its file; NaN where nothing is shown is a gap, not an error."""
     write(MINE.replace('"share", "#{', '"", "#{'))
     told = "'mine.py:empty': cannot import 'mine.py': .*unit is ''"
-    refused(ConfigError, told, own_measures, ["mine.py:empty"])
+    refused(ConfigError, told, room.own_measures, ["mine.py:empty"])
     write(MINE.replace("(facts.slates < 0).mean()", "facts.intensity[facts.slates >= 0].mean()"))
-    try_measures(own_measures(["mine.py:empty"]), random_items(), slate=5)
+    room.try_measures(room.own_measures(["mine.py:empty"]), random_items(), slate=5)
 
 
 @cases(
@@ -201,8 +192,8 @@ def test_a_slip_in_a_measure_is_told_when_it_is_loaded(write):
 def test_a_measure_that_cannot_be_computed_is_refused_before_a_run(write, body, said):
     """A measure is tried on made-up rounds, one of them with nothing shown; a slip is told with its line."""
     write(MINE.replace("(facts.slates < 0).mean()", body))
-    measures = own_measures(["mine.py:empty"])
-    refused(MeasureError, said, try_measures, measures, random_items(), slate=5)
+    measures = room.own_measures(["mine.py:empty"])
+    refused(MeasureError, said, room.try_measures, measures, random_items(), slate=5)
 
 
 FILLED = """\

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from kit import refused
-from made_logs import log_of
+from made_data import log_of
 from small_markets import small_scenario
 from torch.nn import functional
 

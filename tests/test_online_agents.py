@@ -6,18 +6,10 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
+import small_markets as markets
 from kit import cases, refused
-from made_arrivals import arrivals_of
+from made_data import arrivals_of
 from scipy import optimize, stats
-from small_markets import (
-    SMALL,
-    played,
-    same_ledgers,
-    small_replay,
-    small_run,
-    small_scenario,
-    stopped_after_a_round,
-)
 
 from rimsim import matching, measures, rng
 from rimsim.agents import BUILT_IN, Agent, LinUCB, Relevance, States, diagnostics_of, make_agent, play_round
@@ -328,7 +320,7 @@ def test_copies_are_handed_out_as_the_adaptation_says(share):
 @pytest.mark.parametrize("name", PRICED)
 def test_stated_prices_are_the_agents_prices_before_the_arrival(name):
     """One arrival at a time, the prices of a slate are ``item_price`` at that moment, in the box [−c, 0]."""
-    market = Market(small_scenario(rounds=1))
+    market = Market(markets.small_scenario(rounds=1))
     agent = make_agent(name)
     market.barrier_every = agent.barrier_every
     agent.begin_round(market.round_view())
@@ -361,18 +353,20 @@ def test_the_budget_of_p_mmf_is_kept():
     assert used[-1] == pytest.approx(limit)
 
 
-@pytest.mark.parametrize("scenario", SMALL)
+@pytest.mark.parametrize("scenario", markets.SMALL)
 @pytest.mark.parametrize("name", [name for name in MOVING if name not in BUILT_IN])
 def test_slates_do_not_depend_on_the_batch(name, scenario):
     """One arrival at a time or a thousand: the same ledger with options too; test_market.py has it without."""
     assert isinstance(make_agent(name), Agent)
-    same_ledgers(*(played(SMALL[scenario](rounds=2), name, size) for size in (1, 1000)))
+    markets.same_ledgers(
+        *(markets.played(markets.SMALL[scenario](rounds=2), name, size) for size in (1, 1000))
+    )
 
 
 @pytest.mark.parametrize("name", MOVING)
 def test_capped_users_get_no_more_than_their_positions(name):
     """Where a user's exposures are capped, slates end at the arrival's capacity, and delivery counts what was shown."""
-    market = Market(small_scenario(rounds=2, user_cap=8))
+    market = Market(markets.small_scenario(rounds=2, user_cap=8))
     agent, capped = make_agent(name), 0
     while not market.done:
         agent.begin_round(market.round_view())
@@ -395,15 +389,15 @@ def test_capped_users_get_no_more_than_their_positions(name):
 )
 def test_guarantees_are_kept(name, most):
     """Shortfall over two rounds of the small market stays below a bound; relevance leaves more than half."""
-    config = small_scenario(rounds=2, arrivals=ArrivalsConfig(per_round=400, max_visits=3))
-    market = played(config, name)
+    config = markets.small_scenario(rounds=2, arrivals=ArrivalsConfig(per_round=400, max_visits=3))
+    market = markets.played(config, name)
     short = [measures.shortfall(r.ledger.exposure(market.n_items), r.required) for r in market.closed]
     assert np.mean(short) <= most
 
 
 def test_propensities_stand_in_the_ledger():
     """Every exposure of entropic-dual has one in (0, 1], and Σ 1/π over exposures estimates all pairs without bias."""
-    market = Market(small_scenario(rounds=1))
+    market = Market(markets.small_scenario(rounds=1))
     agent = make_agent("entropic-dual(temperature=1.0)")
     play_round(market, agent)
     ledger = market.closed[0].ledger
@@ -470,7 +464,7 @@ def test_it_begins_as_relevance_and_learns_which_genre_is_consumed():
     """First weights are 1 for the platform's chance, 0 for all else; a genre that is always consumed comes first."""
     slates = []
     for agent in (LinUCB(width=0.0, every=10_000), Relevance()):
-        market = Market(small_scenario(rounds=1), needs=Needs.of(agent))
+        market = Market(markets.small_scenario(rounds=1), needs=Needs.of(agent))
         play_round(market, agent)
         slates.append(market.closed[0].ledger.item)
     np.testing.assert_array_equal(*slates)
@@ -482,7 +476,7 @@ def test_it_begins_as_relevance_and_learns_which_genre_is_consumed():
     assert agent.act(visitors(np.array([[0.4, 0.3, 0.3, 0.2]]), [[]]))[0, 0] == 3
 
 
-@pytest.mark.parametrize("scenario", [small_scenario, small_replay])
+@pytest.mark.parametrize("scenario", [markets.small_scenario, markets.small_replay])
 def test_an_agent_that_asks_is_told_what_visitors_consumed(scenario):
     """The history of an arrival holds what the platform knows: exactly what may not be shown any more."""
     config = scenario(rounds=1)
@@ -506,13 +500,13 @@ def test_an_agent_that_asks_is_told_what_visitors_consumed(scenario):
 
 def test_an_agent_that_does_not_ask_is_told_nothing():
     """Without a declared need all stay None; needs of several agents add up, and a given catalogue is its own."""
-    market = Market(small_scenario(rounds=1))
+    market = Market(markets.small_scenario(rounds=1))
     arrivals = market.next_arrivals(3)
     assert (arrivals.history, arrivals.true_intensity, market.round_view().items) == (None, None, None)
     assert Needs.of(LinUCB(), Relevance()) == Needs(items=True, history=True)
     assert Needs.of(make_agent("oracle"), make_agent("hindsight")) == Needs(truth=True, future=True)
     assert Needs.of(Relevance()) == Needs()
-    market = Market(small_scenario(rounds=1), needs=Needs(items=True))
+    market = Market(markets.small_scenario(rounds=1), needs=Needs(items=True))
     market.round_view().items["genres"] = "spoilt"
     assert "spoilt" not in set(market.world.log.items["genres"]) | set(market.round_view().items["genres"])
 
@@ -530,13 +524,13 @@ def test_an_environment_tells_an_agent_what_it_needs():
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """A run of three rounds that was left alone."""
-    return load_run(small_run(tmp_path_factory.mktemp("lin-ucb") / "whole", ["lin-ucb"]).folder)
+    return load_run(markets.small_run(tmp_path_factory.mktemp("lin-ucb") / "whole", ["lin-ucb"]).folder)
 
 
 def test_what_it_has_learnt_outlives_an_interruption_and_is_told(whole, tmp_path, monkeypatch):
     """A resumed run has the same content; each round's ``diagnostics`` are metrics ``agent/<name>`` and scalars."""
-    with stopped_after_a_round(monkeypatch):
-        refused(ArmsError, "enough", small_run, tmp_path, ["lin-ucb"])
+    with markets.stopped_after_a_round(monkeypatch):
+        refused(ArmsError, "enough", markets.small_run, tmp_path, ["lin-ucb"])
     assert digest(resume(tmp_path, workers=1)) == digest(whole)
     learnt = whole.rounds[whole.rounds["metric"] == "agent/slates_learnt"]
     assert learnt["value"].tolist() == [120, 240, 360]

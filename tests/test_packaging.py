@@ -7,7 +7,6 @@ import shlex
 import subprocess
 import sys
 import tomllib
-from importlib import import_module
 from pathlib import Path
 
 import pandas as pd
@@ -201,7 +200,7 @@ def test_every_picture_is_in_a_page():
 def test_figures_of_pages_are_those_of_the_log(monkeypatch):
     """Every quoted figure equals its cell of the log, and every page of the log says how its tables were made."""
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    figures = import_module("figures")
+    figures = importlib.import_module("figures")
     texts = {path: path.read_text(encoding="utf-8") for path in figures.PAGES}
     assert [path.name for path, text in texts.items() if figures.filled(text) != text] == []
     made = re.compile(r"^\*Commit \w{7,}, \d{4}-\d\d-\d\d, .+, rimsim [\d.]+:\* `.+`$", re.MULTILINE)
@@ -213,7 +212,7 @@ def test_figures_of_pages_are_those_of_the_log(monkeypatch):
 def test_a_figure_is_found_by_row_and_column(monkeypatch, tmp_path):
     """A mark takes a cell in five forms, below a heading where it names one; an unknown row is refused."""
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    figures = import_module("figures")
+    figures = importlib.import_module("figures")
     (tmp_path / "a.md").write_text(
         "# A\n\n| x | y |\n|---|---|\n| `n` | -.135 ±.01* |\n\n## B\n\n| x | y |\n|---|---|\n| n | 2 |\n"
     )
@@ -228,7 +227,7 @@ def test_a_figure_is_found_by_row_and_column(monkeypatch, tmp_path):
 def test_the_leaderboard_shows_its_table(monkeypatch):
     """The page is what its script makes of the committed table, and has every built-in agent."""
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    board = import_module("leaderboard")
+    board = importlib.import_module("leaderboard")
     table = pd.read_parquet(board.TABLE)
     page = board.PAGE.read_text(encoding="utf-8")
     assert page == board.page(table, page.splitlines()[2])

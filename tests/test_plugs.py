@@ -5,7 +5,6 @@ import dataclasses
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -161,7 +160,6 @@ def test_what_is_written_as_documented_passes_its_tests(written):
 
 
 OWN = """
-from dataclasses import dataclass
 from rimsim.market.arrivals import clones_at, opening_after
 
 class Clones:
@@ -285,7 +283,7 @@ def test_arrivals_that_depend_on_rounds_before_are_the_same_after_a_resume():
         np.testing.assert_array_equal(one.ledger.consumed, other.ledger.consumed)
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Swayed:
     """A few more come where something was taken in the round before; it says of outcomes what it is told to.
 

@@ -6,21 +6,11 @@ import re
 import gymnasium
 import numpy as np
 import pytest
+import small_markets as markets
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kit import DOCS, cases, refused
-from small_markets import (
-    SMALL,
-    drawn,
-    play_out,
-    small_broadcast,
-    small_cold_start,
-    small_replay,
-    small_run,
-    small_scenario,
-    weighted_exposures,
-)
 from test_matching_weighted import relaxed
 from test_online_agents import arrivals_of, skewed, view_of
 
@@ -55,7 +45,7 @@ PROMISES = {
 }
 
 
-def promising(make=small_scenario, **changes):
+def promising(make=markets.small_scenario, **changes):
     """A small market with everything that can be promised."""
     exposure = scenario_from({"exposure": PROMISES | changes}).exposure
     return make(exposure=exposure)
@@ -85,7 +75,7 @@ def counted_by_hand(market, closed, row):
 def test_delivered_is_what_the_ledger_holds_within_window_and_audience(unit):
     """Every row's count is the sum over its items, its time and its audience, nothing outside of them."""
     market = Market(promising(unit=unit), seeds=Seeds.all(3))
-    audience = next(one for one in market.open.promised.audiences if one.visits == "returning")
+    audience = next(one for one in market.open.requirements.audiences if one.visits == "returning")
     market.drawn = set(market.world.log.users["id"].astype(str)[audience.users])
     assert 0.4 < len(market.drawn) / market.world.log.n_users < 0.8
     agent, windows = make_agent("random"), {"returning": (3.0, 17.0), "first": (8.0, 21.0)}
@@ -143,7 +133,7 @@ def test_floors_of_a_period_are_settled_within_it():
 def test_arms_whose_floors_hang_on_what_they_delivered_have_tables_of_their_own(tmp_path):
     """With ``per``, no arm's required exposures are written over another's: the table says whose they are."""
     config = promising(per="14d", most=None, campaigns=[], groups=[])
-    found = small_run(tmp_path / "run", ("relevance", "random"), config, rounds=2)
+    found = markets.small_run(tmp_path / "run", ("relevance", "random"), config, rounds=2)
     later = found.required[found.required["round"] == 1].groupby("agent")["required"].sum()
     assert set(later.index) == {"relevance", "random"}
     assert later["relevance"] != later["random"]
@@ -151,7 +141,7 @@ def test_arms_whose_floors_hang_on_what_they_delivered_have_tables_of_their_own(
 
 def test_groups_share_one_floor_and_rows_without_a_cap_are_none():
     """A group is promised β of the uniform exposure of its items, for as long as each is there."""
-    market = Market(promising(small_cold_start, campaigns=[]))
+    market = Market(promising(markets.small_cold_start, campaigns=[]))
     shares = market.open.promised
     row = shares.table.name.index("genres Comedy")
     genres = market.world.log.items["genres"].astype(str)
@@ -170,14 +160,16 @@ def test_caps_are_multiples_of_the_uniform_exposure():
     most = view.promises.most_of_items(len(view.required))
     assert (most == np.ceil(0.7 * 120 * 5 / len(most))).all()
     assert (view.required <= most).all()
-    market = Market(small_scenario())
+    market = Market(markets.small_scenario())
     view = market.round_view()
     assert len(view.promises) == len(view.delivered) == 0
     assert market.next_arrivals().audiences is None
     assert len(NO_REQUIREMENTS) == 0
 
 
-@pytest.mark.parametrize("make", [small_scenario, small_replay, small_broadcast, small_cold_start])
+@pytest.mark.parametrize(
+    "make", [markets.small_scenario, markets.small_replay, markets.small_broadcast, markets.small_cold_start]
+)
 def test_past_states_have_audiences_of_the_coming_round(make):
     """States of the round before are active as if they came after the same share of this round, in every market."""
     exposure = scenario_from({"exposure": PROMISES}).exposure
@@ -294,7 +286,7 @@ def test_a_config_with_promises_survives_a_round_trip_and_examples_open():
     page = (DOCS / "guarantees.md").read_text(encoding="utf-8")
     examples = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
     assert len(examples) >= 5
-    small = to_plain(small_scenario())
+    small = to_plain(markets.small_scenario())
     for text in examples:
         plain = yaml.safe_load(text)
         assert set(plain) <= {"rounds", "arrivals", "releases", "exposure"}
@@ -305,8 +297,8 @@ def test_a_config_with_promises_survives_a_round_trip_and_examples_open():
 
 def test_a_run_tells_what_was_promised(tmp_path):
     """The table of promises, the measures and the report agree with each other."""
-    with drawn("campaigns"):
-        run = small_run(tmp_path / "run", ["relevance"], promising(), rounds=2)
+    with markets.drawn("campaigns"):
+        run = markets.small_run(tmp_path / "run", ["relevance"], promising(), rounds=2)
     table, values = run.promises, run.rounds.pivot(index="round", columns="metric", values="value")
     assert set(table["round"]) == {0, 1}
     for number, rows in table.groupby("round"):
@@ -330,7 +322,7 @@ PRICED = {"unit": "shown", "beta": 0.3, "most": 4, "campaigns": CAMPAIGNS}
 PRICED |= {"groups": [{"column": "genres", "beta": 0.6, "values": ["Musical", "Fantasy"]}]}
 
 
-def priced(make=small_scenario, **changes):
+def priced(make=markets.small_scenario, **changes):
     """Two rounds of a small market with groups, campaigns and caps."""
     return make(exposure=scenario_from({"exposure": PRICED | changes}).exposure, rounds=2)
 
@@ -339,7 +331,7 @@ def played(name, config, batch_size=None, seed=0):
     """The closed rounds of an agent, and the agent."""
     agent = make_agent(name)
     market = market_for(agent, config, seeds=Seeds.all(seed))
-    play_out(market, agent, batch_size)
+    markets.play_out(market, agent, batch_size)
     return market.closed, agent
 
 
@@ -349,10 +341,12 @@ def missed(rounds):
     return short / sum(closed.promises.least.sum() for closed in rounds)
 
 
-@cases("make unit", *((make, "examined") for make in SMALL.values()), (small_scenario, "shown"))
+@cases(
+    "make unit", *((make, "examined") for make in markets.SMALL.values()), (markets.small_scenario, "shown")
+)
 def test_no_item_is_shown_above_its_cap(make, unit):
     """An agent that keeps promises never exceeds a cap, in any market, unit or batch; relevance does."""
-    campaigns = CAMPAIGNS[1:] if make is small_scenario else []
+    campaigns = CAMPAIGNS[1:] if make is markets.small_scenario else []
     config = priced(make, unit=unit, most=1.5, campaigns=campaigns)
     for name in AGENTS:
         for closed in played(name, config, 17)[0]:
@@ -370,7 +364,9 @@ def test_groups_and_campaigns_are_delivered_beside_floors(name, unit):
     assert missed(rounds) < 0.03
     assert missed(played("relevance", config)[0]) > 0.15
     floors = sum(closed.required.sum() for closed in rounds)
-    short = sum(np.maximum(closed.required - weighted_exposures(closed), 0).sum() for closed in rounds)
+    short = sum(
+        np.maximum(closed.required - markets.weighted_exposures(closed), 0).sum() for closed in rounds
+    )
     assert short / floors < 0.05
 
 
@@ -406,7 +402,7 @@ def test_prices_of_a_campaign_are_for_its_audience_alone():
     config = priced(beta=0.0, most=None, groups=[], campaigns=CAMPAIGNS[:1], items=None)
     agent = make_agent("rim-feedback")
     market = market_for(agent, config)
-    counted = market.open.promised.counted[:, 0]
+    counted = market.open.requirements.counted[:, 0]
     table = market.round_view().promises
     play_round(market, agent)
     ledger = market.closed[0].ledger
@@ -445,7 +441,7 @@ def test_the_price_of_a_row_is_its_formula(share, delivered, least, most, start,
 @pytest.mark.parametrize("unit", ["shown", "examined"])
 def test_the_optimum_in_hindsight_keeps_promises(unit):
     """Who knows who comes delivers all that is asked for in a broadcast, within every cap."""
-    config = priced(small_broadcast, unit=unit, campaigns=[], items=None, beta=0.2)
+    config = priced(markets.small_broadcast, unit=unit, campaigns=[], items=None, beta=0.2)
     for name in ("hindsight", "offline-match"):
         for closed in played(name, config)[0]:
             missing = np.maximum(closed.promises.least - closed.delivered, 0).sum()
@@ -607,7 +603,7 @@ SHARES = [
 @pytest.mark.parametrize("name", ["rim-feedback", "hindsight", "relevance"])
 def test_the_certificate_of_a_round_is_the_linear_programme_with_all_rows(name, unit):
     """The bound is HiGHS' optimum within caps; V is below it, and there is no gap where a cap is exceeded."""
-    config = priced(small_scenario, unit=unit, most=2, campaigns=SHARES)
+    config = priced(markets.small_scenario, unit=unit, most=2, campaigns=SHARES)
     arrivals = ArrivalsConfig(per_round=30, max_visits=3)
     agent = make_agent(name)
     market = market_for(agent, dataclasses.replace(config, slate=3, rounds=1, arrivals=arrivals))
@@ -631,6 +627,6 @@ def test_the_certificate_of_a_round_is_the_linear_programme_with_all_rows(name, 
 @pytest.mark.parametrize("forecast", [0.5, 1.5])
 def test_a_plan_of_the_whole_round_keeps_caps_whatever_was_forecast(forecast):
     """Caps are numbers of exposures: who plans for those who come exceeds none, though others were expected."""
-    config = priced(small_cold_start, most=1.5, campaigns=[], forecast=forecast)
+    config = priced(markets.small_cold_start, most=1.5, campaigns=[], forecast=forecast)
     closed = played("hindsight(tol=0.02)", dataclasses.replace(config, rounds=1))[0][0]
     assert (closed.delivered <= closed.promises.most).all()

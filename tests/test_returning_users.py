@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from kit import refused
-from made_logs import log_of
+from made_data import log_of
 from scipy.optimize import approx_fprime, minimize
 
 from rimsim.errors import ConfigError, ModelError

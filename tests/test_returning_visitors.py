@@ -1,21 +1,23 @@
-"""Users who come back and providers who leave: processes against theory, satisfaction by hand, what arms share."""
+"""Arrivals: sessions of the log, users who come back and providers who leave, against theory and by hand."""
 
 import dataclasses
+import functools
 import math
 import re
 
 import numpy as np
 import pytest
-from kit import cases, refused
-from small_markets import play_out, played, resumed, same_ledgers, small_run, small_scenario
+from kit import cases, refused, same_arrays
+from small_markets import play_out, played, resumed, same_ledgers, small_broadcast, small_run, small_scenario
 
 from rimsim.agents import make_agent, market_for, play_round
 from rimsim.arrays import TICKS
 from rimsim.config import ArrivalsConfig, ConsumerConfig, ProvidersConfig, override
 from rimsim.errors import ConfigError, MarketError
 from rimsim.intensity.ground.hawkes import hawkes_terms, rescaled
-from rimsim.market import Market
-from rimsim.market.arrivals import Hawkes, HawkesOptions, RoundsSoFar
+from rimsim.market import Market, build_world
+from rimsim.market.arrivals import Hawkes, HawkesOptions, RoundsSoFar, checked_schedule, make_arrivals
+from rimsim.market.arrivals.clones import clones_at, events_before
 from rimsim.market.arrivals.hawkes import SessionRates, _shape, expected_starts, fit_rates, simulate
 from rimsim.market.providers import (
     BUILT_IN,
@@ -341,3 +343,116 @@ def test_impossible_changes_are_told():
     refused(MarketError, "shapes", offer.after, Changes(np.zeros(3), nobody, nobody), 0)
     assert set(BUILT_IN) == {"none", "viability"}
     refused(ConfigError, "a control with providers.kind 'viability'", Market, leaving(), control=object())
+
+
+@functools.cache
+def _schedule(**changes):
+    config = small_scenario(arrivals=ArrivalsConfig(**({"per_round": 2_000, "max_visits": 2} | changes)))
+    world = build_world(config)
+    return make_arrivals(config).round(0, RoundsSoFar(world, 0)), world
+
+
+def _starts(schedule, world):
+    """The log's start of the session that each slot's past ends before: its first visit without the shift."""
+    first = np.unique(schedule.slot, return_index=True)[1]
+    return schedule.tick[first] / 1e6 - schedule.shift
+
+
+def test_events_before_a_session_are_counted():
+    """The number of a user's events before each of its sessions is that of its earlier events."""
+    world = build_world(small_scenario())
+    sessions, log = world.past_sessions, world.past
+    found = events_before(sessions)
+    for number in range(0, len(sessions), 7):
+        earlier = (log.user == sessions.user[number]) & (log.time < sessions.start[number])
+        assert found[number] == earlier.sum()
+
+
+def test_each_arrival_stands_for_a_session_with_the_past_before_it():
+    """First-time and returning visitors have the log's mix, and a past ends where the session begins."""
+    schedule, world = _schedule()
+    first = np.unique(schedule.slot, return_index=True)[1]
+    sessions, log = world.past_sessions, world.past
+    start = {(int(u), round(float(s), 3)) for u, s in zip(sessions.user, sessions.start, strict=True)}
+    starts = _starts(schedule, world)
+    for slot in range(0, len(first), 11):
+        user = schedule.log_user[slot]
+        assert (int(user), round(float(starts[slot]), 3)) in start
+        assert schedule.logged[slot] == ((log.user == user) & (log.time < starts[slot] - 1e-3)).sum()
+    fresh = (schedule.logged == 0)[schedule.slot].mean()
+    share = (events_before(sessions) == 0).mean()
+    assert abs(fresh - share) < 4 * np.sqrt(share * (1 - share) / len(schedule))
+
+
+def test_visits_that_stand_for_one_session_are_those_of_one_clone():
+    """A session drawn again is another visit of its clone up to max_visits; two sessions of a user are two clones."""
+    schedule, world = _schedule()
+    visits, alike = np.bincount(schedule.slot), {}
+    assert visits.max() == 2
+    assert len(np.unique(schedule.user)) == len(schedule.user)
+    for user, logged, count in zip(schedule.log_user, schedule.logged, visits, strict=True):
+        alike.setdefault((user, logged), []).append(int(count))
+    assert any(len(some) > 1 for some in alike.values())
+    assert all(sum(count < 2 for count in some) <= 1 for some in alike.values())
+    assert max(np.unique(schedule.log_user, return_counts=True)[1]) > 1
+    assert np.isfinite(_starts(schedule, world)).all()
+
+
+def test_visitors_come_as_long_after_their_last_event_as_in_the_log():
+    """The silence before a first visit is that before the session, and a state holds the user's first events."""
+    schedule, world = _schedule()
+    market = Market(small_scenario(arrivals=ArrivalsConfig(per_round=2_000, max_visits=2)))
+    np.testing.assert_array_equal(market.schedule.logged, schedule.logged)
+    first = np.unique(schedule.slot, return_index=True)[1]
+    slots = np.arange(len(schedule.user))
+    states = market.open.histories.states(slots, np.zeros_like(slots), schedule.tick[first])
+    np.testing.assert_array_equal(states.lengths, schedule.logged)
+    log, starts = world.past, _starts(schedule, world)
+    for slot in np.flatnonzero(schedule.logged)[::13].tolist():
+        mine = np.flatnonzero(log.user == schedule.log_user[slot])[: schedule.logged[slot]]
+        seen = slice(states.offsets[slot], states.offsets[slot + 1])
+        np.testing.assert_array_equal(states.items[seen], log.item[mine])
+        silence = states.now[slot] - states.times[states.offsets[slot + 1] - 1]
+        assert silence == pytest.approx(starts[slot] - log.time[mine[-1]], abs=1e-3)
+        assert silence > 1800
+
+
+def test_so_many_arrivals_that_ids_could_meet_are_refused():
+    """An id has 62 bits for round, clone and visit; a past has no less than no event and, of users, no cut."""
+    n, far = 1 << 16, 1 << 29
+    schedule, world = _schedule()
+    assert _schedule(draw="users")[0].logged is None
+    for number, most, message in (
+        (far, 5, r"found round 536870912 of clones of \d+ users and sessions; allowed: at most \d+ rounds"),
+        (0, 1, "found 65537 clones of one user; allowed: at most 65536"),
+        (0, 1 << 17, "found 65537 visits of one clone; allowed: at most 65536"),
+    ):
+        drawn = np.zeros(n + 1), np.zeros(n + 1, int), 0.0, 1.0
+        refused(MarketError, message, clones_at, RoundsSoFar(world, 0), number, *drawn, most)
+    for logged in (schedule.logged - schedule.logged.max() - 1, schedule.logged[1:]):
+        wrong = dataclasses.replace(schedule, logged=logged)
+        refused(MarketError, "less than no|one length", checked_schedule, wrong, 0, RoundsSoFar(world, 0))
+
+
+def test_a_broadcast_goes_to_users_who_were_there_before():
+    """Each user comes once, with what it did before one of its later sessions, or with all if it came once."""
+    market = Market(small_broadcast(arrivals=ArrivalsConfig(kind="broadcast", per_round=None)))
+    schedule, world = market.schedule, market.world
+    sessions, before = world.past_sessions, events_before(world.past_sessions)
+    assert len(np.unique(schedule.log_user)) == len(schedule) == len(np.unique(sessions.user))
+    events = np.bincount(world.past.user, minlength=world.past.n_users)
+    cut = 0
+    for user, logged in zip(schedule.log_user.tolist(), schedule.logged.tolist(), strict=True):
+        later = before[(sessions.user == user) & (before > 0)]
+        assert logged in (later if len(later) else [events[user]])
+        cut += len(later) > 0
+    assert cut > 100
+
+
+@cases("draw truth", ("sessions", "factors"), ("sessions", "bag"), ("users", "factors"))
+def test_a_saved_market_goes_on_with_the_same_pasts(draw, truth, tmp_path):
+    """What is saved between rounds has each slot's cut; played on, the ledger is the same."""
+    arrivals = ArrivalsConfig(per_round=60, max_visits=3, draw=draw)
+    config = small_scenario(rounds=2, arrivals=arrivals, consumer=ConsumerConfig(truth=truth))
+    whole, other = played(config), resumed(config, "relevance", tmp_path / "state")
+    same_arrays(whole.closed[1].ledger, other.closed[1].ledger, "item", "consumed", "probability")

@@ -14,17 +14,8 @@ from kit import DOCS, cases, documented, refused, write_events
 from small_markets import drawn, small_cold_start, small_replay, small_run, small_scenario
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from rimsim import config as records
 from rimsim import measures
-from rimsim.config import (
-    ArrivalsConfig,
-    ScenarioConfig,
-    find_scenario,
-    override,
-    read_scenario,
-    scenario_from,
-    scenario_names,
-    to_plain,
-)
 from rimsim.config.fields import duration_seconds
 from rimsim.errors import ConfigError, DataError
 from rimsim.market.ledger import LEDGER_COLUMNS
@@ -47,12 +38,12 @@ def run(tmp_path_factory):
 
 def test_built_in_scenarios_say_what_they_are():
     """Each reads, carries its own name and a description, and survives a round trip; a misspelt one is told."""
-    for name in scenario_names():
-        config = find_scenario(name)
+    for name in records.scenario_names():
+        config = records.find_scenario(name)
         assert config.name == name
         assert config.description
-        assert override(config, {}) == config
-    refused(ConfigError, "'closed-loop'", find_scenario, "closed-lop")
+        assert records.override(config, {}) == config
+    refused(ConfigError, "'closed-loop'", records.find_scenario, "closed-lop")
 
 
 def test_every_field_is_documented(monkeypatch):
@@ -72,7 +63,7 @@ def test_every_field_is_documented(monkeypatch):
                 if dataclasses.is_dataclass(inner):
                     walk(inner)
 
-    walk(ScenarioConfig)
+    walk(records.ScenarioConfig)
 
 
 @cases(
@@ -105,7 +96,7 @@ def test_bad_scenarios_are_refused_with_field_and_allowed_values(tmp_path, text,
     """A wrong field, type, range or syntax is an error that names file and field."""
     path = tmp_path / "mine.yaml"
     path.write_text(text)
-    assert "mine.yaml" in refused(ConfigError, message, read_scenario, path)
+    assert "mine.yaml" in refused(ConfigError, message, records.read_scenario, path)
 
 
 def test_run_folder_holds_config_tables_pictures_and_events(run):
@@ -196,21 +187,26 @@ def test_paths_in_a_yaml_file_begin_at_that_file(tmp_path, monkeypatch):
     fields |= {"platform": {"model": "/far/model.py:Model"}} | {name: {"kind": kinds[name]} for name in kinds}
     file = tmp_path / "own" / "shop.yaml"
     file.write_text(yaml.safe_dump(fields))
-    config = find_scenario("own/shop.yaml")
+    config = records.find_scenario("own/shop.yaml")
     assert config.name == "shop"
     assert config.data.source == str(Path("own/log.csv"))
     assert config.arrivals.kind == f"{Path('own/sub/bursts')}.py:Bursts"
     assert dict(config.consumer.options) == {"table": str(Path("own/../answers.csv")), "value": 1}
     assert config.platform.model == "/far/model.py:Model"
     assert config.providers.kind == f"{Path('own/leaving')}.py:Leaving"
-    assert read_scenario(file).data.source == str(tmp_path / "own" / "log.csv")
+    assert records.read_scenario(file).data.source == str(tmp_path / "own" / "log.csv")
     file.write_text("data: {source: shop}\nplatform: {model: mine.pyramid}\n")
-    assert (read_scenario(file).data.source, read_scenario(file).platform.model) == ("shop", "mine.pyramid")
+    assert (records.read_scenario(file).data.source, records.read_scenario(file).platform.model) == (
+        "shop",
+        "mine.pyramid",
+    )
     (file.parent / "shop").mkdir()
-    assert read_scenario(file).data.source == str(tmp_path / "own" / "shop")
+    assert records.read_scenario(file).data.source == str(tmp_path / "own" / "shop")
     monkeypatch.chdir(file.parent)
     file.write_text(yaml.safe_dump(fields))
-    assert to_plain(find_scenario("shop.yaml")) == to_plain(scenario_from({"name": "shop"} | fields))
+    assert records.to_plain(records.find_scenario("shop.yaml")) == records.to_plain(
+        records.scenario_from({"name": "shop"} | fields)
+    )
 
 
 @pytest.mark.skipif(not DOCS.is_dir(), reason="not a source checkout")
@@ -233,7 +229,7 @@ def test_the_documented_agent_and_log_go_through_compare(tmp_path, capsys):
 def test_command_line_compares_reports_and_digests(tmp_path, capsys):
     """Compare prints the table and where things are; report prints it again; --digest is the digest."""
     scenario = tmp_path / "mine.yaml"
-    scenario.write_text(yaml.safe_dump(to_plain(small_scenario(rounds=1))))
+    scenario.write_text(yaml.safe_dump(records.to_plain(small_scenario(rounds=1))))
     folder = tmp_path / "run"
     line = f"compare {scenario} --agents random,relevance --seeds 3,5 --workers 1 --out {folder}"
     assert main(line.split()) == 0
@@ -349,8 +345,8 @@ BESIDE = {
 
 def returning(**settings):
     """Two rounds in which users persist, and nothing that moves is on."""
-    market = small_scenario(rounds=2, arrivals=ArrivalsConfig(kind="hawkes", per_round=120))
-    return override(market, settings)
+    market = small_scenario(rounds=2, arrivals=records.ArrivalsConfig(kind="hawkes", per_round=120))
+    return records.override(market, settings)
 
 
 def tables(config, folder):

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from kit import cases, refused
-from made_logs import log_of
+from made_data import log_of
 from scipy import stats
 from small_markets import drawn, small_scenario
 
@@ -25,7 +25,7 @@ from rimsim.scenarios import ValidateConfig, load_run, load_validation, validate
 from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.kinds import validate as kind
 from rimsim.scenarios.kinds.validate import COLUMNS, _no_better, checks, value_table, with_serving
-from rimsim.scenarios.kinds.validate.false_truths import FALSE, PAST, false_truths
+from rimsim.scenarios.kinds.validate.checks import FALSE, PAST, false_truths
 from rimsim.scenarios.kinds.validate.report import rate_sentences, real_against_simulated
 from rimsim.scenarios.report.sentences import agreement_note, agreement_sentence, unfit_sentence
 from rimsim.scenarios.runs.status import digest

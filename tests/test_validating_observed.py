@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from kit import refused, write_events
-from made_logs import log_of
+from made_data import log_of
 from scipy.optimize import minimize
 
 from rimsim import rng
@@ -19,16 +19,7 @@ from rimsim.intensity.registry import make
 from rimsim.market.consumers.truths import fit_truth
 from rimsim.scenarios import load_run, load_validation
 from rimsim.scenarios.cli.main import main
-from rimsim.scenarios.kinds.validate.answers import (
-    answer_likelihoods,
-    calibrated,
-    folds_of,
-    held_answers,
-    judge_observed,
-    precisions,
-    ratio_interval,
-    user_aucs,
-)
+from rimsim.scenarios.kinds.validate import answers
 from rimsim.scenarios.kinds.validate.report import observed_sentences
 from rimsim.scenarios.runs.status import digest
 from rimsim.testing.intensity import random_items
@@ -103,7 +94,7 @@ def test_a_truth_of_a_selected_tenth_is_judged_as_it_deserves():
         "law": Known(p),
     }
     models = {"popularity": make("popularity").fit(log)}
-    found = judge_observed(held_answers(table_of(TAKEN), log, taken_at=1.0), truths, models)
+    found = answers.judge_observed(answers.held_answers(table_of(TAKEN), log, taken_at=1.0), truths, models)
     table = found.table().set_index(["truth", "model", "metric"])
     for metric in ("auc", "precision", "log_likelihood"):
         law_itself, good, bad, popular, chance = (
@@ -126,7 +117,9 @@ def test_a_truth_of_a_selected_tenth_is_judged_as_it_deserves():
 def test_the_law_has_the_auc_and_the_deciles_that_it_must_have():
     """Of answers drawn from a law, AUC is as its probabilities say; shares of tenths add up, and their means grow."""
     p = law()
-    found = judge_observed(held_answers(table_of(TAKEN), FIRST, taken_at=1.0), {"law": Known(p)}, {}).table()
+    found = answers.judge_observed(
+        answers.held_answers(table_of(TAKEN), FIRST, taken_at=1.0), {"law": Known(p)}, {}
+    ).table()
     found = found[found["truth"] == "law"].set_index("metric")
     value, low, high = found.loc["auc", ["value", "low", "high"]]
     expected = []
@@ -155,8 +148,8 @@ def test_auc_precision_and_likelihood_are_those_of_counts_by_user():
     """AUC by all pairs with ties for a half; the best k answers; the mean of log p. Without a pair there is none."""
     user, score, taken = random_answers()
     ties, p = rng.bits(0, DRAW, np.arange(len(user))), 1 / (1 + np.exp(-score))
-    auc, best = user_aucs(user, score, taken, 14), precisions(user, score, taken, ties, 12, 5)
-    nats = answer_likelihoods(user, p, taken, 13)
+    auc, best = answers.user_aucs(user, score, taken, 14), answers.precisions(user, score, taken, ties, 12, 5)
+    nats = answers.answer_likelihoods(user, p, taken, 13)
     for who in range(12):
         mine = user == who
         yes, no = score[mine & taken], score[mine & ~taken]
@@ -166,15 +159,15 @@ def test_auc_precision_and_likelihood_are_those_of_counts_by_user():
         assert best[who] == taken[rows[:5]].mean()
         assert nats[who] == pytest.approx(np.log(np.where(taken, p, 1 - p)[mine]).mean())
     assert np.isnan([*auc[12:], nats[12]]).all()
-    assert np.isnan(user_aucs(np.zeros(3, np.int64), np.arange(3.0), np.ones(3, bool), 1)).all()
-    assert np.isnan(precisions(user, score, taken, ties, 12, 400)).all()
+    assert np.isnan(answers.user_aucs(np.zeros(3, np.int64), np.arange(3.0), np.ones(3, bool), 1)).all()
+    assert np.isnan(answers.precisions(user, score, taken, ties, 12, 400)).all()
 
 
 def test_calibration_maximises_the_likelihood_of_other_folds():
     """As a general optimiser does; scores that order wrongly foretell the share; extreme ones stay within 0 and 1."""
     user, score, taken = random_answers()
     fold = user % 3
-    found = calibrated(score, taken, fold, 3)
+    found = answers.calibrated(score, taken, fold, 3)
     for left_out in range(3):
         x, y = score[fold != left_out], taken[fold != left_out]
 
@@ -184,36 +177,36 @@ def test_calibration_maximises_the_likelihood_of_other_folds():
         a, b = minimize(loss, [0.0, 0.0], tol=1e-12).x
         expected = 1 / (1 + np.exp(-a - b * score[fold == left_out]))
         np.testing.assert_allclose(found[fold == left_out], expected, atol=1e-4)
-    backwards = calibrated(-score, taken, fold, 3)
+    backwards = answers.calibrated(-score, taken, fold, 3)
     for left_out in range(3):
         others = taken[fold != left_out]
         share = (others.sum() + 0.5) / (len(others) + 1)
         np.testing.assert_allclose(backwards[fold == left_out], share)
     user, score, taken = random_answers()
     for extreme in (np.where(taken, 30.0, -30.0), np.zeros(len(score))):
-        p = calibrated(extreme, taken, user % 2, 2)
+        p = answers.calibrated(extreme, taken, user % 2, 2)
         assert ((p > 0) & (p < 1)).all()
-        assert np.isfinite(answer_likelihoods(user, p, taken, 12)).all()
+        assert np.isfinite(answers.answer_likelihoods(user, p, taken, 12)).all()
 
 
 def test_folds_are_of_one_size_and_none_is_empty():
     """Whatever is drawn, parts of the users differ by one user at most; two users are in two parts."""
     for n in (2, 3, 7, 40):
         for seed in range(20):
-            count = np.bincount(folds_of(np.arange(n) * 3, seed, min(5, n)), minlength=min(5, n))
+            count = np.bincount(answers.folds_of(np.arange(n) * 3, seed, min(5, n)), minlength=min(5, n))
             assert count.min() >= 1
             assert np.ptp(count) <= 1
-    assert len({tuple(folds_of(np.arange(7), seed, 5)) for seed in range(9)}) > 1
+    assert len({tuple(answers.folds_of(np.arange(7), seed, 5)) for seed in range(9)}) > 1
 
 
 def test_answers_of_two_users_are_judged_and_those_of_one_are_refused():
     """Each user's answers are foretold from the other's; one user has no other."""
     items, values = np.array([1, 2, 3, 4]), np.array([1.0, 1, 0, 0])
     few = dataclasses.replace(table_of(TAKEN), user=np.arange(4) % 2, item=items, value=values)
-    found = judge_observed(held_answers(few, FIRST, taken_at=1.0), {"law": Known(law())}, {})
+    found = answers.judge_observed(answers.held_answers(few, FIRST, taken_at=1.0), {"law": Known(law())}, {})
     assert np.isfinite(found.probability).all()
     one = dataclasses.replace(few, user=np.zeros(4, np.int64))
-    refused(DataError, "answers of 1 user .* at least two", held_answers, one, FIRST, taken_at=1.0)
+    refused(DataError, "answers of 1 user .* at least two", answers.held_answers, one, FIRST, taken_at=1.0)
 
 
 def test_the_interval_of_a_ratio_is_that_of_a_bootstrap():
@@ -224,7 +217,7 @@ def test_the_interval_of_a_ratio_is_that_of_a_bootstrap():
     weights = draw.multinomial(150, np.full(150, 1 / 150), 10_000)
     ratios = (weights @ total) / (weights @ count)
     low, high = np.quantile(ratios, [0.025, 0.975])
-    found = ratio_interval(total, count)
+    found = answers.ratio_interval(total, count)
     assert found.mean == total.sum() / count.sum()
     assert found.high - found.low == pytest.approx(high - low, rel=0.1)
 
@@ -235,13 +228,13 @@ def test_states_end_before_the_first_known_answer():
     asked = np.array([0, 0, 0, 1, 1]), np.array([0, 2, 5, 1, 4]), np.array([1.0, 1, 0, 1, 1])
     given = dict(zip(("user", "item", "value"), asked, strict=True))
     table = dataclasses.replace(table_of(TAKEN), **given, time=np.array([np.nan, 5, 25, np.nan, np.nan]))
-    found = held_answers(table, log, taken_at=1.0)
+    found = answers.held_answers(table, log, taken_at=1.0)
     assert (found.item.tolist(), found.taken.tolist()) == ([0, 5, 4], [True, False, True])
     assert (found.users[found.row].tolist(), found.left_out) == ([0, 0, 1], 2)
     expected = UserStates.of(log, [0, 1], [25, 21])
     assert found.states.items.tolist() == expected.items.tolist() == [1, 2, 1, 2]
     told = "found 3 answers .* 3 of them with a value of at least 0; allowed: some"
-    refused(DataError, told, held_answers, table, log, taken_at=0.0)
+    refused(DataError, told, answers.held_answers, table, log, taken_at=0.0)
 
 
 @pytest.fixture(scope="module")

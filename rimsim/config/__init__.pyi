@@ -1,6 +1,3 @@
-from .promises import AudienceConfig as AudienceConfig
-from .promises import CampaignConfig as CampaignConfig
-from .promises import GroupConfig as GroupConfig
 from .reading import find_scenario as find_scenario
 from .reading import override as override
 from .reading import read_scenario as read_scenario
@@ -8,10 +5,13 @@ from .reading import scenario_from as scenario_from
 from .reading import scenario_names as scenario_names
 from .reading import to_plain as to_plain
 from .records import ArrivalsConfig as ArrivalsConfig
+from .records import AudienceConfig as AudienceConfig
+from .records import CampaignConfig as CampaignConfig
 from .records import ConsumerConfig as ConsumerConfig
 from .records import DataConfig as DataConfig
 from .records import DynamicsConfig as DynamicsConfig
 from .records import ExposureConfig as ExposureConfig
+from .records import GroupConfig as GroupConfig
 from .records import HiddenConfig as HiddenConfig
 from .records import LogOptions as LogOptions
 from .records import LogWindow as LogWindow

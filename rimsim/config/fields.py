@@ -29,9 +29,8 @@ def duration_seconds(text: str) -> float:
     if re.fullmatch(r"[-+\d.\s]+", text):
         raise ValueError(f"{text!r} has no unit; {examples}")
     parts = [(float(number), unit.removesuffix("s")) for number, unit in re.findall(_PART, text.lower())]
-    whole = re.fullmatch(
-        rf"\s*-?({_PART}\s*)+", text.lower()
-    )  # by hand: pandas takes a third of a second to import
+    # By hand: pandas takes a third of a second to import.
+    whole = re.fullmatch(rf"\s*-?({_PART}\s*)+", text.lower())
     if whole is None or any(unit not in _SECONDS for _, unit in parts):
         raise ValueError(f"{text!r} is no duration; {examples}")
     seconds = sum(number * _SECONDS[unit] for number, unit in parts)

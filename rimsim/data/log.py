@@ -302,6 +302,9 @@ class LogNeeds:
     """seconds of silence that end a session"""
 
 
+Needs = LogNeeds
+
+
 def shortcomings(log: EventLog, needs: LogNeeds | None = None) -> tuple[str, ...]:
     """Sentences on counts that are too low for a use."""
     needs = LogNeeds() if needs is None else needs

@@ -16,21 +16,13 @@ import pyarrow as pa
 
 from rimsim.arrays import Floats, Ints
 from rimsim.data.log import EventLog
+from rimsim.data.readers import values
 from rimsim.data.readers.columns import ANSWERS, ColumnRoles, Role, parsed_roles
 from rimsim.data.readers.containers import Stream, existing, inside_zip, open_container, zip_container
-from rimsim.data.readers.delimited import Reading, TextForm
 from rimsim.data.readers.events import Collector, RawEvents, RowBlock, collected
 from rimsim.data.readers.layouts import ObservedLayout, find_observed, read_rows
 from rimsim.data.readers.lines import LineReader, decoded
-from rimsim.data.readers.values import (
-    LARGEST_VALUE,
-    Ids,
-    RowProblemError,
-    Words,
-    number,
-    places_among,
-    ranked,
-)
+from rimsim.data.readers.tables import Reading, TextForm
 from rimsim.errors import ConfigError, DataError, refuse
 
 _DAY: Final = 86_400.0
@@ -48,9 +40,9 @@ class ObservedTable:
     """(n,) position in ``items``."""
     value: Floats
     """(n,) observed value, at least 0: a rating, a share that was watched, 1 for taken and 0 for not."""
-    users: Ids
+    users: values.Ids
     """(users,) distinct ids, sorted: int64, or Python strings."""
-    items: Ids
+    items: values.Ids
     """(items,) distinct ids, sorted: int64, or Python strings."""
     time: Floats | None
     """(n,) seconds since 1970, NaN where unknown; None if no time is known."""
@@ -79,8 +71,8 @@ class ObservedTable:
         Raises:
             DataError: If none is left.
         """
-        user = places_among(self.users, log.users["id"].tolist())[self.user]
-        item = places_among(self.items, log.items["id"].tolist())[self.item]
+        user = values.places_among(self.users, log.users["id"].tolist())[self.user]
+        item = values.places_among(self.items, log.items["id"].tolist())[self.item]
         kept = np.flatnonzero((user >= 0) & (item >= 0))
         if not len(kept):
             first = [repr(str(ids[0])) for ids in (self.users, self.items, log.users["id"], log.items["id"])]
@@ -227,12 +219,12 @@ def _roles(layout: ObservedLayout, columns: str | None, value: str | None) -> tu
             raise ConfigError(
                 f"value is {value!r}, but columns say {given['value']!r}. Give only one of them"
             )
-        return ColumnRoles(ANSWERS, given), LARGEST_VALUE
+        return ColumnRoles(ANSWERS, given), values.LARGEST_VALUE
     named: dict[Role, str | int] = dict(zip(ANSWERS.needed, layout.columns or (), strict=False))
     other = value is not None and layout.columns is not None and value not in layout.columns
     if value is not None:
         named["value"] = value
-    return ColumnRoles(ANSWERS, named, layout.time), LARGEST_VALUE if other else layout.largest
+    return ColumnRoles(ANSWERS, named, layout.time), values.LARGEST_VALUE if other else layout.largest
 
 
 def _read_matrix(stream: Stream, collector: Collector) -> Reading:
@@ -246,8 +238,10 @@ def _read_matrix(stream: Stream, collector: Collector) -> Reading:
             try:
                 fields = decoded(text).replace(",", " ").split()
                 largest = collector.largest_value
-                numbers = [number(field, f"column {at}", largest) for at, field in enumerate(fields, 1)]
-            except RowProblemError as problem:
+                numbers = [
+                    values.number(field, f"column {at}", largest) for at, field in enumerate(fields, 1)
+                ]
+            except values.RowProblemError as problem:
                 raise DataError(f"{where}: {problem}") from None
             if rows and len(numbers) != len(rows[0]):
                 found = f"has {len(numbers)} fields"
@@ -258,8 +252,8 @@ def _read_matrix(stream: Stream, collector: Collector) -> Reading:
         user, item = np.nonzero(matrix)
         answers = RowBlock(
             lines=user + 1,
-            users=Words(pa.array(user)),
-            items=Words(pa.array(item)),
+            users=values.Words(pa.array(user)),
+            items=values.Words(pa.array(item)),
             time=None,
             value=matrix[user, item],
         )
@@ -269,8 +263,8 @@ def _read_matrix(stream: Stream, collector: Collector) -> Reading:
 
 def _table(raw: RawEvents, source: str, layout: ObservedLayout) -> ObservedTable:
     """Table of each pair's earliest answer, by sorted ids."""
-    users, of_user = ranked(raw.user_ids)
-    items, of_item = ranked(raw.item_ids)
+    users, of_user = values.ranked(raw.user_ids)
+    items, of_item = values.ranked(raw.item_ids)
     user, item = of_user[raw.user], of_item[raw.item]
     order = np.lexsort((np.arange(len(user)), raw.time, item, user))
     user, item, value, time = user[order], item[order], raw.value[order], raw.time[order]

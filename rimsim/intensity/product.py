@@ -12,19 +12,7 @@ import torch
 from rimsim.arrays import Floats
 from rimsim.data.log import EventLog
 from rimsim.errors import ModelError, refuse
-from rimsim.intensity.contract import (
-    FromHidden,
-    Hidden,
-    IntensityModel,
-    ModelCapabilities,
-    RecurrentModel,
-    Walk,
-    caller_owns,
-    owns_scores,
-    recurrent,
-    rescale_of,
-    walked,
-)
+from rimsim.intensity import contract
 from rimsim.intensity.ground.contract import GroundModel
 from rimsim.intensity.persistence import KINDS, load, read_record, save_model, write_record
 from rimsim.intensity.states import UserStates
@@ -33,7 +21,7 @@ _NOBODY = UserStates(np.zeros(1, np.int64), np.zeros(0, np.int64), np.zeros(0), 
 """No states: their encoding has as many tensors as any hidden state."""
 
 
-class RIM(FromHidden):
+class RIM(contract.FromHidden):
     """``λ(x,y) = λ(x)·p(y|x)``: recurrent intensity model.
 
     Ma, Liu and Deoras (ICLR 2022). The mark model is recurrent and its rows sum to 1.
@@ -41,8 +29,8 @@ class RIM(FromHidden):
 
     kind: ClassVar[str] = "rim"
 
-    def __init__(self, *, mark: RecurrentModel, ground: GroundModel) -> None:
-        if recurrent(mark) is None:
+    def __init__(self, *, mark: contract.RecurrentModel, ground: GroundModel) -> None:
+        if contract.recurrent(mark) is None:
             refuse(
                 ModelError,
                 "RIM",
@@ -73,17 +61,17 @@ class RIM(FromHidden):
     @property
     def rescale(self) -> float:
         """Factor of the ground intensity's last update."""
-        return rescale_of(self.ground)
+        return contract.rescale_of(self.ground)
 
     @property
     def depends_on_state(self) -> bool:
         """True if the mark model's p(y|x) depends on x."""
-        return ModelCapabilities.of(self.mark).depends_on_state
+        return contract.ModelCapabilities.of(self.mark).depends_on_state
 
     @property
     def takes_weights(self) -> bool:
         """True if the mark model takes weights."""
-        return ModelCapabilities.of(self.mark).takes_weights
+        return contract.ModelCapabilities.of(self.mark).takes_weights
 
     def fit(self, log: EventLog) -> Self:
         """Fit both factors to the target events of the log."""
@@ -101,29 +89,29 @@ class RIM(FromHidden):
         """(n,) float32 λ(x)."""
         return self.ground.intensity_hidden(self.ground.encode(states), states.now)
 
-    def encode(self, states: UserStates) -> Hidden:
+    def encode(self, states: UserStates) -> contract.Hidden:
         """Tensors of the mark model, then of the ground intensity."""
         return (*self.mark.encode(states), *self.ground.encode(states))
 
-    def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
+    def step(self, hidden: contract.Hidden, items: torch.Tensor, times: torch.Tensor) -> contract.Hidden:
         """Hidden states of both factors after one more event each."""
         mark, ground = self._split(hidden)
         return (*self.mark.step(mark, items, times), *self.ground.step(ground, items, times))
 
-    def walk(self, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
+    def walk(self, hidden: contract.Hidden, walk: contract.Walk) -> tuple[contract.Hidden, contract.Hidden]:
         """Hidden states of both factors after a walk, at points."""
         mark, ground = self._split(hidden)
-        marked, grounded = walked(self.mark, mark, walk), walked(self.ground, ground, walk)
+        marked, grounded = contract.walked(self.mark, mark, walk), contract.walked(self.ground, ground, walk)
         return (*marked[0], *grounded[0]), (*marked[1], *grounded[1])
 
-    @caller_owns
-    def score_hidden(self, hidden: Hidden, now: Floats) -> torch.Tensor:
+    @contract.caller_owns
+    def score_hidden(self, hidden: contract.Hidden, now: Floats) -> torch.Tensor:
         """(n, M) float32 λ(x)·p(y|x) of the states at ``now`` (n,), seconds."""
         mark, ground = self._split(hidden)
         share, rate = self.mark.score_hidden(mark, now), self.ground.intensity_hidden(ground, now)[:, None]
-        return share.mul_(rate) if owns_scores(self.mark) else share * rate
+        return share.mul_(rate) if contract.owns_scores(self.mark) else share * rate
 
-    def _split(self, hidden: Hidden) -> tuple[Hidden, Hidden]:
+    def _split(self, hidden: contract.Hidden) -> tuple[contract.Hidden, contract.Hidden]:
         if self._width is None:
             self._width = len(self.mark.encode(_NOBODY))
         return hidden[: self._width], hidden[self._width :]
@@ -146,7 +134,7 @@ class RIM(FromHidden):
 KINDS[RIM.kind] = RIM
 
 
-def settled(model: IntensityModel, like: IntensityModel) -> IntensityModel:
+def settled(model: contract.IntensityModel, like: contract.IntensityModel) -> contract.IntensityModel:
     """Model for part of a log, with another fit's choices.
 
     Choosing takes most of the time of a fit, and a part holds no more evidence than the log. ``like`` is fitted, made
@@ -154,13 +142,13 @@ def settled(model: IntensityModel, like: IntensityModel) -> IntensityModel:
     """
     if isinstance(model, RIM) and isinstance(like, RIM):
         product = copy.copy(model)
-        product.mark = cast("RecurrentModel", settled(model.mark, like.mark))
+        product.mark = cast("contract.RecurrentModel", settled(model.mark, like.mark))
         return product
     take = getattr(like, "settled", None)
-    return cast("IntensityModel", take()) if callable(take) else model
+    return cast("contract.IntensityModel", take()) if callable(take) else model
 
 
-def updated(model: IntensityModel, log: EventLog, *, ground: bool) -> IntensityModel:
+def updated(model: contract.IntensityModel, log: EventLog, *, ground: bool) -> contract.IntensityModel:
     """Retrained copy of a model.
 
     Without ``ground``, a product keeps its ground intensity: λ(x) is fitted on warm-up sessions, and a slate yields far

@@ -298,8 +298,8 @@ def _clear(rows: Ints, items: Ints, scores: Float32s, admissible: Bools) -> None
 class ArrivalScores:
     """Scores of a round's arrivals, computed in blocks ahead.
 
-    A block holds arrivals without valid rows, and some after them. A row is valid while its user's history shows as
-    many events at the arrival's tick as it was scored with.
+    Arrivals are given by their rows in the schedule. A block holds arrivals without valid scores, and some after them.
+    Scores are valid while the user's history shows as many events at the arrival's tick as they were made with.
     """
 
     def __init__(self, scorer: Scorer, histories: Histories, schedule: Schedule) -> None:
@@ -307,8 +307,8 @@ class ArrivalScores:
         n = len(schedule)
         self._block = np.full(n, None, object)
         """(n,) block with the scores of each arrival, or None."""
-        self._row = np.zeros(n, np.int64)
-        """(n,) row in the block."""
+        self._place = np.zeros(n, np.int64)
+        """(n,) place in the block."""
         self._counts = np.full(n, -1)
         """(n,) events of its user that they take into account; −1 before an arrival is scored."""
         self._next_visit = _next_of_same(schedule.slot)
@@ -316,60 +316,62 @@ class ArrivalScores:
         backwards = np.arange(n)[::-1]
         self._open[schedule.slot[backwards]] = backwards  # the last that is written is a user's first arrival
 
-    def rows(self, arrivals: Ints) -> ScoreRows:
+    def rows(self, rows: Ints) -> ScoreRows:
         """Scores of arrivals of different users."""
-        if len(arrivals) == 1:
-            block, first = self.place(int(arrivals[0]))
+        if len(rows) == 1:
+            block, first = self.place(int(rows[0]))
             return block.cut(first, 1)
-        self._require(arrivals)
-        blocks, rows = self._block[arrivals], self._row[arrivals]
-        ends = ((blocks[1:] != blocks[:-1]) | (rows[1:] != rows[:-1] + 1)).nonzero()[0] + 1
-        spans = itertools.pairwise([0, *ends.tolist(), len(rows)])
-        parts: list[ScoreRows] = [blocks[first].cut(int(rows[first]), stop - first) for first, stop in spans]
+        self._require(rows)
+        blocks, places = self._block[rows], self._place[rows]
+        ends = ((blocks[1:] != blocks[:-1]) | (places[1:] != places[:-1] + 1)).nonzero()[0] + 1
+        spans = itertools.pairwise([0, *ends.tolist(), len(places)])
+        parts: list[ScoreRows] = [
+            blocks[first].cut(int(places[first]), stop - first) for first, stop in spans
+        ]
         if len(parts) == 1:
             return parts[0]
         relevance, ground, admissible = zip(*(part.tensors for part in parts), strict=True)
         return ScoreRows((torch.cat(relevance), torch.cat(ground), torch.cat(admissible)))
 
-    def place(self, arrival: int) -> tuple[ScoreRows, int]:
-        """Block with an arrival's scores, and its row there."""
-        if self._counts[arrival] != self._events_of(arrival):
-            self._require(np.array([arrival]))
-        return self._block[arrival], int(self._row[arrival])
+    def place(self, row: int) -> tuple[ScoreRows, int]:
+        """Block with an arrival's scores, and its place there."""
+        if self._counts[row] != self._events_of(row):
+            self._require(np.array([row]))
+        return self._block[row], int(self._place[row])
 
-    def drop(self, arrivals: Ints | int) -> None:
+    def drop(self, rows: Ints | int) -> None:
         """Forget arrivals of different users that were served."""
-        self._open[self._schedule.slot[arrivals]] = self._next_visit[arrivals]
-        self._block[arrivals], self._counts[arrivals] = None, -1
+        self._open[self._schedule.slot[rows]] = self._next_visit[rows]
+        self._block[rows], self._counts[rows] = None, -1
 
-    def _require(self, arrivals: Ints) -> None:
-        """Score those arrivals that have no valid rows."""
-        counts = self._events(arrivals)
-        stale = arrivals[self._counts[arrivals] != counts]
+    def _require(self, rows: Ints) -> None:
+        """Score those arrivals that have no valid scores."""
+        counts = self._events(rows)
+        stale = rows[self._counts[rows] != counts]
         for first in range(0, len(stale), BLOCK):
             chosen = stale[first : first + BLOCK]
             if len(chosen) < BLOCK:
                 chosen = np.concatenate([chosen, self._ahead(chosen)[: BLOCK - len(chosen)]])
             self._fill(chosen, self._events(chosen))
 
-    def _events(self, arrivals: Ints) -> Ints:
+    def _events(self, rows: Ints) -> Ints:
         """(n,) events of the round in the state of each arrival."""
-        return self._histories.visible_at(self._schedule.slot[arrivals], self._schedule.tick[arrivals])
+        return self._histories.visible_at(self._schedule.slot[rows], self._schedule.tick[rows])
 
-    def _events_of(self, arrival: int) -> int:
+    def _events_of(self, row: int) -> int:
         """Events of the round in the state of one arrival."""
-        slot, tick = self._schedule.slot[arrival], self._schedule.tick[arrival]
+        slot, tick = self._schedule.slot[row], self._schedule.tick[row]
         events = self._histories.events
         if events.newest[slot] <= tick:
             return int(events.counts[slot])
-        return int(self._events(np.array([arrival]))[0])
+        return int(self._events(np.array([row]))[0])
 
     def _fill(self, chosen: Ints, counts: Ints, hidden: Hidden | None = None) -> None:
         """Score at most ``BLOCK`` arrivals together."""
         schedule = self._schedule
         slots, ticks = schedule.slot[chosen], schedule.tick[chosen]
         block = self._scorer.score(schedule.id[chosen], slots, ticks, counts, hidden)
-        self._block[chosen], self._row[chosen], self._counts[chosen] = block, np.arange(len(chosen)), counts
+        self._block[chosen], self._place[chosen], self._counts[chosen] = block, np.arange(len(chosen)), counts
 
     def _ahead(self, wanted: Ints) -> Ints:
         """Later arrivals worth scoring now: each user's next visit first."""
@@ -403,8 +405,8 @@ class PrecomputedScores(ArrivalScores):
         self._hidden: Hidden = ()
         """Hidden states of the window that is being scored."""
 
-    def _require(self, arrivals: Ints) -> None:
-        while self._filled <= int(arrivals.max()):
+    def _require(self, rows: Ints) -> None:
+        while self._filled <= int(rows.max()):
             first, n = self._filled, len(self._schedule)
             begin = first % self._window
             if begin == 0:

@@ -22,7 +22,7 @@ from rimsim.market.records import count_items, fetch_items, mark_wrong
 class EntryColumns(NamedTuple):
     """Arrays that a slate is entered in, in kernel order."""
 
-    weights: Floats
+    position_weights: Floats
     """(k,) weight of an exposure at each position."""
     exposure: Floats
     """(M,) exposures of the round."""
@@ -34,10 +34,10 @@ class EntryColumns(NamedTuple):
     ground: Float32s
 
     @classmethod
-    def of(cls, weights: Floats, exposure: Floats, ledger: Ledger) -> EntryColumns:
+    def of(cls, position_weights: Floats, exposure: Floats, ledger: Ledger) -> EntryColumns:
         """Arrays of an open round."""
         return cls(
-            weights,
+            position_weights,
             exposure,
             ledger.item,
             ledger.consumed,
@@ -64,7 +64,7 @@ def _valid(items: Ints, relevance: Float32s, admissible: Bools, place: int) -> t
 
 
 @compiled
-def _entered(row: int, slate: Ints, found: Float32s, ground: Float32s, place: int, weights: Floats, exposure:
+def _entered(row: int, slate: Ints, found: Float32s, ground: Float32s, place: int, position_weights: Floats, exposure:
     Floats, consumed: Bools, probability: Floats, intensity: Floats, item_column: Ints32, consumed_column: Bools,
     probability_column: Floats, true_column: Floats, intensity_column: Float32s,
     ground_column: Float32s) -> None:  # fmt: skip
@@ -72,13 +72,13 @@ def _entered(row: int, slate: Ints, found: Float32s, ground: Float32s, place: in
     write_rows(np.full(1, row), slate, consumed, probability, intensity, found, ground[place : place + 1],
         item_column, consumed_column, probability_column, true_column, intensity_column,
         ground_column)  # fmt: skip
-    count_items(slate, weights, exposure)
+    count_items(slate, position_weights, exposure)
 
 
 @compiled
 def serve_by_law(row: int, slot: int, tick: int, items: Ints, relevance: Float32s, ground: Float32s,
     admissible: Bools, place: int, share: Float32s, size: Float32s, true_place: int, keys: NDArray[np.uint64],
-    examination: Floats, attraction: float, weights: Floats, exposure: Floats, item_column: Ints32,
+    examination: Floats, attraction: float, position_weights: Floats, exposure: Floats, item_column: Ints32,
     consumed_column: Bools, probability_column: Floats, true_column: Floats, intensity_column: Float32s,
     ground_column: Float32s, first: Ints, last: Ints, counts: Ints, newest: Ints, event_tick: Ints,
     event_item: Ints, following: Ints, size_of_events: Ints) -> tuple[Ints, Bools]:  # fmt: skip
@@ -88,8 +88,9 @@ def serve_by_law(row: int, slot: int, tick: int, items: Ints, relevance: Float32
     intensity = np.empty(slate.shape, np.float64)
     answer(share[true_place : true_place + 1], size[true_place : true_place + 1], slate, keys[row : row + 1],
         examination, attraction, consumed, probability, intensity)  # fmt: skip
-    _entered(row, slate, found, ground, place, weights, exposure, consumed, probability, intensity, item_column,
-        consumed_column, probability_column, true_column, intensity_column, ground_column)  # fmt: skip
+    _entered(row, slate, found, ground, place, position_weights, exposure, consumed, probability, intensity,
+        item_column, consumed_column, probability_column, true_column, intensity_column,
+        ground_column)  # fmt: skip
     enter_marked(np.full(1, slot), np.full(1, tick), slate, consumed, first, last, counts, newest, event_tick,
         event_item, following, size_of_events)  # fmt: skip
     return slate[0], consumed[0]
@@ -97,7 +98,7 @@ def serve_by_law(row: int, slot: int, tick: int, items: Ints, relevance: Float32
 
 @compiled
 def serve_by_hits(row: int, session: int, items: Ints, relevance: Float32s, ground: Float32s, admissible: Bools,
-    place: int, offsets: Ints, future: Ints, weights: Floats, exposure: Floats, item_column: Ints32,
+    place: int, offsets: Ints, future: Ints, position_weights: Floats, exposure: Floats, item_column: Ints32,
     consumed_column: Bools, probability_column: Floats, true_column: Floats, intensity_column: Float32s,
     ground_column: Float32s) -> tuple[Ints, Bools]:  # fmt: skip
     """Items shown (k,) and marks of those in the session's future."""
@@ -106,6 +107,6 @@ def serve_by_hits(row: int, session: int, items: Ints, relevance: Float32s, grou
     mark_hits(slate, np.full(1, session), offsets, future, hits)
     for position in range(len(items)):
         certain[0, position] = 1.0 if hits[0, position] else 0.0
-    _entered(row, slate, found, ground, place, weights, exposure, hits, certain, certain, item_column,
+    _entered(row, slate, found, ground, place, position_weights, exposure, hits, certain, certain, item_column,
         consumed_column, probability_column, true_column, intensity_column, ground_column)  # fmt: skip
     return slate[0], hits[0]

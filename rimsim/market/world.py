@@ -283,10 +283,10 @@ def warm_model(config: ScenarioConfig, seed: int) -> IntensityModel:
     return initial_model(config, build_world(config).past, seed)
 
 
-    """Model of the platform fitted to a log or its bootstrap.
+def initial_model(
     config: ScenarioConfig, log: EventLog, seed: int, like: IntensityModel | None = None
 ) -> IntensityModel:
-    """Model of the platform fitted to a log, or its bootstrap.
+    """Model of the platform fitted to a log or its bootstrap.
 
     Args:
         like: The model fitted to a larger log, whose choices hold for this one too; None: the fit chooses.

@@ -11,43 +11,8 @@ import numpy as np
 
 from rimsim.arrays import Bools, Floats
 from rimsim.errors import ConfigError, MeasureError, require_known
-from rimsim.measures.exposure import (
-    average_popularity,
-    coverage,
-    effective_items,
-    examined_shortfall,
-    excess,
-    gini,
-    items_met,
-    mean_weight,
-    perplexity,
-    position_weights,
-    prices_at_bound,
-    shortfall,
-    shortfall_units,
-    worst_ratio,
-)
-from rimsim.measures.loop import (
-    AdoptionTimes,
-    adopted_share,
-    adoption_median,
-    genre_drift,
-    genre_weights,
-    jaccard,
-    sample_pairs,
-    sessions_per_user,
-)
+from rimsim.measures import exposure, loop, relevance, two_sides
 from rimsim.measures.measure import Measure, RoundFacts
-from rimsim.measures.relevance import (
-    calibration_by_history,
-    calibration_ratio,
-    ndcg,
-    penalised_value,
-    per_slate,
-    precision,
-    recall,
-)
-from rimsim.measures.two_sides import awrf, expected_exposure, long_tail, long_tail_share, provider_welfare
 from rimsim.plugs import imported, own_code, without_name
 from rimsim.rng import Purpose, generator
 
@@ -77,7 +42,7 @@ def _provider_exposure(facts: RoundFacts) -> Floats:
 
 def _calibration(facts: RoundFacts, visits: Bools) -> float | None:
     """Predicted over actual consumptions of some visits."""
-    return calibration_ratio(facts.intensity[visits], facts.consumed[visits], facts.examination)
+    return relevance.calibration_ratio(facts.intensity[visits], facts.consumed[visits], facts.examination)
 
 
 def _user_welfare(facts: RoundFacts) -> float:
@@ -88,12 +53,12 @@ def _provider_welfare(facts: RoundFacts) -> float:
     filled = facts.slates >= 0
     owner = facts.provider[facts.slates[filled]]
     consumptions = np.bincount(owner, facts.probability[filled], len(facts.there)).astype(np.float64)
-    return provider_welfare(consumptions[facts.came])
+    return two_sides.provider_welfare(consumptions[facts.came])
 
 
 def _value(worth: Floats | Bools, facts: RoundFacts) -> float:
     """Σ worth − c for each missing or excessive exposure."""
-    return penalised_value(
+    return relevance.penalised_value(
         worth,
         np.concatenate([facts.delivered, facts.counted]),
         np.concatenate([facts.required, facts.least]),
@@ -104,62 +69,64 @@ def _value(worth: Floats | Bools, facts: RoundFacts) -> float:
 
 _ALL = (
     Measure("precision", "share", "Σ hits / (n·k)",
-        lambda f: precision(f.consumed), "Precision", "relevance", "higher"),
+        lambda f: relevance.precision(f.consumed), "Precision", "relevance", "higher"),
     Measure("recall", "share", "mean of hits / relevant (counted, or λ*(x)), over arrivals with a relevant item",
-        lambda f: recall(f.consumed, f.relevant), "Recall", "relevance", "higher"),
+        lambda f: relevance.recall(f.consumed, f.relevant), "Recall", "relevance", "higher"),
     Measure("ndcg", "share",
         "mean of Σ_hits 1/log₂(r+1) / the same of the ideal slate, over arrivals with a relevant item",
-        lambda f: ndcg(f.consumed, f.relevant) if f.counts_items else None, "NDCG", "relevance", "higher"),
+        lambda f: relevance.ndcg(f.consumed, f.relevant) if f.counts_items else None, "NDCG", "relevance", "higher"),
     Measure("utility", "expected consumptions per slate",
         "mean over arrivals of Σ_r true P(consume y_r at position r)",
-        lambda f: per_slate(f.probability), "Utility", "relevance", "higher", band=1, retrained=True),
+        lambda f: relevance.per_slate(f.probability), "Utility", "relevance", "higher", band=1, retrained=True),
     Measure("consumptions", "consumptions per slate", "mean over arrivals of Σ_r consumed",
-        lambda f: per_slate(f.consumed), "Consumptions", "relevance", "higher"),
+        lambda f: relevance.per_slate(f.consumed), "Consumptions", "relevance", "higher"),
     Measure("coverage", "share", "#{y: E_y > 0} / M",
-        lambda f: coverage(f.exposure), "Catalogue coverage", "exposure", "higher", band=4, retrained=True),
+        lambda f: exposure.coverage(f.exposure), "Catalogue coverage", "exposure", "higher", band=4, retrained=True),
     Measure("gini", "index", "Σ_i (2i − M − 1)·E_(i) / (M·ΣE), E ascending, zeros included",
-        lambda f: gini(f.exposure), "Gini of exposure", "exposure", "lower", band=7),
+        lambda f: exposure.gini(f.exposure), "Gini of exposure", "exposure", "lower", band=7),
     Measure("perplexity", "items", "exp(−Σ p ln p), p = E/ΣE",
-        lambda f: perplexity(f.exposure), "Exposure perplexity", "exposure", "higher", band=6),
+        lambda f: exposure.perplexity(f.exposure), "Exposure perplexity", "exposure", "higher", band=6),
     Measure("average_popularity", "× catalogue mean", "(Σ E·q / ΣE) / (Σ q / M), q = popularity at round 0",
-        lambda f: average_popularity(f.exposure, f.popularity), "Popularity of shown items", "exposure"),
+        lambda f: exposure.average_popularity(f.exposure, f.popularity), "Popularity of shown items", "exposure"),
     Measure("shortfall", "share", "Σ (b − E)₊ / Σ b, E and b counted as positions; 0 if Σ b = 0",
-        lambda f: shortfall(f.exposure, f.required_positions), "Undelivered, as shown", "guarantee", "lower", band=3),
+        lambda f: exposure.shortfall(f.exposure, f.required_positions),
+        "Undelivered, as shown", "guarantee", "lower", band=3),
     Measure("examined_shortfall", "share", "Σ (b̃ − Ẽ)₊ / Σ b̃, Ẽ = Σ γ^(r−1), b̃ = b·mean_r γ^(r−1)",
-        lambda f: examined_shortfall(f.slates, f.required_positions, f.decay),
+        lambda f: exposure.examined_shortfall(f.slates, f.required_positions, f.decay),
         "Undelivered, as examined", "guarantee", "lower", band=2),
     Measure("shortfall_units", "exposures", "Σ (b − E)₊ in the unit of the guarantee (`exposure.unit`)",
-        lambda f: shortfall_units(f.delivered, f.required), "Missing exposures", "guarantee", "lower"),
+        lambda f: exposure.shortfall_units(f.delivered, f.required), "Missing exposures", "guarantee", "lower"),
     Measure("items_met", "share", "#{y: E ≥ b > 0} / #{y: b > 0} in the unit of the guarantee",
-        lambda f: items_met(f.delivered, f.required), "Guarantees met", "guarantee", "higher", band=9),
+        lambda f: exposure.items_met(f.delivered, f.required), "Guarantees met", "guarantee", "higher", band=9),
     Measure("worst_ratio", "exposures per required one", "min E/b over b > 0 in the unit of the guarantee",
-        lambda f: worst_ratio(f.delivered, f.required), "Worst delivery", "guarantee", "higher"),
+        lambda f: exposure.worst_ratio(f.delivered, f.required), "Worst delivery", "guarantee", "higher"),
     Measure("prices_at_bound", "share", "#{y: v_y = −c, b_y > 0} / #{y: b_y > 0} at the round's end",
-        lambda f: None if f.item_price is None else prices_at_bound(f.item_price, f.required, f.cost),
+        lambda f: None if f.item_price is None else exposure.prices_at_bound(f.item_price, f.required, f.cost),
         "Prices at the bound", "guarantee", "lower"),
     Measure("promises_missed", "share", "Σ (least − E)₊ / Σ least over groups and campaigns, in that unit",
-        lambda f: shortfall(f.counted, f.least) if f.least.any() else None,
+        lambda f: exposure.shortfall(f.counted, f.least) if f.least.any() else None,
         "Undelivered groups and campaigns", "guarantee", "lower"),
     Measure("excess", "exposures", "Σ (E − most)₊ over caps, in that unit",
-        lambda f: excess(f.counted, f.most) if np.isfinite(f.most).any() else None,
+        lambda f: exposure.excess(f.counted, f.most) if np.isfinite(f.most).any() else None,
         "Exposures above caps", "guarantee", "lower"),
     Measure("effective_items", "items", "N(N−1) / Σ n(n−1), n = consumptions per item in the round, N = Σ n",
-        lambda f: effective_items(f.consumption), "Effective consumed items", "loop", "higher", band=5, retrained=True),
+        lambda f: exposure.effective_items(f.consumption),
+        "Effective consumed items", "loop", "higher", band=5, retrained=True),
     Measure("log_gini", "index", "Gini of events per item in the log that the platform trains on",
-        lambda f: gini(f.log_counts), "Gini of the training log", "loop", "lower", band=8, retrained=True),
+        lambda f: exposure.gini(f.log_counts), "Gini of the training log", "loop", "lower", band=8, retrained=True),
     Measure("jaccard", "index", "mean of |A ∩ B| / |A ∪ B| over a fixed sample of pairs of arrivals",
-        lambda f: jaccard(f.slates, sample_pairs(len(f.slates), _PAIRS, f.seed, f.user)),
+        lambda f: loop.jaccard(f.slates, loop.sample_pairs(len(f.slates), _PAIRS, f.seed, f.user)),
         "Likeness of slates", "loop", "lower"),
     Measure("genre_drift", "bits",
         "Jensen-Shannon divergence (base 2) of genre shares of exposure, now and in round 0",
-        lambda f: genre_drift(f.exposure, f.first_exposure, f.genre_weights), "Genre drift", "loop"),
+        lambda f: loop.genre_drift(f.exposure, f.first_exposure, f.genre_weights), "Genre drift", "loop"),
     Measure("sessions_per_user", "arrivals", "arrivals / distinct users among them",
-        lambda f: sessions_per_user(f.user), "Sessions per user", "loop", "higher"),
+        lambda f: loop.sessions_per_user(f.user), "Sessions per user", "loop", "higher"),
     Measure("adopted", "share", "#{released items consumed at least once so far} / #{items released so far}",
-        lambda f: None if f.adoption is None else adopted_share(f.adoption),
+        lambda f: None if f.adoption is None else loop.adopted_share(f.adoption),
         "Released items adopted", "loop", "higher"),
     Measure("adoption_median", "arrivals", "Kaplan-Meier median of arrivals from release to the m-th consumption",
-        lambda f: None if f.adoption is None else adoption_median(f.adoption),
+        lambda f: None if f.adoption is None else loop.adoption_median(f.adoption),
         "Median adoption time", "loop", "lower"),
     Measure("estimated_decay", "share per position", "γ̂, as the platform estimates it from its rounds so far",
         lambda f: f.estimated_decay, "Estimated decay of examination", "loop"),
@@ -167,13 +134,14 @@ _ALL = (
         lambda f: f.decay_error, "Error of the estimated decay", "loop", "lower"),
     Measure("calibration_ratio", "predicted per actual consumption",
         "Σ (1 − exp(−λ(x,y)·a·γ^(r−1))) / Σ consumed over shown items, λ of the serving model; γ = a = 1 in a replay",
-        lambda f: calibration_ratio(f.intensity, f.consumed, f.examination), "Predicted / actual consumptions", "loop"),
+        lambda f: relevance.calibration_ratio(f.intensity, f.consumed, f.examination),
+        "Predicted / actual consumptions", "loop"),
     Measure("calibration_first", "predicted per actual consumption", "calibration_ratio of visits without history",
         lambda f: _calibration(f, f.history == 0), "Predicted / actual, first visits", "loop"),
     Measure("calibration_returning", "predicted per actual consumption", "calibration_ratio of visits with a history",
         lambda f: _calibration(f, f.history > 0), "Predicted / actual, returning visits", "loop"),
     Measure("calibration_by_history", "ratio", "calibration_first / calibration_returning",
-        lambda f: calibration_by_history(f.intensity, f.consumed, f.examination, f.history),
+        lambda f: relevance.calibration_by_history(f.intensity, f.consumed, f.examination, f.history),
         "Calibration of first / returning visits", "loop"),
     Measure("value_model", "model score",
         "Σ w_r·model score − c·(Σ (b − E)₊ + Σ (E − most)₊) over items, groups, campaigns and caps, "
@@ -200,16 +168,20 @@ _ALL = (
     Measure("nash_welfare", "product", "users' welfare × providers' welfare",
         lambda f: _user_welfare(f) * _provider_welfare(f), "Nash product of welfare", "two_sides", "higher"),
     Measure("ee_d", "index", "EE-D = Σ_g ε_g², ε = shares of providers in exposure, in the unit of the guarantee",
-        lambda f: expected_exposure(_provider_exposure(f), _merit(f)).disparity, "EE-D", "two_sides", "lower"),
+        lambda f: two_sides.expected_exposure(_provider_exposure(f), _merit(f)).disparity,
+        "EE-D", "two_sides", "lower"),
     Measure("ee_r", "index", "EE-R = 2·Σ_g ε_g·ε*_g, ε* = shares of providers in the warm-up log's events",
-        lambda f: expected_exposure(_provider_exposure(f), _merit(f)).relevance, "EE-R", "two_sides", "higher"),
+        lambda f: two_sides.expected_exposure(_provider_exposure(f), _merit(f)).relevance,
+        "EE-R", "two_sides", "higher"),
     Measure("ee_l", "index", "EE-L = Σ_g (ε_g − ε*_g)²",
-        lambda f: expected_exposure(_provider_exposure(f), _merit(f)).loss, "EE-L", "two_sides", "lower"),
+        lambda f: two_sides.expected_exposure(_provider_exposure(f), _merit(f)).loss, "EE-L", "two_sides", "lower"),
     Measure("awrf", "index",
         "1 − JS(ε, p) (base 2), p = shares of providers that ever came in the catalogue's items",
-        lambda f: awrf(_provider_exposure(f), np.where(f.came, _of_providers(f), 0.0)), "AWRF", "two_sides", "higher"),
+        lambda f: two_sides.awrf(_provider_exposure(f), np.where(f.came, _of_providers(f), 0.0)),
+        "AWRF", "two_sides", "higher"),
     Measure("aplt", "share", "mean over slates of the share of items outside the head that has 80 % of logged events",
-        lambda f: long_tail_share(f.slates, long_tail(f.popularity)), "APLT", "two_sides", "higher"),
+        lambda f: two_sides.long_tail_share(f.slates, two_sides.long_tail(f.popularity)),
+        "APLT", "two_sides", "higher"),
     Measure("bound", "model score",
         "least D(w) = Σ_x Σ_r w_r·(r-th largest (s − v)₊) + v₋·b + v₊·most over the v of the round "
         "in hindsight; no slates within caps are worth more",
@@ -323,10 +295,10 @@ def made_up_round(
     consumed = draw.random(chosen.shape) < probability
     time = np.sort(1e9 + 7 * _DAY * draw.random(n))
     released = (draw.random(m) < 0.25) & complete
-    exposure = draw.poisson(n * slate / m, m)
+    first = draw.poisson(n * slate / m, m)
     number = int(released.sum())
     came = draw.random(m) < (0.9 if complete else 1.0)
-    weights = position_weights(_DECAY, slate)
+    weights = exposure.position_weights(_DECAY, slate)
     return RoundFacts(
         round=1,
         seed=seed,
@@ -345,16 +317,16 @@ def made_up_round(
             np.float64
         ),
         counts_items=complete,
-        required=draw.poisson(n * slate / (2 * m), m).astype(np.float64) * mean_weight(weights),
+        required=draw.poisson(n * slate / (2 * m), m).astype(np.float64) * exposure.mean_weight(weights),
         position_weights=weights,
         least=draw.poisson(n * slate / 4, 2).astype(np.float64) if complete else np.zeros(0),
         most=np.array([np.inf, n * slate / 8]) if complete else np.zeros(0),
         counted=draw.poisson(n * slate / 4, 2).astype(np.float64) if complete else np.zeros(0),
-        first_exposure=exposure,
-        log_counts=exposure + draw.poisson(5.0, m),
+        first_exposure=first,
+        log_counts=first + draw.poisson(5.0, m),
         popularity=draw.poisson(20.0, m),
         release=np.where(released, 1e9 - 30 * _DAY * draw.random(m), -np.inf),
-        genre_weights=genre_weights([str(text) for text in items["genres"]])[0],
+        genre_weights=loop.genre_weights([str(text) for text in items["genres"]])[0],
         provider=np.arange(m),
         there=came & (draw.random(m) < (0.8 if complete else 1.0)),
         came=came,
@@ -363,7 +335,7 @@ def made_up_round(
         cost=float(draw.random()),
         decay=_DECAY,
         item_price=-draw.random(m) if complete else None,
-        adoption=AdoptionTimes(draw.integers(1, n + 2, number), draw.random(number) < 0.7)
+        adoption=loop.AdoptionTimes(draw.integers(1, n + 2, number), draw.random(number) < 0.7)
         if number
         else None,
         value_model=float(probability.sum()) if complete else None,

@@ -190,11 +190,6 @@ class RoundRequirements:
     position_weights: Floats
     """(k,) weight of an exposure at each position, in the unit of the guarantee."""
 
-    @property
-    def weights(self) -> Floats:
-        """Alias of ``position_weights``."""
-        return self.position_weights
-
     def delivered(self, slates: NDArray[np.integer], rows: Ints | None = None) -> Floats:
         """(J,) exposures of each row, in the unit of the guarantee.
 

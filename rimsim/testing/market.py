@@ -28,18 +28,8 @@ from rimsim.arrays import Ints
 from rimsim.config import ArrivalsConfig, PlatformConfig, ScenarioConfig, Seeds
 from rimsim.data.log import EventLog
 from rimsim.intensity import Popularity
-from rimsim.market import Market
+from rimsim.market import Market, consumers
 from rimsim.market.arrivals import ArrivalProcess, RoundsSoFar, Schedule, checked_schedule, make_arrivals
-from rimsim.market.consumers import (
-    NOTHING,
-    Consumer,
-    Organic,
-    Response,
-    SlateVisits,
-    drawn,
-    make_consumer,
-    relevant_items,
-)
 from rimsim.market.histories import LoggedPast
 from rimsim.market.market import MarketPlugs
 from rimsim.market.providers import Offer, Provider, RoundOutcome
@@ -56,16 +46,16 @@ class Taking:
 
     needs_truth = False
 
-    def respond(self, visits: SlateVisits, slates: Ints) -> Response:
+    def respond(self, visits: consumers.SlateVisits, slates: Ints) -> consumers.Response:
         """The same probability at each position."""
         probability = np.full(slates.shape, self.probability)
-        return drawn(visits, slates, probability, probability)
+        return consumers.drawn(visits, slates, probability, probability)
 
-    def organic(self, visits: SlateVisits) -> Organic:  # noqa: ARG002  # the protocol's
+    def organic(self, visits: consumers.SlateVisits) -> consumers.Organic:  # noqa: ARG002  # the protocol's
         """No organic consumption."""
-        return NOTHING
+        return consumers.NOTHING
 
-    def true_intensity(self, visits: SlateVisits) -> torch.Tensor:
+    def true_intensity(self, visits: consumers.SlateVisits) -> torch.Tensor:
         """Constant intensity of all items."""
         return torch.full((len(visits), visits.world.log.n_items), self.probability)
 
@@ -80,13 +70,13 @@ def small_market(
     log: EventLog,
     scenario: ScenarioConfig,
     arrivals: ArrivalProcess | None = None,
-    consumer: Consumer | None = None,
+    consumer: consumers.Consumer | None = None,
     seed: int = 0,
     providers: Provider | None = None,
 ) -> Market:
     """Market over a log with a popularity model."""
     arrivals = make_arrivals(scenario) if arrivals is None else arrivals
-    consumer = make_consumer(scenario) if consumer is None else consumer
+    consumer = consumers.make_consumer(scenario) if consumer is None else consumer
     world = world_of(log, scenario, arrivals, consumer, providers)
     plugs = MarketPlugs(arrivals=arrivals, consumer=consumer, providers=providers)
     return Market(scenario, seeds=Seeds.all(seed), world=world, model=Popularity().fit(world.past), **plugs)
@@ -228,7 +218,7 @@ class ConsumerTests(_PlugTests):
     plug = "consumer"
 
     @abstractmethod
-    def make(self) -> Consumer:
+    def make(self) -> consumers.Consumer:
         """Consumer under test."""
 
     def log(self) -> EventLog:
@@ -243,7 +233,7 @@ class ConsumerTests(_PlugTests):
             market.serve(arrivals, arrivals.relevance.topk(market.config.slate).indices)
         return market
 
-    def visits(self, market: Market) -> tuple[SlateVisits, Ints]:
+    def visits(self, market: Market) -> tuple[consumers.SlateVisits, Ints]:
         """First visits of visitors, and random slates with empty ends."""
         _, rows = np.unique(market.schedule.slot, return_index=True)
         chance = rng.uniform(7, rng.Purpose.MEASURE, rows[:, None], np.arange(market.n_items))
@@ -253,7 +243,7 @@ class ConsumerTests(_PlugTests):
 
     def test_follows_the_protocol(self) -> None:
         """The consumer has its methods."""
-        assert isinstance(self.make(), Consumer)
+        assert isinstance(self.make(), consumers.Consumer)
 
     def test_responses_are_probabilities_and_what_was_drawn(self) -> None:
         """Responses have shapes of slates, and valid probabilities."""
@@ -316,7 +306,7 @@ class ConsumerTests(_PlugTests):
         assert not bool(true[visits.consumed()].any()), "what was consumed is no longer admissible"
         alone = market.consumer.true_intensity(market.open.visits(visits.row[:1]))
         torch.testing.assert_close(alone[0], true[0])
-        assert (relevant_items(market.consumer, visits, market.n_items) >= 0).all()
+        assert (consumers.relevant_items(market.consumer, visits, market.n_items) >= 0).all()
 
     def test_what_is_organic_is_in_order(self) -> None:
         """Organic consumption is of the visits, and not before them."""

@@ -10,8 +10,7 @@ import click
 
 from rimsim import __version__
 from rimsim.errors import ArmsError, RimsimError, reason
-from rimsim.scenarios.cli.analyses import backtest, experiment, export, ope, validate
-from rimsim.scenarios.cli.study import compare, sweep
+from rimsim.scenarios.cli.runs import backtest, compare, experiment, export, ope, sweep, validate
 from rimsim.scenarios.cli.tools import LISTS, data, demo, diff, print_complete, report
 from rimsim.scenarios.runs.local import stopping_on_request
 

@@ -30,12 +30,8 @@ from rimsim.system import draft_file, draft_folder
 if TYPE_CHECKING:
     from rich.console import Console
 
-FORMATS = {
-    "csv": "ledger.csv",
-    "obp": "obp.npz",
-    "scope-rl": "scope-rl.npz",
-    "minari": "minari",
-}  # usual names
+FORMATS = {"csv": "ledger.csv", "obp": "obp.npz", "scope-rl": "scope-rl.npz", "minari": "minari"}
+"""Format → usual name of the file."""
 CONTEXT = ("round_gone", "run_gone", "ground_intensity")
 """The environment's ``clock``, elapsed shares of the round and of the run, and its ``ground_intensity``, λ(x)."""
 _CHUNK = 50_000  # rows of a text that are written at once

@@ -12,9 +12,13 @@ import numpy as np
 import pandas as pd
 import scipy
 
+from rimsim.config import DataConfig
+from rimsim.data import EventLog, Needs, load_log, require_usable
 from rimsim.scenarios.report.charts import frame
 from rimsim.scenarios.report.record import TextTable
-from rimsim.scenarios.runs.store import Run, RunTables, load_run
+from rimsim.scenarios.runs.local import MAIN, log_bytes, require_memory
+from rimsim.scenarios.runs.store import Run, RunTables, load_run, load_text
+from rimsim.system import single_thread
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -50,6 +54,22 @@ class RunResult(RunTables):
 
 Show: TypeAlias = Callable[[str], None]  # called with a line of progress
 Count: TypeAlias = Callable[[int], None]  # called with a number of arrivals served
+
+
+def usable_log(data: DataConfig, needs: Needs, use: str, show: Show) -> EventLog:
+    """Log of a run, large enough for its use.
+
+    Raises:
+        DataError: If it cannot be read, or is too small.
+        ConfigError: If it needs more memory than there is.
+    """
+    single_thread()
+    log = load_log(data)
+    require_usable(log, needs, use=use)
+    if (read := load_text(log)) is not None:
+        show(read)
+    require_memory(log_bytes(log) + MAIN, 0.0, 1, "number of events (data)")
+    return log
 
 
 def table_of(

@@ -9,7 +9,7 @@ import io
 import re
 import textwrap
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,14 +70,8 @@ class AgentStyle:
 
 
 _KNOWN = {name: AgentStyle(*style) for name, style in agent_styles().items()}
-_OWN = (
-    AgentStyle("#7b4ba6", "d"),
-    AgentStyle("#a50f4a", ">"),
-    AgentStyle("#3f6b1f", "H"),
-    AgentStyle("#00798c", "p"),
-    AgentStyle("#8c564b", "X"),
-    AgentStyle("#e377a2", "P"),
-)
+_OWN_COLOURS = ("#7b4ba6", "#a50f4a", "#3f6b1f", "#00798c", "#8c564b", "#e377a2")
+_OWN = tuple(map(AgentStyle, _OWN_COLOURS, "d>HpXP"))
 
 
 def styles(agents: Iterable[str]) -> dict[str, AgentStyle]:
@@ -281,7 +275,7 @@ def bars(means: pd.DataFrame, metric: str) -> list[list[float]]:
     return [np.nan_to_num(mean - low).tolist(), np.nan_to_num(high - mean).tolist()]
 
 
-def bar_boxes(ax: Axes, means: pd.DataFrame, x: str, y: str) -> list[Bbox]:
+def _bar_boxes(ax: Axes, means: pd.DataFrame, x: str, y: str) -> list[Bbox]:
     """Boxes of error bars in pixels."""
     boxes = []
     (left, right), (below, above) = (bars(means, metric) for metric in (x, y))
@@ -393,19 +387,20 @@ _OFFSETS = [(9, 7), (9, -18), (-9, 7), (-9, -18), (14, -5), (-14, -5), (0, 16), 
 ]
 
 
-def label_points(
-    ax: Axes,
-    points: Mapping[str, tuple[float, float]],
-    looks: Mapping[str, AgentStyle],
-    avoid: Sequence[Bbox] = (),
-) -> None:
-    """Write agents' names next to their points, without overlap."""
+def label_means(ax: Axes, means: pd.DataFrame, x: str, y: str, looks: Mapping[str, AgentStyle]) -> None:
+    """Write agents' names next to their means, without overlap.
+
+    ``means`` has a row per agent and columns as for :func:`plot_means`.
+    """
     figure = ax.get_figure(root=True)
     if figure is None:
         return
     figure.draw_without_rendering()
+    across, up = means["mean", x].astype(float), means["mean", y].astype(float)
+    points = {name: (across[name], up[name]) for name in looks}
     spots = [ax.transData.transform(position) for position in points.values()]
-    busy = [Bbox.from_extents(x - 8, y - 8, x + 8, y + 8) for x, y in spots] + list(avoid)
+    busy = [Bbox.from_extents(left - 8, low - 8, left + 8, low + 8) for left, low in spots]
+    busy += _bar_boxes(ax, means, x, y)
     inside = ax.get_window_extent()
     for name, position in points.items():
         look: dict[str, Any] = {"color": looks[name].colour, "fontsize": 11, "fontweight": "bold"}

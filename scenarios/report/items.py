@@ -119,9 +119,8 @@ def _bought(
 
 def _by_arm(table: pd.DataFrame) -> dict[tuple[str, int, int], pd.DataFrame]:
     """(agent, seed, round) → its rows."""
-    keys = table[["agent", "seed", "round"]].drop_duplicates().itertuples(index=False)
-    groups = table.groupby(["agent", "seed", "round"], observed=True)
-    return {(str(a), int(s), int(r)): groups.get_group((a, s, r)) for a, s, r in keys}
+    groups = table.groupby(["agent", "seed", "round"], sort=False, observed=True)
+    return {(str(agent), int(str(seed)), int(str(number))): rows for (agent, seed, number), rows in groups}
 
 
 def _counts(items: pd.Series[int], n_items: int) -> Ints:

@@ -52,11 +52,8 @@ _WORDS = {
 }
 METRICS = ("coverage", "effective_items", "log_gini")
 """Measures of the loop, drawn by round."""
-_FEW = (
-    "coverage",
-    "effective_items",
-    "utility",
-)  # drawn if several agents have controls; of one agent, more is
+_FEW = ("coverage", "effective_items", "utility")
+"""Metrics drawn if several agents have controls; of one agent, more are."""
 
 
 @dataclass(frozen=True)
@@ -171,23 +168,18 @@ def front(data: PictureTables) -> Figure | None:
     ax = figure.subplots()
     for name, look in looks.items():
         charts.plot_means(ax, means.loc[[name]], "perplexity", "utility", look, size=9)
-    wide, useful = (means["mean", metric].astype(float).to_dict() for metric in metrics)
-    points = {name: (float(wide[name]), float(useful[name])) for name in looks}
     ax.set_xlabel("exposure perplexity (items)")
     ax.set_ylabel("utility (expected consumptions per slate)")
     ax.set_ylim(bottom=0, top=ax.get_ylim()[1] * 1.08)
-    widths = [width for width, _ in points.values()]
-    if len(widths) > 1 and 0 < 10 * min(widths) < max(widths):  # else narrow agents crowd at the left edge
+    widths = means["mean", "perplexity"].astype(float)[list(looks)]
+    if len(widths) > 1 and 0 < 10 * widths.min() < widths.max():  # else narrow agents crowd at the left edge
         ax.set_xscale("log")
-        ax.set_xlim(min(widths) / 2.2, max(widths) * 1.8)
+        ax.set_xlim(widths.min() / 2.2, widths.max() * 1.8)
         charts.log_axis(ax.xaxis)
         ax.set_xlabel("exposure perplexity (items, log scale)")
     else:
         ax.set_xlim(left=0, right=ax.get_xlim()[1] * 1.12)
-    figure.draw_without_rendering()
-    charts.label_points(
-        ax, points, looks, charts.bar_boxes(ax, means.loc[list(looks)], "perplexity", "utility")
-    )
+    charts.label_means(ax, means.loc[list(looks)], "perplexity", "utility", looks)
     return figure
 
 

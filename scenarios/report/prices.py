@@ -12,9 +12,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from rimsim.arrays import Ints
 from rimsim.measures import late_of, late_rounds
-from rimsim.scenarios.report import charts, sentences, tables
-from rimsim.scenarios.report.items import DECILES, delivery_ratios, guaranteed_by_decile, mean_curve
-from rimsim.scenarios.report.tables import PictureTables, last_round, retrained
+from rimsim.scenarios.report import charts, items, sentences, tables
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,7 +25,7 @@ _WIDEST = 28  # characters of an item's name above a panel
 _MOST = 5  # campaigns that are drawn, the largest first
 
 
-def price_deciles(data: PictureTables) -> pd.DataFrame:
+def price_deciles(data: tables.PictureTables) -> pd.DataFrame:
     """Mean bonus −v/c in the last round, by decile of popularity.
 
     Returns:
@@ -37,18 +35,18 @@ def price_deciles(data: PictureTables) -> pd.DataFrame:
     empty = pd.DataFrame(columns=["agent", "seed", "decile", "value"])
     if data.prices is None or data.popularity is None:
         return empty
-    last = retrained(data.prices[data.prices["round"] == last_round(data.rounds)])
+    last = tables.retrained(data.prices[data.prices["round"] == tables.last_round(data.rounds)])
     if last.empty:
         return empty
     rank = np.argsort(np.argsort(data.popularity, kind="stable"), kind="stable")
-    decile = 1 + rank * DECILES // len(rank)
+    decile = 1 + rank * items.DECILES // len(rank)
     bonus = last.assign(decile=decile[last["item"]], value=-last["price"] / last["cost"])
     means = bonus.groupby(["agent", "seed", "decile"], observed=True)["value"].mean().reset_index()
     paying = means.groupby("agent", observed=True)["value"].transform("max") > 0
     return means[paying].reset_index(drop=True)
 
 
-def prices(data: PictureTables) -> Figure | None:
+def prices(data: tables.PictureTables) -> Figure | None:
     """Bonus −v in the last round, by decile of popularity."""
     table = price_deciles(data)
     if table.empty:
@@ -61,7 +59,9 @@ def prices(data: PictureTables) -> Figure | None:
         f"{chosen} pays the least popular tenth of the items {least} of the shortfall cost for an exposure, the most "
         f"popular {most}"
     )
-    caption = f"Mean bonus −v of a decile at the end of round {last_round(data.rounds)}, as a share of c."
+    caption = (
+        f"Mean bonus −v of a decile at the end of round {tables.last_round(data.rounds)}, as a share of c."
+    )
     figure, ax = _by_decile(table, looks, message, caption)
     ax.set_xlabel("decile of the items by popularity in the warm-up log, least popular first")
     ax.set_ylabel("bonus −v / shortfall cost c")
@@ -77,31 +77,31 @@ def _by_decile(
     caption = f"{caption} {sentences.seeds_caption(table)}"
     figure, ax = charts.beside_legend(message, caption, 5.0, looks)
     charts.plot_bands(ax, table, "decile", looks)
-    ax.set_xticks(range(1, DECILES + 1))
+    ax.set_xticks(range(1, items.DECILES + 1))
     return figure, ax
 
 
-def delivery(data: PictureTables) -> Figure | None:
+def delivery(data: tables.PictureTables) -> Figure | None:
     """Exposure and price of three items over the last round.
 
     The items are guaranteed, near the ends and at the lower quarter of the popularity order; one seed is drawn.
     """
-    number = last_round(data.rounds)
+    number = tables.last_round(data.rounds)
     if data.ledger is None or data.arrivals is None or data.required is None or data.popularity is None:
         return None
-    arrivals = retrained(data.arrivals[data.arrivals["round"] == number])
+    arrivals = tables.retrained(data.arrivals[data.arrivals["round"] == number])
     seed = None if arrivals.empty else int(arrivals["seed"].min())
     required = None if seed is None else data.required.get((seed, number))
     if seed is None or required is None or not (required > 0).any():
         return None
-    items = _followed(data.popularity, required)
-    ledger = _of_seed(retrained(data.ledger), seed, number)
-    ledger = ledger[ledger["item"].isin(items.values())]
+    followed = _followed(data.popularity, required)
+    ledger = _of_seed(tables.retrained(data.ledger), seed, number)
+    ledger = ledger[ledger["item"].isin(followed.values())]
     looks = charts.styles(arrivals["agent"].unique())
     chosen = tables.subject(looks)
     arrivals = _of_seed(arrivals, seed, number)
     count = arrivals.groupby("agent", observed=True).size().max()
-    due = {item: int(required[item]) for item in items.values()}
+    due = {item: int(required[item]) for item in followed.values()}
     counts = {name: ledger[ledger["agent"] == name]["item"].value_counts() for name in looks}
     kept = {
         name: sum(min(int(shown.get(item, 0)), due[item]) for item in due) for name, shown in counts.items()
@@ -123,7 +123,7 @@ def delivery(data: PictureTables) -> Figure | None:
     bonuses = ledger["price"].to_numpy(np.float64)
     cost = None if data.prices is None else _cost(_of_seed(data.prices, seed, number), chosen)
     highest = max([cost or 0.0, *(-bonuses[np.isfinite(bonuses)])]) or 1.0
-    for column, (place, item) in enumerate(items.items()):
+    for column, (place, item) in enumerate(followed.items()):
         top, below = grid[0, column], grid[1, column]
         top.plot([0, count], [0, required[item]], color="#999999", linewidth=3, alpha=0.6)
         for name, look in looks.items():
@@ -192,20 +192,17 @@ def _steps(ax: Axes, at: Ints, height: Ints, end: int, look: charts.AgentStyle) 
     ax.step(x, y, where="post", color=look.colour, linewidth=1.8, marker=look.marker, markevery=[len(x) - 1])
 
 
-def who_pays(data: PictureTables) -> Figure | None:
+def who_pays(data: tables.PictureTables) -> Figure | None:
     """Exposure of items with binding guarantees by decile of λ(x)."""
-    table = guaranteed_by_decile(data)
+    table = items.guaranteed_by_decile(data)
     if table.empty:
         return None
     looks = charts.styles(table["agent"].unique())
     chosen = tables.subject(looks)
     message = sentences.who_carries(chosen, table[table["agent"] == chosen].groupby("decile")["value"].mean())
-    items = (
-        f"that {tables.REFERENCE} leaves below their guarantee"
-        if tables.REFERENCE in looks
-        else "with a bonus (v < 0)"
-    )
-    caption = f"Positions given to items {items}, {late_of(data.rounds)}."
+    below = f"that {tables.REFERENCE} leaves below their guarantee"
+    which = below if tables.REFERENCE in looks else "with a bonus (v < 0)"
+    caption = f"Positions given to items {which}, {late_of(data.rounds)}."
     figure, ax = _by_decile(table, looks, message, caption)
     ax.set_xlabel("decile of the arrivals by ground intensity λ(x), lowest first")
     ax.set_ylabel("positions per slate")
@@ -215,10 +212,10 @@ def who_pays(data: PictureTables) -> Figure | None:
     return figure
 
 
-def requirement(data: PictureTables) -> Figure | None:
+def requirement(data: tables.PictureTables) -> Figure | None:
     """Exposure over requirement of guaranteed items in the last round."""
-    number = last_round(data.rounds)
-    ratios = delivery_ratios(data, number)
+    number = tables.last_round(data.rounds)
+    ratios = items.delivery_ratios(data, number)
     if not ratios:
         return None
     looks = charts.styles(ratios)
@@ -240,7 +237,7 @@ def requirement(data: PictureTables) -> Figure | None:
     )
     grid = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel()
     for ax, (name, look) in zip(grid, looks.items(), strict=False):
-        curve = mean_curve(ratios[name])
+        curve = items.mean_curve(ratios[name])
         share = (np.arange(len(curve)) + 0.5) / len(curve)
         ax.axhline(1, color=charts.GREY, linewidth=1.2)
         ax.plot(share, curve, color=look.colour, linewidth=2.2)
@@ -267,9 +264,9 @@ def requirement(data: PictureTables) -> Figure | None:
     return figure
 
 
-def campaigns(data: PictureTables) -> Figure | None:
+def campaigns(data: tables.PictureTables) -> Figure | None:
     """Delivered and due exposures of the largest campaigns over time."""
-    table = None if data.campaigns is None else retrained(data.campaigns)
+    table = None if data.campaigns is None else tables.retrained(data.campaigns)
     if table is None or table.empty:
         return None
     table = _so_far(table)
@@ -321,7 +318,7 @@ def _kept(table: pd.DataFrame, agent: str) -> float:
     return float(np.minimum(last["due"], last["value"]).sum()) / due if due else 1.0
 
 
-def reliability_deciles(data: PictureTables) -> pd.DataFrame:
+def reliability_deciles(data: tables.PictureTables) -> pd.DataFrame:
     """Predicted and actual consumptions per exposure, by predicted decile.
 
     Returns:
@@ -331,15 +328,15 @@ def reliability_deciles(data: PictureTables) -> pd.DataFrame:
     columns = ["agent", "decile", "predicted", "actual"]
     if data.reliability is None:
         return pd.DataFrame(columns=columns)
-    late = data.reliability["round"].isin(late_rounds(last_round(data.rounds) + 1))
-    sums = retrained(data.reliability[late]).groupby(["agent", "decile"], observed=True)
+    late = data.reliability["round"].isin(late_rounds(tables.last_round(data.rounds) + 1))
+    sums = tables.retrained(data.reliability[late]).groupby(["agent", "decile"], observed=True)
     total = sums[["exposures", "predicted", "consumed"]].sum().reset_index()
     total["predicted"] /= total["exposures"]
     total["actual"] = total["consumed"] / total["exposures"]
     return total[columns]
 
 
-def reliability(data: PictureTables) -> Figure | None:
+def reliability(data: tables.PictureTables) -> Figure | None:
     """Actual against predicted consumptions of a shown item, by decile."""
     table = reliability_deciles(data)
     if table.empty:

@@ -302,11 +302,8 @@ def _infeasible(table: pd.DataFrame) -> str:
 
 def and_reference(chosen: str, agents: Collection[str], figure_of: Callable[[str], str]) -> str:
     """Figure of relevance for a title about another agent."""
-    return (
-        f", {figure_of(tables.REFERENCE)}"
-        if tables.REFERENCE in agents and chosen != tables.REFERENCE
-        else ""
-    )
+    named = tables.REFERENCE in agents and chosen != tables.REFERENCE
+    return f", {figure_of(tables.REFERENCE)}" if named else ""
 
 
 def cost_of_guarantees(means: pd.DataFrame, unit: str) -> str:

@@ -17,8 +17,8 @@ from rimsim.measures import LEVEL, MEASURES, holm, late_means, paired_difference
 from rimsim.scenarios.report import charts, sentences, tables
 from rimsim.scenarios.report.console import more_place, picture_names
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
+from rimsim.scenarios.runs import status
 from rimsim.scenarios.runs.job import control_name, is_control
-from rimsim.scenarios.runs.status import runs_of, shown_rounds, status_note, status_of
 from rimsim.scenarios.runs.store import resume_command
 
 if TYPE_CHECKING:
@@ -42,12 +42,10 @@ def sweep_report(sweep: Run) -> Report:
     """
     table, scenario = sweep_table(sweep), sweep.scenario
     unit, fields = scenario.exposure.unit, swept_fields(table)
-    runs = [run for _, run in runs_of(sweep)]
-    unfinished, undrawn = status_note(sweep, runs), undrawn_reason(table)
+    runs = [run for _, run in status.runs_of(sweep)]
+    unfinished, undrawn = status.status_note(sweep, runs), undrawn_reason(table)
     found = sweep_matrix(table, unit)
-    agreements = dict.fromkeys(
-        sentences.agreement_note(run) for run in runs
-    )  # points with the same truth say the same
+    agreements = dict.fromkeys(map(sentences.agreement_note, runs))  # points with the same truth say the same
     notes = (*agreements, tables.two_seeds_note(len(sweep.seeds)), unfinished)
     sections, answer = [], []
     if undrawn is None:
@@ -103,10 +101,10 @@ def sweep_table(sweep: Run) -> pd.DataFrame:
         RunFolderError: If no arm is complete.
     """
     parts, fields = [], []
-    for point, run in runs_of(sweep):
+    for point, run in status.runs_of(sweep):
         fields = [field for field, _ in point.labels]
-        if status_of(run).complete:
-            means = late_means(shown_rounds(run))
+        if status.status_of(run).complete:
+            means = late_means(status.shown_rounds(run))
             columns = {field: pd.Series([value] * len(means)) for field, value in point.labels}
             parts.append(means.assign(**columns))
     if not parts:
@@ -160,15 +158,12 @@ def sweep_sentences(table: pd.DataFrame, field: str, unit: str) -> list[str]:
     if low == high:
         return []
     kept, _ = tables.shortfalls(unit)
+    names = {"utility": "utility", "coverage": "coverage", kept: "the undelivered share"}
     found: list[str] = []
     for name in charts.styles(table["agent"].unique()):
         mine = table[(table["agent"] == name) & table[field].isin((low, high))]
         moved, still = [], True
-        for metric, what in (
-            ("utility", "utility"),
-            ("coverage", "coverage"),
-            (kept, "the undelivered share"),
-        ):
+        for metric, what in names.items():
             wide = mine[mine["metric"] == metric].pivot(index="seed", columns=field, values="value")
             if not {low, high} <= set(wide.columns) or (metric == kept and field == "beta" and low == 0):
                 continue  # β = 0 owes nothing, so that nothing can be undelivered
@@ -325,9 +320,8 @@ def _matrix_message(found: pd.DataFrame) -> str:
 def by_field(table: pd.DataFrame, field: str, unit: str) -> Figure:
     """Measures over a numeric field, a line per agent."""
     kept, _ = tables.shortfalls(unit)
-    values = (
-        table if field != "beta" else table[(table["metric"] != kept) | (table[field] > 0)]
-    )  # β = 0 requires 0
+    # β = 0 requires nothing.
+    values = table if field != "beta" else table[(table["metric"] != kept) | (table[field] > 0)]
     present = set(values["metric"])
     shown = [metric for metric in ("utility", "coverage", kept, "perplexity") if metric in present]
     looks = charts.styles(table["agent"].unique())
@@ -358,9 +352,8 @@ def front_figure(table: pd.DataFrame, field: str, unit: str = "examined") -> Fig
     for name, look in looks.items():
         curve = means[means["agent"] == name].pivot(index=field, columns="metric").sort_index()
         charts.plot_means(left, curve, "perplexity", "utility", look, ring=name in still)
-        owing = (
-            curve[curve.index > 0] if field == "beta" and curve.index.max() > 0 else curve
-        )  # β = 0 owes nothing
+        # β = 0 owes nothing.
+        owing = curve[curve.index > 0] if field == "beta" and curve.index.max() > 0 else curve
         charts.plot_means(right, owing, None, kept, look)
     left.set_title("Relevance-diversity front", loc="left", pad=9)
     left.set_ylabel(f"{MEASURES['utility'].title.lower()} ({MEASURES['utility'].unit})")

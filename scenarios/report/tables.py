@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,22 +18,11 @@ from rimsim import measures
 from rimsim.agents.registry import named
 from rimsim.arrays import Floats, Ints
 from rimsim.errors import MissingTableError
-from rimsim.measures import (
-    LEVEL,
-    MEASURES,
-    Measure,
-    holm,
-    late_means,
-    late_slopes,
-    mean_interval,
-    paired_difference,
-)
+from rimsim.measures import MEASURES, Measure
 from rimsim.scenarios.report.record import TextTable
 from rimsim.scenarios.runs.job import is_control
 from rimsim.scenarios.runs.status import shown_rounds, status_of
-
-if TYPE_CHECKING:
-    from rimsim.scenarios.runs.store import Run
+from rimsim.scenarios.runs.store import Run, table_in
 
 REFERENCE = "relevance"
 """Agent that others are compared with where it took part: it ignores guarantees."""
@@ -128,7 +116,7 @@ def over_seeds(
     for key, values in table[table["metric"].isin(metrics)].groupby(
         keys, sort=False, observed=True, dropna=False
     )["value"]:
-        interval = mean_interval(values.to_numpy(np.float64), overlap=overlap)
+        interval = measures.mean_interval(values.to_numpy(np.float64), overlap=overlap)
         rows.append((*key, interval.mean, interval.low, interval.high, interval.n))
     means = pd.DataFrame(rows, columns=[*keys, "mean", "low", "high", "n"])
     first = list(dict.fromkeys(means[by[0]]))
@@ -139,14 +127,16 @@ def over_seeds(
 
 def summary(rounds: pd.DataFrame, agents: list[str], metrics: Sequence[str]) -> pd.DataFrame:
     """Means over late rounds: agent, metric, mean, low, high, n."""
-    late = late_means(rounds)
+    late = measures.late_means(rounds)
     ordered = pd.concat([late[late["agent"] == agent] for agent in agents])
     return over_seeds(ordered, ["agent"], metrics)
 
 
 def late_figures(rounds: pd.DataFrame) -> pd.DataFrame:
     """Means (agents × metrics) over late rounds and seeds."""
-    return late_means(rounds).pivot_table(index="agent", columns="metric", values="value", observed=True)
+    return measures.late_means(rounds).pivot_table(
+        index="agent", columns="metric", values="value", observed=True
+    )
 
 
 def differences(rounds: pd.DataFrame, agents: list[str], metrics: Sequence[str]) -> pd.DataFrame:
@@ -157,7 +147,7 @@ def differences(rounds: pd.DataFrame, agents: list[str], metrics: Sequence[str])
     """
     base = baseline_of(agents)
     pairs = [(agent, base) for agent in agents if agent != base and not is_control(agent)]
-    return _paired(late_means(rounds), pairs, metrics)
+    return _paired(measures.late_means(rounds), pairs, metrics)
 
 
 _LEVEL = ""  # name of an arm whose values are all 0
@@ -170,7 +160,7 @@ def trends(rounds: pd.DataFrame, agents: list[str], metrics: Sequence[str]) -> p
         As :func:`differences`: the agent is the baseline, or ``NAME − baseline`` at the same seeds. No rows where there
         are fewer than three late rounds.
     """
-    slopes = late_slopes(rounds)
+    slopes = measures.late_slopes(rounds)
     base = baseline_of(agents)
     level = slopes[slopes["agent"] == base].assign(agent=_LEVEL, value=0.0)
     others = [agent for agent in agents if agent != base and not is_control(agent)]
@@ -198,7 +188,7 @@ def paired_table(rows: Iterable[tuple[Any, ...]], keys: Sequence[str]) -> pd.Dat
     """
     found = []
     for *key, more, less in rows:
-        one = paired_difference(more, less)
+        one = measures.paired_difference(more, less)
         found.append((*key, one.mean, one.low, one.high, one.dz, one.n, one.p))
     figures = ("mean", "low", "high", "effect", "p")
     table = pd.DataFrame(found, columns=[*keys, *figures[:-1], "n", "p"])
@@ -241,7 +231,7 @@ def pivoted(
     means = means[means["metric"].isin(metrics)]
     clear = np.zeros(len(means), bool)
     if "p" in means and means["p"].notna().any():
-        clear = holm(means["p"].to_numpy(np.float64)) <= LEVEL
+        clear = measures.holm(means["p"].to_numpy(np.float64)) <= measures.LEVEL
         title += f" (* not 0: Holm over {int(means['p'].notna().sum())} comparisons)"
     rows: dict[tuple[str, ...], dict[str, str]] = {}
     for star, (*values, metric, mean, low, high) in zip(
@@ -318,21 +308,18 @@ def picture_tables(run: Run) -> PictureTables:
     """Tables of a run that its plots are drawn from."""
     rounds, status = shown_rounds(run), status_of(run)
 
-    def shown(table: pd.DataFrame) -> pd.DataFrame:
-        """Leave out what unfinished arms left behind."""
+    def shown(name: str, columns: Sequence[str] | None = None) -> pd.DataFrame | None:
+        """Table without rows of unfinished arms, if it is there."""
+        try:
+            table = table_in(run.folder, name, columns)
+        except MissingTableError:
+            return None
         if len(status.complete) == status.arms:
             return table
         return table.merge(rounds[["agent", "seed", "round"]].drop_duplicates())
 
-    ledger = prices = reliability = None
-    with suppress(MissingTableError):
-        ledger = shown(run.exposures(_LEDGER))
-    with suppress(MissingTableError):
-        prices = shown(run.prices)
-    with suppress(MissingTableError):  # a run of an earlier version
-        reliability = shown(run.reliability)
     planned = {campaign.name for campaign in run.scenario.exposure.campaigns}
-    campaigns = None if run.promises is None else shown(run.promises)
+    campaigns = shown("promises")
     events = run.catalogue["events"].to_numpy(np.int64)
     scenario = run.scenario
     unit = reported_unit(rounds, scenario.exposure.unit)
@@ -340,11 +327,11 @@ def picture_tables(run: Run) -> PictureTables:
     return PictureTables(
         rounds=rounds,
         n_items=len(events),
-        ledger=ledger,
+        ledger=shown("ledger", _LEDGER),
         required=_required(run, len(events)),
-        arrivals=shown(run.arrivals),
-        prices=prices,
-        reliability=reliability,
+        arrivals=shown("arrivals"),
+        prices=shown("prices"),
+        reliability=shown("reliability"),
         campaigns=None if campaigns is None else campaigns[campaigns["name"].isin(planned)],
         popularity=events,
         unit=unit,
@@ -361,11 +348,9 @@ def _required(run: Run, n_items: int) -> dict[tuple[int, int], Ints] | None:
     table = run.required
     if "agent" in table:
         return None
-    for seed, number in table[["seed", "round"]].drop_duplicates().to_numpy().tolist():
-        group = table[(table["seed"] == seed) & (table["round"] == number)]
-        row = np.zeros(n_items, np.int64)
+    for (seed, number), group in table.groupby(["seed", "round"]):
+        rows[int(str(seed)), int(str(number))] = row = np.zeros(n_items, np.int64)
         row[group["item"].to_numpy()] = group["required"].to_numpy()
-        rows[seed, number] = row
     return rows
 
 

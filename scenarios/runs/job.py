@@ -23,23 +23,13 @@ from rich.progress import (
 
 from rimsim.config import ScenarioConfig
 from rimsim.errors import ConfigError, RimsimError, require_known
+from rimsim.scenarios.runs import store
 from rimsim.scenarios.runs.local import Report, Task, Workers, stop_if_asked
-from rimsim.scenarios.runs.store import (
-    CONFIG,
-    STATES,
-    Run,
-    locked,
-    read_table,
-    require_free,
-    versions,
-    write_table,
-    write_yaml,
-    writing,
-)
 from rimsim.system import cores, draft_content
 
 Part = TypeVar("Part")
-Executor: TypeAlias = Callable[[Callable[[Any, Report], None], Sequence[Any], Report], dict[int, RimsimError]]
+AnyJob: TypeAlias = Callable[[Any, Report], None]
+Executor: TypeAlias = Callable[[AnyJob, Sequence[Any], Report], dict[int, RimsimError]]
 """Function that does a job for each task: job, tasks, report of progress → position of a failed task and its error."""
 BACKENDS = ("local", "ray")
 """Places where tasks can run: processes of this machine, tasks on Ray."""
@@ -167,7 +157,7 @@ class Arm:
 
 def is_done(folder: Path, part: str) -> bool:
     """True if the arm of these files is complete."""
-    return (folder / STATES / part / DONE).is_file()
+    return (folder / store.STATES / part / DONE).is_file()
 
 
 # -- execution ------------------------------------------------------------------------------------------------------
@@ -216,7 +206,14 @@ def executor(execution: Execution) -> Iterator[Executor]:
     workers = execution.workers
     if execution.backend == "local":
         with Workers() as pool:
-            yield partial(_run_locally, pool, workers)
+
+            def run_locally(job: AnyJob, tasks: Sequence[Any], report: Report) -> dict[int, RimsimError]:
+                most = min(workers or cores(), len(tasks))
+                if most == 1:
+                    return run_here(job, tasks, report)
+                return pool.run(partial(_alone, job), tasks, most, report)
+
+            yield run_locally
         return
     from rimsim.scenarios.runs.ray import on_ray, run_on_ray  # noqa: PLC0415  # an extra
 
@@ -224,9 +221,7 @@ def executor(execution: Execution) -> Iterator[Executor]:
         yield partial(run_on_ray, workers)
 
 
-def run_here(
-    job: Callable[[Task, Report], None], tasks: Sequence[Task], report: Report
-) -> dict[int, RimsimError]:
+def run_here(job: AnyJob, tasks: Sequence[Any], report: Report) -> dict[int, RimsimError]:
     """Position of each failed task → its error, in this process.
 
     Errors that are not ours end the run.
@@ -240,23 +235,12 @@ def run_here(
     return failures
 
 
-def _run_locally(
-    pool: Workers,
-    workers: int | None,
-    job: Callable[[Task, Report], None],
-    tasks: Sequence[Task],
-    report: Report,
-) -> dict[int, RimsimError]:
-    most = min(workers or cores(), len(tasks))
-    return run_here(job, tasks, report) if most == 1 else pool.run(partial(_alone, job), tasks, most, report)
-
-
 def _alone(job: Callable[[Task, Report], None], task: Task, report: Report) -> None:
     """Do a task on a worker, holding an arm's files."""
     if not isinstance(task, Arm):
         job(task, report)
         return
-    with writing(task.folder, task.part):
+    with store.writing(task.folder, task.part):
         job(task, report)
 
 
@@ -329,7 +313,7 @@ class Job(Generic[Part]):
     """Plain data, such as seeds."""
     play: Callable[[Part, Report], Mapping[str, pd.DataFrame]]
     """Tables of a part; a function of a module where parts run on workers."""
-    finish: Callable[[Run], None] = lambda _: None
+    finish: Callable[[store.Run], None] = lambda _: None
     """Writes pictures and whatever else the folder holds, from a run that has its tables."""
     bar: str = "parts"
     """Text before the progress bar."""
@@ -337,21 +321,21 @@ class Job(Generic[Part]):
     """Sum of the numbers that all parts report."""
 
 
-def make_run(job: Job[Part], folder: Path, command: str, execution: Execution) -> Run:
+def make_run(job: Job[Part], folder: Path, command: str, execution: Execution) -> store.Run:
     """Make a run whole or not at all.
 
     Raises:
         RunFolderError: If the folder is in use or holds something.
         RimsimError: Whatever went wrong in a part.
     """
-    require_free(folder)
-    with locked(folder), draft_content(folder, CONFIG) as draft:
-        described = {"command": command, **job.described, "versions": versions()}
-        write_yaml(draft / CONFIG, described)
+    store.require_free(folder)
+    with store.locked(folder), draft_content(folder, store.CONFIG) as draft:
+        described = {"command": command, **job.described, "versions": store.versions()}
+        store.write_yaml(draft / store.CONFIG, described)
         for name, table in play_parts(job, draft, execution).items():
-            write_table(draft / f"{name}.parquet", table)
-        job.finish(Run(draft))
-    return Run(folder)
+            store.write_table(draft / f"{name}.parquet", table)
+        job.finish(store.Run(draft))
+    return store.Run(folder)
 
 
 def play_parts(job: Job[Part], folder: Path, execution: Execution) -> dict[str, pd.DataFrame]:
@@ -364,7 +348,7 @@ def play_parts(job: Job[Part], folder: Path, execution: Execution) -> dict[str, 
             run_stages([stage], run, execution.console)
         tables: dict[str, list[pd.DataFrame]] = {}
         for path in sorted(place.glob("[0-9]*.parquet")):
-            tables.setdefault(path.stem.partition("-")[2], []).append(read_table(path))
+            tables.setdefault(path.stem.partition("-")[2], []).append(store.read_table(path))
         return {name: pd.concat(parts, ignore_index=True) for name, parts in tables.items()}
     finally:
         shutil.rmtree(place, ignore_errors=True)
@@ -379,7 +363,7 @@ def _leave(
     """Play a part and write its tables."""
     number, part = numbered
     for name, table in play(part, report).items():
-        write_table(place / f"{number:06d}-{name}.parquet", table)
+        store.write_table(place / f"{number:06d}-{name}.parquet", table)
 
 
 def chosen_seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:

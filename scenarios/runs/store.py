@@ -178,10 +178,6 @@ class Run(RunTables):
         """Metric name → measure, built-in or the user's own."""
         return {**MEASURES, **{measure.name: measure for measure in self.own_measures.values()}}
 
-    def exposures(self, columns: Sequence[str]) -> pd.DataFrame:
-        """Columns of the ledger, without the others."""
-        return table_in(self.folder, "ledger", columns)
-
 
 def load_run(path: str | Path, kind: str | None = None) -> Run:
     """Open a run folder.

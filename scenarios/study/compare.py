@@ -27,31 +27,13 @@ from rimsim.scenarios.report.comparison import comparison_report
 from rimsim.scenarios.report.loop import parts_by_seed
 from rimsim.scenarios.report.sentences import comparison_sentences
 from rimsim.scenarios.report.sweep import sweep_matrix, sweep_report, sweep_table
+from rimsim.scenarios.runs import job as jobs
 from rimsim.scenarios.runs import store
-from rimsim.scenarios.runs.job import (
-    Arm,
-    Execution,
-    Executor,
-    Stage,
-    StudyOptions,
-    executor,
-    is_done,
-    run_stages,
-)
 from rimsim.scenarios.runs.local import LostWorkerError, Report, errors_of_interrupts
 from rimsim.scenarios.runs.status import BETA, POINTS, is_finished
 from rimsim.scenarios.runs.store import Run, folder_for, load_run
+from rimsim.scenarios.study import plan as plans
 from rimsim.scenarios.study.controls import waits
-from rimsim.scenarios.study.plan import (
-    Study,
-    StudyPlan,
-    digests,
-    planned,
-    print_notes,
-    require_unchanged,
-    resolved,
-    study_of,
-)
 from rimsim.scenarios.study.play import open_round, prepare, run_arm, value_opening
 from rimsim.system import give_back
 from rimsim.tracking import RETRAINED, write_about, write_summary
@@ -120,10 +102,10 @@ def compare(
         ArmsError: If arms failed; the others are complete.
         RunFolderError: If the folder is in use or holds another run.
     """
-    execution = Execution(batch_size, workers, backend, address, console)
-    config = resolved(scenario, rounds, data, settings)
-    options = StudyOptions(agents, frozen, control, seeds, certify, ledger, reveal, measures)
-    study = planned(folder_for(out, config.name), config, {}, options, execution)
+    execution = jobs.Execution(batch_size, workers, backend, address, console)
+    config = plans.resolved(scenario, rounds, data, settings)
+    options = jobs.StudyOptions(agents, frozen, control, seeds, certify, ledger, reveal, measures)
+    study = plans.planned(folder_for(out, config.name), config, {}, options, execution)
     return run(study, command or "rimsim.scenarios.compare", execution)
 
 
@@ -175,14 +157,14 @@ def sweep(
         ArmsError: If arms failed; the others are complete.
         RunFolderError: If the folder is in use or holds another run.
     """
-    execution = Execution(batch_size, workers, backend, address, console)
-    base = resolved(scenario, rounds, data, settings)
+    execution = jobs.Execution(batch_size, workers, backend, address, console)
+    base = plans.resolved(scenario, rounds, data, settings)
     values = {field: list(choices) for field, choices in (grid or {BETA: _BETAS}).items()}
     controls = (("frozen",) if frozen else ()) if control is None else tuple(control)
-    options = StudyOptions(
+    options = jobs.StudyOptions(
         agents, frozen if controls else [], controls, seeds, certify, ledger, reveal, measures
     )
-    study = planned(folder_for(out, f"{base.name}-sweep"), base, values, options, execution)
+    study = plans.planned(folder_for(out, f"{base.name}-sweep"), base, values, options, execution)
     return run(study, command or "rimsim.scenarios.sweep", execution)
 
 
@@ -213,31 +195,31 @@ def resume(
         RunFolderError: If it is no such folder, in use, or began with another version, config, log or agent.
         ArmsError: If arms failed.
     """
-    execution = Execution(batch_size, workers, backend, address, console)
+    execution = jobs.Execution(batch_size, workers, backend, address, console)
     begun = load_run(folder)
     if store.resume_command(begun) is None:
         load_run(folder, "comparison")  # refuses, and names the command that repeats it
-    study = study_of(begun)
+    study = plans.study_of(begun)
     left = _unfinished(study)
     if not left and (not study.grid or (begun.folder / "sweep.parquet").is_file()):
         return begun
     for plan in left:
-        require_unchanged(load_run(plan.point.folder))
-    with executor(execution) as run_jobs, store.locked(begun.folder), _resumable(begun.folder):
+        plans.require_unchanged(load_run(plan.point.folder))
+    with jobs.executor(execution) as run_jobs, store.locked(begun.folder), _resumable(begun.folder):
         return _finish(study, execution, run_jobs)
 
 
-def run(study: Study, command: str, execution: Execution) -> Run:
+def run(study: plans.Study, command: str, execution: jobs.Execution) -> Run:
     """Carry out a comparison or sweep that has been checked."""
     if not (study.folder / store.CONFIG).exists():  # else it may be in use, which the lock reports
         store.require_free(study.folder)
     for plan in study.plans:
         with own_code(own_places(plan.point.config)):
             check_promises(plan.point.config, plan.arms[0].seed)
-    print_notes(
+    plans.print_notes(
         [plan.point.config for plan in study.plans], execution.console, study.plans[0].options.agents or ()
     )
-    with executor(execution) as run_jobs, store.locked(study.folder), _resumable(study.folder):
+    with jobs.executor(execution) as run_jobs, store.locked(study.folder), _resumable(study.folder):
         store.require_free(study.folder)
         for plan in study.plans:
             place = plan.point.folder
@@ -263,11 +245,11 @@ def _resumable(folder: Path) -> Iterator[None]:
         raise KeyboardInterrupt(f"finished rounds are in {folder}; to go on: {command}") from None
 
 
-def _unfinished(study: Study) -> list[StudyPlan]:
+def _unfinished(study: plans.Study) -> list[plans.StudyPlan]:
     return [plan for plan in study.plans if not is_finished(Run(plan.point.folder))]
 
 
-def _finish(study: Study, execution: Execution, run_jobs: Executor) -> Run:
+def _finish(study: plans.Study, execution: jobs.Execution, run_jobs: jobs.Executor) -> Run:
     """Run the unfinished arms of all points, then gather them."""
     left = _unfinished(study)
     arms = [arm for plan in left for arm in plan.arms]
@@ -294,7 +276,7 @@ def _finish(study: Study, execution: Execution, run_jobs: Executor) -> Run:
     return done
 
 
-def begin(plan: StudyPlan, command: str) -> None:
+def begin(plan: plans.StudyPlan, command: str) -> None:
     """Write the config of a plan into its folder."""
     folder, config = plan.point.folder, plan.point.config
     store.require_free(folder)
@@ -303,7 +285,7 @@ def begin(plan: StudyPlan, command: str) -> None:
         "truth": None if world.truth is None else asdict(world.truth.report),
         "agreement": None if world.truth is None else agreement_of(world.log, config, world.truth.item_bias),
         "log": store.load_facts(world.log),
-        "digests": digests(config, (*(plan.options.agents or ()), *plan.measures)),
+        "digests": plans.digests(config, (*(plan.options.agents or ()), *plan.measures)),
     }
     store.write_table(folder / store.CATALOGUE, store.catalogue_table(world.log.items, world.past.item))
     store.write_table(folder / store.USERS, store.user_table(world.log.users))
@@ -311,7 +293,7 @@ def begin(plan: StudyPlan, command: str) -> None:
         store.write_yaml(folder / name, described)
 
 
-def _described(plan: StudyPlan, command: str, config: ScenarioConfig) -> dict[str, object]:
+def _described(plan: plans.StudyPlan, command: str, config: ScenarioConfig) -> dict[str, object]:
     """Entries of a config without those of the log."""
     return {
         "command": command,
@@ -323,23 +305,25 @@ def _described(plan: StudyPlan, command: str, config: ScenarioConfig) -> dict[st
     }
 
 
-def _run_arms(arms: Sequence[Arm], run: Executor, execution: Execution) -> list[tuple[Arm, RimsimError]]:
+def _run_arms(
+    arms: Sequence[jobs.Arm], run: jobs.Executor, execution: jobs.Execution
+) -> list[tuple[jobs.Arm, RimsimError]]:
     """Failed arms with their errors, after all ran."""
     if not arms:
         return []
-    left = [arm for arm in arms if not is_done(arm.folder, arm.part)]
+    left = [arm for arm in arms if not jobs.is_done(arm.folder, arm.part)]
     fits = list({(arm.config, arm.seed): arm for arm in left}.values())
     arrivals = {config: expected_arrivals(config) for config in dict.fromkeys(arm.config for arm in arms)}
     job = partial(run_arm, batch_size=execution.batch_size)
-    stages = [Stage("fitting the platform's model", _fit, fits, len(fits))]
+    stages = [jobs.Stage("fitting the platform's model", _fit, fits, len(fits))]
     stages += [
-        Stage("arrivals served", job, some, sum(arrivals[arm.config] for arm in some), vital=False)
+        jobs.Stage("arrivals served", job, some, sum(arrivals[arm.config] for arm in some), vital=False)
         for some in _stages(arms)
     ]
-    return [(arm, _with_round(arm, error)) for arm, error in run_stages(stages, run, execution.console)]
+    return [(arm, _with_round(arm, error)) for arm, error in jobs.run_stages(stages, run, execution.console)]
 
 
-def _stages(arms: Sequence[Arm]) -> list[list[Arm]]:
+def _stages(arms: Sequence[jobs.Arm]) -> list[list[jobs.Arm]]:
     """Arms that can run side by side, stage by stage.
 
     A sweep has all its points at the first seed before it begins the next, so that one that is interrupted can be read.
@@ -354,21 +338,21 @@ def _stages(arms: Sequence[Arm]) -> list[list[Arm]]:
     return [stage for stage in stages if stage]
 
 
-def _fit(arm: Arm, report: Report) -> None:
+def _fit(arm: jobs.Arm, report: Report) -> None:
     """Fit and value the models that arms share."""
     prepare(arm.config, arm.seed)
     value_opening(arm)
     report(1)
 
 
-def _with_round(arm: Arm, error: RimsimError) -> RimsimError:
+def _with_round(arm: jobs.Arm, error: RimsimError) -> RimsimError:
     """Error that names the round, also of a dead worker."""
     if not isinstance(error, LostWorkerError):
         return error
     return LostWorkerError(f"agent {arm.name!r} in round {open_round(arm)}: {error}")
 
 
-def gather(plan: StudyPlan, failures: Sequence[tuple[Arm, RimsimError]]) -> str | None:
+def gather(plan: plans.StudyPlan, failures: Sequence[tuple[jobs.Arm, RimsimError]]) -> str | None:
     """Join and draw complete arms; the reason if that fails.
 
     With failed arms, the parts of tables are kept, so that the run can be resumed.
@@ -391,7 +375,7 @@ def gather(plan: StudyPlan, failures: Sequence[tuple[Arm, RimsimError]]) -> str 
     return None
 
 
-def _failures_text(failures: Sequence[tuple[Arm, RimsimError]], arms: int) -> str:
+def _failures_text(failures: Sequence[tuple[jobs.Arm, RimsimError]], arms: int) -> str:
     """Failed arms and their errors, a line per arm."""
     lines = sorted(
         (

@@ -30,6 +30,8 @@ _AGENT = "random"
 """Agent of a shadow: its slates depend on no model, so neither platform nor guarantee moves the outcome."""
 _MODEL = "popularity"
 """Model of a shadow, whose scores nobody reads."""
+_RETRAINED = ("organic", "random", "static", "yoked")
+"""Kinds of controls that retrain, on as many events as the arm of the same agent and seed."""
 
 
 def checked_controls(config: ScenarioConfig | None, kinds: Sequence[str]) -> tuple[str, ...]:
@@ -71,47 +73,21 @@ def control_of(arm: Arm, report: Report) -> Control | None:
             f"{arm.folder}: {arm.name} retrains on as many events as {arm.subject} had, whose arm of seed {arm.seed} "
             "is not complete; allowed: after it"
         )
-    sizes = [
-        int(read_table(own.round_file("learnt", number))["events"].item())
-        for number in range(arm.config.rounds)
-    ]
-    return _RETRAINED[arm.control](arm, sizes, report)
-
-
-def _organic(arm: Arm, sizes: Sequence[int], report: Report) -> Control:
-    report(0)
-    return AsLogged(arm.config, build_world(arm.config), Seeds.all(arm.seed), sizes)
-
-
-def _random(arm: Arm, sizes: Sequence[int], report: Report) -> Control:
-    return Shadowed(shadow_of(arm.config, arm.seed, arm.shared or arm.folder, report), sizes)
-
-
-def _static(arm: Arm, sizes: Sequence[int], report: Report) -> Control:
-    frozen = dataclasses.replace(arm.config.platform, retrain=False)
-    return _replayed(arm, dataclasses.replace(arm.config, platform=frozen), sizes, report)
-
-
-def _yoked(arm: Arm, sizes: Sequence[int], report: Report) -> Control:
-    return _replayed(arm, arm.config, sizes, report, first=1)  # replica 0 would be the arm itself
-
-
-def _replayed(
-    arm: Arm, played: ScenarioConfig, sizes: Sequence[int], report: Report, *, first: int = 0
-) -> Control:
-    """Training data of other markets of the arm's agent."""
-    # Replicas are taken from ``first`` on.
-    replica = replicas(played, arm.agent, arm.seed, arm.shared or arm.folder, report)
+    rounds = range(arm.config.rounds)
+    sizes = [int(read_table(own.round_file("learnt", number))["events"].item()) for number in rounds]
+    folder, first = arm.shared or arm.folder, 0
+    if arm.control == "organic":
+        report(0)
+        return AsLogged(arm.config, build_world(arm.config), Seeds.all(arm.seed), sizes)
+    if arm.control == "random":
+        return Shadowed(shadow_of(arm.config, arm.seed, folder, report), sizes)
+    config = arm.config
+    if arm.control == "static":
+        config = dataclasses.replace(config, platform=dataclasses.replace(config.platform, retrain=False))
+    else:
+        first = 1  # replica 0 would be the arm itself
+    replica = replicas(config, arm.agent, arm.seed, folder, report)
     return Shadowed(lambda number: replica(number + first), sizes)
-
-
-_RETRAINED: dict[str, Callable[[Arm, Sequence[int], Report], Control]] = {
-    "organic": _organic,
-    "random": _random,
-    "static": _static,
-    "yoked": _yoked,
-}
-"""Kinds of controls that retrain, on as many events as the arm of the same agent and seed."""
 
 
 def shadow_of(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,16 +24,7 @@ from rimsim.measures import own_measures, try_measures
 from rimsim.plugs import files_of, own_code
 from rimsim.requirements.rows import expected
 from rimsim.scenarios.report.tables import REFERENCE
-from rimsim.scenarios.runs.job import (
-    Arm,
-    Execution,
-    StudyOptions,
-    chosen_seeds,
-    control_in,
-    control_name,
-    part_name,
-)
-from rimsim.scenarios.runs.local import MAIN, log_bytes, require_memory, state_bytes
+from rimsim.scenarios.runs import job, local
 from rimsim.scenarios.runs.schema import parsed_yaml
 from rimsim.scenarios.runs.status import StudyPoint, points_of
 from rimsim.scenarios.runs.store import BEGUN, Run, disk_errors, load_run, load_text, versions
@@ -87,17 +79,19 @@ def checked_agents(texts: Sequence[str]) -> dict[str, Agent]:
     agents = {text: make_agent(text) for text in texts}
     names = [agents[text].name for text in texts]
     for text, name in zip(texts, names, strict=True):
-        if (control := control_in(name)) is not None:
+        if (control := job.control_in(name)) is not None:
             raise ConfigError(
                 f"agent {text!r} is called {name!r}; allowed: a name that does not end in '-{control}', as a control's"
             )
         if names.count(name) > 1:
             raise ConfigError(f"agents: two are called {name!r}. Give them distinct names")
-        alike = [other for other in names if other != name and part_name(other, 0) == part_name(name, 0)]
+        alike = [
+            other for other in names if other != name and job.part_name(other, 0) == job.part_name(name, 0)
+        ]
         if alike:
             raise ConfigError(
-                f"agents: {name!r} and {alike[0]!r} would share their files, {part_name(name, 0)!r}; allowed: names "
-                "that differ in letters and digits"
+                f"agents: {name!r} and {alike[0]!r} would share their files, {job.part_name(name, 0)!r}; allowed: "
+                "names that differ in letters and digits"
             )
     return agents
 
@@ -134,7 +128,7 @@ class StudyPlan:
 
     point: StudyPoint
     """The scenario, and the place of the folder."""
-    options: StudyOptions
+    options: job.StudyOptions
     """Resolved options: each is a tuple or a flag."""
     names: tuple[str, ...]
     """Names of the arms in tables: of the agents, then of the controls of each."""
@@ -142,24 +136,15 @@ class StudyPlan:
     """Place → measure of the user's own."""
 
     @property
-    def arms(self) -> list[Arm]:
+    def arms(self) -> list[job.Arm]:
         """Every agent, then the controls, at each seed."""
         options, point = self.options, self.point
         played: list[tuple[str, str | None]] = [(agent, None) for agent in options.agents or ()]
         played += [(agent, control) for agent in options.frozen or () for control in options.control]
+        arm = partial(job.Arm, folder=point.folder, options=options, labels=point.labels, shared=point.study)
         return [
-            Arm(
-                at_seed(point.config, seed),
-                agent,
-                name,
-                seed,
-                point.folder,
-                options,
-                control,
-                point.labels,
-                shared=point.study,
-            )
-            for seed in chosen_seeds(options.seeds)
+            arm(config=at_seed(point.config, seed), agent=agent, name=name, seed=seed, control=control)
+            for seed in job.chosen_seeds(options.seeds)
             for (agent, control), name in zip(played, self.names, strict=True)
         ]
 
@@ -182,8 +167,8 @@ def planned(
     folder: Path,
     base: ScenarioConfig,
     grid: Mapping[str, Sequence[object]],
-    options: StudyOptions,
-    execution: Execution | None = None,
+    options: job.StudyOptions,
+    execution: job.Execution | None = None,
 ) -> Study:
     """Checked plans of a sweep, or of a comparison (no grid).
 
@@ -199,7 +184,7 @@ def planned(
     texts = options.agents
     if texts is None:  # defaults contain one another: the shortest can play at every point
         texts = min((default_agents(point.config) for point in points), key=len)
-    seeds, measures = chosen_seeds(options.seeds), own_measures(options.measures)
+    seeds, measures = job.chosen_seeds(options.seeds), own_measures(options.measures)
     require_known("reveal: {}", options.reveal, REVEALED)
     agents = checked_agents(texts)
     of_points = [checked_frozen(point.config, agents, options.frozen) for point in points]
@@ -216,7 +201,7 @@ def planned(
         try_measures(measures, world.log.items, point.config.slate)
         controls = checked_controls(point.config if frozen else None, options.control)
         names = [agents[text].name for text in texts]
-        names += [control_name(agents[text].name, control) for text in frozen for control in controls]
+        names += [job.control_name(agents[text].name, control) for text in frozen for control in controls]
         settled = replace(
             options,
             agents=tuple(texts),
@@ -238,13 +223,16 @@ def study_of(run: Run) -> Study:
         begun = load_run(point.folder)
         plans.append(
             StudyPlan(
-                point, StudyOptions(**StudyOptions.of(begun.config)), tuple(begun.agents), begun.own_measures
+                point,
+                job.StudyOptions(**job.StudyOptions.of(begun.config)),
+                tuple(begun.agents),
+                begun.own_measures,
             )
         )
     return Study(run.folder, run.scenario, grid, tuple(plans))
 
 
-def _require_memory(points: Sequence[StudyPoint], arms: int, execution: Execution) -> None:
+def _require_memory(points: Sequence[StudyPoint], arms: int, execution: job.Execution) -> None:
     """Refuse a run that does not fit into memory."""
     if execution.backend != "local":
         return  # the memory of other machines is not known
@@ -253,9 +241,9 @@ def _require_memory(points: Sequence[StudyPoint], arms: int, execution: Executio
         configs = [point.config for point in points if point.config.data == data]
         log = shared_log(configs[0])
         most = max(_arrivals(config, log) for config in configs)
-        each = max(each, log_bytes(log) + state_bytes(most, log.n_items))
+        each = max(each, local.log_bytes(log) + local.state_bytes(most, log.n_items))
     workers = min(execution.workers or cores(), arms * len(points))
-    require_memory(each + MAIN, each, workers, "arrivals.per_round or number of events (data)")
+    local.require_memory(each + local.MAIN, each, workers, "arrivals.per_round or number of events (data)")
 
 
 def _arrivals(config: ScenarioConfig, log: EventLog) -> int:
@@ -382,12 +370,8 @@ def _consumer_note(config: ScenarioConfig) -> str | None:
 def ignored_requirements_note(config: ScenarioConfig, agents: Sequence[str]) -> str | None:
     """Note about agents that ignore groups, campaigns and caps."""
     exposure = config.exposure
-    there = (
-        ("groups", bool(exposure.groups)),
-        ("campaigns", bool(exposure.campaigns)),
-        ("caps", exposure.most is not None),
-    )
-    given = [name for name, some in there if some]
+    there = {"groups": exposure.groups, "campaigns": exposure.campaigns, "caps": exposure.most is not None}
+    given = [name for name, some in there.items() if some]
     blind = [name for name in agents if not Capabilities.of(make_agent(name)).keeps_promises]
     if not given or not blind:
         return None

@@ -3,63 +3,126 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from rimsim.agents import (
-    Agent,
-    LearningAgent,
-    PricingAgent,
-    RememberingAgent,
-    diagnostics_of,
-    make_agent,
-    market_for,
-)
+from rimsim import agents as players
+from rimsim import measures
 from rimsim.agents.feasibility import undeliverable
 from rimsim.agents.play import play
 from rimsim.arrays import ALWAYS, Array, Floats, Ints, seconds
 from rimsim.config import ScenarioConfig, Seeds
+from rimsim.errors import AgentError, MarketError, ModelError, RunFolderError
 from rimsim.intensity.cache import cache_folder
-from rimsim.market import ClosedRound, Market, Needs, World, build_world
+from rimsim.market import ClosedRound, Market, MarketState, Needs, World, build_world
 from rimsim.market.consumers.contract import true_intensity_of
 from rimsim.market.providers import Roster
 from rimsim.market.records import within_capacity
 from rimsim.market.world import own_places, warm_model
 from rimsim.matching import Certificate
-from rimsim.measures import (
-    MEASURES,
-    AdoptionTimes,
-    RoundFacts,
-    adoption_times,
-    genre_weights,
-    late_means,
-    measured,
-    own_measures,
-    predicted_consumption,
-    reliability,
-)
 from rimsim.plugs import own_code
-from rimsim.scenarios.runs.checkpoint import Checkpoint, mark_done
-from rimsim.scenarios.runs.job import Arm, is_done
+from rimsim.scenarios.runs.job import DONE, Arm, is_done
 from rimsim.scenarios.runs.local import Report, errors_of_interrupts
 from rimsim.scenarios.runs.store import FAILURES, STATES, disk_errors, read_table, write_table, write_text
 from rimsim.scenarios.study.certificates import HindsightPrices, certified
 from rimsim.scenarios.study.controls import control_of
-from rimsim.system import give_back
+from rimsim.system import draft_folder, give_back
 from rimsim.tracking import RoundRecord, Tracker
 
 AT_OPENING = ("relevance", "popularity", "oracle")
 """Agents valued at the opening: the model's best items, bestsellers, the truly best items."""
 _FINAL = ("utility", "examined_shortfall", "shortfall", "coverage", "perplexity")
 """Built-in measures in TensorBoard's table."""
+_AGENT = "agent-"
+"""Prefix of the names of an agent's arrays, which no parameter of :func:`numpy.savez` has."""
+_OF_LEDGER = ("consumed", "probability", "true_intensity", "intensity", "price", "propensity")
+_OF_ROUND = ("relevant", "counts_items", "required", "position_weights", "log_counts", "cost")
+"""Fields of facts that a ledger and a closed round have under the same names."""
 _COUNTS = ("first", "served", "bound_price", "ticks", "items", "arrivals")
 """Counts of an arm in its checkpoints."""
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """State of an arm between two rounds."""
+
+    market: MarketState
+    """The market at the beginning of the next round."""
+    arm: Mapping[str, Array]
+    """Counts of the arm, by name."""
+    agent: Mapping[str, Array]
+    """Memory of the agent."""
+
+    def save(self, folder: Path, part: str) -> None:
+        """Write the state, and remove the one before it.
+
+        A market whose model cannot be saved leaves none: its arm begins again when the run is resumed.
+
+        Raises:
+            AgentError: If the agent's memory holds Python objects.
+        """
+        place = folder / STATES / part
+        old = sorted(place.glob("round-*"))
+        new = place / f"round-{self.market.round:04d}"
+        try:
+            with draft_folder(new) as draft:
+                self.market.save(draft)
+                arm: dict[str, Any] = dict(self.arm)
+                np.savez(draft / "arm.npz", **arm)
+                np.savez(draft / "agent.npz", **_plain_arrays(self.agent))
+        except (MarketError, ModelError):
+            return
+        for path in old:
+            if path != new:
+                shutil.rmtree(path)
+
+    @classmethod
+    def latest(cls, folder: Path, part: str, names: Sequence[str]) -> Checkpoint | None:
+        """Last state that an arm left, with the named counts.
+
+        Raises:
+            RunFolderError: If it cannot be read, or is of an older format.
+        """
+        states = sorted((folder / STATES / part).glob("round-*"))
+        if not states:
+            return None
+        path = states[-1] / "arm.npz"
+        try:
+            with np.load(states[-1] / "agent.npz", allow_pickle=False) as arrays:
+                agent = {name.removeprefix(_AGENT): arrays[name] for name in arrays}
+            with np.load(path, allow_pickle=False) as arrays:
+                arm = {name: arrays[name] for name in names}
+        except (OSError, ValueError, KeyError) as error:
+            raise RunFolderError(
+                f"{path}: no readable state of an arm: {error}; allowed: a new run"
+            ) from error
+        return cls(MarketState.load(states[-1]), arm, agent)
+
+
+def mark_done(folder: Path, part: str) -> None:
+    """Mark an arm complete and remove its states."""
+    place = folder / STATES / part
+    place.mkdir(parents=True, exist_ok=True)
+    (place / DONE).touch()
+    for old in place.glob("round-*"):
+        shutil.rmtree(old)
+
+
+def _plain_arrays(state: Mapping[str, Array]) -> dict[str, Any]:
+    arrays = {name: np.asarray(value) for name, value in state.items()}
+    for name, array in arrays.items():
+        if array.dtype.hasobject:
+            raise AgentError(f"state of the agent: {name!r} holds Python objects; allowed: numbers and text")
+    return {f"{_AGENT}{name}": array for name, array in arrays.items()}
 
 
 def open_round(arm: Arm) -> int:
@@ -92,7 +155,7 @@ def opening_utilities(config: ScenarioConfig, seed: int) -> pd.DataFrame:
     """
     market = Market(config, seeds=Seeds.all(seed), needs=Needs(future=True))
     view = market.round_view()
-    agents = [make_agent(name) for name in AT_OPENING]
+    agents = [players.make_agent(name) for name in AT_OPENING]
     for agent in agents:
         agent.begin_round(view)
     total, visits_valued = np.zeros(len(agents)), 0
@@ -132,8 +195,8 @@ def run_arm(arm: Arm, report: Report, *, batch_size: int | None = None) -> None:
 
 
 def _play_rounds(arm: Arm, report: Report, batch_size: int | None) -> None:
-    agent = make_agent(arm.agent)
-    market = market_for(
+    agent = players.make_agent(arm.agent)
+    market = players.market_for(
         agent,
         arm.config,
         seeds=Seeds.all(arm.seed),
@@ -160,12 +223,14 @@ class ArmRecorder:
 
     tracker: Tracker
 
-    def __init__(self, arm: Arm, agent: Agent, market: Market, report: Report) -> None:
+    def __init__(self, arm: Arm, agent: players.Agent, market: Market, report: Report) -> None:
         self._arm, self._agent, self.market = arm, agent, market
         self.served = report
         self.count = 0  # arrivals served so far
-        self._own = {measure.name: measure for measure in own_measures(arm.options.measures).values()}
-        self.measures = {**MEASURES, **self._own}
+        self._own = {
+            measure.name: measure for measure in measures.own_measures(arm.options.measures).values()
+        }
+        self.measures = {**measures.MEASURES, **self._own}
         self._shared = shared_facts(market.world, arm.config, arm.seed)
         self._adoption = AdoptionCount(market.world.release)
         self._figures: list[pd.DataFrame] = []
@@ -183,7 +248,7 @@ class ArmRecorder:
         self._first, served, price, ticks, items, arrivals = (left.arm[name] for name in _COUNTS)
         self.count, self._hindsight.last = int(served), price if len(price) else None
         self._adoption = AdoptionCount(release, [ticks], [items], [arrivals])
-        if isinstance(self._agent, RememberingAgent):
+        if isinstance(self._agent, players.RememberingAgent):
             self._agent.load_state(left.agent)
         before = read_table(self._rounds)
         self._figures = [before[before["round"] == number] for number in range(market.round)]
@@ -201,12 +266,12 @@ class ArmRecorder:
         self.count += len(closed.ledger.schedule)
         exposure = closed.ledger.exposure(market.n_items)
         self._first = exposure if self._first is None else self._first
-        price = self._agent.item_price if isinstance(self._agent, PricingAgent) else None
+        price = self._agent.item_price if isinstance(self._agent, players.PricingAgent) else None
         proof = certified(closed, self._hindsight) if arm.options.certify else None
         adoption = self._adoption
         adoption.enter(closed)
         facts = facts_of(self._shared, closed, self._first, adoption, proof, price)
-        values = measured(facts, self.measures.values()) | diagnostics_of(self._agent)
+        values = measures.measured(facts, self.measures.values()) | players.diagnostics_of(self._agent)
         columns = {"metric": list(values), "value": list(values.values())}
         self._figures.append(_round_table(arm, closed.number, columns))
         _write_round(arm, market, closed, facts.required_positions, price)
@@ -229,7 +294,9 @@ class ArmRecorder:
     def _save(self) -> None:
         agent, adoption, price = self._agent, self._adoption, self._hindsight.last
         # An agent that learns and has no memory to be saved begins again where its run is resumed.
-        can_resume = isinstance(agent, RememberingAgent) or not isinstance(agent, LearningAgent)
+        can_resume = isinstance(agent, players.RememberingAgent) or not isinstance(
+            agent, players.LearningAgent
+        )
         if self.market.done or not can_resume or self._first is None:
             return
         counts: tuple[Array, ...] = (
@@ -238,14 +305,14 @@ class ArmRecorder:
             np.zeros(0) if price is None else price,
             *(np.concatenate(parts) for parts in (adoption.ticks, adoption.items, adoption.arrivals)),
         )
-        memory = agent.state if isinstance(agent, RememberingAgent) else {}
+        memory = agent.state if isinstance(agent, players.RememberingAgent) else {}
         checkpoint = Checkpoint(self.market.state, dict(zip(_COUNTS, counts, strict=True)), memory)
         checkpoint.save(self._arm.folder, self._arm.part)
 
     def finish(self) -> None:
         """Write the final values and the times to adoption."""
         arm, figures = self._arm, pd.concat(self._figures, ignore_index=True)
-        means = late_means(figures).set_index("metric")["value"]
+        means = measures.late_means(figures).set_index("metric")["value"]
         finals = {name: float(means[name]) if name in means else None for name in (*_FINAL, *self._own)}
         # Besides agent and seed, swept fields tell the arms of a run apart: the rest is in config.yaml.
         swept = {
@@ -286,7 +353,7 @@ class AdoptionCount:
         """(M,) consumptions of each item in all rounds so far."""
         return np.bincount(np.concatenate(self.items), minlength=len(self.release))
 
-    def times(self) -> AdoptionTimes | None:
+    def times(self) -> measures.AdoptionTimes | None:
         """Times of released items to first consumption, if any."""
         late = self.released()
         if not len(late):
@@ -296,7 +363,7 @@ class AdoptionCount:
         place[late] = np.arange(len(late))
         items, arrivals = place[np.concatenate(self.items)], np.concatenate(self.arrivals)
         start = np.searchsorted(ticks, self.release[late], "left")
-        return adoption_times(start, items[items >= 0], arrivals[items >= 0], len(ticks))
+        return measures.adoption_times(start, items[items >= 0], arrivals[items >= 0], len(ticks))
 
     def table(self, agent: str, seed: int) -> pd.DataFrame | None:
         """Table ``adoption`` of an arm; None without releases."""
@@ -307,16 +374,16 @@ class AdoptionCount:
         return pd.DataFrame(keys | {"duration": times.duration, "observed": times.observed})
 
 
-def shared_facts(world: World, config: ScenarioConfig, seed: int) -> partial[RoundFacts]:
+def shared_facts(world: World, config: ScenarioConfig, seed: int) -> partial[measures.RoundFacts]:
     """Facts that all rounds of a scenario and seed share."""
     items = world.log.items
     return partial(
-        RoundFacts,
+        measures.RoundFacts,
         seed=seed,
         decay=config.consumer.position_decay,
         attraction=config.consumer.attraction,
         popularity=np.bincount(world.past.item, minlength=len(items)),
-        genre_weights=genre_weights([str(text) for text in items["genres"]])[0],
+        genre_weights=measures.genre_weights([str(text) for text in items["genres"]])[0],
         release=np.where(world.release == ALWAYS, -np.inf, seconds(world.release)),
         provider=world.roster.of_item,
         items=items,
@@ -324,13 +391,13 @@ def shared_facts(world: World, config: ScenarioConfig, seed: int) -> partial[Rou
 
 
 def facts_of(
-    shared: partial[RoundFacts],
+    shared: partial[measures.RoundFacts],
     closed: ClosedRound,
     first: Ints,
     adoption: AdoptionCount,
     proof: Certificate | None,
     item_price: Floats | None,
-) -> RoundFacts:
+) -> measures.RoundFacts:
     """Record of a round.
 
     Args:
@@ -347,33 +414,24 @@ def facts_of(
         value = proof.value if proof.excess == 0 else proof.score - penalty
     schedule = ledger.schedule
     every_position = {"decay": 1.0} if closed.counts_items else {}  # a replay sees all positions
+    same = {name: getattr(ledger, name) for name in _OF_LEDGER}
+    same |= {name: getattr(closed, name) for name in _OF_ROUND}
     return shared(
         **every_position,
+        **same,
         round=closed.number,
         slates=ledger.item,
-        consumed=ledger.consumed,
-        probability=ledger.probability,
-        true_intensity=ledger.true_intensity,
-        intensity=ledger.intensity,
-        price=ledger.price,
-        propensity=ledger.propensity,
         user=schedule.user[schedule.slot],
         time=seconds(schedule.tick),
         history=closed.histories.lengths_at(schedule.slot, schedule.tick),
         ground_intensity=ledger.ground,
-        relevant=closed.relevant,
-        counts_items=closed.counts_items,
-        required=closed.required,
-        position_weights=closed.position_weights,
         least=closed.promises.least,
         most=closed.promises.most,
         counted=closed.delivered,
         first_exposure=first,
-        log_counts=closed.log_counts,
         there=closed.offer.there,
         came=closed.offer.came >= 0,
         sold=adoption.sold(),
-        cost=closed.cost,
         item_price=item_price,
         adoption=adoption.times(),
         value_model=value,
@@ -470,14 +528,9 @@ def _moves(closed: ClosedRound, roster: Roster) -> dict[str, object] | None:
     }
 
 
-def _write_reliability(arm: Arm, facts: RoundFacts) -> None:
+def _write_reliability(arm: Arm, facts: measures.RoundFacts) -> None:
     filled = facts.slates >= 0
-    chance = predicted_consumption(facts.intensity, facts.examination)
-    curve = reliability(chance[filled], facts.consumed[filled])
-    columns = {
-        "decile": 1 + np.arange(len(curve.exposures)),
-        "exposures": curve.exposures,
-        "predicted": curve.predicted,
-        "consumed": curve.consumed,
-    }
+    chance = measures.predicted_consumption(facts.intensity, facts.examination)
+    curve = measures.reliability(chance[filled], facts.consumed[filled])
+    columns = {"decile": 1 + np.arange(len(curve.exposures)), **dataclasses.asdict(curve)}
     _put(arm, "reliability", facts.round, columns)

@@ -1,6 +1,6 @@
 """File formats: from bytes to the rows of a table.
 
 From the outside in: ``containers`` opens files, ``layouts`` finds the files of a folder, ``lines`` cuts text into
-rows, ``delimited`` and ``parquet`` read them into an ``events.Collector``, ``attributes`` reads the tables of users
-and items, and ``events.assemble`` makes the log.
+rows, ``tables`` reads these and Parquet into an ``events.Collector``, ``attributes`` reads the tables of users and
+items, and ``events.assemble`` makes the log.
 """

@@ -14,11 +14,10 @@ import pandas as pd
 
 from rimsim.data.readers.columns import first_of
 from rimsim.data.readers.containers import Container, existing, file_container
-from rimsim.data.readers.delimited import SEPARATORS
 from rimsim.data.readers.events import Collector
-from rimsim.data.readers.layouts import LogMembers, TableFormat
+from rimsim.data.readers.layouts import LogLayout, TableFormat
 from rimsim.data.readers.lines import LineReader, fields_of
-from rimsim.data.readers.parquet import table_of
+from rimsim.data.readers.tables import SEPARATORS, table_of
 from rimsim.data.readers.values import LATEST, RowProblemError, canonical, identifier, moment, number, short
 from rimsim.errors import DataError, refuse
 
@@ -49,23 +48,22 @@ T = TypeVar("T")
 
 
 def read_tables(
-    container: Container, members: LogMembers, collector: Collector, items: str | None
+    container: Container, layout: LogLayout, collector: Collector, items: str | None
 ) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
     """Tables of a log's users and items, if any.
 
     ``items`` is the path of another table of items. The collector holds the events, and takes bad rows of the tables.
     """
     users = item_table = None
-    layout = members.layout
-    if members.users is not None:
-        users = _read_users(container, members.users, layout.users_form, collector)
+    if layout.users is not None:
+        users = _read_users(container, layout.users, layout.users_form, collector)
     if items is not None:
         other = file_container(existing(items))
         item_table = _read_items(other, other.members[0], None, collector)
-    elif members.items is not None:
-        item_table = _read_items(container, members.items, layout.items_form, collector, members.genres)
+    elif layout.items is not None:
+        item_table = _read_items(container, layout.items, layout.items_form, collector, layout.genres)
     elif collector.attributes:
-        item_table = _items_of_events(collector, container.label(members.events))
+        item_table = _items_of_events(collector, container.label(layout.events))
     return users, item_table
 
 

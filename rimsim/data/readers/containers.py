@@ -20,7 +20,7 @@ from importlib import resources
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Final, Self, cast
 
-from rimsim.errors import DataError, first_words, nearest, refuse
+from rimsim.errors import DataError, nearest, raised_as, refuse
 
 MOST_MEMBERS: Final = 10_000
 """Members of a folder or zip that are looked at; a log has a handful."""
@@ -33,6 +33,7 @@ _BROKEN: Final = (
     *(OSError, EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, RuntimeError),
     *(ValueError, KeyError, IndexError, OverflowError, MemoryError),
 )
+_DAMAGED, _UNREADABLE = "damaged or cut short", "cannot be read"
 PACKED: Final[dict[str, Callable[[BinaryIO], object]]] = {
     ".gz": lambda raw: gzip.GzipFile(fileobj=raw),
     ".bz2": bz2.BZ2File,
@@ -55,10 +56,8 @@ class Stream:
         Raises:
             DataError: If the container is damaged, or expands absurdly.
         """
-        try:
+        with raised_as(DataError, self.name, _DAMAGED, _BROKEN):
             chunk = self._raw.read(size)
-        except _BROKEN as broken:
-            raise DataError(f"{self.name}: damaged or cut short ({first_words(broken)})") from broken
         self._read += len(chunk)
         if self._read > self._allowed:
             found = f"expands to more than {MOST_EXPANSION} times its packed size"
@@ -105,7 +104,7 @@ class Container:
 
 def _opened(path: Path) -> Stream:
     """Stream of a regular file, perhaps unpacked."""
-    try:
+    with raised_as(DataError, path, _UNREADABLE):
         # Looked at before it is opened: opening a pipe would wait for somebody to write into it.
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
@@ -115,8 +114,6 @@ def _opened(path: Path) -> Stream:
         if unpack is None:
             return Stream(str(path), raw, max(status.st_size, FREE_BYTES))
         return Stream(str(path), cast("BinaryIO", unpack(raw)), status.st_size)
-    except OSError as broken:
-        raise DataError(f"{path}: cannot be read ({first_words(broken)})") from broken
 
 
 def file_container(path: Path) -> Container:
@@ -133,22 +130,18 @@ def file_container(path: Path) -> Container:
 def folder_container(path: Path) -> Container:
     """Container of a folder, two levels deep."""
     members: list[str] = []
-    try:
+    with raised_as(DataError, path, "cannot be listed"):
         for entry in sorted(path.iterdir())[:MOST_MEMBERS]:
             if not entry.is_dir():
                 members.append(entry.name)
             elif not entry.is_symlink():
                 inside = sorted(inner.name for inner in entry.iterdir() if not inner.is_dir())
                 members += [f"{entry.name}/{name}" for name in inside]
-    except OSError as broken:
-        raise DataError(f"{path}: cannot be listed ({first_words(broken)})") from broken
 
     def opened(member: str) -> Stream:
         place = path / member
-        try:
+        with raised_as(DataError, place, _UNREADABLE, (OSError, RuntimeError)):
             inside = place.resolve(strict=True).is_relative_to(path.resolve())
-        except (OSError, RuntimeError) as broken:
-            raise DataError(f"{place}: cannot be read ({first_words(broken)})") from broken
         if not inside:
             refuse(DataError, str(place), f"is a link that leads out of {path}", "files inside the folder")
         return _opened(place)
@@ -158,10 +151,8 @@ def folder_container(path: Path) -> Container:
 
 def zip_container(path: Path, only: str | None = None) -> Container:
     """Container of a zip, or of one member."""
-    try:
+    with raised_as(DataError, path, "no readable zip, or cut short", _BROKEN):
         archive = zipfile.ZipFile(path)
-    except _BROKEN as broken:
-        raise DataError(f"{path}: no readable zip, or cut short ({first_words(broken)})") from broken
     try:
         entries = _checked_entries(archive.infolist(), str(path))
     except DataError:
@@ -170,10 +161,8 @@ def zip_container(path: Path, only: str | None = None) -> Container:
 
     def opened(member: str) -> Stream:
         entry, label = entries[member], f"{path}/{member}"
-        try:
+        with raised_as(DataError, label, _DAMAGED, _BROKEN):
             return Stream(label, cast("BinaryIO", archive.open(entry)), entry.compress_size)
-        except _BROKEN as broken:
-            raise DataError(f"{label}: damaged or cut short ({first_words(broken)})") from broken
 
     return Container(str(path), tuple(entries), opened, only=only, close=archive.close)
 
@@ -237,15 +226,13 @@ def existing(source: str, known: Iterable[str] = ()) -> Path:
     Raises:
         DataError: If there is no file; the message offers the nearest name.
     """
-    try:
+    with raised_as(DataError, repr(source), "cannot be looked up", (OSError, ValueError, RuntimeError)):
         path = Path(source).expanduser()
         if path.exists():
             return path
         if path.is_symlink():
             raise DataError(f"{source}: is a link to {path.readlink()}, which is not there")
         beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-    except (OSError, ValueError, RuntimeError) as broken:
-        raise DataError(f"{source!r}: cannot be looked up ({first_words(broken)})") from broken
     visible = [*known, *(name for name in beside if not name.startswith("."))]
     hint = nearest(path.name, visible) if visible else ""
     where = "" if path.parent.is_dir() else f" (nor is the folder {path.parent})"
@@ -255,15 +242,13 @@ def existing(source: str, known: Iterable[str] = ()) -> Path:
 
 def open_container(path: Path) -> Container:
     """Container of an existing path."""
-    try:
+    with raised_as(DataError, path, _UNREADABLE):
         if path.is_dir():
             return folder_container(path)
         if not stat.S_ISREG(path.stat().st_mode):
             refuse(DataError, str(path), "is no regular file", "a file, a folder or a zip")
         with path.open("rb") as raw:
             first = raw.read(4)
-    except OSError as broken:
-        raise DataError(f"{path}: cannot be read ({first_words(broken)})") from broken
     if first in (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08") or path.suffix.lower() == ".zip":
         return zip_container(path)
     return file_container(path)

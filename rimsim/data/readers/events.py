@@ -15,26 +15,18 @@ import pandas as pd
 from rimsim.arrays import Array, Bools, Float32s, Floats, Ints, Ints32
 from rimsim.config import LogOptions
 from rimsim.data.log import BadRow, EventLog
+from rimsim.data.readers import values
 from rimsim.data.readers.columns import Role, TableKind
-from rimsim.data.readers.values import (
-    LARGEST_VALUE,
-    LATEST,
-    MISSING,
-    UNITS,
-    Ids,
-    Unit,
-    Vocabulary,
-    Words,
-    canonical,
-    epoch_seconds,
-    places_among,
-    ranked,
-)
 from rimsim.errors import DataError, refuse
 
 BAD_ROWS_SHOWN: Final = 10
 """Bad rows that a report shows."""
-_BOUNDS: Final[tuple[tuple[Unit, float], ...]] = (("s", 1e11), ("ms", 1e14), ("us", 1e17), ("ns", np.inf))
+_BOUNDS: Final[tuple[tuple[values.Unit, float], ...]] = (
+    ("s", 1e11),
+    ("ms", 1e14),
+    ("us", 1e17),
+    ("ns", np.inf),
+)
 """Below 1e11 a number is taken for seconds (until the year 5138), and so on up by thousands."""
 T = TypeVar("T")
 
@@ -53,9 +45,9 @@ class RawEvents:
     """(n,) seconds since 1970; NaN where unknown."""
     value: Float32s | Floats
     """(n,) logged or observed values."""
-    user_ids: Ids
+    user_ids: values.Ids
     """Distinct ids: int64, or Python strings."""
-    item_ids: Ids
+    item_ids: values.Ids
     """Distinct ids: int64, or Python strings."""
 
 
@@ -65,47 +57,46 @@ class RowBlock:
 
     lines: Ints
     """(n,) line or row of each in the file, from 1."""
-    users: Words
-    items: Words
+    users: values.Words
+    items: values.Words
     time: Floats | None
     """(n,) times in the file's unit; NaN where unknown. None: all are."""
     value: Floats | None
     """(n,) values. None: 1 throughout."""
     problems: Mapping[Role, Mapping[int, str]] = field(default_factory=dict)
     """Role → row → problem, in addition to those of users and items."""
-    attributes: Mapping[str, Words] = field(default_factory=dict)
+    attributes: Mapping[str, values.Words] = field(default_factory=dict)
     """``title``, ``genres`` or ``year`` → (n,) texts about the items."""
     uncut: Mapping[int, str] = field(default_factory=dict)
     """Line → problem, of lines that are no rows."""
 
 
+@dataclass(eq=False)
 class Collector:
     """Growing table of rows, with times in the file's unit."""
 
-    def __init__(
-        self,
-        kind: TableKind,
-        unit: Unit | None = None,
-        *,
-        skip_bad_rows: bool = False,
-        largest_value: float = LARGEST_VALUE,
-    ) -> None:
-        self.kind, self.unit = kind, unit
-        self.skip_bad_rows, self.largest_value = skip_bad_rows, largest_value
-        self.items = Vocabulary()
-        self.rows = self.backwards = self.skipped = 0
-        self.bad_rows: list[BadRow] = []
-        self.attributes: dict[str, dict[int, str]] = {}  # texts of item codes
-        self._users = Vocabulary()
+    kind: TableKind
+    unit: values.Unit | None = None
+    skip_bad_rows: bool = False
+    largest_value: float = values.LARGEST_VALUE
+    items: values.Vocabulary = field(default_factory=values.Vocabulary, init=False)
+    rows: int = field(default=0, init=False)
+    backwards: int = field(default=0, init=False)
+    skipped: int = field(default=0, init=False)
+    bad_rows: list[BadRow] = field(default_factory=list, init=False)
+    attributes: dict[str, dict[int, str]] = field(default_factory=dict, init=False)  # texts of item codes
+
+    def __post_init__(self) -> None:
+        self._users = values.Vocabulary()
         self._parts: list[tuple[Ints32, Ints32, Floats, Float32s | Floats]] = []
         self._last = -np.inf
-        self._votes = dict.fromkeys(UNITS, 0)
+        self._votes = dict.fromkeys(values.UNITS, 0)
         self._latest = 0.0
 
     @property
     def largest_time(self) -> float:
         """Largest number that may stand for a time."""
-        return math.nextafter(LATEST * UNITS[self.unit or "ns"], 0.0)
+        return math.nextafter(values.LATEST * values.UNITS[self.unit or "ns"], 0.0)
 
     def take(self, name: str, block: RowBlock) -> None:
         """Take a block's rows, and report those with problems.
@@ -148,7 +139,7 @@ class Collector:
         for pair in np.unique(item.astype(np.int64) * len(words) + word).tolist():
             code, place = divmod(pair, len(words))
             text = words[place].strip()
-            if text not in MISSING and not known.get(code, text) < text:
+            if text not in values.MISSING and not known.get(code, text) < text:
                 known[code] = text
 
     def bad(self, file: str, line: int, problem: str) -> None:
@@ -164,15 +155,15 @@ class Collector:
         if len(self.bad_rows) < BAD_ROWS_SHOWN:
             self.bad_rows.append(row)
 
-    def likely_unit(self) -> Unit:
+    def likely_unit(self) -> values.Unit:
         """Unit in which most times fit; seconds if in doubt."""
         return max(self._votes, key=lambda unit: self._votes[unit])
 
-    def beyond(self, unit: Unit) -> bool:
+    def beyond(self, unit: values.Unit) -> bool:
         """True if a time is after the year 9999."""
-        return self._latest >= LATEST * UNITS[unit]
+        return self._latest >= values.LATEST * values.UNITS[unit]
 
-    def events(self, source: str, unit: Unit) -> RawEvents:
+    def events(self, source: str, unit: values.Unit) -> RawEvents:
         """Collected rows; the collector is empty afterwards."""
         if not self.rows:
             first = f"; the first of {self.skipped:,} bad rows: {self.bad_rows[0]}" if self.bad_rows else ""
@@ -188,13 +179,13 @@ class Collector:
             span = slice(at, at + len(part[0]))
             user[span], item[span], time[span], value[span] = part
             at = span.stop
-        if UNITS[unit] > 1:
-            time /= UNITS[unit]
-        user_ids, item_ids = canonical(self._users.texts()), canonical(self.items.texts())
+        if values.UNITS[unit] > 1:
+            time /= values.UNITS[unit]
+        user_ids, item_ids = values.canonical(self._users.texts()), values.canonical(self.items.texts())
         return RawEvents(source, user, item, time, value, user_ids, item_ids)
 
 
-def collected(read: Callable[[Collector], T], collector: Collector) -> tuple[Collector, Unit, T]:
+def collected(read: Callable[[Collector], T], collector: Collector) -> tuple[Collector, values.Unit, T]:
     """Collector after reading, unit of times, and result of ``read``.
 
     The source is read once more if a time turns out to be beyond the calendar, to name its row.
@@ -202,8 +193,7 @@ def collected(read: Callable[[Collector], T], collector: Collector) -> tuple[Col
     found = read(collector)
     unit = collector.unit or collector.likely_unit()
     if collector.beyond(unit):
-        skip, largest = collector.skip_bad_rows, collector.largest_value
-        collector = Collector(collector.kind, unit, skip_bad_rows=skip, largest_value=largest)
+        collector = dataclasses.replace(collector, unit=unit)
         found = read(collector)
     return collector, unit, found
 
@@ -280,9 +270,9 @@ def _selected(events: RawEvents, options: LogOptions) -> RawEvents:
     if options.min_value is not None:
         least = np.float32(options.min_value)
         left = selected(left, left.value >= least, f"min_value={options.min_value:g}", events)
-    if (start := epoch_seconds(options.start, "start")) is not None:
+    if (start := values.epoch_seconds(options.start, "start")) is not None:
         left = selected(left, left.time >= start, f"start={_date(start)}", events)
-    if (stop := epoch_seconds(options.stop, "stop")) is not None:
+    if (stop := values.epoch_seconds(options.stop, "stop")) is not None:
         left = selected(left, left.time < stop, f"stop={_date(stop)}", events)
     both = f"min_item_events={options.min_item_events} with min_user_events={options.min_user_events}"
     before = -1
@@ -331,11 +321,13 @@ def _date(seconds: float) -> str:
         return f"{seconds:g} s"
 
 
-def _renumbered(ids: Ids, codes: Ints32, table: pd.DataFrame | None, *, keep_all: bool) -> tuple[Ids, Ints]:
+def _renumbered(
+    ids: values.Ids, codes: Ints32, table: pd.DataFrame | None, *, keep_all: bool
+) -> tuple[values.Ids, Ints]:
     """Sorted ids in use, and the events' rows in them."""
     used = np.full(len(ids), keep_all)
     used[codes] = True
-    left: Ids = ids[used]
+    left: values.Ids = ids[used]
     if keep_all and table is not None:
         known = {str(key) for key in ids.tolist()}
         extra = [key for key in table["id"].tolist() if str(key) not in known]
@@ -343,7 +335,7 @@ def _renumbered(ids: Ids, codes: Ints32, table: pd.DataFrame | None, *, keep_all
             left = np.array([str(key) for key in left.tolist()] + [str(key) for key in extra], object)
         elif extra:
             left = np.concatenate([left, np.array(extra, left.dtype)])
-    ordered, rank = ranked(left)
+    ordered, rank = values.ranked(left)
     row = np.full(len(ids), -1, np.int64)
     row[used] = rank[: int(used.sum())]
     return ordered, row[codes]
@@ -361,17 +353,17 @@ def _order(pair: Ints, time: Floats, value: Array) -> Ints:
     return np.lexsort((value, pair, time)) if twice.any() else order
 
 
-def _attributes(ids: Ids, table: pd.DataFrame | None) -> pd.DataFrame:
+def _attributes(ids: values.Ids, table: pd.DataFrame | None) -> pd.DataFrame:
     """Row per id, with the columns of ``table``."""
     frame = pd.DataFrame({"id": pd.Series(list(ids) if ids.dtype == object else ids)})
     if table is None or not len(table):
         return frame
-    position = places_among(ids, table["id"].tolist())
+    position = values.places_among(ids, table["id"].tolist())
     others = table.drop(columns="id").reset_index(drop=True).reindex(position).reset_index(drop=True)
     return pd.concat([frame, others], axis=1)
 
 
-def _items(ids: Ids, table: pd.DataFrame | None) -> pd.DataFrame:
+def _items(ids: values.Ids, table: pd.DataFrame | None) -> pd.DataFrame:
     frame = _attributes(ids, table)
     for column in ("title", "genres"):
         frame[column] = frame[column].fillna("").astype("str") if column in frame else ""

@@ -20,15 +20,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Final
 
 from rimsim.data.readers.columns import ColumnPlaces, ColumnRoles
 from rimsim.data.readers.containers import PACKED, Container
-from rimsim.data.readers.delimited import Dialect, Reading, TextForm, read_delimited
 from rimsim.data.readers.events import Collector
-from rimsim.data.readers.parquet import read_parquet
+from rimsim.data.readers.tables import Dialect, Reading, TextForm, read_delimited, read_parquet
 from rimsim.data.readers.values import LARGEST_VALUE, Unit
 from rimsim.errors import DataError, nearest, refuse
 
@@ -47,7 +46,7 @@ class TableFormat:
 
 @dataclass(frozen=True)
 class LogLayout:
-    """File names and forms of a layout."""
+    """Names and forms of the files of a log."""
 
     # A form of None has a header.
 
@@ -59,17 +58,6 @@ class LogLayout:
     dialect: Dialect | None = None
     items_form: TableFormat | None = None
     users_form: TableFormat | None = None
-
-
-@dataclass(frozen=True)
-class LogMembers:
-    """Members of a container that make up a log."""
-
-    layout: LogLayout
-    events: str
-    items: str | None = None
-    users: str | None = None
-    genres: str | None = None
 
 
 _PLACES = ColumnPlaces({"user": 0, "item": 1, "time": 3, "value": 2}, ("user", "item", "rating", "timestamp"))
@@ -154,8 +142,8 @@ OBSERVED_LAYOUTS: Final = (
 )
 
 
-def find_log(container: Container) -> LogMembers:
-    """Members that make up the log in a container.
+def find_log(container: Container) -> LogLayout:
+    """Layout of the log in a container, with its members.
 
     Raises:
         DataError: If there is no log, or more than one.
@@ -167,14 +155,14 @@ def find_log(container: Container) -> LogMembers:
     ]
     if not choices:
         names = _tables(known) if only is None else [only]
-        choices = [LogMembers(LogLayout("file", member), member) for member in names]
+        choices = [LogLayout("file", member) for member in names]
     layouts = ", ".join(dict.fromkeys(layout.events for layout in LOG_LAYOUTS))
     allowed = f"{layouts}, or one file of events"
     _require_one([choice.events for choice in choices], container, known, "log", allowed)
     return choices[0]
 
 
-def _known_layout(member: str, known: Sequence[str]) -> LogMembers | None:
+def _known_layout(member: str, known: Sequence[str]) -> LogLayout | None:
     """Layout of a file of events, with siblings, if known."""
     path = PurePosixPath(member)
     layout = next((layout for layout in LOG_LAYOUTS if layout.events == path.name.lower()), None)
@@ -188,7 +176,8 @@ def _known_layout(member: str, known: Sequence[str]) -> LogMembers | None:
     users = sibling(layout.users)
     if layout.name == "MovieLens 1M" and users is None:
         layout = _10M  # which has the layout of 1M without a table of users
-    return LogMembers(layout, member, sibling(layout.items), users, sibling(layout.genres))
+    items, genres = sibling(layout.items), sibling(layout.genres)
+    return replace(layout, events=member, items=items, users=users, genres=genres)
 
 
 def find_observed(container: Container) -> tuple[str, ObservedLayout]:

@@ -16,20 +16,7 @@ from pydantic.dataclasses import dataclass
 from rimsim.arrays import Float32s, Floats
 from rimsim.data.log import EventLog
 from rimsim.errors import ConfigError, refuse
-from rimsim.intensity.contract import (
-    Hidden,
-    IntensityModel,
-    ModelCapabilities,
-    RecurrentModel,
-    Walk,
-    caller_owns,
-    owns_scores,
-    recurrent,
-    require_targets,
-    resolved,
-    spans,
-    walked,
-)
+from rimsim.intensity import contract
 from rimsim.intensity.persistence import Stored, load, save_model
 from rimsim.intensity.product import settled
 from rimsim.intensity.selection.held_out import HeldOut, best_of
@@ -54,7 +41,7 @@ class RankedModel:
 
 
 def ranked(
-    log: EventLog, names: Sequence[str], models: Sequence[IntensityModel], gap: str, seed: int
+    log: EventLog, names: Sequence[str], models: Sequence[contract.IntensityModel], gap: str, seed: int
 ) -> tuple[RankedModel, ...]:
     """Models ranked on later sessions, the best first.
 
@@ -75,10 +62,10 @@ def ranked(
     return (first, *others)
 
 
-def log_scores(model: IntensityModel, states: UserStates) -> Float32s:
+def log_scores(model: contract.IntensityModel, states: UserStates) -> Float32s:
     """(n, M) log λ(x,y), at least log 1e-30."""
     parts = []
-    for first, stop in spans(len(states), _ROWS):
+    for first, stop in contract.spans(len(states), _ROWS):
         parts.append(model.score(states[first:stop]).clamp(min=1e-30).log().cpu().numpy())
     return np.concatenate(parts).astype(np.float32)
 
@@ -110,13 +97,13 @@ class SelectedModel(Stored):
 
     def __init__(self, config: AutoConfig | None = None) -> None:
         self.config = config or AutoConfig()
-        self.device = resolved(self.config.device)
+        self.device = contract.resolved(self.config.device)
         self.name = ""
         self.ranking: tuple[RankedModel, ...] = ()
-        self._chosen: RecurrentModel | None = None
+        self._chosen: contract.RecurrentModel | None = None
 
     @abstractmethod
-    def _make(self, name: str, **options: Any) -> IntensityModel:
+    def _make(self, name: str, **options: Any) -> contract.IntensityModel:
         """Unfitted model of a name; options: seed, device, gap."""
 
     @abstractmethod
@@ -126,7 +113,7 @@ class SelectedModel(Stored):
     def fit(self, log: EventLog) -> Self:
         """Rank the candidates, then fit the best to the log."""
         config = self.config
-        require_targets(log, self.kind)
+        contract.require_targets(log, self.kind)
         names = config.candidates
         for name in (*names, config.fallback):
             if name == self.kind or not self._is_mark(name):
@@ -139,22 +126,22 @@ class SelectedModel(Stored):
             self.ranking = ranked(log, names, models, config.session_gap, config.seed)
         alone = names[0] if len(names) == 1 else config.fallback
         self.name = self.ranking[0].name if self.ranking else alone
-        model = recurrent(self._made(self.name))
+        model = contract.recurrent(self._made(self.name))
         if model is None:
             refuse(ConfigError, "auto", f"found the candidate {self.name!r}", "models with encode and step")
         self._chosen = model.fit(log)
         return self
 
-    def settled(self) -> IntensityModel:
+    def settled(self) -> contract.IntensityModel:
         """Unfitted model of the chosen kind, with its choices."""
         return settled(self._made(self.name), self.chosen)
 
-    def _made(self, name: str) -> IntensityModel:
+    def _made(self, name: str) -> contract.IntensityModel:
         config = self.config
         return self._make(name, seed=config.seed, device=str(self.device), gap=config.session_gap)
 
     @property
-    def _candidates(self) -> tuple[IntensityModel, ...]:
+    def _candidates(self) -> tuple[contract.IntensityModel, ...]:
         """Candidates and fallback, not fitted."""
         names = dict.fromkeys((*self.config.candidates, self.config.fallback))
         return tuple(self._make(name, device=str(self.device)) for name in names if name != self.kind)
@@ -167,40 +154,40 @@ class SelectedModel(Stored):
     @property
     def takes_weights(self) -> bool:
         """True if every candidate takes weights."""
-        return all(ModelCapabilities.of(model).takes_weights for model in self._candidates)
+        return all(contract.ModelCapabilities.of(model).takes_weights for model in self._candidates)
 
     @property
-    def chosen(self) -> RecurrentModel:
+    def chosen(self) -> contract.RecurrentModel:
         """Chosen model."""
         return self._after_fit(self._chosen)
 
     @property
     def depends_on_state(self) -> bool:
         """True if the chosen model's p(y|x) depends on x."""
-        return self._chosen is None or ModelCapabilities.of(self._chosen).depends_on_state
+        return self._chosen is None or contract.ModelCapabilities.of(self._chosen).depends_on_state
 
     def update(self, log: EventLog) -> Self:
         """Update the chosen model; the choice stays."""
         self.chosen.update(log)
         return self
 
-    def encode(self, states: UserStates) -> Hidden:
+    def encode(self, states: UserStates) -> contract.Hidden:
         """Hidden states of the chosen model."""
         return self.chosen.encode(states)
 
-    def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
+    def step(self, hidden: contract.Hidden, items: torch.Tensor, times: torch.Tensor) -> contract.Hidden:
         """Hidden states of the chosen model after another event."""
         return self.chosen.step(hidden, items, times)
 
-    def walk(self, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
+    def walk(self, hidden: contract.Hidden, walk: contract.Walk) -> tuple[contract.Hidden, contract.Hidden]:
         """Hidden states of the chosen model after a walk."""
-        return walked(self.chosen, hidden, walk)
+        return contract.walked(self.chosen, hidden, walk)
 
-    @caller_owns
-    def score_hidden(self, hidden: Hidden, now: Floats) -> torch.Tensor:
+    @contract.caller_owns
+    def score_hidden(self, hidden: contract.Hidden, now: Floats) -> torch.Tensor:
         """(n, M) float32 p(y|x) of the chosen model."""
         scores = self.chosen.score_hidden(hidden, now)
-        return scores if owns_scores(self.chosen) else scores.clone()
+        return scores if contract.owns_scores(self.chosen) else scores.clone()
 
     def score(self, states: UserStates) -> torch.Tensor:
         """(n, M) float32 p(y|x); rows sum to 1."""

@@ -12,17 +12,8 @@ from pydantic.dataclasses import dataclass
 from rimsim.arrays import Ints
 from rimsim.data.log import EventLog
 from rimsim.intensity.contract import BLOCK, STEP, Hidden, in_blocks, padded, spans
+from rimsim.intensity.sequence import training
 from rimsim.intensity.sequence.sequence_model import SequenceConfig, SequenceModel
-from rimsim.intensity.sequence.training import (
-    Batch,
-    Forward,
-    Outputs,
-    SequenceNetwork,
-    Windows,
-    dropped,
-    histories,
-    last_events,
-)
 from rimsim.intensity.states import UserStates
 
 
@@ -31,7 +22,7 @@ class GRUConfig(SequenceConfig):
     """Size and training of the GRU."""
 
 
-class GRUNetwork(SequenceNetwork):
+class GRUNetwork(training.SequenceNetwork):
     """Tied item vectors, one GRU layer, and an item bias."""
 
     def __init__(self, n_items: int, width: int, dropout: float) -> None:
@@ -50,15 +41,15 @@ class GRUNetwork(SequenceNetwork):
         self, items: torch.Tensor, start: torch.Tensor, draw: torch.Generator | None = None
     ) -> torch.Tensor:
         """Hidden states (b, L + 1, W) around each read item."""
-        read = dropped(self.item[items], self.dropout, draw)
+        read = training.dropped(self.item[items], self.dropout, draw)
         if not read.shape[1]:  # a batch of first events: nothing has been read
             return start[:, None]
         after, _ = self.gru(read, start[None].contiguous())
         return torch.cat([start[:, None], after], dim=1)
 
     def outputs(
-        self, batch: Batch, draw: torch.Generator | None, start: torch.Tensor | None = None
-    ) -> Outputs:
+        self, batch: training.Batch, draw: torch.Generator | None, start: torch.Tensor | None = None
+    ) -> training.Outputs:
         """Hidden states (p, W) at the predicted positions, and item vectors.
 
         States begin at ``start`` (b, W) or at zero.
@@ -66,7 +57,7 @@ class GRUNetwork(SequenceNetwork):
         if start is None:
             start = self.item.new_zeros((len(batch.items), self.item.shape[1]))
         at = self.hidden(batch.items, start, draw)[batch.row, batch.step]
-        return dropped(at, self.dropout, draw), self.item
+        return training.dropped(at, self.dropout, draw), self.item
 
 
 class GRU(SequenceModel[GRUConfig, GRUNetwork]):
@@ -88,11 +79,11 @@ class GRU(SequenceModel[GRUConfig, GRUNetwork]):
         del log
         return GRUNetwork(n_items, self.config.width, self.config.dropout)
 
-    def _continued(self, cut: Windows) -> Forward:
+    def _continued(self, cut: training.Windows) -> training.Forward:
         network = self.network
         # Half the context is enough for a state that training is about to move anyway, and halves the cost.
         room = max(self.config.context // 2 - self.config.update_steps_back, 0)
-        start = self._read(*histories(cut.item, cut.origin, cut.begin, room))
+        start = self._read(*training.histories(cut.item, cut.origin, cut.begin, room))
         return lambda batch, draw: network.outputs(batch, draw, start[torch.from_numpy(batch.rows)])
 
     def _refresh(self) -> None:
@@ -133,7 +124,7 @@ class GRU(SequenceModel[GRUConfig, GRUNetwork]):
     def encode(self, states: UserStates) -> Hidden:
         """Hidden states (n, W) after each state's last ``context`` events."""
         _ = self.network  # raises before a fit
-        return (self._read(*last_events(states, self.config.context)),)
+        return (self._read(*training.last_events(states, self.config.context)),)
 
     @torch.no_grad()
     def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:

@@ -182,16 +182,16 @@ class _TruthScorer(Scorer):
 class TruthScores(ArrivalScores):
     """True scores of a round's arrivals, given all earlier consumptions."""
 
-    def _events(self, arrivals: Ints) -> Ints:
+    def _events(self, rows: Ints) -> Ints:
         """(n,) events of each visitor, known to the platform or not."""
-        return self._histories.events.counts[self._schedule.slot[arrivals]]
+        return self._histories.events.counts[self._schedule.slot[rows]]
 
-    def _events_of(self, arrival: int) -> int:
-        return int(self._histories.events.counts[self._schedule.slot[arrival]])
+    def _events_of(self, row: int) -> int:
+        return int(self._histories.events.counts[self._schedule.slot[row]])
 
-    def of(self, arrivals: Ints) -> tuple[Float32s, Float32s]:
+    def of(self, rows: Ints) -> tuple[Float32s, Float32s]:
         """p* (n, M) and λ* (n,) of arrivals."""
-        share, size, _ = self.rows(arrivals).arrays
+        share, size, _ = self.rows(rows).arrays
         return share, size
 
 

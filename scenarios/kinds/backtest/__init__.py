@@ -10,19 +10,17 @@ import numpy as np
 import pandas as pd
 
 from rimsim.config import to_plain
-from rimsim.data import load_log, require_usable
+from rimsim.data import Needs
 from rimsim.errors import ConfigError, refuse
 from rimsim.intensity.cache import log_digest
 from rimsim.scenarios.kinds.backtest import tasks
 from rimsim.scenarios.kinds.backtest.models import Models
 from rimsim.scenarios.kinds.backtest.report import backtest_report
 from rimsim.scenarios.kinds.backtest.split import BacktestConfig, LogSplit, make_split
-from rimsim.scenarios.kinds.results import RunResult, table_of
+from rimsim.scenarios.kinds.results import RunResult, table_of, usable_log
 from rimsim.scenarios.report.charts import draw
 from rimsim.scenarios.runs.job import Execution, Job, make_run
-from rimsim.scenarios.runs.local import MAIN, log_bytes, require_memory
-from rimsim.scenarios.runs.store import Run, folder_for, load_facts, load_run, load_text
-from rimsim.system import single_thread
+from rimsim.scenarios.runs.store import Run, folder_for, load_facts, load_run
 from rimsim.tracking import event_folder
 from rimsim.tracking.events import EventFile
 
@@ -63,12 +61,7 @@ def backtest(
     """
     config = config or BacktestConfig()
     show = report or (lambda _: None)
-    single_thread()
-    log = load_log(config.data)
-    require_usable(log, use="back-test")
-    if (read := load_text(log)) is not None:
-        show(read)
-    require_memory(log_bytes(log) + MAIN, 0.0, 1, "number of events (data)")
+    log = usable_log(config.data, Needs(), "back-test", show)
     splits = {seed: make_split(log, config.split, seed) for seed in config.seeds}
     about = {seed: _about(split, config) for seed, split in splits.items()}
     described = {"backtest": to_plain(config), "splits": about, "log": load_facts(log)}
@@ -135,14 +128,11 @@ def _answers(models: Models, name: str) -> Iterator[tuple[str, float, float, Map
     yield "user-rec", none, none, tasks.user_recommendation(scores, split, c, seed)
     if not (any(config.beta) or config.cap):
         return
-    past, rate = models.past(name), models.judging_rate(name)
     pricing = tasks.Pricing(seed, config.tol, config.dither)
-    for beta, values in tasks.matching_with_floors(
-        scores, past, split, k, config.beta, rate, pricing
-    ).items():
+    online = tasks.Matching(scores, models.past(name), split, k, pricing)
+    for beta, values in online.with_floors(config.beta, models.judging_rate(name)).items():
         yield "online", beta, none, values
-    share = config.user_share
-    for cap, values in tasks.matching_with_caps(scores, past, split, k, config.cap, share, pricing).items():
+    for cap, values in online.with_caps(config.cap, config.user_share).items():
         yield "online", none, cap, values
 
 

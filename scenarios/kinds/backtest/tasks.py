@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
@@ -111,111 +112,97 @@ def user_recommendation(scores: ChunkedScores, split: LogSplit, c: int, seed: in
     }
 
 
-def matching_with_floors(
-    scores: ChunkedScores,
-    past: ChunkedScores,
-    split: LogSplit,
-    k: int,
-    betas: Sequence[float],
-    rate: Float32s | None,
-    pricing: Pricing,
-) -> Results:
-    """Metrics by β of online matching with floors.
+@dataclass(frozen=True, eq=False)
+class Matching:
+    """Online matching of test states at prices of past ones."""
 
-    Who pays: positions per slate, by decile of λ(x), of items that the same model leaves below their floor without one.
-    """
-    n, m = scores.shape
-    free = _slates(scores, split, np.zeros(m), k, pricing.seed, 0.0)
-    alone = measures.exposure_counts(free, m)
-    prices = _Prices(past, pricing)
-    metrics = {}
-    for beta in betas:
-        required = required_exposure(beta, n, k, split.known, pricing.seed)
-        solution, slates = None, free
-        if required.any():
-            floor = required_exposure(beta, past.shape[0], k, split.known, pricing.seed)
-            solution = prices.with_floors(k, floor)
-            width = pricing.width(solution, past.shape[0] * k)
-            slates = _slates(scores, split, solution.item_price, k, pricing.seed, width)
-        served = Served(split.targets)
-        served.add(0, slates)
-        values = served.metrics(n * k, split.known)
-        values["shortfall"] = measures.shortfall(served.exposure, required)
-        values["items_met"] = measures.items_met(served.exposure, required)
-        if solution is not None:
-            values["gap"] = solution.gap
-            if rate is not None:
-                paid = measures.who_pays(slates, measures.binding_items(alone, required), rate)
-                values |= {f"{PAYING}{number}": float(value) for number, value in enumerate(paid, 1)}
-                values["guaranteed_lowest_minus_highest"] = float(paid[0] - paid[-1])
-        metrics[beta] = values
-    return metrics
+    scores: ChunkedScores
+    past: ChunkedScores
+    split: LogSplit
+    k: int
+    pricing: Pricing
 
+    def with_floors(self, betas: Sequence[float], rate: Float32s | None) -> Results:
+        """Metrics by β.
 
-def matching_with_caps(
-    scores: ChunkedScores,
-    past: ChunkedScores,
-    split: LogSplit,
-    k: int,
-    caps: Sequence[float],
-    share: float,
-    pricing: Pricing,
-) -> Results:
-    """Metrics by m of online matching with caps.
+        Who pays: positions per slate, by decile of λ(x), of items that the same model leaves below their floor without
+        one.
+        """
+        (n, m), k, known, pricing = self.scores.shape, self.k, self.split.known, self.pricing
+        past = self.past.shape[0]
+        free = self._slates(np.zeros(m), k, 0.0)
+        alone = measures.exposure_counts(free, m)
+        metrics = {}
+        for beta in betas:
+            required = required_exposure(beta, n, k, known, pricing.seed)
+            solution, slates = None, free
+            if required.any():
+                solution = self._floored(required_exposure(beta, past, k, known, pricing.seed))
+                slates = self._slates(solution.item_price, k, pricing.width(solution, past * k))
+            served = Served(self.split.targets)
+            served.add(0, slates)
+            values = served.metrics(n * k, known)
+            values["shortfall"] = measures.shortfall(served.exposure, required)
+            values["items_met"] = measures.items_met(served.exposure, required)
+            if solution is not None:
+                values["gap"] = solution.gap
+                if rate is not None:
+                    paid = measures.who_pays(slates, measures.binding_items(alone, required), rate)
+                    values |= {f"{PAYING}{number}": float(value) for number, value in enumerate(paid, 1)}
+                    values["guaranteed_lowest_minus_highest"] = float(paid[0] - paid[-1])
+            metrics[beta] = values
+        return metrics
 
-    An item is shown to a share of the users at most. An empty position is no miss here, since caps leave positions
-    empty: precision is hits per exposure, and ``filled`` the exposed share of what the caps allow.
-    """
-    n, m = scores.shape
-    prices = _Prices(past, pricing)
-    metrics = {}
-    for multiple in caps:
-        capacity = min(round(multiple * k), m)
-        solution = prices.solved(capacity, 0, np.full(m, int(np.ceil(share * past.shape[0]))))
-        width = pricing.width(solution, int(solution.exposure.sum()))
-        slates = _served(scores, split, solution.item_price, capacity, pricing.seed, width)
-        served = _counted(slates, split)
-        values = served.metrics(served.filled, split.known)
-        allowed = min(n * capacity, int(np.ceil(share * n)) * split.n_known)
-        metrics[multiple] = values | {"filled": served.filled / allowed, "gap": solution.gap}
-    return metrics
+    def with_caps(self, caps: Sequence[float], share: float) -> Results:
+        """Metrics by m, where a user gets m·k positions.
 
+        An item is shown to a share of the users at most. An empty position is no miss here, since caps leave positions
+        empty: precision is hits per exposure, and ``filled`` the exposed share of what the caps allow.
+        """
+        (n, m), split, pricing = self.scores.shape, self.split, self.pricing
+        cap = np.full(m, int(np.ceil(share * self.past.shape[0])))
+        metrics = {}
+        for multiple in caps:
+            capacity = min(round(multiple * self.k), m)
+            solution = self._solved(capacity, 0, cap)
+            width = pricing.width(solution, int(solution.exposure.sum()))
+            blocks = _served(self.scores, split, solution.item_price, capacity, pricing.seed, width)
+            served = _counted(blocks, split)
+            allowed = min(n * capacity, int(np.ceil(share * n)) * split.n_known)
+            filled = {"filled": served.filled / allowed, "gap": solution.gap}
+            metrics[multiple] = served.metrics(served.filled, split.known) | filled
+        return metrics
 
-class _Prices:
-    """Prices of past states; small matrices are made once."""
+    def _slates(self, price: Floats, k: int, width: float) -> Ints:
+        blocks = _served(self.scores, self.split, price, k, self.pricing.seed, width)
+        return np.concatenate([slates for _, slates in blocks])
 
-    def __init__(self, past: ChunkedScores, pricing: Pricing) -> None:
-        n, m = past.shape
-        self._past, self._pricing = past, pricing
-        self._scores: object = past
-        self._admissible: Bools | None = None
-        if n * m <= _DENSE:
-            matrix = np.concatenate([past.rows(start, stop) for start, stop in spans(n, ROWS)])
-            self._admissible = np.isfinite(matrix)
-            matrix[~self._admissible] = 0.0
-            self._scores = matrix
+    @cached_property
+    def _priced(self) -> tuple[object, Bools | None]:
+        """Scores of past states, whole if small, and admissible ones."""
+        n, m = self.past.shape
+        if n * m > _DENSE:
+            return self.past, None
+        matrix = np.concatenate([self.past.rows(start, stop) for start, stop in spans(n, ROWS)])
+        admissible = np.isfinite(matrix)
+        matrix[~admissible] = 0.0
+        return matrix, admissible
 
-    def with_floors(self, k: int, floor: Ints) -> DualSolution:
+    def _floored(self, floor: Ints) -> DualSolution:
         try:
-            return self.solved(k, floor)
+            return self._solved(self.k, floor)
         except InfeasibleError:
             # Too few states that have not consumed an item already: come as near as can be.
-            past = self._past
+            past = self.past
             largest = max(float(past.rows(start, stop).max()) for start, stop in spans(past.shape[0], ROWS))
-            return self.solved(k, floor, cost=_DEAR * largest)
+            return self._solved(self.k, floor, cost=_DEAR * largest)
 
-    def solved(
+    def _solved(
         self, capacity: int, floor: Ints | int, cap: Ints | None = None, cost: float | None = None
     ) -> DualSolution:
+        (scores, known), pricing = self._priced, self.pricing
         return solve_dual(
-            self._scores,
-            capacity,
-            floor,
-            cap,
-            admissible=self._admissible,
-            cost=cost,
-            tol=self._pricing.tol,
-            tie_seed=self._pricing.seed,
+            scores, capacity, floor, cap, admissible=known, cost=cost, tol=pricing.tol, tie_seed=pricing.seed
         )
 
 
@@ -234,7 +221,3 @@ def _served(
         users = split.test.user[start:stop]
         rows = scores.rows(start, stop)
         yield start, price_slates(rows, price, k, tie_seed=seed, row_keys=users, tie_width=width)
-
-
-def _slates(scores: ChunkedScores, split: LogSplit, price: Floats, k: int, seed: int, width: float) -> Ints:
-    return np.concatenate([slates for _, slates in _served(scores, split, price, k, seed, width)])

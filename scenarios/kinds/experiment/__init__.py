@@ -23,15 +23,8 @@ from rimsim.market import build_world
 from rimsim.market.world import expected_arrivals, own_places
 from rimsim.measures.loop import late_rounds
 from rimsim.plugs import own_code
+from rimsim.scenarios.kinds import results
 from rimsim.scenarios.kinds.experiment.market import WorldRound, play_experiment, play_world
-from rimsim.scenarios.kinds.results import (
-    Count,
-    Panel,
-    RunResult,
-    bias_over_seeds,
-    bias_table,
-    interval_panels,
-)
 from rimsim.scenarios.report.charts import draw
 from rimsim.scenarios.report.console import picture_places
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
@@ -58,7 +51,7 @@ _LABELS = ("design", "training", "prices")
 Setting: TypeAlias = tuple[str, str, str]  # design, training and prices
 
 
-class Experiment(RunResult):
+class Experiment(results.RunResult):
     """Experiment on disk, with the tables ``experiment`` (also ``table``) and ``arrivals``."""
 
     @property
@@ -185,7 +178,7 @@ def _play(
     settings: Sequence[Setting],
     interval: float,
     seed: int,
-    report: Count,
+    report: results.Count,
 ) -> dict[str, pd.DataFrame]:
     """Tables of the worlds and experiments of a seed."""
     with own_code([*agents, *own_places(config)]):
@@ -295,7 +288,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
         sign=np.sign(table["naive"]) == np.sign(mean_total),
     )
     shares = ("coverage", "power", "sign")
-    return bias_over_seeds(work, (*_LABELS, "metric"), ("naive", "total_effect"), shares)
+    return results.bias_over_seeds(work, (*_LABELS, "metric"), ("naive", "total_effect"), shares)
 
 
 def experiment_report(run: Run) -> Report:
@@ -355,7 +348,7 @@ def _table(metric: str, found: pd.DataFrame, agents: tuple[str, str]) -> TextTab
         "power": ("power", ".1%"),
         "right sign": ("sign", ".1%"),
     }
-    return bias_table(title, found, "design, training, prices", _LABELS, columns)
+    return results.bias_table(title, found, "design, training, prices", _LABELS, columns)
 
 
 def _designs_against_total(found: pd.DataFrame, agents: tuple[str, str]) -> Figure:
@@ -366,8 +359,8 @@ def _designs_against_total(found: pd.DataFrame, agents: tuple[str, str]) -> Figu
         labels = [", ".join(row) for row in rows[list(_LABELS)].to_numpy().tolist()]
         estimates_of = dict(zip(labels, zip(rows["naive"], rows["width"] / 2, strict=True), strict=True))
         total = float(rows["total_effect"].mean())
-        panels.append(Panel(metric.replace("_", " "), estimates_of, total, 0.0))
-    return interval_panels(
+        panels.append(results.Panel(metric.replace("_", " "), estimates_of, total, 0.0))
+    return results.interval_panels(
         f"What {agents[1]} brings beside {agents[0]}: experiments on one market against two whole worlds",
         f"Dots: mean naive estimates over {int(found['seeds'].iloc[0])} seeds; bars: their mean 95 % intervals. "
         "Line: total effect. Dotted: none.",

@@ -18,44 +18,29 @@ from pydantic.dataclasses import dataclass
 
 from rimsim.config import ConsumerConfig, DataConfig, PlatformConfig, to_plain
 from rimsim.config.fields import STRICT, duration_seconds, require_distinct
-from rimsim.data import EventLog, Needs, load_log, load_observed, require_usable
+from rimsim.data import EventLog, Needs, load_observed
 from rimsim.errors import ConfigError, refuse, require_known
 from rimsim.evaluation.appeal import HiddenQuality, hidden_quality
 from rimsim.intensity.cache import log_digest
 from rimsim.intensity.contract import resolved
 from rimsim.intensity.registry import make, mark_and_ground, names, parts
 from rimsim.intensity.states import session_examples
-from rimsim.market.agreement import (
-    ORACLE,
-    RANDOM,
-    ChoiceLaw,
-    Cut,
-    Evidence,
-    Make,
-    SlateSetting,
-    fitted_model,
-    gather,
-    make_cut,
-    unfitted_model,
-)
+from rimsim.market import agreement as evidence_of
 from rimsim.market.consumers.truths import AUTO, CANDIDATES, Truth
 from rimsim.market.world import kept_truth
 from rimsim.measures import agreement, mean_interval, pairs_of
 from rimsim.plugs import own_code
-from rimsim.scenarios.kinds.results import RunResult, Show, table_of
+from rimsim.scenarios.kinds.results import RunResult, Show, table_of, usable_log
 from rimsim.scenarios.kinds.validate import checks
 from rimsim.scenarios.kinds.validate.answers import HeldAnswers, held_answers, judge_observed
-from rimsim.scenarios.kinds.validate.false_truths import FALSE, PAST, bar_name, false_truths
 from rimsim.scenarios.kinds.validate.report import BESTSELLERS, readme, validation_report
 from rimsim.scenarios.report.charts import draw
 from rimsim.scenarios.runs import store
 from rimsim.scenarios.runs.job import Execution, Job, make_run
-from rimsim.scenarios.runs.local import MAIN, log_bytes, require_memory
 from rimsim.scenarios.runs.store import Run, load_run
-from rimsim.system import single_thread
 
 Truths: TypeAlias = Mapping[str, Truth]
-MODELS = ("bag", "ease", "factors", "returning", "popularity", "als", "gru", RANDOM)
+MODELS = ("bag", "ease", "factors", "returning", "popularity", "als", "gru", evidence_of.RANDOM)
 """Models that are compared by default, besides the platform's; ``als`` only where its package is installed."""
 COLUMNS = ("model", "truth", "draw", "metric", "value")  # Columns of `validate.parquet`
 README = "README.md"  # Conclusions, in the run folder
@@ -126,7 +111,7 @@ class ValidateConfig:
     def __post_init__(self) -> None:
         require_distinct(self, ("models", "without", "truths"))
         for model in (*self.models, self.serving):
-            if model != RANDOM:
+            if model != evidence_of.RANDOM:
                 parts(model)
         named = [truth for truth in self.truths if ":" not in truth]
         require_known("truths: found {}", named, [AUTO, *names()])
@@ -176,22 +161,17 @@ def validate(
     """
     config = config or ValidateConfig()
     show = report or (lambda _: None)
-    single_thread()
     resolved(config.device)
     with own_code(config.chosen):
         for name in config.chosen:
-            if name != RANDOM:
-                unfitted_model(name, 0, config.device)
+            if name != evidence_of.RANDOM:
+                evidence_of.unfitted_model(name, 0, config.device)
     if (ground := mark_and_ground(config.serving)[1]) is not None:
         make(ground, device=config.device)
-    log = load_log(config.data)
+    log = usable_log(config.data, Needs(gap=duration_seconds(config.data.session_gap)), "validate", show)
     work = _Work(log, config, show)
-    require_usable(log, Needs(gap=work.gap), use="validate")
     if config.slate >= log.n_items:
         refuse(ConfigError, "slate", f"{config.slate} of {log.n_items} items", "fewer than all")
-    if (read := store.load_text(log)) is not None:
-        show(read)
-    require_memory(log_bytes(log) + MAIN, 0.0, 1, "number of events (data)")
     answers, quality, wanted = None, None, config.observed
     if wanted.table is not None:
         table = load_observed(wanted.table, columns=wanted.columns, value=wanted.value)
@@ -199,7 +179,7 @@ def validate(
         answers = held_answers(table, log, taken_at=wanted.taken_at)
         quality = hidden_quality(table, log, taken_at=wanted.taken_at)
     after, gap_text = config.after, config.data.session_gap
-    cuts = [make_cut(log, draw, gap=gap_text, after=after) for draw in range(config.draws)]
+    cuts = [evidence_of.make_cut(log, draw, gap=gap_text, after=after) for draw in range(config.draws)]
     folder = store.folder_for(out, "validate")
     store.require_free(folder)
     show(f"{len(cuts[0]):,} users come back and are cut at {config.draws} drawn sessions")
@@ -242,17 +222,15 @@ class _Work:
         return duration_seconds(self.config.data.session_gap)
 
     @property
-    def unfitted(self) -> Make:
+    def unfitted(self) -> evidence_of.Make:
         """Maker of unfitted models."""
-        return partial(unfitted_model, gap=self.config.data.session_gap)
+        return partial(evidence_of.unfitted_model, gap=self.config.data.session_gap)
 
     def truths(self) -> tuple[dict[str, Truth], str | None]:
         """Truths fitted to the log, and the chosen name."""
         fitted: dict[str, Truth] = {}
         chosen = None
-        for name in sorted(
-            self.config.truths, key=lambda name: name != AUTO
-        ):  # the choice tells one of the names
+        for name in sorted(self.config.truths, key=lambda name: name != AUTO):  # auto tells one of the names
             if name not in fitted:
                 truth = kept_truth(self.log, gap=self.gap, kind=name, rank=self.config.rank)
                 fitted[truth.kind] = truth
@@ -262,25 +240,30 @@ class _Work:
         return fitted, chosen
 
     def session_tables(
-        self, cuts: Sequence[Cut], truths: Truths, chosen: str | None
+        self, cuts: Sequence[evidence_of.Cut], truths: Truths, chosen: str | None
     ) -> dict[str, pd.DataFrame]:
         """Tables of later sessions' evidence and of checks."""
         config = self.config
-        setting = SlateSetting(config.slate, config.position_decay, config.device)
+        setting = evidence_of.SlateSetting(config.slate, config.position_decay, config.device)
 
-        def of_past(cut: Cut) -> dict[str, Truth]:
+        def of_past(cut: evidence_of.Cut) -> dict[str, Truth]:
             past, gap, rank = cut.later.past, self.gap, config.rank
-            return {bar_name(name, PAST): kept_truth(past, gap=gap, kind=name, rank=rank) for name in truths}
+            return {
+                checks.bar_name(name, checks.PAST): kept_truth(past, gap=gap, kind=name, rank=rank)
+                for name in truths
+            }
 
-        judged: dict[str, ChoiceLaw] = {**truths, **false_truths(truths, self.log)}
-        everything = gather(cuts, config.chosen, judged, setting, self.show, self.unfitted, of_past)
+        judged: dict[str, evidence_of.ChoiceLaw] = {**truths, **checks.false_truths(truths, self.log)}
+        everything = evidence_of.gather(
+            cuts, config.chosen, judged, setting, self.show, self.unfitted, of_past
+        )
         evidence = replace(everything, utility={name: everything.utility[name] for name in truths})
         real, agreements = evidence.by_user(), []
         for name in truths:
             figures = agreement(real, evidence.by_user(name)[:-1], resamples=config.resamples).figures
             bars = {}
-            for bar in (*FALSE, PAST):
-                simulated = everything.by_user(bar_name(name, bar))[:-1]
+            for bar in (*checks.FALSE, checks.PAST):
+                simulated = everything.by_user(checks.bar_name(name, bar))[:-1]
                 bars[bar] = agreement(real, simulated, resamples=0).kendall_settled
             figures |= {**bars, "chosen": float(name == chosen)}
             figures["unfit"] = float(figures["unfit"] or _no_better(figures["kendall_settled"], bars))
@@ -292,7 +275,9 @@ class _Work:
             "validate": value_table([*_means(evidence), *self._check_rows(cuts, truths)]),
         }
 
-    def _check_rows(self, cuts: Sequence[Cut], truths: Truths) -> Iterator[tuple[str, str, int, str, float]]:
+    def _check_rows(
+        self, cuts: Sequence[evidence_of.Cut], truths: Truths
+    ) -> Iterator[tuple[str, str, int, str, float]]:
         """Model, truth, draw, metric and value of all checks.
 
         Distributions are those of the truths as they are, fitted to the whole log. Acceptance is asked of the same
@@ -300,7 +285,7 @@ class _Work:
         that they were not fitted to, and stand under the first draw.
         """
         config, sizes = self.config, session_examples(self.log, self.gap)
-        found: list[tuple[str, str, Cut, Mapping[str, float]]] = []
+        found: list[tuple[str, str, evidence_of.Cut, Mapping[str, float]]] = []
         for cut in cuts:
             found.append(("", "", cut, checks.logged(cut, sizes)))
             found += [("", name, cut, checks.simulated(truth, cut, sizes)) for name, truth in truths.items()]
@@ -327,9 +312,9 @@ class _Work:
         """Tables of judges and hidden quality on known answers."""
         config, models = self.config, {}
         for name in config.chosen:
-            if name != RANDOM:
+            if name != evidence_of.RANDOM:
                 self.show(f"known answers: {name}, fitted to the whole log")
-                models[name] = fitted_model(name, 0, config.device, self.log, self.unfitted)
+                models[name] = evidence_of.fitted_model(name, 0, config.device, self.log, self.unfitted)
         found = judge_observed(answers, truths, models, k=config.observed.k)
         table = found.table()
         if quality is not None:
@@ -341,27 +326,27 @@ class _Work:
         return {"observed": table, "observed_pairs": found.pairs()}
 
 
-def _worths(evidence: Evidence) -> list[tuple[str, str]]:
+def _worths(evidence: evidence_of.Evidence) -> list[tuple[str, str]]:
     """Truth (empty: reality) and metric of each worth."""
     return [("", name) for name in evidence.real] + [(truth, "utility") for truth in evidence.utility]
 
 
-def _means(evidence: Evidence) -> Iterator[tuple[str, str, int, str, float]]:
+def _means(evidence: evidence_of.Evidence) -> Iterator[tuple[str, str, int, str, float]]:
     """Means over users: model, truth (empty: reality), draw, metric, value."""
     for (number, seed), (truth, metric) in product(enumerate(evidence.draws), _worths(evidence)):
         values = evidence.utility[truth] if truth else evidence.real[metric]
         # Reality has no oracle.
-        for model, of_users in zip((*evidence.models, ORACLE), values[:, number], strict=False):
+        for model, of_users in zip((*evidence.models, evidence_of.ORACLE), values[:, number], strict=False):
             there = of_users[~np.isnan(of_users)]
             yield model, truth, seed, metric, float(there.mean()) if len(there) else np.nan
 
 
 def _no_better(agreed: float | None, bars: Mapping[str, float | None]) -> bool:
     """True if a false truth agrees as well, below 1."""
-    return agreed is not None and agreed < 1 and any(agreed <= (bars[bar] or 0.0) for bar in FALSE)
+    return agreed is not None and agreed < 1 and any(agreed <= (bars[bar] or 0.0) for bar in checks.FALSE)
 
 
-def _intervals(evidence: Evidence) -> pd.DataFrame:
+def _intervals(evidence: evidence_of.Evidence) -> pd.DataFrame:
     """Table of means with 95 % intervals over users.
 
     A user's draws are averaged first, so that the n users are independent.
@@ -369,14 +354,14 @@ def _intervals(evidence: Evidence) -> pd.DataFrame:
     rows = []
     for truth, metric in _worths(evidence):
         by_user = evidence.by_user(truth, metric)
-        for model, of_users in zip((*evidence.models, ORACLE), by_user, strict=False):
+        for model, of_users in zip((*evidence.models, evidence_of.ORACLE), by_user, strict=False):
             found = mean_interval(of_users)
             rows.append((model, truth, metric, found.mean, found.low, found.high, found.n))
     columns = ["model", "truth", "metric", "mean", "low", "high", "users"]
     return table_of(rows, columns, ("mean", "low", "high"))
 
 
-def _pairs(evidence: Evidence) -> pd.DataFrame:
+def _pairs(evidence: evidence_of.Evidence) -> pd.DataFrame:
     """Table of pairs of models, the really better first.
 
     ``difference`` is of real precision, with its paired 95 % interval over users; ``simulated`` is of utility.

@@ -1,7 +1,8 @@
-"""Checks of truths: acceptance, distributions, calibration of λ."""
+"""Checks of truths: false truths, acceptance, distributions, calibration of λ."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -18,10 +19,60 @@ from rimsim.intensity.calibration import count_calibration
 from rimsim.intensity.contract import spans
 from rimsim.intensity.registry import make
 from rimsim.intensity.scores import ROWS
-from rimsim.intensity.states import CountExamples, session_examples
+from rimsim.intensity.states import CountExamples, UserStates, session_examples
 from rimsim.market.agreement import Cut, true_shares
 from rimsim.market.consumers.truths import Truth
 from rimsim.measures import genre_shares, genre_weights
+
+FALSE = {
+    "false_popularity": "popularity alone",
+    "false_other_user": "tastes of other users",
+    "false_opposite": "opposite tastes",
+}
+"""Metric of each false truth's agreement, and its name in sentences."""
+PAST = "past_alone"
+"""Metric of the agreement of the truth fitted to the past alone."""
+
+
+@dataclass(frozen=True, eq=False)
+class FalseTruth:
+    """Truth with wrong tastes and right session sizes."""
+
+    truth: Truth
+    popularity: Floats
+    """(M,) share of each item in the log's events."""
+    wrong: str
+    """A key of ``FALSE``."""
+
+    def expected(self, users: Ints, states: UserStates) -> Floats:
+        """(n,) λ*(x) of the truth."""
+        return self.truth.expected(users, states)
+
+    def preference(self, users: Ints, states: UserStates) -> Floats:
+        """(n, M) wrong p*, up to a factor of each row."""
+        if self.wrong == "false_popularity":
+            return np.broadcast_to(self.popularity, (len(users), len(self.popularity)))
+        share = self.truth.preference(users, states)
+        if self.wrong == "false_other_user":
+            return np.roll(share, 1, axis=0)
+        return self.popularity**2 / np.maximum(share, 1e-12)  # a taste is log p* less log popularity
+
+
+def false_truths(truths: Mapping[str, Truth], log: EventLog) -> dict[str, FalseTruth]:
+    """False truths by :func:`bar_name`."""
+    events = np.bincount(log.item, minlength=log.n_items) + 0.5
+    popularity = np.asarray(events / events.sum(), np.float64)
+    return {
+        bar_name(name, wrong): FalseTruth(truth, popularity, wrong)
+        for name, truth in truths.items()
+        for wrong in FALSE
+    }
+
+
+def bar_name(truth: str, bar: str) -> str:
+    """Name of a truth's bar in an evidence."""
+    return f"{truth}: {bar}"
+
 
 # The test of Agent4Rec (Zhang et al., SIGIR 2024) and SimUSER (ACL 2025, industry track): a user is asked about twenty
 # items, of which one in 1 + m is a held-out positive and the others are m times as many that it did not take.

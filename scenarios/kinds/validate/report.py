@@ -13,8 +13,7 @@ import pandas as pd
 
 from rimsim.intensity.registry import mark_and_ground
 from rimsim.market.agreement import ORACLE, RANDOM
-from rimsim.scenarios.kinds.validate.checks import NEGATIVES, QUANTILES, rate_curves
-from rimsim.scenarios.kinds.validate.false_truths import FALSE, PAST
+from rimsim.scenarios.kinds.validate.checks import FALSE, NEGATIVES, PAST, QUANTILES, rate_curves
 from rimsim.scenarios.report import charts
 from rimsim.scenarios.report.console import markdown, picture_places
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
@@ -383,10 +382,8 @@ def _deciles(table: pd.DataFrame) -> TextTable:
 def real_against_simulated(intervals: pd.DataFrame, agreement: pd.DataFrame) -> Figure | None:
     """Real precision of models against utility, a panel per truth."""
     ends = ["mean", "low", "high"]
-    bars = {
-        end: intervals[end].fillna(intervals["mean"]) for end in ends
-    }  # no bar where there is no interval
-    intervals = intervals.assign(**bars)
+    # Where there is no interval, there is no bar.
+    intervals = intervals.assign(**{end: intervals[end].fillna(intervals["mean"]) for end in ends})
     real = intervals[(intervals["truth"] == "") & (intervals["metric"] == "precision")].set_index("model")
     of_truths = figures_of(agreement)
     rows = -(-len(of_truths) // _ACROSS)
@@ -415,12 +412,7 @@ def _panel(ax: Axes, means: pd.DataFrame, looks: Mapping[str, charts.AgentStyle]
     ax.set_xlim(0, 1.12 * (float(means["high", "real"].max()) or 1.0))
     ax.set_ylim(0, 1.1 * (float(means["high", "simulated"].max()) or 1.0))
     ax.set(xlabel="real: precision", ylabel="simulated: utility (consumptions a slate)")
-    figure = ax.get_figure(root=True)
-    if figure is not None:
-        figure.draw_without_rendering()
-    across, up = means["mean", "real"].to_dict(), means["mean", "simulated"].to_dict()
-    points = {name: (float(across[name]), float(up[name])) for name in looks}
-    charts.label_points(ax, points, looks, charts.bar_boxes(ax, means, "real", "simulated"))
+    charts.label_means(ax, means, "real", "simulated", looks)
 
 
 def _message(agreement: Mapping[str, Mapping[str, float]]) -> str:

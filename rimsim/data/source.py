@@ -10,21 +10,14 @@ from typing import Final, Literal, TypedDict, Unpack
 
 from rimsim.config import LogOptions
 from rimsim.config.reading import record_from
-from rimsim.data.catalogue import catalogue, data_folder, downloaded
+from rimsim.data.downloads import catalogue, data_folder, downloaded
 from rimsim.data.log import EventLog, ReadReport
+from rimsim.data.readers import containers
 from rimsim.data.readers.attributes import read_tables
 from rimsim.data.readers.columns import ColumnRoles, Columns
-from rimsim.data.readers.containers import (
-    Container,
-    embedded_container,
-    existing,
-    inside_zip,
-    open_container,
-    zip_container,
-)
-from rimsim.data.readers.delimited import TextForm
 from rimsim.data.readers.events import Collector, assemble, collected, selected, written_dates
 from rimsim.data.readers.layouts import find_log, read_rows
+from rimsim.data.readers.tables import TextForm
 from rimsim.data.readers.values import UNITS, Unit
 from rimsim.errors import ConfigError, DataError, nearest
 
@@ -113,14 +106,14 @@ def _read(
     roles, name = ColumnRoles.of_log(columns), options.source
     container = container_of(name)
     try:
-        members = find_log(container)
+        layout = find_log(container)
         plain = columns is None and options.separator is None
-        form = TextForm(options.separator, options.encoding, members.layout.dialect if plain else None)
+        form = TextForm(options.separator, options.encoding, layout.dialect if plain else None)
         collector, unit_found, reading = collected(
-            lambda collector: read_rows(container, members.events, collector, roles, form),
+            lambda collector: read_rows(container, layout.events, collector, roles, form),
             Collector(roles.kind, unit, skip_bad_rows=options.skip_bad_rows),
         )
-        users, item_table = read_tables(container, members, collector, items)
+        users, item_table = read_tables(container, layout, collector, items)
     finally:
         container.close()
     events = collector.events(name, "s" if reading.times == "iso" else unit_found)
@@ -128,15 +121,15 @@ def _read(
     if unit is None and unit_read == "s" and (dates := written_dates(name, events.time)) is not None:
         events, unit_read = dataclasses.replace(events, time=dates), "yyyymmdd"
     notes = reading.notes
-    if members.layout.name == "MovieLens 100K" and (strangers := events.user_ids[events.user] == 0).any():
+    if layout.name == "MovieLens 100K" and (strangers := events.user_ids[events.user] == 0).any():
         # A copy of u.data that is passed around has three more rows, of a user 0 that MovieLens never had.
         notes += (
-            f"{container.label(members.events)}: left out {strangers.sum()} rows of user 0, not of MovieLens",
+            f"{container.label(layout.events)}: left out {strangers.sum()} rows of user 0, not of MovieLens",
         )
         events = selected(events, ~strangers, "leaving out user 0", events)
     report = ReadReport(
         source=name,
-        layout=members.layout.name if members.layout.name != "file" else reading.kind,
+        layout=layout.name if layout.name != "file" else reading.kind,
         columns=reading.columns,
         time_unit=unit_read,
         rows=len(events.user),
@@ -148,13 +141,13 @@ def _read(
     return dataclasses.replace(assemble(events, options, users, item_table), report=report)
 
 
-def container_of(name: str) -> Container:
+def container_of(name: str) -> containers.Container:
     """Container of a log's source."""
     if name == EMBEDDED:
-        return embedded_container(name)
-    if (zipped := inside_zip(name)) is not None:
-        return zip_container(*zipped)
-    return open_container(_path_of(name))
+        return containers.embedded_container(name)
+    if (zipped := containers.inside_zip(name)) is not None:
+        return containers.zip_container(*zipped)
+    return containers.open_container(_path_of(name))
 
 
 def _path_of(name: str) -> Path:
@@ -162,7 +155,7 @@ def _path_of(name: str) -> Path:
     known = next((entry for entry in catalogue() if entry.name == name), None)
     if known is None or os.path.lexists(name):
         is_word = "." not in name and "/" not in name
-        return existing(name, [entry.name for entry in catalogue()] if is_word else [])
+        return containers.existing(name, [entry.name for entry in catalogue()] if is_word else [])
     fetched = downloaded(name)
     if fetched is None:
         raise DataError(

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Unpack
 import numpy as np
 
 from rimsim.arrays import Ints
-from rimsim.data.load import EMBEDDED, LogSelection, load
 from rimsim.data.log import EventLog, shortcomings
 from rimsim.data.readers.columns import Columns
-from rimsim.errors import DataError, first_words
+from rimsim.data.source import EMBEDDED, LogSelection, load
+from rimsim.errors import DataError, raised_as
 from rimsim.measures import gini
 from rimsim.system import draft_file
 
@@ -120,9 +120,30 @@ class LogDescription:
         """Draw popularity, events over time, gaps and values.
 
         Raises:
-            DataError: If the file cannot be written.
+            DataError: If the file is no PNG, PDF or SVG, or cannot be written.
         """
-        draw(self.log, path)
+        import matplotlib as mpl  # noqa: PLC0415 (slow to import, and only needed here, as all of these)
+        import seaborn as sns  # noqa: PLC0415
+        from matplotlib.figure import Figure  # noqa: PLC0415
+
+        log, target = self.log, Path(path)
+        if target.suffix.lower() not in ENDINGS:
+            raise DataError(f"{target}: a picture ends in {', '.join(ENDINGS)}; found {target.suffix!r}")
+        with sns.axes_style("whitegrid"), mpl.rc_context(_LOOK):
+            figure = Figure(figsize=(10.0, 7.5), layout="constrained")
+            axes = figure.subplots(2, 2)
+            _popularity(axes[0, 0], log)
+            _over_time(axes[0, 1], log)
+            _silences(axes[1, 0], log)
+            if log.value.min() < log.value.max():
+                _values(axes[1, 1], log)
+            else:  # a log without values has 1 throughout: nothing to see
+                _session_lengths(axes[1, 1], log)
+            name = log.report.source if log.report is not None else "log"
+            title = f"{name}: {log.n_users:,} users, {log.n_items:,} items, {len(log):,} events"
+            figure.suptitle(title, fontsize=14, fontweight="bold", x=0.01, ha="left")
+        with raised_as(DataError, target, "cannot be written"), draft_file(target) as draft:
+            figure.savefig(draft, dpi=120)
 
 
 def describe(log: EventLog) -> LogDescription:
@@ -203,39 +224,6 @@ def _attributes(log: EventLog) -> str:
 
 def _date(seconds: float) -> str:
     return f"{dt.datetime.fromtimestamp(float(seconds), dt.UTC):%Y-%m-%d %H:%M}"
-
-
-def draw(log: EventLog, path: str | os.PathLike[str]) -> None:
-    """Draw a log into a PNG, PDF or SVG file.
-
-    Raises:
-        DataError: If the file has another ending, or cannot be written.
-    """
-    import matplotlib as mpl  # noqa: PLC0415 (slow to import, and only needed here, as all of these)
-    import seaborn as sns  # noqa: PLC0415
-    from matplotlib.figure import Figure  # noqa: PLC0415
-
-    target = Path(path)
-    if target.suffix.lower() not in ENDINGS:
-        raise DataError(f"{target}: a picture ends in {', '.join(ENDINGS)}; found {target.suffix!r}")
-    with sns.axes_style("whitegrid"), mpl.rc_context(_LOOK):
-        figure = Figure(figsize=(10.0, 7.5), layout="constrained")
-        axes = figure.subplots(2, 2)
-        _popularity(axes[0, 0], log)
-        _over_time(axes[0, 1], log)
-        _silences(axes[1, 0], log)
-        if log.value.min() < log.value.max():
-            _values(axes[1, 1], log)
-        else:  # a log without values has 1 throughout: nothing to see
-            _session_lengths(axes[1, 1], log)
-        name = log.report.source if log.report is not None else "log"
-        title = f"{name}: {log.n_users:,} users, {log.n_items:,} items, {len(log):,} events"
-        figure.suptitle(title, fontsize=14, fontweight="bold", x=0.01, ha="left")
-    try:
-        with draft_file(target) as draft:
-            figure.savefig(draft, dpi=120)
-    except OSError as broken:
-        raise DataError(f"{target}: cannot be written ({first_words(broken)})") from broken
 
 
 def _popularity(axes: Axes, log: EventLog) -> None:

@@ -1,4 +1,4 @@
-"""``rimsim compare`` and ``rimsim sweep``: begun, resumed, repeated.
+"""Commands that make runs, resume, repeat and export them.
 
 Options are named like the parameters of :func:`rimsim.scenarios.compare` and :func:`rimsim.scenarios.sweep`, whose
 defaults stand for options that are not given.
@@ -14,15 +14,7 @@ import click
 
 from rimsim import scenarios
 from rimsim.errors import ConfigError, RunFolderError
-from rimsim.scenarios.cli.tools import (
-    command_line,
-    given,
-    options,
-    print_run,
-    read_value,
-    require_names,
-    terminal,
-)
+from rimsim.scenarios.cli import tools
 
 if TYPE_CHECKING:
     from rimsim.scenarios import Run
@@ -33,26 +25,24 @@ _EXECUTION = ("batch_size", "workers", "backend", "address")
 
 @click.command()
 @click.argument("scenario", required=False)
-@options("compare")
+@tools.options("compare")
 def compare(*, resume: bool, source: Path | None, **values: Any) -> None:
     """Compare agents in the closed loop: the main job.
 
     SCENARIO is a name (rimsim scenarios) or a YAML file (default: closed-loop).
     """
     asked = _asked(values, resume=resume)
-    if resume and source is not None:
-        raise ConfigError("--resume needs the folder of the run. Add --out RUN, and leave out --from")
     if resume:
-        print_run(_resumed(asked, "comparison"))
+        tools.print_run(_resumed(asked, "comparison", source))
     elif source is not None:
         _repeat(asked, source)
     else:
-        print_run(scenarios.compare(**asked, command=command_line(), console=terminal()))
+        tools.print_run(scenarios.compare(**asked, command=tools.command_line(), console=tools.terminal()))
 
 
 @click.command()
 @click.argument("scenario", required=False)
-@options("sweep")
+@tools.options("sweep")
 def sweep(*, resume: bool, beta: str | None, grid: tuple[str, ...], **values: Any) -> None:
     """Compare agents over a grid of settings: the front.
 
@@ -62,18 +52,18 @@ def sweep(*, resume: bool, beta: str | None, grid: tuple[str, ...], **values: An
     if parsed := _parsed_grid(grid, beta):
         asked["grid"] = parsed
     if resume:
-        print_run(_resumed(asked, "sweep"))
+        tools.print_run(_resumed(asked, "sweep"))
     else:
-        print_run(scenarios.sweep(**asked, command=command_line(), console=terminal()))
+        tools.print_run(scenarios.sweep(**asked, command=tools.command_line(), console=tools.terminal()))
 
 
 def _asked(values: Mapping[str, Any], *, resume: bool) -> dict[str, Any]:
     """Given parameters; fields of the log are settings."""
-    asked = given(values)
+    asked = tools.given(values)
     fields = {name: asked.pop(name) for name in list(asked) if "." in name}
     asked |= {"settings": dict(asked["settings"]) | fields}
     if not resume:  # a folder may stand in place of the scenario
-        require_names(asked.get("scenario"), asked["settings"], asked.get("agents", ()))
+        tools.require_names(asked.get("scenario"), asked["settings"], asked.get("agents", ()))
     return asked
 
 
@@ -92,18 +82,18 @@ def _parsed_grid(pairs: Sequence[str], betas: str | None) -> dict[str, list[obje
             raise ConfigError(
                 f"{where}: {text!r}; allowed: FIELD=VALUE,VALUE,… once a field, such as exposure.cost=1,2,4"
             )
-        grid[name] = [read_value(part, f"--grid: {name}") for part in parts]
+        grid[name] = [tools.read_value(part, f"--grid: {name}") for part in parts]
     if betas is not None:
         for beta in grid[BETA]:
             override(ScenarioConfig(), {BETA: beta}, origin="--beta")
     return grid
 
 
-def _resumed(asked: dict[str, Any], kind: str) -> Run:
+def _resumed(asked: dict[str, Any], kind: str, source: Path | None = None) -> Run:
     """Resumed run of --out or of the one word given."""
     if "out" not in asked and "scenario" in asked and Path(asked["scenario"]).is_dir():
         asked["out"] = asked.pop("scenario")
-    if "out" not in asked:
+    if "out" not in asked or source is not None:
         raise ConfigError("--resume needs the folder of the run. Add --out RUN, and leave out --from")
     if not Path(asked["out"]).is_dir():
         raise RunFolderError(
@@ -126,9 +116,9 @@ def _repeat(asked: dict[str, Any], source: Path) -> None:
         click.echo(f"note: {first.folder}: {line}")
     kept = StudyOptions.of(first.config) | {"measures": list(first.own_measures)}
     again = scenarios.compare(
-        first.scenario, out=asked.get("out"), command=command_line(), **kept, **_execution(asked)
+        first.scenario, out=asked.get("out"), command=tools.command_line(), **kept, **_execution(asked)
     )
-    print_run(again)
+    tools.print_run(again)
     if digest(first) != digest(again):
         raise RunFolderError(
             f"{again.folder} differs from {first.folder} in {', '.join(different_tables(first, again))} (digests "
@@ -140,7 +130,7 @@ def _repeat(asked: dict[str, Any], source: Path) -> None:
 
 def _execution(asked: Mapping[str, Any]) -> dict[str, Any]:
     """Given options of execution, and the console."""
-    return {name: asked[name] for name in _EXECUTION if name in asked} | {"console": terminal()}
+    return {name: asked[name] for name in _EXECUTION if name in asked} | {"console": tools.terminal()}
 
 
 def _require_same(run: Run, asked: Mapping[str, Any]) -> None:
@@ -153,3 +143,79 @@ def _require_same(run: Run, asked: Mapping[str, Any]) -> None:
     )
     entries = {name: asked.get(name) for name in StudyOptions.names()}
     require_same(run, scenario, entries | {"sweep": asked.get("grid")})
+
+
+@click.command()
+@tools.options("backtest")
+def backtest(out: Path | None, **values: Any) -> None:
+    """Compare intensity models on what users did next."""
+    from rimsim.config.reading import record_from
+
+    kind = scenarios.BacktestConfig
+    plain = tools.nested(values, kind().data.min_item_events)
+    config = record_from(plain, kind, origin="backtest", options=tools.option_of_field())
+    tools.print_run(scenarios.backtest(config, out=out, command=tools.command_line(), report=click.echo).run)
+
+
+@click.command()
+@tools.options("validate")
+def validate(out: Path | None, **values: Any) -> None:
+    """Judge by held-out sessions whether the market is believable."""
+    from rimsim.config.reading import record_from
+    from rimsim.scenarios.kinds.validate import with_serving
+
+    named, kind = tools.option_of_field(), scenarios.ValidateConfig
+    for name in ("observed.columns", "observed.taken_at"):
+        if values[name.replace(".", "__")] is not None and values["observed__table"] is None:
+            raise ConfigError(f"{named[name]}: applies to known answers only. Add --observed FILE")
+    plain = tools.nested(values, kind().data.min_item_events)
+    if "serving" in plain:
+        plain["models"] = with_serving(plain.get("models"), plain["serving"], plain.get("without", ()))
+    config = record_from(plain, kind, origin="validate", options=named)
+    tools.print_run(scenarios.validate(config, out=out, command=tools.command_line(), report=click.echo).run)
+
+
+@click.command()
+@click.argument("a")
+@click.argument("b")
+@tools.options("experiment")
+def experiment(a: str, b: str, *, settings: tuple[tuple[str, object], ...], **values: Any) -> None:
+    """Compare an A/B test with two whole worlds.
+
+    Both arms share visitors, items, a log and a budget of floors. Tables go to experiment.parquet and arrivals.parquet.
+    """
+    asked = tools.given(values) | {
+        "settings": dict(settings),
+        "command": tools.command_line(),
+        "console": tools.terminal(),
+    }
+    tools.require_names(asked.get("scenario"), asked["settings"], (a, b))
+    tools.print_run(scenarios.experiment(a, b, **asked).run)
+
+
+@click.command()
+@click.argument("run", type=tools.path)
+@tools.options("ope")
+def ope(run: Path, target: str, **values: Any) -> None:
+    """Value an agent on the log of another.
+
+    RUN is the folder of a comparison. Its log is made again, the target is asked in each of its states and then plays
+    in a world of its own. Tables go to ope.parquet in the folder, the picture to pictures/ope.png.
+    """
+    from rimsim.scenarios.kinds.evaluate import evaluation_report
+    from rimsim.scenarios.report.console import show
+
+    console = tools.terminal()
+    show(evaluation_report(scenarios.ope(run, target, **values, console=console)), console)
+
+
+@click.command()
+@click.argument("run", type=tools.path)
+@tools.options("export")
+def export(run: Path, to: str, **values: Any) -> None:
+    """Write a run's log in another package's format.
+
+    RUN is the folder of a comparison that kept its ledger.
+    """
+    place, said = scenarios.export(run, to, **values, console=tools.terminal())
+    click.echo(f"{place}: {said}")

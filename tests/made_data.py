@@ -1,9 +1,11 @@
-"""Logs made up of a few events, as tests write them down."""
+"""Logs and arrivals made up of a few events or scores, as tests write them down."""
 
 import numpy as np
 import pandas as pd
+import torch
 
 from rimsim.data import EventLog
+from rimsim.market import Arrivals
 
 
 def log_of(user, item, time, users=None, items=None, target=None):
@@ -34,3 +36,25 @@ def _table(rows, index):
     if isinstance(rows, pd.DataFrame):
         return rows
     return pd.DataFrame({"id": np.arange(int(index.max()) + 1 if rows is None else rows)})
+
+
+def arrivals_of(relevance, admissible=None, capacity=None, first=0):
+    """Arrivals with λ = 1.
+
+    Args:
+        relevance: (n, M) chances p(y|x).
+        admissible: (n, M) what may be shown; everything by default.
+        capacity: Positions of each arrival; those of a slate by default.
+        first: Number of the first arrival.
+    """
+    n, rows = len(relevance), np.arange(first, first + len(relevance))
+    return Arrivals(
+        id=rows,
+        time=rows.astype(float),
+        user=rows,
+        relevance=torch.tensor(relevance, dtype=torch.float32),
+        ground_intensity=torch.ones(n),
+        admissible=torch.tensor(np.ones(relevance.shape, bool) if admissible is None else admissible),
+        row=np.arange(n),
+        capacity=None if capacity is None else np.full(n, capacity),
+    )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, TypeAlias
 
-from rimsim.errors import DataError, first_words, require_known
+from rimsim.errors import DataError, first_words, raised_as, require_known
 
 Progress: TypeAlias = Callable[[int, int], None]
 
@@ -152,15 +152,14 @@ def download(
             downloader(url, _Counted(file, wanted.size, progress), None)
 
     try:
-        path = pooch.retrieve(wanted.url, wanted.checksum, fname=wanted.file, path=target, downloader=fetch)
+        with raised_as(DataError, wanted.url, f"cannot be fetched to {target}", OSError, 200):
+            path = pooch.retrieve(
+                wanted.url, wanted.checksum, fname=wanted.file, path=target, downloader=fetch
+            )
     except ValueError as wrong:
         raise DataError(
             f"{wanted.url}: sent something else than {wanted.title}: {first_words(wrong, 200)}"
         ) from wrong
-    except OSError as broken:
-        raise DataError(
-            f"{wanted.url}: cannot be fetched to {target} ({first_words(broken, 200)})"
-        ) from broken
     return Path(path)
 
 

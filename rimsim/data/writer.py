@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from rimsim.data.log import EventLog
 from rimsim.data.readers.values import LATEST, MISSING, short
-from rimsim.errors import DataError, first_words, refuse
+from rimsim.errors import DataError, raised_as, refuse
 from rimsim.system import draft_file, draft_folder
 
 _SEPARATORS: Final = {".csv": ",", ".tsv": "\t"}
@@ -50,7 +50,7 @@ def write(log: EventLog, path: str | os.PathLike[str]) -> None:
             "value": pa.array(log.value, pa.float32()),
         }
     )
-    try:
+    with raised_as(DataError, target, "cannot be written"):
         if target.suffix.lower() in (*_SEPARATORS, ".parquet"):
             with draft_file(target) as draft:
                 _write_table(events, draft)
@@ -62,8 +62,6 @@ def write(log: EventLog, path: str | os.PathLike[str]) -> None:
                 for name, frame in (("items", log.items), ("users", log.users)):
                     table = pa.Table.from_pandas(frame, preserve_index=False)
                     _write_table(table, draft / f"{name}.parquet")
-    except OSError as broken:
-        raise DataError(f"{target}: cannot be written ({first_words(broken)})") from broken
 
 
 def _check_ids(table: pd.DataFrame, name: str) -> None:
