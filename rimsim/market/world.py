@@ -286,7 +286,7 @@ def warm_model(config: ScenarioConfig, seed: int) -> IntensityModel:
 def initial_model(
     config: ScenarioConfig, log: EventLog, seed: int, like: IntensityModel | None = None
 ) -> IntensityModel:
-    """Model of the platform fitted to a log or its bootstrap.
+    """Model of the platform, fitted to a log or bootstrap.
 
     Args:
         like: The model fitted to a larger log, whose choices hold for this one too; None: the fit chooses.
