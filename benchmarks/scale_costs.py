@@ -21,7 +21,7 @@ _COSTS = {
     "_open_round": "opening rounds",
     "_close_round": "closing rounds",
     "next_arrivals": "states and scores",
-    "hand_out": "clock",
+    "_next_rows": "clock",
     "scores": "states and scores",
     "act": "slates",
     "show": "responses",

@@ -373,7 +373,7 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         self._row, self._place = -1, None
         market = self.market
         if not market.done:
-            self._row = market.open.hand_out_one()
+            self._row = market.open.arriving.take_one()
             self._place = market.open.place(self._row)
 
     def _observation(self) -> Observation:
@@ -399,7 +399,7 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         emptied = 0 if items == wanted else sum(map(operator.ne, items, wanted))
         return {
             "round": market.round,
-            "served": opened.served,
+            "served": opened.arriving.served,
             "arrival": int(opened.schedule.id[row]) if row >= 0 else -1,
             "time": float(opened.schedule.tick[row] / TICKS) if row >= 0 else 0.0,
             "consumed": taken.count(True),
@@ -436,7 +436,7 @@ def _clock(market: Market) -> tuple[float, float]:
     if market.done:
         return 1.0, 1.0
     opened = market.open
-    progress = opened.served / len(opened.schedule)
+    progress = opened.arriving.served / len(opened.schedule)
     return progress, min(1.0, (market.round + progress) / market.config.rounds)
 
 

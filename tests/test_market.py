@@ -640,9 +640,9 @@ def test_one_arrival_in_one_call_has_the_bytes_of_the_general_path(kind, seed):
     while not one.done:
         opened, theirs = one.open, other.open
         items = draw.integers(-1, one.n_items, one.config.slate)
-        row = opened.hand_out_one()
+        row = opened.arriving.take_one()
         opened.place(row)
-        rows = theirs.hand_out(1)
+        rows = theirs.arriving.take(1)
         mine = one.show_one(row, items)
         shown, consumed = other.show(rows, Slates(items[None].copy()), empty=True)
         assert rows.tolist() == [row]

@@ -251,7 +251,7 @@ def test_exposures_of_some_arrivals_count_as_they_do_among_all():
     """What is delivered to parts of a round adds up: in each row, what its audience was shown of its items."""
     exposure = records.scenario_from({"exposure": {"campaigns": CAMPAIGNS}}).exposure
     promised = Market(small_scenario(exposure=exposure)).open.promised
-    table, counted, k = promised.table, promised.counted, len(promised.weights)
+    table, counted, k = promised.table, promised.counted, len(promised.position_weights)
     n, m = len(counted), len(promised.required)
     draw = np.random.default_rng(0)
     slates = np.stack([draw.permutation(m)[:k] for _ in range(n)])
@@ -260,7 +260,7 @@ def test_exposures_of_some_arrivals_count_as_they_do_among_all():
     parts = [promised.delivered(slates[rows], rows) for rows in (some, others)]
     assert parts[0] + parts[1] == pytest.approx(promised.delivered(slates))
     for row in range(len(table)):
-        shown = np.isin(slates, table.items(row)) @ promised.weights
+        shown = np.isin(slates, table.items(row)) @ promised.position_weights
         audience = table.audience[row]
         counts = counted[:, audience] if audience >= 0 else np.ones(n)
         assert parts[0][row] == pytest.approx((shown * counts)[some].sum())

@@ -12,7 +12,15 @@ from kit import cases, refused
 from small_markets import small_cold_start, small_scenario
 
 from rimsim.arrays import ALWAYS, NEVER
-from rimsim.config import ArrivalsConfig, ConsumerConfig, HiddenConfig, at_seed, override, to_plain
+from rimsim.config import (
+    ArrivalsConfig,
+    ConsumerConfig,
+    HiddenConfig,
+    PlatformConfig,
+    at_seed,
+    override,
+    to_plain,
+)
 from rimsim.data import later_sessions
 from rimsim.errors import ConfigError, ModelError
 from rimsim.intensity import UserStates
@@ -23,7 +31,7 @@ from rimsim.market import Market, Needs, build_world, world
 from rimsim.market.consumers import truths
 from rimsim.market.consumers.hidden_quality import hidden_bias
 from rimsim.market.consumers.session_sizes import SessionSizes, _Sizes, fit_sizes
-from rimsim.market.world import check_plugs, kept_truth
+from rimsim.market.world import check_plugs, initial_model, kept_truth
 from rimsim.matching import top_k
 from rimsim.measures import long_tail
 from rimsim.testing import random_log
@@ -393,9 +401,9 @@ def test_an_unknown_truth_is_refused(log):
 
 def test_a_bootstrap_has_each_drawn_user_as_often_as_he_was_drawn(log):
     """Copies are users of their own with all events of the user, and there are as many users as before."""
-    times = truths._drawn_users(log.n_users, 3)
+    times = truths.drawn_users(log.n_users, 3)
     assert times.sum() == log.n_users
-    drawn = truths._resampled(log, times)
+    drawn = truths.resampled(log, times)
     assert drawn.n_users == log.n_users
     np.testing.assert_array_equal(np.sort(drawn.time), drawn.time)
     copies = np.repeat(np.arange(log.n_users), times)
@@ -488,6 +496,18 @@ def test_a_factor_of_items_moves_their_shares_and_not_the_session():
     expected = plain[0] * np.exp(bias)
     np.testing.assert_allclose(biased[0], expected / expected.sum(1, keepdims=True), rtol=1e-4)
     np.testing.assert_array_equal(biased[1], plain[1])
+
+
+def test_a_bootstrap_reaches_the_first_model_of_the_platform():
+    """With ``truth_seed`` the platform's first model is that of the warm-up log's drawn users; without, of all."""
+    config = small_scenario(platform=PlatformConfig(model="popularity-hp"))
+    past = build_world(config).past
+    drawn = truths.resampled(past, truths.drawn_users(past.n_users, 3))
+    moved = dataclasses.replace(config, consumer=ConsumerConfig(truth="factors", truth_seed=3))
+    states = UserStates.of(past, np.zeros(1, np.int64), np.inf)
+    for asked, log in ((config, past), (moved, drawn)):
+        fresh = make("popularity-hp", seed=0, device="cpu", gap="30min").fit(log)
+        assert torch.equal(initial_model(asked, past, 0).score(states), fresh.score(states))
 
 
 SEEN = np.arange(200) % 5 > 0

@@ -337,8 +337,8 @@ class ConsumerConfig:
     predicts held-out later sessions better.
     """
     truth_seed: Annotated[int, Field(ge=0)] | Literal["seed"] | None = None
-    """Seed of a bootstrap of the log's users, to which the truth is fitted; `seed`: another truth at each seed of
-    the run, so that intervals include it; null: the whole log.
+    """Seed of a bootstrap of the log's users, to which the truth and the platform's first model are fitted; `seed`:
+    another bootstrap at each seed of the run, so that intervals include it; null: the whole log.
     """
     rank: int = Field(default=16, ge=1)
     """Number of factors of a truth that has factors."""

@@ -186,7 +186,7 @@ class Market:
     @property
     def served(self) -> int:
         """Arrivals of the open round that have been served."""
-        return self.open.served
+        return self.open.arriving.served
 
     @property
     def ledger(self) -> Ledger:
@@ -254,7 +254,7 @@ class Market:
         size = self.n_arrivals if limit is None else limit
         if size < 1:
             raise MarketError(f"next_arrivals: limit is {limit}; allowed: at least 1")
-        rows = self.open.hand_out(size, self.barrier_every, in_waves=in_waves)
+        rows = self.open.arriving.take(size, self.barrier_every, in_waves=in_waves)
         return self.open.arrivals(rows, self.open.scores(rows), self.needs)
 
     def serve(
@@ -308,7 +308,7 @@ class Market:
         Raises:
             MarketError: If a round is under way, or all are over.
         """
-        if self.done or not self.open.untouched:
+        if self.done or not self.open.arriving.untouched:
             raise MarketError(
                 "state: a round is under way, or all are over. Read the state at the beginning of a round"
             )

@@ -115,8 +115,15 @@ class Arriving:
         while not self._end.processed:
             self._env.step()
 
-    def take(self, limit: int, barrier_every: int | None, *, in_waves: bool) -> Ints:
-        """Rows of the next arrivals; see :meth:`Round.hand_out`."""
+    def take(self, limit: int, barrier_every: int | None = None, *, in_waves: bool = False) -> Ints:
+        """Rows of the next arrivals, which then wait for slates.
+
+        Args:
+            in_waves: Visits of a user who waits for a slate are held back, and later users go first.
+
+        Raises:
+            MarketError: If all that could come next waits for arrivals that were handed out.
+        """
         rows = self._next_rows(limit, barrier_every, in_waves=in_waves)
         if not rows:
             raise MarketError(
@@ -171,7 +178,7 @@ class Arriving:
         """Row of the next arrival, as :meth:`take` of one."""
         # Nobody waits for an earlier visit, so the next arrival of the clock is the one.
         if self._handed or self._held or self._n_arrived == len(self.tick):
-            return int(self.take(1, None, in_waves=False)[0])
+            return int(self.take(1)[0])
         while self._n_come == self._n_arrived:
             self._env.step()
         row = self._n_arrived
@@ -342,38 +349,13 @@ class Round:
         self._reported_one: tuple[int, ScoreRows, int] | None = None
         """The same of :meth:`place`: row, block and place in it."""
         self._entered_before = int(histories.events.size[0])
-        self._arriving = Arriving(schedule, env)
+        self.arriving = Arriving(schedule, env)
+        """Arrivals that come, wait for a slate, or are served."""
 
     @property
     def delivered(self) -> Floats:
         """(J,) exposures so far that count for each row of ``promises``."""
         return self.requirements.delivered(self.ledger.item)
-
-    # -- who is next --------------------------------------------------------------------------------------------------
-    @property
-    def untouched(self) -> bool:
-        """True before the first arrival."""
-        return self._arriving.untouched
-
-    @property
-    def served(self) -> int:
-        """Arrivals that have been served."""
-        return self._arriving.served
-
-    def hand_out(self, limit: int, barrier_every: int | None = None, *, in_waves: bool = False) -> Ints:
-        """Rows of the next arrivals, which then wait.
-
-        Args:
-            in_waves: Visits of a user who waits for a slate are held back, and later users go first.
-
-        Raises:
-            MarketError: If all that could come next waits for arrivals that were handed out.
-        """
-        return self._arriving.take(limit, barrier_every, in_waves=in_waves)
-
-    def hand_out_one(self) -> int:
-        """Row of the next arrival, which then waits."""
-        return self._arriving.take_one()
 
     def scores(self, rows: Ints) -> ScoreRows:
         """Scores of arrivals of different users."""
@@ -441,7 +423,7 @@ class Round:
             AgentError: If the slates have another shape, or hold inadmissible items.
             MarketError: If the arrivals were not handed out or were served before.
         """
-        self._arriving.require_waiting(rows)
+        self.arriving.require_waiting(rows)
         shape = (len(rows), self.ledger.item.shape[1])
         if slates.items.shape != shape:
             first = f", the first {int(self.schedule.id[rows[0]])}" if len(rows) else ""
@@ -463,7 +445,7 @@ class Round:
             slates = emptied(slates, beyond_capacity(slates.items, self.capacity[rows]))
         visits = self.visits(rows)
         response = self.respond(visits, slates.items)
-        organic = NOTHING if self._can.exogenous else self._organic(visits)
+        organic = NOTHING if self._can.exogenous else organic_of(self._consumer, visits, len(self.exposure))
         self.ledger.write(rows, slates, response, relevance, scores.ground)
         count_items(slates.items, self.requirements.position_weights, self.exposure)
         if not self._can.hits_only and np.count_nonzero(response.consumed):
@@ -471,7 +453,7 @@ class Round:
             self.histories.append_marked(visits.slot, known, slates.items, response.consumed)
         self._append(self.histories, organic)
         self._shown[rows] = True
-        self._arriving.finish(rows)
+        self.arriving.finish(rows)
         assert self._scores is not None  # noqa: S101  # the round is open
         self._scores.drop(rows)
         if self._truth is not None:
@@ -495,7 +477,7 @@ class Round:
         if law is None or len(items) != self.ledger.item.shape[1]:
             shown, consumed = self.show(np.array([row]), Slates(items[None]), empty=True)
             return shown[0], consumed[0]
-        arriving, scores = self._arriving, self._scores
+        arriving, scores = self.arriving, self._scores
         assert scores is not None  # noqa: S101  # the round is open
         arriving.require_one(row)
         last = self._reported_one  # most often it was just asked for
@@ -546,8 +528,8 @@ class Round:
         fresh = ~np.isin(pairs, row * n_items + item)
         return Response(response.consumed & fresh, response.probability * fresh, response.intensity * fresh)
 
-    def _organic(self, visits: SlateVisits) -> Organic:
-        return organic_of(self._consumer, visits, len(self.exposure))
+    def _organic(self, rows: Ints) -> Organic:
+        return organic_of(self._consumer, self.visits(rows), len(self.exposure))
 
     def _append(self, histories: Histories, organic: Organic) -> None:
         """Enter organic consumptions."""
@@ -569,15 +551,15 @@ class Round:
         if self._foreseen is not None:
             return self._foreseen
         histories = self.histories.copy()
-        self._append(histories, self._organic(self.visits(np.flatnonzero(~self._shown))))
+        self._append(histories, self._organic(np.flatnonzero(~self._shown)))
         return histories
 
     # -- the end ------------------------------------------------------------------------------------------------------
     def run_out(self) -> None:
         """Let the clock run to the end of the round."""
-        self._arriving.run_out()
+        self.arriving.run_out()
         if self._can.exogenous:
-            self._append(self.histories, self._organic(self.visits(np.arange(len(self.schedule)))))
+            self._append(self.histories, self._organic(np.arange(len(self.schedule))))
 
     def settled(self) -> Ints:
         """(n,) tick from which the platform knows each slate's outcome."""

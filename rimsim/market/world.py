@@ -29,7 +29,16 @@ from rimsim.market.arrivals.contract import ArrivalCapabilities, ArrivalProcess,
 from rimsim.market.consumers import make_consumer, session_sizes, truths
 from rimsim.market.consumers.contract import Consumer, ConsumerCapabilities, World, examination
 from rimsim.market.consumers.hidden_quality import hidden_bias
-from rimsim.market.consumers.truths import AUTO, Truth, check_truth, fit_truth, load_truth, truth_model
+from rimsim.market.consumers.truths import (
+    AUTO,
+    Truth,
+    check_truth,
+    drawn_users,
+    fit_truth,
+    load_truth,
+    resampled,
+    truth_model,
+)
 from rimsim.market.histories import LoggedPast
 from rimsim.market.ledger import Examined
 from rimsim.market.providers import Provider, make_providers
@@ -277,7 +286,7 @@ def warm_model(config: ScenarioConfig, seed: int) -> IntensityModel:
 def initial_model(
     config: ScenarioConfig, log: EventLog, seed: int, like: IntensityModel | None = None
 ) -> IntensityModel:
-    """Model of the platform fitted to a log.
+    """Model of the platform, fitted to a log or bootstrap.
 
     Args:
         like: The model fitted to a larger log, whose choices hold for this one too; None: the fit chooses.
@@ -293,6 +302,9 @@ def initial_model(
         device=platform.device,
         gap=config.data.session_gap,
     )
+    bootstrap = truth_bootstrap(config.consumer)
+    if bootstrap is not None:  # another log could have come, for the platform as for the truth
+        log = resampled(log, drawn_users(log.n_users, bootstrap))
     return fitted_to(log, model if like is None else settled(model, like), platform.model)
 
 

@@ -254,7 +254,7 @@ def fit_truth(
     if held is None:
         models = dict(list(models.items())[:1])
     fitted = {name: model.fit(log) for name, model in models.items()}
-    weights = None if bootstrap is None else _drawn_users(log.n_users, bootstrap)
+    weights = None if bootstrap is None else drawn_users(log.n_users, bootstrap)
     sizes, sizes_report = fit_sizes(log, silence, _later(log, silence), weights)
     candidates = () if held is None else _candidates(held, fitted, sizes, silence, rank)
     chosen = candidates[0].kind if candidates else next(iter(fitted))
@@ -276,7 +276,7 @@ def fit_truth(
         bootstrap=bootstrap,
     )
     if weights is not None:
-        model = settled(truth_model(chosen, silence, rank), model).fit(_resampled(log, weights))
+        model = settled(truth_model(chosen, silence, rank), model).fit(resampled(log, weights))
     return Truth(chosen, model, sizes, report, np.zeros(log.n_items), _kept_states(model, log))
 
 
@@ -353,13 +353,13 @@ def _agreement(slates: list[tuple[Ints, Worth]], share: Floats, size: Floats) ->
     return float(np.mean(signs)) if signs else None
 
 
-def _drawn_users(n_users: int, seed: int) -> Ints:
+def drawn_users(n_users: int, seed: int) -> Ints:
     """(users,) multiplicity of each user in a bootstrap."""
     draw = rng.uniform(seed, rng.Purpose.MODEL, 11, np.arange(n_users))
     return np.bincount((draw * n_users).astype(np.int64), minlength=n_users)
 
 
-def _resampled(log: EventLog, times: Ints) -> EventLog:
+def resampled(log: EventLog, times: Ints) -> EventLog:
     """Log in which each user occurs ``times``, as separate users."""
     first = np.cumsum(times) - times
     often = times[log.user]
