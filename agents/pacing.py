@@ -10,6 +10,7 @@ from rimsim.arrays import Bools, Float32s, Floats, Ints, seconds
 from rimsim.compiled import compiled
 from rimsim.matching import enter, items_between, kth_of_parts, part_maxima
 from rimsim.measures import mean_weight
+from rimsim.renamed import warn_renamed
 from rimsim.requirements.rows import NO_REQUIREMENTS, Requirements
 
 if TYPE_CHECKING:
@@ -255,7 +256,8 @@ class Pacing(NamedTuple):
 
     @property
     def start(self) -> Floats:
-        """Alias of ``start_price``."""
+        """Old name of ``start_price``, until 0.3."""
+        warn_renamed("Pacing.start", "Pacing.start_price")
         return self.start_price
 
     def price(self, elapsed: Floats | float, exposure: Floats) -> Floats:

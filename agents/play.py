@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rimsim.intensity import IntensityModel
     from rimsim.market import Arrivals, Slates, World
     from rimsim.market.controls import Control
-    from rimsim.market.round import ClosedRound
+    from rimsim.market.round import Round
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class Recorder(Protocol):
     def served(self, count: int, /) -> None:
         """Note arrivals that were served."""
 
-    def closed(self, closed: ClosedRound) -> None:
+    def closed(self, closed: Round) -> None:
         """Note a round that is over."""
 
 
@@ -145,7 +145,7 @@ def play(market: Market, agent: Agent, recorder: Recorder, batch_size: int | Non
 
 def closed_rounds(
     market: Market, agent: Agent, report: Callable[[int], None] | None = None
-) -> Iterator[ClosedRound]:
+) -> Iterator[Round]:
     """Rounds that an agent serves, each as it closes."""
     while not market.done:
         play_round(market, agent, report=report)

@@ -142,7 +142,7 @@ def test_arms_whose_floors_hang_on_what_they_delivered_have_tables_of_their_own(
 def test_groups_share_one_floor_and_rows_without_a_cap_are_none():
     """A group is promised β of the uniform exposure of its items, for as long as each is there."""
     market = Market(promising(markets.small_cold_start, campaigns=[]))
-    shares = market.open.promised
+    shares = market.open.requirements
     row = shares.table.name.index("genres Comedy")
     genres = market.world.log.items["genres"].astype(str)
     mine = np.flatnonzero([("Comedy" in text.split("|")) for text in genres])

@@ -16,7 +16,7 @@ from rimsim.config import ArrivalsConfig, ConsumerConfig, ProvidersConfig, overr
 from rimsim.errors import ConfigError, MarketError
 from rimsim.intensity.ground.hawkes import hawkes_terms, rescaled
 from rimsim.market import Market, build_world
-from rimsim.market.arrivals import Hawkes, HawkesOptions, RoundsSoFar, checked_schedule, make_arrivals
+from rimsim.market.arrivals import HawkesArrivals, HawkesOptions, RoundsSoFar, checked_schedule, make_arrivals
 from rimsim.market.arrivals.clones import clones_at, events_before
 from rimsim.market.arrivals.hawkes import SessionRates, _shape, expected_starts, fit_rates, simulate
 from rimsim.market.providers import (
@@ -62,7 +62,7 @@ class TestHawkes(ArrivalTests):
 
     def make(self):
         """The built-in ones."""
-        return Hawkes(HawkesOptions(kappa=0.3), self.scenario())
+        return HawkesArrivals(HawkesOptions(kappa=0.3), self.scenario())
 
 
 def test_only_whoever_never_came_comes_for_the_first_time():

@@ -7,7 +7,7 @@ from .records import RoundView as RoundView
 from .records import ScoredStates as ScoredStates
 from .records import SlateLike as SlateLike
 from .records import Slates as Slates
-from .round import ClosedRound as ClosedRound
+from .round import Round as Round
 from .state import MarketState as MarketState
 from .world import build_world as build_world
 from .world import initial_model as initial_model

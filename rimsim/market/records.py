@@ -16,6 +16,7 @@ from rimsim.config.fields import duration_seconds
 from rimsim.errors import AgentError
 from rimsim.evaluation.off_policy import Chances
 from rimsim.intensity.states import UserStates
+from rimsim.renamed import renamed_attribute
 from rimsim.requirements.campaigns import RoundVisits
 from rimsim.requirements.rows import NO_REQUIREMENTS, Requirements
 
@@ -172,10 +173,7 @@ class Arrivals:
         chosen: list[Any] = [None if column is None else column[which] for column in columns]
         return Arrivals(*chosen)
 
-    @property
-    def index(self) -> Ints:
-        """Alias of ``row``."""
-        return self.row
+    index = renamed_attribute("index", "row")
 
     @property
     def intensity(self) -> torch.Tensor:

@@ -49,6 +49,7 @@ from rimsim.market.records import (
 )
 from rimsim.market.scores import ArrivalScores, PrecomputedScores, Scorer, ScoreRows, StateScores, device_of
 from rimsim.market.single import EntryColumns, serve_by_hits, serve_by_law
+from rimsim.renamed import renamed_attribute
 from rimsim.requirements.rows import CarryOver, RoundRequirements, ScenarioRequirements
 
 
@@ -293,6 +294,8 @@ class Round:
     learnt_events: int
     """Number of events in it, known by the round's end or later."""
 
+    promised = renamed_attribute("promised", "requirements")
+
     def __init__(
         self,
         plan: RoundTerms,
@@ -306,8 +309,8 @@ class Round:
         self.number = plan.number
         self.schedule = schedule
         self.histories = histories
-        self.requirements = self.promised = plan.requirements
-        """Requirements of the round; ``promised`` is an alias."""
+        self.requirements = plan.requirements
+        """Requirements of the round."""
         self.required, self.due = plan.requirements.required, plan.requirements.due
         """(M,) required exposures b_y and (J,) those that the round adds to each row's guarantee."""
         self.promises, self.position_weights = plan.requirements.table, plan.requirements.position_weights
@@ -590,7 +593,3 @@ class Round:
         self.relevant = relevant_items(self._consumer, everyone, len(self.exposure))
         self._scores = self._truth = self._reported = self._reported_one = self._foreseen = None
         self._known = self.histories
-
-
-ClosedRound = Round
-"""Alias."""

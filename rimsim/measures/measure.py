@@ -18,6 +18,7 @@ from rimsim.arrays import Bools, Float32s, Floats, Ints
 from rimsim.errors import ConfigError, MeasureError, one_line, refuse
 from rimsim.measures.exposure import exposure_counts, mean_weight, weighted_exposure
 from rimsim.measures.loop import AdoptionTimes
+from rimsim.renamed import renamed_attribute
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -200,10 +201,7 @@ class RoundFacts:
         """Size of the catalogue, M."""
         return len(self.required)
 
-    @property
-    def gamma(self) -> float:
-        """Alias of ``decay``."""
-        return self.decay
+    gamma = renamed_attribute("gamma", "decay")
 
     @property
     def on_offer(self) -> Bools:

@@ -10,8 +10,9 @@ import click
 
 from rimsim import __version__
 from rimsim.errors import ArmsError, RimsimError, reason
+from rimsim.scenarios.cli.demo import demo
 from rimsim.scenarios.cli.runs import backtest, compare, experiment, export, ope, sweep, validate
-from rimsim.scenarios.cli.tools import LISTS, data, demo, diff, print_complete, report
+from rimsim.scenarios.cli.tools import LISTS, data, diff, print_complete, report
 from rimsim.scenarios.runs.local import stopping_on_request
 
 

@@ -1,14 +1,12 @@
-"""Shared options; ``rimsim report``, ``diff``, ``data``, ``demo`` and lists."""
+"""Shared options; ``rimsim report``, ``diff``, ``data`` and lists."""
 
 from __future__ import annotations
 
 import datetime as dt
 import functools
-import multiprocessing
 import shlex
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,7 +17,6 @@ import rimsim
 from rimsim import scenarios
 from rimsim.errors import ConfigError, RunFolderError
 from rimsim.scenarios.runs.schema import parsed_yaml
-from rimsim.system import cores
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -344,78 +341,3 @@ LISTS = tuple(
     for name, words in _NAMED.items()
 )
 """Commands that print a line for each name of a kind."""
-
-_AGENTS = ("relevance", "rim-dual", "rim-feedback", "random")
-_PARTS = ("closed-loop", "online-match")
-# Certificates of the loop and a third seed of the replay would take the demo beyond four minutes on two cores.
-_DEMO: dict[str, Any] = {"command": "rimsim demo"}
-
-
-@click.command()
-@click.option(
-    "--out",
-    type=path,
-    default="runs/demo",
-    show_default=True,
-    help="Output folder; an earlier demo in it is deleted.",
-)
-def demo(out: Path) -> None:
-    """Play the main job and the replay; it takes minutes."""
-    if out.exists():
-        strange = sorted(entry.name for entry in out.iterdir() if entry.name not in _PARTS)
-        if strange:
-            raise RunFolderError(
-                f"{out}: holds {strange[0]!r}, which is not part of a demo. Name an empty or new folder"
-            )
-        shutil.rmtree(out)
-    console = terminal()
-    console.print(
-        "[bold]1. The closed loop:[/] clones of MovieLens users, 8 rounds of retraining on what was consumed."
-    )
-    loop, replay = (out / part for part in _PARTS)
-    with _in_background(_replay, replay):
-        print_run(
-            scenarios.compare(
-                "closed-loop", _AGENTS, 8, seeds=3, certify=False, out=loop, console=console, **_DEMO
-            )
-        )
-        console.print(
-            "\n[bold]2. The replay:[/] every session of the log's second half at its own time, one round."
-        )
-    print_run(_replayed(replay, console))
-
-
-@contextmanager
-def _in_background(job: Callable[[Path], None], folder: Path) -> Iterator[None]:
-    """Context manager that runs a job on an idle core."""
-    if cores() == 1:
-        yield
-        return
-    process = multiprocessing.get_context("spawn").Process(target=job, args=(folder,), daemon=True)
-    process.start()
-    try:
-        yield
-        process.join()
-    finally:
-        process.terminate()
-        process.join()
-
-
-def _replay(folder: Path) -> None:
-    """Run the replay silently; :func:`_replayed` repeats a failure."""
-    with suppress(Exception):
-        scenarios.compare("online-match", _AGENTS, seeds=2, out=folder, workers=1, **_DEMO)
-
-
-def _replayed(folder: Path, console: Console) -> Run:
-    """Replay that ran in the background, or runs now."""
-    from rimsim.scenarios.runs.status import is_finished
-    from rimsim.scenarios.runs.store import Run
-    from rimsim.scenarios.study.plan import print_notes
-
-    if is_finished(Run(folder)):
-        done = scenarios.load_run(folder)
-        print_notes([done.scenario], console, _AGENTS)
-        return done
-    shutil.rmtree(folder, ignore_errors=True)
-    return scenarios.compare("online-match", _AGENTS, seeds=2, out=folder, console=console, **_DEMO)

@@ -12,7 +12,7 @@ import numpy as np
 
 from rimsim.agents.prices import SAMPLED_TOL, constraints_of, joined_states, too_few_to_round
 from rimsim.arrays import Floats
-from rimsim.market import ClosedRound
+from rimsim.market import Round
 from rimsim.market.scores import most_states
 from rimsim.matching import Certificate, DualPrices, certificate, solve_prices
 from rimsim.scenarios.runs.store import write_arrays
@@ -76,7 +76,7 @@ def _digest(call: partial[DualPrices]) -> str:
     return digest.hexdigest()
 
 
-def certified(closed: ClosedRound, hindsight: HindsightPrices) -> Certificate:
+def certified(closed: Round, hindsight: HindsightPrices) -> Certificate:
     """Certificate of a round's slates: V, D(w) and the gap.
 
     Scores are those of the model that served the round, from the states in which the arrivals came. Any price gives a

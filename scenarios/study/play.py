@@ -23,7 +23,7 @@ from rimsim.arrays import ALWAYS, Array, Floats, Ints, seconds
 from rimsim.config import ScenarioConfig, Seeds
 from rimsim.errors import AgentError, MarketError, ModelError, RunFolderError
 from rimsim.intensity.cache import cache_folder
-from rimsim.market import ClosedRound, Market, MarketState, Needs, World, build_world
+from rimsim.market import Market, MarketState, Needs, Round, World, build_world
 from rimsim.market.consumers.contract import true_intensity_of
 from rimsim.market.providers import Roster
 from rimsim.market.records import within_capacity
@@ -259,7 +259,7 @@ class ArmRecorder:
         if self._arm.config.exposure.hard:
             _write_undeliverable(self._arm, self.market, self._shared.keywords["release"])
 
-    def closed(self, closed: ClosedRound) -> None:
+    def closed(self, closed: Round) -> None:
         """Write the tables, events and checkpoint of a round."""
         give_back()
         arm, market = self._arm, self.market
@@ -336,7 +336,7 @@ class AdoptionCount:
     items: list[Ints] = field(default_factory=list)
     arrivals: list[Ints] = field(default_factory=list)
 
-    def enter(self, closed: ClosedRound) -> None:
+    def enter(self, closed: Round) -> None:
         """Count a round."""
         before = sum(len(part) for part in self.ticks)
         row, position = np.nonzero(closed.ledger.consumed)
@@ -392,7 +392,7 @@ def shared_facts(world: World, config: ScenarioConfig, seed: int) -> partial[mea
 
 def facts_of(
     shared: partial[measures.RoundFacts],
-    closed: ClosedRound,
+    closed: Round,
     first: Ints,
     adoption: AdoptionCount,
     proof: Certificate | None,
@@ -467,9 +467,7 @@ def _write_undeliverable(arm: Arm, market: Market, release: Floats) -> None:
         _put(arm, "undeliverable", market.round, columns)
 
 
-def _write_round(
-    arm: Arm, market: Market, closed: ClosedRound, required: Floats, price: Floats | None
-) -> None:
+def _write_round(arm: Arm, market: Market, closed: Round, required: Floats, price: Floats | None) -> None:
     """Write the tables of a round; ``required`` (M,) counts positions."""
     number, ledger = closed.number, closed.ledger
     if arm.options.ledger:
@@ -513,7 +511,7 @@ def _write_round(
         _put(arm, "prices", number, {"item": np.arange(len(price)), "price": price, "cost": closed.cost})
 
 
-def _moves(closed: ClosedRound, roster: Roster) -> dict[str, object] | None:
+def _moves(closed: Round, roster: Roster) -> dict[str, object] | None:
     """Columns of providers that left or came, if any."""
     changes = closed.changes
     who = np.flatnonzero(changes.leaves | changes.comes)

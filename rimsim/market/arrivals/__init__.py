@@ -8,15 +8,16 @@ from rimsim.config import ScenarioConfig
 from rimsim.market.arrivals.broadcast import Broadcast
 from rimsim.market.arrivals.clones import Clones, clones_at, opening_after
 from rimsim.market.arrivals.contract import ArrivalProcess, Opening, RoundsSoFar, checked_schedule
-from rimsim.market.arrivals.hawkes import Hawkes, HawkesOptions
+from rimsim.market.arrivals.hawkes import HawkesArrivals, HawkesOptions
 from rimsim.market.arrivals.replay import Replay
 from rimsim.market.records import Schedule
 from rimsim.plugs import make_plug
+from rimsim.renamed import renamed_names
 
 __all__ = [
     "BUILT_IN",
     "ArrivalProcess",
-    "Hawkes",
+    "HawkesArrivals",
     "HawkesOptions",
     "Opening",
     "RoundsSoFar",
@@ -26,7 +27,8 @@ __all__ = [
     "make_arrivals",
     "opening_after",
 ]
-BUILT_IN = {"replay": Replay, "clones": Clones, "broadcast": Broadcast, "hawkes": Hawkes}
+__getattr__ = renamed_names(__name__, {"Hawkes": "HawkesArrivals"})
+BUILT_IN = {"replay": Replay, "clones": Clones, "broadcast": Broadcast, "hawkes": HawkesArrivals}
 """Name to class."""
 
 

@@ -337,7 +337,3 @@ def _move(state: Floats, slots: Ints, taken: Bools, memory: float) -> None:
     for n in range(len(slots)):
         moved = memory * state[slots[n]]
         state[slots[n]] = moved + (1.0 - memory) if taken[n] else moved
-
-
-Hawkes = HawkesArrivals
-"""Alias."""

@@ -13,7 +13,6 @@ from rimsim.market.consumers.contract import (
     ConsumerCapabilities,
     Organic,
     SlateVisits,
-    Visits,
     drawn,
     relevant_items,
 )
@@ -22,6 +21,7 @@ from rimsim.market.consumers.preference import Intensity
 from rimsim.market.consumers.replay import ReplayedLog
 from rimsim.market.records import Response
 from rimsim.plugs import make_plug
+from rimsim.renamed import renamed_names
 
 __all__ = [
     "BUILT_IN",
@@ -36,11 +36,11 @@ __all__ = [
     "Organic",
     "Response",
     "SlateVisits",
-    "Visits",
     "drawn",
     "make_consumer",
     "relevant_items",
 ]
+__getattr__ = renamed_names(__name__, {"Visits": "SlateVisits"})
 BUILT_IN = {
     "intensity": Intensity,
     "logit": Logit,

@@ -236,10 +236,6 @@ class SlateVisits:
         return uniform_draws(self.keys[self.row], slates)
 
 
-Visits = SlateVisits
-"""Alias."""
-
-
 class Organic(NamedTuple):
     """m consumptions of visitors that do not depend on slates."""
 

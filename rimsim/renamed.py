@@ -1,0 +1,63 @@
+"""Old public names, with a warning for one release."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+
+def renamed_attribute(old: str, new: str) -> property:
+    """Property with the old name of an attribute."""
+
+    def read(owner: object) -> Any:
+        kind = type(owner).__name__
+        warn_renamed(f"{kind}.{old}", f"{kind}.{new}")
+        return getattr(owner, new)
+
+    return property(read, doc=f"Old name of ``{new}``, until 0.3.")
+
+
+def renamed_names(
+    module: str, names: Mapping[str, str], other: Callable[[str], Any] | None = None
+) -> Callable[[str], Any]:
+    """``__getattr__`` of a module with old names.
+
+    Args:
+        names: Old name to new name.
+        other: ``__getattr__`` for names that are not old.
+    """
+
+    def read(name: str) -> Any:
+        if name in names:
+            warn_renamed(f"{module}.{name}", f"{module}.{names[name]}")
+            return getattr(sys.modules[module], names[name])
+        if other is not None:
+            return other(name)
+        raise AttributeError(
+            f"module {module!r} has no attribute {name!r}", name=name, obj=sys.modules[module]
+        )
+
+    return read
+
+
+def warn_renamed(old: str, new: str) -> None:
+    """Warn at the line that uses an old name.
+
+    Python shows such warnings for the user's script alone, so frames of the import machinery are passed over.
+    """
+    frame = sys._getframe(2)  # noqa: SLF001
+    while frame.f_back is not None and frame.f_globals["__name__"].partition(".")[0] in (
+        "importlib",
+        "lazy_loader",
+    ):
+        frame = frame.f_back
+    warnings.warn_explicit(
+        f"{old} is now {new}. The old name works until 0.3.",
+        DeprecationWarning,
+        frame.f_code.co_filename,
+        frame.f_lineno,
+        module=frame.f_globals["__name__"],
+        registry=frame.f_globals.setdefault("__warningregistry__", {}),
+    )
