@@ -1,5 +1,6 @@
 """What the scripts in benchmarks/ share, and signs of what the README claims: ``make findings``, some CPU hours."""
 
+import subprocess
 from importlib import import_module
 from pathlib import Path
 
@@ -88,3 +89,42 @@ def test_a_sample_of_prose_holds_sentences_only(module, tmp_path):
     ]
     code.write_text('"""Module of one message."""\nraise ValueError(f"{name} is not a known name")\n')
     assert sample.of_module(code) == (["Module of one message."], ["{name} is not a known name"])
+
+
+_PAGE = """
+```sh
+git clone nowhere
+```
+
+```sh
+wc -w {file}; echo "is 0.48 ±0.05, half of all"
+```
+
+```text
+{words} {file}
+is {share} ±0.05, half … all
+```
+
+```python
+# one.py
+import torch
+```
+"""
+
+
+@cases("words share right", (4, 0.48, True), (4, 0.51, True), (4, 0.7, False), (9, 0.48, False))
+def test_a_tutorial_is_followed_to_the_letter_and_to_a_tenth(module, tmp_path, words, share, right):
+    """Commands run, except those of the installation; numbers may differ a little, words and files may not."""
+    (tmp_path / "text.md").write_text("four words in all\n")
+    page = _PAGE.format(file="text.md", words=words, share=share)
+    faults = module("follow_tutorial").follow(page, tmp_path)
+    assert (not faults) is right
+    assert all("expected:" in fault and "is 0.48" in fault for fault in faults)
+    assert (tmp_path / "one.py").read_text() == "# one.py\nimport torch\n"
+
+
+def test_a_tutorial_whose_command_fails_is_not_followed_further(module, tmp_path):
+    """The error holds what the command printed."""
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        module("follow_tutorial").follow("```sh\necho so far; false\n```\n", tmp_path)
+    assert "so far" in caught.value.output

@@ -21,6 +21,7 @@ from rimsim.intensity.registry import names as model_names
 from rimsim.market import arrivals, build_world, consumers
 from rimsim.measures import MEASURES, weighted_exposure
 from rimsim.scenarios import compare, load_run, sweep
+from rimsim.scenarios.cli import demo
 from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.cli.runs import backtest, validate
 from rimsim.scenarios.cli.runs import compare as compare_command
@@ -443,3 +444,20 @@ def test_slips_are_answered_before_torch_is_imported(words):
     code = f"import sys; from rimsim.scenarios.cli.main import main; main({words.split()!r}); {ends}"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_quick_demo_replaces_its_own_folder_only(tmp_path, monkeypatch):
+    """A whole demo beside it stays; a folder that holds anything else is refused untouched."""
+    for part in ("quick", "closed-loop"):
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "old").touch()
+    made = []
+    monkeypatch.setattr(demo.scenarios, "compare", lambda *_, out, **__: made.append(out))
+    monkeypatch.setattr(demo, "print_run", lambda run: None)
+    assert main(["demo", "--quick", "--out", str(tmp_path)]) == 0
+    assert made == [tmp_path / "quick"]
+    assert not made[0].exists()
+    assert (tmp_path / "closed-loop" / "old").exists()
+    (tmp_path / "mine").touch()
+    assert main(["demo", "--quick", "--out", str(tmp_path)]) == 2
+    assert (tmp_path / "closed-loop" / "old").exists()

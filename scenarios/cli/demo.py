@@ -29,8 +29,8 @@ _DEMO: dict[str, Any] = {"command": "rimsim demo"}
 _QUICK_AGENTS = ("relevance", "random")
 _QUICK_SETTINGS: dict[str, object] = {
     "arrivals.per_round": 200,
-    "data.min_item_events": 120,
-    "platform.model": "ease",
+    "data.min_item_events": 60,
+    "platform.model": "popularity",
 }
 
 
@@ -44,7 +44,7 @@ _QUICK_SETTINGS: dict[str, object] = {
     help="Output folder; an earlier demo in it is deleted.",
 )
 def demo(out: Path, *, quick: bool) -> None:
-    """Play the main job and the replay; it takes minutes."""
+    """Play the main job and the replay (minutes)."""
     if out.exists():
         strange = sorted(entry.name for entry in out.iterdir() if entry.name not in (_LOOP, _REPLAY, _QUICK))
         if strange:
