@@ -109,7 +109,7 @@ def make_agent(text: str) -> Agent:
         raise ConfigError(f"agent {where!r} lacks {', '.join(lacks)}. See rimsim.agents.Agent")
     if agent.barrier_every is not None and agent.barrier_every < 1:
         raise ConfigError(
-            f"agent {where!r}: barrier_every is {agent.barrier_every}; allowed: None, or at least 1"
+            f"agent {where!r}: barrier_every is {agent.barrier_every}. It must be None or at least 1"
         )
     if options:
         agent.name = f"{agent.name}({inside.replace(' ', '')}"
@@ -125,5 +125,5 @@ def _options(text: str, inside: str) -> dict[str, object]:
         return {str(part.arg): ast.literal_eval(part.value) for part in call.keywords}
     except (SyntaxError, ValueError):
         raise ConfigError(
-            f"agent {text!r}: cannot read the options; allowed: name(option=value, …) with plain values"
+            f"agent {text!r}: its options cannot be read. Write name(option=value, …) with plain values"
         ) from None

@@ -64,7 +64,7 @@ def make_plug(
         said = f"{type(error).__name__}: {one_line(error)}"
         raise ConfigError(f"{origin} cannot be made from {dict(options) or 'no options'}: {said}") from error
     if lacks := [method for method in methods if not hasattr(plug, method)]:
-        raise ConfigError(f"{origin} has no {', '.join(lacks)}; allowed: what has {', '.join(methods)}")
+        raise ConfigError(f"{origin} has no {', '.join(lacks)}. It needs {', '.join(methods)}")
     return plug
 
 
@@ -82,7 +82,7 @@ def _factory(where: str, kind: str, built_in: Mapping[str, Callable[..., Any]]) 
         return built_in[where]
     factory = imported(where, kind)
     if not callable(factory):
-        raise ConfigError(f"{kind} {where!r} is a {type(factory).__name__}; allowed: a class or function")
+        raise ConfigError(f"{kind} {where!r} is a {type(factory).__name__}. It must be a class or a function")
     return cast("Callable[..., Any]", factory)
 
 
@@ -189,7 +189,7 @@ def without_name(place: str, kind: str, of: type | None = None) -> ConfigError:
     except Exception:  # noqa: BLE001  # it is raised when the name has been given
         own = []
     listed = " or ".join(f"{place}:{name}" for name in own) or f"{place}:Name"
-    return ConfigError(f"{kind} {place!r} is a file; allowed: the file and a name in it, {listed}")
+    return ConfigError(f"{kind} {place!r} is a file. Add a name in it: {listed}")
 
 
 def _own(module: Any, of: type | None) -> list[str]:

@@ -95,7 +95,7 @@ def test_identical_states_are_spread_over_the_items():
     "text message",
     ("relevence", "'relevance'"),  # codespell:ignore relevence
     ("epsilon-greedy(epsilom=0.2)", "'epsilon'"),
-    ("epsilon-greedy(epsilon=2)", "option 'epsilon' is 2; allowed: less than or equal to 1"),
+    ("epsilon-greedy(epsilon=2)", "option 'epsilon' is 2. It must be less than or equal to 1"),
     ("epsilon-greedy(0.2)", "option=value"),
     ("rim-resolve(every=2.5)", "option 'every' is 2.5;"),
     ("rim-feedback(guard=True)", "no option 'guard'"),
@@ -233,7 +233,7 @@ def test_a_file_that_changes_within_a_second_is_read_anew(tmp_path, monkeypatch)
         os.utime(file, (1_500_000_000, 1_500_000_000))
         assert make_agent(f"{file}:Mine").barrier_every == every
     file.write_text(MINE.replace("barrier_every = None", "barrier_every = 0"))
-    refused(ConfigError, "barrier_every is 0; allowed: None, or at least 1", make_agent, f"{file}:Mine")
+    refused(ConfigError, "barrier_every is 0. It must be None or at least 1", make_agent, f"{file}:Mine")
     for part in ("name", "order_free", "barrier_every"):
         file.write_text("\n".join(line for line in MINE.splitlines() if not line.strip().startswith(part)))
         refused(ConfigError, f"lacks {part}. See rimsim.agents.Agent", make_agent, f"{file}:Mine")

@@ -162,28 +162,28 @@ def test_a_sweep_is_reported_as_digest_and_as_markdown(folders, tmp_path, capsys
     ("comprae", "No such command 'comprae'. Did you mean 'compare'?"),
     ("data chek", "data: No such command 'chek'. Did you mean 'check'?"),
     ("backtest --recipe quik", "backtest: --recipe: 'quik' is not one of 'thorough', 'quick'."),
-    ("backtest --tol small", "backtest: --tol: 'small'; allowed: a number"),
+    ("backtest --tol small", "backtest: --tol: 'small' is not a number. Write"),
     ("report one two", "report: Got unexpected extra argument (two). rimsim report --help"),
-    ("report one --digest --markdown", "report: --markdown: not allowed with argument --digest"),
+    ("report one --digest --markdown", "report: --markdown does not go with --digest. Give one"),
     ("data check", "data check: Missing argument 'PATH'. rimsim data check --help"),
     ("compare --out", "Option '--out' requires an argument. rimsim --help"),
-    ("compare --out=", "compare: --out: ''; allowed: a path"),
-    ("backtest --out=", "backtest: --out: ''; allowed: a path"),
-    ("demo --out=", "demo: --out: ''; allowed: a path"),
-    ("compare --rounds 0", "compare: --rounds: '0'; allowed: a whole number from 1 up"),
-    ("compare --rounds few", "compare: --rounds: 'few'; allowed: a whole number from 1 up"),
-    ("compare --workers 0", "compare: --workers: '0'; allowed: a whole number from 1 up"),
-    ("sweep --workers -2", "sweep: --workers: '-2'; allowed: a whole number from 1 up"),
-    ("sweep --batch-size 1.5", "sweep: --batch-size: '1.5'; allowed: a whole number from 1 up"),
+    ("compare --out=", "compare: --out: '' is not a path. Name"),
+    ("backtest --out=", "backtest: --out: '' is not a path. Name"),
+    ("demo --out=", "demo: --out: '' is not a path. Name"),
+    ("compare --rounds 0", "compare: --rounds: '0' is not a whole number from 1 up. Write one"),
+    ("compare --rounds few", "compare: --rounds: 'few' is not a whole number from 1 up. Write one"),
+    ("compare --workers 0", "compare: --workers: '0' is not a whole number from 1 up. Write one"),
+    ("sweep --workers -2", "sweep: --workers: '-2' is not a whole number from 1 up. Write one"),
+    ("sweep --batch-size 1.5", "sweep: --batch-size: '1.5' is not a whole number from 1 up. Write one"),
     ("compare --seeds 0", "--seeds: '0'. Give a number of seeds"),
     ("sweep --seeds 1,1", "--seeds: '1,1'. Give "),
     ("backtest --seeds few", "--seeds: 'few'. Give "),
-    ("backtest --users 1", "--users: 1; allowed: greater than or equal to 2"),
-    ("sweep --beta 0,2", "--beta: field 'exposure.beta' is 2; allowed: less than or equal to 1"),
-    ("sweep --beta 0 --grid exposure.beta=1", "--beta or --grid: 'exposure.beta=0'; allowed: "),
+    ("backtest --users 1", "--users: 1. It must be greater than or equal to 2"),
+    ("sweep --beta 0,2", "--beta: field 'exposure.beta' is 2. It must be less than or equal to 1"),
+    ("sweep --beta 0 --grid exposure.beta=1", "--beta or --grid: 'exposure.beta=0' cannot be used. Write "),
     ("sweep --grid exposure.cost=[", "--grid: exposure.cost: '[' cannot be read: "),
     ("compare --set slate=[", "--set: 'slate=[': '[' cannot be read: "),
-    ("compare --set slate=0", "--set: field 'slate' is 0; allowed: greater than or equal to 1"),
+    ("compare --set slate=0", "--set: field 'slate' is 0. It must be greater than or equal to 1"),
     ("compare --set beta=0.3", "--set: unknown field 'beta'. Did you mean 'exposure.beta'?"),
     ("compare --agents ,", "agents: none is given. Name at least one"),
     ("compare nowhere.yaml", "nowhere.yaml: no such file."),
@@ -219,7 +219,7 @@ def test_paths_may_be_texts_or_paths_and_nothing_else(tmp_path):
     """A folder that is a number is refused; logs and scenarios may be paths, and a file's stem is the default name."""
     loop, random, file = "closed-loop", ("random",), tmp_path / "mine.yaml"
     refused(ConfigError, "out: 5 is no path; allowed: a path", compare, loop, random, out=5)
-    said = "rounds: field 'rounds' is 0; allowed: greater than or equal to 1"
+    said = "rounds: field 'rounds' is 0. It must be greater than or equal to 1"
     refused(ConfigError, said, compare, loop, random, 0)
     refused(DataError, r"nowhere\.csv", compare, loop, random, data=tmp_path / "nowhere.csv")
     refused(ConfigError, r"nowhere\.yaml", compare, tmp_path / "nowhere.yaml", random)

@@ -264,7 +264,10 @@ def test_the_embedded_log_is_complete():
 def test_an_option_that_is_none_is_refused():
     """Options outside their range are named with what they may be."""
     for options, message in (
-        ({"min_item_events": -1}, "load: field 'min_item_events' is -1; allowed: greater than or equal to 0"),
+        (
+            {"min_item_events": -1},
+            "load: field 'min_item_events' is -1. It must be greater than or equal to 0",
+        ),
         ({"release": "never"}, "field 'release' is 'never'. Allowed: first-event, given, year"),
         ({"time_unit": "hours"}, "time_unit is 'hours'"),
         ({"start": "yesterday"}, "field 'start': the time is 'yesterday'"),

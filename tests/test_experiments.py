@@ -340,7 +340,7 @@ def test_seeds_that_are_none_are_refused(seeds, tmp_path):
 
 @cases(
     "option told",
-    ("--interval 1q", "--interval: '1q' is no duration"),
+    ("--interval 1q", "--interval: '1q' is not a duration"),
     ("--interval 0h", "is not positive"),
     ("--design users", "--design: 'users'"),
 )

@@ -278,7 +278,7 @@ def test_an_unknown_name_or_field_is_told_the_nearest():
     """Names and fields that do not exist are told the nearest; a model of one's own joins by another name."""
     refused(ConfigError, "Did you mean 'gru-hp'", make, "gru-hpp")
     refused(ConfigError, "Did you mean 'width'", config_of, "gru", {"widht": 3})
-    refused(ConfigError, "field 'width' is 0; allowed: greater than", config_of, "gru", {"width": 0})
+    refused(ConfigError, "field 'width' is 0. It must be greater than", config_of, "gru", {"width": 0})
     refused(ConfigError, "allowed: GRUConfig", make, "gru", mark=intensity.PopularityConfig())
     assert config_of("gru", {"width": 3}).width == 3
     made = []

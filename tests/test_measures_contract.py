@@ -158,7 +158,7 @@ def test_a_measure_is_found_by_its_place_and_kept_without_its_function(write):
 
 @cases(
     "places said",
-    (["mine.py"], r"measure 'mine.py' is a file; allowed: .*mine.py:empty or mine.py:again"),
+    (["mine.py"], r"measure 'mine.py' is a file. Add a name in it: .*mine.py:empty or mine.py:again"),
     (["mine.py:emty"], r"mine.py has no 'emty'. Did you mean 'empty'\? Allowed: again, empty, taken"),
     (["mine.py:share"], r"found a function; allowed: a Measure \(mine.py has empty, again, taken\)"),
     (["mime.py:empty"], r"no file 'mime.py'. Did you mean 'mine.py'"),

@@ -264,7 +264,7 @@ def test_rows_that_cannot_be_are_refused_by_name(change, message):
     "exposure message",
     ({"campaigns": [{"items": [1], "share": 0.1}]}, "field 'exposure.campaigns.name' is missing"),
     ({"campaigns": [{"name": "a", "items": [1]}]}, "found neither of exposures and share"),
-    ({"campaigns": [{"name": "a", "items": [1], "exposures": 3}]}, "exposures 3 without a stop"),
+    ({"campaigns": [{"name": "a", "items": [1], "exposures": 3}]}, "exposures 3 have no stop"),
     ({"campaigns": [SHARE | {"start": 3, "stop": 2}]}, "stop is 2 with start 3"),
     ({"campaigns": [SHARE | {"start": 99}]}, "last round ends on day 56"),
     ({"campaigns": [{"name": "a", "item": [1], "share": 0.1}]}, "Did you mean .*items"),
@@ -272,7 +272,7 @@ def test_rows_that_cannot_be_are_refused_by_name(change, message):
     ({"groups": [{"colum": "genres", "beta": 0.1}]}, "Did you mean .*column"),
     ({"groups": [{"column": "genres", "beta": 2}]}, "less than or equal to 1"),
     ({"most": 0.1}, "exposure.most is 0.1, below exposure.beta"),
-    ({"per": "week"}, "'week' has no unit|'week' is no duration"),
+    ({"per": "week"}, "'week' has no unit|'week' is not a duration"),
 )
 def test_a_wrong_config_says_what_is_allowed(exposure, message):
     """Each fault of a promise is named with what is allowed, before anything is built."""

@@ -584,7 +584,7 @@ def test_a_serving_model_is_compared_with_bestsellers():
     (["--taken-at", "4"], "--taken-at: applies to known answers only. Add --observed FILE"),
     (["--observed-columns", "user=who"], "--observed-columns: applies to known answers only"),
     (["--serving", "gru-hq"], "found 'gru-hq'"),
-    (["--models", "bag"], "--models: ['bag']; allowed: at least 2 of them"),
+    (["--models", "bag"], "--models: ['bag']. It must have at least 2 entries"),
     (["--models", "popularity,OWN"], "is a file; allowed: the file and a name in it, OWN:Bad or OWN:Silent"),
     (["--serving", "OWN"], "is a file; allowed: the file and a name in it"),
 )

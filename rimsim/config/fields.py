@@ -25,17 +25,17 @@ def duration_seconds(text: str) -> float:
     Raises:
         ValueError: If the text is not a duration, or not a positive one.
     """
-    examples = "allowed: such as '30min', '1d', '7d'"
+    examples = "Write a duration such as 30min, 1d or 7d"
     if re.fullmatch(r"[-+\d.\s]+", text):
-        raise ValueError(f"{text!r} has no unit; {examples}")
+        raise ValueError(f"{text!r} has no unit. {examples}")
     parts = [(float(number), unit.removesuffix("s")) for number, unit in re.findall(_PART, text.lower())]
     # By hand: pandas takes a third of a second to import.
     whole = re.fullmatch(rf"\s*-?({_PART}\s*)+", text.lower())
     if whole is None or any(unit not in _SECONDS for _, unit in parts):
-        raise ValueError(f"{text!r} is no duration; {examples}")
+        raise ValueError(f"{text!r} is not a duration. {examples}")
     seconds = sum(number * _SECONDS[unit] for number, unit in parts)
     if not seconds > 0 or "-" in text:
-        raise ValueError(f"{text!r} is not positive; allowed: a positive duration")
+        raise ValueError(f"{text!r} is not positive. {examples}")
     return seconds
 
 
@@ -72,7 +72,7 @@ def _pairs(options: object) -> object:
     """Mapping as pairs and lists as tuples, for frozen records."""
     if isinstance(options, dict):
         if any(isinstance(value, dict) for value in options.values()):
-            raise ValueError("an option is a mapping; allowed: numbers, texts and lists of them")
+            raise ValueError("an option is a mapping. Give numbers, texts or lists of them")
         return tuple((name, _pairs(value)) for name, value in options.items())
     return tuple(_pairs(value) for value in options) if isinstance(options, list) else options
 

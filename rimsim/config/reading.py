@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 _UNKNOWN = {"unexpected_keyword_argument", "extra_forbidden", "invalid_key"}
 _ALLOWED = {
-    "too_short": "at least {min_length} of them",
-    "tuple_type": "a list",
-    "dataclass_type": "a mapping of field names to values",
+    "too_short": "have at least {min_length} entries",
+    "tuple_type": "be a list",
+    "dataclass_type": "be a mapping of field names to values",
 }
-"""Allowed values, where pydantic's own words are those of Python."""
+"""Expectations, where pydantic's own words are those of Python."""
 _QUOTED = re.compile(r"'([^']*)'")
 _ALIKE = 0.75
 """Least similarity of a field's name that is suggested."""
@@ -83,8 +83,8 @@ def finding(first: ErrorDetails, where: str, verb: str = " is") -> str:
     if first["type"] == "literal_error":
         return f"{found}.{nearest(str(first['input']), _QUOTED.findall(first['ctx']['expected']))}"
     if first["type"] in _ALLOWED:
-        return f"{found}; allowed: {_ALLOWED[first['type']].format_map(first.get('ctx', {}))}"
-    return f"{found}; allowed: {first['msg'].removeprefix('Input should be ')}"
+        return f"{found}. It must {_ALLOWED[first['type']].format_map(first.get('ctx', {}))}"
+    return f"{found}. It must {first['msg'].removeprefix('Input should ')}"
 
 
 def unknown_field(path: str, record: type, *, origin: str) -> ConfigError:

@@ -19,7 +19,7 @@ def _texts(value: object) -> tuple[str, ...]:
     """Texts of a table value or list; 1995.0 is "1995"."""
     values = value if isinstance(value, list | tuple) else [value]
     if not values or not all(isinstance(one, str | int | float) for one in values):
-        raise ValueError(f"found {value!r}; allowed: a value, or a list of at least one")
+        raise ValueError(f"found {value!r}. Give a value, or a list of at least one")
     return tuple(str(int(one)) if isinstance(one, float) and one == int(one) else str(one) for one in values)
 
 
@@ -29,7 +29,7 @@ def _filter(value: object) -> object:
         return value
     if not isinstance(value, dict):
         raise ValueError(  # noqa: TRY004  # pydantic takes no TypeError
-            f"found {value!r}; allowed: a mapping of columns to values, such as {{year: 1995}}"
+            f"found {value!r}. Give a mapping of columns to values, such as {{year: 1995}}"
         )
     return tuple((str(column), _texts(values)) for column, values in value.items())
 
@@ -194,16 +194,16 @@ class CampaignConfig:
         if (self.exposures is None) == (self.share is None):
             found = "neither" if self.share is None else "both"
             raise ConfigError(
-                f"campaign {self.name!r}: found {found} of exposures and share; allowed: one of the two"
+                f"campaign {self.name!r}: found {found} of exposures and share. Give one of the two"
             )
         if self.exposures is not None and self.stop is None:
             raise ConfigError(
-                f"campaign {self.name!r}: exposures {self.exposures} without a stop; allowed: the day on which they "
-                "must have been delivered"
+                f"campaign {self.name!r}: exposures {self.exposures} have no stop. Give the day by which they must "
+                "have been delivered"
             )
         if self.stop is not None and self.stop <= self.start:
             raise ConfigError(
-                f"campaign {self.name!r}: stop is {self.stop:g} with start {self.start:g}; allowed: a later day"
+                f"campaign {self.name!r}: stop is {self.stop:g} with start {self.start:g}. Give a day after the start"
             )
 
 
@@ -407,7 +407,7 @@ class PlatformConfig:
         if self.learning == "ips" and self.retrain_ground:
             raise ConfigError(
                 "platform.retrain_ground is true with platform.learning 'ips', but a ground intensity counts events "
-                "without weights; allowed: retrain_ground false, or learning 'consumed' or 'impressions'"
+                "without weights. Set retrain_ground to false, or learning to 'consumed' or 'impressions'"
             )
 
 
@@ -465,7 +465,7 @@ class ScenarioConfig:
         if self.releases.last_round < self.releases.first_round:
             raise ConfigError(
                 f"releases.last_round is {self.releases.last_round}, before releases.first_round, "
-                f"{self.releases.first_round}; allowed: the same round or a later one"
+                f"{self.releases.first_round}. Give the same round or a later one"
             )
         if self.arrivals.kind not in ("clones", "broadcast", "hawkes"):
             return

@@ -80,7 +80,8 @@ def _parsed_grid(pairs: Sequence[str], betas: str | None) -> dict[str, list[obje
         if not equals or not name or not parts or name in grid:
             where = "--beta or --grid" if name == BETA else "--grid"
             raise ConfigError(
-                f"{where}: {text!r}; allowed: FIELD=VALUE,VALUE,… once a field, such as exposure.cost=1,2,4"
+                f"{where}: {text!r} cannot be used. Write FIELD=VALUE,VALUE,… once per field, such as "
+                "exposure.cost=1,2,4"
             )
         grid[name] = [tools.read_value(part, f"--grid: {name}") for part in parts]
     if betas is not None:

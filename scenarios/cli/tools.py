@@ -29,7 +29,7 @@ Command = TypeVar("Command", bound="Callable[..., Any]")
 def count(text: str) -> int:
     """A whole number from 1 up."""
     if not text.isdecimal() or int(text) < 1:
-        raise click.BadParameter(f"{text!r}; allowed: a whole number from 1 up")
+        raise click.BadParameter(f"{text!r} is not a whole number from 1 up. Write one such as 3")
     return int(text)
 
 
@@ -38,13 +38,13 @@ def number(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise click.BadParameter(f"{text!r}; allowed: a number") from None
+        raise click.BadParameter(f"{text!r} is not a number. Write one such as 0.5") from None
 
 
 def path(text: str) -> Path:
     """A path; empty text would be the current folder."""
     if not text.strip():
-        raise click.BadParameter(f"{text!r}; allowed: a path")
+        raise click.BadParameter(f"{text!r} is not a path. Name a file or a folder")
     return Path(text)
 
 
@@ -65,7 +65,9 @@ def numbers(_: click.Context, where: click.Parameter, text: str | None) -> list[
     try:
         return None if text is None else [float(part) for part in names(text)]
     except ValueError:
-        raise ConfigError(f"{where.opts[0]}: {text!r}; allowed: comma-separated numbers, or none") from None
+        raise ConfigError(
+            f"{where.opts[0]}: {text!r} is not a list of numbers. Write numbers with commas between them, or none"
+        ) from None
 
 
 def seeds(text: str) -> list[int]:
@@ -86,7 +88,7 @@ def setting(text: str) -> tuple[str, object]:
     """Field and value of ``--set FIELD=VALUE``."""
     field, equals, value = text.partition("=")
     if not equals:
-        raise ConfigError(f"--set: {text!r}; allowed: FIELD=VALUE, such as exposure.beta=0.3")
+        raise ConfigError(f"--set: {text!r} has no =. Write FIELD=VALUE, such as exposure.beta=0.3")
     return field.strip(), read_value(value, f"--set: {text!r}")
 
 
@@ -98,8 +100,8 @@ def read_value(text: str, where: str) -> object:
         value: object = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigError(
-            f"{where}: {text!r} cannot be read: {getattr(error, 'problem', error)}; allowed: a number, true, false, "
-            "null, or text, in quotes where it holds brackets or colons"
+            f"{where}: {text!r} cannot be read: {getattr(error, 'problem', error)}. Write a number, true, false, "
+            "null or text; a text with brackets or colons needs quotes"
         ) from None
     return text.strip() if isinstance(value, dt.date) else value
 
@@ -216,7 +218,7 @@ def report(run: Path, **flags: bool) -> None:
     asked = [f"--{name}" for name, chosen in flags.items() if chosen]
     if len(asked) > 1:
         raise click.UsageError(
-            f"{asked[1]}: not allowed with argument {asked[0]}", click.get_current_context()
+            f"{asked[1]} does not go with {asked[0]}. Give one of the two", click.get_current_context()
         )
     loaded = scenarios.load_run(run)  # before seaborn is imported, so that a wrong folder is answered at once
     from rimsim.scenarios.report.charts import draw
