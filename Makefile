@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test formats check package docs bench findings mutants clean
+.PHONY: demo test tutorial formats check package docs bench findings mutants clean
 
 demo: $(STAMP)
 	$(BIN)/rimsim demo
@@ -20,6 +20,10 @@ formats:
 	test -x build/formats/bin/python || $(PYTHON) -m venv build/formats
 	build/formats/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[formats]" pytest hypothesis
 	OMP_NUM_THREADS=1 build/formats/bin/python -m pytest -q tests/test_export.py tests/test_experiments.py
+
+# The tutorial, followed literally: its commands and their output.
+tutorial: $(STAMP)
+	PATH=$(abspath $(BIN)):$$PATH $(BIN)/python benchmarks/follow_tutorial.py
 
 check: $(STAMP)
 	$(BIN)/ruff check .

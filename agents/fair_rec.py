@@ -49,7 +49,7 @@ class FairRec:
         self._copies = np.maximum(view.required - view.exposure, 0.0)
 
     def act(self, arrivals: Arrivals) -> Slates:
-        """Serve the arrivals in order, taking copies away after each."""
+        """Serve arrivals in order; each uses up item copies."""
         items = np.empty((len(arrivals), self._slate), np.int64)
         _hand_out(
             arrivals.relevance.cpu().numpy(),

@@ -188,7 +188,7 @@ def _urgent(
 def _due_in_rows(
     remaining: Floats, counts: Bools, guard: Guard, exposure: Floats, unit: ExposureUnit, deficits: Deficits
 ) -> float:
-    """Positions needed by G rows together; fills due and need.
+    """Number of positions that G rows need; fills due, need.
 
     A row's deficit can wait as far as the later arrivals that are relied on can hold it. The rest is due now. And where
     all rows of one audience need more positions than those arrivals have, each has its share of the excess.

@@ -99,7 +99,7 @@ class LinUCB:
         }
 
     def load_state(self, state: Mapping[str, Floats]) -> None:
-        """Resume from another agent's sums."""
+        """Copy the regression sums of another agent."""
         self._precision, self._evidence = state["precision"], state["evidence"]
         self._learnt = int(state["learnt"])
 

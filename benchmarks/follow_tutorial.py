@@ -86,7 +86,7 @@ def follow(page: str, folder: Path) -> list[str]:
         if language == "python":
             name = text.partition("\n")[0].removeprefix("# ")
             (folder / name).write_text(text, encoding="utf-8")
-        elif language == "sh" and _INSTALL not in text and not text.startswith("mkdir"):
+        elif language == "sh" and _INSTALL not in text:
             commands = text
             printed = run(commands, folder)
         elif language == "text":

@@ -90,7 +90,7 @@ class Chances:
         for field in fields(self):
             found, wanted = np.shape(getattr(self, field.name)), shape[:1] if field.name == "slate" else shape
             if found != wanted:
-                raise AgentError(f"chances.{field.name} has shape {found}; allowed: {wanted}")
+                raise AgentError(f"chances.{field.name} has shape {found}. It must be {wanted}")
 
 
 @dataclass(frozen=True, eq=False)

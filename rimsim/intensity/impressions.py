@@ -350,7 +350,7 @@ class Calibrated:
 
     @property
     def rescale(self) -> float:
-        """Factor of the inner model's last update."""
+        """Rescaling factor from the inner model's last update."""
         return rescale_of(self.model)
 
     @property

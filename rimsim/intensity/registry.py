@@ -222,7 +222,7 @@ def _own(place: str, seed: int | None, device: str | None) -> IntensityModel:
     lacks = [part for part in ("fit", "update", "score") if not callable(getattr(model, part, None))]
     if lacks:
         raise ConfigError(
-            f"model {place!r} has no {', '.join(lacks)}; allowed: a model with fit, update and score, see "
+            f"model {place!r} has no {', '.join(lacks)}. It needs fit, update and score, see "
             "rimsim.intensity.IntensityModel"
         )
     return cast("IntensityModel", model)

@@ -163,7 +163,7 @@ def fitted_model(name: str, seed: int, device: str, log: EventLog, make: Make) -
 
 
 def _best(score: Array, cut: Cut, slate: int, start: int, shown: Bools) -> Ints:
-    """Slates of the best admissible items, from a row on."""
+    """Slates of the best admissible items of some rows."""
     free, users = np.zeros(len(cut.known)), cut.later.user[start : start + len(score)]
     return price_slates(score, free, slate, admissible=shown, tie_seed=cut.draw, row_keys=users)
 

@@ -350,7 +350,7 @@ def at_items(values: torch.Tensor | Array, items: Ints) -> Array:
 
 @compiled
 def fetch_items(values: Array, items: Ints, found: Array) -> None:
-    """Fill in (n, k) entries, faster than returning them."""
+    """Fill the given (n, k) arrays instead of returning new ones."""
     n, k = items.shape
     for row in range(n):
         for position in range(k):

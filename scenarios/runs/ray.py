@@ -124,7 +124,7 @@ def _connect(ray: Any, address: str | None, workers: int | None) -> None:
 
 
 def run_on_ray(workers: int | None, job: Job, arms: Sequence[Arm], report: Report) -> dict[int, RimsimError]:
-    """Position of each failed arm → its error, on Ray.
+    """Errors by the index of each failed arm.
 
     As :meth:`rimsim.scenarios.runs.local.Workers.run`. The arms' run folders have been begun. ``workers`` is the number
     of tasks at once; None: as many as the cluster has CPUs for.

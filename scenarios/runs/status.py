@@ -67,7 +67,7 @@ def points_of(folder: Path, base: ScenarioConfig, grid: Mapping[str, Sequence[ob
         labels = tuple(zip(short, values, strict=True))
         name = ",".join(f"{field}={_file_text(value)}" for field, value in labels)
         if name in points:
-            raise ConfigError(f"grid: {name} is given twice; allowed: distinct values")
+            raise ConfigError(f"grid: {name} has a value twice. Give each value once")
         config = override(base, dict(zip(grid, values, strict=True)), origin="grid")
         points[name] = StudyPoint(folder / POINTS / name, config, labels)
     return list(points.values())

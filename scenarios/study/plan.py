@@ -116,8 +116,8 @@ def check_audience(config: ScenarioConfig, agents: Mapping[str, Agent]) -> None:
     for text, agent in agents.items():
         if Capabilities.of(agent).needs_audience:
             raise ConfigError(
-                f"agent {text!r} needs to know who arrives, but arrivals.kind is {config.arrivals.kind!r}; "
-                "allowed: 'broadcast', as in the scenarios offline-match and user-rec"
+                f"agent {text!r} needs to know who arrives, but arrivals.kind is {config.arrivals.kind!r}. "
+                "Set arrivals.kind to 'broadcast', as the scenarios offline-match and user-rec do"
             )
 
 

@@ -128,7 +128,7 @@ def _item_frame(ids: list[str], rows: list[Item]) -> pd.DataFrame:
 
 
 def _item(fields: Sequence[str], places: dict[str, int], flag_names: Sequence[str]) -> Item:
-    """Item of a row, which ends in flags of genres."""
+    """Item of a row whose last fields are genre flags."""
     text = {role: fields[place].strip() for role, place in places.items()}
     title, year = text.get("title", ""), None
     if "year" in text:

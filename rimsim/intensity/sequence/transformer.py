@@ -41,7 +41,7 @@ class TransformerConfig(SequenceConfig):
         """Keep an even number of hidden units per head."""
         super().__post_init__()
         if self.width % (2 * self.heads):
-            raise ValueError(f"width is {self.width}; allowed: an even multiple of heads, {self.heads}")
+            raise ValueError(f"width is {self.width}. It must be an even multiple of heads, {self.heads}")
 
 
 class _Layer(torch.nn.Module):
