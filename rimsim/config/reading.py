@@ -121,7 +121,9 @@ def scenario_from(plain: object, *, origin: str = "scenario") -> ScenarioConfig:
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """Safe loader that refuses a repeated key, of which YAML keeps the last."""
+    """Safe loader that refuses a repeated key."""
+
+    # YAML keeps the last one without a word.
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node: yaml.MappingNode = super().compose_mapping_node(anchor)
