@@ -286,18 +286,13 @@ def made(config=CONFIG):
     return gymnasium.make("RIMMarket-v0", scenario="closed-loop", settings=markets.settings_of(config))
 
 
-def standing(rng, m=12, k=3):
-    """A made-up round in the middle."""
-    intensity, admissible = rng.uniform(0, 1, m), rng.uniform(size=m) < 0.8
-    exposure, required = rng.integers(0, 3, m).astype(float), rng.integers(0, 7, m) / 2
-    return Standing(intensity, admissible, exposure, required, 0.8 ** np.arange(k), 0.5, 5, 20)
-
-
 def test_only_items_that_lack_exposure_get_the_bonus():
     """The slate is the top k, by brute force, of λ(x,y) plus the bonus of the group where the item still lacks some."""
     rng = np.random.default_rng(0)
     for _ in range(50):
-        now = standing(rng)
+        intensity, admissible = rng.uniform(0, 1, 12), rng.uniform(size=12) < 0.8
+        exposure, required = rng.integers(0, 3, 12).astype(float), rng.integers(0, 7, 12) / 2
+        now = Standing(intensity, admissible, exposure, required, 0.8 ** np.arange(3), 0.5, 5, 20)
         share = popularity_groups(rng.integers(0, 9, 12), 2)
         action = rng.uniform(-1, 1, 2)
         score = {}

@@ -354,7 +354,10 @@ def test_seeds_are_apart():
 def test_seeds_of_the_latent_dice():
     """Of all arrivals and items: the agent's seed moves none, the choice seed all, the arrivals' seed their visits."""
     each = (Seeds(), Seeds(agent=1), Seeds(choice=1), Seeds(arrivals=1))
-    (ids, dice), agent, choice, arrivals = (_dice(Market(small_scenario(rounds=1), seeds=s)) for s in each)
+    markets = [Market(small_scenario(rounds=1), seeds=seeds) for seeds in each]
+    every = np.tile(np.arange(markets[0].n_items), (markets[0].n_arrivals, 1))
+    drawn = [market.open.visits(np.arange(len(every))).uniform(every) for market in markets]
+    (ids, dice), agent, choice, arrivals = zip((one.schedule.id for one in markets), drawn, strict=True)
     np.testing.assert_array_equal(agent[0], ids)
     np.testing.assert_array_equal(agent[1], dice)
     np.testing.assert_array_equal(choice[0], ids)
@@ -364,12 +367,6 @@ def test_seeds_of_the_latent_dice():
     both, here, there = np.intersect1d(ids, arrivals[0], return_indices=True)
     assert 5 < len(both) < len(ids)
     np.testing.assert_array_equal(arrivals[1][there], dice[here])  # the key of a draw is the visit
-
-
-def _dice(market):
-    """Arrivals of the open round in clock order, and the uniform draws that decide for every item."""
-    visits = market.open.visits(np.arange(market.n_arrivals))
-    return market.schedule.id, visits.uniform(np.tile(np.arange(market.n_items), (len(visits), 1)))
 
 
 def test_the_same_run_twice_or_in_waves_is_the_same():

@@ -74,18 +74,13 @@ def promising_view(pace="arrivals", **fields):
     return replace(view, promises=Requirements.of(rows), delivered=np.zeros(3))
 
 
-def late_half(n):
-    """(n, 1) of n arrivals, the last half counts."""
-    return (np.arange(n) >= n // 2)[:, None]
-
-
 @pytest.mark.parametrize("pace", ["arrivals", "clock"])
 @pytest.mark.parametrize("sizes", [(40,), (7, 20, 13)])
 def test_rows_are_paced_by_their_own_arrivals(pace, sizes):
     """What is gone, and to come, of a row's audience: by count, or by the clock within its time; for any batches."""
     view = promising_view(pace)
     clock = RoundClock(view, view.promises)
-    times, counts = np.arange(40) * 90.0, late_half(40)
+    times, counts = np.arange(40) * 90.0, np.arange(40)[:, None] >= 20
     served, gone, left = 0, [], []
     for size in sizes:
         part = slice(served, served + size)

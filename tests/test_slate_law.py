@@ -156,14 +156,6 @@ RELEVANCE = np.array([0.1, 0.6, 0.2, 0.5, 0.3, 0.4])
 SLATE = 3
 
 
-def _answered(agent, capacity):
-    """The answer of an agent to the three arrivals."""
-    admissible = np.array([[letter == "1" for letter in row] for row in ADMISSIBLE])
-    agent = make_agent(agent)
-    agent.begin_round(Market(small_scenario(rounds=1, slate=SLATE)).round_view())
-    return agent.act(arrivals_of(np.where(admissible, RELEVANCE, 0.0), admissible, capacity))
-
-
 @pytest.mark.parametrize("capacity", [None, 2, 1])
 @pytest.mark.parametrize(
     ("agent", "epsilon"),
@@ -171,7 +163,10 @@ def _answered(agent, capacity):
 )
 def test_a_propensity_is_the_share_of_all_slates_that_show_the_item(agent, epsilon, capacity):
     """It is (1 − ε)·[among the best shown] + ε·(share of ordered uniform slates that show it), in float32."""
-    slates = _answered(agent, capacity)
+    admissible = np.array([[letter == "1" for letter in row] for row in ADMISSIBLE])
+    agent = make_agent(agent)
+    agent.begin_round(Market(small_scenario(rounds=1, slate=SLATE)).round_view())
+    slates = agent.act(arrivals_of(np.where(admissible, RELEVANCE, 0.0), admissible, capacity))
     shown = SLATE if capacity is None else capacity
     for row, letters in enumerate(ADMISSIBLE):
         items = [item for item, letter in enumerate(letters) if letter == "1"]

@@ -194,19 +194,13 @@ def test_a_sweep_that_was_interrupted_while_it_began_can_be_begun_anew(tmp_path,
 FIELDS = ["truth", "model"]
 
 
-def _arms(families, comparisons, seeds=5):
-    """(families, comparisons, seeds) differences of arms that do not differ, with noise that seeds have in common."""
-    draws = np.random.default_rng(16)
-    shared = draws.normal(0, 3.0, (families, 1, seeds))
-    a, b = shared + draws.normal(0, 1.0, (2, families, comparisons, seeds))
-    return a, b
-
-
 def test_a_table_of_arms_that_do_not_differ_holds_a_claim_as_seldom_as_one_comparison():
     """Of 1,000 A/A comparisons, and of as many tables of 12 by Holm, 5 % ± 1.5 claim; without it 30 % of tables."""
+    draws = np.random.default_rng(16)
+    shared = draws.normal(0, 3.0, (1000, 1, 5))  # noise that seeds have in common
     found = [
         [measures.paired_difference(one, other) for one, other in zip(ones, others, strict=True)]
-        for ones, others in zip(*_arms(1000, 12), strict=True)
+        for ones, others in zip(*(shared + draws.normal(0, 1.0, (2, 1000, 12, 5))), strict=True)
     ]
     p = np.array([[one.p for one in row] for row in found])
     clear = [one.clear for row in found for one in row]
