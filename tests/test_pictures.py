@@ -377,13 +377,13 @@ def test_slates_of_pictures_are_those_of_the_ledger(market):
 )
 def test_titles_say_what_the_data_say(utilities, said):
     """Titles about guarantees and diversity have the agent's figures, and no difference whose interval includes 0."""
-    rows = [
-        {"relevance": (0.72, 0.4, 10.0), "rim-feedback": (0.01, utility, 20.0), "random": (0.0, 0.07, 40.0)}
-        for utility in utilities
-    ]
-    values = {(agent, seed): row[agent] for seed, row in enumerate(rows) for agent in row}
+    rows = {
+        "relevance": (0.72, [0.4], 10.0),
+        "rim-feedback": (0.01, utilities, 20.0),
+        "random": (0.0, [0.07], 40.0),
+    }
     rounds = pd.concat(
-        _rounds({arm: [value[n]] * 2 for arm, value in values.items()}, metric)
+        _rounds({(agent, 0): np.resize(row[n], len(utilities)) for agent, row in rows.items()}, metric)
         for n, metric in enumerate(("shortfall", "utility", "perplexity"))
     )
     told = sentences.cost_of_guarantees(rounds, "shown")

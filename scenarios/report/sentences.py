@@ -353,7 +353,7 @@ def _column(means: pd.DataFrame, metric: str) -> dict[str, float]:
 
 
 def _utility_change(rounds: pd.DataFrame, name: str) -> str | None:
-    """Difference of an agent's utility to that of relevance, if it can be told."""
+    """Difference of an agent's utility to that of relevance."""
     utility = _column(tables.late_figures(rounds), "utility")
     if name not in utility or not utility.get(tables.REFERENCE, 0.0) > 0:
         return None

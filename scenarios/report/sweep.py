@@ -405,6 +405,6 @@ def _front_message(table: pd.DataFrame, means: pd.DataFrame, field: str, still: 
     own = table[(table["agent"] == name) & (table["metric"] == "utility")]
     by_seed = own.pivot(index=field, columns="seed", values="value").sort_index()
     moved = paired_difference(by_seed.iloc[-1], by_seed.iloc[0])
-    if moved.low is not None and moved.low <= 0 <= moved.high:
+    if moved.low is not None and moved.high is not None and moved.low <= 0 <= moved.high:
         return f"{wide}; a difference in utility cannot be told"
     return f"{wide} and {'lowers' if change < 0 else 'raises'} utility by {sentences.per_cent(abs(change))}"
