@@ -1,16 +1,19 @@
-"""Plugs by a built-in name or the place of yours.
+"""Plugs by a built-in name, an installed name or place.
 
 A place is ``module:Name`` or ``path/to/file.py:Name``.
 """
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import importlib
 import importlib.util
 import inspect
+import itertools
 import shlex
 import sys
+import textwrap
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,7 +27,16 @@ from pydantic.dataclasses import is_pydantic_dataclass
 
 from rimsim.config.reading import finding
 from rimsim.config.records import ScenarioConfig
+from rimsim.entry_points import place_of, places
 from rimsim.errors import ConfigError, ModelError, RimsimError, nearest, nearest_file, one_line, refuse
+
+_GROUPS = {
+    "agent": "agents",
+    "arrivals.kind": "arrivals",
+    "consumer.kind": "consumers",
+    "providers.kind": "providers",
+}
+"""Field that names a plug → group of entry points."""
 
 
 def make_plug(
@@ -68,22 +80,83 @@ def make_plug(
     return plug
 
 
-def require_place(where: str, kind: str, built_in: Mapping[str, object]) -> None:
-    """Refuse what is neither a built-in name nor a place."""
-    if where.endswith(".py") and where not in built_in:
+def require_place(where: str, kind: str, built_in: Mapping[str, object]) -> str:
+    """Name of a built-in plug, or place of another.
+
+    Raises:
+        ConfigError: If it is neither, nor a name of an installed package.
+    """
+    if where in built_in:
+        return where
+    if where.endswith(".py"):
         raise without_name(where, kind)
-    if ":" not in where and where not in built_in:
-        raise ConfigError(f"{kind} is {where!r}.{nearest(where, built_in)} Your own: file.py:Class.")
+    if ":" in where:
+        return where
+    installed = places(_GROUPS[kind])
+    if where not in installed:
+        near = nearest(where, {*built_in, *installed})
+        raise ConfigError(f"{kind} is {where!r}.{near} Your own: file.py:Class.")
+    return installed[where]
 
 
 def _factory(where: str, kind: str, built_in: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
-    require_place(where, kind, built_in)
-    if where in built_in:
-        return built_in[where]
-    factory = imported(where, kind)
+    place = require_place(where, kind, built_in)
+    if place in built_in:
+        return built_in[place]
+    factory = imported(place, kind)
     if not callable(factory):
         raise ConfigError(f"{kind} {where!r} is a {type(factory).__name__}; allowed: a class or function")
     return cast("Callable[..., Any]", factory)
+
+
+def named_options(text: str, kind: str) -> tuple[str, dict[str, object]]:
+    """Name and keyword options of ``name(option=value, …)``.
+
+    Raises:
+        ConfigError: If the options cannot be read; values are Python literals.
+    """
+    where, bracket, inside = text.partition("(")
+    if not bracket:
+        return text, {}
+    try:
+        call = ast.parse(f"f({inside}", mode="eval").body
+        if not isinstance(call, ast.Call) or call.args:
+            raise ValueError  # noqa: TRY301  # reported with the others below
+        return where, {str(part.arg): ast.literal_eval(part.value) for part in call.keywords}
+    except (SyntaxError, ValueError):
+        raise ConfigError(
+            f"{kind} {text!r}: cannot read the options; allowed: name(option=value, …) with plain values"
+        ) from None
+
+
+def option_lines(factory: Callable[..., Any]) -> list[tuple[str, str]]:
+    """Options of a plug, each ``name=default``, with their meanings."""
+    record, left = factory, {"scenario", "seed", "device"}
+    if "options" in inspect.signature(factory).parameters:
+        record = _annotation(factory, "options")
+    known = meanings(record) if isinstance(record, type) else {}
+    lines = []
+    for name, parameter in inspect.signature(record).parameters.items():
+        if name not in left:
+            value = parameter.default
+            text = name if value is inspect.Parameter.empty else f"{name}={value!r}"
+            lines.append((text, known.get(name, "")))
+    return lines
+
+
+def meanings(record: type[Any]) -> dict[str, str]:
+    """Field → text below it, of a record and its bases."""
+    found: dict[str, str] = {}
+    for kind in reversed(record.__mro__):
+        if dataclasses.is_dataclass(kind):
+            body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
+            for field, text in itertools.pairwise(cast("ast.ClassDef", body).body):
+                match field, text:
+                    case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(
+                        value=ast.Constant(value=str(meaning))
+                    ):
+                        found[name] = " ".join(meaning.split())
+    return found
 
 
 def _arguments(
@@ -95,9 +168,9 @@ def _arguments(
     if "options" in parameters:
         record = _annotation(factory, "options")
         fields = dataclasses.fields(record) if dataclasses.is_dataclass(record) else ()
-        _require_known(options, [field.name for field in fields], origin)
+        require_options(options, [field.name for field in fields], origin)
         return given | {"options": _typed(record, "options", dict(options), origin)}
-    _require_known(options, [name for name in parameters if name != "scenario"], origin)
+    require_options(options, [name for name in parameters if name != "scenario"], origin)
     if isinstance(factory, type) and is_pydantic_dataclass(factory):
         return given | dict(options)  # it checks them by itself, and more strictly if it says so
     return given | {
@@ -105,7 +178,8 @@ def _arguments(
     }
 
 
-def _require_known(options: Mapping[str, object], allowed: Sequence[str], origin: str) -> None:
+def require_options(options: Mapping[str, object], allowed: Sequence[str], origin: str) -> None:
+    """Refuse an unknown option, with the nearest."""
     for name in options:
         if name not in allowed:
             raise ConfigError(f"{origin} has no option {name!r}.{nearest(name, allowed)}")
@@ -215,7 +289,7 @@ def own_code(texts: Sequence[str]) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        own = [text for text in texts if ":" in text]
+        own = [place for text in texts if (place := place_of(text)) is not None]
         place = _line_of(error, own)
         if isinstance(error, RimsimError):
             if not place:

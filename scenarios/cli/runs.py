@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _EXECUTION = ("batch_size", "workers", "backend", "address")
 
 
-@click.command()
+@click.command(cls=tools.PlugCommand)
 @click.argument("scenario", required=False)
 @tools.options("compare")
 def compare(*, resume: bool, source: Path | None, **values: Any) -> None:
@@ -40,7 +40,7 @@ def compare(*, resume: bool, source: Path | None, **values: Any) -> None:
         tools.print_run(scenarios.compare(**asked, command=tools.command_line(), console=tools.terminal()))
 
 
-@click.command()
+@click.command(cls=tools.PlugCommand)
 @click.argument("scenario", required=False)
 @tools.options("sweep")
 def sweep(*, resume: bool, beta: str | None, grid: tuple[str, ...], **values: Any) -> None:
@@ -76,7 +76,7 @@ def _parsed_grid(pairs: Sequence[str], betas: str | None) -> dict[str, list[obje
     for text in [*pairs, *([] if betas is None else [f"{BETA}={betas}"])]:
         name, equals, values = text.partition("=")
         name = name.strip()
-        parts = [part for part in values.split(",") if part.strip()]
+        parts = tools.listed(values)
         if not equals or not name or not parts or name in grid:
             where = "--beta or --grid" if name == BETA else "--grid"
             raise ConfigError(
@@ -145,7 +145,7 @@ def _require_same(run: Run, asked: Mapping[str, Any]) -> None:
     require_same(run, scenario, entries | {"sweep": asked.get("grid")})
 
 
-@click.command()
+@click.command(cls=tools.PlugCommand)
 @tools.options("backtest")
 def backtest(out: Path | None, **values: Any) -> None:
     """Compare intensity models on what users did next."""
@@ -157,7 +157,7 @@ def backtest(out: Path | None, **values: Any) -> None:
     tools.print_run(scenarios.backtest(config, out=out, command=tools.command_line(), report=click.echo).run)
 
 
-@click.command()
+@click.command(cls=tools.PlugCommand)
 @tools.options("validate")
 def validate(out: Path | None, **values: Any) -> None:
     """Judge by held-out sessions whether the market is believable."""
@@ -175,7 +175,7 @@ def validate(out: Path | None, **values: Any) -> None:
     tools.print_run(scenarios.validate(config, out=out, command=tools.command_line(), report=click.echo).run)
 
 
-@click.command()
+@click.command(cls=tools.PlugCommand)
 @click.argument("a")
 @click.argument("b")
 @tools.options("experiment")
@@ -193,7 +193,7 @@ def experiment(a: str, b: str, *, settings: tuple[tuple[str, object], ...], **va
     tools.print_run(scenarios.experiment(a, b, **asked).run)
 
 
-@click.command()
+@click.command(cls=tools.PlugCommand)
 @click.argument("run", type=tools.path)
 @tools.options("ope")
 def ope(run: Path, target: str, **values: Any) -> None:
