@@ -157,9 +157,11 @@ def given(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def nested(values: Mapping[str, Any], least: int) -> dict[str, Any]:
-    """Nested fields of given options."""
+    """Nested fields of given options and of ``--set``."""
     plain: dict[str, Any] = {}
-    for name, value in given(values).items():
+    options = given(values)
+    settings = options.pop("settings", ())
+    for name, value in [*options.items(), *settings]:
         part, _, last = name.rpartition(".")
         (plain.setdefault(part, {}) if part else plain)[last] = value
     if "data" in plain:  # the embedded log is only cut; items of it need ``least`` events

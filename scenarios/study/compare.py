@@ -42,7 +42,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-_BETAS = (0.0, 0.1, 0.3, 0.5, 0.7, 1.0)
+BETAS = {BETA: (0.0, 0.1, 0.3, 0.5, 0.7, 1.0)}
+"""Grid of a sweep by default."""
 
 
 def compare(
@@ -159,12 +160,8 @@ def sweep(
     """
     execution = jobs.Execution(batch_size, workers, backend, address, console)
     base = plans.resolved(scenario, rounds, data, settings)
-    values = {field: list(choices) for field, choices in (grid or {BETA: _BETAS}).items()}
-    controls = (("frozen",) if frozen else ()) if control is None else tuple(control)
-    options = jobs.StudyOptions(
-        agents, frozen if controls else [], controls, seeds, certify, ledger, reveal, measures
-    )
-    study = plans.planned(folder_for(out, f"{base.name}-sweep"), base, values, options, execution)
+    options = jobs.StudyOptions(agents, frozen, control, seeds, certify, ledger, reveal, measures)
+    study = plans.planned(folder_for(out, f"{base.name}-sweep"), base, grid or BETAS, options, execution)
     return run(study, command or "rimsim.scenarios.sweep", execution)
 
 
