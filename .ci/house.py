@@ -32,7 +32,8 @@ MODULES = {
     "utils",
     "helpers",
 }
-BUDGET = {"lines": 44_500, "files": 220}
+# 44,500 when the code was shortened; installed plugs, options of models and dry runs came after.
+BUDGET = {"lines": 45_000, "files": 220}
 
 
 def sources(folders: list[Path]) -> list[Path]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from rimsim.errors import ConfigError
-from rimsim.plugs import make_plug
+from rimsim.plugs import make_plug, named_options
 
 if TYPE_CHECKING:
     from rimsim.agents.contract import Agent
@@ -93,14 +92,13 @@ def make_agent(text: str) -> Agent:
     """Make an agent from its text on a command line.
 
     Args:
-        text: A built-in name, ``module:Class`` or ``path/to/file.py:Class``, with options in brackets if wanted:
-            ``epsilon-greedy(epsilon=0.2)``. With options, they become part of the agent's name.
+        text: A built-in or installed name, ``module:Class`` or ``path/to/file.py:Class``, with options in brackets if
+            wanted: ``epsilon-greedy(epsilon=0.2)``. With options, they become part of the agent's name.
 
     Raises:
         ConfigError: If there is no such agent, module, class or option.
     """
-    where, bracket, inside = text.partition("(")
-    options = _options(text, inside) if bracket else {}
+    where, options = named_options(text, "agent")
     agent = make_plug(where, "agent", BUILT_IN, ("begin_round", "act"), options)
     from rimsim.agents.contract import Agent  # noqa: PLC0415  # a wrong name is answered before torch loads
 
@@ -112,18 +110,11 @@ def make_agent(text: str) -> Agent:
             f"agent {where!r}: barrier_every is {agent.barrier_every}. It must be None or at least 1"
         )
     if options:
-        agent.name = f"{agent.name}({inside.replace(' ', '')}"
+        name = f"{agent.name}({text.partition('(')[2].replace(' ', '')}"
+        try:
+            agent.name = name
+        except AttributeError:
+            raise ConfigError(
+                f"agent {where!r}: name cannot be set, but options become part of it. Make name an attribute"
+            ) from None
     return agent
-
-
-def _options(text: str, inside: str) -> dict[str, object]:
-    """Keyword options of ``name(option=value, …)``; values are Python literals."""
-    try:
-        call = ast.parse(f"f({inside}", mode="eval").body
-        if not isinstance(call, ast.Call) or call.args:
-            raise ValueError  # noqa: TRY301  # reported with the others below
-        return {str(part.arg): ast.literal_eval(part.value) for part in call.keywords}
-    except (SyntaxError, ValueError):
-        raise ConfigError(
-            f"agent {text!r}: its options cannot be read. Write name(option=value, …) with plain values"
-        ) from None

@@ -34,7 +34,7 @@ COMMANDS = {
     "epsilon-greedy,popularity,random,state-oracle,oracle --frozen relevance,rim-feedback --no-certificate",
     "cold-start": "rimsim compare cold-start --agents relevance,rim-feedback,rim-ucb,random --frozen none --seeds 5 "
     "--no-certificate",
-    "platforms": f"{_CELLS} --grid platform.model=bag-visits,ease-visits,factors-visits,als-visits,gru-visits",
+    "platforms": f"{_CELLS} --grid platform.model=bag-visits,ease-visits,factors-visits,als-visits",
     "truths": f"{_CELLS} --set consumer.hidden.seed=seed --grid consumer.truth=factors,bag,ease "
     "--grid consumer.hidden.rho=1,0.5,0",
     "windows": f"{_CELLS} --grid platform.log_window.rounds=3,null --grid platform.log_window.warmup=top-up,all",

@@ -37,9 +37,10 @@ if TYPE_CHECKING:
 __all__ = ["biases", "fast", "still"]
 
 AGENTS = ("relevance", "rim-feedback")
-THREE, WHOLE = "three rounds, topped up", "whole log"
+THREE, LARGE, WHOLE = "three rounds, topped up", "three rounds, topped up to 15,000 events", "whole log"
 WINDOWS = {
     THREE: {"rounds": 3, "warmup": "top-up", "size": 3000},
+    LARGE: {"rounds": 3, "warmup": "top-up", "size": 15_000},
     WHOLE: {"rounds": None, "warmup": "all"},
 }
 MODELS = (

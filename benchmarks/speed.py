@@ -5,6 +5,7 @@ the ledger on; CPU seconds on one core, medians of several rounds. The first run
 kept. Tables are printed and saved as Parquet, with a page of markdown beside them. Exposures, events of the clock and
 outcomes are asserted equal along all ways, so that a faster engine that does something else fails here.
 
+``python benchmarks/speed.py beside --peers`` compares single environments with others alone;
 ``python benchmarks/speed.py million`` plays a million arrivals in one process and draws speed and memory by round.
 """
 
@@ -53,7 +54,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", nargs="?", choices=("tables", "million"), default="tables")
+    parser.add_argument("what", nargs="?", choices=("tables", "beside", "million"), default="tables")
     parser.add_argument("--out", type=Path, help="folder of the tables; default runs/bench-TIME")
     parser.add_argument(
         "--repeats", type=int, default=3, help="rounds that medians are taken over (default 3)"
@@ -80,6 +81,9 @@ def main() -> None:
         return
     report = Report(out, "Speed of the market")
     sizes = SIZES[:1] if given.small else SIZES
+    if given.what == "beside":
+        beside(report, sizes, given.repeats, peers=given.peers)
+        return
     paths(report, sizes, given.repeats)
     beside(report, sizes, given.repeats, peers=given.peers)
     stages(report, sizes, given.repeats)

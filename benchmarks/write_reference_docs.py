@@ -6,12 +6,8 @@ docs/measures.md from the registry of measures, and the sections of docs/tables.
 
 from __future__ import annotations
 
-import ast
 import dataclasses
-import inspect
-import itertools
 import json
-import textwrap
 import typing
 from pathlib import Path
 from typing import Any
@@ -21,6 +17,7 @@ from pydantic_core import PydanticUndefined
 
 from rimsim.config import ScenarioConfig, find_scenario, scenario_names
 from rimsim.measures import MEASURES
+from rimsim.plugs import meanings
 from rimsim.scenarios.cli.main import _rimsim
 from rimsim.scenarios.runs.schema import TABLES
 
@@ -54,21 +51,6 @@ def records(record: type[Any], path: str = "") -> list[tuple[str, type[Any]]]:
         listed = [one for one in typing.get_args(kind) if dataclasses.is_dataclass(one)]
         for inner in [kind] if dataclasses.is_dataclass(kind) else listed:
             found += records(inner, f"{path}{name}{'[]' if listed else ''}.")
-    return found
-
-
-def meanings(record: type[Any]) -> dict[str, str]:
-    """Field → its text, of a record and the records that it extends."""
-    found: dict[str, str] = {}
-    for kind in reversed(record.__mro__):
-        if dataclasses.is_dataclass(kind):
-            body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0].body  # type: ignore[attr-defined]
-            for field, text in itertools.pairwise(body):
-                match field, text:
-                    case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(
-                        value=ast.Constant(value=str(meaning))
-                    ):
-                        found[name] = " ".join(meaning.split())
     return found
 
 

@@ -12,10 +12,19 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 from gymnasium.utils import EzPickle
+from numpy.typing import NDArray
 
-from rimsim.arrays import TICKS, Array, Bools, Ints
+from rimsim.arrays import TICKS, Array, Bools, Float32s, Ints
 from rimsim.config import Seeds, find_scenario, override
-from rimsim.envs.observations import GROUND_BOUND, Snapshot, Standing, Stock, exposure_picture, observe
+from rimsim.envs.observations import (
+    GROUND_BOUND,
+    Snapshot,
+    Standing,
+    Stock,
+    exposure_picture,
+    observation_of,
+    observe,
+)
 from rimsim.errors import AgentError, ConfigError, MarketError
 from rimsim.market import Feedback, Market, Slates, build_world
 from rimsim.market.records import NO_NEEDS, as_slates
@@ -297,17 +306,21 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         self._open(_seeds(seeds))
         self._begin()
         nothing = np.full(self.config.slate, -1)
-        return self._observation(), {"market": self._summary(nothing, nothing, nothing >= 0)}
+        return self.observation(), {"market": self._summary(nothing, nothing, nothing >= 0)}
 
     def step(self, action: Action) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, Any]]:
         """Show a slate to the waiting arrival; fetch the next."""
+        info, reward = self.answer(action)
+        return self.observation(), reward, self.market.done, False, {"market": info}
+
+    def answer(self, action: Action) -> tuple[dict[str, Any], float]:
+        """``info["market"]`` and reward of a step, which is observed later."""
         note, self._note = self._note, None
         items = one_slate(action, self.config.slate).copy()
         answer = items if note is None else as_slates(dataclasses.replace(note, items=items[None]))
         shown, consumed, gain = self._serve(answer)
         info = self._summary(items, shown, consumed)
-        reward = info["consumed"] + self.market.cost * gain
-        return self._observation(), reward, self.market.done, False, {"market": info}
+        return info, info["consumed"] + self.market.cost * gain
 
     def _serve(self, answer: Answer) -> tuple[Ints, Bools, float]:
         """Items (k,) shown, consumed marks (k,) and gain of a slate."""
@@ -376,21 +389,19 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
             self._row = market.open.arriving.take_one()
             self._place = market.open.place(self._row)
 
-    def _observation(self) -> Observation:
-        stock, m = self._stock, self.n_items
-        numbers, admissible = np.empty(3 * m + 3, np.float32), np.empty(m, np.int8)
+    def observation(self) -> Observation:
+        """Observation of the waiting arrival."""
+        numbers, admissible = np.empty(3 * self.n_items + 3, np.float32), np.empty(self.n_items, np.int8)
+        self.observe(numbers, admissible)
+        return observation_of(numbers, admissible)
+
+    def observe(self, numbers: Float32s, admissible: NDArray[np.int8]) -> None:
+        """Fill in the arrays of :func:`observation_of`."""
+        stock = self._stock
         scores, place = self._nothing if self._place is None else (self._place[0].arrays, self._place[1])
         relevance, ground, can = scores
         clock = _clock(self.market)
         observe(place, relevance, ground, can, stock.exposure, stock.shortfall, clock, numbers, admissible)
-        return {
-            "relevance": numbers[:m],
-            "ground_intensity": numbers[3 * m : 3 * m + 1],
-            "exposure": numbers[m : 2 * m],
-            "shortfall": numbers[2 * m : 3 * m],
-            "admissible": admissible,
-            "clock": numbers[3 * m + 1 :],
-        }
 
     def _summary(self, asked: Ints, shown: Ints, consumed: Bools) -> dict[str, Any]:
         """``info["market"]`` of items (k,) asked for and shown, and consumed marks."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from rimsim.arrays import Bools, Float32s, Floats, Ints
+from rimsim.arrays import Array, Bools, Float32s, Floats, Ints
 from rimsim.compiled import compiled
 from rimsim.market.records import observed_gain
 
@@ -64,6 +64,19 @@ def observe(place: int, relevance: Float32s, ground: Float32s, admissible: Bools
         can[item] = admissible[place, item]
     numbers[3 * m] = min(ground[place], np.float32(GROUND_BOUND))
     numbers[3 * m + 1], numbers[3 * m + 2] = clock
+
+
+def observation_of(numbers: Float32s, admissible: NDArray[np.int8]) -> dict[str, Array]:
+    """Observation from numbers (…, 3M + 3) and mask (…, M)."""
+    m = admissible.shape[-1]
+    return {
+        "relevance": numbers[..., :m],
+        "ground_intensity": numbers[..., 3 * m : 3 * m + 1],
+        "exposure": numbers[..., m : 2 * m],
+        "shortfall": numbers[..., 2 * m : 3 * m],
+        "admissible": admissible,
+        "clock": numbers[..., 3 * m + 1 :],
+    }
 
 
 def popularity_groups(counts: Ints, groups: int) -> Floats:

@@ -14,4 +14,8 @@ __version__ = "0.2.0"
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 if "RIMMarket-v0" not in registry:  # a second import must not warn
-    register(id="RIMMarket-v0", entry_point="rimsim.envs.market:MarketEnv")
+    register(
+        id="RIMMarket-v0",
+        entry_point="rimsim.envs.market:MarketEnv",
+        vector_entry_point="rimsim.envs.vector:MarketVectorEnv",
+    )

@@ -1,19 +1,24 @@
-"""Plugs by a built-in name or the place of yours.
+"""Plugs by a built-in name, an installed name or place.
 
 A place is ``module:Name`` or ``path/to/file.py:Name``.
 """
 
 from __future__ import annotations
 
+import ast
+import copy
 import dataclasses
 import importlib
 import importlib.util
 import inspect
+import itertools
 import shlex
 import sys
+import textwrap
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import CodeType
@@ -24,7 +29,16 @@ from pydantic.dataclasses import is_pydantic_dataclass
 
 from rimsim.config.reading import finding
 from rimsim.config.records import ScenarioConfig
+from rimsim.entry_points import place_of, places
 from rimsim.errors import ConfigError, ModelError, RimsimError, nearest, nearest_file, one_line, refuse
+
+_GROUPS = {
+    "agent": "agents",
+    "arrivals.kind": "arrivals",
+    "consumer.kind": "consumers",
+    "providers.kind": "providers",
+}
+"""Field that names a plug → group of entry points."""
 
 
 def make_plug(
@@ -68,22 +82,83 @@ def make_plug(
     return plug
 
 
-def require_place(where: str, kind: str, built_in: Mapping[str, object]) -> None:
-    """Refuse what is neither a built-in name nor a place."""
-    if where.endswith(".py") and where not in built_in:
+def require_place(where: str, kind: str, built_in: Mapping[str, object]) -> str:
+    """Name of a built-in plug, or place of another.
+
+    Raises:
+        ConfigError: If it is neither, nor a name of an installed package.
+    """
+    if where in built_in:
+        return where
+    if where.endswith(".py"):
         raise without_name(where, kind)
-    if ":" not in where and where not in built_in:
-        raise ConfigError(f"{kind} is {where!r}.{nearest(where, built_in)} Your own: file.py:Class.")
+    if ":" in where:
+        return where
+    installed = places(_GROUPS[kind])
+    if where not in installed:
+        near = nearest(where, {*built_in, *installed})
+        raise ConfigError(f"{kind} is {where!r}.{near} Your own: file.py:Class.")
+    return installed[where]
 
 
 def _factory(where: str, kind: str, built_in: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
-    require_place(where, kind, built_in)
-    if where in built_in:
-        return built_in[where]
-    factory = imported(where, kind)
+    place = require_place(where, kind, built_in)
+    if place in built_in:
+        return built_in[place]
+    factory = imported(place, kind)
     if not callable(factory):
         raise ConfigError(f"{kind} {where!r} is a {type(factory).__name__}. It must be a class or a function")
     return cast("Callable[..., Any]", factory)
+
+
+def named_options(text: str, kind: str) -> tuple[str, dict[str, object]]:
+    """Name and keyword options of ``name(option=value, …)``.
+
+    Raises:
+        ConfigError: If the options cannot be read; values are Python literals.
+    """
+    where, bracket, inside = text.partition("(")
+    if not bracket:
+        return text, {}
+    try:
+        call = ast.parse(f"f({inside}", mode="eval").body
+        if not isinstance(call, ast.Call) or call.args:
+            raise ValueError  # noqa: TRY301  # reported with the others below
+        return where, {str(part.arg): ast.literal_eval(part.value) for part in call.keywords}
+    except (SyntaxError, ValueError):
+        raise ConfigError(
+            f"{kind} {text!r}: its options cannot be read. Write name(option=value, …) with plain values"
+        ) from None
+
+
+def option_lines(factory: Callable[..., Any]) -> list[tuple[str, str]]:
+    """Options of a plug, each ``name=default``, with their meanings."""
+    record, left = factory, {"scenario", "seed", "device"}
+    if "options" in inspect.signature(factory).parameters:
+        record = _annotation(factory, "options")
+    known = meanings(record) if isinstance(record, type) else {}
+    lines = []
+    for name, parameter in inspect.signature(record).parameters.items():
+        if name not in left:
+            value = parameter.default
+            text = name if value is inspect.Parameter.empty else f"{name}={value!r}"
+            lines.append((text, known.get(name, "")))
+    return lines
+
+
+def meanings(record: type[Any]) -> dict[str, str]:
+    """Field → text below it, of a record and its bases."""
+    found: dict[str, str] = {}
+    for kind in reversed(record.__mro__):
+        if dataclasses.is_dataclass(kind):
+            body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
+            for field, text in itertools.pairwise(cast("ast.ClassDef", body).body):
+                match field, text:
+                    case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(
+                        value=ast.Constant(value=str(meaning))
+                    ):
+                        found[name] = " ".join(meaning.split())
+    return found
 
 
 def _arguments(
@@ -95,9 +170,9 @@ def _arguments(
     if "options" in parameters:
         record = _annotation(factory, "options")
         fields = dataclasses.fields(record) if dataclasses.is_dataclass(record) else ()
-        _require_known(options, [field.name for field in fields], origin)
+        require_options(options, [field.name for field in fields], origin)
         return given | {"options": _typed(record, "options", dict(options), origin)}
-    _require_known(options, [name for name in parameters if name != "scenario"], origin)
+    require_options(options, [name for name in parameters if name != "scenario"], origin)
     if isinstance(factory, type) and is_pydantic_dataclass(factory):
         return given | dict(options)  # it checks them by itself, and more strictly if it says so
     return given | {
@@ -105,7 +180,8 @@ def _arguments(
     }
 
 
-def _require_known(options: Mapping[str, object], allowed: Sequence[str], origin: str) -> None:
+def require_options(options: Mapping[str, object], allowed: Sequence[str], origin: str) -> None:
+    """Refuse an unknown option, with the nearest."""
     for name in options:
         if name not in allowed:
             raise ConfigError(f"{origin} has no option {name!r}.{nearest(name, allowed)}")
@@ -139,6 +215,29 @@ def _unfit(error: ValidationError, name: str, origin: str) -> ConfigError:
     return ConfigError(finding(first, f"{origin}: option {field!r}"))
 
 
+SESSION = "session:"
+"""Beginning of the places of objects and classes of this Python session."""
+_OBJECTS: dict[str, Any] = {}
+
+
+def session_places(given: object, *, copied: bool = True) -> list[str]:
+    """Places of objects and classes; texts stay as they are.
+
+    ``given`` is a text, an object, or a sequence of them. With ``copied``, each use of an object gets its own copy.
+    """
+    texts: list[str] = []
+    for one in given if isinstance(given, list | tuple) else [given]:
+        if isinstance(one, str):
+            texts.append(one)
+            continue
+        named = getattr(one, "name", None)
+        name = named if isinstance(named, str) else getattr(one, "__name__", type(one).__name__)
+        alike = sum(text.startswith(f"{SESSION}{name}") for text in texts)
+        texts.append(f"{SESSION}{name}{f'-{alike + 1}' * bool(alike)}")
+        _OBJECTS[texts[-1]] = partial(copy.deepcopy, one) if copied and not callable(one) else one
+    return texts
+
+
 def imported(where: str, kind: str, of: type | None = None) -> Any:
     """Object at a place, perhaps an instance of a class.
 
@@ -149,6 +248,11 @@ def imported(where: str, kind: str, of: type | None = None) -> Any:
             the nearest) or has another kind of object under it.
     """
     place, _, name = where.rpartition(":")
+    if where.startswith(SESSION):
+        if where not in _OBJECTS or not isinstance(_OBJECTS[where], of or object):
+            allowed = "an agent or a Measure that this Python session gave, or its file.py:Name"
+            refuse(ConfigError, f"{kind} {where!r}", "this process has no such object", allowed)
+        return _OBJECTS[where]
     if place.endswith(".py") and not Path(place).is_file():
         raise ConfigError(f"{kind} {where!r}: no file {place!r}.{nearest_file(Path(place))}")
     try:
@@ -215,7 +319,7 @@ def own_code(texts: Sequence[str]) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        own = [text for text in texts if ":" in text]
+        own = [place for text in texts if (place := place_of(text)) is not None]
         place = _line_of(error, own)
         if isinstance(error, RimsimError):
             if not place:

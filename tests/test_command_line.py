@@ -461,3 +461,43 @@ def test_a_quick_demo_replaces_its_own_folder_only(tmp_path, monkeypatch):
     (tmp_path / "mine").touch()
     assert main(["demo", "--quick", "--out", str(tmp_path)]) == 2
     assert (tmp_path / "closed-loop" / "old").exists()
+
+
+@cases(
+    "line said",
+    ("compare --agents random,relevance", "arms       random, relevance, relevance-frozen\n"),
+    ("compare --agents random", "arrivals   about 60 per round; 240 in 2 arms and seeds\n"),
+    ("sweep --agents random --grid exposure.cost=1,2", "points     cost=1, cost=2\n"),
+    ("sweep --agents random", "points     beta=0, beta=0.1, beta=0.3, beta=0.5, beta=0.7, beta=1\n"),
+)
+def test_a_dry_run_prints_the_plan_and_makes_no_folder(line, said, tmp_path, monkeypatch, capsys):
+    """Arms, points, arrivals and memory are there; nothing lies in the folder that the run would have."""
+    monkeypatch.chdir(tmp_path)
+    command, *words = line.split()
+    told = said_by(capsys, [command, *FEW, *words, "--out", "run", "--dry-run"]).out
+    assert said in told
+    assert "\nmemory     about " in told
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_is_not_of_a_run_that_has_begun(folders, capsys):
+    """With --resume or a folder in use it is refused; a wrong agent is refused as ever."""
+    one = str(folders / "one")
+    for words, said in (
+        (["--resume", "--out", one], "--dry-run: the run has begun"),
+        (["--out", one], "already holds a run"),
+        (["--agents", "randm"], "Did you mean 'random'"),
+    ):
+        assert said in said_by(capsys, ["compare", *FEW, "--dry-run", *words], 2).err
+
+
+def test_thresholds_and_fields_have_options_where_they_were_missing(capsys):
+    """Compare and sweep take --min-item-events, validate and backtest take --set, as a field of their config."""
+    small = ["--set", "slate=5", "--set", "platform.model=popularity-hp", "--agents", "random", "--dry-run"]
+    assert "with 100 items" in said_by(capsys, ["compare", "--min-item-events", "120", *small]).out
+    assert "with 100 items" in said_by(capsys, ["sweep", "--min-item-events", "120", *small]).out
+    for command in ("validate", "backtest"):
+        said = said_by(capsys, [command, "--set", "data.sesion_gap=2h"], 2).err
+        assert "Did you mean 'data.session_gap'?" in said
+        said = said_by(capsys, [command, "--set", "data.session_gap=soon"], 2).err
+        assert "field 'data.session_gap': 'soon' is no duration" in said

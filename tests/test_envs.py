@@ -19,7 +19,7 @@ import small_markets as markets
 from gymnasium import wrappers
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env
-from gymnasium.vector import SyncVectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
 from kit import cases, refused, same_arrays
 from small_markets import PAIRS, SMALL, play_out, settings_of
@@ -27,7 +27,15 @@ from small_markets import PAIRS, SMALL, play_out, settings_of
 from rimsim import measures
 from rimsim.agents import PolicyAgent, make_agent, market_for, play_round, rollout
 from rimsim.config import ArrivalsConfig, Seeds
-from rimsim.envs import COMPACT, GROUND_BOUND, BonusAction, CompactObservation, MarketEnv, MeasuredEpisode
+from rimsim.envs import (
+    COMPACT,
+    GROUND_BOUND,
+    BonusAction,
+    CompactObservation,
+    MarketEnv,
+    MarketVectorEnv,
+    MeasuredEpisode,
+)
 from rimsim.envs.observations import Standing, popularity_groups
 from rimsim.envs.wrappers import Bonuses, compact
 from rimsim.errors import AgentError, ConfigError, MarketError
@@ -472,7 +480,7 @@ def test_vector_equals_single_environments(kind):
     """Observations, rewards and ends are those of single environments at seeds s, s + 1, …, infos side by side."""
     kwargs = small(kind)
     envs = gymnasium.make_vec("RIMMarket-v0", num_envs=COPIES, **kwargs)
-    assert isinstance(envs, SyncVectorEnv)
+    assert isinstance(envs, MarketVectorEnv)
     singles = [MarketEnv(**kwargs) for _ in range(COPIES)]
     together, _ = envs.reset(seed=4)
     alone = [env.reset(seed=4 + n)[0] for n, env in enumerate(singles)]
@@ -489,9 +497,42 @@ def test_vector_equals_single_environments(kind):
         assert ends.tolist() == [step[2] for step in steps]
         for key, values in infos["market"].items():
             if not key.startswith("_"):
-                assert values.tolist() == [step[4]["market"][key] for step in steps]
+                assert values.tolist() == np.array([step[4]["market"][key] for step in steps]).tolist()
         ended = ends.all()
         assert ended or not ends.any()
+
+
+@pytest.mark.parametrize("mode", AutoresetMode)
+def test_episodes_end_as_in_gymnasiums_own_vector_environment(mode):
+    """Over the ends of two episodes each mode gives the arrays and last observations of ``SyncVectorEnv``."""
+    kwargs = small("clones", rounds=1)
+    ours = gymnasium.make_vec("RIMMarket-v0", num_envs=2, autoreset_mode=mode, **kwargs)
+    theirs = SyncVectorEnv([partial(MarketEnv, **kwargs)] * 2, autoreset_mode=mode)
+    given, expected = ours.reset(seed=7)[0], theirs.reset(seed=7)[0]
+    ended = np.zeros(2, bool)
+    for step in range(26):
+        if ended.any() and mode is AutoresetMode.DISABLED:
+            mask = {"reset_mask": ended}
+            given, expected = (envs.reset(options=dict(mask))[0] for envs in (ours, theirs))
+        for name, values in expected.items():
+            np.testing.assert_array_equal(given[name], values)
+        actions = np.argsort(-given["relevance"], axis=1, kind="stable")[:, :5]
+        if step == 3:  # then the episodes end apart
+            given, expected = (
+                envs.reset(options={"reset_mask": np.array([True, False])})[0] for envs in (ours, theirs)
+            )
+            continue
+        given, rewards, ended, _, infos = ours.step(actions)
+        expected, *rest, their_infos = theirs.step(actions)
+        assert [rewards.tolist(), ended.tolist()] == [part.tolist() for part in rest[:2]]
+        for name in ("_final_obs", "_final_info", "_market"):
+            assert np.array_equal(infos.get(name, ()), their_infos.get(name, ()))
+        for last, their_last in zip(
+            infos.get("final_obs", ()), their_infos.get("final_obs", ()), strict=True
+        ):
+            assert (last is None) == (their_last is None)
+            if last is not None:
+                np.testing.assert_array_equal(last["exposure"], their_last["exposure"])
 
 
 def test_observations_do_not_change_once_handed_out():
@@ -509,7 +550,7 @@ def test_observations_do_not_change_once_handed_out():
 def test_wrappers_of_gymnasium_are_taken():
     """Wrappers of single environments go into make_vec, and statistics count an episode's length and rewards."""
     make = partial(gymnasium.make_vec, "RIMMarket-v0", num_envs=COPIES, **small("clones", rounds=1))
-    wrapped = make(wrappers=(wrappers.NormalizeReward,))
+    wrapped = make(wrappers=(wrappers.NormalizeReward,), vectorization_mode="sync")
     wrapped.reset(seed=0)
     assert wrapped.step(np.zeros((COPIES, 5), np.int64))[1].shape == (COPIES,)
     envs = RecordEpisodeStatistics(make())

@@ -15,7 +15,7 @@ from matplotlib.image import imread
 from small_markets import drawn
 
 from rimsim import measures
-from rimsim.scenarios.report import charts, comparison, items, loop, prices, sentences, sweep, tables
+from rimsim.scenarios.report import charts, comparison, items, loop, prices, sentences, sweep
 from rimsim.scenarios.report.comparison import PICTURES
 from rimsim.scenarios.report.record import Plot
 from rimsim.scenarios.report.tables import PictureTables, last_round
@@ -367,21 +367,34 @@ def test_slates_of_pictures_are_those_of_the_ledger(market):
     assert slates.tolist() == ordered[arrivals].tolist()
 
 
-@cases("utility said", (0.376, "6.0 % lower"), (0.44, "10 % higher"), (0.4001, "is the same"))
-def test_titles_say_what_the_data_say(utility, said):
-    """The sentence about the cost of guarantees has the agent's figures, and turns with them."""
-    rows = {"relevance": (0.72, 0.4), "rim-feedback": (0.01, utility), "random": (0.0, 0.07)}
-    short, worth = (
-        _rounds({(agent, 0): [values[n]] * 2 for agent, values in rows.items()}, metric)
-        for n, metric in enumerate(("shortfall", "utility"))
+@cases(
+    "utilities said",
+    ([0.376], "its utility is 6.0 % lower"),
+    ([0.44], "its utility is 10 % higher"),
+    ([0.4001], "its utility is the same"),
+    ([0.375, 0.376, 0.377], "its utility is 6.0 % lower"),
+    ([0.30, 0.42, 0.408], "a difference in utility cannot be told"),
+)
+def test_titles_say_what_the_data_say(utilities, said):
+    """Titles about guarantees and diversity have the agent's figures, and no difference whose interval includes 0."""
+    rows = {
+        "relevance": (0.72, [0.4], 10.0),
+        "rim-feedback": (0.01, utilities, 20.0),
+        "random": (0.0, [0.07], 40.0),
+    }
+    rounds = pd.concat(
+        _rounds({(agent, 0): np.resize(row[n], len(utilities)) for agent, row in rows.items()}, metric)
+        for n, metric in enumerate(("shortfall", "utility", "perplexity"))
     )
-    rounds = pd.concat([short, worth])
-    told = sentences.cost_of_guarantees(tables.late_figures(rounds), "shown")
+    told = sentences.cost_of_guarantees(rounds, "shown")
     assert told.startswith(
-        "rim-feedback leaves 1.0 % of the guaranteed positions undelivered, relevance 72 %; its utility is "
+        "rim-feedback leaves 1.0 % of the guaranteed positions undelivered, relevance 72 %; "
     )
     assert told.endswith(said)
-    random = tables.late_figures(rounds[rounds["agent"] == "random"])
+    assert (
+        sentences.diversity(rounds) == f"rim-feedback spreads exposure 2.0 times as wide as relevance; {said}"
+    )
+    random = rounds[rounds["agent"] == "random"]
     assert sentences.cost_of_guarantees(random, "shown").startswith("random leaves 0 %")
 
 

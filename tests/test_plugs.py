@@ -3,11 +3,14 @@
 import contextlib
 import dataclasses
 import os
+import shutil
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from kit import cases, documented, refused
@@ -15,8 +18,12 @@ from small_markets import small_run, small_scenario, stopped_after_a_round
 
 from rimsim import rng
 from rimsim.agents import make_agent, play_round
-from rimsim.config import ArrivalsConfig, PlatformConfig, ScenarioConfig, override, to_plain
+from rimsim.config import ArrivalsConfig, DataConfig, PlatformConfig, ScenarioConfig, override, to_plain
+from rimsim.config.reading import find_scenario, read_scenario
+from rimsim.data import load
+from rimsim.entry_points import places
 from rimsim.errors import ArmsError, ArrivalsError, ConfigError, MarketError, ModelError, RimsimError, nearest
+from rimsim.intensity.registry import make, mark_and_ground
 from rimsim.market import Market, build_world
 from rimsim.market.arrivals import BUILT_IN as ARRIVALS
 from rimsim.market.arrivals import make_arrivals, opening_after
@@ -25,10 +32,12 @@ from rimsim.market.consumers import BUILT_IN as CONSUMERS
 from rimsim.market.consumers import Intensity, Organic
 from rimsim.market.world import check_plugs, warm_model, world_of
 from rimsim.matching import top_k
-from rimsim.scenarios import load_run
+from rimsim.measures import Measure
+from rimsim.scenarios import compare, load_run
 from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.runs.status import digest
 from rimsim.scenarios.study.compare import resume
+from rimsim.scenarios.study.plan import resolved
 from rimsim.testing import ArrivalTests, ConsumerTests, random_log
 
 
@@ -160,6 +169,8 @@ def test_what_is_written_as_documented_passes_its_tests(written):
 
 
 OWN = """
+from dataclasses import dataclass
+
 from rimsim.market.arrivals import clones_at, opening_after
 
 class Clones:
@@ -667,3 +678,233 @@ def test_names_are_told_and_cut_to_the_likest(tmp_path):
     assert told.count(",") == 9
     assert told.endswith("and 11 more.")
     assert nearest("x", []) == " Allowed: none."
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory):
+    """The template of a package of plugs, built and installed into a folder of its own."""
+    source = tmp_path_factory.mktemp("package") / "source"
+    shutil.copytree(Path(__file__).parent.parent / "examples" / "package", source)
+    site = source.parent / "site"
+    words = ["-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--target", site, source]
+    subprocess.run([sys.executable, *map(str, words)], check=True, capture_output=True)
+    return site
+
+
+@pytest.fixture
+def installed(package, monkeypatch):
+    """The plugs of the template, as if its package were installed."""
+    monkeypatch.syspath_prepend(str(package))
+    places.cache_clear()
+    yield
+    places.cache_clear()
+    sys.modules.pop("my_plugs", None)
+
+
+@pytest.mark.usefixtures("installed")
+def test_plugs_of_an_installed_package_are_listed_and_played(tmp_path, monkeypatch, capsys):
+    """Lists, help and the lists' details have their names; a run takes them by name, with options."""
+    monkeypatch.setenv("RIMSIM_DATA", str(tmp_path / "data"))
+    for words, said in (
+        ("agents", "least-shown "),
+        ("models", "bestsellers "),
+        ("arrivals", "lunch "),
+        ("consumers", "hurried "),
+        ("measures", "top-share "),
+        ("data list", "toy "),
+        ("compare --help", "least-shown"),
+        ("agents least-shown", "bonus=1.0"),
+        ("models bestsellers", "smooth=0.1"),
+    ):
+        assert main(words.split()) == 0
+        assert said in capsys.readouterr().out
+    own = {
+        "agents": "least-shown(bonus=2.0),relevance",
+        "options": ["--measures", "top-share", "--data", "toy"],
+    }
+    settings = ["arrivals.kind=lunch", "arrivals.options.per_day=10", "consumer.kind=hurried"]
+    settings += ["platform.model=bestsellers(smooth=1.0)", "data.min_item_events=5"]
+    run = compared(tmp_path / "run", *settings, **own)
+    assert run.agents == ["least-shown(bonus=2.0)", "relevance", "relevance-frozen"]
+    assert "top_share" in set(run.rounds["metric"])
+    assert set(run.arrivals.groupby(["agent", "round"]).size()) == {70}
+    assert run.config["log"]["items"] == 40
+    assert not run.ledger.loc[run.ledger["position"] > 3, "consumed"].any()
+
+
+@pytest.mark.usefixtures("installed")
+@cases(
+    "line said",
+    ("compare --agents leastshown", "agent is 'leastshown'. Did you mean 'least-shown'?"),
+    ("compare --agents random --set platform.model=bestseller", "Did you mean 'bestsellers'?"),
+    ("compare --agents random --set arrivals.kind=lunhc", "Did you mean 'lunch'?"),
+    ("compare --agents random --set consumer.kind=huried", "Did you mean 'hurried'?"),
+    ("compare --agents random --measures topshare", "Did you mean 'top-share'?"),
+    ("compare --agents random --data toyy", "Did you mean 'toy'?"),
+    ("agents leastshown", "leastshown: unknown. Did you mean 'least-shown'?"),
+    ("compare --agents least-shown(bonsu=1)", "has no option 'bonsu'. Did you mean 'bonus'?"),
+    ("compare --set platform.model=bestsellers(smoth=1)", "has no option 'smoth'. Did you mean 'smooth'?"),
+)
+def test_a_slip_in_an_installed_name_is_told_with_the_nearest(line, said, tmp_path, monkeypatch, capsys):
+    """Names of packages are among those that an error suggests."""
+    monkeypatch.chdir(tmp_path)
+    assert main(line.split()) == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("installed")
+def test_two_packages_that_offer_one_name_are_told(package):
+    """Neither is taken silently."""
+    other = package / "other-1.dist-info"
+    other.mkdir()
+    try:
+        (other / "METADATA").write_text("Metadata-Version: 2.1\nName: other\nVersion: 1\n")
+        (other / "entry_points.txt").write_text("[rimsim.agents]\nleast-shown = others:Mine\n")
+        refused(ConfigError, "'least-shown' is .* and .*Uninstall one", make_agent, "leastshown")
+    finally:
+        shutil.rmtree(other)
+
+
+@cases(
+    "words said",
+    ("agents rim-feedback", "  gain=0.1"),
+    ("agents random", "No options."),
+    ("models gru-hp", "  width=64"),
+    ("models gru-hp", "  windows=4"),
+    ("arrivals hawkes", "  kappa=0.0"),
+    ("providers viability", "  decay=0.9                    δ: what a round leaves"),
+    ("measures gini", "Gini of exposure: Σ_i"),
+)
+def test_a_name_shows_its_options_and_defaults(words, said, capsys):
+    """The lists' commands take a name and say what it is and takes."""
+    assert main(words.split()) == 0
+    assert said in capsys.readouterr().out
+
+
+def test_a_scenario_is_shown_as_yaml_to_start_from(tmp_path, capsys):
+    """The file that it makes is the scenario."""
+    assert main(["scenarios", "campaigns"]) == 0
+    path = tmp_path / "mine.yaml"
+    path.write_text(capsys.readouterr().out)
+    assert read_scenario(path) == find_scenario("campaigns")
+
+
+def test_options_of_models_reach_mark_and_ground(write):
+    """Each goes to the part that has it and stays when the run sets seed and device; a model of one's own has them."""
+    model = make("gru-hp(width=8,windows=2,session_gap='2h')", seed=3, device="cpu", gap="1h")
+    assert (model.mark.config.width, model.mark.config.seed, model.mark.config.session_gap) == (8, 3, "2h")
+    assert model.ground.config.windows == 2
+    assert mark_and_ground("gru-hp(width=8,windows=2)") == ("gru(width=8)", "hp(windows=2)")
+    write(MODEL.replace("device):\n        pass", "device, smooth=1):\n        self.smooth = smooth"))
+    assert make("mine.py:Mine(smooth=5)").smooth == 5
+    for name, said in (
+        ("gru(widht=8)", "model gru: unknown field 'widht'. Did you mean 'width'"),
+        ("bag(width=0)", "field 'width' is 0"),
+        ("bag(8)", "cannot read the options"),
+        ("als(algorithm='bpr')", "algorithm is part of the name"),
+        ("mine.py:Mine(smoth=5)", "has no option 'smoth'. Did you mean 'smooth'"),
+    ):
+        refused(ConfigError, said, make, name)
+
+
+def test_a_sweep_over_a_models_option_has_a_point_each(tmp_path):
+    """``--grid`` keeps commas within brackets; the options are in the table, and the fits differ."""
+    few = "--rounds 1 --seeds 1 --workers 1 --no-certificate --set data.min_item_events=120 --set slate=5"
+    grid = "platform.model=popularity(smoothing=0.1),popularity(smoothing=9.0,device='cpu')"
+    line = ["sweep", *few.split(), "--set", "arrivals.per_round=60", "--agents", "relevance", "--grid", grid]
+    assert main([*line, "--out", str(tmp_path / "run")]) == 0
+    models = set(load_run(tmp_path / "run").sweep["model"])
+    assert models == {"popularity(smoothing=0.1)", "popularity(smoothing=9.0,device='cpu')"}
+
+
+def test_an_agent_whose_name_cannot_be_set_is_told(write):
+    """Options become part of the name, so a property of that name is refused in a sentence."""
+    write(
+        "from rimsim.agents import Random\n\n\nclass Mine(Random):\n    def __init__(self, a=1):\n        pass\n\n"
+        "    @property\n    def name(self):\n        return 'mine'\n"
+    )
+    refused(ConfigError, "name cannot be set, but options become part of it", make_agent, "mine.py:Mine(a=2)")
+
+
+class _Fresh:
+    """Relevance by another name, made in this session."""
+
+    order_free, barrier_every = True, None
+
+    def __init__(self, name="fresh", *, broken=False):
+        self.name, self.broken, self.rounds = name, broken, 0
+
+    def begin_round(self, view):
+        self.k, self.rounds = view.k, self.rounds + 1
+        assert self.rounds == view.round + 1  # else another arm played with this object
+
+    def act(self, arrivals):
+        if self.broken:
+            raise ValueError("boom")
+        return top_k(arrivals.intensity, arrivals.admissible, self.k)
+
+
+def test_objects_and_classes_of_a_session_play_with_one_worker(tmp_path):
+    """A copy in each arm, so that seeds do not share state; a single name is a list of one; a measure is an object."""
+    mine, options = _Fresh("mine"), {"rounds": 1, "certify": False, "frozen": []}
+    touched = Measure("touched", "items", "#{y: E_y > 0}", lambda facts: float((facts.exposure > 0).sum()))
+    agents = ["relevance", _Fresh, mine, _Fresh("mine2")]
+    run = compare(small_scenario(), agents, seeds=2, measures=[touched], out=tmp_path / "run", **options)
+    assert run.agents == ["relevance", "fresh", "mine", "mine2"]
+    assert mine.rounds == 0
+    utility = run.rounds.query("metric == 'utility'").pivot(index="seed", columns="agent", values="value")
+    assert (utility["mine"] == utility["fresh"]).all()
+    assert "touched" in set(run.rounds["metric"])
+    assert "\nrelevance " in run.summary()
+    assert "<td>relevance</td>" in run._repr_html_()
+    one = compare(small_scenario(), "relevance", seeds=1, workers=1, out=tmp_path / "one", **options)
+    assert one.agents == ["relevance"]
+
+
+@cases(
+    "agents options message",
+    ([_Fresh()], {"workers": 2}, "workers: 'session:fresh' is an object of this session.*Take workers=1"),
+    ([_Fresh()], {"backend": "ray"}, "an object of this session"),
+    ([3], {}, "agent 'session:int' has no begin_round, act"),
+    (["session:gone"], {}, "this process has no such object"),
+    (["relevance"], {"measures": [3]}, "measure 'session:int'.*a Measure"),
+)
+def test_what_a_session_cannot_give_is_told_before_a_run(agents, options, message, tmp_path):
+    """More workers than one, another machine, another kind of object and a session that has ended."""
+    out = tmp_path / "run"
+    refused(ConfigError, message, compare, small_scenario(), agents, seeds=1, rounds=1, out=out, **options)
+    assert not out.exists()
+
+
+def test_an_object_that_raises_fails_in_its_own_arm(tmp_path):
+    """The message names the agent; the page of a run without a round is a sentence."""
+    options = {"seeds": 1, "rounds": 1, "certify": False, "frozen": []}
+    out = tmp_path / "run"
+    said = refused(
+        ArmsError, "boom", compare, small_scenario(), [_Fresh("mine", broken=True)], out=out, **options
+    )
+    assert "mine" in said
+    assert load_run(out)._repr_html_().startswith("<p>")
+
+
+def test_a_table_or_a_log_is_data(tmp_path):
+    """Both give the tables of the same log by its path, and equal data the same copy."""
+    log = load(min_item_events=120)
+    events = pd.DataFrame(
+        {
+            "user": log.users["id"].to_numpy()[log.user],
+            "item": log.items["id"].to_numpy()[log.item],
+            "time": log.time,
+        }
+    )
+    config = small_scenario(rounds=1, data=DataConfig())
+    configs = [resolved(config, data=given) for given in (events, events.copy(), log)]
+    assert configs[0] == configs[1]
+    assert "logs" in configs[2].data.source
+    worlds = [build_world(config) for config in (configs[0], configs[2])]
+    for name in ("user", "item", "time"):
+        np.testing.assert_array_equal(getattr(worlds[0].log, name), getattr(log, name))
+        np.testing.assert_array_equal(getattr(worlds[1].log, name), getattr(log, name))
+    assert list(worlds[1].log.items["title"]) == list(log.items["title"])
+    said = refused(ConfigError, "source is a DataFrame; allowed: a name or a path", load, events)
+    assert "\n" not in said

@@ -91,6 +91,8 @@ def test_every_field_is_documented(monkeypatch):
     ("arrivals: {history: some}", "Allowed: logged, none"),
     ("[1, 2]", "a mapping"),
     ("a: b: c", "line 1: not valid YAML"),
+    ("slate: 5\nrounds: 2\nslate: 6", "line 3: not valid YAML: field 'slate' is there twice"),
+    ("data:\n  start: 1\n  start: 2", "line 3: not valid YAML: field 'start' is there twice"),
 )
 def test_bad_scenarios_are_refused_with_field_and_allowed_values(tmp_path, text, message):
     """A wrong field, type, range or syntax is an error that names file and field."""

@@ -120,6 +120,23 @@ def scenario_from(plain: object, *, origin: str = "scenario") -> ScenarioConfig:
     return record_from({} if plain is None else plain, ScenarioConfig, origin=origin)
 
 
+class _UniqueKeys(yaml.SafeLoader):
+    """Safe loader that refuses a repeated key."""
+
+    # YAML keeps the last one without a word.
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    problem = f"field {key.value!r} is there twice. Keep one of them"
+                    raise yaml.composer.ComposerError(None, None, problem, key.start_mark)
+                seen.add(key.value)
+        return node
+
+
 def read_scenario(path: Path) -> ScenarioConfig:
     """Scenario from a YAML file.
 
@@ -138,7 +155,7 @@ def read_scenario(path: Path) -> ScenarioConfig:
         found = f"cannot be read as a scenario: byte {error.start} is no UTF-8"
         refuse(ConfigError, str(path), found, "UTF-8 text")
     try:
-        plain = yaml.safe_load(text)
+        plain = yaml.load(text, _UniqueKeys)  # noqa: S506  # a safe loader
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""

@@ -19,7 +19,9 @@ from rimsim.data.readers.events import Collector, assemble, collected, selected,
 from rimsim.data.readers.layouts import find_log, read_rows
 from rimsim.data.readers.tables import TextForm
 from rimsim.data.readers.values import UNITS, Unit
+from rimsim.entry_points import places
 from rimsim.errors import ConfigError, DataError, nearest
+from rimsim.plugs import imported
 
 EMBEDDED: Final = "ml-latest-small"
 """Name of the log that ships with rimsim."""
@@ -54,8 +56,9 @@ def load(
     written like whole numbers are whole numbers.
 
     Args:
-        source: ``"ml-latest-small"`` (embedded), a downloaded name of :func:`rimsim.data.catalogue`, or the
-            path of a MovieLens folder, a folder with one log, a zip of either, or a CSV, TSV or Parquet file.
+        source: ``"ml-latest-small"`` (embedded), a downloaded name of :func:`rimsim.data.catalogue`, a name of an
+            installed package, or the path of a MovieLens folder, a folder with one log, a zip of either, or a CSV, TSV
+            or Parquet file.
         columns: Column of each role, where the names are not the usual ones:
             ``"user=visitor,item=sku,time=at"``, or by position ``"user,item,value,time"``.
         time_unit: Unit of numeric times. ``"auto"`` takes the unit in which most times lie between 1970 and 5138, and
@@ -154,8 +157,13 @@ def _path_of(name: str) -> Path:
     """Path of a source, perhaps a downloaded log's name."""
     known = next((entry for entry in catalogue() if entry.name == name), None)
     if known is None or os.path.lexists(name):
-        is_word = "." not in name and "/" not in name
-        return containers.existing(name, [entry.name for entry in catalogue()] if is_word else [])
+        is_word = "." not in name and "/" not in name and not os.path.lexists(name)
+        installed = places("logs") if is_word else {}
+        if name in installed:
+            return Path(imported(installed[name], "log")())
+        return containers.existing(
+            name, [*(entry.name for entry in catalogue()), *installed] if is_word else []
+        )
     fetched = downloaded(name)
     if fetched is None:
         raise DataError(
@@ -169,5 +177,8 @@ def _text(source: str | os.PathLike[str]) -> str:
     if isinstance(source, os.PathLike):
         source = os.fspath(source)
     if not isinstance(source, str) or not source:
-        raise ConfigError(f"source is {source!r}; allowed: a name or a path")
+        found = repr(source) if isinstance(source, str) else f"a {type(source).__name__}"
+        raise ConfigError(
+            f"source is {found}; allowed: a name or a path (rimsim.compare takes a table as data)"
+        )
     return source

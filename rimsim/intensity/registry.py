@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
 from rimsim.config.fields import duration_seconds
 from rimsim.data.log import EventLog
+from rimsim.entry_points import places
 from rimsim.errors import ConfigError, RimsimError, one_line, refuse, require_known
 from rimsim.intensity.contract import IntensityModel
 from rimsim.intensity.ground.contract import Ground
@@ -26,7 +28,7 @@ from rimsim.intensity.sets.bag import Bag
 from rimsim.intensity.sets.ease import EASE
 from rimsim.intensity.sets.factors import Factors
 from rimsim.intensity.sets.matrix_factorization import MatrixFactorization
-from rimsim.plugs import imported, without_name
+from rimsim.plugs import imported, named_options, require_options, without_name
 
 
 class Auto(SelectedModel):
@@ -85,13 +87,18 @@ _SHIPPED: dict[str, _Entry] = {
 }
 _GROUNDS = tuple(name for name, entry in _SHIPPED.items() if issubclass(entry.model, Ground))
 _MARKS = tuple(name for name in _SHIPPED if name not in _GROUNDS)
-_OWN: dict[str, Callable[[int, str], IntensityModel]] = {}
+_BUILT_IN = frozenset(_SHIPPED) | {f"{mark}-{ground}" for mark in _MARKS for ground in _GROUNDS}
+_OWN: dict[str, Callable[..., IntensityModel]] = {}
 
 
 def names() -> tuple[str, ...]:
     """Names that :func:`make` knows, in order."""
-    hybrids = [f"{mark}-{ground}" for mark in _MARKS for ground in _GROUNDS]
-    return tuple(sorted({*_SHIPPED, *hybrids, *_OWN}))
+    return tuple(sorted({*_BUILT_IN, *_OWN, *places("models")}))
+
+
+def config_record(name: str) -> type[Any] | None:
+    """Config record of a shipped model or ground intensity."""
+    return _SHIPPED[name].config if name in _SHIPPED else None
 
 
 def shipped() -> dict[str, type[Any]]:
@@ -99,28 +106,49 @@ def shipped() -> dict[str, type[Any]]:
     return {name: entry.model for name, entry in _SHIPPED.items()}
 
 
-def register(name: str, factory: Callable[[int, str], IntensityModel]) -> None:
+def register(name: str, factory: Callable[..., IntensityModel]) -> None:
     """Let your own model be made by name: ``factory(seed, device)``."""
-    if name in names() and name not in _OWN:
+    if name in _BUILT_IN:
         found = f"found the name {name!r}, which a shipped model has"
         refuse(ConfigError, "register", found, "any other name")
     _OWN[name] = factory
 
 
 def parts(name: str) -> tuple[str, str | None] | None:
-    """Names of mark model and ground intensity in a name.
+    """Mark model and ground intensity, each with its options.
 
-    The ground is None for a mark model alone; the result is None for your own model, registered or in a file.
+    The ground is None for a mark model alone; the result is None for your own model: registered, installed or in a
+    file. Of ``gru-hp(width=64)``, options that the mark model lacks are the ground intensity's.
     """
-    if name.endswith(".py"):
-        raise without_name(name, "model")
-    if ":" in name or name in _OWN:
+    where, options = named_options(name, "model")
+    if where.endswith(".py"):
+        raise without_name(where, "model")
+    if ":" in where or where in _OWN:
         return None
-    require_known("model: found {}", [name], names())
-    if name in _GROUNDS:
-        return "popularity", name
-    mark, _, ground = name.partition("-")
-    return mark, ground or None
+    if where not in _BUILT_IN:
+        require_known("model: found {}", [where], names())
+        return None
+    if where in _GROUNDS:
+        return "popularity", _with_options(where, options)
+    mark, _, ground = where.partition("-")
+    if not options or not ground:
+        return _with_options(mark, options), ground or None
+    fields = {field.name for field in dataclasses.fields(_entry(ground).config)}
+    fields -= {field.name for field in dataclasses.fields(_entry(mark).config)}
+    of_ground = {option: value for option, value in options.items() if option in fields}
+    of_mark = {option: value for option, value in options.items() if option not in fields}
+    return _with_options(mark, of_mark), _with_options(ground, of_ground)
+
+
+def _with_options(part: str, options: Mapping[str, object]) -> str:
+    """Text of a part and its options, which must fit."""
+    if not options:
+        return part
+    config_of(part, options)
+    for name in options:
+        if name in dict(_entry(part).fixed):
+            raise ConfigError(f"model {part!r}: {name} is part of the name. Leave the option out")
+    return f"{part}({', '.join(f'{option}={value!r}' for option, value in options.items())})"
 
 
 def mark_and_ground(name: str, *, known: bool = False) -> tuple[str, str | None]:
@@ -128,13 +156,14 @@ def mark_and_ground(name: str, *, known: bool = False) -> tuple[str, str | None]
 
     The ground is None for a mark model alone, as your own model is taken for. ``known``: refuse an unknown name.
     """
-    joined = parts(name) if known or name in names() else None
+    joined = parts(name) if known or name.partition("(")[0] in names() else None
     return joined or (name, None)
 
 
 def _entry(part: str) -> _Entry:
-    require_known("model: found {}", [part], _SHIPPED)
-    return _SHIPPED[part]
+    where = part.partition("(")[0]
+    require_known("model: found {}", [where], _SHIPPED)
+    return _SHIPPED[where]
 
 
 def config_of(part: str, values: Mapping[str, object]) -> Any:
@@ -148,7 +177,8 @@ def thorough(part: str) -> object | None:
     p is fitted to the next ten events instead of one. A horizon asks for that, λ(x,y) being the expected
     interactions within it; the price is a higher loss of the very next event.
     """
-    return _SHIPPED[part].thorough if part in _SHIPPED else None
+    where = part.partition("(")[0]
+    return _SHIPPED[where].thorough if where in _SHIPPED else None
 
 
 def _made(
@@ -159,11 +189,16 @@ def _made(
     if given is not None and not isinstance(given, kind):
         refuse(ConfigError, f"model {part}", f"config is a {type(given).__name__}", kind.__name__)
     config: Any = kind() if given is None else given
-    fields = {field.name for field in dataclasses.fields(config)}
+    names = {field.name for field in dataclasses.fields(config)}
+    options = named_options(part, "model")[1]
+    if options:
+        plain = {name: getattr(config, name) for name in names}
+        config = config_from(kind, plain | options, f"model {part}")
+    fields = names - options.keys()  # an option that is given is not replaced
     changed: dict[str, object] = dict(entry.fixed)
     if seed is not None and "seed" in fields:
         changed["seed"] = seed
-    if device is not None:
+    if device is not None and "device" in fields:
         changed["device"] = device
     if gap is not None:
         # Only a gap of another length replaces the field: a cache key is a digest of its text.
@@ -188,7 +223,8 @@ def make(
 
     Args:
         name: A mark model (``gru``: λ = 1), a ground intensity (``hp``: times item popularity), both joined
-            by a hyphen (``gru-hp``), a registered name, or a place such as ``mine.py:factory``.
+            by a hyphen (``gru-hp``), a registered or installed name, or a place such as ``mine.py:factory``; with
+            options in brackets if wanted: ``gru-hp(width=64)``.
         mark: Config record of the mark model, such as ``GRUConfig(width=128)``; ``ground`` likewise.
         seed: Replaces the config's seed, where it has one, as ``device`` and ``gap`` (such as ``30min``) do.
     """
@@ -198,7 +234,7 @@ def make(
             raise ConfigError(
                 f"model {name!r}: found a mark or ground config; allowed for a registered model: none"
             )
-        return _OWN[name](seed or 0, device or "auto") if name in _OWN else _own(name, seed, device)
+        return _own(name, seed, device)
     first, second = joined
     if not second and ground is not None:
         only = f"only for a hybrid such as {name}-hp"
@@ -207,11 +243,14 @@ def make(
     return RIM(mark=model, ground=_made(second, ground, seed, device, gap)) if second else model
 
 
-def _own(place: str, seed: int | None, device: str | None) -> IntensityModel:
-    """Model of a factory in a user's file or package."""
-    factory = imported(place, "model")
+def _own(name: str, seed: int | None, device: str | None) -> IntensityModel:
+    """Model of a registered, installed or user's own factory."""
+    place, options = named_options(name, "model")
+    factory = _OWN.get(place) or imported(places("models").get(place, place), "model")
+    if options:
+        require_options(options, list(inspect.signature(factory).parameters)[2:], f"model {place!r}")
     try:
-        model = factory(seed or 0, device or "auto")
+        model = factory(seed or 0, device or "auto", **options)
     except RimsimError:
         raise
     except Exception as error:  # whatever a user's factory does

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rimsim.arrays import Bools, Floats
-from rimsim.errors import ConfigError, MeasureError, require_known
+from rimsim.entry_points import places
+from rimsim.errors import ConfigError, MeasureError, nearest, require_known
 from rimsim.measures import exposure, loop, relevance, two_sides
 from rimsim.measures.measure import Measure, RoundFacts
 from rimsim.plugs import imported, own_code, without_name
@@ -231,9 +232,11 @@ def _measure(place: str) -> Measure:
         )
     if place.endswith(".py"):
         raise without_name(place, "measure", Measure)
-    if ":" not in place:
-        raise ConfigError(f"measure {place!r} is unknown. Give your own Measure as file.py:name")
-    measure: Measure = imported(place, "measure", Measure)
+    installed = places("measures")
+    if ":" not in place and place not in installed:
+        near = nearest(place, installed) if installed else ""
+        raise ConfigError(f"measure {place!r} is unknown.{near} Give your own Measure as file.py:name")
+    measure: Measure = imported(installed.get(place, place), "measure", Measure)
     return measure
 
 

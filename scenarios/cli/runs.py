@@ -23,16 +23,18 @@ if TYPE_CHECKING:
 _EXECUTION = ("batch_size", "workers", "backend", "address")
 
 
-@click.command()
+@click.command(cls=tools.PlugCommand)
 @click.argument("scenario", required=False)
 @tools.options("compare")
-def compare(*, resume: bool, source: Path | None, **values: Any) -> None:
+def compare(*, resume: bool, dry_run: bool, source: Path | None, **values: Any) -> None:
     """Compare agents in the closed loop: the main job.
 
     SCENARIO is a name (rimsim scenarios) or a YAML file (default: closed-loop).
     """
     asked = _asked(values, resume=resume)
-    if resume:
+    if dry_run:
+        _print_plan(asked, resume=resume or source is not None)
+    elif resume:
         tools.print_run(_resumed(asked, "comparison", source))
     elif source is not None:
         _repeat(asked, source)
@@ -40,10 +42,10 @@ def compare(*, resume: bool, source: Path | None, **values: Any) -> None:
         tools.print_run(scenarios.compare(**asked, command=tools.command_line(), console=tools.terminal()))
 
 
-@click.command()
+@click.command(cls=tools.PlugCommand)
 @click.argument("scenario", required=False)
 @tools.options("sweep")
-def sweep(*, resume: bool, beta: str | None, grid: tuple[str, ...], **values: Any) -> None:
+def sweep(*, resume: bool, dry_run: bool, beta: str | None, grid: tuple[str, ...], **values: Any) -> None:
     """Compare agents over a grid of settings: the front.
 
     SCENARIO is a name (rimsim scenarios) or a YAML file (default: closed-loop).
@@ -51,10 +53,38 @@ def sweep(*, resume: bool, beta: str | None, grid: tuple[str, ...], **values: An
     asked = _asked(values, resume=resume)
     if parsed := _parsed_grid(grid, beta):
         asked["grid"] = parsed
-    if resume:
+    if dry_run:
+        from rimsim.scenarios.study.compare import BETAS
+
+        _print_plan({"grid": BETAS, "control": None, **asked}, resume=resume)
+    elif resume:
         tools.print_run(_resumed(asked, "sweep"))
     else:
         tools.print_run(scenarios.sweep(**asked, command=tools.command_line(), console=tools.terminal()))
+
+
+def _print_plan(asked: Mapping[str, Any], *, resume: bool) -> None:
+    """Check a study and print what it would play."""
+    if resume:
+        raise ConfigError("--dry-run: the run has begun. Leave out --dry-run, or --resume and --from")
+    from rimsim.scenarios.runs.job import Execution, StudyOptions
+    from rimsim.scenarios.runs.store import folder_for, require_free
+    from rimsim.scenarios.study import plan
+
+    grid = asked.get("grid", {})
+    options = StudyOptions(**{name: asked[name] for name in StudyOptions.names() if name in asked})
+    execution = Execution(**{name: asked[name] for name in _EXECUTION if name in asked})
+    base = plan.resolved(
+        asked.get("scenario", "closed-loop"), asked.get("rounds"), asked.get("data"), asked["settings"]
+    )
+    folder = folder_for(asked.get("out"), f"{base.name}-sweep" if grid else base.name)
+    require_free(folder)
+    study = plan.planned(folder, base, grid, options, execution)
+    plan.print_notes(
+        [part.point.config for part in study.plans], tools.terminal(), study.plans[0].options.agents or ()
+    )
+    for name, text in plan.study_lines(study, execution):
+        click.echo(f"{name:10} {text}")
 
 
 def _asked(values: Mapping[str, Any], *, resume: bool) -> dict[str, Any]:
@@ -76,7 +106,7 @@ def _parsed_grid(pairs: Sequence[str], betas: str | None) -> dict[str, list[obje
     for text in [*pairs, *([] if betas is None else [f"{BETA}={betas}"])]:
         name, equals, values = text.partition("=")
         name = name.strip()
-        parts = [part for part in values.split(",") if part.strip()]
+        parts = tools.listed(values)
         if not equals or not name or not parts or name in grid:
             where = "--beta or --grid" if name == BETA else "--grid"
             raise ConfigError(
@@ -146,7 +176,7 @@ def _require_same(run: Run, asked: Mapping[str, Any]) -> None:
     require_same(run, scenario, entries | {"sweep": asked.get("grid")})
 
 
-@click.command()
+@click.command(cls=tools.PlugCommand)
 @tools.options("backtest")
 def backtest(out: Path | None, **values: Any) -> None:
     """Compare intensity models on what users did next."""
@@ -158,7 +188,7 @@ def backtest(out: Path | None, **values: Any) -> None:
     tools.print_run(scenarios.backtest(config, out=out, command=tools.command_line(), report=click.echo).run)
 
 
-@click.command()
+@click.command(cls=tools.PlugCommand)
 @tools.options("validate")
 def validate(out: Path | None, **values: Any) -> None:
     """Judge by held-out sessions whether the market is believable."""
@@ -176,7 +206,7 @@ def validate(out: Path | None, **values: Any) -> None:
     tools.print_run(scenarios.validate(config, out=out, command=tools.command_line(), report=click.echo).run)
 
 
-@click.command()
+@click.command(cls=tools.PlugCommand)
 @click.argument("a")
 @click.argument("b")
 @tools.options("experiment")
@@ -194,7 +224,7 @@ def experiment(a: str, b: str, *, settings: tuple[tuple[str, object], ...], **va
     tools.print_run(scenarios.experiment(a, b, **asked).run)
 
 
-@click.command()
+@click.command(cls=tools.PlugCommand)
 @click.argument("run", type=tools.path)
 @tools.options("ope")
 def ope(run: Path, target: str, **values: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
+import inspect
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -15,6 +16,7 @@ import click
 
 import rimsim
 from rimsim import scenarios
+from rimsim.entry_points import KINDS, places
 from rimsim.errors import ConfigError, RunFolderError
 from rimsim.scenarios.runs.schema import parsed_yaml
 
@@ -49,9 +51,14 @@ def path(text: str) -> Path:
 
 
 def names(text: str) -> list[str]:
-    """Words between commas outside brackets; ``none``: an empty list."""
+    """Words between commas; ``none``: an empty list."""
+    return [] if text == "none" else listed(text)
+
+
+def listed(text: str) -> list[str]:
+    """Words between commas outside brackets."""
     parts, depth = [""], 0
-    for letter in "" if text == "none" else text:
+    for letter in text:
         depth += (letter == "(") - (letter == ")")
         if letter == "," and depth == 0:
             parts.append("")
@@ -149,9 +156,11 @@ def given(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def nested(values: Mapping[str, Any], least: int) -> dict[str, Any]:
-    """Nested fields of given options."""
+    """Nested fields of given options and of ``--set``."""
     plain: dict[str, Any] = {}
-    for name, value in given(values).items():
+    options = given(values)
+    settings = options.pop("settings", ())
+    for name, value in [*options.items(), *settings]:
         part, _, last = name.rpartition(".")
         (plain.setdefault(part, {}) if part else plain)[last] = value
     if "data" in plain:  # the embedded log is only cut; items of it need ``least`` events
@@ -268,6 +277,8 @@ def list_() -> None:
     """List the logs that can be had by name."""
     for entry in rimsim.data.catalogue():
         click.echo(entry.text())
+    for name, place in places("logs").items():
+        click.echo(f"{name:16} of an installed package ({place})")
 
 
 @data.command()
@@ -316,30 +327,107 @@ _NAMED = {
 }
 
 
-def _print_names(kind: str) -> None:
-    """Print a line for each built-in name of a kind."""
-    if kind == "scenarios":
-        from rimsim.config import find_scenario, scenario_names
-
-        lines = {name: find_scenario(name).description for name in scenario_names()}
-    elif kind == "measures":
+def _built_in(kind: str) -> Mapping[str, Any]:
+    """Name → built-in class or measure of a kind."""
+    if kind == "measures":
         from rimsim.measures import MEASURES
 
-        lines = {name: measure.formula for name, measure in MEASURES.items()}
+        return MEASURES
+    from rimsim.intensity.registry import shipped
+
+    room = "rimsim.agents" if kind == "agents" else f"rimsim.market.{kind}"
+    built_in: Mapping[str, Any] = shipped() if kind == "models" else import_module(room).BUILT_IN
+    return built_in
+
+
+def _print_names(kind: str, name: str | None) -> None:
+    """Print a line for each name, or all about one."""
+    if kind == "scenarios":
+        _print_scenarios(name)
+        return
+    from rimsim.plugs import imported
+
+    built_in, installed = _built_in(kind), places(kind)
+    if name is not None:
+        _print_one(kind, name, built_in)
+        return
+    lines = {known: _line(one) for known, one in built_in.items()}
+    if kind == "models":
+        lines["MARK-GROUND"] = "Product of p(y|x) and λ(x), such as gru-hp."
+    for other in installed.keys() - built_in.keys():
+        try:
+            line = _line(imported(installed[other], kind))
+        except ConfigError as error:
+            line = str(error)
+        lines[other] = f"{line} ({installed[other]})"
+    for shown, line in lines.items():
+        click.echo(f"{shown:22} {line}")
+
+
+def _print_scenarios(name: str | None) -> None:
+    """Print a line for each scenario, or one as YAML."""
+    import yaml
+
+    from rimsim.config import find_scenario, scenario_names, to_plain
+
+    if name is None:
+        for known in scenario_names():
+            click.echo(f"{known:22} {find_scenario(known).description}")
     else:
-        from rimsim.intensity.registry import shipped
-
-        room = "rimsim.agents" if kind == "agents" else f"rimsim.market.{kind}"
-        made = shipped() if kind == "models" else import_module(room).BUILT_IN
-        lines = {name: (one.__doc__ or "").strip().partition("\n")[0] for name, one in made.items()}
-        if kind == "models":
-            lines["MARK-GROUND"] = "Product of p(y|x) and λ(x), such as gru-hp."
-    for name, line in lines.items():
-        click.echo(f"{name:22} {line}")
+        click.echo(
+            yaml.safe_dump(to_plain(find_scenario(name)), sort_keys=False, allow_unicode=True), nl=False
+        )
 
 
-LISTS = tuple(
-    click.Command(name, callback=functools.partial(_print_names, name), help=f"List the built-in {words}.")
-    for name, words in _NAMED.items()
-)
+def _line(one: Any) -> str:
+    """First line about a class or measure."""
+    return str(getattr(one, "formula", None) or (one.__doc__ or "").strip().partition("\n")[0])
+
+
+def _print_one(kind: str, name: str, built_in: Mapping[str, Any]) -> None:
+    """Print what a plug is, its options and their defaults."""
+    from rimsim.errors import nearest
+    from rimsim.intensity.registry import config_record, mark_and_ground
+    from rimsim.plugs import imported, option_lines
+
+    if kind == "models" and name not in built_in and mark_and_ground(name)[1] is not None:
+        for part in mark_and_ground(name):
+            _print_one(kind, str(part), built_in)
+        return
+    place = places(kind).get(name, name)
+    if name not in built_in and ":" not in place:
+        raise ConfigError(f"{name}: unknown.{nearest(name, {*built_in, *places(kind)})}")
+    one = built_in[name] if name in built_in else imported(place, kind)
+    if kind == "measures":
+        click.echo(f"{one.title}: {one.formula} ({one.unit})")
+        return
+    click.echo(inspect.getdoc(one) or name)
+    options = option_lines((config_record(name) if kind == "models" else None) or one)
+    click.echo("\nOptions:" if options else "\nNo options.")
+    for text, meaning in options:
+        click.echo(f"  {text:28} {meaning}".rstrip())
+
+
+class PlugCommand(click.Command):
+    """Command whose help ends with names of installed packages."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  # click's
+        """Write the names, of each kind that has any."""
+        named = {kind: ", ".join(sorted(places(kind))) for kind in KINDS if places(kind)}
+        if named:
+            with formatter.section("From installed packages"):
+                formatter.write_dl(list(named.items()))
+
+
+def _list(kind: str, words: str) -> click.Command:
+    """Command that lists a kind, or shows one of it."""
+    return PlugCommand(
+        kind,
+        params=[click.Argument(["name"], required=False)],
+        callback=functools.partial(_print_names, kind),
+        help=f"List {words}; with NAME, show its options and defaults.",
+    )
+
+
+LISTS = tuple(_list(kind, words) for kind, words in _NAMED.items())
 """Commands that print a line for each name of a kind."""

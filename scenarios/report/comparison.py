@@ -40,7 +40,7 @@ def over_rounds(data: tables.PictureTables) -> Figure | None:
     looks = charts.styles(rounds["agent"].unique())
     dashed = "" if frozen.empty else " Dashed: on a platform that never retrains."
     figure = charts.frame(
-        sentences.cost_of_guarantees(tables.late_figures(rounds), data.unit),
+        sentences.cost_of_guarantees(rounds, data.unit),
         f"By round; the title's figures: {late_of(rounds)}. {sentences.seeds_caption(rounds)}{dashed}",
         3.1 * charts.panel_rows(len(present)),
     )

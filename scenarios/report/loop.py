@@ -164,7 +164,7 @@ def front(data: PictureTables) -> Figure | None:
         return None
     words = late_of(rounds)
     caption = f"{words[0].upper()}{words[1:]}. {sentences.seeds_caption(rounds, 'bars')} Up and to the right is better."
-    figure = charts.frame(sentences.diversity(tables.late_figures(rounds)), caption, 5.6)
+    figure = charts.frame(sentences.diversity(rounds), caption, 5.6)
     ax = figure.subplots()
     for name, look in looks.items():
         charts.plot_means(ax, means.loc[[name]], "perplexity", "utility", look, size=9)

@@ -306,9 +306,10 @@ def and_reference(chosen: str, agents: Collection[str], figure_of: Callable[[str
     return f", {figure_of(tables.REFERENCE)}" if named else ""
 
 
-def cost_of_guarantees(means: pd.DataFrame, unit: str) -> str:
+def cost_of_guarantees(rounds: pd.DataFrame, unit: str) -> str:
     """Undelivered exposure and utility of the subject, against relevance."""
     kept, _ = tables.shortfalls(unit)
+    means = tables.late_figures(rounds)
     shares = _column(means, kept)
     if not shares:
         return "Relevance and exposure by round"
@@ -318,19 +319,19 @@ def cost_of_guarantees(means: pd.DataFrame, unit: str) -> str:
     if name == tables.REFERENCE or tables.REFERENCE not in shares:
         return text
     text += f", {tables.REFERENCE} {per_cent(shares[tables.REFERENCE])}"
-    change = _utility_change(means, name)
-    return text if change is None else f"{text}; its utility is {_more_or_less(change)}"
+    change = _utility_change(rounds, name)
+    return text if change is None else f"{text}; {change}"
 
 
-def diversity(means: pd.DataFrame) -> str:
+def diversity(rounds: pd.DataFrame) -> str:
     """Spread of the subject's exposure and its utility, against relevance."""
-    wide = _column(means, "perplexity")
+    wide = _column(tables.late_figures(rounds), "perplexity")
     name = tables.subject(wide)
-    change = _utility_change(means, name)
+    change = _utility_change(rounds, name)
     if name == tables.REFERENCE or change is None or not wide.get(tables.REFERENCE, 0.0) > 0:
         return f"{name}: exposure as diverse as {wide[name]:.0f} equally shown items"
     text = f"{name} spreads exposure {wide[name] / wide[tables.REFERENCE]:.1f} times as wide as {tables.REFERENCE}"
-    return f"{text}; its utility is {_more_or_less(change)}"
+    return f"{text}; {change}"
 
 
 def who_carries(name: str, by_decile: pd.Series[float]) -> str:
@@ -351,18 +352,20 @@ def _column(means: pd.DataFrame, metric: str) -> dict[str, float]:
     return {str(agent): float(mean) for agent, mean in means[metric].dropna().items()}
 
 
-def _utility_change(means: pd.DataFrame, name: str) -> float | None:
-    """Relative difference of an agent's utility to that of relevance."""
-    utility = _column(means, "utility")
+def _utility_change(rounds: pd.DataFrame, name: str) -> str | None:
+    """Difference of an agent's utility to that of relevance."""
+    utility = _column(tables.late_figures(rounds), "utility")
     if name not in utility or not utility.get(tables.REFERENCE, 0.0) > 0:
         return None
-    return utility[name] / utility[tables.REFERENCE] - 1
-
-
-def _more_or_less(change: float) -> str:
+    change = utility[name] / utility[tables.REFERENCE] - 1
     if abs(change) < _UNCHANGED:
-        return "the same"
-    return f"{per_cent(abs(change))} {'lower' if change < 0 else 'higher'}"
+        return "its utility is the same"
+    if name != tables.REFERENCE:
+        paired = tables.differences(rounds, [tables.REFERENCE, name], ("utility",))
+        _, low, high = _ends(paired.set_index(["agent", "metric"]), name, "utility")
+        if low <= 0 <= high:  # never with one seed, which has no interval
+            return "a difference in utility cannot be told"
+    return f"its utility is {per_cent(abs(change))} {'lower' if change < 0 else 'higher'}"
 
 
 def as_sentence(note: str) -> str:

@@ -347,7 +347,7 @@ def front_figure(table: pd.DataFrame, field: str, unit: str = "examined") -> Fig
     caption = f"Points of a line: {_symbol(field)} = {values}. Late rounds, {sentences.many(seeds, 'seed')}; {bars}."
     if still:
         caption += f" Ring: {_symbol(field)} does not move {', '.join(sorted(still))}."
-    figure = charts.frame(_front_message(means, field, still), caption, 5.4)
+    figure = charts.frame(_front_message(table, means, field, still), caption, 5.4)
     left, right, side = figure.subplots(1, 3, width_ratios=(3, 2.4, 1.3))
     for name, look in looks.items():
         curve = means[means["agent"] == name].pivot(index=field, columns="metric").sort_index()
@@ -383,7 +383,7 @@ def _symbol(field: str) -> str:
     return {"beta": "β", "cost": "c"}.get(field, field.replace("_", " "))
 
 
-def _front_message(means: pd.DataFrame, field: str, still: set[str]) -> str:
+def _front_message(table: pd.DataFrame, means: pd.DataFrame, field: str, still: set[str]) -> str:
     """Effect of the field on the subject of the title."""
     agents = set(means["agent"].unique())
     name = tables.subject(agents - still or agents)
@@ -402,4 +402,9 @@ def _front_message(means: pd.DataFrame, field: str, still: set[str]) -> str:
     wide = f"With {name}, {ends} makes exposure {wide} as wide"
     if abs(change) < 0.0005:  # less than is written
         return f"{wide} and leaves utility the same"
+    own = table[(table["agent"] == name) & (table["metric"] == "utility")]
+    by_seed = own.pivot(index=field, columns="seed", values="value").sort_index()
+    moved = paired_difference(by_seed.iloc[-1], by_seed.iloc[0])
+    if moved.low is not None and moved.high is not None and moved.low <= 0 <= moved.high:
+        return f"{wide}; a difference in utility cannot be told"
     return f"{wide} and {'lowers' if change < 0 else 'raises'} utility by {sentences.per_cent(abs(change))}"

@@ -87,8 +87,8 @@ class StudyOptions:
     """Texts for :func:`rimsim.agents.make_agent`; None: the scenario's usual ones."""
     frozen: Sequence[str] | None = None
     """Agents that also get controls. None: ``relevance``, or the first agent, where the scenario retrains."""
-    control: Sequence[str] = ("frozen",)
-    """Controls that they get, of :data:`CONTROLS`."""
+    control: Sequence[str] | None = ("frozen",)
+    """Controls that they get, of :data:`CONTROLS`. None: ``frozen``, in a sweep only with ``frozen`` agents."""
     seeds: int | Sequence[int] = 2
     """Number of seeds, from 0, or a list."""
     certify: bool = True

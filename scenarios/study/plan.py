@@ -10,18 +10,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from rimsim.agents import Agent, Capabilities, make_agent, undeliverable
 from rimsim.arrays import ALWAYS, seconds
 from rimsim.config import ScenarioConfig, at_seed, find_scenario, override, to_plain
 from rimsim.config.reading import flat
+from rimsim.data import EventLog, write
 from rimsim.errors import ConfigError, RunFolderError, nearest_file, require_known
 from rimsim.intensity.cache import cache_folder, log_digest
 from rimsim.market import RoundView, build_world
 from rimsim.market.arrivals import make_arrivals
-from rimsim.market.world import check_plugs, first_round, own_places, plugs_of, shared_log
+from rimsim.market.world import check_plugs, expected_arrivals, first_round, own_places, plugs_of, shared_log
 from rimsim.measures import own_measures, try_measures
-from rimsim.plugs import files_of, own_code
+from rimsim.plugs import SESSION, files_of, own_code
 from rimsim.requirements.rows import expected
 from rimsim.scenarios.report.tables import REFERENCE
 from rimsim.scenarios.runs import job, local
@@ -29,12 +31,11 @@ from rimsim.scenarios.runs.schema import parsed_yaml
 from rimsim.scenarios.runs.status import StudyPoint, points_of
 from rimsim.scenarios.runs.store import BEGUN, Run, disk_errors, load_run, load_text, versions
 from rimsim.scenarios.study.controls import checked_controls
-from rimsim.system import cores
+from rimsim.system import cores, draft_file
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from rimsim.data import EventLog
     from rimsim.measures import Measure
 
 
@@ -57,19 +58,58 @@ def default_agents(config: ScenarioConfig) -> tuple[str, ...]:
 def resolved(
     scenario: str | Path | ScenarioConfig,
     rounds: int | None = None,
-    data: str | Path | None = None,
+    data: str | Path | pd.DataFrame | EventLog | None = None,
     settings: Mapping[str, object] | None = None,
 ) -> ScenarioConfig:
-    """Scenario by name, file or record, with some fields replaced."""
+    """Scenario by name, file or record, with some fields replaced.
+
+    A table or log is written into the cache, because workers and later repetitions read it there.
+    """
     config = scenario if isinstance(scenario, ScenarioConfig) else find_scenario(str(scenario))
     if settings:
         config = override(config, dict(settings))
     if rounds is not None:
         config = override(config, {"rounds": rounds}, origin="rounds")
     if data is not None:
-        source = str(data) if isinstance(data, Path) else data
-        config = override(config, {"data.source": source}, origin="data")
+        config = override(config, {"data.source": _source(data)}, origin="data")
     return config
+
+
+def _source(data: str | Path | pd.DataFrame | EventLog) -> str:
+    """Name or path of a log; a table is written."""
+    folder = cache_folder() / "logs"
+    if isinstance(data, pd.DataFrame):
+        hashes = pd.util.hash_pandas_object(data, index=False).to_numpy()
+        digest = sha256(hashes.tobytes() + "\0".join(map(str, data.columns)).encode()).hexdigest()
+        file = folder / f"{digest}.parquet"
+        if not file.is_file():
+            with disk_errors(file), draft_file(file) as draft:
+                data.to_parquet(draft, index=False)
+        return str(file)
+    if isinstance(data, EventLog):
+        place = folder / log_digest(data)
+        if not place.is_dir():
+            folder.mkdir(parents=True, exist_ok=True)
+            write(data, place)
+        return str(place)
+    return str(data) if isinstance(data, Path) else data
+
+
+def session_workers(texts: Sequence[str], workers: int | None, backend: str) -> int | None:
+    """Workers of a study; 1 for objects of this session.
+
+    Raises:
+        ConfigError: If such an object would have to go to another process.
+    """
+    objects = [text for text in texts if text.startswith(SESSION)]
+    if not objects:
+        return workers
+    if backend != "local" or workers not in (None, 1):
+        raise ConfigError(
+            f"workers: {objects[0]!r} is an object of this session, which other processes do not have. Take workers=1, "
+            "or name its file: my_agent.py:Mine"
+        )
+    return 1
 
 
 def checked_agents(texts: Sequence[str]) -> dict[str, Agent]:
@@ -140,7 +180,7 @@ class StudyPlan:
         """Every agent, then the controls, at each seed."""
         options, point = self.options, self.point
         played: list[tuple[str, str | None]] = [(agent, None) for agent in options.agents or ()]
-        played += [(agent, control) for agent in options.frozen or () for control in options.control]
+        played += [(agent, control) for agent in options.frozen or () for control in options.control or ()]
         arm = partial(job.Arm, folder=point.folder, options=options, labels=point.labels, shared=point.study)
         return [
             arm(config=at_seed(point.config, seed), agent=agent, name=name, seed=seed, control=control)
@@ -180,7 +220,12 @@ def planned(
         DataError: If the log cannot be read.
         RunFolderError: If the cache cannot be written to.
     """
+    grid = {name: list(values) for name, values in grid.items()}
     points = points_of(folder, base, grid)
+    controls = options.control
+    if controls is None:
+        controls = ("frozen",) if options.frozen or not grid else ()
+    options = replace(options, control=controls, frozen=options.frozen if controls or not grid else [])
     texts = options.agents
     if texts is None:  # defaults contain one another: the shortest can play at every point
         texts = min((default_agents(point.config) for point in points), key=len)
@@ -192,21 +237,22 @@ def planned(
         check_audience(point.config, agents)
         check_plugs(point.config)
     if execution is not None:
-        most = len(texts) + max(len(frozen) for frozen in of_points) * len(options.control)
-        _require_memory(points, most * len(seeds), execution)
+        most = len(texts) + max(len(frozen) for frozen in of_points) * len(controls)
+        if (need := _memory(points, most * len(seeds), execution)) is not None:
+            local.require_memory(*need, "arrivals.per_round or number of events (data)")
     plans = []
     for point, frozen in zip(points, of_points, strict=True):
         with disk_errors(cache_folder()):
             world = build_world(point.config)  # a bad log or slate is refused before anything is written
         try_measures(measures, world.log.items, point.config.slate)
-        controls = checked_controls(point.config if frozen else None, options.control)
+        checked = checked_controls(point.config if frozen else None, controls)
         names = [agents[text].name for text in texts]
-        names += [job.control_name(agents[text].name, control) for text in frozen for control in controls]
+        names += [job.control_name(agents[text].name, control) for text in frozen for control in checked]
         settled = replace(
             options,
             agents=tuple(texts),
             frozen=frozen,
-            control=controls,
+            control=checked,
             seeds=seeds,
             reveal=tuple(options.reveal),
             measures=tuple(measures),
@@ -232,18 +278,47 @@ def study_of(run: Run) -> Study:
     return Study(run.folder, run.scenario, grid, tuple(plans))
 
 
-def _require_memory(points: Sequence[StudyPoint], arms: int, execution: job.Execution) -> None:
-    """Refuse a run that does not fit into memory."""
+def study_lines(study: Study, execution: job.Execution) -> list[tuple[str, str]]:
+    """Arms, rounds, arrivals and memory of a study, as text."""
+    first, points = study.plans[0], [plan.point for plan in study.plans]
+    arms = [arm for plan in study.plans for arm in plan.arms]
+    of_config = {config: expected_arrivals(config) for config in dict.fromkeys(arm.config for arm in arms)}
+    each = of_config[arms[0].config] / study.base.rounds
+    total = sum(of_config[arm.config] for arm in arms)
+    need = _memory(points, len(arms) // len(points), execution)
+    log = build_world(points[0].config).log
+    lines = [
+        ("log", f"{len(log):,} events of {log.n_users:,} users with {log.n_items:,} items"),
+        ("arms", ", ".join(first.names)),
+        (
+            "rounds",
+            f"{study.base.rounds}, with seeds {', '.join(map(str, job.chosen_seeds(first.options.seeds)))}",
+        ),
+        ("arrivals", f"about {each:,.0f} per round; {total:,} in {len(arms)} arms and seeds"),
+        ("folder", f"{study.folder} (not written)"),
+    ]
+    if study.grid:
+        lines.insert(3, ("points", ", ".join(point.folder.name for point in points)))
+    if need is not None:
+        main, worker, workers = need
+        most = (max(main, worker) if workers == 1 else main + workers * worker) / 1e9
+        lines.append(("memory", f"about {most:.1f} GB with {workers} worker{'s' * (workers > 1)}"))
+    return lines
+
+
+def _memory(
+    points: Sequence[StudyPoint], arms: int, execution: job.Execution
+) -> tuple[float, float, int] | None:
+    """Bytes of the first process, bytes per worker, workers."""
     if execution.backend != "local":
-        return  # the memory of other machines is not known
+        return None  # the memory of other machines is not known
     each = 0.0
     for data in dict.fromkeys(point.config.data for point in points):
         configs = [point.config for point in points if point.config.data == data]
         log = shared_log(configs[0])
         most = max(_arrivals(config, log) for config in configs)
         each = max(each, local.log_bytes(log) + local.state_bytes(most, log.n_items))
-    workers = min(execution.workers or cores(), arms * len(points))
-    local.require_memory(each + local.MAIN, each, workers, "arrivals.per_round or number of events (data)")
+    return each + local.MAIN, each, min(execution.workers or cores(), arms * len(points))
 
 
 def _arrivals(config: ScenarioConfig, log: EventLog) -> int:

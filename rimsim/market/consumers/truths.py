@@ -206,12 +206,13 @@ def truth_model(kind: str, gap: str, rank: int) -> IntensityModel:
     """
     if kind == "factors":
         return UserFactors(FactorsConfig(rank=rank, session_gap=gap, slates=True, device="cpu"))
-    if ":" not in kind and not kind.endswith(".py") and kind not in names():
+    name = kind.partition("(")[0]
+    if ":" not in name and not name.endswith(".py") and name not in names():
         raise ConfigError(
             f"consumer.truth is {kind!r}.{nearest(kind, (AUTO, *names()))} Your own: file.py:factory."
         )
     mark = mark_and_ground(kind)[0]
-    known = shipped().get(mark)
+    known = shipped().get(mark.partition("(")[0])
     over_sets = known is not None and issubclass(known, PersonalModel)
     config = config_of(mark, {"slates": True}) if over_sets else thorough(mark)
     return make(mark, mark=config, seed=0, device="cpu", gap=gap)

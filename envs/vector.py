@@ -1,0 +1,86 @@
+"""``gymnasium.make_vec("RIMMarket-v0")``: markets of one world, stepped together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+from rimsim.arrays import Array, Bools, Floats, Ints
+from rimsim.envs.market import MarketEnv
+from rimsim.envs.observations import observation_of
+
+
+class MarketVectorEnv(SyncVectorEnv):
+    """n markets whose observations are written into one batch.
+
+    Each market has the trajectory of a single environment at its seed (s, s + 1, …). Spaces, resets and ends of
+    episodes are those of Gymnasium's ``SyncVectorEnv``. In ``infos["market"]``, ``items`` and ``taken`` are (n, k)
+    arrays. For wrappers of single environments, call ``make_vec`` with ``vectorization_mode="sync"``.
+
+    Args:
+        num_envs: Number of markets, n.
+        scenario: Name of a built-in scenario or path of a YAML file, as of :class:`MarketEnv`, like the next five.
+        autoreset_mode: Behaviour at the end of an episode.
+    """
+
+    envs: list[MarketEnv]  # type: ignore[assignment]  # no wrappers
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        scenario: str = "online-match",
+        *,
+        data: str | None = None,
+        rounds: int | None = None,
+        settings: dict[str, object] | None = None,
+        model_seed: int = 0,
+        render_mode: str | None = None,
+        autoreset_mode: AutoresetMode = AutoresetMode.NEXT_STEP,
+    ) -> None:
+        def made() -> MarketEnv:
+            return MarketEnv(
+                scenario,
+                data=data,
+                rounds=rounds,
+                settings=settings,
+                model_seed=model_seed,
+                render_mode=render_mode,
+            )
+
+        super().__init__([made] * num_envs, autoreset_mode=autoreset_mode)
+
+    def reset(
+        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Array], dict[str, Any]]:
+        """Open all markets anew, or those of ``options["reset_mask"]``."""
+        if options is not None and "reset_mask" in options:
+            self._env_obs = [env.observation() for env in self.envs]  # type: ignore[misc]  # of those that go on
+        return super().reset(seed=seed, options=options)
+
+    def step(self, actions: Ints) -> tuple[dict[str, Array], Floats, Bools, Bools, dict[str, Any]]:
+        """Show slates (n, k) to each market's waiting arrival."""
+        n, m = self.num_envs, self.envs[0].n_items
+        numbers, admissible = np.empty((n, 3 * m + 3), np.float32), np.empty((n, m), np.int8)
+        rewards, ended = np.zeros(n), np.zeros(n, bool)
+        infos: dict[str, Any] = {}
+        summaries = []
+        for number, env in enumerate(self.envs):
+            if self._autoreset_envs[number] and self.autoreset_mode is AutoresetMode.NEXT_STEP:
+                summary = env.reset()[1]["market"]
+            else:
+                summary, rewards[number] = env.answer(actions[number])
+                ended[number] = env.market.done
+                if ended[number] and self.autoreset_mode is AutoresetMode.SAME_STEP:
+                    last = {"final_obs": env.observation(), "final_info": {"market": summary}}
+                    infos = self._add_info(infos, last, number)
+                    summary = env.reset()[1]["market"]
+            env.observe(numbers[number], admissible[number])
+            summaries.append(summary)
+        self._autoreset_envs = ended
+        everyone = np.ones(n, bool)
+        columns = {key: np.array([one[key] for one in summaries]) for key in summaries[0]}
+        infos["market"] = columns | {f"_{key}": everyone for key in columns}
+        infos["_market"] = everyone
+        return observation_of(numbers, admissible), rewards, ended.copy(), np.zeros(n, bool), infos

@@ -1,0 +1,39 @@
+"""Plugs of installed packages, by their entry points.
+
+A package offers a plug in one of the groups ``rimsim.agents``, ``rimsim.models``, ``rimsim.arrivals``,
+``rimsim.consumers``, ``rimsim.providers``, ``rimsim.measures`` and ``rimsim.logs``. The name of the entry point then
+stands for its place. Built-in names come first.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+from rimsim.errors import ConfigError
+
+KINDS = ("agents", "models", "arrivals", "consumers", "providers", "measures", "logs")
+
+
+@cache
+def places(kind: str) -> dict[str, str]:
+    """Name → place, such as ``package.module:Class``, of installed plugs.
+
+    Raises:
+        ConfigError: If two packages offer different plugs of one name.
+    """
+    from importlib.metadata import entry_points  # noqa: PLC0415  # it costs 30 ms, and most names are built in
+
+    found: dict[str, str] = {}
+    for point in entry_points(group=f"rimsim.{kind}"):
+        if found.setdefault(point.name, point.value) != point.value:
+            both = f"{found[point.name]} and {point.value}"
+            raise ConfigError(f"rimsim.{kind}: {point.name!r} is {both}. Uninstall one of the two packages")
+    return found
+
+
+def place_of(text: str) -> str | None:
+    """Place of a plug of any kind; options may follow."""
+    name = text.partition("(")[0]
+    if ":" in name:
+        return text
+    return next((places(kind)[name] for kind in KINDS if name in places(kind)), None)
