@@ -500,4 +500,4 @@ def test_thresholds_and_fields_have_options_where_they_were_missing(capsys):
         said = said_by(capsys, [command, "--set", "data.sesion_gap=2h"], 2).err
         assert "Did you mean 'data.session_gap'?" in said
         said = said_by(capsys, [command, "--set", "data.session_gap=soon"], 2).err
-        assert "field 'data.session_gap': 'soon' is no duration" in said
+        assert "field 'data.session_gap': 'soon' is not a duration" in said

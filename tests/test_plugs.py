@@ -800,7 +800,7 @@ def test_options_of_models_reach_mark_and_ground(write):
     for name, said in (
         ("gru(widht=8)", "model gru: unknown field 'widht'. Did you mean 'width'"),
         ("bag(width=0)", "field 'width' is 0"),
-        ("bag(8)", "cannot read the options"),
+        ("bag(8)", "its options cannot be read"),
         ("als(algorithm='bpr')", "algorithm is part of the name"),
         ("mine.py:Mine(smoth=5)", "has no option 'smoth'. Did you mean 'smooth'"),
     ):
