@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from kit import cases, documented, refused
@@ -17,8 +18,9 @@ from small_markets import small_run, small_scenario, stopped_after_a_round
 
 from rimsim import rng
 from rimsim.agents import make_agent, play_round
-from rimsim.config import ArrivalsConfig, PlatformConfig, ScenarioConfig, override, to_plain
+from rimsim.config import ArrivalsConfig, DataConfig, PlatformConfig, ScenarioConfig, override, to_plain
 from rimsim.config.reading import find_scenario, read_scenario
+from rimsim.data import load
 from rimsim.entry_points import places
 from rimsim.errors import ArmsError, ArrivalsError, ConfigError, MarketError, ModelError, RimsimError, nearest
 from rimsim.intensity.registry import make, mark_and_ground
@@ -30,10 +32,12 @@ from rimsim.market.consumers import BUILT_IN as CONSUMERS
 from rimsim.market.consumers import Intensity, Organic
 from rimsim.market.world import check_plugs, warm_model, world_of
 from rimsim.matching import top_k
-from rimsim.scenarios import load_run
+from rimsim.measures import Measure
+from rimsim.scenarios import compare, load_run
 from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.runs.status import digest
 from rimsim.scenarios.study.compare import resume
+from rimsim.scenarios.study.plan import resolved
 from rimsim.testing import ArrivalTests, ConsumerTests, random_log
 
 
@@ -820,3 +824,87 @@ def test_an_agent_whose_name_cannot_be_set_is_told(write):
         "    @property\n    def name(self):\n        return 'mine'\n"
     )
     refused(ConfigError, "name cannot be set, but options become part of it", make_agent, "mine.py:Mine(a=2)")
+
+
+class _Fresh:
+    """Relevance by another name, made in this session."""
+
+    order_free, barrier_every = True, None
+
+    def __init__(self, name="fresh", *, broken=False):
+        self.name, self.broken, self.rounds = name, broken, 0
+
+    def begin_round(self, view):
+        self.k, self.rounds = view.k, self.rounds + 1
+        assert self.rounds == view.round + 1  # else another arm played with this object
+
+    def act(self, arrivals):
+        if self.broken:
+            raise ValueError("boom")
+        return top_k(arrivals.intensity, arrivals.admissible, self.k)
+
+
+def test_objects_and_classes_of_a_session_play_with_one_worker(tmp_path):
+    """A copy in each arm, so that seeds do not share state; a single name is a list of one; a measure is an object."""
+    mine, options = _Fresh("mine"), {"rounds": 1, "certify": False, "frozen": []}
+    touched = Measure("touched", "items", "#{y: E_y > 0}", lambda facts: float((facts.exposure > 0).sum()))
+    agents = ["relevance", _Fresh, mine, _Fresh("mine2")]
+    run = compare(small_scenario(), agents, seeds=2, measures=[touched], out=tmp_path / "run", **options)
+    assert run.agents == ["relevance", "fresh", "mine", "mine2"]
+    assert mine.rounds == 0
+    utility = run.rounds.query("metric == 'utility'").pivot(index="seed", columns="agent", values="value")
+    assert (utility["mine"] == utility["fresh"]).all()
+    assert "touched" in set(run.rounds["metric"])
+    assert "\nrelevance " in run.summary()
+    assert "<td>relevance</td>" in run._repr_html_()
+    one = compare(small_scenario(), "relevance", seeds=1, workers=1, out=tmp_path / "one", **options)
+    assert one.agents == ["relevance"]
+
+
+@cases(
+    "agents options message",
+    ([_Fresh()], {"workers": 2}, "workers: 'session:fresh' is an object of this session.*Take workers=1"),
+    ([_Fresh()], {"backend": "ray"}, "an object of this session"),
+    ([3], {}, "agent 'session:int' has no begin_round, act"),
+    (["session:gone"], {}, "this process has no such object"),
+    (["relevance"], {"measures": [3]}, "measure 'session:int'.*a Measure"),
+)
+def test_what_a_session_cannot_give_is_told_before_a_run(agents, options, message, tmp_path):
+    """More workers than one, another machine, another kind of object and a session that has ended."""
+    out = tmp_path / "run"
+    refused(ConfigError, message, compare, small_scenario(), agents, seeds=1, rounds=1, out=out, **options)
+    assert not out.exists()
+
+
+def test_an_object_that_raises_fails_in_its_own_arm(tmp_path):
+    """The message names the agent; the page of a run without a round is a sentence."""
+    options = {"seeds": 1, "rounds": 1, "certify": False, "frozen": []}
+    out = tmp_path / "run"
+    said = refused(
+        ArmsError, "boom", compare, small_scenario(), [_Fresh("mine", broken=True)], out=out, **options
+    )
+    assert "mine" in said
+    assert load_run(out)._repr_html_().startswith("<p>")
+
+
+def test_a_table_or_a_log_is_data(tmp_path):
+    """Both give the tables of the same log by its path, and equal data the same copy."""
+    log = load(min_item_events=120)
+    events = pd.DataFrame(
+        {
+            "user": log.users["id"].to_numpy()[log.user],
+            "item": log.items["id"].to_numpy()[log.item],
+            "time": log.time,
+        }
+    )
+    config = small_scenario(rounds=1, data=DataConfig())
+    configs = [resolved(config, data=given) for given in (events, events.copy(), log)]
+    assert configs[0] == configs[1]
+    assert "logs" in configs[2].data.source
+    worlds = [build_world(config) for config in (configs[0], configs[2])]
+    for name in ("user", "item", "time"):
+        np.testing.assert_array_equal(getattr(worlds[0].log, name), getattr(log, name))
+        np.testing.assert_array_equal(getattr(worlds[1].log, name), getattr(log, name))
+    assert list(worlds[1].log.items["title"]) == list(log.items["title"])
+    said = refused(ConfigError, "source is a DataFrame; allowed: a name or a path", load, events)
+    assert "\n" not in said

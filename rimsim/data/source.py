@@ -177,5 +177,8 @@ def _text(source: str | os.PathLike[str]) -> str:
     if isinstance(source, os.PathLike):
         source = os.fspath(source)
     if not isinstance(source, str) or not source:
-        raise ConfigError(f"source is {source!r}; allowed: a name or a path")
+        found = repr(source) if isinstance(source, str) else f"a {type(source).__name__}"
+        raise ConfigError(
+            f"source is {found}; allowed: a name or a path (rimsim.compare takes a table as data)"
+        )
     return source

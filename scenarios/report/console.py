@@ -5,6 +5,7 @@ No number is cut, however narrow the terminal is.
 
 from __future__ import annotations
 
+import io
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -28,6 +29,14 @@ def show(report: Report, console: Console) -> None:
     _print_lines(report.headings[1], report.cautions, console)
     for name, where in report.places():
         console.print(f"{name:10} {where}", soft_wrap=True, highlight=False)
+
+
+def text(report: Report) -> str:
+    """Text that :func:`show` prints."""
+    console = Console(file=io.StringIO(), width=140)
+    with console.capture() as printed:
+        show(report, console)
+    return printed.get()
 
 
 def _print_lines(heading: str, sentences: Sequence[str], console: Console) -> None:

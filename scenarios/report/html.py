@@ -62,6 +62,21 @@ def html(report: Report, run: Run) -> str:
     return text.rstrip() + "\n"
 
 
+def fragment(report: Report) -> str:
+    """Answer, tables and cautions of a report, for a notebook."""
+    parts = [
+        f"<p><b>{_words(report.question)}</b></p>",
+        *(f"<p>{_words(text)}</p>" for text in report.answer),
+    ]
+    for table in report.tables:
+        rows = [("th", table.columns), *(("td", row) for row in table.rows)]
+        lines = ["".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in row) for tag, row in rows]
+        body = "".join(f"<tr>{line}</tr>" for line in lines)
+        parts.append(f"<table><caption>{escape(table.title)}</caption>{body}</table>")
+    parts += [f"<p>{_words(as_sentence(note))}</p>" for note in report.cautions]
+    return "\n".join(parts)
+
+
 @cache
 def _template() -> jinja2.Template:
     environment = jinja2.Environment(

@@ -19,13 +19,14 @@ import numpy as np
 import pandas as pd
 import yaml
 from filelock import FileLock, Timeout
+from markupsafe import escape
 
 from rimsim import __version__
 from rimsim.arrays import Array, Ints
 from rimsim.config import ScenarioConfig, scenario_from
 from rimsim.config.reading import record_from
 from rimsim.data import EMBEDDED
-from rimsim.errors import ConfigError, MissingTableError, RunFolderError, reason, refuse
+from rimsim.errors import ConfigError, MissingTableError, RimsimError, RunFolderError, reason, refuse
 from rimsim.measures import MEASURES, recorded
 from rimsim.scenarios.kinds.registry import KINDS, kind_of
 from rimsim.scenarios.runs.schema import TABLES, parsed_yaml
@@ -152,6 +153,16 @@ class Run(RunTables):
         """:class:`rimsim.scenarios.report.record.Report` of the run."""
         kind = KINDS[self.kind]
         return kind.load(kind.report)(self)
+
+    def summary(self) -> str:
+        """Answer, tables and cautions, as the terminal prints them."""
+        return str(KINDS[self.kind].load("rimsim.scenarios.report.console:text")(self.report()))
+
+    def _repr_html_(self) -> str:
+        try:
+            return str(KINDS[self.kind].load("rimsim.scenarios.report.html:fragment")(self.report()))
+        except RimsimError as error:  # such as no finished round; a notebook would print a traceback
+            return f"<p>{escape(self.folder)}: {escape(error)}</p>"
 
     @property
     def scenario(self) -> ScenarioConfig:

@@ -21,7 +21,7 @@ from rimsim.market import build_world
 from rimsim.market.agreement import agreement_of
 from rimsim.market.world import check_promises, expected_arrivals, own_places
 from rimsim.measures import MEASURES, records
-from rimsim.plugs import own_code
+from rimsim.plugs import own_code, session_places
 from rimsim.scenarios.report.charts import draw
 from rimsim.scenarios.report.comparison import comparison_report
 from rimsim.scenarios.report.loop import parts_by_seed
@@ -41,6 +41,8 @@ from rimsim.tracking import RETRAINED, write_about, write_summary
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from rimsim.data import EventLog
+
 
 BETAS = {BETA: (0.0, 0.1, 0.3, 0.5, 0.7, 1.0)}
 """Grid of a sweep by default."""
@@ -48,13 +50,13 @@ BETAS = {BETA: (0.0, 0.1, 0.3, 0.5, 0.7, 1.0)}
 
 def compare(
     scenario: str | Path | ScenarioConfig = "closed-loop",
-    agents: Sequence[str] | None = None,
+    agents: object | None = None,
     rounds: int | None = None,
     seeds: int | Sequence[int] = 2,
     *,
-    data: str | Path | None = None,
+    data: str | Path | pd.DataFrame | EventLog | None = None,
     settings: Mapping[str, object] | None = None,
-    measures: Sequence[str] = (),
+    measures: object = (),
     frozen: Sequence[str] | None = None,
     control: Sequence[str] = ("frozen",),
     out: str | Path | None = None,
@@ -72,13 +74,15 @@ def compare(
 
     Args:
         scenario: Name of a built-in scenario, path of a YAML file, or a record.
-        agents: Texts for :func:`rimsim.agents.make_agent`, such as ``relevance`` or ``my_agent.py:Mine``. None:
+        agents: Texts for :func:`rimsim.agents.make_agent`, such as ``relevance`` or ``my_agent.py:Mine``; also one
+            text, or agents and classes of this session, which play with one worker. None:
             :func:`rimsim.scenarios.study.plan.default_agents`.
         rounds: Replaces the scenario's rounds.
         seeds: Number of seeds, from 0, or a list.
-        data: Replaces ``data.source``.
+        data: Replaces ``data.source``: a name, a path, a table with columns user, item and time, or a log.
         settings: Other fields to replace, by dotted name.
-        measures: Places of your own measures, ``my_measure.py:freshness``, in addition to the built-in ones.
+        measures: Your own measures in addition to the built-in ones: places such as ``my_measure.py:freshness``, or
+            objects of this session, with one worker.
         frozen: Agents that also get controls. None: ``relevance``, or the first agent, where the scenario retrains.
         control: Kinds of controls: ``frozen`` is never retrained; ``organic`` and ``random`` are retrained, round by
             round, on as many events as the agent itself brought, of the log or under uniformly random slates.
@@ -103,9 +107,11 @@ def compare(
         ArmsError: If arms failed; the others are complete.
         RunFolderError: If the folder is in use or holds another run.
     """
+    texts, own = None if agents is None else session_places(agents), session_places(measures, copied=False)
+    workers = plans.session_workers([*(texts or ()), *own], workers, backend)
     execution = jobs.Execution(batch_size, workers, backend, address, console)
     config = plans.resolved(scenario, rounds, data, settings)
-    options = jobs.StudyOptions(agents, frozen, control, seeds, certify, ledger, reveal, measures)
+    options = jobs.StudyOptions(texts, frozen, control, seeds, certify, ledger, reveal, own)
     study = plans.planned(folder_for(out, config.name), config, {}, options, execution)
     return run(study, command or "rimsim.scenarios.compare", execution)
 
@@ -113,13 +119,13 @@ def compare(
 def sweep(
     scenario: str | Path | ScenarioConfig = "closed-loop",
     grid: Mapping[str, Sequence[object]] | None = None,
-    agents: Sequence[str] | None = None,
+    agents: object | None = None,
     rounds: int | None = None,
     seeds: int | Sequence[int] = 2,
     *,
-    data: str | Path | None = None,
+    data: str | Path | pd.DataFrame | EventLog | None = None,
     settings: Mapping[str, object] | None = None,
-    measures: Sequence[str] = (),
+    measures: object = (),
     frozen: Sequence[str] | None = None,
     control: Sequence[str] | None = None,
     out: str | Path | None = None,
@@ -158,9 +164,11 @@ def sweep(
         ArmsError: If arms failed; the others are complete.
         RunFolderError: If the folder is in use or holds another run.
     """
+    texts, own = None if agents is None else session_places(agents), session_places(measures, copied=False)
+    workers = plans.session_workers([*(texts or ()), *own], workers, backend)
     execution = jobs.Execution(batch_size, workers, backend, address, console)
     base = plans.resolved(scenario, rounds, data, settings)
-    options = jobs.StudyOptions(agents, frozen, control, seeds, certify, ledger, reveal, measures)
+    options = jobs.StudyOptions(texts, frozen, control, seeds, certify, ledger, reveal, own)
     study = plans.planned(folder_for(out, f"{base.name}-sweep"), base, grid or BETAS, options, execution)
     return run(study, command or "rimsim.scenarios.sweep", execution)
 

@@ -10,18 +10,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from rimsim.agents import Agent, Capabilities, make_agent, undeliverable
 from rimsim.arrays import ALWAYS, seconds
 from rimsim.config import ScenarioConfig, at_seed, find_scenario, override, to_plain
 from rimsim.config.reading import flat
+from rimsim.data import EventLog, write
 from rimsim.errors import ConfigError, RunFolderError, nearest_file, require_known
 from rimsim.intensity.cache import cache_folder, log_digest
 from rimsim.market import RoundView, build_world
 from rimsim.market.arrivals import make_arrivals
 from rimsim.market.world import check_plugs, expected_arrivals, first_round, own_places, plugs_of, shared_log
 from rimsim.measures import own_measures, try_measures
-from rimsim.plugs import files_of, own_code
+from rimsim.plugs import SESSION, files_of, own_code
 from rimsim.requirements.rows import expected
 from rimsim.scenarios.report.tables import REFERENCE
 from rimsim.scenarios.runs import job, local
@@ -29,12 +31,11 @@ from rimsim.scenarios.runs.schema import parsed_yaml
 from rimsim.scenarios.runs.status import StudyPoint, points_of
 from rimsim.scenarios.runs.store import BEGUN, Run, disk_errors, load_run, load_text, versions
 from rimsim.scenarios.study.controls import checked_controls
-from rimsim.system import cores
+from rimsim.system import cores, draft_file
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from rimsim.data import EventLog
     from rimsim.measures import Measure
 
 
@@ -57,19 +58,58 @@ def default_agents(config: ScenarioConfig) -> tuple[str, ...]:
 def resolved(
     scenario: str | Path | ScenarioConfig,
     rounds: int | None = None,
-    data: str | Path | None = None,
+    data: str | Path | pd.DataFrame | EventLog | None = None,
     settings: Mapping[str, object] | None = None,
 ) -> ScenarioConfig:
-    """Scenario by name, file or record, with some fields replaced."""
+    """Scenario by name, file or record, with some fields replaced.
+
+    A table or log is written into the cache, because workers and later repetitions read it there.
+    """
     config = scenario if isinstance(scenario, ScenarioConfig) else find_scenario(str(scenario))
     if settings:
         config = override(config, dict(settings))
     if rounds is not None:
         config = override(config, {"rounds": rounds}, origin="rounds")
     if data is not None:
-        source = str(data) if isinstance(data, Path) else data
-        config = override(config, {"data.source": source}, origin="data")
+        config = override(config, {"data.source": _source(data)}, origin="data")
     return config
+
+
+def _source(data: str | Path | pd.DataFrame | EventLog) -> str:
+    """Name or path of a log; a table is written."""
+    folder = cache_folder() / "logs"
+    if isinstance(data, pd.DataFrame):
+        hashes = pd.util.hash_pandas_object(data, index=False).to_numpy()
+        digest = sha256(hashes.tobytes() + "\0".join(map(str, data.columns)).encode()).hexdigest()
+        file = folder / f"{digest}.parquet"
+        if not file.is_file():
+            with disk_errors(file), draft_file(file) as draft:
+                data.to_parquet(draft, index=False)
+        return str(file)
+    if isinstance(data, EventLog):
+        place = folder / log_digest(data)
+        if not place.is_dir():
+            folder.mkdir(parents=True, exist_ok=True)
+            write(data, place)
+        return str(place)
+    return str(data) if isinstance(data, Path) else data
+
+
+def session_workers(texts: Sequence[str], workers: int | None, backend: str) -> int | None:
+    """Workers of a study; 1 for objects of this session.
+
+    Raises:
+        ConfigError: If such an object would have to go to another process.
+    """
+    objects = [text for text in texts if text.startswith(SESSION)]
+    if not objects:
+        return workers
+    if backend != "local" or workers not in (None, 1):
+        raise ConfigError(
+            f"workers: {objects[0]!r} is an object of this session, which other processes do not have. Take workers=1, "
+            "or name its file: my_agent.py:Mine"
+        )
+    return 1
 
 
 def checked_agents(texts: Sequence[str]) -> dict[str, Agent]:
