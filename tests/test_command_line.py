@@ -433,6 +433,7 @@ def test_the_note_is_printed_once_before_the_run(tmp_path):
     [
         "compare closed-lop",
         "compare --agents relevence",
+        "agents relevence",
         "sweep --set platform.modle=bag",
         "report nowhere",
         "scenarios",

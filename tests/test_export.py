@@ -25,6 +25,7 @@ from rimsim.config import ArrivalsConfig
 from rimsim.errors import ConfigError, RunFolderError
 from rimsim.measures import MEASURES, Measure, mean_interval
 from rimsim.scenarios.cli.main import main
+from rimsim.scenarios.kinds import export as of_export
 from rimsim.scenarios.kinds.export import env_spec, logged_arm
 
 GREEDY = "epsilon-greedy(epsilon=0.5)"
@@ -71,6 +72,17 @@ def test_obp_feedback_has_its_keys_and_passes_its_checks(exported):
         assert ((found[name] > 0) & (found[name] <= 1)).all()
     assert (found["pscore_cascade"] <= found["pscore_item_position"] * (1 + 1e-12)).all()
     assert np.array_equal(found["pscore"].reshape(n, k)[:, 0], found["pscore_cascade"].reshape(n, k)[:, -1])
+
+
+def test_an_export_without_chances_says_so_and_minari_has_whole_trajectories(run, tmp_path, monkeypatch):
+    """NaN propensities are in the message; slates with an empty position are no steps to leave out."""
+    said = scenarios.export(run.folder, "obp", agent="relevance", out=tmp_path / "obp.npz")[1]
+    assert said.endswith("relevance logs no propensities, so that every pscore is NaN")
+    arm = dataclasses.replace(logged_arm(run, GREEDY, 0), left_out=2)
+    monkeypatch.setattr(of_export, "logged_arm", lambda *_: arm)
+    out = tmp_path / "sets"
+    refused(ConfigError, "2 slates of .* an empty position", scenarios.export, run.folder, "minari", out=out)
+    assert not out.exists()
 
 
 @pytest.fixture(scope="module")

@@ -333,10 +333,12 @@ def _built_in(kind: str) -> Mapping[str, Any]:
         from rimsim.measures import MEASURES
 
         return MEASURES
-    from rimsim.intensity.registry import shipped
+    if kind == "models":
+        from rimsim.intensity.registry import shipped
 
-    room = "rimsim.agents" if kind == "agents" else f"rimsim.market.{kind}"
-    built_in: Mapping[str, Any] = shipped() if kind == "models" else import_module(room).BUILT_IN
+        return shipped()
+    room = "rimsim.agents.registry" if kind == "agents" else f"rimsim.market.{kind}"
+    built_in: Mapping[str, Any] = import_module(room).BUILT_IN
     return built_in
 
 
@@ -387,13 +389,17 @@ def _line(one: Any) -> str:
 def _print_one(kind: str, name: str, built_in: Mapping[str, Any]) -> None:
     """Print what a plug is, its options and their defaults."""
     from rimsim.errors import nearest
-    from rimsim.intensity.registry import config_record, mark_and_ground
     from rimsim.plugs import imported, option_lines
 
-    if kind == "models" and name not in built_in and mark_and_ground(name)[1] is not None:
-        for part in mark_and_ground(name):
-            _print_one(kind, str(part), built_in)
-        return
+    record = None
+    if kind == "models":
+        from rimsim.intensity.registry import config_record, mark_and_ground
+
+        record, parts = config_record(name), mark_and_ground(name)
+        if name not in built_in and parts[1] is not None:
+            for part in parts:
+                _print_one(kind, str(part), built_in)
+            return
     place = places(kind).get(name, name)
     if name not in built_in and ":" not in place:
         raise ConfigError(f"{name}: unknown.{nearest(name, {*built_in, *places(kind)})}")
@@ -402,7 +408,7 @@ def _print_one(kind: str, name: str, built_in: Mapping[str, Any]) -> None:
         click.echo(f"{one.title}: {one.formula} ({one.unit})")
         return
     click.echo(inspect.getdoc(one) or name)
-    options = option_lines((config_record(name) if kind == "models" else None) or one)
+    options = option_lines(record or one)
     click.echo("\nOptions:" if options else "\nNo options.")
     for text, meaning in options:
         click.echo(f"  {text:28} {meaning}".rstrip())

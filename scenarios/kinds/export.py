@@ -88,8 +88,16 @@ def _written(run: Run, to: str, agent: str | None, seed: int | None, place: Path
     if arm.left_out:
         said += f"; {arm.left_out:,} slates with an empty position were left out"
     if to == "minari":
+        if arm.left_out:  # without them a step would not lead to the next
+            raise ConfigError(
+                f"--to minari: {arm.left_out:,} slates of {arm.agent} have an empty position, so its log is not a "
+                "trajectory. Export another agent, or use --to obp"
+            )
         place.mkdir(parents=True, exist_ok=True)
-        return f"{said}; data set {write_minari(arm, run.scenario, place, 'rimsim')}"
+        name = write_minari(arm, run.scenario, place, "rimsim")
+        return f"{said}; to load it: {_WHERE}={place} and minari.load_dataset({name!r})"
+    if np.isnan(arm.position).all():
+        said += f"; {arm.agent} logs no propensities, so that every pscore is NaN"
     columns: dict[str, Any] = obp_feedback(arm) if to == "obp" else scope_rl_dataset(arm)
     plain = {
         name: value for name, value in columns.items() if value is not None and not isinstance(value, dict)
