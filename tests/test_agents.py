@@ -97,7 +97,7 @@ def test_identical_states_are_spread_over_the_items():
     ("epsilon-greedy(epsilom=0.2)", "'epsilon'"),
     ("epsilon-greedy(epsilon=2)", "option 'epsilon' is 2. It must be less than or equal to 1"),
     ("epsilon-greedy(0.2)", "option=value"),
-    ("rim-resolve(every=2.5)", "option 'every' is 2.5;"),
+    ("rim-resolve(every=2.5)", "option 'every' is 2.5. It must be a valid integer"),
     ("rim-feedback(guard=True)", "no option 'guard'"),
     ("fair-rec(alpha=2)", "no option 'alpha'"),
     ("nowhere.py:Mine", "no file"),
