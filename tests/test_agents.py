@@ -207,7 +207,12 @@ def test_an_option_has_its_default_its_range_and_its_place_in_the_name(agent, op
         made = make_agent(f"{agent}({option}={value})")
         assert (getattr(made, option), made.name) == (value, f"{agent}({option}={value})")
     for value in beyond:
-        refused(ConfigError, f"option '{option}' is {value};", make_agent, f"{agent}({option}={value})")
+        refused(
+            ConfigError,
+            rf"option '{option}' is {value}\. It must be",
+            make_agent,
+            f"{agent}({option}={value})",
+        )
 
 
 MINE = """\

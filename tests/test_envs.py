@@ -159,7 +159,7 @@ def test_the_short_way_of_a_step_is_the_long_way(kind):
         (seen, *mine), (seen_too, *theirs) = one.step(action), other.step(action)
         done = mine[1]
         same_arrays(one.feedback, other.feedback, "slates", "consumed")
-        same_arrays(one.feedback.arrivals, other.feedback.arrivals, "id", "time", "user", "index")
+        same_arrays(one.feedback.arrivals, other.feedback.arrivals, "id", "time", "user", "row")
     for closed, closed_too in zip(one.market.closed, other.market.closed, strict=True):
         columns = ("item", "consumed", "intensity", "probability", "true_intensity", "ground")
         same_arrays(closed.ledger, closed_too.ledger, *columns)

@@ -250,7 +250,7 @@ GROUPS = {"groups": [{"column": "genres", "values": ["Horror"], "beta": 0.5}]}
 def test_exposures_of_some_arrivals_count_as_they_do_among_all():
     """What is delivered to parts of a round adds up: in each row, what its audience was shown of its items."""
     exposure = records.scenario_from({"exposure": {"campaigns": CAMPAIGNS}}).exposure
-    promised = Market(small_scenario(exposure=exposure)).open.promised
+    promised = Market(small_scenario(exposure=exposure)).open.requirements
     table, counted, k = promised.table, promised.counted, len(promised.position_weights)
     n, m = len(counted), len(promised.required)
     draw = np.random.default_rng(0)

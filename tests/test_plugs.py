@@ -475,8 +475,12 @@ def test_a_slip_in_a_model_is_told_with_its_line(write, tmp_path, right, wrong, 
 
 @cases(
     "text model message",
-    (MODEL.replace("def score", "def scores"), "mine.py:Mine", "has no score; allowed: a model with fit"),
-    (MODEL.replace("update = fit", ""), "mine.py:Mine", "has no update; allowed"),
+    (
+        MODEL.replace("def score", "def scores"),
+        "mine.py:Mine",
+        "has no score. It needs fit, update and score",
+    ),
+    (MODEL.replace("update = fit", ""), "mine.py:Mine", "has no update. It needs fit, update and score"),
     (MODEL.replace("seed, device", "seed"), "mine.py:Mine", "cannot be made: TypeError"),
     (MODEL, "mine.py", "is a file. Add a name in it: mine.py:Mine$"),
     (MODEL, "mine.py:Mein", "has no 'Mein'. Did you mean 'Mine'. Allowed: Mine.$"),

@@ -315,10 +315,10 @@ def test_the_command_line_lists_and_checks_logs(tmp_path, capsys):
 DEAF = """
 import numpy as np
 
-from rimsim.market.arrivals import Hawkes, HawkesOptions
+from rimsim.market.arrivals import HawkesArrivals, HawkesOptions
 
 
-class Deaf(Hawkes):
+class Deaf(HawkesArrivals):
     '''The process of the log's sessions, to which nobody tells what was shown or taken.'''
 
     def __init__(self, scenario):

@@ -158,7 +158,7 @@ def test_bad_grids_are_refused_and_nested_fields_have_whole_names(tmp_path):
     for grid, message in (
         ({"exposure.betta": [0.1]}, "Did you mean 'exposure.beta'"),
         ({"exposure.beta": []}, "at least one value"),
-        ({"exposure.beta": [0.1, 0.1]}, "distinct values"),
+        ({"exposure.beta": [0.1, 0.1]}, "has a value twice"),
         ({"exposure.beta": [0.1, 7]}, "exposure.beta"),
     ):
         refused(ConfigError, message, sweep, small_scenario(), grid, ("random",), out=tmp_path / "run")

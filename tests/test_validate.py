@@ -585,8 +585,8 @@ def test_a_serving_model_is_compared_with_bestsellers():
     (["--observed-columns", "user=who"], "--observed-columns: applies to known answers only"),
     (["--serving", "gru-hq"], "found 'gru-hq'"),
     (["--models", "bag"], "--models: ['bag']. It must have at least 2 entries"),
-    (["--models", "popularity,OWN"], "is a file; allowed: the file and a name in it, OWN:Bad or OWN:Silent"),
-    (["--serving", "OWN"], "is a file; allowed: the file and a name in it"),
+    (["--models", "popularity,OWN"], "is a file. Add a name in it: OWN:Bad or OWN:Silent"),
+    (["--serving", "OWN"], "is a file. Add a name in it"),
 )
 def test_options_that_do_not_fit_are_told_at_once(words, message, tmp_path, capsys):
     """One sentence each, before anything is read."""
