@@ -365,12 +365,13 @@ def test_a_run_says_what_is_undelivered_and_what_would_help(tmp_path, unit):
 
 @cases("first warned", (0.5, True), (0.8, False), (1.45, False), (1.6, True))
 def test_a_report_warns_where_one_type_of_visit_is_valued_above_the_other(first, warned):
-    """From a ratio of 1.5 on, in either direction; where visits are all of one type nothing is said."""
+    """From a ratio of 1.5 on, in either direction; nothing of controls, or where visits are all of one type."""
     both = {"calibration_first": first, "calibration_returning": 1.0, "utility": 0.5}
     rounds = _rounds({"relevance": [[value] for value in both.values()]}, tuple(both), 1)
     notes = sentences.calibration_notes(rounds)
     assert [note.startswith("warning: for each consumption") for note in notes] == [True] * warned
     assert sentences.calibration_notes(rounds[1:]) == []
+    assert sentences.calibration_notes(rounds.assign(agent="relevance-frozen")) == []
 
 
 def test_a_run_says_before_a_round_what_no_agent_could_deliver(tmp_path):

@@ -258,7 +258,8 @@ def calibration_notes(rounds: pd.DataFrame) -> list[str]:
     """Warnings about platforms that overvalue one type of visit."""
     notes = []
     for name, (first, returning) in calibration_by_visit(rounds).iterrows() if len(rounds) else ():
-        if max(first, returning) > MISCALIBRATED * min(first, returning):
+        # A control's platform is never asked for prices.
+        if not is_control(str(name)) and max(first, returning) > MISCALIBRATED * min(first, returning):
             notes.append(
                 f"warning: for each consumption that came, the platform of {name} predicted {figure(first)} on first "
                 f"visits and {figure(returning)} on returning ones (late rounds). Prices compare the two, so part of a "
