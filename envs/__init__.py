@@ -7,7 +7,6 @@ if __name__ != "rimsim.envs":
 
 from rimsim.envs.market import MarketEnv
 from rimsim.envs.observations import GROUND_BOUND, Snapshot
-from rimsim.envs.vector import MarketVectorEnv
 from rimsim.envs.wrappers import COMPACT, BonusAction, CompactObservation, MeasuredEpisode
 
 __all__ = [
@@ -16,7 +15,6 @@ __all__ = [
     "BonusAction",
     "CompactObservation",
     "MarketEnv",
-    "MarketVectorEnv",
     "MeasuredEpisode",
     "Snapshot",
 ]

@@ -7,6 +7,7 @@ torch, pandas and the rest are imported when they are first used.
 from __future__ import annotations
 
 import lazy_loader
+from gymnasium import vector
 from gymnasium.envs.registration import register, registry
 
 __version__ = "0.2.0"
@@ -14,8 +15,6 @@ __version__ = "0.2.0"
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 if "RIMMarket-v0" not in registry:  # a second import must not warn
-    register(
-        id="RIMMarket-v0",
-        entry_point="rimsim.envs.market:MarketEnv",
-        vector_entry_point="rimsim.envs.vector:MarketVectorEnv",
-    )
+    # Gymnasium 1.0 knows no modes of autoreset; there make_vec returns its own SyncVectorEnv.
+    together = "rimsim.envs.vector:MarketVectorEnv" if hasattr(vector, "AutoresetMode") else None
+    register(id="RIMMarket-v0", entry_point="rimsim.envs.market:MarketEnv", vector_entry_point=together)

@@ -33,10 +33,10 @@ from rimsim.envs import (
     BonusAction,
     CompactObservation,
     MarketEnv,
-    MarketVectorEnv,
     MeasuredEpisode,
 )
 from rimsim.envs.observations import Standing, popularity_groups
+from rimsim.envs.vector import MarketVectorEnv
 from rimsim.envs.wrappers import Bonuses, compact
 from rimsim.errors import AgentError, ConfigError, MarketError
 from rimsim.intensity.contract import BLOCK
