@@ -190,7 +190,7 @@ def test_minari_reads_its_data_set_back(run, tmp_path, monkeypatch):
     folder = run.folder.absolute()
     place, said = scenarios.export(folder, "minari", agent=GREEDY, out="sets")  # a relative place
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(place.absolute()))
-    dataset = minari.load_dataset(said.rsplit(" ", 1)[1])
+    dataset = minari.load_dataset(said.split("'")[-2])
     episode = dataset[0]
     assert len(episode.rewards) + 1 == len(episode.observations)
     assert all(dataset.observation_space.contains(seen) for seen in episode.observations)
@@ -209,7 +209,7 @@ def test_d3rlpy_reads_slates_and_learns_from_their_positions(run, exported, tmp_
     d3rlpy = pytest.importorskip("d3rlpy")
     place, said = scenarios.export(run.folder, "minari", agent=GREEDY, out=tmp_path / "sets")
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(place))
-    slates, _ = d3rlpy.datasets.get_minari(said.rsplit(" ", 1)[1])
+    slates, _ = d3rlpy.datasets.get_minari(said.split("'")[-2])
     assert (slates.transition_count, slates.episodes[0].actions.shape) == (150, (150, 3))
     found = exported("scope-rl")[0]
     columns = (found[name] for name in ("action", "reward", "terminal"))
