@@ -283,9 +283,7 @@ class Market:
         """
         require_uniform(slates.uniform, self.config)
         shown = self.open.show(rows, slates, empty=empty)
-        if self.served == self.n_arrivals:
-            self.open.run_out()
-            self._close_round()
+        self._close_if_served()
         return shown
 
     def show_one(self, row: int, items: Ints) -> tuple[Ints, Bools]:
@@ -295,9 +293,7 @@ class Market:
         """
         require_uniform(None, self.config)
         shown = self.open.show_one(row, items)
-        if self.served == self.n_arrivals:
-            self.open.run_out()
-            self._close_round()
+        self._close_if_served()
         return shown
 
     # -- between rounds -----------------------------------------------------------------------------------------------
@@ -353,6 +349,12 @@ class Market:
         stay = self.arrivals.keeps_users and past
         histories = past[-1].histories if stay else Histories(schedule, self._logged_past)
         return Round(plan, self._context, histories, self.model, self._env, self.platform.log_counts)
+
+    def _close_if_served(self) -> None:
+        """Close the round after its last arrival."""
+        if self.served == self.n_arrivals:
+            self.open.run_out()
+            self._close_round()
 
     def _close_round(self) -> None:
         """Close the round, retrain and open the next."""

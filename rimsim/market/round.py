@@ -465,11 +465,10 @@ class Round:
 
     def _law_of_answers(self) -> Law | Hits | None:
         """Law by which :meth:`show_one` may answer; None: it may not."""
-        plain = self.capacity is None and self._device.type == "cpu" and self._can.law is not None
-        if not plain or (self._wait > 1 and not self._can.hits_only):
+        law, delayed = self._can.law, self._wait > 1 and not self._can.hits_only
+        if law is None or delayed or self.capacity is not None or self._device.type != "cpu":
             return None
-        assert self._can.law is not None  # noqa: S101  # see above
-        return self._can.law(self._world)
+        return law(self._world)
 
     def show_one(self, row: int, items: Ints) -> tuple[Ints, Bools]:
         """Items shown (k,) and consumed marks of a waiting arrival.
