@@ -166,7 +166,7 @@ class TaskQueue(Generic[Task]):
 
 
 def _start(process: SpawnProcess) -> None:
-    """Start a worker out of reach of the keyboard and the script."""
+    """Start a worker apart from the script and the keyboard."""
     # A worker would import the main module, of which it needs nothing. Without a guard there, it would begin the run
     # again; a script from standard input cannot be imported at all.
     main = sys.modules["__main__"]
