@@ -31,7 +31,7 @@ def sentences(text: str) -> Iterator[str]:
 
 def of_page(path: Path) -> Iterator[str]:
     """Sentences of a page of Markdown, without code, tables, headings and comments."""
-    text = re.sub(r"```.*?```|<!--.*?-->", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    text = re.sub(r"```.*?```|<!--.*?-->|\$\$.*?\$\$", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
     text = re.sub(r"!\[[^\]]*\]\([^)]*\)", "", text)
     text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text)
     lines = ["" if re.match(r"\||#|    ", line) else line for line in text.splitlines()]

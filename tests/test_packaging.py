@@ -127,8 +127,10 @@ def _listed(page):
 
 
 def _words(path):
-    """Number of words of a page, without the marks of figures."""
-    return len(re.sub(r"<!--.*?-->", "", path.read_text(encoding="utf-8"), flags=re.DOTALL).split())
+    """Number of words of a page, without the marks of figures and formulas."""
+    return len(
+        re.sub(r"<!--.*?-->|\$\$.*?\$\$", "", path.read_text(encoding="utf-8"), flags=re.DOTALL).split()
+    )
 
 
 def _anchors(path):

@@ -394,6 +394,49 @@ def test_a_replay_counts_all_positions_alike(tmp_path):
     assert (by_metric["examined_shortfall"] == by_metric["shortfall"]).all()
 
 
+@cases(
+    "config",
+    (small_scenario(rounds=2),),
+    (small_scenario(rounds=2, exposure=ExposureConfig(unit="shown")),),
+    (small_replay(),),
+    (small_scenario(exposure=ExposureConfig(examination="harvested", prior_decay=0.9)),),
+    ids=["examined", "shown", "replay", "estimated"],
+)
+def test_delivery_by_item_adds_up_to_the_shortfall_of_each_round(tmp_path, config):
+    """Missing exposures of items, in the unit of the guarantee, sum to those of the table of rounds, to the bit."""
+    run = small_run(tmp_path / "run", ["relevance", "rim-feedback"], config)
+    keys = ["agent", "seed", "round"]
+    assert run.delivery.columns.tolist() == [*keys, "item", "id", "required", "delivered"]
+    lacking = (run.delivery["required"] - run.delivery["delivered"]).clip(lower=0)
+    missing = lacking.groupby([run.delivery[name] for name in keys]).sum()
+    rounds = run.rounds.set_index(keys)
+    said = rounds.loc[rounds["metric"] == "shortfall_units", "value"].sort_index()
+    assert said.sum() > 0
+    assert missing.to_dict() == said.to_dict()
+    assert set(run.delivery["id"]) <= set(run.catalogue["id"])
+
+
+def test_users_have_their_id_and_their_consumptions_under_each_agent(run, tmp_path):
+    """Sums over users are those of the ledger per seed; a run without a ledger has ids alone."""
+    assert run.users.columns.tolist() == ["log_user", "id", *run.agents]
+    taken = run.ledger[run.ledger["consumed"]].groupby("agent").size() / 2
+    assert run.users[run.agents].sum().to_dict() == taken.to_dict()
+    never = ~run.users["log_user"].isin(run.ledger["log_user"])
+    assert never.any()
+    assert run.users.loc[never, run.agents].isna().all(axis=None)
+    bare = small_run(tmp_path / "bare", config=small_scenario(rounds=1), ledger=False)
+    assert bare.users.columns.tolist() == ["log_user", "id"]
+    refused(MissingTableError, "neither ledger.parquet", getattr, bare, "delivery")
+
+
+def test_pictures_of_a_run_are_figures(run):
+    """A picture has its panels; a wrong name is answered with the names, a picture without data with the reason."""
+    assert len(run.plot("rounds").axes) > 5
+    said = refused(ConfigError, "plot: 'round'. Did you mean 'rounds'", run.plot, "round")
+    assert "front, lorenz" in said
+    refused(MissingTableError, "no data for the picture 'campaigns'", run.plot, "campaigns")
+
+
 def test_every_table_of_a_run_is_described(run):
     """Every Parquet file of a comparison is in the schema, with its columns in order."""
     files = [path.relative_to(run.folder).parts[0] for path in run.folder.rglob("*.parquet")]

@@ -26,13 +26,23 @@ from rimsim.arrays import Array, Ints
 from rimsim.config import ScenarioConfig, scenario_from
 from rimsim.config.reading import record_from
 from rimsim.data import EMBEDDED
-from rimsim.errors import ConfigError, MissingTableError, RimsimError, RunFolderError, reason, refuse
+from rimsim.errors import (
+    ConfigError,
+    MissingTableError,
+    RimsimError,
+    RunFolderError,
+    reason,
+    refuse,
+    require_known,
+)
 from rimsim.measures import MEASURES, recorded
 from rimsim.scenarios.kinds.registry import KINDS, kind_of
 from rimsim.scenarios.runs.schema import TABLES, parsed_yaml
 from rimsim.system import draft_file, remove_drafts
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from rimsim.data import EventLog
     from rimsim.measures import Measure
 
@@ -157,6 +167,41 @@ class Run(RunTables):
     def summary(self) -> str:
         """Answer, tables and cautions, as the terminal prints them."""
         return str(KINDS[self.kind].load("rimsim.scenarios.report.console:text")(self.report()))
+
+    def plot(self, name: str) -> Figure:
+        """Picture of the report, such as ``"rounds"``, as a figure.
+
+        Raises:
+            ConfigError: If the report has no picture of that name.
+            MissingTableError: If the run lacks the data of the picture.
+        """
+        plots = {plot.name: plot for plot in self.report().plots}
+        require_known("plot: {}", [name], plots)
+        figure: Figure = KINDS[self.kind].load("rimsim.scenarios.report.charts:figure")(plots[name])
+        if figure is None:
+            raise MissingTableError(f"{self.folder}: holds no data for the picture {name!r}")
+        return figure
+
+    @cached_property
+    def delivery(self) -> pd.DataFrame:
+        """Required and delivered exposures of guaranteed items, by round.
+
+        Columns agent, seed, round, item, id, required, delivered, in the unit of the guarantee (``exposure.unit``).
+
+        Raises:
+            MissingTableError: If the run kept no ledger.
+        """
+        table: pd.DataFrame = KINDS[self.kind].load("rimsim.scenarios.report.items:delivery")(self)
+        return table
+
+    @cached_property
+    def users(self) -> pd.DataFrame:  # type: ignore[override]  # the file, with what a user consumed
+        """Users of the log, and their consumptions under each agent.
+
+        Columns log_user, id, and one per agent, if the run kept its ledger: a mean over seeds; NaN: no slate.
+        """
+        table: pd.DataFrame = KINDS[self.kind].load("rimsim.scenarios.report.items:users")(self)
+        return table
 
     def _repr_html_(self) -> str:
         try:
