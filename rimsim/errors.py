@@ -173,7 +173,7 @@ def require_known(said: str, words: Iterable[str], allowed: Collection[str]) -> 
 
 
 def nearest_file(path: Path) -> str:
-    """End of a message: the file with the most similar name."""
+    """End of a message: the file with the nearest name."""
     if not path.parent.is_dir():
         return f" There is no folder {str(path.parent)!r}."
     names = [entry.name for entry in path.parent.iterdir() if entry.suffix == path.suffix]
