@@ -4,6 +4,7 @@ import ctypes
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -155,6 +156,28 @@ def test_workers_stay_for_tasks_to_come(tmp_path):
     first, second, third = place.read_text().split()
     assert first != second == third
     assert int(third) not in {worker.pid for worker in multiprocessing.active_children()}
+
+
+_UNGUARDED = """
+import rimsim
+
+print("begun", flush=True)
+settings = {"arrivals.per_round": 40, "data.min_item_events": 120, "platform.model": "popularity-hp"}
+run = rimsim.compare(agents=["random", "popularity"], rounds=1, seeds=1, frozen=[], settings=settings, workers=2)
+print(sorted(set(run.rounds["agent"])))
+"""
+
+
+@pytest.mark.parametrize("kind", ["file", "standard input"])
+def test_a_script_without_a_guard_runs_once_with_several_workers(tmp_path, kind):
+    """Workers do not import the script: it prints once, ends well and leaves one run (F1)."""
+    (tmp_path / "ung.py").write_text(_UNGUARDED)
+    words, text = (["ung.py"], None) if kind == "file" else (["-"], _UNGUARDED)
+    command = [sys.executable, *words]
+    done = subprocess.run(command, cwd=tmp_path, input=text, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "begun\n['popularity', 'random']\n"), done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(list((tmp_path / "runs").iterdir())) == 1
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="needs signals that can be blocked")

@@ -869,6 +869,7 @@ def test_objects_and_classes_of_a_session_play_with_one_worker(tmp_path):
     "agents options message",
     ([_Fresh()], {"workers": 2}, "workers: 'session:fresh' is an object of this session.*Take workers=1"),
     ([_Fresh()], {"backend": "ray"}, "an object of this session"),
+    (["__main__:Mine"], {"workers": 2}, "'__main__:Mine' is an object of this session"),
     ([3], {}, "agent 'session:int' has no begin_round, act"),
     (["session:gone"], {}, "this process has no such object"),
     (["relevance"], {"measures": [3]}, "measure 'session:int'.*a Measure"),

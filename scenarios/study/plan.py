@@ -101,7 +101,7 @@ def session_workers(texts: Sequence[str], workers: int | None, backend: str) -> 
     Raises:
         ConfigError: If such an object would have to go to another process.
     """
-    objects = [text for text in texts if text.startswith(SESSION)]
+    objects = [text for text in texts if text.startswith((SESSION, "__main__:"))]
     if not objects:
         return workers
     if backend != "local" or workers not in (None, 1):
