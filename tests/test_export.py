@@ -193,8 +193,8 @@ def test_csv_is_the_ledger_with_ids_and_titles(run, tmp_path, capsys):
         "--to csv --agent relevnce",
         "--agent: 'relevnce' is not among the run's arms. Did you mean 'relevance'?",
     ),
-    ("--to csv --seed 9", "--seed: 9 is not among the run's seeds"),
-    ("--to csv", "there.csv: exists already. Name another file with --out"),
+    ("--to csv --seed 9", "--seed: 9 is not a seed of the run"),
+    ("--to csv", "there.csv: this file exists already. Name another file with --out"),
     ("--to opb", "--to: 'opb'. Did you mean 'obp'?"),
     ("--to obp --agent nobody", "--agent: 'nobody' is not among the run's arms."),
 )
@@ -562,7 +562,7 @@ def test_wrong_use_is_named(tmp_path):
 @pytest.mark.parametrize("agent", ["", "..", "a/b", "bands", "about", "a\nb", "c:"])
 def test_agent_names_that_cannot_be_folders_are_refused(tmp_path, agent):
     """A name that would leave the run folder or clash with the summaries is an error."""
-    refused(ConfigError, "cannot name a folder", tracking.Tracker, tmp_path, agent, 0)
+    refused(ConfigError, "cannot be the name of a folder", tracking.Tracker, tmp_path, agent, 0)
     assert not list(tmp_path.iterdir())
 
 

@@ -68,10 +68,10 @@ def export(
     begun = load_run(run, "comparison")
     require_known("--agent: {} is not among the run's arms", [] if agent is None else [agent], begun.agents)
     if seed is not None and seed not in begun.seeds:
-        raise ConfigError(f"--seed: {seed} is not among the run's seeds; allowed: {begun.seeds}")
+        raise ConfigError(f"--seed: {seed} is not a seed of the run. Use one of {begun.seeds}")
     place = Path(out) if out is not None else begun.folder / "export" / FORMATS[to]
     if to != "minari" and place.exists():
-        raise RunFolderError(f"{place}: exists already. Name another file with --out")
+        raise RunFolderError(f"{place}: this file exists already. Name another file with --out")
     with disk_errors(place):
         if to == "csv":
             return place, _csv(begun, agent, seed, place, console)
@@ -84,8 +84,8 @@ def _written(run: Run, to: str, agent: str | None, seed: int | None, place: Path
     if to == "minari":
         if arm.left_out:  # without them a step would not lead to the next
             raise ConfigError(
-                f"--to minari: {arm.left_out:,} slates of {arm.agent} have an empty position, so its log is not a "
-                "trajectory. Export another agent, or use --to obp"
+                f"--to minari: {arm.left_out:,} slates of {arm.agent} have an empty position, so its "
+                "ledger cannot become trajectories. Export another agent, or use --to obp"
             )
         place.mkdir(parents=True, exist_ok=True)
         name = write_minari(arm, run.scenario, place, "rimsim")
@@ -278,7 +278,9 @@ def write_minari(arm: LoggedArm, config: ScenarioConfig, folder: Path, author: s
         import minari  # noqa: PLC0415  # an extra
         from minari.data_collector import EpisodeBuffer  # noqa: PLC0415
     except ImportError:
-        raise ConfigError("--to minari needs Minari. Install it: pip install 'rimsim[minari]'") from None
+        raise ConfigError(
+            "--to minari: the package Minari is not installed. Install it: pip install 'rimsim[minari]'"
+        ) from None
     name, scenario = (
         "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in text).strip("-")
         for text in (arm.agent, config.name)
@@ -286,7 +288,7 @@ def write_minari(arm: LoggedArm, config: ScenarioConfig, folder: Path, author: s
     dataset_id = f"rimsim/{scenario}/{name}-seed{arm.seed}-v0"
     place = folder / dataset_id
     if place.exists():
-        raise RunFolderError(f"{place}: exists already. Name another file with --out")
+        raise RunFolderError(f"{place}: this folder exists already. Name another folder with --out")
     n, k = arm.item.shape
     high = np.array([1.0, 1.0, GROUND_BOUND], np.float32)
     ranked = spaces.MultiDiscrete(np.full(k, arm.n_items))

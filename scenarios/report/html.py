@@ -42,7 +42,9 @@ def html(report: Report, run: Run) -> str:
         MissingTableError: If no round is finished.
     """
     if not report.sections:
-        raise MissingTableError(f"{run.folder}: no round is finished yet. Wait for the first one")
+        raise MissingTableError(
+            f"{run.folder}: the run has not finished a round yet. Wait for the first round"
+        )
     sections = [
         {
             "title": section.title,

@@ -62,7 +62,7 @@ _PATIENCE = 60.0
 _FIRST = {_LOCK, STATES, CATALOGUE, USERS, "points"}
 """Content of a folder whose run was killed before its config was written."""
 _RECORDED = ("torch", "numpy", "pandas", "pyarrow", "scipy", "simpy", "gymnasium", "numba")
-_MADE = "allowed: a folder that rimsim compare, sweep, backtest, validate or experiment made"
+_MADE = "Name a folder that rimsim compare, sweep, backtest, validate or experiment made"
 
 
 class RunTables:
@@ -130,13 +130,13 @@ class Run(RunTables):
         """``config.yaml``: scenario, agents, seeds, command, versions."""
         path = self.folder / CONFIG
         if not path.is_file():
-            raise RunFolderError(f"{self.folder}: no {CONFIG}; {_MADE}")
+            raise RunFolderError(f"{self.folder}: there is no {CONFIG}. {_MADE}")
         try:
             config = parsed_yaml(path.read_text(encoding="utf-8"))
         except (UnicodeDecodeError, yaml.YAMLError) as error:
             said = getattr(error, "problem", None) or error
             raise RunFolderError(
-                f"{path}: cannot be read ({said}); allowed: the file as the run left it"
+                f"{path}: the file cannot be read ({said}). Restore the file that the run wrote"
             ) from None
         if not isinstance(config, dict):
             refuse(RunFolderError, str(path), f"holds a {type(config).__name__}", "a mapping")
@@ -247,12 +247,12 @@ def load_run(path: str | Path, kind: str | None = None) -> Run:
     """
     run = Run(Path(path))
     if not run.folder.is_dir():
-        raise RunFolderError(f"{path}: no such folder; {_MADE}")
+        raise RunFolderError(f"{path}: no such folder. {_MADE}")
     if kind is not None and run.kind != kind:
         held, wanted = KINDS[run.kind], KINDS[kind]
         raise RunFolderError(
-            f"{path}: holds {held.label}; allowed: {wanted.label}, which rimsim {wanted.command} made. "
-            f"What it holds is repeated by: {repeat_command(run)}"
+            f"{path}: holds {held.label}. Expected {wanted.label}, which rimsim {wanted.command} made. To "
+            f"repeat the run that is there: {repeat_command(run)}"
         )
     _ = run.config
     return run
@@ -285,7 +285,8 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame
         return pd.read_parquet(path, columns=None if columns is None else list(columns))
     except (OSError, ValueError) as error:  # pyarrow's own errors are either
         raise RunFolderError(
-            f"{path}: cannot be read as a table ({' '.join(str(error).split())}); allowed: the file as the run left it"
+            f"{path}: the file cannot be read as a table ({' '.join(str(error).split())}). Restore the "
+            "file that the run wrote"
         ) from None
 
 
@@ -303,7 +304,8 @@ def table_in(folder: Path, name: str, columns: Sequence[str] | None = None) -> p
     tables = [read_table(path, columns) for path in written]
     if not tables:
         raise MissingTableError(
-            f"{folder}: holds neither {whole.name} nor {parts}; it is not finished, or makes no such table"
+            f"{folder}: there is neither {whole.name} nor {parts}. The run is not finished, or does not "
+            "write this table"
         )
     for table in tables:
         if "agent" in table:
@@ -359,8 +361,8 @@ def disk_errors(place: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise RunFolderError(
-            f"{error.filename or place}: cannot be written to ({reason(error)}); finished rounds are kept, and the run "
-            "can be resumed or begun anew"
+            f"{error.filename or place}: the run cannot write there ({reason(error)}). Finished rounds "
+            "are saved. Make room or name another folder, then resume the run or begin again"
         ) from error
 
 
@@ -382,7 +384,7 @@ def folder_for(out: str | Path | None, usual: str) -> Path:
     if out is None:
         return Path("runs") / f"{usual}-{time.strftime('%Y%m%d-%H%M%S')}"
     if not isinstance(out, str | os.PathLike) or not os.fspath(out):
-        raise ConfigError(f"out: {out!r} is no path; allowed: a path, as text or pathlib.Path")
+        raise ConfigError(f"out: {out!r} is not a path. Expected a path, as text or pathlib.Path")
     return Path(out)
 
 
@@ -395,7 +397,7 @@ def require_free(folder: Path) -> None:
     if (folder / CONFIG).exists():
         command = resume_command(load_run(folder))
         onward = "" if command is None else f", or continue the run: {command}"
-        raise RunFolderError(f"{folder}: already holds a run. Name a new folder{onward}")
+        raise RunFolderError(f"{folder}: this folder already holds a run. Name a new folder{onward}")
     if not folder.is_dir():
         return
     foreign = sorted(entry.name for entry in folder.iterdir() if entry.name not in _FIRST)
@@ -419,14 +421,14 @@ def locked(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunFolderError(
-            f"{folder}: cannot be made: {reason(error)}; allowed: a folder that can be written to"
+            f"{folder}: the folder cannot be made: {reason(error)}. Name a folder that you can write to"
         ) from None
     lock = FileLock(folder / _LOCK)  # the system lets go of it when its process ends, however it ends
     try:
         lock.acquire(timeout=0)
     except Timeout:
         raise RunFolderError(
-            f"{folder}: in use by another process. Wait for it, or name another folder"
+            f"{folder}: another process uses this folder. Wait for it, or name another folder"
         ) from None
     try:
         with disk_errors(folder):

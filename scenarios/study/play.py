@@ -103,7 +103,7 @@ class Checkpoint:
                 arm = {name: arrays[name] for name in names}
         except (OSError, ValueError, KeyError) as error:
             raise RunFolderError(
-                f"{path}: no readable state of an arm: {error}; allowed: a new run"
+                f"{path}: the state of the arm cannot be read: {error}. Begin a new run"
             ) from error
         return cls(MarketState.load(states[-1]), arm, agent)
 
@@ -121,7 +121,7 @@ def _plain_arrays(state: Mapping[str, Array]) -> dict[str, Any]:
     arrays = {name: np.asarray(value) for name, value in state.items()}
     for name, array in arrays.items():
         if array.dtype.hasobject:
-            raise AgentError(f"state of the agent: {name!r} holds Python objects; allowed: numbers and text")
+            raise AgentError(f"state of the agent: {name!r} holds Python objects. Expected numbers and text")
     return {f"{_AGENT}{name}": array for name, array in arrays.items()}
 
 
