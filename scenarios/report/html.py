@@ -25,7 +25,7 @@ PAGE = "report.html"
 
 
 def write_page(report: Report, run: Run, path: Path | None = None) -> Path:
-    """Write the page of a run, by default into its folder.
+    """Write a run's page, by default into its folder.
 
     Raises:
         MissingTableError: If no round is finished.
