@@ -138,8 +138,8 @@ class Run(RunTables):
             ) from None
         if not isinstance(config, dict):
             refuse(RunFolderError, str(path), f"holds a {type(config).__name__}", "a mapping")
-        if "versions" not in config:
-            raise RunFolderError(f"{path}: rimsim did not write it, since it has no versions; {_MADE}")
+        if not kind_of(config).mark and "arms" not in config:
+            raise RunFolderError(f"{path}: rimsim did not write it, since it names no arms; {_MADE}")
         return config
 
     @property
