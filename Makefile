@@ -32,6 +32,7 @@ check: $(STAMP)
 	$(BIN)/lint-imports
 	$(BIN)/codespell
 	$(BIN)/python .ci/house.py
+	$(BIN)/towncrier build --draft --version next
 
 # sdist and wheel in dist, checked, and the wheel installed in an empty environment, from which a small market is run
 # outside of this folder: what a user gets who has no clone. The wheel is built from the sdist, which so is whole.

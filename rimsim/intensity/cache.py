@@ -148,7 +148,10 @@ def fitted(
     A ground intensity can be fitted to given ``examples`` instead of the log's own.
     """
     if examples is not None and not (isinstance(model, Ground) and is_stored(model)):
-        raise ModelError(f"fitted: found examples for a {type(model).__name__}; allowed: for a Ground")
+        raise ModelError(
+            f"fitted: examples were given with a {type(model).__name__}, which does not learn from them. "
+            "Give examples with a Ground only"
+        )
     if isinstance(model, RIM) and type(model).fit is RIM.fit:
         model.mark, model.ground = fitted(model.mark, log, cache_dir), fitted(model.ground, log, cache_dir)
         return model

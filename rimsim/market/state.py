@@ -206,9 +206,11 @@ class MarketState:
                     start = int(arrays["owed-start"])
                     carry_over = CarryOver(arrays["owed-items"], arrays["owed-rows"], start)
         except DAMAGED as error:
-            raise RunFolderError(f"{folder}: no readable state of a market: {error}") from error
+            raise RunFolderError(f"{folder}: no state of a market can be read there: {error}") from error
         if described.get("format") != _FORMAT:
-            raise RunFolderError(f"{folder}: state format {described.get('format')!r}; allowed: {_FORMAT}")
+            raise RunFolderError(
+                f"{folder}: the state has format {described.get('format')!r}. Expected {_FORMAT}"
+            )
         before = load(folder / "before") if described["before"] else None
         model = load(folder / "model")
         platform = PlatformState(model, before, log_counts, examined, past, fits, waiting, learnt)

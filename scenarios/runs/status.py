@@ -56,14 +56,18 @@ def points_of(folder: Path, base: ScenarioConfig, grid: Mapping[str, Sequence[ob
     if not grid:
         return [StudyPoint(folder, base)]
     if not all(grid.values()):
-        raise ConfigError(f"grid: {dict(grid)!r}; allowed: fields with at least one value each")
+        raise ConfigError(
+            f"grid: found {dict(grid)!r}. Give at least one field, and at least one value for each field"
+        )
     last = [field.rpartition(".")[2] for field in grid]
     short = [
         name if last.count(name) == 1 and name not in _TOP else field
         for field, name in zip(grid, last, strict=True)
     ]
     if taken := {"agent", "seed", "metric", "value"} & set(short):
-        raise ConfigError(f"grid: {taken.pop()!r} is a column of the table; allowed: fields of the scenario")
+        raise ConfigError(
+            f"grid: {taken.pop()!r} is already a column of the table. Use fields of the scenario"
+        )
     points: dict[str, StudyPoint] = {}
     for values in itertools.product(*grid.values()):
         labels = tuple(zip(short, values, strict=True))

@@ -248,7 +248,7 @@ def _resumable(folder: Path) -> Iterator[None]:
         if not (folder / store.CONFIG).is_file():
             raise
         command = store.resume_command(load_run(folder))
-        raise KeyboardInterrupt(f"finished rounds are in {folder}; to go on: {command}") from None
+        raise KeyboardInterrupt(f"finished rounds are saved in {folder}. To continue: {command}") from None
 
 
 def _unfinished(study: plans.Study) -> list[plans.StudyPlan]:

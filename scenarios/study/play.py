@@ -112,7 +112,7 @@ class Checkpoint:
             return cls(MarketState.load(states[-1]), arm, agent)
         except (*DAMAGED, ModelError, RunFolderError) as error:
             raise RunFolderError(
-                f"{path}: no readable state of an arm: {one_line(error)}. {again(folder, part)}"
+                f"{path}: the state of the arm cannot be read: {one_line(error)}. {again(folder, part)}"
             ) from error
 
 
@@ -129,7 +129,7 @@ def _plain_arrays(state: Mapping[str, Array]) -> dict[str, Any]:
     arrays = {name: np.asarray(value) for name, value in state.items()}
     for name, array in arrays.items():
         if array.dtype.hasobject:
-            raise AgentError(f"state of the agent: {name!r} holds Python objects; allowed: numbers and text")
+            raise AgentError(f"state of the agent: {name!r} holds Python objects. Expected numbers and text")
     return {f"{_AGENT}{name}": array for name, array in arrays.items()}
 
 
