@@ -604,7 +604,7 @@ def test_a_round_with_numbers_is_that_of_the_page():
         r"Σb = ([\d.]+\d)": market.required.sum(),
         r"costs c = ([\d.]+\d)": market.cost,
         r"expects λ\(x\) = ([\d.]+\d)": float(first.ground_intensity[0]),
-        rf"top item {item}, λ\(x,y\) = ([\d.]+\d)": float(first.intensity[0, item]),
+        rf"Item {item} ranks first, with λ\(x,y\) = ([\d.]+\d)": float(first.intensity[0, item]),
     }
     for pattern, value in seen.items():
         number = re.search(pattern, told)
