@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import zipfile
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -106,6 +107,10 @@ _REASONS = {
     errno.ENAMETOOLONG: "the name is too long",
     errno.ELOOP: "the link leads to itself",
 }
+
+
+DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+"""Errors at a file of arrays or JSON that is cut, empty or overwritten."""
 
 
 def reason(error: OSError) -> str:

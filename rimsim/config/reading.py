@@ -160,6 +160,8 @@ def read_scenario(path: Path) -> ScenarioConfig:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
         raise ConfigError(f"{path}{where}: not valid YAML: {getattr(error, 'problem', error)}") from None
+    if plain is None:
+        raise ConfigError(f"{path}: holds nothing. Write at least one field, such as rounds: 8")
     if isinstance(plain, dict):
         plain = {"name": path.stem} | plain
     return _paths_from(path.parent, scenario_from(plain, origin=str(path)))

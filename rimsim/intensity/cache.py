@@ -80,17 +80,34 @@ def kept(
 ) -> Entry:
     """Cached entry of a folder, made there if missing.
 
-    A damaged entry, at which ``load`` raises a ModelError, is made again. Entries are written to a draft folder and
-    moved into place, so that processes that make the same entry at once do not disturb each other.
+    A damaged entry, of another checksum or at which ``load`` raises a ModelError, is made again. Entries are written to
+    a draft folder and moved into place, so that processes that make the same entry at once do not disturb each other.
     """
-    if folder.is_dir():
+    if _is_undamaged(folder):
         with suppress(ModelError):
             return load(folder)
     shutil.rmtree(folder, ignore_errors=True)  # damaged, if it is there
     made = make()
     with draft_folder(folder, existing="keep") as draft:  # a process that was first wrote the same
         save(made, draft)
+        (draft / _CHECKSUM).write_text(_content_digest(draft), encoding="utf-8")
     return made
+
+
+_CHECKSUM = "checksum"
+
+
+def _content_digest(folder: Path) -> str:
+    return source_digest(
+        *sorted(path for path in folder.rglob("*") if path.is_file() and path.name != _CHECKSUM)
+    )
+
+
+def _is_undamaged(folder: Path) -> bool:
+    """True if an entry is there, as it was written."""
+    # A single wrong byte in an array would be read without an error, and change results.
+    checksum = folder / _CHECKSUM
+    return checksum.is_file() and checksum.read_bytes() == _content_digest(folder).encode()
 
 
 def _source(kind: type) -> str | None:

@@ -17,7 +17,7 @@ import click
 import rimsim
 from rimsim import scenarios
 from rimsim.entry_points import KINDS, places
-from rimsim.errors import ConfigError, RunFolderError
+from rimsim.errors import ConfigError, RunFolderError, reason
 from rimsim.scenarios.runs.schema import parsed_yaml
 
 if TYPE_CHECKING:
@@ -223,8 +223,13 @@ def print_complete(folder: str) -> None:
 @click.command()
 @click.argument("run", type=path)
 @options("report")
-def report(run: Path, **flags: bool) -> None:
-    """Print a report and draw its pictures again."""
+def report(run: Path, out: Path | None, **flags: bool) -> None:
+    """Print a report and draw its pictures again.
+
+    A folder that cannot be written to keeps the pictures it has.
+    """
+    if out is not None and not flags["html"]:
+        raise ConfigError("--out applies to the page only. Add --html")
     asked = [f"--{name}" for name, chosen in flags.items() if chosen]
     if len(asked) > 1:
         raise click.UsageError(
@@ -242,12 +247,18 @@ def report(run: Path, **flags: bool) -> None:
         return
     found = loaded.report()
     if flags["html"]:
-        click.echo(write_page(found, loaded))
+        click.echo(write_page(found, loaded, out))
     elif flags["markdown"]:
         click.echo(report_markdown(found), nl=False)
     else:
-        draw(found.plots, loaded.folder / "pictures")
+        place, undrawn = loaded.folder / "pictures", ""
+        try:
+            draw(found.plots, place)
+        except OSError as error:  # the tables are worth reading all the same
+            undrawn = f"no picture was drawn: {place} cannot be written to ({reason(error)})"
         show(found, terminal())
+        if undrawn:
+            click.echo(undrawn)
 
 
 @click.command()

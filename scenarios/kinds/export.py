@@ -22,9 +22,8 @@ from rimsim.config import ScenarioConfig, to_plain
 from rimsim.config.reading import flat
 from rimsim.envs import GROUND_BOUND
 from rimsim.errors import ConfigError, RunFolderError, require_known
-from rimsim.scenarios.kinds.results import Count
 from rimsim.scenarios.runs.job import bars
-from rimsim.scenarios.runs.store import Run, disk_errors, load_run, write_arrays
+from rimsim.scenarios.runs.store import Run, disk_errors, load_run, table_in, write_arrays
 from rimsim.system import draft_file, draft_folder
 
 if TYPE_CHECKING:
@@ -67,26 +66,21 @@ def export(
     """
     require_known("--to: {}", [to], FORMATS)
     begun = load_run(run, "comparison")
+    require_known("--agent: {} is not among the run's arms", [] if agent is None else [agent], begun.agents)
+    if seed is not None and seed not in begun.seeds:
+        raise ConfigError(f"--seed: {seed} is not a seed of the run. Use one of {begun.seeds}")
     place = Path(out) if out is not None else begun.folder / "export" / FORMATS[to]
     if to != "minari" and place.exists():
         raise RunFolderError(f"{place}: this file exists already. Name another file with --out")
-    with disk_errors(place), bars(console) as progress:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        bar = progress.add_task("exposures written", total=None)  # pulses while the ledger is read
-        exposures = len(begun.ledger)
-        progress.update(bar, total=exposures)
-        said = _written(begun, to, agent, seed, place, lambda count: progress.advance(bar, count))
-        progress.update(bar, completed=exposures)
-        return place, said
+    with disk_errors(place):
+        if to == "csv":
+            return place, _csv(begun, agent, seed, place, console)
+        return place, _written(begun, to, agent, seed, place)
 
 
-def _written(run: Run, to: str, agent: str | None, seed: int | None, place: Path, report: Count) -> str:
-    if to == "csv":
-        return _csv(run, agent, seed, place, report)
+def _written(run: Run, to: str, agent: str | None, seed: int | None, place: Path) -> str:
     arm = logged_arm(run, agent, seed)
     said = f"{len(arm.item):,} slates of {arm.agent}, seed {arm.seed}"
-    if arm.left_out:
-        said += f"; {arm.left_out:,} slates with an empty position were left out"
     if to == "minari":
         if arm.left_out:  # without them a step would not lead to the next
             raise ConfigError(
@@ -96,6 +90,8 @@ def _written(run: Run, to: str, agent: str | None, seed: int | None, place: Path
         place.mkdir(parents=True, exist_ok=True)
         name = write_minari(arm, run.scenario, place, "rimsim")
         return f"{said}; to load it: {_WHERE}={place} and minari.load_dataset({name!r})"
+    if arm.left_out:
+        said += f"; {arm.left_out:,} slates with an empty position were left out"
     if np.isnan(arm.position).all():
         said += f"; {arm.agent} logs no propensities, so that every pscore is NaN"
     columns: dict[str, Any] = obp_feedback(arm) if to == "obp" else scope_rl_dataset(arm)
@@ -103,20 +99,29 @@ def _written(run: Run, to: str, agent: str | None, seed: int | None, place: Path
         name: value for name, value in columns.items() if value is not None and not isinstance(value, dict)
     }
     write_arrays(place, {name: np.asarray(value) for name, value in plain.items()})  # without pickle
-    return said
+    return f"{said}; to load it: dict(numpy.load({str(place)!r}))"
 
 
-def _csv(run: Run, agent: str | None, seed: int | None, place: Path, report: Count) -> str:
+def _csv(run: Run, agent: str | None, seed: int | None, place: Path, console: Console | None) -> str:
     table = run.ledger
-    if agent is not None:
-        logged_arm(run, agent, seed)  # refuses what is not there
-        table = table[table["agent"] == agent]
+    table = table if agent is None else table[table["agent"] == agent]
     table = table if seed is None else table[table["seed"] == seed]
-    with draft_file(place) as draft, draft.open("w", encoding="utf-8", newline="") as file:
+    items, ids = run.catalogue.set_index("item"), table_in(run.folder, "users").set_index("log_user")["id"]
+    named = {"log_user": {"user_id": ids}, "item": {"item_id": items["id"]}}
+    named["item"] |= {"title": items["title"]} if "title" in items else {}
+    with (
+        draft_file(place) as draft,
+        draft.open("w", encoding="utf-8", newline="") as file,
+        bars(console) as bar,
+    ):
+        task = bar.add_task("exposures written", total=len(table))
         for begin in range(0, max(len(table), 1), _CHUNK):
-            rows = table.iloc[begin : begin + _CHUNK]
+            rows = table.iloc[begin : begin + _CHUNK].copy()
+            for number, texts in named.items():  # each stands behind its number
+                for name, text in reversed(texts.items()):
+                    rows.insert(list(rows).index(number) + 1, name, rows[number].map(text))
             rows.to_csv(file, index=False, header=begin == 0)
-            report(len(rows))
+            bar.advance(task, len(rows))
     return f"{len(table):,} exposures"
 
 
@@ -134,15 +139,12 @@ class LoggedArm:
     position: Floats  # (n, k) chance that this item stood here; NaN where the agent does not say
     prefix: Floats  # (n, k) chance that the slate began so
     slate: Floats  # (n,) chance of the slate
-    left_out: int  # Number of slates with an empty position
+    left_out: int  # Number of slates with an empty position, or none filled
 
 
 def logged_arm(run: Run, agent: str | None, seed: int | None) -> LoggedArm:
     """Log of an arm; None: the first name, seed."""
     name, chosen = agent or run.agents[0], run.seeds[0] if seed is None else seed
-    require_known("--agent: {} is not among the run's arms", [name], run.agents)
-    if chosen not in run.seeds:
-        raise ConfigError(f"--seed: {chosen} is not a seed of the run. Use one of {run.seeds}")
     table = run.ledger
     table = table[(table["agent"] == name) & (table["seed"] == chosen)]
     table = table.sort_values(["round", "time", "arrival", "position"], kind="stable")
@@ -157,7 +159,7 @@ def logged_arm(run: Run, agent: str | None, seed: int | None) -> LoggedArm:
     known = run.arrivals
     known = known[(known["agent"] == name) & (known["seed"] == chosen)]
     known = known.sort_values(["round", "time", "arrival"], kind="stable").set_index(["round", "arrival"])
-    of_round = known.groupby("round")["time"]
+    arrivals, of_round = len(known), known.groupby("round")["time"]
     known["gone"] = of_round.cumcount() / of_round.transform("size")
     heads = table.iloc[first]
     known = known.loc[list(zip(heads["round"], heads["arrival"], strict=True))]
@@ -176,7 +178,7 @@ def logged_arm(run: Run, agent: str | None, seed: int | None) -> LoggedArm:
         position=position,
         prefix=prefix,
         slate=slate[:, 0],
-        left_out=int((filled < k).sum()),
+        left_out=arrivals - len(first),
     )
 
 

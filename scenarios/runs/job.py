@@ -275,9 +275,12 @@ def run_stages(
         totals = {name: sum(stage.total for stage in stages if stage.bar == name) for name in names}
         shown = {name: progress.add_task(name, total=total) for name, total in totals.items()}
 
+        done = dict.fromkeys(names, 0)
+
         def advance(bar: str, count: int) -> None:
             stop_if_asked()
-            progress.advance(shown[bar], count)
+            done[bar] += count  # your own arrivals may be more than the first round's
+            progress.update(shown[bar], completed=done[bar], total=max(totals[bar], done[bar]))
 
         for stage in stages:
             failures = run(stage.job, stage.tasks, partial(advance, stage.bar))

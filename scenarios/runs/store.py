@@ -8,7 +8,7 @@ import os
 import platform
 import shlex
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,6 +27,7 @@ from rimsim.config import ScenarioConfig, scenario_from
 from rimsim.config.reading import record_from
 from rimsim.data import EMBEDDED
 from rimsim.errors import (
+    DAMAGED,
     ConfigError,
     MissingTableError,
     RimsimError,
@@ -140,6 +141,8 @@ class Run(RunTables):
             ) from None
         if not isinstance(config, dict):
             refuse(RunFolderError, str(path), f"holds a {type(config).__name__}", "a mapping")
+        if not kind_of(config).mark and "arms" not in config:
+            raise RunFolderError(f"{path}: rimsim did not write it, since it names no arms; {_MADE}")
         return config
 
     @property
@@ -301,6 +304,7 @@ def table_in(folder: Path, name: str, columns: Sequence[str] | None = None) -> p
     if whole.is_file():
         return read_table(whole, columns)
     written = sorted(path for path in folder.glob(parts) if not path.name.startswith("."))  # no drafts
+    _require_every_part(folder, name, {path.name for path in written})
     tables = [read_table(path, columns) for path in written]
     if not tables:
         raise MissingTableError(
@@ -311,6 +315,27 @@ def table_in(folder: Path, name: str, columns: Sequence[str] | None = None) -> p
         if "agent" in table:
             table["agent"] = table["agent"].astype(str)
     return pd.concat(tables, ignore_index=True)
+
+
+EVERY_ROUND = ("arrivals", "learnt", "reliability", "ledger", "truth")
+"""Tables of which an arm writes a part per round; the last two only if asked."""
+
+
+def _require_every_part(folder: Path, name: str, parts: Collection[str]) -> None:
+    """Refuse a finished table that lacks an arm's round."""
+    if not parts or name not in EVERY_ROUND or not (folder / "rounds.parquet").is_file():
+        return
+    written = {path.name for table in EVERY_ROUND for path in folder.glob(f"{table}/[!.]*.parquet")}
+    if missing := sorted(written - set(parts)):
+        raise RunFolderError(
+            f"{folder / name / missing[0]}: is missing. Restore it, or make the run again: "
+            f"{repeat_command(load_run(folder))}"
+        )
+
+
+def again(folder: Path, part: str) -> str:
+    """Tail of a message: remedy of a damaged arm."""
+    return f"Remove {folder / STATES / part} and resume: this arm is then played again"
 
 
 # -- files are written, each whole or not at all --------------------------------------------------------------------
@@ -336,6 +361,15 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
     """Write a Parquet table whole or not at all."""
     with draft_file(path) as draft:
         table.to_parquet(draft, index=False, compression="zstd")
+
+
+def read_arrays(path: Path) -> dict[str, Array] | None:
+    """Arrays of an archive; None if missing or damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays}
+    except DAMAGED:
+        return None
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
@@ -378,11 +412,14 @@ def versions() -> dict[str, str]:
 def folder_for(out: str | Path | None, usual: str) -> Path:
     """Folder of a new run: ``out``, or ``runs/<usual>-<time>``.
 
+    The time has milliseconds, so that two runs begun at once have two folders.
+
     Raises:
         ConfigError: If ``out`` is not a path; an empty text would be the current folder.
     """
     if out is None:
-        return Path("runs") / f"{usual}-{time.strftime('%Y%m%d-%H%M%S')}"
+        at = f"{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() // 10**6 % 1000:03d}"
+        return Path("runs") / f"{usual}-{at}"
     if not isinstance(out, str | os.PathLike) or not os.fspath(out):
         raise ConfigError(f"out: {out!r} is not a path. Expected a path, as text or pathlib.Path")
     return Path(out)
