@@ -234,7 +234,8 @@ def _glossary(app: Sphinx, doctree: document, name: str) -> None:
         return
     left = dict(terms)
     for link in doctree.findall(reference):
-        left.pop(link.astext().lower(), None)
+        for name_of_link in (link.astext().lower(), link.astext().lower().removesuffix("s")):
+            left.pop(name_of_link, None)
     for text in list(doctree.findall(Text)):
         if not isinstance(text.parent, paragraph) or isinstance(text.parent.parent, figure):
             continue
