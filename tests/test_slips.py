@@ -47,7 +47,11 @@ def _cut(path):
     "file damage said",
     ("state/relevance-0/round-0001/arm.npz", _cut, "the state of the arm cannot be read: .*zip file"),
     ("state/relevance-0/round-0001/state.npz", _cut, "cannot be read: .*state of a market"),
-    ("state/relevance-0/round-0001/model/model.json", _cut, "the state of the arm cannot be read: .*no saved"),
+    (
+        "state/relevance-0/round-0001/model/model.json",
+        _cut,
+        "the state of the arm cannot be read: .*no saved",
+    ),
     ("ledger/relevance-0-000.parquet", _cut, "cannot be read as a table"),
     ("ledger/relevance-0-000.parquet", lambda path: path.unlink(), "is missing"),
     ("rounds/relevance-0.parquet", _cut, "cannot be read as a table"),
