@@ -17,7 +17,7 @@ from rimsim.arrays import ALWAYS, seconds
 from rimsim.config import ScenarioConfig, at_seed, find_scenario, override, to_plain
 from rimsim.config.reading import flat
 from rimsim.data import EventLog, write
-from rimsim.errors import ConfigError, RunFolderError, nearest_file, require_known
+from rimsim.errors import ConfigError, RunFolderError, many, nearest_file, require_known
 from rimsim.intensity.cache import cache_folder, log_digest
 from rimsim.market import RoundView, build_world
 from rimsim.market.arrivals import make_arrivals
@@ -292,7 +292,7 @@ def study_lines(study: Study, execution: job.Execution) -> list[tuple[str, str]]
     need = _memory(points, len(arms) // len(points), execution)
     log = build_world(points[0].config).log
     lines = [
-        ("log", f"{len(log):,} events of {log.n_users:,} users with {log.n_items:,} items"),
+        ("log", f"{many(len(log), 'event')} of {many(log.n_users, 'user')} with {many(log.n_items, 'item')}"),
         ("arms", ", ".join(first.names)),
         (
             "rounds",
