@@ -23,7 +23,7 @@ from rimsim.market import RoundView, build_world
 from rimsim.market.arrivals import make_arrivals
 from rimsim.market.world import check_plugs, expected_arrivals, first_round, own_places, plugs_of, shared_log
 from rimsim.measures import own_measures, try_measures
-from rimsim.plugs import SESSION, files_of, own_code
+from rimsim.plugs import files_of, own_code
 from rimsim.requirements.rows import expected
 from rimsim.scenarios.report.tables import REFERENCE
 from rimsim.scenarios.runs import job, local
@@ -31,6 +31,7 @@ from rimsim.scenarios.runs.schema import parsed_yaml
 from rimsim.scenarios.runs.status import StudyPoint, points_of
 from rimsim.scenarios.runs.store import BEGUN, Run, disk_errors, load_run, load_text, versions
 from rimsim.scenarios.study.controls import checked_controls
+from rimsim.session import SESSION
 from rimsim.system import cores, draft_file
 
 if TYPE_CHECKING:
