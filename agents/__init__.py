@@ -9,6 +9,8 @@ compiled loops. Names are imported on first use, so that reading the registry lo
 import lazy_loader
 
 if __name__ != "rimsim.agents":
-    raise ImportError("import rimsim.agents, not agents: the folder is installed as rimsim.agents")
+    raise ImportError(
+        "the folder agents is installed as rimsim.agents. Write import rimsim.agents instead of import agents"
+    )
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -141,5 +141,5 @@ def diagnostics_of(agent: Agent) -> dict[str, float]:
         return {f"agent/{name}": float(value) for name, value in found.items()}
     except (AttributeError, TypeError, ValueError) as error:
         raise AgentError(
-            f"agent {agent.name!r}: diagnostics are {found!r}; allowed: a mapping of names to numbers"
+            f"agent {agent.name!r}: diagnostics are {found!r}. Expected a mapping of names to numbers"
         ) from error

@@ -228,12 +228,13 @@ def audience_of(view: RoundView, agent: str) -> States:
     """
     if view.audience is None:
         raise AgentError(
-            f"{agent}: the arrivals are not known before the round. Use arrivals.kind 'broadcast'"
+            f"{agent}: this agent must know the arrivals before the round. Set arrivals.kind to 'broadcast'"
         )
     n, m = len(view.audience), len(view.required)
     if n > most_states(m):
         raise AgentError(
-            f"{agent}: found {n:,} states × {m:,} items, whose scores are held at once ({5 * n * m / 2**30:,.1f} GB); "
-            f"allowed over so many items: at most {most_states(m):,} arrivals a round (arrivals.per_round)"
+            f"{agent}: the scores of {n:,} states × {m:,} items need {5 * n * m / 2**30:,.1f} GB of "
+            f"memory. Expected at most {most_states(m):,} arrivals per round for so many items. Lower "
+            "arrivals.per_round"
         )
     return states_in_order(list(view.audience), view.k)

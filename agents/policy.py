@@ -75,7 +75,7 @@ class PolicyAgent:
         """Answer n arrivals, row by row, after each other's exposures."""
         view, bonuses = self._view, self._bonuses
         if bonuses is None:
-            raise AgentError(f"{self.name}: act before begin_round")
+            raise AgentError(f"{self.name}: act was called before begin_round. Call begin_round first")
         weights = np.asarray(view.position_weights, np.float64)
         intensity = arrivals.intensity.cpu().numpy()
         admissible = arrivals.admissible.cpu().numpy()
@@ -94,8 +94,8 @@ class PolicyAgent:
             action = np.asarray(self._policy(compact(standing, self._observed)), np.float32).ravel()
             if action.shape != (len(bonuses.share),):
                 raise AgentError(
-                    f"{self.name}: the policy answers {len(action)} numbers; allowed: {len(bonuses.share)}, "
-                    "a bonus a group"
+                    f"{self.name}: the policy returned {len(action)} numbers. Expected "
+                    f"{len(bonuses.share)}, one bonus per group"
                 )
             chosen = bonuses.slate(action, standing)
             chosen = np.where(admissible[row][chosen], chosen, -1)

@@ -75,7 +75,8 @@ class Oracle:
         """
         if arrivals.true_intensity is None:
             raise AgentError(
-                f"{self.name}: the market does not reveal its truth. Make it with Market(needs=Needs(truth=True))"
+                f"{self.name}: this agent uses the truth, which the market does not reveal. Make the "
+                "market with Market(needs=Needs(truth=True))"
             )
         return top_k(arrivals.true_intensity, arrivals.admissible, self._slate)
 

@@ -31,7 +31,7 @@ def sentences(text: str) -> Iterator[str]:
 
 def of_page(path: Path) -> Iterator[str]:
     """Sentences of a page of Markdown, without code, tables, headings and comments."""
-    text = re.sub(r"```.*?```|<!--.*?-->", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    text = re.sub(r"```.*?```|<!--.*?-->|\$\$.*?\$\$", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
     text = re.sub(r"!\[[^\]]*\]\([^)]*\)", "", text)
     text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text)
     lines = ["" if re.match(r"\||#|    ", line) else line for line in text.splitlines()]
@@ -89,13 +89,16 @@ def main() -> None:
     """Print the sample with numbers, kinds and places."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("seed", type=int)
-    options.add_argument("--page", help="print all sentences of one page instead")
+    options.add_argument("--page", help="print all sentences of this page or file instead")
+    options.add_argument("--all", choices=DRAWN, help="print all sentences of this kind instead")
     asked = options.parse_args()
     found = corpus()
     draw = random.Random(asked.seed)
     for kind, count in DRAWN.items():
         listed = found[kind]
-        drawn = [one for one in listed if one[0] == asked.page] if asked.page else draw.sample(listed, count)
+        drawn = draw.sample(listed, count)
+        if asked.page or asked.all:
+            drawn = [one for one in listed if asked.page in (None, one[0]) and asked.all in (None, kind)]
         for number, (place, sentence) in enumerate(drawn, 1):
             print(f"{kind} {number}. [{place}] {sentence}")
 

@@ -8,12 +8,17 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from docutils.nodes import SkipNode
+from latex2mathml.converter import convert
+
 import rimsim
 from rimsim.scenarios.report.comparison import comparison_report
 from rimsim.scenarios.report.html import html
 
 if TYPE_CHECKING:
+    from docutils.nodes import math, math_block
     from sphinx.application import Sphinx
+    from sphinx.writers.html5 import HTML5Translator
 
 project = "rimsim"
 author = "the authors of rimsim"
@@ -41,7 +46,10 @@ html_extra_path = ["report"]
 
 # Pages are read on GitHub too: plain Markdown, with its anchors of headings.
 myst_heading_anchors = 4
-myst_enable_extensions = ["colon_fence"]
+myst_enable_extensions = ["colon_fence", "dollarmath"]
+
+# Formulas are MathML, which browsers set by themselves: no script, no font and no network, neither here nor there.
+html_math_renderer = "mathml"
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
@@ -85,6 +93,15 @@ def _whole(_app: Sphinx, what: str, _name: str, _thing: object, _options: object
         lines[first] = f": {lines[first]}"
 
 
+def _formula(self: HTML5Translator, node: math | math_block) -> None:
+    """Write a formula as MathML; one that stands alone scrolls if the window is narrow."""
+    if node.tagname == "math":
+        self.body.append(convert(node.astext()))
+    else:
+        self.body.append(f'<div class="formula">{convert(node.astext(), display="block")}</div>')
+    raise SkipNode
+
+
 def _report(app: Sphinx) -> None:
     """Play the market of the tutorial and write its page; not where the examples are not run either."""
     if str(app.config.plot_gallery) in {"0", "False"}:
@@ -116,6 +133,7 @@ def _for_site(_app: Sphinx, name: str, source: list[str]) -> None:
 
 def setup(app: Sphinx) -> None:
     """Before napoleon, whose priority is 500."""
+    app.add_html_math_renderer("mathml", (_formula, None), (_formula, None))
     app.connect("autodoc-process-docstring", _whole, priority=400)
     app.connect("builder-inited", _report)
     app.connect("source-read", _for_site)

@@ -142,7 +142,7 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
             render_mode=render_mode,
         )
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
-            raise ConfigError(f"render_mode is {render_mode!r}; allowed: 'ansi', 'rgb_array' or None")
+            raise ConfigError(f"render_mode is {render_mode!r}. Expected 'ansi', 'rgb_array' or None")
         changes: dict[str, object] = dict(settings or {})
         if data is not None:
             changes["data.source"] = data
@@ -300,7 +300,8 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         for name, value in (options or {}).items():
             if name != "seeds" or not isinstance(value, dict) or set(value) - set(seeds):
                 raise ConfigError(
-                    f"reset: option {name!r} is {value!r}; allowed: 'seeds' with some of {', '.join(seeds)}"
+                    f"reset: option {name!r} is {value!r}. Expected the option 'seeds' with some of "
+                    f"{', '.join(seeds)}"
                 )
             seeds |= value
         self._open(_seeds(seeds))
@@ -363,7 +364,7 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
 
     def _waiting_place(self) -> tuple[ScoreRows, int]:
         if self._place is None:
-            raise MarketError("no arrival waits, because the episode is over. Call reset()")
+            raise MarketError("the episode is over, so no arrival is waiting. Call reset() first")
         return self._place
 
     def _open(self, seeds: Seeds) -> None:
@@ -437,7 +438,7 @@ def one_slate(action: Action, k: int) -> Action:
     items = np.asarray(action)
     if items.shape != (k,) or items.dtype.kind not in "iu":
         raise AgentError(
-            f"an action has shape {items.shape} and type {items.dtype}; allowed: ({k},) whole numbers"
+            f"an action has shape {items.shape} and type {items.dtype}. Expected ({k},) whole numbers"
         )
     return items.astype(np.int64, order="C", copy=False)
 
@@ -455,7 +456,7 @@ def _seeds(values: dict[str, int]) -> Seeds:
     try:
         return Seeds(**values)
     except ValueError as error:
-        raise ConfigError(f"reset: seeds are {values}; allowed: whole numbers from 0 up") from error
+        raise ConfigError(f"reset: seeds are {values}. Expected whole numbers from 0 up") from error
 
 
 def market_env(env: gymnasium.Env[Any, Any]) -> MarketEnv:
@@ -466,5 +467,5 @@ def market_env(env: gymnasium.Env[Any, Any]) -> MarketEnv:
     """
     inner = env.unwrapped
     if not isinstance(inner, MarketEnv):
-        raise ConfigError(f"found a {type(inner).__name__}; allowed: RIMMarket-v0")
+        raise ConfigError(f"found a {type(inner).__name__}. Expected the environment RIMMarket-v0")
     return inner

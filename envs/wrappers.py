@@ -73,7 +73,9 @@ class BonusAction(gymnasium.ActionWrapper[Any, Any, Any], gymnasium.utils.Record
         super().__init__(env)
         self._inner = market_env(env)
         if groups is not None and by in {"item", "genre"}:
-            raise ConfigError(f"BonusAction: groups is {groups}; allowed: none where by is {by!r}")
+            raise ConfigError(
+                f"BonusAction: groups is {groups}, but by {by!r} has no groups to choose. Leave groups out"
+            )
         number = _GROUPS.get(by, 1) if groups is None else groups
         self._bonuses = Bonuses(_membership(self._inner, by, number), lacking or by == "shortfall")
         self.action_space = spaces.Box(-1.0, 1.0, (len(self.share),), np.float32)
@@ -95,13 +97,11 @@ def _membership(inner: MarketEnv, by: str, groups: int) -> Floats:
         return np.eye(m, dtype=np.float64)
     if by in _GROUPS:
         if not 1 <= groups <= m:
-            raise ConfigError(
-                f"BonusAction: groups is {groups}; allowed: 1 to {m}, the size of the catalogue"
-            )
+            raise ConfigError(f"BonusAction: groups is {groups}. Expected 1 to {m}, the number of items")
         return popularity_groups(np.bincount(world.past.item, minlength=m), groups)
     if by == "genre":
         return np.ascontiguousarray(genre_weights([str(text) for text in world.log.items["genres"]])[0].T)
-    raise ConfigError(f"BonusAction: by is {by!r}; allowed: 'item', 'genre', 'popularity', 'shortfall'")
+    raise ConfigError(f"BonusAction: by is {by!r}. Expected 'item', 'genre', 'popularity' or 'shortfall'")
 
 
 COMPACT = ("gone", "missing", "lacking", "pace", "ahead", "mean", "kth", "top", "lacking_top", "lacking_mean")
@@ -161,7 +161,10 @@ class CompactObservation(gymnasium.ObservationWrapper[Any, Any, Any], gymnasium.
         self._inner = market_env(env)
         world = build_world(self._inner.config)
         if not 1 <= groups <= world.log.n_items:
-            raise ConfigError(f"CompactObservation: groups is {groups}; allowed: 1 to {world.log.n_items}")
+            raise ConfigError(
+                f"CompactObservation: groups is {groups}. Expected 1 to {world.log.n_items}, the number "
+                "of items"
+            )
         counts = np.bincount(world.past.item, minlength=world.log.n_items)
         self._groups = popularity_groups(counts, groups)
         self.observation_space = spaces.Box(-1.0, 1.0, (len(COMPACT) + groups,), np.float32)

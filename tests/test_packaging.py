@@ -127,8 +127,10 @@ def _listed(page):
 
 
 def _words(path):
-    """Number of words of a page, without the marks of figures."""
-    return len(re.sub(r"<!--.*?-->", "", path.read_text(encoding="utf-8"), flags=re.DOTALL).split())
+    """Number of words of a page, without the marks of figures and formulas."""
+    return len(
+        re.sub(r"<!--.*?-->|\$\$.*?\$\$", "", path.read_text(encoding="utf-8"), flags=re.DOTALL).split()
+    )
 
 
 def _anchors(path):
@@ -226,6 +228,34 @@ def test_a_figure_is_found_by_row_and_column(monkeypatch, tmp_path):
     assert figures.filled("<!-- log: a#b; n; y -->9<!-- /log -->") == "<!-- log: a#b; n; y -->2<!-- /log -->"
     with pytest.raises(SystemExit, match="no such row"):
         figures.figure("a; m; y")
+
+
+def test_release_notes_are_short_and_begin_with_results():
+    """A version has at most 250 words, and its first heading is *Results change*, if it has that heading."""
+    versions = re.split(r"^## ", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
+    assert [text.split("\n")[0] for text in versions if len(re.findall(r"\S*\w\S*", text)) > 250] == []
+    for text in versions:
+        headings = re.findall(r"^### (.+)$", text, re.MULTILINE)
+        assert "Results change" not in headings[1:]
+
+
+def test_fragments_become_the_notes_of_the_next_version(tmp_path):
+    """Each file of changes/ is a short sentence of a known kind, and all stand above the last version."""
+    pytest.importorskip("towncrier")
+    fragments = [path for path in (ROOT / "changes").iterdir() if path.name != "README.md"]
+    kinds = "results|breaking|added|faster|fixed"
+    assert [p.name for p in fragments if not re.fullmatch(rf"[+\w-]+\.({kinds})(\.\d+)?\.md", p.name)] == []
+    texts = [path.read_text(encoding="utf-8").strip() for path in fragments]
+    assert [text for text in texts if len(text.split()) > 20 or not text.endswith(".")] == []
+    shutil.copytree(ROOT / "changes", tmp_path / "changes")
+    for name in ("pyproject.toml", "CHANGELOG.md"):
+        shutil.copy(ROOT / name, tmp_path)
+    line = [sys.executable, "-m", "towncrier", "build", "--yes", "--version", "9.0.0"]
+    subprocess.run([*line, "--dir", str(tmp_path)], cwd=tmp_path, check=True, capture_output=True)
+    notes = (tmp_path / "CHANGELOG.md").read_text(encoding="utf-8")
+    new = notes.partition("## 9.0.0")[2].partition(f"## {rimsim.__version__}")[0]
+    assert [text for text in texts if text not in new] == []
+    assert notes.replace(f"## 9.0.0{new}", "") == (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
 def test_the_leaderboard_shows_its_table(monkeypatch):

@@ -1,7 +1,9 @@
 """The tables and the report of a run: columns, sentences, notes, each way to show them, and differences of runs."""
 
 import dataclasses
+import errno
 import io
+import os
 import re
 import shutil
 import subprocess
@@ -15,7 +17,7 @@ import pytest
 from kit import cases, refused
 from rich.console import Console
 from scipy import stats
-from small_markets import small_cold_start, small_replay, small_run, small_scenario
+from small_markets import drawn, small_cold_start, small_replay, small_run, small_scenario
 
 from rimsim import measures
 from rimsim.config import ArrivalsConfig, ExposureConfig
@@ -26,7 +28,7 @@ from rimsim.measures import mean_interval, paired_difference
 from rimsim.scenarios import compare, load_run, sweep
 from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.kinds.registry import KINDS
-from rimsim.scenarios.report import comparison, sentences
+from rimsim.scenarios.report import charts, comparison, sentences
 from rimsim.scenarios.report import items as of_items
 from rimsim.scenarios.report.console import markdown, show
 from rimsim.scenarios.report.html import html, write_page
@@ -251,6 +253,27 @@ def test_a_finished_run_alone_has_a_page(run, capsys, tmp_path):
     refused(MissingTableError, "no round is finished", html, made, Run(empty))
 
 
+def test_a_folder_that_cannot_be_written_to_is_reported(run, tmp_path, capsys, monkeypatch):
+    """Its tables are printed and one line says why there are no pictures; a page goes elsewhere (F7)."""
+
+    def read_only(path):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(charts, "draft_file", read_only)
+    with drawn("rounds"):
+        assert main(["report", str(run.folder)]) == 0
+    shown = capsys.readouterr().out
+    assert "late rounds" in shown
+    said = f"no picture was drawn: {run.folder / 'pictures'} cannot be written to (the disk is read-only)"
+    assert shown.splitlines()[-1] == said
+    page = tmp_path / "pages" / "one.html"
+    assert main(["report", str(run.folder), "--html", "--out", str(page)]) == 0
+    assert capsys.readouterr().out == f"{page}\n"
+    assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert main(["report", str(run.folder), "--out", str(page)]) == 2
+    assert "--out applies to the page only. Add --html" in capsys.readouterr().err
+
+
 def test_a_sweep_has_a_page_and_says_why_it_has_no_picture(tmp_path):
     """The largest value against the smallest, agent by agent; two fields, or one that is no number, are named."""
     grid, agents = {"exposure.beta": [0.0, 0.5]}, ["relevance", "rim-feedback"]
@@ -392,6 +415,49 @@ def test_a_replay_counts_all_positions_alike(tmp_path):
     run = small_run(tmp_path / "run", ["rim-feedback"], small_replay())
     by_metric = run.rounds.set_index(["round", "metric"])["value"].unstack()
     assert (by_metric["examined_shortfall"] == by_metric["shortfall"]).all()
+
+
+@cases(
+    "config",
+    (small_scenario(rounds=2),),
+    (small_scenario(rounds=2, exposure=ExposureConfig(unit="shown")),),
+    (small_replay(),),
+    (small_scenario(exposure=ExposureConfig(examination="harvested", prior_decay=0.9)),),
+    ids=["examined", "shown", "replay", "estimated"],
+)
+def test_delivery_by_item_adds_up_to_the_shortfall_of_each_round(tmp_path, config):
+    """Missing exposures of items, in the unit of the guarantee, sum to those of the table of rounds, to the bit."""
+    run = small_run(tmp_path / "run", ["relevance", "rim-feedback"], config)
+    keys = ["agent", "seed", "round"]
+    assert run.delivery.columns.tolist() == [*keys, "item", "id", "required", "delivered"]
+    lacking = (run.delivery["required"] - run.delivery["delivered"]).clip(lower=0)
+    missing = lacking.groupby([run.delivery[name] for name in keys]).sum()
+    rounds = run.rounds.set_index(keys)
+    said = rounds.loc[rounds["metric"] == "shortfall_units", "value"].sort_index()
+    assert said.sum() > 0
+    assert missing.to_dict() == said.to_dict()
+    assert set(run.delivery["id"]) <= set(run.catalogue["id"])
+
+
+def test_users_have_their_id_and_their_consumptions_under_each_agent(run, tmp_path):
+    """Sums over users are those of the ledger per seed; a run without a ledger has ids alone."""
+    assert run.users.columns.tolist() == ["log_user", "id", *run.agents]
+    taken = run.ledger[run.ledger["consumed"]].groupby("agent").size() / 2
+    assert run.users[run.agents].sum().to_dict() == taken.to_dict()
+    never = ~run.users["log_user"].isin(run.ledger["log_user"])
+    assert never.any()
+    assert run.users.loc[never, run.agents].isna().all(axis=None)
+    bare = small_run(tmp_path / "bare", config=small_scenario(rounds=1), ledger=False)
+    assert bare.users.columns.tolist() == ["log_user", "id"]
+    refused(MissingTableError, "neither ledger.parquet", getattr, bare, "delivery")
+
+
+def test_pictures_of_a_run_are_figures(run):
+    """A picture has its panels; a wrong name is answered with the names, a picture without data with the reason."""
+    assert len(run.plot("rounds").axes) > 5
+    said = refused(ConfigError, "plot: 'round'. Did you mean 'rounds'", run.plot, "round")
+    assert "front, lorenz" in said
+    refused(MissingTableError, "no data for the picture 'campaigns'", run.plot, "campaigns")
 
 
 def test_every_table_of_a_run_is_described(run):

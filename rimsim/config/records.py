@@ -20,7 +20,7 @@ def _texts(value: object) -> tuple[str, ...]:
     """Texts of a table value or list; 1995.0 is "1995"."""
     values = value if isinstance(value, list | tuple) else [value]
     if not values or not all(isinstance(one, str | int | float) for one in values):
-        raise ValueError(f"found {value!r}. Give a value, or a list of at least one")
+        raise ValueError(f"found {value!r}. Give one value, or a list of values")
     return tuple(str(int(one)) if isinstance(one, float) and one == int(one) else str(one) for one in values)
 
 
@@ -195,16 +195,18 @@ class CampaignConfig:
         if (self.exposures is None) == (self.share is None):
             found = "neither" if self.share is None else "both"
             raise ConfigError(
-                f"campaign {self.name!r}: found {found} of exposures and share. Give one of the two"
+                f"campaign {self.name!r}: {found} of exposures and share is given. Give exactly one of "
+                "the two"
             )
         if self.exposures is not None and self.stop is None:
             raise ConfigError(
-                f"campaign {self.name!r}: exposures {self.exposures} have no stop. Give the day by which they must "
-                "have been delivered"
+                f"campaign {self.name!r}: it has exposures ({self.exposures}) but no stop. Set stop to "
+                "the day by which they must be delivered"
             )
         if self.stop is not None and self.stop <= self.start:
             raise ConfigError(
-                f"campaign {self.name!r}: stop is {self.stop:g} with start {self.start:g}. Give a day after the start"
+                f"campaign {self.name!r}: stop {self.stop:g} is not after start {self.start:g}. Give a "
+                "later day"
             )
 
 
@@ -266,11 +268,16 @@ class ExposureConfig:
     def __post_init__(self) -> None:
         if self.most is not None and self.each is None and self.most < self.beta:
             where = f"exposure.most is {self.most:g}, below exposure.beta, {self.beta:g}"
-            refuse(ConfigError, where, "no item could be shown what it is guaranteed", "at least as much")
+            refuse(ConfigError, where, "no item could get its guarantee", "most to be at least beta")
         names = [campaign.name for campaign in self.campaigns]
         for name in names:
             if names.count(name) > 1:
-                refuse(ConfigError, "exposure.campaigns", f"{name!r} is there twice", "a name each")
+                refuse(
+                    ConfigError,
+                    "exposure.campaigns",
+                    f"{name!r} occurs twice",
+                    "a different name for each campaign",
+                )
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -407,8 +414,9 @@ class PlatformConfig:
     def __post_init__(self) -> None:
         if self.learning == "ips" and self.retrain_ground:
             raise ConfigError(
-                "platform.retrain_ground is true with platform.learning 'ips', but a ground intensity counts events "
-                "without weights. Set retrain_ground to false, or learning to 'consumed' or 'impressions'"
+                "platform.retrain_ground is true, but platform.learning 'ips' weights events and a "
+                "ground intensity cannot use weights. Set retrain_ground to false, or learning to "
+                "'consumed' or 'impressions'"
             )
 
 
@@ -465,7 +473,7 @@ class ScenarioConfig:
     def __post_init__(self) -> None:
         if self.releases.last_round < self.releases.first_round:
             raise ConfigError(
-                f"releases.last_round is {self.releases.last_round}, before releases.first_round, "
+                f"releases.last_round is {self.releases.last_round}, but releases.first_round is "
                 f"{self.releases.first_round}. Give the same round or a later one"
             )
         if self.arrivals.kind not in ("clones", "broadcast", "hawkes"):

@@ -128,7 +128,10 @@ class LogDescription:
 
         log, target = self.log, Path(path)
         if target.suffix.lower() not in ENDINGS:
-            raise DataError(f"{target}: a picture ends in {', '.join(ENDINGS)}; found {target.suffix!r}")
+            raise DataError(
+                f"{target}: found the ending {target.suffix!r}. Name a picture that ends in "
+                f"{', '.join(ENDINGS)}"
+            )
         with sns.axes_style("whitegrid"), mpl.rc_context(_LOOK):
             figure = Figure(figsize=(10.0, 7.5), layout="constrained")
             axes = figure.subplots(2, 2)

@@ -322,7 +322,7 @@ def shortcomings(log: EventLog, needs: LogNeeds | None = None) -> tuple[str, ...
         "transitions": (later, "events that follow an earlier one of the same user"),
     }
     return tuple(
-        f"{count:,} {words}; at least {getattr(needs, name):,} needed"
+        f"{count:,} {words}, but needs {getattr(needs, name):,}"
         for name, (count, words) in counts.items()
         if count < getattr(needs, name)
     )
@@ -337,4 +337,4 @@ def require_usable(log: EventLog, needs: LogNeeds | None = None, *, use: str = "
     lacking = shortcomings(log, needs)
     if lacking:
         name = log.report.source if log.report is not None else "the log"
-        raise DataError(f"{name}: too little to {use}: {'; '.join(lacking)}")
+        raise DataError(f"{name}: the log is too small to {use}. It has {'; '.join(lacking)}")

@@ -77,10 +77,10 @@ class ObservedTable:
         if not len(kept):
             first = [repr(str(ids[0])) for ids in (self.users, self.items, log.users["id"], log.items["id"])]
             found = (
-                f"no answer is of a user and an item of the log; found users such as {first[0]} and items such as "
-                f"{first[1]}, in the log {first[2]} and {first[3]}"
+                f"no answer belongs to a user and an item of the log. It has users such as {first[0]} and items "
+                f"such as {first[1]}, the log {first[2]} and {first[3]}"
             )
-            refuse(DataError, self.source, found, "the same ids")
+            refuse(DataError, self.source, found, "the ids of the log")
         kept = kept[np.lexsort((item[kept], user[kept]))]
         return dataclasses.replace(
             self,
@@ -106,8 +106,8 @@ class ObservedTable:
         users[known.user], items[known.item] = True, True
         kept = users[log.user] & items[log.item]
         if not kept.any():
-            found = "no event of the log is of a user and an item with an answer"
-            refuse(DataError, self.source, found, "a log with some")
+            found = "no event of the log belongs to a user and an item with an answer"
+            refuse(DataError, self.source, found, "a log with such events")
         rows = log.rows(kept)
         of_user, user = np.unique(rows.user, return_inverse=True)
         of_item, item = np.unique(rows.item, return_inverse=True)
@@ -129,7 +129,7 @@ class ObservedTable:
         rows = np.flatnonzero(self.value >= taken_at)
         if not len(rows):
             found = f"no value is at least {taken_at:g}"
-            refuse(DataError, self.source, found, f"at most {self.value.max():g}")
+            refuse(DataError, self.source, found, f"a number of at most {self.value.max():g}")
         user, item = self.user[rows], self.item[rows]
         time = np.full(len(rows), np.nan) if self.time is None else self.time[rows]
         within = np.arange(len(rows)) - np.searchsorted(user, user)
@@ -188,7 +188,7 @@ def load_observed(
     """
     source = os.fspath(path)
     if not isinstance(source, str) or not source:
-        raise ConfigError(f"path is {source!r}; allowed: the path of a table, a folder or a zip")
+        raise ConfigError(f"path is {source!r}. Expected the path of a table, a folder or a zip")
     zipped = inside_zip(source)
     container = open_container(existing(source)) if zipped is None else zip_container(*zipped)
     try:
@@ -217,7 +217,7 @@ def _roles(layout: ObservedLayout, columns: str | None, value: str | None) -> tu
         given = parsed_roles(columns, ANSWERS.needed if value is None else ANSWERS.needed[:2])
         if value is not None and given.setdefault("value", value) != value:
             raise ConfigError(
-                f"value is {value!r}, but columns say {given['value']!r}. Give only one of them"
+                f"value is {value!r}, but columns name {given['value']!r} for it. Give only one of them"
             )
         return ColumnRoles(ANSWERS, given), values.LARGEST_VALUE
     named: dict[Role, str | int] = dict(zip(ANSWERS.needed, layout.columns or (), strict=False))
@@ -244,7 +244,7 @@ def _read_matrix(stream: Stream, collector: Collector) -> Reading:
             except values.RowProblemError as problem:
                 raise DataError(f"{where}: {problem}") from None
             if rows and len(numbers) != len(rows[0]):
-                found = f"has {len(numbers)} fields"
+                found = f"the line has {len(numbers)} fields"
                 refuse(DataError, where, found, f"{len(rows[0])}, as in the first line")
             rows.append(np.array(numbers))
     if rows:

@@ -87,7 +87,10 @@ def load(
     """
     given = record_from({"source": _text(source), **options}, LogOptions, origin="load")
     if time_unit != "auto" and time_unit not in UNITS:
-        raise ConfigError(f"time_unit is {time_unit!r}.{nearest(str(time_unit), ['auto', *UNITS])}")
+        raise ConfigError(
+            f"time_unit is {time_unit!r}, which is not a unit of "
+            f"time.{nearest(str(time_unit), ['auto', *UNITS])}"
+        )
     unit = None if time_unit == "auto" else time_unit
     return _read(given, columns, unit=unit, items=None if items is None else _text(items))
 
@@ -167,8 +170,9 @@ def _path_of(name: str) -> Path:
     fetched = downloaded(name)
     if fetched is None:
         raise DataError(
-            f"{name}: {known.title} is not here yet; rimsim.data.download({name!r}), or rimsim data download "
-            f"{name}, fetches {known.size / 1e6:,.0f} MB to {data_folder()}; or give the path of a copy"
+            f"{name}: {known.title} is not on this machine yet. Run 'rimsim data download {name}' or "
+            f"rimsim.data.download({name!r}), which fetches {known.size / 1e6:,.0f} MB to "
+            f"{data_folder()}, or give the path of a copy"
         )
     return fetched
 
@@ -179,6 +183,7 @@ def _text(source: str | os.PathLike[str]) -> str:
     if not isinstance(source, str) or not source:
         found = repr(source) if isinstance(source, str) else f"a {type(source).__name__}"
         raise ConfigError(
-            f"source is {found}; allowed: a name or a path (rimsim.compare takes a table as data)"
+            f"source is {found}. Give the name or path of a log here, or pass the table to rimsim.compare "
+            "as data"
         )
     return source

@@ -105,7 +105,7 @@ def decay_of_slates(item: ArrayLike, taken: ArrayLike, score: ArrayLike) -> Deca
     scores = np.asarray(score, np.float64)
     filled = shown >= 0
     if scores.shape != shown.shape or not (np.isfinite(scores[filled]) & (scores[filled] >= 0)).all():
-        found = f"found shape {scores.shape}, or a score of a shown item that is negative or no number"
+        found = f"found shape {scores.shape}, or a score of a shown item that is negative or not a number"
         refuse(DataError, "score", found, f"{shown.shape} finite scores of at least 0")
     if not came[filled].any():
         return None

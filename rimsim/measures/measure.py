@@ -86,14 +86,15 @@ class Measure:
             result = self.of(facts)
         except Exception as error:  # whatever a user's function does
             raise MeasureError(
-                f"measure {self.name!r} raised {type(error).__name__}: {one_line(error)}, in round {facts.round}"
+                f"measure {self.name!r} raised {type(error).__name__} in round {facts.round}: "
+                f"{one_line(error)}"
             ) from error
         if result is None:
             return None
         if not isinstance(result, Real):
             raise MeasureError(
-                f"measure {self.name!r} returned a {type(result).__name__}; allowed: a number, or None where a round "
-                "has no value"
+                f"measure {self.name!r} returned a {type(result).__name__}. Expected a number, or None "
+                "for a round without a value"
             )
         number = float(result)
         return number if math.isfinite(number) else None

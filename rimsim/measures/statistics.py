@@ -183,7 +183,9 @@ def paired_difference(a: ArrayLike, b: ArrayLike, level: float = _CONFIDENCE) ->
 
 def _present(values: Floats) -> Floats:
     if np.isinf(values).any():
-        raise DataError("statistics: an infinite value; allowed: finite numbers, or NaN for a missing one")
+        raise DataError(
+            "statistics: a value is infinite. Expected finite numbers, or NaN for a missing value"
+        )
     return np.asarray(values[~np.isnan(values)], np.float64)
 
 

@@ -99,6 +99,12 @@ def style() -> Iterator[None]:
         yield
 
 
+def figure(plot: Plot) -> Figure | None:
+    """Figure of a plot, for a notebook; None without data."""
+    with style():
+        return plot.make()
+
+
 def draw(plots: Iterable[Plot], folder: Path) -> list[Path]:
     """Write the PNG files of plots and return their paths."""
     paths = [write_png(plot, folder) for plot in plots if plot.png]

@@ -9,6 +9,8 @@ import pandas as pd
 
 from rimsim import measures
 from rimsim.arrays import Array, Bools, Floats, Ints
+from rimsim.errors import MissingTableError
+from rimsim.market.world import plugs_of, weights_of
 from rimsim.measures import late_rounds, late_words
 from rimsim.scenarios.report.record import TextTable
 from rimsim.scenarios.report.tables import (
@@ -21,10 +23,13 @@ from rimsim.scenarios.report.tables import (
     signed,
 )
 from rimsim.scenarios.runs.job import is_control
+from rimsim.scenarios.runs.status import shown_rounds
+from rimsim.scenarios.runs.store import Run, table_in
 
 DECILES = 10
 """Groups of arrivals by intensity, or of items by popularity."""
 _GROUPS = ("provider", "genres")  # columns of the catalogue; an item may be in several groups, joined by |
+_ROUND = ["agent", "seed", "round"]
 _EACH = 8  # items at either end of a table
 _MOST_GROUPS = 20
 
@@ -61,6 +66,56 @@ def delivery_ratios(tables: PictureTables, number: int) -> dict[str, list[Floats
             guaranteed = required > 0
             ratios.setdefault(name, []).append(np.sort(given[guaranteed] / (average * required[guaranteed])))
     return ratios
+
+
+def delivery(run: Run) -> pd.DataFrame:
+    """Required and delivered exposures of guaranteed items, by round.
+
+    Returns:
+        Columns agent, seed, round, item, id, required, delivered, in the unit of the guarantee, of finished rounds.
+
+    Raises:
+        MissingTableError: If the run kept no ledger.
+    """
+    config, rounds = run.scenario, shown_rounds(run)
+    estimates = rounds[rounds["metric"] == "estimated_decay"].set_index(_ROUND)["value"].to_dict()
+    keys = rounds[_ROUND].drop_duplicates(ignore_index=True).rename_axis("key").reset_index()
+    known, consumer = config.exposure.examination == "known", plugs_of(config)[1]
+    # A round is weighted by the estimate at the end of the one before.
+    decays = [
+        config.consumer.position_decay
+        if known
+        else estimates.get((agent, seed, number - 1), config.exposure.prior_decay)
+        for agent, seed, number in keys[_ROUND].itertuples(index=False)
+    ]
+    weights = np.array([weights_of(config, consumer, decay) for decay in decays]).reshape(-1, config.slate)
+    shown = table_in(run.folder, "ledger", (*_ROUND, "position", "item")).merge(keys)
+    shown["delivered"] = weights[shown["key"], shown["position"] - 1]  # positions are counted from 1
+    given = shown.groupby(["key", "item"], as_index=False)["delivered"].sum()
+    table = keys.merge(run.required).merge(given, "left").merge(run.catalogue[["item", "id"]])
+    average = np.array([measures.mean_weight(each) for each in weights])
+    table["required"] *= average[table["key"]]
+    return table[[*_ROUND, "item", "id", "required", "delivered"]].fillna({"delivered": 0.0})
+
+
+def users(run: Run) -> pd.DataFrame:
+    """Users of the log, and their consumptions under each agent.
+
+    Returns:
+        Columns log_user, id, then a column per agent, if the run kept its ledger: consumptions of all rounds, mean over
+        seeds; NaN for users without a slate.
+    """
+    table = table_in(run.folder, "users")
+    try:
+        ledger = table_in(run.folder, "ledger", (*_ROUND, "log_user", "consumed"))
+    except MissingTableError:
+        return table
+    rounds = shown_rounds(run)
+    ledger = ledger.merge(rounds[_ROUND].drop_duplicates())
+    sums = ledger.groupby(["log_user", "agent"])["consumed"].sum().unstack()
+    means = sums / rounds.groupby("agent")["seed"].nunique()
+    arms = [name for name in run.agents if name in means]
+    return table.merge(means[arms], "left", left_on="log_user", right_index=True)
 
 
 def mean_curve(curves: list[Floats]) -> Floats:

@@ -109,8 +109,8 @@ def sweep_table(sweep: Run) -> pd.DataFrame:
             parts.append(means.assign(**columns))
     if not parts:
         raise RunFolderError(
-            f"{sweep.folder}: no arm is complete; allowed: a sweep that has come further, or "
-            f"{resume_command(sweep)}"
+            f"{sweep.folder}: the sweep has not finished an arm yet. Wait for the first arm, or continue "
+            f"it with {resume_command(sweep)}"
         )
     table = pd.concat(parts, ignore_index=True)[["agent", "seed", *fields, "metric", "value"]]
     return table.astype({"agent": str, "seed": np.int64})

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
+from types import ModuleType
 from typing import TYPE_CHECKING, Generic, NoReturn, Self, TypeAlias, TypeVar
 
 from rimsim.errors import ConfigError, RimsimError
@@ -165,7 +166,18 @@ class TaskQueue(Generic[Task]):
 
 
 def _start(process: SpawnProcess) -> None:
-    """Start a worker out of reach of the keyboard."""
+    """Start a worker apart from the script and the keyboard."""
+    # A worker would import the main module, of which it needs nothing. Without a guard there, it would begin the run
+    # again; a script from standard input cannot be imported at all.
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        _start_apart(process)
+    finally:
+        sys.modules["__main__"] = main
+
+
+def _start_apart(process: SpawnProcess) -> None:
     if sys.platform == "win32":
         process.start()
         return
@@ -326,6 +338,6 @@ def require_memory(main: float, worker: float, workers: int, lower: str) -> None
     allowed = f"--workers {fits} or fewer" if fits else f"a lower {lower}"
     where = f"workers: {workers}" if fits else lower
     raise ConfigError(
-        f"{where}: the run is expected to need {needed(workers) / 1e9:.1f} GB of memory, and this machine has "
-        f"{there / 1e9:.1f} GB; allowed: {allowed}"
+        f"{where}: the run will need about {needed(workers) / 1e9:.1f} GB of memory, but this machine has "
+        f"{there / 1e9:.1f} GB. Use {allowed}"
     )

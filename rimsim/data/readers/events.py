@@ -168,7 +168,8 @@ class Collector:
         if not self.rows:
             first = f"; the first of {self.skipped:,} bad rows: {self.bad_rows[0]}" if self.bad_rows else ""
             raise DataError(
-                f"{source}: no {self.kind.rows}; a {self.kind.table} needs at least one row of data{first}"
+                f"{source}: it has no {self.kind.rows}. A {self.kind.table} needs at least one row of "
+                f"data{first}"
             )
         user, item = np.empty(self.rows, np.int32), np.empty(self.rows, np.int32)
         time, value = np.empty(self.rows, np.float64), np.empty(self.rows, self.kind.value_type)
@@ -224,7 +225,7 @@ def written_dates(source: str, time: Floats) -> Floats | None:
             f"{fits.sum():,} times are dates such as {time[fits][0]:.0f}, but {(~fits).sum():,} are not, "
             f"such as {time[~fits][0]:.0f}"
         )
-        refuse(DataError, source, found, "one kind; time_unit='s' reads all as seconds")
+        refuse(DataError, source, found, "times of one kind. To read all times as seconds, set time_unit='s'")
     seconds: Floats = (first + day - 1) * 86_400.0
     return seconds
 
@@ -299,7 +300,7 @@ def selected(events: RawEvents, rows: Bools, step: str, source: RawEvents) -> Ra
         return events
     if not rows.any():
         raise DataError(
-            f"{events.source}: {step} leaves none of {len(source.user):,} events; {_range(source)}"
+            f"{events.source}: {step} removes all of its {len(source.user):,} events. {_range(source)}"
         )
     columns = {name: getattr(events, name)[rows] for name in ("user", "item", "time", "value")}
     return dataclasses.replace(events, **columns)
@@ -308,9 +309,9 @@ def selected(events: RawEvents, rows: Bools, step: str, source: RawEvents) -> Ra
 def _range(events: RawEvents) -> str:
     most_item, most_user = np.bincount(events.item).max(), np.bincount(events.user).max()
     return (
-        f"values run from {events.value.min():g} to {events.value.max():g}, "
+        f"Values run from {events.value.min():g} to {events.value.max():g}, "
         f"times from {_date(events.time.min())} to {_date(events.time.max())}, "
-        f"an item has up to {most_item:,} events, a user up to {most_user:,}"
+        f"and an item has up to {most_item:,} events, a user up to {most_user:,}"
     )
 
 

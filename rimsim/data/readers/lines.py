@@ -88,7 +88,7 @@ class LineReader:
             codec = codecs.lookup(encoding or "utf-8")
             decoder = codec.incrementaldecoder()
         except (LookupError, TypeError, ValueError):
-            message = f"encoding is {encoding!r}; allowed: utf-8, latin-1, cp1252, utf-16, ..."
+            message = f"encoding is {encoding!r}. Expected utf-8, latin-1, cp1252, utf-16, ..."
             raise ConfigError(message) from None
         if codec.name in ("utf-8", "ascii"):
             yield chunk
@@ -101,7 +101,12 @@ class LineReader:
                 yield decoder.decode(chunk, final=done).encode()
             except (ValueError, LookupError, TypeError) as broken:
                 where = f"{self._stream.name}, after line {self.lines:,}"
-                refuse(DataError, where, f"not {codec.name} ({broken})", "one encoding")
+                refuse(
+                    DataError,
+                    where,
+                    f"the text is not {codec.name} ({broken})",
+                    "one encoding in the whole file",
+                )
             chunk = self._stream.read(BLOCK_BYTES)
 
     def __iter__(self) -> Iterator[Block]:
@@ -140,7 +145,9 @@ class LineReader:
     def _too_long(self, rest: bytes) -> None:
         line = self.lines + rest.count(b"\n") + 1
         where = f"{self._stream.name}, line {line:,}"
-        refuse(DataError, where, f"longer than {LONGEST_LINE:,} bytes", "text with a row a line")
+        refuse(
+            DataError, where, f"the line is longer than {LONGEST_LINE:,} bytes", "text with one row per line"
+        )
 
 
 def decoded(line: bytes) -> str:
@@ -149,11 +156,11 @@ def decoded(line: bytes) -> str:
         text = line.decode()
     except UnicodeDecodeError as broken:
         raise RowProblemError(
-            f"byte 0x{line[broken.start]:02x} at position {broken.start + 1} is not UTF-8; allowed: UTF-8, "
-            "or say the encoding: encoding='latin-1', or --encoding latin-1"
+            f"byte 0x{line[broken.start]:02x} at position {broken.start + 1} is not UTF-8. Save the file "
+            "as UTF-8, or name its encoding with encoding='latin-1' or --encoding latin-1"
         ) from None
     if "\0" in text:
-        raise RowProblemError("has a zero byte; allowed: text")
+        raise RowProblemError("the line has a zero byte. Expected text")
     return text
 
 
@@ -163,19 +170,22 @@ def fields_of(line: str, separator: str, *, quoted: bool) -> list[str]:
         return line.split(separator)
     delimiter = separator if len(separator) == 1 else "\x1f"
     if delimiter != separator and delimiter in line:
-        raise RowProblemError("has a unit separator (0x1f) beside quotes; allowed: text")
+        raise RowProblemError(
+            "the line has quotes and a unit separator (0x1f), which rimsim cannot read together. "
+            "Expected text without the character 0x1f"
+        )
     text = line.replace(separator, delimiter)
     try:
         return next(csv.reader([text], delimiter=delimiter, strict=True))
     except csv.Error as broken:
         if "end of data" in str(broken):
             raise RowProblemError(
-                "a quoted field does not end on its line; allowed: one row per line"
+                "a quoted field does not end on its line. Expected one row per line"
             ) from None
     try:
         return next(csv.reader([text], delimiter=delimiter))
     except csv.Error as broken:
-        raise RowProblemError(f"cannot be cut into fields ({broken})") from None
+        raise RowProblemError(f"the line cannot be split into fields ({broken})") from None
 
 
 _UNIT_SEPARATOR: Final = b"\x1f"
@@ -287,7 +297,7 @@ class Cutter:
         )
 
     def _wrong_width(self, fields: int) -> str:
-        return f"has {fields} fields; allowed: {self._width}, as in the first line"
+        return f"the line has {fields} fields. Expected {self._width}, as in the first line"
 
 
 _PLAIN: Final = r"^\d+(\.\d*)?$"

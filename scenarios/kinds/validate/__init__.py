@@ -118,7 +118,9 @@ class ValidateConfig:
         require_known("truths: found {}", named, [AUTO, *names()])
         require_known("without: found {}", self.without, self.models)
         if len(self.chosen) < 2:
-            raise ConfigError(f"without: leaves only {list(self.chosen)} of the models. Keep at least two")
+            raise ConfigError(
+                f"without: only {list(self.chosen)} of the models would be left. Keep at least two models"
+            )
 
     @property
     def chosen(self) -> tuple[str, ...]:
@@ -172,7 +174,7 @@ def validate(
     log = usable_log(config.data, Needs(gap=duration_seconds(config.data.session_gap)), "validate", show)
     work = _Work(log, config, show)
     if config.slate >= log.n_items:
-        refuse(ConfigError, "slate", f"{config.slate} of {log.n_items} items", "fewer than all")
+        refuse(ConfigError, "slate", f"{config.slate} of {log.n_items} items", "fewer than all items")
     answers, quality, wanted = None, None, config.observed
     if wanted.table is not None:
         table = load_observed(wanted.table, columns=wanted.columns, value=wanted.value)
