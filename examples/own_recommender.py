@@ -33,7 +33,9 @@ class ItemRidge:
 
 models = {
     "bestsellers": "popularity-visits",
-    "ALS": RIM(mark=ImplicitModel(AlternatingLeastSquares(16, num_threads=1, random_state=0)), ground=Visits()),
+    "ALS": RIM(
+        mark=ImplicitModel(AlternatingLeastSquares(16, num_threads=1, random_state=0)), ground=Visits()
+    ),
     "item ridge": RIM(mark=MatrixScorerModel(ItemRidge()), ground=Visits()),
     "rimsim's default": "bag-visits",
 }
@@ -45,7 +47,12 @@ small = {"data.min_item_events": 60, "arrivals.per_round": 300}
 utility = {}
 for name, model in models.items():
     run = rimsim.compare(
-        agents="relevance", rounds=3, seeds=2, settings=small | {"platform.model": model}, frozen=[], workers=1
+        agents="relevance",
+        rounds=3,
+        seeds=2,
+        settings=small | {"platform.model": model},
+        frozen=[],
+        workers=1,
     )
     utility[name] = run.rounds.query("metric == 'utility'").groupby("round")["value"].mean()
     print(f"{name:17} {utility[name].mean():.3f} of the oracle's utility")
@@ -53,6 +60,8 @@ for name, model in models.items():
 figure, axes = plt.subplots()
 for name, values in utility.items():
     axes.plot(values, marker="o", label=name)
-axes.set(title="Four recommenders as the model of a platform", xlabel="round", ylabel="utility", xticks=range(3))
+axes.set(
+    title="Four recommenders as the model of a platform", xlabel="round", ylabel="utility", xticks=range(3)
+)
 axes.legend()
 plt.show()

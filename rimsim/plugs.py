@@ -228,7 +228,7 @@ def imported(where: str, kind: str, of: type | None = None) -> Any:
     place, _, name = where.rpartition(":")
     if where.startswith(SESSION):
         if not isinstance(given := session_object(where), of or object) or given is None:
-            allowed = "an agent, model or Measure that this Python session gave, or its file.py:Name"
+            allowed = "an agent, a model or a Measure that this Python session gave, or its file.py:Name"
             refuse(ConfigError, f"{kind} {where!r}", "this process has no such object", allowed)
         return given
     if place.endswith(".py") and not Path(place).is_file():

@@ -120,7 +120,7 @@ def _matrix(states, m):
 
 
 def test_scores_are_the_recommenders_own_up_to_weight_and_popularity():
-    """log p less popularity is, but for a constant of the row, τ times what each package says by itself."""
+    """Log p less popularity is, but for a constant of the row, τ times what each package says by itself."""
     log = random_log()
     als, ridge = _als(), Ridge()
     for model, alone in ((ImplicitModel(als), als), (MatrixScorerModel(ridge), ridge)):

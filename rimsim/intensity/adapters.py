@@ -270,7 +270,7 @@ def neighbour_features(consumed: Consumed, seen: Consumed) -> Array:
 
 
 def _matrix(user: Ints, item: Ints, shape: tuple[int, int]) -> Consumed:
-    """Matrix of pairs; a pair that occurs again still counts 1."""
+    """Matrix of pairs, each of which counts once."""
     pairs = np.unique(user * shape[1] + item)
     ones = np.ones(len(pairs), np.float32)
     return scipy.sparse.csr_matrix((ones, np.divmod(pairs, shape[1])), shape=shape)

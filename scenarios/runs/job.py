@@ -74,7 +74,7 @@ def subject_of(name: str) -> str:
 
 
 def file_name(name: str) -> str:
-    """Name of an arm or model, as files can have it."""
+    """Name of an arm or model for files."""
     return "".join(letter if letter.isalnum() or letter in "-_.=," else "_" for letter in name)
 
 
