@@ -233,7 +233,7 @@ def test_times_in_two_units_are_refused(events, tmp_path):
     refused(
         DataError, "times fit m?s since 1970, .* fit m?s. Write all times in one unit, or", data.load, path
     )
-    assert data.load(path, time_unit="s").report.time_unit == "s"
+    assert data.load(path, time_unit="ms").report.time_unit == "ms"
 
 
 def test_a_bad_row_comes_with_the_option_that_skips_it(tmp_path):
