@@ -601,11 +601,11 @@ def test_a_round_with_numbers_is_that_of_the_page():
     first = market.next_arrivals(1)
     item = int(agent.act(first).items[0, 0])
     seen = {
-        r"([\d.]+) exposures that are looked at": market.required[0],
+        r"([\d.]+) examined exposures": market.required[0],
         r"Σb = ([\d.]+\d)": market.required.sum(),
         r"costs c = ([\d.]+\d)": market.cost,
         r"expects λ\(x\) = ([\d.]+\d)": float(first.ground_intensity[0]),
-        rf"top item {item}, λ\(x,y\) = ([\d.]+\d)": float(first.intensity[0, item]),
+        rf"Item {item} ranks first, with λ\(x,y\) = ([\d.]+\d)": float(first.intensity[0, item]),
     }
     for pattern, value in seen.items():
         number = re.search(pattern, told)

@@ -24,7 +24,6 @@ from rimsim.agents import Relevance, make_agent, market_for
 from rimsim.config import ArrivalsConfig
 from rimsim.errors import ConfigError, RunFolderError
 from rimsim.measures import MEASURES, Measure, mean_interval
-from rimsim.scenarios import load_run
 from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.kinds.export import env_spec, logged_arm
 
@@ -75,14 +74,17 @@ def test_obp_feedback_has_its_keys_and_passes_its_checks(exported):
 
 
 class Gaps(Relevance):
-    """Relevance that shows nothing to the first visitors of a batch, and one item less to the last."""
+    """Relevance that leaves positions of some visitors empty, from one on."""
 
     name = "gaps"
 
+    def __init__(self, first):
+        self.first = first
+
     def act(self, arrivals):
-        """Slates with empty positions."""
+        """Slates with empty positions for every third visitor."""
         slates = np.array(super().act(arrivals))
-        slates[:2], slates[-1, -1] = -1, -1
+        slates[arrivals.user % 3 == 0, self.first :] = -1
         return slates
 
 
@@ -90,13 +92,11 @@ def test_an_export_without_chances_says_so_and_minari_has_whole_trajectories(run
     """NaN propensities are in the message; arrivals without a whole slate are no steps to leave out (F2)."""
     said = scenarios.export(run.folder, "obp", agent="relevance", out=tmp_path / "obp.npz")[1]
     assert "relevance logs no propensities, so that every pscore is NaN; to load it: dict(numpy.load(" in said
-    gaps, out = small_run(tmp_path / "gaps", [Gaps()], small_scenario(rounds=1)).folder, tmp_path / "sets"
-    said = refused(
-        ConfigError, "slates of gaps have an empty position", scenarios.export, gaps, "minari", out=out
-    )
-    left = int(said.split()[2])
-    assert left > len(load_run(gaps).ledger.groupby("arrival").size().loc[lambda filled: filled < 5])
-    assert f"; {left} slates with an empty position were left out" in scenarios.export(gaps, "obp")[1]
+    gaps, out = small_run(tmp_path / "gaps", [Gaps(0)], small_scenario(rounds=1)), tmp_path / "sets"
+    left = int((gaps.arrivals["user"] % 3 == 0).sum())
+    said = f"{left} slates of gaps have an empty first position"
+    refused(ConfigError, said, scenarios.export, gaps.folder, "minari", out=out)
+    assert f"; {left} slates with an empty position were left out" in scenarios.export(gaps.folder, "obp")[1]
     assert not out.exists()
 
 
@@ -209,13 +209,27 @@ def test_slips_of_an_export_are_told_before_anything_else(run, tmp_path, words, 
     assert there.read_text() == "mine"
 
 
-def test_the_environment_of_a_data_set_plays_its_log_again(run):
-    """Made from the spec, the market shows the log's context, and the log's slates are consumed as they were."""
-    arm = logged_arm(run, GREEDY, 1)
+@pytest.fixture(scope="module")
+def gaps(tmp_path_factory):
+    """Two rounds of an agent that fills two positions of five for a third of its visitors."""
+    return small_run(tmp_path_factory.mktemp("gaps") / "run", [Gaps(2)], small_scenario(rounds=2), seeds=2)
+
+
+@pytest.mark.parametrize("name", ["run", "gaps"])
+def test_the_environment_of_a_data_set_plays_its_log_again(name, request):
+    """Made from the spec, the market shows the log's context, and the log's slates are consumed as they were (F2)."""
+    run = request.getfixturevalue(name)
+    arm = logged_arm(run, None, 1, whole=False)
+    assert (len(arm.item), arm.left_out) == (
+        len(run.arrivals.query(f"seed == 1 and agent == '{arm.agent}'")),
+        0,
+    )
+    assert (len(logged_arm(run, None, 1).item) < len(arm.item)) == (name == "gaps")
     environment = gymnasium.make(env_spec(run.scenario, 1))
     seen, _ = environment.reset(seed=1)
     assert environment.observation_space.contains(seen)
     for context, slate, taken in zip(arm.context, arm.item, arm.reward, strict=True):
+        assert environment.action_space.contains(slate)
         np.testing.assert_allclose(seen, context, rtol=1e-6)
         seen, _, ended, _, info = environment.step(slate)
         assert info["market"]["taken"] == tuple(taken == 1)

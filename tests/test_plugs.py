@@ -108,7 +108,15 @@ def test_a_consumer_that_breaks_a_promise_is_caught(consumer, promise):
 @pytest.fixture
 def written(write, tmp_path):
     """The files of the documentation, where a user has gone to run them."""
-    for name in ("my_agent.py", "my_arrivals.py", "my_consumer.py", "my_model.py", "test_mine.py"):
+    own = (
+        "my_agent.py",
+        "my_arrivals.py",
+        "my_consumer.py",
+        "my_model.py",
+        "test_my_agent.py",
+        "test_mine.py",
+    )
+    for name in own:
         write(documented(name, "your-own", "your-own-market"), name)
     for name in ("my_measure.py", "test_my_measure.py"):
         write(documented(name, "measures"), name)
@@ -160,8 +168,9 @@ def test_the_documented_consumer_is_bored(written):
 
 def test_what_is_written_as_documented_passes_its_tests(written):
     """The tests of the documentation, over all files of it, pass."""
+    files = ["test_my_agent.py", "test_mine.py", "test_my_measure.py"]
     found = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_mine.py", "test_my_measure.py"],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files],
         cwd=written, capture_output=True, text=True, check=False,
         env=os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},  # they need none, and loading some takes a while
     )  # fmt: skip

@@ -121,7 +121,7 @@ class LogDescription:
         """Draw popularity, events over time, gaps and values.
 
         Raises:
-            DataError: If the file is no PNG, PDF or SVG, or cannot be written.
+            DataError: If the file is not a PNG, PDF or SVG, or cannot be written.
         """
         import matplotlib as mpl  # noqa: PLC0415 (slow to import, and only needed here, as all of these)
         import seaborn as sns  # noqa: PLC0415

@@ -54,16 +54,16 @@ def load(
 ) -> EventLog:
     """Read a log.
 
-    The same events give the same log whatever their order and container: it is sorted by (time, user, item, value),
-    users and items are numbered by their sorted ids (numbers by size, texts by code points), and ids that are all
-    written like whole numbers are whole numbers.
+    The same events give the same log, in any order and any file format. The log is sorted by (time, user, item,
+    value). Users and items are numbered by their sorted ids (numbers by size, texts by code points). If all ids are
+    written like whole numbers, they are whole numbers.
 
     Args:
         source: ``"ml-latest-small"`` (embedded), a downloaded name of :func:`rimsim.data.catalogue`, a name of an
             installed package, or the path of a MovieLens folder, a folder with one log, a zip of either, or a CSV, TSV
             or Parquet file.
-        columns: Column of each role, where the names are not the usual ones:
-            ``"user=visitor,item=sku,time=at"``, or by position ``"user,item,value,time"``.
+        columns: Column of each role, if the names are not the usual names: ``"user=visitor,item=sku,time=at"``, or by
+            position ``"user,item,value,time"``.
         time_unit: Unit of numeric times. ``"auto"`` takes the unit in which most times lie between 1970 and 5138, and
             reads dates written as numbers, such as 20150131.
         items: A CSV or Parquet file with a row per item: an id and, where known, title, genres, year, release.

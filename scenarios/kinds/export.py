@@ -79,12 +79,12 @@ def export(
 
 
 def _written(run: Run, to: str, agent: str | None, seed: int | None, place: Path) -> str:
-    arm = logged_arm(run, agent, seed)
+    arm = logged_arm(run, agent, seed, whole=to != "minari")
     said = f"{len(arm.item):,} slates of {arm.agent}, seed {arm.seed}"
     if to == "minari":
         if arm.left_out:  # without them a step would not lead to the next
             raise ConfigError(
-                f"--to minari: {arm.left_out:,} slates of {arm.agent} have an empty position, so its "
+                f"--to minari: {arm.left_out:,} slates of {arm.agent} have an empty first position, so its "
                 "ledger cannot become trajectories. Export another agent, or use --to obp"
             )
         place.mkdir(parents=True, exist_ok=True)
@@ -139,33 +139,32 @@ class LoggedArm:
     position: Floats  # (n, k) chance that this item stood here; NaN where the agent does not say
     prefix: Floats  # (n, k) chance that the slate began so
     slate: Floats  # (n,) chance of the slate
-    left_out: int  # Number of slates with an empty position, or none filled
+    left_out: int  # Number of slates that are not among them, as positions are empty
 
 
-def logged_arm(run: Run, agent: str | None, seed: int | None) -> LoggedArm:
-    """Log of an arm; None: the first name, seed."""
+def logged_arm(run: Run, agent: str | None, seed: int | None, *, whole: bool = True) -> LoggedArm:
+    """Log of an arm; None: the first name, seed.
+
+    Without ``whole``, slates with an empty position stay, and repeat their first item there: for the environment such a
+    position is empty. Only an empty first position cannot be written so.
+    """
     name, chosen = agent or run.agents[0], run.seeds[0] if seed is None else seed
-    table = run.ledger
-    table = table[(table["agent"] == name) & (table["seed"] == chosen)]
-    table = table.sort_values(["round", "time", "arrival", "position"], kind="stable")
-    k = run.scenario.slate
-    keys = table["round"].to_numpy().astype(np.int64) << 48
-    _, first, filled = np.unique(keys + table["arrival"].to_numpy(), return_index=True, return_counts=True)
-    first = np.sort(first[filled == k])
-    rows = first[:, None] + np.arange(k)
+    table, known = (
+        part[(part["agent"] == name) & (part["seed"] == chosen)] for part in (run.ledger, run.arrivals)
+    )
+    known = known.sort_values(["round", "time", "arrival"], kind="stable").reset_index(drop=True)
+    n, k, of_round = len(known), run.scenario.slate, known.groupby("round")["time"]
+    table = table.merge(known[["round", "arrival"]].rename_axis("row").reset_index())
     names = ("item", "consumed", "propensity_position", "propensity_prefix", "propensity_slate")
-    columns = (np.asarray(table[name].to_numpy()[rows], np.float64) for name in names)
-    item, reward, position, prefix, slate = columns
-    known = run.arrivals
-    known = known[(known["agent"] == name) & (known["seed"] == chosen)]
-    known = known.sort_values(["round", "time", "arrival"], kind="stable").set_index(["round", "arrival"])
-    arrivals, of_round = len(known), known.groupby("round")["time"]
-    known["gone"] = of_round.cumcount() / of_round.transform("size")
-    heads = table.iloc[first]
-    known = known.loc[list(zip(heads["round"], heads["arrival"], strict=True))]
-    gone = known["gone"].to_numpy(np.float64)
-    run_gone = (heads["round"].to_numpy(np.float64) + gone) / run.scenario.rounds
-    context = np.column_stack([gone, run_gone, known["ground_intensity"].to_numpy(np.float64)])
+    filled = np.full((len(names), n, k), np.nan)
+    filled[:, table["row"], table["position"] - 1] = table[list(names)].to_numpy(np.float64).T
+    if not whole:
+        filled[0] = np.where(np.isnan(filled[0]), filled[0, :, :1], filled[0])
+    rows = ~np.isnan(filled[0]).any(1)
+    item, reward, position, prefix, slate = filled[:, rows]
+    gone = (of_round.cumcount() / of_round.transform("size")).to_numpy(np.float64)
+    run_gone = (known["round"].to_numpy(np.float64) + gone) / run.scenario.rounds
+    context = np.column_stack([gone, run_gone, known["ground_intensity"].to_numpy(np.float64)])[rows]
     events = run.catalogue.sort_values("item")["events"].to_numpy(np.float64)
     return LoggedArm(
         agent=name,
@@ -174,11 +173,11 @@ def logged_arm(run: Run, agent: str | None, seed: int | None) -> LoggedArm:
         context=context,
         popularity=np.log1p(events),
         item=item.astype(np.int64),
-        reward=reward,
+        reward=np.nan_to_num(reward),
         position=position,
         prefix=prefix,
         slate=slate[:, 0],
-        left_out=arrivals - len(first),
+        left_out=n - len(item),
     )
 
 

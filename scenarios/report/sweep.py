@@ -219,7 +219,7 @@ def matrix(
 ) -> pd.DataFrame:
     """Contrasts at each point, paired by seed, with signs.
 
-    A sign is significant at 5 % by Holm over the whole matrix. Without ``wanted``, the contrasts are :func:`contrasts`.
+    A sign is significant at 5% by Holm over the whole matrix. Without ``wanted``, the contrasts are :func:`contrasts`.
 
     Returns:
         Columns ``fields``, contrast, metric, agent, minus, mean, low, high, n, p, adjusted (p by Holm), sign (−1 or 1;

@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, eq=False)
 class RawEvents:
-    """n events in any order, as codes into distinct ids."""
+    """n events in any order, with ids as numbers."""
 
     source: str
     """Source, for messages."""
@@ -55,7 +55,7 @@ class RawEvents:
 
 @dataclass(frozen=True, eq=False)
 class RowBlock:
-    """n rows of a file, with the problems of some."""
+    """n rows of a file, and problems of bad rows."""
 
     lines: Ints
     """(n,) line or row of each in the file, from 1."""
@@ -101,10 +101,10 @@ class Collector:
         return math.nextafter(values.LATEST * values.UNITS[self.unit or "ns"], 0.0)
 
     def take(self, name: str, block: RowBlock) -> None:
-        """Take a block's rows, and report those with problems.
+        """Take the rows of a block, and report bad rows.
 
         Raises:
-            DataError: At the first bad row of the file ``name``, unless bad rows are to be skipped.
+            DataError: At the first bad row of the file ``name``, unless bad rows are skipped.
         """
         found = {**block.problems, "user": block.users.problems, "item": block.items.problems}
         problems: dict[int, str] = {}
@@ -207,7 +207,7 @@ def collected(
 ) -> tuple[Collector, values.Unit, T]:
     """Collector after reading, unit of times, and result of ``read``.
 
-    The source is read once more if a time turns out to be beyond the calendar, to name its row.
+    If a time is beyond the calendar, the source is read again to find its row.
     """
     found = read(collector)
     collector.require_one_unit(source)
@@ -221,8 +221,8 @@ def collected(
 def written_dates(source: str, time: Floats) -> Floats | None:
     """Seconds of dates such as 20150131, if times are dates.
 
-    As seconds such numbers would all lie within two weeks of August 1970, without any sign that they were misread.
-    A number of that size is a date by chance in one of twenty-five cases, so a majority of dates is no chance.
+    Read as seconds, such numbers would all lie within two weeks of August 1970, and nothing would show the mistake.
+    Only one number in twenty-five of that size is a date by chance, so a majority of dates is not chance.
 
     Raises:
         DataError: If most times are dates, but not all.
@@ -263,7 +263,7 @@ def assemble(
         users: Attributes of users, one row per ``id``; rows of users without events are kept only if
             ``min_user_events`` is 0.
         items: Attributes of items in the same form: ``id``, ``title``, ``genres``, ``year``, and ``release`` or
-            ``released`` where known (the latter counts only where the options ask for years).
+            ``released`` if known (``released`` is used only if the options ask for years).
 
     Raises:
         DataError: If nothing is left; the message says which step took the last event.
