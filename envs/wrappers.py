@@ -47,14 +47,14 @@ class Bonuses:
 class BonusAction(gymnasium.ActionWrapper[Any, Any, Any], gymnasium.utils.RecordConstructorArgs):
     """Ranks λ(x,y) plus a bonus per item, genre or group.
 
-    The action is a Box in [−1, 1]: −1 is no bonus, 1 is a bonus of c, the shortfall cost of one exposure, above which
-    a price is never worth its while. An item of several genres gets the mean of their bonuses.
+    The action is a Box in [−1, 1]: −1 is no bonus, and 1 is a bonus of c, the cost of a missing exposure. A larger
+    bonus would never raise the return. An item of several genres gets the mean of their bonuses.
 
     Args:
         env: ``RIMMarket-v0``, wrapped or not.
-        by: Sharing of a bonus: every ``item`` has its own, all items of a ``genre``, of a ``popularity`` group, or of a
-            popularity group as long as they still lack exposures (``shortfall``).
-        groups: Number of popularity groups, of equal size, least popular first; None: 10, or with ``shortfall`` one.
+        by: Items that share a bonus: each ``item`` alone, all items of a ``genre`` or of a ``popularity`` group, or
+            the items of a popularity group that still lack exposure (``shortfall``).
+        groups: Number of popularity groups of equal size, least popular first; None: 10, or 1 with ``shortfall``.
         lacking: Only items that still lack exposures get a bonus; ``shortfall`` implies it.
 
     Raises:
@@ -170,7 +170,7 @@ class CompactObservation(gymnasium.ObservationWrapper[Any, Any, Any], gymnasium.
         self.observation_space = spaces.Box(-1.0, 1.0, (len(COMPACT) + groups,), np.float32)
 
     def observation(self, observation: object) -> Float32s:  # noqa: ARG002  the market knows more
-        """Numbers of the waiting arrival; zeros after the last one."""
+        """Numbers of the waiting arrival; zeros after the last arrival."""
         if self._inner.market.done:
             return np.zeros(self.observation_space.shape or (), np.float32)
         return compact(self._inner.standing, self._groups)
@@ -191,9 +191,9 @@ def _mean(values: Floats) -> float:
 class MeasuredEpisode(gymnasium.Wrapper[Any, Any, Any, Any], gymnasium.utils.RecordConstructorArgs):
     """Puts ``info["measures"]`` into an episode's last step.
 
-    They are means over its rounds: ``return`` (rewards of a round), ``consumed`` (items a slate), ``undelivered``
-    (share of what is guaranteed, in its unit), ``coverage``, ``perplexity`` and ``effective_items``, as in
-    :mod:`rimsim.measures`.
+    They are means over the rounds of the episode: ``return`` (rewards of a round), ``consumed`` (items per slate),
+    ``undelivered`` (share of the guaranteed exposure, in its unit), ``coverage``, ``perplexity`` and
+    ``effective_items``, as in :mod:`rimsim.measures`.
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
@@ -206,14 +206,14 @@ class MeasuredEpisode(gymnasium.Wrapper[Any, Any, Any, Any], gymnasium.utils.Rec
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Open the market anew."""
+        """Reset the market."""
         told = self.env.reset(seed=seed, options=options)
         self._clear()
         self._rounds = []
         return told
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
-        """Act; the last step of an episode tells its measures."""
+        """Act; the last step of an episode reports its measures."""
         number, owing = self._inner.market.round, self._inner.market.open
         observation, reward, terminated, truncated, info = self.env.step(action)
         market = info["market"]

@@ -1,6 +1,6 @@
 """Errors that rimsim raises on purpose, and their wording.
 
-All are built from positional arguments alone, because SimPy rebuilds the exception of a failed process as
+All errors take positional arguments only, because SimPy rebuilds the exception of a failed process as
 ``type(error)(*error.args)``.
 """
 
@@ -39,8 +39,8 @@ class InfeasibleError(RimsimError):
 
     Args:
         message: One sentence.
-        items: Indices of a set of items whose floors together exceed the exposures that can reach them.
-        shortfall: Exposures, at least, that the set must fall short of; integral if positions count alike.
+        items: Indices of a set of items whose floors together exceed the exposures that these items can get.
+            shortfall: Number of exposures by which they exceed it; a whole number if positions count the same.
     """
 
     def __init__(self, message: str, items: tuple[int, ...] = (), shortfall: float = 0) -> None:
@@ -50,7 +50,7 @@ class InfeasibleError(RimsimError):
 
 
 class MarketError(RimsimError):
-    """Market driven out of order, or another market's state."""
+    """Market called in a wrong order, or another market's state."""
 
 
 class ArrivalsError(MarketError):
@@ -62,7 +62,7 @@ class AgentError(RimsimError):
 
 
 class ArmsError(AgentError):
-    """Failed arms of a run, while the others are complete.
+    """Failed arms of a run; all other arms are complete.
 
     Args:
         message: One line per arm.

@@ -436,7 +436,9 @@ def test_a_run_whose_state_cannot_be_read_is_not_resumed(stopped):
     with np.load(path) as arrays:
         rest = {name: arrays[name] for name in arrays.files if name != "bound_price"}
     np.savez(path, **rest)
-    refused(ArmsError, r"arm\.npz: the state of the arm cannot be read: .*bound_price", resume, stopped, workers=1)
+    refused(
+        ArmsError, r"arm\.npz: the state of the arm cannot be read: .*bound_price", resume, stopped, workers=1
+    )
 
 
 @cases(

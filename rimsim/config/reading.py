@@ -143,7 +143,7 @@ def read_scenario(path: Path) -> ScenarioConfig:
     The file's name is the default ``name``. Relative paths in the file begin at its folder.
 
     Raises:
-        ConfigError: If the file is missing, is no YAML, or does not describe a scenario.
+        ConfigError: If the file is missing, is not YAML, or does not describe a scenario.
     """
     try:
         text = path.read_text(encoding="utf-8")

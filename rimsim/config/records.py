@@ -1,6 +1,6 @@
 """Scenarios and their parts as typed, frozen records.
 
-Every field has its default, its range and its meaning here and nowhere else; ``docs/scenarios.md`` is made from them.
+The default, range and meaning of every field are defined here only; ``docs/scenarios.md`` is made from them.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ ItemChoice = Annotated[
 class LogOptions:
     """Log, and the selection of its events, for :func:`rimsim.data.load`.
 
-    The order is fixed: value, then time, then the two minima. Of the minima, items go first, then users. Both are
-    repeated until nothing more falls out, so that both hold in the log.
+    Events are selected by value, then by time, then by the minima of items and of users. The last two steps repeat
+    until both minima hold.
     """
 
     source: str = "ml-latest-small"
@@ -170,8 +170,8 @@ class AudienceConfig:
 class CampaignConfig:
     """Exposures, or a share, required of some items together.
 
-    They count within a time and among an audience. Each round that the campaign touches asks for its part, and for what
-    rounds before it left undelivered.
+    Exposures count within a period and for an audience. In each round of the campaign, its part and the shortfall of
+    earlier rounds are due.
     """
 
     name: str = Field(min_length=1)

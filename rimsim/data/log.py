@@ -57,6 +57,8 @@ class ReadReport:
     """Rows whose time is earlier than that of the row before; the log is sorted nevertheless."""
     notes: tuple[str, ...] = ()
     """Sentences on byte-order marks, mixed line ends and rows left out."""
+    warnings: tuple[str, ...] = ()
+    """Sentences on likely mistakes, with remedies."""
 
     def text(self) -> str:
         """Report in some lines."""
@@ -68,7 +70,7 @@ class ReadReport:
             lines += [f"  {row}" for row in self.bad_rows]
         if self.backwards:
             lines.append(f"times go backwards at {self.backwards:,} rows; the log is sorted by time")
-        return "\n".join([*lines, *self.notes])
+        return "\n".join([*lines, *self.notes, *(f"warning: {text}" for text in self.warnings)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,8 +99,8 @@ class Sessions:
 class EventLog:
     """Log of n events, with tables of users and items.
 
-    Events are sorted by (time, user, item). Users and items are indices into the tables, so that a log cut by time
-    keeps the meaning of its indices.
+    Events are sorted by (time, user, item). Users and items are indices into the tables, so the indices keep their
+    meaning if the log is cut by time.
     """
 
     user: Ints
@@ -157,7 +159,7 @@ class EventLog:
 
     @cached_property
     def by_user(self) -> Ints:
-        """(n,) positions of events by user, each user's by time."""
+        """(n,) positions of events, sorted by user and time."""
         return np.argsort(self.user, kind="stable")
 
     @cached_property
@@ -231,7 +233,7 @@ class LaterSessions:
         return len(self.user)
 
     def every(self, step: int) -> LaterSessions:
-        """Cut of every ``step``-th user, with the past of all."""
+        """Cut of every ``step``-th user, with everybody's past."""
         if step == 1:
             return self
         user = self.user[::step]
@@ -249,7 +251,7 @@ def later_sessions(
     Args:
         log: Log to cut.
         gap: An inactivity gap longer than this ends a session.
-        seed: Seed; each user's draw is its own, whoever else is in the log.
+        seed: Seed. The sampled session of a user does not depend on other users.
         after: Share of the user's events that come before the sessions that can be sampled.
 
     Raises:

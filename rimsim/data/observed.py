@@ -1,6 +1,6 @@
 """Tables of observed answers of users to items.
 
-The items were not chosen for or by the users, or are all items.
+Either the items were chosen at random, or users answered about all items.
 """
 
 from __future__ import annotations
@@ -66,7 +66,8 @@ class ObservedTable:
     def matched(self, log: EventLog) -> ObservedTable:
         """Table with the numbers of a log's users and items.
 
-        Answers of users or items that the log does not know fall out. Ids are compared as texts: 7 and "7" are equal.
+        Answers of users or about items that are not in the log are left out. Ids are compared as texts: 7 and "7" are
+        equal.
 
         Raises:
             DataError: If none is left.
@@ -95,8 +96,8 @@ class ObservedTable:
     def known_part(self, log: EventLog) -> EventLog:
         """Log of events whose user and item have answers.
 
-        Users and items are renumbered. A market that a table answers needs this where the log has users and items
-        without answers, as KuaiRec's small matrix has.
+        Users and items are renumbered. A market that answers from the table needs this if the log also has users and
+        items without answers, as with KuaiRec's small matrix.
 
         Raises:
             DataError: If nothing is left.
@@ -120,8 +121,8 @@ class ObservedTable:
     def as_log(self, taken_at: float) -> EventLog:
         """Log of the answers of at least ``taken_at``.
 
-        It serves tables without a log with times, such as Coat's. The answers of a user without times are a day apart,
-        in the order of the item ids, so that each is its own session.
+        Use it for tables without times, such as Coat's. Answers of a user without times are a day apart, in the order
+        of the item ids, so that each is a separate session.
 
         Raises:
             DataError: If nothing was taken.
@@ -167,19 +168,19 @@ def load_observed(
 ) -> ObservedTable:
     """Read a table of observed answers, such as KuaiRec's.
 
-    Known layouts are KuaiRec, KuaiRand, Coat and Yahoo! R3. Of several answers to one pair the earliest counts
-    (without times, the first of the file).
+    Known layouts are KuaiRec, KuaiRand, Coat and Yahoo! R3. If a user answered several times about an item, the
+    earliest answer counts (without times, the first of the file).
 
     Args:
-        path: A file, a folder or a zip. Of a folder with a known layout, the file with answers to items that were not
-            chosen is read, such as ``small_matrix.csv``, ``log_random_….csv`` or ``test.ascii``.
+        path: A file, a folder or a zip. In a folder with a known layout, the file with answers to random items is
+            read, such as ``small_matrix.csv``, ``log_random_….csv`` or ``test.ascii``.
         columns: Column of each role: ``"user=who,item=what,value=liked,time=at"``, or by position
             ``"user,item,value"``; None: by the layout, or a header with usual names.
         value: Another column of values than the layout's, such as ``"long_view"`` of KuaiRand.
         separator: Between fields of a text; found by itself for comma, tab, semicolon, ``|`` and ``::``.
         encoding: Encoding of a text; None for UTF-8, or the encoding of a byte-order mark.
-        shown_at_random: True if the items shown did not depend on preferences. None: by the layout; a table of no known
-            layout counts as such if at least 90 % of its pairs are observed.
+        shown_at_random: True if the shown items did not depend on preferences. None: as the layout says; without a
+            known layout, true if at least 90% of all pairs are observed.
 
     Raises:
         DataError: If the table cannot be read; the message names file and line or column, the value found and the
@@ -203,7 +204,9 @@ def load_observed(
                 return _read_matrix(stream, collector)
 
         unit = layout.unit if columns is None else None
-        collector, unit_found, reading = collected(read, Collector(ANSWERS, unit, largest_value=largest))
+        collector, unit_found, reading = collected(
+            read, Collector(ANSWERS, unit, largest_value=largest), source
+        )
         answers = collector.events(container.label(member), "s" if reading.times == "iso" else unit_found)
     finally:
         container.close()

@@ -8,6 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final, Literal, TypedDict, Unpack
 
+import numpy as np
+
 from rimsim.config import LogOptions
 from rimsim.config.reading import record_from
 from rimsim.data.downloads import catalogue, data_folder, downloaded
@@ -19,6 +21,7 @@ from rimsim.data.readers.events import Collector, assemble, collected, selected,
 from rimsim.data.readers.layouts import find_log, read_rows
 from rimsim.data.readers.tables import TextForm
 from rimsim.data.readers.values import UNITS, Unit
+from rimsim.data.suspicions import suspicions_of
 from rimsim.entry_points import places
 from rimsim.errors import ConfigError, DataError, nearest
 from rimsim.plugs import imported
@@ -51,16 +54,16 @@ def load(
 ) -> EventLog:
     """Read a log.
 
-    The same events give the same log whatever their order and container: it is sorted by (time, user, item, value),
-    users and items are numbered by their sorted ids (numbers by size, texts by code points), and ids that are all
-    written like whole numbers are whole numbers.
+    The same events give the same log, in any order and any file format. The log is sorted by (time, user, item,
+    value). Users and items are numbered by their sorted ids (numbers by size, texts by code points). If all ids are
+    written like whole numbers, they are whole numbers.
 
     Args:
         source: ``"ml-latest-small"`` (embedded), a downloaded name of :func:`rimsim.data.catalogue`, a name of an
             installed package, or the path of a MovieLens folder, a folder with one log, a zip of either, or a CSV, TSV
             or Parquet file.
-        columns: Column of each role, where the names are not the usual ones:
-            ``"user=visitor,item=sku,time=at"``, or by position ``"user,item,value,time"``.
+        columns: Column of each role, if the names are not the usual names: ``"user=visitor,item=sku,time=at"``, or by
+            position ``"user,item,value,time"``.
         time_unit: Unit of numeric times. ``"auto"`` takes the unit in which most times lie between 1970 and 5138, and
             reads dates written as numbers, such as 20150131.
         items: A CSV or Parquet file with a row per item: an id and, where known, title, genres, year, release.
@@ -118,6 +121,7 @@ def _read(
         collector, unit_found, reading = collected(
             lambda collector: read_rows(container, layout.events, collector, roles, form),
             Collector(roles.kind, unit, skip_bad_rows=options.skip_bad_rows),
+            name,
         )
         users, item_table = read_tables(container, layout, collector, items)
     finally:
@@ -144,7 +148,11 @@ def _read(
         backwards=collector.backwards,
         notes=notes,
     )
-    return dataclasses.replace(assemble(events, options, users, item_table), report=report)
+    log = assemble(events, options, users, item_table)
+    if name != EMBEDDED:  # few of its items are known well, which its scenarios take into account
+        before = np.bincount(events.item)
+        report = dataclasses.replace(report, warnings=suspicions_of(log, before, options.min_item_events))
+    return dataclasses.replace(log, report=report)
 
 
 def container_of(name: str) -> containers.Container:

@@ -24,17 +24,16 @@ def write(log: EventLog, path: str | os.PathLike[str]) -> None:
     """Write a log to a file or a folder.
 
     A file (``.csv``, ``.tsv`` or ``.parquet``) holds the events: user, item, timestamp (seconds), value. A
-    folder (any other name) holds ``events.parquet``, ``items.parquet`` and ``users.parquet``, so that titles,
-    genres, years, release times and, read with ``min_item_events=0, min_user_events=0``, items and users
-    without events come back too. Times from the year 5138 on come back only with ``time_unit="s"``.
+    folder (any other name) holds ``events.parquet``, ``items.parquet`` and ``users.parquet``, so that titles, genres,
+    years and release times are kept. Items and users without events are kept if the folder is read with
+    ``min_item_events=0, min_user_events=0``. Times from the year 5138 on need ``time_unit="s"``.
 
     Args:
         log: Log to write.
         path: Target; a file is replaced, a folder must not exist.
 
     Raises:
-        DataError: If an id cannot be told from a missing one or breaks the line, or the path cannot be
-            written.
+        DataError: If an id looks like a missing id or contains a line break, or the path cannot be written.
     """
     target = Path(path)
     _check_ids(log.users, "user")

@@ -122,7 +122,7 @@ class LayerFit:
     second order, and of each item the events that came and those expected without δ. exp(δ) has a gamma prior of mean
     ``mean`` and shape ``shape``, one for items that the warm-up has seen and one for the others. Both are estimated by
     marginal likelihood, which is negative binomial (as in DuMouchel 1999, "Bayesian Data Mining in Large Frequency
-    Tables", with one gamma law in place of a mixture of two).
+    Tables", with one gamma law instead of a mixture of two).
     """
 
     memory: float

@@ -103,7 +103,7 @@ class AsLogged:
     """Control that trains on the logged sessions behind the visits.
 
     The visitors are the arm's own, in the states in which they came, so that only their consumptions differ: events are
-    sampled from all that these sessions hold, as many as an arm had. Where they hold too few, or visits stand for no
+    sampled from all that these sessions hold, as many as an arm had. If they hold too few, or visits stand for no
     session of the warm-up log, more sessions of it are sampled. Nothing was shown, so there are no impressions.
     """
 

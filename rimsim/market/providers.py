@@ -301,7 +301,7 @@ def make_providers(scenario: ScenarioConfig) -> Provider:
     """Providers of a scenario.
 
     Raises:
-        ConfigError: If ``providers.kind`` or one of ``providers.options`` is unknown, or is no provider.
+        ConfigError: If ``providers.kind`` or one of ``providers.options`` is unknown, or is not a provider.
     """
     config, methods = scenario.providers, ("opening", "end_of_round")
     plug = make_plug(config.kind, "providers.kind", BUILT_IN, methods, dict(config.options), scenario)

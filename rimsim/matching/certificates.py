@@ -9,7 +9,7 @@ alone. For bonuses w = −v in the box [0, c] (field notation: required exposure
 by weak duality: the penalty −c·(b − E)₊ is the minimum of w·(E − b) over w in [0, c]. So the gap D − V is
 valid for any slates and any w in the box.
 
-Where an exposure at position r counts g_r (non-increasing), in scores and in E, the users' part is Σ_r g_r·(r-th
+If an exposure at position r counts g_r (non-increasing), in scores and in E, the users' part is Σ_r g_r·(r-th
 largest (s + w)₊): of two items, the larger s + w belongs at the position that counts more.
 """
 
@@ -46,7 +46,7 @@ class Certificate:
     score: float
     """Σ scores over the slates."""
     shortfall: float
-    """Σ (b − E)₊ over items and rows; a whole number of exposures where positions count alike."""
+    """Σ (b − E)₊ over items and rows; a whole number of exposures where positions count the same."""
     shortfall_share: float
     """The shortfall as a share of Σ b; 0 if nothing is required."""
     excess: float

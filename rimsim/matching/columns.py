@@ -154,7 +154,7 @@ def solve_in_chunks(
 
     Raises:
         InfeasibleError: If hard floors are still not met after the last look.
-        ModelError: If the scorer returns numbers that are no scores.
+        ModelError: If the scorer returns numbers that are not scores.
     """
     n, m = scores.shape
     hard = np.isinf(problem.cost)

@@ -1,6 +1,6 @@
 """Prices and slates of the offline problem.
 
-Positions that count alike are a case for the auction, others for the smoothed dual.
+Positions that count the same are a case for the auction, others for the smoothed dual.
 """
 
 from __future__ import annotations
@@ -128,9 +128,9 @@ def solve_prices(
 ) -> DualPrices:
     """Prices of :func:`solve_dual` alone, without integral slates.
 
-    At these prices D is within ``tol`` of its least value. Where positions weigh differently or rows are given, whole
+    At these prices D is within ``tol`` of its least value. If positions weigh differently or rows are given, whole
     slates would take most of the time, and are not sought: D is compared with the smoothed D_τ, whose least value is
-    below that of D. Otherwise the auction makes slates on the way. Where D alone is wanted (``for_bound``), as for a
+    below that of D. Otherwise the auction makes slates on the way. If D alone is wanted (``for_bound``), as for a
     certificate, the search ends as soon as D is within ``tol``, in half the time: prices then still move along where D
     is flat, and exposures with them. All other arguments are those of :func:`solve_dual`.
 

@@ -187,7 +187,7 @@ class RoundFacts:
     estimated_decay: float | None = None
     """γ of examination as the platform estimates it at the round's end; None where it is given or unknown."""
     decay_error: float | None = None
-    """Half the 95 % interval of that estimate."""
+    """Half the 95% interval of that estimate."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

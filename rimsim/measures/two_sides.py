@@ -54,7 +54,7 @@ def awrf(exposure: ArrayLike, target: ArrayLike) -> float:
 
 
 def long_tail(popularity: ArrayLike) -> Bools:
-    """(M,) items outside the most popular ones with 80 % of events."""
+    """(M,) items outside the most popular ones with 80% of events."""
     events = as_counts(popularity, "popularity")
     order = np.argsort(-events, kind="stable")
     before = np.cumsum(events[order]) - events[order]

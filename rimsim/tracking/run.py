@@ -248,7 +248,7 @@ def write_summary(
 ) -> list[Path]:
     """Write every agent's bands over seeds; list their folders.
 
-    A band is a 95 % interval of the mean; with two or three seeds it is from the lowest to the highest, with one the
+    A band is a 95% interval of the mean; with two or three seeds it is from the lowest to the highest, with one the
     line itself. Older event files are replaced.
 
     Rounds have columns agent, seed, round, metric, value, of which metrics without a band are left out; parts, of what

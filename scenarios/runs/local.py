@@ -267,7 +267,7 @@ def stopping_on_request() -> Iterator[None]:
 def errors_of_interrupts() -> Iterator[None]:
     """Context manager that turns errors of interrupts back into them.
 
-    Where a signal falls into a compiled function as it hands over an array, Python makes a SystemError of it; other
+    If a signal falls into a compiled function as it hands over an array, Python makes a SystemError of it; other
     libraries, and users' own code, may do the like.
 
     Raises:

@@ -60,7 +60,7 @@ _PATIENCE = 2.0
 def on_ray(address: str | None, workers: int | None) -> Iterator[None]:
     """Context manager that connects to Ray or starts one.
 
-    Where this process is connected already, that connection is used and left open.
+    If this process is connected already, that connection is used and left open.
 
     Args:
         address: Address of a cluster, ``auto`` or ``host:port``; None: start one.

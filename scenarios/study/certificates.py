@@ -80,7 +80,7 @@ def certified(closed: Round, hindsight: HindsightPrices) -> Certificate:
     """Certificate of a round's slates: V, D(w) and the gap.
 
     Scores are those of the model that served the round, from the states in which the arrivals came. Any price gives a
-    valid bound, but a loose one would be read as a loss of the agent; so the round is solved in hindsight. Where the
+    valid bound, but a loose one would be read as a loss of the agent; so the round is solved in hindsight. If the
     states are too many to be held at once, evenly spaced ones are solved, while V and D(w) are those of all, scored
     block by block. Deficits of groups and campaigns cost c like those of items; slates of the bound keep all caps.
     """

@@ -52,7 +52,7 @@ def read_tables(
 ) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
     """Tables of a log's users and items, if any.
 
-    ``items`` is the path of another table of items. The collector holds the events, and takes bad rows of the tables.
+    ``items`` is the path of another table of items. The collector has the events, and records bad rows of the tables.
     """
     users = item_table = None
     if layout.users is not None:
@@ -76,8 +76,8 @@ def _read_items(
 ) -> pd.DataFrame:
     """Row per item: id, title, genres, year, release times.
 
-    A table without a form is a CSV or Parquet with a header. The member ``genres`` names the genres of flags, one
-    ``name|number`` a line. Release times are in seconds, where the file has them.
+    A table without a form is a CSV or Parquet with a header. The member ``genres`` has the names of the genre flags,
+    one ``name|number`` per line. Release times are in seconds, where the file has them.
     """
     label = container.label(member)
     names, rows = _rows(container, member, form)

@@ -1,7 +1,7 @@
 """Containers of files: folders, zips and single files.
 
-Nothing is ever unpacked to disk. A zip is refused as a whole if a member would leave its folder, is a link, is locked
-or swells absurdly. A member of a folder is refused if it is a link that leads out of the folder.
+Nothing is ever unpacked to disk. A zip is refused as a whole if a member would leave its folder, is a link, is
+encrypted or expands too much. A member of a folder is refused if it is a link that leads out of the folder.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ PACKED: Final[dict[str, Callable[[BinaryIO], object]]] = {
 
 
 class Stream:
-    """Bytes of a member, read once, of bounded size."""
+    """Bytes of a member, read once, up to a limit."""
 
     def __init__(self, name: str, raw: BinaryIO, packed_bytes: int) -> None:
         self.name = name
@@ -54,7 +54,7 @@ class Stream:
         """Next bytes, at most ``size``; none at the end.
 
         Raises:
-            DataError: If the container is damaged, or expands absurdly.
+            DataError: If the container is damaged, or expands too much.
         """
         with raised_as(DataError, self.name, _DAMAGED, _BROKEN):
             chunk = self._raw.read(size)

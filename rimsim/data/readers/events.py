@@ -16,9 +16,11 @@ from rimsim.arrays import Array, Bools, Float32s, Floats, Ints, Ints32
 from rimsim.config import LogOptions
 from rimsim.data.log import BadRow, EventLog
 from rimsim.data.readers import values
-from rimsim.data.readers.columns import Role, TableKind
+from rimsim.data.readers.columns import EVENTS, Role, TableKind
 from rimsim.errors import DataError, refuse
 
+_MIXED: Final = 0.01
+"""Share of times in another unit from which a log is refused."""
 BAD_ROWS_SHOWN: Final = 10
 """Bad rows that a report shows."""
 _BOUNDS: Final[tuple[tuple[values.Unit, float], ...]] = (
@@ -33,7 +35,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, eq=False)
 class RawEvents:
-    """n events in any order, as codes into distinct ids."""
+    """n events in any order, with ids as numbers."""
 
     source: str
     """Source, for messages."""
@@ -53,7 +55,7 @@ class RawEvents:
 
 @dataclass(frozen=True, eq=False)
 class RowBlock:
-    """n rows of a file, with the problems of some."""
+    """n rows of a file, and problems of bad rows."""
 
     lines: Ints
     """(n,) line or row of each in the file, from 1."""
@@ -99,10 +101,10 @@ class Collector:
         return math.nextafter(values.LATEST * values.UNITS[self.unit or "ns"], 0.0)
 
     def take(self, name: str, block: RowBlock) -> None:
-        """Take a block's rows, and report those with problems.
+        """Take the rows of a block, and report bad rows.
 
         Raises:
-            DataError: At the first bad row of the file ``name``, unless bad rows are to be skipped.
+            DataError: At the first bad row of the file ``name``, unless bad rows are skipped.
         """
         found = {**block.problems, "user": block.users.problems, "item": block.items.problems}
         problems: dict[int, str] = {}
@@ -150,7 +152,8 @@ class Collector:
         """
         row = BadRow(file, line, problem)
         if not self.skip_bad_rows:
-            raise DataError(str(row))
+            skip = ". To leave bad rows out, set skip_bad_rows (--skip-bad-rows)"
+            raise DataError(f"{row}{skip if self.kind is EVENTS else ''}")
         self.skipped += 1
         if len(self.bad_rows) < BAD_ROWS_SHOWN:
             self.bad_rows.append(row)
@@ -158,6 +161,19 @@ class Collector:
     def likely_unit(self) -> values.Unit:
         """Unit in which most times fit; seconds if in doubt."""
         return max(self._votes, key=lambda unit: self._votes[unit])
+
+    def require_one_unit(self, source: str) -> None:
+        """Refuse times in two units, unless the unit was given.
+
+        Raises:
+            DataError: If more than a hundredth of the times fit another unit than most.
+        """
+        (most, count), (other, fewer) = sorted(self._votes.items(), key=lambda vote: -vote[1])[:2]
+        if self.unit is None and not self.skip_bad_rows and fewer > _MIXED * (count + fewer):
+            raise DataError(
+                f"{source}: {count:,} times fit {most} since 1970, {fewer:,} fit {other}. Write all times in one unit, "
+                f"or name it: rimsim.data.load(…, time_unit={most!r})"
+            )
 
     def beyond(self, unit: values.Unit) -> bool:
         """True if a time is after the year 9999."""
@@ -186,12 +202,15 @@ class Collector:
         return RawEvents(source, user, item, time, value, user_ids, item_ids)
 
 
-def collected(read: Callable[[Collector], T], collector: Collector) -> tuple[Collector, values.Unit, T]:
+def collected(
+    read: Callable[[Collector], T], collector: Collector, source: str
+) -> tuple[Collector, values.Unit, T]:
     """Collector after reading, unit of times, and result of ``read``.
 
-    The source is read once more if a time turns out to be beyond the calendar, to name its row.
+    If a time is beyond the calendar, the source is read again to find its row.
     """
     found = read(collector)
+    collector.require_one_unit(source)
     unit = collector.unit or collector.likely_unit()
     if collector.beyond(unit):
         collector = dataclasses.replace(collector, unit=unit)
@@ -202,8 +221,8 @@ def collected(read: Callable[[Collector], T], collector: Collector) -> tuple[Col
 def written_dates(source: str, time: Floats) -> Floats | None:
     """Seconds of dates such as 20150131, if times are dates.
 
-    As seconds such numbers would all lie within two weeks of August 1970, without any sign that they were misread.
-    A number of that size is a date by chance in one of twenty-five cases, so a majority of dates is no chance.
+    Read as seconds, such numbers would all lie within two weeks of August 1970, and nothing would show the mistake.
+    Only one number in twenty-five of that size is a date by chance, so a majority of dates is not chance.
 
     Raises:
         DataError: If most times are dates, but not all.
@@ -244,7 +263,7 @@ def assemble(
         users: Attributes of users, one row per ``id``; rows of users without events are kept only if
             ``min_user_events`` is 0.
         items: Attributes of items in the same form: ``id``, ``title``, ``genres``, ``year``, and ``release`` or
-            ``released`` where known (the latter counts only where the options ask for years).
+            ``released`` if known (``released`` is used only if the options ask for years).
 
     Raises:
         DataError: If nothing is left; the message says which step took the last event.

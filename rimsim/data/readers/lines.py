@@ -1,8 +1,9 @@
 """Blocks of lines, cut into fields and read by columns.
 
-Arrow cuts blocks of lines into texts and casts whole columns of them. It reports rows of another width. A block that
-is no text, or whose rows do not add up to its lines, is cut line by line. Fields that a cast refuses are read one by
-one by the reference in ``values``, which says what is wrong. So a bad row is named by its line and costs little.
+Arrow splits blocks of lines into fields and converts whole columns. It reports rows with another number of fields. A
+block that is not text, or whose rows and lines differ in number, is split line by line. Fields that Arrow cannot
+convert are read one by one by ``values``, which reports the problem. So a bad row is reported with its line and takes
+little time.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from rimsim.errors import ConfigError, DataError, refuse
 BLOCK_BYTES: Final = 8 * 2**20
 """Bytes read at a time; a reader holds a small multiple of it in memory."""
 LONGEST_LINE: Final = 2**20
-"""Bytes of a line; a longer one means that the file is no log."""
+"""Bytes of a line; a longer one means that the file is not a log."""
 
 # The longer marks first: the one of UTF-32 (little end) begins with the one of UTF-16.
 _MARKS: Final = (
@@ -273,7 +274,7 @@ class Cutter:
         )
 
     def _cut_line_by_line(self, block: Block) -> CutBlock:
-        """Rows of a block that Arrow does not take."""
+        """Rows of a block that Arrow cannot read."""
         rows: dict[int, list[str]] = {}
         uncut: dict[int, str] = {}
         for place, line in enumerate(block.text.split(b"\n"), start=block.first_line):
@@ -334,7 +335,7 @@ def moments_of(texts: pa.Array, name: str) -> tuple[Floats, dict[int, str]]:
 def _read_again(
     texts: pa.Array, numbers: Floats, odd: Bools, read: Callable[[str], float]
 ) -> tuple[Floats, dict[int, str]]:
-    """Numbers, the odd ones read one by one, and problems."""
+    """Numbers of a column, and problems of bad fields."""
     problems: dict[int, str] = {}
     for row in np.flatnonzero(odd).tolist():
         try:

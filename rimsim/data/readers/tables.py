@@ -115,7 +115,7 @@ def sniff(first: bytes, where: str, roles: ColumnRoles, separator: str | None) -
 
     Raises:
         DataError: If the separator is unknown or a column is missing.
-        ConfigError: If the given separator is none.
+        ConfigError: If the given separator is not valid.
     """
     if separator is not None and (
         not isinstance(separator, str)
@@ -175,7 +175,7 @@ def _is_data(names: list[str], roles: ColumnRoles) -> bool:
 
 
 def _kind_of(field: str) -> TimeKind | None:
-    """Kind of a time, or None if it is none."""
+    """Kind of a time, or None for another text."""
     if holds_number(field):
         return "number"
     try:
@@ -266,7 +266,7 @@ def opened(file: Path | BytesIO, name: str) -> pq.ParquetFile:
     """Parquet file of a name.
 
     Raises:
-        DataError: If it is no Parquet, or damaged.
+        DataError: If it is not Parquet, or damaged.
     """
     with raised_as(DataError, name, "this is not a readable Parquet file", _BROKEN, 160):
         return pq.ParquetFile(file)
@@ -364,7 +364,7 @@ class _BatchReader:
 
 
 def _value_kind(kind: pa.DataType) -> pa.DataType:
-    """Type of a column's values, which may be numbered words."""
+    """Type of a column's values, numbered words included."""
     return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
@@ -382,7 +382,7 @@ def _is_number(kind: pa.DataType) -> bool:
 
 
 def _floats(column: pa.Array) -> Floats:
-    """Numbers of a column; NaN where there is none."""
+    """Numbers of a column; NaN where a number is missing."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     return np.asarray(column.cast(pa.float64(), safe=False).fill_null(np.nan).to_numpy(zero_copy_only=False))

@@ -1,7 +1,7 @@
 """Values of fields: numbers, moments, and ids of any type.
 
-The functions of a single field are the reference. The block reader is faster, and accepts a field only if they accept
-it with the same result. They read every other field, and say what is wrong with it.
+The functions for a single field define which values are valid. The block reader is faster, and accepts a field only if
+these functions would give the same result. They read all other fields, and report the problem.
 """
 
 from __future__ import annotations
@@ -178,8 +178,8 @@ class Words:
 def canonical(ids: list[str]) -> Ids:
     """Ids as int64 if all are whole, else texts.
 
-    A whole number has no leading zeros, no plus and 64 bits. So ``7`` and ``07`` stay two ids, and a log has the same
-    ids in any container.
+    A whole number has no leading zeros, no plus sign and at most 64 bits. So ``7`` and ``07`` are different ids, and a
+    log has the same ids in any file format.
     """
     if all(_WHOLE.fullmatch(text) for text in ids):
         numbers = [int(text) for text in ids]

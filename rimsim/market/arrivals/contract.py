@@ -63,7 +63,7 @@ class ArrivalProcess(Protocol):
         """Arrivals of a round.
 
         Args:
-            number: The round, from 0. Where users are not kept, −1 asks for states of the past, on which the prices
+            number: The round, from 0. If users are not kept, −1 asks for states of the past, on which the prices
                 of round 0 are solved.
         """
 

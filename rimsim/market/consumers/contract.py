@@ -325,7 +325,7 @@ def response_of(consumer: Consumer, visits: SlateVisits, slates: Ints) -> Respon
     """Response of visits to slates (n, k), checked.
 
     Raises:
-        MarketError: If it is no response, or has wrong shapes, types or values.
+        MarketError: If it is not a response, or has wrong shapes, types or values.
     """
     response = consumer.respond(visits, slates)
     if not isinstance(response, Response):

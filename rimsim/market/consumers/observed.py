@@ -122,7 +122,7 @@ class Observed:
 
     Raises:
         DataError: If the table cannot be read.
-        ConfigError: If a value is no probability, or the scenario multiplies intensities, of which there are none.
+        ConfigError: If a value is not a probability, or the scenario multiplies intensities, of which there are none.
     """
 
     needs_truth = False

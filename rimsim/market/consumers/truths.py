@@ -343,7 +343,7 @@ def _slates(held: HeldOut, logits: Iterable[Float32s], gap: str) -> list[tuple[I
 def _agreement(slates: list[tuple[Ints, Worth]], share: Floats, size: Floats) -> float | None:
     """Agreement of a truth on settled pairs; None without any.
 
-    Later sessions settle a pair where its difference of precision is beyond its 95 % interval over users.
+    Later sessions settle a pair where its difference of precision is beyond its 95% interval over users.
     """
     seen = _DECAY ** np.arange(slates[0][0].shape[1])
     utility = []

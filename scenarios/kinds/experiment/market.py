@@ -62,7 +62,7 @@ def play_experiment(
 ) -> list[WorldRound]:
     """Rounds of a market on which two agents have arms.
 
-    Where training is diverted, the market is kept twice, in step: the same visitors, slates and consumptions, under two
+    If training is diverted, the market is kept twice, in step: the same visitors, slates and consumptions, under two
     models, each of which learns from its own arm and scores the states for its own agent.
     """
     actors = [make_agent(text) for text in agents]

@@ -350,7 +350,7 @@ def _no_better(agreed: float | None, bars: Mapping[str, float | None]) -> bool:
 
 
 def _intervals(evidence: evidence_of.Evidence) -> pd.DataFrame:
-    """Table of means with 95 % intervals over users.
+    """Table of means with 95% intervals over users.
 
     A user's draws are averaged first, so that the n users are independent.
     """
@@ -367,7 +367,7 @@ def _intervals(evidence: evidence_of.Evidence) -> pd.DataFrame:
 def _pairs(evidence: evidence_of.Evidence) -> pd.DataFrame:
     """Table of pairs of models, the really better first.
 
-    ``difference`` is of real precision, with its paired 95 % interval over users; ``simulated`` is of utility.
+    ``difference`` is of real precision, with its paired 95% interval over users; ``simulated`` is of utility.
     """
     rows = []
     for truth, pair in product(evidence.utility, pairs_of(evidence.by_user())):

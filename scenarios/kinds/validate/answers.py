@@ -105,7 +105,7 @@ class ObservedEvidence:
     probability: Floats  # (s, n) calibrated probabilities of a yes, each from other users' answers
 
     def table(self) -> pd.DataFrame:
-        """Table of means with 95 % intervals over users.
+        """Table of means with 95% intervals over users.
 
         ``decile_1_predicted`` and ``decile_1_taken`` are the mean probability and the share of yes of the tenth of the
         answers with the smallest probabilities; ``calibration_error`` is the mean distance of the two.
@@ -289,7 +289,7 @@ def answer_likelihoods(user: Ints, probability: Floats, taken: Bools, n_users: i
 
 
 def ratio_interval(total: Floats, count: Floats) -> Interval:
-    """Quotient of sums with its linearised 95 % interval."""
+    """Quotient of sums with its linearised 95% interval."""
     there = count > 0
     n, all_counts = int(there.sum()), float(count.sum())
     if not n:
