@@ -466,7 +466,7 @@ def test_the_command_leaves_a_folder_that_says_all(run, capsys):
     assert "Who pays" in printed
     assert "What floors cost" in printed
     assert (pictures / "fronts.png").read_bytes() == before
-    found = backtest_sentences(run.table)
+    found = backtest_sentences(run.table, run.config.split.overlap)
     assert found[0].startswith("Best at recommending items to users: ")
     assert found[0].replace("`", "") in printed[: printed.index("Item recommendation,")]
     assert main(["report", str(run.folder), "--markdown"]) == 0
@@ -497,13 +497,13 @@ TIED = "user,item,time\n" + "".join(f"{n % 6},{n // 6},{1000 + n % 6}\n" for n i
     ("--models hp,hp", "holds a value twice"),
     ("--beta 0,1.5", "--beta: 1.5. It must be less than or equal to 1"),
     ("--beta much", "'much' is not a list of numbers. Write"),
-    ("--seeds 0", "at least 1"),
+    ("--seeds 0", "Give a number of seeds"),
     ("--horizon soon", "is not a duration"),
     ("--horizon 14", "has no unit"),
     ("--data nowhere.csv", "no such file"),
     ("--data tied.csv --min-item-events 1", "with an earlier one of the same user"),
     ("--split time --horizon 10000d", "too little for a time back-test"),
-    ("--min-item-events 341", "too little to back-test"),
+    ("--min-item-events 341", "too small to back-test"),
     ("--windows 2", "windows: 2 need a split by time. Add --split time"),
 )
 def test_what_does_not_fit_is_told_before_anything_is_made(tmp_path, monkeypatch, capsys, options, message):
