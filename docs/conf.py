@@ -17,7 +17,7 @@ from rimsim.scenarios.report.comparison import comparison_report
 from rimsim.scenarios.report.html import html
 
 if TYPE_CHECKING:
-    from docutils.nodes import TextElement, document, math, math_block
+    from docutils.nodes import Node, TextElement, document, math, math_block
     from sphinx.addnodes import pending_xref
     from sphinx.application import Sphinx
     from sphinx.environment import BuildEnvironment
@@ -57,6 +57,16 @@ myst_enable_extensions = ["colon_fence", "dollarmath"]
 
 # Formulas are MathML, which browsers set by themselves: no script, no font and no network, neither here nor there.
 html_math_renderer = "mathml"
+
+# Words that readers search for, by page: entries of the index come first among the results.
+SOUGHT = {
+    "compared": ("simulator", "RecSim", "T-RECS"),
+    "guarantees": ("exposure fairness", "provider fairness", "minimum impressions"),
+    "index": ("marketplace", "recommender simulator"),
+    "loop": ("feedback loop", "popularity bias", "filter bubble", "echo chamber"),
+    "results": ("popularity bias", "exposure fairness", "filter bubble"),
+    "two-sides": ("two-sided marketplace", "marketplace"),
+}
 
 # Terms of the glossary that are everyday words, too: not each use of them is the term.
 EVERYDAY = {
@@ -179,12 +189,14 @@ def _report(app: Sphinx) -> None:
 
 
 def _for_site(_app: Sphinx, name: str, source: list[str]) -> None:
-    """Turn links to the benchmark log into those of the site, and pictures into figures with captions.
+    """Turn links to the log into those of the site, pictures into figures with captions, and add entries of the index.
 
     GitHub follows links to ``benchmarks/log``, of which the site has a copy, and shows pictures without captions.
     """
     here, there = ("../../docs/", "../") if name.startswith("log/") else ("../benchmarks/log/", "log/")
     text = source[0].replace(f"]({here}", f"]({there}")
+    if name in SOUGHT:
+        text += f"\n\n```{{index}} {', '.join(f'!{words}' for words in SOUGHT[name])}\n```\n"
     source[0] = re.sub(
         r"^!\[([^\]]+)\]\(([^)]+)\)$", r":::{figure} \2\n:alt: \1\n\n\1\n:::\n", text, flags=re.MULTILINE
     )
@@ -234,19 +246,24 @@ def _glossary(app: Sphinx, doctree: document, name: str) -> None:
         return
     left = dict(terms)
     for link in doctree.findall(reference):
-        left.pop(link.astext().lower(), None)
+        words = link.astext().lower()
+        for one in (words, words.removesuffix("s")):
+            left.pop(one, None)
+    page = app.builder.get_relative_uri(name, "words")
     for text in list(doctree.findall(Text)):
-        if not isinstance(text.parent, paragraph) or isinstance(text.parent.parent, figure):
-            continue
-        parts, rest = [], text.astext()
-        while left and (found := re.search(rf"(?<![\w-])({'|'.join(left)})s?(?![\w-])", rest, re.IGNORECASE)):
-            anchor = left.pop(found[1].lower(), None) or left.pop(found[1])
-            address = f"{app.builder.get_relative_uri(name, 'words')}#{anchor}"
-            link = reference("", found[0], refuri=address, internal=True, classes=["term"])
-            parts += [Text(rest[: found.start()]), link]
-            rest = rest[found.end() :]
-        if parts:
-            text.parent.replace(text, [*parts, Text(rest)])
+        if isinstance(text.parent, paragraph) and not isinstance(text.parent.parent, figure):
+            text.parent.replace(text, _linked(text.astext(), left, page))
+
+
+def _linked(text: str, left: dict[str, str], page: str) -> list[Node]:
+    """Nodes of a text, with links for terms that are left; these are taken out."""
+    parts: list[Node] = []
+    while left and (found := re.search(rf"(?<![\w-])({'|'.join(left)})s?(?![\w-])", text, re.IGNORECASE)):
+        anchor = left.pop(next(one for one in left if one.lower() == found[1].lower()))
+        link = reference("", found[0], refuri=f"{page}#{anchor}", internal=True, classes=["term"])
+        parts += [Text(text[: found.start()]), link]
+        text = text[found.end() :]
+    return [*parts, Text(text)]
 
 
 def setup(app: Sphinx) -> None:

@@ -154,3 +154,21 @@ def test_pages_that_other_tests_run_are_named_there():
     text = "".join(block for page in PAGES if page != "tutorial" for block in _blocks(page))
     plugs = (tests / "test_plugs.py").read_text(encoding="utf-8")
     assert [file for file in re.findall(r"# (test_\w+\.py)\n", text) if f'"{file}"' not in plugs] == []
+
+
+def test_the_notebook_goes_from_a_table_to_a_report(tmp_path):
+    """Fewer than 15 cells run in a kernel of their own; tables, a picture and the page are values of cells."""
+    nbformat, nbclient = (pytest.importorskip(name) for name in ("nbformat", "nbclient"))
+    place = DOCS.parent / "examples" / "notebook.ipynb"
+    notebook = nbformat.read(place, as_version=4)
+    assert len(notebook.cells) < 15
+    assert not any(cell.get("outputs") for cell in notebook.cells)
+    where = {"metadata": {"path": str(tmp_path)}}
+    nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3", resources=where).execute()
+    shown = [output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", ())]
+    tables = "".join(data.get("text/html", "") for data in shown)
+    assert tables.count("<table") >= 4
+    assert "<caption>closed-loop: round 2" in tables
+    assert sum("image/png" in data for data in shown) == 1
+    (page,) = tmp_path.glob("runs/*/report.html")
+    assert page.relative_to(tmp_path).as_posix() in tables

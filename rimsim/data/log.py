@@ -57,6 +57,8 @@ class ReadReport:
     """Rows whose time is earlier than that of the row before; the log is sorted nevertheless."""
     notes: tuple[str, ...] = ()
     """Sentences on byte-order marks, mixed line ends and rows left out."""
+    warnings: tuple[str, ...] = ()
+    """Sentences on likely mistakes, with remedies."""
 
     def text(self) -> str:
         """Report in some lines."""
@@ -68,7 +70,7 @@ class ReadReport:
             lines += [f"  {row}" for row in self.bad_rows]
         if self.backwards:
             lines.append(f"times go backwards at {self.backwards:,} rows; the log is sorted by time")
-        return "\n".join([*lines, *self.notes])
+        return "\n".join([*lines, *self.notes, *(f"warning: {text}" for text in self.warnings)])
 
 
 @dataclass(frozen=True, eq=False)

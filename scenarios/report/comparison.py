@@ -142,6 +142,7 @@ def comparison_report(run: Run) -> Report:
         if not parts.empty:
             answer.append(f"{loop.effect_of_retraining(parts, late_of(rounds), run.measures)}.")
     cautions = (
+        *sentences.notes_of([run]),
         sentences.agreement_note(run),
         sentences.examination_note(run),
         None if run.opening is None else sentences.opening_note(run.opening),

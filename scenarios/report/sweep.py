@@ -46,7 +46,7 @@ def sweep_report(sweep: Run) -> Report:
     unfinished, undrawn = status.status_note(sweep, runs), undrawn_reason(table)
     found = sweep_matrix(table, unit)
     agreements = dict.fromkeys(map(sentences.agreement_note, runs))  # points with the same truth say the same
-    notes = (*agreements, tables.two_seeds_note(len(sweep.seeds)), unfinished)
+    notes = (*sentences.notes_of(runs), *agreements, tables.two_seeds_note(len(sweep.seeds)), unfinished)
     sections, answer = [], []
     if undrawn is None:
         answer = sweep_sentences(table, fields[0], unit)
