@@ -61,11 +61,6 @@ def per_cent(share: float) -> str:
     return f"{value:.{digits}f}".replace("-", "−") + " %"
 
 
-def many(count: int, noun: str) -> str:
-    """Count and noun: ``1 seed``, ``2 seeds``."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
 def seeds_caption(table: pd.DataFrame, marks: str = "bands") -> str:
     """Explanation of lines and ``marks`` over seeds."""
     count = int(table["seed"].nunique())

@@ -15,19 +15,20 @@ from rimsim.agents import Agent, Capabilities, make_agent
 from rimsim.config import ScenarioConfig, at_seed, find_scenario, override, to_plain
 from rimsim.config.reading import flat
 from rimsim.data import EventLog, write
-from rimsim.errors import ConfigError, RunFolderError, nearest_file, require_known
+from rimsim.errors import ConfigError, RunFolderError, many, nearest_file, require_known
 from rimsim.intensity.cache import cache_folder, log_digest
 from rimsim.market import build_world
 from rimsim.market.arrivals import make_arrivals
 from rimsim.market.world import check_plugs, expected_arrivals, own_places, plugs_of, shared_log
 from rimsim.measures import own_measures, try_measures
-from rimsim.plugs import SESSION, files_of, own_code
+from rimsim.plugs import files_of, own_code
 from rimsim.scenarios.report.tables import REFERENCE
 from rimsim.scenarios.runs import job, local
 from rimsim.scenarios.runs.schema import parsed_yaml
 from rimsim.scenarios.runs.status import StudyPoint, points_of
 from rimsim.scenarios.runs.store import BEGUN, Run, disk_errors, load_run, versions
 from rimsim.scenarios.study.controls import checked_controls
+from rimsim.session import SESSION
 from rimsim.system import cores, draft_file
 
 if TYPE_CHECKING:
@@ -288,7 +289,7 @@ def study_lines(study: Study, execution: job.Execution) -> list[tuple[str, str]]
     need = _memory(points, len(arms) // len(points), execution)
     log = build_world(points[0].config).log
     lines = [
-        ("log", f"{len(log):,} events of {log.n_users:,} users with {log.n_items:,} items"),
+        ("log", f"{many(len(log), 'event')} of {many(log.n_users, 'user')} with {many(log.n_items, 'item')}"),
         ("arms", ", ".join(first.names)),
         (
             "rounds",
