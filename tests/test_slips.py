@@ -301,5 +301,5 @@ def test_a_log_to_which_nobody_comes_back_is_said_to_tell_nothing_of_its_truth(t
     config = small_scenario(rounds=1)
     log = dataclasses.replace(config.data, source=str(path), min_item_events=1, session_gap="1d")
     run = small_run(tmp_path / "run", ("random",), dataclasses.replace(config, data=log))
-    said = "warning: nothing is known of the truth `factors` on this log: too few users come back"
+    said = "warning: the truth `factors` cannot be checked on this log, because too few users"
     assert any(note.startswith(said) for note in run.report().cautions), run.report().cautions

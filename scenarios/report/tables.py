@@ -246,17 +246,11 @@ def pivoted(
     )
 
 
-def short(value: float, decimals: int = 2) -> str:
-    """Number with few digits, for a table."""
-    text = f"{value:.{decimals}f}"
-    return text.removeprefix("0") if text.startswith("0.") else text
-
-
 def signed(value: float | None, decimals: int = 2) -> str:
-    """Number as :func:`short` writes it, with a true minus sign."""
+    """Number with a true minus sign; a dash for none."""
     if value is None or math.isnan(value):
         return "–"
-    return f"−{short(-value, decimals)}" if round(value, decimals) < 0 else short(abs(value), decimals)
+    return f"{'−' * (round(value, decimals) < 0)}{abs(value):.{decimals}f}"
 
 
 # -- tables that plots are drawn from ---------------------------------------------------------------------------------
