@@ -76,8 +76,13 @@ def seeds_caption(table: pd.DataFrame, marks: str = "bands") -> str:
     return f"Mean of {count} seeds; {marks}: 95 % intervals (Student t)."
 
 
-def comparison_sentences(rounds: pd.DataFrame, agents: Sequence[str], unit: str) -> list[str]:
-    """Answer of a comparison: undelivered exposure, cost and gain."""
+def comparison_sentences(
+    rounds: pd.DataFrame, agents: Sequence[str], unit: str, own: Sequence[str] = ()
+) -> list[str]:
+    """Answer of a comparison: undelivered exposure, cost and gain.
+
+    Differences are called so where the table of them, with your ``own`` metrics, has a star.
+    """
     unit = tables.reported_unit(rounds, unit)
     kept, _ = tables.shortfalls(unit)
     present = [name for name in agents if not is_control(name)]
@@ -85,7 +90,8 @@ def comparison_sentences(rounds: pd.DataFrame, agents: Sequence[str], unit: str)
     others = tables.compared_agents(base, present)
     metrics = (kept, "utility", "coverage", "effective_items")
     means = tables.summary(rounds, present, metrics).set_index(["agent", "metric"])
-    paired = tables.differences(rounds, present, metrics).set_index(["agent", "metric"])
+    paired = tables.differences(rounds, present, tables.shown_metrics(unit) + tuple(own))
+    paired = paired.assign(clear=tables.clear_of_zero(paired)).set_index(["agent", "metric"])
     sentences = [_guarantee(means, base, kept, late_of(rounds), alone=not others)]
     named = sorted(others, key=lambda name: _mean(means, name, kept))[:_MOST]
     sentences += [_against(name, base, means, paired, kept) for name in named]
@@ -113,10 +119,11 @@ def _against(name: str, base: str, means: pd.DataFrame, paired: pd.DataFrame, ke
         mean, low, high = _ends(paired, name, "utility")
         of_base = _mean(means, base, "utility")
         relative = f" ({figure(100 * abs(mean) / of_base)} %)" if of_base > 0 else ""
-        if math.isfinite(low) and low <= 0 <= high:
+        if math.isfinite(low) and not paired["clear"].loc[[(name, "utility")]].all():
+            among = "" if low <= 0 <= high else "; not significant among all comparisons of the table"
             parts.append(
                 f"has a utility that cannot be told from that of `{base}` (difference "
-                f"{with_interval('utility', mean, low, high)} consumptions a slate)"
+                f"{with_interval('utility', mean, low, high)} consumptions a slate{among})"
             )
         else:
             much, ends = ("less", (-mean, -high, -low)) if mean < 0 else ("more", (mean, low, high))
@@ -293,8 +300,8 @@ def undelivered_sentence(
         return f"{text}: the guarantees are hard, so that nothing that was tried could deliver it"
     if since is None or at_bound < _NEGLIGIBLE:
         return (
-            f"{text}; hardly a price is at the bound c, so that a higher `exposure.cost` would not help: its prices do "
-            "not follow what is delivered"
+            f"{text}; hardly a price is at the bound c, so that a higher `exposure.cost` would not help. The picture "
+            "delivery shows when exposures fell behind: prices met other arrivals than they were set for"
         )
     return (
         f"{text}; the prices of {per_cent(at_bound)} of the items are at the bound c (some since round {since}): what "
