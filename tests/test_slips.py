@@ -26,7 +26,7 @@ from rimsim.errors import (
 from rimsim.intensity.cache import kept
 from rimsim.intensity.contract import resolved
 from rimsim.intensity.registry import make
-from rimsim.market.records import Slates, as_slates
+from rimsim.market import Market, Slates
 from rimsim.market.world import warm_model
 from rimsim.scenarios import load_run
 from rimsim.scenarios.kinds import evaluate, experiment
@@ -333,11 +333,15 @@ def test_a_log_to_which_nobody_comes_back_is_said_to_tell_nothing_of_its_truth(t
 )
 def test_prices_and_chances_that_cannot_be_are_refused(field, value, said):
     """They would stand in the ledger, and in what a platform learns by inverse propensities."""
-    items = np.array([[3, -1]])
-    refused(AgentError, said, as_slates, Slates(items, **{field: np.array([[value, 0.5]], np.float32)}))
-    as_slates(
-        Slates(items, **{field: np.array([[0.5, np.nan]], np.float32)})
-    )  # nothing is shown at the other
+    market = Market(small_scenario(rounds=1))
+    arrivals = market.next_arrivals(1)
+    items = np.full((1, market.config.slate), -1)
+    items[0, 1] = int(arrivals.admissible[0].nonzero()[0, 0])
+    numbers = np.full(items.shape, np.nan, np.float32)  # nothing is said of empty positions
+    numbers[0, 1] = value
+    refused(AgentError, said, market.serve, arrivals, Slates(items, **{field: numbers}))
+    numbers[0, 1] = 0.5
+    market.serve(arrivals, Slates(items, **{field: numbers}))
 
 
 _MODEL = """

@@ -324,16 +324,24 @@ def as_slates(answer: SlateLike) -> Slates:
         )
     if answer.chances is not None:
         answer.chances.require_shape(items.shape)
-    filled = items >= 0
-    if answer.price is not None and not np.isfinite(found := np.asarray(answer.price)[filled]).all():
+    return dataclasses.replace(answer, items=items)
+
+
+def require_numbers(slates: Slates) -> None:
+    """Refuse prices that are not finite, and impossible propensities.
+
+    Raises:
+        AgentError: If there are some at filled positions.
+    """
+    filled = slates.items >= 0
+    if slates.price is not None and not np.isfinite(found := np.asarray(slates.price)[filled]).all():
         raise AgentError(
             f"price holds {found[~np.isfinite(found)][0]}. Expected finite prices of shown items"
         )
-    if answer.propensity is not None:
-        found = np.asarray(answer.propensity)[filled]
+    if slates.propensity is not None:
+        found = np.asarray(slates.propensity)[filled]
         if not (fits := (found > 0) & (found <= 1 + _ROUNDED)).all():
             raise AgentError(f"propensity holds {found[~fits][0]:g}. Expected chances above 0 and at most 1")
-    return dataclasses.replace(answer, items=items)
 
 
 def _whole_items(answer: object) -> Ints:

@@ -44,6 +44,7 @@ from rimsim.market.records import (
     beyond_capacity,
     count_items,
     emptied,
+    require_numbers,
     row_capacity,
     wrong_positions,
 )
@@ -446,6 +447,7 @@ class Round:
             slates = emptied(slates, wrong)
         if self.capacity is not None:
             slates = emptied(slates, beyond_capacity(slates.items, self.capacity[rows]))
+        require_numbers(slates)
         visits = self.visits(rows)
         response = self.respond(visits, slates.items)
         organic = NOTHING if self._can.exogenous else organic_of(self._consumer, visits, len(self.exposure))
