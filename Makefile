@@ -19,7 +19,9 @@ test: $(STAMP)
 formats:
 	test -x build/formats/bin/python || $(PYTHON) -m venv build/formats
 	build/formats/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[formats]" pytest hypothesis
-	OMP_NUM_THREADS=1 build/formats/bin/python -m pytest -q tests/test_export.py tests/test_experiments.py
+	OMP_NUM_THREADS=1 build/formats/bin/python -m pytest -q tests/test_export.py tests/test_experiments.py \
+		"tests/test_documentation.py::test_the_python_of_a_page_runs[experiments]" \
+		"tests/test_documentation.py::test_the_python_of_a_page_runs[exports]"
 
 # The tutorial, followed literally: its commands and their output.
 tutorial: $(STAMP)

@@ -1,14 +1,16 @@
 """Agents: policies that answer arrivals with slates.
 
-For your own agent: ``top_k`` and ``price_slates`` rank a batch, ``solved_prices`` solves the prices of last round's
-states, ``joined_states`` and ``capacities`` unpack those states, and ``Delivery`` serves arrivals with prices that
-follow delivery, as ``Pacing`` says. :mod:`rimsim.agents.pacing` and :mod:`rimsim.matching` have kernels for your own
-compiled loops. Names are imported on first use, so that reading the registry loads no torch.
+Your own agent can use these functions. ``top_k`` and ``price_slates`` rank a batch. ``solved_prices`` solves prices on
+the states of the last round; ``joined_states`` and ``capacities`` unpack these states. ``Delivery`` serves arrivals
+with prices that adapt to delivery (``Pacing``). :mod:`rimsim.agents.pacing` and :mod:`rimsim.matching` have compiled
+functions for your own compiled loops. Names are imported on first use, so that reading the registry loads no torch.
 """
 
 import lazy_loader
 
 if __name__ != "rimsim.agents":
-    raise ImportError("import rimsim.agents, not agents: the folder is installed as rimsim.agents")
+    raise ImportError(
+        "the folder agents is installed as rimsim.agents. Write import rimsim.agents instead of import agents"
+    )
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

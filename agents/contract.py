@@ -26,18 +26,19 @@ class Agent(Protocol):
 
     An agent may also have:
 
-    * ``learn(feedback)`` (:class:`LearningAgent`), called at its barriers with all feedback since the last,
-    * ``state`` and ``load_state`` (:class:`RememberingAgent`), if it remembers something over rounds,
-    * ``diagnostics``, its own figures by name, read when a round is over, for tables and TensorBoard,
-    * ``item_price`` (:class:`PricingAgent`), with which the certificate bounds its value,
-    * ``chance_of(slates, arrivals)`` (:class:`StatingAgent`), with which its slates can be valued on another's log,
+    * ``learn(feedback)`` (:class:`LearningAgent`), called at each barrier with all feedback since the last barrier,
+    * ``state`` and ``load_state`` (:class:`RememberingAgent`), if it keeps information from round to round,
+    * ``diagnostics``, a mapping of names to figures for tables and TensorBoard, read after each round,
+    * ``item_price`` (:class:`PricingAgent`), which the certificate uses for its bound,
+    * ``chance_of(slates, arrivals)`` (:class:`StatingAgent`), for off-policy evaluation on the ledger of another
+      agent,
     * ``note_delivery(exposure, arrivals)`` (:class:`PacingAgent`), if it paces its delivery,
     * ``needs_items = True``: ``view.items`` then holds the catalogue, with titles and genres,
-    * ``needs_history = True``: ``arrivals.history`` then says what each visitor has consumed, and when,
+    * ``needs_history = True``: ``arrivals.history`` then has the consumptions of each visitor, with times,
     * ``needs_truth = True``, for bounds: ``arrivals.true_intensity`` is then filled,
     * ``needs_future = True``, for bounds: ``view.audience`` then holds the round's own states,
-    * ``keeps_promises = True``, if it considers groups, campaigns and caps (``view.promises``); a run names the agents
-      that do not,
+    * ``keeps_promises = True``, if it keeps guarantees of groups, campaigns and caps (``view.promises``); a run lists
+      agents that do not,
     * ``needs_audience = True``, if it acts only in a broadcast, where the visitors are known before the round.
     """
 
@@ -49,10 +50,10 @@ class Agent(Protocol):
     """No batch crosses a multiple of this number of arrivals; None: only the round's end is a barrier."""
 
     def begin_round(self, view: RoundView) -> None:
-        """Prepare for a round: last round's states and scores, requirements."""
+        """Prepare for a round, given its requirements and past states."""
 
     def act(self, arrivals: Arrivals) -> SlateLike:
-        """Answer n arrivals, row by row, with (n, k) item indices.
+        """Return (n, k) item indices for n arrivals.
 
         Indices are whole, distinct and admissible in each row, −1 for an empty position. The answer may also be
         :class:`rimsim.market.Slates` with prices and propensities.
@@ -84,7 +85,7 @@ class StatingAgent(Agent, Protocol):
     """Agent that states the probability of any slate."""
 
     def chance_of(self, slates: Ints, arrivals: Arrivals) -> Chances:
-        """Chances of slates (n, k), −1 for empty; nothing moves."""
+        """Chances of slates (n, k); the agent does not change."""
 
 
 @runtime_checkable
@@ -97,12 +98,12 @@ class PricingAgent(Agent, Protocol):
 
 @runtime_checkable
 class PacingAgent(Agent, Protocol):
-    """Agent that paces delivery and can note another agent's."""
+    """Agent that adapts prices to delivery, also another agent's."""
 
     def note_delivery(self, exposure: Floats, arrivals: Arrivals | None) -> None:
-        """Count others' exposures (M,) and the arrivals that they answered.
+        """Count exposures (M,) that another agent delivered to arrivals.
 
-        Exposures are in the unit of the guarantee, negative for planned ones that did not happen.
+        Exposures are in the unit of the guarantee. They are negative if planned exposures did not take place.
         """
 
 
@@ -134,12 +135,12 @@ def diagnostics_of(agent: Agent) -> dict[str, float]:
     """Diagnostics of an agent as ``agent/<name>``; empty if none.
 
     Raises:
-        AgentError: If they are no mapping of names to numbers.
+        AgentError: If they are not a mapping of names to numbers.
     """
     found = getattr(agent, "diagnostics", {})
     try:
         return {f"agent/{name}": float(value) for name, value in found.items()}
     except (AttributeError, TypeError, ValueError) as error:
         raise AgentError(
-            f"agent {agent.name!r}: diagnostics are {found!r}; allowed: a mapping of names to numbers"
+            f"agent {agent.name!r}: diagnostics are {found!r}. Expected a mapping of names to numbers"
         ) from error

@@ -42,33 +42,33 @@ _PLACES = 4  # updates of the mean weight at which items stand, where positions 
 class EntropicDual:
     """Samples slates with P(S) ∝ exp(Σ_{y∈S} (λ(x,y) − v_y) / ε).
 
-    S are the sets of k admissible items. It is the policy that maximises Σ λ + ε·entropy under required exposures; the
-    paper's dual has the same term, as a device that is taken to 0 (Ma, Liu and Deoras, ICLR 2022). At fixed ε it
-    explores: every admissible item has a chance, most where little is at stake. Propensities, those of positions, of
-    the slate's beginning and of the whole slate included, are exact (``gibbs.py``), given the delivery so far, and
-    stand in the ledger, so this agent's log can be reweighted.
+    S are the sets of k admissible items. This policy maximises Σ λ + ε·entropy under the guarantees (in Ma, Liu and
+    Deoras, ICLR 2022, ε goes to 0). It
+    explores: every admissible item has a chance, most where little is at stake. All propensities of items, positions,
+        beginnings and whole slates are exact, given the delivery so far (``gibbs.py``). They are in the ledger, so
+        off-policy estimators can use it.
 
-    ε = ``temperature`` times the median over last round's states of the k-th largest λ: a multiple of what the last
-    position of a slate is worth. At .1, an item worth half a last position less than another is e⁵ = 150 times
-    less likely in its place.
+    ε = ``temperature`` times the median over last round's states of the k-th largest λ: a multiple of the usual worth
+    of the last position. At 0.1, an item that is worth less than another by half of this amount is e⁵ = 150 times less
+    likely.
 
-    Slates stand in descending order of λ − v, or of λ where every position counts alike. Where positions differ, an
-    item stands at position j + 1 if j items of larger λ − v are in the set; the same recursion gives its expected
-    exposure exactly. The policy itself stays the one above, whose energy does not know of positions.
+    Slates are sorted by λ − v, or by λ if every position counts the same. If positions differ, an item stands at
+    position j + 1 if j items of larger λ − v are in the set; the same recursion gives its expected exposure exactly.
+    The probability of a set does not depend on the positions.
 
     Prices are solved on last round's states for this very policy: they minimise the smoothed dual Σ_x ε·log Σ_S exp(Σ_S
     (λ − v)/ε) + v·b over the box [−c, 0], whose gradient is b_y − Σ_x π_xy. A few updates move every item by
     ε·log(b/Σπ)·Σπ/Σπ(1 − π), a Newton step on the logarithm of its expected exposures (for small π the scaling step of
-    Sinkhorn); L-BFGS goes on until expected exposures lack at most ``tol``·Σb (within 60 steps: enough at .1, not at a
-    third of it, where feedback has the rest to do). Where positions count differently, floors become exposures at the
-    mean weight of an item's positions, recomputed at the prices found, up to four times; the prices then minimise no
-    dual. Draws scatter about expectations by some √b, so within the round prices follow delivery as in
-    ``rim-feedback``:
+    Sinkhorn); L-BFGS goes on until expected exposures lack at most ``tol``·Σb (within 60 steps: enough at 0.1, not at a
+    third of it, where feedback has the rest to do). If positions count differently, floors are divided by the mean
+    weight of the item's positions. This weight is computed again at the new prices, up to four times, so the prices
+    are not exactly those of a dual. Random exposures differ from their expectations by about √b. So within a round,
+    prices adapt to delivery as in ``rim-feedback``:
 
         v = clip(v₀ − g·c/√b · (b·t/N − E) / (1 − t/N + δ), −c, 0),
 
-    also where requirements are hard: beyond −c chances would vanish, and so would the information in draws. With a gain
-    of 0 prices are frozen and rows may come in any order.
+    also if requirements are hard, because below −c the chances of other items would become 0. With a gain of 0 prices
+    stay fixed, and arrivals may be served in any order.
 
     Args:
         temperature: ε as a multiple of the median k-th largest λ.
@@ -114,7 +114,7 @@ class EntropicDual:
         return self._pacing.price(self._clock.elapsed, self._exposure)
 
     def act(self, arrivals: Arrivals) -> Slates:
-        """Draw a slate for each arrival, moving prices after each."""
+        """Sample a slate per arrival, and update prices after each."""
         shape = (len(arrivals), self._slate)
         items, price = np.empty(shape, np.int64), np.empty(shape, np.float32)
         propensity, chances = np.empty(shape, np.float32), Chances.none(shape)
@@ -135,13 +135,13 @@ class EntropicDual:
         return Slates(items, price=price, propensity=propensity, chances=chances)
 
     def note_delivery(self, exposure: Floats, arrivals: Arrivals | None) -> None:
-        """Count others' deliveries, and the arrivals that they answered."""
+        """Count exposures that another agent delivered to arrivals."""
         self._exposure += exposure
         if arrivals is not None:
             self._clock.advance(arrivals)
 
     def chance_of(self, slates: Ints, arrivals: Arrivals) -> Chances:
-        """Chances of slates (n, k) at present prices; nothing moves."""
+        """Chances of slates (n, k) at the current prices."""
         chances = Chances.none(slates.shape)
         _state_all(
             arrays_of(arrivals, self._slate),
@@ -178,9 +178,9 @@ def entropic_prices(
 ) -> Floats:
     """(M,) prices at which the Gibbs policy meets floors in expectation.
 
-    They lie in [−cost, 0], and are 0 where nothing is ``required`` (M,) over the states; that need not be whole. A
-    share ``tol`` of it may be missing at the end. ``weight`` (k,) is the value of an exposure at each position, in
-    slates in descending order of λ − v; None: 1.
+    They are in [−cost, 0], and 0 for items without ``required`` (M,) exposures, which need not be whole numbers. A
+    share ``tol`` of the required exposures may be missing. ``weight`` (k,) is the value of an exposure at each
+    position, in slates in descending order of λ − v; None: 1.
     """
     if not (required > 0).any() or not cost > 0:
         return -np.zeros(len(required))

@@ -98,8 +98,8 @@ def uniform_slates(admissible: Bools, k: int, key: int, arrival: Ints) -> Ints:
     """Slates (n, k) sampled uniformly without replacement from admissible items.
 
     The first k distinct admissible items of a random sequence of items are such a sample. A sequence of a few times k
-    nearly always holds them, so no random number is spent on the other items of the catalogue. A row's draw depends on
-    its ``arrival`` (n,), not on the batch; −1 stands where a row has fewer admissible items.
+    items nearly always contains them, so the other items of the catalogue need no random number. The sample of a row
+    depends on its ``arrival`` (n,), not on the batch. If a row has fewer admissible items, −1 marks empty positions.
     """
     width = _TRIES * k
     slates = np.full((len(arrival), k), -1)

@@ -22,20 +22,17 @@ _NOTHING = 1e-9  # due exposures below this are rounding
 class FairRec:
     """Distributes guaranteed copies of items, then fills slates by relevance.
 
-    FairRec (Patro et al., WWW 2020) guarantees each item ℓ = α·N·k/M exposures: with ℓ copies of each, users take
-    turns in choosing, round-robin, the copy they like best, until the copies are gone, and then fill their lists by
-    relevance. α is β here, and ℓ the required exposure b. It is offline: everyone is there for every turn.
+    FairRec (Patro et al., WWW 2020) guarantees each item ℓ = α·N·k/M exposures. It makes ℓ copies of each item. Users
+    take turns, and each takes the most relevant item that has copies left. Then lists are filled by relevance. Here α
+    is β, and ℓ is the required exposure b. In the original, all users are there for every turn. Here each arrival has
+    all its turns at once. The remaining copies at arrival t of N, Σ(b − E)₊, are spread evenly over the remaining
+    arrivals. Each arrival first gets its ⌈Σ(b − E)₊ / (N − t)⌉ most relevant items with copies left, and then its most
+    relevant other items. So every arrival gets about the same number of guaranteed items, for any λ(x). The
+    envy-freeness of the original is lost. The guarantee is kept if the last arrivals can be shown the remaining items.
+    An item that is shown for its relevance also uses up a copy. Slates are ordered by relevance.
 
-    Adapted to arrivals, each user has all its turns at once. The copies left at arrival t of N, Σ(b − E)₊, are
-    shared out evenly over the arrivals left: the arrival first takes its ⌈Σ(b − E)₊ / (N − t)⌉ most relevant items
-    of which copies are left, and then its most relevant others. So every arrival carries about the same part of the
-    guarantee, whatever its λ(x), and nobody can wait for a better match: the envy-freeness of the original is lost,
-    the guarantee is kept as long as the last arrivals may be shown what is left. An item that relevance shows by
-    itself uses up its copies too. Slates are ordered by relevance.
-
-    Where positions count differently, an arrival takes as many items as deliver Σ(b − E)₊ / (N − t) from the last
-    positions of its slate, where less relevant items stand. Hard requirements are shared out
-    over all arrivals but the last few.
+    If positions count differently, each arrival gets as many items with copies as deliver Σ(b − E)₊ / (N − t) at the
+    last positions of its slate. Hard requirements are spread over all arrivals except the last few.
     """
 
     name = "fair-rec"
@@ -43,7 +40,7 @@ class FairRec:
     barrier_every = None
 
     def begin_round(self, view: RoundView) -> None:
-        """Lay out the copies."""
+        """Make the copies of the round."""
         self._slate, self._ties, self._clock = view.k, tie_base(view.key), RoundClock(view)
         self._unit, self._early = ExposureUnit.of(view), EARLY * view.arrivals if view.hard else 0.0
         self._copies = np.maximum(view.required - view.exposure, 0.0)
@@ -68,7 +65,7 @@ class FairRec:
 
 @compiled
 def _chosen(value: Floats, copies: Floats, turns: int, row: np.uint64, items: Ints) -> int:
-    """Fill ``items``: ``turns`` best with copies left, then others."""
+    """Fill ``items`` with the best copies, then with other items."""
     k = len(items)
     best = np.empty(k)
     pool = np.where(copies > 0, value, -np.inf)

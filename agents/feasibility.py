@@ -69,14 +69,15 @@ def undeliverable(
 ) -> tuple[Undeliverable, ...]:
     """Infeasible requirements of a round, with reasons.
 
-    The bounds use the expected arrivals, the positions that last round's states could fill, release times, caps, and
-    the share of last round's states to which an item could be shown; without such states, all items may be shown to
-    everyone. They hold for each item, group and campaign alone, and for all items together; competition for the same
-    few arrivals is not considered. Items have a record per reason, then each infeasible group or campaign has one.
+    The bounds use the expected arrivals, release times and caps. From the states of the last round, they use the
+    number of positions and the share of states to which an item can be shown. Without such states, every item can be
+    shown to every arrival. The bounds are for each item, group and campaign alone, and for all items together. They
+    ignore that several items may need the same few arrivals. Items have one record per reason. Then each infeasible
+    group or campaign has one record.
 
     Args:
-        released: (M,) seconds at which items are released; None: all are there. An item released within the round can
-            be shown only to the arrivals after its release, and is assumed to be consumed by nobody.
+        released: (M,) seconds at which items are released; None: all are released. An item released within the round
+            can be shown only to the arrivals after its release, and the bounds assume that nobody consumes it.
         positions: Capacity of all slates of the round, in the unit of the guarantee; None: as last round's.
     """
     m = len(view.required)

@@ -1,21 +1,21 @@
 """Gibbs law over slates: inclusion probabilities, draws and slate chances.
 
 P(S) ∝ exp(Σ_{y∈S} z_y) over the sets S of k admissible items: conditional Poisson sampling (Chen, Dempster and Liu,
-Biometrika 1994). For any shift θ it is the law of independent draws with chances p_y = σ(z_y − θ), given that k come
-up. So only probabilities of counts are needed, which a recursion over the items gives in O(M·k):
+Biometrika 1994). For any shift θ it is the law of independent choices with chances p_y = σ(z_y − θ), given that k
+items are chosen. So only probabilities of counts are needed. A recursion over the items computes them in O(M·k):
 
     S_i(j) = (1 − p_i)·S_{i+1}(j) + p_i·S_{i+1}(j − 1),        j of the items i … M come up.
 
-It is the recursion of the elementary symmetric polynomials, in numbers that neither overflow nor cancel: with θ such
-that Σ p_y is about k, S_1(k) is of order 1/√k, and only products and sums of numbers in [0, 1] are taken.
+This is the recursion of the elementary symmetric polynomials, without overflow or cancellation. With θ such that Σ p_y
+is about k, S_1(k) is of order 1/√k, and all terms are in [0, 1].
 
-A set is shown in a fixed order of the items. With that order numbered 1 … A and B_i(j) the probability that j of the
-items before i come up:
+A set is shown in a fixed order of the items. Let the items be numbered 1 … A in this order, and B_i(j) be the
+probability that j of the items before i are chosen. Then
 
     P(item i at position l + 1) = p_i·B_i(l)·S_{i+1}(k − 1 − l) / S_1(k)
     P(the slate begins i_1 … i_l) = Π_{i ≤ i_l} (p_i if i is one of them, else 1 − p_i) · S_{i_l + 1}(k − l) / S_1(k)
 
-So all chances of a slate take O(A·k), where an enumeration takes A·(A − 1)⋯(A − k + 1).
+So all chances of a slate take O(A·k) steps, and not A·(A − 1)⋯(A − k + 1) as an enumeration would.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def gibbs_law(
     """Log Σ_S exp(Σ_{y∈S} z_y); fills inclusion probabilities (A,) and :func:`gibbs_counts`.
 
     If there are position weights (k,), ``counted`` (A,) takes the expected weighted exposure of each item in slates in
-    the order of the items: an item stands at position j + 1 where j items before it are in the set.
+    the order of the items: an item is at position j + 1 if j items before it are in the set.
     """
     a = len(z)
     theta, total = gibbs_counts(z, k, chance, table)
@@ -109,9 +109,10 @@ def gibbs_law(
 def gibbs_draw(value: Floats, epsilon: float, row: np.uint64, items: Ints, propensity: Float32s) -> int:
     """Number of sampled items, P(S) ∝ exp(Σ value / ε).
 
-    It is k, or that of all admissible ones. Given that r of the items from i on are to come, item i is one of them with
-    probability p_i·S_{i+1}(r − 1) / S_i(r). value (M,) is −∞ for inadmissible items; items (k,) take the set in
-    descending order of value, propensity (k,) inclusion probabilities; ``row`` has the random bits of the row.
+    It is k, or the number of all admissible items if that is smaller. If r items are still to be chosen from item i
+    on, item i is chosen with probability p_i·S_{i+1}(r − 1) / S_i(r). value (M,) is −∞ for inadmissible items; items
+    (k,) take the set in descending order of value, propensity (k,) inclusion probabilities; ``row`` has the random
+    bits of the row.
     """
     m, k = len(value), len(items)
     allowed = np.empty(m, np.int64)

@@ -129,16 +129,16 @@ def count_deficits(
 
 @compiled
 def counted_on(left: float, spare: float) -> float:
-    """Number of relied-on later arrivals, of ``left`` with this one."""
+    """Number of later arrivals that will almost certainly come."""
     return max((left - 1.0) * (1.0 - spare) - min(_LAST, left - 1.0), 0.0)
 
 
 @compiled
 def positions_needed(deficits: Deficits, later: float, there: float) -> float:
-    """Positions needed beyond those of later arrivals; below 0: none.
+    """Number of positions that later arrivals will lack.
 
-    If more items need one of the top e positions than such positions remain, the excess must be met by additional
-    positions: two lower ones replace one of them.
+    If more items need one of the top e positions than remain, additional lower positions must replace them, two for
+    each.
     """
     need = float(deficits.total[0] * GRAIN)
     if need + deficits.size[0] <= there:
@@ -154,8 +154,8 @@ def positions_needed(deficits: Deficits, later: float, there: float) -> float:
 def _latest(missing: float, chance: float, mean: float, sure: float) -> float:
     """Largest number of later arrivals that makes an item urgent.
 
-    It needs as many positions as the mean number of the n arrivals that may be shown it less some standard deviations:
-    need = n·chance − sure·√(n·chance·(1 − chance)), solved for n.
+    The item can be shown to a share ``chance`` of n arrivals: on average n·chance, almost certainly some standard
+    deviations fewer. So need = n·chance − sure·√(n·chance·(1 − chance)), solved for n.
     """
     need, spread = missing / mean, sure * np.sqrt(chance * (1.0 - chance))
     need = need if need > 1.0 else 1.0  # noqa: FURB136  # max() minds missing numbers
@@ -190,8 +190,8 @@ def _due_in_rows(
 ) -> float:
     """Number of positions that G rows need; fills due, need.
 
-    A row's deficit can wait as far as the later arrivals that are relied on can hold it. The rest is due now. And where
-    all rows of one audience need more positions than those arrivals have, each has its share of the excess.
+    A row's deficit can wait if later arrivals will almost certainly have positions for it. The rest is due now. If all
+    rows of an audience need more positions than these arrivals have, the excess is split between the rows.
     """
     of_audience, m = np.zeros(len(remaining)), len(guard.chance)
     for row in range(len(guard.due)):
@@ -229,10 +229,10 @@ def due_at(
 ) -> tuple[int, float, bool]:
     """Number of urgent items, missing positions, and any due row.
 
-    An item can have one position per arrival at most. So an item that needs about as many positions as there are
-    remaining arrivals that may be shown it is urgent. And where items and rows together need more positions than those
-    after this slate, the excess is shown now: the second number is the items' part of it, the rows' part is in
-    ``guard.due``. ``remaining`` and ``counts`` are (A + 1,).
+    An item can have at most one position per arrival. So an item is urgent if it needs about as many positions as
+    there are remaining arrivals that can be shown it. If items and rows together need more positions than will come
+    after this slate, the excess is due now. The second number is the part of the items, and ``guard.due`` has the part
+    of the rows. ``remaining`` and ``counts`` are (A + 1,).
     """
     left = remaining[len(remaining) - 1]
     later, now, in_rows = counted_on(left, guard.spare), 0, 0.0
@@ -269,9 +269,9 @@ def place_due(
 ) -> int:
     """:func:`best_items` with due items first; returns the slate's size.
 
-    Urgent items come first, then items of due rows, then as many items in deficit as there are positions too few; each
-    at a position that covers its deficit. The other items stand around them in descending order of value; where every
-    position counts alike, all do. ``value`` (M,) is −∞ for inadmissible items and changes.
+    Urgent items come first, then items of due rows, then other items in deficit. Each gets a position that covers its
+    deficit. The other items fill the remaining positions by value. If every position counts the same, the whole slate
+    is sorted by value. ``value`` (M,) is −∞ for inadmissible items and changes.
     """
     k = len(items)
     alike = unit.position_weights[0] == unit.position_weights[-1]
@@ -403,9 +403,9 @@ def place_deficits(
 ) -> None:
     """Place ``count`` items in deficit, from the last position on.
 
-    Each position goes to the item of largest value among those whose deficit it covers, or, where there are none, among
-    all in deficit: so that no position gives much more than is missing while other items need a second one. ``value``
-    (M,) is −∞ for items that may not be shown or are placed, and changes.
+    Each position goes to the item of largest value whose deficit it covers or, if there is none, to the item of
+    largest value in deficit. So no item gets much more than it lacks while another item needs a second position.
+    ``value`` (M,) is −∞ for placed items and for items that cannot be shown. It is changed.
     """
     classes, depth = len(position_weights) + 1, min(count, _DEPTH)
     items, best = np.empty((classes, depth), np.int64), np.empty((classes, depth))

@@ -26,19 +26,19 @@ _OWN = 1  # features before those of genres: the chance
 class LinUCB:
     """Shows the items of highest upper confidence bound of consumption.
 
-    The model is linear. The features of a pair are the chance 1 − exp(−λ(x,y)) that the platform gives it, alone, times
-    the genres of the item, and times these and their shares in the visitor's consumptions. So genres correct the
-    platform, and an item of which it expects nothing is not raised by its genre. A ridge regression, whose weights
-    begin at 1 for the chance alone and 0 for all else, learns from every slate; a position r counts as in the
-    guarantee, γ^(r−1) where that is examined. It remembers its weights over rounds.
+    The model is linear. The features of a visitor and an item are the platform's chance 1 − exp(−λ(x,y)), this chance
+    times the item's genres, and the chance times these genres and their shares in the visitor's consumptions. So
+    genres correct the platform's prediction, but do not raise an item with a predicted chance of 0. A ridge regression
+    learns from every slate. Its weights begin at 1 for the chance and 0 for all other features. A position counts as
+    in the guarantee, by default γ^(r−1). The agent keeps its weights from round to round.
 
-    Li, Chu, Langford and Schapire, WWW 2010, algorithm 2 without the part of its own that each arm has there: a
-    catalogue has too many arms for that.
+    Li, Chu, Langford and Schapire, WWW 2010, algorithm 2, but with weights that all items share, because a catalogue
+    has too many items for separate weights.
 
     Args:
         width: α, standard errors of the bonus.
         ridge: Weight of the prior, in observations of a unit feature.
-        every: Arrivals after which the weights move.
+        every: Number of arrivals after which the weights are updated.
     """
 
     name = "lin-ucb"

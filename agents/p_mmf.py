@@ -23,21 +23,21 @@ if TYPE_CHECKING:
 class PMMF:
     """Ranks by λ − μ with mirror descent on max-min fairness.
 
-    P-MMF (Xu et al., WWW 2023) maximises Σ λ + L·min_y E_y/γ_y online, where γ is a provider's share. Three things are
-    adapted. Providers are items. γ is the required exposure b, and the minimum counts up to the guarantee only,
-    L·min(1, min_y E_y/b_y): a floor requires no more, and P-MMF's own use of γ as a quota that no provider may exceed
-    would forbid all exposure beyond the floors. Prices start at 0 in every round, as theirs do: nothing is solved.
+    P-MMF (Xu et al., WWW 2023) maximises Σ λ + L·min_y E_y/γ_y online, where γ is a provider's share. Our version
+    differs in three respects. Providers are items. γ is the required exposure b. The minimum counts only up to the
+    guarantee, L·min(1, min_y E_y/b_y). P-MMF uses γ as a quota that no provider may exceed, which would forbid all
+    exposure beyond the floors. Prices start at 0 in every round, as in the paper.
 
-    The dual of that objective allows the prices D = {μ ≤ 0, Σ_y b_y·(−μ_y) ≤ L}: one budget for all items, where the
-    penalised shortfall of the other agents gives each item a box of its own. After each arrival
+    The dual of that objective allows the prices D = {μ ≤ 0, Σ_y b_y·(−μ_y) ≤ L}: one budget for all items. Other
+    agents have a separate limit for each item's price. After each arrival
 
         d ← α·(b/N − x) + (1 − α)·d,        μ ← proj_D(μ − η·c/√b · d),
 
-    x the exposure of the slate. The projection, in the metric whose step this is (weight √b for
-    each item), takes one sort and no solver (:func:`projected`).
+    x the exposure of the slate. The projection uses the metric of this step (weight √b for each item). It takes one
+    sort and no solver (:func:`projected`).
 
     Args:
-        strength: L as a multiple of c·Σb; at 1 the budget allows a mean bonus of c.
+        strength: L as a multiple of c·Σb; 1 allows a mean bonus of c.
         eta: η, relative step.
         momentum: 1 − α, weight of earlier gradients.
     """
@@ -66,7 +66,7 @@ class PMMF:
         return self._price.copy()
 
     def act(self, arrivals: Arrivals) -> Slates:
-        """Serve the arrivals in order, moving prices after each."""
+        """Serve the arrivals in order, and update prices after each."""
         shape = (len(arrivals), self._slate)
         items, price = np.empty(shape, np.int64), np.empty(shape, np.float32)
         _rank_and_descend(
@@ -94,7 +94,7 @@ def projected(bonus: Floats, weight: Floats, metric: Floats, limit: float) -> Fl
 
     The metric is Σ metric·(x − y)². Without the budget x = y₊. With it x = (y − τ·weight/metric)₊ for one τ, found by
     sorting y·metric/weight: the items that stay positive are the first of that order (as for the simplex: Held, Wolfe
-    and Crowder 1974). An item of weight 0 has no part in the budget.
+    and Crowder 1974). An item of weight 0 does not use the budget.
     """
     x = np.maximum(bonus, 0.0)
     used = (weight * x).sum()
@@ -131,7 +131,7 @@ def _rank_and_descend(
     items: Ints,
     prices: Float32s,
 ) -> None:
-    """Serve arrivals in order, moving prices; fill ``items`` and ``prices``.
+    """Serve arrivals in order, and update prices after each.
 
     ``steps`` (n,) is the elapsed time per arrival, in expected arrivals.
     """

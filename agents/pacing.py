@@ -1,4 +1,4 @@
-"""Clock of a round, and prices that follow delivery."""
+"""Clock of a round, and prices that adapt to delivery."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _NONE = np.zeros(0, np.int64)
 
 # -- the round as compiled loops see it -------------------------------------------------------------------------------
 class ExposureUnit(NamedTuple):
-    """Unit of a guarantee, as compiled loops take it."""
+    """Unit of a guarantee, for compiled loops."""
 
     position_weights: Floats
     """(k,) value of an exposure at each position; it never rises."""
@@ -37,8 +37,8 @@ class ExposureUnit(NamedTuple):
     by_intensity: bool
     """Slates stand in order of λ, otherwise of λ − v.
 
-    Where the unit is the examined exposure, the order of λ − v is best, since intensity and delivery both carry the
-    weight of the position. Where every position counts alike, order makes no difference to the guarantee, and the order
+    If the unit is the examined exposure, the order of λ − v is best, since intensity and delivery both carry the
+    weight of the position. If every position counts the same, order makes no difference to the guarantee, and the order
     of λ gives the visitors most.
     """
 
@@ -52,9 +52,9 @@ class ExposureUnit(NamedTuple):
 class RoundClock:
     """Elapsed expected arrivals of a round and its audiences.
 
-    Columns are the A audiences of a table of requirements, then the whole round. A round that is paced by arrivals has
-    elapsed by the arrivals served, N at most: after that everything is due. One that is paced by time has elapsed by N
-    times the elapsed share of its time, whoever came.
+    Columns are the A audiences of a table of requirements, then the whole round. With pacing by arrivals, the elapsed
+    number is the number of served arrivals, at most N. With pacing by time, it is N times the elapsed share of the
+    round's time, for any number of arrivals.
     """
 
     def __init__(self, view: RoundView, table: Requirements = NO_REQUIREMENTS) -> None:
@@ -91,8 +91,8 @@ class RoundClock:
     def remaining(self, arrivals: Arrivals) -> Floats:
         """(n, A + 1) arrivals still to come, itself included.
 
-        It is at least 1. By time it is their rate so far times the remaining time; until enough of the round has
-        elapsed, the expected rate counts as well.
+        It is at least 1. With pacing by time, it is their rate so far times the remaining time. Early in the round,
+        the expected rate counts as well.
         """
         came = self._came_before(arrivals)
         if not self._by_time:
@@ -150,8 +150,8 @@ class ArrivalArrays(NamedTuple):
 def arrays_of(arrivals: Arrivals, slate: int) -> tuple[Any, ...]:
     """Fields of :class:`ArrivalArrays`, for slates of k positions.
 
-    They are a plain tuple, since handing a record over to a compiled loop takes longer than ranking hundreds of items;
-    the loop makes the record: ``ArrivalArrays(*fields)``.
+    They are a plain tuple, because passing a record to a compiled loop takes longer than ranking hundreds of items.
+    The loop builds the record itself: ``ArrivalArrays(*fields)``.
     """
     return (
         arrivals.relevance.cpu().numpy(),
@@ -166,7 +166,7 @@ def arrays_of(arrivals: Arrivals, slate: int) -> tuple[Any, ...]:
 def fill_values(arrivals: ArrivalArrays, arrival: int, price: Floats, value: Floats) -> None:
     """Fill ``value`` (M,) with λ(x)·p(y|x) − v, −∞ if inadmissible.
 
-    The product is taken in single precision, as :attr:`rimsim.market.Arrivals.intensity` has it.
+    The product is in single precision, as :attr:`rimsim.market.Arrivals.intensity` is.
     """
     for item in range(len(price)):
         worth = np.float64(arrivals.relevance[arrival, item] * arrivals.ground[arrival]) - price[item]
@@ -189,14 +189,15 @@ def fill_slate(
 
 # -- prices -----------------------------------------------------------------------------------------------------------
 class Pacing(NamedTuple):
-    """Prices of M floors and G rows that follow delivery.
+    """Prices of floors and rows that adapt to delivery.
 
-    A row of D exposures since the pacing began, when t of its T arrivals have elapsed, has the price
+    Let D be the exposures of a row since the pacing began, and t of its T arrivals have elapsed. Its price is
 
         v = max(start_price₊ + step·h·(D − most·t/T), 0) − clip(step·h·(pace·t − D) − start_price₋, 0, cost),
 
-    h = 1, or, where ``closing`` is above 0, h = 1 / (1 − t/T + closing). From t = T on all is due. An item has the
-    price of its floor and those of all other rows that hold it and count the arrival.
+    h = 1, or, where ``closing`` is above 0, h = 1 / (1 − t/T + closing). From t = T on, the whole requirement is due.
+    The price of an item is the price of its floor plus the prices of all other rows that contain it and count the
+    arrival.
     """
 
     start_price: Floats
@@ -235,9 +236,9 @@ class Pacing(NamedTuple):
     ) -> Self:
         """Pacing with the relative step g·c/√b.
 
-        Where requirements are hard, prices have no bound, and c is no measure of theirs: the step is relative to the
-        row's start price, or to the median of all bonuses at the start, where these are more than c. Rows that are not
-        ``priced`` (None: those with required exposures) start and stay at 0.
+        If requirements are hard, prices have no limit, and c does not give their size. So the step is relative to the
+        row's start price, or to the median bonus at the start, if these exceed c. Rows that are not ``priced`` keep
+        the price 0. None: rows with required exposures have prices.
         """
         priced = required > 0 if priced is None else priced
         scale: Floats | float = cost
@@ -290,8 +291,8 @@ def move_prices(
 ) -> None:
     """Fill ``price`` (M + G,) with v of :class:`Pacing`.
 
-    It depends on sums of exposures alone, which are exact, so rounding cannot accumulate and the cut into batches
-    cannot matter. ``elapsed`` (A + 1,) counts from the pacing's beginning; ``before`` (M + G,) are earlier exposures.
+    It depends only on sums of exposures, which are exact. So rounding errors do not accumulate, and batches do not
+    change results. ``elapsed`` (A + 1,) counts from the pacing's beginning; ``before`` (M + G,) are earlier exposures.
     """
     pacing = Pacing(*pace)
     others = len(pacing.most)
@@ -316,7 +317,7 @@ def move_prices(
 
 @compiled
 def add_rows(pacing: Pacing, counts: Bools, price: Floats) -> None:
-    """Add prices of rows that count an arrival to items'."""
+    """Add the prices of rows that count an arrival."""
     m = len(price) - len(pacing.most)
     for which in range(len(pacing.most)):
         row_price = price[m + which]
@@ -329,7 +330,7 @@ def add_rows(pacing: Pacing, counts: Bools, price: Floats) -> None:
 def hide_full(
     pacing: Pacing, counts: Bools, exposure: Floats, before: Floats, position_weights: Floats, value: Floats
 ) -> None:
-    """Hide items (M,) for which a cap has no room."""
+    """Exclude items (M,) whose next exposure could exceed a cap."""
     m = len(value)
     for which in range(len(pacing.most)):
         if pacing.most[which] < np.inf and counts[pacing.column[which]]:
@@ -366,10 +367,11 @@ def count_rows(
 
 
 class Bounds(NamedTuple):
-    """Upper bounds of bonuses −v over a stretch of time.
+    """Upper bounds of bonuses −v over the next arrivals.
 
-    Between two exposures of an item its bonus moves one way, since the derivative of h·(pace·t − E) has the sign of
-    pace·(1 + closing) − E/N throughout: it is at most the larger of those at both ends. An exposure makes it less.
+    Between two exposures of an item its bonus only rises or only falls, because the derivative of h·(pace·t − E) has
+    the constant sign of pace·(1 + closing) − E/N. So the bonus is at most the larger of its values at both ends. An
+    exposure lowers it.
     """
 
     first: float
@@ -429,8 +431,9 @@ def best_in_bounds(
 ) -> int:
     """:func:`rimsim.matching.best_items` of λ − v, with few prices computed.
 
-    The items that come first by their bounds ``high`` are valued; any item of the best has a bound that reaches the
-    last of these. Prices of valued items are filled in; ``value`` and ``found`` (M,) are scratch.
+    Only items with the largest bounds ``high`` get an exact value. Every item of the slate has a bound that is at
+    least the smallest value in the slate. Prices of valued items are filled in; ``value`` and ``found`` (M,) are
+    scratch.
     """
     relevance, ground, k, size = arrivals.relevance[arrival], arrivals.ground[arrival], len(items), 0
     for item in range(len(value)):

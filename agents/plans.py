@@ -1,4 +1,4 @@
-"""Agents that plan a whole round, whose states they know.
+"""Agents that plan a whole round of known states.
 
 ``offline-match``, ``user-rec`` and the bound ``hindsight`` hold the round's (N, M) scores at once.
 """
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
 @dataclass(config=OPTIONS, eq=False)
 class OfflineMatch:
-    """Shows the joint optimum of a round of known visitors.
+    """Shows the best slates for a round of known visitors.
 
     Ma, Liu and Deoras (ICLR 2022), offline matching; the problem is a transportation polytope, so its optimum has
-    whole exposures. It is solved to relative gap ``tol``. For broadcasts.
+    integral exposures. It is solved to relative gap ``tol``. For broadcasts.
     """
 
     name = "offline-match"
@@ -57,10 +57,10 @@ class OfflineMatch:
 class UserRec:
     """Shows guaranteed items to their b users of largest λ(x,y).
 
-    Ma, Liu and Deoras (ICLR 2022), user recommendation. Each item takes its users ignoring the other items: a user
-    wanted by more items than there are positions gets those of largest λ, and the rest is a shortfall, which
-    ``offline-match`` avoids. Where positions count differently, b is the exposures that are required at positions of
-    mean weight. Free positions show the items that the user is most likely to take. For broadcasts.
+    Ma, Liu and Deoras (ICLR 2022), user recommendation. Each item chooses its users without regard to other items. If
+    more items choose a user than there are positions, the items with the largest λ are shown, and the others miss an
+    exposure. ``offline-match`` avoids this. If positions count differently, b is the exposures that are required at
+    positions of mean weight. Free positions show the items that the user is most likely to take. For broadcasts.
     """
 
     name = "user-rec"
@@ -90,7 +90,7 @@ class UserRec:
         self._chosen = chosen
 
     def act(self, arrivals: Arrivals) -> Ints:
-        """Chosen items, then others; each part by λ(x,y)."""
+        """Slates of chosen items, then others, each part by λ(x,y)."""
         chosen = torch.from_numpy(self._chosen[arrivals.row]).to(arrivals.intensity.device)
         scores = arrivals.intensity.double()
         lift = scores.amax(1, keepdim=True) + 1.0
@@ -99,12 +99,13 @@ class UserRec:
 
 @dataclass(config=OPTIONS, eq=False)
 class Hindsight:
-    """Shows the optimum of a round with all arrivals foreseen.
+    """Shows the best slates for all arrivals of a round.
 
-    The states are those at the round's beginning; in a replay, the log's states at each arrival. So the agent is exact
-    in a replay or broadcast, up to the solver's relative gap ``tol``. A clone that consumes on an earlier visit changes
-    a later state. If the item planned for that visit has been consumed and its guarantee binds, its exposure is carried
-    over to the next position that comes free in this way. It is then not a bound, but near one.
+    It uses the states at the beginning of the round; in a replay, the log's states at each arrival. So the agent is
+    exact in a replay or broadcast, up to the solver's relative gap ``tol``. A clone that consumes on an earlier visit
+    changes a later state. If the item planned for that visit has been consumed and its guarantee binds, its exposure
+    moves to the next position that becomes free in the same way. With clones the agent is not a bound, but close to
+    it.
     """
 
     name = "hindsight"
@@ -168,7 +169,7 @@ class Hindsight:
 
 @plain_dataclass(frozen=True, eq=False)
 class RoundPlan:
-    """Slates for a whole round, with their prices as proof."""
+    """Slates for a whole round, and the prices behind them."""
 
     slates: Ints
     """(N, k) in clock order, each in descending order of λ − v, or of λ where the unit is the shown exposure; −1 for an
@@ -182,7 +183,7 @@ class RoundPlan:
 
 
 def planned(view: RoundView, agent: str, tol: float) -> RoundPlan:
-    """Optimum of a round's penalised problem over all its states."""
+    """Best slates for all states of a round."""
     audience = audience_of(view, agent)
     cost, promised = cost_of_missing(view, audience), len(view.promises) > 0
     position_weights: Floats | None = view.position_weights
@@ -224,16 +225,17 @@ def audience_of(view: RoundView, agent: str) -> States:
     """States (N) of a round at its beginning, in clock order.
 
     Raises:
-        AgentError: If the market does not know them beforehand, or they are too many to be held at once.
+        AgentError: If the market does not know the states beforehand, or their scores need too much memory.
     """
     if view.audience is None:
         raise AgentError(
-            f"{agent}: the arrivals are not known before the round. Use arrivals.kind 'broadcast'"
+            f"{agent}: this agent must know the arrivals before the round. Set arrivals.kind to 'broadcast'"
         )
     n, m = len(view.audience), len(view.required)
     if n > most_states(m):
         raise AgentError(
-            f"{agent}: found {n:,} states × {m:,} items, whose scores are held at once ({5 * n * m / 2**30:,.1f} GB); "
-            f"allowed over so many items: at most {most_states(m):,} arrivals a round (arrivals.per_round)"
+            f"{agent}: the scores of {n:,} states × {m:,} items need {5 * n * m / 2**30:,.1f} GB of "
+            f"memory. Expected at most {most_states(m):,} arrivals per round for so many items. Lower "
+            "arrivals.per_round"
         )
     return states_in_order(list(view.audience), view.k)

@@ -46,7 +46,7 @@ def rollout(env: gymnasium.Env[Any, Any], agent: Agent, *, seed: int | None = No
         env: ``RIMMarket-v0``, wrapped or not.
 
     Raises:
-        AgentError: If the agent raises or answers with something that is no slate.
+        AgentError: If the agent raises or answers with something that is not a slate.
     """
     inner = market_env(env)
     inner.needs, inner.barrier_every = Needs.of(agent), agent.barrier_every
@@ -80,13 +80,13 @@ def market_for(
     retrain: bool | None = None,
     control: Control | None = None,
 ) -> Market:
-    """Market with the data that an agent declares to need.
+    """Market with the data that an agent needs.
 
     Args:
         seeds: Zeros if None.
         world: Part that arms share; None: built from the config.
         model: Fitted model instead of the config's own.
-        retrain: Overrides ``config.platform.retrain``; false is the frozen arm.
+        retrain: Overrides ``config.platform.retrain``; false: the platform never retrains.
         control: Source of the platform's training data; None: its own rounds.
     """
     needs = Needs.of(agent)
@@ -101,11 +101,11 @@ def play_round(
     """Let an agent serve the market's open round, in batches.
 
     Args:
-        batch_size: Arrivals per batch at most; results do not depend on it. None: as many as are scored at once.
+        batch_size: Arrivals per batch at most; results do not depend on it. None: as many as can be scored at once.
         report: Called with the number of arrivals of each batch, for a progress bar.
 
     Raises:
-        AgentError: If the agent raises or answers with something that is no slate.
+        AgentError: If the agent raises or answers with something that is not a slate.
     """
     number, market.barrier_every = market.round, agent.barrier_every
     with _named(agent, f"before round {number}"):
@@ -161,9 +161,9 @@ def _answer(agent: Agent, arrivals: Arrivals, number: int) -> Slates:
 
 @contextmanager
 def _with_place(agent: Agent, where: str) -> Iterator[None]:
-    """Name agent and place in rimsim's errors, kind unchanged.
+    """Add agent and place to an error of rimsim.
 
-    An error of the next round's arrivals does not concern the agent and stays as it is.
+    An error about the arrivals of the next round is not changed, because the agent did not cause it.
     """
     try:
         yield
@@ -188,7 +188,7 @@ def _named(agent: Agent, where: str) -> Iterator[None]:
 
 
 class _FeedbackBuffer:
-    """Feedback for a learning agent, handed over at barriers."""
+    """Feedback for a learning agent, passed to it at barriers."""
 
     def __init__(self, agent: Agent, market: Market) -> None:
         self._learner = agent if isinstance(agent, LearningAgent) else None

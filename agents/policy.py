@@ -1,4 +1,4 @@
-"""Agents from learnt policies, for ``rimsim compare``."""
+"""Agents from trained policies, for ``rimsim compare``."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 class PolicyAgent:
-    """Acts as ``BonusAction`` on ``CompactObservation``: numbers in, bonuses out.
+    """Agent whose policy maps compact observations to bonuses.
 
-    Your own file makes it, so that rimsim itself reads no file of weights: ``rimsim compare --agents
-    mine.py:learnt``, where ``learnt`` is a function that loads a policy and returns a ``PolicyAgent``.
+    rimsim does not read files of weights, so your own file makes the agent: ``rimsim compare --agents
+    mine.py:learnt``. There ``learnt`` is a function that loads a policy and returns a ``PolicyAgent``.
 
     Args:
         policy: From (10 + ``observed``,) numbers to (``groups``,) bonuses in [−1, 1]; deterministic, so that runs are
@@ -52,7 +52,7 @@ class PolicyAgent:
 
     @property
     def state(self) -> Mapping[str, Floats]:
-        """The popularity from which groups were made."""
+        """Popularity that the groups were made from."""
         return {"popularity": self._popularity.astype(np.float64)}
 
     def load_state(self, state: Mapping[str, Floats]) -> None:
@@ -66,16 +66,16 @@ class PolicyAgent:
         self._observed = popularity_groups(popularity, observed)
 
     def begin_round(self, view: RoundView) -> None:
-        """Take requirements; groups stay those of the first round."""
+        """Take the requirements; groups are those of the first round."""
         if self._bonuses is None or view.round == 0:
             self._group(view.popularity)
         self._view, self._exposure, self._served = view, view.exposure.astype(np.float64), 0
 
     def act(self, arrivals: Arrivals) -> Ints:
-        """Answer n arrivals, row by row, after each other's exposures."""
+        """Answer n arrivals one after the other."""
         view, bonuses = self._view, self._bonuses
         if bonuses is None:
-            raise AgentError(f"{self.name}: act before begin_round")
+            raise AgentError(f"{self.name}: act was called before begin_round. Call begin_round first")
         weights = np.asarray(view.position_weights, np.float64)
         intensity = arrivals.intensity.cpu().numpy()
         admissible = arrivals.admissible.cpu().numpy()
@@ -94,8 +94,8 @@ class PolicyAgent:
             action = np.asarray(self._policy(compact(standing, self._observed)), np.float32).ravel()
             if action.shape != (len(bonuses.share),):
                 raise AgentError(
-                    f"{self.name}: the policy answers {len(action)} numbers; allowed: {len(bonuses.share)}, "
-                    "a bonus a group"
+                    f"{self.name}: the policy returned {len(action)} numbers. Expected "
+                    f"{len(bonuses.share)}, one bonus per group"
                 )
             chosen = bonuses.slate(action, standing)
             chosen = np.where(admissible[row][chosen], chosen, -1)

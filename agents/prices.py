@@ -1,7 +1,7 @@
-"""Dual prices of a round, solved on last round's states.
+"""Prices of a round, solved on the past states.
 
-A floor is a row of one item. So a round has M rows of one item each, then the rows of several items, of an audience, or
-of a cap (:class:`RowTable`).
+A floor is a requirement of one item. So a round has M floors, then the rows of groups, campaigns and caps
+(:class:`RowTable`).
 """
 
 from __future__ import annotations
@@ -88,8 +88,9 @@ def constraints_of(
 ) -> Constraints:
     """Constraints for n states, in the unit of the guarantee.
 
-    ``active`` (n, J) marks the states that count for each row of the table. The states represent ``arrivals``, of which
-    each row expects its own; None: they are the round itself, and nothing is scaled.
+    ``active`` (n, J) marks the states that count for each row of the table. The states represent ``arrivals``, and
+    each row is scaled to the number of arrivals that it expects. None: the states are the arrivals themselves, and
+    nothing is scaled.
     """
     n, which = len(active), ~table.item_caps
     others = table.rows(which)
@@ -120,8 +121,9 @@ def counted(table: Requirements, chunks: Sequence[Arrivals]) -> Bools:
 def solved_prices(view: RoundView, tol: float, start_price: Floats | None = None) -> tuple[Floats, float]:
     """Item prices (M,) at last round's optimum, for floors alone.
 
-    They are at most 0, and come with the width below which the solver left values s − v tied. The solver stops at the
-    relative gap ``tol``, and starts from ``start_price`` (M,), such as the prices of the last round.
+    They are at most 0. The second value is the tie width: the solver does not separate values s − v that differ by
+    less. The solver stops at the relative gap ``tol``, and starts from ``start_price`` (M,), such as the prices of the
+    last round.
     """
     return solved_rows(view, RowTable.of(view, NO_REQUIREMENTS), tol, start_price)
 
@@ -131,12 +133,12 @@ def solved_rows(
 ) -> tuple[Floats, float]:
     """(M + G,) row prices at last round's optimum, and width.
 
-    Floors are scaled to the number of states. Where all positions count alike and there are floors only, they are
-    rounded at random by the round's key, so that their sum keeps its size. Where the clock sets the pace, as many
-    arrivals are expected as came last round, whatever number the promise was made for. Where requirements are hard,
-    prices may lie beyond −c; an item that could not be delivered to last round's states, such as one that is released
-    only now, starts at −c. Where last round's states are too many to be held at once and those of the sample too few to
-    round floors (:func:`too_few_to_round`), floors stay real numbers.
+    Floors are scaled to the number of states. If all positions count the same and there are floors only, they are
+    rounded at random by the key of the round, so that their sum stays about the same. With pacing by time, the
+    expected number of arrivals is that of the last round. If requirements are hard, prices may be below −c. An item
+    that could not be shown in the states of the last round, such as a newly released item, starts at −c. If not all
+    states fit into memory and the sample is too small to round floors (:func:`too_few_to_round`), floors stay real
+    numbers.
     """
     others = len(table.rows)
     if not len(view.past) or not (table.required.any() or others):
@@ -165,7 +167,8 @@ def solved_rows(
 def too_few_to_round(required: Floats) -> bool:
     """Test for samples with too few positions to round floors.
 
-    Prices of such floors can be a third above the least bound, those of floors left as they are some thousandths.
+    Prices for rounded floors can exceed the least bound by a third, prices for unrounded floors only by some
+    thousandths.
     """  # rounded, floors of none or one would stand for all
     some = required > 0
     return bool(some.any() and required[some].mean() < _ROUNDED_FROM)
@@ -181,9 +184,9 @@ def priced(
 ) -> tuple[Floats, float]:
     """Item prices v (M,) at some states' optimum, and their width.
 
-    Where all positions count alike, floors (M,) over the states are whole exposures, rounded at random by ``draw``
-    (M,); None: they stay real numbers, and the search ends as soon as D is within ``tol``. An item that could not be
-    delivered at any cost has −c. ``start_price`` (M,) are prices to start from; None: 0.
+    If all positions count the same, floors (M,) over the states are whole exposures, rounded at random by ``draw``
+    (M,); None: floors stay real numbers, and the search ends when D is within ``tol``. An item that cannot be
+    delivered at any cost has the price −c. ``start_price`` (M,) are prices to start from; None: 0.
     """
     solution = _solve(view, states, required, draw, tol, start_price)
     cost = cost_of_missing(view, states)
@@ -223,7 +226,7 @@ def _solve(
 def within_bound(price: Floats, bound: float, cost: float) -> Floats:
     """Prices v, with −c for prices at the bound.
 
-    An item that could not be delivered to last round's states starts there.
+    These items could not be shown in the past states.
     """
     return np.where(price > -bound, price, -cost)
 
@@ -231,8 +234,8 @@ def within_bound(price: Floats, bound: float, cost: float) -> Floats:
 def cost_of_missing(view: RoundView, states: States) -> float:
     """Cost of a missing exposure in some states' problem.
 
-    It is c where requirements may be left undelivered. Where they are hard, it is above the worth of any exposure, so
-    that all feasible exposures are delivered.
+    For soft requirements it is c. For hard requirements it exceeds the worth of any exposure, so that all feasible
+    exposures are delivered.
     """
     if not view.hard:
         return view.cost
@@ -242,7 +245,8 @@ def cost_of_missing(view: RoundView, states: States) -> float:
 def admissible_shares(view: RoundView) -> Floats:
     """(M,) share of last round's states open to each item.
 
-    It is 1 for an item with no such state: that is most likely not released yet, and then nobody has consumed it.
+    It is 1 for an item without such a state, because this item is probably not released yet and nobody has consumed
+    it.
     """
     total, n = np.zeros(len(view.required)), 0
     for chunk in view.past:
@@ -252,7 +256,7 @@ def admissible_shares(view: RoundView) -> Floats:
 
 
 def spread_prices(view: RoundView, price: Floats, arrivals: Arrivals) -> Floats:
-    """(n, M) sums of promises' prices (J,) that items have at arrivals."""
+    """(n, M) sums of row prices (J,) of items at arrivals."""
     table = view.promises
     columns = 0 if arrivals.audiences is None else arrivals.audiences.shape[1]
     of_items = np.zeros((columns + 1, len(view.required)))
@@ -287,7 +291,7 @@ class States(NamedTuple):
 def joined_states(chunks: Iterable[Arrivals], slate: int) -> States:
     """States of chunks, concatenated, for slates of k positions.
 
-    No chunk is held while they are put together.
+    The chunks are not all in memory at the same time.
     """
     parts = [
         States(chunk.intensity.cpu().numpy(), chunk.admissible.cpu().numpy(), capacities([chunk], slate))
@@ -297,7 +301,7 @@ def joined_states(chunks: Iterable[Arrivals], slate: int) -> States:
 
 
 def states_in_order(chunks: Sequence[Arrivals], slate: int) -> States:
-    """States in clock order, that of the chunks' ``index``."""
+    """States in clock order, as the chunks' ``index`` gives it."""
     return joined_states(chunks, slate).rows(np.argsort(np.concatenate([chunk.row for chunk in chunks])))
 
 

@@ -35,14 +35,14 @@ class Relevance:
 
 
 class PopularityAgent:
-    """Ranks by counts in the platform's log at its refresh."""
+    """Ranks by item counts in the platform's log."""
 
     name = "popularity"
     order_free = True
     barrier_every = None
 
     def begin_round(self, view: RoundView) -> None:
-        """Take the counts of the refresh at the round's beginning."""
+        """Take the counts of the platform's log."""
         self._slate = view.k
         self._counts = torch.from_numpy(view.popularity.astype("float32"))
 
@@ -68,23 +68,25 @@ class Oracle:
         self._slate = view.k
 
     def act(self, arrivals: Arrivals) -> SlateLike:
-        """The k truly best items of each row.
+        """The k best items of each row by the truth.
 
         Raises:
             AgentError: If the market does not reveal its truth.
         """
         if arrivals.true_intensity is None:
             raise AgentError(
-                f"{self.name}: the market does not reveal its truth. Make it with Market(needs=Needs(truth=True))"
+                f"{self.name}: this agent uses the truth, which the market does not reveal. Make the "
+                "market with Market(needs=Needs(truth=True))"
             )
         return top_k(arrivals.true_intensity, arrivals.admissible, self._slate)
 
 
 class StateOracle(Oracle):
-    """Ranks by the truth, not knowing first visitors.
+    """Ranks by the truth, except for first visits.
 
-    A first visit is answered by the mean true intensity of all first visits up to its own. So the distance to
-    ``oracle`` is what no platform can know, and the distance to ``relevance`` what one could still learn.
+    For a first visit it uses the mean true intensity of all first visits so far. So the difference from ``oracle`` is
+    knowledge that no platform can have, and the difference from ``relevance`` is knowledge that a platform could still
+    learn.
     """
 
     name = "state-oracle"

@@ -104,10 +104,13 @@ def make_agent(text: str) -> Agent:
 
     if not isinstance(agent, Agent):
         lacks = [name for name in ("name", "order_free", "barrier_every") if not hasattr(agent, name)]
-        raise ConfigError(f"agent {where!r} lacks {', '.join(lacks)}. See rimsim.agents.Agent")
+        raise ConfigError(
+            f"agent {where!r} lacks {', '.join(lacks)}. Write it as rimsim.agents.Agent describes"
+        )
     if agent.barrier_every is not None and agent.barrier_every < 1:
         raise ConfigError(
-            f"agent {where!r}: barrier_every is {agent.barrier_every}. It must be None or at least 1"
+            f"agent {where!r}: barrier_every is {agent.barrier_every}. Expected None or a number of at "
+            "least 1"
         )
     if options:
         name = f"{agent.name}({text.partition('(')[2].replace(' ', '')}"
@@ -115,6 +118,7 @@ def make_agent(text: str) -> Agent:
             agent.name = name
         except AttributeError:
             raise ConfigError(
-                f"agent {where!r}: name cannot be set, but options become part of it. Make name an attribute"
+                f"agent {where!r}: its options must become part of its name, but name cannot be set. Make "
+                "name an attribute"
             ) from None
     return agent

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 @dataclass(config=OPTIONS, eq=False)
 class RimDual:
-    """Ranks by λ(x,y) − v_y with prices frozen for the round.
+    """Ranks by λ(x,y) − v_y with fixed prices for the round.
 
-    Ma, Liu and Deoras (ICLR 2022), online matching. Prices of groups, campaigns and caps are frozen as well; the agent
-    does not count its exposures, and may exceed a cap. Prices are solved to relative gap ``tol``.
+    Ma, Liu and Deoras (ICLR 2022), online matching. Prices of groups, campaigns and caps are fixed as well. The agent
+    does not count its exposures, so it may exceed a cap. Prices are solved to relative gap ``tol``.
     """
 
     name = "rim-dual"

@@ -1,4 +1,4 @@
-"""``rim-feedback``: prices that follow delivery, arrival by arrival."""
+"""``rim-feedback``: prices that adapt to delivery, arrival by arrival."""
 
 from __future__ import annotations
 
@@ -65,27 +65,27 @@ class PacedAgent:
 
 @dataclass(config=OPTIONS, eq=False)
 class RimFeedback(PacedAgent):
-    """Ranks by λ(x,y) − v_y with prices that follow delivery.
+    """Ranks by λ(x,y) − v_y with prices that adapt to delivery.
 
     Before arrival t of N, the price of an item with E exposures so far is
 
         v = clip(v₀ − g·c/√b · (b·t/N − E) / (1 − t/N + δ), −c, 0),
 
-    feedback on the error of delivery, with the price box [−c, 0] of the penalised objective (Balseiro, Lu and
-    Mirrokni, arXiv 2007.00514) and a step for each item: relative to its floor, not to its scores, which are tiny
-    where floors bind. v₀ is the price at the optimum of last round's states. Excess delivery of an item counts
-    against it later. Prices depend on exposures, which the agent knows, and never on consumption.
+    This is feedback on the error of delivery, with prices in [−c, 0] (Balseiro, Lu and Mirrokni, arXiv 2007.00514).
+    The step of an item is relative to its floor, not to its scores, because scores are tiny if floors bind. v₀ is the
+    price at the optimum of last round's states. If an item got too much exposure, its bonus falls. Prices depend on
+    exposures, which the agent knows, and never on consumption.
 
-    (b·t/N − E)/(1 − t/N) is N times the difference between the rate at which the rest of the requirement must be
-    delivered and the rate that v₀ was solved for. So early errors, which later arrivals can still make up for, hardly
-    move prices, and late ones do: a small gain then suffices, and prices swing less. With ``closing=0`` the error is
-    not divided: integral feedback at a constant gain (dual mirror descent with the Euclidean map, seen over a round:
-    Balseiro, Lu and Mirrokni 2020), which needs a gain of about 1 to deliver.
+    The rest of the requirement must be delivered at some rate, and v₀ was solved for another rate. (b·t/N − E)/(1 −
+    t/N) is N times the difference of these two rates. So early errors, which later arrivals can correct, barely change
+    prices, but late errors do. A small gain is then sufficient, and prices oscillate less. With ``closing=0`` the
+    error is not divided. This is dual mirror descent with the Euclidean map (Balseiro, Lu and Mirrokni 2020), and it
+    needs a gain of about 1.
 
     Args:
         gain: g, relative step.
         tol: Relative gap at which the price solver stops.
-        closing: δ: how much of the round a correction is spread over at its end; 0 for a constant gain.
+        closing: δ, share of the round over which late corrections are spread; 0: constant gain.
     """
 
     name = "rim-feedback"
@@ -102,20 +102,20 @@ class RimFeedback(PacedAgent):
         self._delivery = Delivery.solved(view, self.tol, self.gain, self.closing)
 
     def note_delivery(self, exposure: Floats, arrivals: Arrivals | None) -> None:
-        """Count others' deliveries, and the arrivals that they answered."""
+        """Count exposures that another agent delivered to arrivals."""
         self._delivery.note(exposure, arrivals)
 
     def act(self, arrivals: Arrivals) -> Slates:
-        """Serve the arrivals in order, moving prices after each."""
+        """Serve the arrivals in order, and update prices after each."""
         return self._delivery.serve(arrivals)
 
 
 class Delivery:
-    """Serves a round's arrivals in order, by paced prices.
+    """Serves arrivals in order, with prices that adapt to delivery.
 
-    Where requirements are hard, a guard shows due items before it is too late. Call :meth:`pace` once, or again as the
-    round goes on, and :meth:`serve` for every batch. ``gain`` is g, the relative step of prices; ``closing`` δ, the
-    share of the round over which a correction is spread at its end, 0 for a constant gain.
+    If requirements are hard, a guard shows due items before it is too late. Call :meth:`pace` at least once per round,
+    and :meth:`serve` for every batch. ``gain`` is g, the relative step of prices. ``closing`` is δ, the share of the
+    round over which late corrections are spread; 0: constant gain.
     """
 
     def __init__(self, view: RoundView, gain: float, closing: float) -> None:
@@ -138,13 +138,13 @@ class Delivery:
 
     @classmethod
     def solved(cls, view: RoundView, tol: float, gain: float, closing: float) -> Delivery:
-        """Delivery at prices of last round's states, to gap ``tol``."""
+        """Delivery with start prices solved to gap ``tol``."""
         delivery = cls(view, gain, closing)
         delivery._start(solved_rows(view, delivery._table, tol)[0])
         return delivery
 
     def pace(self, price: Floats) -> None:
-        """Restart item prices (M,) at the remaining requirements' rate."""
+        """Restart from item prices (M,) for the remaining requirements."""
         self._start(np.concatenate([price, self.prices[self._m :]]))
 
     def _start(self, price: Floats) -> None:
@@ -186,7 +186,7 @@ class Delivery:
 
     @property
     def due_in(self) -> float:
-        """Arrivals left until deficits are due; 0 or less: now."""
+        """Number of arrivals until deficits are due."""
         early = EARLY if self._view.hard else 0.0
         return float(self._clock.expected[-1] * (1.0 - early) - self._clock.elapsed[-1])
 
@@ -227,7 +227,7 @@ class Delivery:
         return Slates(items, price=price)
 
     def note(self, exposure: Floats, arrivals: Arrivals | None) -> None:
-        """Count exposures (M,) delivered by others, and the arrivals they answered."""
+        """Count exposures (M,) that another agent delivered to arrivals."""
         self.delivered[: self._m] += exposure
         if self._guarded is not None:  # it knows only its own slates, and that deficits only shrink
             self._reset_guard(Guard(*self._guarded[0]))
@@ -258,7 +258,7 @@ def _rank(  # noqa: C901
 ) -> None:
     """Serve arrivals in order, up to their capacities.
 
-    Records come as plain tuples: ArrivalArrays, Pacing, (Guard, Deficits) or None, ExposureUnit. ``counts``,
+    Records are passed as plain tuples: ArrivalArrays, Pacing, (Guard, Deficits) or None, ExposureUnit. ``counts``,
     ``elapsed`` and ``remaining`` are (n, A + 1); ``exposure`` (M + G,) changes; ``items`` and ``prices`` (n, k) are
     filled.
     """

@@ -1,4 +1,4 @@
-"""``rim-resolve``: prices re-solved within the round, on its remainder."""
+"""``rim-resolve``: prices solved again within the round."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ if TYPE_CHECKING:
 
 @dataclass(config=OPTIONS, eq=False)
 class RimResolve(PacedAgent):
-    """Ranks by λ − v with v re-solved every f arrivals.
+    """Ranks by λ − v, solving v every f arrivals.
 
-    At arrival t, a multiple of f, the penalised dual of a sample of n states is solved with floors
-    (b − E)₊·n/(N − t): the remaining requirement, at the rate at which it must be delivered. The sample stands for the
-    arrivals to come: this round's states so far, the latest ``memory``·N of them at most, filled up to ``sample``·N
-    with states of last round, evenly spaced. The solver starts from the present prices. Until the next time, prices
-    follow delivery as in ``rim-feedback``, with the error taken against the new rate:
+    At each arrival t that is a multiple of f, prices are solved on a sample of n states. The floors are (b − E)₊·n/(N
+    − t): the remaining requirement, scaled to the sample. The sample represents the later arrivals. It has this
+    round's states so far, at most the latest ``memory``·N, and states of the last round up to ``sample``·N in all. The
+    solver starts from the current prices. Until the next solution, prices adapt to delivery as in ``rim-feedback``,
+    with the new rate:
 
         v = clip(v_s − g·c/√r · (r·(t − s)/(N − s) − (E − E_s)) / (1 − (t − s)/(N − s) + δ), −c, 0),
 
-    s the last solve and r = (b − E_s)₊ the remainder then. Re-solving now and then with first-order steps in between is
-    the scheme of Li and Ye (Operations Research 2022) and of Wait-Less (arXiv 2412.09594); mixing in last round's
-    states keeps a short window of one regime from being taken for the rest of the round. A batch never crosses a
-    multiple of f, so results do not depend on the batch size.
+    Here s is the arrival of the last solution, and r = (b − E_s)₊ the remainder at that time. Li and Ye (Operations
+    Research 2022) and Wait-Less (arXiv 2412.09594) also solve now and then, with first-order steps in between. States
+    of the last round are added because a few recent arrivals may not represent the rest of the round. A batch never
+    crosses a multiple of f, so results do not depend on the batch size.
 
     Args:
         every: f, arrivals between two solves.
         gain: g, relative step in between; 0 for none.
         closing: δ, as in ``rim-feedback``.
         sample: States of a solve, as a share of N.
-        memory: This round's arrivals among them, as a share of N; at most.
+        memory: Largest number of this round's arrivals among them, as a share of N.
         tol: Relative gap at which the price solver stops.
     """
 
@@ -55,7 +55,7 @@ class RimResolve(PacedAgent):
     tol: float = Field(default=1e-3, gt=0)
 
     def __post_init__(self) -> None:
-        """Let no batch cross a multiple of f."""
+        """Largest batch, which never crosses a multiple of f."""
         self.barrier_every = self.every
 
     def begin_round(self, view: RoundView) -> None:

@@ -1,4 +1,4 @@
-"""``rim-ucb``: paced prices, and a bonus for uncertain items."""
+"""``rim-ucb``: prices that adapt, and a bonus for uncertain items."""
 
 from __future__ import annotations
 
@@ -22,15 +22,16 @@ if TYPE_CHECKING:
 
 @checked(config=OPTIONS, eq=False)
 class RimUCB(RimFeedback):
-    """Ranks by q_y·λ(x,y) − v_y, q_y falling as items are known.
+    """Ranks by q_y·λ(x,y) − v_y, with larger q_y for uncertain items.
 
-    The platform knows the worth of an item as a gamma law around its estimate (``view.confidence``). q_y is the upper
-    quantile of that law, relative to its mean: Bayes-UCB (Kaufmann, Cappé and Garivier, AISTATS 2012), one index for
-    all visitors of a round. Where the platform learns no item effects, events in its log stand for confidence.
-    Guarantees are priced on q_y·λ as by ``rim-feedback``; without any, prices are 0 and the bonus explores alone.
+    The platform describes the worth of an item by a gamma distribution around its estimate (``view.confidence``). q_y
+    is the upper quantile of this distribution, relative to its mean (Bayes-UCB; Kaufmann, Cappé and Garivier, AISTATS
+    2012). It is the same for all visitors of a round. If the platform learns no item effects, the number of events in
+    its log is used instead. Guarantees have prices as in ``rim-feedback``, but with q_y·λ. Without guarantees, prices
+    are 0 and only the bonus explores.
 
     Args:
-        quantile: Upper quantile; .5 is close to no bonus.
+        quantile: Upper quantile; 0.5 is close to no bonus.
     """
 
     name = "rim-ucb"
@@ -45,7 +46,7 @@ class RimUCB(RimFeedback):
         super().begin_round(dataclasses.replace(view, calibration=_Raised(view.past, self._bonus)))
 
     def act(self, arrivals: Arrivals) -> Slates:
-        """Serve the arrivals in order, moving prices after each."""
+        """Serve the arrivals in order, and update prices after each."""
         return super().act(_raised(arrivals, self._bonus))
 
 

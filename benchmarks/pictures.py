@@ -241,10 +241,10 @@ def curves(
         ax.plot(mean, color=colour, **LINE)
         ax.fill_between(range(len(mean)), low, high, color=colour, alpha=0.2, linewidth=0)
         ends.append((mean[-1], label, colour))
-    low, high = ax.get_ylim()
+    ax.set_ylim(0, 1.12 * max(line.get_ydata().max() for line in ax.lines))
     above = -np.inf
     for height, label, colour in sorted(ends):
-        above = max(height, above + 0.075 * (high - low))
+        above = max(height, above + 0.09 * ax.get_ylim()[1])
         ax.annotate(
             label, (len(mean) - 1, above), (8, 0), textcoords="offset points", va="center", color=colour
         )
@@ -253,7 +253,7 @@ def curves(
 
 HERO = {
     "relevance-frozen": ("never retrained", "#777777"),
-    "rim-feedback": ("retrained, with a\nguarantee", "#d55e00"),
+    "rim-feedback": ("with a guarantee", "#d55e00"),
     "relevance": ("retrained", "#0072b2"),
 }
 
@@ -271,8 +271,6 @@ def coverage(runs: Path) -> Figure:
     shown.set_title("Items of the catalogue that are shown, %", loc="left")
     curves(taken, rounds, "utility", HERO)
     taken.set_title("Items taken per slate of ten", loc="left")
-    shown.set_ylim(0, 104)
-    taken.set_ylim(0, None)
     return figure
 
 
@@ -299,7 +297,6 @@ def two_sides(runs: Path) -> Figure:
     ):
         curves(ax, rounds, metric, names, 100 if unit == "%" else 1)
         ax.set_title(f"{MEASURES[metric].title}, {unit}", loc="left", fontsize=11)
-        ax.set_ylim(0, None)
     return figure
 
 

@@ -89,13 +89,16 @@ def main() -> None:
     """Print the sample with numbers, kinds and places."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("seed", type=int)
-    options.add_argument("--page", help="print all sentences of one page instead")
+    options.add_argument("--page", help="print all sentences of this page or file instead")
+    options.add_argument("--all", choices=DRAWN, help="print all sentences of this kind instead")
     asked = options.parse_args()
     found = corpus()
     draw = random.Random(asked.seed)
     for kind, count in DRAWN.items():
         listed = found[kind]
-        drawn = [one for one in listed if one[0] == asked.page] if asked.page else draw.sample(listed, count)
+        drawn = draw.sample(listed, count)
+        if asked.page or asked.all:
+            drawn = [one for one in listed if asked.page in (None, one[0]) and asked.all in (None, kind)]
         for number, (place, sentence) in enumerate(drawn, 1):
             print(f"{kind} {number}. [{place}] {sentence}")
 

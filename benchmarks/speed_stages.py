@@ -99,7 +99,7 @@ def check_names(functions: Iterable[str], files: Iterable[str] = ()) -> None:
     missing += [part for part in files if not any(part in file.as_posix() for file in found)]
     if missing:
         raise SystemExit(
-            f"no function or file of rimsim is called {', '.join(missing)}; allowed: those it has"
+            f"no function or file of rimsim is called {', '.join(missing)}. Expected those it has"
         )
 
 

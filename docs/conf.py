@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from docutils.nodes import SkipNode
+from docutils.nodes import SkipNode, Text, figure, paragraph, reference, row
 from latex2mathml.converter import convert
 
 import rimsim
@@ -16,8 +17,10 @@ from rimsim.scenarios.report.comparison import comparison_report
 from rimsim.scenarios.report.html import html
 
 if TYPE_CHECKING:
-    from docutils.nodes import math, math_block
+    from docutils.nodes import Node, TextElement, document, math, math_block
+    from sphinx.addnodes import pending_xref
     from sphinx.application import Sphinx
+    from sphinx.environment import BuildEnvironment
     from sphinx.writers.html5 import HTML5Translator
 
 project = "rimsim"
@@ -28,12 +31,16 @@ version = release = rimsim.__version__
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
     "sphinx_gallery.gen_gallery",
 ]
 exclude_patterns = ["gallery/*.ipynb", "gallery/*.py", "gallery/*.json"]
-suppress_warnings = ["ref.python"]  # a short name in an annotation, such as Visits, which two rooms have
+suppress_warnings = [
+    "ref.python",  # a short name in an annotation, such as Visits, which two rooms have
+    "autosummary.import_cycle",  # a page with several packages
+]
 
 # The benchmark log lies beside the scripts that write it; Sphinx reads only what is in this folder.
 HERE = Path(__file__).parent
@@ -51,9 +58,71 @@ myst_enable_extensions = ["colon_fence", "dollarmath"]
 # Formulas are MathML, which browsers set by themselves: no script, no font and no network, neither here nor there.
 html_math_renderer = "mathml"
 
+# Words that readers search for, by page: entries of the index come first among the results.
+SOUGHT = {
+    "compared": ("simulator", "RecSim", "T-RECS"),
+    "guarantees": ("exposure fairness", "provider fairness", "minimum impressions"),
+    "index": ("marketplace", "recommender simulator"),
+    "loop": ("feedback loop", "popularity bias", "filter bubble", "echo chamber"),
+    "results": ("popularity bias", "exposure fairness", "filter bubble"),
+    "two-sides": ("two-sided marketplace", "marketplace"),
+}
+
+# Terms of the glossary that are everyday words, too: not each use of them is the term.
+EVERYDAY = {
+    "hard",
+    "history",
+    "mark",
+    "opening",
+    "organic",
+    "release",
+    "return",
+    "row",
+    "selection",
+    "slot",
+    "soft",
+    "state",
+    "wave",
+}
+
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
-autodoc_default_options = {"members": True}
+autodoc_typehints_format = "short"
+ALIASES = ("ArrayLike", "Bools", "Duration", "Filter", "Float32s", "Floats", "Ints", "NDArray", "Time")
+autodoc_type_aliases = dict(zip(ALIASES, ALIASES, strict=True))
+autodoc_preserve_defaults = True  # names of defaults, not tables of all measures
+autodoc_default_options = {"members": True, "no-value": True}
+
+# Types of other libraries are linked by pattern, since inventories of intersphinx would have to be fetched or copied.
+PYTHON, NUMPY = "https://docs.python.org/3/library", "https://numpy.org/doc/stable/reference"
+ELSEWHERE = {
+    "collections.abc": f"{PYTHON}/collections.abc.html#{{name}}",
+    "pathlib": f"{PYTHON}/pathlib.html#{{name}}",
+    "pandas": "https://pandas.pydata.org/docs/reference/api/{name}.html",
+    "numpy.typing": f"{NUMPY}/typing.html#{{name}}",
+    "numpy.random": f"{NUMPY}/random/generator.html#{{name}}",
+    "numpy.ndarray": f"{NUMPY}/generated/{{name}}.html",
+    "numpy.dtype": f"{NUMPY}/generated/{{name}}.html",
+    "torch.Tensor": "https://docs.pytorch.org/docs/stable/tensors.html#{name}",
+    "gymnasium": "https://gymnasium.farama.org/api/env/",
+}
+OFTEN = {
+    "Path": "pathlib.Path",
+    "Sequence": "collections.abc.Sequence",
+    "Mapping": "collections.abc.Mapping",
+    "Iterable": "collections.abc.Iterable",
+    "Callable": "collections.abc.Callable",
+    "pd.DataFrame": "pandas.DataFrame",
+    "pd.Series": "pandas.Series",
+    "np.ndarray": "numpy.ndarray",
+    "np.random.Generator": "numpy.random.Generator",
+    "numpy.random._generator.Generator": "numpy.random.Generator",
+    "NDArray": "numpy.typing.NDArray",
+    "ArrayLike": "numpy.typing.ArrayLike",
+    **dict.fromkeys(("Bools", "Float32s", "Floats", "Ints"), "numpy.typing.NDArray"),
+}
+autosummary_generate = False  # tables above the entries of a package, no pages of their own
+maximum_signature_line_length = 80
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
@@ -120,15 +189,81 @@ def _report(app: Sphinx) -> None:
 
 
 def _for_site(_app: Sphinx, name: str, source: list[str]) -> None:
-    """Turn links to the benchmark log into those of the site, and pictures into figures with captions.
+    """Turn links to the log into those of the site, pictures into figures with captions, and add entries of the index.
 
     GitHub follows links to ``benchmarks/log``, of which the site has a copy, and shows pictures without captions.
     """
     here, there = ("../../docs/", "../") if name.startswith("log/") else ("../benchmarks/log/", "log/")
     text = source[0].replace(f"]({here}", f"]({there}")
+    if name in SOUGHT:
+        text += f"\n\n```{{index}} {', '.join(f'!{words}' for words in SOUGHT[name])}\n```\n"
     source[0] = re.sub(
         r"^!\[([^\]]+)\]\(([^)]+)\)$", r":::{figure} \2\n:alt: \1\n\n\1\n:::\n", text, flags=re.MULTILINE
     )
+
+
+def _summaries(_app: Sphinx, name: str, source: list[str]) -> None:
+    """Put a table of all names above the entries of a package."""
+    if not name.startswith("api/"):
+        return
+
+    def with_table(found: re.Match[str]) -> str:
+        module = importlib.import_module(found[1])
+        names = [one for one in getattr(module, "__all__", ()) if callable(getattr(module, one))]
+        rows = "".join(f"   ~{found[1]}.{one}\n" for one in names)
+        return f".. autosummary::\n   :nosignatures:\n\n{rows}\n{found[0]}" if rows else found[0]
+
+    source[0] = re.sub(r"^\.\. automodule:: (\S+)$", with_table, source[0], flags=re.MULTILINE)
+
+
+def _elsewhere(
+    _app: Sphinx, _env: BuildEnvironment, node: pending_xref, shown: TextElement
+) -> reference | None:
+    """Link to the type of another library, by the address that its documentation gives to names."""
+    target = OFTEN.get(node.get("reftarget", ""), node.get("reftarget", ""))
+    for start, address in ELSEWHERE.items():
+        if target == start or target.startswith(f"{start}."):
+            return reference("", "", shown, refuri=address.format(name=target), internal=False)
+    return None
+
+
+def _terms() -> dict[str, str]:
+    """Term of the glossary → anchor of its row; longer terms first."""
+    rows = re.findall(r"^\| ([^|]+?) \|", (HERE / "words.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    names = sorted({one for row in rows[1:] for one in row.split(", ")} - EVERYDAY, key=len, reverse=True)
+    return {name: f"term-{name.replace(' ', '-')}" for name in names}
+
+
+def _glossary(app: Sphinx, doctree: document, name: str) -> None:
+    """Link the first use of each term on a page to its row of the glossary, and give the rows their anchors."""
+    terms = _terms()
+    if name == "words":
+        for one in doctree.findall(row):
+            for term in one[0].astext().split(", "):
+                one["ids"] += [terms[term]] if term in terms else []
+        return
+    if "/" in name:  # the API, the log and the gallery have names of their own
+        return
+    left = dict(terms)
+    for link in doctree.findall(reference):
+        words = link.astext().lower()
+        for one in (words, words.removesuffix("s")):
+            left.pop(one, None)
+    page = app.builder.get_relative_uri(name, "words")
+    for text in list(doctree.findall(Text)):
+        if isinstance(text.parent, paragraph) and not isinstance(text.parent.parent, figure):
+            text.parent.replace(text, _linked(text.astext(), left, page))
+
+
+def _linked(text: str, left: dict[str, str], page: str) -> list[Node]:
+    """Nodes of a text, with links for terms that are left; these are taken out."""
+    parts: list[Node] = []
+    while left and (found := re.search(rf"(?<![\w-])({'|'.join(left)})s?(?![\w-])", text, re.IGNORECASE)):
+        anchor = left.pop(next(one for one in left if one.lower() == found[1].lower()))
+        link = reference("", found[0], refuri=f"{page}#{anchor}", internal=True, classes=["term"])
+        parts += [Text(text[: found.start()]), link]
+        text = text[found.end() :]
+    return [*parts, Text(text)]
 
 
 def setup(app: Sphinx) -> None:
@@ -137,3 +272,6 @@ def setup(app: Sphinx) -> None:
     app.connect("autodoc-process-docstring", _whole, priority=400)
     app.connect("builder-inited", _report)
     app.connect("source-read", _for_site)
+    app.connect("source-read", _summaries)
+    app.connect("missing-reference", _elsewhere)
+    app.connect("doctree-resolved", _glossary)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 if __name__ != "rimsim.envs":
-    raise ImportError("import rimsim.envs, not envs: the folder is installed as rimsim.envs")
+    raise ImportError(
+        "the folder envs is installed as rimsim.envs. Write import rimsim.envs instead of import envs"
+    )
 
 from rimsim.envs.market import MarketEnv
 from rimsim.envs.observations import GROUND_BOUND, Snapshot

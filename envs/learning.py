@@ -10,7 +10,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 class MeasuresCallback(BaseCallback):
     """Logs measures of episodes as ``rimsim/<measure>``.
 
-    They are those of :class:`rimsim.envs.MeasuredEpisode`, as means since the learner last wrote its log.
+    The measures are those of :class:`rimsim.envs.MeasuredEpisode`, as means since the learner last wrote its log.
     """
 
     def _on_step(self) -> bool:

@@ -1,4 +1,4 @@
-"""``RIMMarket-v0``: market environment of one arrival a step."""
+"""``RIMMarket-v0``: market environment of one arrival per step."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ Answer: TypeAlias = "Ints | Slates"
 
 
 class _Step(NamedTuple):
-    """Served arrival, whose feedback is made on demand."""
+    """Served arrival, whose feedback is computed on demand."""
 
     opened: Round
     row: int
@@ -83,15 +83,14 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
 
     Starting state:
         Round 0 with the warm-up model, no exposure, the first arrival waiting. Models and truths are fitted on first
-        use, which is shown on the standard error stream, and kept.
+        use and cached. The fit is reported on the standard error stream.
 
-    Rewards:
-        Consumptions + c × what the slate took off the shortfall: an exposure counts while its item, group or campaign
-        has had less than it requires, and one above a cap takes c away. The sum over a round is the realised return
-        plus a constant.
+    Rewards: Consumptions + c × reduction of the shortfall by the slate. An exposure counts as long as its item, group
+        or campaign lacks exposure; an exposure above a cap costs c. The sum over a round is the return plus a
+        constant.
 
     Episode end:
-        ``terminated`` after the last arrival of the last round, when nothing is relevant or admissible; ``truncated``
+        ``terminated`` after the last arrival of the last round, when no item is relevant or admissible; ``truncated``
         never. The platform retrains inside the step that ends a round.
 
     Information:
@@ -106,7 +105,8 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         data: Replaces ``data.source``.
         rounds: Replaces ``rounds``.
         settings: Other fields to replace, by dotted name: ``{"exposure.beta": 0.3}``.
-        model_seed: Seed of the platform's model, which ``reset(seed=…)`` leaves alone so that a reset need not fit.
+        model_seed: Seed of the platform's model. ``reset(seed=…)`` does not change it, so a reset need not fit a
+            model.
         render_mode: ``ansi`` (text) or ``rgb_array`` (exposure against requirement), or None.
 
     Example:
@@ -142,7 +142,7 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
             render_mode=render_mode,
         )
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
-            raise ConfigError(f"render_mode is {render_mode!r}; allowed: 'ansi', 'rgb_array' or None")
+            raise ConfigError(f"render_mode is {render_mode!r}. Expected 'ansi', 'rgb_array' or None")
         changes: dict[str, object] = dict(settings or {})
         if data is not None:
             changes["data.source"] = data
@@ -222,7 +222,7 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
 
     @property
     def standing(self) -> Standing:
-        """Standing of the round and its waiting arrival."""
+        """State of the round and its waiting arrival."""
         market, scores = self.market, self._waiting()
         if self._view is None or self._view.round != market.round:
             self._view = market.round_view()
@@ -241,7 +241,8 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
     def action_masks(self) -> Bools:
         """(k·M,) allowed items, one position after the other.
 
-        A mask knows nothing of the other positions: an item that is chosen twice leaves the second one empty.
+        The mask of a position ignores the other positions. If an item is chosen twice, its second position stays
+        empty.
         """
         return np.tile(self._waiting().arrays[2][0].astype(np.bool_), self.config.slate)
 
@@ -257,8 +258,8 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
     def load_state(self, state: Snapshot) -> None:
         """Resume from a state, to the last bit.
 
-        The environment must have the same arguments. Slates of the open round are served once more, which takes as long
-        as they took. A state can be loaded any number of times.
+        The environment must have the same arguments. The slates of the open round are served again, which takes as
+        long as the first time. A state can be loaded any number of times.
         """
         self._np_random = copy.deepcopy(state.np_random)
         self._open(state.seeds)
@@ -284,10 +285,10 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Open the market anew.
+        """Reset the market.
 
         Args:
-            seed: Seed of arrivals, choices and the agent's draws. None: a new one, drawn from the last seed's stream.
+            seed: Seed of arrivals, choices and the agent's draws. None: a new seed from the stream of the last seed.
             options: ``{"seeds": {"arrivals": 1, "choice": 2, …}}`` sets seeds one by one.
 
         Raises:
@@ -300,7 +301,8 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         for name, value in (options or {}).items():
             if name != "seeds" or not isinstance(value, dict) or set(value) - set(seeds):
                 raise ConfigError(
-                    f"reset: option {name!r} is {value!r}; allowed: 'seeds' with some of {', '.join(seeds)}"
+                    f"reset: option {name!r} is {value!r}. Expected the option 'seeds' with some of "
+                    f"{', '.join(seeds)}"
                 )
             seeds |= value
         self._open(_seeds(seeds))
@@ -314,7 +316,7 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         return self.observation(), reward, self.market.done, False, {"market": info}
 
     def answer(self, action: Action) -> tuple[dict[str, Any], float]:
-        """``info["market"]`` and reward of a step, which is observed later."""
+        """``info["market"]`` and reward of a step."""
         note, self._note = self._note, None
         items = one_slate(action, self.config.slate).copy()
         answer = items if note is None else as_slates(dataclasses.replace(note, items=items[None]))
@@ -323,7 +325,7 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         return info, info["consumed"] + self.market.cost * gain
 
     def _serve(self, answer: Answer) -> tuple[Ints, Bools, float]:
-        """Items (k,) shown, consumed marks (k,) and gain of a slate."""
+        """Shown items (k,), consumed marks (k,) and gain of a slate."""
         market, row, place = self.market, self._row, self._waiting_place()
         opened = market.open
         revealed = None if self.needs is NO_NEEDS else self.arrivals  # before what is consumed changes it
@@ -363,11 +365,11 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
 
     def _waiting_place(self) -> tuple[ScoreRows, int]:
         if self._place is None:
-            raise MarketError("no arrival waits, because the episode is over. Call reset()")
+            raise MarketError("the episode is over, so no arrival is waiting. Call reset() first")
         return self._place
 
     def _open(self, seeds: Seeds) -> None:
-        """Open a market of its own."""
+        """Make a separate market."""
         self._seeds = seeds
         with progress_to(_print):
             self._market = Market(
@@ -376,7 +378,7 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         self._last = self._note = None
 
     def _begin(self) -> None:
-        """Take up a round before its first arrival."""
+        """Begin a round before its first arrival."""
         self._begun, self._answers, self._view = self.market.state, [], None
         self._hand_out()
         self._stock = Stock(self.market.open)
@@ -404,7 +406,7 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         observe(place, relevance, ground, can, stock.exposure, stock.shortfall, clock, numbers, admissible)
 
     def _summary(self, asked: Ints, shown: Ints, consumed: Bools) -> dict[str, Any]:
-        """``info["market"]`` of items (k,) asked for and shown, and consumed marks."""
+        """``info["market"]`` of chosen and shown items (k,), and consumed marks."""
         market, row, stock = self.market, self._row, self._stock
         opened, wanted, items, taken = market.open, asked.tolist(), shown.tolist(), consumed.tolist()
         emptied = 0 if items == wanted else sum(map(operator.ne, items, wanted))
@@ -423,7 +425,7 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
 
 
 def _print(line: str) -> None:
-    """Report first use, since long silence looks like a fault."""
+    """Report a first fit, because it takes long."""
     sys.stderr.write(f"rimsim, first use: {line}\n")
     sys.stderr.flush()
 
@@ -432,12 +434,12 @@ def one_slate(action: Action, k: int) -> Action:
     """Items (k,) of an action, as C-contiguous int64.
 
     Raises:
-        AgentError: If it is nothing of the kind.
+        AgentError: If the action is not such an array.
     """
     items = np.asarray(action)
     if items.shape != (k,) or items.dtype.kind not in "iu":
         raise AgentError(
-            f"an action has shape {items.shape} and type {items.dtype}; allowed: ({k},) whole numbers"
+            f"an action has shape {items.shape} and type {items.dtype}. Expected ({k},) whole numbers"
         )
     return items.astype(np.int64, order="C", copy=False)
 
@@ -455,16 +457,16 @@ def _seeds(values: dict[str, int]) -> Seeds:
     try:
         return Seeds(**values)
     except ValueError as error:
-        raise ConfigError(f"reset: seeds are {values}; allowed: whole numbers from 0 up") from error
+        raise ConfigError(f"reset: seeds are {values}. Expected whole numbers from 0 up") from error
 
 
 def market_env(env: gymnasium.Env[Any, Any]) -> MarketEnv:
     """Market under any number of wrappers.
 
     Raises:
-        ConfigError: If the environment is another one.
+        ConfigError: If it is another environment.
     """
     inner = env.unwrapped
     if not isinstance(inner, MarketEnv):
-        raise ConfigError(f"found a {type(inner).__name__}; allowed: RIMMarket-v0")
+        raise ConfigError(f"found a {type(inner).__name__}. Expected the environment RIMMarket-v0")
     return inner

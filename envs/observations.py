@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 
 GROUND_BOUND = 10_000.0
-"""Upper end of the observed λ(x): interactions a session; a larger value is clipped in the observation alone."""
+"""Upper end of the observed λ(x): interactions per session; a larger value is clipped in the observation alone."""
 
 
 @dataclass(frozen=True, eq=False)
 class Standing:
-    """Open round and waiting arrival, as agents may know them."""
+    """Open round and waiting arrival, as agents know them."""
 
     intensity: Floats
     """(M,) λ(x,y) by the platform's model."""
@@ -82,7 +82,7 @@ def observation_of(numbers: Float32s, admissible: NDArray[np.int8]) -> dict[str,
 def popularity_groups(counts: Ints, groups: int) -> Floats:
     """(G, M) membership of items in equal groups by popularity.
 
-    The least popular come first; ties of ``counts`` (M,) go by item.
+    The least popular items come first; ties of ``counts`` (M,) are ordered by item.
     """
     m = len(counts)
     group = np.empty(m, np.int64)
@@ -111,7 +111,7 @@ class Stock:
     def count(self, row: int, shown: Ints) -> float:
         """Count a shown slate (k,) and return its net gain.
 
-        The gain is what it took off the shortfall, less what it added above caps; ``row`` is its arrival's row.
+        The gain is the reduction of the shortfall less the exposure above caps. ``row`` is the row of its arrival.
         """
         opened = self._opened
         useful = observed_gain(
@@ -140,7 +140,7 @@ class Stock:
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """Seeds and slates, which reproduce an episode to the bit."""
+    """Seeds and slates, which reproduce an episode exactly."""
 
     seeds: Seeds
     """Of the market."""

@@ -1,4 +1,4 @@
-"""``gymnasium.make_vec("RIMMarket-v0")``: markets of one world, stepped together."""
+"""``gymnasium.make_vec("RIMMarket-v0")``: several markets in one process."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from rimsim.envs.observations import observation_of
 
 
 class MarketVectorEnv(SyncVectorEnv):
-    """n markets whose observations are written into one batch.
+    """n markets whose observations form one batch.
 
-    Each market has the trajectory of a single environment at its seed (s, s + 1, …). Spaces, resets and ends of
-    episodes are those of Gymnasium's ``SyncVectorEnv``. In ``infos["market"]``, ``items`` and ``taken`` are (n, k)
-    arrays. For wrappers of single environments, call ``make_vec`` with ``vectorization_mode="sync"``.
+    Each market equals a single environment at its seed (s, s + 1, …). Spaces, resets and ends of episodes are as in
+    Gymnasium's ``SyncVectorEnv``. In ``infos["market"]``, ``items`` and ``taken`` are (n, k) arrays. For wrappers of
+    single environments, call ``make_vec`` with ``vectorization_mode="sync"``.
 
     Args:
         num_envs: Number of markets, n.
@@ -54,7 +54,7 @@ class MarketVectorEnv(SyncVectorEnv):
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Array], dict[str, Any]]:
-        """Open all markets anew, or those of ``options["reset_mask"]``."""
+        """Reset all markets, or those of ``options["reset_mask"]``."""
         if options is not None and "reset_mask" in options:
             self._env_obs = [env.observation() for env in self.envs]  # type: ignore[misc]  # of those that go on
         return super().reset(seed=seed, options=options)

@@ -47,14 +47,14 @@ class Bonuses:
 class BonusAction(gymnasium.ActionWrapper[Any, Any, Any], gymnasium.utils.RecordConstructorArgs):
     """Ranks λ(x,y) plus a bonus per item, genre or group.
 
-    The action is a Box in [−1, 1]: −1 is no bonus, 1 is a bonus of c, the shortfall cost of one exposure, above which
-    a price is never worth its while. An item of several genres gets the mean of their bonuses.
+    The action is a Box in [−1, 1]: −1 is no bonus, and 1 is a bonus of c, the cost of a missing exposure. A larger
+    bonus would never raise the return. An item of several genres gets the mean of their bonuses.
 
     Args:
         env: ``RIMMarket-v0``, wrapped or not.
-        by: Sharing of a bonus: every ``item`` has its own, all items of a ``genre``, of a ``popularity`` group, or of a
-            popularity group as long as they still lack exposures (``shortfall``).
-        groups: Number of popularity groups, of equal size, least popular first; None: 10, or with ``shortfall`` one.
+        by: Items that share a bonus: each ``item`` alone, all items of a ``genre`` or of a ``popularity`` group, or
+            the items of a popularity group that still lack exposure (``shortfall``).
+        groups: Number of popularity groups of equal size, least popular first; None: 10, or 1 with ``shortfall``.
         lacking: Only items that still lack exposures get a bonus; ``shortfall`` implies it.
 
     Raises:
@@ -73,7 +73,9 @@ class BonusAction(gymnasium.ActionWrapper[Any, Any, Any], gymnasium.utils.Record
         super().__init__(env)
         self._inner = market_env(env)
         if groups is not None and by in {"item", "genre"}:
-            raise ConfigError(f"BonusAction: groups is {groups}; allowed: none where by is {by!r}")
+            raise ConfigError(
+                f"BonusAction: groups is {groups}, but by {by!r} has no groups to choose. Leave groups out"
+            )
         number = _GROUPS.get(by, 1) if groups is None else groups
         self._bonuses = Bonuses(_membership(self._inner, by, number), lacking or by == "shortfall")
         self.action_space = spaces.Box(-1.0, 1.0, (len(self.share),), np.float32)
@@ -95,13 +97,11 @@ def _membership(inner: MarketEnv, by: str, groups: int) -> Floats:
         return np.eye(m, dtype=np.float64)
     if by in _GROUPS:
         if not 1 <= groups <= m:
-            raise ConfigError(
-                f"BonusAction: groups is {groups}; allowed: 1 to {m}, the size of the catalogue"
-            )
+            raise ConfigError(f"BonusAction: groups is {groups}. Expected 1 to {m}, the number of items")
         return popularity_groups(np.bincount(world.past.item, minlength=m), groups)
     if by == "genre":
         return np.ascontiguousarray(genre_weights([str(text) for text in world.log.items["genres"]])[0].T)
-    raise ConfigError(f"BonusAction: by is {by!r}; allowed: 'item', 'genre', 'popularity', 'shortfall'")
+    raise ConfigError(f"BonusAction: by is {by!r}. Expected 'item', 'genre', 'popularity' or 'shortfall'")
 
 
 COMPACT = ("gone", "missing", "lacking", "pace", "ahead", "mean", "kth", "top", "lacking_top", "lacking_mean")
@@ -161,13 +161,16 @@ class CompactObservation(gymnasium.ObservationWrapper[Any, Any, Any], gymnasium.
         self._inner = market_env(env)
         world = build_world(self._inner.config)
         if not 1 <= groups <= world.log.n_items:
-            raise ConfigError(f"CompactObservation: groups is {groups}; allowed: 1 to {world.log.n_items}")
+            raise ConfigError(
+                f"CompactObservation: groups is {groups}. Expected 1 to {world.log.n_items}, the number "
+                "of items"
+            )
         counts = np.bincount(world.past.item, minlength=world.log.n_items)
         self._groups = popularity_groups(counts, groups)
         self.observation_space = spaces.Box(-1.0, 1.0, (len(COMPACT) + groups,), np.float32)
 
     def observation(self, observation: object) -> Float32s:  # noqa: ARG002  the market knows more
-        """Numbers of the waiting arrival; zeros after the last one."""
+        """Numbers of the waiting arrival; zeros after the last arrival."""
         if self._inner.market.done:
             return np.zeros(self.observation_space.shape or (), np.float32)
         return compact(self._inner.standing, self._groups)
@@ -188,9 +191,9 @@ def _mean(values: Floats) -> float:
 class MeasuredEpisode(gymnasium.Wrapper[Any, Any, Any, Any], gymnasium.utils.RecordConstructorArgs):
     """Puts ``info["measures"]`` into an episode's last step.
 
-    They are means over its rounds: ``return`` (rewards of a round), ``consumed`` (items a slate), ``undelivered``
-    (share of what is guaranteed, in its unit), ``coverage``, ``perplexity`` and ``effective_items``, as in
-    :mod:`rimsim.measures`.
+    They are means over the rounds of the episode: ``return`` (rewards of a round), ``consumed`` (items per slate),
+    ``undelivered`` (share of the guaranteed exposure, in its unit), ``coverage``, ``perplexity`` and
+    ``effective_items``, as in :mod:`rimsim.measures`.
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
@@ -203,14 +206,14 @@ class MeasuredEpisode(gymnasium.Wrapper[Any, Any, Any, Any], gymnasium.utils.Rec
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Open the market anew."""
+        """Reset the market."""
         told = self.env.reset(seed=seed, options=options)
         self._clear()
         self._rounds = []
         return told
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
-        """Act; the last step of an episode tells its measures."""
+        """Act; the last step of an episode reports its measures."""
         number, owing = self._inner.market.round, self._inner.market.open
         observation, reward, terminated, truncated, info = self.env.step(action)
         market = info["market"]

@@ -1,7 +1,7 @@
 """rimsim: a simulator of a recommendation market with guaranteed exposure.
 
-Importing it registers the Gymnasium environment ``RIMMarket-v0`` and nothing heavier: what ``__init__.pyi`` lists,
-torch, pandas and the rest are imported when they are first used.
+Importing rimsim registers the Gymnasium environment ``RIMMarket-v0``. The names in ``__init__.pyi``, torch, pandas and
+other packages are imported when they are first used.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Array types, ragged arrays held flat, and instants as ticks."""
+"""Array types, flat ragged arrays, and times as ticks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NEVER = 2**62
 
 
 def offsets_of(counts: Ints) -> Ints:
-    """Offsets (n + 1,) of rows with so many entries each."""
+    """Offsets (n + 1,) of rows with given numbers of entries."""
     offsets = np.zeros(len(counts) + 1, np.int64)
     np.cumsum(counts, out=offsets[1:])
     return offsets

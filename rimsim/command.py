@@ -1,4 +1,4 @@
-"""Entry point of the command ``rimsim``; loads the rest late."""
+"""Entry point of the command ``rimsim``."""
 
 from __future__ import annotations
 

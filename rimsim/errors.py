@@ -1,6 +1,6 @@
 """Errors that rimsim raises on purpose, and their wording.
 
-All are built from positional arguments alone, because SimPy rebuilds the exception of a failed process as
+All errors take positional arguments only, because SimPy rebuilds the exception of a failed process as
 ``type(error)(*error.args)``.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import zipfile
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,8 +39,8 @@ class InfeasibleError(RimsimError):
 
     Args:
         message: One sentence.
-        items: Indices of a set of items whose floors together exceed the exposures that can reach them.
-        shortfall: Exposures, at least, that the set must fall short of; integral if positions count alike.
+        items: Indices of a set of items whose floors together exceed the exposures that these items can get.
+            shortfall: Number of exposures by which they exceed it; a whole number if positions count the same.
     """
 
     def __init__(self, message: str, items: tuple[int, ...] = (), shortfall: float = 0) -> None:
@@ -49,7 +50,7 @@ class InfeasibleError(RimsimError):
 
 
 class MarketError(RimsimError):
-    """Market driven out of order, or another market's state."""
+    """Market called in a wrong order, or another market's state."""
 
 
 class ArrivalsError(MarketError):
@@ -61,7 +62,7 @@ class AgentError(RimsimError):
 
 
 class ArmsError(AgentError):
-    """Failed arms of a run, while the others are complete.
+    """Failed arms of a run; all other arms are complete.
 
     Args:
         message: One line per arm.
@@ -88,24 +89,28 @@ class MissingTableError(RunFolderError):
 def refuse(
     kind: type[RimsimError], where: str, found: str, allowed: str, *, cause: BaseException | None = None
 ) -> NoReturn:
-    """Raise an error whose message is ``where: found; allowed: …``."""
-    raise kind(f"{where}: {found}; allowed: {allowed}") from cause
+    """Raise an error whose message is ``where: found. Expected …``."""
+    raise kind(f"{where}: {found}. Expected {allowed}") from cause
 
 
 _REASONS = {
     errno.ENOENT: "no such file or folder",
-    errno.ENOTDIR: "a part of the path is no folder",
+    errno.ENOTDIR: "a part of the path is not a folder",
     errno.EISDIR: "it is a folder",
     errno.EEXIST: "a file of that name is there already",
-    errno.EACCES: "it may not be opened by this user",
-    errno.EPERM: "it may not be changed by this user",
+    errno.EACCES: "this user may not open it",
+    errno.EPERM: "this user may not change it",
     errno.EROFS: "the disk is read-only",
     errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "the quota of this user is used up",
+    errno.EDQUOT: "this user has no disk quota left",
     errno.EFBIG: "the file would be too large",
     errno.ENAMETOOLONG: "the name is too long",
     errno.ELOOP: "the link leads to itself",
 }
+
+
+DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+"""Errors at a file of arrays or JSON that is cut, empty or overwritten."""
 
 
 def reason(error: OSError) -> str:
@@ -115,7 +120,7 @@ def reason(error: OSError) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """Text of an exception, folded to one line."""
+    """Text of an exception, on one line."""
     return " ".join(str(error).splitlines())
 
 
@@ -133,9 +138,9 @@ def raised_as(
     causes: type[Exception] | tuple[type[Exception], ...] = OSError,
     longest: int = 120,
 ) -> Iterator[None]:
-    """Context manager that turns causes into errors of ours.
+    """Context manager that turns exceptions into errors of rimsim.
 
-    Their first words stand in brackets.
+    The message has the first words of the exception in brackets.
     """
     try:
         yield
@@ -144,28 +149,28 @@ def raised_as(
 
 
 _MOST = 10
-"""Names that an error message lists at most."""
+"""Maximum number of names in an error message."""
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
-    """Tail of a message: the nearest allowed name, and all.
+    """End of a message: the nearest allowed name, and all.
 
-    Of many allowed names, those most like the name that was found are listed.
+    If many names are allowed, it lists those most similar to the name that was found.
     """
     names = sorted(set(allowed))
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     guess = f" Did you mean {close[0]!r}?" if close else ""
     likest = sorted(names, key=lambda one: -difflib.SequenceMatcher(None, one, name).ratio())[:_MOST]
-    listed = ", ".join(sorted(likest)) or "none"
+    listed = ", ".join(sorted(likest))
     more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
-    return f"{guess} Allowed: {listed}{more}."
+    return f"{guess} Use one of {listed}{more}." if names else f"{guess} There are none."
 
 
 def require_known(said: str, words: Iterable[str], allowed: Collection[str]) -> None:
     """Refuse an unknown word, with the nearest known one.
 
     Raises:
-        ConfigError: Whose message is what is ``said`` of the word, such as ``backend: {}``, and the allowed words.
+        ConfigError: Its message is ``said`` with the word, such as ``backend: {}``, and the allowed words.
     """
     for word in words:
         if word not in allowed:
@@ -173,7 +178,7 @@ def require_known(said: str, words: Iterable[str], allowed: Collection[str]) -> 
 
 
 def nearest_file(path: Path) -> str:
-    """Tail of a message: the file nearest to one."""
+    """End of a message: the file with the nearest name."""
     if not path.parent.is_dir():
         return f" There is no folder {str(path.parent)!r}."
     names = [entry.name for entry in path.parent.iterdir() if entry.suffix == path.suffix]

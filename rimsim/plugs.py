@@ -76,9 +76,11 @@ def make_plug(
         raise _unfit(error, "", origin) from None
     except Exception as error:  # whatever a user's constructor does
         said = f"{type(error).__name__}: {one_line(error)}"
-        raise ConfigError(f"{origin} cannot be made from {dict(options) or 'no options'}: {said}") from error
+        raise ConfigError(
+            f"{origin} cannot be made with the options {dict(options) or 'none'}: {said}"
+        ) from error
     if lacks := [method for method in methods if not hasattr(plug, method)]:
-        raise ConfigError(f"{origin} has no {', '.join(lacks)}. It needs {', '.join(methods)}")
+        raise ConfigError(f"{origin} has no {', '.join(lacks)}. Write the methods {', '.join(methods)}")
     return plug
 
 
@@ -97,7 +99,7 @@ def require_place(where: str, kind: str, built_in: Mapping[str, object]) -> str:
     installed = places(_GROUPS[kind])
     if where not in installed:
         near = nearest(where, {*built_in, *installed})
-        raise ConfigError(f"{kind} is {where!r}.{near} Your own: file.py:Class.")
+        raise ConfigError(f"{kind} {where!r} is unknown.{near} For one of your own, give file.py:Class.")
     return installed[where]
 
 
@@ -107,7 +109,7 @@ def _factory(where: str, kind: str, built_in: Mapping[str, Callable[..., Any]]) 
         return built_in[place]
     factory = imported(place, kind)
     if not callable(factory):
-        raise ConfigError(f"{kind} {where!r} is a {type(factory).__name__}. It must be a class or a function")
+        raise ConfigError(f"{kind} {where!r} is a {type(factory).__name__}. Expected a class or a function")
     return cast("Callable[..., Any]", factory)
 
 
@@ -127,7 +129,7 @@ def named_options(text: str, kind: str) -> tuple[str, dict[str, object]]:
         return where, {str(part.arg): ast.literal_eval(part.value) for part in call.keywords}
     except (SyntaxError, ValueError):
         raise ConfigError(
-            f"{kind} {text!r}: its options cannot be read. Write name(option=value, …) with plain values"
+            f"{kind} {text!r}: the options cannot be read. Write name(option=value, …) with plain values"
         ) from None
 
 
@@ -254,7 +256,7 @@ def imported(where: str, kind: str, of: type | None = None) -> Any:
             refuse(ConfigError, f"{kind} {where!r}", "this process has no such object", allowed)
         return _OBJECTS[where]
     if place.endswith(".py") and not Path(place).is_file():
-        raise ConfigError(f"{kind} {where!r}: no file {place!r}.{nearest_file(Path(place))}")
+        raise ConfigError(f"{kind} {where!r}: there is no file {place!r}.{nearest_file(Path(place))}")
     try:
         module = _from_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
     except Exception as error:  # whatever a user's file does when it is imported

@@ -6,6 +6,9 @@ The names of ``__init__.pyi`` are imported on first use: reading a scenario's YA
 import lazy_loader
 
 if __name__ != "rimsim.scenarios":
-    raise ImportError("import rimsim.scenarios, not scenarios: the folder is installed as rimsim.scenarios")
+    raise ImportError(
+        "the folder scenarios is installed as rimsim.scenarios. Write import rimsim.scenarios instead of "
+        "import scenarios"
+    )
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -145,7 +145,7 @@ def test_learning_agents_get_all_feedback_in_clock_order_at_barriers():
     "method answer message",
     ("begin_round", None, "'faulty' raised KeyError before round 0"),
     ("act", None, "'faulty' raised KeyError in round 0, at arrival .*lost"),
-    ("act", [[1, 2], [3]], "'faulty' in round 0.*no array"),
+    ("act", [[1, 2], [3]], "'faulty' in round 0.*cannot be turned into an array"),
     ("act", [[0.5] * 5], "'faulty' in round 0.*whole numbers"),
     ("learn", None, "'faulty' raised KeyError learning in round"),
 )
@@ -238,10 +238,17 @@ def test_a_file_that_changes_within_a_second_is_read_anew(tmp_path, monkeypatch)
         os.utime(file, (1_500_000_000, 1_500_000_000))
         assert make_agent(f"{file}:Mine").barrier_every == every
     file.write_text(MINE.replace("barrier_every = None", "barrier_every = 0"))
-    refused(ConfigError, "barrier_every is 0. It must be None or at least 1", make_agent, f"{file}:Mine")
+    refused(
+        ConfigError, "barrier_every is 0. Expected None or a number of at least 1", make_agent, f"{file}:Mine"
+    )
     for part in ("name", "order_free", "barrier_every"):
         file.write_text("\n".join(line for line in MINE.splitlines() if not line.strip().startswith(part)))
-        refused(ConfigError, f"lacks {part}. See rimsim.agents.Agent", make_agent, f"{file}:Mine")
+        refused(
+            ConfigError,
+            f"lacks {part}. Write it as rimsim.agents.Agent describes",
+            make_agent,
+            f"{file}:Mine",
+        )
     assert [path.name for path in tmp_path.iterdir()] == ["mine.py"]
 
 

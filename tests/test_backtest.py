@@ -299,7 +299,7 @@ def test_a_model_of_ones_own_takes_part_by_name_and_nonsense_is_told(log):
     models = Models(split, BacktestConfig(models=("backtest-own", "popularity")), 0, _QUIET)
     assert np.array_equal(_matrix(models.test("backtest-own")), _matrix(models.test("popularity")))
     bad = ModelScores(_Nonsense().fit(split.train), split.test.states, split.known)
-    refused(ModelError, "allowed: finite intensities of at least 0", bad.rows, 0, 3)
+    refused(ModelError, "Expected finite intensities of at least 0", bad.rows, 0, 3)
 
 
 def test_hybrids_share_fits_and_ground_levels_come_from_the_past_states(log):
@@ -430,7 +430,7 @@ def test_a_folder_that_holds_a_run_and_one_of_another_kind_are_refused(run, tmp_
     """Nothing is written over, and a comparison is not read as a back-test; all default models have names."""
     refused(RunFolderError, "already holds a run", backtest, run.config, out=run.folder)
     (tmp_path / "config.yaml").write_text("scenario: {}\n")
-    refused(RunFolderError, "holds a comparison; allowed: a back-test", load_backtest, tmp_path)
+    refused(RunFolderError, "holds a comparison. Expected a back-test", load_backtest, tmp_path)
     whole = dataclasses.replace(run.config, item_share=1.0)
     refused(ConfigError, "all of it|all of them", backtest, whole, out=tmp_path / "all")
     for name in BacktestConfig().models:

@@ -186,7 +186,7 @@ def test_what_is_off_changes_no_bit(visited):
 def test_slips_are_told():
     """Dynamics need a consumer that heeds them, and options are checked."""
     replay = override(small_scenario(), {"consumer.kind": "replay", "consumer.dynamics.drift": 1})
-    refused(ConfigError, "consumer.dynamics with consumer.kind 'replay'", kinds.make_consumer, replay)
+    refused(ConfigError, "consumer.dynamics: consumer.kind 'replay'", kinds.make_consumer, replay)
     for kind, option, near in (("logit", "outsid", "outside"), ("cascade", "stopp", "stop")):
         wrong = override(small_scenario(), {"consumer.kind": kind, f"consumer.options.{option}": 1})
         refused(ConfigError, f"'{option}'.*Did you mean '{near}'", kinds.make_consumer, wrong)
@@ -228,12 +228,12 @@ def put(value, row=1, position=2):
 
 @cases(
     "answer found",
-    (lambda usual: None, "a NoneType; allowed: a Response"),
-    (lambda usual: (usual.consumed, usual.probability), "a tuple; allowed: a Response"),
+    (lambda usual: None, "a NoneType. Expected a Response"),
+    (lambda usual: (usual.consumed, usual.probability), "a tuple. Expected a Response"),
     (changed(consumed=lambda part: part.astype(int)), "consumed int64"),
     (changed(probability=lambda part: part[:, :1]), r"consumed bool \(3, 5\), probability float64 \(3, 1\)"),
     (changed(intensity=lambda part: part.astype(int)), r"consumed .* intensity int64 \(3, 5\)"),
-    (changed(probability=put(1.01)), "item 12 at position 3 .*probability 1.01 .*allowed: .*from 0 to 1"),
+    (changed(probability=put(1.01)), "item 12 at position 3 .*probability 1.01 .*Expected .*from 0 to 1"),
     (changed(probability=put(-0.1)), "item 12 at position 3 .*probability -0.1"),
     (changed(probability=put(np.nan)), "item 12 at position 3 .*probability nan"),
     (changed(intensity=put(np.inf)), "item 12 at position 3 .*intensity inf"),
@@ -252,14 +252,14 @@ def test_a_response_that_is_none_is_refused_by_the_consumer_s_name(market, answe
         assert usual.probability.dtype == kind
 
 
-NONE = "a number that is negative, infinite or none"
+NONE = "a number that is negative, infinite or NaN"
 ASKED = {"organic": organic_of, "true_intensity": true_intensity_of, "relevant": relevant_items}
 
 
 @cases(
     "method answer found",
     ("organic", lambda usual: None, "a NoneType"),
-    ("organic", lambda usual: usual._replace(row=np.array([0])), "1 rows, 0 ticks, 0 items"),
+    ("organic", lambda usual: usual._replace(row=np.array([0])), "1 rows, 0 ticks and 0 items"),
     ("true_intensity", lambda usual: usual.numpy(), r"a ndarray of shape \(3, "),
     ("true_intensity", lambda usual: usual[:, :2], r"a Tensor of shape \(3, 2\)"),
     ("true_intensity", lambda usual: usual * torch.nan, NONE),
@@ -463,8 +463,8 @@ def test_bad_options_are_refused(tmp_path, table):
         (ConfigError, "value", observed(table, value="stars")),
         (DataError, "no such file", observed(str(tmp_path / "none.csv"))),
         (DataError, "no such file", observed("t")),
-        (ConfigError, "has a value of 4.5; allowed: values from 0 to 1", stars),
-        (ConfigError, "attraction is 2, .* allowed: 1", attractive),
+        (ConfigError, "has a value of 4.5. Expected values from 0 to 1", stars),
+        (ConfigError, "attraction is 2, .* Expected 1", attractive),
     ):
         refused(error, told, make_consumer, config)
 
@@ -600,11 +600,11 @@ def test_a_round_with_numbers_is_that_of_the_page():
     first = market.next_arrivals(1)
     item = int(agent.act(first).items[0, 0])
     seen = {
-        r"([\d.]+) exposures that are looked at": market.required[0],
+        r"([\d.]+) examined exposures": market.required[0],
         r"Σb = ([\d.]+\d)": market.required.sum(),
         r"costs c = ([\d.]+\d)": market.cost,
         r"expects λ\(x\) = ([\d.]+\d)": float(first.ground_intensity[0]),
-        rf"top item {item}, λ\(x,y\) = ([\d.]+\d)": float(first.intensity[0, item]),
+        rf"Item {item} ranks first, with λ\(x,y\) = ([\d.]+\d)": float(first.intensity[0, item]),
     }
     for pattern, value in seen.items():
         number = re.search(pattern, told)

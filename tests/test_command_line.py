@@ -104,14 +104,14 @@ def test_a_report_before_the_first_round_says_what_is_not_finished(folders, tmp_
 def test_a_run_of_another_kind_is_refused_with_the_command_that_repeats_it(folders, capsys):
     """Neither --from nor --resume takes a sweep for a comparison; without a folder there is no run to go on with."""
     many = folders / "many"
-    said = "holds a sweep; allowed: a comparison, .* repeated by: "
+    said = "holds a sweep. Expected a comparison, .* To repeat .*: "
     refused(RunFolderError, said, load_run, many, "comparison")
     for option in (["--from"], ["--resume", "--out"]):
         assert f"{many}: holds a sweep" in said_by(capsys, ["compare", *option, str(many)], 2).err
     said = said_by(capsys, ["sweep", "--resume", "--out", str(folders / "one")], 2)
-    assert "holds a comparison; allowed: a sweep" in said.err
+    assert "holds a comparison. Expected a sweep" in said.err
     said = said_by(capsys, ["compare", "--resume", "--out", str(folders / "none")], 2)
-    assert "no such folder; the command without --resume begins a run there" in said.err
+    assert "no such folder, so there is nothing to resume" in said.err
 
 
 @cases(
@@ -121,11 +121,11 @@ def test_what_is_begun_anew_is_not_resumed(entry, name, tmp_path, capsys):
     """The folder of an experiment, a validation or a back-test is refused with the command that repeats it."""
     command = f"rimsim {entry} --seeds 1"
     (tmp_path / "config.yaml").write_text(f"{entry}: {{}}\ncommand: {command}\n", encoding="utf-8")
-    said = f"holds {name}; allowed: a comparison, .* repeated by: {command}$"
+    said = f"holds {name}. Expected a comparison, .* To repeat .*: {command}$"
     refused(RunFolderError, said, resume, tmp_path)
     for job in ("compare --resume --out", "sweep --resume --out", "compare --from"):
         said = said_by(capsys, [*job.split(), str(tmp_path)], 2)
-        assert f"repeated by: {command}\n" in said.err
+        assert f"To repeat the run that is there: {command}\n" in said.err
 
 
 def test_the_repeating_command_leaves_the_folder_out(folders):
@@ -164,28 +164,31 @@ def test_a_sweep_is_reported_as_digest_and_as_markdown(folders, tmp_path, capsys
     ("backtest --recipe quik", "backtest: --recipe: 'quik' is not one of 'thorough', 'quick'."),
     ("backtest --tol small", "backtest: --tol: 'small' is not a number. Write"),
     ("report one two", "report: Got unexpected extra argument (two). rimsim report --help"),
-    ("report one --digest --markdown", "report: --markdown does not go with --digest. Give one"),
+    ("report one --digest --markdown", "report: --markdown cannot be combined with --digest. Give only one"),
     ("data check", "data check: Missing argument 'PATH'. rimsim data check --help"),
     ("compare --out", "Option '--out' requires an argument. rimsim --help"),
     ("compare --out=", "compare: --out: '' is not a path. Name"),
     ("backtest --out=", "backtest: --out: '' is not a path. Name"),
     ("demo --out=", "demo: --out: '' is not a path. Name"),
-    ("compare --rounds 0", "compare: --rounds: '0' is not a whole number from 1 up. Write one"),
-    ("compare --rounds few", "compare: --rounds: 'few' is not a whole number from 1 up. Write one"),
-    ("compare --workers 0", "compare: --workers: '0' is not a whole number from 1 up. Write one"),
-    ("sweep --workers -2", "sweep: --workers: '-2' is not a whole number from 1 up. Write one"),
-    ("sweep --batch-size 1.5", "sweep: --batch-size: '1.5' is not a whole number from 1 up. Write one"),
-    ("compare --seeds 0", "--seeds: '0'. Give a number of seeds"),
-    ("sweep --seeds 1,1", "--seeds: '1,1'. Give "),
-    ("backtest --seeds few", "--seeds: 'few'. Give "),
+    ("compare --rounds 0", "compare: --rounds: '0' is not a whole number of at least 1. Write a"),
+    ("compare --rounds few", "compare: --rounds: 'few' is not a whole number of at least 1. Write a"),
+    ("compare --workers 0", "compare: --workers: '0' is not a whole number of at least 1. Write a"),
+    ("sweep --workers -2", "sweep: --workers: '-2' is not a whole number of at least 1. Write a"),
+    ("sweep --batch-size 1.5", "sweep: --batch-size: '1.5' is not a whole number of at least 1. Write a"),
+    ("compare --seeds 0", "--seeds: '0' is not a choice of seeds. Give a number"),
+    ("sweep --seeds 1,1", "--seeds: '1,1' is not a choice of seeds. Give "),
+    ("backtest --seeds few", "--seeds: 'few' is not a choice of seeds. Give "),
     ("backtest --users 1", "--users: 1. It must be greater than or equal to 2"),
     ("sweep --beta 0,2", "--beta: field 'exposure.beta' is 2. It must be less than or equal to 1"),
-    ("sweep --beta 0 --grid exposure.beta=1", "--beta or --grid: 'exposure.beta=0' cannot be used. Write "),
+    (
+        "sweep --beta 0 --grid exposure.beta=1",
+        "--beta or --grid: 'exposure.beta=0' is not a field with values. Write ",
+    ),
     ("sweep --grid exposure.cost=[", "--grid: exposure.cost: '[' cannot be read: "),
     ("compare --set slate=[", "--set: 'slate=[': '[' cannot be read: "),
     ("compare --set slate=0", "--set: field 'slate' is 0. It must be greater than or equal to 1"),
     ("compare --set beta=0.3", "--set: unknown field 'beta'. Did you mean 'exposure.beta'?"),
-    ("compare --agents ,", "agents: none is given. Name at least one"),
+    ("compare --agents ,", "agents: the list is empty. Name at least one agent"),
     ("compare nowhere.yaml", "nowhere.yaml: no such file."),
     ("compare none/mine.yaml", "none/mine.yaml: no such file. There is no folder 'none'."),
 )
@@ -208,9 +211,12 @@ def test_what_the_system_refuses_is_told_in_words(tmp_path, capsys):
     (tmp_path / "bytes.yaml").write_bytes(b"name: \xff")
     out = tmp_path / "file" / "run"
     for words, told in (
-        ([*FEW, "--agents", "random", "--out", str(out)], f"rimsim: {out}: cannot be made: a part of"),
+        (
+            [*FEW, "--agents", "random", "--out", str(out)],
+            f"rimsim: {out}: the folder cannot be made: a part of",
+        ),
         ([f"{tmp_path}/folder.yaml"], "folder.yaml: cannot be read as a scenario: it is a folder\n"),
-        ([f"{tmp_path}/bytes.yaml"], "byte 6 is no UTF-8; allowed: UTF-8 text"),
+        ([f"{tmp_path}/bytes.yaml"], "byte 6 is not UTF-8. Expected UTF-8 text"),
     ):
         assert told in said_by(capsys, ["compare", *words], 2).err
 
@@ -218,7 +224,7 @@ def test_what_the_system_refuses_is_told_in_words(tmp_path, capsys):
 def test_paths_may_be_texts_or_paths_and_nothing_else(tmp_path):
     """A folder that is a number is refused; logs and scenarios may be paths, and a file's stem is the default name."""
     loop, random, file = "closed-loop", ("random",), tmp_path / "mine.yaml"
-    refused(ConfigError, "out: 5 is no path; allowed: a path", compare, loop, random, out=5)
+    refused(ConfigError, "out: 5 is not a path. Expected a path", compare, loop, random, out=5)
     said = "rounds: field 'rounds' is 0. It must be greater than or equal to 1"
     refused(ConfigError, said, compare, loop, random, 0)
     refused(DataError, r"nowhere\.csv", compare, loop, random, data=tmp_path / "nowhere.csv")
@@ -244,7 +250,7 @@ def test_a_command_may_be_repeated_with_resume_and_from(folders, tmp_path, capsy
 
 @cases(
     "options said",
-    ("--rounds 3", "rounds 3, where it has 2; allowed: the same, or none"),
+    ("--rounds 3", "rounds 3, where it has 2. Give the same options, or none"),
     ("--seeds 2", "seeds [0, 1], where it has [0]"),
     ("--agents random", "agents ['random'], where it has ['random', 'relevance']"),
     ("--frozen none", "frozen [], where it has ['relevance']"),
@@ -256,7 +262,7 @@ def test_other_options_beside_a_run_folder_are_refused_with_the_difference(folde
     """What differs is named, with both values, for --resume and --from alike."""
     for before in (["--resume", "--out"], ["--from"]):
         told = said_by(capsys, ["compare", *options.split(), *before, str(folders / "one")], 2).err
-        assert "found other options than it began with: " in told
+        assert "some options differ from those that the run began with: " in told
         assert said in told
 
 
@@ -485,7 +491,7 @@ def test_a_dry_run_is_not_of_a_run_that_has_begun(folders, capsys):
     """With --resume or a folder in use it is refused; a wrong agent is refused as ever."""
     one = str(folders / "one")
     for words, said in (
-        (["--resume", "--out", one], "--dry-run: the run has begun"),
+        (["--resume", "--out", one], "--dry-run cannot be used for a run that has begun"),
         (["--out", one], "already holds a run"),
         (["--agents", "randm"], "Did you mean 'random'"),
     ):

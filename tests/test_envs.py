@@ -174,7 +174,7 @@ def test_the_short_way_of_a_step_is_the_long_way(kind):
 def test_an_action_of_another_shape_or_type_is_refused(env, action, found):
     """The error names the shape and the type that were given, and those that are allowed."""
     env.reset(seed=0)
-    refused(AgentError, rf"an action has shape {found}; allowed: \(5,\) whole numbers", env.step, action)
+    refused(AgentError, rf"an action has shape {found}. Expected \(5,\) whole numbers", env.step, action)
 
 
 # Each agent and each market is among these pairs; all pairs are in test_market, with batches of one.
@@ -195,10 +195,10 @@ def test_seeds_can_be_set_one_by_one(env):
     refused(MarketError, r"reset\(\)", env.step, np.zeros(5, np.int64))
     env.reset(seed=0, options={"seeds": {"choice": 9}})
     assert env.market.seeds == Seeds(arrivals=0, choice=9, model=0, agent=0)
-    refused(ConfigError, "allowed: 'seeds'", env.reset, options={"sedes": {}})
+    refused(ConfigError, "Expected the option 'seeds'", env.reset, options={"sedes": {}})
     refused(ConfigError, r"exposure\.betta.*'exposure\.beta'", MarketEnv, settings={"exposure.betta": 0.3})
     for by in ("item", "genre"):
-        said = f"groups is 5; allowed: none where by is '{by}'"
+        said = f"groups is 5. but by '{by}' has no groups"
         refused(ConfigError, said, BonusAction, env, by=by, groups=5)
 
 
@@ -570,10 +570,10 @@ def test_an_answer_of_another_shape_or_type_is_refused():
     env = MarketEnv(**small("clones"))
     env.reset(seed=3)
     for action in (np.array([3]), np.zeros((1, 5), int), np.zeros(5), "abc"):
-        refused(AgentError, "allowed", env.step, action)
+        refused(AgentError, "Expected", env.step, action)
         assert env.market.served == 0
     policy = PolicyAgent(lambda _: np.zeros(3), name="odd")
-    refused(AgentError, "answers 3 numbers; allowed: 1", rollout, made(), policy, seed=0)
+    refused(AgentError, "returned 3 numbers. Expected 1", rollout, made(), policy, seed=0)
 
 
 @pytest.mark.parametrize("kind", sorted(markets.SMALL))

@@ -266,7 +266,7 @@ def test_diverted_training_has_the_events_and_impressions_of_its_own_arm_alone(o
 def test_agents_that_cannot_be_told_are_refused():
     """An agent that paces its delivery and has no ear for another's is named where prices are shared."""
     agents = [make_agent("relevance"), make_agent("rim-resolve")]
-    said = "'rim-resolve' paces its delivery and cannot be told"
+    said = "'rim-resolve' adapts to its own deliveries"
     refused(ConfigError, said, TwoArms, agents, Assignment("user", 0, 1.0), shared=True, n_items=5)
 
 
@@ -332,7 +332,7 @@ def test_the_command_leaves_tables_a_picture_and_a_folder_that_reports(tmp_path,
 @pytest.mark.parametrize("seeds", [0, (), (1, 1), (-1,)])
 def test_seeds_that_are_none_are_refused(seeds, tmp_path):
     """As a comparison does, before there is a folder: none at all, one twice, or one below 0."""
-    said, asked = "seeds: .*; allowed: a positive number of seeds, or dist", {"scenario": _scenario()}
+    said, asked = "seeds: .*. Give a positive number of seeds, or a list of dist", {"scenario": _scenario()}
     agents, out = ("relevance", "random"), tmp_path / "run"
     refused(ConfigError, said, scenarios.experiment, *agents, **asked, seeds=seeds, out=out)
     assert not out.exists()
@@ -605,10 +605,10 @@ def test_the_command_writes_tables_and_says_where_it_cannot_be_right(run, capsys
 
 def test_an_agent_without_chances_and_seeds_that_are_none_are_refused(run):
     """Whose slates have no chances is named, with those that have; no seed, one twice, or one below 0 is refused."""
-    told = "'relevance' does not say with which chance"
+    told = "'relevance' does not report the propensities"
     refused(ConfigError, told, scenarios.ope, run.folder, "random", logged="relevance", workers=1)
     told = "--logged: 'nobody' is not among"
     refused(ConfigError, told, scenarios.ope, run.folder, "random", logged="nobody")
-    told = "seeds: .*; allowed: a positive number of seeds, or distinct seeds"
+    told = "seeds: .*. Give a positive number of seeds, or a list of distinct seeds"
     for seeds in (0, (), (1, 1), (-1,)):
         refused(ConfigError, told, scenarios.ope, run.folder, "random", seeds=seeds, workers=1)

@@ -12,7 +12,7 @@ import gymnasium
 import numpy as np
 import pandas as pd
 import pytest
-from kit import DOCS, refused
+from kit import DOCS, cases, refused
 from small_markets import small_run, small_scenario
 from tensorboard import program
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -20,12 +20,11 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import metadata
 
 from rimsim import scenarios, tracking
-from rimsim.agents import make_agent, market_for
+from rimsim.agents import Relevance, make_agent, market_for
 from rimsim.config import ArrivalsConfig
 from rimsim.errors import ConfigError, RunFolderError
 from rimsim.measures import MEASURES, Measure, mean_interval
 from rimsim.scenarios.cli.main import main
-from rimsim.scenarios.kinds import export as of_export
 from rimsim.scenarios.kinds.export import env_spec, logged_arm
 
 GREEDY = "epsilon-greedy(epsilon=0.5)"
@@ -74,14 +73,30 @@ def test_obp_feedback_has_its_keys_and_passes_its_checks(exported):
     assert np.array_equal(found["pscore"].reshape(n, k)[:, 0], found["pscore_cascade"].reshape(n, k)[:, -1])
 
 
-def test_an_export_without_chances_says_so_and_minari_has_whole_trajectories(run, tmp_path, monkeypatch):
-    """NaN propensities are in the message; slates with an empty position are no steps to leave out."""
+class Gaps(Relevance):
+    """Relevance that leaves positions of some visitors empty, from one on."""
+
+    name = "gaps"
+
+    def __init__(self, first):
+        self.first = first
+
+    def act(self, arrivals):
+        """Slates with empty positions for every third visitor."""
+        slates = np.array(super().act(arrivals))
+        slates[arrivals.user % 3 == 0, self.first :] = -1
+        return slates
+
+
+def test_an_export_without_chances_says_so_and_minari_has_whole_trajectories(run, tmp_path):
+    """NaN propensities are in the message; arrivals without a whole slate are no steps to leave out (F2)."""
     said = scenarios.export(run.folder, "obp", agent="relevance", out=tmp_path / "obp.npz")[1]
-    assert said.endswith("relevance logs no propensities, so that every pscore is NaN")
-    arm = dataclasses.replace(logged_arm(run, GREEDY, 0), left_out=2)
-    monkeypatch.setattr(of_export, "logged_arm", lambda *_: arm)
-    out = tmp_path / "sets"
-    refused(ConfigError, "2 slates of .* an empty position", scenarios.export, run.folder, "minari", out=out)
+    assert "relevance logs no propensities, so that every pscore is NaN; to load it: dict(numpy.load(" in said
+    gaps, out = small_run(tmp_path / "gaps", [Gaps(0)], small_scenario(rounds=1)), tmp_path / "sets"
+    left = int((gaps.arrivals["user"] % 3 == 0).sum())
+    said = f"{left} slates of gaps have an empty first position"
+    refused(ConfigError, said, scenarios.export, gaps.folder, "minari", out=out)
+    assert f"; {left} slates with an empty position were left out" in scenarios.export(gaps.folder, "obp")[1]
     assert not out.exists()
 
 
@@ -152,30 +167,69 @@ def test_scope_rl_itself_accepts_the_data_set_and_values_it_as_ope_does(exported
         assert value == pytest.approx(estimate[name], rel=1e-9)
 
 
-def test_csv_is_the_ledger(run, tmp_path, capsys):
-    """Every exposure of the arms is a row with the ledger's columns; what is not there, or is there, is named."""
+def test_csv_is_the_ledger_with_ids_and_titles(run, tmp_path, capsys):
+    """Every exposure of the arms is a row with the ledger's columns, and ids and titles stand behind numbers."""
     out = tmp_path / "ledger.csv"
     assert main(["export", str(run.folder), "--to", "csv", "--agent", "relevance", "--out", str(out)]) == 0
-    found = pd.read_csv(out)
-    assert list(found.columns) == list(run.ledger.columns)
-    assert len(found) == (run.ledger["agent"] == "relevance").sum()
-    assert "exposures" in capsys.readouterr().out
-    for error, told, kind, words in (
-        (RunFolderError, "exists already", "csv", {"out": out}),
-        (ConfigError, "--to: 'opb'. Did you mean 'obp'|--to: 'opb'", "opb", {}),
-        (ConfigError, "--agent: 'nobody'", "obp", {"agent": "nobody"}),
-        (ConfigError, "--seed: 9", "obp", {"seed": 9}),
+    found = pd.read_csv(out, dtype={"user_id": str, "item_id": str})
+    columns = list(found.columns)
+    assert columns[columns.index("log_user") :][:5] == ["log_user", "user_id", "position", "item", "item_id"]
+    assert columns[columns.index("item_id") + 1] == "title"
+    ledger = run.ledger[run.ledger["agent"] == "relevance"].reset_index(drop=True)
+    assert list(found.drop(columns=["user_id", "item_id", "title"])) == list(ledger.columns)
+    for number, table, names in (
+        ("item", run.catalogue, {"item_id": "id", "title": "title"}),
+        ("log_user", run.users, {"user_id": "id"}),
     ):
-        refused(error, told, scenarios.export, run.folder, kind, **words)
+        assert found[number].tolist() == ledger[number].tolist()
+        for mine, theirs in names.items():
+            assert found[mine].tolist() == table.set_index(number)[theirs].loc[ledger[number]].tolist()
+    assert "exposures" in capsys.readouterr().out
 
 
-def test_the_environment_of_a_data_set_plays_its_log_again(run):
-    """Made from the spec, the market shows the log's context, and the log's slates are consumed as they were."""
-    arm = logged_arm(run, GREEDY, 1)
+@cases(
+    "words message",
+    (
+        "--to csv --agent relevnce",
+        "--agent: 'relevnce' is not among the run's arms. Did you mean 'relevance'?",
+    ),
+    ("--to csv --seed 9", "--seed: 9 is not a seed of the run"),
+    ("--to csv", "there.csv: this file exists already. Name another file with --out"),
+    ("--to opb", "--to: 'opb'. Did you mean 'obp'?"),
+    ("--to obp --agent nobody", "--agent: 'nobody' is not among the run's arms."),
+)
+def test_slips_of_an_export_are_told_before_anything_else(run, tmp_path, words, message, capsys):
+    """A wrong name comes before a file that exists, and no progress is printed (F14)."""
+    there = tmp_path / "there.csv"
+    there.write_text("mine")
+    assert main(["export", str(run.folder), "--out", str(there), *words.split()]) == 2
+    shown = capsys.readouterr()
+    assert message in shown.err
+    assert shown.out == ""
+    assert there.read_text() == "mine"
+
+
+@pytest.fixture(scope="module")
+def gaps(tmp_path_factory):
+    """Two rounds of an agent that fills two positions of five for a third of its visitors."""
+    return small_run(tmp_path_factory.mktemp("gaps") / "run", [Gaps(2)], small_scenario(rounds=2), seeds=2)
+
+
+@pytest.mark.parametrize("name", ["run", "gaps"])
+def test_the_environment_of_a_data_set_plays_its_log_again(name, request):
+    """Made from the spec, the market shows the log's context, and the log's slates are consumed as they were (F2)."""
+    run = request.getfixturevalue(name)
+    arm = logged_arm(run, None, 1, whole=False)
+    assert (len(arm.item), arm.left_out) == (
+        len(run.arrivals.query(f"seed == 1 and agent == '{arm.agent}'")),
+        0,
+    )
+    assert (len(logged_arm(run, None, 1).item) < len(arm.item)) == (name == "gaps")
     environment = gymnasium.make(env_spec(run.scenario, 1))
     seen, _ = environment.reset(seed=1)
     assert environment.observation_space.contains(seen)
     for context, slate, taken in zip(arm.context, arm.item, arm.reward, strict=True):
+        assert environment.action_space.contains(slate)
         np.testing.assert_allclose(seen, context, rtol=1e-6)
         seen, _, ended, _, info = environment.step(slate)
         assert info["market"]["taken"] == tuple(taken == 1)
@@ -522,7 +576,7 @@ def test_wrong_use_is_named(tmp_path):
 @pytest.mark.parametrize("agent", ["", "..", "a/b", "bands", "about", "a\nb", "c:"])
 def test_agent_names_that_cannot_be_folders_are_refused(tmp_path, agent):
     """A name that would leave the run folder or clash with the summaries is an error."""
-    refused(ConfigError, "cannot name a folder", tracking.Tracker, tmp_path, agent, 0)
+    refused(ConfigError, "cannot be the name of a folder", tracking.Tracker, tmp_path, agent, 0)
     assert not list(tmp_path.iterdir())
 
 

@@ -279,7 +279,7 @@ def test_an_unknown_name_or_field_is_told_the_nearest():
     refused(ConfigError, "Did you mean 'gru-hp'", make, "gru-hpp")
     refused(ConfigError, "Did you mean 'width'", config_of, "gru", {"widht": 3})
     refused(ConfigError, "field 'width' is 0. It must be greater than", config_of, "gru", {"width": 0})
-    refused(ConfigError, "allowed: GRUConfig", make, "gru", mark=intensity.PopularityConfig())
+    refused(ConfigError, "Expected GRUConfig", make, "gru", mark=intensity.PopularityConfig())
     assert config_of("gru", {"width": 3}).width == 3
     made = []
     register("my-own", lambda seed, device: made.append((seed, device)) or intensity.Popularity())
@@ -318,7 +318,7 @@ def test_a_damaged_or_foreign_folder_is_an_error(tmp_path):
     refused(ModelError, r"model\.json", load, tmp_path)
     intensity.Popularity().fit(random_log()).save(tmp_path)
     assert isinstance(load(tmp_path), intensity.Popularity)
-    refused(ModelError, "allowed here: 'gru'", intensity.GRU.load, tmp_path)
+    refused(ModelError, "Expected 'gru'", intensity.GRU.load, tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"x")
     refused(ModelError, "safetensors", load, tmp_path)
 

@@ -200,7 +200,9 @@ def test_an_interrupted_run_says_so_and_resumes(tmp_path, whole, number, capfd):
         assert status == 130, where
         told = capfd.readouterr().err
         unfinished = (folder / "config.yaml").exists() and (folder / "state").exists()
-        goes_on = f"; finished rounds are in {folder}; to go on: rimsim compare --resume --out {folder}"
+        goes_on = (
+            f"; finished rounds are saved in {folder}. To continue: rimsim compare --resume --out {folder}"
+        )
         # Before anything and while results are printed there is nothing to go on with, or all is there already.
         allowed = {f"rimsim: interrupted{goes_on}\n"} | (set() if unfinished else {"rimsim: interrupted\n"})
         assert told in allowed, where
@@ -247,7 +249,9 @@ def test_an_interrupt_that_became_an_error_is_an_interrupt(tmp_path, capfd):
     """Where a library, or an agent, makes an error of an interrupt, the run is interrupted, and no arm has failed."""
     agent, out = f"{FAULTY}:Interrupted", tmp_path / "run"
     assert main([*_line(tmp_path, agent), str(out)]) == 130
-    assert capfd.readouterr().err.startswith(f"rimsim: interrupted; finished rounds are in {out}; to go on: ")
+    assert capfd.readouterr().err.startswith(
+        f"rimsim: interrupted; finished rounds are saved in {out}. To continue: "
+    )
     assert load_run(out).rounds["round"].max() == 0
     assert not (out / "failures").exists()
 
@@ -369,7 +373,7 @@ def test_a_run_on_another_day_has_the_same_content(tmp_path, whole, monkeypatch)
 def test_a_folder_in_use_is_refused(tmp_path):
     """Another process cannot write to a run folder until its holder has ended, killed or not."""
     holder = _holder(locked(tmp_path))
-    with pytest.raises(RunFolderError, match="in use by another process"), locked(tmp_path):
+    with pytest.raises(RunFolderError, match="another process uses this folder"), locked(tmp_path):
         pass
     _ended(holder, killed=True)
     with locked(tmp_path):
@@ -432,7 +436,9 @@ def test_a_run_whose_state_cannot_be_read_is_not_resumed(stopped):
     with np.load(path) as arrays:
         rest = {name: arrays[name] for name in arrays.files if name != "bound_price"}
     np.savez(path, **rest)
-    refused(ArmsError, r"arm\.npz: no readable state of an arm: .*bound_price", resume, stopped, workers=1)
+    refused(
+        ArmsError, r"arm\.npz: the state of the arm cannot be read: .*bound_price", resume, stopped, workers=1
+    )
 
 
 @cases(

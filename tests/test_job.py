@@ -72,9 +72,9 @@ def test_a_folder_that_is_taken_is_refused(tmp_path):
     """A run, another process and a foreign file keep their folder; who asks for another kind is told what is there."""
     folder = _made(tmp_path / "run").folder
     refused(RunFolderError, "already holds a run. Name a new folder$", _made, folder)
-    repeats = "holds a back-test; allowed: a comparison, .* by: rimsim backtest$"
+    repeats = "holds a back-test. Expected a comparison, .* To repeat .*: rimsim backtest$"
     refused(RunFolderError, repeats, load_run, folder, "comparison")
-    with locked(tmp_path / "held"), pytest.raises(RunFolderError, match="in use by another process"):
+    with locked(tmp_path / "held"), pytest.raises(RunFolderError, match="another process uses this folder"):
         _made(tmp_path / "held")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("")
@@ -264,7 +264,7 @@ def test_a_folder_with_files_of_others_is_refused(tmp_path, run, monkeypatch, ca
     told = rf"already holds a run. .*: rimsim compare --resume --out {run}$"
     refused(RunFolderError, told, require_free, run)
     monkeypatch.chdir(tmp_path)
-    refused(ConfigError, "out: '' is no path", folder_for, "", "usual")
+    refused(ConfigError, "out: '' is not a path", folder_for, "", "usual")
     with pytest.raises(SystemExit):
         main(["compare", "--out", ""])
     assert "--out: '' is not a path. Name" in capsys.readouterr().err
@@ -293,7 +293,7 @@ def test_what_an_agent_remembers_is_kept_by_any_name(tmp_path):
     assert found.agent.keys() == remembered.keys()
     assert all((found.agent[name] == array).all() for name, array in remembered.items())
     bad = Checkpoint(state, {}, {"notes": np.array([{}])})
-    refused(AgentError, "'notes' holds Python objects; allowed: numbers and text", bad.save, tmp_path, "arm")
+    refused(AgentError, "'notes' holds Python objects. Expected numbers and text", bad.save, tmp_path, "arm")
 
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is read there")

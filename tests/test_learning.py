@@ -391,7 +391,7 @@ def test_what_does_not_go_with_weights_is_refused():
     config = small.small_scenario(platform=PlatformConfig(model="als-hp", learning="ips"))
     refused(ConfigError, "'als-hp' .*bag, ease, factors, graph, gru, popularity", check_plugs, config)
     refused(ConfigError, "MatrixFactorization", Market, small.small_scenario(platform=IPS), model=make("als"))
-    told = "counts events without weights"
+    told = "cannot use weights"
     refused(ConfigError, told, PlatformConfig, learning="ips", retrain_ground=True)
 
 

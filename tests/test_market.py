@@ -530,7 +530,7 @@ def test_cross_fitted_prices_are_scored_by_models_that_have_not_seen_the_states_
 
 @cases(
     "slates message",
-    (lambda a, m: np.zeros((len(a), 2), np.int64), r"shape \(3, 2\); allowed: \(3, 5\)"),
+    (lambda a, m: np.zeros((len(a), 2), np.int64), r"shape \(3, 2\). Expected \(3, 5\)"),
     (lambda a, m: np.full((len(a), 5), 0.5), "whole numbers"),
     (lambda a, m: np.full((len(a), 5), m.n_items), "inadmissible item"),
     (lambda a, m: np.repeat(a.relevance.argmax(1).numpy()[:, None], 5, 1), "repeated item"),
@@ -557,9 +557,14 @@ ALL = ArrivalsConfig(kind="broadcast", per_round=5000)
 
 @cases(
     "make change error message",
-    (small_scenario, {"consumer": ConsumerConfig(kind="replay")}, ConfigError, "no logged future"),
-    (small_replay, {"rounds": 99}, DataError, "99 rounds of arrivals.per_round 80"),
-    (small_broadcast, {"arrivals": ALL}, ConfigError, "allowed: at most as many"),
+    (
+        small_scenario,
+        {"consumer": ConsumerConfig(kind="replay")},
+        ConfigError,
+        "do not come from the log's future",
+    ),
+    (small_replay, {"rounds": 99}, DataError, "99 rounds of 80 arrivals each"),
+    (small_broadcast, {"arrivals": ALL}, ConfigError, "Expected at most as many"),
     (small_cold_start, {"releases": ReleasesConfig(0.2, 2, 1)}, ConfigError, "first_round"),
 )
 def test_markets_that_cannot_be_played_are_refused(make, change, error, message):
@@ -582,7 +587,7 @@ def test_state_is_taken_between_rounds_and_of_the_first(tmp_path):
     with pytest.raises(MarketError, match="under way"):
         _ = market.state
     refused(MarketError, "round 7", Market(small_scenario()).load_state, dataclasses.replace(state, round=7))
-    refused(RunFolderError, "no readable state", MarketState.load, tmp_path)
+    refused(RunFolderError, "no state of a market can be read", MarketState.load, tmp_path)
     config = small_scenario(rounds=2)
     market, agent = Market(config), make_agent("relevance")
     state = market.state

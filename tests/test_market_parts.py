@@ -59,15 +59,15 @@ def _changed(column, place, value):
     "field place value told",
     ("tick", 0, "start-1", "ticks from"),
     ("tick", -1, "stop+1", "ticks from"),
-    ("tick", 1, "start", "out of clock order"),
-    ("id", 3, "same", "two arrivals of one id"),
-    ("slot", 3, -1, "an arrival of no slot"),
-    ("slot", 3, "slots", "an arrival of no slot"),
-    ("log_user", 0, -1, "a slot of no user"),
-    ("log_user", 0, "users", "a slot of no user"),
-    ("user", 0, "same", "two slots of one user"),
-    ("user", 0, 7, "ids that are not those of a user's visits"),
-    ("shift", 0, np.nan, "a past that is moved by no number"),
+    ("tick", 1, "start", "not in clock order"),
+    ("id", 3, "same", "two arrivals with the same id"),
+    ("slot", 3, -1, "an arrival whose slot does not exist"),
+    ("slot", 3, "slots", "an arrival whose slot does not exist"),
+    ("log_user", 0, -1, "a slot whose user is not in the log"),
+    ("log_user", 0, "users", "a slot whose user is not in the log"),
+    ("user", 0, "same", "two slots for one user"),
+    ("user", 0, 7, "ids that are not ids of a user's visits"),
+    ("shift", 0, np.nan, "a past whose shift is not finite"),
     ("shift", slice(None), 1e10, "a past that is moved beyond the visitor's first visit"),
 )
 def test_a_schedule_that_cannot_be_played_is_refused(schedule, field, place, value, told):
@@ -96,7 +96,7 @@ def test_a_column_of_no_whole_numbers_is_refused(schedule, field):
     good, so_far = schedule
     column = np.zeros(len(good.user)) if field == "earlier" else getattr(good, field).astype(float)
     bad = dataclasses.replace(good, **{field: column})
-    refused(MarketError, f"{field} of type float64; allowed: whole numbers", checked_schedule, bad, 0, so_far)
+    refused(MarketError, f"{field} of type float64. Expected whole numbers", checked_schedule, bad, 0, so_far)
 
 
 def test_a_round_begins_after_what_is_over(schedule):
@@ -105,12 +105,12 @@ def test_a_round_begins_after_what_is_over(schedule):
     day = 86_400_000_000
     moved = {name: getattr(good, name) - day for name in ("tick", "start", "stop")}
     early = dataclasses.replace(good, **moved, shift=good.shift - 86_400.0)
-    told = f"start at tick {early.start}; .*{good.start}, where the market opens"
+    told = f"start at tick {early.start}. .*{good.start} µs, when the market opens"
     refused(MarketError, told, checked_schedule, early, 0, so_far)
     assert checked_schedule(early, -1, so_far) is early
     past = PastRound(0, good, Histories(good, LoggedPast.of(so_far.world.past)))
     after = dataclasses.replace(so_far, past=(past,))
-    refused(MarketError, f"from {good.stop}, where the round before ends", checked_schedule, good, 1, after)
+    refused(MarketError, f"from {good.stop} µs, when the round before ends", checked_schedule, good, 1, after)
     good, so_far = schedule
     own = dataclasses.replace(good, id=np.arange(len(good)), earlier=np.zeros_like(good.user))
     assert checked_schedule(own, 0, so_far) is own
@@ -147,12 +147,12 @@ def test_what_is_wrong_with_an_answer_is_told_with_its_shape():
     """One entry a slate, one for each position, whole numbers: the message says how many were wanted."""
     items = np.zeros((3, 2), np.int64)
     for fields, told in (
-        ({"uniform": np.ones(2, bool)}, r"uniform has shape \(2,\); allowed: one entry a slate, \(3,\)"),
-        ({"price": np.zeros((3, 1))}, r"price has shape \(3, 1\); allowed: .*\(3, 2\)"),
-        ({"propensity": np.zeros((3, 1))}, r"propensity has shape \(3, 1\); allowed: .*\(3, 2\)"),
+        ({"uniform": np.ones(2, bool)}, r"uniform has shape \(2,\). Expected one entry per slate, \(3,\)"),
+        ({"price": np.zeros((3, 1))}, r"price has shape \(3, 1\). Expected .*\(3, 2\)"),
+        ({"propensity": np.zeros((3, 1))}, r"propensity has shape \(3, 1\). Expected .*\(3, 2\)"),
     ):
         refused(AgentError, told, as_slates, Slates(items, **fields))
-    told = r"shape \(3, 2\) and type float64; allowed: \(n, k\) whole numbers"
+    told = r"shape \(3, 2\) and type float64. Expected \(n, k\) whole numbers"
     refused(AgentError, told, as_slates, items / 2)
 
 
@@ -171,7 +171,7 @@ def test_a_roster_has_no_item_of_nobody():
         if fits:
             assert roster.checked(3) is roster
         else:
-            refused(MarketError, "allowed: 0 to 1", roster.checked, 3)
+            refused(MarketError, "Expected numbers from 0 to 1", roster.checked, 3)
 
 
 @pytest.mark.parametrize("config", [small_scenario(), small_replay()], ids=["clones", "replay"])
@@ -391,7 +391,7 @@ def test_what_a_model_says_is_split_into_chances_and_rates():
         assert admissible[n].tolist() == may.tolist()
         assert rate[n] == pytest.approx(float(said[n].sum()))
         assert p[n].numpy() == pytest.approx(left / left.sum() if left.sum() else left)
-    told = "in the state of arrival 73; allowed: finite"
+    told = "in the state of arrival 73. Expected finite"
     asked = (take_out, ids, ticks, release, SimpleNamespace())
     for wrong in (-0.1, np.nan, np.inf):
         bad = said.clone()
@@ -621,5 +621,5 @@ def test_hindsight_of_too_large_a_round_is_refused_with_the_figure(monkeypatch):
     config, agent = small_replay(), make_agent("hindsight")
     market = market_for(agent, config)
     _held(monkeypatch, config, 30)
-    told = "allowed over so many items: at most 30 arrivals"
+    told = "Expected at most 30 arrivals per round for so many items"
     refused(AgentError, told, agent.begin_round, market.round_view())

@@ -368,7 +368,7 @@ def test_best_of_all_slates_is_below_every_bound():
     ([[0, 2], [1, -1], [-1, -1]], "row 0 shows item 2"),
     ([[0, -2], [1, -1], [-1, -1]], "row 0 shows item -2"),
     ([[-1, -1], [0, 1], [1, -1]], "row 1 shows item 0, which is not admissible"),
-    ([[0, 1], [1, -1], [-1, -1]], "row 0 shows 2 items; its capacity is 1"),
+    ([[0, 1], [1, -1], [-1, -1]], "row 0 shows 2 items. Expected at most its capacity, 1"),
     ([[0, -1]], r"shape \(1, 2\)"),
 )
 def test_what_is_no_slate(slates, message):
@@ -388,7 +388,7 @@ def test_what_is_no_slate(slates, message):
     ({"cost": [1.0, 2.0, 3.0]}, "one per item"),
     ({"cost": [1.0]}, "one per item"),
     ({"cost": [[1.0, 2.0]]}, "one per item"),
-    ({"max_exposure": 0, "min_exposure": 1}, "item 0 has min_exposure 1 above its max_exposure 0"),
+    ({"max_exposure": 0, "min_exposure": 1}, "item 0 has min_exposure 1 but max_exposure 0"),
     ({"scores": np.ones(3)}, r"scores have shape \(3,\)"),
     ({"scores": np.array([[1.0, np.nan]])}, "the score of user 0 and item 1 is nan"),
     ({"admissible": np.ones((3, 3))}, r"admissible has shape \(3, 3\)"),

@@ -170,7 +170,7 @@ def test_who_pays_adds_up_to_the_exposure_of_binding_items(seed, n):
     (lambda: measures.gini([1, -2]), r"counts\[1\].*-2"),
     (lambda: measures.perplexity([[1, 2]]), r"counts.*\(1, 2\)"),
     (lambda: measures.shortfall([1, 2], [1]), "2 and 1 rows"),
-    (lambda: measures.exposure_counts([[0, 5]], 5), "0 to 4"),
+    (lambda: measures.exposure_counts([[0, 5]], 5), "-1 .empty. to 4"),
     (lambda: measures.position_weights(1.5, 1), r"decay: 1\.5"),
     (lambda: measures.precision([True]), "hits"),
     (lambda: measures.ndcg([[True, True]], [1.5]), r"relevant\[0\]: 1\.5"),

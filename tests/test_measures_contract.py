@@ -96,7 +96,7 @@ class TestOfPrices(MeasureTests):
 def test_a_record_cannot_be_written_to_and_counts_its_slates(facts):
     """A measure that sorts in place is an error; each item's exposures and consumptions are those of positions."""
     refused(ValueError, "read-only", facts.slates.sort)
-    told = "'mine' raised ValueError.*read-only, in round 1"
+    told = "'mine' raised ValueError in round 1: .*read-only"
     refused(MeasureError, told, _measure(lambda f: f.required.sort()).value, facts)
     for item in range(facts.n_items):
         shown = facts.slates == item
@@ -112,19 +112,19 @@ def test_what_has_no_finite_value_is_left_out(facts):
     measure = _measure(lambda _: 0.5, name="new_items")
     assert (measure.title, measure.tag, measure.better) == ("New items", "own/new_items", "neither")
     for value in ("0.5", [0.5], np.ones(2), 1j):
-        told = f"'mine' returned a {type(value).__name__}; allowed: a number"
+        told = f"'mine' returned a {type(value).__name__}. Expected a number"
         refused(MeasureError, told, _measure(lambda _, value=value: value).value, facts)
 
 
 @cases(
     "fields said",
-    ({"name": "my measure"}, "name is 'my measure'; allowed: letters, digits and _"),
+    ({"name": "my measure"}, "name is 'my measure'. Expected letters, digits and _"),
     ({"name": 3}, "name is 3"),
     ({"group": "a/b"}, "group is 'a/b'"),
-    ({"unit": ""}, "unit is ''; allowed: a line of text"),
+    ({"unit": ""}, "unit is ''. Expected a line of text"),
     ({"formula": "two\nlines"}, "formula is"),
-    ({"better": "more"}, "better is 'more'; allowed: higher, lower, neither"),
-    ({"of": 0.5}, "of is a float; allowed: a function"),
+    ({"better": "more"}, "better is 'more'. Expected higher, lower, neither"),
+    ({"of": 0.5}, "of is a float. Expected a function"),
 )
 def test_a_measure_that_cannot_stand_in_a_table_is_refused(fields, said):
     """Each field that does not fit is named, with what was found and what is allowed."""
@@ -159,11 +159,11 @@ def test_a_measure_is_found_by_its_place_and_kept_without_its_function(write):
 @cases(
     "places said",
     (["mine.py"], r"measure 'mine.py' is a file. Add a name in it: .*mine.py:empty or mine.py:again"),
-    (["mine.py:emty"], r"mine.py has no 'emty'. Did you mean 'empty'\? Allowed: again, empty, taken"),
-    (["mine.py:share"], r"found a function; allowed: a Measure \(mine.py has empty, again, taken\)"),
+    (["mine.py:emty"], r"mine.py has no 'emty'. Did you mean 'empty'\? Use one of again, empty, taken"),
+    (["mine.py:share"], r"found a function. Expected a Measure \(mine.py has empty, again, taken\)"),
     (["mime.py:empty"], r"no file 'mime.py'. Did you mean 'mine.py'"),
     (["gini"], "measure 'gini' is built in, so every run has it"),
-    (["fresh"], "measure 'fresh' is unknown. Give your own Measure as file.py:name"),
+    (["fresh"], "measure 'fresh' is unknown. Give a measure of your own as file.py:name"),
     (["mine.py:taken"], "is called 'gini', which is that of a built-in one"),
     (["mine.py:empty", "mine.py:again"], "is called 'empty', which is that of 'mine.py:empty'"),
 )
@@ -184,10 +184,10 @@ def test_a_slip_in_a_measure_is_told_when_it_is_loaded(write):
 
 @cases(
     "body said",
-    ("facts.slate.mean()", r"'empty' raised AttributeError: .*'slate'.*mine.py:5"),
-    ("facts.exposure / facts.required", r"'empty' returned a ndarray; allowed: a number.*"),
+    ("facts.slate.mean()", r"'empty' raised AttributeError in round 1: .*'slate'.*mine.py:5"),
+    ("facts.exposure / facts.required", r"'empty' returned a ndarray. Expected a number.*"),
     ("1 / facts.exposure.sum().item()", r"'empty' raised ZeroDivisionError.*mine.py:5"),
-    ("facts.price.mean()", r"'mine.py:empty' returned nan for a made-up round; allowed: a finite"),
+    ("facts.price.mean()", r"'mine.py:empty' returned nan for a made-up round. Expected a finite"),
 )
 def test_a_measure_that_cannot_be_computed_is_refused_before_a_run(write, body, said):
     """A measure is tried on made-up rounds, one of them with nothing shown; a slip is told with its line."""
@@ -256,7 +256,7 @@ def test_the_documented_run_is_repeated_with_its_measure(documented, capsys):
     place = f"{documented / 'my_measure.py'}:freshness"
     assert main(["compare", "--resume", "--out", folder, "--measures", place]) == 0
     assert main(["compare", "--resume", "--out", folder, "--measures", "other.py:freshness"]) == 2
-    told = "found other options than it began with: measures ['other.py:freshness']"
+    told = "some options differ from those that the run began with: measures ['other.py:freshness']"
     assert told in capsys.readouterr().err
 
 
@@ -311,6 +311,6 @@ def test_what_cannot_be_measured_is_refused_before_anything_is_written(write, ri
 def test_a_measure_that_fails_in_a_round_is_named_with_its_line(write):
     """What no made-up round showed ends the arm with an error that names measure, round and line."""
     write(FILLED.replace("(facts.slates >= 0).mean()", "1 / (2 - facts.round)"))
-    told = r"measure 'filled' raised ZeroDivisionError: .*, in round 2 \(mine.py:3\)"
+    told = r"measure 'filled' raised ZeroDivisionError in round 2: .*\(mine.py:3\)"
     refused(ArmsError, told, _compare, "run")
     assert np.isclose(load_run("run").rounds.query("metric == 'filled'")["value"].max(), 1.0)

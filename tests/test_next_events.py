@@ -145,7 +145,15 @@ def test_the_cache_keeps_ground_intensities_by_their_examples(log, tmp_path):
     third = intensity.HawkesPoisson(config)
     assert fitted(third, log, tmp_path, examples=other) is third
     assert not torch.equal(third.weights, first.weights)
-    refused(ModelError, "allowed: for a Ground", fitted, intensity.GRU(), log, tmp_path, examples=examples)
+    refused(
+        ModelError,
+        "Give examples with a Ground only",
+        fitted,
+        intensity.GRU(),
+        log,
+        tmp_path,
+        examples=examples,
+    )
 
 
 SMALL = intensity.GRUConfig(

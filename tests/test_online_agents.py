@@ -542,4 +542,4 @@ def test_diagnostics_that_are_no_numbers_are_refused():
     """An agent whose diagnostics are not names with numbers is named."""
     agent = Relevance()
     agent.name, agent.diagnostics = "wordy", {"mood": "good"}
-    refused(AgentError, "'wordy'.*allowed: a mapping of names to numbers", diagnostics_of, agent)
+    refused(AgentError, "'wordy'.*Expected a mapping of names to numbers", diagnostics_of, agent)

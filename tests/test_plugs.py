@@ -108,7 +108,15 @@ def test_a_consumer_that_breaks_a_promise_is_caught(consumer, promise):
 @pytest.fixture
 def written(write, tmp_path):
     """The files of the documentation, where a user has gone to run them."""
-    for name in ("my_agent.py", "my_arrivals.py", "my_consumer.py", "my_model.py", "test_mine.py"):
+    own = (
+        "my_agent.py",
+        "my_arrivals.py",
+        "my_consumer.py",
+        "my_model.py",
+        "test_my_agent.py",
+        "test_mine.py",
+    )
+    for name in own:
         write(documented(name, "your-own", "your-own-market"), name)
     for name in ("my_measure.py", "test_my_measure.py"):
         write(documented(name, "measures"), name)
@@ -160,8 +168,9 @@ def test_the_documented_consumer_is_bored(written):
 
 def test_what_is_written_as_documented_passes_its_tests(written):
     """The tests of the documentation, over all files of it, pass."""
+    files = ["test_my_agent.py", "test_mine.py", "test_my_measure.py"]
     found = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_mine.py", "test_my_measure.py"],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files],
         cwd=written, capture_output=True, text=True, check=False,
         env=os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},  # they need none, and loading some takes a while
     )  # fmt: skip
@@ -249,7 +258,7 @@ class Mine:
     "wrong message",
     ("np.full(slates.shape, 0.2)", None),
     ("np.full(len(slate), 0.2)", "mine.py:10: NameError"),
-    ("np.full((len(slates), 1, 5), 0.2)", "Mine.respond: found consumed bool .*allowed: bool, float"),
+    ("np.full((len(slates), 1, 5), 0.2)", "Mine.respond: found consumed bool .*Expected bool, float"),
 )
 def test_a_slip_in_a_consumer_is_told(write, tmp_path, wrong, message):
     """A consumer that raises or answers in another shape ends the run with a sentence; a right one sells a fifth."""
@@ -376,19 +385,19 @@ def test_rounds_that_cannot_be_played_name_their_process(write):
     """So are kept users who get other slots, and a past after the opening is told with both times."""
     write(GAP)
     market = Market(override(small_scenario(), {"arrivals.kind": "mine.py:Gap"}))
-    told = "^arrivals.kind 'mine.py:Gap': arrivals of round 1: no arrival at all; allowed"
+    told = "^arrivals.kind 'mine.py:Gap': arrivals of round 1: there is no arrival. Expected"
     refused(ArrivalsError, told, play_round, market, make_agent("relevance"))
     config = small_scenario()
     clones = Clones(config)
     clones.keeps_users = True
     market = Market(config, world=build_world(config), arrivals=clones)
-    told = "arrivals of round 1: user of the slots is not that of the round before"
+    told = "arrivals of round 1: user of the slots changed since the round before"
     refused(MarketError, told, _serve, market)
     log, config = random_log(), small_scenario()
     early = Swayed(config)
     opening = dataclasses.replace(early.opening(log), time=float(log.time[0]))
     object.__setattr__(early, "opening", lambda _: opening)
-    told = rf"last event at {log.time[-1]:.0f} s; .* the opening, at {log.time[0]:.0f} s"
+    told = rf"last event at {log.time[-1]:.0f} s. .* the opening at {log.time[0]:.0f} s"
     refused(MarketError, told, world_of, log, config, early, Intensity(config))
 
 
@@ -465,7 +474,7 @@ def _compare(out, agents=("random",), model="popularity-hp", rounds=1, **options
     ("= log.n_items", "= log.items_n", r"^mine.py:10: AttributeError: .*items_n"),
     ("torch.ones(len(states)", "torch.ones(len(state)", r"mine.py:16: NameError: .*'state'"),
     ("torch.ones(len(states), self.n_items)", "3", r"'int' object has no attribute.*, with mine.py:Mine"),
-    ("        return self\n", "", r"fit returned None; allowed: the fitted model"),
+    ("        return self\n", "", r"fit returned None. Expected the fitted model"),
 )
 def test_a_slip_in_a_model_is_told_with_its_line(write, tmp_path, right, wrong, message):
     """A model of one's own that raises when it is fitted or asked is an error of ours that names the line."""
@@ -478,12 +487,16 @@ def test_a_slip_in_a_model_is_told_with_its_line(write, tmp_path, right, wrong, 
     (
         MODEL.replace("def score", "def scores"),
         "mine.py:Mine",
-        "has no score. It needs fit, update and score",
+        "has no score. Write the methods fit, update and score",
     ),
-    (MODEL.replace("update = fit", ""), "mine.py:Mine", "has no update. It needs fit, update and score"),
+    (
+        MODEL.replace("update = fit", ""),
+        "mine.py:Mine",
+        "has no update. Write the methods fit, update and score",
+    ),
     (MODEL.replace("seed, device", "seed"), "mine.py:Mine", "cannot be made: TypeError"),
     (MODEL, "mine.py", "is a file. Add a name in it: mine.py:Mine$"),
-    (MODEL, "mine.py:Mein", "has no 'Mein'. Did you mean 'Mine'. Allowed: Mine.$"),
+    (MODEL, "mine.py:Mein", "has no 'Mein'. Did you mean 'Mine'. Use one of Mine.$"),
     (MODEL, "mein.py:Mine", "no file 'mein.py'. Did you mean 'mine.py'."),
 )
 def test_what_is_no_model_is_refused_before_anything_runs(write, text, model, message):
@@ -599,7 +612,7 @@ def test_a_mark_of_ones_own_joined_with_a_ground_intensity_is_fitted_and_retrain
     assert shown["relevance", 1] != shown["relevance-frozen", 1]
 
 
-@pytest.mark.parametrize("text", [MARK, STORED_MARK], ids=["begun anew", "resumed"])
+@pytest.mark.parametrize("text", [MARK, STORED_MARK], ids=["begin again", "resumed"])
 def test_a_run_with_a_mark_of_ones_own_resumes_to_the_same_content(write, tmp_path, monkeypatch, text):
     """An interrupted arm goes on with a mark that can be read back, and begins anew with one that cannot."""
     write(text)
@@ -633,7 +646,7 @@ NO_NUMBERS = (
 def test_a_model_that_stops_giving_numbers_is_named_and_frozen_arms_are_kept(write, tmp_path):
     """NaN after the first refit fails the arm with agent, seed and arrival; the frozen arm of it is complete."""
     write(NO_NUMBERS)
-    message = r"1 of 2 arms failed:\n  relevance, seed 3: .*arrival \d+; allowed: finite"
+    message = r"1 of 2 arms failed:\n  relevance, seed 3: .*arrival \d+. Expected finite"
     asked = {"seeds": [3], "frozen": ["relevance"]}
     out = tmp_path / "run"
     refused(ArmsError, message, _compare, out, ["relevance"], "mine.py:Mine", 2, **asked)
@@ -664,7 +677,7 @@ def test_a_file_that_imports_the_one_beside_it_is_told_how(write):
     "agent message",
     ("mine.py", "agent 'mine.py' is a file. Add a name in it: mine.py:Mine$"),
     ("mien.py", "no such file. Did you mean 'mine.py'"),
-    ("mine.py:Fresh", "has no 'Fresh'. Allowed: Mine.$"),
+    ("mine.py:Fresh", "has no 'Fresh'. Use one of Mine.$"),
     ("nowhere/mine.py:Mine", "There is no folder 'nowhere'"),
 )
 def test_a_misspelt_place_of_an_agent_is_told_with_what_there_is(write, agent, message):
@@ -675,13 +688,13 @@ def test_a_misspelt_place_of_an_agent_is_told_with_what_there_is(write, agent, m
 
 def test_names_are_told_and_cut_to_the_likest(tmp_path):
     """The name that two agents share; at most ten, those most like what was found; no name is said in words."""
-    told = "two are called 'random'. Give them distinct names"
+    told = "two agents are called 'random'. Give them different names"
     refused(ConfigError, told, _compare, tmp_path, ("relevance", "random", "random"))
     told = nearest("exposre", [*(f"zz{number}" for number in range(20)), "exposure"])
     assert "Did you mean 'exposure'?" in told
     assert told.count(",") == 9
     assert told.endswith("and 11 more.")
-    assert nearest("x", []) == " Allowed: none."
+    assert nearest("x", []) == " There are none."
 
 
 @pytest.fixture(scope="module")
@@ -804,8 +817,8 @@ def test_options_of_models_reach_mark_and_ground(write):
     for name, said in (
         ("gru(widht=8)", "model gru: unknown field 'widht'. Did you mean 'width'"),
         ("bag(width=0)", "field 'width' is 0"),
-        ("bag(8)", "its options cannot be read"),
-        ("als(algorithm='bpr')", "algorithm is part of the name"),
+        ("bag(8)", "the options cannot be read"),
+        ("als(algorithm='bpr')", "algorithm is already part of the model's name"),
         ("mine.py:Mine(smoth=5)", "has no option 'smoth'. Did you mean 'smooth'"),
     ):
         refused(ConfigError, said, make, name)
@@ -827,7 +840,7 @@ def test_an_agent_whose_name_cannot_be_set_is_told(write):
         "from rimsim.agents import Random\n\n\nclass Mine(Random):\n    def __init__(self, a=1):\n        pass\n\n"
         "    @property\n    def name(self):\n        return 'mine'\n"
     )
-    refused(ConfigError, "name cannot be set, but options become part of it", make_agent, "mine.py:Mine(a=2)")
+    refused(ConfigError, "name cannot be set", make_agent, "mine.py:Mine(a=2)")
 
 
 class _Fresh:
@@ -911,5 +924,5 @@ def test_a_table_or_a_log_is_data(tmp_path):
         np.testing.assert_array_equal(getattr(worlds[0].log, name), getattr(log, name))
         np.testing.assert_array_equal(getattr(worlds[1].log, name), getattr(log, name))
     assert list(worlds[1].log.items["title"]) == list(log.items["title"])
-    said = refused(ConfigError, "source is a DataFrame; allowed: a name or a path", load, events)
+    said = refused(ConfigError, "source is a DataFrame. Give the name or path of a log", load, events)
     assert "\n" not in said

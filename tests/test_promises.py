@@ -250,7 +250,7 @@ def test_counts_are_sums_over_the_ledger(data):
     ({"items": "new"}, "no item is released after the opening"),
     ({"audience": {"users": {"sex": "F"}}}, "audience: the table has no column 'sex'"),
     ({"audience": {"share": 1e-9}}, "its audience has no user"),
-    ({"exposures": 10_000}, "10,000 exposures, where its audience has about 120 positions"),
+    ({"exposures": 10_000}, "10,000 exposures, but its audience has only about 120 positions"),
     ({"exposures": 100, "caps": 4}, "100 exposures, .* about 24 positions .* or higher caps"),
 )
 def test_rows_that_cannot_be_are_refused_by_name(change, message):
@@ -263,12 +263,12 @@ def test_rows_that_cannot_be_are_refused_by_name(change, message):
 @cases(
     "exposure message",
     ({"campaigns": [{"items": [1], "share": 0.1}]}, "field 'exposure.campaigns.name' is missing"),
-    ({"campaigns": [{"name": "a", "items": [1]}]}, "found neither of exposures and share"),
-    ({"campaigns": [{"name": "a", "items": [1], "exposures": 3}]}, "exposures 3 have no stop"),
-    ({"campaigns": [SHARE | {"start": 3, "stop": 2}]}, "stop is 2 with start 3"),
+    ({"campaigns": [{"name": "a", "items": [1]}]}, "neither of exposures and share is given"),
+    ({"campaigns": [{"name": "a", "items": [1], "exposures": 3}]}, "it has exposures .3. but no stop"),
+    ({"campaigns": [SHARE | {"start": 3, "stop": 2}]}, "stop 2 is not after start 3"),
     ({"campaigns": [SHARE | {"start": 99}]}, "last round ends on day 56"),
     ({"campaigns": [{"name": "a", "item": [1], "share": 0.1}]}, "Did you mean .*items"),
-    ({"campaigns": [SHARE] * 2}, "'a' is there twice"),
+    ({"campaigns": [SHARE] * 2}, "'a' occurs twice"),
     ({"groups": [{"colum": "genres", "beta": 0.1}]}, "Did you mean .*column"),
     ({"groups": [{"column": "genres", "beta": 2}]}, "less than or equal to 1"),
     ({"most": 0.1}, "exposure.most is 0.1, below exposure.beta"),

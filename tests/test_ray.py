@@ -118,10 +118,17 @@ def test_a_machine_with_other_versions_or_another_log_is_refused(tmp_path):
     """Where results could be others, nothing is run: the error names what differs."""
     (arm,) = _begun(tmp_path / "run", small_scenario(), frozen=[]).arms
     away = replace(arm, config=small_scenario(data=DataConfig(source=str(tmp_path / "none.csv"))))
-    old, told = versions() | {"numpy": "0.1"}, r"has numpy .* in place of 0\.1; allowed: the versions"
+    old, told = versions() | {"numpy": "0.1"}, r"has numpy .* in place of 0\.1. Install the versions"
     refused(ConfigError, told, remote._require_same, arm, old, _logged(arm))
-    refused(ConfigError, "another log as 'ml-latest-small'", remote._require_same, arm, versions(), "0")
-    told = r"cannot read the log: .*none\.csv.*allowed: the same log"
+    refused(
+        ConfigError,
+        "a different log under the name 'ml-latest-small'",
+        remote._require_same,
+        arm,
+        versions(),
+        "0",
+    )
+    told = r"cannot read the log: .*none\.csv.*Put the same log"
     refused(ConfigError, told, remote._require_same, away, versions(), _logged(arm))
 
 
@@ -172,7 +179,7 @@ def test_a_table_of_known_answers_lies_where_an_arm_runs(tmp_path, monkeypatch):
 @pytest.mark.parametrize("address_of_none", ["127.0.0.1:1", "nonsense", "ray://127.0.0.1:1"])
 def test_an_address_without_a_cluster_is_refused(tmp_path, ray, address_of_none):
     """In good time, with what an address can be, and before anything is written."""
-    told = f"--address {address_of_none}: .*allowed: auto or host:port"
+    told = f"--address {address_of_none}: .*Give auto or host:port"
     asked = {"backend": "ray", "address": address_of_none, "workers": None}
     refused(ConfigError, told, small_run, tmp_path / "r", AGENTS, **asked)
     assert not (tmp_path / "r").exists()

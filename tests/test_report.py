@@ -1,7 +1,9 @@
 """The tables and the report of a run: columns, sentences, notes, each way to show them, and differences of runs."""
 
 import dataclasses
+import errno
 import io
+import os
 import re
 import shutil
 import subprocess
@@ -15,7 +17,7 @@ import pytest
 from kit import cases, refused
 from rich.console import Console
 from scipy import stats
-from small_markets import small_cold_start, small_replay, small_run, small_scenario
+from small_markets import drawn, small_cold_start, small_replay, small_run, small_scenario
 
 from rimsim import measures
 from rimsim.config import ArrivalsConfig, ExposureConfig
@@ -26,7 +28,7 @@ from rimsim.measures import mean_interval, paired_difference
 from rimsim.scenarios import compare, load_run, sweep
 from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.kinds.registry import KINDS
-from rimsim.scenarios.report import comparison, sentences
+from rimsim.scenarios.report import charts, comparison, sentences
 from rimsim.scenarios.report import items as of_items
 from rimsim.scenarios.report.console import markdown, show
 from rimsim.scenarios.report.html import html, write_page
@@ -249,6 +251,27 @@ def test_a_finished_run_alone_has_a_page(run, capsys, tmp_path):
     made = comparison.comparison_report(Run(empty))
     assert "arms are not finished" in made.cautions[-1]
     refused(MissingTableError, "no round is finished", html, made, Run(empty))
+
+
+def test_a_folder_that_cannot_be_written_to_is_reported(run, tmp_path, capsys, monkeypatch):
+    """Its tables are printed and one line says why there are no pictures; a page goes elsewhere (F7)."""
+
+    def read_only(path):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(charts, "draft_file", read_only)
+    with drawn("rounds"):
+        assert main(["report", str(run.folder)]) == 0
+    shown = capsys.readouterr().out
+    assert "late rounds" in shown
+    said = f"no picture was drawn: {run.folder / 'pictures'} cannot be written to (the disk is read-only)"
+    assert shown.splitlines()[-1] == said
+    page = tmp_path / "pages" / "one.html"
+    assert main(["report", str(run.folder), "--html", "--out", str(page)]) == 0
+    assert capsys.readouterr().out == f"{page}\n"
+    assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert main(["report", str(run.folder), "--out", str(page)]) == 2
+    assert "--out applies to the page only. Add --html" in capsys.readouterr().err
 
 
 def test_a_sweep_has_a_page_and_says_why_it_has_no_picture(tmp_path):

@@ -344,7 +344,7 @@ def test_wrong_logs_are_refused():
     no_target = dataclasses.replace(log, target=np.zeros(len(log), bool))
     refused(ModelError, "no target event", EASE().fit, no_target)
     refused(ModelError, "not fitted yet", EASE().score, states)
-    refused(ModelError, "allowed: 40", EASE().fit(log).update, random_log(n_items=30))
+    refused(ModelError, "Expected 40", EASE().fit(log).update, random_log(n_items=30))
 
 
 @pytest.mark.parametrize("name", ["bag-hp", "ease-hp", "factors-hp", "auto-hp"])

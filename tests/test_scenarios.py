@@ -88,11 +88,11 @@ def test_every_field_is_documented(monkeypatch):
     ("exposure: {model: hp}", "Did you mean 'platform.model'"),
     ("arrivals: {round_length: soon}", "not a duration"),
     ("data: {session_gap: 5}", "'5' has no unit. Write a duration such as 30min"),
-    ("arrivals: {history: some}", "Allowed: logged, none"),
+    ("arrivals: {history: some}", "Use one of logged, none"),
     ("[1, 2]", "a mapping"),
     ("a: b: c", "line 1: not valid YAML"),
-    ("slate: 5\nrounds: 2\nslate: 6", "line 3: not valid YAML: field 'slate' is there twice"),
-    ("data:\n  start: 1\n  start: 2", "line 3: not valid YAML: field 'start' is there twice"),
+    ("slate: 5\nrounds: 2\nslate: 6", "line 3: not valid YAML: field 'slate' occurs twice"),
+    ("data:\n  start: 1\n  start: 2", "line 3: not valid YAML: field 'start' occurs twice"),
 )
 def test_bad_scenarios_are_refused_with_field_and_allowed_values(tmp_path, text, message):
     """A wrong field, type, range or syntax is an error that names file and field."""
@@ -161,8 +161,8 @@ def test_other_markets_compare_too(config, tmp_path):
 @cases(
     "options message",
     ({"agents": ()}, "at least one"),
-    ({"agents": ("random", "random")}, "distinct names"),
-    ({"agents": _NAMESAKES}, r"a\+b.* and .*a&b.* would share their files"),
+    ({"agents": ("random", "random")}, "different names"),
+    ({"agents": _NAMESAKES}, r"a\+b.* and .*a&b.* would write to the same files"),
     ({"seeds": 0}, "positive number of seeds"),
     ({"seeds": [1, 1]}, "distinct seeds"),
     ({"workers": 0}, "workers is 0"),
@@ -309,7 +309,7 @@ def test_the_command_line_lists_and_checks_logs(tmp_path, capsys):
     assert main(["data", "check", str(tmp_path / "one.csv")]) == 2
     said = capsys.readouterr()
     assert "rimsim cannot\n  - fit or simulate anything: 1 users with events" in said.out
-    assert "one.csv: too little to fit and simulate: 1 users with events" in said.err
+    assert "one.csv: the log is too small to fit and simulate. It has 1 users with events" in said.err
 
 
 DEAF = """

@@ -92,7 +92,7 @@ def test_a_damaged_truth_is_fitted_again(truth, log, name, cut, tmp_path, monkey
     kept_truth(log, **words)
     (path,) = tmp_path.rglob(name)
     path.write_bytes(path.read_bytes()[:cut])
-    refused(ModelError, "no truth there, or a damaged one", truths.load_truth, path.parent)
+    refused(ModelError, "no saved truth, or it is damaged", truths.load_truth, path.parent)
     assert kept_truth(log, **words) is truth
     monkeypatch.setattr(world, "fit_truth", None)
     assert repr(kept_truth(log, **words).report) == repr(truth.report)
@@ -383,7 +383,7 @@ def test_a_truth_of_an_older_version_is_fitted_again(log, tmp_path, monkeypatch)
     old |= {"ridge": 10.0, "ridge_at_end": False, "personal": 0.5}
     del old["shrinkage"]
     path.write_text(json.dumps(old))
-    refused(ModelError, "no truth there, or a damaged one", truths.load_truth, path.parent)
+    refused(ModelError, "no saved truth, or it is damaged", truths.load_truth, path.parent)
     again = kept_truth(log, gap=1800.0, kind="popularity")
     np.testing.assert_array_equal(again.preference(*_states(log)), fresh.preference(*_states(log)))
     assert "shrinkage" in json.loads(path.read_text())

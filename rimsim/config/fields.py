@@ -72,7 +72,7 @@ def _pairs(options: object) -> object:
     """Mapping as pairs and lists as tuples, for frozen records."""
     if isinstance(options, dict):
         if any(isinstance(value, dict) for value in options.values()):
-            raise ValueError("an option is a mapping. Give numbers, texts or lists of them")
+            raise ValueError("an option cannot be a mapping. Give a number, a text or a list of them")
         return tuple((name, _pairs(value)) for name, value in options.items())
     return tuple(_pairs(value) for value in options) if isinstance(options, list) else options
 

@@ -131,7 +131,7 @@ class _UniqueKeys(yaml.SafeLoader):
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode):
                 if key.value in seen:
-                    problem = f"field {key.value!r} is there twice. Keep one of them"
+                    problem = f"field {key.value!r} occurs twice. Keep one of them"
                     raise yaml.composer.ComposerError(None, None, problem, key.start_mark)
                 seen.add(key.value)
         return node
@@ -143,7 +143,7 @@ def read_scenario(path: Path) -> ScenarioConfig:
     The file's name is the default ``name``. Relative paths in the file begin at its folder.
 
     Raises:
-        ConfigError: If the file is missing, is no YAML, or does not describe a scenario.
+        ConfigError: If the file is missing, is not YAML, or does not describe a scenario.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -152,7 +152,7 @@ def read_scenario(path: Path) -> ScenarioConfig:
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read as a scenario: {reason(error)}") from None
     except UnicodeDecodeError as error:
-        found = f"cannot be read as a scenario: byte {error.start} is no UTF-8"
+        found = f"cannot be read as a scenario: byte {error.start} is not UTF-8"
         refuse(ConfigError, str(path), found, "UTF-8 text")
     try:
         plain = yaml.load(text, _UniqueKeys)  # noqa: S506  # a safe loader
@@ -160,6 +160,8 @@ def read_scenario(path: Path) -> ScenarioConfig:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
         raise ConfigError(f"{path}{where}: not valid YAML: {getattr(error, 'problem', error)}") from None
+    if plain is None:
+        raise ConfigError(f"{path}: holds nothing. Write at least one field, such as rounds: 8")
     if isinstance(plain, dict):
         plain = {"name": path.stem} | plain
     return _paths_from(path.parent, scenario_from(plain, origin=str(path)))
@@ -218,7 +220,8 @@ def find_scenario(name: str) -> ScenarioConfig:
     known = scenario_names()
     if name not in known:
         raise ConfigError(
-            f"scenario {name!r} is unknown.{nearest(name, known)} Your own: a path to a YAML file."
+            f"scenario {name!r} is unknown.{nearest(name, known)} For a scenario of your own, give the "
+            "path of its YAML file."
         )
     with resources.as_file(resources.files("rimsim.scenarios") / f"{name}.yaml") as path:
         return read_scenario(path)

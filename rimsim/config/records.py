@@ -1,6 +1,6 @@
 """Scenarios and their parts as typed, frozen records.
 
-Every field has its default, its range and its meaning here and nowhere else; ``docs/scenarios.md`` is made from them.
+The default, range and meaning of every field are defined here only; ``docs/scenarios.md`` is made from them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def _texts(value: object) -> tuple[str, ...]:
     """Texts of a table value or list; 1995.0 is "1995"."""
     values = value if isinstance(value, list | tuple) else [value]
     if not values or not all(isinstance(one, str | int | float) for one in values):
-        raise ValueError(f"found {value!r}. Give a value, or a list of at least one")
+        raise ValueError(f"found {value!r}. Give one value, or a list of values")
     return tuple(str(int(one)) if isinstance(one, float) and one == int(one) else str(one) for one in values)
 
 
@@ -68,8 +68,8 @@ ItemChoice = Annotated[
 class LogOptions:
     """Log, and the selection of its events, for :func:`rimsim.data.load`.
 
-    The order is fixed: value, then time, then the two minima. Of the minima, items go first, then users. Both are
-    repeated until nothing more falls out, so that both hold in the log.
+    Events are selected by value, then by time, then by the minima of items and of users. The last two steps repeat
+    until both minima hold.
     """
 
     source: str = "ml-latest-small"
@@ -169,8 +169,8 @@ class AudienceConfig:
 class CampaignConfig:
     """Exposures, or a share, required of some items together.
 
-    They count within a time and among an audience. Each round that the campaign touches asks for its part, and for what
-    rounds before it left undelivered.
+    Exposures count within a period and for an audience. In each round of the campaign, its part and the shortfall of
+    earlier rounds are due.
     """
 
     name: str = Field(min_length=1)
@@ -194,16 +194,18 @@ class CampaignConfig:
         if (self.exposures is None) == (self.share is None):
             found = "neither" if self.share is None else "both"
             raise ConfigError(
-                f"campaign {self.name!r}: found {found} of exposures and share. Give one of the two"
+                f"campaign {self.name!r}: {found} of exposures and share is given. Give exactly one of "
+                "the two"
             )
         if self.exposures is not None and self.stop is None:
             raise ConfigError(
-                f"campaign {self.name!r}: exposures {self.exposures} have no stop. Give the day by which they must "
-                "have been delivered"
+                f"campaign {self.name!r}: it has exposures ({self.exposures}) but no stop. Set stop to "
+                "the day by which they must be delivered"
             )
         if self.stop is not None and self.stop <= self.start:
             raise ConfigError(
-                f"campaign {self.name!r}: stop is {self.stop:g} with start {self.start:g}. Give a day after the start"
+                f"campaign {self.name!r}: stop {self.stop:g} is not after start {self.start:g}. Give a "
+                "later day"
             )
 
 
@@ -265,11 +267,16 @@ class ExposureConfig:
     def __post_init__(self) -> None:
         if self.most is not None and self.each is None and self.most < self.beta:
             where = f"exposure.most is {self.most:g}, below exposure.beta, {self.beta:g}"
-            refuse(ConfigError, where, "no item could be shown what it is guaranteed", "at least as much")
+            refuse(ConfigError, where, "no item could get its guarantee", "most to be at least beta")
         names = [campaign.name for campaign in self.campaigns]
         for name in names:
             if names.count(name) > 1:
-                refuse(ConfigError, "exposure.campaigns", f"{name!r} is there twice", "a name each")
+                refuse(
+                    ConfigError,
+                    "exposure.campaigns",
+                    f"{name!r} occurs twice",
+                    "a different name for each campaign",
+                )
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -406,8 +413,9 @@ class PlatformConfig:
     def __post_init__(self) -> None:
         if self.learning == "ips" and self.retrain_ground:
             raise ConfigError(
-                "platform.retrain_ground is true with platform.learning 'ips', but a ground intensity counts events "
-                "without weights. Set retrain_ground to false, or learning to 'consumed' or 'impressions'"
+                "platform.retrain_ground is true, but platform.learning 'ips' weights events and a "
+                "ground intensity cannot use weights. Set retrain_ground to false, or learning to "
+                "'consumed' or 'impressions'"
             )
 
 
@@ -464,7 +472,7 @@ class ScenarioConfig:
     def __post_init__(self) -> None:
         if self.releases.last_round < self.releases.first_round:
             raise ConfigError(
-                f"releases.last_round is {self.releases.last_round}, before releases.first_round, "
+                f"releases.last_round is {self.releases.last_round}, but releases.first_round is "
                 f"{self.releases.first_round}. Give the same round or a later one"
             )
         if self.arrivals.kind not in ("clones", "broadcast", "hawkes"):

@@ -120,7 +120,7 @@ class LogDescription:
         """Draw popularity, events over time, gaps and values.
 
         Raises:
-            DataError: If the file is no PNG, PDF or SVG, or cannot be written.
+            DataError: If the file is not a PNG, PDF or SVG, or cannot be written.
         """
         import matplotlib as mpl  # noqa: PLC0415 (slow to import, and only needed here, as all of these)
         import seaborn as sns  # noqa: PLC0415
@@ -128,7 +128,10 @@ class LogDescription:
 
         log, target = self.log, Path(path)
         if target.suffix.lower() not in ENDINGS:
-            raise DataError(f"{target}: a picture ends in {', '.join(ENDINGS)}; found {target.suffix!r}")
+            raise DataError(
+                f"{target}: found the ending {target.suffix!r}. Name a picture that ends in "
+                f"{', '.join(ENDINGS)}"
+            )
         with sns.axes_style("whitegrid"), mpl.rc_context(_LOOK):
             figure = Figure(figsize=(10.0, 7.5), layout="constrained")
             axes = figure.subplots(2, 2)

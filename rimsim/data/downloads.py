@@ -140,7 +140,10 @@ def download(
     """
     wanted = entry(name) if isinstance(name, str) else name
     if wanted.url is None:
-        raise DataError(f"{wanted.name} ships with rimsim; rimsim.data.load({wanted.name!r}) reads it")
+        raise DataError(
+            f"{wanted.name} is part of rimsim, so it needs no download. Read it with "
+            f"rimsim.data.load({wanted.name!r})"
+        )
     import pooch  # noqa: PLC0415 (slow to import, and only needed here)
 
     target = data_folder() if folder is None else Path(folder)
@@ -158,7 +161,7 @@ def download(
             )
     except ValueError as wrong:
         raise DataError(
-            f"{wanted.url}: sent something else than {wanted.title}: {first_words(wrong, 200)}"
+            f"{wanted.url}: the server did not send {wanted.title}. It sent: {first_words(wrong, 200)}"
         ) from wrong
     return Path(path)
 
@@ -176,7 +179,7 @@ class _Counted:
         """Write a chunk, if the published size allows it."""
         self._written += len(chunk)
         if self._written > self._size:
-            raise OSError(f"sent more than the {self._size:,} bytes that it should have")
+            raise OSError(f"the server sent more than the expected {self._size:,} bytes")
         self._file.write(chunk)
         if self._progress is not None:
             self._progress(self._written, self._size)

@@ -97,8 +97,8 @@ class Sessions:
 class EventLog:
     """Log of n events, with tables of users and items.
 
-    Events are sorted by (time, user, item). Users and items are indices into the tables, so that a log cut by time
-    keeps the meaning of its indices.
+    Events are sorted by (time, user, item). Users and items are indices into the tables, so the indices keep their
+    meaning if the log is cut by time.
     """
 
     user: Ints
@@ -157,7 +157,7 @@ class EventLog:
 
     @cached_property
     def by_user(self) -> Ints:
-        """(n,) positions of events by user, each user's by time."""
+        """(n,) positions of events, sorted by user and time."""
         return np.argsort(self.user, kind="stable")
 
     @cached_property
@@ -231,7 +231,7 @@ class LaterSessions:
         return len(self.user)
 
     def every(self, step: int) -> LaterSessions:
-        """Cut of every ``step``-th user, with the past of all."""
+        """Cut of every ``step``-th user, with everybody's past."""
         if step == 1:
             return self
         user = self.user[::step]
@@ -249,7 +249,7 @@ def later_sessions(
     Args:
         log: Log to cut.
         gap: An inactivity gap longer than this ends a session.
-        seed: Seed; each user's draw is its own, whoever else is in the log.
+        seed: Seed. The sampled session of a user does not depend on other users.
         after: Share of the user's events that come before the sessions that can be sampled.
 
     Raises:
@@ -322,7 +322,7 @@ def shortcomings(log: EventLog, needs: LogNeeds | None = None) -> tuple[str, ...
         "transitions": (later, "events that follow an earlier one of the same user"),
     }
     return tuple(
-        f"{count:,} {words}; at least {getattr(needs, name):,} needed"
+        f"{count:,} {words}, but needs {getattr(needs, name):,}"
         for name, (count, words) in counts.items()
         if count < getattr(needs, name)
     )
@@ -337,4 +337,4 @@ def require_usable(log: EventLog, needs: LogNeeds | None = None, *, use: str = "
     lacking = shortcomings(log, needs)
     if lacking:
         name = log.report.source if log.report is not None else "the log"
-        raise DataError(f"{name}: too little to {use}: {'; '.join(lacking)}")
+        raise DataError(f"{name}: the log is too small to {use}. It has {'; '.join(lacking)}")

@@ -1,6 +1,6 @@
 """Tables of observed answers of users to items.
 
-The items were not chosen for or by the users, or are all items.
+Either the items were chosen at random, or users answered about all items.
 """
 
 from __future__ import annotations
@@ -66,7 +66,8 @@ class ObservedTable:
     def matched(self, log: EventLog) -> ObservedTable:
         """Table with the numbers of a log's users and items.
 
-        Answers of users or items that the log does not know fall out. Ids are compared as texts: 7 and "7" are equal.
+        Answers of users or about items that are not in the log are left out. Ids are compared as texts: 7 and "7" are
+        equal.
 
         Raises:
             DataError: If none is left.
@@ -77,10 +78,10 @@ class ObservedTable:
         if not len(kept):
             first = [repr(str(ids[0])) for ids in (self.users, self.items, log.users["id"], log.items["id"])]
             found = (
-                f"no answer is of a user and an item of the log; found users such as {first[0]} and items such as "
-                f"{first[1]}, in the log {first[2]} and {first[3]}"
+                f"no answer belongs to a user and an item of the log. It has users such as {first[0]} and items "
+                f"such as {first[1]}, the log {first[2]} and {first[3]}"
             )
-            refuse(DataError, self.source, found, "the same ids")
+            refuse(DataError, self.source, found, "the ids of the log")
         kept = kept[np.lexsort((item[kept], user[kept]))]
         return dataclasses.replace(
             self,
@@ -95,8 +96,8 @@ class ObservedTable:
     def known_part(self, log: EventLog) -> EventLog:
         """Log of events whose user and item have answers.
 
-        Users and items are renumbered. A market that a table answers needs this where the log has users and items
-        without answers, as KuaiRec's small matrix has.
+        Users and items are renumbered. A market that answers from the table needs this if the log also has users and
+        items without answers, as with KuaiRec's small matrix.
 
         Raises:
             DataError: If nothing is left.
@@ -106,8 +107,8 @@ class ObservedTable:
         users[known.user], items[known.item] = True, True
         kept = users[log.user] & items[log.item]
         if not kept.any():
-            found = "no event of the log is of a user and an item with an answer"
-            refuse(DataError, self.source, found, "a log with some")
+            found = "no event of the log belongs to a user and an item with an answer"
+            refuse(DataError, self.source, found, "a log with such events")
         rows = log.rows(kept)
         of_user, user = np.unique(rows.user, return_inverse=True)
         of_item, item = np.unique(rows.item, return_inverse=True)
@@ -120,8 +121,8 @@ class ObservedTable:
     def as_log(self, taken_at: float) -> EventLog:
         """Log of the answers of at least ``taken_at``.
 
-        It serves tables without a log with times, such as Coat's. The answers of a user without times are a day apart,
-        in the order of the item ids, so that each is its own session.
+        Use it for tables without times, such as Coat's. Answers of a user without times are a day apart, in the order
+        of the item ids, so that each is a separate session.
 
         Raises:
             DataError: If nothing was taken.
@@ -129,7 +130,7 @@ class ObservedTable:
         rows = np.flatnonzero(self.value >= taken_at)
         if not len(rows):
             found = f"no value is at least {taken_at:g}"
-            refuse(DataError, self.source, found, f"at most {self.value.max():g}")
+            refuse(DataError, self.source, found, f"a number of at most {self.value.max():g}")
         user, item = self.user[rows], self.item[rows]
         time = np.full(len(rows), np.nan) if self.time is None else self.time[rows]
         within = np.arange(len(rows)) - np.searchsorted(user, user)
@@ -167,19 +168,19 @@ def load_observed(
 ) -> ObservedTable:
     """Read a table of observed answers, such as KuaiRec's.
 
-    Known layouts are KuaiRec, KuaiRand, Coat and Yahoo! R3. Of several answers to one pair the earliest counts
-    (without times, the first of the file).
+    Known layouts are KuaiRec, KuaiRand, Coat and Yahoo! R3. If a user answered several times about an item, the
+    earliest answer counts (without times, the first of the file).
 
     Args:
-        path: A file, a folder or a zip. Of a folder with a known layout, the file with answers to items that were not
-            chosen is read, such as ``small_matrix.csv``, ``log_random_….csv`` or ``test.ascii``.
+        path: A file, a folder or a zip. In a folder with a known layout, the file with answers to random items is
+            read, such as ``small_matrix.csv``, ``log_random_….csv`` or ``test.ascii``.
         columns: Column of each role: ``"user=who,item=what,value=liked,time=at"``, or by position
             ``"user,item,value"``; None: by the layout, or a header with usual names.
         value: Another column of values than the layout's, such as ``"long_view"`` of KuaiRand.
         separator: Between fields of a text; found by itself for comma, tab, semicolon, ``|`` and ``::``.
         encoding: Encoding of a text; None for UTF-8, or the encoding of a byte-order mark.
-        shown_at_random: True if the items shown did not depend on preferences. None: by the layout; a table of no known
-            layout counts as such if at least 90 % of its pairs are observed.
+        shown_at_random: True if the shown items did not depend on preferences. None: as the layout says; without a
+            known layout, true if at least 90% of all pairs are observed.
 
     Raises:
         DataError: If the table cannot be read; the message names file and line or column, the value found and the
@@ -188,7 +189,7 @@ def load_observed(
     """
     source = os.fspath(path)
     if not isinstance(source, str) or not source:
-        raise ConfigError(f"path is {source!r}; allowed: the path of a table, a folder or a zip")
+        raise ConfigError(f"path is {source!r}. Expected the path of a table, a folder or a zip")
     zipped = inside_zip(source)
     container = open_container(existing(source)) if zipped is None else zip_container(*zipped)
     try:
@@ -217,7 +218,7 @@ def _roles(layout: ObservedLayout, columns: str | None, value: str | None) -> tu
         given = parsed_roles(columns, ANSWERS.needed if value is None else ANSWERS.needed[:2])
         if value is not None and given.setdefault("value", value) != value:
             raise ConfigError(
-                f"value is {value!r}, but columns say {given['value']!r}. Give only one of them"
+                f"value is {value!r}, but columns name {given['value']!r} for it. Give only one of them"
             )
         return ColumnRoles(ANSWERS, given), values.LARGEST_VALUE
     named: dict[Role, str | int] = dict(zip(ANSWERS.needed, layout.columns or (), strict=False))
@@ -244,7 +245,7 @@ def _read_matrix(stream: Stream, collector: Collector) -> Reading:
             except values.RowProblemError as problem:
                 raise DataError(f"{where}: {problem}") from None
             if rows and len(numbers) != len(rows[0]):
-                found = f"has {len(numbers)} fields"
+                found = f"the line has {len(numbers)} fields"
                 refuse(DataError, where, found, f"{len(rows[0])}, as in the first line")
             rows.append(np.array(numbers))
     if rows:

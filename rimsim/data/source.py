@@ -51,16 +51,16 @@ def load(
 ) -> EventLog:
     """Read a log.
 
-    The same events give the same log whatever their order and container: it is sorted by (time, user, item, value),
-    users and items are numbered by their sorted ids (numbers by size, texts by code points), and ids that are all
-    written like whole numbers are whole numbers.
+    The same events give the same log, in any order and any file format. The log is sorted by (time, user, item,
+    value). Users and items are numbered by their sorted ids (numbers by size, texts by code points). If all ids are
+    written like whole numbers, they are whole numbers.
 
     Args:
         source: ``"ml-latest-small"`` (embedded), a downloaded name of :func:`rimsim.data.catalogue`, a name of an
             installed package, or the path of a MovieLens folder, a folder with one log, a zip of either, or a CSV, TSV
             or Parquet file.
-        columns: Column of each role, where the names are not the usual ones:
-            ``"user=visitor,item=sku,time=at"``, or by position ``"user,item,value,time"``.
+        columns: Column of each role, if the names are not the usual names: ``"user=visitor,item=sku,time=at"``, or by
+            position ``"user,item,value,time"``.
         time_unit: Unit of numeric times. ``"auto"`` takes the unit in which most times lie between 1970 and 5138, and
             reads dates written as numbers, such as 20150131.
         items: A CSV or Parquet file with a row per item: an id and, where known, title, genres, year, release.
@@ -87,7 +87,10 @@ def load(
     """
     given = record_from({"source": _text(source), **options}, LogOptions, origin="load")
     if time_unit != "auto" and time_unit not in UNITS:
-        raise ConfigError(f"time_unit is {time_unit!r}.{nearest(str(time_unit), ['auto', *UNITS])}")
+        raise ConfigError(
+            f"time_unit is {time_unit!r}, which is not a unit of "
+            f"time.{nearest(str(time_unit), ['auto', *UNITS])}"
+        )
     unit = None if time_unit == "auto" else time_unit
     return _read(given, columns, unit=unit, items=None if items is None else _text(items))
 
@@ -167,8 +170,9 @@ def _path_of(name: str) -> Path:
     fetched = downloaded(name)
     if fetched is None:
         raise DataError(
-            f"{name}: {known.title} is not here yet; rimsim.data.download({name!r}), or rimsim data download "
-            f"{name}, fetches {known.size / 1e6:,.0f} MB to {data_folder()}; or give the path of a copy"
+            f"{name}: {known.title} is not on this machine yet. Run 'rimsim data download {name}' or "
+            f"rimsim.data.download({name!r}), which fetches {known.size / 1e6:,.0f} MB to "
+            f"{data_folder()}, or give the path of a copy"
         )
     return fetched
 
@@ -179,6 +183,7 @@ def _text(source: str | os.PathLike[str]) -> str:
     if not isinstance(source, str) or not source:
         found = repr(source) if isinstance(source, str) else f"a {type(source).__name__}"
         raise ConfigError(
-            f"source is {found}; allowed: a name or a path (rimsim.compare takes a table as data)"
+            f"source is {found}. Give the name or path of a log here, or pass the table to rimsim.compare "
+            "as data"
         )
     return source

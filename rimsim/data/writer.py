@@ -24,23 +24,24 @@ def write(log: EventLog, path: str | os.PathLike[str]) -> None:
     """Write a log to a file or a folder.
 
     A file (``.csv``, ``.tsv`` or ``.parquet``) holds the events: user, item, timestamp (seconds), value. A
-    folder (any other name) holds ``events.parquet``, ``items.parquet`` and ``users.parquet``, so that titles,
-    genres, years, release times and, read with ``min_item_events=0, min_user_events=0``, items and users
-    without events come back too. Times from the year 5138 on come back only with ``time_unit="s"``.
+    folder (any other name) holds ``events.parquet``, ``items.parquet`` and ``users.parquet``, so that titles, genres,
+    years and release times are kept. Items and users without events are kept if the folder is read with
+    ``min_item_events=0, min_user_events=0``. Times from the year 5138 on need ``time_unit="s"``.
 
     Args:
         log: Log to write.
         path: Target; a file is replaced, a folder must not exist.
 
     Raises:
-        DataError: If an id cannot be told from a missing one or breaks the line, or the path cannot be
-            written.
+        DataError: If an id looks like a missing id or contains a line break, or the path cannot be written.
     """
     target = Path(path)
     _check_ids(log.users, "user")
     _check_ids(log.items, "item")
     if len(log) and not (np.isfinite(log.time).all() and log.time[0] >= 0 and log.time[-1] < LATEST):
-        raise DataError(f"{target}: times run beyond 1970 to 9999, so that they could not be read again")
+        raise DataError(
+            f"{target}: the log has times outside the years 1970 to 9999, which rimsim could not read again"
+        )
     whole = bool((log.time == np.floor(log.time)).all())
     events = pa.table(
         {
@@ -55,7 +56,7 @@ def write(log: EventLog, path: str | os.PathLike[str]) -> None:
             with draft_file(target) as draft:
                 _write_table(events, draft)
         elif target.exists():
-            refuse(DataError, str(target), "is there already", "a new folder")
+            refuse(DataError, str(target), "this folder exists already", "a new folder")
         else:
             with draft_folder(target, existing="refuse") as draft:
                 _write_table(events, draft / "events.parquet")
@@ -69,7 +70,7 @@ def _check_ids(table: pd.DataFrame, name: str) -> None:
         text = str(key)
         if text != text.strip() or text in MISSING or not {"\n", "\r", "\0"}.isdisjoint(text):
             allowed = "ids on one line, without spaces around them, that do not mean missing"
-            raise DataError(f"{name} {short(text)} could not be read again; allowed: {allowed}")
+            raise DataError(f"{name} {short(text)} could not be read again from the file. Expected {allowed}")
 
 
 def _write_table(table: pa.Table, file: Path) -> None:

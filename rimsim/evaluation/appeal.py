@@ -21,7 +21,7 @@ _MOST_Z = 3.0  # Fisher's z at most, ρ = .995: beyond it nothing can be told ap
 
 @dataclass(frozen=True)
 class HiddenQuality:
-    """Parameters of ``consumer.hidden``, with 95 % intervals."""
+    """Parameters of ``consumer.hidden``, with 95% intervals."""
 
     rho: tuple[float, ...]
     """ρ, and the ends of its interval."""
@@ -36,13 +36,14 @@ def hidden_quality(
 ) -> HiddenQuality | None:
     """Hidden quality of items, from answers under random exposure.
 
-    An item with log worth a gets a yes with probability 1 − exp(−exp(a)), as in the market, and a = α + β·x + τ·ε, x
-    the log of its events in the log plus 1, ε standard normal. The likelihood of the counts of yes, ε integrated out,
-    takes binomial noise off. Then sd² = β²·var(x) + τ² and ρ = β·sd(x)/sd. Noise of x itself is not taken off, since
-    a platform has it too.
+    An item whose worth has the logarithm a gets a yes with probability 1 − exp(−exp(a)), as in the market. Here a = α
+    + β·x + τ·ε, where x is the logarithm of 1 plus its events in the log, and ε is standard normal. Integrating ε out
+    of the likelihood removes binomial noise. Then sd² = β²·var(x) + τ² and ρ = β·sd(x)/sd. The noise of x is not
+    removed, because a platform has it too.
 
-    Intervals are of Fisher's z of ρ and of log sd, with the variance of a bootstrap of items. To it comes the variance
-    that a bootstrap of users has beyond one of single answers: answers of a user are not independent.
+    Intervals are for Fisher's z of ρ and for log sd, with the variance of a bootstrap of items. They are widened,
+    because the answers of a user are not independent: by the variance of a bootstrap of users less that of a bootstrap
+    of answers.
 
     Returns:
         The estimate; None if answers may be selected, or popularity or answers do not vary over ten items.

@@ -1,7 +1,7 @@
 """Designs of experiments: assignment to arms, and estimates.
 
-With y what came of an exposure, N arrivals, and arms A (control) and B (treatment), an estimate is the difference per
-arrival that a reader of the experiment would report, with an interval that takes the assigned units for independent
+Let y be the outcome of an exposure, N the number of arrivals, A the control and B the treatment. An estimate is the
+difference per arrival that an analyst of the test would report. Its interval treats the assigned units as independent
 (Student's t with the degrees of freedom of Welch and Satterthwaite; of designs on items, the normal distribution's):
 
     user         visitors to arms; mean of B's arrivals − mean of A's
@@ -33,7 +33,7 @@ _USERS, _ITEMS, _BLOCKS = range(3)  # keys of the draws
 
 @dataclass(frozen=True)
 class Assignment:
-    """Arm of each unit, by a hash that designs share."""
+    """Arm of each unit, by a hash."""
 
     design: str  # One of DESIGNS
     seed: int  # Salt of the hash
@@ -90,7 +90,7 @@ class NaiveEstimate(NamedTuple):
 
 
 def contrast(design: str, outcome: Outcome) -> NaiveEstimate:
-    """Estimate that a reader of the experiment would report."""
+    """Estimate that an analyst of the test would report."""
     freedom = np.inf
     if design == "item":
         value, error = _of_items(outcome)
@@ -133,7 +133,7 @@ def _of_items(outcome: Outcome) -> tuple[float, float]:
 
 
 def _of_cells(outcome: Outcome) -> tuple[float, float]:
-    """Rate of cells (B, B) less that of the others."""
+    """Rate of cells (B, B) less the rate of other cells."""
     n, m = len(outcome.value), len(outcome.treated_item)
     filled = outcome.item >= 0
     item = np.where(filled, outcome.item, 0)

@@ -1,12 +1,12 @@
 """Estimates of γ, the decay of examination by position.
 
-An item of intensity λ is taken at position r with probability 1 − exp(−λ·γ^(r−1)). A ratio of click-through rates by
-position confounds γ with the items, since good items stand at the top. Two estimates do not:
+An item of intensity λ is taken at position r with probability 1 − exp(−λ·γ^(r−1)). Click-through rates by position
+confound γ with the quality of items, because good items are at the top. Two estimates avoid this:
 
 * from **random slates**, whose items do not depend on the position: :func:`decay_of_counts`;
 * from **harvested interventions** (Agarwal, Zaitsev, Wang, Li, Najork and Joachims, "Estimating Position Bias without
-  Intrusive Interventions", WSDM 2019): one item stands at different positions, because prices moved, models were
-  retrained, or what its visitors have consumed left a gap above it: :func:`decay_of_slates`.
+  Intrusive Interventions", WSDM 2019): the same item is at different positions, because prices changed, the model was
+  retrained, or visitors had consumed items above it: :func:`decay_of_slates`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class DecayEstimate:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Ends of the 95 % interval of γ, not clipped."""
+        """Ends of the 95% interval of γ, not clipped."""
         half = NORMAL_95 * self.error
         return math.exp(self.log_decay - half), math.exp(min(self.log_decay + half, 700.0))
 
@@ -70,10 +70,10 @@ def taken_by_position(item: ArrayLike, taken: ArrayLike) -> Ints:
 def decay_of_counts(counts: ArrayLike) -> DecayEstimate | None:
     """γ from random slates; None if nothing was taken.
 
-    By maximum likelihood of P(taken at r) = 1 − exp(−λ·γ^(r−1)) with one λ. A mixture of intensities has a chance of
-    this form as long as chances are small: with mean m and variance s² it raises the estimate of (k − 1)·log γ by less
-    than s²/2m. Counts (2, k) are of slates whose items do not depend on the position, from
-    :func:`taken_by_position`; those of several rounds may be added.
+    By maximum likelihood of P(taken at r) = 1 − exp(−λ·γ^(r−1)) with one λ. Different intensities, with mean m and
+    variance s², raise the estimate of (k − 1)·log γ by less than s²/2m if chances are small. Counts (2, k) are of
+    slates whose items do not depend on the position, from :func:`taken_by_position`; counts of several rounds may be
+    added.
     """
     table = np.asarray(counts)
     if table.ndim != 2 or len(table) != 2 or (table[1] < 0).any() or (table[1] > table[0]).any():
@@ -92,20 +92,19 @@ def decay_of_slates(item: ArrayLike, taken: ArrayLike, score: ArrayLike) -> Deca
     """γ from a policy's slates; None if nothing was taken.
 
     log λ = α + β·(s − s̄) + β̄·s̄ + δ_y, with s the log score of the item, s̄ its mean over the slate, and δ_y what the
-    item has beside its scores. δ compares an item with itself at other positions; s accounts for whom it was shown;
-    and the slope within a slate is free of the one between slates (Mundlak 1978), since scores that are the largest of
-    many say less about intensities than scores of different visitors do. γ, α, β, β̄ and δ maximise one likelihood.
-
-    The error counts sampling alone. A policy that orders by these scores and nothing else leaves γ to the form of this
-    law; prices, exploration, or models that changed compare items with themselves.
-    Of slates (n, k) of one or several rounds, −1 where a position stayed empty, and scores λ(x,y) at the decision, by a
-    model that had not seen the outcome.
+    item has beside its scores. δ compares an item with itself at other positions, and s corrects for the visitors who
+    saw it. The slopes within and between slates are separate (Mundlak 1978), because a score that is the largest of
+    many says less about the intensity. γ, α, β, β̄ and δ are fitted together by maximum likelihood. The error covers
+    sampling only. With prices, exploration or retrained models, γ comes from the same items at different positions. If
+    a policy orders by these scores alone, γ depends on the form of this model. Slates are (n, k), of one or several
+    rounds, with −1 for an empty position. Scores λ(x,y) are from the time of the decision, by a model that had not
+    seen the outcome.
     """
     shown, came = _slates(item, taken)
     scores = np.asarray(score, np.float64)
     filled = shown >= 0
     if scores.shape != shown.shape or not (np.isfinite(scores[filled]) & (scores[filled] >= 0)).all():
-        found = f"found shape {scores.shape}, or a score of a shown item that is negative or no number"
+        found = f"found shape {scores.shape}, or a score of a shown item that is negative or not a number"
         refuse(DataError, "score", found, f"{shown.shape} finite scores of at least 0")
     if not came[filled].any():
         return None

@@ -1,8 +1,8 @@
 """Off-policy estimates: worth of another policy's slates from a log.
 
-Of n slates in a log, a target policy's value V is the reward that a slate of its own would bring on average, in the
-states of the log. All estimators are means of a number for each arrival, so an interval follows from how those numbers
-scatter. With w = π_e/π_b, r the reward of a position, and q̂ a model of it:
+The value V of a target policy is the mean reward of its own slates in the n states of a log. Each estimator is the
+mean of one number per arrival, and its interval comes from the variance of these numbers. Let w = π_e/π_b, r be the
+reward of a position, and q̂ a model of it:
 
     ips              Σ_r w_inclusion·r              right if an item's position makes no difference
     item-position    Σ_r w_position·r               right if a position's reward depends on its own item alone
@@ -35,8 +35,8 @@ from rimsim.evaluation.examination import NORMAL_95
 class Chances:
     """Chances of n slates under one policy, at the decision.
 
-    Numbers of an empty position mean nothing. A policy that never shows a slate in such an order, or of such a length,
-    has a chance of 0 for it.
+    Ignore the numbers of an empty position. If a policy never shows a slate in this order or of this length, its
+    chance is 0.
     """
 
     inclusion: Floats
@@ -53,7 +53,7 @@ class Chances:
 
     @property
     def columns(self) -> tuple[Floats, ...]:
-        """Inclusion, position, prefix and slate, the very arrays."""
+        """Inclusion, position, prefix and slate chances, without copies."""
         return self.inclusion, self.position, self.prefix, self.slate
 
     @classmethod
@@ -147,7 +147,7 @@ class Estimate:
     value: float
     """Reward of a slate."""
     low: float
-    """Lower end of the 95 % interval."""
+    """Lower end of the 95% interval."""
     high: float
     effective: float
     """Effective sample size, in slates: (Σw)² / Σw², n where all weights are alike."""
@@ -164,8 +164,8 @@ class _Numbers:
 def estimated(name: str, log: LoggedSlates) -> Estimate | None:
     """Value of a target policy by one of :data:`ESTIMATORS`.
 
-    None where there is no slate, or the estimator does not apply. The interval takes the visitors for independent, not
-    their slates.
+    None if there is no slate, or the estimator does not apply. The interval treats visitors as independent, but not
+    the slates of a visitor.
     """
     numbers = ESTIMATORS[name](log) if len(log) else None
     if numbers is None:
@@ -191,7 +191,7 @@ def clustered_variance(deviation: Floats, unit: Ints) -> tuple[float, int]:
 
 
 def apart(visitors: Sequence[Ints]) -> Ints:
-    """Visitors of rounds on end, each round's its own."""
+    """Visitors of several rounds, numbered separately."""
     offset, found = 0, []
     for users in visitors:
         found.append(users + offset)
@@ -224,7 +224,7 @@ def _by_slate(log: LoggedSlates) -> _Numbers:
 def _self_normalised(log: LoggedSlates, part: str, *, together: bool) -> _Numbers:
     """Weighted rewards over sums of weights, to first order.
 
-    A slate's number is what it adds to the ratio: the estimate, and its share of the error.
+    The number of a slate is its contribution to the ratio and to its error.
     """
     weight = np.nan_to_num(_weights(log, part))
     places = np.broadcast_to(np.arange(log.shown.shape[1]), log.shown.shape)

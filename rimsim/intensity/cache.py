@@ -80,17 +80,34 @@ def kept(
 ) -> Entry:
     """Cached entry of a folder, made there if missing.
 
-    A damaged entry, at which ``load`` raises a ModelError, is made again. Entries are written to a draft folder and
-    moved into place, so that processes that make the same entry at once do not disturb each other.
+    A damaged entry, of another checksum or at which ``load`` raises a ModelError, is made again. Entries are written to
+    a draft folder and moved into place, so that processes that make the same entry at once do not disturb each other.
     """
-    if folder.is_dir():
+    if _is_undamaged(folder):
         with suppress(ModelError):
             return load(folder)
     shutil.rmtree(folder, ignore_errors=True)  # damaged, if it is there
     made = make()
     with draft_folder(folder, existing="keep") as draft:  # a process that was first wrote the same
         save(made, draft)
+        (draft / _CHECKSUM).write_text(_content_digest(draft), encoding="utf-8")
     return made
+
+
+_CHECKSUM = "checksum"
+
+
+def _content_digest(folder: Path) -> str:
+    return source_digest(
+        *sorted(path for path in folder.rglob("*") if path.is_file() and path.name != _CHECKSUM)
+    )
+
+
+def _is_undamaged(folder: Path) -> bool:
+    """True if an entry is there, as it was written."""
+    # A single wrong byte in an array would be read without an error, and change results.
+    checksum = folder / _CHECKSUM
+    return checksum.is_file() and checksum.read_bytes() == _content_digest(folder).encode()
 
 
 def _source(kind: type) -> str | None:
@@ -131,7 +148,10 @@ def fitted(
     A ground intensity can be fitted to given ``examples`` instead of the log's own.
     """
     if examples is not None and not (isinstance(model, Ground) and is_stored(model)):
-        raise ModelError(f"fitted: found examples for a {type(model).__name__}; allowed: for a Ground")
+        raise ModelError(
+            f"fitted: examples were given with a {type(model).__name__}, which does not learn from them. "
+            "Give examples with a Ground only"
+        )
     if isinstance(model, RIM) and type(model).fit is RIM.fit:
         model.mark, model.ground = fitted(model.mark, log, cache_dir), fitted(model.ground, log, cache_dir)
         return model

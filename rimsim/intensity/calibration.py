@@ -109,7 +109,9 @@ def count_calibration(predicted: Floats, counts: Ints) -> GroundCalibration:
     """Compare predicted λ (n,) with the counts (n,) that followed."""
     rate, count = np.asarray(predicted, np.float64), np.asarray(counts, np.float64)
     if not len(rate) or rate.min() <= 0:
-        raise ModelError("calibration: found no examples or a λ that is not positive; allowed: λ > 0")
+        raise ModelError(
+            "calibration: there are no examples, or a λ that is not positive. Expected examples with λ > 0"
+        )
     order = np.argsort(rate, kind="stable")
     tenths = [rows for rows in np.array_split(order, 10) if len(rows)]
     varied = len(rate) > 1 and rate.std() > 0 and count.std() > 0

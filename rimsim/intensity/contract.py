@@ -138,10 +138,13 @@ def resolved(device: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     kind, _, number = device.partition(":")
     if kind not in {"cpu", "cuda"} or (number and not number.isdigit()):
-        refuse(ConfigError, "device", f"found {device!r}", "auto, cpu, cuda, cuda:N")
+        refuse(ConfigError, "device", f"found {device!r}", "auto, cpu, cuda or cuda:N")
     if kind == "cuda" and int(number or 0) >= (here := torch.cuda.device_count()):
         refuse(
-            ConfigError, "device", f"found {device!r}, but this machine has {here} CUDA devices", "auto, cpu"
+            ConfigError,
+            "device",
+            f"found {device!r}, but this machine has {here} CUDA devices",
+            "auto or cpu",
         )
     return torch.device(device)
 

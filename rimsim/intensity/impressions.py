@@ -71,7 +71,7 @@ class Impressions:
         return np.concatenate([basis, basis * log_score, np.ones((len(self), 1))], 1)
 
     def require_scores(self) -> None:
-        """Refuse scores that are negative or no number.
+        """Refuse scores that are negative or not a number.
 
         Raises:
             ModelError: If there is one, or an examination that is not positive.
@@ -81,7 +81,7 @@ class Impressions:
             refuse(
                 ModelError,
                 "impressions",
-                "found a score that is negative or no number, or an examination that is not positive",
+                "found a score that is negative or not a number, or an examination that is not positive",
                 "finite scores of at least 0, examinations above 0",
             )
 
@@ -122,7 +122,7 @@ class LayerFit:
     second order, and of each item the events that came and those expected without δ. exp(δ) has a gamma prior of mean
     ``mean`` and shape ``shape``, one for items that the warm-up has seen and one for the others. Both are estimated by
     marginal likelihood, which is negative binomial (as in DuMouchel 1999, "Bayesian Data Mining in Large Frequency
-    Tables", with one gamma law in place of a mixture of two).
+    Tables", with one gamma law instead of a mixture of two).
     """
 
     memory: float
@@ -181,7 +181,7 @@ class LayerFit:
         the coming round does not bear out.
 
         Raises:
-            ModelError: If a score is negative or no number, or an examination not positive.
+            ModelError: If a score is negative or not a number, or an examination not positive.
         """
         shown.require_scores()
         if not len(shown):
@@ -399,7 +399,7 @@ class Calibrated:
             parts = load_file(path / _LAYER)
             layer = ImpressionLayer(**{name: part.numpy() for name, part in parts.items()})
         except Exception as error:  # whatever a damaged file leads to
-            raise ModelError(f"{path / _LAYER}: damaged or incomplete ({error})") from error
+            raise ModelError(f"{path / _LAYER}: the file is damaged or incomplete ({error})") from error
         return cls(load(path / "model", device), layer)
 
 

@@ -51,11 +51,11 @@ def read_record(folder: Path, kind: str | None = None) -> dict[str, Any]:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: no saved intensity model there ({error})") from error
+        raise ModelError(f"{path}: no intensity model is saved there ({error})") from error
     if not isinstance(record, dict) or "kind" not in record:
         refuse(ModelError, str(path), "found no field 'kind'", "a file written by an intensity model's save")
     if kind is not None and record["kind"] != kind:
-        raise ModelError(f"{folder}: found a saved {record['kind']!r}; allowed here: {kind!r}")
+        raise ModelError(f"{folder}: found a saved {record['kind']!r}. Expected {kind!r}")
     return record
 
 
@@ -74,7 +74,10 @@ def load(folder: str | Path, device: str | None = None) -> Any:
     kind = read_record(Path(folder))["kind"]
     import_module("rimsim.intensity.registry")  # a shipped model stands in KINDS once its class is made
     if kind not in KINDS:
-        raise ModelError(f"{folder}: found a saved {kind!r}.{nearest(str(kind), KINDS)}")
+        raise ModelError(
+            f"{folder}: it holds a saved {kind!r}, a kind that rimsim does not "
+            f"know.{nearest(str(kind), KINDS)}"
+        )
     return KINDS[kind].load(folder, device)
 
 
@@ -113,7 +116,9 @@ class Stored(ABC):
     def _after_fit(self, value: Value | None) -> Value:
         """Fitted value, or a ModelError before a fit."""
         if value is None:
-            refuse(ModelError, self.kind, "not fitted yet", "score after fit or load")
+            refuse(
+                ModelError, self.kind, "the model is not fitted yet", "a call of fit or load before scoring"
+            )
         return value
 
     def save(self, folder: str | Path) -> None:
@@ -140,7 +145,7 @@ class Stored(ABC):
         try:
             model.restore(load_file(path / TENSORS), record["extra"])
         except (OSError, SafetensorError, KeyError, RuntimeError) as error:
-            raise ModelError(f"{path / TENSORS}: damaged or incomplete ({error})") from error
+            raise ModelError(f"{path / TENSORS}: the file is damaged or incomplete ({error})") from error
         return model
 
 
@@ -165,7 +170,7 @@ def save_model(model: object, folder: Path) -> None:
     """Write a fitted model so that :func:`load` reads it."""
     if not is_stored(model):
         raise ModelError(
-            f"a {type(model).__name__} cannot be saved; allowed: a Stored model that can be made without arguments, or "
-            "a RIM of two"
+            f"a {type(model).__name__} cannot be saved. Expected a Stored model that can be made without "
+            "arguments, or a RIM of two such models"
         )
     cast("Stored", model).save(folder)

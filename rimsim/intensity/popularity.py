@@ -84,7 +84,7 @@ class ReturningConfig:
 class Popularity(FromHidden, Stored):
     """``p(y|x) = (n_y + s) / Σ_z (n_z + s)`` for every state x, λ(x) = 1.
 
-    n_y counts the target events with item y, each with its weight. With s = .01 it is the ``Pop`` baseline of Ma, Liu
+    n_y counts the target events with item y, each with its weight. With s = 0.01 it is the ``Pop`` baseline of Ma, Liu
     and Deoras (ICLR 2022). :meth:`update` is exact: it equals a fit on the new log.
     """
 

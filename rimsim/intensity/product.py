@@ -42,7 +42,7 @@ class RIM(contract.FromHidden):
                 ModelError,
                 "RIM",
                 f"ground is a {type(ground).__name__}",
-                "one with encode and intensity_hidden",
+                "a model with encode and intensity_hidden",
             )
         self.mark = mark
         self.ground = ground

@@ -147,7 +147,9 @@ def _with_options(part: str, options: Mapping[str, object]) -> str:
     config_of(part, options)
     for name in options:
         if name in dict(_entry(part).fixed):
-            raise ConfigError(f"model {part!r}: {name} is part of the name. Leave the option out")
+            raise ConfigError(
+                f"model {part!r}: {name} is already part of the model's name. Leave the option out"
+            )
     return f"{part}({', '.join(f'{option}={value!r}' for option, value in options.items())})"
 
 
@@ -232,12 +234,13 @@ def make(
     if joined is None:
         if mark is not None or ground is not None:
             raise ConfigError(
-                f"model {name!r}: found a mark or ground config; allowed for a registered model: none"
+                f"model {name!r}: found a mark or ground config, but a registered model takes neither. "
+                "Leave it out"
             )
         return _own(name, seed, device)
     first, second = joined
     if not second and ground is not None:
-        only = f"only for a hybrid such as {name}-hp"
+        only = f"a ground config only for a hybrid such as {name}-hp"
         refuse(ConfigError, f"model {name!r}", "found a ground config", only)
     model: Any = _made(first, mark, seed, device, gap)
     return RIM(mark=model, ground=_made(second, ground, seed, device, gap)) if second else model
@@ -255,13 +258,13 @@ def _own(name: str, seed: int | None, device: str | None) -> IntensityModel:
         raise
     except Exception as error:  # whatever a user's factory does
         raise ConfigError(
-            f"model {place!r} cannot be made: {type(error).__name__}: {one_line(error)}; allowed: what can be "
-            "called with seed and device"
+            f"model {place!r} cannot be made: {type(error).__name__}: {one_line(error)}. Expected a class "
+            "or function that takes seed and device"
         ) from error
     lacks = [part for part in ("fit", "update", "score") if not callable(getattr(model, part, None))]
     if lacks:
         raise ConfigError(
-            f"model {place!r} has no {', '.join(lacks)}. It needs fit, update and score, see "
+            f"model {place!r} has no {', '.join(lacks)}. Write the methods fit, update and score of "
             "rimsim.intensity.IntensityModel"
         )
     return cast("IntensityModel", model)

@@ -54,9 +54,9 @@ class ModelScores:
         valid = np.isfinite(scores) & (scores >= 0)
         if scores.shape != (stop - start, len(self.known)) or not valid.all():
             raise ModelError(
-                f"{type(self.model).__name__}: scores of {stop - start} states have shape {scores.shape}, or one is "
-                f"negative or no number; allowed: finite intensities of at least 0, one for each of {len(self.known)} "
-                "items"
+                f"{type(self.model).__name__}: the scores of {stop - start} states have shape "
+                f"{scores.shape}, or a score is negative or not a number. Expected finite intensities of "
+                f"at least 0, one for each of {len(self.known)} items"
             )
         if self.rate is not None:
             scores *= self.rate[start:stop, None]

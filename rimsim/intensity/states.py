@@ -116,7 +116,7 @@ def window_examples(log: EventLog, horizon: float, windows: int) -> CountExample
     For j = 1 … windows, users with an event before T − j·horizon give one example each; T is just past the last event.
     """
     if len(log) == 0:
-        raise ModelError("fit: the log has no events; allowed: a log with at least one target event")
+        raise ModelError("fit: the log has no events. Expected a log with at least one target event")
     stop = float(np.nextafter(log.time[-1], np.inf))
     first = np.full(log.n_users, np.inf)
     np.minimum.at(first, log.user, log.time)

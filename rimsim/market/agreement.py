@@ -85,8 +85,8 @@ def make_cut(
     later = later_sessions(log, gap=gap, seed=draw, after=after)
     if len(later) < 2:
         raise DataError(
-            f"later sessions: found 1 user with a session after {after:.0%} of its events; allowed: a log in which at "
-            "least two users came back"
+            f"later sessions: found 1 user with a session after {after:.0%} of its events. Expected a log "
+            "in which at least two users came back"
         )
     if most_cells is not None:
         later = later.every(max(-(-len(later) * log.n_items // most_cells), 1))
@@ -345,7 +345,7 @@ def _read_record(folder: Path) -> dict[str, Any] | None:
     try:
         record: dict[str, Any] | None = json.loads((folder / "agreement.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        refuse(ModelError, str(folder), "a damaged entry", "one that was written here", cause=error)
+        refuse(ModelError, str(folder), "the entry is damaged", "an entry that rimsim wrote", cause=error)
     return record
 
 

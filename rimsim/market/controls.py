@@ -42,13 +42,13 @@ def require_controllable(
     """
     if arrivals.keeps_users:
         raise ConfigError(
-            f"{control} with arrivals.kind {config.arrivals.kind!r}, whose visitors are the same in every "
-            "round; allowed: arrivals with visitors who are new in every round, such as clones"
+            f"{control}: arrivals.kind {config.arrivals.kind!r} has the same visitors in every round. "
+            "Choose a kind with new visitors in every round, such as clones"
         )
     if not is_fixed(providers):
         raise ConfigError(
-            f"{control} with providers.kind {config.providers.kind!r}, where what is on offer hangs on what "
-            "an arm shows; allowed: providers.kind 'none'"
+            f"{control}: with providers.kind {config.providers.kind!r} the items on offer depend on the "
+            "slates of an arm. Set providers.kind to 'none'"
         )
 
 
@@ -103,7 +103,7 @@ class AsLogged:
     """Control that trains on the logged sessions behind the visits.
 
     The visitors are the arm's own, in the states in which they came, so that only their consumptions differ: events are
-    sampled from all that these sessions hold, as many as an arm had. Where they hold too few, or visits stand for no
+    sampled from all that these sessions hold, as many as an arm had. If they hold too few, or visits stand for no
     session of the warm-up log, more sessions of it are sampled. Nothing was shown, so there are no impressions.
     """
 
@@ -158,8 +158,9 @@ def _gathered(own: PastRound, wanted: int, part: Callable[[int, int], _Part]) ->
     while missing or not parts:
         if len(parts) == _MOST:
             raise MarketError(
-                f"control of round {own.number}: {_MOST} replicas of it hold {missing} events fewer than the arm had; "
-                "allowed: consumers who take something of what they are shown without regard to them, or logged"
+                f"control of round {own.number}: even {_MOST} replicas yield {missing} events fewer than "
+                "the arm had. Choose consumers that also take items without regard to them, or the "
+                "control on logged events"
             )
         parts.append(part(len(parts), missing))
         missing -= len(parts[-1].item)

@@ -253,7 +253,7 @@ class Market:
             raise MarketError("next_arrivals: all rounds are over. Stop when market.done is true")
         size = self.n_arrivals if limit is None else limit
         if size < 1:
-            raise MarketError(f"next_arrivals: limit is {limit}; allowed: at least 1")
+            raise MarketError(f"next_arrivals: limit is {limit}. Expected at least 1")
         rows = self.open.arriving.take(size, self.barrier_every, in_waves=in_waves)
         return self.open.arrivals(rows, self.open.scores(rows), self.needs)
 
@@ -306,7 +306,8 @@ class Market:
         """
         if self.done or not self.open.arriving.untouched:
             raise MarketError(
-                "state: a round is under way, or all are over. Read the state at the beginning of a round"
+                "state: a round is under way, or all rounds are over. Read the state at the beginning of "
+                "a round"
             )
         return MarketState(self.round, self.platform.state, self._offer, self._carry_over)
 
@@ -321,8 +322,8 @@ class Market:
         n_items = len(state.platform.log_counts)
         if not 0 <= state.round < self.config.rounds or n_items != self.n_items:
             raise MarketError(
-                f"load_state: found round {state.round} over {n_items} items; "
-                f"allowed: a round below {self.config.rounds} over {self.n_items} items"
+                f"load_state: the state is of round {state.round} and {n_items} items. Expected a round "
+                f"below {self.config.rounds} and {self.n_items} items"
             )
         self.round, self.closed, self.done = state.round, [], False
         self._carry_over, self._offer = state.carry_over, state.offer
@@ -442,6 +443,6 @@ def _require_same_users(number: int, before: Schedule, now: Schedule) -> None:
     for name in ("user", "log_user", "shift", "logged"):
         if not np.array_equal(getattr(before, name), getattr(now, name)):
             raise MarketError(
-                f"arrivals of round {number}: {name} of the slots is not that of the round before; allowed "
-                "with keeps_users: the same slots in every round"
+                f"arrivals of round {number}: {name} of the slots changed since the round before. With "
+                "keeps_users, every round must have the same slots"
             )

@@ -45,13 +45,14 @@ class Roster:
         lengths = {len(self.names), len(self.there), len(self.satisfaction)}
         if len(lengths) > 1 or self.of_item.shape != (n_items,):
             raise MarketError(
-                f"providers: {self.of_item.shape} items of {sorted(lengths)} providers; allowed: ({n_items},) items, "
-                "and a name, a place and a satisfaction for each provider"
+                f"providers: found shape {self.of_item.shape} for items and lengths {sorted(lengths)} for "
+                f"providers. Expected ({n_items},) items, and a name, a place and a satisfaction for each "
+                "provider"
             )
         if n_items and not 0 <= int(self.of_item.min()) <= int(self.of_item.max()) < len(self.names):
             raise MarketError(
-                f"providers: items of providers {int(self.of_item.min())} to {int(self.of_item.max())}; allowed: 0 to "
-                f"{len(self.names) - 1}"
+                f"providers: items belong to providers {int(self.of_item.min())} to "
+                f"{int(self.of_item.max())}. Expected numbers from 0 to {len(self.names) - 1}"
             )
         return self
 
@@ -89,12 +90,12 @@ class Offer:
         shapes = {part.shape for part in (changes.satisfaction, changes.leaves, changes.comes)}
         if shapes != {there.shape}:
             raise MarketError(
-                f"providers.end_of_round: shapes {sorted(shapes)}; allowed: {there.shape} for each part"
+                f"providers.end_of_round: found shapes {sorted(shapes)}. Expected {there.shape} for each part"
             )
         if (changes.leaves & ~there).any() or (changes.comes & (self.came >= 0)).any():
             raise MarketError(
-                "providers.end_of_round: somebody leaves who is not there, or comes who has been; allowed: providers "
-                "leave once, after they came"
+                "providers.end_of_round: a provider leaves before it came, or comes a second time. Let "
+                "each provider come once, and leave once after that"
             )
         return Offer(
             np.asarray(changes.satisfaction, np.float64),
@@ -235,8 +236,8 @@ class Viability:
         reserved = round(options.reserve * len(names))
         if reserved == len(names):
             raise ConfigError(
-                f"providers.options.reserve is {options.reserve:g} of {len(names)} providers: nobody is there at the "
-                "opening. Lower the share"
+                f"providers.options.reserve is {options.reserve:g}, so none of the {len(names)} providers "
+                "is in the market at the opening. Give a smaller share"
             )
         there = np.ones(len(names), bool)
         there[_order(len(names), _RESERVE_SEED, 0)[:reserved]] = False
@@ -300,7 +301,7 @@ def make_providers(scenario: ScenarioConfig) -> Provider:
     """Providers of a scenario.
 
     Raises:
-        ConfigError: If ``providers.kind`` or one of ``providers.options`` is unknown, or is no provider.
+        ConfigError: If ``providers.kind`` or one of ``providers.options`` is unknown, or is not a provider.
     """
     config, methods = scenario.providers, ("opening", "end_of_round")
     plug = make_plug(config.kind, "providers.kind", BUILT_IN, methods, dict(config.options), scenario)

@@ -312,11 +312,11 @@ def as_slates(answer: SlateLike) -> Slates:
         value = getattr(answer, name)
         if value is not None and np.shape(value) != items.shape:
             raise AgentError(
-                f"{name} has shape {np.shape(value)}; allowed: that of the slates, {items.shape}"
+                f"{name} has shape {np.shape(value)}. Expected the shape of the slates, {items.shape}"
             )
     if answer.uniform is not None and np.shape(answer.uniform) != items.shape[:1]:
         raise AgentError(
-            f"uniform has shape {np.shape(answer.uniform)}; allowed: one entry a slate, {items.shape[:1]}"
+            f"uniform has shape {np.shape(answer.uniform)}. Expected one entry per slate, {items.shape[:1]}"
         )
     if answer.chances is not None:
         answer.chances.require_shape(items.shape)
@@ -327,10 +327,12 @@ def _whole_items(answer: object) -> Ints:
     try:
         items = answer.detach().cpu().numpy() if isinstance(answer, torch.Tensor) else np.asarray(answer)
     except ValueError as error:
-        raise AgentError(f"slates are no array ({error}); allowed: (n, k) whole numbers") from error
+        raise AgentError(
+            f"slates cannot be turned into an array ({error}). Expected (n, k) whole numbers"
+        ) from error
     if items.ndim != 2 or not np.issubdtype(items.dtype, np.integer):
         raise AgentError(
-            f"slates are an array of shape {items.shape} and type {items.dtype}; allowed: (n, k) whole numbers"
+            f"slates are an array of shape {items.shape} and type {items.dtype}. Expected (n, k) whole numbers"
         )
     return items.astype(np.int64, order="C", copy=False)
 

@@ -128,7 +128,7 @@ class Arriving:
         rows = self._next_rows(limit, barrier_every, in_waves=in_waves)
         if not rows:
             raise MarketError(
-                f"next_arrivals: {len(self._handed)} arrivals were handed out and not served. "
+                f"next_arrivals: {len(self._handed)} arrivals of the last call have not been served. "
                 "Serve them first"
             )
         self._handed.update(rows)
@@ -172,7 +172,7 @@ class Arriving:
         waiting = set(rows.tolist())
         if not self._handed.issuperset(waiting) or len(waiting) != len(rows):
             raise MarketError(
-                "serve: found arrivals that are not waiting; allowed: those of next_arrivals, once"
+                "serve: some of these arrivals are not waiting. Serve each arrival of next_arrivals once"
             )
 
     def take_one(self) -> int:
@@ -431,7 +431,7 @@ class Round:
         if slates.items.shape != shape:
             first = f", the first {int(self.schedule.id[rows[0]])}" if len(rows) else ""
             raise AgentError(
-                f"slates have shape {slates.items.shape}; allowed: {shape}, a row an arrival{first}"
+                f"slates have shape {slates.items.shape}. Expected {shape}, one row per arrival{first}"
             )
         if not len(rows):
             return slates.items, np.zeros(slates.items.shape, bool)
@@ -545,7 +545,7 @@ class Round:
         kind = "repeated" if 0 <= item < most and admissible[row, position] else "inadmissible"
         return AgentError(
             f"slate of arrival {int(self.schedule.id[rows[row]])} in round {self.number}: position {position + 1} "
-            f"holds {kind} item {item}; allowed: distinct admissible items from 0 to {most - 1}, or -1 for empty"
+            f"holds {kind} item {item}. Expected distinct admissible items from 0 to {most - 1}, or -1 for empty"
         )
 
     def foreseen_histories(self) -> Histories:

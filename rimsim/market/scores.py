@@ -264,8 +264,8 @@ def _normalised(
     if not bool(torch.isfinite(ground[:n]).all()) or not float(raw[:n].amin()) >= 0:
         wrong = ~torch.isfinite(ground[:n]) | (raw[:n] < 0).any(1)
         raise ModelError(
-            f"{type(model).__name__}.score: found a negative intensity or one that is no number in the state of "
-            f"arrival {int(ids[int(wrong.nonzero()[0])])}; allowed: finite intensities of at least 0"
+            f"{type(model).__name__}.score: an intensity is negative or not a number in the state of "
+            f"arrival {int(ids[int(wrong.nonzero()[0])])}. Expected finite intensities of at least 0"
         )
     # Few items are out of reach, so they are taken out one by one: a pass over all for each step costs more.
     admissible = torch.ones(raw.shape, dtype=torch.bool, device=raw.device)
@@ -589,7 +589,8 @@ def median_kth_score(states: StateScores, model: IntensityModel, k: int) -> floa
     median = float(torch.from_numpy(scores).double().quantile(0.5))
     if not median > 0:
         raise MarketError(
-            f"the median k-th score of {len(scores)} past states is {median}: shortfall would cost nothing; "
-            "allowed: a model that gives more than half of the states k items of positive intensity"
+            f"the median k-th score of {len(scores)} past states is {median}, so a missing exposure would "
+            "cost nothing. Use a model that gives k items a positive intensity in more than half of the "
+            "states"
         )
     return median

@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 
 from rimsim.arrays import Array, Ints
-from rimsim.errors import RunFolderError
+from rimsim.errors import DAMAGED, RunFolderError
 from rimsim.evaluation import DecayEstimate
 from rimsim.intensity.contract import IntensityModel
 from rimsim.intensity.impressions import LayerFit
@@ -205,10 +205,12 @@ class MarketState:
                 if "owed-items" in arrays:
                     start = int(arrays["owed-start"])
                     carry_over = CarryOver(arrays["owed-items"], arrays["owed-rows"], start)
-        except (OSError, ValueError, KeyError) as error:
-            raise RunFolderError(f"{folder}: no readable state of a market: {error}") from error
+        except DAMAGED as error:
+            raise RunFolderError(f"{folder}: no state of a market can be read there: {error}") from error
         if described.get("format") != _FORMAT:
-            raise RunFolderError(f"{folder}: state format {described.get('format')!r}; allowed: {_FORMAT}")
+            raise RunFolderError(
+                f"{folder}: the state has format {described.get('format')!r}. Expected {_FORMAT}"
+            )
         before = load(folder / "before") if described["before"] else None
         model = load(folder / "model")
         platform = PlatformState(model, before, log_counts, examined, past, fits, waiting, learnt)

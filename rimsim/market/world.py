@@ -80,8 +80,8 @@ def read_log(config: ScenarioConfig) -> EventLog:
     log = load_log(config.data)
     if config.slate > log.n_items:
         raise ConfigError(
-            f"slate: {config.slate} positions, but the catalogue of {config.data.source!r} has {log.n_items} items; "
-            "allowed: at most as many"
+            f"slate is {config.slate} positions, but the catalogue of {config.data.source!r} has only "
+            f"{log.n_items} items. Expected at most as many"
         )
     needs = data.Needs(items=max(2, config.slate), gap=duration_seconds(config.data.session_gap))
     require_usable(log, needs, use="run the market")
@@ -102,15 +102,15 @@ def world_of(
     past = opening.past
     if given.shape != (log.n_items,) or not np.isfinite(given).all():
         raise MarketError(
-            f"arrivals.kind {config.arrivals.kind!r}: releases have shape {given.shape}; allowed: ({log.n_items},) "
-            "seconds, 0 for what is there from the start"
+            f"arrivals.kind {config.arrivals.kind!r}: releases have shape {given.shape}. Expected "
+            f"({log.n_items},) seconds, with 0 for items that are there from the start"
         )
     last = past.time.max(initial=-np.inf)
     if (past.n_users, past.n_items) != (log.n_users, log.n_items) or last > opening.time:
         raise MarketError(
-            f"arrivals.kind {config.arrivals.kind!r}: the past has {past.n_users} users and {past.n_items} items, and "
-            f"its last event at {last:.0f} s; allowed: the log's {log.n_users} and {log.n_items}, and no event after "
-            f"the opening, at {opening.time:.0f} s"
+            f"arrivals.kind {config.arrivals.kind!r}: the past has {past.n_users} users, {past.n_items} "
+            f"items and its last event at {last:.0f} s. Expected the log's {log.n_users} users and "
+            f"{log.n_items} items, and no event after the opening at {opening.time:.0f} s"
         )
     roster = (make_providers(config) if providers is None else providers).opening(log).checked(log.n_items)
     if not roster.there.all():
@@ -145,8 +145,9 @@ def plugs_of(
     replays = ArrivalCapabilities.of(arrivals).replays_sessions
     if ConsumerCapabilities.of(consumer).needs_sessions and not replays:
         raise ConfigError(
-            f"{type(consumer).__name__} hits what users did in the log, with {type(arrivals).__name__}, which have no "
-            "logged future; allowed: consumer.kind 'intensity', or arrivals.kind 'replay'"
+            f"{type(consumer).__name__} compares slates with events of the log, but "
+            f"{type(arrivals).__name__} do not come from the log's future. Set consumer.kind to "
+            "'intensity', or arrivals.kind to 'replay'"
         )
     return arrivals, consumer
 
@@ -316,7 +317,7 @@ def fitted_to(log: EventLog, model: IntensityModel, name: str) -> IntensityModel
     """
     known = fitted(model, log)
     if not hasattr(known, "score"):
-        raise ModelError(f"{name}: fit returned {known!r}; allowed: the fitted model, such as self")
+        raise ModelError(f"{name}: fit returned {known!r}. Expected the fitted model, such as self")
     return known
 
 
@@ -330,6 +331,7 @@ def require_weights(platform: PlatformConfig, model: IntensityModel) -> None:
         kinds = shipped().items()
         able = ", ".join(sorted(name for name, kind in kinds if ModelCapabilities.of(kind).takes_weights))
         raise ConfigError(
-            f"platform.learning 'ips' with platform.model {platform.model!r} ({type(model).__name__}), which takes no "
-            f"weights; allowed: mark models that do ({able}), or learning 'consumed' or 'impressions'"
+            f"platform.learning is 'ips', but platform.model {platform.model!r} ({type(model).__name__}) "
+            f"takes no weights. Use one of the mark models {able}, or set learning to 'consumed' or "
+            "'impressions'"
         )

@@ -9,7 +9,7 @@ alone. For bonuses w = −v in the box [0, c] (field notation: required exposure
 by weak duality: the penalty −c·(b − E)₊ is the minimum of w·(E − b) over w in [0, c]. So the gap D − V is
 valid for any slates and any w in the box.
 
-Where an exposure at position r counts g_r (non-increasing), in scores and in E, the users' part is Σ_r g_r·(r-th
+If an exposure at position r counts g_r (non-increasing), in scores and in E, the users' part is Σ_r g_r·(r-th
 largest (s + w)₊): of two items, the larger s + w belongs at the position that counts more.
 """
 
@@ -46,7 +46,7 @@ class Certificate:
     score: float
     """Σ scores over the slates."""
     shortfall: float
-    """Σ (b − E)₊ over items and rows; a whole number of exposures where positions count alike."""
+    """Σ (b − E)₊ over items and rows; a whole number of exposures where positions count the same."""
     shortfall_share: float
     """The shortfall as a share of Σ b; 0 if nothing is required."""
     excess: float
@@ -107,7 +107,9 @@ def _score_and_top(problem: Problem, slates: Ints, price: Floats, row_price: Flo
         banned = np.flatnonzero(shown == -np.inf)
         if len(banned):
             row, item = start + users[banned[0]], items[banned[0]]
-            raise AgentError(f"certificate: row {row} shows item {item}, which is not admissible there")
+            raise AgentError(
+                f"certificate: row {row} shows item {item}, which is not admissible for this row"
+            )
         score += float((shown if problem.weights is None else shown * problem.weights[positions]).sum())
         if problem.rows is not None:
             values = values.astype(np.float64)
@@ -226,7 +228,7 @@ def _prices(values: ArrayLike, length: int, name: str) -> Floats:
     """(length,) given prices."""
     asked = as_array(values).astype(np.float64)
     if not spreads(asked, length) or not np.isfinite(asked).all():
-        allowed = f"finite numbers, one or ({length},)"
+        allowed = f"one finite number, or ({length},) finite numbers"
         refuse(ConfigError, "certificate", f"{name} has shape {asked.shape}", allowed)
     return np.broadcast_to(asked, (length,))
 
@@ -235,22 +237,26 @@ def _refuse_unfit(slates: Ints, problem: Problem) -> None:
     """Refuse arrays that are not slates, naming the row."""
     n, m = problem.shape
     if slates.ndim != 2 or slates.shape[0] != n:
-        refuse(AgentError, "certificate", f"slates have shape {slates.shape}", f"({n}, k), one row a user")
+        refuse(AgentError, "certificate", f"slates have shape {slates.shape}", f"({n}, k), one row per user")
     wrong = np.argwhere((slates < -1) | (slates >= m))
     if len(wrong):
         row, position = wrong[0]
         found = f"row {row} shows item {slates[row, position]}"
-        refuse(AgentError, "certificate", found, f"0 to {m - 1}, or −1 for none")
+        refuse(AgentError, "certificate", found, f"0 to {m - 1}, or −1 for an empty position")
     counts = (slates >= 0).sum(axis=1)
     many = np.flatnonzero(counts > problem.capacity)
     if len(many):
         row = many[0]
         raise AgentError(
-            f"certificate: row {row} shows {counts[row]} items; its capacity is {problem.capacity[row]}"
+            f"certificate: row {row} shows {counts[row]} items. Expected at most its capacity, "
+            f"{problem.capacity[row]}"
         )
     last = slates.shape[1] if problem.weights is None else len(problem.weights)
     if (slates[:, last:] >= 0).any():
-        raise AgentError(f"certificate: slates show items beyond the {last} positions that have a weight")
+        raise AgentError(
+            f"certificate: slates have more than {last} positions, but only these have a weight. Give a "
+            "weight for each position"
+        )
     ordered = np.sort(slates, axis=1)
     twice = np.argwhere((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0))
     if len(twice):

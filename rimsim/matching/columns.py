@@ -141,7 +141,7 @@ def _largest_score(scores: ChunkedScores, *, of_all: bool) -> float:
         block = np.asarray(scores.rows(start, min(start + _ROWS, n)), np.float64)
         if np.isnan(block).any() or (block == np.inf).any():
             raise ModelError(
-                "solve_dual: rows() returned a score that is not a number; allowed: finite numbers or −inf"
+                "solve_dual: rows() returned a score that is not a number. Expected finite numbers or −inf"
             )
         largest = max(largest, float(np.abs(block[np.isfinite(block)]).max(initial=0.0)))
     return largest
@@ -154,7 +154,7 @@ def solve_in_chunks(
 
     Raises:
         InfeasibleError: If hard floors are still not met after the last look.
-        ModelError: If the scorer returns numbers that are no scores.
+        ModelError: If the scorer returns numbers that are not scores.
     """
     n, m = scores.shape
     hard = np.isinf(problem.cost)
@@ -189,5 +189,5 @@ def solve_in_chunks(
         epsilon = last_epsilon(state, score_of(pairs, state), tol)
         w = -solution.item_price
     if solution is None:
-        raise ModelError("solve_dual: no look at the scores was made")
+        raise ModelError("solve_dual: the price solver has not read the scores yet")
     return refuse_short(problem, solution, f"after {_LOOKS} looks at all scores")

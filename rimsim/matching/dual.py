@@ -1,6 +1,6 @@
 """Prices and slates of the offline problem.
 
-Positions that count alike are a case for the auction, others for the smoothed dual.
+Positions that count the same are a case for the auction, others for the smoothed dual.
 """
 
 from __future__ import annotations
@@ -128,9 +128,9 @@ def solve_prices(
 ) -> DualPrices:
     """Prices of :func:`solve_dual` alone, without integral slates.
 
-    At these prices D is within ``tol`` of its least value. Where positions weigh differently or rows are given, whole
+    At these prices D is within ``tol`` of its least value. If positions weigh differently or rows are given, whole
     slates would take most of the time, and are not sought: D is compared with the smoothed D_τ, whose least value is
-    below that of D. Otherwise the auction makes slates on the way. Where D alone is wanted (``for_bound``), as for a
+    below that of D. Otherwise the auction makes slates on the way. If D alone is wanted (``for_bound``), as for a
     certificate, the search ends as soon as D is within ``tol``, in half the time: prices then still move along where D
     is flat, and exposures with them. All other arguments are those of :func:`solve_dual`.
 
@@ -243,7 +243,8 @@ class _Search:
     def __init__(self, problem: Problem, start: Floats | None) -> None:
         if problem.chunks is not None or problem.weights is None:
             raise ConfigError(
-                f"{problem.where}: position_weights and rows need scores as a matrix; found scores in chunks"
+                f"{problem.where}: found scores in chunks. Give the scores as a matrix if you use "
+                "position_weights or rows"
             )
         self.problem, self.terms = problem, _weighted(problem, problem.weights)
         self.unit, self.spread = _scale(self.terms)
@@ -277,8 +278,9 @@ class _Search:
         )
         if lacking > 0.0:
             raise infeasible(
-                f"{where}: the floors of {len(items)} items ({names_of(items)}) ask for {lacking:.6g} more exposure "
-                "than can reach them within capacity and `admissible`; lower min_exposure or give `cost`",
+                f"{where}: the floors of {len(items)} items ({names_of(items)}) exceed by {lacking:.6g} "
+                "the exposure that capacity and `admissible` leave for them. Lower min_exposure or give "
+                "`cost`",
                 items,
                 lacking,
             )
@@ -292,8 +294,8 @@ class _Search:
         items, groups = np.flatnonzero(lacking[:m]), np.flatnonzero(lacking[m:])
         whose = [f"{name} {names_of(of)}" for name, of in (("items", items), ("rows", groups)) if len(of)]
         raise infeasible(
-            f"{where}: no whole slates were found that meet the floors of {' and '.join(whose)}, "
-            f"{lacking.sum():.6g} is missing; lower them or give `cost`",
+            f"{where}: no integral slates meet the floors of {' and '.join(whose)}; {lacking.sum():.6g} "
+            "exposures are missing. Lower the floors or give `cost`",
             items,
             float(lacking.sum()),
         )

@@ -73,14 +73,20 @@ class Rows:
         for name in ("least", "most", "cost"):
             values = getattr(self, name)
             if values.shape != (groups,) or not (values >= 0).all():
-                raise ConfigError(f"{where}: rows.{name} must be ({groups},) numbers of at least 0")
+                raise ConfigError(
+                    f"{where}: rows.{name} has another shape or a negative number. Expected ({groups},) "
+                    "numbers of at least 0"
+                )
         if not (self.least <= self.most).all() or not np.isfinite(self.least).all():
-            raise ConfigError(f"{where}: rows.least must be finite and at most rows.most")
+            raise ConfigError(
+                f"{where}: a number of rows.least is infinite or above rows.most. Expected finite numbers "
+                "of at most rows.most"
+            )
         if self.active is not None and self.active.shape != (n, groups):
             refuse(ConfigError, where, f"rows.active has shape {self.active.shape}", f"({n}, {groups})")
         of_row = np.repeat(np.arange(groups), np.diff(self.first))
         if len(np.unique(of_row * max(m, 1) + item)) < len(item):
-            refuse(ConfigError, where, "a row of rows.item holds an item twice", "distinct items")
+            refuse(ConfigError, where, "a row of rows.item has an item twice", "distinct items")
 
 
 def required_exposure(share: float, n: int, k: int, released: ArrayLike, seed: int) -> Ints:
@@ -151,7 +157,9 @@ class FactorScores:
             found = f"users have shape {users} and items {items}"
             refuse(ConfigError, "FactorScores", found, "(n, r) and (M, r)")
         if not (np.isfinite(self.users).all() and np.isfinite(self.items).all()):
-            raise ConfigError("FactorScores: users or items hold a number that is not finite")
+            raise ConfigError(
+                "FactorScores: users or items hold an infinite number or NaN. Expected finite numbers"
+            )
         if self.link not in ("identity", "exp"):
             refuse(ConfigError, "FactorScores", f"link is {self.link!r}", "'identity', 'exp'")
 
@@ -181,7 +189,7 @@ class SparseScores:
             pair = int(np.flatnonzero(~np.isfinite(self.values))[0])
             row = int(np.searchsorted(matrix.indptr, pair, "right")) - 1
             found = f"the score of user {row} and item {int(matrix.indices[pair])} is {matrix.data[pair]}"
-            refuse(ConfigError, where, found, "finite numbers (leave a pair out that cannot be served)")
+            refuse(ConfigError, where, found, "finite numbers (leave out a pair that cannot be served)")
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -222,13 +230,13 @@ def _mask(admissible: object | None, matrix: NDArray[np.floating], where: str) -
     if admissible is not None:
         mask = as_array(admissible).astype(bool, copy=False)
         if mask.shape != matrix.shape:
-            allowed = f"that of the scores, ({len(matrix)}, {matrix.shape[1]})"
+            allowed = f"the shape of the scores, ({len(matrix)}, {matrix.shape[1]})"
             refuse(ConfigError, where, f"admissible has shape {mask.shape}", allowed)
         finite |= ~mask
     if not finite.all():
         row, column = (int(index) for index in np.argwhere(~finite)[0])
         found = f"the score of user {row} and item {column} is {matrix[row, column]}"
-        refuse(ConfigError, where, found, "finite numbers (exclude a pair by `admissible`)")
+        refuse(ConfigError, where, found, "finite numbers (exclude pairs with `admissible`)")
     return mask
 
 
@@ -245,7 +253,7 @@ def _amounts(values: object, length: int, where: str, name: str, *, whole: bool)
         bad |= numbers != np.floor(numbers)
         if bad.any():
             worst = given.reshape(-1)[np.flatnonzero(bad.reshape(-1))[0]]
-            allowed = "whole numbers of at least 0 (round them before)"
+            allowed = "whole numbers of at least 0 (round them first)"
             refuse(ConfigError, where, f"{name} holds {worst!s}", allowed)
         numbers = numbers.astype(np.int64)
     elif bad.any():
@@ -259,9 +267,14 @@ def _weights(values: object, width: int, where: str) -> Floats:
     if weights.ndim != 1 or not len(weights) or not np.isfinite(weights).all() or not (weights > 0).all():
         refuse(ConfigError, where, f"position_weights are {values!r}", "(k,) positive numbers")
     if (np.diff(weights) > 0).any():
-        refuse(ConfigError, where, "position_weights rise along the slate", "non-increasing weights")
+        refuse(
+            ConfigError, where, "a position_weight is above the weight before it", "non-increasing weights"
+        )
     if width > len(weights):
-        raise ConfigError(f"{where}: a capacity is {width}, and there are {len(weights)} position_weights")
+        raise ConfigError(
+            f"{where}: a capacity is {width}, but there are only {len(weights)} position_weights. Give a "
+            "weight for each position"
+        )
     return np.ascontiguousarray(weights)
 
 
@@ -355,7 +368,8 @@ class Problem:
         chunks = scores if isinstance(scores, ChunkedScores) else None
         if chunks is not None and admissible is not None:
             raise ConfigError(
-                f"{where}: admissible was given with scores in chunks; there, rows() returns −inf for such pairs"
+                f"{where}: admissible cannot be given with scores in chunks. Let rows() return −inf for "
+                "pairs that are not admissible"
             )
         matrix = np.empty((0, 0)) if chunks is not None else _matrix(scores, where)
         n, m = matrix.shape if chunks is None else chunks.shape
@@ -383,7 +397,8 @@ class Problem:
             if len(above):
                 item = int(above[0])
                 raise ConfigError(
-                    f"{where}: item {item} has min_exposure {floor[item]} above its max_exposure {limit[item]}"
+                    f"{where}: item {item} has min_exposure {floor[item]} but max_exposure {limit[item]}. "
+                    "Lower min_exposure or raise max_exposure"
                 )
             cap = np.minimum(limit, most)
         price = _cost(cost, m, where)

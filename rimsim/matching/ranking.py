@@ -65,7 +65,7 @@ def price_slates(
     if not tie_width >= 0:
         refuse(ConfigError, where, f"tie_width is {tie_width}", "a number of at least 0")
     if admissible is not None and _shape(admissible) != (n, m):
-        allowed = f"that of the scores, ({n}, {m})"
+        allowed = f"the shape of the scores, ({n}, {m})"
         refuse(ConfigError, where, f"admissible has shape {_shape(admissible)}", allowed)
     keys = np.arange(n) if row_keys is None else as_array(row_keys)
     if keys.shape != (n,):

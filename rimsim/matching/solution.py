@@ -81,8 +81,8 @@ def refuse_short(problem: Problem, solution: DualSolution, after: str) -> DualSo
     short = np.flatnonzero(np.isinf(problem.cost) & (solution.exposure < problem.floor))
     if len(short):
         raise infeasible(
-            f"solve_dual: {len(short)} items stay {solution.shortfall} exposures short of their floors {after}; lower "
-            "min_exposure or give `cost`",
+            f"solve_dual: {len(short)} items miss {solution.shortfall} exposures of their floors {after}. "
+            "Lower min_exposure or give `cost`",
             short,
             int(solution.shortfall),
         )
@@ -98,8 +98,8 @@ def refuse_excessive(problem: Problem) -> None:
     if lacking:
         raise infeasible(
             f"{problem.where}: the floors of {len(items)} items ({names_of(items)}) ask for "
-            f"{int(problem.floor[items].sum())} exposures, {lacking} more than can reach them within capacity and "
-            "`admissible`; lower min_exposure or give `cost`",
+            f"{int(problem.floor[items].sum())} exposures, {lacking} more than capacity and `admissible` "
+            "leave for them. Lower min_exposure or give `cost`",
             items,
             lacking,
         )

@@ -237,7 +237,7 @@ def as_slates(values: ArrayLike, n_items: int | None = None) -> Ints:
     if slates.ndim != 2:
         refuse(DataError, "slates", f"an array of shape {slates.shape}", "(arrivals, positions)")
     if slates.size and (slates.min() < -1 or (n_items is not None and slates.max() >= n_items)):
-        allowed = "-1 (empty), 0" if n_items is None else f"-1 (empty), 0 to {n_items - 1}"
+        allowed = "at least -1 (empty)" if n_items is None else f"-1 (empty) to {n_items - 1}"
         refuse(DataError, "slates", f"indices from {slates.min()} to {slates.max()}", allowed)
     return slates
 

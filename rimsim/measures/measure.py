@@ -86,14 +86,15 @@ class Measure:
             result = self.of(facts)
         except Exception as error:  # whatever a user's function does
             raise MeasureError(
-                f"measure {self.name!r} raised {type(error).__name__}: {one_line(error)}, in round {facts.round}"
+                f"measure {self.name!r} raised {type(error).__name__} in round {facts.round}: "
+                f"{one_line(error)}"
             ) from error
         if result is None:
             return None
         if not isinstance(result, Real):
             raise MeasureError(
-                f"measure {self.name!r} returned a {type(result).__name__}; allowed: a number, or None where a round "
-                "has no value"
+                f"measure {self.name!r} returned a {type(result).__name__}. Expected a number, or None "
+                "for a round without a value"
             )
         number = float(result)
         return number if math.isfinite(number) else None
@@ -186,7 +187,7 @@ class RoundFacts:
     estimated_decay: float | None = None
     """γ of examination as the platform estimates it at the round's end; None where it is given or unknown."""
     decay_error: float | None = None
-    """Half the 95 % interval of that estimate."""
+    """Half the 95% interval of that estimate."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

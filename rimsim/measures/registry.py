@@ -219,7 +219,7 @@ def own_measures(places: Sequence[str]) -> dict[str, Measure]:
         if measure.name in MEASURES or measure.name in names:
             which = f"that of {names[measure.name]!r}" if measure.name in names else "that of a built-in one"
             raise ConfigError(
-                f"measure {place!r} is called {measure.name!r}, which is {which}; allowed: another name"
+                f"measure {place!r} is called {measure.name!r}, which is {which}. Choose another name"
             )
         measures[place] = measure
     return measures
@@ -228,14 +228,14 @@ def own_measures(places: Sequence[str]) -> dict[str, Measure]:
 def _measure(place: str) -> Measure:
     if place in MEASURES:
         raise ConfigError(
-            f"measure {place!r} is built in, so every run has it. Give your own measures as file.py:name"
+            f"measure {place!r} is built in, so every run has it. Give a measure of your own as file.py:name"
         )
     if place.endswith(".py"):
         raise without_name(place, "measure", Measure)
     installed = places("measures")
     if ":" not in place and place not in installed:
         near = nearest(place, installed) if installed else ""
-        raise ConfigError(f"measure {place!r} is unknown.{near} Give your own Measure as file.py:name")
+        raise ConfigError(f"measure {place!r} is unknown.{near} Give a measure of your own as file.py:name")
     measure: Measure = imported(installed.get(place, place), "measure", Measure)
     return measure
 
@@ -244,7 +244,7 @@ def try_measures(measures: Mapping[str, Measure], items: pd.DataFrame, slate: in
     """Compute measures on made-up rounds, before anything runs.
 
     Raises:
-        MeasureError: If a measure raised, with the line in its file, or returned something that is no number.
+        MeasureError: If a measure raised, with the line in its file, or returned something that is not a number.
     """
     if not measures:
         return
@@ -255,8 +255,8 @@ def try_measures(measures: Mapping[str, Measure], items: pd.DataFrame, slate: in
             measure.value(empty)
             if measure.value(usual) is None and (found := measure.of(usual)) is not None:
                 raise MeasureError(
-                    f"measure {place!r} returned {found} for a made-up round; allowed: a finite number, or None where "
-                    "a round has no value"
+                    f"measure {place!r} returned {found} for a made-up round. Expected a finite number, "
+                    "or None for a round without a value"
                 )
 
 
@@ -273,7 +273,9 @@ def recorded(record: Mapping[str, Any]) -> Measure:
 
 
 def _from_the_tables(_: RoundFacts) -> float | None:
-    raise MeasureError("a measure of a run folder has no function, its values stand in the tables")
+    raise MeasureError(
+        "a measure that was read from a run folder cannot be computed again. Read its values from the tables"
+    )
 
 
 def made_up_round(

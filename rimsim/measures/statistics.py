@@ -87,7 +87,7 @@ class ModelPair:
     difference: float
     """Mean over users of the first's real worth minus the second's, at least 0."""
     low: float | None
-    """Lower end of its 95 % interval over users; None for one user."""
+    """Lower end of its 95% interval over users; None for one user."""
     high: float | None
     settled: bool
 
@@ -102,7 +102,7 @@ class Agreement:
     kendall: float | None
     """Kendall's τ-b between real and simulated worth over models; None where all are alike."""
     kendall_low: float | None
-    """Lower end of its 95 % interval: bootstrap over users, paired over models."""
+    """Lower end of its 95% interval: bootstrap over users, paired over models."""
     kendall_high: float | None
     spearman: float | None
     """Spearman's rank correlation over models; None likewise."""
@@ -115,7 +115,7 @@ class Agreement:
     users: int
     pairs: int
     settled_pairs: int
-    """Pairs whose real difference is beyond its 95 % interval over users."""
+    """Pairs whose real difference is beyond its 95% interval over users."""
     settled_share: float
     concordant_pairs: int
     """Settled pairs that the truth puts in the order of reality."""
@@ -183,7 +183,9 @@ def paired_difference(a: ArrayLike, b: ArrayLike, level: float = _CONFIDENCE) ->
 
 def _present(values: Floats) -> Floats:
     if np.isinf(values).any():
-        raise DataError("statistics: an infinite value; allowed: finite numbers, or NaN for a missing one")
+        raise DataError(
+            "statistics: a value is infinite. Expected finite numbers, or NaN for a missing value"
+        )
     return np.asarray(values[~np.isnan(values)], np.float64)
 
 

@@ -54,7 +54,7 @@ def awrf(exposure: ArrayLike, target: ArrayLike) -> float:
 
 
 def long_tail(popularity: ArrayLike) -> Bools:
-    """(M,) items outside the most popular ones with 80 % of events."""
+    """(M,) items outside the most popular ones with 80% of events."""
     events = as_counts(popularity, "popularity")
     order = np.argsort(-events, kind="stable")
     before = np.cumsum(events[order]) - events[order]
@@ -94,7 +94,7 @@ def survival(rounds: ArrayLike, left: ArrayLike, until: int) -> Floats:
     stayed, gone = np.asarray(rounds, np.int64), np.asarray(left, np.bool_)
     same_length(stayed, gone, "rounds and left")
     if len(stayed) and stayed.min() < 1:
-        refuse(DataError, "rounds", str(stayed.min()), "at least 1, that of the opening")
+        refuse(DataError, "rounds", str(stayed.min()), "at least 1, the opening round")
     curve, share = np.ones(until), 1.0
     for time in range(1, until + 1):
         at_risk = int((stayed >= time).sum())

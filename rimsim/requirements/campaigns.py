@@ -87,7 +87,7 @@ class Audience:
             seed, *rest = key
             mask &= rng.uniform(seed, rng.Purpose.FLOORS, *rest, np.arange(len(users))) < config.share
         if not mask.any():
-            raise ConfigError(f"{where}: its audience has no user. Widen the filter or the share")
+            raise ConfigError(f"{where}: its audience has no user. Widen the filter or raise the share")
         return cls(*window, mask, config.visits)
 
     def counts(self, visits: RoundVisits) -> Bools:
@@ -198,7 +198,7 @@ def groups_of(items: pd.DataFrame, group: GroupConfig) -> list[Guarantee]:
         values = tuple(sorted({value for text in texts for value in text.split("|")} - {"", "<NA>", "nan"}))
         if not values:
             raise ConfigError(
-                f"{where}: the column is empty; allowed: a column of the item table with values"
+                f"{where}: the column has no values. Name a column of the item table that has values"
             )
     return [
         Guarantee(

@@ -351,9 +351,9 @@ class ScenarioRequirements:
             there *= (audience.end - audience.begin) / max(ahead.visits.stop - ahead.visits.start, 1)
             if guarantee.exposures > there:
                 raise ConfigError(
-                    f"campaign {guarantee.name!r}: {guarantee.exposures:,} exposures, where its audience has about "
-                    f"{there:,.0f} positions for its items in its time; allowed: fewer exposures, a longer time, a "
-                    "wider audience or higher caps"
+                    f"campaign {guarantee.name!r}: it asks for {guarantee.exposures:,} exposures, but its "
+                    f"audience has only about {there:,.0f} positions for its items before it ends. Ask "
+                    "for fewer exposures, a longer time, a wider audience or higher caps"
                 )
 
 

@@ -25,7 +25,7 @@ from rimsim.measures import MEASURES, Measure, RoundFacts, made_up_round
 
 _OF_POSITIONS = ("slates", "consumed", "probability", "true_intensity", "intensity", "price", "propensity")
 _OF_ARRIVALS = (*_OF_POSITIONS, "user", "time", "history", "ground_intensity", "relevant")
-"""Fields of :class:`rimsim.measures.RoundFacts` with a row an arrival."""
+"""Fields of :class:`rimsim.measures.RoundFacts` with a row per arrival."""
 
 
 def random_items(n_items: int = 40) -> pd.DataFrame:

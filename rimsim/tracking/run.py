@@ -97,7 +97,7 @@ class Tracker:
     ) -> None:
         if first_round < 0 or first_arrival < 0:
             found = f"first_round {first_round}, first_arrival {first_arrival}"
-            raise ConfigError(f"tracker of {agent!r}: {found}; allowed: at least 0")
+            raise ConfigError(f"tracker of {agent!r}: {found}. Expected at least 0")
         self.folder = event_folder(run, agent, seed)
         """Folder of the event files."""
         self._identity: dict[str, HyperParameter] = {"agent": agent, "seed": seed}
@@ -150,7 +150,7 @@ class Tracker:
         for name, value in hyperparameters.items():
             if not isinstance(value, bool | int | float | str):
                 kind = type(value).__name__
-                raise ConfigError(f"hyperparameter {name!r}: a {kind}; allowed: bool, int, float, str")
+                raise ConfigError(f"hyperparameter {name!r} is a {kind}. Expected bool, int, float or str")
         columns = [(f"{_FINAL}/{name}", find_measure(name, self._measures).title) for name in final]
         self._file.hyperparameters({**self._identity, **hyperparameters}, columns)
         for name, figure in final.items():
@@ -203,7 +203,7 @@ def _folder_name(agent: str) -> str:
     taken = {".", "..", _BANDS_FOLDER, _ABOUT_FOLDER}
     if not agent or agent in taken or not agent.isprintable() or set(agent) & forbidden:
         allowed = f"letters, digits, - and _, but not {_BANDS_FOLDER!r} or {_ABOUT_FOLDER!r}"
-        raise ConfigError(f"agent {agent!r} cannot name a folder; allowed: {allowed}")
+        raise ConfigError(f"agent {agent!r} cannot be the name of a folder. Expected {allowed}")
     return agent
 
 
@@ -248,7 +248,7 @@ def write_summary(
 ) -> list[Path]:
     """Write every agent's bands over seeds; list their folders.
 
-    A band is a 95 % interval of the mean; with two or three seeds it is from the lowest to the highest, with one the
+    A band is a 95% interval of the mean; with two or three seeds it is from the lowest to the highest, with one the
     line itself. Older event files are replaced.
 
     Rounds have columns agent, seed, round, metric, value, of which metrics without a band are left out; parts, of what

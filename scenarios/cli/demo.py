@@ -35,13 +35,13 @@ _QUICK_SETTINGS: dict[str, object] = {
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="Play a small market, in half a minute after the installation.")
+@click.option("--quick", is_flag=True, help="Play a small market, which takes half a minute.")
 @click.option(
     "--out",
     type=path,
     default="runs/demo",
     show_default=True,
-    help="Output folder; an earlier demo in it is deleted.",
+    help="Output folder. An earlier demo in it is deleted.",
 )
 def demo(out: Path, *, quick: bool) -> None:
     """Play the main job and the replay (minutes)."""

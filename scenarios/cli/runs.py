@@ -66,7 +66,10 @@ def sweep(*, resume: bool, dry_run: bool, beta: str | None, grid: tuple[str, ...
 def _print_plan(asked: Mapping[str, Any], *, resume: bool) -> None:
     """Check a study and print what it would play."""
     if resume:
-        raise ConfigError("--dry-run: the run has begun. Leave out --dry-run, or --resume and --from")
+        raise ConfigError(
+            "--dry-run cannot be used for a run that has begun. Leave out --dry-run, or leave out "
+            "--resume and --from"
+        )
     from rimsim.scenarios.runs.job import Execution, StudyOptions
     from rimsim.scenarios.runs.store import folder_for, require_free
     from rimsim.scenarios.study import plan
@@ -110,8 +113,8 @@ def _parsed_grid(pairs: Sequence[str], betas: str | None) -> dict[str, list[obje
         if not equals or not name or not parts or name in grid:
             where = "--beta or --grid" if name == BETA else "--grid"
             raise ConfigError(
-                f"{where}: {text!r} cannot be used. Write FIELD=VALUE,VALUE,… once per field, such as "
-                "exposure.cost=1,2,4"
+                f"{where}: {text!r} is not a field with values. Write FIELD=VALUE,VALUE,… once per field, "
+                "such as exposure.cost=1,2,4"
             )
         grid[name] = [tools.read_value(part, f"--grid: {name}") for part in parts]
     if betas is not None:
@@ -128,7 +131,8 @@ def _resumed(asked: dict[str, Any], kind: str, source: Path | None = None) -> Ru
         raise ConfigError("--resume needs the folder of the run. Add --out RUN, and leave out --from")
     if not Path(asked["out"]).is_dir():
         raise RunFolderError(
-            f"{asked['out']}: no such folder; the command without --resume begins a run there"
+            f"{asked['out']}: no such folder, so there is nothing to resume. Leave out --resume to begin "
+            "a run there"
         )
     _require_same(scenarios.load_run(asked["out"], kind), asked)
     return scenarios.resume(asked["out"], **_execution(asked))
@@ -152,9 +156,9 @@ def _repeat(asked: dict[str, Any], source: Path) -> None:
     tools.print_run(again)
     if digest(first) != digest(again):
         raise RunFolderError(
-            f"{again.folder} differs from {first.folder} in {', '.join(different_tables(first, again))} (digests "
-            f"{digest(again)} and {digest(first)}); "
-            f"{'; '.join(changed) or 'log, files, versions and config are the same'}"
+            f"{again.folder} differs from {first.folder} in {', '.join(different_tables(first, again))} "
+            f"(digests {digest(again)} and {digest(first)}). Changed: "
+            f"{'; '.join(changed) or 'nothing in log, files, versions and config'}"
         )
     click.echo(f"equal to {source}: {digest(first)}")
 
@@ -198,7 +202,9 @@ def validate(out: Path | None, **values: Any) -> None:
     named, kind = tools.option_of_field(), scenarios.ValidateConfig
     for name in ("observed.columns", "observed.taken_at"):
         if values[name.replace(".", "__")] is not None and values["observed__table"] is None:
-            raise ConfigError(f"{named[name]}: applies to known answers only. Add --observed FILE")
+            raise ConfigError(
+                f"{named[name]}: this option needs a file of known answers. Add --observed FILE"
+            )
     plain = tools.nested(values, kind().data.min_item_events)
     if "serving" in plain:
         plain["models"] = with_serving(plain.get("models"), plain["serving"], plain.get("without", ()))

@@ -17,7 +17,7 @@ import click
 import rimsim
 from rimsim import scenarios
 from rimsim.entry_points import KINDS, places
-from rimsim.errors import ConfigError, RunFolderError
+from rimsim.errors import ConfigError, RunFolderError, reason
 from rimsim.scenarios.runs.schema import parsed_yaml
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ Command = TypeVar("Command", bound="Callable[..., Any]")
 def count(text: str) -> int:
     """A whole number from 1 up."""
     if not text.isdecimal() or int(text) < 1:
-        raise click.BadParameter(f"{text!r} is not a whole number from 1 up. Write one such as 3")
+        raise click.BadParameter(f"{text!r} is not a whole number of at least 1. Write a number such as 3")
     return int(text)
 
 
@@ -40,7 +40,7 @@ def number(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise click.BadParameter(f"{text!r} is not a number. Write one such as 0.5") from None
+        raise click.BadParameter(f"{text!r} is not a number. Write a number such as 0.5") from None
 
 
 def path(text: str) -> Path:
@@ -73,7 +73,7 @@ def numbers(_: click.Context, where: click.Parameter, text: str | None) -> list[
         return None if text is None else [float(part) for part in names(text)]
     except ValueError:
         raise ConfigError(
-            f"{where.opts[0]}: {text!r} is not a list of numbers. Write numbers with commas between them, or none"
+            f"{where.opts[0]}: {text!r} is not a list of numbers. Write numbers separated by commas, or none"
         ) from None
 
 
@@ -86,7 +86,8 @@ def seeds(text: str) -> list[int]:
     chosen = values if "," in text else list(range(sum(values)))
     if not chosen or min(chosen) < 0 or len(set(chosen)) < len(chosen):
         raise ConfigError(
-            f"--seeds: {text!r}. Give a number of seeds (at least 1) or a list such as 0,3,7, each once"
+            f"--seeds: {text!r} is not a choice of seeds. Give a number of seeds, such as 5, or a list of "
+            "different seeds, such as 0,3,7"
         )
     return chosen
 
@@ -95,7 +96,7 @@ def setting(text: str) -> tuple[str, object]:
     """Field and value of ``--set FIELD=VALUE``."""
     field, equals, value = text.partition("=")
     if not equals:
-        raise ConfigError(f"--set: {text!r} has no =. Write FIELD=VALUE, such as exposure.beta=0.3")
+        raise ConfigError(f"--set: {text!r} has no equals sign. Write FIELD=VALUE, such as exposure.beta=0.3")
     return field.strip(), read_value(value, f"--set: {text!r}")
 
 
@@ -107,8 +108,8 @@ def read_value(text: str, where: str) -> object:
         value: object = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigError(
-            f"{where}: {text!r} cannot be read: {getattr(error, 'problem', error)}. Write a number, true, false, "
-            "null or text; a text with brackets or colons needs quotes"
+            f"{where}: {text!r} cannot be read: {getattr(error, 'problem', error)}. Write a number, true, "
+            "false, null or text. Put quotes around a text with brackets or colons"
         ) from None
     return text.strip() if isinstance(value, dt.date) else value
 
@@ -222,12 +223,18 @@ def print_complete(folder: str) -> None:
 @click.command()
 @click.argument("run", type=path)
 @options("report")
-def report(run: Path, **flags: bool) -> None:
-    """Print a report and draw its pictures again."""
+def report(run: Path, out: Path | None, **flags: bool) -> None:
+    """Print a report and draw its pictures again.
+
+    A folder that cannot be written to keeps the pictures it has.
+    """
+    if out is not None and not flags["html"]:
+        raise ConfigError("--out applies to the page only. Add --html")
     asked = [f"--{name}" for name, chosen in flags.items() if chosen]
     if len(asked) > 1:
         raise click.UsageError(
-            f"{asked[1]} does not go with {asked[0]}. Give one of the two", click.get_current_context()
+            f"{asked[1]} cannot be combined with {asked[0]}. Give only one of them",
+            click.get_current_context(),
         )
     loaded = scenarios.load_run(run)  # before seaborn is imported, so that a wrong folder is answered at once
     from rimsim.scenarios.report.charts import draw
@@ -240,12 +247,18 @@ def report(run: Path, **flags: bool) -> None:
         return
     found = loaded.report()
     if flags["html"]:
-        click.echo(write_page(found, loaded))
+        click.echo(write_page(found, loaded, out))
     elif flags["markdown"]:
         click.echo(report_markdown(found), nl=False)
     else:
-        draw(found.plots, loaded.folder / "pictures")
+        place, undrawn = loaded.folder / "pictures", ""
+        try:
+            draw(found.plots, place)
+        except OSError as error:  # the tables are worth reading all the same
+            undrawn = f"no picture was drawn: {place} cannot be written to ({reason(error)})"
         show(found, terminal())
+        if undrawn:
+            click.echo(undrawn)
 
 
 @click.command()
@@ -402,7 +415,9 @@ def _print_one(kind: str, name: str, built_in: Mapping[str, Any]) -> None:
             return
     place = places(kind).get(name, name)
     if name not in built_in and ":" not in place:
-        raise ConfigError(f"{name}: unknown.{nearest(name, {*built_in, *places(kind)})}")
+        raise ConfigError(
+            f"{name}: rimsim does not know this name.{nearest(name, {*built_in, *places(kind)})}"
+        )
     one = built_in[name] if name in built_in else imported(place, kind)
     if kind == "measures":
         click.echo(f"{one.title}: {one.formula} ({one.unit})")

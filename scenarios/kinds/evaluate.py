@@ -113,8 +113,8 @@ def _logged(run: Run, text: str | None) -> str:
             if isinstance(make_agent(agent), StatingAgent):
                 return agent
     raise ConfigError(
-        f"{run.folder}: none of its agents ({', '.join(agents)}) says with which chance it shows its slates; allowed: "
-        "a run with random, epsilon-greedy or entropic-dual"
+        f"{run.folder}: its agents ({', '.join(agents)}) do not report the propensities of their slates. "
+        "Evaluate a run with random, epsilon-greedy or entropic-dual"
     )
 
 
@@ -197,16 +197,16 @@ class _Watched:
         slates = as_slates(self._shows.act(arrivals))
         if slates.chances is None:
             raise ConfigError(
-                f"--logged: {self.name!r} does not say with which chance it shows its slates; allowed: random, "
-                "epsilon-greedy, entropic-dual, or an agent of one's own whose Slates have chances"
+                f"--logged: {self.name!r} does not report the propensities of its slates. Name random, "
+                "epsilon-greedy, entropic-dual, or an agent of your own whose Slates have chances"
             )
         items = within_capacity(slates.items, arrivals.capacity)
         asked = self._valued.chance_of(items, arrivals) if isinstance(self._valued, StatingAgent) else None
         drawn = as_slates(self._valued.act(arrivals))
         if drawn.propensity is not None and asked is None:
             raise ConfigError(
-                f"--target: {self._valued.name!r} draws its slates and cannot say with which chance it shows those of "
-                "another; allowed: an agent that has chance_of, or draws nothing"
+                f"--target: {self._valued.name!r} samples its slates and cannot compute the propensity of "
+                "other slates. Name an agent that has chance_of or samples nothing"
             )
         own = within_capacity(drawn.items, arrivals.capacity)
         target = Chances.certain(own, items) if asked is None else asked

@@ -22,9 +22,8 @@ from rimsim.config import ScenarioConfig, to_plain
 from rimsim.config.reading import flat
 from rimsim.envs import GROUND_BOUND
 from rimsim.errors import ConfigError, RunFolderError, require_known
-from rimsim.scenarios.kinds.results import Count
 from rimsim.scenarios.runs.job import bars
-from rimsim.scenarios.runs.store import Run, disk_errors, load_run, write_arrays
+from rimsim.scenarios.runs.store import Run, disk_errors, load_run, table_in, write_arrays
 from rimsim.system import draft_file, draft_folder
 
 if TYPE_CHECKING:
@@ -67,35 +66,32 @@ def export(
     """
     require_known("--to: {}", [to], FORMATS)
     begun = load_run(run, "comparison")
+    require_known("--agent: {} is not among the run's arms", [] if agent is None else [agent], begun.agents)
+    if seed is not None and seed not in begun.seeds:
+        raise ConfigError(f"--seed: {seed} is not a seed of the run. Use one of {begun.seeds}")
     place = Path(out) if out is not None else begun.folder / "export" / FORMATS[to]
     if to != "minari" and place.exists():
-        raise RunFolderError(f"{place}: exists already. Name another file with --out")
-    with disk_errors(place), bars(console) as progress:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        bar = progress.add_task("exposures written", total=None)  # pulses while the ledger is read
-        exposures = len(begun.ledger)
-        progress.update(bar, total=exposures)
-        said = _written(begun, to, agent, seed, place, lambda count: progress.advance(bar, count))
-        progress.update(bar, completed=exposures)
-        return place, said
+        raise RunFolderError(f"{place}: this file exists already. Name another file with --out")
+    with disk_errors(place):
+        if to == "csv":
+            return place, _csv(begun, agent, seed, place, console)
+        return place, _written(begun, to, agent, seed, place)
 
 
-def _written(run: Run, to: str, agent: str | None, seed: int | None, place: Path, report: Count) -> str:
-    if to == "csv":
-        return _csv(run, agent, seed, place, report)
-    arm = logged_arm(run, agent, seed)
+def _written(run: Run, to: str, agent: str | None, seed: int | None, place: Path) -> str:
+    arm = logged_arm(run, agent, seed, whole=to != "minari")
     said = f"{len(arm.item):,} slates of {arm.agent}, seed {arm.seed}"
-    if arm.left_out:
-        said += f"; {arm.left_out:,} slates with an empty position were left out"
     if to == "minari":
         if arm.left_out:  # without them a step would not lead to the next
             raise ConfigError(
-                f"--to minari: {arm.left_out:,} slates of {arm.agent} have an empty position, so its log is not a "
-                "trajectory. Export another agent, or use --to obp"
+                f"--to minari: {arm.left_out:,} slates of {arm.agent} have an empty first position, so its "
+                "ledger cannot become trajectories. Export another agent, or use --to obp"
             )
         place.mkdir(parents=True, exist_ok=True)
         name = write_minari(arm, run.scenario, place, "rimsim")
         return f"{said}; to load it: {_WHERE}={place} and minari.load_dataset({name!r})"
+    if arm.left_out:
+        said += f"; {arm.left_out:,} slates with an empty position were left out"
     if np.isnan(arm.position).all():
         said += f"; {arm.agent} logs no propensities, so that every pscore is NaN"
     columns: dict[str, Any] = obp_feedback(arm) if to == "obp" else scope_rl_dataset(arm)
@@ -103,20 +99,29 @@ def _written(run: Run, to: str, agent: str | None, seed: int | None, place: Path
         name: value for name, value in columns.items() if value is not None and not isinstance(value, dict)
     }
     write_arrays(place, {name: np.asarray(value) for name, value in plain.items()})  # without pickle
-    return said
+    return f"{said}; to load it: dict(numpy.load({str(place)!r}))"
 
 
-def _csv(run: Run, agent: str | None, seed: int | None, place: Path, report: Count) -> str:
+def _csv(run: Run, agent: str | None, seed: int | None, place: Path, console: Console | None) -> str:
     table = run.ledger
-    if agent is not None:
-        logged_arm(run, agent, seed)  # refuses what is not there
-        table = table[table["agent"] == agent]
+    table = table if agent is None else table[table["agent"] == agent]
     table = table if seed is None else table[table["seed"] == seed]
-    with draft_file(place) as draft, draft.open("w", encoding="utf-8", newline="") as file:
+    items, ids = run.catalogue.set_index("item"), table_in(run.folder, "users").set_index("log_user")["id"]
+    named = {"log_user": {"user_id": ids}, "item": {"item_id": items["id"]}}
+    named["item"] |= {"title": items["title"]} if "title" in items else {}
+    with (
+        draft_file(place) as draft,
+        draft.open("w", encoding="utf-8", newline="") as file,
+        bars(console) as bar,
+    ):
+        task = bar.add_task("exposures written", total=len(table))
         for begin in range(0, max(len(table), 1), _CHUNK):
-            rows = table.iloc[begin : begin + _CHUNK]
+            rows = table.iloc[begin : begin + _CHUNK].copy()
+            for number, texts in named.items():  # each stands behind its number
+                for name, text in reversed(texts.items()):
+                    rows.insert(list(rows).index(number) + 1, name, rows[number].map(text))
             rows.to_csv(file, index=False, header=begin == 0)
-            report(len(rows))
+            bar.advance(task, len(rows))
     return f"{len(table):,} exposures"
 
 
@@ -134,36 +139,32 @@ class LoggedArm:
     position: Floats  # (n, k) chance that this item stood here; NaN where the agent does not say
     prefix: Floats  # (n, k) chance that the slate began so
     slate: Floats  # (n,) chance of the slate
-    left_out: int  # Number of slates with an empty position
+    left_out: int  # Number of slates that are not among them, as positions are empty
 
 
-def logged_arm(run: Run, agent: str | None, seed: int | None) -> LoggedArm:
-    """Log of an arm; None: the first name, seed."""
+def logged_arm(run: Run, agent: str | None, seed: int | None, *, whole: bool = True) -> LoggedArm:
+    """Log of an arm; None: the first name, seed.
+
+    Without ``whole``, slates with an empty position stay, and repeat their first item there: for the environment such a
+    position is empty. Only an empty first position cannot be written so.
+    """
     name, chosen = agent or run.agents[0], run.seeds[0] if seed is None else seed
-    require_known("--agent: {} is not among the run's arms", [name], run.agents)
-    if chosen not in run.seeds:
-        raise ConfigError(f"--seed: {chosen} is not among the run's seeds; allowed: {run.seeds}")
-    table = run.ledger
-    table = table[(table["agent"] == name) & (table["seed"] == chosen)]
-    table = table.sort_values(["round", "time", "arrival", "position"], kind="stable")
-    k = run.scenario.slate
-    keys = table["round"].to_numpy().astype(np.int64) << 48
-    _, first, filled = np.unique(keys + table["arrival"].to_numpy(), return_index=True, return_counts=True)
-    first = np.sort(first[filled == k])
-    rows = first[:, None] + np.arange(k)
+    table, known = (
+        part[(part["agent"] == name) & (part["seed"] == chosen)] for part in (run.ledger, run.arrivals)
+    )
+    known = known.sort_values(["round", "time", "arrival"], kind="stable").reset_index(drop=True)
+    n, k, of_round = len(known), run.scenario.slate, known.groupby("round")["time"]
+    table = table.merge(known[["round", "arrival"]].rename_axis("row").reset_index())
     names = ("item", "consumed", "propensity_position", "propensity_prefix", "propensity_slate")
-    columns = (np.asarray(table[name].to_numpy()[rows], np.float64) for name in names)
-    item, reward, position, prefix, slate = columns
-    known = run.arrivals
-    known = known[(known["agent"] == name) & (known["seed"] == chosen)]
-    known = known.sort_values(["round", "time", "arrival"], kind="stable").set_index(["round", "arrival"])
-    of_round = known.groupby("round")["time"]
-    known["gone"] = of_round.cumcount() / of_round.transform("size")
-    heads = table.iloc[first]
-    known = known.loc[list(zip(heads["round"], heads["arrival"], strict=True))]
-    gone = known["gone"].to_numpy(np.float64)
-    run_gone = (heads["round"].to_numpy(np.float64) + gone) / run.scenario.rounds
-    context = np.column_stack([gone, run_gone, known["ground_intensity"].to_numpy(np.float64)])
+    filled = np.full((len(names), n, k), np.nan)
+    filled[:, table["row"], table["position"] - 1] = table[list(names)].to_numpy(np.float64).T
+    if not whole:
+        filled[0] = np.where(np.isnan(filled[0]), filled[0, :, :1], filled[0])
+    rows = ~np.isnan(filled[0]).any(1)
+    item, reward, position, prefix, slate = filled[:, rows]
+    gone = (of_round.cumcount() / of_round.transform("size")).to_numpy(np.float64)
+    run_gone = (known["round"].to_numpy(np.float64) + gone) / run.scenario.rounds
+    context = np.column_stack([gone, run_gone, known["ground_intensity"].to_numpy(np.float64)])[rows]
     events = run.catalogue.sort_values("item")["events"].to_numpy(np.float64)
     return LoggedArm(
         agent=name,
@@ -172,11 +173,11 @@ def logged_arm(run: Run, agent: str | None, seed: int | None) -> LoggedArm:
         context=context,
         popularity=np.log1p(events),
         item=item.astype(np.int64),
-        reward=reward,
+        reward=np.nan_to_num(reward),
         position=position,
         prefix=prefix,
         slate=slate[:, 0],
-        left_out=int((filled < k).sum()),
+        left_out=n - len(item),
     )
 
 
@@ -276,7 +277,9 @@ def write_minari(arm: LoggedArm, config: ScenarioConfig, folder: Path, author: s
         import minari  # noqa: PLC0415  # an extra
         from minari.data_collector import EpisodeBuffer  # noqa: PLC0415
     except ImportError:
-        raise ConfigError("--to minari needs Minari. Install it: pip install 'rimsim[minari]'") from None
+        raise ConfigError(
+            "--to minari: the package Minari is not installed. Install it: pip install 'rimsim[minari]'"
+        ) from None
     name, scenario = (
         "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in text).strip("-")
         for text in (arm.agent, config.name)
@@ -284,7 +287,7 @@ def write_minari(arm: LoggedArm, config: ScenarioConfig, folder: Path, author: s
     dataset_id = f"rimsim/{scenario}/{name}-seed{arm.seed}-v0"
     place = folder / dataset_id
     if place.exists():
-        raise RunFolderError(f"{place}: exists already. Name another file with --out")
+        raise RunFolderError(f"{place}: this folder exists already. Name another folder with --out")
     n, k = arm.item.shape
     high = np.array([1.0, 1.0, GROUND_BOUND], np.float32)
     ranked = spaces.MultiDiscrete(np.full(k, arm.n_items))

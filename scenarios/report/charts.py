@@ -139,6 +139,15 @@ def svg(plot: Plot) -> str:
     return element
 
 
+class ChartFigure(Figure):
+    """Figure that notebooks show as the value of a cell."""
+
+    def _repr_png_(self) -> bytes:
+        content = io.BytesIO()
+        self.savefig(content, format="png")
+        return content.getvalue()
+
+
 def frame(message: str, caption: str, height: float) -> Figure:
     """Empty figure with a message as title and a caption."""
     title = _balanced(message, 84)
@@ -148,7 +157,7 @@ def frame(message: str, caption: str, height: float) -> Figure:
     engine = ConstrainedLayoutEngine(
         rect=(0.008, 0.01, 0.984, 1 - head / total - 0.01), w_pad=0.08, h_pad=0.06
     )
-    figure = Figure(figsize=(WIDTH, total), dpi=DPI, layout=engine)
+    figure = ChartFigure(figsize=(WIDTH, total), dpi=DPI, layout=engine)
     figure.text(0.012, 1 - 0.14 / total, "\n".join(title), fontsize=14, fontweight="bold", va="top")
     under = 1 - (0.22 + 0.27 * len(title)) / total
     figure.text(0.012, under, "\n".join(below), fontsize=10, va="top", color="#666666")

@@ -301,7 +301,8 @@ def result_differences(one: Run, other: Run) -> TextTable:
     """
     if one.kind != other.kind:
         raise RunFolderError(
-            f"{other.folder}: holds a {other.kind}, {one.folder} a {one.kind}; allowed: two runs of the same kind"
+            f"{other.folder} holds a {other.kind}, but {one.folder} holds a {one.kind}. Give two runs of "
+            "the same kind"
         )
     here, there = _values(one), _values(other)
     keys = [name for name in here.columns if name not in ("seed", "metric", "value")]
@@ -311,8 +312,8 @@ def result_differences(one: Run, other: Run) -> TextTable:
     )
     if both.empty:
         raise RunFolderError(
-            f"{one.folder} and {other.folder}: no {' and '.join(keys)} at the same seed is in both; allowed: runs that "
-            "share some"
+            f"{one.folder} and {other.folder} have no {' and '.join(keys)} with the same seed in common. "
+            "Give runs that share some"
         )
     shown = _SHOWN.get(one.kind) or tables.shown_metrics(one.scenario.exposure.unit)
     groups = both[both["metric"].isin(shown)].groupby([*keys, "metric"], sort=False, dropna=False)

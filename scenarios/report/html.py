@@ -24,13 +24,13 @@ PAGE = "report.html"
 """Name of the page in a run folder."""
 
 
-def write_page(report: Report, run: Run) -> Path:
-    """Write the page of a run into its folder.
+def write_page(report: Report, run: Run, path: Path | None = None) -> Path:
+    """Write a run's page, by default into its folder.
 
     Raises:
         MissingTableError: If no round is finished.
     """
-    path = run.folder / PAGE
+    path = run.folder / PAGE if path is None else path
     write_text(path, html(report, run))
     return path
 
@@ -42,7 +42,9 @@ def html(report: Report, run: Run) -> str:
         MissingTableError: If no round is finished.
     """
     if not report.sections:
-        raise MissingTableError(f"{run.folder}: no round is finished yet. Wait for the first one")
+        raise MissingTableError(
+            f"{run.folder}: the run has not finished a round yet. Wait for the first round"
+        )
     sections = [
         {
             "title": section.title,

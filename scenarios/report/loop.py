@@ -77,7 +77,7 @@ class Part:
 def parts_of(arms: Sequence[str]) -> list[Part]:
     """Parts of retraining that the controls identify, by agent.
 
-    Where an agent has several parts that reach from its frozen arm on, their sum follows.
+    If an agent has several parts that reach from its frozen arm on, their sum follows.
     """
     parts = []
     for agent in (name for name in arms if not is_control(name)):
@@ -98,7 +98,7 @@ def parts_of(arms: Sequence[str]) -> list[Part]:
 def decomposition(
     values: pd.DataFrame, arms: Sequence[str], metrics: Sequence[str], by: Sequence[str] = ()
 ) -> pd.DataFrame:
-    """Parts of retraining with paired 95 % intervals over seeds.
+    """Parts of retraining with paired 95% intervals over seeds.
 
     Only seeds that all arms of an agent have count. ``by`` are further columns to group by, such as the round.
 
@@ -232,7 +232,7 @@ def lorenz_curves(data: PictureTables) -> Figure | None:
 
 
 def decomposed(data: PictureTables) -> Figure | None:
-    """Parts of retraining by round, with paired 95 % intervals."""
+    """Parts of retraining by round, with paired 95% intervals."""
     rounds = data.rounds
     arms = list(rounds["agent"].unique())
     wanted = ("utility", "coverage", "effective_items", "log_gini", *tables.shortfalls(data.unit), *data.own)

@@ -109,8 +109,8 @@ def sweep_table(sweep: Run) -> pd.DataFrame:
             parts.append(means.assign(**columns))
     if not parts:
         raise RunFolderError(
-            f"{sweep.folder}: no arm is complete; allowed: a sweep that has come further, or "
-            f"{resume_command(sweep)}"
+            f"{sweep.folder}: the sweep has not finished an arm yet. Wait for the first arm, or continue "
+            f"it with {resume_command(sweep)}"
         )
     table = pd.concat(parts, ignore_index=True)[["agent", "seed", *fields, "metric", "value"]]
     return table.astype({"agent": str, "seed": np.int64})
@@ -219,7 +219,7 @@ def matrix(
 ) -> pd.DataFrame:
     """Contrasts at each point, paired by seed, with signs.
 
-    A sign is significant at 5 % by Holm over the whole matrix. Without ``wanted``, the contrasts are :func:`contrasts`.
+    A sign is significant at 5% by Holm over the whole matrix. Without ``wanted``, the contrasts are :func:`contrasts`.
 
     Returns:
         Columns ``fields``, contrast, metric, agent, minus, mean, low, high, n, p, adjusted (p by Holm), sign (−1 or 1;

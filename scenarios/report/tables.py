@@ -68,9 +68,9 @@ def shortfalls(unit: str) -> tuple[str, str]:
 
 
 def reported_unit(rounds: pd.DataFrame, unit: str) -> str:
-    """Unit of reported guarantees: positions where all count alike.
+    """Unit of reported guarantees: positions where all count the same.
 
-    Positions count alike in a replay, or without decay.
+    Positions count the same in a replay, or without decay.
     """
     shown, examined = (
         rounds.loc[rounds["metric"] == name, "value"].to_numpy() for name in shortfalls("shown")
@@ -103,7 +103,7 @@ def two_seeds_note(seeds: int) -> str | None:
 def over_seeds(
     table: pd.DataFrame, by: Sequence[str], metrics: Sequence[str], overlap: float = 0.0
 ) -> pd.DataFrame:
-    """Means over seeds with 95 % intervals.
+    """Means over seeds with 95% intervals.
 
     The table has columns ``by``, metric, value and a row per seed; seeds that are splits of one log may overlap.
 
@@ -225,7 +225,7 @@ def pivoted(
 ) -> TextTable:
     """Table of means: columns ``labels``, then a column per metric.
 
-    A star marks differences, with a column p, that are significant at 5 % by Holm over the comparisons of the table.
+    A star marks differences, with a column p, that are significant at 5% by Holm over the comparisons of the table.
     ``significant`` is as for :func:`cell`; the terminal prints the columns ``main``.
     """
     means = means[means["metric"].isin(metrics)]

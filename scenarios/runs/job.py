@@ -186,11 +186,12 @@ class Execution:
         for name in ("batch_size", "workers"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise ConfigError(f"{name} is {value}; allowed: at least 1")
+                raise ConfigError(f"{name} is {value}. Expected at least 1")
         require_known("backend: {}", [self.backend], BACKENDS)
         if self.backend == "local" and self.address is not None:
             raise ConfigError(
-                f"address: {self.address!r} with the backend 'local'. Use it with the backend 'ray'"
+                f"address: {self.address!r} was given for the backend 'local'. Give an address only with "
+                "the backend 'ray'"
             )
 
 
@@ -274,9 +275,12 @@ def run_stages(
         totals = {name: sum(stage.total for stage in stages if stage.bar == name) for name in names}
         shown = {name: progress.add_task(name, total=total) for name, total in totals.items()}
 
+        done = dict.fromkeys(names, 0)
+
         def advance(bar: str, count: int) -> None:
             stop_if_asked()
-            progress.advance(shown[bar], count)
+            done[bar] += count  # your own arrivals may be more than the first round's
+            progress.update(shown[bar], completed=done[bar], total=max(totals[bar], done[bar]))
 
         for stage in stages:
             failures = run(stage.job, stage.tasks, partial(advance, stage.bar))
@@ -375,6 +379,7 @@ def chosen_seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
     numbers = tuple(range(seeds)) if isinstance(seeds, int) else tuple(int(seed) for seed in seeds)
     if not numbers or len(set(numbers)) != len(numbers) or min(numbers) < 0:
         raise ConfigError(
-            f"seeds: {seeds!r}; allowed: a positive number of seeds, or distinct seeds from 0 up"
+            f"seeds: {seeds!r} is not a choice of seeds. Give a positive number of seeds, or a list of "
+            "distinct seeds from 0 up"
         )
     return numbers

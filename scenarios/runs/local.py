@@ -267,7 +267,7 @@ def stopping_on_request() -> Iterator[None]:
 def errors_of_interrupts() -> Iterator[None]:
     """Context manager that turns errors of interrupts back into them.
 
-    Where a signal falls into a compiled function as it hands over an array, Python makes a SystemError of it; other
+    If a signal falls into a compiled function as it hands over an array, Python makes a SystemError of it; other
     libraries, and users' own code, may do the like.
 
     Raises:
@@ -338,6 +338,6 @@ def require_memory(main: float, worker: float, workers: int, lower: str) -> None
     allowed = f"--workers {fits} or fewer" if fits else f"a lower {lower}"
     where = f"workers: {workers}" if fits else lower
     raise ConfigError(
-        f"{where}: the run is expected to need {needed(workers) / 1e9:.1f} GB of memory, and this machine has "
-        f"{there / 1e9:.1f} GB; allowed: {allowed}"
+        f"{where}: the run will need about {needed(workers) / 1e9:.1f} GB of memory, but this machine has "
+        f"{there / 1e9:.1f} GB. Use {allowed}"
     )

@@ -60,7 +60,7 @@ _PATIENCE = 2.0
 def on_ray(address: str | None, workers: int | None) -> Iterator[None]:
     """Context manager that connects to Ray or starts one.
 
-    Where this process is connected already, that connection is used and left open.
+    If this process is connected already, that connection is used and left open.
 
     Args:
         address: Address of a cluster, ``auto`` or ``host:port``; None: start one.
@@ -76,7 +76,7 @@ def on_ray(address: str | None, workers: int | None) -> Iterator[None]:
     try:
         _connect(ray, address, workers)
         if not ray.cluster_resources().get("CPU"):
-            raise ConfigError(f"--address {address}: a cluster without a CPU; allowed: at least one")
+            raise ConfigError(f"--address {address}: this cluster has no CPU. Expected at least one")
         yield
     finally:
         ray.shutdown()  # ends what was started here; a cluster elsewhere only loses this run's tasks
@@ -115,8 +115,8 @@ def _connect(ray: Any, address: str | None, workers: int | None) -> None:
         if address is None:
             raise ConfigError(f"--backend ray: Ray cannot be started here: {reason}") from error
         raise ConfigError(
-            f"--address {address}: no Ray there ({reason}); allowed: auto or host:port, "
-            "on a machine of a running cluster"
+            f"--address {address}: no Ray cluster answers there ({reason}). Give auto or host:port on a "
+            "machine of a running cluster"
         ) from error
     finally:
         if threading.current_thread() is threading.main_thread():
@@ -289,15 +289,18 @@ def _require_same(arm: Arm, made: dict[str, str], log: str) -> None:
     ]
     if other:
         raise ConfigError(
-            f"the machine {machine} has {', '.join(other)}; allowed: the versions of the one that began the run"
+            f"the machine {machine} has {', '.join(other)}. Install the versions of the machine that "
+            "began the run"
         )
-    wanted = "allowed: the same log under the same name or path on every machine, or a log in one file"
+    wanted = "Put the same log under the same name or path on every machine, or give a log in one file"
     try:
         digest = log_digest(build_world(arm.config).log)
     except DataError as error:
-        raise ConfigError(f"the machine {machine} cannot read the log: {error}; {wanted}") from error
+        raise ConfigError(f"the machine {machine} cannot read the log: {error}. {wanted}") from error
     if digest != log:
-        raise ConfigError(f"the machine {machine} has another log as {arm.config.data.source!r}; {wanted}")
+        raise ConfigError(
+            f"the machine {machine} has a different log under the name {arm.config.data.source!r}. {wanted}"
+        )
 
 
 def unpacked(sources: Sources) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import itertools
 from collections.abc import Mapping, Sequence
@@ -9,13 +10,14 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.parquet
 
 from rimsim.config import ScenarioConfig, override
-from rimsim.errors import ConfigError, MissingTableError
+from rimsim.errors import ConfigError, MissingTableError, RunFolderError
 from rimsim.scenarios.kinds.registry import KINDS
 from rimsim.scenarios.runs.job import is_done, part_name
 from rimsim.scenarios.runs.schema import TABLES
-from rimsim.scenarios.runs.store import FAILURES, Run, load_run, resume_command
+from rimsim.scenarios.runs.store import EVERY_ROUND, FAILURES, STATES, Run, again, load_run, resume_command
 
 # -- points of a sweep ----------------------------------------------------------------------------------------------
 
@@ -54,14 +56,18 @@ def points_of(folder: Path, base: ScenarioConfig, grid: Mapping[str, Sequence[ob
     if not grid:
         return [StudyPoint(folder, base)]
     if not all(grid.values()):
-        raise ConfigError(f"grid: {dict(grid)!r}; allowed: fields with at least one value each")
+        raise ConfigError(
+            f"grid: found {dict(grid)!r}. Give at least one field, and at least one value for each field"
+        )
     last = [field.rpartition(".")[2] for field in grid]
     short = [
         name if last.count(name) == 1 and name not in _TOP else field
         for field, name in zip(grid, last, strict=True)
     ]
     if taken := {"agent", "seed", "metric", "value"} & set(short):
-        raise ConfigError(f"grid: {taken.pop()!r} is a column of the table; allowed: fields of the scenario")
+        raise ConfigError(
+            f"grid: {taken.pop()!r} is already a column of the table. Use fields of the scenario"
+        )
     points: dict[str, StudyPoint] = {}
     for values in itertools.product(*grid.values()):
         labels = tuple(zip(short, values, strict=True))
@@ -115,6 +121,36 @@ def status_of(run: Run) -> Status:
     complete = [arm for arm in arms if done or is_done(run.folder, part_name(*arm))]
     failed = () if done else tuple(sorted((run.folder / FAILURES).glob("[!.]*.txt")))
     return Status(len(arms), frozenset(complete), failed)
+
+
+def require_parts(run: Run) -> None:
+    """Refuse to resume a run with missing or damaged parts.
+
+    Raises:
+        RunFolderError: It names the file, and the remedy.
+    """
+    folder, tables = run.folder, EVERY_ROUND[:3] + ("ledger",) * bool(run.config.get("ledger"))
+    for name, seed in itertools.product(run.agents, run.seeds):
+        part = part_name(name, seed)
+        states = [int(path.name[6:]) for path in (folder / STATES / part).glob("round-*")]
+        rounds = run.scenario.rounds if is_done(folder, part) else max(states, default=0)
+        needed = [folder / "rounds" / f"{part}.parquet"] * bool(rounds)
+        for number in range(rounds):
+            needed += [folder / table / f"{part}-{number:03d}.parquet" for table in tables]
+            needed += folder.glob(f"*/{glob.escape(part)}-{number:03d}.parquet")
+            needed += folder.glob(f"required/{seed}-{number:03d}.parquet")
+        for path in needed:
+            _require_readable(path, again(folder, part))
+    for path in folder.glob("opening/[!.]*.parquet"):
+        _require_readable(path, "Remove it and resume")
+
+
+def _require_readable(path: Path, remedy: str) -> None:
+    try:
+        pyarrow.parquet.read_metadata(path)
+    except (OSError, ValueError) as error:
+        said = "is missing" if isinstance(error, FileNotFoundError) else "cannot be read as a table"
+        raise RunFolderError(f"{path}: {said}. {remedy}") from None
 
 
 def shown_rounds(run: Run) -> pd.DataFrame:

@@ -8,7 +8,7 @@ import os
 import platform
 import shlex
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,6 +27,7 @@ from rimsim.config import ScenarioConfig, scenario_from
 from rimsim.config.reading import record_from
 from rimsim.data import EMBEDDED
 from rimsim.errors import (
+    DAMAGED,
     ConfigError,
     MissingTableError,
     RimsimError,
@@ -62,7 +63,7 @@ _PATIENCE = 60.0
 _FIRST = {_LOCK, STATES, CATALOGUE, USERS, "points"}
 """Content of a folder whose run was killed before its config was written."""
 _RECORDED = ("torch", "numpy", "pandas", "pyarrow", "scipy", "simpy", "gymnasium", "numba")
-_MADE = "allowed: a folder that rimsim compare, sweep, backtest, validate or experiment made"
+_MADE = "Name a folder that rimsim compare, sweep, backtest, validate or experiment made"
 
 
 class RunTables:
@@ -130,16 +131,18 @@ class Run(RunTables):
         """``config.yaml``: scenario, agents, seeds, command, versions."""
         path = self.folder / CONFIG
         if not path.is_file():
-            raise RunFolderError(f"{self.folder}: no {CONFIG}; {_MADE}")
+            raise RunFolderError(f"{self.folder}: there is no {CONFIG}. {_MADE}")
         try:
             config = parsed_yaml(path.read_text(encoding="utf-8"))
         except (UnicodeDecodeError, yaml.YAMLError) as error:
             said = getattr(error, "problem", None) or error
             raise RunFolderError(
-                f"{path}: cannot be read ({said}); allowed: the file as the run left it"
+                f"{path}: the file cannot be read ({said}). Restore the file that the run wrote"
             ) from None
         if not isinstance(config, dict):
             refuse(RunFolderError, str(path), f"holds a {type(config).__name__}", "a mapping")
+        if not kind_of(config).mark and "arms" not in config:
+            raise RunFolderError(f"{path}: rimsim did not write it, since it names no arms; {_MADE}")
         return config
 
     @property
@@ -247,12 +250,12 @@ def load_run(path: str | Path, kind: str | None = None) -> Run:
     """
     run = Run(Path(path))
     if not run.folder.is_dir():
-        raise RunFolderError(f"{path}: no such folder; {_MADE}")
+        raise RunFolderError(f"{path}: no such folder. {_MADE}")
     if kind is not None and run.kind != kind:
         held, wanted = KINDS[run.kind], KINDS[kind]
         raise RunFolderError(
-            f"{path}: holds {held.label}; allowed: {wanted.label}, which rimsim {wanted.command} made. "
-            f"What it holds is repeated by: {repeat_command(run)}"
+            f"{path}: holds {held.label}. Expected {wanted.label}, which rimsim {wanted.command} made. To "
+            f"repeat the run that is there: {repeat_command(run)}"
         )
     _ = run.config
     return run
@@ -285,7 +288,8 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame
         return pd.read_parquet(path, columns=None if columns is None else list(columns))
     except (OSError, ValueError) as error:  # pyarrow's own errors are either
         raise RunFolderError(
-            f"{path}: cannot be read as a table ({' '.join(str(error).split())}); allowed: the file as the run left it"
+            f"{path}: the file cannot be read as a table ({' '.join(str(error).split())}). Restore the "
+            "file that the run wrote"
         ) from None
 
 
@@ -300,15 +304,38 @@ def table_in(folder: Path, name: str, columns: Sequence[str] | None = None) -> p
     if whole.is_file():
         return read_table(whole, columns)
     written = sorted(path for path in folder.glob(parts) if not path.name.startswith("."))  # no drafts
+    _require_every_part(folder, name, {path.name for path in written})
     tables = [read_table(path, columns) for path in written]
     if not tables:
         raise MissingTableError(
-            f"{folder}: holds neither {whole.name} nor {parts}; it is not finished, or makes no such table"
+            f"{folder}: there is neither {whole.name} nor {parts}. The run is not finished, or does not "
+            "write this table"
         )
     for table in tables:
         if "agent" in table:
             table["agent"] = table["agent"].astype(str)
     return pd.concat(tables, ignore_index=True)
+
+
+EVERY_ROUND = ("arrivals", "learnt", "reliability", "ledger", "truth")
+"""Tables of which an arm writes a part per round; the last two only if asked."""
+
+
+def _require_every_part(folder: Path, name: str, parts: Collection[str]) -> None:
+    """Refuse a finished table that lacks an arm's round."""
+    if not parts or name not in EVERY_ROUND or not (folder / "rounds.parquet").is_file():
+        return
+    written = {path.name for table in EVERY_ROUND for path in folder.glob(f"{table}/[!.]*.parquet")}
+    if missing := sorted(written - set(parts)):
+        raise RunFolderError(
+            f"{folder / name / missing[0]}: is missing. Restore it, or make the run again: "
+            f"{repeat_command(load_run(folder))}"
+        )
+
+
+def again(folder: Path, part: str) -> str:
+    """Tail of a message: remedy of a damaged arm."""
+    return f"Remove {folder / STATES / part} and resume: this arm is then played again"
 
 
 # -- files are written, each whole or not at all --------------------------------------------------------------------
@@ -336,6 +363,15 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
         table.to_parquet(draft, index=False, compression="zstd")
 
 
+def read_arrays(path: Path) -> dict[str, Array] | None:
+    """Arrays of an archive; None if missing or damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays}
+    except DAMAGED:
+        return None
+
+
 def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
     """Write an archive of arrays by name (``.npz``)."""
     named: dict[str, Any] = dict(arrays)
@@ -359,8 +395,8 @@ def disk_errors(place: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise RunFolderError(
-            f"{error.filename or place}: cannot be written to ({reason(error)}); finished rounds are kept, and the run "
-            "can be resumed or begun anew"
+            f"{error.filename or place}: the run cannot write there ({reason(error)}). Finished rounds "
+            "are saved. Make room or name another folder, then resume the run or begin again"
         ) from error
 
 
@@ -376,13 +412,16 @@ def versions() -> dict[str, str]:
 def folder_for(out: str | Path | None, usual: str) -> Path:
     """Folder of a new run: ``out``, or ``runs/<usual>-<time>``.
 
+    The time has milliseconds, so that two runs begun at once have two folders.
+
     Raises:
         ConfigError: If ``out`` is not a path; an empty text would be the current folder.
     """
     if out is None:
-        return Path("runs") / f"{usual}-{time.strftime('%Y%m%d-%H%M%S')}"
+        at = f"{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() // 10**6 % 1000:03d}"
+        return Path("runs") / f"{usual}-{at}"
     if not isinstance(out, str | os.PathLike) or not os.fspath(out):
-        raise ConfigError(f"out: {out!r} is no path; allowed: a path, as text or pathlib.Path")
+        raise ConfigError(f"out: {out!r} is not a path. Expected a path, as text or pathlib.Path")
     return Path(out)
 
 
@@ -395,7 +434,7 @@ def require_free(folder: Path) -> None:
     if (folder / CONFIG).exists():
         command = resume_command(load_run(folder))
         onward = "" if command is None else f", or continue the run: {command}"
-        raise RunFolderError(f"{folder}: already holds a run. Name a new folder{onward}")
+        raise RunFolderError(f"{folder}: this folder already holds a run. Name a new folder{onward}")
     if not folder.is_dir():
         return
     foreign = sorted(entry.name for entry in folder.iterdir() if entry.name not in _FIRST)
@@ -419,14 +458,14 @@ def locked(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunFolderError(
-            f"{folder}: cannot be made: {reason(error)}; allowed: a folder that can be written to"
+            f"{folder}: the folder cannot be made: {reason(error)}. Name a folder that you can write to"
         ) from None
     lock = FileLock(folder / _LOCK)  # the system lets go of it when its process ends, however it ends
     try:
         lock.acquire(timeout=0)
     except Timeout:
         raise RunFolderError(
-            f"{folder}: in use by another process. Wait for it, or name another folder"
+            f"{folder}: another process uses this folder. Wait for it, or name another folder"
         ) from None
     try:
         with disk_errors(folder):

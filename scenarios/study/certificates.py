@@ -15,7 +15,7 @@ from rimsim.arrays import Floats
 from rimsim.market import Round
 from rimsim.market.scores import most_states
 from rimsim.matching import Certificate, DualPrices, certificate, solve_prices
-from rimsim.scenarios.runs.store import write_arrays
+from rimsim.scenarios.runs.store import read_arrays, write_arrays
 
 _BOUND_TOL = 1e-3
 """Relative tolerance of the bound of a round."""
@@ -49,14 +49,14 @@ class HindsightPrices:
 def cached_prices(folder: Path, solve: partial[DualPrices]) -> DualPrices:
     """Solution of a problem, cached by its arguments."""
     place = folder / f"{_digest(solve)}.npz"
-    if not place.is_file():
+    arrays = read_arrays(place)
+    if arrays is None:
         found = solve()
         write_arrays(place, {name: np.asarray(value) for name, value in found._asdict().items()})
         return found
-    with np.load(place, allow_pickle=False) as arrays:
-        return DualPrices(
-            arrays["item_price"], arrays["row_price"], float(arrays["dual"]), float(arrays["resolution"])
-        )
+    return DualPrices(
+        arrays["item_price"], arrays["row_price"], float(arrays["dual"]), float(arrays["resolution"])
+    )
 
 
 def _digest(call: partial[DualPrices]) -> str:
@@ -80,7 +80,7 @@ def certified(closed: Round, hindsight: HindsightPrices) -> Certificate:
     """Certificate of a round's slates: V, D(w) and the gap.
 
     Scores are those of the model that served the round, from the states in which the arrivals came. Any price gives a
-    valid bound, but a loose one would be read as a loss of the agent; so the round is solved in hindsight. Where the
+    valid bound, but a loose one would be read as a loss of the agent; so the round is solved in hindsight. If the
     states are too many to be held at once, evenly spaced ones are solved, while V and D(w) are those of all, scored
     block by block. Deficits of groups and campaigns cost c like those of items; slates of the bound keep all caps.
     """

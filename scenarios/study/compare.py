@@ -30,7 +30,7 @@ from rimsim.scenarios.report.sweep import sweep_matrix, sweep_report, sweep_tabl
 from rimsim.scenarios.runs import job as jobs
 from rimsim.scenarios.runs import store
 from rimsim.scenarios.runs.local import LostWorkerError, Report, errors_of_interrupts
-from rimsim.scenarios.runs.status import BETA, POINTS, is_finished
+from rimsim.scenarios.runs.status import BETA, POINTS, is_finished, require_parts
 from rimsim.scenarios.runs.store import Run, folder_for, load_run
 from rimsim.scenarios.study import plan as plans
 from rimsim.scenarios.study.controls import waits
@@ -210,6 +210,7 @@ def resume(
         return begun
     for plan in left:
         plans.require_unchanged(load_run(plan.point.folder))
+        require_parts(load_run(plan.point.folder))
     with jobs.executor(execution) as run_jobs, store.locked(begun.folder), _resumable(begun.folder):
         return _finish(study, execution, run_jobs)
 
@@ -247,7 +248,7 @@ def _resumable(folder: Path) -> Iterator[None]:
         if not (folder / store.CONFIG).is_file():
             raise
         command = store.resume_command(load_run(folder))
-        raise KeyboardInterrupt(f"finished rounds are in {folder}; to go on: {command}") from None
+        raise KeyboardInterrupt(f"finished rounds are saved in {folder}. To continue: {command}") from None
 
 
 def _unfinished(study: plans.Study) -> list[plans.StudyPlan]:

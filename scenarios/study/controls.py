@@ -9,8 +9,6 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
-import numpy as np
-
 from rimsim.agents import closed_rounds, make_agent, market_for
 from rimsim.config import ExposureConfig, PlatformConfig, ScenarioConfig, Seeds, to_plain
 from rimsim.errors import ConfigError, RunFolderError, require_known
@@ -24,7 +22,7 @@ from rimsim.market.state import KeptRounds
 from rimsim.market.world import initial_model
 from rimsim.scenarios.runs.job import CONTROLS, Arm, is_done
 from rimsim.scenarios.runs.local import Report
-from rimsim.scenarios.runs.store import STATES, read_table, write_arrays
+from rimsim.scenarios.runs.store import STATES, read_arrays, read_table, write_arrays
 
 _AGENT = "random"
 """Agent of a shadow: its slates depend on no model, so neither platform nor guarantee moves the outcome."""
@@ -70,8 +68,8 @@ def control_of(arm: Arm, report: Report) -> Control | None:
     own = dataclasses.replace(arm, name=arm.subject, control=None)
     if not is_done(own.folder, own.part):
         raise RunFolderError(
-            f"{arm.folder}: {arm.name} retrains on as many events as {arm.subject} had, whose arm of seed {arm.seed} "
-            "is not complete; allowed: after it"
+            f"{arm.folder}: {arm.name} retrains on as many events as {arm.subject} had, but the arm of "
+            f"{arm.subject} at seed {arm.seed} is not complete. Complete it first"
         )
     rounds = range(arm.config.rounds)
     sizes = [int(read_table(own.round_file("learnt", number))["events"].item()) for number in rounds]
@@ -118,11 +116,12 @@ def replicas(
     @cache
     def replica(number: int) -> list[PastRound]:
         place = folder / STATES / "shadow" / f"{name}-{seed}-{number}.npz"
-        if not place.is_file():
+        arrays = read_arrays(place)
+        if arrays is None:
             kept = KeptRounds.of(play_replica(config, agent, world, seed, number, report), keeps_users=False)
-            write_arrays(place, kept.arrays(""))
-        with np.load(place, allow_pickle=False) as arrays:
-            return KeptRounds.from_arrays(arrays, "").rounds(logged, keeps_users=False)
+            arrays = kept.arrays("")
+            write_arrays(place, arrays)
+        return KeptRounds.from_arrays(arrays, "").rounds(logged, keeps_users=False)
 
     return replica
 

@@ -106,8 +106,8 @@ def session_workers(texts: Sequence[str], workers: int | None, backend: str) -> 
         return workers
     if backend != "local" or workers not in (None, 1):
         raise ConfigError(
-            f"workers: {objects[0]!r} is an object of this session, which other processes do not have. Take workers=1, "
-            "or name its file: my_agent.py:Mine"
+            f"workers: {objects[0]!r} is an object of this session, which other processes cannot use. "
+            "Take workers=1, or give its file as my_agent.py:Mine"
         )
     return 1
 
@@ -115,23 +115,24 @@ def session_workers(texts: Sequence[str], workers: int | None, backend: str) -> 
 def checked_agents(texts: Sequence[str]) -> dict[str, Agent]:
     """Text → agent, each made once."""
     if not texts:
-        raise ConfigError("agents: none is given. Name at least one")
+        raise ConfigError("agents: the list is empty. Name at least one agent")
     agents = {text: make_agent(text) for text in texts}
     names = [agents[text].name for text in texts]
     for text, name in zip(texts, names, strict=True):
         if (control := job.control_in(name)) is not None:
             raise ConfigError(
-                f"agent {text!r} is called {name!r}; allowed: a name that does not end in '-{control}', as a control's"
+                f"agent {text!r} is called {name!r}, but only names of controls end in '-{control}'. Give "
+                "the agent another name"
             )
         if names.count(name) > 1:
-            raise ConfigError(f"agents: two are called {name!r}. Give them distinct names")
+            raise ConfigError(f"agents: two agents are called {name!r}. Give them different names")
         alike = [
             other for other in names if other != name and job.part_name(other, 0) == job.part_name(name, 0)
         ]
         if alike:
             raise ConfigError(
-                f"agents: {name!r} and {alike[0]!r} would share their files, {job.part_name(name, 0)!r}; allowed: "
-                "names that differ in letters and digits"
+                f"agents: {name!r} and {alike[0]!r} would write to the same files, "
+                f"{job.part_name(name, 0)!r}. Choose names that differ in letters or digits"
             )
     return agents
 
@@ -145,7 +146,10 @@ def checked_frozen(
         frozen = (usual or list(agents)[:1]) if config.platform.retrain and config.rounds > 1 else ()
     require_known("frozen: {} is not among the agents", frozen, agents)
     if any(Capabilities.of(agents[text]).needs.truth for text in frozen):
-        raise ConfigError("frozen: a bound does not use the model, so it has no controls. Name other agents")
+        raise ConfigError(
+            "frozen: this agent computes a bound and does not use the model, so it has no controls. Name "
+            "other agents"
+        )
     return tuple(frozen)
 
 
@@ -348,7 +352,8 @@ def require_same(run: Run, scenario: ScenarioConfig, entries: Mapping[str, objec
     ]
     if other:
         raise ConfigError(
-            f"{run.folder}: found other options than it began with: {'; '.join(other)}; allowed: the same, or none"
+            f"{run.folder}: some options differ from those that the run began with: {'; '.join(other)}. "
+            "Give the same options, or none"
         )
 
 
@@ -363,7 +368,8 @@ def require_unchanged(run: Run) -> None:
     begun = run.folder / BEGUN
     if not begun.is_file():
         raise RunFolderError(
-            f"{run.folder}: {BEGUN} is missing; allowed: a run that was interrupted, or a new one"
+            f"{run.folder}: the file {BEGUN} is missing, so the run cannot be resumed. Name an "
+            "interrupted run, or begin a new run"
         )
     before, now = flat(parsed_yaml(begun.read_text(encoding="utf-8"))), flat(run.config)
     edited = [
@@ -374,7 +380,7 @@ def require_unchanged(run: Run) -> None:
     reasons = [f"its config was edited: {'; '.join(edited)}"] if edited else changes(run)
     if reasons:
         raise RunFolderError(
-            f"{run.folder}: {'; '.join(reasons)}. Restore it as it began, or begin a new run"
+            f"{run.folder}: {'; '.join(reasons)}. Restore the run as it began, or begin a new run"
         )
 
 

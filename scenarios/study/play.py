@@ -21,7 +21,7 @@ from rimsim.agents.feasibility import undeliverable
 from rimsim.agents.play import play
 from rimsim.arrays import ALWAYS, Array, Floats, Ints, seconds
 from rimsim.config import ScenarioConfig, Seeds
-from rimsim.errors import AgentError, MarketError, ModelError, RunFolderError
+from rimsim.errors import DAMAGED, AgentError, MarketError, ModelError, RunFolderError, one_line
 from rimsim.intensity.cache import cache_folder
 from rimsim.market import Market, MarketState, Needs, Round, World, build_world
 from rimsim.market.consumers.contract import true_intensity_of
@@ -32,7 +32,15 @@ from rimsim.matching import Certificate
 from rimsim.plugs import own_code
 from rimsim.scenarios.runs.job import DONE, Arm, is_done
 from rimsim.scenarios.runs.local import Report, errors_of_interrupts
-from rimsim.scenarios.runs.store import FAILURES, STATES, disk_errors, read_table, write_table, write_text
+from rimsim.scenarios.runs.store import (
+    FAILURES,
+    STATES,
+    again,
+    disk_errors,
+    read_table,
+    write_table,
+    write_text,
+)
 from rimsim.scenarios.study.certificates import HindsightPrices, certified
 from rimsim.scenarios.study.controls import control_of
 from rimsim.system import draft_folder, give_back
@@ -101,11 +109,11 @@ class Checkpoint:
                 agent = {name.removeprefix(_AGENT): arrays[name] for name in arrays}
             with np.load(path, allow_pickle=False) as arrays:
                 arm = {name: arrays[name] for name in names}
-        except (OSError, ValueError, KeyError) as error:
+            return cls(MarketState.load(states[-1]), arm, agent)
+        except (*DAMAGED, ModelError, RunFolderError) as error:
             raise RunFolderError(
-                f"{path}: no readable state of an arm: {error}; allowed: a new run"
+                f"{path}: the state of the arm cannot be read: {one_line(error)}. {again(folder, part)}"
             ) from error
-        return cls(MarketState.load(states[-1]), arm, agent)
 
 
 def mark_done(folder: Path, part: str) -> None:
@@ -121,7 +129,7 @@ def _plain_arrays(state: Mapping[str, Array]) -> dict[str, Any]:
     arrays = {name: np.asarray(value) for name, value in state.items()}
     for name, array in arrays.items():
         if array.dtype.hasobject:
-            raise AgentError(f"state of the agent: {name!r} holds Python objects; allowed: numbers and text")
+            raise AgentError(f"state of the agent: {name!r} holds Python objects. Expected numbers and text")
     return {f"{_AGENT}{name}": array for name, array in arrays.items()}
 
 

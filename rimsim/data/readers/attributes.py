@@ -52,7 +52,7 @@ def read_tables(
 ) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
     """Tables of a log's users and items, if any.
 
-    ``items`` is the path of another table of items. The collector holds the events, and takes bad rows of the tables.
+    ``items`` is the path of another table of items. The collector has the events, and records bad rows of the tables.
     """
     users = item_table = None
     if layout.users is not None:
@@ -76,15 +76,18 @@ def _read_items(
 ) -> pd.DataFrame:
     """Row per item: id, title, genres, year, release times.
 
-    A table without a form is a CSV or Parquet with a header. The member ``genres`` names the genres of flags, one
-    ``name|number`` a line. Release times are in seconds, where the file has them.
+    A table without a form is a CSV or Parquet with a header. The member ``genres`` has the names of the genre flags,
+    one ``name|number`` per line. Release times are in seconds, where the file has them.
     """
     label = container.label(member)
     names, rows = _rows(container, member, form)
     found = {role: first_of(usual, names) for role, usual in _USUAL.items()}
     places = {role: place for role, place in found.items() if place is not None}
     if "id" not in places:
-        raise DataError(f"{label}, line 1: no column for the item; usual names are {', '.join(_USUAL['id'])}")
+        raise DataError(
+            f"{label}, line 1: no column holds the item. Name it {', '.join(_USUAL['id'][:-1])} or "
+            f"{_USUAL['id'][-1]}"
+        )
     flags = _flag_names(container, genres) if form is not None and form.flags else []
     id_at, width, bad = ("item", places["id"]), len(names) + len(flags), partial(collector.bad, label)
     item_of = _by_id(rows, id_at, width, lambda fields: _item(fields, places, flags), bad)
@@ -160,7 +163,7 @@ def _by_id(
             if isinstance(fields, RowProblemError):
                 raise fields
             if len(fields) != width:
-                raise RowProblemError(f"has {len(fields)} fields; allowed: {width}")  # noqa: TRY301
+                raise RowProblemError(f"the line has {len(fields)} fields. Expected {width}")  # noqa: TRY301
             by_id[_new_id(fields[place], by_id, role)] = read(fields)
         except RowProblemError as problem:
             bad(line, str(problem))
@@ -170,7 +173,7 @@ def _by_id(
 def _new_id(text: str, known: Known[str], role: str) -> str:
     key = identifier(text, role)
     if key in known:
-        raise RowProblemError(f"{role} {short(key)} has two rows; allowed: one row each")
+        raise RowProblemError(f"{role} {short(key)} has two rows. Keep one row for each {role}")
     return key
 
 
@@ -203,7 +206,9 @@ def _flag_names(container: Container, member: str | None) -> list[str]:
     try:
         named = sorted((int(number_of), name) for name, number_of in pairs)
     except ValueError:
-        raise DataError(f"{container.label(member)}: lines are not 'genre|number'") from None
+        raise DataError(
+            f"{container.label(member)}: a line has another form. Expected 'genre|number'"
+        ) from None
     return [name for _, name in named]
 
 
@@ -233,7 +238,7 @@ def _rows(
         return form.names, _cut(lines, 1, form.separator, quoted=False)
     first = next((number for number, line in enumerate(lines) if line.strip()), None)
     if first is None:
-        refuse(DataError, container.label(member), "is empty", "a header and a row an item")
+        refuse(DataError, container.label(member), "the file is empty", "a header and one row per item")
     separator = max(SEPARATORS, key=lines[first].count)
     try:
         header = fields_of(lines[first], separator, quoted=True)
@@ -260,7 +265,7 @@ def _read_users(
         return _typed_users(container, member, label)
     names, rows = _rows(container, member, form)
     if "id" not in names:
-        raise DataError(f"{label}: no column 'id'; found {', '.join(names[:8])}")
+        raise DataError(f"{label}: there is no column 'id'. The table has {', '.join(names[:8])}")
     id_at = ("user", names.index("id"))
     fields_of_user = _by_id(rows, id_at, len(names), list, partial(collector.bad, label))
     texts = {
@@ -275,7 +280,9 @@ def _typed_users(container: Container, member: str, label: str) -> pd.DataFrame:
     """Row per user, with the types of Parquet."""
     table = table_of(container.content(member), label)
     if table.column_names.count("id") != 1:
-        raise DataError(f"{label}: no column 'id'; found {', '.join(table.column_names[:8])}")
+        raise DataError(
+            f"{label}: there is no column 'id'. The table has {', '.join(table.column_names[:8])}"
+        )
     keys: dict[str, None] = {}
     for row, word in enumerate(table["id"].to_pylist(), start=1):
         try:

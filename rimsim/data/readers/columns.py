@@ -93,14 +93,17 @@ def parsed_roles(text: str, needed: Sequence[Role]) -> dict[Role, str | int]:
             continue
         role = next((known for known in ROLES if known == left), None)
         if role is None or (equals and not right):
-            raise ConfigError(f"columns: {part.strip()!r} is not understood.{nearest(left, ROLES)}")
+            raise ConfigError(
+                f"columns: {part.strip()!r} does not begin with a role and an equals "
+                f"sign.{nearest(left, ROLES)}"
+            )
         if role in column_of:
-            raise ConfigError(f"columns: {role} is given twice in {text!r}")
+            raise ConfigError(f"columns: {text!r} names two columns for the {role}. Name one")
         column_of[role] = (int(right) if right.isdecimal() else right) if equals else position
     if lacking := [role for role in needed if role not in column_of]:
         raise ConfigError(
-            f"columns: {text!r} says nothing of {', '.join(lacking)}; {', '.join(needed[:-1])} and {needed[-1]} "
-            f"are needed"
+            f"columns: {text!r} does not name {' or '.join(lacking)}. Name {', '.join(needed[:-1])} and "
+            f"{needed[-1]}"
         )
     return column_of
 
@@ -146,7 +149,7 @@ class ColumnRoles:
             return cls(EVENTS)
         if not isinstance(columns, Columns):
             raise ConfigError(
-                f"columns is {columns!r}; allowed: text such as 'user=visitor,item=sku,time=at', or Columns"
+                f"columns is {columns!r}. Expected text such as 'user=visitor,item=sku,time=at', or Columns"
             )
         named = asdict(columns)
         return cls(EVENTS, {role: named[role] for role in ROLES if named[role] is not None})
@@ -193,7 +196,7 @@ def resolve(names: Sequence[str], roles: ColumnRoles, where: str) -> ColumnPlace
     names, kind = tuple(name.strip() for name in names), roles.kind
     twice = sorted({name for name in names if name and names.count(name) > 1})
     if twice and kind is EVENTS:
-        refuse(DataError, where, f"column {twice[0]!r} is there twice", "different names")
+        refuse(DataError, where, f"column {twice[0]!r} occurs twice", "different names")
     places: dict[Role, int] = {}
     for role in ROLES:
         if role in roles.given:
@@ -205,14 +208,14 @@ def resolve(names: Sequence[str], roles: ColumnRoles, where: str) -> ColumnPlace
     if lacking := [role for role in kind.needed if role not in places]:
         shown = ", ".join(repr(name) for name in names[:12]) + (", ..." if len(names) > 12 else "")
         raise DataError(
-            f"{where}: no column for the {' and the '.join(lacking)}; found {shown}; usual names for the {lacking[0]} "
-            f"are {', '.join(kind.usual[lacking[0]][:6])}; or say columns="
-            f"'{','.join(f'{role}=...' for role in kind.needed)}'"
+            f"{where}: no column for the {' and the '.join(lacking)} was found among {shown}. Usual names "
+            f"for the {lacking[0]} are {', '.join(kind.usual[lacking[0]][:6])}. Rename a column, or name "
+            f"it with columns='{','.join(f'{role}=...' for role in kind.needed)}'"
         )
     taken = list(places.values())
     if len(set(taken)) < len(taken):
         doubled = next(names[place] for place in taken if taken.count(place) > 1)
-        refuse(DataError, where, f"column {doubled!r} is taken for two roles", "one role a column")
+        refuse(DataError, where, f"column {doubled!r} is named for two roles", "one role per column")
     attributes = {name: first_of(usual, names) for name, usual in kind.attributes.items()}
     free = {name: place for name, place in attributes.items() if place is not None and place not in taken}
     return ColumnPlaces(places, names, free)
@@ -222,9 +225,11 @@ def _place_of(names: tuple[str, ...], column: str | int, role: str, where: str) 
     """Position in a header, from 0, of a given column."""
     if isinstance(column, int):
         if not 1 <= column <= len(names):
-            found = f"column {column} for the {role} is not there"
+            found = f"column {column} for the {role} does not exist"
             refuse(DataError, where, found, f"1 to {len(names)}")
         return column - 1
     if column not in names:
-        raise DataError(f"{where}: no column {column!r} for the {role}.{nearest(column, names)}")
+        raise DataError(
+            f"{where}: there is no column {column!r} to read the {role} from.{nearest(column, names)}"
+        )
     return names.index(column)

@@ -1,7 +1,7 @@
 """Containers of files: folders, zips and single files.
 
-Nothing is ever unpacked to disk. A zip is refused as a whole if a member would leave its folder, is a link, is locked
-or swells absurdly. A member of a folder is refused if it is a link that leads out of the folder.
+Nothing is ever unpacked to disk. A zip is refused as a whole if a member would leave its folder, is a link, is
+encrypted or expands too much. A member of a folder is refused if it is a link that leads out of the folder.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _BROKEN: Final = (
     *(OSError, EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, RuntimeError),
     *(ValueError, KeyError, IndexError, OverflowError, MemoryError),
 )
-_DAMAGED, _UNREADABLE = "damaged or cut short", "cannot be read"
+_DAMAGED, _UNREADABLE = "the file is damaged or incomplete", "the file cannot be read"
 PACKED: Final[dict[str, Callable[[BinaryIO], object]]] = {
     ".gz": lambda raw: gzip.GzipFile(fileobj=raw),
     ".bz2": bz2.BZ2File,
@@ -42,7 +42,7 @@ PACKED: Final[dict[str, Callable[[BinaryIO], object]]] = {
 
 
 class Stream:
-    """Bytes of a member, read once, of bounded size."""
+    """Bytes of a member, read once, up to a limit."""
 
     def __init__(self, name: str, raw: BinaryIO, packed_bytes: int) -> None:
         self.name = name
@@ -54,14 +54,14 @@ class Stream:
         """Next bytes, at most ``size``; none at the end.
 
         Raises:
-            DataError: If the container is damaged, or expands absurdly.
+            DataError: If the container is damaged, or expands too much.
         """
         with raised_as(DataError, self.name, _DAMAGED, _BROKEN):
             chunk = self._raw.read(size)
         self._read += len(chunk)
         if self._read > self._allowed:
-            found = f"expands to more than {MOST_EXPANSION} times its packed size"
-            raise DataError(f"{self.name}: {found}; refused as a decompression bomb")
+            found = f"the file expands to more than {MOST_EXPANSION} times its packed size"
+            raise DataError(f"{self.name}: {found}. It may be a decompression bomb, so it is not read")
         return chunk
 
     def __enter__(self) -> Self:
@@ -108,7 +108,7 @@ def _opened(path: Path) -> Stream:
         # Looked at before it is opened: opening a pipe would wait for somebody to write into it.
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            refuse(DataError, str(path), "is no regular file", "a file, a folder or a zip")
+            refuse(DataError, str(path), "this is not a regular file", "a file, a folder or a zip")
         raw: BinaryIO = path.open("rb")
         unpack = PACKED.get(path.suffix.lower())
         if unpack is None:
@@ -143,7 +143,7 @@ def folder_container(path: Path) -> Container:
         with raised_as(DataError, place, _UNREADABLE, (OSError, RuntimeError)):
             inside = place.resolve(strict=True).is_relative_to(path.resolve())
         if not inside:
-            refuse(DataError, str(place), f"is a link that leads out of {path}", "files inside the folder")
+            refuse(DataError, str(place), f"is a link that leads out of {path}", "files inside this folder")
         return _opened(place)
 
     return Container(str(path), tuple(members[:MOST_MEMBERS]), opened, path)
@@ -151,7 +151,7 @@ def folder_container(path: Path) -> Container:
 
 def zip_container(path: Path, only: str | None = None) -> Container:
     """Container of a zip, or of one member."""
-    with raised_as(DataError, path, "no readable zip, or cut short", _BROKEN):
+    with raised_as(DataError, path, "this is not a readable zip, or it is incomplete", _BROKEN):
         archive = zipfile.ZipFile(path)
     try:
         entries = _checked_entries(archive.infolist(), str(path))
@@ -186,7 +186,7 @@ def _checked_entries(entries: list[zipfile.ZipInfo], name: str) -> dict[str, zip
         if entry.filename.endswith("/") or entry.filename.startswith("__MACOSX/"):
             continue
         if entry.filename in files:
-            refuse(DataError, name, f"member {entry.filename!r} is there twice", "different names")
+            refuse(DataError, name, f"member {entry.filename!r} occurs twice", "different names")
         files[entry.filename] = entry
     return files
 
@@ -204,7 +204,7 @@ def _check_entry(entry: zipfile.ZipInfo, name: str) -> None:
         refuse(DataError, name, f"{found} is encrypted", "zips without a password")
     if entry.file_size > max(FREE_BYTES, entry.compress_size * MOST_EXPANSION):
         found = f"{found} expands from {entry.compress_size:,} to {entry.file_size:,} bytes"
-        allowed = f"at most {MOST_EXPANSION} times; refused as a decompression bomb"
+        allowed = f"at most {MOST_EXPANSION} times as many, since more may be a decompression bomb"
         refuse(DataError, name, found, allowed)
 
 
@@ -231,7 +231,7 @@ def existing(source: str, known: Iterable[str] = ()) -> Path:
         if path.exists():
             return path
         if path.is_symlink():
-            raise DataError(f"{source}: is a link to {path.readlink()}, which is not there")
+            raise DataError(f"{source}: this is a link to {path.readlink()}, which does not exist")
         beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
     visible = [*known, *(name for name in beside if not name.startswith("."))]
     hint = nearest(path.name, visible) if visible else ""
@@ -246,7 +246,7 @@ def open_container(path: Path) -> Container:
         if path.is_dir():
             return folder_container(path)
         if not stat.S_ISREG(path.stat().st_mode):
-            refuse(DataError, str(path), "is no regular file", "a file, a folder or a zip")
+            refuse(DataError, str(path), "this is not a regular file", "a file, a folder or a zip")
         with path.open("rb") as raw:
             first = raw.read(4)
     if first in (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08") or path.suffix.lower() == ".zip":

@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, eq=False)
 class RawEvents:
-    """n events in any order, as codes into distinct ids."""
+    """n events in any order, with ids as numbers."""
 
     source: str
     """Source, for messages."""
@@ -53,7 +53,7 @@ class RawEvents:
 
 @dataclass(frozen=True, eq=False)
 class RowBlock:
-    """n rows of a file, with the problems of some."""
+    """n rows of a file, and problems of bad rows."""
 
     lines: Ints
     """(n,) line or row of each in the file, from 1."""
@@ -99,10 +99,10 @@ class Collector:
         return math.nextafter(values.LATEST * values.UNITS[self.unit or "ns"], 0.0)
 
     def take(self, name: str, block: RowBlock) -> None:
-        """Take a block's rows, and report those with problems.
+        """Take the rows of a block, and report bad rows.
 
         Raises:
-            DataError: At the first bad row of the file ``name``, unless bad rows are to be skipped.
+            DataError: At the first bad row of the file ``name``, unless bad rows are skipped.
         """
         found = {**block.problems, "user": block.users.problems, "item": block.items.problems}
         problems: dict[int, str] = {}
@@ -168,7 +168,8 @@ class Collector:
         if not self.rows:
             first = f"; the first of {self.skipped:,} bad rows: {self.bad_rows[0]}" if self.bad_rows else ""
             raise DataError(
-                f"{source}: no {self.kind.rows}; a {self.kind.table} needs at least one row of data{first}"
+                f"{source}: it has no {self.kind.rows}. A {self.kind.table} needs at least one row of "
+                f"data{first}"
             )
         user, item = np.empty(self.rows, np.int32), np.empty(self.rows, np.int32)
         time, value = np.empty(self.rows, np.float64), np.empty(self.rows, self.kind.value_type)
@@ -188,7 +189,7 @@ class Collector:
 def collected(read: Callable[[Collector], T], collector: Collector) -> tuple[Collector, values.Unit, T]:
     """Collector after reading, unit of times, and result of ``read``.
 
-    The source is read once more if a time turns out to be beyond the calendar, to name its row.
+    If a time is beyond the calendar, the source is read again to find its row.
     """
     found = read(collector)
     unit = collector.unit or collector.likely_unit()
@@ -201,8 +202,8 @@ def collected(read: Callable[[Collector], T], collector: Collector) -> tuple[Col
 def written_dates(source: str, time: Floats) -> Floats | None:
     """Seconds of dates such as 20150131, if times are dates.
 
-    As seconds such numbers would all lie within two weeks of August 1970, without any sign that they were misread.
-    A number of that size is a date by chance in one of twenty-five cases, so a majority of dates is no chance.
+    Read as seconds, such numbers would all lie within two weeks of August 1970, and nothing would show the mistake.
+    Only one number in twenty-five of that size is a date by chance, so a majority of dates is not chance.
 
     Raises:
         DataError: If most times are dates, but not all.
@@ -224,7 +225,7 @@ def written_dates(source: str, time: Floats) -> Floats | None:
             f"{fits.sum():,} times are dates such as {time[fits][0]:.0f}, but {(~fits).sum():,} are not, "
             f"such as {time[~fits][0]:.0f}"
         )
-        refuse(DataError, source, found, "one kind; time_unit='s' reads all as seconds")
+        refuse(DataError, source, found, "times of one kind. To read all times as seconds, set time_unit='s'")
     seconds: Floats = (first + day - 1) * 86_400.0
     return seconds
 
@@ -243,7 +244,7 @@ def assemble(
         users: Attributes of users, one row per ``id``; rows of users without events are kept only if
             ``min_user_events`` is 0.
         items: Attributes of items in the same form: ``id``, ``title``, ``genres``, ``year``, and ``release`` or
-            ``released`` where known (the latter counts only where the options ask for years).
+            ``released`` if known (``released`` is used only if the options ask for years).
 
     Raises:
         DataError: If nothing is left; the message says which step took the last event.
@@ -299,7 +300,7 @@ def selected(events: RawEvents, rows: Bools, step: str, source: RawEvents) -> Ra
         return events
     if not rows.any():
         raise DataError(
-            f"{events.source}: {step} leaves none of {len(source.user):,} events; {_range(source)}"
+            f"{events.source}: {step} removes all of its {len(source.user):,} events. {_range(source)}"
         )
     columns = {name: getattr(events, name)[rows] for name in ("user", "item", "time", "value")}
     return dataclasses.replace(events, **columns)
@@ -308,9 +309,9 @@ def selected(events: RawEvents, rows: Bools, step: str, source: RawEvents) -> Ra
 def _range(events: RawEvents) -> str:
     most_item, most_user = np.bincount(events.item).max(), np.bincount(events.user).max()
     return (
-        f"values run from {events.value.min():g} to {events.value.max():g}, "
+        f"Values run from {events.value.min():g} to {events.value.max():g}, "
         f"times from {_date(events.time.min())} to {_date(events.time.max())}, "
-        f"an item has up to {most_item:,} events, a user up to {most_user:,}"
+        f"and an item has up to {most_item:,} events, a user up to {most_user:,}"
     )
 
 

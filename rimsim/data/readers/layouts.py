@@ -215,7 +215,7 @@ def _known_members(container: Container) -> list[str]:
     """Sorted members, with the one that was asked for."""
     known, only = sorted(set(container.members)), container.only
     if only is not None and only not in known:
-        raise DataError(f"{container.name}: no member {only!r}.{nearest(only, known)}")
+        raise DataError(f"{container.name}: there is no file {only!r} in it.{nearest(only, known)}")
     return known
 
 
@@ -238,11 +238,14 @@ def _require_one(
     """Refuse a container with no or several tables."""
     name = container.name
     if not found:
-        seen = ", ".join(known[:8]) or "nothing"
-        refuse(DataError, name, f"no {what} in it; found {seen}", allowed)
+        seen = f", only {', '.join(known[:8])}" if known else ""
+        refuse(DataError, name, f"there is no {what} in it{seen}", allowed)
     if len(found) > 1:
         names = ", ".join(found[:8])
-        raise DataError(f"{name}: more than one {what} in it ({names}); say which, such as {name}/{found[0]}")
+        raise DataError(
+            f"{name}: it holds more than one {what} ({names}). Name the file to read, such as "
+            f"{name}/{found[0]}"
+        )
 
 
 def read_rows(

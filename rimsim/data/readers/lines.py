@@ -1,8 +1,9 @@
 """Blocks of lines, cut into fields and read by columns.
 
-Arrow cuts blocks of lines into texts and casts whole columns of them. It reports rows of another width. A block that
-is no text, or whose rows do not add up to its lines, is cut line by line. Fields that a cast refuses are read one by
-one by the reference in ``values``, which says what is wrong. So a bad row is named by its line and costs little.
+Arrow splits blocks of lines into fields and converts whole columns. It reports rows with another number of fields. A
+block that is not text, or whose rows and lines differ in number, is split line by line. Fields that Arrow cannot
+convert are read one by one by ``values``, which reports the problem. So a bad row is reported with its line and takes
+little time.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from rimsim.errors import ConfigError, DataError, refuse
 BLOCK_BYTES: Final = 8 * 2**20
 """Bytes read at a time; a reader holds a small multiple of it in memory."""
 LONGEST_LINE: Final = 2**20
-"""Bytes of a line; a longer one means that the file is no log."""
+"""Bytes of a line; a longer one means that the file is not a log."""
 
 # The longer marks first: the one of UTF-32 (little end) begins with the one of UTF-16.
 _MARKS: Final = (
@@ -88,7 +89,7 @@ class LineReader:
             codec = codecs.lookup(encoding or "utf-8")
             decoder = codec.incrementaldecoder()
         except (LookupError, TypeError, ValueError):
-            message = f"encoding is {encoding!r}; allowed: utf-8, latin-1, cp1252, utf-16, ..."
+            message = f"encoding is {encoding!r}. Expected utf-8, latin-1, cp1252, utf-16, ..."
             raise ConfigError(message) from None
         if codec.name in ("utf-8", "ascii"):
             yield chunk
@@ -101,7 +102,12 @@ class LineReader:
                 yield decoder.decode(chunk, final=done).encode()
             except (ValueError, LookupError, TypeError) as broken:
                 where = f"{self._stream.name}, after line {self.lines:,}"
-                refuse(DataError, where, f"not {codec.name} ({broken})", "one encoding")
+                refuse(
+                    DataError,
+                    where,
+                    f"the text is not {codec.name} ({broken})",
+                    "one encoding in the whole file",
+                )
             chunk = self._stream.read(BLOCK_BYTES)
 
     def __iter__(self) -> Iterator[Block]:
@@ -140,7 +146,9 @@ class LineReader:
     def _too_long(self, rest: bytes) -> None:
         line = self.lines + rest.count(b"\n") + 1
         where = f"{self._stream.name}, line {line:,}"
-        refuse(DataError, where, f"longer than {LONGEST_LINE:,} bytes", "text with a row a line")
+        refuse(
+            DataError, where, f"the line is longer than {LONGEST_LINE:,} bytes", "text with one row per line"
+        )
 
 
 def decoded(line: bytes) -> str:
@@ -149,11 +157,11 @@ def decoded(line: bytes) -> str:
         text = line.decode()
     except UnicodeDecodeError as broken:
         raise RowProblemError(
-            f"byte 0x{line[broken.start]:02x} at position {broken.start + 1} is not UTF-8; allowed: UTF-8, "
-            "or say the encoding: encoding='latin-1', or --encoding latin-1"
+            f"byte 0x{line[broken.start]:02x} at position {broken.start + 1} is not UTF-8. Save the file "
+            "as UTF-8, or name its encoding with encoding='latin-1' or --encoding latin-1"
         ) from None
     if "\0" in text:
-        raise RowProblemError("has a zero byte; allowed: text")
+        raise RowProblemError("the line has a zero byte. Expected text")
     return text
 
 
@@ -163,19 +171,22 @@ def fields_of(line: str, separator: str, *, quoted: bool) -> list[str]:
         return line.split(separator)
     delimiter = separator if len(separator) == 1 else "\x1f"
     if delimiter != separator and delimiter in line:
-        raise RowProblemError("has a unit separator (0x1f) beside quotes; allowed: text")
+        raise RowProblemError(
+            "the line has quotes and a unit separator (0x1f), which rimsim cannot read together. "
+            "Expected text without the character 0x1f"
+        )
     text = line.replace(separator, delimiter)
     try:
         return next(csv.reader([text], delimiter=delimiter, strict=True))
     except csv.Error as broken:
         if "end of data" in str(broken):
             raise RowProblemError(
-                "a quoted field does not end on its line; allowed: one row per line"
+                "a quoted field does not end on its line. Expected one row per line"
             ) from None
     try:
         return next(csv.reader([text], delimiter=delimiter))
     except csv.Error as broken:
-        raise RowProblemError(f"cannot be cut into fields ({broken})") from None
+        raise RowProblemError(f"the line cannot be split into fields ({broken})") from None
 
 
 _UNIT_SEPARATOR: Final = b"\x1f"
@@ -263,7 +274,7 @@ class Cutter:
         )
 
     def _cut_line_by_line(self, block: Block) -> CutBlock:
-        """Rows of a block that Arrow does not take."""
+        """Rows of a block that Arrow cannot read."""
         rows: dict[int, list[str]] = {}
         uncut: dict[int, str] = {}
         for place, line in enumerate(block.text.split(b"\n"), start=block.first_line):
@@ -287,7 +298,7 @@ class Cutter:
         )
 
     def _wrong_width(self, fields: int) -> str:
-        return f"has {fields} fields; allowed: {self._width}, as in the first line"
+        return f"the line has {fields} fields. Expected {self._width}, as in the first line"
 
 
 _PLAIN: Final = r"^\d+(\.\d*)?$"
@@ -324,7 +335,7 @@ def moments_of(texts: pa.Array, name: str) -> tuple[Floats, dict[int, str]]:
 def _read_again(
     texts: pa.Array, numbers: Floats, odd: Bools, read: Callable[[str], float]
 ) -> tuple[Floats, dict[int, str]]:
-    """Numbers, the odd ones read one by one, and problems."""
+    """Numbers of a column, and problems of bad fields."""
     problems: dict[int, str] = {}
     for row in np.flatnonzero(odd).tolist():
         try:

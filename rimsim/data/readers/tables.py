@@ -105,7 +105,7 @@ def read_delimited(stream: Stream, collector: Collector, roles: ColumnRoles, for
     if dialect is None or reader is None:
         if roles.kind is ANSWERS:
             return Reading("text")
-        raise DataError(f"{stream.name}: is empty; a log needs at least one row of data")
+        raise DataError(f"{stream.name}: the file is empty. A log needs at least one row of data")
     kind = f"text separated by {dialect.separator!r}"
     return Reading(kind, dialect.places.pairs(), dialect.times, lines.notes())
 
@@ -115,7 +115,7 @@ def sniff(first: bytes, where: str, roles: ColumnRoles, separator: str | None) -
 
     Raises:
         DataError: If the separator is unknown or a column is missing.
-        ConfigError: If the given separator is none.
+        ConfigError: If the given separator is not valid.
     """
     if separator is not None and (
         not isinstance(separator, str)
@@ -123,7 +123,7 @@ def sniff(first: bytes, where: str, roles: ColumnRoles, separator: str | None) -
         or separator in '"\r\n\0'
         or not separator.isascii()
     ):
-        raise ConfigError(f"separator is {separator!r}; allowed: one ASCII character, or '::'")
+        raise ConfigError(f"separator is {separator!r}. Expected one ASCII character, or '::'")
     candidates = (separator,) if separator else SEPARATORS
     try:
         text = decoded(first)
@@ -131,7 +131,9 @@ def sniff(first: bytes, where: str, roles: ColumnRoles, separator: str | None) -
     except RowProblemError as problem:
         raise DataError(f"{where}: {problem}") from None
     if text.lstrip().startswith(("{", "[")):
-        refuse(DataError, where, f"{short(text)} looks like JSON", "CSV, TSV, other separated text, Parquet")
+        refuse(
+            DataError, where, f"{short(text)} looks like JSON", "CSV, TSV, other separated text or Parquet"
+        )
     tried = [(candidate, [field.strip() for field in cut]) for candidate, cut in cuts]
     chosen, names = max(tried, key=lambda attempt: len(attempt[1]))
     _require_fields(len(names), text, where, roles, candidates)
@@ -141,7 +143,7 @@ def sniff(first: bytes, where: str, roles: ColumnRoles, separator: str | None) -
         chosen, names = min(tried, key=lambda attempt: (len(kind.missing(attempt[1])), -len(attempt[1])))
         if len(kind.missing(names)) == 3 and sum(map(holds_number, names)) >= 2:
             raise DataError(
-                f"{where}: {short(text)} looks like data, so there is no header; say which column is which by "
+                f"{where}: {short(text)} looks like data, so the file has no header. Give the columns by "
                 f"position, such as columns={kind.example}"
             )
     elif roles.positional():
@@ -159,7 +161,7 @@ def _require_fields(
         allowed = f"at least user, item and value, separated by {known}"
         refuse(DataError, where, f"{short(text)} has {found} fields", allowed)
     if found == 1:
-        allowed = f"{known}, or say which: separator='^', or --separator '^'"
+        allowed = f"{known}. For another, give separator='^' or --separator '^'"
         refuse(DataError, where, f"{short(text)} has no known separator", allowed)
 
 
@@ -173,7 +175,7 @@ def _is_data(names: list[str], roles: ColumnRoles) -> bool:
 
 
 def _kind_of(field: str) -> TimeKind | None:
-    """Kind of a time, or None if it is none."""
+    """Kind of a time, or None for another text."""
     if holds_number(field):
         return "number"
     try:
@@ -254,7 +256,7 @@ class _DelimitedReader:
 
 
 _BROKEN: Final = (pa.ArrowException, OSError, ValueError, RuntimeError, KeyError, MemoryError, OverflowError)
-_DAMAGED = "damaged or cut short"
+_DAMAGED = "the file is damaged or incomplete"
 
 BATCH_ROWS: Final = 2**18
 """Rows that are held at a time in addition to the events themselves."""
@@ -264,9 +266,9 @@ def opened(file: Path | BytesIO, name: str) -> pq.ParquetFile:
     """Parquet file of a name.
 
     Raises:
-        DataError: If it is no Parquet, or damaged.
+        DataError: If it is not Parquet, or damaged.
     """
-    with raised_as(DataError, name, "no readable Parquet", _BROKEN, 160):
+    with raised_as(DataError, name, "this is not a readable Parquet file", _BROKEN, 160):
         return pq.ParquetFile(file)
 
 
@@ -357,12 +359,12 @@ class _BatchReader:
         problems = {}
         for row in np.flatnonzero(~fits).tolist():
             shown = str(column[row]) if pa.types.is_timestamp(column.type) else str(column[row].as_py())
-            problems[row] = f"{self._labels[role]} is {short(shown)}; allowed: {allowed}"
+            problems[row] = f"{self._labels[role]} is {short(shown)}. Expected {allowed}"
         return numbers, problems
 
 
 def _value_kind(kind: pa.DataType) -> pa.DataType:
-    """Type of a column's values, which may be numbered words."""
+    """Type of a column's values, numbered words included."""
     return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
@@ -380,7 +382,7 @@ def _is_number(kind: pa.DataType) -> bool:
 
 
 def _floats(column: pa.Array) -> Floats:
-    """Numbers of a column; NaN where there is none."""
+    """Numbers of a column; NaN where a number is missing."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     return np.asarray(column.cast(pa.float64(), safe=False).fill_null(np.nan).to_numpy(zero_copy_only=False))

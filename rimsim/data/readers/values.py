@@ -1,7 +1,7 @@
 """Values of fields: numbers, moments, and ids of any type.
 
-The functions of a single field are the reference. The block reader is faster, and accepts a field only if they accept
-it with the same result. They read every other field, and say what is wrong with it.
+The functions for a single field define which values are valid. The block reader is faster, and accepts a field only if
+these functions would give the same result. They read all other fields, and report the problem.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def _present(text: str, name: str, allowed: str) -> str:
     """Text without outer spaces, if it is not missing."""
     word = text.strip()
     if word in MISSING:
-        raise RowProblemError(f"{name} is {short(word)}, a missing value; allowed: {allowed}")
+        raise RowProblemError(f"{name} is {short(word)}, a missing value. Expected {allowed}")
     return word
 
 
@@ -66,12 +66,12 @@ def number(text: str, name: str, largest: float, otherwise: str = "") -> float:
     """Finite number from 0 to ``largest``; ``otherwise`` ends the message."""
     word = _present(text, name, "a finite number of at least 0")
     if not _NUMBER.fullmatch(word):
-        raise RowProblemError(f"{name} is {short(word)}; allowed: a finite number of at least 0{otherwise}")
+        raise RowProblemError(f"{name} is {short(word)}. Expected a finite number of at least 0{otherwise}")
     value = float(word)
     if not math.isfinite(value) or value > largest:
-        raise RowProblemError(f"{name} is {short(word)}; allowed: finite numbers up to {largest:.7g}")
+        raise RowProblemError(f"{name} is {short(word)}. Expected finite numbers up to {largest:.7g}")
     if value < 0:
-        raise RowProblemError(f"{name} is {short(word)}, a negative number; allowed: numbers of at least 0")
+        raise RowProblemError(f"{name} is {short(word)}, a negative number. Expected numbers of at least 0")
     return value + 0.0  # -0 becomes 0
 
 
@@ -93,9 +93,9 @@ def moment(text: str, name: str) -> float:
         parsed = parsed.replace(tzinfo=dt.UTC) if parsed.tzinfo is None else parsed
         seconds = ((parsed - _EPOCH) // _MICROSECOND) / 1e6
     except (ValueError, OverflowError):
-        raise RowProblemError(f"{name} is {short(word)}; allowed: {allowed}") from None
+        raise RowProblemError(f"{name} is {short(word)}. Expected {allowed}") from None
     if not 0 <= seconds < LATEST:
-        raise RowProblemError(f"{name} is {short(word)}, before 1970; allowed: {allowed}")
+        raise RowProblemError(f"{name} is {short(word)}, before 1970. Expected {allowed}")
     return seconds
 
 
@@ -178,8 +178,8 @@ class Words:
 def canonical(ids: list[str]) -> Ids:
     """Ids as int64 if all are whole, else texts.
 
-    A whole number has no leading zeros, no plus and 64 bits. So ``7`` and ``07`` stay two ids, and a log has the same
-    ids in any container.
+    A whole number has no leading zeros, no plus sign and at most 64 bits. So ``7`` and ``07`` are different ids, and a
+    log has the same ids in any file format.
     """
     if all(_WHOLE.fullmatch(text) for text in ids):
         numbers = [int(text) for text in ids]

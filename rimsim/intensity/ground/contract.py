@@ -142,7 +142,7 @@ class Ground(FromHidden, Stored, GroundModel):
     def score_hidden(self, hidden: Hidden, now: Floats) -> torch.Tensor:
         """(n, M) float32 λ(x) / M."""
         if not self.n_items:
-            refuse(ModelError, self.kind, "no catalogue known", "score after a fit to a log")
+            refuse(ModelError, self.kind, "the items are not known yet", "a fit to a log before scoring")
         share = self.intensity_hidden(hidden, now) / self.n_items
         return share[:, None].expand(-1, self.n_items).contiguous()
 

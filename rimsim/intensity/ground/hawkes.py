@@ -203,7 +203,7 @@ class Hawkes(DecayedGround):
         require_targets(log, self.kind)
         terms = self.terms(log)
         if not len(terms.at_event):
-            refuse(ModelError, self.kind, "found no user with a second event", "at least one")
+            refuse(ModelError, self.kind, "found no user with a second event", "at least one such user")
         self._solve(terms)
         return super().fit_to(log, examples)
 

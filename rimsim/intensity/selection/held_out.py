@@ -92,7 +92,7 @@ class HeldOut:
     def precision(self, logits: NDArray[np.floating], k: int = 10) -> Floats:
         """Share (n,) of the k best unconsumed items that users took.
 
-        Where items tie for the last places, each of them has its share of these.
+        If items tie for the last places, each of them has its share of these.
         """
         left, last, k = self._last(logits, k)
         above, tied = left > last, left == last

@@ -142,7 +142,8 @@ def chosen(
 def for_all(held: HeldOut, parts: Parts) -> Floats:
     """(parts,) weights w ≥ 0 of largest likelihood of all taken items.
 
-    The law is softmax(Σ_i w_i·part_i) over unconsumed items, and each taken item counts alike. A part that is the same
+    The law is softmax(Σ_i w_i·part_i) over unconsumed items, and each taken item counts the same. A part that is the
+    same
     for all items, or without which the items are as likely, has weight 0.
     """
     units, spread, start = _in_units(parts)

@@ -83,7 +83,8 @@ class SequenceConfig:
         for name in ("burn", "update_steps_back"):
             if getattr(self, name) >= self.context:
                 raise ValueError(
-                    f"{name} is {getattr(self, name)}; allowed: less than context, which is {self.context}"
+                    f"{name} is {getattr(self, name)}. Expected a number below context, which is "
+                    f"{self.context}"
                 )
 
 

@@ -41,7 +41,9 @@ class TransformerConfig(SequenceConfig):
         """Keep an even number of hidden units per head."""
         super().__post_init__()
         if self.width % (2 * self.heads):
-            raise ValueError(f"width is {self.width}. It must be an even multiple of heads, {self.heads}")
+            raise ValueError(
+                f"width is {self.width}. Expected an even multiple of heads, which is {self.heads}"
+            )
 
 
 class _Layer(torch.nn.Module):

@@ -160,7 +160,7 @@ class BagConfig(SoftmaxConfig):
 class Bag(PersonalModel[BagConfig]):
     """``p(y|x) = softmax(W·Σ_{i ∈ x} E_i/√(n + 1) + b)`` with n items in x, λ(x) = 1.
 
-    Trained as a denoising autoencoder (Liang et al., WWW 2018) without hidden layers: a random 5 to 95 % of each user's
+    Trained as a denoising autoencoder (Liang et al., WWW 2018) without hidden layers: a random 5 to 95% of each user's
     items are read, and the softmax is fitted to the target events among the others. Events that are no targets are only
     ever read. On a large log each user is read at least once in a fit. b is κ log popularity + κ' log returning, and τ
     is in the tables. An update trains all three for a few steps.

@@ -44,8 +44,8 @@ class Broadcast:
         if config.per_round is not None:
             if config.per_round > len(log_user):
                 raise ConfigError(
-                    f"arrivals.per_round is {config.per_round} in a broadcast to {len(log_user)} users; "
-                    "allowed: at most as many, or null for all of them"
+                    f"arrivals.per_round is {config.per_round}, but only {len(log_user)} users can get a "
+                    "broadcast. Expected at most as many. Give null for all users"
                 )
             lot = rng.bits(so_far.seed, rng.Purpose.ARRIVALS, 3, number + 1, log_user)
             log_user = np.sort(log_user[np.argsort(lot, kind="stable")[: config.per_round]])

@@ -138,7 +138,7 @@ def _require_room(number: int, originals: int, clone: Ints, visit: Ints) -> None
     )
     for wrong, what, most in faults:
         if wrong:
-            raise MarketError(f"arrivals: found {what}; allowed: at most {most}")
+            raise MarketError(f"arrivals: found {what}. Expected at most {most}")
 
 
 @lru_cache(maxsize=4)

@@ -63,7 +63,7 @@ class ArrivalProcess(Protocol):
         """Arrivals of a round.
 
         Args:
-            number: The round, from 0. Where users are not kept, −1 asks for states of the past, on which the prices
+            number: The round, from 0. If users are not kept, −1 asks for states of the past, on which the prices
                 of round 0 are solved.
         """
 
@@ -103,14 +103,14 @@ def checked_schedule(
     past = LoggedPast.of(so_far.world.past) if past is None else past
     for wrong, what, allowed in _faults(schedule, number, so_far, past):
         if wrong:
-            raise MarketError(f"arrivals of round {number}: {what}; allowed: {allowed}")
+            raise MarketError(f"arrivals of round {number}: {what}. Expected {allowed}")
     return schedule
 
 
 def _faults(
     schedule: Schedule, number: int, so_far: RoundsSoFar, past: LoggedPast
 ) -> Iterator[tuple[bool, str, str]]:
-    """(wrong, found, allowed) of each check; each relies on those before."""
+    """Wrong, found and expected of each check, in order."""
     tick, slot, log_user, n_users = schedule.tick, schedule.slot, schedule.log_user, so_far.world.log.n_users
     arrivals = {len(column) for column in (tick, schedule.id, slot, schedule.session)}
     yield len(arrivals) > 1, f"columns of {sorted(arrivals)} arrivals", "columns of one length"
@@ -124,30 +124,30 @@ def _faults(
         wrong = column is not None and not kind.startswith("int")
         yield wrong, f"{name} of type {kind}", "whole numbers, int64"
     stranger = bool(np.any((log_user < 0) | (log_user >= n_users)))
-    yield stranger, "a slot of no user of the log", f"users from 0 to {n_users - 1}"
-    yield bool(np.any(logged < 0)), "a past of less than no event", "numbers of events from 0"
-    yield len(np.unique(schedule.user)) != len(schedule.user), "two slots of one user", "distinct users"
-    yield not len(tick), "no arrival at all", "at least one"
-    yield bool(np.any(tick[1:] < tick[:-1])), "arrivals out of clock order", "ascending ticks"
-    within = f"from its start, {schedule.start}, to its stop, {schedule.stop}"
+    yield stranger, "a slot whose user is not in the log", f"users from 0 to {n_users - 1}"
+    yield bool(np.any(logged < 0)), "a past with a negative number of events", "numbers of at least 0"
+    yield len(np.unique(schedule.user)) != len(schedule.user), "two slots for one user", "distinct users"
+    yield not len(tick), "there is no arrival", "at least one"
+    yield bool(np.any(tick[1:] < tick[:-1])), "arrivals are not in clock order", "ascending ticks"
+    within = f"ticks from the start, {schedule.start}, to the stop, {schedule.stop}"
     outside = not schedule.start <= tick[0] <= tick[-1] <= schedule.stop
     yield outside, f"ticks from {tick[:1]} to {tick[-1:]}", within
-    yield len(np.unique(schedule.id)) != len(tick), "two arrivals of one id", "distinct ids"
+    yield len(np.unique(schedule.id)) != len(tick), "two arrivals with the same id", "distinct ids"
     homeless = bool(np.any((slot < 0) | (slot >= len(schedule.user))))
-    yield homeless, "an arrival of no slot", f"slots from 0 to {len(schedule.user) - 1}"
+    yield homeless, "an arrival whose slot does not exist", f"slots from 0 to {len(schedule.user) - 1}"
     yield (
         schedule.earlier is None and bool(np.any(schedule.id >> VISIT_BITS != schedule.user[slot])),
-        "ids that are not those of a user's visits",
-        f"the user's number << {VISIT_BITS} | how often it came before, or how often that is in `earlier`",
+        "ids that are not ids of a user's visits",
+        f"user << {VISIT_BITS} | earlier visits of the user, as counted or as given in `earlier`",
     )
     if number >= 0:  # round −1 is of the past
         over = so_far.past[-1].schedule.stop if so_far.past else int(ticks(so_far.world.opening))
         yield (
             schedule.start < over - 1,  # seconds are rounded to ticks at both ends
             f"a start at tick {schedule.start}",
-            f"from {over}, where the {'round before ends' if so_far.past else 'market opens'}, in microseconds",
+            f"a start from {over} µs, when the {'round before ends' if so_far.past else 'market opens'}",
         )
-    yield not np.isfinite(schedule.shift).all(), "a past that is moved by no number", "finite shifts"
+    yield not np.isfinite(schedule.shift).all(), "a past whose shift is not finite", "finite shifts"
     length = past.length(log_user, schedule.logged)
     came = np.full(len(log_user), NEVER)
     came[slot[::-1]] = tick[::-1]  # the first visit of each is written last
@@ -155,5 +155,5 @@ def _faults(
     yield (
         bool(len(late)),
         f"a past that is moved beyond the visitor's first visit, for {len(late)} of {len(log_user)} slots",
-        "shifts by which it ends before",
+        "shifts with which each past ends before that visit",
     )

@@ -241,8 +241,9 @@ class HawkesArrivals:
         if fitted.branching * self._most >= 1:
             largest = -math.log(fitted.branching) / (1 - self._options.neutral)
             raise ConfigError(
-                f"arrivals.options.kappa is {self._options.kappa:g}: with a branching ratio of {fitted.branching:.2f} "
-                f"in the log, satisfied users would come ever more often; allowed: below {largest:.2g}"
+                f"arrivals.options.kappa is {self._options.kappa:g}, with which satisfied users would "
+                f"return more and more often (the log's branching ratio is {fitted.branching:.2f}). "
+                f"Expected a number below {largest:.2g}"
             )
         per_round = self._scenario.arrivals.per_round
         if per_round is None:
@@ -284,8 +285,9 @@ class HawkesArrivals:
         visit = running_count(slot)
         if number >> _ROUND_BITS or int(visit.max(initial=0)) >> (VISIT_BITS - _ROUND_BITS):
             raise MarketError(
-                f"arrivals of round {number}: {int(visit.max(initial=0)) + 1} visits of one user; allowed: at most "
-                f"{1 << (VISIT_BITS - _ROUND_BITS)} a round, and {1 << _ROUND_BITS} rounds"
+                f"arrivals of round {number}: one user has {int(visit.max(initial=0)) + 1} visits. "
+                f"Expected at most {1 << (VISIT_BITS - _ROUND_BITS)} visits per round, and "
+                f"{1 << _ROUND_BITS} rounds"
             )
         everyone = np.arange(world.past.n_users)
         before = (np.bincount(slots, minlength=len(everyone)) for slots, _ in earlier)

@@ -80,13 +80,15 @@ class Replay:
             rows = rows[: rounds * per_round]
         if len(rows) < rounds:
             raise DataError(
-                f"replay: {len(rows)} sessions start after the warm-up; allowed: at least one a round, here {rounds}"
+                f"replay: {len(rows)} sessions start after the warm-up. Expected at least one for each of "
+                f"the {rounds} rounds"
             )
         if per_round is None:
             return rows, np.linspace(0, len(rows), rounds + 1).round().astype(np.int64)
         if len(rows) <= (rounds - 1) * per_round:
             raise DataError(
-                f"replay: {len(rows)} sessions for {rounds} rounds of arrivals.per_round {per_round} leave a round "
-                f"without any; allowed: fewer rounds, or null, which shares the sessions out evenly"
+                f"replay: {len(rows)} sessions are too few for {rounds} rounds of {per_round} arrivals "
+                "each. Ask for fewer rounds, or set arrivals.per_round to null, which spreads the "
+                "sessions evenly"
             )
         return rows, np.minimum(np.arange(rounds + 1) * per_round, len(rows))

@@ -64,12 +64,12 @@ def make_consumer(scenario: ScenarioConfig) -> Consumer:
     capabilities = ConsumerCapabilities.of(consumer)
     if config.hidden.rho != 1 and not capabilities.needs_truth:
         raise ConfigError(
-            f"consumer.hidden: consumer.kind {config.kind!r} has no fitted truth. Choose a kind that has one, such as "
-            "intensity"
+            f"consumer.hidden: consumer.kind {config.kind!r} has no fitted truth. Choose a kind that has "
+            "a truth, such as intensity"
         )
     if config.dynamics != DynamicsConfig() and not capabilities.takes_dynamics:
         raise ConfigError(
-            f"consumer.dynamics with consumer.kind {config.kind!r}, which heeds none; allowed: intensity, logit or "
-            "cascade"
+            f"consumer.dynamics: consumer.kind {config.kind!r} ignores these options. Use the kind "
+            "intensity, logit or cascade, or leave dynamics out"
         )
     return consumer

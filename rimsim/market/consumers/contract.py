@@ -325,12 +325,12 @@ def response_of(consumer: Consumer, visits: SlateVisits, slates: Ints) -> Respon
     """Response of visits to slates (n, k), checked.
 
     Raises:
-        MarketError: If it is no response, or has wrong shapes, types or values.
+        MarketError: If it is not a response, or has wrong shapes, types or values.
     """
     response = consumer.respond(visits, slates)
     if not isinstance(response, Response):
         raise MarketError(
-            f"{type(consumer).__name__}.respond: found a {type(response).__name__}; allowed: a Response"
+            f"{type(consumer).__name__}.respond: found a {type(response).__name__}. Expected a Response"
         )
     consumed, probability, intensity = response.consumed, response.probability, response.intensity
     if (
@@ -341,17 +341,17 @@ def response_of(consumer: Consumer, visits: SlateVisits, slates: Ints) -> Respon
     ):
         raise MarketError(
             f"{type(consumer).__name__}.respond: found consumed {consumed.dtype} {consumed.shape}, "
-            f"probability {probability.dtype} {probability.shape}, intensity {intensity.dtype} {intensity.shape}; "
-            f"allowed: bool, float and float, and {slates.shape} for each, a number a position"
+            f"probability {probability.dtype} {probability.shape}, intensity {intensity.dtype} "
+            f"{intensity.shape}. Expected bool, float and float, each of shape {slates.shape}"
         )
     place = _first_wrong(slates, consumed, probability, intensity)
     if place >= 0:
         row, position = divmod(place, slates.shape[1])
         raise MarketError(
-            f"{type(consumer).__name__}.respond: found item {int(slates[row, position])} at position {position + 1} "
-            f"{'consumed' if consumed[row, position] else 'not consumed'} with probability "
-            f"{probability[row, position]} and intensity {intensity[row, position]}; allowed: items that are shown, "
-            "probabilities from 0 to 1, finite intensities from 0 up"
+            f"{type(consumer).__name__}.respond: found item {int(slates[row, position])} at position "
+            f"{position + 1} {'consumed' if consumed[row, position] else 'not consumed'} with probability "
+            f"{probability[row, position]} and intensity {intensity[row, position]}. Expected consumed "
+            "items to be shown, probabilities from 0 to 1, and finite intensities of at least 0"
         )
     return response
 
@@ -380,7 +380,7 @@ def organic_of(consumer: Consumer, visits: SlateVisits, n_items: int) -> Organic
         return organic
     name = f"{type(consumer).__name__}.organic"
     if not isinstance(organic, tuple) or len(organic) != len(Organic._fields):
-        raise MarketError(f"{name}: found a {type(organic).__name__}; allowed: an Organic, or NOTHING")
+        raise MarketError(f"{name}: found a {type(organic).__name__}. Expected an Organic, or NOTHING")
     row, tick, item = organic
     if not len(row) and not len(tick) and not len(item):
         return Organic(row, tick, item)
@@ -391,8 +391,9 @@ def organic_of(consumer: Consumer, visits: SlateVisits, n_items: int) -> Organic
         or not (tick >= visits.schedule.tick[row]).all()
     ):
         raise MarketError(
-            f"{name}: found {len(row)} rows, {len(tick)} ticks, {len(item)} items; allowed: as many of each, rows of "
-            f"the visits, items from 0 to {n_items - 1}, ticks not before the visit"
+            f"{name}: found {len(row)} rows, {len(tick)} ticks and {len(item)} items. Expected three "
+            f"arrays of one length, with rows of the visits, items from 0 to {n_items - 1} and no tick "
+            "before the visit"
         )
     return Organic(row, tick, item)
 
@@ -407,10 +408,10 @@ def true_intensity_of(consumer: Consumer, visits: SlateVisits, n_items: int) -> 
     shape = (len(visits), n_items)
     if not isinstance(found, torch.Tensor) or tuple(found.shape) != shape:
         what = f"a {type(found).__name__} of shape {tuple(np.shape(found))}"
-        raise MarketError(f"{name}: found {what}; allowed: a tensor of shape {shape}")
+        raise MarketError(f"{name}: found {what}. Expected a tensor of shape {shape}")
     if found.numel() and not (bool(found.amin() >= 0) and bool(found.amax() < np.inf)):
         raise MarketError(
-            f"{name}: found a number that is negative, infinite or none; allowed: finite ones from 0 up"
+            f"{name}: found a number that is negative, infinite or NaN. Expected finite numbers of at least 0"
         )
     return found
 
@@ -433,7 +434,7 @@ def relevant_items(consumer: Consumer, visits: SlateVisits, n_items: int) -> Flo
     found = np.asarray(counted(visits), np.float64)
     if found.shape != (len(visits),) or not ((found >= 0) & (found < np.inf)).all():
         raise MarketError(
-            f"{type(consumer).__name__}.relevant: found shape {found.shape}, or a number that is negative, infinite or "
-            f"none; allowed: ({len(visits)},) finite ones from 0 up"
+            f"{type(consumer).__name__}.relevant: found shape {found.shape}, or a number that is "
+            f"negative, infinite or NaN. Expected shape ({len(visits)},) and finite numbers of at least 0"
         )
     return found

@@ -35,8 +35,8 @@ def hidden_bias(config: HiddenConfig, events: Ints, met: Bools) -> Floats:
     chosen = np.flatnonzero({"all": np.ones_like(met), "new": ~met, "tail": long_tail(events)}[config.of])
     if len(chosen) < _LEAST:
         raise ConfigError(
-            f"consumer.hidden.of: {config.of!r} are {len(chosen)} items of this market. At least {_LEAST} are needed. "
-            "Choose all, or a scenario that releases items"
+            f"consumer.hidden.of: {config.of!r} selects only {len(chosen)} items of this market. Expected "
+            f"at least {_LEAST}. Choose all, or a scenario that releases items"
         )
     count = events[chosen] + 1.0
     popularity = np.log(count) - np.log(count).mean()

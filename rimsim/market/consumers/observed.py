@@ -122,7 +122,7 @@ class Observed:
 
     Raises:
         DataError: If the table cannot be read.
-        ConfigError: If a value is no probability, or the scenario multiplies intensities, of which there are none.
+        ConfigError: If a value is not a probability, or the scenario multiplies intensities, of which there are none.
     """
 
     needs_truth = False
@@ -130,16 +130,16 @@ class Observed:
     def __init__(self, options: ObservedOptions, scenario: ScenarioConfig) -> None:
         if scenario.consumer.attraction != 1:
             raise ConfigError(
-                f"consumer.attraction is {scenario.consumer.attraction:g}, but consumer.kind 'observed' has no "
-                "intensity to multiply; allowed: 1"
+                f"consumer.attraction is {scenario.consumer.attraction:g}, but consumer.kind 'observed' "
+                "has no intensity to multiply. Expected 1"
             )
         self._options = options
         self._table = _read(options.table, options.columns, _changed(options.table))
         largest = self._table.value.max()
         if options.value == "probability" and largest > 1:
             raise ConfigError(
-                f"consumer.options.value is 'probability', but {options.table} has a value of {largest:g}; allowed: "
-                "values from 0 to 1, or value: threshold"
+                f"consumer.options.value is 'probability', but {options.table} has a value of "
+                f"{largest:g}. Expected values from 0 to 1. Otherwise set value to threshold"
             )
         self._examination = examination(scenario.consumer.position_decay, scenario.slate)
 

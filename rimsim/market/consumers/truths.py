@@ -209,7 +209,8 @@ def truth_model(kind: str, gap: str, rank: int) -> IntensityModel:
     name = kind.partition("(")[0]
     if ":" not in name and not name.endswith(".py") and name not in names():
         raise ConfigError(
-            f"consumer.truth is {kind!r}.{nearest(kind, (AUTO, *names()))} Your own: file.py:factory."
+            f"consumer.truth is {kind!r}, which is not a truth.{nearest(kind, (AUTO, *names()))} For a "
+            "truth of your own, give file.py:factory."
         )
     mark = mark_and_ground(kind)[0]
     known = shipped().get(mark.partition("(")[0])
@@ -250,7 +251,7 @@ def fit_truth(
     silence = gap if isinstance(gap, str) else f"{gap}s"
     models = {name: truth_model(name, silence, rank) for name in (CANDIDATES if kind == AUTO else (kind,))}
     if not len(log):
-        raise ModelError("the truth is fitted to an empty log; allowed: at least one event")
+        raise ModelError("the truth cannot be fitted, because the log is empty. Expected at least one event")
     held = HeldOut.of(log, silence, 0)
     if held is None:
         models = dict(list(models.items())[:1])
@@ -342,7 +343,7 @@ def _slates(held: HeldOut, logits: Iterable[Float32s], gap: str) -> list[tuple[I
 def _agreement(slates: list[tuple[Ints, Worth]], share: Floats, size: Floats) -> float | None:
     """Agreement of a truth on settled pairs; None without any.
 
-    Later sessions settle a pair where its difference of precision is beyond its 95 % interval over users.
+    Later sessions settle a pair where its difference of precision is beyond its 95% interval over users.
     """
     seen = _DECAY ** np.arange(slates[0][0].shape[1])
     utility = []
@@ -385,4 +386,4 @@ def load_truth(folder: Path) -> Truth:
         bias = arrays["item_bias"].numpy()
         return Truth(report.kind, load(folder / "model", "cpu"), sizes, report, bias, users)
     except (OSError, ValueError, LookupError, TypeError, SafetensorError, ModelError) as error:
-        raise ModelError(f"{folder}: no truth there, or a damaged one ({error})") from error
+        raise ModelError(f"{folder}: there is no saved truth, or it is damaged ({error})") from error

@@ -104,7 +104,10 @@ def _about(split: LogSplit, config: BacktestConfig) -> dict[str, float]:
     k = math.ceil(config.item_share * split.n_known)
     if k >= split.n_known:
         refuse(
-            ConfigError, "item_share", f"{config.item_share} of {split.n_known} items is all of them", "less"
+            ConfigError,
+            "item_share",
+            f"{config.item_share} of {split.n_known} items is all of them",
+            "a smaller share",
         )
     return {
         "test_users": len(split.test.user),

@@ -107,8 +107,8 @@ class ExperimentOptions:
             found += [(one, learns, floor) for floor in floors if not (alone and floor == "split")]
         if not found:
             raise ConfigError(
-                "--design: item with --training diverted or --prices split; allowed: shared (arrivals have no arm "
-                "there)"
+                "--design item assigns no arrivals to arms, so --training diverted and --prices split "
+                "cannot be used. Set both to shared"
             )
         return tuple(dict.fromkeys(found))
 

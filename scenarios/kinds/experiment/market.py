@@ -62,7 +62,7 @@ def play_experiment(
 ) -> list[WorldRound]:
     """Rounds of a market on which two agents have arms.
 
-    Where training is diverted, the market is kept twice, in step: the same visitors, slates and consumptions, under two
+    If training is diverted, the market is kept twice, in step: the same visitors, slates and consumptions, under two
     models, each of which learns from its own arm and scores the states for its own agent.
     """
     actors = [make_agent(text) for text in agents]
@@ -114,8 +114,9 @@ class TwoArms:
         for agent in pacing:
             if tells and Capabilities.of(agent).moves_prices and not isinstance(agent, PacingAgent):
                 raise ConfigError(
-                    f"experiment: {agent.name!r} paces its delivery and cannot be told of another's; allowed: --prices "
-                    "split where arrivals have arms, or an agent with note_delivery (rim-feedback, entropic-dual)"
+                    f"experiment: {agent.name!r} adapts to its own deliveries and cannot learn of another "
+                    "agent's. Use --prices split with a design that assigns arrivals, or an agent with "
+                    "note_delivery (rim-feedback, entropic-dual)"
                 )
         self.order_free = not pacing
         self._one_by_one = bool(pacing) and tells

@@ -117,7 +117,9 @@ class ValidateConfig:
         require_known("truths: found {}", named, [AUTO, *names()])
         require_known("without: found {}", self.without, self.models)
         if len(self.chosen) < 2:
-            raise ConfigError(f"without: leaves only {list(self.chosen)} of the models. Keep at least two")
+            raise ConfigError(
+                f"without: only {list(self.chosen)} of the models would be left. Keep at least two models"
+            )
 
     @property
     def chosen(self) -> tuple[str, ...]:
@@ -171,7 +173,7 @@ def validate(
     log = usable_log(config.data, Needs(gap=duration_seconds(config.data.session_gap)), "validate", show)
     work = _Work(log, config, show)
     if config.slate >= log.n_items:
-        refuse(ConfigError, "slate", f"{config.slate} of {log.n_items} items", "fewer than all")
+        refuse(ConfigError, "slate", f"{config.slate} of {log.n_items} items", "fewer than all items")
     answers, quality, wanted = None, None, config.observed
     if wanted.table is not None:
         table = load_observed(wanted.table, columns=wanted.columns, value=wanted.value)
@@ -347,7 +349,7 @@ def _no_better(agreed: float | None, bars: Mapping[str, float | None]) -> bool:
 
 
 def _intervals(evidence: evidence_of.Evidence) -> pd.DataFrame:
-    """Table of means with 95 % intervals over users.
+    """Table of means with 95% intervals over users.
 
     A user's draws are averaged first, so that the n users are independent.
     """
@@ -364,7 +366,7 @@ def _intervals(evidence: evidence_of.Evidence) -> pd.DataFrame:
 def _pairs(evidence: evidence_of.Evidence) -> pd.DataFrame:
     """Table of pairs of models, the really better first.
 
-    ``difference`` is of real precision, with its paired 95 % interval over users; ``simulated`` is of utility.
+    ``difference`` is of real precision, with its paired 95% interval over users; ``simulated`` is of utility.
     """
     rows = []
     for truth, pair in product(evidence.utility, pairs_of(evidence.by_user())):

@@ -70,14 +70,14 @@ def held_answers(table: ObservedTable, log: EventLog, *, taken_at: float) -> Hel
     taken = known.value[kept] >= taken_at
     if not len(kept) or taken.all() or not taken.any():
         raise DataError(
-            f"{table.source}: found {len(kept):,} answers to items that users do not meet in the log, "
-            f"{taken.sum():,} of them with a value of at least {taken_at:g}; allowed: some with and some without"
+            f"{table.source}: {taken.sum():,} of {len(kept):,} usable answers have a value of at least "
+            f"{taken_at:g}. Expected some above and some below. Change --taken-at"
         )
     users, row = np.unique(known.user[kept], return_inverse=True)
     if len(users) < 2:
         raise DataError(
-            f"{table.source}: found answers of 1 user to items that it does not meet in the log; allowed: of at least "
-            "two, since answers of each are foretold from those of others"
+            f"{table.source}: only 1 user answered about items outside their log. Expected at least two "
+            "users, because the answers of each user are predicted from the answers of the others"
         )
     end = float(np.nextafter(log.time.max(), np.inf))
     now = np.full(len(users), np.inf)
@@ -105,7 +105,7 @@ class ObservedEvidence:
     probability: Floats  # (s, n) calibrated probabilities of a yes, each from other users' answers
 
     def table(self) -> pd.DataFrame:
-        """Table of means with 95 % intervals over users.
+        """Table of means with 95% intervals over users.
 
         ``decile_1_predicted`` and ``decile_1_taken`` are the mean probability and the share of yes of the tenth of the
         answers with the smallest probabilities; ``calibration_error`` is the mean distance of the two.
@@ -289,7 +289,7 @@ def answer_likelihoods(user: Ints, probability: Floats, taken: Bools, n_users: i
 
 
 def ratio_interval(total: Floats, count: Floats) -> Interval:
-    """Quotient of sums with its linearised 95 % interval."""
+    """Quotient of sums with its linearised 95% interval."""
     there = count > 0
     n, all_counts = int(there.sum()), float(count.sum())
     if not n:

@@ -146,7 +146,7 @@ QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)  # Quantiles in the tables
 def logged(cut: Cut, sessions: CountExamples) -> dict[str, float]:
     """Logged quantiles of session sizes and popularity, and genre shares.
 
-    The popularity of an item is its events in the past. Drawn sessions are smaller than others, since 30 % of their
+    The popularity of an item is its events in the past. Drawn sessions are smaller than others, since 30% of their
     users' events lie before them, so sizes are those of ``sessions``.
     """
     return _figures(cut, sessions.counts, _taken(cut))
@@ -218,7 +218,7 @@ def ks_distance(
 ) -> float:
     """Largest difference of two weighted distribution functions.
 
-    Without weights, all values count alike; NaN without any weight.
+    Without weights, all values count the same; NaN without any weight.
     """
     first = np.ones(len(one)) if weights is None else weights
     second = np.ones(len(other)) if other_weights is None else other_weights

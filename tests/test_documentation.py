@@ -1,0 +1,174 @@
+"""Code of the documentation: the Python blocks of each page run in order, as a reader runs them."""
+
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from kit import DOCS
+
+import rimsim
+from rimsim import config, scenarios
+from rimsim.config import override
+
+pytestmark = pytest.mark.skipif(not DOCS.is_dir(), reason="not a source checkout")
+
+ELSEWHERE = {
+    "data": "test_data_description.py: test_the_blocks_of_the_page_run_in_order",
+    "environment": "test_envs.py: test_the_blocks_of_the_page_run_and_give_what_it_says",
+    "learning": "test_envs.py: test_the_blocks_of_the_page_run_and_give_what_it_says",
+    "tracking": "test_export.py: test_every_tag_is_documented_and_documented_lines_run",
+    "tutorial": "../benchmarks/follow_tutorial.py: follow",  # make tutorial
+}
+"""Page → the test that runs its blocks and checks their results."""
+NEEDS = {"experiments": "cluster_experiments", "exports": "minari"}
+"""Page → package of an extra, with which ``make formats`` runs it."""
+SHORTER = {
+    "backtest": {'("gru-hp", "gru"), seeds=(0, 1, 2)': '("popularity", "hp"), seeds=(0,), beta=(), cap=()'},
+    "validity": {
+        '"bag", "popularity", "random")': '"popularity", "random"), truths=("factors",), rank=1, draws=1'
+    },
+    "intensities": {
+        "min_item_events=30": "min_item_events=120",
+        "(3, 848)": "(3, 92)",
+        "events=500": "events=50",
+    },
+    "study": {"min_item_events=30": "min_item_events=120"},
+}
+"""Page → texts of its blocks, and what a test has in their place, to take seconds."""
+SMALL = {
+    "rounds": 2,
+    "data.min_item_events": 120,
+    "arrivals.per_round": 40,
+    "platform.model": "popularity-hp",
+    "consumer.truth": "factors",
+    "consumer.rank": 1,
+}
+"""Settings of the built-in scenarios in these tests."""
+
+
+def _page(name):
+    return (DOCS.parent if name == "README" else DOCS) / f"{name}.md"
+
+
+def _blocks(name):
+    """Python blocks of a page."""
+    return re.findall(r"```python\n(.*?)```", _page(name).read_text(encoding="utf-8"), re.DOTALL)
+
+
+PAGES = sorted(path.stem for path in [*DOCS.glob("*.md"), DOCS.parent / "README.md"] if _blocks(path.stem))
+
+
+def _small_run():
+    rimsim.compare(agents=["relevance", "rim-feedback"], seeds=2, workers=1, out="runs/guarantee")
+
+
+def _small_log():
+    rimsim.data.write(rimsim.load(min_item_events=120), "my_log.csv")
+
+
+def _small_sweep():
+    grid = {"exposure.beta": [0.0, 0.5]}
+    rimsim.sweep(grid=grid, agents=["relevance"], rounds=1, seeds=1, workers=1, out="runs/mine")
+
+
+def _exports():
+    agent = "epsilon-greedy(epsilon=0.5)"
+    run = rimsim.compare(agents=[agent], rounds=1, seeds=1, frozen=[], workers=1, out="run")
+    scenarios.export(run.folder, "obp", agent=agent, out="obp.npz")
+    scenarios.export(run.folder, "minari", agent=agent, out="sets")
+
+
+def _known_answers():
+    """Tables of KuaiRec's columns: four users have answered all of six items."""
+    folder = Path("KuaiRec/data")
+    folder.mkdir(parents=True)
+    user, item = (part.ravel() for part in np.meshgrid(np.arange(4), np.arange(6), indexing="ij"))
+    columns = {"user_id": user, "video_id": item, "timestamp": 1e9 + 60.0 * np.arange(24)}
+    table = pd.DataFrame(columns).assign(watch_ratio=1.5 + item % 2)
+    for name in ("small_matrix", "big_matrix"):
+        table.to_csv(folder / f"{name}.csv", index=False)
+
+
+BEFORE = {
+    "exports": _exports,
+    "market": _known_answers,
+    "report": _small_run,
+    "study": _small_sweep,
+    "tables": _small_run,
+    "your-own": _small_log,
+}
+"""Page → what a reader has made by its commands before its Python."""
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """An empty folder, where built-in scenarios are small and files are modules."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    for module in ("rimsim.scenarios.study.plan", "rimsim.envs.market"):
+        monkeypatch.setattr(
+            f"{module}.find_scenario", lambda name: override(config.find_scenario(name), SMALL)
+        )
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        if name.startswith("my_"):
+            del sys.modules[name]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page not in ELSEWHERE])
+def test_the_python_of_a_page_runs(page, small):
+    """Its blocks run one after the other; a block whose first line is a file's name runs as that file."""
+    if page in NEEDS:
+        pytest.importorskip(NEEDS[page])
+    names = {}
+    BEFORE.get(page, lambda: None)()
+    blocks = _blocks(page)
+    for text, shorter in SHORTER.get(page, {}).items():
+        assert any(text in block for block in blocks), text
+        blocks = [block.replace(text, shorter) for block in blocks]
+    for block in blocks:
+        file = re.match(r"# (\w+\.py)\n", block)
+        if file is None:
+            exec(compile(block, f"{page}.md", "exec"), names)  # noqa: S102  # our own page
+            continue
+        (small / file[1]).write_text(block, encoding="utf-8")
+        if not file[1].startswith("test_"):  # pytest's files: tests/test_plugs.py
+            runpy.run_path(str(small / file[1]))
+
+
+def test_pages_that_other_tests_run_are_named_there():
+    """Each has its test; the files of pytest that pages show are run with the plugs that they test."""
+    assert set(ELSEWHERE) | set(NEEDS) | set(SHORTER) | set(BEFORE) <= set(PAGES)
+    tests = Path(__file__).parent
+    for page, place in ELSEWHERE.items():
+        file, _, function = place.partition(": ")
+        text = (tests / file).read_text(encoding="utf-8")
+        assert f"def {function}(" in text
+        assert f"{page}.md" in text
+    assert "make tutorial" in (DOCS.parent / ".ci" / "run").read_text(encoding="utf-8")
+    text = "".join(block for page in PAGES if page != "tutorial" for block in _blocks(page))
+    plugs = (tests / "test_plugs.py").read_text(encoding="utf-8")
+    assert [file for file in re.findall(r"# (test_\w+\.py)\n", text) if f'"{file}"' not in plugs] == []
+
+
+def test_the_notebook_goes_from_a_table_to_a_report(tmp_path):
+    """Fewer than 15 cells run in a kernel of their own; tables, a picture and the page are values of cells."""
+    nbformat, nbclient = (pytest.importorskip(name) for name in ("nbformat", "nbclient"))
+    place = DOCS.parent / "examples" / "notebook.ipynb"
+    notebook = nbformat.read(place, as_version=4)
+    assert len(notebook.cells) < 15
+    assert not any(cell.get("outputs") for cell in notebook.cells)
+    where = {"metadata": {"path": str(tmp_path)}}
+    nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3", resources=where).execute()
+    shown = [output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", ())]
+    tables = "".join(data.get("text/html", "") for data in shown)
+    assert tables.count("<table") >= 4
+    assert "<caption>closed-loop: round 2" in tables
+    assert sum("image/png" in data for data in shown) == 1
+    (page,) = tmp_path.glob("runs/*/report.html")
+    assert page.relative_to(tmp_path).as_posix() in tables
