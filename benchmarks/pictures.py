@@ -282,7 +282,7 @@ def retraining(runs: Path) -> Figure:
 def two_sides(runs: Path) -> Figure:
     """Providers, users and items by round."""
     rounds = load_run(runs / "two-sides" / "factors-bag-visits").rounds
-    looks = charts.styles(["relevance", "rim-dual", "rim-feedback", "random"])
+    looks = charts.styles(["relevance", "rim-dual", "rim-feedback"])
     names = {name: (name, look.colour) for name, look in looks.items()}
     figure = charts.frame(
         "Half of the providers leave under relevance, none under rim-feedback",
@@ -292,7 +292,7 @@ def two_sides(runs: Path) -> Figure:
     for ax, metric, unit in zip(
         figure.subplots(1, 3),
         ("providers_alive", "user_welfare", "items_sold"),
-        ("%", "consumptions per round", "%"),
+        ("%", "per round", "%"),
         strict=True,
     ):
         curves(ax, rounds, metric, names, 100 if unit == "%" else 1)
