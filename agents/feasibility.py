@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 Why: TypeAlias = Literal["positions", "caps", "release", "consumed"]
 _ROUNDING = 1e-6
+_PARTS = 1e-5  # rounding of a sum over all items, relative to it: β = 1 asks for all positions, not for more
 _NAMED = 5
 _REASONS = {
     "positions": "there are too few positions",
@@ -122,7 +123,7 @@ def _of_items(
     in_time = best * _after(view, released)
     reachable = in_time * seen.chance
     there = view.arrivals * seen.filled if positions is None else positions
-    if required.sum() > there + _ROUNDING:
+    if required.sum() > there * (1.0 + _PARTS):
         yield Undeliverable(
             "positions", tuple(np.flatnonzero(required > 0).tolist()), float(required.sum()), there
         )

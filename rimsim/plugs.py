@@ -6,7 +6,6 @@ A place is ``module:Name`` or ``path/to/file.py:Name``.
 from __future__ import annotations
 
 import ast
-import copy
 import dataclasses
 import importlib
 import importlib.util
@@ -18,7 +17,6 @@ import textwrap
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import CodeType
@@ -31,6 +29,7 @@ from rimsim.config.reading import finding
 from rimsim.config.records import ScenarioConfig
 from rimsim.entry_points import place_of, places
 from rimsim.errors import ConfigError, ModelError, RimsimError, nearest, nearest_file, one_line, refuse
+from rimsim.session import SESSION, session_object
 
 _GROUPS = {
     "agent": "agents",
@@ -217,29 +216,6 @@ def _unfit(error: ValidationError, name: str, origin: str) -> ConfigError:
     return ConfigError(finding(first, f"{origin}: option {field!r}"))
 
 
-SESSION = "session:"
-"""Beginning of the places of objects and classes of this Python session."""
-_OBJECTS: dict[str, Any] = {}
-
-
-def session_places(given: object, *, copied: bool = True) -> list[str]:
-    """Places of objects and classes; texts stay as they are.
-
-    ``given`` is a text, an object, or a sequence of them. With ``copied``, each use of an object gets its own copy.
-    """
-    texts: list[str] = []
-    for one in given if isinstance(given, list | tuple) else [given]:
-        if isinstance(one, str):
-            texts.append(one)
-            continue
-        named = getattr(one, "name", None)
-        name = named if isinstance(named, str) else getattr(one, "__name__", type(one).__name__)
-        alike = sum(text.startswith(f"{SESSION}{name}") for text in texts)
-        texts.append(f"{SESSION}{name}{f'-{alike + 1}' * bool(alike)}")
-        _OBJECTS[texts[-1]] = partial(copy.deepcopy, one) if copied and not callable(one) else one
-    return texts
-
-
 def imported(where: str, kind: str, of: type | None = None) -> Any:
     """Object at a place, perhaps an instance of a class.
 
@@ -251,10 +227,10 @@ def imported(where: str, kind: str, of: type | None = None) -> Any:
     """
     place, _, name = where.rpartition(":")
     if where.startswith(SESSION):
-        if where not in _OBJECTS or not isinstance(_OBJECTS[where], of or object):
-            allowed = "an agent or a Measure that this Python session gave, or its file.py:Name"
+        if not isinstance(given := session_object(where), of or object) or given is None:
+            allowed = "an agent, a model or a Measure that this Python session gave, or its file.py:Name"
             refuse(ConfigError, f"{kind} {where!r}", "this process has no such object", allowed)
-        return _OBJECTS[where]
+        return given
     if place.endswith(".py") and not Path(place).is_file():
         raise ConfigError(f"{kind} {where!r}: there is no file {place!r}.{nearest_file(Path(place))}")
     try:

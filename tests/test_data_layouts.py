@@ -127,7 +127,7 @@ def test_the_stray_user_of_a_common_copy_of_100k_is_left_out(tmp_path):
     stray = SMALL_100K | {"u.data": b"0\t50\t5\t881250949\n" + SMALL_100K["u.data"]}
     log = load(_folder(tmp_path / "ml", stray))
     _check(log)
-    assert "left out 1 rows of user 0" in log.report.text()
+    assert "left out 1 row of user 0" in log.report.text()
     (tmp_path / "own.csv").write_text("user,item,time\n0,1,5\n1,1,6\n")
     assert load(tmp_path / "own.csv").users["id"].tolist() == [0, 1]
 
@@ -514,7 +514,7 @@ def test_a_bad_row_is_named_by_its_line_or_skipped_and_counted(tmp_path, row):
         refused(DataError, rf"log.csv, line {place + 2}: {BAD_ROWS[row]}", load, path)
         log = load(path, skip_bad_rows=True)
         assert (len(log), log.report.skipped, log.report.bad_rows[0].line) == (300, 1, place + 2)
-        assert "1 bad rows skipped" in log.report.text()
+        assert "1 bad row skipped" in log.report.text()
         assert log.users["id"].tolist() == [1]
 
 

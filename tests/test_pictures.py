@@ -153,6 +153,26 @@ def _rounds(values, metric="utility"):
     return pd.DataFrame(rows)
 
 
+def test_letters_that_no_font_has_are_told_once_and_plainly(tmp_path, monkeypatch):
+    """A title in Japanese brings one line with the path, a page none; another installed font is used (F14)."""
+
+    def plot(name, title):
+        return Plot(name, lambda: charts.frame(title, "A caption.\nTwo lines.", 1.0))
+
+    monkeypatch.setattr(charts, "_FALLBACKS", ())
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        charts.draw([plot("titled", "本と本 and more"), plot("plain", "No such letter")], tmp_path)
+        assert "本" in charts.svg(plot("titled", "本と本 and more"))
+    (one,) = told
+    assert str(one.message).startswith("no installed font has 'と本'; such letters are boxes. Install")
+    assert one.filename == str(tmp_path / "titled.png")
+    monkeypatch.setattr(charts, "_FALLBACKS", ("No Such Font", "STIXGeneral"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        charts.draw([plot("other", "ᶁ is in STIX alone")], tmp_path)
+
+
 @pytest.fixture(scope="module")
 def figures(market):
     """Figures of the market by the functions that draw them."""

@@ -1,20 +1,25 @@
 """Slips and damaged files: each is mended, refused by name with a remedy, or told in a note."""
 
+import dataclasses
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 from kit import cases, refused
 from small_markets import small_run, small_scenario, stopped_after_a_round
 
+from rimsim import data
+from rimsim.config import ArrivalsConfig, ConsumerConfig, ExposureConfig, ReleasesConfig
 from rimsim.config.reading import find_scenario
-from rimsim.errors import ArmsError, ConfigError, RunFolderError
+from rimsim.errors import ArmsError, ConfigError, DataError, RunFolderError
 from rimsim.intensity.cache import kept
 from rimsim.scenarios import load_run
 from rimsim.scenarios.runs import job
 from rimsim.scenarios.runs.status import digest
 from rimsim.scenarios.runs.store import folder_for, read_arrays
 from rimsim.scenarios.study.compare import resume
+from rimsim.scenarios.study.notes import notes_of
 
 
 # -- damaged folders --------------------------------------------------------------------------------------------------
@@ -50,7 +55,7 @@ def _cut(path):
     (
         "state/relevance-0/round-0001/model/model.json",
         _cut,
-        "the state of the arm cannot be read: .*no saved",
+        "the state of the arm cannot be read: .*model",
     ),
     ("ledger/relevance-0-000.parquet", _cut, "cannot be read as a table"),
     ("ledger/relevance-0-000.parquet", lambda path: path.unlink(), "is missing"),
@@ -151,3 +156,150 @@ def test_an_empty_scenario_is_refused(tmp_path, text):
     path = tmp_path / "mine.yaml"
     path.write_text(text)
     refused(ConfigError, r"mine\.yaml: holds nothing. Write at least one field", find_scenario, str(path))
+
+
+# -- logs -------------------------------------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def events():
+    """2,500 events over a year, most of few of 150 items, as a table."""
+    draw = np.random.default_rng(0)
+    share = 1 / np.arange(1, 151) ** 0.8
+    table = {"user": draw.integers(0, 150, 2500), "item": draw.choice(150, 2500, p=share / share.sum())}
+    table["time"] = 1.5e9 + np.sort(draw.integers(0, 365 * 86_400, 2500))
+    return pd.DataFrame(table).drop_duplicates(["user", "item"])
+
+
+def _moved(events, time):
+    return events.assign(time=[time, *events["time"][1:]])
+
+
+@cases(
+    "change least said",
+    (
+        lambda events: events,
+        30,
+        r"min_item_events=30 leaves \d+ of 1\d\d items .*lower data.min_item_events: .* keeps",
+    ),
+    (
+        lambda events: pd.concat([events] * 5),
+        1,
+        r"events \(80%\) repeat another in all columns.* remove the copies",
+    ),
+    (
+        lambda events: _moved(events, 0),
+        1,
+        r"1 event, of 1970-01-01, 47.\d years before .* set data.start=2017-07-",
+    ),
+    (
+        lambda events: _moved(events, 4e9),
+        1,
+        r"1 event, of 2096-10-02, 78.\d years after .* set data.stop=2018-07-",
+    ),
+)
+def test_a_log_that_looks_mistaken_is_warned_of(events, tmp_path, change, least, said):
+    """The warning has a remedy, and stands wherever the log is described."""
+    path = tmp_path / "log.csv"
+    change(events).to_csv(path, index=False)
+    described = data.check(path, min_item_events=least)
+    (warning,) = described.log.report.warnings
+    assert pd.Series([warning]).str.contains(said).all(), warning
+    assert f"warning: {warning}" in described.text()
+
+
+def test_a_log_without_signs_of_mistakes_is_not_warned_of(events, tmp_path):
+    """Nor is the embedded one, whatever its threshold."""
+    path = tmp_path / "log.csv"
+    events.to_csv(path, index=False)
+    assert data.load(path).report.warnings == ()
+    assert data.load(min_item_events=120).report.warnings == ()
+
+
+def test_the_remedy_of_a_small_catalogue_keeps_what_it_says(events, tmp_path):
+    """The check of a log and a run of it name the same threshold."""
+    path = tmp_path / "log.csv"
+    events.to_csv(path, index=False)
+    (warning,) = data.load(path, min_item_events=30).report.warnings
+    remedy = warning.rpartition(": ")[2]
+    assert remedy in data.check(path).text()
+    least, kept_items = (int(word) for word in remedy.removeprefix("min_item_events=").split(" keeps "))
+    assert data.load(path, min_item_events=least).n_items == kept_items
+
+
+def test_times_in_two_units_are_refused(events, tmp_path):
+    """Half a log would else lie in January 1970."""
+    path = tmp_path / "log.csv"
+    time = events["time"].to_numpy() * np.where(np.arange(len(events)) % 2, 1000, 1)
+    events.assign(time=time).to_csv(path, index=False)
+    refused(
+        DataError, "times fit m?s since 1970, .* fit m?s. Write all times in one unit, or", data.load, path
+    )
+    assert data.load(path, time_unit="ms").report.time_unit == "ms"
+
+
+def test_a_bad_row_comes_with_the_option_that_skips_it(tmp_path):
+    """The option is named as a command and as a setting."""
+    path = tmp_path / "log.csv"
+    path.write_text("user,item,time\n1,2,3\n,3,4\n")
+    refused(DataError, r"line 3: .*set skip_bad_rows \(--skip-bad-rows\)", data.load, path)
+
+
+# -- settings that do not do what they seem to ------------------------------------------------------------------------
+@cases(
+    "changes said",
+    (
+        {"consumer": ConsumerConfig(delay="60d")},
+        "consumer.delay=60d is no shorter than all rounds .* Shorten it",
+    ),
+    (
+        {"releases": ReleasesConfig(share=0.3, first_round=5, last_round=9)},
+        r"\d+ items are released after the last round .* set releases.last_round below 2",
+    ),
+    ({"exposure": ExposureConfig(forecast=1e-6)}, r"nothing is guaranteed .*exposure.forecast=1e-06"),
+    ({"exposure": ExposureConfig(beta=0)}, r"nothing is guaranteed .*exposure.beta=0"),
+    ({"exposure": ExposureConfig(per="1d")}, "exposure.per=1d is shorter than a round of 7 days"),
+    ({"exposure": ExposureConfig(per="10d")}, "exposure.per=10d is no multiple of a round of 7 days"),
+    ({"exposure": ExposureConfig(beta=1)}, "the guarantees take up all positions .* Lower exposure.beta"),
+    ({"exposure": ExposureConfig(each=500)}, "all items cannot be delivered in full: asked for .* at most"),
+)
+def test_a_setting_that_does_not_do_what_it_seems_to_is_noted(changes, said):
+    """Before the run, with a remedy; one line each."""
+    notes = notes_of(small_scenario(rounds=2, **changes))
+    assert len(notes) == 1 + ("each=500" in str(changes) or ExposureConfig(each=500) in changes.values())
+    assert pd.Series(notes).str.contains(said).sum() == 1, notes
+
+
+@cases(
+    "changes",
+    ({},),
+    ({"exposure": ExposureConfig(per="14d")},),
+    ({"consumer": ConsumerConfig(delay="2d")},),
+    ({"arrivals": ArrivalsConfig(kind="replay", per_round=80, warmup_share=0.9)},),
+)
+def test_a_usual_setting_has_no_note(changes):
+    """A note on everything would be read by nobody."""
+    if "arrivals" in changes:
+        changes = changes | {"consumer": ConsumerConfig(kind="replay")}
+    assert notes_of(small_scenario(**changes)) == []
+
+
+def test_notes_stand_in_the_summary_and_the_report(tmp_path):
+    """A run is read when its first lines on the terminal have long been gone."""
+    config = small_scenario(rounds=2, exposure=ExposureConfig(per="10d"))
+    run = small_run(tmp_path / "run", ("random",), config)
+    note = "note: exposure.per=10d is no multiple of a round of 7 days: its periods differ in their rounds"
+    assert note in run.report().cautions
+    assert note in " ".join(run.summary().split())
+    assert "exposure.per=10d is no multiple" in run._repr_html_()
+
+
+def test_a_log_to_which_nobody_comes_back_is_said_to_tell_nothing_of_its_truth(tmp_path, events):
+    """Each run says how far its truth agrees with the log, or why nothing is known of it."""
+    path = tmp_path / "log.csv"
+    events[events["user"] < 60].assign(time=lambda rows: 1.5e9 + rows["user"] * 10_000 + rows["item"]).to_csv(
+        path, index=False
+    )
+    config = small_scenario(rounds=1)
+    log = dataclasses.replace(config.data, source=str(path), min_item_events=1, session_gap="1d")
+    run = small_run(tmp_path / "run", ("random",), dataclasses.replace(config, data=log))
+    said = "warning: nothing is known of the truth `factors` on this log: too few users come back"
+    assert any(note.startswith(said) for note in run.report().cautions), run.report().cautions

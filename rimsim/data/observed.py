@@ -204,7 +204,9 @@ def load_observed(
                 return _read_matrix(stream, collector)
 
         unit = layout.unit if columns is None else None
-        collector, unit_found, reading = collected(read, Collector(ANSWERS, unit, largest_value=largest))
+        collector, unit_found, reading = collected(
+            read, Collector(ANSWERS, unit, largest_value=largest), source
+        )
         answers = collector.events(container.label(member), "s" if reading.times == "iso" else unit_found)
     finally:
         container.close()

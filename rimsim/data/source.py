@@ -8,6 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final, Literal, TypedDict, Unpack
 
+import numpy as np
+
 from rimsim.config import LogOptions
 from rimsim.config.reading import record_from
 from rimsim.data.downloads import catalogue, data_folder, downloaded
@@ -19,8 +21,9 @@ from rimsim.data.readers.events import Collector, assemble, collected, selected,
 from rimsim.data.readers.layouts import find_log, read_rows
 from rimsim.data.readers.tables import TextForm
 from rimsim.data.readers.values import UNITS, Unit
+from rimsim.data.suspicions import suspicions_of
 from rimsim.entry_points import places
-from rimsim.errors import ConfigError, DataError, nearest
+from rimsim.errors import ConfigError, DataError, many, nearest
 from rimsim.plugs import imported
 
 EMBEDDED: Final = "ml-latest-small"
@@ -118,6 +121,7 @@ def _read(
         collector, unit_found, reading = collected(
             lambda collector: read_rows(container, layout.events, collector, roles, form),
             Collector(roles.kind, unit, skip_bad_rows=options.skip_bad_rows),
+            name,
         )
         users, item_table = read_tables(container, layout, collector, items)
     finally:
@@ -130,7 +134,7 @@ def _read(
     if layout.name == "MovieLens 100K" and (strangers := events.user_ids[events.user] == 0).any():
         # A copy of u.data that is passed around has three more rows, of a user 0 that MovieLens never had.
         notes += (
-            f"{container.label(layout.events)}: left out {strangers.sum()} rows of user 0, not of MovieLens",
+            f"{container.label(layout.events)}: left out {many(sum(strangers), 'row')} of user 0, not of MovieLens",
         )
         events = selected(events, ~strangers, "leaving out user 0", events)
     report = ReadReport(
@@ -144,7 +148,11 @@ def _read(
         backwards=collector.backwards,
         notes=notes,
     )
-    return dataclasses.replace(assemble(events, options, users, item_table), report=report)
+    log = assemble(events, options, users, item_table)
+    if name != EMBEDDED:  # few of its items are known well, which its scenarios take into account
+        before = np.bincount(events.item)
+        report = dataclasses.replace(report, warnings=suspicions_of(log, before, options.min_item_events))
+    return dataclasses.replace(log, report=report)
 
 
 def container_of(name: str) -> containers.Container:

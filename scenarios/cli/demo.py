@@ -119,7 +119,7 @@ def _replayed(folder: Path, console: Console) -> Run:
     """Replay that ran in the background, or runs now."""
     from rimsim.scenarios.runs.status import is_finished
     from rimsim.scenarios.runs.store import Run
-    from rimsim.scenarios.study.plan import print_notes
+    from rimsim.scenarios.study.notes import print_notes
 
     if is_finished(Run(folder)):
         done = scenarios.load_run(folder)

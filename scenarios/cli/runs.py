@@ -72,7 +72,7 @@ def _print_plan(asked: Mapping[str, Any], *, resume: bool) -> None:
         )
     from rimsim.scenarios.runs.job import Execution, StudyOptions
     from rimsim.scenarios.runs.store import folder_for, require_free
-    from rimsim.scenarios.study import plan
+    from rimsim.scenarios.study import notes, plan
 
     grid = asked.get("grid", {})
     options = StudyOptions(**{name: asked[name] for name in StudyOptions.names() if name in asked})
@@ -83,7 +83,7 @@ def _print_plan(asked: Mapping[str, Any], *, resume: bool) -> None:
     folder = folder_for(asked.get("out"), f"{base.name}-sweep" if grid else base.name)
     require_free(folder)
     study = plan.planned(folder, base, grid, options, execution)
-    plan.print_notes(
+    notes.print_notes(
         [part.point.config for part in study.plans], tools.terminal(), study.plans[0].options.agents or ()
     )
     for name, text in plan.study_lines(study, execution):

@@ -21,7 +21,7 @@ from rimsim.arrays import Array, Floats, Ints
 from rimsim.config import ScenarioConfig, to_plain
 from rimsim.config.reading import flat
 from rimsim.envs import GROUND_BOUND
-from rimsim.errors import ConfigError, RunFolderError, require_known
+from rimsim.errors import ConfigError, RunFolderError, many, require_known
 from rimsim.scenarios.runs.job import bars
 from rimsim.scenarios.runs.store import Run, disk_errors, load_run, table_in, write_arrays
 from rimsim.system import draft_file, draft_folder
@@ -80,18 +80,18 @@ def export(
 
 def _written(run: Run, to: str, agent: str | None, seed: int | None, place: Path) -> str:
     arm = logged_arm(run, agent, seed, whole=to != "minari")
-    said = f"{len(arm.item):,} slates of {arm.agent}, seed {arm.seed}"
+    said = f"{many(len(arm.item), 'slate')} of {arm.agent}, seed {arm.seed}"
     if to == "minari":
         if arm.left_out:  # without them a step would not lead to the next
             raise ConfigError(
-                f"--to minari: {arm.left_out:,} slates of {arm.agent} have an empty first position, so its "
-                "ledger cannot become trajectories. Export another agent, or use --to obp"
+                f"--to minari: the first position is empty in {many(arm.left_out, 'slate')} of {arm.agent}, so that "
+                "its log has no trajectory. Export another agent, or use --to obp"
             )
         place.mkdir(parents=True, exist_ok=True)
         name = write_minari(arm, run.scenario, place, "rimsim")
         return f"{said}; to load it: {_WHERE}={place} and minari.load_dataset({name!r})"
     if arm.left_out:
-        said += f"; {arm.left_out:,} slates with an empty position were left out"
+        said += f"; {many(arm.left_out, 'slate')} with an empty position left out"
     if np.isnan(arm.position).all():
         said += f"; {arm.agent} logs no propensities, so that every pscore is NaN"
     columns: dict[str, Any] = obp_feedback(arm) if to == "obp" else scope_rl_dataset(arm)
@@ -122,7 +122,7 @@ def _csv(run: Run, agent: str | None, seed: int | None, place: Path, console: Co
                     rows.insert(list(rows).index(number) + 1, name, rows[number].map(text))
             rows.to_csv(file, index=False, header=begin == 0)
             bar.advance(task, len(rows))
-    return f"{len(table):,} exposures"
+    return many(len(table), "exposure")
 
 
 @dataclass(frozen=True, eq=False)

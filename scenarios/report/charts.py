@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import re
 import textwrap
+import warnings
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,8 +20,10 @@ import matplotlib as mpl
 import numpy as np
 import seaborn as sns
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, fontManager, get_font
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
+from matplotlib.text import Text
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
@@ -60,6 +63,26 @@ _LOOK: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text: it can be searched, and files are small
 }
 
+_FALLBACKS = (
+    *(
+        "Noto Sans CJK SC",
+        "Noto Sans CJK JP",
+        "Noto Sans SC",
+        "Noto Sans JP",
+        "Noto Sans KR",
+        "Source Han Sans",
+    ),
+    *(
+        "WenQuanYi Zen Hei",
+        "IPAexGothic",
+        "Microsoft YaHei",
+        "Yu Gothic",
+        "Hiragino Sans",
+        "Arial Unicode MS",
+    ),
+)
+"""Fonts for letters that the first lacks, such as those of titles in Chinese or Japanese."""
+
 
 @dataclass(frozen=True)
 class AgentStyle:
@@ -95,8 +118,23 @@ def styles(agents: Iterable[str]) -> dict[str, AgentStyle]:
 @contextmanager
 def style() -> Iterator[None]:
     """Look of all pictures, without touching the caller's settings."""
-    with sns.axes_style("whitegrid"), mpl.rc_context(_LOOK):
+    look = _LOOK | {"font.family": _families()}
+    with sns.axes_style("whitegrid"), mpl.rc_context(look), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # see _missing_letters
         yield
+
+
+def _families() -> list[str]:
+    """Installed fonts of pictures, in order of preference."""
+    installed = {font.name for font in fontManager.ttflist}
+    return [_LOOK["font.family"], *(name for name in _FALLBACKS if name in installed)]
+
+
+def _missing_letters(figure: Figure) -> str:
+    """Letters of a figure that no font of pictures has."""
+    fonts = [get_font(findfont(name)) for name in _families()]
+    letters = {letter for text in figure.findobj(Text) for letter in text.get_text() if letter.isprintable()}
+    return "".join(sorted(one for one in letters if not any(font.get_char_index(ord(one)) for font in fonts)))
 
 
 def figure(plot: Plot) -> Figure | None:
@@ -120,14 +158,18 @@ def write_png(plot: Plot, folder: Path) -> Path | None:
             return None
         with draft_file(path) as draft:
             figure.savefig(draft, metadata={"Software": None})  # no version: the same run gives the same file
+    if missing := _missing_letters(figure):
+        said = f"no installed font has {missing[:5]!r}; such letters are boxes. Install a font such as Noto Sans CJK"
+        warnings.warn_explicit(said, UserWarning, str(path), 1)
     return path
 
 
 def svg(plot: Plot) -> str:
     """``<svg>`` element of a plot; empty without data."""
     text = io.StringIO()
-    # Names of clip paths and markers are hashes; the salt keeps those of two plots on a page apart.
-    with style(), mpl.rc_context({"svg.hashsalt": plot.name}):
+    # Names of clip paths and markers are hashes; the salt keeps those of two plots on a page apart. A browser has fonts
+    # of its own.
+    with style(), mpl.rc_context({"svg.hashsalt": plot.name, "font.family": _LOOK["font.family"]}):
         figure = plot.make()
         if figure is None:
             return ""
@@ -144,7 +186,8 @@ class ChartFigure(Figure):
 
     def _repr_png_(self) -> bytes:
         content = io.BytesIO()
-        self.savefig(content, format="png")
+        with style():
+            self.savefig(content, format="png")
         return content.getvalue()
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from rimsim.config import to_plain
 from rimsim.config.reading import flat
-from rimsim.errors import RunFolderError
+from rimsim.errors import RunFolderError, many
 from rimsim.measures import late_means, late_of
 from rimsim.scenarios.report import charts, items, loop, prices, sentences, tables
 from rimsim.scenarios.report.console import folder_places, more_place
@@ -142,6 +142,7 @@ def comparison_report(run: Run) -> Report:
         if not parts.empty:
             answer.append(f"{loop.effect_of_retraining(parts, late_of(rounds), run.measures)}.")
     cautions = (
+        *sentences.notes_of([run]),
         sentences.agreement_note(run),
         sentences.examination_note(run),
         None if run.opening is None else sentences.opening_note(run.opening),
@@ -157,11 +158,11 @@ def comparison_report(run: Run) -> Report:
         setting=(
             scenario.description,
             sentences.log_fact(run, scenario.data.source),
-            f"{sentences.many(scenario.rounds, 'round')}, {arrivals.kind}"
+            f"{many(scenario.rounds, 'round')}, {arrivals.kind}"
             + (f" of {arrivals.per_round:,} arrivals" if arrivals.per_round else ""),
             f"slates of {scenario.slate}",
             f"β = {scenario.exposure.beta:g}",
-            sentences.many(len(run.seeds), "seed"),
+            many(len(run.seeds), "seed"),
             f"platform `{scenario.platform.model}`",
         ),
         sections=tuple(_sections(run)) if len(rounds) else (),

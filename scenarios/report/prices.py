@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from rimsim.arrays import Ints
+from rimsim.errors import many
 from rimsim.measures import late_of, late_rounds
 from rimsim.scenarios.report import charts, items, sentences, tables
 
@@ -108,7 +109,7 @@ def delivery(data: tables.PictureTables) -> Figure | None:
     }
     message = (
         f"{chosen} delivers {kept[chosen]} of the {sum(due.values())} guaranteed exposures of "
-        f"{sentences.many(len(due), 'item')} in round {number}"
+        f"{many(len(due), 'item')} in round {number}"
     )
     message += sentences.and_reference(chosen, looks, lambda name: f"{name} {kept[name]}")
     caption = (
@@ -232,9 +233,7 @@ def requirement(data: tables.PictureTables) -> Figure | None:
     lines = -(-len(looks) // columns)
     counted = "positions" if data.weights is None else "exposures as examined"
     caption = f"Every guaranteed item, least served first, in {counted}; shaded: what is missing. Mean of"
-    figure = charts.frame(
-        message, f"{caption} {sentences.many(len(ratios[chosen]), 'seed')}.", 1.0 + 2.6 * lines
-    )
+    figure = charts.frame(message, f"{caption} {many(len(ratios[chosen]), 'seed')}.", 1.0 + 2.6 * lines)
     grid = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel()
     for ax, (name, look) in zip(grid, looks.items(), strict=False):
         curve = items.mean_curve(ratios[name])

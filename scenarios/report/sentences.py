@@ -61,11 +61,6 @@ def per_cent(share: float) -> str:
     return f"{value:.{digits}f}".replace("-", "−") + " %"
 
 
-def many(count: int, noun: str) -> str:
-    """Count and noun: ``1 seed``, ``2 seeds``."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
 def seeds_caption(table: pd.DataFrame, marks: str = "bands") -> str:
     """Explanation of lines and ``marks`` over seeds."""
     count = int(table["seed"].nunique())
@@ -170,11 +165,23 @@ def unfit_sentence(truth: str, figures: Mapping[str, Any]) -> str | None:
     )
 
 
+def notes_of(runs: Sequence[Run]) -> list[str]:
+    """Warnings about the log, and notes that all runs have."""
+    log, notes = runs[0].config.get("log", {}), [run.config.get("notes", ()) for run in runs]
+    warnings = [f"warning: {text}" for text in log.get("warnings", ())]
+    return warnings + [f"note: {text}" for text in notes[0] if all(text in others for others in notes)]
+
+
 def agreement_note(run: Run) -> str | None:
     """Agreement of a comparison's truth, or a warning."""
     record = run.config.get("agreement")
     if record is None:
-        return None
+        if not run.config.get("truth"):
+            return None
+        return (
+            f"warning: nothing is known of the truth `{run.config['truth']['kind']}` on this log: too few users come "
+            "back to it for held-out later sessions"
+        )
     truth = str(record["truth"])
     unfit = unfit_sentence(truth, record)
     return agreement_sentence(truth, record) if unfit is None else f"warning: {unfit}"

@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.colors import LinearSegmentedColormap
 
 from rimsim.config import to_plain
-from rimsim.errors import RunFolderError
+from rimsim.errors import RunFolderError, many
 from rimsim.measures import LEVEL, MEASURES, holm, late_means, paired_difference
 from rimsim.scenarios.report import charts, sentences, tables
 from rimsim.scenarios.report.console import more_place, picture_names
@@ -46,7 +46,7 @@ def sweep_report(sweep: Run) -> Report:
     unfinished, undrawn = status.status_note(sweep, runs), undrawn_reason(table)
     found = sweep_matrix(table, unit)
     agreements = dict.fromkeys(map(sentences.agreement_note, runs))  # points with the same truth say the same
-    notes = (*agreements, tables.two_seeds_note(len(sweep.seeds)), unfinished)
+    notes = (*sentences.notes_of(runs), *agreements, tables.two_seeds_note(len(sweep.seeds)), unfinished)
     sections, answer = [], []
     if undrawn is None:
         answer = sweep_sentences(table, fields[0], unit)
@@ -72,7 +72,7 @@ def sweep_report(sweep: Run) -> Report:
             scenario.description,
             sentences.log_fact(runs[0], scenario.data.source),
             *(f"{field}: {', '.join(map(str, values))}" for field, values in sweep.config["sweep"].items()),
-            sentences.many(len(sweep.seeds), "seed"),
+            many(len(sweep.seeds), "seed"),
         ),
         sections=(*sections, Section("All figures", tables=tuple(figures))),
         settings=sentences.as_yaml({"sweep": sweep.config["sweep"], **to_plain(scenario)}),
@@ -280,7 +280,7 @@ def matrix_figure(found: pd.DataFrame, fields: Sequence[str]) -> Figure:
     points = list(dict.fromkeys(named))
     seeds = int(found["n"].max())
     caption = (
-        f"{sentences.many(seeds, 'seed')}. Mean and half a paired 95 % interval; colour: size within the column. "
+        f"{many(seeds, 'seed')}. Mean and half a paired 95 % interval; colour: size within the column. "
         "Blank: the sign is not settled at 5 % by Holm over all cells."
     )
     figure = charts.frame(_matrix_message(found), caption, 1.6 + 0.48 * len(points))
@@ -344,7 +344,7 @@ def front_figure(table: pd.DataFrame, field: str, unit: str = "examined") -> Fig
     values = ", ".join(f"{value:g}" for value in sorted(table[field].unique()))
     bars = "bars: 95 % intervals over seeds" if seeds > 1 else "no intervals"
     still = _still(means, field)
-    caption = f"Points of a line: {_symbol(field)} = {values}. Late rounds, {sentences.many(seeds, 'seed')}; {bars}."
+    caption = f"Points of a line: {_symbol(field)} = {values}. Late rounds, {many(seeds, 'seed')}; {bars}."
     if still:
         caption += f" Ring: {_symbol(field)} does not move {', '.join(sorted(still))}."
     figure = charts.frame(_front_message(table, means, field, still), caption, 5.4)

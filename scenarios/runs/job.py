@@ -73,10 +73,14 @@ def subject_of(name: str) -> str:
     return name if control is None else name.removesuffix(f"-{control}")
 
 
+def file_name(name: str) -> str:
+    """Name of an arm or model for files."""
+    return "".join(letter if letter.isalnum() or letter in "-_.=," else "_" for letter in name)
+
+
 def part_name(name: str, seed: int) -> str:
     """Beginning of the names of an arm's files."""
-    safe = "".join(letter if letter.isalnum() or letter in "-_.=," else "_" for letter in name)
-    return f"{safe}-{seed}"
+    return f"{file_name(name)}-{seed}"
 
 
 @dataclass(frozen=True)

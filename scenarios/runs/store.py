@@ -32,6 +32,7 @@ from rimsim.errors import (
     MissingTableError,
     RimsimError,
     RunFolderError,
+    many,
     reason,
     refuse,
     require_known,
@@ -530,7 +531,7 @@ def load_text(log: EventLog) -> str | None:
         return None
     return (
         f"{log.report.text()}\n"
-        f"the log is {len(log):,} events of {log.n_users:,} users with {log.n_items:,} items"
+        f"the log is {many(len(log), 'event')} of {many(log.n_users, 'user')} with {many(log.n_items, 'item')}"
     )
 
 

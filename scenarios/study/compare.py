@@ -21,7 +21,7 @@ from rimsim.market import build_world
 from rimsim.market.agreement import agreement_of
 from rimsim.market.world import check_promises, expected_arrivals, own_places
 from rimsim.measures import MEASURES, records
-from rimsim.plugs import own_code, session_places
+from rimsim.plugs import own_code
 from rimsim.scenarios.report.charts import draw
 from rimsim.scenarios.report.comparison import comparison_report
 from rimsim.scenarios.report.loop import parts_by_seed
@@ -34,7 +34,9 @@ from rimsim.scenarios.runs.status import BETA, POINTS, is_finished, require_part
 from rimsim.scenarios.runs.store import Run, folder_for, load_run
 from rimsim.scenarios.study import plan as plans
 from rimsim.scenarios.study.controls import waits
+from rimsim.scenarios.study.notes import notes_of, print_notes
 from rimsim.scenarios.study.play import open_round, prepare, run_arm, value_opening
+from rimsim.session import session_model, session_places
 from rimsim.system import give_back
 from rimsim.tracking import RETRAINED, write_about, write_summary
 
@@ -80,7 +82,7 @@ def compare(
         rounds: Replaces the scenario's rounds.
         seeds: Number of seeds, from 0, or a list.
         data: Replaces ``data.source``: a name, a path, a table with columns user, item and time, or a log.
-        settings: Other fields to replace, by dotted name.
+        settings: Other fields to replace, by dotted name; a model may be an object of this session, with one worker.
         measures: Your own measures in addition to the built-in ones: places such as ``my_measure.py:freshness``, or
             objects of this session, with one worker.
         frozen: Agents that also get controls. None: ``relevance``, or the first agent, where the scenario retrains.
@@ -108,9 +110,9 @@ def compare(
         RunFolderError: If the folder is in use or holds another run.
     """
     texts, own = None if agents is None else session_places(agents), session_places(measures, copied=False)
-    workers = plans.session_workers([*(texts or ()), *own], workers, backend)
-    execution = jobs.Execution(batch_size, workers, backend, address, console)
     config = plans.resolved(scenario, rounds, data, settings)
+    workers = plans.session_workers([*(texts or ()), *own, config.platform.model], workers, backend)
+    execution = jobs.Execution(batch_size, workers, backend, address, console)
     options = jobs.StudyOptions(texts, frozen, control, seeds, certify, ledger, reveal, own)
     study = plans.planned(folder_for(out, config.name), config, {}, options, execution)
     return run(study, command or "rimsim.scenarios.compare", execution)
@@ -165,11 +167,15 @@ def sweep(
         RunFolderError: If the folder is in use or holds another run.
     """
     texts, own = None if agents is None else session_places(agents), session_places(measures, copied=False)
-    workers = plans.session_workers([*(texts or ()), *own], workers, backend)
-    execution = jobs.Execution(batch_size, workers, backend, address, console)
     base = plans.resolved(scenario, rounds, data, settings)
+    points = {field: [session_model(value) for value in values] for field, values in (grid or BETAS).items()}
+    objects = [str(value) for values in points.values() for value in values]
+    objects += [*(texts or ()), *own, base.platform.model]
+    execution = jobs.Execution(
+        batch_size, plans.session_workers(objects, workers, backend), backend, address, console
+    )
     options = jobs.StudyOptions(texts, frozen, control, seeds, certify, ledger, reveal, own)
-    study = plans.planned(folder_for(out, f"{base.name}-sweep"), base, grid or BETAS, options, execution)
+    study = plans.planned(folder_for(out, f"{base.name}-sweep"), base, points, options, execution)
     return run(study, command or "rimsim.scenarios.sweep", execution)
 
 
@@ -222,7 +228,7 @@ def run(study: plans.Study, command: str, execution: jobs.Execution) -> Run:
     for plan in study.plans:
         with own_code(own_places(plan.point.config)):
             check_promises(plan.point.config, plan.arms[0].seed)
-    plans.print_notes(
+    print_notes(
         [plan.point.config for plan in study.plans], execution.console, study.plans[0].options.agents or ()
     )
     with jobs.executor(execution) as run_jobs, store.locked(study.folder), _resumable(study.folder):
@@ -291,6 +297,7 @@ def begin(plan: plans.StudyPlan, command: str) -> None:
         "truth": None if world.truth is None else asdict(world.truth.report),
         "agreement": None if world.truth is None else agreement_of(world.log, config, world.truth.item_bias),
         "log": store.load_facts(world.log),
+        "notes": notes_of(config, plan.options.agents or ()),
         "digests": plans.digests(config, (*(plan.options.agents or ()), *plan.measures)),
     }
     store.write_table(folder / store.CATALOGUE, store.catalogue_table(world.log.items, world.past.item))

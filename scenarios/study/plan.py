@@ -9,33 +9,29 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 
-from rimsim.agents import Agent, Capabilities, make_agent, undeliverable
-from rimsim.arrays import ALWAYS, seconds
+from rimsim.agents import Agent, Capabilities, make_agent
 from rimsim.config import ScenarioConfig, at_seed, find_scenario, override, to_plain
 from rimsim.config.reading import flat
 from rimsim.data import EventLog, write
-from rimsim.errors import ConfigError, RunFolderError, nearest_file, require_known
+from rimsim.errors import ConfigError, RunFolderError, many, nearest_file, require_known
 from rimsim.intensity.cache import cache_folder, log_digest
-from rimsim.market import RoundView, build_world
+from rimsim.market import build_world
 from rimsim.market.arrivals import make_arrivals
-from rimsim.market.world import check_plugs, expected_arrivals, first_round, own_places, plugs_of, shared_log
+from rimsim.market.world import check_plugs, expected_arrivals, own_places, plugs_of, shared_log
 from rimsim.measures import own_measures, try_measures
-from rimsim.plugs import SESSION, files_of, own_code
-from rimsim.requirements.rows import expected
+from rimsim.plugs import files_of, own_code
 from rimsim.scenarios.report.tables import REFERENCE
 from rimsim.scenarios.runs import job, local
 from rimsim.scenarios.runs.schema import parsed_yaml
 from rimsim.scenarios.runs.status import StudyPoint, points_of
-from rimsim.scenarios.runs.store import BEGUN, Run, disk_errors, load_run, load_text, versions
+from rimsim.scenarios.runs.store import BEGUN, Run, disk_errors, load_run, versions
 from rimsim.scenarios.study.controls import checked_controls
+from rimsim.session import SESSION
 from rimsim.system import cores, draft_file
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from rimsim.measures import Measure
 
 
@@ -292,7 +288,7 @@ def study_lines(study: Study, execution: job.Execution) -> list[tuple[str, str]]
     need = _memory(points, len(arms) // len(points), execution)
     log = build_world(points[0].config).log
     lines = [
-        ("log", f"{len(log):,} events of {log.n_users:,} users with {log.n_items:,} items"),
+        ("log", f"{many(len(log), 'event')} of {many(log.n_users, 'user')} with {many(log.n_items, 'item')}"),
         ("arms", ", ".join(first.names)),
         (
             "rounds",
@@ -420,70 +416,3 @@ def digests(config: ScenarioConfig, places: Sequence[str]) -> dict[str, str]:
 def _same(one: object, other: object) -> bool:
     """True for equal values and for two NaN."""
     return one == other or (one != one and other != other)  # noqa: PLR0124
-
-
-# -- notes ------------------------------------------------------------------------------------------------------------
-def print_notes(
-    scenarios: Sequence[ScenarioConfig], console: Console | None, agents: Sequence[str] = ()
-) -> None:
-    """Print facts of logs and impossible guarantees, each once."""
-    if console is None:
-        return
-    of_each_log = {config.data: config for config in scenarios}.values()
-    texts = [load_text(build_world(config).log) for config in of_each_log]
-    notes = [note for config in scenarios for note in undeliverable_notes(config)]
-    notes += [note for config in scenarios if (note := _consumer_note(config)) is not None]
-    notes += [note for config in scenarios if (note := ignored_requirements_note(config, agents)) is not None]
-    for text in dict.fromkeys([*texts, *(f"note: {note}" for note in notes)]):
-        if text is not None:
-            console.print(text, highlight=False, soft_wrap=True, markup=False)
-
-
-def _consumer_note(config: ScenarioConfig) -> str | None:
-    """Remark of the consumers of a scenario about its log."""
-    note = getattr(plugs_of(config)[1], "note", None)
-    if note is None:
-        return None
-    with own_code(own_places(config)):
-        return str(note(build_world(config).log))
-
-
-def ignored_requirements_note(config: ScenarioConfig, agents: Sequence[str]) -> str | None:
-    """Note about agents that ignore groups, campaigns and caps."""
-    exposure = config.exposure
-    there = {"groups": exposure.groups, "campaigns": exposure.campaigns, "caps": exposure.most is not None}
-    given = [name for name, some in there.items() if some]
-    blind = [name for name in agents if not Capabilities.of(make_agent(name)).keeps_promises]
-    if not given or not blind:
-        return None
-    return (
-        f"{', '.join(blind)} {'looks' if len(blind) == 1 else 'look'} at floors of items alone, at most, not at "
-        f"{' or '.join(given)}; what is missed or exceeded is in promises_missed and excess"
-    )
-
-
-def undeliverable_notes(config: ScenarioConfig) -> list[str]:
-    """Notes about first-round guarantees that no agent could deliver."""
-    world, first = build_world(config), first_round(config, seed=0)
-    requirements = first.requirements
-    forecast = config.exposure.forecast * first.schedule.expected_over_actual
-    m = len(requirements.required)
-    view = RoundView(
-        round=0,
-        arrivals=expected(len(first.schedule), forecast),
-        slate=config.slate,
-        required=requirements.required,
-        exposure=np.zeros(m),
-        cost=1.0,
-        popularity=np.zeros(m, np.int64),
-        calibration=(),
-        key=0,
-        position_weights=requirements.position_weights,
-        opens=float(seconds(requirements.start)),
-        closes=float(seconds(requirements.stop)),
-        promises=requirements.table,
-    )
-    per_slate = np.concatenate([[0.0], np.cumsum(requirements.position_weights)])
-    there = forecast * float(per_slate[first.positions].sum())
-    released = np.where(world.release == ALWAYS, -np.inf, seconds(world.release))
-    return [f"in the first round, {one}" for one in undeliverable(view, released, there)]

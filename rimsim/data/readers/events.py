@@ -16,9 +16,11 @@ from rimsim.arrays import Array, Bools, Float32s, Floats, Ints, Ints32
 from rimsim.config import LogOptions
 from rimsim.data.log import BadRow, EventLog
 from rimsim.data.readers import values
-from rimsim.data.readers.columns import Role, TableKind
+from rimsim.data.readers.columns import EVENTS, Role, TableKind
 from rimsim.errors import DataError, refuse
 
+_MIXED: Final = 0.01
+"""Share of times in another unit from which a log is refused."""
 BAD_ROWS_SHOWN: Final = 10
 """Bad rows that a report shows."""
 _BOUNDS: Final[tuple[tuple[values.Unit, float], ...]] = (
@@ -150,7 +152,8 @@ class Collector:
         """
         row = BadRow(file, line, problem)
         if not self.skip_bad_rows:
-            raise DataError(str(row))
+            skip = ". To leave bad rows out, set skip_bad_rows (--skip-bad-rows)"
+            raise DataError(f"{row}{skip if self.kind is EVENTS else ''}")
         self.skipped += 1
         if len(self.bad_rows) < BAD_ROWS_SHOWN:
             self.bad_rows.append(row)
@@ -158,6 +161,19 @@ class Collector:
     def likely_unit(self) -> values.Unit:
         """Unit in which most times fit; seconds if in doubt."""
         return max(self._votes, key=lambda unit: self._votes[unit])
+
+    def require_one_unit(self, source: str) -> None:
+        """Refuse times in two units, unless the unit was given.
+
+        Raises:
+            DataError: If more than a hundredth of the times fit another unit than most.
+        """
+        (most, count), (other, fewer) = sorted(self._votes.items(), key=lambda vote: -vote[1])[:2]
+        if self.unit is None and not self.skip_bad_rows and fewer > _MIXED * (count + fewer):
+            raise DataError(
+                f"{source}: {count:,} times fit {most} since 1970, {fewer:,} fit {other}. Write all times in one unit, "
+                f"or name it: rimsim.data.load(…, time_unit={most!r})"
+            )
 
     def beyond(self, unit: values.Unit) -> bool:
         """True if a time is after the year 9999."""
@@ -186,12 +202,15 @@ class Collector:
         return RawEvents(source, user, item, time, value, user_ids, item_ids)
 
 
-def collected(read: Callable[[Collector], T], collector: Collector) -> tuple[Collector, values.Unit, T]:
+def collected(
+    read: Callable[[Collector], T], collector: Collector, source: str
+) -> tuple[Collector, values.Unit, T]:
     """Collector after reading, unit of times, and result of ``read``.
 
     If a time is beyond the calendar, the source is read again to find its row.
     """
     found = read(collector)
+    collector.require_one_unit(source)
     unit = collector.unit or collector.likely_unit()
     if collector.beyond(unit):
         collector = dataclasses.replace(collector, unit=unit)

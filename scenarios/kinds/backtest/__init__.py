@@ -19,7 +19,7 @@ from rimsim.scenarios.kinds.backtest.report import backtest_report
 from rimsim.scenarios.kinds.backtest.split import BacktestConfig, LogSplit, make_split
 from rimsim.scenarios.kinds.results import RunResult, table_of, usable_log
 from rimsim.scenarios.report.charts import draw
-from rimsim.scenarios.runs.job import Execution, Job, make_run
+from rimsim.scenarios.runs.job import Execution, Job, file_name, make_run
 from rimsim.scenarios.runs.store import Run, folder_for, load_facts, load_run
 from rimsim.tracking import event_folder
 from rimsim.tracking.events import EventFile
@@ -149,7 +149,7 @@ def _write_pages(done: Run) -> None:
     tag = task.where(table["cap"].isna(), task + "-caps") + "/" + table["metric"]
     points = table.assign(tag=tag, step=step, value=table["value"].astype(float))
     for (model, seed), rows in points.groupby(["model", "seed"], sort=False):
-        file = EventFile(event_folder(run, str(model), int(str(seed))))
+        file = EventFile(event_folder(run, file_name(str(model)), int(str(seed))))
         for point in rows[["tag", "value", "step"]].itertuples(index=False):
             file.scalar(*point)
         file.close()

@@ -23,6 +23,7 @@ from rimsim.intensity import UserStates
 from rimsim.intensity.registry import parts
 from rimsim.intensity.states import CountExamples, count_examples
 from rimsim.rng import Purpose, bits
+from rimsim.session import ModelName
 
 _FOLDS = 2
 _SPANS = 20  # horizons in a log, where a calendar split has none given
@@ -64,7 +65,7 @@ class BacktestConfig:
     """Which log."""
     split: SplitConfig = SplitConfig()
     """How it is cut."""
-    models: tuple[str, ...] = Field(
+    models: tuple[ModelName, ...] = Field(
         default=("transformer-hp", "transformer", "gru-hp", "gru", "hp", "popularity"), min_length=1
     )
     """Names that rimsim.intensity.registry.make knows."""

@@ -16,7 +16,7 @@ from rimsim.agents import make_agent
 from rimsim.arrays import Bools, Floats, Ints
 from rimsim.config import ScenarioConfig, to_plain
 from rimsim.config.fields import duration_seconds
-from rimsim.errors import ConfigError, require_known
+from rimsim.errors import ConfigError, many, require_known
 from rimsim.evaluation.designs import DESIGNS, Assignment, NaiveEstimate, Outcome, contrast
 from rimsim.evaluation.off_policy import apart
 from rimsim.market import build_world
@@ -28,7 +28,7 @@ from rimsim.scenarios.kinds.experiment.market import WorldRound, play_experiment
 from rimsim.scenarios.report.charts import draw
 from rimsim.scenarios.report.console import picture_places
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
-from rimsim.scenarios.report.sentences import as_yaml, many
+from rimsim.scenarios.report.sentences import as_yaml
 from rimsim.scenarios.runs.job import Execution, Job, chosen_seeds, make_run
 from rimsim.scenarios.runs.store import Run, folder_for, load_run
 from rimsim.scenarios.study.plan import resolved

@@ -38,6 +38,7 @@ from rimsim.scenarios.report.charts import draw
 from rimsim.scenarios.runs import store
 from rimsim.scenarios.runs.job import Execution, Job, make_run
 from rimsim.scenarios.runs.store import Run, load_run
+from rimsim.session import ModelName
 
 Truths: TypeAlias = Mapping[str, Truth]
 MODELS = ("bag", "ease", "factors", "returning", "popularity", "als", "gru", evidence_of.RANDOM)
@@ -81,7 +82,7 @@ class ValidateConfig:
 
     data: DataConfig = DataConfig(min_item_events=30)
     """Which log."""
-    models: tuple[str, ...] = Field(default_factory=_default_models, min_length=2)
+    models: tuple[ModelName, ...] = Field(default_factory=_default_models, min_length=2)
     """Names that rimsim.intensity.registry.make knows, places such as `mine.py:Model`, or random."""
     without: tuple[str, ...] = ()
     """Models that are left out of these."""
@@ -97,7 +98,7 @@ class ValidateConfig:
     """γ: examination at position r is γ^(r−1)."""
     rank: int = Field(default=ConsumerConfig().rank, ge=1)
     """Factors of a truth's preferences."""
-    serving: str = PlatformConfig().model
+    serving: ModelName = PlatformConfig().model
     """The model that a platform would serve: its mark model is compared with bestsellers, where both are among the
     models, and its λ(x) with the events of held-out sessions.
     """

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import pandas as pd
 
+from rimsim.errors import many
 from rimsim.intensity.registry import mark_and_ground
 from rimsim.market.agreement import ORACLE, RANDOM
 from rimsim.scenarios.kinds.validate.checks import FALSE, NEGATIVES, PAST, QUANTILES, rate_curves
 from rimsim.scenarios.report import charts
 from rimsim.scenarios.report.console import markdown, picture_places
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
-from rimsim.scenarios.report.sentences import agreement_sentence, as_yaml, log_fact, many, unfit_sentence
+from rimsim.scenarios.report.sentences import agreement_sentence, as_yaml, log_fact, unfit_sentence
 from rimsim.scenarios.report.tables import pivoted, signed
 from rimsim.scenarios.runs.store import Run
 
