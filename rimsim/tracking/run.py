@@ -60,8 +60,8 @@ TAGS = {
 class RoundRecord:
     """Figures of a round of one agent at one seed.
 
-    A metric that is None or NaN has no value in this round, and gets no point. A metric's name with a ``/`` is an
-    agent's own figure and its tag as it stands.
+    A metric that is None or NaN has no value in this round, and gets no point. A name with a ``/`` is an agent's
+    diagnostic, and is used as the tag.
     """
 
     round: int
@@ -75,17 +75,16 @@ class RoundRecord:
 class Tracker:
     """Writer of one arm's event files; a context manager.
 
-    Event files carry wall times and the name of the machine: they are for looking at, and no part of what a
-    run reproduces bit for bit.
+    Event files contain wall times and the name of the machine, so they are not part of the reproducible results.
 
     Args:
         run: The run folder.
         agent: Name of the agent.
         seed: Seed of the run.
-        first_round: 0 for a new run, which replaces event files that are there. Otherwise the round at which
-            an interrupted run goes on: earlier points are kept, this and later rounds are dropped.
+        first_round: 0 for a new run, which replaces event files that are there. For a resumed run, the round at which
+            it continues: earlier points are kept, and later points are dropped.
         first_arrival: Arrivals served before ``first_round``.
-        measures: By metric name, of all metrics that have no ``/`` in their names.
+        measures: Metric name → measure, for all metrics without ``/`` in their names.
     """
 
     def __init__(
@@ -146,9 +145,9 @@ class Tracker:
     ) -> None:
         """Write hyperparameters and final figures, once, at the end.
 
-        Both have the same names in every run; a figure, such as the mean over the last rounds, may be None.
-        TensorBoard's table shows five hyperparameters, in order of their names, and the first five figures; others have
-        to be ticked. It takes its columns from the first run that it reads.
+        Names are the same in every run. A figure, such as the mean over the last rounds, may be None. TensorBoard
+        shows five hyperparameters, sorted by name, and the first five figures; tick others to see them. Its columns
+        come from the first run that it reads.
         """
         for name, value in hyperparameters.items():
             if not isinstance(value, bool | int | float | str):
@@ -211,10 +210,7 @@ def _folder_name(agent: str) -> str:
 
 
 def layout(measures: Measures = MEASURES, parts: Sequence[str] = ()) -> dict[str, tuple[TagChart, ...]]:
-    """Custom-scalar page, category → charts; runs below ``bands/`` have bands.
-
-    A user's own measures get a band each. ``parts`` are the known parts of what retraining does, in order.
-    """
+    """Custom-scalar page, category → charts."""
     own = [name for name in measures if name not in MEASURES]
     page = {}
     if parts:
@@ -251,11 +247,11 @@ def write_summary(
 ) -> list[Path]:
     """Write every agent's bands over seeds; list their folders.
 
-    A band is a 95% interval of the mean; with two or three seeds it is from the lowest to the highest, with one the
-    line itself. Older event files are replaced.
+    A band is a 95% interval of the mean. With two or three seeds, it reaches from the lowest to the highest value.
+    With one seed, it is the line. Older event files are replaced.
 
-    Rounds have columns agent, seed, round, metric, value, of which metrics without a band are left out; parts, of what
-    retraining does to an agent, have agent, part, metric, round, seed, value, and bands of their own.
+    ``rounds`` has columns agent, seed, round, metric, value; metrics without a band are left out. ``parts``, the parts
+    of retraining, has columns agent, part, metric, round, seed, value.
     """
     own = [name for name in measures if name not in MEASURES]
     known = rounds[rounds["metric"].isin([*BANDED, *own])]
