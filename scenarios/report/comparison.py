@@ -239,7 +239,7 @@ def result_tables(run: Run) -> list[TextTable]:
 
 
 def delivered_of_due(promises: pd.DataFrame) -> pd.DataFrame:
-    """Delivered over due exposures of groups and campaigns, all rounds.
+    """Delivered share of groups and campaigns, over all rounds.
 
     Returns:
         Columns promise, agent, seed, due, delivered, value.
@@ -251,7 +251,7 @@ def delivered_of_due(promises: pd.DataFrame) -> pd.DataFrame:
 
 
 def _requirements_table(run: Run) -> TextTable | None:
-    """Delivered over due exposures, a row per group or campaign."""
+    """Delivered share, with a row per group or campaign."""
     if run.promises is None:
         return None
     shares = delivered_of_due(run.promises)
