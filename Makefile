@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test tutorial formats check package docs bench findings mutants clean
+.PHONY: demo test tutorial formats recommenders check package docs bench findings mutants clean
 
 demo: $(STAMP)
 	$(BIN)/rimsim demo
@@ -22,6 +22,12 @@ formats:
 	OMP_NUM_THREADS=1 build/formats/bin/python -m pytest -q tests/test_export.py tests/test_experiments.py \
 		"tests/test_documentation.py::test_the_python_of_a_page_runs[experiments]" \
 		"tests/test_documentation.py::test_the_python_of_a_page_runs[exports]"
+
+# Tests of other packages' recommenders as models. They have their own environment, since LensKit needs an older pandas.
+recommenders:
+	test -x build/recommenders/bin/python || $(PYTHON) -m venv build/recommenders
+	build/recommenders/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[lenskit,mf]" pytest scikit-learn
+	OMP_NUM_THREADS=1 build/recommenders/bin/python -m pytest -q tests/test_adapters.py tests/test_documentation.py -k "lenskit or recommender"
 
 # The tutorial, followed literally: its commands and their output.
 tutorial: $(STAMP)

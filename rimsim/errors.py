@@ -148,6 +148,11 @@ def raised_as(
         raise kind(f"{where}: {said} ({first_words(broken, longest)})") from broken
 
 
+def many(count: int, noun: str) -> str:
+    """Count and noun: ``1 seed``, ``2 seeds``."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 _MOST = 10
 """Maximum number of names in an error message."""
 

@@ -6,7 +6,6 @@ A place is ``module:Name`` or ``path/to/file.py:Name``.
 from __future__ import annotations
 
 import ast
-import copy
 import dataclasses
 import importlib
 import importlib.util
@@ -18,7 +17,6 @@ import textwrap
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import CodeType
@@ -31,6 +29,7 @@ from rimsim.config.reading import finding
 from rimsim.config.records import ScenarioConfig
 from rimsim.entry_points import place_of, places
 from rimsim.errors import ConfigError, ModelError, RimsimError, nearest, nearest_file, one_line, refuse
+from rimsim.session import SESSION, session_object
 
 _GROUPS = {
     "agent": "agents",
@@ -51,17 +50,16 @@ def make_plug(
 ) -> Any:
     """Plug made from its options, by name or place.
 
-    A class of your own takes its options by the names of its fields. If it is a dataclass, their types are checked; if
-    it is one of pydantic's, so are their ranges. Its constructor may instead take one frozen record named ``options``.
-    It may also name ``scenario``, and then gets the whole config.
+    The options of your own class are its fields. If it is a dataclass, types are checked; if it is a pydantic
+    dataclass, ranges are checked too. Instead, the constructor may take one frozen record named ``options``. If it has
+    a parameter ``scenario``, it gets the whole config.
 
     Args:
         where: A built-in name, or a place.
         kind: Field that names the plug, such as ``arrivals.kind``, for messages.
         built_in: Name → class.
         methods: Methods and attributes that the plug must have.
-        options: Its options, by name.
-        scenario: Config that it is made for.
+        options: Options of the plug, by name. scenario: Config that the plug is made for.
 
     Raises:
         ConfigError: If there is no such name, file or option, or if the plug lacks a method or attribute.
@@ -88,7 +86,7 @@ def require_place(where: str, kind: str, built_in: Mapping[str, object]) -> str:
     """Name of a built-in plug, or place of another.
 
     Raises:
-        ConfigError: If it is neither, nor a name of an installed package.
+        ConfigError: If the text is neither, and not a name of an installed package.
     """
     if where in built_in:
         return where
@@ -134,7 +132,7 @@ def named_options(text: str, kind: str) -> tuple[str, dict[str, object]]:
 
 
 def option_lines(factory: Callable[..., Any]) -> list[tuple[str, str]]:
-    """Options of a plug, each ``name=default``, with their meanings."""
+    """Options of a plug as ``name=default``, with their meanings."""
     record, left = factory, {"scenario", "seed", "device"}
     if "options" in inspect.signature(factory).parameters:
         record = _annotation(factory, "options")
@@ -217,29 +215,6 @@ def _unfit(error: ValidationError, name: str, origin: str) -> ConfigError:
     return ConfigError(finding(first, f"{origin}: option {field!r}"))
 
 
-SESSION = "session:"
-"""Beginning of the places of objects and classes of this Python session."""
-_OBJECTS: dict[str, Any] = {}
-
-
-def session_places(given: object, *, copied: bool = True) -> list[str]:
-    """Places of objects and classes; texts stay as they are.
-
-    ``given`` is a text, an object, or a sequence of them. With ``copied``, each use of an object gets its own copy.
-    """
-    texts: list[str] = []
-    for one in given if isinstance(given, list | tuple) else [given]:
-        if isinstance(one, str):
-            texts.append(one)
-            continue
-        named = getattr(one, "name", None)
-        name = named if isinstance(named, str) else getattr(one, "__name__", type(one).__name__)
-        alike = sum(text.startswith(f"{SESSION}{name}") for text in texts)
-        texts.append(f"{SESSION}{name}{f'-{alike + 1}' * bool(alike)}")
-        _OBJECTS[texts[-1]] = partial(copy.deepcopy, one) if copied and not callable(one) else one
-    return texts
-
-
 def imported(where: str, kind: str, of: type | None = None) -> Any:
     """Object at a place, perhaps an instance of a class.
 
@@ -251,10 +226,10 @@ def imported(where: str, kind: str, of: type | None = None) -> Any:
     """
     place, _, name = where.rpartition(":")
     if where.startswith(SESSION):
-        if where not in _OBJECTS or not isinstance(_OBJECTS[where], of or object):
-            allowed = "an agent or a Measure that this Python session gave, or its file.py:Name"
+        if not isinstance(given := session_object(where), of or object) or given is None:
+            allowed = "an agent, a model or a Measure that this Python session gave, or its file.py:Name"
             refuse(ConfigError, f"{kind} {where!r}", "this process has no such object", allowed)
-        return _OBJECTS[where]
+        return given
     if place.endswith(".py") and not Path(place).is_file():
         raise ConfigError(f"{kind} {where!r}: there is no file {place!r}.{nearest_file(Path(place))}")
     try:
@@ -276,7 +251,7 @@ def imported(where: str, kind: str, of: type | None = None) -> Any:
 
 
 def _sibling(path: Path, error: Exception) -> str:
-    """Tail of a message about importing a neighbouring file."""
+    """End of a message about importing a neighbouring file."""
     folder = path.parent
     wanted = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
     if path.suffix != ".py" or not (wanted and (folder / f"{wanted}.py").is_file()):
@@ -315,8 +290,8 @@ def _own(module: Any, of: type | None) -> list[str]:
 def own_code(texts: Sequence[str]) -> Iterator[None]:
     """Add the line of a user's file to its errors.
 
-    The texts name agents and models as on a command line. An error of ours keeps its kind and gets the line. Any other
-    from a user's own code becomes a :class:`ModelError`, because errors of agents have their own kind already.
+    The texts name agents and models as on a command line. An error of rimsim keeps its kind and gets the line. Any
+    other error from a user's code becomes a :class:`ModelError`, because errors of agents already have their own kind.
     """
     try:
         yield

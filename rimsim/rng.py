@@ -1,8 +1,8 @@
 """Counter-based randomness.
 
-A draw is a pure function of its key, never of earlier draws. So agents are compared on common random numbers, batches
-and workers may be of any size, and a resumed run needs no generator state. The generator is the finaliser of
-SplitMix64 (Steele, Lea and Flood, OOPSLA 2014), applied once per word of the key. It passes the usual tests.
+A random number depends only on its key, not on earlier random numbers. So agents share random numbers, results do not
+depend on batches or workers, and a resumed run needs no generator state. The generator is the finaliser of SplitMix64
+(Steele, Lea and Flood, OOPSLA 2014), applied once per word of the key. It passes the usual statistical tests.
 """
 
 from __future__ import annotations

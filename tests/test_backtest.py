@@ -413,7 +413,7 @@ TIED = "user,item,time\n" + "".join(f"{n % 6},{n // 6},{1000 + n % 6}\n" for n i
     ("--horizon soon", "is not a duration"),
     ("--horizon 14", "has no unit"),
     ("--data nowhere.csv", "no such file"),
-    ("--data tied.csv --min-item-events 1", "events that follow an earlier one"),
+    ("--data tied.csv --min-item-events 1", "with an earlier one of the same user"),
     ("--split calendar --horizon 10000d", "too little for a calendar back-test"),
     ("--min-item-events 341", "too little to back-test"),
 )

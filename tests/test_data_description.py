@@ -62,11 +62,11 @@ def test_a_picture_is_written_whole_or_refused(tmp_path, ending, start):
 
 
 DEGENERATE = {
-    "one user": ([f"a,{n},{n * 4000},1" for n in range(9)], "1 users with events, but needs 2"),
-    "one item": ([f"{n % 3},x,{n * 4000},1" for n in range(9)], "1 items with events, but needs 2"),
-    "one event": (["a,x,5,1"], "1 events, but needs 4"),
+    "one user": ([f"a,{n},{n * 4000},1" for n in range(9)], "1 user with events, but needs 2"),
+    "one item": ([f"{n % 3},x,{n * 4000},1" for n in range(9)], "1 item with events, but needs 2"),
+    "one event": (["a,x,5,1"], "1 event, but needs 4"),
     "all ties": ([f"{n % 3},{n},5,1" for n in range(9)], "all events are ties"),
-    "no second visit": ([f"{n},{n % 3},{n * 4000},1" for n in range(9)], "0 events that follow an earlier"),
+    "no second visit": ([f"{n},{n % 3},{n * 4000},1" for n in range(9)], "0 events with an earlier"),
 }
 
 
@@ -223,7 +223,7 @@ def test_every_command_tells_bad_rows_and_takes_the_same_part_of_a_log(tmp_path,
         "2,000 rows (user from user",
         "2 bad rows skipped, the first of them:",
         "log.csv, line 12: time (column 'time') is 'soon'",
-        "times go backwards at 1 rows; the log is sorted by time",
+        "times go backwards at 1 row; the log is sorted by time",
         f"the log is {len(left):,} events of {left.n_users} users with {left.n_items} items",
     ):
         assert said.count(part) == 1, part

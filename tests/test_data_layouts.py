@@ -127,7 +127,7 @@ def test_the_stray_user_of_a_common_copy_of_100k_is_left_out(tmp_path):
     stray = SMALL_100K | {"u.data": b"0\t50\t5\t881250949\n" + SMALL_100K["u.data"]}
     log = load(_folder(tmp_path / "ml", stray))
     _check(log)
-    assert "left out 1 rows of user 0" in log.report.text()
+    assert "left out 1 row of user 0" in log.report.text()
     (tmp_path / "own.csv").write_text("user,item,time\n0,1,5\n1,1,6\n")
     assert load(tmp_path / "own.csv").users["id"].tolist() == [0, 1]
 
@@ -477,8 +477,8 @@ HEADER = "user,item,timestamp,rating\n"
 ROW = "1,2,978300760,5\n"
 
 BAD_ROWS = {
-    "1,2,978300760": "has 3 fields. Expected 4",
-    "1,2,978300760,5,6": "has 5 fields. Expected 4",
+    "1,2,978300760": "the line has 3 fields. Expected 4",
+    "1,2,978300760,5,6": "the line has 5 fields. Expected 4",
     "1,2,soon,5": "time .column 'timestamp'. is 'soon'. Expected",
     "1,2,978300760,good": "value .column 'rating'. is 'good'. Expected a finite number",
     "1,2,nan,5": "time .* is 'nan', a missing value",
@@ -514,7 +514,7 @@ def test_a_bad_row_is_named_by_its_line_or_skipped_and_counted(tmp_path, row):
         refused(DataError, rf"log.csv, line {place + 2}: {BAD_ROWS[row]}", load, path)
         log = load(path, skip_bad_rows=True)
         assert (len(log), log.report.skipped, log.report.bad_rows[0].line) == (300, 1, place + 2)
-        assert "1 bad rows skipped" in log.report.text()
+        assert "1 bad row skipped" in log.report.text()
         assert log.users["id"].tolist() == [1]
 
 
@@ -568,7 +568,7 @@ def test_blank_lines_are_no_rows_and_ends_of_lines_may_be_mixed(tmp_path):
     (tmp_path / "log.csv").write_text("\n\n" + HEADER + "\n" + ROW + "\n\n" + ROW + "\n")
     assert len(load(tmp_path / "log.csv")) == 2
     (tmp_path / "bad.csv").write_text("\n\n" + HEADER + "\n" + ROW + "\n\nx\n")
-    refused(DataError, "line 8: has 1 fields", load, tmp_path / "bad.csv")
+    refused(DataError, "line 8: the line has 1 fields", load, tmp_path / "bad.csv")
     (tmp_path / "log.csv").write_bytes(b"user,item,time\r\n1,2,3\r4,5,6\n7,8,x")
     refused(DataError, "line 4: time", load, tmp_path / "log.csv")
     log = load(tmp_path / "log.csv", skip_bad_rows=True)

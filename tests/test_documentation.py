@@ -24,8 +24,8 @@ ELSEWHERE = {
     "tutorial": "../benchmarks/follow_tutorial.py: follow",  # make tutorial
 }
 """Page → the test that runs its blocks and checks their results."""
-NEEDS = {"experiments": "cluster_experiments", "exports": "minari"}
-"""Page → package of an extra, with which ``make formats`` runs it."""
+NEEDS = {"experiments": "cluster_experiments", "exports": "minari", "your-recommender": "lenskit"}
+"""Page → package of an extra, with which ``make formats`` or ``make recommenders`` runs it."""
 SHORTER = {
     "backtest": {'("gru-hp", "gru"), seeds=(0, 1, 2)': '("popularity", "hp"), seeds=(0,), beta=(), cap=()'},
     "validity": {

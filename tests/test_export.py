@@ -94,9 +94,9 @@ def test_an_export_without_chances_says_so_and_minari_has_whole_trajectories(run
     assert "relevance logs no propensities, so that every pscore is NaN; to load it: dict(numpy.load(" in said
     gaps, out = small_run(tmp_path / "gaps", [Gaps(0)], small_scenario(rounds=1)), tmp_path / "sets"
     left = int((gaps.arrivals["user"] % 3 == 0).sum())
-    said = f"{left} slates of gaps have an empty first position"
+    said = f"the first position is empty in {left} slates of gaps"
     refused(ConfigError, said, scenarios.export, gaps.folder, "minari", out=out)
-    assert f"; {left} slates with an empty position were left out" in scenarios.export(gaps.folder, "obp")[1]
+    assert f"; {left} slates with an empty position left out" in scenarios.export(gaps.folder, "obp")[1]
     assert not out.exists()
 
 
@@ -507,7 +507,7 @@ def test_each_chart_that_tensorboard_serves_draws_its_tags_alone(served):
     """No chart of lines is empty, and none draws a tag that merely begins like one of its own."""
     address, _ = served
     page = _asked(address, "custom_scalars/layout")
-    assert page["category"][0]["title"] == "What retraining does, and the loop in it"
+    assert page["category"][0]["title"] == "Retraining and its parts"
     charts = [chart for category in page["category"] for chart in category["chart"]]
     lines = [chart["multiline"]["tag"] for chart in charts if "multiline" in chart]
     assert len(lines) == 5

@@ -308,8 +308,8 @@ def test_the_command_line_lists_and_checks_logs(tmp_path, capsys):
     (tmp_path / "one.csv").write_text("user,item,time\nann,tea,5\n")
     assert main(["data", "check", str(tmp_path / "one.csv")]) == 2
     said = capsys.readouterr()
-    assert "rimsim cannot\n  - fit or simulate anything: 1 users with events" in said.out
-    assert "one.csv: the log is too small to fit and simulate. It has 1 users with events" in said.err
+    assert "rimsim cannot\n  - fit or simulate anything: 1 user with events" in said.out
+    assert "one.csv: the log is too small to fit and simulate. It has 1 user with events" in said.err
 
 
 DEAF = """

@@ -247,7 +247,7 @@ def override(config: ScenarioConfig, changes: dict[str, object], *, origin: str 
 
     Args:
         config: Scenario to start from.
-        changes: Dotted field names, such as ``exposure.beta``, and their new values.
+        changes: Dotted field names, such as ``exposure.beta``, and their new values; a model may be an object.
         origin: Source of the changes, for messages.
 
     Raises:

@@ -13,6 +13,7 @@ from pydantic.dataclasses import dataclass
 
 from rimsim.config.fields import STRICT, Duration, Options, Period, Time, duration_seconds
 from rimsim.errors import ConfigError, refuse
+from rimsim.session import ModelName
 
 
 def _texts(value: object) -> tuple[str, ...]:
@@ -389,7 +390,7 @@ class LogWindow:
 class PlatformConfig:
     """Model of the recommender, and its updates."""
 
-    model: str = "bag-visits"
+    model: ModelName = "bag-visits"
     """Intensity model λ(x,y): a name, or `file.py:factory` or `module:Class`, called with seed and device."""
     retrain: bool = True
     """Retrain at the end of every round; false freezes the warm-up model."""

@@ -15,7 +15,7 @@ from rimsim.data.log import EventLog, shortcomings
 from rimsim.data.readers.columns import Columns
 from rimsim.data.source import EMBEDDED, LogSelection, load
 from rimsim.data.suspicions import lower_threshold
-from rimsim.errors import DataError, raised_as
+from rimsim.errors import DataError, many, raised_as
 from rimsim.measures import gini
 from rimsim.system import draft_file
 
@@ -197,8 +197,8 @@ def _abilities(
     with_genres = float((log.items["genres"] != "").mean())
     valued = len(np.unique(log.value)) > 1
     loop = f"run the closed loop on the {well_known:,} items with {WELL_KNOWN} or more events"
-    no_loop = f"run the closed loop with min_item_events={WELL_KNOWN}, which leaves {well_known:,} items"
-    no_loop += f"; {lower_threshold(counts)}"
+    no_loop = f"run the closed loop with min_item_events={WELL_KNOWN}, which leaves "
+    no_loop += f"{many(well_known, 'item')}; {lower_threshold(counts)}"
     come = f"let items come when they did: {late:,} are first met in the second half"
     titles = "read titles of items, though tables and pictures of a run number them"
     liked = "tell liked from met by a threshold on the value (min_value)"

@@ -14,7 +14,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 from rimsim import rng
 from rimsim.arrays import Bools, Float32s, Floats, Ints, offsets_of
 from rimsim.config.fields import duration_seconds
-from rimsim.errors import DataError, refuse
+from rimsim.errors import DataError, many, refuse
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,12 +64,12 @@ class ReadReport:
         """Report in some lines."""
         columns = ", ".join(f"{role} from {column}" for role, column in self.columns)
         unit = "ISO 8601" if self.time_unit == "iso" else self.time_unit
-        lines = [f"{self.source}: {self.layout}, {self.rows:,} rows ({columns}; times in {unit})"]
+        lines = [f"{self.source}: {self.layout}, {many(self.rows, 'row')} ({columns}; times in {unit})"]
         if self.skipped:
-            lines.append(f"{self.skipped:,} bad rows skipped, the first of them:")
+            lines.append(f"{many(self.skipped, 'bad row')} skipped, the first of them:")
             lines += [f"  {row}" for row in self.bad_rows]
         if self.backwards:
-            lines.append(f"times go backwards at {self.backwards:,} rows; the log is sorted by time")
+            lines.append(f"times go backwards at {many(self.backwards, 'row')}; the log is sorted by time")
         return "\n".join([*lines, *self.notes, *(f"warning: {text}" for text in self.warnings)])
 
 
@@ -314,18 +314,18 @@ def shortcomings(log: EventLog, needs: LogNeeds | None = None) -> tuple[str, ...
     first = np.full(log.n_users, np.inf)
     np.minimum.at(first, log.user, log.time)
     instants, later = len(np.unique(log.time)), int((log.time > first[log.user]).sum())
-    gap = f"sessions (a silence of {needs.gap / 60:g} minutes ends one)"
+    gap = f" (a silence of {needs.gap / 60:g} minutes ends one)"
     counts = {
-        "users": (len(np.unique(log.user)), "users with events"),
-        "items": (len(np.unique(log.item)), "items with events"),
-        "events": (len(log), "events"),
-        "sessions": (len(log.sessions(needs.gap)), gap),
-        "instants": (instants, "different times" + " (all events are ties)" * (instants == 1)),
-        "transitions": (later, "events that follow an earlier one of the same user"),
+        "users": (len(np.unique(log.user)), "user", " with events"),
+        "items": (len(np.unique(log.item)), "item", " with events"),
+        "events": (len(log), "event", ""),
+        "sessions": (len(log.sessions(needs.gap)), "session", gap),
+        "instants": (instants, "different time", " (all events are ties)" * (instants == 1)),
+        "transitions": (later, "event", " with an earlier one of the same user"),
     }
     return tuple(
-        f"{count:,} {words}, but needs {getattr(needs, name):,}"
-        for name, (count, words) in counts.items()
+        f"{many(count, noun)}{words}, but needs {getattr(needs, name):,}"
+        for name, (count, noun, words) in counts.items()
         if count < getattr(needs, name)
     )
 

@@ -23,7 +23,7 @@ from rimsim.data.readers.tables import TextForm
 from rimsim.data.readers.values import UNITS, Unit
 from rimsim.data.suspicions import suspicions_of
 from rimsim.entry_points import places
-from rimsim.errors import ConfigError, DataError, nearest
+from rimsim.errors import ConfigError, DataError, many, nearest
 from rimsim.plugs import imported
 
 EMBEDDED: Final = "ml-latest-small"
@@ -134,7 +134,7 @@ def _read(
     if layout.name == "MovieLens 100K" and (strangers := events.user_ids[events.user] == 0).any():
         # A copy of u.data that is passed around has three more rows, of a user 0 that MovieLens never had.
         notes += (
-            f"{container.label(layout.events)}: left out {strangers.sum()} rows of user 0, not of MovieLens",
+            f"{container.label(layout.events)}: left out {many(sum(strangers), 'row')} of user 0, not of MovieLens",
         )
         events = selected(events, ~strangers, "leaving out user 0", events)
     report = ReadReport(

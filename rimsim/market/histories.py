@@ -1,4 +1,4 @@
-"""Histories of visitors: consumptions and when they become visible."""
+"""Histories of visitors: consumptions and the ticks of their visibility."""
 
 from __future__ import annotations
 
@@ -217,8 +217,8 @@ def _times(
 class Histories:
     """Histories by slot: logged past and consumptions.
 
-    An event is entered when it is consumed, with the tick from which on it is part of the visitor's state: it is in the
-    state of arrivals at that tick or later, in whatever order the market processes them.
+    An event is added when it is consumed, together with the tick from which it belongs to the visitor's state. It is
+    in the state of arrivals at that tick or later, for any order of processing.
     """
 
     def __init__(self, schedule: Schedule, past: LoggedPast) -> None:
@@ -307,7 +307,7 @@ class Histories:
         return _consumed(slots, counts, self.begin, self.length, self.past.items, self.events)
 
     def take_out(self, slots: Ints, counts: Ints, scores: Float32s, admissible: Bools) -> None:
-        """Make consumed items inadmissible and worth nothing, in place."""
+        """Make consumed items inadmissible, with intensity 0, in place."""
         # Pairs of :meth:`consumed`, of which a list costs more than all else here.
         events = self.events
         _take_out(slots, counts, self.begin, self.length, self.past.items, events.first, events.item,

@@ -166,7 +166,7 @@ class Shown:
         return cls(*(np.concatenate([getattr(one, field.name) for one in parts]) for field in fields(cls)))
 
     def scored(self, states: ScoredStates) -> Shown:
-        """Impressions with the scores that the arrivals' states give them."""
+        """Impressions with scores in the arrivals' states."""
         score = np.full(self.item.shape, np.nan, np.float32)
         for chunk in states:
             items = self.item[chunk.row].astype(np.int64)
@@ -233,7 +233,7 @@ def require_uniform(uniform: Bools | None, config: ScenarioConfig) -> None:
     """Refuse an agent without uniform slates if γ needs them.
 
     Raises:
-        ConfigError: If it is such an agent.
+        ConfigError: If the agent shows no uniform slates but γ needs them.
     """
     if config.exposure.examination == "random" and uniform is None:
         raise ConfigError(

@@ -64,7 +64,7 @@ class Schedule:
 
     @property
     def expected_over_actual(self) -> float:
-        """Expected over realised arrivals."""
+        """Ratio of expected to realised arrivals."""
         return 1.0 if self.forecast is None else self.forecast / len(self)
 
     def visits(self, past_events: Ints) -> RoundVisits:
@@ -139,7 +139,7 @@ NO_NEEDS = Needs()
 
 @dataclass(frozen=True, eq=False)
 class Arrivals:
-    """Scored states that ask for a slate, in clock order."""
+    """Scored states that need a slate, in clock order."""
 
     id: Ints
     """(n,) arrival ids, made of user and visit number: the same in every run with the same arrivals."""
@@ -307,7 +307,7 @@ def as_slates(answer: SlateLike) -> Slates:
     """Record of an agent's answer.
 
     Raises:
-        AgentError: If it is nothing of the kind.
+        AgentError: If the answer is not such slates.
     """
     if not isinstance(answer, Slates):
         return Slates(_whole_items(answer))

@@ -58,9 +58,9 @@ from rimsim.requirements.rows import CarryOver, RoundRequirements, ScenarioRequi
 class Rank(IntEnum):
     """Order of events at the same tick.
 
-    SimPy keeps 0 and 1 for itself; within a rank, the event scheduled first goes first. An item that is released at a
-    tick, and a consumption that becomes visible at it, need no event: they are there for the arrivals of that tick. The
-    retraining of that tick does not know of the consumption.
+    SimPy uses 0 and 1 itself. Within a rank, the event that was scheduled first goes first. Items that are released
+    and consumptions that become visible at a tick need no event: arrivals at this tick already see them. A retraining
+    at this tick does not know the consumptions.
     """
 
     RETRAIN = 2
@@ -121,10 +121,10 @@ class Arriving:
         """Rows of the next arrivals, which then wait for slates.
 
         Args:
-            in_waves: Visits of a user who waits for a slate are held back, and later users go first.
+            in_waves: If true, later visits of a user who waits for a slate are delayed, and other users go first.
 
         Raises:
-            MarketError: If all that could come next waits for arrivals that were handed out.
+            MarketError: If the next arrivals must wait for arrivals that have not been served.
         """
         rows = self._next_rows(limit, barrier_every, in_waves=in_waves)
         if not rows:
@@ -371,7 +371,7 @@ class Round:
         return scores
 
     def place(self, row: int) -> tuple[ScoreRows, int]:
-        """Scores that hold those of an arrival, and its place."""
+        """Scores of an arrival's block, and its place there."""
         if self.capacity is not None:
             return self.scores(np.array([row])), 0
         assert self._scores is not None  # noqa: S101  # the round is open
@@ -421,7 +421,7 @@ class Round:
 
     # -- slates and their outcome -------------------------------------------------------------------------------------
     def show(self, rows: Ints, slates: Slates, *, empty: bool) -> tuple[Ints, Bools]:
-        """Show slates to waiting arrivals and enter their consumptions.
+        """Show slates to waiting arrivals and record their consumptions.
 
         Raises:
             AgentError: If the slates have another shape, or hold inadmissible items.
@@ -466,7 +466,7 @@ class Round:
         return slates.items, response.consumed
 
     def _law_of_answers(self) -> Law | Hits | None:
-        """Law by which :meth:`show_one` may answer; None: it may not."""
+        """Law of consumption for :meth:`show_one`; None: no such law."""
         law, delayed = self._can.law, self._wait > 1 and not self._can.hits_only
         if law is None or delayed or self.capacity is not None or self._device.type != "cpu":
             return None
@@ -475,7 +475,7 @@ class Round:
     def show_one(self, row: int, items: Ints) -> tuple[Ints, Bools]:
         """Items shown (k,) and consumed marks of a waiting arrival.
 
-        As :meth:`show` with ``empty``, in one compiled call where the consumer has a law.
+        It works as :meth:`show` with ``empty``, in one compiled call if the consumer has a law.
         """
         law = self._law
         if law is None or len(items) != self.ledger.item.shape[1]:
@@ -506,7 +506,7 @@ class Round:
         return answered
 
     def _true_place(self, row: int) -> tuple[Float32s, Float32s, int]:
-        """p* and λ* that hold an arrival's, and its place."""
+        """p* and λ* of an arrival's block, and its place."""
         world = self._world
         assert world.truth is not None  # noqa: S101  # the consumer needs it
         if world.truth.item_factor is not None or world.last_release > self.schedule.start:

@@ -1,7 +1,7 @@
-"""Slate of one arrival, checked, answered and entered at once.
+"""Slate of one arrival, checked and answered in one call.
 
-The kernels are those of the general path on batches of one, so the bytes are the same. The general path takes some
-hundred calls of Python for an arrival; an environment serves its arrivals one by one.
+An environment serves its arrivals one by one, and the general code needs about a hundred Python calls per arrival.
+This module uses the same compiled functions on batches of one, so results are identical.
 """
 
 from __future__ import annotations

@@ -155,7 +155,7 @@ def plugs_of(
 
 
 def check_plugs(config: ScenarioConfig) -> None:
-    """Refuse plugs that cannot be made, before anything is read.
+    """Refuse plugs that cannot be made, before reading the log.
 
     Raises:
         ConfigError: If a name is unknown, a file of the user's own cannot be used, or its plug does not fit.
@@ -174,7 +174,7 @@ def check_promises(config: ScenarioConfig, seed: int) -> None:
     """Refuse infeasible groups and campaigns before a run.
 
     Raises:
-        ConfigError: If one has no items, users or positions; the message names the first.
+        ConfigError: If a group or campaign has no items, users or positions; the message names the first.
     """
     if config.exposure.groups or config.exposure.campaigns:
         first_round(config, seed)
@@ -297,7 +297,7 @@ def initial_model(
     """Model of the platform, fitted to a log or bootstrap.
 
     Args:
-        like: The model fitted to a larger log, whose choices hold for this one too; None: the fit chooses.
+        like: Model fitted to a larger log, whose choices are also used here; None: the fit chooses.
 
     Raises:
         ConfigError: If no model has the name, or a file of the user's own cannot be used.

@@ -1,7 +1,7 @@
-"""Off-policy evaluation of a run, beside the truth.
+"""Off-policy evaluation of a run, compared with the truth.
 
-A run is played again, which its config and seeds determine to the last bit. In each state of the log the target is
-asked for its slate; then it plays in a world of its own, whose value is the truth.
+A run is repeated exactly, from its config and seeds. In each state of the log, the target is asked for a slate. Then
+the target runs in a separate market, which gives its true value.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _WIDEST = 1.5  # estimates further from the truth, in units of the truth, stand 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Estimates of a target on a run's log, beside truth."""
+    """Estimates of a target on a log, with the truth."""
 
     folder: Path
     logged: str  # name of the agent that showed slates
@@ -73,20 +73,20 @@ def ope(
     workers: int | None = None,
     console: Console | None = None,
 ) -> Evaluation:
-    """Value a target on a run's log and in truth.
+    """Estimate a target's value on a log, and its truth.
 
     Estimates, intervals and truths are added to ``ope.parquet`` of the run folder.
 
     Args:
         run: Folder of a comparison.
         target: A text that :func:`rimsim.agents.make_agent` understands.
-        logged: One of the run's agents, which says the chances of its slates; None: the first that does.
+        logged: Agent of the run that reports propensities; None: the first such agent.
         seeds: Number of seeds, from 0, or a list; None: those of the run.
         workers: Seeds at once; None: one per core.
         console: Place of progress bars; None: nowhere.
 
     Raises:
-        ConfigError: If there is no such agent or seed, or one cannot say its chances.
+        ConfigError: If there is no such agent or seed, or an agent does not report propensities.
         RunFolderError: If the folder holds no comparison, or is in use.
     """
     begun = load_run(run, "comparison")
@@ -122,7 +122,7 @@ def _logged(run: Run, text: str | None) -> str:
 
 
 def _with_others(done: Evaluation) -> pd.DataFrame:
-    """Table of the folder, the pair's older rows replaced."""
+    """Table of the folder, with new rows of the pair."""
     path = done.folder / OPE
     if not path.is_file():
         return done.table
@@ -156,7 +156,7 @@ class ReplayedRound:
 def replayed(
     config: ScenarioConfig, seed: int, logged: str, target: str, report: Count
 ) -> list[ReplayedRound]:
-    """Rounds of an arm played again under a target's eyes."""
+    """Repeated rounds of an arm, shown to a target."""
     shows, valued = make_agent(logged), make_agent(target)
     kind = _WatchedLearner if isinstance(shows, LearningAgent) else _Watched
     market = Market(config, seeds=Seeds.all(seed), needs=Needs.of(shows, valued))
@@ -186,7 +186,7 @@ def true_values(config: ScenarioConfig, seed: int, target: str, report: Count) -
 
 
 class _Watched:
-    """Agent that is logged while a target is asked too."""
+    """Logged agent, next to a target that is asked too."""
 
     def __init__(self, shows: Agent, valued: Agent, market: Market, twin: Agent | None = None) -> None:
         self.name = shows.name
@@ -267,7 +267,7 @@ class _Watched:
         }
 
     def round(self, market: Market) -> ReplayedRound:
-        """Notes of the round that is over, in clock order."""
+        """Records of the last round, in clock order."""
         ledger = market.closed[-1].ledger
         noted = {name: [part[name] for part in self._parts] for name in self._parts[0]}
         chances = {name: Chances.joined(noted.pop(name)) for name in ("logging", "target")}
@@ -291,7 +291,7 @@ class _WatchedLearner(_Watched):
     """Watched agent that learns."""
 
     def learn(self, feedback: Feedback) -> None:
-        """Let the logged agent learn; the target sees nothing."""
+        """Let the logged agent learn, but not the target."""
         self._shows.learn(feedback)  # type: ignore[attr-defined]  # it is a LearningAgent
 
 
@@ -336,8 +336,8 @@ def _of_part(part: str, number: int, one: ReplayedRound) -> Bools:
 def summary(table: pd.DataFrame) -> pd.DataFrame:
     """Estimators over seeds, with their bias, as :func:`bias_over_seeds`.
 
-    ``rmse`` is over seeds, ``coverage`` the share of seeds whose interval holds the truth, ``moved`` the mean of
-    truth − truth_at_log: what no single-step estimate can see.
+    ``rmse`` is over seeds. ``coverage`` is the share of seeds whose interval includes the truth. ``moved`` is the mean
+    of truth − truth_at_log, which no single-step estimate can include.
     """
     work = table.assign(
         rmse=(table["estimate"] - table["truth"]) ** 2,

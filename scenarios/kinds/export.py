@@ -21,7 +21,7 @@ from rimsim.arrays import Array, Floats, Ints
 from rimsim.config import ScenarioConfig, to_plain
 from rimsim.config.reading import flat
 from rimsim.envs import GROUND_BOUND
-from rimsim.errors import ConfigError, RunFolderError, require_known
+from rimsim.errors import ConfigError, RunFolderError, many, require_known
 from rimsim.scenarios.runs.job import bars
 from rimsim.scenarios.runs.store import Run, disk_errors, load_run, table_in, write_arrays
 from rimsim.system import draft_file, draft_folder
@@ -54,14 +54,11 @@ def export(
         agent: Name of an arm; None: the first.
         seed: None: the first.
         out: The file, or Minari's folder; None: within the run folder, below ``export/``.
-        console: Place of progress bars; None: nowhere.
-
-    Returns:
-        Its place, and a sentence on its content.
+        console: Place of progress bars; None: nowhere. Returns: Path of the file, and a sentence on its content.
 
     Raises:
         ConfigError: If there is no such format, arm or seed, or the package that it needs is missing.
-        RunFolderError: If it is there already.
+        RunFolderError: If the file exists already.
         MissingTableError: If the run kept no ledger.
     """
     require_known("--to: {}", [to], FORMATS)
@@ -80,18 +77,18 @@ def export(
 
 def _written(run: Run, to: str, agent: str | None, seed: int | None, place: Path) -> str:
     arm = logged_arm(run, agent, seed, whole=to != "minari")
-    said = f"{len(arm.item):,} slates of {arm.agent}, seed {arm.seed}"
+    said = f"{many(len(arm.item), 'slate')} of {arm.agent}, seed {arm.seed}"
     if to == "minari":
         if arm.left_out:  # without them a step would not lead to the next
             raise ConfigError(
-                f"--to minari: {arm.left_out:,} slates of {arm.agent} have an empty first position, so its "
-                "ledger cannot become trajectories. Export another agent, or use --to obp"
+                f"--to minari: the first position is empty in {many(arm.left_out, 'slate')} of {arm.agent}, so that "
+                "its log has no trajectory. Export another agent, or use --to obp"
             )
         place.mkdir(parents=True, exist_ok=True)
         name = write_minari(arm, run.scenario, place, "rimsim")
         return f"{said}; to load it: {_WHERE}={place} and minari.load_dataset({name!r})"
     if arm.left_out:
-        said += f"; {arm.left_out:,} slates with an empty position were left out"
+        said += f"; {many(arm.left_out, 'slate')} with an empty position left out"
     if np.isnan(arm.position).all():
         said += f"; {arm.agent} logs no propensities, so that every pscore is NaN"
     columns: dict[str, Any] = obp_feedback(arm) if to == "obp" else scope_rl_dataset(arm)
@@ -122,7 +119,7 @@ def _csv(run: Run, agent: str | None, seed: int | None, place: Path, console: Co
                     rows.insert(list(rows).index(number) + 1, name, rows[number].map(text))
             rows.to_csv(file, index=False, header=begin == 0)
             bar.advance(task, len(rows))
-    return f"{len(table):,} exposures"
+    return many(len(table), "exposure")
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,7 +182,7 @@ def obp_feedback(arm: LoggedArm) -> dict[str, int | Array]:
     """Slate feedback with the keys of the Open Bandit Pipeline.
 
     Columns of exposures have n·k entries, slates one after the other, positions from 0. ``expected_reward_factual`` is
-    not there, as in real data.
+    missing, as in real data.
     """
     n, k = arm.item.shape
     return {
@@ -259,8 +256,8 @@ class _Spaces(gymnasium.Env[Any, Any]):
 def env_spec(config: ScenarioConfig, seed: int) -> Any:
     """Spec with which ``gymnasium.make`` makes an arm's market.
 
-    It is plain data, so that JSON holds it. Its observations are the context of a :class:`LoggedArm`. After
-    ``reset(seed=…)`` with the arm's seed, the arm's slates have the consumptions that the log has of them.
+    It is plain data that fits into JSON. Its observations are the context of a :class:`LoggedArm`. After
+    ``reset(seed=…)`` with the arm's seed, the arm's slates have the same consumptions as in the log.
     """
     kwargs = {"scenario": "closed-loop", "settings": flat(to_plain(config)), "model_seed": seed}
     spec = dataclasses.replace(gymnasium.spec(_ENV), kwargs=kwargs, additional_wrappers=_SEEN)
@@ -271,7 +268,7 @@ def write_minari(arm: LoggedArm, config: ScenarioConfig, folder: Path, author: s
     """Write an arm's log below a folder, as one episode.
 
     A step is an arrival, its action the slate, its reward the number of consumptions; observations are contexts.
-    Chances of the slates stand in the infos. Nothing is fitted. Returns the id of the data set.
+    The infos have the propensities. Nothing is fitted. Returns the id of the data set.
     """
     try:
         import minari  # noqa: PLC0415  # an extra

@@ -119,7 +119,7 @@ def bias_over_seeds(
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """Estimates with intervals, one below the other, beside their truth."""
+    """Estimates with intervals, next to their true values."""
 
     title: str
     estimates: Mapping[str, tuple[float, float]]  # Label → estimate and half its interval

@@ -10,7 +10,7 @@ import pandas as pd
 
 from rimsim.config import to_plain
 from rimsim.config.reading import flat
-from rimsim.errors import RunFolderError
+from rimsim.errors import RunFolderError, many
 from rimsim.measures import late_means, late_of
 from rimsim.scenarios.report import charts, items, loop, prices, sentences, tables
 from rimsim.scenarios.report.console import folder_places, more_place
@@ -159,11 +159,11 @@ def comparison_report(run: Run) -> Report:
         setting=(
             scenario.description,
             sentences.log_fact(run, scenario.data.source),
-            f"{sentences.many(scenario.rounds, 'round')}, {arrivals.kind}"
+            f"{many(scenario.rounds, 'round')}, {arrivals.kind}"
             + (f" of {arrivals.per_round:,} arrivals" if arrivals.per_round else ""),
             f"slates of {scenario.slate}",
             f"β = {scenario.exposure.beta:g}",
-            sentences.many(len(run.seeds), "seed"),
+            many(len(run.seeds), "seed"),
             f"platform `{scenario.platform.model}`",
         ),
         sections=tuple(_sections(run)) if len(rounds) else (),
@@ -240,7 +240,7 @@ def result_tables(run: Run) -> list[TextTable]:
 
 
 def delivered_of_due(promises: pd.DataFrame) -> pd.DataFrame:
-    """Delivered over due exposures of groups and campaigns, all rounds.
+    """Delivered share of groups and campaigns, over all rounds.
 
     Returns:
         Columns promise, agent, seed, due, delivered, value.
@@ -252,7 +252,7 @@ def delivered_of_due(promises: pd.DataFrame) -> pd.DataFrame:
 
 
 def _requirements_table(run: Run) -> TextTable | None:
-    """Delivered over due exposures, a row per group or campaign."""
+    """Delivered share, with a row per group or campaign."""
     if run.promises is None:
         return None
     shares = delivered_of_due(run.promises)

@@ -13,6 +13,7 @@ import pandas as pd
 from matplotlib.ticker import PercentFormatter
 
 from rimsim import measures
+from rimsim.errors import many
 from rimsim.measures import FEW_SEEDS, MEASURES, Measure, late_means, late_of
 from rimsim.scenarios.report import charts, sentences, tables
 from rimsim.scenarios.report.items import exposures, mean_curve
@@ -77,7 +78,7 @@ class Part:
 def parts_of(arms: Sequence[str]) -> list[Part]:
     """Parts of retraining that the controls identify, by agent.
 
-    If an agent has several parts that reach from its frozen arm on, their sum follows.
+    If several parts begin at the agent's frozen arm, their sum is added.
     """
     parts = []
     for agent in (name for name in arms if not is_control(name)):
@@ -100,7 +101,7 @@ def decomposition(
 ) -> pd.DataFrame:
     """Parts of retraining with paired 95% intervals over seeds.
 
-    Only seeds that all arms of an agent have count. ``by`` are further columns to group by, such as the round.
+    Only seeds that all arms of an agent have are used. ``by`` are further columns to group by, such as the round.
 
     Returns:
         Columns agent, part, difference (the part in words), metric, ``by``, mean, low, high, effect (d_z), n, p.
@@ -200,7 +201,7 @@ def lorenz_curves(data: PictureTables) -> Figure | None:
     message += sentences.and_reference(
         chosen, looks, lambda name: f"{sentences.per_cent(top[name])} with {name}"
     )
-    seeds = sentences.many(max(map(len, counted.values())), "seed")
+    seeds = many(max(map(len, counted.values())), "seed")
     caption = f"Lorenz curves of round {number}, mean of {seeds}."
     ordered = {name: looks[name] for name in sorted(looks, key=lambda name: gini[name])}
     labels = {name: f"(Gini {gini[name]:.2f})" for name in ordered}
@@ -250,7 +251,7 @@ def decomposed(data: PictureTables) -> Figure | None:
     threads = parts_by_seed(rounds, arms, shown)
     bands = "thin: each seed" if few else "bands: paired 95 % intervals" if pairs > 1 else "no bands"
     caption = "Differences between arms of an agent at the same round and seed, which add up."
-    caption += f" {sentences.many(pairs, 'seed')}; {bands}."
+    caption += f" {many(pairs, 'seed')}; {bands}."
     places = [(agent, metric) for agent in agents for metric in shown]
     columns = min(3, len(shown))
     lines = -(-len(places) // columns)
@@ -285,7 +286,7 @@ def decomposed(data: PictureTables) -> Figure | None:
 def effect_of_retraining(parts: pd.DataFrame, late: str, measured: Mapping[str, Measure] = MEASURES) -> str:
     """Effect of feedback, the loop or retraining, in late rounds.
 
-    The agent is relevance where it has controls.
+    The agent is ``relevance`` if it has controls.
     """
     present = list(parts["metric"].unique())
     metric = next((name for name in METRICS if name in present), present[0])

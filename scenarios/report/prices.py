@@ -1,4 +1,4 @@
-"""Plots of guarantees: prices, delivery, campaigns, who pays."""
+"""Plots of guarantees: prices, delivery, campaigns, cost by visitor."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from rimsim.arrays import Ints
+from rimsim.errors import many
 from rimsim.measures import late_of, late_rounds
 from rimsim.scenarios.report import charts, items, sentences, tables
 
@@ -29,8 +30,8 @@ def price_deciles(data: tables.PictureTables) -> pd.DataFrame:
     """Mean bonus −v/c in the last round, by decile of popularity.
 
     Returns:
-        Columns agent, seed, decile (1 = least popular), value; agents without a bonus in it are left out. Empty
-        without the data.
+        Columns agent, seed, decile (1 = least popular), value; agents without a bonus are left out. Empty without the
+        data.
     """
     empty = pd.DataFrame(columns=["agent", "seed", "decile", "value"])
     if data.prices is None or data.popularity is None:
@@ -84,7 +85,7 @@ def _by_decile(
 def delivery(data: tables.PictureTables) -> Figure | None:
     """Exposure and price of three items over the last round.
 
-    The items are guaranteed, near the ends and at the lower quarter of the popularity order; one seed is drawn.
+    The items are guaranteed: a popular item, an unpopular item and an item at the lower quartile. One seed is shown.
     """
     number = tables.last_round(data.rounds)
     if data.ledger is None or data.arrivals is None or data.required is None or data.popularity is None:
@@ -108,7 +109,7 @@ def delivery(data: tables.PictureTables) -> Figure | None:
     }
     message = (
         f"{chosen} delivers {kept[chosen]} of the {sum(due.values())} guaranteed exposures of "
-        f"{sentences.many(len(due), 'item')} in round {number}"
+        f"{many(len(due), 'item')} in round {number}"
     )
     message += sentences.and_reference(chosen, looks, lambda name: f"{name} {kept[name]}")
     caption = (
@@ -232,9 +233,7 @@ def requirement(data: tables.PictureTables) -> Figure | None:
     lines = -(-len(looks) // columns)
     counted = "positions" if data.weights is None else "exposures as examined"
     caption = f"Every guaranteed item, least served first, in {counted}; shaded: what is missing. Mean of"
-    figure = charts.frame(
-        message, f"{caption} {sentences.many(len(ratios[chosen]), 'seed')}.", 1.0 + 2.6 * lines
-    )
+    figure = charts.frame(message, f"{caption} {many(len(ratios[chosen]), 'seed')}.", 1.0 + 2.6 * lines)
     grid = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel()
     for ax, (name, look) in zip(grid, looks.items(), strict=False):
         curve = items.mean_curve(ratios[name])

@@ -42,7 +42,7 @@ def with_interval(
 ) -> str:
     """Figure of a metric with its interval; shares in %.
 
-    Differences of shares are in points; else the interval of a share ends at 0 and 1.
+    Differences of shares are in points. The interval of a share is limited to 0 and 1.
     """
     share = metric in MEASURES and MEASURES[metric].unit == "share"
     unit = (" points" if difference else " %") if share else ""
@@ -55,15 +55,10 @@ def with_interval(
 
 
 def per_cent(share: float) -> str:
-    """Share in per cent: more digits where it is small."""
+    """Share in percent, with more digits if it is small."""
     value = 100 * share
     digits = 1 if 0 < abs(value) < 9.95 else 0
     return f"{value:.{digits}f}".replace("-", "−") + " %"
-
-
-def many(count: int, noun: str) -> str:
-    """Count and noun: ``1 seed``, ``2 seeds``."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def seeds_caption(table: pd.DataFrame, marks: str = "bands") -> str:
@@ -246,7 +241,7 @@ def examination_note(run: Run) -> str | None:
 def undelivered_notes(run: Run) -> list[str]:
     """Causes of undelivered guarantees: infeasibility, then each arm with prices.
 
-    An arm is named if it leaves exposure undelivered in late rounds.
+    The sentences name arms that leave exposure undelivered in late rounds.
     """
     rounds = shown_rounds(run)
     if rounds.empty:
@@ -292,8 +287,8 @@ def undelivered_sentence(
 ) -> str:
     """Undelivered guarantees of an agent with prices, and a remedy.
 
-    ``missing`` is undelivered in late rounds; ``at_bound`` is the share of prices at their bound, some since round
-    ``since``.
+    ``missing`` is the undelivered share in late rounds. ``at_bound`` is the share of prices at their limit, since
+    round ``since``.
     """
     text = f"{agent} leaves {per_cent(missing)} of what is guaranteed undelivered in late rounds, counted as {unit}"
     if hard:
@@ -321,7 +316,7 @@ def _infeasible(table: pd.DataFrame) -> str:
 
 
 def and_reference(chosen: str, agents: Collection[str], figure_of: Callable[[str], str]) -> str:
-    """Figure of relevance for a title about another agent."""
+    """Figure of ``relevance`` for a title about another agent."""
     named = tables.REFERENCE in agents and chosen != tables.REFERENCE
     return f", {figure_of(tables.REFERENCE)}" if named else ""
 

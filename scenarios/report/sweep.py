@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.colors import LinearSegmentedColormap
 
 from rimsim.config import to_plain
-from rimsim.errors import RunFolderError
+from rimsim.errors import RunFolderError, many
 from rimsim.measures import LEVEL, MEASURES, holm, late_means, paired_difference
 from rimsim.scenarios.report import charts, sentences, tables
 from rimsim.scenarios.report.console import more_place, picture_names
@@ -72,7 +72,7 @@ def sweep_report(sweep: Run) -> Report:
             scenario.description,
             sentences.log_fact(runs[0], scenario.data.source),
             *(f"{field}: {', '.join(map(str, values))}" for field, values in sweep.config["sweep"].items()),
-            sentences.many(len(sweep.seeds), "seed"),
+            many(len(sweep.seeds), "seed"),
         ),
         sections=(*sections, Section("All figures", tables=tuple(figures))),
         settings=sentences.as_yaml({"sweep": sweep.config["sweep"], **to_plain(scenario)}),
@@ -194,8 +194,8 @@ class Contrast:
 def contrasts(arms: Sequence[str], unit: str) -> list[Contrast]:
     """Contrasts that the arms identify: the loop, and a guarantee.
 
-    The loop is that of the baseline (``relevance``): its own arm minus its control under random slates. A guarantee is
-    evaluated by the first agent that keeps some, against the baseline.
+    The effect of the loop is the arm of the baseline (``relevance``) minus its control ``random``. The effect of a
+    guarantee is the first agent with guarantees minus the baseline.
     """
     agents = [name for name in arms if not is_control(name)]
     base, found = tables.baseline_of(agents), list[Contrast]()
@@ -219,7 +219,8 @@ def matrix(
 ) -> pd.DataFrame:
     """Contrasts at each point, paired by seed, with signs.
 
-    A sign is significant at 5% by Holm over the whole matrix. Without ``wanted``, the contrasts are :func:`contrasts`.
+    A sign is significant at 5% by Holm's method over the whole matrix. Without ``wanted``, the contrasts are
+    :func:`contrasts`.
 
     Returns:
         Columns ``fields``, contrast, metric, agent, minus, mean, low, high, n, p, adjusted (p by Holm), sign (−1 or 1;
@@ -280,7 +281,7 @@ def matrix_figure(found: pd.DataFrame, fields: Sequence[str]) -> Figure:
     points = list(dict.fromkeys(named))
     seeds = int(found["n"].max())
     caption = (
-        f"{sentences.many(seeds, 'seed')}. Mean and half a paired 95 % interval; colour: size within the column. "
+        f"{many(seeds, 'seed')}. Mean and half a paired 95 % interval; colour: size within the column. "
         "Blank: the sign is not settled at 5 % by Holm over all cells."
     )
     figure = charts.frame(_matrix_message(found), caption, 1.6 + 0.48 * len(points))
@@ -344,7 +345,7 @@ def front_figure(table: pd.DataFrame, field: str, unit: str = "examined") -> Fig
     values = ", ".join(f"{value:g}" for value in sorted(table[field].unique()))
     bars = "bars: 95 % intervals over seeds" if seeds > 1 else "no intervals"
     still = _still(means, field)
-    caption = f"Points of a line: {_symbol(field)} = {values}. Late rounds, {sentences.many(seeds, 'seed')}; {bars}."
+    caption = f"Points of a line: {_symbol(field)} = {values}. Late rounds, {many(seeds, 'seed')}; {bars}."
     if still:
         caption += f" Ring: {_symbol(field)} does not move {', '.join(sorted(still))}."
     figure = charts.frame(_front_message(table, means, field, still), caption, 5.4)

@@ -46,7 +46,7 @@ def baseline_of(agents: list[str]) -> str:
 
 
 def compared_agents(base: str, agents: Sequence[str]) -> list[str]:
-    """Agents to compare with the baseline: bounds only if alone."""
+    """Agents to compare with the baseline; bounds if no others."""
     others = [name for name in agents if name != base]
     return [name for name in others if name not in BOUNDS] or others
 
@@ -68,10 +68,7 @@ def shortfalls(unit: str) -> tuple[str, str]:
 
 
 def reported_unit(rounds: pd.DataFrame, unit: str) -> str:
-    """Unit of reported guarantees: positions where all count the same.
-
-    Positions count the same in a replay, or without decay.
-    """
+    """Unit of reported guarantees: positions if all count the same."""
     shown, examined = (
         rounds.loc[rounds["metric"] == name, "value"].to_numpy() for name in shortfalls("shown")
     )
@@ -93,7 +90,7 @@ def interval_words(seeds: int) -> str:
 def two_seeds_note(seeds: int) -> str | None:
     """Caution about intervals over two seeds.
 
-    With one degree of freedom, half an interval is 12.7 standard errors; with four it is 2.8.
+    With two seeds, half an interval is 12.7 standard errors; with five it is 2.8.
     """
     if seeds != 2:  # one seed has no interval
         return None
@@ -105,11 +102,10 @@ def over_seeds(
 ) -> pd.DataFrame:
     """Means over seeds with 95% intervals.
 
-    The table has columns ``by``, metric, value and a row per seed; seeds that are splits of one log may overlap.
+    The table has columns ``by``, metric, value, and a row per seed. Seeds may be overlapping splits of a log.
 
-    Returns:
-        Columns ``by``, metric, mean, low, high, n; by the first of ``by`` in its order, then by metric. NaN where there
-        is no interval.
+    Returns: Columns ``by``, metric, mean, low, high, n, sorted by the first of ``by``, then by metric. NaN without an
+        interval.
     """
     keys = [*by, "metric"]
     rows = []
@@ -181,7 +177,7 @@ def _paired(late: pd.DataFrame, pairs: list[tuple[str, str]], metrics: Sequence[
 def paired_table(rows: Iterable[tuple[Any, ...]], keys: Sequence[str]) -> pd.DataFrame:
     """Table of mean paired differences over complete pairs.
 
-    A row is its keys, the values, and the values that are subtracted from them.
+    Each row has keys, values, and values that are subtracted from them.
 
     Returns:
         Columns ``keys``, mean, low, high, effect (d_z), n, p; NaN where there is none.
@@ -232,7 +228,7 @@ def pivoted(
 ) -> TextTable:
     """Table of means: columns ``labels``, then a column per metric.
 
-    A star marks differences, with a column p, that are significant at 5% by Holm over the comparisons of the table.
+    A star marks differences, with a column p, that are significant at 5% by Holm's method over the table.
     ``significant`` is as for :func:`cell`; the terminal prints the columns ``main``.
     """
     means = means[means["metric"].isin(metrics)]
@@ -257,7 +253,7 @@ def pivoted(
 
 
 def short(value: float, decimals: int = 2) -> str:
-    """Number without a zero before its point."""
+    """Number with few digits, for a table."""
     text = f"{value:.{decimals}f}"
     return text.removeprefix("0") if text.startswith("0.") else text
 
@@ -306,7 +302,7 @@ class PictureTables:
 
     @property
     def own(self) -> tuple[str, ...]:
-        """Names of the user's own measures."""
+        """Names of measures of the user."""
         return tuple(name for name in self.measures if name not in MEASURES)
 
 

@@ -32,6 +32,7 @@ from rimsim.errors import (
     MissingTableError,
     RimsimError,
     RunFolderError,
+    many,
     reason,
     refuse,
     require_known,
@@ -243,7 +244,7 @@ def load_run(path: str | Path, kind: str | None = None) -> Run:
 
     Args:
         path: The folder.
-        kind: Kind that it must be of; None: any.
+        kind: Required kind of the run; None: any kind.
 
     Raises:
         RunFolderError: If it is not a run folder, or holds a run of another kind.
@@ -334,7 +335,7 @@ def _require_every_part(folder: Path, name: str, parts: Collection[str]) -> None
 
 
 def again(folder: Path, part: str) -> str:
-    """Tail of a message: remedy of a damaged arm."""
+    """End of a message: remedy of a damaged arm."""
     return f"Remove {folder / STATES / part} and resume: this arm is then played again"
 
 
@@ -381,13 +382,13 @@ def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
 
 @contextmanager
 def disk_errors(place: Path) -> Iterator[None]:
-    """Context manager that turns errors of the disk into ours.
+    """Context manager that turns errors of the disk into RunFolderErrors.
 
     Args:
-        place: Named where the system names no file.
+        place: Name for the message, if the system names no file.
 
     Raises:
-        RunFolderError: Instead of an error of the system; finished rounds are kept.
+        RunFolderError: Replaces the error of the system; finished rounds are kept.
     """
     try:
         yield
@@ -447,9 +448,7 @@ def require_free(folder: Path) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Context manager that holds a run folder against other processes.
-
-    Waits for workers of a run that was killed, which end by themselves.
+    """Context manager that locks a run folder against other processes.
 
     Raises:
         RunFolderError: If it cannot be made or written to, or a process that is still alive holds it.
@@ -530,7 +529,7 @@ def load_text(log: EventLog) -> str | None:
         return None
     return (
         f"{log.report.text()}\n"
-        f"the log is {len(log):,} events of {log.n_users:,} users with {log.n_items:,} items"
+        f"the log is {many(len(log), 'event')} of {many(log.n_users, 'user')} with {many(log.n_items, 'item')}"
     )
 
 

@@ -19,7 +19,7 @@ from rimsim.scenarios.kinds.backtest.report import backtest_report
 from rimsim.scenarios.kinds.backtest.split import BacktestConfig, LogSplit, make_split
 from rimsim.scenarios.kinds.results import RunResult, table_of, usable_log
 from rimsim.scenarios.report.charts import draw
-from rimsim.scenarios.runs.job import Execution, Job, make_run
+from rimsim.scenarios.runs.job import Execution, Job, file_name, make_run
 from rimsim.scenarios.runs.store import Run, folder_for, load_facts, load_run
 from rimsim.tracking import event_folder
 from rimsim.tracking.events import EventFile
@@ -43,20 +43,20 @@ def backtest(
     command: str | None = None,
     report: Callable[[str], None] | None = None,
 ) -> Backtest:
-    """Compare intensity models on what users did next.
+    """Compare intensity models by their predictions of later events.
 
-    Every seed cuts the log again. Every mark model and ground intensity is fitted once (or read from the fit cache),
-    and every model answers the three tasks. Prices of online matching are fitted on past states.
+    Every seed splits the log again. Each mark model and ground intensity is fitted once per split (or read from the
+    cache), and each model solves the three tasks. Prices of online matching are solved on past states.
 
     Args:
-        config: What to do; None: the defaults, on the embedded data.
+        config: Options; None: the defaults, on the embedded log.
         out: The run folder; None: ``runs/backtest-<time>``.
         command: The command line, to be recorded.
         report: Called with each line of progress; None: no progress is shown.
 
     Raises:
-        DataError: If the log cannot be read, or is too little for the split; nothing has been written then.
-        ConfigError: If slates would hold every item.
+        DataError: If the log cannot be read, or is too small for the split; then nothing is written.
+        ConfigError: If slates would contain every item.
         RunFolderError: If the folder is in use or holds a run.
     """
     config = config or BacktestConfig()
@@ -149,7 +149,7 @@ def _write_pages(done: Run) -> None:
     tag = task.where(table["cap"].isna(), task + "-caps") + "/" + table["metric"]
     points = table.assign(tag=tag, step=step, value=table["value"].astype(float))
     for (model, seed), rows in points.groupby(["model", "seed"], sort=False):
-        file = EventFile(event_folder(run, str(model), int(str(seed))))
+        file = EventFile(event_folder(run, file_name(str(model)), int(str(seed))))
         for point in rows[["tag", "value", "step"]].itertuples(index=False):
             file.scalar(*point)
         file.close()

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
 
+from rimsim.errors import many
 from rimsim.intensity.registry import mark_and_ground
 from rimsim.measures import PairedDifference, paired_difference
 from rimsim.scenarios.kinds.backtest.tasks import PAYING
@@ -17,7 +18,7 @@ from rimsim.scenarios.report import sentences
 from rimsim.scenarios.report.charts import AgentStyle, frame, plot_means
 from rimsim.scenarios.report.console import folder_places
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
-from rimsim.scenarios.report.sentences import figure, many, per_cent, seeds_caption
+from rimsim.scenarios.report.sentences import figure, per_cent, seeds_caption
 from rimsim.scenarios.report.tables import cell, interval_words, over_seeds, pivoted, two_seeds_note
 from rimsim.scenarios.runs.store import Run
 

@@ -1,4 +1,4 @@
-"""Experiments on one market: naive estimates beside total effects."""
+"""Experiments on one market: naive estimates and total effects."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rimsim.agents import make_agent
 from rimsim.arrays import Bools, Floats, Ints
 from rimsim.config import ScenarioConfig, to_plain
 from rimsim.config.fields import duration_seconds
-from rimsim.errors import ConfigError, require_known
+from rimsim.errors import ConfigError, many, require_known
 from rimsim.evaluation.designs import DESIGNS, Assignment, NaiveEstimate, Outcome, contrast
 from rimsim.evaluation.off_policy import apart
 from rimsim.market import build_world
@@ -28,7 +28,7 @@ from rimsim.scenarios.kinds.experiment.market import WorldRound, play_experiment
 from rimsim.scenarios.report.charts import draw
 from rimsim.scenarios.report.console import picture_places
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
-from rimsim.scenarios.report.sentences import as_yaml, many
+from rimsim.scenarios.report.sentences import as_yaml
 from rimsim.scenarios.runs.job import Execution, Job, chosen_seeds, make_run
 from rimsim.scenarios.runs.store import Run, folder_for, load_run
 from rimsim.scenarios.study.plan import resolved
@@ -125,7 +125,7 @@ def experiment(
 ) -> Experiment:
     """Compare two agents by A/B tests on one market.
 
-    Its estimates stand beside the total effect: the difference of two whole worlds.
+    The result also has the total effect: the difference between two complete markets.
 
     Args:
         control: A: a text that :func:`rimsim.agents.make_agent` understands.
@@ -180,7 +180,7 @@ def _play(
     seed: int,
     report: results.Count,
 ) -> dict[str, pd.DataFrame]:
-    """Tables of the worlds and experiments of a seed."""
+    """Tables of the markets and experiments of a seed."""
     with own_code([*agents, *own_places(config)]):
         world = build_world(config)
         tail = tail_of(np.bincount(world.past.item, minlength=world.log.n_items))
@@ -234,9 +234,9 @@ def estimates(rounds: Sequence[WorldRound], assignment: Assignment, tail: Bools)
 
 
 def total_effects(worlds: Sequence[Sequence[WorldRound]], tail: Bools) -> dict[str, float]:
-    """Mean in B's world less that in A's, late.
+    """Mean in B's market minus A's, in late rounds.
 
-    Consumptions are counted with their true probability, which takes the noise of draws away.
+    Consumptions count with their true probability, which removes random noise.
     """
     means: list[dict[str, float]] = []
     for rounds in worlds:
@@ -249,7 +249,7 @@ def total_effects(worlds: Sequence[Sequence[WorldRound]], tail: Bools) -> dict[s
 def arrivals_table(
     rounds: Sequence[WorldRound], assignment: Assignment, tail: Bools, seed: int
 ) -> pd.DataFrame:
-    """Arrivals of an experiment, as packages for experiments take them.
+    """Arrivals of an experiment, for other packages.
 
     Visitors are called ROUND-USER, dates are of the market's clock, ``target`` is the number of consumptions.
     """
@@ -276,8 +276,8 @@ def arrivals_table(
 def summary(table: pd.DataFrame) -> pd.DataFrame:
     """Designs over seeds, with their bias, as :func:`bias_over_seeds`.
 
-    ``coverage`` is the share of seeds whose interval holds the total effect, ``power`` the share whose interval does
-    not hold 0, ``sign`` the share whose naive estimate has the sign of the mean total effect.
+    ``coverage`` is the share of seeds whose interval includes the total effect. ``power`` is the share whose interval
+    excludes 0. ``sign`` is the share whose naive estimate has the sign of the mean total effect.
     """
     mean_total = table.groupby("metric")["total_effect"].transform("mean")
     holds = (table["low"] <= table["total_effect"]) & (table["total_effect"] <= table["high"])

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import pandas as pd
 
+from rimsim.errors import many
 from rimsim.intensity.registry import mark_and_ground
 from rimsim.market.agreement import ORACLE, RANDOM
 from rimsim.scenarios.kinds.validate.checks import FALSE, NEGATIVES, PAST, QUANTILES, rate_curves
 from rimsim.scenarios.report import charts
 from rimsim.scenarios.report.console import markdown, picture_places
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
-from rimsim.scenarios.report.sentences import agreement_sentence, as_yaml, log_fact, many, unfit_sentence
+from rimsim.scenarios.report.sentences import agreement_sentence, as_yaml, log_fact, unfit_sentence
 from rimsim.scenarios.report.tables import pivoted, signed
 from rimsim.scenarios.runs.store import Run
 
@@ -88,7 +89,7 @@ def readme(run: Run, report: Report) -> str:
 
 
 def conclusions(run: Run) -> Sentences:
-    """Sentences that may be concluded, and those that may not."""
+    """Conclusions that the validation allows, and their limits."""
     agreed = figures_of(run.agreement)
     first = next(iter(agreed.values()))
     settled, pairs, users = (int(first[name]) for name in ("settled_pairs", "pairs", "users"))
@@ -265,7 +266,7 @@ def hidden_sentences(table: pd.DataFrame | None) -> Sentences:
 
 
 def _known_answers(table: pd.DataFrame, k: int) -> tuple[TextTable, TextTable]:
-    """Figures of all judges, and calibration of the truths."""
+    """Figures of all scorers, and calibration of the truths."""
     metrics = ("auc", "precision", "log_likelihood", "calibration_error")
     judged = zip(table["truth"].astype(str).tolist(), table["model"].astype(str).tolist(), strict=True)
     judges = [f"truth {truth}" if truth else model for truth, model in judged]
@@ -416,7 +417,7 @@ def _panel(ax: Axes, means: pd.DataFrame, looks: Mapping[str, charts.AgentStyle]
 
 
 def _message(agreement: Mapping[str, Mapping[str, float]]) -> str:
-    """Title on the chosen or best truth's settled pairs."""
+    """Title on the chosen or best truth's significant pairs."""
     taus = {name: row["kendall_settled"] for name, row in agreement.items()}
     best = max(taus, key=lambda name: -np.inf if np.isnan(taus[name]) else taus[name])
     truth = next((name for name, row in agreement.items() if row["chosen"]), best)

@@ -1,0 +1,276 @@
+"""Adapters that make other packages' recommenders models of p(y|x).
+
+A recommender that ranks by scores of any scale becomes ``p(y|x) = softmax(τ s(x,y) + κ log popularity_y + κ' log
+returning_y)``, with weights chosen on held-out later sessions as those of :class:`rimsim.intensity.Bag` are. The state
+of a user is the set of consumed items, so a visitor needs no place in the recommender's training data.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any, Self, TypeAlias
+
+import numpy as np
+import scipy
+import torch
+
+from rimsim.arrays import Array, Float32s, Floats, Ints
+from rimsim.data.log import EventLog
+from rimsim.errors import ModelError, refuse
+from rimsim.intensity.contract import BLOCK, FromHidden, Hidden, caller_owns, in_blocks, require_targets
+from rimsim.intensity.popularity import log_popularity, log_returning
+from rimsim.intensity.selection.held_out import HeldOut
+from rimsim.intensity.selection.shrinkage import Shrinkage, chosen, rescaling
+from rimsim.intensity.states import UserStates
+from rimsim.rng import Purpose, generator
+
+Consumed: TypeAlias = "scipy.sparse.csr_matrix[np.float32]"
+"""Matrix (n, M) of n users: 1 at consumed items."""
+Features: TypeAlias = Callable[[Consumed, Consumed], Array]
+"""Features (n, M, F) of n users with all items: consumed items of the users, and of all users of the log."""
+
+_EXAMPLES = 20_000
+"""Most consumptions that a classifier learns from."""
+
+
+class AdaptedModel(FromHidden):
+    """p(y|x) of a recommender that another package fits.
+
+    Each fit and update trains a copy of the given, unfitted recommender. An update keeps the weights.
+    """
+
+    def __init__(self, recommender: Any, *, seed: int = 0, session_gap: str = "30min") -> None:
+        self._given, self._seed, self._gap = recommender, seed, session_gap
+        self.device = torch.device("cpu")
+        self.shrinkage = Shrinkage(0.0)
+        self._base = torch.zeros(0)
+
+    @abstractmethod
+    def _train(self, recommender: Any, consumed: Consumed) -> Any:
+        """Fitted recommender."""
+
+    @abstractmethod
+    def _scores(self, recommender: Any, consumed: Consumed) -> Array:
+        """Scores (n, M) of any scale; NaN: no score."""
+
+    def fit(self, log: EventLog) -> Self:
+        """Choose the weights, then fit to the whole log."""
+        require_targets(log, type(self).__name__)
+        held = HeldOut.of(log, self._gap, self._seed)
+        if held is None:
+            return self._keep(log, Shrinkage(0.0))
+        scores = self._of_states(self._trained(held.past), held.states)
+        weights = chosen(held, [(0.0, scores)], *self._impersonal(held.past))
+        self._keep(log, weights)
+        times = rescaling(weights.spread, float(self._of_states(self._fitted, held.states).std()))
+        self.shrinkage = dataclasses.replace(weights, personal=weights.personal * times, rescaling=times)
+        return self
+
+    def update(self, log: EventLog) -> Self:
+        """Fit to a new log; without target events nothing changes."""
+        if log.n_items != len(self._base):
+            refuse(
+                ModelError, "update", f"found a log of {log.n_items} items", f"{len(self._base)}, as fitted"
+            )
+        return self._keep(log, self.shrinkage) if log.targets.any() else self
+
+    def _keep(self, log: EventLog, weights: Shrinkage) -> Self:
+        self.shrinkage, self._fitted = weights, self._trained(log)
+        popular, returning = self._impersonal(log)
+        base = weights.popularity * popular + weights.returning * returning
+        self._base = torch.from_numpy(base.astype(np.float32))
+        return self
+
+    def _impersonal(self, log: EventLog) -> tuple[Floats, Floats]:
+        return log_popularity(log, 0.5), log_returning(log, self._gap, 0.5)
+
+    def _trained(self, log: EventLog) -> Any:
+        goal = log.rows(log.targets)
+        self._base = torch.zeros(log.n_items)
+        consumed = _matrix(goal.user, goal.item, (log.n_users, log.n_items))
+        return self._train(copy.deepcopy(self._given), consumed)
+
+    def _of_states(self, recommender: Any, states: UserStates) -> Float32s:
+        return in_blocks(lambda block: self._block(recommender, block), *self.encode(states)).numpy()
+
+    def _block(self, recommender: Any, consumed: torch.Tensor) -> torch.Tensor:
+        """Scores (BLOCK, M); missing ones are the lowest of their row."""
+        matrix = scipy.sparse.csr_matrix(consumed.numpy())
+        scores = np.asarray(self._scores(recommender, matrix), np.float32)
+        if scores.shape != consumed.shape:
+            refuse(ModelError, type(self).__name__, f"scores have shape {scores.shape}", f"{matrix.shape}")
+        known = np.isfinite(scores)
+        lowest = np.where(known, scores, np.inf).min(1, keepdims=True)
+        scores = np.where(known, scores, np.where(np.isfinite(lowest), lowest, 0.0))
+        return torch.from_numpy(scores.astype(np.float32))
+
+    def encode(self, states: UserStates) -> Hidden:
+        """Marks (n, M) of consumed items."""
+        if not len(self._base):
+            refuse(ModelError, type(self).__name__, "not fitted yet", "score after fit")
+        shape = (len(states), len(self._base))
+        return (torch.from_numpy(_matrix(states.owner, states.items, shape).toarray()),)
+
+    def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
+        """Hidden states with one item marked in each."""
+        del times
+        return (hidden[0].index_put((torch.arange(len(items)), items), torch.ones(len(items))),)
+
+    @caller_owns
+    def score_hidden(self, hidden: Hidden, now: Floats) -> torch.Tensor:
+        """(n, M) float32 p(y|x) of the states; rows sum to 1."""
+        del now
+        return in_blocks(self._probabilities, *hidden)
+
+    def _probabilities(self, consumed: torch.Tensor) -> torch.Tensor:
+        logits = self._base.expand_as(consumed)
+        if self.shrinkage.personal > 0.0:
+            logits = logits + self.shrinkage.personal * self._block(self._fitted, consumed)
+        return torch.softmax(logits, 1)
+
+
+class LensKitModel(AdaptedModel):
+    """p(y|x) of a LensKit pipeline's component ``scorer`` (extra ``lenskit``).
+
+    The scorer must know a user by the items of a query, as ``ItemKNNScorer``, ``EASEScorer`` and ``ImplicitMFScorer``
+    do. Other components do not take part: to rank is an agent's task.
+    """
+
+    def _train(self, recommender: Any, consumed: Consumed) -> Any:
+        import pandas as pd  # noqa: PLC0415  # slow to import, with the next
+        from lenskit.data import from_interactions_df  # noqa: PLC0415  # an optional dependency
+        from lenskit.training import TrainingOptions  # noqa: PLC0415  # the same
+
+        user, item = consumed.nonzero()
+        data = from_interactions_df(pd.DataFrame({"user_id": user, "item_id": item}))
+        recommender.train(data, TrainingOptions(rng=self._seed))
+        return recommender, np.unique(item)
+
+    def _scores(self, recommender: Any, consumed: Consumed) -> Array:
+        from lenskit.data import ItemList, RecQuery  # noqa: PLC0415  # an optional dependency
+
+        pipeline, known = (
+            recommender  # LensKit 2025.8 ends the process at a history with an item it has not met
+        )
+        scores, every = np.full(consumed.shape, np.nan), ItemList(item_ids=known)
+        for row in np.flatnonzero(consumed[:, known].sum(1)):  # others fill up a block, or are of new users
+            history = np.intersect1d(consumed[[row]].indices, known)
+            query = RecQuery(history_items=ItemList(item_ids=history))
+            scores[row, known] = pipeline.run("scorer", query=query, items=every).scores()
+        return scores
+
+
+class ImplicitModel(AdaptedModel):
+    """p(y|x) of a model of the package ``implicit`` (extra ``mf``).
+
+    It must rank for any items of a user (``recommend(…, recalculate_user=True)``), as ``AlternatingLeastSquares`` and
+    the nearest neighbours do. With one thread its fits are reproducible.
+    """
+
+    def _train(self, recommender: Any, consumed: Consumed) -> Any:
+        recommender.fit(consumed, show_progress=False)
+        return recommender
+
+    def _scores(self, recommender: Any, consumed: Consumed) -> Array:
+        n, m = consumed.shape
+        try:
+            items, values = recommender.recommend(
+                np.arange(n), consumed, N=m, filter_already_liked_items=False, recalculate_user=True
+            )
+        except NotImplementedError as error:
+            name = type(recommender).__name__
+            raise ModelError(
+                f"{name}: cannot rank for users it was not fitted to (recalculate_user). Take "
+                "AlternatingLeastSquares or a nearest-neighbour model of implicit, or rimsim's own 'bpr'"
+            ) from error
+        scores = np.full((n, m + 1), np.nan)  # neighbours rank fewer than M items, and fill up with item −1
+        np.put_along_axis(scores, np.where(values > -np.finfo(np.float32).max, items, m), values, axis=1)
+        return scores[:, :m]
+
+
+class MatrixScorerModel(AdaptedModel):
+    """p(y|x) of a scikit-learn-style model of the user-item matrix.
+
+    It has ``fit(matrix)`` and ``predict(matrix)``, which returns scores (n, M), or, as ``TruncatedSVD`` and ``NMF`` do,
+    ``transform`` and ``inverse_transform``, whose reconstruction is the score.
+    """
+
+    def _train(self, recommender: Any, consumed: Consumed) -> Any:
+        recommender.fit(consumed)
+        return recommender
+
+    def _scores(self, recommender: Any, consumed: Consumed) -> Array:
+        if hasattr(recommender, "predict"):
+            return np.asarray(recommender.predict(consumed))
+        return np.asarray(recommender.inverse_transform(recommender.transform(consumed)))
+
+
+class ClassifierModel(AdaptedModel):
+    """p(y|x) of a scikit-learn-style classifier of user-item pairs.
+
+    It has ``fit(X, y)`` and ``predict_proba(X)``. A consumption is an example with y = 1, and the features of its user
+    without it; ``negatives`` random items that the user has not consumed have y = 0.
+    """
+
+    def __init__(
+        self,
+        recommender: Any,
+        features: Features | None = None,
+        *,
+        negatives: int = 4,
+        seed: int = 0,
+        session_gap: str = "30min",
+    ) -> None:
+        super().__init__(recommender, seed=seed, session_gap=session_gap)
+        self._features, self._negatives = features or neighbour_features, negatives
+
+    def _train(self, recommender: Any, consumed: Consumed) -> Any:
+        user, item = consumed.nonzero()
+        source, m = generator(self._seed, Purpose.MODEL, 21), consumed.shape[1]
+        order = source.permutation(len(user))[:_EXAMPLES]
+        x, y = [], []
+        for first in range(0, len(order), BLOCK):
+            some = order[first : first + BLOCK]
+            row, others = np.arange(len(some)), source.integers(0, m, (len(some), self._negatives))
+            had = consumed[user[some]].toarray() > 0
+            without = had.copy()
+            without[row, item[some]] = False
+            features = np.asarray(
+                self._features(scipy.sparse.csr_matrix(without.astype(np.float32)), consumed)
+            )
+            unknown = ~had[row[:, None], others]
+            x += [features[row, item[some]], features[row[:, None], others][unknown]]
+            y += [np.ones(len(some), np.int64), np.zeros(int(unknown.sum()), np.int64)]
+        recommender.fit(np.concatenate(x), np.concatenate(y))
+        return recommender, consumed
+
+    def _scores(self, recommender: Any, consumed: Consumed) -> Array:
+        classifier, seen = recommender
+        features = np.asarray(self._features(consumed, seen))
+        flat = features.reshape(-1, features.shape[-1])
+        share = np.clip(classifier.predict_proba(flat)[:, 1], 1e-9, 1 - 1e-9)
+        return np.asarray(np.log(share / (1 - share))).reshape(features.shape[:2])
+
+
+def neighbour_features(consumed: Consumed, seen: Consumed) -> Array:
+    """Features (n, M, 3): popularity, length of history, similarity.
+
+    An item is as similar to a history as the cosines of its users with those of the history's items say, in sum.
+    """
+    counts, history = np.asarray(seen.sum(0)).ravel(), consumed.toarray()
+    scale = 1.0 / np.sqrt(np.maximum(counts, 1.0))
+    similar = (seen.T @ seen).toarray() * scale * scale[:, None]
+    np.fill_diagonal(similar, 0.0)
+    size = history.sum(1, keepdims=True)
+    parts = (np.log1p(counts), np.log1p(size), history @ similar / np.sqrt(size + 1.0))
+    return np.stack(np.broadcast_arrays(*parts), -1)
+
+
+def _matrix(user: Ints, item: Ints, shape: tuple[int, int]) -> Consumed:
+    """Matrix of pairs, each of which counts once."""
+    pairs = np.unique(user * shape[1] + item)
+    ones = np.ones(len(pairs), np.float32)
+    return scipy.sparse.csr_matrix((ones, np.divmod(pairs, shape[1])), shape=shape)
