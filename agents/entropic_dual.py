@@ -43,10 +43,9 @@ class EntropicDual:
     """Samples slates with P(S) ∝ exp(Σ_{y∈S} (λ(x,y) − v_y) / ε).
 
     S are the sets of k admissible items. This policy maximises Σ λ + ε·entropy under the guarantees (in Ma, Liu and
-    Deoras, ICLR 2022, ε goes to 0). It
-    explores: every admissible item has a chance, most where little is at stake. All propensities of items, positions,
-        beginnings and whole slates are exact, given the delivery so far (``gibbs.py``). They are in the ledger, so
-        off-policy estimators can use it.
+    Deoras, ICLR 2022, ε goes to 0). It explores: every admissible item has a chance, most where little is at stake. All
+    propensities of items, positions, beginnings and whole slates are exact, given the delivery so far (``gibbs.py``).
+    They are in the ledger, so off-policy estimators can use it.
 
     ε = ``temperature`` times the median over last round's states of the k-th largest λ: a multiple of the usual worth
     of the last position. At 0.1, an item that is worth less than another by half of this amount is e⁵ = 150 times less

@@ -507,7 +507,7 @@ def test_each_chart_that_tensorboard_serves_draws_its_tags_alone(served):
     """No chart of lines is empty, and none draws a tag that merely begins like one of its own."""
     address, _ = served
     page = _asked(address, "custom_scalars/layout")
-    assert page["category"][0]["title"] == "What retraining does, and the loop in it"
+    assert page["category"][0]["title"] == "Retraining and its parts"
     charts = [chart for category in page["category"] for chart in category["chart"]]
     lines = [chart["multiline"]["tag"] for chart in charts if "multiline" in chart]
     assert len(lines) == 5

@@ -36,21 +36,24 @@ _PART_WORDS = {
     "data": "data of this market",
     "own-history": "events of its own market, not another's",
 }
-_DESCRIBED = {
-    "platform/cost": "c, the cost of one missing exposure in units of λ; the same in all rounds",
-    "platform/learnt_events": "events of the round that the platform can learn from",
-    "platform/rescale": "what the last refit of λ(x) was multiplied with to keep its mean",
-    "delivery/required": "Σb: exposures that are guaranteed in the round",
-    "delivery/delivered": "Σ min(E, b): of those, the ones delivered",
-    "prices/lowest": "the lowest item price v at the round's end, in units of λ; below 0 it is a bonus",
-    "prices/median": "the median item price v at the round's end, in units of λ",
-    "prices/highest": "the highest item price v at the round's end, in units of λ",
-    "prices/share_bonus": "share of items with v < 0: with a bonus",
-    f"{_BY_ARRIVALS}/…": "the same against arrivals served in place of rounds",
-    f"{_FINAL}/…": "means over the late rounds, for the table of hyperparameters",
-    f"{_PARTS}/MEASURE/PART": "what retraining does to an agent, in parts, mean over seeds",
-    f"{_BANDS}/…": "means over seeds and the ends of their bands: drawn by the page of custom scalars",
+TAGS = {
+    "platform/cost": "c, the cost of a missing exposure in units of λ; the same in all rounds",
+    "platform/learnt_events": "events of the round from which the platform can learn",
+    "platform/rescale": "factor that kept the mean of λ(x) in its last refit; 1 unless `platform.retrain_ground`",
+    "delivery/required": "Σb, guaranteed exposures",
+    "delivery/delivered": "Σ min(E, b), delivered exposures of these",
+    "prices/lowest": "lowest item price v at the end of the round, in units of λ; below 0 it is a bonus",
+    "prices/median": "median item price v at the end of the round, in units of λ",
+    "prices/highest": "highest item price v at the end of the round, in units of λ",
+    "prices/share_bonus": "share of items with a bonus (v < 0)",
+    "histograms/item_price": "distribution of v over items",
+    "histograms/exposure": "distribution of E over items",
+    f"{_BY_ARRIVALS}/GROUP/NAME": "the same figures against arrivals served since the run began",
+    f"{_FINAL}/NAME": "means over the late rounds, at the last round, as in the tables",
+    f"{_PARTS}/NAME/PART": "part `retraining`, `data`, `selection`, `feedback` or `all`; in `bands/AGENT`",
+    f"{_BANDS}/NAME/END": "`mid`, `low`, `high`: mean over seeds and its 95 % interval; in `bands/AGENT`, for charts",
 }
+"""Meaning of each tag that is not a measure's; steps are rounds unless it says otherwise."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,7 +214,7 @@ def layout(measures: Measures = MEASURES, parts: Sequence[str] = ()) -> dict[str
     own = [name for name in measures if name not in MEASURES]
     page = {}
     if parts:
-        page["What retraining does, and the loop in it"] = tuple(
+        page["Retraining and its parts"] = tuple(
             _band(f"{measures[name].title}: {_PART_WORDS.get(part, part)}", measures[name], f"{name}/{part}")
             for part in parts
             for name in (*RETRAINED, *own)
@@ -285,7 +288,7 @@ def write_about(
 
 def _tags_table(measures: Measures) -> str:
     """Markdown table of an arm's tags, measures first."""
-    rows = {measure.tag: _of(measure) for measure in measures.values()} | _DESCRIBED
+    rows = {measure.tag: _of(measure) for measure in measures.values()} | TAGS
     lines = [f"| `{tag}` | {text.replace('|', '&#124;')} |" for tag, text in rows.items()]
     return "\n".join(["| tag | what it is |", "|---|---|", *lines])
 

@@ -71,8 +71,13 @@ def seeds_caption(table: pd.DataFrame, marks: str = "bands") -> str:
     return f"Mean of {count} seeds; {marks}: 95 % intervals (Student t)."
 
 
-def comparison_sentences(rounds: pd.DataFrame, agents: Sequence[str], unit: str) -> list[str]:
-    """Answer of a comparison: undelivered exposure, cost and gain."""
+def comparison_sentences(
+    rounds: pd.DataFrame, agents: Sequence[str], unit: str, own: Sequence[str] = ()
+) -> list[str]:
+    """Answer of a comparison: undelivered exposure, cost and gain.
+
+    Differences are called so where the table of them, with your ``own`` metrics, has a star.
+    """
     unit = tables.reported_unit(rounds, unit)
     kept, _ = tables.shortfalls(unit)
     present = [name for name in agents if not is_control(name)]
@@ -80,7 +85,8 @@ def comparison_sentences(rounds: pd.DataFrame, agents: Sequence[str], unit: str)
     others = tables.compared_agents(base, present)
     metrics = (kept, "utility", "coverage", "effective_items")
     means = tables.summary(rounds, present, metrics).set_index(["agent", "metric"])
-    paired = tables.differences(rounds, present, metrics).set_index(["agent", "metric"])
+    paired = tables.differences(rounds, present, tables.shown_metrics(unit) + tuple(own))
+    paired = paired.assign(clear=tables.clear_of_zero(paired)).set_index(["agent", "metric"])
     sentences = [_guarantee(means, base, kept, late_of(rounds), alone=not others)]
     named = sorted(others, key=lambda name: _mean(means, name, kept))[:_MOST]
     sentences += [_against(name, base, means, paired, kept) for name in named]
@@ -108,10 +114,11 @@ def _against(name: str, base: str, means: pd.DataFrame, paired: pd.DataFrame, ke
         mean, low, high = _ends(paired, name, "utility")
         of_base = _mean(means, base, "utility")
         relative = f" ({figure(100 * abs(mean) / of_base)} %)" if of_base > 0 else ""
-        if math.isfinite(low) and low <= 0 <= high:
+        if math.isfinite(low) and not paired["clear"].loc[[(name, "utility")]].all():
+            among = "" if low <= 0 <= high else "; not significant among all comparisons of the table"
             parts.append(
                 f"has a utility that does not differ significantly from that of `{base}` ("
-                f"difference {with_interval('utility', mean, low, high)} consumptions per slate)"
+                f"difference {with_interval('utility', mean, low, high)} consumptions per slate{among})"
             )
         else:
             much, ends = ("less", (-mean, -high, -low)) if mean < 0 else ("more", (mean, low, high))
@@ -290,8 +297,8 @@ def undelivered_sentence(
         return f"{text}, although the guarantees are hard"
     if since is None or at_bound < _NEGLIGIBLE:
         return (
-            f"{text}. Few prices are at their limit c, so a higher `exposure.cost` would not help: its prices do not "
-            "adapt to delivery"
+            f"{text}. Few prices are at their limit c, so a higher `exposure.cost` would not help. The picture delivery "
+            "shows when exposures fell behind, because the arrivals differed from those that prices were set for"
         )
     return (
         f"{text}. The prices of {per_cent(at_bound)} of the items are at their limit c (some since round {since}), "
