@@ -489,5 +489,5 @@ def test_a_sentence_claims_a_difference_only_where_its_table_has_a_star():
     assert utility["low"] > 0
     assert not tables.clear_of_zero(table).any()
     said = sentences.comparison_sentences(rounds, ["relevance", "mine"], "examined")[-1]
-    assert "cannot be told from that of `relevance`" in said
+    assert "does not differ significantly from that of `relevance`" in said
     assert "not significant among all comparisons of the table" in said
