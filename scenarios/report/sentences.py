@@ -298,7 +298,7 @@ def undelivered_sentence(
     if since is None or at_bound < _NEGLIGIBLE:
         return (
             f"{text}. Few prices are at their limit c, so a higher `exposure.cost` would not help. The picture "
-            "delivery shows when exposures fell behind, because the arrivals differed from those that prices were set for"
+            "delivery shows when exposures fell behind, because arrivals differed from those that prices were set for"
         )
     return (
         f"{text}. The prices of {per_cent(at_bound)} of the items are at their limit c (some since round {since}), "
