@@ -19,7 +19,6 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
@@ -176,33 +175,6 @@ def prices_of_looks(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows).T
 
 
-def draw(table: pd.DataFrame, place: Path) -> None:
-    """Picture of the map: arms by hidden quality."""
-    hidden = ["hidden 0", "hidden .5", "hidden 1 (base)"]
-    there = table[table["point"].isin(hidden)]["arm"].unique()
-    arms = [arm for arm in ARMS if arm in there and arm != "relevance"][::-1]
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4), sharey=True, layout="constrained")
-    titles = "discounted over all rounds", "in the last third of the rounds"
-    for axis, column, title in zip(axes, ("discounted", "late"), titles, strict=True):
-        cells = [[gain_of(table, point, arm, column) for point in hidden] for arm in arms]
-        axis.imshow(
-            [[cell.mean for cell in row] for row in cells], cmap="RdBu", vmin=-15, vmax=15, aspect="auto"
-        )
-        for row, of_arm in enumerate(cells):
-            for at, cell in enumerate(of_arm):
-                told = f"{cell.mean:+.1f} %\n[{cell.low:+.1f}, {cell.high:+.1f}]"
-                settled = "bold" if cell.low > 0 or cell.high < 0 else "normal"
-                axis.text(at, row, told, ha="center", va="center", fontsize=8, fontweight=settled)
-        axis.set_xticks(range(len(hidden)), ["0", "0.5", "1"])
-        axis.set_xlabel("hidden quality, 1 − ρ")
-        axis.set_title(title, fontsize=10)
-        axis.grid(visible=False)
-    axes[0].set_yticks(range(len(arms)), arms)
-    figure.suptitle("Utility over that of relevance (bold: the interval excludes 0)", fontsize=11)
-    figure.savefig(place, dpi=150)
-    plt.close(figure)
-
-
 def as_markdown(title: str, table: pd.DataFrame) -> str:
     """Markdown of a table of texts."""
     rows = tuple(
@@ -223,7 +195,6 @@ def main() -> None:
     parser.add_argument("--only", default="; ".join(POINTS), help="points, separated by '; '")
     parser.add_argument("--arms", default="; ".join(ARMS), help="arms, separated by '; '")
     parser.add_argument("--print", action="store_true", dest="shows")
-    parser.add_argument("--picture", type=Path, help="draw the map there instead of playing")
     parser.add_argument("--write", nargs=2, metavar=("AGENT", "LOG"), help="write a log instead of playing")
     parser.add_argument("--refit", type=Path, help="play the arms on a written log")
     options = parser.parse_args()
@@ -237,9 +208,6 @@ def main() -> None:
         table = pd.read_csv(options.table)
         print(as_markdown("Gain over relevance, per cent, and its 95% interval", payback_map(table)))
         print(as_markdown("Consumptions per examined exposure", prices_of_looks(table)))
-        return
-    if options.picture:
-        draw(pd.read_csv(options.table), options.picture)
         return
     torch.set_num_threads(1)
     done = set()

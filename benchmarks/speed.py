@@ -66,18 +66,11 @@ def main() -> None:
         "--small", action="store_true", help="the smaller market only, whose models are fitted soon"
     )
     parser.add_argument("--rounds", type=int, default=20, help="million: rounds that the arrivals come in")
-    parser.add_argument(
-        "--picture", type=Path, help="million: where the figure goes; default OUT/million.png"
-    )
     given = parser.parse_args()
     torch.set_num_threads(1)
     out = given.out or Path("runs") / time.strftime("bench-%Y%m%d-%H%M%S")
     if given.what == "million":
-        million(
-            Report(out, "A million arrivals in one process"),
-            given.rounds,
-            given.picture or out / "million.png",
-        )
+        million(Report(out, "A million arrivals in one process"), given.rounds)
         return
     report = Report(out, "Speed of the market")
     sizes = SIZES[:1] if given.small else SIZES
@@ -349,7 +342,7 @@ def _singles(config: ScenarioConfig) -> list[Played]:
     return [single(config, "relevance", seed) for seed in range(2)]
 
 
-def million(report: Report, rounds: int, picture: Path) -> None:
+def million(report: Report, rounds: int) -> None:
     """A million arrivals, served by ``relevance``, ledgers written as the runner writes them."""
     users, items = SIZES[-1]
     config = scenario(users, items, rounds=rounds, per_round=1_000_000 // rounds)
@@ -395,35 +388,6 @@ def million(report: Report, rounds: int, picture: Path) -> None:
         f"{written / exposures:.1f} bytes of Parquet an exposure."
     )
     report.table("million", "By round", rows)
-    _draw(rows, picture)
-    report.say(f"Figure: {picture.name}.")
-
-
-def _draw(rows: list[dict[str, object]], path: Path) -> None:
-    """Speed and memory by round, both axes from zero."""
-    import matplotlib as mpl  # noqa: PLC0415  # only a picture needs it
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt  # noqa: PLC0415
-    import pandas as pd  # noqa: PLC0415
-    import seaborn as sns  # noqa: PLC0415
-
-    sns.set_theme(style="whitegrid", context="paper")
-    frame = pd.DataFrame(rows)
-    figure, (left, right) = plt.subplots(1, 2, figsize=(8.0, 3.0), layout="constrained")
-    shown = frame.assign(**{"million arrivals": frame["arrivals"] / 1e6})
-    # The last round opens no other, so its end says nothing about ends.
-    shown.loc[shown.index[-1], "with the round's end and files"] = float("nan")
-    for column in ("served / CPU s", "with the round's end and files"):
-        sns.lineplot(shown, x="million arrivals", y=column, marker="o", ax=left, label=column)
-    left.set(ylabel="arrivals / CPU s")
-    left.legend(loc="center left", bbox_to_anchor=(0.0, 0.4))
-    sns.lineplot(shown, x="million arrivals", y="resident memory, MiB", marker="o", ax=right)
-    for axes in (left, right):
-        axes.set(ylim=(0, 1.15 * axes.get_ylim()[1]), xlim=(0, None))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
 
 
 if __name__ == "__main__":

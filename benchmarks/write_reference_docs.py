@@ -1,7 +1,8 @@
 """Write the pages and tables of docs/ that the code defines: ``python benchmarks/write_reference_docs.py``.
 
 docs/scenarios.md is made from the fields of the config records, docs/command-line.md from the commands, the table of
-docs/measures.md from the registry of measures, and the sections of docs/tables.md from the schema of a run folder.
+docs/measures.md from the registry of measures, that of docs/tracking.md from the tags, and the sections of
+docs/tables.md from the schema of a run folder.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from rimsim.measures import MEASURES
 from rimsim.plugs import meanings
 from rimsim.scenarios.cli.main import _rimsim
 from rimsim.scenarios.runs.schema import TABLES
+from rimsim.tracking import TAGS
 
 WRITTEN = (
     "A duration is a number with its unit: `90s`, `30min`, `2h`, `1d`, also `1.5h` and `2h30min` (`m` is a minute).",
@@ -127,6 +129,16 @@ def table_of_measures() -> str:
     return "\n".join(lines) + "\n"
 
 
+def table_of_tags() -> str:
+    """Table of TensorBoard's tags, as in docs/tracking.md."""
+    names = dict.fromkeys([*(measure.group for measure in MEASURES.values()), "own"])
+    groups = ", ".join(f"`{name}/…`" for name in names)
+    rows = {groups: "the [measures](measures.md); `own/…` are your own without another group"}
+    rows |= {f"`{tag}`": meaning for tag, meaning in TAGS.items()}
+    lines = [f"| {tag} | {meaning.replace('|', chr(92) + '|')} |" for tag, meaning in rows.items()]
+    return "\n".join(["| tag | meaning |", "|---|---|", *lines]) + "\n"
+
+
 def sections_of_tables() -> str:
     """Sections of docs/tables.md, one per table."""
     parts = []
@@ -150,12 +162,13 @@ def written(name: str) -> str:
     text = (DOCS / name).read_text(encoding="utf-8")
     if name == "tables.md":
         return text[: text.index("## `")] + sections_of_tables()
-    before, rest = text.split("| metric | title |", 1)
+    table = table_of_tags() if name == "tracking.md" else table_of_measures()
+    before, rest = text.split(table.split("|---")[0], 1)
     after = rest.split("\n\n", 1)[1]
-    return f"{before}{table_of_measures()}\n{after}"
+    return f"{before}{table}\n{after}"
 
 
-PAGES = ("scenarios.md", "command-line.md", "measures.md", "tables.md")
+PAGES = ("scenarios.md", "command-line.md", "measures.md", "tables.md", "tracking.md")
 
 if __name__ == "__main__":
     for file in PAGES:

@@ -1,25 +1,21 @@
 """Prices and delivery in a round that was promised for a wrong number of arrivals.
 
-``python benchmarks/wrong_forecast.py`` draws docs/pictures/wrong-forecast.png and prints what is missing, in the
-scenario closed-loop, ``rim-feedback`` paced by the clock, in the last of some rounds. Set OMP_NUM_THREADS=1 for one
-core.
+``python benchmarks/wrong_forecast.py`` prints what is missing in the scenario closed-loop, ``rim-feedback`` paced by
+the clock, in the last of some rounds. ``benchmarks/pictures.py`` draws the prices. Set OMP_NUM_THREADS=1 for one core.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from rimsim import measures
 from rimsim.agents import RimFeedback, market_for, play_round
-from rimsim.config import ExposureConfig, Seeds, find_scenario
+from rimsim.config import Seeds, find_scenario
 
 if TYPE_CHECKING:
     from rimsim.market import Arrivals, Slates
@@ -39,9 +35,11 @@ class Course(NamedTuple):
     """Share that is missing at the end."""
 
 
-def course(exposure: ExposureConfig, rounds: int, seed: int) -> Course:
-    """How prices and delivery went in the last of some rounds."""
-    config = dataclasses.replace(find_scenario("closed-loop"), rounds=rounds, exposure=exposure)
+def course(forecast: float, *, hard: bool, rounds: int = 2, seed: int = 0, beta: float = 0.5) -> Course:
+    """Prices and delivery in the last of some rounds."""
+    config = find_scenario("closed-loop")
+    exposure = dataclasses.replace(config.exposure, beta=beta, pace="clock", forecast=forecast, hard=hard)
+    config = dataclasses.replace(config, rounds=rounds, exposure=exposure)
     agent = Watched()
     market = market_for(agent, config, seeds=Seeds.all(seed))
     while not market.done:
@@ -71,37 +69,20 @@ class Watched(RimFeedback):
 
 
 def main() -> None:
-    """Print the table and draw the picture."""
+    """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--beta", type=float, default=0.5)
-    parser.add_argument("--out", type=Path, default=Path("docs/pictures/wrong-forecast.png"))
     args = parser.parse_args()
-    base = dataclasses.replace(find_scenario("closed-loop").exposure, beta=args.beta, pace="clock")
-    figure = Figure(figsize=(10, 6.4), layout="constrained")
-    panels = figure.subplots(2, 2, sharex=True, sharey="row")
     print("| promised for | guarantees | missing % | mean bonus at the end, in c |\n|---:|---|---:|---:|")
-    for column, hard in enumerate((False, True)):
-        above, below = panels[:, column]
+    for hard in (False, True):
         for forecast in FORECASTS:
-            exposure = dataclasses.replace(base, forecast=forecast, hard=hard)
-            found = course(exposure, args.rounds, args.seed)
-            gone = np.linspace(0, 100, len(found.bonus))
-            label = f"{forecast:g} N: {100 * found.missing:.1f} % missing"
-            above.plot(gone, found.bonus, label=label)
-            below.plot(gone, 100 * found.delivered)
+            found = course(forecast, hard=hard, **vars(args))
             kind = "hard" if hard else "soft"
             print(
                 f"| {forecast:g} N | {kind} | {100 * found.missing:.2f} | {found.bonus[-1]:.2f} |", flush=True
             )
-        above.set_title("hard guarantees" if hard else "soft guarantees: no bonus above c", loc="left")
-        above.set_yscale("log")
-        above.legend(title="promised for", frameon=False)
-        below.set_xlabel("share of the round's arrivals gone, %")
-    panels[0, 0].set_ylabel("mean bonus of an item, in c")
-    panels[1, 0].set_ylabel("delivered of what is promised, %")
-    FigureCanvasAgg(figure).print_figure(args.out, dpi=120)
 
 
 if __name__ == "__main__":

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import inspect
 import operator
 import sys
-from typing import TYPE_CHECKING, Any, NamedTuple, SupportsFloat, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, SupportsFloat, TypeAlias
 
 import gymnasium
 import numpy as np
@@ -25,7 +26,7 @@ from rimsim.envs.observations import (
     observation_of,
     observe,
 )
-from rimsim.errors import AgentError, ConfigError, MarketError
+from rimsim.errors import AgentError, ConfigError, MarketError, require_known
 from rimsim.market import Feedback, Market, Slates, build_world
 from rimsim.market.records import NO_NEEDS, as_slates
 from rimsim.system import progress_to
@@ -58,7 +59,19 @@ class _Step(NamedTuple):
     consumed: Bools
 
 
-class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
+class NamedArguments:
+    """Base of environments that refuse unknown arguments."""
+
+    def __new__(cls, *_: object, **named: object) -> Self:
+        """Environment before its arguments."""
+        # Gymnasium passes on what make was given, and would report Python's own error with all of it.
+        parameters = inspect.signature(cls.__init__).parameters
+        if all(parameter.kind is not inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
+            require_known("RIMMarket-v0: {} is not an argument", named, [*parameters][1:])
+        return super().__new__(cls)
+
+
+class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
     """Market where a step answers one arrival with k items.
 
     Action space:
@@ -288,7 +301,8 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         """Reset the market.
 
         Args:
-            seed: Seed of arrivals, choices and the agent's draws. None: a new seed from the stream of the last seed.
+            seed: Seed of arrivals, choices and the agent's random numbers. None: a new seed from the stream of the
+                last seed.
             options: ``{"seeds": {"arrivals": 1, "choice": 2, …}}`` sets seeds one by one.
 
         Raises:
@@ -384,7 +398,7 @@ class MarketEnv(gymnasium.Env[Observation, Action], EzPickle):
         self._stock = Stock(self.market.open)
 
     def _hand_out(self) -> None:
-        """Let the next arrival come, if there is one."""
+        """Advance to the next arrival, if there is one."""
         self._row, self._place = -1, None
         market = self.market
         if not market.done:

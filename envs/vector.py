@@ -8,11 +8,11 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from rimsim.arrays import Array, Bools, Floats, Ints
-from rimsim.envs.market import MarketEnv
+from rimsim.envs.market import MarketEnv, NamedArguments
 from rimsim.envs.observations import observation_of
 
 
-class MarketVectorEnv(SyncVectorEnv):
+class MarketVectorEnv(NamedArguments, SyncVectorEnv):
     """n markets whose observations form one batch.
 
     Each market equals a single environment at its seed (s, s + 1, …). Spaces, resets and ends of episodes are as in

@@ -15,7 +15,7 @@ import matplotlib.pyplot as plt
 import seaborn as sns
 
 import rimsim
-from rimsim.scenarios.report.sentences import comparison_sentences
+from rimsim.scenarios.report.comparison import comparison_report
 
 small = {"data.min_item_events": 60, "arrivals.per_round": 300}
 
@@ -23,14 +23,13 @@ with tempfile.TemporaryDirectory() as folder:
     run = rimsim.compare(
         "closed-loop",
         ["relevance"],
-        rounds=5,
-        seeds=2,
+        rounds=6,
+        seeds=3,
         settings=small,
         workers=1,
         out=Path(folder) / "run",
     )
-    for sentence in comparison_sentences(run.rounds, run.agents, run.scenario.exposure.unit):
-        print(sentence)
+    print(*comparison_report(run).answer, sep="\n")
 
 # %%
 # ``run.rounds`` is a DataFrame: agent, seed, round, metric, value. The retrained recommender shows less and less of the
@@ -38,5 +37,5 @@ with tempfile.TemporaryDirectory() as folder:
 
 coverage = run.rounds[run.rounds["metric"] == "coverage"]
 axes = sns.lineplot(coverage, x="round", y="value", hue="agent", style="agent", markers=True, dashes=False)
-axes.set(title="Retraining shrinks the catalogue", ylabel="share of the catalogue shown", xticks=range(5))
+axes.set(title="Retraining shrinks the catalogue", ylabel="share of the catalogue shown", xticks=range(6))
 plt.show()

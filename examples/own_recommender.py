@@ -8,6 +8,9 @@ regression between items, beside alternating least squares of the package ``impl
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
 import matplotlib.pyplot as plt
 import numpy as np
 from implicit.als import AlternatingLeastSquares
@@ -46,16 +49,18 @@ models = {
 small = {"data.min_item_events": 60, "arrivals.per_round": 300}
 utility = {}
 for name, model in models.items():
-    run = rimsim.compare(
-        agents="relevance",
-        rounds=3,
-        seeds=2,
-        settings=small | {"platform.model": model},
-        frozen=[],
-        workers=1,
-    )
-    utility[name] = run.rounds.query("metric == 'utility'").groupby("round")["value"].mean()
-    print(f"{name:17} {utility[name].mean():.3f} of the oracle's utility")
+    with tempfile.TemporaryDirectory() as folder:
+        run = rimsim.compare(
+            agents="relevance",
+            rounds=3,
+            seeds=2,
+            settings=small | {"platform.model": model},
+            frozen=[],
+            workers=1,
+            out=Path(folder) / "run",
+        )
+        utility[name] = run.rounds.query("metric == 'utility'").groupby("round")["value"].mean()
+    print(f"{name:17} {utility[name].mean():.3f} items taken per slate")
 
 figure, axes = plt.subplots()
 for name, values in utility.items():

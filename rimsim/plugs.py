@@ -50,17 +50,16 @@ def make_plug(
 ) -> Any:
     """Plug made from its options, by name or place.
 
-    A class of your own takes its options by the names of its fields. If it is a dataclass, their types are checked; if
-    it is one of pydantic's, so are their ranges. Its constructor may instead take one frozen record named ``options``.
-    It may also name ``scenario``, and then gets the whole config.
+    The options of your own class are its fields. If it is a dataclass, types are checked; if it is a pydantic
+    dataclass, ranges are checked too. Instead, the constructor may take one frozen record named ``options``. If it has
+    a parameter ``scenario``, it gets the whole config.
 
     Args:
         where: A built-in name, or a place.
         kind: Field that names the plug, such as ``arrivals.kind``, for messages.
         built_in: Name → class.
         methods: Methods and attributes that the plug must have.
-        options: Its options, by name.
-        scenario: Config that it is made for.
+        options: Options of the plug, by name. scenario: Config that the plug is made for.
 
     Raises:
         ConfigError: If there is no such name, file or option, or if the plug lacks a method or attribute.
@@ -87,7 +86,7 @@ def require_place(where: str, kind: str, built_in: Mapping[str, object]) -> str:
     """Name of a built-in plug, or place of another.
 
     Raises:
-        ConfigError: If it is neither, nor a name of an installed package.
+        ConfigError: If the text is neither, and not a name of an installed package.
     """
     if where in built_in:
         return where
@@ -133,7 +132,7 @@ def named_options(text: str, kind: str) -> tuple[str, dict[str, object]]:
 
 
 def option_lines(factory: Callable[..., Any]) -> list[tuple[str, str]]:
-    """Options of a plug, each ``name=default``, with their meanings."""
+    """Options of a plug as ``name=default``, with their meanings."""
     record, left = factory, {"scenario", "seed", "device"}
     if "options" in inspect.signature(factory).parameters:
         record = _annotation(factory, "options")
@@ -219,7 +218,7 @@ def _unfit(error: ValidationError, name: str, origin: str) -> ConfigError:
 def imported(where: str, kind: str, of: type | None = None) -> Any:
     """Object at a place, perhaps an instance of a class.
 
-    Its role in messages is ``kind``, such as ``agent``.
+    Messages call the object ``kind``, such as ``agent``.
 
     Raises:
         ConfigError: If the module or file cannot be imported (with the line of a slip in it), lacks the name (with
@@ -252,7 +251,7 @@ def imported(where: str, kind: str, of: type | None = None) -> Any:
 
 
 def _sibling(path: Path, error: Exception) -> str:
-    """Tail of a message about importing a neighbouring file."""
+    """End of a message about importing a neighbouring file."""
     folder = path.parent
     wanted = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
     if path.suffix != ".py" or not (wanted and (folder / f"{wanted}.py").is_file()):
@@ -291,8 +290,8 @@ def _own(module: Any, of: type | None) -> list[str]:
 def own_code(texts: Sequence[str]) -> Iterator[None]:
     """Add the line of a user's file to its errors.
 
-    The texts name agents and models as on a command line. An error of ours keeps its kind and gets the line. Any other
-    from a user's own code becomes a :class:`ModelError`, because errors of agents have their own kind already.
+    The texts name agents and models as on a command line. An error of rimsim keeps its kind and gets the line. Any
+    other error from a user's code becomes a :class:`ModelError`, because errors of agents already have their own kind.
     """
     try:
         yield

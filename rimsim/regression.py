@@ -41,9 +41,9 @@ class HazardRegression:
     """P(taken) = 1 − exp(−μ), log μ = columns·θ + δ_group + offset.
 
     The objective is Σ −log P(outcome) + ½ (θ − mean)ᵀ·precision·(θ − mean) + Σ exposure·exp(δ) − count·δ, which is
-    convex. The prior of θ is normal, that of exp(δ) a gamma law: as if ``count`` events had come where ``exposure``
-    were expected at δ = 0. The Hessian of δ is diagonal, so a step of Newton's method costs one pass over the m rows
-    and a system of as many unknowns as there are columns.
+    convex. The prior of θ is normal. The prior of exp(δ) is a gamma distribution, as if ``count`` events had occurred
+    and ``exposure`` were expected at δ = 0. The Hessian of δ is diagonal, so a Newton step takes one pass over the m
+    rows and a system with one unknown per column.
     """
 
     columns: Floats
@@ -110,7 +110,7 @@ class HazardRegression:
         Args:
             theta: (p,) start of the search.
             effect: (groups,) start of δ; None: 0.
-            free: (p,) entries of θ that move; None: all.
+            free: (p,) entries of θ that are fitted; None: all.
         """
         free = np.ones(len(theta), bool) if free is None else free
         effect = np.zeros(len(self.count)) if effect is None else effect

@@ -1,6 +1,6 @@
 """Named experiments, kinds of runs, reports and the command line.
 
-The names of ``__init__.pyi`` are imported on first use: reading a scenario's YAML from here must not load torch.
+The names of ``__init__.pyi`` are imported on first use, because reading a scenario's YAML must not load torch.
 """
 
 import lazy_loader

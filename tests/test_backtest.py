@@ -197,7 +197,10 @@ def _precise(**models):
         "a tie of `a` and `b`, precision 15.0 % to 13.0 %, a difference of",
     ),
     ({"a": (0.2, 0.1), "b": (0.2, 0.1), "c": (0.05, 0.19)}, "a tie of `a`, `b` and `c`"),
-    ({"a": (0.2, 0.21, 0.2), "b": (0.1, 0.1, 0.1)}, "`a`, precision 20.3 %, 10.3 points (8.9 to 11.8) ahead of `b`."),
+    (
+        {"a": (0.2, 0.21, 0.2), "b": (0.1, 0.1, 0.1)},
+        "`a`, precision 20.3 %, 10.3 points (8.9 to 11.8) ahead of `b`.",
+    ),
     ({"a": (0.2,), "b": (0.1,)}, "`a` 20.0 %, `b` 10.0 %, in one draw, without an interval."),
     ({"a": (0.2,)}, "`a`, precision 20.0 %."),
 )

@@ -477,8 +477,8 @@ HEADER = "user,item,timestamp,rating\n"
 ROW = "1,2,978300760,5\n"
 
 BAD_ROWS = {
-    "1,2,978300760": "has 3 fields. Expected 4",
-    "1,2,978300760,5,6": "has 5 fields. Expected 4",
+    "1,2,978300760": "the line has 3 fields. Expected 4",
+    "1,2,978300760,5,6": "the line has 5 fields. Expected 4",
     "1,2,soon,5": "time .column 'timestamp'. is 'soon'. Expected",
     "1,2,978300760,good": "value .column 'rating'. is 'good'. Expected a finite number",
     "1,2,nan,5": "time .* is 'nan', a missing value",
@@ -568,7 +568,7 @@ def test_blank_lines_are_no_rows_and_ends_of_lines_may_be_mixed(tmp_path):
     (tmp_path / "log.csv").write_text("\n\n" + HEADER + "\n" + ROW + "\n\n" + ROW + "\n")
     assert len(load(tmp_path / "log.csv")) == 2
     (tmp_path / "bad.csv").write_text("\n\n" + HEADER + "\n" + ROW + "\n\nx\n")
-    refused(DataError, "line 8: has 1 fields", load, tmp_path / "bad.csv")
+    refused(DataError, "line 8: the line has 1 fields", load, tmp_path / "bad.csv")
     (tmp_path / "log.csv").write_bytes(b"user,item,time\r\n1,2,3\r4,5,6\n7,8,x")
     refused(DataError, "line 4: time", load, tmp_path / "log.csv")
     log = load(tmp_path / "log.csv", skip_bad_rows=True)

@@ -249,6 +249,25 @@ def rows(heading):
     return [name for cell in cells for name in re.findall(r"`(\w+)`", cell)]
 
 
+@pytest.mark.parametrize("make", [gymnasium.make, gymnasium.make_vec])
+def test_a_misspelt_argument_is_told_with_the_nearest(make):
+    """Also by Gymnasium, which hands it on; the signature stays that of the constructor (F14)."""
+    refused(
+        ConfigError,
+        "'scenaro' is not an argument. Did you mean 'scenario'?",
+        make,
+        "RIMMarket-v0",
+        scenaro="a",
+    )
+    assert next(iter(inspect.signature(MarketEnv).parameters)) == "scenario"
+
+    class Named(MarketEnv):
+        def __init__(self, **more):
+            super().__init__(**{name: value for name, value in more.items() if name != "mine"})
+
+    assert Named(mine=1, rounds=2).config.rounds == 2
+
+
 def test_the_blocks_of_the_page_run_and_give_what_it_says(names):
     """The first block plays an episode, and what later ones leave behind has the shapes and sums of the page."""
     assert names["total"] > 0

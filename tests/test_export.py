@@ -507,7 +507,7 @@ def test_each_chart_that_tensorboard_serves_draws_its_tags_alone(served):
     """No chart of lines is empty, and none draws a tag that merely begins like one of its own."""
     address, _ = served
     page = _asked(address, "custom_scalars/layout")
-    assert page["category"][0]["title"] == "What retraining does, and the loop in it"
+    assert page["category"][0]["title"] == "Retraining and its parts"
     charts = [chart for category in page["category"] for chart in category["chart"]]
     lines = [chart["multiline"]["tag"] for chart in charts if "multiline" in chart]
     assert len(lines) == 5
@@ -566,7 +566,7 @@ def test_wrong_use_is_named(tmp_path):
         refused(ConfigError, "unknown", tracker.finish, {}, {"utilty": 1.0})
     assert tracking.read_scalars(tracker.folder) == {}
     refused(ConfigError, "first_round -1", tracking.Tracker, tmp_path, "a", 0, first_round=-1)
-    with tracking.Tracker(tmp_path, "a", 0) as tracker, pytest.raises(ConfigError, match="'betas': a list"):
+    with tracking.Tracker(tmp_path, "a", 0) as tracker, pytest.raises(ConfigError, match="'betas' is a list"):
         tracker.finish({"betas": [1, 2]}, {})
     refused(RunFolderError, "no event files", tracking.read_scalars, tmp_path)
     (tmp_path / "file").write_text("")

@@ -198,7 +198,7 @@ def test_rounds_in_which_nothing_or_everything_is_taken_have_a_layer(outcome):
 
 def test_scores_that_are_none_are_refused():
     """A score that is no number would make every parameter none."""
-    with pytest.raises(ModelError, match="negative or no number"):
+    with pytest.raises(ModelError, match="negative or not a number"):
         _nothing(7).after(dataclasses.replace(_small(), score=np.full(300, np.nan)))
 
 

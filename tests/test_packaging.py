@@ -203,6 +203,36 @@ def test_every_picture_is_in_a_page():
     assert [path.name for path in (DOCS / "pictures").iterdir() if f"pictures/{path.name}" not in text] == []
 
 
+def test_no_picture_is_older_than_its_result(monkeypatch):
+    """Each picture holds the digest of the tables that it shows; only the environment's is its own rendering."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    pictures = importlib.import_module("pictures")
+    names = {f"{name}.svg" for name in pictures.PICTURES}
+    assert {path.name for path in (DOCS / "pictures").iterdir()} == {*names, "environment.png"}
+    older = [
+        name
+        for name, picture in pictures.PICTURES.items()
+        if pictures.recorded(DOCS / "pictures" / f"{name}.svg") != pictures.digest(picture.tables)
+    ]
+    assert older == []
+
+
+def test_a_changed_table_has_another_digest(monkeypatch, tmp_path):
+    """The digest is of cells below a heading, not of the text around them; a heading without a table is refused."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    pictures = importlib.import_module("pictures")
+    monkeypatch.setattr(pictures.figures, "LOG", tmp_path)
+
+    def digest(text):
+        (tmp_path / "a.md").write_text(text)
+        return pictures.digest(("a#b",))
+
+    table = "## B\n\n| x |\n|---|\n| 1 |\n"
+    assert digest(table) == digest(f"New words.\n\n{table}\nMore.\n") != digest(table.replace("1", "2"))
+    with pytest.raises(SystemExit, match="a#b"):
+        digest("## B\n")
+
+
 def test_figures_of_pages_are_those_of_the_log(monkeypatch):
     """Every quoted figure equals its cell of the log, and every page of the log says how its tables were made."""
     monkeypatch.syspath_prepend(ROOT / "benchmarks")

@@ -1,8 +1,9 @@
 """Intensity models: λ(x), p(y|x) and their product.
 
-``ground`` holds the models of λ(x); ``sequence`` and ``sets`` those of p(y|x), by what they read of a user;
-``selection`` chooses between models, and the weight of a personal score. Models by name are in the module ``registry``,
-cached fits in ``cache``, saved models in ``persistence``, and reports on a fitted model in ``calibration``.
+``ground`` has the models of λ(x). ``sequence`` and ``sets`` have models of p(y|x) that read the sequence or the set of
+a user's items. ``selection`` chooses between models, and the weight of a personal score. Models by name are in the
+module ``registry``, cached fits in ``cache``, saved models in ``persistence``, and reports on a fitted model in
+``calibration``.
 """
 
 import lazy_loader

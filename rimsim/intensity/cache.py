@@ -78,10 +78,10 @@ def kept(
     make: Callable[[], Entry],
     save: Callable[[Entry, Path], object],
 ) -> Entry:
-    """Cached entry of a folder, made there if missing.
+    """Cached entry of a folder, made if missing.
 
-    A damaged entry, of another checksum or at which ``load`` raises a ModelError, is made again. Entries are written to
-    a draft folder and moved into place, so that processes that make the same entry at once do not disturb each other.
+    An entry is made again if its checksum differs or ``load`` raises a ModelError. Entries are written to a draft
+    folder first, so that processes can make the same entry at the same time.
     """
     if _is_undamaged(folder):
         with suppress(ModelError):
@@ -104,7 +104,7 @@ def _content_digest(folder: Path) -> str:
 
 
 def _is_undamaged(folder: Path) -> bool:
-    """True if an entry is there, as it was written."""
+    """True if an entry exists and is not damaged."""
     # A single wrong byte in an array would be read without an error, and change results.
     checksum = folder / _CHECKSUM
     return checksum.is_file() and checksum.read_bytes() == _content_digest(folder).encode()
@@ -143,8 +143,8 @@ def fitted(
 ) -> Model:
     """Model fitted to a log, or read from the cache.
 
-    The key is a digest of the log, of the model's class and config, of its source code and of the version of torch. The
-    factors of a product have an entry each. Your own model that :func:`is_stored` does not know is fitted each time.
+    The key is a digest of the log, of the model's class and config, of its source code and of the version of torch.
+    Each factor of a product has its own entry. A model of your own that :func:`is_stored` rejects is fitted each time.
     A ground intensity can be fitted to given ``examples`` instead of the log's own.
     """
     if examples is not None and not (isinstance(model, Ground) and is_stored(model)):

@@ -31,7 +31,7 @@ class Decile:
 
 @dataclass(frozen=True)
 class GroundCalibration:
-    """λ(x) against the counts n that followed."""
+    """Comparison of λ(x) with realised counts n."""
 
     examples: int
     """States compared."""
@@ -68,7 +68,7 @@ class GroundCalibration:
 
 @dataclass(frozen=True)
 class MarkCalibration:
-    """p(y|x) against the consumed items."""
+    """Comparison of p(y|x) with consumed items."""
 
     events: int
     """Target events scored."""
@@ -79,7 +79,7 @@ class MarkCalibration:
 
     @property
     def perplexity(self) -> float:
-        """exp(nll): equally likely items with the same loss."""
+        """exp(nll): number of equally likely items with this loss."""
         return float(np.exp(self.nll))
 
     def lines(self) -> tuple[str, ...]:
@@ -137,9 +137,9 @@ def calibration(
 ) -> Calibration:
     """Compare a fitted model with a log's target events.
 
-    On the log that the model was fitted to this says how well it fits; pass held-out users or later events as
-    targets (with their histories as other events) to learn how well it predicts. p is scored on at most ``events``
-    target events, drawn by ``seed``; λ(x) on ``examples``, by default the log's sessions.
+    On the log that the model was fitted to, this shows the quality of the fit. To measure predictions, pass held-out
+    users or later events as targets, with their histories as other events. p is scored on at most ``events`` target
+    events, sampled by ``seed``. λ(x) is scored on ``examples``, by default the log's sessions.
     """
     require_targets(log, "calibration")
     pairs = examples or session_examples(log)

@@ -1,9 +1,9 @@
 """Contract of intensity models: methods, capabilities, row blocks.
 
-A row of scores depends on its own state alone, to the bit. A matrix product picks its kernel by the shapes: one row
-alone differs in its last bits from the same row among others. Everything that a model computes for states therefore
-runs on exactly :data:`BLOCK` rows, or :data:`STEP` where hidden states take an event, the last block filled up with
-zeros. On one thread the same state then gives the same bits in any batch and at any position of it.
+A row of scores depends only on its own state, to the last bit. The algorithm of a matrix product depends on the
+shapes, so the last bits of a row can depend on the number of rows. So models compute exactly :data:`BLOCK` rows at a
+time, or :data:`STEP` rows when hidden states take an event; the last block is filled up with zeros. On one thread, a
+state then has the same scores in any batch.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ STEP = 64
 
 @runtime_checkable
 class IntensityModel(Protocol):
-    """λ(x,y): mark distribution p(y|x), ground intensity λ(x), or their product.
+    """Model of p(y|x), of λ(x), or of their product λ(x,y).
 
-    Whatever it is, λ(x) is the sum of a row of :meth:`score` and p(y|x) is the row divided by it. The market uses
-    nothing else, so your own model needs these three methods and no base class.
+    For any model, λ(x) is the sum of a row of :meth:`score`, and p(y|x) is the row divided by this sum. The market
+    uses only these three methods, so your own model needs no base class.
     """
 
     def fit(self, log: EventLog) -> Self:
@@ -51,7 +51,7 @@ class IntensityModel(Protocol):
 class RecurrentModel(IntensityModel, Protocol):
     """Model whose hidden state takes a new event in O(1).
 
-    No history is then encoded twice in a round. A *hidden state* is a tuple of tensors with one row per user.
+    So no history is encoded twice in a round. A *hidden state* is a tuple of tensors with one row per user.
     ``score(states)`` must equal ``score_hidden(encode(states), states.now)`` up to rounding.
     """
 
@@ -77,18 +77,18 @@ _Method = TypeVar("_Method", bound=Callable[..., object])
 
 
 def caller_owns(method: _Method) -> _Method:
-    """Mark a ``score_hidden`` that returns a new tensor each time.
+    """Mark a ``score_hidden`` whose result its caller may change.
 
-    Its caller may write to the tensor; other methods' results are copied first. A block of scores is the largest thing
-    that a market touches, so each copy shows. The mark is on the method and not on the class, so that a subclass with
-    its own ``score_hidden`` does not inherit the promise.
+    The method returns a new tensor each time, so the caller can write to it without a copy. Copies of score blocks
+    would take noticeable time. The mark is on the method, so that a subclass with its own ``score_hidden`` does not
+    inherit it.
     """
     vars(method)["caller_owns"] = True
     return method
 
 
 def owns_scores(model: object) -> bool:
-    """True if scores of ``score_hidden`` belong to its caller."""
+    """True if the caller may change scores of ``score_hidden``."""
     return bool(getattr(getattr(model, "score_hidden", None), "caller_owns", False))
 
 
@@ -156,7 +156,7 @@ def spans(n: int, height: int = BLOCK) -> Iterator[tuple[int, int]]:
 
 
 def padded(tensor: torch.Tensor, height: int = BLOCK) -> torch.Tensor:
-    """(height, …) given rows followed by zeros; the tensor itself if full."""
+    """(height, …) rows of a tensor, followed by zeros."""
     missing = height - tensor.shape[0]
     if missing == 0:
         return tensor.contiguous()
@@ -168,7 +168,8 @@ def in_blocks(
 ) -> torch.Tensor:
     """(n, …) values of a row-wise function, computed block by block.
 
-    It takes one (height, …) tensor for each of ``rows`` and returns one; a kind of computation always has one height.
+    The function takes one (height, …) tensor for each of ``rows`` and returns one. Each kind of computation has a
+    fixed height.
     """
     n = rows[0].shape[0]
     if n == height:
@@ -179,7 +180,7 @@ def in_blocks(
 
 @dataclass(frozen=True, eq=False)
 class Walk:
-    """Events that u hidden states take, and n points between."""
+    """Events of u hidden states, and n points between events."""
 
     offsets: Ints
     """(u + 1,) begin of each state's events."""
@@ -201,8 +202,8 @@ class Walk:
 def walked(model: Any, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
     """Hidden states (u, …) after all events, and (n, …) at the points.
 
-    A model with a method ``walk(hidden, walk)`` does it by itself, to the same bits as :func:`stepped`. The given
-    hidden states stay as they are.
+    A model may do this in its own method ``walk(hidden, walk)``, with results identical to :func:`stepped`. The given
+    hidden states are not changed.
     """
     by_name = {
         name: next((base for base in type(model).__mro__ if name in vars(base)), None)
@@ -218,8 +219,8 @@ def walked(model: Any, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
 def stepped(model: Any, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
     """Result of :func:`walked`, by the model's ``step``.
 
-    States take events together in full blocks of :data:`STEP` rows, so each row has the bits that it has when its
-    events come one by one.
+    States take events together in full blocks of :data:`STEP` rows, so each row is the same as if its events came one
+    by one.
     """
     length = np.diff(walk.offsets)
     order = np.argsort(-length, kind="stable")  # states with events left are then always at the front

@@ -74,7 +74,7 @@ class Impressions:
         """Refuse scores that are negative or not a number.
 
         Raises:
-            ModelError: If there is one, or an examination that is not positive.
+            ModelError: If there is such a score, or an examination that is not positive.
         """
         finite = np.isfinite(self.score).all() and (self.score >= 0).all()
         if not finite or not (self.examination > 0).all():
@@ -103,7 +103,7 @@ class ImpressionLayer:
         return cls(np.zeros(len(KNOTS)), np.ones(len(KNOTS)), np.zeros(n_items))
 
     def apply_(self, intensity: torch.Tensor, history: Ints) -> torch.Tensor:
-        """Intensities λ' (n, M), written into those of λ."""
+        """Intensities λ' (n, M), written over λ."""
         place = np.log1p(history)
         level, slope, item = (
             torch.from_numpy(part.astype(np.float32)).to(intensity.device)
@@ -117,12 +117,12 @@ class ImpressionLayer:
 class LayerFit:
     """Layer fitted to all impressions so far, and its evidence.
 
-    P(taken) = 1 − exp(−λ'·e) with e the examination of the position. A round adds a level of its own, since the level
-    of a model that is retrained drifts. Of earlier rounds two things are known: the likelihood of levels and slopes to
-    second order, and of each item the events that came and those expected without δ. exp(δ) has a gamma prior of mean
-    ``mean`` and shape ``shape``, one for items that the warm-up has seen and one for the others. Both are estimated by
-    marginal likelihood, which is negative binomial (as in DuMouchel 1999, "Bayesian Data Mining in Large Frequency
-    Tables", with one gamma law instead of a mixture of two).
+    P(taken) = 1 − exp(−λ'·e) with e the examination of the position. Each round has a separate level, because the
+    level of a retrained model drifts. From earlier rounds, the fit keeps the likelihood of levels and slopes to second
+    order. For each item it keeps the realised events and the events expected without δ. exp(δ) has a gamma prior with
+    parameters ``mean`` and ``shape``, one prior for items of the warm-up log and one for other items. The parameters
+    are estimated by marginal likelihood, which is negative binomial (as in DuMouchel 1999, "Bayesian Data Mining in
+    Large Frequency Tables", with one gamma law instead of a mixture of two).
     """
 
     memory: float
@@ -177,8 +177,8 @@ class LayerFit:
     def after(self, shown: Impressions) -> LayerFit:
         """Fit after a round's impressions.
 
-        Scores should be those of a model that was not trained on these outcomes: a trained one remembers them, which
-        the coming round does not bear out.
+        Use scores of a model that was not trained on these outcomes. A trained model fits them better than it will fit
+        the next round.
 
         Raises:
             ModelError: If a score is negative or not a number, or an examination not positive.
@@ -243,7 +243,7 @@ class LayerFit:
         )
 
     def loss_of(self, shown: Impressions) -> float:
-        """Mean −log P of outcomes, first and returning visits weighed equally."""
+        """Mean −log P of outcomes, with equal weight per visit type."""
         place = np.log1p(shown.history)
         log_rate = np.interp(place, KNOTS, self.level) + self.item[shown.item] + np.log(shown.examination)
         log_rate += np.interp(place, KNOTS, self.slope) * np.log(np.maximum(shown.score, FLOOR))
@@ -265,7 +265,7 @@ def _bounded_minimum(problem: HazardRegression, theta: Floats, effect: Floats) -
 
 
 def _events_of(problem: HazardRegression, theta: Floats, effect: Floats) -> tuple[Floats, Floats]:
-    """(M,) events of a round's items, and events expected without δ."""
+    """(M,) realised events of items, and expected events without δ."""
     rate = problem.rate(theta, effect)
     events = np.where(problem.taken, -rate / np.expm1(-rate), 0.0)  # an item may be wanted more than once
     n = len(effect)
@@ -324,7 +324,7 @@ def fit_weights(fits: Sequence[LayerFit]) -> Floats:
 
 
 def layer_of_fits(fits: Sequence[LayerFit]) -> ImpressionLayer:
-    """Weighted mean of the fits' layers."""
+    """Weighted mean of the layers of several fits."""
     weight, names = fit_weights(fits), ("level", "slope", "item")
     return ImpressionLayer(*(np.tensordot(weight, [getattr(fit, name) for fit in fits], 1) for name in names))
 
@@ -332,9 +332,9 @@ def layer_of_fits(fits: Sequence[LayerFit]) -> ImpressionLayer:
 class Calibrated:
     """λ'(x,y) = exp(a(h) + b(h)·log λ(x,y) + δ_y), λ being any intensity model.
 
-    The market scores with the model inside, keeps its hidden states, and lays the layer over λ(x)·p(y|x) with p over
-    admissible items, so that λ'(x) is the sum of λ'(x,y) over admissible items alone. :meth:`score` lays it over the
-    whole catalogue. Fits and updates of the model leave the layer as it is.
+    The market scores with the inner model and caches its hidden states. It applies the layer to λ(x)·p(y|x) of
+    admissible items, so λ'(x) is the sum of λ'(x,y) over admissible items. :meth:`score` applies the layer to the
+    whole catalogue. Fits and updates of the model do not change the layer.
     """
 
     kind: ClassVar[str] = "calibrated"
@@ -365,7 +365,7 @@ class Calibrated:
 
     @property
     def stored_parts(self) -> tuple[object, ...]:
-        """Models that it is saved with."""
+        """Models that are saved with this model."""
         return (self.model,)
 
     def fit(self, log: EventLog) -> Self:
@@ -409,7 +409,7 @@ KINDS[Calibrated.kind] = Calibrated
 def layer_of(model: IntensityModel) -> tuple[IntensityModel, ImpressionLayer | None]:
     """Inner model and layer, or the model and None.
 
-    A model under a layer has the attributes ``model`` and ``layer``.
+    A model with a layer has the attributes ``model`` and ``layer``.
     """
     layer: ImpressionLayer | None = getattr(model, "layer", None)
     return (model, None) if layer is None else (model.model, layer)  # type: ignore[attr-defined]

@@ -27,7 +27,7 @@ Value = TypeVar("Value")
 def config_from(kind: type[Any], values: Mapping[str, object], where: str) -> Any:
     """Config record from plain values, such as YAML's.
 
-    ``where`` names the owner of the values in a ConfigError about an unknown field or a value that is not allowed.
+    ``where`` names the owner of the values in error messages.
     """
     fields = {field.name for field in dataclasses.fields(kind)}
     for name in values:
@@ -66,7 +66,7 @@ KINDS: dict[str, Any] = {}
 def load(folder: str | Path, device: str | None = None) -> Any:
     """Read a fitted model of any kind.
 
-    ``device`` replaces the saved config's. The kind of your own model is known once its class is imported.
+    ``device`` replaces the saved config's. Import the class of your own model first, so that its kind is known.
 
     Raises:
         ModelError: If the folder holds no model of a known kind, or a damaged one.
@@ -84,7 +84,7 @@ def load(folder: str | Path, device: str | None = None) -> Any:
 class Stored(ABC):
     """Model saved as one folder with ``model.json`` and ``model.safetensors``.
 
-    A subclass names its fitted arrays and values; reading and writing are here.
+    A subclass lists its fitted arrays and values; this class reads and writes them.
     """
 
     kind: ClassVar[str]
@@ -107,10 +107,10 @@ class Stored(ABC):
 
     @abstractmethod
     def restore(self, tensors: Mapping[str, torch.Tensor], extra: Mapping[str, Any]) -> None:
-        """Take over fitted arrays (on the CPU) and values of :meth:`extra`."""
+        """Load fitted arrays (on the CPU) and values of :meth:`extra`."""
 
     def extra(self) -> dict[str, Any]:
-        """Fitted values besides arrays, as JSON has them."""
+        """Fitted values other than arrays, for JSON."""
         return {}
 
     def _after_fit(self, value: Value | None) -> Value:
@@ -135,7 +135,7 @@ class Stored(ABC):
     def load(cls, folder: str | Path, device: str | None = None) -> Self:
         """Read a fitted model of any kind.
 
-        ``device`` replaces the saved config's. The kind of your own model is known once its class is imported.
+        ``device`` replaces the saved config's. Import the class of your own model first, so that its kind is known.
         """
         path = Path(folder)
         record = read_record(path, cls.kind)
@@ -152,8 +152,8 @@ class Stored(ABC):
 def is_stored(model: object) -> bool:
     """True if :func:`load` can read the model's ``save``.
 
-    That takes a :class:`Stored` model with a config record, of a class that can be made without arguments, or a model
-    that names in ``stored_parts`` the models that it is saved with, as a product does.
+    The model must be a :class:`Stored` model with a config record and a constructor without arguments. Or it lists its
+    parts in ``stored_parts``, as a product does.
     """
     if "stored_parts" in vars(type(model)):  # not that of a base: what a subclass adds would be lost
         return all(is_stored(part) for part in model.stored_parts)  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Impersonal mark models, and priors of cold items."""
+"""Mark models without personal scores, and values for cold items."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def log_returning(log: EventLog, gap: str, prior: float) -> Floats:
 def learned(bias: Float32s, log: EventLog, memory: float) -> Float32s:
     """(M,) log popularity after a new log.
 
-    ``bias`` is log popularity so far, up to a constant, and counts for ``memory`` events.
+    ``bias`` is the earlier log popularity, up to a constant. It counts as much as ``memory`` events.
     """
     p = np.exp(bias.astype(np.float64) - bias.max())
     counts = memory * p / p.sum() + target_counts(log)
@@ -121,7 +121,7 @@ class Popularity(FromHidden, Stored):
         return (torch.zeros((len(states), 0), device=self.device),)
 
     def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
-        """Hidden states as they are."""
+        """The given hidden states."""
         del items, times
         return hidden
 
@@ -136,7 +136,7 @@ class Popularity(FromHidden, Stored):
         return {} if self._p is None else {"p": self._p}
 
     def restore(self, tensors: Mapping[str, torch.Tensor], extra: Mapping[str, Any]) -> None:
-        """Take over the probabilities."""
+        """Load the probabilities."""
         del extra
         self._p = tensors["p"].to(self.device) if "p" in tensors else None
 
@@ -144,8 +144,9 @@ class Popularity(FromHidden, Stored):
 class Returning(Popularity):
     """p(y|x) ∝ r_y + prior·M·p_y for every state x, and λ(x) = 1.
 
-    r_y counts the target events with item y in users' sessions after their first one, p is popularity in all target
-    events. Users who come back take other items than at first. :meth:`update` is exact: it equals a fit on the new log.
+    r_y counts the target events with item y in users' sessions after their first session, and p is popularity in all
+    target events. Returning users take other items than new users. :meth:`update` is exact: it equals a fit on the new
+    log.
     """
 
     kind: ClassVar[str] = "returning"
@@ -183,7 +184,7 @@ def fill_cold(vectors: torch.Tensor, bias: torch.Tensor, log: EventLog) -> Ints:
     """Predict vectors and biases of cold items, in place.
 
     A ridge regression of the fitted items' vectors (M, W) and biases (M,) on :func:`item_features`. Training alone
-    would leave an item without target events with random values and push its probability towards zero.
+    would leave random values for an item without target events, and push its probability towards zero.
     """
     met = np.bincount(log.item[log.targets], minlength=log.n_items) > 0
     cold = np.flatnonzero(~met)

@@ -55,7 +55,7 @@ class RIM(contract.FromHidden):
 
     @property
     def stored_parts(self) -> tuple[object, ...]:
-        """Models that it is saved with."""
+        """Models that are saved with this model."""
         return (self.mark, self.ground)
 
     @property
@@ -135,10 +135,10 @@ KINDS[RIM.kind] = RIM
 
 
 def settled(model: contract.IntensityModel, like: contract.IntensityModel) -> contract.IntensityModel:
-    """Model for part of a log, with another fit's choices.
+    """Model for part of a log, with another model's choices.
 
-    Choosing takes most of the time of a fit, and a part holds no more evidence than the log. ``like`` is fitted, made
-    as ``model`` was; a mark model exports its choices by its method ``settled``.
+    Choosing takes most of the time of a fit, and a part of a log has less evidence than the whole log. ``like`` is a
+    fitted model of the same kind. A mark model returns its choices by its method ``settled``.
     """
     if isinstance(model, RIM) and isinstance(like, RIM):
         product = copy.copy(model)
@@ -151,8 +151,8 @@ def settled(model: contract.IntensityModel, like: contract.IntensityModel) -> co
 def updated(model: contract.IntensityModel, log: EventLog, *, ground: bool) -> contract.IntensityModel:
     """Retrained copy of a model.
 
-    Without ``ground``, a product keeps its ground intensity: λ(x) is fitted on warm-up sessions, and a slate yields far
-    fewer consumptions than a logged session has events; a model that refits it must bring it back to its old mean.
+    Without ``ground``, a product keeps its ground intensity. λ(x) is fitted to warm-up sessions, and a slate yields
+    far fewer consumptions than a logged session has events. So a refitted λ(x) must be scaled back to its old mean.
     """
     if isinstance(model, RIM) and not ground:
         product = copy.copy(model)

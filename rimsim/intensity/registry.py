@@ -12,7 +12,7 @@ from rimsim.config.fields import duration_seconds
 from rimsim.data.log import EventLog
 from rimsim.entry_points import places
 from rimsim.errors import ConfigError, RimsimError, one_line, refuse, require_known
-from rimsim.intensity.contract import IntensityModel
+from rimsim.intensity.contract import IntensityModel, resolved
 from rimsim.intensity.ground.contract import Ground
 from rimsim.intensity.ground.decayed import EMA, UserPopularity
 from rimsim.intensity.ground.hawkes import Hawkes, HawkesPoisson
@@ -32,7 +32,7 @@ from rimsim.plugs import imported, named_options, require_options, without_name
 
 
 class Auto(SelectedModel):
-    """Mark model of this registry, chosen when fitted."""
+    """Mark model that chooses among registered mark models."""
 
     kind: ClassVar[str] = "auto"
     stored_parts = SelectedModel.stored_parts  # stated again: it adds nothing to what is saved
@@ -56,7 +56,7 @@ class _Entry:
 
     @property
     def config(self) -> type[Any]:
-        """Class of its config record."""
+        """Class of the config record."""
         return type(self.model().config)
 
 
@@ -117,8 +117,8 @@ def register(name: str, factory: Callable[..., IntensityModel]) -> None:
 def parts(name: str) -> tuple[str, str | None] | None:
     """Mark model and ground intensity, each with its options.
 
-    The ground is None for a mark model alone; the result is None for your own model: registered, installed or in a
-    file. Of ``gru-hp(width=64)``, options that the mark model lacks are the ground intensity's.
+    The ground is None for a mark model alone. The result is None for a model of your own (registered, installed or in
+    a file). In ``gru-hp(width=64)``, options that the mark model lacks belong to the ground intensity.
     """
     where, options = named_options(name, "model")
     if where.endswith(".py"):
@@ -156,7 +156,7 @@ def _with_options(part: str, options: Mapping[str, object]) -> str:
 def mark_and_ground(name: str, *, known: bool = False) -> tuple[str, str | None]:
     """Names of mark model and ground intensity of any model.
 
-    The ground is None for a mark model alone, as your own model is taken for. ``known``: refuse an unknown name.
+    The ground is None for a mark model alone and for your own model. With ``known``, an unknown name is an error.
     """
     joined = parts(name) if known or name.partition("(")[0] in names() else None
     return joined or (name, None)
@@ -174,10 +174,10 @@ def config_of(part: str, values: Mapping[str, object]) -> Any:
 
 
 def thorough(part: str) -> object | None:
-    """Config of a model fitted once for long horizons.
+    """Config of a model for long horizons.
 
-    p is fitted to the next ten events instead of one. A horizon asks for that, λ(x,y) being the expected
-    interactions within it; the price is a higher loss of the very next event.
+    p is fitted to the next ten events instead of one. This suits a long horizon, in which λ(x,y) is the expected
+    number of interactions. It predicts the very next event less well.
     """
     where = part.partition("(")[0]
     return _SHIPPED[where].thorough if where in _SHIPPED else None
@@ -227,8 +227,10 @@ def make(
         name: A mark model (``gru``: λ = 1), a ground intensity (``hp``: times item popularity), both joined
             by a hyphen (``gru-hp``), a registered or installed name, or a place such as ``mine.py:factory``; with
             options in brackets if wanted: ``gru-hp(width=64)``.
-        mark: Config record of the mark model, such as ``GRUConfig(width=128)``; ``ground`` likewise.
-        seed: Replaces the config's seed, where it has one, as ``device`` and ``gap`` (such as ``30min``) do.
+        mark: Config record of the mark model, such as ``GRUConfig(width=128)``. ``ground`` is the config record of the
+            ground intensity.
+        seed: Replaces the seed of the config. ``device`` and ``gap`` (such as ``30min``) also replace fields of the
+            config.
     """
     joined = parts(name)
     if joined is None:
@@ -253,7 +255,7 @@ def _own(name: str, seed: int | None, device: str | None) -> IntensityModel:
     if options:
         require_options(options, list(inspect.signature(factory).parameters)[2:], f"model {place!r}")
     try:
-        model = factory(seed or 0, device or "auto", **options)
+        model = factory(seed or 0, str(resolved(device or "auto")), **options)
     except RimsimError:
         raise
     except Exception as error:  # whatever a user's factory does
@@ -280,7 +282,7 @@ def judged(
 ) -> tuple[RankedModel, ...]:
     """Models of given names, ranked by :func:`ranked`.
 
-    Arguments are those of :func:`ranked`; ``device`` and ``seed`` replace the configs' ones.
+    Arguments are those of :func:`ranked`. ``device`` and ``seed`` replace fields of the configs.
     """
     models = [make(name, seed=seed, device=device, gap=gap) for name in names]
     return ranked(log, names, models, gap, seed)

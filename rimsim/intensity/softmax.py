@@ -37,8 +37,8 @@ _ROWS = 512
 class AdamW:
     """Adam with decoupled weight decay and bounded gradients.
 
-    Loshchilov and Hutter, ICLR 2019. Torch's own would import its compiler, a second of CPU in every process. A
-    gradient over all parameters that is longer than ``largest`` is scaled down.
+    Loshchilov and Hutter, ICLR 2019. The Adam of torch would import its compiler, which takes a second in every
+    process. A gradient over all parameters that is longer than ``largest`` is scaled down.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ def one_cycle(step: int, steps: int, largest: float) -> float:
 def is_sampled(log: EventLog, softmax: Softmax = "auto", *, many_items: int = 0) -> bool:
     """True if a fit to a log samples the items.
 
-    ``auto`` samples where there are more than :data:`MANY_PAIRS`, and more than ``many_items`` items.
+    ``auto`` samples if there are more than :data:`MANY_PAIRS` pairs and more than ``many_items`` items.
     """
     return softmax == "sampled" or (
         softmax == "auto"
@@ -99,8 +99,8 @@ def is_sampled(log: EventLog, softmax: Softmax = "auto", *, many_items: int = 0)
 class Negatives:
     """Items in a batch's softmax: all, or a sample.
 
-    A sample has labels of the batch, which matter most to the sum, and as many uniform items (mixed negative sampling,
-    Yang et al., WWW 2020).
+    A sample has labels of the batch, which contribute most to the sum, and as many uniform items (mixed negative
+    sampling, Yang et al., WWW 2020).
     """
 
     share: torch.Tensor | None = None
@@ -119,9 +119,8 @@ class Negatives:
     def draw(self, labels: torch.Tensor, source: torch.Generator) -> Sample:
         """Sample of items for a batch with labels (p,).
 
-        A correction is the log of an item's number of draws over its expected number: with it added to the logits, the
-        sum of exponentials over the C items is that over all items, in expectation (logQ correction, Bengio and
-        Senécal, 2008).
+        The correction of an item is log(number of draws / expected number). If it is added to the logits, the expected
+        sum of exponentials over the C items is the sum over all items (logQ correction, Bengio and Senécal, 2008).
         """
         if self.share is None:
             return None
@@ -142,8 +141,8 @@ def softmax_loss(
 ) -> torch.Tensor:
     """Weighted mean of −log softmax(V h + b) at the labels.
 
-    A position's own labels are in its sum as they are, and a sample stands for all other items. The estimate of the sum
-    is unbiased, that of its logarithm too low by half its squared relative error. Without a sample the sum is exact.
+    The sum of a position has its own labels, and a sample that represents all other items. The estimated sum is
+    unbiased; its logarithm is too low by half of its squared relative error. Without a sample the sum is exact.
     Shapes: h (p, W), V (M, W), b (M,), labels (p, K), distinct where their weights (p, K) are not 0.
     """
     if sample is None:
@@ -161,10 +160,10 @@ def softmax_loss(
 
 
 class _ExactLoss(torch.autograd.Function):
-    """Loss over all items, its gradients taken with the logits.
+    """Loss over all items, with gradients per block of logits.
 
-    The softmax over M items takes most of a training's time: one softmax learns from all labels of its position, its
-    logits are made in blocks, and gradients are taken before a block is dropped, so that no (p, M) matrix is ever held.
+    The softmax over M items takes most of the training time. So one softmax serves all labels of its position. Logits
+    are computed in blocks, and gradients are taken block by block, so that no (p, M) matrix is in memory.
     """
 
     @staticmethod
@@ -262,7 +261,7 @@ class SoftmaxShares:
         return self.own * count[self.pairs.row] - weight, self.others * count[:, None]
 
     def rows_of(self, vectors: torch.Tensor) -> torch.Tensor:
-        """(C, W) vectors of the others."""
+        """(C, W) vectors of the other items."""
         return vectors if self.items is None else vectors[self.items]
 
     def mean(self, own: torch.Tensor, others: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
@@ -288,9 +287,9 @@ def softmax_shares(
     sample: Sample,
     barred: RowItems | None = None,
 ) -> SoftmaxShares:
-    """Softmax of V h + b of b rows; see :func:`softmax_loss`.
+    """Softmax of the logits V h + b; see :func:`softmax_loss`.
 
-    ``pairs`` are the rows' own items, ``barred`` items that a row cannot take.
+    ``pairs`` are the rows' own items. ``barred`` are items that a row cannot take.
     """
     items = None if sample is None else sample[0]
     own = (hidden[pairs.row] * vectors[pairs.item]).sum(1) + bias[pairs.item]

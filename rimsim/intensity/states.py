@@ -98,9 +98,9 @@ def session_examples(
 ) -> CountExamples:
     """Examples of sessions: state before, count within.
 
-    Sessions are cut from target events alone; the other events are history only. A session exists because it
-    has an event, so every count is at least one. A user's history is in each of its states; where the states would hold
-    more than ``most_events``, sessions are left out at even steps in the order of time.
+    Sessions are cut from target events alone; the other events are history only. Every session has an event, so every
+    count is at least one. If all states together would have more than ``most_events`` events, some sessions are left
+    out, evenly over time.
     """
     goal = log if log.target is None else log.rows(log.targets)
     sessions = goal.sessions(gap)

@@ -1,7 +1,8 @@
 """Agreement of a truth with held-out sessions.
 
-Every draw cuts each user where one of its later sessions begins. Models are fitted to the past and recommend slates.
-Reality is judged by what the user took from the cut on, a truth by the consumptions that it expects of the same slates.
+In every draw, each user's log is cut at the beginning of a later session. Models are fitted to the past and recommend
+slates. In reality, a slate is worth the items that the user took after the cut. By a truth, it is worth the
+consumptions that the truth expects.
 """
 
 from __future__ import annotations
@@ -79,8 +80,8 @@ def make_cut(
 ) -> Cut:
     """Cut of a log by its later sessions.
 
-    A user took what it consumed from the cut on, had not consumed before, and could have been shown. Of more users than
-    ``most_cells`` / items some are judged, the same in all draws.
+    A user took an item if it consumed the item after the cut, but not before, and the item could be shown. If there
+    are more than ``most_cells`` / items users, some users are sampled, the same in all draws.
     """
     later = later_sessions(log, gap=gap, seed=draw, after=after)
     if len(later) < 2:
@@ -108,7 +109,7 @@ def make_cut(
 
 
 class ChoiceLaw(Protocol):
-    """Law of sessions, such as a truth."""
+    """Distribution of sessions, such as a truth."""
 
     def expected(self, users: Ints, states: UserStates) -> Floats:
         """(n,) λ*(x)."""
@@ -136,7 +137,7 @@ class RealWorth:
 
 @dataclass(frozen=True, eq=False)
 class Uniform:
-    """Scores under which every item is alike."""
+    """Equal scores for all items."""
 
     shape: tuple[int, int]
 
@@ -302,11 +303,12 @@ def agreement_of(
 ) -> dict[str, Any] | None:
     """Agreement of a scenario's truth with held-out sessions, cached.
 
-    It is a short ``rimsim validate`` for the config of every run: fewer models in two draws, or in one where a thousand
-    users are judged.
+    This short form of ``rimsim validate`` runs for every run, with fewer models and two draws, or one draw if it has a
+    thousand users.
 
     Args:
-        item_bias: (M,) log factors of items in p*, such as their hidden quality; None: those of the fitted truth.
+        item_bias: (M,) log factors of items in p*, such as their hidden quality; None: the factors of the fitted
+            truth.
     """
     there = {"als": importlib.util.find_spec("implicit") is not None, "ease": log.n_items <= _EASE}
     models = [name for name in _MODELS if there.get(name, True)]

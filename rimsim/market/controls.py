@@ -1,8 +1,8 @@
 """Controls: training data instead of a platform's own rounds.
 
-A platform that retrains on events chosen by its own slates differs from a frozen one in three things: it trains on a
-small new log, this log is of another market than the warm-up log, and its own slates chose the events. Only the third
-is feedback. A control trains on as many events that those slates did not choose.
+A platform that retrains differs in three ways from a platform that never retrains: its log is small and new, this log
+comes from the simulated market, and its own slates chose the events. Only the third difference is feedback. A control
+trains on equally many events that these slates did not choose.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _MOST = 100
 def require_controllable(
     config: ScenarioConfig, arrivals: ArrivalProcess, providers: Provider, control: str
 ) -> None:
-    """Refuse a control if slates decide arrivals or offers.
+    """Refuse a control if slates affect arrivals or offered items.
 
     Raises:
         ConfigError: If visitors are the same in every round, or providers leave or come.
@@ -55,7 +55,7 @@ def require_controllable(
 class Control(Protocol):
     """Replacement of a platform's own rounds as its training data.
 
-    The states that it serves stay its own.
+    The platform still serves its own visitors.
     """
 
     def learnt(self, own: PastRound) -> PastRound:
@@ -73,9 +73,9 @@ def replica_seeds(seeds: Seeds, replica: int) -> Seeds:
 class Shadowed:
     """Control that trains on consumptions under model-free slates.
 
-    It takes as many events as an arm had, in the order in which they become known, from replica 0 of the round, then
-    from the next, until the number is reached. The slates up to the last event come along, and where a replica is used
-    up, the later ones too.
+    It takes as many events as the arm had, in the order in which they become known, first from replica 0 of the round,
+    then from the next replica. It also takes the slates up to the last event, and all slates of replicas whose events
+    are used up.
 
     Args:
         replica: Number of a replica → its rounds, with their impressions.
@@ -90,7 +90,7 @@ class Shadowed:
         """Events of replicas, as many as the arm had.
 
         Raises:
-            MarketError: If the replicas yield too few.
+            MarketError: If the replicas yield too few events.
         """
 
         def part(replica: int, most: int) -> _Part:
@@ -102,9 +102,9 @@ class Shadowed:
 class AsLogged:
     """Control that trains on the logged sessions behind the visits.
 
-    The visitors are the arm's own, in the states in which they came, so that only their consumptions differ: events are
-    sampled from all that these sessions hold, as many as an arm had. If they hold too few, or visits stand for no
-    session of the warm-up log, more sessions of it are sampled. Nothing was shown, so there are no impressions.
+    It has the visitors of the arm in the same states, so only their consumptions differ. As many events as the arm had
+    are sampled from the sessions behind these visits. If there are too few, more sessions of the warm-up log are
+    sampled. No slates were shown, so there are no impressions.
     """
 
     def __init__(self, config: ScenarioConfig, world: World, seeds: Seeds, sizes: Sequence[int]) -> None:
@@ -118,7 +118,7 @@ class AsLogged:
         """Logged events, as many as the arm had.
 
         Raises:
-            MarketError: If the log holds too few.
+            MarketError: If the log has too few events.
         """
         return _gathered(own, self._sizes[own.number], partial(self._logged, own))
 
@@ -169,7 +169,7 @@ def _gathered(own: PastRound, wanted: int, part: Callable[[int, int], _Part]) ->
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """Visits of a round and n events of theirs.
+    """Visits of a round and n of their events.
 
     Events are by slot, in the order in which they become known.
     """

@@ -57,7 +57,7 @@ from rimsim.system import give_back, single_thread
 
 
 class MarketPlugs(TypedDict, total=False):
-    """Plugs that replace those of the scenario."""
+    """Plugs that replace the plugs of the scenario."""
 
     arrivals: ArrivalProcess | None
     consumer: Consumer | None
@@ -71,12 +71,12 @@ class Market:
         seeds: Separate seeds for arrivals, choices, model and agent.
         world: Shared by arms; None: built from the config (and cached for the next market).
         model: A fitted model instead of the config's own; it is copied before it is retrained. In a replay it also
-            scores the states of the warm-up, which it may have seen.
-        retrain: Overrides ``config.platform.retrain``; false is the frozen arm.
-        control: Replaces the platform's own rounds as its training data; None: those.
+            scores the warm-up states, even if it was fitted to them.
+        retrain: Overrides ``config.platform.retrain``; false: the platform never retrains. control: Source of training
+            data instead of the platform's own rounds; None: its own rounds.
         barrier_every: No batch crosses a multiple of this number, for agents that learn within a round.
-        needs: Optional fields of arrivals and round views that are filled in.
-        plugs: ``arrivals``, ``consumer`` and ``providers`` that replace those of the config.
+        needs: Optional fields of arrivals and round views to fill in.
+        plugs: ``arrivals``, ``consumer`` and ``providers`` to use instead of the config's.
 
     Example:
         >>> from rimsim.config import ArrivalsConfig, DataConfig, PlatformConfig, ScenarioConfig
@@ -236,18 +236,18 @@ class Market:
         )
 
     def next_arrivals(self, limit: int | None = None, *, in_waves: bool = False) -> Arrivals:
-        """Move the clock on to the next arrivals.
+        """Return the next arrivals, and advance the clock.
 
-        Results do not depend on the limit. In clock order a batch ends before a user's second visit, whose state
-        depends on the outcome of the first; in waves such visits are held back and later users go first, which changes
-        nothing for an agent that declares ``order_free``.
+        Results do not depend on the limit. In clock order, a batch ends before a user's second visit, because its
+        state depends on the outcome of the first visit. In waves, such visits wait and later users go first; this does
+        not matter for an agent with ``order_free``.
 
         Args:
             limit: Most arrivals; None: as many as possible.
 
         Raises:
-            MarketError: If the market is done, the limit is not positive, or all that could come next waits for
-                arrivals that were handed out and not served.
+            MarketError: If the market is done, the limit is not positive, or the next arrivals must wait because
+                earlier arrivals have not been served.
         """
         if self.done:
             raise MarketError("next_arrivals: all rounds are over. Stop when market.done is true")
@@ -279,7 +279,7 @@ class Market:
         """Items shown and consumed by rows of the open round.
 
         Raises:
-            ConfigError: If γ is to be estimated from uniform slates, and the agent shows none.
+            ConfigError: If γ is estimated from uniform slates, and the agent shows no uniform slates.
         """
         require_uniform(slates.uniform, self.config)
         shown = self.open.show(rows, slates, empty=empty)
@@ -314,10 +314,10 @@ class Market:
     def load_state(self, state: MarketState) -> None:
         """Continue from a state of an equal market.
 
-        Config and seeds must be equal; the continuation is the same to the bit.
+        Config and seeds must be equal; then the market continues identically.
 
         Raises:
-            MarketError: If the state is not of such a market.
+            MarketError: If the state belongs to another market.
         """
         n_items = len(state.platform.log_counts)
         if not 0 <= state.round < self.config.rounds or n_items != self.n_items:

@@ -47,8 +47,8 @@ class Platform:
     """Model that scores states, and its training data.
 
     Args:
-        control: Replaces the platform's own rounds as its training data; None: those.
-        keeps_users: Visitors are the same in all rounds, so that no round is ever forgotten.
+        control: Source of training data instead of the platform's own rounds; None: its own rounds. keeps_users: True
+            if visitors are the same in all rounds, so that no round may be dropped.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class Platform:
 
     # -- at the end of a round ----------------------------------------------------------------------------------------
     def keep(self, served: Round) -> PastRound:
-        """Events of a served round; forgets rounds no longer needed."""
+        """Add a served round, and drop unneeded rounds."""
         hits_only = ConsumerCapabilities.of(self._consumer).hits_only
         learns = self._config.platform.learning != "consumed"
         shown = None
@@ -135,7 +135,7 @@ class Platform:
         return past
 
     def log(self) -> Callable[[], EventLog]:
-        """Log to retrain on, joined when called."""
+        """Function that joins the log to retrain on."""
         # A frozen platform needs the counts of its items alone.
         platform, warmup = self._config.platform, self._warmup
         parts = log_parts(platform, warmup, self.learnt, self.rounds[-1].schedule.stop, self._seed)
@@ -159,7 +159,7 @@ class Platform:
         self.model = laid_over(model, layer)
 
     def _learn(self, scored: Shown) -> ImpressionLayer:
-        """Layer after the slates whose outcome is known."""
+        """Layer after another fit to slates with known outcomes."""
         everything = scored if self.waiting is None else Shown.joined([self.waiting, scored])
         known = everything.settled < self.rounds[-1].schedule.stop
         self.waiting = everything.rows(np.flatnonzero(~known))
@@ -277,14 +277,14 @@ def training_log(
 ) -> EventLog:
     """Log to retrain on: recent consumptions, and warm-up users.
 
-    Its ``target`` events are fitted; the other events are history of their users. Its user table numbers the users of
-    this log alone. With ``learning: ips`` and an agent that has propensities, each of the platform's own target events
-    weighs by its inverse propensity, and others weigh 1.
+    Its ``target`` events are fitted; the other events are only history of their users. Its user table has only the
+    users of this log. With ``learning: ips`` and an agent with propensities, target events of the market are weighted
+    by inverse propensity; all other events have weight 1.
 
     Args:
-        rounds: Cached rounds, oldest first; only those within the log window are used. Their number keys the sample
-            of warm-up users, so the sample stays once the window is full.
-        now: Tick of the retraining; events that become visible then or later are not known yet.
+        rounds: Cached rounds, oldest first; only those within the log window are used. Their number determines the
+            sample of warm-up users, so the sample stays the same when the window is full.
+        now: Tick of the retraining. Events that become visible at this tick or later are not known yet.
         without_fold: Leave out the events of this fold of users in the last round, for cross-fitted prices.
     """
     parts = log_parts(config, warmup, rounds, now, seed, without_fold)

@@ -37,7 +37,7 @@ class Roster:
     """(G,) satisfaction of each at first."""
 
     def checked(self, n_items: int) -> Self:
-        """The roster, refused unless it fits M items.
+        """Roster, refused unless it fits M items.
 
         Raises:
             MarketError: If an item has no provider, or lengths differ.
@@ -84,7 +84,7 @@ class Offer:
         """Offer after the barrier at the end of round ``number``.
 
         Raises:
-            MarketError: If a provider leaves who is not there, or comes who has been.
+            MarketError: If a provider leaves before it came, or comes a second time.
         """
         there = self.there
         shapes = {part.shape for part in (changes.satisfaction, changes.leaves, changes.comes)}
@@ -153,10 +153,8 @@ class Changes:
 class Provider(Protocol):
     """Decides which providers offer their items.
 
-    It has no state of its own: the offer holds satisfaction and places.
-
-    It may also have ``fixed = True``: nobody ever leaves or comes, whatever happens, so that all arms are asked for the
-    same.
+    It has no state: the offer has the satisfaction of providers. It may have ``fixed = True`` if no provider ever
+    leaves or comes, so that all arms have the same requirements.
     """
 
     def opening(self, log: EventLog) -> Roster:
@@ -197,7 +195,7 @@ class ViabilityOptions:
     per_consumption: float = Field(default=1.0, ge=0)
     """r_c: what a consumption adds."""
     penalty: float = Field(default=1.0, ge=0)
-    """What a round without any exposure takes away."""
+    """Loss of satisfaction in a round without exposure."""
     start: float = 5.0
     """Satisfaction at the opening, and of who comes."""
     threshold: float = 0.0
@@ -217,8 +215,8 @@ class Viability:
 
     X ← δX + r_e·E + r_c·C − penalty·1[E = 0], E and C being the positions and consumptions of the provider's items in
     the round (Zhan et al., WWW 2021; Mladenov et al., ICML 2020, in whose model a provider stays while its engagement
-    is above a threshold). Providers leave at the barrier, for good. Of a reserve, a Poisson number comes at each
-    barrier, its mean in proportion to the share of providers that live.
+    is above a threshold). Providers leave at the barrier, for good. At each barrier a Poisson number of providers
+    comes from a reserve. Its mean is proportional to the share of providers in the market.
     """
 
     def __init__(self, options: ViabilityOptions) -> None:
@@ -229,7 +227,7 @@ class Viability:
         """Roster at the opening.
 
         Raises:
-            ConfigError: If the item table has no such column, or nobody would be there.
+            ConfigError: If the item table has no such column, or no provider would be in the market.
         """
         options = self._options
         of_item, names = self._providers(log)

@@ -44,6 +44,7 @@ from rimsim.market.records import (
     beyond_capacity,
     count_items,
     emptied,
+    require_numbers,
     row_capacity,
     wrong_positions,
 )
@@ -57,9 +58,9 @@ from rimsim.requirements.rows import CarryOver, RoundRequirements, ScenarioRequi
 class Rank(IntEnum):
     """Order of events at the same tick.
 
-    SimPy keeps 0 and 1 for itself; within a rank, the event scheduled first goes first. An item that is released at a
-    tick, and a consumption that becomes visible at it, need no event: they are there for the arrivals of that tick. The
-    retraining of that tick does not know of the consumption.
+    SimPy uses 0 and 1 itself. Within a rank, the event that was scheduled first goes first. Items that are released
+    and consumptions that become visible at a tick need no event: arrivals at this tick already see them. A retraining
+    at this tick does not know the consumptions.
     """
 
     RETRAIN = 2
@@ -120,10 +121,10 @@ class Arriving:
         """Rows of the next arrivals, which then wait for slates.
 
         Args:
-            in_waves: Visits of a user who waits for a slate are held back, and later users go first.
+            in_waves: If true, later visits of a user who waits for a slate are delayed, and other users go first.
 
         Raises:
-            MarketError: If all that could come next waits for arrivals that were handed out.
+            MarketError: If the next arrivals must wait for arrivals that have not been served.
         """
         rows = self._next_rows(limit, barrier_every, in_waves=in_waves)
         if not rows:
@@ -370,7 +371,7 @@ class Round:
         return scores
 
     def place(self, row: int) -> tuple[ScoreRows, int]:
-        """Scores that hold those of an arrival, and its place."""
+        """Scores of an arrival's block, and its place there."""
         if self.capacity is not None:
             return self.scores(np.array([row])), 0
         assert self._scores is not None  # noqa: S101  # the round is open
@@ -420,7 +421,7 @@ class Round:
 
     # -- slates and their outcome -------------------------------------------------------------------------------------
     def show(self, rows: Ints, slates: Slates, *, empty: bool) -> tuple[Ints, Bools]:
-        """Show slates to waiting arrivals and enter their consumptions.
+        """Show slates to waiting arrivals and record their consumptions.
 
         Raises:
             AgentError: If the slates have another shape, or hold inadmissible items.
@@ -446,6 +447,7 @@ class Round:
             slates = emptied(slates, wrong)
         if self.capacity is not None:
             slates = emptied(slates, beyond_capacity(slates.items, self.capacity[rows]))
+        require_numbers(slates)
         visits = self.visits(rows)
         response = self.respond(visits, slates.items)
         organic = NOTHING if self._can.exogenous else organic_of(self._consumer, visits, len(self.exposure))
@@ -464,7 +466,7 @@ class Round:
         return slates.items, response.consumed
 
     def _law_of_answers(self) -> Law | Hits | None:
-        """Law by which :meth:`show_one` may answer; None: it may not."""
+        """Law of consumption for :meth:`show_one`; None: no such law."""
         law, delayed = self._can.law, self._wait > 1 and not self._can.hits_only
         if law is None or delayed or self.capacity is not None or self._device.type != "cpu":
             return None
@@ -473,7 +475,7 @@ class Round:
     def show_one(self, row: int, items: Ints) -> tuple[Ints, Bools]:
         """Items shown (k,) and consumed marks of a waiting arrival.
 
-        As :meth:`show` with ``empty``, in one compiled call where the consumer has a law.
+        It works as :meth:`show` with ``empty``, in one compiled call if the consumer has a law.
         """
         law = self._law
         if law is None or len(items) != self.ledger.item.shape[1]:
@@ -504,7 +506,7 @@ class Round:
         return answered
 
     def _true_place(self, row: int) -> tuple[Float32s, Float32s, int]:
-        """p* and λ* that hold an arrival's, and its place."""
+        """p* and λ* of an arrival's block, and its place."""
         world = self._world
         assert world.truth is not None  # noqa: S101  # the consumer needs it
         if world.truth.item_factor is not None or world.last_release > self.schedule.start:
@@ -569,6 +571,16 @@ class Round:
         known = self.schedule.tick if settled is None else settled(self.visits(np.arange(len(self.schedule))))
         return np.asarray(known + self._wait, np.int64)
 
+    def _require_drawn(self) -> None:
+        """Refuse consumptions that no draw from the probabilities can explain."""
+        came, chance = int(self.ledger.consumed.sum()), self.ledger.probability
+        expected, spread = float(chance.sum()), float(np.sqrt((chance * (1 - chance)).sum()))
+        if abs(came - expected) > 10 * spread + 5 and not expected / 2 <= came <= 2 * expected:
+            raise MarketError(
+                f"{type(self._consumer).__name__}.respond: {came:,} consumptions came, but its probabilities add up to "
+                f"{expected:,.1f}. Let it draw them with the probabilities that it returns"
+            )
+
     def close(
         self,
         *,
@@ -588,6 +600,7 @@ class Round:
         self.learnt_events = int(learnt.histories.events.size[0])
         if learnt is own:  # users who persist bring the events of earlier rounds
             self.learnt_events -= self._entered_before
+        self._require_drawn()
         everyone = self.visits(np.arange(len(self.schedule)))
         self.relevant = relevant_items(self._consumer, everyone, len(self.exposure))
         self._scores = self._truth = self._reported = self._reported_one = self._foreseen = None

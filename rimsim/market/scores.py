@@ -155,7 +155,7 @@ class Scorer:
         return sum(part[:1].nbytes for part in self._hidden)
 
     def hidden_at(self, slots: Ints, counts: Ints) -> Hidden:
-        """Hidden states of n arrivals whose events are all entered."""
+        """Hidden states of n arrivals, given all their events."""
         # ``counts`` (n,) are no fewer than the events in each slot's hidden state, which takes the most of them.
         if self._recurrent is None:
             return ()
@@ -181,7 +181,7 @@ class Scorer:
         """Scores of at most ``BLOCK`` states.
 
         Raises:
-            ModelError: If a score is negative or no number.
+            ModelError: If a score is negative or not a number.
         """
         if self._recurrent is None:
             states = self._histories.states(slots, counts, ticks)
@@ -279,7 +279,7 @@ def _normalised(
 
 
 def _take_out(pairs: tuple[Ints, Ints], relevance: torch.Tensor, admissible: torch.Tensor) -> None:
-    """Make (row, item) pairs inadmissible and worth nothing, in place."""
+    """Make (row, item) pairs inadmissible, with intensity 0, in place."""
     if relevance.device.type == "cpu":
         _clear(*pairs, relevance.numpy(), admissible.numpy())
     else:
@@ -298,8 +298,8 @@ def _clear(rows: Ints, items: Ints, scores: Float32s, admissible: Bools) -> None
 class ArrivalScores:
     """Scores of a round's arrivals, computed in blocks ahead.
 
-    Arrivals are given by their rows in the schedule. A block holds arrivals without valid scores, and some after them.
-    Scores are valid while the user's history shows as many events at the arrival's tick as they were made with.
+    Arrivals are given by their rows in the schedule. A block has arrivals without valid scores, and some later
+    arrivals. Scores stay valid as long as the user's history has the same number of events at the arrival's tick.
     """
 
     def __init__(self, scorer: Scorer, histories: Histories, schedule: Schedule) -> None:
@@ -390,8 +390,8 @@ class ArrivalScores:
 class PrecomputedScores(ArrivalScores):
     """Scores of arrivals whose states do not depend on slates.
 
-    Arrivals are scored in clock order, block after block; hidden states for as many blocks as 64 MiB hold. Rows are the
-    same to the bit.
+    Arrivals are scored in clock order, block after block, with hidden states of up to 64 MiB. Rows are bit-identical
+    to other scores.
     """
 
     def __init__(self, scorer: Scorer, histories: Histories, schedule: Schedule) -> None:
@@ -568,8 +568,9 @@ def always(model: IntensityModel) -> FoldModels:
 def median_kth_score(states: StateScores, model: IntensityModel, k: int) -> float:
     """Median over states of the k-th largest λ(x,y).
 
-    Taken once, of warm-up states under the warm-up model, it gives all arms of a seed one currency. A state with fewer
-    than k admissible items counts with its last. Many states are sampled evenly.
+    It is computed once, for warm-up states and the warm-up model, so that all arms of a seed have the same unit. A
+    state with fewer than k admissible items counts with its smallest score. If there are many states, evenly spaced
+    states are used.
 
     Raises:
         MarketError: If it is 0: a missing exposure would cost nothing.

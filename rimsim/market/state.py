@@ -140,7 +140,7 @@ class PlatformState:
 
 @dataclass(frozen=True, eq=False)
 class MarketState:
-    """State of a market at a round's beginning, beside config."""
+    """State of a market at a round's beginning, without config."""
 
     round: int
     """The round that is about to begin."""

@@ -24,6 +24,8 @@ from rimsim.intensity.contract import IntensityModel, ModelCapabilities
 from rimsim.intensity.persistence import is_stored
 from rimsim.intensity.product import settled
 from rimsim.intensity.registry import make, shipped
+from rimsim.intensity.scores import require_steady
+from rimsim.intensity.states import UserStates
 from rimsim.market.arrivals import make_arrivals
 from rimsim.market.arrivals.contract import ArrivalCapabilities, ArrivalProcess, RoundsSoFar
 from rimsim.market.consumers import make_consumer, session_sizes, truths
@@ -153,7 +155,7 @@ def plugs_of(
 
 
 def check_plugs(config: ScenarioConfig) -> None:
-    """Refuse plugs that cannot be made, before anything is read.
+    """Refuse plugs that cannot be made, before reading the log.
 
     Raises:
         ConfigError: If a name is unknown, a file of the user's own cannot be used, or its plug does not fit.
@@ -172,7 +174,7 @@ def check_promises(config: ScenarioConfig, seed: int) -> None:
     """Refuse infeasible groups and campaigns before a run.
 
     Raises:
-        ConfigError: If one has no items, users or positions; the message names the first.
+        ConfigError: If a group or campaign has no items, users or positions; the message names the first.
     """
     if config.exposure.groups or config.exposure.campaigns:
         first_round(config, seed)
@@ -281,7 +283,12 @@ def _code() -> str:
 @lru_cache(maxsize=8)
 def warm_model(config: ScenarioConfig, seed: int) -> IntensityModel:
     """Model fitted to a scenario's warm-up log."""
-    return initial_model(config, build_world(config).past, seed)
+    past, name = build_world(config).past, config.platform.model
+    model = initial_model(config, past, seed)
+    if files_of([name]):  # shipped models are tested
+        states = UserStates.of(past, np.arange(min(8, past.n_users)), build_world(config).opening)
+        require_steady(model, states, len(past), name)
+    return model
 
 
 def initial_model(
@@ -290,7 +297,7 @@ def initial_model(
     """Model of the platform, fitted to a log or bootstrap.
 
     Args:
-        like: The model fitted to a larger log, whose choices hold for this one too; None: the fit chooses.
+        like: Model fitted to a larger log, whose choices are also used here; None: the fit chooses.
 
     Raises:
         ConfigError: If no model has the name, or a file of the user's own cannot be used.

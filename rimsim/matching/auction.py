@@ -1,19 +1,18 @@
 """Auction between items for positions of users, by ε-scaling.
 
-Each item has a *bonus* w = −v; a user holds the k pairs with the largest s + w. The state is kept within ε of
-complementary slackness:
+Each item has a *bonus* w = −v; a user holds the k pairs with the largest s + w. The state always satisfies
+complementary slackness up to ε:
 
-* a pair not held is worth at most ε more than the cheapest position of its user;
-* an item with w > 0 holds no more than its floor, one with w < 0 no less than its cap.
+* a pair that is not held is worth at most ε more than the cheapest position of its user; * an item with w > 0 holds at
+  most its floor, and an item with w < 0 at least its cap.
 
-The *reverse* pass lets items that hold too much lower their bonus until their least attached users leave for their next
-best pair; the *forward* pass lets items that hold too little raise it and take positions where that costs least. Each
-step moves a bonus to the level at which the next user would be indifferent, and ε beyond, so the price of a position
-moves by at least ε and the passes end (Bertsekas and Castañon, "A forward/reverse auction algorithm for asymmetric
-assignment problems", 1992). Phases follow, each with a smaller ε, until the gap is certified.
-
-Within a pass, bonuses move one way only. So a looked-up "cheapest position" (forward) or "next best pair" (reverse) of
-a user stays a bound, and is computed again only for the few users whom a step would choose. Everything is
+In the *reverse* pass, items with too many positions lower their bonus until some users switch to their next best pair.
+In the *forward* pass, items with too few positions raise their bonus and take the cheapest positions. Each step moves
+a bonus ε beyond the level at which the next user would be indifferent, so a price changes by at least ε and the passes
+end (Bertsekas and Castañon, "A forward/reverse auction algorithm for asymmetric assignment problems", 1992). Phases
+with smaller and smaller ε follow until the gap is certified. Within a pass, all bonuses rise or all fall. So the
+stored cheapest position or next best pair of a user stays a bound, and is computed again only for the few users that a
+step might choose. Everything is
 deterministic: items are served first in, first out, and no step depends on threads.
 """
 
@@ -79,9 +78,9 @@ def _wants(state: Holdings, item: int) -> bool:
 def _best_places(
     pairs: UserItemPairs, state: Holdings, item: int, keep: int, values: Floats, places: Ints
 ) -> int:
-    """Number of places not held, of largest margin s − theta.
+    """Number of places of largest margin s − theta, not held.
 
-    At most ``keep``, in a min-heap of margins; ``theta`` is made exact for them all.
+    They are at most ``keep``, in a min-heap of margins, and their ``theta`` is exact.
     """
     first, last = item_range(pairs, item)
     while True:
@@ -108,7 +107,7 @@ def _best_places(
 def _bid(state: Holdings, item: int, margins: Floats, epsilon: float) -> tuple[int, float]:
     """Number of places that an item takes, and its bonus.
 
-    Margins of the places offered descend: as many as are wanted and one more, if there are so many.
+    The offered places are sorted by descending margin. There is one place more than wanted, if possible.
     """
     size = len(margins)
     needed = state.floor[item] - state.exposure[item]
@@ -180,7 +179,7 @@ def _forward(pairs: UserItemPairs, state: Holdings, epsilon: float) -> None:
 class NextBest(NamedTuple):
     """Cached next best pairs of every user.
 
-    Bonuses only fall in the reverse pass, so all bounds stay bounds.
+    Bonuses only fall in the reverse pass, so the bounds stay valid.
     """
 
     spare: Ints  # (n, _SPARES) pairs that are not held, −1 for none
@@ -243,7 +242,7 @@ def _next_best(pairs: UserItemPairs, state: Holdings, cache: NextBest, user: int
 def _release(pairs: UserItemPairs, state: Holdings, cache: NextBest, user: int, pair: int) -> int:
     """Exchange a user's pair for its best cached one.
 
-    The pair replaces the worst one in the cache. Returns the item that gains, −1 where the position stays empty.
+    The pair replaces the worst one in the cache. Returns the item that gains, or −1 if the position stays empty.
     """
     best = _best_cached(pairs, state, cache, user)[0]
     joins = cache.spare[user, best] if best >= 0 else -1
@@ -289,8 +288,8 @@ def _least_attached(
 ) -> tuple[Ints, int]:
     """Order of an item's holders by margin, and their number.
 
-    Sets their ``places`` and ``margins`` (n,) over the next best pair: exact for the ``exact`` least attached, else
-    lower bounds.
+    Sets ``places`` and ``margins`` (n,) over the next best pair, exact for the ``exact`` smallest margins, else lower
+    bounds.
     """
     first, last = item_range(pairs, item)
     count = 0
@@ -355,8 +354,8 @@ def _reverse(pairs: UserItemPairs, state: Holdings, epsilon: float) -> None:  # 
 def auction(pairs: UserItemPairs, state: Holdings, tol: float, tie_seed: int, epsilon: float) -> DualSolution:
     """Solution once ε has shrunk until the gap is certified.
 
-    ``epsilon`` is that of the first phase if the bonuses are a guess; 0 to start cold. A guess that is far too high is
-    given up, since the small steps of so small an ε would take it down one by one.
+    ``epsilon`` is the ε of the first phase if start bonuses are given; 0: no start bonuses. If they are far too high,
+    the auction starts again without them, because small steps would lower them too slowly.
     """
     w, user_price, best_price = state.w, np.zeros(pairs.n), np.zeros(pairs.n)
     rows = row_states(tie_seed, np.arange(pairs.n))
@@ -431,7 +430,7 @@ def score_of(pairs: UserItemPairs, state: Holdings) -> float:
 
 
 def _lower(w: Floats, by: float) -> None:
-    """Lower the bonuses that are in use, none across 0."""
+    """Lower the used bonuses, but not across 0."""
     lower = w - by
     w[:] = np.where(w > 0.0, np.maximum(lower, 0.0), np.where(w < 0.0, lower, 0.0))
 

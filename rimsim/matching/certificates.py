@@ -1,7 +1,7 @@
 """Certificate of slates: their largest possible distance from the optimum.
 
-It knows nothing of how slates or prices came about: plain arrays in float64, from scores, slates and prices
-alone. For bonuses w = −v in the box [0, c] (field notation: required exposures b, caps C)
+It uses only scores, slates and prices, in float64, and nothing from the solver. For bonuses w = −v in [0, c] (field
+notation: required exposures b, caps C)
 
     D(w) = Σ_users (sum of the k largest (s + w)₊) − Σ w₊·b + Σ (−w)₊·C   ≥   max V,
     V    = Σ s over the slates − c · Σ_items (b − E)₊,
@@ -9,8 +9,8 @@ alone. For bonuses w = −v in the box [0, c] (field notation: required exposure
 by weak duality: the penalty −c·(b − E)₊ is the minimum of w·(E − b) over w in [0, c]. So the gap D − V is
 valid for any slates and any w in the box.
 
-If an exposure at position r counts g_r (non-increasing), in scores and in E, the users' part is Σ_r g_r·(r-th
-largest (s + w)₊): of two items, the larger s + w belongs at the position that counts more.
+If an exposure at position r counts g_r (non-increasing), in scores and in E, the users' part is Σ_r g_r·(r-th largest
+(s + w)₊), because the item with the larger s + w belongs at the position that counts more.
 """
 
 from __future__ import annotations
@@ -151,25 +151,25 @@ def certificate(
     """Certify slates by their value, a bound, and the gap.
 
     Args:
-        scores: (n, M) array, tensor or :class:`~rimsim.matching.ChunkedScores`: what showing item y to user x is worth.
-            Say whose scores they are: those of a model and the true ones give two different certificates.
+        scores: (n, M) array, tensor or :class:`~rimsim.matching.ChunkedScores`: worth of showing item y to user x.
+            Scores of a model and true scores give different certificates.
         slates: (n, k) item indices, −1 for an empty position.
         capacity: Scalar or (n,) largest number of items a user may be shown.
         min_exposure: Scalar or (M,) required exposures b, whole numbers if all positions weigh the same.
-        price: (M,) item prices v (a bonus is negative), from whatever source. Clipped to [−cost, 0], and for
-            items with a cap to [−cost, ∞), before the bound is taken.
+        price: (M,) item prices v (a bonus is negative), from any source. They are clipped to [−cost, 0], or to [−cost,
+            ∞) for items with a cap.
         cost: Price c of one exposure of shortfall, scalar or (M,); None for hard floors.
-        max_exposure: Scalar or (M,) caps, likewise; None for none.
+        max_exposure: Scalar or (M,) caps, in the same unit; None: no caps.
         admissible: (n, M) pairs that may be shown; None for all.
-        more: ``position_weights`` (k,), what an exposure at each position counts in scores and exposures, positive and
-            non-increasing; ``rows``, requirements on several items and on some users; ``row_price`` (G,), their prices,
-            clipped likewise.
+        more: ``position_weights`` (k,), weight of each position in scores and exposures, positive and non-increasing;
+            ``rows``, requirements of several items or some users; ``row_price`` (G,), their prices, clipped in the
+            same way.
 
     Returns:
         The certificate, in float64.
 
     Raises:
-        AgentError: If ``slates`` are none: wrong shape, repeated or inadmissible items, more than the capacity.
+        AgentError: If ``slates`` have a wrong shape, repeated or inadmissible items, or more items than the capacity.
         ConfigError: If another argument does not fit.
     """
     refuse_unknown("certificate", more, CertificateOptions)
@@ -220,7 +220,7 @@ def certificate(
 
 
 def _plain(amount: Any, unit: float) -> float:
-    """An int where a position counts 1, a float otherwise."""
+    """Integer if each position counts 1, else a float."""
     return amount.item() if unit == 1.0 else float(amount) * unit
 
 

@@ -1,9 +1,8 @@
-"""Column generation: prices where the matrix does not fit.
+"""Column generation: prices if the matrix exceeds memory.
 
-The auction runs on few pairs, checked and fed by looks at all scores. A look at all scores at given bonuses yields
-D(w), which is valid whatever pairs the auction knew, and the pairs that may matter: the best of every user, and the
-users that every item would have to pay least for. The auction's slates are slates of the whole problem, so V and D
-certify each other. Pairs are added until they do.
+The auction uses only a few pairs. Reading all scores at given bonuses yields D(w), which is valid for any set of
+pairs, and the pairs that may matter: the best pairs of every user, and the cheapest users of every item. The auction's
+slates are slates of the whole problem, so V ≤ D certifies the gap. Pairs are added until the gap is small.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ _PER_ITEM = 2.0  # pairs cached per item, in floors (and 16 more)
 
 
 class Look(NamedTuple):
-    """Dual value at given bonuses, and pairs that may matter."""
+    """Dual value at given bonuses, and possibly useful pairs."""
 
     top: float  # Σ_users of the k largest (s + w)₊
     user_price: Floats  # (n,) the k-th largest (s + w)₊
@@ -81,10 +80,10 @@ def _best_of_items(
 
 
 def look_at(scores: ChunkedScores, w: Floats, capacity: Ints, per_user: int, per_item: int) -> Look:
-    """Look at all scores once, at bonuses w (M,).
+    """Read all scores once, at bonuses w (M,).
 
-    Keeps ``per_user`` pairs of every user, of largest s + w, and ``per_item`` pairs of every item, of largest s − u
-    with u the user's price at these bonuses.
+    It keeps the ``per_user`` pairs of largest s + w of every user, and the ``per_item`` pairs of largest s − u of
+    every item, where u is the user's price at these bonuses.
     """
     n, m = scores.shape
     per_user, per_item = min(per_user, m), min(per_item, n)
@@ -150,10 +149,10 @@ def _largest_score(scores: ChunkedScores, *, of_all: bool) -> float:
 def solve_in_chunks(
     problem: Problem, scores: ChunkedScores, bonus: Floats | None, tol: float, tie_seed: int
 ) -> DualSolution:
-    """Solution by looks at all scores in blocks.
+    """Solution that reads all scores in blocks.
 
     Raises:
-        InfeasibleError: If hard floors are still not met after the last look.
+        InfeasibleError: If hard floors are not met at the end.
         ModelError: If the scorer returns numbers that are not scores.
     """
     n, m = scores.shape

@@ -1,17 +1,17 @@
 """Descent of the smoothed dual of weighted positions.
 
-What a user may be given, Σ_r w_r·(item at r), averaged over slates, is the polymatroid
+The average weights Σ_r w_r·(item at r) that a user can get form the polymatroid
 
     P = {z ≥ 0: z(A) ≤ w_1 + … + w_min(|A|, capacity) for every set A of items}
 
-and its part of D is max over P of a·z with a = s − v: the largest a get the largest w. With a quadratic term,
+The user's part of D is max over P of a·z with a = s − v, where the largest a get the largest w. With a quadratic term,
 
     D_τ(v) = Σ_users max over P of (a·z − τ/2·|z|²) + v·(bounds),
 
-the maximiser is the projection of a/τ on P. With the values in descending order it is a/τ less the non-increasing
+the maximiser is the projection of a/τ on P. With values in descending order, this is a/τ less the non-increasing
 least-squares fit of a/τ − w (Blondel et al., "Fast differentiable sorting and ranking", 2020), found by pooling
-adjacent violators. Items further apart than τ times the difference of their weights stay in order, with z = w; the
-others share what their positions give, in *pools*. So D_τ is differentiable, and its gradient is the bounds less Σ z.
+adjacent violators. Items that differ by more than τ times the difference of their weights keep z = w. Other items form
+*pools*, which share the weights of their positions. So D_τ is differentiable, and its gradient is the bounds less Σ z.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class DualPoint(NamedTuple):
 
 
 class Ending(NamedTuple):
-    """Share of D that consecutive steps must gain."""
+    """Smallest relative gain of consecutive steps."""
 
     enough: float
     steps: int = 1
@@ -130,8 +130,9 @@ def _pool(value: Floats, weights: Floats, mean: Floats, count: Ints) -> int:
 def _join(extra: Floats, mean: Floats, count: Ints, pools: int, inside: Floats) -> tuple[int, float]:
     """Let items beyond the last position join the last pool.
 
-    It may then join earlier ones. ``extra`` (E,) are the values, in any order, above the mean of the last pool;
-    ``inside`` (E,) is scratch. Returns the number of pools, and the level of the last: extra items above it are in.
+    The last pool may then join earlier pools. ``extra`` (E,) are the values above the mean of the last pool, in any
+    order; ``inside`` (E,) is a work array. Returns the number of pools, and the level of the last pool: extra items
+    above it belong to it.
     """
     while True:
         size, total, level = count[pools - 1], mean[pools - 1] * count[pools - 1], mean[pools - 1]
@@ -167,8 +168,8 @@ def _user_dual(  # noqa: C901, PLR0912
 ) -> tuple[float, float, Floats, Floats]:
     """Fields of :class:`UserDual`.
 
-    ``kth`` (n,) bounds each user's k-th largest s − v from below, −inf where nothing is known. Items further below it
-    than a pool can reach are passed over, to the same bits.
+    ``kth`` (n,) are lower bounds of each user's k-th largest s − v, −inf if unknown. Items that are too far below
+    cannot enter a pool, so they are skipped.
     """
     (n, m), grouped = terms.scores.shape, len(terms.of) > 0
     width = len(terms.weights)
@@ -260,11 +261,10 @@ def minimised(
 ) -> DualPoint:
     """Prices of about the smallest D_τ within a box (R,).
 
-    D_τ is differentiable but for a kink at price 0 of a row that has both a floor and a cap. As the sum of a part below
-    0 and one above, each with its own bound, such a price has no kink, and at the smallest D_τ one of the two is 0. So
-    it is a smooth convex function in a box, for L-BFGS-B (Byrd, Lu, Nocedal and Zhu, 1995). Second derivatives, though
-    they exist, lead astray: a step that they promise much of brings in items that they know nothing of. ``unit`` is
-    about the size of a value, where D is near 0.
+    D_τ is differentiable, except at price 0 of a row with both a floor and a cap. Such a price is split into a part
+    below 0 and a part above 0, and at the minimum one part is 0. So D_τ is a smooth convex function in a box, for
+    L-BFGS-B (Byrd, Lu, Nocedal and Zhu, 1995). Second derivatives do not help, because a long step brings in items
+    that they ignore. ``unit`` is about the size of a value, for D near 0.
     """
     lowest, highest = box
     below, above = np.flatnonzero(lowest < 0.0), np.flatnonzero(highest > 0.0)

@@ -1,6 +1,6 @@
 """Prices and slates of the offline problem.
 
-Positions that count the same are a case for the auction, others for the smoothed dual.
+If all positions count the same, the auction solves the problem, otherwise the smoothed dual.
 """
 
 from __future__ import annotations
@@ -71,40 +71,37 @@ def solve_dual(
     """Choose slates of largest score under floors, caps and capacities.
 
     Maximises Σ s·x over x in {0, 1} with Σ_y x ≤ capacity of each user and floor ≤ Σ_x x ≤ cap of each item,
-    or, with ``cost``, Σ s·x − cost · Σ (floor − E)₊. The polytope is a transportation polytope, so whole
-    slates lose nothing against fractions. An ε-scaling forward and reverse auction (see ``auction.py``)
-    keeps slates that meet every floor and cap exactly, and stops as soon as D(v) certifies them to ``tol``.
+    or, with ``cost``, Σ s·x − cost · Σ (floor − E)₊. The polytope is a transportation polytope, so integral slates are
+    as good as fractional slates. An ε-scaling forward and reverse auction (see ``auction.py``) keeps slates that meet
+    every floor and cap exactly, and stops as soon as D(v) certifies them to ``tol``.
 
     With ``position_weights`` w that differ, an item at position r counts w_r in value and exposure: V = Σ w·s −
-    cost·Σ (floor − E)₊ with E = Σ w. Then floors and caps are real numbers in units of w, and whole slates may fall
-    short of what fractions of slates reach, so the gap of the best that were found may exceed ``tol``. Slates keep
-    caps, and hard floors; that floors are too high is proven and named where fractions cannot meet them either (always
-    if every pair is admissible); otherwise whole slates that meet them may exist and yet not be found. Equal weights
-    are the problem without, counted in that unit.
+    cost·Σ (floor − E)₊ with E = Σ w. Then floors and caps are real numbers in units of w. Fractional slates may be
+    better than integral slates, so the gap may exceed ``tol``. Slates keep caps and hard floors. If even fractional
+    slates cannot meet the floors, an error names the items (always, if every pair is admissible). Otherwise integral
+    slates may exist that the solver does not find. Equal weights are solved as without weights.
 
     Args:
         scores: (n, M) array, torch tensor or, where the matrix does not fit, a
-            :class:`~rimsim.matching.ChunkedScores` such as factors: what showing item y to user x is worth. Of a
-            sparse matrix of SciPy, pairs that are absent cannot be served, and time and memory grow with the others.
-        capacity: Scalar or (n,) positions of a user, "at most". A position is empty only where no admissible item
+            :class:`~rimsim.matching.ChunkedScores` such as factors: worth of showing item y to user x. With a sparse
+            matrix of SciPy, absent pairs cannot be served, and time and memory grow with the number of stored pairs.
+        capacity: Scalar or (n,) largest number of items of a user. A position stays empty only if no admissible item
             has s − v ≥ 0.
         min_exposure: Scalar or (M,) required exposures, whole numbers if all positions weigh the same.
-        max_exposure: Scalar or (M,) caps, likewise; None for none.
+        max_exposure: Scalar or (M,) caps, in the same unit; None: no caps.
         admissible: (n, M) pairs that may be shown; None for all.
         cost: Price of one exposure of shortfall, scalar or (M,); None for hard floors.
-        prices: (M,) prices v to start from, such as those of the last round; (M+G,) with those of G ``rows``.
+        prices: (M,) prices v to start from, such as prices of the last round; (M+G,) with G ``rows``.
         tol: Relative gap at which to stop.
-        more: ``position_weights`` (k,), what an exposure at each position counts, positive and non-increasing;
-            ``rows``, requirements on several items and on some users; ``tie_seed``, the order among equal scores.
+        more: ``position_weights`` (k,), weight of each position, positive and non-increasing; ``rows``, requirements
+            of several items or some users; ``tie_seed``, seed of the order among equal scores.
 
-    Returns:
-        Slates, prices and the certified gap. Without weights and rows it exceeds ``tol`` only where float64 cannot
-        resolve it.
+    Returns: Slates, prices and the certified gap. Without weights and rows, the gap exceeds ``tol`` only because of
+        rounding.
 
     Raises:
         ConfigError: If an argument does not fit.
-        InfeasibleError: If floors cannot be met (with weights: are not) and no ``cost`` is given; it names a set of
-            items and the shortfall.
+        InfeasibleError: If floors are not met and no ``cost`` is given; it names a set of items and the shortfall.
     """
     refuse_unknown("solve_dual", more, SolverOptions)
     problem = Problem.of("solve_dual", scores, capacity, min_exposure, max_exposure, admissible, cost, more)
@@ -128,15 +125,14 @@ def solve_prices(
 ) -> DualPrices:
     """Prices of :func:`solve_dual` alone, without integral slates.
 
-    At these prices D is within ``tol`` of its least value. If positions weigh differently or rows are given, whole
-    slates would take most of the time, and are not sought: D is compared with the smoothed D_τ, whose least value is
-    below that of D. Otherwise the auction makes slates on the way. If D alone is wanted (``for_bound``), as for a
-    certificate, the search ends as soon as D is within ``tol``, in half the time: prices then still move along where D
-    is flat, and exposures with them. All other arguments are those of :func:`solve_dual`.
+    At these prices D is within ``tol`` of its least value. With weights or rows, integral slates would take most of
+    the time, so they are not computed. Instead D is compared with the minimum of the smoothed D_τ, which is below D.
+    With ``for_bound``, the search ends when D is within ``tol``, in half the time. Prices and exposures are then less
+    exact. All other arguments are those of :func:`solve_dual`.
 
     Raises:
         ConfigError: If an argument does not fit.
-        InfeasibleError: As :func:`solve_dual`; with weights or rows only where it is proven.
+        InfeasibleError: As :func:`solve_dual`; with weights or rows only if it is proven.
     """
     refuse_unknown("solve_prices", more, PriceOptions)
     problem = Problem.of("solve_prices", scores, capacity, min_exposure, max_exposure, admissible, cost, more)
@@ -148,7 +144,7 @@ def solve_prices(
 
 
 def offline_match(scores: object, k: ArrayLike, b: ArrayLike, *, tol: float = 1e-3) -> DualSolution:
-    """Slates of a broadcast to all present users at once.
+    """Slates of a broadcast to all users.
 
     Offline matching of Ma, Liu and Deoras (ICLR 2022): :func:`solve_dual` of intensities (n, M), k positions of a user
     and b required exposures of an item, scalars or arrays.
@@ -191,7 +187,7 @@ def _solve_counted(problem: Problem, start: Floats | None, tol: float, tie_seed:
 
 
 def _weighted(problem: Problem, weights: Floats) -> WeightedProblem:
-    """The problem as the kernels of weighted positions see it."""
+    """Problem as arrays, for the kernels of weighted positions."""
     (n, m), rows = problem.shape, problem.rows
     scores = np.ascontiguousarray(problem.scores)
     if problem.admissible is not None:
@@ -236,8 +232,8 @@ def _scale(terms: WeightedProblem) -> tuple[float, float]:
 class _Search:
     """Search for prices of a problem with weights or rows.
 
-    The dual is smoothed with a τ that shrinks from level to level (``descent.py``). Refuses floors of items that are
-    proven to be too high.
+    The dual is smoothed with a τ that shrinks from level to level (``descent.py``). Floors that are provably too high
+    are refused.
     """
 
     def __init__(self, problem: Problem, start: Floats | None) -> None:
@@ -304,8 +300,7 @@ class _Search:
 def _least_bound(problem: Problem, start: Floats | None, tol: float, *, for_bound: bool) -> DualPrices:
     """Prices at which D is near its least value.
 
-    D_τ is below D everywhere, so the least D_τ is below the least D: their difference at a minimiser of D_τ bounds how
-    far D there is from its least value.
+    D_τ ≤ D everywhere. So at a minimum of D_τ, the difference D − D_τ bounds the distance of D from its minimum.
     """
     ending = Ending(_FOR_BOUND_ENOUGH * tol, _FOR_BOUND_STEPS) if for_bound else Ending(_ENOUGH * tol)
     search = _Search(problem, start)
@@ -322,9 +317,9 @@ def _least_bound(problem: Problem, start: Floats | None, tol: float, *, for_boun
 def _solve_weighted(problem: Problem, start: Floats | None, tol: float, tie_seed: int) -> DualSolution:
     """Solution of a problem with weights or rows.
 
-    At the prices of each level, integral slates are sought (``slates.py``). It ends where the best D and the best
-    slates are within the tolerance, or where finer prices bring them no nearer: whole slates may not reach what
-    fractions of slates can.
+    At the prices of each level, integral slates are built (``slates.py``). The search ends when the best D and the
+    best slates are within the tolerance, or when finer prices no longer help, since integral slates may not reach the
+    bound.
     """
     search = _Search(problem, start)
     rows = row_states(tie_seed, np.arange(problem.shape[0]))

@@ -98,11 +98,10 @@ def kth_of_parts(highest: Floats, k: int) -> float:
 
 @compiled
 def enter(item: int, new: float, row: np.uint64, items: Ints, best: NDArray[np.floating], size: int) -> int:
-    """Number of best items, once an item has entered.
+    """Number of best items after adding an item.
 
-    ``items`` (k,) holds the ``size`` best so far in descending order and ``best`` (k,) their values; both are changed
-    in place. The value ``new`` is not below the last of them; a tie, by ``row``, random bits of the row, may keep it
-    out.
+    ``items`` (k,) has the ``size`` best items so far in descending order, and ``best`` (k,) their values; both are
+    changed in place. The value ``new`` is at least the smallest of them. In a tie, the random bits ``row`` decide.
     """
     k = len(items)
     if size == k:
@@ -130,12 +129,11 @@ def best_items(
     best: NDArray[np.floating],
     tie_width: float = 0.0,
 ) -> int:
-    """Fill ``items`` (k,) with those of largest value, in descending order.
+    """Fill ``items`` (k,) with the items of largest value.
 
-    ``value`` (M,) is −inf for what may not be shown, ``best`` (k,) is set to the values, and ``row`` are random bits of
-    the row: the larger seeded rank wins a tie. Every value is raised by a seeded dither, uniform below ``tie_width``.
-    Only parts whose maximum reaches the k-th largest maximum are looked at, and only items that can still get in are
-    given their dither. Returns how many were found, at most k.
+    ``value`` (M,) is −inf for items that cannot be shown. ``best`` (k,) is set to the values. ``row`` are random bits
+    of the row, and the larger seeded rank wins a tie. Every value is raised by a seeded random number below
+    ``tie_width``. For speed, only parts with large maxima are read. Returns the number of found items, at most k.
     """
     k, size = len(items), 0
     if k == 0:
@@ -181,8 +179,8 @@ def items_between(
 def best_rows(scores: Float32s, admissible: Bools, items: Ints) -> Bools:
     """Fill ``items`` (n, k) with admissible items of largest score.
 
-    They descend. Scores (n, M) are finite; −1 stands where a row has fewer items. Returns (n,) True where a tie leaves
-    the top k, or its order, ambiguous.
+    They descend. Scores (n, M) are finite; −1 marks positions without an item. Returns (n,) True if a tie makes the
+    top k, or its order, ambiguous.
     """
     (n, m), k = scores.shape, items.shape[1]
     tied = np.zeros(n, np.bool_)

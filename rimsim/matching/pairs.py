@@ -17,8 +17,8 @@ _BLOCK = 64  # edge of the tiles of a transposition: both sides stay in the firs
 class UserItemPairs(NamedTuple):
     """E pairs, in the order by user and by item.
 
-    A *pair* indexes the order by user, a *place* the order by item. A whole matrix needs no index arrays (they are
-    empty): pair = user·M + item, place = item·n + user; what is not admissible has the value −inf.
+    A *pair* indexes the order by user, a *place* the order by item. For a whole matrix, index arrays are empty: pair =
+    user·M + item, place = item·n + user. Pairs that are not admissible have the value −inf.
     """
 
     n: int  # users
@@ -142,7 +142,7 @@ def sparse_pairs(n: int, m: int, keys: Ints, values: Float32s) -> UserItemPairs:
 def no_holdings(
     pairs: UserItemPairs, capacity: Ints, floor: Ints, cap: Ints, ceiling: Floats, bonus: Floats
 ) -> Holdings:
-    """Holdings before anyone holds anything."""
+    """Empty holdings."""
     return Holdings(
         w=bonus.copy(),
         slot=np.full((pairs.n, int(capacity.max(initial=0))), -1, np.int64),
@@ -184,8 +184,8 @@ def greedy(  # noqa: C901  # one compiled loop, read as a whole
 ) -> None:
     """Give every user its pairs of largest s + w ≥ 0.
 
-    A pair that is held already counts ``sticky`` more, so that near ties stay; ``rows`` (n,) are random bits of users,
-    for ties.
+    A pair that is already held counts ``sticky`` more, so that near ties do not change. ``rows`` (n,) are random bits
+    of users, for ties.
     """
     n, width = state.slot.shape
     items, values = np.empty(width, np.int64), np.empty(width, np.float64)

@@ -41,8 +41,8 @@ def beyond(over: Floats, bound: Floats) -> Floats:
 class Rows:
     """G requirements on several items: groups, campaigns, audiences.
 
-    Row g asks for least_g ≤ Σ over its items y and its users x of w·[y is shown to x] ≤ most_g. The price of item y for
-    user x is then v_y + Σ v_g over the rows g that hold y and are active for x.
+    Row g requires least_g ≤ Σ w·[y is shown to x] ≤ most_g, over its items y and its users x. The price of item y for
+    user x is then v_y + Σ v_g over the rows g that contain y and are active for x.
     """
 
     first: Ints
@@ -92,15 +92,15 @@ class Rows:
 def required_exposure(share: float, n: int, k: int, released: ArrayLike, seed: int) -> Ints:
     """Required exposures b = β·n·k/M of released items, in whole exposures.
 
-    Rounded by largest remainder: the total is β·n·k rounded to the nearest whole number (half up), every item gets b
-    rounded down, and the rest goes to items sampled by seed, since all remainders are equal.
+    They are rounded by largest remainder. The total is β·n·k, rounded to the nearest whole number. Every item gets b
+    rounded down. The rest goes to items sampled by seed, because all remainders are equal.
 
     Args:
         share: β, the guaranteed share of the uniform exposure, between 0 and 1.
         n: Expected arrivals, N.
         k: Positions of a slate.
         released: (M,) true for the items that take part; M in the formula is their number.
-        seed: Seed of the ties; the same seed, the same items.
+        seed: Seed that decides between equal remainders.
 
     Returns:
         (M,) required exposures, 0 for items that are not released.
@@ -126,7 +126,7 @@ def required_exposure(share: float, n: int, k: int, released: ArrayLike, seed: i
 
 @runtime_checkable
 class ChunkedScores(Protocol):
-    """Scores computed for consecutive users on demand, always alike."""
+    """Scores of consecutive users, computed on demand and reproducibly."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -303,7 +303,7 @@ class Weighting(TypedDict, total=False):
 
 
 def refuse_unknown(where: str, given: Weighting, known: type) -> None:
-    """Raise where keyword arguments are none of a typed dictionary's."""
+    """Refuse keyword arguments that a typed dictionary does not have."""
     if unknown := sorted(set(given) - set(known.__annotations__)):
         raise TypeError(f"{where}() got an unexpected keyword argument {unknown[0]!r}")
 
@@ -339,7 +339,7 @@ class Problem:
     def bonus_ceiling(self, largest: float) -> Floats:
         """(M,) largest bonuses: the cost, or 100 times the largest score.
 
-        Hard floors that cannot be met then end in a shortfall, where bonuses would rise without end.
+        Without this limit, hard floors that cannot be met would raise bonuses without end.
         """
         return np.where(np.isinf(self.cost), 100.0 * max(largest, 1e-300), self.cost)
 
@@ -357,7 +357,7 @@ class Problem:
     ) -> Problem:
         """Check and convert the arguments of a function.
 
-        Equal weights with bounds that are whole numbers of them are the problem without weights, in that unit.
+        If weights are equal and bounds are whole multiples of them, the problem is converted to one without weights.
 
         Raises:
             ConfigError: If a shape, type or value does not fit; the message names the argument.

@@ -1,7 +1,7 @@
 """Rankings of items and users, at prices or without.
 
-Ties are broken by seed. Tensors are ranked on the device where they lie, to the same slates as arrays; torch is
-imported only for them.
+Ties are broken by seed. Tensors are ranked on their device, with the same slates as arrays. torch is imported only for
+tensors.
 """
 
 from __future__ import annotations
@@ -45,9 +45,8 @@ def price_slates(
         tie_seed: Seed of the order among ties.
         row_keys: (n,) whole numbers that identify the rows, such as arrival ids; None: 0 to n − 1 within this
             batch.
-        tie_width: Values s − v that differ by less may change places by seed (a dither, uniform below this
-            width is added to each): it spreads identical states over the items that the prices leave nearly
-            tied, such as ``DualSolution.resolution``. 0 breaks exact ties only.
+        tie_width: Width of near ties, such as ``DualSolution.resolution``. A random number below this width is added
+            to each s − v, so that identical states get different items. 0 breaks exact ties only.
 
     Returns:
         (n, k) items in descending order; −1 where no admissible item with s − v ≥ 0 is left.
@@ -91,8 +90,7 @@ def top_k(
 
     Args:
         scores: (n, M) finite scores, a tensor or an array.
-        admissible: (n, M) bool of the same kind, or what broadcasts to it; an array may be int8, 0 or 1, as
-            environments observe it.
+        admissible: (n, M) bool of the same kind, or a shape that broadcasts to it; also int8 with 0 or 1.
         k: Positions.
 
     Returns:
@@ -123,7 +121,7 @@ def ordered_by(items: object, scores: object) -> Ints:
         scores: (n, M) array or tensor.
 
     Returns:
-        (n, k) the same items; equal scores stay in the order in which they came, empty positions come last.
+        (n, k) the same items; equal scores keep their order, and empty positions come last.
     """
     ordered = np.array(as_array(items), np.int64)
     _order_rows(ordered, as_array(scores))

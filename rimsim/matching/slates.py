@@ -1,18 +1,18 @@
 """Integral slates at given prices, improved move by move.
 
-Many values s − v are nearly tied at the best prices, so the top k alone misses floors and overshoots. A pass goes
-through the users; each makes the moves that raise Σ w·s + H(E), until none does: two items of a slate change positions,
-an item takes the place of another, fills an empty one, or leaves the last one. Every move raises that sum, so a pass
-ends.
+At the best prices, many values s − v are nearly tied. So the k largest values alone miss some floors and exceed
+others. A pass goes through the users and makes moves that raise Σ w·s + H(E). In a move, two items of a slate change
+positions, or an item replaces another, fills an empty position, or leaves the last position. Every move raises this
+sum, so a pass ends.
 
-H is the penalty for missing floors and caps. That of a row is P(E) = −c·(least − E)₊ − d·(E − most)₊. Slates that each
-improve V alone soon get stuck, since a unit that an item at its floor gives up costs c at once, although another could
-give it back for v. So the search begins with a P that is rounded off about the bounds,
+H is the penalty for missing floors and caps. For a row it is P(E) = −c·(least − E)₊ − d·(E − most)₊. A search for
+larger V alone would soon stop: an item at its floor that gives up a unit costs c, even if another move could restore
+the unit for v. So the search begins with a smoothed P,
 
     H'(E) = clip(w − ρ·(E − least), 0, c) − clip(z + ρ·(E − most), 0, d),    w = (−v)₊, z = v₊,
 
-which is what exposures cost at the prices v, within 1/ρ of the bounds, and goes to P as ρ grows. Passes follow with a
-growing ρ, and end with P itself, so that V itself grows.
+which charges the prices v near the bounds, and approaches P as ρ grows. Passes follow with a growing ρ, and end with P
+itself, so that V itself grows.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def _rounded(over: float, slope: float, steepest: float, rho: float) -> float:
 def _gain(
     rows: Floats, rho: float, exposure: Floats, row: int, amount: float
 ) -> float:  # few words: it is inlined
-    """Growth of H of a row if its exposure grows."""
+    """Change of H of a row if its exposure grows."""
     gained, before, low, high = 0.0, exposure[row], rows[row, 3], rows[row, 4]
     if low > 0.0:
         least, bonus = rows[row, 1], min(max(-rows[row, 0], 0.0), low)
@@ -86,7 +86,7 @@ def _gain(
 def _gain_of_groups(
     terms: WeightedProblem, penalty: Penalty, exposure: Floats, user: int, item: int, amount: float
 ) -> float:
-    """Growth of H of groups if an item's exposure grows."""
+    """Change of H of groups if an item's exposure grows."""
     gained = 0.0
     for place in range(terms.of_first[item], terms.of_first[item + 1]):
         if is_active(terms, user, terms.of[place]):
@@ -97,7 +97,7 @@ def _gain_of_groups(
 
 @compiled
 def recount(terms: WeightedProblem, slates: Ints, exposure: Floats) -> None:
-    """Fill ``exposure`` (R,) with that of the slates (n, k)."""
+    """Fill ``exposure`` (R,) with exposures of the slates (n, k)."""
     exposure[:] = 0.0
     for user in range(slates.shape[0]):
         for place in range(slates.shape[1]):
@@ -107,11 +107,11 @@ def recount(terms: WeightedProblem, slates: Ints, exposure: Floats) -> None:
 
 @compiled
 def _dealt(terms: WeightedProblem, price: Floats, rows: NDArray[np.uint64], rho: float, keep: int) -> Ints:
-    """(n, keep) items of largest s − v at following prices.
+    """(n, keep) items of largest s − v at adapting prices.
 
-    The first items of a user are its slate. Users are served at given prices, then one after the other again, while
-    each row's price grows by ρ for one unit above or below its bound. Items descend; −1 where there are no more.
-    ``rows`` (n,) are random bits of users.
+    The first items of a user are its slate. Users are first served at given prices. Then they are served again, one by
+    one, while each row's price changes by ρ per unit above or below its bound. Items are in descending order, followed
+    by −1. ``rows`` (n,) are random bits of users.
     """
     n, m = terms.scores.shape
     found = np.full((n, keep), -1, np.int64)
@@ -141,7 +141,7 @@ def _follow(
     exposure: Floats,
     now: Floats,
 ) -> None:
-    """Count a slate, or take it back; prices ``now`` follow."""
+    """Add or remove a slate's exposures, and update prices ``now``."""
     m = len(terms.of_first) - 1
     for place in range(len(slate)):
         item = slate[place]
@@ -169,7 +169,7 @@ def _moved(terms: WeightedProblem, price: Floats, row: int, exposure: float, rho
 def _exchange(
     terms: WeightedProblem, penalty: Penalty, user: int, slate: Ints, exposure: Floats, enough: float
 ) -> int:
-    """Exchange items of a slate where that gains; count moves."""
+    """Exchange items of a slate if this raises the sum."""
     scores, weights, grouped, moves = terms.scores[user], terms.weights, len(terms.of) > 0, 0
     rows, rho = penalty.rows, penalty.rho
     for place in range(len(slate)):
@@ -205,7 +205,7 @@ def _replace(  # noqa: C901, PLR0912  # one compiled loop, read as a whole
     exposure: Floats,
     enough: float,
 ) -> int:
-    """Replace items of a slate where that gains; count moves."""
+    """Replace items of a slate if this raises the sum."""
     scores, weights, grouped, moves = terms.scores[user], terms.weights, len(terms.of) > 0, 0
     rows, rho = penalty.rows, penalty.rho
     for place in range(len(slate)):
@@ -251,10 +251,10 @@ def _improve(
     exposure: Floats,
     enough: float,
 ) -> int:
-    """Number of moves that gain ``enough``, made user by user.
+    """Number of moves that raise the sum by ``enough``.
 
-    ``lists`` (n, C) are items that a user may be given, ``wanted`` (W,) items that any user may. ``slates`` (n, k) are
-    changed in place, and so is ``exposure`` (R,), counted before.
+    ``lists`` (n, C) are candidate items of each user, and ``wanted`` (W,) candidates of all users. ``slates`` (n, k)
+    are changed in place, and so is ``exposure`` (R,), counted before.
     """
     recount(terms, slates, exposure)
     shown = np.zeros(terms.scores.shape[1], np.bool_)

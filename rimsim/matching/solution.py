@@ -108,8 +108,8 @@ def refuse_excessive(problem: Problem) -> None:
 def violated_items_of_all(floor: Ints, capacity: Ints) -> tuple[Ints, int]:
     """Violated items where every pair is admissible, in closed form.
 
-    See :func:`violated_items`. The t largest floors can be met for every t exactly if Σ of them ≤ Σ_users min(capacity,
-    t) (Gale and Ryser, 1957).
+    See :func:`violated_items`. All floors can be met if and only if, for every t, the sum of the t largest floors is
+    at most Σ_users min(capacity, t) (Gale and Ryser, 1957).
     """
     n, m = len(capacity), len(floor)
     order = np.argsort(-floor, kind="stable")
@@ -124,8 +124,8 @@ def violated_items_of_all(floor: Ints, capacity: Ints) -> tuple[Ints, int]:
 def violated_items(admissible: Bools, floor: Ints, capacity: Ints) -> tuple[Ints, int]:
     """Items whose floors exceed their reach, and the excess.
 
-    Empty and 0 if all floors can be met. A maximum flow from items (M,) over admissible pairs (n, M) to users (n,), and
-    a minimum cut where it falls short.
+    Empty and 0 if all floors can be met. It computes a maximum flow from items (M,) over admissible pairs (n, M) to
+    users (n,), and a minimum cut if floors are not met.
     """
     if _placed_greedily(admissible, floor, capacity):
         return np.empty(0, np.int64), 0
@@ -172,10 +172,10 @@ def violated_items_weighted(
 ) -> tuple[Ints, float]:
     """Violated items at the head of an order, with weights.
 
-    Users can give to a set A, in fractions of slates, Σ_users w_1 + … + w_min(capacity, admissible items of A). Where
-    every pair is admissible, floors in descending order decide: there is such a set only if one of them is. In general
-    a set found proves that floors cannot be met; it is found if the order is that of bonuses along which the dual falls
-    for ever, since what can reach a set, less its floors, is submodular. See :func:`violated_items`.
+    With fractional slates, a set A can get at most Σ_users w_1 + … + w_min(capacity, admissible items of A). If every
+    pair is admissible, it is enough to check sets of the largest floors. In general, a set that is found proves that
+    floors cannot be met. The order of bonuses along which the dual falls without limit finds such a set, because the
+    exposure that a set can get, less its floors, is submodular. See :func:`violated_items`.
     """
     reach = _reach(scores, capacity, weights, order)
     lacking = np.cumsum(floor[order]) - reach

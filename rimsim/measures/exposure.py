@@ -32,8 +32,8 @@ def weighted_exposure(slates: ArrayLike, weights: ArrayLike, n_items: int) -> Fl
 def position_weights(decay: float, k: int) -> Floats:
     """(k,) shares γ^(r−1) of visitors who examine position r.
 
-    Multiples of 2^−20, so that sums of them are exact in float64: an item's exposure does not depend on the order in
-    which it is added up.
+    They are multiples of 2^−20, so sums of them are exact in float64. So an item's exposure does not depend on the
+    order of addition.
     """
     if not 0 <= decay <= 1:
         refuse(DataError, "decay", str(decay), "0 to 1")
@@ -43,8 +43,8 @@ def position_weights(decay: float, k: int) -> Floats:
 def mean_weight(weights: ArrayLike) -> float:
     """Weight of an average position; 1 without positions.
 
-    It lies on the grid of :func:`position_weights`. A requirement of b exposures is b times this in the unit of the
-    weights, and exactly b when it is divided by it.
+    It is a multiple of 2^−20, as :func:`position_weights` are. A requirement of b exposures is b times this weight in
+    the unit of the guarantee.
     """
     each = np.asarray(weights, np.float64)
     return float(np.rint(each.mean() * _GRID) / _GRID) if len(each) else 1.0
@@ -55,8 +55,8 @@ def gini(counts: ArrayLike) -> float:
 
     It is half the mean absolute difference of two items over the mean (Gini 1912); 0 when all are equal, 1 − 1/M when
     one item has everything, 0 by convention when nothing was counted. The same function measures the exposure of a
-    round (``gini``) and the platform's training log (``log_gini``). It depends on the sample's size: for logs of
-    different length compare :func:`effective_items`.
+    round (``gini``) and the platform's training log (``log_gini``). It depends on the sample size. To compare logs of
+    different length, use :func:`effective_items`.
     """
     ascending = np.sort(as_counts(counts, "counts"))
     total = ascending.sum()
@@ -69,8 +69,8 @@ def gini(counts: ArrayLike) -> float:
 def lorenz(counts: ArrayLike) -> Floats:
     """(M + 1,) Lorenz curve: shares of the i least counted items.
 
-    Ascending from 0 to 1, convex; the equality line if nothing was counted. Twice the area between it and the diagonal
-    (trapezoids over i/M) is the Gini index (Lorenz 1905).
+    The curve is convex and rises from 0 to 1. It is the diagonal if nothing was counted. Twice the area between curve
+    and diagonal (trapezoids over i/M) is the Gini index (Lorenz 1905).
     """
     ascending = np.sort(as_counts(counts, "counts"))
     total = ascending.sum()
@@ -90,8 +90,8 @@ def coverage(counts: ArrayLike) -> float:
 def perplexity(counts: ArrayLike) -> float:
     """Perplexity exp(−Σ p_y ln p_y) of p = E/ΣE.
 
-    Number of equally exposed items that would be as diverse: the diversity measure of Ma et al. (ICLR 2022), the
-    exponential of Shannon's entropy. Between 1 and the number of items with E > 0; 0 if nothing was counted.
+    It is the number of equally exposed items with the same entropy: the diversity measure of Ma et al. (ICLR 2022).
+    Between 1 and the number of items with E > 0; 0 if nothing was counted.
     """
     values = as_counts(counts, "counts")
     total = values.sum()
@@ -104,10 +104,10 @@ def perplexity(counts: ArrayLike) -> float:
 def effective_items(counts: ArrayLike) -> float:
     """Effective number of items: N(N−1) / Σ n(n−1), N = Σn.
 
-    The inverse of the unbiased estimate that two draws meet in one item (Simpson, Nature 1949; Hurlbert, Ecology 1971).
-    Unlike Gini and coverage, its expectation barely moves with N, so that logs of different length compare. It may
-    exceed M by chance. It is M if no item was counted twice, as then nothing speaks against a uniform spread, and 0 if
-    nothing was counted.
+    It is the inverse of the estimated probability that two random consumptions have the same item (Simpson, Nature
+    1949; Hurlbert, Ecology 1971). Its expectation barely depends on N, unlike Gini and coverage, so logs of different
+    length can be compared. It may exceed M by chance. It is M if no item was counted twice, and 0 if nothing was
+    counted.
     """
     values = as_counts(counts, "counts")
     total = float(values.sum())
@@ -132,8 +132,8 @@ def shortfall(exposure: ArrayLike, required: ArrayLike) -> float:
 def examined_shortfall(slates: ArrayLike, required: ArrayLike, decay: float) -> float:
     """Shortfall of expected examinations: Σ(b̃ − Ẽ)₊ / Σb̃.
 
-    With Ẽ = Σγ^(r−1) and b̃ = b·mean_r γ^(r−1), r = 1…k, a guarantee kept at average positions has none; one kept at
-    the bottom of slates has. With γ = 1 it is :func:`shortfall`.
+    Here Ẽ = Σγ^(r−1) and b̃ = b·mean_r γ^(r−1), r = 1…k. A guarantee that is delivered at average positions has no
+    shortfall; at the bottom of slates it has. With γ = 1 it is :func:`shortfall`.
     """
     required = as_counts(required, "required")
     shown = as_slates(slates, len(required))
@@ -165,7 +165,7 @@ def worst_ratio(exposure: ArrayLike, required: ArrayLike) -> float:
 def prices_at_bound(item_price: ArrayLike, required: ArrayLike, cost: float) -> float:
     """Share of guaranteed items with the lowest price, v = −c.
 
-    Their prices v are in [−c, 0]; delivering the exposure that such items lack would cost more than c.
+    Prices v are in [−c, 0]. For items at −c, delivering the missing exposure would cost more than c.
     """
     price, required = np.asarray(item_price, np.float64), as_counts(required, "required")
     same_length(price, required, "item_price and required")
@@ -176,9 +176,9 @@ def prices_at_bound(item_price: ArrayLike, required: ArrayLike, cost: float) -> 
 def average_popularity(exposure: ArrayLike, popularity: ArrayLike) -> float:
     """Mean popularity of exposures over the catalogue's: (Σ E·q / ΣE) / (Σq / M).
 
-    Counts q of the log at round 0 stay frozen: otherwise the measure would follow the loop that it is to reveal
-    (average recommendation popularity; Yin et al., VLDB 2012, normalised). It is 1 for a uniform spread, 0 if nothing
-    was shown or nothing was popular.
+    q are counts of the log at round 0, so that the measure does not change with the platform's log (average
+    recommendation popularity; Yin et al., VLDB 2012, normalised). The measure is 1 for a uniform spread, and 0 if
+    nothing was shown or nothing was popular.
     """
     given = as_counts(exposure, "exposure")
     popular = as_counts(popularity, "popularity")
@@ -199,8 +199,8 @@ def binding_items(unconstrained: ArrayLike, required: ArrayLike) -> Bools:
 def who_pays(slates: ArrayLike, binding: ArrayLike, ground_intensity: ArrayLike, bins: int = 10) -> Floats:
     """Positions per slate of binding items, by decile of λ(x).
 
-    Arrivals are put in order of λ(x) (n,) and cut into ``bins`` groups of equal size (ties keep their order of
-    arrival); a group that got no arrival has 0. ``binding`` (M,) is a mask such as :func:`binding_items` or v_y < 0.
+    Arrivals are sorted by λ(x) (n,) and divided into ``bins`` groups of equal size (ties keep their order of arrival).
+    A group without arrivals has 0. ``binding`` (M,) is a mask such as :func:`binding_items` or v_y < 0.
     """
     mask = np.asarray(binding, np.bool_)
     shown = as_slates(slates, len(mask))

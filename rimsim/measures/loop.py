@@ -24,14 +24,14 @@ _ROUNDING = 1e-12  # a share that is a half but for the rounding of its product 
 def sample_pairs(n: int, count: int, seed: int, user: ArrayLike | None = None) -> Ints:
     """(pairs, 2) sample of pairs of arrivals, drawn without replacement.
 
-    It is a pure function of its arguments: every agent and round with n arrivals is measured on the same pairs, for
-    :func:`jaccard`. The first is below the second, and pairs are sorted.
+    The sample depends only on the arguments, so every agent and round with n arrivals uses the same pairs for
+    :func:`jaccard`. Pairs are sorted, with the smaller row first.
 
     Args:
         n: Number of arrivals.
         count: Number of pairs; all n(n−1)/2 if there are no more than that.
         seed: Seed of the run.
-        user: (n,) users of the arrivals; pairs of one and the same user are then left out.
+        user: (n,) users of the arrivals; if given, pairs of the same user are left out.
     """
     total = n * (n - 1) // 2
     if total <= count:
@@ -54,9 +54,9 @@ def sample_pairs(n: int, count: int, seed: int, user: ArrayLike | None = None) -
 def jaccard(slates: ArrayLike, pairs: ArrayLike) -> float:
     """Mean over pairs of slates of ``|A ∩ B| / |A ∪ B|``, their likeness.
 
-    Homogenisation (Chaney, Stewart and Engelhardt, RecSys 2018). Compare it with another agent's at the same round: a
-    short catalogue makes slates alike too. ``pairs`` (p, 2) are rows of slates (n, k), from :func:`sample_pairs`. Two
-    empty slates have 0 in common; it is 0 if there is no pair.
+    Homogenisation (Chaney, Stewart and Engelhardt, RecSys 2018). Compare it between agents at the same round, because
+    slates of a short catalogue are similar anyway. ``pairs`` (p, 2) are rows of slates (n, k), from
+    :func:`sample_pairs`. Two empty slates have the value 0. Without pairs, the mean is 0.
     """
     shown = as_slates(slates)
     chosen = np.asarray(pairs, np.int64).reshape(-1, 2)
@@ -76,8 +76,9 @@ def jaccard(slates: ArrayLike, pairs: ArrayLike) -> float:
 def genre_weights(genres: Sequence[str]) -> tuple[Floats, tuple[str, ...]]:
     """(M, G) weights of genres, and their names.
 
-    Of M strings, names joined by ``|`` (the column ``genres`` of an item table). An item with g genres counts 1/g for
-    each of them; an item without a name belongs to the genre ``""``. Names are in alphabetical order.
+    ``genres`` are M strings, with names joined by ``|`` (the column ``genres`` of an item table). An item with g
+    genres counts 1/g for each of them; an item without a name belongs to the genre ``""``. Names are in alphabetical
+    order.
     """
     split = [tuple(dict.fromkeys(text.split("|"))) for text in genres]
     names = tuple(sorted({name for row in split for name in row}))
@@ -182,8 +183,8 @@ def adopted_share(times: AdoptionTimes) -> float | None:
 def adoption_median(times: AdoptionTimes) -> float | None:
     """Median arrivals to adoption by Kaplan-Meier (JASA 1958).
 
-    The estimate is SciPy's, of items censored at the end of the run: an item censored at the time of an adoption is
-    still at risk then. None while fewer than half of the items are adopted.
+    The estimate is from SciPy. Items without adoption are censored at the end of the run, and count as at risk until
+    then. None if fewer than half of the items are adopted.
     """
     from scipy.stats import CensoredData, ecdf  # noqa: PLC0415 - keeps the measures at NumPy's import time
 
@@ -220,8 +221,8 @@ def late_means(rounds: pd.DataFrame) -> pd.DataFrame:
 def late_slopes(rounds: pd.DataFrame) -> pd.DataFrame:
     """Slopes of least-squares lines over the late rounds.
 
-    They show changes per round, which a mean hides: columns agent, seed, metric, value, without metrics that have a
-    value in fewer than three late rounds.
+    Slopes show changes per round, which a mean hides. The columns are agent, seed, metric and value. Metrics with
+    values in fewer than three late rounds are left out.
     """
     late = rounds[rounds["round"].isin(late_rounds(_count(rounds)))]
     keys = ["agent", "seed", "metric"]

@@ -104,8 +104,8 @@ class Measure:
 class RoundFacts:
     """Round of one agent at one seed, for measures.
 
-    There are n arrivals with k positions each, over a catalogue of M items. Arrays cannot be written to: they are those
-    of the market.
+    There are n arrivals with k positions each, over a catalogue of M items. Arrays are read-only, because the market
+    uses them too.
     """
 
     round: int

@@ -196,7 +196,7 @@ MEASURES: Mapping[str, Measure] = MappingProxyType({measure.name: measure for me
 
 
 def find_measure(name: str, among: Mapping[str, Measure] = MEASURES) -> Measure:
-    """Measure of a name; refuses unknown ones with the nearest."""
+    """Measure of a name; unknown names are refused."""
     require_known("metric {} is unknown", [name], among)
     return among[name]
 
@@ -210,7 +210,8 @@ def measured(facts: RoundFacts, measures: Iterable[Measure] = MEASURES.values())
 def own_measures(places: Sequence[str]) -> dict[str, Measure]:
     """A user's own measures, loaded by their places.
 
-    By place, each ``path/to/file.py:name`` or ``module:name`` of a :class:`Measure`; two cannot have the same name.
+    A place is ``path/to/file.py:name`` or ``module:name`` of a :class:`Measure`. Two measures cannot have the same
+    name.
     """
     measures: dict[str, Measure] = {}
     for place in places:
@@ -268,7 +269,7 @@ def records(measures: Mapping[str, Measure]) -> dict[str, dict[str, str]]:
 
 
 def recorded(record: Mapping[str, Any]) -> Measure:
-    """Measure of a run folder's record, which shows tables' values."""
+    """Measure from the record of a run folder."""
     return Measure(of=_from_the_tables, **record)
 
 
@@ -289,8 +290,8 @@ def made_up_round(
 ) -> RoundFacts:
     """Round of random slates and consumptions over a catalogue.
 
-    A user's own measures are tried on it before a run begins. A share ``filled`` of positions holds an item. A
-    ``complete`` round has released items, counted relevant items and a certificate, which some rounds lack.
+    Measures of a user are tried on this round before a run begins. A share ``filled`` of positions has an item. A
+    ``complete`` round has released items, counts of relevant items and a certificate; some rounds lack these.
     """
     draw = generator(seed, Purpose.MEASURE, arrivals, slate)
     n, m = arrivals, len(items)

@@ -1,7 +1,7 @@
 """Measures of relevance: worth of slates and of predictions.
 
-For n arrivals with k positions each. ``hits`` (n, k) are shown items that are relevant (consumed, or in the logged
-future), in order of position; ``relevant`` (n,) counts the relevant items of each arrival, shown or not.
+There are n arrivals with k positions each. ``hits`` (n, k) marks shown items that are relevant (consumed, or in the
+logged future). ``relevant`` (n,) is the number of relevant items of each arrival, shown or not.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def precision(hits: ArrayLike) -> float:
 def recall(hits: ArrayLike, relevant: ArrayLike) -> float:
     """Mean of hits / relevant items over arrivals that have any.
 
-    Other arrivals are left out, as nothing could be found for them; precision counts them. ``relevant`` may also be an
-    expectation, such as λ*(x); recall may then exceed 1 by chance.
+    Arrivals without relevant items are left out, but precision counts them. ``relevant`` may also be an expectation,
+    such as λ*(x); recall may then exceed 1 by chance.
     """
     hit, number = _hits(hits), as_counts(relevant, "relevant")
     same_length(hit, number, "hits and relevant")
@@ -70,7 +70,7 @@ def slate_ndcg(hits: ArrayLike, relevant: ArrayLike) -> Floats:
 def per_slate(values: ArrayLike) -> float:
     """Mean over arrivals of the worth of all positions.
 
-    Of true consumption probabilities (n, k) it is ``utility``, of draws (0 or 1) ``consumptions``.
+    For true consumption probabilities (n, k) it is ``utility``, for outcomes (0 or 1) ``consumptions``.
     """
     worth = np.asarray(values, np.float64)
     if worth.ndim != 2:
@@ -83,8 +83,8 @@ def penalised_value(
 ) -> float:
     """Value V = Σ worth − c·(Σ(b − E)₊ + Σ(E − most)₊), in float64.
 
-    With model scores as worth it is ``value_model``, with true intensities ``value_true``, with realised consumptions
-    (0 or 1) ``return``. Three values, never to be confused.
+    With model scores as worth it is ``value_model``, with true intensities ``value_true``, and with realised
+    consumptions (0 or 1) ``return``.
 
     Args:
         worth: Worth of positions, any shape; 0 where they are empty.
@@ -127,10 +127,10 @@ def calibration_ratio(intensity: ArrayLike, consumed: ArrayLike, examination: Ar
 def calibration_by_history(
     intensity: ArrayLike, consumed: ArrayLike, examination: ArrayLike, history: ArrayLike
 ) -> float | None:
-    """:func:`calibration_ratio` of first visits over that of returning ones.
+    """Ratio of :func:`calibration_ratio`, first over returning visits.
 
-    Prices trade a visitor's intensities against another's, so both ratios should be equal; a pooled ratio near 1 does
-    not say so. None where nothing is predicted of, or taken on, either type of visit.
+    Prices compare the intensities of different visitors, so both ratios should be equal. A pooled ratio near 1 does
+    not show this. None if a type of visit has no predictions or no consumptions.
 
     Args:
         intensity: (n, k) λ(x,y) of the platform; NaN where a position is empty.
@@ -159,8 +159,8 @@ class Reliability:
 def reliability(predicted: ArrayLike, consumed: ArrayLike, groups: int = 10) -> Reliability:
     """Reliability curve: sums of predictions and outcomes by quantile.
 
-    Of predicted chances (n,), such as :func:`predicted_consumption` of the positions that are filled. There are fewer
-    groups where there are fewer predictions; ties are parted by their order.
+    It uses predicted chances (n,), such as :func:`predicted_consumption` of filled positions. There are fewer groups
+    if there are few predictions. Ties are separated by their order.
     """
     chance, came = np.asarray(predicted, np.float64).ravel(), np.asarray(consumed, bool).ravel()
     same_length(chance, came, "predicted and consumed")

@@ -26,7 +26,8 @@ _DIGITS = 12  # decimals of a mean worth: means that differ in their last bits a
 class Interval:
     """Mean over seeds and its two-sided confidence interval.
 
-    The mean is None without values, bounds with fewer than two: one seed says nothing about the spread.
+    The mean is None without values. The bounds are None with fewer than two values, because one seed says nothing
+    about the spread.
     """
 
     mean: float | None
@@ -39,7 +40,7 @@ class Interval:
 class PairedDifference:
     """Mean of a − b over seeds, interval and effect size.
 
-    The mean is None without pairs, all else with fewer than two.
+    The mean is None without pairs. All other fields are None with fewer than two pairs.
     """
 
     mean: float | None
@@ -97,7 +98,7 @@ Pair = ModelPair
 
 @dataclass(frozen=True)
 class Agreement:
-    """Concordance of a truth's order of models with held-out reality."""
+    """Agreement of a truth's order of models with held-out sessions."""
 
     kendall: float | None
     """Kendall's τ-b between real and simulated worth over models; None where all are alike."""
@@ -136,16 +137,15 @@ class Agreement:
 def mean_interval(values: ArrayLike, level: float = _CONFIDENCE, overlap: float = 0.0) -> Interval:
     """Mean and Student-t interval: x̄ ± t_{n−1, (1+level)/2}·s/√n.
 
-    Student, Biometrika 1908. Splits of one log share what they learn from, so that their values say less than as many
-    independent ones would. With an overlap, s·√(1/n + overlap) takes the place of s/√n (Nadeau and Bengio, Machine
-    Learning 2003).
+    Student, Biometrika 1908. Splits of one log share training data, so their values are not independent. With an
+    overlap, s·√(1/n + overlap) replaces s/√n (Nadeau and Bengio, Machine Learning 2003).
 
     Args:
-        values: (n,) one value per seed. NaN = the measure does not exist in that seed; it is left out and ``n`` counts
-            the rest.
+        values: (n,) one value per seed. NaN means that the measure has no value at this seed; it is left out, and
+            ``n`` counts the other values.
         level: Confidence level in (0, 1).
-        overlap: Values are of random splits of one log: ratio of its tested part to the part that is learnt from; 0:
-            they are independent.
+        overlap: For values of random splits of one log, the ratio of test part to training part; 0: values are
+            independent.
     """
     if not 0 < level < 1:
         refuse(DataError, "level", str(level), "between 0 and 1, such as 0.95")
@@ -163,8 +163,8 @@ def mean_interval(values: ArrayLike, level: float = _CONFIDENCE, overlap: float 
 def paired_difference(a: ArrayLike, b: ArrayLike, level: float = _CONFIDENCE) -> PairedDifference:
     """Mean of a − b with its paired interval and d_z.
 
-    Agents see the same arrivals and the same random numbers at a seed, so that pairing takes most of the noise out.
-    Both have one value per seed (n,), in the same order; a pair with a NaN is left out.
+    Agents get the same arrivals and the same random numbers at a seed, so pairing removes most of the noise. Both
+    arrays have one value per seed (n,), in the same order. A pair with a NaN is left out.
     """
     first, second = np.asarray(a, np.float64).ravel(), np.asarray(b, np.float64).ravel()
     if len(first) != len(second):
@@ -192,9 +192,10 @@ def _present(values: Floats) -> Floats:
 def equivalence(a: ArrayLike, b: ArrayLike, margin: float, level: float = LEVEL) -> Equivalence:
     """Equality within a margin, by two one-sided paired tests.
 
-    An interval that holds 0 shows no difference only where it is short. The tests reject at ``level`` exactly where the
-    paired interval of confidence 1 − 2·level lies within the margin (Schuirmann, J. Pharmacokinet. Biopharm. 1987). The
-    margin is above 0, in the unit of the values, and chosen before one looks; ``level`` is the rate of false claims.
+    An interval that includes 0 does not show equality unless it is short. Both tests reject at ``level`` if and only
+    if the paired interval of confidence 1 − 2·level is within the margin (Schuirmann, J. Pharmacokinet. Biopharm.
+    1987). The margin is above 0, in the unit of the values. Choose it before you look at the values. ``level`` is the
+    rate of false claims.
     """
     if not margin > 0:
         refuse(DataError, "margin", str(margin), "above 0, the largest difference that does not matter")
@@ -205,8 +206,9 @@ def equivalence(a: ArrayLike, b: ArrayLike, margin: float, level: float = LEVEL)
 def holm(p: ArrayLike) -> Floats:
     """Adjusted p values of claims made from one table.
 
-    Any false claim is then as rare as in a single comparison. The i-th smallest of m is multiplied by m − i + 1, and
-    none is below a smaller one's (Holm, Scand. J. Stat. 1979). NaN = no comparison, which stays and does not count.
+    With adjusted values, a false claim anywhere in the table is as rare as in a single comparison. The i-th smallest
+    of m values is multiplied by m − i + 1, and the results are made ascending (Holm, Scand. J. Stat. 1979). NaN means
+    no comparison; it is not counted.
     """
     given = np.asarray(p, np.float64)
     there = ~np.isnan(given)
@@ -225,7 +227,8 @@ def holm(p: ArrayLike) -> Floats:
 def pairs_of(real: ArrayLike) -> list[ModelPair]:
     """Pairs of models, the better one first, with paired intervals.
 
-    Of real worth (m, n) of m models for n users; a user's draws are averaged, so that users are independent.
+    ``real`` (m, n) is the real worth of m models for n users. The draws of a user are averaged, so that users are
+    independent.
     """
     worth = np.asarray(real, np.float64)
     means = worth.mean(1).round(_DIGITS)
@@ -281,7 +284,7 @@ def agreement(real: ArrayLike, simulated: ArrayLike, *, seed: int = 0, resamples
 
 
 def _signs(real: Floats, simulated: Floats, pairs: list[tuple[int, int]]) -> Floats:
-    """(pairs,) 1 where concordant, −1 where discordant, else 0."""
+    """(pairs,) 1 if concordant, −1 if discordant, else 0."""
     first, second = np.array(pairs, np.int64).reshape(-1, 2).T
     return np.asarray(
         np.sign(real[first] - real[second]) * np.sign(simulated[first] - simulated[second]), np.float64

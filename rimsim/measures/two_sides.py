@@ -1,6 +1,6 @@
 """Measures of a market's two sides: providers and users.
 
-Of G providers; ``exposure`` and its ``target`` (G,) are taken as shares of their totals.
+There are G providers. ``exposure`` and its ``target`` (G,) are converted to shares of their totals.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _TAIL_ROUNDING = 1e-12
 class ExpectedExposure(NamedTuple):
     """Expected exposure of Diaz et al. (CIKM 2020).
 
-    Of shares ε of exposure and their targets ε*: EE-L = EE-D − EE-R + Σ ε*².
+    With shares ε of exposure and their targets ε*, EE-L = EE-D − EE-R + Σ ε*².
     """
 
     disparity: float
@@ -45,7 +45,7 @@ def awrf(exposure: ArrayLike, target: ArrayLike) -> float:
     """Attention-weighted rank fairness: 1 − JS divergence from the target.
 
     Sapiezynski et al. (FATES 2019), with the distance of the TREC tracks on fair ranking (base 2); attention is in the
-    exposure. Between 0 and 1, 1 where the two are alike; 1 too where nothing was shown or is due.
+    exposure. It is between 0 and 1, and 1 if both are equal. It is also 1 if nothing was shown or is due.
     """
     given, wanted = _shares(exposure, target)
     if not (given.any() and wanted.any()):
@@ -78,8 +78,8 @@ def long_tail_share(slates: ArrayLike, tail: ArrayLike) -> float:
 def provider_welfare(consumptions: ArrayLike) -> float:
     """Mean over providers of log(1 + C).
 
-    The more a provider has, the less another consumption is worth to it: Zhan et al. (WWW 2021) let a provider's
-    utility saturate so. ``consumptions`` (G,) are expected ones, 0 for providers that left.
+    The logarithm models that another consumption is worth less to a provider with many consumptions (Zhan et al., WWW
+    2021). ``consumptions`` (G,) are expected consumptions, 0 for providers that left.
     """
     given = as_counts(consumptions, "consumptions")
     return float(np.log1p(given).mean()) if len(given) else 0.0
@@ -88,8 +88,8 @@ def provider_welfare(consumptions: ArrayLike) -> float:
 def survival(rounds: ArrayLike, left: ArrayLike, until: int) -> Floats:
     """(until,) Kaplan-Meier shares of providers after 1, 2, … rounds.
 
-    Of ``rounds`` (G,) of each in the market, at least 1, and whether it ``left`` then; otherwise all that is known is
-    that it stayed as long.
+    ``rounds`` (G,) is the number of rounds of each provider in the market, at least 1. ``left`` says if it left then;
+    otherwise it stayed at least as long.
     """
     stayed, gone = np.asarray(rounds, np.int64), np.asarray(left, np.bool_)
     same_length(stayed, gone, "rounds and left")
@@ -107,7 +107,8 @@ def survival(rounds: ArrayLike, left: ArrayLike, until: int) -> Floats:
 def break_even(with_guarantee: ArrayLike, without: ArrayLike) -> int | None:
     """First round from which cumulated welfare stays ahead.
 
-    Welfare (R,) with a guarantee is compared with that without, of the same rounds; None where it never stays ahead.
+    Welfare (R,) with a guarantee is compared with welfare without a guarantee in the same rounds. None if it never
+    stays ahead.
     """
     first, second = np.asarray(with_guarantee, np.float64), np.asarray(without, np.float64)
     same_length(first, second, "welfare with and without")

@@ -39,7 +39,7 @@ class RoundVisits(NamedTuple):
         return self._replace(tick=self.tick[which], log_user=self.log_user[which], first=self.first[which])
 
     def moved_to(self, start: int, stop: int) -> RoundVisits:
-        """The same visits, moved to another period in proportion."""
+        """Visits of the round, moved to another period in proportion."""
         if (start, stop) == (self.start, self.stop):
             return self
         share = (self.tick - self.start) / max(self.stop - self.start, 1)
@@ -75,7 +75,7 @@ class Audience:
         """Audience of a scenario, within a window of ticks.
 
         Args:
-            key: Seed, and further keys of the draw of a share of the users.
+            key: Seed and further keys for the selection of a share of the users.
 
         Raises:
             ConfigError: If the table has no such column or value, or no user is left.
@@ -111,7 +111,7 @@ def require_column(table: pd.DataFrame, column: str, where: str) -> None:
 def matching_rows(table: pd.DataFrame, column: str, values: tuple[str, ...], where: str) -> Bools:
     """(rows,) rows with any of the values in a column.
 
-    Values joined by ``|`` count one by one.
+    Values joined by ``|`` count as separate values.
 
     Raises:
         ConfigError: If there is no such column or value; the message names the nearest.
@@ -129,7 +129,7 @@ def matching_rows(table: pd.DataFrame, column: str, values: tuple[str, ...], whe
 
 # -- guarantees -------------------------------------------------------------------------------------------------------
 class ExpectedRound(NamedTuple):
-    """Round as it is expected before it begins."""
+    """Expected round, before it begins."""
 
     visits: RoundVisits
     positions: Floats
@@ -212,8 +212,8 @@ def campaign_of(tables: CampaignTables, campaign: CampaignConfig, seed: int, num
     """Guarantee of a campaign, with its items and its audience.
 
     Args:
-        seed: Seed of arrivals, which draws a share of the users.
-        number: Number of the campaign in the scenario, for the same draw.
+        seed: Seed of arrivals, which also selects a share of the users. number: Number of the campaign in the
+            scenario, for the same selection.
 
     Raises:
         ConfigError: If it has no items or users, or names unknown ones.

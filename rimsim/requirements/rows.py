@@ -53,7 +53,7 @@ class Row(NamedTuple):
 class Requirements:
     """Table of J requirements.
 
-    Row j requires least_j ≤ Σ w_r ≤ most_j over the positions r that hold one of its items. Only arrivals of the row's
+    Row j requires least_j ≤ Σ w_r ≤ most_j over the positions r with one of its items. Only arrivals of the row's
     audience, within its time, count; ``Arrivals.audiences`` marks them.
     """
 
@@ -132,7 +132,7 @@ class Requirements:
     ) -> Floats:
         """(J,) exposures of each row, in the unit of the guarantee.
 
-        Slates are (n, k) items, −1 for an empty position; ``position_weights`` (k,) are those of an exposure.
+        Slates are (n, k) items, −1 for an empty position; ``position_weights`` (k,) are the weights of positions.
         """
         if not len(self):
             return np.zeros(0)
@@ -148,7 +148,7 @@ NO_REQUIREMENTS = Requirements.of([])
 
 
 def expected(count: int, forecast: float) -> int:
-    """Expected arrivals or positions: the realised count times the forecast."""
+    """Expected arrivals or positions: realised count times forecast."""
     return count if forecast == 1.0 else round(forecast * count)
 
 
@@ -195,13 +195,13 @@ class RoundRequirements:
 
         Args:
             slates: (n, k) items shown to arrivals of the round, −1 for an empty position.
-            rows: (n,) the arrivals; None: all, in clock order.
+            rows: (n,) rows of the arrivals; None: all arrivals, in clock order.
         """
         counted = self.counted if self.counted is None or rows is None else self.counted[rows]
         return self.table.delivered(slates, counted, self.position_weights, len(self.required))
 
     def would_count(self, visits: RoundVisits) -> Bools | None:
-        """(m, A) as ``counted``, for visits of another period."""
+        """(m, A) visits of another period that count for each audience."""
         return _masks(self.audiences, visits.moved_to(self.start, self.stop))
 
     def carried_over(self, exposure: Floats, delivered: Floats) -> CarryOver:
@@ -221,7 +221,7 @@ class ScenarioRequirements:
     """Floors, groups, campaigns and caps of a scenario.
 
     Args:
-        seed: Seed of arrivals, which draws the users of an audience.
+        seed: Seed of arrivals, which also selects the users of an audience.
 
     Raises:
         ConfigError: If a group or campaign has no items or no users, or names an unknown column or value.
@@ -253,13 +253,13 @@ class ScenarioRequirements:
 
         Args:
             before: Carry-over of the round before; None: it is the first.
-            forecast: Expected over realised arrivals, of the arrival process.
+            forecast: Ratio of expected to realised arrivals of the arrival process.
             capacity: (n,) positions that each arrival may fill; None: all.
             position_weights: (k,) weight of an exposure at each position, in the unit of the guarantee.
             release: (M,) tick of each item's release; an item that is no longer on offer has no carry-over.
 
         Raises:
-            ConfigError: If a campaign requires more exposures than there are positions, as far as is known.
+            ConfigError: If a campaign requires more exposures than the expected positions.
         """
         forecast *= self._exposure.forecast
         average = mean_weight(position_weights)
@@ -375,14 +375,14 @@ def item_floors(
 ) -> Ints:
     """(M,) required exposures b_y of each item in a round, whole.
 
-    Σ b = β·P for the P positions of the round (N·k without a cap on users). They are shared out in proportion to the
-    share of the round's N arrivals after an item's release, by largest remainder with seeded ties: b_y = β·N·k/M
-    where all items are released. With ``exposure.items``, only so many items, drawn by seed, have a floor. With
-    ``exposure.each``, that is the floor of an item, pro-rated in the same way. No item is required more exposures
-    than arrivals come after its release.
+    Σ b = β·P for the P positions of the round (N·k without a cap on users). They are divided in proportion to the
+    number of the round's N arrivals after each item's release, by largest remainder with seeded ties. If all items are
+    released, b_y = β·N·k/M. With ``exposure.items``, only this number of items, sampled by seed, has a floor. With
+    ``exposure.each``, this is the floor of an item, reduced in the same way. No item is guaranteed more exposures than
+    there are arrivals after its release.
 
     Args:
-        ties: Seed of ties and of the items that are drawn; another one in each round.
+        ties: Seed of ties and of the sampled items, different in each round.
     """
     coming = (release > visits.start) & (release < visits.stop)
     if exposure.items is None and exposure.each is None and not coming.any():

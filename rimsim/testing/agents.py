@@ -82,7 +82,7 @@ class AgentTests:
         )
 
     def _histories(self, n: int) -> UserStates:
-        """States of n visitors who consumed none, one, two, … items."""
+        """States of n visitors with 0, 1, 2, … consumed items."""
         lengths = np.arange(n) % 4
         offsets = np.append(0, np.cumsum(lengths))
         event = np.arange(offsets[-1])
@@ -117,7 +117,7 @@ class AgentTests:
     ) -> Slates:
         """Slates of a round in batches that end at barriers.
 
-        An agent that learns sees even items consumed.
+        For a learning agent, items with even numbers are consumed.
         """
         agent.begin_round(view)
         order, n = np.arange(len(arrivals)) if order is None else order, len(arrivals)
@@ -182,7 +182,7 @@ class AgentTests:
         _assert_same(self.served(arrivals, 7, order), self.served(arrivals, 7), order)
 
     def test_the_same_key_gives_the_same_slates(self) -> None:
-        """Equal agents answer equally, whatever the global generators."""
+        """Equal agents answer equally for any global random state."""
         arrivals, answers = self.arrivals(), []
         for seed in (1, 2):
             np.random.seed(seed)  # noqa: NPY002 - it must make no difference
@@ -191,7 +191,7 @@ class AgentTests:
         _assert_same(answers[0], answers[1], np.arange(60))
 
     def test_it_leaves_what_it_is_told_as_it_was(self) -> None:
-        """Views, arrivals and feedback are not written to."""
+        """The agent does not change views, arrivals and feedback."""
         arrivals, agent = self.arrivals(), self.make()
         view, batch = self.view(arrivals), arrivals.rows(slice(agent.barrier_every))
         # Positions count differently, so that a 1 that is written shows.

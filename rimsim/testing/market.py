@@ -262,7 +262,7 @@ class ConsumerTests(_PlugTests):
         assert not response.probability[slates < 0].any()
 
     def test_answers_do_not_depend_on_the_batch(self) -> None:
-        """Visits get the same bits one at a time."""
+        """Results are the same for single visits."""
         market = self.market()
         (visits, slates), consumer = self.visits(market), market.consumer
         together = consumer.respond(visits, slates)
@@ -280,7 +280,7 @@ class ConsumerTests(_PlugTests):
         assert abs(response.consumed.sum() - response.probability.sum()) <= 5 * spread + 1e-9
 
     def test_another_seed_draws_otherwise(self) -> None:
-        """Another seed changes draws, and no probability."""
+        """Another seed changes outcomes, but no probability."""
         market = self.market()
         visits, slates = self.visits(market)
         first, likely = market.consumer.respond(visits, slates), 0.0
@@ -309,7 +309,7 @@ class ConsumerTests(_PlugTests):
         assert (consumers.relevant_items(market.consumer, visits, market.n_items) >= 0).all()
 
     def test_what_is_organic_is_in_order(self) -> None:
-        """Organic consumption is of the visits, and not before them."""
+        """Organic consumptions belong to the visits, and come after them."""
         market = self.market()
         visits, _ = self.visits(market)
         organic = market.consumer.organic(visits)
@@ -357,7 +357,7 @@ class ProviderTests(_PlugTests):
         assert (after.there == (outcome.offer.there & ~changes.leaves | changes.comes)).all()
 
     def test_all_chance_comes_from_the_seed(self) -> None:
-        """The same outcome gives the same bits, and is unchanged."""
+        """The same outcome gives the same result, unchanged."""
         outcome = self.outcome(3)
         before = outcome.offer.satisfaction.copy()
         first, again = (self.make().end_of_round(outcome) for _ in range(2))

@@ -76,7 +76,7 @@ class MeasureTests:
             measure.value(facts)  # raises if it is no number
 
     def test_some_round_has_a_value(self) -> None:
-        """A measure that has no finite value anywhere measures nothing."""
+        """A measure has a finite value in some round."""
         assert any(self.make().value(facts) is not None for facts in self.rounds())
 
     def test_the_same_round_has_the_same_value(self) -> None:
@@ -86,7 +86,7 @@ class MeasureTests:
         assert [measure.value(facts) for facts in reversed(rounds)] == values[::-1]
 
     def test_it_leaves_the_round_as_it_was(self) -> None:
-        """Nothing of a round is changed."""
+        """A measure does not change the round."""
         facts = self.rounds()[0]
         before = facts.items.copy()
         self.make().value(facts)

@@ -3,6 +3,7 @@ from .events import ScalarPoint as ScalarPoint
 from .events import read_scalars as read_scalars
 from .run import BANDED as BANDED
 from .run import RETRAINED as RETRAINED
+from .run import TAGS as TAGS
 from .run import RoundRecord as RoundRecord
 from .run import Tracker as Tracker
 from .run import about_folder as about_folder

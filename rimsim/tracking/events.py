@@ -67,9 +67,9 @@ class TagChart:
 class EventFile:
     """New event file of a folder.
 
-    It begins with a purge at step 0, so that TensorBoard hides what an older file of the folder still holds. Records
-    are written by the caller's own thread: TensorBoard's writer has one of its own, which prints a traceback when the
-    disk is full. The folder is made if missing.
+    It begins with a purge at step 0, so that TensorBoard hides points of older files in the folder. Records are
+    written in the caller's thread, because the thread of TensorBoard's writer prints a traceback if the disk is full.
+    The folder is made if missing.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -167,7 +167,7 @@ class EventFile:
     def copy(self, older: Sequence[Path], keep: Callable[[str, int], bool]) -> None:
         """Copy records of older files that ``keep(tag, step)`` accepts.
 
-        They keep their wall times; a torn last record is left out.
+        Records keep their wall times; an incomplete last record is left out.
         """
         for event in _records(older):
             tags = [value.tag for value in event.summary.value]

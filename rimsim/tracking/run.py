@@ -36,29 +36,32 @@ _PART_WORDS = {
     "data": "data of this market",
     "own-history": "events of its own market, not another's",
 }
-_DESCRIBED = {
-    "platform/cost": "c, the cost of one missing exposure in units of λ; the same in all rounds",
-    "platform/learnt_events": "events of the round that the platform can learn from",
-    "platform/rescale": "what the last refit of λ(x) was multiplied with to keep its mean",
-    "delivery/required": "Σb: exposures that are guaranteed in the round",
-    "delivery/delivered": "Σ min(E, b): of those, the ones delivered",
-    "prices/lowest": "the lowest item price v at the round's end, in units of λ; below 0 it is a bonus",
-    "prices/median": "the median item price v at the round's end, in units of λ",
-    "prices/highest": "the highest item price v at the round's end, in units of λ",
-    "prices/share_bonus": "share of items with v < 0: with a bonus",
-    f"{_BY_ARRIVALS}/…": "the same against arrivals served in place of rounds",
-    f"{_FINAL}/…": "means over the late rounds, for the table of hyperparameters",
-    f"{_PARTS}/MEASURE/PART": "what retraining does to an agent, in parts, mean over seeds",
-    f"{_BANDS}/…": "means over seeds and the ends of their bands: drawn by the page of custom scalars",
+TAGS = {
+    "platform/cost": "c, the cost of a missing exposure in units of λ; the same in all rounds",
+    "platform/learnt_events": "events of the round from which the platform can learn",
+    "platform/rescale": "factor that kept the mean of λ(x) in its last refit; 1 unless `platform.retrain_ground`",
+    "delivery/required": "Σb, guaranteed exposures",
+    "delivery/delivered": "Σ min(E, b), delivered exposures of these",
+    "prices/lowest": "lowest item price v at the end of the round, in units of λ; below 0 it is a bonus",
+    "prices/median": "median item price v at the end of the round, in units of λ",
+    "prices/highest": "highest item price v at the end of the round, in units of λ",
+    "prices/share_bonus": "share of items with a bonus (v < 0)",
+    "histograms/item_price": "distribution of v over items",
+    "histograms/exposure": "distribution of E over items",
+    f"{_BY_ARRIVALS}/GROUP/NAME": "the same figures against arrivals served since the run began",
+    f"{_FINAL}/NAME": "means over the late rounds, at the last round, as in the tables",
+    f"{_PARTS}/NAME/PART": "part `retraining`, `data`, `selection`, `feedback` or `all`; in `bands/AGENT`",
+    f"{_BANDS}/NAME/END": "`mid`, `low`, `high`: mean over seeds and its 95 % interval; in `bands/AGENT`, for charts",
 }
+"""Meaning of each tag that is not a measure's; steps are rounds unless it says otherwise."""
 
 
 @dataclass(frozen=True, eq=False)
 class RoundRecord:
     """Figures of a round of one agent at one seed.
 
-    A metric that is None or NaN has no value in this round, and gets no point. A metric's name with a ``/`` is an
-    agent's own figure and its tag as it stands.
+    A metric that is None or NaN has no value in this round, and gets no point. A name with a ``/`` is an agent's
+    diagnostic, and is used as the tag.
     """
 
     round: int
@@ -72,17 +75,16 @@ class RoundRecord:
 class Tracker:
     """Writer of one arm's event files; a context manager.
 
-    Event files carry wall times and the name of the machine: they are for looking at, and no part of what a
-    run reproduces bit for bit.
+    Event files contain wall times and the name of the machine, so they are not part of the reproducible results.
 
     Args:
         run: The run folder.
         agent: Name of the agent.
         seed: Seed of the run.
-        first_round: 0 for a new run, which replaces event files that are there. Otherwise the round at which
-            an interrupted run goes on: earlier points are kept, this and later rounds are dropped.
+        first_round: 0 for a new run, which replaces event files that are there. For a resumed run, the round at which
+            it continues: earlier points are kept, and later points are dropped.
         first_arrival: Arrivals served before ``first_round``.
-        measures: By metric name, of all metrics that have no ``/`` in their names.
+        measures: Metric name → measure, for all metrics without ``/`` in their names.
     """
 
     def __init__(
@@ -143,9 +145,9 @@ class Tracker:
     ) -> None:
         """Write hyperparameters and final figures, once, at the end.
 
-        Both have the same names in every run; a figure, such as the mean over the last rounds, may be None.
-        TensorBoard's table shows five hyperparameters, in order of their names, and the first five figures; others have
-        to be ticked. It takes its columns from the first run that it reads.
+        Names are the same in every run. A figure, such as the mean over the last rounds, may be None. TensorBoard
+        shows five hyperparameters, sorted by name, and the first five figures; tick others to see them. Its columns
+        come from the first run that it reads.
         """
         for name, value in hyperparameters.items():
             if not isinstance(value, bool | int | float | str):
@@ -208,14 +210,11 @@ def _folder_name(agent: str) -> str:
 
 
 def layout(measures: Measures = MEASURES, parts: Sequence[str] = ()) -> dict[str, tuple[TagChart, ...]]:
-    """Custom-scalar page, category → charts; runs below ``bands/`` have bands.
-
-    A user's own measures get a band each. ``parts`` are the known parts of what retraining does, in order.
-    """
+    """Custom-scalar page, category → charts."""
     own = [name for name in measures if name not in MEASURES]
     page = {}
     if parts:
-        page["What retraining does, and the loop in it"] = tuple(
+        page["Retraining and its parts"] = tuple(
             _band(f"{measures[name].title}: {_PART_WORDS.get(part, part)}", measures[name], f"{name}/{part}")
             for part in parts
             for name in (*RETRAINED, *own)
@@ -248,11 +247,11 @@ def write_summary(
 ) -> list[Path]:
     """Write every agent's bands over seeds; list their folders.
 
-    A band is a 95% interval of the mean; with two or three seeds it is from the lowest to the highest, with one the
-    line itself. Older event files are replaced.
+    A band is a 95% interval of the mean. With two or three seeds, it reaches from the lowest to the highest value.
+    With one seed, it is the line. Older event files are replaced.
 
-    Rounds have columns agent, seed, round, metric, value, of which metrics without a band are left out; parts, of what
-    retraining does to an agent, have agent, part, metric, round, seed, value, and bands of their own.
+    ``rounds`` has columns agent, seed, round, metric, value; metrics without a band are left out. ``parts``, the parts
+    of retraining, has columns agent, part, metric, round, seed, value.
     """
     own = [name for name in measures if name not in MEASURES]
     known = rounds[rounds["metric"].isin([*BANDED, *own])]
@@ -289,7 +288,7 @@ def write_about(
 
 def _tags_table(measures: Measures) -> str:
     """Markdown table of an arm's tags, measures first."""
-    rows = {measure.tag: _of(measure) for measure in measures.values()} | _DESCRIBED
+    rows = {measure.tag: _of(measure) for measure in measures.values()} | TAGS
     lines = [f"| `{tag}` | {text.replace('|', '&#124;')} |" for tag, text in rows.items()]
     return "\n".join(["| tag | what it is |", "|---|---|", *lines])
 

@@ -44,7 +44,7 @@ _QUICK_SETTINGS: dict[str, object] = {
     help="Output folder. An earlier demo in it is deleted.",
 )
 def demo(out: Path, *, quick: bool) -> None:
-    """Play the main job and the replay (minutes)."""
+    """Simulate two markets: the closed loop and a replay (minutes)."""
     if out.exists():
         strange = sorted(entry.name for entry in out.iterdir() if entry.name not in (_LOOP, _REPLAY, _QUICK))
         if strange:

@@ -1,7 +1,7 @@
 """Commands that make runs, resume, repeat and export them.
 
-Options are named like the parameters of :func:`rimsim.scenarios.compare` and :func:`rimsim.scenarios.sweep`, whose
-defaults stand for options that are not given.
+Options have the names of parameters of :func:`rimsim.scenarios.compare` and :func:`rimsim.scenarios.sweep`. An option
+that is not given has the default of its parameter.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _EXECUTION = ("batch_size", "workers", "backend", "address")
 @click.argument("scenario", required=False)
 @tools.options("compare")
 def compare(*, resume: bool, dry_run: bool, source: Path | None, **values: Any) -> None:
-    """Compare agents in the closed loop: the main job.
+    """Compare agents in a simulated market.
 
     SCENARIO is a name (rimsim scenarios) or a YAML file (default: closed-loop).
     """
@@ -46,7 +46,7 @@ def compare(*, resume: bool, dry_run: bool, source: Path | None, **values: Any) 
 @click.argument("scenario", required=False)
 @tools.options("sweep")
 def sweep(*, resume: bool, dry_run: bool, beta: str | None, grid: tuple[str, ...], **values: Any) -> None:
-    """Compare agents over a grid of settings: the front.
+    """Compare agents over a grid of settings.
 
     SCENARIO is a name (rimsim scenarios) or a YAML file (default: closed-loop).
     """
@@ -64,7 +64,7 @@ def sweep(*, resume: bool, dry_run: bool, beta: str | None, grid: tuple[str, ...
 
 
 def _print_plan(asked: Mapping[str, Any], *, resume: bool) -> None:
-    """Check a study and print what it would play."""
+    """Check a study and print its plan."""
     if resume:
         raise ConfigError(
             "--dry-run cannot be used for a run that has begun. Leave out --dry-run, or leave out "
@@ -139,7 +139,7 @@ def _resumed(asked: dict[str, Any], kind: str, source: Path | None = None) -> Ru
 
 
 def _repeat(asked: dict[str, Any], source: Path) -> None:
-    """Run again from a run folder, and compare the tables."""
+    """Repeat the run of a folder, and compare the tables."""
     from rimsim.scenarios.runs.job import StudyOptions
     from rimsim.scenarios.runs.status import different_tables, digest
     from rimsim.scenarios.study.plan import changes
@@ -183,7 +183,7 @@ def _require_same(run: Run, asked: Mapping[str, Any]) -> None:
 @click.command(cls=tools.PlugCommand)
 @tools.options("backtest")
 def backtest(out: Path | None, **values: Any) -> None:
-    """Compare intensity models on what users did next."""
+    """Compare intensity models by their predictions of later events."""
     from rimsim.config.reading import record_from
 
     kind = scenarios.BacktestConfig
@@ -195,7 +195,7 @@ def backtest(out: Path | None, **values: Any) -> None:
 @click.command(cls=tools.PlugCommand)
 @tools.options("validate")
 def validate(out: Path | None, **values: Any) -> None:
-    """Judge by held-out sessions whether the market is believable."""
+    """Validate a simulation by held-out sessions."""
     from rimsim.config.reading import record_from
     from rimsim.scenarios.kinds.validate import with_serving
 
@@ -217,9 +217,9 @@ def validate(out: Path | None, **values: Any) -> None:
 @click.argument("b")
 @tools.options("experiment")
 def experiment(a: str, b: str, *, settings: tuple[tuple[str, object], ...], **values: Any) -> None:
-    """Compare an A/B test with two whole worlds.
+    """Compare an A/B test with two complete markets.
 
-    Both arms share visitors, items, a log and a budget of floors. Tables go to experiment.parquet and arrivals.parquet.
+    Both arms share visitors, items, a log and the guarantees. Tables go to experiment.parquet and arrivals.parquet.
     """
     asked = tools.given(values) | {
         "settings": dict(settings),
@@ -234,10 +234,11 @@ def experiment(a: str, b: str, *, settings: tuple[tuple[str, object], ...], **va
 @click.argument("run", type=tools.path)
 @tools.options("ope")
 def ope(run: Path, target: str, **values: Any) -> None:
-    """Value an agent on the log of another.
+    """Evaluate an agent on the ledger of another.
 
-    RUN is the folder of a comparison. Its log is made again, the target is asked in each of its states and then plays
-    in a world of its own. Tables go to ope.parquet in the folder, the picture to pictures/ope.png.
+    RUN is the folder of a comparison. The command repeats the run, asks the target agent for a slate in each state,
+    and then runs the target in a separate market. Tables go to ope.parquet in the folder, the picture to
+    pictures/ope.png.
     """
     from rimsim.scenarios.kinds.evaluate import evaluation_report
     from rimsim.scenarios.report.console import show

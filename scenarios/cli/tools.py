@@ -266,9 +266,9 @@ def report(run: Path, out: Path | None, **flags: bool) -> None:
 @click.argument("other", type=path, metavar="OTHER")
 @options("diff")
 def diff(one: Path, other: Path, *, markdown: bool) -> None:
-    """Print what differs between two runs, with intervals.
+    """Print the differences of two runs, with intervals.
 
-    Results are OTHER minus RUN over the arms and seeds that both have.
+    Results are OTHER minus RUN, for arms and seeds that both runs have.
     """
     from rimsim.scenarios.report.comparison import difference_report
     from rimsim.scenarios.report.console import report_markdown, show
@@ -287,7 +287,7 @@ def data() -> None:
 
 @data.command("list")
 def list_() -> None:
-    """List the logs that can be had by name."""
+    """List the logs that have a name."""
     for entry in rimsim.data.catalogue():
         click.echo(entry.text())
     for name, place in places("logs").items():
@@ -300,7 +300,7 @@ def list_() -> None:
 def check(log: str, picture: Path | None, **selection: Any) -> None:
     """Describe a log and its possible uses.
 
-    PATH is a name, a folder, a zip, a CSV, TSV or Parquet file. The status is 2 where nothing can be done with the log.
+    PATH is a name, a folder, a zip, a CSV, TSV or Parquet file. The exit status is 2 if the log cannot be used.
     """
     fields = {name.removeprefix("data."): value for name, value in given(selection).items()}
     described = rimsim.data.check(log, **fields)
@@ -315,7 +315,7 @@ def check(log: str, picture: Path | None, **selection: Any) -> None:
 @click.argument("name")
 @options("download")
 def download(name: str, folder: Path | None) -> None:
-    """Fetch NAME of rimsim data list, with its checksum."""
+    """Download a log by its NAME in rimsim data list."""
     from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 
     columns = (*Progress.get_default_columns(), DownloadColumn(), TransferSpeedColumn())
@@ -356,7 +356,7 @@ def _built_in(kind: str) -> Mapping[str, Any]:
 
 
 def _print_names(kind: str, name: str | None) -> None:
-    """Print a line for each name, or all about one."""
+    """Print a line per name, or details of a name."""
     if kind == "scenarios":
         _print_scenarios(name)
         return
@@ -380,7 +380,7 @@ def _print_names(kind: str, name: str | None) -> None:
 
 
 def _print_scenarios(name: str | None) -> None:
-    """Print a line for each scenario, or one as YAML."""
+    """Print a line per scenario, or a scenario as YAML."""
     import yaml
 
     from rimsim.config import find_scenario, scenario_names, to_plain
@@ -400,7 +400,7 @@ def _line(one: Any) -> str:
 
 
 def _print_one(kind: str, name: str, built_in: Mapping[str, Any]) -> None:
-    """Print what a plug is, its options and their defaults."""
+    """Print the description, options and defaults of a plug."""
     from rimsim.errors import nearest
     from rimsim.plugs import imported, option_lines
 
@@ -441,7 +441,7 @@ class PlugCommand(click.Command):
 
 
 def _list(kind: str, words: str) -> click.Command:
-    """Command that lists a kind, or shows one of it."""
+    """Command that lists plugs, or shows a plug."""
     return PlugCommand(
         kind,
         params=[click.Argument(["name"], required=False)],

@@ -1,1 +1,1 @@
-"""Kinds of runs; no kind knows another."""
+"""Kinds of runs, independent of each other."""

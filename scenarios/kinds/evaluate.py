@@ -1,7 +1,7 @@
-"""Off-policy evaluation of a run, beside the truth.
+"""Off-policy evaluation of a run, compared with the truth.
 
-A run is played again, which its config and seeds determine to the last bit. In each state of the log the target is
-asked for its slate; then it plays in a world of its own, whose value is the truth.
+A run is repeated exactly, from its config and seeds. In each state of the log, the target is asked for a slate. Then
+the target runs in a separate market, which gives its true value.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pandas as pd
 
 from rimsim import agents as players
 from rimsim import rng
-from rimsim.agents import Agent, LearningAgent, StatingAgent, make_agent
+from rimsim.agents import BUILT_IN, Agent, LearningAgent, StatingAgent, make_agent
 from rimsim.arrays import Bools, Floats, Ints
 from rimsim.config import ScenarioConfig, Seeds
 from rimsim.errors import ConfigError, require_known
@@ -46,6 +46,9 @@ PARTS = {
     "later rounds": "after a retraining: the platform has learnt from what the logged agent showed",
 }
 """Part of a log → its arrivals, and what a single-step estimate leaves out there."""
+_FEW = 30  # effective slates below which an estimate and its interval are warned of
+_CHECKED = 50  # arrivals at which a target without chances is asked twice
+_DRAWN = 0.05  # share of slates that may differ between the two, as ties are broken by the key
 _TARGET = 19  # key of the target's draws in the states of the log, apart from those of the logged agent
 _UNSUPPORTED = 0.999  # share of a target's slates in the log's support, below which some are missing
 _WIDEST = 1.5  # estimates further from the truth, in units of the truth, stand at the edge of a plot
@@ -53,7 +56,7 @@ _WIDEST = 1.5  # estimates further from the truth, in units of the truth, stand 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Estimates of a target on a run's log, beside truth."""
+    """Estimates of a target on a log, with the truth."""
 
     folder: Path
     logged: str  # name of the agent that showed slates
@@ -70,20 +73,20 @@ def ope(
     workers: int | None = None,
     console: Console | None = None,
 ) -> Evaluation:
-    """Value a target on a run's log and in truth.
+    """Estimate a target's value on a log, and its truth.
 
     Estimates, intervals and truths are added to ``ope.parquet`` of the run folder.
 
     Args:
         run: Folder of a comparison.
         target: A text that :func:`rimsim.agents.make_agent` understands.
-        logged: One of the run's agents, which says the chances of its slates; None: the first that does.
-        seeds: Number of seeds, from 0, or a list; None: those of the run.
-        workers: Seeds at once; None: one per core.
+        logged: Agent of the run that reports propensities; None: the first such agent.
+        seeds: Number of seeds, from 0, or a list; None: the seeds of the run.
+        workers: Number of parallel seeds; None: one per core.
         console: Place of progress bars; None: nowhere.
 
     Raises:
-        ConfigError: If there is no such agent or seed, or one cannot say its chances.
+        ConfigError: If there is no such agent or seed, or an agent does not report propensities.
         RunFolderError: If the folder holds no comparison, or is in use.
     """
     begun = load_run(run, "comparison")
@@ -119,7 +122,7 @@ def _logged(run: Run, text: str | None) -> str:
 
 
 def _with_others(done: Evaluation) -> pd.DataFrame:
-    """Table of the folder, the pair's older rows replaced."""
+    """Table of the folder, with new rows of the pair."""
     path = done.folder / OPE
     if not path.is_file():
         return done.table
@@ -153,19 +156,25 @@ class ReplayedRound:
 def replayed(
     config: ScenarioConfig, seed: int, logged: str, target: str, report: Count
 ) -> list[ReplayedRound]:
-    """Rounds of an arm played again under a target's eyes."""
+    """Repeated rounds of an arm, shown to a target."""
     shows, valued = make_agent(logged), make_agent(target)
     kind = _WatchedLearner if isinstance(shows, LearningAgent) else _Watched
     market = Market(config, seeds=Seeds.all(seed), needs=Needs.of(shows, valued))
-    rounds = []
+    rounds: list[ReplayedRound] = []
     # A target whose prices follow its own delivery is asked one arrival after the other.
     batch = None if valued.order_free else 1
     while not market.done:
-        watched = kind(shows, valued, market)
+        watched = kind(shows, valued, market, None if rounds else _twin_of(target))
         players.play_round(market, watched, batch, report)
         rounds.append(watched.round(market))
         market.closed.pop()
     return rounds
+
+
+def _twin_of(target: str) -> Agent | None:
+    """Another instance of your own target that has no chances."""
+    twin = make_agent(target)
+    return None if isinstance(twin, StatingAgent) or target.partition("(")[0] in BUILT_IN else twin
 
 
 def true_values(config: ScenarioConfig, seed: int, target: str, report: Count) -> list[tuple[Ints, Floats]]:
@@ -177,13 +186,15 @@ def true_values(config: ScenarioConfig, seed: int, target: str, report: Count) -
 
 
 class _Watched:
-    """Agent that is logged while a target is asked too."""
+    """Logged agent, next to a target that is asked too."""
 
-    def __init__(self, shows: Agent, valued: Agent, market: Market) -> None:
+    def __init__(self, shows: Agent, valued: Agent, market: Market, twin: Agent | None = None) -> None:
         self.name = shows.name
         self.order_free = shows.order_free and valued.order_free
         self.barrier_every = shows.barrier_every
         self._shows, self._valued, self._market = shows, valued, market
+        self._twin = twin
+        self._same: list[Bools] = []
         self._parts: list[dict[str, Any]] = []
 
     def begin_round(self, view: RoundView) -> None:
@@ -191,6 +202,9 @@ class _Watched:
         self._shows.begin_round(view)
         key = rng.derived_seed(view.key, rng.Purpose.AGENT, _TARGET)
         self._valued.begin_round(dataclasses.replace(view, key=key))
+        if self._twin is not None:
+            other = rng.derived_seed(view.key, rng.Purpose.AGENT, _TARGET + 1)
+            self._twin.begin_round(dataclasses.replace(view, key=other))
 
     def act(self, arrivals: Arrivals) -> Slates:
         """Slates of the logged agent."""
@@ -209,9 +223,22 @@ class _Watched:
                 "other slates. Name an agent that has chance_of or samples nothing"
             )
         own = within_capacity(drawn.items, arrivals.capacity)
+        self._require_no_draws(arrivals, drawn)
         target = Chances.certain(own, items) if asked is None else asked
         self._parts.append(self._notes(arrivals, slates, target, items, own))
         return slates
+
+    def _require_no_draws(self, arrivals: Arrivals, drawn: Slates) -> None:
+        """Refuse a random target that cannot compute propensities."""
+        if self._twin is None or sum(map(len, self._same)) >= _CHECKED:
+            return
+        self._same.append((as_slates(self._twin.act(arrivals)).items == drawn.items).all(1))
+        differs = 1 - float(np.concatenate(self._same).mean())
+        if sum(map(len, self._same)) >= _CHECKED and differs > _DRAWN:
+            raise ConfigError(
+                f"--target: {self._valued.name!r} draws its slates, since {differs:.0%} of them change with the key of "
+                "its draws. Give it chance_of, or let it draw nothing"
+            )
 
     def _notes(self, arrivals: Arrivals, slates: Slates, target: Chances, *shown: Ints) -> dict[str, Any]:
         """Record of a batch of logged and own items."""
@@ -240,7 +267,7 @@ class _Watched:
         }
 
     def round(self, market: Market) -> ReplayedRound:
-        """Notes of the round that is over, in clock order."""
+        """Records of the last round, in clock order."""
         ledger = market.closed[-1].ledger
         noted = {name: [part[name] for part in self._parts] for name in self._parts[0]}
         chances = {name: Chances.joined(noted.pop(name)) for name in ("logging", "target")}
@@ -264,7 +291,7 @@ class _WatchedLearner(_Watched):
     """Watched agent that learns."""
 
     def learn(self, feedback: Feedback) -> None:
-        """Let the logged agent learn; the target sees nothing."""
+        """Let the logged agent learn, but not the target."""
         self._shows.learn(feedback)  # type: ignore[attr-defined]  # it is a LearningAgent
 
 
@@ -309,15 +336,15 @@ def _of_part(part: str, number: int, one: ReplayedRound) -> Bools:
 def summary(table: pd.DataFrame) -> pd.DataFrame:
     """Estimators over seeds, with their bias, as :func:`bias_over_seeds`.
 
-    ``rmse`` is over seeds, ``coverage`` the share of seeds whose interval holds the truth, ``moved`` the mean of
-    truth − truth_at_log: what no single-step estimate can see.
+    ``rmse`` is over seeds. ``coverage`` is the share of seeds whose interval includes the truth. ``moved`` is the mean
+    of truth − truth_at_log, which no single-step estimate can include.
     """
     work = table.assign(
         rmse=(table["estimate"] - table["truth"]) ** 2,
         coverage=(table["low"] <= table["truth"]) & (table["truth"] <= table["high"]),
         moved=table["truth"] - table["truth_at_log"],
     )
-    means = ("rmse", "coverage", "moved", "effective", "support")
+    means = ("rmse", "coverage", "moved", "effective", "support", "slates")
     found = bias_over_seeds(work, ("logged", "target", "part", "estimator"), ("estimate", "truth"), means)
     return found.assign(rmse=np.sqrt(found["rmse"]))
 
@@ -328,7 +355,7 @@ def evaluation_report(done: Evaluation) -> Report:
     parts = {part: rows for part in PARTS if not (rows := found[found["part"] == part]).empty}
     return Report(
         question=f"What is `{done.target}` worth, estimated from the log of `{done.logged}`?",
-        cautions=tuple(text for part, rows in parts.items() for text in _sentences(part, rows.iloc[0])),
+        cautions=tuple(text for part, rows in parts.items() for text in _sentences(part, rows)),
         sections=(
             Section(
                 "Estimates and truth",
@@ -352,14 +379,15 @@ def _table(part: str, found: pd.DataFrame) -> TextTable:
         "± (95 %)": ("around", ".4f"),
         "bias": ("bias", "+.4f"),
         "rmse": ("rmse", ".4f"),
-        "coverage": ("coverage", ".1%"),
+        "truth in interval": ("coverage", ".1%"),
         "effective slates": ("effective", ".0f"),
     }
     return bias_table(title, found, "estimator", ("estimator",), columns)
 
 
-def _sentences(part: str, first: pd.Series[Any]) -> list[str]:
+def _sentences(part: str, rows: pd.DataFrame) -> list[str]:
     """Limits of single-step estimates on a part of the log."""
+    first = rows.iloc[0]
     moved = float(first["moved"])
     if part == "first visits":
         text = (
@@ -380,6 +408,15 @@ def _sentences(part: str, first: pd.Series[Any]) -> list[str]:
         lines.append(
             f"{part}: {1 - first['support']:.1%} of the target's slates could not have been logged; what weights "
             "cannot reach counts as 0, and only direct says something of it."
+        )
+    few = rows[rows["effective"] < _FEW]
+    if len(few):
+        names = ", ".join(
+            f"{name} {count:.3g}" for name, count in zip(few["estimator"], few["effective"], strict=True)
+        )
+        lines.append(
+            f"{part}: estimates rest on few of the {first['slates']:.0f} slates ({names} effective slates), and so do "
+            "their intervals. Log more arrivals, or an agent whose slates are more like the target's."
         )
     return lines
 

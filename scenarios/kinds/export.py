@@ -54,14 +54,11 @@ def export(
         agent: Name of an arm; None: the first.
         seed: None: the first.
         out: The file, or Minari's folder; None: within the run folder, below ``export/``.
-        console: Place of progress bars; None: nowhere.
-
-    Returns:
-        Its place, and a sentence on its content.
+        console: Place of progress bars; None: nowhere. Returns: Path of the file, and a sentence on its content.
 
     Raises:
         ConfigError: If there is no such format, arm or seed, or the package that it needs is missing.
-        RunFolderError: If it is there already.
+        RunFolderError: If the file exists already.
         MissingTableError: If the run kept no ledger.
     """
     require_known("--to: {}", [to], FORMATS)
@@ -185,7 +182,7 @@ def obp_feedback(arm: LoggedArm) -> dict[str, int | Array]:
     """Slate feedback with the keys of the Open Bandit Pipeline.
 
     Columns of exposures have n·k entries, slates one after the other, positions from 0. ``expected_reward_factual`` is
-    not there, as in real data.
+    missing, as in real data.
     """
     n, k = arm.item.shape
     return {
@@ -259,8 +256,8 @@ class _Spaces(gymnasium.Env[Any, Any]):
 def env_spec(config: ScenarioConfig, seed: int) -> Any:
     """Spec with which ``gymnasium.make`` makes an arm's market.
 
-    It is plain data, so that JSON holds it. Its observations are the context of a :class:`LoggedArm`. After
-    ``reset(seed=…)`` with the arm's seed, the arm's slates have the consumptions that the log has of them.
+    It is plain data that fits into JSON. Its observations are the context of a :class:`LoggedArm`. After
+    ``reset(seed=…)`` with the arm's seed, the arm's slates have the same consumptions as in the log.
     """
     kwargs = {"scenario": "closed-loop", "settings": flat(to_plain(config)), "model_seed": seed}
     spec = dataclasses.replace(gymnasium.spec(_ENV), kwargs=kwargs, additional_wrappers=_SEEN)
@@ -271,7 +268,7 @@ def write_minari(arm: LoggedArm, config: ScenarioConfig, folder: Path, author: s
     """Write an arm's log below a folder, as one episode.
 
     A step is an arrival, its action the slate, its reward the number of consumptions; observations are contexts.
-    Chances of the slates stand in the infos. Nothing is fitted. Returns the id of the data set.
+    The infos have the propensities. Nothing is fitted. Returns the id of the data set.
     """
     try:
         import minari  # noqa: PLC0415  # an extra

@@ -1,6 +1,6 @@
 """Charts in one style: frames, lines with bands, labels, files.
 
-Every picture of every kind of run is drawn here, as PNG for a folder and as SVG for a page.
+All pictures of runs are drawn here, as PNG for a folder and as SVG for a page.
 """
 
 from __future__ import annotations
@@ -100,8 +100,8 @@ _OWN = tuple(map(AgentStyle, _OWN_COLOURS, "d>HpXP"))
 def styles(agents: Iterable[str]) -> dict[str, AgentStyle]:
     """Style of each agent, in drawing order.
 
-    Controls look like their agent. Built-in agents have fixed styles; any other name takes one of six by its checksum,
-    or the next that is free.
+    Controls have the style of their agent. Built-in agents have fixed styles. Other names get one of six styles,
+    chosen by checksum.
     """
     names = {subject_of(name) for name in agents}
     chosen = {name: _KNOWN[name] for name in _KNOWN if name in names}
@@ -306,7 +306,7 @@ def plot_means(
     """Draw a line through means, with bars for their intervals.
 
     ``means`` has a row per point and columns (mean, metric), (low, metric), (high, metric). Without ``x`` the index is
-    drawn. Rings leave the points below them visible.
+    drawn. Markers are rings, so that points below them stay visible.
     """
     drawn = ax.errorbar(
         means.index.to_numpy() if x is None else means["mean", x],
@@ -381,7 +381,7 @@ def log_axis(axis: Axis) -> None:
 def metric_axis(ax: Axes, measure: Measure, *, difference: bool = False) -> None:
     """Set title and y axis of a panel with data.
 
-    Shares are in per cent, differences of shares in percentage points.
+    Shares are in percent, differences of shares in percentage points.
     """
     ax.set_title(measure.title, loc="left", pad=9)
     least, most = _extent(ax)
@@ -407,10 +407,7 @@ def metric_axis(ax: Axes, measure: Measure, *, difference: bool = False) -> None
 
 
 def keep_lines_in_view(ax: Axes) -> None:
-    """Limit an axis to lines and as much around them.
-
-    Bands over two seeds reach far beyond.
-    """
+    """Limit an axis to its lines, with a margin."""
     least, most = _extent(ax)
     low, high = ax.get_ylim()
     if ax.get_yscale() == "log":

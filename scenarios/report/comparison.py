@@ -137,7 +137,8 @@ def comparison_report(run: Run) -> Report:
     scenario, arrivals = run.scenario, run.scenario.arrivals
     answer = []
     if len(rounds):
-        answer = sentences.comparison_sentences(rounds, agents, scenario.exposure.unit)
+        own = [measure.name for measure in run.own_measures.values()]
+        answer = sentences.comparison_sentences(rounds, agents, scenario.exposure.unit, own)
         parts = loop.decomposition(late_means(rounds), agents, tables.EFFECTS)
         if not parts.empty:
             answer.append(f"{loop.effect_of_retraining(parts, late_of(rounds), run.measures)}.")
@@ -239,7 +240,7 @@ def result_tables(run: Run) -> list[TextTable]:
 
 
 def delivered_of_due(promises: pd.DataFrame) -> pd.DataFrame:
-    """Delivered over due exposures of groups and campaigns, all rounds.
+    """Delivered share of groups and campaigns, over all rounds.
 
     Returns:
         Columns promise, agent, seed, due, delivered, value.
@@ -251,7 +252,7 @@ def delivered_of_due(promises: pd.DataFrame) -> pd.DataFrame:
 
 
 def _requirements_table(run: Run) -> TextTable | None:
-    """Delivered over due exposures, a row per group or campaign."""
+    """Delivered share, with a row per group or campaign."""
     if run.promises is None:
         return None
     shares = delivered_of_due(run.promises)

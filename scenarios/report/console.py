@@ -1,6 +1,6 @@
 """Reports on the terminal and as Markdown.
 
-No number is cut, however narrow the terminal is.
+Numbers are never cut, even in a narrow terminal.
 """
 
 from __future__ import annotations

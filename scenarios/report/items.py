@@ -50,10 +50,7 @@ def exposures(
 
 
 def delivery_ratios(tables: PictureTables, number: int) -> dict[str, list[Floats]]:
-    """Agent → ascending ratios E/b of guaranteed items, by seed.
-
-    Both are counted by ``tables.weights``.
-    """
+    """Agent → ascending ratios E/b of guaranteed items, by seed."""
     if tables.required is None:
         return {}
     average = 1.0 if tables.weights is None else measures.mean_weight(tables.weights)
@@ -129,8 +126,8 @@ def mean_curve(curves: list[Floats]) -> Floats:
 def guaranteed_by_decile(tables: PictureTables) -> pd.DataFrame:
     """Positions of items with binding guarantees by decile of λ(x).
 
-    A guarantee binds in a round if the relevance agent, at the same seed and round, left the item below b. Where
-    relevance took no part, the items are those that any agent showed at a negative price.
+    A guarantee binds in a round if the agent ``relevance``, at the same seed and round, leaves the item below b. In
+    runs without ``relevance``, it binds if an agent shows the item at a negative price.
 
     Returns:
         Columns agent, seed, decile (1 = lowest λ), value: positions per slate, the mean over late rounds. Empty without
@@ -260,7 +257,7 @@ def items_table(
 def group_shares(exposed: pd.DataFrame, catalogue: pd.DataFrame, column: str) -> pd.DataFrame:
     """Share of an agent's exposure by group, largest first.
 
-    An item counts in each of its groups, which ``column`` of the catalogue joins by ``|``.
+    An item counts in each of its groups, which are joined by ``|`` in ``column`` of the item table.
 
     Returns:
         (groups × agents) shares; the index has the levels group and items, their number.

@@ -78,7 +78,7 @@ class Part:
 def parts_of(arms: Sequence[str]) -> list[Part]:
     """Parts of retraining that the controls identify, by agent.
 
-    If an agent has several parts that reach from its frozen arm on, their sum follows.
+    If several parts begin at the agent's frozen arm, their sum is added.
     """
     parts = []
     for agent in (name for name in arms if not is_control(name)):
@@ -101,7 +101,7 @@ def decomposition(
 ) -> pd.DataFrame:
     """Parts of retraining with paired 95% intervals over seeds.
 
-    Only seeds that all arms of an agent have count. ``by`` are further columns to group by, such as the round.
+    Only seeds that all arms of an agent have are used. ``by`` are further columns to group by, such as the round.
 
     Returns:
         Columns agent, part, difference (the part in words), metric, ``by``, mean, low, high, effect (d_z), n, p.
@@ -286,7 +286,7 @@ def decomposed(data: PictureTables) -> Figure | None:
 def effect_of_retraining(parts: pd.DataFrame, late: str, measured: Mapping[str, Measure] = MEASURES) -> str:
     """Effect of feedback, the loop or retraining, in late rounds.
 
-    The agent is relevance where it has controls.
+    The agent is ``relevance`` if it has controls.
     """
     present = list(parts["metric"].unique())
     metric = next((name for name in METRICS if name in present), present[0])

@@ -1,4 +1,4 @@
-"""Plots of guarantees: prices, delivery, campaigns, who pays."""
+"""Plots of guarantees: prices, delivery, campaigns, cost by visitor."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def price_deciles(data: tables.PictureTables) -> pd.DataFrame:
     """Mean bonus −v/c in the last round, by decile of popularity.
 
     Returns:
-        Columns agent, seed, decile (1 = least popular), value; agents without a bonus in it are left out. Empty
-        without the data.
+        Columns agent, seed, decile (1 = least popular), value; agents without a bonus are left out. Empty without the
+        data.
     """
     empty = pd.DataFrame(columns=["agent", "seed", "decile", "value"])
     if data.prices is None or data.popularity is None:
@@ -85,7 +85,7 @@ def _by_decile(
 def delivery(data: tables.PictureTables) -> Figure | None:
     """Exposure and price of three items over the last round.
 
-    The items are guaranteed, near the ends and at the lower quarter of the popularity order; one seed is drawn.
+    The items are guaranteed: a popular item, an unpopular item and an item at the lower quartile. One seed is shown.
     """
     number = tables.last_round(data.rounds)
     if data.ledger is None or data.arrivals is None or data.required is None or data.popularity is None:

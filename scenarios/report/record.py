@@ -1,4 +1,4 @@
-"""Records of a report, before any sink shows it.
+"""Records of a report, independent of its output.
 
 A kind of run computes one :class:`Report` from its tables. ``console``, ``charts`` and ``html`` show it: on the
 terminal and as Markdown, as PNG files, and as one page.

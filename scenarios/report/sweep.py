@@ -194,8 +194,8 @@ class Contrast:
 def contrasts(arms: Sequence[str], unit: str) -> list[Contrast]:
     """Contrasts that the arms identify: the loop, and a guarantee.
 
-    The loop is that of the baseline (``relevance``): its own arm minus its control under random slates. A guarantee is
-    evaluated by the first agent that keeps some, against the baseline.
+    The effect of the loop is the arm of the baseline (``relevance``) minus its control ``random``. The effect of a
+    guarantee is the first agent with guarantees minus the baseline.
     """
     agents = [name for name in arms if not is_control(name)]
     base, found = tables.baseline_of(agents), list[Contrast]()
@@ -219,7 +219,8 @@ def matrix(
 ) -> pd.DataFrame:
     """Contrasts at each point, paired by seed, with signs.
 
-    A sign is significant at 5% by Holm over the whole matrix. Without ``wanted``, the contrasts are :func:`contrasts`.
+    A sign is significant at 5% by Holm's method over the whole matrix. Without ``wanted``, the contrasts are
+    :func:`contrasts`.
 
     Returns:
         Columns ``fields``, contrast, metric, agent, minus, mean, low, high, n, p, adjusted (p by Holm), sign (−1 or 1;

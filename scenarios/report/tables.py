@@ -16,7 +16,7 @@ import pandas as pd
 
 from rimsim import measures
 from rimsim.agents.registry import named
-from rimsim.arrays import Floats, Ints
+from rimsim.arrays import Bools, Floats, Ints
 from rimsim.errors import MissingTableError
 from rimsim.measures import MEASURES, Measure
 from rimsim.scenarios.report.record import TextTable
@@ -46,13 +46,13 @@ def baseline_of(agents: list[str]) -> str:
 
 
 def compared_agents(base: str, agents: Sequence[str]) -> list[str]:
-    """Agents to compare with the baseline: bounds only if alone."""
+    """Agents to compare with the baseline; bounds if no others."""
     others = [name for name in agents if name != base]
     return [name for name in others if name not in BOUNDS] or others
 
 
 def guarantor_of(agents: Sequence[str]) -> str | None:
-    """Agent that stands for guarantees, if any keeps some."""
+    """Agent that represents guarantees, if an agent keeps them."""
     return next((name for name in _GUARANTORS if name in agents), None)
 
 
@@ -68,10 +68,7 @@ def shortfalls(unit: str) -> tuple[str, str]:
 
 
 def reported_unit(rounds: pd.DataFrame, unit: str) -> str:
-    """Unit of reported guarantees: positions where all count the same.
-
-    Positions count the same in a replay, or without decay.
-    """
+    """Unit of reported guarantees: positions if all count the same."""
     shown, examined = (
         rounds.loc[rounds["metric"] == name, "value"].to_numpy() for name in shortfalls("shown")
     )
@@ -93,7 +90,7 @@ def interval_words(seeds: int, unit: str = "seed") -> str:
 def two_seeds_note(seeds: int, unit: str = "seed") -> str | None:
     """Caution about intervals over two seeds.
 
-    With one degree of freedom, half an interval is 12.7 standard errors; with four it is 2.8.
+    With two seeds, half an interval is 12.7 standard errors; with five it is 2.8.
     """
     if seeds != 2:  # one seed has no interval
         return None
@@ -106,11 +103,10 @@ def over_seeds(
 ) -> pd.DataFrame:
     """Means over seeds with 95% intervals.
 
-    The table has columns ``by``, metric, value and a row per seed; seeds that are splits of one log may overlap.
+    The table has columns ``by``, metric, value, and a row per seed. Seeds may be overlapping splits of a log.
 
-    Returns:
-        Columns ``by``, metric, mean, low, high, n; by the first of ``by`` in its order, then by metric. NaN where there
-        is no interval.
+    Returns: Columns ``by``, metric, mean, low, high, n, sorted by the first of ``by``, then by metric. NaN without an
+        interval.
     """
     keys = [*by, "metric"]
     rows = []
@@ -182,7 +178,7 @@ def _paired(late: pd.DataFrame, pairs: list[tuple[str, str]], metrics: Sequence[
 def paired_table(rows: Iterable[tuple[Any, ...]], keys: Sequence[str]) -> pd.DataFrame:
     """Table of mean paired differences over complete pairs.
 
-    A row is its keys, the values, and the values that are subtracted from them.
+    Each row has keys, values, and values that are subtracted from them.
 
     Returns:
         Columns ``keys``, mean, low, high, effect (d_z), n, p; NaN where there is none.
@@ -215,6 +211,13 @@ def cell(mean: float | None, low: float | None, high: float | None, *, significa
     return f"{text} ±{number((high - low) / 2, significant=significant)}"
 
 
+def clear_of_zero(means: pd.DataFrame) -> Bools:
+    """Rows that differ from 0, by Holm over all."""
+    if "p" not in means or not means["p"].notna().any():
+        return np.zeros(len(means), bool)
+    return np.asarray(measures.holm(means["p"].to_numpy(np.float64)) <= measures.LEVEL)
+
+
 def pivoted(
     title: str,
     means: pd.DataFrame,
@@ -226,13 +229,12 @@ def pivoted(
 ) -> TextTable:
     """Table of means: columns ``labels``, then a column per metric.
 
-    A star marks differences, with a column p, that are significant at 5% by Holm over the comparisons of the table.
+    A star marks differences, with a column p, that are significant at 5% by Holm's method over the table.
     ``significant`` is as for :func:`cell`; the terminal prints the columns ``main``.
     """
     means = means[means["metric"].isin(metrics)]
-    clear = np.zeros(len(means), bool)
+    clear = clear_of_zero(means)
     if "p" in means and means["p"].notna().any():
-        clear = measures.holm(means["p"].to_numpy(np.float64)) <= measures.LEVEL
         title += f" (* not 0: Holm over {int(means['p'].notna().sum())} comparisons)"
     rows: dict[tuple[str, ...], dict[str, str]] = {}
     for star, (*values, metric, mean, low, high) in zip(
@@ -251,17 +253,11 @@ def pivoted(
     )
 
 
-def short(value: float, decimals: int = 2) -> str:
-    """Number without a zero before its point."""
-    text = f"{value:.{decimals}f}"
-    return text.removeprefix("0") if text.startswith("0.") else text
-
-
 def signed(value: float | None, decimals: int = 2) -> str:
-    """Number as :func:`short` writes it, with a true minus sign."""
+    """Number with a true minus sign; a dash if missing."""
     if value is None or math.isnan(value):
         return "–"
-    return f"−{short(-value, decimals)}" if round(value, decimals) < 0 else short(abs(value), decimals)
+    return f"{'−' * (round(value, decimals) < 0)}{abs(value):.{decimals}f}"
 
 
 # -- tables that plots are drawn from ---------------------------------------------------------------------------------
@@ -301,7 +297,7 @@ class PictureTables:
 
     @property
     def own(self) -> tuple[str, ...]:
-        """Names of the user's own measures."""
+        """Names of measures of the user."""
         return tuple(name for name in self.measures if name not in MEASURES)
 
 

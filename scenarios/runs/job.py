@@ -118,7 +118,7 @@ class StudyOptions:
         }
 
     def entries(self) -> dict[str, object]:
-        """Entries of a config; measures are recorded elsewhere."""
+        """Entries of a config, without measures."""
         plain = {name: getattr(self, name) for name in self.names() if name != "measures"}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
 
@@ -169,7 +169,7 @@ def is_done(folder: Path, part: str) -> bool:
 
 @dataclass(frozen=True)
 class Execution:
-    """Batches, processes and machines, on which no result depends.
+    """Batches, processes and machines, which do not change results.
 
     Raises:
         ConfigError: If a number is below 1, or there is no such backend, or it takes no address.
@@ -203,7 +203,7 @@ class Execution:
 def executor(execution: Execution) -> Iterator[Executor]:
     """Context manager that yields the executor of jobs.
 
-    Worker processes live as long as the block, so that those which fit models also play arms.
+    Worker processes live as long as the block, so that they can fit models and then run arms.
 
     Raises:
         ConfigError: If Ray is not available.
@@ -229,7 +229,7 @@ def executor(execution: Execution) -> Iterator[Executor]:
 def run_here(job: AnyJob, tasks: Sequence[Any], report: Report) -> dict[int, RimsimError]:
     """Position of each failed task → its error, in this process.
 
-    Errors that are not ours end the run.
+    Errors that are not rimsim's end the run.
     """
     failures: dict[int, RimsimError] = {}
     for number, task in enumerate(tasks):
@@ -241,7 +241,7 @@ def run_here(job: AnyJob, tasks: Sequence[Any], report: Report) -> dict[int, Rim
 
 
 def _alone(job: Callable[[Task, Report], None], task: Task, report: Report) -> None:
-    """Do a task on a worker, holding an arm's files."""
+    """Do a task while locking an arm's files."""
     if not isinstance(task, Arm):
         job(task, report)
         return
@@ -313,7 +313,7 @@ def bars(console: Console | None) -> Progress:
 
 @dataclass(frozen=True)
 class Job(Generic[Part]):
-    """Parts of a run that is made at once."""
+    """Parts of a run that is written as a whole."""
 
     described: Mapping[str, object]
     """Entries of ``config.yaml`` between the command and the versions."""
@@ -334,7 +334,7 @@ def make_run(job: Job[Part], folder: Path, command: str, execution: Execution) -
 
     Raises:
         RunFolderError: If the folder is in use or holds something.
-        RimsimError: Whatever went wrong in a part.
+        RimsimError: If a part failed.
     """
     store.require_free(folder)
     with store.locked(folder), draft_content(folder, store.CONFIG) as draft:
@@ -368,7 +368,7 @@ def _leave(
     numbered: tuple[int, Part],
     report: Report,
 ) -> None:
-    """Play a part and write its tables."""
+    """Run a part and write its tables."""
     number, part = numbered
     for name, table in play(part, report).items():
         store.write_table(place / f"{number:06d}-{name}.parquet", table)
@@ -378,7 +378,7 @@ def chosen_seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
     """Seeds of a run, from their number or a list.
 
     Raises:
-        ConfigError: If there is none, or one stands twice or is negative.
+        ConfigError: If there is no seed, or a seed occurs twice or is negative.
     """
     numbers = tuple(range(seeds)) if isinstance(seeds, int) else tuple(int(seed) for seed in seeds)
     if not numbers or len(set(numbers)) != len(numbers) or min(numbers) < 0:

@@ -54,8 +54,8 @@ class _Worker:
 class Workers:
     """Worker processes for tasks of any job.
 
-    They live until the block ends, or this process does, however that ends. A worker that dies (killed, out of memory,
-    a crash in native code) leaves its task to a fresh one, once.
+    Workers live until the block or this process ends. If a worker dies (killed, out of memory, a crash in native
+    code), a new worker repeats its task once.
     """
 
     def __init__(self) -> None:
@@ -99,7 +99,7 @@ class Workers:
         return any(worker.task is not None for worker in self._workers)
 
     def _receive(self, queue: TaskQueue[Task]) -> Iterator[int]:
-        """Progress of workers; ends of tasks are entered."""
+        """Read the progress of workers, and record finished tasks."""
         by_pipe = {worker.pipe: worker for worker in self._workers}
         for pipe in wait(list(by_pipe)):
             worker = by_pipe[pipe]  # type: ignore[index]  # only our pipes were waited for
@@ -155,9 +155,9 @@ class TaskQueue(Generic[Task]):
         return task
 
     def end(self, task: int, failure: RimsimError | None) -> None:
-        """Enter the end of a task, or begin it again.
+        """Record the end of a task, or begin it again.
 
-        A task that lost its worker is begun again if attempts are left.
+        A task that lost its worker begins again if attempts are left.
         """
         if isinstance(failure, LostWorkerError) and self._attempts[task] < ATTEMPTS:
             self.waiting.appendleft(task)
@@ -166,7 +166,7 @@ class TaskQueue(Generic[Task]):
 
 
 def _start(process: SpawnProcess) -> None:
-    """Start a worker apart from the script and the keyboard."""
+    """Start a worker process that ignores script and keyboard."""
     # A worker would import the main module, of which it needs nothing. Without a guard there, it would begin the run
     # again; a script from standard input cannot be imported at all.
     main = sys.modules["__main__"]
@@ -242,7 +242,7 @@ def stopping_on_request() -> Iterator[None]:
     """Context manager in which SIGTERM acts like the keyboard.
 
     Raises:
-        KeyboardInterrupt: If a signal came, at the latest when the work is over.
+        KeyboardInterrupt: If a signal came, at the latest at the end of the work.
     """
     global _asked  # noqa: PLW0603
     _asked = False
@@ -267,11 +267,11 @@ def stopping_on_request() -> Iterator[None]:
 def errors_of_interrupts() -> Iterator[None]:
     """Context manager that turns errors of interrupts back into them.
 
-    If a signal falls into a compiled function as it hands over an array, Python makes a SystemError of it; other
-    libraries, and users' own code, may do the like.
+    If a signal comes while a compiled function returns an array, Python raises a SystemError. Other libraries, and
+    users' code, may also change the error.
 
     Raises:
-        KeyboardInterrupt: If a signal has come and the work within has failed.
+        KeyboardInterrupt: If a signal came and the work failed.
     """
     try:
         yield
@@ -284,7 +284,7 @@ def stop_if_asked() -> None:
     """Raise an interrupt that Python dropped.
 
     Raises:
-        KeyboardInterrupt: If a signal has come and work is still going on.
+        KeyboardInterrupt: If a signal came during the work.
     """
     if _asked:
         raise KeyboardInterrupt

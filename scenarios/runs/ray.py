@@ -1,8 +1,8 @@
 """Arms on the machines of a Ray cluster.
 
-No file system needs to be shared. An arm plays in a temporary folder where it runs; whenever it has finished a round,
-its new files come back as bytes and are entered in the run folder, tables before states. So a run folder is written by
-one process, and a run that is cut off anywhere can be resumed, on Ray or not.
+Machines need no shared file system. An arm runs in a temporary folder. After each round, its new files are sent back
+as bytes and written to the run folder, tables before states. So one process writes the run folder, and an interrupted
+run can be resumed, with or without Ray.
 """
 
 from __future__ import annotations
@@ -60,11 +60,11 @@ _PATIENCE = 2.0
 def on_ray(address: str | None, workers: int | None) -> Iterator[None]:
     """Context manager that connects to Ray or starts one.
 
-    If this process is connected already, that connection is used and left open.
+    If this process is already connected, the connection is used and stays open.
 
     Args:
         address: Address of a cluster, ``auto`` or ``host:port``; None: start one.
-        workers: Tasks at once, for one that is started; None: one per core.
+        workers: Number of parallel tasks of a cluster that is started; None: one per core.
 
     Raises:
         ConfigError: If Ray is not installed, or there is no cluster at the address or none that can be used.
@@ -95,7 +95,7 @@ def _ray(settings: Mapping[str, str]) -> Any:
 
 
 def _connect(ray: Any, address: str | None, workers: int | None) -> None:
-    """Connect; Ray prints nothing, and SIGTERM is handled as before."""
+    """Connect to Ray without output and signal handlers."""
     here = {"num_cpus": workers or cores(), "include_dashboard": False}
     before = signal.getsignal(signal.SIGTERM)
     try:
@@ -208,7 +208,7 @@ def left_of(arm: Arm) -> Files:
 
 
 def enter(folder: Path, files: Files) -> None:
-    """Enter files that came back: tables, then their states."""
+    """Write received files: tables, then their states."""
     states: dict[Path, dict[Path, bytes]] = {}
     gone: set[Path] = set()
     for name, content in files.items():
@@ -237,7 +237,7 @@ def enter(folder: Path, files: Files) -> None:
 def _work(
     job: Job, arm: Arm, left: Files, sources: Sources, made: dict[str, str], log: str
 ) -> Iterator[Message]:
-    """Messages of an arm in a temporary folder."""
+    """Messages of an arm that runs in a temporary folder."""
     messages: SimpleQueue[Message] = SimpleQueue()
     stopped = threading.Event()
     with tempfile.TemporaryDirectory(prefix="rimsim-arm-", ignore_cleanup_errors=True) as name:

@@ -83,7 +83,7 @@ def runs_of(sweep: Run) -> list[tuple[StudyPoint, Run]]:
     """Points of a sweep with their runs.
 
     Raises:
-        RunFolderError: If one has not been begun.
+        RunFolderError: If a point has not begun.
     """
     points = points_of(sweep.folder, sweep.scenario, sweep.config["sweep"])
     return [(point, load_run(point.folder)) for point in points]
@@ -99,7 +99,7 @@ def _file_text(value: object) -> str:
 
 @dataclass(frozen=True)
 class Status:
-    """Arms of a run: complete, failed, left."""
+    """Complete, failed and remaining arms of a run."""
 
     arms: int
     """Number of all."""
@@ -156,7 +156,7 @@ def _require_readable(path: Path, remedy: str) -> None:
 def shown_rounds(run: Run) -> pd.DataFrame:
     """Rounds of complete arms, else rounds that all arms have.
 
-    A mean over late rounds must not be of the early rounds of an arm that failed.
+    A failed arm has only early rounds, which must not enter a mean over late rounds.
     """
     if is_finished(run):
         return run.rounds
@@ -198,7 +198,7 @@ _ALWAYS = ("rounds", "arrivals", "required")
 def digest(run: Run) -> str:
     """Digest of the tables of a run and its points.
 
-    Equal runs have equal ones, whatever batches, workers or machines made them.
+    Equal runs have equal digests, for any batches, workers or machines.
 
     Raises:
         MissingTableError: If a table is missing.

@@ -122,7 +122,7 @@ class RunTables:
 
 @dataclass(frozen=True, eq=False)
 class Run(RunTables):
-    """A finished or interrupted run, read when asked for."""
+    """A finished or interrupted run; tables are read on use."""
 
     folder: Path
     """The run folder."""
@@ -244,7 +244,7 @@ def load_run(path: str | Path, kind: str | None = None) -> Run:
 
     Args:
         path: The folder.
-        kind: Kind that it must be of; None: any.
+        kind: Required kind of the run; None: any kind.
 
     Raises:
         RunFolderError: If it is not a run folder, or holds a run of another kind.
@@ -335,7 +335,7 @@ def _require_every_part(folder: Path, name: str, parts: Collection[str]) -> None
 
 
 def again(folder: Path, part: str) -> str:
-    """Tail of a message: remedy of a damaged arm."""
+    """End of a message: remedy of a damaged arm."""
     return f"Remove {folder / STATES / part} and resume: this arm is then played again"
 
 
@@ -382,13 +382,13 @@ def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
 
 @contextmanager
 def disk_errors(place: Path) -> Iterator[None]:
-    """Context manager that turns errors of the disk into ours.
+    """Context manager that turns errors of the disk into RunFolderErrors.
 
     Args:
-        place: Named where the system names no file.
+        place: Name for the message, if the system names no file.
 
     Raises:
-        RunFolderError: Instead of an error of the system; finished rounds are kept.
+        RunFolderError: Replaces the error of the system; finished rounds are kept.
     """
     try:
         yield
@@ -448,9 +448,7 @@ def require_free(folder: Path) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Context manager that holds a run folder against other processes.
-
-    Waits for workers of a run that was killed, which end by themselves.
+    """Context manager that locks a run folder against other processes.
 
     Raises:
         RunFolderError: If it cannot be made or written to, or a process that is still alive holds it.
@@ -479,7 +477,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def writing(folder: Path, part: str) -> Iterator[None]:
-    """Context manager that holds the files of an arm."""
+    """Context manager that locks the files of an arm."""
     states = folder / STATES
     with disk_errors(states):
         states.mkdir(parents=True, exist_ok=True)
@@ -508,7 +506,7 @@ def _await_workers(folder: Path) -> None:
 
 
 def catalogue_table(items: pd.DataFrame, past: Ints) -> pd.DataFrame:
-    """Item table of a run, from that of its log.
+    """Item table of a run, from its log's.
 
     ``past`` (n,) are the items of the events before the market opened.
     """
@@ -519,7 +517,7 @@ def catalogue_table(items: pd.DataFrame, past: Ints) -> pd.DataFrame:
 
 
 def user_table(users: pd.DataFrame) -> pd.DataFrame:
-    """User table of a run, from that of its log."""
+    """User table of a run, from its log's."""
     ids = users[["id"]].reset_index(drop=True).astype(str)
     ids.insert(0, "log_user", np.arange(len(users)))
     return ids

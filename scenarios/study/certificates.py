@@ -25,8 +25,8 @@ _BOUND_TOL = 1e-3
 class HindsightPrices:
     """Prices of an arm's rounds in hindsight.
 
-    They depend on the rounds alone, not on the arm's own prices. So where arms have the same rounds, as in a replay
-    whose states depend on no slate, one solution serves all.
+    They depend on the rounds alone, not on the arm's prices. So arms with the same rounds share one solution, as in a
+    replay, where states do not depend on slates.
     """
 
     folder: Path | None = None
@@ -79,10 +79,10 @@ def _digest(call: partial[DualPrices]) -> str:
 def certified(closed: Round, hindsight: HindsightPrices) -> Certificate:
     """Certificate of a round's slates: V, D(w) and the gap.
 
-    Scores are those of the model that served the round, from the states in which the arrivals came. Any price gives a
-    valid bound, but a loose one would be read as a loss of the agent; so the round is solved in hindsight. If the
-    states are too many to be held at once, evenly spaced ones are solved, while V and D(w) are those of all, scored
-    block by block. Deficits of groups and campaigns cost c like those of items; slates of the bound keep all caps.
+    Scores are from the model that served the round, in the states of the arrivals. Any prices give a valid bound, but
+    a loose bound would look like a loss of the agent. So prices are solved in hindsight. If there are too many states,
+    evenly spaced states are solved, but V and D(w) use all states, block by block. A missing exposure of a group or
+    campaign costs c, and slates of the bound keep all caps.
     """
     # One model served the round, so its states are in clock order, as the ledger is.
     slates = closed.ledger.item.astype(np.int64)

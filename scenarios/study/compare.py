@@ -1,4 +1,4 @@
-"""Comparisons and sweeps: begun, run, resumed and gathered.
+"""Comparisons and sweeps: begin, run, resume and join.
 
 A comparison is a sweep of one point, which lies in the run folder itself.
 """
@@ -72,12 +72,12 @@ def compare(
     command: str | None = None,
     console: Console | None = None,
 ) -> Run:
-    """Compare agents in a scenario, all on common random numbers.
+    """Compare agents in a scenario, with common random numbers.
 
     Args:
         scenario: Name of a built-in scenario, path of a YAML file, or a record.
         agents: Texts for :func:`rimsim.agents.make_agent`, such as ``relevance`` or ``my_agent.py:Mine``; also one
-            text, or agents and classes of this session, which play with one worker. None:
+            text, or agents and classes of this session, with one worker. None:
             :func:`rimsim.scenarios.study.plan.default_agents`.
         rounds: Replaces the scenario's rounds.
         seeds: Number of seeds, from 0, or a list.
@@ -86,11 +86,11 @@ def compare(
         measures: Your own measures in addition to the built-in ones: places such as ``my_measure.py:freshness``, or
             objects of this session, with one worker.
         frozen: Agents that also get controls. None: ``relevance``, or the first agent, where the scenario retrains.
-        control: Kinds of controls: ``frozen`` is never retrained; ``organic`` and ``random`` are retrained, round by
-            round, on as many events as the agent itself brought, of the log or under uniformly random slates.
+        control: Kinds of controls. ``frozen`` never retrains. ``organic`` and ``random`` retrain on as many events as
+            the agent had, taken from the log or from uniformly random slates.
         out: The run folder; None: ``runs/<scenario>-<time>``.
         batch_size: Arrivals per batch at most; results do not depend on it.
-        workers: Arms at once; None: one per core; 1 and local: no other process. Results do not depend on it.
+        workers: Number of parallel arms; None: one per core. Results do not depend on it.
         backend: ``local``: processes of this machine; ``ray``: tasks on Ray (the extra ``ray``), with equal results.
         address: Address of a Ray cluster, ``auto`` or ``host:port``; None: one is started here for the run.
         certify: Compute certificates (V, D(w), gap) of every round.
@@ -106,7 +106,7 @@ def compare(
         ConfigError: If scenario, agents, measures, seeds, workers or backend do not fit; nothing has been written then.
         MeasureError: If a measure cannot be computed; nothing has been written then.
         DataError: If the log cannot be read.
-        ArmsError: If arms failed; the others are complete.
+        ArmsError: If arms failed; all other arms are complete.
         RunFolderError: If the folder is in use or holds another run.
     """
     texts, own = None if agents is None else session_places(agents), session_places(measures, copied=False)
@@ -148,9 +148,9 @@ def sweep(
     Args:
         scenario: Name of a built-in scenario, path of a YAML file, or a record.
         grid: Dotted field → its values; every combination is a point. None: β from 0 to 1.
-        agents: Texts for :func:`rimsim.agents.make_agent`; None: the default of the point with the fewest.
+        agents: Texts for :func:`rimsim.agents.make_agent`; None: the defaults that all points share.
         settings: Other fields to replace at every point, by dotted name.
-        control: Kinds of controls. None: ``frozen`` where ``frozen`` is given, else none.
+        control: Kinds of controls. None: ``frozen`` if agents are given in ``frozen``, else no controls.
         out: The folder; None: ``runs/<scenario>-sweep-<time>``. Each point has a run folder of its own below
             ``points/``.
         ledger: Write the ledgers of all points.
@@ -163,7 +163,7 @@ def sweep(
             then.
         MeasureError: If a measure cannot be computed; nothing has been written then.
         DataError: If the log cannot be read.
-        ArmsError: If arms failed; the others are complete.
+        ArmsError: If arms failed; all other arms are complete.
         RunFolderError: If the folder is in use or holds another run.
     """
     texts, own = None if agents is None else session_places(agents), session_places(measures, copied=False)
@@ -190,20 +190,22 @@ def resume(
 ) -> Run:
     """Resume an interrupted comparison or sweep.
 
-    It ends with the same tables as one that was never interrupted: complete arms stay, the others go on from the last
-    round that they finished.
+    Complete arms stay, and all other arms continue after their last finished round. The tables equal those of an
+    uninterrupted run.
 
     Args:
         folder: The run folder.
-        batch_size: Arrivals per batch at most; this and the following may differ from the interrupted run's.
-        workers: Arms at once; None: one per core.
+        batch_size: Largest number of arrivals per batch. This and the following options may differ from the
+            interrupted run.
+        workers: Number of parallel arms; None: one per core.
         backend: ``local`` or ``ray``.
         address: Address of a Ray cluster; None: one is started here.
         console: Place of progress bars; None: nowhere.
 
     Raises:
         ConfigError: If workers or backend do not fit.
-        RunFolderError: If it is no such folder, in use, or began with another version, config, log or agent.
+        RunFolderError: If the folder is in use or not such a run, or if it began with another version, config, log or
+            agent.
         ArmsError: If arms failed.
     """
     execution = jobs.Execution(batch_size, workers, backend, address, console)
@@ -307,7 +309,7 @@ def begin(plan: plans.StudyPlan, command: str) -> None:
 
 
 def _described(plan: plans.StudyPlan, command: str, config: ScenarioConfig) -> dict[str, object]:
-    """Entries of a config without those of the log."""
+    """Entries of a config, without entries about the log."""
     return {
         "command": command,
         "arms": list(plan.names),
@@ -321,7 +323,7 @@ def _described(plan: plans.StudyPlan, command: str, config: ScenarioConfig) -> d
 def _run_arms(
     arms: Sequence[jobs.Arm], run: jobs.Executor, execution: jobs.Execution
 ) -> list[tuple[jobs.Arm, RimsimError]]:
-    """Failed arms with their errors, after all ran."""
+    """Failed arms with their errors, after all arms ran."""
     if not arms:
         return []
     left = [arm for arm in arms if not jobs.is_done(arm.folder, arm.part)]
@@ -339,7 +341,7 @@ def _run_arms(
 def _stages(arms: Sequence[jobs.Arm]) -> list[list[jobs.Arm]]:
     """Arms that can run side by side, stage by stage.
 
-    A sweep has all its points at the first seed before it begins the next, so that one that is interrupted can be read.
+    A sweep runs all points at the first seed before the next seed, so that an interrupted sweep is already readable.
     """
     sweep = len({arm.folder for arm in arms}) > 1
     seeds = dict.fromkeys(arm.seed for arm in arms) if sweep else [None]
@@ -352,21 +354,21 @@ def _stages(arms: Sequence[jobs.Arm]) -> list[list[jobs.Arm]]:
 
 
 def _fit(arm: jobs.Arm, report: Report) -> None:
-    """Fit and value the models that arms share."""
+    """Fit the models that arms share, and measure their utility."""
     prepare(arm.config, arm.seed)
     value_opening(arm)
     report(1)
 
 
 def _with_round(arm: jobs.Arm, error: RimsimError) -> RimsimError:
-    """Error that names the round, also of a dead worker."""
+    """Error that names the round, also for a dead worker."""
     if not isinstance(error, LostWorkerError):
         return error
     return LostWorkerError(f"agent {arm.name!r} in round {open_round(arm)}: {error}")
 
 
 def gather(plan: plans.StudyPlan, failures: Sequence[tuple[jobs.Arm, RimsimError]]) -> str | None:
-    """Join and draw complete arms; the reason if that fails.
+    """Join and draw complete arms; return a failure's reason.
 
     With failed arms, the parts of tables are kept, so that the run can be resumed.
     """
@@ -423,7 +425,8 @@ def _join(folder: Path, names: Sequence[str], *, keep_parts: bool) -> None:
 
 def _texts(run: Run, rounds: pd.DataFrame) -> dict[str, str]:
     """Texts of a run for TensorBoard."""
-    found = comparison_sentences(rounds, run.agents, run.scenario.exposure.unit)
+    own = [measure.name for measure in run.own_measures.values()]
+    found = comparison_sentences(rounds, run.agents, run.scenario.exposure.unit, own)
     settings = (run.folder / store.CONFIG).read_text(encoding="utf-8")
     return {
         "answer": "\n\n".join(found),

@@ -36,7 +36,7 @@ def checked_controls(config: ScenarioConfig | None, kinds: Sequence[str]) -> tup
     """Kinds of controls, known, distinct and fit for a scenario.
 
     Raises:
-        ConfigError: If there is no such kind, or it does not go with the scenario.
+        ConfigError: If there is no such kind, or the scenario does not allow it.
     """
     require_known("control: {}", kinds, CONTROLS)
     for kind in kinds:
@@ -51,14 +51,14 @@ def checked_controls(config: ScenarioConfig | None, kinds: Sequence[str]) -> tup
 
 
 def waits(arm: Arm) -> bool:
-    """True if an arm needs that of its agent first."""
+    """True if the agent's own arm must be complete first."""
     return arm.control in _RETRAINED
 
 
 def control_of(arm: Arm, report: Report) -> Control | None:
     """Source of a control's training data; None: its own rounds.
 
-    While a shadow is played, ``report`` is called now and then with 0.
+    While a replica runs, ``report`` is called now and then with 0.
 
     Raises:
         RunFolderError: If the arm of the agent itself is not complete.
@@ -93,7 +93,7 @@ def shadow_of(
 ) -> Callable[[int], list[PastRound]]:
     """Number of a replica → rounds under uniformly random slates.
 
-    They serve all arms whose markets differ in their platform or guarantees alone.
+    Arms whose markets differ only in platform or guarantees share them.
     """
     plain = dataclasses.replace(
         config, platform=PlatformConfig(model=_MODEL, retrain=False), exposure=ExposureConfig()
@@ -106,8 +106,8 @@ def replicas(
 ) -> Callable[[int], list[PastRound]]:
     """Number of a replica of a market → its rounds.
 
-    Replica 0 has the very seeds of the arms; all have the same warm-up model. A replica is played when it is first
-    asked for, and cached in the folder until the run is over.
+    Replica 0 has the seeds of the arms, and all replicas have the same warm-up model. A replica runs on first use, and
+    is cached in the folder until the run is over.
     """
     world = build_world(config)
     logged = LoggedPast.of(world.past, empty=config.arrivals.history == "none")

@@ -43,7 +43,7 @@ _DEFAULT = ("relevance", "rim-dual", "rim-feedback", "random")
 def default_agents(config: ScenarioConfig) -> tuple[str, ...]:
     """Agents that are compared by default.
 
-    A broadcast, whose audience is known beforehand, brings ``offline-match``, and with promoted items ``user-rec``.
+    A broadcast, whose audience is known beforehand, adds ``offline-match``, and with promoted items ``user-rec``.
     """
     if not make_arrivals(config).known_beforehand:
         return _DEFAULT
@@ -95,7 +95,7 @@ def session_workers(texts: Sequence[str], workers: int | None, backend: str) -> 
     """Workers of a study; 1 for objects of this session.
 
     Raises:
-        ConfigError: If such an object would have to go to another process.
+        ConfigError: If another process would need such an object.
     """
     objects = [text for text in texts if text.startswith((SESSION, "__main__:"))]
     if not objects:
@@ -150,7 +150,7 @@ def checked_frozen(
 
 
 def check_audience(config: ScenarioConfig, agents: Mapping[str, Agent]) -> None:
-    """Refuse planners where nobody knows who will arrive."""
+    """Refuse planners if arrivals are not known beforehand."""
     if make_arrivals(config).known_beforehand:
         return
     for text, agent in agents.items():
@@ -212,10 +212,11 @@ def planned(
 ) -> Study:
     """Checked plans of a sweep, or of a comparison (no grid).
 
-    A run that exceeds the memory of this machine under ``execution`` is refused; None: no run is.
+    With ``execution``, a run that exceeds the memory of this machine is refused.
 
     Raises:
-        ConfigError: If grid, agents, model or seeds do not fit, or the slate the catalogue, or the run into memory.
+        ConfigError: If grid, agents, model or seeds are not valid, the slate exceeds the catalogue, or the run exceeds
+            the memory.
         MeasureError: If a measure cannot be computed.
         DataError: If the log cannot be read.
         RunFolderError: If the cache cannot be written to.
@@ -334,10 +335,10 @@ def _arrivals(config: ScenarioConfig, log: EventLog) -> int:
 def require_same(run: Run, scenario: ScenarioConfig, entries: Mapping[str, object]) -> None:
     """Refuse options that differ from those of a run.
 
-    ``entries`` are given values by their entry of the folder's config; None: not given.
+    ``entries`` are given values by their entry in the folder's config; None: not given.
 
     Raises:
-        ConfigError: If they do; it names each difference.
+        ConfigError: If options differ; the message lists the differences.
     """
     kept = flat(to_plain(run.scenario)) | run.config | {"measures": list(run.own_measures)}
     wanted = flat(to_plain(scenario)) | {name: value for name, value in entries.items() if value is not None}
@@ -356,7 +357,7 @@ def require_same(run: Run, scenario: ScenarioConfig, entries: Mapping[str, objec
 def require_unchanged(run: Run) -> None:
     """Refuse to resume a run whose basis has changed.
 
-    Tables would mix two experiments.
+    Otherwise tables would mix two experiments.
 
     Raises:
         RunFolderError: If something has changed; it names the changes.
@@ -397,7 +398,7 @@ def changes(run: Run) -> list[str]:
 def digests(config: ScenarioConfig, places: Sequence[str]) -> dict[str, str]:
     """Digests of the log and of the user's own files.
 
-    Places of agents and measures are given; the scenario may name others.
+    Places of agents and measures are arguments; the scenario may name more files.
     """
     files = files_of([*places, *own_places(config)])
     for file in files:

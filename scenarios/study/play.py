@@ -1,4 +1,4 @@
-"""Play of an arm, and the files that it leaves."""
+"""Run of an arm, and the files that it writes."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Checkpoint:
     def save(self, folder: Path, part: str) -> None:
         """Write the state, and remove the one before it.
 
-        A market whose model cannot be saved leaves none: its arm begins again when the run is resumed.
+        If the model cannot be saved, no state is written, and the arm begins again when the run is resumed.
 
         Raises:
             AgentError: If the agent's memory holds Python objects.
@@ -159,7 +159,7 @@ def value_opening(arm: Arm) -> None:
 def opening_utilities(config: ScenarioConfig, seed: int) -> pd.DataFrame:
     """Utility of round 0 at the opening, by agent.
 
-    It is the expected number of consumptions per slate; those in an earlier visit of the round do not count.
+    It is the expected number of consumptions per slate, without consumptions on earlier visits of the round.
     """
     market = Market(config, seeds=Seeds.all(seed), needs=Needs(future=True))
     view = market.round_view()
@@ -182,10 +182,10 @@ def opening_utilities(config: ScenarioConfig, seed: int) -> pd.DataFrame:
 
 
 def run_arm(arm: Arm, report: Report, *, batch_size: int | None = None) -> None:
-    """Play the rounds of an arm that are left.
+    """Run the remaining rounds of an arm.
 
-    If something goes wrong, the traceback is in ``failures/`` of the run folder. ``report`` is called with numbers of
-    arrivals served; results do not depend on the batch size.
+    After an error, the traceback is in ``failures/`` of the run folder. ``report`` is called with numbers of arrivals
+    served; results do not depend on the batch size.
     """
     if is_done(arm.folder, arm.part):
         return
@@ -413,8 +413,8 @@ def facts_of(
         closed: The round.
         first: (M,) exposures of round 0 of the same arm.
         adoption: Consumptions up to the round's end.
-        proof: The round's certificate; None leaves its figures out.
-        item_price: (M,) prices v at its end; None for an agent without prices.
+        proof: Certificate of the round; None: no figures of a certificate. item_price: (M,) prices v at the end of the
+            round; None for an agent without prices.
     """
     ledger, value = closed.ledger, None
     if proof is not None:  # an exposure above a cap costs c too

@@ -43,7 +43,7 @@ def minimum_of(
 
 @runtime_checkable
 class GroundModel(Protocol):
-    """λ(x), expected events within the horizon: ``RIM(ground=…)``."""
+    """Model of λ(x), the expected events within the horizon."""
 
     def fit(self, log: EventLog) -> Self:
         """Fit from scratch to the target events of the log."""
@@ -78,8 +78,9 @@ class GroundConfig:
 class Ground(FromHidden, Stored, GroundModel):
     """Base of the shipped ground intensities.
 
-    A slate yields fewer consumptions than a session of a log has events: a refit alone would shrink λ manyfold, so an
-    update keeps its mean. Without a mark model, :meth:`score` spreads λ(x) evenly over the catalogue.
+    A slate yields far fewer consumptions than a logged session has events. So an update keeps the mean of λ, which
+    would otherwise become many times smaller. Without a mark model, :meth:`score` spreads λ(x) evenly over the
+    catalogue.
 
     ``rescale`` is the factor of the last :meth:`update` that kept the mean of λ; 1 after a fit.
     """
@@ -96,7 +97,7 @@ class Ground(FromHidden, Stored, GroundModel):
         self._fitted: dict[str, torch.Tensor] = {}
 
     def _keep(self, **arrays: Floats) -> None:
-        """Take over fitted arrays."""
+        """Load fitted arrays."""
         tensors = {name: torch.from_numpy(array).to(self.device) for name, array in arrays.items()}
         self._fitted = self._fitted | tensors
 
@@ -119,12 +120,12 @@ class Ground(FromHidden, Stored, GroundModel):
         return self.fit_to(log, self.examples(log))
 
     def fit_to(self, log: EventLog, examples: CountExamples) -> Self:
-        """Fit from scratch, the level of λ to given examples."""
+        """Fit from scratch, with the level of λ from examples."""
         self.n_items = log.n_items
         return self.fit_examples(examples)
 
     def _require_events(self, examples: CountExamples) -> None:
-        """Refuse examples that no level can be fitted to."""
+        """Refuse examples without events."""
         if examples.counts.sum() == 0:
             found = f"found {len(examples.counts)} examples with 0 events in all"
             refuse(ModelError, self.kind, found, "at least one event")
@@ -155,7 +156,7 @@ class Ground(FromHidden, Stored, GroundModel):
         return {name.lstrip("_"): getattr(self, name) for name in self.saved}
 
     def restore(self, tensors: Mapping[str, torch.Tensor], extra: Mapping[str, Any]) -> None:
-        """Take over fitted arrays and numbers."""
+        """Load fitted arrays and numbers."""
         self._fitted = {name: tensor.to(self.device) for name, tensor in tensors.items()}
         for name in self.saved:
             setattr(self, name, type(getattr(self, name))(extra[name.lstrip("_")]))

@@ -28,7 +28,7 @@ class Scales:
     longest: float = Field(default=1e8, gt=0)
     """Longest time scale, seconds (1e8 are three years)."""
     number: int = Field(default=24, ge=1, le=200)
-    """How many scales, log-spaced."""
+    """Number of time scales, log-spaced."""
 
     @property
     def rates(self) -> Floats:
@@ -110,8 +110,8 @@ class EMAConfig(UserPopularityConfig):
 class UserPopularity(DecayedGround):
     """``λ(x) = c·(n_x + s)``: a user's events times a fitted factor.
 
-    The factor makes the mean λ of the training states equal the mean count that followed them (the Poisson maximum
-    likelihood); it changes no ranking. It is the user half of ``Pop`` in Ma, Liu and Deoras (ICLR 2022).
+    With this factor, the mean λ of the training states equals their mean realised count (Poisson maximum likelihood).
+    It does not change the ranking of users. It is the user part of ``Pop`` in Ma, Liu and Deoras (ICLR 2022).
     """
 
     kind: ClassVar[str] = "pop"
@@ -134,7 +134,7 @@ class UserPopularity(DecayedGround):
         return self
 
     def update(self, log: EventLog) -> Self:
-        """Keep the factor: states move, the scale of λ stays.
+        """Keep the factor, and so the scale of λ.
 
         ``rescale`` is the old factor over the refitted one.
         """

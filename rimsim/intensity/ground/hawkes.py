@@ -104,8 +104,9 @@ def negative_log_likelihood(parameters: Floats, at_event: Floats, total: Floats)
 class Rescaled:
     """Goodness of fit by time rescaling: compensated gaps against Exp(1).
 
-    Users are joined end to end in compensated time, so that each censored last gap counts (Papangelou's theorem; Brown
-    et al., Neural Computation 2002). On data of the fit, the test is conservative: use held-out users.
+    The users are put one after the other in compensated time, so that each user's unfinished last gap counts
+    (Papangelou's theorem; Brown et al., Neural Computation 2002). Use held-out users, because on the fitted users the
+    test rejects too rarely.
     """
 
     gaps: Floats
@@ -150,10 +151,10 @@ class HawkesConfig(GroundConfig):
 class Hawkes(DecayedGround):
     """λ(x) from a Hawkes process with sum-of-exponentials kernels.
 
-    Hawkes, 1971; Ogata, 1981. The likelihood is concave and is maximised exactly. λ(x) is the integral of the intensity
-    over the horizon if nothing more happened (a day where the horizon is a session), times a factor c that makes the
-    mean over training examples the mean count that followed; states without a history have the mean count of such
-    states. The reference (Ma, Liu and Deoras, ICLR 2022) fits by least squares and does not scale.
+    Hawkes, 1971; Ogata, 1981. The likelihood is concave and is maximised exactly. λ(x) is the integral of the
+    intensity over the horizon without further events (over a day, if the horizon is a session), times a factor c. With
+    c, the mean of λ over training examples equals their mean realised count. For states without a history, λ is the
+    mean count of such states. Ma, Liu and Deoras (ICLR 2022) fit by least squares and without c.
 
     Attributes:
         branching_ratio: Σ_s α_s, mean offspring of one event; the process is stable below 1.
@@ -179,7 +180,7 @@ class Hawkes(DecayedGround):
     def terms(self, log: EventLog) -> HawkesTerms:
         """Likelihood coefficients of a log's users until its end.
 
-        All events excite; only target events are scored.
+        All events excite later events; only target events are scored.
         """
         order = log.by_user
         user, time, target = log.user[order], log.time[order], log.targets[order]
@@ -250,7 +251,7 @@ class Hawkes(DecayedGround):
     def update(self, log: EventLog) -> Self:
         """Refit to the new log, keeping the mean of λ.
 
-        A log without a target event after a user's first changes nothing.
+        Without a target event after a user's first event, nothing changes.
         """
         examples = self.examples(log) if log.targets.any() else None
         if examples is None or examples.counts.sum() == 0 or not len((terms := self.terms(log)).at_event):
@@ -309,10 +310,10 @@ def poisson_objective(
 class HawkesPoisson(DecayedGround):
     """``λ(x) = w·φ(x)``, w ≥ 0: expected events within the horizon.
 
-    φ(x) are the :meth:`DecayedGround.features`; counts are taken as Poisson, so the fit is convex. Two things differ
-    from HP of Ma, Liu and Deoras (ICLR 2022): a state without a history has its own constant (non-negative weights
-    could otherwise never say that a first session is longer), and the ridge acts on weights in units of their term's
-    mean, so that it does not depend on the unit of time.
+    φ(x) are the :meth:`DecayedGround.features`. Counts are modelled as Poisson, so the fit is convex. Two things
+    differ from HP of Ma, Liu and Deoras (ICLR 2022). States without a history have a separate constant, because
+    non-negative weights cannot make a first session longer. And the ridge does not depend on the unit of time, because
+    weights are in units of their term's mean.
     """
 
     kind: ClassVar[str] = "hp"

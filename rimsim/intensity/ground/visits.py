@@ -48,9 +48,9 @@ class VisitsConfig(GroundConfig):
 def terms(hidden: Hidden, now: torch.Tensor, gap: float, usual: float, weight: float) -> torch.Tensor:
     """Terms (n, 8) of the states, in the order of :data:`TERMS`.
 
-    Sizes are logs of event counts. The sizes of the sessions after the first are Σ_j (log n_j − usual) over their
-    number plus ``weight``: a mean that is shrunk to the ``usual`` one where there are few. The unit of inactivity is
-    ``gap``. All terms but the first are 0 for a user without events.
+    Sizes are logs of event counts. The size of later sessions is Σ_j (log n_j − usual) / (number + ``weight``), a mean
+    that is shrunk towards the ``usual`` size if there are few sessions. Inactivity is in units of ``gap``. For a user
+    without events, all terms except the first are 0.
     """
     held, last = hidden
     number, newest, first, between = held.unbind(1)
@@ -87,13 +87,14 @@ def log_linear_objective(
 class Visits(Ground):
     """``λ(x) = exp(level + w·φ(x))``: expected session size.
 
-    φ(x) are the :func:`terms` of a state's sessions, told apart by inactivity of more than ``gap``. Counts are taken as
-    Poisson, so the fit is convex. The ridge pulls a fit to one λ for all, and an update to the weights before it. No
-    term is extrapolated: each is held to its range in the logs. With a session as horizon, a state is looked at no
-    sooner than ``gap`` after its last event; otherwise a session under way counts as ended.
+    φ(x) are the :func:`terms` of a state's sessions, which are separated by inactivity of more than ``gap``. Counts
+    are modelled as Poisson, so the fit is convex. The ridge pulls a fit towards the same λ for all users, and an
+    update towards the earlier weights. Each term is limited to its range in the logs. If the horizon is a session,
+    λ(x) is computed at least ``gap`` after the last event of a state.
 
-    A hidden state is ``sessions`` (n, 4) float64: number of sessions, events of the newest, log events of the first (0
-    while it is the newest), and the sum of logs in between; and ``last`` (n,): time of the last event, −inf for none.
+    A hidden state is ``sessions`` (n, 4) float64 and ``last`` (n,). The four columns are the number of sessions, the
+    events of the newest session, the log events of the first session (0 as long as it is the newest), and the sum of
+    log events of the sessions in between. ``last`` is the time of the last event, −inf for none.
     """
 
     kind: ClassVar[str] = "visits"

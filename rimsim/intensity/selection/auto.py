@@ -45,9 +45,9 @@ def ranked(
 ) -> tuple[RankedModel, ...]:
     """Models ranked on later sessions, the best first.
 
-    Each is fitted to the log before the cuts of :func:`rimsim.data.later_sessions`; below 20 held-out users there is no
-    ranking. First comes the likeliest of those whose precision@10 is not below the best one's by more than two standard
-    errors of the paired difference; the others follow by precision.
+    Each model is fitted to the log before the cuts of :func:`rimsim.data.later_sessions`. With fewer than 20 held-out
+    users there is no ranking. The first model is the likeliest among those whose precision@10 is within two standard
+    errors of the best. The other models follow by precision.
     """
     held = HeldOut.of(log, gap, seed)
     if held is None or not models:
@@ -77,7 +77,7 @@ class AutoConfig:
     candidates: tuple[str, ...] = Field(default=CANDIDATES, min_length=1)
     """Names of mark models to choose from."""
     fallback: str = "bag"
-    """What is taken where too few users came back."""
+    """Model to use if too few users came back."""
     session_gap: str = "30min"
     """A silence longer than this ends a session."""
     seed: int = Field(default=0, ge=0)
@@ -87,10 +87,10 @@ class AutoConfig:
 
 
 class SelectedModel(Stored):
-    """Mark model that predicts later sessions best, chosen when fitted.
+    """Mark model that predicts later sessions best.
 
-    The first of :func:`ranked` candidates is fitted to the whole log and is this model from then on. A candidate whose
-    λ(x) is not 1 is not a mark model and is refused. A subclass makes candidates by name.
+    A fit ranks the candidates (:func:`ranked`), fits the best to the whole log and uses it from then on. It refuses
+    candidates that are not mark models (λ(x) = 1). A subclass makes candidates by name.
     """
 
     kind: ClassVar[str] = "selected"
@@ -148,7 +148,7 @@ class SelectedModel(Stored):
 
     @property
     def stored_parts(self) -> tuple[object, ...]:
-        """Models that it may be saved with."""
+        """Models that may be saved with this model."""
         return self._candidates if self._chosen is None else (self._chosen,)
 
     @property
@@ -167,7 +167,7 @@ class SelectedModel(Stored):
         return self._chosen is None or contract.ModelCapabilities.of(self._chosen).depends_on_state
 
     def update(self, log: EventLog) -> Self:
-        """Update the chosen model; the choice stays."""
+        """Update the chosen model without a new choice."""
         self.chosen.update(log)
         return self
 
@@ -194,11 +194,11 @@ class SelectedModel(Stored):
         return self.chosen.score(states)
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """No array: the chosen model is in its own folder."""
+        """No array, because the chosen model has its own folder."""
         return {}
 
     def restore(self, tensors: Mapping[str, torch.Tensor], extra: Mapping[str, Any]) -> None:
-        """Take over the choice."""
+        """Load the choice."""
         del tensors
         self.name = str(extra["name"])
         self.ranking = tuple(RankedModel(**one) for one in extra["ranking"])

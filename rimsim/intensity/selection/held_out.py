@@ -1,4 +1,4 @@
-"""Held-out later sessions: users at a cut, items afterwards."""
+"""Held-out later sessions: states before, and items taken."""
 
 from __future__ import annotations
 
@@ -42,10 +42,7 @@ class Worth:
         return float(self.by_user.sum() / self.taken.sum())
 
     def behind(self, best: Worth) -> tuple[float, float]:
-        """Loss of log-likelihood per taken item, and its standard error.
-
-        The error is that over users, paired.
-        """
+        """Loss of log-likelihood per taken item, and its standard error."""
         gap, number = best.by_user - self.by_user, self.taken.sum()
         mean = gap.sum() / number
         return float(mean), float(np.sqrt(np.square(gap - mean * self.taken).sum()) / number)
@@ -54,8 +51,8 @@ class Worth:
 def best_of(candidates: Sequence[Worth]) -> int:
     """Index of the likeliest candidate with slates near the best.
 
-    The likelihood rewards the long tail, and slates show ten items; where the two disagree beyond two standard errors
-    of the paired difference in precision, slates decide.
+    The likelihood depends on the long tail, but slates show ten items. If a candidate is less precise by more than two
+    standard errors, it is not chosen, even if it is likelier.
     """
     hits = [one.hits for one in candidates]
     first = hits[int(np.argmax([one.mean() for one in hits]))]
@@ -92,7 +89,7 @@ class HeldOut:
     def precision(self, logits: NDArray[np.floating], k: int = 10) -> Floats:
         """Share (n,) of the k best unconsumed items that users took.
 
-        If items tie for the last places, each of them has its share of these.
+        If items tie for the last places, they share these places.
         """
         left, last, k = self._last(logits, k)
         above, tied = left > last, left == last
@@ -128,7 +125,7 @@ class HeldOut:
     def of(cls, log: EventLog, gap: str, seed: int, *, most_cells: int | None = _CELLS) -> HeldOut | None:
         """Held-out states of a log, or None below 20 users.
 
-        Users beyond ``most_cells`` states times items are left out, though their future stays cut off.
+        If states times items exceed ``most_cells``, further users are not scored, but their log is cut as well.
         """
         try:
             cut = later_sessions(log, gap=gap, seed=seed)

@@ -80,11 +80,10 @@ class Shrinkage:
 
 
 def rescaling(past: float, whole: float) -> float:
-    """Factor for a weight chosen for another fit's scores.
+    """Factor for a weight that was chosen for another fit.
 
-    The log is often much longer than its held-out past, and a fit to it finds larger scores at the same states; with
-    the weight as it is, they would be believed more than the evidence allows. ``past`` and ``whole`` are the standard
-    deviations of both; the factor is their ratio where the second is larger by more than a quarter, else 1.
+    A log is longer than its held-out past, and its fit may have larger scores in the same states. Then the factor is
+    the ratio of the standard deviations ``past`` and ``whole``.
     """
     return past / whole if whole > _SAME_SPREAD * past else 1.0
 
@@ -99,10 +98,9 @@ def chosen(
 ) -> Shrinkage:
     """Strength and weights that predict held-out users' items best (:func:`best_of`).
 
-    For every strength, with the scores s (n, M) of a fit to the past, there are weights that make all taken items most
-    likely, and weights that predict best the taken items of a slate; both are candidates. With ``slates`` strengths are
-    compared at the former, and the latter are taken. Popularity is among the logits that either can make (τ = 0), so a
-    shrunk model is no worse than popularity but for chance.
+    For every strength and its scores s (n, M), two sets of weights are candidates. One makes all taken items most
+    likely, the other predicts the answers to slates best. With ``slates`` strengths are compared by the first set, and
+    the second set is used. Since τ = 0 gives popularity, the model is not worse than popularity, except by chance.
     """
     base = (log_popularity.astype(np.float32), log_returning.astype(np.float32))
     ways = {False: for_all, True: for_slates}
@@ -142,9 +140,8 @@ def chosen(
 def for_all(held: HeldOut, parts: Parts) -> Floats:
     """(parts,) weights w ≥ 0 of largest likelihood of all taken items.
 
-    The law is softmax(Σ_i w_i·part_i) over unconsumed items, and each taken item counts the same. A part that is the
-    same
-    for all items, or without which the items are as likely, has weight 0.
+    The model is softmax(Σ_i w_i·part_i) over unconsumed items, and each taken item counts the same. A part that does
+    not raise the likelihood has weight 0.
     """
     units, spread, start = _in_units(parts)
     loss = unlikelihood(held, units)
@@ -154,10 +151,10 @@ def for_all(held: HeldOut, parts: Parts) -> Floats:
 def for_slates(held: HeldOut, parts: Parts) -> Floats:
     """Weights (parts,) ≥ 0 that best predict taken items of slates.
 
-    Under p = softmax(Σ_i w_i·part_i), a user who took n items takes a shown item with probability
-    1 − exp(−n·p(y|x)). The weights make the answers to the shown items, taken or not, most likely. Shown are the ten
-    best items of every part that is the same for all users, and the ten best of the weights themselves. The weights of
-    :func:`for_all` depend on the many items that no slate holds.
+    With p = softmax(Σ_i w_i·part_i), a user who took n items takes a shown item with probability 1 − exp(−n·p(y|x)).
+    The weights maximise the likelihood of the answers to shown items, taken or not. The shown items are the ten best
+    items by the weights, and the ten best by every part that is the same for all users. In contrast, the weights of
+    :func:`for_all` depend on many items that no slate shows.
     """
     units, spread, start = _in_units(parts)
     general = np.zeros(held.taken.shape, bool)
@@ -191,7 +188,7 @@ def _minimum(loss: Loss, weights: Floats, start: Floats) -> tuple[Floats, float]
 
 
 def _spared(loss: Loss, weights: Floats, value: float) -> Floats:
-    """Weights, 0 for each that has not helped."""
+    """Weights, 0 for each part that does not help."""
     for place in np.flatnonzero(weights):
         without = weights.copy()
         without[place] = 0.0
@@ -253,7 +250,7 @@ def _spans(held: HeldOut) -> list[slice]:
 class _WeightedSoftmax:
     """Softmaxes of weighted parts over unconsumed items.
 
-    The rows then lie in the nearest caches. A row's bits do not depend on the number of rows computed together.
+    Blocks of rows fit the processor's caches. A row's bits do not depend on the number of rows computed together.
     """
 
     def __init__(self, held: HeldOut, parts: Parts) -> None:
@@ -269,7 +266,7 @@ class _WeightedSoftmax:
         }
 
     def _few(self, span: slice) -> Iterator[tuple[slice, slice, Float32s]]:
-        """Rows that fit the caches, their place, room for scores."""
+        """Blocks of rows, and memory for their scores."""
         for first in range(span.start, span.stop, self._height):
             stop = min(first + self._height, span.stop)
             yield slice(first, stop), slice(first - span.start, stop - span.start), self._room[: stop - first]
@@ -277,7 +274,7 @@ class _WeightedSoftmax:
     def shares(self, weights: Floats, span: slice) -> tuple[Float32s, Floats, Float32s]:
         """Exponentials (0 where consumed), their sums, the largest logits.
 
-        The exponentials of the next call overwrite these.
+        The next call overwrites the exponentials.
         """
         share = self._share[: span.stop - span.start]
         norm, top = np.empty(len(share)), np.empty(len(share), np.float32)

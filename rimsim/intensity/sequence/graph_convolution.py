@@ -41,7 +41,7 @@ class GraphNetwork(SequenceNetwork):
         self.register_buffer("graph", graph)
 
     def _drawn(self, source: torch.Generator) -> None:
-        """Draw small normal item vectors."""
+        """Initialise item vectors with small normal values."""
         self.item.copy_(torch.randn(self.item.shape, generator=source) / self.item.shape[1] ** 0.5)
 
     def smoothed(self) -> torch.Tensor:
@@ -76,8 +76,8 @@ class GraphConvolution(SequenceModel[GraphConvolutionConfig, GraphNetwork]):
     """``p(y|x) = softmax(E' h(x) + b)``, ``h(x) = Σ_{i ∈ x} e'_i / √|x|``, λ(x) = 1.
 
     E' = mean_l (SᵀS)^l E with S = D_u^{-1/2} R D_i^{-1/2}, the linear propagation of LightGCN (He et al., SIGIR 2020)
-    from item to item through the users of the log. Unlike there, users have no vectors, and each event is predicted
-    from the events before it with the full softmax. An update trains the vectors on the graph of the fit.
+    from item to item through the users of the log. Unlike LightGCN, users have no vectors, and each event is predicted
+    from earlier events with the full softmax. An update trains the vectors, but keeps the graph.
     """
 
     kind: ClassVar[str] = "graph"

@@ -52,7 +52,7 @@ class GRUNetwork(training.SequenceNetwork):
     ) -> training.Outputs:
         """Hidden states (p, W) at the predicted positions, and item vectors.
 
-        States begin at ``start`` (b, W) or at zero.
+        Hidden states begin at ``start`` (b, W) or at zero.
         """
         if start is None:
             start = self.item.new_zeros((len(batch.items), self.item.shape[1]))
@@ -65,11 +65,11 @@ class GRU(SequenceModel[GRUConfig, GRUNetwork]):
 
     After Cho et al. (EMNLP 2014) and GRU4Rec (Hidasi et al., ICLR 2016). h is the hidden state after the last
     ``context`` items of a state, zero without history; b starts at log popularity. Input and output item vectors are
-    the same, times are no input. λ(x) = 1.
+    the same, times are not used. λ(x) = 1.
 
     Inference reads and steps in fixed row blocks, with the input half of every gate looked up in a table of items. In
-    an update, events further back than ``update_steps_back`` before the first target are read once, half the context
-    far, with the old parameters (truncated backpropagation through time).
+    an update, gradients reach only ``update_steps_back`` events before the first target. Earlier events, up to half
+    the context, are read once with the old parameters (truncated backpropagation through time).
     """
 
     kind: ClassVar[str] = "gru"

@@ -79,7 +79,7 @@ class SequenceConfig:
     """auto, cpu, cuda or cuda:N."""
 
     def __post_init__(self) -> None:
-        """Keep windows longer than their burn-in."""
+        """Refuse windows that are not longer than their burn-in."""
         for name in ("burn", "update_steps_back"):
             if getattr(self, name) >= self.context:
                 raise ValueError(
@@ -151,8 +151,8 @@ class SequenceModel(FromHidden, Stored, Generic[Config, Network]):
     def update(self, log: EventLog) -> Self:
         """Train a few epochs on the new log.
 
-        Gradients reach ``update_steps_back`` events before a target, so the cost grows with the targets, not
-        with the histories. A log without target events changes nothing.
+        Gradients reach ``update_steps_back`` events before a target, so the time grows with the targets, not with the
+        histories. A log without target events changes nothing.
         """
         config, network = self.config, self.network
         known = len(network.bias)
@@ -220,7 +220,7 @@ class SequenceModel(FromHidden, Stored, Generic[Config, Network]):
         return {"updates": self._updates}
 
     def restore(self, tensors: Mapping[str, torch.Tensor], extra: Mapping[str, Any]) -> None:
-        """Take over the parameters."""
+        """Load the parameters."""
         self._updates = int(extra["updates"])
         if "bias" in tensors:
             network = self._new_network(len(tensors["bias"]), None)

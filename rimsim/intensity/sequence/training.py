@@ -33,7 +33,7 @@ _CLIP = 1.0
 
 @dataclass(frozen=True, eq=False)
 class Windows:
-    """Stretches (w,) of histories, over events by user and time."""
+    """Windows (w,) of histories, as ranges of events."""
 
     item: Ints
     """(n,) items of all events, sorted by user, then time."""
@@ -90,9 +90,9 @@ class Batch:
 def windows(log: EventLog, context: int, burn: int, session_gap: str | None = None) -> Windows:
     """Cut histories into windows that cover targets once.
 
-    A window of at most ``context`` events begins ``burn`` events before the first target not yet covered (or with the
-    user's first event). Stretches without targets are in no window. ``session_gap``: predict whole sessions from the
-    events before them, so that only targets that begin a session are covered.
+    A window has at most ``context`` events. It begins ``burn`` events before the first target that no earlier window
+    covers, or with the user's first event. Long parts without targets are in no window. With ``session_gap``, models
+    predict whole sessions from earlier events, so only targets that begin a session are covered.
     """
     order = log.by_user
     user, item, target = log.user[order], log.item[order], log.targets[order]
@@ -133,7 +133,7 @@ def batches(
 ) -> Iterator[Batch]:
     """Batches of windows of similar length, with little padding.
 
-    ``generator`` shuffles equal lengths and the order of the batches. Each predicted position has ``ahead`` labels, or
+    ``generator`` shuffles windows of equal length, and the batches. Each predicted position has ``ahead`` labels, or
     all of its session.
     """
     length = cut.stop - cut.begin
@@ -212,14 +212,14 @@ class SequenceNetwork(torch.nn.Module, ABC):
 
     @torch.no_grad()
     def draw(self, seed: int) -> None:
-        """Draw initial values of everything but the item bias."""
+        """Initialise all parameters except the item bias."""
         source = torch.Generator()
         source.manual_seed(derived_seed(seed, Purpose.MODEL, 4))
         self._drawn(source)
 
     @abstractmethod
     def _drawn(self, source: torch.Generator) -> None:
-        """Draw initial values in place."""
+        """Initialise parameters in place."""
 
     @abstractmethod
     def outputs(self, batch: Batch, draw: torch.Generator | None) -> Outputs:
@@ -328,10 +328,10 @@ def train(
     check: Windows | None = None,
     outputs: Forward | None = None,
 ) -> TrainingRun:
-    """Train a network in place by AdamW.
+    """Train a network by AdamW, in place.
 
-    With ``check`` (windows of held-out users) and patience, the parameters of the epoch with the least held-out loss
-    are kept (the parameters before the first epoch count too). ``outputs`` is called instead of ``network.outputs``.
+    With ``check`` (windows of held-out users) and patience, the result has the parameters with the least held-out
+    loss. The parameters before the first epoch count too. ``outputs`` is called instead of ``network.outputs``.
     """
     forward = outputs or network.outputs
     order = generator(options.seed, Purpose.MODEL, 2)

@@ -97,7 +97,7 @@ class TransformerNetwork(SequenceNetwork):
         self._pairs = config.width // config.heads // 2
 
     def _drawn(self, source: torch.Generator) -> None:
-        """Draw normal values of variance 1/width.
+        """Initialise weights with normal values of variance 1/width.
 
         Weights that add to the residual stream start smaller with depth.
         """
@@ -135,9 +135,9 @@ class Transformer(SequenceModel[TransformerConfig, TransformerNetwork]):
 
     After SASRec (Kang and McAuley, ICDM 2018) with the loss over the full catalogue, pre-norm layers with RMSNorm
     (Zhang and Sennrich, 2019), rotary positions (Su et al., 2021) and SwiGLU (Shazeer, 2020). Item vectors are tied, b
-    starts at log popularity, times are no input. λ(x) = 1. A hidden state is the last ``context`` items, their number,
-    and h. An event costs one reading of them. Histories are padded to a power of two that their own length decides, and
-    read in fixed row blocks, so that a row's bits do not depend on the batch.
+    starts at log popularity, times are not used. λ(x) = 1. A hidden state is the last ``context`` items, their number,
+    and h. An event costs one reading of them. Each history is padded to a power of two that depends on its length
+    alone, and read in fixed blocks of rows. So a row does not depend on the batch.
     """
 
     kind: ClassVar[str] = "transformer"
@@ -175,7 +175,7 @@ class Transformer(SequenceModel[TransformerConfig, TransformerNetwork]):
         return items, length, self._read(items, length)
 
     def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
-        """Hidden states with windows moved by one item."""
+        """Hidden states after one more item."""
         del times
         window, length, _ = hidden
         full = length == self.config.context

@@ -103,9 +103,9 @@ def splits(cells: Cells, cycle: Cycle, device: torch.device) -> Iterator[ReadSpl
 def trained(tables: Tables, cells: Cells, cycle: Cycle, draws: int | None = None) -> Tables:
     """Tables after a training on the users of a log.
 
-    The loss is the mean over labels of −log softmax over the items that are not read, each label with its weight;
-    ``draws`` labels and as many uniform items stand for all (None: all do). A batch's gradients are written out, which
-    spares recording them: with P the softmax minus the labels, ∇W = Pᵀh and ∇E = XᵀPW/√(n + 1).
+    The loss is the weighted mean over labels of −log softmax over the items that are not read. ``draws`` labels and as
+    many uniform items represent all items (None: no sampling). Gradients are computed by formulas, without autograd:
+    with P the softmax minus the labels, ∇W = Pᵀh and ∇E = XᵀPW/√(n + 1).
     """
     device, n_items = tables.read.device, cells.n_items
     begin = [tables.read, tables.predicted, tables.bias]
@@ -161,9 +161,9 @@ class Bag(PersonalModel[BagConfig]):
     """``p(y|x) = softmax(W·Σ_{i ∈ x} E_i/√(n + 1) + b)`` with n items in x, λ(x) = 1.
 
     Trained as a denoising autoencoder (Liang et al., WWW 2018) without hidden layers: a random 5 to 95% of each user's
-    items are read, and the softmax is fitted to the target events among the others. Events that are no targets are only
-    ever read. On a large log each user is read at least once in a fit. b is κ log popularity + κ' log returning, and τ
-    is in the tables. An update trains all three for a few steps.
+    items are read, and the softmax is fitted to the target events among the others. Events that are not targets are
+    read, but not predicted. On a large log a fit reads each user at least once. b is κ log popularity + κ' log
+    returning, and τ is in the tables. An update trains all three for a few steps.
     """
 
     kind: ClassVar[str] = "bag"

@@ -64,8 +64,8 @@ class EASE(PersonalModel[EASEConfig]):
 
     B minimises the squared error of reconstructing each user's set of items from itself, with zero diagonal and a ridge
     (Steck, WWW 2019), in closed form: one inverse of an M × M matrix. A hidden state is the sum of the consumed items'
-    rows of B. An update solves for the change of B that fits the new log, with a ridge on the change; mere history has
-    no label, so its cells keep their predictions by B.
+    rows of B. An update solves for the change of B that fits the new log, with a ridge on the change. Events that are
+    only history have no label, so B's predictions are used for them.
     """
 
     kind: ClassVar[str] = "ease"

@@ -1,4 +1,4 @@
-"""Softmax factors: penalised maximum likelihood with folded-in users."""
+"""Softmax factors: penalised maximum likelihood, also for new users."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _stepped(
 ) -> torch.Tensor:
     """Vectors u (n, R) after a Newton step, from moments.
 
-    A step Δ is shortened to log(1 + β)/β of its length, β = 2·max‖c‖·‖Δ‖, under which it never goes too far (Sun and
+    A step Δ is shortened to log(1 + β)/β of its length, β = 2·max‖c‖·‖Δ‖, so that it never overshoots (Sun and
     Tran-Dinh, Mathematical Programming 2019: the log of a sum of exponentials is self-concordant in their general
     sense).
     """
@@ -87,7 +87,7 @@ def folded(total: torch.Tensor, count: torch.Tensor, items: Items, ridge: float,
 
 
 def _newton(u: torch.Tensor, c: torch.Tensor, shares: softmax.SoftmaxShares, ridge: float) -> torch.Tensor:
-    """Vectors u (b, R) after a Newton step on own items."""
+    """Vectors u (b, R) after a Newton step on users' items."""
     row, item = shares.pairs
     every = torch.ones_like(shares.own)
     count = u.new_zeros(len(u)).index_add_(0, row, every)
@@ -123,10 +123,10 @@ class _Draw:
 def fit_items(cells: Cells, begin: Items, ridge: float, draws: int, seed: int) -> torch.Tensor:
     """Item vectors c that nearly maximise the penalised likelihood.
 
-    Σ log p(y|u) over labels less ridge/2·(‖a‖² + ‖c‖²). A step takes some users, improves their a by a Newton step on
-    the likelihood of all their items, and c by one of Adam on that of the labels. Each user's a is kept for the
-    next time. Sums over items are over the users' own items and a sample of ``draws`` labels and as many uniform items,
-    so the cost of a step does not depend on the size of the catalogue.
+    Σ log p(y|u) over labels less ridge/2·(‖a‖² + ‖c‖²). Each step takes some users. It improves their a by a Newton
+    step on the likelihood of all their items, and c by an Adam step on the likelihood of the labels. Each user's a is
+    kept for the user's next step. Sums over items use the users' own items and a sample of ``draws`` labels and as
+    many uniform items. So the time of a step does not depend on the size of the catalogue.
     """
     n, device = len(cells), begin.vectors.device
     size = min(_USERS, n)
@@ -194,8 +194,8 @@ class Factors(PersonalModel[FactorsConfig]):
     """``p(y|x) = softmax(τ ⟨u(x), c_y⟩ + κ log popularity_y + κ' log returning_y)``.
 
     Users' vectors a and items' vectors c maximise Σ log softmax(⟨a_u, c_y⟩ + log popularity_y) over all events, less a
-    ridge on both; of a large log nearly (:func:`fit_items`). A served user need not be known: u(x) solves the same
-    problem for the items of x with fixed c (:func:`folded`), given Σ c_i and the number of items. λ(x) = 1.
+    ridge on both; for a large log approximately (:func:`fit_items`). Users outside the log can be served: u(x) solves
+    the same problem for the items of x with fixed c (:func:`folded`), given Σ c_i and the number of items. λ(x) = 1.
     """
 
     kind: ClassVar[str] = "factors"
@@ -306,8 +306,8 @@ class Factors(PersonalModel[FactorsConfig]):
 class UserFactors(Factors):
     """Softmax factors of users with fixed vectors.
 
-    A hidden state is the vector u(x) of the state that was encoded, which further events leave as it is. A truth
-    encodes each user's whole log, which gives the fitted a of the user.
+    A hidden state is the vector u(x) of the encoded state, and further events do not change it. A truth encodes each
+    user's whole log, which gives the user's fitted a.
     """
 
     kind: ClassVar[str] = "user-factors"

@@ -53,9 +53,9 @@ class MatrixFactorization(FromHidden, Stored):
     """``p(y|x) = softmax(τ u(x)·v_y + κ log popularity_y)``, λ(x) = 1.
 
     Item vectors v come from ALS on implicit feedback (Hu, Koren and Volinsky, ICDM 2008) or BPR (Rendle et
-    al., UAI 2009), as in the package ``implicit``. A state's vector is folded in from its items, as ALS would
-    solve for it: u(x) = (VᵀV + ρ I + c Σ_{i ∈ x} v_i v_iᵀ)⁻¹ (1 + c) Σ_{i ∈ x} v_i. Scores of either algorithm are no
-    probabilities; τ ≥ 0 and κ ≥ 0 make them so by maximum likelihood on every user's last target event.
+    al., UAI 2009), as in the package ``implicit``. The vector of a state is computed from its items, as ALS would:
+    u(x) = (VᵀV + ρ I + c Σ_{i ∈ x} v_i v_iᵀ)⁻¹ (1 + c) Σ_{i ∈ x} v_i. Scores of both algorithms are not probabilities.
+    τ ≥ 0 and κ ≥ 0, fitted by maximum likelihood to every user's last target event, turn them into probabilities.
     """
 
     kind: ClassVar[str] = "matrix-factorization"
@@ -195,7 +195,7 @@ class MatrixFactorization(FromHidden, Stored):
         return {"temperature": self.temperature, "popularity_weight": self.popularity_weight}
 
     def restore(self, tensors: Mapping[str, torch.Tensor], extra: Mapping[str, Any]) -> None:
-        """Take over vectors and weights."""
+        """Load vectors and weights."""
         if "v" in tensors:
             self._take(tensors["v"].numpy(), tensors["log_p"].numpy())
         self.temperature = float(extra["temperature"])

@@ -106,7 +106,7 @@ def _first_of_each(begin: Ints, items: Ints, seen: Ints, first: Ints, offsets: I
 def sums(states: UserStates, table: Float32s) -> Float32s:
     """Sums (n, W) of table rows over each state's items.
 
-    A row is added up event by event, so its bits depend on its own state alone.
+    Each row is added up event by event, so it depends on its own state alone.
     """
     ones = np.ones(len(states.items), np.float32)
     shape = (len(states), len(table))
@@ -118,7 +118,7 @@ def sums(states: UserStates, table: Float32s) -> Float32s:
 def decks(users: Ints, size: int, steps: int, source: np.random.Generator) -> Iterator[Ints]:
     """Users of every step, each once before any repeats.
 
-    ``source`` draws the order when it is needed, between other draws.
+    ``source`` supplies the random order when it is needed.
     """
     size = min(size, len(users))
     waiting = np.zeros(0, np.int64)
@@ -169,10 +169,10 @@ Config = TypeVar("Config", bound=PersonalConfig)
 class PersonalModel(FromHidden, Stored, Generic[Config]):
     """``p(y|x) = softmax(τ s(x,y) + κ log popularity_y + κ' log returning_y)``, λ(x) = 1.
 
-    A subclass defines s; by default, hidden states are sums of the consumed items' vectors, and their number. τ, κ, κ'
-    ≥ 0 and the regularisation of s are chosen on held-out later sessions (:mod:`rimsim.intensity.selection.shrinkage`);
-    s is then fitted again to the whole log. A log with fewer than 20 users who came back has τ = κ = 1, κ' = 0 and the
-    usual strength. ``shrinkage`` is the choice of the last fit.
+    A subclass defines s. By default, a hidden state is the sum of the consumed items' vectors, and their number. τ, κ,
+    κ' ≥ 0 and the regularisation of s are chosen on held-out later sessions
+    (:mod:`rimsim.intensity.selection.shrinkage`); s is then fitted again to the whole log. If fewer than 20 users of
+    the log came back, τ = κ = 1, κ' = 0 and the usual strength are used. ``shrinkage`` is the choice of the last fit.
     """
 
     config: Config
@@ -199,8 +199,8 @@ class PersonalModel(FromHidden, Stored, Generic[Config]):
     def _fits(self, log: EventLog, strengths: tuple[float, ...], whole: EventLog) -> Iterator[Arrays]:
         """Fits of s to a log, one per strength.
 
-        The log is ``whole`` or its past. The size of ``whole`` decides whether a fit samples, so that a choice on the
-        past is a choice for fits of the same kind.
+        The log is ``whole`` or its past. The size of ``whole`` decides if fits use sampling, so that fits to the past
+        are of the same kind as the final fit.
         """
 
     @abstractmethod
@@ -247,8 +247,8 @@ class PersonalModel(FromHidden, Stored, Generic[Config]):
     def _fit_with(self, now: Shrinkage, log: EventLog, held: HeldOut | None) -> Self:
         """Fit with a known strength and weights.
 
-        ``held`` are the states that the weights were chosen at, where τ is still in the unit of that fit; None: weights
-        are taken as they are.
+        ``held`` are the states that the weights were chosen at, and τ is in the unit of that fit; None: the weights
+        are not converted.
         """
         (fit,) = self._fits(log, (now.strength,), log)
         if held is not None:
@@ -262,11 +262,11 @@ class PersonalModel(FromHidden, Stored, Generic[Config]):
         return self
 
     def settled(self) -> Self:
-        """Unfitted model with this one's strength and weights."""
+        """Unfitted model with the same strength and weights."""
         return type(self)(dataclasses.replace(self.config, shrinkage=self.shrinkage))
 
     def likeliest(self) -> Self:
-        """Unfitted model for the past, with this one's strength."""
+        """Unfitted model for the past, with the same strength."""
         known = self._after_fit(self.shrinkage)
         own, popularity, returning = known.likeliest
         past = dataclasses.replace(
@@ -281,7 +281,7 @@ class PersonalModel(FromHidden, Stored, Generic[Config]):
     def update(self, log: EventLog) -> Self:
         """Fit to the new log's target events from present values.
 
-        The shrinkage stays as chosen by the fit. A log without target events changes nothing.
+        The shrinkage does not change. A log without target events changes nothing.
         """
         known = len(self.served("bias"))
         if log.n_items != known:
@@ -333,7 +333,7 @@ class PersonalModel(FromHidden, Stored, Generic[Config]):
         return {"updates": self._updates, "shrinkage": known}
 
     def restore(self, tensors: Mapping[str, torch.Tensor], extra: Mapping[str, Any]) -> None:
-        """Take over the served arrays and the shrinkage."""
+        """Load the served arrays and the shrinkage."""
         self._updates = int(extra["updates"])
         known = extra["shrinkage"]
         self.shrinkage = None

@@ -1,4 +1,4 @@
-"""Broadcast: all users at the round's beginning, known before it."""
+"""Broadcast: all users at the round's beginning, known beforehand."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from rimsim.market.records import Schedule
 class Broadcast:
     """Clones of all users, or of a sample, at once.
 
-    Each comes with its user's events before one of the later sessions, drawn again each round; a user with one session
-    comes with its events. With ``draw: users`` all come with all their events.
+    Each clone has its user's events before one of the later sessions, sampled again in each round. A user with one
+    session has all its events. With ``draw: users`` all clones have all their user's events.
     """
 
     known_beforehand = True

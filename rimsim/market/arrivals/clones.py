@@ -22,10 +22,10 @@ _PER_ROUND = 2000
 
 
 class Clones:
-    """Visits that stand for sampled sessions of the log.
+    """Visits that copy sampled sessions of the log.
 
-    Sessions are sampled with replacement, at times that are uniform over the round. The visitor comes with its user's
-    events before that session. With ``draw: users`` a user is sampled, and comes with all its events.
+    Sessions are sampled with replacement, at times that are uniform over the round. The visitor has its user's events
+    before that session. With ``draw: users`` a user is sampled, with all its events.
     """
 
     known_beforehand = False
@@ -73,15 +73,14 @@ def clones_at(
 ) -> Schedule:
     """Schedule of n visits by clones of the log's users.
 
-    Consecutive visits of a user that stand for the same session are those of one clone until it has had ``max_visits``,
-    then a new clone begins. A clone's past is its user's events before the session, moved in time so that the session
-    begins at the clone's first visit; before a first session there are none. A visit that stands for no session is made
-    by a clone with its user's whole past, moved in time so that it ends one inter-session gap of the log, sampled from
-    all users', before the clone's first visit. Either way λ(x) sees the recency that it was fitted on.
+    Consecutive visits that copy the same session belong to one clone, up to ``max_visits``. Then a new clone begins. A
+    clone's past is its user's events before the session, moved in time so that the session begins at the clone's first
+    visit. A clone without a session has its user's whole past. This past ends one inter-session gap, sampled from all
+    users, before the clone's first visit. So the recency of clones is like the recency that λ(x) was fitted to.
 
     Args:
         time: (n,) seconds at which the visits begin, in any order.
-        session: (n,) the warm-up log's session that each visit stands for, −1 for none; None: for none of them.
+        session: (n,) session of the warm-up log that each visit copies, −1 for none; None: no visit copies a session.
 
     Raises:
         MarketError: If there are so many rounds, or clones of one user, that two arrivals could get one id.

@@ -45,9 +45,9 @@ class RoundsSoFar:
 
 @runtime_checkable
 class ArrivalProcess(Protocol):
-    """Process that decides who arrives when.
+    """Process that decides which visitors arrive, and when.
 
-    It has no state of its own: all chance comes from the seed in ``so_far``. Optional attributes are those of
+    It has no state, and all its randomness comes from the seed in ``so_far``. Optional attributes are those of
     :class:`ArrivalCapabilities`.
     """
 
@@ -63,8 +63,8 @@ class ArrivalProcess(Protocol):
         """Arrivals of a round.
 
         Args:
-            number: The round, from 0. If users are not kept, −1 asks for states of the past, on which the prices
-                of round 0 are solved.
+            number: The round, from 0. If users are not kept, −1 stands for the past, whose states give the prices of
+                round 0.
         """
 
 
@@ -89,12 +89,12 @@ class ArrivalCapabilities:
 def checked_schedule(
     schedule: Schedule, number: int, so_far: RoundsSoFar, past: LoggedPast | None = None
 ) -> Schedule:
-    """The schedule, refused if the market cannot play it.
+    """Schedule, refused if the market cannot use it.
 
-    Compiled code trusts its slots and lengths.
+    Compiled code does not check slots and lengths again.
 
     Args:
-        past: The logged past that visitors come with; None: all of the warm-up log.
+        past: Logged past of the visitors; None: the whole warm-up log.
 
     Raises:
         MarketError: If arrivals are out of order, outside their round, share an id, or belong to no slot, lengths

@@ -155,7 +155,7 @@ def simulate(
 
 
 def _poisson(draw: Floats, mean: Floats | float) -> Ints:
-    """Quantiles of Poisson variables at uniform draws."""
+    """Quantiles of Poisson variables at uniform random numbers."""
     return np.asarray(np.maximum(scipy.stats.poisson.ppf(draw, mean), 0), np.int64)
 
 
@@ -179,7 +179,7 @@ def _children(
     window: tuple[int, int],
     seed: int,
 ) -> tuple[Ints, Ints]:
-    """Sessions in the window that parent sessions bring about."""
+    """Sessions in the window that earlier sessions excite."""
     purpose, (user, tick) = rng.Purpose.ARRIVALS, parents
     row, n = numbered(_poisson(rng.uniform(seed, purpose, 23, user, tick), rates.branching * most))
     user, tick = user[row], tick[row]
@@ -194,27 +194,27 @@ def _children(
 
 @pydantic_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class HawkesOptions:
-    """Movement of satisfaction and its effect on visits."""
+    """Change of satisfaction and its effect on visits."""
 
     kappa: float = Field(default=0.0, ge=0)
     """κ: rates are multiplied by exp(κ(S − S₀)); 0: whatever they are shown."""
     neutral: float = Field(default=0.5, ge=0, le=1)
     """S₀: satisfaction at first, and at which users come as in the log."""
     memory: float = Field(default=0.8, ge=0, lt=1)
-    """What a visit leaves of satisfaction; the rest is whether something was taken."""
+    """Share of satisfaction that remains after a visit; the rest depends on the visit's outcome."""
 
 
 class HawkesArrivals:
     """Returning users, whose visits follow a fitted Hawkes process.
 
-    λ_u(t) = exp(κ(S_u − S₀))·(μ_u + αω Σ_{t_i < t} exp(−ω(t − t_i))). A visit moves satisfaction to ρS + 1 − ρ where
-    something was taken, to ρS otherwise; it counts from the next barrier on. α and ω are those of the log. With
-    ``per_round``, all μ are multiplied so that this number comes in a round in the long run while S = S₀; with null
-    they are those of the log.
+    λ_u(t) = exp(κ(S_u − S₀))·(μ_u + αω Σ_{t_i < t} exp(−ω(t − t_i))). A visit changes satisfaction to ρS + 1 − ρ if an
+    item was taken, and to ρS otherwise, from the next barrier on. α and ω are fitted to the log. With ``per_round``,
+    all μ are multiplied so that in the long run a round has this number of arrivals if S = S₀. With null, μ is fitted
+    to the log.
 
-    Every user of the log is a visitor from the first round on. It comes with its events before one of its later
-    sessions, with all after a single session, or with ``draw: users``; its past is moved so that it ends one
-    inter-session gap before the opening.
+    Every user of the log is a visitor from the first round on. It has its events before one of its later sessions. A
+    user with a single session has all its events, as do all users with ``draw: users``. The past is moved so that it
+    ends one inter-session gap before the opening.
     """
 
     known_beforehand = False
@@ -235,7 +235,7 @@ class HawkesArrivals:
         """Rates while satisfaction is neutral.
 
         Raises:
-            ConfigError: If they would not be stable while all users are satisfied.
+            ConfigError: If visits would become ever more frequent with satisfied users.
         """
         fitted = _fitted(world.past_sessions, world.opening, world.past.n_users)
         if fitted.branching * self._most >= 1:
@@ -270,7 +270,7 @@ class HawkesArrivals:
         """Visits of a round.
 
         Raises:
-            MarketError: If a user comes more often than can be counted, or there are too many rounds.
+            MarketError: If a user has too many visits, or there are too many rounds.
         """
         world, length = so_far.world, duration_seconds(self._scenario.arrivals.round_length)
         start, stop = (int(ticks(world.opening + n * length)) for n in (number, number + 1))
@@ -335,7 +335,7 @@ def _fitted(sessions: Sessions, stop: float, n_users: int) -> SessionRates:
 
 @compiled
 def _move(state: Floats, slots: Ints, taken: Bools, memory: float) -> None:
-    """Move the satisfaction of users by their visits."""
+    """Update the satisfaction of users after their visits."""
     for n in range(len(slots)):
         moved = memory * state[slots[n]]
         state[slots[n]] = moved + (1.0 - memory) if taken[n] else moved

@@ -24,10 +24,10 @@ def _visit_numbers(world: World) -> Ints:
 class Replay:
     """Sessions of the log from the opening on.
 
-    They are shared out to rounds in clock order; users persist from round to round.
+    They are divided into rounds in clock order. Users stay the same from round to round.
 
     Raises:
-        ConfigError: If items are to be released in another way than the log says.
+        ConfigError: If the scenario releases items at other times than the log.
     """
 
     known_beforehand = False

@@ -23,9 +23,9 @@ class LogitOptions:
 class Logit(PreferenceConsumer):
     """Consumers who take one item of a slate, or none.
 
-    The item at position r is taken with probability u_r / (u₀ + Σ u), u_r = λ*(x)·p*(y|x)·γ^(r−1)·a. The draw is that
-    of utilities log u + Gumbel (McFadden, 1974): the largest is taken. A Gumbel belongs to (arrival, item), and another
-    to (arrival, nothing), independently of the slate.
+    The item at position r is taken with probability u_r / (u₀ + Σ u), u_r = λ*(x)·p*(y|x)·γ^(r−1)·a. The option with
+    the largest log u + Gumbel noise is taken (McFadden, 1974). Each pair of arrival and item, and of arrival and
+    nothing, has its own Gumbel variable, for any slate.
     """
 
     def __init__(self, options: LogitOptions, scenario: ScenarioConfig) -> None:
@@ -52,7 +52,7 @@ class Logit(PreferenceConsumer):
 
 
 def _gumbel(draw: Floats) -> Floats:
-    """Gumbel variables at uniform draws."""
+    """Gumbel variables from uniform random numbers."""
     return np.asarray(-np.log(-np.log(draw)), np.float64)
 
 
@@ -69,9 +69,9 @@ class Cascade(PreferenceConsumer):
     """Consumers who examine positions in turn and may stop.
 
     An examined item at position r is taken with probability q_r = 1 − exp(−λ*(x)·p*(y|x)·a). The visitor examines the
-    first position, and continues from one to the next with probability γ, times 1 − stop where the item was taken
-    (Craswell et al., WSDM 2008; Chapelle and Zhang, WWW 2009). So P(take at r) = e_r·q_r, with e_1 = 1 and
-    e_{r+1} = e_r·γ·(1 − stop·q_r). Draws of taking and of continuing belong to (arrival, item).
+    first position. After each position it continues with probability γ, times 1 − stop if the item was taken (Craswell
+    et al., WSDM 2008; Chapelle and Zhang, WWW 2009). So P(take at r) = e_r·q_r, with e_1 = 1 and e_{r+1} = e_r·γ·(1 −
+    stop·q_r). The random numbers belong to pairs of arrival and item.
     """
 
     def __init__(self, options: CascadeOptions, scenario: ScenarioConfig) -> None:

@@ -33,14 +33,14 @@ _BLOCK = 1024
 # -- visits and responses ---------------------------------------------------------------------------------------------
 @compiled
 def uniform_draw(key: np.uint64, item: int) -> float:
-    """Uniform draw of an item under a key."""
+    """Uniform random number of an item under a key."""
     # ``uniform(seed, purpose, arrival, item)`` of :mod:`rimsim.rng`, given ``bits(seed, purpose, arrival)``.
     return uniform_of(tie_rank(key, item))
 
 
 @compiled
 def uniform_draws(keys: NDArray[np.uint64], items: Ints) -> Floats:
-    """(n, k) draws of items (n, k) under keys (n,)."""
+    """(n, k) random numbers of items (n, k) under keys (n,)."""
     draws = np.empty(items.shape, np.float64)
     for row in range(items.shape[0]):
         for position in range(items.shape[1]):
@@ -87,7 +87,7 @@ def answer(scores: Float32s, ground: Float32s, slates: Ints, keys: NDArray[np.ui
 
 @compiled
 def mark_hits(slates: Ints, sessions: Ints, offsets: Ints, item: Ints, hits: Bools) -> None:
-    """Mark items of slates (n, k) that their sessions (n,) hold."""
+    """Mark items of slates (n, k) that sessions (n,) contain."""
     for row in range(len(slates)):
         for place in range(offsets[sessions[row]], offsets[sessions[row] + 1]):
             for position in range(slates.shape[1]):
@@ -104,7 +104,7 @@ class Law:
 
 
 class Hits(NamedTuple):
-    """Law of consumption: what a session takes.
+    """Law of consumption: the items of a session.
 
     Items of session s are ``item[offsets[s]:offsets[s + 1]]``.
     """
@@ -115,7 +115,7 @@ class Hits(NamedTuple):
     """(total,)"""
 
     def of(self, sessions: Ints) -> tuple[Ints, Ints]:
-        """Index among sessions (total,) and items (total,) of these."""
+        """Index of the session and item (total,) of each event."""
         begin = self.offsets[sessions]
         place, number = numbered(self.offsets[sessions + 1] - begin)
         return place, self.item[begin[place] + number]
@@ -204,8 +204,8 @@ class SlateVisits:
     def true_scores(self) -> tuple[Float32s, Float32s]:
         """(n, M) p*(y|x) of admissible items, and (n,) λ*(x).
 
-        p* sums to 1 over all items that the visitor has not consumed, released or not: the share of those that nobody
-        can be shown is the outside option. So they take nothing from what is shown.
+        p* sums to 1 over all items that the visitor has not consumed, released or not. The share of items that cannot
+        be shown is the outside option, so these items do not change p* of shown items.
         """
         share, size = self.score(self.row)
         factor = None if self.world.truth is None else self.world.truth.item_factor
@@ -217,7 +217,7 @@ class SlateVisits:
         return share, size
 
     def consumed(self) -> tuple[Ints, Ints]:
-        """(visit, item) pairs of all earlier consumptions, known or not."""
+        """(visit, item) pairs of all earlier consumptions."""
         return self.histories.consumed(self.slot)
 
     def in_market(self) -> tuple[Ints, Ints]:
@@ -226,13 +226,13 @@ class SlateVisits:
         return visit, item
 
     def events_in_market(self) -> tuple[Ints, Ints, Ints]:
-        """Visit, item and tick of visibility (m,) of the same."""
+        """Visit, item and first known tick (m,) of these consumptions."""
         counts = self.histories.events.counts[self.slot]
         known, items = self.histories.between(self.slot, np.zeros_like(counts), counts)
         return np.repeat(np.arange(len(counts)), counts), items, known
 
     def uniform(self, slates: Ints) -> Floats:
-        """(n, k) uniform draws, one per pair of visit and item."""
+        """(n, k) uniform random numbers per visit and item."""
         return uniform_draws(self.keys[self.row], slates)
 
 
@@ -264,8 +264,8 @@ def drawn(visits: SlateVisits, slates: Ints, probability: Floats, intensity: Flo
 class Consumer(Protocol):
     """Choice model of visitors; agents and models never see it.
 
-    A visit occurs once among those that are asked for. A consumer has no state of its own: the histories hold the
-    consumptions. Optional attributes are those of :class:`ConsumerCapabilities`.
+    Each visit occurs once per call. A consumer has no state, because the histories have the consumptions. Optional
+    attributes are those of :class:`ConsumerCapabilities`.
     """
 
     def respond(self, visits: SlateVisits, slates: Ints) -> Response:
@@ -325,7 +325,7 @@ def response_of(consumer: Consumer, visits: SlateVisits, slates: Ints) -> Respon
     """Response of visits to slates (n, k), checked.
 
     Raises:
-        MarketError: If it is not a response, or has wrong shapes, types or values.
+        MarketError: If the result is not a response, or has wrong shapes, types or values.
     """
     response = consumer.respond(visits, slates)
     if not isinstance(response, Response):
@@ -347,11 +347,12 @@ def response_of(consumer: Consumer, visits: SlateVisits, slates: Ints) -> Respon
     place = _first_wrong(slates, consumed, probability, intensity)
     if place >= 0:
         row, position = divmod(place, slates.shape[1])
+        item, outcome = int(slates[row, position]), "consumed" if consumed[row, position] else "not consumed"
+        chance, rate = probability[row, position], intensity[row, position]
         raise MarketError(
-            f"{type(consumer).__name__}.respond: found item {int(slates[row, position])} at position "
-            f"{position + 1} {'consumed' if consumed[row, position] else 'not consumed'} with probability "
-            f"{probability[row, position]} and intensity {intensity[row, position]}. Expected consumed "
-            "items to be shown, probabilities from 0 to 1, and finite intensities of at least 0"
+            f"{type(consumer).__name__}.respond: found item {item} at position {position + 1} {outcome} with "
+            f"probability {chance} and intensity {rate}. Expected consumed items to be shown, probabilities from "
+            "0 to 1, and finite intensities of at least 0"
         )
     return response
 
@@ -373,7 +374,7 @@ def organic_of(consumer: Consumer, visits: SlateVisits, n_items: int) -> Organic
     """Organic consumptions of visitors, checked.
 
     Raises:
-        MarketError: If it is nothing of the kind, not of these visits, not of the catalogue, or before they come.
+        MarketError: If the result is not such a record, or has other visits, unknown items or too early times.
     """
     organic = consumer.organic(visits)
     if organic is NOTHING:  # most often
@@ -402,7 +403,7 @@ def true_intensity_of(consumer: Consumer, visits: SlateVisits, n_items: int) -> 
     """(n, M) true intensities of visits, checked.
 
     Raises:
-        MarketError: If they are no tensor of that shape, or one is no finite number from 0 up.
+        MarketError: If the result is not a tensor of that shape with finite numbers of at least 0.
     """
     found, name = consumer.true_intensity(visits), f"{type(consumer).__name__}.true_intensity"
     shape = (len(visits), n_items)
@@ -417,13 +418,13 @@ def true_intensity_of(consumer: Consumer, visits: SlateVisits, n_items: int) -> 
 
 
 def relevant_items(consumer: Consumer, visits: SlateVisits, n_items: int) -> Floats:
-    """(n,) items each visit would consume of the whole catalogue.
+    """(n,) items of the catalogue that each visit would consume.
 
-    A consumer that does not report it is asked for its true intensities at the round's end, when items consumed in the
-    round no longer count.
+    If a consumer does not report it, it is computed from true intensities at the round's end, without items consumed
+    in the round.
 
     Raises:
-        MarketError: If it is not one finite number from 0 up for each visit.
+        MarketError: If the result is not one finite number of at least 0 per visit.
     """
     counted = ConsumerCapabilities.of(consumer).relevant
     if counted is None:

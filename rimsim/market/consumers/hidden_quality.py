@@ -18,9 +18,9 @@ _LEAST = 3
 def hidden_bias(config: HiddenConfig, events: Ints, met: Bools) -> Floats:
     """(M,) change of each item's log worth, or 0.
 
-    The log popularity z of the chosen items, standardised, is taken off with its spread s, and sd·(ρ·z + √(1 − ρ²)·ε)
-    is put in its place. ε is normal noise that is standardised and uncorrelated with z among them, so that ρ and sd are
-    reached exactly. Worth is then shifted so that the events of these items, times exp(change), add up as before.
+    Let z be the standardised log popularity of the chosen items, and s its spread. The part s·z of the log worth is
+    replaced by sd·(ρ·z + √(1 − ρ²)·ε). ε is normal noise that is standardised and uncorrelated with z, so ρ and sd are
+    exact. Then all log worths are shifted by a constant, so that the sum of events · exp(change) stays the same.
 
     Args:
         events: (M,) events of each item in the log that the truth is fitted to.

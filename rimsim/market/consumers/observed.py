@@ -112,17 +112,17 @@ def _answers(options: ObservedOptions, table: ObservedTable, log: EventLog) -> _
 class Observed:
     """Consumers who answer from a table.
 
-    An item shown at position r is consumed with probability p·γ^(r−1). With ``value: threshold``, p is 1 where the
-    value reaches ``taken_at`` and 0 elsewhere, and the draw decides whether the position is examined. With ``value:
-    probability``, p is the value. A pair that is not observed has p = 0. A draw belongs to (arrival, item),
-    independently of the slate.
+    An item shown at position r is consumed with probability p·γ^(r−1). With ``value: threshold``, p is 1 if the value
+    is at least ``taken_at``, else 0, and only examination is random. With ``value: probability``, p is the value. A
+    pair that is not observed has p = 0. Each pair of arrival and item has its own random number, for any slate.
 
-    The true intensity of an item is p, the expected number of consumptions when it is examined. It orders items as
-    their probabilities do, it is finite where p is 1, and its sum is the expected consumption of the whole catalogue.
+    The true intensity of an item is p, the expected number of consumptions if it is examined. So it is finite if p is
+    1, and its sum is the expected consumption of the whole catalogue.
 
     Raises:
         DataError: If the table cannot be read.
-        ConfigError: If a value is not a probability, or the scenario multiplies intensities, of which there are none.
+        ConfigError: If a value is not a probability, or the scenario multiplies intensities, which this consumer does
+            not have.
     """
 
     needs_truth = False

@@ -1,4 +1,4 @@
-"""Consumers that draw from the ground-truth intensity, with its dynamics."""
+"""Consumers with the intensities of the truth, and their dynamics."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def _genre_weights(world: World) -> Floats:
 
 
 class PreferenceConsumer:
-    """Base of consumers that draw from the ground-truth intensity.
+    """Base of consumers with the intensities of the truth.
 
     The intensity λ*(x)·p*(y|x) is multiplied by the dynamics. Visitors consume only shown items.
     """
@@ -163,8 +163,8 @@ class PreferenceConsumer:
 class Intensity(PreferenceConsumer):
     """Consumers with the Poisson-intensity response.
 
-    An item shown at position r is consumed with probability 1 − exp(−λ*(x)·p*(y|x)·γ^(r−1)·a). A latent draw belongs to
-    (arrival, item), independently of the slate.
+    An item shown at position r is consumed with probability 1 − exp(−λ*(x)·p*(y|x)·γ^(r−1)·a). Each pair of arrival
+    and item has its own random number, for any slate.
     """
 
     def __init__(self, scenario: ScenarioConfig) -> None:
@@ -173,7 +173,7 @@ class Intensity(PreferenceConsumer):
         self._law = Law(examination(config.position_decay, scenario.slate), config.attraction)
 
     def law(self, world: World) -> Law | None:  # noqa: ARG002  # the protocol's
-        """Law of its answers; None in subclasses and with dynamics."""
+        """Law of consumption; None in subclasses and with dynamics."""
         return self._law if type(self) is Intensity and not self.dynamics.moves else None
 
     def respond(self, visits: SlateVisits, slates: Ints) -> Response:

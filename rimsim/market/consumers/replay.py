@@ -41,11 +41,11 @@ def _futures(world: World, horizon: float | None) -> Hits:
 
 
 class ReplayedLog:
-    """Consumers whose shown items are hits in their logged behaviour.
+    """Consumers who take items that they took in the log.
 
     An item is a hit if its user consumed it in the session, or within a horizon of the arrival. Logged consumptions
-    enter the state at the end of the session, shown or not: the platform sees its users' organic behaviour, as the log
-    did.
+    enter the state at the end of the session, even if they were not shown. So the platform sees the organic behaviour
+    of its users.
     """
 
     hits_only = True

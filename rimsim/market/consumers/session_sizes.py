@@ -67,8 +67,9 @@ class SessionSizes:
     """λ*(x) = effect of the user · exp(⟨weights, features of the state⟩).
 
     The features of a visitor without events are (1, 0, 0, 0, 0, 0), and those of a visitor with n events, the last of
-    them r days ago, are (0, 1, log(1 + n), log(1 + n)², log r, log² r). n and r are held to what nearly all later
-    sessions of the log have: a visitor of a market may come sooner, or with fewer events, than anyone in the log.
+    them r days ago, are (0, 1, log(1 + n), log(1 + n)², log r, log² r). n and r are limited to the range of nearly all
+    later sessions of the log, because a visitor of the market may return sooner, or with fewer events, than any user
+    of the log.
     """
 
     weights: Floats
@@ -145,13 +146,13 @@ def fit_sizes(
 ) -> tuple[SessionSizes, SizesReport]:
     """λ* fitted to the session sizes of a log.
 
-    A Poisson regression on the state in which each session begins, times an effect of each user: the mean of size over
-    regressed size, shrunk towards 1 by as many average sessions as predict left-out sessions best, a fifth of all at a
-    time, or of those of sampled users where there are more than 50,000. In the end first and later sessions are scaled
-    separately, so that Σλ* over the log's sessions is the number of their events.
+    It is a Poisson regression on the state in which each session begins, times an effect of each user. The effect is
+    the mean of size over regressed size, shrunk towards 1. Five-fold cross-validation over sessions chooses the
+    shrinkage (with more than 50,000 sessions, over sampled users). Finally first and later sessions are scaled
+    separately, so that Σλ* equals the number of events.
 
     Args:
-        later: The log cut at later sessions, which λ* fitted to the past alone is judged on; None: there is none.
+        later: Log cut at later sessions, to compare them with λ* fitted to the past alone; None: no comparison.
         weights: (users,) how often each user counts in the regression; None: once.
     """
     whole = _Sizes(log, gap)

@@ -50,7 +50,7 @@ _ALL_EVENTS = np.iinfo(np.int64).max
 
 @dataclass(frozen=True)
 class Candidate:
-    """Candidate truth, fitted before and judged on held-out later sessions."""
+    """Candidate truth, compared with held-out later sessions."""
 
     kind: str
     log_likelihood: float
@@ -98,7 +98,7 @@ class TruthReport:
 class Truth:
     """Ground-truth choice model: λ*(x)·p*(y|x) of a log's users.
 
-    p* is the distribution of an intensity model that was fitted to the whole log, and λ* a law of session sizes.
+    p* is the distribution of an intensity model that was fitted to the whole log, and λ* is a model of session sizes.
     """
 
     kind: str
@@ -198,8 +198,8 @@ class TruthScores(ArrivalScores):
 def truth_model(kind: str, gap: str, rank: int) -> IntensityModel:
     """Unfitted model of a truth.
 
-    Of a product it is the mark model. A model over sets takes the weights that best predict answers to slates, since
-    that is what a truth is asked.
+    For a product it is the mark model. A model over sets gets the weights that best predict answers to slates, because
+    a truth must answer slates.
 
     Raises:
         ConfigError: If no model has the name, or a file of the user's own cannot be used.
@@ -234,15 +234,15 @@ def fit_truth(
 ) -> Truth:
     """Truth fitted to a log.
 
-    ``auto`` takes the candidate under which the items of held-out later sessions are likeliest; of those within one
-    standard error of it, the one that agrees best with later sessions about the order of slates. Candidates are judged
-    as fitted to the past of the cut, with the regularisation of their fit to the log and the likeliest weights.
+    ``auto`` finds the candidate that makes the items of held-out later sessions most likely. Among candidates within
+    one standard error, it chooses the candidate with the best agreement. Candidates are compared after a fit to the
+    past of the cut, with the regularisation of their fit to the log and the likeliest weights.
 
     Args:
         kind: Name of a model, a place such as ``mine.py:factory``, or ``auto``.
         rank: Length of the vectors of ``factors``.
-        bootstrap: Seed of a bootstrap of the log's users for the fit; every user of the log still has preferences and a
-            λ*, and the choice is made on the log itself. None: the whole log.
+        bootstrap: Seed of a bootstrap of the log's users for the fit. Every user of the log still has preferences and
+            a λ*, and ``auto`` uses the whole log. None: the whole log.
 
     Raises:
         ConfigError: If there is no such model.
@@ -283,7 +283,7 @@ def fit_truth(
 
 
 def _kept_states(model: IntensityModel, log: EventLog) -> Hidden:
-    """Hidden states that users keep; empty: they move."""
+    """Fixed hidden states of users; empty: they change with events."""
     return model.users_of(log) if isinstance(model, UserFactors) else ()
 
 
@@ -331,7 +331,7 @@ def _preference_of(model: IntensityModel, held: HeldOut) -> Floats:
 
 
 def _slates(held: HeldOut, logits: Iterable[Float32s], gap: str) -> list[tuple[Ints, Worth]]:
-    """Slates (n, k) of candidates and bestsellers, with their worth."""
+    """Slates (n, k) of candidates and popular items, with their worth."""
     bestsellers = log_popularity(held.past, _SMOOTHING), log_returning(held.past, gap, _SMOOTHING)
     found = []
     for scores in [*logits, *(scores.astype(np.float32) for scores in bestsellers)]:
@@ -341,9 +341,9 @@ def _slates(held: HeldOut, logits: Iterable[Float32s], gap: str) -> list[tuple[I
 
 
 def _agreement(slates: list[tuple[Ints, Worth]], share: Floats, size: Floats) -> float | None:
-    """Agreement of a truth on settled pairs; None without any.
+    """Agreement of a truth on significant pairs; None without any.
 
-    Later sessions settle a pair where its difference of precision is beyond its 95% interval over users.
+    A pair is significant if the 95% interval of its difference in precision excludes 0.
     """
     seen = _DECAY ** np.arange(slates[0][0].shape[1])
     utility = []
@@ -375,7 +375,7 @@ def load_truth(folder: Path) -> Truth:
     """Truth that :meth:`Truth.save` wrote.
 
     Raises:
-        ModelError: If the folder holds no truth, a damaged one, or one of an older version.
+        ModelError: If the folder has no truth, a damaged truth, or a truth of an older version.
     """
     try:
         described = json.loads((folder / "truth.json").read_text(encoding="utf-8"))

@@ -43,21 +43,21 @@ def backtest(
     command: str | None = None,
     report: Callable[[str], None] | None = None,
 ) -> Backtest:
-    """Compare intensity models on what users did next.
+    """Compare intensity models by their predictions of later events.
 
-    Every seed cuts the log again, and every window of a split by time. Every mark model and ground intensity is then
-    fitted once (or read from the fit cache), and every model answers the three tasks. Prices of online matching are
-    fitted on past states.
+    Every seed splits the log again, and so does every window of a split by time. Each mark model and ground intensity
+    is fitted once per split (or read from the cache), and each model solves the three tasks. Prices of online matching
+    are solved on past states.
 
     Args:
-        config: What to do; None: the defaults, on the embedded data.
+        config: Options; None: the defaults, on the embedded log.
         out: The run folder; None: ``runs/backtest-<time>``.
         command: The command line, to be recorded.
         report: Called with each line of progress; None: no progress is shown.
 
     Raises:
-        DataError: If the log cannot be read, or is too little for the split; nothing has been written then.
-        ConfigError: If slates would hold every item.
+        DataError: If the log cannot be read, or is too small for the split; then nothing is written.
+        ConfigError: If slates would contain every item.
         RunFolderError: If the folder is in use or holds a run.
     """
     config = config or BacktestConfig()

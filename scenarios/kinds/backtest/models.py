@@ -42,7 +42,7 @@ class Fit:
 
 @dataclass(frozen=True)
 class FitCalibration:
-    """Fit compared with what the test states did."""
+    """Fit compared with events after the test states."""
 
     part: str  # Mark model or ground intensity, by name
     lines: tuple[str, ...]
@@ -83,9 +83,9 @@ class Models:
     def past(self, name: str) -> ChunkedScores:
         """Scores of past states for prices, fold by fold.
 
-        What can remember what a state did next is cross-fitted: a p that depends on the state. A ground intensity of a
-        few parameters, or a popularity, cannot; and prices would make up for how it differs between the fold and the
-        model that serves.
+        A p that depends on the state can memorise the events that followed it, so it is cross-fitted. A ground
+        intensity with few parameters or a popularity cannot memorise them; a cross-fitted version would only make
+        prices differ from the serving model.
         """
         if self.config.prices == "seen":
             return self._past(name, _SERVING, np.arange(len(self.split.past.user)))

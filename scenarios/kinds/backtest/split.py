@@ -1,7 +1,7 @@
 """Configuration of a back-test, and its splits of a log.
 
-A split has two sets of states: D, on which everything is measured, and V, past states on which prices and the level
-of λ(x) are fitted (T and T′ of Ma, Liu and Deoras, ICLR 2022).
+A split has two sets of states. D are the test states. V are past states, on which prices and the level of λ(x) are
+fitted (T and T′ of Ma, Liu and Deoras, ICLR 2022).
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ class SplitConfig:
 
     @property
     def overlap(self) -> float:
-        """Tested part of a split over its training part.
+        """Ratio of a split's test part to its training part.
 
-        user-relative: each seed tests another random half of the users by what the other half did. A split by time is
-        the same at all seeds, whose interval is about fits alone; windows are not tested twice: 0.
+        For user-relative splits, each seed tests another random half of the users. For splits by time it is 0: windows
+        do not overlap, and at all seeds they are the same.
         """
         return 1.0 if self.kind == "user-relative" else 0.0
 
@@ -64,15 +64,15 @@ class BacktestConfig:
     """Tasks of the paper: item recommendation, user recommendation, online matching."""
 
     data: DataConfig = DataConfig(min_item_events=10)
-    """Which log."""
+    """Log of the back-test."""
     split: SplitConfig = SplitConfig()
-    """How it is cut."""
+    """Split of the log."""
     models: tuple[ModelName, ...] = Field(
         default=("transformer-hp", "transformer", "gru-hp", "gru", "hp", "popularity"), min_length=1
     )
     """Names that rimsim.intensity.registry.make knows."""
     recipe: Literal["thorough", "quick"] = "thorough"
-    """How sequence models are fitted: thorough, for a fit that has to last; quick, as the closed loop fits them."""
+    """Training recipe of sequence models: thorough, or quick as in the closed loop."""
     beta: tuple[Annotated[float, Field(ge=0, le=1)], ...] = (0.0, 0.3, 0.7, 1.0)
     """Floors of online matching, as shares of the uniform exposure."""
     cap: tuple[Annotated[float, Field(ge=1)], ...] = (3.0, 10.0, 200.0)
@@ -123,7 +123,7 @@ class Targets:
         return np.bincount(self.key % self.m, minlength=self.m)
 
     def hits(self, rows: Ints, items: Ints) -> Bools:
-        """Mark pairs that are targets; negative ones are none."""
+        """Mark pairs that are targets; negative pairs are not targets."""
         if not len(self.key):
             return np.zeros(np.broadcast_shapes(rows.shape, items.shape), bool)
         wanted = np.where((rows >= 0) & (items >= 0), rows * self.m + items, -1)
@@ -188,12 +188,12 @@ def _too_little(log: EventLog, config: SplitConfig, what: str) -> DataError:
 
 
 def _user_relative(log: EventLog, config: SplitConfig, seed: int) -> LogSplit:
-    """Cut as the public implementation for MovieLens-1M does.
+    """Cut as in the paper's code for MovieLens-1M.
 
-    Of each user the last events are kept (half of them, ties in a drawn order). A random half of the users, B, is
-    tested at the user's first kept event + T, where T is the median over users of the time from first to last kept
-    event, and also the horizon. The other half, A, gives the past states V in the same way. Models are fitted to all
-    kept events of A and to B's before their test.
+    Of each user, the last events are kept: half of them, with ties in random order. T is the median over users of the
+    time from the first to the last kept event. A random half of the users, B, is tested from the first kept event + T
+    on, with T as the horizon. The other half, A, gives the past states V in the same way. Models are fitted to all kept
+    events of A and to B's events before the test.
     """
     log = log.rows(_recent(log, config.recent, seed))
     if len(log) == 0:
@@ -237,8 +237,9 @@ def _recent(log: EventLog, share: float, seed: int) -> Bools:
 def _by_time(log: EventLog, config: SplitConfig, seed: int, window: int) -> LogSplit:
     """Train before an instant, test in the horizon after it.
 
-    D is every user known at the beginning of a window, V a horizon earlier; the mark models that score V for prices are
-    fitted to what came before it. Nothing after the window's end takes part. Window 0 is the earliest.
+    D are all users known at the beginning of a window. V are the users known one horizon earlier. Mark models that
+    score V for prices are fitted to earlier events. No event after the end of the window takes part. Window 0 is the
+    earliest.
     """
     if len(log) == 0:
         raise _too_little(log, config, "no events")

@@ -1,8 +1,8 @@
 """Tasks of a back-test: metrics of one model's scores.
 
-Item recommendation answers every test state with its k best items, user recommendation every item with its c best
-users, and online matching prices every item on past states and ranks the test states by λ(x,y) − v (Ma, Liu and
-Deoras, ICLR 2022).
+Item recommendation finds the k best items of every test state. User recommendation finds the c best users of every
+item. Online matching solves prices on past states and ranks items of test states by λ(x,y) − v (Ma, Liu and Deoras,
+ICLR 2022).
 """
 
 from __future__ import annotations
@@ -125,8 +125,7 @@ class Matching:
     def with_floors(self, betas: Sequence[float], rate: Float32s | None) -> Results:
         """Metrics by β.
 
-        Who pays: positions per slate, by decile of λ(x), of items that the same model leaves below their floor without
-        one.
+        Positions per slate of items that would miss their floor without prices, by decile of λ(x).
         """
         (n, m), k, known, pricing = self.scores.shape, self.k, self.split.known, self.pricing
         past = self.past.shape[0]
@@ -156,7 +155,8 @@ class Matching:
     def with_caps(self, caps: Sequence[float], share: float) -> Results:
         """Metrics by m, where a user gets m·k positions.
 
-        An item is shown to a share of the users at most. An empty position is no miss here, since caps leave positions
+        Each item is shown to at most a share of the users. An empty position does not count as a miss, because caps
+        leave positions
         empty: precision is hits per exposure, and ``filled`` the exposed share of what the caps allow.
         """
         (n, m), split, pricing = self.scores.shape, self.split, self.pricing

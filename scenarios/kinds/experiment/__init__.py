@@ -1,4 +1,4 @@
-"""Experiments on one market: naive estimates beside total effects."""
+"""Experiments on one market: naive estimates and total effects."""
 
 from __future__ import annotations
 
@@ -125,13 +125,13 @@ def experiment(
 ) -> Experiment:
     """Compare two agents by A/B tests on one market.
 
-    Its estimates stand beside the total effect: the difference of two whole worlds.
+    The result also has the total effect: the difference between two complete markets.
 
     Args:
         control: A: a text that :func:`rimsim.agents.make_agent` understands.
         treatment: B.
         out: The folder; None: ``runs/experiment-<time>``.
-        workers: Seeds at once; None: one per core.
+        workers: Number of parallel seeds; None: one per core.
         command: The command line, to be recorded.
         console: Place of progress bars; None: nowhere.
         **options: Fields of :class:`ExperimentOptions`.
@@ -180,7 +180,7 @@ def _play(
     seed: int,
     report: results.Count,
 ) -> dict[str, pd.DataFrame]:
-    """Tables of the worlds and experiments of a seed."""
+    """Tables of the markets and experiments of a seed."""
     with own_code([*agents, *own_places(config)]):
         world = build_world(config)
         tail = tail_of(np.bincount(world.past.item, minlength=world.log.n_items))
@@ -234,9 +234,9 @@ def estimates(rounds: Sequence[WorldRound], assignment: Assignment, tail: Bools)
 
 
 def total_effects(worlds: Sequence[Sequence[WorldRound]], tail: Bools) -> dict[str, float]:
-    """Mean in B's world less that in A's, late.
+    """Mean in B's market minus A's, in late rounds.
 
-    Consumptions are counted with their true probability, which takes the noise of draws away.
+    Consumptions count with their true probability, which removes random noise.
     """
     means: list[dict[str, float]] = []
     for rounds in worlds:
@@ -249,7 +249,7 @@ def total_effects(worlds: Sequence[Sequence[WorldRound]], tail: Bools) -> dict[s
 def arrivals_table(
     rounds: Sequence[WorldRound], assignment: Assignment, tail: Bools, seed: int
 ) -> pd.DataFrame:
-    """Arrivals of an experiment, as packages for experiments take them.
+    """Arrivals of an experiment, for other packages.
 
     Visitors are called ROUND-USER, dates are of the market's clock, ``target`` is the number of consumptions.
     """
@@ -276,8 +276,8 @@ def arrivals_table(
 def summary(table: pd.DataFrame) -> pd.DataFrame:
     """Designs over seeds, with their bias, as :func:`bias_over_seeds`.
 
-    ``coverage`` is the share of seeds whose interval holds the total effect, ``power`` the share whose interval does
-    not hold 0, ``sign`` the share whose naive estimate has the sign of the mean total effect.
+    ``coverage`` is the share of seeds whose interval includes the total effect. ``power`` is the share whose interval
+    excludes 0. ``sign`` is the share whose naive estimate has the sign of the mean total effect.
     """
     mean_total = table.groupby("metric")["total_effect"].transform("mean")
     holds = (table["low"] <= table["total_effect"]) & (table["total_effect"] <= table["high"])
@@ -285,7 +285,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     work = table.assign(
         coverage=holds.astype(float).where(known),
         power=((table["low"] > 0) | (table["high"] < 0)).astype(float).where(known),
-        sign=np.sign(table["naive"]) == np.sign(mean_total),
+        sign=(np.sign(table["naive"]) == np.sign(mean_total)).astype(float).where(table["naive"].notna()),
     )
     shares = ("coverage", "power", "sign")
     return results.bias_over_seeds(work, (*_LABELS, "metric"), ("naive", "total_effect"), shares)
@@ -322,9 +322,14 @@ def _sentences(found: pd.DataFrame) -> list[str]:
     lines = []
     tested = found[found["error"].notna()]
     biased = tested["bias"].abs() > tested["half"]
+    wide = ~biased & (tested["half"] >= tested["total_effect"].abs())
     groups = (
         (tested[biased], "biased beyond chance over these seeds"),
-        (tested[~biased], "no bias found over these seeds"),
+        (tested[~biased & ~wide], "no bias found over these seeds"),
+        (
+            tested[wide],
+            "it cannot be told whether there is a bias, since its interval is wider than the effect",
+        ),
     )
     for metric, (rows, words) in product(METRICS, groups):
         labels = [
@@ -333,7 +338,10 @@ def _sentences(found: pd.DataFrame) -> list[str]:
         ]
         if labels:
             lines.append(f"{metric}: {words}: {'; '.join(labels)}.")
-    return lines or ["one seed cannot separate bias from chance. Use --seeds 2 or more"]
+    few = (
+        "fewer than two seeds have an estimate, which cannot separate bias from chance. Use --seeds 2 or more"
+    )
+    return lines or [f"{few}, and in a switchback a shorter --interval"]
 
 
 def _table(metric: str, found: pd.DataFrame, agents: tuple[str, str]) -> TextTable:
@@ -344,7 +352,7 @@ def _table(metric: str, found: pd.DataFrame, agents: tuple[str, str]) -> TextTab
         "± (95 %)": ("around", ".4f"),
         "total effect": ("total_effect", "+.4f"),
         "bias": ("bias", "+.4f"),
-        "coverage": ("coverage", ".1%"),
+        "effect in interval": ("coverage", ".1%"),
         "power": ("power", ".1%"),
         "right sign": ("sign", ".1%"),
     }

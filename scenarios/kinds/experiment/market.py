@@ -62,8 +62,8 @@ def play_experiment(
 ) -> list[WorldRound]:
     """Rounds of a market on which two agents have arms.
 
-    If training is diverted, the market is kept twice, in step: the same visitors, slates and consumptions, under two
-    models, each of which learns from its own arm and scores the states for its own agent.
+    With diverted training, there are two copies of the market with the same visitors, slates and consumptions, but two
+    models. Each model learns from its own arm and scores the states for its own agent.
     """
     actors = [make_agent(text) for text in agents]
     controls = [Diverted(assignment, treated=arm) for arm in (False, True)] if diverted else [None]
@@ -94,11 +94,11 @@ def play_experiment(
 class TwoArms:
     """Pair of agents that answer the arrivals of their arms.
 
-    Items may have arms too. With ``shared`` prices both pace the whole floor, and each is told at once what the other
-    delivers. Otherwise each keeps half of every floor, and hears nothing of the other.
+    Items may have arms too. With ``shared`` prices, both agents deliver the same guarantees, and each counts the
+    deliveries of the other. Otherwise each has half of every guarantee, and does not know the other's deliveries.
 
     Raises:
-        ConfigError: If an agent that paces its delivery cannot be told of another's.
+        ConfigError: If an agent cannot count the deliveries of another agent.
     """
 
     def __init__(
@@ -195,8 +195,8 @@ class TwoArms:
 def merged(control: Ints, treatment: Ints, treated_item: Bools) -> Ints:
     """Slates in which items keep the ranks of their arms.
 
-    Items of arm A keep the rank that A gave them, items of arm B that of B; ties go to A and B in turn, by row. Where
-    both left a position empty so, the rest of A's slate, then of B's, fills up.
+    Items of arm A keep their rank in A's slate, items of arm B their rank in B's slate; ties alternate by row.
+    Positions that stay empty are filled from A's slate, then from B's.
     """
     n, k = control.shape
     slates = np.full((n, k), -1)

@@ -67,7 +67,7 @@ class AnswersConfig:
     table: str | None = None
     """Path of the table; see rimsim.data.load_observed. null: none."""
     columns: str | None = None
-    """Which column is which; null: usual names."""
+    """Roles of the columns; null: usual names."""
     value: str | None = None
     """Column of values; null: the layout's."""
     taken_at: float = Field(default=1.0, gt=0)
@@ -81,7 +81,7 @@ class ValidateConfig:
     """Models, truths and draws of a validation."""
 
     data: DataConfig = DataConfig(min_item_events=30)
-    """Which log."""
+    """Log of the validation."""
     models: tuple[ModelName, ...] = Field(default_factory=_default_models, min_length=2)
     """Names that rimsim.intensity.registry.make knows, places such as `mine.py:Model`, or random."""
     without: tuple[str, ...] = ()
@@ -89,7 +89,7 @@ class ValidateConfig:
     truths: tuple[str, ...] = Field(default=(AUTO, *CANDIDATES), min_length=1)
     """Truths that are fitted to the whole log and judged; auto: which one its later sessions choose."""
     draws: int = Field(default=5, ge=1)
-    """How often every user's later session is drawn anew."""
+    """Number of later sessions sampled per user."""
     after: float = Field(default=0.3, ge=0, lt=1)
     """A session is drawn among those after this share of a user's events."""
     slate: int = Field(default=10, ge=1)
@@ -146,21 +146,21 @@ def validate(
 ) -> Validation:
     """Compare held-out later sessions with their prediction by the truths.
 
-    In every draw each user is cut where one of its later sessions begins. Models are fitted to the past, truths to the
-    whole log; a truth that is asked for items or counts that it must not have seen is fitted to the past too.
-    ``README.md`` in the folder says what may be concluded.
+    In every draw, each user's log is cut at the beginning of a later session. Models are fitted to the past, and
+    truths to the whole log. For checks on items or counts that a truth must not have seen, it is fitted to the past
+    too. ``README.md`` in the folder has the conclusions.
 
     Args:
-        config: What to do; None: the defaults, on the embedded data.
+        config: Options; None: the defaults, on the embedded log.
         out: The run folder; None: ``runs/validate-<time>``.
         command: The command line, to be recorded.
         report: Called with each line of progress; None: no progress is shown.
 
     Raises:
         DataError: If the log or the table of answers cannot be read, or fewer than two users come back in the log.
-        ConfigError: If a model cannot be made, or a slate would hold every item.
+        ConfigError: If a model cannot be made, or a slate would contain every item.
         ModelError: If a model of your own fails.
-        RunFolderError: If the folder is in use or holds a run. Whatever is raised, no run is in the folder then.
+        RunFolderError: If the folder is in use or holds a run. After an error, the folder has no run.
     """
     config = config or ValidateConfig()
     show = report or (lambda _: None)
@@ -283,9 +283,9 @@ class _Work:
     ) -> Iterator[tuple[str, str, int, str, float]]:
         """Model, truth, draw, metric and value of all checks.
 
-        Distributions are those of the truths as they are, fitted to the whole log. Acceptance is asked of the same
-        class of truth fitted to the past of the first draw, which has not seen the answers; λ and λ* are of sessions
-        that they were not fitted to, and stand under the first draw.
+        Distributions are of truths fitted to the whole log. Acceptance is of truths of the same class fitted to the
+        past of the first draw, which have not seen the answers. λ and λ* are of sessions that they were not fitted to,
+        and have the number of the first draw.
         """
         config, sizes = self.config, session_examples(self.log, self.gap)
         found: list[tuple[str, str, evidence_of.Cut, Mapping[str, float]]] = []
@@ -312,7 +312,7 @@ class _Work:
     def answer_tables(
         self, answers: HeldAnswers, quality: HiddenQuality | None, truths: Truths
     ) -> dict[str, pd.DataFrame]:
-        """Tables of judges and hidden quality on known answers."""
+        """Tables of scorers and hidden quality on known answers."""
         config, models = self.config, {}
         for name in config.chosen:
             if name != evidence_of.RANDOM:
@@ -345,7 +345,7 @@ def _means(evidence: evidence_of.Evidence) -> Iterator[tuple[str, str, int, str,
 
 
 def _no_better(agreed: float | None, bars: Mapping[str, float | None]) -> bool:
-    """True if a false truth agrees as well, below 1."""
+    """True if a false truth agrees equally well."""
     return agreed is not None and agreed < 1 and any(agreed <= (bars[bar] or 0.0) for bar in checks.FALSE)
 
 
@@ -365,7 +365,7 @@ def _intervals(evidence: evidence_of.Evidence) -> pd.DataFrame:
 
 
 def _pairs(evidence: evidence_of.Evidence) -> pd.DataFrame:
-    """Table of pairs of models, the really better first.
+    """Table of pairs of models, the better one first.
 
     ``difference`` is of real precision, with its paired 95% interval over users; ``simulated`` is of utility.
     """

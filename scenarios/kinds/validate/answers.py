@@ -1,7 +1,7 @@
-"""Judgement of truths and models on known answers.
+"""Comparison of truths and models with known answers.
 
-A log says what users took of the items they saw, so all that is fitted to it and judged on it shares its selection.
-Answers to items that were shown at random, or a matrix without gaps, do not.
+A log has only items that users saw, so models that are fitted to it and tested on it share its selection. Answers to
+randomly shown items, or a full matrix, have no such selection.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _Figure: TypeAlias = tuple[str, float | None, float | None, float | None]  # met
 
 @dataclass(frozen=True, eq=False)
 class HeldAnswers:
-    """Answers that a log leaves open, by user and item."""
+    """Answers to items outside a log, by user and item."""
 
     row: Ints  # (n,) position in `users`, ascending
     item: Ints
@@ -63,7 +63,7 @@ class HeldAnswers:
 
 
 def held_answers(table: ObservedTable, log: EventLog, *, taken_at: float) -> HeldAnswers:
-    """Answers that a log leaves open, with their users' states."""
+    """Answers outside a log, with their users' states."""
     known = table.matched(log)
     met = np.unique(log.user * log.n_items + log.item)
     kept = np.flatnonzero(~np.isin(known.user * log.n_items + known.item, met))
@@ -97,7 +97,7 @@ def held_answers(table: ObservedTable, log: EventLog, *, taken_at: float) -> Hel
 
 @dataclass(frozen=True, eq=False)
 class ObservedEvidence:
-    """Figures of s judges on n answers of u users."""
+    """Figures of s scorers on n answers of u users."""
 
     answers: HeldAnswers
     judges: tuple[tuple[str, str], ...]  # (truth, model) of each, one of them empty; the last is random
@@ -107,8 +107,8 @@ class ObservedEvidence:
     def table(self) -> pd.DataFrame:
         """Table of means with 95% intervals over users.
 
-        ``decile_1_predicted`` and ``decile_1_taken`` are the mean probability and the share of yes of the tenth of the
-        answers with the smallest probabilities; ``calibration_error`` is the mean distance of the two.
+        ``decile_1_predicted`` and ``decile_1_taken`` are the mean probability and the share of yes answers in the
+        tenth with the smallest probabilities. ``calibration_error`` is their mean distance over tenths.
         """
         rows = []
         for number, (truth, model) in enumerate(self.judges):
@@ -120,7 +120,7 @@ class ObservedEvidence:
         return table_of(rows, columns, ("value", "low", "high"))
 
     def pairs(self) -> pd.DataFrame:
-        """Table of differences, paired over users; settled: not 0."""
+        """Table of differences, paired over users."""
         rows = []
         for one, other in combinations(range(len(self.judges)), 2):
             for metric, values in self.by_user.items():
@@ -159,13 +159,13 @@ def judge_observed(
     *,
     k: int = 5,
 ) -> ObservedEvidence:
-    """Judge truths and models on answers outside their log.
+    """Compare truths and models with answers outside their log.
 
-    A judge scores all items for the state of each user. ``auc`` is the share of pairs of a taken and another answer of
-    a user that the scores put in order. ``precision`` is the share taken of the k best of the items that the user was
-    asked about. ``log_likelihood`` is that of the answers under 1/(1 + exp(−α − β·log score)), α and β ≥ 0 fitted to
-    other users' answers, so that only what the scores know counts, not their unit. The last judge, ``random``, knows
-    nothing.
+    Each truth or model scores all items for each user's state. ``auc`` is the share of pairs of a taken and another
+    answer of a user that the scores order correctly. ``precision`` is the share of taken answers among the user's k
+    answers of largest score. ``log_likelihood`` is the log-likelihood of the answers under 1/(1 + exp(−α − β·log
+    score)). α and β ≥ 0 are fitted to other users' answers, so that the unit of the scores does not matter. The last
+    entry, ``random``, has random scores.
     """
     scores = {(name, ""): _truth_scores(truth, answers) for name, truth in truths.items()}
     scores |= {("", name): _model_scores(model, answers) for name, model in models.items()}
@@ -221,7 +221,7 @@ def _log_scores(answers: HeldAnswers, score: Callable[[int, int, UserStates], Ar
 def user_aucs(user: Ints, score: Floats, taken: Bools, n_users: int) -> Floats:
     """Share of a user's pairs whose taken item scores higher (n_users,).
 
-    A tie counts half. NaN for users who took all that they were asked about, or nothing.
+    A tie counts half. NaN for users who took all or none of the items that they answered about.
     """
     rank = pd.Series(score).groupby(user).rank().to_numpy() - 1  # from 0 within the user, ties in the middle
     yes = np.bincount(user, weights=taken, minlength=n_users)
@@ -233,8 +233,7 @@ def user_aucs(user: Ints, score: Floats, taken: Bools, n_users: int) -> Floats:
 def precisions(user: Ints, score: Floats, taken: Bools, ties: Array, n_users: int, k: int) -> Floats:
     """Share taken of each user's k best answers (n_users,).
 
-    NaN for users with at most k answers, for whom nothing is chosen. ``user`` is ascending; of equal scores the smaller
-    of ``ties`` goes first.
+    NaN for users with at most k answers. ``user`` is ascending; the smaller of ``ties`` decides between equal scores.
     """
     order = np.lexsort((ties, -score, user))
     count = np.bincount(user, minlength=n_users)
@@ -247,8 +246,8 @@ def precisions(user: Ints, score: Floats, taken: Bools, ties: Array, n_users: in
 def calibrated(logit: Floats, taken: Bools, fold: Ints, folds: int) -> Floats:
     """Probabilities 1/(1 + exp(−α − β·logit)) fitted to the other folds.
 
-    α and β ≥ 0 are of maximum likelihood. A slope below 0 would turn scores round that order answers the wrong way, and
-    make a bad model good; 0 is taken for it, that is the share of the answers that are yes.
+    α and β ≥ 0 are of maximum likelihood. A slope below 0 would reverse the scores and make a bad model look good, so
+    it is replaced by 0, which predicts the share of yes answers.
     """
     probability = np.empty(len(logit))
     for left_out in range(folds):
@@ -303,7 +302,7 @@ def ratio_interval(total: Floats, count: Floats) -> Interval:
 
 
 def folds_of(users: Ints, seed: int, folds: int) -> Ints:
-    """Fold of each of n users, by lot."""
+    """Random fold of each of n users."""
     rank = np.empty(len(users), np.int64)
     rank[np.argsort(rng.uniform(seed, rng.Purpose.SPLIT, users), kind="stable")] = np.arange(len(users))
     return np.asarray(rank * folds // max(len(users), 1), np.int64)

@@ -70,7 +70,7 @@ def false_truths(truths: Mapping[str, Truth], log: EventLog) -> dict[str, FalseT
 
 
 def bar_name(truth: str, bar: str) -> str:
-    """Name of a truth's bar in an evidence."""
+    """Name of a truth's bar in a chart of evidence."""
     return f"{truth}: {bar}"
 
 
@@ -83,7 +83,7 @@ _ASKED = 20  # items that a user is asked about at most
 
 @dataclass(frozen=True)
 class Acceptance:
-    """Accuracy with which accepted items are told from others."""
+    """Accuracy of telling taken items from other items."""
 
     accuracy: float  # Share of items that are answered rightly
     f1: float  # Harmonic mean of precision and recall, equal here: as many are accepted as there are positives
@@ -92,9 +92,9 @@ class Acceptance:
 
 
 def answers(share: Floats, positive: Bools) -> Bools:
-    """Accepted items: those of largest p*, one per positive.
+    """Accepted items: the items of largest p*, one per positive.
 
-    So every answer is relative: no threshold is claimed. Of equal shares the first is accepted.
+    So no threshold is needed. Among equal shares the first is accepted.
     """
     accepted = np.zeros(len(share), bool)
     accepted[np.argsort(-share, kind="stable")[: int(positive.sum())]] = True
@@ -104,9 +104,9 @@ def answers(share: Floats, positive: Bools) -> Bools:
 def acceptance(truth: Truth, cut: Cut) -> dict[int, Acceptance]:
     """Acceptance of every user's positives among m negatives each.
 
-    Positives are items that the user took from the cut on, 20 / (1 + m) of them or all that there are; negatives are m
-    times as many admissible items that it did not take. Both are drawn by seed, each user's on its own. The truth has
-    to be fitted to the past of the cut alone.
+    Positives are items that the user took after the cut, at most 20 / (1 + m). Negatives are m times as many
+    admissible items that the user did not take. Both are sampled by seed. The truth must be fitted to the past of the
+    cut alone.
     """
     total = {m: np.zeros(2, np.int64) for m in NEGATIVES}  # accepted positives, positives
     ordered: dict[int, list[float]] = {m: [] for m in NEGATIVES}
@@ -146,8 +146,8 @@ QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)  # Quantiles in the tables
 def logged(cut: Cut, sessions: CountExamples) -> dict[str, float]:
     """Logged quantiles of session sizes and popularity, and genre shares.
 
-    The popularity of an item is its events in the past. Drawn sessions are smaller than others, since 30% of their
-    users' events lie before them, so sizes are those of ``sessions``.
+    The popularity of an item is its events in the past. Sampled sessions are smaller than others, because 30% of their
+    users' events come before them. So sizes are taken from ``sessions``.
     """
     return _figures(cut, sessions.counts, _taken(cut))
 
@@ -155,7 +155,8 @@ def logged(cut: Cut, sessions: CountExamples) -> dict[str, float]:
 def simulated(truth: Truth, cut: Cut, sessions: CountExamples) -> dict[str, float]:
     """Figures of :func:`logged` under a truth, and distances from it.
 
-    Sizes are Poisson draws of mean λ*(x). Items are counted as expected, Σ_x λ*(x)·p*(y|x), p* over admissible items.
+    Sizes are Poisson random numbers with mean λ*(x). Items are counted as expected, Σ_x λ*(x)·p*(y|x), p* over
+    admissible items.
     Distances: ``session_size_ks`` and ``popularity_ks``, the largest differences of distribution functions, and
     ``genre_tv``, half the sum of absolute differences of shares.
     """
@@ -188,7 +189,7 @@ def _popularity(cut: Cut) -> Floats:
 
 
 def _taken(cut: Cut) -> Floats:
-    """Number of times that drawn sessions took each item (M,)."""
+    """Number of consumptions of each item in sampled sessions (M,)."""
     of_session = cut.taken_item[cut.first_session]
     return np.bincount(of_session, minlength=len(cut.known)).astype(np.float64)
 
@@ -243,9 +244,9 @@ _LEAST = 1e-5
 def rate_of_ground(ground: str, log: EventLog, gap: str | float, device: str) -> dict[str, float]:
     """Calibration of a ground's λ(x) on sessions not fitted to.
 
-    It is fitted to the half of the users without a session's user. So sessions are judged as they come, first ones and
-    later ones; a draw of later sessions after a share of a user's events would leave out sessions that are large
-    against what was before them.
+    For each session, λ(x) is fitted to the half of the users without the session's user. All sessions are used, first
+    and later ones. A sample of later sessions would leave out sessions that are large compared with the events before
+    them.
     """
     draw = rng.uniform(0, rng.Purpose.MEASURE, 14, np.arange(log.n_users))
     half = draw < 0.5
@@ -300,7 +301,7 @@ def _tenths(tenths: list[tuple[float, float]]) -> dict[str, float]:
 
 
 def rate_curves(table: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """Rates by name; truths with the same λ* stand together."""
+    """Rates by name, one entry per λ*."""
     rates = table[table["metric"].str.startswith("rate_")].groupby(["model", "truth"], sort=False)
     found: dict[tuple[str, str], dict[str, float]] = {
         (str(model), str(truth)): dict(zip(rows["metric"], rows["value"], strict=True))

@@ -89,7 +89,7 @@ def readme(run: Run, report: Report) -> str:
 
 
 def conclusions(run: Run) -> Sentences:
-    """Sentences that may be concluded, and those that may not."""
+    """Conclusions that the validation allows, and their limits."""
     agreed = figures_of(run.agreement)
     first = next(iter(agreed.values()))
     settled, pairs, users = (int(first[name]) for name in ("settled_pairs", "pairs", "users"))
@@ -266,7 +266,7 @@ def hidden_sentences(table: pd.DataFrame | None) -> Sentences:
 
 
 def _known_answers(table: pd.DataFrame, k: int) -> tuple[TextTable, TextTable]:
-    """Figures of all judges, and calibration of the truths."""
+    """Figures of all scorers, and calibration of the truths."""
     metrics = ("auc", "precision", "log_likelihood", "calibration_error")
     judged = zip(table["truth"].astype(str).tolist(), table["model"].astype(str).tolist(), strict=True)
     judges = [f"truth {truth}" if truth else model for truth, model in judged]
@@ -412,12 +412,12 @@ def _panel(ax: Axes, means: pd.DataFrame, looks: Mapping[str, charts.AgentStyle]
         charts.plot_means(ax, means.loc[[name]], "real", "simulated", look, line="none", size=8)
     ax.set_xlim(0, 1.12 * (float(means["high", "real"].max()) or 1.0))
     ax.set_ylim(0, 1.1 * (float(means["high", "simulated"].max()) or 1.0))
-    ax.set(xlabel="real: precision", ylabel="simulated: utility (consumptions a slate)")
+    ax.set(xlabel="real: precision", ylabel="simulated: utility (consumptions per slate)")
     charts.label_means(ax, means, "real", "simulated", looks)
 
 
 def _message(agreement: Mapping[str, Mapping[str, float]]) -> str:
-    """Title on the chosen or best truth's settled pairs."""
+    """Title on the chosen or best truth's significant pairs."""
     taus = {name: row["kendall_settled"] for name, row in agreement.items()}
     best = max(taus, key=lambda name: -np.inf if np.isnan(taus[name]) else taus[name])
     truth = next((name for name, row in agreement.items() if row["chosen"]), best)
