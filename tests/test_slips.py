@@ -2,19 +2,35 @@
 
 import dataclasses
 import shutil
+import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from kit import cases, refused
-from small_markets import small_run, small_scenario, stopped_after_a_round
+from small_markets import played, small_run, small_scenario, stopped_after_a_round
 
 from rimsim import data
-from rimsim.config import ArrivalsConfig, ConsumerConfig, ExposureConfig, ReleasesConfig
+from rimsim.config import ArrivalsConfig, ConsumerConfig, ExposureConfig, PlatformConfig, ReleasesConfig
 from rimsim.config.reading import find_scenario
-from rimsim.errors import ArmsError, ConfigError, DataError, RunFolderError
+from rimsim.errors import (
+    AgentError,
+    ArmsError,
+    ConfigError,
+    DataError,
+    MarketError,
+    ModelError,
+    RunFolderError,
+)
 from rimsim.intensity.cache import kept
+from rimsim.intensity.contract import resolved
+from rimsim.intensity.registry import make
+from rimsim.market import Market, Slates
+from rimsim.market.world import warm_model
 from rimsim.scenarios import load_run
+from rimsim.scenarios.kinds import evaluate, experiment
+from rimsim.scenarios.report import sentences, tables
 from rimsim.scenarios.runs import job
 from rimsim.scenarios.runs.status import digest
 from rimsim.scenarios.runs.store import folder_for, read_arrays
@@ -301,5 +317,177 @@ def test_a_log_to_which_nobody_comes_back_is_said_to_tell_nothing_of_its_truth(t
     config = small_scenario(rounds=1)
     log = dataclasses.replace(config.data, source=str(path), min_item_events=1, session_gap="1d")
     run = small_run(tmp_path / "run", ("random",), dataclasses.replace(config, data=log))
-    said = "warning: nothing is known of the truth `factors` on this log: too few users come back"
+    said = "warning: the truth `factors` cannot be checked on this log, because too few users"
     assert any(note.startswith(said) for note in run.report().cautions), run.report().cautions
+
+
+# -- answers of your own agents, models and consumers -----------------------------------------------------------------
+@cases(
+    "field value said",
+    ("price", np.inf, "price holds inf. Expected finite prices"),
+    ("price", np.nan, "price holds nan. Expected finite prices"),
+    ("propensity", 3.0, "propensity holds 3. Expected chances above 0 and at most 1"),
+    ("propensity", -0.5, "propensity holds -0.5. Expected"),
+    ("propensity", 0.0, "propensity holds 0. Expected"),
+    ("propensity", np.nan, "propensity holds nan. Expected"),
+)
+def test_prices_and_chances_that_cannot_be_are_refused(field, value, said):
+    """They would stand in the ledger, and in what a platform learns by inverse propensities."""
+    market = Market(small_scenario(rounds=1))
+    arrivals = market.next_arrivals(1)
+    items = np.full((1, market.config.slate), -1)
+    items[0, 1] = int(arrivals.admissible[0].nonzero()[0, 0])
+    numbers = np.full(items.shape, np.nan, np.float32)  # nothing is said of empty positions
+    numbers[0, 1] = value
+    refused(AgentError, said, market.serve, arrivals, Slates(items, **{field: numbers}))
+    numbers[0, 1] = 0.5
+    market.serve(arrivals, Slates(items, **{field: numbers}))
+
+
+_MODEL = """
+import numpy as np
+import torch
+from rimsim.intensity import Popularity, PopularityConfig
+
+class Mine(Popularity):
+    def __init__(self, seed=0, device="cpu"):
+        super().__init__(PopularityConfig())
+        self.given = device
+
+    def score(self, states):
+        scores = super().score(states)
+        return {}
+"""
+
+
+@cases(
+    "scores said",
+    ("scores + torch.rand(1)", "its scores change from call to call"),
+    ("scores * len(states)", "its scores change with the other states of a batch"),
+    ("scores * 1e30", r"the intensity λ\(x\) of a state is .*e\+\d+, but the log has [\d,]+ events"),
+)
+def test_a_model_whose_scores_depend_on_more_than_the_state_is_refused(write, scores, said):
+    """A market would else depend on the size of its batches."""
+    write(_MODEL.replace("{}", scores))
+    config = small_scenario(platform=PlatformConfig(model="mine.py:Mine"))
+    refused(ModelError, f"mine.py:Mine: {said}", warm_model, config, 0)
+
+
+def test_a_model_of_your_own_is_told_a_device_that_is_there(write):
+    """PyTorch knows no device called auto."""
+    write(_MODEL.replace("{}", "scores"))
+    assert make("mine.py:Mine", device="auto").given == str(resolved("auto"))
+    assert warm_model(small_scenario(platform=PlatformConfig(model="mine.py:Mine")), 0).given in {
+        "cpu",
+        "cuda",
+    }
+
+
+def test_a_consumer_that_does_not_draw_with_its_probabilities_is_refused(write):
+    """Utilities are of probabilities, returns of consumptions: they must be of one law."""
+    write(
+        "from rimsim.market.consumers import Intensity\n"
+        "from dataclasses import replace\n"
+        "class Greedy(Intensity):\n"
+        "    def respond(self, visits, slates):\n"
+        "        found = super().respond(visits, slates)\n"
+        "        return replace(found, consumed=slates >= 0, probability=(slates >= 0) * 0.01)\n"
+    )
+    config = small_scenario(rounds=1, consumer=ConsumerConfig(kind="mine.py:Greedy"))
+    refused(MarketError, r"Greedy.respond: 600 consumptions came, .* add up to 6\.0", played, config)
+
+
+# -- estimates and sentences ------------------------------------------------------------------------------------------
+_DRAWS = """
+from rimsim.agents import Random
+from rimsim.market.records import as_slates
+
+class Mine:
+    name, order_free, barrier_every = "mine", True, None
+
+    def __init__(self):
+        self.inner = Random()
+
+    def begin_round(self, view):
+        self.inner.begin_round(view)
+
+    def act(self, arrivals):
+        return as_slates(self.inner.act(arrivals)).items
+"""
+
+
+def test_a_target_that_draws_without_saying_its_chances_is_refused(write):
+    """Its estimates would be those of a deterministic agent; one that draws nothing is valued."""
+    write(_DRAWS)
+    config = small_scenario(rounds=1)
+    said = "--target: 'mine' draws its slates, since 100% of them change .* Give it chance_of"
+    refused(ConfigError, said, evaluate.replayed, config, 0, "random", "mine.py:Mine", lambda _: None)
+    write(_DRAWS.replace("Random", "Relevance"))
+    sys.modules.pop("mine", None)
+    assert len(evaluate.replayed(config, 0, "random", "mine.py:Mine", lambda _: None)) == 1
+
+
+def test_estimates_that_rest_on_few_slates_are_warned_of():
+    """The caution names the estimators, their effective slates, and a remedy."""
+    row = {"target": "t", "logged": "l", "part": "first visits", "seed": 0, "truth": 0.4, "truth_at_log": 0.4}
+    row |= {"estimate": 0.8, "low": -0.3, "high": 1.9, "support": 1.0, "slates": 308}
+    rows = [row | {"estimator": "ips", "effective": 7.0}, row | {"estimator": "direct", "effective": 308.0}]
+    done = evaluate.Evaluation(Path("run"), "l", "t", pd.DataFrame(rows))
+    (caution,) = [text for text in evaluate.evaluation_report(done).cautions if "rest on few" in text]
+    assert "few of the 308 slates (ips 7 effective slates)" in caution
+    assert "Log more arrivals" in caution
+
+
+def _experiment(naive, total):
+    columns = {"design": "user", "training": "shared", "prices": "shared", "metric": "utility"}
+    table = pd.DataFrame({"seed": range(len(naive)), "naive": naive, "total_effect": total})
+    return table.assign(low=table["naive"] - 0.1, high=table["naive"] + 0.1, **columns)
+
+
+def test_a_seed_without_an_estimate_counts_for_no_figure():
+    """Bias is the difference of the means beside it, and an estimate that is not there has no wrong sign."""
+    found = experiment.summary(_experiment([0.3, np.nan, 0.5], [0.2, -0.9, 0.3])).iloc[0]
+    assert found["bias"] == pytest.approx(found["naive"] - found["total_effect"]) == pytest.approx(0.15)
+    assert (found["seeds"], found["half"]) == (2, pytest.approx(12.706 * 0.05, rel=1e-3))
+    assert found["sign"] == 0.0  # the mean of all total effects is negative
+    (said,) = experiment._sentences(experiment.summary(_experiment([0.3, np.nan], [0.2, 0.2])))
+    assert said.startswith("fewer than two seeds have an estimate")
+
+
+@cases(
+    "naive said",
+    ([0.3, 0.301, 0.299], "utility: biased beyond chance"),
+    ([0.19, 0.2, 0.21], "utility: no bias found"),
+    ([-1.0, 0.2, 1.0], "utility: it cannot be told whether there is a bias"),
+)
+def test_no_bias_is_found_only_where_it_would_have_been(naive, said):
+    """An interval that is wider than the effect excludes nothing."""
+    (found,) = experiment._sentences(experiment.summary(_experiment(naive, [0.2, 0.2, 0.2])))
+    assert found.startswith(said)
+
+
+def test_a_guarantee_that_is_missed_at_low_prices_is_not_blamed_on_the_agent():
+    """Prices that move with delivery may miss a little, too: nothing but c is ruled out."""
+    said = sentences.undelivered_sentence("rim-feedback", 0.01, 0.0, None, unit="examined", hard=False)
+    assert "a higher `exposure.cost` would not help" in said
+    assert "do not follow" not in said
+
+
+def test_a_sentence_claims_a_difference_only_where_its_table_has_a_star():
+    """An interval without 0 is not enough among many comparisons."""
+    draw = np.random.default_rng(0)
+    rows = [
+        {"agent": agent, "seed": seed, "round": 0, "metric": metric, "value": value}
+        for seed in range(4)
+        for agent, more in (("relevance", 0.0), ("mine", 0.1))
+        for metric in tables.shown_metrics("examined")
+        for value in [1 + (more if metric == "utility" else 0) + 0.04 * draw.normal()]
+    ]
+    rounds = pd.DataFrame(rows)
+    table = tables.differences(rounds, ["relevance", "mine"], tables.shown_metrics("examined"))
+    utility = table[table["metric"] == "utility"].iloc[0]
+    assert utility["low"] > 0
+    assert not tables.clear_of_zero(table).any()
+    said = sentences.comparison_sentences(rounds, ["relevance", "mine"], "examined")[-1]
+    assert "does not differ significantly from that of `relevance`" in said
+    assert "not significant among all comparisons of the table" in said

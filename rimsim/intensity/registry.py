@@ -12,7 +12,7 @@ from rimsim.config.fields import duration_seconds
 from rimsim.data.log import EventLog
 from rimsim.entry_points import places
 from rimsim.errors import ConfigError, RimsimError, one_line, refuse, require_known
-from rimsim.intensity.contract import IntensityModel
+from rimsim.intensity.contract import IntensityModel, resolved
 from rimsim.intensity.ground.contract import Ground
 from rimsim.intensity.ground.decayed import EMA, UserPopularity
 from rimsim.intensity.ground.hawkes import Hawkes, HawkesPoisson
@@ -255,7 +255,7 @@ def _own(name: str, seed: int | None, device: str | None) -> IntensityModel:
     if options:
         require_options(options, list(inspect.signature(factory).parameters)[2:], f"model {place!r}")
     try:
-        model = factory(seed or 0, device or "auto", **options)
+        model = factory(seed or 0, str(resolved(device or "auto")), **options)
     except RimsimError:
         raise
     except Exception as error:  # whatever a user's factory does

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import torch
 
 from rimsim.arrays import Bools, Float32s
 from rimsim.errors import ModelError
@@ -86,3 +87,30 @@ class JoinedScores:
                 rows.append(part.rows(low, high))
             first += n
         return np.concatenate(rows) if rows else np.empty((0, self.shape[1]), np.float32)
+
+
+def require_steady(model: IntensityModel, states: UserStates, most: int, name: str) -> None:
+    """Refuse scores that depend on more than the state.
+
+    Args:
+        most: Events of the log, which no intensity of a visit can exceed.
+        name: The model in messages.
+
+    Raises:
+        ModelError: If scores change from call to call or with the batch, or an intensity is too large.
+    """
+    whole, again = model.score(states), model.score(states)
+    alone = [model.score(states.take([row])) for row in range(len(states))]
+    if any(not isinstance(part, torch.Tensor) or part.ndim != 2 for part in (whole, again, *alone)):
+        return  # what scores every state names its shape
+    for other, cause in (
+        (again, "from call to call"),
+        (torch.cat(alone), "with the other states of a batch"),
+    ):
+        if whole.shape != other.shape or not torch.allclose(whole, other, rtol=1e-3, equal_nan=True):
+            raise ModelError(f"{name}: its scores change {cause}. Let them depend on each state alone")
+    if (largest := float(whole.sum(1).max())) > most:
+        raise ModelError(
+            f"{name}: the intensity λ(x) of a state is {largest:.3g}, but the log has {most:,} events in all. Expected "
+            "the number of interactions in a visit, such as 0.5"
+        )

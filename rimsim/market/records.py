@@ -299,6 +299,10 @@ class Feedback:
     """(n, k) marks of the consumed items."""
 
 
+_ROUNDED = 1e-3
+"""Excess over 1 of a propensity that counts as rounding."""
+
+
 def as_slates(answer: SlateLike) -> Slates:
     """Record of an agent's answer.
 
@@ -321,6 +325,23 @@ def as_slates(answer: SlateLike) -> Slates:
     if answer.chances is not None:
         answer.chances.require_shape(items.shape)
     return dataclasses.replace(answer, items=items)
+
+
+def require_numbers(slates: Slates) -> None:
+    """Refuse prices that are not finite, and impossible propensities.
+
+    Raises:
+        AgentError: If there are some at filled positions.
+    """
+    filled = slates.items >= 0
+    if slates.price is not None and not np.isfinite(found := np.asarray(slates.price)[filled]).all():
+        raise AgentError(
+            f"price holds {found[~np.isfinite(found)][0]}. Expected finite prices of shown items"
+        )
+    if slates.propensity is not None:
+        found = np.asarray(slates.propensity)[filled]
+        if not (fits := (found > 0) & (found <= 1 + _ROUNDED)).all():
+            raise AgentError(f"propensity holds {found[~fits][0]:g}. Expected chances above 0 and at most 1")
 
 
 def _whole_items(answer: object) -> Ints:

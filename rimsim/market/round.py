@@ -44,6 +44,7 @@ from rimsim.market.records import (
     beyond_capacity,
     count_items,
     emptied,
+    require_numbers,
     row_capacity,
     wrong_positions,
 )
@@ -446,6 +447,7 @@ class Round:
             slates = emptied(slates, wrong)
         if self.capacity is not None:
             slates = emptied(slates, beyond_capacity(slates.items, self.capacity[rows]))
+        require_numbers(slates)
         visits = self.visits(rows)
         response = self.respond(visits, slates.items)
         organic = NOTHING if self._can.exogenous else organic_of(self._consumer, visits, len(self.exposure))
@@ -569,6 +571,16 @@ class Round:
         known = self.schedule.tick if settled is None else settled(self.visits(np.arange(len(self.schedule))))
         return np.asarray(known + self._wait, np.int64)
 
+    def _require_drawn(self) -> None:
+        """Refuse consumptions that no draw from the probabilities can explain."""
+        came, chance = int(self.ledger.consumed.sum()), self.ledger.probability
+        expected, spread = float(chance.sum()), float(np.sqrt((chance * (1 - chance)).sum()))
+        if abs(came - expected) > 10 * spread + 5 and not expected / 2 <= came <= 2 * expected:
+            raise MarketError(
+                f"{type(self._consumer).__name__}.respond: {came:,} consumptions came, but its probabilities add up to "
+                f"{expected:,.1f}. Let it draw them with the probabilities that it returns"
+            )
+
     def close(
         self,
         *,
@@ -588,6 +600,7 @@ class Round:
         self.learnt_events = int(learnt.histories.events.size[0])
         if learnt is own:  # users who persist bring the events of earlier rounds
             self.learnt_events -= self._entered_before
+        self._require_drawn()
         everyone = self.visits(np.arange(len(self.schedule)))
         self.relevant = relevant_items(self._consumer, everyone, len(self.exposure))
         self._scores = self._truth = self._reported = self._reported_one = self._foreseen = None

@@ -24,6 +24,8 @@ from rimsim.intensity.contract import IntensityModel, ModelCapabilities
 from rimsim.intensity.persistence import is_stored
 from rimsim.intensity.product import settled
 from rimsim.intensity.registry import make, shipped
+from rimsim.intensity.scores import require_steady
+from rimsim.intensity.states import UserStates
 from rimsim.market.arrivals import make_arrivals
 from rimsim.market.arrivals.contract import ArrivalCapabilities, ArrivalProcess, RoundsSoFar
 from rimsim.market.consumers import make_consumer, session_sizes, truths
@@ -281,7 +283,12 @@ def _code() -> str:
 @lru_cache(maxsize=8)
 def warm_model(config: ScenarioConfig, seed: int) -> IntensityModel:
     """Model fitted to a scenario's warm-up log."""
-    return initial_model(config, build_world(config).past, seed)
+    past, name = build_world(config).past, config.platform.model
+    model = initial_model(config, past, seed)
+    if files_of([name]):  # shipped models are tested
+        states = UserStates.of(past, np.arange(min(8, past.n_users)), build_world(config).opening)
+        require_steady(model, states, len(past), name)
+    return model
 
 
 def initial_model(

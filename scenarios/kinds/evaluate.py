@@ -18,7 +18,7 @@ import pandas as pd
 
 from rimsim import agents as players
 from rimsim import rng
-from rimsim.agents import Agent, LearningAgent, StatingAgent, make_agent
+from rimsim.agents import BUILT_IN, Agent, LearningAgent, StatingAgent, make_agent
 from rimsim.arrays import Bools, Floats, Ints
 from rimsim.config import ScenarioConfig, Seeds
 from rimsim.errors import ConfigError, require_known
@@ -46,6 +46,9 @@ PARTS = {
     "later rounds": "after a retraining: the platform has learnt from what the logged agent showed",
 }
 """Part of a log → its arrivals, and what a single-step estimate leaves out there."""
+_FEW = 30  # effective slates below which an estimate and its interval are warned of
+_CHECKED = 50  # arrivals at which a target without chances is asked twice
+_DRAWN = 0.05  # share of slates that may differ between the two, as ties are broken by the key
 _TARGET = 19  # key of the target's draws in the states of the log, apart from those of the logged agent
 _UNSUPPORTED = 0.999  # share of a target's slates in the log's support, below which some are missing
 _WIDEST = 1.5  # estimates further from the truth, in units of the truth, stand at the edge of a plot
@@ -157,15 +160,21 @@ def replayed(
     shows, valued = make_agent(logged), make_agent(target)
     kind = _WatchedLearner if isinstance(shows, LearningAgent) else _Watched
     market = Market(config, seeds=Seeds.all(seed), needs=Needs.of(shows, valued))
-    rounds = []
+    rounds: list[ReplayedRound] = []
     # A target whose prices follow its own delivery is asked one arrival after the other.
     batch = None if valued.order_free else 1
     while not market.done:
-        watched = kind(shows, valued, market)
+        watched = kind(shows, valued, market, None if rounds else _twin_of(target))
         players.play_round(market, watched, batch, report)
         rounds.append(watched.round(market))
         market.closed.pop()
     return rounds
+
+
+def _twin_of(target: str) -> Agent | None:
+    """Another instance of your own target that has no chances."""
+    twin = make_agent(target)
+    return None if isinstance(twin, StatingAgent) or target.partition("(")[0] in BUILT_IN else twin
 
 
 def true_values(config: ScenarioConfig, seed: int, target: str, report: Count) -> list[tuple[Ints, Floats]]:
@@ -179,11 +188,13 @@ def true_values(config: ScenarioConfig, seed: int, target: str, report: Count) -
 class _Watched:
     """Logged agent, next to a target that is asked too."""
 
-    def __init__(self, shows: Agent, valued: Agent, market: Market) -> None:
+    def __init__(self, shows: Agent, valued: Agent, market: Market, twin: Agent | None = None) -> None:
         self.name = shows.name
         self.order_free = shows.order_free and valued.order_free
         self.barrier_every = shows.barrier_every
         self._shows, self._valued, self._market = shows, valued, market
+        self._twin = twin
+        self._same: list[Bools] = []
         self._parts: list[dict[str, Any]] = []
 
     def begin_round(self, view: RoundView) -> None:
@@ -191,6 +202,9 @@ class _Watched:
         self._shows.begin_round(view)
         key = rng.derived_seed(view.key, rng.Purpose.AGENT, _TARGET)
         self._valued.begin_round(dataclasses.replace(view, key=key))
+        if self._twin is not None:
+            other = rng.derived_seed(view.key, rng.Purpose.AGENT, _TARGET + 1)
+            self._twin.begin_round(dataclasses.replace(view, key=other))
 
     def act(self, arrivals: Arrivals) -> Slates:
         """Slates of the logged agent."""
@@ -209,9 +223,22 @@ class _Watched:
                 "other slates. Name an agent that has chance_of or samples nothing"
             )
         own = within_capacity(drawn.items, arrivals.capacity)
+        self._require_no_draws(arrivals, drawn)
         target = Chances.certain(own, items) if asked is None else asked
         self._parts.append(self._notes(arrivals, slates, target, items, own))
         return slates
+
+    def _require_no_draws(self, arrivals: Arrivals, drawn: Slates) -> None:
+        """Refuse a target without chances that draws its slates."""
+        if self._twin is None or sum(map(len, self._same)) >= _CHECKED:
+            return
+        self._same.append((as_slates(self._twin.act(arrivals)).items == drawn.items).all(1))
+        differs = 1 - float(np.concatenate(self._same).mean())
+        if sum(map(len, self._same)) >= _CHECKED and differs > _DRAWN:
+            raise ConfigError(
+                f"--target: {self._valued.name!r} draws its slates, since {differs:.0%} of them change with the key of "
+                "its draws. Give it chance_of, or let it draw nothing"
+            )
 
     def _notes(self, arrivals: Arrivals, slates: Slates, target: Chances, *shown: Ints) -> dict[str, Any]:
         """Record of a batch of logged and own items."""
@@ -317,7 +344,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
         coverage=(table["low"] <= table["truth"]) & (table["truth"] <= table["high"]),
         moved=table["truth"] - table["truth_at_log"],
     )
-    means = ("rmse", "coverage", "moved", "effective", "support")
+    means = ("rmse", "coverage", "moved", "effective", "support", "slates")
     found = bias_over_seeds(work, ("logged", "target", "part", "estimator"), ("estimate", "truth"), means)
     return found.assign(rmse=np.sqrt(found["rmse"]))
 
@@ -328,7 +355,7 @@ def evaluation_report(done: Evaluation) -> Report:
     parts = {part: rows for part in PARTS if not (rows := found[found["part"] == part]).empty}
     return Report(
         question=f"What is `{done.target}` worth, estimated from the log of `{done.logged}`?",
-        cautions=tuple(text for part, rows in parts.items() for text in _sentences(part, rows.iloc[0])),
+        cautions=tuple(text for part, rows in parts.items() for text in _sentences(part, rows)),
         sections=(
             Section(
                 "Estimates and truth",
@@ -352,14 +379,15 @@ def _table(part: str, found: pd.DataFrame) -> TextTable:
         "± (95 %)": ("around", ".4f"),
         "bias": ("bias", "+.4f"),
         "rmse": ("rmse", ".4f"),
-        "coverage": ("coverage", ".1%"),
+        "truth in interval": ("coverage", ".1%"),
         "effective slates": ("effective", ".0f"),
     }
     return bias_table(title, found, "estimator", ("estimator",), columns)
 
 
-def _sentences(part: str, first: pd.Series[Any]) -> list[str]:
+def _sentences(part: str, rows: pd.DataFrame) -> list[str]:
     """Limits of single-step estimates on a part of the log."""
+    first = rows.iloc[0]
     moved = float(first["moved"])
     if part == "first visits":
         text = (
@@ -380,6 +408,15 @@ def _sentences(part: str, first: pd.Series[Any]) -> list[str]:
         lines.append(
             f"{part}: {1 - first['support']:.1%} of the target's slates could not have been logged; what weights "
             "cannot reach counts as 0, and only direct says something of it."
+        )
+    few = rows[rows["effective"] < _FEW]
+    if len(few):
+        names = ", ".join(
+            f"{name} {count:.3g}" for name, count in zip(few["estimator"], few["effective"], strict=True)
+        )
+        lines.append(
+            f"{part}: estimates rest on few of the {first['slates']:.0f} slates ({names} effective slates), and so do "
+            "their intervals. Log more arrivals, or an agent whose slates are more like the target's."
         )
     return lines
 

@@ -102,10 +102,16 @@ def bias_table(
 def bias_over_seeds(
     table: pd.DataFrame, keys: Sequence[str], names: tuple[str, str], means: Sequence[str]
 ) -> pd.DataFrame:
-    """Means over seeds, with the bias of an estimate."""
+    """Means over seeds, with the bias of an estimate.
+
+    A seed without an estimate does not count, so that the bias is the difference of the two means.
+    """
     work = table.assign(bias=table[names[0]] - table[names[1]], width=table["high"] - table["low"])
+    known = work["bias"].notna()
+    some = known.groupby([work[key] for key in keys]).transform("any")
+    work = work[known | ~some]
     averaged = {name: (name, "mean") for name in (*names, "bias", "width", *means)}
-    errors = {"error": ("bias", "sem"), "seeds": ("seed", "nunique")}
+    errors = {"error": ("bias", "sem"), "seeds": ("bias", "count")}
     found = work.groupby(list(keys), sort=False).agg(**averaged, **errors)
     half = found["error"] * scipy.stats.t.ppf(0.975, (found["seeds"] - 1).clip(lower=1))
     return found.assign(half=half).reset_index()

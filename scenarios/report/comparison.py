@@ -137,7 +137,8 @@ def comparison_report(run: Run) -> Report:
     scenario, arrivals = run.scenario, run.scenario.arrivals
     answer = []
     if len(rounds):
-        answer = sentences.comparison_sentences(rounds, agents, scenario.exposure.unit)
+        own = [measure.name for measure in run.own_measures.values()]
+        answer = sentences.comparison_sentences(rounds, agents, scenario.exposure.unit, own)
         parts = loop.decomposition(late_means(rounds), agents, tables.EFFECTS)
         if not parts.empty:
             answer.append(f"{loop.effect_of_retraining(parts, late_of(rounds), run.measures)}.")

@@ -16,7 +16,7 @@ import pandas as pd
 
 from rimsim import measures
 from rimsim.agents.registry import named
-from rimsim.arrays import Floats, Ints
+from rimsim.arrays import Bools, Floats, Ints
 from rimsim.errors import MissingTableError
 from rimsim.measures import MEASURES, Measure
 from rimsim.scenarios.report.record import TextTable
@@ -210,6 +210,13 @@ def cell(mean: float | None, low: float | None, high: float | None, *, significa
     return f"{text} ±{number((high - low) / 2, significant=significant)}"
 
 
+def clear_of_zero(means: pd.DataFrame) -> Bools:
+    """Rows that differ from 0, by Holm over all."""
+    if "p" not in means or not means["p"].notna().any():
+        return np.zeros(len(means), bool)
+    return np.asarray(measures.holm(means["p"].to_numpy(np.float64)) <= measures.LEVEL)
+
+
 def pivoted(
     title: str,
     means: pd.DataFrame,
@@ -225,9 +232,8 @@ def pivoted(
     ``significant`` is as for :func:`cell`; the terminal prints the columns ``main``.
     """
     means = means[means["metric"].isin(metrics)]
-    clear = np.zeros(len(means), bool)
+    clear = clear_of_zero(means)
     if "p" in means and means["p"].notna().any():
-        clear = measures.holm(means["p"].to_numpy(np.float64)) <= measures.LEVEL
         title += f" (* not 0: Holm over {int(means['p'].notna().sum())} comparisons)"
     rows: dict[tuple[str, ...], dict[str, str]] = {}
     for star, (*values, metric, mean, low, high) in zip(
@@ -246,17 +252,11 @@ def pivoted(
     )
 
 
-def short(value: float, decimals: int = 2) -> str:
-    """Number with few digits, for a table."""
-    text = f"{value:.{decimals}f}"
-    return text.removeprefix("0") if text.startswith("0.") else text
-
-
 def signed(value: float | None, decimals: int = 2) -> str:
-    """Number as :func:`short` writes it, with a true minus sign."""
+    """Number with a true minus sign; a dash for none."""
     if value is None or math.isnan(value):
         return "–"
-    return f"−{short(-value, decimals)}" if round(value, decimals) < 0 else short(abs(value), decimals)
+    return f"{'−' * (round(value, decimals) < 0)}{abs(value):.{decimals}f}"
 
 
 # -- tables that plots are drawn from ---------------------------------------------------------------------------------

@@ -425,7 +425,8 @@ def _join(folder: Path, names: Sequence[str], *, keep_parts: bool) -> None:
 
 def _texts(run: Run, rounds: pd.DataFrame) -> dict[str, str]:
     """Texts of a run for TensorBoard."""
-    found = comparison_sentences(rounds, run.agents, run.scenario.exposure.unit)
+    own = [measure.name for measure in run.own_measures.values()]
+    found = comparison_sentences(rounds, run.agents, run.scenario.exposure.unit, own)
     settings = (run.folder / store.CONFIG).read_text(encoding="utf-8")
     return {
         "answer": "\n\n".join(found),

@@ -285,7 +285,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     work = table.assign(
         coverage=holds.astype(float).where(known),
         power=((table["low"] > 0) | (table["high"] < 0)).astype(float).where(known),
-        sign=np.sign(table["naive"]) == np.sign(mean_total),
+        sign=(np.sign(table["naive"]) == np.sign(mean_total)).astype(float).where(table["naive"].notna()),
     )
     shares = ("coverage", "power", "sign")
     return results.bias_over_seeds(work, (*_LABELS, "metric"), ("naive", "total_effect"), shares)
@@ -322,9 +322,14 @@ def _sentences(found: pd.DataFrame) -> list[str]:
     lines = []
     tested = found[found["error"].notna()]
     biased = tested["bias"].abs() > tested["half"]
+    wide = ~biased & (tested["half"] >= tested["total_effect"].abs())
     groups = (
         (tested[biased], "biased beyond chance over these seeds"),
-        (tested[~biased], "no bias found over these seeds"),
+        (tested[~biased & ~wide], "no bias found over these seeds"),
+        (
+            tested[wide],
+            "it cannot be told whether there is a bias, since its interval is wider than the effect",
+        ),
     )
     for metric, (rows, words) in product(METRICS, groups):
         labels = [
@@ -333,7 +338,10 @@ def _sentences(found: pd.DataFrame) -> list[str]:
         ]
         if labels:
             lines.append(f"{metric}: {words}: {'; '.join(labels)}.")
-    return lines or ["one seed cannot separate bias from chance. Use --seeds 2 or more"]
+    few = (
+        "fewer than two seeds have an estimate, which cannot separate bias from chance. Use --seeds 2 or more"
+    )
+    return lines or [f"{few}, and in a switchback a shorter --interval"]
 
 
 def _table(metric: str, found: pd.DataFrame, agents: tuple[str, str]) -> TextTable:
@@ -344,7 +352,7 @@ def _table(metric: str, found: pd.DataFrame, agents: tuple[str, str]) -> TextTab
         "± (95 %)": ("around", ".4f"),
         "total effect": ("total_effect", "+.4f"),
         "bias": ("bias", "+.4f"),
-        "coverage": ("coverage", ".1%"),
+        "effect in interval": ("coverage", ".1%"),
         "power": ("power", ".1%"),
         "right sign": ("sign", ".1%"),
     }
