@@ -250,7 +250,7 @@ def test_a_finished_run_alone_has_a_page(run, capsys, tmp_path):
         shutil.copy(run.folder / name, empty)
     made = comparison.comparison_report(Run(empty))
     assert "arms are not finished" in made.cautions[-1]
-    refused(MissingTableError, "no round is finished", html, made, Run(empty))
+    refused(MissingTableError, "has not finished a round yet", html, made, Run(empty))
 
 
 def test_a_folder_that_cannot_be_written_to_is_reported(run, tmp_path, capsys, monkeypatch):
@@ -307,7 +307,7 @@ def test_runs_differ_in_what_was_set(run, tmp_path):
     assert {row[coverage] for row in table.rows} == {"0.250 ±0.000"}
     assert {row[table.columns.index("utility")] for row in table.rows} == {"0.000 ±0.000"}
     run.rounds.assign(seed=run.rounds["seed"] + 7).to_parquet(other / "rounds.parquet", index=False)
-    refused(RunFolderError, "at the same seed", comparison.result_differences, run, load_run(other))
+    refused(RunFolderError, "with the same seed", comparison.result_differences, run, load_run(other))
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")

@@ -81,8 +81,8 @@ def ope(
         run: Folder of a comparison.
         target: A text that :func:`rimsim.agents.make_agent` understands.
         logged: Agent of the run that reports propensities; None: the first such agent.
-        seeds: Number of seeds, from 0, or a list; None: those of the run.
-        workers: Seeds at once; None: one per core.
+        seeds: Number of seeds, from 0, or a list; None: the seeds of the run.
+        workers: Number of parallel seeds; None: one per core.
         console: Place of progress bars; None: nowhere.
 
     Raises:
@@ -229,7 +229,7 @@ class _Watched:
         return slates
 
     def _require_no_draws(self, arrivals: Arrivals, drawn: Slates) -> None:
-        """Refuse a target without chances that draws its slates."""
+        """Refuse a random target that cannot compute propensities."""
         if self._twin is None or sum(map(len, self._same)) >= _CHECKED:
             return
         self._same.append((as_slates(self._twin.act(arrivals)).items == drawn.items).all(1))

@@ -52,7 +52,7 @@ def compared_agents(base: str, agents: Sequence[str]) -> list[str]:
 
 
 def guarantor_of(agents: Sequence[str]) -> str | None:
-    """Agent that stands for guarantees, if any keeps some."""
+    """Agent that represents guarantees, if an agent keeps them."""
     return next((name for name in _GUARANTORS if name in agents), None)
 
 
@@ -253,7 +253,7 @@ def pivoted(
 
 
 def signed(value: float | None, decimals: int = 2) -> str:
-    """Number with a true minus sign; a dash for none."""
+    """Number with a true minus sign; a dash if missing."""
     if value is None or math.isnan(value):
         return "–"
     return f"{'−' * (round(value, decimals) < 0)}{abs(value):.{decimals}f}"
