@@ -51,18 +51,18 @@ class EntropicDual:
     of the last position. At 0.1, an item that is worth less than another by half of this amount is e⁵ = 150 times less
     likely.
 
-    Slates are sorted by λ − v, or by λ if every position counts the same. If positions differ, an item stands at
-    position j + 1 if j items of larger λ − v are in the set; the same recursion gives its expected exposure exactly.
-    The probability of a set does not depend on the positions.
+    Slates are sorted by λ − v, or by λ if every position counts the same. If positions differ, an item is at position
+    j + 1 if j items of larger λ − v are in the set; the same recursion gives its expected exposure exactly. The
+    probability of a set does not depend on the positions.
 
     Prices are solved on last round's states for this very policy: they minimise the smoothed dual Σ_x ε·log Σ_S exp(Σ_S
-    (λ − v)/ε) + v·b over the box [−c, 0], whose gradient is b_y − Σ_x π_xy. A few updates move every item by
-    ε·log(b/Σπ)·Σπ/Σπ(1 − π), a Newton step on the logarithm of its expected exposures (for small π the scaling step of
-    Sinkhorn); L-BFGS goes on until expected exposures lack at most ``tol``·Σb (within 60 steps: enough at 0.1, not at a
-    third of it, where feedback has the rest to do). If positions count differently, floors are divided by the mean
-    weight of the item's positions. This weight is computed again at the new prices, up to four times, so the prices
-    are not exactly those of a dual. Random exposures differ from their expectations by about √b. So within a round,
-    prices adapt to delivery as in ``rim-feedback``:
+    (λ − v)/ε) + v·b over the box [−c, 0], whose gradient is b_y − Σ_x π_xy. A few updates change the price of every
+    item by ε·log(b/Σπ)·Σπ/Σπ(1 − π), a Newton step on the logarithm of its expected exposures (for small π the scaling
+    step of Sinkhorn); L-BFGS then runs until the missing expected exposure is at most ``tol``·Σb, for at most 60
+    steps. If positions count differently, floors are divided by the mean weight of the item's positions. This weight
+    is computed again at the new prices, up to four times, so the prices are not exactly those of a dual. Random
+    exposures differ from their expectations by about √b. So within a round, prices adapt to delivery as in
+    ``rim-feedback``:
 
         v = clip(v₀ − g·c/√b · (b·t/N − E) / (1 − t/N + δ), −c, 0),
 

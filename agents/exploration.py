@@ -26,7 +26,7 @@ _COIN = -1  # key of the coin, apart from the keys of the uniform slates
 
 
 class Random:
-    """Shows uniform draws of admissible items, with exact propensities."""
+    """Shows random admissible items, with exact propensities."""
 
     name = "random"
     order_free = True
@@ -49,7 +49,7 @@ class Random:
         return Slates(items, propensity=propensity, uniform=np.ones(len(items), bool), chances=chances)
 
     def chance_of(self, slates: Ints, arrivals: Arrivals) -> Chances:
-        """Chances of given slates (n, k) under a uniform draw."""
+        """Propensities of given slates (n, k) under uniform sampling."""
         return uniform_chances(slates, arrivals)
 
 
@@ -127,7 +127,7 @@ def _fill_first(keys: NDArray[np.uint64], admissible: Bools, width: int, slates:
 
 
 def uniform_chances(slates: Ints, arrivals: Arrivals) -> Chances:
-    """Chances of slates (n, k) under a uniform draw."""
+    """Propensities of slates (n, k) under uniform sampling."""
     k = slates.shape[1]
     admissible = arrivals.admissible.cpu().numpy()
     m = admissible.sum(1)[:, None]

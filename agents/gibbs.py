@@ -1,4 +1,4 @@
-"""Gibbs law over slates: inclusion probabilities, draws and slate chances.
+"""Gibbs distribution over slates: sampling and propensities.
 
 P(S) ∝ exp(Σ_{y∈S} z_y) over the sets S of k admissible items: conditional Poisson sampling (Chen, Dempster and Liu,
 Biometrika 1994). For any shift θ it is the law of independent choices with chances p_y = σ(z_y − θ), given that k

@@ -1,6 +1,6 @@
 """Agents that plan a whole round of known states.
 
-``offline-match``, ``user-rec`` and the bound ``hindsight`` hold the round's (N, M) scores at once.
+``offline-match``, ``user-rec`` and the bound ``hindsight`` keep all (N, M) scores of the round in memory.
 """
 
 from __future__ import annotations

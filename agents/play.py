@@ -102,7 +102,7 @@ def play_round(
 
     Args:
         batch_size: Arrivals per batch at most; results do not depend on it. None: as many as can be scored at once.
-        report: Called with the number of arrivals of each batch, for a progress bar.
+        report: Function that gets the number of arrivals of each batch, for a progress bar.
 
     Raises:
         AgentError: If the agent raises or answers with something that is not a slate.
@@ -126,13 +126,13 @@ class Recorder(Protocol):
     """Observer of a market that an agent serves."""
 
     def opened(self) -> None:
-        """Note that a round is open, before anything is served."""
+        """Record that a round has opened."""
 
     def served(self, count: int, /) -> None:
-        """Note arrivals that were served."""
+        """Record served arrivals."""
 
     def closed(self, closed: Round) -> None:
-        """Note a round that is over."""
+        """Record a finished round."""
 
 
 def play(market: Market, agent: Agent, recorder: Recorder, batch_size: int | None = None) -> None:
@@ -146,7 +146,7 @@ def play(market: Market, agent: Agent, recorder: Recorder, batch_size: int | Non
 def closed_rounds(
     market: Market, agent: Agent, report: Callable[[int], None] | None = None
 ) -> Iterator[Round]:
-    """Rounds that an agent serves, each as it closes."""
+    """Rounds that an agent serves, one after the other."""
     while not market.done:
         play_round(market, agent, report=report)
         yield market.closed.pop()

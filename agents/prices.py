@@ -25,7 +25,7 @@ _ROUNDED_FROM = 1.5  # mean floor of a sample's items, exposures, from which rou
 
 
 class RowTable(NamedTuple):
-    """Rows of a round: M floors, then G others."""
+    """Requirements of a round: M floors, then G other rows."""
 
     required: Floats
     """(M,) floors of items, rows of one item included."""
@@ -75,7 +75,7 @@ class Constraints(NamedTuple):
     def prices(self, table: Requirements, item_price: Floats, row_price: Floats) -> Floats:
         """(J,) prices of all rows from solved ones (M,) and (G,).
 
-        A solved item price above 0 is that of its cap.
+        If a solved item price is above 0, it is the price of the item's cap.
         """
         price = np.zeros(len(table))
         price[self.which] = row_price

@@ -40,11 +40,12 @@ def of_page(path: Path) -> Iterator[str]:
 
 
 def of_module(path: Path) -> tuple[list[str], list[str]]:
-    """Sentences of docstrings, and literal messages of raised errors."""
+    """Sentences of docstrings, without formulas and code, and literal messages of raised errors."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     texts = [ast.get_docstring(node) or "" for node in ast.walk(tree) if isinstance(node, documented)]
-    blocks = [block for text in texts for block in re.split(r"\n\s*\n|\n(?=\s*\w+: )", text)]
+    parts = [part for text in texts for part in re.split(r"\n\s*\n", text) if not part.startswith("    ")]
+    blocks = [block for part in parts for block in re.split(r"\n(?=\s*\**\w+: )", part)]
     raised = [
         node.exc for node in ast.walk(tree) if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call)
     ]

@@ -301,7 +301,8 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         """Reset the market.
 
         Args:
-            seed: Seed of arrivals, choices and the agent's draws. None: a new seed from the stream of the last seed.
+            seed: Seed of arrivals, choices and the agent's random numbers. None: a new seed from the stream of the
+                last seed.
             options: ``{"seeds": {"arrivals": 1, "choice": 2, …}}`` sets seeds one by one.
 
         Raises:
@@ -397,7 +398,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         self._stock = Stock(self.market.open)
 
     def _hand_out(self) -> None:
-        """Let the next arrival come, if there is one."""
+        """Advance to the next arrival, if there is one."""
         self._row, self._place = -1, None
         market = self.market
         if not market.done:

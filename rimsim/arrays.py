@@ -37,7 +37,7 @@ def places_of(begin: Ints, end: Ints) -> tuple[Ints, Ints]:
 
 
 def numbered(counts: Ints) -> tuple[Ints, Ints]:
-    """Row and number within its row, for entries per row."""
+    """Row of each entry, and its number within the row."""
     number, _ = places_of(np.zeros_like(counts), counts)
     return np.repeat(np.arange(len(counts)), counts), number
 

@@ -1,8 +1,8 @@
 """Plugs of installed packages, by their entry points.
 
 A package offers a plug in one of the groups ``rimsim.agents``, ``rimsim.models``, ``rimsim.arrivals``,
-``rimsim.consumers``, ``rimsim.providers``, ``rimsim.measures`` and ``rimsim.logs``. The name of the entry point can
-then be used instead of the place. A built-in name has precedence.
+``rimsim.consumers``, ``rimsim.providers``, ``rimsim.measures`` and ``rimsim.logs``. The name of an entry point can be
+used instead of its place. A built-in name has precedence.
 """
 
 from __future__ import annotations

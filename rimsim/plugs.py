@@ -218,7 +218,7 @@ def _unfit(error: ValidationError, name: str, origin: str) -> ConfigError:
 def imported(where: str, kind: str, of: type | None = None) -> Any:
     """Object at a place, perhaps an instance of a class.
 
-    Its role in messages is ``kind``, such as ``agent``.
+    Messages call the object ``kind``, such as ``agent``.
 
     Raises:
         ConfigError: If the module or file cannot be imported (with the line of a slip in it), lacks the name (with

@@ -110,7 +110,7 @@ class HazardRegression:
         Args:
             theta: (p,) start of the search.
             effect: (groups,) start of δ; None: 0.
-            free: (p,) entries of θ that move; None: all.
+            free: (p,) entries of θ that are fitted; None: all.
         """
         free = np.ones(len(theta), bool) if free is None else free
         effect = np.zeros(len(self.count)) if effect is None else effect

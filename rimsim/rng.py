@@ -20,7 +20,7 @@ _MIX_2 = np.uint64(0x94D049BB133111EB)
 
 
 class Purpose(IntEnum):
-    """Purpose of a draw; each has its own stream."""
+    """Purpose of a random number; each has its own stream."""
 
     ARRIVALS = 1
     CHOICE = 2
@@ -47,7 +47,7 @@ def bits(seed: int, purpose: Purpose, *key: ArrayLike) -> NDArray[np.uint64]:
 
     Args:
         seed: Seed of the stream, any Python integer.
-        purpose: Purpose of the draw.
+        purpose: Purpose of the random numbers.
         *key: Integers or integer arrays that broadcast together, such as arrival ids (n, 1) and items (k,).
     """
     with np.errstate(over="ignore"):
@@ -60,12 +60,12 @@ def bits(seed: int, purpose: Purpose, *key: ArrayLike) -> NDArray[np.uint64]:
 
 
 def uniform(seed: int, purpose: Purpose, *key: ArrayLike) -> Floats:
-    """Uniform draws in [0, 1) with 53 bits; see :func:`bits`."""
+    """Uniform random numbers in [0, 1) with 53 bits; see :func:`bits`."""
     return (bits(seed, purpose, *key) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def exponential(seed: int, purpose: Purpose, *key: ArrayLike) -> Floats:
-    """Standard exponential draws; see :func:`bits`."""
+    """Standard exponential random numbers; see :func:`bits`."""
     return np.asarray(-np.log1p(-uniform(seed, purpose, *key)), np.float64)
 
 
@@ -75,5 +75,5 @@ def derived_seed(seed: int, purpose: Purpose, *key: int) -> int:
 
 
 def generator(seed: int, purpose: Purpose, *key: int) -> np.random.Generator:
-    """NumPy generator for many draws in a fixed order."""
+    """NumPy generator for random numbers in a fixed order."""
     return np.random.default_rng(derived_seed(seed, purpose, *key))

@@ -566,7 +566,7 @@ def test_wrong_use_is_named(tmp_path):
         refused(ConfigError, "unknown", tracker.finish, {}, {"utilty": 1.0})
     assert tracking.read_scalars(tracker.folder) == {}
     refused(ConfigError, "first_round -1", tracking.Tracker, tmp_path, "a", 0, first_round=-1)
-    with tracking.Tracker(tmp_path, "a", 0) as tracker, pytest.raises(ConfigError, match="'betas': a list"):
+    with tracking.Tracker(tmp_path, "a", 0) as tracker, pytest.raises(ConfigError, match="'betas' is a list"):
         tracker.finish({"betas": [1, 2]}, {})
     refused(RunFolderError, "no event files", tracking.read_scalars, tmp_path)
     (tmp_path / "file").write_text("")

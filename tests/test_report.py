@@ -120,7 +120,7 @@ def test_sentences_say_the_tables_figures():
     assert "less than `relevance`" in second
     rounds = _rounds({"relevance": [[0.5] * 4], "mine": [[0.6, 0.4] * 2]})
     said = sentences.comparison_sentences(rounds, ["relevance", "mine"], "examined")[0]
-    assert "cannot be told from" in said
+    assert "does not differ significantly from" in said
 
 
 @cases("examined how", (0.25, "in positions"), (0.5, "as examined"))
@@ -250,7 +250,7 @@ def test_a_finished_run_alone_has_a_page(run, capsys, tmp_path):
         shutil.copy(run.folder / name, empty)
     made = comparison.comparison_report(Run(empty))
     assert "arms are not finished" in made.cautions[-1]
-    refused(MissingTableError, "no round is finished", html, made, Run(empty))
+    refused(MissingTableError, "has not finished a round yet", html, made, Run(empty))
 
 
 def test_a_folder_that_cannot_be_written_to_is_reported(run, tmp_path, capsys, monkeypatch):
@@ -307,7 +307,7 @@ def test_runs_differ_in_what_was_set(run, tmp_path):
     assert {row[coverage] for row in table.rows} == {"0.250 ±0.000"}
     assert {row[table.columns.index("utility")] for row in table.rows} == {"0.000 ±0.000"}
     run.rounds.assign(seed=run.rounds["seed"] + 7).to_parquet(other / "rounds.parquet", index=False)
-    refused(RunFolderError, "at the same seed", comparison.result_differences, run, load_run(other))
+    refused(RunFolderError, "with the same seed", comparison.result_differences, run, load_run(other))
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
@@ -376,8 +376,8 @@ def test_a_run_says_what_is_undelivered_and_what_would_help(tmp_path, unit):
     run = small_run(tmp_path / "run", ["relevance", "rim-feedback"], config)
     (note,) = sentences.undelivered_notes(run)
     assert note.startswith("rim-feedback leaves")
-    assert f"counted as {unit}" in note
-    assert "raise `exposure.cost`" in note
+    assert f"late rounds, as {unit}" in note
+    assert "Raise `exposure.cost`" in note
     first, second = ("examined shortfall", "shortfall")[:: 1 if unit == "examined" else -1]
     made = comparison.comparison_report(run)
     assert made.tables[0].columns.index(first) < made.tables[0].columns.index(second)
@@ -392,7 +392,7 @@ def test_a_report_warns_where_one_type_of_visit_is_valued_above_the_other(first,
     both = {"calibration_first": first, "calibration_returning": 1.0, "utility": 0.5}
     rounds = _rounds({"relevance": [[value] for value in both.values()]}, tuple(both), 1)
     notes = sentences.calibration_notes(rounds)
-    assert [note.startswith("warning: for each consumption") for note in notes] == [True] * warned
+    assert [note.startswith("warning: for each actual consumption") for note in notes] == [True] * warned
     assert sentences.calibration_notes(rounds[1:]) == []
     assert sentences.calibration_notes(rounds.assign(agent="relevance-frozen")) == []
 
@@ -405,7 +405,7 @@ def test_a_run_says_before_a_round_what_no_agent_could_deliver(tmp_path):
     table = run.undeliverable
     assert set(table["round"]) == {0, 1}
     assert (table["required"] > table["reachable"]).all()
-    told = "warning: guarantees cannot all be delivered in 2 rounds"
+    told = "warning: in 2 rounds of arms, some guarantees"
     assert sentences.undelivered_notes(run)[0].startswith(told)
     assert kept.undeliverable is None
 

@@ -139,7 +139,7 @@ def test_the_command_sweeps_a_grid_of_fields(tmp_path, capsys):
     assert main([*line, "--resume", "--out", out]) == 0
     line[3] = "0.2,0.6"
     assert main([*line, "--resume", "--out", out]) == 2
-    assert "found other options than it began with: sweep " in capsys.readouterr().err
+    assert "some options differ from those that the run began with: sweep " in capsys.readouterr().err
 
 
 def test_a_sweep_is_not_begun_in_the_folder_of_another_run(swept, tmp_path):

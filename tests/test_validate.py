@@ -210,7 +210,7 @@ def test_a_log_that_settles_nothing_says_so():
     assert found.settled_pairs == 0
     assert found.kendall_settled is found.kendall is found.spearman is None
     assert not found.unfit
-    assert "settle none of 3 pairs" in agreement_sentence("law", found.figures)
+    assert "tell none of 3 pairs" in agreement_sentence("law", found.figures)
 
 
 def test_sentences_name_the_counts_and_an_unfit_truth():
@@ -218,7 +218,7 @@ def test_sentences_name_the_counts_and_an_unfit_truth():
     real = np.arange(4.0)[:, None] + np.array([0.0, 0.1, -0.1, 0.05])
     good = agreement(real, real, resamples=100).figures
     bad = agreement(real, -real, resamples=100).figures
-    assert "puts 6 of 6 settled pairs" in agreement_sentence("bag", good)
+    assert "puts 6 of 6 significant pairs" in agreement_sentence("bag", good)
     assert "later sessions choose" in agreement_sentence("bag", good | {"chosen": 1.0})
     assert unfit_sentence("bag", good) is None
     assert "unfit for this log" in unfit_sentence("bag", bad)
@@ -581,8 +581,8 @@ def test_a_serving_model_is_compared_with_bestsellers():
 
 @cases(
     "words message",
-    (["--taken-at", "4"], "--taken-at: applies to known answers only. Add --observed FILE"),
-    (["--observed-columns", "user=who"], "--observed-columns: applies to known answers only"),
+    (["--taken-at", "4"], "--taken-at: this option needs a file of known answers. Add --observed FILE"),
+    (["--observed-columns", "user=who"], "--observed-columns: this option needs a file of known answers"),
     (["--serving", "gru-hq"], "found 'gru-hq'"),
     (["--models", "bag"], "--models: ['bag']. It must have at least 2 entries"),
     (["--models", "popularity,OWN"], "is a file. Add a name in it: OWN:Bad or OWN:Silent"),

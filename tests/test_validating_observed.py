@@ -206,7 +206,7 @@ def test_answers_of_two_users_are_judged_and_those_of_one_are_refused():
     found = answers.judge_observed(answers.held_answers(few, FIRST, taken_at=1.0), {"law": Known(law())}, {})
     assert np.isfinite(found.probability).all()
     one = dataclasses.replace(few, user=np.zeros(4, np.int64))
-    refused(DataError, "answers of 1 user .* at least two", answers.held_answers, one, FIRST, taken_at=1.0)
+    refused(DataError, "only 1 user .* at least two", answers.held_answers, one, FIRST, taken_at=1.0)
 
 
 def test_the_interval_of_a_ratio_is_that_of_a_bootstrap():

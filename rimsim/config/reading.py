@@ -44,7 +44,7 @@ def record_from(
         plain: Field names and values.
         record: Class of the record.
         origin: Source of the values, for messages.
-        options: Field → option of a command line that stands for it, for messages.
+        options: Field → command-line option that sets it, for messages.
 
     Raises:
         ConfigError: For an unknown field (with the nearest name), a wrong type or a value out of range.
@@ -62,7 +62,7 @@ def refusal(
 ) -> ConfigError:
     """Error for values that do not fit a record.
 
-    An unknown field comes first. An option is named instead of origin and field; see :func:`record_from`.
+    An unknown field is reported first. An option is named instead of origin and field; see :func:`record_from`.
     """
     findings = error.errors()
     first = next((one for one in findings if one["type"] in _UNKNOWN), findings[0])

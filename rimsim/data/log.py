@@ -169,7 +169,7 @@ class EventLog:
 
     @cached_property
     def _cut(self) -> dict[float, Sessions]:
-        """Sessions that were asked for, by gap in seconds."""
+        """Cached sessions, by gap in seconds."""
         return {}
 
     def before(self, time: float) -> EventLog:

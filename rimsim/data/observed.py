@@ -70,7 +70,7 @@ class ObservedTable:
         equal.
 
         Raises:
-            DataError: If none is left.
+            DataError: If no answer is left.
         """
         user = values.places_among(self.users, log.users["id"].tolist())[self.user]
         item = values.places_among(self.items, log.items["id"].tolist())[self.item]
@@ -100,7 +100,7 @@ class ObservedTable:
         items without answers, as with KuaiRec's small matrix.
 
         Raises:
-            DataError: If nothing is left.
+            DataError: If no event is left.
         """
         known = self.matched(log)
         users, items = np.zeros(log.n_users, bool), np.zeros(log.n_items, bool)

@@ -182,7 +182,7 @@ def estimated(name: str, log: LoggedSlates) -> Estimate | None:
 def clustered_variance(deviation: Floats, unit: Ints) -> tuple[float, int]:
     """Variance of a sum over independent units; their number.
 
-    Deviations (n,) are from a mean, and those of one unit may depend on each other.
+    Deviations (n,) are from a mean. Deviations within a unit may depend on each other.
     """
     _, of_unit = np.unique(unit, return_inverse=True)
     sums = np.bincount(of_unit, deviation)

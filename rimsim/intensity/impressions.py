@@ -324,7 +324,7 @@ def fit_weights(fits: Sequence[LayerFit]) -> Floats:
 
 
 def layer_of_fits(fits: Sequence[LayerFit]) -> ImpressionLayer:
-    """Weighted mean of the fits' layers."""
+    """Weighted mean of the layers of several fits."""
     weight, names = fit_weights(fits), ("level", "slope", "item")
     return ImpressionLayer(*(np.tensordot(weight, [getattr(fit, name) for fit in fits], 1) for name in names))
 

@@ -32,7 +32,7 @@ from rimsim.plugs import imported, named_options, require_options, without_name
 
 
 class Auto(SelectedModel):
-    """Mark model that chooses among those of this registry."""
+    """Mark model that chooses among registered mark models."""
 
     kind: ClassVar[str] = "auto"
     stored_parts = SelectedModel.stored_parts  # stated again: it adds nothing to what is saved
@@ -282,7 +282,7 @@ def judged(
 ) -> tuple[RankedModel, ...]:
     """Models of given names, ranked by :func:`ranked`.
 
-    Arguments are those of :func:`ranked`; ``device`` and ``seed`` replace the configs' ones.
+    Arguments are those of :func:`ranked`. ``device`` and ``seed`` replace fields of the configs.
     """
     models = [make(name, seed=seed, device=device, gap=gap) for name in names]
     return ranked(log, names, models, gap, seed)

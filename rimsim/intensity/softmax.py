@@ -287,7 +287,7 @@ def softmax_shares(
     sample: Sample,
     barred: RowItems | None = None,
 ) -> SoftmaxShares:
-    """Softmax of V h + b of b rows; see :func:`softmax_loss`.
+    """Softmax of the logits V h + b; see :func:`softmax_loss`.
 
     ``pairs`` are the rows' own items. ``barred`` are items that a row cannot take.
     """

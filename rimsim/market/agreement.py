@@ -303,8 +303,8 @@ def agreement_of(
 ) -> dict[str, Any] | None:
     """Agreement of a scenario's truth with held-out sessions, cached.
 
-    It is a short ``rimsim validate`` for the config of every run, with fewer models in two draws, or in one draw if it
-    has a thousand users.
+    This short form of ``rimsim validate`` runs for every run, with fewer models and two draws, or one draw if it has a
+    thousand users.
 
     Args:
         item_bias: (M,) log factors of items in p*, such as their hidden quality; None: the factors of the fitted

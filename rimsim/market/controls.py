@@ -90,7 +90,7 @@ class Shadowed:
         """Events of replicas, as many as the arm had.
 
         Raises:
-            MarketError: If the replicas yield too few.
+            MarketError: If the replicas yield too few events.
         """
 
         def part(replica: int, most: int) -> _Part:
@@ -118,7 +118,7 @@ class AsLogged:
         """Logged events, as many as the arm had.
 
         Raises:
-            MarketError: If the log holds too few.
+            MarketError: If the log has too few events.
         """
         return _gathered(own, self._sizes[own.number], partial(self._logged, own))
 
@@ -169,7 +169,7 @@ def _gathered(own: PastRound, wanted: int, part: Callable[[int, int], _Part]) ->
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """Visits of a round and n events of theirs.
+    """Visits of a round and n of their events.
 
     Events are by slot, in the order in which they become known.
     """

@@ -84,7 +84,7 @@ class Events(NamedTuple):
 
 @compiled
 def _enter(slot: int, tick: int, item: int, events: Events) -> None:
-    """Enter an event after those visible by its tick."""
+    """Insert an event in the order of visibility."""
     place = events.size[0]
     before, following = events.last[slot], -1
     if events.newest[slot] > tick:  # what a visitor does by himself may have been entered ahead
@@ -112,7 +112,7 @@ def _enter_all(slots: Ints, ticks: Ints, items: Ints, events: Events) -> None:
 @compiled
 def enter_marked(slots: Ints, ticks: Ints, items: Ints, marked: Bools, first: Ints, last: Ints, counts:
     Ints, newest: Ints, tick: Ints, item: Ints, following: Ints, size: Ints) -> None:  # fmt: skip
-    """Enter the marked ones of (n, k) items, row after row."""
+    """Add the marked items of (n, k), row after row."""
     # The events come as arrays: to hand over their record takes longer than to enter the items of one slate.
     events = Events(first, last, counts, newest, tick, item, following, size)
     for n in range(len(slots)):
@@ -259,12 +259,12 @@ class Histories:
         return other
 
     def append(self, slots: Ints, ticks: Ints, items: Ints) -> None:
-        """Enter n events of slots (n,), visible from ticks (n,) on."""
+        """Add n events of slots (n,), visible from ticks (n,) on."""
         self.make_room(len(items))
         _enter_all(slots, ticks, items, self.events)
 
     def append_marked(self, slots: Ints, ticks: Ints, items: Ints, marked: Bools) -> None:
-        """Enter the marked ones of (n, k) items, as :meth:`append`."""
+        """Add the marked items of (n, k), as :meth:`append`."""
         self.make_room(items.size)
         enter_marked(slots, ticks, items, marked, *self.events)
 

@@ -20,7 +20,7 @@ from rimsim.market.records import count_items, fetch_items, mark_wrong
 
 
 class EntryColumns(NamedTuple):
-    """Arrays that a slate is entered in, in kernel order."""
+    """Arrays that record a slate, in kernel order."""
 
     position_weights: Floats
     """(k,) weight of an exposure at each position."""
@@ -68,7 +68,7 @@ def _entered(row: int, slate: Ints, found: Float32s, ground: Float32s, place: in
     Floats, consumed: Bools, probability: Floats, intensity: Floats, item_column: Ints32, consumed_column: Bools,
     probability_column: Floats, true_column: Floats, intensity_column: Float32s,
     ground_column: Float32s) -> None:  # fmt: skip
-    """Enter a slate (1, k) in the ledger and the exposures."""
+    """Record a slate (1, k) in ledger and exposures."""
     write_rows(np.full(1, row), slate, consumed, probability, intensity, found, ground[place : place + 1],
         item_column, consumed_column, probability_column, true_column, intensity_column,
         ground_column)  # fmt: skip

@@ -144,7 +144,7 @@ def solve_prices(
 
 
 def offline_match(scores: object, k: ArrayLike, b: ArrayLike, *, tol: float = 1e-3) -> DualSolution:
-    """Slates of a broadcast to all present users at once.
+    """Slates of a broadcast to all users.
 
     Offline matching of Ma, Liu and Deoras (ICLR 2022): :func:`solve_dual` of intensities (n, M), k positions of a user
     and b required exposures of an item, scalars or arrays.

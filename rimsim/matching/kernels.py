@@ -98,7 +98,7 @@ def kth_of_parts(highest: Floats, k: int) -> float:
 
 @compiled
 def enter(item: int, new: float, row: np.uint64, items: Ints, best: NDArray[np.floating], size: int) -> int:
-    """Number of best items, once an item has entered.
+    """Number of best items after adding an item.
 
     ``items`` (k,) has the ``size`` best items so far in descending order, and ``best`` (k,) their values; both are
     changed in place. The value ``new`` is at least the smallest of them. In a tie, the random bits ``row`` decide.
@@ -129,7 +129,7 @@ def best_items(
     best: NDArray[np.floating],
     tie_width: float = 0.0,
 ) -> int:
-    """Fill ``items`` (k,) with those of largest value, in descending order.
+    """Fill ``items`` (k,) with the items of largest value.
 
     ``value`` (M,) is −inf for items that cannot be shown. ``best`` (k,) is set to the values. ``row`` are random bits
     of the row, and the larger seeded rank wins a tie. Every value is raised by a seeded random number below

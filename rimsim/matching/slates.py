@@ -97,7 +97,7 @@ def _gain_of_groups(
 
 @compiled
 def recount(terms: WeightedProblem, slates: Ints, exposure: Floats) -> None:
-    """Fill ``exposure`` (R,) with that of the slates (n, k)."""
+    """Fill ``exposure`` (R,) with exposures of the slates (n, k)."""
     exposure[:] = 0.0
     for user in range(slates.shape[0]):
         for place in range(slates.shape[1]):
@@ -169,7 +169,7 @@ def _moved(terms: WeightedProblem, price: Floats, row: int, exposure: float, rho
 def _exchange(
     terms: WeightedProblem, penalty: Penalty, user: int, slate: Ints, exposure: Floats, enough: float
 ) -> int:
-    """Exchange items of a slate where that gains; count moves."""
+    """Exchange items of a slate if this raises the sum."""
     scores, weights, grouped, moves = terms.scores[user], terms.weights, len(terms.of) > 0, 0
     rows, rho = penalty.rows, penalty.rho
     for place in range(len(slate)):
@@ -205,7 +205,7 @@ def _replace(  # noqa: C901, PLR0912  # one compiled loop, read as a whole
     exposure: Floats,
     enough: float,
 ) -> int:
-    """Replace items of a slate where that gains; count moves."""
+    """Replace items of a slate if this raises the sum."""
     scores, weights, grouped, moves = terms.scores[user], terms.weights, len(terms.of) > 0, 0
     rows, rho = penalty.rows, penalty.rho
     for place in range(len(slate)):
@@ -251,7 +251,7 @@ def _improve(
     exposure: Floats,
     enough: float,
 ) -> int:
-    """Number of moves that gain ``enough``, made user by user.
+    """Number of moves that raise the sum by ``enough``.
 
     ``lists`` (n, C) are candidate items of each user, and ``wanted`` (W,) candidates of all users. ``slates`` (n, k)
     are changed in place, and so is ``exposure`` (R,), counted before.

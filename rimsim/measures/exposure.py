@@ -177,8 +177,8 @@ def average_popularity(exposure: ArrayLike, popularity: ArrayLike) -> float:
     """Mean popularity of exposures over the catalogue's: (Σ E·q / ΣE) / (Σq / M).
 
     q are counts of the log at round 0, so that the measure does not change with the platform's log (average
-    recommendation popularity; Yin et al., VLDB 2012, normalised). It is 1 for a uniform spread, 0 if nothing was shown
-    or nothing was popular.
+    recommendation popularity; Yin et al., VLDB 2012, normalised). The measure is 1 for a uniform spread, and 0 if
+    nothing was shown or nothing was popular.
     """
     given = as_counts(exposure, "exposure")
     popular = as_counts(popularity, "popularity")

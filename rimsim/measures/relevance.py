@@ -127,7 +127,7 @@ def calibration_ratio(intensity: ArrayLike, consumed: ArrayLike, examination: Ar
 def calibration_by_history(
     intensity: ArrayLike, consumed: ArrayLike, examination: ArrayLike, history: ArrayLike
 ) -> float | None:
-    """:func:`calibration_ratio` of first visits over that of returning ones.
+    """Ratio of :func:`calibration_ratio`, first over returning visits.
 
     Prices compare the intensities of different visitors, so both ratios should be equal. A pooled ratio near 1 does
     not show this. None if a type of visit has no predictions or no consumptions.

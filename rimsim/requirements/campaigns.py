@@ -129,7 +129,7 @@ def matching_rows(table: pd.DataFrame, column: str, values: tuple[str, ...], whe
 
 # -- guarantees -------------------------------------------------------------------------------------------------------
 class ExpectedRound(NamedTuple):
-    """Round as it is expected before it begins."""
+    """Expected round, before it begins."""
 
     visits: RoundVisits
     positions: Floats

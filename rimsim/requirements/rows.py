@@ -132,7 +132,7 @@ class Requirements:
     ) -> Floats:
         """(J,) exposures of each row, in the unit of the guarantee.
 
-        Slates are (n, k) items, −1 for an empty position; ``position_weights`` (k,) are those of an exposure.
+        Slates are (n, k) items, −1 for an empty position; ``position_weights`` (k,) are the weights of positions.
         """
         if not len(self):
             return np.zeros(0)
@@ -195,7 +195,7 @@ class RoundRequirements:
 
         Args:
             slates: (n, k) items shown to arrivals of the round, −1 for an empty position.
-            rows: (n,) the arrivals; None: all, in clock order.
+            rows: (n,) rows of the arrivals; None: all arrivals, in clock order.
         """
         counted = self.counted if self.counted is None or rows is None else self.counted[rows]
         return self.table.delivered(slates, counted, self.position_weights, len(self.required))
@@ -221,7 +221,7 @@ class ScenarioRequirements:
     """Floors, groups, campaigns and caps of a scenario.
 
     Args:
-        seed: Seed of arrivals, which draws the users of an audience.
+        seed: Seed of arrivals, which also selects the users of an audience.
 
     Raises:
         ConfigError: If a group or campaign has no items or no users, or names an unknown column or value.

@@ -280,7 +280,7 @@ class ConsumerTests(_PlugTests):
         assert abs(response.consumed.sum() - response.probability.sum()) <= 5 * spread + 1e-9
 
     def test_another_seed_draws_otherwise(self) -> None:
-        """Another seed changes draws, and no probability."""
+        """Another seed changes outcomes, but no probability."""
         market = self.market()
         visits, slates = self.visits(market)
         first, likely = market.consumer.respond(visits, slates), 0.0

@@ -139,7 +139,7 @@ def _resumed(asked: dict[str, Any], kind: str, source: Path | None = None) -> Ru
 
 
 def _repeat(asked: dict[str, Any], source: Path) -> None:
-    """Run again from a run folder, and compare the tables."""
+    """Repeat the run of a folder, and compare the tables."""
     from rimsim.scenarios.runs.job import StudyOptions
     from rimsim.scenarios.runs.status import different_tables, digest
     from rimsim.scenarios.study.plan import changes

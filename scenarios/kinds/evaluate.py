@@ -80,8 +80,8 @@ def ope(
         run: Folder of a comparison.
         target: A text that :func:`rimsim.agents.make_agent` understands.
         logged: Agent of the run that reports propensities; None: the first such agent.
-        seeds: Number of seeds, from 0, or a list; None: those of the run.
-        workers: Seeds at once; None: one per core.
+        seeds: Number of seeds, from 0, or a list; None: the seeds of the run.
+        workers: Number of parallel seeds; None: one per core.
         console: Place of progress bars; None: nowhere.
 
     Raises:

@@ -117,13 +117,13 @@ def _against(name: str, base: str, means: pd.DataFrame, paired: pd.DataFrame, ke
         if math.isfinite(low) and not paired["clear"].loc[[(name, "utility")]].all():
             among = "" if low <= 0 <= high else "; not significant among all comparisons of the table"
             parts.append(
-                f"has a utility that cannot be told from that of `{base}` (difference "
-                f"{with_interval('utility', mean, low, high)} consumptions a slate{among})"
+                f"has a utility that does not differ significantly from that of `{base}` ("
+                f"difference {with_interval('utility', mean, low, high)} consumptions per slate{among})"
             )
         else:
             much, ends = ("less", (-mean, -high, -low)) if mean < 0 else ("more", (mean, low, high))
             amount = with_interval("utility", *ends)
-            parts.append(f"brings {amount} consumptions a slate {much} than `{base}`{relative}")
+            parts.append(f"brings {amount} consumptions per slate {much} than `{base}`{relative}")
     if (name, "coverage") in means.index and (base, "coverage") in means.index:
         parts.append(
             f"shows {with_interval('coverage', *_ends(means, name, 'coverage'))} of the catalogue, `{base}` "
@@ -148,13 +148,13 @@ def agreement_sentence(truth: str, figures: Mapping[str, Any]) -> str:
     chosen = ", which the log's own later sessions choose," if figures.get("chosen") else ""
     if not settled:
         return (
-            f"Held-out later sessions settle none of {pairs:.0f} pairs of models: nothing is known of the truth "
+            f"Held-out later sessions tell none of {pairs:.0f} pairs of models apart, so they cannot check the truth "
             f"`{truth}` on this log"
         )
     return (
-        f"The truth `{truth}`{chosen} puts {figures['concordant_pairs']:.0f} of {settled:.0f} settled pairs of models "
-        f"in the order of held-out later sessions (agreement {tables.signed(figures['kendall_settled'])}, unfit below "
-        f"{tables.short(UNFIT)}; τ = {tables.signed(figures['kendall'])} over all models, 95 % interval "
+        f"The truth `{truth}`{chosen} puts {figures['concordant_pairs']:.0f} of {settled:.0f} significant pairs of "
+        f"models in the order of held-out later sessions (agreement {tables.signed(figures['kendall_settled'])}, unfit "
+        f"below {UNFIT}; τ = {tables.signed(figures['kendall'])} over all models, 95 % interval "
         f"{tables.signed(figures['kendall_low'])} to {tables.signed(figures['kendall_high'])})"
     )
 
@@ -164,11 +164,11 @@ def unfit_sentence(truth: str, figures: Mapping[str, Any]) -> str | None:
     if not figures["unfit"]:
         return None
     low = figures["kendall_settled"] < UNFIT
-    bar = f"below {tables.short(UNFIT)}" if low else "no more than with wrong tastes"
+    bar = f"below {UNFIT}" if low else "no more than with wrong tastes"
     return (
-        f"The truth `{truth}` is unfit for this log: its agreement over settled pairs is "
-        f"{tables.signed(figures['kendall_settled'])}, {bar}; no order of recommenders under it says anything of "
-        "reality"
+        f"The truth `{truth}` is unfit for this log: its agreement over significant pairs is "
+        f"{tables.signed(figures['kendall_settled'])}, {bar}. Do not use it to compare "
+        "recommenders"
     )
 
 
@@ -186,8 +186,8 @@ def agreement_note(run: Run) -> str | None:
         if not run.config.get("truth"):
             return None
         return (
-            f"warning: nothing is known of the truth `{run.config['truth']['kind']}` on this log: too few users come "
-            "back to it for held-out later sessions"
+            f"warning: the truth `{run.config['truth']['kind']}` cannot be checked on this log, because too few users "
+            "have later sessions"
         )
     truth = str(record["truth"])
     unfit = unfit_sentence(truth, record)
@@ -209,8 +209,8 @@ def opening_note(opening: pd.DataFrame) -> str:
     if not beaten:
         return text
     return (
-        f"warning: {text}, more than the model at {beaten} of {len(by_agent)} seeds: what retraining does to this "
-        "market is then that of a platform which begins worse than a list of bestsellers"
+        f"warning: {text}, more than the model at {beaten} of {len(by_agent)} seeds. So the effects of retraining "
+        "are those of a platform that begins worse than a list of bestsellers"
     )
 
 
@@ -230,7 +230,7 @@ def examination_note(run: Run) -> str | None:
     last = rounds[rounds["round"] == rounds["round"].max()] if len(rounds) else rounds
     by_metric = last.pivot_table(index="agent", columns="metric", values="value", sort=False, observed=True)
     if "estimated_decay" not in by_metric:
-        return f"{begins}; nothing told of it, and {exposure.prior_decay:.3g} stayed"
+        return f"{begins}; there was no evidence, so it stayed {exposure.prior_decay:.3g}"
     found = ", ".join(
         f"{agent} {row['estimated_decay']:.3f} ± {row['decay_error']:.3f}"
         for agent, row in by_metric.dropna(subset=["estimated_decay"]).iterrows()
@@ -275,8 +275,8 @@ def calibration_notes(rounds: pd.DataFrame) -> list[str]:
         # A control's platform is never asked for prices.
         if not is_control(str(name)) and max(first, returning) > MISCALIBRATED * min(first, returning):
             notes.append(
-                f"warning: for each consumption that came, the platform of {name} predicted {figure(first)} on first "
-                f"visits and {figure(returning)} on returning ones (late rounds). Prices compare the two, so part of a "
+                f"warning: for each actual consumption, the platform of {name} predicted {figure(first)} on first "
+                f"visits and {figure(returning)} on returning visits (late rounds). Prices compare both, so part of a "
                 "guarantee's cost is an error of calibration"
             )
     return notes
@@ -290,17 +290,20 @@ def undelivered_sentence(
     ``missing`` is the undelivered share in late rounds. ``at_bound`` is the share of prices at their limit, since
     round ``since``.
     """
-    text = f"{agent} leaves {per_cent(missing)} of what is guaranteed undelivered in late rounds, counted as {unit}"
+    text = (
+        f"{agent} leaves {per_cent(missing)} of the guaranteed exposure undelivered (late rounds, as {unit})"
+    )
     if hard:
-        return f"{text}: the guarantees are hard, so that nothing that was tried could deliver it"
+        return f"{text}, although the guarantees are hard"
     if since is None or at_bound < _NEGLIGIBLE:
         return (
-            f"{text}; hardly a price is at the bound c, so that a higher `exposure.cost` would not help. The picture "
-            "delivery shows when exposures fell behind: prices met other arrivals than they were set for"
+            f"{text}. Few prices are at their limit c, so a higher `exposure.cost` would not help. The picture "
+            "delivery shows when exposures fell behind, because arrivals differed from those that prices were set for"
         )
     return (
-        f"{text}; the prices of {per_cent(at_bound)} of the items are at the bound c (some since round {since}): what "
-        "they lack costs more than c; raise `exposure.cost`, lower `exposure.beta`, or set `exposure.hard: true`"
+        f"{text}. The prices of {per_cent(at_bound)} of the items are at their limit c (some since round {since}), "
+        "because delivery would cost more than c. Raise `exposure.cost`, lower `exposure.beta`, or set "
+        "`exposure.hard: true`"
     )
 
 
@@ -310,7 +313,7 @@ def _infeasible(table: pd.DataFrame) -> str:
     rounds = len(table[["agent", "seed", "round"]].drop_duplicates())
     where = f"{first['agent']}, seed {first['seed']}, round {first['round']}"
     return (
-        f"warning: guarantees cannot all be delivered in {rounds} rounds of arms, as was known before each; {where}: "
+        f"warning: in {rounds} rounds of arms, some guarantees could not be delivered by any agent. {where}: "
         f"{first['text']} (all: undeliverable/)"
     )
 

@@ -52,7 +52,7 @@ def compared_agents(base: str, agents: Sequence[str]) -> list[str]:
 
 
 def guarantor_of(agents: Sequence[str]) -> str | None:
-    """Agent that stands for guarantees, if any keeps some."""
+    """Agent that represents guarantees, if an agent keeps them."""
     return next((name for name in _GUARANTORS if name in agents), None)
 
 
@@ -252,17 +252,11 @@ def pivoted(
     )
 
 
-def short(value: float, decimals: int = 2) -> str:
-    """Number with few digits, for a table."""
-    text = f"{value:.{decimals}f}"
-    return text.removeprefix("0") if text.startswith("0.") else text
-
-
 def signed(value: float | None, decimals: int = 2) -> str:
-    """Number as :func:`short` writes it, with a true minus sign."""
+    """Number with a true minus sign; a dash if missing."""
     if value is None or math.isnan(value):
         return "–"
-    return f"−{short(-value, decimals)}" if round(value, decimals) < 0 else short(abs(value), decimals)
+    return f"{'−' * (round(value, decimals) < 0)}{abs(value):.{decimals}f}"
 
 
 # -- tables that plots are drawn from ---------------------------------------------------------------------------------

@@ -99,7 +99,7 @@ class Workers:
         return any(worker.task is not None for worker in self._workers)
 
     def _receive(self, queue: TaskQueue[Task]) -> Iterator[int]:
-        """Progress of workers; ends of tasks are entered."""
+        """Read the progress of workers, and record finished tasks."""
         by_pipe = {worker.pipe: worker for worker in self._workers}
         for pipe in wait(list(by_pipe)):
             worker = by_pipe[pipe]  # type: ignore[index]  # only our pipes were waited for
@@ -155,7 +155,7 @@ class TaskQueue(Generic[Task]):
         return task
 
     def end(self, task: int, failure: RimsimError | None) -> None:
-        """Enter the end of a task, or begin it again.
+        """Record the end of a task, or begin it again.
 
         A task that lost its worker begins again if attempts are left.
         """
@@ -166,7 +166,7 @@ class TaskQueue(Generic[Task]):
 
 
 def _start(process: SpawnProcess) -> None:
-    """Start a worker apart from the script and the keyboard."""
+    """Start a worker process that ignores script and keyboard."""
     # A worker would import the main module, of which it needs nothing. Without a guard there, it would begin the run
     # again; a script from standard input cannot be imported at all.
     main = sys.modules["__main__"]
@@ -271,7 +271,7 @@ def errors_of_interrupts() -> Iterator[None]:
     users' code, may also change the error.
 
     Raises:
-        KeyboardInterrupt: If a signal has come and the work within has failed.
+        KeyboardInterrupt: If a signal came and the work failed.
     """
     try:
         yield
@@ -284,7 +284,7 @@ def stop_if_asked() -> None:
     """Raise an interrupt that Python dropped.
 
     Raises:
-        KeyboardInterrupt: If a signal has come and work is still going on.
+        KeyboardInterrupt: If a signal came during the work.
     """
     if _asked:
         raise KeyboardInterrupt

@@ -208,7 +208,7 @@ def left_of(arm: Arm) -> Files:
 
 
 def enter(folder: Path, files: Files) -> None:
-    """Enter files that came back: tables, then their states."""
+    """Write received files: tables, then their states."""
     states: dict[Path, dict[Path, bytes]] = {}
     gone: set[Path] = set()
     for name, content in files.items():

@@ -122,7 +122,7 @@ class RunTables:
 
 @dataclass(frozen=True, eq=False)
 class Run(RunTables):
-    """A finished or interrupted run, read when asked for."""
+    """A finished or interrupted run; tables are read on use."""
 
     folder: Path
     """The run folder."""
@@ -477,7 +477,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def writing(folder: Path, part: str) -> Iterator[None]:
-    """Context manager that holds the files of an arm."""
+    """Context manager that locks the files of an arm."""
     states = folder / STATES
     with disk_errors(states):
         states.mkdir(parents=True, exist_ok=True)
@@ -506,7 +506,7 @@ def _await_workers(folder: Path) -> None:
 
 
 def catalogue_table(items: pd.DataFrame, past: Ints) -> pd.DataFrame:
-    """Item table of a run, from that of its log.
+    """Item table of a run, from its log's.
 
     ``past`` (n,) are the items of the events before the market opened.
     """
@@ -517,7 +517,7 @@ def catalogue_table(items: pd.DataFrame, past: Ints) -> pd.DataFrame:
 
 
 def user_table(users: pd.DataFrame) -> pd.DataFrame:
-    """User table of a run, from that of its log."""
+    """User table of a run, from its log's."""
     ids = users[["id"]].reset_index(drop=True).astype(str)
     ids.insert(0, "log_user", np.arange(len(users)))
     return ids

@@ -1,4 +1,4 @@
-"""Comparisons and sweeps: begun, run, resumed and gathered.
+"""Comparisons and sweeps: begin, run, resume and join.
 
 A comparison is a sweep of one point, which lies in the run folder itself.
 """
@@ -106,7 +106,7 @@ def compare(
         ConfigError: If scenario, agents, measures, seeds, workers or backend do not fit; nothing has been written then.
         MeasureError: If a measure cannot be computed; nothing has been written then.
         DataError: If the log cannot be read.
-        ArmsError: If arms failed; the others are complete.
+        ArmsError: If arms failed; all other arms are complete.
         RunFolderError: If the folder is in use or holds another run.
     """
     texts, own = None if agents is None else session_places(agents), session_places(measures, copied=False)
@@ -163,7 +163,7 @@ def sweep(
             then.
         MeasureError: If a measure cannot be computed; nothing has been written then.
         DataError: If the log cannot be read.
-        ArmsError: If arms failed; the others are complete.
+        ArmsError: If arms failed; all other arms are complete.
         RunFolderError: If the folder is in use or holds another run.
     """
     texts, own = None if agents is None else session_places(agents), session_places(measures, copied=False)
@@ -197,7 +197,7 @@ def resume(
         folder: The run folder.
         batch_size: Largest number of arrivals per batch. This and the following options may differ from the
             interrupted run.
-        workers: Arms at once; None: one per core.
+        workers: Number of parallel arms; None: one per core.
         backend: ``local`` or ``ray``.
         address: Address of a Ray cluster; None: one is started here.
         console: Place of progress bars; None: nowhere.
@@ -309,7 +309,7 @@ def begin(plan: plans.StudyPlan, command: str) -> None:
 
 
 def _described(plan: plans.StudyPlan, command: str, config: ScenarioConfig) -> dict[str, object]:
-    """Entries of a config without those of the log."""
+    """Entries of a config, without entries about the log."""
     return {
         "command": command,
         "arms": list(plan.names),
@@ -323,7 +323,7 @@ def _described(plan: plans.StudyPlan, command: str, config: ScenarioConfig) -> d
 def _run_arms(
     arms: Sequence[jobs.Arm], run: jobs.Executor, execution: jobs.Execution
 ) -> list[tuple[jobs.Arm, RimsimError]]:
-    """Failed arms with their errors, after all ran."""
+    """Failed arms with their errors, after all arms ran."""
     if not arms:
         return []
     left = [arm for arm in arms if not jobs.is_done(arm.folder, arm.part)]

@@ -213,7 +213,7 @@ def _flag_names(container: Container, member: str | None) -> list[str]:
 
 
 def _decoded(container: Container, member: str) -> str:
-    """Small text in UTF-8, or else Latin-1."""
+    """Text of a small file, in UTF-8 or else Latin-1."""
     # Older MovieLens editions are written in Latin-1.
     with container.open(member) as stream:
         blocks = b"".join(block.text for block in LineReader(stream))

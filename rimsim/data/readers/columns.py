@@ -207,10 +207,11 @@ def resolve(names: Sequence[str], roles: ColumnRoles, where: str) -> ColumnPlace
         places["time"] = names.index(roles.time)
     if lacking := [role for role in kind.needed if role not in places]:
         shown = ", ".join(repr(name) for name in names[:12]) + (", ..." if len(names) > 12 else "")
+        roles_lacking, usual = " and the ".join(lacking), ", ".join(kind.usual[lacking[0]][:6])
+        form = ",".join(f"{role}=..." for role in kind.needed)
         raise DataError(
-            f"{where}: no column for the {' and the '.join(lacking)} was found among {shown}. Usual names "
-            f"for the {lacking[0]} are {', '.join(kind.usual[lacking[0]][:6])}. Rename a column, or name "
-            f"it with columns='{','.join(f'{role}=...' for role in kind.needed)}'"
+            f"{where}: no column for the {roles_lacking} was found among {shown}. Usual names for the "
+            f"{lacking[0]} are {usual}. Rename a column, or name it with columns='{form}'"
         )
     taken = list(places.values())
     if len(set(taken)) < len(taken):

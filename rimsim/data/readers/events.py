@@ -97,7 +97,7 @@ class Collector:
 
     @property
     def largest_time(self) -> float:
-        """Largest number that may stand for a time."""
+        """Largest number that can be a time."""
         return math.nextafter(values.LATEST * values.UNITS[self.unit or "ns"], 0.0)
 
     def take(self, name: str, block: RowBlock) -> None:
@@ -313,7 +313,7 @@ def selected(events: RawEvents, rows: Bools, step: str, source: RawEvents) -> Ra
     The message names the ``step``, and the range of the ``source``.
 
     Raises:
-        DataError: If none is left.
+        DataError: If no event is left.
     """
     if rows.all():
         return events
@@ -394,7 +394,7 @@ def _items(ids: values.Ids, table: pd.DataFrame | None) -> pd.DataFrame:
 
 
 def _release(items: pd.DataFrame, item: Ints, time: Floats, rule: str) -> Floats:
-    """Release times (M,): 0 where unknown or not asked for."""
+    """Release times (M,); 0 if unknown or not used."""
     # Never later than the item's first event, unless the source says so.
     if rule == "given":
         if "release" in items:

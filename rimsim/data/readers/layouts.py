@@ -212,7 +212,7 @@ def _observed_layout(member: str) -> ObservedLayout:
 
 
 def _known_members(container: Container) -> list[str]:
-    """Sorted members, with the one that was asked for."""
+    """Sorted members, with the requested member."""
     known, only = sorted(set(container.members)), container.only
     if only is not None and only not in known:
         raise DataError(f"{container.name}: there is no file {only!r} in it.{nearest(only, known)}")
@@ -220,7 +220,7 @@ def _known_members(container: Container) -> list[str]:
 
 
 def _tables(members: Iterable[str], more: tuple[str, ...] = ()) -> list[str]:
-    """Members whose names are those of tables."""
+    """Members whose names look like tables."""
     endings = (".csv", ".tsv", ".txt", ".dat", ".data", ".inter", ".parquet", ".pq", *more)
 
     def is_table(member: str) -> bool:

@@ -43,7 +43,7 @@ def minimum_of(
 
 @runtime_checkable
 class GroundModel(Protocol):
-    """λ(x), expected events within the horizon: ``RIM(ground=…)``."""
+    """Model of λ(x), the expected events within the horizon."""
 
     def fit(self, log: EventLog) -> Self:
         """Fit from scratch to the target events of the log."""

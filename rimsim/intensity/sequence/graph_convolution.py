@@ -41,7 +41,7 @@ class GraphNetwork(SequenceNetwork):
         self.register_buffer("graph", graph)
 
     def _drawn(self, source: torch.Generator) -> None:
-        """Draw small normal item vectors."""
+        """Initialise item vectors with small normal values."""
         self.item.copy_(torch.randn(self.item.shape, generator=source) / self.item.shape[1] ** 0.5)
 
     def smoothed(self) -> torch.Tensor:

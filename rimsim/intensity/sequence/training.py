@@ -212,14 +212,14 @@ class SequenceNetwork(torch.nn.Module, ABC):
 
     @torch.no_grad()
     def draw(self, seed: int) -> None:
-        """Draw initial values of everything but the item bias."""
+        """Initialise all parameters except the item bias."""
         source = torch.Generator()
         source.manual_seed(derived_seed(seed, Purpose.MODEL, 4))
         self._drawn(source)
 
     @abstractmethod
     def _drawn(self, source: torch.Generator) -> None:
-        """Draw initial values in place."""
+        """Initialise parameters in place."""
 
     @abstractmethod
     def outputs(self, batch: Batch, draw: torch.Generator | None) -> Outputs:

@@ -97,7 +97,7 @@ class TransformerNetwork(SequenceNetwork):
         self._pairs = config.width // config.heads // 2
 
     def _drawn(self, source: torch.Generator) -> None:
-        """Draw normal values of variance 1/width.
+        """Initialise weights with normal values of variance 1/width.
 
         Weights that add to the residual stream start smaller with depth.
         """

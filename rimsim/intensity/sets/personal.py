@@ -262,11 +262,11 @@ class PersonalModel(FromHidden, Stored, Generic[Config]):
         return self
 
     def settled(self) -> Self:
-        """Unfitted model with this one's strength and weights."""
+        """Unfitted model with the same strength and weights."""
         return type(self)(dataclasses.replace(self.config, shrinkage=self.shrinkage))
 
     def likeliest(self) -> Self:
-        """Unfitted model for the past, with this one's strength."""
+        """Unfitted model for the past, with the same strength."""
         known = self._after_fit(self.shrinkage)
         own, popularity, returning = known.likeliest
         past = dataclasses.replace(

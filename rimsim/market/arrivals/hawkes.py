@@ -155,7 +155,7 @@ def simulate(
 
 
 def _poisson(draw: Floats, mean: Floats | float) -> Ints:
-    """Quantiles of Poisson variables at uniform draws."""
+    """Quantiles of Poisson variables at uniform random numbers."""
     return np.asarray(np.maximum(scipy.stats.poisson.ppf(draw, mean), 0), np.int64)
 
 
@@ -270,7 +270,7 @@ class HawkesArrivals:
         """Visits of a round.
 
         Raises:
-            MarketError: If a user comes more often than can be counted, or there are too many rounds.
+            MarketError: If a user has too many visits, or there are too many rounds.
         """
         world, length = so_far.world, duration_seconds(self._scenario.arrivals.round_length)
         start, stop = (int(ticks(world.opening + n * length)) for n in (number, number + 1))

@@ -52,7 +52,7 @@ class Logit(PreferenceConsumer):
 
 
 def _gumbel(draw: Floats) -> Floats:
-    """Gumbel variables at uniform draws."""
+    """Gumbel variables from uniform random numbers."""
     return np.asarray(-np.log(-np.log(draw)), np.float64)
 
 

@@ -232,7 +232,7 @@ class SlateVisits:
         return np.repeat(np.arange(len(counts)), counts), items, known
 
     def uniform(self, slates: Ints) -> Floats:
-        """(n, k) uniform draws, one per pair of visit and item."""
+        """(n, k) uniform random numbers per visit and item."""
         return uniform_draws(self.keys[self.row], slates)
 
 
@@ -347,11 +347,12 @@ def response_of(consumer: Consumer, visits: SlateVisits, slates: Ints) -> Respon
     place = _first_wrong(slates, consumed, probability, intensity)
     if place >= 0:
         row, position = divmod(place, slates.shape[1])
+        item, outcome = int(slates[row, position]), "consumed" if consumed[row, position] else "not consumed"
+        chance, rate = probability[row, position], intensity[row, position]
         raise MarketError(
-            f"{type(consumer).__name__}.respond: found item {int(slates[row, position])} at position "
-            f"{position + 1} {'consumed' if consumed[row, position] else 'not consumed'} with probability "
-            f"{probability[row, position]} and intensity {intensity[row, position]}. Expected consumed "
-            "items to be shown, probabilities from 0 to 1, and finite intensities of at least 0"
+            f"{type(consumer).__name__}.respond: found item {item} at position {position + 1} {outcome} with "
+            f"probability {chance} and intensity {rate}. Expected consumed items to be shown, probabilities from "
+            "0 to 1, and finite intensities of at least 0"
         )
     return response
 

@@ -331,7 +331,7 @@ def _preference_of(model: IntensityModel, held: HeldOut) -> Floats:
 
 
 def _slates(held: HeldOut, logits: Iterable[Float32s], gap: str) -> list[tuple[Ints, Worth]]:
-    """Slates (n, k) of candidates and bestsellers, with their worth."""
+    """Slates (n, k) of candidates and popular items, with their worth."""
     bestsellers = log_popularity(held.past, _SMOOTHING), log_returning(held.past, gap, _SMOOTHING)
     found = []
     for scores in [*logits, *(scores.astype(np.float32) for scores in bestsellers)]:
@@ -375,7 +375,7 @@ def load_truth(folder: Path) -> Truth:
     """Truth that :meth:`Truth.save` wrote.
 
     Raises:
-        ModelError: If the folder holds no truth, a damaged one, or one of an older version.
+        ModelError: If the folder has no truth, a damaged truth, or a truth of an older version.
     """
     try:
         described = json.loads((folder / "truth.json").read_text(encoding="utf-8"))

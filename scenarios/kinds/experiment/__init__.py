@@ -131,7 +131,7 @@ def experiment(
         control: A: a text that :func:`rimsim.agents.make_agent` understands.
         treatment: B.
         out: The folder; None: ``runs/experiment-<time>``.
-        workers: Seeds at once; None: one per core.
+        workers: Number of parallel seeds; None: one per core.
         command: The command line, to be recorded.
         console: Place of progress bars; None: nowhere.
         **options: Fields of :class:`ExperimentOptions`.

@@ -83,7 +83,7 @@ _ASKED = 20  # items that a user is asked about at most
 
 @dataclass(frozen=True)
 class Acceptance:
-    """Accuracy with which accepted items are told from others."""
+    """Accuracy of telling taken items from other items."""
 
     accuracy: float  # Share of items that are answered rightly
     f1: float  # Harmonic mean of precision and recall, equal here: as many are accepted as there are positives
@@ -155,7 +155,8 @@ def logged(cut: Cut, sessions: CountExamples) -> dict[str, float]:
 def simulated(truth: Truth, cut: Cut, sessions: CountExamples) -> dict[str, float]:
     """Figures of :func:`logged` under a truth, and distances from it.
 
-    Sizes are Poisson draws of mean λ*(x). Items are counted as expected, Σ_x λ*(x)·p*(y|x), p* over admissible items.
+    Sizes are Poisson random numbers with mean λ*(x). Items are counted as expected, Σ_x λ*(x)·p*(y|x), p* over
+    admissible items.
     Distances: ``session_size_ks`` and ``popularity_ks``, the largest differences of distribution functions, and
     ``genre_tv``, half the sum of absolute differences of shares.
     """

@@ -412,7 +412,7 @@ def _panel(ax: Axes, means: pd.DataFrame, looks: Mapping[str, charts.AgentStyle]
         charts.plot_means(ax, means.loc[[name]], "real", "simulated", look, line="none", size=8)
     ax.set_xlim(0, 1.12 * (float(means["high", "real"].max()) or 1.0))
     ax.set_ylim(0, 1.1 * (float(means["high", "simulated"].max()) or 1.0))
-    ax.set(xlabel="real: precision", ylabel="simulated: utility (consumptions a slate)")
+    ax.set(xlabel="real: precision", ylabel="simulated: utility (consumptions per slate)")
     charts.label_means(ax, means, "real", "simulated", looks)
 
 
