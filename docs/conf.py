@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import gymnasium
 from docutils.nodes import SkipNode, Text, figure, paragraph, reference, row
 from latex2mathml.converter import convert
 
@@ -172,9 +173,12 @@ def _formula(self: HTML5Translator, node: math | math_block) -> None:
 
 
 def _report(app: Sphinx) -> None:
-    """Play the market of the tutorial and write its page; not where the examples are not run either."""
+    """Play the market of the tutorial and write its page, unless examples are not run either."""
     if str(app.config.plot_gallery) in {"0", "False"}:
         return
+    # The examples' models are fitted here, so that their pages do not begin with the progress of a first use.
+    small = {"platform.model": "popularity-hp", "data.min_item_events": 120, "arrivals.per_round": 60}
+    gymnasium.make("RIMMarket-v0", scenario="closed-loop", rounds=2, settings=small).reset(seed=0)
     with tempfile.TemporaryDirectory() as folder:
         run = rimsim.compare(
             "closed-loop",
@@ -270,7 +274,7 @@ def setup(app: Sphinx) -> None:
     """Before napoleon, whose priority is 500."""
     app.add_html_math_renderer("mathml", (_formula, None), (_formula, None))
     app.connect("autodoc-process-docstring", _whole, priority=400)
-    app.connect("builder-inited", _report)
+    app.connect("builder-inited", _report, priority=400)  # before the examples
     app.connect("source-read", _for_site)
     app.connect("source-read", _summaries)
     app.connect("missing-reference", _elsewhere)

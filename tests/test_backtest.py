@@ -521,7 +521,7 @@ def test_what_does_not_fit_is_told_before_anything_is_made(tmp_path, monkeypatch
 def test_a_folder_that_holds_a_run_and_one_of_another_kind_are_refused(run, tmp_path):
     """Nothing is written over, and a comparison is not read as a back-test; all default models have names."""
     refused(RunFolderError, "already holds a run", backtest, run.config, out=run.folder)
-    (tmp_path / "config.yaml").write_text("scenario: {}\n")
+    (tmp_path / "config.yaml").write_text("scenario: {}\narms: []\n")
     refused(RunFolderError, "holds a comparison. Expected a back-test", load_backtest, tmp_path)
     whole = dataclasses.replace(run.config, item_share=1.0)
     refused(ConfigError, "all of it|all of them", backtest, whole, out=tmp_path / "all")
