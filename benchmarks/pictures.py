@@ -354,6 +354,27 @@ def _of_run(drawn: Callable[[PictureTables], Figure | None], folder: Path) -> Fi
     return figure
 
 
+def learning_curve(_: Path) -> Figure:
+    """Gain of the bandit over the controller by training episodes."""
+    rows, _ = section("environment#learners-with-the-controllers-prices")
+    gain = {row[0]: row[2] for row in rows[1:]}
+    learned = {
+        float(found[1]): cell
+        for name, cell in gain.items()
+        if (found := re.match(r"bandit on its prices, (\d+) training", name))
+    }
+    message = "No significant gain from a bandit on the prices of rim-feedback"
+    caption = "Return minus that of rim-feedback at the same 20 seeds; bars: 95% intervals."
+    figure = charts.frame(message, caption, 4.6)
+    ax = figure.subplots()
+    bars(ax, [0.0, *learned], ["0 ± 0", *learned.values()], "#0072b2", "learned")
+    ax.axhline(0.0, color="#555555", linestyle="--", label="rim-feedback")
+    ax.axhline(numbers(gain["oracle"])[0], color="#555555", linestyle=":", label="oracle")
+    ax.set(xlabel="training episodes", ylabel="gain of return")
+    ax.legend(frameon=False)
+    return figure
+
+
 PICTURES: dict[str, Picture] = {
     "coverage": Picture(("closed-loop#parts-of-retraining", "closed-loop#undelivered-exposure"), coverage),
     "retraining": Picture(("closed-loop#parts-of-retraining",), retraining),
@@ -370,6 +391,7 @@ PICTURES: dict[str, Picture] = {
     "campaigns": Picture(("guarantees#campaigns",), campaigns),
     "wrong-forecast": Picture(("guarantees#promised-for-a-wrong-number-of-arrivals",), wrong_forecast),
     "backtest-fronts": Picture(("backtest#figures",), backtest_fronts),
+    "learning-curve": Picture(("environment#learners-with-the-controllers-prices",), learning_curve),
     "validity-agreement": Picture(("validity#validity-figures",), validity_agreement),
 }
 
