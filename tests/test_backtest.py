@@ -409,13 +409,13 @@ TIED = "user,item,time\n" + "".join(f"{n % 6},{n // 6},{1000 + n % 6}\n" for n i
     ("--models hp,hp", "holds a value twice"),
     ("--beta 0,1.5", "--beta: 1.5. It must be less than or equal to 1"),
     ("--beta much", "'much' is not a list of numbers. Write"),
-    ("--seeds 0", "at least 1"),
+    ("--seeds 0", "Give a number of seeds"),
     ("--horizon soon", "is not a duration"),
     ("--horizon 14", "has no unit"),
     ("--data nowhere.csv", "no such file"),
     ("--data tied.csv --min-item-events 1", "with an earlier one of the same user"),
     ("--split calendar --horizon 10000d", "too little for a calendar back-test"),
-    ("--min-item-events 341", "too little to back-test"),
+    ("--min-item-events 341", "too small to back-test"),
 )
 def test_what_does_not_fit_is_told_before_anything_is_made(tmp_path, monkeypatch, capsys, options, message):
     """One sentence that names the option or what the log lacks, status 2, no folder."""

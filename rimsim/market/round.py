@@ -506,7 +506,7 @@ class Round:
         return answered
 
     def _true_place(self, row: int) -> tuple[Float32s, Float32s, int]:
-        """Block with p* and λ* of an arrival, and its place."""
+        """Block with p* and λ* of an arrival."""
         world = self._world
         assert world.truth is not None  # noqa: S101  # the consumer needs it
         if world.truth.item_factor is not None or world.last_release > self.schedule.start:
