@@ -163,13 +163,13 @@ def test_a_control_is_refused_where_visitors_stay_or_yield_nothing(tmp_path):
     """In a replay replicas could not be told apart; consumers who take nothing at random cannot fill a log."""
     config = markets.small_replay()
     control = AsLogged(config, build_world(config), SEEDS, [9, 9])
-    said = "visitors are the same in every round"
+    said = "has the same visitors in every round"
     refused(ConfigError, said, market_for, make_agent("relevance"), config, control=control)
     past = _shadow(_config(rounds=1), tmp_path)(0)[0]
     empty = dataclasses.replace(past, histories=past.histories.copy())
     empty.histories.events.size[0] = 0
     empty.histories.events.counts[:] = 0
-    refused(MarketError, "hold 5 events fewer", Shadowed(lambda _: [empty], [5]).learnt, past)
+    refused(MarketError, "yield 5 events fewer", Shadowed(lambda _: [empty], [5]).learnt, past)
     assert replica_seeds(SEEDS, 0) == SEEDS
     assert len({replica_seeds(SEEDS, number) for number in range(20)}) == 20
 
@@ -325,7 +325,7 @@ FROZEN = PlatformConfig(model="popularity-hp", retrain=False)
     "config words message",
     (CONFIG, {"control": ["frosen"]}, "'frozen'"),
     (CONFIG, {"control": ["random", "random"]}, "twice"),
-    (markets.small_replay(), {"control": ["organic"]}, "same in every round"),
+    (markets.small_replay(), {"control": ["organic"]}, "same visitors in every round"),
     (markets.small_scenario(platform=FROZEN), {"control": ["random"]}, "needs retraining"),
 )
 def test_what_cannot_be_controlled_is_refused(config, words, message, tmp_path):

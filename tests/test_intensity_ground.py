@@ -378,7 +378,7 @@ def test_a_log_without_target_events():
     silent = dataclasses.replace(log, target=np.zeros(len(log), bool))
     refused(ModelError, "visits: found 0 examples with 0 events", Visits().fit, silent)
     states = session_examples(log).states
-    refused(ModelError, "visits: not fitted yet", Visits().intensity, states)
+    refused(ModelError, "visits: the model is not fitted yet", Visits().intensity, states)
     model = Visits().fit(log)
     before = model.intensity(states)
     assert torch.equal(model.update(silent).intensity(states), before)

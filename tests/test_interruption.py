@@ -290,7 +290,7 @@ def test_a_full_disk_ends_in_one_sentence_and_a_run_that_can_be_resumed(tmp_path
         assert last == f"tracebacks: {folder / 'failures'}/"
     else:
         assert (kind, len(told)) == (RunFolderError.__name__, 1)
-    said = rf"{folder}\S*: cannot be written to \(.*too large\); finished rounds are kept"
+    said = rf"{folder}\S*: the run cannot write there \(.*too large\). Finished rounds are saved"
     assert all(re.search(said, line) for line in told)
     assert capfd.readouterr().err == ""
     assert not _drafts(folder)
@@ -303,7 +303,9 @@ def test_a_full_disk_under_the_cache_is_told_too(tmp_path, monkeypatch):
     (tmp_path / "cache").touch()
     build_world.cache_clear()
     config = small_scenario(data=DataConfig(source=str(_log(tmp_path))), consumer=QUICK)
-    refused(RunFolderError, "cache.*: cannot be written to", small_run, tmp_path / "run", AGENTS, config)
+    refused(
+        RunFolderError, "cache.*: the run cannot write there", small_run, tmp_path / "run", AGENTS, config
+    )
 
 
 def test_two_workers_killed_with_their_parent_resume_to_the_same_content(tmp_path, whole):

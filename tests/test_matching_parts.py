@@ -390,7 +390,7 @@ def test_minus_infinity_hides_a_pair():
     rows, positions = np.nonzero(end.slates >= 0)
     assert mask[rows, end.slates[rows, positions]].all()
     assert end.primal == pytest.approx(solve_dual(matrix, 3, 8, admissible=mask, tol=1e-7).primal, rel=1e-5)
-    refused(ConfigError, "rows\\(\\) returns", solve_dual, hidden, 3, 8, admissible=mask)
+    refused(ConfigError, "rows\\(\\) return", solve_dual, hidden, 3, 8, admissible=mask)
 
 
 def test_floors_that_cannot_be_met_in_chunks():
@@ -413,7 +413,7 @@ def test_floors_that_cannot_be_met_in_chunks():
 def test_bad_factors_and_scores():
     """Factors of different rank, infinite ones and unknown links are named, as is a score that is no number."""
     refused(ConfigError, r"users have shape \(2, 3\)", FactorScores, np.ones((2, 3)), np.ones((2, 2)))
-    refused(ConfigError, "not finite", FactorScores, np.full((2, 2), np.inf), np.ones((2, 2)))
+    refused(ConfigError, "an infinite number or NaN", FactorScores, np.full((2, 2), np.inf), np.ones((2, 2)))
     refused(ConfigError, "link is 'log'", FactorScores, np.ones((2, 2)), np.ones((2, 2)), "log")
     refused(ModelError, "not a number", solve_dual, Blocks(np.full((4, 3), np.nan, np.float32)), 1, 1)
     bad = csr_array((np.array([1.0, np.nan]), ([0, 2], [1, 4])), shape=(3, 5))

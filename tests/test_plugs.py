@@ -210,12 +210,12 @@ class Broken:
 
 @cases(
     "changes message",
-    ({"arrivals.kind": "clone"}, "arrivals.kind is 'clone'.*Did you mean 'clones'"),
-    ({"consumer.kind": "intensty"}, "consumer.kind is 'intensty'.*Did you mean 'intensity'"),
+    ({"arrivals.kind": "clone"}, "arrivals.kind 'clone' is unknown. Did you mean 'clones'"),
+    ({"consumer.kind": "intensty"}, "consumer.kind 'intensty' is unknown. Did you mean 'intensity'"),
     ({"arrivals.kind": "own.py"}, "own.py.* is a file. Add a name in it"),
     ({"arrivals.kind": "own.py:Clone"}, "own.py has no 'Clone'.*Did you mean 'Clones'"),
-    ({"arrivals.kind": "own.py:Half"}, "has no round, known_beforehand, keeps_users. It needs"),
-    ({"arrivals.kind": "own.py:Broken"}, "cannot be made from no options: ValueError: no luck"),
+    ({"arrivals.kind": "own.py:Half"}, "has no round, known_beforehand, keeps_users. Write the methods"),
+    ({"arrivals.kind": "own.py:Broken"}, "cannot be made with the options none: ValueError: no luck"),
     ({"arrivals.kind": "own.py:Clones", "arrivals.options.hours": 3}, "'hours'.*Did you mean 'hour'"),
     ({"arrivals.kind": "own.py:Clones", "arrivals.options.hour": "x"}, "option 'hour' is 'x'.*integer"),
     ({"arrivals.options.peak": 3}, "'clones' has no option 'peak'"),

@@ -92,7 +92,7 @@ def test_popularity_is_of_later_sessions_and_learnt_as_a_posterior_mean():
     score = Returning().fit(log).score(UserStates.of(log, [3], log.time[-1] + 1)).cpu().numpy()[0]
     np.testing.assert_allclose(score, counts / counts.sum(), rtol=1e-5)
     refused(ConfigError, "device", Returning, ReturningConfig(device="abacus"))
-    refused(ModelError, "returning: not fitted", getattr, Returning(), "probability")
+    refused(ModelError, "returning: the model is not fitted", getattr, Returning(), "probability")
     log = log_of([0, 0, 0], [0, 0, 2], [0, 1, 2], target=[True, True, False])
     old = np.log(np.array([0.2, 0.3, 0.5], np.float32)) + 7
     expected = np.array([2.0 + 2, 3.0, 5.0]) / 12

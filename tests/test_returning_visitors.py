@@ -326,7 +326,7 @@ def test_a_run_tells_who_left(tmp_path):
 
 @cases(
     "changes message",
-    ({"providers.kind": "viable"}, "providers.kind is 'viable'.*Did you mean 'viability'"),
+    ({"providers.kind": "viable"}, "providers.kind 'viable' is unknown. Did you mean 'viability'"),
     ({"providers.options.decai": 1}, "'decai'.*Did you mean 'decay'"),
     ({"providers.options.decay": 2}, "option 'decay' is 2"),
 )

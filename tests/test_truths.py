@@ -391,7 +391,9 @@ def test_a_truth_of_an_older_version_is_fitted_again(log, tmp_path, monkeypatch)
 
 def test_an_unknown_truth_is_refused(log):
     """The error names the nearest model; an empty log has no truth."""
-    with pytest.raises(ConfigError, match="consumer.truth is 'factor'. Did you mean 'factors'"):
+    with pytest.raises(
+        ConfigError, match="consumer.truth is 'factor', which is not a truth. Did you mean 'factors'"
+    ):
         truths.fit_truth(log, gap="30min", kind="factor")
     with pytest.raises(ConfigError, match="consumer.truth is 'baq'"):
         check_plugs(small_scenario(consumer=ConsumerConfig(truth="baq")))
@@ -585,7 +587,7 @@ def test_what_cannot_be_hidden_is_refused():
     new = small_scenario(
         consumer=ConsumerConfig(truth="factors", rank=4, hidden=HiddenConfig(rho=0.5, of="new"))
     )
-    refused(ConfigError, "consumer.hidden.of: 'new' are 0 items of this market", build_world, new)
+    refused(ConfigError, "consumer.hidden.of: 'new' selects only 0 items of this market", build_world, new)
     known = small_scenario(consumer=ConsumerConfig(kind="replay", hidden=HiddenConfig(rho=0.0)))
     refused(ConfigError, "consumer.hidden: consumer.kind 'replay' has no fitted truth", Market, known)
 

@@ -143,7 +143,7 @@ class Run(RunTables):
         if not isinstance(config, dict):
             refuse(RunFolderError, str(path), f"holds a {type(config).__name__}", "a mapping")
         if not kind_of(config).mark and "arms" not in config:
-            raise RunFolderError(f"{path}: rimsim did not write it, since it names no arms; {_MADE}")
+            raise RunFolderError(f"{path}: rimsim did not write it, since it names no arms. {_MADE}")
         return config
 
     @property
