@@ -9,15 +9,13 @@ import numpy as np
 
 from rimsim.arrays import Ints
 from rimsim.data.log import EventLog
+from rimsim.errors import many
 
-_FEW: Final = 100
-"""Items below which a threshold may have removed too many."""
-_DOUBLED: Final = 0.01
-"""Share of equal rows from which they are mentioned."""
-_STRAY: Final = 0.01
-"""Largest share of events that counts as stray instants."""
-_FAR: Final = 0.5
-"""Distance of stray instants from the others, as a multiple of the time that those span."""
+_FEW: Final = 100  # items below which a threshold may have removed too many
+_DOUBLED: Final = 0.01  # share of equal rows from which they are mentioned
+_STRAY: Final = 0.01  # largest share of events that counts as stray instants
+_FAR: Final = 0.5  # distance of stray instants from the others, as a multiple of the time that those span
+_SECONDS: Final = 86_400.0
 
 
 def suspicions_of(log: EventLog, before: Ints, least: int) -> tuple[str, ...]:
@@ -65,20 +63,17 @@ def _doubled(log: EventLog) -> str | None:
 
 def _stray(log: EventLog) -> str | None:
     """Note on a few events far from all others."""
-    if len(log) < 2:
-        return None
-    gaps = np.diff(log.time)
+    gaps = np.diff(log.time, append=log.time[-1:])
     cut = int(np.argmax(gaps)) + 1
     late = cut > len(log) / 2
     stray, rest = (log.time[cut:], log.time[:cut]) if late else (log.time[:cut], log.time[cut:])
-    span = max(float(rest[-1] - rest[0]), 1.0)
-    if len(stray) > _STRAY * len(log) or gaps[cut - 1] <= _FAR * span:
+    if not 0 < len(stray) <= _STRAY * len(log) or gaps[cut - 1] <= _FAR * (rest[-1] - rest[0]):
         return None
-    field, bound = ("stop", _day(rest[-1] + 86_400)) if late else ("start", _day(rest[0]))
-    years = gaps[cut - 1] / (365.25 * 86_400)
-    apart = f"{years:.1f} years" if years >= 1 else f"{years * 365.25:.1f} days"
-    who = f"{len(stray):,} event{'s' * (len(stray) > 1)}, of {_day(stray[0])},"
-    return f"{who} {apart} {'after' if late else 'before'} the others. To leave out, set data.{field}={bound}"
+    bound = f"stop={_day(rest[-1] + _SECONDS)}" if late else f"start={_day(rest[0])}"
+    return (
+        f"{many(len(stray), 'event')}, of {_day(stray[0])}, {gaps[cut - 1] / _SECONDS:,.0f} days "
+        f"{'after' if late else 'before'} the others. To leave out, set data.{bound}"
+    )
 
 
 def _day(time: float) -> str:

@@ -328,20 +328,18 @@ def as_slates(answer: SlateLike) -> Slates:
 
 
 def require_numbers(slates: Slates) -> None:
-    """Refuse prices that are not finite, and impossible propensities.
+    """Refuse infinite prices and impossible propensities; NaN is none.
 
     Raises:
         AgentError: If there are some at filled positions.
     """
     filled = slates.items >= 0
-    if slates.price is not None and not np.isfinite(found := np.asarray(slates.price)[filled]).all():
-        raise AgentError(
-            f"price holds {found[~np.isfinite(found)][0]}. Expected finite prices of shown items"
-        )
+    if slates.price is not None and np.isinf(np.asarray(slates.price)[filled]).any():
+        raise AgentError("price is infinite at a shown item. Expected finite prices")
     if slates.propensity is not None:
         found = np.asarray(slates.propensity)[filled]
-        if not (fits := (found > 0) & (found <= 1 + _ROUNDED)).all():
-            raise AgentError(f"propensity holds {found[~fits][0]:g}. Expected chances above 0 and at most 1")
+        if (wrong := (found <= 0) | (found > 1 + _ROUNDED)).any():
+            raise AgentError(f"propensity holds {found[wrong][0]:g}. Expected chances above 0 and at most 1")
 
 
 def _whole_items(answer: object) -> Ints:

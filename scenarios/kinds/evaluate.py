@@ -47,7 +47,6 @@ PARTS = {
 }
 """Part of a log → its arrivals, and what a single-step estimate leaves out there."""
 _FEW = 30  # effective slates below which an estimate and its interval are warned of
-_CHECKED = 50  # arrivals at which a target without chances is asked twice
 _DRAWN = 0.05  # share of slates that may differ between the two, as ties are broken by the key
 _TARGET = 19  # key of the target's draws in the states of the log, apart from those of the logged agent
 _UNSUPPORTED = 0.999  # share of a target's slates in the log's support, below which some are missing
@@ -158,23 +157,19 @@ def replayed(
 ) -> list[ReplayedRound]:
     """Repeated rounds of an arm, shown to a target."""
     shows, valued = make_agent(logged), make_agent(target)
+    own = not isinstance(valued, StatingAgent) and target.partition("(")[0] not in BUILT_IN
+    twin = make_agent(target) if own else None  # asked with another key, it shows whether your target draws
     kind = _WatchedLearner if isinstance(shows, LearningAgent) else _Watched
     market = Market(config, seeds=Seeds.all(seed), needs=Needs.of(shows, valued))
     rounds: list[ReplayedRound] = []
     # A target whose prices follow its own delivery is asked one arrival after the other.
     batch = None if valued.order_free else 1
     while not market.done:
-        watched = kind(shows, valued, market, None if rounds else _twin_of(target))
+        watched = kind(shows, valued, market, twin if not rounds else None)
         players.play_round(market, watched, batch, report)
         rounds.append(watched.round(market))
         market.closed.pop()
     return rounds
-
-
-def _twin_of(target: str) -> Agent | None:
-    """Another instance of your own target that has no chances."""
-    twin = make_agent(target)
-    return None if isinstance(twin, StatingAgent) or target.partition("(")[0] in BUILT_IN else twin
 
 
 def true_values(config: ScenarioConfig, seed: int, target: str, report: Count) -> list[tuple[Ints, Floats]]:
@@ -194,7 +189,6 @@ class _Watched:
         self.barrier_every = shows.barrier_every
         self._shows, self._valued, self._market = shows, valued, market
         self._twin = twin
-        self._same: list[Bools] = []
         self._parts: list[dict[str, Any]] = []
 
     def begin_round(self, view: RoundView) -> None:
@@ -223,22 +217,12 @@ class _Watched:
                 "other slates. Name an agent that has chance_of or samples nothing"
             )
         own = within_capacity(drawn.items, arrivals.capacity)
-        self._require_no_draws(arrivals, drawn)
         target = Chances.certain(own, items) if asked is None else asked
-        self._parts.append(self._notes(arrivals, slates, target, items, own))
+        notes = self._notes(arrivals, slates, target, items, own)
+        if self._twin is not None:
+            notes["drawn"] = (as_slates(self._twin.act(arrivals)).items != drawn.items).any(1)
+        self._parts.append(notes)
         return slates
-
-    def _require_no_draws(self, arrivals: Arrivals, drawn: Slates) -> None:
-        """Refuse a random target that cannot compute propensities."""
-        if self._twin is None or sum(map(len, self._same)) >= _CHECKED:
-            return
-        self._same.append((as_slates(self._twin.act(arrivals)).items == drawn.items).all(1))
-        differs = 1 - float(np.concatenate(self._same).mean())
-        if sum(map(len, self._same)) >= _CHECKED and differs > _DRAWN:
-            raise ConfigError(
-                f"--target: {self._valued.name!r} draws its slates, since {differs:.0%} of them change with the key of "
-                "its draws. Give it chance_of, or let it draw nothing"
-            )
 
     def _notes(self, arrivals: Arrivals, slates: Slates, target: Chances, *shown: Ints) -> dict[str, Any]:
         """Record of a batch of logged and own items."""
@@ -272,6 +256,11 @@ class _Watched:
         noted = {name: [part[name] for part in self._parts] for name in self._parts[0]}
         chances = {name: Chances.joined(noted.pop(name)) for name in ("logging", "target")}
         joined = {name: np.concatenate(parts) for name, parts in noted.items()}
+        if (share := float(joined.get("drawn", np.zeros(1)).mean())) > _DRAWN:
+            raise ConfigError(
+                f"--target: {self._valued.name!r} draws its slates, since {share:.0%} of them change with the key of "
+                "its draws. Give it chance_of, or let it draw nothing"
+            )
         order = np.argsort(joined["index"])
         log = LoggedSlates(
             reward=ledger.consumed.astype(np.float64),
