@@ -323,7 +323,9 @@ def _analyses() -> dict[str, Lines]:
         *small,
     )
     test = "--models gru-hp,popularity,bag-visits --recipe quick --min-item-events 60 --seeds 2 --beta 0,0.7 --caps 9"
-    calendar = "--models hp,popularity --min-item-events 60 --seeds 1 --beta 0.5 --caps 10 --split calendar --users 100"
+    by_time = (
+        "--models hp,popularity --min-item-events 60 --seeds 1 --beta 0.5 --caps 10 --split time --users 100"
+    )
     judge = "--models popularity,bag-visits,hp --min-item-events 100 --draws 2 --resamples 100"
     designs = "user,item,two-sided,switchback,budget-split"
     ab = ("experiment", "relevance", "rim-feedback", "--seeds", "2", *small, *one)
@@ -334,7 +336,7 @@ def _analyses() -> dict[str, Lines]:
         "sweep": ((*sweep, *one, "--ledger"),),
         "sweep, 2 workers": ((*sweep, "--workers", "2", "--ledger"),),
         "back-test": (("backtest", *test.split()),),
-        "back-test by calendar": (("backtest", *calendar.split()),),
+        "back-test by calendar": (("backtest", *by_time.split()),),
         "validate": (("validate", *judge.split()),),
         "validate on answers": (("validate", *judge.split(), "--observed", "answers.csv"),),
         "experiment": ((*ab, "--design", designs),),

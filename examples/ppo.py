@@ -3,6 +3,8 @@
     pip install "rimsim[rl]"
     python examples/ppo.py --steps 50000 --seeds 3
 
+With ``--residual``, the prices of ``rim-feedback`` are its base action, and it sets the factor of their bonuses.
+
 It learns on seeds from 1,000,000 on, and is judged on seeds 100 to 119. ``learnt`` below makes an agent of the policy
 that was saved last: ``rimsim compare --agents relevance,rim-feedback,examples/ppo.py:learnt``.
 """
@@ -11,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import gymnasium
@@ -20,9 +23,10 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 import rimsim
-from rimsim.agents import PolicyAgent, make_agent, rollout
+from rimsim.agents import Delivery, PolicyAgent, make_agent, price_slates, rollout
 from rimsim.envs import BonusAction, CompactObservation, MeasuredEpisode
 from rimsim.envs.learning import MeasuresCallback
+from rimsim.envs.market import market_env
 from rimsim.measures import mean_interval, paired_difference
 
 SMALL = {"platform.model": "popularity-hp", "data.min_item_events": 120, "arrivals.per_round": 60}
@@ -54,10 +58,66 @@ def small_task(env: gymnasium.Env) -> gymnasium.Env:
     return CompactObservation(BonusAction(MeasuredEpisode(env), by="shortfall"))
 
 
-def train(seed: int, steps: int, copies: int = 4) -> PPO:
+class PriceFactor(gymnasium.Wrapper):
+    """The bonuses of ``rim-feedback`` times 4^a, a in [−1, 1]; a = 0 is that agent."""
+
+    def __init__(self, env: gymnasium.Env) -> None:
+        super().__init__(env)
+        self._market = market_env(env)
+        self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple:
+        """The next episode."""
+        opened = self.env.reset(seed=seed, options=options)
+        self._open()
+        return opened
+
+    def _open(self) -> None:
+        self._view = self._market.round_view()
+        self._delivery = Delivery.solved(self._view, tol=1e-3, gain=0.1, closing=0.02)
+
+    def step(self, action: np.ndarray) -> tuple:
+        """Rank by the controller's prices times the factor, and tell the controller what was shown."""
+        view, arrival = self._view, self._market.arrivals
+        price = self._delivery.item_price * 4.0 ** float(np.clip(action[0], -1.0, 1.0))
+        slate = price_slates(
+            arrival.intensity,
+            np.maximum(price, -view.cost),
+            view.k,
+            admissible=arrival.admissible,
+            tie_seed=view.key,
+            row_keys=arrival.id,
+        )[0]
+        shown = np.zeros(len(price))
+        shown[slate[slate >= 0]] = view.position_weights[slate >= 0]
+        self._delivery.note(shown, arrival)
+        result = self.env.step(slate)
+        if not result[2] and self._market.market.round != view.round:
+            self._open()
+        return result
+
+
+def residual_task(env: gymnasium.Env) -> gymnasium.Env:
+    """A factor on the controller's bonuses, decided by fifteen numbers."""
+    return PriceFactor(CompactObservation(MeasuredEpisode(env)))
+
+
+def residual_returns(learner: PPO, seeds: range) -> np.ndarray:
+    """The return of a policy of factors at each seed."""
+    env, found = residual_task(market()), []
+    for seed in seeds:
+        (seen, _), total, over = env.reset(seed=seed), 0.0, False
+        while not over:
+            seen, reward, over, _, _ = env.step(learner.predict(seen, deterministic=True)[0])
+            total += float(reward)
+        found.append(total)
+    return np.array(found)
+
+
+def train(seed: int, steps: int, task: Callable = small_task, copies: int = 4) -> PPO:
     """PPO on so many steps; rewards are scaled by their own spread and hardly discounted."""
     makers = [
-        lambda first=1_000_000 * (seed + 1) + 100_000 * copy: Training(small_task(market()), first)
+        lambda first=1_000_000 * (seed + 1) + 100_000 * copy: Training(task(market()), first)
         for copy in range(copies)
     ]
     markets = VecNormalize(DummyVecEnv(makers), norm_obs=False, gamma=0.99)
@@ -116,6 +176,7 @@ def main() -> None:
     options.add_argument("--seeds", type=int, default=3, help="how many policies are trained; 0: none")
     options.add_argument("--first", type=int, default=0, help="the first of their seeds")
     options.add_argument("--judged", type=int, default=20, help="seeds from 100 on that all are judged on")
+    options.add_argument("--residual", action="store_true", help="learn a factor on rim-feedback's bonuses")
     chosen = options.parse_args()
     torch.set_num_threads(1)
     seeds = range(100, 100 + chosen.judged)
@@ -130,9 +191,12 @@ def main() -> None:
         print(row(f"constant, {bonus:g} c", returns(constant(bonus), seeds), base), flush=True)
     policies = []
     for seed in range(chosen.first, chosen.first + chosen.seeds):
-        learner = train(seed, chosen.steps)
-        learner.save(SAVED)
-        policies.append(returns(agent_of(learner), seeds))
+        if chosen.residual:
+            policies.append(residual_returns(train(seed, chosen.steps, residual_task), seeds))
+        else:
+            learner = train(seed, chosen.steps)
+            learner.save(SAVED)
+            policies.append(returns(agent_of(learner), seeds))
         print(row(f"ppo, training seed {seed}", policies[-1], base), flush=True)
     if policies:
         print(row(f"ppo, mean of {chosen.seeds}", np.mean(policies, axis=0), base))

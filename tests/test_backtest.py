@@ -21,7 +21,7 @@ from rimsim.scenarios import BacktestConfig, SplitConfig, backtest, load_backtes
 from rimsim.scenarios.cli.main import main
 from rimsim.scenarios.kinds.backtest import COLUMNS, tasks
 from rimsim.scenarios.kinds.backtest.models import Models
-from rimsim.scenarios.kinds.backtest.report import backtest_sentences
+from rimsim.scenarios.kinds.backtest.report import backtest_report, backtest_sentences, by_window
 from rimsim.scenarios.kinds.backtest.split import make_split
 from rimsim.tracking import read_scalars
 
@@ -108,10 +108,10 @@ def test_the_user_relative_split_is_the_recipe_in_plain_loops(log, seed, items):
         assert _events(fold.train) == [e for e in train if e[0] not in held or e[2] < start[e[0]]]
 
 
-def test_the_calendar_split_ends_training_where_the_test_begins(log):
+def test_the_split_by_time_ends_training_where_the_test_begins(log):
     """D is a horizon before the end, V one earlier, and prices' models end before V."""
     log = _busy(log)
-    split = make_split(log, SplitConfig(kind="calendar", horizon="1d"), 0)
+    split = make_split(log, SplitConfig(kind="time", horizon="1d"), 0)
     day = 86400.0
     stop = float(np.nextafter(log.time[-1], np.inf))
     instant = stop - day
@@ -122,9 +122,100 @@ def test_the_calendar_split_ends_training_where_the_test_begins(log):
     earlier = stop - 2 * day
     assert set(split.past.states.now.tolist()) == {earlier}
     assert fold.train.time.max() < earlier
-    few = make_split(log, SplitConfig(kind="calendar", horizon="1d", users=12), 0)
+    few = make_split(log, SplitConfig(kind="time", horizon="1d", users=12), 0)
     assert len(few.test.user) == 12
     assert set(few.test.user.tolist()) < set(split.test.user.tolist())
+
+
+@cases("windows horizon", (1, 1.0), (3, 0.5))
+def test_windows_by_time_are_a_plain_loop_over_events(log, windows, horizon):
+    """States, training, targets and past states of each window by brute force; windows do not overlap."""
+    log, day = _busy(log), 86400.0
+    config = SplitConfig(kind="time", horizon=f"{24 * horizon:g}h", windows=windows)
+    stop, events, tested = float(np.nextafter(log.time[-1], np.inf)), _events(log), []
+    for window in range(windows):
+        split = make_split(log, config, 0, window)
+        end = stop - (windows - 1 - window) * horizon * day
+        begin, earlier = end - horizon * day, end - 2 * horizon * day
+        train = [event for event in events if event[2] < begin]
+        assert _events(split.train) == train
+        assert max(t for _, _, t in _events(split.log)) < end
+        known = {item for _, item, _ in train}
+        assert set(split.test.user.tolist()) == {user for user, _, _ in train}
+        for row, user in enumerate(split.test.user.tolist()):
+            had = {i for u, i, _ in train if u == user}
+            took = [i for u, i, t in events if u == user and begin <= t < end and i in known]
+            assert split.test.counts[row] == len(took)
+            found = split.targets.key[split.targets.key // log.n_items == row] % log.n_items
+            assert set(found.tolist()) == set(took) - had
+        (fold,) = split.folds
+        assert _events(fold.train) == [event for event in events if event[2] < earlier]
+        tested += [t for _, _, t in events if begin <= t < end]
+    assert sorted(tested) == [t for _, _, t in events if t >= stop - windows * horizon * day]
+
+
+def test_models_are_fitted_again_for_each_window(log, tmp_path, monkeypatch):
+    """Each fit sees the events before its window alone; means and intervals are over windows, seeds are averaged."""
+    log, seen, fit = _busy(log), [], Popularity.fit
+    monkeypatch.setenv("RIMSIM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(Popularity, "fit", lambda self, train: (seen.append(train), fit(self, train))[1])
+    monkeypatch.setattr("rimsim.scenarios.kinds.backtest.usable_log", lambda *_: log)
+    split = SplitConfig(kind="time", horizon="12h", windows=3)
+    config = BacktestConfig(models=("popularity", "bag"), split=split, seeds=(0, 1), beta=(), cap=())
+    done = backtest(config, out=tmp_path / "run")
+    stop = float(np.nextafter(log.time[-1], np.inf))
+    last = sorted({float(train.time[-1]) for train in seen})
+    ends = [stop - number * 43200.0 for number in (3, 2, 1)]
+    assert last == [max(t for _, _, t in _events(log) if t < end) for end in ends]
+    table = done.table
+    assert set(zip(table["seed"], table["window"], strict=True)) == {(s, w) for s in (0, 1) for w in range(3)}
+    means = by_window(table)
+    rows = table.query("task == 'item-rec' and model == 'bag' and metric == 'ndcg'")
+    expected = rows.groupby("window")["value"].mean()
+    found = means.query("task == 'item-rec' and model == 'bag' and metric == 'ndcg'").set_index("window")
+    assert found["value"].to_dict() == pytest.approx(expected.to_dict())
+    report = backtest_report(load_run(done.folder))
+    assert "3 windows" in report.setting
+    assert "3 windows, ± half a 95 % interval" in report.sections[0].tables[0].title
+
+
+def _precise(**models):
+    rows = [
+        ("item-rec", model, np.nan, np.nan, seed, "precision", value)
+        for model, values in models.items()
+        for seed, value in enumerate(values)
+    ]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+@cases(
+    "models expected",
+    ({"a": (0.101, 0.102), "b": (0.101, 0.102)}, "a tie of `a` and `b`, precision 10.2 %."),
+    ({"a": (0.1,), "b": (0.1,)}, "a tie of `a` and `b`, precision 10.0 %."),
+    (
+        {"a": (0.2, 0.1, 0.15), "b": (0.1, 0.15, 0.14)},
+        "a tie of `a` and `b`, precision 15.0 % to 13.0 %, a difference of",
+    ),
+    ({"a": (0.2, 0.1), "b": (0.2, 0.1), "c": (0.05, 0.19)}, "a tie of `a`, `b` and `c`"),
+    (
+        {"a": (0.2, 0.21, 0.2), "b": (0.1, 0.1, 0.1)},
+        "`a`, precision 20.3 %, 10.3 points (8.9 to 11.8) ahead of `b`.",
+    ),
+    ({"a": (0.2,), "b": (0.1,)}, "`a` 20.0 %, `b` 10.0 %, in one draw, without an interval."),
+    ({"a": (0.2,)}, "`a`, precision 20.0 %."),
+)
+def test_a_lead_is_claimed_only_where_the_interval_shows_it(models, expected):
+    """Equal figures, and differences whose interval includes 0, are ties (F12)."""
+    (text,) = backtest_sentences(_precise(**models))
+    assert expected in text
+    assert ("ahead" in text) == ("ahead" in expected)
+
+
+def test_splits_that_overlap_tie_sooner():
+    """A lead that three independent draws show is a tie where the draws are halves of one log."""
+    table = _precise(a=(0.2, 0.21, 0.22), b=(0.18, 0.18, 0.18))
+    assert "ahead" in backtest_sentences(table)[0]
+    assert "tie" in backtest_sentences(table, overlap=1.0)[0]
 
 
 def _moved(log, users, instants):
@@ -135,11 +226,11 @@ def _moved(log, users, instants):
     return dataclasses.replace(log, item=np.where(later, (log.item + 17) % 70, log.item)), later.sum()
 
 
-@pytest.mark.parametrize("kind", ["user-relative", "calendar"])
+@pytest.mark.parametrize("kind", ["user-relative", "time"])
 def test_what_test_users_do_next_changes_no_score(log, kind):
     """Other items after the test's start leave models, states, λ, scores and past scores as they were."""
-    log = _busy(log) if kind == "calendar" else log
-    config = SplitConfig(kind=kind, horizon="1d" if kind == "calendar" else None)
+    log = _busy(log) if kind == "time" else log
+    config = SplitConfig(kind=kind, horizon="1d" if kind == "time" else None)
     split = make_split(log, config, 3)
     other, events = _moved(log, split.test.user, split.test.states.now)
     assert events > 20
@@ -378,7 +469,7 @@ def test_the_command_leaves_a_folder_that_says_all(run, capsys):
     assert "Who pays" in printed
     assert "What floors cost" in printed
     assert (pictures / "fronts.png").read_bytes() == before
-    found = backtest_sentences(run.table)
+    found = backtest_sentences(run.table, run.config.split.overlap)
     assert found[0].startswith("Best at recommending items to users: ")
     assert found[0].replace("`", "") in printed[: printed.index("Item recommendation,")]
     assert main(["report", str(run.folder), "--markdown"]) == 0
@@ -409,13 +500,14 @@ TIED = "user,item,time\n" + "".join(f"{n % 6},{n // 6},{1000 + n % 6}\n" for n i
     ("--models hp,hp", "holds a value twice"),
     ("--beta 0,1.5", "--beta: 1.5. It must be less than or equal to 1"),
     ("--beta much", "'much' is not a list of numbers. Write"),
-    ("--seeds 0", "at least 1"),
+    ("--seeds 0", "Give a number of seeds"),
     ("--horizon soon", "is not a duration"),
     ("--horizon 14", "has no unit"),
     ("--data nowhere.csv", "no such file"),
     ("--data tied.csv --min-item-events 1", "with an earlier one of the same user"),
-    ("--split calendar --horizon 10000d", "too little for a calendar back-test"),
-    ("--min-item-events 341", "too little to back-test"),
+    ("--split time --horizon 10000d", "too little for a time back-test"),
+    ("--min-item-events 341", "too small to back-test"),
+    ("--windows 2", "windows: 2 need a split by time. Add --split time"),
 )
 def test_what_does_not_fit_is_told_before_anything_is_made(tmp_path, monkeypatch, capsys, options, message):
     """One sentence that names the option or what the log lacks, status 2, no folder."""

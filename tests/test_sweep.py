@@ -246,13 +246,13 @@ def test_equivalence_is_two_one_sided_tests(seed, margin):
 
 
 def test_splits_that_overlap_have_wider_intervals():
-    """Nadeau and Bengio's error, s·√(1/n + n₂/n₁): with halves and three splits twice as wide; by calendar not."""
+    """Nadeau and Bengio's error, s·√(1/n + n₂/n₁): with halves and three splits twice as wide; by time not."""
     values = [0.30, 0.34, 0.29]
     error = np.std(values, ddof=1) * math.sqrt(1 / 3 + 1)
     half = scipy.stats.t.ppf(0.975, 2) * error
     found = measures.mean_interval(values, overlap=SplitConfig().overlap)
     assert (found.low, found.high) == pytest.approx((found.mean - half, found.mean + half))
-    plain = measures.mean_interval(values, overlap=SplitConfig(kind="calendar").overlap)
+    plain = measures.mean_interval(values, overlap=SplitConfig(kind="time").overlap)
     assert found.high - found.low == pytest.approx(2 * (plain.high - plain.low))
     table = pd.DataFrame({"model": "m", "metric": "precision", "value": values})
     assert over_seeds(table, ["model"], ["precision"], 1.0)["high"].item() == pytest.approx(found.high)

@@ -63,12 +63,13 @@ def per_cent(share: float) -> str:
 
 def seeds_caption(table: pd.DataFrame, marks: str = "bands") -> str:
     """Explanation of lines and ``marks`` over seeds."""
-    count = int(table["seed"].nunique())
+    unit = "window" if "window" in table else "seed"
+    count = int(table[unit].nunique())
     if count == 1:
-        return f"One seed: no {marks}."
+        return f"One {unit}: no {marks}."
     if marks == "bands" and count < FEW_SEEDS:
-        return f"Thick: mean of {count} seeds; thin: each seed."
-    return f"Mean of {count} seeds; {marks}: 95 % intervals (Student t)."
+        return f"Thick: mean of {count} {unit}s; thin: each {unit}."
+    return f"Mean of {count} {unit}s; {marks}: 95 % intervals (Student t)."
 
 
 def comparison_sentences(

@@ -82,19 +82,20 @@ def shown_metrics(unit: str) -> tuple[str, ...]:
     return ("utility", "return", *shortfalls(unit), *promises, *means)
 
 
-def interval_words(seeds: int) -> str:
+def interval_words(seeds: int, unit: str = "seed") -> str:
     """Explanation of the ± of a table."""
-    return f"{seeds} seeds, ± half a 95 % interval" if seeds > 1 else "1 seed, no interval"
+    return f"{seeds} {unit}s, ± half a 95 % interval" if seeds > 1 else f"1 {unit}, no interval"
 
 
-def two_seeds_note(seeds: int) -> str | None:
+def two_seeds_note(seeds: int, unit: str = "seed") -> str | None:
     """Caution about intervals over two seeds.
 
     With two seeds, half an interval is 12.7 standard errors; with five it is 2.8.
     """
     if seeds != 2:  # one seed has no interval
         return None
-    return "2 seeds: intervals are wide (t = 12.7, with 5 seeds 2.8); for figures to keep, take --seeds 5"
+    wide = f"2 {unit}s: intervals are wide (t = 12.7, with 5 {unit}s 2.8)"
+    return f"{wide}; for figures to keep, take --{unit}s 5"
 
 
 def over_seeds(

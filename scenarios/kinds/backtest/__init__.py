@@ -15,7 +15,7 @@ from rimsim.errors import ConfigError, refuse
 from rimsim.intensity.cache import log_digest
 from rimsim.scenarios.kinds.backtest import tasks
 from rimsim.scenarios.kinds.backtest.models import Models
-from rimsim.scenarios.kinds.backtest.report import backtest_report
+from rimsim.scenarios.kinds.backtest.report import backtest_report, by_window
 from rimsim.scenarios.kinds.backtest.split import BacktestConfig, LogSplit, make_split
 from rimsim.scenarios.kinds.results import RunResult, table_of, usable_log
 from rimsim.scenarios.report.charts import draw
@@ -45,8 +45,9 @@ def backtest(
 ) -> Backtest:
     """Compare intensity models by their predictions of later events.
 
-    Every seed splits the log again. Each mark model and ground intensity is fitted once per split (or read from the
-    cache), and each model solves the three tasks. Prices of online matching are solved on past states.
+    Every seed splits the log again, and so does every window of a split by time. Each mark model and ground intensity
+    is fitted once per split (or read from the cache), and each model solves the three tasks. Prices of online matching
+    are solved on past states.
 
     Args:
         config: Options; None: the defaults, on the embedded log.
@@ -62,18 +63,26 @@ def backtest(
     config = config or BacktestConfig()
     show = report or (lambda _: None)
     log = usable_log(config.data, Needs(), "back-test", show)
-    splits = {seed: make_split(log, config.split, seed) for seed in config.seeds}
-    about = {seed: _about(split, config) for seed, split in splits.items()}
-    described = {"backtest": to_plain(config), "splits": about, "log": load_facts(log)}
+    by_time, windows = config.split.kind == "time", range(config.split.windows)
+    splits = {
+        (seed, window): make_split(log, config.split, seed, window)
+        for seed in config.seeds
+        for window in windows
+    }
+    about = {part: _about(split, config) for part, split in splits.items()}
+    of_last = {seed: about[seed, windows[-1]] for seed in config.seeds}
+    described = {"backtest": to_plain(config), "splits": of_last, "log": load_facts(log)}
     described["digests"] = {"log": log_digest(log)}
 
-    def play(seed: int, _: object) -> dict[str, pd.DataFrame]:
-        facts = (f"{name.replace('_', ' ')} {value}" for name, value in about[seed].items())
-        show(f"seed {seed}: {', '.join(facts)}")
-        return _tables(Models(splits[seed], config, seed, show))
+    def play(part: tuple[int, int], _: object) -> dict[str, pd.DataFrame]:
+        seed, window = part
+        facts = (f"{name.replace('_', ' ')} {value}" for name, value in about[part].items())
+        show(f"seed {seed}: {f'window {window}: ' * by_time}{', '.join(facts)}")
+        tables = _tables(Models(splits[part], config, seed, show))
+        return {name: table.assign(window=window) if by_time else table for name, table in tables.items()}
 
     folder = folder_for(out, "backtest")
-    job = Job(described, config.seeds, play, _write_pages)
+    job = Job(described, list(splits), play, _write_pages)
     make_run(job, folder, command or "rimsim.scenarios.backtest", Execution(workers=1))
     return Backtest(folder)
 
@@ -141,7 +150,7 @@ def _answers(models: Models, name: str) -> Iterator[tuple[str, float, float, Map
 
 def _write_pages(done: Run) -> None:
     """Write pictures, and events for TensorBoard."""
-    run, table = done.folder, done.backtest
+    run, table = done.folder, by_window(done.backtest)
     draw(backtest_report(done).plots, run / "pictures")
 
     step = table["cap"].fillna(100 * table["beta"]).fillna(0.0).round().astype(np.int64)

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 
 from rimsim.errors import many
 from rimsim.intensity.registry import mark_and_ground
-from rimsim.measures import PairedDifference, paired_difference
+from rimsim.measures import Interval, mean_interval
 from rimsim.scenarios.kinds.backtest.tasks import PAYING
 from rimsim.scenarios.report import sentences
 from rimsim.scenarios.report.charts import AgentStyle, frame, plot_means
@@ -39,12 +39,13 @@ Looks: TypeAlias = dict[str, tuple[str, str | None, AgentStyle]]  # mark, ground
 
 def backtest_report(run: Run) -> Report:
     """Report of a back-test."""
-    table, config = run.backtest, run.settings
+    table, config = by_window(run.backtest), run.settings
     overlap, seeds = config.split.overlap, int(table["seed"].nunique())
-    note = two_seeds_note(seeds)
+    unit = "window" if "window" in table else "seed"
+    note = two_seeds_note(seeds, unit)
     floors = table[table["beta"].notna()].sort_values("beta", kind="stable")
     caps = table[table["cap"].notna()].sort_values("cap", kind="stable")
-    words = interval_words(seeds) + (", wider for splits that overlap" if overlap else "")
+    words = interval_words(seeds, unit) + (", wider for splits that overlap" if overlap else "")
     items = f"Item recommendation, {words}"
     users = f"User recommendation (perplexity and coverage of users), {words}"
     means = partial(_means, overlap=overlap)
@@ -53,14 +54,14 @@ def backtest_report(run: Run) -> Report:
         setting=(
             sentences.log_fact(run, str(config.data.source)),
             many(len(config.models), "model"),
-            many(seeds, "seed"),
+            many(seeds, unit),
         ),
-        answer=tuple(backtest_sentences(table)),
+        answer=tuple(backtest_sentences(table, overlap)),
         cautions=(sentences.as_sentence(note),) if note else (),
         sections=(
             Section(
                 "Recommendation",
-                "Up and to the right is better; bars: 95 % intervals over seeds.",
+                f"Up and to the right is better; bars: 95 % intervals over {unit}s.",
                 plots=(Plot("recommendation", partial(_recommendation, table, overlap)),),
                 tables=(
                     means(items, table[table["task"] == "item-rec"], ["model"], _SPREAD),
@@ -98,30 +99,57 @@ def backtest_report(run: Run) -> Report:
     )
 
 
-def backtest_sentences(table: pd.DataFrame) -> list[str]:
+def by_window(table: pd.DataFrame) -> pd.DataFrame:
+    """Table with a row per window instead of per seed.
+
+    A split by time repeats windows, so that a window's value is the mean over seeds. Other tables stay as they are.
+    """
+    if "window" not in table or table["window"].max() == 0:
+        return table.drop(columns="window", errors="ignore")
+    keys = [column for column in table if column not in ("seed", "value")]
+    means = table.groupby(keys, sort=False, dropna=False, observed=True)["value"].mean().reset_index()
+    return means.assign(seed=means["window"])
+
+
+def backtest_sentences(table: pd.DataFrame, overlap: float = 0.0) -> list[str]:
     """Sentences on the best models and on floors."""
-    found = [text for task, words in TASKS.items() if (text := _best(table, task, words))]
-    return found + _floors(table)
+    found = [text for task, words in TASKS.items() if (text := _best(table, task, words, overlap))]
+    return found + _floors(table, overlap)
 
 
-def _best(table: pd.DataFrame, task: str, words: str) -> str:
-    """Sentence on the two most precise models of a task."""
+def _best(table: pd.DataFrame, task: str, words: str, overlap: float) -> str:
+    """Sentence on the most precise models of a task."""
     precise = {model: _by_seed(table, task, model, "precision") for model in table["model"].unique()}
     ranked = sorted((name for name in precise if len(precise[name])), key=lambda name: -precise[name].mean())
     if not ranked:
         return ""
-    text = f"Best at {words}: `{ranked[0]}`, precision {figure(100 * precise[ranked[0]].mean())} %"
-    if len(ranked) == 1:
-        return f"{text}."
-    other = ranked[1]
-    paired = paired_difference(*precise[ranked[0]].align(precise[other], join="inner"))
-    if paired.mean is None or paired.low is None or paired.high is None:
-        return f"{text}, ahead of `{other}` with {figure(100 * precise[other].mean())} % (one seed: no interval)."
-    clear = "" if paired.clear else ", so that either may be better"
-    return f"{text}, {figure(100 * paired.mean)} points{_ends(paired, 100)} ahead of `{other}`{clear}."
+    best, *others = ranked
+    means = {name: f"{figure(100 * precise[name].mean())} %" for name in ranked}
+    if not others:
+        return f"Best at {words}: `{best}`, precision {means[best]}."
+    leads = {name: _difference(precise[best], precise[name], overlap) for name in others}
+    points = {
+        name: f"{figure(100 * (lead.mean or 0.0))} points{_ends(lead, 100)}" for name, lead in leads.items()
+    }
+    ties = [name for name, lead in leads.items() if not lead.mean or (lead.low is not None and lead.low <= 0)]
+    if ties:
+        last = ties[-1]
+        names = ", ".join(f"`{name}`" for name in [best, *ties[:-1]])
+        text = f"Best at {words}: a tie of {names} and `{last}`, precision {means[best]}"
+        return f"{text} to {means[last]}, a difference of {points[last]}." if leads[last].mean else f"{text}."
+    other = others[0]
+    if leads[other].low is None:
+        return f"Best at {words}: `{best}` {means[best]}, `{other}` {means[other]}, in one draw, without an interval."
+    return f"Best at {words}: `{best}`, precision {means[best]}, {points[other]} ahead of `{other}`."
 
 
-def _floors(table: pd.DataFrame) -> list[str]:
+def _difference(one: pd.Series, other: pd.Series, overlap: float) -> Interval:
+    """Mean of paired differences, with the interval of the tables."""
+    first, second = one.align(other, join="inner")
+    return mean_interval((first - second).to_numpy(np.float64), overlap=overlap)
+
+
+def _floors(table: pd.DataFrame, overlap: float) -> list[str]:
     """Sentence on the largest floor and its most precise model."""
     betas = sorted({float(beta) for beta in table["beta"].dropna().unique()})
     if len(betas) < 2 or betas[0] != 0:
@@ -133,19 +161,19 @@ def _floors(table: pd.DataFrame) -> list[str]:
     parts = []
     for metric, scale, unit in (("precision", 100, " points"), ("perplexity", 1, " items")):
         here, free = (_by_seed(table, "online", best, metric, share) for share in (beta, 0.0))
-        paired = paired_difference(*here.align(free, join="inner"))
-        if paired.mean is not None:
-            parts.append(f"{metric} by {figure(scale * paired.mean)}{unit}{_ends(paired, scale)}")
+        change = _difference(here, free, overlap)
+        if change.mean is not None:
+            parts.append(f"{metric} by {figure(scale * change.mean)}{unit}{_ends(change, scale)}")
     if not parts:
         return []
     return [f"With `{best}`, a floor of β = {beta:g} against none changes {' and '.join(parts)}."]
 
 
-def _ends(paired: PairedDifference, scale: float) -> str:
+def _ends(interval: Interval, scale: float) -> str:
     """Interval in brackets; empty if there is none."""
-    if paired.low is None or paired.high is None:
+    if interval.low is None or interval.high is None:
         return ""
-    return f" ({figure(scale * paired.low)} to {figure(scale * paired.high)})"
+    return f" ({figure(scale * interval.low)} to {figure(scale * interval.high)})"
 
 
 def _by_seed(table: pd.DataFrame, task: str, model: str, metric: str, beta: float | None = None) -> pd.Series:
@@ -171,12 +199,12 @@ def _cost_of_floors(floors: pd.DataFrame, overlap: float) -> TextTable:
     changes = both.assign(
         metric=both["metric"].map(names), value=ratio.where(both["metric"] == "perplexity", 100 * (ratio - 1))
     )
-    title = "What floors cost: against β = 0, at the same seeds"
+    title = "What floors cost: against β = 0, on the same split"
     return _means(title, changes, ["model", "beta"], tuple(names.values()), overlap)
 
 
 def _gain_of_ground(table: pd.DataFrame, models: tuple[str, ...], overlap: float) -> TextTable:
-    """Precision with λ(x) minus precision without, at the same seeds."""
+    """Precision with λ(x) minus precision without, on the same split."""
     precise = table[(table["metric"] == "precision") & table["cap"].isna()]
     online = precise["beta"].map({0.7: "online, β .7", 1.0: "online, β 1"})
     tasks = precise.assign(metric=precise["task"].where(precise["beta"].isna(), online))
@@ -187,7 +215,7 @@ def _gain_of_ground(table: pd.DataFrame, models: tuple[str, ...], overlap: float
         if ground is not None and mark in models:
             gain = (by_model[model] - by_model[mark]).rename("value").reset_index()
             gains.append(gain.assign(difference=f"{model} − {mark}"))
-    title = "What λ(x) adds to precision, at the same seeds"
+    title = "What λ(x) adds to precision, on the same split"
     columns = ("item-rec", "user-rec", "online, β .7", "online, β 1")
     if not gains:
         return TextTable(title, (), ())

@@ -18,7 +18,7 @@ from rimsim.arrays import Bools, Floats, Ints
 from rimsim.config import DataConfig
 from rimsim.config.fields import STRICT, Duration, duration_seconds, require_distinct
 from rimsim.data import EventLog
-from rimsim.errors import DataError
+from rimsim.errors import ConfigError, DataError
 from rimsim.intensity import UserStates
 from rimsim.intensity.registry import parts
 from rimsim.intensity.states import CountExamples, count_examples
@@ -26,7 +26,7 @@ from rimsim.rng import Purpose, bits
 from rimsim.session import ModelName
 
 _FOLDS = 2
-_SPANS = 20  # horizons in a log, where a calendar split has none given
+_SPANS = 20  # horizons in a log, where a split by time has none given
 _LARGEST_SEED = 2**31
 
 
@@ -34,25 +34,27 @@ _LARGEST_SEED = 2**31
 class SplitConfig:
     """Cut of a log into training and test."""
 
-    kind: Literal["user-relative", "calendar"] = "user-relative"
-    """user-relative: half of the users give up what follows a span after their first event. calendar: everybody gives
-    up what follows an instant.
+    kind: Literal["user-relative", "time"] = "user-relative"
+    """user-relative: half of the users give up what follows a span after their first event. time: everybody gives up
+    what follows an instant.
     """
+    windows: int = Field(default=1, ge=1)
+    """time: the last so many horizons of the log are tested, each by models that are fitted to what came before it."""
     recent: float = Field(default=0.5, gt=0, le=1)
     """user-relative: share of each user's events, the last ones, kept."""
     horizon: Duration | None = None
     """What has to be foreseen: a duration. null: user-relative: the median time from a user's first kept event to the
-    last; calendar: a twentieth of the log.
+    last; time: a twentieth of the log.
     """
     users: int | None = Field(default=None, ge=2)
-    """calendar: at most so many users are tested, drawn by seed; null: all."""
+    """time: at most so many users are tested, drawn by seed; null: all."""
 
     @property
     def overlap(self) -> float:
         """Ratio of a split's test part to its training part.
 
-        For user-relative splits, each seed tests another random half of the users. For calendar splits it is 0,
-        because all seeds have the same split and intervals are about fits only.
+        For user-relative splits, each seed tests another random half of the users. For splits by time it is 0: windows
+        do not overlap, and at all seeds they are the same.
         """
         return 1.0 if self.kind == "user-relative" else 0.0
 
@@ -96,6 +98,8 @@ class BacktestConfig:
 
     def __post_init__(self) -> None:
         require_distinct(self, ("models", "beta", "cap", "seeds"))
+        if self.split.windows > 1 and self.split.kind != "time":
+            raise ConfigError(f"windows: {self.split.windows} need a split by time. Add --split time")
         for model in self.models:
             parts(model)
 
@@ -162,10 +166,10 @@ class LogSplit:
         return dataclasses.replace(log, target=(log.time >= start[log.user]) & self.known[log.item])
 
 
-def make_split(log: EventLog, config: SplitConfig, seed: int) -> LogSplit:
-    """Cut a log by a seed."""
-    cut = _user_relative if config.kind == "user-relative" else _calendar
-    split = cut(log, config, seed)
+def make_split(log: EventLog, config: SplitConfig, seed: int, window: int = 0) -> LogSplit:
+    """Cut a log by seed and window."""
+    by_user = config.kind == "user-relative"
+    split = _user_relative(log, config, seed) if by_user else _by_time(log, config, seed, window)
     needed = (
         (len(split.test.user), "test users", 2),
         (split.n_known, "items with a training event", 2),
@@ -201,7 +205,7 @@ def _user_relative(log: EventLog, config: SplitConfig, seed: int) -> LogSplit:
     usual = float(np.median((last - first)[present]))
     horizon = usual if config.horizon is None else duration_seconds(config.horizon)
     if not horizon > 0:
-        why = "half of the users have all their events at one time; give split.horizon or a calendar split"
+        why = "half of the users have all their events at one time; give split.horizon or a split by time"
         raise _too_little(log, config, why)
     start = first + horizon
     order = present[np.lexsort((present, bits(seed, Purpose.SPLIT, 1, present)))]
@@ -230,21 +234,24 @@ def _recent(log: EventLog, share: float, seed: int) -> Bools:
     return keep
 
 
-def _calendar(log: EventLog, config: SplitConfig, seed: int) -> LogSplit:
-    """Train before an instant, test after it.
+def _by_time(log: EventLog, config: SplitConfig, seed: int, window: int) -> LogSplit:
+    """Train before an instant, test in the horizon after it.
 
-    D are all known users one horizon before the end of the log. V are the known users one horizon earlier. Mark models
-    that score V for prices are fitted to earlier events.
+    D are all users known at the beginning of a window. V are the users known one horizon earlier. Mark models that
+    score V for prices are fitted to earlier events. No event after the end of the window takes part. Window 0 is the
+    earliest.
     """
     if len(log) == 0:
         raise _too_little(log, config, "no events")
     stop = float(np.nextafter(log.time[-1], np.inf))
     span = stop - float(log.time[0])
     horizon = span / _SPANS if config.horizon is None else duration_seconds(config.horizon)
-    if not 3 * horizon < span:
-        why = f"it spans {span:.0f} s, the horizon is {horizon:.0f} s; a span of more than 3 needed"
-        raise _too_little(log, config, why)
-    instants = [stop - number * horizon for number in (1, 2)]
+    if not (config.windows + 2) * horizon < span:
+        needed = f"a span of more than {config.windows + 2} needed"
+        raise _too_little(log, config, f"it spans {span:.0f} s, the horizon is {horizon:.0f} s; {needed}")
+    later = config.windows - 1 - window
+    instants = [stop - (later + number) * horizon for number in (1, 2)]
+    log = log.before(stop - later * horizon)
     first = np.full(log.n_users, np.inf)
     np.minimum.at(first, log.user, log.time)
     users = [_sampled(np.flatnonzero(first < instant), config.users, seed) for instant in instants]
