@@ -247,7 +247,7 @@ def test_a_damaged_run_is_told_by_its_file(run, capsys, damaged, options):
         path.write_bytes(whole)
         assert status == 2
         (told,) = capsys.readouterr().err.splitlines()
-        assert told.startswith(f"rimsim: {path}: cannot be read")
+        assert told.startswith(f"rimsim: {path}: the file cannot be read")
 
 
 def test_a_folder_with_files_of_others_is_refused(tmp_path, run, monkeypatch, capsys):

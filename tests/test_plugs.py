@@ -752,13 +752,13 @@ def test_plugs_of_an_installed_package_are_listed_and_played(tmp_path, monkeypat
 @pytest.mark.usefixtures("installed")
 @cases(
     "line said",
-    ("compare --agents leastshown", "agent is 'leastshown'. Did you mean 'least-shown'?"),
+    ("compare --agents leastshown", "agent 'leastshown' is unknown. Did you mean 'least-shown'?"),
     ("compare --agents random --set platform.model=bestseller", "Did you mean 'bestsellers'?"),
     ("compare --agents random --set arrivals.kind=lunhc", "Did you mean 'lunch'?"),
     ("compare --agents random --set consumer.kind=huried", "Did you mean 'hurried'?"),
     ("compare --agents random --measures topshare", "Did you mean 'top-share'?"),
     ("compare --agents random --data toyy", "Did you mean 'toy'?"),
-    ("agents leastshown", "leastshown: unknown. Did you mean 'least-shown'?"),
+    ("agents leastshown", "leastshown: rimsim does not know this name. Did you mean 'least-shown'?"),
     ("compare --agents least-shown(bonsu=1)", "has no option 'bonsu'. Did you mean 'bonus'?"),
     ("compare --set platform.model=bestsellers(smoth=1)", "has no option 'smoth'. Did you mean 'smooth'?"),
 )

@@ -371,7 +371,7 @@ class Round:
         return scores
 
     def place(self, row: int) -> tuple[ScoreRows, int]:
-        """Scores of an arrival's block, and its place there."""
+        """Block with the scores of an arrival, and its place."""
         if self.capacity is not None:
             return self.scores(np.array([row])), 0
         assert self._scores is not None  # noqa: S101  # the round is open
@@ -506,7 +506,7 @@ class Round:
         return answered
 
     def _true_place(self, row: int) -> tuple[Float32s, Float32s, int]:
-        """p* and λ* of an arrival's block, and its place."""
+        """Block with p* and λ* of an arrival."""
         world = self._world
         assert world.truth is not None  # noqa: S101  # the consumer needs it
         if world.truth.item_factor is not None or world.last_release > self.schedule.start:

@@ -235,5 +235,5 @@ def late_slopes(rounds: pd.DataFrame) -> pd.DataFrame:
 
 
 def _count(rounds: pd.DataFrame) -> int:
-    """Rounds of the run, whose last is the table's last."""
+    """Number of rounds, from the last round of the table."""
     return int(rounds["round"].max()) + 1

@@ -65,11 +65,11 @@ class GRU(SequenceModel[GRUConfig, GRUNetwork]):
 
     After Cho et al. (EMNLP 2014) and GRU4Rec (Hidasi et al., ICLR 2016). h is the hidden state after the last
     ``context`` items of a state, zero without history; b starts at log popularity. Input and output item vectors are
-    the same, times are not used. λ(x) = 1.
+    the same. Times are not used. λ(x) = 1.
 
-    Inference reads and steps in fixed row blocks, with the input half of every gate looked up in a table of items. In
-    an update, gradients reach only ``update_steps_back`` events before the first target. Earlier events, up to half
-    the context, are read once with the old parameters (truncated backpropagation through time).
+    Hidden states are computed in fixed blocks of rows. The input part of every gate comes from a table of items. In an
+    update, gradients reach only ``update_steps_back`` events before the first target. Earlier events, up to half the
+    context, are read once with the old parameters (truncated backpropagation through time).
     """
 
     kind: ClassVar[str] = "gru"

@@ -134,10 +134,10 @@ class Transformer(SequenceModel[TransformerConfig, TransformerNetwork]):
     """``p(y|x) = softmax(W h(x) + b)``, h from causal self-attention.
 
     After SASRec (Kang and McAuley, ICDM 2018) with the loss over the full catalogue, pre-norm layers with RMSNorm
-    (Zhang and Sennrich, 2019), rotary positions (Su et al., 2021) and SwiGLU (Shazeer, 2020). Item vectors are tied, b
-    starts at log popularity, times are not used. λ(x) = 1. A hidden state is the last ``context`` items, their number,
-    and h. An event costs one reading of them. Each history is padded to a power of two that depends on its length
-    alone, and read in fixed blocks of rows. So a row does not depend on the batch.
+    (Zhang and Sennrich, 2019), rotary positions (Su et al., 2021) and SwiGLU (Shazeer, 2020). Input and output item
+    vectors are the same. b starts at log popularity, and times are not used. λ(x) = 1. A hidden state is the last
+    ``context`` items, their number, and h. Each event reads these items again. Each history is padded to a power of
+    two that depends on its length alone, and read in fixed blocks of rows. So a row does not depend on the batch.
     """
 
     kind: ClassVar[str] = "transformer"

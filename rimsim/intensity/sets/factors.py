@@ -112,7 +112,7 @@ class _Draw:
         self._source.manual_seed(derived_seed(seed, Purpose.MODEL, 27))
 
     def of(self, users: Ints) -> tuple[softmax.RowItems, torch.Tensor, softmax.Sample]:
-        """Pairs of users, their labels, and a sample."""
+        """Items of users, their labels, and sampled items."""
         row, place = self._cells.pairs_of(users)
         parts = row, self._cells.item[place], self._cells.label[place]
         of_row, item, label = (torch.from_numpy(part).to(self._device) for part in parts)
