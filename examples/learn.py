@@ -4,8 +4,8 @@
 
 A learner keeps the prices of ``rim-feedback`` as its base action, and learns what they weigh at each visit. It is a
 contextual bandit: four numbers describe a visit, the answer to each shown item is the reward, and the learned factor on
-λ(x), which divides the prices, makes the answers most likely. Over 20 seeds its return does not differ significantly from that of ``rim-feedback``.
-``examples/ppo.py`` gives the prices themselves to PPO.
+λ(x), which divides the prices, makes the answers most likely. Over 20 seeds its return does not differ significantly
+from that of ``rim-feedback``. ``examples/ppo.py`` gives the prices themselves to PPO.
 """
 
 from __future__ import annotations
