@@ -58,7 +58,7 @@ ENTRIES: Mapping[str, AgentEntry] = {
 
 
 class _Classes(Mapping[str, type[Any]]):
-    """Name to class, imported on first use."""
+    """Classes by name; each is imported on first use."""
 
     def __getitem__(self, name: str) -> type[Any]:
         entry = ENTRIES[name]
@@ -89,11 +89,11 @@ def agent_styles() -> dict[str, tuple[str, str]]:
 
 
 def make_agent(text: str) -> Agent:
-    """Make an agent from its text on a command line.
+    """Make an agent from its name and options in text.
 
     Args:
         text: A built-in or installed name, ``module:Class`` or ``path/to/file.py:Class``, with options in brackets if
-            wanted: ``epsilon-greedy(epsilon=0.2)``. With options, they become part of the agent's name.
+            wanted: ``epsilon-greedy(epsilon=0.2)``. Options become part of the agent's name.
 
     Raises:
         ConfigError: If there is no such agent, module, class or option.
