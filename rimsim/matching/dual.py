@@ -274,9 +274,8 @@ class _Search:
         )
         if lacking > 0.0:
             raise infeasible(
-                f"{where}: the floors of {len(items)} items ({names_of(items)}) exceed by {lacking:.6g} "
-                "the exposure that capacity and `admissible` leave for them. Lower min_exposure or give "
-                "`cost`",
+                f"{where}: the floors of {len(items)} items ({names_of(items)}) need {lacking:.6g} more exposure "
+                "than capacity and `admissible` leave for these items. Lower min_exposure or give `cost`",
                 items,
                 lacking,
             )
@@ -290,7 +289,7 @@ class _Search:
         items, groups = np.flatnonzero(lacking[:m]), np.flatnonzero(lacking[m:])
         whose = [f"{name} {names_of(of)}" for name, of in (("items", items), ("rows", groups)) if len(of)]
         raise infeasible(
-            f"{where}: no integral slates meet the floors of {' and '.join(whose)}; {lacking.sum():.6g} "
+            f"{where}: the solver found no slates that meet the floors of {' and '.join(whose)}; {lacking.sum():.6g} "
             "exposures are missing. Lower the floors or give `cost`",
             items,
             float(lacking.sum()),
