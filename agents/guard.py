@@ -191,8 +191,7 @@ def _due_in_rows(
     """Number of positions needed by G rows; fills ``due``, ``need``.
 
     A row's deficit can wait if later arrivals will almost certainly have positions for it. The rest is due now. If the
-    rows of an audience together need more positions than its later arrivals have, the excess is split between these
-    rows.
+    rows of an audience together need more positions than its later arrivals have, the excess is split among them.
     """
     of_audience, m = np.zeros(len(remaining)), len(guard.chance)
     for row in range(len(guard.due)):
