@@ -161,8 +161,7 @@ def inclusion_sums(
     """Smoothed dual of n states without floors; fills inclusion sums.
 
     It is Σ over states of ε·log Σ_S exp(Σ_S (λ − v)/ε). ``mean`` (M,) is filled with Σ π, and ``spread`` (M,) with Σ
-    π(1 − π). With position weights (k,), ``counted`` (M,) is filled with expected exposures, for slates sorted by λ −
-    v.
+    π(1 − π). With position weights (k,), ``counted`` (M,) is filled with expected exposures, in slates sorted by λ−v.
     """
     n, m = scores.shape
     mean[:], spread[:], counted[:] = 0.0, 0.0, 0.0

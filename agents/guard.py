@@ -227,7 +227,7 @@ def due_at(
     unit: ExposureUnit,
     deficits: Deficits,
 ) -> tuple[int, float, bool]:
-    """Numbers of urgent items and excess positions; dueness.
+    """Numbers of urgent items and excess positions; true if due.
 
     An item can have at most one position per arrival. So an item is urgent if it needs about as many positions as
     there are remaining arrivals that can be shown it. If items and rows together need more positions than will come

@@ -212,7 +212,7 @@ class CampaignConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class GroupConfig:
-    """Share of uniform exposure for each group in a column."""
+    """Guarantee of a share of uniform exposure to each group."""
 
     column: str = Field(min_length=1)
     """Column of the item table, such as `genres`; an item with several genres counts in each."""
@@ -302,7 +302,7 @@ class DynamicsConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class HiddenConfig:
-    """Hidden quality: worth of items beyond the log."""
+    """Hidden quality: worth of items that logs cannot show."""
 
     rho: float = Field(default=1.0, ge=-1, le=1)
     """ρ: correlation between the log worth of items and their log popularity. 1: the truth stays as fitted,

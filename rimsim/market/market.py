@@ -266,8 +266,7 @@ class Market:
 
         Args:
             slates: (n, k) items, −1 for an empty position, or :class:`Slates` with prices and propensities.
-            invalid: For a repeated or inadmissible item, ``error`` raises an error, ``empty`` leaves its position
-                empty.
+            invalid: If an item is repeated or inadmissible: raise an error, or leave its position empty.
 
         Raises:
             AgentError: If the slates have another shape, or hold inadmissible items.

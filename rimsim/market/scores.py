@@ -128,8 +128,8 @@ class ScoreRows:
 class Scorer:
     """Scores of a round's visitors under one model.
 
-    Hidden states are cached by slot; a new event updates them in constant time. A state's scores do not depend on its
-    block.
+    Hidden states are cached by slot; a new event updates them in constant time. A state's scores never depend on
+    blocks.
     """
 
     def __init__(

@@ -269,7 +269,7 @@ class Consumer(Protocol):
     """
 
     def respond(self, visits: SlateVisits, slates: Ints) -> Response:
-        """Response of visits to slates (n, k); −1 is empty."""
+        """Response of visits to slates (n, k); −1 is an empty position."""
 
     def organic(self, visits: SlateVisits) -> Organic:
         """Organic consumptions; :data:`NOTHING` if there are none."""

@@ -1,4 +1,4 @@
-"""Hidden quality: worth of items beyond the log."""
+"""Hidden quality: worth of items that logs cannot show."""
 
 from __future__ import annotations
 

@@ -114,8 +114,7 @@ class Observed:
 
     An item shown at position r is consumed with probability p·γ^(r−1). With ``value: threshold``, p is 1 if the value
     is at least ``taken_at``, and 0 otherwise, so only examination is random. With ``value: probability``, p is the
-    value. A pair that is not observed has p = 0. Each pair of arrival and item has its own random number, whatever the
-    slate.
+    value. A pair that is not observed has p = 0. Each pair of arrival and item has its own random number.
 
     The true intensity of an item is p, the expected number of consumptions if the item is examined. So the intensity is
     finite even if p is 1, and its sum over items is the expected consumption if a visitor examined the whole catalogue.
