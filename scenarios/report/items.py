@@ -194,8 +194,8 @@ def item_exposures(
     """Means per item over late rounds and seeds, without controls.
 
     Returns:
-        Columns agent, item, exposures, consumed, required, delivered (exposures that count for the requirement, over
-        it; NaN where nothing is required).
+        Columns agent, item, exposures, consumed, required, delivered (exposures that count for the requirement,
+        divided by the required exposures; NaN where nothing is required).
     """
     late = late_rounds(rounds)
     tables = []
