@@ -1,9 +1,10 @@
 """Agents: policies that answer arrivals with slates.
 
-Your own agent can use these functions. ``top_k`` and ``price_slates`` rank a batch. ``solved_prices`` solves prices on
-the states of the last round; ``joined_states`` and ``capacities`` unpack these states. ``Delivery`` serves arrivals
-with prices that adapt to delivery (``Pacing``). :mod:`rimsim.agents.pacing` and :mod:`rimsim.matching` have compiled
-functions for your own compiled loops. Names are imported on first use, so that reading the registry loads no torch.
+Your own agent can use these functions. ``top_k`` and ``price_slates`` rank the items for a batch of arrivals.
+``solved_prices`` solves prices on the states of the last round; ``joined_states`` and ``capacities`` unpack these
+states. ``Delivery`` serves arrivals with prices that adapt to delivery (``Pacing``). :mod:`rimsim.agents.pacing` and
+:mod:`rimsim.matching` have compiled functions for your own compiled loops. Names are imported on first use, so that a
+program that only reads the registry does not load torch.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""Protocols of agents, without base class, and their capabilities."""
+"""Protocols of agents, which need no base class, and capabilities."""
 
 from __future__ import annotations
 
@@ -34,11 +34,12 @@ class Agent(Protocol):
       agent,
     * ``note_delivery(exposure, arrivals)`` (:class:`PacingAgent`), if it paces its delivery,
     * ``needs_items = True``: ``view.items`` then holds the catalogue, with titles and genres,
-    * ``needs_history = True``: ``arrivals.history`` then has the consumptions of each visitor, with times,
-    * ``needs_truth = True``, for bounds: ``arrivals.true_intensity`` is then filled,
-    * ``needs_future = True``, for bounds: ``view.audience`` then holds the round's own states,
+    * ``needs_history = True``: ``arrivals.history`` then has each visitor's consumptions and their times,
+    * ``needs_truth = True``, for agents that give bounds: ``arrivals.true_intensity`` then has the truth's
+      λ*(x)·p*(y|x),
+    * ``needs_future = True``, for agents that give bounds: ``view.audience`` then holds the states of the coming round,
     * ``keeps_promises = True``, if it keeps guarantees of groups, campaigns and caps (``view.promises``); a run lists
-      agents that do not,
+      the agents that do not keep them,
     * ``needs_audience = True``, if it acts only in a broadcast, where the visitors are known before the round.
     """
 
@@ -53,10 +54,10 @@ class Agent(Protocol):
         """Prepare for a round, given its requirements and past states."""
 
     def act(self, arrivals: Arrivals) -> SlateLike:
-        """Return (n, k) item indices for n arrivals.
+        """Return the slates of n arrivals as item indices (n, k).
 
-        Indices are whole, distinct and admissible in each row, −1 for an empty position. The answer may also be
-        :class:`rimsim.market.Slates` with prices and propensities.
+        In each row the indices are integers, and their items are distinct and admissible; −1 marks an empty position.
+        The answer may also be :class:`rimsim.market.Slates` with prices and propensities.
         """
 
 
@@ -70,11 +71,11 @@ class LearningAgent(Agent, Protocol):
 
 @runtime_checkable
 class RememberingAgent(Agent, Protocol):
-    """Agent with memory over rounds, so that runs can resume."""
+    """Agent whose memory is saved, so that runs can resume."""
 
     @property
     def state(self) -> Mapping[str, Floats]:
-        """Memory, as arrays by name."""
+        """The agent's memory, as arrays by name."""
 
     def load_state(self, state: Mapping[str, Floats]) -> None:
         """Resume from the memory of another agent."""
@@ -85,7 +86,7 @@ class StatingAgent(Agent, Protocol):
     """Agent that states the probability of any slate."""
 
     def chance_of(self, slates: Ints, arrivals: Arrivals) -> Chances:
-        """Chances of slates (n, k); the agent does not change."""
+        """Probabilities of slates (n, k), computed without changing the agent."""
 
 
 @runtime_checkable
@@ -98,18 +99,19 @@ class PricingAgent(Agent, Protocol):
 
 @runtime_checkable
 class PacingAgent(Agent, Protocol):
-    """Agent that adapts prices to delivery, also another agent's."""
+    """Agent that adapts prices to all delivery, including other agents'."""
 
     def note_delivery(self, exposure: Floats, arrivals: Arrivals | None) -> None:
         """Count exposures (M,) that another agent delivered to arrivals.
 
-        Exposures are in the unit of the guarantee. They are negative if planned exposures did not take place.
+        Exposures are in the unit of the guarantee. A negative number takes back exposures that were planned but did not
+        take place.
         """
 
 
 @dataclass(frozen=True)
 class Capabilities:
-    """Declarations of an agent, read once."""
+    """Capabilities that an agent declares, read once."""
 
     needs: Needs
     """Data to be filled in besides the usual."""
@@ -132,10 +134,10 @@ class Capabilities:
 
 
 def diagnostics_of(agent: Agent) -> dict[str, float]:
-    """Diagnostics of an agent as ``agent/<name>``; empty if none.
+    """Diagnostics of an agent by ``agent/<name>``; empty without any.
 
     Raises:
-        AgentError: If they are not a mapping of names to numbers.
+        AgentError: If the diagnostics are not a mapping of names to numbers.
     """
     found = getattr(agent, "diagnostics", {})
     try:

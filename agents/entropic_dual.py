@@ -42,38 +42,39 @@ _PLACES = 4  # updates of the mean weight at which items stand, where positions 
 class EntropicDual:
     """Samples slates with P(S) ∝ exp(Σ_{y∈S} (λ(x,y) − v_y) / ε).
 
-    S are the sets of k admissible items. This policy maximises Σ λ + ε·entropy under the guarantees (in Ma, Liu and
-    Deoras, ICLR 2022, ε goes to 0). It explores: every admissible item has a chance, most where little is at stake. All
-    propensities of items, positions, beginnings and whole slates are exact, given the delivery so far (``gibbs.py``).
-    They are in the ledger, so off-policy estimators can use it.
+    S is any set of k admissible items. This policy maximises Σ λ + ε·entropy under the guarantees (in Ma, Liu and
+    Deoras, ICLR 2022, ε goes to 0). It explores: every admissible item can be shown, and the choice is most random
+    where λ − v differs little between items. Given the delivery so far, the propensities are exact: those of items, of
+    positions, of the first items of a slate, and of whole slates (``gibbs.py``). The ledger has them for off-policy
+    estimators.
 
-    ε = ``temperature`` times the median over last round's states of the k-th largest λ: a multiple of the usual worth
-    of the last position. At 0.1, an item that is worth less than another by half of this amount is e⁵ = 150 times less
-    likely.
+    ε is ``temperature`` times the k-th largest λ of a state (the median over the last round's states). So it is a
+    multiple of the usual worth of the last position. At a ``temperature`` of 0.1, an item that is worth half of this
+    usual worth less than another item is about e⁵ = 150 times less likely.
 
     Slates are sorted by λ − v, or by λ if every position counts the same. If positions differ, an item is at position
     j + 1 if j items of larger λ − v are in the set; the same recursion gives its expected exposure exactly. The
     probability of a set does not depend on the positions.
 
-    Prices are solved on last round's states for this very policy: they minimise the smoothed dual Σ_x ε·log Σ_S exp(Σ_S
-    (λ − v)/ε) + v·b over the box [−c, 0], whose gradient is b_y − Σ_x π_xy. A few updates change the price of every
-    item by ε·log(b/Σπ)·Σπ/Σπ(1 − π), a Newton step on the logarithm of its expected exposures (for small π the scaling
-    step of Sinkhorn); L-BFGS then runs until the missing expected exposure is at most ``tol``·Σb, for at most 60
-    steps. If positions count differently, floors are divided by the mean weight of the item's positions. This weight
-    is computed again at the new prices, up to four times, so the prices are not exactly those of a dual. Random
+    Prices are solved for this policy on the last round's states. They minimise the smoothed dual Σ_x ε·log Σ_S exp(Σ_S
+    (λ − v)/ε) + v·b over the box [−c, 0]. The gradient of this dual is b_y − Σ_x π_xy. A few updates change the price
+    of every item by ε·log(b/Σπ)·Σπ/Σπ(1 − π), a Newton step on the logarithm of its expected exposures (for small π the
+    scaling step of Sinkhorn); L-BFGS then runs until the missing expected exposure is at most ``tol``·Σb, for at most
+    60 steps. If positions count differently, floors are divided by the mean weight of the item's positions. This weight
+    is computed again at the new prices, up to four times, so the prices do not exactly minimise a dual. Random
     exposures differ from their expectations by about √b. So within a round, prices adapt to delivery as in
-    ``rim-feedback``:
+    ``rim-feedback``, even if requirements are hard:
 
         v = clip(v₀ − g·c/√b · (b·t/N − E) / (1 − t/N + δ), −c, 0),
 
-    also if requirements are hard, because below −c the chances of other items would become 0. With a gain of 0 prices
-    stay fixed, and arrivals may be served in any order.
+    Prices stay above −c because below it the chances of other items would become 0. With a gain of 0, prices stay
+    fixed, and arrivals may be served in any order.
 
     Args:
-        temperature: ε as a multiple of the median k-th largest λ.
+        temperature: ε, as a multiple of the k-th largest λ of a state (median).
         gain: g, relative step of feedback; 0 freezes prices.
         closing: δ, as in ``rim-feedback``.
-        states: Number of last round's states, evenly spaced, on which prices are solved; at most.
+        states: Largest number of the last round's states, evenly spaced, on which prices are solved.
         tol: Share of the required exposures that the prices may leave undelivered in expectation.
     """
 
@@ -87,7 +88,7 @@ class EntropicDual:
     tol: float = Field(default=1e-3, gt=0)
 
     def __post_init__(self) -> None:
-        """Without feedback, rows do not depend on each other."""
+        """Allow any order of arrivals if the gain is 0."""
         self.order_free = self.gain == 0.0
 
     def begin_round(self, view: RoundView) -> None:
@@ -109,11 +110,11 @@ class EntropicDual:
 
     @property
     def item_price(self) -> Floats:
-        """(M,) present item prices v."""
+        """Current item prices v, (M,)."""
         return self._pacing.price(self._clock.elapsed, self._exposure)
 
     def act(self, arrivals: Arrivals) -> Slates:
-        """Sample a slate per arrival, and update prices after each."""
+        """Sample a slate for each arrival; update prices after it."""
         shape = (len(arrivals), self._slate)
         items, price = np.empty(shape, np.int64), np.empty(shape, np.float32)
         propensity, chances = np.empty(shape, np.float32), Chances.none(shape)
@@ -154,7 +155,7 @@ class EntropicDual:
         return chances
 
     def _solved(self, view: RoundView) -> tuple[float, Floats]:
-        """ε and entropic prices, from last round's states."""
+        """ε, and the prices solved on the last round's states."""
         chunks = list(view.past)
         if not chunks:
             return self.temperature * view.cost, -np.zeros(len(view.required))
@@ -175,11 +176,11 @@ class EntropicDual:
 def entropic_prices(
     states: States, required: Floats, cost: float, epsilon: float, tol: float, weight: Floats | None = None
 ) -> Floats:
-    """(M,) prices at which the Gibbs policy meets floors in expectation.
+    """Prices (M,) at which the Gibbs policy's expected exposures meet floors.
 
-    They are in [−cost, 0], and 0 for items without ``required`` (M,) exposures, which need not be whole numbers. A
-    share ``tol`` of the required exposures may be missing. ``weight`` (k,) is the value of an exposure at each
-    position, in slates in descending order of λ − v; None: 1.
+    Prices are in [−cost, 0], and 0 for items without ``required`` exposures (M,). These need not be whole numbers. A
+    share ``tol`` of the required exposures may be missing. ``weight`` (k,) is the weight of an exposure at each
+    position, with slates sorted by descending λ − v; None: all 1.
     """
     if not (required > 0).any() or not cost > 0:
         return -np.zeros(len(required))
@@ -202,7 +203,7 @@ def entropic_prices(
 def _minimum(
     states: States, required: Floats, cost: float, epsilon: float, tol: float, start: Floats | None
 ) -> Floats:
-    """(M,) prices at the minimum of the smoothed dual over [−cost, 0]."""
+    """Prices (M,) in [−cost, 0] that minimise the smoothed dual."""
     due = required > 0
     mean, spread, nothing = np.zeros(len(required)), np.zeros(len(required)), np.empty(0)
     price = -np.zeros(len(required)) if start is None else start.copy()
@@ -225,7 +226,7 @@ def _minimum(
         return (total + float(price @ required)) / epsilon, (mean - required)[items] * unit / epsilon
 
     def enough(xk: Floats) -> None:
-        """Stop where deficit and excess are within the tolerance."""
+        """Stop the search if deficit and excess are within tolerance."""
         price[items] = -np.minimum(xk * unit, cost)  # where the search stands, and was last evaluated
         missing = np.where(due & (price > -cost), required - mean, 0.0).clip(0).sum()
         wasted = np.where(due & (price < 0), mean - required, 0.0).clip(0).sum()
@@ -246,7 +247,7 @@ def _minimum(
 
 
 def _scaling(required: Floats, mean: Floats, spread: Floats) -> Floats:
-    """Newton steps on log expected exposures, in units of ε."""
+    """Newton steps on log expected exposures, divided by ε."""
     step = np.zeros(len(required))
     can = (required > 0) & (mean > 0) & (spread > 0)  # an item that is inadmissible everywhere cannot move
     step[can] = np.clip(np.log(required[can] / mean[can]) * mean[can] / spread[can], -20.0, 20.0)
@@ -267,7 +268,7 @@ def _draw_slates(
     propensity: Float32s,
     chances: tuple[Floats, ...],
 ) -> None:
-    """Serve arrivals in order, counting ``exposure``; fill the last four."""
+    """Serve arrivals in order; fill in slates, prices and chances."""
     arrivals, unit = ArrivalArrays(*arrivals_), ExposureUnit(*unit_)
     n, k = items.shape
     price, value, before = np.empty(len(exposure)), np.empty(len(exposure)), np.zeros(len(exposure))
@@ -301,7 +302,7 @@ def _state_one(
     items: Ints,
     chances: tuple[Floats, ...],
 ) -> None:
-    """Fill in chances of an arrival's slate at given values."""
+    """Fill in chances of an arrival's slate under given values."""
     inclusion, position, prefix, whole = chances
     order = standing_order(
         value, tie_rank(draws, arrivals.id[arrival]), arrivals.relevance[arrival], unit.by_intensity

@@ -33,11 +33,11 @@ class Random:
     barrier_every = None
 
     def begin_round(self, view: RoundView) -> None:
-        """Take the slate's length and the round's key."""
+        """Read the length of slates and the round's key."""
         self._slate, self._key = view.k, view.key
 
     def act(self, arrivals: Arrivals) -> Slates:
-        """Uniform slates, each item with propensity k / admissible."""
+        """Uniform slates; items have propensity k / number of admissible items."""
         admissible = arrivals.admissible.cpu().numpy()
         items = uniform_slates(admissible, self._slate, self._key, arrivals.id)
         # The market keeps the first positions of a row that may fill fewer, which are a uniform draw of fewer items.
@@ -55,7 +55,7 @@ class Random:
 
 @dataclass(config=OPTIONS, eq=False)
 class EpsilonGreedy:
-    """Shows the most relevant items, with probability ε uniform slates."""
+    """Shows uniform slates with probability ε, else most relevant items."""
 
     name = "epsilon-greedy"
     order_free = True
@@ -64,11 +64,11 @@ class EpsilonGreedy:
     epsilon: float = Field(default=0.1, ge=0, le=1)
 
     def begin_round(self, view: RoundView) -> None:
-        """Take the slate's length and the round's key."""
+        """Read the length of slates and the round's key."""
         self._slate, self._key = view.k, view.key
 
     def act(self, arrivals: Arrivals) -> Slates:
-        """Slates with marginal propensities ε·k/admissible + (1 − ε)·[among the k most relevant]."""
+        """Slates with item propensities ε·k/admissible + (1 − ε)·[among the k most relevant]."""
         greedy = top_k(arrivals.relevance, arrivals.admissible, self._slate)
         admissible = arrivals.admissible.cpu().numpy()
         uniform = uniform_slates(admissible, self._slate, self._key, arrivals.id)
@@ -97,9 +97,10 @@ class EpsilonGreedy:
 def uniform_slates(admissible: Bools, k: int, key: int, arrival: Ints) -> Ints:
     """Slates (n, k) sampled uniformly without replacement from admissible items.
 
-    The first k distinct admissible items of a random sequence of items are such a sample. A sequence of a few times k
-    items nearly always contains them, so the other items of the catalogue need no random number. The sample of a row
-    depends on its ``arrival`` (n,), not on the batch. If a row has fewer admissible items, −1 marks empty positions.
+    The first k distinct admissible items in a random sequence of items are a uniform sample. A sequence of a few times
+    k items nearly always contains k such items, so most items of the catalogue need no random number. The sample of a
+    row depends on its ``arrival`` (n,), not on the batch. If a row has fewer admissible items, −1 marks empty
+    positions.
     """
     width = _TRIES * k
     slates = np.full((len(arrival), k), -1)
@@ -114,7 +115,7 @@ def uniform_slates(admissible: Bools, k: int, key: int, arrival: Ints) -> Ints:
 
 @compiled
 def _fill_first(keys: NDArray[np.uint64], admissible: Bools, width: int, slates: Ints) -> None:
-    """Fill slates with the first admissible of ``width`` items."""
+    """Fill slates with the first admissible of ``width`` random items."""
     for row in range(len(slates)):
         found = 0
         for draw in range(width):

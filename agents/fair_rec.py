@@ -1,4 +1,4 @@
-"""``fair-rec``: guaranteed copies, greedily distributed, a baseline from the field."""
+"""``fair-rec``: a published baseline that distributes guaranteed copies greedily."""
 
 from __future__ import annotations
 
@@ -24,15 +24,16 @@ class FairRec:
 
     FairRec (Patro et al., WWW 2020) guarantees each item ℓ = α·N·k/M exposures. It makes ℓ copies of each item. Users
     take turns, and each takes the most relevant item that has copies left. Then lists are filled by relevance. Here α
-    is β, and ℓ is the required exposure b. In the original, all users are there for every turn. Here each arrival has
+    is β, and ℓ is the required exposure b. In the original, all users are present at every turn. Here an arrival takes
     all its turns at once. The remaining copies at arrival t of N, Σ(b − E)₊, are spread evenly over the remaining
     arrivals. Each arrival first gets its ⌈Σ(b − E)₊ / (N − t)⌉ most relevant items with copies left, and then its most
-    relevant other items. So every arrival gets about the same number of guaranteed items, for any λ(x). The
-    envy-freeness of the original is lost. The guarantee is kept if the last arrivals can be shown the remaining items.
-    An item that is shown for its relevance also uses up a copy. Slates are ordered by relevance.
+    relevant other items. So every arrival gets about the same number of guaranteed items, for any λ(x). Unlike the
+    original, the result need not be envy-free. The guarantee is kept if the remaining items are admissible for the last
+    arrivals. An item that is shown for its relevance also uses up a copy. Slates are ordered by relevance.
 
-    If positions count differently, each arrival gets as many items with copies as deliver Σ(b − E)₊ / (N − t) at the
-    last positions of its slate. Hard requirements are spread over all arrivals except the last few.
+    If positions count differently, each arrival gets as many items with copies as are needed to deliver Σ(b − E)₊ / (N
+    − t) exposures at the last positions of its slate. Copies of hard requirements are spread over all arrivals except
+    the last few.
     """
 
     name = "fair-rec"
@@ -40,13 +41,13 @@ class FairRec:
     barrier_every = None
 
     def begin_round(self, view: RoundView) -> None:
-        """Make the copies of the round."""
+        """Make the copies of items for the round."""
         self._slate, self._ties, self._clock = view.k, tie_base(view.key), RoundClock(view)
         self._unit, self._early = ExposureUnit.of(view), EARLY * view.arrivals if view.hard else 0.0
         self._copies = np.maximum(view.required - view.exposure, 0.0)
 
     def act(self, arrivals: Arrivals) -> Slates:
-        """Serve arrivals in order; each uses up item copies."""
+        """Serve arrivals in order; every slate uses up copies."""
         items = np.empty((len(arrivals), self._slate), np.int64)
         _hand_out(
             arrivals.relevance.cpu().numpy(),
@@ -65,7 +66,7 @@ class FairRec:
 
 @compiled
 def _chosen(value: Floats, copies: Floats, turns: int, row: np.uint64, items: Ints) -> int:
-    """Fill ``items`` with the best copies, then with other items."""
+    """Fill ``items`` with the best items with copies, then others."""
     k = len(items)
     best = np.empty(k)
     pool = np.where(copies > 0, value, -np.inf)
@@ -82,7 +83,7 @@ def _chosen(value: Floats, copies: Floats, turns: int, row: np.uint64, items: In
 
 @compiled
 def _turns(due: float, most: int, position_weights: Floats) -> int:
-    """Number of last positions that deliver the due exposure."""
+    """Number of positions, from the last, that deliver due exposure."""
     turns, delivered = 0, 0.0
     while turns < most and delivered < due - _NOTHING:
         turns += 1
@@ -102,7 +103,7 @@ def _hand_out(
     capacity: Ints,
     slates: Ints,
 ) -> None:
-    """Serve arrivals in order, taking ``copies`` away; fill ``slates``.
+    """Serve arrivals in order; use up ``copies`` and fill ``slates``.
 
     ``coming`` (n,) is the number of arrivals over which copies are distributed.
     """

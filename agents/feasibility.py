@@ -1,4 +1,4 @@
-"""Infeasible requirements, as far as known before the round."""
+"""Requirements that are known to be infeasible before the round."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _REASONS = {
 
 @dataclass(frozen=True)
 class Undeliverable:
-    """Requirements that cannot be delivered for one reason."""
+    """Requirements that cannot be delivered, all for the same reason."""
 
     why: Why
     """positions: all items together require more than all slates hold, or a group or campaign more than slates hold of
@@ -55,7 +55,7 @@ class Undeliverable:
 
 
 class _Estimates(NamedTuple):
-    """Estimates of this round from last round's states."""
+    """Estimates for this round, from the last round's states."""
 
     chance: Floats
     """(M,) share of states to which an item may be shown, of those after its release."""
@@ -70,16 +70,17 @@ def undeliverable(
 ) -> tuple[Undeliverable, ...]:
     """Infeasible requirements of a round, with reasons.
 
-    The bounds use the expected arrivals, release times and caps. From the states of the last round, they use the
-    number of positions and the share of states to which an item can be shown. Without such states, every item can be
-    shown to every arrival. The bounds are for each item, group and campaign alone, and for all items together. They
-    ignore that several items may need the same few arrivals. Items have one record per reason. Then each infeasible
-    group or campaign has one record.
+    A requirement is infeasible if it exceeds an upper bound of its exposures. The bounds use expected arrivals, release
+    times and caps. They take the number of positions, and the share of states to which an item can be shown, from the
+    last round. Without states of a last round, they assume that every item can be shown to every arrival. The bounds
+    are for each item, group and campaign alone, and for all items together. They ignore that several items may need the
+    same few arrivals. The result has one record per reason for items, and then one for each infeasible group or
+    campaign.
 
     Args:
         released: (M,) seconds at which items are released; None: all are released. An item released within the round
             can be shown only to the arrivals after its release, and the bounds assume that nobody consumes it.
-        positions: Capacity of all slates of the round, in the unit of the guarantee; None: as last round's.
+        positions: Capacity of all slates of the round, in the unit of the guarantee; None: as in the last round.
     """
     m = len(view.required)
     released = np.full(m, -np.inf) if released is None else released
@@ -91,7 +92,7 @@ def undeliverable(
 
 
 def _seen(view: RoundView, released: Floats, per_slate: Floats) -> _Estimates:
-    """Estimates from last round's states."""
+    """Estimates from the last round's states."""
     table, m = view.promises, len(view.required)
     shown, there, filled, states = np.zeros(m), np.zeros(m), 0.0, 0
     held, counting = np.zeros(len(table)), np.zeros(len(table))
@@ -162,6 +163,6 @@ def _of_rows(
 
 
 def _after(view: RoundView, released: Floats) -> Floats:
-    """(M,) share of the round after each item's release."""
+    """Share (M,) of the round that follows each item's release."""
     span = max(view.closes - view.opens, 1e-9)
     return np.where(released <= view.opens, 1.0, np.clip((view.closes - released) / span, 0.0, 1.0))

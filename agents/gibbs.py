@@ -1,10 +1,11 @@
 """Gibbs distribution over slates: sampling and propensities.
 
 P(S) ∝ exp(Σ_{y∈S} z_y) over the sets S of k admissible items: conditional Poisson sampling (Chen, Dempster and Liu,
-Biometrika 1994). For any shift θ it is the law of independent choices with chances p_y = σ(z_y − θ), given that k
-items are chosen. So only probabilities of counts are needed. A recursion over the items computes them in O(M·k):
+Biometrika 1994). For any shift θ this is the distribution of independent choices with chances p_y = σ(z_y − θ), given
+that k items are chosen. So the probabilities of numbers of chosen items suffice. A recursion over the items computes
+them in O(M·k):
 
-    S_i(j) = (1 − p_i)·S_{i+1}(j) + p_i·S_{i+1}(j − 1),        j of the items i … M come up.
+    S_i(j) = (1 − p_i)·S_{i+1}(j) + p_i·S_{i+1}(j − 1),        the chance that j of items i … M are chosen.
 
 This is the recursion of the elementary symmetric polynomials, without overflow or cancellation. With θ such that Σ p_y
 is about k, S_1(k) is of order 1/√k, and all terms are in [0, 1].
@@ -15,7 +16,7 @@ probability that j of the items before i are chosen. Then
     P(item i at position l + 1) = p_i·B_i(l)·S_{i+1}(k − 1 − l) / S_1(k)
     P(the slate begins i_1 … i_l) = Π_{i ≤ i_l} (p_i if i is one of them, else 1 − p_i) · S_{i_l + 1}(k − l) / S_1(k)
 
-So all chances of a slate take O(A·k) steps, and not A·(A − 1)⋯(A − k + 1) as an enumeration would.
+So all chances of a slate take O(A·k) steps. An enumeration would take A·(A − 1)⋯(A − k + 1).
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _NEAR = 0.25  # distance of Σ p from k that suffices: the law does not depend o
 
 @compiled
 def _shift(z: Floats, k: int, start: float) -> float:
-    """θ with Σ σ(z − θ) about k, by Newton steps."""
+    """Shift θ with Σ σ(z − θ) ≈ k, by Newton steps."""
     theta = start  # too low
     for _ in range(_SHIFTS):
         total, slope = 0.0, 0.0
@@ -50,7 +51,7 @@ def _shift(z: Floats, k: int, start: float) -> float:
 def gibbs_counts(z: Floats, k: int, chance: Floats, table: Floats) -> tuple[float, float]:
     """θ and log Σ_S exp(Σ_{y∈S} z_y); fills p and S.
 
-    z (A,) finite, A > k; chance (A,) takes p; table (A + 1, k + 1) takes S.
+    z (A,) is finite and A > k. ``chance`` (A,) is filled with p, and ``table`` (A + 1, k + 1) with S.
     """
     a = len(z)
     top, best = np.empty(k, np.int64), np.empty(k, np.float64)
@@ -71,7 +72,7 @@ def gibbs_counts(z: Floats, k: int, chance: Floats, table: Floats) -> tuple[floa
 
 @compiled
 def _pass_item(before: Floats, p: float, q: float) -> None:
-    """Advance B (k + 1,) over an item of chance p."""
+    """Update B (k + 1,) by an item of chance p."""
     for j in range(len(before) - 1, 0, -1):
         before[j] = q * before[j] + p * before[j - 1]
     before[0] *= q
@@ -83,8 +84,8 @@ def gibbs_law(
 ) -> float:
     """Log Σ_S exp(Σ_{y∈S} z_y); fills inclusion probabilities (A,) and :func:`gibbs_counts`.
 
-    If there are position weights (k,), ``counted`` (A,) takes the expected weighted exposure of each item in slates in
-    the order of the items: an item is at position j + 1 if j items before it are in the set.
+    With position weights (k,), ``counted`` (A,) is filled with each item's expected weighted exposure. Slates have the
+    order of the items, so an item is at position j + 1 if j items before it are in the set.
     """
     a = len(z)
     theta, total = gibbs_counts(z, k, chance, table)
@@ -107,12 +108,12 @@ def gibbs_law(
 
 @compiled
 def gibbs_draw(value: Floats, epsilon: float, row: np.uint64, items: Ints, propensity: Float32s) -> int:
-    """Number of sampled items, P(S) ∝ exp(Σ value / ε).
+    """Number of sampled items; a set has P ∝ exp(Σ value/ε).
 
     It is k, or the number of all admissible items if that is smaller. If r items are still to be chosen from item i
-    on, item i is chosen with probability p_i·S_{i+1}(r − 1) / S_i(r). value (M,) is −∞ for inadmissible items; items
-    (k,) take the set in descending order of value, propensity (k,) inclusion probabilities; ``row`` has the random
-    bits of the row.
+    on, item i is chosen with probability p_i·S_{i+1}(r − 1) / S_i(r). ``value`` (M,) is −∞ for inadmissible items.
+    ``items`` (k,) is filled with the set in descending order of value, and ``propensity`` (k,) with inclusion
+    probabilities. ``row`` has the random bits of the row.
     """
     m, k = len(value), len(items)
     allowed = np.empty(m, np.int64)
@@ -160,8 +161,9 @@ def inclusion_sums(
 ) -> float:
     """Smoothed dual of n states without floors; fills inclusion sums.
 
-    It is Σ over states of ε·log Σ_S exp(Σ_S (λ − v)/ε). mean (M,) takes Σ π, spread (M,) Σ π(1 − π). If there are
-    position weights (k,), counted (M,) takes expected weighted exposures in slates in descending order of λ − v.
+    It is Σ over states of ε·log Σ_S exp(Σ_S (λ − v)/ε). ``mean`` (M,) is filled with Σ π, and ``spread`` (M,) with Σ
+    π(1 − π). With position weights (k,), ``counted`` (M,) is filled with expected weighted exposures in slates sorted
+    by descending λ − v.
     """
     n, m = scores.shape
     mean[:], spread[:], counted[:] = 0.0, 0.0, 0.0
@@ -204,7 +206,7 @@ def standing_order(
     relevance: Float32s,
     by_relevance: bool,  # noqa: FBT001  # compiled code takes arguments by place
 ) -> Ints:
-    """(A,) admissible items in the order of slates.
+    """Admissible items (A,), in the order in which slates show them.
 
     The order is descending in relevance if ``by_relevance``, then in value, then in the seeded rank.
     """
@@ -235,9 +237,10 @@ def slate_chances(
     position: Floats,
     prefix: Floats,
 ) -> float:
-    """Chance of a slate (width,) of items, −1 for empty.
+    """Chance of a slate (width,) of items; −1 is an empty position.
 
-    ``order`` is :func:`standing_order`. Chances of inclusion, position and beginning (width,) are filled in.
+    ``order`` is :func:`standing_order`. The chances of each item's inclusion, of its position, and of the slate's
+    beginning up to it are filled in, (width,).
     """
     a = len(order)
     inclusion[:], position[:], prefix[:] = 0.0, 0.0, 0.0
@@ -265,7 +268,7 @@ def slate_chances(
 def _marginals(
     z: Floats, theta: float, chance: Floats, table: Floats, at: Ints, inclusion: Floats, position: Floats
 ) -> None:
-    """Fill chances of inclusion and position, given positions ``at`` (A,)."""
+    """Fill in chances of inclusion and of positions ``at`` (A,)."""
     k = table.shape[1] - 1
     before = np.zeros(k + 1)
     before[0] = 1.0
@@ -283,7 +286,7 @@ def _marginals(
 
 @compiled
 def _beginnings(z: Floats, theta: float, chance: Floats, table: Floats, at: Ints, prefix: Floats) -> None:
-    """Fill chances of beginnings, as far as items are ordered."""
+    """Fill in chances of beginnings, while items are in order."""
     k = table.shape[1] - 1
     so_far, begun = 1.0, 0
     for i in range(len(z)):

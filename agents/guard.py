@@ -1,4 +1,4 @@
-"""Deadline guard: items that later arrivals could no longer deliver."""
+"""Deadline guard for items that later arrivals could not deliver."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LAST = 4.0  # last arrivals that are not relied on, since they may not be shown
 
 
 class Guard(NamedTuple):
-    """Hard requirements of items and rows, and capacities of slates."""
+    """Hard requirements of items and rows, and capacities for them."""
 
     required: Floats
     """(M + G,) required exposures, in the unit of the guarantee."""
@@ -76,7 +76,7 @@ class Guard(NamedTuple):
 
 
 class Deficits(NamedTuple):
-    """Items below their guarantee, and the positions each still needs."""
+    """Items below their guarantee, and positions that each item needs."""
 
     item: Ints
     """(M,) the items in ascending order, ``size`` of them; items without a deficit are dropped now and then."""
@@ -129,16 +129,16 @@ def count_deficits(
 
 @compiled
 def counted_on(left: float, spare: float) -> float:
-    """Number of later arrivals that will almost certainly come."""
+    """Number of arrivals that will almost certainly follow this arrival."""
     return max((left - 1.0) * (1.0 - spare) - min(_LAST, left - 1.0), 0.0)
 
 
 @compiled
 def positions_needed(deficits: Deficits, later: float, there: float) -> float:
-    """Number of positions that later arrivals will lack.
+    """Number of needed positions beyond those of later arrivals.
 
-    If more items need one of the top e positions than remain, additional lower positions must replace them, two for
-    each.
+    If more items need one of the first e positions than such positions remain, each further item needs two lower
+    positions instead.
     """
     need = float(deficits.total[0] * GRAIN)
     if need + deficits.size[0] <= there:
@@ -152,7 +152,7 @@ def positions_needed(deficits: Deficits, later: float, there: float) -> float:
 
 @compiled
 def _latest(missing: float, chance: float, mean: float, sure: float) -> float:
-    """Largest number of later arrivals that makes an item urgent.
+    """Largest number of later arrivals that leaves an item urgent.
 
     The item can be shown to a share ``chance`` of n arrivals: on average n·chance, almost certainly some standard
     deviations fewer. So need = n·chance − sure·√(n·chance·(1 − chance)), solved for n.
@@ -167,7 +167,7 @@ def _latest(missing: float, chance: float, mean: float, sure: float) -> float:
 def _urgent(
     admissible: Bools, left: float, guard: Guard, exposure: Floats, mean: float, deficits: Deficits
 ) -> tuple[int, float, float]:
-    """Number of urgent items, positions beyond one per arrival, ``wait``."""
+    """Numbers of urgent items and of undeliverable positions, and ``wait``."""
     later, now, beyond, wait, kept = counted_on(left, guard.spare), 0, 0.0, 0.0, 0
     required, chances, sure = guard.required, guard.chance, guard.sure
     for item in deficits.item[: deficits.size[0]]:
@@ -188,10 +188,11 @@ def _urgent(
 def _due_in_rows(
     remaining: Floats, counts: Bools, guard: Guard, exposure: Floats, unit: ExposureUnit, deficits: Deficits
 ) -> float:
-    """Number of positions that G rows need; fills due, need.
+    """Number of positions needed by G rows; fills ``due``, ``need``.
 
-    A row's deficit can wait if later arrivals will almost certainly have positions for it. The rest is due now. If all
-    rows of an audience need more positions than these arrivals have, the excess is split between the rows.
+    A row's deficit can wait if later arrivals will almost certainly have positions for it. The rest is due now. If the
+    rows of an audience together need more positions than its later arrivals have, the excess is split between these
+    rows.
     """
     of_audience, m = np.zeros(len(remaining)), len(guard.chance)
     for row in range(len(guard.due)):
@@ -227,12 +228,12 @@ def due_at(
     unit: ExposureUnit,
     deficits: Deficits,
 ) -> tuple[int, float, bool]:
-    """Number of urgent items, missing positions, and any due row.
+    """Numbers of urgent items and excess positions; dueness.
 
     An item can have at most one position per arrival. So an item is urgent if it needs about as many positions as
     there are remaining arrivals that can be shown it. If items and rows together need more positions than will come
-    after this slate, the excess is due now. The second number is the part of the items, and ``guard.due`` has the part
-    of the rows. ``remaining`` and ``counts`` are (A + 1,).
+    after this slate, the excess is due now. The second number is the items' part of this excess, and ``guard.due`` has
+    the rows' part. ``remaining`` and ``counts`` have the shape (A + 1,).
     """
     left = remaining[len(remaining) - 1]
     later, now, in_rows = counted_on(left, guard.spare), 0, 0.0
@@ -271,7 +272,7 @@ def place_due(
 
     Urgent items come first, then items of due rows, then other items in deficit. Each gets a position that covers its
     deficit. The other items fill the remaining positions by value. If every position counts the same, the whole slate
-    is sorted by value. ``value`` (M,) is −∞ for inadmissible items and changes.
+    is sorted by value. ``value`` (M,) is −∞ for inadmissible items, and is overwritten.
     """
     k = len(items)
     alike = unit.position_weights[0] == unit.position_weights[-1]
@@ -297,7 +298,7 @@ def place_due(
 
 @compiled
 def free_position(slate: Ints, position_weights: Floats, missing: float) -> int:
-    """Last free position covering a deficit, else first; −1: none."""
+    """Last free position that covers a deficit, else the first."""
     found = -1
     for place in range(len(slate) - 1, -1, -1):
         if slate[place] < 0:
@@ -318,7 +319,7 @@ def _place_urgent(
     deficits: Deficits,
     slate: Ints,
 ) -> int:
-    """Number of placed urgent items, from least to largest deficit."""
+    """Number of urgent items, placed from least to largest deficit."""
     later = counted_on(left, guard.spare)
     items, best, size = np.empty(len(slate), np.int64), np.empty(len(slate)), 0
     required, chances, sure, mean = guard.required, guard.chance, guard.sure, unit.mean
@@ -364,7 +365,7 @@ def _place_rows(guard: Guard, value: Floats, bits: np.uint64, unit: ExposureUnit
 def _best_by_class(
     deficits: Deficits, value: Floats, bits: np.uint64, items: Ints, best: Floats, sizes: Ints
 ) -> None:
-    """Fill (k + 1, n) best items, their values and numbers."""
+    """Fill in each class's best items, values and counts."""
     enough, listed, depth, count = deficits.enough, deficits.item, items.shape[1], 0
     lowest = np.full(len(sizes), _LOWEST)  # value to be reached in each class
     sizes[:] = 0
@@ -384,7 +385,7 @@ def _best_by_class(
 
 @compiled
 def _taken(items: Ints, best: Floats, sizes: Ints, begin: Ints, bits: np.uint64) -> int:
-    """Best item of some classes beyond their first ``begin``; −1: none."""
+    """Best item of some classes after their first ``begin``, or −1."""
     found, item, value = -1, -1, -np.inf
     for of in range(len(begin)):
         if begin[of] == sizes[of]:
@@ -401,11 +402,11 @@ def _taken(items: Ints, best: Floats, sizes: Ints, begin: Ints, bits: np.uint64)
 def place_deficits(
     deficits: Deficits, value: Floats, bits: np.uint64, count: int, position_weights: Floats, slate: Ints
 ) -> None:
-    """Place ``count`` items in deficit, from the last position on.
+    """Place ``count`` items in deficit, from the last position upwards.
 
-    Each position goes to the item of largest value whose deficit it covers or, if there is none, to the item of
-    largest value in deficit. So no item gets much more than it lacks while another item needs a second position.
-    ``value`` (M,) is −∞ for placed items and for items that cannot be shown. It is changed.
+    A position goes to the most valuable item whose deficit it covers. If it covers no deficit, it goes to the most
+    valuable item in deficit. So no item gets much more than it lacks while another item needs a second position.
+    ``value`` (M,) is −∞ for placed items and for items that cannot be shown. It is overwritten.
     """
     classes, depth = len(position_weights) + 1, min(count, _DEPTH)
     items, best = np.empty((classes, depth), np.int64), np.empty((classes, depth))
@@ -432,7 +433,7 @@ def place_deficits(
 
 @compiled
 def _place_others(value: Floats, bits: np.uint64, slate: Ints, items: Ints, best: Floats) -> int:
-    """Fill ``items`` (k,) with placed items and, between, the best others."""
+    """Fill ``items`` (k,): placed items, and best others between them."""
     free = 0
     for item in slate:
         free += item < 0

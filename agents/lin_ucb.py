@@ -1,4 +1,4 @@
-"""``lin-ucb``: intensity corrected by genres online, with an optimism bonus."""
+"""``lin-ucb``: corrects the intensity by genres while it serves, optimistically."""
 
 from __future__ import annotations
 
@@ -24,19 +24,20 @@ _OWN = 1  # features before those of genres: the chance
 
 @dataclass(config=OPTIONS, eq=False)
 class LinUCB:
-    """Shows the items of highest upper confidence bound of consumption.
+    """Shows the items with the highest upper bounds of consumption.
 
-    The model is linear. The features of a visitor and an item are the platform's chance 1 − exp(−λ(x,y)), this chance
-    times the item's genres, and the chance times these genres and their shares in the visitor's consumptions. So
-    genres correct the platform's prediction, but do not raise an item with a predicted chance of 0. A ridge regression
-    learns from every slate. Its weights begin at 1 for the chance and 0 for all other features. A position counts as
-    in the guarantee, by default γ^(r−1). The agent keeps its weights from round to round.
+    The model is linear. Its features for a visitor and an item are the chance of consumption that the platform
+    predicts, 1 − exp(−λ(x,y)); this chance for each genre of the item; and the latter times the genre's share in the
+    visitor's consumptions. So genres correct the platform's prediction, but do not raise an item with a predicted
+    chance of 0. A ridge regression learns from every slate. Its weights begin at 1 for the chance and 0 for all other
+    features. An exposure has the weight of its position in the unit of guarantees, by default γ^(r−1). The agent keeps
+    its weights from round to round.
 
-    Li, Chu, Langford and Schapire, WWW 2010, algorithm 2, but with weights that all items share, because a catalogue
-    has too many items for separate weights.
+    This is algorithm 2 of Li, Chu, Langford and Schapire (WWW 2010), but all items share the weights, because a
+    catalogue has too many items for separate weights.
 
     Args:
-        width: α, standard errors of the bonus.
+        width: α, the bonus in standard errors.
         ridge: Weight of the prior, in observations of a unit feature.
         every: Number of arrivals after which the weights are updated.
     """
@@ -58,7 +59,7 @@ class LinUCB:
         self._learnt = 0
 
     def begin_round(self, view: RoundView) -> None:
-        """Take genres and position weights; model weights stay."""
+        """Read genres and position weights; keep the regression weights."""
         assert view.items is not None  # noqa: S101  # needs_items
         self._k, self._examination = view.k, view.position_weights
         self._genres, _ = genre_weights([str(text) for text in view.items["genres"]])
@@ -77,7 +78,7 @@ class LinUCB:
         return top_k(torch.from_numpy(bound), arrivals.admissible.cpu(), self._k)
 
     def learn(self, feedback: Feedback) -> None:
-        """Add a row's shown items to the regression."""
+        """Add the shown items to the regression, row by row."""
         shown = feedback.slates[0] >= 0
         items = feedback.slates[0][shown]
         chance = _chance(feedback.arrivals)[0, items]
@@ -105,7 +106,7 @@ class LinUCB:
 
     @property
     def diagnostics(self) -> Mapping[str, float]:
-        """Weights of chance and genres (norm), and slates learnt."""
+        """Weight of the chance, norm of genre weights, slate count."""
         if not self._solved:
             self._solve()
         return {
@@ -120,7 +121,7 @@ class LinUCB:
         self._solved = True
 
     def _tastes(self, arrivals: Arrivals) -> Floats:
-        """(n, G) genre shares of visitors' consumptions; zeros without any."""
+        """Genre shares (n, G) of visitors' consumptions; 0 without consumptions."""
         history: UserStates | None = arrivals.history
         assert history is not None  # noqa: S101  # needs_history
         sums = np.zeros((len(arrivals), self._genres.shape[1]))
@@ -128,11 +129,11 @@ class LinUCB:
         return sums / np.maximum(history.lengths, 1)[:, None]
 
     def _simple(self, chance: Floats, items: Ints | slice) -> Floats:
-        """(m, 1 + G) features without tastes: chance, chance × genres."""
+        """Features (m, 1 + G) without tastes: chance, chance × genres."""
         return chance[:, None] * np.column_stack([np.ones(len(chance)), self._genres[items]])
 
     def _spread(self, taste: Floats) -> Floats:
-        """(1 + 2G, 1 + G) map to genres alone and times taste."""
+        """Matrix (1 + 2G, 1 + G) that appends features times tastes."""
         genres = len(taste)
         spread = np.zeros((_OWN + 2 * genres, _OWN + genres))
         spread[: _OWN + genres] = np.eye(_OWN + genres)
@@ -140,7 +141,7 @@ class LinUCB:
         return spread
 
     def _bounds(self, chance: Floats, taste: Floats) -> Floats:
-        """(M,) θᵀφ + α·√(φᵀA⁻¹φ) of one visitor."""  # one at a time: bits must not depend on the batch
+        """Bounds (M,) θᵀφ + α·√(φᵀA⁻¹φ) for one visitor."""  # one at a time: bits must not depend on the batch
         spread, simple = self._spread(taste), self._simple(chance, slice(None))
         variance = ((simple @ (spread.T @ self._inverse @ spread)) * simple).sum(1)
         return np.asarray(
@@ -149,5 +150,5 @@ class LinUCB:
 
 
 def _chance(arrivals: Arrivals) -> Floats:
-    """(n, M) 1 − exp(−λ(x,y))."""
+    """Chances 1 − exp(−λ(x,y)) of consumption, (n, M)."""
     return -np.expm1(-arrivals.intensity.cpu().numpy().astype(np.float64))

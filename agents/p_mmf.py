@@ -21,23 +21,23 @@ if TYPE_CHECKING:
 
 @dataclass(config=OPTIONS, eq=False)
 class PMMF:
-    """Ranks by λ − μ with mirror descent on max-min fairness.
+    """Ranks by λ − μ; max-min mirror descent updates μ.
 
     P-MMF (Xu et al., WWW 2023) maximises Σ λ + L·min_y E_y/γ_y online, where γ is a provider's share. Our version
-    differs in three respects. Providers are items. γ is the required exposure b. The minimum counts only up to the
-    guarantee, L·min(1, min_y E_y/b_y). P-MMF uses γ as a quota that no provider may exceed, which would forbid all
-    exposure beyond the floors. Prices start at 0 in every round, as in the paper.
+    differs in three respects. Providers are items. γ is the required exposure b. Exposure beyond the guarantee does not
+    raise the minimum, L·min(1, min_y E_y/b_y). P-MMF uses γ as a quota that no provider may exceed, which would forbid
+    all exposure beyond the floors. Prices start at 0 in every round, as in the paper.
 
-    The dual of that objective allows the prices D = {μ ≤ 0, Σ_y b_y·(−μ_y) ≤ L}: one budget for all items. Other
+    In the dual of that objective, prices are in D = {μ ≤ 0, Σ_y b_y·(−μ_y) ≤ L}, so all items share one budget. Other
     agents have a separate limit for each item's price. After each arrival
 
         d ← α·(b/N − x) + (1 − α)·d,        μ ← proj_D(μ − η·c/√b · d),
 
-    x the exposure of the slate. The projection uses the metric of this step (weight √b for each item). It takes one
-    sort and no solver (:func:`projected`).
+    where x is the exposure of the slate. The projection uses the metric of this step (weight √b for each item). It
+    sorts once and needs no solver (:func:`projected`).
 
     Args:
-        strength: L as a multiple of c·Σb; 1 allows a mean bonus of c.
+        strength: L, as a multiple of c·Σb; 1 allows a mean bonus of c.
         eta: η, relative step.
         momentum: 1 − α, weight of earlier gradients.
     """
@@ -62,7 +62,7 @@ class PMMF:
 
     @property
     def item_price(self) -> Floats:
-        """(M,) present item prices μ."""
+        """Current item prices μ, (M,)."""
         return self._price.copy()
 
     def act(self, arrivals: Arrivals) -> Slates:
@@ -92,9 +92,9 @@ class PMMF:
 def projected(bonus: Floats, weight: Floats, metric: Floats, limit: float) -> Floats:
     """(M,) projection x of bonuses y onto {x ≥ 0, Σ weight·x ≤ limit}.
 
-    The metric is Σ metric·(x − y)². Without the budget x = y₊. With it x = (y − τ·weight/metric)₊ for one τ, found by
-    sorting y·metric/weight: the items that stay positive are the first of that order (as for the simplex: Held, Wolfe
-    and Crowder 1974). An item of weight 0 does not use the budget.
+    The distance is Σ metric·(x − y)². If the budget does not bind, x = y₊. If it binds, x = (y − τ·weight/metric)₊ for
+    one τ. Sorting by y·metric/weight finds τ, because the items that stay positive are the first in that order (as for
+    the simplex: Held, Wolfe and Crowder 1974). An item of weight 0 does not use the budget.
     """
     x = np.maximum(bonus, 0.0)
     used = (weight * x).sum()
@@ -133,7 +133,7 @@ def _rank_and_descend(
 ) -> None:
     """Serve arrivals in order, and update prices after each.
 
-    ``steps`` (n,) is the elapsed time per arrival, in expected arrivals.
+    ``steps`` (n,) is the time from each arrival to the next, in expected arrivals.
     """
     arrivals, unit = ArrivalArrays(*arrivals_), ExposureUnit(*unit_)
     n, k = items.shape

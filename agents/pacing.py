@@ -1,4 +1,4 @@
-"""Clock of a round, and prices that adapt to delivery."""
+"""Clock of a round; prices that adapt to delivery."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ class ExposureUnit(NamedTuple):
 class RoundClock:
     """Elapsed expected arrivals of a round and its audiences.
 
-    Columns are the A audiences of a table of requirements, then the whole round. With pacing by arrivals, the elapsed
-    number is the number of served arrivals, at most N. With pacing by time, it is N times the elapsed share of the
-    round's time, for any number of arrivals.
+    There is a column for each of the A audiences of a table of requirements, and then one for the whole round. With
+    pacing by arrivals, the elapsed number is the number of served arrivals, at most N. With pacing by time, it is N
+    times the elapsed share of the round's time, even if fewer or more arrivals were served.
     """
 
     def __init__(self, view: RoundView, table: Requirements = NO_REQUIREMENTS) -> None:
@@ -74,14 +74,14 @@ class RoundClock:
         """(A + 1,) elapsed expected arrivals, as of the last arrival."""
 
     def counts(self, arrivals: Arrivals) -> Bools:
-        """(n, A + 1) arrivals that count for each column."""
+        """Marks (n, A + 1) of arrivals that count for each column."""
         counts = np.ones((len(arrivals), len(self.expected)), np.bool_)
         if len(self._came):
             counts[:, :-1] = arrivals.audiences
         return counts
 
     def before(self, arrivals: Arrivals) -> Floats:
-        """(n, A + 1) elapsed expected arrivals before each next one."""
+        """Elapsed expected arrivals before each next arrival, (n, A + 1)."""
         if self._by_time:
             return np.asarray(self.expected * self._share(arrivals), np.float64)
         came = self._came_before(arrivals)
@@ -89,10 +89,10 @@ class RoundClock:
         return came
 
     def remaining(self, arrivals: Arrivals) -> Floats:
-        """(n, A + 1) arrivals still to come, itself included.
+        """Remaining arrivals (n, A + 1) from each arrival on, itself included.
 
-        It is at least 1. With pacing by time, it is their rate so far times the remaining time. Early in the round,
-        the expected rate counts as well.
+        The number is at least 1. With pacing by time, it is the rate of arrivals so far times the remaining time. Early
+        in the round, the rate is averaged with the expected rate.
         """
         came = self._came_before(arrivals)
         if not self._by_time:
@@ -102,7 +102,7 @@ class RoundClock:
         return np.maximum(rate * (1.0 - share), 1.0)
 
     def steps(self, arrivals: Arrivals) -> Floats:
-        """(n,) elapsed expected arrivals per arrival."""
+        """Expected arrivals (n,) that elapse per arrival."""
         if self._by_time:
             return np.asarray(np.diff(self.before(arrivals)[:, -1], prepend=self.elapsed[-1]), np.float64)
         number = np.arange(self.served, self.served + len(arrivals))
@@ -127,13 +127,13 @@ class RoundClock:
         return came
 
     def _share(self, arrivals: Arrivals) -> Floats:
-        """(n, A + 1) elapsed share of the time."""
+        """Elapsed share of the time, (n, A + 1)."""
         span = np.maximum(self._closes - self._opens, 1e-9)
         return np.asarray(np.clip((arrivals.time[:, None] - self._opens) / span, 0.0, 1.0), np.float64)
 
 
 class ArrivalArrays(NamedTuple):
-    """Arrivals as compiled loops take them."""
+    """Arrivals in the form that compiled loops need."""
 
     relevance: Float32s
     """(n, M) p(y|x)."""
@@ -150,8 +150,8 @@ class ArrivalArrays(NamedTuple):
 def arrays_of(arrivals: Arrivals, slate: int) -> tuple[Any, ...]:
     """Fields of :class:`ArrivalArrays`, for slates of k positions.
 
-    They are a plain tuple, because passing a record to a compiled loop takes longer than ranking hundreds of items.
-    The loop builds the record itself: ``ArrivalArrays(*fields)``.
+    The fields are a plain tuple, because passing a record to a compiled loop takes longer than ranking hundreds of
+    items. The loop builds the record itself: ``ArrivalArrays(*fields)``.
     """
     return (
         arrivals.relevance.cpu().numpy(),
@@ -164,7 +164,7 @@ def arrays_of(arrivals: Arrivals, slate: int) -> tuple[Any, ...]:
 
 @compiled
 def fill_values(arrivals: ArrivalArrays, arrival: int, price: Floats, value: Floats) -> None:
-    """Fill ``value`` (M,) with λ(x)·p(y|x) − v, −∞ if inadmissible.
+    """Fill ``value`` (M,) with λ(x)·p(y|x) − v, or −∞ if inadmissible.
 
     The product is in single precision, as :attr:`rimsim.market.Arrivals.intensity` is.
     """
@@ -177,7 +177,7 @@ def fill_values(arrivals: ArrivalArrays, arrival: int, price: Floats, value: Flo
 def fill_slate(
     items: Ints, size: int, price: Floats, unit: ExposureUnit, exposure: Floats, prices: Float32s
 ) -> None:
-    """Count exposures, note prices, and empty the other positions."""
+    """Count exposures, record prices, and empty positions from ``size`` on."""
     for position in range(len(items)):
         if position < size:
             exposure[items[position]] += unit.position_weights[position]
@@ -191,13 +191,13 @@ def fill_slate(
 class Pacing(NamedTuple):
     """Prices of floors and rows that adapt to delivery.
 
-    Let D be the exposures of a row since the pacing began, and t of its T arrivals have elapsed. Its price is
+    Suppose that t of a row's T arrivals have elapsed, and that D is its exposure since the pacing began. Its price is
 
         v = max(start_price₊ + step·h·(D − most·t/T), 0) − clip(step·h·(pace·t − D) − start_price₋, 0, cost),
 
-    h = 1, or, where ``closing`` is above 0, h = 1 / (1 − t/T + closing). From t = T on, the whole requirement is due.
-    The price of an item is the price of its floor plus the prices of all other rows that contain it and count the
-    arrival.
+    where h = 1 / (1 − t/T + closing), or 1 if ``closing`` is 0. From t = T on, the whole requirement is due. The price
+    of an item is the price of its floor plus the prices of all other rows that contain it and for which the arrival
+    counts.
     """
 
     start_price: Floats
@@ -236,9 +236,9 @@ class Pacing(NamedTuple):
     ) -> Self:
         """Pacing with the relative step g·c/√b.
 
-        If requirements are hard, prices have no limit, and c does not give their size. So the step is relative to the
-        row's start price, or to the median bonus at the start, if these exceed c. Rows that are not ``priced`` keep
-        the price 0. None: rows with required exposures have prices.
+        If requirements are hard, prices have no limit and can be much larger than c. So the step is relative to the
+        row's start price, or to the median bonus at the start, if these exceed c. Rows that are not ``priced`` keep the
+        price 0. None: rows with required exposures have prices.
         """
         priced = required > 0 if priced is None else priced
         scale: Floats | float = cost
@@ -262,7 +262,7 @@ class Pacing(NamedTuple):
         return self.start_price
 
     def price(self, elapsed: Floats | float, exposure: Floats) -> Floats:
-        """(M + G,) prices v after elapsed arrivals and exposures."""
+        """Prices v (M + G,) after elapsed arrivals and exposures."""
         price = np.empty(len(self.start_price))
         at = np.atleast_1d(np.asarray(elapsed, np.float64))
         move_prices(tuple(self), at, exposure, np.zeros(len(price)), price)
@@ -291,8 +291,9 @@ def move_prices(
 ) -> None:
     """Fill ``price`` (M + G,) with v of :class:`Pacing`.
 
-    It depends only on sums of exposures, which are exact. So rounding errors do not accumulate, and batches do not
-    change results. ``elapsed`` (A + 1,) counts from the pacing's beginning; ``before`` (M + G,) are earlier exposures.
+    The price depends only on sums of exposures, which are exact. So rounding errors do not accumulate, and batches do
+    not change results. ``elapsed`` (A + 1,) counts arrivals from the beginning of the pacing; ``before`` (M + G,) are
+    the exposures before it.
     """
     pacing = Pacing(*pace)
     others = len(pacing.most)
@@ -317,7 +318,7 @@ def move_prices(
 
 @compiled
 def add_rows(pacing: Pacing, counts: Bools, price: Floats) -> None:
-    """Add the prices of rows that count an arrival."""
+    """Add prices of the rows for which an arrival counts."""
     m = len(price) - len(pacing.most)
     for which in range(len(pacing.most)):
         row_price = price[m + which]
@@ -352,7 +353,7 @@ def count_rows(
     scratch: Floats,
     exposure: Floats,
 ) -> None:
-    """Count the first ``size`` shown items for their G rows."""
+    """Add the first ``size`` shown items to exposures of rows."""
     if len(pacing.most) == 0:
         return
     m = len(scratch)
@@ -369,9 +370,9 @@ def count_rows(
 class Bounds(NamedTuple):
     """Upper bounds of bonuses −v over the next arrivals.
 
-    Between two exposures of an item its bonus only rises or only falls, because the derivative of h·(pace·t − E) has
-    the constant sign of pace·(1 + closing) − E/N. So the bonus is at most the larger of its values at both ends. An
-    exposure lowers it.
+    Between two exposures of an item, its bonus either never falls or never rises, because the derivative of h·(pace·t −
+    E) has the constant sign of pace·(1 + closing) − E/N. So the bonus is at most the larger of its values at the first
+    and the last of these arrivals. An exposure only lowers the bonus.
     """
 
     first: float
@@ -384,7 +385,7 @@ class Bounds(NamedTuple):
 
 @compiled
 def stretch_of(pacing: Pacing, elapsed: float) -> int:
-    """Number of arrivals for which bonuses are bounded at once."""
+    """Number of arrivals for which one bound of bonuses holds."""
     left = max(pacing.arrivals[-1] - elapsed, 0.0) + pacing.closing * pacing.arrivals[-1]
     return int(min(max(_LATE * left, _SHORT), _STRETCH))
 
@@ -393,7 +394,7 @@ def stretch_of(pacing: Pacing, elapsed: float) -> int:
 def bound_bonuses(
     pacing: Pacing, bounds: Bounds, exposure: Floats, before: Floats, shown: Ints | None
 ) -> None:
-    """Fill ``bounds.high`` for shown items, or for all if None."""
+    """Fill ``bounds.high`` for ``shown`` items; None: for all items."""
     start_prices, pace, step, cost, high = (
         pacing.start_price,
         pacing.pace,
@@ -429,11 +430,11 @@ def best_in_bounds(
     items: Ints,
     best: Floats,
 ) -> int:
-    """:func:`rimsim.matching.best_items` of λ − v, with few prices computed.
+    """:func:`rimsim.matching.best_items` of λ − v, computing few prices.
 
-    Only items with the largest bounds ``high`` get an exact value. Every item of the slate has a bound that is at
-    least the smallest value in the slate. Prices of valued items are filled in; ``value`` and ``found`` (M,) are
-    scratch.
+    Only items with the largest bounds ``high`` get an exact value. This suffices because no item with a bound below the
+    smallest value in the slate can be in the slate. The prices of these items are filled in; ``value`` and ``found``
+    (M,) are scratch.
     """
     relevance, ground, k, size = arrivals.relevance[arrival], arrivals.ground[arrival], len(items), 0
     for item in range(len(value)):

@@ -1,4 +1,4 @@
-"""Agents that plan a whole round of known states.
+"""Agents that know all states and plan a round.
 
 ``offline-match``, ``user-rec`` and the bound ``hindsight`` keep all (N, M) scores of the round in memory.
 """
@@ -32,8 +32,9 @@ if TYPE_CHECKING:
 class OfflineMatch:
     """Shows the best slates for a round of known visitors.
 
-    Ma, Liu and Deoras (ICLR 2022), offline matching; the problem is a transportation polytope, so its optimum has
-    integral exposures. It is solved to relative gap ``tol``. For broadcasts.
+    This is offline matching of Ma, Liu and Deoras (ICLR 2022). The feasible slates form a transportation polytope, so
+    exposures at its optimum are whole numbers. The problem is solved to the relative gap ``tol``. The agent needs a
+    broadcast.
     """
 
     name = "offline-match"
@@ -55,12 +56,13 @@ class OfflineMatch:
 
 
 class UserRec:
-    """Shows guaranteed items to their b users of largest λ(x,y).
+    """Shows guaranteed items to the b users of largest λ(x,y).
 
-    Ma, Liu and Deoras (ICLR 2022), user recommendation. Each item chooses its users without regard to other items. If
-    more items choose a user than there are positions, the items with the largest λ are shown, and the others miss an
-    exposure. ``offline-match`` avoids this. If positions count differently, b is the exposures that are required at
-    positions of mean weight. Free positions show the items that the user is most likely to take. For broadcasts.
+    This is user recommendation of Ma, Liu and Deoras (ICLR 2022). Each item chooses its users without regard to other
+    items. If more items choose a user than there are positions, the items with the largest λ are shown, and the others
+    miss an exposure. ``offline-match`` avoids this. If positions count differently, b is the required number of
+    exposures at positions of mean weight. Free positions show the items that the user is most likely to take. The agent
+    needs a broadcast.
     """
 
     name = "user-rec"
@@ -90,7 +92,7 @@ class UserRec:
         self._chosen = chosen
 
     def act(self, arrivals: Arrivals) -> Ints:
-        """Slates of chosen items, then others, each part by λ(x,y)."""
+        """Slates of chosen items, then others, both sorted by λ(x,y)."""
         chosen = torch.from_numpy(self._chosen[arrivals.row]).to(arrivals.intensity.device)
         scores = arrivals.intensity.double()
         lift = scores.amax(1, keepdim=True) + 1.0
@@ -99,13 +101,13 @@ class UserRec:
 
 @dataclass(config=OPTIONS, eq=False)
 class Hindsight:
-    """Shows the best slates for all arrivals of a round.
+    """Shows the best slates for a round as a whole.
 
-    It uses the states at the beginning of the round; in a replay, the log's states at each arrival. So the agent is
-    exact in a replay or broadcast, up to the solver's relative gap ``tol``. A clone that consumes on an earlier visit
-    changes a later state. If the item planned for that visit has been consumed and its guarantee binds, its exposure
-    moves to the next position that becomes free in the same way. With clones the agent is not a bound, but close to
-    it.
+    The agent plans on the states at the beginning of the round, or, in a replay, on the log's state at each arrival. So
+    its slates are optimal in a replay or broadcast, up to the solver's relative gap ``tol``. A clone that consumes on
+    an earlier visit changes a later state. If the item planned for that visit has been consumed and its guarantee
+    binds, its exposure moves to a position that a consumed item leaves free later. So with clones the agent is not an
+    upper bound, but close to it.
     """
 
     name = "hindsight"
@@ -141,7 +143,7 @@ class Hindsight:
         return self._plan.priced(items)
 
     def _mended(self, slate: Ints, gap: Bools, score: Floats, admissible: Bools) -> Ints:
-        """Slate (k,) with positions ``gap`` refilled: carried-over items first."""
+        """Slate (k,) with positions ``gap`` refilled, first by carried-over items."""
         lost, weight = slate[gap], self._unit.position_weights
         binds = self.item_price[lost] < 0.0
         self._carried[lost[binds]] += weight[gap][binds]
@@ -222,10 +224,11 @@ def planned(view: RoundView, agent: str, tol: float) -> RoundPlan:
 
 
 def audience_of(view: RoundView, agent: str) -> States:
-    """States (N) of a round at its beginning, in clock order.
+    """States of N arrivals at a round's beginning, in order.
 
     Raises:
-        AgentError: If the market does not know the states beforehand, or their scores need too much memory.
+        AgentError: If the market does not know the states beforehand, or if the scores of the states need too much
+            memory.
     """
     if view.audience is None:
         raise AgentError(

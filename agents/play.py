@@ -38,7 +38,7 @@ class Episode:
 
 
 def rollout(env: gymnasium.Env[Any, Any], agent: Agent, *, seed: int | None = None) -> Episode:
-    """Let an agent act in the environment for one episode.
+    """Let an agent act in an environment for one episode.
 
     The agent sees the same records as in the batch engine, and the outcome is the same to the last bit.
 
@@ -46,7 +46,7 @@ def rollout(env: gymnasium.Env[Any, Any], agent: Agent, *, seed: int | None = No
         env: ``RIMMarket-v0``, wrapped or not.
 
     Raises:
-        AgentError: If the agent raises or answers with something that is not a slate.
+        AgentError: If the agent raises an error, or its answer is not a slate.
     """
     inner = market_env(env)
     inner.needs, inner.barrier_every = Needs.of(agent), agent.barrier_every
@@ -84,7 +84,7 @@ def market_for(
 
     Args:
         seeds: Zeros if None.
-        world: Part that arms share; None: built from the config.
+        world: Log, consumer and other parts that arms share; None: built from the config.
         model: Fitted model instead of the config's own.
         retrain: Overrides ``config.platform.retrain``; false: the platform never retrains.
         control: Source of the platform's training data; None: its own rounds.
@@ -101,11 +101,12 @@ def play_round(
     """Let an agent serve the market's open round, in batches.
 
     Args:
-        batch_size: Arrivals per batch at most; results do not depend on it. None: as many as can be scored at once.
+        batch_size: Largest number of arrivals per batch; results do not depend on it. None: as many as can be scored at
+            once.
         report: Function that gets the number of arrivals of each batch, for a progress bar.
 
     Raises:
-        AgentError: If the agent raises or answers with something that is not a slate.
+        AgentError: If the agent raises an error, or its answer is not a slate.
     """
     number, market.barrier_every = market.round, agent.barrier_every
     with _named(agent, f"before round {number}"):
@@ -146,7 +147,7 @@ def play(market: Market, agent: Agent, recorder: Recorder, batch_size: int | Non
 def closed_rounds(
     market: Market, agent: Agent, report: Callable[[int], None] | None = None
 ) -> Iterator[Round]:
-    """Rounds that an agent serves, one after the other."""
+    """Rounds, served one after the other by an agent."""
     while not market.done:
         play_round(market, agent, report=report)
         yield market.closed.pop()
@@ -161,7 +162,7 @@ def _answer(agent: Agent, arrivals: Arrivals, number: int) -> Slates:
 
 @contextmanager
 def _with_place(agent: Agent, where: str) -> Iterator[None]:
-    """Add agent and place to an error of rimsim.
+    """Add agent and place to the message of rimsim's errors.
 
     An error about the arrivals of the next round is not changed, because the agent did not cause it.
     """
@@ -175,7 +176,7 @@ def _with_place(agent: Agent, where: str) -> Iterator[None]:
 
 @contextmanager
 def _named(agent: Agent, where: str) -> Iterator[None]:
-    """Name agent and place in any error raised."""
+    """Raise any error as one that names agent and place."""
     try:
         with _with_place(agent, where):
             yield
@@ -188,7 +189,7 @@ def _named(agent: Agent, where: str) -> Iterator[None]:
 
 
 class _FeedbackBuffer:
-    """Feedback for a learning agent, passed to it at barriers."""
+    """Feedback, collected for a learning agent until a barrier."""
 
     def __init__(self, agent: Agent, market: Market) -> None:
         self._learner = agent if isinstance(agent, LearningAgent) else None

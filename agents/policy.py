@@ -21,11 +21,11 @@ class PolicyAgent:
     """Agent whose policy maps compact observations to bonuses.
 
     rimsim does not read files of weights, so your own file makes the agent: ``rimsim compare --agents
-    mine.py:learnt``. There ``learnt`` is a function that loads a policy and returns a ``PolicyAgent``.
+    mine.py:learnt``. In this example, your function ``learnt`` loads a policy and returns a ``PolicyAgent``.
 
     Args:
-        policy: From (10 + ``observed``,) numbers to (``groups``,) bonuses in [−1, 1]; deterministic, so that runs are
-            reproducible.
+        policy: Function of a compact observation (10 + ``observed``,) that returns bonuses (``groups``,) in [−1, 1]. It
+            must be deterministic, so that runs are reproducible.
         groups: As in ``BonusAction(by="shortfall", groups=…)``.
         observed: As in ``CompactObservation(groups=…)``.
         lacking: False for ``BonusAction(by="popularity")``.
@@ -52,11 +52,11 @@ class PolicyAgent:
 
     @property
     def state(self) -> Mapping[str, Floats]:
-        """Popularity that the groups were made from."""
+        """Popularity of items, from which the groups were made."""
         return {"popularity": self._popularity.astype(np.float64)}
 
     def load_state(self, state: Mapping[str, Floats]) -> None:
-        """Resume from another agent's groups."""
+        """Take over the groups of another agent."""
         self._group(state["popularity"].astype(np.int64))
 
     def _group(self, popularity: Ints) -> None:
@@ -66,7 +66,7 @@ class PolicyAgent:
         self._observed = popularity_groups(popularity, observed)
 
     def begin_round(self, view: RoundView) -> None:
-        """Take the requirements; groups are those of the first round."""
+        """Read the requirements; keep the groups of the first round."""
         if self._bonuses is None or view.round == 0:
             self._group(view.popularity)
         self._view, self._exposure, self._served = view, view.exposure.astype(np.float64), 0

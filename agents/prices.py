@@ -1,7 +1,7 @@
 """Prices of a round, solved on the past states.
 
-A floor is a requirement of one item. So a round has M floors, then the rows of groups, campaigns and caps
-(:class:`RowTable`).
+A floor is a requirement of one item. So the requirements of a round are M floors, followed by the rows of groups,
+campaigns and caps (:class:`RowTable`).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class RowTable(NamedTuple):
 
     @classmethod
     def of(cls, view: RoundView, promises: Requirements | None = None) -> Self:
-        """Rows of a round; an empty table means no promises."""
+        """Rows of a round; with an empty table, floors alone."""
         table = view.promises if promises is None else promises
         required = np.array(view.required, np.float64)
         place, rest = np.empty(len(table), np.int64), np.ones(len(table), bool)
@@ -50,18 +50,18 @@ class RowTable(NamedTuple):
 
     @property
     def least(self) -> Floats:
-        """(M + G,) least exposures."""
+        """Least exposures (M + G,)."""
         return np.concatenate([self.required, self.rows.least])
 
     def split(self, price: Floats) -> tuple[Floats, Floats]:
-        """Prices (M,) of items and (J,) of promises."""
+        """Prices of items (M,) and of ``view.promises`` (J,)."""
         item_price = price[: len(self.required)].copy()
         item_price[self.place[self.place < len(item_price)]] = -0.0
         return item_price, price[self.place]
 
 
 class Constraints(NamedTuple):
-    """Requirements of a round for n states, for the solver."""
+    """Requirements of a round, scaled to the solver's n states."""
 
     least: Floats
     """(M,) least exposures of items."""
@@ -73,9 +73,9 @@ class Constraints(NamedTuple):
     """(J,) rows of the table that these are; the others are caps of items."""
 
     def prices(self, table: Requirements, item_price: Floats, row_price: Floats) -> Floats:
-        """(J,) prices of all rows from solved ones (M,) and (G,).
+        """Prices (J,) of all rows, from solved item and row prices.
 
-        If a solved item price is above 0, it is the price of the item's cap.
+        A solved item price above 0 is the price of the item's cap.
         """
         price = np.zeros(len(table))
         price[self.which] = row_price
@@ -86,11 +86,11 @@ class Constraints(NamedTuple):
 def constraints_of(
     required: Floats, table: Requirements, active: Bools, cost: float, arrivals: float | None = None
 ) -> Constraints:
-    """Constraints for n states, in the unit of the guarantee.
+    """Solver's constraints for n states, in the unit of guarantees.
 
-    ``active`` (n, J) marks the states that count for each row of the table. The states represent ``arrivals``, and
-    each row is scaled to the number of arrivals that it expects. None: the states are the arrivals themselves, and
-    nothing is scaled.
+    ``active`` (n, J) marks the states that count for each row of the table. The states represent this number of
+    ``arrivals``, and each row is scaled to its expected number of arrivals. If ``arrivals`` is None, the states are the
+    arrivals themselves, and nothing is scaled.
     """
     n, which = len(active), ~table.item_caps
     others = table.rows(which)
@@ -114,16 +114,16 @@ def constraints_of(
 
 
 def counted(table: Requirements, chunks: Sequence[Arrivals]) -> Bools:
-    """(n, J) states in some chunks that count for each row."""
+    """Marks (n, J) of chunks' states that count for each row."""
     return np.concatenate([table.active(chunk.audiences, len(chunk)) for chunk in chunks])
 
 
 def solved_prices(view: RoundView, tol: float, start_price: Floats | None = None) -> tuple[Floats, float]:
-    """Item prices (M,) at last round's optimum, for floors alone.
+    """Item prices (M,), optimal for floors in the last round's states.
 
-    They are at most 0. The second value is the tie width: the solver does not separate values s − v that differ by
-    less. The solver stops at the relative gap ``tol``, and starts from ``start_price`` (M,), such as the prices of the
-    last round.
+    Prices are at most 0. The second value is the tie width: the solver does not tell apart two values λ − v that differ
+    by less. The solver stops at the relative gap ``tol``, and starts from ``start_price`` (M,), such as the prices of
+    the last round.
     """
     return solved_rows(view, RowTable.of(view, NO_REQUIREMENTS), tol, start_price)
 
@@ -131,14 +131,14 @@ def solved_prices(view: RoundView, tol: float, start_price: Floats | None = None
 def solved_rows(
     view: RoundView, table: RowTable, tol: float, start_price: Floats | None = None
 ) -> tuple[Floats, float]:
-    """(M + G,) row prices at last round's optimum, and width.
+    """Row prices (M + G,), optimal for last round's states; tie width.
 
-    Floors are scaled to the number of states. If all positions count the same and there are floors only, they are
-    rounded at random by the key of the round, so that their sum stays about the same. With pacing by time, the
-    expected number of arrivals is that of the last round. If requirements are hard, prices may be below −c. An item
-    that could not be shown in the states of the last round, such as a newly released item, starts at −c. If not all
-    states fit into memory and the sample is too small to round floors (:func:`too_few_to_round`), floors stay real
-    numbers.
+    Floors are scaled to the number of states. If all positions count the same and all requirements are floors, floors
+    are rounded at random, so that their sum stays about the same. The key of the round seeds this rounding. With pacing
+    by time, the solver expects as many arrivals as in the last round. If requirements are hard, prices may be below −c.
+    An item that could not be shown in the states of the last round, such as a newly released item, starts at the price
+    −c. If not all states fit into memory and the sample is too small to round floors (:func:`too_few_to_round`), floors
+    stay real numbers.
     """
     others = len(table.rows)
     if not len(view.past) or not (table.required.any() or others):
@@ -165,10 +165,10 @@ def solved_rows(
 
 
 def too_few_to_round(required: Floats) -> bool:
-    """Test for samples with too few positions to round floors.
+    """True if samples have too few positions to round floors.
 
-    Prices for rounded floors can exceed the least bound by a third, prices for unrounded floors only by some
-    thousandths.
+    With rounded floors, the bound at the solved prices can then exceed the least bound by a third. With unrounded
+    floors it exceeds it by only some thousandths.
     """  # rounded, floors of none or one would stand for all
     some = required > 0
     return bool(some.any() and required[some].mean() < _ROUNDED_FROM)
@@ -182,11 +182,12 @@ def priced(
     tol: float,
     start_price: Floats | None,
 ) -> tuple[Floats, float]:
-    """Item prices v (M,) at some states' optimum, and their width.
+    """Item prices v (M,), optimal for some states, and tie width.
 
-    If all positions count the same, floors (M,) over the states are whole exposures, rounded at random by ``draw``
-    (M,); None: floors stay real numbers, and the search ends when D is within ``tol``. An item that cannot be
-    delivered at any cost has the price −c. ``start_price`` (M,) are prices to start from; None: 0.
+    If all positions count the same, the random numbers ``draw`` (M,) round floors (M,) to whole exposures. If ``draw``
+    is None, floors stay real numbers, and the search ends when the dual D is within the relative gap ``tol`` of its
+    minimum. An item that cannot be delivered at any cost has the price −c. ``start_price`` (M,) are prices to start
+    from; None: 0.
     """
     solution = _solve(view, states, required, draw, tol, start_price)
     cost = cost_of_missing(view, states)
@@ -224,18 +225,18 @@ def _solve(
 
 
 def within_bound(price: Floats, bound: float, cost: float) -> Floats:
-    """Prices v, with −c for prices at the bound.
+    """Prices v, with −c instead of prices at the bound.
 
-    These items could not be shown in the past states.
+    A price is at the bound if its item could not be shown in the past states.
     """
     return np.where(price > -bound, price, -cost)
 
 
 def cost_of_missing(view: RoundView, states: States) -> float:
-    """Cost of a missing exposure in some states' problem.
+    """Cost of a missing exposure when prices are solved.
 
-    For soft requirements it is c. For hard requirements it exceeds the worth of any exposure, so that all feasible
-    exposures are delivered.
+    For soft requirements the cost is c. For hard requirements it exceeds the worth of any exposure, so that all
+    feasible exposures are delivered.
     """
     if not view.hard:
         return view.cost
@@ -243,10 +244,10 @@ def cost_of_missing(view: RoundView, states: States) -> float:
 
 
 def admissible_shares(view: RoundView) -> Floats:
-    """(M,) share of last round's states open to each item.
+    """Share (M,) of last round's states to which items are admissible.
 
-    It is 1 for an item without such a state, because this item is probably not released yet and nobody has consumed
-    it.
+    The share is 1 for an item that was admissible in no state, because this item was probably not released and nobody
+    has consumed it.
     """
     total, n = np.zeros(len(view.required)), 0
     for chunk in view.past:
@@ -256,7 +257,7 @@ def admissible_shares(view: RoundView) -> Floats:
 
 
 def spread_prices(view: RoundView, price: Floats, arrivals: Arrivals) -> Floats:
-    """(n, M) sums of row prices (J,) of items at arrivals."""
+    """Sums (n, M) of row prices (J,) by arrival and item."""
     table = view.promises
     columns = 0 if arrivals.audiences is None else arrivals.audiences.shape[1]
     of_items = np.zeros((columns + 1, len(view.required)))
@@ -267,7 +268,7 @@ def spread_prices(view: RoundView, price: Floats, arrivals: Arrivals) -> Floats:
 
 
 class States(NamedTuple):
-    """Scored states as the solver takes them."""
+    """Scored states in the form that the solver needs."""
 
     scores: Float32s
     """(n, M) λ(x,y)."""
@@ -282,7 +283,7 @@ class States(NamedTuple):
 
     @classmethod
     def stacked(cls, parts: Sequence[States]) -> States:
-        """States of at least one part, concatenated."""
+        """States of one or more parts, concatenated."""
         if len(parts) == 1:
             return parts[0]
         return cls(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
@@ -291,7 +292,7 @@ class States(NamedTuple):
 def joined_states(chunks: Iterable[Arrivals], slate: int) -> States:
     """States of chunks, concatenated, for slates of k positions.
 
-    The chunks are not all in memory at the same time.
+    The chunks themselves are not all in memory at the same time.
     """
     parts = [
         States(chunk.intensity.cpu().numpy(), chunk.admissible.cpu().numpy(), capacities([chunk], slate))
@@ -306,6 +307,6 @@ def states_in_order(chunks: Sequence[Arrivals], slate: int) -> States:
 
 
 def capacities(chunks: Sequence[Arrivals], slate: int) -> Ints:
-    """(n,) positions that the states of chunks may fill."""
+    """Number of positions (n,) that each state of chunks may fill."""
     parts = [np.full(len(chunk), slate) if chunk.capacity is None else chunk.capacity for chunk in chunks]
     return parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -26,7 +26,7 @@ class Relevance:
     barrier_every = None
 
     def begin_round(self, view: RoundView) -> None:
-        """Take the slate's length."""
+        """Read the length of slates."""
         self._slate = view.k
 
     def act(self, arrivals: Arrivals) -> SlateLike:
@@ -35,14 +35,14 @@ class Relevance:
 
 
 class PopularityAgent:
-    """Ranks by item counts in the platform's log."""
+    """Ranks by the number of events in the platform's log."""
 
     name = "popularity"
     order_free = True
     barrier_every = None
 
     def begin_round(self, view: RoundView) -> None:
-        """Take the counts of the platform's log."""
+        """Read the number of events of each item."""
         self._slate = view.k
         self._counts = torch.from_numpy(view.popularity.astype("float32"))
 
@@ -56,7 +56,7 @@ Popularity = PopularityAgent
 
 
 class Oracle:
-    """Ranks by the true intensity λ*(x)·p*(y|x), hidden from others."""
+    """Ranks by the true intensity λ*(x)·p*(y|x), which others cannot see."""
 
     name = "oracle"
     order_free = True
@@ -64,11 +64,11 @@ class Oracle:
     needs_truth = True
 
     def begin_round(self, view: RoundView) -> None:
-        """Take the slate's length."""
+        """Read the length of slates."""
         self._slate = view.k
 
     def act(self, arrivals: Arrivals) -> SlateLike:
-        """The k best items of each row by the truth.
+        """The k items with the highest true intensities, per row.
 
         Raises:
             AgentError: If the market does not reveal its truth.
@@ -84,8 +84,8 @@ class Oracle:
 class StateOracle(Oracle):
     """Ranks by the truth, except for first visits.
 
-    For a first visit it uses the mean true intensity of all first visits so far. So the difference from ``oracle`` is
-    knowledge that no platform can have, and the difference from ``relevance`` is knowledge that a platform could still
+    For a first visit it uses the mean true intensity of all first visits so far. So ``oracle`` exceeds this agent by
+    knowledge that no platform can have. This agent exceeds ``relevance`` by knowledge that a platform could still
     learn.
     """
 
@@ -97,7 +97,7 @@ class StateOracle(Oracle):
         self._sum, self._count = np.zeros(0), 0
 
     def act(self, arrivals: Arrivals) -> SlateLike:
-        """The k best items of each row by its state."""
+        """The k best items of each row, given its state."""
         if arrivals.true_intensity is not None and arrivals.history is not None:
             first = np.flatnonzero(arrivals.history.lengths == 0)
             value = arrivals.true_intensity.cpu().numpy().copy()
@@ -111,7 +111,7 @@ class StateOracle(Oracle):
 
     @property
     def state(self) -> Mapping[str, Floats]:
-        """Sum of first visits' intensities, and their number."""
+        """Sum and number of the true intensities of first visits."""
         return {"sum": self._sum, "count": np.array([float(self._count)])}
 
     def load_state(self, state: Mapping[str, Floats]) -> None:

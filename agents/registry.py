@@ -58,7 +58,7 @@ ENTRIES: Mapping[str, AgentEntry] = {
 
 
 class _Classes(Mapping[str, type[Any]]):
-    """Name to class, imported on first use."""
+    """Classes by name; each is imported on first use."""
 
     def __getitem__(self, name: str) -> type[Any]:
         entry = ENTRIES[name]
@@ -89,11 +89,11 @@ def agent_styles() -> dict[str, tuple[str, str]]:
 
 
 def make_agent(text: str) -> Agent:
-    """Make an agent from its text on a command line.
+    """Make an agent from its name and options in text.
 
     Args:
         text: A built-in or installed name, ``module:Class`` or ``path/to/file.py:Class``, with options in brackets if
-            wanted: ``epsilon-greedy(epsilon=0.2)``. With options, they become part of the agent's name.
+            wanted: ``epsilon-greedy(epsilon=0.2)``. Options become part of the agent's name.
 
     Raises:
         ConfigError: If there is no such agent, module, class or option.
@@ -105,7 +105,7 @@ def make_agent(text: str) -> Agent:
     if not isinstance(agent, Agent):
         lacks = [name for name in ("name", "order_free", "barrier_every") if not hasattr(agent, name)]
         raise ConfigError(
-            f"agent {where!r} lacks {', '.join(lacks)}. Write it as rimsim.agents.Agent describes"
+            f"agent {where!r} lacks {', '.join(lacks)}. Give it all that rimsim.agents.Agent lists"
         )
     if agent.barrier_every is not None and agent.barrier_every < 1:
         raise ConfigError(
@@ -118,7 +118,7 @@ def make_agent(text: str) -> Agent:
             agent.name = name
         except AttributeError:
             raise ConfigError(
-                f"agent {where!r}: its options must become part of its name, but name cannot be set. Make "
-                "name an attribute"
+                f"agent {where!r}: rimsim adds the options to the agent's name, but name cannot be set. "
+                "Make name a plain attribute"
             ) from None
     return agent

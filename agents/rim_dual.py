@@ -1,4 +1,4 @@
-"""``rim-dual``: the paper's agent."""
+"""``rim-dual``: agent of Ma, Liu and Deoras (ICLR 2022)."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 class RimDual:
     """Ranks by λ(x,y) − v_y with fixed prices for the round.
 
-    Ma, Liu and Deoras (ICLR 2022), online matching. Prices of groups, campaigns and caps are fixed as well. The agent
-    does not count its exposures, so it may exceed a cap. Prices are solved to relative gap ``tol``.
+    This is online matching of Ma, Liu and Deoras (ICLR 2022). The prices of groups, campaigns and caps are fixed, too.
+    The agent does not count its exposures, so it may exceed a cap. Prices are solved to the relative gap ``tol``.
     """
 
     name = "rim-dual"
@@ -36,14 +36,14 @@ class RimDual:
     tol: float = Field(default=1e-3, gt=0)
 
     def begin_round(self, view: RoundView) -> None:
-        """Solve the prices of last round's states."""
+        """Solve the prices on the last round's states."""
         self._slate, self._key, self._by_intensity = view.k, view.key, ExposureUnit.of(view).by_intensity
         self._view, table = view, RowTable.of(view)
         price, self._tie_width = solved_rows(view, table, self.tol)
         self.item_price, self.row_price = table.split(price)
 
     def act(self, arrivals: Arrivals) -> Slates:
-        """Top k of λ − v; seed and arrival break near-ties."""
+        """Items of largest λ − v; the seed decides near ties."""
         value, price = arrivals.intensity, np.broadcast_to(self.item_price, arrivals.relevance.shape)
         if self.row_price.any():  # these differ from arrival to arrival
             row_prices = spread_prices(self._view, self.row_price, arrivals)

@@ -48,18 +48,18 @@ At one, an item that most visitors have consumed misses its last visitor in one 
 
 
 class PacedAgent:
-    """Part of an agent: prices of its delivery."""
+    """Mixin of agents that have prices of a :class:`Delivery`."""
 
     _delivery: Delivery
 
     @property
     def item_price(self) -> Floats:
-        """(M,) present item prices v."""
+        """Current item prices v, (M,)."""
         return self._delivery.item_price
 
     @property
     def row_price(self) -> Floats:
-        """(J,) present prices v of groups, campaigns and caps."""
+        """Current prices v of groups, campaigns and caps, (J,)."""
         return self._delivery.row_price
 
 
@@ -71,21 +71,21 @@ class RimFeedback(PacedAgent):
 
         v = clip(v₀ − g·c/√b · (b·t/N − E) / (1 − t/N + δ), −c, 0),
 
-    This is feedback on the error of delivery, with prices in [−c, 0] (Balseiro, Lu and Mirrokni, arXiv 2007.00514).
-    The step of an item is relative to its floor, not to its scores, because scores are tiny if floors bind. v₀ is the
-    price at the optimum of last round's states. If an item got too much exposure, its bonus falls. Prices depend on
-    exposures, which the agent knows, and never on consumption.
+    Thus the error of delivery feeds back to prices in [−c, 0] (Balseiro, Lu and Mirrokni, arXiv 2007.00514). The step
+    of an item is relative to its floor, not to its intensities, because items whose floors bind have tiny intensities.
+    v₀ is the price at the optimum of last round's states. If an item has had too much exposure, its bonus falls. Prices
+    depend on exposures, which the agent knows, and never on consumption.
 
-    The rest of the requirement must be delivered at some rate, and v₀ was solved for another rate. (b·t/N − E)/(1 −
-    t/N) is N times the difference of these two rates. So early errors, which later arrivals can correct, barely change
-    prices, but late errors do. A small gain is then sufficient, and prices oscillate less. With ``closing=0`` the
-    error is not divided. This is dual mirror descent with the Euclidean map (Balseiro, Lu and Mirrokni 2020), and it
-    needs a gain of about 1.
+    The remaining requirement must be delivered at the rate (b − E)/(N − t), but v₀ was solved for the rate b/N. The
+    difference of these rates, times N, is (b·t/N − E)/(1 − t/N). So early errors, which later arrivals can correct,
+    barely change prices, but late errors change them much. Therefore a small gain suffices, and prices oscillate less.
+    With ``closing=0`` the error is not divided by 1 − t/N + δ. The agent is then dual mirror descent with the Euclidean
+    map (Balseiro, Lu and Mirrokni 2020), and it needs a gain of about 1.
 
     Args:
         gain: g, relative step.
         tol: Relative gap at which the price solver stops.
-        closing: δ, share of the round over which late corrections are spread; 0: constant gain.
+        closing: δ, share of the round over which late corrections are spread; 0 keeps the gain constant.
     """
 
     name = "rim-feedback"
@@ -98,7 +98,7 @@ class RimFeedback(PacedAgent):
     closing: float = Field(default=0.02, ge=0)
 
     def begin_round(self, view: RoundView) -> None:
-        """Solve prices on last round's states and start pacing."""
+        """Solve prices on the last round's states, and start pacing."""
         self._delivery = Delivery.solved(view, self.tol, self.gain, self.closing)
 
     def note_delivery(self, exposure: Floats, arrivals: Arrivals | None) -> None:
@@ -106,16 +106,16 @@ class RimFeedback(PacedAgent):
         self._delivery.note(exposure, arrivals)
 
     def act(self, arrivals: Arrivals) -> Slates:
-        """Serve the arrivals in order, and update prices after each."""
+        """Serve arrivals in order, and update prices after every slate."""
         return self._delivery.serve(arrivals)
 
 
 class Delivery:
     """Serves arrivals in order, with prices that adapt to delivery.
 
-    If requirements are hard, a guard shows due items before it is too late. Call :meth:`pace` at least once per round,
-    and :meth:`serve` for every batch. ``gain`` is g, the relative step of prices. ``closing`` is δ, the share of the
-    round over which late corrections are spread; 0: constant gain.
+    If requirements are hard, a guard shows items that later arrivals could not deliver. Call :meth:`pace` at least once
+    per round, and :meth:`serve` for every batch. ``gain`` is g, the relative step of prices. ``closing`` is δ, the
+    share of the round over which late corrections are spread; 0 keeps the gain constant.
     """
 
     def __init__(self, view: RoundView, gain: float, closing: float) -> None:
@@ -138,13 +138,13 @@ class Delivery:
 
     @classmethod
     def solved(cls, view: RoundView, tol: float, gain: float, closing: float) -> Delivery:
-        """Delivery with start prices solved to gap ``tol``."""
+        """Delivery whose start prices are solved to gap ``tol``."""
         delivery = cls(view, gain, closing)
         delivery._start(solved_rows(view, delivery._table, tol)[0])
         return delivery
 
     def pace(self, price: Floats) -> None:
-        """Restart from item prices (M,) for the remaining requirements."""
+        """Restart pacing of the remaining requirements from item prices (M,)."""
         self._start(np.concatenate([price, self.prices[self._m :]]))
 
     def _start(self, price: Floats) -> None:
@@ -171,12 +171,12 @@ class Delivery:
 
     @property
     def required(self) -> Floats:
-        """(M,) floors of items."""
+        """Floors (M,) of items."""
         return self._table.required
 
     @property
     def exposure(self) -> Floats:
-        """(M,) exposures of items so far."""
+        """Exposures (M,) of items so far."""
         return self.delivered[: self._m]
 
     @property
@@ -192,21 +192,21 @@ class Delivery:
 
     @property
     def prices(self) -> Floats:
-        """(M + G,) present prices v of floors and other rows."""
+        """Current prices v of floors and other rows, (M + G,)."""
         return self._pacing.price(self._clock.elapsed - self._since, self.delivered - self._before)
 
     @property
     def item_price(self) -> Floats:
-        """(M,) present item prices v."""
+        """Current item prices v, (M,)."""
         return self._table.split(self.prices)[0]
 
     @property
     def row_price(self) -> Floats:
-        """(J,) present prices v of groups, campaigns and caps."""
+        """Current prices v of groups, campaigns and caps, (J,)."""
         return self._table.split(self.prices)[1]
 
     def serve(self, arrivals: Arrivals) -> Slates:
-        """Slates of the next n arrivals, with prices at decision."""
+        """Slates of the next n arrivals, with prices when chosen."""
         shape, clock = (len(arrivals), self._view.k), self._clock
         items, price = np.empty(shape, np.int64), np.empty(shape, np.float32)
         _rank(
@@ -235,7 +235,7 @@ class Delivery:
             self._clock.advance(arrivals)
 
     def _reset_guard(self, guard: Guard) -> None:
-        """Recompute deficits; check for due items at the next arrival."""
+        """Recompute deficits; make the next arrival check for due items."""
         guard.wait[0] = np.inf
         deficits = Deficits.of(guard.required[: self._m], self.exposure, self._unit)
         self._guarded = (tuple(guard), tuple(deficits))
@@ -258,9 +258,9 @@ def _rank(  # noqa: C901
 ) -> None:
     """Serve arrivals in order, up to their capacities.
 
-    Records are passed as plain tuples: ArrivalArrays, Pacing, (Guard, Deficits) or None, ExposureUnit. ``counts``,
-    ``elapsed`` and ``remaining`` are (n, A + 1); ``exposure`` (M + G,) changes; ``items`` and ``prices`` (n, k) are
-    filled.
+    Records are passed as plain tuples of their fields (ArrivalArrays, Pacing, ExposureUnit, and Guard with Deficits, or
+    None). ``counts``, ``elapsed`` and ``remaining`` are (n, A + 1); ``exposure`` (M + G,) changes; ``items`` and
+    ``prices`` (n, k) are filled.
     """
     arrivals, pacing, unit = ArrivalArrays(*arrivals_), Pacing(*pacing_), ExposureUnit(*unit_)
     n, k = items.shape

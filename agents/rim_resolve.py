@@ -19,27 +19,27 @@ if TYPE_CHECKING:
 
 @dataclass(config=OPTIONS, eq=False)
 class RimResolve(PacedAgent):
-    """Ranks by λ − v, solving v every f arrivals.
+    """Ranks by λ − v; solves v again every f arrivals.
 
     At each arrival t that is a multiple of f, prices are solved on a sample of n states. The floors are (b − E)₊·n/(N
-    − t): the remaining requirement, scaled to the sample. The sample represents the later arrivals. It has this
-    round's states so far, at most the latest ``memory``·N, and states of the last round up to ``sample``·N in all. The
-    solver starts from the current prices. Until the next solution, prices adapt to delivery as in ``rim-feedback``,
-    with the new rate:
+    − t): the remaining requirement, scaled to the sample. The sample represents the later arrivals. The sample has the
+    states of this round so far (at most the latest ``memory``·N), filled up to ``sample``·N by states of the last
+    round. The solver starts from the current prices. Until the next solution, prices adapt to delivery as in
+    ``rim-feedback``, with the new rate:
 
         v = clip(v_s − g·c/√r · (r·(t − s)/(N − s) − (E − E_s)) / (1 − (t − s)/(N − s) + δ), −c, 0),
 
-    Here s is the arrival of the last solution, and r = (b − E_s)₊ the remainder at that time. Li and Ye (Operations
-    Research 2022) and Wait-Less (arXiv 2412.09594) also solve now and then, with first-order steps in between. States
-    of the last round are added because a few recent arrivals may not represent the rest of the round. A batch never
-    crosses a multiple of f, so results do not depend on the batch size.
+    Here s is the arrival at the last solution, and r = (b − E_s)₊ the requirement that remained then. Li and Ye
+    (Operations Research 2022) and Wait-Less (arXiv 2412.09594) also solve again from time to time, with first-order
+    steps in between. The sample needs states of the last round because a few recent arrivals may not represent the rest
+    of the round. A batch never crosses a multiple of f, so results do not depend on the batch size.
 
     Args:
         every: f, arrivals between two solves.
-        gain: g, relative step in between; 0 for none.
+        gain: g, relative step of prices between two solves; 0: prices stay fixed.
         closing: δ, as in ``rim-feedback``.
-        sample: States of a solve, as a share of N.
-        memory: Largest number of this round's arrivals among them, as a share of N.
+        sample: Number of states on which prices are solved, as a share of N.
+        memory: Largest number of this round's states in the sample, as a share of N.
         tol: Relative gap at which the price solver stops.
     """
 
@@ -55,7 +55,7 @@ class RimResolve(PacedAgent):
     tol: float = Field(default=1e-3, gt=0)
 
     def __post_init__(self) -> None:
-        """Largest batch, which never crosses a multiple of f."""
+        """Forbid batches across multiples of f."""
         self.barrier_every = self.every
 
     def begin_round(self, view: RoundView) -> None:
@@ -67,7 +67,7 @@ class RimResolve(PacedAgent):
         self._seen: list[States] = []
 
     def act(self, arrivals: Arrivals) -> Slates:
-        """Serve arrivals in order; re-solve first at multiples of f."""
+        """Serve arrivals in order; at multiples of f, solve prices."""
         served = self._delivery.served
         if served and served % self.every == 0:
             self._resolve()
@@ -76,7 +76,7 @@ class RimResolve(PacedAgent):
         return slates
 
     def _resolve(self) -> None:
-        """Solve the remainder's penalised dual and restart pacing."""
+        """Solve prices for the remaining requirements, and restart pacing."""
         view, delivery = self._view, self._delivery
         latest = slice(-max(1, round(self.memory * view.arrivals)), None)
         self._seen = [States.stacked(self._seen).rows(latest)]

@@ -26,12 +26,12 @@ class RimUCB(RimFeedback):
 
     The platform describes the worth of an item by a gamma distribution around its estimate (``view.confidence``). q_y
     is the upper quantile of this distribution, relative to its mean (Bayes-UCB; Kaufmann, Cappé and Garivier, AISTATS
-    2012). It is the same for all visitors of a round. If the platform learns no item effects, the number of events in
-    its log is used instead. Guarantees have prices as in ``rim-feedback``, but with q_y·λ. Without guarantees, prices
-    are 0 and only the bonus explores.
+    2012). So q_y is the same for all visitors of a round. If the platform learns no item effects, the uncertainty of an
+    item follows from its number of events in the log. Guarantees have prices as in ``rim-feedback``, but solved with
+    q_y·λ. Without guarantees, prices are 0, and the agent ranks by q_y·λ.
 
     Args:
-        quantile: Upper quantile; 0.5 is close to no bonus.
+        quantile: Probability of the quantile q_y; 0.5 gives almost no bonus.
     """
 
     name = "rim-ucb"
@@ -39,7 +39,7 @@ class RimUCB(RimFeedback):
     quantile: float = Field(default=0.9, ge=0.5, lt=1)
 
     def begin_round(self, view: RoundView) -> None:
-        """Take the bonuses, then solve prices on raised intensities."""
+        """Compute the factors q_y, then solve prices with q_y·λ."""
         known = 1.0 + view.popularity if view.confidence is None else view.confidence
         bonus = gammaincinv(known, self.quantile) / known
         self._bonus = torch.from_numpy(bonus.astype("float32"))
@@ -52,7 +52,7 @@ class RimUCB(RimFeedback):
 
 @dataclass(frozen=True, eq=False)
 class _Raised:
-    """Scored states with relevance multiplied by item."""
+    """Scored states whose relevance is multiplied by factors of items."""
 
     states: ScoredStates
     bonus: torch.Tensor

@@ -1,4 +1,4 @@
-"""The market as Gymnasium environments, and wrappers of their actions."""
+"""Gymnasium environments of the market, and wrappers of their actions."""
 
 from __future__ import annotations
 

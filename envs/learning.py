@@ -1,4 +1,4 @@
-"""Stable-Baselines3 callback (extra ``rl``) for measures of episodes."""
+"""Callback of Stable-Baselines3 (extra ``rl``) for measures of episodes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 class MeasuresCallback(BaseCallback):
     """Logs measures of episodes as ``rimsim/<measure>``.
 
-    The measures are those of :class:`rimsim.envs.MeasuredEpisode`, as means since the learner last wrote its log.
+    The measures are those of :class:`rimsim.envs.MeasuredEpisode`, averaged over the episodes since the learner last
+    wrote its log.
     """
 
     def _on_step(self) -> bool:

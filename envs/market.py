@@ -1,4 +1,4 @@
-"""``RIMMarket-v0``: market environment of one arrival per step."""
+"""``RIMMarket-v0``: environment in which a step serves one arrival."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class NamedArguments:
     """Base of environments that refuse unknown arguments."""
 
     def __new__(cls, *_: object, **named: object) -> Self:
-        """Environment before its arguments."""
+        """Make an environment; refuse unknown arguments."""
         # Gymnasium passes on what make was given, and would report Python's own error with all of it.
         parameters = inspect.signature(cls.__init__).parameters
         if all(parameter.kind is not inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
@@ -72,43 +72,44 @@ class NamedArguments:
 
 
 class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
-    """Market where a step answers one arrival with k items.
+    """Market where a step shows k items to one arrival.
 
     Action space:
-        ``MultiDiscrete([M] * k)``: k different items of M, first position first. A repeated or inadmissible item
+        ``MultiDiscrete([M] * k)``: k different items of M, in the order of positions. A repeated or inadmissible item
         leaves its position empty and is counted in ``info["market"]["emptied"]``.
 
     Observation space:
-        ``Dict``; N is the most arrivals that a round can have.
+        ``Dict``; N is the largest number of arrivals that a round can have.
 
         ====================  ==================  =============  =============================================
         key                   space               low to high    what
         ====================  ==================  =============  =============================================
         ``relevance``         Box (M,) float32    0 to 1         p(y|x) over admissible items
-        ``ground_intensity``  Box (1,) float32    0 to 10,000    λ(x), interactions a session
-        ``exposure``          Box (M,) float32    0 to N         exposures in the open round
+        ``ground_intensity``  Box (1,) float32    0 to 10,000    λ(x), expected events of the session
+        ``exposure``          Box (M,) float32    0 to N         exposures so far in this round
         ``shortfall``         Box (M,) float32    0 to N         exposures that its guarantees still lack
         ``admissible``        MultiBinary (M,)    0, 1           released, and not yet consumed by this user
-        ``clock``             Box (2,) float32    0 to 1         share of the round and of the run that is gone
+        ``clock``             Box (2,) float32    0 to 1         elapsed shares of the round and of the run
         ====================  ==================  =============  =============================================
 
         Exposure and shortfall are in the unit of the guarantee.
 
     Starting state:
-        Round 0 with the warm-up model, no exposure, the first arrival waiting. Models and truths are fitted on first
-        use and cached. The fit is reported on the standard error stream.
+        In round 0 the model is fitted to the warm-up log, there is no exposure, and the first arrival waits. Models and
+        truths are fitted on first use and cached. The standard error stream reports the fit.
 
-    Rewards: Consumptions + c × reduction of the shortfall by the slate. An exposure counts as long as its item, group
-        or campaign lacks exposure; an exposure above a cap costs c. The sum over a round is the return plus a
-        constant.
+    Rewards: Consumptions + c × reduction of the shortfall by the slate. An exposure reduces the shortfall as long as
+        its item, group or campaign lacks exposure. An exposure above a cap costs c. The sum of rewards over a round is
+        the return plus a constant.
 
     Episode end:
-        ``terminated`` after the last arrival of the last round, when no item is relevant or admissible; ``truncated``
-        never. The platform retrains inside the step that ends a round.
+        ``terminated`` is true after the last arrival of the last round. The relevance and admissibility of all items
+        are then 0. ``truncated`` is never true. The platform retrains inside the step that ends a round.
 
     Information:
-        ``info["market"]``: ``round``, ``served``, ``arrival`` and ``time`` of the arrival that waits; of the step's
-        slate ``items``, ``taken``, ``consumed`` (how many) and ``emptied``; ``shortfall`` and ``excess`` in all.
+        ``info["market"]`` has ``round``, ``served``, ``arrival`` and ``time`` of the arrival that waits. For the slate
+        of the step it has ``items``, ``taken``, ``consumed`` (their number) and ``emptied``. ``shortfall`` and
+        ``excess`` are the round's totals.
 
     Version history:
         v0: first version.
@@ -117,10 +118,10 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         scenario: Name of a built-in scenario or path of a YAML file.
         data: Replaces ``data.source``.
         rounds: Replaces ``rounds``.
-        settings: Other fields to replace, by dotted name: ``{"exposure.beta": 0.3}``.
-        model_seed: Seed of the platform's model. ``reset(seed=…)`` does not change it, so a reset need not fit a
+        settings: Other fields of the scenario to replace, by dotted name: ``{"exposure.beta": 0.3}``.
+        model_seed: Seed of the platform's model. ``reset(seed=…)`` does not change this seed, so a reset need not fit a
             model.
-        render_mode: ``ansi`` (text) or ``rgb_array`` (exposure against requirement), or None.
+        render_mode: ``ansi`` (text), ``rgb_array`` (picture of exposures and requirements), or None.
 
     Example:
         >>> import gymnasium, rimsim
@@ -230,12 +231,12 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         return Feedback(arrivals, last.shown[None], last.consumed[None])
 
     def round_view(self) -> RoundView:
-        """View of the open round, for agents."""
+        """View of the current round, as agents get it."""
         return self.market.round_view()
 
     @property
     def standing(self) -> Standing:
-        """State of the round and its waiting arrival."""
+        """Current round and its waiting arrival."""
         market, scores = self.market, self._waiting()
         if self._view is None or self._view.round != market.round:
             self._view = market.round_view()
@@ -252,7 +253,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         )
 
     def action_masks(self) -> Bools:
-        """(k·M,) allowed items, one position after the other.
+        """Allowed items (k·M,), one position after the other.
 
         The mask of a position ignores the other positions. If an item is chosen twice, its second position stays
         empty.
@@ -269,10 +270,10 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         )
 
     def load_state(self, state: Snapshot) -> None:
-        """Resume from a state, to the last bit.
+        """Resume an episode from a state, identical in every bit.
 
-        The environment must have the same arguments. The slates of the open round are served again, which takes as
-        long as the first time. A state can be loaded any number of times.
+        The environment must have the same arguments. The slates of the current round are served again, which takes as
+        long as it took at first. A state can be loaded any number of times.
         """
         self._np_random = copy.deepcopy(state.np_random)
         self._open(state.seeds)
@@ -292,7 +293,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         return made
 
     def annotate(self, slates: Slates) -> None:
-        """Note prices and propensities for the next step's ledger rows."""
+        """Record prices and propensities of the next step's ledger rows."""
         self._note = slates
 
     def reset(
@@ -301,8 +302,8 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         """Reset the market.
 
         Args:
-            seed: Seed of arrivals, choices and the agent's random numbers. None: a new seed from the stream of the
-                last seed.
+            seed: Seed of arrivals, choices and the agent's random numbers. None: the next seed of the stream that the
+                last seed began.
             options: ``{"seeds": {"arrivals": 1, "choice": 2, …}}`` sets seeds one by one.
 
         Raises:
@@ -325,7 +326,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         return self.observation(), {"market": self._summary(nothing, nothing, nothing >= 0)}
 
     def step(self, action: Action) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, Any]]:
-        """Show a slate to the waiting arrival; fetch the next."""
+        """Show a slate to the waiting arrival; get the next."""
         info, reward = self.answer(action)
         return self.observation(), reward, self.market.done, False, {"market": info}
 
@@ -339,7 +340,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         return info, info["consumed"] + self.market.cost * gain
 
     def _serve(self, answer: Answer) -> tuple[Ints, Bools, float]:
-        """Shown items (k,), consumed marks (k,) and gain of a slate."""
+        """Shown items (k,), marks (k,) of consumed items, and gain."""
         market, row, place = self.market, self._row, self._waiting_place()
         opened = market.open
         revealed = None if self.needs is NO_NEEDS else self.arrivals  # before what is consumed changes it
@@ -358,7 +359,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         return shown, consumed, gain
 
     def render(self) -> Any:
-        """Text, or picture (height, width, 3) of exposure against requirement."""
+        """Text, or picture (height, width, 3) of exposures and requirements."""
         if self.render_mode is None:
             return None
         market = self.market
@@ -383,7 +384,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         return self._place
 
     def _open(self, seeds: Seeds) -> None:
-        """Make a separate market."""
+        """Make a new market with these seeds."""
         self._seeds = seeds
         with progress_to(_print):
             self._market = Market(
@@ -392,7 +393,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         self._last = self._note = None
 
     def _begin(self) -> None:
-        """Begin a round before its first arrival."""
+        """Set up a round's records before its first arrival."""
         self._begun, self._answers, self._view = self.market.state, [], None
         self._hand_out()
         self._stock = Stock(self.market.open)
@@ -420,7 +421,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         observe(place, relevance, ground, can, stock.exposure, stock.shortfall, clock, numbers, admissible)
 
     def _summary(self, asked: Ints, shown: Ints, consumed: Bools) -> dict[str, Any]:
-        """``info["market"]`` of chosen and shown items (k,), and consumed marks."""
+        """``info["market"]`` from chosen, shown and consumed items (k,)."""
         market, row, stock = self.market, self._row, self._stock
         opened, wanted, items, taken = market.open, asked.tolist(), shown.tolist(), consumed.tolist()
         emptied = 0 if items == wanted else sum(map(operator.ne, items, wanted))
@@ -439,16 +440,16 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
 
 
 def _print(line: str) -> None:
-    """Report a first fit, because it takes long."""
+    """Print a line about a first fit, which takes long."""
     sys.stderr.write(f"rimsim, first use: {line}\n")
     sys.stderr.flush()
 
 
 def one_slate(action: Action, k: int) -> Action:
-    """Items (k,) of an action, as C-contiguous int64.
+    """Items (k,) of an action as a C-contiguous int64 array.
 
     Raises:
-        AgentError: If the action is not such an array.
+        AgentError: If the action is not an array of k integers.
     """
     items = np.asarray(action)
     if items.shape != (k,) or items.dtype.kind not in "iu":
@@ -475,10 +476,10 @@ def _seeds(values: dict[str, int]) -> Seeds:
 
 
 def market_env(env: gymnasium.Env[Any, Any]) -> MarketEnv:
-    """Market under any number of wrappers.
+    """Market environment within any number of wrappers.
 
     Raises:
-        ConfigError: If it is another environment.
+        ConfigError: If the innermost environment is not a market.
     """
     inner = env.unwrapped
     if not isinstance(inner, MarketEnv):

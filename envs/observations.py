@@ -1,4 +1,4 @@
-"""Records of an open round, for observations, rewards and pictures."""
+"""Records of a current round, for observations, rewards and pictures."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ GROUND_BOUND = 10_000.0
 
 @dataclass(frozen=True, eq=False)
 class Standing:
-    """Open round and waiting arrival, as agents know them."""
+    """Current round and waiting arrival, as agents know them."""
 
     intensity: Floats
     """(M,) λ(x,y) by the platform's model."""
@@ -46,7 +46,7 @@ class Standing:
 
     @property
     def missing(self) -> Floats:
-        """(M,) exposures that an item still lacks."""
+        """Exposures (M,) that each item still lacks."""
         return np.maximum(self.required - self.exposure, 0.0)
 
 
@@ -80,9 +80,9 @@ def observation_of(numbers: Float32s, admissible: NDArray[np.int8]) -> dict[str,
 
 
 def popularity_groups(counts: Ints, groups: int) -> Floats:
-    """(G, M) membership of items in equal groups by popularity.
+    """Membership (G, M) of items in equal popularity groups.
 
-    The least popular items come first; ties of ``counts`` (M,) are ordered by item.
+    The first group has the least popular items. Items of equal ``counts`` (M,) are ordered by index.
     """
     m = len(counts)
     group = np.empty(m, np.int64)
@@ -91,7 +91,7 @@ def popularity_groups(counts: Ints, groups: int) -> Floats:
 
 
 class Stock:
-    """Exposure and shortfall of one round, slate by slate."""
+    """Exposure and shortfall of a round, updated by every slate."""
 
     def __init__(self, opened: Round) -> None:
         short = np.maximum(opened.required - opened.exposure, 0)
@@ -130,7 +130,7 @@ class Stock:
         return useful - excess
 
     def _count_promises(self, row: Ints, shown: Ints) -> tuple[float, float]:
-        """Promised deficit that a slate removes, and excess it adds."""
+        """Deficit of promises that a slate removes, and excess added."""
         table, before = self._opened.requirements.table, self._delivered
         self._delivered = before + self._opened.requirements.delivered(shown, row)
         gained = np.maximum(table.least - before, 0.0) - np.maximum(table.least - self._delivered, 0.0)
@@ -140,7 +140,7 @@ class Stock:
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """Seeds and slates, which reproduce an episode exactly."""
+    """Seeds and slates that reproduce an episode exactly."""
 
     seeds: Seeds
     """Of the market."""
@@ -157,7 +157,7 @@ _LINEAR = 10
 
 
 def exposure_picture(exposure: Floats, required: Floats, title: str) -> NDArray[np.uint8]:
-    """Picture (height, width, 3) of exposure (M,) against requirement."""
+    """Picture (height, width, 3) of exposures (M,) and requirements."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415  # slow to import, and few render
     from matplotlib.figure import Figure  # noqa: PLC0415
 

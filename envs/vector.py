@@ -15,13 +15,14 @@ from rimsim.envs.observations import observation_of
 class MarketVectorEnv(NamedArguments, SyncVectorEnv):
     """n markets whose observations form one batch.
 
-    Each market equals a single environment at its seed (s, s + 1, …). Spaces, resets and ends of episodes are as in
-    Gymnasium's ``SyncVectorEnv``. In ``infos["market"]``, ``items`` and ``taken`` are (n, k) arrays. For wrappers of
-    single environments, call ``make_vec`` with ``vectorization_mode="sync"``.
+    Each market behaves as a single environment with the same seed (s, s + 1, …). Spaces, resets and ends of episodes
+    are as in Gymnasium's ``SyncVectorEnv``. In ``infos["market"]``, ``items`` and ``taken`` are (n, k) arrays. To use
+    wrappers of single environments, call ``make_vec`` with ``vectorization_mode="sync"``.
 
     Args:
         num_envs: Number of markets, n.
-        scenario: Name of a built-in scenario or path of a YAML file, as of :class:`MarketEnv`, like the next five.
+        scenario: Name of a built-in scenario or path of a YAML file, This argument and the next five are those of
+            :class:`MarketEnv`.
         autoreset_mode: Behaviour at the end of an episode.
     """
 
@@ -60,7 +61,7 @@ class MarketVectorEnv(NamedArguments, SyncVectorEnv):
         return super().reset(seed=seed, options=options)
 
     def step(self, actions: Ints) -> tuple[dict[str, Array], Floats, Bools, Bools, dict[str, Any]]:
-        """Show slates (n, k) to each market's waiting arrival."""
+        """Show one slate (n, k) to each market's waiting arrival."""
         n, m = self.num_envs, self.envs[0].n_items
         numbers, admissible = np.empty((n, 3 * m + 3), np.float32), np.empty((n, m), np.int8)
         rewards, ended = np.zeros(n), np.zeros(n, bool)

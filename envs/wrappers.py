@@ -1,4 +1,4 @@
-"""Wrappers: actions by bonuses, compact observations, measures of episodes."""
+"""Wrappers: bonuses as actions, compact observations, measures of episodes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _GROUPS = {"popularity": 10, "shortfall": 1}
 
 @dataclass(frozen=True, eq=False)
 class Bonuses:
-    """Bonuses of items by group, and the slates they rank."""
+    """Bonuses of items by group, and slates ranked with them."""
 
     share: Floats
     """(G, M) share of each group's bonus that an item gets."""
@@ -32,9 +32,9 @@ class Bonuses:
     """True if only items with a deficit get it."""
 
     def slate(self, action: Float32s, standing: Standing) -> Ints:
-        """(k,) admissible items of largest λ(x,y) + bonus, others last.
+        """Items (k,) of largest λ(x,y) + bonus; inadmissible items last.
 
-        ``action`` (G,) goes from −1, no bonus, to 1, a bonus of c.
+        In ``action`` (G,), −1 is no bonus, and 1 is a bonus of c.
         """
         scale = standing.cost * (np.clip(np.asarray(action, np.float64), -1.0, 1.0) + 1.0) / 2.0
         bonus = scale @ self.share
@@ -45,20 +45,20 @@ class Bonuses:
 
 
 class BonusAction(gymnasium.ActionWrapper[Any, Any, Any], gymnasium.utils.RecordConstructorArgs):
-    """Ranks λ(x,y) plus a bonus per item, genre or group.
+    """Ranks by λ(x,y) + a bonus per item, genre or group.
 
     The action is a Box in [−1, 1]: −1 is no bonus, and 1 is a bonus of c, the cost of a missing exposure. A larger
-    bonus would never raise the return. An item of several genres gets the mean of their bonuses.
+    bonus would never raise the return. An item of several genres gets the mean of the bonuses of these genres.
 
     Args:
         env: ``RIMMarket-v0``, wrapped or not.
         by: Items that share a bonus: each ``item`` alone, all items of a ``genre`` or of a ``popularity`` group, or
             the items of a popularity group that still lack exposure (``shortfall``).
         groups: Number of popularity groups of equal size, least popular first; None: 10, or 1 with ``shortfall``.
-        lacking: Only items that still lack exposures get a bonus; ``shortfall`` implies it.
+        lacking: If true, only items that still lack exposures get a bonus; always so with ``shortfall``.
 
     Raises:
-        ConfigError: If the arguments do not fit.
+        ConfigError: If the arguments do not fit each other or the catalogue.
     """
 
     def __init__(
@@ -82,11 +82,11 @@ class BonusAction(gymnasium.ActionWrapper[Any, Any, Any], gymnasium.utils.Record
 
     @property
     def share(self) -> Floats:
-        """(G, M) share of a group's bonus that items get."""
+        """Share (G, M) of each group's bonus that each item gets."""
         return self._bonuses.share
 
     def action(self, action: Float32s) -> Ints:
-        """Slate that a bonus (G,) in [−1, 1] ranks first."""
+        """Slate of the items that bonuses (G,) in [−1, 1] rank first."""
         return self._bonuses.slate(action, self._inner.standing)
 
 
@@ -119,7 +119,7 @@ _OBSERVED_GROUPS = 5
 
 
 def compact(standing: Standing, groups: Floats) -> Float32s:
-    """(10 + G,) numbers of :data:`COMPACT`, then missing shares of groups."""
+    """Numbers of :data:`COMPACT`, then missing shares of groups, (10 + G,)."""
     k, missing, required = len(standing.position_weights), standing.missing, float(standing.required.sum())
     total = float(missing.sum())
     gone = min(1.0, standing.served / max(1, standing.arrivals))
@@ -143,7 +143,7 @@ def compact(standing: Standing, groups: Floats) -> Float32s:
 
 
 class CompactObservation(gymnasium.ObservationWrapper[Any, Any, Any], gymnasium.utils.RecordConstructorArgs):
-    """Observes :data:`COMPACT` and missing shares of popularity groups.
+    """Observes :data:`COMPACT`, and the missing share of each popularity group.
 
     All numbers lie in [−1, 1].
 
@@ -152,7 +152,7 @@ class CompactObservation(gymnasium.ObservationWrapper[Any, Any, Any], gymnasium.
         groups: Number of popularity groups, least popular first.
 
     Raises:
-        ConfigError: If groups is not from 1 to the size of the catalogue.
+        ConfigError: If ``groups`` is not between 1 and the number of items.
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any], groups: int = _OBSERVED_GROUPS) -> None:
@@ -170,7 +170,7 @@ class CompactObservation(gymnasium.ObservationWrapper[Any, Any, Any], gymnasium.
         self.observation_space = spaces.Box(-1.0, 1.0, (len(COMPACT) + groups,), np.float32)
 
     def observation(self, observation: object) -> Float32s:  # noqa: ARG002  the market knows more
-        """Numbers of the waiting arrival; zeros after the last arrival."""
+        """Compact observation of the waiting arrival; zeros after the last."""
         if self._inner.market.done:
             return np.zeros(self.observation_space.shape or (), np.float32)
         return compact(self._inner.standing, self._groups)
@@ -191,8 +191,8 @@ def _mean(values: Floats) -> float:
 class MeasuredEpisode(gymnasium.Wrapper[Any, Any, Any, Any], gymnasium.utils.RecordConstructorArgs):
     """Puts ``info["measures"]`` into an episode's last step.
 
-    They are means over the rounds of the episode: ``return`` (rewards of a round), ``consumed`` (items per slate),
-    ``undelivered`` (share of the guaranteed exposure, in its unit), ``coverage``, ``perplexity`` and
+    The measures are means over the rounds of the episode: ``return`` (rewards of a round), ``consumed`` (items per
+    slate), ``undelivered`` (share of the guaranteed exposure, in its unit), ``coverage``, ``perplexity`` and
     ``effective_items``, as in :mod:`rimsim.measures`.
     """
 
@@ -213,7 +213,7 @@ class MeasuredEpisode(gymnasium.Wrapper[Any, Any, Any, Any], gymnasium.utils.Rec
         return told
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
-        """Act; the last step of an episode reports its measures."""
+        """Act in the environment; an episode's last step adds measures."""
         number, owing = self._inner.market.round, self._inner.market.open
         observation, reward, terminated, truncated, info = self.env.step(action)
         market = info["market"]
@@ -232,7 +232,7 @@ class MeasuredEpisode(gymnasium.Wrapper[Any, Any, Any, Any], gymnasium.utils.Rec
         return observation, reward, terminated, truncated, info
 
     def _clear(self) -> None:
-        """Begin to count a round."""
+        """Set the counts of a round to 0."""
         self._shown: Ints = np.zeros(self._inner.n_items, np.int64)
         self._taken: Ints = np.zeros(self._inner.n_items, np.int64)
         self._slates, self._reward = 0, 0.0

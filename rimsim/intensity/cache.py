@@ -149,8 +149,8 @@ def fitted(
     """
     if examples is not None and not (isinstance(model, Ground) and is_stored(model)):
         raise ModelError(
-            f"fitted: examples were given with a {type(model).__name__}, which does not learn from them. "
-            "Give examples with a Ground only"
+            f"fitted: examples were given with a {type(model).__name__}, which cannot be fitted to "
+            "examples. Give examples only with a ground intensity (Ground)"
         )
     if isinstance(model, RIM) and type(model).fit is RIM.fit:
         model.mark, model.ground = fitted(model.mark, log, cache_dir), fitted(model.ground, log, cache_dir)

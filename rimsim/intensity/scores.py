@@ -108,9 +108,11 @@ def require_steady(model: IntensityModel, states: UserStates, most: int, name: s
         (torch.cat(alone), "with the other states of a batch"),
     ):
         if whole.shape != other.shape or not torch.allclose(whole, other, rtol=1e-3, equal_nan=True):
-            raise ModelError(f"{name}: its scores change {cause}. Let them depend on each state alone")
+            raise ModelError(
+                f"{name}: its scores change {cause}. Let the scores of a state depend on that state only"
+            )
     if (largest := float(whole.sum(1).max())) > most:
         raise ModelError(
             f"{name}: the intensity λ(x) of a state is {largest:.3g}, but the log has {most:,} events in all. Expected "
-            "the number of interactions in a visit, such as 0.5"
+            "the expected number of events of one session, such as 0.5"
         )

@@ -1,19 +1,19 @@
-"""Auction between items for positions of users, by ε-scaling.
+"""Auction in which items bid for positions, with ε-scaling.
 
-Each item has a *bonus* w = −v; a user holds the k pairs with the largest s + w. The state always satisfies
-complementary slackness up to ε:
+Each item has a *bonus* w = −v, added to its scores s. A user holds the k pairs with the largest s + w. The pairs that
+are held always satisfy complementary slackness up to ε:
 
-* a pair that is not held is worth at most ε more than the cheapest position of its user; * an item with w > 0 holds at
-  most its floor, and an item with w < 0 at least its cap.
+* a pair that is not held is worth at most ε more than the cheapest position of its user;
+* an item with w > 0 has at most its floor, and an item with w < 0 at least its cap.
 
 In the *reverse* pass, items with too many positions lower their bonus until some users switch to their next best pair.
-In the *forward* pass, items with too few positions raise their bonus and take the cheapest positions. Each step moves
-a bonus ε beyond the level at which the next user would be indifferent, so a price changes by at least ε and the passes
-end (Bertsekas and Castañon, "A forward/reverse auction algorithm for asymmetric assignment problems", 1992). Phases
-with smaller and smaller ε follow until the gap is certified. Within a pass, all bonuses rise or all fall. So the
-stored cheapest position or next best pair of a user stays a bound, and is computed again only for the few users that a
-step might choose. Everything is
-deterministic: items are served first in, first out, and no step depends on threads.
+In the *forward* pass, items with too few positions raise their bonus and take the cheapest positions. Each step moves a
+bonus ε beyond the level at which the next user would be indifferent. So each step changes a bonus by at least ε, and
+every pass ends (Bertsekas and Castañon, "A forward/reverse auction algorithm for asymmetric assignment problems",
+1992). Phases with smaller and smaller ε follow until the gap is certified. In a forward pass no bonus falls, and in a
+reverse pass no bonus rises. So a stored value of a user's cheapest position or next best pair remains a valid bound. It
+is computed again only for the few users that a step might choose. Results are deterministic: items are served first in,
+first out, and no step depends on threads.
 """
 
 from __future__ import annotations
@@ -58,19 +58,19 @@ _SHIFT = 3.0  # bonuses start a phase this many old ε lower: raising is cheaper
 
 @compiled
 def _least(state: Holdings, item: int) -> int:
-    """Smallest exposure that fits the sign of an item's bonus."""
+    """Exposure below which an item should raise its bonus."""
     return int(state.cap[item] if state.w[item] < 0.0 else state.floor[item])
 
 
 @compiled
 def _most(state: Holdings, item: int) -> int:
-    """Largest exposure that fits the sign of an item's bonus."""
+    """Exposure above which an item must lower its bonus."""
     return int(state.floor[item] if state.w[item] > 0.0 else state.cap[item])
 
 
 @compiled
 def _wants(state: Holdings, item: int) -> bool:
-    """True if an item wants more and can pay."""
+    """True if an item should and can raise its bonus."""
     return bool(state.exposure[item] < _least(state, item) and state.w[item] < state.ceiling[item])
 
 
@@ -78,9 +78,9 @@ def _wants(state: Holdings, item: int) -> bool:
 def _best_places(
     pairs: UserItemPairs, state: Holdings, item: int, keep: int, values: Floats, places: Ints
 ) -> int:
-    """Number of places of largest margin s − theta, not held.
+    """Find an item's unheld places of largest margin s − theta.
 
-    They are at most ``keep``, in a min-heap of margins, and their ``theta`` is exact.
+    ``places`` and ``values`` get at most ``keep`` places with exact margins, in a min-heap. Returns their number.
     """
     first, last = item_range(pairs, item)
     while True:
@@ -105,9 +105,9 @@ def _best_places(
 
 @compiled
 def _bid(state: Holdings, item: int, margins: Floats, epsilon: float) -> tuple[int, float]:
-    """Number of places that an item takes, and its bonus.
+    """Number of places that an item takes; its new bonus.
 
-    The offered places are sorted by descending margin. There is one place more than wanted, if possible.
+    ``margins`` are those of the offered places, in descending order: if possible, one more place than the item wants.
     """
     size = len(margins)
     needed = state.floor[item] - state.exposure[item]
@@ -153,7 +153,7 @@ def _take(pairs: UserItemPairs, state: Holdings, queue: Queue, item: int, place:
 
 @compiled
 def _forward(pairs: UserItemPairs, state: Holdings, epsilon: float) -> None:
-    """Let items below their need raise their bonus."""
+    """Let items with too few positions raise their bonus."""
     queue = new_queue(pairs.m)
     for item in range(pairs.m):
         if _wants(state, item):
@@ -179,7 +179,7 @@ def _forward(pairs: UserItemPairs, state: Holdings, epsilon: float) -> None:
 class NextBest(NamedTuple):
     """Cached next best pairs of every user.
 
-    Bonuses only fall in the reverse pass, so the bounds stay valid.
+    In the reverse pass no bonus rises, so the bounds remain valid.
     """
 
     spare: Ints  # (n, _SPARES) pairs that are not held, −1 for none
@@ -240,9 +240,9 @@ def _next_best(pairs: UserItemPairs, state: Holdings, cache: NextBest, user: int
 
 @compiled
 def _release(pairs: UserItemPairs, state: Holdings, cache: NextBest, user: int, pair: int) -> int:
-    """Exchange a user's pair for its best cached one.
+    """Replace a user's pair by the user's best cached pair.
 
-    The pair replaces the worst one in the cache. Returns the item that gains, or −1 if the position stays empty.
+    In the cache, the given pair replaces the worst pair. Returns the item of the new pair, or −1 for none.
     """
     best = _best_cached(pairs, state, cache, user)[0]
     joins = cache.spare[user, best] if best >= 0 else -1
@@ -286,10 +286,10 @@ def _least_attached(
     places: Ints,
     margins: Floats,
 ) -> tuple[Ints, int]:
-    """Order of an item's holders by margin, and their number.
+    """Order of an item's users by margin; their number.
 
-    Sets ``places`` and ``margins`` (n,) over the next best pair, exact for the ``exact`` smallest margins, else lower
-    bounds.
+    A margin is the worth of the item above the user's next best pair. Sets ``places`` and ``margins``, both (n,). The
+    ``exact`` smallest margins are exact, and the others are lower bounds.
     """
     first, last = item_range(pairs, item)
     count = 0
@@ -315,7 +315,7 @@ def _least_attached(
 
 @compiled
 def _reverse(pairs: UserItemPairs, state: Holdings, epsilon: float) -> None:  # noqa: C901  # read as a whole
-    """Let items above their limit lower their bonus."""
+    """Let items with too many positions lower their bonus."""
     n, m = pairs.n, pairs.m
     w = state.w
     queue = new_queue(m)
@@ -352,10 +352,10 @@ def _reverse(pairs: UserItemPairs, state: Holdings, epsilon: float) -> None:  # 
 
 
 def auction(pairs: UserItemPairs, state: Holdings, tol: float, tie_seed: int, epsilon: float) -> DualSolution:
-    """Solution once ε has shrunk until the gap is certified.
+    """Solution in phases of shrinking ε, with a certified gap.
 
-    ``epsilon`` is the ε of the first phase if start bonuses are given; 0: no start bonuses. If they are far too high,
-    the auction starts again without them, because small steps would lower them too slowly.
+    ``epsilon`` is the ε of the first phase, or 0 without start bonuses. If the start bonuses are far too high, the
+    auction starts again at 0, because small steps would lower them too slowly.
     """
     w, user_price, best_price = state.w, np.zeros(pairs.n), np.zeros(pairs.n)
     rows = row_states(tie_seed, np.arange(pairs.n))
@@ -409,7 +409,7 @@ def auction(pairs: UserItemPairs, state: Holdings, tol: float, tie_seed: int, ep
 
 
 def _first_epsilon(pairs: UserItemPairs, theta: Floats) -> float:
-    """Mean value of cheapest positions, or share of the range."""
+    """ε of the first phase, from cheapest positions."""
     finite = theta[np.isfinite(theta)]
     typical = float(finite.mean()) if len(finite) else 0.0
     if typical > 0.0:
@@ -419,24 +419,24 @@ def _first_epsilon(pairs: UserItemPairs, theta: Floats) -> float:
 
 
 def last_epsilon(state: Holdings, worth: float, tol: float) -> float:
-    """The ε that about reaches the tolerance."""
+    """Approximate ε at which the gap reaches the tolerance."""
     # gaps are 0.02 to 0.4 of ε per position (measured)
     return 10.0 * tol * abs(worth) / max(int(state.capacity.sum()), 1)
 
 
 def score_of(pairs: UserItemPairs, state: Holdings) -> float:
-    """Σ s of the slates held."""
+    """Sum of the scores s of all held pairs."""
     return float(pairs.uval[state.slot[state.slot >= 0]].sum(dtype=np.float64))
 
 
 def _lower(w: Floats, by: float) -> None:
-    """Lower the used bonuses, but not across 0."""
+    """Lower all bonuses except 0; positive bonuses stop at 0."""
     lower = w - by
     w[:] = np.where(w > 0.0, np.maximum(lower, 0.0), np.where(w < 0.0, lower, 0.0))
 
 
 def _sampled_worth(pairs: UserItemPairs, positions: int, width: int) -> float:
-    """Approximate worth of slates without floors."""
+    """Approximate total score of the best slates without floors."""
     if pairs.sparse:
         return float(np.abs(pairs.uval).mean()) * positions if len(pairs.uval) else 0.0
     if pairs.m == 0 or pairs.n == 0:
@@ -451,7 +451,7 @@ def _sampled_worth(pairs: UserItemPairs, positions: int, width: int) -> float:
 def solve_pairs(
     problem: Problem, pairs: UserItemPairs, ceiling: Floats, bonus: Floats | None, tol: float, tie_seed: int
 ) -> DualSolution:
-    """Solution by the auction, from bonuses (M,) or 0."""
+    """Solution by the auction, starting at ``bonus`` (M,) or at 0."""
     start = np.zeros(pairs.m) if bonus is None else np.minimum(bonus, ceiling)
     state = no_holdings(pairs, problem.capacity, problem.floor, problem.cap, ceiling, start)
     epsilon = 0.0

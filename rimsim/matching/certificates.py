@@ -1,16 +1,16 @@
 """Certificate of slates: their largest possible distance from the optimum.
 
-It uses only scores, slates and prices, in float64, and nothing from the solver. For bonuses w = −v in [0, c] (field
-notation: required exposures b, caps C)
+The certificate uses only scores, slates and prices, in float64, and nothing from the solver. Let b be the required
+exposures, C the caps, and w = −v bonuses of at most c, which are not negative for items without a cap. Then
 
     D(w) = Σ_users (sum of the k largest (s + w)₊) − Σ w₊·b + Σ (−w)₊·C   ≥   max V,
     V    = Σ s over the slates − c · Σ_items (b − E)₊,
 
-by weak duality: the penalty −c·(b − E)₊ is the minimum of w·(E − b) over w in [0, c]. So the gap D − V is
-valid for any slates and any w in the box.
+This is weak duality, because the penalty −c·(b − E)₊ is the minimum of w·(E − b) over w in [0, c]. So for any slates
+and any such w, the value V is at most D − V from the optimum.
 
-If an exposure at position r counts g_r (non-increasing), in scores and in E, the users' part is Σ_r g_r·(r-th largest
-(s + w)₊), because the item with the larger s + w belongs at the position that counts more.
+If an exposure at position r counts g_r (non-increasing), in scores and in E, the users' part of D is Σ_r g_r·(r-th
+largest (s + w)₊), because the item with the larger s + w belongs at the position that counts more.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _ROWS = (
 
 @dataclass(frozen=True, eq=False)
 class Certificate:
-    """Value of slates, and a bound on any slates' value."""
+    """Value of slates, and a bound on the best value."""
 
     value: float
     """V = Σ scores − cost · shortfall; −inf if a hard floor or a cap is broken."""
@@ -92,7 +92,7 @@ def _top_sums(values: NDArray[np.floating], price: Floats, capacity: Ints, weigh
 
 
 def _score_and_top(problem: Problem, slates: Ints, price: Floats, row_price: Floats) -> tuple[float, float]:
-    """Score Σ g·s of slates, and top sums."""
+    """Score Σ g·s of slates; the users' part of D."""
     n, m = problem.shape
     step = max(1, _CELLS // max(m, 1))
     step -= step % _ROWS if step > _ROWS else 0
@@ -121,7 +121,7 @@ def _score_and_top(problem: Problem, slates: Ints, price: Floats, row_price: Flo
 
 
 def _exposures(problem: Problem, slates: Ints) -> tuple[Array, Floats]:
-    """Exposures of items (M,) and of rows (G,)."""
+    """Exposures of items, (M,), and of requirements, (G,)."""
     m, rows = problem.shape[1], problem.rows
     users, positions = np.nonzero(slates >= 0)
     items = slates[users, positions]
@@ -156,14 +156,14 @@ def certificate(
         slates: (n, k) item indices, −1 for an empty position.
         capacity: Scalar or (n,) largest number of items a user may be shown.
         min_exposure: Scalar or (M,) required exposures b, whole numbers if all positions weigh the same.
-        price: (M,) item prices v (a bonus is negative), from any source. They are clipped to [−cost, 0], or to [−cost,
-            ∞) for items with a cap.
+        price: (M,) item prices v, from any source; a bonus is a negative price. Prices are clipped to [−cost, 0], or to
+            [−cost, ∞) for items with a cap.
         cost: Price c of one exposure of shortfall, scalar or (M,); None for hard floors.
         max_exposure: Scalar or (M,) caps, in the same unit; None: no caps.
         admissible: (n, M) pairs that may be shown; None for all.
         more: ``position_weights`` (k,), weight of each position in scores and exposures, positive and non-increasing;
-            ``rows``, requirements of several items or some users; ``row_price`` (G,), their prices, clipped in the
-            same way.
+            ``rows``, requirements of several items or for some users; ``row_price`` (G,), prices of ``rows``, clipped
+            like ``price``.
 
     Returns:
         The certificate, in float64.
@@ -220,7 +220,7 @@ def certificate(
 
 
 def _plain(amount: Any, unit: float) -> float:
-    """Integer if each position counts 1, else a float."""
+    """Amount: an integer if positions count 1, else a float."""
     return amount.item() if unit == 1.0 else float(amount) * unit
 
 
@@ -234,7 +234,7 @@ def _prices(values: ArrayLike, length: int, name: str) -> Floats:
 
 
 def _refuse_unfit(slates: Ints, problem: Problem) -> None:
-    """Refuse arrays that are not slates, naming the row."""
+    """Refuse arrays that are not slates; name the row."""
     n, m = problem.shape
     if slates.ndim != 2 or slates.shape[0] != n:
         refuse(AgentError, "certificate", f"slates have shape {slates.shape}", f"({n}, k), one row per user")
@@ -254,8 +254,8 @@ def _refuse_unfit(slates: Ints, problem: Problem) -> None:
     last = slates.shape[1] if problem.weights is None else len(problem.weights)
     if (slates[:, last:] >= 0).any():
         raise AgentError(
-            f"certificate: slates have more than {last} positions, but only these have a weight. Give a "
-            "weight for each position"
+            f"certificate: slates have more than {last} positions, but there are only {last} "
+            "position_weights. Give a weight for each position"
         )
     ordered = np.sort(slates, axis=1)
     twice = np.argwhere((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0))

@@ -1,8 +1,8 @@
-"""Column generation: prices if the matrix exceeds memory.
+"""Column generation: prices for score matrices that exceed memory.
 
-The auction uses only a few pairs. Reading all scores at given bonuses yields D(w), which is valid for any set of
-pairs, and the pairs that may matter: the best pairs of every user, and the cheapest users of every item. The auction's
-slates are slates of the whole problem, so V ≤ D certifies the gap. Pairs are added until the gap is small.
+The auction uses only a few pairs. A reading of all scores at given bonuses w gives D(w), which bounds the value of
+slates of all pairs. It also gives the pairs that may matter: the best pairs of every user, and of every item. The
+auction's slates are slates of the whole problem, so D(w) − V certifies the gap. Pairs are added until the gap is small.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _PER_ITEM = 2.0  # pairs cached per item, in floors (and 16 more)
 
 
 class Look(NamedTuple):
-    """Dual value at given bonuses, and possibly useful pairs."""
+    """Dual value at given bonuses, and pairs that may matter."""
 
     top: float  # Σ_users of the k largest (s + w)₊
     user_price: Floats  # (n,) the k-th largest (s + w)₊
@@ -41,7 +41,7 @@ class Look(NamedTuple):
 
 @compiled
 def _best_of_users(block: Float32s, w: Floats, capacity: Ints, prices: Floats, best: Ints) -> float:
-    """Sum of top sums; sets best items (rows, keep) and prices."""
+    """Sum of top sums; sets users' best items and prices."""
     keep = best.shape[1]
     values, tags = np.empty(keep + 1, np.float64), np.empty(keep + 1, np.int64)
     total = 0.0
@@ -68,7 +68,7 @@ def _best_of_users(block: Float32s, w: Floats, capacity: Ints, prices: Floats, b
 def _best_of_items(
     block: Float32s, start: int, prices: Floats, sizes: Ints, margins: Floats, users: Ints, thresholds: Floats
 ) -> None:
-    """Keep the users of largest s − u of every item."""
+    """Keep, for every item, the users of largest s − u."""
     keep = margins.shape[1]
     for row in range(block.shape[0]):
         for item in range(block.shape[1]):
@@ -117,7 +117,7 @@ def look_at(scores: ChunkedScores, w: Floats, capacity: Ints, per_user: int, per
 
 
 def _guess(scores: ChunkedScores, problem: Problem, ceiling: Floats) -> Floats:
-    """(M,) bonuses of a sample of users with scaled floors."""
+    """(M,) bonuses that solve a sample of users with scaled-down floors."""
     n, m = scores.shape
     if n <= 2 * _SAMPLE:
         return np.zeros(m)
@@ -134,7 +134,7 @@ def _guess(scores: ChunkedScores, problem: Problem, ceiling: Floats) -> Floats:
 
 
 def _largest_score(scores: ChunkedScores, *, of_all: bool) -> float:
-    """Largest absolute score of all users, or of the first."""
+    """Largest absolute score of all users, or of one."""
     n, largest = scores.shape[0], 0.0
     for start in range(0, n if of_all else min(n, 1), _ROWS):
         block = np.asarray(scores.rows(start, min(start + _ROWS, n)), np.float64)
@@ -188,5 +188,5 @@ def solve_in_chunks(
         epsilon = last_epsilon(state, score_of(pairs, state), tol)
         w = -solution.item_price
     if solution is None:
-        raise ModelError("solve_dual: the price solver has not read the scores yet")
+        raise ModelError("solve_dual: the price solver stopped before it read the scores")
     return refuse_short(problem, solution, f"after {_LOOKS} looks at all scores")

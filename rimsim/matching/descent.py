@@ -1,17 +1,18 @@
-"""Descent of the smoothed dual of weighted positions.
+"""Minimisation of the smoothed dual, for positions of different weights.
 
-The average weights Σ_r w_r·(item at r) that a user can get form the polymatroid
+In random slates of a user, an item has an average weight z. The possible averages form the polymatroid
 
     P = {z ≥ 0: z(A) ≤ w_1 + … + w_min(|A|, capacity) for every set A of items}
 
-The user's part of D is max over P of a·z with a = s − v, where the largest a get the largest w. With a quadratic term,
+The user's part of D is the maximum of a·z over z in P, where a = s − v. There, the items with the largest a have the
+largest weights w. The smoothed dual has a quadratic term:
 
     D_τ(v) = Σ_users max over P of (a·z − τ/2·|z|²) + v·(bounds),
 
-the maximiser is the projection of a/τ on P. With values in descending order, this is a/τ less the non-increasing
+Its maximiser z is the projection of a/τ on P. With items in descending order of a, this is a/τ minus the non-increasing
 least-squares fit of a/τ − w (Blondel et al., "Fast differentiable sorting and ranking", 2020), found by pooling
-adjacent violators. Items that differ by more than τ times the difference of their weights keep z = w. Other items form
-*pools*, which share the weights of their positions. So D_τ is differentiable, and its gradient is the bounds less Σ z.
+adjacent violators. Items whose a/τ differ by more than τ times the difference of their weights keep z = w. Other items
+form *pools*, which share the weights of their positions. So D_τ is differentiable, with the gradient bounds − Σ z.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ _REMEMBERED = 20  # pairs of steps and slopes that the second derivative is told
 class WeightedProblem(NamedTuple):
     """Offline problem with weighted positions and groups of items.
 
-    Of n users, M items, k positions and R = M + G rows, row y < M bounds item y and row M + g bounds group g. An item
+    There are n users, M items, k positions and R = M + G rows. Row y < M bounds item y, and row M + g group g. An item
     at position r counts w_r in its own row, and in those of its groups that are active for the user.
     """
 
@@ -65,7 +66,7 @@ class UserDual(NamedTuple):
 
 
 class DualPoint(NamedTuple):
-    """Prices, and the dual there."""
+    """Prices, and the value of the dual at these prices."""
 
     price: Floats  # (R,) v
     users: UserDual
@@ -75,7 +76,7 @@ class DualPoint(NamedTuple):
 
 
 class Ending(NamedTuple):
-    """Smallest relative gain of consecutive steps."""
+    """Rule that ends a descent: ``steps`` steps gain too little."""
 
     enough: float
     steps: int = 1
@@ -83,13 +84,13 @@ class Ending(NamedTuple):
 
 @compiled
 def is_active(terms: WeightedProblem, user: int, group: int) -> bool:
-    """True if a group counts what a user is shown."""
+    """True if a group counts the exposures to a user."""
     return bool(len(terms.active) == 0 or terms.active[user, group])
 
 
 @compiled
 def values_of_row(terms: WeightedProblem, price: Floats, user: int, value: Floats) -> None:
-    """Fill ``value`` (M,) with a user's s − v; −inf below 0."""
+    """Fill ``value`` (M,) with a user's s − v; −inf where negative."""
     m = len(value)
     scores = terms.scores[user]
     for item in range(m):
@@ -104,7 +105,7 @@ def values_of_row(terms: WeightedProblem, price: Floats, user: int, value: Float
 
 @compiled
 def enter_exposure(terms: WeightedProblem, exposure: Floats, user: int, item: int, amount: float) -> None:
-    """Count an exposure in all rows (R,) of an item."""
+    """Add an item's exposure to all its rows (R,)."""
     exposure[item] += amount
     for place in range(terms.of_first[item], terms.of_first[item + 1]):
         if is_active(terms, user, terms.of[place]):
@@ -132,7 +133,7 @@ def _join(extra: Floats, mean: Floats, count: Ints, pools: int, inside: Floats) 
 
     The last pool may then join earlier pools. ``extra`` (E,) are the values above the mean of the last pool, in any
     order; ``inside`` (E,) is a work array. Returns the number of pools, and the level of the last pool: extra items
-    above it belong to it.
+    above this level belong to the last pool.
     """
     while True:
         size, total, level = count[pools - 1], mean[pools - 1] * count[pools - 1], mean[pools - 1]
@@ -154,7 +155,7 @@ def _join(extra: Floats, mean: Floats, count: Ints, pools: int, inside: Floats) 
 
 @compiled
 def _above(values: Floats, level: float) -> int:
-    """Number of positive values above a level, moved first."""
+    """Move positive values above a level first; return their number."""
     above = 0
     for value in values:
         values[above] = value
@@ -233,7 +234,7 @@ def _user_dual(  # noqa: C901, PLR0912
 def at_prices(
     terms: WeightedProblem, price: Floats, tau: float, before: DualPoint | None = None
 ) -> DualPoint:
-    """The dual at prices (R,); another point saves time."""
+    """Dual at prices (R,); it takes less time with ``before``."""
     kth = np.full(len(terms.capacity), -np.inf) if before is None else _kth(terms, before, price)
     users = UserDual(*_user_dual(terms, price, tau, kth))
     below, above = price < 0.0, price > 0.0
@@ -259,12 +260,12 @@ def minimised(
     unit: float,
     ending: Ending,
 ) -> DualPoint:
-    """Prices of about the smallest D_τ within a box (R,).
+    """Prices within bounds (R,) at which D_τ is nearly smallest.
 
     D_τ is differentiable, except at price 0 of a row with both a floor and a cap. Such a price is split into a part
-    below 0 and a part above 0, and at the minimum one part is 0. So D_τ is a smooth convex function in a box, for
-    L-BFGS-B (Byrd, Lu, Nocedal and Zhu, 1995). Second derivatives do not help, because a long step brings in items
-    that they ignore. ``unit`` is about the size of a value, for D near 0.
+    below 0 and a part above 0, and at the minimum one part is 0. So D_τ is smooth and convex within bounds, and
+    L-BFGS-B minimises it (Byrd, Lu, Nocedal and Zhu, 1995). Second derivatives do not help, because they ignore the
+    items that enter slates in a long step. ``unit`` is the usual size of a value, for D near 0.
     """
     lowest, highest = box
     below, above = np.flatnonzero(lowest < 0.0), np.flatnonzero(highest > 0.0)

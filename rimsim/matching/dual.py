@@ -1,6 +1,6 @@
 """Prices and slates of the offline problem.
 
-If all positions count the same, the auction solves the problem, otherwise the smoothed dual.
+If all positions count the same, the auction solves the problem; otherwise the smoothed dual is minimised.
 """
 
 from __future__ import annotations
@@ -78,13 +78,14 @@ def solve_dual(
     With ``position_weights`` w that differ, an item at position r counts w_r in value and exposure: V = Σ w·s −
     cost·Σ (floor − E)₊ with E = Σ w. Then floors and caps are real numbers in units of w. Fractional slates may be
     better than integral slates, so the gap may exceed ``tol``. Slates keep caps and hard floors. If even fractional
-    slates cannot meet the floors, an error names the items (always, if every pair is admissible). Otherwise integral
-    slates may exist that the solver does not find. Equal weights are solved as without weights.
+    slates cannot meet the floors, an error names the items; this is certain if every pair is admissible. If fractional
+    slates can meet the floors, integral slates may exist that the solver does not find. Equal weights are solved like
+    no weights.
 
     Args:
-        scores: (n, M) array, torch tensor or, where the matrix does not fit, a
-            :class:`~rimsim.matching.ChunkedScores` such as factors: worth of showing item y to user x. With a sparse
-            matrix of SciPy, absent pairs cannot be served, and time and memory grow with the number of stored pairs.
+        scores: Worth of showing item y to user x, as an (n, M) array or torch tensor. If the matrix exceeds memory, use
+            a :class:`~rimsim.matching.ChunkedScores` such as factors. In a sparse matrix of SciPy, pairs that are not
+            stored are not admissible, and time and memory grow with the number of stored pairs.
         capacity: Scalar or (n,) largest number of items of a user. A position stays empty only if no admissible item
             has s − v ≥ 0.
         min_exposure: Scalar or (M,) required exposures, whole numbers if all positions weigh the same.
@@ -93,8 +94,8 @@ def solve_dual(
         cost: Price of one exposure of shortfall, scalar or (M,); None for hard floors.
         prices: (M,) prices v to start from, such as prices of the last round; (M+G,) with G ``rows``.
         tol: Relative gap at which to stop.
-        more: ``position_weights`` (k,), weight of each position, positive and non-increasing; ``rows``, requirements
-            of several items or some users; ``tie_seed``, seed of the order among equal scores.
+        more: ``position_weights`` (k,), weight of each position, positive and non-increasing; ``rows``, requirements of
+            several items or for some users; ``tie_seed``, seed of the order among equal scores.
 
     Returns: Slates, prices and the certified gap. Without weights and rows, the gap exceeds ``tol`` only because of
         rounding.
@@ -127,12 +128,12 @@ def solve_prices(
 
     At these prices D is within ``tol`` of its least value. With weights or rows, integral slates would take most of
     the time, so they are not computed. Instead D is compared with the minimum of the smoothed D_τ, which is below D.
-    With ``for_bound``, the search ends when D is within ``tol``, in half the time. Prices and exposures are then less
-    exact. All other arguments are those of :func:`solve_dual`.
+    With ``for_bound``, the search ends as soon as D is within ``tol``. This takes half the time, but prices and
+    exposures are less exact. All other arguments are those of :func:`solve_dual`.
 
     Raises:
         ConfigError: If an argument does not fit.
-        InfeasibleError: As :func:`solve_dual`; with weights or rows only if it is proven.
+        InfeasibleError: As for :func:`solve_dual`; with weights or rows only if a proof is found.
     """
     refuse_unknown("solve_prices", more, PriceOptions)
     problem = Problem.of("solve_prices", scores, capacity, min_exposure, max_exposure, admissible, cost, more)
@@ -146,14 +147,14 @@ def solve_prices(
 def offline_match(scores: object, k: ArrayLike, b: ArrayLike, *, tol: float = 1e-3) -> DualSolution:
     """Slates of a broadcast to all users.
 
-    Offline matching of Ma, Liu and Deoras (ICLR 2022): :func:`solve_dual` of intensities (n, M), k positions of a user
-    and b required exposures of an item, scalars or arrays.
+    Offline matching of Ma, Liu and Deoras (ICLR 2022): :func:`solve_dual` with intensities (n, M), k positions per user
+    and b required exposures per item. k and b are scalars or arrays.
     """
     return solve_dual(scores, k, b, tol=tol)
 
 
 def _start(problem: Problem, prices: ArrayLike | None, tol: float) -> Floats | None:
-    """Prices to start from, (M,) or with rows (M+G,)."""
+    """Prices to start from: (M,), or (M+G,) with ``rows``."""
     where = problem.where
     if not tol > 0:
         refuse(ConfigError, where, f"tol is {tol!r}", "a number above 0")
@@ -258,13 +259,13 @@ class _Search:
         self.point = at_prices(self.terms, np.clip(price, *self.box), self.tau)
 
     def descend(self, level: int, ending: Ending | None) -> None:
-        """Move to the prices of a level, given an ending."""
+        """Set τ of a level; with an ending, minimise D_τ."""
         self.tau = _TAU * self.unit / _FINER**level
         if ending is not None:
             self.point = minimised(self.terms, self.point, self.tau, self.box, self.unit, ending)
 
     def refuse_violated(self, key: Floats, soft: float) -> None:
-        """Refuse infeasible hard floors, in the order of a key."""
+        """Refuse floors of first items, by ``key``, that are infeasible."""
         if not self.hard.any():
             return
         terms, where = self.terms, self.problem.where
@@ -274,9 +275,8 @@ class _Search:
         )
         if lacking > 0.0:
             raise infeasible(
-                f"{where}: the floors of {len(items)} items ({names_of(items)}) exceed by {lacking:.6g} "
-                "the exposure that capacity and `admissible` leave for them. Lower min_exposure or give "
-                "`cost`",
+                f"{where}: the floors of {len(items)} items ({names_of(items)}) need {lacking:.6g} more exposure "
+                "than capacity and `admissible` leave for these items. Lower min_exposure or give `cost`",
                 items,
                 lacking,
             )
@@ -290,7 +290,7 @@ class _Search:
         items, groups = np.flatnonzero(lacking[:m]), np.flatnonzero(lacking[m:])
         whose = [f"{name} {names_of(of)}" for name, of in (("items", items), ("rows", groups)) if len(of)]
         raise infeasible(
-            f"{where}: no integral slates meet the floors of {' and '.join(whose)}; {lacking.sum():.6g} "
+            f"{where}: the solver found no slates that meet the floors of {' and '.join(whose)}; {lacking.sum():.6g} "
             "exposures are missing. Lower the floors or give `cost`",
             items,
             float(lacking.sum()),

@@ -1,6 +1,6 @@
 """Compiled parts of loops: ties, best items, heap, queue.
 
-An agent's own compiled loop calls them row by row. The random bits of ties are those of :func:`rimsim.rng.bits`.
+Your agent's compiled loop can call them row by row. Ties are decided by the random bits of :func:`rimsim.rng.bits`.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ def row_states(seed: int, keys: ArrayLike) -> NDArray[np.uint64]:
 
 @lru_cache(maxsize=64)
 def tie_base(seed: int) -> np.uint64:
-    """``bits(seed, TIES)``, the start of every :func:`tie_rank`."""
+    """``bits(seed, TIES)``, from which every :func:`tie_rank` is computed."""
     return np.uint64(bits(seed, Purpose.TIES))
 
 
 @compiled
 def tie_rank(row: np.uint64, item: int) -> np.uint64:
-    """``bits(seed, TIES, key, item)``, given ``bits(seed, TIES, key)``; the larger wins a tie."""
+    """``bits(seed, TIES, key, item)``, given ``bits(seed, TIES, key)``; the largest wins a tie."""
     word = np.uint64(item) + _GOLDEN
     word = (word ^ (word >> _30)) * _MIX_1
     word = (word ^ (word >> _27)) * _MIX_2
@@ -49,7 +49,7 @@ def tie_rank(row: np.uint64, item: int) -> np.uint64:
 
 @compiled
 def uniform_of(bits: np.uint64) -> float:
-    """Number in [0, 1) of random bits, as :func:`rimsim.rng.uniform` makes it."""
+    """Number in [0, 1) from random bits, as in :func:`rimsim.rng.uniform`."""
     return float(np.float64(bits >> _11) * _UNIT)
 
 
@@ -63,7 +63,7 @@ def _tie_ranks(state: np.uint64, words: Ints) -> NDArray[np.uint64]:
 
 @compiled
 def insert(best: Floats, value: float) -> None:
-    """Insert a value into descending values, dropping the last."""
+    """Insert a value into a descending array; drop the smallest."""
     place = len(best) - 1
     while place > 0 and best[place - 1] < value:
         best[place] = best[place - 1]
@@ -73,7 +73,7 @@ def insert(best: Floats, value: float) -> None:
 
 @compiled
 def part_maxima(value: NDArray[np.floating], k: int) -> Floats:
-    """Maxima of at least 2k parts, of strided items."""
+    """Maxima of the parts of an array, at least 2k."""
     stride = max(-(-len(value) // _PARTS), min(2 * k, len(value)))
     highest = np.full(stride, -np.inf)
     for first in range(0, len(value), max(stride, 1)):
@@ -86,7 +86,7 @@ def part_maxima(value: NDArray[np.floating], k: int) -> Floats:
 
 @compiled
 def kth_of_parts(highest: Floats, k: int) -> float:
-    """The k-th largest maximum: k items at least reach it."""
+    """The k-th largest maximum, which at least k items reach."""
     if len(highest) < k:
         return -np.inf
     best = np.full(k, -np.inf)
@@ -98,7 +98,7 @@ def kth_of_parts(highest: Floats, k: int) -> float:
 
 @compiled
 def enter(item: int, new: float, row: np.uint64, items: Ints, best: NDArray[np.floating], size: int) -> int:
-    """Number of best items after adding an item.
+    """Add an item to the best items; return their number.
 
     ``items`` (k,) has the ``size`` best items so far in descending order, and ``best`` (k,) their values; both are
     changed in place. The value ``new`` is at least the smallest of them. In a tie, the random bits ``row`` decide.
@@ -131,9 +131,9 @@ def best_items(
 ) -> int:
     """Fill ``items`` (k,) with the items of largest value.
 
-    ``value`` (M,) is −inf for items that cannot be shown. ``best`` (k,) is set to the values. ``row`` are random bits
-    of the row, and the larger seeded rank wins a tie. Every value is raised by a seeded random number below
-    ``tie_width``. For speed, only parts with large maxima are read. Returns the number of found items, at most k.
+    ``value`` (M,) is −inf for items that cannot be shown. ``best`` (k,) is set to the values. ``row`` has random bits:
+    in a tie, the largest :func:`tie_rank` wins. Every value is raised by a seeded random number below ``tie_width``.
+    For speed, only parts with large maxima are read. Returns the number of found items, at most k.
     """
     k, size = len(items), 0
     if k == 0:
@@ -161,9 +161,10 @@ def best_items(
 def items_between(
     value: NDArray[np.floating], highest: Floats, lowest: float, below: float, items: Ints
 ) -> int:
-    """Number of items of ``lowest`` ≤ value < ``below``.
+    """Number of items with ``lowest`` ≤ value < ``below``.
 
-    Fills ``items`` (M,), in no order. ``highest`` are :func:`part_maxima` of ``value`` (M,); a value of −∞ is never in.
+    Writes these items into ``items`` (M,), in no particular order. ``highest`` are :func:`part_maxima` of ``value``
+    (M,); items of value −∞ are left out.
     """
     size = 0
     for first in range(len(highest)):
@@ -179,8 +180,8 @@ def items_between(
 def best_rows(scores: Float32s, admissible: Bools, items: Ints) -> Bools:
     """Fill ``items`` (n, k) with admissible items of largest score.
 
-    They descend. Scores (n, M) are finite; −1 marks positions without an item. Returns (n,) True if a tie makes the
-    top k, or its order, ambiguous.
+    Items are in descending order of score; −1 marks positions without an item. Scores (n, M) are finite. Returns an
+    array (n,): true where a tie makes the top k items, or their order, ambiguous.
     """
     (n, m), k = scores.shape, items.shape[1]
     tied = np.zeros(n, np.bool_)
@@ -218,7 +219,7 @@ def order_items(items: Ints, scores: NDArray[np.floating]) -> None:
 
 @compiled
 def keep_largest(values: Floats, tags: Ints, size: int, keep: int, value: float, tag: int) -> int:
-    """Size of a min-heap, at most ``keep``, after a push."""
+    """Push to a min-heap of limited size; return its size."""
     if size < keep:
         place = size
         while place > 0:
@@ -248,7 +249,7 @@ def keep_largest(values: Floats, tags: Ints, size: int, keep: int, value: float,
 
 
 class Queue(NamedTuple):
-    """Ring of waiting items."""
+    """First-in-first-out queue of items."""
 
     ring: Ints  # (M+1,) items
     ends: Ints  # (2,) head and tail

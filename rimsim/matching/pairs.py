@@ -15,10 +15,11 @@ _BLOCK = 64  # edge of the tiles of a transposition: both sides stay in the firs
 
 
 class UserItemPairs(NamedTuple):
-    """E pairs, in the order by user and by item.
+    """E pairs, sorted by user and sorted by item.
 
-    A *pair* indexes the order by user, a *place* the order by item. For a whole matrix, index arrays are empty: pair =
-    user·M + item, place = item·n + user. Pairs that are not admissible have the value −inf.
+    A *pair* is an index in the order by user, a *place* an index in the order by item. For a dense matrix, the index
+    arrays are empty, because pair = user·M + item and place = item·n + user. Pairs that are not admissible have the
+    value −inf.
     """
 
     n: int  # users
@@ -50,7 +51,7 @@ class Holdings(NamedTuple):
 
 @compiled
 def user_range(pairs: UserItemPairs, user: int) -> tuple[int, int]:
-    """First pair of a user, and the end."""
+    """First pair of a user, and the pairs' end."""
     if pairs.sparse:
         return pairs.uptr[user], pairs.uptr[user + 1]
     return user * pairs.m, (user + 1) * pairs.m
@@ -58,7 +59,7 @@ def user_range(pairs: UserItemPairs, user: int) -> tuple[int, int]:
 
 @compiled
 def item_range(pairs: UserItemPairs, item: int) -> tuple[int, int]:
-    """First place of an item, and the end."""
+    """First place of an item, and the places' end."""
     if pairs.sparse:
         return pairs.iptr[item], pairs.iptr[item + 1]
     return item * pairs.n, (item + 1) * pairs.n
@@ -107,7 +108,7 @@ def _transpose(matrix: NDArray[np.floating], out: NDArray[np.floating]) -> None:
 
 
 def dense_pairs(scores: NDArray[np.floating], admissible: Bools | None) -> UserItemPairs:
-    """Pairs of a whole matrix, which is copied transposed."""
+    """Pairs of a dense matrix and its transposed copy."""
     n, m = scores.shape
     matrix = np.ascontiguousarray(scores) if admissible is None else np.where(admissible, scores, -np.inf)
     matrix = matrix.astype(scores.dtype, copy=False)
@@ -158,7 +159,7 @@ def no_holdings(
 
 @compiled
 def cheapest(pairs: UserItemPairs, state: Holdings, user: int) -> tuple[int, float]:
-    """Slot of a user of least worth, and its worth."""
+    """Cheapest slot of a user, and its worth."""
     best, worth = -1, np.inf  # an empty slot is worth 0
     for position in range(state.capacity[user]):
         pair = state.slot[user, position]
@@ -173,7 +174,7 @@ def cheapest(pairs: UserItemPairs, state: Holdings, user: int) -> tuple[int, flo
 
 @compiled
 def refresh(pairs: UserItemPairs, state: Holdings) -> None:
-    """Make every ``theta`` exact."""
+    """Set every ``theta`` to the worth of the cheapest slot."""
     for user in range(pairs.n):
         state.theta[user] = cheapest(pairs, state, user)[1]
 
@@ -184,8 +185,8 @@ def greedy(  # noqa: C901  # one compiled loop, read as a whole
 ) -> None:
     """Give every user its pairs of largest s + w ≥ 0.
 
-    A pair that is already held counts ``sticky`` more, so that near ties do not change. ``rows`` (n,) are random bits
-    of users, for ties.
+    The value of a pair that is already held is raised by ``sticky``, so that near ties do not change the slates.
+    ``rows`` (n,) are random bits of users, for ties.
     """
     n, width = state.slot.shape
     items, values = np.empty(width, np.int64), np.empty(width, np.float64)

@@ -32,7 +32,7 @@ def spreads(given: Array, length: int) -> bool:
 
 
 def beyond(over: Floats, bound: Floats) -> Floats:
-    """Amounts over a bound that exceed rounding errors."""
+    """Positive amounts; 0 where rounding errors might explain the amount."""
     amount = np.maximum(over, 0.0)
     return np.where(amount > _SAME * np.maximum(bound, 1.0), amount, 0.0)
 
@@ -59,11 +59,11 @@ class Rows:
     """(n, G) users whose exposures count, such as an audience; None: all."""
 
     def items_of(self, row: int) -> Ints:
-        """Items of a row."""
+        """Items of a requirement."""
         return self.item[self.first[row] : self.first[row + 1]]
 
     def refuse_unfit(self, n: int, m: int, where: str) -> None:
-        """Refuse rows that fit no n users and M items."""
+        """Refuse rows that do not fit users and items."""
         groups, item = len(self.first) - 1, self.item
         rising = groups >= 0 and self.first[0] == 0 and self.first[-1] == len(item)
         if not rising or (np.diff(self.first) < 0).any():
@@ -225,7 +225,7 @@ def _matrix(scores: object, where: str) -> NDArray[np.floating]:
 
 
 def _mask(admissible: object | None, matrix: NDArray[np.floating], where: str) -> Bools | None:
-    """Checked mask of a matrix, whose admissible scores are finite."""
+    """Checked mask of admissible pairs, whose scores must be finite."""
     mask, finite = None, np.isfinite(matrix)
     if admissible is not None:
         mask = as_array(admissible).astype(bool, copy=False)
@@ -262,7 +262,7 @@ def _amounts(values: object, length: int, where: str, name: str, *, whole: bool)
 
 
 def _weights(values: object, width: int, where: str) -> Floats:
-    """Checked position weights, at least ``width``; 1 by default."""
+    """Checked weights of at least ``width`` positions; 1 by default."""
     weights = np.ones(max(width, 1)) if values is None else as_array(values).astype(np.float64)
     if weights.ndim != 1 or not len(weights) or not np.isfinite(weights).all() or not (weights > 0).all():
         refuse(ConfigError, where, f"position_weights are {values!r}", "(k,) positive numbers")
@@ -288,7 +288,7 @@ def _cost(values: object, length: int, where: str) -> Floats:
 
 
 def _in_units(weights: Floats, floor: Floats, cap: Floats | None) -> bool:
-    """True if bounds are whole numbers of one common weight."""
+    """True if all bounds are whole multiples of one weight."""
     bounds = (floor if cap is None else np.concatenate([floor, cap])) / weights[0]
     whole = np.abs(bounds - np.rint(bounds)) <= _SAME * (1.0 + bounds)
     return bool((weights == weights[0]).all() and whole.all())
@@ -337,7 +337,7 @@ class Problem:
         return values if self.admissible is None else np.where(self.admissible[start:stop], values, -np.inf)
 
     def bonus_ceiling(self, largest: float) -> Floats:
-        """(M,) largest bonuses: the cost, or 100 times the largest score.
+        """(M,) largest allowed bonuses: cost, or 100 times the largest score.
 
         Without this limit, hard floors that cannot be met would raise bonuses without end.
         """

@@ -39,7 +39,7 @@ def price_slates(
 
     Args:
         scores: (n, M) array or torch tensor.
-        v: (M,) item prices; a bonus is negative.
+        v: (M,) item prices; a bonus is a negative price.
         k: Positions of a slate.
         admissible: (n, M) pairs that may be shown; None for all.
         tie_seed: Seed of the order among ties.
@@ -90,7 +90,8 @@ def top_k(
 
     Args:
         scores: (n, M) finite scores, a tensor or an array.
-        admissible: (n, M) bool of the same kind, or a shape that broadcasts to it; also int8 with 0 or 1.
+        admissible: Pairs that may be shown, as an array or tensor like the scores: bool, or int8 with 0 and 1, of shape
+            (n, M) or a shape that broadcasts to it.
         k: Positions.
 
     Returns:
@@ -117,7 +118,7 @@ def ordered_by(items: object, scores: object) -> Ints:
     """Slates in descending order of scores.
 
     Args:
-        items: (n, k) items, such as :func:`~rimsim.matching.price_slates` returns; −1 for an empty position.
+        items: (n, k) slates, such as those of :func:`~rimsim.matching.price_slates`; −1 for an empty position.
         scores: (n, M) array or tensor.
 
     Returns:
@@ -136,7 +137,7 @@ def user_rec(
     tie_seed: int = 0,
     row_keys: ArrayLike | None = None,
 ) -> Ints:
-    """Users of largest intensity, c for every item.
+    """The c users of largest intensity for every item.
 
     User recommendation of Ma, Liu and Deoras (ICLR 2022).
 
@@ -248,7 +249,7 @@ def device_slates(
 
 
 def _padded(items: torch.Tensor, k: int) -> Ints:
-    """(n, k) items, −1 beyond the columns that there are."""
+    """(n, k) items, with columns of −1 added if there are fewer."""
     slates = np.full((len(items), k), -1, np.int64)
     slates[:, : items.shape[1]] = items.cpu().numpy()
     return slates
@@ -267,7 +268,7 @@ def _mixed(word: torch.Tensor) -> torch.Tensor:
 
 
 def _shifted(word: torch.Tensor, places: int) -> torch.Tensor:
-    """Logical shift to the right: torch's own keeps the sign."""
+    """Logical shift to the right; torch's shift keeps the sign."""
     return (word >> places).bitwise_and(2 ** (64 - places) - 1)
 
 

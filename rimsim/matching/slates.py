@@ -1,18 +1,18 @@
 """Integral slates at given prices, improved move by move.
 
-At the best prices, many values s − v are nearly tied. So the k largest values alone miss some floors and exceed
-others. A pass goes through the users and makes moves that raise Σ w·s + H(E). In a move, two items of a slate change
-positions, or an item replaces another, fills an empty position, or leaves the last position. Every move raises this
-sum, so a pass ends.
+At the best prices, many values s − v are nearly tied. So slates of the k largest values give some items too little
+exposure, and other items too much. A pass goes through the users and makes moves that raise Σ w·s + H(E). In a move,
+two items of a slate change positions, or an item replaces another, fills an empty position, or leaves the last
+position. Every move raises this sum, so a pass ends.
 
-H is the penalty for missing floors and caps. For a row it is P(E) = −c·(least − E)₊ − d·(E − most)₊. A search for
-larger V alone would soon stop: an item at its floor that gives up a unit costs c, even if another move could restore
-the unit for v. So the search begins with a smoothed P,
+H is the penalty for exposure below floors and above caps. The penalty of a row is P(E) = −c·(least − E)₊ − d·(E −
+most)₊. A search in which every move raises V would soon stop: if an item at its floor gives up a unit, this costs c,
+even if a later move could restore the unit for v. So the search begins with a smoothed P,
 
     H'(E) = clip(w − ρ·(E − least), 0, c) − clip(z + ρ·(E − most), 0, d),    w = (−v)₊, z = v₊,
 
-which charges the prices v near the bounds, and approaches P as ρ grows. Passes follow with a growing ρ, and end with P
-itself, so that V itself grows.
+which charges the prices v near the bounds, and approaches P as ρ grows. Each pass has a larger ρ than the pass before.
+The last passes use P itself, so that V itself grows.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _SPARE = 4  # candidates of a user beyond two for each position
 
 
 class Penalty(NamedTuple):
-    """H of all rows."""
+    """Penalty H of all rows."""
 
     rows: Floats  # (R, 5) price v; floor, cap; c, d, both finite, 0 where there is no floor or cap
     rho: float  # ρ; infinite for P itself
@@ -57,7 +57,7 @@ class IntegralSlates(NamedTuple):
 
 @compiled
 def _rounded(over: float, slope: float, steepest: float, rho: float) -> float:
-    """Integral, from 0 to ``over``, of clip(slope + ρ·e, 0, steepest)."""
+    """Integral of clip(slope + ρ·e, 0, steepest) from 0 to ``over``."""
     if rho == np.inf:
         return steepest * max(over, 0.0)
     start, stop = -slope / rho, (steepest - slope) / rho  # where the slope leaves 0, and where it is steepest
@@ -69,7 +69,7 @@ def _rounded(over: float, slope: float, steepest: float, rho: float) -> float:
 def _gain(
     rows: Floats, rho: float, exposure: Floats, row: int, amount: float
 ) -> float:  # few words: it is inlined
-    """Change of H of a row if its exposure grows."""
+    """Change of a row's penalty H if its exposure grows."""
     gained, before, low, high = 0.0, exposure[row], rows[row, 3], rows[row, 4]
     if low > 0.0:
         least, bonus = rows[row, 1], min(max(-rows[row, 0], 0.0), low)
@@ -86,7 +86,7 @@ def _gain(
 def _gain_of_groups(
     terms: WeightedProblem, penalty: Penalty, exposure: Floats, user: int, item: int, amount: float
 ) -> float:
-    """Change of H of groups if an item's exposure grows."""
+    """Change of groups' penalties H if an item's exposure grows."""
     gained = 0.0
     for place in range(terms.of_first[item], terms.of_first[item + 1]):
         if is_active(terms, user, terms.of[place]):
@@ -107,11 +107,11 @@ def recount(terms: WeightedProblem, slates: Ints, exposure: Floats) -> None:
 
 @compiled
 def _dealt(terms: WeightedProblem, price: Floats, rows: NDArray[np.uint64], rho: float, keep: int) -> Ints:
-    """(n, keep) items of largest s − v at adapting prices.
+    """(n, keep) items of largest s − v, while prices adapt.
 
-    The first items of a user are its slate. Users are first served at given prices. Then they are served again, one by
-    one, while each row's price changes by ρ per unit above or below its bound. Items are in descending order, followed
-    by −1. ``rows`` (n,) are random bits of users.
+    The first items of each user's row are the slate. Users are first served at given prices. Then they are served
+    again, one by one, while each row's price changes by ρ per unit above or below its bound. Items are in descending
+    order, followed by −1. ``rows`` (n,) are random bits of users.
     """
     n, m = terms.scores.shape
     found = np.full((n, keep), -1, np.int64)
@@ -156,7 +156,7 @@ def _follow(
 
 @compiled
 def _moved(terms: WeightedProblem, price: Floats, row: int, exposure: float, rho: float) -> float:
-    """Price −H' of a row, moved by exposure beyond its bounds."""
+    """Price −H' of a row, which depends on exposure beyond bounds."""
     below, above = min(price[row], 0.0), max(price[row], 0.0)
     if terms.least[row] > 0.0:
         below = min(max(below + rho * (exposure - terms.least[row]), -terms.cost[row]), 0.0)
@@ -251,10 +251,10 @@ def _improve(
     exposure: Floats,
     enough: float,
 ) -> int:
-    """Number of moves that raise the sum by ``enough``.
+    """Number of moves made, each raising the sum by ``enough``.
 
-    ``lists`` (n, C) are candidate items of each user, and ``wanted`` (W,) candidates of all users. ``slates`` (n, k)
-    are changed in place, and so is ``exposure`` (R,), counted before.
+    ``lists`` (n, C) are candidate items of each user, and ``wanted`` (W,) are candidate items of all users. Both
+    ``slates`` (n, k) and their ``exposure`` (R,) are changed in place.
     """
     recount(terms, slates, exposure)
     shown = np.zeros(terms.scores.shape[1], np.bool_)
@@ -280,17 +280,17 @@ def _improve(
 
 
 def missing(terms: WeightedProblem, exposure: Floats) -> Floats:
-    """(R,) exposures below floors."""
+    """(R,) missing exposure of each row, below its floor."""
     return beyond(terms.least - exposure, terms.least)
 
 
 def integral_slates(
     terms: WeightedProblem, price: Floats, rows: NDArray[np.uint64], unit: float, spread: float
 ) -> IntegralSlates:
-    """Slates that keep caps and, if found, hard floors.
+    """Slates that keep all caps and, if possible, hard floors.
 
-    ``price`` is (R,), ``rows`` (n,) are random bits of users, ``unit`` is about the worth of a position, ``spread`` the
-    range of scores.
+    ``price`` is (R,), ``rows`` (n,) are random bits of users, ``unit`` is the approximate worth of a position, and
+    ``spread`` the range of scores.
     """
     width = len(terms.weights)
     keep = max(width, min(2 * width + _SPARE, terms.scores.shape[1]))
@@ -316,7 +316,7 @@ def integral_slates(
 def _fitted(
     terms: WeightedProblem, price: Floats, lists: Ints, slates: Ints, charge: Floats, unit: float
 ) -> bool:
-    """Change slates until they fit; true if they do."""
+    """Change slates until they keep all bounds; true if successful."""
     low = np.where(np.isinf(terms.cost), charge, terms.cost)
     high = np.where(terms.most < np.inf, charge, 0.0)
     exposure, nothing, aim = np.zeros(len(price)), np.empty(0, np.int64), terms.least.copy()
@@ -346,12 +346,12 @@ def _fitted(
 
 
 def _over(terms: WeightedProblem, exposure: Floats) -> Bools:
-    """(R,) rows above their caps."""
+    """(R,) true for rows whose exposure exceeds their cap."""
     return beyond(exposure - terms.most, terms.most) > 0.0
 
 
 def _items_of(terms: WeightedProblem, rows: Bools) -> Ints:
-    """Items of rows (R,)."""
+    """Items of the rows where ``rows`` (R,) is true."""
     m = terms.scores.shape[1]
     items = rows[:m].copy()
     for group in np.flatnonzero(rows[m:]):

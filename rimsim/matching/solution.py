@@ -53,7 +53,7 @@ class DualSolution:
     """(G,) prices of ``rows``; rank by s − v − Σ of the rows that hold the item and are active for the user."""
 
     def in_units(self, unit: float) -> DualSolution:
-        """Same slates where a position counts ``unit``."""
+        """Same solution for a problem whose positions count ``unit``."""
         if unit == 1.0:
             return self
         return replace(
@@ -77,7 +77,7 @@ def infeasible(message: str, items: Ints, lacking: float) -> InfeasibleError:
 
 
 def refuse_short(problem: Problem, solution: DualSolution, after: str) -> DualSolution:
-    """The solution, refused if it misses hard floors."""
+    """The solution, or an error if it misses hard floors."""
     short = np.flatnonzero(np.isinf(problem.cost) & (solution.exposure < problem.floor))
     if len(short):
         raise infeasible(
@@ -99,14 +99,14 @@ def refuse_excessive(problem: Problem) -> None:
         raise infeasible(
             f"{problem.where}: the floors of {len(items)} items ({names_of(items)}) ask for "
             f"{int(problem.floor[items].sum())} exposures, {lacking} more than capacity and `admissible` "
-            "leave for them. Lower min_exposure or give `cost`",
+            "leave for these items. Lower min_exposure or give `cost`",
             items,
             lacking,
         )
 
 
 def violated_items_of_all(floor: Ints, capacity: Ints) -> tuple[Ints, int]:
-    """Violated items where every pair is admissible, in closed form.
+    """Items with infeasible floors, if all pairs are admissible.
 
     See :func:`violated_items`. All floors can be met if and only if, for every t, the sum of the t largest floors is
     at most Σ_users min(capacity, t) (Gale and Ryser, 1957).
@@ -122,10 +122,10 @@ def violated_items_of_all(floor: Ints, capacity: Ints) -> tuple[Ints, int]:
 
 
 def violated_items(admissible: Bools, floor: Ints, capacity: Ints) -> tuple[Ints, int]:
-    """Items whose floors exceed their reach, and the excess.
+    """Items whose joint floors cannot be met, and the excess.
 
-    Empty and 0 if all floors can be met. It computes a maximum flow from items (M,) over admissible pairs (n, M) to
-    users (n,), and a minimum cut if floors are not met.
+    Empty and 0 if all floors can be met. The method is a maximum flow from items (M,) over admissible pairs (n, M) to
+    users (n,). If floors are not met, the minimum cut gives the items.
     """
     if _placed_greedily(admissible, floor, capacity):
         return np.empty(0, np.int64), 0
@@ -170,12 +170,12 @@ def _placed_greedily(admissible: Bools, floor: Ints, capacity: Ints) -> bool:
 def violated_items_weighted(
     scores: NDArray[np.floating], capacity: Ints, weights: Floats, floor: Floats, order: Ints
 ) -> tuple[Ints, float]:
-    """Violated items at the head of an order, with weights.
+    """First items of an order with infeasible floors; weighted positions.
 
     With fractional slates, a set A can get at most Σ_users w_1 + … + w_min(capacity, admissible items of A). If every
     pair is admissible, it is enough to check sets of the largest floors. In general, a set that is found proves that
-    floors cannot be met. The order of bonuses along which the dual falls without limit finds such a set, because the
-    exposure that a set can get, less its floors, is submodular. See :func:`violated_items`.
+    floors cannot be met. Sorting items by bonuses along which the dual falls without limit finds such a set, because
+    the exposure that a set can get, less its floors, is submodular. See :func:`violated_items`.
     """
     reach = _reach(scores, capacity, weights, order)
     lacking = np.cumsum(floor[order]) - reach

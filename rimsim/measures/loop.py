@@ -163,7 +163,9 @@ def adoption_times(
     if (late := start > arrivals).any():
         refuse(DataError, "release", str(start[late][0]), f"at most the {arrivals} arrivals of the run")
     if (early := when < start[who]).any():
-        raise DataError(f"item {who[early][0]} is consumed by arrival {when[early][0]}, before its release")
+        raise DataError(
+            f"item {who[early][0]} is consumed by arrival {when[early][0]}, before the item is released"
+        )
     order = np.lexsort((when, who))
     who, when = who[order], when[order]
     first = np.searchsorted(who, np.arange(len(start)))

@@ -229,7 +229,7 @@ def report(run: Path, out: Path | None, **flags: bool) -> None:
     A folder that cannot be written to keeps the pictures it has.
     """
     if out is not None and not flags["html"]:
-        raise ConfigError("--out applies to the page only. Add --html")
+        raise ConfigError("--out names the file of the HTML page, so it needs --html. Add --html")
     asked = [f"--{name}" for name, chosen in flags.items() if chosen]
     if len(asked) > 1:
         raise click.UsageError(

@@ -213,8 +213,8 @@ class _Watched:
         drawn = as_slates(self._valued.act(arrivals))
         if drawn.propensity is not None and asked is None:
             raise ConfigError(
-                f"--target: {self._valued.name!r} samples its slates and cannot compute the propensity of "
-                "other slates. Name an agent that has chance_of or samples nothing"
+                f"--target: {self._valued.name!r} samples its slates, but cannot compute the propensity of other "
+                "slates. Name an agent that has the method chance_of, or whose slates are not random"
             )
         own = within_capacity(drawn.items, arrivals.capacity)
         target = Chances.certain(own, items) if asked is None else asked
@@ -258,8 +258,8 @@ class _Watched:
         joined = {name: np.concatenate(parts) for name, parts in noted.items()}
         if (share := float(joined.get("drawn", np.zeros(1)).mean())) > _DRAWN:
             raise ConfigError(
-                f"--target: {self._valued.name!r} draws its slates, since {share:.0%} of them change with the key of "
-                "its draws. Give it chance_of, or let it draw nothing"
+                f"--target: {self._valued.name!r} samples its slates: {share:.0%} of the slates change with the random "
+                "key. Give the agent the method chance_of, or make its slates not random"
             )
         order = np.argsort(joined["index"])
         log = LoggedSlates(

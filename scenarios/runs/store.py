@@ -143,7 +143,7 @@ class Run(RunTables):
         if not isinstance(config, dict):
             refuse(RunFolderError, str(path), f"holds a {type(config).__name__}", "a mapping")
         if not kind_of(config).mark and "arms" not in config:
-            raise RunFolderError(f"{path}: rimsim did not write it, since it names no arms. {_MADE}")
+            raise RunFolderError(f"{path}: the file names no arms, so rimsim did not write it. {_MADE}")
         return config
 
     @property
@@ -464,7 +464,7 @@ def locked(folder: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout:
         raise RunFolderError(
-            f"{folder}: another process uses this folder. Wait for it, or name another folder"
+            f"{folder}: another process uses this folder. Wait until it ends, or name another folder"
         ) from None
     try:
         with disk_errors(folder):
@@ -497,8 +497,8 @@ def _await_workers(folder: Path) -> None:
                 pass
         except Timeout:
             raise RunFolderError(
-                f"{folder}: a worker of a run that was killed still writes to it ({path.name}). "
-                "Wait for it, or name another folder"
+                f"{folder}: a worker process of a killed run still writes to this folder ({path.name}). "
+                "Wait until it ends, or name another folder"
             ) from None
 
 

@@ -143,8 +143,8 @@ def checked_frozen(
     require_known("frozen: {} is not among the agents", frozen, agents)
     if any(Capabilities.of(agents[text]).needs.truth for text in frozen):
         raise ConfigError(
-            "frozen: this agent computes a bound and does not use the model, so it has no controls. Name "
-            "other agents"
+            "frozen: the agent computes a bound from the truth, not from the model, so it has no controls. "
+            "Name other agents"
         )
     return tuple(frozen)
 

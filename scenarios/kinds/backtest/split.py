@@ -99,7 +99,9 @@ class BacktestConfig:
     def __post_init__(self) -> None:
         require_distinct(self, ("models", "beta", "cap", "seeds"))
         if self.split.windows > 1 and self.split.kind != "time":
-            raise ConfigError(f"windows: {self.split.windows} need a split by time. Add --split time")
+            raise ConfigError(
+                f"windows is {self.split.windows}, which needs a split by time. Add --split time"
+            )
         for model in self.models:
             parts(model)
 

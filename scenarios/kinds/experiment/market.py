@@ -114,9 +114,9 @@ class TwoArms:
         for agent in pacing:
             if tells and Capabilities.of(agent).moves_prices and not isinstance(agent, PacingAgent):
                 raise ConfigError(
-                    f"experiment: {agent.name!r} adapts to its own deliveries and cannot learn of another "
-                    "agent's. Use --prices split with a design that assigns arrivals, or an agent with "
-                    "note_delivery (rim-feedback, entropic-dual)"
+                    f"experiment: {agent.name!r} adapts its prices to its own deliveries, but here the other agent "
+                    "delivers too. Use --prices split with a design other than item, or an agent with the "
+                    "method note_delivery (rim-feedback, entropic-dual)"
                 )
         self.order_free = not pacing
         self._one_by_one = bool(pacing) and tells
