@@ -513,6 +513,9 @@ def test_campaigns_and_audiences_where_there_are_many_states(weights):
     start = np.concatenate([found.item_price, found.row_price])
     warm = solve_dual(scores, 5, position_weights=weights, rows=rows, prices=start)
     assert warm.dual <= found.dual * (1 + 1e-12)
+    raised = np.maximum(found.row_price, 0.5)  # no exposure can be too much for a row without a cap
+    given = scores, found.slates, 5, 0, found.item_price, None
+    assert certificate(*given, position_weights=weights, rows=rows, row_price=raised).row_price[0] == 0.0
 
 
 def test_a_row_that_is_active_for_nobody_changes_nothing():

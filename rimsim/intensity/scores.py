@@ -68,7 +68,7 @@ class ModelScores:
 
 @dataclass(frozen=True, eq=False)
 class JoinedScores:
-    """Scores of sets of states, one below the other."""
+    """Scores of several sets of states, joined row by row."""
 
     parts: Sequence[ModelScores]
 
@@ -93,8 +93,8 @@ def require_steady(model: IntensityModel, states: UserStates, most: int, name: s
     """Refuse scores that depend on more than the state.
 
     Args:
-        most: Events of the log, which no intensity of a visit can exceed.
-        name: The model in messages.
+        most: Number of events in the log, the upper limit for λ(x) of a visit.
+        name: Name of the model in messages.
 
     Raises:
         ModelError: If scores change from call to call or with the batch, or an intensity is too large.
