@@ -27,7 +27,9 @@ def places(kind: str) -> dict[str, str]:
     for point in entry_points(group=f"rimsim.{kind}"):
         if found.setdefault(point.name, point.value) != point.value:
             both = f"{found[point.name]} and {point.value}"
-            raise ConfigError(f"rimsim.{kind}: {point.name!r} is {both}. Uninstall one of the two packages")
+            raise ConfigError(
+                f"rimsim.{kind}: two packages define {point.name!r}: {both}. Uninstall one of them"
+            )
     return found
 
 

@@ -209,7 +209,7 @@ def test_slips_are_refused_by_name():
         factors=4, iterations=2, num_threads=1
     )
     log = random_log()
-    refused(ModelError, "cannot rank for users it was not fitted to", ImplicitModel(bpr).fit, log)
+    refused(ModelError, "cannot rank items for users that it was not fitted to", ImplicitModel(bpr).fit, log)
 
     class Short(Ridge):
         def predict(self, matrix):

@@ -507,7 +507,7 @@ TIED = "user,item,time\n" + "".join(f"{n % 6},{n // 6},{1000 + n % 6}\n" for n i
     ("--data tied.csv --min-item-events 1", "with an earlier one of the same user"),
     ("--split time --horizon 10000d", "too little for a time back-test"),
     ("--min-item-events 341", "too small to back-test"),
-    ("--windows 2", "windows: 2 need a split by time. Add --split time"),
+    ("--windows 2", "windows is 2, which needs a split by time. Add --split time"),
 )
 def test_what_does_not_fit_is_told_before_anything_is_made(tmp_path, monkeypatch, capsys, options, message):
     """One sentence that names the option or what the log lacks, status 2, no folder."""

@@ -266,7 +266,7 @@ def test_diverted_training_has_the_events_and_impressions_of_its_own_arm_alone(o
 def test_agents_that_cannot_be_told_are_refused():
     """An agent that paces its delivery and has no ear for another's is named where prices are shared."""
     agents = [make_agent("relevance"), make_agent("rim-resolve")]
-    said = "'rim-resolve' adapts to its own deliveries"
+    said = "'rim-resolve' adapts its prices to its own deliveries"
     refused(ConfigError, said, TwoArms, agents, Assignment("user", 0, 1.0), shared=True, n_items=5)
 
 

@@ -576,7 +576,7 @@ def test_wrong_use_is_named(tmp_path):
 @pytest.mark.parametrize("agent", ["", "..", "a/b", "bands", "about", "a\nb", "c:"])
 def test_agent_names_that_cannot_be_folders_are_refused(tmp_path, agent):
     """A name that would leave the run folder or clash with the summaries is an error."""
-    refused(ConfigError, "cannot be the name of a folder", tracking.Tracker, tmp_path, agent, 0)
+    refused(ConfigError, "its name cannot be the name of a folder", tracking.Tracker, tmp_path, agent, 0)
     assert not list(tmp_path.iterdir())
 
 

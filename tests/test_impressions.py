@@ -472,6 +472,8 @@ def test_the_layer_over_impressions_weighs_positions_by_what_the_platform_takes_
     past = market.platform.rounds[-1]
     positions = market.config.consumer.attraction * found ** np.arange(market.config.slate)
     states = market.closed[0].states.scored_by(market.platform.scorers_of_last())
+    served = past.shown.scored(market.closed[0].states).score  # by the model that served them
+    np.testing.assert_array_equal(served, market.closed[0].ledger.intensity)
     bare = dataclasses.replace(states, models=lambda: tuple(layer_of(one)[0] for one in states.models()))
     learnt = impressions_of(past.shown.scored(bare), positions)
     fits = [fit.after(learnt) for fit in begun(market.config, "relevance")[0].platform.fits]

@@ -346,7 +346,7 @@ def test_a_resumed_run_waits_for_workers_of_a_killed_one(tmp_path):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("rimsim.scenarios.runs.store._PATIENCE", 0.1)
-        said = r"worker .* still writes to it \(.lock-relevance-0\)"
+        said = r"worker .* still writes to this folder \(.lock-relevance-0\)"
         with pytest.raises(RunFolderError, match=said), locked(tmp_path):
             pass
     threading.Timer(0.3, end).start()

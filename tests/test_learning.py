@@ -150,6 +150,11 @@ def test_positions_count_as_consumers_look_at_them_and_hits_when_sessions_end():
     long = Market(small.small_replay(consumer=ConsumerConfig(kind="replay", horizon="30d")))
     start = sessions.start[own]
     assert np.array_equal(long.open.settled(), ticks(start + 30 * 86_400.0) + 1)
+    log, ledger, users = long.world.log, long.open.ledger, long.schedule.log_user[long.schedule.slot]
+    small.play_out(long, make_agent("relevance"))
+    for row, user in enumerate(users):
+        soon = (log.user == user) & (log.time >= start[row]) & (log.time < start[row] + 30 * 86_400.0)
+        assert np.array_equal(ledger.consumed[row], np.isin(ledger.item[row], log.item[soon]))
 
 
 @pytest.mark.parametrize("delay", ["365d", "3d"])

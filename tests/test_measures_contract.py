@@ -164,8 +164,8 @@ def test_a_measure_is_found_by_its_place_and_kept_without_its_function(write):
     (["mime.py:empty"], r"no file 'mime.py'. Did you mean 'mine.py'"),
     (["gini"], "measure 'gini' is built in, so every run has it"),
     (["fresh"], "measure 'fresh' is unknown. Give a measure of your own as file.py:name"),
-    (["mine.py:taken"], "is called 'gini', which is that of a built-in one"),
-    (["mine.py:empty", "mine.py:again"], "is called 'empty', which is that of 'mine.py:empty'"),
+    (["mine.py:taken"], "is called 'gini', which is the name of a built-in measure"),
+    (["mine.py:empty", "mine.py:again"], "is called 'empty', which is the name of 'mine.py:empty'"),
 )
 def test_what_is_no_measure_is_refused_by_name(write, places, said):
     """A place without a measure, or a name that is taken, is told with what was found and what is allowed."""

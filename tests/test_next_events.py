@@ -147,7 +147,7 @@ def test_the_cache_keeps_ground_intensities_by_their_examples(log, tmp_path):
     assert not torch.equal(third.weights, first.weights)
     refused(
         ModelError,
-        "Give examples with a Ground only",
+        "Give examples only with a ground intensity",
         fitted,
         intensity.GRU(),
         log,

@@ -777,7 +777,7 @@ def test_two_packages_that_offer_one_name_are_told(package):
     try:
         (other / "METADATA").write_text("Metadata-Version: 2.1\nName: other\nVersion: 1\n")
         (other / "entry_points.txt").write_text("[rimsim.agents]\nleast-shown = others:Mine\n")
-        refused(ConfigError, "'least-shown' is .* and .*Uninstall one", make_agent, "leastshown")
+        refused(ConfigError, "define 'least-shown': .* and .*Uninstall one", make_agent, "leastshown")
     finally:
         shutil.rmtree(other)
 

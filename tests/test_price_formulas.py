@@ -246,6 +246,7 @@ def test_too_few_positions_are_named_in_the_unit_of_the_guarantee(unit, decay, t
     capped = _view(np.full(M, 9.0), capacity=np.where(np.arange(N) % 2, K, 1))
     (reason,) = undeliverable(capped)
     assert reason.reachable == pytest.approx(N * 2.5)
+    assert undeliverable(replace(_view(np.full(M, 9.0)), calibration=Chunks())) == ()  # nobody came
 
 
 def test_an_item_that_is_not_released_in_time_is_named():
@@ -316,6 +317,8 @@ def test_a_row_whose_items_come_late_were_consumed_or_are_capped_is_named():
     table = Requirements.of([Row("a", np.array([3, 4]), 30.0, arrivals=60.0), *caps])
     (reason,) = undeliverable(replace(view, promises=table, delivered=np.zeros(3)))
     assert (reason.why, reason.name, reason.reachable) == ("caps", "a", 28.0)
+    many = Row("many", np.arange(3, 9), 240.0, arrivals=60.0)  # more items than positions, two of them late
+    assert undeliverable(_with_row(many), np.where(np.isin(np.arange(M), (3, 4)), 2700.0, -np.inf)) == ()
 
 
 def test_five_items_are_named_and_what_fits_is_not():

@@ -271,7 +271,7 @@ def test_a_folder_that_cannot_be_written_to_is_reported(run, tmp_path, capsys, m
     assert capsys.readouterr().out == f"{page}\n"
     assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
     assert main(["report", str(run.folder), "--out", str(page)]) == 2
-    assert "--out applies to the page only. Add --html" in capsys.readouterr().err
+    assert "--out names the file of the HTML page, so it needs --html. Add --html" in capsys.readouterr().err
 
 
 def test_a_sweep_has_a_page_and_says_why_it_has_no_picture(tmp_path):

@@ -247,7 +247,10 @@ def test_times_in_two_units_are_refused(events, tmp_path):
     time = events["time"].to_numpy() * np.where(np.arange(len(events)) % 2, 1000, 1)
     events.assign(time=time).to_csv(path, index=False)
     refused(
-        DataError, "times fit m?s since 1970, .* fit m?s. Write all times in one unit, or", data.load, path
+        DataError,
+        "times look like m?s since 1970, .* like m?s. Write all times in one unit, or",
+        data.load,
+        path,
     )
     assert data.load(path, time_unit="ms").report.time_unit == "ms"
 
@@ -392,7 +395,7 @@ def test_a_consumer_that_does_not_draw_with_its_probabilities_is_refused(write):
         "        return replace(found, consumed=slates >= 0, probability=(slates >= 0) * 0.01)\n"
     )
     config = small_scenario(rounds=1, consumer=ConsumerConfig(kind="mine.py:Greedy"))
-    refused(MarketError, r"Greedy.respond: 600 consumptions came, .* add up to 6\.0", played, config)
+    refused(MarketError, r"Greedy.respond: it returned 600 consumptions, .* add up to 6\.0", played, config)
 
 
 # -- estimates and sentences ------------------------------------------------------------------------------------------
@@ -418,7 +421,7 @@ def test_a_target_that_draws_without_saying_its_chances_is_refused(write):
     """Its estimates would be those of a deterministic agent; one that draws nothing is valued."""
     write(_DRAWS)
     config = small_scenario(rounds=1)
-    said = "--target: 'mine' draws its slates, since 100% of them change .* Give it chance_of"
+    said = "--target: 'mine' samples its slates: 100% of the slates change .* the method chance_of"
     refused(ConfigError, said, evaluate.replayed, config, 0, "random", "mine.py:Mine", lambda _: None)
     write(_DRAWS.replace("Random", "Relevance"))
     sys.modules.pop("mine", None)

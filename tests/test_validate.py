@@ -178,7 +178,7 @@ def test_a_log_to_which_one_user_comes_back_is_refused(log):
     """One user says nothing of how users differ, and is told before anything is fitted."""
     first = log.sessions("30min")
     once = np.isin(first.of_event, np.unique(first.user, return_index=True)[1]) | (log.user == 3)
-    with pytest.raises(DataError, match="found 1 user .* at least two users came back"):
+    with pytest.raises(DataError, match="fewer than two users .* at least two users came back"):
         evidence_of.make_cut(log.rows(once), 0, gap="30min", after=0.3)
 
 

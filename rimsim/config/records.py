@@ -195,13 +195,13 @@ class CampaignConfig:
         if (self.exposures is None) == (self.share is None):
             found = "neither" if self.share is None else "both"
             raise ConfigError(
-                f"campaign {self.name!r}: {found} of exposures and share is given. Give exactly one of "
-                "the two"
+                f"campaign {self.name!r}: {found} of the fields exposures and share is given. Give exactly "
+                "one of the two"
             )
         if self.exposures is not None and self.stop is None:
             raise ConfigError(
                 f"campaign {self.name!r}: it has exposures ({self.exposures}) but no stop. Set stop to "
-                "the day by which they must be delivered"
+                "the day by which the exposures must be delivered"
             )
         if self.stop is not None and self.stop <= self.start:
             raise ConfigError(
@@ -414,8 +414,8 @@ class PlatformConfig:
     def __post_init__(self) -> None:
         if self.learning == "ips" and self.retrain_ground:
             raise ConfigError(
-                "platform.retrain_ground is true, but platform.learning 'ips' weights events and a "
-                "ground intensity cannot use weights. Set retrain_ground to false, or learning to "
+                "platform.retrain_ground is true, but platform.learning is 'ips', which gives weights to events, "
+                "and a ground intensity cannot use weights. Set retrain_ground to false, or learning to "
                 "'consumed' or 'impressions'"
             )
 

@@ -1,8 +1,8 @@
 """Adapters that make other packages' recommenders models of p(y|x).
 
 A recommender that ranks by scores of any scale becomes ``p(y|x) = softmax(τ s(x,y) + κ log popularity_y + κ' log
-returning_y)``, with weights chosen on held-out later sessions as those of :class:`rimsim.intensity.Bag` are. The state
-of a user is the set of consumed items, so a visitor needs no place in the recommender's training data.
+returning_y)``, with weights chosen on held-out later sessions, as for :class:`rimsim.intensity.Bag`. The state of a
+user is the set of consumed items, so a visitor need not be in the recommender's training data.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _EXAMPLES = 20_000
 class AdaptedModel(FromHidden):
     """p(y|x) of a recommender that another package fits.
 
-    Each fit and update trains a copy of the given, unfitted recommender. An update keeps the weights.
+    Each fit and each update trains a new copy of the given, unfitted recommender. An update keeps τ, κ and κ'.
     """
 
     def __init__(self, recommender: Any, *, seed: int = 0, session_gap: str = "30min") -> None:
@@ -70,7 +70,7 @@ class AdaptedModel(FromHidden):
         return self
 
     def update(self, log: EventLog) -> Self:
-        """Fit to a new log; without target events nothing changes."""
+        """Fit to a new log, if it has target events."""
         if log.n_items != len(self._base):
             refuse(
                 ModelError, "update", f"found a log of {log.n_items} items", f"{len(self._base)}, as fitted"
@@ -97,7 +97,7 @@ class AdaptedModel(FromHidden):
         return in_blocks(lambda block: self._block(recommender, block), *self.encode(states)).numpy()
 
     def _block(self, recommender: Any, consumed: torch.Tensor) -> torch.Tensor:
-        """Scores (BLOCK, M); missing ones are the lowest of their row."""
+        """Scores (BLOCK, M); missing scores get the lowest of their row."""
         matrix = scipy.sparse.csr_matrix(consumed.numpy())
         scores = np.asarray(self._scores(recommender, matrix), np.float32)
         if scores.shape != consumed.shape:
@@ -108,14 +108,14 @@ class AdaptedModel(FromHidden):
         return torch.from_numpy(scores.astype(np.float32))
 
     def encode(self, states: UserStates) -> Hidden:
-        """Marks (n, M) of consumed items."""
+        """Hidden states: (n, M) array that marks consumed items."""
         if not len(self._base):
             refuse(ModelError, type(self).__name__, "not fitted yet", "score after fit")
         shape = (len(states), len(self._base))
         return (torch.from_numpy(_matrix(states.owner, states.items, shape).toarray()),)
 
     def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
-        """Hidden states with one item marked in each."""
+        """Hidden states with one more item marked in each."""
         del times
         return (hidden[0].index_put((torch.arange(len(items)), items), torch.ones(len(items))),)
 
@@ -135,8 +135,8 @@ class AdaptedModel(FromHidden):
 class LensKitModel(AdaptedModel):
     """p(y|x) of a LensKit pipeline's component ``scorer`` (extra ``lenskit``).
 
-    The scorer must know a user by the items of a query, as ``ItemKNNScorer``, ``EASEScorer`` and ``ImplicitMFScorer``
-    do. Other components do not take part: to rank is an agent's task.
+    The scorer must score items for a query that holds the user's items, as ``ItemKNNScorer``, ``EASEScorer`` and
+    ``ImplicitMFScorer`` do. The pipeline's other components are not used, because agents rank the items.
     """
 
     def _train(self, recommender: Any, consumed: Consumed) -> Any:
@@ -166,8 +166,8 @@ class LensKitModel(AdaptedModel):
 class ImplicitModel(AdaptedModel):
     """p(y|x) of a model of the package ``implicit`` (extra ``mf``).
 
-    It must rank for any items of a user (``recommend(…, recalculate_user=True)``), as ``AlternatingLeastSquares`` and
-    the nearest neighbours do. With one thread its fits are reproducible.
+    The model must rank for any consumed items (``recommend(…, recalculate_user=True)``), as ``AlternatingLeastSquares``
+    and the nearest neighbours do. Fits are reproducible on one thread.
     """
 
     def _train(self, recommender: Any, consumed: Consumed) -> Any:
@@ -183,7 +183,7 @@ class ImplicitModel(AdaptedModel):
         except NotImplementedError as error:
             name = type(recommender).__name__
             raise ModelError(
-                f"{name}: cannot rank for users it was not fitted to (recalculate_user). Take "
+                f"{name}: cannot rank items for users that it was not fitted to (it lacks recalculate_user). Take "
                 "AlternatingLeastSquares or a nearest-neighbour model of implicit, or rimsim's own 'bpr'"
             ) from error
         scores = np.full((n, m + 1), np.nan)  # neighbours rank fewer than M items, and fill up with item −1
@@ -194,8 +194,8 @@ class ImplicitModel(AdaptedModel):
 class MatrixScorerModel(AdaptedModel):
     """p(y|x) of a scikit-learn-style model of the user-item matrix.
 
-    It has ``fit(matrix)`` and ``predict(matrix)``, which returns scores (n, M), or, as ``TruncatedSVD`` and ``NMF`` do,
-    ``transform`` and ``inverse_transform``, whose reconstruction is the score.
+    The model has ``fit(matrix)``, and ``predict(matrix)``, which returns scores (n, M). Instead of ``predict`` it may
+    have ``transform`` and ``inverse_transform``, like ``TruncatedSVD`` and ``NMF``; their reconstruction is the score.
     """
 
     def _train(self, recommender: Any, consumed: Consumed) -> Any:
@@ -211,8 +211,9 @@ class MatrixScorerModel(AdaptedModel):
 class ClassifierModel(AdaptedModel):
     """p(y|x) of a scikit-learn-style classifier of user-item pairs.
 
-    It has ``fit(X, y)`` and ``predict_proba(X)``. A consumption is an example with y = 1, and the features of its user
-    without it; ``negatives`` random items that the user has not consumed have y = 0.
+    The classifier has ``fit(X, y)`` and ``predict_proba(X)``. Each consumption is an example with y = 1, whose features
+    are computed without this consumption. For each, ``negatives`` random items that the user has not consumed are
+    examples with y = 0.
     """
 
     def __init__(
@@ -258,7 +259,7 @@ class ClassifierModel(AdaptedModel):
 def neighbour_features(consumed: Consumed, seen: Consumed) -> Array:
     """Features (n, M, 3): popularity, length of history, similarity.
 
-    An item is as similar to a history as the cosines of its users with those of the history's items say, in sum.
+    Similarity is the sum of an item's cosine similarities to the history's items, by their users.
     """
     counts, history = np.asarray(seen.sum(0)).ravel(), consumed.toarray()
     scale = 1.0 / np.sqrt(np.maximum(counts, 1.0))
@@ -270,7 +271,7 @@ def neighbour_features(consumed: Consumed, seen: Consumed) -> Array:
 
 
 def _matrix(user: Ints, item: Ints, shape: tuple[int, int]) -> Consumed:
-    """Matrix of pairs, each of which counts once."""
+    """Matrix with 1 for each distinct pair."""
     pairs = np.unique(user * shape[1] + item)
     ones = np.ones(len(pairs), np.float32)
     return scipy.sparse.csr_matrix((ones, np.divmod(pairs, shape[1])), shape=shape)

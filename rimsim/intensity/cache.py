@@ -78,9 +78,9 @@ def kept(
     make: Callable[[], Entry],
     save: Callable[[Entry, Path], object],
 ) -> Entry:
-    """Cached entry of a folder, made if missing.
+    """Entry of a cache folder, made if missing.
 
-    An entry is made again if its checksum differs or ``load`` raises a ModelError. Entries are written to a draft
+    An entry is made again if its checksum is wrong or ``load`` raises a ModelError. Entries are written to a draft
     folder first, so that processes can make the same entry at the same time.
     """
     if _is_undamaged(folder):
@@ -111,7 +111,7 @@ def _is_undamaged(folder: Path) -> bool:
 
 
 def _source(kind: type) -> str | None:
-    """Source of a class's module; None without a file."""
+    """Source code of a class's module; None without a file."""
     try:
         file = inspect.getsourcefile(kind)
     except (TypeError, OSError):
@@ -144,13 +144,13 @@ def fitted(
     """Model fitted to a log, or read from the cache.
 
     The key is a digest of the log, of the model's class and config, of its source code and of the version of torch.
-    Each factor of a product has its own entry. A model of your own that :func:`is_stored` rejects is fitted each time.
-    A ground intensity can be fitted to given ``examples`` instead of the log's own.
+    Each factor of a product has its own entry. If :func:`is_stored` rejects your own model, it is not cached, but
+    fitted each time. A ground intensity can be fitted to given ``examples`` instead of the log's own.
     """
     if examples is not None and not (isinstance(model, Ground) and is_stored(model)):
         raise ModelError(
-            f"fitted: examples were given with a {type(model).__name__}, which does not learn from them. "
-            "Give examples with a Ground only"
+            f"fitted: examples were given with a {type(model).__name__}, which cannot be fitted to "
+            "examples. Give examples only with a ground intensity (Ground)"
         )
     if isinstance(model, RIM) and type(model).fit is RIM.fit:
         model.mark, model.ground = fitted(model.mark, log, cache_dir), fitted(model.ground, log, cache_dir)

@@ -1,4 +1,4 @@
-"""Calibration of λ(x) as count and p(y|x) as probability."""
+"""Calibration of λ(x) against counts and p(y|x) against consumed items."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LEAST = 1e-300
 
 @dataclass(frozen=True)
 class Decile:
-    """Tenth of the examples, by predicted λ."""
+    """Tenth of the examples after sorting by predicted λ."""
 
     examples: int
     predicted: float
@@ -52,7 +52,7 @@ class GroundCalibration:
 
     @property
     def ratio(self) -> float:
-        """Σ n / Σ λ; 1 is calibrated in total."""
+        """Σ n / Σ λ: 1 if total predictions are right."""
         return self.realised / self.predicted
 
     def lines(self) -> tuple[str, ...]:
@@ -106,11 +106,11 @@ def _deviance(count: Floats, rate: Floats) -> float:
 
 
 def count_calibration(predicted: Floats, counts: Ints) -> GroundCalibration:
-    """Compare predicted λ (n,) with the counts (n,) that followed."""
+    """Compare predicted λ (n,) with the event counts that followed."""
     rate, count = np.asarray(predicted, np.float64), np.asarray(counts, np.float64)
     if not len(rate) or rate.min() <= 0:
         raise ModelError(
-            "calibration: there are no examples, or a λ that is not positive. Expected examples with λ > 0"
+            "calibration: there is no example, or an example has a λ that is not positive. Expected λ > 0"
         )
     order = np.argsort(rate, kind="stable")
     tenths = [rows for rows in np.array_split(order, 10) if len(rows)]
@@ -137,9 +137,10 @@ def calibration(
 ) -> Calibration:
     """Compare a fitted model with a log's target events.
 
-    On the log that the model was fitted to, this shows the quality of the fit. To measure predictions, pass held-out
-    users or later events as targets, with their histories as other events. p is scored on at most ``events`` target
-    events, sampled by ``seed``. λ(x) is scored on ``examples``, by default the log's sessions.
+    On the log that the model was fitted to, this shows the quality of the fit. To measure the quality of predictions,
+    pass events of held-out users, or later events, as targets, with their histories as other events. p(y|x) is scored
+    on at most ``events`` target events, sampled by ``seed``. λ(x) is scored on ``examples``, by default the log's
+    sessions.
     """
     require_targets(log, "calibration")
     pairs = examples or session_examples(log)

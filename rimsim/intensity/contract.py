@@ -1,9 +1,9 @@
 """Contract of intensity models: methods, capabilities, row blocks.
 
-A row of scores depends only on its own state, to the last bit. The algorithm of a matrix product depends on the
-shapes, so the last bits of a row can depend on the number of rows. So models compute exactly :data:`BLOCK` rows at a
-time, or :data:`STEP` rows when hidden states take an event; the last block is filled up with zeros. On one thread, a
-state then has the same scores in any batch.
+Each row of scores depends on the state of this row and on nothing else, to the last bit. The algorithm of a matrix
+product depends on the shapes, so the last bits of a row can depend on the number of rows. So models compute exactly
+:data:`BLOCK` rows at a time, or :data:`STEP` rows when hidden states take an event; the last block is filled up with
+zeros. On one thread, a state then has the same scores in any batch.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class IntensityModel(Protocol):
         """Fit from scratch to the ``target`` events of a log."""
 
     def update(self, log: EventLog) -> Self:
-        """Fit to a new log's ``target`` events from present parameters."""
+        """Train present parameters further, on a new log's ``target`` events."""
 
     def score(self, states: UserStates) -> torch.Tensor:
         """Non-negative intensities (n, M) float32 on the model's device."""
@@ -59,14 +59,14 @@ class RecurrentModel(IntensityModel, Protocol):
         """Hidden states of n user states, computed row by row."""
 
     def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
-        """Hidden states after one more event each at ``times``, seconds."""
+        """Hidden states after one more event each, at ``times`` (seconds)."""
 
     def score_hidden(self, hidden: Hidden, now: Floats) -> torch.Tensor:
         """(n, M) float32 intensities of the states at ``now`` (n,), seconds."""
 
 
 class FromHidden(RecurrentModel):
-    """Part of a recurrent model: scores by hidden states."""
+    """Model that can score hidden states."""
 
     def score(self, states: UserStates) -> torch.Tensor:
         """(n, M) float32 intensities of the states."""
@@ -77,7 +77,7 @@ _Method = TypeVar("_Method", bound=Callable[..., object])
 
 
 def caller_owns(method: _Method) -> _Method:
-    """Mark a ``score_hidden`` whose result its caller may change.
+    """Mark a method ``score_hidden`` whose result callers may change.
 
     The method returns a new tensor each time, so the caller can write to it without a copy. Copies of score blocks
     would take noticeable time. The mark is on the method, so that a subclass with its own ``score_hidden`` does not
@@ -119,7 +119,7 @@ def recurrent(model: object) -> RecurrentModel | None:
 
 
 def rescale_of(model: object) -> float:
-    """Factor of the last update that kept the mean λ(x)."""
+    """Factor by which the last update kept the mean λ(x)."""
     return float(getattr(model, "rescale", 1.0))
 
 
@@ -132,7 +132,7 @@ def require_targets(log: EventLog, kind: str) -> None:
 def resolved(device: str) -> torch.device:
     """Device of a configured name on this machine.
 
-    ``auto`` is the GPU if there is one; others are ``cpu``, ``cuda`` and ``cuda:N``.
+    ``auto`` is the GPU if there is one. The other names are ``cpu``, ``cuda`` and ``cuda:N``.
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -150,7 +150,7 @@ def resolved(device: str) -> torch.device:
 
 
 def spans(n: int, height: int = BLOCK) -> Iterator[tuple[int, int]]:
-    """First and past-the-last row of each block of n rows."""
+    """Begin and end of each block among n rows."""
     for first in range(0, n, height):
         yield first, min(first + height, n)
 
@@ -168,8 +168,8 @@ def in_blocks(
 ) -> torch.Tensor:
     """(n, …) values of a row-wise function, computed block by block.
 
-    The function takes one (height, …) tensor for each of ``rows`` and returns one. Each kind of computation has a
-    fixed height.
+    The function takes a block (height, …) of each tensor in ``rows`` and returns a block of values. Each kind of
+    computation has its own fixed height.
     """
     n = rows[0].shape[0]
     if n == height:
@@ -180,7 +180,7 @@ def in_blocks(
 
 @dataclass(frozen=True, eq=False)
 class Walk:
-    """Events of u hidden states, and n points between events."""
+    """Events of u users, and n points between events."""
 
     offsets: Ints
     """(u + 1,) begin of each state's events."""
@@ -194,7 +194,7 @@ class Walk:
     """(n,) events of that state before the point."""
 
     def points(self) -> tuple[Ints, Ints]:
-        """(n,) points by state, then count; (u + 1,) begin of each state's."""
+        """Points sorted by state, then count; begin of each state."""
         order = np.lexsort((self.count, self.row))
         return order, np.searchsorted(self.row[order], np.arange(len(self.offsets))).astype(np.int64)
 
@@ -202,8 +202,8 @@ class Walk:
 def walked(model: Any, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
     """Hidden states (u, …) after all events, and (n, …) at the points.
 
-    A model may do this in its own method ``walk(hidden, walk)``, with results identical to :func:`stepped`. The given
-    hidden states are not changed.
+    A model may have its own method ``walk(hidden, walk)`` for this, with results identical to :func:`stepped`. The
+    given hidden states are not changed.
     """
     by_name = {
         name: next((base for base in type(model).__mro__ if name in vars(base)), None)
@@ -217,10 +217,10 @@ def walked(model: Any, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
 
 
 def stepped(model: Any, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
-    """Result of :func:`walked`, by the model's ``step``.
+    """Result of :func:`walked`, computed by the model's ``step``.
 
-    States take events together in full blocks of :data:`STEP` rows, so each row is the same as if its events came one
-    by one.
+    Events of different states are processed together, in full blocks of :data:`STEP` rows. So each row is the same as
+    if its events were processed alone.
     """
     length = np.diff(walk.offsets)
     order = np.argsort(-length, kind="stable")  # states with events left are then always at the front

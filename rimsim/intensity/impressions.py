@@ -46,7 +46,7 @@ _LAYER = "layer.safetensors"
 
 @dataclass(frozen=True, eq=False)
 class Impressions:
-    """m shown items of a round, and their outcomes."""
+    """m exposures of a round, and their outcomes."""
 
     item: Ints
     """(m,) the items."""
@@ -64,7 +64,7 @@ class Impressions:
 
     @cached_property
     def columns(self) -> Floats:
-        """(m, 2K + 1) factors of levels, slopes and the round."""
+        """(m, 2K + 1) regression columns: levels, slopes and the round."""
         # All fits of a round share them.
         basis = np.stack([np.interp(np.log1p(self.history), KNOTS, hat) for hat in np.eye(len(KNOTS))], 1)
         log_score = np.log(np.maximum(self.score, FLOOR))[:, None]
@@ -88,7 +88,7 @@ class Impressions:
 
 @dataclass(frozen=True, eq=False)
 class ImpressionLayer:
-    """λ'(x,y) = exp(a(h) + b(h)·log λ(x,y) + δ_y), h past events."""
+    """λ'(x,y) = exp(a(h) + b(h)·log λ(x,y) + δ_y), after h past events."""
 
     level: Floats
     """(K,) a at the knots."""
@@ -115,14 +115,14 @@ class ImpressionLayer:
 
 @dataclass(frozen=True, eq=False)
 class LayerFit:
-    """Layer fitted to all impressions so far, and its evidence.
+    """Layer fitted to all impressions so far, and sufficient statistics.
 
-    P(taken) = 1 − exp(−λ'·e) with e the examination of the position. Each round has a separate level, because the
-    level of a retrained model drifts. From earlier rounds, the fit keeps the likelihood of levels and slopes to second
-    order. For each item it keeps the realised events and the events expected without δ. exp(δ) has a gamma prior with
-    parameters ``mean`` and ``shape``, one prior for items of the warm-up log and one for other items. The parameters
-    are estimated by marginal likelihood, which is negative binomial (as in DuMouchel 1999, "Bayesian Data Mining in
-    Large Frequency Tables", with one gamma law instead of a mixture of two).
+    P(taken) = 1 − exp(−λ'·e), where e is the examination of the position. Each round has a separate level, because the
+    level of a retrained model drifts. Of earlier rounds, the fit keeps a quadratic approximation of the likelihood of
+    levels and slopes, and for each item the number of realised events and of events expected without δ. The factor
+    exp(δ) has a gamma prior with parameters ``mean`` and ``shape``, one prior for items of the warm-up log and one for
+    other items. The parameters are estimated by marginal likelihood, which is negative binomial (as in DuMouchel 1999,
+    "Bayesian Data Mining in Large Frequency Tables", with one gamma law instead of a mixture of two).
     """
 
     memory: float
@@ -161,7 +161,7 @@ class LayerFit:
 
     @property
     def layer(self) -> ImpressionLayer:
-        """Layer that the fit serves."""
+        """Layer with the fitted levels, slopes and item effects."""
         return ImpressionLayer(self.level, self.slope, self.item)
 
     @property
@@ -171,14 +171,14 @@ class LayerFit:
 
     @property
     def item_variance(self) -> Floats:
-        """(2,) estimated variance of exp(δ)/mean: seen, unseen items."""
+        """(2,) estimated variance of exp(δ)/mean, for seen and unseen items."""
         return np.asarray(1.0 / self.shape, np.float64)
 
     def after(self, shown: Impressions) -> LayerFit:
         """Fit after a round's impressions.
 
-        Use scores of a model that was not trained on these outcomes. A trained model fits them better than it will fit
-        the next round.
+        The scores must be from a model that was not trained on these outcomes. A model fits its training outcomes
+        better than it predicts the next round.
 
         Raises:
             ModelError: If a score is negative or not a number, or an examination not positive.
@@ -222,7 +222,8 @@ class LayerFit:
     def regression(self, shown: Impressions, shape: Floats, mean: Floats) -> HazardRegression:
         """Regression of a round's outcomes, given earlier evidence.
 
-        θ holds the levels, the slopes and the round's own level; the groups are the items.
+        The parameters θ are the levels, the slopes and the round's own level. The groups of the regression are the
+        items.
         """
         k, of = len(KNOTS), self.unseen.astype(np.int64)
         own = np.concatenate([np.full(k, _LEVEL_SD), np.full(k, _SLOPE_SD), [_ROUND_SD]]) ** -2.0
@@ -253,7 +254,7 @@ class LayerFit:
 
 
 def _bounded_minimum(problem: HazardRegression, theta: Floats, effect: Floats) -> tuple[Floats, Floats]:
-    """Minimum with all slopes at their bound or above."""
+    """Minimum in which no slope is below its bound."""
     slopes = np.arange(len(theta)) // len(KNOTS) == 1
     free = np.ones(len(theta), bool)
     while True:
@@ -299,7 +300,7 @@ def _priors(count: Floats, expected: Floats, unseen: Bools) -> tuple[Floats, Flo
 def _prior(
     count: Floats, expected: Floats, usual: float, sure: float, *, has_mean: bool
 ) -> tuple[float, float]:
-    """Shape and mean of a group, by marginal likelihood."""
+    """Shape and mean of a group's prior, by marginal likelihood."""
     # Log shape has a normal prior of sd ``sure`` around that of ``usual``, log mean one of sd 1 around 0.
 
     def loss(point: Floats) -> float:
@@ -315,7 +316,7 @@ def _prior(
 
 
 def fit_weights(fits: Sequence[LayerFit]) -> Floats:
-    """Weights of fits by their predictions, summing to 1."""
+    """Weights of fits by their predictions; they sum to 1."""
     # Of exponentially weighted forecasters (Vovk, COLT 1990), or posterior chances of the fits. The mean of several is
     # less noisy than the best: where items' worth is unknown, visitors consume 6 % more.
     loss = np.array([fit.loss for fit in fits])
@@ -407,7 +408,7 @@ KINDS[Calibrated.kind] = Calibrated
 
 
 def layer_of(model: IntensityModel) -> tuple[IntensityModel, ImpressionLayer | None]:
-    """Inner model and layer, or the model and None.
+    """Inner model and layer, or model and None.
 
     A model with a layer has the attributes ``model`` and ``layer``.
     """

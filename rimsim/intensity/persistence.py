@@ -27,7 +27,7 @@ Value = TypeVar("Value")
 def config_from(kind: type[Any], values: Mapping[str, object], where: str) -> Any:
     """Config record from plain values, such as YAML's.
 
-    ``where`` names the owner of the values in error messages.
+    Error messages call the owner of the values ``where``.
     """
     fields = {field.name for field in dataclasses.fields(kind)}
     for name in values:
@@ -40,13 +40,13 @@ def config_from(kind: type[Any], values: Mapping[str, object], where: str) -> An
 
 
 def write_record(folder: Path, record: Mapping[str, object]) -> None:
-    """Write the JSON half of a saved model."""
+    """Write the JSON file of a saved model."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / RECORD).write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def read_record(folder: Path, kind: str | None = None) -> dict[str, Any]:
-    """JSON half of a saved model."""
+    """Content of the JSON file of a saved model."""
     path = folder / RECORD
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -66,10 +66,10 @@ KINDS: dict[str, Any] = {}
 def load(folder: str | Path, device: str | None = None) -> Any:
     """Read a fitted model of any kind.
 
-    ``device`` replaces the saved config's. Import the class of your own model first, so that its kind is known.
+    ``device`` replaces the saved device. Import the class of your own model first, so that its kind is known.
 
     Raises:
-        ModelError: If the folder holds no model of a known kind, or a damaged one.
+        ModelError: If the folder has no model of a known kind, or the model is damaged.
     """
     kind = read_record(Path(folder))["kind"]
     import_module("rimsim.intensity.registry")  # a shipped model stands in KINDS once its class is made
@@ -114,7 +114,7 @@ class Stored(ABC):
         return {}
 
     def _after_fit(self, value: Value | None) -> Value:
-        """Fitted value, or a ModelError before a fit."""
+        """Fitted value; raises a ModelError before a fit."""
         if value is None:
             refuse(
                 ModelError, self.kind, "the model is not fitted yet", "a call of fit or load before scoring"
@@ -135,7 +135,7 @@ class Stored(ABC):
     def load(cls, folder: str | Path, device: str | None = None) -> Self:
         """Read a fitted model of any kind.
 
-        ``device`` replaces the saved config's. Import the class of your own model first, so that its kind is known.
+        ``device`` replaces the saved device. Import the class of your own model first, so that its kind is known.
         """
         path = Path(folder)
         record = read_record(path, cls.kind)
@@ -152,8 +152,8 @@ class Stored(ABC):
 def is_stored(model: object) -> bool:
     """True if :func:`load` can read the model's ``save``.
 
-    The model must be a :class:`Stored` model with a config record and a constructor without arguments. Or it lists its
-    parts in ``stored_parts``, as a product does.
+    The model must be a :class:`Stored` model with a config record and a constructor without arguments. Alternatively,
+    it lists its parts in ``stored_parts``, as a product does.
     """
     if "stored_parts" in vars(type(model)):  # not that of a base: what a subclass adds would be lost
         return all(is_stored(part) for part in model.stored_parts)  # type: ignore[attr-defined]

@@ -22,7 +22,7 @@ _RIDGE = 1.0
 
 
 def target_counts(log: EventLog) -> Floats:
-    """(M,) target events of each item, each with its weight."""
+    """(M,) sum of the weights of each item's target events."""
     goal = log.targets
     return np.asarray(np.bincount(log.item[goal], log.weights[goal], log.n_items), np.float64)
 
@@ -50,9 +50,9 @@ def log_returning(log: EventLog, gap: str, prior: float) -> Floats:
 
 
 def learned(bias: Float32s, log: EventLog, memory: float) -> Float32s:
-    """(M,) log popularity after a new log.
+    """(M,) log popularity, updated by a new log.
 
-    ``bias`` is the earlier log popularity, up to a constant. It counts as much as ``memory`` events.
+    ``bias`` is the earlier log popularity, up to a constant, and counts as much as ``memory`` events.
     """
     p = np.exp(bias.astype(np.float64) - bias.max())
     counts = memory * p / p.sum() + target_counts(log)
@@ -84,7 +84,7 @@ class ReturningConfig:
 class Popularity(FromHidden, Stored):
     """``p(y|x) = (n_y + s) / Σ_z (n_z + s)`` for every state x, λ(x) = 1.
 
-    n_y counts the target events with item y, each with its weight. With s = 0.01 it is the ``Pop`` baseline of Ma, Liu
+    n_y is the sum of the weights of the target events with item y. With s = 0.01 it is the ``Pop`` baseline of Ma, Liu
     and Deoras (ICLR 2022). :meth:`update` is exact: it equals a fit on the new log.
     """
 
@@ -108,7 +108,7 @@ class Popularity(FromHidden, Stored):
         return log_popularity(log, self.config.smoothing)
 
     def update(self, log: EventLog) -> Self:
-        """Count the new log's target events alone, if any."""
+        """Count only the new log's target events, if any."""
         return self.fit(log) if log.targets.any() else self
 
     @property
@@ -145,8 +145,8 @@ class Returning(Popularity):
     """p(y|x) ∝ r_y + prior·M·p_y for every state x, and λ(x) = 1.
 
     r_y counts the target events with item y in users' sessions after their first session, and p is popularity in all
-    target events. Returning users take other items than new users. :meth:`update` is exact: it equals a fit on the new
-    log.
+    target events. This suits returning users, who take other items than new users. :meth:`update` is exact: it equals a
+    fit on the new log.
     """
 
     kind: ClassVar[str] = "returning"
@@ -163,7 +163,7 @@ class Returning(Popularity):
 def item_features(items: pd.DataFrame) -> Floats:
     """(M, F) features of items before any consumption.
 
-    A constant, one indicator per genre, and year of release (standardised, 0 where unknown) with its square.
+    They are a constant, an indicator per genre, and year of release (standardised, 0 where unknown) with its square.
     """
     n = len(items)
     columns = [np.ones((n, 1))]
@@ -183,8 +183,8 @@ def item_features(items: pd.DataFrame) -> Floats:
 def fill_cold(vectors: torch.Tensor, bias: torch.Tensor, log: EventLog) -> Ints:
     """Predict vectors and biases of cold items, in place.
 
-    A ridge regression of the fitted items' vectors (M, W) and biases (M,) on :func:`item_features`. Training alone
-    would leave random values for an item without target events, and push its probability towards zero.
+    The prediction is a ridge regression of the fitted items' vectors (M, W) and biases (M,) on :func:`item_features`.
+    Training alone would leave random values for an item without target events, and push its probability towards zero.
     """
     met = np.bincount(log.item[log.targets], minlength=log.n_items) > 0
     cold = np.flatnonzero(~met)

@@ -60,7 +60,7 @@ class RIM(contract.FromHidden):
 
     @property
     def rescale(self) -> float:
-        """Factor of the ground intensity's last update."""
+        """Factor by which the last update kept the mean λ(x)."""
         return contract.rescale_of(self.ground)
 
     @property
@@ -135,10 +135,10 @@ KINDS[RIM.kind] = RIM
 
 
 def settled(model: contract.IntensityModel, like: contract.IntensityModel) -> contract.IntensityModel:
-    """Model for part of a log, with another model's choices.
+    """Model for part of a log, with choices of ``like``.
 
     Choosing takes most of the time of a fit, and a part of a log has less evidence than the whole log. ``like`` is a
-    fitted model of the same kind. A mark model returns its choices by its method ``settled``.
+    fitted model of the same kind. A mark model's method ``settled`` returns an unfitted model with its choices.
     """
     if isinstance(model, RIM) and isinstance(like, RIM):
         product = copy.copy(model)
@@ -151,8 +151,8 @@ def settled(model: contract.IntensityModel, like: contract.IntensityModel) -> co
 def updated(model: contract.IntensityModel, log: EventLog, *, ground: bool) -> contract.IntensityModel:
     """Retrained copy of a model.
 
-    Without ``ground``, a product keeps its ground intensity. λ(x) is fitted to warm-up sessions, and a slate yields
-    far fewer consumptions than a logged session has events. So a refitted λ(x) must be scaled back to its old mean.
+    Without ``ground``, λ(x) is not retrained. A fit of λ(x) uses warm-up sessions, and a slate yields far fewer
+    consumptions than a logged session has events. So a refitted λ(x) must be scaled back to its old mean.
     """
     if isinstance(model, RIM) and not ground:
         product = copy.copy(model)

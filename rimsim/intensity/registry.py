@@ -56,7 +56,7 @@ class _Entry:
 
     @property
     def config(self) -> type[Any]:
-        """Class of the config record."""
+        """Class of this part's config record."""
         return type(self.model().config)
 
 
@@ -117,8 +117,8 @@ def register(name: str, factory: Callable[..., IntensityModel]) -> None:
 def parts(name: str) -> tuple[str, str | None] | None:
     """Mark model and ground intensity, each with its options.
 
-    The ground is None for a mark model alone. The result is None for a model of your own (registered, installed or in
-    a file). In ``gru-hp(width=64)``, options that the mark model lacks belong to the ground intensity.
+    The ground intensity is None if the name has a mark model only. The result is None for your own model (registered,
+    installed or in a file). In ``gru-hp(width=64)``, options that the mark model lacks belong to the ground intensity.
     """
     where, options = named_options(name, "model")
     if where.endswith(".py"):
@@ -141,7 +141,7 @@ def parts(name: str) -> tuple[str, str | None] | None:
 
 
 def _with_options(part: str, options: Mapping[str, object]) -> str:
-    """Text of a part and its options, which must fit."""
+    """Text of a name's part and its options, after checks."""
     if not options:
         return part
     config_of(part, options)
@@ -154,9 +154,9 @@ def _with_options(part: str, options: Mapping[str, object]) -> str:
 
 
 def mark_and_ground(name: str, *, known: bool = False) -> tuple[str, str | None]:
-    """Names of mark model and ground intensity of any model.
+    """Names of a model's mark model and ground intensity.
 
-    The ground is None for a mark model alone and for your own model. With ``known``, an unknown name is an error.
+    The ground intensity is None for your own model or a mark model alone. With ``known``, an unknown name is an error.
     """
     joined = parts(name) if known or name.partition("(")[0] in names() else None
     return joined or (name, None)
@@ -169,15 +169,15 @@ def _entry(part: str) -> _Entry:
 
 
 def config_of(part: str, values: Mapping[str, object]) -> Any:
-    """Config record of a model such as ``hp``."""
+    """Config record of a named model, such as ``hp``."""
     return config_from(_entry(part).config, values, f"model {part}")
 
 
 def thorough(part: str) -> object | None:
     """Config of a model for long horizons.
 
-    p is fitted to the next ten events instead of one. This suits a long horizon, in which λ(x,y) is the expected
-    number of interactions. It predicts the very next event less well.
+    p(y|x) is fitted to the next ten events instead of the next event. This suits a long horizon, in which λ(x,y) is the
+    expected number of interactions. It predicts the very next event less well.
     """
     where = part.partition("(")[0]
     return _SHIPPED[where].thorough if where in _SHIPPED else None

@@ -68,7 +68,7 @@ class ModelScores:
 
 @dataclass(frozen=True, eq=False)
 class JoinedScores:
-    """Scores of sets of states, one below the other."""
+    """Scores of several sets of states, joined row by row."""
 
     parts: Sequence[ModelScores]
 
@@ -93,8 +93,8 @@ def require_steady(model: IntensityModel, states: UserStates, most: int, name: s
     """Refuse scores that depend on more than the state.
 
     Args:
-        most: Events of the log, which no intensity of a visit can exceed.
-        name: The model in messages.
+        most: Number of events in the log, the upper limit for λ(x) of a visit.
+        name: Name of the model in messages.
 
     Raises:
         ModelError: If scores change from call to call or with the batch, or an intensity is too large.
@@ -108,9 +108,11 @@ def require_steady(model: IntensityModel, states: UserStates, most: int, name: s
         (torch.cat(alone), "with the other states of a batch"),
     ):
         if whole.shape != other.shape or not torch.allclose(whole, other, rtol=1e-3, equal_nan=True):
-            raise ModelError(f"{name}: its scores change {cause}. Let them depend on each state alone")
+            raise ModelError(
+                f"{name}: its scores change {cause}. Let the scores of a state depend on that state only"
+            )
     if (largest := float(whole.sum(1).max())) > most:
         raise ModelError(
             f"{name}: the intensity λ(x) of a state is {largest:.3g}, but the log has {most:,} events in all. Expected "
-            "the number of interactions in a visit, such as 0.5"
+            "the expected number of events of one session, such as 0.5"
         )

@@ -86,8 +86,8 @@ def make_cut(
     later = later_sessions(log, gap=gap, seed=draw, after=after)
     if len(later) < 2:
         raise DataError(
-            f"later sessions: found 1 user with a session after {after:.0%} of its events. Expected a log "
-            "in which at least two users came back"
+            f"later sessions: fewer than two users have a session that begins after {after:.0%} of their events. "
+            "Expected a log in which at least two users came back"
         )
     if most_cells is not None:
         later = later.every(max(-(-len(later) * log.n_items // most_cells), 1))

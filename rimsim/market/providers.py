@@ -45,9 +45,8 @@ class Roster:
         lengths = {len(self.names), len(self.there), len(self.satisfaction)}
         if len(lengths) > 1 or self.of_item.shape != (n_items,):
             raise MarketError(
-                f"providers: found shape {self.of_item.shape} for items and lengths {sorted(lengths)} for "
-                f"providers. Expected ({n_items},) items, and a name, a place and a satisfaction for each "
-                "provider"
+                f"providers: of_item has shape {self.of_item.shape}; names, there and satisfaction have the lengths "
+                f"{sorted(lengths)}. Expected the shape ({n_items},), and one length, the number of providers"
             )
         if n_items and not 0 <= int(self.of_item.min()) <= int(self.of_item.max()) < len(self.names):
             raise MarketError(
@@ -90,12 +89,12 @@ class Offer:
         shapes = {part.shape for part in (changes.satisfaction, changes.leaves, changes.comes)}
         if shapes != {there.shape}:
             raise MarketError(
-                f"providers.end_of_round: found shapes {sorted(shapes)}. Expected {there.shape} for each part"
+                f"providers.end_of_round: found shapes {sorted(shapes)}. Expected {there.shape}, an entry per provider"
             )
         if (changes.leaves & ~there).any() or (changes.comes & (self.came >= 0)).any():
             raise MarketError(
                 "providers.end_of_round: a provider leaves before it came, or comes a second time. Let "
-                "each provider come once, and leave once after that"
+                "each provider come at most once, and leave at most once, after it came"
             )
         return Offer(
             np.asarray(changes.satisfaction, np.float64),

@@ -577,8 +577,8 @@ class Round:
         expected, spread = float(chance.sum()), float(np.sqrt((chance * (1 - chance)).sum()))
         if abs(came - expected) > 10 * spread + 5 and not expected / 2 <= came <= 2 * expected:
             raise MarketError(
-                f"{type(self._consumer).__name__}.respond: {came:,} consumptions came, but its probabilities add up to "
-                f"{expected:,.1f}. Let it draw them with the probabilities that it returns"
+                f"{type(self._consumer).__name__}.respond: it returned {came:,} consumptions, but its probabilities "
+                f"add up to {expected:,.1f}. Draw the consumptions with the same probabilities that respond returns"
             )
 
     def close(

@@ -83,7 +83,7 @@ def read_log(config: ScenarioConfig) -> EventLog:
     if config.slate > log.n_items:
         raise ConfigError(
             f"slate is {config.slate} positions, but the catalogue of {config.data.source!r} has only "
-            f"{log.n_items} items. Expected at most as many"
+            f"{log.n_items} items. Expected at most this number"
         )
     needs = data.Needs(items=max(2, config.slate), gap=duration_seconds(config.data.session_gap))
     require_usable(log, needs, use="run the market")
@@ -147,8 +147,8 @@ def plugs_of(
     replays = ArrivalCapabilities.of(arrivals).replays_sessions
     if ConsumerCapabilities.of(consumer).needs_sessions and not replays:
         raise ConfigError(
-            f"{type(consumer).__name__} compares slates with events of the log, but "
-            f"{type(arrivals).__name__} do not come from the log's future. Set consumer.kind to "
+            f"{type(consumer).__name__} compares slates with later events of the log, but the "
+            f"arrivals of {type(arrivals).__name__} are not such sessions of the log. Set consumer.kind to "
             "'intensity', or arrivals.kind to 'replay'"
         )
     return arrivals, consumer

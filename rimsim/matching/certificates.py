@@ -254,8 +254,8 @@ def _refuse_unfit(slates: Ints, problem: Problem) -> None:
     last = slates.shape[1] if problem.weights is None else len(problem.weights)
     if (slates[:, last:] >= 0).any():
         raise AgentError(
-            f"certificate: slates have more than {last} positions, but only these have a weight. Give a "
-            "weight for each position"
+            f"certificate: slates have more than {last} positions, but there are only {last} "
+            "position_weights. Give a weight for each position"
         )
     ordered = np.sort(slates, axis=1)
     twice = np.argwhere((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0))

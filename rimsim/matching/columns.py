@@ -188,5 +188,5 @@ def solve_in_chunks(
         epsilon = last_epsilon(state, score_of(pairs, state), tol)
         w = -solution.item_price
     if solution is None:
-        raise ModelError("solve_dual: the price solver has not read the scores yet")
+        raise ModelError("solve_dual: the price solver stopped before it read the scores")
     return refuse_short(problem, solution, f"after {_LOOKS} looks at all scores")

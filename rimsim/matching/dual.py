@@ -75,12 +75,11 @@ def solve_dual(
     as good as fractional slates. An ε-scaling forward and reverse auction (see ``auction.py``) keeps slates that meet
     every floor and cap exactly, and stops as soon as D(v) certifies them to ``tol``.
 
-    With ``position_weights`` w that differ, an item at position r counts w_r in value and exposure: V = Σ w·s −
-    cost·Σ (floor − E)₊ with E = Σ w. Then floors and caps are real numbers in units of w. Fractional slates may be
-    better than integral slates, so the gap may exceed ``tol``. Slates keep caps and hard floors. If even fractional
-    slates cannot meet the floors, an error names the items; this is certain if every pair is admissible. If fractional
-    slates can meet the floors, integral slates may exist that the solver does not find. Equal weights are solved like
-    no weights.
+    With ``position_weights`` w that differ, an item at position r counts w_r in value and exposure: V = Σ w·s − cost·Σ
+    (floor − E)₊ with E = Σ w. Then floors and caps are real numbers in units of w. Fractional slates may be better than
+    integral slates, so the gap may exceed ``tol``. Slates keep caps and hard floors. If even fractional slates cannot
+    meet the floors, an error names the items; this is certain if every pair is admissible. If fractional slates can
+    meet the floors, integral slates may exist that the solver does not find. Equal weights are solved like no weights.
 
     Args:
         scores: Worth of showing item y to user x, as an (n, M) array or torch tensor. If the matrix exceeds memory, use
@@ -275,9 +274,8 @@ class _Search:
         )
         if lacking > 0.0:
             raise infeasible(
-                f"{where}: the floors of {len(items)} items ({names_of(items)}) exceed by {lacking:.6g} "
-                "the exposure that capacity and `admissible` leave for them. Lower min_exposure or give "
-                "`cost`",
+                f"{where}: the floors of {len(items)} items ({names_of(items)}) need {lacking:.6g} more exposure "
+                "than capacity and `admissible` leave for these items. Lower min_exposure or give `cost`",
                 items,
                 lacking,
             )
@@ -291,7 +289,7 @@ class _Search:
         items, groups = np.flatnonzero(lacking[:m]), np.flatnonzero(lacking[m:])
         whose = [f"{name} {names_of(of)}" for name, of in (("items", items), ("rows", groups)) if len(of)]
         raise infeasible(
-            f"{where}: no integral slates meet the floors of {' and '.join(whose)}; {lacking.sum():.6g} "
+            f"{where}: the solver found no slates that meet the floors of {' and '.join(whose)}; {lacking.sum():.6g} "
             "exposures are missing. Lower the floors or give `cost`",
             items,
             float(lacking.sum()),
@@ -318,9 +316,8 @@ def _least_bound(problem: Problem, start: Floats | None, tol: float, *, for_boun
 def _solve_weighted(problem: Problem, start: Floats | None, tol: float, tie_seed: int) -> DualSolution:
     """Solution of a problem with weights or rows.
 
-    At the prices of each level, integral slates are built (``slates.py``). The search ends when the best D and the
-    best slates are within the tolerance, or when finer prices no longer help, since integral slates may not reach the
-    bound.
+    At the prices of each level, integral slates are built (``slates.py``). The search ends when the best D and the best
+    slates are within the tolerance, or when finer prices no longer help, since integral slates may not reach the bound.
     """
     search = _Search(problem, start)
     rows = row_states(tie_seed, np.arange(problem.shape[0]))

@@ -99,7 +99,7 @@ def refuse_excessive(problem: Problem) -> None:
         raise infeasible(
             f"{problem.where}: the floors of {len(items)} items ({names_of(items)}) ask for "
             f"{int(problem.floor[items].sum())} exposures, {lacking} more than capacity and `admissible` "
-            "leave for them. Lower min_exposure or give `cost`",
+            "leave for these items. Lower min_exposure or give `cost`",
             items,
             lacking,
         )

@@ -76,9 +76,8 @@ def jaccard(slates: ArrayLike, pairs: ArrayLike) -> float:
 def genre_weights(genres: Sequence[str]) -> tuple[Floats, tuple[str, ...]]:
     """(M, G) weights of genres, and their names.
 
-    ``genres`` are M strings, with names joined by ``|`` (the column ``genres`` of an item table). An item with g
-    genres counts 1/g for each of them; an item without a name belongs to the genre ``""``. Names are in alphabetical
-    order.
+    ``genres`` are M strings, with names joined by ``|`` (the column ``genres`` of an item table). An item with g genres
+    counts 1/g for each of them; an item without a name belongs to the genre ``""``. Names are in alphabetical order.
     """
     split = [tuple(dict.fromkeys(text.split("|"))) for text in genres]
     names = tuple(sorted({name for row in split for name in row}))
@@ -163,7 +162,9 @@ def adoption_times(
     if (late := start > arrivals).any():
         refuse(DataError, "release", str(start[late][0]), f"at most the {arrivals} arrivals of the run")
     if (early := when < start[who]).any():
-        raise DataError(f"item {who[early][0]} is consumed by arrival {when[early][0]}, before its release")
+        raise DataError(
+            f"item {who[early][0]} is consumed by arrival {when[early][0]}, before the item is released"
+        )
     order = np.lexsort((when, who))
     who, when = who[order], when[order]
     first = np.searchsorted(who, np.arange(len(start)))

@@ -218,9 +218,9 @@ def own_measures(places: Sequence[str]) -> dict[str, Measure]:
         measure = _measure(place)
         names = {other.name: there for there, other in measures.items()}
         if measure.name in MEASURES or measure.name in names:
-            which = f"that of {names[measure.name]!r}" if measure.name in names else "that of a built-in one"
+            which = repr(names[measure.name]) if measure.name in names else "a built-in measure"
             raise ConfigError(
-                f"measure {place!r} is called {measure.name!r}, which is {which}. Choose another name"
+                f"measure {place!r} is called {measure.name!r}, which is the name of {which}. Choose another name"
             )
         measures[place] = measure
     return measures

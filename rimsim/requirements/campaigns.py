@@ -87,7 +87,7 @@ class Audience:
             seed, *rest = key
             mask &= rng.uniform(seed, rng.Purpose.FLOORS, *rest, np.arange(len(users))) < config.share
         if not mask.any():
-            raise ConfigError(f"{where}: its audience has no user. Widen the filter or raise the share")
+            raise ConfigError(f"{where}: the audience has no user. Widen the filter or raise the share")
         return cls(*window, mask, config.visits)
 
     def counts(self, visits: RoundVisits) -> Bools:
@@ -249,5 +249,5 @@ def _items_of(tables: CampaignTables, campaign: CampaignConfig, where: str) -> I
         mask[:] = False
         mask[[index[name] for name in ids]] = True
     if not mask.any():
-        raise ConfigError(f"{where}: no item matches its filter. Widen the filter")
+        raise ConfigError(f"{where}: no item matches the filter. Widen the filter")
     return np.flatnonzero(mask)

@@ -351,8 +351,8 @@ class ScenarioRequirements:
             there *= (audience.end - audience.begin) / max(ahead.visits.stop - ahead.visits.start, 1)
             if guarantee.exposures > there:
                 raise ConfigError(
-                    f"campaign {guarantee.name!r}: it asks for {guarantee.exposures:,} exposures, but its "
-                    f"audience has only about {there:,.0f} positions for its items before it ends. Ask "
+                    f"campaign {guarantee.name!r}: it asks for {guarantee.exposures:,} exposures, but until the "
+                    f"campaign ends its audience has only about {there:,.0f} positions for these items. Ask "
                     "for fewer exposures, a longer time, a wider audience or higher caps"
                 )
 

@@ -205,7 +205,7 @@ def _folder_name(agent: str) -> str:
     taken = {".", "..", _BANDS_FOLDER, _ABOUT_FOLDER}
     if not agent or agent in taken or not agent.isprintable() or set(agent) & forbidden:
         allowed = f"letters, digits, - and _, but not {_BANDS_FOLDER!r} or {_ABOUT_FOLDER!r}"
-        raise ConfigError(f"agent {agent!r} cannot be the name of a folder. Expected {allowed}")
+        raise ConfigError(f"agent {agent!r}: its name cannot be the name of a folder. Expected {allowed}")
     return agent
 
 

@@ -105,7 +105,7 @@ def ope(
 
 
 def _logged(run: Run, text: str | None) -> str:
-    """Text of the agent whose log is valued."""
+    """Text of the agent whose log is used."""
     agents = [str(agent) for agent in run.config["agents"]]
     if text is not None:
         require_known("--logged: {} is not among the run's agents", [text], agents)
@@ -121,7 +121,7 @@ def _logged(run: Run, text: str | None) -> str:
 
 
 def _with_others(done: Evaluation) -> pd.DataFrame:
-    """Table of the folder, with new rows of the pair."""
+    """Table of the folder, with new rows of both agents."""
     path = done.folder / OPE
     if not path.is_file():
         return done.table
@@ -181,7 +181,7 @@ def true_values(config: ScenarioConfig, seed: int, target: str, report: Count) -
 
 
 class _Watched:
-    """Logged agent, next to a target that is asked too."""
+    """Logged agent that also asks a target for its slates."""
 
     def __init__(self, shows: Agent, valued: Agent, market: Market, twin: Agent | None = None) -> None:
         self.name = shows.name
@@ -213,8 +213,8 @@ class _Watched:
         drawn = as_slates(self._valued.act(arrivals))
         if drawn.propensity is not None and asked is None:
             raise ConfigError(
-                f"--target: {self._valued.name!r} samples its slates and cannot compute the propensity of "
-                "other slates. Name an agent that has chance_of or samples nothing"
+                f"--target: {self._valued.name!r} samples its slates, but cannot compute the propensity of other "
+                "slates. Name an agent that has the method chance_of, or whose slates are not random"
             )
         own = within_capacity(drawn.items, arrivals.capacity)
         target = Chances.certain(own, items) if asked is None else asked
@@ -258,8 +258,8 @@ class _Watched:
         joined = {name: np.concatenate(parts) for name, parts in noted.items()}
         if (share := float(joined.get("drawn", np.zeros(1)).mean())) > _DRAWN:
             raise ConfigError(
-                f"--target: {self._valued.name!r} draws its slates, since {share:.0%} of them change with the key of "
-                "its draws. Give it chance_of, or let it draw nothing"
+                f"--target: {self._valued.name!r} samples its slates: {share:.0%} of the slates change with the random "
+                "key. Give the agent the method chance_of, or make its slates not random"
             )
         order = np.argsort(joined["index"])
         log = LoggedSlates(
@@ -316,7 +316,7 @@ def estimates(
 
 
 def _of_part(part: str, number: int, one: ReplayedRound) -> Bools:
-    """Arrivals of a round that are of a part (n,)."""
+    """Arrivals of a round that belong to a part, (n,)."""
     if part == "later rounds":
         return np.full(len(one.first), number > 0)
     return (one.first if part == "first visits" else ~one.first) & (number == 0)

@@ -69,7 +69,7 @@ def control_of(arm: Arm, report: Report) -> Control | None:
     if not is_done(own.folder, own.part):
         raise RunFolderError(
             f"{arm.folder}: {arm.name} retrains on as many events as {arm.subject} had, but the arm of "
-            f"{arm.subject} at seed {arm.seed} is not complete. Complete it first"
+            f"{arm.subject} at seed {arm.seed} is not complete. Resume that arm first"
         )
     rounds = range(arm.config.rounds)
     sizes = [int(read_table(own.round_file("learnt", number))["events"].item()) for number in rounds]
@@ -93,7 +93,7 @@ def shadow_of(
 ) -> Callable[[int], list[PastRound]]:
     """Number of a replica → rounds under uniformly random slates.
 
-    Arms whose markets differ only in platform or guarantees share them.
+    Arms whose markets differ only in platform or guarantees share these rounds.
     """
     plain = dataclasses.replace(
         config, platform=PlatformConfig(model=_MODEL, retrain=False), exposure=ExposureConfig()

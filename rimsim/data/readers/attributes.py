@@ -206,9 +206,7 @@ def _flag_names(container: Container, member: str | None) -> list[str]:
     try:
         named = sorted((int(number_of), name) for name, number_of in pairs)
     except ValueError:
-        raise DataError(
-            f"{container.label(member)}: a line has another form. Expected 'genre|number'"
-        ) from None
+        raise DataError(f"{container.label(member)}: a line does not have the form 'genre|number'") from None
     return [name for _, name in named]
 
 

@@ -94,8 +94,8 @@ def parsed_roles(text: str, needed: Sequence[Role]) -> dict[Role, str | int]:
         role = next((known for known in ROLES if known == left), None)
         if role is None or (equals and not right):
             raise ConfigError(
-                f"columns: {part.strip()!r} does not begin with a role and an equals "
-                f"sign.{nearest(left, ROLES)}"
+                f"columns: {part.strip()!r} does not have the form ROLE=COLUMN, such as "
+                f"user=uid.{nearest(left, ROLES)}"
             )
         if role in column_of:
             raise ConfigError(f"columns: {text!r} names two columns for the {role}. Name one")

@@ -28,7 +28,7 @@ def minimum_of(
     *,
     positive: bool,
 ) -> Floats:
-    """Minimum of a convex objective with gradient, by L-BFGS-B."""
+    """Minimum of a convex objective with a gradient, by L-BFGS-B."""
     found = scipy.optimize.minimize(
         objective,
         start,
@@ -43,13 +43,13 @@ def minimum_of(
 
 @runtime_checkable
 class GroundModel(Protocol):
-    """Model of λ(x), the expected events within the horizon."""
+    """Model of λ(x), the expected event count within the horizon."""
 
     def fit(self, log: EventLog) -> Self:
         """Fit from scratch to the target events of the log."""
 
     def update(self, log: EventLog) -> Self:
-        """Fit to new target events, keeping the scale of λ."""
+        """Fit to new target events; keep the scale of λ."""
 
     def encode(self, states: UserStates) -> Hidden:
         """Hidden states of n user states."""
@@ -76,13 +76,13 @@ class GroundConfig:
 
 
 class Ground(FromHidden, Stored, GroundModel):
-    """Base of the shipped ground intensities.
+    """Base class of the built-in ground intensities.
 
-    A slate yields far fewer consumptions than a logged session has events. So an update keeps the mean of λ, which
-    would otherwise become many times smaller. Without a mark model, :meth:`score` spreads λ(x) evenly over the
-    catalogue.
+    A slate yields far fewer consumptions than a logged session has events. An update therefore keeps the mean of λ,
+    because it would otherwise become many times smaller. Without a mark model, :meth:`score` spreads λ(x) evenly over
+    the catalogue.
 
-    ``rescale`` is the factor of the last :meth:`update` that kept the mean of λ; 1 after a fit.
+    ``rescale`` is the factor by which the last :meth:`update` kept the mean of λ; it is 1 after a fit.
     """
 
     config: GroundConfig
@@ -120,7 +120,7 @@ class Ground(FromHidden, Stored, GroundModel):
         return self.fit_to(log, self.examples(log))
 
     def fit_to(self, log: EventLog, examples: CountExamples) -> Self:
-        """Fit from scratch, with the level of λ from examples."""
+        """Fit from scratch; the examples determine the level of λ."""
         self.n_items = log.n_items
         return self.fit_examples(examples)
 
@@ -131,7 +131,7 @@ class Ground(FromHidden, Stored, GroundModel):
             refuse(ModelError, self.kind, found, "at least one event")
 
     def _instants(self, now: Floats, last: torch.Tensor) -> torch.Tensor:
-        """Instants (n,) on the device, not before sessions can begin."""
+        """Instants (n,) on the device, delayed until a session can begin."""
         instant = torch.from_numpy(np.asarray(now, np.float64)).to(self.device)
         return torch.maximum(instant, last + self.config.gap) if self.config.horizon is None else instant
 

@@ -37,10 +37,10 @@ class Scales:
 
 
 class DecayedGround(Ground):
-    """Base of ground intensities whose hidden states are decayed sums.
+    """Ground intensities whose hidden states are decayed sums.
 
     A hidden state is ``sums`` (n, S) float64 with Σ_i exp(−β_s (t_last − t_i)) over the events i of the state,
-    ``first`` (n,) and ``last`` (n,) float64 times of the first and last event in seconds, −inf where there is none.
+    ``first`` (n,) and ``last`` (n,) float64 times of the first and last event in seconds, −inf without events.
     """
 
     def __init__(self, config: GroundConfig, rates: Floats) -> None:
@@ -48,7 +48,7 @@ class DecayedGround(Ground):
         self._rates = torch.from_numpy(rates.copy()).to(self.device)
 
     def encode(self, states: UserStates) -> Hidden:
-        """Sums (n, S), first and last event time (n,)."""
+        """Hidden states: sums (n, S), first and last event time (n,)."""
         n, rates = len(states), self._rates.cpu().numpy()
         lengths = states.lengths
         active = np.flatnonzero(lengths)
@@ -69,7 +69,7 @@ class DecayedGround(Ground):
         return tuple(torch.from_numpy(array).to(self.device) for array in (sums, first, last))
 
     def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
-        """Sums decayed to ``times`` (n,), seconds, and raised by one."""
+        """Sums decayed to ``times`` (n,), in seconds, plus one."""
         del items
         times = times.to(self.device)
         sums, first, last = hidden
@@ -80,8 +80,8 @@ class DecayedGround(Ground):
     def features(self, hidden: Hidden, now: Floats) -> torch.Tensor:
         """Non-negative features (n, 2S + 2) of the states at ``now``.
 
-        In this order: S self-excitation sums Σ_i exp(−β_s (now − t_i)), S terms exp(−β_s (now − t_first)) of
-        the first event, an indicator of a state with events, and one of a state without.
+        The columns are, in this order: S self-excitation sums Σ_i exp(−β_s (now − t_i)), S terms exp(−β_s (now −
+        t_first)) of the first event, an indicator of a state with events, and one of a state without.
         """
         sums, first, last = hidden
         instant = self._instants(now, last)
@@ -111,7 +111,8 @@ class UserPopularity(DecayedGround):
     """``λ(x) = c·(n_x + s)``: a user's events times a fitted factor.
 
     With this factor, the mean λ of the training states equals their mean realised count (Poisson maximum likelihood).
-    It does not change the ranking of users. It is the user part of ``Pop`` in Ma, Liu and Deoras (ICLR 2022).
+    The factor does not change the ranking of users. The model is the user part of ``Pop`` (Ma, Liu and Deoras, ICLR
+    2022).
     """
 
     kind: ClassVar[str] = "pop"
@@ -134,7 +135,7 @@ class UserPopularity(DecayedGround):
         return self
 
     def update(self, log: EventLog) -> Self:
-        """Keep the factor, and so the scale of λ.
+        """Keep the factor, so that λ keeps its scale.
 
         ``rescale`` is the old factor over the refitted one.
         """

@@ -1,13 +1,12 @@
-"""Hawkes processes of users' events; Poisson regression on their features.
+"""Hawkes process of a user's events, and Poisson regression.
 
 User u's events after the first, t_1 < t_2 < …, have the intensity (events per second)
 
     λ_u(t) = μ + Σ_s β_s [ α_s Σ_{t_i < t} exp(−β_s (t − t_i)) + γ_s exp(−β_s (t − t_0)) ]
 
-on [t_0, T_u]: t_0 is the first event, which is given, and i runs over the events after it. α_s is the mean
-number of events that one event excites at scale s, γ_s the same for the first event. Parameters are (μ, α,
-γ), all ≥ 0, so the log-likelihood is concave (Ogata, 1981); sums of exponentials let it be computed in one
-pass.
+on [t_0, T_u]. Here t_0 is the time of the first event, which is not modelled, and i runs over the later events. α_s is
+the mean number of events that one event excites at scale s, γ_s the same for the first event. The intensity is linear
+in μ, α, γ ≥ 0, so the log-likelihood is concave (Ogata, 1981). With sums of exponentials it is computed in one pass.
 """
 
 from __future__ import annotations
@@ -58,8 +57,8 @@ class HawkesTerms:
 def hawkes_terms(times: Floats, offsets: Ints, stop: Floats, rates: Floats) -> HawkesTerms:
     """Likelihood coefficients in one pass over all users' events.
 
-    ``times`` (total,) ascend within a user, whose events begin at ``offsets``; ``stop`` (users,) is the end of
-    observation, ``rates`` (S,) are decay rates β_s per second.
+    ``times`` (total,) ascend within each user; ``offsets`` are the begins of users' events. ``stop`` (users,) is the
+    end of observation, ``rates`` (S,) are decay rates β_s per second.
     """
     begin, lengths = offsets[:-1], np.diff(offsets)
     scales = len(rates)
@@ -102,11 +101,11 @@ def negative_log_likelihood(parameters: Floats, at_event: Floats, total: Floats)
 
 @dataclasses.dataclass(frozen=True)
 class Rescaled:
-    """Goodness of fit by time rescaling: compensated gaps against Exp(1).
+    """Goodness of fit: compares rescaled gaps between events with Exp(1).
 
-    The users are put one after the other in compensated time, so that each user's unfinished last gap counts
-    (Papangelou's theorem; Brown et al., Neural Computation 2002). Use held-out users, because on the fitted users the
-    test rejects too rarely.
+    In compensated time, the users' periods are joined end to end, so that each user's unfinished last gap counts
+    (Papangelou's theorem; Brown et al., Neural Computation 2002). Use held-out users, because the test rejects too
+    rarely on the users that the process was fitted to.
     """
 
     gaps: Floats
@@ -151,15 +150,14 @@ class HawkesConfig(GroundConfig):
 class Hawkes(DecayedGround):
     """λ(x) from a Hawkes process with sum-of-exponentials kernels.
 
-    Hawkes, 1971; Ogata, 1981. The likelihood is concave and is maximised exactly. λ(x) is the integral of the
-    intensity over the horizon without further events (over a day, if the horizon is a session), times a factor c. With
-    c, the mean of λ over training examples equals their mean realised count. For states without a history, λ is the
-    mean count of such states. Ma, Liu and Deoras (ICLR 2022) fit by least squares and without c.
+    Hawkes, 1971; Ogata, 1981. The likelihood is concave and is maximised exactly. λ(x) is c times the integral of the
+    intensity over the horizon (over a day, if the horizon is a session), as if no further events happened. The factor c
+    makes the mean of λ over training examples equal to their mean realised count. For states without a history, λ is
+    the mean count of such states. Ma, Liu and Deoras (ICLR 2022) fit by least squares, without c.
 
     Attributes:
-        branching_ratio: Σ_s α_s, mean offspring of one event; the process is stable below 1.
-        nll: Negative log-likelihood per event at the fit, log of events per second.
-        factor: c.
+        branching_ratio: Σ_s α_s, the mean number of events that one event excites; the process is stable below 1. nll:
+        Negative log-likelihood per event of the fitted process, with intensities in events per second. factor: c.
     """
 
     kind: ClassVar[str] = "hawkes"
@@ -180,7 +178,7 @@ class Hawkes(DecayedGround):
     def terms(self, log: EventLog) -> HawkesTerms:
         """Likelihood coefficients of a log's users until its end.
 
-        All events excite later events; only target events are scored.
+        All events excite later events, but the likelihood covers target events only.
         """
         order = log.by_user
         user, time, target = log.user[order], log.time[order], log.targets[order]
@@ -200,7 +198,7 @@ class Hawkes(DecayedGround):
         )
 
     def fit_to(self, log: EventLog, examples: CountExamples) -> Self:
-        """Fit the process to the log, its scale to examples."""
+        """Fit the process to the log; its scale to examples."""
         require_targets(log, self.kind)
         terms = self.terms(log)
         if not len(terms.at_event):
@@ -249,9 +247,9 @@ class Hawkes(DecayedGround):
         return self
 
     def update(self, log: EventLog) -> Self:
-        """Refit to the new log, keeping the mean of λ.
+        """Refit to the new log; keep the mean of λ.
 
-        Without a target event after a user's first event, nothing changes.
+        Nothing changes if no user has a target event after the first event.
         """
         examples = self.examples(log) if log.targets.any() else None
         if examples is None or examples.counts.sum() == 0 or not len((terms := self.terms(log)).at_event):
@@ -265,11 +263,11 @@ class Hawkes(DecayedGround):
         return self
 
     def goodness(self, log: EventLog) -> Rescaled:
-        """Time-rescaling test on a log's users, best held-out ones."""
+        """Time-rescaling test on a log's users, preferably held-out users."""
         return rescaled(self.terms(log), self.parameters)
 
     def intensity_hidden(self, hidden: Hidden, now: Floats) -> torch.Tensor:
-        """Expected events (n,) float32 within the horizon after ``now``."""
+        """(n,) float32 expected number of events within the horizon after ``now``."""
         scales = len(self._rates)
         fitted = torch.from_numpy(self.parameters).to(self.device)
         mu, alpha, gamma = fitted[:1], fitted[1 : scales + 1], fitted[scales + 1 :]
@@ -310,10 +308,10 @@ def poisson_objective(
 class HawkesPoisson(DecayedGround):
     """``λ(x) = w·φ(x)``, w ≥ 0: expected events within the horizon.
 
-    φ(x) are the :meth:`DecayedGround.features`. Counts are modelled as Poisson, so the fit is convex. Two things
-    differ from HP of Ma, Liu and Deoras (ICLR 2022). States without a history have a separate constant, because
-    non-negative weights cannot make a first session longer. And the ridge does not depend on the unit of time, because
-    weights are in units of their term's mean.
+    φ(x) are the :meth:`DecayedGround.features`. Counts are modelled as Poisson, so the fit is convex. The model differs
+    from HP of Ma, Liu and Deoras (ICLR 2022) in two respects. States without a history have a separate constant,
+    because with non-negative weights alone first sessions could not be the longest. The ridge does not depend on the
+    unit of time, because each weight is in units of its term's mean.
     """
 
     kind: ClassVar[str] = "hp"
@@ -349,7 +347,7 @@ class HawkesPoisson(DecayedGround):
         self.rescale = 1.0
 
     def update(self, log: EventLog) -> Self:
-        """Refit to the new log, keeping the mean of λ.
+        """Refit to the new log; keep the mean of λ.
 
         A log without target events changes nothing.
         """
@@ -367,6 +365,6 @@ class HawkesPoisson(DecayedGround):
         return self
 
     def intensity_hidden(self, hidden: Hidden, now: Floats) -> torch.Tensor:
-        """Expected events (n,) float32 within the horizon after ``now``."""
+        """(n,) float32 expected number of events within the horizon after ``now``."""
         weights = self.weights
         return in_blocks(lambda phi: (phi * weights).sum(1), self.features(hidden, now)).float()

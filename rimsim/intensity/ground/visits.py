@@ -48,9 +48,9 @@ class VisitsConfig(GroundConfig):
 def terms(hidden: Hidden, now: torch.Tensor, gap: float, usual: float, weight: float) -> torch.Tensor:
     """Terms (n, 8) of the states, in the order of :data:`TERMS`.
 
-    Sizes are logs of event counts. The size of later sessions is Σ_j (log n_j − usual) / (number + ``weight``), a mean
-    that is shrunk towards the ``usual`` size if there are few sessions. Inactivity is in units of ``gap``. For a user
-    without events, all terms except the first are 0.
+    Sizes are logs of event counts. The column for the size of later sessions is Σ_j (log n_j − usual) / (number +
+    ``weight``), a mean that is shrunk towards the ``usual`` size if there are few sessions. Time since the last event
+    is in units of ``gap``. For a user without events, all terms except the first are 0.
     """
     held, last = hidden
     number, newest, first, between = held.unbind(1)
@@ -88,13 +88,14 @@ class Visits(Ground):
     """``λ(x) = exp(level + w·φ(x))``: expected session size.
 
     φ(x) are the :func:`terms` of a state's sessions, which are separated by inactivity of more than ``gap``. Counts
-    are modelled as Poisson, so the fit is convex. The ridge pulls a fit towards the same λ for all users, and an
-    update towards the earlier weights. Each term is limited to its range in the logs. If the horizon is a session,
+    are modelled as Poisson, so the fit is convex. In a fit, the ridge pulls towards the same λ for all users; in an
+    update, towards the earlier weights. Each term is clipped to its range in the logs. If the horizon is a session,
     λ(x) is computed at least ``gap`` after the last event of a state.
 
     A hidden state is ``sessions`` (n, 4) float64 and ``last`` (n,). The four columns are the number of sessions, the
-    events of the newest session, the log events of the first session (0 as long as it is the newest), and the sum of
-    log events of the sessions in between. ``last`` is the time of the last event, −inf for none.
+    number of events of the newest session, the logarithm of this number for the first session (0 as long as it is the
+    newest), and the sum of these logarithms over the sessions in between. ``last`` is the time of the last event, −inf
+    without events.
     """
 
     kind: ClassVar[str] = "visits"
@@ -185,7 +186,7 @@ class Visits(Ground):
         return self
 
     def update(self, log: EventLog) -> Self:
-        """Refit to the new log, keeping the mean of λ.
+        """Refit to the new log; keep the mean of λ.
 
         A log without target events changes nothing.
         """
@@ -222,7 +223,7 @@ class Visits(Ground):
         return terms(hidden, instant, self.config.gap, self._usual, self.config.shrinkage).cpu().numpy()
 
     def intensity_hidden(self, hidden: Hidden, now: Floats) -> torch.Tensor:
-        """Expected events (n,) float32 within the horizon after ``now``."""
+        """(n,) float32 expected number of events within the horizon after ``now``."""
         weights, level, low, high = (self._array(name) for name in ("weights", "level", "low", "high"))
         gap, shrinkage = self.config.gap, self.config.shrinkage
 
@@ -247,7 +248,7 @@ def _walk(
     count: Ints,
     gap: float,
 ) -> None:
-    """Let sessions (u, 4) take events; copy them at points."""
+    """Process events into sessions (u, 4); copy sessions at points."""
     for state in range(len(held)):
         point, first = edges[state], offsets[state]
         for event in range(first, offsets[state + 1] + 1):

@@ -43,7 +43,7 @@ class RankedModel:
 def ranked(
     log: EventLog, names: Sequence[str], models: Sequence[contract.IntensityModel], gap: str, seed: int
 ) -> tuple[RankedModel, ...]:
-    """Models ranked on later sessions, the best first.
+    """Models ranked by their predictions of later sessions, best first.
 
     Each model is fitted to the log before the cuts of :func:`rimsim.data.later_sessions`. With fewer than 20 held-out
     users there is no ranking. The first model is the likeliest among those whose precision@10 is within two standard
@@ -89,8 +89,8 @@ class AutoConfig:
 class SelectedModel(Stored):
     """Mark model that predicts later sessions best.
 
-    A fit ranks the candidates (:func:`ranked`), fits the best to the whole log and uses it from then on. It refuses
-    candidates that are not mark models (λ(x) = 1). A subclass makes candidates by name.
+    A fit ranks the candidates (:func:`ranked`), fits the best candidate to the whole log and keeps it in later updates.
+    Candidates that are not mark models (λ(x) = 1) are refused. A subclass defines how candidates are made by name.
     """
 
     kind: ClassVar[str] = "selected"
@@ -142,7 +142,7 @@ class SelectedModel(Stored):
 
     @property
     def _candidates(self) -> tuple[contract.IntensityModel, ...]:
-        """Candidates and fallback, not fitted."""
+        """Unfitted candidates, and the fallback for small logs."""
         names = dict.fromkeys((*self.config.candidates, self.config.fallback))
         return tuple(self._make(name, device=str(self.device)) for name in names if name != self.kind)
 
@@ -167,7 +167,7 @@ class SelectedModel(Stored):
         return self._chosen is None or contract.ModelCapabilities.of(self._chosen).depends_on_state
 
     def update(self, log: EventLog) -> Self:
-        """Update the chosen model without a new choice."""
+        """Update the chosen model; no new model is chosen."""
         self.chosen.update(log)
         return self
 

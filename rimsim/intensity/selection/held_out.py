@@ -1,4 +1,4 @@
-"""Held-out later sessions: states before, and items taken."""
+"""Held-out later sessions: states before them, and items taken."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Worth:
         return float(self.by_user.sum() / self.taken.sum())
 
     def behind(self, best: Worth) -> tuple[float, float]:
-        """Loss of log-likelihood per taken item, and its standard error."""
+        """Log-likelihood per taken item below the best; standard error."""
         gap, number = best.by_user - self.by_user, self.taken.sum()
         mean = gap.sum() / number
         return float(mean), float(np.sqrt(np.square(gap - mean * self.taken).sum()) / number)
@@ -63,7 +63,7 @@ def best_of(candidates: Sequence[Worth]) -> int:
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """Users (n,) at a later session, and items they took."""
+    """n users before a later session, and the items taken."""
 
     whole: EventLog
     """The log that was cut."""
@@ -82,12 +82,12 @@ class HeldOut:
         return len(self.states)
 
     def best(self, logits: NDArray[np.floating], k: int = 10) -> Bools:
-        """True (n, M) at the k best unconsumed items, and ties."""
+        """True (n, M) at the k best unconsumed items and ties."""
         left, last, _ = self._last(logits, k)
         return np.asarray((left >= last) & ~self.consumed, np.bool_)
 
     def precision(self, logits: NDArray[np.floating], k: int = 10) -> Floats:
-        """Share (n,) of the k best unconsumed items that users took.
+        """Share (n,) of the k best unconsumed items that were taken.
 
         If items tie for the last places, they share these places.
         """
@@ -99,7 +99,7 @@ class HeldOut:
     def _last(
         self, logits: NDArray[np.floating], k: int
     ) -> tuple[NDArray[np.floating], NDArray[np.floating], int]:
-        """Logits (n, M) of unconsumed items; k-th largest (n, 1); k."""
+        """Logits (n, M), −∞ if consumed; k-th largest (n, 1); k."""
         left = np.where(self.consumed, -np.inf, logits)
         k = min(k, left.shape[1])
         return left, -np.partition(-left, k - 1, axis=1)[:, k - 1 : k], k
@@ -152,7 +152,7 @@ class HeldOut:
 
 
 def _cells(pairs: Ints, place: Ints, kept: int, n_items: int) -> Bools:
-    """Cells (kept, M) of pairs row·M + item; place −1 is dropped."""
+    """True (kept, M) at pairs row·M + item; place −1 is dropped."""
     row, item = np.divmod(pairs, n_items)
     among = place[row] >= 0
     found = np.zeros((kept, n_items), bool)

@@ -36,7 +36,7 @@ _LEAST = 1e-30
 
 @dataclass(frozen=True)
 class Shrinkage:
-    """Weights of personal, popular and returning logits; regularisation of s."""
+    """Weights of three logits (personal, popular, returning); regularisation of s."""
 
     strength: float
     """Ridge or weight decay of the fit of s."""
@@ -80,10 +80,10 @@ class Shrinkage:
 
 
 def rescaling(past: float, whole: float) -> float:
-    """Factor for a weight that was chosen for another fit.
+    """Factor that adapts a weight to another fit.
 
-    A log is longer than its held-out past, and its fit may have larger scores in the same states. Then the factor is
-    the ratio of the standard deviations ``past`` and ``whole``.
+    The weight was chosen for a fit to a log's past. A fit to the whole log may have larger scores in the same states;
+    the factor is then the ratio of the standard deviations ``past`` and ``whole``.
     """
     return past / whole if whole > _SAME_SPREAD * past else 1.0
 
@@ -98,9 +98,10 @@ def chosen(
 ) -> Shrinkage:
     """Strength and weights that predict held-out users' items best (:func:`best_of`).
 
-    For every strength and its scores s (n, M), two sets of weights are candidates. One makes all taken items most
-    likely, the other predicts the answers to slates best. With ``slates`` strengths are compared by the first set, and
-    the second set is used. Since τ = 0 gives popularity, the model is not worse than popularity, except by chance.
+    For every strength and its scores s (n, M), two sets of weights are candidates. One set makes all taken items most
+    likely, and the other set predicts best which items of a slate are taken. With ``slates`` strengths are compared by
+    the first set, and the second set is used. Since τ = 0 gives popularity, the model is not worse than popularity,
+    except by chance.
     """
     base = (log_popularity.astype(np.float32), log_returning.astype(np.float32))
     ways = {False: for_all, True: for_slates}
@@ -140,8 +141,8 @@ def chosen(
 def for_all(held: HeldOut, parts: Parts) -> Floats:
     """(parts,) weights w ≥ 0 of largest likelihood of all taken items.
 
-    The model is softmax(Σ_i w_i·part_i) over unconsumed items, and each taken item counts the same. A part that does
-    not raise the likelihood has weight 0.
+    The model is softmax(Σ_i w_i·part_i) over unconsumed items. All taken items have equal weight. A part that does not
+    raise the likelihood has weight 0.
     """
     units, spread, start = _in_units(parts)
     loss = unlikelihood(held, units)
@@ -172,7 +173,7 @@ def for_slates(held: HeldOut, parts: Parts) -> Floats:
 
 
 def _in_units(parts: Parts) -> tuple[list[Float32s], Floats, Floats]:
-    """Parts in units of their spread; spreads; a start."""
+    """Parts divided by their spread; the spreads; start weights."""
     spread = np.array([float(part.std()) for part in parts])
     informative = spread >= _FLAT
     spread[~informative] = 1.0
@@ -199,7 +200,7 @@ def _spared(loss: Loss, weights: Floats, value: float) -> Floats:
 
 
 def unlikelihood(held: HeldOut, parts: Parts) -> Loss:
-    """Mean −log p(y|x) of taken items, and its slope."""
+    """Mean −log p(y|x) of taken items, and its gradient."""
     softmax, count = _WeightedSoftmax(held, parts), held.taken.sum(1)
     labels = float(held.taken.sum())
     # Added up in rows and then in float64.
@@ -250,7 +251,7 @@ def _spans(held: HeldOut) -> list[slice]:
 class _WeightedSoftmax:
     """Softmaxes of weighted parts over unconsumed items.
 
-    Blocks of rows fit the processor's caches. A row's bits do not depend on the number of rows computed together.
+    Blocks of rows fit the processor's caches. The bits of a row do not depend on the number of rows in its block.
     """
 
     def __init__(self, held: HeldOut, parts: Parts) -> None:

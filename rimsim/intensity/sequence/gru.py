@@ -1,4 +1,4 @@
-"""GRU: a recurrent network over item ids for p(y|x)."""
+"""GRU: a recurrent network that reads item ids, for p(y|x)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class GRUConfig(SequenceConfig):
 
 
 class GRUNetwork(training.SequenceNetwork):
-    """Tied item vectors, one GRU layer, and an item bias."""
+    """Item vectors (both input and output), GRU layer, item bias."""
 
     def __init__(self, n_items: int, width: int, dropout: float) -> None:
         super().__init__(n_items, width, dropout)
@@ -52,7 +52,7 @@ class GRUNetwork(training.SequenceNetwork):
     ) -> training.Outputs:
         """Hidden states (p, W) at the predicted positions, and item vectors.
 
-        Hidden states begin at ``start`` (b, W) or at zero.
+        The first hidden state is ``start`` (b, W), or zero.
         """
         if start is None:
             start = self.item.new_zeros((len(batch.items), self.item.shape[1]))
@@ -67,9 +67,9 @@ class GRU(SequenceModel[GRUConfig, GRUNetwork]):
     ``context`` items of a state, zero without history; b starts at log popularity. Input and output item vectors are
     the same. Times are not used. λ(x) = 1.
 
-    Hidden states are computed in fixed blocks of rows. The input part of every gate comes from a table of items. In an
-    update, gradients reach only ``update_steps_back`` events before the first target. Earlier events, up to half the
-    context, are read once with the old parameters (truncated backpropagation through time).
+    Hidden states are computed in fixed blocks of rows. The part of each gate that depends on the input is stored in a
+    table of items. In an update, gradients reach only ``update_steps_back`` events before the first target. Earlier
+    events, up to half the context, are read once with the old parameters (truncated backpropagation through time).
     """
 
     kind: ClassVar[str] = "gru"

@@ -79,7 +79,7 @@ class SequenceConfig:
     """auto, cpu, cuda or cuda:N."""
 
     def __post_init__(self) -> None:
-        """Refuse windows that are not longer than their burn-in."""
+        """Refuse a burn-in that is not shorter than the context."""
         for name in ("burn", "update_steps_back"):
             if getattr(self, name) >= self.context:
                 raise ValueError(
@@ -114,7 +114,7 @@ class SequenceModel(FromHidden, Stored, Generic[Config, Network]):
 
     @abstractmethod
     def _new_network(self, n_items: int, log: EventLog | None) -> Network:
-        """Network without values, on the CPU."""
+        """Network before initialisation, on the CPU."""
 
     def fit(self, log: EventLog) -> Self:
         """Fit from scratch, with early stopping on held-out users."""
@@ -175,17 +175,17 @@ class SequenceModel(FromHidden, Stored, Generic[Config, Network]):
         return self
 
     def _negatives(self, log: EventLog) -> int | None:
-        """Sample size of a training's softmax; None: all items."""
+        """Number of items sampled for the softmax; None: all items."""
         sampled = is_sampled(log, self.config.softmax, many_items=MANY_ITEMS)
         return self.config.negatives if sampled else None
 
     @property
     def _gap(self) -> str | None:
-        """Inactivity that ends a session, where whole sessions are predicted."""
+        """Session gap if whole sessions are predicted, else None."""
         return self.config.session_gap if self.config.target == "next-session" else None
 
     def _continued(self, cut: training.Windows) -> training.Forward:
-        """Outputs of an update's windows, continued from earlier events."""
+        """Outputs for windows of an update, after reading earlier events."""
         del cut
         return self.network.outputs
 
@@ -195,7 +195,7 @@ class SequenceModel(FromHidden, Stored, Generic[Config, Network]):
         return self._after_fit(self._network)
 
     def _refresh(self) -> None:
-        """Recompute the tables of inference, after the parameters changed."""
+        """Recompute the tables for scoring after a change of parameters."""
         self._item = self.network.item.detach().contiguous()
         self._bias = self.network.bias.detach()
 
@@ -216,7 +216,7 @@ class SequenceModel(FromHidden, Stored, Generic[Config, Network]):
         return {} if self._network is None else dict(self._network.state_dict())
 
     def extra(self) -> dict[str, Any]:
-        """Number of updates, which seeds the next."""
+        """Number of updates, which seeds the next update."""
         return {"updates": self._updates}
 
     def restore(self, tensors: Mapping[str, torch.Tensor], extra: Mapping[str, Any]) -> None:

@@ -33,7 +33,7 @@ _CLIP = 1.0
 
 @dataclass(frozen=True, eq=False)
 class Windows:
-    """Windows (w,) of histories, as ranges of events."""
+    """w windows of histories, as ranges of events."""
 
     item: Ints
     """(n,) items of all events, sorted by user, then time."""
@@ -88,7 +88,7 @@ class Batch:
 
 
 def windows(log: EventLog, context: int, burn: int, session_gap: str | None = None) -> Windows:
-    """Cut histories into windows that cover targets once.
+    """Cut histories into windows that cover each target once.
 
     A window has at most ``context`` events. It begins ``burn`` events before the first target that no earlier window
     covers, or with the user's first event. Long parts without targets are in no window. With ``session_gap``, models
@@ -116,7 +116,7 @@ def windows(log: EventLog, context: int, burn: int, session_gap: str | None = No
 
 
 def _session_ends(log: EventLog, order: Ints, gap: str) -> Ints:
-    """Session end (n,) of targets that begin one, else 0."""
+    """Session end (n,) of targets that begin a session, else 0."""
     session = log.sessions(gap).of_event[order]
     begin = np.flatnonzero(np.append(True, session[1:] != session[:-1])[: len(session)])
     found = np.zeros(len(session), np.int64)
@@ -133,8 +133,8 @@ def batches(
 ) -> Iterator[Batch]:
     """Batches of windows of similar length, with little padding.
 
-    ``generator`` shuffles windows of equal length, and the batches. Each predicted position has ``ahead`` labels, or
-    all of its session.
+    ``generator`` shuffles windows of equal length, and the batches. Each predicted position has the next ``ahead``
+    items as labels, or all items of its session.
     """
     length = cut.stop - cut.begin
     tie = np.arange(len(cut)) if generator is None else generator.permutation(len(cut))
@@ -178,7 +178,7 @@ def _labels(cut: Windows, position: Ints, end: Ints, ahead: int) -> tuple[Ints, 
 
 
 def histories(items: Ints, begin: Ints, stop: Ints, context: int) -> tuple[Ints, Ints]:
-    """Last ``context`` items (n, L) of stretches, left-aligned, and lengths (n,)."""
+    """Last ``context`` items (n, L) of histories, left-aligned; lengths (n,)."""
     length = np.minimum(stop - begin, context)
     step = np.arange(int(length.max(initial=0)))
     inside = step < length[:, None]
@@ -193,10 +193,10 @@ def last_events(states: UserStates, context: int) -> tuple[Ints, Ints]:
 
 
 class SequenceNetwork(torch.nn.Module, ABC):
-    """Network from read items to logits V h + b.
+    """Network that computes logits V h + b from read items.
 
     Read and predicted items have the same vectors, and each item has a bias. ``dropout`` is the share of read items and
-    hidden units that is dropped in a training.
+    hidden units that training drops.
     """
 
     item: torch.nn.Parameter
@@ -268,7 +268,7 @@ def dropped(values: torch.Tensor, rate: float, draw: torch.Generator | None) -> 
 
 
 def held_out(users: Ints, share: float, seed: int) -> Bools:
-    """True (n,) for users kept from training."""
+    """True (n,) for users that are not used in training."""
     return np.asarray(uniform(seed, Purpose.MODEL, 1, users) < share, bool)
 
 
@@ -301,7 +301,7 @@ class _Criterion:
 
 
 def _mean(losses: list[tuple[float, int]]) -> float:
-    """Mean loss of batches with numbers of predicted events."""
+    """Mean loss of batches, weighted by numbers of predicted events."""
     total = 0.0
     for loss, count in losses:  # not by sum, whose rounding depends on the version of Python
         total += loss * count
@@ -309,7 +309,7 @@ def _mean(losses: list[tuple[float, int]]) -> float:
 
 
 def _sampled(outputs: Outputs, batch: Batch, share: float, draw: torch.Generator) -> tuple[Outputs, Batch]:
-    """Outputs and labels of random predicted positions."""
+    """Outputs and labels of a random sample of predicted positions."""
     hidden, vectors = outputs
     chosen = torch.rand(len(hidden), generator=draw, device=hidden.device) < share
     if not bool(chosen.any()):
@@ -330,8 +330,8 @@ def train(
 ) -> TrainingRun:
     """Train a network by AdamW, in place.
 
-    With ``check`` (windows of held-out users) and patience, the result has the parameters with the least held-out
-    loss. The parameters before the first epoch count too. ``outputs`` is called instead of ``network.outputs``.
+    With ``check`` (windows of held-out users) and patience, the result has the parameters with the least held-out loss,
+    perhaps those before the first epoch. ``outputs`` is called instead of ``network.outputs``.
     """
     forward = outputs or network.outputs
     order = generator(options.seed, Purpose.MODEL, 2)

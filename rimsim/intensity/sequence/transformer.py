@@ -80,7 +80,7 @@ class _Layer(torch.nn.Module):
 
 
 def _turned(x: torch.Tensor, turn: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-    """Pairs of units turned by position (Su et al., 2021)."""
+    """Units rotated in pairs by position (Su et al., 2021)."""
     first, second = x.chunk(2, dim=-1)
     cos, sin = turn
     return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
@@ -99,7 +99,7 @@ class TransformerNetwork(SequenceNetwork):
     def _drawn(self, source: torch.Generator) -> None:
         """Initialise weights with normal values of variance 1/width.
 
-        Weights that add to the residual stream start smaller with depth.
+        Weights that add to the residual stream start smaller in deeper networks.
         """
         width, depth = self.item.shape[1], len(self.layers)
         for name, weight in self.named_parameters():
@@ -136,8 +136,9 @@ class Transformer(SequenceModel[TransformerConfig, TransformerNetwork]):
     After SASRec (Kang and McAuley, ICDM 2018) with the loss over the full catalogue, pre-norm layers with RMSNorm
     (Zhang and Sennrich, 2019), rotary positions (Su et al., 2021) and SwiGLU (Shazeer, 2020). Input and output item
     vectors are the same. b starts at log popularity, and times are not used. λ(x) = 1. A hidden state is the last
-    ``context`` items, their number, and h. Each event reads these items again. Each history is padded to a power of
-    two that depends on its length alone, and read in fixed blocks of rows. So a row does not depend on the batch.
+    ``context`` items, their number, and h. Each new event makes the network read these items again. Each history is
+    padded to a power of two that depends on its length alone, and read in fixed blocks of rows. So a row does not
+    depend on the batch.
     """
 
     kind: ClassVar[str] = "transformer"

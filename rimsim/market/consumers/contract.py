@@ -350,9 +350,9 @@ def response_of(consumer: Consumer, visits: SlateVisits, slates: Ints) -> Respon
         item, outcome = int(slates[row, position]), "consumed" if consumed[row, position] else "not consumed"
         chance, rate = probability[row, position], intensity[row, position]
         raise MarketError(
-            f"{type(consumer).__name__}.respond: found item {item} at position {position + 1} {outcome} with "
-            f"probability {chance} and intensity {rate}. Expected consumed items to be shown, probabilities from "
-            "0 to 1, and finite intensities of at least 0"
+            f"{type(consumer).__name__}.respond: item {item} at position {position + 1} is {outcome}, with "
+            f"probability {chance} and intensity {rate}. Expected that empty positions (item −1) are not "
+            "consumed, probabilities are from 0 to 1, and intensities are finite and at least 0"
         )
     return response
 
@@ -393,8 +393,8 @@ def organic_of(consumer: Consumer, visits: SlateVisits, n_items: int) -> Organic
     ):
         raise MarketError(
             f"{name}: found {len(row)} rows, {len(tick)} ticks and {len(item)} items. Expected three "
-            f"arrays of one length, with rows of the visits, items from 0 to {n_items - 1} and no tick "
-            "before the visit"
+            f"arrays of equal length: rows of the given visits, ticks from the start of each visit on, and "
+            f"items from 0 to {n_items - 1}"
         )
     return Organic(row, tick, item)
 

@@ -131,7 +131,7 @@ class Observed:
         if scenario.consumer.attraction != 1:
             raise ConfigError(
                 f"consumer.attraction is {scenario.consumer.attraction:g}, but consumer.kind 'observed' "
-                "has no intensity to multiply. Expected 1"
+                "has no intensity to multiply. Set attraction to 1"
             )
         self._options = options
         self._table = _read(options.table, options.columns, _changed(options.table))
@@ -139,7 +139,7 @@ class Observed:
         if options.value == "probability" and largest > 1:
             raise ConfigError(
                 f"consumer.options.value is 'probability', but {options.table} has a value of "
-                f"{largest:g}. Expected values from 0 to 1. Otherwise set value to threshold"
+                f"{largest:g}. Expected values from 0 to 1. For other values set value to 'threshold'"
             )
         self._examination = examination(scenario.consumer.position_decay, scenario.slate)
 

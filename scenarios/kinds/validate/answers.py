@@ -71,7 +71,7 @@ def held_answers(table: ObservedTable, log: EventLog, *, taken_at: float) -> Hel
     if not len(kept) or taken.all() or not taken.any():
         raise DataError(
             f"{table.source}: {taken.sum():,} of {len(kept):,} usable answers have a value of at least "
-            f"{taken_at:g}. Expected some above and some below. Change --taken-at"
+            f"{taken_at:g}. Expected some answers below this value and some not. Change --taken-at"
         )
     users, row = np.unique(known.user[kept], return_inverse=True)
     if len(users) < 2:
@@ -246,7 +246,7 @@ def precisions(user: Ints, score: Floats, taken: Bools, ties: Array, n_users: in
 def calibrated(logit: Floats, taken: Bools, fold: Ints, folds: int) -> Floats:
     """Probabilities 1/(1 + exp(−α − β·logit)) fitted to the other folds.
 
-    α and β ≥ 0 are of maximum likelihood. A slope below 0 would reverse the scores and make a bad model look good, so
+    α and β ≥ 0 maximise the likelihood. A slope below 0 would reverse the scores and make a bad model look good, so
     it is replaced by 0, which predicts the share of yes answers.
     """
     probability = np.empty(len(logit))
