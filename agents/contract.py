@@ -103,7 +103,7 @@ class PacingAgent(Agent, Protocol):
     def note_delivery(self, exposure: Floats, arrivals: Arrivals | None) -> None:
         """Count exposures (M,) that another agent delivered to arrivals.
 
-        Exposures are in the unit of the guarantee. Negative exposures were planned, but did not take place.
+        Exposures are in the unit of the guarantee. A negative number corrects exposures that did not take place.
         """
 
 

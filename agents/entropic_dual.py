@@ -52,8 +52,8 @@ class EntropicDual:
     usual worth less than another item is about e⁵ = 150 times less likely.
 
     Slates are sorted by λ − v, or by λ if every position counts the same. If positions differ, an item is at position
-    j + 1 if j items of larger λ − v are in the set; the same recursion gives its expected exposure exactly. The
-    probability of a set does not depend on the positions.
+    j + 1 if j items of larger λ − v are in the set; the recursion of ``gibbs.py`` gives its expected exposure exactly.
+    The probability of a set does not depend on the positions.
 
     Prices are solved for this policy on the last round's states. They minimise the smoothed dual Σ_x ε·log Σ_S exp(Σ_S
     (λ − v)/ε) + v·b over the box [−c, 0]. The gradient of this dual is b_y − Σ_x π_xy. A few updates change the price

@@ -27,7 +27,7 @@ LEDGER_COLUMNS = (*_VISIT, "position", "item", "intensity", "price", *_PROPENSIT
 def write_rows(rows: Ints, items: Ints, consumed: Bools, probability: Floats, true_intensity: Floats, relevance:
     Float32s, ground: Float32s, item_column: Ints32, consumed_column: Bools, probability_column: Floats,
     true_intensity_column: Floats, intensity_column: Float32s, ground_column: Float32s) -> None:  # fmt: skip
-    """Write served rows into the columns, in one pass."""
+    """Write served arrivals into the ledger's columns, in one pass."""
     for n in range(len(rows)):
         row = rows[n]
         ground_column[row] = ground[n]

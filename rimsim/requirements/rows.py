@@ -308,7 +308,7 @@ class ScenarioRequirements:
         )
 
     def _in_period(self, before: CarryOver | None, start: int) -> CarryOver:
-        """Carry-over, set to 0 where a new period begins."""
+        """Carry-over, which items and groups lose in a new period."""
         if before is None:
             return CarryOver(np.zeros(len(self._ids)), np.zeros(len(self._guarantees)), start)
         if self._exposure.per != "round":

@@ -207,7 +207,7 @@ class ArrivalTests(_PlugTests):
 
 
 def _require_equal(one: Schedule, other: Schedule) -> None:
-    """Require equal bits of all columns."""
+    """Require two schedules to be equal in every bit."""
     for field in dataclasses.fields(one):
         np.testing.assert_array_equal(getattr(one, field.name), getattr(other, field.name), field.name)
 

@@ -241,7 +241,7 @@ def fit_truth(
 
     Args:
         kind: Name of a model, place of your own model such as ``mine.py:factory``, or ``auto``.
-        rank: Length of the vectors of ``factors``.
+        rank: Length of the vectors of the model ``factors``.
         bootstrap: Seed of a bootstrap sample of users, to which the truth is fitted. Every user of the log still has
             preferences and a λ*, and ``auto`` chooses by the whole log. None: the truth is fitted to the whole log.
 
