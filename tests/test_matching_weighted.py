@@ -292,7 +292,7 @@ def test_floors_beyond_reach_are_named_by_the_function_that_was_called(floor, we
         solve_dual(np.ones((6, 5)), 2, [1.2, 1.2, 1.2, 0, 0], admissible=mask, position_weights=[1.0, 0.5])
     assert caught.value.items == (0, 1, 2)
     assert caught.value.shortfall == pytest.approx(0.6)
-    refused(InfeasibleError, "more exposure than", solve_dual, np.ones((6, 5)), 2, 1.81, position_weights=[1.0, 0.5])
+    refused(InfeasibleError, "more expos", solve_dual, np.ones((6, 5)), 2, 1.81, position_weights=[1.0, 0.5])
     for solve, name in ((solve_dual, "^solve_dual: "), (solve_prices, "^solve_prices: ")):
         refused(InfeasibleError, name, solve, np.ones((6, 5)), 2, floor, position_weights=weights)
         with pytest.raises(ConfigError, match=f"{name}prices have shape"):
