@@ -45,8 +45,7 @@ class EntropicDual:
     S is any set of k admissible items. This policy maximises Σ λ + ε·entropy under the guarantees (in Ma, Liu and
     Deoras, ICLR 2022, ε goes to 0). It explores: every admissible item can be shown, and the choice is most random
     where λ − v differs little between items. Given the delivery so far, the propensities are exact: those of items, of
-    positions, of the first items of a slate, and of whole slates (``gibbs.py``). The ledger has them for off-policy
-    estimators.
+    positions, of the first items of a slate, and of whole slates (``gibbs.py``). The ledger has them.
 
     ε is ``temperature`` times the k-th largest λ of a state (the median over the last round's states). So it is a
     multiple of the usual worth of the last position. At a ``temperature`` of 0.1, an item that is worth half of this

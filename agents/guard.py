@@ -191,8 +191,7 @@ def _due_in_rows(
     """Number of positions needed by G rows; fills ``due``, ``need``.
 
     A row's deficit can wait if later arrivals will almost certainly have positions for it. The rest is due now. If the
-    rows of an audience together need more positions than its later arrivals have, the excess is split between these
-    rows.
+    rows of an audience together need more positions than its later arrivals have, the excess is split among them.
     """
     of_audience, m = np.zeros(len(remaining)), len(guard.chance)
     for row in range(len(guard.due)):
@@ -228,7 +227,7 @@ def due_at(
     unit: ExposureUnit,
     deficits: Deficits,
 ) -> tuple[int, float, bool]:
-    """Numbers of urgent items and excess positions; dueness.
+    """Numbers of urgent items and excess positions; true if due.
 
     An item can have at most one position per arrival. So an item is urgent if it needs about as many positions as
     there are remaining arrivals that can be shown it. If items and rows together need more positions than will come
