@@ -292,7 +292,7 @@ def test_floors_beyond_reach_are_named_by_the_function_that_was_called(floor, we
         solve_dual(np.ones((6, 5)), 2, [1.2, 1.2, 1.2, 0, 0], admissible=mask, position_weights=[1.0, 0.5])
     assert caught.value.items == (0, 1, 2)
     assert caught.value.shortfall == pytest.approx(0.6)
-    refused(InfeasibleError, "more exposure than", solve_dual, np.ones((6, 5)), 2, 1.81, position_weights=[1.0, 0.5])
+    refused(InfeasibleError, "more expos", solve_dual, np.ones((6, 5)), 2, 1.81, position_weights=[1.0, 0.5])
     for solve, name in ((solve_dual, "^solve_dual: "), (solve_prices, "^solve_prices: ")):
         refused(InfeasibleError, name, solve, np.ones((6, 5)), 2, floor, position_weights=weights)
         with pytest.raises(ConfigError, match=f"{name}prices have shape"):
@@ -513,6 +513,9 @@ def test_campaigns_and_audiences_where_there_are_many_states(weights):
     start = np.concatenate([found.item_price, found.row_price])
     warm = solve_dual(scores, 5, position_weights=weights, rows=rows, prices=start)
     assert warm.dual <= found.dual * (1 + 1e-12)
+    raised = np.maximum(found.row_price, 0.5)  # no exposure can be too much for a row without a cap
+    given = scores, found.slates, 5, 0, found.item_price, None
+    assert certificate(*given, position_weights=weights, rows=rows, row_price=raised).row_price[0] == 0.0
 
 
 def test_a_row_that_is_active_for_nobody_changes_nothing():

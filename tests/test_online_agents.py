@@ -473,6 +473,7 @@ def test_it_begins_as_relevance_and_learns_which_genre_is_consumed():
     flat = np.full((1, 4), 0.25)
     for _ in range(50):
         agent.learn(Feedback(visitors(flat, [[]]), np.array([[3, 0]]), np.array([[True, False]])))
+    assert agent.diagnostics["weight_of_genres"] > 0.1
     assert agent.act(visitors(np.array([[0.4, 0.3, 0.3, 0.2]]), [[]]))[0, 0] == 3
 
 

@@ -246,7 +246,7 @@ def test_too_few_positions_are_named_in_the_unit_of_the_guarantee(unit, decay, t
     capped = _view(np.full(M, 9.0), capacity=np.where(np.arange(N) % 2, K, 1))
     (reason,) = undeliverable(capped)
     assert reason.reachable == pytest.approx(N * 2.5)
-    assert undeliverable(replace(_view(np.full(M, 9.0)), calibration=Chunks())) == ()  # nobody came: whole slates
+    assert undeliverable(replace(_view(np.full(M, 9.0)), calibration=Chunks())) == ()  # nobody came
 
 
 def test_an_item_that_is_not_released_in_time_is_named():

@@ -315,7 +315,7 @@ def shortcomings(log: EventLog, needs: LogNeeds | None = None) -> tuple[str, ...
     first = np.full(log.n_users, np.inf)
     np.minimum.at(first, log.user, log.time)
     instants, later = len(np.unique(log.time)), int((log.time > first[log.user]).sum())
-    gap = f" (a silence of {needs.gap / 60:g} minutes ends one)"
+    gap = f" ({needs.gap / 60:g} minutes without events end a session)"
     counts = {
         "users": (len(np.unique(log.user)), "user", " with events"),
         "items": (len(np.unique(log.item)), "item", " with events"),

@@ -76,7 +76,7 @@ def _refused(text: str) -> int:
 
 
 def _answer(slip: click.UsageError) -> str:
-    """Line about a slip, or help of an incomplete command."""
+    """Message about a mistake, or help on an incomplete command."""
     told = slip.format_message()
     if isinstance(slip, click.exceptions.NoArgsIsHelpError):
         return told

@@ -91,7 +91,7 @@ def _print_plan(asked: Mapping[str, Any], *, resume: bool) -> None:
 
 
 def _asked(values: Mapping[str, Any], *, resume: bool) -> dict[str, Any]:
-    """Given parameters; fields of the log are settings."""
+    """Parameters that were given, with log fields as settings."""
     asked = tools.given(values)
     fields = {name: asked.pop(name) for name in list(asked) if "." in name}
     asked |= {"settings": dict(asked["settings"]) | fields}
@@ -124,7 +124,7 @@ def _parsed_grid(pairs: Sequence[str], betas: str | None) -> dict[str, list[obje
 
 
 def _resumed(asked: dict[str, Any], kind: str, source: Path | None = None) -> Run:
-    """Resumed run of --out or of the one word given."""
+    """Run resumed from --out, or from the only word given."""
     if "out" not in asked and "scenario" in asked and Path(asked["scenario"]).is_dir():
         asked["out"] = asked.pop("scenario")
     if "out" not in asked or source is not None:
@@ -164,7 +164,7 @@ def _repeat(asked: dict[str, Any], source: Path) -> None:
 
 
 def _execution(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Given options of execution, and the console."""
+    """Execution options that were given, and the console."""
     return {name: asked[name] for name in _EXECUTION if name in asked} | {"console": tools.terminal()}
 
 

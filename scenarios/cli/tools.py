@@ -78,7 +78,7 @@ def numbers(_: click.Context, where: click.Parameter, text: str | None) -> list[
 
 
 def seeds(text: str) -> list[int]:
-    """Seeds: a number of them from 0, or a list."""
+    """Number of seeds, counted from 0, or a list."""
     try:
         values = [int(part) for part in text.split(",") if part.strip()]
     except ValueError:
@@ -211,7 +211,7 @@ def print_run(run: Run) -> None:
 
 
 def print_complete(folder: str) -> None:
-    """Print the tables of complete arms, where others failed."""
+    """Print the tables of complete arms after others failed."""
     from rimsim.scenarios.runs.status import status_of
 
     run = scenarios.load_run(folder)
@@ -226,7 +226,7 @@ def print_complete(folder: str) -> None:
 def report(run: Path, out: Path | None, **flags: bool) -> None:
     """Print a report and draw its pictures again.
 
-    A folder that cannot be written to keeps the pictures it has.
+    In a folder that cannot be written to, the old pictures stay.
     """
     if out is not None and not flags["html"]:
         raise ConfigError("--out names the file of the HTML page, so it needs --html. Add --html")
@@ -433,7 +433,7 @@ class PlugCommand(click.Command):
     """Command whose help ends with names of installed packages."""
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  # click's
-        """Write the names, of each kind that has any."""
+        """Write the names of installed plugs, kind by kind."""
         named = {kind: ", ".join(sorted(places(kind))) for kind in KINDS if places(kind)}
         if named:
             with formatter.section("From installed packages"):

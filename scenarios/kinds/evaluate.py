@@ -105,7 +105,7 @@ def ope(
 
 
 def _logged(run: Run, text: str | None) -> str:
-    """Text of the agent whose log is valued."""
+    """Text of the agent whose log is used."""
     agents = [str(agent) for agent in run.config["agents"]]
     if text is not None:
         require_known("--logged: {} is not among the run's agents", [text], agents)
@@ -121,7 +121,7 @@ def _logged(run: Run, text: str | None) -> str:
 
 
 def _with_others(done: Evaluation) -> pd.DataFrame:
-    """Table of the folder, with new rows of the pair."""
+    """Table of the folder, with new rows of both agents."""
     path = done.folder / OPE
     if not path.is_file():
         return done.table
@@ -181,7 +181,7 @@ def true_values(config: ScenarioConfig, seed: int, target: str, report: Count) -
 
 
 class _Watched:
-    """Logged agent, next to a target that is asked too."""
+    """Logged agent that also asks a target for its slates."""
 
     def __init__(self, shows: Agent, valued: Agent, market: Market, twin: Agent | None = None) -> None:
         self.name = shows.name
@@ -316,7 +316,7 @@ def estimates(
 
 
 def _of_part(part: str, number: int, one: ReplayedRound) -> Bools:
-    """Arrivals of a round that are of a part (n,)."""
+    """Arrivals of a round that belong to a part, (n,)."""
     if part == "later rounds":
         return np.full(len(one.first), number > 0)
     return (one.first if part == "first visits" else ~one.first) & (number == 0)

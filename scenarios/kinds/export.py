@@ -52,7 +52,7 @@ def export(
         to: One of :data:`FORMATS`. ``obp`` and ``scope-rl`` are NumPy archives of the package's keys, which
             ``dict(numpy.load(path))`` reads back; ``minari`` is a folder of data sets.
         agent: Name of an arm; None: the first.
-        seed: None: the first.
+        seed: Seed of the arm; None: the first.
         out: The file, or Minari's folder; None: within the run folder, below ``export/``.
         console: Place of progress bars; None: nowhere. Returns: Path of the file, and a sentence on its content.
 
@@ -142,8 +142,8 @@ class LoggedArm:
 def logged_arm(run: Run, agent: str | None, seed: int | None, *, whole: bool = True) -> LoggedArm:
     """Log of an arm; None: the first name, seed.
 
-    Without ``whole``, slates with an empty position stay, and repeat their first item there: for the environment such a
-    position is empty. Only an empty first position cannot be written so.
+    Without ``whole``, slates with an empty position stay. This position repeats the slate's first item, because the
+    environment takes a repeated item as an empty position. Only an empty first position cannot be written in this way.
     """
     name, chosen = agent or run.agents[0], run.seeds[0] if seed is None else seed
     table, known = (
@@ -204,8 +204,8 @@ def scope_rl_dataset(arm: LoggedArm) -> dict[str, Any]:
     """Logged data set with the keys of SCOPE-RL.
 
     A slate is a trajectory, each of its positions a step. The state is the context of the arrival, and the position.
-    The action is the item, its ``pscore`` the chance of the item given those above it. d3rlpy reads state, action,
-    reward and terminal of it.
+    The action is the item, its ``pscore`` its chance given the items above it. d3rlpy reads state, action, reward
+    and terminal from the data set.
     """
     n, k = arm.item.shape
     state = np.column_stack([np.repeat(arm.context, k, axis=0), np.tile(np.arange(k), n)])

@@ -1,4 +1,4 @@
-"""Kinds of runs: words, tables, functions.
+"""Kinds of runs: their names, tables and functions.
 
 A kind is described by its record. Functions and records are named by text, ``module:name``, and imported on first use,
 so that opening a run loads no other kind.

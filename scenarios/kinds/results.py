@@ -33,7 +33,7 @@ class RunResult(RunTables):
 
     @cached_property
     def run(self) -> Run:
-        """The run folder as all kinds have it."""
+        """Run folder with the parts that all kinds have."""
         return load_run(self.folder)
 
     @property
@@ -75,7 +75,7 @@ def usable_log(data: DataConfig, needs: Needs, use: str, show: Show) -> EventLog
 def table_of(
     rows: Iterable[Sequence[object]], columns: Sequence[str], numbers: Sequence[str]
 ) -> pd.DataFrame:
-    """Table of rows, some of its columns floats."""
+    """Table of rows; the named columns are floats."""
     return pd.DataFrame(list(rows), columns=list(columns)).astype(dict.fromkeys(numbers, float))
 
 

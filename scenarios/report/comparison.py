@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 # -- plots by round ---------------------------------------------------------------------------------------------------
 def over_rounds(data: tables.PictureTables) -> Figure | None:
-    """Measures by round; dashed where never retrained."""
+    """Plots of measures by round; dashed lines never retrain."""
     rounds = tables.retrained(data.rounds)
     frozen = data.rounds[data.rounds["agent"].map(control_in) == "frozen"]
     frozen = frozen.assign(agent=frozen["agent"].map(subject_of))

@@ -69,7 +69,7 @@ def delivery(run: Run) -> pd.DataFrame:
     """Required and delivered exposures of guaranteed items, by round.
 
     Returns:
-        Columns agent, seed, round, item, id, required, delivered, in the unit of the guarantee, of finished rounds.
+        Columns agent, seed, round, item, id, required, delivered (in the unit of the guarantee); only finished rounds.
 
     Raises:
         MissingTableError: If the run kept no ledger.
@@ -99,8 +99,8 @@ def users(run: Run) -> pd.DataFrame:
     """Users of the log, and their consumptions under each agent.
 
     Returns:
-        Columns log_user, id, then a column per agent, if the run kept its ledger: consumptions of all rounds, mean over
-        seeds; NaN for users without a slate.
+        Columns log_user and id. If the run kept its ledger, a column per agent has the consumptions of all rounds (mean
+        over seeds; NaN for users without a slate).
     """
     table = table_in(run.folder, "users")
     try:
@@ -194,8 +194,8 @@ def item_exposures(
     """Means per item over late rounds and seeds, without controls.
 
     Returns:
-        Columns agent, item, exposures, consumed, required, delivered (exposures that count for the requirement, over
-        it; NaN where nothing is required).
+        Columns agent, item, exposures, consumed, required, delivered (exposures that count for the requirement,
+        divided by the required exposures; NaN where nothing is required).
     """
     late = late_rounds(rounds)
     tables = []
@@ -260,7 +260,7 @@ def group_shares(exposed: pd.DataFrame, catalogue: pd.DataFrame, column: str) ->
     An item counts in each of its groups, which are joined by ``|`` in ``column`` of the item table.
 
     Returns:
-        (groups × agents) shares; the index has the levels group and items, their number.
+        (groups × agents) shares; the index has the levels group and items (number of items).
     """
     groups = catalogue[["item"]].assign(group=catalogue[column].fillna("").astype(str).str.split("|"))
     groups = groups.explode("group")

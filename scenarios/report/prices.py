@@ -173,7 +173,7 @@ def _cost(prices: pd.DataFrame, agent: str) -> float | None:
 
 
 def _never_shown_by(counts: Mapping[str, pd.Series[int]], item: int) -> list[str]:
-    """Lines naming the agents without an exposure of an item."""
+    """Lines with the agents that did not show an item."""
     names = [name for name, shown in counts.items() if not shown.get(item, 0)]
     text = f"no exposure: {', '.join(names)}" if names else ""
     return textwrap.wrap(text, 32, break_on_hyphens=False)

@@ -77,7 +77,7 @@ def comparison_sentences(
 ) -> list[str]:
     """Answer of a comparison: undelivered exposure, cost and gain.
 
-    Differences are called so where the table of them, with your ``own`` metrics, has a star.
+    A difference is called significant if it has a star in the table of differences, which has your ``own`` metrics.
     """
     unit = tables.reported_unit(rounds, unit)
     kept, _ = tables.shortfalls(unit)

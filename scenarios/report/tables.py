@@ -46,7 +46,7 @@ def baseline_of(agents: list[str]) -> str:
 
 
 def compared_agents(base: str, agents: Sequence[str]) -> list[str]:
-    """Agents to compare with the baseline; bounds if no others."""
+    """Agents to compare with the baseline; if none, bounds."""
     others = [name for name in agents if name != base]
     return [name for name in others if name not in BOUNDS] or others
 
@@ -154,8 +154,8 @@ def trends(rounds: pd.DataFrame, agents: list[str], metrics: Sequence[str]) -> p
     """Changes per round over the late rounds.
 
     Returns:
-        As :func:`differences`: the agent is the baseline, or ``NAME − baseline`` at the same seeds. No rows where there
-        are fewer than three late rounds.
+        Table with the columns of :func:`differences`. The column agent has the baseline's name (its own change) or
+        ``NAME − baseline`` (difference at the same seeds). With fewer than three late rounds there are no rows.
     """
     slopes = measures.late_slopes(rounds)
     base = baseline_of(agents)
@@ -212,7 +212,7 @@ def cell(mean: float | None, low: float | None, high: float | None, *, significa
 
 
 def clear_of_zero(means: pd.DataFrame) -> Bools:
-    """Rows that differ from 0, by Holm over all."""
+    """Mask of rows that differ from 0, by Holm's method."""
     if "p" not in means or not means["p"].notna().any():
         return np.zeros(len(means), bool)
     return np.asarray(measures.holm(means["p"].to_numpy(np.float64)) <= measures.LEVEL)
@@ -306,7 +306,7 @@ def picture_tables(run: Run) -> PictureTables:
     rounds, status = shown_rounds(run), status_of(run)
 
     def shown(name: str, columns: Sequence[str] | None = None) -> pd.DataFrame | None:
-        """Table without rows of unfinished arms, if it is there."""
+        """Table without rows of unfinished arms, if it exists."""
         try:
             table = table_in(run.folder, name, columns)
         except MissingTableError:

@@ -58,7 +58,7 @@ def control_name(agent: str, control: str) -> str:
 
 
 def control_in(name: str) -> str | None:
-    """Kind of control in an arm's name; None without."""
+    """Kind of control in an arm's name; None without control."""
     return next((control for control in CONTROLS if name.endswith(f"-{control}")), None)
 
 
@@ -251,7 +251,7 @@ def _alone(job: Callable[[Task, Report], None], task: Task, report: Report) -> N
 
 @dataclass(frozen=True)
 class Stage(Generic[Task]):
-    """Tasks that can run side by side, and their bar."""
+    """Tasks that can run side by side, with progress bar."""
 
     bar: str
     """Text before the bar; stages with the same text share one."""
@@ -330,10 +330,10 @@ class Job(Generic[Part]):
 
 
 def make_run(job: Job[Part], folder: Path, command: str, execution: Execution) -> store.Run:
-    """Make a run whole or not at all.
+    """Write all parts of a run, or nothing.
 
     Raises:
-        RunFolderError: If the folder is in use or holds something.
+        RunFolderError: If the folder is in use or is not empty.
         RimsimError: If a part failed.
     """
     store.require_free(folder)

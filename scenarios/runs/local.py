@@ -166,7 +166,7 @@ class TaskQueue(Generic[Task]):
 
 
 def _start(process: SpawnProcess) -> None:
-    """Start a worker process that ignores script and keyboard."""
+    """Start a worker process without main script and keyboard interrupts."""
     # A worker would import the main module, of which it needs nothing. Without a guard there, it would begin the run
     # again; a script from standard input cannot be imported at all.
     main = sys.modules["__main__"]
@@ -265,7 +265,7 @@ def stopping_on_request() -> Iterator[None]:
 
 @contextmanager
 def errors_of_interrupts() -> Iterator[None]:
-    """Context manager that turns errors of interrupts back into them.
+    """Context manager that turns errors after interrupts into KeyboardInterrupt.
 
     If a signal comes while a compiled function returns an array, Python raises a SystemError. Other libraries, and
     users' code, may also change the error.
@@ -320,7 +320,7 @@ def require_memory(main: float, worker: float, workers: int, lower: str) -> None
 
     Args:
         main: Bytes of the process that the run is started from.
-        worker: Bytes of each other process; with one worker there is none.
+        worker: Bytes of each other process; with one worker there is no other process.
         workers: Processes that share the work.
         lower: Option to lower where not even one process fits.
 

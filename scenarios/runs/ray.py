@@ -126,8 +126,8 @@ def _connect(ray: Any, address: str | None, workers: int | None) -> None:
 def run_on_ray(workers: int | None, job: Job, arms: Sequence[Arm], report: Report) -> dict[int, RimsimError]:
     """Errors by the index of each failed arm.
 
-    As :meth:`rimsim.scenarios.runs.local.Workers.run`. The arms' run folders have been begun. ``workers`` is the number
-    of tasks at once; None: as many as the cluster has CPUs for.
+    As :meth:`rimsim.scenarios.runs.local.Workers.run`. The run folders of the arms must have been begun. ``workers`` is
+    the number of tasks at once; None: as many as the cluster has CPUs for.
     """
     ray = _ray(_SETTINGS)
     begin = ray.remote(_work).options(num_cpus=1, max_retries=0, num_returns="streaming")
@@ -304,7 +304,7 @@ def _require_same(arm: Arm, made: dict[str, str], log: str) -> None:
 
 
 def unpacked(sources: Sources) -> dict[str, str]:
-    """Place where the run began → place in the cache."""
+    """Place of a file at the start → in the cache."""
     places = {}
     for name, content in sources.items():
         if isinstance(content, str):
@@ -341,7 +341,7 @@ class FileChanges:
         self._sent = self._now()
 
     def of_round(self) -> Files:
-        """Files to send after a round; none within one."""
+        """Files to send after a round; nothing during a round."""
         tables = self._now(folder="rounds")
         return self.all() if any(self._sent.get(name) != stamp for name, stamp in tables.items()) else {}
 

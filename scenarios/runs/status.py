@@ -43,12 +43,12 @@ class StudyPoint:
 
     @property
     def study(self) -> Path:
-        """Folder of its sweep; its own in a comparison."""
+        """Folder of the point's sweep, or of the comparison itself."""
         return self.folder.parent.parent if self.labels else self.folder
 
 
 def points_of(folder: Path, base: ScenarioConfig, grid: Mapping[str, Sequence[object]]) -> list[StudyPoint]:
-    """Points of a grid; without fields, the folder itself.
+    """Points of a grid; without varied fields, only the folder.
 
     Raises:
         ConfigError: If a field has no value, a value twice, or the name of a column.
@@ -173,7 +173,7 @@ def shown_rounds(run: Run) -> pd.DataFrame:
 def status_note(run: Run, points: Sequence[Run]) -> str | None:
     """Sentence about failed and unfinished arms, if any.
 
-    A comparison is its only point.
+    A comparison has one point, which is the comparison itself.
     """
     folder, statuses = run.folder, [status_of(point) for point in points]
     arms = sum(status.arms for status in statuses)

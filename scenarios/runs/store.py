@@ -202,7 +202,7 @@ class Run(RunTables):
     def users(self) -> pd.DataFrame:  # type: ignore[override]  # the file, with what a user consumed
         """Users of the log, and their consumptions under each agent.
 
-        Columns log_user, id, and one per agent, if the run kept its ledger: a mean over seeds; NaN: no slate.
+        Columns log_user, id and, with a ledger, one per agent: the mean over seeds, NaN for users without a slate.
         """
         table: pd.DataFrame = KINDS[self.kind].load("rimsim.scenarios.report.items:users")(self)
         return table
@@ -335,7 +335,7 @@ def _require_every_part(folder: Path, name: str, parts: Collection[str]) -> None
 
 
 def again(folder: Path, part: str) -> str:
-    """End of a message: remedy of a damaged arm."""
+    """Last sentence of a message: remedy for a damaged arm."""
     return f"Remove {folder / STATES / part} and resume: this arm is then played again"
 
 
@@ -430,7 +430,7 @@ def require_free(folder: Path) -> None:
     """Refuse a folder that holds a run or foreign files.
 
     Raises:
-        RunFolderError: If it does; the message has the command that resumes a run that is there.
+        RunFolderError: If it holds some; for a run, the message has the command that resumes it.
     """
     if (folder / CONFIG).exists():
         command = resume_command(load_run(folder))
@@ -506,7 +506,7 @@ def _await_workers(folder: Path) -> None:
 
 
 def catalogue_table(items: pd.DataFrame, past: Ints) -> pd.DataFrame:
-    """Item table of a run, from its log's.
+    """Item table of a run, from the log's item table.
 
     ``past`` (n,) are the items of the events before the market opened.
     """
@@ -517,7 +517,7 @@ def catalogue_table(items: pd.DataFrame, past: Ints) -> pd.DataFrame:
 
 
 def user_table(users: pd.DataFrame) -> pd.DataFrame:
-    """User table of a run, from its log's."""
+    """User table of a run, from the log's user table."""
     ids = users[["id"]].reset_index(drop=True).astype(str)
     ids.insert(0, "log_user", np.arange(len(users)))
     return ids

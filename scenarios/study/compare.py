@@ -89,7 +89,7 @@ def compare(
         control: Kinds of controls. ``frozen`` never retrains. ``organic`` and ``random`` retrain on as many events as
             the agent had, taken from the log or from uniformly random slates.
         out: The run folder; None: ``runs/<scenario>-<time>``.
-        batch_size: Arrivals per batch at most; results do not depend on it.
+        batch_size: Largest number of arrivals per batch; results do not depend on it.
         workers: Number of parallel arms; None: one per core. Results do not depend on it.
         backend: ``local``: processes of this machine; ``ray``: tasks on Ray (the extra ``ray``), with equal results.
         address: Address of a Ray cluster, ``auto`` or ``host:port``; None: one is started here for the run.

@@ -93,7 +93,7 @@ def shadow_of(
 ) -> Callable[[int], list[PastRound]]:
     """Number of a replica → rounds under uniformly random slates.
 
-    Arms whose markets differ only in platform or guarantees share them.
+    Arms whose markets differ only in platform or guarantees share these rounds.
     """
     plain = dataclasses.replace(
         config, platform=PlatformConfig(model=_MODEL, retrain=False), exposure=ExposureConfig()

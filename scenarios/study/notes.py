@@ -53,7 +53,7 @@ def notes_of(config: ScenarioConfig, agents: Sequence[str] = ()) -> list[str]:
 
 
 def _guarantee_notes(config: ScenarioConfig, first: RoundTerms) -> Iterator[str]:
-    """Notes on guarantees of nothing and of everything."""
+    """Notes on guarantees of no exposure or of all positions."""
     required = float(first.requirements.required.sum())
     if not required and not len(first.requirements.table):
         yield (

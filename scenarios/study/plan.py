@@ -323,7 +323,7 @@ def _memory(
 
 
 def _arrivals(config: ScenarioConfig, log: EventLog) -> int:
-    """Arrivals of a round, configured or by the log's sessions."""
+    """Number of arrivals per round, configured or from the log."""
     if config.arrivals.per_round is not None:
         return config.arrivals.per_round
     first, last = float(log.time[0]), float(log.time[-1])
@@ -335,7 +335,7 @@ def _arrivals(config: ScenarioConfig, log: EventLog) -> int:
 def require_same(run: Run, scenario: ScenarioConfig, entries: Mapping[str, object]) -> None:
     """Refuse options that differ from those of a run.
 
-    ``entries`` are given values by their entry in the folder's config; None: not given.
+    ``entries`` maps entries of the folder's config to the given values; None: no value was given.
 
     Raises:
         ConfigError: If options differ; the message lists the differences.
@@ -343,7 +343,7 @@ def require_same(run: Run, scenario: ScenarioConfig, entries: Mapping[str, objec
     kept = flat(to_plain(run.scenario)) | run.config | {"measures": list(run.own_measures)}
     wanted = flat(to_plain(scenario)) | {name: value for name, value in entries.items() if value is not None}
     other = [
-        f"{name} {value!r}, where it has {kept.get(name)!r}"
+        f"{name} {value!r} instead of {kept.get(name)!r}"
         for name, value in wanted.items()
         if value != kept.get(name)
     ]
@@ -355,7 +355,7 @@ def require_same(run: Run, scenario: ScenarioConfig, entries: Mapping[str, objec
 
 
 def require_unchanged(run: Run) -> None:
-    """Refuse to resume a run whose basis has changed.
+    """Refuse to resume a run whose inputs have changed.
 
     Otherwise tables would mix two experiments.
 

@@ -362,7 +362,7 @@ class AdoptionCount:
         return np.bincount(np.concatenate(self.items), minlength=len(self.release))
 
     def times(self) -> measures.AdoptionTimes | None:
-        """Times of released items to first consumption, if any."""
+        """Times from release to first consumption of released items."""
         late = self.released()
         if not len(late):
             return None

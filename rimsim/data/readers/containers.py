@@ -235,7 +235,7 @@ def existing(source: str, known: Iterable[str] = ()) -> Path:
         beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
     visible = [*known, *(name for name in beside if not name.startswith("."))]
     hint = nearest(path.name, visible) if visible else ""
-    where = "" if path.parent.is_dir() else f" (nor is the folder {path.parent})"
+    where = "" if path.parent.is_dir() else f" (the folder {path.parent} does not exist either)"
     shown = source if source.isprintable() else repr(source)
     raise DataError(f"{shown}: no such file or folder{where}.{hint}")
 

@@ -333,7 +333,7 @@ def _canvas(title: str, text: str, height: float, looks: Looks, x: str, y: str) 
 
 
 def _room(ax: Axes, most_x: float, most_y: float) -> None:
-    """Show every point from 0 on; longer bars are cut."""
+    """Let axes begin at 0 and show every point."""
     ax.set(xlim=(0, 1.15 * most_x), ylim=(0, 1.2 * most_y))
 
 
@@ -342,7 +342,7 @@ def _share(value: float, _: object) -> str:
 
 
 def _message_of_ground(precision: dict[str, float], looks: Looks) -> str:
-    """Title on λ(x) in the best hybrid's user recommendation."""
+    """Title about λ(x) in user recommendation by the best hybrid."""
     best = max(precision, key=lambda model: precision[model])
     mark, ground, _ = looks[best]
     if ground is None or not precision.get(mark, 0.0) > 0:
@@ -354,7 +354,7 @@ def _message_of_ground(precision: dict[str, float], looks: Looks) -> str:
 
 
 def _message_of_front(table: pd.DataFrame, models: list[str]) -> str:
-    """Title on the cost of a floor, without λ(x) too."""
+    """Title on a floor's cost, with and without λ(x)."""
     values = partial(_by_seed, table, "online")
 
     def change(model: str, metric: str) -> float:

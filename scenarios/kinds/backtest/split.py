@@ -125,7 +125,7 @@ class Targets:
         return np.bincount(self.key % self.m, minlength=self.m)
 
     def hits(self, rows: Ints, items: Ints) -> Bools:
-        """Mark pairs that are targets; negative pairs are not targets."""
+        """True for pairs that are targets; negative indices are not."""
         if not len(self.key):
             return np.zeros(np.broadcast_shapes(rows.shape, items.shape), bool)
         wanted = np.where((rows >= 0) & (items >= 0), rows * self.m + items, -1)
@@ -135,7 +135,7 @@ class Targets:
 
 @dataclass(frozen=True, eq=False)
 class Fold:
-    """Part of V, and events without its future."""
+    """Part of V, and events without this part's future."""
 
     rows: Ints  # Rows of V
     train: EventLog  # Events to which the mark model is fitted
@@ -224,7 +224,7 @@ def _user_relative(log: EventLog, config: SplitConfig, seed: int) -> LogSplit:
 
 
 def _recent(log: EventLog, share: float, seed: int) -> Bools:
-    """Events among the last of their user's, a share."""
+    """Mask of each user's last events, a share of them."""
     n = len(log)
     order = np.lexsort((bits(seed, Purpose.SPLIT, 0, np.arange(n)), log.time, log.user))
     size = np.bincount(log.user, minlength=log.n_users)

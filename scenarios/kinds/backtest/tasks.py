@@ -179,7 +179,7 @@ class Matching:
 
     @cached_property
     def _priced(self) -> tuple[object, Bools | None]:
-        """Scores of past states, whole if small, and admissible ones."""
+        """Scores of past states, and the admissible pairs."""
         n, m = self.past.shape
         if n * m > _DENSE:
             return self.past, None

@@ -138,7 +138,7 @@ def experiment(
 
     Raises:
         ConfigError: If a design, an agent, a scenario or the seeds do not fit.
-        RunFolderError: If the folder is in use or holds something.
+        RunFolderError: If the folder is in use or is not empty.
     """
     asked = ExperimentOptions(**options)
     config = resolved(asked.scenario, asked.rounds, asked.data, asked.settings)

@@ -60,7 +60,7 @@ def play_experiment(
     shared: bool,
     report: Count,
 ) -> list[WorldRound]:
-    """Rounds of a market on which two agents have arms.
+    """Rounds of a market that two agents share.
 
     With diverted training, there are two copies of the market with the same visitors, slates and consumptions, but two
     models. Each model learns from its own arm and scores the states for its own agent.
@@ -94,8 +94,8 @@ def play_experiment(
 class TwoArms:
     """Pair of agents that answer the arrivals of their arms.
 
-    Items may have arms too. With ``shared`` prices, both agents deliver the same guarantees, and each counts the
-    deliveries of the other. Otherwise each has half of every guarantee, and does not know the other's deliveries.
+    Items may also be assigned to arms. With ``shared`` prices, both agents deliver the same guarantees, and each counts
+    the deliveries of the other. Otherwise each has half of every guarantee, and does not know the other's deliveries.
 
     Raises:
         ConfigError: If an agent cannot count the deliveries of another agent.

@@ -129,7 +129,7 @@ class ValidateConfig:
 
 
 class Validation(RunResult):
-    """Validation on disk, with its tables; ``validate`` is ``table``."""
+    """Validation on disk, with its tables; ``table`` means ``validate``."""
 
 
 def load_validation(path: str | Path) -> Validation:
@@ -283,9 +283,9 @@ class _Work:
     ) -> Iterator[tuple[str, str, int, str, float]]:
         """Model, truth, draw, metric and value of all checks.
 
-        Distributions are of truths fitted to the whole log. Acceptance is of truths of the same class fitted to the
-        past of the first draw, which have not seen the answers. λ and λ* are of sessions that they were not fitted to,
-        and have the number of the first draw.
+        Distributions use truths fitted to the whole log. Acceptance uses truths of the same class fitted to the past
+        of the first draw, which have not seen the answers. λ and λ* are checked on sessions that they were not fitted
+        to; their rows have the number of the first draw.
         """
         config, sizes = self.config, session_examples(self.log, self.gap)
         found: list[tuple[str, str, evidence_of.Cut, Mapping[str, float]]] = []
@@ -330,7 +330,7 @@ class _Work:
 
 
 def _worths(evidence: evidence_of.Evidence) -> list[tuple[str, str]]:
-    """Truth (empty: reality) and metric of each worth."""
+    """Truth (empty: reality) and metric of each column."""
     return [("", name) for name in evidence.real] + [(truth, "utility") for truth in evidence.utility]
 
 
@@ -367,7 +367,8 @@ def _intervals(evidence: evidence_of.Evidence) -> pd.DataFrame:
 def _pairs(evidence: evidence_of.Evidence) -> pd.DataFrame:
     """Table of pairs of models, the better one first.
 
-    ``difference`` is of real precision, with its paired 95% interval over users; ``simulated`` is of utility.
+    ``difference`` is the difference of real precision, with its paired 95% interval over users. ``simulated`` is the
+    difference of utility.
     """
     rows = []
     for truth, pair in product(evidence.utility, pairs_of(evidence.by_user())):

@@ -246,7 +246,7 @@ def precisions(user: Ints, score: Floats, taken: Bools, ties: Array, n_users: in
 def calibrated(logit: Floats, taken: Bools, fold: Ints, folds: int) -> Floats:
     """Probabilities 1/(1 + exp(−α − β·logit)) fitted to the other folds.
 
-    α and β ≥ 0 are of maximum likelihood. A slope below 0 would reverse the scores and make a bad model look good, so
+    α and β ≥ 0 maximise the likelihood. A slope below 0 would reverse the scores and make a bad model look good, so
     it is replaced by 0, which predicts the share of yes answers.
     """
     probability = np.empty(len(logit))

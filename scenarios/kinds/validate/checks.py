@@ -92,7 +92,7 @@ class Acceptance:
 
 
 def answers(share: Floats, positive: Bools) -> Bools:
-    """Accepted items: the items of largest p*, one per positive.
+    """Accepted items: largest p*, as many items as positives.
 
     So no threshold is needed. Among equal shares the first is accepted.
     """

@@ -205,7 +205,7 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def observed_sentences(table: pd.DataFrame, pairs: pd.DataFrame, facts: Mapping[str, Any]) -> Sentences:
-    """Sentences that known answers support, and others."""
+    """Favourable and unfavourable sentences on known answers."""
     of_auc = table[table["metric"] == "auc"]
     against = pairs[(pairs["metric"] == "log_likelihood") & (pairs["other_model"] == RANDOM)]
     good = [
