@@ -2,7 +2,8 @@
 
 Let y be the outcome of an exposure, N the number of arrivals, A the control and B the treatment. An estimate is the
 difference per arrival that an analyst of the test would report. Its interval treats the assigned units as independent
-(Student's t with the degrees of freedom of Welch and Satterthwaite; of designs on items, the normal distribution's):
+(with Student's t and the degrees of freedom of Welch and Satterthwaite, or the normal distribution in designs on
+items):
 
     user         visitors to arms; mean of B's arrivals − mean of A's
     switchback   intervals of the clock to arms; the same, units being intervals

@@ -1,7 +1,7 @@
 """Estimates of γ, the decay of examination by position.
 
-An item of intensity λ is taken at position r with probability 1 − exp(−λ·γ^(r−1)). Click-through rates by position
-confound γ with the quality of items, because good items are at the top. Two estimates avoid this:
+An item of intensity λ is taken at position r with probability 1 − exp(−λ·γ^(r−1)). Click-through rates by position do
+not identify γ, because good items are at the top. Two estimates avoid this:
 
 * from **random slates**, whose items do not depend on the position: :func:`decay_of_counts`;
 * from **harvested interventions** (Agarwal, Zaitsev, Wang, Li, Najork and Joachims, "Estimating Position Bias without

@@ -295,7 +295,7 @@ def _in_units(weights: Floats, floor: Floats, cap: Floats | None) -> bool:
 
 
 class Weighting(TypedDict, total=False):
-    """Optional keyword arguments of the solver and of the certificate."""
+    """Optional keyword arguments that solver and certificate share."""
 
     # (k,) weight of an exposure at each position in scores and exposures, positive and non-increasing; None: 1
     position_weights: ArrayLike | None

@@ -255,7 +255,7 @@ def assemble(
     users: pd.DataFrame | None = None,
     items: pd.DataFrame | None = None,
 ) -> EventLog:
-    """Log of the selected events, with its tables.
+    """Log of selected events, with tables of users and items.
 
     Args:
         events: Events that were read.

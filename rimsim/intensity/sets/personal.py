@@ -209,11 +209,11 @@ class PersonalModel(FromHidden, Stored, Generic[Config]):
 
     @abstractmethod
     def _serving(self, fit: Arrays, chosen: Shrinkage, base: Floats, log: EventLog) -> Arrays:
-        """Served arrays of a fit, weights and impersonal logits."""
+        """Arrays for scoring, from a fit, weights and impersonal logits."""
 
     @abstractmethod
     def _updated(self, log: EventLog) -> Arrays:
-        """Served arrays after an update to a log."""
+        """Arrays for scoring, after an update to a log."""
 
     @abstractmethod
     def _probabilities(self, *hidden: torch.Tensor) -> torch.Tensor:
@@ -247,8 +247,8 @@ class PersonalModel(FromHidden, Stored, Generic[Config]):
     def _fit_with(self, now: Shrinkage, log: EventLog, held: HeldOut | None) -> Self:
         """Fit with a known strength and weights.
 
-        ``held`` are the states that the weights were chosen at, and τ is in the unit of that fit; None: the weights
-        are not converted.
+        The weights were chosen at the states ``held``, with τ in the unit of that fit, and are converted to this fit;
+        None: no conversion.
         """
         (fit,) = self._fits(log, (now.strength,), log)
         if held is not None:
