@@ -35,8 +35,7 @@ class Agent(Protocol):
     * ``note_delivery(exposure, arrivals)`` (:class:`PacingAgent`), if it paces its delivery,
     * ``needs_items = True``: ``view.items`` then holds the catalogue, with titles and genres,
     * ``needs_history = True``: ``arrivals.history`` then has each visitor's consumptions and their times,
-    * ``needs_truth = True``, for agents that give bounds: ``arrivals.true_intensity`` then has the truth's
-      λ*(x)·p*(y|x),
+    * ``needs_truth = True``, for agents that give bounds: ``arrivals.true_intensity`` is then filled in,
     * ``needs_future = True``, for agents that give bounds: ``view.audience`` then holds the states of the coming round,
     * ``keeps_promises = True``, if it keeps guarantees of groups, campaigns and caps (``view.promises``); a run lists
       the agents that do not keep them,
@@ -104,8 +103,7 @@ class PacingAgent(Agent, Protocol):
     def note_delivery(self, exposure: Floats, arrivals: Arrivals | None) -> None:
         """Count exposures (M,) that another agent delivered to arrivals.
 
-        Exposures are in the unit of the guarantee. A negative number takes back exposures that were planned but did not
-        take place.
+        Exposures are in the unit of the guarantee. A negative number corrects exposures that did not take place.
         """
 
 

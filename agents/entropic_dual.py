@@ -45,16 +45,15 @@ class EntropicDual:
     S is any set of k admissible items. This policy maximises Σ λ + ε·entropy under the guarantees (in Ma, Liu and
     Deoras, ICLR 2022, ε goes to 0). It explores: every admissible item can be shown, and the choice is most random
     where λ − v differs little between items. Given the delivery so far, the propensities are exact: those of items, of
-    positions, of the first items of a slate, and of whole slates (``gibbs.py``). The ledger has them for off-policy
-    estimators.
+    positions, of the first items of a slate, and of whole slates (``gibbs.py``). The ledger has them.
 
     ε is ``temperature`` times the k-th largest λ of a state (the median over the last round's states). So it is a
     multiple of the usual worth of the last position. At a ``temperature`` of 0.1, an item that is worth half of this
     usual worth less than another item is about e⁵ = 150 times less likely.
 
     Slates are sorted by λ − v, or by λ if every position counts the same. If positions differ, an item is at position
-    j + 1 if j items of larger λ − v are in the set; the same recursion gives its expected exposure exactly. The
-    probability of a set does not depend on the positions.
+    j + 1 if j items of larger λ − v are in the set; the recursion of ``gibbs.py`` gives its expected exposure exactly.
+    The probability of a set does not depend on the positions.
 
     Prices are solved for this policy on the last round's states. They minimise the smoothed dual Σ_x ε·log Σ_S exp(Σ_S
     (λ − v)/ε) + v·b over the box [−c, 0]. The gradient of this dual is b_y − Σ_x π_xy. A few updates change the price

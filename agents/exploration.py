@@ -99,8 +99,7 @@ def uniform_slates(admissible: Bools, k: int, key: int, arrival: Ints) -> Ints:
 
     The first k distinct admissible items in a random sequence of items are a uniform sample. A sequence of a few times
     k items nearly always contains k such items, so most items of the catalogue need no random number. The sample of a
-    row depends on its ``arrival`` (n,), not on the batch. If a row has fewer admissible items, −1 marks empty
-    positions.
+    row depends on its ``arrival`` (n,), not on the batch. In rows with fewer admissible items, positions are −1.
     """
     width = _TRIES * k
     slates = np.full((len(arrival), k), -1)

@@ -32,8 +32,7 @@ class FairRec:
     arrivals. An item that is shown for its relevance also uses up a copy. Slates are ordered by relevance.
 
     If positions count differently, each arrival gets as many items with copies as are needed to deliver Σ(b − E)₊ / (N
-    − t) exposures at the last positions of its slate. Copies of hard requirements are spread over all arrivals except
-    the last few.
+    − t) exposures at the last positions of its slate. Hard copies are spread over all but the last few arrivals.
     """
 
     name = "fair-rec"

@@ -72,10 +72,9 @@ def undeliverable(
 
     A requirement is infeasible if it exceeds an upper bound of its exposures. The bounds use expected arrivals, release
     times and caps. They take the number of positions, and the share of states to which an item can be shown, from the
-    last round. Without states of a last round, they assume that every item can be shown to every arrival. The bounds
-    are for each item, group and campaign alone, and for all items together. They ignore that several items may need the
-    same few arrivals. The result has one record per reason for items, and then one for each infeasible group or
-    campaign.
+    last round. Without a last round, they assume that every item can be shown to every arrival. The bounds are for each
+    item, group and campaign alone, and for all items together. They ignore that several items may need the same few
+    arrivals. There is one record per reason for items, then one per infeasible group or campaign.
 
     Args:
         released: (M,) seconds at which items are released; None: all are released. An item released within the round

@@ -1,9 +1,8 @@
 """Gibbs distribution over slates: sampling and propensities.
 
 P(S) ∝ exp(Σ_{y∈S} z_y) over the sets S of k admissible items: conditional Poisson sampling (Chen, Dempster and Liu,
-Biometrika 1994). For any shift θ this is the distribution of independent choices with chances p_y = σ(z_y − θ), given
-that k items are chosen. So the probabilities of numbers of chosen items suffice. A recursion over the items computes
-them in O(M·k):
+Biometrika 1994). For any shift θ this is the law of independent choices with chances p_y = σ(z_y − θ), given that k
+items are chosen. So probabilities of numbers of items suffice. A recursion over the items computes them in O(M·k):
 
     S_i(j) = (1 − p_i)·S_{i+1}(j) + p_i·S_{i+1}(j − 1),        the chance that j of items i … M are chosen.
 
@@ -110,8 +109,8 @@ def gibbs_law(
 def gibbs_draw(value: Floats, epsilon: float, row: np.uint64, items: Ints, propensity: Float32s) -> int:
     """Number of sampled items; a set has P ∝ exp(Σ value/ε).
 
-    It is k, or the number of all admissible items if that is smaller. If r items are still to be chosen from item i
-    on, item i is chosen with probability p_i·S_{i+1}(r − 1) / S_i(r). ``value`` (M,) is −∞ for inadmissible items.
+    The number is k, or that of all admissible items if it is smaller. If r items are still to be chosen from item i on,
+    item i is chosen with probability p_i·S_{i+1}(r − 1) / S_i(r). ``value`` (M,) is −∞ for inadmissible items.
     ``items`` (k,) is filled with the set in descending order of value, and ``propensity`` (k,) with inclusion
     probabilities. ``row`` has the random bits of the row.
     """
@@ -161,9 +160,9 @@ def inclusion_sums(
 ) -> float:
     """Smoothed dual of n states without floors; fills inclusion sums.
 
-    It is Σ over states of ε·log Σ_S exp(Σ_S (λ − v)/ε). ``mean`` (M,) is filled with Σ π, and ``spread`` (M,) with Σ
-    π(1 − π). With position weights (k,), ``counted`` (M,) is filled with expected weighted exposures in slates sorted
-    by descending λ − v.
+    The dual is Σ over states of ε·log Σ_S exp(Σ_S (λ − v)/ε). ``mean`` (M,) is filled with Σ π, and ``spread`` (M,)
+    with Σ π(1 − π). With position weights (k,), ``counted`` (M,) is filled with expected exposures, in slates sorted by
+    λ−v.
     """
     n, m = scores.shape
     mean[:], spread[:], counted[:] = 0.0, 0.0, 0.0

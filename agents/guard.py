@@ -154,8 +154,8 @@ def positions_needed(deficits: Deficits, later: float, there: float) -> float:
 def _latest(missing: float, chance: float, mean: float, sure: float) -> float:
     """Largest number of later arrivals that leaves an item urgent.
 
-    The item can be shown to a share ``chance`` of n arrivals: on average n·chance, almost certainly some standard
-    deviations fewer. So need = n·chance − sure·√(n·chance·(1 − chance)), solved for n.
+    The item can be shown to n·chance of n arrivals on average, and almost certainly to ``sure`` standard deviations
+    fewer. So need = n·chance − sure·√(n·chance·(1 − chance)), solved for n.
     """
     need, spread = missing / mean, sure * np.sqrt(chance * (1.0 - chance))
     need = need if need > 1.0 else 1.0  # noqa: FURB136  # max() minds missing numbers
@@ -191,8 +191,7 @@ def _due_in_rows(
     """Number of positions needed by G rows; fills ``due``, ``need``.
 
     A row's deficit can wait if later arrivals will almost certainly have positions for it. The rest is due now. If the
-    rows of an audience together need more positions than its later arrivals have, the excess is split between these
-    rows.
+    rows of an audience together need more positions than its later arrivals have, the excess is split among them.
     """
     of_audience, m = np.zeros(len(remaining)), len(guard.chance)
     for row in range(len(guard.due)):
@@ -228,7 +227,7 @@ def due_at(
     unit: ExposureUnit,
     deficits: Deficits,
 ) -> tuple[int, float, bool]:
-    """Numbers of urgent items and excess positions; dueness.
+    """Numbers of urgent items and excess positions; true if due.
 
     An item can have at most one position per arrival. So an item is urgent if it needs about as many positions as
     there are remaining arrivals that can be shown it. If items and rows together need more positions than will come
@@ -270,9 +269,9 @@ def place_due(
 ) -> int:
     """:func:`best_items` with due items first; returns the slate's size.
 
-    Urgent items come first, then items of due rows, then other items in deficit. Each gets a position that covers its
-    deficit. The other items fill the remaining positions by value. If every position counts the same, the whole slate
-    is sorted by value. ``value`` (M,) is −∞ for inadmissible items, and is overwritten.
+    Urgent items come first, then items of due rows, then other items in deficit. Each of these gets a position that
+    covers its deficit. The other items fill the remaining positions by value. If every position counts the same, the
+    whole slate is sorted by value. ``value`` (M,) is −∞ for inadmissible items, and is overwritten.
     """
     k = len(items)
     alike = unit.position_weights[0] == unit.position_weights[-1]

@@ -1,4 +1,4 @@
-"""``lin-ucb``: corrects the intensity by genres while it serves, optimistically."""
+"""``lin-ucb``: learns corrections by genre while it serves, optimistically."""
 
 from __future__ import annotations
 

@@ -292,8 +292,7 @@ def move_prices(
     """Fill ``price`` (M + G,) with v of :class:`Pacing`.
 
     The price depends only on sums of exposures, which are exact. So rounding errors do not accumulate, and batches do
-    not change results. ``elapsed`` (A + 1,) counts arrivals from the beginning of the pacing; ``before`` (M + G,) are
-    the exposures before it.
+    not change results. ``elapsed`` (A + 1,) counts from the start of pacing; ``before`` (M + G,) are earlier exposures.
     """
     pacing = Pacing(*pace)
     others = len(pacing.most)

@@ -33,8 +33,7 @@ class OfflineMatch:
     """Shows the best slates for a round of known visitors.
 
     This is offline matching of Ma, Liu and Deoras (ICLR 2022). The feasible slates form a transportation polytope, so
-    exposures at its optimum are whole numbers. The problem is solved to the relative gap ``tol``. The agent needs a
-    broadcast.
+    optimal exposures are whole numbers. It needs a broadcast. ``tol`` is the solver's relative gap.
     """
 
     name = "offline-match"
@@ -58,11 +57,10 @@ class OfflineMatch:
 class UserRec:
     """Shows guaranteed items to the b users of largest λ(x,y).
 
-    This is user recommendation of Ma, Liu and Deoras (ICLR 2022). Each item chooses its users without regard to other
-    items. If more items choose a user than there are positions, the items with the largest λ are shown, and the others
-    miss an exposure. ``offline-match`` avoids this. If positions count differently, b is the required number of
-    exposures at positions of mean weight. Free positions show the items that the user is most likely to take. The agent
-    needs a broadcast.
+    User recommendation of Ma, Liu and Deoras (ICLR 2022), for broadcasts. Each item chooses its users without regard to
+    other items. If more items choose a user than there are positions, the items with the largest λ are shown, and the
+    others miss an exposure. ``offline-match`` avoids this. If positions count differently, b is the required number of
+    exposures at positions of mean weight. Free positions show the items that the user is most likely to take.
     """
 
     name = "user-rec"
@@ -227,8 +225,7 @@ def audience_of(view: RoundView, agent: str) -> States:
     """States of N arrivals at a round's beginning, in order.
 
     Raises:
-        AgentError: If the market does not know the states beforehand, or if the scores of the states need too much
-            memory.
+        AgentError: If the market does not know the states beforehand, or if their scores need too much memory.
     """
     if view.audience is None:
         raise AgentError(

@@ -101,8 +101,7 @@ def play_round(
     """Let an agent serve the market's open round, in batches.
 
     Args:
-        batch_size: Largest number of arrivals per batch; results do not depend on it. None: as many as can be scored at
-            once.
+        batch_size: Most arrivals per batch; results do not depend on this. None: as many as can be scored at once.
         report: Function that gets the number of arrivals of each batch, for a progress bar.
 
     Raises:

@@ -186,8 +186,7 @@ def priced(
 
     If all positions count the same, the random numbers ``draw`` (M,) round floors (M,) to whole exposures. If ``draw``
     is None, floors stay real numbers, and the search ends when the dual D is within the relative gap ``tol`` of its
-    minimum. An item that cannot be delivered at any cost has the price −c. ``start_price`` (M,) are prices to start
-    from; None: 0.
+    minimum. An item that cannot be delivered at any cost has the price −c. The solver starts at ``start_price`` or 0.
     """
     solution = _solve(view, states, required, draw, tol, start_price)
     cost = cost_of_missing(view, states)

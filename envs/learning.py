@@ -10,8 +10,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 class MeasuresCallback(BaseCallback):
     """Logs measures of episodes as ``rimsim/<measure>``.
 
-    The measures are those of :class:`rimsim.envs.MeasuredEpisode`, averaged over the episodes since the learner last
-    wrote its log.
+    The measures are those of :class:`rimsim.envs.MeasuredEpisode`, averaged since the learner's last log.
     """
 
     def _on_step(self) -> bool:

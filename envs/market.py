@@ -262,7 +262,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
 
     @property
     def state(self) -> Snapshot:
-        """Episode so far, for :meth:`load_state`; ``copy.deepcopy(env)`` copies it."""
+        """Episode so far, for :meth:`load_state`; ``copy.deepcopy`` works, too."""
         if self._begun is None:
             raise MarketError("the environment has not been reset. Call reset() first")
         return Snapshot(

@@ -21,8 +21,7 @@ class MarketVectorEnv(NamedArguments, SyncVectorEnv):
 
     Args:
         num_envs: Number of markets, n.
-        scenario: Name of a built-in scenario or path of a YAML file, This argument and the next five are those of
-            :class:`MarketEnv`.
+        scenario: Name of a built-in scenario or path of a YAML file. Up to ``render_mode``: see :class:`MarketEnv`.
         autoreset_mode: Behaviour at the end of an episode.
     """
 

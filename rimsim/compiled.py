@@ -19,8 +19,8 @@ def compiled(function: F) -> F:
     """Compile a function on its first call.
 
     The machine code is cached on disk. If several processes need it at the same time, one compiles and the others
-    wait. A function that Python calls must not return named tuples. Numba makes them by an unchecked call of Python,
-    and an interrupt at that moment would end the process.
+    wait. A function that Python calls must not return named tuples. Numba makes named tuples by an unchecked call of
+    Python, and an interrupt at that moment would end the process.
     """
     dispatcher: Any = numba.njit(cache=True)(function)
     if dispatcher is function:  # the user has switched compilation off
@@ -43,7 +43,7 @@ def compiled(function: F) -> F:
 
 @contextmanager
 def _lock_of(dispatcher: Any) -> Iterator[None]:
-    """Lock the cache of a function, if possible."""
+    """Lock the cached machine code of a function, if possible."""
     place = Path(dispatcher.stats.cache_path) / f".{dispatcher.py_func.__qualname__}.lock"
     lock = FileLock(place)
     with suppress(OSError, NotImplementedError):

@@ -2,7 +2,7 @@
 
 A package offers a plug in one of the groups ``rimsim.agents``, ``rimsim.models``, ``rimsim.arrivals``,
 ``rimsim.consumers``, ``rimsim.providers``, ``rimsim.measures`` and ``rimsim.logs``. The name of an entry point can be
-used instead of its place. A built-in name has precedence.
+used instead of the plug's place. Built-in names have precedence over names of entry points.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def places(kind: str) -> dict[str, str]:
 
 
 def place_of(text: str) -> str | None:
-    """Place of a plug of any kind; options may follow."""
+    """Place of any kind of plug, with its options."""
     name = text.partition("(")[0]
     if ":" in name:
         return text

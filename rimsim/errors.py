@@ -40,7 +40,7 @@ class InfeasibleError(RimsimError):
     Args:
         message: One sentence.
         items: Indices of a set of items whose floors together exceed the exposures that these items can get.
-            shortfall: Number of exposures by which they exceed it; a whole number if positions count the same.
+            shortfall: Missing exposures of these items; a whole number if positions count the same.
     """
 
     def __init__(self, message: str, items: tuple[int, ...] = (), shortfall: float = 0) -> None:
@@ -50,7 +50,7 @@ class InfeasibleError(RimsimError):
 
 
 class MarketError(RimsimError):
-    """Market called in a wrong order, or another market's state."""
+    """Market called in a wrong order, or with foreign state."""
 
 
 class ArrivalsError(MarketError):
@@ -79,11 +79,11 @@ class MeasureError(RimsimError):
 
 
 class RunFolderError(RimsimError):
-    """Run folder that is missing, foreign, in use or damaged."""
+    """Folder without a run, or run in use or damaged."""
 
 
 class MissingTableError(RunFolderError):
-    """Table that a run folder lacks: unfinished, or never made."""
+    """Missing table of a run, unfinished or never made."""
 
 
 def refuse(
@@ -114,7 +114,7 @@ DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 
 
 def reason(error: OSError) -> str:
-    """Reason why the system refused something, in words."""
+    """Reason, in words, why the operating system refused something."""
     known = _REASONS.get(error.errno) if error.errno is not None else None
     return known or (error.strerror or str(error)).lower()
 
@@ -158,9 +158,9 @@ _MOST = 10
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
-    """End of a message: the nearest allowed name, and all.
+    """End of a message: nearest allowed name, and all names.
 
-    If many names are allowed, it lists those most similar to the name that was found.
+    If many names are allowed, only the names most similar to the given name are listed.
     """
     names = sorted(set(allowed))
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
@@ -172,7 +172,7 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
 
 
 def require_known(said: str, words: Iterable[str], allowed: Collection[str]) -> None:
-    """Refuse an unknown word, with the nearest known one.
+    """Refuse an unknown word; the message offers the nearest word.
 
     Raises:
         ConfigError: Its message is ``said`` with the word, such as ``backend: {}``, and the allowed words.
@@ -183,7 +183,7 @@ def require_known(said: str, words: Iterable[str], allowed: Collection[str]) -> 
 
 
 def nearest_file(path: Path) -> str:
-    """End of a message: the file with the nearest name."""
+    """End of a message: existing file with the nearest name."""
     if not path.parent.is_dir():
         return f" There is no folder {str(path.parent)!r}."
     names = [entry.name for entry in path.parent.iterdir() if entry.suffix == path.suffix]

@@ -1,4 +1,4 @@
-"""Plugs by a built-in name, an installed name or place.
+"""Plugs, found by built-in name, installed name or place.
 
 A place is ``module:Name`` or ``path/to/file.py:Name``.
 """
@@ -50,9 +50,9 @@ def make_plug(
 ) -> Any:
     """Plug made from its options, by name or place.
 
-    The options of your own class are its fields. If it is a dataclass, types are checked; if it is a pydantic
-    dataclass, ranges are checked too. Instead, the constructor may take one frozen record named ``options``. If it has
-    a parameter ``scenario``, it gets the whole config.
+    The options of your own class are its fields. Types are checked for a dataclass, and ranges too for a pydantic
+    dataclass. Alternatively, the constructor takes one frozen record named ``options``. If the constructor has a
+    parameter ``scenario``, it gets the whole config.
 
     Args:
         where: A built-in name, or a place.
@@ -83,10 +83,10 @@ def make_plug(
 
 
 def require_place(where: str, kind: str, built_in: Mapping[str, object]) -> str:
-    """Name of a built-in plug, or place of another.
+    """Name of a built-in plug, or place of another plug.
 
     Raises:
-        ConfigError: If the text is neither, and not a name of an installed package.
+        ConfigError: If the text is not a built-in name, an installed name or a place.
     """
     if where in built_in:
         return where
@@ -147,7 +147,7 @@ def option_lines(factory: Callable[..., Any]) -> list[tuple[str, str]]:
 
 
 def meanings(record: type[Any]) -> dict[str, str]:
-    """Field → text below it, of a record and its bases."""
+    """Field → its docstring, for a record and its bases."""
     found: dict[str, str] = {}
     for kind in reversed(record.__mro__):
         if dataclasses.is_dataclass(kind):
@@ -181,7 +181,7 @@ def _arguments(
 
 
 def require_options(options: Mapping[str, object], allowed: Sequence[str], origin: str) -> None:
-    """Refuse an unknown option, with the nearest."""
+    """Refuse an unknown option; the message offers the nearest name."""
     for name in options:
         if name not in allowed:
             raise ConfigError(f"{origin} has no option {name!r}.{nearest(name, allowed)}")
@@ -221,8 +221,8 @@ def imported(where: str, kind: str, of: type | None = None) -> Any:
     Messages call the object ``kind``, such as ``agent``.
 
     Raises:
-        ConfigError: If the module or file cannot be imported (with the line of a slip in it), lacks the name (with
-            the nearest) or has another kind of object under it.
+        ConfigError: If the module or file cannot be imported (the message has the line), lacks the name (the message
+            has the nearest name) or has an object of another kind.
     """
     place, _, name = where.rpartition(":")
     if where.startswith(SESSION):
@@ -274,7 +274,7 @@ def without_name(place: str, kind: str, of: type | None = None) -> ConfigError:
 
 
 def _own(module: Any, of: type | None) -> list[str]:
-    """Names of a module's instances, or its classes and functions."""
+    """Names of instances in a module, or classes and functions."""
     if of is not None:
         return [key for key, value in vars(module).items() if isinstance(value, of)]
     offered = getattr(module, "__all__", None)
@@ -288,10 +288,10 @@ def _own(module: Any, of: type | None) -> list[str]:
 
 @contextmanager
 def own_code(texts: Sequence[str]) -> Iterator[None]:
-    """Add the line of a user's file to its errors.
+    """Context: errors get the line of the user's file.
 
-    The texts name agents and models as on a command line. An error of rimsim keeps its kind and gets the line. Any
-    other error from a user's code becomes a :class:`ModelError`, because errors of agents already have their own kind.
+    Agents and models are given as on the command line. An error of rimsim keeps its class, and the line is added. Any
+    other error from a user's code becomes a :class:`ModelError`: errors of agents are already errors of rimsim.
     """
     try:
         yield
@@ -333,7 +333,7 @@ def files_of(places: Sequence[str]) -> list[Path]:
 
 
 class _UncachedLoader(SourceFileLoader):
-    """Loader that compiles each time."""
+    """Loader that compiles a file on each import."""
 
     # Python's cache misses a change within a second that keeps the size.
     def get_code(self, fullname: str) -> CodeType:

@@ -1,4 +1,4 @@
-"""Binary regression with complementary log-log link: likelihood of Poisson events."""
+"""Binary regression (complementary log-log) of Poisson events."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def hazard_losses(rate: Floats, taken: Bools) -> Floats:
 
 @compiled
 def _weigh(columns: Floats, weight: Floats, group: Ints, weighted: Floats, mixed: Floats) -> None:
-    """Fill in weighted columns (m, p), and sums by group."""
+    """Fill weighted columns (m, p), and their sums by group."""
     for column in range(columns.shape[1]):
         for row in range(len(columns)):
             value = columns[row, column] * weight[row]
@@ -41,9 +41,9 @@ class HazardRegression:
     """P(taken) = 1 − exp(−μ), log μ = columns·θ + δ_group + offset.
 
     The objective is Σ −log P(outcome) + ½ (θ − mean)ᵀ·precision·(θ − mean) + Σ exposure·exp(δ) − count·δ, which is
-    convex. The prior of θ is normal. The prior of exp(δ) is a gamma distribution, as if ``count`` events had occurred
-    and ``exposure`` were expected at δ = 0. The Hessian of δ is diagonal, so a Newton step takes one pass over the m
-    rows and a system with one unknown per column.
+    convex. The prior of θ is normal. The prior of exp(δ) is a gamma distribution. It weighs like data with ``count``
+    events where ``exposure`` events were expected at δ = 0. The Hessian of δ is diagonal, so a Newton step takes one
+    pass over the m rows and a system with one unknown per column.
     """
 
     columns: Floats
@@ -82,7 +82,7 @@ class HazardRegression:
         return np.where(self.taken, -odds, rate), np.where(self.taken, odds * (rate + odds - 1.0), rate)
 
     def gradient(self, theta: Floats, effect: Floats, by_log: Floats) -> tuple[Floats, Floats]:
-        """Gradient by θ (p,) and δ (groups,) from the first of :meth:`slopes`."""
+        """Gradient by θ (p,) and δ (groups,), from first derivatives in :meth:`slopes`."""
         of_theta = self.columns.T @ by_log + self.precision @ (theta - self.mean)
         of_group = (
             np.bincount(self.group, by_log, len(self.count)) + self.exposure * np.exp(effect) - self.count
@@ -108,7 +108,7 @@ class HazardRegression:
         """θ (p,) and δ (groups,) at the minimum, by damped Newton steps.
 
         Args:
-            theta: (p,) start of the search.
+            theta: (p,) start of θ.
             effect: (groups,) start of δ; None: 0.
             free: (p,) entries of θ that are fitted; None: all.
         """
@@ -139,7 +139,7 @@ class HazardRegression:
         return theta, effect
 
     def covariance(self, theta: Floats, effect: Floats) -> Floats:
-        """(p, p) covariance of θ: the inverse observed information."""
+        """(p, p) covariance of θ, the inverse of the observed information."""
         free = np.ones(len(theta), bool)
         square, mixed, alone = self._curvature(effect, self.slopes(self.rate(theta, effect))[1], free)
         return np.asarray(np.linalg.inv(square - mixed.T @ (mixed / alone[:, None])), np.float64)

@@ -9,7 +9,7 @@ from typing import Any
 
 
 def renamed_attribute(old: str, new: str) -> property:
-    """Property with the old name of an attribute."""
+    """Property under the old name of an attribute."""
 
     def read(owner: object) -> Any:
         kind = type(owner).__name__
@@ -22,7 +22,7 @@ def renamed_attribute(old: str, new: str) -> property:
 def renamed_names(
     module: str, names: Mapping[str, str], other: Callable[[str], Any] | None = None
 ) -> Callable[[str], Any]:
-    """``__getattr__`` of a module with old names.
+    """``__getattr__`` for a module that has old names.
 
     Args:
         names: Old name to new name.

@@ -1,8 +1,8 @@
 """Counter-based randomness.
 
-A random number depends only on its key, not on earlier random numbers. So agents share random numbers, results do not
-depend on batches or workers, and a resumed run needs no generator state. The generator is the finaliser of SplitMix64
-(Steele, Lea and Flood, OOPSLA 2014), applied once per word of the key. It passes the usual statistical tests.
+A random number depends only on its key, not on earlier random numbers. So all agents share them, results do not depend
+on batches or workers, and a resumed run needs no generator state. The generator is the finaliser of SplitMix64 (Steele,
+Lea and Flood, OOPSLA 2014), applied once per word of the key. It passes the usual statistical tests.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def exponential(seed: int, purpose: Purpose, *key: ArrayLike) -> Floats:
 
 
 def derived_seed(seed: int, purpose: Purpose, *key: int) -> int:
-    """Seed below 2**63 for a library such as torch."""
+    """Seed below 2**63, for a library such as torch."""
     return int(bits(seed, purpose, *key) >> np.uint64(1))
 
 

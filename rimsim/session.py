@@ -15,7 +15,7 @@ _MODELS: dict[str, object] = {}
 
 
 def session_places(given: object, *, copied: bool = True) -> list[str]:
-    """Places of objects and classes; texts stay as they are.
+    """Places of objects and classes; texts are returned unchanged.
 
     ``given`` is a text, an object, or a sequence of them. With ``copied``, each use of an object gets its own copy.
     """
@@ -32,7 +32,7 @@ def session_places(given: object, *, copied: bool = True) -> list[str]:
 
 
 def session_model(given: object) -> object:
-    """Place of a model, class or factory; other values stay.
+    """Place of a model, class or factory; other values unchanged.
 
     Each model has its own place, because fitted models are cached by the scenario's text.
     """

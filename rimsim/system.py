@@ -1,4 +1,4 @@
-"""Threads, memory, progress lines and complete files of a process."""
+"""Threads, memory, progress lines and atomic writes of a process."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ size from which an array has pages of its own, returned when it is freed (M_MMAP
 def single_thread() -> None:
     """Compute on one thread, and keep freed memory.
 
-    The last bits of a matrix product, and so of a fit, depend on the number of threads. Workers also share the cores.
+    The last bits of a matrix product, and so of a fit, depend on the number of threads. Workers also share cores.
     """
     import torch  # noqa: PLC0415 - counting cores need not wait for it
 
@@ -31,7 +31,7 @@ def single_thread() -> None:
 
 @cache
 def _keep_memory() -> None:
-    """Keep freed memory for later use, where glibc is used."""
+    """Keep freed memory for later use, if glibc is used."""
     # Blocks of some megabytes are made and dropped for every block of scores and every step of a fit. Memory that
     # went back to the system in between is cleared page by page when it returns.
     for option, value in _ALLOCATOR:
@@ -96,7 +96,7 @@ _DRAFT = ".draft-"
 def draft_file(path: Path) -> Iterator[Path]:
     """Yield a draft that replaces ``path`` when the block ends.
 
-    Folders above the file are made. If the block raises, ``path`` is as it was and the draft is removed.
+    Folders above the file are made. If the block raises, ``path`` is unchanged and the draft is removed.
     """
     draft = _draft_of(path)
     try:
@@ -110,7 +110,7 @@ def draft_file(path: Path) -> Iterator[Path]:
 def draft_folder(path: Path, *, existing: Literal["replace", "keep", "refuse"] = "replace") -> Iterator[Path]:
     """Yield an empty folder that becomes ``path`` at the end.
 
-    Folders above it are made. If the block raises, ``path`` is as it was and the draft is removed. If a folder exists
+    Folders above it are made. If the block raises, ``path`` is unchanged and the draft is removed. If a folder exists
     at ``path`` by then, ``"replace"`` removes it and ``"refuse"`` raises an OSError. ``"keep"`` removes the draft, so
     the first of several processes wins.
     """

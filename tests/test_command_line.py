@@ -251,13 +251,13 @@ def test_a_command_may_be_repeated_with_resume_and_from(folders, tmp_path, capsy
 
 @cases(
     "options said",
-    ("--rounds 3", "rounds 3, where it has 2. Give the same options, or none"),
-    ("--seeds 2", "seeds [0, 1], where it has [0]"),
-    ("--agents random", "agents ['random'], where it has ['random', 'relevance']"),
-    ("--frozen none", "frozen [], where it has ['relevance']"),
-    ("--set exposure.beta=0.3", "exposure.beta 0.3, where it has 0.5"),
-    ("--no-ledger", "ledger False, where it has True"),
-    ("no-retrain", "name 'no-retrain', where it has 'closed-loop'"),
+    ("--rounds 3", "rounds 3 instead of 2. Give the same options, or none"),
+    ("--seeds 2", "seeds [0, 1] instead of [0]"),
+    ("--agents random", "agents ['random'] instead of ['random', 'relevance']"),
+    ("--frozen none", "frozen [] instead of ['relevance']"),
+    ("--set exposure.beta=0.3", "exposure.beta 0.3 instead of 0.5"),
+    ("--no-ledger", "ledger False instead of True"),
+    ("no-retrain", "name 'no-retrain' instead of 'closed-loop'"),
 )
 def test_other_options_beside_a_run_folder_are_refused_with_the_difference(folders, options, said, capsys):
     """What differs is named, with both values, for --resume and --from alike."""

@@ -697,7 +697,7 @@ def test_links_pipes_and_missing_files_are_refused(tmp_path, monkeypatch):
     for name, message in (
         ("rating.csv", "no such file or folder. Did you mean 'ratings.csv'"),
         ("ml-1x", "no such file or folder. Did you mean 'ml-1m'"),
-        ("nowhere/ratings.csv", "nor is the folder nowhere"),
+        ("nowhere/ratings.csv", "the folder nowhere does not exist either"),
         ("gone.csv", "is a link to nowhere.csv, which does not exist"),
         ("inside", "is a link that leads out of inside"),
         ("pipe.csv", "is not a regular file"),

@@ -51,7 +51,7 @@ Period = Annotated[str, BeforeValidator(lambda value: value if value == "round" 
 
 
 def _time(value: object) -> object:
-    """Time as ``load`` takes it, from YAML's date too."""
+    """Time in the form that ``load`` needs, from dates too."""
     if value is None:
         return None
     from rimsim.data.readers.values import epoch_seconds  # noqa: PLC0415  # readers load only for a selection by time
@@ -69,7 +69,7 @@ Time = Annotated[float | str | None, BeforeValidator(_time)]
 
 
 def _pairs(options: object) -> object:
-    """Mapping as pairs and lists as tuples, for frozen records."""
+    """Mappings as pairs and lists as tuples, for frozen records."""
     if isinstance(options, dict):
         if any(isinstance(value, dict) for value in options.values()):
             raise ValueError("an option cannot be a mapping. Give a number, a text or a list of them")
@@ -86,7 +86,7 @@ Options = Annotated[
 
 
 def require_distinct(record: object, names: Iterable[str]) -> None:
-    """Refuse named sequences of a record that repeat a value."""
+    """Refuse a record if a named sequence repeats values."""
     for name in names:
         values = getattr(record, name)
         if len(set(values)) != len(values):

@@ -43,11 +43,11 @@ def record_from(
     Args:
         plain: Field names and values.
         record: Class of the record.
-        origin: Source of the values, for messages.
-        options: Field → command-line option that sets it, for messages.
+        origin: Source of the values, which messages name.
+        options: Command-line option that sets each field, for messages.
 
     Raises:
-        ConfigError: For an unknown field (with the nearest name), a wrong type or a value out of range.
+        ConfigError: If a field is unknown (the message gives the nearest name), or a value has a wrong type or range.
     """
     if not isinstance(plain, dict):
         refuse(ConfigError, origin, f"found {type(plain).__name__}", "a mapping of field names to values")
@@ -62,7 +62,8 @@ def refusal(
 ) -> ConfigError:
     """Error for values that do not fit a record.
 
-    An unknown field is reported first. An option is named instead of origin and field; see :func:`record_from`.
+    Of several errors, an unknown field is reported first. If an option set the field, the message names the option
+    instead of origin and field; see :func:`record_from`.
     """
     findings = error.errors()
     first = next((one for one in findings if one["type"] in _UNKNOWN), findings[0])
@@ -74,7 +75,7 @@ def refusal(
 
 
 def finding(first: ErrorDetails, where: str, verb: str = " is") -> str:
-    """Sentence for pydantic's finding about the value of ``where``."""
+    """Sentence about the error that pydantic found in a value."""
     if first["type"] == "value_error":  # of a check of ours, which says what is allowed
         return f"{where}: {first['ctx']['error']}"
     if first["type"] in ("missing", "missing_argument"):
@@ -88,7 +89,7 @@ def finding(first: ErrorDetails, where: str, verb: str = " is") -> str:
 
 
 def unknown_field(path: str, record: type, *, origin: str) -> ConfigError:
-    """Error for an unknown dotted name, with the nearest field."""
+    """Error for an unknown dotted name; gives the nearest field."""
     names = list(_dotted(record))
     parents, _, last = path.rpartition(".")
     ratio = {name: difflib.SequenceMatcher(None, last, name.rpartition(".")[2]).ratio() for name in names}
@@ -103,7 +104,7 @@ def unknown_field(path: str, record: type, *, origin: str) -> ConfigError:
 
 
 def _dotted(record: type, before: str = "") -> Iterator[str]:
-    """Dotted names of all fields, including those of records within."""
+    """Dotted names of all fields, also those of nested records."""
     for name, kind in typing.get_type_hints(record).items():
         yield before + name
         for inner in (kind, *typing.get_args(kind)):  # a record, or a tuple of such
@@ -115,13 +116,13 @@ def scenario_from(plain: object, *, origin: str = "scenario") -> ScenarioConfig:
     """Scenario from nested mappings of field names to values.
 
     Raises:
-        ConfigError: For an unknown field (with the nearest name), a wrong type or a value out of range.
+        ConfigError: If a field is unknown (the message gives the nearest name), or a value has a wrong type or range.
     """
     return record_from({} if plain is None else plain, ScenarioConfig, origin=origin)
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """Safe loader that refuses a repeated key."""
+    """Safe YAML loader that refuses repeated keys."""
 
     # YAML keeps the last one without a word.
 
@@ -140,7 +141,7 @@ class _UniqueKeys(yaml.SafeLoader):
 def read_scenario(path: Path) -> ScenarioConfig:
     """Scenario from a YAML file.
 
-    The file's name is the default ``name``. Relative paths in the file begin at its folder.
+    The default of ``name`` is the name of the file. Relative paths in the file begin at the file's folder.
 
     Raises:
         ConfigError: If the file is missing, is not YAML, or does not describe a scenario.
@@ -185,7 +186,7 @@ def _paths_from(folder: Path, config: ScenarioConfig) -> ScenarioConfig:
 def relocated(
     config: ScenarioConfig, place: Callable[[str], str], path: Callable[[str], str]
 ) -> ScenarioConfig:
-    """Scenario with other places of plugs and paths of files."""
+    """Scenario in which plugs and files have other paths."""
     consumer = config.consumer
     if consumer.table is not None:
         options = dict(consumer.options) | {"table": path(consumer.table)}
@@ -210,10 +211,10 @@ def scenario_names() -> list[str]:
 
 
 def find_scenario(name: str) -> ScenarioConfig:
-    """Built-in scenario by name, or yours by its YAML file.
+    """Built-in scenario by name, or your scenario by YAML file.
 
     Raises:
-        ConfigError: If there is none, with the nearest name; or as :func:`read_scenario`.
+        ConfigError: If there is no such scenario (the message gives the nearest name), or its file is wrong.
     """
     if name.endswith((".yaml", ".yml")):
         return read_scenario(Path(name))
@@ -228,12 +229,12 @@ def find_scenario(name: str) -> ScenarioConfig:
 
 
 def to_plain(config: object) -> dict[str, Any]:
-    """Nested mapping of a config record, for JSON and YAML."""
+    """Config record as a nested mapping, for JSON and YAML."""
     return cast("dict[str, Any]", TypeAdapter(type(config)).dump_python(config, mode="json"))
 
 
 def flat(plain: object, name: str = "") -> dict[str, object]:
-    """Dotted names, after ``name``, and values of nested mappings."""
+    """Values of nested mappings by dotted name after ``name``."""
     if not isinstance(plain, dict):
         return {name: plain}
     named: dict[str, object] = {}
@@ -247,11 +248,11 @@ def override(config: ScenarioConfig, changes: dict[str, object], *, origin: str 
 
     Args:
         config: Scenario to start from.
-        changes: Dotted field names, such as ``exposure.beta``, and their new values; a model may be an object.
+        changes: New values by dotted field name, such as ``exposure.beta``; the value of a model may be a model object.
         origin: Source of the changes, for messages.
 
     Raises:
-        ConfigError: As :func:`scenario_from`.
+        ConfigError: In the same cases as :func:`scenario_from`.
     """
     plain = to_plain(config)
     for dotted, value in changes.items():

@@ -1,6 +1,6 @@
 """Scenarios and their parts as typed, frozen records.
 
-The default, range and meaning of every field are defined here only; ``docs/scenarios.md`` is made from them.
+Only this module defines default, range and meaning of every field; ``docs/scenarios.md`` is generated from it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from rimsim.session import ModelName
 
 
 def _texts(value: object) -> tuple[str, ...]:
-    """Texts of a table value or list; 1995.0 is "1995"."""
+    """Texts of table values; the number 1995.0 becomes "1995"."""
     values = value if isinstance(value, list | tuple) else [value]
     if not values or not all(isinstance(one, str | int | float) for one in values):
         raise ValueError(f"found {value!r}. Give one value, or a list of values")
@@ -25,7 +25,7 @@ def _texts(value: object) -> tuple[str, ...]:
 
 
 def _filter(value: object) -> object:
-    """Pairs of a mapping, which a frozen record can hold."""
+    """Mapping as pairs, which a frozen record can hold."""
     if isinstance(value, tuple):
         return value
     if not isinstance(value, dict):
@@ -45,7 +45,7 @@ def _item_choice(value: object) -> object:
 
 
 def _plain(value: object) -> object:
-    """Value of :func:`_item_choice` or :func:`_filter` for YAML."""
+    """Value from :func:`_item_choice` or :func:`_filter`, as YAML needs it."""
     if isinstance(value, tuple) and all(isinstance(one, tuple) for one in value):
         return {column: list(values) for column, values in value}
     return list(value) if isinstance(value, tuple) else value
@@ -67,10 +67,10 @@ ItemChoice = Annotated[
 
 @dataclass(frozen=True, config=STRICT)
 class LogOptions:
-    """Log, and the selection of its events, for :func:`rimsim.data.load`.
+    """Log and selection of its events, for :func:`rimsim.data.load`.
 
-    Events are selected by value, then by time, then by the minima of items and of users. The last two steps repeat
-    until both minima hold.
+    Events are selected by value, then by time, then by the minimum number of events per item, and then per user. The
+    last two steps repeat until both minima hold.
     """
 
     source: str = "ml-latest-small"
@@ -156,7 +156,7 @@ class ReleasesConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class AudienceConfig:
-    """Visits that count; all conditions must hold."""
+    """Visits that count for a campaign; all conditions must hold."""
 
     visits: Literal["all", "first", "returning"] = "all"
     """first: visits without a known history. returning: all others."""
@@ -168,10 +168,10 @@ class AudienceConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class CampaignConfig:
-    """Exposures, or a share, required of some items together.
+    """Campaign: exposures, or a share, required of some items together.
 
-    Exposures count within a period and for an audience. In each round of the campaign, its part and the shortfall of
-    earlier rounds are due.
+    Exposures count within a period and for an audience. In each round of the campaign, this round's part and the
+    shortfall of earlier rounds are due.
     """
 
     name: str = Field(min_length=1)
@@ -212,7 +212,7 @@ class CampaignConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class GroupConfig:
-    """Share of uniform exposure for items of equal column value."""
+    """Guarantee of a share of uniform exposure to each group."""
 
     column: str = Field(min_length=1)
     """Column of the item table, such as `genres`; an item with several genres counts in each."""
@@ -282,7 +282,7 @@ class ExposureConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class DynamicsConfig:
-    """Preference dynamics on top of the truth; 0: off."""
+    """Preference dynamics, which change the truth; 0: off."""
 
     satiation: float = Field(default=0.0, ge=0)
     """σ: multiplies intensities by exp(−σ·s), where s counts the visitor's earlier consumptions of the item's
@@ -302,7 +302,7 @@ class DynamicsConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class HiddenConfig:
-    """Hidden quality: item worth beyond the log."""
+    """Hidden quality: worth of items that logs cannot show."""
 
     rho: float = Field(default=1.0, ge=-1, le=1)
     """ρ: correlation between the log worth of items and their log popularity. 1: the truth stays as fitted,
@@ -320,7 +320,7 @@ class HiddenConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class ConsumerConfig:
-    """Consumers, who decide on consumption; agents never see them."""
+    """Consumers, who decide on consumption; agents never see consumers."""
 
     kind: str = "intensity"
     """intensity: Poisson response of a model fitted with hindsight. replay: hits in the logged future. observed:
@@ -357,7 +357,7 @@ class ConsumerConfig:
 
     @property
     def table(self) -> str | None:
-        """File of known answers; None for consumers without any."""
+        """File of known answers; None for consumers without a file."""
         table = dict(self.options).get("table") if self.kind == "observed" else None
         return None if table is None else str(table)
 
@@ -388,7 +388,7 @@ class LogWindow:
 
 @dataclass(frozen=True, config=STRICT)
 class PlatformConfig:
-    """Model of the recommender, and its updates."""
+    """Platform: its model, and its retraining."""
 
     model: ModelName = "bag-visits"
     """Intensity model λ(x,y): a name, or `file.py:factory` or `module:Class`, called with seed and device."""
@@ -422,7 +422,7 @@ class PlatformConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class Seeds:
-    """Seeds by purpose; equal ones give equal random numbers."""
+    """Seeds by purpose; equal seeds give equal random numbers."""
 
     arrivals: int = Field(default=0, ge=0)
     """Arrivals."""
@@ -435,7 +435,7 @@ class Seeds:
 
     @classmethod
     def all(cls, seed: int) -> Seeds:
-        """Equal seeds for all; purposes keep the streams apart."""
+        """Same seed for all purposes, which have separate random streams."""
         return cls(arrivals=seed, choice=seed, model=seed, agent=seed)
 
 
@@ -486,7 +486,7 @@ class ScenarioConfig:
 
 
 def at_seed(config: ScenarioConfig, seed: int) -> ScenarioConfig:
-    """Scenario at a seed, on which its truth may depend."""
+    """Scenario at a seed; its truth may depend on seeds."""
     consumer = config.consumer
     if consumer.truth_seed == "seed":
         consumer = replace(consumer, truth_seed=seed)

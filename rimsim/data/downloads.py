@@ -1,4 +1,4 @@
-"""Logs that rimsim knows by name, and their download."""
+"""Logs with names that rimsim knows, and their download."""
 
 from __future__ import annotations
 
@@ -92,10 +92,10 @@ def catalogue() -> tuple[Entry, ...]:
 
 
 def entry(name: str) -> Entry:
-    """Log of a name.
+    """Log with the given name.
 
     Raises:
-        ConfigError: If there is none; the message offers the nearest name.
+        ConfigError: If there is no such log; the message offers the nearest name.
     """
     known = {log.name: log for log in _KNOWN}
     require_known("no log is known as {}", [name], known)
@@ -112,7 +112,7 @@ def data_folder() -> Path:
 
 
 def downloaded(name: str) -> Path | None:
-    """File of a downloaded log, if it is there."""
+    """File of a downloaded log; None before its download."""
     path = data_folder() / f"{name}.zip"
     return path if path.is_file() else None
 
@@ -126,13 +126,13 @@ def download(
 ) -> Path:
     """Fetch a log of the catalogue, as a zip.
 
-    Only a file with the right checksum gets its name; an incomplete or wrong file is removed.
+    An incomplete file, or a file with a wrong checksum, is removed.
 
     Args:
         name: A name of :func:`rimsim.data.catalogue`.
         folder: Target folder; by default the one in which :func:`rimsim.data.load` looks for names.
         progress: Called with bytes so far and bytes in all.
-        patience: Seconds to wait for a silent server.
+        patience: Seconds to wait for a server that sends nothing.
 
     Raises:
         ConfigError: If the name is unknown.
@@ -167,7 +167,7 @@ def download(
 
 
 class _Counted:
-    """File for pooch, at most of the published size."""
+    """File that pooch writes, up to the published size."""
 
     def __init__(self, file: BinaryIO, size: int, progress: Progress | None) -> None:
         self._file = file
@@ -176,7 +176,7 @@ class _Counted:
         self._written = 0
 
     def write(self, chunk: bytes) -> None:
-        """Write a chunk, if the published size allows it."""
+        """Write a chunk, up to the published size."""
         self._written += len(chunk)
         if self._written > self._size:
             raise OSError(f"the server sent more than the expected {self._size:,} bytes")

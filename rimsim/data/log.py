@@ -1,4 +1,4 @@
-"""Event log, its sessions, and its fitness for use."""
+"""Event log, its sessions, and checks of its size."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BadRow:
-    """Row that was left out."""
+    """Row of a file that was left out."""
 
     file: str
     """File, or zip and member."""
@@ -99,8 +99,8 @@ class Sessions:
 class EventLog:
     """Log of n events, with tables of users and items.
 
-    Events are sorted by (time, user, item). Users and items are indices into the tables, so the indices keep their
-    meaning if the log is cut by time.
+    Events are sorted by (time, user, item). Users and items are indices into the tables, so an index means the same
+    user or item after the log is cut by time.
     """
 
     user: Ints
@@ -233,7 +233,7 @@ class LaterSessions:
         return len(self.user)
 
     def every(self, step: int) -> LaterSessions:
-        """Cut of every ``step``-th user, with everybody's past."""
+        """Cut of every ``step``-th user, with all users' past."""
         if step == 1:
             return self
         user = self.user[::step]
@@ -246,7 +246,8 @@ def later_sessions(
 ) -> LaterSessions:
     """Cut each returning user where a sampled later session begins.
 
-    Of the sessions that begin after a share of the user's events, one is sampled. A user who has none is not cut.
+    Of the sessions that begin after a share of the user's events, one is sampled. A user without such sessions is not
+    cut.
 
     Args:
         log: Log to cut.
@@ -286,7 +287,7 @@ def later_sessions(
 
 @checked_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class LogNeeds:
-    """Least counts that a use of a log needs."""
+    """Minimum counts (users, items, events) for a use."""
 
     users: int = Field(default=2, ge=1)
     """users with events"""
@@ -308,13 +309,13 @@ Needs = LogNeeds
 
 
 def shortcomings(log: EventLog, needs: LogNeeds | None = None) -> tuple[str, ...]:
-    """Sentences on counts that are too low for a use."""
+    """Sentences about counts that are too low for a use."""
     needs = LogNeeds() if needs is None else needs
     # An event has a past if it is later than the first event of its user; ties with the first do not count.
     first = np.full(log.n_users, np.inf)
     np.minimum.at(first, log.user, log.time)
     instants, later = len(np.unique(log.time)), int((log.time > first[log.user]).sum())
-    gap = f" (a silence of {needs.gap / 60:g} minutes ends one)"
+    gap = f" ({needs.gap / 60:g} minutes without events end a session)"
     counts = {
         "users": (len(np.unique(log.user)), "user", " with events"),
         "items": (len(np.unique(log.item)), "item", " with events"),

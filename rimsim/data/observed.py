@@ -1,4 +1,4 @@
-"""Tables of observed answers of users to items.
+"""Tables of users' observed answers to items.
 
 Either the items were chosen at random, or users answered about all items.
 """
@@ -32,7 +32,7 @@ _DENSE: Final = 0.9
 
 @dataclass(frozen=True, eq=False)
 class ObservedTable:
-    """Answers (n) of users to items, by (user, item) pair."""
+    """n answers of users to items, sorted by (user, item) pair."""
 
     user: Ints
     """(n,) position in ``users``."""
@@ -94,13 +94,13 @@ class ObservedTable:
         )
 
     def known_part(self, log: EventLog) -> EventLog:
-        """Log of events whose user and item have answers.
+        """Log of the events whose user and item have answers.
 
         Users and items are renumbered. A market that answers from the table needs this if the log also has users and
         items without answers, as with KuaiRec's small matrix.
 
         Raises:
-            DataError: If no event is left.
+            DataError: If no event remains.
         """
         known = self.matched(log)
         users, items = np.zeros(log.n_users, bool), np.zeros(log.n_items, bool)
@@ -119,13 +119,13 @@ class ObservedTable:
         )
 
     def as_log(self, taken_at: float) -> EventLog:
-        """Log of the answers of at least ``taken_at``.
+        """Log with one event per answer of at least ``taken_at``.
 
         Use it for tables without times, such as Coat's. Answers of a user without times are a day apart, in the order
         of the item ids, so that each is a separate session.
 
         Raises:
-            DataError: If nothing was taken.
+            DataError: If no answer is that large.
         """
         rows = np.flatnonzero(self.value >= taken_at)
         if not len(rows):
@@ -175,10 +175,10 @@ def load_observed(
         path: A file, a folder or a zip. In a folder with a known layout, the file with answers to random items is
             read, such as ``small_matrix.csv``, ``log_random_….csv`` or ``test.ascii``.
         columns: Column of each role: ``"user=who,item=what,value=liked,time=at"``, or by position
-            ``"user,item,value"``; None: by the layout, or a header with usual names.
-        value: Another column of values than the layout's, such as ``"long_view"`` of KuaiRand.
-        separator: Between fields of a text; found by itself for comma, tab, semicolon, ``|`` and ``::``.
-        encoding: Encoding of a text; None for UTF-8, or the encoding of a byte-order mark.
+            ``"user,item,value"``. None: the columns of the layout, or of a header with usual names.
+        value: Column of values, if not the usual column of the layout, such as ``"long_view"`` of KuaiRand.
+        separator: Text between fields; comma, tab, semicolon, ``|`` and ``::`` are recognised.
+        encoding: Encoding of a text file; None for UTF-8, or the encoding of a byte-order mark.
         shown_at_random: True if the shown items did not depend on preferences. None: as the layout says; without a
             known layout, true if at least 90% of all pairs are observed.
 
@@ -215,7 +215,7 @@ def load_observed(
 
 
 def _roles(layout: ObservedLayout, columns: str | None, value: str | None) -> tuple[ColumnRoles, float]:
-    """Columns of caller or layout, and the largest value."""
+    """Columns, given by caller or layout; the largest value."""
     if columns is not None:
         given = parsed_roles(columns, ANSWERS.needed if value is None else ANSWERS.needed[:2])
         if value is not None and given.setdefault("value", value) != value:
@@ -231,7 +231,7 @@ def _roles(layout: ObservedLayout, columns: str | None, value: str | None) -> tu
 
 
 def _read_matrix(stream: Stream, collector: Collector) -> Reading:
-    """Read a matrix of users by items, without zeros."""
+    """Read a users-by-items matrix; zeros are no answers."""
     rows: list[Floats] = []
     for block in LineReader(stream):
         for line, text in enumerate(block.text.split(b"\n"), start=block.first_line):

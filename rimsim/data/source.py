@@ -54,14 +54,14 @@ def load(
 ) -> EventLog:
     """Read a log.
 
-    The same events give the same log, in any order and any file format. The log is sorted by (time, user, item,
+    The same events give the same log, whatever their order and file format. The log is sorted by (time, user, item,
     value). Users and items are numbered by their sorted ids (numbers by size, texts by code points). If all ids are
     written like whole numbers, they are whole numbers.
 
     Args:
-        source: ``"ml-latest-small"`` (embedded), a downloaded name of :func:`rimsim.data.catalogue`, a name of an
-            installed package, or the path of a MovieLens folder, a folder with one log, a zip of either, or a CSV, TSV
-            or Parquet file.
+        source: ``"ml-latest-small"`` (embedded), the name of a downloaded log of :func:`rimsim.data.catalogue`, a name
+            that an installed package offers, or the path of a MovieLens folder, a folder with one log, a zip of either,
+            or a CSV, TSV or Parquet file.
         columns: Column of each role, if the names are not the usual names: ``"user=visitor,item=sku,time=at"``, or by
             position ``"user,item,value,time"``.
         time_unit: Unit of numeric times. ``"auto"`` takes the unit in which most times lie between 1970 and 5138, and
@@ -105,7 +105,7 @@ def load_log(options: LogOptions) -> EventLog:
 
 @lru_cache(maxsize=4)
 def _embedded(options: LogOptions) -> EventLog:
-    """Embedded log, read once for many worlds."""
+    """Embedded log, read only once per process."""
     return _read(options, options.columns)
 
 
@@ -165,7 +165,7 @@ def container_of(name: str) -> containers.Container:
 
 
 def _path_of(name: str) -> Path:
-    """Path of a source, perhaps a downloaded log's name."""
+    """Path of a source or of a downloaded log's file."""
     known = next((entry for entry in catalogue() if entry.name == name), None)
     if known is None or os.path.lexists(name):
         is_word = "." not in name and "/" not in name and not os.path.lexists(name)

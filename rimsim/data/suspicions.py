@@ -30,7 +30,7 @@ def suspicions_of(log: EventLog, before: Ints, least: int) -> tuple[str, ...]:
 
 
 def lower_threshold(counts: Ints) -> str:
-    """Clause on a minimum of events that keeps most events."""
+    """Clause that suggests a minimum of events keeping most events."""
     kept = {least: counts >= least for least in (20, 10, 5, 3, 2)}
     for least, items in kept.items():
         if counts[items].sum() >= 0.9 * counts.sum():
@@ -50,7 +50,7 @@ def _thinned(log: EventLog, before: Ints, least: int) -> str | None:
 
 
 def _doubled(log: EventLog) -> str | None:
-    """Note on equal rows, which the log's order puts together."""
+    """Note on equal rows, which are adjacent after sorting."""
     same = [np.diff(column) == 0 for column in (log.time, log.user, log.item, log.value)]
     doubled = int(np.logical_and.reduce(same).sum())
     if doubled <= _DOUBLED * len(log):

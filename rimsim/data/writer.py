@@ -1,4 +1,4 @@
-"""Writing of logs that :func:`rimsim.data.load` gives back."""
+"""Writing of logs in formats that :func:`rimsim.data.load` reads."""
 
 from __future__ import annotations
 

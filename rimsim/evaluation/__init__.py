@@ -1,7 +1,7 @@
-"""Estimates from a platform's own ledgers, of NumPy arrays.
+"""Estimates from a platform's own ledgers, given as NumPy arrays.
 
-* ``examination``: γ of examination, from random slates or from positions that happened to differ
-* ``off_policy``: chances of slates under a policy, and the worth of slates of another policy
+* ``examination``: γ of examination, from random slates or from items that were shown at different positions
+* ``off_policy``: probabilities of slates under a policy, and the worth of another policy's slates
 * ``designs``: arms of A/B tests on one market, and the effects that their readers would report
 """
 

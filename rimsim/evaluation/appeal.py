@@ -36,17 +36,18 @@ def hidden_quality(
 ) -> HiddenQuality | None:
     """Hidden quality of items, from answers under random exposure.
 
-    An item whose worth has the logarithm a gets a yes with probability 1 − exp(−exp(a)), as in the market. Here a = α
-    + β·x + τ·ε, where x is the logarithm of 1 plus its events in the log, and ε is standard normal. Integrating ε out
-    of the likelihood removes binomial noise. Then sd² = β²·var(x) + τ² and ρ = β·sd(x)/sd. The noise of x is not
-    removed, because a platform has it too.
+    As in the market, a user says yes to an item with probability 1 − exp(−exp(a)), where a is the logarithm of its
+    worth. Here a = α + β·x + τ·ε, x is the logarithm of 1 plus the item's number of events in the log, and ε is
+    standard normal. The likelihood is integrated over ε, which removes binomial noise from the estimates. Then sd² =
+    β²·var(x) + τ² and ρ = β·sd(x)/sd. The noise of x is not removed, because a platform sees the same noisy x.
 
-    Intervals are for Fisher's z of ρ and for log sd, with the variance of a bootstrap of items. They are widened,
-    because the answers of a user are not independent: by the variance of a bootstrap of users less that of a bootstrap
-    of answers.
+    Intervals are computed for Fisher's z of ρ and for log sd, with the variance of a bootstrap of items. The answers of
+    a user are not independent, so the variance is increased: by the variance of a bootstrap of users minus that of a
+    bootstrap of answers.
 
     Returns:
-        The estimate; None if answers may be selected, or popularity or answers do not vary over ten items.
+        The estimate; None if items may not have been shown at random, or if popularity or answers do not vary over ten
+        items.
     """
     if not table.shown_at_random:
         return None
@@ -59,7 +60,7 @@ def hidden_quality(
     m, generator = len(items), rng.generator(_SEED, rng.Purpose.MEASURE)
 
     def counted(times: Ints) -> tuple[Floats, Floats]:
-        """Counts (m,) of yes and of answers by item."""
+        """Number of yes (m,) and of answers (m,) per item."""
         # An answer that occurs several times counts as many, but knows no more than once.
         total = np.bincount(item, times, m)
         known_as = total / np.maximum(np.bincount(item, times * times, m), 1)
@@ -88,7 +89,7 @@ def hidden_quality(
 
 
 def _figures(fit: Floats, x: Floats, weight: Floats) -> Floats:
-    """(2,) Fisher's z of ρ, and log sd, of a fit."""
+    """(2,) values of a fit: Fisher's z of ρ; log sd."""
     middle = (weight @ x) / weight.sum()
     slope = fit[1] * np.sqrt(weight @ (x - middle) ** 2 / weight.sum())
     rest = np.exp(fit[2])

@@ -54,7 +54,7 @@ class Assignment:
         return np.floor(np.asarray(time) / self.interval).astype(np.int64)
 
     def arrivals(self, user: Ints, time: Floats, number: int) -> Bools:
-        """Arrivals of a round that are in arm B (n,)."""
+        """(n,) true for the arrivals of a round in arm B."""
         if self.design == "switchback":
             draw = rng.uniform(self.seed, rng.Purpose.EXPERIMENT, _BLOCKS, self.block(time))
         elif self.by_arrival:
@@ -64,7 +64,7 @@ class Assignment:
         return np.asarray(draw < 0.5)
 
     def items(self, n_items: int) -> Bools:
-        """Items in arm B (M,)."""
+        """(M,) true for the items in arm B."""
         if not self.by_item:
             return np.zeros(n_items, bool)
         return np.asarray(rng.uniform(self.seed, rng.Purpose.EXPERIMENT, _ITEMS, np.arange(n_items)) < 0.5)
@@ -72,7 +72,7 @@ class Assignment:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """Value of n slates of k positions, for one metric."""
+    """Outcomes of n slates of k positions, for one metric."""
 
     value: Floats  # (n, k)
     item: Ints  # (n, k) items; −1 for an empty position
@@ -82,7 +82,7 @@ class Outcome:
 
 
 class NaiveEstimate(NamedTuple):
-    """Estimated effect per arrival; NaN for too few units."""
+    """Estimated effect per arrival; NaN if units are too few."""
 
     naive: float
     low: float
@@ -103,7 +103,7 @@ def contrast(design: str, outcome: Outcome) -> NaiveEstimate:
 
 
 def _of_arrivals(outcome: Outcome) -> tuple[float, float, float]:
-    """Difference of means over arrivals, its error, degrees of freedom."""
+    """Difference of means over arrivals; standard error; degrees of freedom."""
     each, means, squares, counts = outcome.value.sum(1), [], [], []
     for arm in (True, False):
         rows = outcome.treated == arm
@@ -133,7 +133,7 @@ def _of_items(outcome: Outcome) -> tuple[float, float]:
 
 
 def _of_cells(outcome: Outcome) -> tuple[float, float]:
-    """Rate of cells (B, B) less the rate of other cells."""
+    """Rate of user-item pairs (B, B) minus that of other pairs."""
     n, m = len(outcome.value), len(outcome.treated_item)
     filled = outcome.item >= 0
     item = np.where(filled, outcome.item, 0)

@@ -5,7 +5,7 @@ confound γ with the quality of items, because good items are at the top. Two es
 
 * from **random slates**, whose items do not depend on the position: :func:`decay_of_counts`;
 * from **harvested interventions** (Agarwal, Zaitsev, Wang, Li, Najork and Joachims, "Estimating Position Bias without
-  Intrusive Interventions", WSDM 2019): the same item is at different positions, because prices changed, the model was
+  Intrusive Interventions", WSDM 2019): the same item was at different positions, because prices changed, the model was
   retrained, or visitors had consumed items above it: :func:`decay_of_slates`.
 """
 
@@ -41,7 +41,7 @@ class DecayEstimate:
 
     @property
     def decay(self) -> float:
-        """γ, clipped to [0.2, 1]: examination does not grow."""
+        """γ, clipped to [0.2, 1], because examination does not grow."""
         return min(1.0, max(LEAST_DECAY, math.exp(self.log_decay)))
 
     @property
@@ -52,7 +52,7 @@ class DecayEstimate:
 
     @classmethod
     def pooled(cls, estimates: Sequence[DecayEstimate]) -> DecayEstimate | None:
-        """Mean of independent estimates, weighed by precision; None of none."""
+        """Precision-weighted mean of independent estimates; None without estimates."""
         if not estimates:
             return None
         precision = np.array([one.error**-2 for one in estimates])
@@ -68,12 +68,12 @@ def taken_by_position(item: ArrayLike, taken: ArrayLike) -> Ints:
 
 
 def decay_of_counts(counts: ArrayLike) -> DecayEstimate | None:
-    """γ from random slates; None if nothing was taken.
+    """γ from random slates; None if nothing was consumed.
 
-    By maximum likelihood of P(taken at r) = 1 − exp(−λ·γ^(r−1)) with one λ. Different intensities, with mean m and
-    variance s², raise the estimate of (k − 1)·log γ by less than s²/2m if chances are small. Counts (2, k) are of
-    slates whose items do not depend on the position, from :func:`taken_by_position`; counts of several rounds may be
-    added.
+    The estimate is by maximum likelihood of P(taken at r) = 1 − exp(−λ·γ^(r−1)), with the same λ for all exposures.
+    If intensities differ, with mean m and variance s², the estimate of (k − 1)·log γ is too high by less than s²/2m,
+    provided that chances are small. Counts (2, k) are of slates whose items do not depend on the position, from
+    :func:`taken_by_position`; counts of several rounds may be added.
     """
     table = np.asarray(counts)
     if table.ndim != 2 or len(table) != 2 or (table[1] < 0).any() or (table[1] > table[0]).any():
@@ -89,16 +89,16 @@ def decay_of_counts(counts: ArrayLike) -> DecayEstimate | None:
 
 
 def decay_of_slates(item: ArrayLike, taken: ArrayLike, score: ArrayLike) -> DecayEstimate | None:
-    """γ from a policy's slates; None if nothing was taken.
+    """γ from a policy's slates; None if nothing was consumed.
 
-    log λ = α + β·(s − s̄) + β̄·s̄ + δ_y, with s the log score of the item, s̄ its mean over the slate, and δ_y what the
-    item has beside its scores. δ compares an item with itself at other positions, and s corrects for the visitors who
-    saw it. The slopes within and between slates are separate (Mundlak 1978), because a score that is the largest of
-    many says less about the intensity. γ, α, β, β̄ and δ are fitted together by maximum likelihood. The error covers
-    sampling only. With prices, exploration or retrained models, γ comes from the same items at different positions. If
-    a policy orders by these scores alone, γ depends on the form of this model. Slates are (n, k), of one or several
-    rounds, with −1 for an empty position. Scores λ(x,y) are from the time of the decision, by a model that had not
-    seen the outcome.
+    log λ = α + β·(s − s̄) + β̄·s̄ + δ_y, where s is the log score of the item, s̄ is the mean of s over the slate, and
+    δ_y is the effect of item y. With δ, an item is compared with itself at other positions; with s, the comparison
+    corrects for the visitors who saw it. The slopes within and between slates are separate (Mundlak 1978), because a
+    score that is the largest of many says less about the intensity. γ, α, β, β̄ and δ are fitted together by maximum
+    likelihood. The standard error covers sampling only. With prices, exploration or retrained models, the same items
+    are at different positions, which identify γ. If a policy orders items by these scores alone, the estimate depends
+    on the form of this model. Slates are (n, k), of one or several rounds, with −1 for an empty position. Scores λ(x,y)
+    must be those at the time of the decision, by a model that was not trained on the outcome.
     """
     shown, came = _slates(item, taken)
     scores = np.asarray(score, np.float64)
@@ -125,7 +125,7 @@ def _slates(item: ArrayLike, taken: ArrayLike) -> tuple[Ints, Bools]:
 
 
 def _last_of(columns: Floats, taken: Bools, group: Ints, n_groups: int, *, group_sd: float) -> DecayEstimate:
-    """Coefficient of the last column, with wide priors."""
+    """Coefficient of the last column, fitted with wide priors."""
     width = columns.shape[1]
     problem = HazardRegression(
         columns,

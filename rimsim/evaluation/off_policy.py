@@ -1,8 +1,8 @@
-"""Off-policy estimates: worth of another policy's slates from a log.
+"""Off-policy estimates of another policy's worth, from logged slates.
 
 The value V of a target policy is the mean reward of its own slates in the n states of a log. Each estimator is the
-mean of one number per arrival, and its interval comes from the variance of these numbers. Let w = π_e/π_b, r be the
-reward of a position, and q̂ a model of it:
+mean of one number per arrival, and its interval comes from the variance of these numbers. Let w = π_e/π_b be the ratio
+of chances (target policy over logging policy), r the reward of a position, and q̂ a model of r:
 
     ips              Σ_r w_inclusion·r              right if an item's position makes no difference
     item-position    Σ_r w_position·r               right if a position's reward depends on its own item alone
@@ -33,10 +33,10 @@ from rimsim.evaluation.examination import NORMAL_95
 
 @dataclass(frozen=True, eq=False)
 class Chances:
-    """Chances of n slates under one policy, at the decision.
+    """Chances of n slates under one policy, when shown.
 
-    Ignore the numbers of an empty position. If a policy never shows a slate in this order or of this length, its
-    chance is 0.
+    Ignore the numbers at empty positions. A slate has the chance 0 if the policy never shows it in this order or
+    length.
     """
 
     inclusion: Floats
@@ -53,7 +53,7 @@ class Chances:
 
     @property
     def columns(self) -> tuple[Floats, ...]:
-        """Inclusion, position, prefix and slate chances, without copies."""
+        """Chances of inclusion, position, prefix and slate, without copies."""
         return self.inclusion, self.position, self.prefix, self.slate
 
     @classmethod
@@ -77,7 +77,7 @@ class Chances:
 
     @classmethod
     def mixed(cls, share: Floats | float, one: Chances, other: Chances) -> Self:
-        """Chances of following ``one`` with a probability, else ``other``."""
+        """Chances under a mixture: ``one`` with a probability, else ``other``."""
         pairs = zip(one.columns, other.columns, strict=True)
         return cls(*(share * mine + (1.0 - share) * others for mine, others in pairs))
 
@@ -129,7 +129,7 @@ class LoggedSlates:
 
     @classmethod
     def joined(cls, logs: Sequence[LoggedSlates]) -> Self:
-        """Logs as one; visitors of different logs are different."""
+        """Joint log; visitors of different logs are different."""
         columns = ("reward", "shown", "predicted", "predicted_target", "admissible")
         return cls(
             **{name: np.concatenate([getattr(log, name) for log in logs]) for name in columns},
@@ -155,7 +155,7 @@ class Estimate:
 
 @dataclass(frozen=True, eq=False)
 class _Numbers:
-    """Numbers of slates, whose mean is the estimate, and weights."""
+    """Numbers per slate, whose mean is the estimate; their weights."""
 
     each: Floats  # (n,)
     weight: Floats  # (n, k) or (n, 1); NaN where a position is empty
@@ -164,8 +164,8 @@ class _Numbers:
 def estimated(name: str, log: LoggedSlates) -> Estimate | None:
     """Value of a target policy by one of :data:`ESTIMATORS`.
 
-    None if there is no slate, or the estimator does not apply. The interval treats visitors as independent, but not
-    the slates of a visitor.
+    None if there is no slate, or the estimator does not apply. The interval treats visitors as independent, but allows
+    for dependence among the slates of a visitor.
     """
     numbers = ESTIMATORS[name](log) if len(log) else None
     if numbers is None:
@@ -180,9 +180,9 @@ def estimated(name: str, log: LoggedSlates) -> Estimate | None:
 
 
 def clustered_variance(deviation: Floats, unit: Ints) -> tuple[float, int]:
-    """Variance of a sum over independent units; their number.
+    """Variance of a sum over independent units; number of units.
 
-    Deviations (n,) are from a mean. Deviations within a unit may depend on each other.
+    ``deviations`` (n,) are differences from a mean, which may depend on each other within a unit.
     """
     _, of_unit = np.unique(unit, return_inverse=True)
     sums = np.bincount(of_unit, deviation)
@@ -206,7 +206,7 @@ def _ratio(target: Floats, logging: Floats) -> Floats:
 
 
 def _weights(log: LoggedSlates, part: str) -> Floats:
-    """(n, k) weights of exposures; NaN: empty."""
+    """(n, k) weights of exposures; NaN for empty positions."""
     ratio = _ratio(getattr(log.target, part), getattr(log.logging, part))
     return np.where(log.shown, ratio, np.nan)
 
@@ -222,9 +222,9 @@ def _by_slate(log: LoggedSlates) -> _Numbers:
 
 
 def _self_normalised(log: LoggedSlates, part: str, *, together: bool) -> _Numbers:
-    """Weighted rewards over sums of weights, to first order.
+    """Weighted rewards divided by sums of weights, to first order.
 
-    The number of a slate is its contribution to the ratio and to its error.
+    Each slate has one number: its contribution to the ratio and to the ratio's error.
     """
     weight = np.nan_to_num(_weights(log, part))
     places = np.broadcast_to(np.arange(log.shown.shape[1]), log.shown.shape)
@@ -249,7 +249,7 @@ def _self_normalised_slate(log: LoggedSlates) -> _Numbers:
 
 
 def _pseudo_inverse(log: LoggedSlates) -> _Numbers | None:
-    """Estimator with Γ† of a uniform draw, in closed form.
+    """Pseudo-inverse estimator for uniformly random slates, in closed form.
 
     Γ = E[1_S 1_Sᵀ] over (position, item) is (1/m)·I⊗I + (J − I)⊗(J − I)/(m(m − 1)), whose eigenspaces are products of
     the constants and their complements: the weight is 1 + m(m − 1)/(m − k)·(c̄ − k/m) + (m − 1)·(Σ_r q_r − c̄), with

@@ -1,8 +1,8 @@
 """Agreement of a truth with held-out sessions.
 
-In every draw, each user's log is cut at the beginning of a later session. Models are fitted to the past and recommend
-slates. In reality, a slate is worth the items that the user took after the cut. By a truth, it is worth the
-consumptions that the truth expects.
+In every draw, each user's log is cut at the beginning of one of its later sessions. Models are fitted to the events
+before the cut and recommend slates. The real worth of a slate is the number of its items that the user took after the
+cut. Its worth by a truth is the number of consumptions that the truth expects.
 """
 
 from __future__ import annotations
@@ -65,11 +65,11 @@ class Cut:
 
     @property
     def taken(self) -> Ints:
-        """Number of items taken by each user (n,)."""
+        """Number of items (n,) that each user took."""
         return np.bincount(self.taken_row, minlength=len(self))
 
     def admissible(self, start: int, stop: int) -> Bools:
-        """Items of some rows that are known, released and unconsumed."""
+        """Marks of known, released and unconsumed items of some rows."""
         shown = self.known[None, :] & (self.release[None, :] <= self.states.now[start:stop, None])
         shown[self.states.rows_of(start, stop)] = False
         return shown
@@ -80,8 +80,8 @@ def make_cut(
 ) -> Cut:
     """Cut of a log by its later sessions.
 
-    A user took an item if it consumed the item after the cut, but not before, and the item could be shown. If there
-    are more than ``most_cells`` / items users, some users are sampled, the same in all draws.
+    A user took an item if it consumed the item after the cut, but not before, and the item could be shown. If users ×
+    items exceeds ``most_cells``, a sample of users is used, the same in all draws.
     """
     later = later_sessions(log, gap=gap, seed=draw, after=after)
     if len(later) < 2:
@@ -109,13 +109,13 @@ def make_cut(
 
 
 class ChoiceLaw(Protocol):
-    """Distribution of sessions, such as a truth."""
+    """Law of users' choices in sessions, such as a truth."""
 
     def expected(self, users: Ints, states: UserStates) -> Floats:
-        """(n,) λ*(x)."""
+        """λ*(x) of users, (n,)."""
 
     def preference(self, users: Ints, states: UserStates) -> Floats:
-        """(n, M) p* up to a factor of each row."""
+        """p* (n, M), up to one factor per row."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +131,7 @@ class RealWorth:
 
     @property
     def metrics(self) -> dict[str, Floats]:
-        """Figures (n,) by name."""
+        """Metrics by name, each (n,)."""
         return {"precision": self.precision, "ndcg": self.ndcg, "log_likelihood": self.log_likelihood}
 
 
@@ -147,7 +147,7 @@ class Uniform:
 
 
 def unfitted_model(name: str, seed: int, device: str, gap: str | None = None) -> IntensityModel:
-    """Model as a platform has it, before its fit."""
+    """Unfitted model with the settings that a platform uses."""
     return make(name, seed=seed, device=device, gap=gap)
 
 
@@ -159,7 +159,7 @@ def scores_of(name: str, cut: Cut, device: str, make: Make = unfitted_model) -> 
 
 
 def fitted_model(name: str, seed: int, device: str, log: EventLog, make: Make) -> IntensityModel:
-    """Model fitted to a log, or cached."""
+    """Model that is cached, or fitted to a log."""
     return fitted_to(log, make(name, rng.derived_seed(seed, rng.Purpose.MODEL) % 2**31, device), name)
 
 
@@ -170,7 +170,7 @@ def _best(score: Array, cut: Cut, slate: int, start: int, shown: Bools) -> Ints:
 
 
 def judged(scores: ChunkedScores, cut: Cut, slate: int) -> RealWorth:
-    """Real worth of each state's best items."""
+    """Real worth of the slate with each state's best items."""
     n, m = scores.shape
     slates = np.empty((n, slate), np.int64)
     logs = np.empty(len(cut.taken_row))
@@ -192,7 +192,7 @@ def judged(scores: ChunkedScores, cut: Cut, slate: int) -> RealWorth:
 
 @dataclass(frozen=True)
 class SlateSetting:
-    """Slates and their examination."""
+    """Length of slates, and examination of their positions."""
 
     slate: int = 10  # k
     position_decay: float = 0.85  # γ
@@ -210,7 +210,7 @@ class Evidence:
     utility: Mapping[str, Floats]  # Truth → (m + 1, d, n) expected consumptions per slate; the oracle's last
 
     def by_user(self, truth: str = "", metric: str = "precision") -> Floats:
-        """Means over draws of a metric or a truth's utility."""
+        """Means (over draws) of a metric or a truth's utility."""
         values = self.utility[truth] if truth else self.real[metric]
         there = ~np.isnan(values)
         return ratio(np.where(there, values, 0.0).sum(1), there.sum(1))
@@ -222,21 +222,21 @@ def ratio(total: Floats | Ints, count: Floats | Ints) -> Floats:
 
 
 def true_shares(truth: ChoiceLaw, cut: Cut, start: int, stop: int) -> Floats:
-    """Shares p* of some rows over admissible items; 0 elsewhere."""
+    """p* of some rows, normalised over admissible items; 0 elsewhere."""
     states = cut.states.take(np.arange(start, stop))
     return shares_over(truth.preference(cut.later.user[start:stop], states), cut.admissible(start, stop))
 
 
 def shares_over(preference: Floats, left: Bools) -> Floats:
-    """Shares of preferences (n, M) over some items, 0 elsewhere."""
+    """Preferences (n, M), normalised over some items; 0 elsewhere."""
     share = np.where(left, preference, 0.0)
     return np.asarray(share / np.maximum(share.sum(1, keepdims=True), 1e-300), np.float64)
 
 
 def utilities(truth: ChoiceLaw, cut: Cut, slates: Sequence[Ints], setting: SlateSetting) -> Floats:
-    """Expected consumptions (s + 1, n) of s slates, then the oracle's.
+    """Expected consumptions of s slates and the oracle's, (s + 1, n).
 
-    An item at position r is consumed with probability 1 − exp(−λ*(x)·p*(y|x)·γ^(r−1)), p* over admissible items.
+    Consumption at position r has probability 1 − exp(−λ*(x)·p*(y|x)·γ^(r−1)), where admissible items share p*.
     """
     worth = np.empty((len(slates) + 1, len(cut)))
     expected = truth.expected(cut.later.user, cut.states)
@@ -262,7 +262,7 @@ def gather(
     """Worth of models fitted to the past of cuts.
 
     Args:
-        of_past: Truths of a cut that are fitted to its past.
+        of_past: Function of a cut that returns truths fitted to its past.
     """
     real: dict[str, list[list[Floats]]] = {}
     utility: dict[str, list[Floats]] = {}
@@ -303,11 +303,11 @@ def agreement_of(
 ) -> dict[str, Any] | None:
     """Agreement of a scenario's truth with held-out sessions, cached.
 
-    This short form of ``rimsim validate`` runs for every run, with fewer models and two draws, or one draw if it has a
-    thousand users.
+    Every run makes this short form of ``rimsim validate``. It has fewer models, and two draws (one draw if it has a
+    thousand users).
 
     Args:
-        item_bias: (M,) log factors of items in p*, such as their hidden quality; None: the factors of the fitted
+        item_bias: Logarithms of the items' factors in p*, (M,), such as hidden quality; None: those of the fitted
             truth.
     """
     there = {"als": importlib.util.find_spec("implicit") is not None, "ease": log.n_items <= _EASE}
@@ -361,7 +361,7 @@ def _quick(name: str, seed: int, device: str) -> IntensityModel:
 
 
 def _code() -> str:
-    """Digest of the source behind agreement."""
+    """Digest of the source code that computes agreement."""
     modules = (model_scores, relevance, statistics)
     functions = (agreement_of, later_sessions, examination, price_slates)
     files = [inspect.getfile(module) for module in modules]
@@ -370,6 +370,6 @@ def _code() -> str:
 
 
 def _versions() -> list[str | None]:
-    """Versions of packages besides torch."""
+    """Versions of the packages that matter, except torch."""
     names = ("numpy", "scipy", "implicit")
     return [importlib.metadata.version(name) if importlib.util.find_spec(name) else None for name in names]

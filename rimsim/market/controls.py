@@ -1,8 +1,8 @@
-"""Controls: training data instead of a platform's own rounds.
+"""Controls: replace a platform's own rounds as its training data.
 
-A platform that retrains differs in three ways from a platform that never retrains: its log is small and new, this log
-comes from the simulated market, and its own slates chose the events. Only the third difference is feedback. A control
-trains on equally many events that these slates did not choose.
+A platform that retrains differs in three ways from a platform that never retrains: its training log is small and
+recent, this log comes from the simulated market, and the platform's own slates chose the events. Only the third
+difference is feedback. A control trains on as many events, which these slates did not choose.
 """
 
 from __future__ import annotations
@@ -59,11 +59,11 @@ class Control(Protocol):
     """
 
     def learnt(self, own: PastRound) -> PastRound:
-        """Training data instead of the agent's own round."""
+        """Training data that replace the agent's own round."""
 
 
 def replica_seeds(seeds: Seeds, replica: int) -> Seeds:
-    """Seeds of a replica; replica 0 has the market's own."""
+    """Seeds of a replica; replica 0 has the market's seeds."""
     if not replica:
         return seeds
     own = dataclasses.asdict(seeds).items()
@@ -71,14 +71,14 @@ def replica_seeds(seeds: Seeds, replica: int) -> Seeds:
 
 
 class Shadowed:
-    """Control that trains on consumptions under model-free slates.
+    """Control that trains on consumptions from slates without a model.
 
-    It takes as many events as the arm had, in the order in which they become known, first from replica 0 of the round,
-    then from the next replica. It also takes the slates up to the last event, and all slates of replicas whose events
-    are used up.
+    The control takes as many events as the arm had, in the order in which they become known. It takes them from replica
+    0 of the round, and then, if they do not suffice, from the next replicas. From the last replica used it takes the
+    slates up to the last event, and from the other replicas all slates.
 
     Args:
-        replica: Number of a replica → its rounds, with their impressions.
+        replica: Function of the number of a replica that returns its rounds, with their impressions.
         sizes: Number of events of the arm in each round.
     """
 
@@ -87,7 +87,7 @@ class Shadowed:
         self._sizes = sizes
 
     def learnt(self, own: PastRound) -> PastRound:
-        """Events of replicas, as many as the arm had.
+        """Events of replicas, in the number that the arm had.
 
         Raises:
             MarketError: If the replicas yield too few events.
@@ -102,8 +102,8 @@ class Shadowed:
 class AsLogged:
     """Control that trains on the logged sessions behind the visits.
 
-    It has the visitors of the arm in the same states, so only their consumptions differ. As many events as the arm had
-    are sampled from the sessions behind these visits. If there are too few, more sessions of the warm-up log are
+    The control has the visitors of the arm in the same states, so only consumptions differ. As many events as the arm
+    had are sampled from the sessions behind these visits. If there are too few, more sessions of the warm-up log are
     sampled. No slates were shown, so there are no impressions.
     """
 
@@ -115,7 +115,7 @@ class AsLogged:
         self._sizes = sizes
 
     def learnt(self, own: PastRound) -> PastRound:
-        """Logged events, as many as the arm had.
+        """Logged events, in the number that the arm had.
 
         Raises:
             MarketError: If the log has too few events.
@@ -123,7 +123,7 @@ class AsLogged:
         return _gathered(own, self._sizes[own.number], partial(self._logged, own))
 
     def _logged(self, own: PastRound, replica: int, most: int) -> _Part:
-        """At most ``most`` events of the visitors' sessions."""
+        """Sample of at most ``most`` events of the visitors' sessions."""
         seeds, schedule = replica_seeds(self._seeds, replica), own.schedule
         if replica:
             schedule = self._clones.round(own.number, RoundsSoFar(self._world, seeds.arrivals))
@@ -138,7 +138,7 @@ class AsLogged:
         return _Part(schedule, own.histories.past, slot, known, log.items[place], None)
 
     def _sessions_of(self, schedule: Schedule) -> tuple[Ints, Ints]:
-        """(slots,) beginning and size of each slot's session, or 0."""
+        """Beginning and size of each slot's session, or 0, (slots,)."""
         # The size is 0 without a session.
         sessions, past = self._world.past_sessions, self._world.past
         if schedule.logged is None:
@@ -153,7 +153,7 @@ class AsLogged:
 
 
 def _gathered(own: PastRound, wanted: int, part: Callable[[int, int], _Part]) -> PastRound:
-    """Round of ``wanted`` events, from one replica after the other."""
+    """Round of ``wanted`` events, taken from one replica after another."""
     missing, parts = wanted, list[_Part]()
     while missing or not parts:
         if len(parts) == _MOST:
@@ -171,7 +171,7 @@ def _gathered(own: PastRound, wanted: int, part: Callable[[int, int], _Part]) ->
 class _Part:
     """Visits of a round and n of their events.
 
-    Events are by slot, in the order in which they become known.
+    The events are sorted by the tick at which they become known, and have the slots of their visitors.
     """
 
     schedule: Schedule
@@ -187,7 +187,7 @@ class _Part:
         return cls(past.schedule, past.histories.past, *past.histories.all_events(), past.shown)
 
     def first(self, n: int) -> _Part:
-        """First n events, with the visits before the last."""
+        """First n events, with the visits before the last one."""
         if len(self.item) <= n:
             return self
         order = np.lexsort((np.arange(len(self.item)), self.slot, self.tick))

@@ -1,4 +1,4 @@
-"""Histories of visitors: consumptions and the ticks of their visibility."""
+"""Histories of visitors: consumptions, and ticks when they become visible."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ class LoggedPast:
 
     @classmethod
     def of(cls, log: EventLog, *, empty: bool = False) -> LoggedPast:
-        """Grouped events of a log; ``empty`` drops all of them."""
+        """Grouped events of a log; none of them if ``empty``."""
         # Markets over a log share one grouping.
         return _grouped(log, empty)
 
     @property
     def counts(self) -> Ints:
-        """(users,) events of each user."""
+        """Number of events of each user, (users,)."""
         return np.diff(self.offsets)
 
     def length(self, log_user: Ints, logged: Ints | None) -> Ints:
-        """(slots,) events of each slot's past: ``logged`` or all."""
+        """Number of logged events per slot: ``logged``, or all, (slots,)."""
         everything = self.offsets[log_user + 1] - self.offsets[log_user]
         return everything if logged is None else np.minimum(logged, everything)
 
     def last(self, log_user: Ints, length: Ints) -> Floats:
-        """(slots,) seconds of the last event in given pasts, or 0."""
+        """Seconds of each past's last event, or 0, (slots,)."""
         last, some = np.zeros(len(log_user)), length > 0
         last[some] = self.times[(self.offsets[log_user] + length - 1)[some]]
         return last
@@ -62,7 +62,7 @@ def _grouped(log: EventLog, empty: bool) -> LoggedPast:  # noqa: FBT001  # a key
 
 
 class Events(NamedTuple):
-    """Consumptions in the market, linked lists that compiled code lengthens."""
+    """Consumptions in the market, as linked lists for compiled code."""
 
     first: Ints
     """(slots,) place of each slot's oldest event; −1 where there is none."""
@@ -84,7 +84,7 @@ class Events(NamedTuple):
 
 @compiled
 def _enter(slot: int, tick: int, item: int, events: Events) -> None:
-    """Insert an event in the order of visibility."""
+    """Insert an event, sorted by the tick of its visibility."""
     place = events.size[0]
     before, following = events.last[slot], -1
     if events.newest[slot] > tick:  # what a visitor does by himself may have been entered ahead
@@ -104,7 +104,7 @@ def _enter(slot: int, tick: int, item: int, events: Events) -> None:
 
 @compiled
 def _enter_all(slots: Ints, ticks: Ints, items: Ints, events: Events) -> None:
-    """Enter (n,) events."""
+    """Insert n events."""
     for n in range(len(slots)):
         _enter(slots[n], ticks[n], items[n], events)
 
@@ -112,7 +112,7 @@ def _enter_all(slots: Ints, ticks: Ints, items: Ints, events: Events) -> None:
 @compiled
 def enter_marked(slots: Ints, ticks: Ints, items: Ints, marked: Bools, first: Ints, last: Ints, counts:
     Ints, newest: Ints, tick: Ints, item: Ints, following: Ints, size: Ints) -> None:  # fmt: skip
-    """Add the marked items of (n, k), row after row."""
+    """Add marked items of slates (n, k), row after row."""
     # The events come as arrays: to hand over their record takes longer than to enter the items of one slate.
     events = Events(first, last, counts, newest, tick, item, following, size)
     for n in range(len(slots)):
@@ -124,7 +124,7 @@ def enter_marked(slots: Ints, ticks: Ints, items: Ints, marked: Bools, first: In
 @compiled
 def _visible_at(slots: Ints, ticks: Ints, first: Ints, counts: Ints, newest: Ints, tick: Ints, following:
     Ints, visible: Ints) -> None:  # fmt: skip
-    """Fill in (n,) visible events of each slot at a tick."""
+    """Fill in each slot's number of visible events, (n,)."""
     for n in range(len(slots)):
         slot = slots[n]
         visible[n] = counts[slot]
@@ -154,7 +154,7 @@ def _between(slots: Ints, begin: Ints, end: Ints, events: Events) -> tuple[Ints,
 
 @compiled
 def _number(slots: Ints, counts: Ints, length: Ints) -> int:
-    """Total events of slots, logged ones and ``counts`` (n,) others."""
+    """Number of slots' events: logged events plus ``counts`` (n,)."""
     # In a loop: the sum of indexed values takes longer to compile than all else here.
     total = 0
     for row in range(len(slots)):
@@ -166,7 +166,7 @@ def _number(slots: Ints, counts: Ints, length: Ints) -> int:
 def _consumed(
     slots: Ints, counts: Ints, begin: Ints, length: Ints, logged: Ints, events: Events
 ) -> tuple[Ints, Ints]:
-    """Rows and items (total,) of slots: logged past, then events."""
+    """Rows and items (total,) of slots' logged and other events."""
     total = _number(slots, counts, length)
     rows, items = np.empty(total, np.int64), np.empty(total, np.int64)
     end = 0
@@ -185,7 +185,7 @@ def _consumed(
 @compiled
 def _take_out(slots: Ints, counts: Ints, begin: Ints, length: Ints, logged: Ints, first: Ints, item: Ints,
     following: Ints, scores: Float32s, admissible: Bools) -> None:  # fmt: skip
-    """Clear the cells of :func:`_consumed` in both (n, M)."""
+    """Set consumed items to 0 in scores and admissibility."""
     for row in range(len(slots)):
         slot, score, left = slots[row], scores[row], admissible[row]
         for place in range(begin[slot], begin[slot] + length[slot]):
@@ -199,7 +199,7 @@ def _take_out(slots: Ints, counts: Ints, begin: Ints, length: Ints, logged: Ints
 def _times(
     slots: Ints, counts: Ints, begin: Ints, length: Ints, logged: Floats, shift: Floats, events: Events
 ) -> Floats:
-    """(total,) times of :func:`_consumed` in seconds."""
+    """Times of the events of :func:`_consumed`, in seconds, (total,)."""
     times = np.empty(_number(slots, counts, length), np.float64)
     end = 0
     for row in range(len(slots)):
@@ -215,10 +215,10 @@ def _times(
 
 
 class Histories:
-    """Histories by slot: logged past and consumptions.
+    """Histories by slot: logged past, and consumptions in the market.
 
-    An event is added when it is consumed, together with the tick from which it belongs to the visitor's state. It is
-    in the state of arrivals at that tick or later, for any order of processing.
+    An event is added when it is consumed, together with the tick from which it belongs to the visitor's state. Arrivals
+    at that tick or later have the event in their state, whatever the order of processing.
     """
 
     def __init__(self, schedule: Schedule, past: LoggedPast) -> None:
@@ -249,7 +249,7 @@ class Histories:
 
     @cached_property
     def last_logged(self) -> Floats:
-        """(slots,) seconds of each logged past's last event, shifted, or 0."""
+        """Shifted seconds of each logged past's last event, or 0, (slots,)."""
         return np.where(self.length > 0, self.past.last(self.log_user, self.length) + self.shift, 0.0)
 
     def copy(self) -> Histories:
@@ -259,12 +259,12 @@ class Histories:
         return other
 
     def append(self, slots: Ints, ticks: Ints, items: Ints) -> None:
-        """Add n events of slots (n,), visible from ticks (n,) on."""
+        """Add events of slots (n,), visible from ticks (n,) on."""
         self.make_room(len(items))
         _enter_all(slots, ticks, items, self.events)
 
     def append_marked(self, slots: Ints, ticks: Ints, items: Ints, marked: Bools) -> None:
-        """Add the marked items of (n, k), as :meth:`append`."""
+        """Add the marked items of slates (n, k), as :meth:`append` does."""
         self.make_room(items.size)
         enter_marked(slots, ticks, items, marked, *self.events)
 
@@ -278,14 +278,14 @@ class Histories:
             self.events = events._replace(**dict(zip(("tick", "item", "next"), grown, strict=True)))
 
     def all_events(self) -> tuple[Ints, Ints, Ints]:
-        """Slots, ticks and items (n,) of all events."""
+        """Slots, ticks and items of all events, (n,)."""
         # They are by slot, in the order in which they become visible.
         counts = self.events.counts
         slots = np.arange(len(counts))
         return np.repeat(slots, counts), *_between(slots, np.zeros_like(counts), counts, self.events)
 
     def visible_at(self, slots: Ints, ticks: Ints) -> Ints:
-        """(n,) events of each slot that are visible at a tick."""
+        """Number (n,) of each slot's visible events at a tick."""
         events, visible = self.events, np.empty(len(slots), np.int64)
         _visible_at(
             slots, ticks, events.first, events.counts, events.newest, events.tick, events.next, visible
@@ -293,15 +293,15 @@ class Histories:
         return visible
 
     def lengths_at(self, slots: Ints, ticks: Ints) -> Ints:
-        """(n,) events of states at ticks, logged ones included."""
+        """Number (n,) of events in states at ticks, logged events included."""
         return np.asarray(self.length[slots] + self.visible_at(slots, ticks), np.int64)
 
     def between(self, slots: Ints, begin: Ints, end: Ints) -> tuple[Ints, Ints]:
-        """Ticks and items (total,) of events ``begin`` to ``end`` of slots."""
+        """Ticks and items of slots' events ``begin`` to ``end``, (total,)."""
         return _between(slots, begin, end, self.events)
 
     def consumed(self, slots: Ints, counts: Ints | None = None) -> tuple[Ints, Ints]:
-        """(row, item) pairs of slots: logged past and ``counts`` events."""
+        """Pairs (row, item) of slots' logged past and ``counts`` events."""
         # A row is an index of ``slots``; None: all events.
         counts = self.events.counts[slots] if counts is None else counts
         return _consumed(slots, counts, self.begin, self.length, self.past.items, self.events)

@@ -1,4 +1,4 @@
-"""Ledger of a round, and evidence for the platform."""
+"""Ledger of a round, and its evidence for the platform."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LEDGER_COLUMNS = (*_VISIT, "position", "item", "intensity", "price", *_PROPENSIT
 def write_rows(rows: Ints, items: Ints, consumed: Bools, probability: Floats, true_intensity: Floats, relevance:
     Float32s, ground: Float32s, item_column: Ints32, consumed_column: Bools, probability_column: Floats,
     true_intensity_column: Floats, intensity_column: Float32s, ground_column: Float32s) -> None:  # fmt: skip
-    """Write served rows into the columns, in one pass."""
+    """Write served arrivals into the ledger's columns, in one pass."""
     for n in range(len(rows)):
         row = rows[n]
         ground_column[row] = ground[n]
@@ -85,11 +85,11 @@ class Ledger:
             self.uniform[rows] = slates.uniform
 
     def exposure(self, n_items: int) -> Ints:
-        """(M,) exposures of each item so far."""
+        """Exposures (M,) of each item so far."""
         return np.bincount(self.item[self.item >= 0], minlength=n_items)
 
     def consumption(self, n_items: int) -> Ints:
-        """(M,) consumptions of each item so far."""
+        """Consumptions (M,) of each item so far."""
         return np.bincount(self.item[self.consumed], minlength=n_items)
 
     def true_columns(self) -> dict[str, Array]:
@@ -104,7 +104,7 @@ class Ledger:
         }
 
     def table(self, agent: str, seed: int, number: int) -> pd.DataFrame:
-        """Long table of the round, one row per exposure."""
+        """Table of the round, with one row per exposure."""
         shown = row, position = np.nonzero(self.item >= 0)
         n, slot = len(row), self.schedule.slot[row]
         return pd.DataFrame(
@@ -166,7 +166,7 @@ class Shown:
         return cls(*(np.concatenate([getattr(one, field.name) for one in parts]) for field in fields(cls)))
 
     def scored(self, states: ScoredStates) -> Shown:
-        """Impressions with scores in the arrivals' states."""
+        """Impressions with the scores that the arrivals' states give."""
         score = np.full(self.item.shape, np.nan, np.float32)
         for chunk in states:
             items = self.item[chunk.row].astype(np.int64)
@@ -187,7 +187,7 @@ class PastRound:
 
 
 def fold_of(seed: int, users: Ints) -> Ints:
-    """(n,) fold, 0 or 1, of market users."""
+    """Fold (n,), 0 or 1, of users of the market."""
     # A model of one fold has not seen the last round of the other.
     return (rng.bits(seed, rng.Purpose.MODEL, 7, users) & np.uint64(1)).astype(np.int64)
 
@@ -195,7 +195,7 @@ def fold_of(seed: int, users: Ints) -> Ints:
 # -- examination ------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, eq=False)
 class Examined:
-    """Evidence of γ, the decay of examination."""
+    """Evidence from which γ, the decay of examination, is estimated."""
 
     counts: Ints
     """(2, k) items shown in uniform slates, and taken of them, at each position; zeros unless they are used."""
@@ -208,13 +208,13 @@ class Examined:
         return cls(np.zeros((2, slate), np.int64))
 
     def decay(self, config: ScenarioConfig) -> float:
-        """Value of γ that the platform uses next."""
+        """Value of γ that the platform uses next round."""
         if config.exposure.examination == "known":
             return config.consumer.position_decay
         return config.exposure.prior_decay if self.estimate is None else self.estimate.decay
 
     def after(self, ledger: Ledger, known: Bools, config: ScenarioConfig) -> Examined:
-        """Evidence after another round, from its known (n,) slates."""
+        """Evidence after a further round, from slates with known outcomes."""
         # Uniform slates of all rounds are counted together. Harvested estimates of rounds are independent, since each
         # has levels, slopes and items of its own, so they are averaged by their precision.
         how = config.exposure.examination
@@ -230,10 +230,10 @@ class Examined:
 
 
 def require_uniform(uniform: Bools | None, config: ScenarioConfig) -> None:
-    """Refuse an agent without uniform slates if γ needs them.
+    """Refuse agents without uniform slates if γ is estimated.
 
     Raises:
-        ConfigError: If the agent shows no uniform slates but γ needs them.
+        ConfigError: If the agent shows no uniform slates, but γ is estimated from uniform slates.
     """
     if config.exposure.examination == "random" and uniform is None:
         raise ConfigError(

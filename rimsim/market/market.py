@@ -1,4 +1,4 @@
-"""Market: rounds that open, close and train the platform."""
+"""Market: opens and closes rounds, and retrains the platform."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ from rimsim.system import give_back, single_thread
 
 
 class MarketPlugs(TypedDict, total=False):
-    """Plugs that replace the plugs of the scenario."""
+    """Plugs to use instead of those of the scenario."""
 
     arrivals: ArrivalProcess | None
     consumer: Consumer | None
@@ -68,14 +68,14 @@ class Market:
     """Arm of an experiment: arrivals, consumers, platform and ledger.
 
     Args:
-        seeds: Separate seeds for arrivals, choices, model and agent.
-        world: Shared by arms; None: built from the config (and cached for the next market).
-        model: A fitted model instead of the config's own; it is copied before it is retrained. In a replay it also
-            scores the warm-up states, even if it was fitted to them.
-        retrain: Overrides ``config.platform.retrain``; false: the platform never retrains. control: Source of training
-            data instead of the platform's own rounds; None: its own rounds.
-        barrier_every: No batch crosses a multiple of this number, for agents that learn within a round.
-        needs: Optional fields of arrivals and round views to fill in.
+        seeds: Seeds for arrivals, choices, model and agent.
+        world: Parts that arms share, such as the log; None: built from the config (and cached for the next market).
+        model: A fitted model instead of the config's own; it is copied before it is retrained. In a replay this model
+            also scores the warm-up states, even if it was fitted to them.
+        retrain: Overrides ``config.platform.retrain``; false: the platform never retrains.
+        control: Source of training data instead of the platform's own rounds; None: its own rounds.
+        barrier_every: Number of arrivals between barriers, which no batch crosses, for agents that learn in a round.
+        needs: Optional fields that arrivals and round views get.
         plugs: ``arrivals``, ``consumer`` and ``providers`` to use instead of the config's.
 
     Example:
@@ -166,7 +166,7 @@ class Market:
 
     @property
     def release(self) -> Ints:
-        """(M,) tick from which each item can be shown now."""
+        """Tick (M,) from which each item on offer can be shown."""
         there = self._offer.there
         if there.all():
             return self.world.release
@@ -180,12 +180,12 @@ class Market:
 
     @property
     def n_arrivals(self) -> int:
-        """Arrivals of the open round, N."""
+        """Number N of arrivals of the open round."""
         return len(self.open.schedule)
 
     @property
     def served(self) -> int:
-        """Arrivals of the open round that have been served."""
+        """Number of served arrivals of the open round."""
         return self.open.arriving.served
 
     @property
@@ -195,21 +195,21 @@ class Market:
 
     @property
     def exposure(self) -> Floats:
-        """(M,) exposures of the open round."""
+        """Exposures (M,) of the open round."""
         return self.open.exposure
 
     @property
     def required(self) -> Floats:
-        """(M,) required exposures b_y of the open round."""
+        """Required exposures b_y (M,) of the open round."""
         return self.open.required
 
     @property
     def capacity(self) -> Ints | None:
-        """(n,) positions that each arrival may fill; None: all."""
+        """Positions (n,) that each arrival may fill; None: all."""
         return self.open.capacity
 
     def round_view(self) -> RoundView:
-        """Knowledge of an agent about the open round."""
+        """View of the open round for an agent."""
         requirements, exposure = self.open.requirements, self.config.exposure
         return RoundView(
             round=self.round,
@@ -238,12 +238,12 @@ class Market:
     def next_arrivals(self, limit: int | None = None, *, in_waves: bool = False) -> Arrivals:
         """Return the next arrivals, and advance the clock.
 
-        Results do not depend on the limit. In clock order, a batch ends before a user's second visit, because its
-        state depends on the outcome of the first visit. In waves, such visits wait and later users go first; this does
-        not matter for an agent with ``order_free``.
+        Results do not depend on the limit. In clock order, a batch ends before any user's second visit, because the
+        state at that visit depends on the outcome of the first. In waves, such visits wait and later users go first.
+        The order does not matter for an agent that declares ``order_free``.
 
         Args:
-            limit: Most arrivals; None: as many as possible.
+            limit: Largest number of arrivals; None: as many as possible.
 
         Raises:
             MarketError: If the market is done, the limit is not positive, or the next arrivals must wait because
@@ -262,21 +262,21 @@ class Market:
     ) -> Feedback:
         """Show slates to waiting arrivals and return the feedback.
 
-        The round's last call retrains the platform and opens the next round.
+        The call that serves the round's last arrivals also retrains the platform and opens the next round.
 
         Args:
             slates: (n, k) items, −1 for an empty position, or :class:`Slates` with prices and propensities.
-            invalid: Treatment of a repeated or inadmissible item: an error, or an empty position.
+            invalid: If an item is repeated or inadmissible: raise an error, or leave its position empty.
 
         Raises:
             AgentError: If the slates have another shape, or hold inadmissible items.
-            MarketError: If the arrivals were not handed out or were served before.
+            MarketError: If the arrivals do not wait for slates, for example because they were served before.
         """
         shown, consumed = self.show(arrivals.row, as_slates(slates), empty=invalid == "empty")
         return Feedback(arrivals, shown, consumed)
 
     def show(self, rows: Ints, slates: Slates, *, empty: bool) -> tuple[Ints, Bools]:
-        """Items shown and consumed by rows of the open round.
+        """Shown items, and marks of consumed ones, by row.
 
         Raises:
             ConfigError: If γ is estimated from uniform slates, and the agent shows no uniform slates.
@@ -287,7 +287,7 @@ class Market:
         return shown
 
     def show_one(self, row: int, items: Ints) -> tuple[Ints, Bools]:
-        """Items shown (k,) and consumed marks of one row.
+        """Shown items and marks of consumed items of a row, (k,).
 
         Wrong items leave their positions empty, as in :meth:`show` with ``empty``.
         """
@@ -299,10 +299,10 @@ class Market:
     # -- between rounds -----------------------------------------------------------------------------------------------
     @property
     def state(self) -> MarketState:
-        """State between two rounds, for :meth:`load_state`.
+        """State of the market between two rounds, for :meth:`load_state`.
 
         Raises:
-            MarketError: If a round is under way, or all are over.
+            MarketError: If the open round has begun, or all rounds are over.
         """
         if self.done or not self.open.arriving.untouched:
             raise MarketError(
@@ -314,7 +314,7 @@ class Market:
     def load_state(self, state: MarketState) -> None:
         """Continue from a state of an equal market.
 
-        Config and seeds must be equal; then the market continues identically.
+        Config and seeds must be equal. Then both markets continue identically.
 
         Raises:
             MarketError: If the state belongs to another market.
@@ -395,7 +395,7 @@ class Market:
         self.open = self._open_round()
 
     def _schedule_of(self, number: int) -> Schedule:
-        """Arrivals of a round, checked."""
+        """Arrivals of a round, after checks."""
         past = tuple(self.platform.rounds)
         so_far = RoundsSoFar(self.world, self.seeds.arrivals, past)
         try:
@@ -410,7 +410,7 @@ class Market:
 
     # -- states on which prices are solved ----------------------------------------------------------------------------
     def _first_states(self) -> StateScores:
-        """Warm-up states, for the prices of round 0."""
+        """Scores of warm-up states, for the prices of round 0."""
         schedule = self._schedule_of(0 if self.arrivals.keeps_users else -1)
         if not self.arrivals.keeps_users:
             past = PastRound(-1, schedule, Histories(schedule, self._logged_past))
@@ -424,14 +424,14 @@ class Market:
         return self._states_of(self.platform.rounds[-1], self.platform.scorers_of_last())
 
     def _states_of(self, past: PastRound, models: FoldModels) -> StateScores:
-        """Scores of a round's states by the models."""
+        """Scores of a round's states by given models."""
         schedule, config = past.schedule, self.config
         capacity = row_capacity(schedule.slot, config.slate, config.user_cap)
         states = PastStates.of_round(past, schedule.visits(self._logged_past.counts), capacity)
         return StateScores(states, models, self.release, self.device, self.seeds.model)
 
     def _audience(self) -> StateScores | None:
-        """Scores of the open round's states, if known beforehand."""
+        """Scores of the open round's states, if already known."""
         if not self.arrivals.known_beforehand and not self.needs.future:
             return None
         past = PastRound(self.round, self.schedule, self.open.foreseen_histories())
@@ -439,7 +439,7 @@ class Market:
 
 
 def _require_same_users(number: int, before: Schedule, now: Schedule) -> None:
-    """Refuse a round with other slots than the last."""
+    """Refuse a round whose slots differ from the last round's."""
     for name in ("user", "log_user", "shift", "logged"):
         if not np.array_equal(getattr(before, name), getattr(now, name)):
             raise MarketError(

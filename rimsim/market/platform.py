@@ -47,8 +47,8 @@ class Platform:
     """Model that scores states, and its training data.
 
     Args:
-        control: Source of training data instead of the platform's own rounds; None: its own rounds. keeps_users: True
-            if visitors are the same in all rounds, so that no round may be dropped.
+        control: Source of training data instead of the platform's own rounds; None: its own rounds.
+        keeps_users: True if visitors are the same in all rounds, so that no round may be dropped.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class Platform:
 
     @property
     def confidence(self) -> Floats | None:
-        """(M,) certainty of item effects; None without a layer."""
+        """Certainty (M,) of item effects; None without a layer."""
         learns = self._config.platform.learning == "impressions"
         return (
             np.average([fit.confidence for fit in self.fits], 0, fit_weights(self.fits)) if learns else None
@@ -116,7 +116,7 @@ class Platform:
 
     # -- at the end of a round ----------------------------------------------------------------------------------------
     def keep(self, served: Round) -> PastRound:
-        """Add a served round, and drop unneeded rounds."""
+        """Add a served round, and drop rounds no longer needed."""
         hits_only = ConsumerCapabilities.of(self._consumer).hits_only
         learns = self._config.platform.learning != "consumed"
         shown = None
@@ -135,7 +135,7 @@ class Platform:
         return past
 
     def log(self) -> Callable[[], EventLog]:
-        """Function that joins the log to retrain on."""
+        """Function that makes the log for the next retraining."""
         # A frozen platform needs the counts of its items alone.
         platform, warmup = self._config.platform, self._warmup
         parts = log_parts(platform, warmup, self.learnt, self.rounds[-1].schedule.stop, self._seed)
@@ -144,7 +144,7 @@ class Platform:
         return lambda: joined_log(platform, parts, warmup.items)
 
     def retrain(self, joined: Callable[[], EventLog], states_of: StatesOf) -> None:
-        """Update the model, unless the platform is frozen."""
+        """Update the model, unless the platform never retrains."""
         self._before, platform = self.model, self._config.platform
         if not self._retrains:
             return
@@ -159,7 +159,7 @@ class Platform:
         self.model = laid_over(model, layer)
 
     def _learn(self, scored: Shown) -> ImpressionLayer:
-        """Layer after another fit to slates with known outcomes."""
+        """Layer after a further fit, to slates with known outcomes."""
         everything = scored if self.waiting is None else Shown.joined([self.waiting, scored])
         known = everything.settled < self.rounds[-1].schedule.stop
         self.waiting = everything.rows(np.flatnonzero(~known))
@@ -170,7 +170,7 @@ class Platform:
 
     # -- models that score the states on which prices are solved ------------------------------------------------------
     def scorers_of_last(self) -> FoldModels:
-        """Models that score the last round for the next prices."""
+        """Models that score last round's states for the next prices."""
         # To be called once per round.
         scorers, self._scorers = self._scorers, None
         if self._control is not None:  # the model has not seen the next events of its own visitors
@@ -181,7 +181,7 @@ class Platform:
         return lambda: tuple(laid_over(one, layer) for one in models())
 
     def _scorers_of(self, model: IntensityModel) -> FoldModels:
-        """Models without a layer for the last learnt round."""
+        """Models, without a layer, for the last training round."""
         if not (self._retrains and self.crosses):
             return always(model)
         before = self._before or self.model
@@ -199,7 +199,7 @@ class Platform:
         )
 
     def load_state(self, state: PlatformState, logged_past: LoggedPast) -> None:
-        """Continue from a state of an equal platform."""
+        """Continue from the state of an equal platform."""
         self.model, self._before = state.model, state.before
         self.log_counts, self.examined = state.log_counts, state.examined
         self.fits, self.waiting = state.fits, state.waiting
@@ -211,7 +211,7 @@ class Platform:
 def cross_fitted(
     platform: PlatformConfig, warmup: EventLog, past: list[PastRound], before: IntensityModel, seed: int
 ) -> FoldModels:
-    """Models of both folds, fitted without their last rounds."""
+    """Models of both folds, each fitted without its last round."""
     # Both are retrained, when first asked for, from the model that served that round; neither has a layer.
     rounds, stop = list(past), past[-1].schedule.stop
     base, _ = layer_of(before)
@@ -234,7 +234,7 @@ def session_scores(
     *,
     crossed: bool,
 ) -> StateScores:
-    """Scores of states at the warm-up's last sessions."""
+    """Scores of states at the last sessions of the warm-up."""
     # ``model`` has seen those sessions; ``crossed`` scores each fold of users by a model that has not.
     sessions, past_log = world.past_sessions, world.past
     rows = np.arange(max(0, len(sessions) - most), len(sessions))
@@ -277,15 +277,15 @@ def training_log(
 ) -> EventLog:
     """Log to retrain on: recent consumptions, and warm-up users.
 
-    Its ``target`` events are fitted; the other events are only history of their users. Its user table has only the
-    users of this log. With ``learning: ips`` and an agent with propensities, target events of the market are weighted
-    by inverse propensity; all other events have weight 1.
+    Models are fitted to the ``target`` events of this log; the other events serve only as history. The log's user table
+    has only users of this log. With ``learning: ips`` and an agent with propensities, target events of the market are
+    weighted by their inverse propensity. All other events have weight 1.
 
     Args:
-        rounds: Cached rounds, oldest first; only those within the log window are used. Their number determines the
-            sample of warm-up users, so the sample stays the same when the window is full.
-        now: Tick of the retraining. Events that become visible at this tick or later are not known yet.
-        without_fold: Leave out the events of this fold of users in the last round, for cross-fitted prices.
+        rounds: Cached rounds, oldest first; only rounds within the log window are used. The number of used rounds
+            determines the sample of warm-up users, so the sample stays the same once the window is full.
+        now: Tick of the retraining. The log has only events that become visible before this tick.
+        without_fold: Fold of users whose events in the last round are left out, for cross-fitted prices.
     """
     parts = log_parts(config, warmup, rounds, now, seed, without_fold)
     return joined_log(config, parts, warmup.items)
@@ -293,7 +293,7 @@ def training_log(
 
 @dataclass(frozen=True, eq=False)
 class LogPart:
-    """Events of a part of the log, users numbered separately."""
+    """Events of one part, with its own user numbers."""
 
     user: Ints
     item: Ints
@@ -311,7 +311,7 @@ def log_parts(
     seed: int,
     without_fold: int | None = None,
 ) -> list[LogPart]:
-    """Events of :func:`training_log`: rounds, then warm-up users."""
+    """Parts of :func:`training_log`: rounds, then warm-up users."""
     window = config.log_window
     recent = rounds if window.rounds is None else rounds[-window.rounds :]
     parts = _own_log(recent, now, seed, without_fold, warmup.n_items)
@@ -351,7 +351,7 @@ def _own_log(
 
 
 def _propensities(rounds: list[PastRound], wanted: Ints, n_items: int) -> Floats:
-    """(n,) inclusion probability of consumed pairs slot · M + item, or NaN."""
+    """Inclusion probability (or NaN) of consumed pairs slot·M + item, (n,)."""
     # The rounds share one store of histories, in which no slot knowingly consumes an item twice; −1 is no pair.
     keys, values = [np.zeros(0, np.int64)], [np.zeros(0)]
     for past in rounds:
@@ -371,14 +371,14 @@ def _propensities(rounds: list[PastRound], wanted: Ints, n_items: int) -> Floats
 
 
 def _event_weights(parts: list[LogPart], clip: float) -> Floats | None:
-    """Weights of the events of all parts; None without propensities."""
+    """Weights of all parts' events; None without propensities."""
     known = [np.where(part.target, part.propensity, np.nan) for part in parts if part.propensity is not None]
     propensity = np.concatenate(known) if known else np.zeros(0)
     return inverse_propensity_weights(propensity, clip) if (propensity > 0).any() else None
 
 
 def inverse_propensity_weights(propensity: Floats, clip: float) -> Floats:
-    """(n,) w ∝ min(1/π, clip·mean(1/π)), with a mean of 1."""
+    """Weights ∝ min(1/π, clip·mean(1/π)), with a mean of 1, (n,)."""
     # Events without a propensity π (NaN) weigh 1. Clipping trades variance for bias.
     weight, known = np.ones(len(propensity)), propensity > 0
     if known.any():
@@ -404,7 +404,7 @@ def _warmup_users(config: PlatformConfig, warmup: EventLog, own: int, seed: int,
 
 
 def joined_log(config: PlatformConfig, parts: list[LogPart], items: pd.DataFrame) -> EventLog:
-    """Log of parts in the order of time."""
+    """Log of all parts, sorted by time."""
     weight = _event_weights(parts, config.ips_clip) if config.learning == "ips" else None
     users, offset = [], 0
     for part in parts:
@@ -430,7 +430,7 @@ def joined_log(config: PlatformConfig, parts: list[LogPart], items: pd.DataFrame
 
 # -- impressions ------------------------------------------------------------------------------------------------------
 def impressions_of(shown: Shown, examination: Floats) -> Impressions:
-    """Impressions of slates, one for each filled position."""
+    """Impressions from slates, one for each filled position."""
     filled = shown.item >= 0
     return Impressions(
         item=shown.item[filled].astype(np.int64),
@@ -442,5 +442,5 @@ def impressions_of(shown: Shown, examination: Floats) -> Impressions:
 
 
 def laid_over(model: IntensityModel, layer: ImpressionLayer | None) -> IntensityModel:
-    """Model under a layer, if there is one."""
+    """Model corrected by a layer, or the model itself."""
     return model if layer is None else Calibrated(model, layer)

@@ -1,4 +1,4 @@
-"""Providers of items, and their exit and entry."""
+"""Providers of items, who may leave and enter the market."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ class Roster:
     """(G,) satisfaction of each at first."""
 
     def checked(self, n_items: int) -> Self:
-        """Roster, refused unless it fits M items.
+        """The roster itself, if it fits M items.
 
         Raises:
-            MarketError: If an item has no provider, or lengths differ.
+            MarketError: If an item has no provider, or the lengths of arrays differ.
         """
         lengths = {len(self.names), len(self.there), len(self.satisfaction)}
         if len(lengths) > 1 or self.of_item.shape != (n_items,):
@@ -76,11 +76,11 @@ class Offer:
 
     @property
     def there(self) -> Bools:
-        """(G,) providers in the market."""
+        """Marks (G,) of providers who are in the market."""
         return (self.came >= 0) & (self.left < 0)
 
     def after(self, changes: Changes, number: int) -> Offer:
-        """Offer after the barrier at the end of round ``number``.
+        """Offer after the changes at the end of round ``number``.
 
         Raises:
             MarketError: If a provider leaves before it came, or comes a second time.
@@ -132,13 +132,13 @@ class RoundOutcome:
     """(M,) consumptions of each item."""
 
     def by_provider(self, counts: Ints) -> Floats:
-        """(G,) sums of counts (M,) of items."""
+        """Sums of items' counts (M,) by provider, (G,)."""
         return np.bincount(self.roster.of_item, counts, len(self.roster.names)).astype(np.float64)
 
 
 @dataclass(frozen=True, eq=False)
 class Changes:
-    """Changes among G providers at a barrier."""
+    """Exits, entries and satisfaction of G providers at a barrier."""
 
     satisfaction: Floats
     """(G,) satisfaction of each from now on."""
@@ -150,10 +150,10 @@ class Changes:
 
 @runtime_checkable
 class Provider(Protocol):
-    """Decides which providers offer their items.
+    """Part that decides which providers offer their items.
 
-    It has no state: the offer has the satisfaction of providers. It may have ``fixed = True`` if no provider ever
-    leaves or comes, so that all arms have the same requirements.
+    This part has no state of its own, because :class:`Offer` records the satisfaction of providers. It may declare
+    ``fixed = True`` if no provider ever leaves or comes, so that all arms have the same requirements.
     """
 
     def opening(self, log: EventLog) -> Roster:
@@ -164,7 +164,7 @@ class Provider(Protocol):
 
 
 class Fixed:
-    """Providers of one item each, always there."""
+    """Providers with one item each, who never leave the market."""
 
     fixed = True
 
@@ -181,7 +181,7 @@ class Fixed:
 
 @pydantic_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class ViabilityOptions:
-    """Providers, their satisfaction, exit and entry."""
+    """Options: column of providers, satisfaction, exit and entry."""
 
     column: str | None = None
     """Items that are alike in this column of the item table have one provider; of names joined by `|` the first counts.
@@ -212,10 +212,11 @@ class ViabilityOptions:
 class Viability:
     """Providers who leave when their satisfaction falls below a threshold.
 
-    X ← δX + r_e·E + r_c·C − penalty·1[E = 0], E and C being the positions and consumptions of the provider's items in
-    the round (Zhan et al., WWW 2021; Mladenov et al., ICML 2020, in whose model a provider stays while its engagement
-    is above a threshold). Providers leave at the barrier, for good. At each barrier a Poisson number of providers
-    comes from a reserve. Its mean is proportional to the share of providers in the market.
+    The satisfaction X of a provider becomes δX + r_e·E + r_c·C − penalty·1[E = 0] after a round. E and C are the
+    numbers of exposures and consumptions of its items in the round (Zhan et al., WWW 2021; Mladenov et al., ICML 2020,
+    in whose model a provider stays while its engagement is above a threshold). Providers leave at the end of a round,
+    and never return. At each barrier a Poisson number of providers comes from a reserve. Its mean is proportional to
+    the share of providers in the market.
     """
 
     def __init__(self, options: ViabilityOptions) -> None:
@@ -223,7 +224,7 @@ class Viability:
         self.fixed = options.threshold == -math.inf and options.reserve * options.entry == 0
 
     def opening(self, log: EventLog) -> Roster:
-        """Roster at the opening.
+        """Roster at the opening of the market.
 
         Raises:
             ConfigError: If the item table has no such column, or no provider would be in the market.
@@ -241,7 +242,7 @@ class Viability:
         return Roster(of_item, names, there, np.full(len(names), options.start))
 
     def _providers(self, log: EventLog) -> tuple[Ints, tuple[str, ...]]:
-        """(M,) provider of each item, and (G,) their names."""
+        """Provider of each item, (M,), and providers' names, (G,)."""
         column = self._options.column
         if column is None:
             return np.arange(log.n_items), tuple(log.items["id"].astype(str).tolist())
@@ -274,12 +275,12 @@ BUILT_IN = {"none": Fixed, "viability": Viability}
 
 
 def _order(count: int, seed: int, *key: int) -> Ints:
-    """(count,) providers in a random order."""
+    """Numbers of ``count`` providers, in a random order."""
     return np.argsort(rng.bits(seed, rng.Purpose.PROVIDERS, *key, np.arange(count)), kind="stable")
 
 
 def _poisson(draw: float, mean: float) -> int:
-    """Poisson quantile at a uniform draw, increasing in the mean."""
+    """Poisson variable from a uniform number, increasing in the mean."""
     number, chance = 0, math.exp(-mean)
     below = chance
     while draw >= below and chance > 0:

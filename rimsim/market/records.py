@@ -33,8 +33,8 @@ VISIT_BITS = 16
 class Schedule:
     """The n arrivals of a round in clock order.
 
-    Ties are ordered by user, then visit. Users of the round have *slots* 0 … u−1; a slot's arrays describe where its
-    state begins.
+    Arrivals at the same tick are ordered by user, then by visit. The u users of the round have *slots* 0 … u−1. Arrays
+    by slot describe the state in which each user begins.
     """
 
     tick: Ints
@@ -85,12 +85,12 @@ class Schedule:
 
 
 def delay_ticks(delay: str | None) -> int:
-    """Ticks of a duration such as ``1h``; 0 for None."""
+    """Ticks of a duration such as ``1h``; None: 0."""
     return 0 if delay is None else int(ticks(duration_seconds(delay)))
 
 
 def row_capacity(visitor: Ints, slate: int, user_cap: int | None) -> Ints | None:
-    """(n,) positions that each visit may fill under ``user_cap``."""
+    """Positions (n,) that each visit may fill under ``user_cap``."""
     # The v-th visit of a user (from 0) may fill what v full slates leave of the cap, whether they were filled or not:
     # so capacities are known before the round. ``visitor`` (n,) are in clock order.
     if user_cap is None:
@@ -99,7 +99,7 @@ def row_capacity(visitor: Ints, slate: int, user_cap: int | None) -> Ints | None
 
 
 def running_count(values: Ints) -> Ints:
-    """(n,) earlier occurrences of each value, in order."""
+    """Number (n,) of earlier occurrences of each value."""
     order = np.argsort(values, kind="stable")
     grouped = values[order]
     fresh = np.ones(len(values), bool)
@@ -139,7 +139,7 @@ NO_NEEDS = Needs()
 
 @dataclass(frozen=True, eq=False)
 class Arrivals:
-    """Scored states that need a slate, in clock order."""
+    """Arrivals that need slates, in clock order, with scored states."""
 
     id: Ints
     """(n,) arrival ids, made of user and visit number: the same in every run with the same arrivals."""
@@ -168,7 +168,7 @@ class Arrivals:
         return len(self.id)
 
     def rows(self, which: Ints | slice) -> Arrivals:
-        """Chosen arrivals, in the order asked for."""
+        """Arrivals of some rows, in the given order."""
         columns = [getattr(self, column.name) for column in fields(self)]
         chosen: list[Any] = [None if column is None else column[which] for column in columns]
         return Arrivals(*chosen)
@@ -177,7 +177,7 @@ class Arrivals:
 
     @property
     def intensity(self) -> torch.Tensor:
-        """(n, M) float32 λ(x,y) = λ(x)·p(y|x)."""
+        """Intensity λ(x,y) = λ(x)·p(y|x), (n, M) float32."""
         return self.relevance * self.ground_intensity[:, None]
 
 
@@ -189,12 +189,12 @@ class ScoredStates(Protocol):
         """Number of states."""
 
     def __iter__(self) -> Iterator[Arrivals]:
-        """Chunks of some hundreds of states, scored on demand."""
+        """Chunks of a few hundred states, scored when needed."""
 
 
 @dataclass(frozen=True, eq=False)
 class RoundView:
-    """Knowledge of an agent when a round begins."""
+    """Record that an agent gets when a round begins."""
 
     round: int
     """Number of the round, from 0."""
@@ -246,12 +246,12 @@ class RoundView:
 
     @property
     def k(self) -> int:
-        """Positions of a slate."""
+        """Number of positions of a slate."""
         return self.slate
 
     @property
     def past(self) -> ScoredStates:
-        """Last round's states, scored, on which prices are solved."""
+        """Scored states of the last round, for solving prices."""
         return self.calibration
 
 
@@ -304,10 +304,10 @@ _ROUNDED = 1e-3
 
 
 def as_slates(answer: SlateLike) -> Slates:
-    """Record of an agent's answer.
+    """Answer of an agent as a record.
 
     Raises:
-        AgentError: If the answer is not such slates.
+        AgentError: If the answer is not slates as :meth:`rimsim.agents.Agent.act` returns.
     """
     if not isinstance(answer, Slates):
         return Slates(_whole_items(answer))
@@ -328,10 +328,10 @@ def as_slates(answer: SlateLike) -> Slates:
 
 
 def require_numbers(slates: Slates) -> None:
-    """Refuse infinite prices and impossible propensities; NaN is none.
+    """Refuse infinite prices and impossible propensities; NaN means none.
 
     Raises:
-        AgentError: If there are some at filled positions.
+        AgentError: If a filled position has such a price or propensity.
     """
     filled = slates.items >= 0
     if slates.price is not None and np.isinf(np.asarray(slates.price)[filled]).any():
@@ -358,7 +358,7 @@ def _whole_items(answer: object) -> Ints:
 
 # -- checks and counts of slates --------------------------------------------------------------------------------------
 def at_items(values: torch.Tensor | Array, items: Ints) -> Array:
-    """(n, k) entries of (n, M) values at each row's items."""
+    """Values of each row's items (n, k), from (n, M) values."""
     # They are fetched where a tensor lies. An item outside the catalogue, such as −1, gives any entry of its row.
     if isinstance(values, np.ndarray) or values.device.type == "cpu":
         array = values if isinstance(values, np.ndarray) else values.numpy()
@@ -371,7 +371,7 @@ def at_items(values: torch.Tensor | Array, items: Ints) -> Array:
 
 @compiled
 def fetch_items(values: Array, items: Ints, found: Array) -> None:
-    """Fill the given (n, k) arrays instead of returning new ones."""
+    """Fill ``found`` (n, k) with the values of each row's items."""
     n, k = items.shape
     for row in range(n):
         for position in range(k):
@@ -379,31 +379,31 @@ def fetch_items(values: Array, items: Ints, found: Array) -> None:
 
 
 def wrong_positions(items: Ints, admissible: Bools, n_items: int) -> Bools | None:
-    """(n, k) repeated or inadmissible positions, if any."""
+    """Marks (n, k) of repeated or inadmissible items; None without any."""
     # ``admissible`` (n, k) may be anything for an item outside the catalogue of ``n_items``.
     wrong = np.empty(items.shape, bool)
     return wrong if mark_wrong(items, admissible, n_items, wrong) else None
 
 
 def beyond_capacity(items: Ints, capacity: Ints) -> Bools:
-    """(n, k) filled positions of slates beyond each row's capacity (n,)."""
+    """Marks (n, k) of filled positions beyond each row's capacity."""
     filled = items >= 0
     return np.asarray(filled & (np.cumsum(filled, 1) > capacity[:, None]), np.bool_)
 
 
 def within_capacity(items: Ints, capacity: Ints | None) -> Ints:
-    """(n, k) slates cut from the end to each row's capacity (n,)."""
+    """Slates (n, k), cut at the end to each row's capacity."""
     return items if capacity is None else np.where(beyond_capacity(items, capacity), -1, items)
 
 
 def emptied(slates: Slates, positions: Bools) -> Slates:
-    """Slates with the positions (n, k) empty."""
+    """Slates in which marked positions (n, k) are empty."""
     return dataclasses.replace(slates, items=np.where(positions, -1, slates.items))
 
 
 @compiled
 def mark_wrong(items: Ints, admissible: Bools, n_items: int, wrong: Bools) -> bool:
-    """Mark repeated or inadmissible items; returns true if any is."""
+    """Mark repeated or inadmissible items; true if there is any."""
     n, k = items.shape
     found = False
     for row in range(n):
@@ -419,7 +419,7 @@ def mark_wrong(items: Ints, admissible: Bools, n_items: int, wrong: Bools) -> bo
 
 @compiled
 def count_items(items: Ints, position_weights: Floats, exposure: Floats) -> None:
-    """Add position weights (k,) of shown items (n, k) to exposures (M,)."""
+    """Add the position weights of shown items (n, k) to exposures."""
     n, k = items.shape
     for row in range(n):
         for position in range(k):
@@ -431,7 +431,7 @@ def count_items(items: Ints, position_weights: Floats, exposure: Floats) -> None
 @compiled
 def observed_gain(shown: Ints, weights: Floats, exposure: Floats, required: Floats, seen_exposure: Float32s,
     seen_shortfall: Float32s) -> float:  # fmt: skip
-    """Reduction of the shortfall by a slate (k,)."""
+    """Reduction of the shortfall by a slate (k,), now recorded."""
     # Exposures (M,) include this slate's; the observer's figures ``seen_exposure`` and ``seen_shortfall`` (M,) are
     # brought up to date.
     gain = 0.0

@@ -58,9 +58,9 @@ from rimsim.requirements.rows import CarryOver, RoundRequirements, ScenarioRequi
 class Rank(IntEnum):
     """Order of events at the same tick.
 
-    SimPy uses 0 and 1 itself. Within a rank, the event that was scheduled first goes first. Items that are released
-    and consumptions that become visible at a tick need no event: arrivals at this tick already see them. A retraining
-    at this tick does not know the consumptions.
+    SimPy itself uses ranks 0 and 1. Of two events with the same rank, the one that was scheduled first goes first.
+    Releases of items, and consumptions that become visible, need no events. An arrival at the tick of such a change
+    already sees it, but a retraining at this tick does not yet know the consumptions.
     """
 
     RETRAIN = 2
@@ -79,7 +79,7 @@ class Moment(simpy.Event):
 
 
 class Arriving:
-    """Arrivals in clock order, a user's visits one by one."""
+    """Arrivals in clock order; a user's visits one by one."""
 
     def __init__(self, schedule: Schedule, env: simpy.Environment) -> None:
         self._schedule, self._env = schedule, env
@@ -100,7 +100,7 @@ class Arriving:
             Moment(env, self.tick[0], Rank.ARRIVAL).callbacks = [self._arrive]
 
     def _arrive(self, moment: simpy.Event) -> None:
-        """Count an arrival, and reschedule its event."""
+        """Count an arrival, and schedule the event of the next."""
         # One event for all: a new one costs as much as the rest of the clock.
         self._n_come += 1
         if self._n_come < len(self.tick):
@@ -109,19 +109,19 @@ class Arriving:
 
     @property
     def untouched(self) -> bool:
-        """True before the first arrival."""
+        """True if no arrival of the round was taken yet."""
         return not self._n_arrived and not self._held
 
     def run_out(self) -> None:
-        """Let the clock run to the end of the round."""
+        """Advance the clock to the end of the round."""
         while not self._end.processed:
             self._env.step()
 
     def take(self, limit: int, barrier_every: int | None = None, *, in_waves: bool = False) -> Ints:
-        """Rows of the next arrivals, which then wait for slates.
+        """Rows of the next arrivals, which now wait for slates.
 
         Args:
-            in_waves: If true, later visits of a user who waits for a slate are delayed, and other users go first.
+            in_waves: If true, other users go before the later visits of a user who waits for a slate.
 
         Raises:
             MarketError: If the next arrivals must wait for arrivals that have not been served.
@@ -177,7 +177,7 @@ class Arriving:
             )
 
     def take_one(self) -> int:
-        """Row of the next arrival, as :meth:`take` of one."""
+        """Row of the next arrival, as :meth:`take` returns for one."""
         # Nobody waits for an earlier visit, so the next arrival of the clock is the one.
         if self._handed or self._held or self._n_arrived == len(self.tick):
             return int(self.take(1)[0])
@@ -195,7 +195,7 @@ class Arriving:
             self.require_waiting(np.array([row]))
 
     def finish_one(self, row: int) -> None:
-        """Let the next visit of a served user come."""
+        """Allow the next visit of a served user."""
         if self._held:
             self.finish(np.array([row]))
             return
@@ -204,7 +204,7 @@ class Arriving:
         self.served += 1
 
     def finish(self, rows: Ints) -> None:
-        """Let the next visits of served users come."""
+        """Allow the next visits of served users."""
         self._handed.difference_update(rows.tolist())
         for slot in self._schedule.slot[rows].tolist():
             self._busy.discard(slot)
@@ -216,7 +216,7 @@ class Arriving:
 # -- the round --------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, eq=False)
 class RoundTerms:
-    """Round before its first arrival: arrivals and requirements."""
+    """Plan of a round: its arrivals and requirements."""
 
     number: int
     slate: int
@@ -256,7 +256,7 @@ class RoundTerms:
 
     @property
     def positions(self) -> Ints:
-        """(n,) positions that each arrival may fill."""
+        """Positions (n,) that each arrival may fill."""
         return np.full(len(self.schedule), self.slate) if self.capacity is None else self.capacity
 
 
@@ -274,7 +274,7 @@ class RoundContext:
 
 
 class Round:
-    """Round of a market, open and then closed."""
+    """Round of a market, from its opening to its close."""
 
     cost: float
     """c, shortfall cost of one exposure, in units of intensity. Known when the round is closed, like the rest."""
@@ -358,7 +358,7 @@ class Round:
 
     @property
     def delivered(self) -> Floats:
-        """(J,) exposures so far that count for each row of ``promises``."""
+        """Exposures (J,) so far of each row of ``promises``."""
         return self.requirements.delivered(self.ledger.item)
 
     def scores(self, rows: Ints) -> ScoreRows:
@@ -371,7 +371,7 @@ class Round:
         return scores
 
     def place(self, row: int) -> tuple[ScoreRows, int]:
-        """Block with the scores of an arrival, and its place."""
+        """Block with an arrival's scores, and its index in it."""
         if self.capacity is not None:
             return self.scores(np.array([row])), 0
         assert self._scores is not None  # noqa: S101  # the round is open
@@ -410,7 +410,7 @@ class Round:
         )
 
     def _true_scores(self, rows: Ints) -> tuple[Float32s, Float32s]:
-        """p* (n, M) and λ* (n,) of arrivals."""
+        """True scores of arrivals: p* (n, M) and λ* (n,)."""
         return self._truth_scores().of(rows)
 
     def _truth_scores(self) -> TruthScores:
@@ -421,11 +421,11 @@ class Round:
 
     # -- slates and their outcome -------------------------------------------------------------------------------------
     def show(self, rows: Ints, slates: Slates, *, empty: bool) -> tuple[Ints, Bools]:
-        """Show slates to waiting arrivals and record their consumptions.
+        """Show slates to waiting arrivals, and record consumptions.
 
         Raises:
             AgentError: If the slates have another shape, or hold inadmissible items.
-            MarketError: If the arrivals were not handed out or were served before.
+            MarketError: If the arrivals do not wait for slates, for example because they were served before.
         """
         self.arriving.require_waiting(rows)
         shape = (len(rows), self.ledger.item.shape[1])
@@ -466,7 +466,7 @@ class Round:
         return slates.items, response.consumed
 
     def _law_of_answers(self) -> Law | Hits | None:
-        """Law of consumption for :meth:`show_one`; None: no such law."""
+        """Law of consumption for :meth:`show_one`; None without such a law."""
         law, delayed = self._can.law, self._wait > 1 and not self._can.hits_only
         if law is None or delayed or self.capacity is not None or self._device.type != "cpu":
             return None
@@ -475,7 +475,7 @@ class Round:
     def show_one(self, row: int, items: Ints) -> tuple[Ints, Bools]:
         """Items shown (k,) and consumed marks of a waiting arrival.
 
-        It works as :meth:`show` with ``empty``, in one compiled call if the consumer has a law.
+        The result is that of :meth:`show` with ``empty``. If the consumer has a law, one compiled call computes it.
         """
         law = self._law
         if law is None or len(items) != self.ledger.item.shape[1]:
@@ -506,7 +506,7 @@ class Round:
         return answered
 
     def _true_place(self, row: int) -> tuple[Float32s, Float32s, int]:
-        """Block with p* and λ* of an arrival."""
+        """Blocks with an arrival's p* and λ*, and its index."""
         world = self._world
         assert world.truth is not None  # noqa: S101  # the consumer needs it
         if world.truth.item_factor is not None or world.last_release > self.schedule.start:
@@ -520,7 +520,7 @@ class Round:
         """Response of the visits to their slates.
 
         Raises:
-            MarketError: If the consumer answers anything else.
+            MarketError: If the consumer returns anything but a valid response.
         """
         response = response_of(self._consumer, visits, slates)
         if self._wait == 1 or self._can.hits_only:
@@ -536,7 +536,7 @@ class Round:
         return organic_of(self._consumer, self.visits(rows), len(self.exposure))
 
     def _append(self, histories: Histories, organic: Organic) -> None:
-        """Enter organic consumptions."""
+        """Add organic consumptions to histories."""
         if len(organic.row):
             histories.append(self.schedule.slot[organic.row], organic.tick + self._wait, organic.item)
 
@@ -551,7 +551,7 @@ class Round:
         )
 
     def foreseen_histories(self) -> Histories:
-        """Histories at the end, without effects of slates."""
+        """Histories at the round's end, without effects of slates."""
         if self._foreseen is not None:
             return self._foreseen
         histories = self.histories.copy()
@@ -560,19 +560,19 @@ class Round:
 
     # -- the end ------------------------------------------------------------------------------------------------------
     def run_out(self) -> None:
-        """Let the clock run to the end of the round."""
+        """Advance the clock to the end of the round."""
         self.arriving.run_out()
         if self._can.exogenous:
             self._append(self.histories, self._organic(np.arange(len(self.schedule))))
 
     def settled(self) -> Ints:
-        """(n,) tick from which the platform knows each slate's outcome."""
+        """Tick (n,) from which the platform knows each slate's outcome."""
         settled = self._can.settled
         known = self.schedule.tick if settled is None else settled(self.visits(np.arange(len(self.schedule))))
         return np.asarray(known + self._wait, np.int64)
 
     def _require_drawn(self) -> None:
-        """Refuse consumptions that no draw from the probabilities can explain."""
+        """Refuse consumptions that are implausible under their probabilities."""
         came, chance = int(self.ledger.consumed.sum()), self.ledger.probability
         expected, spread = float(chance.sum()), float(np.sqrt((chance * (1 - chance)).sum()))
         if abs(came - expected) > 10 * spread + 5 and not expected / 2 <= came <= 2 * expected:
@@ -593,7 +593,7 @@ class Round:
         states: StateScores,
         decay: DecayEstimate | None,
     ) -> None:
-        """Close the round: keep its record and drop its scores."""
+        """Close the round: keep its records and drop its scores."""
         # ``own`` are the events of the round itself; the others become attributes.
         self.cost, self.offer, self.changes = cost, offer, changes
         self.learnt, self.log_counts, self.states, self.decay = learnt, log_counts, states, decay

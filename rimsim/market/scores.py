@@ -59,7 +59,7 @@ def most_states(n_items: int) -> int:
 
 # -- blocks -----------------------------------------------------------------------------------------------------------
 class ScoreRows:
-    """Scored states: p(y|x) (n, M), λ(x) (n,) float32, admissibility (n, M)."""
+    """Scored states: relevance p(y|x), λ(x) and admissibility."""
 
     # On the processor, arrays and tensors share their memory, and either is only made where it is asked for.
     __slots__ = ("_arrays", "_remote", "_tensors")
@@ -72,7 +72,7 @@ class ScoreRows:
 
     @property
     def tensors(self) -> _Tensors:
-        """Relevance, λ(x) and admissibility where they were computed."""
+        """Relevance, λ(x) and admissibility, as tensors on their device."""
         if self._tensors is None:
             assert self._arrays is not None  # noqa: S101  # one of the two is there
             relevance, ground, admissible = (torch.from_numpy(part) for part in self._arrays)
@@ -81,7 +81,7 @@ class ScoreRows:
 
     @property
     def arrays(self) -> _Arrays:
-        """The same as arrays, fetched once from another device."""
+        """Relevance, λ(x) and admissibility, as arrays in main memory."""
         if self._arrays is None:
             relevance, ground, admissible = self.tensors
             self._arrays = relevance.cpu().numpy(), ground.cpu().numpy(), admissible.cpu().numpy()
@@ -89,11 +89,11 @@ class ScoreRows:
 
     @property
     def ground(self) -> Float32s:
-        """(n,) λ(x) as an array."""
+        """λ(x) as an array, (n,)."""
         return self.tensors[1].cpu().numpy() if self._arrays is None else self._arrays[1]
 
     def at(self, items: Ints) -> tuple[Float32s, Bools]:
-        """(n, k) relevance and admissibility of each row's items."""
+        """Relevance and admissibility of each row's items, (n, k)."""
         relevance, _, admissible = self.tensors if self._arrays is None else self._arrays
         return at_items(relevance, items), at_items(admissible, items)
 
@@ -106,7 +106,7 @@ class ScoreRows:
         return ScoreRows(None, (relevance[first:stop], ground[first:stop], admissible[first:stop]))
 
     def only(self, rows: Bools) -> ScoreRows:
-        """Copy in which nothing is admissible in other rows."""
+        """Copy in which only the marked rows have admissible items."""
         relevance, ground, admissible = self.tensors
         chosen = torch.from_numpy(rows).to(relevance.device)[:, None]
         return ScoreRows((relevance * chosen, ground, admissible & chosen))
@@ -115,7 +115,7 @@ class ScoreRows:
         """Rows with a layer applied to λ(x)·p(y|x) of admissible items.
 
         Args:
-            history: (rows,) events in each state.
+            history: Number of events in each state, (rows,).
         """
         # The relevance is overwritten.
         relevance, ground, admissible = self.tensors
@@ -126,9 +126,10 @@ class ScoreRows:
 
 
 class Scorer:
-    """Scores of states of a round's visitors under one model.
+    """Scores of a round's visitors under one model.
 
-    Hidden states are cached by slot and take a new event in O(1). A score depends on its state, never on its block.
+    Hidden states are cached by slot; a new event updates them in constant time. A state's scores never depend on
+    blocks.
     """
 
     def __init__(
@@ -142,7 +143,7 @@ class Scorer:
         """(slots,) events of each slot in its hidden state."""
 
     def encode(self, start: int) -> None:
-        """Encode all slots, with their events before ``start``."""
+        """Compute hidden states of all slots from events before ``start``."""
         if self._recurrent is None:
             return
         slots = np.arange(len(self._histories))
@@ -155,7 +156,7 @@ class Scorer:
         return sum(part[:1].nbytes for part in self._hidden)
 
     def hidden_at(self, slots: Ints, counts: Ints) -> Hidden:
-        """Hidden states of n arrivals, given all their events."""
+        """Hidden states of n arrivals, updated by all their events."""
         # ``counts`` (n,) are no fewer than the events in each slot's hidden state, which takes the most of them.
         if self._recurrent is None:
             return ()
@@ -169,7 +170,7 @@ class Scorer:
         return found
 
     def _store(self, slots: Ints, hidden: Hidden, known: Ints) -> None:
-        """Store hidden states of slots after ``known`` events."""
+        """Cache hidden states of slots, which contain ``known`` events."""
         rows = torch.from_numpy(slots).to(self._device)
         for part, new in zip(self._hidden, hidden, strict=True):
             part.index_copy_(0, rows, new[: len(slots)])
@@ -205,7 +206,7 @@ class Scorer:
             _take_out(self._histories.consumed(slots, counts), relevance, admissible)
 
     def _catch_up(self, model: RecurrentModel, slots: Ints, counts: Ints) -> None:
-        """Let hidden states take missing events."""
+        """Update cached hidden states by events that they lack."""
         late = counts > self._known[slots]
         if late.any():
             who, first = np.unique(slots[late], return_index=True)
@@ -245,7 +246,7 @@ def _rows_of(hidden: Hidden, rows: Ints) -> Hidden:
 
 
 def filled_up(values: NDArray[_Number], height: int = BLOCK) -> NDArray[_Number]:
-    """(height,) values, filled up with the first of them."""
+    """Values, extended to ``height`` by repeating the first value."""
     return np.concatenate([values, np.repeat(values[:1], height - len(values))])
 
 
@@ -257,7 +258,7 @@ def _normalised(
     release: Ints,
     model: IntensityModel,
 ) -> ScoreRows:
-    """Raw intensities (BLOCK, M), split into p(y|x) and λ(x)."""
+    """Scored rows: raw intensities, split into p(y|x) and λ(x)."""
     # ``take_out`` makes consumed items inadmissible and worth nothing, in place.
     n = len(ids)  # the rows beyond are padding
     ground = raw.sum(1)
@@ -279,7 +280,7 @@ def _normalised(
 
 
 def _take_out(pairs: tuple[Ints, Ints], relevance: torch.Tensor, admissible: torch.Tensor) -> None:
-    """Make (row, item) pairs inadmissible, with intensity 0, in place."""
+    """Make (row, item) pairs inadmissible, with intensity 0."""
     if relevance.device.type == "cpu":
         _clear(*pairs, relevance.numpy(), admissible.numpy())
     else:
@@ -296,9 +297,9 @@ def _clear(rows: Ints, items: Ints, scores: Float32s, admissible: Bools) -> None
 
 # -- arrivals of a round ----------------------------------------------------------------------------------------------
 class ArrivalScores:
-    """Scores of a round's arrivals, computed in blocks ahead.
+    """Scores of a round's arrivals, computed ahead in blocks.
 
-    Arrivals are given by their rows in the schedule. A block has arrivals without valid scores, and some later
+    Methods take arrivals as rows of the schedule. A block has the arrivals that need scores now, and some later
     arrivals. Scores stay valid as long as the user's history has the same number of events at the arrival's tick.
     """
 
@@ -334,18 +335,18 @@ class ArrivalScores:
         return ScoreRows((torch.cat(relevance), torch.cat(ground), torch.cat(admissible)))
 
     def place(self, row: int) -> tuple[ScoreRows, int]:
-        """Block with an arrival's scores, and its place there."""
+        """Block with an arrival's scores, and its index in it."""
         if self._counts[row] != self._events_of(row):
             self._require(np.array([row]))
         return self._block[row], int(self._place[row])
 
     def drop(self, rows: Ints | int) -> None:
-        """Forget arrivals of different users that were served."""
+        """Drop the scores of served arrivals of different users."""
         self._open[self._schedule.slot[rows]] = self._next_visit[rows]
         self._block[rows], self._counts[rows] = None, -1
 
     def _require(self, rows: Ints) -> None:
-        """Score those arrivals that have no valid scores."""
+        """Score the arrivals that have no valid scores."""
         counts = self._events(rows)
         stale = rows[self._counts[rows] != counts]
         for first in range(0, len(stale), BLOCK):
@@ -355,11 +356,11 @@ class ArrivalScores:
             self._fill(chosen, self._events(chosen))
 
     def _events(self, rows: Ints) -> Ints:
-        """(n,) events of the round in the state of each arrival."""
+        """Number (n,) of the round's events in each arrival's state."""
         return self._histories.visible_at(self._schedule.slot[rows], self._schedule.tick[rows])
 
     def _events_of(self, row: int) -> int:
-        """Events of the round in the state of one arrival."""
+        """Number of the round's events in an arrival's state."""
         slot, tick = self._schedule.slot[row], self._schedule.tick[row]
         events = self._histories.events
         if events.newest[slot] <= tick:
@@ -374,7 +375,7 @@ class ArrivalScores:
         self._block[chosen], self._place[chosen], self._counts[chosen] = block, np.arange(len(chosen)), counts
 
     def _ahead(self, wanted: Ints) -> Ints:
-        """Later arrivals worth scoring now: each user's next visit first."""
+        """Later arrivals to score now, each user's next visit first."""
         # A later visit is scored as if the visits before it had no effect; if they have one, it is scored again.
         first = int(wanted[0])
         ahead = np.arange(first + 1, min(first + 1 + _LOOK_AHEAD, len(self._schedule)))
@@ -390,14 +391,14 @@ class ArrivalScores:
 class PrecomputedScores(ArrivalScores):
     """Scores of arrivals whose states do not depend on slates.
 
-    Arrivals are scored in clock order, block after block, with hidden states of up to 64 MiB. Rows are bit-identical
-    to other scores.
+    Arrivals are scored in clock order, block after block. About 64 MiB of hidden states are in memory at once. The
+    scores have the same bits as those of :class:`ArrivalScores`.
     """
 
     def __init__(self, scorer: Scorer, histories: Histories, schedule: Schedule) -> None:
         super().__init__(scorer, histories, schedule)
         self._states = histories.visible_at(schedule.slot, schedule.tick)
-        """(n,) events of the round in the state of each arrival."""
+        """Number (n,) of the round's events in each arrival's state."""
         self._filled = 0
         """Arrivals that have been scored: whole blocks."""
         self._window = max(_MOST_BYTES // max(scorer.hidden_bytes(), 1) // BLOCK, 1) * BLOCK
@@ -419,7 +420,7 @@ class PrecomputedScores(ArrivalScores):
 
 
 def _next_of_same(values: Ints) -> Ints:
-    """(n,) next index with the same value; −1 without one."""
+    """Next index (n,) with the same value, or −1."""
     order = np.argsort(values, kind="stable")
     following = np.full(len(values), -1, np.int64)
     same = values[order][1:] == values[order][:-1]
@@ -443,7 +444,7 @@ class PastStates:
     visits: RoundVisits
     """The n visits as audiences see them, and the period."""
     capacity: Ints | None = None
-    """(n,) positions that each may fill; None: all."""
+    """Positions (n,) that each state may fill; None: all."""
     audiences: Bools | None = None
     """(n, A) membership in the audiences of the round that the states stand for, within their times."""
 
@@ -474,7 +475,7 @@ class PastStates:
 
 @dataclass(frozen=True, eq=False)
 class StateScores(ScoredStates):
-    """Scores of past states in chunks, computed on iteration."""
+    """Scores of past states, in chunks that iteration computes."""
 
     past: PastStates
     models: FoldModels
@@ -490,21 +491,21 @@ class StateScores(ScoredStates):
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(n, M), states and items."""
+        """Numbers (n, M) of states and items."""
         return len(self), len(self.release)
 
     @property
     def capacity(self) -> Ints | None:
-        """(n,) positions that each may fill; None: all."""
+        """Positions (n,) that each state may fill; None: all."""
         return self.past.capacity
 
     def positions(self, slate: int) -> Ints:
-        """(n,) positions that each may fill of ``slate``."""
+        """Positions (n,) of a slate that each state may fill."""
         return np.full(len(self), slate) if self.capacity is None else self.capacity
 
     @property
     def audiences(self) -> Bools | None:
-        """(n, A) membership in audiences; None: no requirement has one."""
+        """Membership in audiences, (n, A); None without audiences."""
         return self.past.audiences
 
     def sampled(self, most: int) -> StateScores:
@@ -513,11 +514,11 @@ class StateScores(ScoredStates):
         return self if past is self.past else dataclasses.replace(self, past=past)
 
     def scored_by(self, models: FoldModels) -> StateScores:
-        """The same states under other models."""
+        """Scores of the same states by other models."""
         return dataclasses.replace(self, models=models)
 
     def among(self, requirements: RoundRequirements) -> StateScores:
-        """The same states, reweighted to the audiences of a round."""
+        """Scores of the same states, in a round's audiences."""
         counted = requirements.would_count(self.past.visits)
         if counted is None:
             return self
@@ -530,7 +531,7 @@ class StateScores(ScoredStates):
             yield from self._scored(model, np.flatnonzero(fold == number))
 
     def rows(self, start: int, stop: int) -> Float32s:
-        """(stop − start, M) λ(x,y) in clock order, −inf if inadmissible."""
+        """λ(x,y) of some rows in clock order, −inf if inadmissible."""
         # One model must have served the round.
         scores, filled = np.full((stop - start, len(self.release)), -np.inf, np.float32), 0
         (model,) = self.models()
@@ -561,19 +562,19 @@ def device_of(model: IntensityModel) -> torch.device:
 
 
 def always(model: IntensityModel) -> FoldModels:
-    """Single model for the states of all users."""
+    """Single model for all users, without cross-fitting."""
     return lambda: (model,)
 
 
 def median_kth_score(states: StateScores, model: IntensityModel, k: int) -> float:
     """Median over states of the k-th largest λ(x,y).
 
-    It is computed once, for warm-up states and the warm-up model, so that all arms of a seed have the same unit. A
-    state with fewer than k admissible items counts with its smallest score. If there are many states, evenly spaced
-    states are used.
+    The median is computed once, from warm-up states and the warm-up model, so that all arms of a seed have the same
+    unit. For a state with fewer than k admissible items, the smallest intensity counts. If there are many states, an
+    evenly spaced sample is used.
 
     Raises:
-        MarketError: If it is 0: a missing exposure would cost nothing.
+        MarketError: If the median is 0, because a missing exposure would then cost nothing.
     """
     if len(states) > most_states(states.shape[1]):
         states = states.sampled(_FOR_MEDIAN)

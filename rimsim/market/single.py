@@ -1,7 +1,7 @@
-"""Slate of one arrival, checked and answered in one call.
+"""Single arrivals, whose slates are served in one call.
 
-An environment serves its arrivals one by one, and the general code needs about a hundred Python calls per arrival.
-This module uses the same compiled functions on batches of one, so results are identical.
+An environment serves arrivals one by one, for each of which the general code needs about a hundred Python calls. This
+module calls the same compiled functions for batches of one arrival, so results are identical.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from rimsim.market.records import count_items, fetch_items, mark_wrong
 
 
 class EntryColumns(NamedTuple):
-    """Arrays that record a slate, in kernel order."""
+    """Arrays that record slates, in the order of kernels' arguments."""
 
     position_weights: Floats
     """(k,) weight of an exposure at each position."""
@@ -35,7 +35,7 @@ class EntryColumns(NamedTuple):
 
     @classmethod
     def of(cls, position_weights: Floats, exposure: Floats, ledger: Ledger) -> EntryColumns:
-        """Arrays of an open round."""
+        """Arrays of the open round."""
         return cls(
             position_weights,
             exposure,
@@ -50,7 +50,7 @@ class EntryColumns(NamedTuple):
 
 @compiled
 def _valid(items: Ints, relevance: Float32s, admissible: Bools, place: int) -> tuple[Ints, Float32s]:
-    """Slate (1, k) without wrong items, and its relevance."""
+    """Slate (1, k) without invalid items, and their relevance."""
     slate = items.copy().reshape(1, len(items))
     found, can = np.empty(slate.shape, np.float32), np.empty(slate.shape, np.bool_)
     fetch_items(relevance[place : place + 1], slate, found)
@@ -82,7 +82,7 @@ def serve_by_law(row: int, slot: int, tick: int, items: Ints, relevance: Float32
     consumed_column: Bools, probability_column: Floats, true_column: Floats, intensity_column: Float32s,
     ground_column: Float32s, first: Ints, last: Ints, counts: Ints, newest: Ints, event_tick: Ints,
     event_item: Ints, following: Ints, size_of_events: Ints) -> tuple[Ints, Bools]:  # fmt: skip
-    """Items shown (k,) and consumed marks by a law."""
+    """Items shown (k,), and consumed marks sampled by a law."""
     slate, found = _valid(items, relevance, admissible, place)
     consumed, probability = np.empty(slate.shape, np.bool_), np.empty(slate.shape, np.float64)
     intensity = np.empty(slate.shape, np.float64)
@@ -101,7 +101,7 @@ def serve_by_hits(row: int, session: int, items: Ints, relevance: Float32s, grou
     place: int, offsets: Ints, future: Ints, position_weights: Floats, exposure: Floats, item_column: Ints32,
     consumed_column: Bools, probability_column: Floats, true_column: Floats, intensity_column: Float32s,
     ground_column: Float32s) -> tuple[Ints, Bools]:  # fmt: skip
-    """Items shown (k,) and marks of those in the session's future."""
+    """Items shown (k,), and marks of those that the session has."""
     slate, found = _valid(items, relevance, admissible, place)
     hits, certain = np.zeros(slate.shape, np.bool_), np.empty(slate.shape, np.float64)
     mark_hits(slate, np.full(1, session), offsets, future, hits)

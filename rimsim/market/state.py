@@ -97,14 +97,14 @@ class KeptRounds:
 
 
 def _impressions(arrays: Mapping[str, Array], name: str) -> Shown | None:
-    """Impressions from arrays with the column in ``name``; None without."""
+    """Impressions from saved arrays; None without impressions."""
     if name.format("item") not in arrays:
         return None
     return Shown(*(arrays[name.format(column)] for column in _SHOWN))
 
 
 def _schedule(arrays: Mapping[str, Array], prefix: str, number: int) -> Schedule:
-    """Schedule of a round; unsaved columns are None."""
+    """Schedule of a round; columns not saved are None."""
     found: dict[str, Any] = {
         column: arrays[f"{prefix}{column}-{number}"]
         for column in _COLUMNS
@@ -140,7 +140,7 @@ class PlatformState:
 
 @dataclass(frozen=True, eq=False)
 class MarketState:
-    """State of a market at a round's beginning, without config."""
+    """State of a market (without its config) before a round."""
 
     round: int
     """The round that is about to begin."""
@@ -152,7 +152,7 @@ class MarketState:
     """Required and undelivered exposures of the rounds so far; None in round 0."""
 
     def save(self, folder: Path) -> None:
-        """Write the state into a folder, which is made.
+        """Write the state into a folder, made if needed.
 
         Raises:
             ModelError: If the model cannot be saved.

@@ -54,11 +54,11 @@ from rimsim.system import report_progress, single_thread
 # -- log and world ----------------------------------------------------------------------------------------------------
 @lru_cache(maxsize=4)
 def build_world(config: ScenarioConfig) -> World:
-    """World of a scenario, made once and cached.
+    """World of a scenario, built once and then cached.
 
     Raises:
         DataError: If the log cannot be read.
-        ConfigError: If the scenario asks for more than the log has.
+        ConfigError: If the scenario needs something that the log does not have.
     """
     single_thread()
     log = shared_log(config)
@@ -76,8 +76,8 @@ def read_log(config: ScenarioConfig) -> EventLog:
     """Log of a scenario.
 
     Raises:
-        DataError: If it cannot be read.
-        ConfigError: If the scenario asks for more than it has.
+        DataError: If the log cannot be read.
+        ConfigError: If the scenario needs something that the log does not have.
     """
     log = load_log(config.data)
     if config.slate > log.n_items:
@@ -137,10 +137,10 @@ def world_of(
 def plugs_of(
     config: ScenarioConfig, arrivals: ArrivalProcess | None = None, consumer: Consumer | None = None
 ) -> tuple[ArrivalProcess, Consumer]:
-    """Arrivals and consumer of a scenario, or those given instead.
+    """Arrivals and consumer: given ones, or those of the scenario.
 
     Raises:
-        ConfigError: If a name is unknown, a file of the user's own cannot be used, or the two do not go together.
+        ConfigError: If a name is unknown, your file cannot be used, or arrivals and consumer do not fit each other.
     """
     arrivals = make_arrivals(config) if arrivals is None else arrivals
     consumer = make_consumer(config) if consumer is None else consumer
@@ -155,10 +155,10 @@ def plugs_of(
 
 
 def check_plugs(config: ScenarioConfig) -> None:
-    """Refuse plugs that cannot be made, before reading the log.
+    """Refuse plugs that cannot be made, before reading a log.
 
     Raises:
-        ConfigError: If a name is unknown, a file of the user's own cannot be used, or its plug does not fit.
+        ConfigError: If a name is unknown, your file cannot be used, or its plug does not fit.
     """
     _, consumer = plugs_of(config)
     make_providers(config)
@@ -200,7 +200,7 @@ def first_round(config: ScenarioConfig, seed: int) -> RoundTerms:
 
 
 def weights_of(config: ScenarioConfig, consumer: Consumer, decay: float) -> Floats:
-    """(k,) weight of an exposure at each position under γ = ``decay``."""
+    """Weight (k,) of an exposure per position, for γ = ``decay``."""
     # It is in the unit of the guarantee. Where consumption is a hit, positions make no difference.
     if config.exposure.unit == "shown" or ConsumerCapabilities.of(consumer).hits_only:
         return np.ones(config.slate)
@@ -208,7 +208,7 @@ def weights_of(config: ScenarioConfig, consumer: Consumer, decay: float) -> Floa
 
 
 def examination_of(config: ScenarioConfig, consumer: Consumer, decay: float) -> Floats:
-    """(k,) factor of each position on intensities, under γ = ``decay``."""
+    """Factor (k,) on intensities per position, for γ = ``decay``."""
     # a·γ^(r−1), as consumers answer; 1 where consumption is a hit, wherever the item was shown.
     if ConsumerCapabilities.of(consumer).hits_only:
         return np.ones(config.slate)
@@ -216,7 +216,7 @@ def examination_of(config: ScenarioConfig, consumer: Consumer, decay: float) -> 
 
 
 def own_places(config: ScenarioConfig) -> list[str]:
-    """Places of plugs of the user's own, such as ``mine.py:Bursts``."""
+    """Places of your own plugs, such as ``mine.py:Bursts``."""
     consumer = config.consumer
     return [config.arrivals.kind, consumer.kind, consumer.truth, config.platform.model, config.providers.kind]
 
@@ -240,7 +240,7 @@ def _truth(log: EventLog, past: EventLog, config: ScenarioConfig) -> Truth:
 
 
 def truth_bootstrap(consumer: ConsumerConfig) -> int | None:
-    """Seed of the bootstrap that a truth is fitted to."""
+    """Seed of the bootstrap sample for fitting a truth."""
     # None is the log itself, also for a truth that moves with the seed if no seed is known
     # (:func:`rimsim.config.at_seed` sets it).
     return None if consumer.truth_seed == "seed" else consumer.truth_seed
@@ -249,9 +249,9 @@ def truth_bootstrap(consumer: ConsumerConfig) -> int | None:
 def kept_truth(
     log: EventLog, *, gap: float, kind: str = "auto", rank: int = 16, bootstrap: int | None = None
 ) -> Truth:
-    """Truth of a log, from the cache or fitted.
+    """Truth of a log: cached, or fitted now.
 
-    A model of the user's own that cannot be stored is fitted each time.
+    If your own model cannot be saved, the truth is fitted each time.
     """
     folder = cache_folder() / "truth" / truth_key(log, gap, kind, rank, bootstrap)
 
@@ -273,7 +273,7 @@ def truth_key(log: EventLog, gap: float, kind: str, rank: int, bootstrap: int | 
 
 @lru_cache
 def _code() -> str:
-    """Digest of the source of truths, models and held-out cut."""
+    """Digest of source code behind truths."""
     modules = truths, session_sizes, later_sessions
     files = (Path(inspect.getfile(part)) for part in modules)
     return source_digest(Path(inspect.getfile(intensity)).parent, *files)
@@ -294,13 +294,13 @@ def warm_model(config: ScenarioConfig, seed: int) -> IntensityModel:
 def initial_model(
     config: ScenarioConfig, log: EventLog, seed: int, like: IntensityModel | None = None
 ) -> IntensityModel:
-    """Model of the platform, fitted to a log or bootstrap.
+    """Platform's model, fitted to a log or a bootstrap sample.
 
     Args:
-        like: Model fitted to a larger log, whose choices are also used here; None: the fit chooses.
+        like: Model fitted to a larger log, whose hyperparameters are used here, too; None: the fit chooses its own.
 
     Raises:
-        ConfigError: If no model has the name, or a file of the user's own cannot be used.
+        ConfigError: If no model has the name, or your file cannot be used.
     """
     single_thread()
     platform = config.platform
@@ -317,10 +317,10 @@ def initial_model(
 
 
 def fitted_to(log: EventLog, model: IntensityModel, name: str) -> IntensityModel:
-    """Model fitted to a log, or cached.
+    """Model that is cached, or fitted to a log.
 
     Raises:
-        ModelError: If its ``fit`` returns no model.
+        ModelError: If the ``fit`` of the model does not return a model.
     """
     known = fitted(model, log)
     if not hasattr(known, "score"):
@@ -332,7 +332,7 @@ def require_weights(platform: PlatformConfig, model: IntensityModel) -> None:
     """Refuse a model without event weights if consumptions are weighted.
 
     Raises:
-        ConfigError: If the platform learns by inverse propensities and the model takes no weights.
+        ConfigError: If the platform learns with inverse propensities, but the model does not use event weights.
     """
     if platform.learning == "ips" and not ModelCapabilities.of(model).takes_weights:
         kinds = shipped().items()

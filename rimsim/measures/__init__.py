@@ -1,4 +1,4 @@
-"""Figures that rimsim reports: pure functions on NumPy arrays.
+"""Measures that rimsim reports: pure functions on NumPy arrays.
 
 * ``exposure``: spread of counts over the catalogue; guarantees, and the visitors who carry them
 * ``relevance``: worth of slates; values with the penalty for shortfall; reliability of predictions
@@ -8,8 +8,8 @@
 * ``measure``: a measure, and the record of a round from which it is computed
 * ``registry``: every metric of the tables, a user's own measures included
 
-No measure returns NaN. An undefined value has a documented convention or is None. Only values per slate are NaN for
-slates without a value. The names are imported on first use.
+No measure returns NaN. An undefined value has a documented convention or is None. Functions that return one value per
+slate have NaN for slates without a value. The names are imported on first use.
 """
 
 import lazy_loader

@@ -1,7 +1,7 @@
-"""Measures of exposure: the spread of counts, and guarantees kept.
+"""Measures of exposure: spread over items, and delivery of guarantees.
 
-Arrays have one count per item, zeros included: M items, ``exposure`` E, ``required`` exposures b. ``slates`` (n, k)
-hold item indices in order of position, −1 where a position is empty; ``n_items`` is M, ``decay`` γ in [0, 1].
+Arrays have an entry for each of M items: ``exposure`` E, ``required`` exposures b. ``slates`` (n, k) hold item indices
+in order of position, −1 where a position is empty; ``n_items`` is M, ``decay`` γ in [0, 1].
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def exposure_counts(slates: ArrayLike, n_items: int) -> Ints:
 
 
 def weighted_exposure(slates: ArrayLike, weights: ArrayLike, n_items: int) -> Floats:
-    """(M,) exposures in the unit of a guarantee: sums of weights (k,)."""
+    """(M,) exposures as sums of ``weights`` (k,) of their positions."""
     shown = as_slates(slates, n_items)
     each = np.broadcast_to(np.asarray(weights, np.float64), shown.shape)
     filled = shown >= 0
@@ -41,10 +41,10 @@ def position_weights(decay: float, k: int) -> Floats:
 
 
 def mean_weight(weights: ArrayLike) -> float:
-    """Weight of an average position; 1 without positions.
+    """Mean of the position weights; 1 without positions.
 
-    It is a multiple of 2^−20, as :func:`position_weights` are. A requirement of b exposures is b times this weight in
-    the unit of the guarantee.
+    Like :func:`position_weights`, it is rounded to a multiple of 2^−20. In the unit of the guarantee, a requirement of
+    b exposures is b times this weight.
     """
     each = np.asarray(weights, np.float64)
     return float(np.rint(each.mean() * _GRID) / _GRID) if len(each) else 1.0
@@ -53,10 +53,10 @@ def mean_weight(weights: ArrayLike) -> float:
 def gini(counts: ArrayLike) -> float:
     """Gini index of the counts: Σ_i (2i − M − 1)·E_(i) / (M·ΣE), E ascending.
 
-    It is half the mean absolute difference of two items over the mean (Gini 1912); 0 when all are equal, 1 − 1/M when
-    one item has everything, 0 by convention when nothing was counted. The same function measures the exposure of a
-    round (``gini``) and the platform's training log (``log_gini``). It depends on the sample size. To compare logs of
-    different length, use :func:`effective_items`.
+    It is half the mean absolute difference of two items, divided by the mean (Gini 1912): 0 if all counts are equal, 1
+    − 1/M if one item has all counts, and 0 by convention if nothing was counted. The same function measures the
+    exposure of a round (``gini``) and the platform's training log (``log_gini``). It depends on the sample size. To
+    compare logs of different length, use :func:`effective_items`.
     """
     ascending = np.sort(as_counts(counts, "counts"))
     total = ascending.sum()
@@ -67,7 +67,7 @@ def gini(counts: ArrayLike) -> float:
 
 
 def lorenz(counts: ArrayLike) -> Floats:
-    """(M + 1,) Lorenz curve: shares of the i least counted items.
+    """(M + 1,) Lorenz curve: joint shares of least counted items.
 
     The curve is convex and rises from 0 to 1. It is the diagonal if nothing was counted. Twice the area between curve
     and diagonal (trapezoids over i/M) is the Gini index (Lorenz 1905).
@@ -91,7 +91,7 @@ def perplexity(counts: ArrayLike) -> float:
     """Perplexity exp(−Σ p_y ln p_y) of p = E/ΣE.
 
     It is the number of equally exposed items with the same entropy: the diversity measure of Ma et al. (ICLR 2022).
-    Between 1 and the number of items with E > 0; 0 if nothing was counted.
+    It is between 1 and the number of items with E > 0; 0 if nothing was counted.
     """
     values = as_counts(counts, "counts")
     total = values.sum()
@@ -130,10 +130,10 @@ def shortfall(exposure: ArrayLike, required: ArrayLike) -> float:
 
 
 def examined_shortfall(slates: ArrayLike, required: ArrayLike, decay: float) -> float:
-    """Shortfall of expected examinations: Σ(b̃ − Ẽ)₊ / Σb̃.
+    """Undelivered share in examined exposures: Σ(b̃ − Ẽ)₊ / Σb̃.
 
     Here Ẽ = Σγ^(r−1) and b̃ = b·mean_r γ^(r−1), r = 1…k. A guarantee that is delivered at average positions has no
-    shortfall; at the bottom of slates it has. With γ = 1 it is :func:`shortfall`.
+    shortfall. Delivery at the bottom of slates gives a shortfall. With γ = 1 the value is :func:`shortfall`.
     """
     required = as_counts(required, "required")
     shown = as_slates(slates, len(required))
@@ -142,21 +142,21 @@ def examined_shortfall(slates: ArrayLike, required: ArrayLike, decay: float) -> 
 
 
 def excess(exposure: ArrayLike, most: ArrayLike) -> float:
-    """Exposures above caps, Σ_j (E_j − most_j)₊; ∞ is no cap."""
+    """Exposures above caps, Σ_j (E_j − most_j)₊; ∞ means no cap."""
     given, allowed = as_counts(exposure, "exposure"), np.asarray(most, np.float64)
     same_length(given, allowed, "exposure and most")
     return float(np.maximum(given - allowed, 0.0).sum())
 
 
 def items_met(exposure: ArrayLike, required: ArrayLike) -> float:
-    """Share of guaranteed items with E ≥ b; 1 without any."""
+    """Share of guaranteed items with E ≥ b; 1 without guarantees."""
     given, required = _pair(exposure, required)
     guaranteed = required > 0
     return float((given >= required)[guaranteed].mean()) if guaranteed.any() else 1.0
 
 
 def worst_ratio(exposure: ArrayLike, required: ArrayLike) -> float:
-    """Least E/b of guaranteed items; 1 without any."""
+    """Least E/b of guaranteed items; 1 without guarantees."""
     given, required = _pair(exposure, required)
     guaranteed = required > 0
     return float((given[guaranteed] / required[guaranteed]).min()) if guaranteed.any() else 1.0
@@ -174,7 +174,7 @@ def prices_at_bound(item_price: ArrayLike, required: ArrayLike, cost: float) -> 
 
 
 def average_popularity(exposure: ArrayLike, popularity: ArrayLike) -> float:
-    """Mean popularity of exposures over the catalogue's: (Σ E·q / ΣE) / (Σq / M).
+    """Popularity per exposure over mean popularity: (Σ E·q / ΣE) / (Σq / M).
 
     q are counts of the log at round 0, so that the measure does not change with the platform's log (average
     recommendation popularity; Yin et al., VLDB 2012, normalised). The measure is 1 for a uniform spread, and 0 if
@@ -190,17 +190,17 @@ def average_popularity(exposure: ArrayLike, popularity: ArrayLike) -> float:
 def binding_items(unconstrained: ArrayLike, required: ArrayLike) -> Bools:
     """(M,) mask of items whose guarantee binds, b > E.
 
-    ``unconstrained`` E are exposures of the same arrivals under an agent that knows no guarantees.
+    ``unconstrained`` has the exposures E that the same arrivals give under an agent that knows no guarantees.
     """
     given, required = _pair(unconstrained, required)
     return np.asarray(required > given, np.bool_)
 
 
 def who_pays(slates: ArrayLike, binding: ArrayLike, ground_intensity: ArrayLike, bins: int = 10) -> Floats:
-    """Positions per slate of binding items, by decile of λ(x).
+    """Positions per slate with binding items, by decile of λ(x).
 
     Arrivals are sorted by λ(x) (n,) and divided into ``bins`` groups of equal size (ties keep their order of arrival).
-    A group without arrivals has 0. ``binding`` (M,) is a mask such as :func:`binding_items` or v_y < 0.
+    A group without arrivals has the value 0. ``binding`` (M,) is a mask such as :func:`binding_items` or v_y < 0.
     """
     mask = np.asarray(binding, np.bool_)
     shown = as_slates(slates, len(mask))
@@ -220,7 +220,7 @@ def _pair(exposure: ArrayLike, required: ArrayLike) -> tuple[Floats, Floats]:
 
 
 def as_counts(values: ArrayLike, name: str) -> Floats:
-    """Checked counts: one finite number of at least 0 each."""
+    """Checked counts: finite numbers of at least 0."""
     counts = np.asarray(values, np.float64)
     if counts.ndim != 1:
         refuse(DataError, name, f"an array of shape {counts.shape}", "one dimension")
@@ -243,6 +243,6 @@ def as_slates(values: ArrayLike, n_items: int | None = None) -> Ints:
 
 
 def same_length(first: NDArray[np.generic], second: NDArray[np.generic], names: str) -> None:
-    """Refuse two arrays of different first dimension."""
+    """Refuse two arrays that differ in their first dimension."""
     if len(first) != len(second):
         refuse(DataError, names, f"{len(first)} and {len(second)} rows", "the same number")

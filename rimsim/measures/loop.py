@@ -25,7 +25,7 @@ def sample_pairs(n: int, count: int, seed: int, user: ArrayLike | None = None) -
     """(pairs, 2) sample of pairs of arrivals, drawn without replacement.
 
     The sample depends only on the arguments, so every agent and round with n arrivals uses the same pairs for
-    :func:`jaccard`. Pairs are sorted, with the smaller row first.
+    :func:`jaccard`. Each pair has the smaller row first, and the pairs are sorted.
 
     Args:
         n: Number of arrivals.
@@ -52,10 +52,10 @@ def sample_pairs(n: int, count: int, seed: int, user: ArrayLike | None = None) -
 
 
 def jaccard(slates: ArrayLike, pairs: ArrayLike) -> float:
-    """Mean over pairs of slates of ``|A ∩ B| / |A ∪ B|``, their likeness.
+    """Mean similarity ``|A ∩ B| / |A ∪ B|`` of pairs of slates.
 
-    Homogenisation (Chaney, Stewart and Engelhardt, RecSys 2018). Compare it between agents at the same round, because
-    slates of a short catalogue are similar anyway. ``pairs`` (p, 2) are rows of slates (n, k), from
+    It measures homogenisation (Chaney, Stewart and Engelhardt, RecSys 2018). Compare agents at the same round, because
+    slates from a small catalogue are similar under any agent. ``pairs`` (p, 2) are rows of slates (n, k), from
     :func:`sample_pairs`. Two empty slates have the value 0. Without pairs, the mean is 0.
     """
     shown = as_slates(slates)
@@ -103,8 +103,8 @@ def genre_shares(exposure: ArrayLike, weights: ArrayLike) -> Floats:
 def genre_drift(exposure: ArrayLike, start: ArrayLike, weights: ArrayLike) -> float:
     """Jensen-Shannon divergence of genre shares from round 0.
 
-    In bits, between 0 (the same genres as at the ``start`` of the same arm) and 1 (none in common); 0 if either round
-    showed nothing.
+    It is measured in bits, from 0 (the same shares as at the ``start`` of the same arm) to 1 (no common genre). It is 0
+    if either round showed nothing.
     """
     now, then = genre_shares(exposure, weights), genre_shares(start, weights)
     if not (now.any() and then.any()):
@@ -127,7 +127,7 @@ def _entropy(share: Floats) -> float:
 
 
 def sessions_per_user(user: ArrayLike) -> float:
-    """Arrivals over distinct users among them; 0 without arrivals."""
+    """Number of arrivals per distinct user; 0 without arrivals."""
     users = np.asarray(user)
     if users.ndim != 1:
         refuse(DataError, "user", f"an array of shape {users.shape}", "one dimension")
@@ -152,9 +152,9 @@ def adoption_times(
     Args:
         release: (J,) number of arrivals before each item's release; items are 0…J−1 here.
         item: (c,) consumed items, 0…J−1, in any order.
-        arrival: (c,) number of the arrival that consumed, counted over the whole run from 0.
-        arrivals: Arrivals of the whole run; items not adopted by then are censored.
-        m: Number of the consumption that counts as adoption.
+        arrival: (c,) index of the arrival that consumed the item, counted from 0 over the whole run.
+        arrivals: Number of arrivals of the whole run; items that are not adopted by then are censored.
+        m: Number of consumptions after which an item counts as adopted.
     """
     start = np.asarray(release, np.int64)
     who, when = np.asarray(item, np.int64), np.asarray(arrival, np.int64)
@@ -177,15 +177,15 @@ def adoption_times(
 
 
 def adopted_share(times: AdoptionTimes) -> float | None:
-    """Adopted share of the released items; None without any."""
+    """Adopted share of the released items; None without released items."""
     return float(times.observed.mean()) if len(times.observed) else None
 
 
 def adoption_median(times: AdoptionTimes) -> float | None:
-    """Median arrivals to adoption by Kaplan-Meier (JASA 1958).
+    """Median number of arrivals until adoption, by Kaplan-Meier (JASA 1958).
 
-    The estimate is from SciPy. Items without adoption are censored at the end of the run, and count as at risk until
-    then. None if fewer than half of the items are adopted.
+    The estimate is from SciPy. Items that were not adopted are censored at the end of the run: until then they count as
+    at risk. None if fewer than half of the items are adopted.
     """
     from scipy.stats import CensoredData, ecdf  # noqa: PLC0415 - keeps the measures at NumPy's import time
 
@@ -197,7 +197,7 @@ def adoption_median(times: AdoptionTimes) -> float | None:
 
 
 def late_rounds(count: int) -> range:
-    """Last ⌊count / 2⌋ rounds of a run, or its only one."""
+    """Last ⌊count / 2⌋ rounds of a run, or its only round."""
     # by then the loop has had time to work
     return range(count - max(1, count // 2), count)
 
@@ -222,8 +222,8 @@ def late_means(rounds: pd.DataFrame) -> pd.DataFrame:
 def late_slopes(rounds: pd.DataFrame) -> pd.DataFrame:
     """Slopes of least-squares lines over the late rounds.
 
-    Slopes show changes per round, which a mean hides. The columns are agent, seed, metric and value. Metrics with
-    values in fewer than three late rounds are left out.
+    Slopes show trends from round to round, which means hide. The columns are agent, seed, metric and value. Metrics
+    with values in fewer than three late rounds are left out.
     """
     late = rounds[rounds["round"].isin(late_rounds(_count(rounds)))]
     keys = ["agent", "seed", "metric"]

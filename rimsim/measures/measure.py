@@ -30,7 +30,7 @@ _LINE = re.compile(r"\S.*")
 
 @dataclass(frozen=True)
 class Measure:
-    """Metric of the tables, of TensorBoard and of pictures.
+    """Measure whose values are in tables, TensorBoard and pictures.
 
     Example:
         >>> from rimsim.measures import Measure
@@ -206,12 +206,12 @@ class RoundFacts:
 
     @property
     def on_offer(self) -> Bools:
-        """(M,) items whose provider is in the market, released or not."""
+        """(M,) true for items, released or not, whose provider stays."""
         return np.asarray(self.there[self.provider], np.bool_)
 
     @property
     def examination(self) -> Floats:
-        """(k,) factors of positions on an intensity: a·γ^(r−1)."""
+        """(k,) factors a·γ^(r−1) by which positions multiply an intensity."""
         positions = self.slates.shape[1]
         if self.counts_items:  # a replay, which sees all positions
             return np.ones(positions)
@@ -224,7 +224,7 @@ class RoundFacts:
 
     @property
     def required_positions(self) -> Floats:
-        """(M,) required exposures counted as average positions."""
+        """(M,) required exposures, in units of an average position."""
         return np.asarray(self.required / mean_weight(self.position_weights), np.float64)
 
     @cached_property

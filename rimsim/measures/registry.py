@@ -1,4 +1,4 @@
-"""Register of measures, and a user's own measures."""
+"""Register of built-in measures, and of your own measures."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _provider_exposure(facts: RoundFacts) -> Floats:
 
 
 def _calibration(facts: RoundFacts, visits: Bools) -> float | None:
-    """Predicted over actual consumptions of some visits."""
+    """Ratio of predicted to actual consumptions, for some visits."""
     return relevance.calibration_ratio(facts.intensity[visits], facts.consumed[visits], facts.examination)
 
 
@@ -58,7 +58,7 @@ def _provider_welfare(facts: RoundFacts) -> float:
 
 
 def _value(worth: Floats | Bools, facts: RoundFacts) -> float:
-    """Σ worth − c for each missing or excessive exposure."""
+    """Σ worth − c times the missing and the excess exposures."""
     return relevance.penalised_value(
         worth,
         np.concatenate([facts.delivered, facts.counted]),
@@ -202,13 +202,13 @@ def find_measure(name: str, among: Mapping[str, Measure] = MEASURES) -> Measure:
 
 
 def measured(facts: RoundFacts, measures: Iterable[Measure] = MEASURES.values()) -> dict[str, float]:
-    """Metric name → value of each measure that has one."""
+    """Metric name → value, of each measure that has a value."""
     values = {measure.name: measure.value(facts) for measure in measures}
     return {name: value for name, value in values.items() if value is not None}
 
 
 def own_measures(places: Sequence[str]) -> dict[str, Measure]:
-    """A user's own measures, loaded by their places.
+    """Your own measures, loaded from their places.
 
     A place is ``path/to/file.py:name`` or ``module:name`` of a :class:`Measure`. Two measures cannot have the same
     name.
@@ -290,8 +290,8 @@ def made_up_round(
 ) -> RoundFacts:
     """Round of random slates and consumptions over a catalogue.
 
-    Measures of a user are tried on this round before a run begins. A share ``filled`` of positions has an item. A
-    ``complete`` round has released items, counts of relevant items and a certificate; some rounds lack these.
+    Measures of a user are tried on this round before a run begins. ``filled`` is the share of positions with an item. A
+    ``complete`` round has released items, counts of relevant items and a certificate. Some rounds lack these.
     """
     draw = generator(seed, Purpose.MEASURE, arrivals, slate)
     n, m = arrivals, len(items)

@@ -19,18 +19,18 @@ from rimsim.measures.exposure import as_counts, excess, same_length, shortfall_u
 def precision(hits: ArrayLike) -> float:
     """Share of positions with a relevant item, Σ hits / (n·k).
 
-    An empty position of ``hits`` (n, k) counts as a miss (Ma et al., ICLR 2022), so that leaving positions empty cannot
-    raise it.
+    An empty position of ``hits`` (n, k) counts as a miss (Ma et al., ICLR 2022), so that empty positions cannot raise
+    precision.
     """
     hit = _hits(hits)
     return float(hit.mean()) if hit.size else 0.0
 
 
 def recall(hits: ArrayLike, relevant: ArrayLike) -> float:
-    """Mean of hits / relevant items over arrivals that have any.
+    """Mean of hits / relevant items over arrivals with relevant items.
 
-    Arrivals without relevant items are left out, but precision counts them. ``relevant`` may also be an expectation,
-    such as λ*(x); recall may then exceed 1 by chance.
+    Arrivals without relevant items are left out, unlike in precision. ``relevant`` may also be an expectation, such as
+    λ*(x); recall may then exceed 1 by chance.
     """
     hit, number = _hits(hits), as_counts(relevant, "relevant")
     same_length(hit, number, "hits and relevant")
@@ -48,8 +48,8 @@ def ndcg(hits: ArrayLike, relevant: ArrayLike) -> float:
 def slate_ndcg(hits: ArrayLike, relevant: ArrayLike) -> Floats:
     """(n,) DCG / ideal DCG of slates; NaN without relevant items.
 
-    Gain is 1 and discount 1/log₂(r + 1). The ideal slate holds min(k, relevant) hits at its top (Järvelin and
-    Kekäläinen, TOIS 2002).
+    A hit at position r has the gain 1 and the discount 1/log₂(r + 1). The ideal slate holds min(k, relevant) hits at
+    its top (Järvelin and Kekäläinen, TOIS 2002).
     """
     hit, number = _hits(hits), as_counts(relevant, "relevant")
     same_length(hit, number, "hits and relevant")
@@ -68,9 +68,9 @@ def slate_ndcg(hits: ArrayLike, relevant: ArrayLike) -> Floats:
 
 
 def per_slate(values: ArrayLike) -> float:
-    """Mean over arrivals of the worth of all positions.
+    """Worth of a slate (sum over its positions), averaged over arrivals.
 
-    For true consumption probabilities (n, k) it is ``utility``, for outcomes (0 or 1) ``consumptions``.
+    With true consumption probabilities (n, k) as worth, it is ``utility``; with outcomes (0 or 1), ``consumptions``.
     """
     worth = np.asarray(values, np.float64)
     if worth.ndim != 2:
@@ -87,11 +87,11 @@ def penalised_value(
     consumptions (0 or 1) ``return``.
 
     Args:
-        worth: Worth of positions, any shape; 0 where they are empty.
+        worth: Worth of positions, in any shape; 0 for empty positions.
         exposure: (R,) exposures of items, and of other requirements.
         required: (R,) required exposures b.
         cost: c, the price of one exposure of shortfall, and of one above a cap.
-        most: (R,) exposures that are allowed, or one number; ∞: any.
+        most: (R,) largest allowed exposures, or one number; ∞ means no cap.
     """
     over = excess(exposure, np.broadcast_to(np.asarray(most, np.float64), np.shape(exposure)))
     missing = shortfall_units(exposure, required) + over
@@ -108,8 +108,8 @@ def _hits(hits: ArrayLike) -> Bools:
 def predicted_consumption(intensity: ArrayLike, examination: ArrayLike) -> Floats:
     """(n, k) predicted chances of consumption, 1 − exp(−λ(x,y)·e_r).
 
-    λ (n, k) of the platform is NaN where a position is empty, which gives 0; ``examination`` (k,) has the factors e_r
-    of positions.
+    λ (n, k) is the platform's intensity, NaN for empty positions, whose chance is 0; ``examination`` (k,) has the
+    factors e_r of positions.
     """
     rate, weight = np.asarray(intensity, np.float64), np.asarray(examination, np.float64)
     if rate.ndim != 2 or weight.shape != rate.shape[1:]:
@@ -119,7 +119,7 @@ def predicted_consumption(intensity: ArrayLike, examination: ArrayLike) -> Float
 
 
 def calibration_ratio(intensity: ArrayLike, consumed: ArrayLike, examination: ArrayLike) -> float | None:
-    """Predicted over actual consumptions (n, k); None without any."""
+    """Predicted over actual consumptions; None without consumptions."""
     actual = int(np.count_nonzero(consumed))
     return float(predicted_consumption(intensity, examination).sum()) / actual if actual else None
 
@@ -127,16 +127,16 @@ def calibration_ratio(intensity: ArrayLike, consumed: ArrayLike, examination: Ar
 def calibration_by_history(
     intensity: ArrayLike, consumed: ArrayLike, examination: ArrayLike, history: ArrayLike
 ) -> float | None:
-    """Ratio of :func:`calibration_ratio`, first over returning visits.
+    """:func:`calibration_ratio` of first visits, divided by that of returning visits.
 
-    Prices compare the intensities of different visitors, so both ratios should be equal. A pooled ratio near 1 does
-    not show this. None if a type of visit has no predictions or no consumptions.
+    Prices compare the intensities of different visitors, so first and returning visits should have equal ratios. A
+    pooled ratio near 1 does not show this. None if a type of visit has no predictions or no consumptions.
 
     Args:
         intensity: (n, k) λ(x,y) of the platform; NaN where a position is empty.
         consumed: (n, k) consumed items.
         examination: (k,) factors of positions.
-        history: (n,) events in each visitor's state.
+        history: (n,) number of events in each visitor's state.
     """
     rate, taken, first = np.asarray(intensity), np.asarray(consumed, bool), np.asarray(history) == 0
     same_length(first, taken, "history and consumed")
@@ -146,7 +146,7 @@ def calibration_by_history(
 
 @dataclass(frozen=True, eq=False)
 class Reliability:
-    """Shown items in equal groups of rising predicted chance."""
+    """Shown items in equally large groups of similar predicted chance."""
 
     exposures: Ints
     """(g,) shown items in each group."""
@@ -157,10 +157,10 @@ class Reliability:
 
 
 def reliability(predicted: ArrayLike, consumed: ArrayLike, groups: int = 10) -> Reliability:
-    """Reliability curve: sums of predictions and outcomes by quantile.
+    """Reliability curve: sums of predictions and outcomes in each group.
 
-    It uses predicted chances (n,), such as :func:`predicted_consumption` of filled positions. There are fewer groups
-    if there are few predictions. Ties are separated by their order.
+    The predictions are chances (n,), such as :func:`predicted_consumption` of filled positions. Groups are quantiles of
+    predictions, fewer if there are few predictions. Equal predictions stay in their order.
     """
     chance, came = np.asarray(predicted, np.float64).ravel(), np.asarray(consumed, bool).ravel()
     same_length(chance, came, "predicted and consumed")

@@ -26,7 +26,7 @@ _DIGITS = 12  # decimals of a mean worth: means that differ in their last bits a
 class Interval:
     """Mean over seeds and its two-sided confidence interval.
 
-    The mean is None without values. The bounds are None with fewer than two values, because one seed says nothing
+    Without values, the mean is None. With fewer than two values, the bounds are None, because one seed says nothing
     about the spread.
     """
 
@@ -40,7 +40,7 @@ class Interval:
 class PairedDifference:
     """Mean of a − b over seeds, interval and effect size.
 
-    The mean is None without pairs. All other fields are None with fewer than two pairs.
+    Without pairs, the mean is None. With fewer than two pairs, all other fields are None.
     """
 
     mean: float | None
@@ -72,7 +72,7 @@ class Equivalence:
 
     @property
     def holds(self) -> bool:
-        """True if there is an interval, within the margin."""
+        """True if an interval exists and is within the margin."""
         if self.low is None or self.high is None:
             return False
         return -self.margin < self.low and self.high < self.margin
@@ -80,7 +80,7 @@ class Equivalence:
 
 @dataclass(frozen=True)
 class ModelPair:
-    """Two models, by index, and their difference in reality."""
+    """Two models, by index; the difference of their real worth."""
 
     first: int
     """The model that is better in reality."""
@@ -144,8 +144,8 @@ def mean_interval(values: ArrayLike, level: float = _CONFIDENCE, overlap: float 
         values: (n,) one value per seed. NaN means that the measure has no value at this seed; it is left out, and
             ``n`` counts the other values.
         level: Confidence level in (0, 1).
-        overlap: For values of random splits of one log, the ratio of test part to training part; 0: values are
-            independent.
+        overlap: Size of the test part over size of the training part, if values are from random splits of one log; 0 if
+            values are independent.
     """
     if not 0 < level < 1:
         refuse(DataError, "level", str(level), "between 0 and 1, such as 0.95")
@@ -163,8 +163,8 @@ def mean_interval(values: ArrayLike, level: float = _CONFIDENCE, overlap: float 
 def paired_difference(a: ArrayLike, b: ArrayLike, level: float = _CONFIDENCE) -> PairedDifference:
     """Mean of a − b with its paired interval and d_z.
 
-    Agents get the same arrivals and the same random numbers at a seed, so pairing removes most of the noise. Both
-    arrays have one value per seed (n,), in the same order. A pair with a NaN is left out.
+    At each seed, all agents get the same arrivals and random numbers, so pairing removes most of the noise. Both arrays
+    have one value per seed (n,), in the same order. A pair with a NaN is left out.
     """
     first, second = np.asarray(a, np.float64).ravel(), np.asarray(b, np.float64).ravel()
     if len(first) != len(second):
@@ -190,12 +190,12 @@ def _present(values: Floats) -> Floats:
 
 
 def equivalence(a: ArrayLike, b: ArrayLike, margin: float, level: float = LEVEL) -> Equivalence:
-    """Equality within a margin, by two one-sided paired tests.
+    """Equality within a margin, tested by two one-sided paired tests.
 
     An interval that includes 0 does not show equality unless it is short. Both tests reject at ``level`` if and only
     if the paired interval of confidence 1 − 2·level is within the margin (Schuirmann, J. Pharmacokinet. Biopharm.
     1987). The margin is above 0, in the unit of the values. Choose it before you look at the values. ``level`` is the
-    rate of false claims.
+    largest chance of a false claim.
     """
     if not margin > 0:
         refuse(DataError, "margin", str(margin), "above 0, the largest difference that does not matter")
@@ -204,11 +204,11 @@ def equivalence(a: ArrayLike, b: ArrayLike, margin: float, level: float = LEVEL)
 
 
 def holm(p: ArrayLike) -> Floats:
-    """Adjusted p values of claims made from one table.
+    """Adjusted p values of claims that share a table.
 
-    With adjusted values, a false claim anywhere in the table is as rare as in a single comparison. The i-th smallest
-    of m values is multiplied by m − i + 1, and the results are made ascending (Holm, Scand. J. Stat. 1979). NaN means
-    no comparison; it is not counted.
+    With adjusted values, the chance of any false claim in the table is at most that of a single comparison. The i-th
+    smallest of m values is multiplied by m − i + 1, and the results are made ascending (Holm, Scand. J. Stat. 1979).
+    NaN stands for a missing comparison, which is not counted.
     """
     given = np.asarray(p, np.float64)
     there = ~np.isnan(given)
@@ -244,7 +244,7 @@ def agreement(real: ArrayLike, simulated: ArrayLike, *, seed: int = 0, resamples
     """Agreement of two orders of models, real and simulated.
 
     Args:
-        real: (m, n) real worth of m models for n users.
+        real: (m, n) worth of m models for n users, measured on held-out sessions.
         simulated: (m, n) worth of the same models for the same users under the truth.
         seed: Seed of the bootstrap.
         resamples: Bootstrap samples of users.
@@ -284,7 +284,7 @@ def agreement(real: ArrayLike, simulated: ArrayLike, *, seed: int = 0, resamples
 
 
 def _signs(real: Floats, simulated: Floats, pairs: list[tuple[int, int]]) -> Floats:
-    """(pairs,) 1 if concordant, −1 if discordant, else 0."""
+    """(pairs,) 1 if both orders agree, −1 if they disagree, else 0."""
     first, second = np.array(pairs, np.int64).reshape(-1, 2).T
     return np.asarray(
         np.sign(real[first] - real[second]) * np.sign(simulated[first] - simulated[second]), np.float64

@@ -20,7 +20,7 @@ _TAIL_ROUNDING = 1e-12
 
 
 class ExpectedExposure(NamedTuple):
-    """Expected exposure of Diaz et al. (CIKM 2020).
+    """Expected-exposure metrics of Diaz et al. (CIKM 2020).
 
     With shares ε of exposure and their targets ε*, EE-L = EE-D − EE-R + Σ ε*².
     """
@@ -42,10 +42,10 @@ def expected_exposure(exposure: ArrayLike, target: ArrayLike) -> ExpectedExposur
 
 
 def awrf(exposure: ArrayLike, target: ArrayLike) -> float:
-    """Attention-weighted rank fairness: 1 − JS divergence from the target.
+    """Attention-weighted rank fairness: 1 − JS divergence of exposure from target.
 
     Sapiezynski et al. (FATES 2019), with the distance of the TREC tracks on fair ranking (base 2); attention is in the
-    exposure. It is between 0 and 1, and 1 if both are equal. It is also 1 if nothing was shown or is due.
+    exposure. It is between 0 and 1. It is 1 if exposure and target have equal shares, and if either is zero in total.
     """
     given, wanted = _shares(exposure, target)
     if not (given.any() and wanted.any()):
@@ -54,7 +54,7 @@ def awrf(exposure: ArrayLike, target: ArrayLike) -> float:
 
 
 def long_tail(popularity: ArrayLike) -> Bools:
-    """(M,) items outside the most popular ones with 80% of events."""
+    """(M,) true for items outside the most popular 80% of events."""
     events = as_counts(popularity, "popularity")
     order = np.argsort(-events, kind="stable")
     before = np.cumsum(events[order]) - events[order]
@@ -64,7 +64,7 @@ def long_tail(popularity: ArrayLike) -> Bools:
 
 
 def long_tail_share(slates: ArrayLike, tail: ArrayLike) -> float:
-    """APLT: mean over slates of their share of long-tail items.
+    """APLT: mean over slates of the share of long-tail items.
 
     Abdollahpouri et al. (2019). Slates without an item are left out; ``tail`` (M,) is a mask.
     """
@@ -78,7 +78,7 @@ def long_tail_share(slates: ArrayLike, tail: ArrayLike) -> float:
 def provider_welfare(consumptions: ArrayLike) -> float:
     """Mean over providers of log(1 + C).
 
-    The logarithm models that another consumption is worth less to a provider with many consumptions (Zhan et al., WWW
+    With the logarithm, another consumption is worth less to a provider that has many consumptions (Zhan et al., WWW
     2021). ``consumptions`` (G,) are expected consumptions, 0 for providers that left.
     """
     given = as_counts(consumptions, "consumptions")
@@ -88,8 +88,8 @@ def provider_welfare(consumptions: ArrayLike) -> float:
 def survival(rounds: ArrayLike, left: ArrayLike, until: int) -> Floats:
     """(until,) Kaplan-Meier shares of providers after 1, 2, … rounds.
 
-    ``rounds`` (G,) is the number of rounds of each provider in the market, at least 1. ``left`` says if it left then;
-    otherwise it stayed at least as long.
+    ``rounds`` (G,) is the number of rounds of each provider in the market, at least 1. ``left`` is true if the provider
+    left after these rounds; otherwise it is known to have stayed so long.
     """
     stayed, gone = np.asarray(rounds, np.int64), np.asarray(left, np.bool_)
     same_length(stayed, gone, "rounds and left")
@@ -105,10 +105,10 @@ def survival(rounds: ArrayLike, left: ArrayLike, until: int) -> Floats:
 
 
 def break_even(with_guarantee: ArrayLike, without: ArrayLike) -> int | None:
-    """First round from which cumulated welfare stays ahead.
+    """First round from which total welfare with guarantee stays ahead.
 
-    Welfare (R,) with a guarantee is compared with welfare without a guarantee in the same rounds. None if it never
-    stays ahead.
+    Welfare (R,) is summed over all rounds so far, with and without a guarantee. The result is None if the welfare with
+    a guarantee does not stay ahead.
     """
     first, second = np.asarray(with_guarantee, np.float64), np.asarray(without, np.float64)
     same_length(first, second, "welfare with and without")
@@ -118,7 +118,7 @@ def break_even(with_guarantee: ArrayLike, without: ArrayLike) -> int | None:
 
 
 def _shares(exposure: ArrayLike, target: ArrayLike) -> tuple[Floats, Floats]:
-    """Exposure and target as shares of their totals."""
+    """Exposure and target, each as shares of its total."""
     given, wanted = as_counts(exposure, "exposure"), as_counts(target, "target")
     same_length(given, wanted, "exposure and target")
     return _share(given), _share(wanted)

@@ -1,1 +1,1 @@
-"""Exposure requirements of a scenario, round by round."""
+"""Exposure requirements of a scenario, for each round."""

@@ -21,7 +21,7 @@ _DAY = 86_400.0
 
 # -- audiences --------------------------------------------------------------------------------------------------------
 class RoundVisits(NamedTuple):
-    """n visits of a round, in clock order."""
+    """Visits (n,) of a round, in clock order."""
 
     tick: Ints
     """(n,) time of each."""
@@ -35,11 +35,11 @@ class RoundVisits(NamedTuple):
     """Tick at which it ends."""
 
     def rows(self, which: Ints) -> RoundVisits:
-        """Chosen visits of the round."""
+        """Visits of some rows of the round."""
         return self._replace(tick=self.tick[which], log_user=self.log_user[which], first=self.first[which])
 
     def moved_to(self, start: int, stop: int) -> RoundVisits:
-        """Visits of the round, moved to another period in proportion."""
+        """Visits, whose times are rescaled to another period."""
         if (start, stop) == (self.start, self.stop):
             return self
         share = (self.tick - self.start) / max(self.stop - self.start, 1)
@@ -47,7 +47,7 @@ class RoundVisits(NamedTuple):
         return self._replace(tick=tick, start=start, stop=stop)
 
     def after(self, release: Ints) -> Ints:
-        """(M,) visits from the release tick (M,) of each item on."""
+        """Number of visits from each item's release on, (M,)."""
         n = len(self.tick)
         coming = (release > self.start) & (release < self.stop)
         left = np.where(release <= self.start, n, 0)
@@ -57,7 +57,7 @@ class RoundVisits(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Audience:
-    """Visitors whose visits count, and when."""
+    """Visitors whose visits count, and times at which these count."""
 
     begin: int
     """Tick from which visits count."""
@@ -72,13 +72,13 @@ class Audience:
     def of(
         cls, config: AudienceConfig, users: pd.DataFrame, window: tuple[int, int], where: str, *key: int
     ) -> Audience:
-        """Audience of a scenario, within a window of ticks.
+        """Audience from its config, within a window of ticks.
 
         Args:
-            key: Seed and further keys for the selection of a share of the users.
+            key: Seed and further integers that seed the selection of a share of the users.
 
         Raises:
-            ConfigError: If the table has no such column or value, or no user is left.
+            ConfigError: If the user table has no such column or value, or if no user fulfils the conditions.
         """
         mask = np.ones(len(users), bool)
         for column, values in config.users:
@@ -91,16 +91,16 @@ class Audience:
         return cls(*window, mask, config.visits)
 
     def counts(self, visits: RoundVisits) -> Bools:
-        """(n,) visits that count."""
+        """Marks (n,) of visits that count."""
         mine = (visits.tick >= self.begin) & (visits.tick < self.end) & self.users[visits.log_user]
         return mine if self.visits == "all" else mine & (visits.first == (self.visits == "first"))
 
 
 def require_column(table: pd.DataFrame, column: str, where: str) -> None:
-    """Refuse a column that a table does not have.
+    """Refuse the name of a column that a table lacks.
 
     Raises:
-        ConfigError: With the nearest name.
+        ConfigError: If the table has no such column; the message gives the nearest name.
     """
     if column not in table:
         raise ConfigError(
@@ -109,12 +109,12 @@ def require_column(table: pd.DataFrame, column: str, where: str) -> None:
 
 
 def matching_rows(table: pd.DataFrame, column: str, values: tuple[str, ...], where: str) -> Bools:
-    """(rows,) rows with any of the values in a column.
+    """Marks (rows,) of rows with given values in a column.
 
-    Values joined by ``|`` count as separate values.
+    A cell may have several values, joined by ``|``.
 
     Raises:
-        ConfigError: If there is no such column or value; the message names the nearest.
+        ConfigError: If there is no such column or value; the message gives the nearest name.
     """
     require_column(table, column, where)
     wanted = set(values)
@@ -129,7 +129,7 @@ def matching_rows(table: pd.DataFrame, column: str, values: tuple[str, ...], whe
 
 # -- guarantees -------------------------------------------------------------------------------------------------------
 class ExpectedRound(NamedTuple):
-    """Expected round, before it begins."""
+    """Expectations of a round before it begins."""
 
     visits: RoundVisits
     positions: Floats
@@ -140,14 +140,14 @@ class ExpectedRound(NamedTuple):
     """Expected over realised arrivals."""
 
     def arrivals(self, audience: Audience | None) -> float:
-        """Expected arrivals of an audience within its time; None: all."""
+        """Expected arrivals of an audience within its time, or all."""
         if audience is None:
             return self.forecast * len(self.visits.tick)
         return self.forecast * int(np.count_nonzero(audience.counts(self.visits)))
 
 
 class CampaignTables(NamedTuple):
-    """Tables that campaigns refer to."""
+    """Tables of items and users that campaigns refer to."""
 
     items: pd.DataFrame
     """Item table of the log."""
@@ -161,7 +161,7 @@ class CampaignTables(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Guarantee:
-    """Group or campaign, resolved against the catalogue and the users."""
+    """Group or campaign, with its items and audience found."""
 
     name: str
     items: Ints
@@ -174,7 +174,7 @@ class Guarantee:
     share: float = 0.0
 
     def accrued(self, ahead: ExpectedRound) -> float:
-        """Exposures that a round adds to the guarantee."""
+        """Exposures that the guarantee requires additionally for a round."""
         if self.audience is None:
             return self.beta * float(ahead.share[self.items].sum())
         if self.exposures is None:
@@ -185,10 +185,10 @@ class Guarantee:
 
 
 def groups_of(items: pd.DataFrame, group: GroupConfig) -> list[Guarantee]:
-    """Guarantees of all groups of a column.
+    """Guarantees of the groups of items in a column.
 
     Raises:
-        ConfigError: If there is no such column or value.
+        ConfigError: If the item table has no such column or value.
     """
     column, values = group.column, group.values  # noqa: PD011  # no data frame
     where = f"group of {column!r}"
@@ -212,11 +212,11 @@ def campaign_of(tables: CampaignTables, campaign: CampaignConfig, seed: int, num
     """Guarantee of a campaign, with its items and its audience.
 
     Args:
-        seed: Seed of arrivals, which also selects a share of the users. number: Number of the campaign in the
-            scenario, for the same selection.
+        seed: Seed of arrivals, which also seeds the selection of a share of users. number: Number of the campaign in
+            the scenario, which seeds this selection, too.
 
     Raises:
-        ConfigError: If it has no items or users, or names unknown ones.
+        ConfigError: If the campaign has no items or users, or names unknown columns or values.
     """
     where = f"campaign {campaign.name!r}"
     begin = int(ticks(tables.opening + campaign.start * _DAY))
@@ -229,7 +229,7 @@ def campaign_of(tables: CampaignTables, campaign: CampaignConfig, seed: int, num
 
 
 def _items_of(tables: CampaignTables, campaign: CampaignConfig, where: str) -> Ints:
-    """(n,) items of a campaign."""
+    """Items (n,) of a campaign."""
     chosen, items = campaign.items, tables.items
     if chosen == "new":
         found = np.flatnonzero(tables.release != ALWAYS)

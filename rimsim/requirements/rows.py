@@ -1,4 +1,4 @@
-"""Requirements of each round, row by row, with carry-over."""
+"""Requirements of each round as table rows, with carry-over."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from rimsim.requirements.campaigns import (
 
 
 class Row(NamedTuple):
-    """Requirement of a set of items."""
+    """Row of the table: requirement of a set of items."""
 
     name: str
     """Name in tables and errors."""
@@ -51,10 +51,10 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Requirements:
-    """Table of J requirements.
+    """Table of J requirements, one per row.
 
     Row j requires least_j ≤ Σ w_r ≤ most_j over the positions r with one of its items. Only arrivals of the row's
-    audience, within its time, count; ``Arrivals.audiences`` marks them.
+    audience within its time count, and ``Arrivals.audiences`` marks these arrivals.
     """
 
     name: tuple[str, ...]
@@ -76,7 +76,7 @@ class Requirements:
 
     @classmethod
     def of(cls, rows: Sequence[Row]) -> Requirements:
-        """Table of the rows, in their order."""
+        """Table of given rows, in the given order."""
         return cls(
             name=tuple(row.name for row in rows),
             first=np.cumsum([0, *(len(row.items) for row in rows)]),
@@ -93,11 +93,11 @@ class Requirements:
         return len(self.least)
 
     def items(self, row: int) -> Ints:
-        """(n,) items of a row."""
+        """Items (n,) of a row."""
         return self.item[self.first[row] : self.first[row + 1]]
 
     def rows(self, which: Bools) -> Requirements:
-        """Table of the chosen rows (J,), in the same order."""
+        """Table of the marked rows (J,), in the same order."""
         sizes = np.diff(self.first)
         return Requirements(
             tuple(name for name, chosen in zip(self.name, which, strict=True) if chosen),
@@ -111,18 +111,18 @@ class Requirements:
 
     @property
     def item_caps(self) -> Bools:
-        """(J,) rows that cap a single item in the whole round."""
+        """Marks (J,) of rows that cap one item all round."""
         capped = (self.least == 0) & np.isfinite(self.most)
         return np.asarray((self.audience < 0) & (np.diff(self.first) == 1) & capped)
 
     def most_of_items(self, n_items: int) -> Floats:
-        """(M,) most exposures of each item in the round, from ``item_caps``."""
+        """Most exposures (M,) of each item by :attr:`item_caps`."""
         most, rows = np.full(n_items, np.inf), np.flatnonzero(self.item_caps)
         np.minimum.at(most, self.item[self.first[rows]], self.most[rows])
         return most
 
     def active(self, audiences: Bools | None, arrivals: int) -> Bools:
-        """(n, J) arrivals that count for each row."""
+        """Marks (n, J) of arrivals that count for each row."""
         everyone = np.ones((arrivals, 1), bool)
         columns = everyone if audiences is None else np.concatenate([audiences, everyone], axis=1)
         return np.asarray(columns[:, self.audience], np.bool_)
@@ -130,9 +130,9 @@ class Requirements:
     def delivered(
         self, slates: NDArray[np.integer], audiences: Bools | None, position_weights: Floats, n_items: int
     ) -> Floats:
-        """(J,) exposures of each row, in the unit of the guarantee.
+        """Exposures (J,) of each row, in the unit of the guarantee.
 
-        Slates are (n, k) items, −1 for an empty position; ``position_weights`` (k,) are the weights of positions.
+        ``slates`` (n, k) are items, −1 for an empty position; ``position_weights`` (k,) weight an exposure.
         """
         if not len(self):
             return np.zeros(0)
@@ -148,14 +148,14 @@ NO_REQUIREMENTS = Requirements.of([])
 
 
 def expected(count: int, forecast: float) -> int:
-    """Expected arrivals or positions: realised count times forecast."""
+    """Expected number of arrivals or positions: realised count × ``forecast``."""
     return count if forecast == 1.0 else round(forecast * count)
 
 
 class CarryOver(NamedTuple):
     """Required minus delivered exposures of earlier rounds, at average positions.
 
-    They are negative after over-delivery.
+    The difference is negative after over-delivery.
     """
 
     items: Floats
@@ -191,21 +191,21 @@ class RoundRequirements:
     """(k,) weight of an exposure at each position, in the unit of the guarantee."""
 
     def delivered(self, slates: NDArray[np.integer], rows: Ints | None = None) -> Floats:
-        """(J,) exposures of each row, in the unit of the guarantee.
+        """Exposures (J,) of each row, in the unit of the guarantee.
 
         Args:
-            slates: (n, k) items shown to arrivals of the round, −1 for an empty position.
-            rows: (n,) rows of the arrivals; None: all arrivals, in clock order.
+            slates: Items shown to arrivals of the round, (n, k); −1 is an empty position.
+            rows: Rows of these arrivals in the schedule, (n,); None: all arrivals, in clock order.
         """
         counted = self.counted if self.counted is None or rows is None else self.counted[rows]
         return self.table.delivered(slates, counted, self.position_weights, len(self.required))
 
     def would_count(self, visits: RoundVisits) -> Bools | None:
-        """(m, A) visits of another period that count for each audience."""
+        """Marks (m, A) of another period's visits that count per audience."""
         return _masks(self.audiences, visits.moved_to(self.start, self.stop))
 
     def carried_over(self, exposure: Floats, delivered: Floats) -> CarryOver:
-        """Carry-over after exposures (M,) of items and (J,) of rows."""
+        """Carry-over after exposures of items (M,) and of rows (J,)."""
         average, (items, rows, start) = mean_weight(self.position_weights), self.accrued
         rows, mine = rows.copy(), self.row >= 0
         rows[self.row[mine]] -= delivered[mine] / average
@@ -213,7 +213,7 @@ class RoundRequirements:
 
 
 def _masks(audiences: Sequence[Audience], visits: RoundVisits) -> Bools | None:
-    """(n, A) visits that count for each audience; None without audiences."""
+    """Marks (n, A) of visits that count; None without audiences."""
     return np.stack([audience.counts(visits) for audience in audiences], axis=1) if audiences else None
 
 
@@ -221,7 +221,7 @@ class ScenarioRequirements:
     """Floors, groups, campaigns and caps of a scenario.
 
     Args:
-        seed: Seed of arrivals, which also selects the users of an audience.
+        seed: Seed of arrivals, which also seeds the selection of an audience's users.
 
     Raises:
         ConfigError: If a group or campaign has no items or no users, or names an unknown column or value.
@@ -252,11 +252,11 @@ class ScenarioRequirements:
         """Requirements of a round.
 
         Args:
-            before: Carry-over of the round before; None: it is the first.
-            forecast: Ratio of expected to realised arrivals of the arrival process.
-            capacity: (n,) positions that each arrival may fill; None: all.
-            position_weights: (k,) weight of an exposure at each position, in the unit of the guarantee.
-            release: (M,) tick of each item's release; an item that is no longer on offer has no carry-over.
+            before: Carry-over from the round before; None in the first round.
+            forecast: Ratio of the arrivals that the arrival process expected to those that it realised.
+            capacity: Positions that each arrival may fill, (n,); None: all.
+            position_weights: Weight of an exposure at each position in the unit of the guarantee, (k,).
+            release: Tick of each item's release, (M,). An item that is no longer on offer has no carry-over.
 
         Raises:
             ConfigError: If a campaign requires more exposures than the expected positions.
@@ -308,7 +308,7 @@ class ScenarioRequirements:
         )
 
     def _in_period(self, before: CarryOver | None, start: int) -> CarryOver:
-        """Carry-over within the period of a round from ``start``."""
+        """Carry-over, which items and groups lose in a new period."""
         if before is None:
             return CarryOver(np.zeros(len(self._ids)), np.zeros(len(self._guarantees)), start)
         if self._exposure.per != "round":
@@ -337,7 +337,7 @@ class ScenarioRequirements:
         ]
 
     def _require_positions(self, ahead: ExpectedRound) -> None:
-        """Refuse a campaign of more exposures than expected positions."""
+        """Refuse campaigns that require more exposures than expected positions."""
         for guarantee in self._guarantees:  # as if all rounds were like the first
             audience = guarantee.audience
             if audience is None or guarantee.exposures is None:
@@ -358,7 +358,7 @@ class ScenarioRequirements:
 
 
 def _row(guarantee: Guarantee, ahead: ExpectedRound, accrued: float, average: float) -> Row | None:
-    """Row of a guarantee; None outside its time."""
+    """Row of a guarantee; None in rounds outside its time."""
     begin, end, audience = ahead.visits.start, ahead.visits.stop, guarantee.audience
     if audience is not None:
         begin, end = max(audience.begin, begin), min(audience.end, end)
@@ -373,16 +373,16 @@ def _row(guarantee: Guarantee, ahead: ExpectedRound, accrued: float, average: fl
 def item_floors(
     exposure: ExposureConfig, visits: RoundVisits, positions: int, release: Ints, ties: int
 ) -> Ints:
-    """(M,) required exposures b_y of each item in a round, whole.
+    """Required exposures b_y of items in a round, integers (M,).
 
-    Σ b = β·P for the P positions of the round (N·k without a cap on users). They are divided in proportion to the
-    number of the round's N arrivals after each item's release, by largest remainder with seeded ties. If all items are
-    released, b_y = β·N·k/M. With ``exposure.items``, only this number of items, sampled by seed, has a floor. With
-    ``exposure.each``, this is the floor of an item, reduced in the same way. No item is guaranteed more exposures than
-    there are arrivals after its release.
+    The sum of all b_y is β·P, where P is the number of positions of the round (N·k without a cap on users). Each item
+    gets a part in proportion to the number of arrivals after its release. Parts are rounded by the method of largest
+    remainders, with seeded ties. If all items are released, b_y = β·N·k/M. With ``exposure.items``, only a seeded
+    sample of this number of items has floors. With ``exposure.each``, an item has this floor, reduced if the item is
+    released within the round. No item is guaranteed more exposures than there are arrivals after its release.
 
     Args:
-        ties: Seed of ties and of the sampled items, different in each round.
+        ties: Seed of ties and of the sample of items; it differs between rounds.
     """
     coming = (release > visits.start) & (release < visits.stop)
     if exposure.items is None and exposure.each is None and not coming.any():
@@ -400,13 +400,13 @@ def item_floors(
 
 
 def uniform_share(visits: RoundVisits, positions: int, release: Ints) -> Floats:
-    """(M,) uniform exposure: positions in proportion to later visits."""
+    """Uniform exposure (M,): positions in proportion to visits after release."""
     left = visits.after(release)
     return np.asarray(positions * left / max(int(left.sum()), 1), np.float64)
 
 
 def _sampled(there: Bools, count: int, seed: int) -> Bools:
-    """(M,) seeded sample of ``count`` available items, or all."""
+    """Seeded sample of ``count`` available items, or all, as marks (M,)."""
     order = np.lexsort((rng.bits(seed, rng.Purpose.FLOORS, 1, np.arange(len(there))), ~there))
     chosen = np.zeros(len(there), bool)
     chosen[order[:count]] = True

@@ -1,4 +1,4 @@
-"""Tests for parts of your own; subclass a mixin."""
+"""Tests for your own parts; subclass a mixin."""
 
 import lazy_loader
 

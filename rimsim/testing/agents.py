@@ -34,7 +34,7 @@ from rimsim.rng import Purpose, generator
 
 @dataclasses.dataclass(frozen=True)
 class _Chunks:
-    """Scored states in chunks of 32 that share memory."""
+    """Scored states in chunks of 32, which share memory."""
 
     states: Arrivals
 
@@ -47,7 +47,7 @@ class _Chunks:
 
 
 class AgentTests:
-    """Conditions of any agent; subclass it and define ``make``."""
+    """Conditions of any agent; subclass this class and define ``make``."""
 
     n_items: ClassVar[int] = 40
     k: ClassVar[int] = 5
@@ -56,12 +56,12 @@ class AgentTests:
 
     @abstractmethod
     def make(self) -> Agent:
-        """The agent, newly made."""
+        """New agent under test."""
 
     def arrivals(self, seed: int = 0) -> Arrivals:
         """Round of 60 arrivals with skewed scores.
 
-        A tenth of the pairs is consumed; row 5 has no admissible item and row 8 no capacity.
+        A tenth of the (visitor, item) pairs is consumed. Row 5 has no admissible item; row 8 has no capacity.
         """
         n, draw = 60, generator(seed, Purpose.MEASURE, self.n_items)
         admissible = draw.random((n, self.n_items)) < 0.9
@@ -91,7 +91,7 @@ class AgentTests:
         )
 
     def view(self, arrivals: Arrivals) -> RoundView:
-        """View of the round; every third item is required."""
+        """View of the round; every third item has a guarantee."""
         n, item = len(arrivals), np.arange(self.n_items)
         genres = [f"g{one % 3}" for one in item]
         return RoundView(
@@ -109,15 +109,15 @@ class AgentTests:
         )
 
     def served(self, arrivals: Arrivals, batch: int, order: Ints | None = None) -> Slates:
-        """Slates of a round of a new agent; see :meth:`played`."""
+        """Slates of a new agent for a round; see :meth:`played`."""
         return self.played(self.make(), self.view(arrivals), arrivals, batch, order)
 
     def played(
         self, agent: Agent, view: RoundView, arrivals: Arrivals, batch: int, order: Ints | None = None
     ) -> Slates:
-        """Slates of a round in batches that end at barriers.
+        """Slates of a round, in batches that end at barriers.
 
-        For a learning agent, items with even numbers are consumed.
+        A learning agent gets feedback in which items with even numbers are consumed.
         """
         agent.begin_round(view)
         order, n = np.arange(len(arrivals)) if order is None else order, len(arrivals)
@@ -140,7 +140,7 @@ class AgentTests:
         return Slates(*joined, *([Chances.joined(chances)] if chances else []))
 
     def next_round(self) -> tuple[RoundView, Arrivals]:
-        """View of the next round, with other arrivals and popularity."""
+        """View and arrivals of the next round, with other popularity."""
         arrivals = self.arrivals(seed=2)
         view = self.view(arrivals)
         popularity = np.roll(view.popularity, 1)
@@ -165,7 +165,7 @@ class AgentTests:
             assert arrivals.admissible[row, slate[slate >= 0]].all()
 
     def test_a_row_where_nothing_may_be_shown_stays_empty(self) -> None:
-        """The row without an admissible item is answered with −1 alone."""
+        """The slate of the row without admissible items is all −1."""
         assert (self.served(self.arrivals(), 60).items[5] == -1).all()
 
     def test_the_batch_does_not_matter(self) -> None:
@@ -175,14 +175,14 @@ class AgentTests:
             _assert_same(self.served(arrivals, batch), self.served(arrivals, 60), np.arange(60))
 
     def test_rows_may_come_in_any_order_if_it_says_so(self) -> None:
-        """An agent that is ``order_free`` answers in any order."""
+        """An ``order_free`` agent gives the same slates in any order."""
         if not self.make().order_free:
             return
         arrivals, order = self.arrivals(), generator(2, Purpose.MEASURE).permutation(60)
         _assert_same(self.served(arrivals, 7, order), self.served(arrivals, 7), order)
 
     def test_the_same_key_gives_the_same_slates(self) -> None:
-        """Equal agents answer equally for any global random state."""
+        """Equal agents answer equally; global random states do not matter."""
         arrivals, answers = self.arrivals(), []
         for seed in (1, 2):
             np.random.seed(seed)  # noqa: NPY002 - it must make no difference
@@ -210,7 +210,7 @@ class AgentTests:
             _assert_unchanged(record, copies)
 
     def test_it_goes_on_where_a_run_is_resumed(self) -> None:
-        """A new agent with ``load_state(state)`` continues an old one."""
+        """A new agent with ``load_state(state)`` continues as the old agent."""
         arrivals, old, new = self.arrivals(), self.make(), self.make()
         self.played(old, self.view(arrivals), arrivals, 60)
         _ = getattr(old, "diagnostics", None)  # as a run reads them before it keeps the state
@@ -223,7 +223,7 @@ class AgentTests:
         _assert_same(self.played(new, view, later, 60), self.played(old, view, later, 60), np.arange(60))
 
     def test_diagnostics_are_names_with_numbers(self) -> None:
-        """Diagnostics map texts to numbers."""
+        """Diagnostics are a mapping of texts to numbers."""
         arrivals, agent = self.arrivals(), self.make()
         self.played(agent, self.view(arrivals), arrivals, 60)
         found = getattr(agent, "diagnostics", {})
@@ -245,7 +245,7 @@ class AgentTests:
         assert answer.price is None or (answer.price[answer.items >= 0] <= 0).all()
 
     def test_propensities_are_frequencies(self) -> None:
-        """Σ 1/π of exposures is about their number."""
+        """Frequencies of items agree with propensities: mean 1/π is right."""
         few, number = self.arrivals(), np.arange(self.draws)
         if self.served(few, 60).propensity is None:
             return
@@ -262,7 +262,7 @@ class AgentTests:
 
 
 def _assert_same(found: Slates, expected: Slates, order: Ints) -> None:
-    """Require equal answers in rows ``order``."""
+    """Require answers equal to the expected rows ``order``."""
     for name in ("items", "price", "propensity", "uniform"):
         one, other = getattr(found, name), getattr(expected, name)
         np.testing.assert_array_equal(one, other if other is None else other[order], name)
@@ -297,7 +297,7 @@ def _assert_unchanged(record: Any, before: dict[str, Array]) -> None:
 
 
 def _from_disk(state: Mapping[str, Any]) -> dict[str, Array]:
-    """State of an agent as a resumed run reads it."""
+    """State of an agent, as a resumed run reads it."""
     file = io.BytesIO()
     named: dict[str, Any] = {f"agent-{name}": np.asarray(value) for name, value in state.items()}
     np.savez(file, **named)

@@ -55,7 +55,7 @@ def random_log(n_users: int = 60, n_items: int = 40, seed: int = 0, mean_events:
 
 
 class IntensityModelTests:
-    """Conditions of any intensity model; subclass it and define ``make``."""
+    """Conditions of any intensity model; subclass this and define ``make``."""
 
     tolerance: ClassVar[float] = 1e-5
     """Distance of an incremental state from a re-encoded one, relative to the largest score."""
@@ -69,11 +69,11 @@ class IntensityModelTests:
         """Small model that is not fitted."""
 
     def log(self) -> EventLog:
-        """The log that models are fitted to."""
+        """Log to which models are fitted."""
         return random_log()
 
     def fitted(self) -> IntensityModel:
-        """A model fitted to the log."""
+        """Model that is fitted to the log."""
         return self.make().fit(self.log())
 
     def states(self, log: EventLog) -> UserStates:
@@ -83,7 +83,7 @@ class IntensityModelTests:
         return UserStates.of(log, np.concatenate([every, every]), now)
 
     def test_follows_the_protocol(self) -> None:
-        """Fit and update return the model, and score exists."""
+        """``fit`` and ``update`` return the model, and ``score`` exists."""
         log, model = self.log(), self.make()
         assert isinstance(model, IntensityModel)
         assert model.fit(log) is model
@@ -101,7 +101,7 @@ class IntensityModelTests:
         assert model.score(states.take([])).shape == (0, log.n_items)
 
     def test_rows_sum_to_the_ground_intensity(self) -> None:
-        """Rows sum to 1 or the ground intensity."""
+        """Rows sum to 1, or to the ground intensity."""
         model: Any = self.fitted()
         states = self.states(self.log())
         total = model.score(states).sum(1).cpu()
@@ -139,7 +139,7 @@ class IntensityModelTests:
         assert torch.equal(seen, model.score(UserStates.of(early, every, instant)))
 
     def test_a_new_log_moves_the_model(self) -> None:
-        """Update raises the probability of new items."""
+        """``update`` raises the probability of new events' items."""
         log, model, states = self.log(), self.fitted(), self.states(self.log())
         before = model.score(states)
         silent = dataclasses.replace(log, target=np.zeros(len(log), bool))
@@ -153,13 +153,13 @@ class IntensityModelTests:
         assert share[1] > share[0]
 
     def test_only_target_events_are_fitted_to(self) -> None:
-        """Events that are only history are not fitted."""
+        """Models are not fitted to events that are history."""
         log, states = self.log(), self.states(self.log())
         half = dataclasses.replace(log, target=log.item % 2 == 0)
         assert not torch.equal(self.make().fit(half).score(states), self.fitted().score(states))
 
     def test_update_equals_refit_where_it_should(self) -> None:
-        """An exact update equals a fit on the new log."""
+        """An exact update equals a fit to the new log."""
         if not self.update_is_refit:
             return
         log, states = self.log(), self.states(self.log())
@@ -167,7 +167,7 @@ class IntensityModelTests:
         assert torch.equal(self.fitted().update(later).score(states), self.make().fit(later).score(states))
 
     def test_fits_are_reproducible(self) -> None:
-        """Fits have the same bits and leave torch's seed."""
+        """Fits have the same bits and keep torch's seed unchanged."""
         log = self.log()
         later, states = log.rows(log.time > np.median(log.time)), self.states(log)
         torch.manual_seed(1)
@@ -178,7 +178,7 @@ class IntensityModelTests:
         assert torch.equal(self.fitted().update(later).score(states), first)
 
     def test_hidden_states_equal_states(self) -> None:
-        """Scores of hidden states equal scores of states."""
+        """Scores from hidden states equal scores from states."""
         log, model = self.log(), self.fitted()
         if not isinstance(model, RecurrentModel):
             return
@@ -196,7 +196,7 @@ class IntensityModelTests:
         assert float((found - expected).abs().max()) <= self.tolerance * float(expected.max())
 
     def test_a_saved_model_is_the_same_model(self, tmp_path: Path) -> None:
-        """A saved model is the same, without pickle."""
+        """A saved and loaded model is the same, without pickle."""
         model: Any = self.fitted()
         if not is_stored(model):
             return
@@ -209,7 +209,7 @@ class IntensityModelTests:
         assert suffixes <= {".json", ".safetensors"}
 
     def test_scores_are_on_the_models_device(self) -> None:
-        """Scores lie on the model's device."""
+        """Scores are on the model's device."""
         model: Any = self.fitted()
         scores = model.score(self.states(self.log()))
         device = getattr(model, "device", scores.device)
@@ -217,7 +217,7 @@ class IntensityModelTests:
 
 
 def _new_items(states: UserStates, n_items: int, step: int) -> Ints:
-    """(n,) unconsumed item of each state, if there is one."""
+    """Unconsumed item of each state, if there is any, (n,)."""
     found = np.empty(len(states), np.int64)
     for row in range(len(states)):
         consumed = states.items[states.offsets[row] : states.offsets[row + 1]]
@@ -228,7 +228,7 @@ def _new_items(states: UserStates, n_items: int, step: int) -> Ints:
 
 
 def _appended(states: UserStates, items: Array, times: Array) -> UserStates:
-    """States with one more event each, one second later."""
+    """States one second later, each with one more event."""
     ends = states.offsets[1:]
     longer, later = np.insert(states.items, ends, items), np.insert(states.times, ends, times)
     return UserStates(states.offsets + np.arange(len(states) + 1), longer, later, times + 1.0)

@@ -1,4 +1,4 @@
-"""Tests for arrival processes, consumers and providers of your own.
+"""Tests for your own arrival processes, consumers and providers.
 
 Subclass a mixin, define its ``make`` and run pytest; each test is a condition that the market relies on::
 
@@ -47,7 +47,7 @@ class Taking:
     needs_truth = False
 
     def respond(self, visits: consumers.SlateVisits, slates: Ints) -> consumers.Response:
-        """The same probability at each position."""
+        """Response with the same probability at each position."""
         probability = np.full(slates.shape, self.probability)
         return consumers.drawn(visits, slates, probability, probability)
 
@@ -61,7 +61,7 @@ class Taking:
 
 
 def small_scenario() -> ScenarioConfig:
-    """Scenario of two rounds of 60 clones, slates of four."""
+    """Scenario of two rounds, 60 clones each, with four positions."""
     arrivals, platform = ArrivalsConfig(per_round=60, max_visits=3), PlatformConfig(model="popularity")
     return ScenarioConfig(rounds=2, slate=4, arrivals=arrivals, platform=platform)
 
@@ -83,7 +83,7 @@ def small_market(
 
 
 def serve_round(market: Market, batch_size: int | None = None) -> None:
-    """Serve the open round with the most relevant items."""
+    """Serve the open round, showing the most relevant items."""
     number = market.round
     while not market.done and market.round == number:
         arrivals = market.next_arrivals(batch_size)
@@ -123,12 +123,12 @@ class _PlugTests:
         return small_scenario()
 
     def test_a_market_plays_it(self) -> None:
-        """The batch size changes nothing."""
+        """A market's results do not depend on the batch size."""
         require_same_in_batches(lambda: small_market(self.log(), self.scenario(), **{self.plug: self.make()}))
 
 
 class ArrivalTests(_PlugTests):
-    """Conditions of any arrival process; subclass it and define ``make``."""
+    """Conditions of any arrival process; subclass this and define ``make``."""
 
     plug = "arrivals"
 
@@ -137,29 +137,29 @@ class ArrivalTests(_PlugTests):
         """Arrival process under test."""
 
     def rounds(self, seed: int = 0) -> list[Schedule]:
-        """Schedules of the past (unless users persist) and two rounds."""
+        """Schedules of two rounds (and the past if users change)."""
         process, so_far = self.make(), self.before(seed)
         return [process.round(number, so_far) for number in ((0, 1) if process.keeps_users else (-1, 0, 1))]
 
     def before(self, seed: int = 0) -> RoundsSoFar:
-        """Knowledge of the process when the market opens."""
+        """Record that the process gets when the market opens."""
         return RoundsSoFar(small_market(self.log(), self.scenario(), self.make()).world, seed)
 
     def after_a_round(self, taken: float, seed: int = 0) -> RoundsSoFar:
-        """Knowledge after a round with a probability of taking."""
+        """Record after a round in which users took items randomly."""
         market = small_market(self.log(), self.scenario(), self.make(), Taking(taken), seed)
         serve_round(market)
         return RoundsSoFar(market.world, seed, tuple(market.platform.rounds))
 
     def test_follows_the_protocol(self) -> None:
-        """The process has its methods and flags."""
+        """The process has its methods and attributes."""
         process = self.make()
         assert isinstance(process, ArrivalProcess)
         flags = process.known_beforehand, process.keeps_users, getattr(process, "hangs_on_outcomes", True)
         assert all(isinstance(flag, bool) for flag in flags)
 
     def test_nothing_of_the_past_is_later_than_the_opening(self) -> None:
-        """The warm-up log ends before the opening; releases are seconds."""
+        """Warm-up logs end before the opening; release times are numbers."""
         log = self.log()
         opening = self.make().opening(log)
         assert len(opening.past)
@@ -184,7 +184,7 @@ class ArrivalTests(_PlugTests):
         assert len(np.unique(ids)) == len(ids)
 
     def test_users_are_kept_or_new(self) -> None:
-        """Persistent users have the same slots; others never return."""
+        """Persistent users keep their slots; other users never return."""
         first, second = (schedule.user for schedule in self.rounds()[-2:])
         if self.make().keeps_users:
             np.testing.assert_array_equal(first, second)
@@ -207,13 +207,13 @@ class ArrivalTests(_PlugTests):
 
 
 def _require_equal(one: Schedule, other: Schedule) -> None:
-    """Require equal bits of all columns."""
+    """Require two schedules to be equal in every bit."""
     for field in dataclasses.fields(one):
         np.testing.assert_array_equal(getattr(one, field.name), getattr(other, field.name), field.name)
 
 
 class ConsumerTests(_PlugTests):
-    """Conditions of any consumer; subclass it and define ``make``."""
+    """Conditions of any consumer; subclass this class and define ``make``."""
 
     plug = "consumer"
 
@@ -234,7 +234,7 @@ class ConsumerTests(_PlugTests):
         return market
 
     def visits(self, market: Market) -> tuple[consumers.SlateVisits, Ints]:
-        """First visits of visitors, and random slates with empty ends."""
+        """First visits, and random slates whose last positions are empty."""
         _, rows = np.unique(market.schedule.slot, return_index=True)
         chance = rng.uniform(7, rng.Purpose.MEASURE, rows[:, None], np.arange(market.n_items))
         slates = np.argsort(chance, axis=1)[:, : market.config.slate].astype(np.int64)
@@ -246,7 +246,7 @@ class ConsumerTests(_PlugTests):
         assert isinstance(self.make(), consumers.Consumer)
 
     def test_responses_are_probabilities_and_what_was_drawn(self) -> None:
-        """Responses have shapes of slates, and valid probabilities."""
+        """Responses have the shape of slates, and valid probabilities."""
         market = self.market()
         visits, slates = self.visits(market)
         before = slates.copy()
@@ -262,7 +262,7 @@ class ConsumerTests(_PlugTests):
         assert not response.probability[slates < 0].any()
 
     def test_answers_do_not_depend_on_the_batch(self) -> None:
-        """Results are the same for single visits."""
+        """Results are the same if visits come one by one."""
         market = self.market()
         (visits, slates), consumer = self.visits(market), market.consumer
         together = consumer.respond(visits, slates)
@@ -295,7 +295,7 @@ class ConsumerTests(_PlugTests):
         assert likely < 20, "it draws the same with every seed; draw with visits.keys, as drawn does"
 
     def test_true_intensities_are_intensities(self) -> None:
-        """True intensities are finite float32, 0 for consumed items."""
+        """True intensities are finite float32, and 0 for consumed items."""
         market = self.market()
         visits, _ = self.visits(market)
         true = market.consumer.true_intensity(visits)
@@ -309,7 +309,7 @@ class ConsumerTests(_PlugTests):
         assert (consumers.relevant_items(market.consumer, visits, market.n_items) >= 0).all()
 
     def test_what_is_organic_is_in_order(self) -> None:
-        """Organic consumptions belong to the visits, and come after them."""
+        """Organic consumptions belong to the visits, and are later."""
         market = self.market()
         visits, _ = self.visits(market)
         organic = market.consumer.organic(visits)
@@ -319,7 +319,7 @@ class ConsumerTests(_PlugTests):
 
 
 class ProviderTests(_PlugTests):
-    """Conditions of any providers; subclass it and define ``make``."""
+    """Conditions of any providers; subclass this class and define ``make``."""
 
     plug = "providers"
 
@@ -332,7 +332,7 @@ class ProviderTests(_PlugTests):
         return dataclasses.replace(small_scenario(), rounds=3)
 
     def outcome(self, seed: int = 0) -> RoundOutcome:
-        """Outcome of a round with a third of items unexposed."""
+        """Outcome of a round; a third of items is unexposed."""
         log = self.log()
         roster, items = self.make().opening(log), np.arange(log.n_items)
         shown = (9 * rng.uniform(seed, rng.Purpose.MEASURE, 1, items) - 3).clip(0).astype(np.int64)
@@ -340,7 +340,7 @@ class ProviderTests(_PlugTests):
         return RoundOutcome(0, seed, roster, Offer.opening(roster), shown, sold)
 
     def test_follows_the_protocol(self) -> None:
-        """Every item has a provider, the same each time."""
+        """Every item has a provider, the same in each call."""
         assert isinstance(self.make(), Provider)
         first, again = (self.make().opening(self.log()) for _ in range(2))
         first.checked(self.log().n_items)
@@ -357,7 +357,7 @@ class ProviderTests(_PlugTests):
         assert (after.there == (outcome.offer.there & ~changes.leaves | changes.comes)).all()
 
     def test_all_chance_comes_from_the_seed(self) -> None:
-        """The same outcome gives the same result, unchanged."""
+        """The same outcome gives the same result and is unchanged."""
         outcome = self.outcome(3)
         before = outcome.offer.satisfaction.copy()
         first, again = (self.make().end_of_round(outcome) for _ in range(2))

@@ -29,7 +29,7 @@ _OF_ARRIVALS = (*_OF_POSITIONS, "user", "time", "history", "ground_intensity", "
 
 
 def random_items(n_items: int = 40) -> pd.DataFrame:
-    """Item table with different genres of even and odd items."""
+    """Item table where even and odd items have different genres."""
     number = range(n_items)
     return pd.DataFrame(
         {
@@ -43,7 +43,7 @@ def random_items(n_items: int = 40) -> pd.DataFrame:
 
 
 class MeasureTests:
-    """Conditions of any measure; subclass it and define its name."""
+    """Conditions of any measure; subclass this class and define ``make``."""
 
     depends_on_order: ClassVar[bool] = False
     """True if a value may depend on the order of arrivals."""
@@ -53,7 +53,7 @@ class MeasureTests:
         """The measure."""
 
     def rounds(self) -> list[RoundFacts]:
-        """Rounds of usual and unusual kinds."""
+        """Rounds that are usual, and rounds that are unusual."""
         items = random_items()
         return [
             *(made_up_round(items, seed=seed) for seed in range(3)),
@@ -80,7 +80,7 @@ class MeasureTests:
         assert any(self.make().value(facts) is not None for facts in self.rounds())
 
     def test_the_same_round_has_the_same_value(self) -> None:
-        """A value depends on the round alone."""
+        """The value depends on nothing but the round."""
         measure, rounds = self.make(), self.rounds()
         values = [measure.value(facts) for facts in rounds]
         assert [measure.value(facts) for facts in reversed(rounds)] == values[::-1]
@@ -93,7 +93,7 @@ class MeasureTests:
         pd.testing.assert_frame_equal(facts.items, before)
 
     def test_the_order_of_arrivals_does_not_matter(self) -> None:
-        """The order of arrivals does not matter, unless declared."""
+        """Arrivals' order does not matter, unless the measure says so."""
         if self.depends_on_order:
             return
         for facts in self.rounds():

@@ -1,4 +1,4 @@
-"""Rounds of a run as TensorBoard event files.
+"""TensorBoard event files of the rounds of a run.
 
 The folders of a run::
 

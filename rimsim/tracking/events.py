@@ -67,9 +67,9 @@ class TagChart:
 class EventFile:
     """New event file of a folder.
 
-    It begins with a purge at step 0, so that TensorBoard hides points of older files in the folder. Records are
-    written in the caller's thread, because the thread of TensorBoard's writer prints a traceback if the disk is full.
-    The folder is made if missing.
+    The file begins with a purge at step 0, which makes TensorBoard hide the points of older files in the folder.
+    Records are written in the caller's thread, because the thread of TensorBoard's writer prints a traceback if the
+    disk is full. The folder is made if missing.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -88,7 +88,7 @@ class EventFile:
 
     @contextmanager
     def _given_up_if_full(self) -> Iterator[None]:
-        """Close a file that cannot be written to."""
+        """Close a file after a failed write."""
         try:
             yield
         except OSError:  # Python would try once more at its end, and complain
@@ -150,7 +150,7 @@ class EventFile:
     def hyperparameters(
         self, values: Mapping[str, HyperParameter], metrics: Sequence[tuple[str, str]]
     ) -> None:
-        """Add a row of hyperparameters; metrics are tags and titles."""
+        """Add a row of hyperparameters; metrics are pairs (tag, title)."""
         names = [api_pb2.HParamInfo(name=name, type=_kind(value)) for name, value in values.items()]
         columns = [summary_v2.Metric(tag, display_name=title).as_proto() for tag, title in metrics]
         table = api_pb2.Experiment(hparam_infos=names, metric_infos=columns)
@@ -175,7 +175,7 @@ class EventFile:
                 self._write(event)
 
     def flush(self) -> None:
-        """Bring all records to disk."""
+        """Write all records to disk."""
         with self._given_up_if_full():
             self._file.flush()
 
@@ -190,7 +190,7 @@ def event_files(folder: Path) -> list[Path]:
 
 
 def read_scalars(folder: Path) -> dict[str, list[ScalarPoint]]:
-    """Tag → points of a folder, in order of writing."""
+    """Tag → points in a folder's event files, as written."""
     from tensorboard.backend.event_processing import event_accumulator  # noqa: PLC0415 - only readers need it
 
     if not event_files(folder):
@@ -209,7 +209,7 @@ def _records(paths: Sequence[Path]) -> Iterator[Any]:
 
 
 def _file_name() -> str:
-    """Name of time, machine, process and count, for TensorBoard."""
+    """File name with time, machine, process and count, for TensorBoard."""
     return f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{next(_COUNT)}"
 
 

@@ -60,8 +60,8 @@ TAGS = {
 class RoundRecord:
     """Figures of a round of one agent at one seed.
 
-    A metric that is None or NaN has no value in this round, and gets no point. A name with a ``/`` is an agent's
-    diagnostic, and is used as the tag.
+    If a metric is None or NaN, it has no value in this round, and no point is written. A name with a ``/`` is an
+    agent's diagnostic, and is used as the tag.
     """
 
     round: int
@@ -81,8 +81,8 @@ class Tracker:
         run: The run folder.
         agent: Name of the agent.
         seed: Seed of the run.
-        first_round: 0 for a new run, which replaces event files that are there. For a resumed run, the round at which
-            it continues: earlier points are kept, and later points are dropped.
+        first_round: 0 for a new run, which replaces existing event files. For a resumed run, the round at which it
+            continues: earlier points are kept, and later points are dropped.
         first_arrival: Arrivals served before ``first_round``.
         measures: Metric name → measure, for all metrics without ``/`` in their names.
     """
@@ -145,9 +145,9 @@ class Tracker:
     ) -> None:
         """Write hyperparameters and final figures, once, at the end.
 
-        Names are the same in every run. A figure, such as the mean over the last rounds, may be None. TensorBoard
-        shows five hyperparameters, sorted by name, and the first five figures; tick others to see them. Its columns
-        come from the first run that it reads.
+        Names are the same in every run. Final figures, such as means over the last rounds, may be None. TensorBoard
+        shows five hyperparameters, sorted by name, and the first five figures; tick others to see them. The columns of
+        its table come from the first run that it reads.
         """
         for name, value in hyperparameters.items():
             if not isinstance(value, bool | int | float | str):
@@ -172,7 +172,7 @@ def _stays(name: str, step: int, first_round: int, first_arrival: int) -> bool:
 
 
 def _figures(record: RoundRecord) -> dict[str, float]:
-    """Delivery and levels of prices in a round."""
+    """Figures of delivery and prices in a round."""
     figures, price = {}, record.item_price
     if record.exposure is not None and record.required is not None:
         figures["delivery/required"] = float(record.required.sum())
@@ -312,7 +312,7 @@ def _replaced(folder: Path) -> Iterator[EventFile]:
 
 
 def _bands(table: pd.DataFrame, names: list[str]) -> Iterator[tuple[tuple[str, ...], int, dict[str, float]]]:
-    """Names, step, mean and ends of each band."""
+    """Names, round, mean and ends of each band."""
     ordered = table.dropna(subset=["value"]).sort_values([*names, "round", "seed"])
     for row in ordered.groupby([*names, "round"])["value"].agg(list).reset_index().itertuples(index=False):
         *what, step, values = row

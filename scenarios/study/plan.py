@@ -343,7 +343,7 @@ def require_same(run: Run, scenario: ScenarioConfig, entries: Mapping[str, objec
     kept = flat(to_plain(run.scenario)) | run.config | {"measures": list(run.own_measures)}
     wanted = flat(to_plain(scenario)) | {name: value for name, value in entries.items() if value is not None}
     other = [
-        f"{name} {value!r}, where it has {kept.get(name)!r}"
+        f"{name} {value!r} instead of {kept.get(name)!r}"
         for name, value in wanted.items()
         if value != kept.get(name)
     ]

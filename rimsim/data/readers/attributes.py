@@ -50,7 +50,7 @@ T = TypeVar("T")
 def read_tables(
     container: Container, layout: LogLayout, collector: Collector, items: str | None
 ) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
-    """Tables of a log's users and items, if any.
+    """Tables of a log's users and items, if available.
 
     ``items`` is the path of another table of items. The collector has the events, and records bad rows of the tables.
     """
@@ -74,10 +74,10 @@ def _read_items(
     collector: Collector,
     genres: str | None = None,
 ) -> pd.DataFrame:
-    """Row per item: id, title, genres, year, release times.
+    """Table of items: id, title, genres, year, release times.
 
-    A table without a form is a CSV or Parquet with a header. The member ``genres`` has the names of the genre flags,
-    one ``name|number`` per line. Release times are in seconds, where the file has them.
+    Without a given form, the table is a CSV or Parquet file with a header. The member ``genres`` has the names of the
+    genre flags, one ``name|number`` per line. Release times are in seconds, if the file has release times.
     """
     label = container.label(member)
     names, rows = _rows(container, member, form)
@@ -131,7 +131,7 @@ def _item_frame(ids: list[str], rows: list[Item]) -> pd.DataFrame:
 
 
 def _item(fields: Sequence[str], places: dict[str, int], flag_names: Sequence[str]) -> Item:
-    """Item of a row whose last fields are genre flags."""
+    """Item from a row whose last fields are genre flags."""
     text = {role: fields[place].strip() for role, place in places.items()}
     title, year = text.get("title", ""), None
     if "year" in text:
@@ -155,7 +155,7 @@ def _by_id(
     read: Callable[[Sequence[str]], T],
     bad: Callable[[int, str], None],
 ) -> dict[str, T]:
-    """Id → result of ``read``, without bad rows."""
+    """Id → result of ``read``; bad rows are left out."""
     by_id: dict[str, T] = {}
     role, place = id_at
     for line, fields in rows:
@@ -257,7 +257,7 @@ def _cut(lines: list[str], start: int, separator: str, *, quoted: bool) -> Numbe
 def _read_users(
     container: Container, member: str, form: TableFormat | None, collector: Collector
 ) -> pd.DataFrame:
-    """Row per user: id, and columns of texts."""
+    """Table of users: id, and columns of texts."""
     label = container.label(member)
     if form is None and member.lower().endswith(".parquet"):
         return _typed_users(container, member, label)
@@ -275,7 +275,7 @@ def _read_users(
 
 
 def _typed_users(container: Container, member: str, label: str) -> pd.DataFrame:
-    """Row per user, with the types of Parquet."""
+    """Table of users, with the types of a Parquet file."""
     table = table_of(container.content(member), label)
     if table.column_names.count("id") != 1:
         raise DataError(

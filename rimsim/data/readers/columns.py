@@ -84,7 +84,7 @@ def parsed_roles(text: str, needed: Sequence[Role]) -> dict[Role, str | int]:
     A column is a name or a position from 1.
 
     Raises:
-        ConfigError: If a role is unknown or doubled, or a needed one missing.
+        ConfigError: If a role is unknown or doubled, or a needed role is missing.
     """
     column_of: dict[Role, str | int] = {}
     for position, part in enumerate(text.split(","), start=1):
@@ -133,7 +133,7 @@ class Columns:
 
 @dataclass(frozen=True)
 class ColumnRoles:
-    """Columns by role, as a caller or layout names them."""
+    """Columns by role, as named by caller or layout."""
 
     kind: TableKind
     given: Mapping[Role, str | int] = field(default_factory=dict)
@@ -181,7 +181,7 @@ class ColumnPlaces:
 
 
 def first_of(usual: Sequence[str], names: Sequence[str]) -> int | None:
-    """Position of a column with a usual name, if any."""
+    """Position of a column with a usual name, or None."""
     # Names are compared without a type after a colon, in small letters and digits alone.
     known = [re.sub(r"[^a-z0-9]", "", name.partition(":")[0].lower()) for name in names]
     return next((known.index(name) for name in usual if name in known), None)

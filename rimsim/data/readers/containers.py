@@ -103,7 +103,7 @@ class Container:
 
 
 def _opened(path: Path) -> Stream:
-    """Stream of a regular file, perhaps unpacked."""
+    """Stream of a regular file, unpacked if it is compressed."""
     with raised_as(DataError, path, _UNREADABLE):
         # Looked at before it is opened: opening a pipe would wait for somebody to write into it.
         status = path.stat()
@@ -117,7 +117,7 @@ def _opened(path: Path) -> Stream:
 
 
 def file_container(path: Path) -> Container:
-    """Container of a single file and its siblings."""
+    """Container of a single file and files next to it."""
     try:
         with os.scandir(path.parent) as entries:
             beside = sorted(entry.name for entry, _ in zip(entries, range(MOST_MEMBERS), strict=False))
@@ -221,7 +221,7 @@ def inside_zip(source: str) -> tuple[Path, str] | None:
 
 
 def existing(source: str, known: Iterable[str] = ()) -> Path:
-    """Existing path; ``known`` are names that could have been meant.
+    """Existing path; an error offers names among ``known``.
 
     Raises:
         DataError: If there is no file; the message offers the nearest name.
@@ -235,7 +235,7 @@ def existing(source: str, known: Iterable[str] = ()) -> Path:
         beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
     visible = [*known, *(name for name in beside if not name.startswith("."))]
     hint = nearest(path.name, visible) if visible else ""
-    where = "" if path.parent.is_dir() else f" (nor is the folder {path.parent})"
+    where = "" if path.parent.is_dir() else f" (the folder {path.parent} does not exist either)"
     shown = source if source.isprintable() else repr(source)
     raise DataError(f"{shown}: no such file or folder{where}.{hint}")
 

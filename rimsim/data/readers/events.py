@@ -1,4 +1,4 @@
-"""Rows read from files, and the log that they become."""
+"""Rows read from files, and the log made from rows."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class Collector:
         return math.nextafter(values.LATEST * values.UNITS[self.unit or "ns"], 0.0)
 
     def take(self, name: str, block: RowBlock) -> None:
-        """Take the rows of a block, and report bad rows.
+        """Collect the rows of a block, and report bad rows.
 
         Raises:
             DataError: At the first bad row of the file ``name``, unless bad rows are skipped.
@@ -135,7 +135,7 @@ class Collector:
             low = below
 
     def _learn(self, attribute: str, item: Ints32, word: Ints, words: list[str]) -> None:
-        """Take texts about items, as positions in ``words``."""
+        """Collect texts about items, given as positions in ``words``."""
         # Of several the smallest counts, so that the order of rows does not matter.
         known = self.attributes.setdefault(attribute, {})
         for pair in np.unique(item.astype(np.int64) * len(words) + word).tolist():
@@ -159,14 +159,14 @@ class Collector:
             self.bad_rows.append(row)
 
     def likely_unit(self) -> values.Unit:
-        """Unit in which most times fit; seconds if in doubt."""
+        """Time unit that fits most times; seconds if in doubt."""
         return max(self._votes, key=lambda unit: self._votes[unit])
 
     def require_one_unit(self, source: str) -> None:
         """Refuse times in two units, unless the unit was given.
 
         Raises:
-            DataError: If more than a hundredth of the times fit another unit than most.
+            DataError: If more than a hundredth of the times fit a different unit than most times.
         """
         (most, count), (other, fewer) = sorted(self._votes.items(), key=lambda vote: -vote[1])[:2]
         if self.unit is None and not self.skip_bad_rows and fewer > _MIXED * (count + fewer):
@@ -205,7 +205,7 @@ class Collector:
 def collected(
     read: Callable[[Collector], T], collector: Collector, source: str
 ) -> tuple[Collector, values.Unit, T]:
-    """Collector after reading, unit of times, and result of ``read``.
+    """Collector after reading, the unit of times, and ``read``'s result.
 
     If a time is beyond the calendar, the source is read again to find its row.
     """
@@ -219,10 +219,10 @@ def collected(
 
 
 def written_dates(source: str, time: Floats) -> Floats | None:
-    """Seconds of dates such as 20150131, if times are dates.
+    """Times in seconds, if times are dates such as 20150131.
 
-    Read as seconds, such numbers would all lie within two weeks of August 1970, and nothing would show the mistake.
-    Only one number in twenty-five of that size is a date by chance, so a majority of dates is not chance.
+    As seconds, all such numbers would be in two weeks of August 1970, and nothing would show the mistake. By chance,
+    only one number in twenty-five of that size looks like a date, so most times look like dates only if they are dates.
 
     Raises:
         DataError: If most times are dates, but not all.
@@ -344,7 +344,7 @@ def _date(seconds: float) -> str:
 def _renumbered(
     ids: values.Ids, codes: Ints32, table: pd.DataFrame | None, *, keep_all: bool
 ) -> tuple[values.Ids, Ints]:
-    """Sorted ids in use, and the events' rows in them."""
+    """Sorted ids in use, and each event's position among them."""
     used = np.full(len(ids), keep_all)
     used[codes] = True
     left: values.Ids = ids[used]
@@ -374,7 +374,7 @@ def _order(pair: Ints, time: Floats, value: Array) -> Ints:
 
 
 def _attributes(ids: values.Ids, table: pd.DataFrame | None) -> pd.DataFrame:
-    """Row per id, with the columns of ``table``."""
+    """Attributes: a row per id, with the columns of ``table``."""
     frame = pd.DataFrame({"id": pd.Series(list(ids) if ids.dtype == object else ids)})
     if table is None or not len(table):
         return frame

@@ -1,6 +1,6 @@
 """Layouts of logs and of tables of observed answers.
 
-Observed answers are to items that the users did not choose:
+Layouts of observed answers have answers to items that users did not choose:
 
 * KuaiRec (Gao et al., CIKM 2022, doi 10.1145/3511808.3557220): ``small_matrix.csv`` has a row for nearly every pair of
   1,411 users and 3,327 videos, with the share of the video that was watched (``watch_ratio``) and, not in all rows, a
@@ -163,7 +163,7 @@ def find_log(container: Container) -> LogLayout:
 
 
 def _known_layout(member: str, known: Sequence[str]) -> LogLayout | None:
-    """Layout of a file of events, with siblings, if known."""
+    """Layout of an events file and its siblings, if known."""
     path = PurePosixPath(member)
     layout = next((layout for layout in LOG_LAYOUTS if layout.events == path.name.lower()), None)
     if layout is None:
@@ -183,7 +183,7 @@ def _known_layout(member: str, known: Sequence[str]) -> LogLayout | None:
 def find_observed(container: Container) -> tuple[str, ObservedLayout]:
     """Observed table in a container, and its layout.
 
-    Of a folder with a known layout, the file with answers to items that were not chosen is taken.
+    In a folder with a known layout, this is the file with answers to items that users did not choose.
 
     Raises:
         DataError: If there is no table, or more than one.
@@ -212,7 +212,7 @@ def _observed_layout(member: str) -> ObservedLayout:
 
 
 def _known_members(container: Container) -> list[str]:
-    """Sorted members, with the requested member."""
+    """Sorted members of a container; a requested member must exist."""
     known, only = sorted(set(container.members)), container.only
     if only is not None and only not in known:
         raise DataError(f"{container.name}: there is no file {only!r} in it.{nearest(only, known)}")

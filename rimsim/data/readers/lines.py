@@ -1,9 +1,9 @@
 """Blocks of lines, cut into fields and read by columns.
 
-Arrow splits blocks of lines into fields and converts whole columns. It reports rows with another number of fields. A
-block that is not text, or whose rows and lines differ in number, is split line by line. Fields that Arrow cannot
-convert are read one by one by ``values``, which reports the problem. So a bad row is reported with its line and takes
-little time.
+Arrow splits blocks of lines into fields and converts whole columns. Arrow reports rows with a wrong number of fields. A
+block is split line by line if it is not text, or if its numbers of rows and lines differ. Fields that Arrow cannot
+convert are read one by one by ``values``, which reports the problem. So a bad row is reported with its line number, and
+costs little time.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _MARKS: Final = (
 
 @dataclass(frozen=True)
 class Block:
-    """Whole lines of a file."""
+    """Block of whole lines of a file."""
 
     text: bytes
     """Lines, each ended by one line feed (the last of a file perhaps not)."""
@@ -54,7 +54,7 @@ class LineReader:
 
     Args:
         stream: The bytes.
-        encoding: Their encoding; None: by the byte-order mark, or else UTF-8, which is not checked here.
+        encoding: Encoding of the stream; None: given by the byte-order mark, or else UTF-8, which is not checked here.
     """
 
     def __init__(self, stream: Stream, encoding: str | None = None) -> None:
@@ -152,7 +152,7 @@ class LineReader:
 
 
 def decoded(line: bytes) -> str:
-    """Line as text; other encodings than UTF-8 are a problem."""
+    """Line as text; an error if it is not UTF-8."""
     try:
         text = line.decode()
     except UnicodeDecodeError as broken:
@@ -194,7 +194,7 @@ _UNIT_SEPARATOR: Final = b"\x1f"
 
 @dataclass(frozen=True, eq=False)
 class CutBlock:
-    """Block that is cut into fields."""
+    """Block of lines, cut into fields."""
 
     lines: Ints
     """(n,) line number of each row."""
@@ -207,18 +207,18 @@ class CutBlock:
 class Cutter:
     """Cutter of one file's blocks into fields.
 
-    A row has ``width`` fields, at ``places`` those that are read. ``quoted`` allows ``"`` around a field.
+    A row has ``width`` fields; the fields at ``places`` are read. ``quoted`` allows ``"`` around a field.
     """
 
     def __init__(self, separator: str, *, quoted: bool, width: int, places: Mapping[str, int]) -> None:
         self._separator, self._quoted, self._width, self._place = separator, quoted, width, dict(places)
 
     def cut(self, block: Block) -> CutBlock:
-        """Rows of a block, and the problems of other lines."""
+        """Rows of a block, and problems of all other lines."""
         return self._cut_by_arrow(block) or self._cut_line_by_line(block)
 
     def _cut_by_arrow(self, block: Block) -> CutBlock | None:
-        """Rows of a block, if Arrow finds all lines."""
+        """Rows of a block; None unless Arrow finds all lines."""
         text = block.text
         delimiter = self._separator
         try:
@@ -274,7 +274,7 @@ class Cutter:
         )
 
     def _cut_line_by_line(self, block: Block) -> CutBlock:
-        """Rows of a block that Arrow cannot read."""
+        """Rows of a block that Arrow cannot read, by line."""
         rows: dict[int, list[str]] = {}
         uncut: dict[int, str] = {}
         for place, line in enumerate(block.text.split(b"\n"), start=block.first_line):

@@ -1,4 +1,4 @@
-"""Tables of events in text and in Parquet."""
+"""Tables of events in text and Parquet files."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def read_delimited(stream: Stream, collector: Collector, roles: ColumnRoles, for
 
 
 def sniff(first: bytes, where: str, roles: ColumnRoles, separator: str | None) -> Dialect:
-    """Dialect of a first line that is not blank.
+    """Dialect of a file, from its first non-blank line.
 
     Raises:
         DataError: If the separator is unknown or a column is missing.
@@ -155,7 +155,7 @@ def sniff(first: bytes, where: str, roles: ColumnRoles, separator: str | None) -
 def _require_fields(
     found: int, text: str, where: str, roles: ColumnRoles, separators: tuple[str, ...]
 ) -> None:
-    """Refuse a first line of too few fields."""
+    """Refuse a first line with too few fields."""
     known = ", ".join(map(repr, separators))
     if roles.kind is ANSWERS and found < 3:
         allowed = f"at least user, item and value, separated by {known}"
@@ -175,7 +175,7 @@ def _is_data(names: list[str], roles: ColumnRoles) -> bool:
 
 
 def _kind_of(field: str) -> TimeKind | None:
-    """Kind of a time, or None for another text."""
+    """Kind of a time; None for any other text."""
     if holds_number(field):
         return "number"
     try:
@@ -186,7 +186,7 @@ def _kind_of(field: str) -> TimeKind | None:
 
 
 def with_times(dialect: Dialect, text: bytes) -> Dialect:
-    """Dialect with the kind of times in most first lines."""
+    """Dialect with the most frequent kind of times in lines."""
     if (place := dialect.places.of.get("time")) is None:
         return dialect
     kinds: list[TimeKind | None] = []
@@ -210,7 +210,7 @@ class _DelimitedReader:
         self._cutter = Cutter(dialect.separator, quoted=dialect.quoted, width=width, places=read)
 
     def read(self, block: Block) -> None:
-        """Hand a block's rows to the collector."""
+        """Pass a block's rows to the collector."""
         if not block.text.strip(b"\n"):
             return
         rows = self._cutter.cut(block)
@@ -263,7 +263,7 @@ BATCH_ROWS: Final = 2**18
 
 
 def opened(file: Path | BytesIO, name: str) -> pq.ParquetFile:
-    """Parquet file of a name.
+    """Opened Parquet file.
 
     Raises:
         DataError: If it is not Parquet, or damaged.
@@ -322,7 +322,7 @@ class _BatchReader:
         """True if times are timestamps or dates."""
 
     def read(self, batch: pa.RecordBatch) -> None:
-        """Hand a batch's rows to the collector."""
+        """Pass a batch's rows to the collector."""
         columns = {role: batch.column(batch.schema.names.index(name)) for role, name in self._columns.items()}
         times, values, problems = None, None, dict[Role, dict[int, str]]()
         if "time" in columns:
@@ -364,7 +364,7 @@ class _BatchReader:
 
 
 def _value_kind(kind: pa.DataType) -> pa.DataType:
-    """Type of a column's values, numbered words included."""
+    """Type of a column's values, even if they are dictionary-encoded."""
     return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 

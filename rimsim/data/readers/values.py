@@ -1,7 +1,8 @@
 """Values of fields: numbers, moments, and ids of any type.
 
 The functions for a single field define which values are valid. The block reader is faster, and accepts a field only if
-these functions would give the same result. They read all other fields, and report the problem.
+these functions would give the same result. These functions also read all fields that the block reader does not accept,
+and report their problems.
 """
 
 from __future__ import annotations
@@ -41,16 +42,16 @@ _INT64 = range(-(2**63), 2**63)
 
 
 class RowProblemError(Exception):
-    """Problem of a row; the catcher adds file and line."""
+    """Problem of a row; file and line are added later."""
 
 
 def short(text: str) -> str:
-    """Piece of a file for a message: escaped, 60 characters."""
+    """Text for a message: escaped, at most 60 characters."""
     return repr(text if len(text) <= 60 else f"{text[:57]}...")
 
 
 def _present(text: str, name: str, allowed: str) -> str:
-    """Text without outer spaces, if it is not missing."""
+    """Text without outer spaces; a missing text is a problem."""
     word = text.strip()
     if word in MISSING:
         raise RowProblemError(f"{name} is {short(word)}, a missing value. Expected {allowed}")
@@ -58,7 +59,7 @@ def _present(text: str, name: str, allowed: str) -> str:
 
 
 def identifier(text: str, name: str) -> str:
-    """Id: the text without spaces around it."""
+    """Id from a text: spaces around it are removed."""
     return _present(text, name, "any id")
 
 
@@ -100,10 +101,10 @@ def moment(text: str, name: str) -> float:
 
 
 def epoch_seconds(time: float | str | None, name: str) -> float | None:
-    """Seconds since 1970 of seconds or an ISO time.
+    """Seconds since 1970, from a number or ISO time.
 
     Raises:
-        ConfigError: If the time is neither.
+        ConfigError: If the time is neither a number nor an ISO time.
     """
     if time is None:
         return None
@@ -171,7 +172,7 @@ class Words:
         return code[place]
 
     def texts(self, rows: Bools) -> tuple[Ints, list[str]]:
-        """Positions of chosen rows in texts; missing ones are empty."""
+        """Positions of chosen rows in texts; missing texts are empty."""
         return self._place[rows], self._words
 
 
@@ -199,6 +200,6 @@ def ranked(ids: Ids) -> tuple[Ids, Ints]:
 
 
 def places_among(ids: Ids, known: Iterable[object]) -> Ints:
-    """Position of each id among known ones, or −1."""
+    """Position of each id among known ids, or −1."""
     place = {str(one): position for position, one in enumerate(known)}
     return np.array([place.get(str(one), -1) for one in ids.tolist()], np.int64)

@@ -1,4 +1,4 @@
-"""Arrival processes by name, or of the user's own."""
+"""Arrival processes, by name or from your own file."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def make_arrivals(scenario: ScenarioConfig) -> ArrivalProcess:
     """Arrival process of a scenario.
 
     Raises:
-        ConfigError: If ``arrivals.kind`` or one of ``arrivals.options`` is unknown or unfit.
+        ConfigError: If ``arrivals.kind`` or one of ``arrivals.options`` is unknown, or has a wrong value.
     """
     config, needed = scenario.arrivals, ("opening", "round", "known_beforehand", "keeps_users")
     plug = make_plug(config.kind, "arrivals.kind", BUILT_IN, needed, dict(config.options), scenario)

@@ -1,4 +1,4 @@
-"""Broadcast: all users at the round's beginning, known beforehand."""
+"""Broadcast: all users at the round's beginning, known in advance."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from rimsim.market.records import Schedule
 
 
 class Broadcast:
-    """Clones of all users, or of a sample, at once.
+    """Clones of all or sampled users, who arrive at once.
 
-    Each clone has its user's events before one of the later sessions, sampled again in each round. A user with one
-    session has all its events. With ``draw: users`` all clones have all their user's events.
+    Each clone has its user's events before one of the user's later sessions, sampled again in each round. A clone has
+    all its user's events if the user has one session, or with ``draw: users``.
     """
 
     known_beforehand = True
@@ -30,14 +30,14 @@ class Broadcast:
         self._scenario = scenario
 
     def opening(self, log: EventLog) -> Opening:
-        """Opening at the end of the log; see :func:`opening_after`."""
+        """Opening of the market at the log's end; see :func:`opening_after`."""
         return opening_after(log, self._scenario, self._scenario.arrivals.per_round or log.n_users)
 
     def round(self, number: int, so_far: RoundsSoFar) -> Schedule:
         """Schedule of all users, or of the round's sample.
 
         Raises:
-            ConfigError: If the sample is larger than the log.
+            ConfigError: If the sample is larger than the number of users.
         """
         config, world = self._scenario.arrivals, so_far.world
         log_user = np.unique(world.past_sessions.user)
@@ -59,7 +59,7 @@ class Broadcast:
 
 
 def drawn_sessions(sessions: Sessions, users: Ints, seed: int, number: int) -> Ints:
-    """(n,) later session of each user, sampled for the round."""
+    """Later session of each user, sampled for the round, (n,)."""
     # Users are ascending; −1 without a later session.
     later = np.flatnonzero(events_before(sessions) > 0)
     by_user = later[np.argsort(sessions.user[later], kind="stable")]

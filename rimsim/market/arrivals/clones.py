@@ -22,10 +22,10 @@ _PER_ROUND = 2000
 
 
 class Clones:
-    """Visits that copy sampled sessions of the log.
+    """Visits by clones, which copy sampled sessions of the log.
 
-    Sessions are sampled with replacement, at times that are uniform over the round. The visitor has its user's events
-    before that session. With ``draw: users`` a user is sampled, with all its events.
+    Sessions are sampled with replacement, and the times of visits uniformly over the round. A clone has its user's
+    events before the sampled session. With ``draw: users``, users are sampled, and clones have all their events.
     """
 
     known_beforehand = False
@@ -41,7 +41,7 @@ class Clones:
         return opening_after(log, self._scenario, self._arrivals.per_round or _PER_ROUND)
 
     def round(self, number: int, so_far: RoundsSoFar) -> Schedule:
-        """Sampled visits of a round."""
+        """Visits of a round, sampled."""
         config, world = self._arrivals, so_far.world
         draw = np.arange(config.per_round or _PER_ROUND)
         pick = rng.uniform(so_far.seed, rng.Purpose.ARRIVALS, 0, number + 1, draw)
@@ -74,16 +74,16 @@ def clones_at(
     """Schedule of n visits by clones of the log's users.
 
     Consecutive visits that copy the same session belong to one clone, up to ``max_visits``. Then a new clone begins. A
-    clone's past is its user's events before the session, moved in time so that the session begins at the clone's first
-    visit. A clone without a session has its user's whole past. This past ends one inter-session gap, sampled from all
-    users, before the clone's first visit. So the recency of clones is like the recency that λ(x) was fitted to.
+    clone's past has its user's events before the session, moved in time so that the session begins at the clone's first
+    visit. If no session is copied, the clone's past has all events of its user. It then ends one gap between sessions
+    (sampled from all users) before the clone's first visit. This keeps the recency that λ(x) was fitted to.
 
     Args:
-        time: (n,) seconds at which the visits begin, in any order.
-        session: (n,) session of the warm-up log that each visit copies, −1 for none; None: no visit copies a session.
+        time: Seconds at which the visits begin, in any order, (n,).
+        session: Session of the warm-up log that each visit copies, −1 for none, (n,); None: no visit copies a session.
 
     Raises:
-        MarketError: If there are so many rounds, or clones of one user, that two arrivals could get one id.
+        MarketError: If there are so many rounds, or clones of one user, that two arrivals could get the same id.
     """
     past, sessions, tick = so_far.world.past, so_far.world.past_sessions, ticks(time)
     order = np.argsort(tick, kind="stable")
@@ -142,7 +142,7 @@ def _require_room(number: int, originals: int, clone: Ints, visit: Ints) -> None
 
 @lru_cache(maxsize=4)
 def events_before(sessions: Sessions) -> Ints:
-    """(s,) events of the user before each session."""
+    """Number (s,) of the user's events before each session."""
     order = np.lexsort((sessions.start, sessions.user))
     user, count = sessions.user[order], sessions.count[order]
     before = np.cumsum(count) - count
@@ -154,7 +154,7 @@ def events_before(sessions: Sessions) -> Ints:
 
 
 def inter_session_gaps(sessions: Sessions) -> Floats:
-    """Sorted gaps between sessions of a user, pooled, seconds."""
+    """Sorted gaps between users' sessions, in seconds, of all users."""
     # A single gap of one day where no user came twice.
     order = np.lexsort((sessions.start, sessions.user))
     user = sessions.user[order]
@@ -164,7 +164,7 @@ def inter_session_gaps(sessions: Sessions) -> Floats:
 
 
 def opening_after(log: EventLog, scenario: ScenarioConfig, most_arrivals: int | None = None) -> Opening:
-    """Opening at the end of a log."""
+    """Opening of a market at the end of a log."""
     # The warm-up log knows nothing of items that the scenario's ``releases`` (a seeded share) bring later.
     opening = float(log.time[-1]) + 1.0
     plan, release = scenario.releases, np.zeros(log.n_items)

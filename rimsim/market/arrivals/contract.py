@@ -19,7 +19,7 @@ from rimsim.market.records import VISIT_BITS, Schedule
 
 @dataclass(frozen=True, eq=False)
 class Opening:
-    """Opening of a market: its past and later releases."""
+    """Opening of a market: time, past log and later releases."""
 
     past: EventLog
     """The warm-up log, which the platform knows at the opening."""
@@ -33,7 +33,7 @@ class Opening:
 
 @dataclass(frozen=True, eq=False)
 class RoundsSoFar:
-    """Knowledge of an arrival process before a round."""
+    """Record that an arrival process gets before a round."""
 
     world: World
     """The log, the warm-up log with its sessions, the opening."""
@@ -47,7 +47,7 @@ class RoundsSoFar:
 class ArrivalProcess(Protocol):
     """Process that decides which visitors arrive, and when.
 
-    It has no state, and all its randomness comes from the seed in ``so_far``. Optional attributes are those of
+    The process has no state, and all its randomness comes from the seed in ``so_far``. Optional attributes are those of
     :class:`ArrivalCapabilities`.
     """
 
@@ -57,14 +57,14 @@ class ArrivalProcess(Protocol):
     """Users persist from round to round with their consumptions; false: each round's visitors are new."""
 
     def opening(self, log: EventLog) -> Opening:
-        """Opening of the market, within a log."""
+        """Opening of the market, at a time within a log."""
 
     def round(self, number: int, so_far: RoundsSoFar) -> Schedule:
         """Arrivals of a round.
 
         Args:
-            number: The round, from 0. If users are not kept, −1 stands for the past, whose states give the prices of
-                round 0.
+            number: Number of the round, from 0. If users are new in each round, −1 is a past round, whose states give
+                the prices of round 0.
         """
 
 
@@ -89,16 +89,16 @@ class ArrivalCapabilities:
 def checked_schedule(
     schedule: Schedule, number: int, so_far: RoundsSoFar, past: LoggedPast | None = None
 ) -> Schedule:
-    """Schedule, refused if the market cannot use it.
+    """The schedule itself, if the market can use it.
 
-    Compiled code does not check slots and lengths again.
+    The checks include slots and lengths, because compiled code does not check these again.
 
     Args:
         past: Logged past of the visitors; None: the whole warm-up log.
 
     Raises:
-        MarketError: If arrivals are out of order, outside their round, share an id, or belong to no slot, lengths
-            differ, the round is not after the last one, or a visitor's past is not before its first visit.
+        MarketError: If arrivals are out of order, outside their round, share an id, or belong to no slot; if lengths
+            differ; if the round is not after the last one; or if a visitor's past is not before its first visit.
     """
     past = LoggedPast.of(so_far.world.past) if past is None else past
     for wrong, what, allowed in _faults(schedule, number, so_far, past):
@@ -110,7 +110,7 @@ def checked_schedule(
 def _faults(
     schedule: Schedule, number: int, so_far: RoundsSoFar, past: LoggedPast
 ) -> Iterator[tuple[bool, str, str]]:
-    """Wrong, found and expected of each check, in order."""
+    """Results of checks: true if wrong, value found, value expected."""
     tick, slot, log_user, n_users = schedule.tick, schedule.slot, schedule.log_user, so_far.world.log.n_users
     arrivals = {len(column) for column in (tick, schedule.id, slot, schedule.session)}
     yield len(arrivals) > 1, f"columns of {sorted(arrivals)} arrivals", "columns of one length"

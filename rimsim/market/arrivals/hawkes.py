@@ -40,9 +40,9 @@ _ROUND_BITS = 8
 
 @dataclass(frozen=True, eq=False)
 class SessionRates:
-    """Hawkes process of session starts.
+    """Hawkes process of the times at which sessions start.
 
-    λ_u(t) = μ_u + α·ω·Σ_{t_i < t} exp(−ω(t − t_i)) per second, t_i those of the user.
+    The rate of a user u is λ_u(t) = μ_u + α·ω·Σ_{t_i < t} exp(−ω(t − t_i)) per second; t_i are its earlier starts.
     """
 
     base: Floats
@@ -86,7 +86,7 @@ def fit_rates(user: Ints, start: Floats, stop: float, n_users: int) -> SessionRa
 
 
 def _shape(count: Floats, expected: Floats) -> float:
-    """Shape of users' rates by moments."""
+    """Shape of the gamma distribution of users' rates, by moments."""
     # Counts vary by Σ expected + Σ expected² / shape.
     beyond = float(((count - expected) ** 2 - expected).sum())
     shape = float((expected**2).sum()) / beyond if beyond > 0 else np.inf
@@ -95,7 +95,7 @@ def _shape(count: Floats, expected: Floats) -> float:
 
 @compiled
 def _excitations(when: Floats, first: Bools, decay: float) -> tuple[Floats, Floats]:
-    """(s,) Σ exp(−ω·lag) and Σ lag·exp(−ω·lag) over earlier sessions."""
+    """Sums of exp(−ω·lag) and lag·exp(−ω·lag) over earlier sessions, (s,)."""
     # Sessions are by user, then time.
     excited, lagged = np.zeros(len(when)), np.zeros(len(when))
     for n in range(1, len(when)):
@@ -111,7 +111,7 @@ def _excitations(when: Floats, first: Bools, decay: float) -> tuple[Floats, Floa
 def expected_starts(
     rates: SessionRates, factor: Floats, user: Ints, tick: Ints, window: tuple[int, int]
 ) -> Floats:
-    """(users,) expected session starts in a window."""
+    """Expected number (users,) of session starts in a window."""
     # Each rate is multiplied by f (users,), with αf below 1. With x the excitation of the past, x′ = −ω(1 − αf)·x +
     # αωf·μ has a closed form, and f(μ + x) is integrated. ``user`` and ``tick`` (s,) are sessions before the window,
     # in ticks.
@@ -134,7 +134,7 @@ def simulate(
     seed: int,
     number: int,
 ) -> tuple[Ints, Ints]:
-    """Users and ticks (n,) of session starts in a window."""
+    """Users and ticks of session starts in a window, (n,)."""
     # Thinning of a process with a larger factor f_max = ``most``. The process is one of clusters: spontaneous
     # sessions, and those that a session brings about. Candidates of the larger process are drawn by keys, spontaneous
     # ones by (seed, user, window, n), others by (seed, user, instant of the parent session, n), and each is kept with
@@ -194,7 +194,7 @@ def _children(
 
 @pydantic_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class HawkesOptions:
-    """Change of satisfaction and its effect on visits."""
+    """Options: change of satisfaction, and effect on visits."""
 
     kappa: float = Field(default=0.0, ge=0)
     """κ: rates are multiplied by exp(κ(S − S₀)); 0: whatever they are shown."""
@@ -207,14 +207,14 @@ class HawkesOptions:
 class HawkesArrivals:
     """Returning users, whose visits follow a fitted Hawkes process.
 
-    λ_u(t) = exp(κ(S_u − S₀))·(μ_u + αω Σ_{t_i < t} exp(−ω(t − t_i))). A visit changes satisfaction to ρS + 1 − ρ if an
-    item was taken, and to ρS otherwise, from the next barrier on. α and ω are fitted to the log. With ``per_round``,
-    all μ are multiplied so that in the long run a round has this number of arrivals if S = S₀. With null, μ is fitted
-    to the log.
+    A user u with satisfaction S_u visits at the rate λ_u(t) = exp(κ(S_u − S₀))·(μ_u + αω Σ_{t_i < t} exp(−ω(t − t_i))).
+    A visit changes satisfaction to ρS + 1 − ρ if the visitor took an item, and to ρS otherwise, from the next barrier
+    on. All of μ, α and ω are fitted to the log. If ``per_round`` is a number, all μ are then multiplied by a factor, so
+    that a round has this number of arrivals in the long run if S = S₀.
 
-    Every user of the log is a visitor from the first round on. It has its events before one of its later sessions. A
-    user with a single session has all its events, as do all users with ``draw: users``. The past is moved so that it
-    ends one inter-session gap before the opening.
+    Every user of the log is a visitor from the first round on. Its past has its events before one of its later
+    sessions, or all its events if it has a single session. With ``draw: users``, the past of every user has all its
+    events. The past is moved in time so that it ends one gap between sessions before the opening.
     """
 
     known_beforehand = False
@@ -232,10 +232,10 @@ class HawkesArrivals:
         return opening_after(log, self._scenario)
 
     def rates(self, world: World) -> SessionRates:
-        """Rates while satisfaction is neutral.
+        """Rates of visits while satisfaction is S₀.
 
         Raises:
-            ConfigError: If visits would become ever more frequent with satisfied users.
+            ConfigError: If the visits of satisfied users would become more and more frequent.
         """
         fitted = _fitted(world.past_sessions, world.opening, world.past.n_users)
         if fitted.branching * self._most >= 1:
@@ -253,7 +253,7 @@ class HawkesArrivals:
         return SessionRates(fitted.base * per_round / usual, fitted.branching, fitted.decay)
 
     def satisfaction(self, so_far: RoundsSoFar) -> Floats:
-        """(users,) S of each user at the barrier."""
+        """Satisfaction (users,) of each user at the barrier."""
         state = np.full(so_far.world.past.n_users, self._options.neutral)
         if not so_far.past:
             return state
@@ -307,7 +307,7 @@ class HawkesArrivals:
         )
 
     def _pasts(self, so_far: RoundsSoFar) -> tuple[Ints, Floats, Ints, Ints]:
-        """Events and shift (users,) of pasts, and their sessions."""
+        """Number of events and shift of pasts (users,), and their sessions."""
         world, sessions = so_far.world, so_far.world.past_sessions
         everyone, before = np.arange(world.past.n_users), events_before(sessions)
         arrivals = self._scenario.arrivals
@@ -329,7 +329,7 @@ class HawkesArrivals:
 
 @lru_cache(maxsize=4)
 def _fitted(sessions: Sessions, stop: float, n_users: int) -> SessionRates:
-    """Cached rates of a log's sessions."""
+    """Rates fitted to a log's sessions, cached."""
     return fit_rates(sessions.user, sessions.start, stop, n_users)
 
 

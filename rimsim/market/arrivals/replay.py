@@ -17,17 +17,17 @@ from rimsim.market.records import VISIT_BITS, Schedule, running_count
 
 @lru_cache(maxsize=4)
 def _visit_numbers(world: World) -> Ints:
-    """(sessions,) earlier sessions of each session's user."""
+    """Number (sessions,) of the user's earlier sessions."""
     return running_count(world.sessions.user)
 
 
 class Replay:
     """Sessions of the log from the opening on.
 
-    They are divided into rounds in clock order. Users stay the same from round to round.
+    The sessions are divided into rounds in clock order. Users stay the same from round to round.
 
     Raises:
-        ConfigError: If the scenario releases items at other times than the log.
+        ConfigError: If the scenario has its own release times of items, instead of those of the log.
     """
 
     known_beforehand = False
@@ -42,7 +42,7 @@ class Replay:
         self._scenario = scenario
 
     def opening(self, log: EventLog) -> Opening:
-        """Opening within the log."""
+        """Opening of the market, at a time within the log."""
         # A session that straddles it ends there.
         sessions = log.sessions(self._scenario.data.session_gap)
         first, last = float(log.time[0]), float(log.time[-1])
@@ -54,7 +54,7 @@ class Replay:
         return Opening(past, opening, release, max(1, len(sessions)))
 
     def round(self, number: int, so_far: RoundsSoFar) -> Schedule:
-        """Sessions of a round, each at its own time."""
+        """Sessions of a round, at their times in the log."""
         world, everyone = so_far.world, np.arange(so_far.world.log.n_users)
         rows, bounds = self._shared_out(world)
         sessions, mine = world.sessions, rows[bounds[number] : bounds[number + 1]]
@@ -73,7 +73,7 @@ class Replay:
         )
 
     def _shared_out(self, world: World) -> tuple[Ints, Ints]:
-        """Replayed sessions, and bounds of the rounds among them."""
+        """Replayed sessions, and bounds of each round within them."""
         rounds, per_round = self._scenario.rounds, self._scenario.arrivals.per_round
         rows = np.flatnonzero(world.sessions.start >= world.opening)
         if per_round is not None:

@@ -1,4 +1,4 @@
-"""Consumers (choice models) by name, or of the user's own."""
+"""Consumers (choice models), by name or from your own file."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def make_consumer(scenario: ScenarioConfig) -> Consumer:
     """Consumer of a scenario.
 
     Raises:
-        ConfigError: If ``consumer.kind`` or one of ``consumer.options`` is unknown or unfit, or the consumer ignores
-            ``consumer.dynamics`` of the scenario.
+        ConfigError: If ``consumer.kind`` or one of ``consumer.options`` is unknown or has a wrong value, or if the
+            consumer would ignore ``consumer.dynamics`` of the scenario.
     """
     config, methods = scenario.consumer, ("respond", "organic", "true_intensity")
     plug = make_plug(config.kind, "consumer.kind", BUILT_IN, methods, dict(config.options), scenario)

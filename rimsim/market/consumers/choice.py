@@ -15,7 +15,7 @@ from rimsim.market.records import Response
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class LogitOptions:
-    """Utility of the outside option."""
+    """Option: utility of taking nothing."""
 
     outside: float = Field(default=1.0, gt=0, description="u₀, in units of intensity.")
 
@@ -23,9 +23,9 @@ class LogitOptions:
 class Logit(PreferenceConsumer):
     """Consumers who take one item of a slate, or none.
 
-    The item at position r is taken with probability u_r / (u₀ + Σ u), u_r = λ*(x)·p*(y|x)·γ^(r−1)·a. The option with
-    the largest log u + Gumbel noise is taken (McFadden, 1974). Each pair of arrival and item, and of arrival and
-    nothing, has its own Gumbel variable, for any slate.
+    The item at position r is taken with probability u_r / (u₀ + Σ u), where u_r = λ*(x)·p*(y|x)·γ^(r−1)·a, and nothing
+    with probability u₀ / (u₀ + Σ u). The option with the largest log u + Gumbel noise is taken (McFadden, 1974). Each
+    pair of arrival and option has its own Gumbel variable, for any slate.
     """
 
     def __init__(self, options: LogitOptions, scenario: ScenarioConfig) -> None:
@@ -35,7 +35,7 @@ class Logit(PreferenceConsumer):
         self._weight = config.attraction * examination(config.position_decay, scenario.slate)
 
     def respond(self, visits: SlateVisits, slates: Ints) -> Response:
-        """Response of visits to their slates."""
+        """Responses of visits to their slates."""
         intensity = self.of_slates(visits, slates)
         worth = intensity * self._weight
         probability = worth / (self._outside + worth.sum(1))[:, None]
@@ -58,7 +58,7 @@ def _gumbel(draw: Floats) -> Floats:
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class CascadeOptions:
-    """Stopping rule of a visitor."""
+    """Option: probability that a visitor stops after a consumption."""
 
     stop: float = Field(
         default=0.5, ge=0, le=1, description="Chance that a visitor who took an item looks no further."
@@ -71,7 +71,7 @@ class Cascade(PreferenceConsumer):
     An examined item at position r is taken with probability q_r = 1 − exp(−λ*(x)·p*(y|x)·a). The visitor examines the
     first position. After each position it continues with probability γ, times 1 − stop if the item was taken (Craswell
     et al., WSDM 2008; Chapelle and Zhang, WWW 2009). So P(take at r) = e_r·q_r, with e_1 = 1 and e_{r+1} = e_r·γ·(1 −
-    stop·q_r). The random numbers belong to pairs of arrival and item.
+    stop·q_r). Each pair of arrival and item has its own random numbers.
     """
 
     def __init__(self, options: CascadeOptions, scenario: ScenarioConfig) -> None:
@@ -80,7 +80,7 @@ class Cascade(PreferenceConsumer):
         self._decay, self._attraction = scenario.consumer.position_decay, scenario.consumer.attraction
 
     def respond(self, visits: SlateVisits, slates: Ints) -> Response:
-        """Response of visits to their slates."""
+        """Responses of visits to their slates."""
         intensity = self.of_slates(visits, slates)
         chance = -np.expm1(-intensity * self._attraction)
         taken = visits.uniform(slates) < chance

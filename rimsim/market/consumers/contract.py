@@ -40,7 +40,7 @@ def uniform_draw(key: np.uint64, item: int) -> float:
 
 @compiled
 def uniform_draws(keys: NDArray[np.uint64], items: Ints) -> Floats:
-    """(n, k) random numbers of items (n, k) under keys (n,)."""
+    """Random numbers of items (n, k) under keys (n,)."""
     draws = np.empty(items.shape, np.float64)
     for row in range(items.shape[0]):
         for position in range(items.shape[1]):
@@ -50,14 +50,14 @@ def uniform_draws(keys: NDArray[np.uint64], items: Ints) -> Floats:
 
 @compiled
 def poisson_probability(intensity: float, examination: float, attraction: float) -> float:
-    """Probability of an event at an examined position."""
+    """Probability that the item at a position is consumed."""
     # P(consume at position r) = 1 − exp(−λ*(x)·p*(y|x)·γ^(r−1)·a): the Poisson-intensity response.
     return -math.expm1(-(intensity * examination * attraction))
 
 
 @compiled
 def poisson_probabilities(intensity: Floats, examination: Floats, attraction: float) -> Floats:
-    """(n, k) probabilities of intensities (n, k) at k positions."""
+    """Probabilities (n, k) of consumption, from intensities at k positions."""
     probability = np.empty(intensity.shape, np.float64)
     for row in range(intensity.shape[0]):
         for position in range(intensity.shape[1]):
@@ -70,7 +70,7 @@ def poisson_probabilities(intensity: Floats, examination: Floats, attraction: fl
 @compiled
 def answer(scores: Float32s, ground: Float32s, slates: Ints, keys: NDArray[np.uint64], examination: Floats,
     attraction: float, consumed: Bools, probability: Floats, intensity: Floats) -> None:  # fmt: skip
-    """Fill in responses (n, k), given p* (n, M) and λ* (n,)."""
+    """Fill in responses to slates, given p* and λ*."""
     for n in range(len(slates)):
         for position in range(slates.shape[1]):
             item = slates[n, position]
@@ -104,7 +104,7 @@ class Law:
 
 
 class Hits(NamedTuple):
-    """Law of consumption: the items of a session.
+    """Law of consumption: visitors take the items of a session.
 
     Items of session s are ``item[offsets[s]:offsets[s + 1]]``.
     """
@@ -115,7 +115,7 @@ class Hits(NamedTuple):
     """(total,)"""
 
     def of(self, sessions: Ints) -> tuple[Ints, Ints]:
-        """Index of the session and item (total,) of each event."""
+        """Session's index and item of each event, (total,)."""
         begin = self.offsets[sessions]
         place, number = numbered(self.offsets[sessions + 1] - begin)
         return place, self.item[begin[place] + number]
@@ -123,13 +123,13 @@ class Hits(NamedTuple):
 
 @lru_cache(maxsize=64)
 def examination(decay: float, positions: int) -> Floats:
-    """(k,) γ^(r−1): share of visitors who examine position r."""
+    """Share γ^(r−1) of visitors who examine position r, (k,)."""
     return np.asarray(decay ** np.arange(positions), np.float64)
 
 
 @dataclass(frozen=True, eq=False)
 class World:
-    """Log of a scenario, cut at the opening."""
+    """Log of a scenario, cut at the opening, and truth."""
 
     log: EventLog
     """The whole log, its future included; only the truth, the arrivals and the consumers look at it."""
@@ -160,7 +160,7 @@ class World:
 
 @dataclass(frozen=True, eq=False)
 class SlateVisits:
-    """n arrivals of a round as a consumer sees them."""
+    """Visits: n arrivals of a round as consumers see them."""
 
     row: Ints
     """(n,) their rows in the round's schedule."""
@@ -182,30 +182,30 @@ class SlateVisits:
 
     @property
     def slot(self) -> Ints:
-        """(n,) slot of each visitor."""
+        """Slot (n,) of each visitor."""
         return self.schedule.slot[self.row]
 
     @property
     def tick(self) -> Ints:
-        """(n,) instants of the visits, in ticks."""
+        """Times (n,) of the visits, in ticks."""
         return self.schedule.tick[self.row]
 
     @property
     def log_user(self) -> Ints:
-        """(n,) user of the log behind each visit."""
+        """User (n,) of the log behind each visitor."""
         return self.schedule.log_user[self.slot]
 
     @property
     def time(self) -> Floats:
-        """(n,) seconds on the market's clock."""
+        """Times (n,) of the visits, in seconds."""
         return seconds(self.tick)
 
     @property
     def true_scores(self) -> tuple[Float32s, Float32s]:
-        """(n, M) p*(y|x) of admissible items, and (n,) λ*(x).
+        """p*(y|x) of admissible items, (n, M), and λ*(x), (n,).
 
-        p* sums to 1 over all items that the visitor has not consumed, released or not. The share of items that cannot
-        be shown is the outside option, so these items do not change p* of shown items.
+        p* sums to 1 over all items that the visitor has not consumed, released or not. Then p* is set to 0 for items
+        that are not released yet. So a release does not change p* of the other items.
         """
         share, size = self.score(self.row)
         factor = None if self.world.truth is None else self.world.truth.item_factor
@@ -217,27 +217,27 @@ class SlateVisits:
         return share, size
 
     def consumed(self) -> tuple[Ints, Ints]:
-        """(visit, item) pairs of all earlier consumptions."""
+        """Pairs (visit, item) of all earlier consumptions."""
         return self.histories.consumed(self.slot)
 
     def in_market(self) -> tuple[Ints, Ints]:
-        """(visit, item) pairs of earlier consumptions in the market."""
+        """Pairs (visit, item) of earlier consumptions in the market."""
         visit, item, _ = self.events_in_market()
         return visit, item
 
     def events_in_market(self) -> tuple[Ints, Ints, Ints]:
-        """Visit, item and first known tick (m,) of these consumptions."""
+        """Visit, item and first known tick of in-market consumptions, (m,)."""
         counts = self.histories.events.counts[self.slot]
         known, items = self.histories.between(self.slot, np.zeros_like(counts), counts)
         return np.repeat(np.arange(len(counts)), counts), items, known
 
     def uniform(self, slates: Ints) -> Floats:
-        """(n, k) uniform random numbers per visit and item."""
+        """Uniform random numbers (n, k), one per visit and item."""
         return uniform_draws(self.keys[self.row], slates)
 
 
 class Organic(NamedTuple):
-    """m consumptions of visitors that do not depend on slates."""
+    """Organic consumptions of visitors, which do not depend on slates."""
 
     row: Ints
     """(m,) rows in the round's schedule, of the visits that were asked for."""
@@ -252,7 +252,7 @@ NOTHING = Organic(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.i
 
 
 def drawn(visits: SlateVisits, slates: Ints, probability: Floats, intensity: Floats) -> Response:
-    """Response sampled from probabilities (n, k), 0 at empty positions."""
+    """Response, sampled with probabilities (n, k), 0 at empty positions."""
     # An item is consumed if its draw is below its probability.
     shown = slates >= 0
     probability = np.where(shown, probability, 0.0)
@@ -264,18 +264,18 @@ def drawn(visits: SlateVisits, slates: Ints, probability: Floats, intensity: Flo
 class Consumer(Protocol):
     """Choice model of visitors; agents and models never see it.
 
-    Each visit occurs once per call. A consumer has no state, because the histories have the consumptions. Optional
-    attributes are those of :class:`ConsumerCapabilities`.
+    A call has each visit at most once. A consumer has no state of its own, because the histories record consumptions.
+    Optional attributes are those of :class:`ConsumerCapabilities`.
     """
 
     def respond(self, visits: SlateVisits, slates: Ints) -> Response:
-        """Response of visits to slates (n, k), −1 being an empty position."""
+        """Response of visits to slates (n, k); −1 is an empty position."""
 
     def organic(self, visits: SlateVisits) -> Organic:
         """Organic consumptions; :data:`NOTHING` if there are none."""
 
     def true_intensity(self, visits: SlateVisits) -> torch.Tensor:
-        """(n, M) float32 λ*(x)·p*(y|x) over admissible items, for bounds and recall."""
+        """True intensities of admissible items, (n, M), for bounds and recall."""
 
 
 @dataclass(frozen=True)
@@ -322,7 +322,7 @@ class ConsumerCapabilities:
 
 # -- checked answers --------------------------------------------------------------------------------------------------
 def response_of(consumer: Consumer, visits: SlateVisits, slates: Ints) -> Response:
-    """Response of visits to slates (n, k), checked.
+    """Response of visits to slates (n, k), after checks.
 
     Raises:
         MarketError: If the result is not a response, or has wrong shapes, types or values.
@@ -359,7 +359,7 @@ def response_of(consumer: Consumer, visits: SlateVisits, slates: Ints) -> Respon
 
 @compiled
 def _first_wrong(slates: Ints, consumed: Bools, probability: Floats, intensity: Floats) -> int:
-    """Index of the first invalid position; −1 without one."""
+    """Index of the first invalid position, or −1."""
     n, k = slates.shape
     for row in range(n):
         for position in range(k):
@@ -371,10 +371,10 @@ def _first_wrong(slates: Ints, consumed: Bools, probability: Floats, intensity: 
 
 
 def organic_of(consumer: Consumer, visits: SlateVisits, n_items: int) -> Organic:
-    """Organic consumptions of visitors, checked.
+    """Organic consumptions of visitors, after checks.
 
     Raises:
-        MarketError: If the result is not such a record, or has other visits, unknown items or too early times.
+        MarketError: If the result is not such a record, or has unknown visits, unknown items, or too early times.
     """
     organic = consumer.organic(visits)
     if organic is NOTHING:  # most often
@@ -400,10 +400,10 @@ def organic_of(consumer: Consumer, visits: SlateVisits, n_items: int) -> Organic
 
 
 def true_intensity_of(consumer: Consumer, visits: SlateVisits, n_items: int) -> torch.Tensor:
-    """(n, M) true intensities of visits, checked.
+    """True intensities of visits, (n, M), after checks.
 
     Raises:
-        MarketError: If the result is not a tensor of that shape with finite numbers of at least 0.
+        MarketError: If the result is not an (n, M) tensor of finite numbers of at least 0.
     """
     found, name = consumer.true_intensity(visits), f"{type(consumer).__name__}.true_intensity"
     shape = (len(visits), n_items)
@@ -418,10 +418,10 @@ def true_intensity_of(consumer: Consumer, visits: SlateVisits, n_items: int) -> 
 
 
 def relevant_items(consumer: Consumer, visits: SlateVisits, n_items: int) -> Floats:
-    """(n,) items of the catalogue that each visit would consume.
+    """Number (n,) of items that each visit would consume.
 
-    If a consumer does not report it, it is computed from true intensities at the round's end, without items consumed
-    in the round.
+    This is the expected number if the visitor examined the whole catalogue. If a consumer does not report this number,
+    it is computed from the true intensities at the round's end, without the items consumed in the round.
 
     Raises:
         MarketError: If the result is not one finite number of at least 0 per visit.

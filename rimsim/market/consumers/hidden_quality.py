@@ -1,4 +1,4 @@
-"""Hidden quality: item worth beyond the log."""
+"""Hidden quality: worth of items that logs cannot show."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ _LEAST = 3
 
 
 def hidden_bias(config: HiddenConfig, events: Ints, met: Bools) -> Floats:
-    """(M,) change of each item's log worth, or 0.
+    """Change (M,) of the logarithm of each item's worth.
 
-    Let z be the standardised log popularity of the chosen items, and s its spread. The part s·z of the log worth is
-    replaced by sd·(ρ·z + √(1 − ρ²)·ε). ε is normal noise that is standardised and uncorrelated with z, so ρ and sd are
-    exact. Then all log worths are shifted by a constant, so that the sum of events · exp(change) stays the same.
+    Only chosen items change. Let s·z be the centred logarithm of their popularity, where z is standardised and s is the
+    standard deviation. This part of their log worth is replaced by sd·(ρ·z + √(1 − ρ²)·ε). The normal noise ε is
+    standardised and uncorrelated with z, so ρ and sd are exact. Then a constant is added to the change, so that the sum
+    of events · exp(change) equals the sum of events.
 
     Args:
-        events: (M,) events of each item in the log that the truth is fitted to.
-        met: (M,) items that the warm-up log has seen.
+        events: Number of events of each item in the log to which the truth is fitted, (M,).
+        met: Marks of items that occur in the warm-up log, (M,).
 
     Raises:
-        ConfigError: If too few items are chosen.
+        ConfigError: If there are too few chosen items.
     """
     bias = np.zeros(len(events))
     if config.rho == 1:

@@ -25,7 +25,7 @@ from rimsim.market.records import Response
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class ObservedOptions:
-    """Table of answers, and meaning of its values."""
+    """Options: table of answers, and meaning of its values."""
 
     table: str = Field(min_length=1, description="Path of the table; see rimsim.data.load_observed.")
     value: Literal["threshold", "probability"] = Field(
@@ -42,7 +42,7 @@ class ObservedOptions:
 
 @plain_dataclass(frozen=True)
 class TableReport:
-    """Coverage of a market by a table."""
+    """Report on the coverage of a market by a table."""
 
     users: int
     """Users of the log with an answer in the table."""
@@ -58,7 +58,7 @@ class TableReport:
     """True if the table's items were shown without regard to what their users like."""
 
     def text(self) -> str:
-        """Sentence about the coverage."""
+        """Sentence that reports the coverage."""
         selection = "" if self.shown_at_random else ", and they may be selected by what users like"
         return (
             f"the table answers {self.answered:.1%} of all pairs of a user and an item ({self.users:,} users, "
@@ -69,7 +69,7 @@ class TableReport:
 
 @plain_dataclass(frozen=True, eq=False)
 class _Answers:
-    """Answers of a table for a log, sorted by pair."""
+    """Answers of a table about a log, sorted by pair."""
 
     pair: Ints
     """(n,) user · M + item, ascending."""
@@ -81,7 +81,7 @@ class _Answers:
     """M."""
 
     def at(self, user: Ints, items: Ints) -> tuple[Floats, Bools]:
-        """(n, k) probabilities of items of users (n,), and known pairs."""
+        """Probabilities of users' items, and marks of known pairs, (n, k)."""
         # Unknown pairs have probability 0.
         wanted = user[:, None] * self.n_items + items
         place = np.minimum(np.searchsorted(self.pair, wanted), len(self.pair) - 1)
@@ -110,19 +110,19 @@ def _answers(options: ObservedOptions, table: ObservedTable, log: EventLog) -> _
 
 
 class Observed:
-    """Consumers who answer from a table.
+    """Consumers whose answers to items come from a table.
 
     An item shown at position r is consumed with probability p·γ^(r−1). With ``value: threshold``, p is 1 if the value
-    is at least ``taken_at``, else 0, and only examination is random. With ``value: probability``, p is the value. A
-    pair that is not observed has p = 0. Each pair of arrival and item has its own random number, for any slate.
+    is at least ``taken_at``, and 0 otherwise, so only examination is random. With ``value: probability``, p is the
+    value. A pair that is not observed has p = 0. Each pair of arrival and item has its own random number.
 
-    The true intensity of an item is p, the expected number of consumptions if it is examined. So it is finite if p is
-    1, and its sum is the expected consumption of the whole catalogue.
+    The true intensity of an item is p, the expected number of consumptions if the item is examined. So the intensity is
+    finite even if p is 1, and its sum over items is the expected consumption if a visitor examined the whole catalogue.
 
     Raises:
         DataError: If the table cannot be read.
-        ConfigError: If a value is not a probability, or the scenario multiplies intensities, which this consumer does
-            not have.
+        ConfigError: If a value is not a probability, or if the scenario has settings that multiply intensities, because
+            this consumer does not use intensities.
     """
 
     needs_truth = False
@@ -144,10 +144,10 @@ class Observed:
         self._examination = examination(scenario.consumer.position_decay, scenario.slate)
 
     def report(self, log: EventLog) -> TableReport:
-        """Coverage of a market over a log by the table.
+        """Report on the coverage of a log by the table.
 
         Raises:
-            DataError: If it has no answer of a user and an item of the log.
+            DataError: If the table has no answer for any pair of a user and an item of the log.
         """
         known, answers = _matched(self._table, log), self._known(log)
         new = ~np.isin(answers.pair, np.unique(log.user * log.n_items + log.item))
@@ -162,7 +162,7 @@ class Observed:
         )
 
     def note(self, log: EventLog) -> str:
-        """Sentence before a run over a log."""
+        """Sentence about the coverage, shown before a run."""
         return f"{self._table.source}: {self.report(log).text()}"
 
     def digest(self) -> str:
@@ -173,7 +173,7 @@ class Observed:
         return sha256(b"".join(parts)).hexdigest()
 
     def observed(self, visits: SlateVisits, slates: Ints) -> Bools:
-        """(n, k) pairs of visitors and shown items in the table."""
+        """Marks (n, k) of visitor-item pairs that the table has."""
         return self._known(visits.world.log).at(visits.log_user, slates)[1]
 
     def respond(self, visits: SlateVisits, slates: Ints) -> Response:
@@ -186,7 +186,7 @@ class Observed:
         return NOTHING
 
     def true_intensity(self, visits: SlateVisits) -> torch.Tensor:
-        """(n, M) p of admissible items, 0 elsewhere."""
+        """Probability p of admissible items, (n, M), 0 elsewhere."""
         answers, release = self._known(visits.world.log), visits.world.release
         true = torch.zeros(len(visits), answers.n_items)
         for first in range(0, len(visits), BLOCK):
@@ -200,7 +200,7 @@ class Observed:
         return true
 
     def relevant(self, visits: SlateVisits) -> Floats:
-        """(n,) Σ p over items not consumed when the market opened."""
+        """Sum (n,) of p over items not consumed before the opening."""
         # Consumptions in the market count, since at a round's end those of this visit cannot be separated.
         row, item = visits.in_market()
         bought, _ = self._known(visits.world.log).at(visits.log_user[row], item[:, None])
@@ -215,7 +215,7 @@ class Observed:
 
 
 def _changed(path: str) -> int:
-    """Time of a file's last change in nanoseconds, or 0."""
+    """Nanoseconds at which a file last changed, or 0."""
     try:
         return Path(path).expanduser().stat().st_mtime_ns
     except OSError:

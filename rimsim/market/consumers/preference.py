@@ -1,4 +1,4 @@
-"""Consumers with the intensities of the truth, and their dynamics."""
+"""Consumers with intensities of the truth, and their dynamics."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from rimsim.measures import genre_weights
 class Dynamics:
     """Preference dynamics: satiation, taste drift and conformity.
 
-    Factors on true intensities, with w the genre weights of items; a parameter of 0 switches a factor off:
+    Factors on true intensities; w_y is the share of each genre in item y. A parameter of 0 switches a factor off:
 
     * satiation: exp(−σ·⟨s, w_y⟩), s = Σ_i w_i·2^(−age_i / half-life),
-    * drift: exp(η·n/(n + 1)·⟨q, w_y − w̄⟩), q the mean of w over n consumptions, w̄ over the catalogue,
-    * conformity: (1 + c_y)^κ over its mean among the warm-up log's events, c the events of items in the platform's log
-      as of the last barrier.
+    * drift: exp(η·n/(n + 1)·⟨q, w_y − w̄⟩), q is the mean of w over n consumptions, w̄ over the catalogue,
+    * conformity: (1 + c_y)^κ, divided by its mean over the warm-up log's events; c_y is the number of events of item y
+      in the platform's log at the last barrier.
     """
 
     def __init__(self, scenario: ScenarioConfig) -> None:
@@ -44,12 +44,12 @@ class Dynamics:
 
     @property
     def moves(self) -> bool:
-        """True if any factor is on."""
+        """True if at least one factor is switched on."""
         config = self._config
         return config.satiation > 0 or config.drift > 0 or config.conformity > 0
 
     def of_slates(self, visits: SlateVisits, slates: Ints) -> Floats:
-        """(n, k) factors of slates; arbitrary at empty positions."""
+        """Factors (n, k) of items in slates; arbitrary at empty positions."""
         weights, items = _genre_weights(visits.world), np.maximum(slates, 0)
         taste = self._taste(visits, weights)
         factor = np.exp((weights[items] * taste[:, None, :]).sum(2))
@@ -58,7 +58,7 @@ class Dynamics:
         return np.asarray(factor * self._conforming(visits)[items], np.float64)
 
     def of_catalogue(self, visits: SlateVisits) -> Floats:
-        """(n, M) factors of all items."""
+        """Factors (n, M) of all items."""
         # A row's bits depend on its visit alone.
         weights = _genre_weights(visits.world)
         taste = self._taste(visits, weights)
@@ -68,7 +68,7 @@ class Dynamics:
         return np.stack(rows) if rows else np.zeros((0, len(weights)))
 
     def _taste(self, visits: SlateVisits, weights: Floats) -> Floats:
-        """(n, G) effect of each genre on the log factor."""
+        """Effect (n, G) of each genre on the factor's logarithm."""
         taste = self._drifted(visits, weights)
         if self._config.satiation > 0:
             row, item, age = self._consumed(visits)
@@ -79,7 +79,7 @@ class Dynamics:
         return taste
 
     def _drifted(self, visits: SlateVisits, weights: Floats) -> Floats:
-        """(n, G) η·n/(n + 1)·q."""
+        """Drift η·n/(n + 1)·q towards consumed genres, (n, G)."""
         taste = np.zeros((len(visits), weights.shape[1]))
         if self._config.drift > 0:
             row, item, _ = self._consumed(visits)
@@ -89,7 +89,7 @@ class Dynamics:
         return taste
 
     def _conforming(self, visits: SlateVisits) -> Floats:
-        """(M,) factor of conformity."""
+        """Factor (M,) of conformity."""
         if not self._config.conformity > 0:
             return np.ones(visits.world.log.n_items)
         wanted = (1.0 + visits.popularity) ** self._config.conformity
@@ -97,7 +97,7 @@ class Dynamics:
         return np.asarray(wanted * logged.sum() / (wanted * logged).sum(), np.float64)
 
     def _consumed(self, visits: SlateVisits) -> tuple[Ints, Ints, Floats]:
-        """Visit, item and age in seconds (m,) of earlier consumptions."""
+        """Visit, item and age (in seconds) of earlier consumptions, (m,)."""
         row, item, known = visits.events_in_market()
         age = visits.tick[row] - (known - self._wait)
         before = age > 0
@@ -106,7 +106,7 @@ class Dynamics:
 
 @lru_cache(maxsize=4)
 def _genre_weights(world: World) -> Floats:
-    """(M, G) share of each genre in each item."""
+    """Share (M, G) of each genre in each item."""
     return genre_weights([str(text) for text in world.log.items["genres"]])[0]
 
 
@@ -129,17 +129,17 @@ class PreferenceConsumer:
         return NOTHING
 
     def true_intensity(self, visits: SlateVisits) -> torch.Tensor:
-        """(n, M) λ*(x)·p*(y|x) with dynamics."""
+        """True intensities λ*(x)·p*(y|x) with dynamics, (n, M)."""
         return torch.from_numpy(self.of_catalogue(visits).astype(np.float32))
 
     def relevant(self, visits: SlateVisits) -> Floats:
-        """(n,) λ*(x), without dynamics."""
+        """λ*(x) without dynamics, (n,)."""
         truth = visits.world.truth
         assert truth is not None  # noqa: S101  # needs_truth
         return truth.sizes.of_visits(visits.histories, visits.slot, visits.tick, self._delay)
 
     def answer(self, visits: SlateVisits, slates: Ints, law: Law) -> Response:
-        """Poisson-intensity response of the truth, in one compiled pass."""
+        """Poisson response of the truth, in one compiled call."""
         shape = slates.shape
         response = Response(np.empty(shape, bool), np.empty(shape), np.empty(shape))
         share, ground = visits.true_scores
@@ -148,13 +148,13 @@ class PreferenceConsumer:
         return response
 
     def of_slates(self, visits: SlateVisits, slates: Ints) -> Floats:
-        """(n, k) intensities of shown items."""
+        """Intensities (n, k) of shown items."""
         # They are 0 at empty positions, and for items consumed in the market before.
         intensity = self.answer(visits, slates, self._plain).intensity
         return intensity * self.dynamics.of_slates(visits, slates) if self.dynamics.moves else intensity
 
     def of_catalogue(self, visits: SlateVisits) -> Floats:
-        """(n, M) intensities of admissible items."""
+        """Intensities (n, M) of admissible items."""
         share, ground = visits.true_scores
         intensity = share.astype(np.float64) * ground[:, None]
         return intensity * self.dynamics.of_catalogue(visits) if self.dynamics.moves else intensity
@@ -163,8 +163,8 @@ class PreferenceConsumer:
 class Intensity(PreferenceConsumer):
     """Consumers with the Poisson-intensity response.
 
-    An item shown at position r is consumed with probability 1 − exp(−λ*(x)·p*(y|x)·γ^(r−1)·a). Each pair of arrival
-    and item has its own random number, for any slate.
+    An item shown at position r is consumed with probability 1 − exp(−λ*(x)·p*(y|x)·γ^(r−1)·a). Each pair of arrival and
+    item has its own random number, which does not depend on the slate.
     """
 
     def __init__(self, scenario: ScenarioConfig) -> None:
@@ -173,7 +173,7 @@ class Intensity(PreferenceConsumer):
         self._law = Law(examination(config.position_decay, scenario.slate), config.attraction)
 
     def law(self, world: World) -> Law | None:  # noqa: ARG002  # the protocol's
-        """Law of consumption; None in subclasses and with dynamics."""
+        """Law of consumption; None for subclasses or with dynamics."""
         return self._law if type(self) is Intensity and not self.dynamics.moves else None
 
     def respond(self, visits: SlateVisits, slates: Ints) -> Response:

@@ -25,7 +25,7 @@ def _session_items(world: World) -> Hits:
 
 @lru_cache(maxsize=4)
 def _futures(world: World, horizon: float | None) -> Hits:
-    """Items consumed in each session, or within a horizon."""
+    """Items consumed in each session, or within its horizon."""
     if horizon is None:
         return _session_items(world)
     log, sessions = world.log, world.sessions
@@ -43,9 +43,9 @@ def _futures(world: World, horizon: float | None) -> Hits:
 class ReplayedLog:
     """Consumers who take items that they took in the log.
 
-    An item is a hit if its user consumed it in the session, or within a horizon of the arrival. Logged consumptions
-    enter the state at the end of the session, even if they were not shown. So the platform sees the organic behaviour
-    of its users.
+    A shown item is a hit if its user consumed it in the log in this session or, with a horizon, within this time of the
+    arrival. Logged consumptions enter the state at the end of the session, even if they were not shown. So the platform
+    sees the organic behaviour of its users.
     """
 
     hits_only = True
@@ -58,43 +58,43 @@ class ReplayedLog:
         self._horizon = None if horizon is None else duration_seconds(horizon)
 
     def respond(self, visits: SlateVisits, slates: Ints) -> Response:
-        """Hits; their probability is 1."""
+        """Hits as responses, with probability 1."""
         hits = np.zeros(slates.shape, bool)
         mark_hits(slates, visits.schedule.session[visits.row], *_futures(visits.world, self._horizon), hits)
         certain = hits.astype(np.float64)
         return Response(hits, certain, certain)
 
     def law(self, world: World) -> Hits | None:
-        """Futures of the log's sessions."""
+        """Logged futures of the sessions, as a law of consumption."""
         return _futures(world, self._horizon) if type(self) is ReplayedLog else None
 
     def organic(self, visits: SlateVisits) -> Organic:
-        """Events of each session, consumed when it ends."""
+        """Events of each session, as consumptions at its end."""
         sessions = visits.schedule.session[visits.row]
         place, item = _session_items(visits.world).of(sessions)
         return Organic(visits.row[place], ticks(visits.world.sessions.stop[sessions])[place], item)
 
     def settled(self, visits: SlateVisits) -> Ints:
-        """(n,) end of each visit's session, or of its horizon."""
+        """End (n,) of each visit's session, or of its horizon."""
         sessions = visits.schedule.session[visits.row]
         if self._horizon is None:
             return ticks(visits.world.sessions.stop[sessions])
         return ticks(visits.world.sessions.start[sessions] + self._horizon)
 
     def true_intensity(self, visits: SlateVisits) -> torch.Tensor:
-        """(n, M) logged future as counts."""
+        """Number of events per item in the logged future, (n, M)."""
         future = torch.zeros(len(visits), visits.world.log.n_items)
         place, item = self._future(visits)
         future[torch.from_numpy(place), torch.from_numpy(item)] = 1.0
         return future
 
     def relevant(self, visits: SlateVisits) -> Floats:
-        """(n,) number of items in each visit's logged future."""
+        """Number (n,) of items in each visit's logged future."""
         n_items = visits.world.log.n_items
         place, item = self._future(visits)
         visit = np.unique(place * n_items + item) // n_items
         return np.bincount(visit, minlength=len(visits)).astype(np.float64)
 
     def _future(self, visits: SlateVisits) -> tuple[Ints, Ints]:
-        """(visit, item) pairs of the logged future."""
+        """Pairs (visit, item) of the logged future."""
         return _futures(visits.world, self._horizon).of(visits.schedule.session[visits.row])

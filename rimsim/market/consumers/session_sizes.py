@@ -34,7 +34,7 @@ _RIDGE = 1e-3
 
 @dataclass(frozen=True)
 class SizesReport:
-    """Fit of λ*, and its predictions of left-out sessions."""
+    """Report on the fit of λ* and on left-out sessions."""
 
     mean: float
     """Mean of λ* over the log's sessions; calibrated to equal their mean size."""
@@ -80,12 +80,12 @@ class SessionSizes:
     """(2, 2) least and largest log(1 + n), then log r."""
 
     def expected(self, users: Ints, states: UserStates) -> Floats:
-        """(n,) λ* of users in states that begin sessions now."""
+        """λ* of users whose sessions begin in given states, (n,)."""
         features = features_of(*known_of(states), self.bounds)
         return np.asarray(self.effect[users] * np.exp(features @ self.weights), np.float64)
 
     def of_visits(self, histories: Histories, slots: Ints, ticks: Ints, delay: int) -> Floats:
-        """(n,) λ* of visits of slots at ticks, after earlier consumptions."""
+        """λ* of slots' visits at ticks, after earlier consumptions, (n,)."""
         # ``delay`` are the ticks of a consumption's delay.
         events, found = histories.events, np.empty(len(slots))
         _sizes_of_visits(slots, ticks, self.effect[histories.log_user[slots]], self.weights, self.bounds,
@@ -98,7 +98,7 @@ class SessionSizes:
 def _sizes_of_visits(slots: Ints, ticks: Ints, effect: Floats, weights: Floats, bounds: Floats, length:
     Ints, last_logged: Floats, first: Ints, counts: Ints, newest: Ints, tick: Ints, following: Ints, delay:
     int, found: Floats) -> None:  # fmt: skip
-    """Fill in (n,) λ*, from consumptions before each visit."""
+    """Fill in λ* (n,), computed from consumptions before each visit."""
     for n in range(len(slots)):
         slot, until = slots[n], ticks[n] + delay
         number, last = length[slot], last_logged[slot]
@@ -122,7 +122,7 @@ def _sizes_of_visits(slots: Ints, ticks: Ints, effect: Floats, weights: Floats, 
 
 
 def known_of(states: UserStates) -> tuple[Ints, Floats]:
-    """(n,) events of each state, and seconds since the last."""
+    """Number of events per state, and seconds since the last."""
     # The seconds count from 0 without events.
     number = states.lengths
     some = number > 0
@@ -132,7 +132,7 @@ def known_of(states: UserStates) -> tuple[Ints, Floats]:
 
 
 def features_of(number: Ints, silence: Floats, bounds: Floats) -> Floats:
-    """(n, 6) features of states, clipped to bounds (2, 2)."""
+    """Features (n, 6) of states, clipped to ``bounds`` (2, 2)."""
     # ``silence`` (n,) are seconds since the last of ``number`` (n,) events; see :class:`SessionSizes`.
     some = number > 0
     count = np.clip(np.log(1.0 + number), *bounds[0])
@@ -146,14 +146,14 @@ def fit_sizes(
 ) -> tuple[SessionSizes, SizesReport]:
     """λ* fitted to the session sizes of a log.
 
-    It is a Poisson regression on the state in which each session begins, times an effect of each user. The effect is
-    the mean of size over regressed size, shrunk towards 1. Five-fold cross-validation over sessions chooses the
-    shrinkage (with more than 50,000 sessions, over sampled users). Finally first and later sessions are scaled
-    separately, so that Σλ* equals the number of events.
+    A Poisson regression predicts the size of a session from the state in which it begins. The prediction is multiplied
+    by an effect of the user: the mean ratio of actual to predicted sizes, shrunk towards 1. Five-fold cross-validation
+    over sessions (of sampled users if there are more than 50,000 sessions) chooses the shrinkage. Finally first and
+    later sessions are scaled separately, so that Σλ* equals the number of events.
 
     Args:
-        later: Log cut at later sessions, to compare them with λ* fitted to the past alone; None: no comparison.
-        weights: (users,) how often each user counts in the regression; None: once.
+        later: Log cut at later sessions, whose sizes are compared with λ* of the past alone; None: no comparison.
+        weights: Number of times that each user counts in the regression, (users,); None: once.
     """
     whole = _Sizes(log, gap)
     count, first = whole.count, whole.first
@@ -220,7 +220,7 @@ class _Sizes:
 
     @property
     def first(self) -> Bools:
-        """(s,) marks of users' first sessions."""
+        """Marks (s,) of users' first sessions."""
         return np.asarray(self.features[:, 0] > 0, np.bool_)
 
     def of_some_users(self, most: int) -> _Sizes:
@@ -234,7 +234,7 @@ class _Sizes:
         return self._rows(drawn[self.user])
 
     def left_out(self, shrinkage: float) -> Floats:
-        """(s,) λ* of each session, fitted without its fold."""
+        """λ* of each session, fitted without its fold, (s,)."""
         found = np.empty(len(self.user))
         draw = rng.uniform(0, rng.Purpose.MODEL, 12, np.arange(len(found)))
         fold = (draw * _FOLDS).astype(np.int64)
@@ -250,7 +250,7 @@ class _Sizes:
         return some
 
     def fit(self, shrinkage: float, weights: Ints | None = None) -> SessionSizes:
-        """λ*: regression and user effects fitted in turn, then calibrated."""
+        """λ*: regression and user effects, fitted in turn, then calibrated."""
         visits = np.bincount(self.user, minlength=self.n_users)
         effect = np.ones(self.n_users)
         repeated = np.ones(len(self.user)) if weights is None else weights[self.user].astype(np.float64)
@@ -269,7 +269,7 @@ class _Sizes:
         return SessionSizes(beta, effect, self.bounds)
 
     def _regressed(self, beta: Floats, effect: Floats, repeated: Floats) -> Floats:
-        """Regression by Newton's method, never worsening the fit."""
+        """Regression weights by Newton steps that never worsen the fit."""
         x, y = self.features, self.count
 
         def loss(b: Floats) -> float:

@@ -67,7 +67,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class TruthReport:
-    """Choice of a truth for a log, and its fit."""
+    """Report on the choice and fit of a truth."""
 
     kind: str
     shrinkage: Shrinkage | None
@@ -98,7 +98,7 @@ class TruthReport:
 class Truth:
     """Ground-truth choice model: λ*(x)·p*(y|x) of a log's users.
 
-    p* is the distribution of an intensity model that was fitted to the whole log, and λ* is a model of session sizes.
+    p* comes from an intensity model that was fitted to the whole log, and λ* from a model of session sizes.
     """
 
     kind: str
@@ -114,13 +114,13 @@ class Truth:
 
     @cached_property
     def item_factor(self) -> Float32s | None:
-        """(M,) factor of each item in p*; None: 1 for all."""
+        """Factor (M,) of each item in p*; None: all 1."""
         return np.exp(self.item_bias).astype(np.float32) if self.item_bias.any() else None
 
     def preference(self, users: Ints, states: UserStates) -> Floats:
-        """(n, M) p* of users (n,) in given states over the catalogue.
+        """p* of users (n,) in given states, (n, M).
 
-        The caller masks consumed or unreleased items and renormalises.
+        All items of the catalogue are included. The caller sets consumed or unreleased items to 0 and renormalises.
         """
         model = self.model
         if self.users and isinstance(model, RecurrentModel):
@@ -132,11 +132,11 @@ class Truth:
         return np.asarray(share / share.sum(1, keepdims=True), np.float64)
 
     def expected(self, users: Ints, states: UserStates) -> Floats:
-        """(n,) λ*(x) of sessions that begin at ``states.now``."""
+        """λ*(x) of sessions that begin at ``states.now``, (n,)."""
         return self.sizes.expected(users, states)
 
     def scores(self, histories: Histories, schedule: Schedule, delay: int) -> TruthScores:
-        """Scores of a round's arrivals; ``delay`` is in ticks."""
+        """True scores of a round's arrivals; ``delay`` is in ticks."""
         scorer = _TruthScorer(self, histories, delay)
         scorer.encode(schedule.start)
         return TruthScores(scorer, histories, schedule)
@@ -153,7 +153,7 @@ class Truth:
 
 
 class _TruthScorer(Scorer):
-    """Scorer under a truth, with λ* as ground intensity."""
+    """Scorer with a truth's p* and λ*."""
 
     def __init__(self, truth: Truth, histories: Histories, delay: int) -> None:
         # Shares are over one catalogue, whatever is released: see SlateVisits.true_scores.
@@ -162,7 +162,7 @@ class _TruthScorer(Scorer):
         self._truth, self._delay = truth, delay
 
     def encode(self, start: int) -> None:
-        """Encode all slots, unless users keep their hidden states."""
+        """Compute hidden states of all slots, unless they are fixed."""
         if not self._truth.users:
             super().encode(start)
             return
@@ -183,14 +183,14 @@ class TruthScores(ArrivalScores):
     """True scores of a round's arrivals, given all earlier consumptions."""
 
     def _events(self, rows: Ints) -> Ints:
-        """(n,) events of each visitor, known to the platform or not."""
+        """Number (n,) of visitors' events, known to the platform or not."""
         return self._histories.events.counts[self._schedule.slot[rows]]
 
     def _events_of(self, row: int) -> int:
         return int(self._histories.events.counts[self._schedule.slot[row]])
 
     def of(self, rows: Ints) -> tuple[Float32s, Float32s]:
-        """p* (n, M) and λ* (n,) of arrivals."""
+        """True scores of arrivals: p* (n, M) and λ* (n,)."""
         share, size, _ = self.rows(rows).arrays
         return share, size
 
@@ -198,11 +198,11 @@ class TruthScores(ArrivalScores):
 def truth_model(kind: str, gap: str, rank: int) -> IntensityModel:
     """Unfitted model of a truth.
 
-    For a product it is the mark model. A model over sets gets the weights that best predict answers to slates, because
-    a truth must answer slates.
+    Of a product of λ(x) and p(y|x), only the model of p(y|x) is used. A model over sets gets the hyperparameters that
+    best predict answers to slates, because a truth must answer slates.
 
     Raises:
-        ConfigError: If no model has the name, or a file of the user's own cannot be used.
+        ConfigError: If no model has the name, or your file cannot be used.
     """
     if kind == "factors":
         return UserFactors(FactorsConfig(rank=rank, session_gap=gap, slates=True, device="cpu"))
@@ -223,7 +223,7 @@ def check_truth(kind: str) -> None:
     """Refuse a truth whose model cannot be made.
 
     Raises:
-        ConfigError: If no model has the name, or a file of the user's own cannot be used.
+        ConfigError: If no model has the name, or your file cannot be used.
     """
     if kind != AUTO:
         truth_model(kind, "30min", 1)
@@ -234,15 +234,16 @@ def fit_truth(
 ) -> Truth:
     """Truth fitted to a log.
 
-    ``auto`` finds the candidate that makes the items of held-out later sessions most likely. Among candidates within
-    one standard error, it chooses the candidate with the best agreement. Candidates are compared after a fit to the
-    past of the cut, with the regularisation of their fit to the log and the likeliest weights.
+    ``auto`` finds the candidate that makes the items of held-out later sessions most likely. Among the candidates
+    within one standard error of it, ``auto`` chooses the candidate with the best agreement. To be compared, candidates
+    are fitted to the events before the held-out sessions, with the regularisation of their fit to the whole log and the
+    weights of highest likelihood.
 
     Args:
-        kind: Name of a model, a place such as ``mine.py:factory``, or ``auto``.
-        rank: Length of the vectors of ``factors``.
-        bootstrap: Seed of a bootstrap of the log's users for the fit. Every user of the log still has preferences and
-            a λ*, and ``auto`` uses the whole log. None: the whole log.
+        kind: Name of a model, place of your own model such as ``mine.py:factory``, or ``auto``.
+        rank: Length of the vectors of the model ``factors``.
+        bootstrap: Seed of a bootstrap sample of users, to which the truth is fitted. Every user of the log still has
+            preferences and a λ*, and ``auto`` chooses by the whole log. None: the truth is fitted to the whole log.
 
     Raises:
         ConfigError: If there is no such model.
@@ -283,7 +284,7 @@ def fit_truth(
 
 
 def _kept_states(model: IntensityModel, log: EventLog) -> Hidden:
-    """Fixed hidden states of users; empty: they change with events."""
+    """Fixed hidden states of users; empty if events change them."""
     return model.users_of(log) if isinstance(model, UserFactors) else ()
 
 
@@ -297,7 +298,7 @@ def _later(log: EventLog, gap: str) -> LaterSessions | None:
 def _candidates(
     held: HeldOut, fitted: Mapping[str, IntensityModel], sizes: SessionSizes, gap: str, rank: int
 ) -> tuple[Candidate, ...]:
-    """Candidates on held-out later sessions, the best first."""
+    """Candidates, compared on held-out later sessions, the best first."""
     logits = {}
     for name, model in fitted.items():
         judged = model.likeliest() if isinstance(model, PersonalModel) else truth_model(name, gap, rank)
@@ -321,7 +322,7 @@ def _candidates(
 
 
 def _preference_of(model: IntensityModel, held: HeldOut) -> Floats:
-    """(n, M) p* at held-out states, over unconsumed items."""
+    """p* of unconsumed items at held-out states, (n, M)."""
     states = held.states
     if isinstance(model, UserFactors):  # the whole log, as in a market
         states = UserStates.of(held.whole, held.user, np.inf)
@@ -331,7 +332,7 @@ def _preference_of(model: IntensityModel, held: HeldOut) -> Floats:
 
 
 def _slates(held: HeldOut, logits: Iterable[Float32s], gap: str) -> list[tuple[Ints, Worth]]:
-    """Slates (n, k) of candidates and popular items, with their worth."""
+    """Slates of candidates and of popular items, with real worth."""
     bestsellers = log_popularity(held.past, _SMOOTHING), log_returning(held.past, gap, _SMOOTHING)
     found = []
     for scores in [*logits, *(scores.astype(np.float32) for scores in bestsellers)]:
@@ -343,7 +344,7 @@ def _slates(held: HeldOut, logits: Iterable[Float32s], gap: str) -> list[tuple[I
 def _agreement(slates: list[tuple[Ints, Worth]], share: Floats, size: Floats) -> float | None:
     """Agreement of a truth on significant pairs; None without any.
 
-    A pair is significant if the 95% interval of its difference in precision excludes 0.
+    A pair of recommenders is significant if the 95% interval of their difference in precision excludes 0.
     """
     seen = _DECAY ** np.arange(slates[0][0].shape[1])
     utility = []
@@ -356,13 +357,13 @@ def _agreement(slates: list[tuple[Ints, Worth]], share: Floats, size: Floats) ->
 
 
 def drawn_users(n_users: int, seed: int) -> Ints:
-    """(users,) multiplicity of each user in a bootstrap."""
+    """Number (users,) of copies of each user in a bootstrap."""
     draw = rng.uniform(seed, rng.Purpose.MODEL, 11, np.arange(n_users))
     return np.bincount((draw * n_users).astype(np.int64), minlength=n_users)
 
 
 def resampled(log: EventLog, times: Ints) -> EventLog:
-    """Log in which each user occurs ``times``, as separate users."""
+    """Log with ``times`` copies of each user, as separate users."""
     first = np.cumsum(times) - times
     often = times[log.user]
     rows, copy = numbered(often)
