@@ -120,7 +120,7 @@ class LoggedSlates:
         return len(self.reward)
 
     def rows(self, which: Array) -> LoggedSlates:
-        """Part of the slates."""
+        """Log of a part of the slates."""
         parts: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
         for name, value in parts.items():
             if not isinstance(value, bool):

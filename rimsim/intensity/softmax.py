@@ -1,4 +1,4 @@
-"""Softmax losses over all or sampled items; their optimizer."""
+"""Softmax losses over all or sampled items, and their optimizer."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _ROWS = 512
 class AdamW:
     """Adam with decoupled weight decay and bounded gradients.
 
-    Loshchilov and Hutter, ICLR 2019. The Adam of torch would import its compiler, which takes a second in every
+    Loshchilov and Hutter, ICLR 2019. torch's own Adam would import torch's compiler, which takes a second in every
     process. A gradient over all parameters that is longer than ``largest`` is scaled down.
     """
 
@@ -56,7 +56,7 @@ class AdamW:
 
     @torch.no_grad()
     def step(self, rate: float) -> None:
-        """Move every parameter by its gradient; drop the gradients."""
+        """Update every parameter by its gradient, then drop the gradients."""
         self._steps += 1
         first, second = 1 - _FIRST**self._steps, 1 - _SECOND**self._steps
         known = [p.grad for p in self._parameters if p.grad is not None]
@@ -74,7 +74,7 @@ class AdamW:
 
 
 def one_cycle(step: int, steps: int, largest: float) -> float:
-    """Step size of a step: a rise, then a cosine."""
+    """Step size: a linear rise, then a cosine decay."""
     done = (step + 1) / steps
     if done < _RISE:
         share = _FIRST_RATE + (1 - _FIRST_RATE) * done / _RISE
@@ -141,8 +141,8 @@ def softmax_loss(
 ) -> torch.Tensor:
     """Weighted mean of −log softmax(V h + b) at the labels.
 
-    The sum of a position has its own labels, and a sample that represents all other items. The estimated sum is
-    unbiased; its logarithm is too low by half of its squared relative error. Without a sample the sum is exact.
+    The softmax sum of a position contains its own labels, and a sample that represents all other items. The estimated
+    sum is unbiased; its logarithm is too low by half of its squared relative error. Without a sample the sum is exact.
     Shapes: h (p, W), V (M, W), b (M,), labels (p, K), distinct where their weights (p, K) are not 0.
     """
     if sample is None:
@@ -289,7 +289,7 @@ def softmax_shares(
 ) -> SoftmaxShares:
     """Softmax of the logits V h + b; see :func:`softmax_loss`.
 
-    ``pairs`` are the rows' own items. ``barred`` are items that a row cannot take.
+    ``pairs`` are the rows' own items. ``barred`` are the items that a row cannot consume.
     """
     items = None if sample is None else sample[0]
     own = (hidden[pairs.row] * vectors[pairs.item]).sum(1) + bias[pairs.item]

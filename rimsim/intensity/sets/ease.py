@@ -33,7 +33,7 @@ class EASEConfig(PersonalConfig):
 
 
 def solved(gram: Floats, cross: Floats, ridge: float) -> Float32s:
-    """Minimiser D (M, M), zero-diagonal, of ``‖R − X D‖² + ridge·‖D‖²``.
+    """D (M, M) with zero diagonal minimising ``‖R − X D‖² + ridge·‖D‖²``.
 
     With ``gram`` XᵀX, ``cross`` XᵀR, P = (XᵀX + ridge·I)⁻¹ and a multiplier γ_y for each zero, D = P (XᵀR − diag γ),
     γ_y = (P XᵀR)_yy / P_yy.
@@ -123,7 +123,7 @@ class EASE(PersonalModel[EASEConfig]):
 
 
 def _predicted(cells: Cells, weights: Float32s) -> Float32s:
-    """Present prediction (c,) of every consumed pair."""
+    """Present prediction (c,) for every user-item pair with a consumption."""
     matrix = cells.matrix()
     found = np.empty(len(cells.item), np.float32)
     for first, last in spans(len(cells), 256):

@@ -1,4 +1,4 @@
-"""Softmax factors: penalised maximum likelihood, also for new users."""
+"""Softmax factors, fitted by penalised likelihood, also for new users."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def _newton(u: torch.Tensor, c: torch.Tensor, shares: softmax.SoftmaxShares, rid
 
 
 class _Draw:
-    """Own items of users, and sampled others."""
+    """Items of users, and a sample of other items."""
 
     def __init__(self, cells: Cells, draws: int, seed: int, device: torch.device) -> None:
         self._cells, self._device = cells, device
@@ -123,9 +123,9 @@ class _Draw:
 def fit_items(cells: Cells, begin: Items, ridge: float, draws: int, seed: int) -> torch.Tensor:
     """Item vectors c that nearly maximise the penalised likelihood.
 
-    Σ log p(y|u) over labels less ridge/2·(‖a‖² + ‖c‖²). Each step takes some users. It improves their a by a Newton
-    step on the likelihood of all their items, and c by an Adam step on the likelihood of the labels. Each user's a is
-    kept for the user's next step. Sums over items use the users' own items and a sample of ``draws`` labels and as
+    Σ log p(y|u) over labels less ridge/2·(‖a‖² + ‖c‖²). Each step takes some users. The step improves their a by a
+    Newton step on the likelihood of all their items, and c by an Adam step on the likelihood of the labels. Each user's
+    a is kept for the user's next step. Sums over items use the users' own items and a sample of ``draws`` labels and as
     many uniform items. So the time of a step does not depend on the size of the catalogue.
     """
     n, device = len(cells), begin.vectors.device
@@ -319,7 +319,7 @@ class UserFactors(Factors):
 
     @torch.no_grad()
     def users_of(self, log: EventLog) -> Hidden:
-        """Vectors (users, R) of a log's users, perhaps sampled."""
+        """Vectors (users, R) of a log's users, by sampling if large."""
         everyone = np.arange(log.n_users)
         if not softmax.is_sampled(log, self.config.softmax):
             return self.encode(UserStates.of(log, everyone, np.inf))
@@ -331,7 +331,7 @@ class UserFactors(Factors):
         return (found,)
 
     def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:  # noqa: ARG002  # the protocol's
-        """The same hidden states."""
+        """Unchanged hidden states."""
         return hidden
 
     def _probabilities(self, *hidden: torch.Tensor) -> torch.Tensor:

@@ -53,9 +53,10 @@ class MatrixFactorization(FromHidden, Stored):
     """``p(y|x) = softmax(τ u(x)·v_y + κ log popularity_y)``, λ(x) = 1.
 
     Item vectors v come from ALS on implicit feedback (Hu, Koren and Volinsky, ICDM 2008) or BPR (Rendle et
-    al., UAI 2009), as in the package ``implicit``. The vector of a state is computed from its items, as ALS would:
-    u(x) = (VᵀV + ρ I + c Σ_{i ∈ x} v_i v_iᵀ)⁻¹ (1 + c) Σ_{i ∈ x} v_i. Scores of both algorithms are not probabilities.
-    τ ≥ 0 and κ ≥ 0, fitted by maximum likelihood to every user's last target event, turn them into probabilities.
+    al., UAI 2009), as in the package ``implicit``. The vector of a state is computed from the state's items by a step
+    of ALS: u(x) = (VᵀV + ρ I + c Σ_{i ∈ x} v_i v_iᵀ)⁻¹ (1 + c) Σ_{i ∈ x} v_i. The scores of the two algorithms are not
+    probabilities. τ ≥ 0 and κ ≥ 0, fitted by maximum likelihood to every user's last target event, turn them into
+    probabilities.
     """
 
     kind: ClassVar[str] = "matrix-factorization"
@@ -144,7 +145,7 @@ class MatrixFactorization(FromHidden, Stored):
         self.temperature, self.popularity_weight = float(solved.x[0]), float(solved.x[1])
 
     def update(self, log: EventLog) -> Self:
-        """Factorise the new log's target events; without any, change nothing."""
+        """Factorise the new log's target events, if it has any."""
         return self.fit(log) if log.targets.any() else self
 
     @property

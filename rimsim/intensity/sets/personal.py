@@ -76,7 +76,7 @@ class Cells:
 
 
 def distinct(states: UserStates) -> UserStates:
-    """States with the first event of each item alone."""
+    """States that keep only the first event of each item."""
     first = np.empty(len(states.items), np.int64)
     offsets = np.zeros(len(states) + 1, np.int64)
     seen = np.zeros(int(states.items.max(initial=-1)) + 1, np.int64)
@@ -91,7 +91,7 @@ def distinct(states: UserStates) -> UserStates:
 def _first_of_each(begin: Ints, items: Ints, seen: Ints, first: Ints, offsets: Ints) -> None:
     """Fill in positions of each state's distinct items.
 
-    ``seen`` are zeros (M,), ``first`` has room for all events.
+    ``seen`` (M,) must be zero, and ``first`` must have room for all events.
     """
     found = 0
     for state in range(len(begin) - 1):
@@ -116,7 +116,7 @@ def sums(states: UserStates, table: Float32s) -> Float32s:
 
 
 def decks(users: Ints, size: int, steps: int, source: np.random.Generator) -> Iterator[Ints]:
-    """Users of every step, each once before any repeats.
+    """Users of every step; all users before any user repeats.
 
     ``source`` supplies the random order when it is needed.
     """
@@ -199,8 +199,8 @@ class PersonalModel(FromHidden, Stored, Generic[Config]):
     def _fits(self, log: EventLog, strengths: tuple[float, ...], whole: EventLog) -> Iterator[Arrays]:
         """Fits of s to a log, one per strength.
 
-        The log is ``whole`` or its past. The size of ``whole`` decides if fits use sampling, so that fits to the past
-        are of the same kind as the final fit.
+        The given log is ``whole`` or its past. The size of ``whole`` decides if fits use sampling, so that fits
+        to the past are of the same kind as the final fit.
         """
 
     @abstractmethod
