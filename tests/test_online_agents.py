@@ -299,19 +299,20 @@ def test_without_past_states_prices_begin_at_zero(name):
 
 @pytest.mark.parametrize("share", [0.1, 0.3, 0.7])
 def test_copies_are_handed_out_as_the_adaptation_says(share):
-    """Slates of fair-rec equal a transcription with Python sets, copies left and even turns, of one item or more."""
+    """Slates of fair-rec equal a transcription with Python sets, copies left and even turns, of one position or more."""
     n, m, k = 60, 25, 4
     scores = skewed(n, m, 3)
     admissible = np.random.default_rng(1).random((n, m)) < 0.8
     agent, view = make_agent("fair-rec"), view_of(n, m, k, share=share)
     agent.begin_round(view)
-    slates = agent.act(arrivals_of(scores, admissible)).items
+    capacity = np.random.default_rng(2).integers(0, k + 1, n)
+    slates = agent.act(dataclasses.replace(arrivals_of(scores, admissible), capacity=capacity)).items
     copies = view.required.copy()
-    for t in range(n):
-        turns = min(k, -(-int(copies.sum()) // (n - t)))
+    for t, most in enumerate(capacity):
+        turns = min(most, -(-int(copies.sum()) // (n - t)))
         ranked = [int(i) for i in np.argsort(-scores[t]) if admissible[t, i]]
         mine = [i for i in ranked if copies[i] > 0][:turns]
-        mine += [i for i in ranked if i not in mine][: k - len(mine)]
+        mine += [i for i in ranked if i not in mine][: most - len(mine)]
         assert slates[t][slates[t] >= 0].tolist() == sorted(mine, key=ranked.index)
         for item in mine:
             copies[item] = max(copies[item] - 1, 0)

@@ -80,7 +80,7 @@ def _content(folder):
     "told asked",
     (r"Ray cannot be imported .*pip install 'rimsim\[ray\]'", {"backend": "ray"}),
     ("Did you mean 'ray'", {"backend": "rays"}),
-    ("address: 'auto' with the backend 'local'", {"address": "auto"}),
+    ("address: 'auto' was given for the backend 'local'", {"address": "auto"}),
 )
 def test_a_backend_that_is_not_there_is_refused(tmp_path, monkeypatch, told, asked):
     """The error names the extra that brings Ray, or the nearest backend; an address may mean nothing."""
@@ -314,8 +314,8 @@ def test_an_interrupted_run_ends_its_own_ray_and_resumes(tmp_path, ray):
     run.send_signal(signal.SIGTERM)
     _, told = run.communicate(timeout=300)
     assert run.returncode == 130
-    on = "to go on: rimsim compare --resume --out run\n"
-    assert told == f"rimsim: interrupted; finished rounds are in run; {on}"
+    on = "To continue: rimsim compare --resume --out run\n"
+    assert told == f"rimsim: interrupted; finished rounds are saved in run. {on}"
     assert len(started) > 2
     deadline = time.monotonic() + 120
     while any(Path(f"/proc/{process}").exists() for process in started) and time.monotonic() < deadline:

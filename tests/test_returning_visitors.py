@@ -211,6 +211,18 @@ def test_a_market_of_kept_users_goes_on_from_its_state(tmp_path):
     same_ledgers(resumed(config, "relevance", tmp_path / "state", batch_size=7), played(config))
 
 
+@pytest.mark.parametrize("draw", ["users", "sessions"])
+def test_a_past_is_cut_before_a_drawn_session(draw):
+    """With draw=sessions each user's past ends where one of the sessions begins; with draw=users it is whole."""
+    market = Market(override(returning(), {"arrivals.draw": draw}))
+    schedule, sessions = market.schedule, market.world.past_sessions
+    whole = np.diff(market.world.past.offsets)
+    before = [set(events_before(sessions)[sessions.user == user]) for user in range(len(whole))]
+    for user, logged in zip(schedule.log_user, schedule.logged, strict=True):
+        assert logged == whole[user] or logged in before[user]
+    assert (schedule.logged == whole[schedule.log_user]).all() == (draw == "users")
+
+
 def test_an_unstable_process_is_refused():
     """A κ with which satisfied users would come ever more often is told, with the largest that is allowed."""
     told = refused(
