@@ -299,7 +299,7 @@ def test_without_past_states_prices_begin_at_zero(name):
 
 @pytest.mark.parametrize("share", [0.1, 0.3, 0.7])
 def test_copies_are_handed_out_as_the_adaptation_says(share):
-    """Slates of fair-rec equal a transcription with Python sets, copies left and even turns, of one position or more."""
+    """Slates of fair-rec equal a transcription with Python sets, copies left and even turns, on short slates too."""
     n, m, k = 60, 25, 4
     scores = skewed(n, m, 3)
     admissible = np.random.default_rng(1).random((n, m)) < 0.8
