@@ -117,7 +117,7 @@ class Negatives:
         return cls(torch.from_numpy(counts / max(float(counts.sum()), 1.0)).to(device), draws)
 
     def draw(self, labels: torch.Tensor, source: torch.Generator) -> Sample:
-        """Sample of items for a batch with labels (p,).
+        """Draw items for a batch, given its p labels.
 
         The correction of an item is log(number of draws / expected number). If it is added to the logits, the expected
         sum of exponentials over the C items is the sum over all items (logQ correction, Bengio and Senécal, 2008).

@@ -31,7 +31,7 @@ _PER_ITEM = 2.0  # pairs cached per item, in floors (and 16 more)
 
 
 class Look(NamedTuple):
-    """Dual value at given bonuses, and pairs that may matter."""
+    """Dual value at bonuses, and pairs for the auction."""
 
     top: float  # Σ_users of the k largest (s + w)₊
     user_price: Floats  # (n,) the k-th largest (s + w)₊
@@ -82,8 +82,8 @@ def _best_of_items(
 def look_at(scores: ChunkedScores, w: Floats, capacity: Ints, per_user: int, per_item: int) -> Look:
     """Read all scores once, at bonuses w (M,).
 
-    It keeps the ``per_user`` pairs of largest s + w of every user, and the ``per_item`` pairs of largest s − u of
-    every item, where u is the user's price at these bonuses.
+    For every user, s + w (score plus bonus) chooses the ``per_user`` best pairs. For every item, s − u chooses the
+    ``per_item`` best pairs, where u is the k-th largest s + w of the user.
     """
     n, m = scores.shape
     per_user, per_item = min(per_user, m), min(per_item, n)

@@ -74,8 +74,8 @@ class Rows:
             values = getattr(self, name)
             if values.shape != (groups,) or not (values >= 0).all():
                 raise ConfigError(
-                    f"{where}: rows.{name} has another shape or a negative number. Expected ({groups},) "
-                    "numbers of at least 0"
+                    f"{where}: rows.{name} has the wrong shape or a negative number. Expected one number "
+                    f"of at least 0 for each of the {groups} rows"
                 )
         if not (self.least <= self.most).all() or not np.isfinite(self.least).all():
             raise ConfigError(

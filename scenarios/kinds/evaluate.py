@@ -205,8 +205,8 @@ class _Watched:
         slates = as_slates(self._shows.act(arrivals))
         if slates.chances is None:
             raise ConfigError(
-                f"--logged: {self.name!r} does not report the propensities of its slates. Name random, "
-                "epsilon-greedy, entropic-dual, or an agent of your own whose Slates have chances"
+                f"--logged: {self.name!r} does not report the propensities of its slates. Choose random, "
+                "epsilon-greedy, entropic-dual, or an agent of your own that sets Slates.chances"
             )
         items = within_capacity(slates.items, arrivals.capacity)
         asked = self._valued.chance_of(items, arrivals) if isinstance(self._valued, StatingAgent) else None

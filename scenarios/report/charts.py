@@ -208,7 +208,7 @@ def frame(message: str, caption: str, height: float) -> Figure:
 
 
 def _balanced(text: str, width: int) -> list[str]:
-    """Fewest lines of about equal length."""
+    """Wrap a text into few lines of about equal length."""
     lines = textwrap.wrap(text, width)
     while width > 1 and len(narrower := textwrap.wrap(text, width - 1)) == len(lines):
         lines, width = narrower, width - 1

@@ -129,7 +129,7 @@ def replicas(
 def play_replica(
     config: ScenarioConfig, agent: str, world: World, seed: int, replica: int, report: Report
 ) -> list[PastRound]:
-    """Rounds of a replica, as its platform keeps them."""
+    """Play a replica and return what its platform learnt."""
     seeds = dataclasses.replace(replica_seeds(Seeds.all(seed), replica), model=seed)
     playing = make_agent(agent)
     market = market_for(
