@@ -9,11 +9,11 @@ are held always satisfy complementary slackness up to ε:
 In the *reverse* pass, items with too many positions lower their bonus until some users switch to their next best pair.
 In the *forward* pass, items with too few positions raise their bonus and take the cheapest positions. Each step moves a
 bonus ε beyond the point where the next user would be indifferent between the item and one of the own slate. So each
-step changes a bonus by at least ε, and every pass ends (Bertsekas and Castañon, "A forward/reverse auction algorithm for asymmetric assignment problems",
-1992). Phases with smaller and smaller ε follow until the gap is certified. In a forward pass no bonus falls, and in a
-reverse pass no bonus rises. So a stored value of a user's cheapest position or next best pair remains a valid bound. It
-is computed again only for the few users that a step might choose. Results are deterministic: items are served first in,
-first out, and no step depends on threads.
+step changes a bonus by at least ε, and every pass ends (Bertsekas and Castañon, "A forward/reverse auction algorithm
+for asymmetric assignment problems", 1992). Phases with smaller and smaller ε follow until the gap is certified. In a
+forward pass no bonus falls, and in a reverse pass no bonus rises. So a stored value of a user's cheapest position or
+next best pair remains a valid bound. It is computed again only for the few users that a step might choose. Results are
+deterministic: items are served first in, first out, and no step depends on threads.
 """
 
 from __future__ import annotations
