@@ -98,8 +98,8 @@ def refuse_excessive(problem: Problem) -> None:
     if lacking:
         raise infeasible(
             f"{problem.where}: the floors of {len(items)} items ({names_of(items)}) ask for "
-            f"{int(problem.floor[items].sum())} exposures, {lacking} more than capacity and `admissible` "
-            "leave for these items. Lower min_exposure or give `cost`",
+            f"{int(problem.floor[items].sum())} exposures, but `capacity` and `admissible` allow "
+            f"{lacking} fewer. Lower min_exposure or give `cost`",
             items,
             lacking,
         )
