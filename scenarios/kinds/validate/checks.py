@@ -153,7 +153,7 @@ def logged(cut: Cut, sessions: CountExamples) -> dict[str, float]:
 
 
 def simulated(truth: Truth, cut: Cut, sessions: CountExamples) -> dict[str, float]:
-    """Distributions of :func:`logged` under a truth, and distances to logged ones.
+    """Distributions of :func:`logged` under a truth; distances to logged ones.
 
     Sizes are Poisson random numbers with mean λ*(x). Items are counted as expected, Σ_x λ*(x)·p*(y|x), p* over
     admissible items.
