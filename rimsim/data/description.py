@@ -81,7 +81,7 @@ class LogDescription:
     """Sentences on impossible uses, with reasons."""
 
     def text(self) -> str:
-        """Description in about twenty lines."""
+        """Text of about twenty lines that describes the log."""
         log = self.log
         users = np.bincount(log.user, minlength=log.n_users)
         span = log.time[-1] - log.time[0]
@@ -118,10 +118,10 @@ class LogDescription:
         return "\n".join(lines)
 
     def picture(self, path: str | os.PathLike[str]) -> None:
-        """Draw popularity, events over time, gaps and values.
+        """Draw item popularity, events over time, gaps between events, values.
 
         Raises:
-            DataError: If the file is not a PNG, PDF or SVG, or cannot be written.
+            DataError: If the file name does not end with .png, .pdf or .svg, or the file cannot be written.
         """
         import matplotlib as mpl  # noqa: PLC0415 (slow to import, and only needed here, as all of these)
         import seaborn as sns  # noqa: PLC0415
@@ -342,7 +342,7 @@ def check(
     """Describe a log or a part of it; see :func:`rimsim.data.load`.
 
     Raises:
-        DataError: If the log cannot be read, or nothing is left.
+        DataError: If the log cannot be read, or no event of it is left.
         ConfigError: If an option is unknown or out of range.
     """
     return describe(load(source, columns=columns, time_unit=time_unit, items=items, **options))

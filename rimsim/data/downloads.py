@@ -23,7 +23,7 @@ _TERMS: Final = (
 
 @dataclass(frozen=True)
 class Entry:
-    """Log that is embedded or can be fetched."""
+    """Log that rimsim contains or can download."""
 
     name: str
     """Name for :func:`rimsim.data.load` and :func:`rimsim.data.download`."""
@@ -45,7 +45,7 @@ class Entry:
 
     @property
     def file(self) -> str:
-        """Name of the fetched file."""
+        """Name of the downloaded file."""
         return f"{self.name}.zip"
 
     def text(self) -> str:
@@ -87,12 +87,12 @@ _KNOWN: Final = (
 
 
 def catalogue() -> tuple[Entry, ...]:
-    """Logs that rimsim knows by name; the first is embedded."""
+    """Logs that rimsim knows by name; it contains the first."""
     return _KNOWN
 
 
 def entry(name: str) -> Entry:
-    """Log with the given name.
+    """Log of the catalogue that has the given name.
 
     Raises:
         ConfigError: If there is no such log; the message offers the nearest name.
@@ -124,14 +124,14 @@ def download(
     progress: Progress | None = None,
     patience: float = PATIENCE_SECONDS,
 ) -> Path:
-    """Fetch a log of the catalogue, as a zip.
+    """Download a log that :func:`rimsim.data.catalogue` lists, as a zip.
 
-    An incomplete file, or a file with a wrong checksum, is removed.
+    A file that is incomplete or has a wrong checksum is removed.
 
     Args:
-        name: A name of :func:`rimsim.data.catalogue`.
+        name: Name of a log that :func:`rimsim.data.catalogue` lists.
         folder: Target folder; by default the one in which :func:`rimsim.data.load` looks for names.
-        progress: Called with bytes so far and bytes in all.
+        progress: Function that is called with the number of bytes received so far and their total number.
         patience: Seconds to wait for a server that sends nothing.
 
     Raises:
@@ -167,7 +167,7 @@ def download(
 
 
 class _Counted:
-    """File that pooch writes, up to the published size."""
+    """File that the package pooch writes, up to published size."""
 
     def __init__(self, file: BinaryIO, size: int, progress: Progress | None) -> None:
         self._file = file
@@ -176,7 +176,7 @@ class _Counted:
         self._written = 0
 
     def write(self, chunk: bytes) -> None:
-        """Write a chunk, up to the published size."""
+        """Write a chunk of bytes, up to the published size."""
         self._written += len(chunk)
         if self._written > self._size:
             raise OSError(f"the server sent more than the expected {self._size:,} bytes")

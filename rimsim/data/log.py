@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BadRow:
-    """Row of a file that was left out."""
+    """Row of a file that the log leaves out."""
 
     file: str
     """File, or zip and member."""
@@ -61,7 +61,7 @@ class ReadReport:
     """Sentences on likely mistakes, with remedies."""
 
     def text(self) -> str:
-        """Report in some lines."""
+        """Text of several lines that reports the reading."""
         columns = ", ".join(f"{role} from {column}" for role, column in self.columns)
         unit = "ISO 8601" if self.time_unit == "iso" else self.time_unit
         lines = [f"{self.source}: {self.layout}, {many(self.rows, 'row')} ({columns}; times in {unit})"]
@@ -77,7 +77,7 @@ class ReadReport:
 class Sessions:
     """Sessions of a log of n events, each an *arrival*.
 
-    The s sessions are sorted by start time (ties: by user).
+    The s sessions are sorted by start time; sessions that start at the same time are sorted by user.
     """
 
     user: Ints
@@ -129,7 +129,7 @@ class EventLog:
 
     @property
     def n_users(self) -> int:
-        """Rows of the user table."""
+        """Number of users in the user table."""
         return len(self.users)
 
     @property
@@ -139,12 +139,12 @@ class EventLog:
 
     @property
     def targets(self) -> Bools:
-        """(n,) ``target``, or all true where it is None."""
+        """(n,) booleans: ``target``, or all true if it is None."""
         return np.ones(len(self), bool) if self.target is None else self.target
 
     @property
     def weights(self) -> Floats:
-        """(n,) ``weight``, or all 1 where it is None."""
+        """(n,) numbers: ``weight``, or all 1 if it is None."""
         return np.ones(len(self)) if self.weight is None else self.weight
 
     def rows(self, keep: Bools | Ints | slice) -> EventLog:
@@ -159,12 +159,12 @@ class EventLog:
 
     @cached_property
     def by_user(self) -> Ints:
-        """(n,) positions of events, sorted by user and time."""
+        """(n,) indices of the log's events, sorted by user and time."""
         return np.argsort(self.user, kind="stable")
 
     @cached_property
     def offsets(self) -> Ints:
-        """(users + 1,) offsets of the users' events in ``by_user``."""
+        """(users + 1,) begin of each user's events in ``by_user``."""
         return offsets_of(np.bincount(self.user, minlength=self.n_users))
 
     @cached_property
@@ -216,7 +216,7 @@ class EventLog:
 
 @dataclass(frozen=True, eq=False)
 class LaterSessions:
-    """Log of n users, cut where later sessions begin."""
+    """Log in which n users are cut before later sessions."""
 
     past: EventLog
     """Each cut user's events before its cut, and all events of the other users."""
@@ -233,7 +233,7 @@ class LaterSessions:
         return len(self.user)
 
     def every(self, step: int) -> LaterSessions:
-        """Cut of every ``step``-th user, with all users' past."""
+        """Cut of every ``step``-th cut user, with all users' past."""
         if step == 1:
             return self
         user = self.user[::step]
@@ -244,19 +244,19 @@ class LaterSessions:
 def later_sessions(
     log: EventLog, *, gap: str | float = "30min", seed: int = 0, after: float = 0.3
 ) -> LaterSessions:
-    """Cut each returning user where a sampled later session begins.
+    """Cut each user's events before a randomly chosen later session.
 
-    Of the sessions that begin after a share of the user's events, one is sampled. A user without such sessions is not
-    cut.
+    The session is one of those that begin after the share ``after`` of the user's events. The events of a user without
+    such a session are not cut.
 
     Args:
         log: Log to cut.
         gap: An inactivity gap longer than this ends a session.
-        seed: Seed. The sampled session of a user does not depend on other users.
-        after: Share of the user's events that come before the sessions that can be sampled.
+        seed: Seed. The session that is chosen for a user does not depend on other users.
+        after: Share of a user's events that must come before a session so that it can be chosen.
 
     Raises:
-        DataError: If no user of the log has a session that can be sampled.
+        DataError: If no user of the log has a session that can be chosen.
     """
     sessions = log.sessions(gap)
     order = np.lexsort((np.arange(len(sessions)), sessions.user))
@@ -287,7 +287,7 @@ def later_sessions(
 
 @checked_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class LogNeeds:
-    """Minimum counts (users, items, events) for a use."""
+    """Minimum numbers of users, items and events for a purpose."""
 
     users: int = Field(default=2, ge=1)
     """users with events"""
@@ -309,7 +309,7 @@ Needs = LogNeeds
 
 
 def shortcomings(log: EventLog, needs: LogNeeds | None = None) -> tuple[str, ...]:
-    """Sentences about counts that are too low for a use."""
+    """Sentences about what a log has too few of."""
     needs = LogNeeds() if needs is None else needs
     # An event has a past if it is later than the first event of its user; ties with the first do not count.
     first = np.full(log.n_users, np.inf)
@@ -332,10 +332,10 @@ def shortcomings(log: EventLog, needs: LogNeeds | None = None) -> tuple[str, ...
 
 
 def require_usable(log: EventLog, needs: LogNeeds | None = None, *, use: str = "fit and simulate") -> None:
-    """Refuse a log that is too small for its use.
+    """Refuse a log that is too small for its purpose.
 
     Raises:
-        DataError: If a count is too low; the message lists all of them.
+        DataError: If the log has too few users, items or events; the message lists everything that is too few.
     """
     lacking = shortcomings(log, needs)
     if lacking:

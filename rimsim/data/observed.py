@@ -1,6 +1,6 @@
 """Tables of users' observed answers to items.
 
-Either the items were chosen at random, or users answered about all items.
+Either the items were chosen at random, or every user answered about all items.
 """
 
 from __future__ import annotations
@@ -64,9 +64,9 @@ class ObservedTable:
         return len(self) / (len(self.users) * len(self.items))
 
     def matched(self, log: EventLog) -> ObservedTable:
-        """Table with the numbers of a log's users and items.
+        """Table with users and items numbered as in a log.
 
-        Answers of users or about items that are not in the log are left out. Ids are compared as texts: 7 and "7" are
+        An answer is left out if its user or its item is not in the log. Ids are compared as texts: 7 and "7" are
         equal.
 
         Raises:
@@ -119,13 +119,13 @@ class ObservedTable:
         )
 
     def as_log(self, taken_at: float) -> EventLog:
-        """Log with one event per answer of at least ``taken_at``.
+        """Log of answers with a value of at least ``taken_at``.
 
-        Use it for tables without times, such as Coat's. Answers of a user without times are a day apart, in the order
-        of the item ids, so that each is a separate session.
+        Each such answer becomes an event. Use this log if the table has no times, like Coat's. Without times, the
+        answers of a user are a day apart, in the order of the item ids, so that each is a separate session.
 
         Raises:
-            DataError: If no answer is that large.
+            DataError: If no answer has such a value.
         """
         rows = np.flatnonzero(self.value >= taken_at)
         if not len(rows):
@@ -168,14 +168,15 @@ def load_observed(
 ) -> ObservedTable:
     """Read a table of observed answers, such as KuaiRec's.
 
-    Known layouts are KuaiRec, KuaiRand, Coat and Yahoo! R3. If a user answered several times about an item, the
-    earliest answer counts (without times, the first of the file).
+    Known layouts are KuaiRec, KuaiRand, Coat and Yahoo! R3. If a user answered several times about an item, only the
+    earliest answer is used (without times, the first answer in the file).
 
     Args:
         path: A file, a folder or a zip. In a folder with a known layout, the file with answers to random items is
             read, such as ``small_matrix.csv``, ``log_random_….csv`` or ``test.ascii``.
-        columns: Column of each role: ``"user=who,item=what,value=liked,time=at"``, or by position
-            ``"user,item,value"``. None: the columns of the layout, or of a header with usual names.
+        columns: Column of the user, item, value and time: ``"user=who,item=what,value=liked,time=at"``, or by position
+            ``"user,item,value"``. None: the columns of the known layout, or columns that are found in a header by their
+            usual names.
         value: Column of values, if not the usual column of the layout, such as ``"long_view"`` of KuaiRand.
         separator: Text between fields; comma, tab, semicolon, ``|`` and ``::`` are recognised.
         encoding: Encoding of a text file; None for UTF-8, or the encoding of a byte-order mark.
@@ -215,7 +216,7 @@ def load_observed(
 
 
 def _roles(layout: ObservedLayout, columns: str | None, value: str | None) -> tuple[ColumnRoles, float]:
-    """Columns, given by caller or layout; the largest value."""
+    """Columns of the table, and largest value that is valid."""
     if columns is not None:
         given = parsed_roles(columns, ANSWERS.needed if value is None else ANSWERS.needed[:2])
         if value is not None and given.setdefault("value", value) != value:
@@ -231,7 +232,7 @@ def _roles(layout: ObservedLayout, columns: str | None, value: str | None) -> tu
 
 
 def _read_matrix(stream: Stream, collector: Collector) -> Reading:
-    """Read a users-by-items matrix; zeros are no answers."""
+    """Read a users-by-items matrix, in which 0 means no answer."""
     rows: list[Floats] = []
     for block in LineReader(stream):
         for line, text in enumerate(block.text.split(b"\n"), start=block.first_line):
@@ -265,7 +266,7 @@ def _read_matrix(stream: Stream, collector: Collector) -> Reading:
 
 
 def _table(raw: RawEvents, source: str, layout: ObservedLayout) -> ObservedTable:
-    """Table of each pair's earliest answer, by sorted ids."""
+    """Table of each user-item pair's earliest answer, sorted by ids."""
     users, of_user = values.ranked(raw.user_ids)
     items, of_item = values.ranked(raw.item_ids)
     user, item = of_user[raw.user], of_item[raw.item]

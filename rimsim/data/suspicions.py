@@ -23,14 +23,14 @@ def suspicions_of(log: EventLog, before: Ints, least: int) -> tuple[str, ...]:
 
     Args:
         log: The log.
-        before: Events of each item before the selection.
+        before: Number of events of each item before the selection.
         least: Minimum number of events per item.
     """
     return tuple(text for text in (_thinned(log, before, least), _doubled(log), _stray(log)) if text)
 
 
 def lower_threshold(counts: Ints) -> str:
-    """Clause that suggests a minimum of events keeping most events."""
+    """Clause that suggests a minimum that keeps most events."""
     kept = {least: counts >= least for least in (20, 10, 5, 3, 2)}
     for least, items in kept.items():
         if counts[items].sum() >= 0.9 * counts.sum():
@@ -62,7 +62,7 @@ def _doubled(log: EventLog) -> str | None:
 
 
 def _stray(log: EventLog) -> str | None:
-    """Note on a few events far from all others."""
+    """Note on a few events long before or after others."""
     gaps = np.diff(log.time, append=log.time[-1:])
     cut = int(np.argmax(gaps)) + 1
     late = cut > len(log) / 2

@@ -237,7 +237,7 @@ def require_uniform(uniform: Bools | None, config: ScenarioConfig) -> None:
     """
     if config.exposure.examination == "random" and uniform is None:
         raise ConfigError(
-            "exposure.examination is 'random', but this agent shows no uniformly random slates. Use random, "
-            "epsilon-greedy or an agent of your own that sets Slates.uniform, or set examination to "
-            "harvested or known"
+            "exposure.examination is 'random', but this agent shows no uniformly random slates. Set examination "
+            "to 'harvested' or 'known', or choose the agent random, epsilon-greedy or your own agent that "
+            "sets Slates.uniform"
         )

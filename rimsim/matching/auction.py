@@ -8,12 +8,12 @@ are held always satisfy complementary slackness up to ε:
 
 In the *reverse* pass, items with too many positions lower their bonus until some users switch to their next best pair.
 In the *forward* pass, items with too few positions raise their bonus and take the cheapest positions. Each step moves a
-bonus ε beyond the point where the next user would be indifferent between the item and one of the own slate. So each
-step changes a bonus by at least ε, and every pass ends (Bertsekas and Castañon, "A forward/reverse auction algorithm
-for asymmetric assignment problems", 1992). Phases with smaller and smaller ε follow until the gap is certified. In a
-forward pass no bonus falls, and in a reverse pass no bonus rises. So a stored value of a user's cheapest position or
-next best pair remains a valid bound. It is computed again only for the few users that a step might choose. Results are
-deterministic: items are served first in, first out, and no step depends on threads.
+bonus ε beyond the value at which the next user would be indifferent between the item and an item of the user's slate.
+So each step changes a bonus by at least ε, and every pass ends (Bertsekas and Castañon, "A forward/reverse auction
+algorithm for asymmetric assignment problems", 1992). Phases with smaller and smaller ε follow until the gap is
+certified. In a forward pass no bonus falls, and in a reverse pass no bonus rises. So a stored value of a user's
+cheapest position or next best pair remains a valid bound. Such a value is computed again only for the few users that a
+step might choose. Results are deterministic: items are served first in, first out, and no step depends on threads.
 """
 
 from __future__ import annotations
@@ -78,9 +78,10 @@ def _wants(state: Holdings, item: int) -> bool:
 def _best_places(
     pairs: UserItemPairs, state: Holdings, item: int, keep: int, values: Floats, places: Ints
 ) -> int:
-    """Find an item's unheld places of largest margin s − theta.
+    """Find an item's pairs of largest margin outside slates.
 
-    ``places`` and ``values`` get at most ``keep`` places with exact margins, in a min-heap. Returns their number.
+    A margin is s − theta: the score less the worth of the user's cheapest position. ``values`` and ``places`` get the
+    ``keep`` largest exact margins and the indices of their pairs, in a min-heap. Returns their number.
     """
     first, last = item_range(pairs, item)
     while True:
@@ -105,9 +106,10 @@ def _best_places(
 
 @compiled
 def _bid(state: Holdings, item: int, margins: Floats, epsilon: float) -> tuple[int, float]:
-    """Number of places that an item takes; its new bonus.
+    """Number of positions an item takes, and its new bonus.
 
-    ``margins`` are those of the offered places, in descending order: if possible, one more place than the item wants.
+    ``margins`` are those of the positions that the item can take, in descending order: if possible, one position more
+    than the item wants.
     """
     size = len(margins)
     needed = state.floor[item] - state.exposure[item]
@@ -177,9 +179,9 @@ def _forward(pairs: UserItemPairs, state: Holdings, epsilon: float) -> None:
 
 
 class NextBest(NamedTuple):
-    """Cached next best pairs of every user.
+    """Cache of each user's best pairs that are not held.
 
-    In the reverse pass no bonus rises, so the bounds remain valid.
+    In the reverse pass no bonus rises, so the bounds on the value of a pair remain valid.
     """
 
     spare: Ints  # (n, _SPARES) pairs that are not held, −1 for none
@@ -215,7 +217,7 @@ def _look_up(pairs: UserItemPairs, state: Holdings, cache: NextBest, user: int) 
 
 @compiled
 def _best_cached(pairs: UserItemPairs, state: Holdings, cache: NextBest, user: int) -> tuple[int, float]:
-    """Index and value of the best cached pair, or (−1, 0)."""
+    """Index and value of the best cached pair; (−1, 0): none."""
     best = -1
     worth = 0.0
     for index in range(_SPARES):
@@ -230,7 +232,7 @@ def _best_cached(pairs: UserItemPairs, state: Holdings, cache: NextBest, user: i
 
 @compiled
 def _next_best(pairs: UserItemPairs, state: Holdings, cache: NextBest, user: int) -> float:
-    """Exact value of a user's best pair not held."""
+    """Exact s + w of the user's best unheld pair."""
     worth = _best_cached(pairs, state, cache, user)[1]
     if worth < cache.cut[user]:
         _look_up(pairs, state, cache, user)
@@ -286,10 +288,11 @@ def _least_attached(
     places: Ints,
     margins: Floats,
 ) -> tuple[Ints, int]:
-    """Order of an item's users by margin; their number.
+    """Order of an item's users by margin, and their number.
 
-    A margin is the worth of the item above the user's next best pair. Sets ``places`` and ``margins``, both (n,). The
-    ``exact`` smallest margins are exact, and the others are lower bounds.
+    A margin is the worth of the item to a user, less the worth of the user's next best pair. Fills ``places`` (indices
+    of pairs) and ``margins``, both of length n. The ``exact`` smallest margins are exact, and the others are lower
+    bounds.
     """
     first, last = item_range(pairs, item)
     count = 0
@@ -409,7 +412,7 @@ def auction(pairs: UserItemPairs, state: Holdings, tol: float, tie_seed: int, ep
 
 
 def _first_epsilon(pairs: UserItemPairs, theta: Floats) -> float:
-    """ε of the first phase, from cheapest positions."""
+    """ε of the first phase, from worths of cheapest positions."""
     finite = theta[np.isfinite(theta)]
     typical = float(finite.mean()) if len(finite) else 0.0
     if typical > 0.0:
@@ -419,7 +422,7 @@ def _first_epsilon(pairs: UserItemPairs, theta: Floats) -> float:
 
 
 def last_epsilon(state: Holdings, worth: float, tol: float) -> float:
-    """Approximate ε at which the gap reaches the tolerance."""
+    """Approximate ε at which the certified gap reaches the tolerance."""
     # gaps are 0.02 to 0.4 of ε per position (measured)
     return 10.0 * tol * abs(worth) / max(int(state.capacity.sum()), 1)
 
@@ -451,7 +454,7 @@ def _sampled_worth(pairs: UserItemPairs, positions: int, width: int) -> float:
 def solve_pairs(
     problem: Problem, pairs: UserItemPairs, ceiling: Floats, bonus: Floats | None, tol: float, tie_seed: int
 ) -> DualSolution:
-    """Solution by the auction, starting at ``bonus`` (M,) or at 0."""
+    """Solution by the auction, starting at ``bonus`` or at 0."""
     start = np.zeros(pairs.m) if bonus is None else np.minimum(bonus, ceiling)
     state = no_holdings(pairs, problem.capacity, problem.floor, problem.cap, ceiling, start)
     epsilon = 0.0

@@ -1,7 +1,7 @@
 """Column generation: prices for score matrices that exceed memory.
 
-The auction uses only a few pairs. A reading of all scores at given bonuses w gives D(w), which bounds the value of
-slates of all pairs. It also gives the pairs that may matter: the best pairs of every user, and of every item. The
+The auction uses only a few pairs. Reading all scores at given bonuses w gives D(w), which bounds the value of all
+slates. It also finds the pairs that the best slates may contain: the best pairs of every user, and of every item. The
 auction's slates are slates of the whole problem, so D(w) − V certifies the gap. Pairs are added until the gap is small.
 """
 
@@ -31,7 +31,7 @@ _PER_ITEM = 2.0  # pairs cached per item, in floors (and 16 more)
 
 
 class Look(NamedTuple):
-    """Dual value at bonuses, and pairs for the auction."""
+    """Dual value at given bonuses, and pairs for the auction."""
 
     top: float  # Σ_users of the k largest (s + w)₊
     user_price: Floats  # (n,) the k-th largest (s + w)₊
@@ -41,7 +41,7 @@ class Look(NamedTuple):
 
 @compiled
 def _best_of_users(block: Float32s, w: Floats, capacity: Ints, prices: Floats, best: Ints) -> float:
-    """Sum of top sums; sets users' best items and prices."""
+    """Users' part of D; sets their best items and prices."""
     keep = best.shape[1]
     values, tags = np.empty(keep + 1, np.float64), np.empty(keep + 1, np.int64)
     total = 0.0
@@ -68,7 +68,7 @@ def _best_of_users(block: Float32s, w: Floats, capacity: Ints, prices: Floats, b
 def _best_of_items(
     block: Float32s, start: int, prices: Floats, sizes: Ints, margins: Floats, users: Ints, thresholds: Floats
 ) -> None:
-    """Keep, for every item, the users of largest s − u."""
+    """Keep every item's users of largest score minus price."""
     keep = margins.shape[1]
     for row in range(block.shape[0]):
         for item in range(block.shape[1]):
@@ -80,10 +80,10 @@ def _best_of_items(
 
 
 def look_at(scores: ChunkedScores, w: Floats, capacity: Ints, per_user: int, per_item: int) -> Look:
-    """Read all scores once, at bonuses w (M,).
+    """Read all scores once, at the bonuses w.
 
-    For every user, s + w (score plus bonus) chooses the ``per_user`` best pairs. For every item, s − u chooses the
-    ``per_item`` best pairs, where u is the k-th largest s + w of the user.
+    The reading finds the ``per_user`` pairs of every user with the largest s + w (score plus bonus). It also finds the
+    ``per_item`` pairs of every item with the largest s − u, where u is the k-th largest s + w of the user.
     """
     n, m = scores.shape
     per_user, per_item = min(per_user, m), min(per_item, n)
@@ -117,7 +117,7 @@ def look_at(scores: ChunkedScores, w: Floats, capacity: Ints, per_user: int, per
 
 
 def _guess(scores: ChunkedScores, problem: Problem, ceiling: Floats) -> Floats:
-    """(M,) bonuses that solve a sample of users with scaled-down floors."""
+    """(M,) bonuses for a sample of users, with scaled-down floors."""
     n, m = scores.shape
     if n <= 2 * _SAMPLE:
         return np.zeros(m)

@@ -4,15 +4,16 @@ In random slates of a user, an item has an average weight z. The possible averag
 
     P = {z ≥ 0: z(A) ≤ w_1 + … + w_min(|A|, capacity) for every set A of items}
 
-The user's part of D is the maximum of a·z over z in P, where a = s − v. There, the items with the largest a have the
-largest weights w. The smoothed dual has a quadratic term:
+The user's part of D is the maximum of a·z over z in P, where a = s − v. At the maximum, the items with the largest a
+have the largest weights w. The smoothed dual has a quadratic term:
 
     D_τ(v) = Σ_users max over P of (a·z − τ/2·|z|²) + v·(bounds),
 
 Its maximiser z is the projection of a/τ on P. With items in descending order of a, this is a/τ minus the non-increasing
 least-squares fit of a/τ − w (Blondel et al., "Fast differentiable sorting and ranking", 2020), found by pooling
 adjacent violators. Items whose a/τ differ by more than τ times the difference of their weights keep z = w. Other items
-form *pools*, which share the weights of their positions. So D_τ is differentiable, with the gradient bounds − Σ z.
+form *pools*, which share the weights of their positions. So D_τ is differentiable, and its gradient is the bounds on
+exposure less Σ z.
 """
 
 from __future__ import annotations
@@ -39,8 +40,9 @@ _REMEMBERED = 20  # pairs of steps and slopes that the second derivative is told
 class WeightedProblem(NamedTuple):
     """Offline problem with weighted positions and groups of items.
 
-    There are n users, M items, k positions and R = M + G rows. Row y < M bounds item y, and row M + g group g. An item
-    at position r counts w_r in its own row, and in those of its groups that are active for the user.
+    There are n users, M items, k positions and R = M + G requirements. Requirement y < M is on item y, and requirement
+    M + g on group g. An item at position r counts w_r in its own requirement, and in those of its groups that are
+    active for the user.
     """
 
     scores: NDArray[np.floating]  # (n, M) value of one unit of exposure; −inf for what is not admissible
@@ -57,7 +59,7 @@ class WeightedProblem(NamedTuple):
 
 
 class UserDual(NamedTuple):
-    """The users' part of the dual at some prices."""
+    """Users' part of the dual at given prices."""
 
     top: float  # Σ_users Σ_r w_r·(r-th largest (s − v)₊), of D
     smooth: float  # the same of D_τ
@@ -90,7 +92,7 @@ def is_active(terms: WeightedProblem, user: int, group: int) -> bool:
 
 @compiled
 def values_of_row(terms: WeightedProblem, price: Floats, user: int, value: Floats) -> None:
-    """Fill ``value`` (M,) with a user's s − v; −inf where negative."""
+    """Fill ``value`` with a user's s − v; −inf where negative."""
     m = len(value)
     scores = terms.scores[user]
     for item in range(m):
@@ -105,7 +107,7 @@ def values_of_row(terms: WeightedProblem, price: Floats, user: int, value: Float
 
 @compiled
 def enter_exposure(terms: WeightedProblem, exposure: Floats, user: int, item: int, amount: float) -> None:
-    """Add an item's exposure to all its rows (R,)."""
+    """Add an item's exposure to all requirements of the item."""
     exposure[item] += amount
     for place in range(terms.of_first[item], terms.of_first[item + 1]):
         if is_active(terms, user, terms.of[place]):
@@ -131,8 +133,8 @@ def _pool(value: Floats, weights: Floats, mean: Floats, count: Ints) -> int:
 def _join(extra: Floats, mean: Floats, count: Ints, pools: int, inside: Floats) -> tuple[int, float]:
     """Let items beyond the last position join the last pool.
 
-    The last pool may then join earlier pools. ``extra`` (E,) are the values above the mean of the last pool, in any
-    order; ``inside`` (E,) is a work array. Returns the number of pools, and the level of the last pool: extra items
+    The last pool may then join earlier pools. ``extra`` has the E values above the mean of the last pool, in any order;
+    ``inside`` is a work array of length E. Returns the number of pools, and the level of the last pool: extra items
     above this level belong to the last pool.
     """
     while True:
@@ -169,8 +171,8 @@ def _user_dual(  # noqa: C901, PLR0912
 ) -> tuple[float, float, Floats, Floats]:
     """Fields of :class:`UserDual`.
 
-    ``kth`` (n,) are lower bounds of each user's k-th largest s − v, −inf if unknown. Items that are too far below
-    cannot enter a pool, so they are skipped.
+    ``kth`` has a lower bound of each user's k-th largest s − v, −inf if unknown. Items that are too far below this
+    bound cannot enter a pool, so they are skipped.
     """
     (n, m), grouped = terms.scores.shape, len(terms.of) > 0
     width = len(terms.weights)
@@ -234,7 +236,7 @@ def _user_dual(  # noqa: C901, PLR0912
 def at_prices(
     terms: WeightedProblem, price: Floats, tau: float, before: DualPoint | None = None
 ) -> DualPoint:
-    """Dual at prices (R,); it takes less time with ``before``."""
+    """Dual at given prices; an earlier result ``before`` saves time."""
     kth = np.full(len(terms.capacity), -np.inf) if before is None else _kth(terms, before, price)
     users = UserDual(*_user_dual(terms, price, tau, kth))
     below, above = price < 0.0, price > 0.0
@@ -243,7 +245,7 @@ def at_prices(
 
 
 def _kth(terms: WeightedProblem, before: DualPoint, price: Floats) -> Floats:
-    """(n,) lower bounds of each user's k-th largest s − v."""
+    """(n,) lower bound of each user's k-th largest s − v."""
     # no item has lost more than prices have risen
     m, rise = terms.scores.shape[1], np.maximum(price - before.price, 0.0)
     lost = rise[:m].max(initial=0.0) + rise[m:].sum()
@@ -260,12 +262,12 @@ def minimised(
     unit: float,
     ending: Ending,
 ) -> DualPoint:
-    """Prices within bounds (R,) at which D_τ is nearly smallest.
+    """Prices within bounds at which D_τ is nearly smallest.
 
-    D_τ is differentiable, except at price 0 of a row with both a floor and a cap. Such a price is split into a part
-    below 0 and a part above 0, and at the minimum one part is 0. So D_τ is smooth and convex within bounds, and
+    D_τ is differentiable, except at price 0 of a requirement with both a floor and a cap. Such a price is split into a
+    part below 0 and a part above 0, and at the minimum one part is 0. So D_τ is smooth and convex within bounds, and
     L-BFGS-B minimises it (Byrd, Lu, Nocedal and Zhu, 1995). Second derivatives do not help, because they ignore the
-    items that enter slates in a long step. ``unit`` is the usual size of a value, for D near 0.
+    items that enter slates in a long step. ``unit`` is the scale of prices, and the smallest scale of D.
     """
     lowest, highest = box
     below, above = np.flatnonzero(lowest < 0.0), np.flatnonzero(highest > 0.0)

@@ -70,25 +70,26 @@ def solve_dual(
 ) -> DualSolution:
     """Choose slates of largest score under floors, caps and capacities.
 
-    Maximises Σ s·x over x in {0, 1} with Σ_y x ≤ capacity of each user and floor ≤ Σ_x x ≤ cap of each item,
-    or, with ``cost``, Σ s·x − cost · Σ (floor − E)₊. The polytope is a transportation polytope, so integral slates are
-    as good as fractional slates. An ε-scaling forward and reverse auction (see ``auction.py``) keeps slates that meet
-    every floor and cap exactly, and stops as soon as D(v) certifies them to ``tol``.
+    Maximises Σ s·x over x in {0, 1} with Σ_y x ≤ capacity of each user and floor ≤ Σ_x x ≤ cap of each item, or, with
+    ``cost``, Σ s·x − cost · Σ (floor − E)₊, where E are the exposures. The polytope is a transportation polytope, so
+    integral slates are as good as fractional slates. An ε-scaling forward and reverse auction (see ``auction.py``)
+    keeps slates that meet every floor and cap exactly, and stops as soon as D(v) certifies them to ``tol``.
 
     With ``position_weights`` w that differ, an item at position r counts w_r in value and exposure: V = Σ w·s − cost·Σ
     (floor − E)₊ with E = Σ w. Then floors and caps are real numbers in units of w. Fractional slates may be better than
     integral slates, so the gap may exceed ``tol``. Slates keep caps and hard floors. If even fractional slates cannot
-    meet the floors, an error names the items; this is certain if every pair is admissible. If fractional slates can
-    meet the floors, integral slates may exist that the solver does not find. Equal weights are solved like no weights.
+    meet the floors, an error names the items; if some pairs are not admissible, such floors may remain undetected. If
+    fractional slates can meet the floors, integral slates may exist that the solver does not find. Equal weights give
+    the same problem as no weights.
 
     Args:
         scores: Worth of showing item y to user x, as an (n, M) array or torch tensor. If the matrix exceeds memory, use
             a :class:`~rimsim.matching.ChunkedScores` such as factors. In a sparse matrix of SciPy, pairs that are not
             stored are not admissible, and time and memory grow with the number of stored pairs.
-        capacity: Scalar or (n,) largest number of items of a user. A position stays empty only if no admissible item
-            has s − v ≥ 0.
-        min_exposure: Scalar or (M,) required exposures, whole numbers if all positions weigh the same.
-        max_exposure: Scalar or (M,) caps, in the same unit; None: no caps.
+        capacity: Scalar or (n,) largest number of items that a user may be shown. A position stays empty only if no
+            admissible item has s − v ≥ 0.
+        min_exposure: Scalar or (M,) required exposures, whole numbers if all positions have the same weight.
+        max_exposure: Scalar or (M,) caps, in the unit of ``min_exposure``; None: no caps.
         admissible: (n, M) pairs that may be shown; None for all.
         cost: Price of one exposure of shortfall, scalar or (M,); None for hard floors.
         prices: (M,) prices v to start from, such as prices of the last round; (M+G,) with G ``rows``.
@@ -100,7 +101,7 @@ def solve_dual(
         rounding.
 
     Raises:
-        ConfigError: If an argument does not fit.
+        ConfigError: If an argument has a wrong type, shape or value.
         InfeasibleError: If floors are not met and no ``cost`` is given; it names a set of items and the shortfall.
     """
     refuse_unknown("solve_dual", more, SolverOptions)
@@ -131,8 +132,8 @@ def solve_prices(
     exposures are less exact. All other arguments are those of :func:`solve_dual`.
 
     Raises:
-        ConfigError: If an argument does not fit.
-        InfeasibleError: As for :func:`solve_dual`; with weights or rows only if a proof is found.
+        ConfigError: If an argument has a wrong type, shape or value.
+        InfeasibleError: As for :func:`solve_dual`; with weights or rows only if the solver finds a proof.
     """
     refuse_unknown("solve_prices", more, PriceOptions)
     problem = Problem.of("solve_prices", scores, capacity, min_exposure, max_exposure, admissible, cost, more)
@@ -167,7 +168,7 @@ def _start(problem: Problem, prices: ArrayLike | None, tol: float) -> Floats | N
 
 
 def _solve_counted(problem: Problem, start: Floats | None, tol: float, tie_seed: int) -> DualSolution:
-    """Solution by the auction, in the problem's unit."""
+    """Solution by the auction, in the problem's unit of exposure."""
     n, m = problem.shape
     bonus, chunks = None, problem.chunks
     if start is not None:  # bonuses that floors, caps and cost allow
@@ -187,7 +188,7 @@ def _solve_counted(problem: Problem, start: Floats | None, tol: float, tie_seed:
 
 
 def _weighted(problem: Problem, weights: Floats) -> WeightedProblem:
-    """Problem as arrays, for the kernels of weighted positions."""
+    """Problem as arrays, for compiled functions of weighted positions."""
     (n, m), rows = problem.shape, problem.rows
     scores = np.ascontiguousarray(problem.scores)
     if problem.admissible is not None:
@@ -232,8 +233,8 @@ def _scale(terms: WeightedProblem) -> tuple[float, float]:
 class _Search:
     """Search for prices of a problem with weights or rows.
 
-    The dual is smoothed with a τ that shrinks from level to level (``descent.py``). Floors that are provably too high
-    are refused.
+    The dual is smoothed with a τ that shrinks from one level to the next (``descent.py``). Floors that are provably too
+    high are refused.
     """
 
     def __init__(self, problem: Problem, start: Floats | None) -> None:
@@ -258,13 +259,13 @@ class _Search:
         self.point = at_prices(self.terms, np.clip(price, *self.box), self.tau)
 
     def descend(self, level: int, ending: Ending | None) -> None:
-        """Set τ of a level; with an ending, minimise D_τ."""
+        """Set τ of a level; with an ``ending``, minimise D_τ."""
         self.tau = _TAU * self.unit / _FINER**level
         if ending is not None:
             self.point = minimised(self.terms, self.point, self.tau, self.box, self.unit, ending)
 
     def refuse_violated(self, key: Floats, soft: float) -> None:
-        """Refuse floors of first items, by ``key``, that are infeasible."""
+        """Refuse infeasible floors of the first items, sorted by ``key``."""
         if not self.hard.any():
             return
         terms, where = self.terms, self.problem.where

@@ -24,7 +24,7 @@ _PARTS = 16  # items of a part at most, a stride apart; one maximum is taken of 
 
 
 def row_states(seed: int, keys: ArrayLike) -> NDArray[np.uint64]:
-    """(n,) random bits of every row, for :func:`tie_rank`."""
+    """(n,) random bits of each row, for :func:`tie_rank`."""
     return _tie_ranks(tie_base(seed), np.ascontiguousarray(keys, np.int64))
 
 
@@ -73,7 +73,7 @@ def insert(best: Floats, value: float) -> None:
 
 @compiled
 def part_maxima(value: NDArray[np.floating], k: int) -> Floats:
-    """Maxima of the parts of an array, at least 2k."""
+    """Maxima of the parts of an array, 2k or more."""
     stride = max(-(-len(value) // _PARTS), min(2 * k, len(value)))
     highest = np.full(stride, -np.inf)
     for first in range(0, len(value), max(stride, 1)):
@@ -101,7 +101,8 @@ def enter(item: int, new: float, row: np.uint64, items: Ints, best: NDArray[np.f
     """Add an item to the best items; return their number.
 
     ``items`` (k,) has the ``size`` best items so far in descending order, and ``best`` (k,) their values; both are
-    changed in place. The value ``new`` is at least the smallest of them. In a tie, the random bits ``row`` decide.
+    changed in place. The value ``new`` is at least the smallest of these values. In a tie, the random bits ``row``
+    decide.
     """
     k = len(items)
     if size == k:
@@ -180,7 +181,7 @@ def items_between(
 def best_rows(scores: Float32s, admissible: Bools, items: Ints) -> Bools:
     """Fill ``items`` (n, k) with admissible items of largest score.
 
-    Items are in descending order of score; −1 marks positions without an item. Scores (n, M) are finite. Returns an
+    Items are in descending order of score; −1 marks positions without an item. All scores must be finite. Returns an
     array (n,): true where a tie makes the top k items, or their order, ambiguous.
     """
     (n, m), k = scores.shape, items.shape[1]
@@ -264,7 +265,7 @@ def new_queue(m: int) -> Queue:
 
 @compiled
 def enqueue(queue: Queue, item: int) -> None:
-    """Let an item wait, unless it does already."""
+    """Add an item to the queue unless it waits already."""
     if queue.waiting[item] == 0:
         queue.waiting[item] = 1
         queue.ring[queue.ends[1]] = item

@@ -51,7 +51,7 @@ class Holdings(NamedTuple):
 
 @compiled
 def user_range(pairs: UserItemPairs, user: int) -> tuple[int, int]:
-    """First pair of a user, and the pairs' end."""
+    """Begin and end of a user's pairs."""
     if pairs.sparse:
         return pairs.uptr[user], pairs.uptr[user + 1]
     return user * pairs.m, (user + 1) * pairs.m
@@ -59,7 +59,7 @@ def user_range(pairs: UserItemPairs, user: int) -> tuple[int, int]:
 
 @compiled
 def item_range(pairs: UserItemPairs, item: int) -> tuple[int, int]:
-    """First place of an item, and the places' end."""
+    """Begin and end of an item's pairs, sorted by item."""
     if pairs.sparse:
         return pairs.iptr[item], pairs.iptr[item + 1]
     return item * pairs.n, (item + 1) * pairs.n
@@ -67,7 +67,7 @@ def item_range(pairs: UserItemPairs, item: int) -> tuple[int, int]:
 
 @compiled
 def item_of(pairs: UserItemPairs, user: int, pair: int) -> int:
-    """Item of a user's pair."""
+    """Item of a pair in the order by user."""
     if pairs.sparse:
         return int(pairs.uitem[pair])
     return pair - user * pairs.m
@@ -75,7 +75,7 @@ def item_of(pairs: UserItemPairs, user: int, pair: int) -> int:
 
 @compiled
 def user_of(pairs: UserItemPairs, item: int, place: int) -> int:
-    """User of an item's place."""
+    """User of a pair in the order by item."""
     if pairs.sparse:
         return int(pairs.iuser[place])
     return place - item * pairs.n
@@ -83,7 +83,7 @@ def user_of(pairs: UserItemPairs, item: int, place: int) -> int:
 
 @compiled
 def place_of(pairs: UserItemPairs, user: int, pair: int) -> int:
-    """Place of a user's pair."""
+    """Index of a user's pair in the order by item."""
     if pairs.sparse:
         return int(pairs.uplace[pair])
     return (pair - user * pairs.m) * pairs.n + user
@@ -91,7 +91,7 @@ def place_of(pairs: UserItemPairs, user: int, pair: int) -> int:
 
 @compiled
 def pair_at(pairs: UserItemPairs, item: int, user: int, place: int) -> int:
-    """Pair of a user at a place of an item."""
+    """Index of an item's pair in the order by user."""
     if pairs.sparse:
         return int(pairs.ipair[place])
     return user * pairs.m + item
@@ -159,7 +159,7 @@ def no_holdings(
 
 @compiled
 def cheapest(pairs: UserItemPairs, state: Holdings, user: int) -> tuple[int, float]:
-    """Cheapest slot of a user, and its worth."""
+    """Cheapest position of a user's slate, and its worth."""
     best, worth = -1, np.inf  # an empty slot is worth 0
     for position in range(state.capacity[user]):
         pair = state.slot[user, position]
@@ -174,7 +174,7 @@ def cheapest(pairs: UserItemPairs, state: Holdings, user: int) -> tuple[int, flo
 
 @compiled
 def refresh(pairs: UserItemPairs, state: Holdings) -> None:
-    """Set every ``theta`` to the worth of the cheapest slot."""
+    """Set every ``theta`` to the worth of the cheapest position."""
     for user in range(pairs.n):
         state.theta[user] = cheapest(pairs, state, user)[1]
 
@@ -186,7 +186,7 @@ def greedy(  # noqa: C901  # one compiled loop, read as a whole
     """Give every user its pairs of largest s + w ≥ 0.
 
     The value of a pair that is already held is raised by ``sticky``, so that near ties do not change the slates.
-    ``rows`` (n,) are random bits of users, for ties.
+    ``rows`` has random bits of each user, which decide ties.
     """
     n, width = state.slot.shape
     items, values = np.empty(width, np.int64), np.empty(width, np.float64)
@@ -227,7 +227,7 @@ def greedy(  # noqa: C901  # one compiled loop, read as a whole
 
 @compiled
 def dual_value(pairs: UserItemPairs, state: Holdings, w: Floats, user_price: Floats) -> float:
-    """Dual value at bonuses w (M,); sets user prices (n,)."""
+    """Dual value at the bonuses w; fills in user prices."""
     # D(w) = Σ top sums of (s + w)₊ − Σ w₊·floor + Σ (−w)₊·cap
     width = state.slot.shape[1]
     values, tags = np.empty(width + 1, np.float64), np.empty(width + 1, np.int64)

@@ -41,8 +41,8 @@ def beyond(over: Floats, bound: Floats) -> Floats:
 class Rows:
     """G requirements on several items: groups, campaigns, audiences.
 
-    Row g requires least_g ≤ Σ w·[y is shown to x] ≤ most_g, over its items y and its users x. The price of item y for
-    user x is then v_y + Σ v_g over the rows g that contain y and are active for x.
+    Requirement g is least_g ≤ Σ w·[y is shown to x] ≤ most_g, over its items y and its users x. The price of item y for
+    user x is then v_y + Σ v_g over the requirements g that contain y and are active for x.
     """
 
     first: Ints
@@ -63,7 +63,7 @@ class Rows:
         return self.item[self.first[row] : self.first[row + 1]]
 
     def refuse_unfit(self, n: int, m: int, where: str) -> None:
-        """Refuse rows that do not fit users and items."""
+        """Refuse requirements that do not fit the users and items."""
         groups, item = len(self.first) - 1, self.item
         rising = groups >= 0 and self.first[0] == 0 and self.first[-1] == len(item)
         if not rising or (np.diff(self.first) < 0).any():
@@ -97,8 +97,8 @@ def required_exposure(share: float, n: int, k: int, released: ArrayLike, seed: i
 
     Args:
         share: β, the guaranteed share of the uniform exposure, between 0 and 1.
-        n: Expected arrivals, N.
-        k: Positions of a slate.
+        n: Expected number of arrivals, N.
+        k: Number of positions of a slate.
         released: (M,) true for the items that take part; M in the formula is their number.
         seed: Seed that decides between equal remainders.
 
@@ -130,7 +130,7 @@ class ChunkedScores(Protocol):
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(n, M), users and items."""
+        """(n, M): numbers of users and items."""
 
     def rows(self, start: int, stop: int) -> NDArray[np.floating]:
         """(stop − start, M) scores of consecutive users; −inf: not admissible."""
@@ -165,7 +165,7 @@ class FactorScores:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(n, M), users and items."""
+        """(n, M): numbers of users and items."""
         return len(self.users), len(self.items)
 
     def rows(self, start: int, stop: int) -> NDArray[np.floating]:
@@ -193,12 +193,12 @@ class SparseScores:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(n, M), users and items."""
+        """(n, M): numbers of users and items."""
         n, m = self._matrix.shape
         return n, m
 
     def keys(self) -> Ints:
-        """(E,) pairs, user·M + item, ascending."""
+        """(E,) pairs as numbers user·M + item, ascending."""
         row = np.repeat(np.arange(self.shape[0]), np.diff(self._matrix.indptr))
         return np.asarray(row * self.shape[1] + self._matrix.indices, np.int64)
 
@@ -279,7 +279,7 @@ def _weights(values: object, width: int, where: str) -> Floats:
 
 
 def _cost(values: object, length: int, where: str) -> Floats:
-    """(length,) price of a missing unit; infinite for hard floors."""
+    """(length,) cost of a missing exposure; infinite for hard floors."""
     asked = as_array(np.inf if values is None else values).astype(np.float64)
     if not spreads(asked, length) or not (asked >= 0).all():
         allowed = f"a number of at least 0, or one per item ({length},)"
@@ -326,7 +326,7 @@ class Problem:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(n, M), users and items."""
+        """(n, M): numbers of users and items."""
         return len(self.capacity), len(self.floor)
 
     def block(self, start: int, stop: int) -> NDArray[np.floating]:

@@ -40,7 +40,7 @@ def price_slates(
     Args:
         scores: (n, M) array or torch tensor.
         v: (M,) item prices; a bonus is a negative price.
-        k: Positions of a slate.
+        k: Number of positions of a slate.
         admissible: (n, M) pairs that may be shown; None for all.
         tie_seed: Seed of the order among ties.
         row_keys: (n,) whole numbers that identify the rows, such as arrival ids; None: 0 to n − 1 within this
@@ -52,7 +52,7 @@ def price_slates(
         (n, k) items in descending order; −1 where no admissible item with s − v ≥ 0 is left.
 
     Raises:
-        ConfigError: If an argument does not fit.
+        ConfigError: If an argument has a wrong type, shape or value.
     """
     where, shape = "price_slates", _shape(scores)
     if len(shape) != 2:
@@ -143,7 +143,7 @@ def user_rec(
 
     Args:
         scores: (n, M) intensities λ(x,y), or (n,) for a single item; array or torch tensor.
-        c: Users to find for each item.
+        c: Number of users to find for each item.
         admissible: Pairs that may be shown, of the shape of the scores; None for all.
         tie_seed: Seed of the order among users of equal score.
         row_keys: (M,) whole numbers that identify the items in tie-breaking; None: 0 to M − 1.
@@ -172,7 +172,7 @@ def _rank_rows(
     tie_width: float,
     slates: Ints,
 ) -> None:
-    """Fill ``slates`` (n, k) with items of largest s − v."""
+    """Fill ``slates`` with the items of largest s − v."""
     n, k = slates.shape
     masked = admissible.shape[0] == n
     value, best = np.empty(len(v), np.float64), np.empty(k, np.float64)
@@ -228,7 +228,7 @@ def device_slates(
 ) -> Ints:
     """Slates of :func:`price_slates`, ranked on the scores' device.
 
-    ``rows`` (n,) are random bits of the rows, for ties.
+    ``rows`` has random bits of each row, which decide ties.
     """
     import torch  # noqa: PLC0415  # only where a tensor came
 
@@ -249,14 +249,14 @@ def device_slates(
 
 
 def _padded(items: torch.Tensor, k: int) -> Ints:
-    """(n, k) items, with columns of −1 added if there are fewer."""
+    """(n, k) items; columns of −1 are added if needed."""
     slates = np.full((len(items), k), -1, np.int64)
     slates[:, : items.shape[1]] = items.cpu().numpy()
     return slates
 
 
 def _tie_ranks(rows: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
-    """(n, M) bits of :func:`~rimsim.matching.tie_rank`, in signed words."""
+    """(n, M) results of :func:`~rimsim.matching.tie_rank`, as signed numbers."""
     golden = _signed(GOLDEN)
     return _mixed((rows[:, None] ^ _mixed(items + golden)[None, :]) + golden)
 

@@ -5,9 +5,9 @@ exposure, and other items too much. A pass goes through the users and makes move
 two items of a slate change positions, or an item replaces another, fills an empty position, or leaves the last
 position. Every move raises this sum, so a pass ends.
 
-H is the penalty for exposure below floors and above caps. The penalty of a row is P(E) = −c·(least − E)₊ − d·(E −
-most)₊. A search in which every move raises V would soon stop: if an item at its floor gives up a unit, this costs c,
-even if a later move could restore the unit for v. So the search begins with a smoothed P,
+H is the penalty for exposure below floors and above caps. The penalty of a requirement is P(E) = −c·(least − E)₊ − d·(E
+− most)₊. A search in which every move raises V would soon stop: if an item at its floor gives up a unit of exposure,
+this costs c, even if a later move could restore the unit for v. So the search begins with a smoothed P,
 
     H'(E) = clip(w − ρ·(E − least), 0, c) − clip(z + ρ·(E − most), 0, d),    w = (−v)₊, z = v₊,
 
@@ -41,7 +41,7 @@ _SPARE = 4  # candidates of a user beyond two for each position
 
 
 class Penalty(NamedTuple):
-    """Penalty H of all rows."""
+    """Penalty H of all requirements."""
 
     rows: Floats  # (R, 5) price v; floor, cap; c, d, both finite, 0 where there is no floor or cap
     rho: float  # ρ; infinite for P itself
@@ -69,7 +69,7 @@ def _rounded(over: float, slope: float, steepest: float, rho: float) -> float:
 def _gain(
     rows: Floats, rho: float, exposure: Floats, row: int, amount: float
 ) -> float:  # few words: it is inlined
-    """Change of a row's penalty H if its exposure grows."""
+    """Change of a requirement's penalty H if its exposure grows."""
     gained, before, low, high = 0.0, exposure[row], rows[row, 3], rows[row, 4]
     if low > 0.0:
         least, bonus = rows[row, 1], min(max(-rows[row, 0], 0.0), low)
@@ -97,7 +97,7 @@ def _gain_of_groups(
 
 @compiled
 def recount(terms: WeightedProblem, slates: Ints, exposure: Floats) -> None:
-    """Fill ``exposure`` (R,) with exposures of the slates (n, k)."""
+    """Fill ``exposure`` with the exposures that slates give each requirement."""
     exposure[:] = 0.0
     for user in range(slates.shape[0]):
         for place in range(slates.shape[1]):
@@ -107,11 +107,11 @@ def recount(terms: WeightedProblem, slates: Ints, exposure: Floats) -> None:
 
 @compiled
 def _dealt(terms: WeightedProblem, price: Floats, rows: NDArray[np.uint64], rho: float, keep: int) -> Ints:
-    """(n, keep) items of largest s − v, while prices adapt.
+    """(n, keep) items of largest s − v, while the prices adapt.
 
     The first items of each user's row are the slate. Users are first served at given prices. Then they are served
-    again, one by one, while each row's price changes by ρ per unit above or below its bound. Items are in descending
-    order, followed by −1. ``rows`` (n,) are random bits of users.
+    again, one by one, while the price of each requirement changes by ρ per unit of exposure above or below its bound.
+    Items are in descending order, followed by −1. ``rows`` has random bits of each user, which decide ties.
     """
     n, m = terms.scores.shape
     found = np.full((n, keep), -1, np.int64)
@@ -141,7 +141,7 @@ def _follow(
     exposure: Floats,
     now: Floats,
 ) -> None:
-    """Add or remove a slate's exposures, and update prices ``now``."""
+    """Add or remove a slate's exposures; update the prices ``now``."""
     m = len(terms.of_first) - 1
     for place in range(len(slate)):
         item = slate[place]
@@ -156,7 +156,7 @@ def _follow(
 
 @compiled
 def _moved(terms: WeightedProblem, price: Floats, row: int, exposure: float, rho: float) -> float:
-    """Price −H' of a row, which depends on exposure beyond bounds."""
+    """Price −H' of a requirement, from its exposure beyond bounds."""
     below, above = min(price[row], 0.0), max(price[row], 0.0)
     if terms.least[row] > 0.0:
         below = min(max(below + rho * (exposure - terms.least[row]), -terms.cost[row]), 0.0)
@@ -169,7 +169,7 @@ def _moved(terms: WeightedProblem, price: Floats, row: int, exposure: float, rho
 def _exchange(
     terms: WeightedProblem, penalty: Penalty, user: int, slate: Ints, exposure: Floats, enough: float
 ) -> int:
-    """Exchange items of a slate if this raises the sum."""
+    """Exchange two items' positions if this raises Σ w·s + H."""
     scores, weights, grouped, moves = terms.scores[user], terms.weights, len(terms.of) > 0, 0
     rows, rho = penalty.rows, penalty.rho
     for place in range(len(slate)):
@@ -205,7 +205,7 @@ def _replace(  # noqa: C901, PLR0912  # one compiled loop, read as a whole
     exposure: Floats,
     enough: float,
 ) -> int:
-    """Replace items of a slate if this raises the sum."""
+    """Replace slate items if this raises Σ w·s + H."""
     scores, weights, grouped, moves = terms.scores[user], terms.weights, len(terms.of) > 0, 0
     rows, rho = penalty.rows, penalty.rho
     for place in range(len(slate)):
@@ -251,7 +251,7 @@ def _improve(
     exposure: Floats,
     enough: float,
 ) -> int:
-    """Number of moves made, each raising the sum by ``enough``.
+    """Number of moves; each raises Σ w·s + H by ``enough``.
 
     ``lists`` (n, C) are candidate items of each user, and ``wanted`` (W,) are candidate items of all users. Both
     ``slates`` (n, k) and their ``exposure`` (R,) are changed in place.
@@ -280,7 +280,7 @@ def _improve(
 
 
 def missing(terms: WeightedProblem, exposure: Floats) -> Floats:
-    """(R,) missing exposure of each row, below its floor."""
+    """(R,) missing exposure of each requirement."""
     return beyond(terms.least - exposure, terms.least)
 
 
@@ -289,8 +289,8 @@ def integral_slates(
 ) -> IntegralSlates:
     """Slates that keep all caps and, if possible, hard floors.
 
-    ``price`` is (R,), ``rows`` (n,) are random bits of users, ``unit`` is the approximate worth of a position, and
-    ``spread`` the range of scores.
+    ``rows`` has random bits of each user, ``unit`` is the approximate worth of a position, and ``spread`` the range of
+    scores.
     """
     width = len(terms.weights)
     keep = max(width, min(2 * width + _SPARE, terms.scores.shape[1]))
@@ -346,12 +346,12 @@ def _fitted(
 
 
 def _over(terms: WeightedProblem, exposure: Floats) -> Bools:
-    """(R,) true for rows whose exposure exceeds their cap."""
+    """(R,) true for requirements whose exposure exceeds their cap."""
     return beyond(exposure - terms.most, terms.most) > 0.0
 
 
 def _items_of(terms: WeightedProblem, rows: Bools) -> Ints:
-    """Items of the rows where ``rows`` (R,) is true."""
+    """Items of the requirements where ``rows`` is true."""
     m = terms.scores.shape[1]
     items = rows[:m].copy()
     for group in np.flatnonzero(rows[m:]):
@@ -360,7 +360,7 @@ def _items_of(terms: WeightedProblem, rows: Bools) -> Ints:
 
 
 def _keep_caps(terms: WeightedProblem, slates: Ints) -> None:
-    """End slates before an item whose rows exceed their caps."""
+    """Cut slates before an item that exceeds a cap."""
     exposure, m = np.zeros(len(terms.least)), terms.scores.shape[1]
     for user in range(len(slates)):
         recount(terms, slates, exposure)

@@ -53,7 +53,7 @@ class DualSolution:
     """(G,) prices of ``rows``; rank by s − v − Σ of the rows that hold the item and are active for the user."""
 
     def in_units(self, unit: float) -> DualSolution:
-        """Same solution for a problem whose positions count ``unit``."""
+        """Same solution, for a problem whose positions each count ``unit``."""
         if unit == 1.0:
             return self
         return replace(
@@ -67,12 +67,12 @@ class DualSolution:
 
 
 def names_of(items: Ints) -> str:
-    """Numbers of the first ten items (n,), for a message."""
+    """Numbers of the first ten items, for a message."""
     return ", ".join(str(item) for item in items[:10]) + (", …" if len(items) > 10 else "")
 
 
 def infeasible(message: str, items: Ints, lacking: float) -> InfeasibleError:
-    """Error that names items (n,) and the exposure that is missing."""
+    """Error that names items and their missing exposure."""
     return InfeasibleError(message, tuple(int(item) for item in items), lacking)
 
 
@@ -98,8 +98,8 @@ def refuse_excessive(problem: Problem) -> None:
     if lacking:
         raise infeasible(
             f"{problem.where}: the floors of {len(items)} items ({names_of(items)}) ask for "
-            f"{int(problem.floor[items].sum())} exposures, {lacking} more than capacity and `admissible` "
-            "leave for these items. Lower min_exposure or give `cost`",
+            f"{int(problem.floor[items].sum())} exposures, but `capacity` and `admissible` allow "
+            f"{lacking} fewer. Lower min_exposure or give `cost`",
             items,
             lacking,
         )
@@ -124,8 +124,8 @@ def violated_items_of_all(floor: Ints, capacity: Ints) -> tuple[Ints, int]:
 def violated_items(admissible: Bools, floor: Ints, capacity: Ints) -> tuple[Ints, int]:
     """Items whose joint floors cannot be met, and the excess.
 
-    Empty and 0 if all floors can be met. The method is a maximum flow from items (M,) over admissible pairs (n, M) to
-    users (n,). If floors are not met, the minimum cut gives the items.
+    No items and 0 are returned if all floors can be met. The method is a maximum flow from items over admissible pairs
+    to users. If floors are not met, the minimum cut gives the items.
     """
     if _placed_greedily(admissible, floor, capacity):
         return np.empty(0, np.int64), 0
@@ -170,12 +170,12 @@ def _placed_greedily(admissible: Bools, floor: Ints, capacity: Ints) -> bool:
 def violated_items_weighted(
     scores: NDArray[np.floating], capacity: Ints, weights: Floats, floor: Floats, order: Ints
 ) -> tuple[Ints, float]:
-    """First items of an order with infeasible floors; weighted positions.
+    """First items of an order whose joint floors are infeasible.
 
-    With fractional slates, a set A can get at most Σ_users w_1 + … + w_min(capacity, admissible items of A). If every
-    pair is admissible, it is enough to check sets of the largest floors. In general, a set that is found proves that
-    floors cannot be met. Sorting items by bonuses along which the dual falls without limit finds such a set, because
-    the exposure that a set can get, less its floors, is submodular. See :func:`violated_items`.
+    With fractional slates, a set A of items can get at most the exposure Σ_users w_1 + … + w_min(capacity, admissible
+    items of A). If every pair is admissible, it is enough to check sets of the largest floors. In general, a set that
+    is found proves that floors cannot be met. Sorting items by bonuses along which the dual falls without limit finds
+    such a set, because the exposure that a set can get, less its floors, is submodular. See :func:`violated_items`.
     """
     reach = _reach(scores, capacity, weights, order)
     lacking = np.cumsum(floor[order]) - reach
@@ -188,7 +188,7 @@ def violated_items_weighted(
 
 @compiled
 def _reach(scores: NDArray[np.floating], capacity: Ints, weights: Floats, order: Ints) -> Floats:
-    """(M,) largest joint exposure of the first 1 … M items."""
+    """(M,) largest joint exposure of the first 1, 2, …, M items."""
     reach, total, used = np.empty(len(order)), 0.0, np.zeros(len(capacity), np.int64)
     for place in range(len(order)):
         for user in range(len(capacity)):

@@ -76,7 +76,7 @@ def _read_items(
 ) -> pd.DataFrame:
     """Table of items: id, title, genres, year, release times.
 
-    Without a given form, the table is a CSV or Parquet file with a header. The member ``genres`` has the names of the
+    Without a given form, the table is a CSV or Parquet file with a header. ``genres`` is the file with the names of the
     genre flags, one ``name|number`` per line. Release times are in seconds, if the file has release times.
     """
     label = container.label(member)
@@ -155,7 +155,7 @@ def _by_id(
     read: Callable[[Sequence[str]], T],
     bad: Callable[[int, str], None],
 ) -> dict[str, T]:
-    """Id → result of ``read``; bad rows are left out."""
+    """Results of ``read`` by id; bad rows are left out."""
     by_id: dict[str, T] = {}
     role, place = id_at
     for line, fields in rows:
@@ -183,7 +183,7 @@ def _column(ids: list[str]) -> pd.Series:
 
 @lru_cache(maxsize=4096)
 def _release(text: str) -> float:
-    """Seconds of a number, ISO date or ``01-Jan-1995``; else NaN."""
+    """Seconds since 1970 of a number or date; else NaN."""
     if not text:
         return float("nan")
     try:
@@ -224,7 +224,7 @@ def _decoded(container: Container, member: str) -> str:
 def _rows(
     container: Container, member: str, form: TableFormat | None
 ) -> tuple[tuple[str, ...], NumberedRows]:
-    """Names of the columns, and the rows."""
+    """Column names of a table of attributes, and its rows."""
     if member.lower().endswith((".parquet", ".pq")):
         table = table_of(container.content(member), container.label(member))
         columns = [
@@ -257,7 +257,7 @@ def _cut(lines: list[str], start: int, separator: str, *, quoted: bool) -> Numbe
 def _read_users(
     container: Container, member: str, form: TableFormat | None, collector: Collector
 ) -> pd.DataFrame:
-    """Table of users: id, and columns of texts."""
+    """Table of users: their ids, and other columns as texts."""
     label = container.label(member)
     if form is None and member.lower().endswith(".parquet"):
         return _typed_users(container, member, label)
@@ -275,7 +275,7 @@ def _read_users(
 
 
 def _typed_users(container: Container, member: str, label: str) -> pd.DataFrame:
-    """Table of users, with the types of a Parquet file."""
+    """Table of users whose columns keep their Parquet types."""
     table = table_of(container.content(member), label)
     if table.column_names.count("id") != 1:
         raise DataError(

@@ -79,7 +79,7 @@ ANSWERS: Final = TableKind(
 
 
 def parsed_roles(text: str, needed: Sequence[Role]) -> dict[Role, str | int]:
-    """Role → column of ``user=who,item=what,time=at`` or ``user,item,-,time``.
+    """Columns by role, from ``user=who,item=what,time=at`` or ``user,item,-,time``.
 
     A column is a name or a position from 1.
 
@@ -110,7 +110,7 @@ def parsed_roles(text: str, needed: Sequence[Role]) -> dict[Role, str | int]:
 
 @dataclass(frozen=True)
 class Columns:
-    """Column of each role: name, or position from 1."""
+    """Column of each role: its name or position (from 1)."""
 
     user: str | int
     """Column of user ids."""
@@ -133,7 +133,7 @@ class Columns:
 
 @dataclass(frozen=True)
 class ColumnRoles:
-    """Columns by role, as named by caller or layout."""
+    """Columns by role, as given by the caller or layout."""
 
     kind: TableKind
     given: Mapping[Role, str | int] = field(default_factory=dict)
@@ -162,7 +162,7 @@ class ColumnRoles:
 
 @dataclass(frozen=True)
 class ColumnPlaces:
-    """Positions of the roles in a row, from 0."""
+    """Position of each role's field in a row, from 0."""
 
     of: Mapping[Role, int]
     """Role → position."""
@@ -176,7 +176,7 @@ class ColumnPlaces:
         return tuple((role, self.names[self.of[role]]) for role in ROLES if role in self.of)
 
     def labels(self) -> dict[str, str]:
-        """Role → its name in messages."""
+        """Names of the roles in messages."""
         return {role: f"{role} (column {name!r})" for role, name in self.pairs()}
 
 
@@ -188,7 +188,7 @@ def first_of(usual: Sequence[str], names: Sequence[str]) -> int | None:
 
 
 def resolve(names: Sequence[str], roles: ColumnRoles, where: str) -> ColumnPlaces:
-    """Find the columns in a header.
+    """Find the column of each role in a header.
 
     Raises:
         DataError: If a column is missing, doubled, or used for two roles.
@@ -223,7 +223,7 @@ def resolve(names: Sequence[str], roles: ColumnRoles, where: str) -> ColumnPlace
 
 
 def _place_of(names: tuple[str, ...], column: str | int, role: str, where: str) -> int:
-    """Position in a header, from 0, of a given column."""
+    """Position of a given column in a header, from 0."""
     if isinstance(column, int):
         if not 1 <= column <= len(names):
             found = f"column {column} for the {role} does not exist"

@@ -1,7 +1,7 @@
 """Containers of files: folders, zips and single files.
 
-Nothing is ever unpacked to disk. A zip is refused as a whole if a member would leave its folder, is a link, is
-encrypted or expands too much. A member of a folder is refused if it is a link that leads out of the folder.
+Nothing is ever unpacked to disk. A zip is refused as a whole if one of its files would leave the folder, is a link, is
+encrypted or expands too much. A file of a folder is refused if it is a link that leads out of the folder.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ PACKED: Final[dict[str, Callable[[BinaryIO], object]]] = {
 
 
 class Stream:
-    """Bytes of a member, read once, up to a limit."""
+    """Bytes of a container's file, read once up to limits."""
 
     def __init__(self, name: str, raw: BinaryIO, packed_bytes: int) -> None:
         self.name = name
@@ -89,15 +89,15 @@ class Container:
     """Closes open files."""
 
     def label(self, member: str) -> str:
-        """Name of a member in messages."""
+        """Name of a container's file in messages."""
         return f"{self.name}/{member}" if self.folder is None else str(self.folder / member)
 
     def path(self, member: str) -> Path | None:
-        """Plain file of a member, if there is one."""
+        """Path of a file on disk; None in a zip."""
         return None if self.folder is None else self.folder / member
 
     def content(self, member: str) -> io.BytesIO:
-        """Member as a seekable file in memory."""
+        """Content of a container's file, as a file in memory."""
         with self.open(member) as stream:
             return io.BytesIO(b"".join(iter(lambda: stream.read(2**22), b"")))
 
@@ -128,7 +128,7 @@ def file_container(path: Path) -> Container:
 
 
 def folder_container(path: Path) -> Container:
-    """Container of a folder, two levels deep."""
+    """Container of the files of a folder, two levels deep."""
     members: list[str] = []
     with raised_as(DataError, path, "cannot be listed"):
         for entry in sorted(path.iterdir())[:MOST_MEMBERS]:
@@ -150,7 +150,7 @@ def folder_container(path: Path) -> Container:
 
 
 def zip_container(path: Path, only: str | None = None) -> Container:
-    """Container of a zip, or of one member."""
+    """Container of a zip's files, or of one of them."""
     with raised_as(DataError, path, "this is not a readable zip, or it is incomplete", _BROKEN):
         archive = zipfile.ZipFile(path)
     try:
@@ -168,7 +168,7 @@ def zip_container(path: Path, only: str | None = None) -> Container:
 
 
 def embedded_container(name: str) -> Container:
-    """Container of the log inside the package."""
+    """Container of the log that rimsim itself contains."""
 
     def opened(member: str) -> Stream:
         data = (resources.files("rimsim.data") / "embedded" / member).read_bytes()
@@ -209,7 +209,7 @@ def _check_entry(entry: zipfile.ZipInfo, name: str) -> None:
 
 
 def inside_zip(source: str) -> tuple[Path, str] | None:
-    """Zip and member of a path such as ``logs.zip/events.csv``."""
+    """Zip and inner file of a path such as ``logs.zip/events.csv``."""
     path = Path(source)
     try:
         for parent in path.parents:

@@ -308,9 +308,9 @@ def _selected(events: RawEvents, options: LogOptions) -> RawEvents:
 
 
 def selected(events: RawEvents, rows: Bools, step: str, source: RawEvents) -> RawEvents:
-    """Events of the chosen rows.
+    """Events of the chosen rows; at least one must remain.
 
-    The message names the ``step``, and the range of the ``source``.
+    Otherwise the message names the ``step`` that removed the last event, and the range of the ``source``.
 
     Raises:
         DataError: If no event is left.
@@ -362,7 +362,7 @@ def _renumbered(
 
 
 def _order(pair: Ints, time: Floats, value: Array) -> Ints:
-    """Sorting positions by time, (user, item) pair and value."""
+    """Positions that sort events by time, user, item and value."""
     low, high, pairs = time.min(), time.max(), int(pair.max()) + 1
     if (high - low + 1) * pairs < 2.0**62 and bool((time == np.floor(time)).all()):
         # One number that holds both is much faster to sort.
@@ -374,7 +374,7 @@ def _order(pair: Ints, time: Floats, value: Array) -> Ints:
 
 
 def _attributes(ids: values.Ids, table: pd.DataFrame | None) -> pd.DataFrame:
-    """Attributes: a row per id, with the columns of ``table``."""
+    """Attributes of the given ids, with the columns of ``table``."""
     frame = pd.DataFrame({"id": pd.Series(list(ids) if ids.dtype == object else ids)})
     if table is None or not len(table):
         return frame

@@ -143,7 +143,7 @@ OBSERVED_LAYOUTS: Final = (
 
 
 def find_log(container: Container) -> LogLayout:
-    """Layout of the log in a container, with its members.
+    """Layout of the log in a container, with its files.
 
     Raises:
         DataError: If there is no log, or more than one.
@@ -163,7 +163,7 @@ def find_log(container: Container) -> LogLayout:
 
 
 def _known_layout(member: str, known: Sequence[str]) -> LogLayout | None:
-    """Layout of an events file and its siblings, if known."""
+    """Layout of an events file and neighbouring files, if known."""
     path = PurePosixPath(member)
     layout = next((layout for layout in LOG_LAYOUTS if layout.events == path.name.lower()), None)
     if layout is None:
@@ -181,7 +181,7 @@ def _known_layout(member: str, known: Sequence[str]) -> LogLayout | None:
 
 
 def find_observed(container: Container) -> tuple[str, ObservedLayout]:
-    """Observed table in a container, and its layout.
+    """Table of observed answers in a container, and its layout.
 
     In a folder with a known layout, this is the file with answers to items that users did not choose.
 
@@ -212,7 +212,7 @@ def _observed_layout(member: str) -> ObservedLayout:
 
 
 def _known_members(container: Container) -> list[str]:
-    """Sorted members of a container; a requested member must exist."""
+    """Sorted files of a container; a requested file must exist."""
     known, only = sorted(set(container.members)), container.only
     if only is not None and only not in known:
         raise DataError(f"{container.name}: there is no file {only!r} in it.{nearest(only, known)}")
@@ -220,7 +220,7 @@ def _known_members(container: Container) -> list[str]:
 
 
 def _tables(members: Iterable[str], more: tuple[str, ...] = ()) -> list[str]:
-    """Members whose names look like tables."""
+    """Files whose names look like names of tables."""
     endings = (".csv", ".tsv", ".txt", ".dat", ".data", ".inter", ".parquet", ".pq", *more)
 
     def is_table(member: str) -> bool:
@@ -251,10 +251,10 @@ def _require_one(
 def read_rows(
     container: Container, member: str, collector: Collector, roles: ColumnRoles, form: TextForm
 ) -> Reading:
-    """Read a member, text or Parquet, into a collector.
+    """Read a text or Parquet file into a collector.
 
     Raises:
-        DataError: If it cannot be read; see :func:`read_delimited` and :func:`read_parquet`.
+        DataError: If the file cannot be read; see :func:`read_delimited` and :func:`read_parquet`.
     """
     with container.open(member) as stream:
         head = stream.read(4)

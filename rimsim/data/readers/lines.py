@@ -1,8 +1,8 @@
 """Blocks of lines, cut into fields and read by columns.
 
 Arrow splits blocks of lines into fields and converts whole columns. Arrow reports rows with a wrong number of fields. A
-block is split line by line if it is not text, or if its numbers of rows and lines differ. Fields that Arrow cannot
-convert are read one by one by ``values``, which reports the problem. So a bad row is reported with its line number, and
+block is split line by line if it is not text, or if its numbers of rows and lines differ. A field that Arrow cannot
+convert is read by the module ``values``, which reports the problem. So a bad row is reported with its line number, and
 costs little time.
 """
 
@@ -166,7 +166,7 @@ def decoded(line: bytes) -> str:
 
 
 def fields_of(line: str, separator: str, *, quoted: bool) -> list[str]:
-    """Fields of a line, in which quoted fields must end."""
+    """Fields of a line, which must close all its quotes."""
     if not quoted or '"' not in line:
         return line.split(separator)
     delimiter = separator if len(separator) == 1 else "\x1f"
@@ -205,7 +205,7 @@ class CutBlock:
 
 
 class Cutter:
-    """Cutter of one file's blocks into fields.
+    """Splitter of one file's blocks into fields.
 
     A row has ``width`` fields; the fields at ``places`` are read. ``quoted`` allows ``"`` around a field.
     """
@@ -308,7 +308,7 @@ _PLAIN: Final = r"^\d+(\.\d*)?$"
 def numbers_of(
     texts: pa.Array, name: str, largest: float, otherwise: str = ""
 ) -> tuple[Floats, dict[int, str]]:
-    """Numbers of a column, and row → problem; see :func:`number`."""
+    """Numbers of a column, and problems by row; see :func:`number`."""
     try:
         column = pc.cast(texts, pa.float64())
     except pa.ArrowInvalid:
@@ -320,7 +320,7 @@ def numbers_of(
 
 
 def moments_of(texts: pa.Array, name: str) -> tuple[Floats, dict[int, str]]:
-    """Seconds of ISO texts, and row → problem; see :func:`moment`."""
+    """Seconds of ISO times, and problems by row; see :func:`moment`."""
     seconds = np.full(len(texts), np.nan)
     for kind in (pa.timestamp("us"), pa.timestamp("us", "UTC")):
         try:

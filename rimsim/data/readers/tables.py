@@ -83,7 +83,7 @@ def read_delimited(stream: Stream, collector: Collector, roles: ColumnRoles, for
     """Read a text file into a collector.
 
     Raises:
-        DataError: At the first row that cannot be read (unless the collector skips), or if a log is empty.
+        DataError: At the first row that cannot be read (unless the collector skips bad rows), or if a log is empty.
     """
     lines = LineReader(stream, form.encoding)
     dialect, reader = form.dialect, None
@@ -175,7 +175,7 @@ def _is_data(names: list[str], roles: ColumnRoles) -> bool:
 
 
 def _kind_of(field: str) -> TimeKind | None:
-    """Kind of a time; None for any other text."""
+    """Kind of time in a text; None for other texts."""
     if holds_number(field):
         return "number"
     try:
@@ -236,7 +236,7 @@ class _DelimitedReader:
         )
 
     def _times(self, texts: pa.Array) -> tuple[Floats, dict[int, str]]:
-        """Times, NaN where they may be missing, and row → problem."""
+        """Times (NaN where optional and missing), and problems by row."""
         if "time" in self._collector.kind.needed:
             return self._read_times(texts)
         times = np.full(len(texts), np.nan)
@@ -266,7 +266,7 @@ def opened(file: Path | BytesIO, name: str) -> pq.ParquetFile:
     """Opened Parquet file.
 
     Raises:
-        DataError: If it is not Parquet, or damaged.
+        DataError: If the file is not a Parquet file, or is damaged.
     """
     with raised_as(DataError, name, "this is not a readable Parquet file", _BROKEN, 160):
         return pq.ParquetFile(file)
@@ -283,7 +283,7 @@ def read_parquet(file: Path | BytesIO, name: str, collector: Collector, roles: C
 
     Raises:
         DataError: If a column is missing or has a type that cannot be an id, a time or a value, or at the first row
-            that cannot be read (unless the collector skips).
+            that cannot be read (unless the collector skips bad rows).
     """
     parquet = opened(file, name)
     schema = parquet.schema_arrow
@@ -345,7 +345,7 @@ class _BatchReader:
         self._row += batch.num_rows
 
     def _numbers(self, role: Role, column: pa.Array) -> tuple[Floats, dict[int, str]]:
-        """Numbers of a column, and row → problem."""
+        """Numbers of a column, and problems by row."""
         if role == "time" and self.moments:
             numbers, largest = _moment_seconds(column), math.nextafter(LATEST, 0.0)
             allowed = "times from 1970 to 9999"

@@ -121,7 +121,7 @@ def epoch_seconds(time: float | str | None, name: str) -> float | None:
 
 
 class Vocabulary:
-    """Growing list of distinct ids, whose positions are codes."""
+    """Growing list of distinct ids, with their positions as codes."""
 
     def __init__(self) -> None:
         self._codes: dict[str, int] = {}
@@ -137,10 +137,10 @@ class Vocabulary:
 
 
 class Words:
-    """Column of n texts or whole numbers, as distinct words.
+    """Column of texts or whole numbers; repetitions are stored once.
 
     Args:
-        column: (n,) the column.
+        column: The column, of length n.
         name: Content of the column, for messages.
     """
 
@@ -192,7 +192,7 @@ def canonical(ids: list[str]) -> Ids:
 
 
 def ranked(ids: Ids) -> tuple[Ids, Ints]:
-    """Ids in order, and the rank of each."""
+    """Sorted ids, and the rank of each given id."""
     order = np.argsort(ids, kind="stable")
     rank = np.empty(len(ids), np.int64)
     rank[order] = np.arange(len(ids))
