@@ -56,7 +56,7 @@ class _Entry:
 
     @property
     def config(self) -> type[Any]:
-        """Class of this part's config record."""
+        """Class of the config record of this model."""
         return type(self.model().config)
 
 
@@ -141,7 +141,7 @@ def parts(name: str) -> tuple[str, str | None] | None:
 
 
 def _with_options(part: str, options: Mapping[str, object]) -> str:
-    """Text of a name's part and its options, after checks."""
+    """Checked text of a model's name and options."""
     if not options:
         return part
     config_of(part, options)
@@ -221,7 +221,7 @@ def make(
     device: str | None = None,
     gap: str | None = None,
 ) -> IntensityModel:
-    """Unfitted model of a name.
+    """Unfitted model with a given name.
 
     Args:
         name: A mark model (``gru``: λ = 1), a ground intensity (``hp``: times item popularity), both joined

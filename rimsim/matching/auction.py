@@ -291,8 +291,7 @@ def _least_attached(
     """Order of an item's users by margin, and their number.
 
     A margin is the worth of the item to a user, less the worth of the user's next best pair. Fills ``places`` (indices
-    of pairs) and ``margins``, both of length n. The ``exact`` smallest margins are exact, and the others are lower
-    bounds.
+    of pairs) and ``margins``. The ``exact`` smallest margins are exact, and the others are lower bounds.
     """
     first, last = item_range(pairs, item)
     count = 0

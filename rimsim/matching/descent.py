@@ -12,8 +12,7 @@ have the largest weights w. The smoothed dual has a quadratic term:
 Its maximiser z is the projection of a/τ on P. With items in descending order of a, this is a/τ minus the non-increasing
 least-squares fit of a/τ − w (Blondel et al., "Fast differentiable sorting and ranking", 2020), found by pooling
 adjacent violators. Items whose a/τ differ by more than τ times the difference of their weights keep z = w. Other items
-form *pools*, which share the weights of their positions. So D_τ is differentiable, and its gradient is the bounds on
-exposure less Σ z.
+form *pools*, which share the weights of their positions. So D_τ is differentiable; its gradient is the bounds less Σ z.
 """
 
 from __future__ import annotations

@@ -233,8 +233,7 @@ def _scale(terms: WeightedProblem) -> tuple[float, float]:
 class _Search:
     """Search for prices of a problem with weights or rows.
 
-    The dual is smoothed with a τ that shrinks from one level to the next (``descent.py``). Floors that are provably too
-    high are refused.
+    The dual is smoothed with a τ that shrinks at each level (``descent.py``). Floors that are provably too high are refused.
     """
 
     def __init__(self, problem: Problem, start: Floats | None) -> None:

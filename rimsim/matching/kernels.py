@@ -101,8 +101,7 @@ def enter(item: int, new: float, row: np.uint64, items: Ints, best: NDArray[np.f
     """Add an item to the best items; return their number.
 
     ``items`` (k,) has the ``size`` best items so far in descending order, and ``best`` (k,) their values; both are
-    changed in place. The value ``new`` is at least the smallest of these values. In a tie, the random bits ``row``
-    decide.
+    changed in place. ``new`` is at least the smallest of them. In a tie, the random bits ``row`` decide.
     """
     k = len(items)
     if size == k:

@@ -289,8 +289,7 @@ def integral_slates(
 ) -> IntegralSlates:
     """Slates that keep all caps and, if possible, hard floors.
 
-    ``rows`` has random bits of each user, ``unit`` is the approximate worth of a position, and ``spread`` the range of
-    scores.
+    ``rows`` has random bits of each user, ``unit`` is the usual worth of a position, and ``spread`` the range of scores.
     """
     width = len(terms.weights)
     keep = max(width, min(2 * width + _SPARE, terms.scores.shape[1]))
