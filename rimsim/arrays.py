@@ -23,27 +23,27 @@ NEVER = 2**62
 
 
 def offsets_of(counts: Ints) -> Ints:
-    """Offsets (n + 1,) of rows with given numbers of entries."""
+    """Offsets in a flat array of rows of given lengths."""
     offsets = np.zeros(len(counts) + 1, np.int64)
     np.cumsum(counts, out=offsets[1:])
     return offsets
 
 
 def places_of(begin: Ints, end: Ints) -> tuple[Ints, Ints]:
-    """Positions from each begin to before its end, and offsets."""
+    """Indices of all ranges ``begin:end``, joined, and their offsets."""
     lengths = end - begin
     offsets = offsets_of(lengths)
     return np.repeat(begin - offsets[:-1], lengths) + np.arange(offsets[-1]), offsets
 
 
 def numbered(counts: Ints) -> tuple[Ints, Ints]:
-    """Row of each entry, and its number within the row."""
+    """Each entry's row, and the entry's number in it."""
     number, _ = places_of(np.zeros_like(counts), counts)
     return np.repeat(np.arange(len(counts)), counts), number
 
 
 def ticks(time: ArrayLike) -> Ints:
-    """Whole ticks of times in seconds."""
+    """Times in seconds, rounded to whole ticks."""
     return np.rint(np.asarray(time, np.float64) * TICKS).astype(np.int64)
 
 

@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> int:
-    """Exit status of the command line; 130 if interrupted early."""
+    """Exit status of the command; 130 if interrupted while loading."""
     try:
         from rimsim.scenarios.cli.main import main as run  # noqa: PLC0415  loading may be interrupted
     except KeyboardInterrupt:

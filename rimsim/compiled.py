@@ -1,4 +1,4 @@
-"""Compilation by Numba, cached on disk and typed."""
+"""Compilation by Numba, with a cache on disk."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 A package offers a plug in one of the groups ``rimsim.agents``, ``rimsim.models``, ``rimsim.arrivals``,
 ``rimsim.consumers``, ``rimsim.providers``, ``rimsim.measures`` and ``rimsim.logs``. The name of an entry point can be
-used instead of the plug's place. Built-in names have precedence over names of entry points.
+used instead of the plug's place (``module:Name``). Built-in names have precedence over names of entry points.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ KINDS = ("agents", "models", "arrivals", "consumers", "providers", "measures", "
 
 @cache
 def places(kind: str) -> dict[str, str]:
-    """Name → place, such as ``package.module:Class``, of installed plugs.
+    """Name of an installed plug → place, such as ``package.module:Class``.
 
     Raises:
-        ConfigError: If two packages offer different plugs of one name.
+        ConfigError: If two packages offer different plugs with the same name.
     """
     from importlib.metadata import entry_points  # noqa: PLC0415  # it costs 30 ms, and most names are built in
 
@@ -34,7 +34,7 @@ def places(kind: str) -> dict[str, str]:
 
 
 def place_of(text: str) -> str | None:
-    """Place of any kind of plug, with its options."""
+    """Place of a plug of any kind; None if unknown."""
     name = text.partition("(")[0]
     if ":" in name:
         return text

@@ -27,7 +27,7 @@ class DataError(RimsimError):
 
 
 class ConfigError(RimsimError):
-    """Scenario, field or option that does not fit."""
+    """Scenario, field or option that is not valid."""
 
 
 class ModelError(RimsimError):
@@ -50,7 +50,7 @@ class InfeasibleError(RimsimError):
 
 
 class MarketError(RimsimError):
-    """Market called in a wrong order, or with foreign state."""
+    """Market called in wrong order, or with another market's state."""
 
 
 class ArrivalsError(MarketError):
@@ -79,11 +79,11 @@ class MeasureError(RimsimError):
 
 
 class RunFolderError(RimsimError):
-    """Folder without a run, or run in use or damaged."""
+    """Run folder that is missing, in use or damaged."""
 
 
 class MissingTableError(RunFolderError):
-    """Missing table of a run, unfinished or never made."""
+    """Missing table of a run: unfinished, or never written."""
 
 
 def refuse(
@@ -175,7 +175,7 @@ def require_known(said: str, words: Iterable[str], allowed: Collection[str]) -> 
     """Refuse an unknown word; the message offers the nearest word.
 
     Raises:
-        ConfigError: Its message is ``said`` with the word, such as ``backend: {}``, and the allowed words.
+        ConfigError: Its message is ``said`` (such as ``backend: {}``) with the word filled in, and the allowed words.
     """
     for word in words:
         if word not in allowed:

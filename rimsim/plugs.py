@@ -48,7 +48,7 @@ def make_plug(
     options: Mapping[str, object],
     scenario: ScenarioConfig | None = None,
 ) -> Any:
-    """Plug made from its options, by name or place.
+    """Make a plug from its name or place, with options.
 
     The options of your own class are its fields. Types are checked for a dataclass, and ranges too for a pydantic
     dataclass. Alternatively, the constructor takes one frozen record named ``options``. If the constructor has a
@@ -216,7 +216,7 @@ def _unfit(error: ValidationError, name: str, origin: str) -> ConfigError:
 
 
 def imported(where: str, kind: str, of: type | None = None) -> Any:
-    """Object at a place, perhaps an instance of a class.
+    """Object at a place, an instance of ``of`` if given.
 
     Messages call the object ``kind``, such as ``agent``.
 
@@ -251,7 +251,7 @@ def imported(where: str, kind: str, of: type | None = None) -> Any:
 
 
 def _sibling(path: Path, error: Exception) -> str:
-    """End of a message about importing a neighbouring file."""
+    """End of a message: how to import a neighbouring file."""
     folder = path.parent
     wanted = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
     if path.suffix != ".py" or not (wanted and (folder / f"{wanted}.py").is_file()):
@@ -288,9 +288,9 @@ def _own(module: Any, of: type | None) -> list[str]:
 
 @contextmanager
 def own_code(texts: Sequence[str]) -> Iterator[None]:
-    """Context: errors get the line of the user's file.
+    """Context manager that adds the user's line to errors.
 
-    Agents and models are given as on the command line. An error of rimsim keeps its class, and the line is added. Any
+    Agents and models are written as on the command line. An error of rimsim keeps its class, and the line is added. Any
     other error from a user's code becomes a :class:`ModelError`: errors of agents are already errors of rimsim.
     """
     try:
@@ -325,7 +325,7 @@ def _line_of(error: BaseException | None, texts: Sequence[str]) -> str:
 
 
 def files_of(places: Sequence[str]) -> list[Path]:
-    """Files among places, sorted."""
+    """Sorted files among the given places of plugs."""
     return [
         Path(file)
         for file in sorted({f"{text.partition('.py:')[0]}.py" for text in places if ".py:" in text})

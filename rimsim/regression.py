@@ -16,18 +16,18 @@ _LARGEST = 30.0
 
 
 def hazard_rate(log_rate: Floats) -> Floats:
-    """(m,) μ, bounded so that no loss is infinite."""
+    """(m,) rates μ, bounded so that no loss is infinite."""
     return np.asarray(np.exp(np.clip(log_rate, -_LARGEST, _LARGEST)), np.float64)
 
 
 def hazard_losses(rate: Floats, taken: Bools) -> Floats:
-    """(m,) −log P of outcomes, P(taken) = 1 − exp(−μ)."""
+    """(m,) losses −log P(outcome), where P(taken) = 1 − exp(−μ)."""
     return np.where(taken, -np.log(-np.expm1(-rate)), rate)
 
 
 @compiled
 def _weigh(columns: Floats, weight: Floats, group: Ints, weighted: Floats, mixed: Floats) -> None:
-    """Fill weighted columns (m, p), and their sums by group."""
+    """Fill in the weighted columns, and their sums by group."""
     for column in range(columns.shape[1]):
         for row in range(len(columns)):
             value = columns[row, column] * weight[row]
@@ -64,12 +64,12 @@ class HazardRegression:
     """(p, p) inverse covariance of the prior of θ."""
 
     def rate(self, theta: Floats, effect: Floats) -> Floats:
-        """(m,) μ at θ (p,) and δ (groups,)."""
+        """(m,) rates μ at coefficients θ and group effects δ."""
         found = self.columns @ theta + effect[self.group] + self.offset
         return hazard_rate(found)
 
     def value(self, theta: Floats, effect: Floats, rate: Floats) -> float:
-        """Objective at θ (p,) and δ (groups,), given :meth:`rate`."""
+        """Objective at coefficients θ and group effects δ, given :meth:`rate`."""
         loss = hazard_losses(rate, self.taken).sum()
         off = theta - self.mean
         groups = (self.exposure * np.exp(effect) - self.count * effect).sum()
@@ -82,7 +82,7 @@ class HazardRegression:
         return np.where(self.taken, -odds, rate), np.where(self.taken, odds * (rate + odds - 1.0), rate)
 
     def gradient(self, theta: Floats, effect: Floats, by_log: Floats) -> tuple[Floats, Floats]:
-        """Gradient by θ (p,) and δ (groups,), from first derivatives in :meth:`slopes`."""
+        """Gradient by θ and δ, from first derivatives in :meth:`slopes`."""
         of_theta = self.columns.T @ by_log + self.precision @ (theta - self.mean)
         of_group = (
             np.bincount(self.group, by_log, len(self.count)) + self.exposure * np.exp(effect) - self.count
@@ -94,7 +94,7 @@ class HazardRegression:
         return np.asfortranarray(self.columns)
 
     def _curvature(self, effect: Floats, curved: Floats, free: Bools) -> tuple[Floats, Floats, Floats]:
-        """Blocks of the Hessian: (free, free), (groups, free), diagonal (groups,)."""
+        """Hessian in blocks: θ by θ, δ by θ, δ (diagonal)."""
         columns, groups = self._by_column if free.all() else self.columns[:, free], len(self.count)
         weighted, mixed = np.empty_like(columns), np.zeros((groups, columns.shape[1]))
         _weigh(columns, curved, self.group, weighted, mixed)
@@ -105,11 +105,11 @@ class HazardRegression:
     def minimised(
         self, theta: Floats, effect: Floats | None = None, *, free: Bools | None = None
     ) -> tuple[Floats, Floats]:
-        """θ (p,) and δ (groups,) at the minimum, by damped Newton steps.
+        """θ and δ at the minimum, by damped Newton steps.
 
         Args:
-            theta: (p,) start of θ.
-            effect: (groups,) start of δ; None: 0.
+            theta: (p,) start values of θ.
+            effect: (groups,) start values of δ; None: 0.
             free: (p,) entries of θ that are fitted; None: all.
         """
         free = np.ones(len(theta), bool) if free is None else free

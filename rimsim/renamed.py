@@ -25,7 +25,7 @@ def renamed_names(
     """``__getattr__`` for a module that has old names.
 
     Args:
-        names: Old name to new name.
+        names: Old name → new name.
         other: ``__getattr__`` for names that are not old.
     """
 

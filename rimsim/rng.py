@@ -1,8 +1,8 @@
 """Counter-based randomness.
 
-A random number depends only on its key, not on earlier random numbers. So all agents share them, results do not depend
-on batches or workers, and a resumed run needs no generator state. The generator is the finaliser of SplitMix64 (Steele,
-Lea and Flood, OOPSLA 2014), applied once per word of the key. It passes the usual statistical tests.
+A random number depends only on its key, not on earlier random numbers. So all agents share the numbers, results do not
+depend on batches or workers, and a resumed run needs no generator state. The generator is the finaliser of SplitMix64
+(Steele, Lea and Flood, OOPSLA 2014), applied once per word of the key. This function passes usual statistical tests.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def _mixed(word: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def bits(seed: int, purpose: Purpose, *key: ArrayLike) -> NDArray[np.uint64]:
-    """Random bits (64) for every element of the broadcast key.
+    """64 random bits for every element of the broadcast key.
 
     Args:
         seed: Seed of the stream, any Python integer.

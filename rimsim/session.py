@@ -1,4 +1,4 @@
-"""Objects and classes of this Python session, by their places."""
+"""Texts that name objects and classes of this Python session."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _MODELS: dict[str, object] = {}
 
 
 def session_places(given: object, *, copied: bool = True) -> list[str]:
-    """Places of objects and classes; texts are returned unchanged.
+    """Place (a text) of each object; texts are returned unchanged.
 
-    ``given`` is a text, an object, or a sequence of them. With ``copied``, each use of an object gets its own copy.
+    ``given`` is a text, an object, or a sequence of both. With ``copied``, each use of an object gets its own copy.
     """
     texts: list[str] = []
     for one in given if isinstance(given, list | tuple) else [given]:
@@ -32,7 +32,7 @@ def session_places(given: object, *, copied: bool = True) -> list[str]:
 
 
 def session_model(given: object) -> object:
-    """Place of a model, class or factory; other values unchanged.
+    """Place (a text) of a model; other values are unchanged.
 
     Each model has its own place, because fitted models are cached by the scenario's text.
     """
@@ -50,7 +50,7 @@ ModelName: TypeAlias = Annotated[str, BeforeValidator(session_model)]
 
 
 def session_object(place: str) -> Any:
-    """Object at a place of this session, or None."""
+    """Object of this session with the given place, or None."""
     return _OBJECTS.get(place)
 
 

@@ -47,7 +47,7 @@ def give_back() -> None:
 
 
 def _call_glibc(name: str, *numbers: int) -> None:
-    """Call a function of glibc; elsewhere nothing happens."""
+    """Call a function of glibc; do nothing without glibc."""
     with suppress(AttributeError, OSError, TypeError):
         getattr(ctypes.CDLL(None), name)(*numbers)
 
@@ -111,8 +111,8 @@ def draft_folder(path: Path, *, existing: Literal["replace", "keep", "refuse"] =
     """Yield an empty folder that becomes ``path`` at the end.
 
     Folders above it are made. If the block raises, ``path`` is unchanged and the draft is removed. If a folder exists
-    at ``path`` by then, ``"replace"`` removes it and ``"refuse"`` raises an OSError. ``"keep"`` removes the draft, so
-    the first of several processes wins.
+    at ``path`` by then, ``"replace"`` removes it and ``"refuse"`` raises an OSError. ``"keep"`` keeps that folder and
+    removes the draft, so the first of several processes wins.
     """
     with _draft_folder_of(path) as draft:
         yield draft
@@ -127,10 +127,10 @@ def draft_folder(path: Path, *, existing: Literal["replace", "keep", "refuse"] =
 
 @contextmanager
 def draft_content(folder: Path, last: str) -> Iterator[Path]:
-    """Yield a folder whose content moves into ``folder``.
+    """Yield a folder whose content later moves into ``folder``.
 
-    Entries of the same names are replaced, and all others stay. The entry ``last`` is moved last, so if it exists, the
-    content is complete. If the block raises, ``folder`` is as it was and the draft is removed.
+    Entries of ``folder`` with the same names are replaced, and all others stay. The entry ``last`` is moved last, so if
+    it exists, the content is complete. If the block raises, ``folder`` is as it was and the draft is removed.
     """
     with _draft_folder_of(folder / "content") as draft:
         yield draft
@@ -151,7 +151,7 @@ def remove_drafts(folder: Path) -> None:
 
 
 def _draft_of(path: Path) -> Path:
-    """Free name next to ``path``."""
+    """Unused path next to ``path``."""
     # It has the same ending, by which some writers choose the format.
     path.parent.mkdir(parents=True, exist_ok=True)
     return path.with_name(f"{_DRAFT}{secrets.token_hex(8)}{path.suffix}")

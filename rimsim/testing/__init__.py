@@ -1,4 +1,4 @@
-"""Tests for your own parts; subclass a mixin."""
+"""Tests for your own plugs; subclass a mixin."""
 
 import lazy_loader
 

@@ -34,7 +34,7 @@ from rimsim.rng import Purpose, generator
 
 @dataclasses.dataclass(frozen=True)
 class _Chunks:
-    """Scored states in chunks of 32, which share memory."""
+    """Scores of states, in chunks of 32 that share memory."""
 
     states: Arrivals
 
@@ -140,7 +140,7 @@ class AgentTests:
         return Slates(*joined, *([Chances.joined(chances)] if chances else []))
 
     def next_round(self) -> tuple[RoundView, Arrivals]:
-        """View and arrivals of the next round, with other popularity."""
+        """View and arrivals of the next round, with changed popularity."""
         arrivals = self.arrivals(seed=2)
         view = self.view(arrivals)
         popularity = np.roll(view.popularity, 1)
@@ -245,7 +245,7 @@ class AgentTests:
         assert answer.price is None or (answer.price[answer.items >= 0] <= 0).all()
 
     def test_propensities_are_frequencies(self) -> None:
-        """Frequencies of items agree with propensities: mean 1/π is right."""
+        """Frequencies of items in slates agree with their propensities."""
         few, number = self.arrivals(), np.arange(self.draws)
         if self.served(few, 60).propensity is None:
             return
@@ -262,7 +262,7 @@ class AgentTests:
 
 
 def _assert_same(found: Slates, expected: Slates, order: Ints) -> None:
-    """Require answers equal to the expected rows ``order``."""
+    """Require answers equal to rows ``order`` of the expected ones."""
     for name in ("items", "price", "propensity", "uniform"):
         one, other = getattr(found, name), getattr(expected, name)
         np.testing.assert_array_equal(one, other if other is None else other[order], name)

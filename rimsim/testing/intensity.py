@@ -90,7 +90,7 @@ class IntensityModelTests:
         assert model.update(log) is model
 
     def test_scores_are_intensities(self) -> None:
-        """Scores are finite non-negative float32 (n, M)."""
+        """Scores are finite, non-negative float32 of the shape (n, M)."""
         log, model, states = self.log(), self.fitted(), self.states(self.log())
         scores = model.score(states)
         assert scores.shape == (len(states), log.n_items)
@@ -101,7 +101,7 @@ class IntensityModelTests:
         assert model.score(states.take([])).shape == (0, log.n_items)
 
     def test_rows_sum_to_the_ground_intensity(self) -> None:
-        """Rows sum to 1, or to the ground intensity."""
+        """Each state's scores sum to 1, or the ground intensity."""
         model: Any = self.fitted()
         states = self.states(self.log())
         total = model.score(states).sum(1).cpu()
@@ -116,7 +116,7 @@ class IntensityModelTests:
         torch.testing.assert_close(total, expected, rtol=1e-4, atol=1e-6)
 
     def test_the_batch_does_not_matter(self) -> None:
-        """Scores have the same bits in any batch."""
+        """Scores have the same bits in batches of any size."""
         model, states = self.fitted(), self.states(self.log())
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
@@ -153,7 +153,7 @@ class IntensityModelTests:
         assert share[1] > share[0]
 
     def test_only_target_events_are_fitted_to(self) -> None:
-        """Models are not fitted to events that are history."""
+        """Models are not fitted to events outside ``target``."""
         log, states = self.log(), self.states(self.log())
         half = dataclasses.replace(log, target=log.item % 2 == 0)
         assert not torch.equal(self.make().fit(half).score(states), self.fitted().score(states))
@@ -217,7 +217,7 @@ class IntensityModelTests:
 
 
 def _new_items(states: UserStates, n_items: int, step: int) -> Ints:
-    """Unconsumed item of each state, if there is any, (n,)."""
+    """(n,) unconsumed item of each state, if there is any."""
     found = np.empty(len(states), np.int64)
     for row in range(len(states)):
         consumed = states.items[states.offsets[row] : states.offsets[row + 1]]

@@ -83,7 +83,7 @@ def small_market(
 
 
 def serve_round(market: Market, batch_size: int | None = None) -> None:
-    """Serve the open round, showing the most relevant items."""
+    """Serve the current round with the most relevant items."""
     number = market.round
     while not market.done and market.round == number:
         arrivals = market.next_arrivals(batch_size)
@@ -349,7 +349,7 @@ class ProviderTests(_PlugTests):
         np.testing.assert_array_equal(first.there, again.there)
 
     def test_who_leaves_was_there_and_who_comes_was_not(self) -> None:
-        """The market accepts the changes; satisfactions are numbers."""
+        """The market accepts changes of providers; satisfactions are numbers."""
         outcome = self.outcome()
         changes = self.make().end_of_round(outcome)
         after = outcome.offer.after(changes, 0)
@@ -357,7 +357,7 @@ class ProviderTests(_PlugTests):
         assert (after.there == (outcome.offer.there & ~changes.leaves | changes.comes)).all()
 
     def test_all_chance_comes_from_the_seed(self) -> None:
-        """The same outcome gives the same result and is unchanged."""
+        """Equal outcomes give equal results, and stay unchanged."""
         outcome = self.outcome(3)
         before = outcome.offer.satisfaction.copy()
         first, again = (self.make().end_of_round(outcome) for _ in range(2))

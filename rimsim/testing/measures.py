@@ -93,7 +93,7 @@ class MeasureTests:
         pd.testing.assert_frame_equal(facts.items, before)
 
     def test_the_order_of_arrivals_does_not_matter(self) -> None:
-        """Arrivals' order does not matter, unless the measure says so."""
+        """Order of arrivals matters only if the measure says so."""
         if self.depends_on_order:
             return
         for facts in self.rounds():

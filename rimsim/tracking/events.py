@@ -35,7 +35,7 @@ _ALL_POINTS = {"scalars": 0}  # TensorBoard samples long series unless told 0
 
 
 class ScalarPoint(NamedTuple):
-    """Point of a series."""
+    """Value of a series at a step."""
 
     step: int  # round, or arrivals in the group ``zz_by_arrivals``
     value: float
@@ -103,7 +103,7 @@ class EventFile:
         self._write(Event(wall_time=time.time(), step=step, summary=summary))
 
     def scalar(self, tag: str, value: float, step: int) -> None:
-        """Add a point in single precision."""
+        """Add a point (step, value), in single precision."""
         # TensorBoard's own loader passes over anything wider
         self._add(step, tag=tag, simple_value=value)
 

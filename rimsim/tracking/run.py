@@ -58,7 +58,7 @@ TAGS = {
 
 @dataclass(frozen=True, eq=False)
 class RoundRecord:
-    """Figures of a round of one agent at one seed.
+    """Numbers of a round of one agent at one seed.
 
     If a metric is None or NaN, it has no value in this round, and no point is written. A name with a ``/`` is an
     agent's diagnostic, and is used as the tag.
@@ -81,8 +81,8 @@ class Tracker:
         run: The run folder.
         agent: Name of the agent.
         seed: Seed of the run.
-        first_round: 0 for a new run, which replaces existing event files. For a resumed run, the round at which it
-            continues: earlier points are kept, and later points are dropped.
+        first_round: 0 for a new run, which replaces existing event files. For a resumed run, the next round:
+            earlier points are kept, and later points are dropped.
         first_arrival: Arrivals served before ``first_round``.
         measures: Metric name → measure, for all metrics without ``/`` in their names.
     """
@@ -147,7 +147,7 @@ class Tracker:
 
         Names are the same in every run. Final figures, such as means over the last rounds, may be None. TensorBoard
         shows five hyperparameters, sorted by name, and the first five figures; tick others to see them. The columns of
-        its table come from the first run that it reads.
+        TensorBoard's table come from the first run that it reads.
         """
         for name, value in hyperparameters.items():
             if not isinstance(value, bool | int | float | str):
@@ -172,7 +172,7 @@ def _stays(name: str, step: int, first_round: int, first_arrival: int) -> bool:
 
 
 def _figures(record: RoundRecord) -> dict[str, float]:
-    """Figures of delivery and prices in a round."""
+    """Metrics of delivery and prices in a round."""
     figures, price = {}, record.item_price
     if record.exposure is not None and record.required is not None:
         figures["delivery/required"] = float(record.required.sum())
@@ -191,7 +191,7 @@ def event_folder(run: Path, agent: str, seed: int) -> Path:
 
 
 def summary_folder(run: Path, agent: str) -> Path:
-    """Folder of an agent's bands over seeds."""
+    """Folder of an agent's bands (intervals over seeds)."""
     return run / "events" / _BANDS_FOLDER / _folder_name(agent)
 
 
@@ -210,7 +210,7 @@ def _folder_name(agent: str) -> str:
 
 
 def layout(measures: Measures = MEASURES, parts: Sequence[str] = ()) -> dict[str, tuple[TagChart, ...]]:
-    """Custom-scalar page, category → charts."""
+    """Charts of the custom-scalar page, by category."""
     own = [name for name in measures if name not in MEASURES]
     page = {}
     if parts:
@@ -247,11 +247,11 @@ def write_summary(
 ) -> list[Path]:
     """Write every agent's bands over seeds; list their folders.
 
-    A band is a 95% interval of the mean. With two or three seeds, it reaches from the lowest to the highest value.
-    With one seed, it is the line. Older event files are replaced.
+    A band is a 95% interval of the mean. With two or three seeds, the band reaches from the lowest to the highest
+    value. With one seed, the band is the line itself. Older event files are replaced.
 
     ``rounds`` has columns agent, seed, round, metric, value; metrics without a band are left out. ``parts``, the parts
-    of retraining, has columns agent, part, metric, round, seed, value.
+    of the effect of retraining, has columns agent, part, metric, round, seed, value.
     """
     own = [name for name in measures if name not in MEASURES]
     known = rounds[rounds["metric"].isin([*BANDED, *own])]
@@ -312,7 +312,7 @@ def _replaced(folder: Path) -> Iterator[EventFile]:
 
 
 def _bands(table: pd.DataFrame, names: list[str]) -> Iterator[tuple[tuple[str, ...], int, dict[str, float]]]:
-    """Names, round, mean and ends of each band."""
+    """Labels, round, mean and ends of each band."""
     ordered = table.dropna(subset=["value"]).sort_values([*names, "round", "seed"])
     for row in ordered.groupby([*names, "round"])["value"].agg(list).reset_index().itertuples(index=False):
         *what, step, values = row

@@ -110,13 +110,13 @@ def _in_background(job: Callable[[Path], None], folder: Path) -> Iterator[None]:
 
 
 def _replay(folder: Path) -> None:
-    """Run the replay silently; :func:`_replayed` repeats a failure."""
+    """Run the replay silently; after a failure, :func:`_replayed` repeats it."""
     with suppress(Exception):
         scenarios.compare("online-match", _AGENTS, seeds=2, out=folder, workers=1, **_DEMO)
 
 
 def _replayed(folder: Path, console: Console) -> Run:
-    """Replay that ran in the background, or runs now."""
+    """Replay that ran in the background, or else runs now."""
     from rimsim.scenarios.runs.status import is_finished
     from rimsim.scenarios.runs.store import Run
     from rimsim.scenarios.study.notes import print_notes

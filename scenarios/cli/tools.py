@@ -44,7 +44,7 @@ def number(text: str) -> float:
 
 
 def path(text: str) -> Path:
-    """A path; empty text would be the current folder."""
+    """A path; refuse empty text, which means the current folder."""
     if not text.strip():
         raise click.BadParameter(f"{text!r} is not a path. Name a file or a folder")
     return Path(text)
@@ -147,7 +147,7 @@ def _options(group: str) -> Iterator[Callable[[Command], Command]]:
 
 
 def options(group: str) -> Callable[[Command], Command]:
-    """Options of a group, in the order of its help."""
+    """Options of a group, in their order in the help."""
     return lambda command: functools.reduce(lambda to, add: add(to), [*_options(group)][::-1], command)
 
 
@@ -341,7 +341,7 @@ _NAMED = {
 
 
 def _built_in(kind: str) -> Mapping[str, Any]:
-    """Name → built-in class or measure of a kind."""
+    """Name → built-in class or measure, for a kind of plug."""
     if kind == "measures":
         from rimsim.measures import MEASURES
 

@@ -55,7 +55,7 @@ _WIDEST = 1.5  # estimates further from the truth, in units of the truth, stand 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Estimates of a target on a log, with the truth."""
+    """Estimates of a target agent's value, with its true value."""
 
     folder: Path
     logged: str  # name of the agent that showed slates
@@ -72,7 +72,7 @@ def ope(
     workers: int | None = None,
     console: Console | None = None,
 ) -> Evaluation:
-    """Estimate a target's value on a log, and its truth.
+    """Estimate a target agent's value, and compute its true value.
 
     Estimates, intervals and truths are added to ``ope.parquet`` of the run folder.
 
@@ -133,7 +133,7 @@ def _with_others(done: Evaluation) -> pd.DataFrame:
 def _evaluate(
     config: ScenarioConfig, logged: str, target: str, seed: int, report: Count
 ) -> dict[str, pd.DataFrame]:
-    """Table of one seed."""
+    """Table of estimates at one seed."""
     with own_code([logged, target, *own_places(config)]):
         rounds = replayed(config, seed, logged, target, report)
         world = true_values(config, seed, target, report)
@@ -143,7 +143,7 @@ def _evaluate(
 
 @dataclass(frozen=True, eq=False)
 class ReplayedRound:
-    """Logged round of n states, and a target's view."""
+    """Logged round, and how the target agent would serve it."""
 
     log: LoggedSlates  # Slates, consumptions and chances
     arrival: Ints  # (n,) arrival ids
@@ -155,7 +155,7 @@ class ReplayedRound:
 def replayed(
     config: ScenarioConfig, seed: int, logged: str, target: str, report: Count
 ) -> list[ReplayedRound]:
-    """Repeated rounds of an arm, shown to a target."""
+    """Repeated rounds of an arm, shown to a target agent."""
     shows, valued = make_agent(logged), make_agent(target)
     own = not isinstance(valued, StatingAgent) and target.partition("(")[0] not in BUILT_IN
     twin = make_agent(target) if own else None  # asked with another key, it shows whether your target draws
@@ -173,7 +173,7 @@ def replayed(
 
 
 def true_values(config: ScenarioConfig, seed: int, target: str, report: Count) -> list[tuple[Ints, Floats]]:
-    """Arrival ids and expected consumptions in the target's own world."""
+    """Arrival ids and expected consumptions in the target's own market."""
     agent = make_agent(target)
     market = players.market_for(agent, config, seeds=Seeds.all(seed))
     ledgers = (closed.ledger for closed in players.closed_rounds(market, agent, report))
@@ -225,7 +225,7 @@ class _Watched:
         return slates
 
     def _notes(self, arrivals: Arrivals, slates: Slates, target: Chances, *shown: Ints) -> dict[str, Any]:
-        """Record of a batch of logged and own items."""
+        """Record of a batch: logged items and the target's items."""
         own = shown[1]
         market = self._market
         visits = market.open.visits(arrivals.row)
@@ -277,7 +277,7 @@ class _Watched:
 
 
 class _WatchedLearner(_Watched):
-    """Watched agent that learns."""
+    """Learning agent that also asks a target for its slates."""
 
     def learn(self, feedback: Feedback) -> None:
         """Let the logged agent learn, but not the target."""
@@ -292,7 +292,7 @@ def estimates(
     target: str,
     seed: int,
 ) -> pd.DataFrame:
-    """Table of every estimator on every part of a log."""
+    """Estimates by every estimator on every part of a log."""
     rows: list[tuple[object, ...]] = []
     for part in PARTS:
         numbered = enumerate(zip(rounds, world, strict=True))
@@ -316,17 +316,17 @@ def estimates(
 
 
 def _of_part(part: str, number: int, one: ReplayedRound) -> Bools:
-    """Arrivals of a round that belong to a part, (n,)."""
+    """(n,) mask: arrivals of a round that belong to a part."""
     if part == "later rounds":
         return np.full(len(one.first), number > 0)
     return (one.first if part == "first visits" else ~one.first) & (number == 0)
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Estimators over seeds, with their bias, as :func:`bias_over_seeds`.
+    """Means of estimators over seeds, with bias, as :func:`bias_over_seeds`.
 
-    ``rmse`` is over seeds. ``coverage`` is the share of seeds whose interval includes the truth. ``moved`` is the mean
-    of truth − truth_at_log, which no single-step estimate can include.
+    ``rmse`` is the root mean squared error over seeds. ``coverage`` is the share of seeds whose interval includes the
+    truth. ``moved`` is the mean of truth − truth_at_log, which no single-step estimate can include.
     """
     work = table.assign(
         rmse=(table["estimate"] - table["truth"]) ** 2,

@@ -124,7 +124,7 @@ def _csv(run: Run, agent: str | None, seed: int | None, place: Path, console: Co
 
 @dataclass(frozen=True, eq=False)
 class LoggedArm:
-    """Full slates of an agent at a seed, by clock."""
+    """Full slates of an arm, in clock order."""
 
     agent: str
     seed: int
@@ -140,10 +140,11 @@ class LoggedArm:
 
 
 def logged_arm(run: Run, agent: str | None, seed: int | None, *, whole: bool = True) -> LoggedArm:
-    """Log of an arm; None: the first name, seed.
+    """Log of an arm; None: the first agent or seed.
 
-    Without ``whole``, slates with an empty position stay. This position repeats the slate's first item, because the
-    environment takes a repeated item as an empty position. Only an empty first position cannot be written in this way.
+    Without ``whole``, slates with an empty position are written too. An empty position repeats the slate's first item,
+    because the environment takes a repeated item as an empty position. Only an empty first position cannot be written
+    in this way.
     """
     name, chosen = agent or run.agents[0], run.seeds[0] if seed is None else seed
     table, known = (
@@ -181,7 +182,7 @@ def logged_arm(run: Run, agent: str | None, seed: int | None, *, whole: bool = T
 def obp_feedback(arm: LoggedArm) -> dict[str, int | Array]:
     """Slate feedback with the keys of the Open Bandit Pipeline.
 
-    Columns of exposures have n·k entries, slates one after the other, positions from 0. ``expected_reward_factual`` is
+    Columns of exposures have n·k entries: slate by slate, with positions from 0. ``expected_reward_factual`` is
     missing, as in real data.
     """
     n, k = arm.item.shape
@@ -204,8 +205,8 @@ def scope_rl_dataset(arm: LoggedArm) -> dict[str, Any]:
     """Logged data set with the keys of SCOPE-RL.
 
     A slate is a trajectory, each of its positions a step. The state is the context of the arrival, and the position.
-    The action is the item, its ``pscore`` its chance given the items above it. d3rlpy reads state, action, reward
-    and terminal from the data set.
+    The action is the item; its ``pscore`` is its chance given the items above it. d3rlpy reads state, action,
+    reward and terminal from the data set.
     """
     n, k = arm.item.shape
     state = np.column_stack([np.repeat(arm.context, k, axis=0), np.tile(np.arange(k), n)])
@@ -256,7 +257,7 @@ class _Spaces(gymnasium.Env[Any, Any]):
 def env_spec(config: ScenarioConfig, seed: int) -> Any:
     """Spec with which ``gymnasium.make`` makes an arm's market.
 
-    It is plain data that fits into JSON. Its observations are the context of a :class:`LoggedArm`. After
+    The spec is plain data that fits into JSON. The observations are the context of a :class:`LoggedArm`. After
     ``reset(seed=…)`` with the arm's seed, the arm's slates have the same consumptions as in the log.
     """
     kwargs = {"scenario": "closed-loop", "settings": flat(to_plain(config)), "model_seed": seed}

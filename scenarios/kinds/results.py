@@ -38,12 +38,12 @@ class RunResult(RunTables):
 
     @property
     def table(self) -> pd.DataFrame:
-        """Main table of its kind."""
+        """Main table of the run."""
         return self.run.table
 
     @property
     def config(self) -> Any:
-        """Resolved config of its kind."""
+        """Complete config of the run."""
         return self.run.settings
 
     @property
@@ -60,8 +60,8 @@ def usable_log(data: DataConfig, needs: Needs, use: str, show: Show) -> EventLog
     """Log of a run, large enough for its use.
 
     Raises:
-        DataError: If it cannot be read, or is too small.
-        ConfigError: If it needs more memory than there is.
+        DataError: If the log cannot be read, or is too small.
+        ConfigError: If the run needs more memory than there is.
     """
     single_thread()
     log = load_log(data)

@@ -1,1 +1,1 @@
-"""Reports of runs: records, their content, and their sinks."""
+"""Reports of runs: records, their content, and their output."""

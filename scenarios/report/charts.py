@@ -86,7 +86,7 @@ _FALLBACKS = (
 
 @dataclass(frozen=True)
 class AgentStyle:
-    """Colour and marker of an agent; either identifies it."""
+    """Colour and marker of an agent; each alone identifies it."""
 
     colour: str
     marker: str
@@ -131,7 +131,7 @@ def _families() -> list[str]:
 
 
 def _missing_letters(figure: Figure) -> str:
-    """Letters of a figure that no font of pictures has."""
+    """Letters in a figure that no installed font has."""
     fonts = [get_font(findfont(name)) for name in _families()]
     letters = {letter for text in figure.findobj(Text) for letter in text.get_text() if letter.isprintable()}
     return "".join(sorted(one for one in letters if not any(font.get_char_index(ord(one)) for font in fonts)))
@@ -231,12 +231,12 @@ def beside_legend(
 
 
 def panel_rows(count: int, least: int = 2) -> int:
-    """Rows of three for panels and a legend."""
+    """Number of rows of three for panels and a legend."""
     return max(least, count // 3 + 1)
 
 
 def panels(figure: Figure, count: int, looks: Mapping[str, AgentStyle], least: int = 2) -> list[Axes]:
-    """Panels in rows of three, followed by the legend."""
+    """Axes of panels in rows of three, then the legend."""
     axes = figure.subplots(panel_rows(count, least), 3).ravel()
     legend(axes[count], looks)
     for ax in axes[count + 1 :]:
@@ -305,8 +305,8 @@ def plot_means(
 ) -> None:
     """Draw a line through means, with bars for their intervals.
 
-    ``means`` has a row per point and columns (mean, metric), (low, metric), (high, metric). Without ``x`` the index is
-    drawn. Markers are rings, so that points below them stay visible.
+    ``means`` has a row per point and columns (mean, metric), (low, metric), (high, metric). Without ``x``, the index is
+    the horizontal axis. Markers are rings, so that points below them stay visible.
     """
     drawn = ax.errorbar(
         means.index.to_numpy() if x is None else means["mean", x],
@@ -328,7 +328,7 @@ def plot_means(
 
 
 def bars(means: pd.DataFrame, metric: str) -> list[list[float]]:
-    """Lengths below and above; 0 where there is no interval."""
+    """Lengths of error bars below and above; 0 without interval."""
     mean, low, high = (means[name, metric].to_numpy(np.float64) for name in ("mean", "low", "high"))
     return [np.nan_to_num(mean - low).tolist(), np.nan_to_num(high - mean).tolist()]
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 # -- plots by round ---------------------------------------------------------------------------------------------------
 def over_rounds(data: tables.PictureTables) -> Figure | None:
-    """Plots of measures by round; dashed lines never retrain."""
+    """Plots of measures by round; dashed: arms that never retrain."""
     rounds = tables.retrained(data.rounds)
     frozen = data.rounds[data.rounds["agent"].map(control_in) == "frozen"]
     frozen = frozen.assign(agent=frozen["agent"].map(subject_of))
@@ -296,7 +296,7 @@ def setting_differences(one: Run, other: Run) -> TextTable:
 
 
 def result_differences(one: Run, other: Run) -> TextTable:
-    """Results of the second run minus the first's.
+    """Results of the second run minus those of the first.
 
     Raises:
         RunFolderError: If the runs are of different kinds, or have no arm and seed in common.
@@ -328,7 +328,7 @@ def result_differences(one: Run, other: Run) -> TextTable:
 
 
 def _values(run: Run) -> pd.DataFrame:
-    """Columns that name a row, seed, metric, value."""
+    """Values of a run, by row label, seed and metric."""
     if run.kind == "sweep":
         return sweep_table(run)
     if run.kind in _SHOWN:

@@ -20,7 +20,7 @@ _GAP = 2  # spaces between columns
 
 
 def show(report: Report, console: Console) -> None:
-    """Print the answer, tables, cautions and places of a report."""
+    """Print the answer, tables, cautions and paths of a report."""
     console.print()
     _print_lines(report.headings[0], report.answer, console)
     if report.answer:
@@ -126,7 +126,7 @@ def _markdown(table: TextTable) -> str:
 
 
 def picture_places(folder: Path) -> list[tuple[str, str]]:
-    """Places of the tables and pictures of a run."""
+    """Paths of the tables and pictures of a run."""
     pictures = f"{folder}/pictures/ ({picture_names(folder)})"
     return [("tables", f"{folder}/*.parquet"), ("pictures", pictures)]
 
@@ -142,5 +142,5 @@ def more_place(folder: Path) -> tuple[str, str]:
 
 
 def folder_places(folder: Path) -> list[tuple[str, str]]:
-    """Places of the tables, pictures and event files."""
+    """Paths of the tables, pictures and event files."""
     return [*picture_places(folder), ("events", f"tensorboard --logdir {folder}/events")]

@@ -50,7 +50,7 @@ def exposures(
 
 
 def delivery_ratios(tables: PictureTables, number: int) -> dict[str, list[Floats]]:
-    """Agent → ascending ratios E/b of guaranteed items, by seed."""
+    """Agent → ascending ratios delivered/guaranteed exposure, by seed."""
     if tables.required is None:
         return {}
     average = 1.0 if tables.weights is None else measures.mean_weight(tables.weights)
@@ -116,7 +116,7 @@ def users(run: Run) -> pd.DataFrame:
 
 
 def mean_curve(curves: list[Floats]) -> Floats:
-    """Mean of sorted curves, as long as the shortest."""
+    """Mean of sorted curves, interpolated to the shortest length."""
     shortest = min(len(curve) for curve in curves)
     at = np.linspace(0, 1, shortest)
     read = [np.interp(at, np.linspace(0, 1, len(curve)), curve) for curve in curves]
@@ -126,12 +126,12 @@ def mean_curve(curves: list[Floats]) -> Floats:
 def guaranteed_by_decile(tables: PictureTables) -> pd.DataFrame:
     """Positions of items with binding guarantees by decile of λ(x).
 
-    A guarantee binds in a round if the agent ``relevance``, at the same seed and round, leaves the item below b. In
-    runs without ``relevance``, it binds if an agent shows the item at a negative price.
+    A guarantee binds in a round if the agent ``relevance``, at the same seed and round, leaves the item below its
+    guarantee b. In runs without ``relevance``, it binds if an agent shows the item at a negative price.
 
     Returns:
-        Columns agent, seed, decile (1 = lowest λ), value: positions per slate, the mean over late rounds. Empty without
-        the tables.
+        Columns agent, seed, decile (1 = lowest λ), value: positions per slate, the mean over late rounds. No rows
+        without the tables.
     """
     rows = []
     if tables.ledger is not None and tables.arrivals is not None and tables.required is not None:
@@ -170,7 +170,7 @@ def _bought(
 
 
 def _by_arm(table: pd.DataFrame) -> dict[tuple[str, int, int], pd.DataFrame]:
-    """(agent, seed, round) → its rows."""
+    """(agent, seed, round) → rows of a table."""
     groups = table.groupby(["agent", "seed", "round"], sort=False, observed=True)
     return {(str(agent), int(str(seed)), int(str(number))): rows for (agent, seed, number), rows in groups}
 

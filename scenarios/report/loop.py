@@ -76,7 +76,7 @@ class Part:
 
 
 def parts_of(arms: Sequence[str]) -> list[Part]:
-    """Parts of retraining that the controls identify, by agent.
+    """Parts of retraining's effect that controls identify, by agent.
 
     If several parts begin at the agent's frozen arm, their sum is added.
     """
@@ -99,7 +99,7 @@ def parts_of(arms: Sequence[str]) -> list[Part]:
 def decomposition(
     values: pd.DataFrame, arms: Sequence[str], metrics: Sequence[str], by: Sequence[str] = ()
 ) -> pd.DataFrame:
-    """Parts of retraining with paired 95% intervals over seeds.
+    """Effects of parts of retraining, with paired 95% intervals.
 
     Only seeds that all arms of an agent have are used. ``by`` are further columns to group by, such as the round.
 

@@ -30,7 +30,7 @@ def price_deciles(data: tables.PictureTables) -> pd.DataFrame:
     """Mean bonus −v/c in the last round, by decile of popularity.
 
     Returns:
-        Columns agent, seed, decile (1 = least popular), value; agents without a bonus are left out. Empty without the
+        Columns agent, seed, decile (1 = least popular), value; agents without a bonus are left out. No rows without the
         data.
     """
     empty = pd.DataFrame(columns=["agent", "seed", "decile", "value"])
@@ -162,7 +162,7 @@ def delivery(data: tables.PictureTables) -> Figure | None:
 
 
 def _of_seed(table: pd.DataFrame, seed: int, number: int) -> pd.DataFrame:
-    """Rows of a seed and round."""
+    """Rows of a table at a seed and round."""
     return table[(table["seed"] == seed) & (table["round"] == number)]
 
 
@@ -173,7 +173,7 @@ def _cost(prices: pd.DataFrame, agent: str) -> float | None:
 
 
 def _never_shown_by(counts: Mapping[str, pd.Series[int]], item: int) -> list[str]:
-    """Lines with the agents that did not show an item."""
+    """Lines of text: agents that did not show an item."""
     names = [name for name, shown in counts.items() if not shown.get(item, 0)]
     text = f"no exposure: {', '.join(names)}" if names else ""
     return textwrap.wrap(text, 32, break_on_hyphens=False)
@@ -214,7 +214,7 @@ def who_pays(data: tables.PictureTables) -> Figure | None:
 
 
 def requirement(data: tables.PictureTables) -> Figure | None:
-    """Exposure over requirement of guaranteed items in the last round."""
+    """Exposure divided by requirement, for guaranteed items, last round."""
     number = tables.last_round(data.rounds)
     ratios = items.delivery_ratios(data, number)
     if not ratios:
@@ -321,7 +321,7 @@ def reliability_deciles(data: tables.PictureTables) -> pd.DataFrame:
     """Predicted and actual consumptions per exposure, by predicted decile.
 
     Returns:
-        Sums over late rounds and seeds, per exposure: columns agent, decile (1 = least), predicted, actual. Empty
+        Sums over late rounds and seeds, per exposure: columns agent, decile (1 = least), predicted, actual. No rows
         without the table.
     """
     columns = ["agent", "decile", "predicted", "actual"]

@@ -1,6 +1,6 @@
 """Records of a report, independent of its output.
 
-A kind of run computes one :class:`Report` from its tables. ``console``, ``charts`` and ``html`` show it: on the
+A kind of run computes one :class:`Report` from its tables. ``console``, ``charts`` and ``html`` show the report: on the
 terminal and as Markdown, as PNG files, and as one page.
 """
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TextTable:
-    """Table of labels and formatted figures."""
+    """Table of labels and formatted numbers."""
 
     title: str
     columns: tuple[str, ...]
@@ -79,5 +79,5 @@ class Report:
 
     @property
     def tables(self) -> tuple[TextTable, ...]:
-        """Tables of all sections that have rows, without details."""
+        """Tables of all sections that have rows, without detail tables."""
         return tuple(table for section in self.sections for table in section.tables if table.rows)

@@ -40,9 +40,9 @@ def figure(value: float) -> str:
 def with_interval(
     metric: str, mean: float, low: float | None, high: float | None, *, difference: bool = False
 ) -> str:
-    """Figure of a metric with its interval; shares in %.
+    """Value of a metric with its interval; shares in %.
 
-    Differences of shares are in points. The interval of a share is limited to 0 and 1.
+    Differences of shares are in percentage points. The interval of a share is limited to 0 and 1.
     """
     share = metric in MEASURES and MEASURES[metric].unit == "share"
     unit = (" points" if difference else " %") if share else ""
@@ -62,7 +62,7 @@ def per_cent(share: float) -> str:
 
 
 def seeds_caption(table: pd.DataFrame, marks: str = "bands") -> str:
-    """Explanation of lines and ``marks`` over seeds."""
+    """Explanation of what lines and ``marks`` show over seeds."""
     unit = "window" if "window" in table else "seed"
     count = int(table[unit].nunique())
     if count == 1:
@@ -77,7 +77,7 @@ def comparison_sentences(
 ) -> list[str]:
     """Answer of a comparison: undelivered exposure, cost and gain.
 
-    A difference is called significant if it has a star in the table of differences, which has your ``own`` metrics.
+    A difference is called significant if it has a star in the table of differences, with your ``own`` metrics.
     """
     unit = tables.reported_unit(rounds, unit)
     kept, _ = tables.shortfalls(unit)
@@ -320,13 +320,13 @@ def _infeasible(table: pd.DataFrame) -> str:
 
 
 def and_reference(chosen: str, agents: Collection[str], figure_of: Callable[[str], str]) -> str:
-    """Figure of ``relevance`` for a title about another agent."""
+    """Value of ``relevance`` for a title about another agent."""
     named = tables.REFERENCE in agents and chosen != tables.REFERENCE
     return f", {figure_of(tables.REFERENCE)}" if named else ""
 
 
 def cost_of_guarantees(rounds: pd.DataFrame, unit: str) -> str:
-    """Undelivered exposure and utility of the subject, against relevance."""
+    """Undelivered exposure and utility of the title's agent, against relevance."""
     kept, _ = tables.shortfalls(unit)
     means = tables.late_figures(rounds)
     shares = _column(means, kept)
@@ -343,7 +343,7 @@ def cost_of_guarantees(rounds: pd.DataFrame, unit: str) -> str:
 
 
 def diversity(rounds: pd.DataFrame) -> str:
-    """Spread of the subject's exposure and its utility, against relevance."""
+    """Exposure's spread and utility of the title's agent, against relevance."""
     wide = _column(tables.late_figures(rounds), "perplexity")
     name = tables.subject(wide)
     change = _utility_change(rounds, name)

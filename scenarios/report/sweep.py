@@ -192,7 +192,7 @@ class Contrast:
 
 
 def contrasts(arms: Sequence[str], unit: str) -> list[Contrast]:
-    """Contrasts that the arms identify: the loop, and a guarantee.
+    """Contrasts that the arms identify: effects of loop and guarantee.
 
     The effect of the loop is the arm of the baseline (``relevance``) minus its control ``random``. The effect of a
     guarantee is the first agent with guarantees minus the baseline.
@@ -219,7 +219,7 @@ def matrix(
 ) -> pd.DataFrame:
     """Contrasts at each point, paired by seed, with signs.
 
-    A sign is significant at 5% by Holm's method over the whole matrix. Without ``wanted``, the contrasts are
+    A sign is significant at 5% by Holm's method over the whole matrix. Without ``wanted``, the contrasts are those of
     :func:`contrasts`.
 
     Returns:
@@ -275,7 +275,7 @@ def matrix_table(found: pd.DataFrame, fields: Sequence[str], title: str) -> Text
 
 
 def matrix_figure(found: pd.DataFrame, fields: Sequence[str]) -> Figure:
-    """Heat map of a matrix: sizes of significant cells."""
+    """Heat map of a matrix: values of its significant cells."""
     columns = list(found["contrast"].unique())
     named = point_names(found, fields)
     points = list(dict.fromkeys(named))
@@ -385,7 +385,7 @@ def _symbol(field: str) -> str:
 
 
 def _front_message(table: pd.DataFrame, means: pd.DataFrame, field: str, still: set[str]) -> str:
-    """Effect of the field on the subject of the title."""
+    """Effect of the swept field on the title's agent."""
     agents = set(means["agent"].unique())
     name = tables.subject(agents - still or agents)
     curve = means[means["agent"] == name].pivot(index=field, columns="metric", values="mean").sort_index()

@@ -46,7 +46,7 @@ def baseline_of(agents: list[str]) -> str:
 
 
 def compared_agents(base: str, agents: Sequence[str]) -> list[str]:
-    """Agents to compare with the baseline; if none, bounds."""
+    """Agents to compare with the baseline; if none, bounding agents."""
     others = [name for name in agents if name != base]
     return [name for name in others if name not in BOUNDS] or others
 
@@ -57,7 +57,7 @@ def guarantor_of(agents: Sequence[str]) -> str | None:
 
 
 def subject(agents: Collection[str]) -> str:
-    """Subject of a title: a keeper of guarantees if possible."""
+    """Agent for a title, with guarantees if possible."""
     others = [name for name in sorted(agents) if name not in _BASELINES]
     return guarantor_of(list(agents)) or (others + sorted(agents))[0]
 
@@ -68,7 +68,7 @@ def shortfalls(unit: str) -> tuple[str, str]:
 
 
 def reported_unit(rounds: pd.DataFrame, unit: str) -> str:
-    """Unit of reported guarantees: positions if all count the same."""
+    """Unit of reported guarantees; ``shown`` if all positions count equally."""
     shown, examined = (
         rounds.loc[rounds["metric"] == name, "value"].to_numpy() for name in shortfalls("shown")
     )
@@ -83,14 +83,14 @@ def shown_metrics(unit: str) -> tuple[str, ...]:
 
 
 def interval_words(seeds: int, unit: str = "seed") -> str:
-    """Explanation of the ± of a table."""
+    """Explanation of the sign ± in a table."""
     return f"{seeds} {unit}s, ± half a 95 % interval" if seeds > 1 else f"1 {unit}, no interval"
 
 
 def two_seeds_note(seeds: int, unit: str = "seed") -> str | None:
     """Caution about intervals over two seeds.
 
-    With two seeds, half an interval is 12.7 standard errors; with five it is 2.8.
+    With two seeds, half the width of an interval is 12.7 standard errors; with five it is 2.8.
     """
     if seeds != 2:  # one seed has no interval
         return None
@@ -193,7 +193,7 @@ def paired_table(rows: Iterable[tuple[Any, ...]], keys: Sequence[str]) -> pd.Dat
 
 
 def number(value: float, *, significant: bool = False) -> str:
-    """Figure as tables write it; ``significant`` as for :func:`cell`."""
+    """Number as tables write it; ``significant`` as for :func:`cell`."""
     size = abs(value)
     decimals = 0 if size >= 100 else 1 if size >= 10 else 3
     if significant and size < 10:
@@ -229,8 +229,8 @@ def pivoted(
 ) -> TextTable:
     """Table of means: columns ``labels``, then a column per metric.
 
-    A star marks differences, with a column p, that are significant at 5% by Holm's method over the table.
-    ``significant`` is as for :func:`cell`; the terminal prints the columns ``main``.
+    In a table of differences (with a column p), a star marks those that are significant at 5% by Holm's method over the
+    table. ``significant`` is as for :func:`cell`; the terminal prints the columns ``main``.
     """
     means = means[means["metric"].isin(metrics)]
     clear = clear_of_zero(means)
@@ -297,7 +297,7 @@ class PictureTables:
 
     @property
     def own(self) -> tuple[str, ...]:
-        """Names of measures of the user."""
+        """Names of the user's own measures."""
         return tuple(name for name in self.measures if name not in MEASURES)
 
 

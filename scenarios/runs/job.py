@@ -1,4 +1,4 @@
-"""Arms and other tasks, their execution, their tables."""
+"""Arms and other tasks: their execution and their tables."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class StudyOptions:
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> dict[str, Any]:
-        """Options in a config, of which earlier versions lack some."""
+        """Options in a config; configs of earlier versions lack some."""
         entries = {name: config[name] for name in cls.names() if name in config}
         return {
             name: tuple(value) if isinstance(value, list | dict) else value for name, value in entries.items()
@@ -169,10 +169,10 @@ def is_done(folder: Path, part: str) -> bool:
 
 @dataclass(frozen=True)
 class Execution:
-    """Batches, processes and machines, which do not change results.
+    """Options of execution, which do not change results.
 
     Raises:
-        ConfigError: If a number is below 1, or there is no such backend, or it takes no address.
+        ConfigError: If a number is below 1, or there is no such backend, or the backend takes no address.
     """
 
     batch_size: int | None = None
@@ -227,7 +227,7 @@ def executor(execution: Execution) -> Iterator[Executor]:
 
 
 def run_here(job: AnyJob, tasks: Sequence[Any], report: Report) -> dict[int, RimsimError]:
-    """Position of each failed task → its error, in this process.
+    """Run tasks in this process; return errors by task number.
 
     Errors that are not rimsim's end the run.
     """
@@ -271,7 +271,7 @@ def run_stages(
     """Failed tasks with their errors, after all stages ran.
 
     Raises:
-        RimsimError: The first error of a vital stage.
+        RimsimError: The first error of a stage that later stages need.
     """
     failed = []
     with bars(console) as progress:

@@ -71,12 +71,12 @@ class Workers:
     def run(
         self, job: Callable[[Task, Report], None], tasks: Sequence[Task], most: int, report: Report
     ) -> dict[int, RimsimError]:
-        """Position of each failed task → its error, on workers.
+        """Run tasks on workers; return errors by task number.
 
         Args:
             job: Called with a task and ``report``; a function of a module, which another process can import.
             tasks: Plain data, one for each call of the job.
-            most: Workers at most.
+            most: Largest number of workers.
             report: Called in this process with the numbers that jobs report.
         """
         queue = TaskQueue(job, tasks)
@@ -90,7 +90,7 @@ class Workers:
         return queue.failures
 
     def _assign(self, queue: TaskQueue[Task], most: int) -> bool:
-        """Give waiting tasks to workers; false when all is done."""
+        """Give waiting tasks to workers; false if all are idle."""
         while queue.waiting and sum(worker.task is not None for worker in self._workers) < most:
             idle = next((worker for worker in self._workers if worker.task is None), None) or self._started()
             idle.task = task = queue.begin()
@@ -239,10 +239,10 @@ _asked = False  # a signal is for the whole process, and so is this
 
 @contextmanager
 def stopping_on_request() -> Iterator[None]:
-    """Context manager in which SIGTERM acts like the keyboard.
+    """Context manager in which SIGTERM acts like a keyboard interrupt.
 
     Raises:
-        KeyboardInterrupt: If a signal came, at the latest at the end of the work.
+        KeyboardInterrupt: If a signal came; raised at the latest at the end of the work.
     """
     global _asked  # noqa: PLW0603
     _asked = False
@@ -322,7 +322,7 @@ def require_memory(main: float, worker: float, workers: int, lower: str) -> None
         main: Bytes of the process that the run is started from.
         worker: Bytes of each other process; with one worker there is no other process.
         workers: Processes that share the work.
-        lower: Option to lower where not even one process fits.
+        lower: Option to lower, for the message, if not even one process fits into memory.
 
     Raises:
         ConfigError: If there is too little memory.

@@ -67,7 +67,7 @@ def on_ray(address: str | None, workers: int | None) -> Iterator[None]:
         workers: Number of parallel tasks of a cluster that is started; None: one per core.
 
     Raises:
-        ConfigError: If Ray is not installed, or there is no cluster at the address or none that can be used.
+        ConfigError: If Ray is not installed, or no cluster at the address can be used.
     """
     ray = _ray(_SETTINGS if address else _SETTINGS | _LOOPBACK)
     if ray.is_initialized():
@@ -83,7 +83,7 @@ def on_ray(address: str | None, workers: int | None) -> Iterator[None]:
 
 
 def _ray(settings: Mapping[str, str]) -> Any:
-    """The package; untyped, as it may be missing."""
+    """The package Ray; untyped, because it may be missing."""
     for name, value in settings.items():
         os.environ.setdefault(name, value)
     try:
@@ -185,7 +185,7 @@ def _file_of(text: str) -> str | None:
 
 
 def sources_of(arms: Sequence[Arm]) -> Sources:
-    """Files that arms name: code, logs, tables, by place."""
+    """Files that arms name (code, logs, tables), by path."""
     named = {
         _file_of(text) for arm in arms for text in (arm.agent, *arm.options.measures, *own_places(arm.config))
     }
@@ -304,7 +304,7 @@ def _require_same(arm: Arm, made: dict[str, str], log: str) -> None:
 
 
 def unpacked(sources: Sources) -> dict[str, str]:
-    """Place of a file at the start → in the cache."""
+    """Path on the first machine → path in the cache."""
     places = {}
     for name, content in sources.items():
         if isinstance(content, str):
@@ -318,7 +318,7 @@ def unpacked(sources: Sources) -> dict[str, str]:
 
 
 def moved(arm: Arm, folder: Path, places: dict[str, str]) -> Arm:
-    """Arm with the places of this machine."""
+    """Arm with the paths of this machine."""
 
     def here(text: str) -> str:
         file = _file_of(text)

@@ -32,7 +32,7 @@ class Table:
     """Reading it gives None where it is missing; else an error."""
 
     def place(self, name: str) -> str:
-        """Path or pattern of its files in a run folder."""
+        """Path or pattern of the table's files in run folders."""
         return f"{name}/*.parquet" if self.parts else f"{name}.parquet"
 
 

@@ -148,12 +148,12 @@ class Run(RunTables):
 
     @property
     def kind(self) -> str:
-        """Name of its kind, of :data:`rimsim.scenarios.kinds.registry.KINDS`."""
+        """Name of the run's kind, of :data:`rimsim.scenarios.kinds.registry.KINDS`."""
         return kind_of(self.config).name
 
     @property
     def table(self) -> pd.DataFrame:
-        """Main table of its kind."""
+        """Main table of the run."""
         table: pd.DataFrame = getattr(self, KINDS[self.kind].tables[0])
         return table
 
@@ -430,7 +430,7 @@ def require_free(folder: Path) -> None:
     """Refuse a folder that holds a run or foreign files.
 
     Raises:
-        RunFolderError: If it holds some; for a run, the message has the command that resumes it.
+        RunFolderError: If it holds a run or foreign files; for a run, the message has the command that resumes it.
     """
     if (folder / CONFIG).exists():
         command = resume_command(load_run(folder))
@@ -451,7 +451,7 @@ def locked(folder: Path) -> Iterator[None]:
     """Context manager that locks a run folder against other processes.
 
     Raises:
-        RunFolderError: If it cannot be made or written to, or a process that is still alive holds it.
+        RunFolderError: If the folder cannot be made or written to, or another live process holds it.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -534,7 +534,7 @@ def load_text(log: EventLog) -> str | None:
 
 
 def load_facts(log: EventLog) -> dict[str, Any]:
-    """Entry ``log`` of a config."""
+    """Facts about a log, as a config records them."""
     left = {"events": len(log), "users": log.n_users, "items": log.n_items}
     if log.report is None:
         return left

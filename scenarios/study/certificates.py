@@ -25,8 +25,8 @@ _BOUND_TOL = 1e-3
 class HindsightPrices:
     """Prices of an arm's rounds in hindsight.
 
-    They depend on the rounds alone, not on the arm's prices. So arms with the same rounds share one solution, as in a
-    replay, where states do not depend on slates.
+    The prices depend on the rounds alone, not on the arm's own prices. So arms with the same rounds share one solution,
+    as in a replay, where states do not depend on slates.
     """
 
     folder: Path | None = None
@@ -77,7 +77,7 @@ def _digest(call: partial[DualPrices]) -> str:
 
 
 def certified(closed: Round, hindsight: HindsightPrices) -> Certificate:
-    """Certificate of a round's slates: V, D(w) and the gap.
+    """Certificate of a round's slates: value V, bound D(w), gap.
 
     Scores are from the model that served the round, in the states of the arrivals. Any prices give a valid bound, but
     a loose bound would look like a loss of the agent. So prices are solved in hindsight. If there are too many states,
@@ -130,7 +130,7 @@ def certified(closed: Round, hindsight: HindsightPrices) -> Certificate:
 
 
 def _sampled_floors(least: Floats) -> Floats:
-    """(M,) floors of a sample, rounded where possible."""
+    """(M,) floors of a sample of states, rounded where possible."""
     if too_few_to_round(least):
         return least
     # The auction, which takes whole floors, is the faster; rounding the running sum keeps their total.

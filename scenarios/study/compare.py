@@ -103,7 +103,8 @@ def compare(
         The run, with its tables.
 
     Raises:
-        ConfigError: If scenario, agents, measures, seeds, workers or backend do not fit; nothing has been written then.
+        ConfigError: If scenario, agents, measures, seeds, workers or backend are not valid; nothing has been written
+            then.
         MeasureError: If a measure cannot be computed; nothing has been written then.
         DataError: If the log cannot be read.
         ArmsError: If arms failed; all other arms are complete.
@@ -159,8 +160,8 @@ def sweep(
         The sweep, whose table ``sweep`` has a column for each swept field.
 
     Raises:
-        ConfigError: If grid, scenario, agents, measures, seeds, workers or backend do not fit; nothing has been written
-            then.
+        ConfigError: If grid, scenario, agents, measures, seeds, workers or backend are not valid; nothing has been
+            written then.
         MeasureError: If a measure cannot be computed; nothing has been written then.
         DataError: If the log cannot be read.
         ArmsError: If arms failed; all other arms are complete.
@@ -203,7 +204,7 @@ def resume(
         console: Place of progress bars; None: nowhere.
 
     Raises:
-        ConfigError: If workers or backend do not fit.
+        ConfigError: If workers or backend are not valid, or cannot be used together.
         RunFolderError: If the folder is in use or not such a run, or if it began with another version, config, log or
             agent.
         ArmsError: If arms failed.

@@ -33,7 +33,7 @@ _RETRAINED = ("organic", "random", "static", "yoked")
 
 
 def checked_controls(config: ScenarioConfig | None, kinds: Sequence[str]) -> tuple[str, ...]:
-    """Kinds of controls, known, distinct and fit for a scenario.
+    """Kinds of controls, checked for a scenario.
 
     Raises:
         ConfigError: If there is no such kind, or the scenario does not allow it.
@@ -56,9 +56,9 @@ def waits(arm: Arm) -> bool:
 
 
 def control_of(arm: Arm, report: Report) -> Control | None:
-    """Source of a control's training data; None: its own rounds.
+    """Source of a control's training data; None: the control's rounds.
 
-    While a replica runs, ``report`` is called now and then with 0.
+    While a replica (copy of the market) runs, ``report`` is called now and then with 0.
 
     Raises:
         RunFolderError: If the arm of the agent itself is not complete.
@@ -91,7 +91,7 @@ def control_of(arm: Arm, report: Report) -> Control | None:
 def shadow_of(
     config: ScenarioConfig, seed: int, folder: Path, report: Report
 ) -> Callable[[int], list[PastRound]]:
-    """Number of a replica → rounds under uniformly random slates.
+    """Number of a market's copy → rounds under uniformly random slates.
 
     Arms whose markets differ only in platform or guarantees share these rounds.
     """
@@ -104,7 +104,7 @@ def shadow_of(
 def replicas(
     config: ScenarioConfig, agent: str, seed: int, folder: Path, report: Report
 ) -> Callable[[int], list[PastRound]]:
-    """Number of a replica of a market → its rounds.
+    """Number of a market's copy (a replica) → its rounds.
 
     Replica 0 has the seeds of the arms, and all replicas have the same warm-up model. A replica runs on first use, and
     is cached in the folder until the run is over.
@@ -129,7 +129,7 @@ def replicas(
 def play_replica(
     config: ScenarioConfig, agent: str, world: World, seed: int, replica: int, report: Report
 ) -> list[PastRound]:
-    """Play a replica and return what its platform learnt."""
+    """Simulate a copy of a market; return its training rounds."""
     seeds = dataclasses.replace(replica_seeds(Seeds.all(seed), replica), model=seed)
     playing = make_agent(agent)
     market = market_for(

@@ -150,7 +150,7 @@ def checked_frozen(
 
 
 def check_audience(config: ScenarioConfig, agents: Mapping[str, Agent]) -> None:
-    """Refuse planners if arrivals are not known beforehand."""
+    """Refuse agents that plan, if arrivals are unknown beforehand."""
     if make_arrivals(config).known_beforehand:
         return
     for text, agent in agents.items():

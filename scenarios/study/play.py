@@ -98,7 +98,7 @@ class Checkpoint:
         """Last state that an arm left, with the named counts.
 
         Raises:
-            RunFolderError: If it cannot be read, or is of an older format.
+            RunFolderError: If the state cannot be read, or is of an older format.
         """
         states = sorted((folder / STATES / part).glob("round-*"))
         if not states:
@@ -159,7 +159,7 @@ def value_opening(arm: Arm) -> None:
 def opening_utilities(config: ScenarioConfig, seed: int) -> pd.DataFrame:
     """Utility of round 0 at the opening, by agent.
 
-    It is the expected number of consumptions per slate, without consumptions on earlier visits of the round.
+    Utility is the expected number of consumptions per slate, without consumptions on earlier visits of the round.
     """
     market = Market(config, seeds=Seeds.all(seed), needs=Needs(future=True))
     view = market.round_view()
@@ -263,7 +263,7 @@ class ArmRecorder:
         self.served(self.count)
 
     def opened(self) -> None:
-        """Write the infeasible guarantees of the open round."""
+        """Write the infeasible guarantees of the current round."""
         if self._arm.config.exposure.hard:
             _write_undeliverable(self._arm, self.market, self._shared.keywords["release"])
 
@@ -353,7 +353,7 @@ class AdoptionCount:
         self.ticks.append(closed.ledger.schedule.tick)
 
     def released(self) -> Ints:
-        """(J,) items that have come onto the market."""
+        """Indices of items that have come onto the market."""
         ticks = np.concatenate(self.ticks)
         return np.flatnonzero((self.release > ticks[0]) & (self.release <= ticks[-1]))
 
@@ -413,7 +413,7 @@ def facts_of(
         closed: The round.
         first: (M,) exposures of round 0 of the same arm.
         adoption: Consumptions up to the round's end.
-        proof: Certificate of the round; None: no figures of a certificate. item_price: (M,) prices v at the end of the
+        proof: Certificate of the round; None: no metrics of a certificate. item_price: (M,) prices v at the end of the
             round; None for an agent without prices.
     """
     ledger, value = closed.ledger, None

@@ -109,7 +109,7 @@ def _tables(models: Models) -> dict[str, pd.DataFrame]:
 
 
 def _about(split: LogSplit, config: BacktestConfig) -> dict[str, float]:
-    """Sizes of a split, with k and c."""
+    """Sizes of a split, of slates (k) and audiences (c)."""
     k = math.ceil(config.item_share * split.n_known)
     if k >= split.n_known:
         refuse(
@@ -131,7 +131,7 @@ def _about(split: LogSplit, config: BacktestConfig) -> dict[str, float]:
 
 
 def _answers(models: Models, name: str) -> Iterator[tuple[str, float, float, Mapping[str, float]]]:
-    """Tuples of task, beta, cap and metrics of one model."""
+    """Tuples (task, beta, cap, metrics) of one model."""
     split, config, seed = models.split, models.config, models.seed
     sizes, none = _about(split, config), float("nan")
     k, c = int(sizes["k"]), int(sizes["c"])

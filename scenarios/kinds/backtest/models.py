@@ -51,7 +51,7 @@ class FitCalibration:
 
 @dataclass(eq=False)
 class Models:
-    """Marks and grounds on one split, fitted on demand."""
+    """Mark models and ground intensities, fitted on demand."""
 
     split: LogSplit
     config: BacktestConfig
@@ -70,11 +70,11 @@ class Models:
         return ModelScores(self._mark(mark, _SERVING), self.split.test.states, self.split.known, rate, hidden)
 
     def rate(self, ground: str) -> Float32s:
-        """Ground intensity λ(x) of the test states (n,), by name."""
+        """Ground intensities λ(x) of the test states, by name."""
         return self._ground(ground).intensity(self.split.test.states).cpu().numpy()
 
     def judging_rate(self, name: str) -> Float32s | None:
-        """λ(x) for deciles: from the model, or the first ground."""
+        """λ(x) for deciles, from the model or first ground intensity."""
         of_model = mark_and_ground(name)[1]
         grounds = [ground for _, ground in map(mark_and_ground, self.config.models) if ground is not None]
         chosen = of_model or next(iter(grounds), None)
@@ -102,7 +102,7 @@ class Models:
         return ModelScores(model, states, self.split.known, rate)
 
     def reports(self) -> list[FitCalibration]:
-        """Calibration of every mark and ground on the test states."""
+        """Calibration of mark models and ground intensities on test states."""
         joined = [mark_and_ground(name) for name in self.config.models]
         future = self.split.future()
         reports = []
@@ -175,7 +175,7 @@ class Models:
         return result
 
     def _hidden(self, part: str) -> Hidden | None:
-        """Hidden states of the test states, one per mark."""
+        """Hidden states of the test states, by mark model."""
         model = self._mark(part, _SERVING)
         if not isinstance(model, RecurrentModel):
             return None

@@ -102,7 +102,7 @@ def backtest_report(run: Run) -> Report:
 def by_window(table: pd.DataFrame) -> pd.DataFrame:
     """Table with a row per window instead of per seed.
 
-    A split by time repeats windows, so that a window's value is the mean over seeds. Other tables stay as they are.
+    Under a split by time, windows are the same at all seeds, so a value is the mean over seeds. Other tables stay.
     """
     if "window" not in table or table["window"].max() == 0:
         return table.drop(columns="window", errors="ignore")
@@ -191,7 +191,7 @@ def _means(
 
 
 def _cost_of_floors(floors: pd.DataFrame, overlap: float) -> TextTable:
-    """Perplexity's factor and precision's change against β = 0, by seed."""
+    """Factor of perplexity and change of precision from β = 0."""
     free = floors.loc[floors["beta"] == 0, ["model", "metric", "seed", "value"]]
     both = floors[floors["beta"] > 0].merge(free, on=["model", "metric", "seed"], suffixes=("", "_free"))
     ratio = both["value"] / both["value_free"].where(both["value_free"] > 0)
@@ -223,7 +223,7 @@ def _gain_of_ground(table: pd.DataFrame, models: tuple[str, ...], overlap: float
 
 
 def _who_pays(floors: pd.DataFrame, overlap: float) -> TextTable:
-    """Positions per slate of guaranteed items, by decile of λ(x)."""
+    """Positions per slate with guaranteed items, by decile of λ(x)."""
     deciles = [f"{PAYING}{number}" for number in range(1, 11)]
     difference = "guaranteed_lowest_minus_highest"
     means = over_seeds(floors, ["model", "beta"], (*deciles, difference), overlap)
@@ -240,7 +240,7 @@ def _who_pays(floors: pd.DataFrame, overlap: float) -> TextTable:
 
 
 def model_looks(models: Sequence[str]) -> Looks:
-    """Mark, ground and style of each model."""
+    """Mark model, ground intensity and style of each model."""
     own = iter(_OWN * len(models))
     looks = {}
     for model in models:

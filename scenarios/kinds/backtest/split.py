@@ -1,7 +1,7 @@
 """Configuration of a back-test, and its splits of a log.
 
-A split has two sets of states. D are the test states. V are past states, on which prices and the level of λ(x) are
-fitted (T and T′ of Ma, Liu and Deoras, ICLR 2022).
+A split has two sets of states. The set D has the test states. The set V has past states, on which prices and the level
+of λ(x) are fitted (T and T′ of Ma, Liu and Deoras, ICLR 2022).
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ class SplitConfig:
     def overlap(self) -> float:
         """Ratio of a split's test part to its training part.
 
-        For user-relative splits, each seed tests another random half of the users. For splits by time it is 0: windows
-        do not overlap, and at all seeds they are the same.
+        For user-relative splits, each seed tests another random half of the users. For splits by time the ratio is 0:
+        windows do not overlap, and at all seeds they are the same.
         """
         return 1.0 if self.kind == "user-relative" else 0.0
 
@@ -108,7 +108,7 @@ class BacktestConfig:
 
 @dataclass(frozen=True, eq=False)
 class Targets:
-    """New items that n states took within the horizon."""
+    """New items that users took within the horizon, by state."""
 
     key: Ints  # items met in training: ascending row · M + item of each such pair
     n: int
@@ -116,12 +116,12 @@ class Targets:
 
     @property
     def by_user(self) -> Ints:
-        """Number of targets of each state (n,)."""
+        """(n,) number of targets of each state."""
         return np.bincount(self.key // self.m, minlength=self.n)
 
     @property
     def by_item(self) -> Ints:
-        """Number of targets with each item (M,)."""
+        """(M,) number of targets with each item."""
         return np.bincount(self.key % self.m, minlength=self.m)
 
     def hits(self, rows: Ints, items: Ints) -> Bools:
@@ -135,7 +135,7 @@ class Targets:
 
 @dataclass(frozen=True, eq=False)
 class Fold:
-    """Part of V, and events without this part's future."""
+    """Part of the past states, and events without their future."""
 
     rows: Ints  # Rows of V
     train: EventLog  # Events to which the mark model is fitted
@@ -192,10 +192,10 @@ def _too_little(log: EventLog, config: SplitConfig, what: str) -> DataError:
 def _user_relative(log: EventLog, config: SplitConfig, seed: int) -> LogSplit:
     """Cut as in the paper's code for MovieLens-1M.
 
-    Of each user, the last events are kept: half of them, with ties in random order. T is the median over users of the
-    time from the first to the last kept event. A random half of the users, B, is tested from the first kept event + T
-    on, with T as the horizon. The other half, A, gives the past states V in the same way. Models are fitted to all kept
-    events of A and to B's events before the test.
+    Of each user's events, the later half is kept; ties are in random order. T is the median over users of the time from
+    the first to the last kept event. A random half of the users, B, is tested from the first kept event + T on, with T
+    as the horizon. The other half, A, gives the past states V in the same way. Models are fitted to all kept events of
+    A and to B's events before the test.
     """
     log = log.rows(_recent(log, config.recent, seed))
     if len(log) == 0:
@@ -224,7 +224,7 @@ def _user_relative(log: EventLog, config: SplitConfig, seed: int) -> LogSplit:
 
 
 def _recent(log: EventLog, share: float, seed: int) -> Bools:
-    """Mask of each user's last events, a share of them."""
+    """Mask of the last share of each user's events."""
     n = len(log)
     order = np.lexsort((bits(seed, Purpose.SPLIT, 0, np.arange(n)), log.time, log.user))
     size = np.bincount(log.user, minlength=log.n_users)
@@ -239,9 +239,9 @@ def _recent(log: EventLog, share: float, seed: int) -> Bools:
 def _by_time(log: EventLog, config: SplitConfig, seed: int, window: int) -> LogSplit:
     """Train before an instant, test in the horizon after it.
 
-    D are all users known at the beginning of a window. V are the users known one horizon earlier. Mark models that
-    score V for prices are fitted to earlier events. No event after the end of the window takes part. Window 0 is the
-    earliest.
+    The test states D are those of all users known at the beginning of a window. The past states V are those of the
+    users known one horizon earlier. Mark models that score V for prices are fitted to earlier events. No event after
+    the end of the window takes part. Window 0 is the earliest.
     """
     if len(log) == 0:
         raise _too_little(log, config, "no events")

@@ -31,14 +31,14 @@ _DEAR = 4.0  # price of an exposure of shortfall where floors cannot all be met,
 
 @dataclass(frozen=True)
 class Pricing:
-    """Way in which prices are solved and served."""
+    """Options for solving prices and serving slates at them."""
 
     seed: int  # Rounding of floors, order of ties
     tol: float  # Certified relative gap at which the solver stops
     dither: float  # Values λ − v closer than so much of a position's mean value are ties
 
     def width(self, solution: DualSolution, positions: int) -> float:
-        """Width of ties at prices for so many positions."""
+        """Width of ties at the solved prices, for ``positions`` positions."""
         return max(solution.resolution, self.dither * solution.dual / max(positions, 1))
 
 
@@ -58,7 +58,7 @@ class Served:
         self._wanted = self.targets.by_user
 
     def add(self, start: int, slates: Ints) -> None:
-        """Count the slates of states from row ``start`` on."""
+        """Count the slates of states from number ``start`` on."""
         rows = np.arange(start, start + len(slates))
         hits = self.targets.hits(rows[:, None], slates)
         wanted = self._wanted[rows]
@@ -153,11 +153,11 @@ class Matching:
         return metrics
 
     def with_caps(self, caps: Sequence[float], share: float) -> Results:
-        """Metrics by m, where a user gets m·k positions.
+        """Metrics by the multiple m, where users get m·k positions.
 
-        Each item is shown to at most a share of the users. An empty position does not count as a miss, because caps
-        leave positions
-        empty: precision is hits per exposure, and ``filled`` the exposed share of what the caps allow.
+        Each item is shown to at most the given share of the users. An empty position does not count as a miss, because
+        caps leave positions empty: precision is hits per exposure, and ``filled`` the exposed share of what the caps
+        allow.
         """
         (n, m), split, pricing = self.scores.shape, self.split, self.pricing
         cap = np.full(m, int(np.ceil(share * self.past.shape[0])))
@@ -216,7 +216,7 @@ def _counted(blocks: Iterator[tuple[int, Ints]], split: LogSplit) -> Served:
 def _served(
     scores: ChunkedScores, split: LogSplit, price: Floats, k: int, seed: int, width: float
 ) -> Iterator[tuple[int, Ints]]:
-    """First row and slates of each block of test states."""
+    """Blocks of test states: number of the first, and slates."""
     for start, stop in spans(scores.shape[0], ROWS):
         users = split.test.user[start:stop]
         rows = scores.rows(start, stop)

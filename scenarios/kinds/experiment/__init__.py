@@ -56,7 +56,7 @@ class Experiment(results.RunResult):
 
     @property
     def agents(self) -> tuple[str, str]:
-        """Texts of A and B."""
+        """Texts of agents A and B."""
         first, second = map(str, self.described["experiment"]["agents"])
         return first, second
 
@@ -86,7 +86,7 @@ class ExperimentOptions:
 
     @property
     def seconds(self) -> float:
-        """Seconds of the interval."""
+        """Length of the interval in seconds."""
         try:
             return duration_seconds(self.interval)
         except ValueError as error:
@@ -128,8 +128,8 @@ def experiment(
     The result also has the total effect: the difference between two complete markets.
 
     Args:
-        control: A: a text that :func:`rimsim.agents.make_agent` understands.
-        treatment: B.
+        control: Agent A, as a text that :func:`rimsim.agents.make_agent` understands.
+        treatment: Agent B, as such a text.
         out: The folder; None: ``runs/experiment-<time>``.
         workers: Number of parallel seeds; None: one per core.
         command: The command line, to be recorded.
@@ -137,7 +137,7 @@ def experiment(
         **options: Fields of :class:`ExperimentOptions`.
 
     Raises:
-        ConfigError: If a design, an agent, a scenario or the seeds do not fit.
+        ConfigError: If a design, an agent, a scenario or the seeds are not valid.
         RunFolderError: If the folder is in use or is not empty.
     """
     asked = ExperimentOptions(**options)
@@ -199,7 +199,7 @@ def _play(
 
 
 def tail_of(events: Ints) -> Bools:
-    """Items outside the most consumed tenth of the warm-up log (M,)."""
+    """Items outside the most consumed tenth of the warm-up log."""
     order = np.argsort(-events, kind="stable")
     tail = np.ones(len(events), bool)
     tail[order[: max(1, round(_HEAD * len(events)))]] = False
@@ -207,7 +207,7 @@ def tail_of(events: Ints) -> Bools:
 
 
 def _values(metric: str, came: Floats, item: Ints, tail: Bools) -> Floats:
-    """Value of each position (n, k)."""
+    """(n, k) value of each position under a metric."""
     if metric == "utility":
         return came
     return np.asarray(((item >= 0) & tail[np.maximum(item, 0)]) / item.shape[1], np.float64)
@@ -234,7 +234,7 @@ def estimates(rounds: Sequence[WorldRound], assignment: Assignment, tail: Bools)
 
 
 def total_effects(worlds: Sequence[Sequence[WorldRound]], tail: Bools) -> dict[str, float]:
-    """Mean in B's market minus A's, in late rounds.
+    """Mean in agent B's market minus A's, over late rounds.
 
     Consumptions count with their true probability, which removes random noise.
     """
@@ -249,7 +249,7 @@ def total_effects(worlds: Sequence[Sequence[WorldRound]], tail: Bools) -> dict[s
 def arrivals_table(
     rounds: Sequence[WorldRound], assignment: Assignment, tail: Bools, seed: int
 ) -> pd.DataFrame:
-    """Arrivals of an experiment, for other packages.
+    """Table of an experiment's arrivals, for other packages.
 
     Visitors are called ROUND-USER, dates are of the market's clock, ``target`` is the number of consumptions.
     """
@@ -274,10 +274,10 @@ def arrivals_table(
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Designs over seeds, with their bias, as :func:`bias_over_seeds`.
+    """Estimates of designs over seeds, with bias, as :func:`bias_over_seeds`.
 
-    ``coverage`` is the share of seeds whose interval includes the total effect. ``power`` is the share whose interval
-    excludes 0. ``sign`` is the share whose naive estimate has the sign of the mean total effect.
+    ``coverage`` is the share of seeds whose interval includes the total effect. ``power`` is the share of seeds whose
+    interval excludes 0. ``sign`` is the share of seeds whose naive estimate has the sign of the mean total effect.
     """
     mean_total = table.groupby("metric")["total_effect"].transform("mean")
     holds = (table["low"] <= table["total_effect"]) & (table["total_effect"] <= table["high"])

@@ -36,7 +36,7 @@ class WorldRound:
 
     @classmethod
     def of(cls, number: int, ledger: Ledger) -> WorldRound:
-        """Round of a ledger."""
+        """Record of the round that a ledger describes."""
         schedule = ledger.schedule
         came = schedule.id, schedule.user[schedule.slot], seconds(schedule.tick)
         return cls(number, *came, ledger.item.astype(np.int64), ledger.consumed, ledger.probability)
@@ -95,7 +95,7 @@ class TwoArms:
     """Pair of agents that answer the arrivals of their arms.
 
     Items may also be assigned to arms. With ``shared`` prices, both agents deliver the same guarantees, and each counts
-    the deliveries of the other. Otherwise each has half of every guarantee, and does not know the other's deliveries.
+    the deliveries of the other. Otherwise each agent has half of every guarantee, and ignores the other's.
 
     Raises:
         ConfigError: If an agent cannot count the deliveries of another agent.
@@ -124,7 +124,7 @@ class TwoArms:
         self.barrier_every = min(every) if every else None  # type: ignore[type-var]  # no None is left
 
     def begin(self, views: Sequence[RoundView]) -> None:
-        """Begin a round; each agent has its own market's view."""
+        """Begin a round; each agent gets its own market's view."""
         self._round = views[0].round
         self._weights = np.ascontiguousarray(views[0].position_weights, np.float64)
         for agent, view in zip(self._agents, views, strict=True):
@@ -135,7 +135,7 @@ class TwoArms:
             agent.begin_round(view)
 
     def treated(self, arrivals: Arrivals) -> Bools:
-        """Arrivals of arm B (n,)."""
+        """(n,) mask of the arrivals of arm B."""
         return self._assignment.arrivals(arrivals.user, arrivals.time, self._round)
 
     def answer(self, arrivals: Sequence[Arrivals]) -> Slates:
@@ -181,7 +181,7 @@ class TwoArms:
         return exposure
 
     def learn(self, feedback: Feedback) -> None:
-        """Let the agent of each arrival's arm learn, or both."""
+        """Let each agent learn from its own arrivals, or all."""
         treated = self.treated(feedback.arrivals)
         for arm, agent in enumerate(self._agents):
             rows = np.flatnonzero((treated == bool(arm)) | (not self._assignment.by_arrival))
@@ -215,7 +215,7 @@ def merged(control: Ints, treatment: Ints, treated_item: Bools) -> Ints:
 
 
 class Diverted:
-    """Control: a platform learns from its own arm alone."""
+    """Control whose platform learns from its own arm alone."""
 
     def __init__(self, assignment: Assignment, *, treated: bool) -> None:
         self._assignment = assignment

@@ -62,7 +62,7 @@ def with_serving(models: Sequence[str] | None, serving: str, without: Sequence[s
 
 @dataclass(frozen=True, config=STRICT)
 class AnswersConfig:
-    """Answers that are known without selection."""
+    """Table of known answers, and how to read it."""
 
     table: str | None = None
     """Path of the table; see rimsim.data.load_observed. null: none."""
@@ -226,11 +226,11 @@ class _Work:
 
     @property
     def unfitted(self) -> evidence_of.Make:
-        """Maker of unfitted models."""
+        """Function that makes unfitted models."""
         return partial(evidence_of.unfitted_model, gap=self.config.data.session_gap)
 
     def truths(self) -> tuple[dict[str, Truth], str | None]:
-        """Truths fitted to the log, and the chosen name."""
+        """Truths fitted to the log, and the chosen truth's name."""
         fitted: dict[str, Truth] = {}
         chosen = None
         for name in sorted(self.config.truths, key=lambda name: name != AUTO):  # auto tells one of the names
@@ -283,9 +283,9 @@ class _Work:
     ) -> Iterator[tuple[str, str, int, str, float]]:
         """Model, truth, draw, metric and value of all checks.
 
-        Distributions use truths fitted to the whole log. Acceptance uses truths of the same class fitted to the past
-        of the first draw, which have not seen the answers. λ and λ* are checked on sessions that they were not fitted
-        to; their rows have the number of the first draw.
+        Checks of distributions use truths fitted to the whole log. Checks of acceptance use truths of the same class
+        fitted to the past of the first draw, which have not seen the answers. λ and λ* are checked on sessions that
+        they were not fitted to; their rows have the number of the first draw.
         """
         config, sizes = self.config, session_examples(self.log, self.gap)
         found: list[tuple[str, str, evidence_of.Cut, Mapping[str, float]]] = []
@@ -312,7 +312,7 @@ class _Work:
     def answer_tables(
         self, answers: HeldAnswers, quality: HiddenQuality | None, truths: Truths
     ) -> dict[str, pd.DataFrame]:
-        """Tables of scorers and hidden quality on known answers."""
+        """Tables that compare truths and models with known answers."""
         config, models = self.config, {}
         for name in config.chosen:
             if name != evidence_of.RANDOM:
@@ -345,7 +345,7 @@ def _means(evidence: evidence_of.Evidence) -> Iterator[tuple[str, str, int, str,
 
 
 def _no_better(agreed: float | None, bars: Mapping[str, float | None]) -> bool:
-    """True if a false truth agrees equally well."""
+    """True if a false truth agrees with reality as well."""
     return agreed is not None and agreed < 1 and any(agreed <= (bars[bar] or 0.0) for bar in checks.FALSE)
 
 

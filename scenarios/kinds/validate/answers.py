@@ -63,7 +63,7 @@ class HeldAnswers:
 
 
 def held_answers(table: ObservedTable, log: EventLog, *, taken_at: float) -> HeldAnswers:
-    """Answers outside a log, with their users' states."""
+    """Known answers, with the states of their users."""
     known = table.matched(log)
     met = np.unique(log.user * log.n_items + log.item)
     kept = np.flatnonzero(~np.isin(known.user * log.n_items + known.item, met))
@@ -97,7 +97,7 @@ def held_answers(table: ObservedTable, log: EventLog, *, taken_at: float) -> Hel
 
 @dataclass(frozen=True, eq=False)
 class ObservedEvidence:
-    """Figures of s scorers on n answers of u users."""
+    """Metrics of s truths or models on n answers (u users)."""
 
     answers: HeldAnswers
     judges: tuple[tuple[str, str], ...]  # (truth, model) of each, one of them empty; the last is random
@@ -107,8 +107,8 @@ class ObservedEvidence:
     def table(self) -> pd.DataFrame:
         """Table of means with 95% intervals over users.
 
-        ``decile_1_predicted`` and ``decile_1_taken`` are the mean probability and the share of yes answers in the
-        tenth with the smallest probabilities. ``calibration_error`` is their mean distance over tenths.
+        ``decile_1_predicted`` and ``decile_1_taken`` are the mean probability and the share of yes answers in the tenth
+        with the smallest probabilities. ``calibration_error`` is the mean distance of the two over all tenths.
         """
         rows = []
         for number, (truth, model) in enumerate(self.judges):
@@ -161,8 +161,8 @@ def judge_observed(
 ) -> ObservedEvidence:
     """Compare truths and models with answers outside their log.
 
-    Each truth or model scores all items for each user's state. ``auc`` is the share of pairs of a taken and another
-    answer of a user that the scores order correctly. ``precision`` is the share of taken answers among the user's k
+    Each truth or model scores all items for each user's state. ``auc`` is the share of a user's pairs (a taken and
+    another answer) that the scores order correctly. ``precision`` is the share of taken answers among the user's k
     answers of largest score. ``log_likelihood`` is the log-likelihood of the answers under 1/(1 + exp(−α − β·log
     score)). α and β ≥ 0 are fitted to other users' answers, so that the unit of the scores does not matter. The last
     entry, ``random``, has random scores.
@@ -189,7 +189,7 @@ def judge_observed(
 
 
 def _truth_scores(truth: Truth, answers: HeldAnswers) -> Floats:
-    """Logarithms of λ*(x)·p*(y|x) of each answer (n,)."""
+    """(n,) log(λ*(x)·p*(y|x)) of each answer."""
     expected = truth.expected(answers.users, answers.states)
 
     def rows(first: int, last: int, states: UserStates) -> Array:
@@ -202,12 +202,12 @@ def _truth_scores(truth: Truth, answers: HeldAnswers) -> Floats:
 
 
 def _model_scores(model: IntensityModel, answers: HeldAnswers) -> Floats:
-    """Logarithms of λ(x,y) of each answer (n,)."""
+    """(n,) log λ(x,y) of each answer."""
     return _log_scores(answers, lambda _, __, states: model.score(states).detach().cpu().numpy())
 
 
 def _log_scores(answers: HeldAnswers, score: Callable[[int, int, UserStates], Array]) -> Floats:
-    """Logarithms of the answers' scores (n,), block by block."""
+    """(n,) logarithms of the answers' scores, computed block by block."""
     found = np.empty(len(answers))
     for first, last in spans(len(answers.users)):
         rows = np.asarray(score(first, last, answers.states.take(np.arange(first, last))), np.float64)
@@ -219,7 +219,7 @@ def _log_scores(answers: HeldAnswers, score: Callable[[int, int, UserStates], Ar
 
 
 def user_aucs(user: Ints, score: Floats, taken: Bools, n_users: int) -> Floats:
-    """Share of a user's pairs whose taken item scores higher (n_users,).
+    """(n_users,) share of pairs whose taken item scores higher.
 
     A tie counts half. NaN for users who took all or none of the items that they answered about.
     """
@@ -231,9 +231,10 @@ def user_aucs(user: Ints, score: Floats, taken: Bools, n_users: int) -> Floats:
 
 
 def precisions(user: Ints, score: Floats, taken: Bools, ties: Array, n_users: int, k: int) -> Floats:
-    """Share taken of each user's k best answers (n_users,).
+    """(n_users,) share taken among each user's k best answers.
 
-    NaN for users with at most k answers. ``user`` is ascending; the smaller of ``ties`` decides between equal scores.
+    NaN for users with at most k answers. ``user`` is ascending; of equal scores, the one with the smaller ``ties``
+    comes first.
     """
     order = np.lexsort((ties, -score, user))
     count = np.bincount(user, minlength=n_users)
@@ -282,7 +283,7 @@ def _logistic(x: Floats) -> Floats:
 
 
 def answer_likelihoods(user: Ints, probability: Floats, taken: Bools, n_users: int) -> Floats:
-    """Mean log-likelihood of each user's answers (n_users,), nats; NaN without any."""
+    """(n_users,) mean log-likelihood (nats) of a user's answers, or NaN."""
     said = np.log(np.maximum(np.where(taken, probability, 1 - probability), 1e-300))
     return ratio(np.bincount(user, weights=said, minlength=n_users), np.bincount(user, minlength=n_users))
 

@@ -49,7 +49,7 @@ class FalseTruth:
         return self.truth.expected(users, states)
 
     def preference(self, users: Ints, states: UserStates) -> Floats:
-        """(n, M) wrong p*, up to a factor of each row."""
+        """(n, M) wrong p*, up to one factor per state."""
         if self.wrong == "false_popularity":
             return np.broadcast_to(self.popularity, (len(users), len(self.popularity)))
         share = self.truth.preference(users, states)
@@ -92,9 +92,9 @@ class Acceptance:
 
 
 def answers(share: Floats, positive: Bools) -> Bools:
-    """Accepted items: largest p*, as many items as positives.
+    """Accepted items: those of largest p*, as many as positives.
 
-    So no threshold is needed. Among equal shares the first is accepted.
+    So no threshold is needed. Among items of equal p*, the first is accepted.
     """
     accepted = np.zeros(len(share), bool)
     accepted[np.argsort(-share, kind="stable")[: int(positive.sum())]] = True
@@ -153,7 +153,7 @@ def logged(cut: Cut, sessions: CountExamples) -> dict[str, float]:
 
 
 def simulated(truth: Truth, cut: Cut, sessions: CountExamples) -> dict[str, float]:
-    """Figures of :func:`logged` under a truth, and distances from it.
+    """Distributions of :func:`logged` under a truth; distances to logged ones.
 
     Sizes are Poisson random numbers with mean λ*(x). Items are counted as expected, Σ_x λ*(x)·p*(y|x), p* over
     admissible items.
@@ -242,7 +242,7 @@ _LEAST = 1e-5
 
 
 def rate_of_ground(ground: str, log: EventLog, gap: str | float, device: str) -> dict[str, float]:
-    """Calibration of a ground's λ(x) on sessions not fitted to.
+    """Calibration of a ground intensity on sessions outside its fit.
 
     For each session, λ(x) is fitted to the half of the users without the session's user. All sessions are used, first
     and later ones. A sample of later sessions would leave out sessions that are large compared with the events before
@@ -301,7 +301,7 @@ def _tenths(tenths: list[tuple[float, float]]) -> dict[str, float]:
 
 
 def rate_curves(table: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """Rates by name, one entry per λ*."""
+    """Calibration curves of each λ and distinct λ*, by name."""
     rates = table[table["metric"].str.startswith("rate_")].groupby(["model", "truth"], sort=False)
     found: dict[tuple[str, str], dict[str, float]] = {
         (str(model), str(truth)): dict(zip(rows["metric"], rows["value"], strict=True))

@@ -139,7 +139,7 @@ def figures_of(agreement: pd.DataFrame) -> dict[str, dict[str, float]]:
 
 
 def _flattered(intervals: pd.DataFrame, truths: Iterable[str]) -> list[str]:
-    """Share of the oracle's utility for a truth's class."""
+    """Sentence on how a truth flatters models of its class."""
     worth = intervals[intervals["metric"] == "utility"].set_index(["truth", "model"])["mean"]
     texts = [
         f"{100 * worth[truth, truth] / worth[truth, ORACLE]:.0f} % under `{truth}`"
@@ -154,7 +154,7 @@ def _flattered(intervals: pd.DataFrame, truths: Iterable[str]) -> list[str]:
 
 
 def _bestsellers(serving_model: str, pairs: pd.DataFrame) -> Sentences:
-    """Models against a list of bestsellers, and the serving model's."""
+    """Sentences that compare models with a list of bestsellers."""
     ahead = pairs[(pairs["other"] == BESTSELLERS) & pairs["settled"]]
     behind = pairs[(pairs["model"] == BESTSELLERS) & pairs["settled"]]
     better, worse = (_listed(f"`{name}`" for name in names) for names in (ahead["model"], behind["other"]))
@@ -182,7 +182,7 @@ def _bestsellers(serving_model: str, pairs: pd.DataFrame) -> Sentences:
 
 
 def rate_sentences(table: pd.DataFrame) -> Sentences:
-    """Sentences on λ as a count of held-out sessions' events."""
+    """Sentences on λ as a prediction of held-out sessions' events."""
     good: list[str] = []
     bad: list[str] = []
     for name, figures in rate_curves(table).items():
@@ -244,7 +244,7 @@ def observed_sentences(table: pd.DataFrame, pairs: pd.DataFrame, facts: Mapping[
 
 
 def hidden_sentences(table: pd.DataFrame | None) -> Sentences:
-    """Sentence on hidden quality, estimated or not."""
+    """Sentence on quality of items that the log hides."""
     rows = {} if table is None else {row["metric"]: row for row in table.to_dict("records")}
     blind = (
         "Agreement sees neither levels of utility, nor the strength of tastes within a factor of two, nor the hidden "
@@ -266,7 +266,7 @@ def hidden_sentences(table: pd.DataFrame | None) -> Sentences:
 
 
 def _known_answers(table: pd.DataFrame, k: int) -> tuple[TextTable, TextTable]:
-    """Figures of all scorers, and calibration of the truths."""
+    """Metrics of all truths and models; calibration of truths."""
     metrics = ("auc", "precision", "log_likelihood", "calibration_error")
     judged = zip(table["truth"].astype(str).tolist(), table["model"].astype(str).tolist(), strict=True)
     judges = [f"truth {truth}" if truth else model for truth, model in judged]
@@ -291,7 +291,7 @@ def _known_answers(table: pd.DataFrame, k: int) -> tuple[TextTable, TextTable]:
 
 
 def _tenths(figures: Mapping[str, float] | pd.Series[float], name: str, decimals: int) -> list[str]:
-    """Cells of a row by tenth, empty without figure."""
+    """Table cells of a metric's tenths; missing tenths are empty."""
     values = (figures.get(name.format(number)) for number in range(1, 11))
     return ["" if value is None else f"{value:.{decimals}f}" for value in values]
 
