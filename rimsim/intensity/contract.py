@@ -168,7 +168,7 @@ def in_blocks(
 ) -> torch.Tensor:
     """(n, …) values of a row-wise function, computed block by block.
 
-    The function takes a block (height, …) of each tensor in ``rows`` and returns a block of values. Each kind of
+    The function takes a block of each tensor in ``rows`` and returns a block of values. Each kind of
     computation has its own fixed height.
     """
     n = rows[0].shape[0]

@@ -184,7 +184,7 @@ def item_features(items: pd.DataFrame) -> Floats:
 def fill_cold(vectors: torch.Tensor, bias: torch.Tensor, log: EventLog) -> Ints:
     """Predict vectors and biases of cold items, in place.
 
-    The prediction is a ridge regression of the fitted items' vectors (M, W) and biases (M,) on :func:`item_features`.
+    The prediction is a ridge regression of the fitted items' vectors and biases on :func:`item_features`.
     Training alone would leave random values for an item without target events, and push its probability towards zero.
     """
     met = np.bincount(log.item[log.targets], minlength=log.n_items) > 0

@@ -225,8 +225,8 @@ def make(
 
     Args:
         name: A mark model (``gru``: λ = 1), a ground intensity (``hp``: times item popularity), both joined
-            by a hyphen (``gru-hp``), a registered or installed name, or a place such as ``mine.py:factory``; with
-            options in brackets if wanted: ``gru-hp(width=64)``.
+            by a hyphen (``gru-hp``), a registered or installed name, or a file and name such as ``mine.py:factory``;
+            with options in brackets if wanted: ``gru-hp(width=64)``.
         mark: Config record of the mark model, such as ``GRUConfig(width=128)``. ``ground`` is the config record of the
             ground intensity.
         seed: Replaces the seed of the config. ``device`` and ``gap`` (such as ``30min``) also replace fields of the

@@ -108,8 +108,7 @@ def _best_places(
 def _bid(state: Holdings, item: int, margins: Floats, epsilon: float) -> tuple[int, float]:
     """Number of positions an item takes, and its new bonus.
 
-    ``margins`` are those of the positions that the item can take, in descending order: if possible, one position more
-    than the item wants.
+    ``margins`` are those of the positions that the item can take, descending, if possible one more than it wants.
     """
     size = len(margins)
     needed = state.floor[item] - state.exposure[item]

@@ -39,9 +39,9 @@ _REMEMBERED = 20  # pairs of steps and slopes that the second derivative is told
 class WeightedProblem(NamedTuple):
     """Offline problem with weighted positions and groups of items.
 
-    There are n users, M items, k positions and R = M + G requirements. Requirement y < M is on item y, and requirement
-    M + g on group g. An item at position r counts w_r in its own requirement, and in those of its groups that are
-    active for the user.
+    There are n users, M items, k positions and R = M + G requirements. Requirement y < M is on item y, and M + g on
+    group g. An item at position r counts w_r in its own requirement, and in those of its groups that are active for the
+    user.
     """
 
     scores: NDArray[np.floating]  # (n, M) value of one unit of exposure; −inf for what is not admissible

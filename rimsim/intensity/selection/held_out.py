@@ -63,7 +63,7 @@ def best_of(candidates: Sequence[Worth]) -> int:
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """n users before a later session, and the items taken."""
+    """States of n users before later sessions, and items taken."""
 
     whole: EventLog
     """The log that was cut."""
@@ -113,7 +113,7 @@ class HeldOut:
         return np.asarray(np.where(taken, left, 0.0).sum(1) - taken.sum(1) * normaliser, np.float64)
 
     def nats(self, by_user: Floats) -> float:
-        """Mean log-likelihood of a taken item, from (n,) log-likelihoods of users."""
+        """Mean log-likelihood of a taken item, from log-likelihoods of users."""
         return float(by_user.sum() / self.taken.sum(dtype=np.float64))
 
     def worth(self, logits: NDArray[np.floating]) -> Worth:

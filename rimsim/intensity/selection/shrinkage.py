@@ -141,8 +141,8 @@ def chosen(
 def for_all(held: HeldOut, parts: Parts) -> Floats:
     """(parts,) weights w ≥ 0 that make all taken items likeliest.
 
-    The model is softmax(Σ_i w_i·part_i) over unconsumed items. All taken items have equal weight. A part that does not
-    raise the likelihood has weight 0.
+    The model is softmax(Σ_i w_i·part_i) over unconsumed items. All taken items have equal weight. A part of the logits
+    that does not raise the likelihood has weight 0.
     """
     units, spread, start = _in_units(parts)
     loss = unlikelihood(held, units)
@@ -173,7 +173,7 @@ def for_slates(held: HeldOut, parts: Parts) -> Floats:
 
 
 def _in_units(parts: Parts) -> tuple[list[Float32s], Floats, Floats]:
-    """Parts divided by their spread; the spreads; start weights."""
+    """Logits divided by their spread, the spreads, and start weights."""
     spread = np.array([float(part.std()) for part in parts])
     informative = spread >= _FLAT
     spread[~informative] = 1.0

@@ -61,7 +61,7 @@ class Windows:
         return len(self.user)
 
     def take(self, rows: Ints | Bools) -> Windows:
-        """Windows of the given rows."""
+        """Windows with the given indices."""
         names = ("user", "origin", "begin", "loss", "stop", "end")
         return dataclasses.replace(self, **{name: getattr(self, name)[rows] for name in names})
 
@@ -91,8 +91,9 @@ def windows(log: EventLog, context: int, burn: int, session_gap: str | None = No
     """Cut histories into windows that cover each target once.
 
     A window has at most ``context`` events. It begins ``burn`` events before the first target that no earlier window
-    covers, or with the user's first event. Long parts without targets are in no window. With ``session_gap``, models
-    predict whole sessions from earlier events, so only targets that begin a session are covered.
+    covers, or with the user's first event. Long stretches of a history without targets are in no window. With
+    ``session_gap``, models predict whole sessions from earlier events, so only targets that begin a session are
+    covered.
     """
     order = log.by_user
     user, item, target = log.user[order], log.item[order], log.targets[order]

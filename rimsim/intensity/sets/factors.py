@@ -123,10 +123,10 @@ class _Draw:
 def fit_items(cells: Cells, begin: Items, ridge: float, draws: int, seed: int) -> torch.Tensor:
     """Item vectors c that nearly maximise the penalised likelihood.
 
-    Σ log p(y|u) over labels less ridge/2·(‖a‖² + ‖c‖²). Each step takes some users. The step improves their a by a
-    Newton step on the likelihood of all their items, and c by an Adam step on the likelihood of the labels. Each user's
-    a is kept for the user's next step. Sums over items use the users' own items and a sample of ``draws`` labels and as
-    many uniform items. So the time of a step does not depend on the size of the catalogue.
+    Σ log p(y|u) over labels less ridge/2·(‖a‖² + ‖c‖²). Each step takes some users. The step improves their vectors a
+    by a Newton step on the likelihood of all their items, and c by an Adam step on the likelihood of the labels. Each
+    user's vector a is kept for the user's next step. Sums over items use the users' own items and a sample of ``draws``
+    labels and as many uniform items. So the time of a step does not depend on the size of the catalogue.
     """
     n, device = len(cells), begin.vectors.device
     size = min(_USERS, n)
