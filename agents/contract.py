@@ -1,4 +1,4 @@
-"""Protocols of agents, which need no base class, and capabilities."""
+"""Methods and attributes that an agent must or may have."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Agent(Protocol):
 
     * ``learn(feedback)`` (:class:`LearningAgent`), called at each barrier with all feedback since the last barrier,
     * ``state`` and ``load_state`` (:class:`RememberingAgent`), if it keeps information from round to round,
-    * ``diagnostics``, a mapping of names to figures for tables and TensorBoard, read after each round,
+    * ``diagnostics``, a mapping of names to numbers for tables and TensorBoard, read after each round,
     * ``item_price`` (:class:`PricingAgent`), which the certificate uses for its bound,
     * ``chance_of(slates, arrivals)`` (:class:`StatingAgent`), for off-policy evaluation on the ledger of another
       agent,
@@ -53,10 +53,10 @@ class Agent(Protocol):
         """Prepare for a round, given its requirements and past states."""
 
     def act(self, arrivals: Arrivals) -> SlateLike:
-        """Return the slates of n arrivals as item indices (n, k).
+        """Return the slates of n arrivals, an (n, k) array.
 
-        In each row the indices are integers, and their items are distinct and admissible; −1 marks an empty position.
-        The answer may also be :class:`rimsim.market.Slates` with prices and propensities.
+        Each slate has the indices of distinct admissible items, as integers; −1 marks an empty position. The answer may
+        also be :class:`rimsim.market.Slates` with prices and propensities.
         """
 
 
@@ -85,12 +85,12 @@ class StatingAgent(Agent, Protocol):
     """Agent that states the probability of any slate."""
 
     def chance_of(self, slates: Ints, arrivals: Arrivals) -> Chances:
-        """Probabilities of slates (n, k), computed without changing the agent."""
+        """Probabilities of given slates, computed without changing the agent."""
 
 
 @runtime_checkable
 class PricingAgent(Agent, Protocol):
-    """Agent that ranks by λ − v."""
+    """Agent that ranks by intensity minus price, λ − v."""
 
     item_price: Floats
     """(M,) present item prices v; at most 0 for a bonus."""
@@ -101,7 +101,7 @@ class PacingAgent(Agent, Protocol):
     """Agent that adapts prices to all delivery, including other agents'."""
 
     def note_delivery(self, exposure: Floats, arrivals: Arrivals | None) -> None:
-        """Count exposures (M,) that another agent delivered to arrivals.
+        """Count the exposures that another agent delivered to arrivals.
 
         Exposures are in the unit of the guarantee. A negative number corrects exposures that did not take place.
         """
@@ -132,7 +132,7 @@ class Capabilities:
 
 
 def diagnostics_of(agent: Agent) -> dict[str, float]:
-    """Diagnostics of an agent by ``agent/<name>``; empty without any.
+    """Diagnostics of an agent, under the names ``agent/<name>``.
 
     Raises:
         AgentError: If the diagnostics are not a mapping of names to numbers.

@@ -1,4 +1,4 @@
-"""``entropic-dual``: slates sampled from the dual's Gibbs policy."""
+"""``entropic-dual``: random slates, likelier with larger intensity minus price."""
 
 from __future__ import annotations
 
@@ -44,25 +44,26 @@ class EntropicDual:
 
     S is any set of k admissible items. This policy maximises Σ λ + ε·entropy under the guarantees (in Ma, Liu and
     Deoras, ICLR 2022, ε goes to 0). It explores: every admissible item can be shown, and the choice is most random
-    where λ − v differs little between items. Given the delivery so far, the propensities are exact: those of items, of
-    positions, of the first items of a slate, and of whole slates (``gibbs.py``). The ledger has them.
+    where λ − v differs little between items. Given the delivery so far, the probabilities of items, of positions, of
+    the first items of a slate, and of whole slates are exact (``gibbs.py``). The ledger records them.
 
-    ε is ``temperature`` times the k-th largest λ of a state (the median over the last round's states). So it is a
-    multiple of the usual worth of the last position. At a ``temperature`` of 0.1, an item that is worth half of this
-    usual worth less than another item is about e⁵ = 150 times less likely.
+    ε is ``temperature`` times the median, over the last round's states, of the k-th largest λ of a state. This median
+    is the usual intensity at the last position. At a ``temperature`` of 0.1, an item whose λ − v is lower than another
+    item's by half the median is about e⁵ = 150 times less likely.
 
-    Slates are sorted by λ − v, or by λ if every position counts the same. If positions differ, an item is at position
-    j + 1 if j items of larger λ − v are in the set; the recursion of ``gibbs.py`` gives its expected exposure exactly.
-    The probability of a set does not depend on the positions.
+    Slates are sorted by λ − v, or by λ if every position counts the same. If positions have different weights, an item
+    is at position j + 1 if j items of larger λ − v are in the set; the recursion of ``gibbs.py`` gives its expected
+    exposure exactly. The probability of a set does not depend on the positions.
 
     Prices are solved for this policy on the last round's states. They minimise the smoothed dual Σ_x ε·log Σ_S exp(Σ_S
-    (λ − v)/ε) + v·b over the box [−c, 0]. The gradient of this dual is b_y − Σ_x π_xy. A few updates change the price
-    of every item by ε·log(b/Σπ)·Σπ/Σπ(1 − π), a Newton step on the logarithm of its expected exposures (for small π the
-    scaling step of Sinkhorn); L-BFGS then runs until the missing expected exposure is at most ``tol``·Σb, for at most
-    60 steps. If positions count differently, floors are divided by the mean weight of the item's positions. This weight
-    is computed again at the new prices, up to four times, so the prices do not exactly minimise a dual. Random
-    exposures differ from their expectations by about √b. So within a round, prices adapt to delivery as in
-    ``rim-feedback``, even if requirements are hard:
+    (λ − v)/ε) + v·b over the box [−c, 0]. The gradient of this dual is b_y − Σ_x π_xy, where π_xy is the probability
+    that the slate of state x has item y. A few updates change the price of every item by ε·log(b/Σπ)·Σπ/Σπ(1 − π), a
+    Newton step on the logarithm of its expected exposures (for small π the scaling step of Sinkhorn); L-BFGS then runs
+    until the missing expected exposure is at most ``tol``·Σb, for at most 60 steps. If positions have different
+    weights, each floor is divided by the mean weight of the positions that show the item. This weight is computed again
+    at the new prices, up to four times, so the prices do not exactly minimise a dual. Random exposures differ from
+    their expectations by about √b. So within a round, prices adapt to delivery as in ``rim-feedback``, even if
+    requirements are hard:
 
         v = clip(v₀ − g·c/√b · (b·t/N − E) / (1 − t/N + δ), −c, 0),
 
@@ -71,7 +72,7 @@ class EntropicDual:
 
     Args:
         temperature: ε, as a multiple of the k-th largest λ of a state (median).
-        gain: g, relative step of feedback; 0 freezes prices.
+        gain: g, relative step by which prices follow delivery; 0 freezes prices.
         closing: δ, as in ``rim-feedback``.
         states: Largest number of the last round's states, evenly spaced, on which prices are solved.
         tol: Share of the required exposures that the prices may leave undelivered in expectation.
@@ -91,7 +92,7 @@ class EntropicDual:
         self.order_free = self.gain == 0.0
 
     def begin_round(self, view: RoundView) -> None:
-        """Solve the entropic problem's prices on last round's states."""
+        """Solve the policy's prices on the last round's states."""
         self._epsilon, price = self._solved(view)
         self._pacing = Pacing.of(
             price,
@@ -109,11 +110,11 @@ class EntropicDual:
 
     @property
     def item_price(self) -> Floats:
-        """Current item prices v, (M,)."""
+        """Current price v of each item."""
         return self._pacing.price(self._clock.elapsed, self._exposure)
 
     def act(self, arrivals: Arrivals) -> Slates:
-        """Sample a slate for each arrival; update prices after it."""
+        """Sample a slate per arrival, and update prices after it."""
         shape = (len(arrivals), self._slate)
         items, price = np.empty(shape, np.int64), np.empty(shape, np.float32)
         propensity, chances = np.empty(shape, np.float32), Chances.none(shape)
@@ -140,7 +141,7 @@ class EntropicDual:
             self._clock.advance(arrivals)
 
     def chance_of(self, slates: Ints, arrivals: Arrivals) -> Chances:
-        """Chances of slates (n, k) at the current prices."""
+        """Probabilities of given slates at the current prices."""
         chances = Chances.none(slates.shape)
         _state_all(
             arrays_of(arrivals, self._slate),
@@ -154,7 +155,7 @@ class EntropicDual:
         return chances
 
     def _solved(self, view: RoundView) -> tuple[float, Floats]:
-        """ε, and the prices solved on the last round's states."""
+        """Temperature ε, and prices solved on the last round's states."""
         chunks = list(view.past)
         if not chunks:
             return self.temperature * view.cost, -np.zeros(len(view.required))
@@ -175,11 +176,11 @@ class EntropicDual:
 def entropic_prices(
     states: States, required: Floats, cost: float, epsilon: float, tol: float, weight: Floats | None = None
 ) -> Floats:
-    """Prices (M,) at which the Gibbs policy's expected exposures meet floors.
+    """Item prices at which the policy's expected exposures meet floors.
 
-    Prices are in [−cost, 0], and 0 for items without ``required`` exposures (M,). These need not be whole numbers. A
-    share ``tol`` of the required exposures may be missing. ``weight`` (k,) is the weight of an exposure at each
-    position, with slates sorted by descending λ − v; None: all 1.
+    Prices are in [−cost, 0], and 0 for items without required exposures. Required exposures need not be whole numbers,
+    and a share ``tol`` of them may be missing. ``weight`` has the weight of an exposure at each position, with slates
+    sorted by descending λ − v; None: all weights are 1.
     """
     if not (required > 0).any() or not cost > 0:
         return -np.zeros(len(required))
@@ -202,7 +203,7 @@ def entropic_prices(
 def _minimum(
     states: States, required: Floats, cost: float, epsilon: float, tol: float, start: Floats | None
 ) -> Floats:
-    """Prices (M,) in [−cost, 0] that minimise the smoothed dual."""
+    """Item prices in [−cost, 0] that minimise the smoothed dual."""
     due = required > 0
     mean, spread, nothing = np.zeros(len(required)), np.zeros(len(required)), np.empty(0)
     price = -np.zeros(len(required)) if start is None else start.copy()
@@ -225,7 +226,7 @@ def _minimum(
         return (total + float(price @ required)) / epsilon, (mean - required)[items] * unit / epsilon
 
     def enough(xk: Floats) -> None:
-        """Stop the search if deficit and excess are within tolerance."""
+        """Stop the search if missing and excess exposures are tolerable."""
         price[items] = -np.minimum(xk * unit, cost)  # where the search stands, and was last evaluated
         missing = np.where(due & (price > -cost), required - mean, 0.0).clip(0).sum()
         wasted = np.where(due & (price < 0), mean - required, 0.0).clip(0).sum()
@@ -246,7 +247,7 @@ def _minimum(
 
 
 def _scaling(required: Floats, mean: Floats, spread: Floats) -> Floats:
-    """Newton steps on log expected exposures, divided by ε."""
+    """Newton steps on the logarithm of expected exposures, over ε."""
     step = np.zeros(len(required))
     can = (required > 0) & (mean > 0) & (spread > 0)  # an item that is inadmissible everywhere cannot move
     step[can] = np.clip(np.log(required[can] / mean[can]) * mean[can] / spread[can], -20.0, 20.0)
@@ -301,7 +302,7 @@ def _state_one(
     items: Ints,
     chances: tuple[Floats, ...],
 ) -> None:
-    """Fill in chances of an arrival's slate under given values."""
+    """Fill in probabilities of an arrival's slate, given item values."""
     inclusion, position, prefix, whole = chances
     order = standing_order(
         value, tie_rank(draws, arrivals.id[arrival]), arrivals.relevance[arrival], unit.by_intensity
@@ -322,7 +323,7 @@ def _state_all(
     items: Ints,
     chances: tuple[Floats, ...],
 ) -> None:
-    """Fill in chances of given slates at given prices."""
+    """Fill in probabilities of given slates at given prices."""
     arrivals, unit, value = ArrivalArrays(*arrivals_), ExposureUnit(*unit_), np.empty(len(price))
     for arrival in range(len(items)):
         fill_values(arrivals, arrival, price, value)

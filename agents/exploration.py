@@ -33,11 +33,11 @@ class Random:
     barrier_every = None
 
     def begin_round(self, view: RoundView) -> None:
-        """Read the length of slates and the round's key."""
+        """Read the length of slates and the round's seed."""
         self._slate, self._key = view.k, view.key
 
     def act(self, arrivals: Arrivals) -> Slates:
-        """Uniform slates; items have propensity k / number of admissible items."""
+        """Uniform slates; all admissible items have the same propensity."""
         admissible = arrivals.admissible.cpu().numpy()
         items = uniform_slates(admissible, self._slate, self._key, arrivals.id)
         # The market keeps the first positions of a row that may fill fewer, which are a uniform draw of fewer items.
@@ -49,7 +49,7 @@ class Random:
         return Slates(items, propensity=propensity, uniform=np.ones(len(items), bool), chances=chances)
 
     def chance_of(self, slates: Ints, arrivals: Arrivals) -> Chances:
-        """Propensities of given slates (n, k) under uniform sampling."""
+        """Probabilities of given slates under uniform sampling."""
         return uniform_chances(slates, arrivals)
 
 
@@ -64,11 +64,11 @@ class EpsilonGreedy:
     epsilon: float = Field(default=0.1, ge=0, le=1)
 
     def begin_round(self, view: RoundView) -> None:
-        """Read the length of slates and the round's key."""
+        """Read the length of slates and the round's seed."""
         self._slate, self._key = view.k, view.key
 
     def act(self, arrivals: Arrivals) -> Slates:
-        """Slates with item propensities ε·k/admissible + (1 − ε)·[among the k most relevant]."""
+        """Slates, uniform with probability ε, with the propensities of items."""
         greedy = top_k(arrivals.relevance, arrivals.admissible, self._slate)
         admissible = arrivals.admissible.cpu().numpy()
         uniform = uniform_slates(admissible, self._slate, self._key, arrivals.id)
@@ -85,7 +85,7 @@ class EpsilonGreedy:
         return Slates(items, propensity=propensity.astype(np.float32), uniform=explores, chances=chances)
 
     def chance_of(self, slates: Ints, arrivals: Arrivals) -> Chances:
-        """Chances of given slates (n, k) under this policy."""
+        """Probabilities of given slates under this policy."""
         greedy = top_k(arrivals.relevance, arrivals.admissible, self._slate)
         positions = capacities([arrivals], self._slate)[:, None]
         return self._mixed(np.where(np.arange(self._slate) < positions, greedy, -1), slates, arrivals)
@@ -95,11 +95,11 @@ class EpsilonGreedy:
 
 
 def uniform_slates(admissible: Bools, k: int, key: int, arrival: Ints) -> Ints:
-    """Slates (n, k) sampled uniformly without replacement from admissible items.
+    """Slates of admissible items, sampled uniformly without replacement.
 
     The first k distinct admissible items in a random sequence of items are a uniform sample. A sequence of a few times
-    k items nearly always contains k such items, so most items of the catalogue need no random number. The sample of a
-    row depends on its ``arrival`` (n,), not on the batch. In rows with fewer admissible items, positions are −1.
+    k items nearly always has k distinct admissible items, so most items of the catalogue need no random number. The
+    sample depends on the id ``arrival``, not on the batch. With fewer admissible items, the last positions are −1.
     """
     width = _TRIES * k
     slates = np.full((len(arrival), k), -1)
@@ -127,7 +127,7 @@ def _fill_first(keys: NDArray[np.uint64], admissible: Bools, width: int, slates:
 
 
 def uniform_chances(slates: Ints, arrivals: Arrivals) -> Chances:
-    """Propensities of slates (n, k) under uniform sampling."""
+    """Probabilities of slates under uniform sampling."""
     k = slates.shape[1]
     admissible = arrivals.admissible.cpu().numpy()
     m = admissible.sum(1)[:, None]

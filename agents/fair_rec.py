@@ -31,8 +31,9 @@ class FairRec:
     original, the result need not be envy-free. The guarantee is kept if the remaining items are admissible for the last
     arrivals. An item that is shown for its relevance also uses up a copy. Slates are ordered by relevance.
 
-    If positions count differently, each arrival gets as many items with copies as are needed to deliver Σ(b − E)₊ / (N
-    − t) exposures at the last positions of its slate. Hard copies are spread over all but the last few arrivals.
+    If positions have different weights, each arrival gets as many items with copies as are needed to deliver Σ(b − E)₊
+    / (N − t) exposures at the last positions of its slate. If guarantees are hard, copies are spread over all but the
+    last few arrivals.
     """
 
     name = "fair-rec"
@@ -65,7 +66,7 @@ class FairRec:
 
 @compiled
 def _chosen(value: Floats, copies: Floats, turns: int, row: np.uint64, items: Ints) -> int:
-    """Fill ``items`` with the best items with copies, then others."""
+    """Fill ``items`` with items that have copies, then with others."""
     k = len(items)
     best = np.empty(k)
     pool = np.where(copies > 0, value, -np.inf)
@@ -82,7 +83,7 @@ def _chosen(value: Floats, copies: Floats, turns: int, row: np.uint64, items: In
 
 @compiled
 def _turns(due: float, most: int, position_weights: Floats) -> int:
-    """Number of positions, from the last, that deliver due exposure."""
+    """Number of last positions that are needed for due exposure."""
     turns, delivered = 0, 0.0
     while turns < most and delivered < due - _NOTHING:
         turns += 1
@@ -104,7 +105,7 @@ def _hand_out(
 ) -> None:
     """Serve arrivals in order; use up ``copies`` and fill ``slates``.
 
-    ``coming`` (n,) is the number of arrivals over which copies are distributed.
+    For each arrival, ``coming`` is the number of arrivals over which the remaining copies are spread.
     """
     unit = ExposureUnit(*unit_)
     n, k = slates.shape

@@ -55,7 +55,7 @@ class Undeliverable:
 
 
 class _Estimates(NamedTuple):
-    """Estimates for this round, from the last round's states."""
+    """Estimates of this round's capacities, from the last round's states."""
 
     chance: Floats
     """(M,) share of states to which an item may be shown, of those after its release."""
@@ -74,7 +74,8 @@ def undeliverable(
     times and caps. They take the number of positions, and the share of states to which an item can be shown, from the
     last round. Without a last round, they assume that every item can be shown to every arrival. The bounds are for each
     item, group and campaign alone, and for all items together. They ignore that several items may need the same few
-    arrivals. There is one record per reason for items, then one per infeasible group or campaign.
+    arrivals. The result has one record for each reason why items are infeasible, then one for each infeasible group or
+    campaign.
 
     Args:
         released: (M,) seconds at which items are released; None: all are released. An item released within the round
@@ -142,7 +143,7 @@ def _of_items(
 def _of_rows(
     view: RoundView, released: Floats, seen: _Estimates, per_slate: Floats
 ) -> Iterator[Undeliverable]:
-    """Infeasible groups and campaigns, each with its tightest reason."""
+    """Infeasible groups and campaigns, each with its tightest bound."""
     table, caps = view.promises, view.promises.most_of_items(len(view.required))
     for row in np.flatnonzero(table.least > 0).tolist():
         items, arrivals, k = table.items(row), float(table.arrivals[row]), len(per_slate) - 1
@@ -162,6 +163,6 @@ def _of_rows(
 
 
 def _after(view: RoundView, released: Floats) -> Floats:
-    """Share (M,) of the round that follows each item's release."""
+    """Share of the round that follows each item's release."""
     span = max(view.closes - view.opens, 1e-9)
     return np.where(released <= view.opens, 1.0, np.clip((view.closes - released) / span, 0.0, 1.0))

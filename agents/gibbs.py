@@ -2,7 +2,8 @@
 
 P(S) ∝ exp(Σ_{y∈S} z_y) over the sets S of k admissible items: conditional Poisson sampling (Chen, Dempster and Liu,
 Biometrika 1994). For any shift θ this is the law of independent choices with chances p_y = σ(z_y − θ), given that k
-items are chosen. So probabilities of numbers of items suffice. A recursion over the items computes them in O(M·k):
+items are chosen. So the probabilities of numbers of chosen items suffice. A recursion over the items computes them in
+O(M·k):
 
     S_i(j) = (1 − p_i)·S_{i+1}(j) + p_i·S_{i+1}(j − 1),        the chance that j of items i … M are chosen.
 
@@ -15,7 +16,7 @@ probability that j of the items before i are chosen. Then
     P(item i at position l + 1) = p_i·B_i(l)·S_{i+1}(k − 1 − l) / S_1(k)
     P(the slate begins i_1 … i_l) = Π_{i ≤ i_l} (p_i if i is one of them, else 1 − p_i) · S_{i_l + 1}(k − l) / S_1(k)
 
-So all chances of a slate take O(A·k) steps. An enumeration would take A·(A − 1)⋯(A − k + 1).
+So all probabilities of a slate take O(A·k) steps. An enumeration of slates would take A·(A − 1)⋯(A − k + 1) steps.
 """
 
 from __future__ import annotations
@@ -48,9 +49,9 @@ def _shift(z: Floats, k: int, start: float) -> float:
 
 @compiled
 def gibbs_counts(z: Floats, k: int, chance: Floats, table: Floats) -> tuple[float, float]:
-    """θ and log Σ_S exp(Σ_{y∈S} z_y); fills p and S.
+    """Shift θ and log-normaliser of P(S); fills p and S.
 
-    z (A,) is finite and A > k. ``chance`` (A,) is filled with p, and ``table`` (A + 1, k + 1) with S.
+    There are A > k items, all with finite z. ``chance`` is filled with each item's p, and ``table`` with the S_i(j).
     """
     a = len(z)
     top, best = np.empty(k, np.int64), np.empty(k, np.float64)
@@ -71,7 +72,7 @@ def gibbs_counts(z: Floats, k: int, chance: Floats, table: Floats) -> tuple[floa
 
 @compiled
 def _pass_item(before: Floats, p: float, q: float) -> None:
-    """Update B (k + 1,) by an item of chance p."""
+    """Update the probabilities B for an item of chance p."""
     for j in range(len(before) - 1, 0, -1):
         before[j] = q * before[j] + p * before[j - 1]
     before[0] *= q
@@ -81,10 +82,11 @@ def _pass_item(before: Floats, p: float, q: float) -> None:
 def gibbs_law(
     z: Floats, k: int, chance: Floats, table: Floats, inclusion: Floats, weight: Floats, counted: Floats
 ) -> float:
-    """Log Σ_S exp(Σ_{y∈S} z_y); fills inclusion probabilities (A,) and :func:`gibbs_counts`.
+    """Log-normaliser of P(S); fills inclusion probabilities.
 
-    With position weights (k,), ``counted`` (A,) is filled with each item's expected weighted exposure. Slates have the
-    order of the items, so an item is at position j + 1 if j items before it are in the set.
+    The arrays of :func:`gibbs_counts` are filled, too. If there are position weights, ``counted`` is filled with each
+    item's expected weighted exposure. Slates have the order of the items, so an item is at position j + 1 if j items
+    before it are in the set.
     """
     a = len(z)
     theta, total = gibbs_counts(z, k, chance, table)
@@ -107,12 +109,12 @@ def gibbs_law(
 
 @compiled
 def gibbs_draw(value: Floats, epsilon: float, row: np.uint64, items: Ints, propensity: Float32s) -> int:
-    """Number of sampled items; a set has P ∝ exp(Σ value/ε).
+    """Number of items in a set sampled from P(S).
 
-    The number is k, or that of all admissible items if it is smaller. If r items are still to be chosen from item i on,
-    item i is chosen with probability p_i·S_{i+1}(r − 1) / S_i(r). ``value`` (M,) is −∞ for inadmissible items.
-    ``items`` (k,) is filled with the set in descending order of value, and ``propensity`` (k,) with inclusion
-    probabilities. ``row`` has the random bits of the row.
+    Here z is ``value``/ε. The set has k items, or all admissible items if there are fewer. If r items are still to be
+    chosen from item i on, item i is chosen with probability p_i·S_{i+1}(r − 1) / S_i(r). ``value`` is −∞ for
+    inadmissible items. ``items`` is filled with the set in descending order of value, and ``propensity`` with inclusion
+    probabilities. ``row`` has the random bits of the arrival.
     """
     m, k = len(value), len(items)
     allowed = np.empty(m, np.int64)
@@ -158,11 +160,11 @@ def inclusion_sums(
     weight: Floats,
     counted: Floats,
 ) -> float:
-    """Smoothed dual of n states without floors; fills inclusion sums.
+    """Smoothed dual of states, without floors; fills sums over states.
 
-    The dual is Σ over states of ε·log Σ_S exp(Σ_S (λ − v)/ε). ``mean`` (M,) is filled with Σ π, and ``spread`` (M,)
-    with Σ π(1 − π). With position weights (k,), ``counted`` (M,) is filled with expected exposures, in slates sorted by
-    λ−v.
+    The dual is Σ over states of ε·log Σ_S exp(Σ_S (λ − v)/ε). With π for an item's inclusion probability in a state,
+    ``mean`` is filled with each item's Σ π over states, and ``spread`` with Σ π(1 − π). If there are position weights,
+    ``counted`` is filled with expected exposures, in slates sorted by λ − v.
     """
     n, m = scores.shape
     mean[:], spread[:], counted[:] = 0.0, 0.0, 0.0
@@ -205,9 +207,9 @@ def standing_order(
     relevance: Float32s,
     by_relevance: bool,  # noqa: FBT001  # compiled code takes arguments by place
 ) -> Ints:
-    """Admissible items (A,), in the order in which slates show them.
+    """Admissible items, in the order in which slates show them.
 
-    The order is descending in relevance if ``by_relevance``, then in value, then in the seeded rank.
+    Items are sorted by descending relevance if ``by_relevance``, then by descending value, then by seeded random bits.
     """
     allowed = np.flatnonzero(value > -np.inf)
     order = allowed[np.argsort(-value[allowed], kind="mergesort")]
@@ -236,10 +238,10 @@ def slate_chances(
     position: Floats,
     prefix: Floats,
 ) -> float:
-    """Chance of a slate (width,) of items; −1 is an empty position.
+    """Probability of a slate, in which −1 is an empty position.
 
-    ``order`` is :func:`standing_order`. The chances of each item's inclusion, of its position, and of the slate's
-    beginning up to it are filled in, (width,).
+    ``order`` comes from :func:`standing_order`. Three probabilities are filled in for each item of the slate: that it
+    is in the slate, that it is at its position, and that the slate begins with just the items up to it.
     """
     a = len(order)
     inclusion[:], position[:], prefix[:] = 0.0, 0.0, 0.0
@@ -267,7 +269,7 @@ def slate_chances(
 def _marginals(
     z: Floats, theta: float, chance: Floats, table: Floats, at: Ints, inclusion: Floats, position: Floats
 ) -> None:
-    """Fill in chances of inclusion and of positions ``at`` (A,)."""
+    """Fill in probabilities of a slate's items and their positions."""
     k = table.shape[1] - 1
     before = np.zeros(k + 1)
     before[0] = 1.0
@@ -285,7 +287,7 @@ def _marginals(
 
 @compiled
 def _beginnings(z: Floats, theta: float, chance: Floats, table: Floats, at: Ints, prefix: Floats) -> None:
-    """Fill in chances of beginnings, while items are in order."""
+    """Fill in probabilities of a slate's first 1, 2, … items."""
     k = table.shape[1] - 1
     so_far, begun = 1.0, 0
     for i in range(len(z)):

@@ -1,4 +1,4 @@
-"""Deadline guard for items that later arrivals could not deliver."""
+"""Guard of guarantees that later arrivals could no longer deliver."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LAST = 4.0  # last arrivals that are not relied on, since they may not be shown
 
 
 class Guard(NamedTuple):
-    """Hard requirements of items and rows, and capacities for them."""
+    """Hard requirements, and the exposures that arrivals can give them."""
 
     required: Floats
     """(M + G,) required exposures, in the unit of the guarantee."""
@@ -62,7 +62,7 @@ class Guard(NamedTuple):
         spare: float,
         sure: float,
     ) -> Self:
-        """Guard of floors and other rows."""
+        """Guard of floors and of other requirements."""
         items = [rows.items(row) if rows.least[row] > 0 else rows.item[:0] for row in range(len(rows))]
         counts = np.concatenate([[0.0], np.cumsum(unit.position_weights)])
         holds = np.interp([chance[row].sum() for row in items], np.arange(len(counts)), counts)
@@ -93,7 +93,7 @@ class Deficits(NamedTuple):
 
     @classmethod
     def of(cls, required: Floats, exposure: Floats, unit: ExposureUnit) -> Self:
-        """Deficits of items after some exposures (M,)."""
+        """Deficits of items after given exposures."""
         m = len(required)
         sizes = (m, 1, m, 1, m, len(unit.position_weights) + 1)
         deficits = cls(*(np.zeros(size, np.int64) for size in sizes))
@@ -135,7 +135,7 @@ def counted_on(left: float, spare: float) -> float:
 
 @compiled
 def positions_needed(deficits: Deficits, later: float, there: float) -> float:
-    """Number of needed positions beyond those of later arrivals.
+    """Number of needed positions that later arrivals do not have.
 
     If more items need one of the first e positions than such positions remain, each further item needs two lower
     positions instead.
@@ -155,7 +155,7 @@ def _latest(missing: float, chance: float, mean: float, sure: float) -> float:
     """Largest number of later arrivals that leaves an item urgent.
 
     The item can be shown to n·chance of n arrivals on average, and almost certainly to ``sure`` standard deviations
-    fewer. So need = n·chance − sure·√(n·chance·(1 − chance)), solved for n.
+    fewer. This lower number equals the need at the result n: need = n·chance − sure·√(n·chance·(1 − chance)).
     """
     need, spread = missing / mean, sure * np.sqrt(chance * (1.0 - chance))
     need = need if need > 1.0 else 1.0  # noqa: FURB136  # max() minds missing numbers
@@ -167,7 +167,7 @@ def _latest(missing: float, chance: float, mean: float, sure: float) -> float:
 def _urgent(
     admissible: Bools, left: float, guard: Guard, exposure: Floats, mean: float, deficits: Deficits
 ) -> tuple[int, float, float]:
-    """Numbers of urgent items and of undeliverable positions, and ``wait``."""
+    """Numbers of urgent items and of undeliverable positions."""
     later, now, beyond, wait, kept = counted_on(left, guard.spare), 0, 0.0, 0.0, 0
     required, chances, sure = guard.required, guard.chance, guard.sure
     for item in deficits.item[: deficits.size[0]]:
@@ -188,10 +188,10 @@ def _urgent(
 def _due_in_rows(
     remaining: Floats, counts: Bools, guard: Guard, exposure: Floats, unit: ExposureUnit, deficits: Deficits
 ) -> float:
-    """Number of positions needed by G rows; fills ``due``, ``need``.
+    """Number of positions that groups and campaigns need.
 
-    A row's deficit can wait if later arrivals will almost certainly have positions for it. The rest is due now. If the
-    rows of an audience together need more positions than its later arrivals have, the excess is split among them.
+    A deficit can wait if later arrivals will almost certainly have positions for it. The rest is due now. If the
+    requirements of an audience need more positions than its later arrivals have, they share the excess.
     """
     of_audience, m = np.zeros(len(remaining)), len(guard.chance)
     for row in range(len(guard.due)):
@@ -227,12 +227,12 @@ def due_at(
     unit: ExposureUnit,
     deficits: Deficits,
 ) -> tuple[int, float, bool]:
-    """Numbers of urgent items and excess positions; true if due.
+    """Urgent items, excess positions, and whether an exposure is due.
 
-    An item can have at most one position per arrival. So an item is urgent if it needs about as many positions as
-    there are remaining arrivals that can be shown it. If items and rows together need more positions than will come
-    after this slate, the excess is due now. The second number is the items' part of this excess, and ``guard.due`` has
-    the rows' part. ``remaining`` and ``counts`` have the shape (A + 1,).
+    An item can have at most one position per arrival. So an item is urgent if it needs about as many positions as there
+    are remaining arrivals that can be shown it. If items and groups together need more positions than will come after
+    this slate, the excess is due now. The second number is the items' part of this excess, and ``guard.due`` has the
+    part of groups and campaigns. ``remaining`` and ``counts`` have an entry per audience, then one for the whole round.
     """
     left = remaining[len(remaining) - 1]
     later, now, in_rows = counted_on(left, guard.spare), 0, 0.0
@@ -267,11 +267,11 @@ def place_due(
     items: Ints,
     best: Floats,
 ) -> int:
-    """:func:`best_items` with due items first; returns the slate's size.
+    """Fill a slate with due items first; return its size.
 
-    Urgent items come first, then items of due rows, then other items in deficit. Each of these gets a position that
-    covers its deficit. The other items fill the remaining positions by value. If every position counts the same, the
-    whole slate is sorted by value. ``value`` (M,) is −∞ for inadmissible items, and is overwritten.
+    Urgent items come first, then items of due requirements, then other items in deficit. Each of these gets a position
+    that covers its deficit. The other items fill the remaining positions by value. If every position counts the same,
+    the whole slate is sorted by value. The array ``value``, −∞ for inadmissible items, is overwritten.
     """
     k = len(items)
     alike = unit.position_weights[0] == unit.position_weights[-1]
@@ -297,7 +297,7 @@ def place_due(
 
 @compiled
 def free_position(slate: Ints, position_weights: Floats, missing: float) -> int:
-    """Last free position that covers a deficit, else the first."""
+    """Last free position that covers a deficit, or the first."""
     found = -1
     for place in range(len(slate) - 1, -1, -1):
         if slate[place] < 0:
@@ -318,7 +318,7 @@ def _place_urgent(
     deficits: Deficits,
     slate: Ints,
 ) -> int:
-    """Number of urgent items, placed from least to largest deficit."""
+    """Place urgent items by ascending deficit; return their number."""
     later = counted_on(left, guard.spare)
     items, best, size = np.empty(len(slate), np.int64), np.empty(len(slate)), 0
     required, chances, sure, mean = guard.required, guard.chance, guard.sure, unit.mean
@@ -338,7 +338,7 @@ def _place_urgent(
 
 @compiled
 def _place_rows(guard: Guard, value: Floats, bits: np.uint64, unit: ExposureUnit, slate: Ints) -> None:
-    """Place each row's best due items, largest due row first."""
+    """Place the best items of each requirement that is due."""
     for row in np.argsort(-guard.due):
         due = guard.due[row]
         if due <= NOTHING:
@@ -364,7 +364,7 @@ def _place_rows(guard: Guard, value: Floats, bits: np.uint64, unit: ExposureUnit
 def _best_by_class(
     deficits: Deficits, value: Floats, bits: np.uint64, items: Ints, best: Floats, sizes: Ints
 ) -> None:
-    """Fill in each class's best items, values and counts."""
+    """Fill in the best items of each class of deficits."""
     enough, listed, depth, count = deficits.enough, deficits.item, items.shape[1], 0
     lowest = np.full(len(sizes), _LOWEST)  # value to be reached in each class
     sizes[:] = 0
@@ -384,7 +384,7 @@ def _best_by_class(
 
 @compiled
 def _taken(items: Ints, best: Floats, sizes: Ints, begin: Ints, bits: np.uint64) -> int:
-    """Best item of some classes after their first ``begin``, or −1."""
+    """Best item of some classes not taken yet, or −1."""
     found, item, value = -1, -1, -np.inf
     for of in range(len(begin)):
         if begin[of] == sizes[of]:
@@ -403,9 +403,9 @@ def place_deficits(
 ) -> None:
     """Place ``count`` items in deficit, from the last position upwards.
 
-    A position goes to the most valuable item whose deficit it covers. If it covers no deficit, it goes to the most
-    valuable item in deficit. So no item gets much more than it lacks while another item needs a second position.
-    ``value`` (M,) is −∞ for placed items and for items that cannot be shown. It is overwritten.
+    A position goes to the most valuable item whose deficit it covers. If the position covers no deficit, it goes to the
+    most valuable item in deficit. So no item gets much more than it lacks while another item needs a second position.
+    The array ``value``, −∞ for placed items and for items that cannot be shown, is overwritten.
     """
     classes, depth = len(position_weights) + 1, min(count, _DEPTH)
     items, best = np.empty((classes, depth), np.int64), np.empty((classes, depth))
@@ -432,7 +432,7 @@ def place_deficits(
 
 @compiled
 def _place_others(value: Floats, bits: np.uint64, slate: Ints, items: Ints, best: Floats) -> int:
-    """Fill ``items`` (k,): placed items, and best others between them."""
+    """Fill ``items`` with placed items, and the best others between."""
     free = 0
     for item in slate:
         free += item < 0

@@ -37,7 +37,7 @@ class LinUCB:
     catalogue has too many items for separate weights.
 
     Args:
-        width: α, the bonus in standard errors.
+        width: α, the width of the bonus in standard errors.
         ridge: Weight of the prior, in observations of a unit feature.
         every: Number of arrivals after which the weights are updated.
     """
@@ -78,7 +78,7 @@ class LinUCB:
         return top_k(torch.from_numpy(bound), arrivals.admissible.cpu(), self._k)
 
     def learn(self, feedback: Feedback) -> None:
-        """Add the shown items to the regression, row by row."""
+        """Add the shown items to the regression, arrival by arrival."""
         shown = feedback.slates[0] >= 0
         items = feedback.slates[0][shown]
         chance = _chance(feedback.arrivals)[0, items]
@@ -92,7 +92,7 @@ class LinUCB:
 
     @property
     def state(self) -> Mapping[str, Floats]:
-        """Sums of the regression."""
+        """Sums from which the regression weights are computed."""
         return {
             "precision": self._precision,
             "evidence": self._evidence,
@@ -121,7 +121,7 @@ class LinUCB:
         self._solved = True
 
     def _tastes(self, arrivals: Arrivals) -> Floats:
-        """Genre shares (n, G) of visitors' consumptions; 0 without consumptions."""
+        """Genre shares of each visitor's consumptions; 0 without consumptions."""
         history: UserStates | None = arrivals.history
         assert history is not None  # noqa: S101  # needs_history
         sums = np.zeros((len(arrivals), self._genres.shape[1]))
@@ -129,11 +129,11 @@ class LinUCB:
         return sums / np.maximum(history.lengths, 1)[:, None]
 
     def _simple(self, chance: Floats, items: Ints | slice) -> Floats:
-        """Features (m, 1 + G) without tastes: chance, chance × genres."""
+        """Features without visitors' tastes: chance, and chance × genres."""
         return chance[:, None] * np.column_stack([np.ones(len(chance)), self._genres[items]])
 
     def _spread(self, taste: Floats) -> Floats:
-        """Matrix (1 + 2G, 1 + G) that appends features times tastes."""
+        """Matrix that appends the features multiplied by tastes."""
         genres = len(taste)
         spread = np.zeros((_OWN + 2 * genres, _OWN + genres))
         spread[: _OWN + genres] = np.eye(_OWN + genres)
@@ -141,7 +141,7 @@ class LinUCB:
         return spread
 
     def _bounds(self, chance: Floats, taste: Floats) -> Floats:
-        """Bounds (M,) θᵀφ + α·√(φᵀA⁻¹φ) for one visitor."""  # one at a time: bits must not depend on the batch
+        """Items' bounds θᵀφ + α·√(φᵀA⁻¹φ) for one visitor."""  # one at a time: bits must not depend on the batch
         spread, simple = self._spread(taste), self._simple(chance, slice(None))
         variance = ((simple @ (spread.T @ self._inverse @ spread)) * simple).sum(1)
         return np.asarray(
@@ -150,5 +150,5 @@ class LinUCB:
 
 
 def _chance(arrivals: Arrivals) -> Floats:
-    """Chances 1 − exp(−λ(x,y)) of consumption, (n, M)."""
+    """Chance 1 − exp(−λ(x,y)) of consumption for each arrival and item."""
     return -np.expm1(-arrivals.intensity.cpu().numpy().astype(np.float64))

@@ -62,7 +62,7 @@ class PMMF:
 
     @property
     def item_price(self) -> Floats:
-        """Current item prices μ, (M,)."""
+        """Current price μ of each item."""
         return self._price.copy()
 
     def act(self, arrivals: Arrivals) -> Slates:
@@ -90,7 +90,7 @@ class PMMF:
 
 @compiled
 def projected(bonus: Floats, weight: Floats, metric: Floats, limit: float) -> Floats:
-    """(M,) projection x of bonuses y onto {x ≥ 0, Σ weight·x ≤ limit}.
+    """Projection x of bonuses y onto {x ≥ 0, Σ weight·x ≤ limit}.
 
     The distance is Σ metric·(x − y)². If the budget does not bind, x = y₊. If it binds, x = (y − τ·weight/metric)₊ for
     one τ. Sorting by y·metric/weight finds τ, because the items that stay positive are the first in that order (as for
@@ -133,7 +133,7 @@ def _rank_and_descend(
 ) -> None:
     """Serve arrivals in order, and update prices after each.
 
-    ``steps`` (n,) is the time from each arrival to the next, in expected arrivals.
+    ``steps`` has the time from each arrival to the next, counted in expected arrivals.
     """
     arrivals, unit = ArrivalArrays(*arrivals_), ExposureUnit(*unit_)
     n, k = items.shape

@@ -28,7 +28,7 @@ _NONE = np.zeros(0, np.int64)
 
 # -- the round as compiled loops see it -------------------------------------------------------------------------------
 class ExposureUnit(NamedTuple):
-    """Unit of a guarantee, for compiled loops."""
+    """Unit of guarantees, in the form that compiled loops need."""
 
     position_weights: Floats
     """(k,) value of an exposure at each position; it never rises."""
@@ -44,17 +44,17 @@ class ExposureUnit(NamedTuple):
 
     @classmethod
     def of(cls, view: RoundView) -> Self:
-        """Unit of a round."""
+        """Unit of the guarantees of a round."""
         weights = np.ascontiguousarray(view.position_weights, np.float64)
         return cls(weights, mean_weight(weights), view.unit == "shown")
 
 
 class RoundClock:
-    """Elapsed expected arrivals of a round and its audiences.
+    """Progress of a round and its audiences, in expected arrivals.
 
-    There is a column for each of the A audiences of a table of requirements, and then one for the whole round. With
-    pacing by arrivals, the elapsed number is the number of served arrivals, at most N. With pacing by time, it is N
-    times the elapsed share of the round's time, even if fewer or more arrivals were served.
+    Arrays have a column for each of the A audiences of the requirements, and then one for the whole round. With pacing
+    by arrivals, the elapsed number is the number of served arrivals, at most N. With pacing by time, it is N times the
+    elapsed share of the round's time, even if fewer or more arrivals were served.
     """
 
     def __init__(self, view: RoundView, table: Requirements = NO_REQUIREMENTS) -> None:
@@ -74,14 +74,14 @@ class RoundClock:
         """(A + 1,) elapsed expected arrivals, as of the last arrival."""
 
     def counts(self, arrivals: Arrivals) -> Bools:
-        """Marks (n, A + 1) of arrivals that count for each column."""
+        """Marks of the arrivals that belong to each column's audience."""
         counts = np.ones((len(arrivals), len(self.expected)), np.bool_)
         if len(self._came):
             counts[:, :-1] = arrivals.audiences
         return counts
 
     def before(self, arrivals: Arrivals) -> Floats:
-        """Elapsed expected arrivals before each next arrival, (n, A + 1)."""
+        """Elapsed expected arrivals before each of the given arrivals."""
         if self._by_time:
             return np.asarray(self.expected * self._share(arrivals), np.float64)
         came = self._came_before(arrivals)
@@ -89,7 +89,7 @@ class RoundClock:
         return came
 
     def remaining(self, arrivals: Arrivals) -> Floats:
-        """Remaining arrivals (n, A + 1) from each arrival on, itself included.
+        """Number of remaining arrivals at each arrival, itself included.
 
         The number is at least 1. With pacing by time, it is the rate of arrivals so far times the remaining time. Early
         in the round, the rate is averaged with the expected rate.
@@ -102,7 +102,7 @@ class RoundClock:
         return np.maximum(rate * (1.0 - share), 1.0)
 
     def steps(self, arrivals: Arrivals) -> Floats:
-        """Expected arrivals (n,) that elapse per arrival."""
+        """Number of expected arrivals that elapse at each arrival."""
         if self._by_time:
             return np.asarray(np.diff(self.before(arrivals)[:, -1], prepend=self.elapsed[-1]), np.float64)
         number = np.arange(self.served, self.served + len(arrivals))
@@ -127,7 +127,7 @@ class RoundClock:
         return came
 
     def _share(self, arrivals: Arrivals) -> Floats:
-        """Elapsed share of the time, (n, A + 1)."""
+        """Elapsed share of each column's time at each arrival."""
         span = np.maximum(self._closes - self._opens, 1e-9)
         return np.asarray(np.clip((arrivals.time[:, None] - self._opens) / span, 0.0, 1.0), np.float64)
 
@@ -164,7 +164,7 @@ def arrays_of(arrivals: Arrivals, slate: int) -> tuple[Any, ...]:
 
 @compiled
 def fill_values(arrivals: ArrivalArrays, arrival: int, price: Floats, value: Floats) -> None:
-    """Fill ``value`` (M,) with λ(x)·p(y|x) − v, or −∞ if inadmissible.
+    """Fill ``value`` with each item's λ(x)·p(y|x) − v, −∞ if inadmissible.
 
     The product is in single precision, as :attr:`rimsim.market.Arrivals.intensity` is.
     """
@@ -189,15 +189,15 @@ def fill_slate(
 
 # -- prices -----------------------------------------------------------------------------------------------------------
 class Pacing(NamedTuple):
-    """Prices of floors and rows that adapt to delivery.
+    """Prices of requirements that adapt to delivery.
 
-    Suppose that t of a row's T arrivals have elapsed, and that D is its exposure since the pacing began. Its price is
+    Suppose that t of a requirement's T arrivals have elapsed, and D exposures since the pacing began. Its price is
 
         v = max(start_price₊ + step·h·(D − most·t/T), 0) − clip(step·h·(pace·t − D) − start_price₋, 0, cost),
 
     where h = 1 / (1 − t/T + closing), or 1 if ``closing`` is 0. From t = T on, the whole requirement is due. The price
-    of an item is the price of its floor plus the prices of all other rows that contain it and for which the arrival
-    counts.
+    of an item is the price of its floor plus the prices of all other requirements that contain it and for which the
+    arrival counts.
     """
 
     start_price: Floats
@@ -237,8 +237,8 @@ class Pacing(NamedTuple):
         """Pacing with the relative step g·c/√b.
 
         If requirements are hard, prices have no limit and can be much larger than c. So the step is relative to the
-        row's start price, or to the median bonus at the start, if these exceed c. Rows that are not ``priced`` keep the
-        price 0. None: rows with required exposures have prices.
+        start price, or to the median bonus at the start, if these exceed c. Only requirements marked in ``priced`` have
+        prices; None: those with required exposures.
         """
         priced = required > 0 if priced is None else priced
         scale: Floats | float = cost
@@ -262,7 +262,7 @@ class Pacing(NamedTuple):
         return self.start_price
 
     def price(self, elapsed: Floats | float, exposure: Floats) -> Floats:
-        """Prices v (M + G,) after elapsed arrivals and exposures."""
+        """Prices v of all requirements, after elapsed arrivals and exposures."""
         price = np.empty(len(self.start_price))
         at = np.atleast_1d(np.asarray(elapsed, np.float64))
         move_prices(tuple(self), at, exposure, np.zeros(len(price)), price)
@@ -279,7 +279,7 @@ def closing_factor(closing: float, arrivals: float, elapsed: float) -> float:
 def bonus_of(  # scalars alone, so that it is compiled into the loops that call it
     start_price: float, pace: float, step: float, cost: float, elapsed: float, factor: float, delivered: float
 ) -> float:
-    """Bonus of a floor, after ``elapsed`` arrivals, at most T."""
+    """Bonus of a floor after ``elapsed`` of its arrivals."""
     bonus = step * (pace * elapsed - delivered) * factor - start_price
     bonus = bonus if bonus > 0.0 else 0.0  # noqa: FURB136  # max() and min() mind missing numbers, one at a time
     return bonus if bonus < cost else cost  # noqa: FURB136
@@ -289,10 +289,10 @@ def bonus_of(  # scalars alone, so that it is compiled into the loops that call 
 def move_prices(
     pace: tuple[Any, ...], elapsed: Floats, exposure: Floats, before: Floats, price: Floats
 ) -> None:
-    """Fill ``price`` (M + G,) with v of :class:`Pacing`.
+    """Fill ``price`` with the prices v of :class:`Pacing`.
 
     The price depends only on sums of exposures, which are exact. So rounding errors do not accumulate, and batches do
-    not change results. ``elapsed`` (A + 1,) counts from the start of pacing; ``before`` (M + G,) are earlier exposures.
+    not change results. ``elapsed`` counts from the start of pacing; ``before`` has the exposures before this start.
     """
     pacing = Pacing(*pace)
     others = len(pacing.most)
@@ -317,7 +317,7 @@ def move_prices(
 
 @compiled
 def add_rows(pacing: Pacing, counts: Bools, price: Floats) -> None:
-    """Add prices of the rows for which an arrival counts."""
+    """Add prices of the requirements for which an arrival counts."""
     m = len(price) - len(pacing.most)
     for which in range(len(pacing.most)):
         row_price = price[m + which]
@@ -330,7 +330,7 @@ def add_rows(pacing: Pacing, counts: Bools, price: Floats) -> None:
 def hide_full(
     pacing: Pacing, counts: Bools, exposure: Floats, before: Floats, position_weights: Floats, value: Floats
 ) -> None:
-    """Exclude items (M,) whose next exposure could exceed a cap."""
+    """Exclude items whose next exposure could exceed a cap."""
     m = len(value)
     for which in range(len(pacing.most)):
         if pacing.most[which] < np.inf and counts[pacing.column[which]]:
@@ -352,7 +352,7 @@ def count_rows(
     scratch: Floats,
     exposure: Floats,
 ) -> None:
-    """Add the first ``size`` shown items to exposures of rows."""
+    """Add the first ``size`` shown items to requirements' exposures."""
     if len(pacing.most) == 0:
         return
     m = len(scratch)
@@ -429,11 +429,11 @@ def best_in_bounds(
     items: Ints,
     best: Floats,
 ) -> int:
-    """:func:`rimsim.matching.best_items` of λ − v, computing few prices.
+    """Best items by λ − v, found with few exact prices.
 
     Only items with the largest bounds ``high`` get an exact value. This suffices because no item with a bound below the
     smallest value in the slate can be in the slate. The prices of these items are filled in; ``value`` and ``found``
-    (M,) are scratch.
+    are scratch arrays.
     """
     relevance, ground, k, size = arrivals.relevance[arrival], arrivals.ground[arrival], len(items), 0
     for item in range(len(value)):

@@ -33,7 +33,7 @@ class OfflineMatch:
     """Shows the best slates for a round of known visitors.
 
     This is offline matching of Ma, Liu and Deoras (ICLR 2022). The feasible slates form a transportation polytope, so
-    optimal exposures are whole numbers. It needs a broadcast. ``tol`` is the solver's relative gap.
+    optimal exposures are whole numbers. The agent needs a broadcast. Its solver stops at the relative gap ``tol``.
     """
 
     name = "offline-match"
@@ -45,12 +45,12 @@ class OfflineMatch:
     tol: float = Field(default=1e-4, gt=0)
 
     def begin_round(self, view: RoundView) -> None:
-        """Solve the broadcast."""
+        """Solve the slates of the broadcast."""
         self._plan = planned(view, self.name, self.tol)
         self.item_price = self._plan.price
 
     def act(self, arrivals: Arrivals) -> Slates:
-        """Planned slates of these users."""
+        """Planned slates of the arrivals."""
         return self._plan.priced(self._plan.slates[arrivals.row])
 
 
@@ -59,8 +59,8 @@ class UserRec:
 
     User recommendation of Ma, Liu and Deoras (ICLR 2022), for broadcasts. Each item chooses its users without regard to
     other items. If more items choose a user than there are positions, the items with the largest λ are shown, and the
-    others miss an exposure. ``offline-match`` avoids this. If positions count differently, b is the required number of
-    exposures at positions of mean weight. Free positions show the items that the user is most likely to take.
+    others miss an exposure. ``offline-match`` avoids this. If positions have different weights, b is the required
+    number of exposures at positions of mean weight. Free positions show the items that the user is most likely to take.
     """
 
     name = "user-rec"
@@ -117,7 +117,7 @@ class Hindsight:
     tol: float = Field(default=1e-4, gt=0)
 
     def begin_round(self, view: RoundView) -> None:
-        """Solve the round."""
+        """Solve the slates of the whole round."""
         self._plan = planned(view, self.name, self.tol)
         self.item_price = self._plan.price
         self._dear = max(view.cost, -float(self.item_price.min(initial=0.0)))
@@ -141,7 +141,7 @@ class Hindsight:
         return self._plan.priced(items)
 
     def _mended(self, slate: Ints, gap: Bools, score: Floats, admissible: Bools) -> Ints:
-        """Slate (k,) with positions ``gap`` refilled, first by carried-over items."""
+        """Slate with positions ``gap`` refilled, first by postponed items."""
         lost, weight = slate[gap], self._unit.position_weights
         binds = self.item_price[lost] < 0.0
         self._carried[lost[binds]] += weight[gap][binds]
@@ -178,7 +178,7 @@ class RoundPlan:
     """(M,) item prices v."""
 
     def priced(self, items: Ints) -> Slates:
-        """Slates (n, k) with the prices v of their items."""
+        """Slates with the prices v of their items."""
         return Slates(items, price=np.where(items >= 0, self.price[items], np.nan).astype(np.float32))
 
 

@@ -83,7 +83,7 @@ def market_for(
     """Market with the data that an agent needs.
 
     Args:
-        seeds: Zeros if None.
+        seeds: Seeds by purpose; None: all are 0.
         world: Log, consumer and other parts that arms share; None: built from the config.
         model: Fitted model instead of the config's own.
         retrain: Overrides ``config.platform.retrain``; false: the platform never retrains.
@@ -98,7 +98,7 @@ def market_for(
 def play_round(
     market: Market, agent: Agent, batch_size: int | None = None, report: Callable[[int], None] | None = None
 ) -> None:
-    """Let an agent serve the market's open round, in batches.
+    """Let an agent serve the market's current round, in batches.
 
     Args:
         batch_size: Most arrivals per batch; results do not depend on this. None: as many as can be scored at once.
@@ -161,7 +161,7 @@ def _answer(agent: Agent, arrivals: Arrivals, number: int) -> Slates:
 
 @contextmanager
 def _with_place(agent: Agent, where: str) -> Iterator[None]:
-    """Add agent and place to the message of rimsim's errors.
+    """Add the agent, and ``where`` it failed, to rimsim's errors.
 
     An error about the arrivals of the next round is not changed, because the agent did not cause it.
     """
@@ -175,7 +175,7 @@ def _with_place(agent: Agent, where: str) -> Iterator[None]:
 
 @contextmanager
 def _named(agent: Agent, where: str) -> Iterator[None]:
-    """Raise any error as one that names agent and place."""
+    """Raise any error as one that names agent and ``where``."""
     try:
         with _with_place(agent, where):
             yield

@@ -24,11 +24,11 @@ class PolicyAgent:
     mine.py:learnt``. In this example, your function ``learnt`` loads a policy and returns a ``PolicyAgent``.
 
     Args:
-        policy: Function of a compact observation (10 + ``observed``,) that returns bonuses (``groups``,) in [−1, 1]. It
+        policy: Function from a compact observation (10 + ``observed`` numbers) to bonuses of ``groups`` in [−1, 1]. It
             must be deterministic, so that runs are reproducible.
         groups: As in ``BonusAction(by="shortfall", groups=…)``.
         observed: As in ``CompactObservation(groups=…)``.
-        lacking: False for ``BonusAction(by="popularity")``.
+        lacking: If true, only items that still lack exposures get a bonus. False for ``BonusAction(by="popularity")``.
         name: Name in tables and pictures.
     """
 

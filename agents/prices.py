@@ -1,6 +1,6 @@
 """Prices of a round, solved on the past states.
 
-A floor is a requirement of one item. So the requirements of a round are M floors, followed by the rows of groups,
+A floor is a requirement of one item. So the requirements of a round are M floors, followed by those of groups,
 campaigns and caps (:class:`RowTable`).
 """
 
@@ -25,7 +25,7 @@ _ROUNDED_FROM = 1.5  # mean floor of a sample's items, exposures, from which rou
 
 
 class RowTable(NamedTuple):
-    """Requirements of a round: M floors, then G other rows."""
+    """Requirements of a round: M floors, then G others."""
 
     required: Floats
     """(M,) floors of items, rows of one item included."""
@@ -36,7 +36,7 @@ class RowTable(NamedTuple):
 
     @classmethod
     def of(cls, view: RoundView, promises: Requirements | None = None) -> Self:
-        """Rows of a round; with an empty table, floors alone."""
+        """Requirements of a round: floors, then those in ``promises``."""
         table = view.promises if promises is None else promises
         required = np.array(view.required, np.float64)
         place, rest = np.empty(len(table), np.int64), np.ones(len(table), bool)
@@ -50,11 +50,11 @@ class RowTable(NamedTuple):
 
     @property
     def least(self) -> Floats:
-        """Least exposures (M + G,)."""
+        """Least exposures that each requirement asks for."""
         return np.concatenate([self.required, self.rows.least])
 
     def split(self, price: Floats) -> tuple[Floats, Floats]:
-        """Prices of items (M,) and of ``view.promises`` (J,)."""
+        """Prices, split into those of items and of ``view.promises``."""
         item_price = price[: len(self.required)].copy()
         item_price[self.place[self.place < len(item_price)]] = -0.0
         return item_price, price[self.place]
@@ -73,7 +73,7 @@ class Constraints(NamedTuple):
     """(J,) rows of the table that these are; the others are caps of items."""
 
     def prices(self, table: Requirements, item_price: Floats, row_price: Floats) -> Floats:
-        """Prices (J,) of all rows, from solved item and row prices.
+        """Price of each requirement, from the solver's prices.
 
         A solved item price above 0 is the price of the item's cap.
         """
@@ -88,9 +88,9 @@ def constraints_of(
 ) -> Constraints:
     """Solver's constraints for n states, in the unit of guarantees.
 
-    ``active`` (n, J) marks the states that count for each row of the table. The states represent this number of
-    ``arrivals``, and each row is scaled to its expected number of arrivals. If ``arrivals`` is None, the states are the
-    arrivals themselves, and nothing is scaled.
+    ``active`` marks the states that count for each requirement. The states represent this number of ``arrivals``, and
+    each requirement is scaled to its expected number of arrivals. If ``arrivals`` is None, the states are the arrivals
+    themselves, and nothing is scaled.
     """
     n, which = len(active), ~table.item_caps
     others = table.rows(which)
@@ -114,16 +114,16 @@ def constraints_of(
 
 
 def counted(table: Requirements, chunks: Sequence[Arrivals]) -> Bools:
-    """Marks (n, J) of chunks' states that count for each row."""
+    """Marks of the states that count for each requirement."""
     return np.concatenate([table.active(chunk.audiences, len(chunk)) for chunk in chunks])
 
 
 def solved_prices(view: RoundView, tol: float, start_price: Floats | None = None) -> tuple[Floats, float]:
-    """Item prices (M,), optimal for floors in the last round's states.
+    """Item prices, optimal for floors in the last round's states.
 
     Prices are at most 0. The second value is the tie width: the solver does not tell apart two values λ − v that differ
-    by less. The solver stops at the relative gap ``tol``, and starts from ``start_price`` (M,), such as the prices of
-    the last round.
+    by less. The solver stops at the relative gap ``tol``, and starts from ``start_price``, such as the prices of the
+    last round.
     """
     return solved_rows(view, RowTable.of(view, NO_REQUIREMENTS), tol, start_price)
 
@@ -131,7 +131,7 @@ def solved_prices(view: RoundView, tol: float, start_price: Floats | None = None
 def solved_rows(
     view: RoundView, table: RowTable, tol: float, start_price: Floats | None = None
 ) -> tuple[Floats, float]:
-    """Row prices (M + G,), optimal for last round's states; tie width.
+    """Requirements' prices, optimal for last round's states; tie width.
 
     Floors are scaled to the number of states. If all positions count the same and all requirements are floors, floors
     are rounded at random, so that their sum stays about the same. The key of the round seeds this rounding. With pacing
@@ -182,11 +182,12 @@ def priced(
     tol: float,
     start_price: Floats | None,
 ) -> tuple[Floats, float]:
-    """Item prices v (M,), optimal for some states, and tie width.
+    """Item prices v, optimal for some states, and tie width.
 
-    If all positions count the same, the random numbers ``draw`` (M,) round floors (M,) to whole exposures. If ``draw``
-    is None, floors stay real numbers, and the search ends when the dual D is within the relative gap ``tol`` of its
-    minimum. An item that cannot be delivered at any cost has the price −c. The solver starts at ``start_price`` or 0.
+    If all positions count the same, the random numbers ``draw`` decide how floors are rounded to whole exposures. If
+    ``draw`` is None, floors stay real numbers, and the search ends when the dual D is within the relative gap ``tol``
+    of its minimum. An item that cannot be delivered at any cost has the price −c. The solver starts at ``start_price``
+    or 0.
     """
     solution = _solve(view, states, required, draw, tol, start_price)
     cost = cost_of_missing(view, states)
@@ -201,7 +202,7 @@ def _solve(
     tol: float,
     start_price: Floats | None,
 ) -> DualPrices:
-    """Solution for floors (M,), rounded by ``draw``, or for constraints."""
+    """Solution for floors, rounded by ``draw``, or for other requirements."""
     position_weights: Floats | None = view.position_weights
     least, most, rows, _ = required if isinstance(required, Constraints) else (required, None, None, None)
     if rows is None and draw is not None and view.position_weights[0] == view.position_weights[-1]:
@@ -243,7 +244,7 @@ def cost_of_missing(view: RoundView, states: States) -> float:
 
 
 def admissible_shares(view: RoundView) -> Floats:
-    """Share (M,) of last round's states to which items are admissible.
+    """Share of past states for which each item is admissible.
 
     The share is 1 for an item that was admissible in no state, because this item was probably not released and nobody
     has consumed it.
@@ -256,7 +257,7 @@ def admissible_shares(view: RoundView) -> Floats:
 
 
 def spread_prices(view: RoundView, price: Floats, arrivals: Arrivals) -> Floats:
-    """Sums (n, M) of row prices (J,) by arrival and item."""
+    """Sums of requirements' prices for each arrival and item."""
     table = view.promises
     columns = 0 if arrivals.audiences is None else arrivals.audiences.shape[1]
     of_items = np.zeros((columns + 1, len(view.required)))
@@ -277,7 +278,7 @@ class States(NamedTuple):
     """(n,) positions that each may fill."""
 
     def rows(self, which: Ints | slice) -> States:
-        """States of some rows."""
+        """States at given indices."""
         return States(self.scores[which], self.admissible[which], self.capacity[which])
 
     @classmethod
@@ -289,7 +290,7 @@ class States(NamedTuple):
 
 
 def joined_states(chunks: Iterable[Arrivals], slate: int) -> States:
-    """States of chunks, concatenated, for slates of k positions.
+    """States of all chunks, concatenated, for slates of k positions.
 
     The chunks themselves are not all in memory at the same time.
     """
@@ -306,6 +307,6 @@ def states_in_order(chunks: Sequence[Arrivals], slate: int) -> States:
 
 
 def capacities(chunks: Sequence[Arrivals], slate: int) -> Ints:
-    """Number of positions (n,) that each state of chunks may fill."""
+    """Number of positions that each state may fill."""
     parts = [np.full(len(chunk), slate) if chunk.capacity is None else chunk.capacity for chunk in chunks]
     return parts[0] if len(parts) == 1 else np.concatenate(parts)

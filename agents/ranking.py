@@ -30,7 +30,7 @@ class Relevance:
         self._slate = view.k
 
     def act(self, arrivals: Arrivals) -> SlateLike:
-        """The k most relevant items of each row."""
+        """The k most relevant items of each arrival."""
         return top_k(arrivals.relevance, arrivals.admissible, self._slate)
 
 
@@ -47,7 +47,7 @@ class PopularityAgent:
         self._counts = torch.from_numpy(view.popularity.astype("float32"))
 
     def act(self, arrivals: Arrivals) -> SlateLike:
-        """The k most popular admissible items of each row."""
+        """The k most popular admissible items of each arrival."""
         counts = self._counts.to(arrivals.admissible.device).expand(len(arrivals), -1)
         return top_k(counts, arrivals.admissible, self._slate)
 
@@ -56,7 +56,7 @@ Popularity = PopularityAgent
 
 
 class Oracle:
-    """Ranks by the true intensity λ*(x)·p*(y|x), which others cannot see."""
+    """Ranks by the true intensity λ*(x)·p*(y|x), hidden from other agents."""
 
     name = "oracle"
     order_free = True
@@ -68,7 +68,7 @@ class Oracle:
         self._slate = view.k
 
     def act(self, arrivals: Arrivals) -> SlateLike:
-        """The k items with the highest true intensities, per row.
+        """The k items with the highest true intensities, per arrival.
 
         Raises:
             AgentError: If the market does not reveal its truth.
@@ -97,7 +97,7 @@ class StateOracle(Oracle):
         self._sum, self._count = np.zeros(0), 0
 
     def act(self, arrivals: Arrivals) -> SlateLike:
-        """The k best items of each row, given its state."""
+        """The k best items of each arrival, given its state."""
         if arrivals.true_intensity is not None and arrivals.history is not None:
             first = np.flatnonzero(arrivals.history.lengths == 0)
             value = arrivals.true_intensity.cpu().numpy().copy()

@@ -48,18 +48,18 @@ At one, an item that most visitors have consumed misses its last visitor in one 
 
 
 class PacedAgent:
-    """Mixin of agents that have prices of a :class:`Delivery`."""
+    """Base of agents whose prices come from a :class:`Delivery`."""
 
     _delivery: Delivery
 
     @property
     def item_price(self) -> Floats:
-        """Current item prices v, (M,)."""
+        """Current price v of each item."""
         return self._delivery.item_price
 
     @property
     def row_price(self) -> Floats:
-        """Current prices v of groups, campaigns and caps, (J,)."""
+        """Current prices v of groups, campaigns and caps."""
         return self._delivery.row_price
 
 
@@ -138,13 +138,13 @@ class Delivery:
 
     @classmethod
     def solved(cls, view: RoundView, tol: float, gain: float, closing: float) -> Delivery:
-        """Delivery whose start prices are solved to gap ``tol``."""
+        """Delivery with start prices solved to the relative gap ``tol``."""
         delivery = cls(view, gain, closing)
         delivery._start(solved_rows(view, delivery._table, tol)[0])
         return delivery
 
     def pace(self, price: Floats) -> None:
-        """Restart pacing of the remaining requirements from item prices (M,)."""
+        """Restart pacing of the remaining requirements from given item prices."""
         self._start(np.concatenate([price, self.prices[self._m :]]))
 
     def _start(self, price: Floats) -> None:
@@ -171,12 +171,12 @@ class Delivery:
 
     @property
     def required(self) -> Floats:
-        """Floors (M,) of items."""
+        """Floor of each item."""
         return self._table.required
 
     @property
     def exposure(self) -> Floats:
-        """Exposures (M,) of items so far."""
+        """Exposures of each item so far."""
         return self.delivered[: self._m]
 
     @property
@@ -192,21 +192,21 @@ class Delivery:
 
     @property
     def prices(self) -> Floats:
-        """Current prices v of floors and other rows, (M + G,)."""
+        """Current prices v of floors and of other requirements."""
         return self._pacing.price(self._clock.elapsed - self._since, self.delivered - self._before)
 
     @property
     def item_price(self) -> Floats:
-        """Current item prices v, (M,)."""
+        """Current price v of each item."""
         return self._table.split(self.prices)[0]
 
     @property
     def row_price(self) -> Floats:
-        """Current prices v of groups, campaigns and caps, (J,)."""
+        """Current prices v of groups, campaigns and caps."""
         return self._table.split(self.prices)[1]
 
     def serve(self, arrivals: Arrivals) -> Slates:
-        """Slates of the next n arrivals, with prices when chosen."""
+        """Slates of the next arrivals, with prices at the decision."""
         shape, clock = (len(arrivals), self._view.k), self._clock
         items, price = np.empty(shape, np.int64), np.empty(shape, np.float32)
         _rank(
@@ -227,7 +227,7 @@ class Delivery:
         return Slates(items, price=price)
 
     def note(self, exposure: Floats, arrivals: Arrivals | None) -> None:
-        """Count exposures (M,) that another agent delivered to arrivals."""
+        """Count the exposures that another agent delivered to arrivals."""
         self.delivered[: self._m] += exposure
         if self._guarded is not None:  # it knows only its own slates, and that deficits only shrink
             self._reset_guard(Guard(*self._guarded[0]))
@@ -259,8 +259,7 @@ def _rank(  # noqa: C901
     """Serve arrivals in order, up to their capacities.
 
     Records are passed as plain tuples of their fields (ArrivalArrays, Pacing, ExposureUnit, and Guard with Deficits, or
-    None). ``counts``, ``elapsed`` and ``remaining`` are (n, A + 1); ``exposure`` (M + G,) changes; ``items`` and
-    ``prices`` (n, k) are filled.
+    None). ``exposure`` is updated, and ``items`` and ``prices`` are filled in.
     """
     arrivals, pacing, unit = ArrivalArrays(*arrivals_), Pacing(*pacing_), ExposureUnit(*unit_)
     n, k = items.shape
