@@ -147,7 +147,7 @@ def option_lines(factory: Callable[..., Any]) -> list[tuple[str, str]]:
 
 
 def meanings(record: type[Any]) -> dict[str, str]:
-    """Field → its docstring, for a record and its bases."""
+    """Field → its docstring, for a class and its base classes."""
     found: dict[str, str] = {}
     for kind in reversed(record.__mro__):
         if dataclasses.is_dataclass(kind):
@@ -199,7 +199,7 @@ def _annotation(factory: Callable[..., Any], name: str) -> Any:
 
 
 def _typed(annotation: Any, name: str, value: object, origin: str) -> object:
-    """Value of an annotated type."""
+    """Value, checked and converted to an annotated type."""
     try:
         return TypeAdapter(annotation).validate_python(value)
     except PydanticSchemaGenerationError:  # a type that cannot be checked
@@ -274,7 +274,7 @@ def without_name(place: str, kind: str, of: type | None = None) -> ConfigError:
 
 
 def _own(module: Any, of: type | None) -> list[str]:
-    """Names of instances in a module, or classes and functions."""
+    """Names in a module: instances of ``of``, else classes, functions."""
     if of is not None:
         return [key for key, value in vars(module).items() if isinstance(value, of)]
     offered = getattr(module, "__all__", None)

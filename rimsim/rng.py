@@ -20,7 +20,7 @@ _MIX_2 = np.uint64(0x94D049BB133111EB)
 
 
 class Purpose(IntEnum):
-    """Purpose of a random number; each has its own stream."""
+    """Purpose of a random number; each purpose has a stream."""
 
     ARRIVALS = 1
     CHOICE = 2

@@ -61,7 +61,7 @@ class AgentTests:
     def arrivals(self, seed: int = 0) -> Arrivals:
         """Round of 60 arrivals with skewed scores.
 
-        A tenth of the (visitor, item) pairs is consumed. Row 5 has no admissible item; row 8 has no capacity.
+        A tenth of the (visitor, item) pairs is consumed. Arrival 5 has no admissible item; arrival 8 gets no item.
         """
         n, draw = 60, generator(seed, Purpose.MEASURE, self.n_items)
         admissible = draw.random((n, self.n_items)) < 0.9

@@ -137,7 +137,7 @@ class ArrivalTests(_PlugTests):
         """Arrival process under test."""
 
     def rounds(self, seed: int = 0) -> list[Schedule]:
-        """Schedules of two rounds (and the past if users change)."""
+        """Schedules of two rounds; also round −1 if users change."""
         process, so_far = self.make(), self.before(seed)
         return [process.round(number, so_far) for number in ((0, 1) if process.keeps_users else (-1, 0, 1))]
 

@@ -248,7 +248,7 @@ _NO_LIMIT = 1 << 24  # Most steps of an episode, for d3rlpy; it ends with its ro
 
 
 class _Spaces(gymnasium.Env[Any, Any]):
-    """Spaces and spec of an environment without the environment."""
+    """Spaces and spec of an environment that is not made."""
 
     def __init__(self, spec: Any, observation: spaces.Space[Any], action: spaces.Space[Any]) -> None:
         self.spec, self.observation_space, self.action_space = spec, observation, action

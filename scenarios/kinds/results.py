@@ -1,4 +1,4 @@
-"""Results that kinds share: tables and biases of estimates."""
+"""Results of all kinds of runs: tables, biases of estimates."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class RunResult(RunTables):
 
     @cached_property
     def run(self) -> Run:
-        """Run folder with the parts that all kinds have."""
+        """Run folder with the content that all kinds share."""
         return load_run(self.folder)
 
     @property

@@ -223,7 +223,7 @@ def beside_legend(
     width: float = 3.6,
     extra: Mapping[str, str] | None = None,
 ) -> tuple[Figure, Axes]:
-    """Figure and axes, ``width`` times as wide as the legend."""
+    """Figure and axes; these are ``width`` times the legend's width."""
     figure = frame(message, caption, height)
     ax, side = figure.subplots(1, 2, width_ratios=(width, 1))
     legend(side, looks, extra)
@@ -356,7 +356,7 @@ def handles(looks: Mapping[str, AgentStyle]) -> list[Line2D]:
 
 
 def legend(ax: Axes, looks: Mapping[str, AgentStyle], extra: Mapping[str, str] | None = None) -> None:
-    """Fill an axes with the legend, which covers no data."""
+    """Fill axes without data with the legend of a figure."""
     ax.set_axis_off()
     labels = [f"{name}  {extra[name]}" if extra and name in extra else name for name in looks]
     crowded = len(labels) > 9

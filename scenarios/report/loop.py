@@ -78,7 +78,7 @@ class Part:
 def parts_of(arms: Sequence[str]) -> list[Part]:
     """Parts of retraining's effect that controls identify, by agent.
 
-    If several parts begin at the agent's frozen arm, their sum is added.
+    If the chain of parts begins at the agent's frozen arm, the sum of the parts is added.
     """
     parts = []
     for agent in (name for name in arms if not is_control(name)):

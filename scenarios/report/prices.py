@@ -187,7 +187,7 @@ def _followed(popularity: Ints, required: Ints) -> dict[str, int]:
 
 
 def _steps(ax: Axes, at: Ints, height: Ints, end: int, look: charts.AgentStyle) -> None:
-    """Draw a count over a round."""
+    """Draw a cumulative count over the time of a round."""
     x = np.concatenate([[0], at, [end]])
     y = np.concatenate([[0], height, [len(at)]])
     ax.step(x, y, where="post", color=look.colour, linewidth=1.8, marker=look.marker, markevery=[len(x) - 1])

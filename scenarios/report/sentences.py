@@ -264,7 +264,7 @@ def undelivered_notes(run: Run) -> list[str]:
 
 
 def calibration_by_visit(rounds: pd.DataFrame) -> pd.DataFrame:
-    """Late means of calibration by type of visit, by agent."""
+    """Mean calibration in late rounds, by agent and visit type."""
     late = late_means(rounds).groupby(["agent", "metric"], observed=True)["value"].mean().unstack()
     return late.reindex(columns=["calibration_first", "calibration_returning"]).dropna()
 

@@ -63,7 +63,7 @@ def subject(agents: Collection[str]) -> str:
 
 
 def shortfalls(unit: str) -> tuple[str, str]:
-    """Metrics of undelivered exposure, first in ``exposure.unit``."""
+    """Metrics of undelivered exposure; that in ``exposure.unit`` is first."""
     return ("shortfall", "examined_shortfall") if unit == "shown" else ("examined_shortfall", "shortfall")
 
 
@@ -212,7 +212,7 @@ def cell(mean: float | None, low: float | None, high: float | None, *, significa
 
 
 def clear_of_zero(means: pd.DataFrame) -> Bools:
-    """Mask of rows that differ from 0, by Holm's method."""
+    """Mask of rows significantly different from 0, by Holm's method."""
     if "p" not in means or not means["p"].notna().any():
         return np.zeros(len(means), bool)
     return np.asarray(measures.holm(means["p"].to_numpy(np.float64)) <= measures.LEVEL)

@@ -47,7 +47,7 @@ class HindsightPrices:
 
 
 def cached_prices(folder: Path, solve: partial[DualPrices]) -> DualPrices:
-    """Solution of a problem, cached by its arguments."""
+    """Solution of a price problem, cached by its arguments."""
     place = folder / f"{_digest(solve)}.npz"
     arrays = read_arrays(place)
     if arrays is None:
@@ -79,10 +79,10 @@ def _digest(call: partial[DualPrices]) -> str:
 def certified(closed: Round, hindsight: HindsightPrices) -> Certificate:
     """Certificate of a round's slates: value V, bound D(w), gap.
 
-    Scores are from the model that served the round, in the states of the arrivals. Any prices give a valid bound, but
-    a loose bound would look like a loss of the agent. So prices are solved in hindsight. If there are too many states,
-    evenly spaced states are solved, but V and D(w) use all states, block by block. A missing exposure of a group or
-    campaign costs c, and slates of the bound keep all caps.
+    Scores are from the model that served the round, in the states of the arrivals. Any prices give a valid bound, but a
+    loose bound would look like a loss of the agent. So prices are solved in hindsight. If there are too many states,
+    prices are solved on evenly spaced states, but V and D(w) use all states, block by block. In the bound, a missing
+    exposure of a group or campaign costs c, and slates keep all caps.
     """
     # One model served the round, so its states are in clock order, as the ledger is.
     slates = closed.ledger.item.astype(np.int64)

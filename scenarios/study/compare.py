@@ -148,7 +148,7 @@ def sweep(
 
     Args:
         scenario: Name of a built-in scenario, path of a YAML file, or a record.
-        grid: Dotted field → its values; every combination is a point. None: β from 0 to 1.
+        grid: Dotted field → its values; every combination is a point. None: values of β from 0 to 1.
         agents: Texts for :func:`rimsim.agents.make_agent`; None: the defaults that all points share.
         settings: Other fields to replace at every point, by dotted name.
         control: Kinds of controls. None: ``frozen`` if agents are given in ``frozen``, else no controls.
@@ -205,8 +205,8 @@ def resume(
 
     Raises:
         ConfigError: If workers or backend are not valid, or cannot be used together.
-        RunFolderError: If the folder is in use or not such a run, or if it began with another version, config, log or
-            agent.
+        RunFolderError: If the folder is in use or holds no such run, or if the run began with another version, config,
+            log or agent.
         ArmsError: If arms failed.
     """
     execution = jobs.Execution(batch_size, workers, backend, address, console)

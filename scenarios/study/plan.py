@@ -310,7 +310,7 @@ def study_lines(study: Study, execution: job.Execution) -> list[tuple[str, str]]
 def _memory(
     points: Sequence[StudyPoint], arms: int, execution: job.Execution
 ) -> tuple[float, float, int] | None:
-    """Bytes of the first process, bytes per worker, workers."""
+    """Memory of first process and per worker; number of workers."""
     if execution.backend != "local":
         return None  # the memory of other machines is not known
     each = 0.0
@@ -360,7 +360,7 @@ def require_unchanged(run: Run) -> None:
     Otherwise tables would mix two experiments.
 
     Raises:
-        RunFolderError: If something has changed; it names the changes.
+        RunFolderError: If something has changed; the message names the changes.
     """
     begun = run.folder / BEGUN
     if not begun.is_file():

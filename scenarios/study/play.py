@@ -159,7 +159,7 @@ def value_opening(arm: Arm) -> None:
 def opening_utilities(config: ScenarioConfig, seed: int) -> pd.DataFrame:
     """Utility of round 0 at the opening, by agent.
 
-    Utility is the expected number of consumptions per slate, without consumptions on earlier visits of the round.
+    Utility is the expected number of consumptions per slate, as if nothing was consumed earlier in the round.
     """
     market = Market(config, seeds=Seeds.all(seed), needs=Needs(future=True))
     view = market.round_view()
@@ -476,7 +476,7 @@ def _write_undeliverable(arm: Arm, market: Market, release: Floats) -> None:
 
 
 def _write_round(arm: Arm, market: Market, closed: Round, required: Floats, price: Floats | None) -> None:
-    """Write the tables of a round; ``required`` (M,) counts positions."""
+    """Write the tables of a round; array ``required`` counts positions."""
     number, ledger = closed.number, closed.ledger
     if arm.options.ledger:
         exposures = ledger.table(arm.name, arm.seed, number)

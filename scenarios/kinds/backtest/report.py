@@ -177,7 +177,7 @@ def _ends(interval: Interval, scale: float) -> str:
 
 
 def _by_seed(table: pd.DataFrame, task: str, model: str, metric: str, beta: float | None = None) -> pd.Series:
-    """Values of a metric without caps by seed, ascending."""
+    """Values of a metric in uncapped matching, sorted by seed."""
     rows = table[(table["task"] == task) & (table["model"] == model) & (table["metric"] == metric)]
     rows = rows[rows["cap"].isna() & (rows["beta"].isna() if beta is None else rows["beta"] == beta)]
     return rows.set_index("seed")["value"].astype(float).sort_index()
@@ -342,7 +342,7 @@ def _share(value: float, _: object) -> str:
 
 
 def _message_of_ground(precision: dict[str, float], looks: Looks) -> str:
-    """Title about λ(x) in user recommendation by the best hybrid."""
+    """Title on the use of λ(x) for user recommendation."""
     best = max(precision, key=lambda model: precision[model])
     mark, ground, _ = looks[best]
     if ground is None or not precision.get(mark, 0.0) > 0:

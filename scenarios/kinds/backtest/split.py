@@ -193,9 +193,9 @@ def _user_relative(log: EventLog, config: SplitConfig, seed: int) -> LogSplit:
     """Cut as in the paper's code for MovieLens-1M.
 
     Of each user's events, the later half is kept; ties are in random order. T is the median over users of the time from
-    the first to the last kept event. A random half of the users, B, is tested from the first kept event + T on, with T
-    as the horizon. The other half, A, gives the past states V in the same way. Models are fitted to all kept events of
-    A and to B's events before the test.
+    the first to the last kept event. A random half of the users, B, is tested from T after the first kept event on,
+    with T as the horizon. The other half, A, gives the past states V in the same way. Models are fitted to all kept
+    events of A and to B's events before the test.
     """
     log = log.rows(_recent(log, config.recent, seed))
     if len(log) == 0:

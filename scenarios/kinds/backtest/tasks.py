@@ -114,7 +114,7 @@ def user_recommendation(scores: ChunkedScores, split: LogSplit, c: int, seed: in
 
 @dataclass(frozen=True, eq=False)
 class Matching:
-    """Online matching of test states at prices of past ones."""
+    """Online matching of test states at prices from past states."""
 
     scores: ChunkedScores
     past: ChunkedScores
@@ -156,8 +156,8 @@ class Matching:
         """Metrics by the multiple m, where users get m·k positions.
 
         Each item is shown to at most the given share of the users. An empty position does not count as a miss, because
-        caps leave positions empty: precision is hits per exposure, and ``filled`` the exposed share of what the caps
-        allow.
+        caps leave positions empty: precision is hits per exposure, and ``filled`` the filled share of the positions
+        that caps allow.
         """
         (n, m), split, pricing = self.scores.shape, self.split, self.pricing
         cap = np.full(m, int(np.ceil(share * self.past.shape[0])))

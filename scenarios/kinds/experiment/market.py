@@ -139,7 +139,7 @@ class TwoArms:
         return self._assignment.arrivals(arrivals.user, arrivals.time, self._round)
 
     def answer(self, arrivals: Sequence[Arrivals]) -> Slates:
-        """Slates of n arrivals, as each arm's model sees them."""
+        """Slates of arrivals; ``arrivals`` has each model's view of them."""
         n = len(arrivals[0])
         if not self._one_by_one:
             return self._batch(arrivals)

@@ -124,7 +124,7 @@ class ValidateConfig:
 
     @property
     def chosen(self) -> tuple[str, ...]:
-        """Models that are compared: ``models`` without ``without``."""
+        """Models that are compared: ``models`` except those in ``without``."""
         return tuple(name for name in self.models if name not in self.without)
 
 
@@ -245,7 +245,7 @@ class _Work:
     def session_tables(
         self, cuts: Sequence[evidence_of.Cut], truths: Truths, chosen: str | None
     ) -> dict[str, pd.DataFrame]:
-        """Tables of later sessions' evidence and of checks."""
+        """Tables of evidence from later sessions, and of checks."""
         config = self.config
         setting = evidence_of.SlateSetting(config.slate, config.position_decay, config.device)
 

@@ -59,7 +59,7 @@ class FalseTruth:
 
 
 def false_truths(truths: Mapping[str, Truth], log: EventLog) -> dict[str, FalseTruth]:
-    """False truths by :func:`bar_name`."""
+    """False truths, named by :func:`bar_name`."""
     events = np.bincount(log.item, minlength=log.n_items) + 0.5
     popularity = np.asarray(events / events.sum(), np.float64)
     return {
@@ -146,8 +146,8 @@ QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)  # Quantiles in the tables
 def logged(cut: Cut, sessions: CountExamples) -> dict[str, float]:
     """Logged quantiles of session sizes and popularity, and genre shares.
 
-    The popularity of an item is its events in the past. Sampled sessions are smaller than others, because 30% of their
-    users' events come before them. So sizes are taken from ``sessions``.
+    The popularity of an item is the number of its events in the past. Sampled sessions are smaller than others, because
+    30% of their users' events come before them. So sizes are taken from ``sessions``.
     """
     return _figures(cut, sessions.counts, _taken(cut))
 
@@ -155,10 +155,9 @@ def logged(cut: Cut, sessions: CountExamples) -> dict[str, float]:
 def simulated(truth: Truth, cut: Cut, sessions: CountExamples) -> dict[str, float]:
     """Distributions of :func:`logged` under a truth; distances to logged ones.
 
-    Sizes are Poisson random numbers with mean λ*(x). Items are counted as expected, Σ_x λ*(x)·p*(y|x), p* over
-    admissible items.
-    Distances: ``session_size_ks`` and ``popularity_ks``, the largest differences of distribution functions, and
-    ``genre_tv``, half the sum of absolute differences of shares.
+    Sizes are Poisson random numbers with mean λ*(x). Items are counted by expectation, Σ_x λ*(x)·p*(y|x), p* over
+    admissible items. Distances: ``session_size_ks`` and ``popularity_ks``, the largest differences of distribution
+    functions, and ``genre_tv``, half the sum of absolute differences of shares.
     """
     lot = rng.uniform(cut.draw, rng.Purpose.MEASURE, 13, np.arange(len(sessions.counts)))
     of_session = truth.expected(sessions.user, sessions.states)
@@ -205,7 +204,7 @@ def _figures(cut: Cut, sizes: Ints, mass: Floats) -> dict[str, float]:
 
 
 def weighted_quantiles(values: Array, weights: Floats, shares: tuple[float, ...]) -> list[float]:
-    """Weighted quantiles, from below; NaN without weight."""
+    """Weighted quantiles without interpolation; NaN if all weights are 0."""
     if not weights.sum() > 0:
         return [float("nan")] * len(shares)
     order = np.argsort(values, kind="stable")

@@ -297,7 +297,7 @@ def _tenths(figures: Mapping[str, float] | pd.Series[float], name: str, decimals
 
 
 def _worth(intervals: pd.DataFrame, draws: int) -> TextTable:
-    """Models' real worth and utility under every truth, best first."""
+    """Models' real metrics and utility under every truth, best first."""
     real, simulated = intervals[intervals["truth"] == ""], intervals[intervals["truth"] != ""]
     named = pd.concat([real, simulated.assign(metric="utility, " + simulated["truth"])])
     rank = real[real["metric"] == "precision"].set_index("model")["mean"].rank(ascending=False)
