@@ -10,7 +10,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 class MeasuresCallback(BaseCallback):
     """Logs measures of episodes as ``rimsim/<measure>``.
 
-    The measures are those of :class:`rimsim.envs.MeasuredEpisode`, averaged since the learner's last log.
+    The measures are those of :class:`rimsim.envs.MeasuredEpisode`, averaged since the learner last logged.
     """
 
     def _on_step(self) -> bool:

@@ -253,7 +253,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         )
 
     def action_masks(self) -> Bools:
-        """Allowed items (k·M,), one position after the other.
+        """Masks of allowed items, one position after the other.
 
         The mask of a position ignores the other positions. If an item is chosen twice, its second position stays
         empty.
@@ -293,7 +293,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         return made
 
     def annotate(self, slates: Slates) -> None:
-        """Record prices and propensities of the next step's ledger rows."""
+        """Record prices and propensities of the next step's exposures."""
         self._note = slates
 
     def reset(
@@ -326,7 +326,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         return self.observation(), {"market": self._summary(nothing, nothing, nothing >= 0)}
 
     def step(self, action: Action) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, Any]]:
-        """Show a slate to the waiting arrival; get the next."""
+        """Show a slate to the waiting arrival; observe the next."""
         info, reward = self.answer(action)
         return self.observation(), reward, self.market.done, False, {"market": info}
 
@@ -340,7 +340,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         return info, info["consumed"] + self.market.cost * gain
 
     def _serve(self, answer: Answer) -> tuple[Ints, Bools, float]:
-        """Shown items (k,), marks (k,) of consumed items, and gain."""
+        """Shown items, marks of consumed items, and gain in delivery."""
         market, row, place = self.market, self._row, self._waiting_place()
         opened = market.open
         revealed = None if self.needs is NO_NEEDS else self.arrivals  # before what is consumed changes it
@@ -359,7 +359,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         return shown, consumed, gain
 
     def render(self) -> Any:
-        """Text, or picture (height, width, 3) of exposures and requirements."""
+        """Text or picture of exposures and requirements."""
         if self.render_mode is None:
             return None
         market = self.market
@@ -421,7 +421,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         observe(place, relevance, ground, can, stock.exposure, stock.shortfall, clock, numbers, admissible)
 
     def _summary(self, asked: Ints, shown: Ints, consumed: Bools) -> dict[str, Any]:
-        """``info["market"]`` from chosen, shown and consumed items (k,)."""
+        """``info["market"]`` from chosen, shown and consumed items."""
         market, row, stock = self.market, self._row, self._stock
         opened, wanted, items, taken = market.open, asked.tolist(), shown.tolist(), consumed.tolist()
         emptied = 0 if items == wanted else sum(map(operator.ne, items, wanted))
@@ -446,7 +446,7 @@ def _print(line: str) -> None:
 
 
 def one_slate(action: Action, k: int) -> Action:
-    """Items (k,) of an action as a C-contiguous int64 array.
+    """Items of an action as a C-contiguous int64 array.
 
     Raises:
         AgentError: If the action is not an array of k integers.

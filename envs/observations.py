@@ -46,7 +46,7 @@ class Standing:
 
     @property
     def missing(self) -> Floats:
-        """Exposures (M,) that each item still lacks."""
+        """Exposures that each item still lacks."""
         return np.maximum(self.required - self.exposure, 0.0)
 
 
@@ -67,7 +67,7 @@ def observe(place: int, relevance: Float32s, ground: Float32s, admissible: Bools
 
 
 def observation_of(numbers: Float32s, admissible: NDArray[np.int8]) -> dict[str, Array]:
-    """Observation from numbers (…, 3M + 3) and mask (…, M)."""
+    """Observation from its numbers and its mask of items."""
     m = admissible.shape[-1]
     return {
         "relevance": numbers[..., :m],
@@ -80,9 +80,9 @@ def observation_of(numbers: Float32s, admissible: NDArray[np.int8]) -> dict[str,
 
 
 def popularity_groups(counts: Ints, groups: int) -> Floats:
-    """Membership (G, M) of items in equal popularity groups.
+    """Membership of items in popularity groups of equal size.
 
-    The first group has the least popular items. Items of equal ``counts`` (M,) are ordered by index.
+    The first group has the least popular items. Items of equal ``counts`` are ordered by index.
     """
     m = len(counts)
     group = np.empty(m, np.int64)
@@ -109,7 +109,7 @@ class Stock:
         """(J,) exposures so far that count for each row of the promises."""
 
     def count(self, row: int, shown: Ints) -> float:
-        """Count a shown slate (k,) and return its net gain.
+        """Count a shown slate and return its net gain.
 
         The gain is the reduction of the shortfall less the exposure above caps. ``row`` is the row of its arrival.
         """
@@ -130,7 +130,7 @@ class Stock:
         return useful - excess
 
     def _count_promises(self, row: Ints, shown: Ints) -> tuple[float, float]:
-        """Deficit of promises that a slate removes, and excess added."""
+        """Deficit of requirements that a slate removes, and excess added."""
         table, before = self._opened.requirements.table, self._delivered
         self._delivered = before + self._opened.requirements.delivered(shown, row)
         gained = np.maximum(table.least - before, 0.0) - np.maximum(table.least - self._delivered, 0.0)
@@ -157,7 +157,7 @@ _LINEAR = 10
 
 
 def exposure_picture(exposure: Floats, required: Floats, title: str) -> NDArray[np.uint8]:
-    """Picture (height, width, 3) of exposures (M,) and requirements."""
+    """Picture of exposures and requirements, as an RGB array."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415  # slow to import, and few render
     from matplotlib.figure import Figure  # noqa: PLC0415
 

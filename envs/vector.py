@@ -21,7 +21,8 @@ class MarketVectorEnv(NamedArguments, SyncVectorEnv):
 
     Args:
         num_envs: Number of markets, n.
-        scenario: Name of a built-in scenario or path of a YAML file. Up to ``render_mode``: see :class:`MarketEnv`.
+        scenario: Name of a built-in scenario or path of a YAML file. For the arguments up to ``render_mode``, see
+            :class:`MarketEnv`.
         autoreset_mode: Behaviour at the end of an episode.
     """
 
@@ -60,7 +61,7 @@ class MarketVectorEnv(NamedArguments, SyncVectorEnv):
         return super().reset(seed=seed, options=options)
 
     def step(self, actions: Ints) -> tuple[dict[str, Array], Floats, Bools, Bools, dict[str, Any]]:
-        """Show one slate (n, k) to each market's waiting arrival."""
+        """Show one slate to each market's waiting arrival."""
         n, m = self.num_envs, self.envs[0].n_items
         numbers, admissible = np.empty((n, 3 * m + 3), np.float32), np.empty((n, m), np.int8)
         rewards, ended = np.zeros(n), np.zeros(n, bool)

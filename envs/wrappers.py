@@ -32,9 +32,9 @@ class Bonuses:
     """True if only items with a deficit get it."""
 
     def slate(self, action: Float32s, standing: Standing) -> Ints:
-        """Items (k,) of largest λ(x,y) + bonus; inadmissible items last.
+        """Items of largest λ(x,y) + bonus; inadmissible items last.
 
-        In ``action`` (G,), −1 is no bonus, and 1 is a bonus of c.
+        In ``action``, −1 is no bonus of a group, and 1 is a bonus of c.
         """
         scale = standing.cost * (np.clip(np.asarray(action, np.float64), -1.0, 1.0) + 1.0) / 2.0
         bonus = scale @ self.share
@@ -82,11 +82,11 @@ class BonusAction(gymnasium.ActionWrapper[Any, Any, Any], gymnasium.utils.Record
 
     @property
     def share(self) -> Floats:
-        """Share (G, M) of each group's bonus that each item gets."""
+        """Share of each group's bonus that each item gets."""
         return self._bonuses.share
 
     def action(self, action: Float32s) -> Ints:
-        """Slate of the items that bonuses (G,) in [−1, 1] rank first."""
+        """Slate of the items that the groups' bonuses rank first."""
         return self._bonuses.slate(action, self._inner.standing)
 
 
@@ -119,7 +119,7 @@ _OBSERVED_GROUPS = 5
 
 
 def compact(standing: Standing, groups: Floats) -> Float32s:
-    """Numbers of :data:`COMPACT`, then missing shares of groups, (10 + G,)."""
+    """Numbers of :data:`COMPACT`, then the missing share of each group."""
     k, missing, required = len(standing.position_weights), standing.missing, float(standing.required.sum())
     total = float(missing.sum())
     gone = min(1.0, standing.served / max(1, standing.arrivals))
@@ -189,7 +189,7 @@ def _mean(values: Floats) -> float:
 
 
 class MeasuredEpisode(gymnasium.Wrapper[Any, Any, Any, Any], gymnasium.utils.RecordConstructorArgs):
-    """Puts ``info["measures"]`` into an episode's last step.
+    """Adds ``info["measures"]`` to the last step of an episode.
 
     The measures are means over the rounds of the episode: ``return`` (rewards of a round), ``consumed`` (items per
     slate), ``undelivered`` (share of the guaranteed exposure, in its unit), ``coverage``, ``perplexity`` and

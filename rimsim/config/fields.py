@@ -51,7 +51,7 @@ Period = Annotated[str, BeforeValidator(lambda value: value if value == "round" 
 
 
 def _time(value: object) -> object:
-    """Time in the form that ``load`` needs, from dates too."""
+    """Time in the form that ``load`` needs, also from dates."""
     if value is None:
         return None
     from rimsim.data.readers.values import epoch_seconds  # noqa: PLC0415  # readers load only for a selection by time

@@ -234,7 +234,7 @@ def to_plain(config: object) -> dict[str, Any]:
 
 
 def flat(plain: object, name: str = "") -> dict[str, object]:
-    """Values of nested mappings by dotted name after ``name``."""
+    """Values of nested mappings by dotted name, prefixed with ``name``."""
     if not isinstance(plain, dict):
         return {name: plain}
     named: dict[str, object] = {}

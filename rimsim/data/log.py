@@ -233,7 +233,7 @@ class LaterSessions:
         return len(self.user)
 
     def every(self, step: int) -> LaterSessions:
-        """Cut of every ``step``-th cut user, with all users' past."""
+        """Later sessions of every ``step``-th user, with all users' past."""
         if step == 1:
             return self
         user = self.user[::step]

@@ -175,8 +175,7 @@ def load_observed(
         path: A file, a folder or a zip. In a folder with a known layout, the file with answers to random items is
             read, such as ``small_matrix.csv``, ``log_random_….csv`` or ``test.ascii``.
         columns: Column of the user, item, value and time: ``"user=who,item=what,value=liked,time=at"``, or by position
-            ``"user,item,value"``. None: the columns of the known layout, or columns that are found in a header by their
-            usual names.
+            ``"user,item,value"``. None: the columns of the known layout, or those with usual names in a header.
         value: Column of values, if not the usual column of the layout, such as ``"long_view"`` of KuaiRand.
         separator: Text between fields; comma, tab, semicolon, ``|`` and ``::`` are recognised.
         encoding: Encoding of a text file; None for UTF-8, or the encoding of a byte-order mark.

@@ -21,7 +21,7 @@ _MOST_Z = 3.0  # Fisher's z at most, ρ = .995: beyond it nothing can be told ap
 
 @dataclass(frozen=True)
 class HiddenQuality:
-    """Parameters of ``consumer.hidden``, with 95% intervals."""
+    """Correlation and spread of hidden quality, with 95% intervals."""
 
     rho: tuple[float, ...]
     """ρ, and the ends of its interval."""
@@ -60,7 +60,7 @@ def hidden_quality(
     m, generator = len(items), rng.generator(_SEED, rng.Purpose.MEASURE)
 
     def counted(times: Ints) -> tuple[Floats, Floats]:
-        """Number of yes (m,) and of answers (m,) per item."""
+        """Number of positive answers, and of all answers, per item."""
         # An answer that occurs several times counts as many, but knows no more than once.
         total = np.bincount(item, times, m)
         known_as = total / np.maximum(np.bincount(item, times * times, m), 1)
@@ -89,7 +89,7 @@ def hidden_quality(
 
 
 def _figures(fit: Floats, x: Floats, weight: Floats) -> Floats:
-    """(2,) values of a fit: Fisher's z of ρ; log sd."""
+    """Values of a fit: Fisher's z of ρ; log sd."""
     middle = (weight @ x) / weight.sum()
     slope = fit[1] * np.sqrt(weight @ (x - middle) ** 2 / weight.sum())
     rest = np.exp(fit[2])
@@ -97,7 +97,7 @@ def _figures(fit: Floats, x: Floats, weight: Floats) -> Floats:
 
 
 def _fitted(x: Floats, yes: Floats, answers: Floats, weight: Floats, start: Floats | None) -> Floats:
-    """(3,) α, β and log τ of largest likelihood."""
+    """Parameters α, β and log τ of largest likelihood."""
     # Damped steps on outer products of scores (Berndt, Hall, Hall and Hausman, 1974).
     share = (weight @ yes + 0.5) / (weight @ answers + 1)
     fit = np.array([np.log(-np.log1p(-share)), 0.0, -0.7]) if start is None else start
@@ -121,7 +121,7 @@ def _fitted(x: Floats, yes: Floats, answers: Floats, weight: Floats, start: Floa
 
 
 def _likelihood(fit: Floats, x: Floats, yes: Floats, answers: Floats) -> tuple[Floats, Floats]:
-    """(m,) log-likelihoods of items, and their derivatives (m, 3)."""
+    """Log-likelihoods of items, and their derivatives by the parameters."""
     effect = np.exp(fit[2]) * _NODES
     rate = np.exp(np.clip((fit[0] + fit[1] * x)[:, None] + effect, -30.0, 3.0))
     no = (answers - yes)[:, None]

@@ -5,13 +5,13 @@ difference per arrival that an analyst of the test would report. Its interval tr
 (with Student's t and the degrees of freedom of Welch and Satterthwaite, or the normal distribution in designs on
 items):
 
-    user         visitors to arms; mean of B's arrivals − mean of A's
-    switchback   intervals of the clock to arms; the same, units being intervals
-    budget-split visitors to arms, each of which keeps half of every floor; as user (Liu, Mao and Kang, 2012.08724)
-    item         items to arms, a slate being merged of both agents' (Ha-Thuc et al., SIGIR 2020); what came of an item
-                 of B − of A, times the number of items, by arrival
-    two-sided    visitors and items; B's slates hold items of B where B has them, and cells (B, B) are set beside all
-                 others (TSRN of Johari, Li, Liskovich and Weintraub, Management Science 2022)
+    user         assigns visitors; the estimate is the mean outcome of B's arrivals minus that of A's
+    switchback   assigns intervals of the clock; the estimate is as for user, but the units are intervals
+    budget-split assigns visitors, and halves every floor between the arms; as for user (Liu, Mao and Kang, 2012.08724)
+    item         assigns items, and merges both agents' slates (Ha-Thuc et al., SIGIR 2020); the estimate is the mean
+                 outcome of an item of B minus that of A, times the number of items, over the number of arrivals
+    two-sided    assigns visitors and items; B's visitors see items of B where possible; visitor-item pairs (B, B)
+                 are compared with all others (TSRN of Johari, Li, Liskovich and Weintraub, Management Science 2022)
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _USERS, _ITEMS, _BLOCKS = range(3)  # keys of the draws
 
 @dataclass(frozen=True)
 class Assignment:
-    """Arm of each unit, by a hash."""
+    """Assignment of each unit to an arm, by a hash."""
 
     design: str  # One of DESIGNS
     seed: int  # Salt of the hash
@@ -42,20 +42,20 @@ class Assignment:
 
     @property
     def by_item(self) -> bool:
-        """Items have arms."""
+        """True if items are assigned to arms."""
         return self.design in {"item", "two-sided"}
 
     @property
     def by_arrival(self) -> bool:
-        """Arrivals have arms."""
+        """True if arrivals are assigned to arms."""
         return self.design != "item"
 
     def block(self, time: Floats) -> Ints:
-        """Number of the interval in which each instant lies (n,)."""
+        """Number of the interval in which each instant lies."""
         return np.floor(np.asarray(time) / self.interval).astype(np.int64)
 
     def arrivals(self, user: Ints, time: Floats, number: int) -> Bools:
-        """(n,) true for the arrivals of a round in arm B."""
+        """Marks of the arrivals of a round in arm B."""
         if self.design == "switchback":
             draw = rng.uniform(self.seed, rng.Purpose.EXPERIMENT, _BLOCKS, self.block(time))
         elif self.by_arrival:
@@ -65,7 +65,7 @@ class Assignment:
         return np.asarray(draw < 0.5)
 
     def items(self, n_items: int) -> Bools:
-        """(M,) true for the items in arm B."""
+        """Marks of the items in arm B."""
         if not self.by_item:
             return np.zeros(n_items, bool)
         return np.asarray(rng.uniform(self.seed, rng.Purpose.EXPERIMENT, _ITEMS, np.arange(n_items)) < 0.5)

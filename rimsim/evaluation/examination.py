@@ -61,7 +61,7 @@ class DecayEstimate:
 
 
 def taken_by_position(item: ArrayLike, taken: ArrayLike) -> Ints:
-    """(2, k) items shown and items taken at each position."""
+    """Numbers of items shown and taken at each position."""
     shown, came = _slates(item, taken)
     filled = shown >= 0
     return np.stack([filled.sum(0), (came & filled).sum(0)]).astype(np.int64)
@@ -70,10 +70,10 @@ def taken_by_position(item: ArrayLike, taken: ArrayLike) -> Ints:
 def decay_of_counts(counts: ArrayLike) -> DecayEstimate | None:
     """γ from random slates; None if nothing was consumed.
 
-    The estimate is by maximum likelihood of P(taken at r) = 1 − exp(−λ·γ^(r−1)), with the same λ for all exposures.
-    If intensities differ, with mean m and variance s², the estimate of (k − 1)·log γ is too high by less than s²/2m,
-    provided that chances are small. Counts (2, k) are of slates whose items do not depend on the position, from
-    :func:`taken_by_position`; counts of several rounds may be added.
+    The estimate is by maximum likelihood of P(taken at r) = 1 − exp(−λ·γ^(r−1)), with the same λ for all exposures. If
+    intensities differ, with mean m and variance s², the estimate of (k − 1)·log γ is too high by less than s²/2m,
+    provided that chances are small. The counts come from :func:`taken_by_position`, for slates whose items do not
+    depend on the position; counts of several rounds may be added.
     """
     table = np.asarray(counts)
     if table.ndim != 2 or len(table) != 2 or (table[1] < 0).any() or (table[1] > table[0]).any():
@@ -92,13 +92,14 @@ def decay_of_slates(item: ArrayLike, taken: ArrayLike, score: ArrayLike) -> Deca
     """γ from a policy's slates; None if nothing was consumed.
 
     log λ = α + β·(s − s̄) + β̄·s̄ + δ_y, where s is the log score of the item, s̄ is the mean of s over the slate, and
-    δ_y is the effect of item y. With δ, an item is compared with itself at other positions; with s, the comparison
-    corrects for the visitors who saw it. The slopes within and between slates are separate (Mundlak 1978), because a
-    score that is the largest of many says less about the intensity. γ, α, β, β̄ and δ are fitted together by maximum
-    likelihood. The standard error covers sampling only. With prices, exploration or retrained models, the same items
-    are at different positions, which identify γ. If a policy orders items by these scores alone, the estimate depends
-    on the form of this model. Slates are (n, k), of one or several rounds, with −1 for an empty position. Scores λ(x,y)
-    must be those at the time of the decision, by a model that was not trained on the outcome.
+    δ_y is the effect of item y. The effect δ_y makes the estimate compare an item with itself at other positions; the
+    score s corrects this comparison for differences between the visitors who saw the item. The slopes within and
+    between slates are separate (Mundlak 1978), because a score that is the largest of many says less about the
+    intensity. γ, α, β, β̄ and δ are fitted together by maximum likelihood. The standard error covers sampling only.
+    With prices, exploration or retrained models, the same items are at different positions, which identify γ. If a
+    policy orders items by these scores alone, the estimate depends on the form of this model. Each row of the arrays is
+    a slate, of one or several rounds, with −1 for an empty position. Scores λ(x,y) must be those at the time of the
+    decision, by a model that was not trained on the outcome.
     """
     shown, came = _slates(item, taken)
     scores = np.asarray(score, np.float64)

@@ -33,10 +33,10 @@ from rimsim.evaluation.examination import NORMAL_95
 
 @dataclass(frozen=True, eq=False)
 class Chances:
-    """Chances of n slates under one policy, when shown.
+    """Probabilities of n slates under one policy, at the decision.
 
-    Ignore the numbers at empty positions. A slate has the chance 0 if the policy never shows it in this order or
-    length.
+    The numbers at empty positions have no meaning. A slate has the chance 0 if the policy never shows it in this order
+    or length.
     """
 
     inclusion: Floats
@@ -58,7 +58,7 @@ class Chances:
 
     @classmethod
     def none(cls, shape: tuple[int, int]) -> Self:
-        """Chances of (n, k) slates, all 0."""
+        """Chances of 0 for all slates."""
         return cls(np.zeros(shape), np.zeros(shape), np.zeros(shape), np.zeros(shape[0]))
 
     @classmethod
@@ -82,11 +82,11 @@ class Chances:
         return cls(*(share * mine + (1.0 - share) * others for mine, others in pairs))
 
     def rows(self, which: Array | slice) -> Chances:
-        """Chances of a part of the slates."""
+        """Chances of the slates at given indices."""
         return Chances(*(column[which] for column in self.columns))
 
     def require_shape(self, shape: tuple[int, ...]) -> None:
-        """Refuse chances of slates of another shape than (n, k)."""
+        """Refuse chances unless they are for slates of given shape."""
         for field in fields(self):
             found, wanted = np.shape(getattr(self, field.name)), shape[:1] if field.name == "slate" else shape
             if found != wanted:
@@ -120,7 +120,7 @@ class LoggedSlates:
         return len(self.reward)
 
     def rows(self, which: Array) -> LoggedSlates:
-        """Log of a part of the slates."""
+        """Log of the slates at given indices."""
         parts: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
         for name, value in parts.items():
             if not isinstance(value, bool):
@@ -155,7 +155,7 @@ class Estimate:
 
 @dataclass(frozen=True, eq=False)
 class _Numbers:
-    """Numbers per slate, whose mean is the estimate; their weights."""
+    """Numbers per slate, whose mean is the estimate, and weights."""
 
     each: Floats  # (n,)
     weight: Floats  # (n, k) or (n, 1); NaN where a position is empty
@@ -182,7 +182,7 @@ def estimated(name: str, log: LoggedSlates) -> Estimate | None:
 def clustered_variance(deviation: Floats, unit: Ints) -> tuple[float, int]:
     """Variance of a sum over independent units; number of units.
 
-    ``deviations`` (n,) are differences from a mean, which may depend on each other within a unit.
+    ``deviation`` has differences from a mean, which may depend on each other within a unit.
     """
     _, of_unit = np.unique(unit, return_inverse=True)
     sums = np.bincount(of_unit, deviation)
@@ -200,13 +200,13 @@ def apart(visitors: Sequence[Ints]) -> Ints:
 
 
 def _ratio(target: Floats, logging: Floats) -> Floats:
-    """Ratio π_e/π_b of chances."""
+    """Ratio π_e/π_b of the target's to the logging policy's chances."""
     # what was shown had a chance, so a chance of 0 is an underflow that counts as nothing
     return np.divide(target, logging, out=np.zeros_like(target), where=logging > 0)
 
 
 def _weights(log: LoggedSlates, part: str) -> Floats:
-    """(n, k) weights of exposures; NaN for empty positions."""
+    """Weight of each exposure; NaN for empty positions."""
     ratio = _ratio(getattr(log.target, part), getattr(log.logging, part))
     return np.where(log.shown, ratio, np.nan)
 
@@ -251,10 +251,10 @@ def _self_normalised_slate(log: LoggedSlates) -> _Numbers:
 def _pseudo_inverse(log: LoggedSlates) -> _Numbers | None:
     """Pseudo-inverse estimator for uniformly random slates, in closed form.
 
-    Γ = E[1_S 1_Sᵀ] over (position, item) is (1/m)·I⊗I + (J − I)⊗(J − I)/(m(m − 1)), whose eigenspaces are products of
-    the constants and their complements: the weight is 1 + m(m − 1)/(m − k)·(c̄ − k/m) + (m − 1)·(Σ_r q_r − c̄), with
-    q_r the target's chance of the item at position r, and c̄ the mean over the slate of its chance of each item
-    anywhere.
+    For m admissible items, Γ = E[1_S 1_Sᵀ] over (position, item) is (1/m)·I⊗I + (J − I)⊗(J − I)/(m(m − 1)), whose
+    eigenspaces are products of the constants and their complements: the weight is 1 + m(m − 1)/(m − k)·(c̄ − k/m) + (m
+    − 1)·(Σ_r q_r − c̄), with q_r the target's chance of the item at position r, and c̄ the mean over the slate of its
+    chance of each item anywhere.
     """
     if not log.uniform:
         return None

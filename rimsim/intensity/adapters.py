@@ -54,7 +54,7 @@ class AdaptedModel(FromHidden):
 
     @abstractmethod
     def _scores(self, recommender: Any, consumed: Consumed) -> Array:
-        """Scores (n, M) of any scale; NaN: no score."""
+        """(n, M) scores of any scale; NaN: no score."""
 
     def fit(self, log: EventLog) -> Self:
         """Choose the weights, then fit to the whole log."""
@@ -97,7 +97,7 @@ class AdaptedModel(FromHidden):
         return in_blocks(lambda block: self._block(recommender, block), *self.encode(states)).numpy()
 
     def _block(self, recommender: Any, consumed: torch.Tensor) -> torch.Tensor:
-        """Scores (BLOCK, M); missing scores get the lowest of their row."""
+        """(BLOCK, M) scores; a missing score gets its row's lowest."""
         matrix = scipy.sparse.csr_matrix(consumed.numpy())
         scores = np.asarray(self._scores(recommender, matrix), np.float32)
         if scores.shape != consumed.shape:
@@ -108,7 +108,7 @@ class AdaptedModel(FromHidden):
         return torch.from_numpy(scores.astype(np.float32))
 
     def encode(self, states: UserStates) -> Hidden:
-        """Hidden states: (n, M) array that marks consumed items."""
+        """Hidden states: an (n, M) array that marks consumed items."""
         if not len(self._base):
             refuse(ModelError, type(self).__name__, "not fitted yet", "score after fit")
         shape = (len(states), len(self._base))
@@ -121,7 +121,7 @@ class AdaptedModel(FromHidden):
 
     @caller_owns
     def score_hidden(self, hidden: Hidden, now: Floats) -> torch.Tensor:
-        """(n, M) float32 p(y|x) of the states; rows sum to 1."""
+        """(n, M) float32: p(y|x) of each state; rows sum to 1."""
         del now
         return in_blocks(self._probabilities, *hidden)
 
@@ -194,8 +194,9 @@ class ImplicitModel(AdaptedModel):
 class MatrixScorerModel(AdaptedModel):
     """p(y|x) of a scikit-learn-style model of the user-item matrix.
 
-    The model has ``fit(matrix)``, and ``predict(matrix)``, which returns scores (n, M). Instead of ``predict`` it may
-    have ``transform`` and ``inverse_transform``, like ``TruncatedSVD`` and ``NMF``; their reconstruction is the score.
+    The model has ``fit(matrix)``, and ``predict(matrix)``, which returns (n, M) scores. Instead of
+    ``predict`` it may have ``transform`` and ``inverse_transform``, like ``TruncatedSVD`` and ``NMF``; their
+    reconstruction is the score.
     """
 
     def _train(self, recommender: Any, consumed: Consumed) -> Any:
@@ -257,9 +258,9 @@ class ClassifierModel(AdaptedModel):
 
 
 def neighbour_features(consumed: Consumed, seen: Consumed) -> Array:
-    """Features (n, M, 3): popularity, length of history, similarity.
+    """(n, M, 3) features: popularity, length of history, similarity.
 
-    Similarity is the sum of an item's cosine similarities to the history's items, by their users.
+    Similarity is the sum of an item's cosine similarities, by their users, to the items of the history.
     """
     counts, history = np.asarray(seen.sum(0)).ravel(), consumed.toarray()
     scale = 1.0 / np.sqrt(np.maximum(counts, 1.0))
@@ -271,7 +272,7 @@ def neighbour_features(consumed: Consumed, seen: Consumed) -> Array:
 
 
 def _matrix(user: Ints, item: Ints, shape: tuple[int, int]) -> Consumed:
-    """Matrix with 1 for each distinct pair."""
+    """Matrix with 1 for each distinct user-item pair."""
     pairs = np.unique(user * shape[1] + item)
     ones = np.ones(len(pairs), np.float32)
     return scipy.sparse.csr_matrix((ones, np.divmod(pairs, shape[1])), shape=shape)

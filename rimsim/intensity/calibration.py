@@ -31,7 +31,7 @@ class Decile:
 
 @dataclass(frozen=True)
 class GroundCalibration:
-    """Comparison of λ(x) with realised counts n."""
+    """Comparison of λ(x) with realised event counts n."""
 
     examples: int
     """States compared."""
@@ -106,7 +106,7 @@ def _deviance(count: Floats, rate: Floats) -> float:
 
 
 def count_calibration(predicted: Floats, counts: Ints) -> GroundCalibration:
-    """Compare predicted λ (n,) with the event counts that followed."""
+    """Compare predicted λ with the event counts that followed."""
     rate, count = np.asarray(predicted, np.float64), np.asarray(counts, np.float64)
     if not len(rate) or rate.min() <= 0:
         raise ModelError(

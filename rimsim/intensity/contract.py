@@ -44,7 +44,7 @@ class IntensityModel(Protocol):
         """Train present parameters further, on a new log's ``target`` events."""
 
     def score(self, states: UserStates) -> torch.Tensor:
-        """Non-negative intensities (n, M) float32 on the model's device."""
+        """(n, M) float32: non-negative intensities, on the model's device."""
 
 
 @runtime_checkable
@@ -62,14 +62,14 @@ class RecurrentModel(IntensityModel, Protocol):
         """Hidden states after one more event each, at ``times`` (seconds)."""
 
     def score_hidden(self, hidden: Hidden, now: Floats) -> torch.Tensor:
-        """(n, M) float32 intensities of the states at ``now`` (n,), seconds."""
+        """(n, M) float32: intensities of states at times ``now`` in seconds."""
 
 
 class FromHidden(RecurrentModel):
     """Model that can score hidden states."""
 
     def score(self, states: UserStates) -> torch.Tensor:
-        """(n, M) float32 intensities of the states."""
+        """(n, M) float32: intensities of the states."""
         return self.score_hidden(self.encode(states), states.now)
 
 
@@ -77,10 +77,10 @@ _Method = TypeVar("_Method", bound=Callable[..., object])
 
 
 def caller_owns(method: _Method) -> _Method:
-    """Mark a method ``score_hidden`` whose result callers may change.
+    """Flag a method ``score_hidden`` whose result callers may change.
 
     The method returns a new tensor each time, so the caller can write to it without a copy. Copies of score blocks
-    would take noticeable time. The mark is on the method, so that a subclass with its own ``score_hidden`` does not
+    would take noticeable time. The flag is on the method, so that a subclass with its own ``score_hidden`` does not
     inherit it.
     """
     vars(method)["caller_owns"] = True
@@ -119,7 +119,7 @@ def recurrent(model: object) -> RecurrentModel | None:
 
 
 def rescale_of(model: object) -> float:
-    """Factor by which the last update kept the mean λ(x)."""
+    """Factor with which the last update restored the mean λ(x)."""
     return float(getattr(model, "rescale", 1.0))
 
 
@@ -130,7 +130,7 @@ def require_targets(log: EventLog, kind: str) -> None:
 
 
 def resolved(device: str) -> torch.device:
-    """Device of a configured name on this machine.
+    """Device that a configured name means on this machine.
 
     ``auto`` is the GPU if there is one. The other names are ``cpu``, ``cuda`` and ``cuda:N``.
     """
@@ -168,7 +168,7 @@ def in_blocks(
 ) -> torch.Tensor:
     """(n, …) values of a row-wise function, computed block by block.
 
-    The function takes a block (height, …) of each tensor in ``rows`` and returns a block of values. Each kind of
+    The function takes a block of each tensor in ``rows`` and returns a block of values. Each kind of
     computation has its own fixed height.
     """
     n = rows[0].shape[0]
@@ -180,7 +180,7 @@ def in_blocks(
 
 @dataclass(frozen=True, eq=False)
 class Walk:
-    """Events of u users, and n points between events."""
+    """Events of u users, and n points between these events."""
 
     offsets: Ints
     """(u + 1,) begin of each state's events."""
@@ -194,13 +194,13 @@ class Walk:
     """(n,) events of that state before the point."""
 
     def points(self) -> tuple[Ints, Ints]:
-        """Points sorted by state, then count; begin of each state."""
+        """Points sorted by state and then count; states' first points."""
         order = np.lexsort((self.count, self.row))
         return order, np.searchsorted(self.row[order], np.arange(len(self.offsets))).astype(np.int64)
 
 
 def walked(model: Any, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
-    """Hidden states (u, …) after all events, and (n, …) at the points.
+    """Hidden states after all events, and at points between events.
 
     A model may have its own method ``walk(hidden, walk)`` for this, with results identical to :func:`stepped`. The
     given hidden states are not changed.
@@ -252,7 +252,7 @@ def stepped(model: Any, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
 
 
 def _step(model: Any, block: Hidden, items: Ints, times: Floats) -> Hidden:
-    """Hidden states (STEP, …) after one event each."""
+    """Hidden states of STEP rows after one event each."""
     if missing := STEP - len(items):  # a block of another height may differ in its last bits
         items = np.concatenate([items, np.repeat(items[:1], missing)])
         times = np.concatenate([times, np.repeat(times[:1], missing)])

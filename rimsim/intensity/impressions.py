@@ -103,7 +103,7 @@ class ImpressionLayer:
         return cls(np.zeros(len(KNOTS)), np.ones(len(KNOTS)), np.zeros(n_items))
 
     def apply_(self, intensity: torch.Tensor, history: Ints) -> torch.Tensor:
-        """Intensities λ' (n, M), written over λ."""
+        """Intensities λ' after the layer, written over λ."""
         place = np.log1p(history)
         level, slope, item = (
             torch.from_numpy(part.astype(np.float32)).to(intensity.device)
@@ -154,7 +154,7 @@ class LayerFit:
 
     @classmethod
     def nothing(cls, unseen: Bools, memory: tuple[float, float]) -> LayerFit:
-        """Fit before the first round."""
+        """Fit without impressions, before the first round."""
         k, none, shape = len(KNOTS), np.zeros(len(unseen)), np.asarray(_EFFECT_SD) ** -2.0
         flat = np.zeros((2 * k, 2 * k)), np.zeros(2 * k)
         return cls(*memory, unseen, np.zeros(k), np.ones(k), none, *flat, none, none, shape, np.ones(2))
@@ -175,7 +175,7 @@ class LayerFit:
         return np.asarray(1.0 / self.shape, np.float64)
 
     def after(self, shown: Impressions) -> LayerFit:
-        """Fit after a round's impressions.
+        """Fit updated by a round's impressions.
 
         The scores must be from a model that was not trained on these outcomes. A model fits its training outcomes
         better than it predicts the next round.
@@ -244,7 +244,7 @@ class LayerFit:
         )
 
     def loss_of(self, shown: Impressions) -> float:
-        """Mean −log P of outcomes, with equal weight per visit type."""
+        """Mean −log P of outcomes, new and returning visits weighted equally."""
         place = np.log1p(shown.history)
         log_rate = np.interp(place, KNOTS, self.level) + self.item[shown.item] + np.log(shown.examination)
         log_rate += np.interp(place, KNOTS, self.slope) * np.log(np.maximum(shown.score, FLOOR))
@@ -254,7 +254,7 @@ class LayerFit:
 
 
 def _bounded_minimum(problem: HazardRegression, theta: Floats, effect: Floats) -> tuple[Floats, Floats]:
-    """Minimum in which no slope is below its bound."""
+    """Minimum of a regression, with no slope below its bound."""
     slopes = np.arange(len(theta)) // len(KNOTS) == 1
     free = np.ones(len(theta), bool)
     while True:
@@ -266,7 +266,7 @@ def _bounded_minimum(problem: HazardRegression, theta: Floats, effect: Floats) -
 
 
 def _events_of(problem: HazardRegression, theta: Floats, effect: Floats) -> tuple[Floats, Floats]:
-    """(M,) realised events of items, and expected events without δ."""
+    """(M,) realised events of each item, and events expected without δ."""
     rate = problem.rate(theta, effect)
     events = np.where(problem.taken, -rate / np.expm1(-rate), 0.0)  # an item may be wanted more than once
     n = len(effect)
@@ -276,7 +276,7 @@ def _events_of(problem: HazardRegression, theta: Floats, effect: Floats) -> tupl
 
 
 def _quadratic(problem: HazardRegression, theta: Floats, effect: Floats) -> tuple[Floats, Floats]:
-    """Curvature (2K, 2K) and gradient (2K,) of a round's likelihood."""
+    """Curvature and gradient of the likelihood of a round's outcomes."""
     # The round's own level is taken out, as if integrated over.
     by_log, curved = problem.slopes(problem.rate(theta, effect))
     columns = problem.columns
@@ -286,7 +286,7 @@ def _quadratic(problem: HazardRegression, theta: Floats, effect: Floats) -> tupl
 
 
 def _priors(count: Floats, expected: Floats, unseen: Bools) -> tuple[Floats, Floats]:
-    """(2,) shapes and (2,) means of largest marginal likelihood."""
+    """Shapes and means of the priors, by largest marginal likelihood."""
     shape, mean = np.asarray(_EFFECT_SD) ** -2.0, np.ones(2)
     for group, members in enumerate((~unseen, unseen)):
         rows = members & (expected > 0)
@@ -316,7 +316,7 @@ def _prior(
 
 
 def fit_weights(fits: Sequence[LayerFit]) -> Floats:
-    """Weights of fits by their predictions; they sum to 1."""
+    """Weights of several fits by their predictions, summing to 1."""
     # Of exponentially weighted forecasters (Vovk, COLT 1990), or posterior chances of the fits. The mean of several is
     # less noisy than the best: where items' worth is unknown, visitors consume 6 % more.
     loss = np.array([fit.loss for fit in fits])
@@ -351,7 +351,7 @@ class Calibrated:
 
     @property
     def rescale(self) -> float:
-        """Rescaling factor from the inner model's last update."""
+        """Factor with which the inner model's last update restored λ(x)."""
         return rescale_of(self.model)
 
     @property
@@ -361,7 +361,7 @@ class Calibrated:
 
     @property
     def takes_weights(self) -> bool:
-        """True if the inner model takes weights."""
+        """True if the inner model accepts weights of events."""
         return ModelCapabilities.of(self.model).takes_weights
 
     @property
@@ -380,7 +380,7 @@ class Calibrated:
         return self
 
     def score(self, states: UserStates) -> torch.Tensor:
-        """(n, M) float32 λ'(x,y) over the whole catalogue."""
+        """(n, M) float32: λ'(x,y) over the whole catalogue."""
         return self.layer.apply_(self.model.score(states).to(torch.float32).clone(), states.lengths)
 
     def save(self, folder: str | Path) -> None:
@@ -408,7 +408,7 @@ KINDS[Calibrated.kind] = Calibrated
 
 
 def layer_of(model: IntensityModel) -> tuple[IntensityModel, ImpressionLayer | None]:
-    """Inner model and layer, or model and None.
+    """Inner model and its layer, or the model and None.
 
     A model with a layer has the attributes ``model`` and ``layer``.
     """

@@ -150,10 +150,10 @@ class Stored(ABC):
 
 
 def is_stored(model: object) -> bool:
-    """True if :func:`load` can read the model's ``save``.
+    """True if :func:`load` can read the model's saved folder.
 
     The model must be a :class:`Stored` model with a config record and a constructor without arguments. Alternatively,
-    it lists its parts in ``stored_parts``, as a product does.
+    it lists the models that it contains in ``stored_parts``, as a product does.
     """
     if "stored_parts" in vars(type(model)):  # not that of a base: what a subclass adds would be lost
         return all(is_stored(part) for part in model.stored_parts)  # type: ignore[attr-defined]

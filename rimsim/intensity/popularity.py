@@ -28,15 +28,16 @@ def target_counts(log: EventLog) -> Floats:
 
 
 def log_popularity(log: EventLog, smoothing: float) -> Floats:
-    """(M,) log p(y) ∝ log(n_y + smoothing), n_y the weighted target events."""
+    """(M,) log p(y), where p(y) ∝ weighted target events + smoothing."""
     counts = target_counts(log) + smoothing
     return np.asarray(np.log(counts / counts.sum()), np.float64)
 
 
 def log_returning(log: EventLog, gap: str, prior: float) -> Floats:
-    """(M,) ``log p(y) ∝ log(r_y + prior·M·p_y)``, r_y events in later sessions.
+    """(M,) log p(y), where p(y) ∝ r_y + prior·M·p_y.
 
-    ``prior`` is the pseudo-count per item of the popularity p in all target events.
+    r_y is the number of events with item y in later sessions, and ``prior`` is the pseudo-count per item of the
+    popularity p in all target events.
     """
     goal, weight = log.targets, log.weights
     every = target_counts(log) + prior
@@ -117,11 +118,11 @@ class Popularity(FromHidden, Stored):
         return self._after_fit(self._p)
 
     def encode(self, states: UserStates) -> Hidden:
-        """Tensor (n, 0): popularity does not depend on the user."""
+        """Empty hidden states, because popularity does not depend on users."""
         return (torch.zeros((len(states), 0), device=self.device),)
 
     def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
-        """The given hidden states."""
+        """Given hidden states, because no event changes them."""
         del items, times
         return hidden
 
@@ -183,7 +184,7 @@ def item_features(items: pd.DataFrame) -> Floats:
 def fill_cold(vectors: torch.Tensor, bias: torch.Tensor, log: EventLog) -> Ints:
     """Predict vectors and biases of cold items, in place.
 
-    The prediction is a ridge regression of the fitted items' vectors (M, W) and biases (M,) on :func:`item_features`.
+    The prediction is a ridge regression of the fitted items' vectors and biases on :func:`item_features`.
     Training alone would leave random values for an item without target events, and push its probability towards zero.
     """
     met = np.bincount(log.item[log.targets], minlength=log.n_items) > 0

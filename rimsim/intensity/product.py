@@ -60,7 +60,7 @@ class RIM(contract.FromHidden):
 
     @property
     def rescale(self) -> float:
-        """Factor by which the last update kept the mean λ(x)."""
+        """Factor with which the last update restored the mean λ(x)."""
         return contract.rescale_of(self.ground)
 
     @property
@@ -70,7 +70,7 @@ class RIM(contract.FromHidden):
 
     @property
     def takes_weights(self) -> bool:
-        """True if the mark model takes weights."""
+        """True if the mark model accepts weights of events."""
         return contract.ModelCapabilities.of(self.mark).takes_weights
 
     def fit(self, log: EventLog) -> Self:
@@ -90,7 +90,7 @@ class RIM(contract.FromHidden):
         return self.ground.intensity_hidden(self.ground.encode(states), states.now)
 
     def encode(self, states: UserStates) -> contract.Hidden:
-        """Tensors of the mark model, then of the ground intensity."""
+        """Hidden states of both factors, the mark model's first."""
         return (*self.mark.encode(states), *self.ground.encode(states))
 
     def step(self, hidden: contract.Hidden, items: torch.Tensor, times: torch.Tensor) -> contract.Hidden:
@@ -99,14 +99,14 @@ class RIM(contract.FromHidden):
         return (*self.mark.step(mark, items, times), *self.ground.step(ground, items, times))
 
     def walk(self, hidden: contract.Hidden, walk: contract.Walk) -> tuple[contract.Hidden, contract.Hidden]:
-        """Hidden states of both factors after a walk, at points."""
+        """Hidden states of both factors after events and at points."""
         mark, ground = self._split(hidden)
         marked, grounded = contract.walked(self.mark, mark, walk), contract.walked(self.ground, ground, walk)
         return (*marked[0], *grounded[0]), (*marked[1], *grounded[1])
 
     @contract.caller_owns
     def score_hidden(self, hidden: contract.Hidden, now: Floats) -> torch.Tensor:
-        """(n, M) float32 λ(x)·p(y|x) of the states at ``now`` (n,), seconds."""
+        """(n, M) float32: λ(x)·p(y|x) of the states at ``now`` in seconds."""
         mark, ground = self._split(hidden)
         share, rate = self.mark.score_hidden(mark, now), self.ground.intensity_hidden(ground, now)[:, None]
         return share.mul_(rate) if contract.owns_scores(self.mark) else share * rate
@@ -135,10 +135,10 @@ KINDS[RIM.kind] = RIM
 
 
 def settled(model: contract.IntensityModel, like: contract.IntensityModel) -> contract.IntensityModel:
-    """Model for part of a log, with choices of ``like``.
+    """Model for a partial log, with choices copied from ``like``.
 
     Choosing takes most of the time of a fit, and a part of a log has less evidence than the whole log. ``like`` is a
-    fitted model of the same kind. A mark model's method ``settled`` returns an unfitted model with its choices.
+    fitted model of the same kind. Its method ``settled`` returns an unfitted model with the same choices.
     """
     if isinstance(model, RIM) and isinstance(like, RIM):
         product = copy.copy(model)
@@ -151,7 +151,7 @@ def settled(model: contract.IntensityModel, like: contract.IntensityModel) -> co
 def updated(model: contract.IntensityModel, log: EventLog, *, ground: bool) -> contract.IntensityModel:
     """Retrained copy of a model.
 
-    Without ``ground``, λ(x) is not retrained. A fit of λ(x) uses warm-up sessions, and a slate yields far fewer
+    If ``ground`` is false, λ(x) is not retrained. A fit of λ(x) uses warm-up sessions, and a slate yields far fewer
     consumptions than a logged session has events. So a refitted λ(x) must be scaled back to its old mean.
     """
     if isinstance(model, RIM) and not ground:

@@ -56,7 +56,7 @@ class _Entry:
 
     @property
     def config(self) -> type[Any]:
-        """Class of this part's config record."""
+        """Class of the config record of this model."""
         return type(self.model().config)
 
 
@@ -141,7 +141,7 @@ def parts(name: str) -> tuple[str, str | None] | None:
 
 
 def _with_options(part: str, options: Mapping[str, object]) -> str:
-    """Text of a name's part and its options, after checks."""
+    """Checked text of a model's name and options."""
     if not options:
         return part
     config_of(part, options)
@@ -221,12 +221,12 @@ def make(
     device: str | None = None,
     gap: str | None = None,
 ) -> IntensityModel:
-    """Unfitted model of a name.
+    """Unfitted model with a given name.
 
     Args:
         name: A mark model (``gru``: λ = 1), a ground intensity (``hp``: times item popularity), both joined
-            by a hyphen (``gru-hp``), a registered or installed name, or a place such as ``mine.py:factory``; with
-            options in brackets if wanted: ``gru-hp(width=64)``.
+            by a hyphen (``gru-hp``), a registered or installed name, or a file and name such as ``mine.py:factory``;
+            with options in brackets if wanted: ``gru-hp(width=64)``.
         mark: Config record of the mark model, such as ``GRUConfig(width=128)``. ``ground`` is the config record of the
             ground intensity.
         seed: Replaces the seed of the config. ``device`` and ``gap`` (such as ``30min``) also replace fields of the

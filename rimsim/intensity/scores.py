@@ -32,7 +32,7 @@ class ModelScores:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """States and items, (n, M)."""
+        """(n, M): numbers of states and items."""
         return len(self.states), len(self.known)
 
     @cached_property
@@ -50,7 +50,7 @@ class ModelScores:
         return np.array(scores.detach().cpu().numpy(), np.float32)
 
     def rows(self, start: int, stop: int) -> Float32s:
-        """Scores of some rows, checked."""
+        """Checked scores of consecutive states."""
         scores = self._raw(start, stop)
         valid = np.isfinite(scores) & (scores >= 0)
         if scores.shape != (stop - start, len(self.known)) or not valid.all():
@@ -74,11 +74,11 @@ class JoinedScores:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """States and items of all parts, (n, M)."""
+        """(n, M): numbers of all states and of items."""
         return sum(part.shape[0] for part in self.parts), self.parts[0].shape[1]
 
     def rows(self, start: int, stop: int) -> Float32s:
-        """Scores of some rows of all states."""
+        """Scores of consecutive states."""
         rows, first = [], 0
         for part in self.parts:
             n = part.shape[0]

@@ -202,7 +202,7 @@ class _ExactLoss(torch.autograd.Function):
 
 
 class RowItems(NamedTuple):
-    """Pairs (p,) of a batch row and an item."""
+    """Pairs of a batch row and an item."""
 
     row: torch.Tensor
     item: torch.Tensor
@@ -256,7 +256,7 @@ class SoftmaxShares:
     """(C,) the sample; None: all items."""
 
     def slopes(self, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(p,) and (b, C) slopes of Σ weight·(−log share) by the logits."""
+        """Slopes of Σ weight·(−log share) by own and other logits."""
         count = weight.new_zeros(len(self.others)).index_add_(0, self.pairs.row, weight)
         return self.own * count[self.pairs.row] - weight, self.others * count[:, None]
 
@@ -265,14 +265,14 @@ class SoftmaxShares:
         return vectors if self.items is None else vectors[self.items]
 
     def mean(self, own: torch.Tensor, others: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
-        """(b, W) sums of item vectors (M, W), weighted by (p,) and (b, C)."""
+        """(b, W) sums of item vectors, weighted for each row."""
         found = others @ self.rows_of(vectors)
         return add_rows_(found, self.pairs.row, vectors, self.pairs.item, own)
 
     def spread(
         self, own: torch.Tensor, others: torch.Tensor, hidden: torch.Tensor, n_items: int
     ) -> torch.Tensor:
-        """(M, W) sums of row vectors (b, W), weighted by (p,) and (b, C)."""
+        """(M, W) sums of row vectors, weighted for each item."""
         found = others.T @ hidden
         if self.items is not None:
             found = hidden.new_zeros(n_items, hidden.shape[1]).index_copy_(0, self.items, found)

@@ -36,22 +36,22 @@ class UserStates:
 
     @property
     def lengths(self) -> Ints:
-        """(n,) events of each row."""
+        """(n,) number of events of each state."""
         return np.diff(self.offsets)
 
     @property
     def owner(self) -> Ints:
-        """(total,) row of each event."""
+        """(total,) index of the state of each event."""
         return np.repeat(np.arange(len(self)), self.lengths)
 
     def rows_of(self, start: int, stop: int) -> tuple[Ints, Ints]:
-        """Row and item (e,) of events of a span of rows."""
+        """State and item of each event in consecutive states."""
         offsets = self.offsets[start : stop + 1]
         return np.repeat(np.arange(stop - start), np.diff(offsets)), self.items[offsets[0] : offsets[-1]]
 
     @classmethod
     def of(cls, log: EventLog, users: ArrayLike, now: ArrayLike) -> UserStates:
-        """States of users (n,) of a log strictly before ``now``."""
+        """States of given users of a log strictly before ``now``."""
         wanted = np.asarray(users, np.int64)
         instants = np.broadcast_to(np.asarray(now, np.float64), wanted.shape)
         begin, end = known_events(log, wanted, instants)
@@ -63,14 +63,14 @@ class UserStates:
         return self.take(np.arange(len(self))[rows])
 
     def take(self, rows: ArrayLike) -> UserStates:
-        """States of the given rows, in that order."""
+        """States with the given indices, in that order."""
         wanted = np.asarray(rows, np.int64)
         places, offsets = places_of(self.offsets[wanted], self.offsets[wanted + 1])
         return UserStates(offsets, self.items[places], self.times[places], self.now[wanted])
 
 
 def known_events(log: EventLog, users: Ints, now: Floats) -> tuple[Ints, Ints]:
-    """(n,) begin and (n,) end in ``log.by_user`` of users' events before ``now``."""
+    """Begin and end, in ``log.by_user``, of users' events before ``now``."""
     begin, high = log.offsets[users], log.offsets[users + 1]
     # Within a user, times ascend: the events before `now` are a prefix, found by bisection on all rows at once.
     low = begin.copy()
@@ -84,7 +84,7 @@ def known_events(log: EventLog, users: Ints, now: Floats) -> tuple[Ints, Ints]:
 
 @dataclass(frozen=True, eq=False)
 class CountExamples:
-    """States (n,) and target events that followed each."""
+    """n states, and number of target events that followed each."""
 
     states: UserStates
     counts: Ints
@@ -96,7 +96,7 @@ class CountExamples:
 def session_examples(
     log: EventLog, gap: str | float = "30min", *, most_events: int = _MOST_EVENTS
 ) -> CountExamples:
-    """Examples of sessions: the state before, the count within.
+    """Examples from sessions: state before, number of events within.
 
     Sessions are cut from target events alone; the other events are history only. Every session has an event, so every
     count is at least one. If all states together would have more than ``most_events`` events, some sessions are left

@@ -108,8 +108,7 @@ def _best_places(
 def _bid(state: Holdings, item: int, margins: Floats, epsilon: float) -> tuple[int, float]:
     """Number of positions an item takes, and its new bonus.
 
-    ``margins`` are those of the positions that the item can take, in descending order: if possible, one position more
-    than the item wants.
+    ``margins`` are those of the positions that the item can take, descending, if possible one more than it wants.
     """
     size = len(margins)
     needed = state.floor[item] - state.exposure[item]
@@ -291,8 +290,7 @@ def _least_attached(
     """Order of an item's users by margin, and their number.
 
     A margin is the worth of the item to a user, less the worth of the user's next best pair. Fills ``places`` (indices
-    of pairs) and ``margins``, both of length n. The ``exact`` smallest margins are exact, and the others are lower
-    bounds.
+    of pairs) and ``margins``. The ``exact`` smallest margins are exact, and the others are lower bounds.
     """
     first, last = item_range(pairs, item)
     count = 0

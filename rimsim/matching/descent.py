@@ -12,8 +12,7 @@ have the largest weights w. The smoothed dual has a quadratic term:
 Its maximiser z is the projection of a/τ on P. With items in descending order of a, this is a/τ minus the non-increasing
 least-squares fit of a/τ − w (Blondel et al., "Fast differentiable sorting and ranking", 2020), found by pooling
 adjacent violators. Items whose a/τ differ by more than τ times the difference of their weights keep z = w. Other items
-form *pools*, which share the weights of their positions. So D_τ is differentiable, and its gradient is the bounds on
-exposure less Σ z.
+form *pools*, which share the weights of their positions. So D_τ is differentiable; its gradient is the bounds less Σ z.
 """
 
 from __future__ import annotations
@@ -40,9 +39,9 @@ _REMEMBERED = 20  # pairs of steps and slopes that the second derivative is told
 class WeightedProblem(NamedTuple):
     """Offline problem with weighted positions and groups of items.
 
-    There are n users, M items, k positions and R = M + G requirements. Requirement y < M is on item y, and requirement
-    M + g on group g. An item at position r counts w_r in its own requirement, and in those of its groups that are
-    active for the user.
+    There are n users, M items, k positions and R = M + G requirements. Requirement y < M is on item y, and M + g on
+    group g. An item at position r counts w_r in its own requirement, and in those of its groups that are active for the
+    user.
     """
 
     scores: NDArray[np.floating]  # (n, M) value of one unit of exposure; −inf for what is not admissible

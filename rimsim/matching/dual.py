@@ -77,10 +77,10 @@ def solve_dual(
 
     With ``position_weights`` w that differ, an item at position r counts w_r in value and exposure: V = Σ w·s − cost·Σ
     (floor − E)₊ with E = Σ w. Then floors and caps are real numbers in units of w. Fractional slates may be better than
-    integral slates, so the gap may exceed ``tol``. Slates keep caps and hard floors. If even fractional slates cannot
-    meet the floors, an error names the items; if some pairs are not admissible, such floors may remain undetected. If
-    fractional slates can meet the floors, integral slates may exist that the solver does not find. Equal weights give
-    the same problem as no weights.
+    integral slates, so the gap may exceed ``tol``. Slates always respect caps and hard floors. If even fractional
+    slates cannot meet the floors, an error names the items, for certain if every pair is admissible. If fractional
+    slates can meet the floors, integral slates may exist that the solver does not find. Equal weights make no
+    difference.
 
     Args:
         scores: Worth of showing item y to user x, as an (n, M) array or torch tensor. If the matrix exceeds memory, use
@@ -97,8 +97,8 @@ def solve_dual(
         more: ``position_weights`` (k,), weight of each position, positive and non-increasing; ``rows``, requirements of
             several items or for some users; ``tie_seed``, seed of the order among equal scores.
 
-    Returns: Slates, prices and the certified gap. Without weights and rows, the gap exceeds ``tol`` only because of
-        rounding.
+    Returns: Slates, prices and the certified gap. Without ``position_weights`` and ``rows``, the gap exceeds ``tol``
+        only because of rounding.
 
     Raises:
         ConfigError: If an argument has a wrong type, shape or value.
@@ -231,10 +231,10 @@ def _scale(terms: WeightedProblem) -> tuple[float, float]:
 
 
 class _Search:
-    """Search for prices of a problem with weights or rows.
+    """Search for prices with position weights or requirements.
 
-    The dual is smoothed with a τ that shrinks from one level to the next (``descent.py``). Floors that are provably too
-    high are refused.
+    The dual is smoothed with a τ that shrinks at each level (``descent.py``). Floors that cannot be met are refused if
+    this is proved.
     """
 
     def __init__(self, problem: Problem, start: Floats | None) -> None:
@@ -315,7 +315,7 @@ def _least_bound(problem: Problem, start: Floats | None, tol: float, *, for_boun
 
 
 def _solve_weighted(problem: Problem, start: Floats | None, tol: float, tie_seed: int) -> DualSolution:
-    """Solution of a problem with weights or rows.
+    """Solution of a problem with position weights or requirements.
 
     At the prices of each level, integral slates are built (``slates.py``). The search ends when the best D and the best
     slates are within the tolerance, or when finer prices no longer help, since integral slates may not reach the bound.

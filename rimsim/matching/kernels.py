@@ -100,9 +100,8 @@ def kth_of_parts(highest: Floats, k: int) -> float:
 def enter(item: int, new: float, row: np.uint64, items: Ints, best: NDArray[np.floating], size: int) -> int:
     """Add an item to the best items; return their number.
 
-    ``items`` (k,) has the ``size`` best items so far in descending order, and ``best`` (k,) their values; both are
-    changed in place. The value ``new`` is at least the smallest of these values. In a tie, the random bits ``row``
-    decide.
+    ``items`` has the ``size`` best items so far in descending order, and ``best`` has their values; both are changed in
+    place. ``new`` is a value of at least the smallest one in ``best``. In a tie, the random bits ``row`` decide.
     """
     k = len(items)
     if size == k:
@@ -130,7 +129,7 @@ def best_items(
     best: NDArray[np.floating],
     tie_width: float = 0.0,
 ) -> int:
-    """Fill ``items`` (k,) with the items of largest value.
+    """Fill ``items`` with the k items of largest value.
 
     ``value`` (M,) is −inf for items that cannot be shown. ``best`` (k,) is set to the values. ``row`` has random bits:
     in a tie, the largest :func:`tie_rank` wins. Every value is raised by a seeded random number below ``tie_width``.
@@ -164,7 +163,7 @@ def items_between(
 ) -> int:
     """Number of items with ``lowest`` ≤ value < ``below``.
 
-    Writes these items into ``items`` (M,), in no particular order. ``highest`` are :func:`part_maxima` of ``value``
+    Writes these items into ``items``, in no particular order. ``highest`` are :func:`part_maxima` of ``value``
     (M,); items of value −∞ are left out.
     """
     size = 0
@@ -179,7 +178,7 @@ def items_between(
 
 @compiled
 def best_rows(scores: Float32s, admissible: Bools, items: Ints) -> Bools:
-    """Fill ``items`` (n, k) with admissible items of largest score.
+    """Fill ``items`` with admissible items of largest score.
 
     Items are in descending order of score; −1 marks positions without an item. All scores must be finite. Returns an
     array (n,): true where a tie makes the top k items, or their order, ambiguous.
@@ -204,7 +203,7 @@ def best_rows(scores: Float32s, admissible: Bools, items: Ints) -> Bools:
 
 @compiled
 def order_items(items: Ints, scores: NDArray[np.floating]) -> None:
-    """Put a slate (k,) in descending order of scores (M,), in place.
+    """Put a slate in descending order of scores, in place.
 
     Equal scores keep their order; −1, an empty position, goes to the end.
     """

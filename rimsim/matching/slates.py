@@ -253,8 +253,8 @@ def _improve(
 ) -> int:
     """Number of moves; each raises Σ w·s + H by ``enough``.
 
-    ``lists`` (n, C) are candidate items of each user, and ``wanted`` (W,) are candidate items of all users. Both
-    ``slates`` (n, k) and their ``exposure`` (R,) are changed in place.
+    ``lists`` has candidate items of each user, and ``wanted`` has candidate items of all users. Both ``slates`` and
+    their ``exposure`` are changed in place.
     """
     recount(terms, slates, exposure)
     shown = np.zeros(terms.scores.shape[1], np.bool_)
@@ -289,8 +289,7 @@ def integral_slates(
 ) -> IntegralSlates:
     """Slates that keep all caps and, if possible, hard floors.
 
-    ``rows`` has random bits of each user, ``unit`` is the approximate worth of a position, and ``spread`` the range of
-    scores.
+    ``rows`` has random bits of each user, ``unit`` is the usual worth of a position, ``spread`` the range of scores.
     """
     width = len(terms.weights)
     keep = max(width, min(2 * width + _SPARE, terms.scores.shape[1]))

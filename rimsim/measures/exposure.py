@@ -16,13 +16,13 @@ _GRID = 1 << 20  # weights of positions are multiples of 1/2²⁰: sums of them 
 
 
 def exposure_counts(slates: ArrayLike, n_items: int) -> Ints:
-    """(M,) exposures E_y of each item."""
+    """Exposures E_y of each item."""
     shown = as_slates(slates, n_items)
     return np.bincount(shown[shown >= 0], minlength=n_items).astype(np.int64)
 
 
 def weighted_exposure(slates: ArrayLike, weights: ArrayLike, n_items: int) -> Floats:
-    """(M,) exposures as sums of ``weights`` (k,) of their positions."""
+    """Exposures of each item, as sums of position ``weights``."""
     shown = as_slates(slates, n_items)
     each = np.broadcast_to(np.asarray(weights, np.float64), shown.shape)
     filled = shown >= 0
@@ -30,10 +30,9 @@ def weighted_exposure(slates: ArrayLike, weights: ArrayLike, n_items: int) -> Fl
 
 
 def position_weights(decay: float, k: int) -> Floats:
-    """(k,) shares γ^(r−1) of visitors who examine position r.
+    """Share γ^(r−1) of visitors who examine each position r.
 
-    They are multiples of 2^−20, so sums of them are exact in float64. So an item's exposure does not depend on the
-    order of addition.
+    Shares are multiples of 2^−20, whose sums are exact in float64, so the order of addition makes no difference.
     """
     if not 0 <= decay <= 1:
         refuse(DataError, "decay", str(decay), "0 to 1")
@@ -43,8 +42,8 @@ def position_weights(decay: float, k: int) -> Floats:
 def mean_weight(weights: ArrayLike) -> float:
     """Mean of the position weights; 1 without positions.
 
-    Like :func:`position_weights`, it is rounded to a multiple of 2^−20. In the unit of the guarantee, a requirement of
-    b exposures is b times this weight.
+    Like :func:`position_weights`, the mean is rounded to a multiple of 2^−20. In the unit of the guarantee, a
+    requirement of b exposures is b times this weight.
     """
     each = np.asarray(weights, np.float64)
     return float(np.rint(each.mean() * _GRID) / _GRID) if len(each) else 1.0
@@ -53,9 +52,9 @@ def mean_weight(weights: ArrayLike) -> float:
 def gini(counts: ArrayLike) -> float:
     """Gini index of the counts: Σ_i (2i − M − 1)·E_(i) / (M·ΣE), E ascending.
 
-    It is half the mean absolute difference of two items, divided by the mean (Gini 1912): 0 if all counts are equal, 1
-    − 1/M if one item has all counts, and 0 by convention if nothing was counted. The same function measures the
-    exposure of a round (``gini``) and the platform's training log (``log_gini``). It depends on the sample size. To
+    The index is half the mean absolute difference of two items, divided by the mean (Gini 1912): 0 if all counts are
+    equal, 1 − 1/M if one item has all counts, and 0 by convention if nothing was counted. The same function measures
+    the exposure of a round (``gini``) and the platform's training log (``log_gini``). It depends on the sample size. To
     compare logs of different length, use :func:`effective_items`.
     """
     ascending = np.sort(as_counts(counts, "counts"))
@@ -67,10 +66,10 @@ def gini(counts: ArrayLike) -> float:
 
 
 def lorenz(counts: ArrayLike) -> Floats:
-    """(M + 1,) Lorenz curve: joint shares of least counted items.
+    """Lorenz curve: joint shares of the least counted items.
 
-    The curve is convex and rises from 0 to 1. It is the diagonal if nothing was counted. Twice the area between curve
-    and diagonal (trapezoids over i/M) is the Gini index (Lorenz 1905).
+    The curve has M + 1 points, is convex and rises from 0 to 1. It is the diagonal if nothing was counted. Twice the
+    area between curve and diagonal (trapezoids over i/M) is the Gini index (Lorenz 1905).
     """
     ascending = np.sort(as_counts(counts, "counts"))
     total = ascending.sum()
@@ -188,7 +187,7 @@ def average_popularity(exposure: ArrayLike, popularity: ArrayLike) -> float:
 
 
 def binding_items(unconstrained: ArrayLike, required: ArrayLike) -> Bools:
-    """(M,) mask of items whose guarantee binds, b > E.
+    """Mask of the items whose guarantee binds, b > E.
 
     ``unconstrained`` has the exposures E that the same arrivals give under an agent that knows no guarantees.
     """
@@ -197,10 +196,11 @@ def binding_items(unconstrained: ArrayLike, required: ArrayLike) -> Bools:
 
 
 def who_pays(slates: ArrayLike, binding: ArrayLike, ground_intensity: ArrayLike, bins: int = 10) -> Floats:
-    """Positions per slate with binding items, by decile of λ(x).
+    """Binding items per slate, by decile of the visitor's λ(x).
 
-    Arrivals are sorted by λ(x) (n,) and divided into ``bins`` groups of equal size (ties keep their order of arrival).
-    A group without arrivals has the value 0. ``binding`` (M,) is a mask such as :func:`binding_items` or v_y < 0.
+    An item is binding if its guarantee binds. Arrivals are sorted by λ(x) and divided into ``bins`` groups of equal
+    size (ties keep their order of arrival). A group without arrivals has the value 0. ``binding`` is a mask such as
+    :func:`binding_items` or v_y < 0.
     """
     mask = np.asarray(binding, np.bool_)
     shown = as_slates(slates, len(mask))
@@ -232,7 +232,7 @@ def as_counts(values: ArrayLike, name: str) -> Floats:
 
 
 def as_slates(values: ArrayLike, n_items: int | None = None) -> Ints:
-    """(n, k) item indices, checked against a catalogue if given."""
+    """Item indices of slates, checked against a catalogue if given."""
     slates = np.asarray(values, np.int64)
     if slates.ndim != 2:
         refuse(DataError, "slates", f"an array of shape {slates.shape}", "(arrivals, positions)")

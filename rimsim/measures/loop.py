@@ -22,10 +22,10 @@ _ROUNDING = 1e-12  # a share that is a half but for the rounding of its product 
 
 
 def sample_pairs(n: int, count: int, seed: int, user: ArrayLike | None = None) -> Ints:
-    """(pairs, 2) sample of pairs of arrivals, drawn without replacement.
+    """Sample of pairs of arrivals, drawn without replacement.
 
     The sample depends only on the arguments, so every agent and round with n arrivals uses the same pairs for
-    :func:`jaccard`. Each pair has the smaller row first, and the pairs are sorted.
+    :func:`jaccard`. Each pair has the smaller index first, and the pairs are sorted.
 
     Args:
         n: Number of arrivals.
@@ -54,9 +54,9 @@ def sample_pairs(n: int, count: int, seed: int, user: ArrayLike | None = None) -
 def jaccard(slates: ArrayLike, pairs: ArrayLike) -> float:
     """Mean similarity ``|A ∩ B| / |A ∪ B|`` of pairs of slates.
 
-    It measures homogenisation (Chaney, Stewart and Engelhardt, RecSys 2018). Compare agents at the same round, because
-    slates from a small catalogue are similar under any agent. ``pairs`` (p, 2) are rows of slates (n, k), from
-    :func:`sample_pairs`. Two empty slates have the value 0. Without pairs, the mean is 0.
+    This similarity measures homogenisation (Chaney, Stewart and Engelhardt, RecSys 2018). Compare agents at the same
+    round, because slates from a small catalogue are similar under any agent. ``pairs`` come from :func:`sample_pairs`.
+    Two empty slates have the value 0. Without pairs, the mean is 0.
     """
     shown = as_slates(slates)
     chosen = np.asarray(pairs, np.int64).reshape(-1, 2)
@@ -74,7 +74,7 @@ def jaccard(slates: ArrayLike, pairs: ArrayLike) -> float:
 
 
 def genre_weights(genres: Sequence[str]) -> tuple[Floats, tuple[str, ...]]:
-    """(M, G) weights of genres, and their names.
+    """Weight of each genre in each item, and genres' names.
 
     ``genres`` are M strings, with names joined by ``|`` (the column ``genres`` of an item table). An item with g genres
     counts 1/g for each of them; an item without a name belongs to the genre ``""``. Names are in alphabetical order.
@@ -89,9 +89,9 @@ def genre_weights(genres: Sequence[str]) -> tuple[Floats, tuple[str, ...]]:
 
 
 def genre_shares(exposure: ArrayLike, weights: ArrayLike) -> Floats:
-    """(G,) shares of genres in exposure: Σ_y E_y·weight_yg / ΣE.
+    """Share of each genre in exposure: Σ_y E_y·weight_yg / ΣE.
 
-    They sum to 1, or are zeros if nothing was shown; ``weights`` (M, G) are :func:`genre_weights`.
+    The shares sum to 1, or are zeros if nothing was shown; ``weights`` are those of :func:`genre_weights`.
     """
     given, matrix = as_counts(exposure, "exposure"), np.asarray(weights, np.float64)
     same_length(given, matrix, "exposure and genre weights")
@@ -103,8 +103,8 @@ def genre_shares(exposure: ArrayLike, weights: ArrayLike) -> Floats:
 def genre_drift(exposure: ArrayLike, start: ArrayLike, weights: ArrayLike) -> float:
     """Jensen-Shannon divergence of genre shares from round 0.
 
-    It is measured in bits, from 0 (the same shares as at the ``start`` of the same arm) to 1 (no common genre). It is 0
-    if either round showed nothing.
+    The divergence is in bits, from 0 (the same shares as at the ``start`` of the same arm) to 1 (no common genre). It
+    is 0 if either round showed nothing.
     """
     now, then = genre_shares(exposure, weights), genre_shares(start, weights)
     if not (now.any() and then.any()):

@@ -206,12 +206,12 @@ class RoundFacts:
 
     @property
     def on_offer(self) -> Bools:
-        """(M,) true for items, released or not, whose provider stays."""
+        """Mask of items, released or not, whose provider stays."""
         return np.asarray(self.there[self.provider], np.bool_)
 
     @property
     def examination(self) -> Floats:
-        """(k,) factors a·γ^(r−1) by which positions multiply an intensity."""
+        """Factors a·γ^(r−1) by which positions multiply an intensity."""
         positions = self.slates.shape[1]
         if self.counts_items:  # a replay, which sees all positions
             return np.ones(positions)
@@ -219,20 +219,20 @@ class RoundFacts:
 
     @cached_property
     def exposure(self) -> Ints:
-        """(M,) exposures E of each item."""
+        """Exposures E of each item."""
         return exposure_counts(self.slates, self.n_items)
 
     @property
     def required_positions(self) -> Floats:
-        """(M,) required exposures, in units of an average position."""
+        """Required exposures of each item, at average positions."""
         return np.asarray(self.required / mean_weight(self.position_weights), np.float64)
 
     @cached_property
     def delivered(self) -> Floats:
-        """(M,) exposures in the unit of the guarantee."""
+        """Exposures of each item, in the unit of the guarantee."""
         return weighted_exposure(self.slates, self.position_weights, self.n_items)
 
     @cached_property
     def consumption(self) -> Ints:
-        """(M,) consumptions of each item."""
+        """Consumptions of each item."""
         return np.bincount(self.slates[self.consumed], minlength=self.n_items)

@@ -27,17 +27,17 @@ _RECORDED = ("name", "unit", "formula", "title", "group", "better")  # fields of
 
 
 def _of_providers(facts: RoundFacts, amounts: Any = None) -> Floats:
-    """(G,) sums of amounts (M,), or numbers of items."""
+    """Sums of items' amounts for each provider, or item counts."""
     return np.bincount(facts.provider, amounts, len(facts.there)).astype(np.float64)
 
 
 def _merit(facts: RoundFacts) -> Floats:
-    """(G,) events in the warm-up log, the target of exposure."""
+    """Events of each provider in the warm-up log: exposure's target."""
     return _of_providers(facts, facts.popularity)
 
 
 def _provider_exposure(facts: RoundFacts) -> Floats:
-    """(G,) exposures of each provider, in the unit of the guarantee."""
+    """Exposures of each provider, in the unit of the guarantee."""
     return _of_providers(facts, facts.delivered)
 
 
@@ -58,7 +58,7 @@ def _provider_welfare(facts: RoundFacts) -> float:
 
 
 def _value(worth: Floats | Bools, facts: RoundFacts) -> float:
-    """Σ worth − c times the missing and the excess exposures."""
+    """Total worth minus c times the missing and excess exposures."""
     return relevance.penalised_value(
         worth,
         np.concatenate([facts.delivered, facts.counted]),
@@ -202,7 +202,7 @@ def find_measure(name: str, among: Mapping[str, Measure] = MEASURES) -> Measure:
 
 
 def measured(facts: RoundFacts, measures: Iterable[Measure] = MEASURES.values()) -> dict[str, float]:
-    """Metric name → value, of each measure that has a value."""
+    """Values of measures by name, without those that are undefined."""
     values = {measure.name: measure.value(facts) for measure in measures}
     return {name: value for name, value in values.items() if value is not None}
 
@@ -262,7 +262,7 @@ def try_measures(measures: Mapping[str, Measure], items: pd.DataFrame, slate: in
 
 
 def records(measures: Mapping[str, Measure]) -> dict[str, dict[str, str]]:
-    """Place → record of a measure, without its function."""
+    """Record of each measure by its place, without its function."""
     return {
         place: {field: getattr(measure, field) for field in _RECORDED} for place, measure in measures.items()
     }

@@ -46,7 +46,7 @@ def ndcg(hits: ArrayLike, relevant: ArrayLike) -> float:
 
 
 def slate_ndcg(hits: ArrayLike, relevant: ArrayLike) -> Floats:
-    """(n,) DCG / ideal DCG of slates; NaN without relevant items.
+    """DCG / ideal DCG of each slate; NaN without relevant items.
 
     A hit at position r has the gain 1 and the discount 1/log₂(r + 1). The ideal slate holds min(k, relevant) hits at
     its top (Järvelin and Kekäläinen, TOIS 2002).
@@ -106,10 +106,10 @@ def _hits(hits: ArrayLike) -> Bools:
 
 
 def predicted_consumption(intensity: ArrayLike, examination: ArrayLike) -> Floats:
-    """(n, k) predicted chances of consumption, 1 − exp(−λ(x,y)·e_r).
+    """Predicted chances of consumption, 1 − exp(−λ(x,y)·e_r).
 
-    λ (n, k) is the platform's intensity, NaN for empty positions, whose chance is 0; ``examination`` (k,) has the
-    factors e_r of positions.
+    λ(x,y) is the platform's intensity, NaN for empty positions, whose chance is 0; ``examination`` has the factors e_r
+    of positions.
     """
     rate, weight = np.asarray(intensity, np.float64), np.asarray(examination, np.float64)
     if rate.ndim != 2 or weight.shape != rate.shape[1:]:
@@ -159,7 +159,7 @@ class Reliability:
 def reliability(predicted: ArrayLike, consumed: ArrayLike, groups: int = 10) -> Reliability:
     """Reliability curve: sums of predictions and outcomes in each group.
 
-    The predictions are chances (n,), such as :func:`predicted_consumption` of filled positions. Groups are quantiles of
+    The predictions are chances, such as :func:`predicted_consumption` of filled positions. Groups are quantiles of
     predictions, fewer if there are few predictions. Equal predictions stay in their order.
     """
     chance, came = np.asarray(predicted, np.float64).ravel(), np.asarray(consumed, bool).ravel()

@@ -80,7 +80,7 @@ class Equivalence:
 
 @dataclass(frozen=True)
 class ModelPair:
-    """Two models, by index; the difference of their real worth."""
+    """Two models, and the difference of their real worth."""
 
     first: int
     """The model that is better in reality."""
@@ -164,7 +164,7 @@ def paired_difference(a: ArrayLike, b: ArrayLike, level: float = _CONFIDENCE) ->
     """Mean of a − b with its paired interval and d_z.
 
     At each seed, all agents get the same arrivals and random numbers, so pairing removes most of the noise. Both arrays
-    have one value per seed (n,), in the same order. A pair with a NaN is left out.
+    have one value per seed, in the same order. A pair with a NaN is left out.
     """
     first, second = np.asarray(a, np.float64).ravel(), np.asarray(b, np.float64).ravel()
     if len(first) != len(second):
@@ -227,7 +227,7 @@ def holm(p: ArrayLike) -> Floats:
 def pairs_of(real: ArrayLike) -> list[ModelPair]:
     """Pairs of models, the better one first, with paired intervals.
 
-    ``real`` (m, n) is the real worth of m models for n users. The draws of a user are averaged, so that users are
+    ``real`` has the real worth of m models for n users. The draws of a user are averaged, so that users are
     independent.
     """
     worth = np.asarray(real, np.float64)
@@ -284,7 +284,7 @@ def agreement(real: ArrayLike, simulated: ArrayLike, *, seed: int = 0, resamples
 
 
 def _signs(real: Floats, simulated: Floats, pairs: list[tuple[int, int]]) -> Floats:
-    """(pairs,) 1 if both orders agree, −1 if they disagree, else 0."""
+    """Sign of each pair: 1 if orders agree, −1 if not."""
     first, second = np.array(pairs, np.int64).reshape(-1, 2).T
     return np.asarray(
         np.sign(real[first] - real[second]) * np.sign(simulated[first] - simulated[second]), np.float64

@@ -44,8 +44,9 @@ def expected_exposure(exposure: ArrayLike, target: ArrayLike) -> ExpectedExposur
 def awrf(exposure: ArrayLike, target: ArrayLike) -> float:
     """Attention-weighted rank fairness: 1 − JS divergence of exposure from target.
 
-    Sapiezynski et al. (FATES 2019), with the distance of the TREC tracks on fair ranking (base 2); attention is in the
-    exposure. It is between 0 and 1. It is 1 if exposure and target have equal shares, and if either is zero in total.
+    Sapiezynski et al. (FATES 2019), with the distance of the TREC tracks on fair ranking (base 2); the exposure already
+    includes attention. The measure is between 0 and 1. It is 1 if exposure and target have equal shares, and if either
+    is zero in total.
     """
     given, wanted = _shares(exposure, target)
     if not (given.any() and wanted.any()):
@@ -54,7 +55,7 @@ def awrf(exposure: ArrayLike, target: ArrayLike) -> float:
 
 
 def long_tail(popularity: ArrayLike) -> Bools:
-    """(M,) true for items outside the most popular 80% of events."""
+    """Mask of all but the most popular items (80% of events)."""
     events = as_counts(popularity, "popularity")
     order = np.argsort(-events, kind="stable")
     before = np.cumsum(events[order]) - events[order]
@@ -66,7 +67,7 @@ def long_tail(popularity: ArrayLike) -> Bools:
 def long_tail_share(slates: ArrayLike, tail: ArrayLike) -> float:
     """APLT: mean over slates of the share of long-tail items.
 
-    Abdollahpouri et al. (2019). Slates without an item are left out; ``tail`` (M,) is a mask.
+    Abdollahpouri et al. (2019). Slates without an item are left out; ``tail`` marks the long-tail items.
     """
     shown = as_slates(slates)
     filled = shown >= 0
@@ -79,17 +80,17 @@ def provider_welfare(consumptions: ArrayLike) -> float:
     """Mean over providers of log(1 + C).
 
     With the logarithm, another consumption is worth less to a provider that has many consumptions (Zhan et al., WWW
-    2021). ``consumptions`` (G,) are expected consumptions, 0 for providers that left.
+    2021). ``consumptions`` are each provider's expected consumptions, 0 for providers that left.
     """
     given = as_counts(consumptions, "consumptions")
     return float(np.log1p(given).mean()) if len(given) else 0.0
 
 
 def survival(rounds: ArrayLike, left: ArrayLike, until: int) -> Floats:
-    """(until,) Kaplan-Meier shares of providers after 1, 2, … rounds.
+    """Kaplan-Meier shares of remaining providers after 1, 2, … rounds.
 
-    ``rounds`` (G,) is the number of rounds of each provider in the market, at least 1. ``left`` is true if the provider
-    left after these rounds; otherwise it is known to have stayed so long.
+    ``rounds`` is the number of rounds that each provider was in the market, at least 1. ``left`` is true if the
+    provider left after these rounds; otherwise the data end there, and it may have stayed longer.
     """
     stayed, gone = np.asarray(rounds, np.int64), np.asarray(left, np.bool_)
     same_length(stayed, gone, "rounds and left")
@@ -105,10 +106,10 @@ def survival(rounds: ArrayLike, left: ArrayLike, until: int) -> Floats:
 
 
 def break_even(with_guarantee: ArrayLike, without: ArrayLike) -> int | None:
-    """First round from which total welfare with guarantee stays ahead.
+    """First round from which a guarantee keeps total welfare higher.
 
-    Welfare (R,) is summed over all rounds so far, with and without a guarantee. The result is None if the welfare with
-    a guarantee does not stay ahead.
+    Total welfare is the sum of each argument over all rounds so far. The result is None if the total with a guarantee
+    is not above the total without it after the last round.
     """
     first, second = np.asarray(with_guarantee, np.float64), np.asarray(without, np.float64)
     same_length(first, second, "welfare with and without")

@@ -21,7 +21,7 @@ _DAY = 86_400.0
 
 # -- audiences --------------------------------------------------------------------------------------------------------
 class RoundVisits(NamedTuple):
-    """Visits (n,) of a round, in clock order."""
+    """Visits of a round, in clock order."""
 
     tick: Ints
     """(n,) time of each."""
@@ -35,7 +35,7 @@ class RoundVisits(NamedTuple):
     """Tick at which it ends."""
 
     def rows(self, which: Ints) -> RoundVisits:
-        """Visits of some rows of the round."""
+        """Visits at given indices."""
         return self._replace(tick=self.tick[which], log_user=self.log_user[which], first=self.first[which])
 
     def moved_to(self, start: int, stop: int) -> RoundVisits:
@@ -47,7 +47,7 @@ class RoundVisits(NamedTuple):
         return self._replace(tick=tick, start=start, stop=stop)
 
     def after(self, release: Ints) -> Ints:
-        """Number of visits from each item's release on, (M,)."""
+        """Number of visits from each item's release on."""
         n = len(self.tick)
         coming = (release > self.start) & (release < self.stop)
         left = np.where(release <= self.start, n, 0)
@@ -91,7 +91,7 @@ class Audience:
         return cls(*window, mask, config.visits)
 
     def counts(self, visits: RoundVisits) -> Bools:
-        """Marks (n,) of visits that count."""
+        """Marks of visits that count."""
         mine = (visits.tick >= self.begin) & (visits.tick < self.end) & self.users[visits.log_user]
         return mine if self.visits == "all" else mine & (visits.first == (self.visits == "first"))
 
@@ -109,7 +109,7 @@ def require_column(table: pd.DataFrame, column: str, where: str) -> None:
 
 
 def matching_rows(table: pd.DataFrame, column: str, values: tuple[str, ...], where: str) -> Bools:
-    """Marks (rows,) of rows with given values in a column.
+    """Marks of the table rows with given values.
 
     A cell may have several values, joined by ``|``.
 
@@ -174,7 +174,7 @@ class Guarantee:
     share: float = 0.0
 
     def accrued(self, ahead: ExpectedRound) -> float:
-        """Exposures that the guarantee requires additionally for a round."""
+        """Exposures that a round adds to the guarantee."""
         if self.audience is None:
             return self.beta * float(ahead.share[self.items].sum())
         if self.exposures is None:
@@ -212,8 +212,8 @@ def campaign_of(tables: CampaignTables, campaign: CampaignConfig, seed: int, num
     """Guarantee of a campaign, with its items and its audience.
 
     Args:
-        seed: Seed of arrivals, which also seeds the selection of a share of users. number: Number of the campaign in
-            the scenario, which seeds this selection, too.
+        seed: Seed of arrivals, which also seeds the selection of a share of users.
+        number: Number of the campaign in the scenario, which seeds this selection, too.
 
     Raises:
         ConfigError: If the campaign has no items or users, or names unknown columns or values.
@@ -229,7 +229,7 @@ def campaign_of(tables: CampaignTables, campaign: CampaignConfig, seed: int, num
 
 
 def _items_of(tables: CampaignTables, campaign: CampaignConfig, where: str) -> Ints:
-    """Items (n,) of a campaign."""
+    """Items of a campaign."""
     chosen, items = campaign.items, tables.items
     if chosen == "new":
         found = np.flatnonzero(tables.release != ALWAYS)

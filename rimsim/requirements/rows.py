@@ -29,7 +29,7 @@ from rimsim.requirements.campaigns import (
 
 
 class Row(NamedTuple):
-    """Row of the table: requirement of a set of items."""
+    """Requirement of a set of items: one table row."""
 
     name: str
     """Name in tables and errors."""
@@ -53,8 +53,9 @@ class Row(NamedTuple):
 class Requirements:
     """Table of J requirements, one per row.
 
-    Row j requires least_j ≤ Σ w_r ≤ most_j over the positions r with one of its items. Only arrivals of the row's
-    audience within its time count, and ``Arrivals.audiences`` marks these arrivals.
+    Row j requires least_j ≤ Σ w_r ≤ most_j, a sum of position weights w_r over the positions r that show one of its
+    items. Only arrivals of the requirement's audience within its time count, and ``Arrivals.audiences`` marks these
+    arrivals.
     """
 
     name: tuple[str, ...]
@@ -93,11 +94,11 @@ class Requirements:
         return len(self.least)
 
     def items(self, row: int) -> Ints:
-        """Items (n,) of a row."""
+        """Items of a requirement."""
         return self.item[self.first[row] : self.first[row + 1]]
 
     def rows(self, which: Bools) -> Requirements:
-        """Table of the marked rows (J,), in the same order."""
+        """Table of the marked requirements, in the same order."""
         sizes = np.diff(self.first)
         return Requirements(
             tuple(name for name, chosen in zip(self.name, which, strict=True) if chosen),
@@ -111,18 +112,18 @@ class Requirements:
 
     @property
     def item_caps(self) -> Bools:
-        """Marks (J,) of rows that cap one item all round."""
+        """Marks of requirements that cap one item all round."""
         capped = (self.least == 0) & np.isfinite(self.most)
         return np.asarray((self.audience < 0) & (np.diff(self.first) == 1) & capped)
 
     def most_of_items(self, n_items: int) -> Floats:
-        """Most exposures (M,) of each item by :attr:`item_caps`."""
+        """Most exposures of each item by :attr:`item_caps`."""
         most, rows = np.full(n_items, np.inf), np.flatnonzero(self.item_caps)
         np.minimum.at(most, self.item[self.first[rows]], self.most[rows])
         return most
 
     def active(self, audiences: Bools | None, arrivals: int) -> Bools:
-        """Marks (n, J) of arrivals that count for each row."""
+        """Marks of the arrivals that count for each requirement."""
         everyone = np.ones((arrivals, 1), bool)
         columns = everyone if audiences is None else np.concatenate([audiences, everyone], axis=1)
         return np.asarray(columns[:, self.audience], np.bool_)
@@ -130,9 +131,9 @@ class Requirements:
     def delivered(
         self, slates: NDArray[np.integer], audiences: Bools | None, position_weights: Floats, n_items: int
     ) -> Floats:
-        """Exposures (J,) of each row, in the unit of the guarantee.
+        """Exposures of each requirement, in the unit of the guarantee.
 
-        ``slates`` (n, k) are items, −1 for an empty position; ``position_weights`` (k,) weight an exposure.
+        ``slates`` has the items shown, −1 at an empty position; ``position_weights`` has the weight of each position.
         """
         if not len(self):
             return np.zeros(0)
@@ -191,21 +192,21 @@ class RoundRequirements:
     """(k,) weight of an exposure at each position, in the unit of the guarantee."""
 
     def delivered(self, slates: NDArray[np.integer], rows: Ints | None = None) -> Floats:
-        """Exposures (J,) of each row, in the unit of the guarantee.
+        """Exposures of each requirement, in the unit of the guarantee.
 
         Args:
-            slates: Items shown to arrivals of the round, (n, k); −1 is an empty position.
-            rows: Rows of these arrivals in the schedule, (n,); None: all arrivals, in clock order.
+            slates: Items shown to arrivals of the round; −1 is an empty position.
+            rows: Rows of these arrivals in the schedule; None: all arrivals, in clock order.
         """
         counted = self.counted if self.counted is None or rows is None else self.counted[rows]
         return self.table.delivered(slates, counted, self.position_weights, len(self.required))
 
     def would_count(self, visits: RoundVisits) -> Bools | None:
-        """Marks (m, A) of another period's visits that count per audience."""
+        """Marks of another period's visits that count per audience."""
         return _masks(self.audiences, visits.moved_to(self.start, self.stop))
 
     def carried_over(self, exposure: Floats, delivered: Floats) -> CarryOver:
-        """Carry-over after exposures of items (M,) and of rows (J,)."""
+        """Carry-over after given exposures of items and of requirements."""
         average, (items, rows, start) = mean_weight(self.position_weights), self.accrued
         rows, mine = rows.copy(), self.row >= 0
         rows[self.row[mine]] -= delivered[mine] / average
@@ -213,7 +214,7 @@ class RoundRequirements:
 
 
 def _masks(audiences: Sequence[Audience], visits: RoundVisits) -> Bools | None:
-    """Marks (n, A) of visits that count; None without audiences."""
+    """Marks of visits that count per audience; None without audiences."""
     return np.stack([audience.counts(visits) for audience in audiences], axis=1) if audiences else None
 
 
@@ -254,9 +255,9 @@ class ScenarioRequirements:
         Args:
             before: Carry-over from the round before; None in the first round.
             forecast: Ratio of the arrivals that the arrival process expected to those that it realised.
-            capacity: Positions that each arrival may fill, (n,); None: all.
-            position_weights: Weight of an exposure at each position in the unit of the guarantee, (k,).
-            release: Tick of each item's release, (M,). An item that is no longer on offer has no carry-over.
+            capacity: Positions that each arrival may fill; None: all.
+            position_weights: Weight of an exposure at each position in the unit of the guarantee.
+            release: Tick of each item's release. An item that is no longer on offer has no carry-over.
 
         Raises:
             ConfigError: If a campaign requires more exposures than the expected positions.
@@ -308,7 +309,7 @@ class ScenarioRequirements:
         )
 
     def _in_period(self, before: CarryOver | None, start: int) -> CarryOver:
-        """Carry-over, which items and groups lose in a new period."""
+        """Carry-over, without that of items and groups in new periods."""
         if before is None:
             return CarryOver(np.zeros(len(self._ids)), np.zeros(len(self._guarantees)), start)
         if self._exposure.per != "round":
@@ -358,7 +359,7 @@ class ScenarioRequirements:
 
 
 def _row(guarantee: Guarantee, ahead: ExpectedRound, accrued: float, average: float) -> Row | None:
-    """Row of a guarantee; None in rounds outside its time."""
+    """Guarantee as a row; None in rounds outside its time."""
     begin, end, audience = ahead.visits.start, ahead.visits.stop, guarantee.audience
     if audience is not None:
         begin, end = max(audience.begin, begin), min(audience.end, end)
@@ -373,7 +374,7 @@ def _row(guarantee: Guarantee, ahead: ExpectedRound, accrued: float, average: fl
 def item_floors(
     exposure: ExposureConfig, visits: RoundVisits, positions: int, release: Ints, ties: int
 ) -> Ints:
-    """Required exposures b_y of items in a round, integers (M,).
+    """Required exposures b_y of items in a round, whole numbers.
 
     The sum of all b_y is β·P, where P is the number of positions of the round (N·k without a cap on users). Each item
     gets a part in proportion to the number of arrivals after its release. Parts are rounded by the method of largest
@@ -400,13 +401,13 @@ def item_floors(
 
 
 def uniform_share(visits: RoundVisits, positions: int, release: Ints) -> Floats:
-    """Uniform exposure (M,): positions in proportion to visits after release."""
+    """Uniform exposure: positions in proportion to visits after release."""
     left = visits.after(release)
     return np.asarray(positions * left / max(int(left.sum()), 1), np.float64)
 
 
 def _sampled(there: Bools, count: int, seed: int) -> Bools:
-    """Seeded sample of ``count`` available items, or all, as marks (M,)."""
+    """Marks of available items, all or a seeded sample."""
     order = np.lexsort((rng.bits(seed, rng.Purpose.FLOORS, 1, np.arange(len(there))), ~there))
     chosen = np.zeros(len(there), bool)
     chosen[order[:count]] = True

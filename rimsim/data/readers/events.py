@@ -394,7 +394,7 @@ def _items(ids: values.Ids, table: pd.DataFrame | None) -> pd.DataFrame:
 
 
 def _release(items: pd.DataFrame, item: Ints, time: Floats, rule: str) -> Floats:
-    """Release times (M,); 0 if unknown or not used."""
+    """(M,) release times; 0 if unknown or not used."""
     # Never later than the item's first event, unless the source says so.
     if rule == "given":
         if "release" in items:

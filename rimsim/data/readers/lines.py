@@ -207,7 +207,7 @@ class CutBlock:
 class Cutter:
     """Splitter of one file's blocks into fields.
 
-    A row has ``width`` fields; the fields at ``places`` are read. ``quoted`` allows ``"`` around a field.
+    A row has ``width`` fields; the fields at the positions ``places`` are read. ``quoted`` allows ``"`` around a field.
     """
 
     def __init__(self, separator: str, *, quoted: bool, width: int, places: Mapping[str, int]) -> None:

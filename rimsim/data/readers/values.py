@@ -164,7 +164,7 @@ class Words:
         """Row → problem, where the id is missing."""
 
     def codes(self, rows: Bools, vocabulary: Vocabulary) -> Ints32:
-        """Codes of chosen rows, which have no problems."""
+        """Codes of the ids in chosen rows without problems."""
         place = self._place[rows]
         used = np.flatnonzero(np.bincount(place, minlength=len(self._words)))
         code = np.full(len(self._words), -1, np.int32)
@@ -172,7 +172,7 @@ class Words:
         return code[place]
 
     def texts(self, rows: Bools) -> tuple[Ints, list[str]]:
-        """Positions of chosen rows in texts; missing texts are empty."""
+        """Positions of chosen rows' texts in a list; missing: empty."""
         return self._place[rows], self._words
 
 

@@ -58,7 +58,7 @@ class GroundModel(Protocol):
         """Hidden states after one more event each."""
 
     def intensity_hidden(self, hidden: Hidden, now: Floats) -> torch.Tensor:
-        """(n,) float32 λ of the states at ``now``, seconds."""
+        """(n,) float32: λ of each state at ``now`` in seconds."""
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -79,10 +79,10 @@ class Ground(FromHidden, Stored, GroundModel):
     """Base class of the built-in ground intensities.
 
     A slate yields far fewer consumptions than a logged session has events. An update therefore keeps the mean of λ,
-    because it would otherwise become many times smaller. Without a mark model, :meth:`score` spreads λ(x) evenly over
-    the catalogue.
+    because the mean would otherwise become many times smaller. Without a mark model, :meth:`score` spreads λ(x) evenly
+    over the catalogue.
 
-    ``rescale`` is the factor by which the last :meth:`update` kept the mean of λ; it is 1 after a fit.
+    ``rescale`` is the factor with which the last :meth:`update` restored the mean of λ; it is 1 after a fit.
     """
 
     config: GroundConfig
@@ -110,7 +110,7 @@ class Ground(FromHidden, Stored, GroundModel):
         """Fit from scratch to given states and counts."""
 
     def examples(self, log: EventLog) -> CountExamples:
-        """Examples for the level of λ: sessions or last horizons."""
+        """Examples that determine the level of λ: sessions or horizons."""
         if self.config.horizon is None:
             return session_examples(log, self.config.gap)
         return window_examples(log, self.config.horizon, self.config.windows)
@@ -131,17 +131,17 @@ class Ground(FromHidden, Stored, GroundModel):
             refuse(ModelError, self.kind, found, "at least one event")
 
     def _instants(self, now: Floats, last: torch.Tensor) -> torch.Tensor:
-        """Instants (n,) on the device, delayed until a session can begin."""
+        """(n,) instants on the device, delayed until sessions can begin."""
         instant = torch.from_numpy(np.asarray(now, np.float64)).to(self.device)
         return torch.maximum(instant, last + self.config.gap) if self.config.horizon is None else instant
 
     def intensity(self, states: UserStates) -> torch.Tensor:
-        """(n,) float32 λ(x): expected events within the horizon."""
+        """(n,) float32: λ(x), the expected events within the horizon."""
         return self.intensity_hidden(self.encode(states), states.now)
 
     @caller_owns
     def score_hidden(self, hidden: Hidden, now: Floats) -> torch.Tensor:
-        """(n, M) float32 λ(x) / M."""
+        """(n, M) float32: λ(x) / M for every item."""
         if not self.n_items:
             refuse(ModelError, self.kind, "the items are not known yet", "a fit to a log before scoring")
         share = self.intensity_hidden(hidden, now) / self.n_items

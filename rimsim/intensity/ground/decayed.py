@@ -39,8 +39,8 @@ class Scales:
 class DecayedGround(Ground):
     """Ground intensities whose hidden states are decayed sums.
 
-    A hidden state is ``sums`` (n, S) float64 with Σ_i exp(−β_s (t_last − t_i)) over the events i of the state,
-    ``first`` (n,) and ``last`` (n,) float64 times of the first and last event in seconds, −inf without events.
+    A hidden state has the array ``sums`` of Σ_i exp(−β_s (t_last − t_i)) over the events i of a state, and ``first``
+    and ``last``, the times of the first and last event in seconds, −inf without events.
     """
 
     def __init__(self, config: GroundConfig, rates: Floats) -> None:
@@ -48,7 +48,7 @@ class DecayedGround(Ground):
         self._rates = torch.from_numpy(rates.copy()).to(self.device)
 
     def encode(self, states: UserStates) -> Hidden:
-        """Hidden states: sums (n, S), first and last event time (n,)."""
+        """Hidden states: decayed sums, times of first and last event."""
         n, rates = len(states), self._rates.cpu().numpy()
         lengths = states.lengths
         active = np.flatnonzero(lengths)
@@ -69,7 +69,7 @@ class DecayedGround(Ground):
         return tuple(torch.from_numpy(array).to(self.device) for array in (sums, first, last))
 
     def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
-        """Sums decayed to ``times`` (n,), in seconds, plus one."""
+        """Sums decayed to ``times`` in seconds, plus one event each."""
         del items
         times = times.to(self.device)
         sums, first, last = hidden
@@ -78,7 +78,7 @@ class DecayedGround(Ground):
         return faded + 1.0, torch.where(torch.isinf(first), times, first), times
 
     def features(self, hidden: Hidden, now: Floats) -> torch.Tensor:
-        """Non-negative features (n, 2S + 2) of the states at ``now``.
+        """(n, 2S + 2) non-negative features of the states at ``now``.
 
         The columns are, in this order: S self-excitation sums Σ_i exp(−β_s (now − t_i)), S terms exp(−β_s (now −
         t_first)) of the first event, an indicator of a state with events, and one of a state without.
@@ -93,7 +93,7 @@ class DecayedGround(Ground):
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class UserPopularityConfig(GroundConfig):
-    """Options of a user's count of events."""
+    """Options of λ(x) from a user's count of events."""
 
     smoothing: float = Field(default=0.01, gt=0)
     """Events added to every user, so that λ > 0."""
@@ -101,14 +101,14 @@ class UserPopularityConfig(GroundConfig):
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class EMAConfig(UserPopularityConfig):
-    """Options of a user's decayed count of events."""
+    """Options of λ(x) from a user's decayed count of events."""
 
     scale: float = Field(default=86400.0, gt=0)
     """Time in which an event's weight falls by e, seconds."""
 
 
 class UserPopularity(DecayedGround):
-    """``λ(x) = c·(n_x + s)``: a user's events times a fitted factor.
+    """``λ(x) = c·(n_x + s)``: a user's event count times a fitted factor.
 
     With this factor, the mean λ of the training states equals their mean realised count (Poisson maximum likelihood).
     The factor does not change the ranking of users. The model is the user part of ``Pop`` (Ma, Liu and Deoras, ICLR
@@ -154,7 +154,7 @@ class UserPopularity(DecayedGround):
         return activity
 
     def intensity_hidden(self, hidden: Hidden, now: Floats) -> torch.Tensor:
-        """(n,) float32 λ of the states at ``now``."""
+        """(n,) float32: λ of the states at ``now``."""
         return (self._activity(hidden, now) * self._after_fit(self.factor or None)).float()
 
 

@@ -37,7 +37,7 @@ _RARE = 1e-3
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class HawkesTerms:
-    """Coefficients of (μ, α, γ) in λ and ∫λ."""
+    """Coefficients of the parameters μ, α, γ in λ and ∫λ."""
 
     at_event: Floats
     """(n, 2S + 1) coefficients of λ at each event after a user's first."""
@@ -50,15 +50,15 @@ class HawkesTerms:
 
     @property
     def total(self) -> Floats:
-        """(2S + 1,) coefficients of the compensator of all users."""
+        """(2S + 1,) coefficients in the integral ∫λ of all users."""
         return np.asarray(self.gap.sum(0) + self.last_gap.sum(0))
 
 
 def hawkes_terms(times: Floats, offsets: Ints, stop: Floats, rates: Floats) -> HawkesTerms:
     """Likelihood coefficients in one pass over all users' events.
 
-    ``times`` (total,) ascend within each user; ``offsets`` are the begins of users' events. ``stop`` (users,) is the
-    end of observation, ``rates`` (S,) are decay rates β_s per second.
+    ``times`` are ascending times of each user's events, which begin at ``offsets``. ``stop`` is the end of each user's
+    observation, and ``rates`` are the S decay rates β_s per second.
     """
     begin, lengths = offsets[:-1], np.diff(offsets)
     scales = len(rates)
@@ -153,7 +153,7 @@ class Hawkes(DecayedGround):
     Hawkes, 1971; Ogata, 1981. The likelihood is concave and is maximised exactly. λ(x) is c times the integral of the
     intensity over the horizon (over a day, if the horizon is a session), as if no further events happened. The factor c
     makes the mean of λ over training examples equal to their mean realised count. For states without a history, λ is
-    the mean count of such states. Ma, Liu and Deoras (ICLR 2022) fit by least squares, without c.
+    the mean realised count of such states. Ma, Liu and Deoras (ICLR 2022) fit by least squares, without c.
 
     Attributes:
         branching_ratio: Σ_s α_s, the mean number of events that one event excites; the process is stable below 1. nll:
@@ -172,7 +172,7 @@ class Hawkes(DecayedGround):
 
     @property
     def parameters(self) -> Floats:
-        """(2S + 1,) μ (per second), α (S,), γ (S,)."""
+        """(2S + 1,) parameters: μ (per second), S values α, S values γ."""
         return self._array("parameters").cpu().numpy()
 
     def terms(self, log: EventLog) -> HawkesTerms:
@@ -198,7 +198,7 @@ class Hawkes(DecayedGround):
         )
 
     def fit_to(self, log: EventLog, examples: CountExamples) -> Self:
-        """Fit the process to the log; its scale to examples."""
+        """Fit the process to the log, and c to examples."""
         require_targets(log, self.kind)
         terms = self.terms(log)
         if not len(terms.at_event):
@@ -267,7 +267,7 @@ class Hawkes(DecayedGround):
         return rescaled(self.terms(log), self.parameters)
 
     def intensity_hidden(self, hidden: Hidden, now: Floats) -> torch.Tensor:
-        """(n,) float32 expected number of events within the horizon after ``now``."""
+        """(n,) float32: expected number of events within the horizon after ``now``."""
         scales = len(self._rates)
         fitted = torch.from_numpy(self.parameters).to(self.device)
         mu, alpha, gamma = fitted[:1], fitted[1 : scales + 1], fitted[scales + 1 :]
@@ -323,7 +323,7 @@ class HawkesPoisson(DecayedGround):
 
     @property
     def weights(self) -> torch.Tensor:
-        """(2S + 2,) float64 weights, in the order of :meth:`DecayedGround.features`."""
+        """(2S + 2,) float64: weights, in the order of :meth:`DecayedGround.features`."""
         return self._array("weights")
 
     def fit_examples(self, examples: CountExamples) -> Self:
@@ -365,6 +365,6 @@ class HawkesPoisson(DecayedGround):
         return self
 
     def intensity_hidden(self, hidden: Hidden, now: Floats) -> torch.Tensor:
-        """(n,) float32 expected number of events within the horizon after ``now``."""
+        """(n,) float32: expected number of events within the horizon after ``now``."""
         weights = self.weights
         return in_blocks(lambda phi: (phi * weights).sum(1), self.features(hidden, now)).float()

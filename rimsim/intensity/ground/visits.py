@@ -1,4 +1,4 @@
-"""Visits: expected session size from a user's earlier sessions."""
+"""Model ``visits``: expected session size from a user's earlier sessions."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _NARROW = 0.1
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class VisitsConfig(GroundConfig):
-    """Options of visits: penalty and shrinkage."""
+    """Options of the model ``visits``: penalty and shrinkage."""
 
     ridge: float = Field(default=1e-3, ge=0)
     """Penalty on the squared weights, each in units of its term's deviation."""
@@ -46,11 +46,11 @@ class VisitsConfig(GroundConfig):
 
 
 def terms(hidden: Hidden, now: torch.Tensor, gap: float, usual: float, weight: float) -> torch.Tensor:
-    """Terms (n, 8) of the states, in the order of :data:`TERMS`.
+    """(n, 8) terms of the states, in the order of :data:`TERMS`.
 
-    Sizes are logs of event counts. The column for the size of later sessions is Σ_j (log n_j − usual) / (number +
-    ``weight``), a mean that is shrunk towards the ``usual`` size if there are few sessions. Time since the last event
-    is in units of ``gap``. For a user without events, all terms except the first are 0.
+    Sizes are logarithms of event counts. The column for the size of later sessions is Σ_j (log n_j − usual) / (number
+    of later sessions + ``weight``), a mean that is shrunk towards the ``usual`` size if there are few sessions. Time
+    since the last event is in units of ``gap``. For a user without events, all terms except the first are 0.
     """
     held, last = hidden
     number, newest, first, between = held.unbind(1)
@@ -92,10 +92,10 @@ class Visits(Ground):
     update, towards the earlier weights. Each term is clipped to its range in the logs. If the horizon is a session,
     λ(x) is computed at least ``gap`` after the last event of a state.
 
-    A hidden state is ``sessions`` (n, 4) float64 and ``last`` (n,). The four columns are the number of sessions, the
-    number of events of the newest session, the logarithm of this number for the first session (0 as long as it is the
-    newest), and the sum of these logarithms over the sessions in between. ``last`` is the time of the last event, −inf
-    without events.
+    A hidden state has the arrays ``sessions`` of shape (n, 4) and ``last`` of length n. The columns of ``sessions`` are
+    the number of sessions, the number of events of the newest session, the logarithm of this number for the first
+    session (0 as long as it is the newest), and the sum of these logarithms over the sessions in between. ``last`` is
+    the time of the last event, −inf without events.
     """
 
     kind: ClassVar[str] = "visits"
@@ -113,11 +113,11 @@ class Visits(Ground):
 
     @property
     def level(self) -> float:
-        """Log λ where all terms are zero."""
+        """Logarithm of λ if all terms are zero."""
         return float(self._array("level"))
 
     def encode(self, states: UserStates) -> Hidden:
-        """Sessions (n, 4) and last event time (n,)."""
+        """Hidden states: ``sessions``, and time of the last event."""
         n = len(states)
         held, last = np.zeros((n, 4)), np.full(n, -np.inf)
         active = np.flatnonzero(states.lengths)
@@ -143,7 +143,7 @@ class Visits(Ground):
         return torch.from_numpy(held).to(self.device), torch.from_numpy(last).to(self.device)
 
     def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
-        """Sessions with one more event each at ``times`` (n,), seconds."""
+        """Hidden states with one more event each, at ``times`` (seconds)."""
         del items
         times = times.to(self.device)
         held, last = hidden
@@ -159,7 +159,7 @@ class Visits(Ground):
         return torch.stack(grown, 1), times
 
     def walk(self, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
-        """Sessions after a walk and at its points."""
+        """Hidden states after a walk's events and at its points."""
         if self.device.type != "cpu":
             return stepped(self, hidden, walk)
         held, last = hidden[0].clone(), hidden[1].clone()
@@ -209,7 +209,7 @@ class Visits(Ground):
         return float(np.exp(self.level + phi @ self.weights.cpu().numpy()).mean())
 
     def _solved(self, phi: Floats, events: Ints, towards: Floats) -> tuple[float, Floats]:
-        """Level and weights (F,), penalised by their distance from ``towards``."""
+        """Level and weights, penalised by their distance from ``towards``."""
         counts, unit = events.astype(np.float64), self._array("unit").cpu().numpy()
         known = phi @ towards
         level = float(np.log(counts.sum() / np.exp(known).sum()))
@@ -223,7 +223,7 @@ class Visits(Ground):
         return terms(hidden, instant, self.config.gap, self._usual, self.config.shrinkage).cpu().numpy()
 
     def intensity_hidden(self, hidden: Hidden, now: Floats) -> torch.Tensor:
-        """(n,) float32 expected number of events within the horizon after ``now``."""
+        """(n,) float32: expected number of events within the horizon after ``now``."""
         weights, level, low, high = (self._array(name) for name in ("weights", "level", "low", "high"))
         gap, shrinkage = self.config.gap, self.config.shrinkage
 
@@ -248,7 +248,7 @@ def _walk(
     count: Ints,
     gap: float,
 ) -> None:
-    """Process events into sessions (u, 4); copy sessions at points."""
+    """Process events into ``sessions``; copy its values at points."""
     for state in range(len(held)):
         point, first = edges[state], offsets[state]
         for event in range(first, offsets[state + 1] + 1):

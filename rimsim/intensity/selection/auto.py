@@ -46,8 +46,8 @@ def ranked(
     """Models ranked by their predictions of later sessions, best first.
 
     Each model is fitted to the log before the cuts of :func:`rimsim.data.later_sessions`. With fewer than 20 held-out
-    users there is no ranking. The first model is the likeliest among those whose precision@10 is within two standard
-    errors of the best. The other models follow by precision.
+    users there is no ranking. The first model is the one of largest likelihood among those whose precision@10 is within
+    two standard errors of the best. The other models follow in order of precision.
     """
     held = HeldOut.of(log, gap, seed)
     if held is None or not models:
@@ -72,7 +72,7 @@ def log_scores(model: contract.IntensityModel, states: UserStates) -> Float32s:
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class AutoConfig:
-    """Candidates, and the cut that they are compared on."""
+    """Candidate models, and options of their comparison."""
 
     candidates: tuple[str, ...] = Field(default=CANDIDATES, min_length=1)
     """Names of mark models to choose from."""
@@ -153,7 +153,7 @@ class SelectedModel(Stored):
 
     @property
     def takes_weights(self) -> bool:
-        """True if every candidate takes weights."""
+        """True if every candidate accepts weights of events."""
         return all(contract.ModelCapabilities.of(model).takes_weights for model in self._candidates)
 
     @property
@@ -185,12 +185,12 @@ class SelectedModel(Stored):
 
     @contract.caller_owns
     def score_hidden(self, hidden: contract.Hidden, now: Floats) -> torch.Tensor:
-        """(n, M) float32 p(y|x) of the chosen model."""
+        """(n, M) float32: p(y|x) of the chosen model."""
         scores = self.chosen.score_hidden(hidden, now)
         return scores if contract.owns_scores(self.chosen) else scores.clone()
 
     def score(self, states: UserStates) -> torch.Tensor:
-        """(n, M) float32 p(y|x); rows sum to 1."""
+        """(n, M) float32: p(y|x) of each state; rows sum to 1."""
         return self.chosen.score(states)
 
     def tensors(self) -> dict[str, torch.Tensor]:
@@ -198,7 +198,7 @@ class SelectedModel(Stored):
         return {}
 
     def restore(self, tensors: Mapping[str, torch.Tensor], extra: Mapping[str, Any]) -> None:
-        """Load the choice."""
+        """Load the chosen name and the ranking."""
         del tensors
         self.name = str(extra["name"])
         self.ranking = tuple(RankedModel(**one) for one in extra["ranking"])

@@ -42,14 +42,14 @@ class Worth:
         return float(self.by_user.sum() / self.taken.sum())
 
     def behind(self, best: Worth) -> tuple[float, float]:
-        """Log-likelihood per taken item below the best; standard error."""
+        """Shortfall of log-likelihood per taken item against ``best``; standard error."""
         gap, number = best.by_user - self.by_user, self.taken.sum()
         mean = gap.sum() / number
         return float(mean), float(np.sqrt(np.square(gap - mean * self.taken).sum()) / number)
 
 
 def best_of(candidates: Sequence[Worth]) -> int:
-    """Index of the likeliest candidate with slates near the best.
+    """Index of the likeliest candidate with nearly the best precision.
 
     The likelihood depends on the long tail, but slates show ten items. If a candidate is less precise by more than two
     standard errors, it is not chosen, even if it is likelier.
@@ -63,7 +63,7 @@ def best_of(candidates: Sequence[Worth]) -> int:
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """n users before a later session, and the items taken."""
+    """States of n users before later sessions, and items taken."""
 
     whole: EventLog
     """The log that was cut."""
@@ -82,14 +82,14 @@ class HeldOut:
         return len(self.states)
 
     def best(self, logits: NDArray[np.floating], k: int = 10) -> Bools:
-        """True (n, M) at the k best unconsumed items and ties."""
+        """(n, M) booleans: the k best unconsumed items, ties included."""
         left, last, _ = self._last(logits, k)
         return np.asarray((left >= last) & ~self.consumed, np.bool_)
 
     def precision(self, logits: NDArray[np.floating], k: int = 10) -> Floats:
-        """Share (n,) of the k best unconsumed items that were taken.
+        """(n,) share of the k best unconsumed items that were taken.
 
-        If items tie for the last places, they share these places.
+        If several items tie for the last positions, they share these positions.
         """
         left, last, k = self._last(logits, k)
         above, tied = left > last, left == last
@@ -99,7 +99,7 @@ class HeldOut:
     def _last(
         self, logits: NDArray[np.floating], k: int
     ) -> tuple[NDArray[np.floating], NDArray[np.floating], int]:
-        """Logits (n, M), −∞ if consumed; k-th largest (n, 1); k."""
+        """(n, M) logits, −∞ if consumed; their k-th largest value; k."""
         left = np.where(self.consumed, -np.inf, logits)
         k = min(k, left.shape[1])
         return left, -np.partition(-left, k - 1, axis=1)[:, k - 1 : k], k
@@ -113,11 +113,11 @@ class HeldOut:
         return np.asarray(np.where(taken, left, 0.0).sum(1) - taken.sum(1) * normaliser, np.float64)
 
     def nats(self, by_user: Floats) -> float:
-        """Mean log-likelihood of a taken item, from (n,) log-likelihoods of users."""
+        """Mean log-likelihood of a taken item, from log-likelihoods of users."""
         return float(by_user.sum() / self.taken.sum(dtype=np.float64))
 
     def worth(self, logits: NDArray[np.floating]) -> Worth:
-        """Worth of logits (n, M) or (M,)."""
+        """Worth of logits, of each state or of all states."""
         by_user = self.log_likelihood(logits)
         return Worth(self.precision(logits), by_user, self.taken.sum(1, dtype=np.float64))
 
@@ -152,7 +152,7 @@ class HeldOut:
 
 
 def _cells(pairs: Ints, place: Ints, kept: int, n_items: int) -> Bools:
-    """True (kept, M) at pairs row·M + item; place −1 is dropped."""
+    """(kept, M) booleans: true at the pairs of kept users."""
     row, item = np.divmod(pairs, n_items)
     among = place[row] >= 0
     found = np.zeros((kept, n_items), bool)

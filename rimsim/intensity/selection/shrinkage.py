@@ -98,10 +98,10 @@ def chosen(
 ) -> Shrinkage:
     """Strength and weights that predict held-out users' items best (:func:`best_of`).
 
-    For every strength and its scores s (n, M), two sets of weights are candidates. One set makes all taken items most
-    likely, and the other set predicts best which items of a slate are taken. With ``slates`` strengths are compared by
-    the first set, and the second set is used. Since τ = 0 gives popularity, the model is not worse than popularity,
-    except by chance.
+    For every strength of regularisation and its scores s, two sets of weights are candidates. One set makes all taken
+    items most likely, and the other set predicts best which items of a slate are taken. With ``slates``, the strengths
+    are compared by the first set, and the second set is used. Since τ = 0 gives popularity, the model is not worse than
+    popularity, except by chance.
     """
     base = (log_popularity.astype(np.float32), log_returning.astype(np.float32))
     ways = {False: for_all, True: for_slates}
@@ -139,10 +139,10 @@ def chosen(
 
 
 def for_all(held: HeldOut, parts: Parts) -> Floats:
-    """(parts,) weights w ≥ 0 of largest likelihood of all taken items.
+    """(parts,) weights w ≥ 0 that make all taken items likeliest.
 
-    The model is softmax(Σ_i w_i·part_i) over unconsumed items. All taken items have equal weight. A part that does not
-    raise the likelihood has weight 0.
+    The model is softmax(Σ_i w_i·part_i) over unconsumed items. All taken items have equal weight. A part of the logits
+    that does not raise the likelihood has weight 0.
     """
     units, spread, start = _in_units(parts)
     loss = unlikelihood(held, units)
@@ -150,7 +150,7 @@ def for_all(held: HeldOut, parts: Parts) -> Floats:
 
 
 def for_slates(held: HeldOut, parts: Parts) -> Floats:
-    """Weights (parts,) ≥ 0 that best predict taken items of slates.
+    """(parts,) weights ≥ 0 that best predict taken items of slates.
 
     With p = softmax(Σ_i w_i·part_i), a user who took n items takes a shown item with probability 1 − exp(−n·p(y|x)).
     The weights maximise the likelihood of the answers to shown items, taken or not. The shown items are the ten best
@@ -173,7 +173,7 @@ def for_slates(held: HeldOut, parts: Parts) -> Floats:
 
 
 def _in_units(parts: Parts) -> tuple[list[Float32s], Floats, Floats]:
-    """Parts divided by their spread; the spreads; start weights."""
+    """Logits divided by their spread, the spreads, and start weights."""
     spread = np.array([float(part.std()) for part in parts])
     informative = spread >= _FLAT
     spread[~informative] = 1.0
@@ -189,7 +189,7 @@ def _minimum(loss: Loss, weights: Floats, start: Floats) -> tuple[Floats, float]
 
 
 def _spared(loss: Loss, weights: Floats, value: float) -> Floats:
-    """Weights, 0 for each part that does not help."""
+    """Weights, with 0 where a part does not raise likelihood."""
     for place in np.flatnonzero(weights):
         without = weights.copy()
         without[place] = 0.0
@@ -218,7 +218,7 @@ def unlikelihood(held: HeldOut, parts: Parts) -> Loss:
 
 
 def unlikelihood_of_answers(held: HeldOut, parts: Parts, shown: Bools) -> Loss:
-    """Mean −log likelihood of answers to shown items (n, M)."""
+    """Mean −log likelihood of the answers to shown items."""
     softmax = _WeightedSoftmax(held, parts)
     cells = [np.nonzero(shown[span]) for span in _spans(held)]
     taken_cells = [held.taken[span][cell] > 0 for span, cell in zip(_spans(held), cells, strict=True)]
@@ -296,7 +296,7 @@ class _WeightedSoftmax:
         return share, norm, top
 
     def totals(self, share: Float32s, factor: Float32s, span: slice) -> Floats:
-        """(parts,) Σ part·factor·share over rows of :meth:`shares`, which it changes."""
+        """(parts,) Σ part·factor·share over rows; ``share`` is overwritten."""
         by_row = np.empty((len(self._parts), len(share)), np.float32)
         for rows, here, room in self._few(span):
             some = share[here]

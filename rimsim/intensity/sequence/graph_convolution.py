@@ -45,7 +45,7 @@ class GraphNetwork(SequenceNetwork):
         self.item.copy_(torch.randn(self.item.shape, generator=source) / self.item.shape[1] ** 0.5)
 
     def smoothed(self) -> torch.Tensor:
-        """Mean (M, W) of item vectors over all hops."""
+        """(M, W) mean of the item vectors over all hops."""
         if not self.hops or not self.graph.shape[1]:
             return self.item
         user, item = self.graph
@@ -63,7 +63,7 @@ class GraphNetwork(SequenceNetwork):
         return total / (self.hops + 1)
 
     def outputs(self, batch: Batch, draw: torch.Generator | None) -> Outputs:
-        """Outputs (p, W) at the predicted positions, and item vectors."""
+        """Outputs at the p predicted positions, and item vectors."""
         vectors = self.smoothed()
         read = vectors[batch.items]
         sums = torch.cat([read.new_zeros((len(read), 1, read.shape[2])), read.cumsum(1)], dim=1)
@@ -96,7 +96,7 @@ class GraphConvolution(SequenceModel[GraphConvolutionConfig, GraphNetwork]):
         self._item = self.network.smoothed().detach().contiguous()
 
     def encode(self, states: UserStates) -> Hidden:
-        """Sums (n, W), number of items (n,), and h (n, W)."""
+        """Sums of item vectors, numbers of items, and h."""
         _ = self.network  # raises before a fit
         vectors = self._item.cpu().numpy()
         lengths = states.lengths

@@ -40,7 +40,7 @@ class GRUNetwork(training.SequenceNetwork):
     def hidden(
         self, items: torch.Tensor, start: torch.Tensor, draw: torch.Generator | None = None
     ) -> torch.Tensor:
-        """Hidden states (b, L + 1, W) around each read item."""
+        """Hidden states before and after each read item."""
         read = training.dropped(self.item[items], self.dropout, draw)
         if not read.shape[1]:  # a batch of first events: nothing has been read
             return start[:, None]
@@ -50,9 +50,9 @@ class GRUNetwork(training.SequenceNetwork):
     def outputs(
         self, batch: training.Batch, draw: torch.Generator | None, start: torch.Tensor | None = None
     ) -> training.Outputs:
-        """Hidden states (p, W) at the predicted positions, and item vectors.
+        """Hidden states at the p predicted positions, and item vectors.
 
-        The first hidden state is ``start`` (b, W), or zero.
+        The first hidden state is ``start``, or zero.
         """
         if start is None:
             start = self.item.new_zeros((len(batch.items), self.item.shape[1]))
@@ -104,7 +104,7 @@ class GRU(SequenceModel[GRUConfig, GRUNetwork]):
 
     @torch.no_grad()
     def _read(self, items: Ints, length: Ints) -> torch.Tensor:
-        """Hidden states (n, W) after left-aligned histories (n, L)."""
+        """(n, W) hidden states after left-aligned histories."""
         n = len(length)
         out = torch.zeros((n, self.config.width), device=self.device)
         # Rows of like length share a block, which then stops at its longest; a row's bits do not depend on it.
@@ -122,7 +122,7 @@ class GRU(SequenceModel[GRUConfig, GRUNetwork]):
         return out
 
     def encode(self, states: UserStates) -> Hidden:
-        """Hidden states (n, W) after each state's last ``context`` events."""
+        """(n, W) hidden states after each state's last ``context`` events."""
         _ = self.network  # raises before a fit
         return (self._read(*training.last_events(states, self.config.context)),)
 

@@ -95,7 +95,7 @@ Config = TypeVar("Config", bound=SequenceConfig)
 class SequenceModel(FromHidden, Stored, Generic[Config, Network]):
     """Base of the mark models over sequences: ``softmax(W h(x) + b)``.
 
-    The last tensor of a hidden state is h(x), (n, W).
+    The last tensor of a hidden state is h(x), of shape (n, W).
 
     ``last_run`` has the losses of the last fit or update; None after a load.
     """
@@ -200,13 +200,13 @@ class SequenceModel(FromHidden, Stored, Generic[Config, Network]):
         self._bias = self.network.bias.detach()
 
     def _probabilities(self, hidden: torch.Tensor) -> torch.Tensor:
-        """(BLOCK, M) p(y|x) of hidden states (BLOCK, W)."""
+        """(BLOCK, M) p(y|x) of a block of hidden states."""
         return torch.softmax(torch.addmm(self._bias, hidden, self._item.T), dim=1)
 
     @caller_owns
     @torch.no_grad()
     def score_hidden(self, hidden: Hidden, now: Floats) -> torch.Tensor:
-        """(n, M) float32 p(y|x) of the states; rows sum to 1."""
+        """(n, M) float32: p(y|x) of each state; rows sum to 1."""
         del now
         _ = self.network  # raises before a fit
         return in_blocks(self._probabilities, hidden[-1])

@@ -61,7 +61,7 @@ class Windows:
         return len(self.user)
 
     def take(self, rows: Ints | Bools) -> Windows:
-        """Windows of the given rows."""
+        """Windows with the given indices."""
         names = ("user", "origin", "begin", "loss", "stop", "end")
         return dataclasses.replace(self, **{name: getattr(self, name)[rows] for name in names})
 
@@ -91,8 +91,9 @@ def windows(log: EventLog, context: int, burn: int, session_gap: str | None = No
     """Cut histories into windows that cover each target once.
 
     A window has at most ``context`` events. It begins ``burn`` events before the first target that no earlier window
-    covers, or with the user's first event. Long parts without targets are in no window. With ``session_gap``, models
-    predict whole sessions from earlier events, so only targets that begin a session are covered.
+    covers, or with the user's first event. Long stretches of a history without targets are in no window. With
+    ``session_gap``, models predict whole sessions from earlier events, so only targets that begin a session are
+    covered.
     """
     order = log.by_user
     user, item, target = log.user[order], log.item[order], log.targets[order]
@@ -116,7 +117,7 @@ def windows(log: EventLog, context: int, burn: int, session_gap: str | None = No
 
 
 def _session_ends(log: EventLog, order: Ints, gap: str) -> Ints:
-    """Session end (n,) of targets that begin a session, else 0."""
+    """(n,) session end of targets that begin a session, else 0."""
     session = log.sessions(gap).of_event[order]
     begin = np.flatnonzero(np.append(True, session[1:] != session[:-1])[: len(session)])
     found = np.zeros(len(session), np.int64)
@@ -165,7 +166,7 @@ def batches(
 
 
 def _labels(cut: Windows, position: Ints, end: Ints, ahead: int) -> tuple[Ints, Floats]:
-    """Positions (p, K) of labels, and weights that sum to 1."""
+    """(p, K) positions of labels, and weights summing to 1."""
     fade = FADE
     if cut.session_end is not None:
         end, fade = cut.session_end[position], 1.0
@@ -178,7 +179,7 @@ def _labels(cut: Windows, position: Ints, end: Ints, ahead: int) -> tuple[Ints, 
 
 
 def histories(items: Ints, begin: Ints, stop: Ints, context: int) -> tuple[Ints, Ints]:
-    """Last ``context`` items (n, L) of histories, left-aligned; lengths (n,)."""
+    """Last ``context`` items of histories, left-aligned, and their numbers."""
     length = np.minimum(stop - begin, context)
     step = np.arange(int(length.max(initial=0)))
     inside = step < length[:, None]
@@ -223,7 +224,7 @@ class SequenceNetwork(torch.nn.Module, ABC):
 
     @abstractmethod
     def outputs(self, batch: Batch, draw: torch.Generator | None) -> Outputs:
-        """Outputs h (p, W) at predicted positions, and item vectors."""
+        """Outputs h at the p predicted positions, and item vectors."""
 
 
 @dataclass(frozen=True)
@@ -268,7 +269,7 @@ def dropped(values: torch.Tensor, rate: float, draw: torch.Generator | None) -> 
 
 
 def held_out(users: Ints, share: float, seed: int) -> Bools:
-    """True (n,) for users that are not used in training."""
+    """(n,) booleans: true for users held out from training."""
     return np.asarray(uniform(seed, Purpose.MODEL, 1, users) < share, bool)
 
 

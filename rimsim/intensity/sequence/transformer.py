@@ -67,7 +67,7 @@ class _Layer(torch.nn.Module):
         rate: float,
         draw: torch.Generator | None,
     ) -> torch.Tensor:
-        """(b, L, W) → (b, L, W)."""
+        """Output of the layer, of the shape of its input."""
         b, length, width = x.shape
         read = functional.rms_norm(x, (width,), self.attention_norm, 1e-6) @ self.query_key_value.T
         q, k, v = read.view(b, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
@@ -80,7 +80,7 @@ class _Layer(torch.nn.Module):
 
 
 def _turned(x: torch.Tensor, turn: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-    """Units rotated in pairs by position (Su et al., 2021)."""
+    """Hidden units rotated in pairs by position (Su et al., 2021)."""
     first, second = x.chunk(2, dim=-1)
     cos, sin = turn
     return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
@@ -111,7 +111,7 @@ class TransformerNetwork(SequenceNetwork):
             weight.copy_(torch.randn(weight.shape, generator=source) * scale)
 
     def hidden(self, items: torch.Tensor, draw: torch.Generator | None = None) -> torch.Tensor:
-        """Outputs (b, L + 1, W) around each read item."""
+        """Outputs before and after each read item."""
         b, length = items.shape
         width = self.item.shape[1]
         x = torch.cat([self.start.expand(b, 1, width), self.item[items]], dim=1) * width**0.5
@@ -125,7 +125,7 @@ class TransformerNetwork(SequenceNetwork):
         return functional.rms_norm(x, (width,), self.norm, 1e-6)
 
     def outputs(self, batch: Batch, draw: torch.Generator | None) -> Outputs:
-        """Outputs (p, W) at the predicted positions, and item vectors."""
+        """Outputs at the p predicted positions, and item vectors."""
         at = self.hidden(batch.items, draw)[batch.row, batch.step]
         return dropped(at, self.dropout, draw), self.item
 
@@ -150,7 +150,7 @@ class Transformer(SequenceModel[TransformerConfig, TransformerNetwork]):
 
     @torch.no_grad()
     def _read(self, items: torch.Tensor, length: torch.Tensor) -> torch.Tensor:
-        """(n, W) outputs after left-aligned histories (n, context) of the given lengths."""
+        """(n, W) outputs after left-aligned histories of the given lengths."""
         network, context = self.network, self.config.context
         out = torch.zeros((len(length), self.config.width), device=self.device)
         low, high = -1, 8
@@ -167,7 +167,7 @@ class Transformer(SequenceModel[TransformerConfig, TransformerNetwork]):
         return out
 
     def encode(self, states: UserStates) -> Hidden:
-        """``items`` (n, context) int64, ``length`` (n,) int64 and h (n, W)."""
+        """Hidden states: last items, their number, and h."""
         _ = self.network  # raises before a fit
         read, count = last_events(states, self.config.context)
         wide: Ints = np.zeros((len(count), self.config.context), np.int64)

@@ -70,7 +70,7 @@ class ReadSplit(NamedTuple):
     """(p,) float32 weights of predicted items as labels."""
 
     def sums(self, table: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Sums (b, W) of a table over read items; counts (b,)."""
+        """Sums of table rows over read items, and item counts."""
         total = table.new_zeros(self.users, table.shape[1])
         every = table.new_ones(len(self.read.row))
         softmax.add_rows_(total, self.read.row, table, self.read.item, every)
@@ -78,7 +78,7 @@ class ReadSplit(NamedTuple):
 
 
 def splits(cells: Cells, cycle: Cycle, device: torch.device) -> Iterator[ReadSplit]:
-    """Items of each step's users, split in two."""
+    """Items of each step's users, split into read and predicted."""
     if not len(cells):
         return
     source = generator(cycle.seed, Purpose.MODEL, 21)
@@ -101,7 +101,7 @@ def splits(cells: Cells, cycle: Cycle, device: torch.device) -> Iterator[ReadSpl
 
 @torch.no_grad()
 def trained(tables: Tables, cells: Cells, cycle: Cycle, draws: int | None = None) -> Tables:
-    """Tables after a training on the users of a log.
+    """Tables of item vectors after training on a log's users.
 
     The loss is the weighted mean over labels of −log softmax over the items that are not read. ``draws`` labels and as
     many uniform items represent all items (None: no sampling). Gradients are computed by formulas, without autograd:
@@ -163,7 +163,7 @@ class Bag(PersonalModel[BagConfig]):
     Trained as a denoising autoencoder (Liang et al., WWW 2018) without hidden layers: a random 5 to 95% of each user's
     items are read, and the softmax is fitted to the target events among the others. Events that are not targets are
     read, but they are no labels. On a large log a fit reads each user at least once. b is κ log popularity + κ' log
-    returning, and τ is in the tables. An update trains W, E and b for a few steps.
+    returning, and the tables of vectors contain the factor τ. An update trains W, E and b for a few steps.
     """
 
     kind: ClassVar[str] = "bag"
@@ -222,7 +222,7 @@ class Bag(PersonalModel[BagConfig]):
         return {name: getattr(tables, name).cpu().numpy() for name in ("read", "predicted", "bias")}
 
     def walk(self, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
-        """Sums after a walk and at its points."""
+        """Sums after a walk's events and at its points."""
         if self.device.type != "cpu":
             return stepped(self, hidden, walk)
         after = hidden[0].clone()
@@ -251,7 +251,7 @@ def _add_up(
     count: Ints,
     at: Float32s,
 ) -> None:
-    """Add table rows to sums (u, W); copy sums at points.
+    """Add table rows to sums; copy the sums at points.
 
     Other arguments are those of :class:`~rimsim.intensity.contract.Walk` and its points.
     """

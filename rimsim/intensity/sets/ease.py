@@ -33,7 +33,7 @@ class EASEConfig(PersonalConfig):
 
 
 def solved(gram: Floats, cross: Floats, ridge: float) -> Float32s:
-    """D (M, M) with zero diagonal minimising ``‖R − X D‖² + ridge·‖D‖²``.
+    """D with zero diagonal that minimises ``‖R − X D‖² + ridge·‖D‖²``.
 
     With ``gram`` XᵀX, ``cross`` XᵀR, P = (XᵀX + ridge·I)⁻¹ and a multiplier γ_y for each zero, D = P (XᵀR − diag γ),
     γ_y = (P XᵀR)_yy / P_yy.
@@ -110,7 +110,7 @@ class EASE(PersonalModel[EASEConfig]):
         return {"weights": weights + np.float32(scale) * change, "bias": known}
 
     def encode(self, states: UserStates) -> Hidden:
-        """Sums (n, M) of rows of τB over distinct items."""
+        """(n, M) sums of rows of τB over distinct items."""
         return (torch.from_numpy(sums(distinct(states), self._array("weights"))).to(self.device),)
 
     def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
@@ -123,7 +123,7 @@ class EASE(PersonalModel[EASEConfig]):
 
 
 def _predicted(cells: Cells, weights: Float32s) -> Float32s:
-    """Present prediction (c,) for every user-item pair with a consumption."""
+    """(c,) present prediction for every consumed user-item pair."""
     matrix = cells.matrix()
     found = np.empty(len(cells.item), np.float32)
     for first, last in spans(len(cells), 256):

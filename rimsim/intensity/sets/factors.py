@@ -55,7 +55,7 @@ def _stepped(
     c: torch.Tensor,
     ridge: float,
 ) -> torch.Tensor:
-    """Vectors u (n, R) after a Newton step, from moments.
+    """(n, R) user vectors after a Newton step, from moments.
 
     A step Δ is shortened to log(1 + β)/β of its length, β = 2·max‖c‖·‖Δ‖, so that it never overshoots (Sun and
     Tran-Dinh, Mathematical Programming 2019: the log of a sum of exponentials is self-concordant in their general
@@ -71,10 +71,10 @@ def _stepped(
 
 
 def folded(total: torch.Tensor, count: torch.Tensor, items: Items, ridge: float, steps: int) -> torch.Tensor:
-    """Vectors u (n, R) of users from sums of item vectors.
+    """(n, R) user vectors u from sums of item vectors.
 
     They maximise ⟨total, u⟩ − count·log Σ_y exp(⟨u, c_y⟩ + d_y) − ridge/2·‖u‖²: the penalised likelihood of ``count``
-    (n,) items whose vectors sum to ``total`` (n, R).
+    items of a user, whose vectors sum to ``total``.
     """
     vectors, offset = items
     squares, u = _outer(vectors), torch.zeros_like(total)
@@ -87,7 +87,7 @@ def folded(total: torch.Tensor, count: torch.Tensor, items: Items, ridge: float,
 
 
 def _newton(u: torch.Tensor, c: torch.Tensor, shares: softmax.SoftmaxShares, ridge: float) -> torch.Tensor:
-    """Vectors u (b, R) after a Newton step on users' items."""
+    """(b, R) user vectors after a Newton step on users' items."""
     row, item = shares.pairs
     every = torch.ones_like(shares.own)
     count = u.new_zeros(len(u)).index_add_(0, row, every)
@@ -123,10 +123,10 @@ class _Draw:
 def fit_items(cells: Cells, begin: Items, ridge: float, draws: int, seed: int) -> torch.Tensor:
     """Item vectors c that nearly maximise the penalised likelihood.
 
-    Σ log p(y|u) over labels less ridge/2·(‖a‖² + ‖c‖²). Each step takes some users. The step improves their a by a
-    Newton step on the likelihood of all their items, and c by an Adam step on the likelihood of the labels. Each user's
-    a is kept for the user's next step. Sums over items use the users' own items and a sample of ``draws`` labels and as
-    many uniform items. So the time of a step does not depend on the size of the catalogue.
+    Σ log p(y|u) over labels less ridge/2·(‖a‖² + ‖c‖²). Each step takes some users. The step improves their vectors a
+    by a Newton step on the likelihood of all their items, and c by an Adam step on the likelihood of the labels. Each
+    user's vector a is kept for the user's next step. Sums over items use the users' own items and a sample of ``draws``
+    labels and as many uniform items. So the time of a step does not depend on the size of the catalogue.
     """
     n, device = len(cells), begin.vectors.device
     size = min(_USERS, n)
@@ -149,7 +149,7 @@ def fit_items(cells: Cells, begin: Items, ridge: float, draws: int, seed: int) -
 
 @torch.no_grad()
 def fold_users(cells: Cells, users: Ints, items: Items, ridge: float, draws: int, seed: int) -> torch.Tensor:
-    """Vectors a (users, R) by Newton's method on samples.
+    """(users, R) vectors a by Newton's method on samples.
 
     Arguments are those of :func:`fit_items`.
     """
@@ -314,12 +314,12 @@ class UserFactors(Factors):
 
     @torch.no_grad()
     def encode(self, states: UserStates) -> Hidden:
-        """Vectors u(x) (n, R)."""
+        """Hidden states: (n, R) vectors u(x)."""
         return (in_blocks(self._users, *super().encode(states)),)
 
     @torch.no_grad()
     def users_of(self, log: EventLog) -> Hidden:
-        """Vectors (users, R) of a log's users, by sampling if large."""
+        """(users, R) vectors of a log's users; large logs are sampled."""
         everyone = np.arange(log.n_users)
         if not softmax.is_sampled(log, self.config.softmax):
             return self.encode(UserStates.of(log, everyone, np.inf))

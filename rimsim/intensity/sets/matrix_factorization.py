@@ -154,7 +154,7 @@ class MatrixFactorization(FromHidden, Stored):
         return self._after_fit(self._v)
 
     def encode(self, states: UserStates) -> Hidden:
-        """Matrix (n, d, d) and right-hand side (n, d) of u(x)."""
+        """Matrix and right-hand side of the equation for u(x)."""
         vectors, confidence = self.vectors, self.config.confidence
         known = vectors.cpu().numpy()
         gram = np.tile(self._gram.cpu().numpy(), (len(states), 1, 1))
@@ -182,7 +182,7 @@ class MatrixFactorization(FromHidden, Stored):
 
     @caller_owns
     def score_hidden(self, hidden: Hidden, now: Floats) -> torch.Tensor:
-        """(n, M) float32 p(y|x) of the states; rows sum to 1."""
+        """(n, M) float32: p(y|x) of each state; rows sum to 1."""
         del now
         _ = self.vectors  # raises before a fit
         return in_blocks(self._probabilities, *hidden)

@@ -65,12 +65,12 @@ class Cells:
         return np.repeat(np.arange(len(self)), np.diff(self.offsets))
 
     def pairs_of(self, users: Ints) -> tuple[Ints, Ints]:
-        """(p,) index in ``users`` and (p,) position of each of their pairs."""
+        """(p,) index in ``users``, and position, of each user's pairs."""
         row, number = numbered(np.diff(self.offsets)[users])
         return row, self.offsets[users][row] + number
 
     def matrix(self, values: Float32s | None = None) -> scipy.sparse.csr_matrix:
-        """Sparse matrix (n, M) of values per pair, by default 1."""
+        """(n, M) sparse matrix of values per pair, by default 1."""
         data = np.ones(len(self.item), np.float32) if values is None else values
         return scipy.sparse.csr_matrix((data, self.item, self.offsets), shape=(len(self), self.n_items))
 
@@ -89,9 +89,9 @@ def distinct(states: UserStates) -> UserStates:
 
 @compiled
 def _first_of_each(begin: Ints, items: Ints, seen: Ints, first: Ints, offsets: Ints) -> None:
-    """Fill in positions of each state's distinct items.
+    """Fill ``first`` with the positions of each state's distinct items.
 
-    ``seen`` (M,) must be zero, and ``first`` must have room for all events.
+    ``seen``, of length M, must be zero, and ``first`` must have room for all events.
     """
     found = 0
     for state in range(len(begin) - 1):
@@ -104,7 +104,7 @@ def _first_of_each(begin: Ints, items: Ints, seen: Ints, first: Ints, offsets: I
 
 
 def sums(states: UserStates, table: Float32s) -> Float32s:
-    """Sums (n, W) of table rows over each state's items.
+    """(n, W) sums of table rows over each state's items.
 
     Each row is added up event by event, so it depends on its own state alone.
     """
@@ -205,7 +205,7 @@ class PersonalModel(FromHidden, Stored, Generic[Config]):
 
     @abstractmethod
     def _scores(self, fit: Arrays, states: UserStates) -> Float32s:
-        """(n, M) s(x,y) of states."""
+        """(n, M) personal scores s(x,y) of states."""
 
     @abstractmethod
     def _serving(self, fit: Arrays, chosen: Shrinkage, base: Floats, log: EventLog) -> Arrays:
@@ -305,7 +305,7 @@ class PersonalModel(FromHidden, Stored, Generic[Config]):
         }
 
     def encode(self, states: UserStates) -> Hidden:
-        """Sums (n, W) of distinct items' vectors, and counts (n,)."""
+        """Sums of distinct items' vectors, and numbers of items."""
         states = distinct(states)
         total, count = sums(states, self._array(self.summed)), states.lengths.astype(np.float32)
         return torch.from_numpy(total).to(self.device), torch.from_numpy(count).to(self.device)
@@ -318,7 +318,7 @@ class PersonalModel(FromHidden, Stored, Generic[Config]):
     @caller_owns
     @torch.no_grad()
     def score_hidden(self, hidden: Hidden, now: Floats) -> torch.Tensor:
-        """(n, M) float32 p(y|x) of the states; rows sum to 1."""
+        """(n, M) float32: p(y|x) of each state; rows sum to 1."""
         del now
         self.served("bias")  # raises before a fit
         return in_blocks(self._probabilities, *hidden)
