@@ -183,7 +183,7 @@ def require_known(said: str, words: Iterable[str], allowed: Collection[str]) -> 
 
 
 def nearest_file(path: Path) -> str:
-    """End of a message: existing file with the nearest name."""
+    """End of a message: existing file of most similar name."""
     if not path.parent.is_dir():
         return f" There is no folder {str(path.parent)!r}."
     names = [entry.name for entry in path.parent.iterdir() if entry.suffix == path.suffix]

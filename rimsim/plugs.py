@@ -59,7 +59,8 @@ def make_plug(
         kind: Field that names the plug, such as ``arrivals.kind``, for messages.
         built_in: Name → class.
         methods: Methods and attributes that the plug must have.
-        options: Options of the plug, by name. scenario: Config that the plug is made for.
+        options: Options of the plug, by name.
+        scenario: Config that the plug is made for.
 
     Raises:
         ConfigError: If there is no such name, file or option, or if the plug lacks a method or attribute.

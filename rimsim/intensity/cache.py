@@ -78,7 +78,7 @@ def kept(
     make: Callable[[], Entry],
     save: Callable[[Entry, Path], object],
 ) -> Entry:
-    """Entry of a cache folder, made if missing.
+    """Entry of a cache folder, which is made if missing.
 
     An entry is made again if its checksum is wrong or ``load`` raises a ModelError. Entries are written to a draft
     folder first, so that processes can make the same entry at the same time.

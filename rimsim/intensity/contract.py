@@ -130,7 +130,7 @@ def require_targets(log: EventLog, kind: str) -> None:
 
 
 def resolved(device: str) -> torch.device:
-    """Device of a configured name on this machine.
+    """Device that a configured name means on this machine.
 
     ``auto`` is the GPU if there is one. The other names are ``cpu``, ``cuda`` and ``cuda:N``.
     """

@@ -150,7 +150,7 @@ class Stored(ABC):
 
 
 def is_stored(model: object) -> bool:
-    """True if :func:`load` can read the model's ``save``.
+    """True if :func:`load` can read the model's saved folder.
 
     The model must be a :class:`Stored` model with a config record and a constructor without arguments. Alternatively,
     it lists the models that it contains in ``stored_parts``, as a product does.

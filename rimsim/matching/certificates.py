@@ -1,7 +1,7 @@
 """Certificate of slates: their largest possible distance from the optimum.
 
 The certificate uses only scores, slates and prices, in float64, and nothing from the solver. Let b be the required
-exposures, C the caps, and w = −v bonuses of at most c, which are not negative for items without a cap. Then
+exposures, C the caps, and w = −v bonuses of at most the cost c, which are not negative for items without a cap. Then
 
     D(w) = Σ_users (sum of the k largest (s + w)₊) − Σ w₊·b + Σ (−w)₊·C   ≥   max V,
     V    = Σ s over the slates − c · Σ_items (b − E)₊,

@@ -77,10 +77,10 @@ def solve_dual(
 
     With ``position_weights`` w that differ, an item at position r counts w_r in value and exposure: V = Σ w·s − cost·Σ
     (floor − E)₊ with E = Σ w. Then floors and caps are real numbers in units of w. Fractional slates may be better than
-    integral slates, so the gap may exceed ``tol``. Slates keep caps and hard floors. If even fractional slates cannot
-    meet the floors, an error names the items, for certain if every pair is admissible. If
-    fractional slates can meet the floors, integral slates may exist that the solver does not find. Equal weights make
-    no difference.
+    integral slates, so the gap may exceed ``tol``. Slates always respect caps and hard floors. If even fractional
+    slates cannot meet the floors, an error names the items, for certain if every pair is admissible. If fractional
+    slates can meet the floors, integral slates may exist that the solver does not find. Equal weights make no
+    difference.
 
     Args:
         scores: Worth of showing item y to user x, as an (n, M) array or torch tensor. If the matrix exceeds memory, use

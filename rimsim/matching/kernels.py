@@ -100,8 +100,8 @@ def kth_of_parts(highest: Floats, k: int) -> float:
 def enter(item: int, new: float, row: np.uint64, items: Ints, best: NDArray[np.floating], size: int) -> int:
     """Add an item to the best items; return their number.
 
-    ``items`` has the ``size`` best items so far in descending order, and ``best`` has their values; both are
-    changed in place. ``new`` is at least the smallest of them. In a tie, the random bits ``row`` decide.
+    ``items`` has the ``size`` best items so far in descending order, and ``best`` has their values; both are changed in
+    place. ``new`` is a value of at least the smallest one in ``best``. In a tie, the random bits ``row`` decide.
     """
     k = len(items)
     if size == k:

@@ -165,7 +165,7 @@ class AgentTests:
             assert arrivals.admissible[row, slate[slate >= 0]].all()
 
     def test_a_row_where_nothing_may_be_shown_stays_empty(self) -> None:
-        """The slate of the row without admissible items is all −1."""
+        """The slate without admissible items is −1 in all positions."""
         assert (self.served(self.arrivals(), 60).items[5] == -1).all()
 
     def test_the_batch_does_not_matter(self) -> None:

@@ -167,7 +167,7 @@ class IntensityModelTests:
         assert torch.equal(self.fitted().update(later).score(states), self.make().fit(later).score(states))
 
     def test_fits_are_reproducible(self) -> None:
-        """Fits have the same bits and keep torch's seed unchanged."""
+        """Repeated fits have the same bits, and keep torch's seed."""
         log = self.log()
         later, states = log.rows(log.time > np.median(log.time)), self.states(log)
         torch.manual_seed(1)

@@ -51,12 +51,12 @@ def path(text: str) -> Path:
 
 
 def names(text: str) -> list[str]:
-    """Words between commas; ``none``: an empty list."""
+    """Words separated by commas; ``none`` is an empty list."""
     return [] if text == "none" else listed(text)
 
 
 def listed(text: str) -> list[str]:
-    """Words between commas outside brackets."""
+    """Words separated by commas that are outside brackets."""
     parts, depth = [""], 0
     for letter in text:
         depth += (letter == "(") - (letter == ")")
@@ -68,7 +68,7 @@ def listed(text: str) -> list[str]:
 
 
 def numbers(_: click.Context, where: click.Parameter, text: str | None) -> list[float] | None:
-    """Numbers between commas; ``none`` is an empty list."""
+    """Numbers separated by commas; ``none`` is an empty list."""
     try:
         return None if text is None else [float(part) for part in names(text)]
     except ValueError:

@@ -82,7 +82,7 @@ def ope(
         logged: Agent of the run that reports propensities; None: the first such agent.
         seeds: Number of seeds, from 0, or a list; None: the seeds of the run.
         workers: Number of parallel seeds; None: one per core.
-        console: Place of progress bars; None: nowhere.
+        console: Console that shows progress bars; None: no bars.
 
     Raises:
         ConfigError: If there is no such agent or seed, or an agent does not report propensities.
@@ -121,7 +121,7 @@ def _logged(run: Run, text: str | None) -> str:
 
 
 def _with_others(done: Evaluation) -> pd.DataFrame:
-    """Table of the folder, with new rows of both agents."""
+    """Table of the run folder, with both agents' new rows."""
     path = done.folder / OPE
     if not path.is_file():
         return done.table

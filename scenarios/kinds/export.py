@@ -54,7 +54,10 @@ def export(
         agent: Name of an arm; None: the first.
         seed: Seed of the arm; None: the first.
         out: The file, or Minari's folder; None: within the run folder, below ``export/``.
-        console: Place of progress bars; None: nowhere. Returns: Path of the file, and a sentence on its content.
+        console: Console that shows progress bars; None: no bars.
+
+    Returns:
+        Path of the file, and a sentence on its content.
 
     Raises:
         ConfigError: If there is no such format, arm or seed, or the package that it needs is missing.
@@ -255,7 +258,7 @@ class _Spaces(gymnasium.Env[Any, Any]):
 
 
 def env_spec(config: ScenarioConfig, seed: int) -> Any:
-    """Spec with which ``gymnasium.make`` makes an arm's market.
+    """Specification for ``gymnasium.make`` to make an arm's market.
 
     The spec is plain data that fits into JSON. The observations are the context of a :class:`LoggedArm`. After
     ``reset(seed=…)`` with the arm's seed, the arm's slates have the same consumptions as in the log.

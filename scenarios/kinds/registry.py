@@ -1,7 +1,7 @@
 """Kinds of runs: their names, tables and functions.
 
-A kind is described by its record. Functions and records are named by text, ``module:name``, and imported on first use,
-so that opening a run loads no other kind.
+A record describes each kind of run. Functions and records are named by text, ``module:name``, and imported on first
+use, so that opening a run loads no other kind.
 """
 
 from __future__ import annotations

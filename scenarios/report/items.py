@@ -180,7 +180,7 @@ def _counts(items: pd.Series[int], n_items: int) -> Ints:
 
 
 def slates_of(shown: pd.DataFrame, arrivals: Array) -> Ints:
-    """Slates (n, k) of arrivals in the given order; −1 = empty position."""
+    """(n, k) slates of arrivals in the given order; −1 is empty."""
     position = shown["position"].to_numpy(np.int64)
     row = pd.Index(arrivals).get_indexer(pd.Index(shown["arrival"]))
     slates = np.full((len(arrivals), int(position.max())), -1, np.int64)

@@ -136,7 +136,7 @@ def parts_by_seed(values: pd.DataFrame, arms: Sequence[str], metrics: Sequence[s
 def _compared(
     values: pd.DataFrame, arms: Sequence[str], metrics: Sequence[str], by: Sequence[str]
 ) -> Iterator[tuple[str, Part, pd.DataFrame]]:
-    """Metric, part, and values with a column per arm."""
+    """Metric, part of retraining, and values (a column per arm)."""
     parts = parts_of(arms)
     mine = {
         part.agent: [name for one in parts if one.agent == part.agent for name in (one.more, one.less)]

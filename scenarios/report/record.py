@@ -42,7 +42,7 @@ class Plot:
 
 @dataclass(frozen=True)
 class Section:
-    """Part of a report: plots, then tables."""
+    """Section of a report: plots, then tables."""
 
     title: str
     text: str = ""

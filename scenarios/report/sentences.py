@@ -196,7 +196,7 @@ def agreement_note(run: Run) -> str | None:
 
 
 def opening_note(opening: pd.DataFrame) -> str:
-    """Worth of the platform's model in round 0, against bestsellers."""
+    """Utility of the platform's model in round 0, against bestsellers."""
     by_agent = opening.pivot(index="seed", columns="agent", values="utility")
     model, bestsellers, best = (
         float(by_agent[name].mean()) for name in ("relevance", "popularity", "oracle")
@@ -388,7 +388,7 @@ def _utility_change(rounds: pd.DataFrame, name: str) -> str | None:
 
 
 def as_sentence(note: str) -> str:
-    """Note with a capital and a full stop."""
+    """Note with a capital letter and a full stop."""
     begins = note[0].upper() if note.startswith(("round ", "warning")) else note[0]
     return f"{begins}{note[1:]}{'' if note.endswith('.') else '.'}"
 

@@ -1,4 +1,4 @@
-"""Report of a sweep: front over a field, or matrix."""
+"""Report of a sweep: trade-off curve (front), or matrix."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def _places(sweep: Run, unfinished: str | None, undrawn: str | None) -> list[tup
 
 
 def sweep_table(sweep: Run) -> pd.DataFrame:
-    """Late means of a sweep's complete arms, by point.
+    """Late-round means of a sweep's complete arms, by point.
 
     Returns:
         Columns agent, seed, the swept fields, metric, value.
@@ -319,7 +319,7 @@ def _matrix_message(found: pd.DataFrame) -> str:
 
 
 def by_field(table: pd.DataFrame, field: str, unit: str) -> Figure:
-    """Measures over a numeric field, a line per agent."""
+    """Plot of measures over a numeric field, by agent."""
     kept, _ = tables.shortfalls(unit)
     # β = 0 requires nothing.
     values = table if field != "beta" else table[(table["metric"] != kept) | (table[field] > 0)]
@@ -371,7 +371,7 @@ def front_figure(table: pd.DataFrame, field: str, unit: str = "examined") -> Fig
 
 
 def _still(means: pd.DataFrame, field: str) -> set[str]:
-    """Agents whose slates do not depend on the field."""
+    """Agents whose slates do not depend on the swept field."""
     names = set()
     for name, curve in means[means["metric"].isin(("utility", "perplexity"))].groupby("agent", observed=True):
         spread = curve.pivot(index=field, columns="metric", values="mean").agg(np.ptp)

@@ -1,4 +1,4 @@
-"""Figures of runs, and the tables behind plots.
+"""Numbers of runs, and the tables behind plots.
 
 In this package ``rounds`` has columns agent, seed, round, metric, value; ``unit`` is ``exposure.unit``; ``arms`` and
 ``agents`` are names in the order of the run; ``late`` names the late rounds.
@@ -137,7 +137,7 @@ def late_figures(rounds: pd.DataFrame) -> pd.DataFrame:
 
 
 def differences(rounds: pd.DataFrame, agents: list[str], metrics: Sequence[str]) -> pd.DataFrame:
-    """Late means minus the baseline's at the same seeds.
+    """Late-round means minus the baseline's at the same seeds.
 
     Returns:
         Columns agent, metric, mean, low, high, effect, n, p.

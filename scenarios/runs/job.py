@@ -74,7 +74,7 @@ def subject_of(name: str) -> str:
 
 
 def file_name(name: str) -> str:
-    """Name of an arm or model for files."""
+    """Name of an arm or model in file names."""
     return "".join(letter if letter.isalnum() or letter in "-_.=," else "_" for letter in name)
 
 
@@ -160,7 +160,7 @@ class Arm:
 
 
 def is_done(folder: Path, part: str) -> bool:
-    """True if the arm of these files is complete."""
+    """True if the arm with these files is complete."""
     return (folder / store.STATES / part / DONE).is_file()
 
 
@@ -251,7 +251,7 @@ def _alone(job: Callable[[Task, Report], None], task: Task, report: Report) -> N
 
 @dataclass(frozen=True)
 class Stage(Generic[Task]):
-    """Tasks that can run side by side, with progress bar."""
+    """Stage: tasks that can run in parallel, with progress bar."""
 
     bar: str
     """Text before the bar; stages with the same text share one."""

@@ -31,7 +31,7 @@ ATTEMPTS = 2
 
 
 class LostWorkerError(RimsimError):
-    """Death of a worker or its machine."""
+    """Error: a worker process or its machine died."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class TaskQueue(Generic[Task]):
         self._attempts = [0] * len(tasks)
 
     def begin(self) -> int:
-        """Position of the next waiting task."""
+        """Begin the next waiting task and return its number."""
         task = self.waiting.popleft()
         self._attempts[task] += 1
         return task
@@ -190,7 +190,7 @@ def _start_apart(process: SpawnProcess) -> None:
 
 
 def _lost(code: int | None) -> LostWorkerError:
-    """Error for a worker process that ended with a status."""
+    """Error that reports the exit status of a worker process."""
     end = f"ended with status {code}"
     if code is not None and code < 0:
         end = f"was killed by {signal.Signals(-code).name}"
@@ -225,7 +225,7 @@ def _work(pipe: Connection) -> None:
 
 
 def _end_with_parent() -> None:
-    """End this process with its parent, also during a task."""
+    """End this process when its parent ends, even during tasks."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

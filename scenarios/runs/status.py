@@ -1,4 +1,4 @@
-"""Points of a study, status and digests of its runs."""
+"""Points of a study: status and digests of their runs."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def is_finished(run: Run) -> bool:
 
 
 def status_of(run: Run) -> Status:
-    """Status of a comparison or a point."""
+    """Status of a comparison or of a sweep's point."""
     arms = [(name, seed) for name in run.agents for seed in run.seeds]
     done = is_finished(run)
     complete = [arm for arm in arms if done or is_done(run.folder, part_name(*arm))]

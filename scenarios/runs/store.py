@@ -129,7 +129,7 @@ class Run(RunTables):
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """``config.yaml``: scenario, agents, seeds, command, versions."""
+        """Content of ``config.yaml``: scenario, agents, seeds, command, versions."""
         path = self.folder / CONFIG
         if not path.is_file():
             raise RunFolderError(f"{self.folder}: there is no {CONFIG}. {_MADE}")

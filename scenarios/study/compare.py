@@ -90,21 +90,20 @@ def compare(
             the agent had, taken from the log or from uniformly random slates.
         out: The run folder; None: ``runs/<scenario>-<time>``.
         batch_size: Largest number of arrivals per batch; results do not depend on it.
-        workers: Number of parallel arms; None: one per core. Results do not depend on it.
+        workers: Number of parallel arms; None: one per core. Results do not depend on this number.
         backend: ``local``: processes of this machine; ``ray``: tasks on Ray (the extra ``ray``), with equal results.
         address: Address of a Ray cluster, ``auto`` or ``host:port``; None: one is started here for the run.
-        certify: Compute certificates (V, D(w), gap) of every round.
+        certify: Compute certificates (value V, bound D(w), gap) of every round.
         ledger: Write the ledger.
         reveal: ``truth``: write the true worth of each exposure; agents never see it.
         command: The command line, to be recorded.
-        console: Place of progress bars; None: nowhere.
+        console: Console that shows progress bars; None: no bars.
 
     Returns:
         The run, with its tables.
 
     Raises:
-        ConfigError: If scenario, agents, measures, seeds, workers or backend are not valid; nothing has been written
-            then.
+        ConfigError: If scenario, agents, measures, seeds, workers or backend is invalid; then nothing is written.
         MeasureError: If a measure cannot be computed; nothing has been written then.
         DataError: If the log cannot be read.
         ArmsError: If arms failed; all other arms are complete.
@@ -160,8 +159,7 @@ def sweep(
         The sweep, whose table ``sweep`` has a column for each swept field.
 
     Raises:
-        ConfigError: If grid, scenario, agents, measures, seeds, workers or backend are not valid; nothing has been
-            written then.
+        ConfigError: If grid, scenario, agents, measures, seeds, workers or backend is invalid; then nothing is written.
         MeasureError: If a measure cannot be computed; nothing has been written then.
         DataError: If the log cannot be read.
         ArmsError: If arms failed; all other arms are complete.
@@ -201,7 +199,7 @@ def resume(
         workers: Number of parallel arms; None: one per core.
         backend: ``local`` or ``ray``.
         address: Address of a Ray cluster; None: one is started here.
-        console: Place of progress bars; None: nowhere.
+        console: Console that shows progress bars; None: no bars.
 
     Raises:
         ConfigError: If workers or backend are not valid, or cannot be used together.
@@ -265,7 +263,7 @@ def _unfinished(study: plans.Study) -> list[plans.StudyPlan]:
 
 
 def _finish(study: plans.Study, execution: jobs.Execution, run_jobs: jobs.Executor) -> Run:
-    """Run the unfinished arms of all points, then gather them."""
+    """Run the unfinished arms of all points; join their tables."""
     left = _unfinished(study)
     arms = [arm for plan in left for arm in plan.arms]
     failures = _run_arms(arms, run_jobs, execution)

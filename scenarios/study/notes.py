@@ -93,7 +93,7 @@ def _clock_notes(config: ScenarioConfig, first: RoundTerms) -> Iterator[str]:
 
 
 def _consumer_note(config: ScenarioConfig) -> str | None:
-    """Remark of the consumers of a scenario about its log."""
+    """Remark of a scenario's consumer model about the log."""
     note = getattr(plugs_of(config)[1], "note", None)
     if note is None:
         return None

@@ -117,7 +117,7 @@ class Checkpoint:
 
 
 def mark_done(folder: Path, part: str) -> None:
-    """Mark an arm complete and remove its states."""
+    """Record that an arm is complete, and remove its states."""
     place = folder / STATES / part
     place.mkdir(parents=True, exist_ok=True)
     (place / DONE).touch()
@@ -413,8 +413,8 @@ def facts_of(
         closed: The round.
         first: (M,) exposures of round 0 of the same arm.
         adoption: Consumptions up to the round's end.
-        proof: Certificate of the round; None: no metrics of a certificate. item_price: (M,) prices v at the end of the
-            round; None for an agent without prices.
+        proof: Certificate of the round; None: no metrics of a certificate.
+        item_price: (M,) prices v at the end of the round; None for an agent without prices.
     """
     ledger, value = closed.ledger, None
     if proof is not None:  # an exposure above a cap costs c too

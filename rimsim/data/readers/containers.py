@@ -42,7 +42,7 @@ PACKED: Final[dict[str, Callable[[BinaryIO], object]]] = {
 
 
 class Stream:
-    """Bytes of a container's file, read once up to limits."""
+    """Bytes of a container's file, up to a size limit."""
 
     def __init__(self, name: str, raw: BinaryIO, packed_bytes: int) -> None:
         self.name = name

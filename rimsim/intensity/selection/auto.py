@@ -47,7 +47,7 @@ def ranked(
 
     Each model is fitted to the log before the cuts of :func:`rimsim.data.later_sessions`. With fewer than 20 held-out
     users there is no ranking. The first model is the one of largest likelihood among those whose precision@10 is within
-    two standard errors of the best. The other models follow by precision.
+    two standard errors of the best. The other models follow in order of precision.
     """
     held = HeldOut.of(log, gap, seed)
     if held is None or not models:
@@ -198,7 +198,7 @@ class SelectedModel(Stored):
         return {}
 
     def restore(self, tensors: Mapping[str, torch.Tensor], extra: Mapping[str, Any]) -> None:
-        """Load the choice."""
+        """Load the chosen name and the ranking."""
         del tensors
         self.name = str(extra["name"])
         self.ranking = tuple(RankedModel(**one) for one in extra["ranking"])

@@ -163,7 +163,7 @@ class Bag(PersonalModel[BagConfig]):
     Trained as a denoising autoencoder (Liang et al., WWW 2018) without hidden layers: a random 5 to 95% of each user's
     items are read, and the softmax is fitted to the target events among the others. Events that are not targets are
     read, but they are no labels. On a large log a fit reads each user at least once. b is κ log popularity + κ' log
-    returning, and τ is in the tables. An update trains W, E and b for a few steps.
+    returning, and the tables of vectors contain the factor τ. An update trains W, E and b for a few steps.
     """
 
     kind: ClassVar[str] = "bag"

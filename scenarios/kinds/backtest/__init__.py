@@ -28,7 +28,7 @@ COLUMNS = ("task", "model", "beta", "cap", "seed", "metric", "value")  # Columns
 
 
 class Backtest(RunResult):
-    """Back-test on disk, with tables ``backtest`` (also ``table``), ``calibration`` and ``fits``."""
+    """Back-test on disk, with tables ``backtest`` (attribute ``table``), ``calibration`` and ``fits``."""
 
 
 def load_backtest(path: str | Path) -> Backtest:
@@ -53,7 +53,7 @@ def backtest(
         config: Options; None: the defaults, on the embedded log.
         out: The run folder; None: ``runs/backtest-<time>``.
         command: The command line, to be recorded.
-        report: Called with each line of progress; None: no progress is shown.
+        report: Function that gets each line of progress; None: no progress is shown.
 
     Raises:
         DataError: If the log cannot be read, or is too small for the split; then nothing is written.

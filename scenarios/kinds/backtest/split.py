@@ -61,7 +61,7 @@ class SplitConfig:
 
 @configuration(frozen=True, config=STRICT)
 class BacktestConfig:
-    """Tasks of the paper: item recommendation, user recommendation, online matching."""
+    """Tasks: item recommendation, user recommendation, online matching."""
 
     data: DataConfig = DataConfig(min_item_events=10)
     """Log of the back-test."""
@@ -190,7 +190,7 @@ def _too_little(log: EventLog, config: SplitConfig, what: str) -> DataError:
 
 
 def _user_relative(log: EventLog, config: SplitConfig, seed: int) -> LogSplit:
-    """Cut as in the paper's code for MovieLens-1M.
+    """Cut a log as Ma et al. (2022) do for MovieLens-1M.
 
     Of each user's events, the later half is kept; ties are in random order. T is the median over users of the time from
     the first to the last kept event. A random half of the users, B, is tested from T after the first kept event on,

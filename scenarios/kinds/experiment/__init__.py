@@ -52,7 +52,7 @@ Setting: TypeAlias = tuple[str, str, str]  # design, training and prices
 
 
 class Experiment(results.RunResult):
-    """Experiment on disk, with the tables ``experiment`` (also ``table``) and ``arrivals``."""
+    """Experiment on disk, with the tables ``experiment`` (attribute ``table``) and ``arrivals``."""
 
     @property
     def agents(self) -> tuple[str, str]:
@@ -133,7 +133,7 @@ def experiment(
         out: The folder; None: ``runs/experiment-<time>``.
         workers: Number of parallel seeds; None: one per core.
         command: The command line, to be recorded.
-        console: Place of progress bars; None: nowhere.
+        console: Console that shows progress bars; None: no bars.
         **options: Fields of :class:`ExperimentOptions`.
 
     Raises:

@@ -154,7 +154,7 @@ def validate(
         config: Options; None: the defaults, on the embedded log.
         out: The run folder; None: ``runs/validate-<time>``.
         command: The command line, to be recorded.
-        report: Called with each line of progress; None: no progress is shown.
+        report: Function that gets each line of progress; None: no progress is shown.
 
     Raises:
         DataError: If the log or the table of answers cannot be read, or fewer than two users come back in the log.

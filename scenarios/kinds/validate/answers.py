@@ -233,8 +233,7 @@ def user_aucs(user: Ints, score: Floats, taken: Bools, n_users: int) -> Floats:
 def precisions(user: Ints, score: Floats, taken: Bools, ties: Array, n_users: int, k: int) -> Floats:
     """(n_users,) share taken among each user's k best answers.
 
-    NaN for users with at most k answers. ``user`` is ascending; of equal scores, the one with the smaller ``ties``
-    comes first.
+    NaN for users with at most k answers. ``user`` is ascending; of equal scores, the smaller of ``ties`` is first.
     """
     order = np.lexsort((ties, -score, user))
     count = np.bincount(user, minlength=n_users)

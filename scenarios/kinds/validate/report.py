@@ -133,7 +133,7 @@ def conclusions(run: Run) -> Sentences:
 
 
 def figures_of(agreement: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """Truth → metric → value."""
+    """Nested mapping: truth → metric → value."""
     by_truth = agreement.groupby("truth", sort=False)
     return {str(truth): dict(zip(rows["metric"], rows["value"], strict=True)) for truth, rows in by_truth}
 
