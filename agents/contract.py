@@ -53,7 +53,7 @@ class Agent(Protocol):
         """Prepare for a round, given its requirements and past states."""
 
     def act(self, arrivals: Arrivals) -> SlateLike:
-        """Return the slates of n arrivals, an (n, k) array.
+        """Return one slate of k positions for each arrival.
 
         Each slate has the indices of distinct admissible items, as integers; −1 marks an empty position. The answer may
         also be :class:`rimsim.market.Slates` with prices and propensities.

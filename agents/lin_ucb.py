@@ -27,11 +27,11 @@ class LinUCB:
     """Shows the items with the highest upper bounds of consumption.
 
     The model is linear. Its features for a visitor and an item are the chance of consumption that the platform
-    predicts, 1 − exp(−λ(x,y)); this chance for each genre of the item; and the latter times the genre's share in the
-    visitor's consumptions. So genres correct the platform's prediction, but do not raise an item with a predicted
-    chance of 0. A ridge regression learns from every slate. Its weights begin at 1 for the chance and 0 for all other
-    features. An exposure has the weight of its position in the unit of guarantees, by default γ^(r−1). The agent keeps
-    its weights from round to round.
+    predicts, 1 − exp(−λ(x,y)); this chance for each genre of the item; and this chance for each genre, times the
+    genre's share in the visitor's consumptions. So genres correct the platform's prediction, but do not raise an item
+    with a predicted chance of 0. A ridge regression learns from every slate. Its weights begin at 1 for the chance and
+    0 for all other features. An exposure has the weight of its position in the unit of guarantees, by default γ^(r−1).
+    The agent keeps its weights from round to round.
 
     This is algorithm 2 of Li, Chu, Langford and Schapire (WWW 2010), but all items share the weights, because a
     catalogue has too many items for separate weights.

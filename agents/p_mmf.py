@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 class PMMF:
     """Ranks by λ − μ; max-min mirror descent updates μ.
 
-    P-MMF (Xu et al., WWW 2023) maximises Σ λ + L·min_y E_y/γ_y online, where γ is a provider's share. Our version
-    differs in three respects. Providers are items. γ is the required exposure b. Exposure beyond the guarantee does not
-    raise the minimum, L·min(1, min_y E_y/b_y). P-MMF uses γ as a quota that no provider may exceed, which would forbid
-    all exposure beyond the floors. Prices start at 0 in every round, as in the paper.
+    P-MMF (Xu et al., WWW 2023) maximises Σ λ + L·min_y E_y/γ_y online, where γ_y is the share of provider y. Our
+    version differs in three respects. Providers are items. γ is the required exposure b. Exposure beyond the guarantee
+    does not raise the minimum, L·min(1, min_y E_y/b_y). P-MMF uses γ as a quota that no provider may exceed, which
+    would forbid all exposure beyond the floors. Prices start at 0 in every round, as in the paper.
 
     In the dual of that objective, prices are in D = {μ ≤ 0, Σ_y b_y·(−μ_y) ≤ L}, so all items share one budget. Other
     agents have a separate limit for each item's price. After each arrival

@@ -102,8 +102,8 @@ class Hindsight:
     """Shows the best slates for a round as a whole.
 
     The agent plans on the states at the beginning of the round, or, in a replay, on the log's state at each arrival. So
-    its slates are optimal in a replay or broadcast, up to the solver's relative gap ``tol``. A clone that consumes on
-    an earlier visit changes a later state. If the item planned for that visit has been consumed and its guarantee
+    its slates are optimal in a replay or broadcast, up to the solver's relative gap ``tol``. If a clone consumes on an
+    earlier visit, its later state changes. If the item planned for that visit has been consumed and its guarantee
     binds, its exposure moves to a position that a consumed item leaves free later. So with clones the agent is not an
     upper bound, but close to it.
     """

@@ -26,8 +26,8 @@ class PolicyAgent:
     Args:
         policy: Function from a compact observation (10 + ``observed`` numbers) to bonuses of ``groups`` in [−1, 1]. It
             must be deterministic, so that runs are reproducible.
-        groups: As in ``BonusAction(by="shortfall", groups=…)``.
-        observed: As in ``CompactObservation(groups=…)``.
+        groups: Number of groups of items, as in ``BonusAction(by="shortfall", groups=…)``.
+        observed: Number of groups in the observation, as in ``CompactObservation(groups=…)``.
         lacking: If true, only items that still lack exposures get a bonus. False for ``BonusAction(by="popularity")``.
         name: Name in tables and pictures.
     """

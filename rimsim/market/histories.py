@@ -217,8 +217,8 @@ def _times(
 class Histories:
     """Histories by slot: logged past, and consumptions in the market.
 
-    An event is added when it is consumed, together with the tick from which it belongs to the visitor's state. Arrivals
-    at that tick or later have the event in their state, whatever the order of processing.
+    An event is added when its item is consumed, together with the tick from which it belongs to the visitor's state.
+    Arrivals at that tick or later have the event in their state, whatever the order of processing.
     """
 
     def __init__(self, schedule: Schedule, past: LoggedPast) -> None:

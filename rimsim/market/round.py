@@ -79,7 +79,7 @@ class Moment(simpy.Event):
 
 
 class Arriving:
-    """Arrivals in clock order; a user's visits one by one."""
+    """Arrivals in clock order, each user's visits one by one."""
 
     def __init__(self, schedule: Schedule, env: simpy.Environment) -> None:
         self._schedule, self._env = schedule, env

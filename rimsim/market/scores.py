@@ -258,7 +258,7 @@ def _normalised(
     release: Ints,
     model: IntensityModel,
 ) -> ScoreRows:
-    """Scored rows: raw intensities, split into p(y|x) and λ(x)."""
+    """Scored states: raw intensities, split into p(y|x) and λ(x)."""
     # ``take_out`` makes consumed items inadmissible and worth nothing, in place.
     n = len(ids)  # the rows beyond are padding
     ground = raw.sum(1)
@@ -280,7 +280,7 @@ def _normalised(
 
 
 def _take_out(pairs: tuple[Ints, Ints], relevance: torch.Tensor, admissible: torch.Tensor) -> None:
-    """Make (row, item) pairs inadmissible, with intensity 0."""
+    """Make pairs of state and item inadmissible, with intensity 0."""
     if relevance.device.type == "cpu":
         _clear(*pairs, relevance.numpy(), admissible.numpy())
     else:

@@ -54,8 +54,8 @@ def gini(counts: ArrayLike) -> float:
 
     The index is half the mean absolute difference of two items, divided by the mean (Gini 1912): 0 if all counts are
     equal, 1 − 1/M if one item has all counts, and 0 by convention if nothing was counted. The same function measures
-    the exposure of a round (``gini``) and the platform's training log (``log_gini``). It depends on the sample size. To
-    compare logs of different length, use :func:`effective_items`.
+    the exposure of a round (``gini``) and the platform's training log (``log_gini``). The index depends on the sample
+    size. To compare logs of different length, use :func:`effective_items`.
     """
     ascending = np.sort(as_counts(counts, "counts"))
     total = ascending.sum()
@@ -89,8 +89,8 @@ def coverage(counts: ArrayLike) -> float:
 def perplexity(counts: ArrayLike) -> float:
     """Perplexity exp(−Σ p_y ln p_y) of p = E/ΣE.
 
-    It is the number of equally exposed items with the same entropy: the diversity measure of Ma et al. (ICLR 2022).
-    It is between 1 and the number of items with E > 0; 0 if nothing was counted.
+    Perplexity is the number of equally exposed items with the same entropy: the diversity measure of Ma et al. (ICLR
+    2022). The value is between 1 and the number of items with E > 0; it is 0 if nothing was counted.
     """
     values = as_counts(counts, "counts")
     total = values.sum()
@@ -103,10 +103,10 @@ def perplexity(counts: ArrayLike) -> float:
 def effective_items(counts: ArrayLike) -> float:
     """Effective number of items: N(N−1) / Σ n(n−1), N = Σn.
 
-    It is the inverse of the estimated probability that two random consumptions have the same item (Simpson, Nature
-    1949; Hurlbert, Ecology 1971). Its expectation barely depends on N, unlike Gini and coverage, so logs of different
-    length can be compared. It may exceed M by chance. It is M if no item was counted twice, and 0 if nothing was
-    counted.
+    The number is the inverse of the estimated probability that two random consumptions have the same item (Simpson,
+    Nature 1949; Hurlbert, Ecology 1971). Its expectation barely depends on N, unlike Gini and coverage, so logs of
+    different length can be compared. The number may exceed M by chance. It is M if no item was counted twice, and 0 if
+    nothing was counted.
     """
     values = as_counts(counts, "counts")
     total = float(values.sum())

@@ -76,8 +76,9 @@ def jaccard(slates: ArrayLike, pairs: ArrayLike) -> float:
 def genre_weights(genres: Sequence[str]) -> tuple[Floats, tuple[str, ...]]:
     """Weight of each genre in each item, and genres' names.
 
-    ``genres`` are M strings, with names joined by ``|`` (the column ``genres`` of an item table). An item with g genres
-    counts 1/g for each of them; an item without a name belongs to the genre ``""``. Names are in alphabetical order.
+    ``genres`` has one string per item, with names joined by ``|`` (the column ``genres`` of an item table). An item
+    with g genres counts 1/g for each of them; an item without a name belongs to the genre ``""``. Names are in
+    alphabetical order.
     """
     split = [tuple(dict.fromkeys(text.split("|"))) for text in genres]
     names = tuple(sorted({name for row in split for name in row}))
@@ -222,8 +223,8 @@ def late_means(rounds: pd.DataFrame) -> pd.DataFrame:
 def late_slopes(rounds: pd.DataFrame) -> pd.DataFrame:
     """Slopes of least-squares lines over the late rounds.
 
-    Slopes show trends from round to round, which means hide. The columns are agent, seed, metric and value. Metrics
-    with values in fewer than three late rounds are left out.
+    Slopes show trends from round to round, which means hide. The resulting columns are agent, seed, metric and value.
+    Metrics with values in fewer than three late rounds are left out.
     """
     late = rounds[rounds["round"].isin(late_rounds(_count(rounds)))]
     keys = ["agent", "seed", "metric"]

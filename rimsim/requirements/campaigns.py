@@ -39,7 +39,7 @@ class RoundVisits(NamedTuple):
         return self._replace(tick=self.tick[which], log_user=self.log_user[which], first=self.first[which])
 
     def moved_to(self, start: int, stop: int) -> RoundVisits:
-        """Visits, whose times are rescaled to another period."""
+        """Visits, with times rescaled to another period."""
         if (start, stop) == (self.start, self.stop):
             return self
         share = (self.tick - self.start) / max(self.stop - self.start, 1)

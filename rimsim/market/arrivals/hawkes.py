@@ -212,8 +212,8 @@ class HawkesArrivals:
     on. All of μ, α and ω are fitted to the log. If ``per_round`` is a number, all μ are then multiplied by a factor, so
     that a round has this number of arrivals in the long run if S = S₀.
 
-    Every user of the log is a visitor from the first round on. Its past has its events before one of its later
-    sessions, or all its events if it has a single session. With ``draw: users``, the past of every user has all its
+    Every user of the log is a visitor from the first round on. Its past has the events before one of its later
+    sessions, or all events if the user has a single session. With ``draw: users``, the past of every user has all its
     events. The past is moved in time so that it ends one gap between sessions before the opening.
     """
 

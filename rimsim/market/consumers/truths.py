@@ -198,8 +198,8 @@ class TruthScores(ArrivalScores):
 def truth_model(kind: str, gap: str, rank: int) -> IntensityModel:
     """Unfitted model of a truth.
 
-    Of a product of λ(x) and p(y|x), only the model of p(y|x) is used. A model over sets gets the hyperparameters that
-    best predict answers to slates, because a truth must answer slates.
+    If the model is a product of λ(x) and p(y|x), only p(y|x) is used. A model such as ``bag`` gets the hyperparameters
+    that best predict answers to slates, because a truth must answer slates.
 
     Raises:
         ConfigError: If no model has the name, or your file cannot be used.
