@@ -1,4 +1,4 @@
-"""Numbers of runs, and the tables behind plots.
+"""Statistics of runs, and the tables behind plots.
 
 In this package ``rounds`` has columns agent, seed, round, metric, value; ``unit`` is ``exposure.unit``; ``arms`` and
 ``agents`` are names in the order of the run; ``late`` names the late rounds.
@@ -202,7 +202,7 @@ def number(value: float, *, significant: bool = False) -> str:
 
 
 def cell(mean: float | None, low: float | None, high: float | None, *, significant: bool = False) -> str:
-    """Mean ± half its interval; a dash without a mean."""
+    """Mean ± half the width of its interval; a dash if missing."""
     if mean is None or np.isnan(mean):
         return "–"
     text = number(mean, significant=significant)
