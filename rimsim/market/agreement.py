@@ -65,11 +65,11 @@ class Cut:
 
     @property
     def taken(self) -> Ints:
-        """Number of items (n,) that each user took."""
+        """Number of items that each user took."""
         return np.bincount(self.taken_row, minlength=len(self))
 
     def admissible(self, start: int, stop: int) -> Bools:
-        """Marks of known, released and unconsumed items of some rows."""
+        """Marks of known, released and unconsumed items of some users."""
         shown = self.known[None, :] & (self.release[None, :] <= self.states.now[start:stop, None])
         shown[self.states.rows_of(start, stop)] = False
         return shown
@@ -112,10 +112,10 @@ class ChoiceLaw(Protocol):
     """Law of users' choices in sessions, such as a truth."""
 
     def expected(self, users: Ints, states: UserStates) -> Floats:
-        """λ*(x) of users, (n,)."""
+        """Ground intensity λ*(x) of each user."""
 
     def preference(self, users: Ints, states: UserStates) -> Floats:
-        """p* (n, M), up to one factor per row."""
+        """Preferences p* of each user, up to a factor."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +131,7 @@ class RealWorth:
 
     @property
     def metrics(self) -> dict[str, Floats]:
-        """Metrics by name, each (n,)."""
+        """Metrics by name, with one value per user."""
         return {"precision": self.precision, "ndcg": self.ndcg, "log_likelihood": self.log_likelihood}
 
 
@@ -142,7 +142,7 @@ class Uniform:
     shape: tuple[int, int]
 
     def rows(self, start: int, stop: int) -> Float32s:
-        """Ones for some rows."""
+        """Scores of 1 for some users."""
         return np.ones((stop - start, self.shape[1]), np.float32)
 
 
@@ -152,7 +152,7 @@ def unfitted_model(name: str, seed: int, device: str, gap: str | None = None) ->
 
 
 def scores_of(name: str, cut: Cut, device: str, make: Make = unfitted_model) -> ChunkedScores:
-    """Scores of a cut by a model of its past."""
+    """Scores of states by a model of their past."""
     if name == RANDOM:
         return Uniform((len(cut), len(cut.known)))
     return ModelScores(fitted_model(name, cut.draw, device, cut.later.past, make), cut.states, cut.known)
@@ -164,7 +164,7 @@ def fitted_model(name: str, seed: int, device: str, log: EventLog, make: Make) -
 
 
 def _best(score: Array, cut: Cut, slate: int, start: int, shown: Bools) -> Ints:
-    """Slates of the best admissible items of some rows."""
+    """Slates of the best admissible items of some users."""
     free, users = np.zeros(len(cut.known)), cut.later.user[start : start + len(score)]
     return price_slates(score, free, slate, admissible=shown, tie_seed=cut.draw, row_keys=users)
 
@@ -222,21 +222,22 @@ def ratio(total: Floats | Ints, count: Floats | Ints) -> Floats:
 
 
 def true_shares(truth: ChoiceLaw, cut: Cut, start: int, stop: int) -> Floats:
-    """p* of some rows, normalised over admissible items; 0 elsewhere."""
+    """Preferences p* of some users, normalised over admissible items."""
     states = cut.states.take(np.arange(start, stop))
     return shares_over(truth.preference(cut.later.user[start:stop], states), cut.admissible(start, stop))
 
 
 def shares_over(preference: Floats, left: Bools) -> Floats:
-    """Preferences (n, M), normalised over some items; 0 elsewhere."""
+    """Preferences, normalised over some items; 0 elsewhere."""
     share = np.where(left, preference, 0.0)
     return np.asarray(share / np.maximum(share.sum(1, keepdims=True), 1e-300), np.float64)
 
 
 def utilities(truth: ChoiceLaw, cut: Cut, slates: Sequence[Ints], setting: SlateSetting) -> Floats:
-    """Expected consumptions of s slates and the oracle's, (s + 1, n).
+    """Expected consumptions of each recommender's slates and the oracle's.
 
-    Consumption at position r has probability 1 − exp(−λ*(x)·p*(y|x)·γ^(r−1)), where admissible items share p*.
+    Consumption at position r has probability 1 − exp(−λ*(x)·p*(y|x)·γ^(r−1)), where p* is normalised over admissible
+    items.
     """
     worth = np.empty((len(slates) + 1, len(cut)))
     expected = truth.expected(cut.later.user, cut.states)
@@ -259,7 +260,7 @@ def gather(
     make: Make = unfitted_model,
     of_past: Callable[[Cut], Mapping[str, ChoiceLaw]] = lambda _: {},
 ) -> Evidence:
-    """Worth of models fitted to the past of cuts.
+    """Real and simulated worth of models fitted before the cuts.
 
     Args:
         of_past: Function of a cut that returns truths fitted to its past.
@@ -303,8 +304,8 @@ def agreement_of(
 ) -> dict[str, Any] | None:
     """Agreement of a scenario's truth with held-out sessions, cached.
 
-    Every run makes this short form of ``rimsim validate``. It has fewer models, and two draws (one draw if it has a
-    thousand users).
+    Every run computes this short form of ``rimsim validate``, with fewer models, and with two draws (or one draw that
+    has a thousand users).
 
     Args:
         item_bias: Logarithms of the items' factors in p*, (M,), such as hidden quality; None: those of the fitted
@@ -370,6 +371,6 @@ def _code() -> str:
 
 
 def _versions() -> list[str | None]:
-    """Versions of the packages that matter, except torch."""
+    """Versions of the packages that affect agreement, except torch."""
     names = ("numpy", "scipy", "implicit")
     return [importlib.metadata.version(name) if importlib.util.find_spec(name) else None for name in names]

@@ -73,9 +73,9 @@ def replica_seeds(seeds: Seeds, replica: int) -> Seeds:
 class Shadowed:
     """Control that trains on consumptions from slates without a model.
 
-    The control takes as many events as the arm had, in the order in which they become known. It takes them from replica
-    0 of the round, and then, if they do not suffice, from the next replicas. From the last replica used it takes the
-    slates up to the last event, and from the other replicas all slates.
+    The control takes as many events as the arm had, in the order in which they become known. It takes them from
+    replicas: simulations of the round with such slates, the first with the same seeds, others with new seeds if its
+    events do not suffice. From the last replica used it takes the slates up to the last event.
 
     Args:
         replica: Function of the number of a replica that returns its rounds, with their impressions.
@@ -138,7 +138,7 @@ class AsLogged:
         return _Part(schedule, own.histories.past, slot, known, log.items[place], None)
 
     def _sessions_of(self, schedule: Schedule) -> tuple[Ints, Ints]:
-        """Beginning and size of each slot's session, or 0, (slots,)."""
+        """Beginning and size of each slot's session, or 0."""
         # The size is 0 without a session.
         sessions, past = self._world.past_sessions, self._world.past
         if schedule.logged is None:
@@ -183,7 +183,7 @@ class _Part:
 
     @classmethod
     def of(cls, past: PastRound) -> Self:
-        """Whole round as a part."""
+        """Visits of a round, with all their events."""
         return cls(past.schedule, past.histories.past, *past.histories.all_events(), past.shown)
 
     def first(self, n: int) -> _Part:

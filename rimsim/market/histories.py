@@ -38,16 +38,16 @@ class LoggedPast:
 
     @property
     def counts(self) -> Ints:
-        """Number of events of each user, (users,)."""
+        """Number of events of each user."""
         return np.diff(self.offsets)
 
     def length(self, log_user: Ints, logged: Ints | None) -> Ints:
-        """Number of logged events per slot: ``logged``, or all, (slots,)."""
+        """Number of logged events per slot: ``logged``, or all."""
         everything = self.offsets[log_user + 1] - self.offsets[log_user]
         return everything if logged is None else np.minimum(logged, everything)
 
     def last(self, log_user: Ints, length: Ints) -> Floats:
-        """Seconds of each past's last event, or 0, (slots,)."""
+        """Seconds at which each past ends; 0 without events."""
         last, some = np.zeros(len(log_user)), length > 0
         last[some] = self.times[(self.offsets[log_user] + length - 1)[some]]
         return last
@@ -112,7 +112,7 @@ def _enter_all(slots: Ints, ticks: Ints, items: Ints, events: Events) -> None:
 @compiled
 def enter_marked(slots: Ints, ticks: Ints, items: Ints, marked: Bools, first: Ints, last: Ints, counts:
     Ints, newest: Ints, tick: Ints, item: Ints, following: Ints, size: Ints) -> None:  # fmt: skip
-    """Add marked items of slates (n, k), row after row."""
+    """Add the marked items of slates, slate after slate."""
     # The events come as arrays: to hand over their record takes longer than to enter the items of one slate.
     events = Events(first, last, counts, newest, tick, item, following, size)
     for n in range(len(slots)):
@@ -124,7 +124,7 @@ def enter_marked(slots: Ints, ticks: Ints, items: Ints, marked: Bools, first: In
 @compiled
 def _visible_at(slots: Ints, ticks: Ints, first: Ints, counts: Ints, newest: Ints, tick: Ints, following:
     Ints, visible: Ints) -> None:  # fmt: skip
-    """Fill in each slot's number of visible events, (n,)."""
+    """Fill in each slot's number of visible events."""
     for n in range(len(slots)):
         slot = slots[n]
         visible[n] = counts[slot]
@@ -154,7 +154,7 @@ def _between(slots: Ints, begin: Ints, end: Ints, events: Events) -> tuple[Ints,
 
 @compiled
 def _number(slots: Ints, counts: Ints, length: Ints) -> int:
-    """Number of slots' events: logged events plus ``counts`` (n,)."""
+    """Number of slots' events: logged events plus ``counts``."""
     # In a loop: the sum of indexed values takes longer to compile than all else here.
     total = 0
     for row in range(len(slots)):
@@ -166,7 +166,7 @@ def _number(slots: Ints, counts: Ints, length: Ints) -> int:
 def _consumed(
     slots: Ints, counts: Ints, begin: Ints, length: Ints, logged: Ints, events: Events
 ) -> tuple[Ints, Ints]:
-    """Rows and items (total,) of slots' logged and other events."""
+    """Pairs (index of slot, item) of logged and other events."""
     total = _number(slots, counts, length)
     rows, items = np.empty(total, np.int64), np.empty(total, np.int64)
     end = 0
@@ -199,7 +199,7 @@ def _take_out(slots: Ints, counts: Ints, begin: Ints, length: Ints, logged: Ints
 def _times(
     slots: Ints, counts: Ints, begin: Ints, length: Ints, logged: Floats, shift: Floats, events: Events
 ) -> Floats:
-    """Times of the events of :func:`_consumed`, in seconds, (total,)."""
+    """Times of the events of :func:`_consumed`, in seconds."""
     times = np.empty(_number(slots, counts, length), np.float64)
     end = 0
     for row in range(len(slots)):
@@ -249,7 +249,7 @@ class Histories:
 
     @cached_property
     def last_logged(self) -> Floats:
-        """Shifted seconds of each logged past's last event, or 0, (slots,)."""
+        """Shifted seconds at which logged pasts end; 0 without events."""
         return np.where(self.length > 0, self.past.last(self.log_user, self.length) + self.shift, 0.0)
 
     def copy(self) -> Histories:
@@ -259,12 +259,12 @@ class Histories:
         return other
 
     def append(self, slots: Ints, ticks: Ints, items: Ints) -> None:
-        """Add events of slots (n,), visible from ticks (n,) on."""
+        """Add events of slots, each visible from its tick on."""
         self.make_room(len(items))
         _enter_all(slots, ticks, items, self.events)
 
     def append_marked(self, slots: Ints, ticks: Ints, items: Ints, marked: Bools) -> None:
-        """Add the marked items of slates (n, k), as :meth:`append` does."""
+        """Add the marked items of slates, as :meth:`append` does."""
         self.make_room(items.size)
         enter_marked(slots, ticks, items, marked, *self.events)
 
@@ -278,14 +278,14 @@ class Histories:
             self.events = events._replace(**dict(zip(("tick", "item", "next"), grown, strict=True)))
 
     def all_events(self) -> tuple[Ints, Ints, Ints]:
-        """Slots, ticks and items of all events, (n,)."""
+        """Slots, ticks and items of all events."""
         # They are by slot, in the order in which they become visible.
         counts = self.events.counts
         slots = np.arange(len(counts))
         return np.repeat(slots, counts), *_between(slots, np.zeros_like(counts), counts, self.events)
 
     def visible_at(self, slots: Ints, ticks: Ints) -> Ints:
-        """Number (n,) of each slot's visible events at a tick."""
+        """Number of each slot's visible events at a tick."""
         events, visible = self.events, np.empty(len(slots), np.int64)
         _visible_at(
             slots, ticks, events.first, events.counts, events.newest, events.tick, events.next, visible
@@ -293,15 +293,15 @@ class Histories:
         return visible
 
     def lengths_at(self, slots: Ints, ticks: Ints) -> Ints:
-        """Number (n,) of events in states at ticks, logged events included."""
+        """Number of events in states at ticks, logged events included."""
         return np.asarray(self.length[slots] + self.visible_at(slots, ticks), np.int64)
 
     def between(self, slots: Ints, begin: Ints, end: Ints) -> tuple[Ints, Ints]:
-        """Ticks and items of slots' events ``begin`` to ``end``, (total,)."""
+        """Ticks and items of slots' events ``begin`` to ``end``."""
         return _between(slots, begin, end, self.events)
 
     def consumed(self, slots: Ints, counts: Ints | None = None) -> tuple[Ints, Ints]:
-        """Pairs (row, item) of slots' logged past and ``counts`` events."""
+        """Pairs (index of slot, item) of slots' past and ``counts`` events."""
         # A row is an index of ``slots``; None: all events.
         counts = self.events.counts[slots] if counts is None else counts
         return _consumed(slots, counts, self.begin, self.length, self.past.items, self.events)
@@ -314,7 +314,7 @@ class Histories:
             events.next, scores, admissible)  # fmt: skip
 
     def states(self, slots: Ints, counts: Ints, now: Ints) -> UserStates:
-        """User states of slots (n,) with ``counts`` (n,) events at ticks ``now``."""
+        """States of slots with ``counts`` events at the ticks ``now``."""
         begin, length = self.begin, self.length
         _, items = _consumed(slots, counts, begin, length, self.past.items, self.events)
         times = _times(slots, counts, begin, length, self.past.times, self.shift, self.events)

@@ -70,7 +70,7 @@ class Ledger:
     def write(
         self, rows: Ints, slates: Slates, response: Response, relevance: Float32s, ground: Float32s
     ) -> None:
-        """Add n served arrivals, with relevance (n, k) and λ(x) (n,)."""
+        """Add served arrivals, with the relevance and λ(x) of each."""
         write_rows(rows, slates.items, response.consumed, response.probability, response.intensity, relevance,
             ground, self.item, self.consumed, self.probability, self.true_intensity, self.intensity,
             self.ground)  # fmt: skip
@@ -85,11 +85,11 @@ class Ledger:
             self.uniform[rows] = slates.uniform
 
     def exposure(self, n_items: int) -> Ints:
-        """Exposures (M,) of each item so far."""
+        """Exposures of each item so far."""
         return np.bincount(self.item[self.item >= 0], minlength=n_items)
 
     def consumption(self, n_items: int) -> Ints:
-        """Consumptions (M,) of each item so far."""
+        """Consumptions of each item so far."""
         return np.bincount(self.item[self.consumed], minlength=n_items)
 
     def true_columns(self) -> dict[str, Array]:
@@ -187,7 +187,7 @@ class PastRound:
 
 
 def fold_of(seed: int, users: Ints) -> Ints:
-    """Fold (n,), 0 or 1, of users of the market."""
+    """Fold, 0 or 1, of each user of the market."""
     # A model of one fold has not seen the last round of the other.
     return (rng.bits(seed, rng.Purpose.MODEL, 7, users) & np.uint64(1)).astype(np.int64)
 

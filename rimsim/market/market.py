@@ -155,7 +155,7 @@ class Market:
 
     @property
     def model(self) -> IntensityModel:
-        """The model that scores the states of the open round."""
+        """The model that scores the states of the current round."""
         return self.platform.model
 
     @property
@@ -166,7 +166,7 @@ class Market:
 
     @property
     def release(self) -> Ints:
-        """Tick (M,) from which each item on offer can be shown."""
+        """Tick from which each item on offer can be shown."""
         there = self._offer.there
         if there.all():
             return self.world.release
@@ -175,41 +175,41 @@ class Market:
     # -- the open round -----------------------------------------------------------------------------------------------
     @property
     def schedule(self) -> Schedule:
-        """Arrivals of the open round."""
+        """Arrivals of the current round."""
         return self.open.schedule
 
     @property
     def n_arrivals(self) -> int:
-        """Number N of arrivals of the open round."""
+        """Number N of arrivals of the current round."""
         return len(self.open.schedule)
 
     @property
     def served(self) -> int:
-        """Number of served arrivals of the open round."""
+        """Number of served arrivals of the current round."""
         return self.open.arriving.served
 
     @property
     def ledger(self) -> Ledger:
-        """Exposures and consumptions of the open round."""
+        """Exposures and consumptions of the current round."""
         return self.open.ledger
 
     @property
     def exposure(self) -> Floats:
-        """Exposures (M,) of the open round."""
+        """Exposures of each item in the current round."""
         return self.open.exposure
 
     @property
     def required(self) -> Floats:
-        """Required exposures b_y (M,) of the open round."""
+        """Required exposures b_y of the current round."""
         return self.open.required
 
     @property
     def capacity(self) -> Ints | None:
-        """Positions (n,) that each arrival may fill; None: all."""
+        """Positions that each arrival may fill; None: all."""
         return self.open.capacity
 
     def round_view(self) -> RoundView:
-        """View of the open round for an agent."""
+        """View of the current round for an agent."""
         requirements, exposure = self.open.requirements, self.config.exposure
         return RoundView(
             round=self.round,
@@ -276,7 +276,7 @@ class Market:
         return Feedback(arrivals, shown, consumed)
 
     def show(self, rows: Ints, slates: Slates, *, empty: bool) -> tuple[Ints, Bools]:
-        """Shown items, and marks of consumed ones, by row.
+        """Shown items, and marks of consumed ones, by arrival.
 
         Raises:
             ConfigError: If γ is estimated from uniform slates, and the agent shows no uniform slates.
@@ -287,7 +287,7 @@ class Market:
         return shown
 
     def show_one(self, row: int, items: Ints) -> tuple[Ints, Bools]:
-        """Shown items and marks of consumed items of a row, (k,).
+        """Shown items of an arrival, and marks of consumed ones.
 
         Wrong items leave their positions empty, as in :meth:`show` with ``empty``.
         """
@@ -302,7 +302,7 @@ class Market:
         """State of the market between two rounds, for :meth:`load_state`.
 
         Raises:
-            MarketError: If the open round has begun, or all rounds are over.
+            MarketError: If the current round has served arrivals, or all rounds are over.
         """
         if self.done or not self.open.arriving.untouched:
             raise MarketError(
@@ -431,7 +431,7 @@ class Market:
         return StateScores(states, models, self.release, self.device, self.seeds.model)
 
     def _audience(self) -> StateScores | None:
-        """Scores of the open round's states, if already known."""
+        """Scores of the current round's states, if already known."""
         if not self.arrivals.known_beforehand and not self.needs.future:
             return None
         past = PastRound(self.round, self.schedule, self.open.foreseen_histories())

@@ -97,7 +97,7 @@ class Platform:
 
     @property
     def confidence(self) -> Floats | None:
-        """Certainty (M,) of item effects; None without a layer."""
+        """Certainty of each item's effect; None without a layer."""
         learns = self._config.platform.learning == "impressions"
         return (
             np.average([fit.confidence for fit in self.fits], 0, fit_weights(self.fits)) if learns else None
@@ -181,7 +181,7 @@ class Platform:
         return lambda: tuple(laid_over(one, layer) for one in models())
 
     def _scorers_of(self, model: IntensityModel) -> FoldModels:
-        """Models, without a layer, for the last training round."""
+        """Models without a layer that score the last training round."""
         if not (self._retrains and self.crosses):
             return always(model)
         before = self._before or self.model
@@ -211,7 +211,7 @@ class Platform:
 def cross_fitted(
     platform: PlatformConfig, warmup: EventLog, past: list[PastRound], before: IntensityModel, seed: int
 ) -> FoldModels:
-    """Models of both folds, each fitted without its last round."""
+    """Models for each fold, fitted without its last round's events."""
     # Both are retrained, when first asked for, from the model that served that round; neither has a layer.
     rounds, stop = list(past), past[-1].schedule.stop
     base, _ = layer_of(before)
@@ -293,7 +293,7 @@ def training_log(
 
 @dataclass(frozen=True, eq=False)
 class LogPart:
-    """Events of one part, with its own user numbers."""
+    """Part of a training log, with its own user numbers."""
 
     user: Ints
     item: Ints
@@ -351,7 +351,7 @@ def _own_log(
 
 
 def _propensities(rounds: list[PastRound], wanted: Ints, n_items: int) -> Floats:
-    """Inclusion probability (or NaN) of consumed pairs slot·M + item, (n,)."""
+    """Inclusion probability of each consumed slot-item pair, or NaN."""
     # The rounds share one store of histories, in which no slot knowingly consumes an item twice; −1 is no pair.
     keys, values = [np.zeros(0, np.int64)], [np.zeros(0)]
     for past in rounds:
@@ -378,7 +378,7 @@ def _event_weights(parts: list[LogPart], clip: float) -> Floats | None:
 
 
 def inverse_propensity_weights(propensity: Floats, clip: float) -> Floats:
-    """Weights ∝ min(1/π, clip·mean(1/π)), with a mean of 1, (n,)."""
+    """Weights ∝ min(1/π, clip·mean(1/π)), with a mean of 1."""
     # Events without a propensity π (NaN) weigh 1. Clipping trades variance for bias.
     weight, known = np.ones(len(propensity)), propensity > 0
     if known.any():

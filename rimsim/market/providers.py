@@ -76,7 +76,7 @@ class Offer:
 
     @property
     def there(self) -> Bools:
-        """Marks (G,) of providers who are in the market."""
+        """Marks of providers who are in the market."""
         return (self.came >= 0) & (self.left < 0)
 
     def after(self, changes: Changes, number: int) -> Offer:
@@ -132,7 +132,7 @@ class RoundOutcome:
     """(M,) consumptions of each item."""
 
     def by_provider(self, counts: Ints) -> Floats:
-        """Sums of items' counts (M,) by provider, (G,)."""
+        """Sums of items' counts for each provider."""
         return np.bincount(self.roster.of_item, counts, len(self.roster.names)).astype(np.float64)
 
 
@@ -242,7 +242,7 @@ class Viability:
         return Roster(of_item, names, there, np.full(len(names), options.start))
 
     def _providers(self, log: EventLog) -> tuple[Ints, tuple[str, ...]]:
-        """Provider of each item, (M,), and providers' names, (G,)."""
+        """Provider of each item, and providers' names."""
         column = self._options.column
         if column is None:
             return np.arange(log.n_items), tuple(log.items["id"].astype(str).tolist())

@@ -68,7 +68,7 @@ class Schedule:
         return 1.0 if self.forecast is None else self.forecast / len(self)
 
     def visits(self, past_events: Ints) -> RoundVisits:
-        """Arrivals as requirements see them."""
+        """Arrivals in the form that requirements need."""
         # ``past_events`` (users of the log,) are those that the platform knows at the opening.
         known = past_events[self.log_user]
         if self.logged is not None:
@@ -90,7 +90,7 @@ def delay_ticks(delay: str | None) -> int:
 
 
 def row_capacity(visitor: Ints, slate: int, user_cap: int | None) -> Ints | None:
-    """Positions (n,) that each visit may fill under ``user_cap``."""
+    """Positions that each visit may fill under ``user_cap``."""
     # The v-th visit of a user (from 0) may fill what v full slates leave of the cap, whether they were filled or not:
     # so capacities are known before the round. ``visitor`` (n,) are in clock order.
     if user_cap is None:
@@ -99,7 +99,7 @@ def row_capacity(visitor: Ints, slate: int, user_cap: int | None) -> Ints | None
 
 
 def running_count(values: Ints) -> Ints:
-    """Number (n,) of earlier occurrences of each value."""
+    """Number of earlier occurrences of each value."""
     order = np.argsort(values, kind="stable")
     grouped = values[order]
     fresh = np.ones(len(values), bool)
@@ -168,7 +168,7 @@ class Arrivals:
         return len(self.id)
 
     def rows(self, which: Ints | slice) -> Arrivals:
-        """Arrivals of some rows, in the given order."""
+        """Arrivals at given indices, in the given order."""
         columns = [getattr(self, column.name) for column in fields(self)]
         chosen: list[Any] = [None if column is None else column[which] for column in columns]
         return Arrivals(*chosen)
@@ -177,7 +177,7 @@ class Arrivals:
 
     @property
     def intensity(self) -> torch.Tensor:
-        """Intensity λ(x,y) = λ(x)·p(y|x), (n, M) float32."""
+        """Intensity λ(x,y) = λ(x)·p(y|x) of each arrival and item."""
         return self.relevance * self.ground_intensity[:, None]
 
 
@@ -358,7 +358,7 @@ def _whole_items(answer: object) -> Ints:
 
 # -- checks and counts of slates --------------------------------------------------------------------------------------
 def at_items(values: torch.Tensor | Array, items: Ints) -> Array:
-    """Values of each row's items (n, k), from (n, M) values."""
+    """Values of the items of each slate."""
     # They are fetched where a tensor lies. An item outside the catalogue, such as −1, gives any entry of its row.
     if isinstance(values, np.ndarray) or values.device.type == "cpu":
         array = values if isinstance(values, np.ndarray) else values.numpy()
@@ -371,7 +371,7 @@ def at_items(values: torch.Tensor | Array, items: Ints) -> Array:
 
 @compiled
 def fetch_items(values: Array, items: Ints, found: Array) -> None:
-    """Fill ``found`` (n, k) with the values of each row's items."""
+    """Fill ``found`` with the values of each slate's items."""
     n, k = items.shape
     for row in range(n):
         for position in range(k):
@@ -379,25 +379,25 @@ def fetch_items(values: Array, items: Ints, found: Array) -> None:
 
 
 def wrong_positions(items: Ints, admissible: Bools, n_items: int) -> Bools | None:
-    """Marks (n, k) of repeated or inadmissible items; None without any."""
+    """Marks of repeated or inadmissible items; None without any."""
     # ``admissible`` (n, k) may be anything for an item outside the catalogue of ``n_items``.
     wrong = np.empty(items.shape, bool)
     return wrong if mark_wrong(items, admissible, n_items, wrong) else None
 
 
 def beyond_capacity(items: Ints, capacity: Ints) -> Bools:
-    """Marks (n, k) of filled positions beyond each row's capacity."""
+    """Marks of filled positions beyond each arrival's capacity."""
     filled = items >= 0
     return np.asarray(filled & (np.cumsum(filled, 1) > capacity[:, None]), np.bool_)
 
 
 def within_capacity(items: Ints, capacity: Ints | None) -> Ints:
-    """Slates (n, k), cut at the end to each row's capacity."""
+    """Slates, cut at the end to each arrival's capacity."""
     return items if capacity is None else np.where(beyond_capacity(items, capacity), -1, items)
 
 
 def emptied(slates: Slates, positions: Bools) -> Slates:
-    """Slates in which marked positions (n, k) are empty."""
+    """Slates in which marked positions are empty."""
     return dataclasses.replace(slates, items=np.where(positions, -1, slates.items))
 
 
@@ -419,7 +419,7 @@ def mark_wrong(items: Ints, admissible: Bools, n_items: int, wrong: Bools) -> bo
 
 @compiled
 def count_items(items: Ints, position_weights: Floats, exposure: Floats) -> None:
-    """Add the position weights of shown items (n, k) to exposures."""
+    """Add the position weights of shown items to exposures."""
     n, k = items.shape
     for row in range(n):
         for position in range(k):
@@ -431,7 +431,7 @@ def count_items(items: Ints, position_weights: Floats, exposure: Floats) -> None
 @compiled
 def observed_gain(shown: Ints, weights: Floats, exposure: Floats, required: Floats, seen_exposure: Float32s,
     seen_shortfall: Float32s) -> float:  # fmt: skip
-    """Reduction of the shortfall by a slate (k,), now recorded."""
+    """Reduction of the shortfall by a slate, which is recorded."""
     # Exposures (M,) include this slate's; the observer's figures ``seen_exposure`` and ``seen_shortfall`` (M,) are
     # brought up to date.
     gain = 0.0

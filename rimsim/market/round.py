@@ -177,7 +177,7 @@ class Arriving:
             )
 
     def take_one(self) -> int:
-        """Row of the next arrival, as :meth:`take` returns for one."""
+        """Row of the next arrival, as :meth:`take` finds it."""
         # Nobody waits for an earlier visit, so the next arrival of the clock is the one.
         if self._handed or self._held or self._n_arrived == len(self.tick):
             return int(self.take(1)[0])
@@ -256,7 +256,7 @@ class RoundTerms:
 
     @property
     def positions(self) -> Ints:
-        """Positions (n,) that each arrival may fill."""
+        """Positions that each arrival may fill."""
         return np.full(len(self.schedule), self.slate) if self.capacity is None else self.capacity
 
 
@@ -358,7 +358,7 @@ class Round:
 
     @property
     def delivered(self) -> Floats:
-        """Exposures (J,) so far of each row of ``promises``."""
+        """Exposures so far of each requirement in ``promises``."""
         return self.requirements.delivered(self.ledger.item)
 
     def scores(self, rows: Ints) -> ScoreRows:
@@ -371,7 +371,7 @@ class Round:
         return scores
 
     def place(self, row: int) -> tuple[ScoreRows, int]:
-        """Block with an arrival's scores, and its index in it."""
+        """Block with an arrival's scores, and the arrival's index there."""
         if self.capacity is not None:
             return self.scores(np.array([row])), 0
         assert self._scores is not None  # noqa: S101  # the round is open
@@ -410,7 +410,7 @@ class Round:
         )
 
     def _true_scores(self, rows: Ints) -> tuple[Float32s, Float32s]:
-        """True scores of arrivals: p* (n, M) and λ* (n,)."""
+        """True scores of arrivals: p* and λ*."""
         return self._truth_scores().of(rows)
 
     def _truth_scores(self) -> TruthScores:
@@ -473,7 +473,7 @@ class Round:
         return law(self._world)
 
     def show_one(self, row: int, items: Ints) -> tuple[Ints, Bools]:
-        """Items shown (k,) and consumed marks of a waiting arrival.
+        """Items shown to a waiting arrival, and marks of consumption.
 
         The result is that of :meth:`show` with ``empty``. If the consumer has a law, one compiled call computes it.
         """
@@ -506,7 +506,7 @@ class Round:
         return answered
 
     def _true_place(self, row: int) -> tuple[Float32s, Float32s, int]:
-        """Blocks with an arrival's p* and λ*, and its index."""
+        """Blocks with an arrival's p* and λ*; its index there."""
         world = self._world
         assert world.truth is not None  # noqa: S101  # the consumer needs it
         if world.truth.item_factor is not None or world.last_release > self.schedule.start:
@@ -566,7 +566,7 @@ class Round:
             self._append(self.histories, self._organic(np.arange(len(self.schedule))))
 
     def settled(self) -> Ints:
-        """Tick (n,) from which the platform knows each slate's outcome."""
+        """Tick from which the platform knows each slate's outcome."""
         settled = self._can.settled
         known = self.schedule.tick if settled is None else settled(self.visits(np.arange(len(self.schedule))))
         return np.asarray(known + self._wait, np.int64)

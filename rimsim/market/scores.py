@@ -89,11 +89,11 @@ class ScoreRows:
 
     @property
     def ground(self) -> Float32s:
-        """λ(x) as an array, (n,)."""
+        """Ground intensities λ(x) as an array."""
         return self.tensors[1].cpu().numpy() if self._arrays is None else self._arrays[1]
 
     def at(self, items: Ints) -> tuple[Float32s, Bools]:
-        """Relevance and admissibility of each row's items, (n, k)."""
+        """Relevance and admissibility of each slate's items."""
         relevance, _, admissible = self.tensors if self._arrays is None else self._arrays
         return at_items(relevance, items), at_items(admissible, items)
 
@@ -106,16 +106,16 @@ class ScoreRows:
         return ScoreRows(None, (relevance[first:stop], ground[first:stop], admissible[first:stop]))
 
     def only(self, rows: Bools) -> ScoreRows:
-        """Copy in which only the marked rows have admissible items."""
+        """Copy in which only the marked states have admissible items."""
         relevance, ground, admissible = self.tensors
         chosen = torch.from_numpy(rows).to(relevance.device)[:, None]
         return ScoreRows((relevance * chosen, ground, admissible & chosen))
 
     def under(self, layer: ImpressionLayer, history: Ints) -> ScoreRows:
-        """Rows with a layer applied to λ(x)·p(y|x) of admissible items.
+        """Scored states with a layer applied to λ(x)·p(y|x).
 
         Args:
-            history: Number of events in each state, (rows,).
+            history: Number of events in each state.
         """
         # The relevance is overwritten.
         relevance, ground, admissible = self.tensors
@@ -128,8 +128,8 @@ class ScoreRows:
 class Scorer:
     """Scores of a round's visitors under one model.
 
-    Hidden states are cached by slot; a new event updates them in constant time. A state's scores never depend on
-    blocks.
+    Hidden states are cached by slot; a new event updates them in constant time. A state's scores do not depend on the
+    states that are scored with it.
     """
 
     def __init__(
@@ -335,7 +335,7 @@ class ArrivalScores:
         return ScoreRows((torch.cat(relevance), torch.cat(ground), torch.cat(admissible)))
 
     def place(self, row: int) -> tuple[ScoreRows, int]:
-        """Block with an arrival's scores, and its index in it."""
+        """Block with an arrival's scores, and the arrival's index there."""
         if self._counts[row] != self._events_of(row):
             self._require(np.array([row]))
         return self._block[row], int(self._place[row])
@@ -356,7 +356,7 @@ class ArrivalScores:
             self._fill(chosen, self._events(chosen))
 
     def _events(self, rows: Ints) -> Ints:
-        """Number (n,) of the round's events in each arrival's state."""
+        """Number of the round's events in each arrival's state."""
         return self._histories.visible_at(self._schedule.slot[rows], self._schedule.tick[rows])
 
     def _events_of(self, row: int) -> int:
@@ -398,7 +398,7 @@ class PrecomputedScores(ArrivalScores):
     def __init__(self, scorer: Scorer, histories: Histories, schedule: Schedule) -> None:
         super().__init__(scorer, histories, schedule)
         self._states = histories.visible_at(schedule.slot, schedule.tick)
-        """Number (n,) of the round's events in each arrival's state."""
+        """Number of the round's events in each arrival's state."""
         self._filled = 0
         """Arrivals that have been scored: whole blocks."""
         self._window = max(_MOST_BYTES // max(scorer.hidden_bytes(), 1) // BLOCK, 1) * BLOCK
@@ -420,7 +420,7 @@ class PrecomputedScores(ArrivalScores):
 
 
 def _next_of_same(values: Ints) -> Ints:
-    """Next index (n,) with the same value, or −1."""
+    """Next index with the same value, or −1, for each."""
     order = np.argsort(values, kind="stable")
     following = np.full(len(values), -1, np.int64)
     same = values[order][1:] == values[order][:-1]
@@ -444,7 +444,7 @@ class PastStates:
     visits: RoundVisits
     """The n visits as audiences see them, and the period."""
     capacity: Ints | None = None
-    """Positions (n,) that each state may fill; None: all."""
+    """Positions that each state may fill; None: all."""
     audiences: Bools | None = None
     """(n, A) membership in the audiences of the round that the states stand for, within their times."""
 
@@ -491,21 +491,21 @@ class StateScores(ScoredStates):
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Numbers (n, M) of states and items."""
+        """Number of states and number of items."""
         return len(self), len(self.release)
 
     @property
     def capacity(self) -> Ints | None:
-        """Positions (n,) that each state may fill; None: all."""
+        """Positions that each state may fill; None: all."""
         return self.past.capacity
 
     def positions(self, slate: int) -> Ints:
-        """Positions (n,) of a slate that each state may fill."""
+        """Positions of a slate that each state may fill."""
         return np.full(len(self), slate) if self.capacity is None else self.capacity
 
     @property
     def audiences(self) -> Bools | None:
-        """Membership in audiences, (n, A); None without audiences."""
+        """Membership of states in audiences; None without audiences."""
         return self.past.audiences
 
     def sampled(self, most: int) -> StateScores:
@@ -518,7 +518,7 @@ class StateScores(ScoredStates):
         return dataclasses.replace(self, models=models)
 
     def among(self, requirements: RoundRequirements) -> StateScores:
-        """Scores of the same states, in a round's audiences."""
+        """Scores of the same states, with a round's audiences."""
         counted = requirements.would_count(self.past.visits)
         if counted is None:
             return self
@@ -531,7 +531,7 @@ class StateScores(ScoredStates):
             yield from self._scored(model, np.flatnonzero(fold == number))
 
     def rows(self, start: int, stop: int) -> Float32s:
-        """λ(x,y) of some rows in clock order, −inf if inadmissible."""
+        """λ(x,y) of some states in clock order, −inf if inadmissible."""
         # One model must have served the round.
         scores, filled = np.full((stop - start, len(self.release)), -np.inf, np.float32), 0
         (model,) = self.models()

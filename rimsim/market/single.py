@@ -20,7 +20,7 @@ from rimsim.market.records import count_items, fetch_items, mark_wrong
 
 
 class EntryColumns(NamedTuple):
-    """Arrays that record slates, in the order of kernels' arguments."""
+    """Arrays that compiled functions fill in to record a slate."""
 
     position_weights: Floats
     """(k,) weight of an exposure at each position."""
@@ -50,7 +50,7 @@ class EntryColumns(NamedTuple):
 
 @compiled
 def _valid(items: Ints, relevance: Float32s, admissible: Bools, place: int) -> tuple[Ints, Float32s]:
-    """Slate (1, k) without invalid items, and their relevance."""
+    """Slate without invalid items, and the relevance of its items."""
     slate = items.copy().reshape(1, len(items))
     found, can = np.empty(slate.shape, np.float32), np.empty(slate.shape, np.bool_)
     fetch_items(relevance[place : place + 1], slate, found)
@@ -68,7 +68,7 @@ def _entered(row: int, slate: Ints, found: Float32s, ground: Float32s, place: in
     Floats, consumed: Bools, probability: Floats, intensity: Floats, item_column: Ints32, consumed_column: Bools,
     probability_column: Floats, true_column: Floats, intensity_column: Float32s,
     ground_column: Float32s) -> None:  # fmt: skip
-    """Record a slate (1, k) in ledger and exposures."""
+    """Record a slate in the ledger and in the exposures."""
     write_rows(np.full(1, row), slate, consumed, probability, intensity, found, ground[place : place + 1],
         item_column, consumed_column, probability_column, true_column, intensity_column,
         ground_column)  # fmt: skip
@@ -82,7 +82,7 @@ def serve_by_law(row: int, slot: int, tick: int, items: Ints, relevance: Float32
     consumed_column: Bools, probability_column: Floats, true_column: Floats, intensity_column: Float32s,
     ground_column: Float32s, first: Ints, last: Ints, counts: Ints, newest: Ints, event_tick: Ints,
     event_item: Ints, following: Ints, size_of_events: Ints) -> tuple[Ints, Bools]:  # fmt: skip
-    """Items shown (k,), and consumed marks sampled by a law."""
+    """Items shown, and marks of consumption sampled from a law."""
     slate, found = _valid(items, relevance, admissible, place)
     consumed, probability = np.empty(slate.shape, np.bool_), np.empty(slate.shape, np.float64)
     intensity = np.empty(slate.shape, np.float64)
@@ -101,7 +101,7 @@ def serve_by_hits(row: int, session: int, items: Ints, relevance: Float32s, grou
     place: int, offsets: Ints, future: Ints, position_weights: Floats, exposure: Floats, item_column: Ints32,
     consumed_column: Bools, probability_column: Floats, true_column: Floats, intensity_column: Float32s,
     ground_column: Float32s) -> tuple[Ints, Bools]:  # fmt: skip
-    """Items shown (k,), and marks of those that the session has."""
+    """Items shown, and marks of those that the session has."""
     slate, found = _valid(items, relevance, admissible, place)
     hits, certain = np.zeros(slate.shape, np.bool_), np.empty(slate.shape, np.float64)
     mark_hits(slate, np.full(1, session), offsets, future, hits)

@@ -140,7 +140,7 @@ def plugs_of(
     """Arrivals and consumer: given ones, or those of the scenario.
 
     Raises:
-        ConfigError: If a name is unknown, your file cannot be used, or arrivals and consumer do not fit each other.
+        ConfigError: If a name is unknown, your file cannot be used, or the consumer cannot answer such arrivals.
     """
     arrivals = make_arrivals(config) if arrivals is None else arrivals
     consumer = make_consumer(config) if consumer is None else consumer
@@ -200,7 +200,7 @@ def first_round(config: ScenarioConfig, seed: int) -> RoundTerms:
 
 
 def weights_of(config: ScenarioConfig, consumer: Consumer, decay: float) -> Floats:
-    """Weight (k,) of an exposure per position, for γ = ``decay``."""
+    """Weight of an exposure at each position, for γ = ``decay``."""
     # It is in the unit of the guarantee. Where consumption is a hit, positions make no difference.
     if config.exposure.unit == "shown" or ConsumerCapabilities.of(consumer).hits_only:
         return np.ones(config.slate)
@@ -208,7 +208,7 @@ def weights_of(config: ScenarioConfig, consumer: Consumer, decay: float) -> Floa
 
 
 def examination_of(config: ScenarioConfig, consumer: Consumer, decay: float) -> Floats:
-    """Factor (k,) on intensities per position, for γ = ``decay``."""
+    """Factor on intensities at each position, for γ = ``decay``."""
     # a·γ^(r−1), as consumers answer; 1 where consumption is a hit, wherever the item was shown.
     if ConsumerCapabilities.of(consumer).hits_only:
         return np.ones(config.slate)
@@ -216,7 +216,7 @@ def examination_of(config: ScenarioConfig, consumer: Consumer, decay: float) -> 
 
 
 def own_places(config: ScenarioConfig) -> list[str]:
-    """Places of your own plugs, such as ``mine.py:Bursts``."""
+    """Names of your own plugs, such as ``mine.py:Bursts``."""
     consumer = config.consumer
     return [config.arrivals.kind, consumer.kind, consumer.truth, config.platform.model, config.providers.kind]
 
@@ -273,7 +273,7 @@ def truth_key(log: EventLog, gap: float, kind: str, rank: int, bootstrap: int | 
 
 @lru_cache
 def _code() -> str:
-    """Digest of source code behind truths."""
+    """Digest of the source code that fits truths."""
     modules = truths, session_sizes, later_sessions
     files = (Path(inspect.getfile(part)) for part in modules)
     return source_digest(Path(inspect.getfile(intensity)).parent, *files)

@@ -59,7 +59,7 @@ class Broadcast:
 
 
 def drawn_sessions(sessions: Sessions, users: Ints, seed: int, number: int) -> Ints:
-    """Later session of each user, sampled for the round, (n,)."""
+    """Later session of each user, sampled for the round."""
     # Users are ascending; −1 without a later session.
     later = np.flatnonzero(events_before(sessions) > 0)
     by_user = later[np.argsort(sessions.user[later], kind="stable")]

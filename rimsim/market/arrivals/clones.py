@@ -79,8 +79,8 @@ def clones_at(
     (sampled from all users) before the clone's first visit. This keeps the recency that λ(x) was fitted to.
 
     Args:
-        time: Seconds at which the visits begin, in any order, (n,).
-        session: Session of the warm-up log that each visit copies, −1 for none, (n,); None: no visit copies a session.
+        time: Seconds at which the visits begin, in any order.
+        session: Session of the warm-up log that each visit copies, −1 for none; None: no visit copies a session.
 
     Raises:
         MarketError: If there are so many rounds, or clones of one user, that two arrivals could get the same id.
@@ -142,7 +142,7 @@ def _require_room(number: int, originals: int, clone: Ints, visit: Ints) -> None
 
 @lru_cache(maxsize=4)
 def events_before(sessions: Sessions) -> Ints:
-    """Number (s,) of the user's events before each session."""
+    """Number of the user's events before each session."""
     order = np.lexsort((sessions.start, sessions.user))
     user, count = sessions.user[order], sessions.count[order]
     before = np.cumsum(count) - count

@@ -63,8 +63,8 @@ class ArrivalProcess(Protocol):
         """Arrivals of a round.
 
         Args:
-            number: Number of the round, from 0. If users are new in each round, −1 is a past round, whose states give
-                the prices of round 0.
+            number: Number of the round, from 0. If users are new in each round, −1 is a round before the opening, whose
+                states give the prices of round 0.
         """
 
 

@@ -95,7 +95,7 @@ def _shape(count: Floats, expected: Floats) -> float:
 
 @compiled
 def _excitations(when: Floats, first: Bools, decay: float) -> tuple[Floats, Floats]:
-    """Sums of exp(−ω·lag) and lag·exp(−ω·lag) over earlier sessions, (s,)."""
+    """Sums of exp(−ω·lag) and lag·exp(−ω·lag) over each session's earlier sessions."""
     # Sessions are by user, then time.
     excited, lagged = np.zeros(len(when)), np.zeros(len(when))
     for n in range(1, len(when)):
@@ -111,7 +111,7 @@ def _excitations(when: Floats, first: Bools, decay: float) -> tuple[Floats, Floa
 def expected_starts(
     rates: SessionRates, factor: Floats, user: Ints, tick: Ints, window: tuple[int, int]
 ) -> Floats:
-    """Expected number (users,) of session starts in a window."""
+    """Expected number of each user's session starts in a window."""
     # Each rate is multiplied by f (users,), with αf below 1. With x the excitation of the past, x′ = −ω(1 − αf)·x +
     # αωf·μ has a closed form, and f(μ + x) is integrated. ``user`` and ``tick`` (s,) are sessions before the window,
     # in ticks.
@@ -134,7 +134,7 @@ def simulate(
     seed: int,
     number: int,
 ) -> tuple[Ints, Ints]:
-    """Users and ticks of session starts in a window, (n,)."""
+    """Users and ticks of session starts in a window."""
     # Thinning of a process with a larger factor f_max = ``most``. The process is one of clusters: spontaneous
     # sessions, and those that a session brings about. Candidates of the larger process are drawn by keys, spontaneous
     # ones by (seed, user, window, n), others by (seed, user, instant of the parent session, n), and each is kept with
@@ -253,7 +253,7 @@ class HawkesArrivals:
         return SessionRates(fitted.base * per_round / usual, fitted.branching, fitted.decay)
 
     def satisfaction(self, so_far: RoundsSoFar) -> Floats:
-        """Satisfaction (users,) of each user at the barrier."""
+        """Satisfaction of each user at the barrier."""
         state = np.full(so_far.world.past.n_users, self._options.neutral)
         if not so_far.past:
             return state
@@ -307,7 +307,7 @@ class HawkesArrivals:
         )
 
     def _pasts(self, so_far: RoundsSoFar) -> tuple[Ints, Floats, Ints, Ints]:
-        """Number of events and shift of pasts (users,), and their sessions."""
+        """Length and time shift of each user's past; sessions."""
         world, sessions = so_far.world, so_far.world.past_sessions
         everyone, before = np.arange(world.past.n_users), events_before(sessions)
         arrivals = self._scenario.arrivals

@@ -17,7 +17,7 @@ from rimsim.market.records import VISIT_BITS, Schedule, running_count
 
 @lru_cache(maxsize=4)
 def _visit_numbers(world: World) -> Ints:
-    """Number (sessions,) of the user's earlier sessions."""
+    """Number of the user's earlier sessions, for each session."""
     return running_count(world.sessions.user)
 
 

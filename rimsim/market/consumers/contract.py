@@ -40,7 +40,7 @@ def uniform_draw(key: np.uint64, item: int) -> float:
 
 @compiled
 def uniform_draws(keys: NDArray[np.uint64], items: Ints) -> Floats:
-    """Random numbers of items (n, k) under keys (n,)."""
+    """Uniform random numbers of slates' items under given keys."""
     draws = np.empty(items.shape, np.float64)
     for row in range(items.shape[0]):
         for position in range(items.shape[1]):
@@ -57,7 +57,7 @@ def poisson_probability(intensity: float, examination: float, attraction: float)
 
 @compiled
 def poisson_probabilities(intensity: Floats, examination: Floats, attraction: float) -> Floats:
-    """Probabilities (n, k) of consumption, from intensities at k positions."""
+    """Probabilities of consumption, from intensities at positions."""
     probability = np.empty(intensity.shape, np.float64)
     for row in range(intensity.shape[0]):
         for position in range(intensity.shape[1]):
@@ -87,7 +87,7 @@ def answer(scores: Float32s, ground: Float32s, slates: Ints, keys: NDArray[np.ui
 
 @compiled
 def mark_hits(slates: Ints, sessions: Ints, offsets: Ints, item: Ints, hits: Bools) -> None:
-    """Mark items of slates (n, k) that sessions (n,) contain."""
+    """Mark the items of slates that given sessions contain."""
     for row in range(len(slates)):
         for place in range(offsets[sessions[row]], offsets[sessions[row] + 1]):
             for position in range(slates.shape[1]):
@@ -115,7 +115,7 @@ class Hits(NamedTuple):
     """(total,)"""
 
     def of(self, sessions: Ints) -> tuple[Ints, Ints]:
-        """Session's index and item of each event, (total,)."""
+        """Index of session and item of each event."""
         begin = self.offsets[sessions]
         place, number = numbered(self.offsets[sessions + 1] - begin)
         return place, self.item[begin[place] + number]
@@ -123,7 +123,7 @@ class Hits(NamedTuple):
 
 @lru_cache(maxsize=64)
 def examination(decay: float, positions: int) -> Floats:
-    """Share γ^(r−1) of visitors who examine position r, (k,)."""
+    """Share γ^(r−1) of visitors who examine each position r."""
     return np.asarray(decay ** np.arange(positions), np.float64)
 
 
@@ -182,27 +182,27 @@ class SlateVisits:
 
     @property
     def slot(self) -> Ints:
-        """Slot (n,) of each visitor."""
+        """Slot of each visitor."""
         return self.schedule.slot[self.row]
 
     @property
     def tick(self) -> Ints:
-        """Times (n,) of the visits, in ticks."""
+        """Time of each visit, in ticks."""
         return self.schedule.tick[self.row]
 
     @property
     def log_user(self) -> Ints:
-        """User (n,) of the log behind each visitor."""
+        """User of the log behind each visitor."""
         return self.schedule.log_user[self.slot]
 
     @property
     def time(self) -> Floats:
-        """Times (n,) of the visits, in seconds."""
+        """Time of each visit, in seconds."""
         return seconds(self.tick)
 
     @property
     def true_scores(self) -> tuple[Float32s, Float32s]:
-        """p*(y|x) of admissible items, (n, M), and λ*(x), (n,).
+        """True p*(y|x) of admissible items, and λ*(x), per visit.
 
         p* sums to 1 over all items that the visitor has not consumed, released or not. Then p* is set to 0 for items
         that are not released yet. So a release does not change p* of the other items.
@@ -226,13 +226,13 @@ class SlateVisits:
         return visit, item
 
     def events_in_market(self) -> tuple[Ints, Ints, Ints]:
-        """Visit, item and first known tick of in-market consumptions, (m,)."""
+        """Consumptions in the market: visit, item, and tick when known."""
         counts = self.histories.events.counts[self.slot]
         known, items = self.histories.between(self.slot, np.zeros_like(counts), counts)
         return np.repeat(np.arange(len(counts)), counts), items, known
 
     def uniform(self, slates: Ints) -> Floats:
-        """Uniform random numbers (n, k), one per visit and item."""
+        """Uniform random numbers, one per visit and item."""
         return uniform_draws(self.keys[self.row], slates)
 
 
@@ -252,7 +252,7 @@ NOTHING = Organic(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.i
 
 
 def drawn(visits: SlateVisits, slates: Ints, probability: Floats, intensity: Floats) -> Response:
-    """Response, sampled with probabilities (n, k), 0 at empty positions."""
+    """Response sampled with given probabilities, 0 at empty positions."""
     # An item is consumed if its draw is below its probability.
     shown = slates >= 0
     probability = np.where(shown, probability, 0.0)
@@ -269,13 +269,13 @@ class Consumer(Protocol):
     """
 
     def respond(self, visits: SlateVisits, slates: Ints) -> Response:
-        """Response of visits to slates (n, k); −1 is an empty position."""
+        """Response of visits to slates, where −1 is an empty position."""
 
     def organic(self, visits: SlateVisits) -> Organic:
         """Organic consumptions; :data:`NOTHING` if there are none."""
 
     def true_intensity(self, visits: SlateVisits) -> torch.Tensor:
-        """True intensities of admissible items, (n, M), for bounds and recall."""
+        """True intensities of admissible items, for bounds and recall."""
 
 
 @dataclass(frozen=True)
@@ -322,7 +322,7 @@ class ConsumerCapabilities:
 
 # -- checked answers --------------------------------------------------------------------------------------------------
 def response_of(consumer: Consumer, visits: SlateVisits, slates: Ints) -> Response:
-    """Response of visits to slates (n, k), after checks.
+    """Response of visits to slates, after checks.
 
     Raises:
         MarketError: If the result is not a response, or has wrong shapes, types or values.
@@ -400,7 +400,7 @@ def organic_of(consumer: Consumer, visits: SlateVisits, n_items: int) -> Organic
 
 
 def true_intensity_of(consumer: Consumer, visits: SlateVisits, n_items: int) -> torch.Tensor:
-    """True intensities of visits, (n, M), after checks.
+    """True intensities of items for visits, after checks.
 
     Raises:
         MarketError: If the result is not an (n, M) tensor of finite numbers of at least 0.
@@ -418,7 +418,7 @@ def true_intensity_of(consumer: Consumer, visits: SlateVisits, n_items: int) -> 
 
 
 def relevant_items(consumer: Consumer, visits: SlateVisits, n_items: int) -> Floats:
-    """Number (n,) of items that each visit would consume.
+    """Number of items that each visit would consume.
 
     This is the expected number if the visitor examined the whole catalogue. If a consumer does not report this number,
     it is computed from the true intensities at the round's end, without the items consumed in the round.

@@ -16,7 +16,7 @@ _LEAST = 3
 
 
 def hidden_bias(config: HiddenConfig, events: Ints, met: Bools) -> Floats:
-    """Change (M,) of the logarithm of each item's worth.
+    """Change of the logarithm of each item's worth.
 
     Only chosen items change. Let s·z be the centred logarithm of their popularity, where z is standardised and s is the
     standard deviation. This part of their log worth is replaced by sd·(ρ·z + √(1 − ρ²)·ε). The normal noise ε is
@@ -24,8 +24,8 @@ def hidden_bias(config: HiddenConfig, events: Ints, met: Bools) -> Floats:
     of events · exp(change) equals the sum of events.
 
     Args:
-        events: Number of events of each item in the log to which the truth is fitted, (M,).
-        met: Marks of items that occur in the warm-up log, (M,).
+        events: Number of events of each item in the log to which the truth is fitted.
+        met: Marks of items that occur in the warm-up log.
 
     Raises:
         ConfigError: If there are too few chosen items.

@@ -69,7 +69,7 @@ class TableReport:
 
 @plain_dataclass(frozen=True, eq=False)
 class _Answers:
-    """Answers of a table about a log, sorted by pair."""
+    """Answers of a table for a log's users and items."""
 
     pair: Ints
     """(n,) user · M + item, ascending."""
@@ -81,7 +81,7 @@ class _Answers:
     """M."""
 
     def at(self, user: Ints, items: Ints) -> tuple[Floats, Bools]:
-        """Probabilities of users' items, and marks of known pairs, (n, k)."""
+        """Probabilities of items for users, and marks of known pairs."""
         # Unknown pairs have probability 0.
         wanted = user[:, None] * self.n_items + items
         place = np.minimum(np.searchsorted(self.pair, wanted), len(self.pair) - 1)
@@ -173,7 +173,7 @@ class Observed:
         return sha256(b"".join(parts)).hexdigest()
 
     def observed(self, visits: SlateVisits, slates: Ints) -> Bools:
-        """Marks (n, k) of visitor-item pairs that the table has."""
+        """Marks of visitor-item pairs that the table has."""
         return self._known(visits.world.log).at(visits.log_user, slates)[1]
 
     def respond(self, visits: SlateVisits, slates: Ints) -> Response:
@@ -186,7 +186,7 @@ class Observed:
         return NOTHING
 
     def true_intensity(self, visits: SlateVisits) -> torch.Tensor:
-        """Probability p of admissible items, (n, M), 0 elsewhere."""
+        """Probability p of each admissible item, 0 of all others."""
         answers, release = self._known(visits.world.log), visits.world.release
         true = torch.zeros(len(visits), answers.n_items)
         for first in range(0, len(visits), BLOCK):
@@ -200,7 +200,7 @@ class Observed:
         return true
 
     def relevant(self, visits: SlateVisits) -> Floats:
-        """Sum (n,) of p over items not consumed before the opening."""
+        """Sum of p over items not consumed before the opening."""
         # Consumptions in the market count, since at a round's end those of this visit cannot be separated.
         row, item = visits.in_market()
         bought, _ = self._known(visits.world.log).at(visits.log_user[row], item[:, None])

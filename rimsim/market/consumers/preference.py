@@ -49,7 +49,7 @@ class Dynamics:
         return config.satiation > 0 or config.drift > 0 or config.conformity > 0
 
     def of_slates(self, visits: SlateVisits, slates: Ints) -> Floats:
-        """Factors (n, k) of items in slates; arbitrary at empty positions."""
+        """Factors of items in slates; arbitrary at empty positions."""
         weights, items = _genre_weights(visits.world), np.maximum(slates, 0)
         taste = self._taste(visits, weights)
         factor = np.exp((weights[items] * taste[:, None, :]).sum(2))
@@ -58,7 +58,7 @@ class Dynamics:
         return np.asarray(factor * self._conforming(visits)[items], np.float64)
 
     def of_catalogue(self, visits: SlateVisits) -> Floats:
-        """Factors (n, M) of all items."""
+        """Factors of all items."""
         # A row's bits depend on its visit alone.
         weights = _genre_weights(visits.world)
         taste = self._taste(visits, weights)
@@ -68,7 +68,7 @@ class Dynamics:
         return np.stack(rows) if rows else np.zeros((0, len(weights)))
 
     def _taste(self, visits: SlateVisits, weights: Floats) -> Floats:
-        """Effect (n, G) of each genre on the factor's logarithm."""
+        """Effect of each genre on the factor's logarithm."""
         taste = self._drifted(visits, weights)
         if self._config.satiation > 0:
             row, item, age = self._consumed(visits)
@@ -79,7 +79,7 @@ class Dynamics:
         return taste
 
     def _drifted(self, visits: SlateVisits, weights: Floats) -> Floats:
-        """Drift η·n/(n + 1)·q towards consumed genres, (n, G)."""
+        """Drift η·n/(n + 1)·q towards each consumed genre."""
         taste = np.zeros((len(visits), weights.shape[1]))
         if self._config.drift > 0:
             row, item, _ = self._consumed(visits)
@@ -89,7 +89,7 @@ class Dynamics:
         return taste
 
     def _conforming(self, visits: SlateVisits) -> Floats:
-        """Factor (M,) of conformity."""
+        """Factor of conformity for each item."""
         if not self._config.conformity > 0:
             return np.ones(visits.world.log.n_items)
         wanted = (1.0 + visits.popularity) ** self._config.conformity
@@ -97,7 +97,7 @@ class Dynamics:
         return np.asarray(wanted * logged.sum() / (wanted * logged).sum(), np.float64)
 
     def _consumed(self, visits: SlateVisits) -> tuple[Ints, Ints, Floats]:
-        """Visit, item and age (in seconds) of earlier consumptions, (m,)."""
+        """Visit, item and age (in seconds) of earlier consumptions."""
         row, item, known = visits.events_in_market()
         age = visits.tick[row] - (known - self._wait)
         before = age > 0
@@ -106,7 +106,7 @@ class Dynamics:
 
 @lru_cache(maxsize=4)
 def _genre_weights(world: World) -> Floats:
-    """Share (M, G) of each genre in each item."""
+    """Share of each genre in each item."""
     return genre_weights([str(text) for text in world.log.items["genres"]])[0]
 
 
@@ -129,11 +129,11 @@ class PreferenceConsumer:
         return NOTHING
 
     def true_intensity(self, visits: SlateVisits) -> torch.Tensor:
-        """True intensities λ*(x)·p*(y|x) with dynamics, (n, M)."""
+        """True intensities λ*(x)·p*(y|x) with dynamics."""
         return torch.from_numpy(self.of_catalogue(visits).astype(np.float32))
 
     def relevant(self, visits: SlateVisits) -> Floats:
-        """λ*(x) without dynamics, (n,)."""
+        """Ground intensity λ*(x) of each visit, without dynamics."""
         truth = visits.world.truth
         assert truth is not None  # noqa: S101  # needs_truth
         return truth.sizes.of_visits(visits.histories, visits.slot, visits.tick, self._delay)
@@ -148,13 +148,13 @@ class PreferenceConsumer:
         return response
 
     def of_slates(self, visits: SlateVisits, slates: Ints) -> Floats:
-        """Intensities (n, k) of shown items."""
+        """Intensities of shown items."""
         # They are 0 at empty positions, and for items consumed in the market before.
         intensity = self.answer(visits, slates, self._plain).intensity
         return intensity * self.dynamics.of_slates(visits, slates) if self.dynamics.moves else intensity
 
     def of_catalogue(self, visits: SlateVisits) -> Floats:
-        """Intensities (n, M) of admissible items."""
+        """Intensities of admissible items."""
         share, ground = visits.true_scores
         intensity = share.astype(np.float64) * ground[:, None]
         return intensity * self.dynamics.of_catalogue(visits) if self.dynamics.moves else intensity

@@ -75,21 +75,21 @@ class ReplayedLog:
         return Organic(visits.row[place], ticks(visits.world.sessions.stop[sessions])[place], item)
 
     def settled(self, visits: SlateVisits) -> Ints:
-        """End (n,) of each visit's session, or of its horizon."""
+        """End of each visit's session, or of its horizon."""
         sessions = visits.schedule.session[visits.row]
         if self._horizon is None:
             return ticks(visits.world.sessions.stop[sessions])
         return ticks(visits.world.sessions.start[sessions] + self._horizon)
 
     def true_intensity(self, visits: SlateVisits) -> torch.Tensor:
-        """Number of events per item in the logged future, (n, M)."""
+        """Number of events per item in each visit's logged future."""
         future = torch.zeros(len(visits), visits.world.log.n_items)
         place, item = self._future(visits)
         future[torch.from_numpy(place), torch.from_numpy(item)] = 1.0
         return future
 
     def relevant(self, visits: SlateVisits) -> Floats:
-        """Number (n,) of items in each visit's logged future."""
+        """Number of items in each visit's logged future."""
         n_items = visits.world.log.n_items
         place, item = self._future(visits)
         visit = np.unique(place * n_items + item) // n_items

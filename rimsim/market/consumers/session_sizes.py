@@ -80,12 +80,12 @@ class SessionSizes:
     """(2, 2) least and largest log(1 + n), then log r."""
 
     def expected(self, users: Ints, states: UserStates) -> Floats:
-        """λ* of users whose sessions begin in given states, (n,)."""
+        """λ* of users whose sessions begin in given states."""
         features = features_of(*known_of(states), self.bounds)
         return np.asarray(self.effect[users] * np.exp(features @ self.weights), np.float64)
 
     def of_visits(self, histories: Histories, slots: Ints, ticks: Ints, delay: int) -> Floats:
-        """λ* of slots' visits at ticks, after earlier consumptions, (n,)."""
+        """λ* of visits, given the consumptions before each."""
         # ``delay`` are the ticks of a consumption's delay.
         events, found = histories.events, np.empty(len(slots))
         _sizes_of_visits(slots, ticks, self.effect[histories.log_user[slots]], self.weights, self.bounds,
@@ -98,7 +98,7 @@ class SessionSizes:
 def _sizes_of_visits(slots: Ints, ticks: Ints, effect: Floats, weights: Floats, bounds: Floats, length:
     Ints, last_logged: Floats, first: Ints, counts: Ints, newest: Ints, tick: Ints, following: Ints, delay:
     int, found: Floats) -> None:  # fmt: skip
-    """Fill in λ* (n,), computed from consumptions before each visit."""
+    """Fill in λ*, computed from consumptions before each visit."""
     for n in range(len(slots)):
         slot, until = slots[n], ticks[n] + delay
         number, last = length[slot], last_logged[slot]
@@ -122,7 +122,7 @@ def _sizes_of_visits(slots: Ints, ticks: Ints, effect: Floats, weights: Floats, 
 
 
 def known_of(states: UserStates) -> tuple[Ints, Floats]:
-    """Number of events per state, and seconds since the last."""
+    """Number of events per state; seconds since the last one."""
     # The seconds count from 0 without events.
     number = states.lengths
     some = number > 0
@@ -132,7 +132,7 @@ def known_of(states: UserStates) -> tuple[Ints, Floats]:
 
 
 def features_of(number: Ints, silence: Floats, bounds: Floats) -> Floats:
-    """Features (n, 6) of states, clipped to ``bounds`` (2, 2)."""
+    """Features of states, clipped to ``bounds``."""
     # ``silence`` (n,) are seconds since the last of ``number`` (n,) events; see :class:`SessionSizes`.
     some = number > 0
     count = np.clip(np.log(1.0 + number), *bounds[0])
@@ -153,7 +153,7 @@ def fit_sizes(
 
     Args:
         later: Log cut at later sessions, whose sizes are compared with λ* of the past alone; None: no comparison.
-        weights: Number of times that each user counts in the regression, (users,); None: once.
+        weights: Number of times that each user counts in the regression; None: once.
     """
     whole = _Sizes(log, gap)
     count, first = whole.count, whole.first
@@ -220,7 +220,7 @@ class _Sizes:
 
     @property
     def first(self) -> Bools:
-        """Marks (s,) of users' first sessions."""
+        """Marks of users' first sessions."""
         return np.asarray(self.features[:, 0] > 0, np.bool_)
 
     def of_some_users(self, most: int) -> _Sizes:
@@ -234,7 +234,7 @@ class _Sizes:
         return self._rows(drawn[self.user])
 
     def left_out(self, shrinkage: float) -> Floats:
-        """λ* of each session, fitted without its fold, (s,)."""
+        """λ* of each session, fitted without its fold."""
         found = np.empty(len(self.user))
         draw = rng.uniform(0, rng.Purpose.MODEL, 12, np.arange(len(found)))
         fold = (draw * _FOLDS).astype(np.int64)

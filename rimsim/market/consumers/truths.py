@@ -114,11 +114,11 @@ class Truth:
 
     @cached_property
     def item_factor(self) -> Float32s | None:
-        """Factor (M,) of each item in p*; None: all 1."""
+        """Factor of each item in p*; None: all 1."""
         return np.exp(self.item_bias).astype(np.float32) if self.item_bias.any() else None
 
     def preference(self, users: Ints, states: UserStates) -> Floats:
-        """p* of users (n,) in given states, (n, M).
+        """Preferences p* of users in given states.
 
         All items of the catalogue are included. The caller sets consumed or unreleased items to 0 and renormalises.
         """
@@ -132,7 +132,7 @@ class Truth:
         return np.asarray(share / share.sum(1, keepdims=True), np.float64)
 
     def expected(self, users: Ints, states: UserStates) -> Floats:
-        """λ*(x) of sessions that begin at ``states.now``, (n,)."""
+        """λ*(x) of sessions that begin at ``states.now``."""
         return self.sizes.expected(users, states)
 
     def scores(self, histories: Histories, schedule: Schedule, delay: int) -> TruthScores:
@@ -183,14 +183,14 @@ class TruthScores(ArrivalScores):
     """True scores of a round's arrivals, given all earlier consumptions."""
 
     def _events(self, rows: Ints) -> Ints:
-        """Number (n,) of visitors' events, known to the platform or not."""
+        """Number of visitors' events, known to the platform or not."""
         return self._histories.events.counts[self._schedule.slot[rows]]
 
     def _events_of(self, row: int) -> int:
         return int(self._histories.events.counts[self._schedule.slot[row]])
 
     def of(self, rows: Ints) -> tuple[Float32s, Float32s]:
-        """True scores of arrivals: p* (n, M) and λ* (n,)."""
+        """True scores of arrivals: p* and λ*."""
         share, size, _ = self.rows(rows).arrays
         return share, size
 
@@ -322,7 +322,7 @@ def _candidates(
 
 
 def _preference_of(model: IntensityModel, held: HeldOut) -> Floats:
-    """p* of unconsumed items at held-out states, (n, M)."""
+    """Preferences p* of unconsumed items at held-out states."""
     states = held.states
     if isinstance(model, UserFactors):  # the whole log, as in a market
         states = UserStates.of(held.whole, held.user, np.inf)
@@ -342,7 +342,7 @@ def _slates(held: HeldOut, logits: Iterable[Float32s], gap: str) -> list[tuple[I
 
 
 def _agreement(slates: list[tuple[Ints, Worth]], share: Floats, size: Floats) -> float | None:
-    """Agreement of a truth on significant pairs; None without any.
+    """Agreement of a truth on significant pairs; None without pairs.
 
     A pair of recommenders is significant if the 95% interval of their difference in precision excludes 0.
     """
@@ -357,7 +357,7 @@ def _agreement(slates: list[tuple[Ints, Worth]], share: Floats, size: Floats) ->
 
 
 def drawn_users(n_users: int, seed: int) -> Ints:
-    """Number (users,) of copies of each user in a bootstrap."""
+    """Number of copies of each user in a bootstrap."""
     draw = rng.uniform(seed, rng.Purpose.MODEL, 11, np.arange(n_users))
     return np.bincount((draw * n_users).astype(np.int64), minlength=n_users)
 
