@@ -219,7 +219,7 @@ _SOURCES = {"random": "uniform slates", "harvested": "all slates, as items stood
 
 
 def examination_note(run: Run) -> str | None:
-    """Each arm's estimate of the decay γ, unless γ is known."""
+    """Each arm's estimate of γ (decay), unless γ is known."""
     exposure, truth = run.scenario.exposure, run.scenario.consumer.position_decay
     if exposure.examination == "known":
         return None
