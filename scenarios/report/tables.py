@@ -202,7 +202,7 @@ def number(value: float, *, significant: bool = False) -> str:
 
 
 def cell(mean: float | None, low: float | None, high: float | None, *, significant: bool = False) -> str:
-    """Mean ± half its interval; a dash if the mean is missing."""
+    """Mean ± half its interval; a dash without a mean."""
     if mean is None or np.isnan(mean):
         return "–"
     text = number(mean, significant=significant)
