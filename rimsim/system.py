@@ -74,7 +74,7 @@ _LISTENER: ContextVar[Callable[[str], None] | None] = ContextVar("listener", def
 
 @contextmanager
 def progress_to(listener: Callable[[str], None]) -> Iterator[None]:
-    """Send progress lines to a listener, within this context."""
+    """Context manager that sends progress lines to a listener."""
     token = _LISTENER.set(listener)
     try:
         yield

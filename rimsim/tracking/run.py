@@ -58,7 +58,7 @@ TAGS = {
 
 @dataclass(frozen=True, eq=False)
 class RoundRecord:
-    """Numbers of a round of one agent at one seed.
+    """Values of metrics in a round, for one arm.
 
     If a metric is None or NaN, it has no value in this round, and no point is written. A name with a ``/`` is an
     agent's diagnostic, and is used as the tag.

@@ -57,7 +57,7 @@ Count: TypeAlias = Callable[[int], None]  # called with a number of arrivals ser
 
 
 def usable_log(data: DataConfig, needs: Needs, use: str, show: Show) -> EventLog:
-    """Log of a run, large enough for its use.
+    """Log of a run, checked to be large enough.
 
     Raises:
         DataError: If the log cannot be read, or is too small.

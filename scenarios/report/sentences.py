@@ -219,7 +219,7 @@ _SOURCES = {"random": "uniform slates", "harvested": "all slates, as items stood
 
 
 def examination_note(run: Run) -> str | None:
-    """Estimates of γ by each arm, unless it is known."""
+    """Each arm's estimate of γ (decay), unless γ is known."""
     exposure, truth = run.scenario.exposure, run.scenario.consumer.position_decay
     if exposure.examination == "known":
         return None
@@ -326,7 +326,7 @@ def and_reference(chosen: str, agents: Collection[str], figure_of: Callable[[str
 
 
 def cost_of_guarantees(rounds: pd.DataFrame, unit: str) -> str:
-    """Undelivered exposure and utility of the title's agent, against relevance."""
+    """Undelivered exposure and utility of the title's agent, against ``relevance``."""
     kept, _ = tables.shortfalls(unit)
     means = tables.late_figures(rounds)
     shares = _column(means, kept)
@@ -343,7 +343,7 @@ def cost_of_guarantees(rounds: pd.DataFrame, unit: str) -> str:
 
 
 def diversity(rounds: pd.DataFrame) -> str:
-    """Exposure's spread and utility of the title's agent, against relevance."""
+    """Exposure's spread and utility of the title's agent, against ``relevance``."""
     wide = _column(tables.late_figures(rounds), "perplexity")
     name = tables.subject(wide)
     change = _utility_change(rounds, name)
@@ -365,7 +365,7 @@ def who_carries(name: str, by_decile: pd.Series[float]) -> str:
 
 
 def _column(means: pd.DataFrame, metric: str) -> dict[str, float]:
-    """Agent → its mean of a metric, where it has one."""
+    """Agent → mean of a metric, for agents that have one."""
     if metric not in means:
         return {}
     return {str(agent): float(mean) for agent, mean in means[metric].dropna().items()}

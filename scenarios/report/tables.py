@@ -1,4 +1,4 @@
-"""Numbers of runs, and the tables behind plots.
+"""Statistics of runs, and the tables behind plots.
 
 In this package ``rounds`` has columns agent, seed, round, metric, value; ``unit`` is ``exposure.unit``; ``arms`` and
 ``agents`` are names in the order of the run; ``late`` names the late rounds.

@@ -269,7 +269,7 @@ def resume_command(run: Run) -> str | None:
 
 
 def repeat_command(run: Run) -> str:
-    """Command that makes a run again."""
+    """Command line that repeats a run."""
     words = shlex.split(str(run.config.get("command", "")))
     kept = [
         word

@@ -345,7 +345,7 @@ class AdoptionCount:
     arrivals: list[Ints] = field(default_factory=list)
 
     def enter(self, closed: Round) -> None:
-        """Count a round."""
+        """Add the consumptions of a round to the counts."""
         before = sum(len(part) for part in self.ticks)
         row, position = np.nonzero(closed.ledger.consumed)
         self.items.append(closed.ledger.item[row, position].astype(np.int64))

@@ -180,7 +180,7 @@ def _play(
     seed: int,
     report: results.Count,
 ) -> dict[str, pd.DataFrame]:
-    """Tables of the markets and experiments of a seed."""
+    """Tables of the markets and experiments at a seed."""
     with own_code([*agents, *own_places(config)]):
         world = build_world(config)
         tail = tail_of(np.bincount(world.past.item, minlength=world.log.n_items))

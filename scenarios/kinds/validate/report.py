@@ -369,7 +369,7 @@ def _distributions(table: pd.DataFrame) -> TextTable:
 
 
 def _deciles(table: pd.DataFrame) -> TextTable:
-    """λ by decile against realised events."""
+    """Predicted λ by decile, against realised events."""
     rows = []
     for name, figures in rate_curves(table).items():
         totals = (figures[f"rate_{what}"] for what in ("ratio_first", "ratio_later", "rank_correlation"))
