@@ -71,11 +71,11 @@ def undeliverable(
     """Infeasible requirements of a round, with reasons.
 
     A requirement is infeasible if it exceeds an upper bound of its exposures. The bounds use expected arrivals, release
-    times and caps. They take the number of positions, and the share of states to which an item can be shown, from the
-    last round. Without a last round, they assume that every item can be shown to every arrival. The bounds are for each
-    item, group and campaign alone, and for all items together. They ignore that several items may need the same few
-    arrivals. The result has one record for each reason why items are infeasible, then one for each infeasible group or
-    campaign.
+    times and caps. The bounds take the number of positions, and the share of states to which an item can be shown, from
+    the last round. Without a last round, they assume that every item can be shown to every arrival. The bounds are for
+    each item, group and campaign alone, and for all items together. The bounds ignore that several items may need the
+    same few arrivals. The result has one record for each reason why items are infeasible, then one for each infeasible
+    group or campaign.
 
     Args:
         released: (M,) seconds at which items are released; None: all are released. An item released within the round
@@ -92,7 +92,7 @@ def undeliverable(
 
 
 def _seen(view: RoundView, released: Floats, per_slate: Floats) -> _Estimates:
-    """Estimates from the last round's states."""
+    """Estimated chances and capacities, from the last round's states."""
     table, m = view.promises, len(view.required)
     shown, there, filled, states = np.zeros(m), np.zeros(m), 0.0, 0
     held, counting = np.zeros(len(table)), np.zeros(len(table))

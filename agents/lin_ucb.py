@@ -1,4 +1,4 @@
-"""``lin-ucb``: learns corrections by genre while it serves, optimistically."""
+"""``lin-ucb``: learns corrections by genre, and shows uncertain items more."""
 
 from __future__ import annotations
 

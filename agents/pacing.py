@@ -74,7 +74,7 @@ class RoundClock:
         """(A + 1,) elapsed expected arrivals, as of the last arrival."""
 
     def counts(self, arrivals: Arrivals) -> Bools:
-        """Marks of the arrivals that belong to each column's audience."""
+        """Marks of the arrivals that belong to each audience."""
         counts = np.ones((len(arrivals), len(self.expected)), np.bool_)
         if len(self._came):
             counts[:, :-1] = arrivals.audiences
@@ -127,7 +127,7 @@ class RoundClock:
         return came
 
     def _share(self, arrivals: Arrivals) -> Floats:
-        """Elapsed share of each column's time at each arrival."""
+        """Elapsed share of each audience's time, at each arrival."""
         span = np.maximum(self._closes - self._opens, 1e-9)
         return np.asarray(np.clip((arrivals.time[:, None] - self._opens) / span, 0.0, 1.0), np.float64)
 

@@ -253,7 +253,7 @@ class Histories:
         return np.where(self.length > 0, self.past.last(self.log_user, self.length) + self.shift, 0.0)
 
     def copy(self) -> Histories:
-        """Independent copy."""
+        """Independent copy of the histories."""
         other = copy.copy(self)
         other.events = Events(*(array.copy() for array in self.events))
         return other

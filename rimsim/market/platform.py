@@ -442,5 +442,5 @@ def impressions_of(shown: Shown, examination: Floats) -> Impressions:
 
 
 def laid_over(model: IntensityModel, layer: ImpressionLayer | None) -> IntensityModel:
-    """Model corrected by a layer, or the model itself."""
+    """Model corrected by a layer; without layer, the model itself."""
     return model if layer is None else Calibrated(model, layer)

@@ -189,7 +189,7 @@ def average_popularity(exposure: ArrayLike, popularity: ArrayLike) -> float:
 def binding_items(unconstrained: ArrayLike, required: ArrayLike) -> Bools:
     """Mask of the items whose guarantee binds, b > E.
 
-    ``unconstrained`` has the exposures E that the same arrivals give under an agent that knows no guarantees.
+    ``unconstrained`` has the exposures E that items get at the same arrivals from an agent without guarantees.
     """
     given, required = _pair(unconstrained, required)
     return np.asarray(required > given, np.bool_)

@@ -245,7 +245,7 @@ def try_measures(measures: Mapping[str, Measure], items: pd.DataFrame, slate: in
     """Compute measures on made-up rounds, before anything runs.
 
     Raises:
-        MeasureError: If a measure raised, with the line in its file, or returned something that is not a number.
+        MeasureError: If a measure raised an error (the message has the line in its file) or did not return a number.
     """
     if not measures:
         return

@@ -110,7 +110,7 @@ def checked_schedule(
 def _faults(
     schedule: Schedule, number: int, so_far: RoundsSoFar, past: LoggedPast
 ) -> Iterator[tuple[bool, str, str]]:
-    """Results of checks: true if wrong, value found, value expected."""
+    """Result per check: true if failed; value found, value expected."""
     tick, slot, log_user, n_users = schedule.tick, schedule.slot, schedule.log_user, so_far.world.log.n_users
     arrivals = {len(column) for column in (tick, schedule.id, slot, schedule.session)}
     yield len(arrivals) > 1, f"columns of {sorted(arrivals)} arrivals", "columns of one length"
