@@ -43,9 +43,9 @@ class EntropicDual:
     """Samples slates with P(S) ∝ exp(Σ_{y∈S} (λ(x,y) − v_y) / ε).
 
     S is any set of k admissible items. This policy maximises Σ λ + ε·entropy under the guarantees (in Ma, Liu and
-    Deoras, ICLR 2022, ε goes to 0). It explores: every admissible item can be shown, and the choice is most random
-    where λ − v differs little between items. Given the delivery so far, the probabilities of items, of positions, of
-    the first items of a slate, and of whole slates are exact (``gibbs.py``). The ledger records them.
+    Deoras, ICLR 2022, ε goes to 0). The policy explores: every admissible item can be shown, and the choice is most
+    random where λ − v differs little between items. Given the delivery so far, the probabilities of items, of
+    positions, of the first items of a slate, and of whole slates are exact (``gibbs.py``). The ledger records them.
 
     ε is ``temperature`` times the median, over the last round's states, of the k-th largest λ of a state. This median
     is the usual intensity at the last position. At a ``temperature`` of 0.1, an item whose λ − v is lower than another
@@ -55,15 +55,15 @@ class EntropicDual:
     is at position j + 1 if j items of larger λ − v are in the set; the recursion of ``gibbs.py`` gives its expected
     exposure exactly. The probability of a set does not depend on the positions.
 
-    Prices are solved for this policy on the last round's states. They minimise the smoothed dual Σ_x ε·log Σ_S exp(Σ_S
-    (λ − v)/ε) + v·b over the box [−c, 0]. The gradient of this dual is b_y − Σ_x π_xy, where π_xy is the probability
-    that the slate of state x has item y. A few updates change the price of every item by ε·log(b/Σπ)·Σπ/Σπ(1 − π), a
-    Newton step on the logarithm of its expected exposures (for small π the scaling step of Sinkhorn); L-BFGS then runs
-    until the missing expected exposure is at most ``tol``·Σb, for at most 60 steps. If positions have different
-    weights, each floor is divided by the mean weight of the positions that show the item. This weight is computed again
-    at the new prices, up to four times, so the prices do not exactly minimise a dual. Random exposures differ from
-    their expectations by about √b. So within a round, prices adapt to delivery as in ``rim-feedback``, even if
-    requirements are hard:
+    Prices are solved for this policy on the last round's states. The prices minimise the smoothed dual Σ_x ε·log Σ_S
+    exp(Σ_S (λ − v)/ε) + v·b over the box [−c, 0]. The gradient of this dual is b_y − Σ_x π_xy, where π_xy is the
+    probability that the slate of state x has item y. A few updates change the price of every item by
+    ε·log(b/Σπ)·Σπ/Σπ(1 − π), a Newton step on the logarithm of its expected exposures (for small π the scaling step of
+    Sinkhorn); L-BFGS then runs until the missing expected exposure is at most ``tol``·Σb, for at most 60 steps. If
+    positions have different weights, each floor is divided by the mean weight of the positions that show the item. This
+    weight is computed again at the new prices, up to four times, so the prices do not exactly minimise a dual. Random
+    exposures differ from their expectations by about √b. So within a round, prices adapt to delivery as in
+    ``rim-feedback``, even if requirements are hard:
 
         v = clip(v₀ − g·c/√b · (b·t/N − E) / (1 − t/N + δ), −c, 0),
 

@@ -78,8 +78,8 @@ def undeliverable(
     group or campaign.
 
     Args:
-        released: (M,) seconds at which items are released; None: all are released. An item released within the round
-            can be shown only to the arrivals after its release, and the bounds assume that nobody consumes it.
+        released: Seconds at which each item is released; None: all are released. An item released within the round can
+            be shown only to the arrivals after its release, and the bounds assume that nobody consumes it.
         positions: Capacity of all slates of the round, in the unit of the guarantee; None: as in the last round.
     """
     m = len(view.required)

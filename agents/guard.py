@@ -269,9 +269,9 @@ def place_due(
 ) -> int:
     """Fill a slate with due items first; return its size.
 
-    Urgent items come first, then items of due requirements, then other items in deficit. Each of these gets a position
-    that covers its deficit. The other items fill the remaining positions by value. If every position counts the same,
-    the whole slate is sorted by value. The array ``value``, −∞ for inadmissible items, is overwritten.
+    Urgent items come first, then items of due requirements, then other items in deficit. Each of these items gets a
+    position that covers its deficit. The other items fill the remaining positions by value. If every position counts
+    the same, the whole slate is sorted by value. The array ``value``, −∞ for inadmissible items, is overwritten.
     """
     k = len(items)
     alike = unit.position_weights[0] == unit.position_weights[-1]

@@ -33,8 +33,8 @@ class PMMF:
 
         d ← α·(b/N − x) + (1 − α)·d,        μ ← proj_D(μ − η·c/√b · d),
 
-    where x is the exposure of the slate. The projection uses the metric of this step (weight √b for each item). It
-    sorts once and needs no solver (:func:`projected`).
+    where x is the exposure of the slate. The projection uses the metric of this step (weight √b for each item). The
+    projection sorts once and needs no solver (:func:`projected`).
 
     Args:
         strength: L, as a multiple of c·Σb; 1 allows a mean bonus of c.

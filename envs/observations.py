@@ -111,7 +111,8 @@ class Stock:
     def count(self, row: int, shown: Ints) -> float:
         """Count a shown slate and return its net gain.
 
-        The gain is the reduction of the shortfall less the exposure above caps. ``row`` is the row of its arrival.
+        The gain is the reduction of the shortfall less the exposure above caps. ``row`` is the row of the slate's
+        arrival.
         """
         opened = self._opened
         useful = observed_gain(

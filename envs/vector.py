@@ -15,8 +15,8 @@ from rimsim.envs.observations import observation_of
 class MarketVectorEnv(NamedArguments, SyncVectorEnv):
     """n markets whose observations form one batch.
 
-    Each market behaves as a single environment with the same seed (s, s + 1, …). Spaces, resets and ends of episodes
-    are as in Gymnasium's ``SyncVectorEnv``. In ``infos["market"]``, ``items`` and ``taken`` are (n, k) arrays. To use
+    Each market behaves as a single environment with its seed (s, s + 1, …). Spaces, resets and ends of episodes are as
+    in Gymnasium's ``SyncVectorEnv``. In ``infos["market"]``, ``items`` and ``taken`` are arrays of shape (n, k). To use
     wrappers of single environments, call ``make_vec`` with ``vectorization_mode="sync"``.
 
     Args:

@@ -308,8 +308,7 @@ def agreement_of(
     has a thousand users).
 
     Args:
-        item_bias: Logarithms of the items' factors in p*, (M,), such as hidden quality; None: those of the fitted
-            truth.
+        item_bias: Logarithm of each item's factor in p*, such as hidden quality; None: those of the fitted truth.
     """
     there = {"als": importlib.util.find_spec("implicit") is not None, "ease": log.n_items <= _EASE}
     models = [name for name in _MODELS if there.get(name, True)]

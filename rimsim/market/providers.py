@@ -215,8 +215,8 @@ class Viability:
     The satisfaction X of a provider becomes δX + r_e·E + r_c·C − penalty·1[E = 0] after a round. E and C are the
     numbers of exposures and consumptions of its items in the round (Zhan et al., WWW 2021; Mladenov et al., ICML 2020,
     in whose model a provider stays while its engagement is above a threshold). Providers leave at the end of a round,
-    and never return. At each barrier a Poisson number of providers comes from a reserve. Its mean is proportional to
-    the share of providers in the market.
+    and never return. At each barrier a Poisson number of providers comes from a reserve. The mean of this number is
+    proportional to the share of providers in the market.
     """
 
     def __init__(self, options: ViabilityOptions) -> None:

@@ -1,7 +1,7 @@
 """Measures of exposure: spread over items, and delivery of guarantees.
 
-Arrays have an entry for each of M items: ``exposure`` E, ``required`` exposures b. ``slates`` (n, k) hold item indices
-in order of position, −1 where a position is empty; ``n_items`` is M, ``decay`` γ in [0, 1].
+Arrays have an entry for each of M items: ``exposure`` E, ``required`` exposures b. ``slates``, of shape (n, k), have
+item indices in order of position, −1 where a position is empty; ``n_items`` is M, ``decay`` γ in [0, 1].
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ def gini(counts: ArrayLike) -> float:
 def lorenz(counts: ArrayLike) -> Floats:
     """Lorenz curve: joint shares of the least counted items.
 
-    The curve has M + 1 points, is convex and rises from 0 to 1. It is the diagonal if nothing was counted. Twice the
-    area between curve and diagonal (trapezoids over i/M) is the Gini index (Lorenz 1905).
+    The curve has M + 1 points, is convex and rises from 0 to 1. The curve is the diagonal if nothing was counted. Twice
+    the area between curve and diagonal (trapezoids over i/M) is the Gini index (Lorenz 1905).
     """
     ascending = np.sort(as_counts(counts, "counts"))
     total = ascending.sum()

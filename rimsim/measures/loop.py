@@ -31,7 +31,7 @@ def sample_pairs(n: int, count: int, seed: int, user: ArrayLike | None = None) -
         n: Number of arrivals.
         count: Number of pairs; all n(n−1)/2 if there are no more than that.
         seed: Seed of the run.
-        user: (n,) users of the arrivals; if given, pairs of the same user are left out.
+        user: User of each arrival; if given, pairs of the same user are left out.
     """
     total = n * (n - 1) // 2
     if total <= count:
@@ -104,8 +104,8 @@ def genre_shares(exposure: ArrayLike, weights: ArrayLike) -> Floats:
 def genre_drift(exposure: ArrayLike, start: ArrayLike, weights: ArrayLike) -> float:
     """Jensen-Shannon divergence of genre shares from round 0.
 
-    The divergence is in bits, from 0 (the same shares as at the ``start`` of the same arm) to 1 (no common genre). It
-    is 0 if either round showed nothing.
+    The divergence is in bits, from 0 (the same shares as at the ``start`` of the same arm) to 1 (no common genre). The
+    divergence is 0 if either round showed nothing.
     """
     now, then = genre_shares(exposure, weights), genre_shares(start, weights)
     if not (now.any() and then.any()):
@@ -151,9 +151,9 @@ def adoption_times(
     """Arrivals from items' release to their m-th consumption.
 
     Args:
-        release: (J,) number of arrivals before each item's release; items are 0…J−1 here.
-        item: (c,) consumed items, 0…J−1, in any order.
-        arrival: (c,) index of the arrival that consumed the item, counted from 0 over the whole run.
+        release: Number of arrivals before each item's release; items are 0…J−1 here.
+        item: Consumed items, 0…J−1, in any order.
+        arrival: Index of the arrival that consumed each of these items, counted from 0 over the whole run.
         arrivals: Number of arrivals of the whole run; items that are not adopted by then are censored.
         m: Number of consumptions after which an item counts as adopted.
     """

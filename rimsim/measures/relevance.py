@@ -1,7 +1,7 @@
 """Measures of relevance: worth of slates and of predictions.
 
-There are n arrivals with k positions each. ``hits`` (n, k) marks shown items that are relevant (consumed, or in the
-logged future). ``relevant`` (n,) is the number of relevant items of each arrival, shown or not.
+There are n arrivals with k positions each. ``hits``, of shape (n, k), marks shown items that are relevant (consumed, or
+in the logged future). ``relevant`` is the number of relevant items of each arrival, shown or not.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from rimsim.measures.exposure import as_counts, excess, same_length, shortfall_u
 def precision(hits: ArrayLike) -> float:
     """Share of positions with a relevant item, Σ hits / (n·k).
 
-    An empty position of ``hits`` (n, k) counts as a miss (Ma et al., ICLR 2022), so that empty positions cannot raise
+    An empty position of ``hits`` counts as a miss (Ma et al., ICLR 2022), so that empty positions cannot raise
     precision.
     """
     hit = _hits(hits)
@@ -70,7 +70,7 @@ def slate_ndcg(hits: ArrayLike, relevant: ArrayLike) -> Floats:
 def per_slate(values: ArrayLike) -> float:
     """Worth of a slate (sum over its positions), averaged over arrivals.
 
-    With true consumption probabilities (n, k) as worth, it is ``utility``; with outcomes (0 or 1), ``consumptions``.
+    With true consumption probabilities as worth, the measure is ``utility``; with outcomes (0 or 1), ``consumptions``.
     """
     worth = np.asarray(values, np.float64)
     if worth.ndim != 2:
@@ -88,10 +88,10 @@ def penalised_value(
 
     Args:
         worth: Worth of positions, in any shape; 0 for empty positions.
-        exposure: (R,) exposures of items, and of other requirements.
-        required: (R,) required exposures b.
+        exposure: Exposures of items, and of other requirements.
+        required: Required exposures b of each.
         cost: c, the price of one exposure of shortfall, and of one above a cap.
-        most: (R,) largest allowed exposures, or one number; ∞ means no cap.
+        most: Largest allowed exposures of each, or one number; ∞ means no cap.
     """
     over = excess(exposure, np.broadcast_to(np.asarray(most, np.float64), np.shape(exposure)))
     missing = shortfall_units(exposure, required) + over
@@ -133,10 +133,10 @@ def calibration_by_history(
     pooled ratio near 1 does not show this. None if a type of visit has no predictions or no consumptions.
 
     Args:
-        intensity: (n, k) λ(x,y) of the platform; NaN where a position is empty.
-        consumed: (n, k) consumed items.
-        examination: (k,) factors of positions.
-        history: (n,) number of events in each visitor's state.
+        intensity: The platform's λ(x,y) by arrival and position; NaN where a position is empty.
+        consumed: Marks of consumed items.
+        examination: Factor of each position on intensities.
+        history: Number of events in each visitor's state.
     """
     rate, taken, first = np.asarray(intensity), np.asarray(consumed, bool), np.asarray(history) == 0
     same_length(first, taken, "history and consumed")

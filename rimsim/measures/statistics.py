@@ -141,8 +141,8 @@ def mean_interval(values: ArrayLike, level: float = _CONFIDENCE, overlap: float 
     overlap, s·√(1/n + overlap) replaces s/√n (Nadeau and Bengio, Machine Learning 2003).
 
     Args:
-        values: (n,) one value per seed. NaN means that the measure has no value at this seed; it is left out, and
-            ``n`` counts the other values.
+        values: One value per seed. NaN means that the measure has no value at this seed; it is left out, and ``n``
+            counts the other values.
         level: Confidence level in (0, 1).
         overlap: Size of the test part over size of the training part, if values are from random splits of one log; 0 if
             values are independent.
@@ -244,8 +244,8 @@ def agreement(real: ArrayLike, simulated: ArrayLike, *, seed: int = 0, resamples
     """Agreement of two orders of models, real and simulated.
 
     Args:
-        real: (m, n) worth of m models for n users, measured on held-out sessions.
-        simulated: (m, n) worth of the same models for the same users under the truth.
+        real: Worth of m models for n users, measured on held-out sessions.
+        simulated: Worth of the same models for the same users under the truth.
         seed: Seed of the bootstrap.
         resamples: Bootstrap samples of users.
     """

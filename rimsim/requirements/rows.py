@@ -29,7 +29,7 @@ from rimsim.requirements.campaigns import (
 
 
 class Row(NamedTuple):
-    """Requirement of a set of items: one table row."""
+    """Requirement of a set of items."""
 
     name: str
     """Name in tables and errors."""
@@ -77,7 +77,7 @@ class Requirements:
 
     @classmethod
     def of(cls, rows: Sequence[Row]) -> Requirements:
-        """Table of given rows, in the given order."""
+        """Table of given requirements, in the given order."""
         return cls(
             name=tuple(row.name for row in rows),
             first=np.cumsum([0, *(len(row.items) for row in rows)]),
@@ -321,7 +321,7 @@ class ScenarioRequirements:
         return CarryOver(np.zeros_like(before.items), rows, start)
 
     def _caps(self, ahead: ExpectedRound, average: float) -> list[Row]:
-        """Caps of items in a round, one row per item."""
+        """Caps of items in a round, one requirement per item."""
         if self._exposure.most is None:
             return []
         most = np.ceil(self._exposure.most * ahead.share) * average
@@ -359,7 +359,7 @@ class ScenarioRequirements:
 
 
 def _row(guarantee: Guarantee, ahead: ExpectedRound, accrued: float, average: float) -> Row | None:
-    """Guarantee as a row; None in rounds outside its time."""
+    """Guarantee as a requirement; None in rounds outside its time."""
     begin, end, audience = ahead.visits.start, ahead.visits.stop, guarantee.audience
     if audience is not None:
         begin, end = max(audience.begin, begin), min(audience.end, end)
