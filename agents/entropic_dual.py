@@ -60,8 +60,8 @@ class EntropicDual:
     probability that the slate of state x has item y. A few updates change the price of every item by
     ε·log(b/Σπ)·Σπ/Σπ(1 − π), a Newton step on the logarithm of its expected exposures (for small π the scaling step of
     Sinkhorn); L-BFGS then runs until the missing expected exposure is at most ``tol``·Σb, for at most 60 steps. If
-    positions have different weights, each floor is divided by the mean weight of the positions that show the item. This
-    weight is computed again at the new prices, up to four times, so the prices do not exactly minimise a dual. Random
+    positions have different weights, each floor is divided by the mean weight of the positions that show the item. The
+    weight is computed again at the new prices, up to four times, so prices do not exactly minimise a dual. Random
     exposures differ from their expectations by about √b. So within a round, prices adapt to delivery as in
     ``rim-feedback``, even if requirements are hard:
 

@@ -433,7 +433,7 @@ def best_in_bounds(
 
     Only items with the largest bounds ``high`` get an exact value. This suffices because no item with a bound below the
     smallest value in the slate can be in the slate. The prices of these items are filled in; ``value`` and ``found``
-    are scratch arrays.
+    are scratch.
     """
     relevance, ground, k, size = arrivals.relevance[arrival], arrivals.ground[arrival], len(items), 0
     for item in range(len(value)):

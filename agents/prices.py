@@ -184,8 +184,8 @@ def priced(
 ) -> tuple[Floats, float]:
     """Item prices v, optimal for some states, and tie width.
 
-    If all positions count the same, the random numbers ``draw`` decide how floors are rounded to whole exposures. If
-    ``draw`` is None, floors stay real numbers, and the search ends when the dual D is within the relative gap ``tol``
+    If all positions count the same, the random numbers ``draw`` decide how floors are rounded to whole exposures.
+    Without ``draw``, floors stay real numbers, and the search ends when the dual D is within the relative gap ``tol``
     of its minimum. An item that cannot be delivered at any cost has the price −c. The solver starts at ``start_price``
     or 0.
     """

@@ -111,8 +111,7 @@ class Stock:
     def count(self, row: int, shown: Ints) -> float:
         """Count a shown slate and return its net gain.
 
-        The gain is the reduction of the shortfall less the exposure above caps. ``row`` is the row of the slate's
-        arrival.
+        The gain is the reduction of the shortfall less the exposure above caps. ``row`` is that of the arrival.
         """
         opened = self._opened
         useful = observed_gain(

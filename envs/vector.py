@@ -21,7 +21,7 @@ class MarketVectorEnv(NamedArguments, SyncVectorEnv):
 
     Args:
         num_envs: Number of markets, n.
-        scenario: Name of a built-in scenario or path of a YAML file. For the arguments up to ``render_mode``, see
+        scenario: Name of a scenario or path of a YAML file. For arguments up to ``render_mode``, see
             :class:`MarketEnv`.
         autoreset_mode: Behaviour at the end of an episode.
     """

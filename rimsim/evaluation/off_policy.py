@@ -35,8 +35,8 @@ from rimsim.evaluation.examination import NORMAL_95
 class Chances:
     """Probabilities of n slates under one policy, at the decision.
 
-    The numbers at empty positions have no meaning. A slate has the chance 0 if the policy never shows it in this order
-    or length.
+    Numbers at empty positions mean nothing. A slate has the chance 0 if the policy never shows it in this order or
+    length.
     """
 
     inclusion: Floats

@@ -236,8 +236,7 @@ def shares_over(preference: Floats, left: Bools) -> Floats:
 def utilities(truth: ChoiceLaw, cut: Cut, slates: Sequence[Ints], setting: SlateSetting) -> Floats:
     """Expected consumptions of each recommender's slates and the oracle's.
 
-    Consumption at position r has probability 1 − exp(−λ*(x)·p*(y|x)·γ^(r−1)), where p* is normalised over admissible
-    items.
+    Consumption at position r has probability 1 − exp(−λ*(x)·p*(y|x)·γ^(r−1)), with p* normalised over admissible items.
     """
     worth = np.empty((len(slates) + 1, len(cut)))
     expected = truth.expected(cut.later.user, cut.states)

@@ -265,8 +265,7 @@ class Market:
         The call that serves the round's last arrivals also retrains the platform and opens the next round.
 
         Args:
-            slates: Items by arrival and position, −1 for an empty position, or :class:`Slates` with prices and
-                propensities.
+            slates: Items by arrival and position (−1: empty), or :class:`Slates` with prices and propensities.
             invalid: If an item is repeated or inadmissible: raise an error, or leave its position empty.
 
         Raises:

@@ -104,8 +104,8 @@ def genre_shares(exposure: ArrayLike, weights: ArrayLike) -> Floats:
 def genre_drift(exposure: ArrayLike, start: ArrayLike, weights: ArrayLike) -> float:
     """Jensen-Shannon divergence of genre shares from round 0.
 
-    The divergence is in bits, from 0 (the same shares as at the ``start`` of the same arm) to 1 (no common genre). The
-    divergence is 0 if either round showed nothing.
+    The divergence is in bits, from 0 (the same shares as at the ``start`` of the arm, or nothing shown) to 1 (no common
+    genre).
     """
     now, then = genre_shares(exposure, weights), genre_shares(start, weights)
     if not (now.any() and then.any()):

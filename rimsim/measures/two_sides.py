@@ -1,7 +1,6 @@
 """Measures of a market's two sides: providers and users.
 
-There are G providers. ``exposure`` and its ``target`` have one value per provider, and are converted to shares of their
-totals.
+There are G providers. ``exposure`` and its ``target``, by provider, are converted to shares of their totals.
 """
 
 from __future__ import annotations
@@ -46,8 +45,8 @@ def awrf(exposure: ArrayLike, target: ArrayLike) -> float:
     """Attention-weighted rank fairness: 1 − JS divergence of exposure from target.
 
     Sapiezynski et al. (FATES 2019), with the distance of the TREC tracks on fair ranking (base 2); the exposure already
-    includes attention. The measure is between 0 and 1. The measure is 1 if exposure and target have equal shares, and
-    if either is zero in total.
+    includes attention. The measure is in [0, 1]. It is 1 if exposure and target have equal shares, and if either is
+    zero in total.
     """
     given, wanted = _shares(exposure, target)
     if not (given.any() and wanted.any()):

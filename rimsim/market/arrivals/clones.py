@@ -76,8 +76,7 @@ def clones_at(
     Consecutive visits that copy the same session belong to one clone, up to ``max_visits``. Then a new clone begins. A
     clone's past has its user's events before the session, moved in time so that the session begins at the clone's first
     visit. If no session is copied, the clone's past has all events of its user. This past then ends one gap between
-    sessions (sampled from all users) before the clone's first visit. This gap keeps the recency that λ(x) was fitted
-    to.
+    sessions (sampled from all users) before the clone's first visit. So recency is as in the fit of λ(x).
 
     Args:
         time: Seconds at which the visits begin, in any order.

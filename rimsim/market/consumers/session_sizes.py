@@ -152,8 +152,7 @@ def fit_sizes(
     later sessions are scaled separately, so that Σλ* equals the number of events.
 
     Args:
-        later: Log cut at later sessions, whose sizes are compared with λ* fitted to the past alone; None: no
-            comparison.
+        later: Log cut at later sessions, whose sizes are compared with λ* fitted to the past alone. None: not done.
         weights: Number of times that each user counts in the regression; None: once.
     """
     whole = _Sizes(log, gap)
