@@ -2,8 +2,7 @@
 
 P(S) ∝ exp(Σ_{y∈S} z_y) over the sets S of k admissible items: conditional Poisson sampling (Chen, Dempster and Liu,
 Biometrika 1994). For any shift θ this is the law of independent choices with chances p_y = σ(z_y − θ), given that k
-items are chosen. So the probabilities of numbers of chosen items suffice. A recursion over the items computes them in
-O(M·k):
+items are chosen. So the probabilities of numbers of chosen items suffice. A recursion over items takes O(M·k) steps:
 
     S_i(j) = (1 − p_i)·S_{i+1}(j) + p_i·S_{i+1}(j − 1),        the chance that j of items i … M are chosen.
 

@@ -122,8 +122,7 @@ def solved_prices(view: RoundView, tol: float, start_price: Floats | None = None
     """Item prices, optimal for floors in the last round's states.
 
     Prices are at most 0. The second value is the tie width: the solver does not tell apart two values λ − v that differ
-    by less. The solver stops at the relative gap ``tol``, and starts from ``start_price``, such as the prices of the
-    last round.
+    by less. The solver stops at the relative gap ``tol``, and starts from ``start_price``, such as the last prices.
     """
     return solved_rows(view, RowTable.of(view, NO_REQUIREMENTS), tol, start_price)
 
@@ -186,8 +185,7 @@ def priced(
 
     If all positions count the same, the random numbers ``draw`` decide how floors are rounded to whole exposures.
     Without ``draw``, floors stay real numbers, and the search ends when the dual D is within the relative gap ``tol``
-    of its minimum. An item that cannot be delivered at any cost has the price −c. The solver starts at ``start_price``
-    or 0.
+    of its minimum. An item that cannot be delivered at any cost has the price −c. The start is ``start_price`` or 0.
     """
     solution = _solve(view, states, required, draw, tol, start_price)
     cost = cost_of_missing(view, states)

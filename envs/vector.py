@@ -21,8 +21,7 @@ class MarketVectorEnv(NamedArguments, SyncVectorEnv):
 
     Args:
         num_envs: Number of markets, n.
-        scenario: Name of a scenario or path of a YAML file. For arguments up to ``render_mode``, see
-            :class:`MarketEnv`.
+        scenario: Name or YAML file of a scenario. For arguments up to ``render_mode``, see :class:`MarketEnv`.
         autoreset_mode: Behaviour at the end of an episode.
     """
 

@@ -45,8 +45,7 @@ def awrf(exposure: ArrayLike, target: ArrayLike) -> float:
     """Attention-weighted rank fairness: 1 − JS divergence of exposure from target.
 
     Sapiezynski et al. (FATES 2019), with the distance of the TREC tracks on fair ranking (base 2); the exposure already
-    includes attention. The measure is in [0, 1]. It is 1 if exposure and target have equal shares, and if either is
-    zero in total.
+    includes attention. The measure is in [0, 1]. It is 1 if exposure and target have equal shares, or one is all 0.
     """
     given, wanted = _shares(exposure, target)
     if not (given.any() and wanted.any()):

@@ -54,8 +54,7 @@ class Requirements:
     """Table of J requirements, one per row.
 
     Row j requires least_j ≤ Σ w_r ≤ most_j, a sum of position weights w_r over the positions r that show one of its
-    items. Only arrivals of the requirement's audience within its time count, and ``Arrivals.audiences`` marks these
-    arrivals.
+    items. Only arrivals of its audience within its time count, as ``Arrivals.audiences`` marks them.
     """
 
     name: tuple[str, ...]
