@@ -183,7 +183,7 @@ def _column(ids: list[str]) -> pd.Series:
 
 @lru_cache(maxsize=4096)
 def _release(text: str) -> float:
-    """Seconds since 1970 of a number or date; else NaN."""
+    """Convert a number or date to seconds since 1970, or NaN."""
     if not text:
         return float("nan")
     try:

@@ -185,7 +185,7 @@ class SequenceModel(FromHidden, Stored, Generic[Config, Network]):
         return self.config.session_gap if self.config.target == "next-session" else None
 
     def _continued(self, cut: training.Windows) -> training.Forward:
-        """Outputs for windows of an update, after reading earlier events."""
+        """Network outputs for new events, given those before them."""
         del cut
         return self.network.outputs
 

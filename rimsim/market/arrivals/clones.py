@@ -25,7 +25,7 @@ class Clones:
     """Visits by clones, which copy sampled sessions of the log.
 
     Sessions are sampled with replacement, and the times of visits uniformly over the round. A clone has its user's
-    events before the sampled session. With ``draw: users``, users are sampled, and clones have all their events.
+    events before the sampled session. With ``draw: users``, users are sampled, and a clone has all events of its user.
     """
 
     known_beforehand = False
