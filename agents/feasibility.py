@@ -74,7 +74,8 @@ def undeliverable(
     times and caps. The bounds take the number of positions, and the share of states to which an item can be shown, from
     the last round. Without a last round, they assume that every item can be shown to every arrival. The bounds are for
     each item, group and campaign alone, and for all items together. The bounds ignore that several items may need the
-    same few arrivals. The result has a record per reason for infeasible items, then one per infeasible group or campaign.
+    same few arrivals. The result has a record per reason for infeasible items, then one for each infeasible group or
+    campaign.
 
     Args:
         released: Seconds at which each item is released; None: all are released. An item released within the round can

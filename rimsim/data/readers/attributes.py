@@ -183,7 +183,7 @@ def _column(ids: list[str]) -> pd.Series:
 
 @lru_cache(maxsize=4096)
 def _release(text: str) -> float:
-    """Convert a number or date to seconds since 1970, or NaN."""
+    """Convert a number or date to seconds, or NaN."""
     if not text:
         return float("nan")
     try:
