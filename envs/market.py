@@ -316,8 +316,8 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         for name, value in (options or {}).items():
             if name != "seeds" or not isinstance(value, dict) or set(value) - set(seeds):
                 raise ConfigError(
-                    f"reset: option {name!r} is {value!r}. Expected the option 'seeds' with some of "
-                    f"{', '.join(seeds)}"
+                    f"reset: found the option {name!r} with {value!r}. Expected the option 'seeds' with a dictionary "
+                    f"whose keys are some of {', '.join(seeds)}"
                 )
             seeds |= value
         self._open(_seeds(seeds))

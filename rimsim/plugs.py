@@ -292,7 +292,7 @@ def own_code(texts: Sequence[str]) -> Iterator[None]:
     """Context manager that adds the user's line to errors.
 
     Agents and models are written as on the command line. An error of rimsim keeps its class, and the line is added. Any
-    other error from a user's code becomes a :class:`ModelError`: errors of agents are already errors of rimsim.
+    other error from a user's code becomes a :class:`ModelError`. Agents raise errors of rimsim already.
     """
     try:
         yield

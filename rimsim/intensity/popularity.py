@@ -1,4 +1,4 @@
-"""Mark models without personal scores, and values for cold items."""
+"""Models with equal scores for all users."""
 
 from __future__ import annotations
 

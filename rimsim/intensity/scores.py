@@ -113,6 +113,6 @@ def require_steady(model: IntensityModel, states: UserStates, most: int, name: s
             )
     if (largest := float(whole.sum(1).max())) > most:
         raise ModelError(
-            f"{name}: the intensity λ(x) of a state is {largest:.3g}, but the log has {most:,} events in all. Expected "
-            "the expected number of events of one session, such as 0.5"
+            f"{name}: the intensity λ(x) of a state is {largest:.3g}, more than the {most:,} events of the whole "
+            "log. It must be the expected number of events of one session, such as 0.5"
         )

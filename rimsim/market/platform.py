@@ -199,7 +199,7 @@ class Platform:
         )
 
     def load_state(self, state: PlatformState, logged_past: LoggedPast) -> None:
-        """Continue from the state of an equal platform."""
+        """Continue from a state of a platform with equal settings."""
         self.model, self._before = state.model, state.before
         self.log_counts, self.examined = state.log_counts, state.examined
         self.fits, self.waiting = state.fits, state.waiting

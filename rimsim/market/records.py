@@ -386,7 +386,7 @@ def wrong_positions(items: Ints, admissible: Bools, n_items: int) -> Bools | Non
 
 
 def beyond_capacity(items: Ints, capacity: Ints) -> Bools:
-    """Marks of filled positions beyond each arrival's capacity."""
+    """Mask, True where a filled position exceeds the capacity."""
     filled = items >= 0
     return np.asarray(filled & (np.cumsum(filled, 1) > capacity[:, None]), np.bool_)
 

@@ -133,7 +133,7 @@ class SelectedModel(Stored):
         return self
 
     def settled(self) -> contract.IntensityModel:
-        """Unfitted model of the chosen kind, with its choices."""
+        """Unfitted model of the chosen kind and settings."""
         return settled(self._made(self.name), self.chosen)
 
     def _made(self, name: str) -> contract.IntensityModel:

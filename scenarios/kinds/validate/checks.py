@@ -155,7 +155,7 @@ def logged(cut: Cut, sessions: CountExamples) -> dict[str, float]:
 def simulated(truth: Truth, cut: Cut, sessions: CountExamples) -> dict[str, float]:
     """Distributions of :func:`logged` under a truth; distances to logged ones.
 
-    Sizes are Poisson random numbers with mean λ*(x). Items are counted by expectation, Σ_x λ*(x)·p*(y|x), p* over
+    Sizes are Poisson random numbers with mean λ*(x). An item counts by its expectation Σ_x λ*(x)·p*(y|x), with p* over
     admissible items. Distances: ``session_size_ks`` and ``popularity_ks``, the largest differences of distribution
     functions, and ``genre_tv``, half the sum of absolute differences of shares.
     """
