@@ -365,7 +365,7 @@ class Mine(Popularity):
     "scores said",
     ("scores + torch.rand(1)", "its scores change from call to call"),
     ("scores * len(states)", "its scores change with the other states of a batch"),
-    ("scores * 1e30", r"the intensity λ\(x\) of a state is .*e\+\d+, but the log has [\d,]+ events"),
+    ("scores * 1e30", r"the intensity λ\(x\) of a state is .*e\+\d+, more than the [\d,]+ events"),
 )
 def test_a_model_whose_scores_depend_on_more_than_the_state_is_refused(write, scores, said):
     """A market would else depend on the size of its batches."""
