@@ -152,9 +152,8 @@ class LensKitModel(AdaptedModel):
     def _scores(self, recommender: Any, consumed: Consumed) -> Array:
         from lenskit.data import ItemList, RecQuery  # noqa: PLC0415  # an optional dependency
 
-        pipeline, known = (
-            recommender  # LensKit 2025.8 ends the process at a history with an item it has not met
-        )
+        # LensKit 2025.8 ends the process at a history with an item that it has not met.
+        pipeline, known = recommender
         scores, every = np.full(consumed.shape, np.nan), ItemList(item_ids=known)
         for row in np.flatnonzero(consumed[:, known].sum(1)):  # others fill up a block, or are of new users
             history = np.intersect1d(consumed[[row]].indices, known)
@@ -262,12 +261,13 @@ def neighbour_features(consumed: Consumed, seen: Consumed) -> Array:
 
     Similarity is the sum of an item's cosine similarities, by their users, to the items of the history.
     """
-    counts, history = np.asarray(seen.sum(0)).ravel(), consumed.toarray()
+    counts, history = np.asarray(seen.sum(0), np.float64).ravel(), consumed.toarray()
     scale = 1.0 / np.sqrt(np.maximum(counts, 1.0))
-    similar = (seen.T @ seen).toarray() * scale * scale[:, None]
-    np.fill_diagonal(similar, 0.0)
+    # By users, and not by a table of all pairs of items: this runs once for every block of states.
+    similar = (history * scale) @ seen.T @ seen * scale
+    similar -= history * counts * scale**2  # an item's similarity to itself
     size = history.sum(1, keepdims=True)
-    parts = (np.log1p(counts), np.log1p(size), history @ similar / np.sqrt(size + 1.0))
+    parts = (np.log1p(counts), np.log1p(size), similar / np.sqrt(size + 1.0))
     return np.stack(np.broadcast_arrays(*parts), -1)
 
 

@@ -198,7 +198,7 @@ class ViabilityOptions:
     start: float = 5.0
     """Satisfaction at the opening, and of who comes."""
     threshold: float = 0.0
-    """Who is less satisfied than this leaves; -.inf: nobody does."""
+    """Satisfaction below which a provider leaves; -.inf: nobody leaves."""
     reserve: float = Field(default=0.0, ge=0, lt=1)
     """Share of the providers (drawn once for all seeds) that are not there at the opening; the warm-up log knows
     nothing of their items.

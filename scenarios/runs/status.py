@@ -139,7 +139,7 @@ def require_parts(run: Run) -> None:
             needed += [folder / table / f"{part}-{number:03d}.parquet" for table in tables]
             needed += folder.glob(f"*/{glob.escape(part)}-{number:03d}.parquet")
             needed += folder.glob(f"required/{seed}-{number:03d}.parquet")
-        for path in needed:
+        for path in dict.fromkeys(needed):
             _require_readable(path, again(folder, part))
     for path in folder.glob("opening/[!.]*.parquet"):
         _require_readable(path, "Remove it and resume")

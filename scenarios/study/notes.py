@@ -45,11 +45,9 @@ def notes_of(config: ScenarioConfig, agents: Sequence[str] = ()) -> list[str]:
     with own_code([*own_places(config), *agents]):
         first = first_round(config, seed=0)
         found = [*undeliverable_notes(config, first), *_guarantee_notes(config, first)]
-        found += [*_clock_notes(config, first)]
-        found += [
-            note for note in (_consumer_note(config), ignored_requirements_note(config, agents)) if note
-        ]
-    return found
+        found += _clock_notes(config, first)
+        others = _consumer_note(config), ignored_requirements_note(config, agents)
+        return [*found, *(note for note in others if note)]
 
 
 def _guarantee_notes(config: ScenarioConfig, first: RoundTerms) -> Iterator[str]:
@@ -71,15 +69,15 @@ def _clock_notes(config: ScenarioConfig, first: RoundTerms) -> Iterator[str]:
     """Notes on times that do not fit the rounds."""
     if make_arrivals(config).known_beforehand or config.arrivals.kind == "replay":
         return  # a broadcast has no clock, and a replay that of the log
-    start, rounds, exposure = first.schedule.start, config.rounds, config.exposure
-    length = float(seconds(first.schedule.stop) - seconds(start))
+    start, stop, rounds, exposure = first.schedule.start, first.schedule.stop, config.rounds, config.exposure
+    length = float(seconds(stop) - seconds(start))
     days, delay = f"{length / 86_400:g} days", config.consumer.delay
     if delay is not None and duration_seconds(delay) >= (rounds - 1) * length > 0:
         yield (
             f"consumer.delay={delay} is no shorter than all rounds of {days} before the last, so that the platform "
             "learns nothing from this run. Shorten it, or take more rounds"
         )
-    if late := int((build_world(config).release >= start + rounds * length * 1e6).sum()):
+    if late := int((build_world(config).release >= start + rounds * (stop - start)).sum()):
         yield (
             f"{late:,} items are released after the last round and never shown. Take more rounds, or set "
             f"releases.last_round below {rounds}"
@@ -95,10 +93,7 @@ def _clock_notes(config: ScenarioConfig, first: RoundTerms) -> Iterator[str]:
 def _consumer_note(config: ScenarioConfig) -> str | None:
     """Remark of a scenario's consumer model about the log."""
     note = getattr(plugs_of(config)[1], "note", None)
-    if note is None:
-        return None
-    with own_code(own_places(config)):
-        return str(note(build_world(config).log))
+    return None if note is None else str(note(build_world(config).log))
 
 
 def ignored_requirements_note(config: ScenarioConfig, agents: Sequence[str]) -> str | None:

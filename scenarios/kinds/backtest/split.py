@@ -43,7 +43,7 @@ class SplitConfig:
     recent: float = Field(default=0.5, gt=0, le=1)
     """user-relative: share of each user's events, the last ones, kept."""
     horizon: Duration | None = None
-    """What has to be foreseen: a duration. null: user-relative: the median time from a user's first kept event to the
+    """Duration that has to be foreseen. null: user-relative: the median time from a user's first kept event to the
     last; time: a twentieth of the log.
     """
     users: int | None = Field(default=None, ge=2)
