@@ -56,11 +56,15 @@ def observe(place: int, relevance: Float32s, ground: Float32s, admissible: Bools
     can: NDArray[np.int8]) -> None:  # fmt: skip
     """Fill in the numbers and the mask of an observation."""
     # The numbers (3M + 3,) are relevance, exposure, shortfall, λ(x) and both clocks.
+    # Column after column: a processor confuses addresses that are a few pages apart.
     m = len(exposure)
     for item in range(m):
         numbers[item] = relevance[place, item]
+    for item in range(m):
         numbers[m + item] = exposure[item]
+    for item in range(m):
         numbers[2 * m + item] = shortfall[item]
+    for item in range(m):
         can[item] = admissible[place, item]
     numbers[3 * m] = min(ground[place], np.float32(GROUND_BOUND))
     numbers[3 * m + 1], numbers[3 * m + 2] = clock

@@ -83,6 +83,12 @@ def one_cycle(step: int, steps: int, largest: float) -> float:
     return largest * max(float(share), 1e-4)
 
 
+def softmax_(logits: torch.Tensor) -> torch.Tensor:
+    """Softmax of each row, in place on a processor."""
+    # A second array of this size would push the first out of the processor's cache.
+    return torch.softmax(logits, 1, out=logits if logits.device.type == "cpu" else None)
+
+
 def is_sampled(log: EventLog, softmax: Softmax = "auto", *, many_items: int = 0) -> bool:
     """True if a fit to a log samples the items.
 

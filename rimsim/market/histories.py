@@ -83,7 +83,7 @@ class Events(NamedTuple):
 
 
 @compiled
-def _enter(slot: int, tick: int, item: int, events: Events) -> None:
+def enter_event(slot: int, tick: int, item: int, events: Events) -> None:
     """Insert an event, sorted by the tick of its visibility."""
     place = events.size[0]
     before, following = events.last[slot], -1
@@ -106,7 +106,7 @@ def _enter(slot: int, tick: int, item: int, events: Events) -> None:
 def _enter_all(slots: Ints, ticks: Ints, items: Ints, events: Events) -> None:
     """Insert n events."""
     for n in range(len(slots)):
-        _enter(slots[n], ticks[n], items[n], events)
+        enter_event(slots[n], ticks[n], items[n], events)
 
 
 @compiled
@@ -118,7 +118,7 @@ def enter_marked(slots: Ints, ticks: Ints, items: Ints, marked: Bools, first: In
     for n in range(len(slots)):
         for position in range(items.shape[1]):
             if marked[n, position]:
-                _enter(slots[n], ticks[n], items[n, position], events)
+                enter_event(slots[n], ticks[n], items[n, position], events)
 
 
 @compiled

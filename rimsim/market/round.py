@@ -487,23 +487,24 @@ class Round:
         last = self._reported_one  # most often it was just asked for
         block, place = scores.place(row) if last is None or last[0] != row else last[1:]
         relevance, ground, admissible = block.arrays
+        shown = items.copy()
         if isinstance(law, Hits):
             session = int(self.schedule.session[row])
-            answered = serve_by_hits(row, session, items, relevance, ground, admissible, place, law.offsets,
+            serve_by_hits(row, session, shown, relevance, ground, admissible, place, law.offsets,
                 law.item, *self._entry)  # fmt: skip
         else:
             share, size, true_place = self._true_place(row)
             self.histories.make_room(len(items))
             slot, tick = arriving.slot[row], arriving.tick[row] + self._wait
             into = (*self._entry, *self.histories.events)
-            answered = serve_by_law(row, slot, tick, items, relevance, ground, admissible, place, share, size,
+            serve_by_law(row, slot, tick, shown, relevance, ground, admissible, place, share, size,
                 true_place, self._keys, law.examination, law.attraction, *into)  # fmt: skip
         self._shown[row] = True
         arriving.finish_one(row)
         scores.drop(row)
         if self._truth is not None:
             self._truth.drop(row)
-        return answered
+        return shown, self.ledger.consumed[row].copy()
 
     def _true_place(self, row: int) -> tuple[Float32s, Float32s, int]:
         """Blocks with an arrival's p* and λ*; its index there."""

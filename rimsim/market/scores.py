@@ -262,11 +262,11 @@ def _normalised(
     # ``take_out`` makes consumed items inadmissible and worth nothing, in place.
     n = len(ids)  # the rows beyond are padding
     ground = raw.sum(1)
-    if not bool(torch.isfinite(ground[:n]).all()) or not float(raw[:n].amin()) >= 0:
-        wrong = ~torch.isfinite(ground[:n]) | (raw[:n] < 0).any(1)
+    wrong = _first_wrong(raw[:n], ground[:n])
+    if wrong >= 0:
         raise ModelError(
             f"{type(model).__name__}.score: an intensity is negative or not a number in the state of "
-            f"arrival {int(ids[int(wrong.nonzero()[0])])}. Expected finite intensities of at least 0"
+            f"arrival {int(ids[wrong])}. Expected finite intensities of at least 0"
         )
     # Few items are out of reach, so they are taken out one by one: a pass over all for each step costs more.
     admissible = torch.ones(raw.shape, dtype=torch.bool, device=raw.device)
@@ -277,6 +277,26 @@ def _normalised(
     take_out(relevance, admissible)
     relevance /= relevance.sum(1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
     return ScoreRows((relevance, ground, admissible))
+
+
+def _first_wrong(raw: torch.Tensor, total: torch.Tensor) -> int:
+    """First row with a negative score or an infinite total, or −1."""
+    if raw.device.type == "cpu" and raw.is_contiguous():
+        return _first_wrong_row(raw.numpy(), total.numpy())
+    wrong = (~torch.isfinite(total) | (raw < 0).any(1)).nonzero()
+    return int(wrong[0]) if len(wrong) else -1
+
+
+@compiled
+def _first_wrong_row(raw: Float32s, total: Float32s) -> int:
+    signs = raw.view(np.int32)  # the sign bit of each score; a loop without an exit, which uses vectors
+    for row in range(len(raw)):
+        every = np.int32(0)
+        for item in range(raw.shape[1]):
+            every |= signs[row, item]
+        if not np.isfinite(total[row]) or (every < 0 and (raw[row] < 0).any()):
+            return row
+    return -1
 
 
 def _take_out(pairs: tuple[Ints, Ints], relevance: torch.Tensor, admissible: torch.Tensor) -> None:
@@ -405,6 +425,12 @@ class PrecomputedScores(ArrivalScores):
         """Arrivals whose states are encoded at once: whole blocks."""
         self._hidden: Hidden = ()
         """Hidden states of the window that is being scored."""
+
+    def _events(self, rows: Ints) -> Ints:
+        return self._states[rows]
+
+    def _events_of(self, row: int) -> int:
+        return int(self._states[row])
 
     def _require(self, rows: Ints) -> None:
         while self._filled <= int(rows.max()):

@@ -1,7 +1,8 @@
 """Single arrivals, whose slates are served in one call.
 
-An environment serves arrivals one by one, for each of which the general code needs about a hundred Python calls. This
-module calls the same compiled functions for batches of one arrival, so results are identical.
+An environment serves arrivals one by one, for each of which the general code needs about a hundred Python calls. The
+functions of this module do the same in one compiled call, with identical results. They allocate nothing: the columns of
+the ledger take the results.
 """
 
 from __future__ import annotations
@@ -13,10 +14,9 @@ from numpy.typing import NDArray
 
 from rimsim.arrays import Bools, Float32s, Floats, Ints, Ints32
 from rimsim.compiled import compiled
-from rimsim.market.consumers.contract import answer, mark_hits
-from rimsim.market.histories import enter_marked
-from rimsim.market.ledger import Ledger, write_rows
-from rimsim.market.records import count_items, fetch_items, mark_wrong
+from rimsim.market.consumers.contract import response_to
+from rimsim.market.histories import Events, enter_event
+from rimsim.market.ledger import Ledger
 
 
 class EntryColumns(NamedTuple):
@@ -49,64 +49,58 @@ class EntryColumns(NamedTuple):
 
 
 @compiled
-def _valid(items: Ints, relevance: Float32s, admissible: Bools, place: int) -> tuple[Ints, Float32s]:
-    """Slate without invalid items, and the relevance of its items."""
-    slate = items.copy().reshape(1, len(items))
-    found, can = np.empty(slate.shape, np.float32), np.empty(slate.shape, np.bool_)
-    fetch_items(relevance[place : place + 1], slate, found)
-    fetch_items(admissible[place : place + 1], slate, can)
-    wrong = np.empty(slate.shape, np.bool_)
-    if mark_wrong(slate, can, relevance.shape[1], wrong):
-        for position in range(len(items)):
-            if wrong[0, position]:
-                slate[0, position] = -1
-    return slate, found
-
-
-@compiled
-def _entered(row: int, slate: Ints, found: Float32s, ground: Float32s, place: int, position_weights: Floats, exposure:
-    Floats, consumed: Bools, probability: Floats, intensity: Floats, item_column: Ints32, consumed_column: Bools,
-    probability_column: Floats, true_column: Floats, intensity_column: Float32s,
+def _record(row: int, shown: Ints, relevance: Float32s, ground: Float32s, admissible: Bools, place: int,
+    position_weights: Floats, exposure: Floats, item_column: Ints32, intensity_column: Float32s,
     ground_column: Float32s) -> None:  # fmt: skip
-    """Record a slate in the ledger and in the exposures."""
-    write_rows(np.full(1, row), slate, consumed, probability, intensity, found, ground[place : place + 1],
-        item_column, consumed_column, probability_column, true_column, intensity_column,
-        ground_column)  # fmt: skip
-    count_items(slate, position_weights, exposure)
+    """Replace wrong items of a slate by −1, then count and record it."""
+    ground_column[row] = ground[place]
+    for position in range(len(shown)):
+        item = shown[position]
+        wrong = not (0 <= item < relevance.shape[1] and admissible[place, item])
+        for before in range(position):
+            wrong |= shown[before] == item
+        if wrong:
+            shown[position] = item_column[row, position] = -1
+            intensity_column[row, position] = np.nan
+        else:
+            item_column[row, position] = item
+            intensity_column[row, position] = relevance[place, item] * ground[place]
+            exposure[item] += position_weights[position]
 
 
 @compiled
-def serve_by_law(row: int, slot: int, tick: int, items: Ints, relevance: Float32s, ground: Float32s,
+def serve_by_law(row: int, slot: int, tick: int, shown: Ints, relevance: Float32s, ground: Float32s,
     admissible: Bools, place: int, share: Float32s, size: Float32s, true_place: int, keys: NDArray[np.uint64],
     examination: Floats, attraction: float, position_weights: Floats, exposure: Floats, item_column: Ints32,
     consumed_column: Bools, probability_column: Floats, true_column: Floats, intensity_column: Float32s,
     ground_column: Float32s, first: Ints, last: Ints, counts: Ints, newest: Ints, event_tick: Ints,
-    event_item: Ints, following: Ints, size_of_events: Ints) -> tuple[Ints, Bools]:  # fmt: skip
-    """Items shown, and marks of consumption sampled from a law."""
-    slate, found = _valid(items, relevance, admissible, place)
-    consumed, probability = np.empty(slate.shape, np.bool_), np.empty(slate.shape, np.float64)
-    intensity = np.empty(slate.shape, np.float64)
-    answer(share[true_place : true_place + 1], size[true_place : true_place + 1], slate, keys[row : row + 1],
-        examination, attraction, consumed, probability, intensity)  # fmt: skip
-    _entered(row, slate, found, ground, place, position_weights, exposure, consumed, probability, intensity,
-        item_column, consumed_column, probability_column, true_column, intensity_column,
-        ground_column)  # fmt: skip
-    enter_marked(np.full(1, slot), np.full(1, tick), slate, consumed, first, last, counts, newest, event_tick,
-        event_item, following, size_of_events)  # fmt: skip
-    return slate[0], consumed[0]
+    event_item: Ints, following: Ints, size_of_events: Ints) -> None:  # fmt: skip
+    """Serve a slate whose consumptions are sampled from a law."""
+    _record(row, shown, relevance, ground, admissible, place, position_weights, exposure, item_column,
+        intensity_column, ground_column)  # fmt: skip
+    events = Events(first, last, counts, newest, event_tick, event_item, following, size_of_events)
+    for position in range(len(shown)):
+        item = shown[position]
+        if item >= 0:
+            taken, chance, worth = response_to(share[true_place, item], size[true_place], keys[row], item,
+                examination[position], attraction)  # fmt: skip
+            consumed_column[row, position] = taken
+            probability_column[row, position] = chance
+            true_column[row, position] = worth
+            if taken:
+                enter_event(slot, tick, item, events)
 
 
 @compiled
-def serve_by_hits(row: int, session: int, items: Ints, relevance: Float32s, ground: Float32s, admissible: Bools,
+def serve_by_hits(row: int, session: int, shown: Ints, relevance: Float32s, ground: Float32s, admissible: Bools,
     place: int, offsets: Ints, future: Ints, position_weights: Floats, exposure: Floats, item_column: Ints32,
     consumed_column: Bools, probability_column: Floats, true_column: Floats, intensity_column: Float32s,
-    ground_column: Float32s) -> tuple[Ints, Bools]:  # fmt: skip
-    """Items shown, and marks of those that the session has."""
-    slate, found = _valid(items, relevance, admissible, place)
-    hits, certain = np.zeros(slate.shape, np.bool_), np.empty(slate.shape, np.float64)
-    mark_hits(slate, np.full(1, session), offsets, future, hits)
-    for position in range(len(items)):
-        certain[0, position] = 1.0 if hits[0, position] else 0.0
-    _entered(row, slate, found, ground, place, position_weights, exposure, hits, certain, certain, item_column,
-        consumed_column, probability_column, true_column, intensity_column, ground_column)  # fmt: skip
-    return slate[0], hits[0]
+    ground_column: Float32s) -> None:  # fmt: skip
+    """Serve a slate whose consumptions are the items of a session."""
+    _record(row, shown, relevance, ground, admissible, place, position_weights, exposure, item_column,
+        intensity_column, ground_column)  # fmt: skip
+    for event in range(offsets[session], offsets[session + 1]):
+        for position in range(len(shown)):
+            if shown[position] == future[event]:
+                consumed_column[row, position] = True
+                probability_column[row, position] = true_column[row, position] = 1.0

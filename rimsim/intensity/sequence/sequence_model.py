@@ -17,7 +17,7 @@ from rimsim.intensity.contract import FromHidden, Hidden, caller_owns, in_blocks
 from rimsim.intensity.persistence import Stored
 from rimsim.intensity.popularity import fill_cold, log_popularity
 from rimsim.intensity.sequence import training
-from rimsim.intensity.softmax import MANY_ITEMS, Softmax, is_sampled
+from rimsim.intensity.softmax import MANY_ITEMS, Softmax, is_sampled, softmax_
 from rimsim.rng import Purpose, derived_seed
 
 
@@ -201,7 +201,7 @@ class SequenceModel(FromHidden, Stored, Generic[Config, Network]):
 
     def _probabilities(self, hidden: torch.Tensor) -> torch.Tensor:
         """(BLOCK, M) p(y|x) of a block of hidden states."""
-        return torch.softmax(torch.addmm(self._bias, hidden, self._item.T), dim=1)
+        return softmax_(torch.addmm(self._bias, hidden, self._item.T))
 
     @caller_owns
     @torch.no_grad()

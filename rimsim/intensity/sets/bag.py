@@ -237,7 +237,7 @@ class Bag(PersonalModel[BagConfig]):
     def _probabilities(self, *hidden: torch.Tensor) -> torch.Tensor:
         total, count = hidden
         h = total * (count + 1.0).rsqrt()[:, None]
-        return torch.softmax(torch.addmm(self.served("bias"), h, self.served("predicted").T), 1)
+        return softmax.softmax_(torch.addmm(self.served("bias"), h, self.served("predicted").T))
 
 
 @compiled

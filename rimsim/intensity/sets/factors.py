@@ -297,7 +297,7 @@ class Factors(PersonalModel[FactorsConfig]):
 
     def _softmax(self, users: torch.Tensor) -> torch.Tensor:
         vectors, bias = self.served("vectors"), self.served("bias")
-        return torch.softmax(torch.addmm(bias, users, vectors.T, alpha=float(self.served("weights")[0])), 1)
+        return softmax.softmax_(torch.addmm(bias, users, vectors.T, alpha=float(self.served("weights")[0])))
 
     def _probabilities(self, *hidden: torch.Tensor) -> torch.Tensor:
         return self._softmax(self._users(*hidden))

@@ -68,6 +68,15 @@ def poisson_probabilities(intensity: Floats, examination: Floats, attraction: fl
 
 
 @compiled
+def response_to(share: float, size: float, key: np.uint64, item: int, examination: float,
+    attraction: float) -> tuple[bool, float, float]:  # fmt: skip
+    """Consumption of an item, its probability and true intensity."""
+    worth = np.float64(share) * np.float64(size)  # Numba's float() keeps single precision
+    chance = poisson_probability(worth, examination, attraction)
+    return uniform_draw(key, item) < chance, chance, worth
+
+
+@compiled
 def answer(scores: Float32s, ground: Float32s, slates: Ints, keys: NDArray[np.uint64], examination: Floats,
     attraction: float, consumed: Bools, probability: Floats, intensity: Floats) -> None:  # fmt: skip
     """Fill in responses to slates, given p* and λ*."""
@@ -77,12 +86,9 @@ def answer(scores: Float32s, ground: Float32s, slates: Ints, keys: NDArray[np.ui
             if item < 0:
                 consumed[n, position], probability[n, position], intensity[n, position] = False, 0.0, 0.0
                 continue
-            # Numba's float() keeps single precision.
-            intensity[n, position] = np.float64(scores[n, item]) * np.float64(ground[n])
-            probability[n, position] = poisson_probability(
-                intensity[n, position], examination[position], attraction
+            consumed[n, position], probability[n, position], intensity[n, position] = response_to(
+                scores[n, item], ground[n], keys[n], item, examination[position], attraction
             )
-            consumed[n, position] = uniform_draw(keys[n], item) < probability[n, position]
 
 
 @compiled
