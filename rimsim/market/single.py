@@ -1,7 +1,7 @@
 """Single arrivals, whose slates are served in one call.
 
-An environment serves arrivals one by one, for each of which the general code needs about a hundred Python calls. This
-module calls the same compiled functions for batches of one arrival, so results are identical.
+An environment serves arrivals one by one. The general code makes about a hundred Python calls per arrival.
+This module calls the compiled functions of the general code for a single arrival, so results are identical.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class EntryColumns(NamedTuple):
 
     @classmethod
     def of(cls, position_weights: Floats, exposure: Floats, ledger: Ledger) -> EntryColumns:
-        """Arrays of the open round."""
+        """Arrays of the current round."""
         return cls(
             position_weights,
             exposure,
@@ -82,7 +82,7 @@ def serve_by_law(row: int, slot: int, tick: int, items: Ints, relevance: Float32
     consumed_column: Bools, probability_column: Floats, true_column: Floats, intensity_column: Float32s,
     ground_column: Float32s, first: Ints, last: Ints, counts: Ints, newest: Ints, event_tick: Ints,
     event_item: Ints, following: Ints, size_of_events: Ints) -> tuple[Ints, Bools]:  # fmt: skip
-    """Items shown, and marks of consumption sampled from a law."""
+    """Items shown, and a mask of randomly sampled consumption."""
     slate, found = _valid(items, relevance, admissible, place)
     consumed, probability = np.empty(slate.shape, np.bool_), np.empty(slate.shape, np.float64)
     intensity = np.empty(slate.shape, np.float64)
@@ -101,7 +101,7 @@ def serve_by_hits(row: int, session: int, items: Ints, relevance: Float32s, grou
     place: int, offsets: Ints, future: Ints, position_weights: Floats, exposure: Floats, item_column: Ints32,
     consumed_column: Bools, probability_column: Floats, true_column: Floats, intensity_column: Float32s,
     ground_column: Float32s) -> tuple[Ints, Bools]:  # fmt: skip
-    """Items shown, and marks of those that the session has."""
+    """Items shown, and a mask of hits in the session."""
     slate, found = _valid(items, relevance, admissible, place)
     hits, certain = np.zeros(slate.shape, np.bool_), np.empty(slate.shape, np.float64)
     mark_hits(slate, np.full(1, session), offsets, future, hits)

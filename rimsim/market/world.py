@@ -137,10 +137,11 @@ def world_of(
 def plugs_of(
     config: ScenarioConfig, arrivals: ArrivalProcess | None = None, consumer: Consumer | None = None
 ) -> tuple[ArrivalProcess, Consumer]:
-    """Arrivals and consumer: given ones, or those of the scenario.
+    """Given arrivals and consumer, or by default the scenario's.
 
     Raises:
-        ConfigError: If a name is unknown, your file cannot be used, or the consumer cannot answer such arrivals.
+        ConfigError: If a name is unknown, your file cannot be used, or the consumer cannot answer the
+            arrivals.
     """
     arrivals = make_arrivals(config) if arrivals is None else arrivals
     consumer = make_consumer(config) if consumer is None else consumer
@@ -155,7 +156,7 @@ def plugs_of(
 
 
 def check_plugs(config: ScenarioConfig) -> None:
-    """Refuse plugs that cannot be made, before reading a log.
+    """Refuse plugs that cannot be created, before reading a log.
 
     Raises:
         ConfigError: If a name is unknown, your file cannot be used, or its plug does not fit.
@@ -184,7 +185,7 @@ def first_round(config: ScenarioConfig, seed: int) -> RoundTerms:
     """Plan of the first round, before any model is fitted.
 
     Raises:
-        ConfigError: If groups or campaigns are without items, users or positions.
+        ConfigError: If a group or campaign has no items, users or positions.
     """
     world, (arrivals, consumer) = build_world(config), plugs_of(config)
     return RoundTerms.of(
@@ -265,7 +266,7 @@ def kept_truth(
 
 
 def truth_key(log: EventLog, gap: float, kind: str, rank: int, bootstrap: int | None) -> str:
-    """Digest of all that a truth depends on."""
+    """Digest of all inputs to the fit of a truth."""
     code = [_code(), source_digest(*files_of([kind])), torch.__version__]
     described = json.dumps([*code, kind, rank, bootstrap, gap, log_digest(log)])
     return hashlib.sha256(described.encode()).hexdigest()
@@ -297,7 +298,7 @@ def initial_model(
     """Platform's model, fitted to a log or a bootstrap sample.
 
     Args:
-        like: Model fitted to a larger log, whose hyperparameters are used here, too; None: the fit chooses its own.
+        like: Model from which the fit copies hyperparameters; None: the fit chooses hyperparameters.
 
     Raises:
         ConfigError: If no model has the name, or your file cannot be used.

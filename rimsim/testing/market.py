@@ -1,6 +1,6 @@
 """Tests for your own arrival processes, consumers and providers.
 
-Subclass a mixin, define its ``make`` and run pytest; each test is a condition that the market relies on::
+Subclass a test class, define ``make`` and run pytest. Each test is a condition that the market needs::
 
     from rimsim.testing import ArrivalTests
 
