@@ -66,7 +66,7 @@ class FairRec:
 
 @compiled
 def _chosen(value: Floats, copies: Floats, turns: int, row: np.uint64, items: Ints) -> int:
-    """Fill ``items`` with items that have copies, then with other items."""
+    """Fill ``items``: items that have copies, then other items."""
     k = len(items)
     best = np.empty(k)
     pool = np.where(copies > 0, value, -np.inf)

@@ -1,4 +1,4 @@
-"""Guard: shows items before their guarantee can no longer be delivered."""
+"""Guard, which shows items before their guarantee becomes infeasible."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def positions_needed(deficits: Deficits, later: float, there: float) -> float:
 
 @compiled
 def _latest(missing: float, chance: float, mean: float, sure: float) -> float:
-    """Largest number of later arrivals for which an item is urgent.
+    """Largest number of later arrivals that makes an item urgent.
 
     Of n arrivals, n·chance can be shown the item on average. The result is the n at which this mean, less ``sure``
     standard deviations, equals the needed positions: need = n·chance − sure·√(n·chance·(1 − chance)).

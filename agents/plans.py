@@ -170,7 +170,7 @@ class Hindsight:
 
 @plain_dataclass(frozen=True, eq=False)
 class RoundPlan:
-    """Slates for a whole round, and the prices that give them."""
+    """Slates for a whole round, and prices that give them."""
 
     slates: Ints
     """(N, k) in clock order, each in descending order of λ − v, or of λ where the unit is the shown exposure; −1 for an

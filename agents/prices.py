@@ -122,7 +122,7 @@ def solved_prices(view: RoundView, tol: float, start_price: Floats | None = None
     """Item prices, optimal for floors in the last round's states.
 
     Prices are at most 0. The second value is the tie width: the solver does not tell apart two values λ − v that differ
-    by less than this width. The solver stops at the relative gap ``tol``, and starts from ``start_price``.
+    by less than it. The solver stops at the relative gap ``tol``, and starts from ``start_price``.
     """
     return solved_rows(view, RowTable.of(view, NO_REQUIREMENTS), tol, start_price)
 
