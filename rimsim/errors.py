@@ -83,7 +83,7 @@ class RunFolderError(RimsimError):
 
 
 class MissingTableError(RunFolderError):
-    """Table that a run has not written yet, or never writes."""
+    """Table that a run has not, or not yet, written."""
 
 
 def refuse(
