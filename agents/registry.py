@@ -77,7 +77,7 @@ BUILT_IN: Mapping[str, type[Any]] = _Classes()
 
 
 def named(*roles: Role) -> tuple[str, ...]:
-    """Names of built-in agents of some roles, by precedence."""
+    """Names of built-in agents of given roles, by precedence."""
     names = [name for name, entry in ENTRIES.items() if entry.role in roles]
     return tuple(sorted(names, key=lambda name: ENTRIES[name].precedence))
 

@@ -96,8 +96,8 @@ class ObservedTable:
     def known_part(self, log: EventLog) -> EventLog:
         """Log of the events whose user and item have answers.
 
-        Users and items are renumbered. A market that answers from the table needs this if the log also has users and
-        items without answers, as with KuaiRec's small matrix.
+        Users and items are renumbered. A market that answers from the table needs this smaller log if some users or
+        items of the log have no answers, as with KuaiRec's small matrix.
 
         Raises:
             DataError: If no event remains.

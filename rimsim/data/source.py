@@ -56,7 +56,7 @@ def load(
 
     The same events give the same log, whatever their order and file format. The log is sorted by (time, user, item,
     value). Users and items are numbered by their sorted ids (numbers by size, texts by code points). If all ids are
-    written like whole numbers, they are whole numbers.
+    written like whole numbers, the log has them as whole numbers.
 
     Args:
         source: ``"ml-latest-small"`` (embedded), the name of a downloaded log of :func:`rimsim.data.catalogue`, a name

@@ -128,7 +128,7 @@ class _PlugTests:
 
 
 class ArrivalTests(_PlugTests):
-    """Conditions of any arrival process; subclass this and define ``make``."""
+    """Conditions of arrival processes; subclass this class and define ``make``."""
 
     plug = "arrivals"
 
@@ -137,7 +137,7 @@ class ArrivalTests(_PlugTests):
         """Arrival process under test."""
 
     def rounds(self, seed: int = 0) -> list[Schedule]:
-        """Schedules of two rounds; also round −1 if users change."""
+        """Schedules of rounds −1 (if visitors change), 0 and 1."""
         process, so_far = self.make(), self.before(seed)
         return [process.round(number, so_far) for number in ((0, 1) if process.keeps_users else (-1, 0, 1))]
 
@@ -184,7 +184,7 @@ class ArrivalTests(_PlugTests):
         assert len(np.unique(ids)) == len(ids)
 
     def test_users_are_kept_or_new(self) -> None:
-        """Persistent users keep their slots; other users never return."""
+        """Persistent visitors keep their slots; other visitors never return."""
         first, second = (schedule.user for schedule in self.rounds()[-2:])
         if self.make().keeps_users:
             np.testing.assert_array_equal(first, second)
@@ -226,7 +226,7 @@ class ConsumerTests(_PlugTests):
         return random_log(n_users=200)
 
     def market(self) -> Market:
-        """Market with the consumer, in its second round."""
+        """Market with the consumer under test, in the second round."""
         market = small_market(self.log(), self.scenario(), consumer=self.make())
         while market.round == 0 or market.served < market.n_arrivals // 2:
             arrivals = market.next_arrivals(8)
@@ -357,7 +357,7 @@ class ProviderTests(_PlugTests):
         assert (after.there == (outcome.offer.there & ~changes.leaves | changes.comes)).all()
 
     def test_all_chance_comes_from_the_seed(self) -> None:
-        """Equal outcomes give equal results, and stay unchanged."""
+        """Providers act equally after equal outcomes, and leave outcomes unchanged."""
         outcome = self.outcome(3)
         before = outcome.offer.satisfaction.copy()
         first, again = (self.make().end_of_round(outcome) for _ in range(2))

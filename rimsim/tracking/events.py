@@ -190,7 +190,7 @@ def event_files(folder: Path) -> list[Path]:
 
 
 def read_scalars(folder: Path) -> dict[str, list[ScalarPoint]]:
-    """Tag → points in a folder's event files, as written."""
+    """Points in a folder's event files, by tag."""
     from tensorboard.backend.event_processing import event_accumulator  # noqa: PLC0415 - only readers need it
 
     if not event_files(folder):

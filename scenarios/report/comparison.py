@@ -243,7 +243,7 @@ def delivered_of_due(promises: pd.DataFrame) -> pd.DataFrame:
     """Delivered share of groups and campaigns, over all rounds.
 
     Returns:
-        Columns promise, agent, seed, due, delivered, value.
+        Table with columns promise (group or campaign), agent, seed, due, delivered and value (delivered share).
     """
     rows = promises[promises["due"] > 0]
     keys = ["name", "agent", "seed"]

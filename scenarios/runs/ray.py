@@ -63,7 +63,7 @@ def on_ray(address: str | None, workers: int | None) -> Iterator[None]:
     If this process is already connected, the connection is used and stays open.
 
     Args:
-        address: Address of a cluster, ``auto`` or ``host:port``; None: start one.
+        address: Address of a cluster, ``auto`` or ``host:port``; None: a cluster is started.
         workers: Number of parallel tasks of a cluster that is started; None: one per core.
 
     Raises:
@@ -126,7 +126,7 @@ def _connect(ray: Any, address: str | None, workers: int | None) -> None:
 def run_on_ray(workers: int | None, job: Job, arms: Sequence[Arm], report: Report) -> dict[int, RimsimError]:
     """Errors by the index of each failed arm.
 
-    As :meth:`rimsim.scenarios.runs.local.Workers.run`. The run folders of the arms must have been begun. ``workers`` is
+    As :meth:`rimsim.scenarios.runs.local.Workers.run`. The run folders of the arms must exist already. ``workers`` is
     the number of tasks at once; None: as many as the cluster has CPUs for.
     """
     ray = _ray(_SETTINGS)

@@ -48,10 +48,10 @@ class StudyPoint:
 
 
 def points_of(folder: Path, base: ScenarioConfig, grid: Mapping[str, Sequence[object]]) -> list[StudyPoint]:
-    """Points of a grid; without varied fields, only the folder.
+    """Points of a grid; without a grid, only the folder.
 
     Raises:
-        ConfigError: If a field has no value, a value twice, or the name of a column.
+        ConfigError: If a field has no value or a value twice, or has the name of a column.
     """
     if not grid:
         return [StudyPoint(folder, base)]
@@ -127,7 +127,7 @@ def require_parts(run: Run) -> None:
     """Refuse to resume a run with missing or damaged parts.
 
     Raises:
-        RunFolderError: It names the file, and the remedy.
+        RunFolderError: If a part is missing or damaged; the message names the file and the remedy.
     """
     folder, tables = run.folder, EVERY_ROUND[:3] + ("ledger",) * bool(run.config.get("ledger"))
     for name, seed in itertools.product(run.agents, run.seeds):

@@ -43,7 +43,8 @@ _DEFAULT = ("relevance", "rim-dual", "rim-feedback", "random")
 def default_agents(config: ScenarioConfig) -> tuple[str, ...]:
     """Agents that are compared by default.
 
-    A broadcast, whose audience is known beforehand, adds ``offline-match``, and with promoted items ``user-rec``.
+    A broadcast adds ``offline-match``, because its audience is known beforehand. With promoted items, it also adds
+    ``user-rec``.
     """
     if not make_arrivals(config).known_beforehand:
         return _DEFAULT
@@ -95,7 +96,7 @@ def session_workers(texts: Sequence[str], workers: int | None, backend: str) -> 
     """Workers of a study; 1 for objects of this session.
 
     Raises:
-        ConfigError: If another process would need such an object.
+        ConfigError: If another process would need an object of this session.
     """
     objects = [text for text in texts if text.startswith((SESSION, "__main__:"))]
     if not objects:
@@ -150,7 +151,7 @@ def checked_frozen(
 
 
 def check_audience(config: ScenarioConfig, agents: Mapping[str, Agent]) -> None:
-    """Refuse agents that plan, if arrivals are unknown beforehand."""
+    """Refuse agents that need known arrivals, if arrivals are unknown."""
     if make_arrivals(config).known_beforehand:
         return
     for text, agent in agents.items():
@@ -335,7 +336,7 @@ def _arrivals(config: ScenarioConfig, log: EventLog) -> int:
 def require_same(run: Run, scenario: ScenarioConfig, entries: Mapping[str, object]) -> None:
     """Refuse options that differ from those of a run.
 
-    ``entries`` maps entries of the folder's config to the given values; None: no value was given.
+    ``entries`` maps names in the folder's config to given values; None means that no value was given.
 
     Raises:
         ConfigError: If options differ; the message lists the differences.
@@ -357,10 +358,10 @@ def require_same(run: Run, scenario: ScenarioConfig, entries: Mapping[str, objec
 def require_unchanged(run: Run) -> None:
     """Refuse to resume a run whose inputs have changed.
 
-    Otherwise tables would mix two experiments.
+    With changed inputs, tables would mix two experiments.
 
     Raises:
-        RunFolderError: If something has changed; the message names the changes.
+        RunFolderError: If an input has changed; the message names the changes.
     """
     begun = run.folder / BEGUN
     if not begun.is_file():
@@ -396,7 +397,7 @@ def changes(run: Run) -> list[str]:
 def digests(config: ScenarioConfig, places: Sequence[str]) -> dict[str, str]:
     """Digests of the log and of the user's own files.
 
-    Places of agents and measures are arguments; the scenario may name more files.
+    ``places`` name files of agents and measures; the scenario may name more files.
     """
     files = files_of([*places, *own_places(config)])
     for file in files:

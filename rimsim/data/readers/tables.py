@@ -166,7 +166,7 @@ def _require_fields(
 
 
 def _is_data(names: list[str], roles: ColumnRoles) -> bool:
-    """True if a first line has a time or value."""
+    """True if the first line is data instead of names."""
     role = roles.kind.needed[-1]
     place = roles.given[role]
     if not isinstance(place, int) or not 1 <= place <= len(names):

@@ -108,7 +108,8 @@ class ObservedEvidence:
         """Table of means with 95% intervals over users.
 
         ``decile_1_predicted`` and ``decile_1_taken`` are the mean probability and the share of yes answers in the tenth
-        with the smallest probabilities. ``calibration_error`` is the mean distance of the two over all tenths.
+        with the smallest probabilities. ``calibration_error`` is the mean distance of predicted and taken share over
+        all tenths.
         """
         rows = []
         for number, (truth, model) in enumerate(self.judges):
@@ -165,7 +166,7 @@ def judge_observed(
     another answer) that the scores order correctly. ``precision`` is the share of taken answers among the user's k
     answers of largest score. ``log_likelihood`` is the log-likelihood of the answers under 1/(1 + exp(−α − β·log
     score)). α and β ≥ 0 are fitted to other users' answers, so that the unit of the scores does not matter. The last
-    entry, ``random``, has random scores.
+    entry of the result, ``random``, has random scores.
     """
     scores = {(name, ""): _truth_scores(truth, answers) for name, truth in truths.items()}
     scores |= {("", name): _model_scores(model, answers) for name, model in models.items()}
@@ -221,7 +222,7 @@ def _log_scores(answers: HeldAnswers, score: Callable[[int, int, UserStates], Ar
 def user_aucs(user: Ints, score: Floats, taken: Bools, n_users: int) -> Floats:
     """(n_users,) share of pairs whose taken item scores higher.
 
-    A tie counts half. NaN for users who took all or none of the items that they answered about.
+    A tie counts half. The share is NaN for users who took all or none of the items that they answered about.
     """
     rank = pd.Series(score).groupby(user).rank().to_numpy() - 1  # from 0 within the user, ties in the middle
     yes = np.bincount(user, weights=taken, minlength=n_users)
@@ -233,7 +234,8 @@ def user_aucs(user: Ints, score: Floats, taken: Bools, n_users: int) -> Floats:
 def precisions(user: Ints, score: Floats, taken: Bools, ties: Array, n_users: int, k: int) -> Floats:
     """(n_users,) share taken among each user's k best answers.
 
-    NaN for users with at most k answers. ``user`` is ascending; of equal scores, the smaller of ``ties`` is first.
+    The share is NaN for users with at most k answers. ``user`` must be ascending. Equal scores are ordered by ``ties``,
+    smallest first.
     """
     order = np.lexsort((ties, -score, user))
     count = np.bincount(user, minlength=n_users)
@@ -244,7 +246,7 @@ def precisions(user: Ints, score: Floats, taken: Bools, ties: Array, n_users: in
 
 
 def calibrated(logit: Floats, taken: Bools, fold: Ints, folds: int) -> Floats:
-    """Probabilities 1/(1 + exp(−α − β·logit)) fitted to the other folds.
+    """Cross-fitted probabilities 1/(1 + exp(−α − β·logit)) of yes answers.
 
     α and β ≥ 0 maximise the likelihood. A slope below 0 would reverse the scores and make a bad model look good, so
     it is replaced by 0, which predicts the share of yes answers.
