@@ -193,11 +193,8 @@ class CampaignConfig:
 
     def __post_init__(self) -> None:
         if (self.exposures is None) == (self.share is None):
-            found = "neither" if self.share is None else "both"
-            raise ConfigError(
-                f"campaign {self.name!r}: {found} of the fields exposures and share is given. Give exactly "
-                "one of the two"
-            )
+            found = "neither exposures nor share" if self.share is None else "both exposures and share"
+            raise ConfigError(f"campaign {self.name!r}: {found} is set. Set exactly one of these two fields")
         if self.exposures is not None and self.stop is None:
             raise ConfigError(
                 f"campaign {self.name!r}: it has exposures ({self.exposures}) but no stop. Set stop to "

@@ -178,9 +178,9 @@ def _path_of(name: str) -> Path:
     fetched = downloaded(name)
     if fetched is None:
         raise DataError(
-            f"{name}: {known.title} is not on this machine yet. Run 'rimsim data download {name}' or "
-            f"rimsim.data.download({name!r}), which fetches {known.size / 1e6:,.0f} MB to "
-            f"{data_folder()}, or give the path of a copy"
+            f"{name}: {known.title} is not on this machine yet. Give the path of a copy. Or run 'rimsim data "
+            f"download {name}' or rimsim.data.download({name!r}), which fetches {known.size / 1e6:,.0f} MB to "
+            f"{data_folder()}"
         )
     return fetched
 
@@ -191,7 +191,7 @@ def _text(source: str | os.PathLike[str]) -> str:
     if not isinstance(source, str) or not source:
         found = repr(source) if isinstance(source, str) else f"a {type(source).__name__}"
         raise ConfigError(
-            f"source is {found}. Give the name or path of a log here, or pass the table to rimsim.compare "
-            "as data"
+            f"source is {found}. Expected the name or path of a log. To use a table as the log, pass it to "
+            "rimsim.compare as the argument data"
         )
     return source

@@ -171,8 +171,8 @@ class Collector:
         (most, count), (other, fewer) = sorted(self._votes.items(), key=lambda vote: -vote[1])[:2]
         if self.unit is None and not self.skip_bad_rows and fewer > _MIXED * (count + fewer):
             raise DataError(
-                f"{source}: {count:,} times look like {most} since 1970, but {fewer:,} like {other}. Write all times "
-                f"in one unit, or name the unit: rimsim.data.load(…, time_unit={most!r})"
+                f"{source}: {count:,} time values look like {most} since 1970, but {fewer:,} look like {other}. Write "
+                f"all times in one unit, or name the unit: rimsim.data.load(…, time_unit={most!r})"
             )
 
     def beyond(self, unit: values.Unit) -> bool:

@@ -215,7 +215,7 @@ def _known_members(container: Container) -> list[str]:
     """Sorted files of a container; a requested file must exist."""
     known, only = sorted(set(container.members)), container.only
     if only is not None and only not in known:
-        raise DataError(f"{container.name}: there is no file {only!r} in it.{nearest(only, known)}")
+        raise DataError(f"{container.name}: it has no file {only!r}.{nearest(only, known)}")
     return known
 
 
