@@ -431,9 +431,9 @@ def best_in_bounds(
 ) -> int:
     """Best items by λ − v, found with few exact prices.
 
-    Only items with the largest bounds ``high`` get an exact value. This suffices because no item with a bound below the
-    smallest value in the slate can be in the slate. The function fills in the prices of these items. The arrays
-    ``value`` and ``found`` are scratch.
+    Only items with the largest bounds ``high`` get an exact value. These items suffice, because no item with a bound
+    below the smallest value in the slate can be in the slate. The function fills in the prices of these items. The
+    arrays ``value`` and ``found`` are scratch.
     """
     relevance, ground, k, size = arrivals.relevance[arrival], arrivals.ground[arrival], len(items), 0
     for item in range(len(value)):
