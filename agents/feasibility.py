@@ -28,7 +28,7 @@ _REASONS = {
 
 @dataclass(frozen=True)
 class Undeliverable:
-    """Requirements that cannot be delivered, all for the same reason."""
+    """Requirements that are infeasible for the same reason."""
 
     why: Why
     """positions: all items together require more than all slates hold, or a group or campaign more than slates hold of
@@ -78,9 +78,10 @@ def undeliverable(
     campaign.
 
     Args:
-        released: Seconds at which each item is released; None: all are released. An item released within the round can
-            be shown only to the arrivals after its release, and the bounds assume that nobody consumes it.
-        positions: Capacity of all slates of the round, in the unit of the guarantee; None: as in the last round.
+        released: Time in seconds at which each item is released; None: all are released. For an item released within
+            the round, the bounds count the arrivals after its release, and assume that nobody consumes the item.
+        positions: Capacity of all slates of the round, in the unit of the guarantee; None: the capacity of the last
+            round.
     """
     m = len(view.required)
     released = np.full(m, -np.inf) if released is None else released
@@ -92,7 +93,7 @@ def undeliverable(
 
 
 def _seen(view: RoundView, released: Floats, per_slate: Floats) -> _Estimates:
-    """Estimated chances and capacities, from the last round's states."""
+    """Capacities for items and requirements, estimated from the last round."""
     table, m = view.promises, len(view.required)
     shown, there, filled, states = np.zeros(m), np.zeros(m), 0.0, 0
     held, counting = np.zeros(len(table)), np.zeros(len(table))

@@ -87,7 +87,7 @@ _KNOWN: Final = (
 
 
 def catalogue() -> tuple[Entry, ...]:
-    """Logs that rimsim knows by name; it contains the first."""
+    """Logs that rimsim knows; the first is part of rimsim."""
     return _KNOWN
 
 

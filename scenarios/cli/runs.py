@@ -132,7 +132,7 @@ def _resumed(asked: dict[str, Any], kind: str, source: Path | None = None) -> Ru
     if not Path(asked["out"]).is_dir():
         raise RunFolderError(
             f"{asked['out']}: no such folder, so there is nothing to resume. Leave out --resume to begin "
-            "a run there"
+            "a run in this folder"
         )
     _require_same(scenarios.load_run(asked["out"], kind), asked)
     return scenarios.resume(asked["out"], **_execution(asked))

@@ -213,8 +213,8 @@ class _Watched:
         drawn = as_slates(self._valued.act(arrivals))
         if drawn.propensity is not None and asked is None:
             raise ConfigError(
-                f"--target: {self._valued.name!r} samples its slates, but cannot compute the propensity of other "
-                "slates. Name an agent that has the method chance_of, or whose slates are not random"
+                f"--target: {self._valued.name!r} samples its slates, but cannot compute the propensity of a given "
+                "slate. Name an agent that has the method chance_of, or an agent whose slates are not random"
             )
         own = within_capacity(drawn.items, arrivals.capacity)
         target = Chances.certain(own, items) if asked is None else asked

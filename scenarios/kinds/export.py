@@ -84,8 +84,8 @@ def _written(run: Run, to: str, agent: str | None, seed: int | None, place: Path
     if to == "minari":
         if arm.left_out:  # without them a step would not lead to the next
             raise ConfigError(
-                f"--to minari: the first position is empty in {many(arm.left_out, 'slate')} of {arm.agent}, so that "
-                "its log has no trajectory. Export another agent, or use --to obp"
+                f"--to minari: the first position is empty in {many(arm.left_out, 'slate')} of {arm.agent}. "
+                "Minari needs a trajectory without gaps. Export another agent, or use --to obp"
             )
         place.mkdir(parents=True, exist_ok=True)
         name = write_minari(arm, run.scenario, place, "rimsim")

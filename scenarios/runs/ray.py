@@ -115,8 +115,8 @@ def _connect(ray: Any, address: str | None, workers: int | None) -> None:
         if address is None:
             raise ConfigError(f"--backend ray: Ray cannot be started here: {reason}") from error
         raise ConfigError(
-            f"--address {address}: no Ray cluster answers there ({reason}). Give auto or host:port on a "
-            "machine of a running cluster"
+            f"--address {address}: no Ray cluster answers there ({reason}). Give the host:port of a "
+            "running cluster, or auto on one of its machines"
         ) from error
     finally:
         if threading.current_thread() is threading.main_thread():

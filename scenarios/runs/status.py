@@ -66,7 +66,7 @@ def points_of(folder: Path, base: ScenarioConfig, grid: Mapping[str, Sequence[ob
     ]
     if taken := {"agent", "seed", "metric", "value"} & set(short):
         raise ConfigError(
-            f"grid: {taken.pop()!r} is already a column of the table. Use fields of the scenario"
+            f"grid: {taken.pop()!r} is already a column of the table. Vary a field of the scenario"
         )
     points: dict[str, StudyPoint] = {}
     for values in itertools.product(*grid.values()):

@@ -256,7 +256,7 @@ def load_run(path: str | Path, kind: str | None = None) -> Run:
         held, wanted = KINDS[run.kind], KINDS[kind]
         raise RunFolderError(
             f"{path}: holds {held.label}. Expected {wanted.label}, which rimsim {wanted.command} made. To "
-            f"repeat the run that is there: {repeat_command(run)}"
+            f"repeat the run in this folder: {repeat_command(run)}"
         )
     _ = run.config
     return run
@@ -396,7 +396,7 @@ def disk_errors(place: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise RunFolderError(
-            f"{error.filename or place}: the run cannot write there ({reason(error)}). Finished rounds "
+            f"{error.filename or place}: the run cannot write to this path ({reason(error)}). Finished rounds "
             "are saved. Make room or name another folder, then resume the run or begin again"
         ) from error
 

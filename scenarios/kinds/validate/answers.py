@@ -71,7 +71,7 @@ def held_answers(table: ObservedTable, log: EventLog, *, taken_at: float) -> Hel
     if not len(kept) or taken.all() or not taken.any():
         raise DataError(
             f"{table.source}: {taken.sum():,} of {len(kept):,} usable answers have a value of at least "
-            f"{taken_at:g}. Expected some answers below this value and some not. Change --taken-at"
+            f"{taken_at:g}. Expected answers on both sides of this limit. Change --taken-at"
         )
     users, row = np.unique(known.user[kept], return_inverse=True)
     if len(users) < 2:
