@@ -75,7 +75,7 @@ def compare(
     """Compare agents in a scenario, with common random numbers.
 
     Args:
-        scenario: Name of a built-in scenario, path of a YAML file, or a record.
+        scenario: Name of a built-in scenario, path of a YAML file, or a ``ScenarioConfig``.
         agents: Texts for :func:`rimsim.agents.make_agent`, such as ``relevance`` or ``my_agent.py:Mine``, or a single
             text. Agents and classes of this session are also possible, with one worker. None:
             :func:`rimsim.scenarios.study.plan.default_agents`.
@@ -146,7 +146,7 @@ def sweep(
     Parameters that are not listed here are those of :func:`rimsim.scenarios.compare`.
 
     Args:
-        scenario: Name of a built-in scenario, path of a YAML file, or a record.
+        scenario: Name of a built-in scenario, path of a YAML file, or a ``ScenarioConfig``.
         grid: Dotted field → its values; every combination is a point. The default grid has values of β from 0 to 1.
         agents: Texts for :func:`rimsim.agents.make_agent`; None: the default agents that all points share.
         settings: Other fields to replace at every point, by dotted name.

@@ -177,7 +177,7 @@ class StudyPlan:
 
     @property
     def arms(self) -> list[job.Arm]:
-        """Every agent, then the controls, at each seed."""
+        """Arms at each seed: every agent, then the controls."""
         options, point = self.options, self.point
         played: list[tuple[str, str | None]] = [(agent, None) for agent in options.agents or ()]
         played += [(agent, control) for agent in options.frozen or () for control in options.control or ()]
