@@ -157,7 +157,7 @@ class TaskQueue(Generic[Task]):
     def end(self, task: int, failure: RimsimError | None) -> None:
         """Record the end of a task, or begin it again.
 
-        A task that lost its worker begins again if attempts are left.
+        If its worker died, a task begins again while attempts are left.
         """
         if isinstance(failure, LostWorkerError) and self._attempts[task] < ATTEMPTS:
             self.waiting.appendleft(task)

@@ -43,8 +43,7 @@ _DEFAULT = ("relevance", "rim-dual", "rim-feedback", "random")
 def default_agents(config: ScenarioConfig) -> tuple[str, ...]:
     """Agents that are compared by default.
 
-    A broadcast adds ``offline-match``, because its audience is known beforehand. With promoted items, it also adds
-    ``user-rec``.
+    A broadcast adds ``offline-match``, because its audience is known. With promoted items, it also adds ``user-rec``.
     """
     if not make_arrivals(config).known_beforehand:
         return _DEFAULT

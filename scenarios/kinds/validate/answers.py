@@ -234,8 +234,7 @@ def user_aucs(user: Ints, score: Floats, taken: Bools, n_users: int) -> Floats:
 def precisions(user: Ints, score: Floats, taken: Bools, ties: Array, n_users: int, k: int) -> Floats:
     """(n_users,) share taken among each user's k best answers.
 
-    The share is NaN for users with at most k answers. ``user`` must be ascending. Equal scores are ordered by ``ties``,
-    smallest first.
+    The share is NaN for users with at most k answers. ``user`` must be ascending. Equal scores are ordered by ``ties``.
     """
     order = np.lexsort((ties, -score, user))
     count = np.bincount(user, minlength=n_users)
