@@ -191,7 +191,8 @@ def fill_slate(
 class Pacing(NamedTuple):
     """Prices of requirements that adapt to delivery.
 
-    Since pacing began, let t of a requirement's T arrivals have elapsed and delivered D exposures. Its price is
+    Suppose that t of the T arrivals of a requirement have elapsed since pacing began, and have delivered D exposures.
+    The price of the requirement is
 
         v = max(start_price₊ + step·h·(D − most·t/T), 0) − clip(step·h·(pace·t − D) − start_price₋, 0, cost),
 
