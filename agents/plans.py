@@ -236,7 +236,7 @@ def audience_of(view: RoundView, agent: str) -> States:
     if n > most_states(m):
         raise AgentError(
             f"{agent}: the scores of {n:,} states × {m:,} items need {5 * n * m / 2**30:,.1f} GB of "
-            f"memory. Expected at most {most_states(m):,} arrivals per round for so many items. Lower "
+            f"memory. Expected at most {most_states(m):,} arrivals per round with this number of items. Lower "
             "arrivals.per_round"
         )
     return states_in_order(list(view.audience), view.k)

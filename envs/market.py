@@ -207,7 +207,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         """The running market.
 
         Raises:
-            MarketError: Before the first reset.
+            MarketError: If the environment was never reset.
         """
         if self._market is None:
             raise MarketError("the environment has not been reset. Call reset() first")
@@ -317,8 +317,8 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         for name, value in (options or {}).items():
             if name != "seeds" or not isinstance(value, dict) or set(value) - set(seeds):
                 raise ConfigError(
-                    f"reset: found the option {name!r} with {value!r}. Expected the option 'seeds' with a dictionary "
-                    f"whose keys are some of {', '.join(seeds)}"
+                    f"reset: the option {name!r} is {value!r}. Expected only the option 'seeds', a dictionary with one "
+                    f"or more of the keys {', '.join(seeds)}"
                 )
             seeds |= value
         self._open(_seeds(seeds))
@@ -455,7 +455,7 @@ def one_slate(action: Action, k: int) -> Action:
     items = np.asarray(action)
     if items.shape != (k,) or items.dtype.kind not in "iu":
         raise AgentError(
-            f"an action has shape {items.shape} and type {items.dtype}. Expected ({k},) whole numbers"
+            f"an action has shape {items.shape} and type {items.dtype}. Expected shape ({k},) and whole numbers"
         )
     return items.astype(np.int64, order="C", copy=False)
 

@@ -74,7 +74,7 @@ class BonusAction(gymnasium.ActionWrapper[Any, Any, Any], gymnasium.utils.Record
         self._inner = market_env(env)
         if groups is not None and by in {"item", "genre"}:
             raise ConfigError(
-                f"BonusAction: groups is {groups}, but by {by!r} has no groups to choose. Leave groups out"
+                f"BonusAction: groups is {groups}, but by={by!r} sets the number of groups. Leave groups out"
             )
         number = _GROUPS.get(by, 1) if groups is None else groups
         self._bonuses = Bonuses(_membership(self._inner, by, number), lacking or by == "shortfall")

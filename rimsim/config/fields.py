@@ -72,7 +72,9 @@ def _pairs(options: object) -> object:
     """Mappings as pairs and lists as tuples, for frozen records."""
     if isinstance(options, dict):
         if any(isinstance(value, dict) for value in options.values()):
-            raise ValueError("an option cannot be a mapping. Give a number, a text or a list of them")
+            raise ValueError(
+                "an option cannot be a mapping. Give a number, a text, or a list of numbers or texts"
+            )
         return tuple((name, _pairs(value)) for name, value in options.items())
     return tuple(_pairs(value) for value in options) if isinstance(options, list) else options
 

@@ -101,7 +101,7 @@ def _asked(values: Mapping[str, Any], *, resume: bool) -> dict[str, Any]:
 
 
 def _parsed_grid(pairs: Sequence[str], betas: str | None) -> dict[str, list[object]]:
-    """Grid of ``FIELD=VALUE,VALUE,…`` of each ``--grid`` and ``VALUE,VALUE,…`` of ``--beta``."""
+    """Grid from each ``--grid FIELD=VALUE,VALUE,…`` and from ``--beta VALUE,VALUE,…``."""
     from rimsim.config import ScenarioConfig, override
     from rimsim.scenarios.runs.status import BETA
 
@@ -132,7 +132,7 @@ def _resumed(asked: dict[str, Any], kind: str, source: Path | None = None) -> Ru
     if not Path(asked["out"]).is_dir():
         raise RunFolderError(
             f"{asked['out']}: no such folder, so there is nothing to resume. Leave out --resume to begin "
-            "a run there"
+            "a run in this folder"
         )
     _require_same(scenarios.load_run(asked["out"], kind), asked)
     return scenarios.resume(asked["out"], **_execution(asked))

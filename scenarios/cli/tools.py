@@ -73,7 +73,7 @@ def numbers(_: click.Context, where: click.Parameter, text: str | None) -> list[
         return None if text is None else [float(part) for part in names(text)]
     except ValueError:
         raise ConfigError(
-            f"{where.opts[0]}: {text!r} is not a list of numbers. Write numbers separated by commas, or none"
+            f"{where.opts[0]}: {text!r} is not a list of numbers. Write numbers separated by commas, or the word none"
         ) from None
 
 

@@ -213,8 +213,8 @@ class _Watched:
         drawn = as_slates(self._valued.act(arrivals))
         if drawn.propensity is not None and asked is None:
             raise ConfigError(
-                f"--target: {self._valued.name!r} samples its slates, but cannot compute the propensity of other "
-                "slates. Name an agent that has the method chance_of, or whose slates are not random"
+                f"--target: {self._valued.name!r} samples its slates, but cannot compute the propensity of a given "
+                "slate. Name an agent that has the method chance_of, or an agent whose slates are not random"
             )
         own = within_capacity(drawn.items, arrivals.capacity)
         target = Chances.certain(own, items) if asked is None else asked
@@ -225,7 +225,7 @@ class _Watched:
         return slates
 
     def _notes(self, arrivals: Arrivals, slates: Slates, target: Chances, *shown: Ints) -> dict[str, Any]:
-        """Record of a batch: logged items and the target's items."""
+        """Record of a batch, with items of both agents."""
         own = shown[1]
         market = self._market
         visits = market.open.visits(arrivals.row)

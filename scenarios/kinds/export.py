@@ -84,8 +84,8 @@ def _written(run: Run, to: str, agent: str | None, seed: int | None, place: Path
     if to == "minari":
         if arm.left_out:  # without them a step would not lead to the next
             raise ConfigError(
-                f"--to minari: the first position is empty in {many(arm.left_out, 'slate')} of {arm.agent}, so that "
-                "its log has no trajectory. Export another agent, or use --to obp"
+                f"--to minari: the first position is empty in {many(arm.left_out, 'slate')} of {arm.agent}. "
+                "Minari needs a trajectory without gaps. Export another agent, or use --to obp"
             )
         place.mkdir(parents=True, exist_ok=True)
         name = write_minari(arm, run.scenario, place, "rimsim")
@@ -207,9 +207,9 @@ def obp_feedback(arm: LoggedArm) -> dict[str, int | Array]:
 def scope_rl_dataset(arm: LoggedArm) -> dict[str, Any]:
     """Logged data set with the keys of SCOPE-RL.
 
-    A slate is a trajectory, each of its positions a step. The state is the context of the arrival, and the position.
-    The action is the item, and ``pscore`` is the item's chance given the items above it in the slate. d3rlpy reads
-    state, action, reward and terminal from the data set.
+    A slate is a trajectory, and each of its positions is a step. The state is the context of the arrival, and the
+    position. The action is the item, and ``pscore`` is the item's chance given the items above it in the slate. d3rlpy
+    reads state, action, reward and terminal from the data set.
     """
     n, k = arm.item.shape
     state = np.column_stack([np.repeat(arm.context, k, axis=0), np.tile(np.arange(k), n)])

@@ -1,8 +1,8 @@
 """Arms on the machines of a Ray cluster.
 
-Machines need no shared file system. An arm runs in a temporary folder. After each round, its new files are sent back
-as bytes and written to the run folder, tables before states. So one process writes the run folder, and an interrupted
-run can be resumed, with or without Ray.
+Machines need no shared file system. An arm runs in a temporary folder. After each round, the new files of the arm are
+sent back as bytes and written to the run folder, tables before states. So one process writes the run folder, and an
+interrupted run can be resumed, with or without Ray.
 """
 
 from __future__ import annotations
@@ -115,8 +115,8 @@ def _connect(ray: Any, address: str | None, workers: int | None) -> None:
         if address is None:
             raise ConfigError(f"--backend ray: Ray cannot be started here: {reason}") from error
         raise ConfigError(
-            f"--address {address}: no Ray cluster answers there ({reason}). Give auto or host:port on a "
-            "machine of a running cluster"
+            f"--address {address}: no Ray cluster answers there ({reason}). Give the host:port of a "
+            "running cluster, or auto on one of its machines"
         ) from error
     finally:
         if threading.current_thread() is threading.main_thread():

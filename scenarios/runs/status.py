@@ -66,7 +66,7 @@ def points_of(folder: Path, base: ScenarioConfig, grid: Mapping[str, Sequence[ob
     ]
     if taken := {"agent", "seed", "metric", "value"} & set(short):
         raise ConfigError(
-            f"grid: {taken.pop()!r} is already a column of the table. Use fields of the scenario"
+            f"grid: {taken.pop()!r} is already a column of the table. Vary a field of the scenario"
         )
     points: dict[str, StudyPoint] = {}
     for values in itertools.product(*grid.values()):
@@ -83,7 +83,7 @@ def runs_of(sweep: Run) -> list[tuple[StudyPoint, Run]]:
     """Points of a sweep with their runs.
 
     Raises:
-        RunFolderError: If a point has not begun.
+        RunFolderError: If the run of a point has not begun.
     """
     points = points_of(sweep.folder, sweep.scenario, sweep.config["sweep"])
     return [(point, load_run(point.folder)) for point in points]

@@ -190,8 +190,7 @@ class Run(RunTables):
     def delivery(self) -> pd.DataFrame:
         """Required and delivered exposures of guaranteed items, by round.
 
-        The columns are agent, seed, round, item, id, required and delivered. Exposures are in the unit of the guarantee
-        (``exposure.unit``).
+        The columns are agent, seed, round, item, id, required and delivered (exposures in ``exposure.unit``).
 
         Raises:
             MissingTableError: If the run kept no ledger.
@@ -203,8 +202,7 @@ class Run(RunTables):
     def users(self) -> pd.DataFrame:  # type: ignore[override]  # the file, with what a user consumed
         """Users of the log, and their consumptions under each agent.
 
-        The columns are log_user and id. With a ledger, a column per agent has the mean over seeds, or NaN for users
-        without a slate.
+        Columns are log_user, id and, with a ledger, one per agent (mean over seeds; NaN for users without a slate).
         """
         table: pd.DataFrame = KINDS[self.kind].load("rimsim.scenarios.report.items:users")(self)
         return table
@@ -258,7 +256,7 @@ def load_run(path: str | Path, kind: str | None = None) -> Run:
         held, wanted = KINDS[run.kind], KINDS[kind]
         raise RunFolderError(
             f"{path}: holds {held.label}. Expected {wanted.label}, which rimsim {wanted.command} made. To "
-            f"repeat the run that is there: {repeat_command(run)}"
+            f"repeat the run in this folder: {repeat_command(run)}"
         )
     _ = run.config
     return run
@@ -398,7 +396,7 @@ def disk_errors(place: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise RunFolderError(
-            f"{error.filename or place}: the run cannot write there ({reason(error)}). Finished rounds "
+            f"{error.filename or place}: the run cannot write to this path ({reason(error)}). Finished rounds "
             "are saved. Make room or name another folder, then resume the run or begin again"
         ) from error
 
@@ -432,7 +430,7 @@ def require_free(folder: Path) -> None:
     """Refuse a folder that holds a run or foreign files.
 
     Raises:
-        RunFolderError: If the folder holds a run or foreign files; for a run, the message has the resume command.
+        RunFolderError: If the folder holds a run or foreign files; the message has the command to resume the run.
     """
     if (folder / CONFIG).exists():
         command = resume_command(load_run(folder))

@@ -43,8 +43,7 @@ _DEFAULT = ("relevance", "rim-dual", "rim-feedback", "random")
 def default_agents(config: ScenarioConfig) -> tuple[str, ...]:
     """Agents that are compared by default.
 
-    A broadcast adds ``offline-match``, because its audience is known beforehand. With promoted items, it also adds
-    ``user-rec``.
+    A broadcast adds ``offline-match``, because its audience is known. With promoted items, it also adds ``user-rec``.
     """
     if not make_arrivals(config).known_beforehand:
         return _DEFAULT
@@ -104,7 +103,7 @@ def session_workers(texts: Sequence[str], workers: int | None, backend: str) -> 
     if backend != "local" or workers not in (None, 1):
         raise ConfigError(
             f"workers: {objects[0]!r} is an object of this session, which other processes cannot use. "
-            "Take workers=1, or give its file as my_agent.py:Mine"
+            "Set workers=1, or give a file and a class, as in my_agent.py:Mine"
         )
     return 1
 
@@ -118,8 +117,8 @@ def checked_agents(texts: Sequence[str]) -> dict[str, Agent]:
     for text, name in zip(texts, names, strict=True):
         if (control := job.control_in(name)) is not None:
             raise ConfigError(
-                f"agent {text!r} is called {name!r}, but only names of controls end in '-{control}'. Give "
-                "the agent another name"
+                f"agent {text!r} is called {name!r}, but the ending '-{control}' is reserved for controls. "
+                "Give the agent another name"
             )
         if names.count(name) > 1:
             raise ConfigError(f"agents: two agents are called {name!r}. Give them different names")
@@ -144,7 +143,7 @@ def checked_frozen(
     require_known("frozen: {} is not among the agents", frozen, agents)
     if any(Capabilities.of(agents[text]).needs.truth for text in frozen):
         raise ConfigError(
-            "frozen: the agent computes a bound from the truth, not from the model, so it has no controls. "
+            "frozen: an agent of this list uses the truth instead of the model, so it has no controls. "
             "Name other agents"
         )
     return tuple(frozen)
@@ -178,7 +177,7 @@ class StudyPlan:
 
     @property
     def arms(self) -> list[job.Arm]:
-        """Every agent, then the controls, at each seed."""
+        """Arms at each seed: every agent, then the controls."""
         options, point = self.options, self.point
         played: list[tuple[str, str | None]] = [(agent, None) for agent in options.agents or ()]
         played += [(agent, control) for agent in options.frozen or () for control in options.control or ()]
@@ -377,9 +376,7 @@ def require_unchanged(run: Run) -> None:
     ]
     reasons = [f"its config was edited: {'; '.join(edited)}"] if edited else changes(run)
     if reasons:
-        raise RunFolderError(
-            f"{run.folder}: {'; '.join(reasons)}. Restore the run as it began, or begin a new run"
-        )
+        raise RunFolderError(f"{run.folder}: {'; '.join(reasons)}. Undo these changes, or begin a new run")
 
 
 def changes(run: Run) -> list[str]:

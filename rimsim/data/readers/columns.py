@@ -98,7 +98,7 @@ def parsed_roles(text: str, needed: Sequence[Role]) -> dict[Role, str | int]:
                 f"user=uid.{nearest(left, ROLES)}"
             )
         if role in column_of:
-            raise ConfigError(f"columns: {text!r} names two columns for the {role}. Name one")
+            raise ConfigError(f"columns: {text!r} names two columns for the {role}. Name only one column")
         column_of[role] = (int(right) if right.isdecimal() else right) if equals else position
     if lacking := [role for role in needed if role not in column_of]:
         raise ConfigError(

@@ -151,7 +151,7 @@ class Models:
             joined = make(part, ground=config_of(part, values), device=device, gap=gap)
             model = cast("RIM", joined).ground
             if not isinstance(model, Ground):
-                raise ModelError(f"{part}: found a {type(model).__name__}. Expected a Ground")
+                raise ModelError(f"{part}: found a {type(model).__name__}. Expected a Ground model")
             ground = self._fitted(part, _SERVING, model, self.split.train, self.split.past)
             self._grounds[part] = cast("Ground", ground)
         return self._grounds[part]
