@@ -182,8 +182,8 @@ class ImplicitModel(AdaptedModel):
         except NotImplementedError as error:
             name = type(recommender).__name__
             raise ModelError(
-                f"{name}: cannot rank items for users that it was not fitted to (it lacks recalculate_user). Take "
-                "AlternatingLeastSquares or a nearest-neighbour model of implicit, or rimsim's own 'bpr'"
+                f"{name}: cannot rank items for users that it was not fitted to (no option recalculate_user). "
+                "Use AlternatingLeastSquares or a nearest-neighbour model of implicit, or rimsim's own 'bpr'"
             ) from error
         scores = np.full((n, m + 1), np.nan)  # neighbours rank fewer than M items, and fill up with item −1
         np.put_along_axis(scores, np.where(values > -np.finfo(np.float32).max, items, m), values, axis=1)

@@ -110,7 +110,8 @@ def count_calibration(predicted: Floats, counts: Ints) -> GroundCalibration:
     rate, count = np.asarray(predicted, np.float64), np.asarray(counts, np.float64)
     if not len(rate) or rate.min() <= 0:
         raise ModelError(
-            "calibration: there is no example, or an example has a λ that is not positive. Expected λ > 0"
+            "calibration: there is no example, or an example has an intensity λ(x) that is not positive. "
+            "Expected at least one example, and λ(x) > 0 for each"
         )
     order = np.argsort(rate, kind="stable")
     tenths = [rows for rows in np.array_split(order, 10) if len(rows)]

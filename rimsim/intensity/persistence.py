@@ -51,11 +51,11 @@ def read_record(folder: Path, kind: str | None = None) -> dict[str, Any]:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: no intensity model is saved there ({error})") from error
+        raise ModelError(f"{path}: no saved intensity model can be read ({error})") from error
     if not isinstance(record, dict) or "kind" not in record:
         refuse(ModelError, str(path), "found no field 'kind'", "a file written by an intensity model's save")
     if kind is not None and record["kind"] != kind:
-        raise ModelError(f"{folder}: found a saved {record['kind']!r}. Expected {kind!r}")
+        raise ModelError(f"{folder}: found a saved {record['kind']!r}. Expected a saved {kind!r}")
     return record
 
 
@@ -170,7 +170,7 @@ def save_model(model: object, folder: Path) -> None:
     """Write a fitted model so that :func:`load` reads it."""
     if not is_stored(model):
         raise ModelError(
-            f"a {type(model).__name__} cannot be saved. Expected a Stored model that can be made without "
+            f"a {type(model).__name__} cannot be saved. Expected a subclass of Stored that can be made without "
             "arguments, or a RIM of two such models"
         )
     cast("Stored", model).save(folder)

@@ -148,7 +148,7 @@ def _with_options(part: str, options: Mapping[str, object]) -> str:
     for name in options:
         if name in dict(_entry(part).fixed):
             raise ConfigError(
-                f"model {part!r}: {name} is already part of the model's name. Leave the option out"
+                f"model {part!r}: the model's name already sets the option {name}. Leave the option out"
             )
     return f"{part}({', '.join(f'{option}={value!r}' for option, value in options.items())})"
 
@@ -236,8 +236,8 @@ def make(
     if joined is None:
         if mark is not None or ground is not None:
             raise ConfigError(
-                f"model {name!r}: found a mark or ground config, but a registered model takes neither. "
-                "Leave it out"
+                f"model {name!r}: mark or ground is given, but only models of rimsim take these configs. "
+                "Leave them out"
             )
         return _own(name, seed, device)
     first, second = joined

@@ -444,6 +444,6 @@ def _require_same_users(number: int, before: Schedule, now: Schedule) -> None:
     for name in ("user", "log_user", "shift", "logged"):
         if not np.array_equal(getattr(before, name), getattr(now, name)):
             raise MarketError(
-                f"arrivals of round {number}: {name} of the slots changed since the round before. If "
-                "arrivals set keeps_users, every round must have the same slots"
+                f"arrivals of round {number}: {name} differs from the previous round. If arrivals set "
+                "keeps_users, all rounds must have the same visitors"
             )

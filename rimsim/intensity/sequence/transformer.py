@@ -42,7 +42,7 @@ class TransformerConfig(SequenceConfig):
         super().__post_init__()
         if self.width % (2 * self.heads):
             raise ValueError(
-                f"width is {self.width}. Expected an even multiple of heads, which is {self.heads}"
+                f"width is {self.width}. Expected a multiple of twice the number of heads, {2 * self.heads}"
             )
 
 

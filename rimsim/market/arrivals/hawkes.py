@@ -241,8 +241,8 @@ class HawkesArrivals:
         if fitted.branching * self._most >= 1:
             largest = -math.log(fitted.branching) / (1 - self._options.neutral)
             raise ConfigError(
-                f"arrivals.options.kappa is {self._options.kappa:g}, with which satisfied users would "
-                f"return more and more often (the log's branching ratio is {fitted.branching:.2f}). "
+                f"arrivals.options.kappa is {self._options.kappa:g}, so satisfied users would return more "
+                f"and more often (the log's branching ratio is {fitted.branching:.2f}). "
                 f"Expected a number below {largest:.2g}"
             )
         per_round = self._scenario.arrivals.per_round

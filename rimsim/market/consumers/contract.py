@@ -381,7 +381,7 @@ def organic_of(consumer: Consumer, visits: SlateVisits, n_items: int) -> Organic
         return organic
     name = f"{type(consumer).__name__}.organic"
     if not isinstance(organic, tuple) or len(organic) != len(Organic._fields):
-        raise MarketError(f"{name}: found a {type(organic).__name__}. Expected an Organic, or NOTHING")
+        raise MarketError(f"{name}: found a {type(organic).__name__}. Expected an Organic record, or NOTHING")
     row, tick, item = organic
     if not len(row) and not len(tick) and not len(item):
         return Organic(row, tick, item)

@@ -37,7 +37,7 @@ def hidden_bias(config: HiddenConfig, events: Ints, met: Bools) -> Floats:
     if len(chosen) < _LEAST:
         raise ConfigError(
             f"consumer.hidden.of: {config.of!r} selects only {len(chosen)} items of this market. Expected "
-            f"at least {_LEAST}. Set it to 'all', or choose a scenario that releases items"
+            f"at least {_LEAST} items. Set consumer.hidden.of to 'all', or choose a scenario that releases items"
         )
     count = events[chosen] + 1.0
     popularity = np.log(count) - np.log(count).mean()
