@@ -48,8 +48,8 @@ class EntropicDual:
     the first items of a slate, and of whole slates are exact (``gibbs.py``). The ledger records these probabilities.
 
     ε is ``temperature`` times the median, over the last round's states, of the k-th largest λ of a state. This median
-    is a typical intensity at the last position of a slate. If the λ − v of two items differ by 5·ε, one item is about
-    e⁵ = 150 times likelier than the other.
+    is a typical intensity at the last position of a slate. If λ − v of an item exceeds that of another item by 5·ε, the
+    first is about e⁵ = 150 times likelier to be shown.
 
     Slates are sorted by λ − v, or by λ if every position counts the same. The probability of a set of items does not
     depend on their positions. If positions have different weights, the recursion of ``gibbs.py`` gives each item's

@@ -85,8 +85,8 @@ def gibbs_law(
     """Log-normaliser of P(S); fills inclusion probabilities.
 
     The function also fills the arrays of :func:`gibbs_counts`. If there are position weights, ``counted`` is filled
-    with each item's expected weighted exposure. A slate has the items of the set in their given order, so an item is at
-    position j + 1 if j earlier items are in the set.
+    with each item's expected weighted exposure. A slate shows the items of the set in their given order. So an item is
+    at position j + 1 if j earlier items are in the set.
     """
     a = len(z)
     theta, total = gibbs_counts(z, k, chance, table)

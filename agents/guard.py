@@ -154,8 +154,8 @@ def positions_needed(deficits: Deficits, later: float, there: float) -> float:
 def _latest(missing: float, chance: float, mean: float, sure: float) -> float:
     """Largest number of later arrivals that makes an item urgent.
 
-    Of n arrivals, n·chance can be shown the item on average. The result is the n at which this mean, less ``sure``
-    standard deviations, equals the needed positions: need = n·chance − sure·√(n·chance·(1 − chance)).
+    Of n arrivals, n·chance can be shown the item on average. The result is the n for which this mean minus ``sure``
+    standard deviations equals the needed positions: need = n·chance − sure·√(n·chance·(1 − chance)).
     """
     need, spread = missing / mean, sure * np.sqrt(chance * (1.0 - chance))
     need = need if need > 1.0 else 1.0  # noqa: FURB136  # max() minds missing numbers

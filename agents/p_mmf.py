@@ -23,19 +23,19 @@ if TYPE_CHECKING:
 class PMMF:
     """Ranks by λ minus prices μ, which mirror descent updates.
 
-    P-MMF (Xu et al., WWW 2023) maximises Σ λ online, plus L times the smallest E_y/γ_y: exposure of a provider y over
-    its share. Our version differs in three respects. Providers are items. The required exposure b takes the place of γ.
-    Exposure beyond the guarantee does not raise the last term, L·min(1, min_y E_y/b_y). The original P-MMF uses γ as a
-    quota that no provider may exceed. Such a quota would forbid all exposure beyond the floors. Prices start at 0 in
-    every round, as in the paper.
+    P-MMF (Xu et al., WWW 2023) maximises Σ λ + L·min_y E_y/γ_y online. The last term is L times the smallest ratio of a
+    provider's exposure E_y to its share γ_y. Our version differs in three respects. Providers are items. The required
+    exposure b takes the place of γ. Exposure beyond the guarantee does not raise the last term, L·min(1, min_y
+    E_y/b_y). The original P-MMF uses γ as a quota that no provider may exceed. Such a quota would forbid all exposure
+    beyond the floors. Prices start at 0 in every round, as in the paper.
 
     The dual has prices μ in D = {μ ≤ 0, Σ_y b_y·(−μ_y) ≤ L}, so all items share the budget L. Other agents have a
     separate limit for each item's price. After each arrival
 
         d ← α·(b/N − x) + (1 − α)·d,        μ ← proj_D(μ − η·c/√b · d),
 
-    where x is the exposure of the slate. The projection uses the metric of this step (weight √b for each item). The
-    projection sorts once and needs no solver (:func:`projected`).
+    where x is the exposure of the slate. The projection minimises the squared distance with the weight √b for each
+    item. The projection sorts once and needs no solver (:func:`projected`).
 
     Args:
         strength: L, weight of fairness, as a multiple of c·Σb; 1 allows a mean bonus of c.

@@ -191,7 +191,8 @@ def fill_slate(
 class Pacing(NamedTuple):
     """Prices of requirements that adapt to delivery.
 
-    Since pacing began, let t of a requirement's T arrivals have elapsed and delivered D exposures. Its price is
+    Suppose that t of the T arrivals of a requirement have elapsed since pacing began, and have delivered D exposures.
+    The price of the requirement is
 
         v = max(start_price₊ + step·h·(D − most·t/T), 0) − clip(step·h·(pace·t − D) − start_price₋, 0, cost),
 
@@ -431,9 +432,9 @@ def best_in_bounds(
 ) -> int:
     """Best items by λ − v, found with few exact prices.
 
-    Only items with the largest bounds ``high`` get an exact value. This suffices because no item with a bound below the
-    smallest value in the slate can be in the slate. The function fills in the prices of these items. The arrays
-    ``value`` and ``found`` are scratch.
+    Only items with the largest bounds ``high`` get an exact value. These items suffice, because no item with a bound
+    below the smallest value in the slate can be in the slate. The function fills in the prices of these items. The
+    arrays ``value`` and ``found`` are scratch.
     """
     relevance, ground, k, size = arrivals.relevance[arrival], arrivals.ground[arrival], len(items), 0
     for item in range(len(value)):

@@ -121,8 +121,8 @@ def counted(table: Requirements, chunks: Sequence[Arrivals]) -> Bools:
 def solved_prices(view: RoundView, tol: float, start_price: Floats | None = None) -> tuple[Floats, float]:
     """Item prices, optimal for floors in the last round's states.
 
-    Prices are at most 0. The second value is the tie width: the solver does not tell apart two values λ − v that differ
-    by less than it. The solver stops at the relative gap ``tol``, and starts from ``start_price``.
+    Prices are at most 0. The second value is the tie width: the least difference of two values λ − v that the solver
+    can tell apart. The solver stops at the relative gap ``tol``, and starts from ``start_price``.
     """
     return solved_rows(view, RowTable.of(view, NO_REQUIREMENTS), tol, start_price)
 

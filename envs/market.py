@@ -207,7 +207,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         """The running market.
 
         Raises:
-            MarketError: Before the first reset.
+            MarketError: If the environment was never reset.
         """
         if self._market is None:
             raise MarketError("the environment has not been reset. Call reset() first")

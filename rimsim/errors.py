@@ -54,7 +54,7 @@ class MarketError(RimsimError):
 
 
 class ArrivalsError(MarketError):
-    """Arrivals of a round that no market can play."""
+    """Arrivals of a round that a market cannot serve."""
 
 
 class AgentError(RimsimError):

@@ -59,9 +59,9 @@ def load(
     written like whole numbers, the log has them as whole numbers.
 
     Args:
-        source: ``"ml-latest-small"`` (embedded), the name of a downloaded log of :func:`rimsim.data.catalogue`, a name
-            that an installed package offers, or the path of a MovieLens folder, a folder with one log, a zip of either,
-            or a CSV, TSV or Parquet file.
+        source: Name or path of a log. Names are ``"ml-latest-small"`` (embedded), downloaded logs of
+            :func:`rimsim.data.catalogue`, and names that installed packages offer. A path is a MovieLens folder, a
+            folder with one log, a zip of either, or a CSV, TSV or Parquet file.
         columns: Column of each role, if the names are not the usual names: ``"user=visitor,item=sku,time=at"``, or by
             position ``"user,item,value,time"``.
         time_unit: Unit of numeric times. ``"auto"`` takes the unit in which most times lie between 1970 and 5138, and

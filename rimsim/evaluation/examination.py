@@ -5,8 +5,8 @@ not identify γ, because good items are at the top. Two estimates avoid this bia
 
 * from **random slates**, whose items do not depend on the position: :func:`decay_of_counts`;
 * from **harvested interventions** (Agarwal, Zaitsev, Wang, Li, Najork and Joachims, "Estimating Position Bias without
-  Intrusive Interventions", WSDM 2019): the same item was at different positions, because prices changed, the model was
-  retrained, or visitors had consumed items above it: :func:`decay_of_slates`.
+  Intrusive Interventions", WSDM 2019): an item was at different positions, because prices changed, the model was
+  retrained, or visitors had consumed other items: :func:`decay_of_slates`.
 """
 
 from __future__ import annotations
@@ -71,9 +71,9 @@ def decay_of_counts(counts: ArrayLike) -> DecayEstimate | None:
     """γ from random slates; None if nothing was consumed.
 
     The estimate is by maximum likelihood of P(taken at r) = 1 − exp(−λ·γ^(r−1)), with the same λ for all exposures. If
-    intensities differ, with mean m and variance s², the estimate of (k − 1)·log γ is too high by less than s²/2m if the
-    chances of consumption are small. The counts come from :func:`taken_by_position`, for slates whose items do not
-    depend on the position; counts of several rounds may be added.
+    intensities differ, with mean m and variance s², the estimate of (k − 1)·log γ is too high by less than s²/2m, for
+    small chances of consumption. The counts come from :func:`taken_by_position`, for slates whose items do not depend
+    on the position; counts of several rounds may be added.
     """
     table = np.asarray(counts)
     if table.ndim != 2 or len(table) != 2 or (table[1] < 0).any() or (table[1] > table[0]).any():

@@ -74,7 +74,8 @@ class Market:
             also scores the warm-up states, even if it was fitted to them.
         retrain: Overrides ``config.platform.retrain``; false: the platform never retrains.
         control: Source of training data instead of the platform's own rounds; None: its own rounds.
-        barrier_every: Number of arrivals between barriers, which no batch crosses, for agents that learn in a round.
+        barrier_every: Number of arrivals between barriers (no batch crosses a barrier), for agents that learn in a
+            round.
         needs: Optional fields that arrivals and round views get.
         plugs: ``arrivals``, ``consumer`` and ``providers`` to use instead of the config's.
 

@@ -165,7 +165,7 @@ class EventFile:
         self._add(0, tag=tag, metadata=kind, tensor=metadata.NULL_TENSOR)
 
     def copy(self, older: Sequence[Path], keep: Callable[[str, int], bool]) -> None:
-        """Copy records of older files that ``keep(tag, step)`` accepts.
+        """Copy the records of older files that ``keep(tag, step)`` accepts.
 
         Records keep their wall times; an incomplete last record is left out.
         """

@@ -300,7 +300,7 @@ def _of(measure: Measure) -> str:
 
 @contextmanager
 def _replaced(folder: Path) -> Iterator[EventFile]:
-    """New event file that replaces a folder's older ones."""
+    """New event file that replaces a folder's older files."""
     older = event_files(folder)
     file = EventFile(folder)
     try:

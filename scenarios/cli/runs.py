@@ -101,7 +101,7 @@ def _asked(values: Mapping[str, Any], *, resume: bool) -> dict[str, Any]:
 
 
 def _parsed_grid(pairs: Sequence[str], betas: str | None) -> dict[str, list[object]]:
-    """Grid of ``FIELD=VALUE,VALUE,…`` of each ``--grid`` and ``VALUE,VALUE,…`` of ``--beta``."""
+    """Grid from each ``--grid FIELD=VALUE,VALUE,…`` and from ``--beta VALUE,VALUE,…``."""
     from rimsim.config import ScenarioConfig, override
     from rimsim.scenarios.runs.status import BETA
 

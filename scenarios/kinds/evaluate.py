@@ -225,7 +225,7 @@ class _Watched:
         return slates
 
     def _notes(self, arrivals: Arrivals, slates: Slates, target: Chances, *shown: Ints) -> dict[str, Any]:
-        """Record of a batch: logged items and the target's items."""
+        """Record of a batch, with items of both agents."""
         own = shown[1]
         market = self._market
         visits = market.open.visits(arrivals.row)

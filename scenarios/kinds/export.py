@@ -207,9 +207,9 @@ def obp_feedback(arm: LoggedArm) -> dict[str, int | Array]:
 def scope_rl_dataset(arm: LoggedArm) -> dict[str, Any]:
     """Logged data set with the keys of SCOPE-RL.
 
-    A slate is a trajectory, each of its positions a step. The state is the context of the arrival, and the position.
-    The action is the item, and ``pscore`` is the item's chance given the items above it in the slate. d3rlpy reads
-    state, action, reward and terminal from the data set.
+    A slate is a trajectory, and each of its positions is a step. The state is the context of the arrival, and the
+    position. The action is the item, and ``pscore`` is the item's chance given the items above it in the slate. d3rlpy
+    reads state, action, reward and terminal from the data set.
     """
     n, k = arm.item.shape
     state = np.column_stack([np.repeat(arm.context, k, axis=0), np.tile(np.arange(k), n)])

@@ -50,7 +50,7 @@ def exposures(
 
 
 def delivery_ratios(tables: PictureTables, number: int) -> dict[str, list[Floats]]:
-    """Agent → ascending ratios delivered/guaranteed exposure, by seed."""
+    """Agent → ascending ratios of delivered to guaranteed exposure, by seed."""
     if tables.required is None:
         return {}
     average = 1.0 if tables.weights is None else measures.mean_weight(tables.weights)
@@ -162,7 +162,7 @@ def guaranteed_by_decile(tables: PictureTables) -> pd.DataFrame:
 def _bought(
     ledger: Mapping[tuple[str, int, int], pd.DataFrame], n_items: int
 ) -> dict[tuple[int, int], Bools]:
-    """(seed, round) → (M,) items that any agent showed at a negative price."""
+    """(seed, round) → (M,) mask of items shown at negative prices."""
     items: dict[tuple[int, int], Bools] = {}
     for (_, seed, number), shown in ledger.items():
         bought = _counts(shown.loc[shown["price"] < 0, "item"], n_items) > 0

@@ -104,8 +104,7 @@ def decomposition(
     Only seeds that all arms of an agent have are used. ``by`` are further columns to group by, such as the round.
 
     Returns:
-        Table with columns agent, part, difference (the part in words), metric, ``by``, mean, low, high, effect (d_z), n
-        and p.
+        Table with columns agent, part, difference (in words), metric, ``by``, mean, low, high, effect (d_z), n and p.
     """
     rows = []
     for metric, part, complete in _compared(values, arms, metrics, by):

@@ -194,7 +194,7 @@ def paired_table(rows: Iterable[tuple[Any, ...]], keys: Sequence[str]) -> pd.Dat
 
 
 def number(value: float, *, significant: bool = False) -> str:
-    """Number as tables write it; ``significant`` as for :func:`cell`."""
+    """Number as tables write it; ``significant`` asks for significant digits."""
     size = abs(value)
     decimals = 0 if size >= 100 else 1 if size >= 10 else 3
     if significant and size < 10:
@@ -231,7 +231,7 @@ def pivoted(
     """Table of means: columns ``labels``, then a column per metric.
 
     In a table of differences (with a column p), a star marks differences that are significant at 5% by Holm's method
-    over the table. ``significant`` is as for :func:`cell`; the terminal prints the columns ``main``.
+    over the table. ``significant`` is as for :func:`number`. The terminal prints the columns ``main``.
     """
     means = means[means["metric"].isin(metrics)]
     clear = clear_of_zero(means)

@@ -160,7 +160,7 @@ class Arm:
 
 
 def is_done(folder: Path, part: str) -> bool:
-    """True if the arm with these files is complete."""
+    """True if the arm with the given files is complete."""
     return (folder / store.STATES / part / DONE).is_file()
 
 

@@ -74,7 +74,7 @@ class Workers:
         """Run tasks on workers; return errors by task number.
 
         Args:
-            job: Called with a task and ``report``; a function of a module, which another process can import.
+            job: Function of a module that other processes can import; it is called with a task and ``report``.
             tasks: Plain data, one for each call of the job.
             most: Largest number of workers.
             report: Called in this process with the numbers that jobs report.
@@ -157,7 +157,7 @@ class TaskQueue(Generic[Task]):
     def end(self, task: int, failure: RimsimError | None) -> None:
         """Record the end of a task, or begin it again.
 
-        A task that lost its worker begins again if attempts are left.
+        If its worker died, a task begins again while attempts are left.
         """
         if isinstance(failure, LostWorkerError) and self._attempts[task] < ATTEMPTS:
             self.waiting.appendleft(task)

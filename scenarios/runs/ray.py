@@ -1,8 +1,8 @@
 """Arms on the machines of a Ray cluster.
 
-Machines need no shared file system. An arm runs in a temporary folder. After each round, its new files are sent back
-as bytes and written to the run folder, tables before states. So one process writes the run folder, and an interrupted
-run can be resumed, with or without Ray.
+Machines need no shared file system. An arm runs in a temporary folder. After each round, the new files of the arm are
+sent back as bytes and written to the run folder, tables before states. So one process writes the run folder, and an
+interrupted run can be resumed, with or without Ray.
 """
 
 from __future__ import annotations

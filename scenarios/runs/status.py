@@ -83,7 +83,7 @@ def runs_of(sweep: Run) -> list[tuple[StudyPoint, Run]]:
     """Points of a sweep with their runs.
 
     Raises:
-        RunFolderError: If a point has not begun.
+        RunFolderError: If the run of a point has not begun.
     """
     points = points_of(sweep.folder, sweep.scenario, sweep.config["sweep"])
     return [(point, load_run(point.folder)) for point in points]

@@ -190,8 +190,7 @@ class Run(RunTables):
     def delivery(self) -> pd.DataFrame:
         """Required and delivered exposures of guaranteed items, by round.
 
-        The columns are agent, seed, round, item, id, required and delivered. Exposures are in the unit of the guarantee
-        (``exposure.unit``).
+        The columns are agent, seed, round, item, id, required and delivered (exposures in ``exposure.unit``).
 
         Raises:
             MissingTableError: If the run kept no ledger.
@@ -203,8 +202,7 @@ class Run(RunTables):
     def users(self) -> pd.DataFrame:  # type: ignore[override]  # the file, with what a user consumed
         """Users of the log, and their consumptions under each agent.
 
-        The columns are log_user and id. With a ledger, a column per agent has the mean over seeds, or NaN for users
-        without a slate.
+        Columns are log_user, id and, with a ledger, one per agent (mean over seeds; NaN for users without a slate).
         """
         table: pd.DataFrame = KINDS[self.kind].load("rimsim.scenarios.report.items:users")(self)
         return table
@@ -432,7 +430,7 @@ def require_free(folder: Path) -> None:
     """Refuse a folder that holds a run or foreign files.
 
     Raises:
-        RunFolderError: If the folder holds a run or foreign files; for a run, the message has the resume command.
+        RunFolderError: If the folder holds a run or foreign files; the message has the command to resume the run.
     """
     if (folder / CONFIG).exists():
         command = resume_command(load_run(folder))

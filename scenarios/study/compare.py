@@ -75,25 +75,23 @@ def compare(
     """Compare agents in a scenario, with common random numbers.
 
     Args:
-        scenario: Name of a built-in scenario, path of a YAML file, or a record.
+        scenario: Name of a built-in scenario, path of a YAML file, or a ``ScenarioConfig``.
         agents: Texts for :func:`rimsim.agents.make_agent`, such as ``relevance`` or ``my_agent.py:Mine``, or a single
             text. Agents and classes of this session are also possible, with one worker. None:
             :func:`rimsim.scenarios.study.plan.default_agents`.
-        rounds: Replaces the scenario's rounds.
+        rounds: Number of rounds, in place of the scenario's number.
         seeds: Number of seeds, from 0, or a list.
         data: Replaces ``data.source``: a name, a path, a table with columns user, item and time, or a log.
         settings: Other fields to replace, by dotted name; a model may be an object of this session, with one worker.
         measures: Your own measures in addition to the built-in ones, such as ``my_measure.py:freshness``. Objects of
             this session are also possible, with one worker.
-        frozen: Agents that also get controls. The default in scenarios that retrain is ``relevance``, or else the first
-            agent.
+        frozen: Agents that also get controls. Scenarios that retrain default to ``relevance`` or the first agent.
         control: Kinds of controls. ``frozen`` never retrains. ``organic`` and ``random`` retrain on as many events as
             the agent had: ``organic`` on events of the log, ``random`` on events of uniformly random slates.
         out: The run folder; None: ``runs/<scenario>-<time>``.
         batch_size: Largest number of arrivals per batch; results do not depend on it.
         workers: Number of parallel arms; None: one per core. Results do not depend on the number of workers.
-        backend: ``local`` uses processes of this machine, and ``ray`` uses tasks on Ray (the extra ``ray``), with equal
-            results.
+        backend: ``local`` uses processes of this machine; ``ray`` (an extra) uses tasks on Ray, with equal results.
         address: Address of a Ray cluster, ``auto`` or ``host:port``; None: a local cluster is started for the run.
         certify: Compute certificates (value V, bound D(w), gap) of every round.
         ledger: Write the ledger.
@@ -148,7 +146,7 @@ def sweep(
     Parameters that are not listed here are those of :func:`rimsim.scenarios.compare`.
 
     Args:
-        scenario: Name of a built-in scenario, path of a YAML file, or a record.
+        scenario: Name of a built-in scenario, path of a YAML file, or a ``ScenarioConfig``.
         grid: Dotted field → its values; every combination is a point. The default grid has values of β from 0 to 1.
         agents: Texts for :func:`rimsim.agents.make_agent`; None: the default agents that all points share.
         settings: Other fields to replace at every point, by dotted name.
@@ -191,7 +189,7 @@ def resume(
 ) -> Run:
     """Resume an interrupted comparison or sweep.
 
-    Complete arms stay, and all other arms continue after their last finished round. The tables equal those of an
+    Complete arms are kept, and all other arms continue after their last finished round. The tables equal those of an
     uninterrupted run.
 
     Args:

@@ -43,8 +43,7 @@ _DEFAULT = ("relevance", "rim-dual", "rim-feedback", "random")
 def default_agents(config: ScenarioConfig) -> tuple[str, ...]:
     """Agents that are compared by default.
 
-    A broadcast adds ``offline-match``, because its audience is known beforehand. With promoted items, it also adds
-    ``user-rec``.
+    A broadcast adds ``offline-match``, because its audience is known. With promoted items, it also adds ``user-rec``.
     """
     if not make_arrivals(config).known_beforehand:
         return _DEFAULT
@@ -178,7 +177,7 @@ class StudyPlan:
 
     @property
     def arms(self) -> list[job.Arm]:
-        """Every agent, then the controls, at each seed."""
+        """Arms at each seed: every agent, then the controls."""
         options, point = self.options, self.point
         played: list[tuple[str, str | None]] = [(agent, None) for agent in options.agents or ()]
         played += [(agent, control) for agent in options.frozen or () for control in options.control or ()]

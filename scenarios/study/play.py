@@ -71,7 +71,7 @@ class Checkpoint:
     """Memory of the agent."""
 
     def save(self, folder: Path, part: str) -> None:
-        """Write the state, and remove the one before it.
+        """Write the arm's state, and remove the previous state.
 
         If the model cannot be saved, no state is written, and the arm begins again when the run is resumed.
 

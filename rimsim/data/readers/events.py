@@ -148,7 +148,7 @@ class Collector:
         """Report a row that cannot be read.
 
         Raises:
-            DataError: Unless bad rows are to be skipped.
+            DataError: If bad rows are not to be skipped.
         """
         row = BadRow(file, line, problem)
         if not self.skip_bad_rows:
@@ -267,7 +267,7 @@ def assemble(
             ``released`` if known (``released`` is used only if the options ask for years).
 
     Raises:
-        DataError: If nothing is left; the message says which step removed the last event.
+        DataError: If no event is left; the message says which step removed the last event.
     """
     chosen = _selected(events, options)
     user_ids, user = _renumbered(events.user_ids, chosen.user, users, keep_all=options.min_user_events == 0)

@@ -282,8 +282,8 @@ def read_parquet(file: Path | BytesIO, name: str, collector: Collector, roles: C
     """Read a Parquet file into a collector.
 
     Raises:
-        DataError: If a column is missing or has a type that cannot be an id, a time or a value, or at the first row
-            that cannot be read (unless the collector skips bad rows).
+        DataError: If a column is missing, or has a type that cannot be an id, a time or a value. Also at the first row
+            that cannot be read, unless the collector skips bad rows.
     """
     parquet = opened(file, name)
     schema = parquet.schema_arrow

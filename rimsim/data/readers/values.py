@@ -1,8 +1,8 @@
 """Values of fields: numbers, moments, and ids of any type.
 
 The functions for a single field define which values are valid. The block reader is faster, and accepts a field only if
-these functions would give the same result. The functions for a single field also read all fields that the block reader
-does not accept, and report the problems of these fields.
+the functions for a single field would give the same result. These functions also read all fields that the block reader
+does not accept, and report problems of fields.
 """
 
 from __future__ import annotations

@@ -224,7 +224,7 @@ def _user_relative(log: EventLog, config: SplitConfig, seed: int) -> LogSplit:
 
 
 def _recent(log: EventLog, share: float, seed: int) -> Bools:
-    """Mask of the last share of each user's events."""
+    """Mask of each user's latest events, a given share."""
     n = len(log)
     order = np.lexsort((bits(seed, Purpose.SPLIT, 0, np.arange(n)), log.time, log.user))
     size = np.bincount(log.user, minlength=log.n_users)

@@ -125,7 +125,7 @@ class Matching:
     def with_floors(self, betas: Sequence[float], rate: Float32s | None) -> Results:
         """Metrics by β.
 
-        Positions per slate of items that would miss their floor without prices, by decile of λ(x).
+        The positions per slate count items that would miss their floor without prices, by decile of λ(x).
         """
         (n, m), k, known, pricing = self.scores.shape, self.k, self.split.known, self.pricing
         past = self.past.shape[0]
@@ -179,7 +179,7 @@ class Matching:
 
     @cached_property
     def _priced(self) -> tuple[object, Bools | None]:
-        """Scores of past states, and the admissible pairs."""
+        """Scores of past states, and the admissible state-item pairs."""
         n, m = self.past.shape
         if n * m > _DENSE:
             return self.past, None

@@ -108,7 +108,7 @@ class ObservedEvidence:
         """Table of means with 95% intervals over users.
 
         ``decile_1_predicted`` and ``decile_1_taken`` are the mean probability and the share of yes answers in the tenth
-        with the smallest probabilities. ``calibration_error`` is the mean distance of predicted and taken share over
+        with the smallest probabilities. ``calibration_error`` is the mean distance of predicted and realised share over
         all tenths.
         """
         rows = []
@@ -162,11 +162,11 @@ def judge_observed(
 ) -> ObservedEvidence:
     """Compare truths and models with answers outside their log.
 
-    Each truth or model scores all items for each user's state. ``auc`` is the share of a user's pairs (a taken and
-    another answer) that the scores order correctly. ``precision`` is the share of taken answers among the user's k
-    answers of largest score. ``log_likelihood`` is the log-likelihood of the answers under 1/(1 + exp(−α − β·log
-    score)). α and β ≥ 0 are fitted to other users' answers, so that the unit of the scores does not matter. The last
-    entry of the result, ``random``, has random scores.
+    Each truth or model scores all items for each user's state. ``auc`` is the share of a user's pairs of answers (yes
+    and no) that the scores order correctly. ``precision`` is the share of yes answers among the user's k answers of
+    largest score. ``log_likelihood`` is the log-likelihood of the answers under 1/(1 + exp(−α − β·log score)). α and β
+    ≥ 0 are fitted to other users' answers, so that the unit of the scores does not matter. The last entry of the
+    result, ``random``, has random scores.
     """
     scores = {(name, ""): _truth_scores(truth, answers) for name, truth in truths.items()}
     scores |= {("", name): _model_scores(model, answers) for name, model in models.items()}
@@ -232,10 +232,9 @@ def user_aucs(user: Ints, score: Floats, taken: Bools, n_users: int) -> Floats:
 
 
 def precisions(user: Ints, score: Floats, taken: Bools, ties: Array, n_users: int, k: int) -> Floats:
-    """(n_users,) share taken among each user's k best answers.
+    """(n_users,) share of yes among each user's k best answers.
 
-    The share is NaN for users with at most k answers. ``user`` must be ascending. Equal scores are ordered by ``ties``,
-    smallest first.
+    The share is NaN for users with at most k answers. ``user`` must be ascending. Equal scores are ordered by ``ties``.
     """
     order = np.lexsort((ties, -score, user))
     count = np.bincount(user, minlength=n_users)
@@ -284,7 +283,7 @@ def _logistic(x: Floats) -> Floats:
 
 
 def answer_likelihoods(user: Ints, probability: Floats, taken: Bools, n_users: int) -> Floats:
-    """(n_users,) mean log-likelihood (nats) of a user's answers, or NaN."""
+    """(n_users,) mean log-likelihood (nats) of a user's answers; NaN without answers."""
     said = np.log(np.maximum(np.where(taken, probability, 1 - probability), 1e-300))
     return ratio(np.bincount(user, weights=said, minlength=n_users), np.bincount(user, minlength=n_users))
 

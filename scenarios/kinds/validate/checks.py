@@ -49,7 +49,7 @@ class FalseTruth:
         return self.truth.expected(users, states)
 
     def preference(self, users: Ints, states: UserStates) -> Floats:
-        """(n, M) wrong p*, up to one factor per state."""
+        """(n, M) wrong preferences p*, up to one factor per state."""
         if self.wrong == "false_popularity":
             return np.broadcast_to(self.popularity, (len(users), len(self.popularity)))
         share = self.truth.preference(users, states)
@@ -272,7 +272,7 @@ def rate_of_ground(ground: str, log: EventLog, gap: str | float, device: str) ->
 
 
 def _quotient(rate: Floats, count: Ints) -> float:
-    """Quotient Σλ / Σ events; NaN without events."""
+    """Quotient of predicted and realised events; NaN without events."""
     return float(rate.sum() / count.sum()) if count.sum() else float("nan")
 
 

@@ -417,7 +417,7 @@ def _panel(ax: Axes, means: pd.DataFrame, looks: Mapping[str, charts.AgentStyle]
 
 
 def _message(agreement: Mapping[str, Mapping[str, float]]) -> str:
-    """Title on the chosen or best truth's significant pairs."""
+    """Title on significant pairs of models under one truth."""
     taus = {name: row["kendall_settled"] for name, row in agreement.items()}
     best = max(taus, key=lambda name: -np.inf if np.isnan(taus[name]) else taus[name])
     truth = next((name for name, row in agreement.items() if row["chosen"]), best)
