@@ -129,7 +129,7 @@ class LoggedSlates:
 
     @classmethod
     def joined(cls, logs: Sequence[LoggedSlates]) -> Self:
-        """Joint log, in which visitors of different logs are different."""
+        """Joint log, in which different logs have different visitors."""
         columns = ("reward", "shown", "predicted", "predicted_target", "admissible")
         return cls(
             **{name: np.concatenate([getattr(log, name) for log in logs]) for name in columns},

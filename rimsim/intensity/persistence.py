@@ -25,9 +25,9 @@ Value = TypeVar("Value")
 
 
 def config_from(kind: type[Any], values: Mapping[str, object], where: str) -> Any:
-    """Config record from plain values, such as YAML's.
+    """Config record from plain values, such as values from YAML.
 
-    Error messages call the owner of the values ``where``.
+    In error messages, ``where`` names the owner of the values.
     """
     fields = {field.name for field in dataclasses.fields(kind)}
     for name in values:
@@ -152,8 +152,8 @@ class Stored(ABC):
 def is_stored(model: object) -> bool:
     """True if :func:`load` can read the model's saved folder.
 
-    The model must be a :class:`Stored` model with a config record and a constructor without arguments. Alternatively,
-    it lists the models that it contains in ``stored_parts``, as a product does.
+    The model must be a :class:`Stored` model with a config record and a constructor without arguments. A model made of
+    other models, such as a product, lists these models in ``stored_parts`` instead.
     """
     if "stored_parts" in vars(type(model)):  # not that of a base: what a subclass adds would be lost
         return all(is_stored(part) for part in model.stored_parts)  # type: ignore[attr-defined]
