@@ -323,8 +323,8 @@ class Market:
         n_items = len(state.platform.log_counts)
         if not 0 <= state.round < self.config.rounds or n_items != self.n_items:
             raise MarketError(
-                f"load_state: the state is of round {state.round} and {n_items} items. Expected a round "
-                f"below {self.config.rounds} and {self.n_items} items"
+                f"load_state: the state is from round {state.round} of a market with {n_items} items. Expected "
+                f"a round below {self.config.rounds} and {self.n_items} items"
             )
         self.round, self.closed, self.done = state.round, [], False
         self._carry_over, self._offer = state.carry_over, state.offer
