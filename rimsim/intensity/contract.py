@@ -79,9 +79,9 @@ _Method = TypeVar("_Method", bound=Callable[..., object])
 def caller_owns(method: _Method) -> _Method:
     """Flag a method ``score_hidden`` whose result callers may change.
 
-    A flagged method returns a new tensor each time, so the caller can overwrite this tensor without a copy. Copies of
-    score blocks would take noticeable time. The flag is on the method, so that a subclass with its own ``score_hidden``
-    does not inherit it.
+    A method with this flag returns a new tensor each time, so the caller can overwrite this tensor without a copy.
+    Copies of score blocks would take noticeable time. The flag is on the method, so that a subclass with its own
+    ``score_hidden`` does not inherit it.
     """
     vars(method)["caller_owns"] = True
     return method

@@ -175,7 +175,7 @@ class LayerFit:
         return np.asarray(1.0 / self.shape, np.float64)
 
     def after(self, shown: Impressions) -> LayerFit:
-        """Fit updated by a round's impressions.
+        """Layer fit, updated by the impressions of a round.
 
         The scores of impressions must be from a model that was not trained on the outcomes of these impressions. A
         model fits its training outcomes better than it predicts the next round.

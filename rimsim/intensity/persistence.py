@@ -84,7 +84,7 @@ def load(folder: str | Path, device: str | None = None) -> Any:
 class Stored(ABC):
     """Model saved as one folder with ``model.json`` and ``model.safetensors``.
 
-    A subclass lists its fitted arrays and values; this class reads and writes them.
+    A subclass lists its fitted arrays and values, which :class:`Stored` reads and writes.
     """
 
     kind: ClassVar[str]

@@ -137,8 +137,8 @@ KINDS[RIM.kind] = RIM
 def settled(model: contract.IntensityModel, like: contract.IntensityModel) -> contract.IntensityModel:
     """Model for part of a log, with hyperparameters of ``like``.
 
-    The choice of hyperparameters takes most of the time of a fit, and the whole log has more evidence. ``like`` is a
-    fitted model of the same kind. Its method ``settled`` returns an unfitted model.
+    The choice of hyperparameters takes most of the time of a fit, and is best on the whole log. ``like`` is a fitted
+    model of the same kind. The method ``settled`` of ``like`` returns an unfitted model.
     """
     if isinstance(model, RIM) and isinstance(like, RIM):
         product = copy.copy(model)

@@ -119,8 +119,8 @@ class Negatives:
     def draw(self, labels: torch.Tensor, source: torch.Generator) -> Sample:
         """Draw items for a batch, given its p labels.
 
-        The correction of an item is log(number of its draws / expected number of its draws). The correction makes a sum
-        over sampled items unbiased for all items (logQ correction, Bengio and Senécal, 2008).
+        The correction of an item is log(number of its draws / expected number of its draws). The correction gives an
+        unbiased estimate of the sum over all items (logQ correction, Bengio and Senécal, 2008).
         """
         if self.share is None:
             return None

@@ -19,7 +19,7 @@ _MOST_EVENTS = 2**24
 class UserStates:
     """Ragged arrays of n user states.
 
-    Row i is events ``offsets[i]`` to ``offsets[i + 1]``, oldest first.
+    Row i has the events ``offsets[i]`` to ``offsets[i + 1]``, oldest first.
     """
 
     offsets: Ints

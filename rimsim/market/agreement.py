@@ -303,8 +303,8 @@ def agreement_of(
 ) -> dict[str, Any] | None:
     """Agreement of a scenario's truth with held-out sessions, cached.
 
-    Every run computes this short form of ``rimsim validate``. It compares fewer models, in two draws, or in one draw if
-    that has a thousand users.
+    Every run computes this short form of ``rimsim validate``. It compares fewer models, in two draws, or in one draw of
+    a thousand users.
 
     Args:
         item_bias: Logarithm of each item's factor in p*, such as hidden quality; None: the factors of the fitted truth.

@@ -2,8 +2,8 @@
 
 A platform that retrains differs in three ways from a platform that never retrains: its training log is small and
 recent, this log comes from the simulated market, and the platform's own slates chose the events. Only the third
-difference, the choice of events by own slates, is feedback. A control trains on as many events, but its events do not
-depend on these slates.
+difference, events chosen by own slates, is feedback. A control trains on as many events, but these events do not depend
+on the platform's slates.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def require_controllable(
 class Control(Protocol):
     """Source of training data other than the platform's own rounds.
 
-    The platform still serves its own visitors.
+    Under a control, the platform still serves its own visitors.
     """
 
     def learnt(self, own: PastRound) -> PastRound:
@@ -72,11 +72,11 @@ def replica_seeds(seeds: Seeds, replica: int) -> Seeds:
 
 
 class Shadowed:
-    """Control that trains on consumptions from slates without a model.
+    """Control that trains on slates that no model chose.
 
     The control takes as many events as the arm had, in the order in which they become known. The events come from
-    replicas, which simulate the round with slates without a model. The first replica has the seeds of the arm. Further
-    replicas have new seeds, and are used if events are missing.
+    replicas, which simulate the round with slates that no model chose. The first replica has the seeds of the arm.
+    Further replicas have new seeds, and are used if events are missing.
 
     Args:
         replica: Function of the number of a replica that returns its rounds, with their impressions.
@@ -88,7 +88,7 @@ class Shadowed:
         self._sizes = sizes
 
     def learnt(self, own: PastRound) -> PastRound:
-        """Events of replicas, in the number that the arm had.
+        """Events of replicas, as many as the arm had.
 
         Raises:
             MarketError: If the replicas yield too few events.
@@ -116,7 +116,7 @@ class AsLogged:
         self._sizes = sizes
 
     def learnt(self, own: PastRound) -> PastRound:
-        """Logged events, in the number that the arm had.
+        """Logged events, as many as the arm had.
 
         Raises:
             MarketError: If the log has too few events.
@@ -188,7 +188,7 @@ class _Part:
         return cls(past.schedule, past.histories.past, *past.histories.all_events(), past.shown)
 
     def first(self, n: int) -> _Part:
-        """First n events, with the visits before the last one."""
+        """First n events, with the visits before the last event."""
         if len(self.item) <= n:
             return self
         order = np.lexsort((np.arange(len(self.item)), self.slot, self.tick))

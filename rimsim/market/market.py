@@ -73,7 +73,7 @@ class Market:
         model: A fitted model instead of the config's own; it is copied before it is retrained. In a replay this model
             also scores the warm-up states, even if it was fitted to them.
         retrain: Overrides ``config.platform.retrain``; false: the platform never retrains.
-        control: Source of training data instead of the platform's own rounds; None: its own rounds.
+        control: Source of training data; None: the platform's own rounds.
         barrier_every: Number of arrivals between barriers (no batch crosses a barrier), for agents that learn in a
             round.
         needs: Optional fields that arrivals and round views get.
@@ -440,7 +440,7 @@ class Market:
 
 
 def _require_same_users(number: int, before: Schedule, now: Schedule) -> None:
-    """Refuse a round whose slots differ from the last round's."""
+    """Refuse a round whose slots differ from the last slots."""
     for name in ("user", "log_user", "shift", "logged"):
         if not np.array_equal(getattr(before, name), getattr(now, name)):
             raise MarketError(

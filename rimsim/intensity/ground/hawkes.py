@@ -151,11 +151,11 @@ class HawkesConfig(GroundConfig):
 class Hawkes(DecayedGround):
     """λ(x) from a Hawkes process with sum-of-exponentials kernels.
 
-    Hawkes, 1971; Ogata, 1981. The likelihood is concave and is maximised exactly. λ(x) is c times the integral of the
-    intensity over the horizon, given no further events. If the horizon is a session, the integral is over a day. The
-    factor c makes the mean of λ over training examples equal to their mean realised count. For states without a
-    history, λ(x) is the mean event count of such states. Ma, Liu and Deoras (ICLR 2022) fit by least squares and have
-    no c.
+    The process is that of Hawkes (1971). The likelihood is concave and is maximised exactly. λ(x) is c times the
+    integral of the intensity over the horizon, given no further events. If the horizon is a session, the integral is
+    over a day. The factor c makes the mean of λ over training examples equal to their mean realised count. For states
+    without a history, λ(x) is the mean event count of such states. Ma, Liu and Deoras (ICLR 2022) fit by least squares
+    and have no c.
 
     Attributes:
         branching_ratio: Σ_s α_s, the mean number of events that one event excites; the process is stable below 1.

@@ -88,14 +88,14 @@ class Visits(Ground):
     """``λ(x) = exp(level + w·φ(x))``: expected session size.
 
     φ(x) has the :func:`terms` of the sessions of a state. Inactivity of more than ``gap`` separates sessions. The fit
-    is a convex Poisson regression. Its ridge pulls λ(x) towards the same value for all users. The ridge of an update
-    pulls towards the earlier weights. Each term is clipped to its range in the logs. If the horizon is a session, λ(x)
-    is computed for a time at least ``gap`` after the last event of a state.
+    is a convex Poisson regression. The ridge of a fit pulls λ(x) towards the same value for all users. The ridge of an
+    update pulls towards the earlier weights. Each term is clipped to its range in the logs. If the horizon is a
+    session, λ(x) is computed for a time at least ``gap`` after the last event of a state.
 
     Hidden states have the arrays ``sessions`` (n, 4) and ``last`` (n,). The first two columns of ``sessions`` are the
     number of sessions and the event count of the newest session. The third column is the logarithm of the event count
-    of the first session, or 0 while the first session is the newest. The fourth column is the sum of these logarithms
-    over the sessions in between. ``last`` is the time of the last event, or −inf without events.
+    of the first session, or 0 while the first session is the newest. The fourth column is the sum of log event counts
+    over the sessions between first and newest. ``last`` is the time of the last event, or −inf without events.
     """
 
     kind: ClassVar[str] = "visits"

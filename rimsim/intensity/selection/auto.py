@@ -90,7 +90,7 @@ class SelectedModel(Stored):
     """Mark model that predicts later sessions best.
 
     A fit ranks the candidates (:func:`ranked`), fits the best candidate to the whole log and keeps it in later updates.
-    Candidates that are not mark models (λ(x) = 1) are refused. A subclass defines how candidates are made by name.
+    Candidates must be mark models, with λ(x) = 1. A subclass defines how candidates are made by name.
     """
 
     kind: ClassVar[str] = "selected"

@@ -148,7 +148,7 @@ def fit_items(cells: Cells, begin: Items, ridge: float, draws: int, seed: int) -
 
 @torch.no_grad()
 def fold_users(cells: Cells, users: Ints, items: Items, ridge: float, draws: int, seed: int) -> torch.Tensor:
-    """(users, R) vectors a by Newton's method on samples.
+    """(users, R) user vectors a, by Newton's method on samples.
 
     Arguments are those of :func:`fit_items`.
     """

@@ -198,7 +198,7 @@ class PersonalModel(FromHidden, Stored, Generic[Config]):
 
     @abstractmethod
     def _fits(self, log: EventLog, strengths: tuple[float, ...], whole: EventLog) -> Iterator[Arrays]:
-        """Fits of s to a log, one per strength.
+        """Fits of personal scores to a log, one per strength.
 
         The given log is ``whole`` or a part of it. The size of ``whole`` decides if fits use sampling, so that fits to
         the past are of the same kind as the final fit.

@@ -129,7 +129,7 @@ def examination(decay: float, positions: int) -> Floats:
 
 @dataclass(frozen=True, eq=False)
 class World:
-    """Log and truth of a scenario, cut at the opening."""
+    """Truth of a scenario, and log cut at the opening."""
 
     log: EventLog
     """The whole log, its future included; only the truth, the arrivals and the consumers look at it."""

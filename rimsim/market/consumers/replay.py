@@ -43,9 +43,9 @@ def _futures(world: World, horizon: float | None) -> Hits:
 class ReplayedLog:
     """Consumers who take items that they took in the log.
 
-    A shown item is a hit if the user consumed it in this session of the log. With a horizon, the user must have
-    consumed it within this time of the arrival. Logged consumptions enter the state at the end of the session, even if
-    they were not shown. So the platform sees the organic behaviour of its users.
+    A shown item is a hit if the user consumed it in this session of the log. With a horizon, an item is a hit if the
+    user consumed it within the horizon after the arrival. Logged consumptions enter the state at the end of the
+    session, even if they were not shown. So the platform sees the organic behaviour of its users.
     """
 
     hits_only = True

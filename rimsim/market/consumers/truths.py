@@ -236,8 +236,8 @@ def fit_truth(
 
     ``auto`` finds the candidate that makes the items of held-out later sessions most likely. Among all candidates
     within one standard error of this candidate, ``auto`` chooses the candidate with the best agreement. To be compared,
-    candidates are fitted to the events before the held-out sessions. They have the regularisation of their fit to the
-    whole log, and the weights of highest likelihood.
+    candidates are fitted to the events before the held-out sessions. Compared candidates have the regularisation of
+    their fit to the whole log, and the weights of highest likelihood.
 
     Args:
         kind: Name of a model, your own model such as ``mine.py:factory``, or ``auto``.
