@@ -98,7 +98,9 @@ def require_place(where: str, kind: str, built_in: Mapping[str, object]) -> str:
     installed = places(_GROUPS[kind])
     if where not in installed:
         near = nearest(where, {*built_in, *installed})
-        raise ConfigError(f"{kind} {where!r} is unknown.{near} For one of your own, give file.py:Class.")
+        raise ConfigError(
+            f"{kind} {where!r} is unknown.{near} To use a class of your own, give file.py:Class."
+        )
     return installed[where]
 
 

@@ -73,8 +73,9 @@ class Market:
         model: A fitted model instead of the config's own; it is copied before it is retrained. In a replay this model
             also scores the warm-up states, even if it was fitted to them.
         retrain: Overrides ``config.platform.retrain``; false: the platform never retrains.
-        control: Source of training data instead of the platform's own rounds; None: its own rounds.
-        barrier_every: Number of arrivals between barriers, which no batch crosses, for agents that learn in a round.
+        control: Source of training data; None: the platform's own rounds.
+        barrier_every: Number of arrivals between barriers (no batch crosses a barrier), for agents that learn in a
+            round.
         needs: Optional fields that arrivals and round views get.
         plugs: ``arrivals``, ``consumer`` and ``providers`` to use instead of the config's.
 
@@ -322,8 +323,8 @@ class Market:
         n_items = len(state.platform.log_counts)
         if not 0 <= state.round < self.config.rounds or n_items != self.n_items:
             raise MarketError(
-                f"load_state: the state is of round {state.round} and {n_items} items. Expected a round "
-                f"below {self.config.rounds} and {self.n_items} items"
+                f"load_state: the state is from round {state.round} of a market with {n_items} items. Expected "
+                f"a round below {self.config.rounds} and {self.n_items} items"
             )
         self.round, self.closed, self.done = state.round, [], False
         self._carry_over, self._offer = state.carry_over, state.offer
@@ -439,10 +440,10 @@ class Market:
 
 
 def _require_same_users(number: int, before: Schedule, now: Schedule) -> None:
-    """Refuse a round whose slots differ from the last round's."""
+    """Refuse a round whose slots differ from the last slots."""
     for name in ("user", "log_user", "shift", "logged"):
         if not np.array_equal(getattr(before, name), getattr(now, name)):
             raise MarketError(
-                f"arrivals of round {number}: {name} of the slots changed since the round before. If "
-                "arrivals set keeps_users, every round must have the same slots"
+                f"arrivals of round {number}: {name} differs from the previous round. If arrivals set "
+                "keeps_users, all rounds must have the same visitors"
             )

@@ -45,13 +45,13 @@ class Roster:
         lengths = {len(self.names), len(self.there), len(self.satisfaction)}
         if len(lengths) > 1 or self.of_item.shape != (n_items,):
             raise MarketError(
-                f"providers: of_item has shape {self.of_item.shape}; names, there and satisfaction have the lengths "
-                f"{sorted(lengths)}. Expected the shape ({n_items},), and one length, the number of providers"
+                f"providers: of_item has shape {self.of_item.shape}, and names, there and satisfaction have the "
+                f"lengths {sorted(lengths)}. Expected shape ({n_items},), and equal lengths: one entry per provider"
             )
         if n_items and not 0 <= int(self.of_item.min()) <= int(self.of_item.max()) < len(self.names):
             raise MarketError(
                 f"providers: items belong to providers {int(self.of_item.min())} to "
-                f"{int(self.of_item.max())}. Expected numbers from 0 to {len(self.names) - 1}"
+                f"{int(self.of_item.max())}. Expected provider numbers from 0 to {len(self.names) - 1}"
             )
         return self
 
@@ -89,12 +89,12 @@ class Offer:
         shapes = {part.shape for part in (changes.satisfaction, changes.leaves, changes.comes)}
         if shapes != {there.shape}:
             raise MarketError(
-                f"providers.end_of_round: found shapes {sorted(shapes)}. Expected {there.shape}, an entry per provider"
+                f"providers.end_of_round: found shapes {sorted(shapes)}. Expected {there.shape}, one entry per provider"
             )
         if (changes.leaves & ~there).any() or (changes.comes & (self.came >= 0)).any():
             raise MarketError(
                 "providers.end_of_round: a provider leaves before it came, or comes a second time. Let "
-                "each provider come at most once, and leave at most once, after it came"
+                "each provider come at most once, and leave only after it came"
             )
         return Offer(
             np.asarray(changes.satisfaction, np.float64),

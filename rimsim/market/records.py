@@ -320,7 +320,7 @@ def as_slates(answer: SlateLike) -> Slates:
             )
     if answer.uniform is not None and np.shape(answer.uniform) != items.shape[:1]:
         raise AgentError(
-            f"uniform has shape {np.shape(answer.uniform)}. Expected one entry per slate, {items.shape[:1]}"
+            f"uniform has shape {np.shape(answer.uniform)}. Expected {items.shape[:1]}, one entry per slate"
         )
     if answer.chances is not None:
         answer.chances.require_shape(items.shape)
@@ -347,11 +347,11 @@ def _whole_items(answer: object) -> Ints:
         items = answer.detach().cpu().numpy() if isinstance(answer, torch.Tensor) else np.asarray(answer)
     except ValueError as error:
         raise AgentError(
-            f"slates cannot be turned into an array ({error}). Expected (n, k) whole numbers"
+            f"slates cannot be turned into an array ({error}). Expected shape (n, k) and whole numbers"
         ) from error
     if items.ndim != 2 or not np.issubdtype(items.dtype, np.integer):
         raise AgentError(
-            f"slates are an array of shape {items.shape} and type {items.dtype}. Expected (n, k) whole numbers"
+            f"slates have shape {items.shape} and type {items.dtype}. Expected shape (n, k) and whole numbers"
         )
     return items.astype(np.int64, order="C", copy=False)
 

@@ -591,8 +591,8 @@ def median_kth_score(states: StateScores, model: IntensityModel, k: int) -> floa
     median = float(torch.from_numpy(scores).double().quantile(0.5))
     if not median > 0:
         raise MarketError(
-            f"the median k-th score of {len(scores)} past states is {median}, so a missing exposure would "
-            "cost nothing. Use a model that gives k items a positive intensity in more than half of the "
-            "states"
+            f"the k-th highest intensity of a state has the median {median} over {len(scores)} past states, so "
+            "a missing exposure would cost nothing. Use a model that gives k items a positive intensity in "
+            "more than half of the states"
         )
     return median

@@ -209,7 +209,7 @@ class MarketState:
             raise RunFolderError(f"{folder}: no state of a market can be read there: {error}") from error
         if described.get("format") != _FORMAT:
             raise RunFolderError(
-                f"{folder}: the state has format {described.get('format')!r}. Expected {_FORMAT}"
+                f"{folder}: the state has format {described.get('format')!r}. Expected format {_FORMAT}"
             )
         before = load(folder / "before") if described["before"] else None
         model = load(folder / "model")

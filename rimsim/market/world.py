@@ -83,7 +83,7 @@ def read_log(config: ScenarioConfig) -> EventLog:
     if config.slate > log.n_items:
         raise ConfigError(
             f"slate is {config.slate} positions, but the catalogue of {config.data.source!r} has only "
-            f"{log.n_items} items. Expected at most this number"
+            f"{log.n_items} items. Expected at most {log.n_items} positions"
         )
     needs = data.Needs(items=max(2, config.slate), gap=duration_seconds(config.data.session_gap))
     require_usable(log, needs, use="run the market")
@@ -105,7 +105,7 @@ def world_of(
     if given.shape != (log.n_items,) or not np.isfinite(given).all():
         raise MarketError(
             f"arrivals.kind {config.arrivals.kind!r}: releases have shape {given.shape}. Expected "
-            f"({log.n_items},) seconds, with 0 for items that are there from the start"
+            f"shape ({log.n_items},): times in seconds, 0 for items that are in the market from the start"
         )
     last = past.time.max(initial=-np.inf)
     if (past.n_users, past.n_items) != (log.n_users, log.n_items) or last > opening.time:
@@ -149,7 +149,7 @@ def plugs_of(
     if ConsumerCapabilities.of(consumer).needs_sessions and not replays:
         raise ConfigError(
             f"{type(consumer).__name__} compares slates with later events of the log, but the "
-            f"arrivals of {type(arrivals).__name__} are not such sessions of the log. Set consumer.kind to "
+            f"arrivals of {type(arrivals).__name__} are not sessions of the log. Set consumer.kind to "
             "'intensity', or arrivals.kind to 'replay'"
         )
     return arrivals, consumer

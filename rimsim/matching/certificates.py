@@ -248,7 +248,7 @@ def _refuse_unfit(slates: Ints, problem: Problem) -> None:
     if len(many):
         row = many[0]
         raise AgentError(
-            f"certificate: row {row} shows {counts[row]} items. Expected at most its capacity, "
+            f"certificate: row {row} shows {counts[row]} items. Expected at most the capacity of this row, "
             f"{problem.capacity[row]}"
         )
     last = slates.shape[1] if problem.weights is None else len(problem.weights)

@@ -257,7 +257,7 @@ def _amounts(values: object, length: int, where: str, name: str, *, whole: bool)
             refuse(ConfigError, where, f"{name} holds {worst!s}", allowed)
         numbers = numbers.astype(np.int64)
     elif bad.any():
-        raise ConfigError(f"{where}: {name} must be finite numbers of at least 0")
+        raise ConfigError(f"{where}: {name} must hold finite numbers of at least 0")
     return np.array(np.broadcast_to(numbers, (length,)))
 
 

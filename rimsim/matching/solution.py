@@ -81,7 +81,7 @@ def refuse_short(problem: Problem, solution: DualSolution, after: str) -> DualSo
     short = np.flatnonzero(np.isinf(problem.cost) & (solution.exposure < problem.floor))
     if len(short):
         raise infeasible(
-            f"solve_dual: {len(short)} items miss {solution.shortfall} exposures of their floors {after}. "
+            f"solve_dual: {len(short)} items are {solution.shortfall} exposures below their floors {after}. "
             "Lower min_exposure or give `cost`",
             short,
             int(solution.shortfall),
