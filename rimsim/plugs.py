@@ -291,10 +291,10 @@ def _own(module: Any, of: type | None) -> list[str]:
 
 @contextmanager
 def own_code(texts: Sequence[str]) -> Iterator[None]:
-    """Context manager that adds the user's line to errors.
+    """Context manager that adds lines of user code to errors.
 
-    ``texts`` name agents and models as on the command line. An error of rimsim keeps its class, and gets the
-    line. Any other error from a user's code becomes a :class:`ModelError`.
+    ``texts`` name agents and models as on the command line. An error of rimsim keeps its class, with the line
+    added. Any other error from a user's code becomes a :class:`ModelError`.
     """
     try:
         yield

@@ -129,8 +129,9 @@ def draft_folder(path: Path, *, existing: Literal["replace", "keep", "refuse"] =
 def draft_content(folder: Path, last: str) -> Iterator[Path]:
     """Yield a folder whose content later moves into ``folder``.
 
-    Entries of ``folder`` with the same names are replaced, and all others stay. The entry ``last`` is moved last, so if
-    it exists, the content is complete. If the block raises, ``folder`` is as it was and the draft is removed.
+    Entries of ``folder`` with the name of a new entry are replaced; others stay. The entry ``last`` is moved
+    last, so if it exists, the content is complete. If the block raises, ``folder`` is as it was and the draft
+    is removed.
     """
     with _draft_folder_of(folder / "content") as draft:
         yield draft

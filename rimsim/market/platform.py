@@ -277,9 +277,9 @@ def training_log(
 ) -> EventLog:
     """Log to retrain on: recent consumptions, and warm-up users.
 
-    Models are fitted to the ``target`` events of this log; the other events serve only as history. The log's user table
-    has only users of this log. With ``learning: ips`` and an agent with propensities, target events of the market are
-    weighted by their inverse propensity. All other events have weight 1.
+    Models are fitted to the ``target`` events of the training log; all other events serve only as history.
+    The log's user table has only users of this log. With ``learning: ips`` and an agent with propensities,
+    target events of the market are weighted by their inverse propensity. All other events have weight 1.
 
     Args:
         rounds: Cached rounds, oldest first; only rounds within the log window are used. The sample of warm-up

@@ -152,8 +152,8 @@ class Changes:
 class Provider(Protocol):
     """Part that decides which providers offer their items.
 
-    This part has no state of its own, because :class:`Offer` records the satisfaction of providers. It may
-    declare ``fixed = True`` if no provider ever leaves or comes. Then all arms have the same requirements.
+    This part has no state of its own, because :class:`Offer` records the satisfaction of providers. ``fixed =
+    True`` declares that no provider ever leaves or comes, so that all arms have the same requirements.
     """
 
     def opening(self, log: EventLog) -> Roster:

@@ -183,7 +183,7 @@ class Arrivals:
 
 @runtime_checkable
 class ScoredStates(Protocol):
-    """Scored states on which prices are solved."""
+    """Scored states, from which an agent computes prices."""
 
     def __len__(self) -> int:
         """Number of states."""

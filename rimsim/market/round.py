@@ -56,11 +56,11 @@ from rimsim.requirements.rows import CarryOver, RoundRequirements, ScenarioRequi
 
 # -- the clock --------------------------------------------------------------------------------------------------------
 class Rank(IntEnum):
-    """Order of events at the same tick.
+    """Ranks that order events of the same tick.
 
     SimPy reserves ranks 0 and 1. Of two events with the same rank, the one that was scheduled first goes
-    first. Releases of items, and consumptions that become visible, need no events. An arrival sees a change
-    at its own tick. A retraining does not yet know consumptions that become visible at its tick.
+    first. Releases of items, and consumptions that become visible, need no events. An arrival sees releases
+    and consumptions of its own tick. A retraining ignores consumptions that become visible at its tick.
     """
 
     RETRAIN = 2
@@ -371,7 +371,7 @@ class Round:
         return scores
 
     def place(self, row: int) -> tuple[ScoreRows, int]:
-        """Block with an arrival's scores, and its index in it."""
+        """Block with an arrival's scores, and the arrival's index."""
         if self.capacity is not None:
             return self.scores(np.array([row])), 0
         assert self._scores is not None  # noqa: S101  # the round is open

@@ -335,7 +335,7 @@ class ArrivalScores:
         return ScoreRows((torch.cat(relevance), torch.cat(ground), torch.cat(admissible)))
 
     def place(self, row: int) -> tuple[ScoreRows, int]:
-        """Block with an arrival's scores, and the arrival's index there."""
+        """Block with an arrival's scores, and the arrival's index."""
         if self._counts[row] != self._events_of(row):
             self._require(np.array([row]))
         return self._block[row], int(self._place[row])
@@ -375,7 +375,7 @@ class ArrivalScores:
         self._block[chosen], self._place[chosen], self._counts[chosen] = block, np.arange(len(chosen)), counts
 
     def _ahead(self, wanted: Ints) -> Ints:
-        """Later arrivals to score now, each user's next visit first."""
+        """Later arrivals to score in advance, next visits first."""
         # A later visit is scored as if the visits before it had no effect; if they have one, it is scored again.
         first = int(wanted[0])
         ahead = np.arange(first + 1, min(first + 1 + _LOOK_AHEAD, len(self._schedule)))

@@ -209,7 +209,7 @@ def weights_of(config: ScenarioConfig, consumer: Consumer, decay: float) -> Floa
 
 
 def examination_of(config: ScenarioConfig, consumer: Consumer, decay: float) -> Floats:
-    """Factor on intensities at each position, for γ = ``decay``."""
+    """Examination at each position, for γ = ``decay``."""
     # a·γ^(r−1), as consumers answer; 1 where consumption is a hit, wherever the item was shown.
     if ConsumerCapabilities.of(consumer).hits_only:
         return np.ones(config.slate)
@@ -250,7 +250,7 @@ def truth_bootstrap(consumer: ConsumerConfig) -> int | None:
 def kept_truth(
     log: EventLog, *, gap: float, kind: str = "auto", rank: int = 16, bootstrap: int | None = None
 ) -> Truth:
-    """Truth of a log: cached, or fitted now.
+    """Truth of a log, from the cache or fitted now.
 
     If your own model cannot be saved, the truth is fitted each time.
     """
@@ -318,7 +318,7 @@ def initial_model(
 
 
 def fitted_to(log: EventLog, model: IntensityModel, name: str) -> IntensityModel:
-    """Model that is cached, or fitted to a log.
+    """Model fitted to a log, or loaded from the cache.
 
     Raises:
         ModelError: If the ``fit`` of the model does not return a model.

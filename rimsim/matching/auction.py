@@ -80,8 +80,8 @@ def _best_places(
 ) -> int:
     """Find an item's pairs of largest margin outside slates.
 
-    A margin is s − theta: the score less the worth of the user's cheapest position. The function returns the
-    size of the min-heap ``values``, ``places``: the ``keep`` largest margins and their pairs' indices.
+    A margin is s − theta: the score less the worth of the user's cheapest position. The min-heap of
+    ``values`` and ``places`` gets the ``keep`` largest margins and their pairs; its size is returned.
     """
     first, last = item_range(pairs, item)
     while True:
@@ -108,7 +108,7 @@ def _best_places(
 def _bid(state: Holdings, item: int, margins: Floats, epsilon: float) -> tuple[int, float]:
     """Number of positions an item takes, and its new bonus.
 
-    ``margins`` are those of the best positions, in descending order: one more than the item wants, if
+    ``margins`` has the margins of the item's best positions, in descending order, with one to spare if
     possible.
     """
     size = len(margins)
@@ -291,8 +291,8 @@ def _least_attached(
     """Order of an item's users by margin, and their number.
 
     A margin is the item's worth to a user, less the worth of the user's next best pair. The function fills
-    ``places`` (indices of pairs) and ``margins``, of which the ``exact`` smallest are exact and the others
-    lower bounds.
+    ``places`` (indices of pairs) and ``margins``. The ``exact`` smallest margins are exact, and the other
+    margins are lower bounds.
     """
     first, last = item_range(pairs, item)
     count = 0

@@ -83,8 +83,8 @@ def _best_of_items(
 def look_at(scores: ChunkedScores, w: Floats, capacity: Ints, per_user: int, per_item: int) -> Look:
     """Read all scores once, at the bonuses w.
 
-    The reading finds the ``per_user`` pairs of each user with the largest s + w (score plus bonus), and the
-    ``per_item`` pairs of each item with the largest s − u, where u is the user's k-th largest s + w.
+    Each user keeps the ``per_user`` pairs with the largest s + w (score plus bonus). Each item keeps the
+    ``per_item`` pairs with the largest s − u, where u is the user's k-th largest s + w.
     """
     n, m = scores.shape
     per_user, per_item = min(per_user, m), min(per_item, n)

@@ -262,7 +262,7 @@ def minimised(
     unit: float,
     ending: Ending,
 ) -> DualPoint:
-    """Prices within bounds at which D_τ is nearly smallest.
+    """Prices that nearly minimise D_τ within bounds.
 
     D_τ is differentiable, except at price 0 of a requirement with both a floor and a cap. The price of a
     requirement with both bounds is split into parts below and above 0; at the minimum one part is 0. Then D_τ

@@ -127,7 +127,7 @@ def solve_prices(
     """Prices of :func:`solve_dual` alone, without integral slates.
 
     At the returned prices, the dual value D is within ``tol`` of its minimum. With weights or ``rows``,
-    integral slates would take most of the time, so the function does not compute them. Instead it compares D
+    integral slates would take most of the time, so the function skips them. Instead the function compares D
     with the minimum of the smoothed dual D_τ, a lower bound of D. With ``for_bound``, the search takes half
     the time, but prices and exposures are less exact. All other arguments are those of :func:`solve_dual`.
 
@@ -298,7 +298,7 @@ class _Search:
 
 
 def _least_bound(problem: Problem, start: Floats | None, tol: float, *, for_bound: bool) -> DualPrices:
-    """Prices at which D is near its least value.
+    """Prices at which D is near its minimum.
 
     D_τ is at most D. So at the minimum of D_τ, D − D_τ bounds the distance of D from its minimum.
     """
@@ -317,8 +317,8 @@ def _least_bound(problem: Problem, start: Floats | None, tol: float, *, for_boun
 def _solve_weighted(problem: Problem, start: Floats | None, tol: float, tie_seed: int) -> DualSolution:
     """Solution of a problem with position weights or requirements.
 
-    The function builds integral slates at the prices of each level (``slates.py``). It ends when the gap
-    between the best D and the best slates is within the tolerance, or when finer prices no longer help.
+    The function builds integral slates at the prices of each level (``slates.py``). The search ends when the
+    gap between the best D and the best slates is within the tolerance, or when finer prices no longer help.
     """
     search = _Search(problem, start)
     rows = row_states(tie_seed, np.arange(problem.shape[0]))

@@ -86,7 +86,7 @@ def part_maxima(value: NDArray[np.floating], k: int) -> Floats:
 
 @compiled
 def kth_of_parts(highest: Floats, k: int) -> float:
-    """k-th largest part maximum; at least k values reach it."""
+    """k-th largest maximum of parts; k values reach this level."""
     if len(highest) < k:
         return -np.inf
     best = np.full(k, -np.inf)
@@ -101,7 +101,7 @@ def enter(item: int, new: float, row: np.uint64, items: Ints, best: NDArray[np.f
     """Add an item to the best items; return their number.
 
     ``items`` has the ``size`` best items so far in descending order, and ``best`` has their values; both are changed in
-    place. ``new``, the added item's value, is not below the values in ``best``. The bits ``row`` decide ties.
+    place. ``new`` is the item's value, at least the smallest in ``best``. The bits ``row`` decide ties.
     """
     k = len(items)
     if size == k:

@@ -92,8 +92,8 @@ class Rows:
 def required_exposure(share: float, n: int, k: int, released: ArrayLike, seed: int) -> Ints:
     """Required exposures b = β·n·k/M of released items, in whole exposures.
 
-    The total is β·n·k, rounded to the nearest whole number. Every item gets b, rounded down. A random sample
-    of items gets one more exposure each, because all remainders are equal.
+    The total of all b is β·n·k, rounded to the nearest whole number. Every item gets b, rounded down. A
+    random sample of items gets one more exposure each, because all remainders are equal.
 
     Args:
         share: β, the guaranteed share of the uniform exposure, between 0 and 1.

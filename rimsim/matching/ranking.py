@@ -90,8 +90,8 @@ def top_k(
 
     Args:
         scores: (n, M) finite scores, a tensor or an array.
-        admissible: Mask of pairs that may be shown: bool, or int8 with 0 and 1. Its shape is (n, M) or
-            broadcasts to (n, M).
+        admissible: Mask of pairs that may be shown: bool, or int8 with 0 and 1, of shape (n, M) or
+            broadcastable to (n, M).
         k: Number of positions of a slate.
 
     Returns:

@@ -108,7 +108,7 @@ def recount(terms: WeightedProblem, slates: Ints, exposure: Floats) -> None:
 
 @compiled
 def _dealt(terms: WeightedProblem, price: Floats, rows: NDArray[np.uint64], rho: float, keep: int) -> Ints:
-    """(n, keep) items of largest s − v, while the prices adapt.
+    """(n, keep) items of largest s − v, at adapting prices.
 
     The first items of each user's row are the slate. Users are first served at given prices, and then again
     at changing prices. The price of a requirement changes by ρ per unit of exposure beyond its bound. Items
@@ -288,7 +288,7 @@ def missing(terms: WeightedProblem, exposure: Floats) -> Floats:
 def integral_slates(
     terms: WeightedProblem, price: Floats, rows: NDArray[np.uint64], unit: float, spread: float
 ) -> IntegralSlates:
-    """Slates that keep all caps and, if possible, hard floors.
+    """Slates that meet all caps and, if possible, hard floors.
 
     ``rows`` has random bits of each user. ``unit`` is the usual worth of a position, and ``spread`` the score
     range.

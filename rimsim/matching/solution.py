@@ -170,7 +170,7 @@ def _placed_greedily(admissible: Bools, floor: Ints, capacity: Ints) -> bool:
 def violated_items_weighted(
     scores: NDArray[np.floating], capacity: Ints, weights: Floats, floor: Floats, order: Ints
 ) -> tuple[Ints, float]:
-    """First items of an order whose joint floors are infeasible.
+    """First items of ``order`` whose joint floors are infeasible.
 
     With fractional slates, a set of items can get at most Σ_users w_1 + … + w_j exposures, where j is the
     user's capacity or, if smaller, its number of admissible items in the set. If every pair is admissible, it

@@ -104,9 +104,9 @@ def effective_items(counts: ArrayLike) -> float:
     """Effective number of items: N(N−1) / Σ n(n−1), N = Σn.
 
     The effective number is the inverse of the estimated probability that two random consumptions have the
-    same item (Simpson, Nature 1949; Hurlbert, Ecology 1971). Unlike Gini and coverage, the effective number
-    barely depends on N on average, so it can compare logs of different length. By chance, the number may
-    exceed M. By convention, the number is M if no item was counted twice, and 0 if nothing was counted.
+    same item (Simpson, Nature 1949; Hurlbert, Ecology 1971). On average, the effective number barely depends
+    on N, unlike Gini and coverage, so logs of different length can be compared. The effective number may
+    exceed M by chance. By convention, it is M if no item was counted twice, and 0 if nothing was counted.
     """
     values = as_counts(counts, "counts")
     total = float(values.sum())

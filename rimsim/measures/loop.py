@@ -116,7 +116,7 @@ def genre_drift(exposure: ArrayLike, start: ArrayLike, weights: ArrayLike) -> fl
 def jensen_shannon(one: Floats, other: Floats) -> float:
     """Jensen-Shannon divergence of two distributions in bits.
 
-    JS(P, Q) = H((P + Q)/2) − (H(P) + H(Q))/2, with the entropy H (Lin 1991); needs no smoothing.
+    JS(P, Q) = H((P + Q)/2) − (H(P) + H(Q))/2, with the entropy H, needs no smoothing (Lin 1991).
     """
     divergence = _entropy((one + other) / 2) - (_entropy(one) + _entropy(other)) / 2
     return min(max(divergence, 0.0), 1.0)

@@ -32,7 +32,7 @@ def _of_providers(facts: RoundFacts, amounts: Any = None) -> Floats:
 
 
 def _merit(facts: RoundFacts) -> Floats:
-    """Events of each provider in the warm-up log, as target."""
+    """Warm-up events of each provider, the target of its exposure."""
     return _of_providers(facts, facts.popularity)
 
 

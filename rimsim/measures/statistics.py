@@ -227,7 +227,7 @@ def pairs_of(real: ArrayLike) -> list[ModelPair]:
     """Pairs of models, the better one first, with paired intervals.
 
     ``real`` has the worth of m models for n users, measured on held-out sessions. Each value is a mean over
-    draws, so that users are independent.
+    the draws of a user, so that users are independent.
     """
     worth = np.asarray(real, np.float64)
     means = worth.mean(1).round(_DIGITS)

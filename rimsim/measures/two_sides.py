@@ -78,7 +78,7 @@ def long_tail_share(slates: ArrayLike, tail: ArrayLike) -> float:
 def provider_welfare(consumptions: ArrayLike) -> float:
     """Mean over providers of log(1 + C), with consumptions C.
 
-    By the logarithm, a provider with many consumptions gains less from another (Zhan et al., WWW 2021).
+    With many consumptions, a provider gains less from a further consumption (Zhan et al., WWW 2021).
     ``consumptions`` are each provider's expected consumptions, 0 for providers that left.
     """
     given = as_counts(consumptions, "consumptions")
@@ -88,8 +88,8 @@ def provider_welfare(consumptions: ArrayLike) -> float:
 def survival(rounds: ArrayLike, left: ArrayLike, until: int) -> Floats:
     """Kaplan-Meier shares of remaining providers after 1, 2, … rounds.
 
-    ``rounds`` is the number of rounds that each provider was in the market, at least 1. ``left`` is true if the
-    provider left after these rounds; otherwise the provider may have stayed longer than the data show.
+    ``rounds`` is the number of rounds that each provider was in the market, at least 1. ``left`` is true if
+    the provider left after its last round; otherwise the provider may have stayed longer than the data show.
     """
     stayed, gone = np.asarray(rounds, np.int64), np.asarray(left, np.bool_)
     same_length(stayed, gone, "rounds and left")
@@ -107,8 +107,8 @@ def survival(rounds: ArrayLike, left: ArrayLike, until: int) -> Floats:
 def break_even(with_guarantee: ArrayLike, without: ArrayLike) -> int | None:
     """First round from which a guarantee keeps total welfare higher.
 
-    Total welfare is the sum of an argument's values over all rounds so far. The result is None if the total
-    with a guarantee is not above the total without it after the last round.
+    Total welfare is the sum of welfare over all rounds so far. The result is None if the total with a
+    guarantee is not above the total without it after the last round.
     """
     first, second = np.asarray(with_guarantee, np.float64), np.asarray(without, np.float64)
     same_length(first, second, "welfare with and without")

@@ -57,7 +57,7 @@ class RoundVisits(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Audience:
-    """Visitors whose visits count, and times of these visits."""
+    """Visitors and times whose visits count for a campaign."""
 
     begin: int
     """Tick from which visits count."""

@@ -373,7 +373,7 @@ def _row(guarantee: Guarantee, ahead: ExpectedRound, accrued: float, average: fl
 def item_floors(
     exposure: ExposureConfig, visits: RoundVisits, positions: int, release: Ints, ties: int
 ) -> Ints:
-    """Required exposures b_y of items in a round, whole numbers.
+    """Whole required exposures b_y of items in a round.
 
     The sum of all b_y is β·P, where P is the number of positions of the round (N·k without a cap on users). Each item
     gets a part in proportion to the number of arrivals after its release. Parts are rounded by the method of largest

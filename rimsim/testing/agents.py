@@ -210,7 +210,7 @@ class AgentTests:
             _assert_unchanged(record, copies)
 
     def test_it_goes_on_where_a_run_is_resumed(self) -> None:
-        """A new agent with ``load_state(state)`` continues as the old agent."""
+        """A new agent with ``load_state(state)`` continues like the old agent."""
         arrivals, old, new = self.arrivals(), self.make(), self.make()
         self.played(old, self.view(arrivals), arrivals, 60)
         _ = getattr(old, "diagnostics", None)  # as a run reads them before it keeps the state

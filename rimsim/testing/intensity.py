@@ -101,7 +101,7 @@ class IntensityModelTests:
         assert model.score(states.take([])).shape == (0, log.n_items)
 
     def test_rows_sum_to_the_ground_intensity(self) -> None:
-        """Each state's scores sum to 1, or the ground intensity."""
+        """Scores of a state sum to 1 or its λ(x)."""
         model: Any = self.fitted()
         states = self.states(self.log())
         total = model.score(states).sum(1).cpu()
