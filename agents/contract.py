@@ -98,18 +98,18 @@ class PricingAgent(Agent, Protocol):
 
 @runtime_checkable
 class PacingAgent(Agent, Protocol):
-    """Agent that adapts prices to all delivery, including other agents'."""
+    """Agent that adapts prices to exposures by any agent."""
 
     def note_delivery(self, exposure: Floats, arrivals: Arrivals | None) -> None:
         """Count the exposures that another agent delivered to arrivals.
 
-        Exposures are in the unit of the guarantee. A negative number corrects exposures that did not take place.
+        Exposures are in the unit of the guarantee. A negative number takes back counted exposures that did not occur.
         """
 
 
 @dataclass(frozen=True)
 class Capabilities:
-    """Capabilities that an agent declares, read once."""
+    """Record of the capabilities that an agent declares."""
 
     needs: Needs
     """Data to be filled in besides the usual."""

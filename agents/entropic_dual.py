@@ -40,40 +40,39 @@ _PLACES = 4  # updates of the mean weight at which items stand, where positions 
 
 @dataclass(config=OPTIONS, eq=False)
 class EntropicDual:
-    """Samples slates with P(S) ∝ exp(Σ_{y∈S} (λ(x,y) − v_y) / ε).
+    """Samples slates S with P(S) ∝ exp(Σ_{y∈S} (λ(x,y) − v_y) / ε).
 
-    S is any set of k admissible items. This policy maximises Σ λ + ε·entropy under the guarantees (in Ma, Liu and
-    Deoras, ICLR 2022, ε goes to 0). The policy explores: every admissible item can be shown, and the choice is most
-    random where λ − v differs little between items. Given the delivery so far, the probabilities of items, of
-    positions, of the first items of a slate, and of whole slates are exact (``gibbs.py``). The ledger records them.
+    S is any set of k admissible items. The policy maximises Σ λ + ε·entropy under the guarantees. In Ma, Liu and Deoras
+    (ICLR 2022), ε goes to 0. The policy explores: every admissible item can be shown, and the choice is most random
+    where λ − v differs little between items. Given the delivery so far, the probabilities of items, of positions, of
+    the first items of a slate, and of whole slates are exact (``gibbs.py``). The ledger records these probabilities.
 
     ε is ``temperature`` times the median, over the last round's states, of the k-th largest λ of a state. This median
-    is the usual intensity at the last position. At a ``temperature`` of 0.1, an item whose λ − v is lower than another
-    item's by half the median is about e⁵ = 150 times less likely.
+    is a typical intensity at the last position of a slate. If λ − v of an item exceeds that of another item by 5·ε, the
+    first is about e⁵ = 150 times likelier to be shown.
 
-    Slates are sorted by λ − v, or by λ if every position counts the same. If positions have different weights, an item
-    is at position j + 1 if j items of larger λ − v are in the set; the recursion of ``gibbs.py`` gives its expected
-    exposure exactly. The probability of a set does not depend on the positions.
+    Slates are sorted by λ − v, or by λ if every position counts the same. The probability of a set of items does not
+    depend on their positions. If positions have different weights, the recursion of ``gibbs.py`` gives each item's
+    expected exposure exactly: an item is at position j + 1 if j items of larger λ − v are in the set.
 
-    Prices are solved for this policy on the last round's states. The prices minimise the smoothed dual Σ_x ε·log Σ_S
-    exp(Σ_S (λ − v)/ε) + v·b over the box [−c, 0]. The gradient of this dual is b_y − Σ_x π_xy, where π_xy is the
-    probability that the slate of state x has item y. A few updates change the price of every item by
-    ε·log(b/Σπ)·Σπ/Σπ(1 − π), a Newton step on the logarithm of its expected exposures (for small π the scaling step of
-    Sinkhorn); L-BFGS then runs until the missing expected exposure is at most ``tol``·Σb, for at most 60 steps. If
-    positions have different weights, each floor is divided by the mean weight of the positions that show the item. The
-    weight is computed again at the new prices, up to four times, so prices do not exactly minimise a dual. Random
-    exposures differ from their expectations by about √b. So within a round, prices adapt to delivery as in
-    ``rim-feedback``, even if requirements are hard:
+    Prices are solved for this policy on the last round's states. The prices v in [−c, 0] minimise the smoothed dual Σ_x
+    ε·log Σ_S exp(Σ_S (λ − v)/ε) + v·b. The gradient of this dual is b_y − Σ_x π_xy, where π_xy is the probability that
+    the slate of state x has item y. A few Newton steps first change the price of every item by ε·log(b/Σπ)·Σπ/Σπ(1 −
+    π). For small π, this is the scaling step of Sinkhorn. Then L-BFGS runs until the missing expected exposure is at
+    most ``tol``·Σb, for at most 60 steps. If positions have different weights, each floor is divided by the mean weight
+    of the positions that show the item. This mean weight is computed again at the new prices, up to four times. So the
+    prices do not exactly minimise a dual. Random exposures differ from their expectations by about √b. So prices adapt
+    to delivery within a round, as in ``rim-feedback``, for hard requirements, too:
 
         v = clip(v₀ − g·c/√b · (b·t/N − E) / (1 − t/N + δ), −c, 0),
 
-    Prices stay above −c because below it the chances of other items would become 0. With a gain of 0, prices stay
-    fixed, and arrivals may be served in any order.
+    Prices stay above −c because a much lower price would make the chances of all other items almost 0. With a gain of
+    0, prices stay fixed, and arrivals may be served in any order.
 
     Args:
-        temperature: ε, as a multiple of the k-th largest λ of a state (median).
+        temperature: ε, as a multiple of the median, over states, of the k-th largest λ.
         gain: g, relative step by which prices follow delivery; 0 freezes prices.
-        closing: δ, as in ``rim-feedback``.
+        closing: δ, share of the round over which late corrections are spread.
         states: Largest number of the last round's states, evenly spaced, on which prices are solved.
         tol: Share of the required exposures that the prices may leave undelivered in expectation.
     """
@@ -114,7 +113,7 @@ class EntropicDual:
         return self._pacing.price(self._clock.elapsed, self._exposure)
 
     def act(self, arrivals: Arrivals) -> Slates:
-        """Sample a slate per arrival, and update prices after it."""
+        """Sample a slate per arrival, and then update prices."""
         shape = (len(arrivals), self._slate)
         items, price = np.empty(shape, np.int64), np.empty(shape, np.float32)
         propensity, chances = np.empty(shape, np.float32), Chances.none(shape)
@@ -176,11 +175,11 @@ class EntropicDual:
 def entropic_prices(
     states: States, required: Floats, cost: float, epsilon: float, tol: float, weight: Floats | None = None
 ) -> Floats:
-    """Item prices at which the policy's expected exposures meet floors.
+    """Item prices at which expected exposures reach the floors.
 
     Prices are in [−cost, 0], and 0 for items without required exposures. Required exposures need not be whole numbers,
-    and a share ``tol`` of them may be missing. ``weight`` has the weight of an exposure at each position, with slates
-    sorted by descending λ − v; None: all weights are 1.
+    and a share ``tol`` of them may be missing. ``weight`` has the position weights of slates sorted by descending λ −
+    v; None: all weights are 1.
     """
     if not (required > 0).any() or not cost > 0:
         return -np.zeros(len(required))
@@ -247,7 +246,7 @@ def _minimum(
 
 
 def _scaling(required: Floats, mean: Floats, spread: Floats) -> Floats:
-    """Newton steps on the logarithm of expected exposures, over ε."""
+    """Newton steps of the bonuses, as multiples of ε."""
     step = np.zeros(len(required))
     can = (required > 0) & (mean > 0) & (spread > 0)  # an item that is inadmissible everywhere cannot move
     step[can] = np.clip(np.log(required[can] / mean[can]) * mean[can] / spread[can], -20.0, 20.0)

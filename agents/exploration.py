@@ -37,7 +37,7 @@ class Random:
         self._slate, self._key = view.k, view.key
 
     def act(self, arrivals: Arrivals) -> Slates:
-        """Uniform slates; all admissible items have the same propensity."""
+        """Random slates; all admissible items have the same propensity."""
         admissible = arrivals.admissible.cpu().numpy()
         items = uniform_slates(admissible, self._slate, self._key, arrivals.id)
         # The market keeps the first positions of a row that may fill fewer, which are a uniform draw of fewer items.
@@ -55,7 +55,7 @@ class Random:
 
 @dataclass(config=OPTIONS, eq=False)
 class EpsilonGreedy:
-    """Shows uniform slates with probability ε, else most relevant items."""
+    """Shows random slates with probability ε, else most relevant items."""
 
     name = "epsilon-greedy"
     order_free = True

@@ -22,19 +22,18 @@ _NOTHING = 1e-9  # due exposures below this are rounding
 class FairRec:
     """Distributes guaranteed copies of items, then fills slates by relevance.
 
-    FairRec (Patro et al., WWW 2020) guarantees each item ℓ = α·N·k/M exposures. It makes ℓ copies of each item. Users
-    take turns, and each takes the most relevant item that has copies left. Then lists are filled by relevance. In
-    rimsim, α is the guaranteed share β, and ℓ is the required exposure b. In the original, all users are present at
-    every turn. Here an arrival takes all its turns at once. The remaining copies at arrival t of N, Σ(b − E)₊, are
-    spread evenly over the remaining arrivals. Each arrival first gets its ⌈Σ(b − E)₊ / (N − t)⌉ most relevant items
-    with copies left, and then its most relevant other items. So every arrival gets about the same number of guaranteed
-    items, for any λ(x). Unlike the original, the result need not be envy-free. The guarantee is kept if the remaining
-    items are admissible for the last arrivals. An item that is shown for its relevance also uses up a copy. Slates are
-    ordered by relevance.
+    FairRec (Patro et al., WWW 2020) guarantees each item ℓ = α·N·k/M exposures. FairRec makes ℓ copies of each item.
+    Users take turns, and each takes the most relevant item that has copies left. Then FairRec fills the lists by
+    relevance. In rimsim, α is the guaranteed share β, and ℓ is the required exposure b. In the original, all users are
+    present at every turn. In rimsim, an arrival takes all its turns at once. The remaining copies at arrival t of N,
+    Σ(b − E)₊, are spread evenly over the remaining arrivals. Each arrival first gets its ⌈Σ(b − E)₊ / (N − t)⌉ most
+    relevant items with copies left, and then its most relevant other items. So every arrival gets about the same number
+    of guaranteed items, for any λ(x). Unlike in the original, users may envy the slates of others. The guarantee is
+    kept if the items with copies left are admissible for the last arrivals. An item that is shown for its relevance
+    also uses up a copy. Slates are ordered by relevance.
 
-    If positions have different weights, each arrival gets as many items with copies as are needed to deliver Σ(b − E)₊
-    / (N − t) exposures at the last positions of its slate. Copies of hard guarantees are spread over all but the last
-    few arrivals.
+    If positions have different weights, items with copies get the last positions of a slate: as many as deliver Σ(b −
+    E)₊ / (N − t) exposures. Copies of hard guarantees are spread over all but the last few arrivals.
     """
 
     name = "fair-rec"
@@ -67,7 +66,7 @@ class FairRec:
 
 @compiled
 def _chosen(value: Floats, copies: Floats, turns: int, row: np.uint64, items: Ints) -> int:
-    """Fill ``items`` with items that have copies, then with others."""
+    """Fill ``items``: items that have copies, then other items."""
     k = len(items)
     best = np.empty(k)
     pool = np.where(copies > 0, value, -np.inf)
@@ -84,7 +83,7 @@ def _chosen(value: Floats, copies: Floats, turns: int, row: np.uint64, items: In
 
 @compiled
 def _turns(due: float, most: int, position_weights: Floats) -> int:
-    """Number of last positions that are needed for due exposure."""
+    """Number of last positions that together deliver ``due`` exposures."""
     turns, delivered = 0, 0.0
     while turns < most and delivered < due - _NOTHING:
         turns += 1

@@ -28,7 +28,7 @@ _REASONS = {
 
 @dataclass(frozen=True)
 class Undeliverable:
-    """Requirements that cannot be delivered, all for the same reason."""
+    """Requirements that are infeasible for the same reason."""
 
     why: Why
     """positions: all items together require more than all slates hold, or a group or campaign more than slates hold of
@@ -72,15 +72,16 @@ def undeliverable(
 
     A requirement is infeasible if it exceeds an upper bound of its exposures. The bounds use expected arrivals, release
     times and caps. The bounds take the number of positions, and the share of states to which an item can be shown, from
-    the last round. Without a last round, they assume that every item can be shown to every arrival. The bounds are for
-    each item, group and campaign alone, and for all items together. The bounds ignore that several items may need the
-    same few arrivals. The result has a record per reason for infeasible items, then one for each infeasible group or
-    campaign.
+    the last round. Without a last round, the bounds assume that every item can be shown to every arrival. The bounds
+    are for each item, group and campaign alone, and for all items together. The bounds ignore that several items may
+    need the same few arrivals. The result has a record per reason for infeasible items, then one for each infeasible
+    group or campaign.
 
     Args:
-        released: Seconds at which each item is released; None: all are released. An item released within the round can
-            be shown only to the arrivals after its release, and the bounds assume that nobody consumes it.
-        positions: Capacity of all slates of the round, in the unit of the guarantee; None: as in the last round.
+        released: Time in seconds at which each item is released; None: all are released. For an item released within
+            the round, the bounds count the arrivals after its release, and assume that nobody consumes the item.
+        positions: Capacity of all slates of the round, in the unit of the guarantee; None: the capacity of the last
+            round.
     """
     m = len(view.required)
     released = np.full(m, -np.inf) if released is None else released
@@ -92,7 +93,7 @@ def undeliverable(
 
 
 def _seen(view: RoundView, released: Floats, per_slate: Floats) -> _Estimates:
-    """Estimated chances and capacities, from the last round's states."""
+    """Capacities for items and requirements, estimated from the last round."""
     table, m = view.promises, len(view.required)
     shown, there, filled, states = np.zeros(m), np.zeros(m), 0.0, 0
     held, counting = np.zeros(len(table)), np.zeros(len(table))

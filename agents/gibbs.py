@@ -1,13 +1,14 @@
 """Gibbs distribution over slates: sampling and propensities.
 
-P(S) ∝ exp(Σ_{y∈S} z_y) over the sets S of k admissible items: conditional Poisson sampling (Chen, Dempster and Liu,
-Biometrika 1994). For any shift θ this is the law of independent choices with chances p_y = σ(z_y − θ), given that k
-items are chosen. So the probabilities of numbers of chosen items suffice. A recursion over items takes O(M·k) steps:
+A set S of k admissible items has the probability P(S) ∝ exp(Σ_{y∈S} z_y). This is conditional Poisson sampling (Chen,
+Dempster and Liu, Biometrika 1994). For any shift θ, P(S) is the distribution of independent choices with chances p_y =
+σ(z_y − θ), given that k items are chosen. So only the distribution of the number of chosen items is needed. A recursion
+computes it in O(M·k) steps:
 
     S_i(j) = (1 − p_i)·S_{i+1}(j) + p_i·S_{i+1}(j − 1),        the chance that j of items i … M are chosen.
 
-This is the recursion of the elementary symmetric polynomials, without overflow or cancellation. With θ such that Σ p_y
-is about k, S_1(k) is of order 1/√k, and all terms are in [0, 1].
+This is the recursion of the elementary symmetric polynomials, without overflow or cancellation. If Σ p_y is about k,
+the probability S_1(k) is of order 1/√k, and all terms are in [0, 1].
 
 A set is shown in a fixed order of the items. Let the items be numbered 1 … A in this order, and B_i(j) be the
 probability that j of the items before i are chosen. Then
@@ -15,7 +16,7 @@ probability that j of the items before i are chosen. Then
     P(item i at position l + 1) = p_i·B_i(l)·S_{i+1}(k − 1 − l) / S_1(k)
     P(the slate begins i_1 … i_l) = Π_{i ≤ i_l} (p_i if i is one of them, else 1 − p_i) · S_{i_l + 1}(k − l) / S_1(k)
 
-So all probabilities of a slate take O(A·k) steps. An enumeration of slates would take A·(A − 1)⋯(A − k + 1) steps.
+All probabilities of a slate take O(A·k) steps for A items. An enumeration would take A·(A − 1)⋯(A − k + 1) steps.
 """
 
 from __future__ import annotations
@@ -48,9 +49,9 @@ def _shift(z: Floats, k: int, start: float) -> float:
 
 @compiled
 def gibbs_counts(z: Floats, k: int, chance: Floats, table: Floats) -> tuple[float, float]:
-    """Shift θ and log-normaliser of P(S); fills p and S.
+    """Shift θ and log-normaliser of P(S); fills ``chance``, ``table``.
 
-    There are A > k items, all with finite z. ``chance`` is filled with each item's p, and ``table`` with the S_i(j).
+    There are A > k items, all with finite z. ``chance`` gets each item's p, and ``table`` the probabilities S_i(j).
     """
     a = len(z)
     top, best = np.empty(k, np.int64), np.empty(k, np.float64)
@@ -71,7 +72,7 @@ def gibbs_counts(z: Floats, k: int, chance: Floats, table: Floats) -> tuple[floa
 
 @compiled
 def _pass_item(before: Floats, p: float, q: float) -> None:
-    """Update the probabilities B for an item of chance p."""
+    """Update the probabilities B(j) for an item of chance p."""
     for j in range(len(before) - 1, 0, -1):
         before[j] = q * before[j] + p * before[j - 1]
     before[0] *= q
@@ -83,9 +84,9 @@ def gibbs_law(
 ) -> float:
     """Log-normaliser of P(S); fills inclusion probabilities.
 
-    The arrays of :func:`gibbs_counts` are filled, too. If there are position weights, ``counted`` is filled with each
-    item's expected weighted exposure. Slates have the order of the items, so an item is at position j + 1 if j items
-    before it are in the set.
+    The function also fills the arrays of :func:`gibbs_counts`. If there are position weights, ``counted`` is filled
+    with each item's expected weighted exposure. A slate shows the items of the set in their given order. So an item is
+    at position j + 1 if j earlier items are in the set.
     """
     a = len(z)
     theta, total = gibbs_counts(z, k, chance, table)
@@ -110,10 +111,10 @@ def gibbs_law(
 def gibbs_draw(value: Floats, epsilon: float, row: np.uint64, items: Ints, propensity: Float32s) -> int:
     """Number of items in a set sampled from P(S).
 
-    Here z is ``value``/ε. The set has k items, or all admissible items if there are fewer. If r items are still to be
-    chosen from item i on, item i is chosen with probability p_i·S_{i+1}(r − 1) / S_i(r). ``value`` is −∞ for
-    inadmissible items. ``items`` is filled with the set in descending order of value, and ``propensity`` with inclusion
-    probabilities. ``row`` has the random bits of the arrival.
+    The exponent z of P(S) is ``value``/ε. The set has k items, or all admissible items if there are fewer. If r items
+    are still to be chosen from item i on, item i is chosen with probability p_i·S_{i+1}(r − 1) / S_i(r). ``value`` is
+    −∞ for inadmissible items. ``items`` is filled with the set in descending order of value, and ``propensity`` with
+    inclusion probabilities. The argument ``row`` has the random bits of the arrival.
     """
     m, k = len(value), len(items)
     allowed = np.empty(m, np.int64)
@@ -240,7 +241,7 @@ def slate_chances(
     """Probability of a slate, in which −1 is an empty position.
 
     ``order`` comes from :func:`standing_order`. Three probabilities are filled in for each item of the slate: that it
-    is in the slate, that it is at its position, and that the slate begins with just the items up to it.
+    is in the slate, that it is at its position, and that the slate begins with exactly the items up to this position.
     """
     a = len(order)
     inclusion[:], position[:], prefix[:] = 0.0, 0.0, 0.0

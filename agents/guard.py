@@ -1,4 +1,4 @@
-"""Guard of guarantees that later arrivals could no longer deliver."""
+"""Guard, which shows items before their guarantee becomes infeasible."""
 
 from __future__ import annotations
 
@@ -135,10 +135,10 @@ def counted_on(left: float, spare: float) -> float:
 
 @compiled
 def positions_needed(deficits: Deficits, later: float, there: float) -> float:
-    """Number of needed positions that later arrivals do not have.
+    """Number of needed positions beyond those of later arrivals.
 
-    If more items need one of the first e positions than such positions remain, each further item needs two lower
-    positions instead.
+    Suppose that more items need one of the first e positions of a slate than later arrivals have of these positions.
+    Then each further item needs two lower positions instead.
     """
     need = float(deficits.total[0] * GRAIN)
     if need + deficits.size[0] <= there:
@@ -152,10 +152,10 @@ def positions_needed(deficits: Deficits, later: float, there: float) -> float:
 
 @compiled
 def _latest(missing: float, chance: float, mean: float, sure: float) -> float:
-    """Largest number of later arrivals that leaves an item urgent.
+    """Largest number of later arrivals that makes an item urgent.
 
-    The item can be shown to n·chance of n arrivals on average, and almost certainly to ``sure`` standard deviations
-    fewer. This lower number equals the need at the result n: need = n·chance − sure·√(n·chance·(1 − chance)).
+    Of n arrivals, n·chance can be shown the item on average. The result is the n for which this mean minus ``sure``
+    standard deviations equals the needed positions: need = n·chance − sure·√(n·chance·(1 − chance)).
     """
     need, spread = missing / mean, sure * np.sqrt(chance * (1.0 - chance))
     need = need if need > 1.0 else 1.0  # noqa: FURB136  # max() minds missing numbers
@@ -190,8 +190,8 @@ def _due_in_rows(
 ) -> float:
     """Number of positions that groups and campaigns need.
 
-    A deficit can wait if later arrivals will almost certainly have positions for it. The rest is due now. If the
-    requirements of an audience need more positions than its later arrivals have, they share the excess.
+    A deficit can wait if later arrivals will almost certainly have positions for it. All other deficits are due now. If
+    the requirements of an audience need more positions than its later arrivals have, each gets a share of the excess.
     """
     of_audience, m = np.zeros(len(remaining)), len(guard.chance)
     for row in range(len(guard.due)):
@@ -231,8 +231,9 @@ def due_at(
 
     An item can have at most one position per arrival. So an item is urgent if it needs about as many positions as there
     are remaining arrivals that can be shown it. If items and groups together need more positions than will come after
-    this slate, the excess is due now. The second number is the items' part of this excess, and ``guard.due`` has the
-    part of groups and campaigns. ``remaining`` and ``counts`` have an entry per audience, then one for the whole round.
+    this slate, the excess is due now. The second result is the part of this excess that items need; ``guard.due`` has
+    the part of groups and campaigns. ``remaining`` and ``counts`` have an entry per audience, and a last one for the
+    round.
     """
     left = remaining[len(remaining) - 1]
     later, now, in_rows = counted_on(left, guard.spare), 0, 0.0
@@ -297,7 +298,7 @@ def place_due(
 
 @compiled
 def free_position(slate: Ints, position_weights: Floats, missing: float) -> int:
-    """Last free position that covers a deficit, or the first."""
+    """Last free position that covers a deficit, else first one."""
     found = -1
     for place in range(len(slate) - 1, -1, -1):
         if slate[place] < 0:
@@ -384,7 +385,7 @@ def _best_by_class(
 
 @compiled
 def _taken(items: Ints, best: Floats, sizes: Ints, begin: Ints, bits: np.uint64) -> int:
-    """Best item of some classes not taken yet, or −1."""
+    """Best item of the classes that is not taken, else −1."""
     found, item, value = -1, -1, -np.inf
     for of in range(len(begin)):
         if begin[of] == sizes[of]:
@@ -432,7 +433,7 @@ def place_deficits(
 
 @compiled
 def _place_others(value: Floats, bits: np.uint64, slate: Ints, items: Ints, best: Floats) -> int:
-    """Fill ``items`` with placed items, and the best others between."""
+    """Fill ``items`` with placed items, and gaps with other items."""
     free = 0
     for item in slate:
         free += item < 0

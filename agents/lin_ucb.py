@@ -26,12 +26,12 @@ _OWN = 1  # features before those of genres: the chance
 class LinUCB:
     """Shows the items with the highest upper bounds of consumption.
 
-    The model is linear. Its features for a visitor and an item are the chance of consumption that the platform
-    predicts, 1 − exp(−λ(x,y)); this chance for each genre of the item; and this chance for each genre, times the
-    genre's share in the visitor's consumptions. So genres correct the platform's prediction, but do not raise an item
-    with a predicted chance of 0. A ridge regression learns from every slate. Its weights begin at 1 for the chance and
-    0 for all other features. An exposure has the weight of its position in the unit of guarantees, by default γ^(r−1).
-    The agent keeps its weights from round to round.
+    The model is linear. Its features for a visitor and an item are multiples of the chance of consumption that the
+    platform predicts, 1 − exp(−λ(x,y)). The first is the chance itself. Every genre of the item adds two features: the
+    chance, and the chance times the genre's share in the visitor's consumptions. So genres correct the platform's
+    prediction, but do not raise an item with a predicted chance of 0. A ridge regression learns from every slate. The
+    weight of the first feature begins at 1, all other weights at 0. An exposure has the weight of its position in the
+    unit of guarantees, by default γ^(r−1). The agent keeps its weights from round to round.
 
     This is algorithm 2 of Li, Chu, Langford and Schapire (WWW 2010), but all items share the weights, because a
     catalogue has too many items for separate weights.
@@ -106,7 +106,7 @@ class LinUCB:
 
     @property
     def diagnostics(self) -> Mapping[str, float]:
-        """Weight of the chance, norm of genre weights, slate count."""
+        """Diagnostics: weights of chance and genres, and number of slates."""
         if not self._solved:
             self._solve()
         return {
@@ -133,7 +133,7 @@ class LinUCB:
         return chance[:, None] * np.column_stack([np.ones(len(chance)), self._genres[items]])
 
     def _spread(self, taste: Floats) -> Floats:
-        """Matrix that appends the features multiplied by tastes."""
+        """Matrix that appends genre features multiplied by tastes."""
         genres = len(taste)
         spread = np.zeros((_OWN + 2 * genres, _OWN + genres))
         spread[: _OWN + genres] = np.eye(_OWN + genres)
@@ -141,7 +141,7 @@ class LinUCB:
         return spread
 
     def _bounds(self, chance: Floats, taste: Floats) -> Floats:
-        """Items' bounds θᵀφ + α·√(φᵀA⁻¹φ) for one visitor."""  # one at a time: bits must not depend on the batch
+        """Items' upper bounds θᵀφ + α·√(φᵀA⁻¹φ) for one visitor."""  # one at a time: bits must not depend on the batch
         spread, simple = self._spread(taste), self._simple(chance, slice(None))
         variance = ((simple @ (spread.T @ self._inverse @ spread)) * simple).sum(1)
         return np.asarray(

@@ -21,24 +21,25 @@ if TYPE_CHECKING:
 
 @dataclass(config=OPTIONS, eq=False)
 class PMMF:
-    """Ranks by λ − μ; max-min mirror descent updates μ.
+    """Ranks by λ minus prices μ, which mirror descent updates.
 
-    P-MMF (Xu et al., WWW 2023) maximises Σ λ + L·min_y E_y/γ_y online, where γ_y is the share of provider y. Our
-    version differs in three respects. Providers are items. γ is the required exposure b. Exposure beyond the guarantee
-    does not raise the minimum, L·min(1, min_y E_y/b_y). P-MMF uses γ as a quota that no provider may exceed, which
-    would forbid all exposure beyond the floors. Prices start at 0 in every round, as in the paper.
+    P-MMF (Xu et al., WWW 2023) maximises Σ λ + L·min_y E_y/γ_y online. The last term is L times the smallest ratio of a
+    provider's exposure E_y to its share γ_y. Our version differs in three respects. Providers are items. The required
+    exposure b takes the place of γ. Exposure beyond the guarantee does not raise the last term, L·min(1, min_y
+    E_y/b_y). The original P-MMF uses γ as a quota that no provider may exceed. Such a quota would forbid all exposure
+    beyond the floors. Prices start at 0 in every round, as in the paper.
 
-    In the dual of that objective, prices are in D = {μ ≤ 0, Σ_y b_y·(−μ_y) ≤ L}, so all items share one budget. Other
-    agents have a separate limit for each item's price. After each arrival
+    The dual has prices μ in D = {μ ≤ 0, Σ_y b_y·(−μ_y) ≤ L}, so all items share the budget L. Other agents have a
+    separate limit for each item's price. After each arrival
 
         d ← α·(b/N − x) + (1 − α)·d,        μ ← proj_D(μ − η·c/√b · d),
 
-    where x is the exposure of the slate. The projection uses the metric of this step (weight √b for each item). The
-    projection sorts once and needs no solver (:func:`projected`).
+    where x is the exposure of the slate. The projection minimises the squared distance with the weight √b for each
+    item. The projection sorts once and needs no solver (:func:`projected`).
 
     Args:
-        strength: L, as a multiple of c·Σb; 1 allows a mean bonus of c.
-        eta: η, relative step.
+        strength: L, weight of fairness, as a multiple of c·Σb; 1 allows a mean bonus of c.
+        eta: η, relative step of prices.
         momentum: 1 − α, weight of earlier gradients.
     """
 
@@ -92,9 +93,9 @@ class PMMF:
 def projected(bonus: Floats, weight: Floats, metric: Floats, limit: float) -> Floats:
     """Projection x of bonuses y onto {x ≥ 0, Σ weight·x ≤ limit}.
 
-    The distance is Σ metric·(x − y)². If the budget does not bind, x = y₊. If it binds, x = (y − τ·weight/metric)₊ for
-    one τ. Sorting by y·metric/weight finds τ, because the items that stay positive are the first in that order (as for
-    the simplex: Held, Wolfe and Crowder 1974). An item of weight 0 does not use the budget.
+    The distance is Σ metric·(x − y)². If the budget ``limit`` does not bind, x = y₊. If the budget binds, x = (y −
+    τ·weight/metric)₊ for one τ. Sorting by y·metric/weight finds τ, because the items that stay positive are the first
+    in that order (as for the simplex: Held, Wolfe and Crowder 1974). An item of weight 0 does not use the budget.
     """
     x = np.maximum(bonus, 0.0)
     used = (weight * x).sum()

@@ -1,4 +1,4 @@
-"""Clock of a round; prices that adapt to delivery."""
+"""Clock of a round, and prices that adapt to delivery."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _NONE = np.zeros(0, np.int64)
 
 # -- the round as compiled loops see it -------------------------------------------------------------------------------
 class ExposureUnit(NamedTuple):
-    """Unit of guarantees, in the form that compiled loops need."""
+    """Unit of guarantees, for use in compiled loops."""
 
     position_weights: Floats
     """(k,) value of an exposure at each position; it never rises."""
@@ -53,8 +53,8 @@ class RoundClock:
     """Progress of a round and its audiences, in expected arrivals.
 
     Arrays have a column for each of the A audiences of the requirements, and then one for the whole round. With pacing
-    by arrivals, the elapsed number is the number of served arrivals, at most N. With pacing by time, it is N times the
-    elapsed share of the round's time, even if fewer or more arrivals were served.
+    by arrivals, the elapsed number is the number of served arrivals, at most N. With pacing by time, the elapsed number
+    is N times the elapsed share of the round's time, for any number of served arrivals.
     """
 
     def __init__(self, view: RoundView, table: Requirements = NO_REQUIREMENTS) -> None:
@@ -74,7 +74,7 @@ class RoundClock:
         """(A + 1,) elapsed expected arrivals, as of the last arrival."""
 
     def counts(self, arrivals: Arrivals) -> Bools:
-        """Marks of the arrivals that belong to each audience."""
+        """Mask of the arrivals that belong to each audience."""
         counts = np.ones((len(arrivals), len(self.expected)), np.bool_)
         if len(self._came):
             counts[:, :-1] = arrivals.audiences
@@ -91,8 +91,8 @@ class RoundClock:
     def remaining(self, arrivals: Arrivals) -> Floats:
         """Number of remaining arrivals at each arrival, itself included.
 
-        The number is at least 1. With pacing by time, it is the rate of arrivals so far times the remaining time. Early
-        in the round, the rate is averaged with the expected rate.
+        The number is at least 1. With pacing by time, the number of remaining arrivals is the rate of arrivals so far
+        times the remaining time. Early in the round, the rate is averaged with the expected rate.
         """
         came = self._came_before(arrivals)
         if not self._by_time:
@@ -177,7 +177,7 @@ def fill_values(arrivals: ArrivalArrays, arrival: int, price: Floats, value: Flo
 def fill_slate(
     items: Ints, size: int, price: Floats, unit: ExposureUnit, exposure: Floats, prices: Float32s
 ) -> None:
-    """Count exposures, record prices, and empty positions from ``size`` on."""
+    """Count exposures, record prices, and clear positions from ``size`` on."""
     for position in range(len(items)):
         if position < size:
             exposure[items[position]] += unit.position_weights[position]
@@ -191,7 +191,8 @@ def fill_slate(
 class Pacing(NamedTuple):
     """Prices of requirements that adapt to delivery.
 
-    Suppose that t of a requirement's T arrivals have elapsed, and D exposures since the pacing began. Its price is
+    Suppose that t of the T arrivals of a requirement have elapsed since pacing began, and have delivered D exposures.
+    The price of the requirement is
 
         v = max(start_price₊ + step·h·(D − most·t/T), 0) − clip(step·h·(pace·t − D) − start_price₋, 0, cost),
 
@@ -238,7 +239,7 @@ class Pacing(NamedTuple):
 
         If requirements are hard, prices have no limit and can be much larger than c. So the step is relative to the
         start price, or to the median bonus at the start, if these exceed c. Only requirements marked in ``priced`` have
-        prices; None: those with required exposures.
+        prices; None: requirements with required exposures.
         """
         priced = required > 0 if priced is None else priced
         scale: Floats | float = cost
@@ -279,7 +280,7 @@ def closing_factor(closing: float, arrivals: float, elapsed: float) -> float:
 def bonus_of(  # scalars alone, so that it is compiled into the loops that call it
     start_price: float, pace: float, step: float, cost: float, elapsed: float, factor: float, delivered: float
 ) -> float:
-    """Bonus of a floor after ``elapsed`` of its arrivals."""
+    """Bonus of a floor when ``elapsed`` arrivals are over."""
     bonus = step * (pace * elapsed - delivered) * factor - start_price
     bonus = bonus if bonus > 0.0 else 0.0  # noqa: FURB136  # max() and min() mind missing numbers, one at a time
     return bonus if bonus < cost else cost  # noqa: FURB136
@@ -369,9 +370,9 @@ def count_rows(
 class Bounds(NamedTuple):
     """Upper bounds of bonuses −v over the next arrivals.
 
-    Between two exposures of an item, its bonus either never falls or never rises, because the derivative of h·(pace·t −
-    E) has the constant sign of pace·(1 + closing) − E/N. So the bonus is at most the larger of its values at the first
-    and the last of these arrivals. An exposure only lowers the bonus.
+    Between two exposures of an item, its bonus never falls or never rises, because the derivative of h·(pace·t − E) has
+    the constant sign of pace·(1 + closing) − E/N. So the bonus is at most the larger of its values at the first and the
+    last of the next arrivals. An exposure only lowers the bonus.
     """
 
     first: float
@@ -431,9 +432,9 @@ def best_in_bounds(
 ) -> int:
     """Best items by λ − v, found with few exact prices.
 
-    Only items with the largest bounds ``high`` get an exact value. This suffices because no item with a bound below the
-    smallest value in the slate can be in the slate. The prices of these items are filled in; ``value`` and ``found``
-    are scratch.
+    Only items with the largest bounds ``high`` get an exact value. These items suffice, because no item with a bound
+    below the smallest value in the slate can be in the slate. The function fills in the prices of these items. The
+    arrays ``value`` and ``found`` are scratch.
     """
     relevance, ground, k, size = arrivals.relevance[arrival], arrivals.ground[arrival], len(items), 0
     for item in range(len(value)):

@@ -60,7 +60,8 @@ class UserRec:
     User recommendation of Ma, Liu and Deoras (ICLR 2022), for broadcasts. Each item chooses its users without regard to
     other items. If more items choose a user than there are positions, the items with the largest λ are shown, and the
     others miss an exposure. ``offline-match`` avoids this. If positions have different weights, b is the required
-    number of exposures at positions of mean weight. Free positions show the items that the user is most likely to take.
+    exposure divided by the mean weight of a position. Free positions show the items that the user is most likely to
+    take.
     """
 
     name = "user-rec"
@@ -90,7 +91,7 @@ class UserRec:
         self._chosen = chosen
 
     def act(self, arrivals: Arrivals) -> Ints:
-        """Slates of chosen items, then others, both sorted by λ(x,y)."""
+        """Slates of chosen items, then other items, each by λ(x,y)."""
         chosen = torch.from_numpy(self._chosen[arrivals.row]).to(arrivals.intensity.device)
         scores = arrivals.intensity.double()
         lift = scores.amax(1, keepdim=True) + 1.0
@@ -101,11 +102,11 @@ class UserRec:
 class Hindsight:
     """Shows the best slates for a round as a whole.
 
-    The agent plans on the states at the beginning of the round, or, in a replay, on the log's state at each arrival. So
-    its slates are optimal in a replay or broadcast, up to the solver's relative gap ``tol``. If a clone consumes on an
-    earlier visit, its later state changes. If the item planned for that visit has been consumed and its guarantee
-    binds, its exposure moves to a position that a consumed item leaves free later. So with clones the agent is not an
-    upper bound, but close to it.
+    The agent plans on the states at the beginning of the round. In a replay, it plans on the log's state at each
+    arrival. So its slates are optimal in a replay or broadcast, up to the solver's relative gap ``tol``. If a clone
+    consumes a planned item on an earlier visit, the item cannot be shown again. If the item's guarantee binds, the
+    exposure moves to a later position that another consumed item leaves free. So with clones the agent is not an upper
+    bound, but close to one.
     """
 
     name = "hindsight"
@@ -169,7 +170,7 @@ class Hindsight:
 
 @plain_dataclass(frozen=True, eq=False)
 class RoundPlan:
-    """Slates for a whole round, and the prices behind them."""
+    """Slates for a whole round, and prices that give them."""
 
     slates: Ints
     """(N, k) in clock order, each in descending order of λ − v, or of λ where the unit is the shown exposure; −1 for an
@@ -235,7 +236,7 @@ def audience_of(view: RoundView, agent: str) -> States:
     if n > most_states(m):
         raise AgentError(
             f"{agent}: the scores of {n:,} states × {m:,} items need {5 * n * m / 2**30:,.1f} GB of "
-            f"memory. Expected at most {most_states(m):,} arrivals per round for so many items. Lower "
+            f"memory. Expected at most {most_states(m):,} arrivals per round with this number of items. Lower "
             "arrivals.per_round"
         )
     return states_in_order(list(view.audience), view.k)

@@ -101,7 +101,8 @@ def play_round(
     """Let an agent serve the market's current round, in batches.
 
     Args:
-        batch_size: Most arrivals per batch; results do not depend on this. None: as many as can be scored at once.
+        batch_size: Largest number of arrivals per batch; results do not depend on it. None: as many as can be scored at
+            once.
         report: Function that gets the number of arrivals of each batch, for a progress bar.
 
     Raises:
@@ -175,7 +176,7 @@ def _with_place(agent: Agent, where: str) -> Iterator[None]:
 
 @contextmanager
 def _named(agent: Agent, where: str) -> Iterator[None]:
-    """Raise any error as one that names agent and ``where``."""
+    """Turn any error into one that names agent and ``where``."""
     try:
         with _with_place(agent, where):
             yield

@@ -24,8 +24,8 @@ class PolicyAgent:
     mine.py:learnt``. In this example, your function ``learnt`` loads a policy and returns a ``PolicyAgent``.
 
     Args:
-        policy: Function from a compact observation (10 + ``observed`` numbers) to bonuses of ``groups`` in [−1, 1]. It
-            must be deterministic, so that runs are reproducible.
+        policy: Function from a compact observation (10 + ``observed`` numbers) to bonuses of ``groups`` in [−1, 1]. The
+            policy must be deterministic, so that runs are reproducible.
         groups: Number of groups of items, as in ``BonusAction(by="shortfall", groups=…)``.
         observed: Number of groups in the observation, as in ``CompactObservation(groups=…)``.
         lacking: If true, only items that still lack exposures get a bonus. False for ``BonusAction(by="popularity")``.

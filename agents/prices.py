@@ -25,7 +25,7 @@ _ROUNDED_FROM = 1.5  # mean floor of a sample's items, exposures, from which rou
 
 
 class RowTable(NamedTuple):
-    """Requirements of a round: M floors, then G others."""
+    """Requirements of a round: M floors, then G other requirements."""
 
     required: Floats
     """(M,) floors of items, rows of one item included."""
@@ -36,7 +36,7 @@ class RowTable(NamedTuple):
 
     @classmethod
     def of(cls, view: RoundView, promises: Requirements | None = None) -> Self:
-        """Requirements of a round: floors, then those in ``promises``."""
+        """Requirements of a round: floors, then ``promises``."""
         table = view.promises if promises is None else promises
         required = np.array(view.required, np.float64)
         place, rest = np.empty(len(table), np.int64), np.ones(len(table), bool)
@@ -114,15 +114,15 @@ def constraints_of(
 
 
 def counted(table: Requirements, chunks: Sequence[Arrivals]) -> Bools:
-    """Marks of the states that count for each requirement."""
+    """Mask of the states that count for each requirement."""
     return np.concatenate([table.active(chunk.audiences, len(chunk)) for chunk in chunks])
 
 
 def solved_prices(view: RoundView, tol: float, start_price: Floats | None = None) -> tuple[Floats, float]:
     """Item prices, optimal for floors in the last round's states.
 
-    Prices are at most 0. The second value is the tie width: the solver does not tell apart two values λ − v that differ
-    by less. The solver stops at the relative gap ``tol``, and starts from ``start_price``, such as the last prices.
+    Prices are at most 0. The second value is the tie width: the least difference of two values λ − v that the solver
+    can tell apart. The solver stops at the relative gap ``tol``, and starts from ``start_price``.
     """
     return solved_rows(view, RowTable.of(view, NO_REQUIREMENTS), tol, start_price)
 
@@ -130,14 +130,14 @@ def solved_prices(view: RoundView, tol: float, start_price: Floats | None = None
 def solved_rows(
     view: RoundView, table: RowTable, tol: float, start_price: Floats | None = None
 ) -> tuple[Floats, float]:
-    """Requirements' prices, optimal for last round's states; tie width.
+    """Requirement prices for the last round's states, and tie width.
 
     Floors are scaled to the number of states. If all positions count the same and all requirements are floors, floors
-    are rounded at random, so that their sum stays about the same. The key of the round seeds this rounding. With pacing
-    by time, the solver expects as many arrivals as in the last round. If requirements are hard, prices may be below −c.
-    An item that could not be shown in the states of the last round, such as a newly released item, starts at the price
-    −c. If not all states fit into memory and the sample is too small to round floors (:func:`too_few_to_round`), floors
-    stay real numbers.
+    are rounded at random. The sum of the floors stays about the same. The key of the round seeds this rounding. With
+    pacing by time, the solver expects as many arrivals as in the last round. If requirements are hard, prices may be
+    below −c. An item that could not be shown in the states of the last round, such as a newly released item, starts at
+    the price −c. If not all states fit into memory and the sample is too small to round floors
+    (:func:`too_few_to_round`), floors stay real numbers.
     """
     others = len(table.rows)
     if not len(view.past) or not (table.required.any() or others):
@@ -166,8 +166,8 @@ def solved_rows(
 def too_few_to_round(required: Floats) -> bool:
     """True if samples have too few positions to round floors.
 
-    With rounded floors, the bound at the solved prices can then exceed the least bound by a third. With unrounded
-    floors it exceeds it by only some thousandths.
+    For such samples, prices solved with rounded floors can give a certificate whose bound is a third above the least
+    bound. With unrounded floors, the bound is only some thousandths above it.
     """  # rounded, floors of none or one would stand for all
     some = required > 0
     return bool(some.any() and required[some].mean() < _ROUNDED_FROM)
@@ -181,11 +181,12 @@ def priced(
     tol: float,
     start_price: Floats | None,
 ) -> tuple[Floats, float]:
-    """Item prices v, optimal for some states, and tie width.
+    """Item prices v, optimal for given states, and tie width.
 
     If all positions count the same, the random numbers ``draw`` decide how floors are rounded to whole exposures.
     Without ``draw``, floors stay real numbers, and the search ends when the dual D is within the relative gap ``tol``
-    of its minimum. An item that cannot be delivered at any cost has the price −c. The start is ``start_price`` or 0.
+    of its minimum. An item that cannot be delivered at any cost has the price −c. The search starts from
+    ``start_price``, or else from 0.
     """
     solution = _solve(view, states, required, draw, tol, start_price)
     cost = cost_of_missing(view, states)
@@ -200,7 +201,7 @@ def _solve(
     tol: float,
     start_price: Floats | None,
 ) -> DualPrices:
-    """Solution for floors, rounded by ``draw``, or for other requirements."""
+    """Solution for floors, which ``draw`` rounds, or for any constraints."""
     position_weights: Floats | None = view.position_weights
     least, most, rows, _ = required if isinstance(required, Constraints) else (required, None, None, None)
     if rows is None and draw is not None and view.position_weights[0] == view.position_weights[-1]:
@@ -223,9 +224,9 @@ def _solve(
 
 
 def within_bound(price: Floats, bound: float, cost: float) -> Floats:
-    """Prices v, with −c instead of prices at the bound.
+    """Prices v, with −c instead of prices at ``bound``.
 
-    A price is at the bound if its item could not be shown in the past states.
+    The solver gives this price to an item that could not be shown in the past states.
     """
     return np.where(price > -bound, price, -cost)
 
@@ -233,7 +234,7 @@ def within_bound(price: Floats, bound: float, cost: float) -> Floats:
 def cost_of_missing(view: RoundView, states: States) -> float:
     """Cost of a missing exposure when prices are solved.
 
-    For soft requirements the cost is c. For hard requirements it exceeds the worth of any exposure, so that all
+    For soft requirements the cost is c. For hard requirements the cost exceeds the worth of any exposure, so that all
     feasible exposures are delivered.
     """
     if not view.hard:
@@ -255,7 +256,7 @@ def admissible_shares(view: RoundView) -> Floats:
 
 
 def spread_prices(view: RoundView, price: Floats, arrivals: Arrivals) -> Floats:
-    """Sums of requirements' prices for each arrival and item."""
+    """Sum of requirements' prices for each arrival and item."""
     table = view.promises
     columns = 0 if arrivals.audiences is None else arrivals.audiences.shape[1]
     of_items = np.zeros((columns + 1, len(view.required)))
@@ -300,7 +301,7 @@ def joined_states(chunks: Iterable[Arrivals], slate: int) -> States:
 
 
 def states_in_order(chunks: Sequence[Arrivals], slate: int) -> States:
-    """States in clock order, as the chunks' ``index`` gives it."""
+    """States of all chunks, in clock order."""
     return joined_states(chunks, slate).rows(np.argsort(np.concatenate([chunk.row for chunk in chunks])))
 
 

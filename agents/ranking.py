@@ -84,9 +84,9 @@ class Oracle:
 class StateOracle(Oracle):
     """Ranks by the truth, except for first visits.
 
-    For a first visit, the agent uses the mean true intensity of all first visits so far. So ``oracle`` exceeds this
-    agent by knowledge that no platform can have. This agent exceeds ``relevance`` by knowledge that a platform could
-    still learn.
+    For a first visit, the agent uses the mean true intensity of all first visits so far. So ``oracle`` is better than
+    this agent because of knowledge that no platform can have. This agent is better than ``relevance`` because of
+    knowledge that a platform could still learn.
     """
 
     name = "state-oracle"

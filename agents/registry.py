@@ -77,7 +77,7 @@ BUILT_IN: Mapping[str, type[Any]] = _Classes()
 
 
 def named(*roles: Role) -> tuple[str, ...]:
-    """Names of built-in agents of some roles, by precedence."""
+    """Names of built-in agents of given roles, by precedence."""
     names = [name for name, entry in ENTRIES.items() if entry.role in roles]
     return tuple(sorted(names, key=lambda name: ENTRIES[name].precedence))
 
@@ -105,7 +105,7 @@ def make_agent(text: str) -> Agent:
     if not isinstance(agent, Agent):
         lacks = [name for name in ("name", "order_free", "barrier_every") if not hasattr(agent, name)]
         raise ConfigError(
-            f"agent {where!r} lacks {', '.join(lacks)}. Give it all that rimsim.agents.Agent lists"
+            f"agent {where!r} has no {', '.join(lacks)}. Define all attributes of rimsim.agents.Agent"
         )
     if agent.barrier_every is not None and agent.barrier_every < 1:
         raise ConfigError(
@@ -118,7 +118,7 @@ def make_agent(text: str) -> Agent:
             agent.name = name
         except AttributeError:
             raise ConfigError(
-                f"agent {where!r}: rimsim adds the options to the agent's name, but name cannot be set. "
-                "Make name a plain attribute"
+                f"agent {where!r}: rimsim must add the options to the agent's name, but the attribute name "
+                "cannot be changed. Make name a plain attribute"
             ) from None
     return agent

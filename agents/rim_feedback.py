@@ -73,17 +73,17 @@ class RimFeedback(PacedAgent):
 
     Thus the error of delivery feeds back to prices in [−c, 0] (Balseiro, Lu and Mirrokni, arXiv 2007.00514). The step
     of an item is relative to its floor, not to its intensities, because items whose floors bind have tiny intensities.
-    v₀ is the price at the optimum of last round's states. If an item has had too much exposure, its bonus falls. Prices
-    depend on exposures, which the agent knows, and never on consumption.
+    The start price v₀ is optimal for the last round's states. If an item has had too much exposure, its bonus falls.
+    Prices depend on exposures, which the agent knows, and never on consumption.
 
-    The remaining requirement must be delivered at the rate (b − E)/(N − t), but v₀ was solved for the rate b/N. The
-    difference of these rates, times N, is (b·t/N − E)/(1 − t/N). So early errors, which later arrivals can correct,
-    barely change prices, but late errors change them much. Therefore a small gain suffices, and prices oscillate less.
-    With ``closing=0`` the error is not divided by 1 − t/N + δ. The agent is then dual mirror descent with the Euclidean
-    map (Balseiro, Lu and Mirrokni 2020), and it needs a gain of about 1.
+    The remaining requirement must be delivered at the rate (b − E)/(N − t), but the start price v₀ was solved for the
+    rate b/N. The difference of these rates, times N, is (b·t/N − E)/(1 − t/N). So early errors, which later arrivals
+    can correct, barely change prices, but late errors change them much. Therefore a small gain suffices, and prices
+    oscillate less. With ``closing=0`` the error is not divided by 1 − t/N + δ. The agent is then dual mirror descent
+    with the Euclidean map (Balseiro, Lu and Mirrokni 2020), and it needs a gain of about 1.
 
     Args:
-        gain: g, relative step.
+        gain: g, relative step of prices.
         tol: Relative gap at which the price solver stops.
         closing: δ, share of the round over which late corrections are spread; 0 keeps the gain constant.
     """
@@ -113,9 +113,9 @@ class RimFeedback(PacedAgent):
 class Delivery:
     """Serves arrivals in order, with prices that adapt to delivery.
 
-    If requirements are hard, a guard shows items that later arrivals could not deliver. Call :meth:`pace` at least once
-    per round, and :meth:`serve` for every batch. ``gain`` is g, the relative step of prices. ``closing`` is δ, the
-    share of the round over which late corrections are spread; 0 keeps the gain constant.
+    If requirements are hard, a guard shows items whose exposures later arrivals could not deliver. Call :meth:`pace` at
+    least once per round, and :meth:`serve` for every batch. ``gain`` is g, the relative step of prices. ``closing`` is
+    δ, the share of the round over which late corrections are spread; 0 keeps the gain constant.
     """
 
     def __init__(self, view: RoundView, gain: float, closing: float) -> None:
@@ -186,7 +186,7 @@ class Delivery:
 
     @property
     def due_in(self) -> float:
-        """Number of arrivals until deficits are due."""
+        """Number of arrivals until every guarantee is due."""
         early = EARLY if self._view.hard else 0.0
         return float(self._clock.expected[-1] * (1.0 - early) - self._clock.elapsed[-1])
 

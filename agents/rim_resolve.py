@@ -21,23 +21,23 @@ if TYPE_CHECKING:
 class RimResolve(PacedAgent):
     """Ranks by λ − v; solves v again every f arrivals.
 
-    At each arrival t that is a multiple of f, prices are solved on a sample of n states. The floors are (b − E)₊·n/(N
-    − t): the remaining requirement, scaled to the sample. The sample represents the later arrivals. The sample has the
-    states of this round so far (at most the latest ``memory``·N), filled up to ``sample``·N by states of the last
-    round. The solver starts from the current prices. Until the next solution, prices adapt to delivery as in
-    ``rim-feedback``, with the new rate:
+    At each arrival t that is a multiple of f, prices are solved on a sample of n states. The floors of the sample are
+    (b − E)₊·n/(N − t), the remaining requirement scaled to n states. The sample represents the later arrivals. The
+    sample has the states of this round so far (at most the latest ``memory``·N), filled up to ``sample``·N by states of
+    the last round. The solver starts from the current prices. Until the next solution, prices adapt to delivery as in
+    ``rim-feedback``:
 
         v = clip(v_s − g·c/√r · (r·(t − s)/(N − s) − (E − E_s)) / (1 − (t − s)/(N − s) + δ), −c, 0),
 
-    Here s is the arrival at the last solution, and r = (b − E_s)₊ the requirement that remained then. Li and Ye
-    (Operations Research 2022) and Wait-Less (arXiv 2412.09594) also solve again from time to time, with first-order
-    steps in between. The sample needs states of the last round because a few recent arrivals may not represent the rest
-    of the round. A batch never crosses a multiple of f, so results do not depend on the batch size.
+    Here s is the arrival at which prices were last solved, and r = (b − E_s)₊ is the requirement that remained then. Li
+    and Ye (Operations Research 2022) and Wait-Less (arXiv 2412.09594) also solve prices again from time to time, and
+    take first-order steps in between. The sample needs states of the last round because a few recent arrivals may not
+    represent the rest of the round. A batch never crosses a multiple of f, so results do not depend on the batch size.
 
     Args:
         every: f, arrivals between two solves.
         gain: g, relative step of prices between two solves; 0: prices stay fixed.
-        closing: δ, as in ``rim-feedback``.
+        closing: δ, share of the remaining arrivals over which late corrections are spread.
         sample: Number of states on which prices are solved, as a share of N.
         memory: Largest number of this round's states in the sample, as a share of N.
         tol: Relative gap at which the price solver stops.
@@ -55,11 +55,11 @@ class RimResolve(PacedAgent):
     tol: float = Field(default=1e-3, gt=0)
 
     def __post_init__(self) -> None:
-        """Forbid batches across multiples of f."""
+        """Forbid batches that cross a multiple of f."""
         self.barrier_every = self.every
 
     def begin_round(self, view: RoundView) -> None:
-        """Solve the prices of last round's states."""
+        """Solve prices on the last round's states."""
         self._view = view
         self._delivery = Delivery.solved(view, self.tol, self.gain, self.closing)
         past = list(view.past)

@@ -79,7 +79,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         leaves its position empty and is counted in ``info["market"]["emptied"]``.
 
     Observation space:
-        ``Dict``; N is the largest number of arrivals that a round can have.
+        ``Dict``. N is the largest number of arrivals that a round can have.
 
         ====================  ==================  =============  =============================================
         key                   space               low to high    what
@@ -96,20 +96,21 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
 
     Starting state:
         In round 0 the model is fitted to the warm-up log, there is no exposure, and the first arrival waits. Models and
-        truths are fitted on first use and cached. The standard error stream reports the fit.
+        truths are fitted on first use and cached. A note on the standard error stream announces the fit.
 
     Rewards: Consumptions + c × reduction of the shortfall by the slate. An exposure reduces the shortfall as long as
         its item, group or campaign lacks exposure. An exposure above a cap costs c. The sum of rewards over a round is
         the return plus a constant.
 
     Episode end:
-        ``terminated`` is true after the last arrival of the last round. The relevance and admissibility of all items
-        are then 0. ``truncated`` is never true. The platform retrains inside the step that ends a round.
+        ``terminated`` is true after the last arrival of the last round. In the observation after that step, the
+        relevance and admissibility of all items are 0. ``truncated`` is never true. The platform retrains inside the
+        step that ends a round.
 
     Information:
         ``info["market"]`` has ``round``, ``served``, ``arrival`` and ``time`` of the arrival that waits. For the slate
         of the step it has ``items``, ``taken``, ``consumed`` (their number) and ``emptied``. ``shortfall`` and
-        ``excess`` are the round's totals.
+        ``excess`` are totals of the round.
 
     Version history:
         v0: first version.
@@ -206,7 +207,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         """The running market.
 
         Raises:
-            MarketError: Before the first reset.
+            MarketError: If the environment was never reset.
         """
         if self._market is None:
             raise MarketError("the environment has not been reset. Call reset() first")
@@ -272,8 +273,8 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
     def load_state(self, state: Snapshot) -> None:
         """Resume an episode from a state, identical in every bit.
 
-        The environment must have the same arguments. The slates of the current round are served again, which takes as
-        long as it took at first. A state can be loaded any number of times.
+        Both environments must have the same arguments. Loading serves the slates of the current round again, which
+        takes as long as at first. A state can be loaded any number of times.
         """
         self._np_random = copy.deepcopy(state.np_random)
         self._open(state.seeds)
@@ -302,8 +303,8 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         """Reset the market.
 
         Args:
-            seed: Seed of arrivals, choices and the agent's random numbers. None: the next seed of the stream that the
-                last seed began.
+            seed: Seed of arrivals, choices and the agent's random numbers. None: the next seed of the random stream
+                that the last given seed began.
             options: ``{"seeds": {"arrivals": 1, "choice": 2, …}}`` sets seeds one by one.
 
         Raises:
@@ -316,8 +317,8 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         for name, value in (options or {}).items():
             if name != "seeds" or not isinstance(value, dict) or set(value) - set(seeds):
                 raise ConfigError(
-                    f"reset: found the option {name!r} with {value!r}. Expected the option 'seeds' with a dictionary "
-                    f"whose keys are some of {', '.join(seeds)}"
+                    f"reset: the option {name!r} is {value!r}. Expected only the option 'seeds', a dictionary with one "
+                    f"or more of the keys {', '.join(seeds)}"
                 )
             seeds |= value
         self._open(_seeds(seeds))
@@ -340,7 +341,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         return info, info["consumed"] + self.market.cost * gain
 
     def _serve(self, answer: Answer) -> tuple[Ints, Bools, float]:
-        """Shown items, marks of consumed items, and gain in delivery."""
+        """Shown items, mask of consumed items, and gain in delivery."""
         market, row, place = self.market, self._row, self._waiting_place()
         opened = market.open
         revealed = None if self.needs is NO_NEEDS else self.arrivals  # before what is consumed changes it
@@ -440,7 +441,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
 
 
 def _print(line: str) -> None:
-    """Print a line about a first fit, which takes long."""
+    """Print a note before a first fit, which takes long."""
     sys.stderr.write(f"rimsim, first use: {line}\n")
     sys.stderr.flush()
 
@@ -454,7 +455,7 @@ def one_slate(action: Action, k: int) -> Action:
     items = np.asarray(action)
     if items.shape != (k,) or items.dtype.kind not in "iu":
         raise AgentError(
-            f"an action has shape {items.shape} and type {items.dtype}. Expected ({k},) whole numbers"
+            f"an action has shape {items.shape} and type {items.dtype}. Expected shape ({k},) and whole numbers"
         )
     return items.astype(np.int64, order="C", copy=False)
 

@@ -115,7 +115,7 @@ class Stock:
     def count(self, row: int, shown: Ints) -> float:
         """Count a shown slate and return its net gain.
 
-        The gain is the reduction of the shortfall less the exposure above caps. ``row`` is that of the arrival.
+        The gain is the reduction of the shortfall minus the exposure above caps. ``row`` is the row of the arrival.
         """
         opened = self._opened
         useful = observed_gain(
@@ -134,7 +134,7 @@ class Stock:
         return useful - excess
 
     def _count_promises(self, row: Ints, shown: Ints) -> tuple[float, float]:
-        """Deficit of requirements that a slate removes, and excess added."""
+        """Deficit that a slate removes, and excess that it adds."""
         table, before = self._opened.requirements.table, self._delivered
         self._delivered = before + self._opened.requirements.delivered(shown, row)
         gained = np.maximum(table.least - before, 0.0) - np.maximum(table.least - self._delivered, 0.0)

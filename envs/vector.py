@@ -54,7 +54,7 @@ class MarketVectorEnv(NamedArguments, SyncVectorEnv):
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Array], dict[str, Any]]:
-        """Reset all markets, or those of ``options["reset_mask"]``."""
+        """Reset all markets, or only markets in ``options["reset_mask"]``."""
         if options is not None and "reset_mask" in options:
             self._env_obs = [env.observation() for env in self.envs]  # type: ignore[misc]  # of those that go on
         return super().reset(seed=seed, options=options)

@@ -34,7 +34,7 @@ class Bonuses:
     def slate(self, action: Float32s, standing: Standing) -> Ints:
         """Items of largest λ(x,y) + bonus; inadmissible items last.
 
-        In ``action``, −1 is no bonus of a group, and 1 is a bonus of c.
+        In ``action``, −1 gives a group of items no bonus, and 1 gives it a bonus of c.
         """
         scale = standing.cost * (np.clip(np.asarray(action, np.float64), -1.0, 1.0) + 1.0) / 2.0
         bonus = scale @ self.share
@@ -47,8 +47,8 @@ class Bonuses:
 class BonusAction(gymnasium.ActionWrapper[Any, Any, Any], gymnasium.utils.RecordConstructorArgs):
     """Ranks by λ(x,y) + a bonus per item, genre or group.
 
-    The action is a Box in [−1, 1]: −1 is no bonus, and 1 is a bonus of c, the cost of a missing exposure. A larger
-    bonus would never raise the return. An item of several genres gets the mean of the bonuses of these genres.
+    The action is a Box in [−1, 1]: −1 is no bonus, and 1 is a bonus of c, the cost of a missing exposure. A bonus
+    larger than c would never raise the return. An item of several genres gets the mean of the bonuses of these genres.
 
     Args:
         env: ``RIMMarket-v0``, wrapped or not.
@@ -74,7 +74,7 @@ class BonusAction(gymnasium.ActionWrapper[Any, Any, Any], gymnasium.utils.Record
         self._inner = market_env(env)
         if groups is not None and by in {"item", "genre"}:
             raise ConfigError(
-                f"BonusAction: groups is {groups}, but by {by!r} has no groups to choose. Leave groups out"
+                f"BonusAction: groups is {groups}, but by={by!r} sets the number of groups. Leave groups out"
             )
         number = _GROUPS.get(by, 1) if groups is None else groups
         self._bonuses = Bonuses(_membership(self._inner, by, number), lacking or by == "shortfall")
@@ -170,7 +170,7 @@ class CompactObservation(gymnasium.ObservationWrapper[Any, Any, Any], gymnasium.
         self.observation_space = spaces.Box(-1.0, 1.0, (len(COMPACT) + groups,), np.float32)
 
     def observation(self, observation: object) -> Float32s:  # noqa: ARG002  the market knows more
-        """Compact observation of the waiting arrival; zeros after the last."""
+        """Compact observation of the waiting arrival; zeros if none waits."""
         if self._inner.market.done:
             return np.zeros(self.observation_space.shape or (), np.float32)
         return compact(self._inner.standing, self._groups)

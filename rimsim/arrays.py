@@ -23,7 +23,7 @@ NEVER = 2**62
 
 
 def offsets_of(counts: Ints) -> Ints:
-    """Offsets in a flat array of rows of given lengths."""
+    """Offsets of rows, of given lengths, in a flat array."""
     offsets = np.zeros(len(counts) + 1, np.int64)
     np.cumsum(counts, out=offsets[1:])
     return offsets
@@ -37,7 +37,7 @@ def places_of(begin: Ints, end: Ints) -> tuple[Ints, Ints]:
 
 
 def numbered(counts: Ints) -> tuple[Ints, Ints]:
-    """Each entry's row, and the entry's number in it."""
+    """Row of each entry, and its position in the row."""
     number, _ = places_of(np.zeros_like(counts), counts)
     return np.repeat(np.arange(len(counts)), counts), number
 

@@ -18,9 +18,9 @@ F = TypeVar("F", bound="Callable[..., object]")
 def compiled(function: F) -> F:
     """Compile a function on its first call.
 
-    The machine code is cached on disk. If several processes need it at the same time, one compiles and the others
-    wait. A function that Python calls must not return named tuples. Numba makes named tuples by an unchecked call of
-    Python, and an interrupt at that moment would end the process.
+    The machine code is cached on disk. If several processes need the same machine code, one process compiles it and the
+    others wait. A function that Python calls must not return named tuples. Numba makes named tuples by an unchecked
+    call of Python, and an interrupt at that moment would end the process.
     """
     dispatcher: Any = numba.njit(cache=True)(function)
     if dispatcher is function:  # the user has switched compilation off

@@ -2,7 +2,7 @@
 
 A package offers a plug in one of the groups ``rimsim.agents``, ``rimsim.models``, ``rimsim.arrivals``,
 ``rimsim.consumers``, ``rimsim.providers``, ``rimsim.measures`` and ``rimsim.logs``. The name of an entry point can be
-used instead of the plug's place (``module:Name``). Built-in names have precedence over names of entry points.
+used instead of ``module:Name``. Built-in names have precedence over names of entry points.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ KINDS = ("agents", "models", "arrivals", "consumers", "providers", "measures", "
 
 @cache
 def places(kind: str) -> dict[str, str]:
-    """Name of an installed plug → place, such as ``package.module:Class``.
+    """Location (such as ``package.module:Class``) of installed plugs, by name.
 
     Raises:
         ConfigError: If two packages offer different plugs with the same name.
@@ -34,7 +34,7 @@ def places(kind: str) -> dict[str, str]:
 
 
 def place_of(text: str) -> str | None:
-    """Place of a plug of any kind; None if unknown."""
+    """Location of a plug of any kind; None if unknown."""
     name = text.partition("(")[0]
     if ":" in name:
         return text

@@ -54,7 +54,7 @@ class MarketError(RimsimError):
 
 
 class ArrivalsError(MarketError):
-    """Arrivals of a round that no market can play."""
+    """Arrivals of a round that a market cannot serve."""
 
 
 class AgentError(RimsimError):
@@ -83,7 +83,7 @@ class RunFolderError(RimsimError):
 
 
 class MissingTableError(RunFolderError):
-    """Missing table of a run: unfinished, or never written."""
+    """Table that a run has not, or not yet, written."""
 
 
 def refuse(
@@ -183,7 +183,7 @@ def require_known(said: str, words: Iterable[str], allowed: Collection[str]) -> 
 
 
 def nearest_file(path: Path) -> str:
-    """End of a message: existing file of most similar name."""
+    """End of a message: existing file with the nearest name."""
     if not path.parent.is_dir():
         return f" There is no folder {str(path.parent)!r}."
     names = [entry.name for entry in path.parent.iterdir() if entry.suffix == path.suffix]

@@ -52,18 +52,18 @@ def make_plug(
 
     The options of your own class are its fields. Types are checked for a dataclass, and ranges too for a pydantic
     dataclass. Alternatively, the constructor takes one frozen record named ``options``. If the constructor has a
-    parameter ``scenario``, it gets the whole config.
+    parameter ``scenario``, this parameter gets the whole config.
 
     Args:
-        where: A built-in name, or a place.
+        where: Built-in name or place of the plug.
         kind: Field that names the plug, such as ``arrivals.kind``, for messages.
-        built_in: Name → class.
+        built_in: Built-in classes by name.
         methods: Methods and attributes that the plug must have.
         options: Options of the plug, by name.
         scenario: Config that the plug is made for.
 
     Raises:
-        ConfigError: If there is no such name, file or option, or if the plug lacks a method or attribute.
+        ConfigError: If a name, file or option does not exist, or if the plug lacks a method or attribute.
     """
     factory, origin = _factory(where, kind, built_in), f"{kind} {where!r}"
     arguments = _arguments(factory, origin, options, scenario)
@@ -98,7 +98,9 @@ def require_place(where: str, kind: str, built_in: Mapping[str, object]) -> str:
     installed = places(_GROUPS[kind])
     if where not in installed:
         near = nearest(where, {*built_in, *installed})
-        raise ConfigError(f"{kind} {where!r} is unknown.{near} For one of your own, give file.py:Class.")
+        raise ConfigError(
+            f"{kind} {where!r} is unknown.{near} To use a class of your own, give file.py:Class."
+        )
     return installed[where]
 
 
@@ -116,7 +118,7 @@ def named_options(text: str, kind: str) -> tuple[str, dict[str, object]]:
     """Name and keyword options of ``name(option=value, …)``.
 
     Raises:
-        ConfigError: If the options cannot be read; values are Python literals.
+        ConfigError: If the text is not ``name(option=value, …)`` with Python literals as values.
     """
     where, bracket, inside = text.partition("(")
     if not bracket:
@@ -148,7 +150,7 @@ def option_lines(factory: Callable[..., Any]) -> list[tuple[str, str]]:
 
 
 def meanings(record: type[Any]) -> dict[str, str]:
-    """Field → its docstring, for a class and its base classes."""
+    """Docstring of each field of a class and its bases."""
     found: dict[str, str] = {}
     for kind in reversed(record.__mro__):
         if dataclasses.is_dataclass(kind):
@@ -219,11 +221,11 @@ def _unfit(error: ValidationError, name: str, origin: str) -> ConfigError:
 def imported(where: str, kind: str, of: type | None = None) -> Any:
     """Object at a place, an instance of ``of`` if given.
 
-    Messages call the object ``kind``, such as ``agent``.
+    ``kind`` is the word for the object in messages, such as ``agent``.
 
     Raises:
-        ConfigError: If the module or file cannot be imported (the message has the line), lacks the name (the message
-            has the nearest name) or has an object of another kind.
+        ConfigError: If the module or file cannot be imported, lacks the name or has an object of another
+            kind. The message has the line or the nearest name.
     """
     place, _, name = where.rpartition(":")
     if where.startswith(SESSION):
@@ -275,7 +277,7 @@ def without_name(place: str, kind: str, of: type | None = None) -> ConfigError:
 
 
 def _own(module: Any, of: type | None) -> list[str]:
-    """Names in a module: instances of ``of``, else classes, functions."""
+    """Names of instances of ``of``, or of classes and functions."""
     if of is not None:
         return [key for key, value in vars(module).items() if isinstance(value, of)]
     offered = getattr(module, "__all__", None)
@@ -289,10 +291,10 @@ def _own(module: Any, of: type | None) -> list[str]:
 
 @contextmanager
 def own_code(texts: Sequence[str]) -> Iterator[None]:
-    """Context manager that adds the user's line to errors.
+    """Context manager that adds lines of user code to errors.
 
-    Agents and models are written as on the command line. An error of rimsim keeps its class, and the line is added. Any
-    other error from a user's code becomes a :class:`ModelError`. Agents raise errors of rimsim already.
+    ``texts`` name agents and models as on the command line. An error of rimsim keeps its class, with the line
+    added. Any other error from a user's code becomes a :class:`ModelError`.
     """
     try:
         yield

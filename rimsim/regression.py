@@ -38,12 +38,13 @@ def _weigh(columns: Floats, weight: Floats, group: Ints, weighted: Floats, mixed
 
 @dataclass(frozen=True, eq=False)
 class HazardRegression:
-    """P(taken) = 1 − exp(−μ), log μ = columns·θ + δ_group + offset.
+    """Regression of binary outcomes with P(taken) = 1 − exp(−μ).
 
-    The objective is Σ −log P(outcome) + ½ (θ − mean)ᵀ·precision·(θ − mean) + Σ exposure·exp(δ) − count·δ, which is
-    convex. The prior of θ is normal. The prior of exp(δ) is a gamma distribution. It weighs like data with ``count``
-    events where ``exposure`` events were expected at δ = 0. The Hessian of δ is diagonal, so a Newton step takes one
-    pass over the m rows and a system with one unknown per column.
+    The model is log μ = columns·θ + δ_group + offset. The prior of θ is normal. The prior of exp(δ) is a
+    gamma distribution, and weighs like ``count`` events where ``exposure`` events were expected at δ = 0. The
+    objective Σ −log P(outcome) + ½ (θ − mean)ᵀ·precision·(θ − mean) + Σ exposure·exp(δ) − count·δ is convex.
+    The Hessian of δ is diagonal, so a Newton step takes one pass over the m rows and a system with one
+    unknown per column.
     """
 
     columns: Floats

@@ -45,7 +45,7 @@ def renamed_names(
 def warn_renamed(old: str, new: str) -> None:
     """Warn at the line that uses an old name.
 
-    Python shows such warnings only for the user's script, so frames of the import system are skipped.
+    Python shows these deprecation warnings only for the user's script, so frames of imports are skipped.
     """
     frame = sys._getframe(2)  # noqa: SLF001
     while frame.f_back is not None and frame.f_globals["__name__"].partition(".")[0] in (

@@ -1,8 +1,8 @@
 """Counter-based randomness.
 
-A random number depends only on its key, not on earlier random numbers. So all agents share the numbers, results do not
-depend on batches or workers, and a resumed run needs no generator state. The generator is the finaliser of SplitMix64
-(Steele, Lea and Flood, OOPSLA 2014), applied once per word of the key. This function passes usual statistical tests.
+A random number depends only on its key. So agents share random numbers, and results do not depend on batches
+or workers. A resumed run needs no generator state. The generator is the finaliser of SplitMix64 (Steele, Lea
+and Flood, OOPSLA 2014), once per word of the key. It passes usual statistical tests.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _MIX_2 = np.uint64(0x94D049BB133111EB)
 
 
 class Purpose(IntEnum):
-    """Purpose of a random number; each purpose has a stream."""
+    """Purpose of a random number; each has its own stream."""
 
     ARRIVALS = 1
     CHOICE = 2

@@ -17,7 +17,7 @@ _MODELS: dict[str, object] = {}
 def session_places(given: object, *, copied: bool = True) -> list[str]:
     """Place (a text) of each object; texts are returned unchanged.
 
-    ``given`` is a text, an object, or a sequence of both. With ``copied``, each use of an object gets its own copy.
+    ``given`` is a text, an object, or a sequence of both. With ``copied``, each use of an object gets a copy.
     """
     texts: list[str] = []
     for one in given if isinstance(given, list | tuple) else [given]:

@@ -21,7 +21,7 @@ size from which an array has pages of its own, returned when it is freed (M_MMAP
 def single_thread() -> None:
     """Compute on one thread, and keep freed memory.
 
-    The last bits of a matrix product, and so of a fit, depend on the number of threads. Workers also share cores.
+    The last bits of a matrix product depend on the number of threads. Parallel workers also share the cores.
     """
     import torch  # noqa: PLC0415 - counting cores need not wait for it
 
@@ -41,7 +41,7 @@ def _keep_memory() -> None:
 def give_back() -> None:
     """Return freed memory to the system, before a large allocation.
 
-    Otherwise the process would keep unused memory between used blocks.
+    Without this call, the process would keep unused memory between used blocks.
     """
     _call_glibc("malloc_trim", 0)
 
@@ -96,7 +96,7 @@ _DRAFT = ".draft-"
 def draft_file(path: Path) -> Iterator[Path]:
     """Yield a draft that replaces ``path`` when the block ends.
 
-    Folders above the file are made. If the block raises, ``path`` is unchanged and the draft is removed.
+    Missing parent folders are created. If the block raises, ``path`` is unchanged and the draft is removed.
     """
     draft = _draft_of(path)
     try:
@@ -110,9 +110,9 @@ def draft_file(path: Path) -> Iterator[Path]:
 def draft_folder(path: Path, *, existing: Literal["replace", "keep", "refuse"] = "replace") -> Iterator[Path]:
     """Yield an empty folder that becomes ``path`` at the end.
 
-    Folders above it are made. If the block raises, ``path`` is unchanged and the draft is removed. If a folder exists
-    at ``path`` by then, ``"replace"`` removes it and ``"refuse"`` raises an OSError. ``"keep"`` keeps that folder and
-    removes the draft, so the first of several processes wins.
+    Missing parent folders are created. If the block raises, ``path`` is unchanged and the draft is removed.
+    If ``path`` exists at the end, ``"replace"`` replaces it and ``"refuse"`` raises an OSError. ``"keep"``
+    removes the draft instead, so the first of several processes wins.
     """
     with _draft_folder_of(path) as draft:
         yield draft
@@ -129,8 +129,9 @@ def draft_folder(path: Path, *, existing: Literal["replace", "keep", "refuse"] =
 def draft_content(folder: Path, last: str) -> Iterator[Path]:
     """Yield a folder whose content later moves into ``folder``.
 
-    Entries of ``folder`` with the same names are replaced, and all others stay. The entry ``last`` is moved last, so if
-    it exists, the content is complete. If the block raises, ``folder`` is as it was and the draft is removed.
+    Entries of ``folder`` with the name of a new entry are replaced; others stay. The entry ``last`` is moved
+    last, so if it exists, the content is complete. If the block raises, ``folder`` is as it was and the draft
+    is removed.
     """
     with _draft_folder_of(folder / "content") as draft:
         yield draft

@@ -245,7 +245,7 @@ def test_a_file_that_changes_within_a_second_is_read_anew(tmp_path, monkeypatch)
         file.write_text("\n".join(line for line in MINE.splitlines() if not line.strip().startswith(part)))
         refused(
             ConfigError,
-            f"lacks {part}. Give it all that rimsim.agents.Agent lists",
+            f"has no {part}. Define all attributes of rimsim.agents.Agent",
             make_agent,
             f"{file}:Mine",
         )

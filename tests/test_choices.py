@@ -187,7 +187,7 @@ def test_what_is_off_changes_no_bit(visited):
 def test_slips_are_told():
     """Dynamics need a consumer that heeds them, and options are checked."""
     replay = override(small_scenario(), {"consumer.kind": "replay", "consumer.dynamics.drift": 1})
-    refused(ConfigError, "consumer.dynamics: consumer.kind 'replay'", kinds.make_consumer, replay)
+    refused(ConfigError, "consumer.dynamics is set, but consumer.kind 'replay'", kinds.make_consumer, replay)
     for kind, option, near in (("logit", "outsid", "outside"), ("cascade", "stopp", "stop")):
         wrong = override(small_scenario(), {"consumer.kind": kind, f"consumer.options.{option}": 1})
         refused(ConfigError, f"'{option}'.*Did you mean '{near}'", kinds.make_consumer, wrong)

@@ -126,7 +126,7 @@ def test_what_is_begun_anew_is_not_resumed(entry, name, tmp_path, capsys):
     refused(RunFolderError, said, resume, tmp_path)
     for job in ("compare --resume --out", "sweep --resume --out", "compare --from"):
         said = said_by(capsys, [*job.split(), str(tmp_path)], 2)
-        assert f"To repeat the run that is there: {command}\n" in said.err
+        assert f"To repeat the run in this folder: {command}\n" in said.err
 
 
 def test_the_repeating_command_leaves_the_folder_out(folders):

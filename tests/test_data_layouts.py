@@ -429,7 +429,7 @@ def test_containers_without_one_table_are_refused(tmp_path):
     table, columns = tmp_path / "a.csv", "user=user,item=item"
     refused(ConfigError, "does not name value", load_observed, table, columns=columns)
     both = {"columns": f"{columns},value=value", "value": "item"}
-    refused(ConfigError, "value is 'item', but columns gives", load_observed, table, **both)
+    refused(ConfigError, "value names the column 'item', but columns names", load_observed, table, **both)
 
 
 def test_a_table_takes_the_numbers_of_a_log(tmp_path):
@@ -813,7 +813,7 @@ def test_writing_is_whole_or_not_at_all(tmp_path):
     (tmp_path / "log.csv").write_text("user,item,time\na,x,1\n")
     log = load(tmp_path / "log.csv")
     bad = dataclasses.replace(log, users=pd.DataFrame({"id": ["two\nlines"]}))
-    refused(DataError, "could not be read again", write, bad, tmp_path / "bad.csv")
+    refused(DataError, "could not be read back", write, bad, tmp_path / "bad.csv")
     refused(DataError, "exists already", write, log, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["log.csv"]
 

@@ -174,7 +174,9 @@ def test_the_short_way_of_a_step_is_the_long_way(kind):
 def test_an_action_of_another_shape_or_type_is_refused(env, action, found):
     """The error names the shape and the type that were given, and those that are allowed."""
     env.reset(seed=0)
-    refused(AgentError, rf"an action has shape {found}. Expected \(5,\) whole numbers", env.step, action)
+    refused(
+        AgentError, rf"an action has shape {found}. Expected shape \(5,\) and whole numbers", env.step, action
+    )
 
 
 # Each agent and each market is among these pairs; all pairs are in test_market, with batches of one.
@@ -195,10 +197,10 @@ def test_seeds_can_be_set_one_by_one(env):
     refused(MarketError, r"reset\(\)", env.step, np.zeros(5, np.int64))
     env.reset(seed=0, options={"seeds": {"choice": 9}})
     assert env.market.seeds == Seeds(arrivals=0, choice=9, model=0, agent=0)
-    refused(ConfigError, "Expected the option 'seeds'", env.reset, options={"sedes": {}})
+    refused(ConfigError, "Expected only the option 'seeds'", env.reset, options={"sedes": {}})
     refused(ConfigError, r"exposure\.betta.*'exposure\.beta'", MarketEnv, settings={"exposure.betta": 0.3})
     for by in ("item", "genre"):
-        said = f"groups is 5. but by '{by}' has no groups"
+        said = f"groups is 5. but by='{by}' sets the number"
         refused(ConfigError, said, BonusAction, env, by=by, groups=5)
 
 

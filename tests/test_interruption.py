@@ -290,7 +290,7 @@ def test_a_full_disk_ends_in_one_sentence_and_a_run_that_can_be_resumed(tmp_path
         assert last == f"tracebacks: {folder / 'failures'}/"
     else:
         assert (kind, len(told)) == (RunFolderError.__name__, 1)
-    said = rf"{folder}\S*: the run cannot write there \(.*too large\). Finished rounds are saved"
+    said = rf"{folder}\S*: the run cannot write to this path \(.*too large\). Finished rounds are saved"
     assert all(re.search(said, line) for line in told)
     assert capfd.readouterr().err == ""
     assert not _drafts(folder)
@@ -304,7 +304,12 @@ def test_a_full_disk_under_the_cache_is_told_too(tmp_path, monkeypatch):
     build_world.cache_clear()
     config = small_scenario(data=DataConfig(source=str(_log(tmp_path))), consumer=QUICK)
     refused(
-        RunFolderError, "cache.*: the run cannot write there", small_run, tmp_path / "run", AGENTS, config
+        RunFolderError,
+        "cache.*: the run cannot write to this path",
+        small_run,
+        tmp_path / "run",
+        AGENTS,
+        config,
     )
 
 

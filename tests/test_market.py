@@ -561,10 +561,10 @@ ALL = ArrivalsConfig(kind="broadcast", per_round=5000)
         small_scenario,
         {"consumer": ConsumerConfig(kind="replay")},
         ConfigError,
-        "are not such sessions of the log",
+        "are not sessions of the log",
     ),
     (small_replay, {"rounds": 99}, DataError, "99 rounds of 80 arrivals each"),
-    (small_broadcast, {"arrivals": ALL}, ConfigError, "Expected at most this number"),
+    (small_broadcast, {"arrivals": ALL}, ConfigError, "or null for all users"),
     (small_cold_start, {"releases": ReleasesConfig(0.2, 2, 1)}, ConfigError, "first_round"),
 )
 def test_markets_that_cannot_be_played_are_refused(make, change, error, message):

@@ -147,12 +147,12 @@ def test_what_is_wrong_with_an_answer_is_told_with_its_shape():
     """One entry a slate, one for each position, whole numbers: the message says how many were wanted."""
     items = np.zeros((3, 2), np.int64)
     for fields, told in (
-        ({"uniform": np.ones(2, bool)}, r"uniform has shape \(2,\). Expected one entry per slate, \(3,\)"),
+        ({"uniform": np.ones(2, bool)}, r"uniform has shape \(2,\). Expected \(3,\), one entry per slate"),
         ({"price": np.zeros((3, 1))}, r"price has shape \(3, 1\). Expected .*\(3, 2\)"),
         ({"propensity": np.zeros((3, 1))}, r"propensity has shape \(3, 1\). Expected .*\(3, 2\)"),
     ):
         refused(AgentError, told, as_slates, Slates(items, **fields))
-    told = r"shape \(3, 2\) and type float64. Expected \(n, k\) whole numbers"
+    told = r"shape \(3, 2\) and type float64. Expected shape \(n, k\) and whole numbers"
     refused(AgentError, told, as_slates, items / 2)
 
 
@@ -171,7 +171,7 @@ def test_a_roster_has_no_item_of_nobody():
         if fits:
             assert roster.checked(3) is roster
         else:
-            refused(MarketError, "Expected numbers from 0 to 1", roster.checked, 3)
+            refused(MarketError, "Expected provider numbers from 0 to 1", roster.checked, 3)
 
 
 @pytest.mark.parametrize("config", [small_scenario(), small_replay()], ids=["clones", "replay"])
@@ -621,5 +621,5 @@ def test_hindsight_of_too_large_a_round_is_refused_with_the_figure(monkeypatch):
     config, agent = small_replay(), make_agent("hindsight")
     market = market_for(agent, config)
     _held(monkeypatch, config, 30)
-    told = "Expected at most 30 arrivals per round for so many items"
+    told = "Expected at most 30 arrivals per round with this number of items"
     refused(AgentError, told, agent.begin_round, market.round_view())

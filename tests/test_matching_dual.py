@@ -368,7 +368,7 @@ def test_best_of_all_slates_is_below_every_bound():
     ([[0, 2], [1, -1], [-1, -1]], "row 0 shows item 2"),
     ([[0, -2], [1, -1], [-1, -1]], "row 0 shows item -2"),
     ([[-1, -1], [0, 1], [1, -1]], "row 1 shows item 0, which is not admissible"),
-    ([[0, 1], [1, -1], [-1, -1]], "row 0 shows 2 items. Expected at most its capacity, 1"),
+    ([[0, 1], [1, -1], [-1, -1]], "row 0 shows 2 items. Expected at most the capacity of this row, 1"),
     ([[0, -1]], r"shape \(1, 2\)"),
 )
 def test_what_is_no_slate(slates, message):

@@ -391,7 +391,7 @@ def test_rounds_that_cannot_be_played_name_their_process(write):
     clones = Clones(config)
     clones.keeps_users = True
     market = Market(config, world=build_world(config), arrivals=clones)
-    told = "arrivals of round 1: user of the slots changed since the round before"
+    told = "arrivals of round 1: user differs from the previous round"
     refused(MarketError, told, _serve, market)
     log, config = random_log(), small_scenario()
     early = Swayed(config)
@@ -818,7 +818,7 @@ def test_options_of_models_reach_mark_and_ground(write):
         ("gru(widht=8)", "model gru: unknown field 'widht'. Did you mean 'width'"),
         ("bag(width=0)", "field 'width' is 0"),
         ("bag(8)", "the options cannot be read"),
-        ("als(algorithm='bpr')", "algorithm is already part of the model's name"),
+        ("als(algorithm='bpr')", "name already sets the option algorithm"),
         ("mine.py:Mine(smoth=5)", "has no option 'smoth'. Did you mean 'smooth'"),
     ):
         refused(ConfigError, said, make, name)
@@ -840,7 +840,7 @@ def test_an_agent_whose_name_cannot_be_set_is_told(write):
         "from rimsim.agents import Random\n\n\nclass Mine(Random):\n    def __init__(self, a=1):\n        pass\n\n"
         "    @property\n    def name(self):\n        return 'mine'\n"
     )
-    refused(ConfigError, "name cannot be set", make_agent, "mine.py:Mine(a=2)")
+    refused(ConfigError, "name cannot be changed", make_agent, "mine.py:Mine(a=2)")
 
 
 class _Fresh:
@@ -880,7 +880,7 @@ def test_objects_and_classes_of_a_session_play_with_one_worker(tmp_path):
 
 @cases(
     "agents options message",
-    ([_Fresh()], {"workers": 2}, "workers: 'session:fresh' is an object of this session.*Take workers=1"),
+    ([_Fresh()], {"workers": 2}, "workers: 'session:fresh' is an object of this session.*Set workers=1"),
     ([_Fresh()], {"backend": "ray"}, "an object of this session"),
     (["__main__:Mine"], {"workers": 2}, "'__main__:Mine' is an object of this session"),
     ([3], {}, "agent 'session:int' has no begin_round, act"),
@@ -924,5 +924,5 @@ def test_a_table_or_a_log_is_data(tmp_path):
         np.testing.assert_array_equal(getattr(worlds[0].log, name), getattr(log, name))
         np.testing.assert_array_equal(getattr(worlds[1].log, name), getattr(log, name))
     assert list(worlds[1].log.items["title"]) == list(log.items["title"])
-    said = refused(ConfigError, "source is a DataFrame. Give the name or path of a log", load, events)
+    said = refused(ConfigError, "source is a DataFrame. Expected the name or path of a log", load, events)
     assert "\n" not in said

@@ -263,7 +263,7 @@ def test_rows_that_cannot_be_are_refused_by_name(change, message):
 @cases(
     "exposure message",
     ({"campaigns": [{"items": [1], "share": 0.1}]}, "field 'exposure.campaigns.name' is missing"),
-    ({"campaigns": [{"name": "a", "items": [1]}]}, "neither of the fields exposures and share is given"),
+    ({"campaigns": [{"name": "a", "items": [1]}]}, "neither exposures nor share is set"),
     ({"campaigns": [{"name": "a", "items": [1], "exposures": 3}]}, "it has exposures .3. but no stop"),
     ({"campaigns": [SHARE | {"start": 3, "stop": 2}]}, "stop 2 is not after start 3"),
     ({"campaigns": [SHARE | {"start": 99}]}, "last round ends on day 56"),

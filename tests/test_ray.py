@@ -179,7 +179,7 @@ def test_a_table_of_known_answers_lies_where_an_arm_runs(tmp_path, monkeypatch):
 @pytest.mark.parametrize("address_of_none", ["127.0.0.1:1", "nonsense", "ray://127.0.0.1:1"])
 def test_an_address_without_a_cluster_is_refused(tmp_path, ray, address_of_none):
     """In good time, with what an address can be, and before anything is written."""
-    told = f"--address {address_of_none}: .*Give auto or host:port"
+    told = f"--address {address_of_none}: .*Give the host:port"
     asked = {"backend": "ray", "address": address_of_none, "workers": None}
     refused(ConfigError, told, small_run, tmp_path / "r", AGENTS, **asked)
     assert not (tmp_path / "r").exists()

@@ -248,7 +248,7 @@ def test_times_in_two_units_are_refused(events, tmp_path):
     events.assign(time=time).to_csv(path, index=False)
     refused(
         DataError,
-        "times look like m?s since 1970, .* like m?s. Write all times in one unit, or",
+        "time values look like m?s since 1970, .* like m?s. Write all times in one unit, or",
         data.load,
         path,
     )

@@ -233,7 +233,7 @@ def test_states_end_before_the_first_known_answer():
     assert (found.users[found.row].tolist(), found.left_out) == ([0, 0, 1], 2)
     expected = UserStates.of(log, [0, 1], [25, 21])
     assert found.states.items.tolist() == expected.items.tolist() == [1, 2, 1, 2]
-    told = "3 of 3 usable answers have a value of at least 0. Expected some"
+    told = "3 of 3 usable answers have a value of at least 0. Expected answers"
     refused(DataError, told, answers.held_answers, table, log, taken_at=0.0)
 
 

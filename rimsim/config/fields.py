@@ -23,7 +23,7 @@ def duration_seconds(text: str) -> float:
     """Seconds in a duration such as ``30min`` or ``1d 12h``.
 
     Raises:
-        ValueError: If the text is not a duration, or not a positive one.
+        ValueError: If the text is not a positive duration.
     """
     examples = "Write a duration such as 30min, 1d or 7d"
     if re.fullmatch(r"[-+\d.\s]+", text):
@@ -51,7 +51,7 @@ Period = Annotated[str, BeforeValidator(lambda value: value if value == "round" 
 
 
 def _time(value: object) -> object:
-    """Time in the form that ``load`` needs, also from dates."""
+    """Time that ``load`` accepts, from a text, number or date."""
     if value is None:
         return None
     from rimsim.data.readers.values import epoch_seconds  # noqa: PLC0415  # readers load only for a selection by time
@@ -72,7 +72,9 @@ def _pairs(options: object) -> object:
     """Mappings as pairs and lists as tuples, for frozen records."""
     if isinstance(options, dict):
         if any(isinstance(value, dict) for value in options.values()):
-            raise ValueError("an option cannot be a mapping. Give a number, a text or a list of them")
+            raise ValueError(
+                "an option cannot be a mapping. Give a number, a text, or a list of numbers or texts"
+            )
         return tuple((name, _pairs(value)) for name, value in options.items())
     return tuple(_pairs(value) for value in options) if isinstance(options, list) else options
 

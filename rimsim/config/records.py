@@ -70,7 +70,7 @@ class LogOptions:
     """Log and selection of its events, for :func:`rimsim.data.load`.
 
     Events are selected by value, then by time, then by the minimum number of events per item, and then per user. The
-    last two steps repeat until both minima hold.
+    steps for items and users repeat until both minimum numbers hold.
     """
 
     source: str = "ml-latest-small"
@@ -170,8 +170,8 @@ class AudienceConfig:
 class CampaignConfig:
     """Campaign: exposures, or a share, required of some items together.
 
-    Exposures count within a period and for an audience. In each round of the campaign, this round's part and the
-    shortfall of earlier rounds are due.
+    Only exposures to the audience in the campaign's period count. In each round of the campaign, this round's part and
+    the shortfall of earlier rounds are due.
     """
 
     name: str = Field(min_length=1)
@@ -193,11 +193,8 @@ class CampaignConfig:
 
     def __post_init__(self) -> None:
         if (self.exposures is None) == (self.share is None):
-            found = "neither" if self.share is None else "both"
-            raise ConfigError(
-                f"campaign {self.name!r}: {found} of the fields exposures and share is given. Give exactly "
-                "one of the two"
-            )
+            found = "neither exposures nor share" if self.share is None else "both exposures and share"
+            raise ConfigError(f"campaign {self.name!r}: {found} is set. Set exactly one of these two fields")
         if self.exposures is not None and self.stop is None:
             raise ConfigError(
                 f"campaign {self.name!r}: it has exposures ({self.exposures}) but no stop. Set stop to "
@@ -376,7 +373,7 @@ class ProvidersConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class LogWindow:
-    """Part of its log on which the platform retrains."""
+    """Part of the platform's log that retraining uses."""
 
     rounds: int | None = Field(default=3, ge=1)
     """Number of last rounds of its own log; null: all rounds."""

@@ -342,7 +342,7 @@ def check(
     """Describe a log or a part of it; see :func:`rimsim.data.load`.
 
     Raises:
-        DataError: If the log cannot be read, or no event of it is left.
+        DataError: If the log cannot be read, or no event is left.
         ConfigError: If an option is unknown or out of range.
     """
     return describe(load(source, columns=columns, time_unit=time_unit, items=items, **options))

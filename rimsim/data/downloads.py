@@ -87,7 +87,7 @@ _KNOWN: Final = (
 
 
 def catalogue() -> tuple[Entry, ...]:
-    """Logs that rimsim knows by name; it contains the first."""
+    """Logs that rimsim knows; the first is part of rimsim."""
     return _KNOWN
 
 
@@ -130,7 +130,7 @@ def download(
 
     Args:
         name: Name of a log that :func:`rimsim.data.catalogue` lists.
-        folder: Target folder; by default the one in which :func:`rimsim.data.load` looks for names.
+        folder: Target folder; by default the folder in which :func:`rimsim.data.load` looks for logs by name.
         progress: Function that is called with the number of bytes received so far and their total number.
         patience: Seconds to wait for a server that sends nothing.
 

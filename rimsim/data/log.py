@@ -75,7 +75,7 @@ class ReadReport:
 
 @dataclass(frozen=True, eq=False)
 class Sessions:
-    """Sessions of a log of n events, each an *arrival*.
+    """Sessions of a log of n events; each is an *arrival*.
 
     The s sessions are sorted by start time; sessions that start at the same time are sorted by user.
     """
@@ -164,7 +164,7 @@ class EventLog:
 
     @cached_property
     def offsets(self) -> Ints:
-        """(users + 1,) begin of each user's events in ``by_user``."""
+        """(users + 1,) position at which each user's events begin in ``by_user``."""
         return offsets_of(np.bincount(self.user, minlength=self.n_users))
 
     @cached_property
@@ -216,7 +216,7 @@ class EventLog:
 
 @dataclass(frozen=True, eq=False)
 class LaterSessions:
-    """Log in which n users are cut before later sessions."""
+    """Log of n users, each cut before a later session."""
 
     past: EventLog
     """Each cut user's events before its cut, and all events of the other users."""
@@ -233,7 +233,7 @@ class LaterSessions:
         return len(self.user)
 
     def every(self, step: int) -> LaterSessions:
-        """Later sessions of every ``step``-th user, with all users' past."""
+        """Later sessions of every ``step``-th user; everybody's past is kept."""
         if step == 1:
             return self
         user = self.user[::step]
@@ -246,8 +246,8 @@ def later_sessions(
 ) -> LaterSessions:
     """Cut each user's events before a randomly chosen later session.
 
-    The session is one of those that begin after the share ``after`` of the user's events. The events of a user without
-    such a session are not cut.
+    A session can be chosen if it begins after the share ``after`` of the user's events. If no session of a user can be
+    chosen, the user's events are not cut.
 
     Args:
         log: Log to cut.
@@ -309,7 +309,7 @@ Needs = LogNeeds
 
 
 def shortcomings(log: EventLog, needs: LogNeeds | None = None) -> tuple[str, ...]:
-    """Sentences about what a log has too few of."""
+    """Sentences about numbers of a log that are too small."""
     needs = LogNeeds() if needs is None else needs
     # An event has a past if it is later than the first event of its user; ties with the first do not count.
     first = np.full(log.n_users, np.inf)

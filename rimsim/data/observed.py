@@ -96,8 +96,8 @@ class ObservedTable:
     def known_part(self, log: EventLog) -> EventLog:
         """Log of the events whose user and item have answers.
 
-        Users and items are renumbered. A market that answers from the table needs this if the log also has users and
-        items without answers, as with KuaiRec's small matrix.
+        Users and items are renumbered. A market that answers from the table needs this smaller log if some users or
+        items of the log have no answers, as with KuaiRec's small matrix.
 
         Raises:
             DataError: If no event remains.
@@ -220,7 +220,8 @@ def _roles(layout: ObservedLayout, columns: str | None, value: str | None) -> tu
         given = parsed_roles(columns, ANSWERS.needed if value is None else ANSWERS.needed[:2])
         if value is not None and given.setdefault("value", value) != value:
             raise ConfigError(
-                f"value is {value!r}, but columns gives {given['value']!r} as the value. Give only one of them"
+                f"value names the column {value!r}, but columns names {given['value']!r} for the value. Give "
+                "only one of the two columns"
             )
         return ColumnRoles(ANSWERS, given), values.LARGEST_VALUE
     named: dict[Role, str | int] = dict(zip(ANSWERS.needed, layout.columns or (), strict=False))

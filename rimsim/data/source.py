@@ -56,12 +56,12 @@ def load(
 
     The same events give the same log, whatever their order and file format. The log is sorted by (time, user, item,
     value). Users and items are numbered by their sorted ids (numbers by size, texts by code points). If all ids are
-    written like whole numbers, they are whole numbers.
+    written like whole numbers, the log has them as whole numbers.
 
     Args:
-        source: ``"ml-latest-small"`` (embedded), the name of a downloaded log of :func:`rimsim.data.catalogue`, a name
-            that an installed package offers, or the path of a MovieLens folder, a folder with one log, a zip of either,
-            or a CSV, TSV or Parquet file.
+        source: Name or path of a log. Names are ``"ml-latest-small"`` (embedded), downloaded logs of
+            :func:`rimsim.data.catalogue`, and names that installed packages offer. A path is a MovieLens folder, a
+            folder with one log, a zip of either, or a CSV, TSV or Parquet file.
         columns: Column of each role, if the names are not the usual names: ``"user=visitor,item=sku,time=at"``, or by
             position ``"user,item,value,time"``.
         time_unit: Unit of numeric times. ``"auto"`` takes the unit in which most times lie between 1970 and 5138, and
@@ -178,9 +178,9 @@ def _path_of(name: str) -> Path:
     fetched = downloaded(name)
     if fetched is None:
         raise DataError(
-            f"{name}: {known.title} is not on this machine yet. Run 'rimsim data download {name}' or "
-            f"rimsim.data.download({name!r}), which fetches {known.size / 1e6:,.0f} MB to "
-            f"{data_folder()}, or give the path of a copy"
+            f"{name}: {known.title} is not on this machine yet. Give the path of a copy. Or run 'rimsim data "
+            f"download {name}' or rimsim.data.download({name!r}), which fetches {known.size / 1e6:,.0f} MB to "
+            f"{data_folder()}"
         )
     return fetched
 
@@ -191,7 +191,7 @@ def _text(source: str | os.PathLike[str]) -> str:
     if not isinstance(source, str) or not source:
         found = repr(source) if isinstance(source, str) else f"a {type(source).__name__}"
         raise ConfigError(
-            f"source is {found}. Give the name or path of a log here, or pass the table to rimsim.compare "
-            "as data"
+            f"source is {found}. Expected the name or path of a log. To use a table as the log, pass it to "
+            "rimsim.compare as the argument data"
         )
     return source

@@ -40,7 +40,7 @@ def write(log: EventLog, path: str | os.PathLike[str]) -> None:
     _check_ids(log.items, "item")
     if len(log) and not (np.isfinite(log.time).all() and log.time[0] >= 0 and log.time[-1] < LATEST):
         raise DataError(
-            f"{target}: the log has times outside the years 1970 to 9999, which rimsim could not read again"
+            f"{target}: the log has times outside the years 1970 to 9999, which rimsim could not read back from a file"
         )
     whole = bool((log.time == np.floor(log.time)).all())
     events = pa.table(
@@ -70,7 +70,7 @@ def _check_ids(table: pd.DataFrame, name: str) -> None:
         text = str(key)
         if text != text.strip() or text in MISSING or not {"\n", "\r", "\0"}.isdisjoint(text):
             allowed = "ids on one line, without spaces around them, that do not mean missing"
-            raise DataError(f"{name} {short(text)} could not be read again from the file. Expected {allowed}")
+            raise DataError(f"{name} {short(text)} could not be read back from the file. Expected {allowed}")
 
 
 def _write_table(table: pa.Table, file: Path) -> None:

@@ -42,8 +42,8 @@ def hidden_quality(
     β²·var(x) + τ² and ρ = β·sd(x)/sd. The noise of x is not removed, because a platform sees the same noisy x.
 
     Intervals are computed for Fisher's z of ρ and for log sd, with the variance of a bootstrap of items. The answers of
-    a user are not independent, so the variance is increased: by the variance of a bootstrap of users minus that of a
-    bootstrap of answers.
+    a user are not independent. So the variance of a bootstrap of users, minus the variance of a bootstrap of answers,
+    is added.
 
     Returns:
         The estimate; None if items may not have been shown at random, or if popularity or answers do not vary over ten

@@ -1,9 +1,9 @@
 """Designs of experiments: assignment to arms, and estimates.
 
 Let y be the outcome of an exposure, N the number of arrivals, A the control and B the treatment. An estimate is the
-difference per arrival that an analyst of the test would report. Its interval treats the assigned units as independent
-(with Student's t and the degrees of freedom of Welch and Satterthwaite, or the normal distribution in designs on
-items):
+difference per arrival that an analyst of the test would report. Its interval treats the assigned units as independent.
+Designs on items use the normal distribution, all other designs Student's t with the degrees of freedom of Welch and
+Satterthwaite. There are five designs:
 
     user         assigns visitors; the estimate is the mean outcome of B's arrivals minus that of A's
     switchback   assigns intervals of the clock; the estimate is as for user, but the units are intervals
@@ -55,7 +55,7 @@ class Assignment:
         return np.floor(np.asarray(time) / self.interval).astype(np.int64)
 
     def arrivals(self, user: Ints, time: Floats, number: int) -> Bools:
-        """Marks of the arrivals of a round in arm B."""
+        """Mask of the arrivals of a round in arm B."""
         if self.design == "switchback":
             draw = rng.uniform(self.seed, rng.Purpose.EXPERIMENT, _BLOCKS, self.block(time))
         elif self.by_arrival:
@@ -65,7 +65,7 @@ class Assignment:
         return np.asarray(draw < 0.5)
 
     def items(self, n_items: int) -> Bools:
-        """Marks of the items in arm B."""
+        """Mask of the items in arm B."""
         if not self.by_item:
             return np.zeros(n_items, bool)
         return np.asarray(rng.uniform(self.seed, rng.Purpose.EXPERIMENT, _ITEMS, np.arange(n_items)) < 0.5)
@@ -104,7 +104,7 @@ def contrast(design: str, outcome: Outcome) -> NaiveEstimate:
 
 
 def _of_arrivals(outcome: Outcome) -> tuple[float, float, float]:
-    """Difference of means over arrivals; standard error; degrees of freedom."""
+    """Difference of means over arrivals, standard error, degrees of freedom."""
     each, means, squares, counts = outcome.value.sum(1), [], [], []
     for arm in (True, False):
         rows = outcome.treated == arm
@@ -123,7 +123,7 @@ def _of_arrivals(outcome: Outcome) -> tuple[float, float, float]:
 
 
 def _of_items(outcome: Outcome) -> tuple[float, float]:
-    """Difference of means over items, scaled to an arrival."""
+    """Difference of means over items, as an effect per arrival."""
     m = len(outcome.treated_item)
     filled = outcome.item >= 0
     counted = np.bincount(outcome.item[filled], outcome.value[filled], m)

@@ -1,12 +1,12 @@
 """Estimates of γ, the decay of examination by position.
 
 An item of intensity λ is taken at position r with probability 1 − exp(−λ·γ^(r−1)). Click-through rates by position do
-not identify γ, because good items are at the top. Two estimates avoid this:
+not identify γ, because good items are at the top. Two estimates avoid this bias:
 
 * from **random slates**, whose items do not depend on the position: :func:`decay_of_counts`;
 * from **harvested interventions** (Agarwal, Zaitsev, Wang, Li, Najork and Joachims, "Estimating Position Bias without
-  Intrusive Interventions", WSDM 2019): the same item was at different positions, because prices changed, the model was
-  retrained, or visitors had consumed items above it: :func:`decay_of_slates`.
+  Intrusive Interventions", WSDM 2019): an item was at different positions, because prices changed, the model was
+  retrained, or visitors had consumed other items: :func:`decay_of_slates`.
 """
 
 from __future__ import annotations
@@ -71,9 +71,9 @@ def decay_of_counts(counts: ArrayLike) -> DecayEstimate | None:
     """γ from random slates; None if nothing was consumed.
 
     The estimate is by maximum likelihood of P(taken at r) = 1 − exp(−λ·γ^(r−1)), with the same λ for all exposures. If
-    intensities differ, with mean m and variance s², the estimate of (k − 1)·log γ is too high by less than s²/2m,
-    provided that chances are small. The counts come from :func:`taken_by_position`, for slates whose items do not
-    depend on the position; counts of several rounds may be added.
+    intensities differ, with mean m and variance s², the estimate of (k − 1)·log γ is too high by less than s²/2m, for
+    small chances of consumption. The counts come from :func:`taken_by_position`, for slates whose items do not depend
+    on the position; counts of several rounds may be added.
     """
     table = np.asarray(counts)
     if table.ndim != 2 or len(table) != 2 or (table[1] < 0).any() or (table[1] > table[0]).any():
@@ -92,14 +92,14 @@ def decay_of_slates(item: ArrayLike, taken: ArrayLike, score: ArrayLike) -> Deca
     """γ from a policy's slates; None if nothing was consumed.
 
     log λ = α + β·(s − s̄) + β̄·s̄ + δ_y, where s is the log score of the item, s̄ is the mean of s over the slate, and
-    δ_y is the effect of item y. The effect δ_y makes the estimate compare an item with itself at other positions; the
-    score s corrects this comparison for differences between the visitors who saw the item. The slopes within and
-    between slates are separate (Mundlak 1978), because a score that is the largest of many says less about the
-    intensity. γ, α, β, β̄ and δ are fitted together by maximum likelihood. The standard error covers sampling only.
-    With prices, exploration or retrained models, the same items are at different positions, which identify γ. If a
-    policy orders items by these scores alone, the estimate depends on the form of this model. Each row of the arrays is
-    a slate, of one or several rounds, with −1 for an empty position. Scores λ(x,y) must be those at the time of the
-    decision, by a model that was not trained on the outcome.
+    δ_y is the effect of item y. Because of the effect δ_y, the estimate compares an item with itself at other
+    positions. The score s corrects this comparison for differences between the visitors who saw the item. The slopes β
+    within slates and β̄ between slates are separate (Mundlak 1978), because a score that is the largest of many says
+    less about the intensity. γ, α, β, β̄ and δ are fitted together by maximum likelihood. The standard error covers
+    sampling only. With prices, exploration or retrained models, the same item is at different positions, which
+    identifies γ. If a policy orders items by the scores s alone, the estimate depends on the form of the model for λ.
+    Each row of the arrays is a slate, of one or several rounds, with −1 for an empty position. Scores λ(x,y) must be
+    from the time of the decision, by a model that was not trained on the outcome.
     """
     shown, came = _slates(item, taken)
     scores = np.asarray(score, np.float64)

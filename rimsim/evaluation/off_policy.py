@@ -1,8 +1,8 @@
 """Off-policy estimates of another policy's worth, from logged slates.
 
-The value V of a target policy is the mean reward of its own slates in the n states of a log. Each estimator is the
-mean of one number per arrival, and its interval comes from the variance of these numbers. Let w = π_e/π_b be the ratio
-of chances (target policy over logging policy), r the reward of a position, and q̂ a model of r:
+The value V of a target policy is the mean reward of its own slates in the n states of a log. An estimate is the mean of
+one number per arrival. Its interval comes from the variance of these numbers. Let w = π_e/π_b be the ratio of chances
+(target policy over logging policy), r the reward of a position, and q̂ a model of r:
 
     ips              Σ_r w_inclusion·r              right if an item's position makes no difference
     item-position    Σ_r w_position·r               right if a position's reward depends on its own item alone
@@ -35,8 +35,8 @@ from rimsim.evaluation.examination import NORMAL_95
 class Chances:
     """Probabilities of n slates under one policy, at the decision.
 
-    Numbers at empty positions mean nothing. A slate has the chance 0 if the policy never shows it in this order or
-    length.
+    Probabilities at empty positions have no meaning. A slate has the chance 0 if the policy never shows it in this
+    order or length.
     """
 
     inclusion: Floats
@@ -77,7 +77,7 @@ class Chances:
 
     @classmethod
     def mixed(cls, share: Floats | float, one: Chances, other: Chances) -> Self:
-        """Chances under a mixture: ``one`` with a probability, else ``other``."""
+        """Chances under a mixture: ``one`` has the probability ``share``."""
         pairs = zip(one.columns, other.columns, strict=True)
         return cls(*(share * mine + (1.0 - share) * others for mine, others in pairs))
 
@@ -129,7 +129,7 @@ class LoggedSlates:
 
     @classmethod
     def joined(cls, logs: Sequence[LoggedSlates]) -> Self:
-        """Joint log, in which visitors of different logs are different."""
+        """Joint log, in which different logs have different visitors."""
         columns = ("reward", "shown", "predicted", "predicted_target", "admissible")
         return cls(
             **{name: np.concatenate([getattr(log, name) for log in logs]) for name in columns},
@@ -182,7 +182,7 @@ def estimated(name: str, log: LoggedSlates) -> Estimate | None:
 def clustered_variance(deviation: Floats, unit: Ints) -> tuple[float, int]:
     """Variance of a sum over independent units; number of units.
 
-    ``deviation`` has differences from a mean, which may depend on each other within a unit.
+    ``deviation`` has differences from a mean. Differences of the same unit may depend on each other.
     """
     _, of_unit = np.unique(unit, return_inverse=True)
     sums = np.bincount(of_unit, deviation)
@@ -222,9 +222,9 @@ def _by_slate(log: LoggedSlates) -> _Numbers:
 
 
 def _self_normalised(log: LoggedSlates, part: str, *, together: bool) -> _Numbers:
-    """Weighted rewards divided by sums of weights, to first order.
+    """Weighted rewards divided by sums of weights.
 
-    Each slate has one number: its contribution to the ratio and to the ratio's error.
+    Each slate has one number: its contribution to this ratio and to the first-order error of the ratio.
     """
     weight = np.nan_to_num(_weights(log, part))
     places = np.broadcast_to(np.arange(log.shown.shape[1]), log.shown.shape)
@@ -252,9 +252,9 @@ def _pseudo_inverse(log: LoggedSlates) -> _Numbers | None:
     """Pseudo-inverse estimator for uniformly random slates, in closed form.
 
     For m admissible items, Γ = E[1_S 1_Sᵀ] over (position, item) is (1/m)·I⊗I + (J − I)⊗(J − I)/(m(m − 1)), whose
-    eigenspaces are products of the constants and their complements: the weight is 1 + m(m − 1)/(m − k)·(c̄ − k/m) + (m
-    − 1)·(Σ_r q_r − c̄), with q_r the target's chance of the item at position r, and c̄ the mean over the slate of its
-    chance of each item anywhere.
+    eigenspaces are products of the constants and their complements. So the weight is 1 + m(m − 1)/(m − k)·(c̄ − k/m) +
+    (m − 1)·(Σ_r q_r − c̄). Here q_r is the target's chance of the item at position r, and c̄ is the mean, over items of
+    the slate, of the target's chance to show the item anywhere.
     """
     if not log.uniform:
         return None

@@ -1,8 +1,8 @@
-"""Adapters that make other packages' recommenders models of p(y|x).
+"""Adapters that turn other packages' recommenders into models of p(y|x).
 
-A recommender that ranks by scores of any scale becomes ``p(y|x) = softmax(τ s(x,y) + κ log popularity_y + κ' log
-returning_y)``, with weights chosen on held-out later sessions, as for :class:`rimsim.intensity.Bag`. The state of a
-user is the set of consumed items, so a visitor need not be in the recommender's training data.
+Scores s(x,y) of any scale become ``p(y|x) = softmax(τ s(x,y) + κ log popularity_y + κ' log returning_y)``, where
+``returning`` is popularity in later sessions. The weights are chosen as in :class:`rimsim.intensity.Bag`. The state of
+a user is the set of consumed items, so a visitor need not be in the training data.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class AdaptedModel(FromHidden):
         return in_blocks(lambda block: self._block(recommender, block), *self.encode(states)).numpy()
 
     def _block(self, recommender: Any, consumed: torch.Tensor) -> torch.Tensor:
-        """(BLOCK, M) scores; a missing score gets its row's lowest."""
+        """(BLOCK, M) scores; missing scores become the lowest of the row."""
         matrix = scipy.sparse.csr_matrix(consumed.numpy())
         scores = np.asarray(self._scores(recommender, matrix), np.float32)
         if scores.shape != consumed.shape:
@@ -165,8 +165,8 @@ class LensKitModel(AdaptedModel):
 class ImplicitModel(AdaptedModel):
     """p(y|x) of a model of the package ``implicit`` (extra ``mf``).
 
-    The model must rank for any consumed items (``recommend(…, recalculate_user=True)``), as ``AlternatingLeastSquares``
-    and the nearest neighbours do. Fits are reproducible on one thread.
+    The model must rank items for new users, given their consumed items (``recommend(…, recalculate_user=True)``), as
+    ``AlternatingLeastSquares`` and the nearest neighbours do. Fits are reproducible if they run on one thread.
     """
 
     def _train(self, recommender: Any, consumed: Consumed) -> Any:
@@ -182,8 +182,8 @@ class ImplicitModel(AdaptedModel):
         except NotImplementedError as error:
             name = type(recommender).__name__
             raise ModelError(
-                f"{name}: cannot rank items for users that it was not fitted to (it lacks recalculate_user). Take "
-                "AlternatingLeastSquares or a nearest-neighbour model of implicit, or rimsim's own 'bpr'"
+                f"{name}: cannot rank items for users that it was not fitted to (no option recalculate_user). "
+                "Use AlternatingLeastSquares or a nearest-neighbour model of implicit, or rimsim's own 'bpr'"
             ) from error
         scores = np.full((n, m + 1), np.nan)  # neighbours rank fewer than M items, and fill up with item −1
         np.put_along_axis(scores, np.where(values > -np.finfo(np.float32).max, items, m), values, axis=1)
@@ -212,8 +212,8 @@ class ClassifierModel(AdaptedModel):
     """p(y|x) of a scikit-learn-style classifier of user-item pairs.
 
     The classifier has ``fit(X, y)`` and ``predict_proba(X)``. Each consumption is an example with y = 1, whose features
-    are computed without this consumption. For each, ``negatives`` random items that the user has not consumed are
-    examples with y = 0.
+    are computed without this consumption. For each consumption, ``negatives`` random items that the user has not
+    consumed are examples with y = 0.
     """
 
     def __init__(
@@ -259,7 +259,7 @@ class ClassifierModel(AdaptedModel):
 def neighbour_features(consumed: Consumed, seen: Consumed) -> Array:
     """(n, M, 3) features: popularity, length of history, similarity.
 
-    Similarity is the sum of an item's cosine similarities, by their users, to the items of the history.
+    The similarity of an item is the sum of its cosine similarities to the items of the history, based on their users.
     """
     counts, history = np.asarray(seen.sum(0), np.float64).ravel(), consumed.toarray()
     scale = 1.0 / np.sqrt(np.maximum(counts, 1.0))

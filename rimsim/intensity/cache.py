@@ -78,7 +78,7 @@ def kept(
     make: Callable[[], Entry],
     save: Callable[[Entry, Path], object],
 ) -> Entry:
-    """Entry of a cache folder, which is made if missing.
+    """Entry of a cache folder; a missing entry is made.
 
     An entry is made again if its checksum is wrong or ``load`` raises a ModelError. Entries are written to a draft
     folder first, so that processes can make the same entry at the same time.
@@ -111,7 +111,7 @@ def _is_undamaged(folder: Path) -> bool:
 
 
 def _source(kind: type) -> str | None:
-    """Source code of a class's module; None without a file."""
+    """Source code of a class's module; None if no file."""
     try:
         file = inspect.getsourcefile(kind)
     except (TypeError, OSError):
@@ -143,9 +143,9 @@ def fitted(
 ) -> Model:
     """Model fitted to a log, or read from the cache.
 
-    The key is a digest of the log, of the model's class and config, of its source code and of the version of torch.
-    Each factor of a product has its own entry. If :func:`is_stored` rejects your own model, it is not cached, but
-    fitted each time. A ground intensity can be fitted to given ``examples`` instead of the log's own.
+    The key of a cached model is a digest of the log, of the model's class and config, of its source code and of the
+    version of torch. Each factor of a product model has its own cache entry. If :func:`is_stored` rejects your own
+    model, the model is fitted each time and not cached. A ground intensity can be fitted to given ``examples``.
     """
     if examples is not None and not (isinstance(model, Ground) and is_stored(model)):
         raise ModelError(

@@ -52,7 +52,7 @@ class GroundCalibration:
 
     @property
     def ratio(self) -> float:
-        """Σ n / Σ λ: 1 if total predictions are right."""
+        """Ratio of realised to predicted events, Σ n / Σ λ."""
         return self.realised / self.predicted
 
     def lines(self) -> tuple[str, ...]:
@@ -79,7 +79,7 @@ class MarkCalibration:
 
     @property
     def perplexity(self) -> float:
-        """exp(nll): number of equally likely items with this loss."""
+        """Perplexity: number of equally likely items with this loss."""
         return float(np.exp(self.nll))
 
     def lines(self) -> tuple[str, ...]:
@@ -110,7 +110,8 @@ def count_calibration(predicted: Floats, counts: Ints) -> GroundCalibration:
     rate, count = np.asarray(predicted, np.float64), np.asarray(counts, np.float64)
     if not len(rate) or rate.min() <= 0:
         raise ModelError(
-            "calibration: there is no example, or an example has a λ that is not positive. Expected λ > 0"
+            "calibration: there is no example, or an example has an intensity λ(x) that is not positive. "
+            "Expected at least one example, and λ(x) > 0 for each"
         )
     order = np.argsort(rate, kind="stable")
     tenths = [rows for rows in np.array_split(order, 10) if len(rows)]
@@ -137,10 +138,10 @@ def calibration(
 ) -> Calibration:
     """Compare a fitted model with a log's target events.
 
-    On the log that the model was fitted to, this shows the quality of the fit. To measure the quality of predictions,
-    pass events of held-out users, or later events, as targets, with their histories as other events. p(y|x) is scored
-    on at most ``events`` target events, sampled by ``seed``. λ(x) is scored on ``examples``, by default the log's
-    sessions.
+    A comparison on the log of the fit shows the quality of the fit. To measure the quality of predictions, pass a log
+    whose targets are events of held-out users, or later events. The log also needs the earlier events of these users.
+    p(y|x) is scored on at most ``events`` target events, sampled by ``seed``. λ(x) is scored on ``examples``, by
+    default the log's sessions.
     """
     require_targets(log, "calibration")
     pairs = examples or session_examples(log)

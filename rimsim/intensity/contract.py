@@ -1,8 +1,8 @@
 """Contract of intensity models: methods, capabilities, row blocks.
 
 Each row of scores depends on the state of this row and on nothing else, to the last bit. The algorithm of a matrix
-product depends on the shapes, so the last bits of a row can depend on the number of rows. So models compute exactly
-:data:`BLOCK` rows at a time, or :data:`STEP` rows when hidden states take an event; the last block is filled up with
+product depends on the shapes, so the last bits of a row can depend on the number of rows. So models compute blocks of
+exactly :data:`BLOCK` rows, or :data:`STEP` rows when hidden states take an event. The last block is filled up with
 zeros. On one thread, a state then has the same scores in any batch.
 """
 
@@ -33,8 +33,8 @@ STEP = 64
 class IntensityModel(Protocol):
     """Model of p(y|x), of λ(x), or of their product λ(x,y).
 
-    For any model, λ(x) is the sum of a row of :meth:`score`, and p(y|x) is the row divided by this sum. The market
-    uses only these three methods, so your own model needs no base class.
+    For any model, λ(x) is the sum of a row of :meth:`score`, and p(y|x) is the row divided by this sum. The market uses
+    only ``fit``, ``update`` and ``score``, so your own model needs no base class.
     """
 
     def fit(self, log: EventLog) -> Self:
@@ -51,8 +51,8 @@ class IntensityModel(Protocol):
 class RecurrentModel(IntensityModel, Protocol):
     """Model whose hidden state takes a new event in O(1).
 
-    So no history is encoded twice in a round. A *hidden state* is a tuple of tensors with one row per user.
-    ``score(states)`` must equal ``score_hidden(encode(states), states.now)`` up to rounding.
+    With hidden states, no history is encoded twice in a round. A *hidden state* is a tuple of tensors with one row per
+    user. ``score(states)`` must equal ``score_hidden(encode(states), states.now)`` up to rounding.
     """
 
     def encode(self, states: UserStates) -> Hidden:
@@ -79,16 +79,16 @@ _Method = TypeVar("_Method", bound=Callable[..., object])
 def caller_owns(method: _Method) -> _Method:
     """Flag a method ``score_hidden`` whose result callers may change.
 
-    The method returns a new tensor each time, so the caller can write to it without a copy. Copies of score blocks
-    would take noticeable time. The flag is on the method, so that a subclass with its own ``score_hidden`` does not
-    inherit it.
+    A method with this flag returns a new tensor each time, so the caller can overwrite this tensor without a copy.
+    Copies of score blocks would take noticeable time. The flag is on the method, so that a subclass with its own
+    ``score_hidden`` does not inherit it.
     """
     vars(method)["caller_owns"] = True
     return method
 
 
 def owns_scores(model: object) -> bool:
-    """True if the caller may change scores of ``score_hidden``."""
+    """True if callers may change the result of ``score_hidden``."""
     return bool(getattr(getattr(model, "score_hidden", None), "caller_owns", False))
 
 
@@ -119,7 +119,7 @@ def recurrent(model: object) -> RecurrentModel | None:
 
 
 def rescale_of(model: object) -> float:
-    """Factor with which the last update restored the mean λ(x)."""
+    """Factor by which the last update rescaled λ(x)."""
     return float(getattr(model, "rescale", 1.0))
 
 
@@ -168,8 +168,8 @@ def in_blocks(
 ) -> torch.Tensor:
     """(n, …) values of a row-wise function, computed block by block.
 
-    The function takes a block of each tensor in ``rows`` and returns a block of values. Each kind of
-    computation has its own fixed height.
+    The function takes a block of each tensor in ``rows`` and returns a block of values. Each kind of computation has
+    blocks of its own fixed height.
     """
     n = rows[0].shape[0]
     if n == height:
@@ -180,7 +180,7 @@ def in_blocks(
 
 @dataclass(frozen=True, eq=False)
 class Walk:
-    """Events of u users, and n points between these events."""
+    """Events of users, and n points in time between events."""
 
     offsets: Ints
     """(u + 1,) begin of each state's events."""
@@ -194,15 +194,15 @@ class Walk:
     """(n,) events of that state before the point."""
 
     def points(self) -> tuple[Ints, Ints]:
-        """Points sorted by state and then count; states' first points."""
+        """Points in time, sorted by state; each state's first point."""
         order = np.lexsort((self.count, self.row))
         return order, np.searchsorted(self.row[order], np.arange(len(self.offsets))).astype(np.int64)
 
 
 def walked(model: Any, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
-    """Hidden states after all events, and at points between events.
+    """Hidden states after all events, and at times between events.
 
-    A model may have its own method ``walk(hidden, walk)`` for this, with results identical to :func:`stepped`. The
+    A model may have its own method ``walk(hidden, walk)``, whose results are identical to those of :func:`stepped`. The
     given hidden states are not changed.
     """
     by_name = {
@@ -219,8 +219,8 @@ def walked(model: Any, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
 def stepped(model: Any, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
     """Result of :func:`walked`, computed by the model's ``step``.
 
-    Events of different states are processed together, in full blocks of :data:`STEP` rows. So each row is the same as
-    if its events were processed alone.
+    Events of different states are processed together, in full blocks of :data:`STEP` rows. So each hidden state is the
+    same as if its events were processed alone.
     """
     length = np.diff(walk.offsets)
     order = np.argsort(-length, kind="stable")  # states with events left are then always at the front

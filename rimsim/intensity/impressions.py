@@ -74,7 +74,7 @@ class Impressions:
         """Refuse scores that are negative or not a number.
 
         Raises:
-            ModelError: If there is such a score, or an examination that is not positive.
+            ModelError: If a score is negative or not a number, or an examination is not positive.
         """
         finite = np.isfinite(self.score).all() and (self.score >= 0).all()
         if not finite or not (self.examination > 0).all():
@@ -117,12 +117,12 @@ class ImpressionLayer:
 class LayerFit:
     """Layer fitted to all impressions so far, and sufficient statistics.
 
-    P(taken) = 1 − exp(−λ'·e), where e is the examination of the position. Each round has a separate level, because the
-    level of a retrained model drifts. Of earlier rounds, the fit keeps a quadratic approximation of the likelihood of
-    levels and slopes, and for each item the number of realised events and of events expected without δ. The factor
-    exp(δ) has a gamma prior with parameters ``mean`` and ``shape``, one prior for items of the warm-up log and one for
-    other items. The parameters are estimated by marginal likelihood, which is negative binomial (as in DuMouchel 1999,
-    "Bayesian Data Mining in Large Frequency Tables", with one gamma law instead of a mixture of two).
+    P(taken) = 1 − exp(−λ'·e), where e is the examination of the position. The fit has a separate level for each round,
+    because the level of a retrained model drifts. For earlier rounds, the fit keeps a quadratic approximation of the
+    likelihood of levels and slopes. For each item it keeps the number of realised events, and of events expected
+    without the item's effect δ. The factor exp(δ) of an item has a gamma prior with parameters ``mean`` and ``shape``.
+    Items of the warm-up log have one prior, and other items another. The priors are estimated by marginal likelihood,
+    which is negative binomial (compare DuMouchel 1999, "Bayesian Data Mining in Large Frequency Tables").
     """
 
     memory: float
@@ -166,19 +166,19 @@ class LayerFit:
 
     @property
     def confidence(self) -> Floats:
-        """(M,) shape of each item's posterior of exp(δ)."""
+        """(M,) shape of each item's gamma posterior of exp(δ)."""
         return np.asarray(self.shape[self.unseen.astype(np.int64)] + self.count, np.float64)
 
     @property
     def item_variance(self) -> Floats:
-        """(2,) estimated variance of exp(δ)/mean, for seen and unseen items."""
+        """(2,) prior variance of exp(δ)/mean: warm-up items, other items."""
         return np.asarray(1.0 / self.shape, np.float64)
 
     def after(self, shown: Impressions) -> LayerFit:
-        """Fit updated by a round's impressions.
+        """Layer fit, updated by the impressions of a round.
 
-        The scores must be from a model that was not trained on these outcomes. A model fits its training outcomes
-        better than it predicts the next round.
+        The scores of impressions must be from a model that was not trained on the outcomes of these impressions. A
+        model fits its training outcomes better than it predicts the next round.
 
         Raises:
             ModelError: If a score is negative or not a number, or an examination not positive.
@@ -222,8 +222,7 @@ class LayerFit:
     def regression(self, shown: Impressions, shape: Floats, mean: Floats) -> HazardRegression:
         """Regression of a round's outcomes, given earlier evidence.
 
-        The parameters θ are the levels, the slopes and the round's own level. The groups of the regression are the
-        items.
+        The parameters θ are the levels, the slopes and the round's own level. The regression has one group per item.
         """
         k, of = len(KNOTS), self.unseen.astype(np.int64)
         own = np.concatenate([np.full(k, _LEVEL_SD), np.full(k, _SLOPE_SD), [_ROUND_SD]]) ** -2.0
@@ -244,7 +243,7 @@ class LayerFit:
         )
 
     def loss_of(self, shown: Impressions) -> float:
-        """Mean −log P of outcomes, new and returning visits weighted equally."""
+        """Mean log loss; new and returning visits count equally."""
         place = np.log1p(shown.history)
         log_rate = np.interp(place, KNOTS, self.level) + self.item[shown.item] + np.log(shown.examination)
         log_rate += np.interp(place, KNOTS, self.slope) * np.log(np.maximum(shown.score, FLOOR))
@@ -254,7 +253,7 @@ class LayerFit:
 
 
 def _bounded_minimum(problem: HazardRegression, theta: Floats, effect: Floats) -> tuple[Floats, Floats]:
-    """Minimum of a regression, with no slope below its bound."""
+    """Minimum of a regression whose slopes have lower bounds."""
     slopes = np.arange(len(theta)) // len(KNOTS) == 1
     free = np.ones(len(theta), bool)
     while True:
@@ -266,7 +265,7 @@ def _bounded_minimum(problem: HazardRegression, theta: Floats, effect: Floats) -
 
 
 def _events_of(problem: HazardRegression, theta: Floats, effect: Floats) -> tuple[Floats, Floats]:
-    """(M,) realised events of each item, and events expected without δ."""
+    """(M,) realised events per item; events expected without item effects."""
     rate = problem.rate(theta, effect)
     events = np.where(problem.taken, -rate / np.expm1(-rate), 0.0)  # an item may be wanted more than once
     n = len(effect)
@@ -316,7 +315,7 @@ def _prior(
 
 
 def fit_weights(fits: Sequence[LayerFit]) -> Floats:
-    """Weights of several fits by their predictions, summing to 1."""
+    """Weights of several fits, from their predictions, with sum 1."""
     # Of exponentially weighted forecasters (Vovk, COLT 1990), or posterior chances of the fits. The mean of several is
     # less noisy than the best: where items' worth is unknown, visitors consume 6 % more.
     loss = np.array([fit.loss for fit in fits])
@@ -331,11 +330,11 @@ def layer_of_fits(fits: Sequence[LayerFit]) -> ImpressionLayer:
 
 
 class Calibrated:
-    """λ'(x,y) = exp(a(h) + b(h)·log λ(x,y) + δ_y), λ being any intensity model.
+    """λ'(x,y) = exp(a(h) + b(h)·log λ(x,y) + δ_y), with λ from any model.
 
     The market scores with the inner model and caches its hidden states. It applies the layer to λ(x)·p(y|x) of
-    admissible items, so λ'(x) is the sum of λ'(x,y) over admissible items. :meth:`score` applies the layer to the
-    whole catalogue. Fits and updates of the model do not change the layer.
+    admissible items, so λ'(x) is the sum of λ'(x,y) over admissible items. :meth:`score` applies the layer to the whole
+    catalogue. Fits and updates of the inner model do not change the layer.
     """
 
     kind: ClassVar[str] = "calibrated"
@@ -351,7 +350,7 @@ class Calibrated:
 
     @property
     def rescale(self) -> float:
-        """Factor with which the inner model's last update restored λ(x)."""
+        """Factor by which the inner model's last update rescaled λ(x)."""
         return rescale_of(self.model)
 
     @property
@@ -384,7 +383,7 @@ class Calibrated:
         return self.layer.apply_(self.model.score(states).to(torch.float32).clone(), states.lengths)
 
     def save(self, folder: str | Path) -> None:
-        """Write the layer, and the inner model into ``model``."""
+        """Write the layer, and the inner model in subfolder ``model``."""
         path = Path(folder)
         save_model(self.model, path / "model")
         write_record(path, {"kind": self.kind})
@@ -408,7 +407,7 @@ KINDS[Calibrated.kind] = Calibrated
 
 
 def layer_of(model: IntensityModel) -> tuple[IntensityModel, ImpressionLayer | None]:
-    """Inner model and its layer, or the model and None.
+    """Inner model and layer; without a layer, model and None.
 
     A model with a layer has the attributes ``model`` and ``layer``.
     """

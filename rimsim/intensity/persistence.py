@@ -25,9 +25,9 @@ Value = TypeVar("Value")
 
 
 def config_from(kind: type[Any], values: Mapping[str, object], where: str) -> Any:
-    """Config record from plain values, such as YAML's.
+    """Config record from plain values, such as values from YAML.
 
-    Error messages call the owner of the values ``where``.
+    In error messages, ``where`` names the owner of the values.
     """
     fields = {field.name for field in dataclasses.fields(kind)}
     for name in values:
@@ -51,11 +51,11 @@ def read_record(folder: Path, kind: str | None = None) -> dict[str, Any]:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: no intensity model is saved there ({error})") from error
+        raise ModelError(f"{path}: no saved intensity model can be read ({error})") from error
     if not isinstance(record, dict) or "kind" not in record:
         refuse(ModelError, str(path), "found no field 'kind'", "a file written by an intensity model's save")
     if kind is not None and record["kind"] != kind:
-        raise ModelError(f"{folder}: found a saved {record['kind']!r}. Expected {kind!r}")
+        raise ModelError(f"{folder}: found a saved {record['kind']!r}. Expected a saved {kind!r}")
     return record
 
 
@@ -84,7 +84,7 @@ def load(folder: str | Path, device: str | None = None) -> Any:
 class Stored(ABC):
     """Model saved as one folder with ``model.json`` and ``model.safetensors``.
 
-    A subclass lists its fitted arrays and values; this class reads and writes them.
+    A subclass lists its fitted arrays and values, which :class:`Stored` reads and writes.
     """
 
     kind: ClassVar[str]
@@ -152,8 +152,8 @@ class Stored(ABC):
 def is_stored(model: object) -> bool:
     """True if :func:`load` can read the model's saved folder.
 
-    The model must be a :class:`Stored` model with a config record and a constructor without arguments. Alternatively,
-    it lists the models that it contains in ``stored_parts``, as a product does.
+    The model must be a :class:`Stored` model with a config record and a constructor without arguments. A model made of
+    other models, such as a product, lists these models in ``stored_parts`` instead.
     """
     if "stored_parts" in vars(type(model)):  # not that of a base: what a subclass adds would be lost
         return all(is_stored(part) for part in model.stored_parts)  # type: ignore[attr-defined]
@@ -170,7 +170,7 @@ def save_model(model: object, folder: Path) -> None:
     """Write a fitted model so that :func:`load` reads it."""
     if not is_stored(model):
         raise ModelError(
-            f"a {type(model).__name__} cannot be saved. Expected a Stored model that can be made without "
+            f"a {type(model).__name__} cannot be saved. Expected a subclass of Stored that can be made without "
             "arguments, or a RIM of two such models"
         )
     cast("Stored", model).save(folder)

@@ -36,8 +36,8 @@ def log_popularity(log: EventLog, smoothing: float) -> Floats:
 def log_returning(log: EventLog, gap: str, prior: float) -> Floats:
     """(M,) log p(y), where p(y) ∝ r_y + prior·M·p_y.
 
-    r_y is the number of events with item y in later sessions, and ``prior`` is the pseudo-count per item of the
-    popularity p in all target events.
+    r_y is the number of events with item y in later sessions, and p_y is the popularity of y in all target events.
+    ``prior`` is the pseudo-count per item.
     """
     goal, weight = log.targets, log.weights
     every = target_counts(log) + prior
@@ -85,8 +85,8 @@ class ReturningConfig:
 class Popularity(FromHidden, Stored):
     """``p(y|x) = (n_y + s) / Σ_z (n_z + s)`` for every state x, λ(x) = 1.
 
-    n_y is the sum of the weights of the target events with item y. With s = 0.01 it is the ``Pop`` baseline of Ma, Liu
-    and Deoras (ICLR 2022). :meth:`update` is exact: it equals a fit on the new log.
+    n_y is the sum of the weights of the target events with item y, and s is the smoothing. With s = 0.01 the model is
+    the ``Pop`` baseline of Ma, Liu and Deoras (ICLR 2022). :meth:`update` is exact: it equals a fit on the new log.
     """
 
     kind: ClassVar[str] = "popularity"
@@ -122,7 +122,7 @@ class Popularity(FromHidden, Stored):
         return (torch.zeros((len(states), 0), device=self.device),)
 
     def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
-        """Given hidden states, because no event changes them."""
+        """Unchanged hidden states, because events do not affect popularity."""
         del items, times
         return hidden
 
@@ -145,9 +145,9 @@ class Popularity(FromHidden, Stored):
 class Returning(Popularity):
     """p(y|x) ∝ r_y + prior·M·p_y for every state x, and λ(x) = 1.
 
-    r_y counts the target events with item y in users' sessions after their first session, and p is popularity in all
-    target events. This suits returning users, who take other items than new users. :meth:`update` is exact: it equals a
-    fit on the new log.
+    r_y counts the target events with item y in users' sessions after their first session, and p_y is the popularity of
+    y in all target events. The model suits returning users, who take other items than new users do. :meth:`update` is
+    exact: it equals a fit on the new log.
     """
 
     kind: ClassVar[str] = "returning"
@@ -164,7 +164,7 @@ class Returning(Popularity):
 def item_features(items: pd.DataFrame) -> Floats:
     """(M, F) features of items before any consumption.
 
-    They are a constant, an indicator per genre, and year of release (standardised, 0 where unknown) with its square.
+    The features are a constant, an indicator per genre, and the standardised year of release (or 0) with its square.
     """
     n = len(items)
     columns = [np.ones((n, 1))]
@@ -182,7 +182,7 @@ def item_features(items: pd.DataFrame) -> Floats:
 
 
 def fill_cold(vectors: torch.Tensor, bias: torch.Tensor, log: EventLog) -> Ints:
-    """Predict vectors and biases of cold items, in place.
+    """Overwrite vectors and biases of cold items with predictions.
 
     The prediction is a ridge regression of the fitted items' vectors and biases on :func:`item_features`.
     Training alone would leave random values for an item without target events, and push its probability towards zero.

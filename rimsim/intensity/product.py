@@ -24,7 +24,7 @@ _NOBODY = UserStates(np.zeros(1, np.int64), np.zeros(0, np.int64), np.zeros(0), 
 class RIM(contract.FromHidden):
     """``λ(x,y) = λ(x)·p(y|x)``: recurrent intensity model.
 
-    Ma, Liu and Deoras (ICLR 2022). The mark model is recurrent and its rows sum to 1.
+    The model is from Ma, Liu and Deoras (ICLR 2022). The mark model is recurrent, and each row of its scores sums to 1.
     """
 
     kind: ClassVar[str] = "rim"
@@ -60,7 +60,7 @@ class RIM(contract.FromHidden):
 
     @property
     def rescale(self) -> float:
-        """Factor with which the last update restored the mean λ(x)."""
+        """Factor by which the last update rescaled λ(x)."""
         return contract.rescale_of(self.ground)
 
     @property
@@ -99,7 +99,7 @@ class RIM(contract.FromHidden):
         return (*self.mark.step(mark, items, times), *self.ground.step(ground, items, times))
 
     def walk(self, hidden: contract.Hidden, walk: contract.Walk) -> tuple[contract.Hidden, contract.Hidden]:
-        """Hidden states of both factors after events and at points."""
+        """Hidden states of both factors after and between events."""
         mark, ground = self._split(hidden)
         marked, grounded = contract.walked(self.mark, mark, walk), contract.walked(self.ground, ground, walk)
         return (*marked[0], *grounded[0]), (*marked[1], *grounded[1])
@@ -135,10 +135,10 @@ KINDS[RIM.kind] = RIM
 
 
 def settled(model: contract.IntensityModel, like: contract.IntensityModel) -> contract.IntensityModel:
-    """Model for a partial log, with choices copied from ``like``.
+    """Model for part of a log, with hyperparameters of ``like``.
 
-    Choosing takes most of the time of a fit, and a part of a log has less evidence than the whole log. ``like`` is a
-    fitted model of the same kind. Its method ``settled`` returns an unfitted model with the same choices.
+    The choice of hyperparameters takes most of the time of a fit, and is best on the whole log. ``like`` is a fitted
+    model of the same kind. The method ``settled`` of ``like`` returns an unfitted model.
     """
     if isinstance(model, RIM) and isinstance(like, RIM):
         product = copy.copy(model)

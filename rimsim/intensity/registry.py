@@ -102,12 +102,12 @@ def config_record(name: str) -> type[Any] | None:
 
 
 def shipped() -> dict[str, type[Any]]:
-    """Name → class of each shipped mark distribution and ground intensity."""
+    """Classes of shipped mark models and ground intensities, by name."""
     return {name: entry.model for name, entry in _SHIPPED.items()}
 
 
 def register(name: str, factory: Callable[..., IntensityModel]) -> None:
-    """Let your own model be made by name: ``factory(seed, device)``."""
+    """Register your own model's ``factory(seed, device)`` under a name."""
     if name in _BUILT_IN:
         found = f"found the name {name!r}, which a shipped model has"
         refuse(ConfigError, "register", found, "any other name")
@@ -117,8 +117,8 @@ def register(name: str, factory: Callable[..., IntensityModel]) -> None:
 def parts(name: str) -> tuple[str, str | None] | None:
     """Mark model and ground intensity, each with its options.
 
-    The ground intensity is None if the name has a mark model only. The result is None for your own model (registered,
-    installed or in a file). In ``gru-hp(width=64)``, options that the mark model lacks belong to the ground intensity.
+    The ground intensity is None if the name stands for a mark model alone. The result is None for your own model. In
+    ``gru-hp(width=64)``, options that the mark model lacks belong to the ground intensity.
     """
     where, options = named_options(name, "model")
     if where.endswith(".py"):
@@ -148,7 +148,7 @@ def _with_options(part: str, options: Mapping[str, object]) -> str:
     for name in options:
         if name in dict(_entry(part).fixed):
             raise ConfigError(
-                f"model {part!r}: {name} is already part of the model's name. Leave the option out"
+                f"model {part!r}: the model's name already sets the option {name}. Leave the option out"
             )
     return f"{part}({', '.join(f'{option}={value!r}' for option, value in options.items())})"
 
@@ -156,7 +156,7 @@ def _with_options(part: str, options: Mapping[str, object]) -> str:
 def mark_and_ground(name: str, *, known: bool = False) -> tuple[str, str | None]:
     """Names of a model's mark model and ground intensity.
 
-    The ground intensity is None for your own model or a mark model alone. With ``known``, an unknown name is an error.
+    The ground intensity is None for your own model or a mark model alone. ``known`` forbids unknown names.
     """
     joined = parts(name) if known or name.partition("(")[0] in names() else None
     return joined or (name, None)
@@ -176,8 +176,8 @@ def config_of(part: str, values: Mapping[str, object]) -> Any:
 def thorough(part: str) -> object | None:
     """Config of a model for long horizons.
 
-    p(y|x) is fitted to the next ten events instead of the next event. This suits a long horizon, in which λ(x,y) is the
-    expected number of interactions. It predicts the very next event less well.
+    p(y|x) is fitted to the next ten events instead of the next event. This fit suits a long horizon, in which λ(x,y) is
+    the expected number of interactions. This fit predicts the very next event less well.
     """
     where = part.partition("(")[0]
     return _SHIPPED[where].thorough if where in _SHIPPED else None
@@ -224,9 +224,9 @@ def make(
     """Unfitted model with a given name.
 
     Args:
-        name: A mark model (``gru``: λ = 1), a ground intensity (``hp``: times item popularity), both joined
-            by a hyphen (``gru-hp``), a registered or installed name, or a file and name such as ``mine.py:factory``;
-            with options in brackets if wanted: ``gru-hp(width=64)``.
+        name: A mark model such as ``gru`` (then λ = 1), a ground intensity such as ``hp`` (times item popularity), or
+            both with a hyphen (``gru-hp``). Your own model has its registered or installed name, or a file such as
+            ``mine.py:factory``. Options may follow in brackets: ``gru-hp(width=64)``.
         mark: Config record of the mark model, such as ``GRUConfig(width=128)``. ``ground`` is the config record of the
             ground intensity.
         seed: Replaces the seed of the config. ``device`` and ``gap`` (such as ``30min``) also replace fields of the
@@ -236,8 +236,8 @@ def make(
     if joined is None:
         if mark is not None or ground is not None:
             raise ConfigError(
-                f"model {name!r}: found a mark or ground config, but a registered model takes neither. "
-                "Leave it out"
+                f"model {name!r}: mark or ground is given, but only models of rimsim take these configs. "
+                "Leave them out"
             )
         return _own(name, seed, device)
     first, second = joined

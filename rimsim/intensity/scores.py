@@ -21,7 +21,7 @@ ROWS = 1024  # states of a block
 class ModelScores:
     """Intensities λ(x)·p(y|x) of n states; −∞ for inadmissible items.
 
-    They are :class:`rimsim.matching.ChunkedScores`.
+    The scores are :class:`rimsim.matching.ChunkedScores`.
     """
 
     model: IntensityModel

@@ -37,8 +37,8 @@ _ROWS = 512
 class AdamW:
     """Adam with decoupled weight decay and bounded gradients.
 
-    Loshchilov and Hutter, ICLR 2019. torch's own Adam would import torch's compiler, which takes a second in every
-    process. A gradient over all parameters that is longer than ``largest`` is scaled down.
+    The method is that of Loshchilov and Hutter (ICLR 2019). The Adam of torch imports torch's compiler, which takes a
+    second in every process. If the gradient over all parameters is longer than ``largest``, it is scaled down.
     """
 
     def __init__(
@@ -125,8 +125,8 @@ class Negatives:
     def draw(self, labels: torch.Tensor, source: torch.Generator) -> Sample:
         """Draw items for a batch, given its p labels.
 
-        The correction of an item is log(number of draws / expected number). If it is added to the logits, the expected
-        sum of exponentials over the C items is the sum over all items (logQ correction, Bengio and Senécal, 2008).
+        The correction of an item is log(number of its draws / expected number of its draws). The correction gives an
+        unbiased estimate of the sum over all items (logQ correction, Bengio and Senécal, 2008).
         """
         if self.share is None:
             return None
@@ -149,7 +149,7 @@ def softmax_loss(
 
     The softmax sum of a position contains its own labels, and a sample that represents all other items. The estimated
     sum is unbiased; its logarithm is too low by half of its squared relative error. Without a sample the sum is exact.
-    Shapes: h (p, W), V (M, W), b (M,), labels (p, K), distinct where their weights (p, K) are not 0.
+    The shapes are h (p, W), V (M, W), b (M,), labels (p, K) and weights (p, K). Labels of nonzero weight are distinct.
     """
     if sample is None:
         exact: torch.Tensor = cast("Any", _ExactLoss).apply(hidden, vectors, bias, label, weight)
@@ -262,7 +262,7 @@ class SoftmaxShares:
     """(C,) the sample; None: all items."""
 
     def slopes(self, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Slopes of Σ weight·(−log share) by own and other logits."""
+        """Gradients of Σ weight·(−log share) for own and other logits."""
         count = weight.new_zeros(len(self.others)).index_add_(0, self.pairs.row, weight)
         return self.own * count[self.pairs.row] - weight, self.others * count[:, None]
 

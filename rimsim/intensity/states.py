@@ -1,4 +1,4 @@
-"""User states at an instant, and counts that followed."""
+"""User states at an instant, and event counts that followed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MOST_EVENTS = 2**24
 class UserStates:
     """Ragged arrays of n user states.
 
-    Row i is events ``offsets[i]`` to ``offsets[i + 1]``, oldest first.
+    Row i has the events ``offsets[i]`` to ``offsets[i + 1]``, oldest first.
     """
 
     offsets: Ints
@@ -96,7 +96,7 @@ class CountExamples:
 def session_examples(
     log: EventLog, gap: str | float = "30min", *, most_events: int = _MOST_EVENTS
 ) -> CountExamples:
-    """Examples from sessions: state before, number of events within.
+    """Examples: the state before each session, and its event count.
 
     Sessions are cut from target events alone; the other events are history only. Every session has an event, so every
     count is at least one. If all states together would have more than ``most_events`` events, some sessions are left
@@ -111,9 +111,9 @@ def session_examples(
 
 
 def window_examples(log: EventLog, horizon: float, windows: int) -> CountExamples:
-    """Examples at the last ``windows`` multiples of ``horizon`` seconds.
+    """Examples at ``windows`` instants, ``horizon`` seconds apart.
 
-    For j = 1 … windows, users with an event before T − j·horizon give one example each; T is just after the last event.
+    For j = 1 … windows, the users with an event before T − j·horizon give examples. T is just after the last event.
     """
     if len(log) == 0:
         raise ModelError("fit: the log has no events. Expected a log with at least one target event")

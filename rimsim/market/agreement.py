@@ -2,7 +2,7 @@
 
 In every draw, each user's log is cut at the beginning of one of its later sessions. Models are fitted to the events
 before the cut and recommend slates. The real worth of a slate is the number of its items that the user took after the
-cut. Its worth by a truth is the number of consumptions that the truth expects.
+cut. The worth of a slate by a truth is the number of consumptions that the truth expects.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Cut:
         return np.bincount(self.taken_row, minlength=len(self))
 
     def admissible(self, start: int, stop: int) -> Bools:
-        """Marks of known, released and unconsumed items of some users."""
+        """Mask of known, released and unconsumed items, for some users."""
         shown = self.known[None, :] & (self.release[None, :] <= self.states.now[start:stop, None])
         shown[self.states.rows_of(start, stop)] = False
         return shown
@@ -78,7 +78,7 @@ class Cut:
 def make_cut(
     log: EventLog, draw: int, *, gap: str | float, after: float, most_cells: int | None = None
 ) -> Cut:
-    """Cut of a log by its later sessions.
+    """Log cut at a later session of each user.
 
     A user took an item if it consumed the item after the cut, but not before, and the item could be shown. If users ×
     items exceeds ``most_cells``, a sample of users is used, the same in all draws.
@@ -152,7 +152,7 @@ def unfitted_model(name: str, seed: int, device: str, gap: str | None = None) ->
 
 
 def scores_of(name: str, cut: Cut, device: str, make: Make = unfitted_model) -> ChunkedScores:
-    """Scores of states by a model of their past."""
+    """Scores of states by a model fitted to their past."""
     if name == RANDOM:
         return Uniform((len(cut), len(cut.known)))
     return ModelScores(fitted_model(name, cut.draw, device, cut.later.past, make), cut.states, cut.known)
@@ -234,7 +234,7 @@ def shares_over(preference: Floats, left: Bools) -> Floats:
 
 
 def utilities(truth: ChoiceLaw, cut: Cut, slates: Sequence[Ints], setting: SlateSetting) -> Floats:
-    """Expected consumptions of each recommender's slates and the oracle's.
+    """Expected consumptions of the slates of recommenders and the oracle.
 
     Consumption at position r has probability 1 − exp(−λ*(x)·p*(y|x)·γ^(r−1)), with p* normalised over admissible items.
     """
@@ -303,11 +303,11 @@ def agreement_of(
 ) -> dict[str, Any] | None:
     """Agreement of a scenario's truth with held-out sessions, cached.
 
-    Every run computes this short form of ``rimsim validate``, with fewer models, and with two draws (or one draw that
-    has a thousand users).
+    Every run computes this short form of ``rimsim validate``. It compares fewer models, in two draws, or in one draw of
+    a thousand users.
 
     Args:
-        item_bias: Logarithm of each item's factor in p*, such as hidden quality; None: those of the fitted truth.
+        item_bias: Logarithm of each item's factor in p*, such as hidden quality; None: the factors of the fitted truth.
     """
     there = {"als": importlib.util.find_spec("implicit") is not None, "ease": log.n_items <= _EASE}
     models = [name for name in _MODELS if there.get(name, True)]

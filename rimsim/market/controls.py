@@ -1,8 +1,9 @@
-"""Controls: replace a platform's own rounds as its training data.
+"""Controls: other training data instead of a platform's own rounds.
 
 A platform that retrains differs in three ways from a platform that never retrains: its training log is small and
 recent, this log comes from the simulated market, and the platform's own slates chose the events. Only the third
-difference is feedback. A control trains on as many events, which these slates did not choose.
+difference, events chosen by own slates, is feedback. A control trains on as many events, but these events do not depend
+on the platform's slates.
 """
 
 from __future__ import annotations
@@ -53,9 +54,9 @@ def require_controllable(
 
 
 class Control(Protocol):
-    """Replacement of a platform's own rounds as its training data.
+    """Source of training data other than the platform's own rounds.
 
-    The platform still serves its own visitors.
+    Under a control, the platform still serves its own visitors.
     """
 
     def learnt(self, own: PastRound) -> PastRound:
@@ -71,11 +72,11 @@ def replica_seeds(seeds: Seeds, replica: int) -> Seeds:
 
 
 class Shadowed:
-    """Control that trains on consumptions from slates without a model.
+    """Control that trains on slates that no model chose.
 
-    The control takes as many events as the arm had, in the order in which they become known. It takes them from
-    replicas: simulations of the round with such slates, the first with the same seeds, others with new seeds if its
-    events do not suffice. From the last replica used it takes the slates up to the last event.
+    The control takes as many events as the arm had, in the order in which they become known. The events come from
+    replicas, which simulate the round with slates that no model chose. The first replica has the seeds of the arm.
+    Further replicas have new seeds, and are used if events are missing.
 
     Args:
         replica: Function of the number of a replica that returns its rounds, with their impressions.
@@ -87,7 +88,7 @@ class Shadowed:
         self._sizes = sizes
 
     def learnt(self, own: PastRound) -> PastRound:
-        """Events of replicas, in the number that the arm had.
+        """Events of replicas, as many as the arm had.
 
         Raises:
             MarketError: If the replicas yield too few events.
@@ -103,8 +104,8 @@ class AsLogged:
     """Control that trains on the logged sessions behind the visits.
 
     The control has the visitors of the arm in the same states, so only consumptions differ. As many events as the arm
-    had are sampled from the sessions behind these visits. If there are too few, more sessions of the warm-up log are
-    sampled. No slates were shown, so there are no impressions.
+    had are sampled from the logged sessions behind the visits. If these sessions have too few events, more sessions of
+    the warm-up log are sampled. No slates were shown, so there are no impressions.
     """
 
     def __init__(self, config: ScenarioConfig, world: World, seeds: Seeds, sizes: Sequence[int]) -> None:
@@ -115,7 +116,7 @@ class AsLogged:
         self._sizes = sizes
 
     def learnt(self, own: PastRound) -> PastRound:
-        """Logged events, in the number that the arm had.
+        """Logged events, as many as the arm had.
 
         Raises:
             MarketError: If the log has too few events.
@@ -138,7 +139,7 @@ class AsLogged:
         return _Part(schedule, own.histories.past, slot, known, log.items[place], None)
 
     def _sessions_of(self, schedule: Schedule) -> tuple[Ints, Ints]:
-        """Beginning and size of each slot's session, or 0."""
+        """Beginning and size of slots' sessions; size 0 without session."""
         # The size is 0 without a session.
         sessions, past = self._world.past_sessions, self._world.past
         if schedule.logged is None:
@@ -158,9 +159,9 @@ def _gathered(own: PastRound, wanted: int, part: Callable[[int, int], _Part]) ->
     while missing or not parts:
         if len(parts) == _MOST:
             raise MarketError(
-                f"control of round {own.number}: {_MOST} replicas have been used, but {missing} events are still "
-                "missing to the number that the arm had. Choose consumers that also consume without a slate "
-                "(organic consumption), or the control organic, which takes events from the log"
+                f"control of round {own.number}: {_MOST} replicas together have {missing} events fewer than the "
+                "arm. Choose consumers that also consume without a slate (organic consumption), or the control "
+                "organic, which takes events from the log"
             )
         parts.append(part(len(parts), missing))
         missing -= len(parts[-1].item)
@@ -187,7 +188,7 @@ class _Part:
         return cls(past.schedule, past.histories.past, *past.histories.all_events(), past.shown)
 
     def first(self, n: int) -> _Part:
-        """First n events, with the visits before the last one."""
+        """First n events, with the visits before the last event."""
         if len(self.item) <= n:
             return self
         order = np.lexsort((np.arange(len(self.item)), self.slot, self.tick))
@@ -212,7 +213,7 @@ class _Part:
 
 
 def _joined(parts: Sequence[_Part], own: PastRound) -> PastRound:
-    """Round of all visitors of the parts, in clock order."""
+    """Round with the visitors of several rounds, in clock order."""
     first_user, first_slot, schedules = 0, 0, []
     for part in parts:
         schedule = part.schedule

@@ -42,7 +42,7 @@ class LoggedPast:
         return np.diff(self.offsets)
 
     def length(self, log_user: Ints, logged: Ints | None) -> Ints:
-        """Number of logged events per slot: ``logged``, or all."""
+        """Number of logged events per slot, at most ``logged``."""
         everything = self.offsets[log_user + 1] - self.offsets[log_user]
         return everything if logged is None else np.minimum(logged, everything)
 
@@ -112,7 +112,7 @@ def _enter_all(slots: Ints, ticks: Ints, items: Ints, events: Events) -> None:
 @compiled
 def enter_marked(slots: Ints, ticks: Ints, items: Ints, marked: Bools, first: Ints, last: Ints, counts:
     Ints, newest: Ints, tick: Ints, item: Ints, following: Ints, size: Ints) -> None:  # fmt: skip
-    """Add the marked items of slates, slate after slate."""
+    """Add the items of slates that ``marked`` selects, in order."""
     # The events come as arrays: to hand over their record takes longer than to enter the items of one slate.
     events = Events(first, last, counts, newest, tick, item, following, size)
     for n in range(len(slots)):
@@ -264,7 +264,7 @@ class Histories:
         _enter_all(slots, ticks, items, self.events)
 
     def append_marked(self, slots: Ints, ticks: Ints, items: Ints, marked: Bools) -> None:
-        """Add the marked items of slates, as :meth:`append` does."""
+        """Add the items of slates that ``marked`` selects, in order."""
         self.make_room(items.size)
         enter_marked(slots, ticks, items, marked, *self.events)
 
@@ -301,7 +301,7 @@ class Histories:
         return _between(slots, begin, end, self.events)
 
     def consumed(self, slots: Ints, counts: Ints | None = None) -> tuple[Ints, Ints]:
-        """Pairs (index of slot, item) of slots' past and ``counts`` events."""
+        """Pairs (slot index, item) of logged and ``counts`` market events."""
         # A row is an index of ``slots``; None: all events.
         counts = self.events.counts[slots] if counts is None else counts
         return _consumed(slots, counts, self.begin, self.length, self.past.items, self.events)

@@ -166,7 +166,7 @@ class Shown:
         return cls(*(np.concatenate([getattr(one, field.name) for one in parts]) for field in fields(cls)))
 
     def scored(self, states: ScoredStates) -> Shown:
-        """Impressions with the scores that the arrivals' states give."""
+        """Impressions with intensities from given scores of the arrivals."""
         score = np.full(self.item.shape, np.nan, np.float32)
         for chunk in states:
             items = self.item[chunk.row].astype(np.int64)

@@ -73,8 +73,9 @@ class Market:
         model: A fitted model instead of the config's own; it is copied before it is retrained. In a replay this model
             also scores the warm-up states, even if it was fitted to them.
         retrain: Overrides ``config.platform.retrain``; false: the platform never retrains.
-        control: Source of training data instead of the platform's own rounds; None: its own rounds.
-        barrier_every: Number of arrivals between barriers, which no batch crosses, for agents that learn in a round.
+        control: Source of training data; None: the platform's own rounds.
+        barrier_every: Number of arrivals between barriers (no batch crosses a barrier), for agents that learn in a
+            round.
         needs: Optional fields that arrivals and round views get.
         plugs: ``arrivals``, ``consumer`` and ``providers`` to use instead of the config's.
 
@@ -238,9 +239,9 @@ class Market:
     def next_arrivals(self, limit: int | None = None, *, in_waves: bool = False) -> Arrivals:
         """Return the next arrivals, and advance the clock.
 
-        Results do not depend on the limit. In clock order, a batch ends before any user's second visit, because the
-        state at that visit depends on the outcome of the first. In waves, such visits wait and later users go first.
-        The order does not matter for an agent that declares ``order_free``.
+        Results do not depend on ``limit``. In clock order, a batch ends before any user's second visit,
+        because its state depends on the outcome of the first visit. In waves, second visits wait and later
+        users go first. Use waves only for an agent that declares ``order_free``.
 
         Args:
             limit: Largest number of arrivals; None: as many as possible.
@@ -266,7 +267,7 @@ class Market:
 
         Args:
             slates: Items by arrival and position (−1: empty), or :class:`Slates` with prices and propensities.
-            invalid: If an item is repeated or inadmissible: raise an error, or leave its position empty.
+            invalid: Repeated or inadmissible items raise an error, or leave their positions empty.
 
         Raises:
             AgentError: If the slates have another shape, or hold inadmissible items.
@@ -276,7 +277,7 @@ class Market:
         return Feedback(arrivals, shown, consumed)
 
     def show(self, rows: Ints, slates: Slates, *, empty: bool) -> tuple[Ints, Bools]:
-        """Shown items, and marks of consumed ones, by arrival.
+        """Shown items and a mask of consumed items, by arrival.
 
         Raises:
             ConfigError: If γ is estimated from uniform slates, and the agent shows no uniform slates.
@@ -287,9 +288,9 @@ class Market:
         return shown
 
     def show_one(self, row: int, items: Ints) -> tuple[Ints, Bools]:
-        """Shown items of an arrival, and marks of consumed ones.
+        """Shown items of an arrival, and mask of consumed items.
 
-        Wrong items leave their positions empty, as in :meth:`show` with ``empty``.
+        Positions of repeated or inadmissible items stay empty.
         """
         require_uniform(None, self.config)
         shown = self.open.show_one(row, items)
@@ -312,9 +313,9 @@ class Market:
         return MarketState(self.round, self.platform.state, self._offer, self._carry_over)
 
     def load_state(self, state: MarketState) -> None:
-        """Continue from a state of an equal market.
+        """Restore a state that an equal market saved.
 
-        Config and seeds must be equal. Then both markets continue identically.
+        Config and seeds of both markets must be equal. Both markets then continue identically.
 
         Raises:
             MarketError: If the state belongs to another market.
@@ -322,8 +323,8 @@ class Market:
         n_items = len(state.platform.log_counts)
         if not 0 <= state.round < self.config.rounds or n_items != self.n_items:
             raise MarketError(
-                f"load_state: the state is of round {state.round} and {n_items} items. Expected a round "
-                f"below {self.config.rounds} and {self.n_items} items"
+                f"load_state: the state is from round {state.round} of a market with {n_items} items. Expected "
+                f"a round below {self.config.rounds} and {self.n_items} items"
             )
         self.round, self.closed, self.done = state.round, [], False
         self._carry_over, self._offer = state.carry_over, state.offer
@@ -395,7 +396,7 @@ class Market:
         self.open = self._open_round()
 
     def _schedule_of(self, number: int) -> Schedule:
-        """Arrivals of a round, after checks."""
+        """Checked arrivals of a round."""
         past = tuple(self.platform.rounds)
         so_far = RoundsSoFar(self.world, self.seeds.arrivals, past)
         try:
@@ -431,7 +432,7 @@ class Market:
         return StateScores(states, models, self.release, self.device, self.seeds.model)
 
     def _audience(self) -> StateScores | None:
-        """Scores of the current round's states, if already known."""
+        """Scores of the current round's states; None if unknown."""
         if not self.arrivals.known_beforehand and not self.needs.future:
             return None
         past = PastRound(self.round, self.schedule, self.open.foreseen_histories())
@@ -439,10 +440,10 @@ class Market:
 
 
 def _require_same_users(number: int, before: Schedule, now: Schedule) -> None:
-    """Refuse a round whose slots differ from the last round's."""
+    """Refuse a round whose slots differ from the last slots."""
     for name in ("user", "log_user", "shift", "logged"):
         if not np.array_equal(getattr(before, name), getattr(now, name)):
             raise MarketError(
-                f"arrivals of round {number}: {name} of the slots changed since the round before. If "
-                "arrivals set keeps_users, every round must have the same slots"
+                f"arrivals of round {number}: {name} differs from the previous round. If arrivals set "
+                "keeps_users, all rounds must have the same visitors"
             )

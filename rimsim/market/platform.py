@@ -47,8 +47,8 @@ class Platform:
     """Model that scores states, and its training data.
 
     Args:
-        control: Source of training data instead of the platform's own rounds; None: its own rounds.
-        keeps_users: True if visitors are the same in all rounds, so that no round may be dropped.
+        control: Source of other training data; None: the platform learns from its own rounds.
+        keeps_users: True if all rounds have the same visitors, so that no round may be dropped.
     """
 
     def __init__(
@@ -159,7 +159,7 @@ class Platform:
         self.model = laid_over(model, layer)
 
     def _learn(self, scored: Shown) -> ImpressionLayer:
-        """Layer after a further fit, to slates with known outcomes."""
+        """Layer, fitted again to slates with known outcomes."""
         everything = scored if self.waiting is None else Shown.joined([self.waiting, scored])
         known = everything.settled < self.rounds[-1].schedule.stop
         self.waiting = everything.rows(np.flatnonzero(~known))
@@ -181,7 +181,7 @@ class Platform:
         return lambda: tuple(laid_over(one, layer) for one in models())
 
     def _scorers_of(self, model: IntensityModel) -> FoldModels:
-        """Models without a layer that score the last training round."""
+        """Models without a layer, for states of the last round."""
         if not (self._retrains and self.crosses):
             return always(model)
         before = self._before or self.model
@@ -199,7 +199,7 @@ class Platform:
         )
 
     def load_state(self, state: PlatformState, logged_past: LoggedPast) -> None:
-        """Continue from a state of a platform with equal settings."""
+        """Restore a state that a platform with equal settings saved."""
         self.model, self._before = state.model, state.before
         self.log_counts, self.examined = state.log_counts, state.examined
         self.fits, self.waiting = state.fits, state.waiting
@@ -211,7 +211,7 @@ class Platform:
 def cross_fitted(
     platform: PlatformConfig, warmup: EventLog, past: list[PastRound], before: IntensityModel, seed: int
 ) -> FoldModels:
-    """Models for each fold, fitted without its last round's events."""
+    """Model of each user fold, without the fold's latest events."""
     # Both are retrained, when first asked for, from the model that served that round; neither has a layer.
     rounds, stop = list(past), past[-1].schedule.stop
     base, _ = layer_of(before)
@@ -277,13 +277,13 @@ def training_log(
 ) -> EventLog:
     """Log to retrain on: recent consumptions, and warm-up users.
 
-    Models are fitted to the ``target`` events of this log; the other events serve only as history. The log's user table
-    has only users of this log. With ``learning: ips`` and an agent with propensities, target events of the market are
-    weighted by their inverse propensity. All other events have weight 1.
+    Models are fitted to the ``target`` events of the training log; all other events serve only as history.
+    The log's user table has only users of this log. With ``learning: ips`` and an agent with propensities,
+    target events of the market are weighted by their inverse propensity. All other events have weight 1.
 
     Args:
-        rounds: Cached rounds, oldest first; only rounds within the log window are used. The number of used rounds
-            determines the sample of warm-up users, so the sample stays the same once the window is full.
+        rounds: Cached rounds, oldest first; only rounds within the log window are used. The sample of warm-up
+            users depends on the number of used rounds. The sample stays the same once the log window is full.
         now: Tick of the retraining. The log has only events that become visible before this tick.
         without_fold: Fold of users whose events in the last round are left out, for cross-fitted prices.
     """
@@ -351,7 +351,7 @@ def _own_log(
 
 
 def _propensities(rounds: list[PastRound], wanted: Ints, n_items: int) -> Floats:
-    """Inclusion probability of each consumed slot-item pair, or NaN."""
+    """Propensity of each consumed item for its visitor, or NaN."""
     # The rounds share one store of histories, in which no slot knowingly consumes an item twice; −1 is no pair.
     keys, values = [np.zeros(0, np.int64)], [np.zeros(0)]
     for past in rounds:
@@ -378,7 +378,7 @@ def _event_weights(parts: list[LogPart], clip: float) -> Floats | None:
 
 
 def inverse_propensity_weights(propensity: Floats, clip: float) -> Floats:
-    """Weights ∝ min(1/π, clip·mean(1/π)), with a mean of 1."""
+    """Clipped inverse-propensity weights with a mean of 1."""
     # Events without a propensity π (NaN) weigh 1. Clipping trades variance for bias.
     weight, known = np.ones(len(propensity)), propensity > 0
     if known.any():
@@ -442,5 +442,5 @@ def impressions_of(shown: Shown, examination: Floats) -> Impressions:
 
 
 def laid_over(model: IntensityModel, layer: ImpressionLayer | None) -> IntensityModel:
-    """Model corrected by a layer; without layer, the model itself."""
+    """Model corrected by a layer, or uncorrected without a layer."""
     return model if layer is None else Calibrated(model, layer)

@@ -37,7 +37,7 @@ class Roster:
     """(G,) satisfaction of each at first."""
 
     def checked(self, n_items: int) -> Self:
-        """The roster itself, if it fits M items.
+        """Roster, checked against a catalogue of M items.
 
         Raises:
             MarketError: If an item has no provider, or the lengths of arrays differ.
@@ -45,13 +45,13 @@ class Roster:
         lengths = {len(self.names), len(self.there), len(self.satisfaction)}
         if len(lengths) > 1 or self.of_item.shape != (n_items,):
             raise MarketError(
-                f"providers: of_item has shape {self.of_item.shape}; names, there and satisfaction have the lengths "
-                f"{sorted(lengths)}. Expected the shape ({n_items},), and one length, the number of providers"
+                f"providers: of_item has shape {self.of_item.shape}, and names, there and satisfaction have the "
+                f"lengths {sorted(lengths)}. Expected shape ({n_items},), and equal lengths: one entry per provider"
             )
         if n_items and not 0 <= int(self.of_item.min()) <= int(self.of_item.max()) < len(self.names):
             raise MarketError(
                 f"providers: items belong to providers {int(self.of_item.min())} to "
-                f"{int(self.of_item.max())}. Expected numbers from 0 to {len(self.names) - 1}"
+                f"{int(self.of_item.max())}. Expected provider numbers from 0 to {len(self.names) - 1}"
             )
         return self
 
@@ -76,7 +76,7 @@ class Offer:
 
     @property
     def there(self) -> Bools:
-        """Marks of providers who are in the market."""
+        """Mask of providers who are in the market."""
         return (self.came >= 0) & (self.left < 0)
 
     def after(self, changes: Changes, number: int) -> Offer:
@@ -89,12 +89,12 @@ class Offer:
         shapes = {part.shape for part in (changes.satisfaction, changes.leaves, changes.comes)}
         if shapes != {there.shape}:
             raise MarketError(
-                f"providers.end_of_round: found shapes {sorted(shapes)}. Expected {there.shape}, an entry per provider"
+                f"providers.end_of_round: found shapes {sorted(shapes)}. Expected {there.shape}, one entry per provider"
             )
         if (changes.leaves & ~there).any() or (changes.comes & (self.came >= 0)).any():
             raise MarketError(
                 "providers.end_of_round: a provider leaves before it came, or comes a second time. Let "
-                "each provider come at most once, and leave at most once, after it came"
+                "each provider come at most once, and leave only after it came"
             )
         return Offer(
             np.asarray(changes.satisfaction, np.float64),
@@ -108,7 +108,7 @@ class Offer:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array]) -> Self:
-        """Offer from the arrays that :meth:`arrays` named.
+        """Offer restored from the arrays of :meth:`arrays`.
 
         Raises:
             KeyError: If an array is missing.
@@ -152,8 +152,8 @@ class Changes:
 class Provider(Protocol):
     """Part that decides which providers offer their items.
 
-    This part has no state of its own, because :class:`Offer` records the satisfaction of providers. It may declare
-    ``fixed = True`` if no provider ever leaves or comes, so that all arms have the same requirements.
+    This part has no state of its own, because :class:`Offer` records the satisfaction of providers. ``fixed =
+    True`` declares that no provider ever leaves or comes, so that all arms have the same requirements.
     """
 
     def opening(self, log: EventLog) -> Roster:
@@ -174,14 +174,14 @@ class Fixed:
         return Roster(np.arange(len(ids)), ids, np.ones(len(ids), bool), np.zeros(len(ids)))
 
     def end_of_round(self, outcome: RoundOutcome) -> Changes:
-        """Changes in which nobody leaves or comes."""
+        """Changes in which no provider leaves or comes."""
         nobody = np.zeros(len(outcome.offer.came), bool)
         return Changes(outcome.offer.satisfaction, nobody, nobody)
 
 
 @pydantic_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class ViabilityOptions:
-    """Options: column of providers, satisfaction, exit and entry."""
+    """Options of :class:`Viability`: provider column, satisfaction, exit and entry."""
 
     column: str | None = None
     """Items that are alike in this column of the item table have one provider; of names joined by `|` the first counts.
@@ -212,10 +212,10 @@ class ViabilityOptions:
 class Viability:
     """Providers who leave when their satisfaction falls below a threshold.
 
-    The satisfaction X of a provider becomes δX + r_e·E + r_c·C − penalty·1[E = 0] after a round. E and C are the
-    numbers of exposures and consumptions of its items in the round (Zhan et al., WWW 2021; Mladenov et al., ICML 2020,
-    in whose model a provider stays while its engagement is above a threshold). Providers leave at the end of a round,
-    and never return. At each barrier a Poisson number of providers comes from a reserve. The mean of this number is
+    After a round with E exposures and C consumptions of its items, the satisfaction X of a provider becomes
+    δX + r_e·E + r_c·C, less a penalty if E = 0 (Zhan et al., WWW 2021). In the model of Mladenov et al. (ICML
+    2020), too, a provider stays while its engagement is above a threshold. Providers leave at the end of a
+    round, and never return. At each barrier a Poisson number of providers comes from a reserve; its mean is
     proportional to the share of providers in the market.
     """
 
@@ -227,7 +227,7 @@ class Viability:
         """Roster at the opening of the market.
 
         Raises:
-            ConfigError: If the item table has no such column, or no provider would be in the market.
+            ConfigError: If the item table lacks the providers' column, or no provider is in the market.
         """
         options = self._options
         of_item, names = self._providers(log)
@@ -252,7 +252,7 @@ class Viability:
         return of_item.reshape(-1).astype(np.int64), tuple(names.tolist())
 
     def end_of_round(self, outcome: RoundOutcome) -> Changes:
-        """Changes after a round."""
+        """Exits, entries and satisfaction of providers after a round."""
         options, offer = self._options, outcome.offer
         shown = outcome.by_provider(outcome.exposure)
         moved = options.decay * offer.satisfaction + options.per_exposure * shown
@@ -275,7 +275,7 @@ BUILT_IN = {"none": Fixed, "viability": Viability}
 
 
 def _order(count: int, seed: int, *key: int) -> Ints:
-    """Numbers of ``count`` providers, in a random order."""
+    """Random order of ``count`` providers, as provider numbers."""
     return np.argsort(rng.bits(seed, rng.Purpose.PROVIDERS, *key, np.arange(count)), kind="stable")
 
 
@@ -299,7 +299,7 @@ def make_providers(scenario: ScenarioConfig) -> Provider:
     """Providers of a scenario.
 
     Raises:
-        ConfigError: If ``providers.kind`` or one of ``providers.options`` is unknown, or is not a provider.
+        ConfigError: If ``providers.kind`` or an option is unknown, or if the class is not a provider.
     """
     config, methods = scenario.providers, ("opening", "end_of_round")
     plug = make_plug(config.kind, "providers.kind", BUILT_IN, methods, dict(config.options), scenario)

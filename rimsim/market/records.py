@@ -33,8 +33,8 @@ VISIT_BITS = 16
 class Schedule:
     """The n arrivals of a round in clock order.
 
-    Arrivals at the same tick are ordered by user, then by visit. The u users of the round have *slots* 0 … u−1. Arrays
-    by slot describe the state in which each user begins.
+    Arrivals at the same tick are ordered by user, then by visit. The u users of the round have *slots* 0 …
+    u−1. Arrays by slot describe each user's state at the beginning of the round.
     """
 
     tick: Ints
@@ -68,7 +68,7 @@ class Schedule:
         return 1.0 if self.forecast is None else self.forecast / len(self)
 
     def visits(self, past_events: Ints) -> RoundVisits:
-        """Arrivals in the form that requirements need."""
+        """Visits for the requirements, made from the arrivals."""
         # ``past_events`` (users of the log,) are those that the platform knows at the opening.
         known = past_events[self.log_user]
         if self.logged is not None:
@@ -99,7 +99,7 @@ def row_capacity(visitor: Ints, slate: int, user_cap: int | None) -> Ints | None
 
 
 def running_count(values: Ints) -> Ints:
-    """Number of earlier occurrences of each value."""
+    """Number of earlier occurrences of each value in an array."""
     order = np.argsort(values, kind="stable")
     grouped = values[order]
     fresh = np.ones(len(values), bool)
@@ -126,7 +126,7 @@ class Needs:
 
     @classmethod
     def of(cls, *agents: object) -> Self:
-        """Union of the needs of the agents."""
+        """Optional fields that at least one of the agents needs."""
         names = (need.name for need in fields(cls))
         return cls(
             **{name: any(getattr(agent, f"needs_{name}", False) for agent in agents) for name in names}
@@ -183,13 +183,13 @@ class Arrivals:
 
 @runtime_checkable
 class ScoredStates(Protocol):
-    """Scored states on which prices are solved."""
+    """Scored states, from which an agent computes prices."""
 
     def __len__(self) -> int:
         """Number of states."""
 
     def __iter__(self) -> Iterator[Arrivals]:
-        """Chunks of a few hundred states, scored when needed."""
+        """Chunks of a few hundred states, scored during iteration."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -307,7 +307,7 @@ def as_slates(answer: SlateLike) -> Slates:
     """Answer of an agent as a record.
 
     Raises:
-        AgentError: If the answer is not slates as :meth:`rimsim.agents.Agent.act` returns.
+        AgentError: If the agent did not return slates, as described at :meth:`rimsim.agents.Agent.act`.
     """
     if not isinstance(answer, Slates):
         return Slates(_whole_items(answer))
@@ -320,7 +320,7 @@ def as_slates(answer: SlateLike) -> Slates:
             )
     if answer.uniform is not None and np.shape(answer.uniform) != items.shape[:1]:
         raise AgentError(
-            f"uniform has shape {np.shape(answer.uniform)}. Expected one entry per slate, {items.shape[:1]}"
+            f"uniform has shape {np.shape(answer.uniform)}. Expected {items.shape[:1]}, one entry per slate"
         )
     if answer.chances is not None:
         answer.chances.require_shape(items.shape)
@@ -328,10 +328,10 @@ def as_slates(answer: SlateLike) -> Slates:
 
 
 def require_numbers(slates: Slates) -> None:
-    """Refuse infinite prices and impossible propensities; NaN means none.
+    """Refuse infinite prices and impossible propensities, but accept NaN.
 
     Raises:
-        AgentError: If a filled position has such a price or propensity.
+        AgentError: If a filled position has an infinite price or an impossible propensity.
     """
     filled = slates.items >= 0
     if slates.price is not None and np.isinf(np.asarray(slates.price)[filled]).any():
@@ -347,11 +347,11 @@ def _whole_items(answer: object) -> Ints:
         items = answer.detach().cpu().numpy() if isinstance(answer, torch.Tensor) else np.asarray(answer)
     except ValueError as error:
         raise AgentError(
-            f"slates cannot be turned into an array ({error}). Expected (n, k) whole numbers"
+            f"slates cannot be turned into an array ({error}). Expected shape (n, k) and whole numbers"
         ) from error
     if items.ndim != 2 or not np.issubdtype(items.dtype, np.integer):
         raise AgentError(
-            f"slates are an array of shape {items.shape} and type {items.dtype}. Expected (n, k) whole numbers"
+            f"slates have shape {items.shape} and type {items.dtype}. Expected shape (n, k) and whole numbers"
         )
     return items.astype(np.int64, order="C", copy=False)
 
@@ -379,14 +379,14 @@ def fetch_items(values: Array, items: Ints, found: Array) -> None:
 
 
 def wrong_positions(items: Ints, admissible: Bools, n_items: int) -> Bools | None:
-    """Marks of repeated or inadmissible items; None without any."""
+    """Mask of repeated or inadmissible items; None without such items."""
     # ``admissible`` (n, k) may be anything for an item outside the catalogue of ``n_items``.
     wrong = np.empty(items.shape, bool)
     return wrong if mark_wrong(items, admissible, n_items, wrong) else None
 
 
 def beyond_capacity(items: Ints, capacity: Ints) -> Bools:
-    """Mask, True where a filled position exceeds the capacity."""
+    """Mask of filled positions that exceed the arrival's capacity."""
     filled = items >= 0
     return np.asarray(filled & (np.cumsum(filled, 1) > capacity[:, None]), np.bool_)
 
@@ -397,13 +397,13 @@ def within_capacity(items: Ints, capacity: Ints | None) -> Ints:
 
 
 def emptied(slates: Slates, positions: Bools) -> Slates:
-    """Slates in which marked positions are empty."""
+    """Slates in which the given positions are empty."""
     return dataclasses.replace(slates, items=np.where(positions, -1, slates.items))
 
 
 @compiled
 def mark_wrong(items: Ints, admissible: Bools, n_items: int, wrong: Bools) -> bool:
-    """Mark repeated or inadmissible items; true if there is any."""
+    """Fill a mask of invalid items; true if any exists."""
     n, k = items.shape
     found = False
     for row in range(n):
@@ -431,7 +431,7 @@ def count_items(items: Ints, position_weights: Floats, exposure: Floats) -> None
 @compiled
 def observed_gain(shown: Ints, weights: Floats, exposure: Floats, required: Floats, seen_exposure: Float32s,
     seen_shortfall: Float32s) -> float:  # fmt: skip
-    """Reduction of the shortfall by a slate, which is recorded."""
+    """Record a slate, and return its reduction of the shortfall."""
     # Exposures (M,) include this slate's; the observer's figures ``seen_exposure`` and ``seen_shortfall`` (M,) are
     # brought up to date.
     gain = 0.0

@@ -56,11 +56,11 @@ from rimsim.requirements.rows import CarryOver, RoundRequirements, ScenarioRequi
 
 # -- the clock --------------------------------------------------------------------------------------------------------
 class Rank(IntEnum):
-    """Order of events at the same tick.
+    """Ranks that order events of the same tick.
 
-    SimPy itself uses ranks 0 and 1. Of two events with the same rank, the one that was scheduled first goes first.
-    Releases of items, and consumptions that become visible, need no events. An arrival at the tick of such a change
-    already sees it, but a retraining at this tick does not yet know the consumptions.
+    SimPy reserves ranks 0 and 1. Of two events with the same rank, the one that was scheduled first goes
+    first. Releases of items, and consumptions that become visible, need no events. An arrival sees releases
+    and consumptions of its own tick. A retraining ignores consumptions that become visible at its tick.
     """
 
     RETRAIN = 2
@@ -79,7 +79,7 @@ class Moment(simpy.Event):
 
 
 class Arriving:
-    """Arrivals in clock order, each user's visits one by one."""
+    """Arrivals in clock order, with one open visit per user."""
 
     def __init__(self, schedule: Schedule, env: simpy.Environment) -> None:
         self._schedule, self._env = schedule, env
@@ -109,7 +109,7 @@ class Arriving:
 
     @property
     def untouched(self) -> bool:
-        """True if no arrival of the round was taken yet."""
+        """True if no arrival was handed to an agent yet."""
         return not self._n_arrived and not self._held
 
     def run_out(self) -> None:
@@ -177,7 +177,7 @@ class Arriving:
             )
 
     def take_one(self) -> int:
-        """Row of the next arrival, as :meth:`take` finds it."""
+        """Row of the next arrival; like :meth:`take` with limit 1."""
         # Nobody waits for an earlier visit, so the next arrival of the clock is the one.
         if self._handed or self._held or self._n_arrived == len(self.tick):
             return int(self.take(1)[0])
@@ -262,7 +262,7 @@ class RoundTerms:
 
 @dataclass(frozen=True, eq=False)
 class RoundContext:
-    """World and consumer that all rounds of a market share."""
+    """Log, truth and consumer that a market's rounds share."""
 
     world: World
     """The log, its past and the truth."""
@@ -358,7 +358,7 @@ class Round:
 
     @property
     def delivered(self) -> Floats:
-        """Exposures so far of each requirement in ``promises``."""
+        """Exposures of each requirement so far in the round."""
         return self.requirements.delivered(self.ledger.item)
 
     def scores(self, rows: Ints) -> ScoreRows:
@@ -371,7 +371,7 @@ class Round:
         return scores
 
     def place(self, row: int) -> tuple[ScoreRows, int]:
-        """Block with an arrival's scores, and the arrival's index there."""
+        """Block with an arrival's scores, and the arrival's index."""
         if self.capacity is not None:
             return self.scores(np.array([row])), 0
         assert self._scores is not None  # noqa: S101  # the round is open
@@ -466,16 +466,17 @@ class Round:
         return slates.items, response.consumed
 
     def _law_of_answers(self) -> Law | Hits | None:
-        """Law of consumption for :meth:`show_one`; None without such a law."""
+        """Law by which :meth:`show_one` samples consumption, or None."""
         law, delayed = self._can.law, self._wait > 1 and not self._can.hits_only
         if law is None or delayed or self.capacity is not None or self._device.type != "cpu":
             return None
         return law(self._world)
 
     def show_one(self, row: int, items: Ints) -> tuple[Ints, Bools]:
-        """Items shown to a waiting arrival, and marks of consumption.
+        """Items shown to a waiting arrival, and mask of consumption.
 
-        The result is that of :meth:`show` with ``empty``. If the consumer has a law, one compiled call computes it.
+        The result equals that of :meth:`show` with ``empty=True``. A law of consumption makes the call
+        faster.
         """
         law = self._law
         if law is None or len(items) != self.ledger.item.shape[1]:
@@ -507,7 +508,7 @@ class Round:
         return shown, self.ledger.consumed[row].copy()
 
     def _true_place(self, row: int) -> tuple[Float32s, Float32s, int]:
-        """Blocks with an arrival's p* and λ*; its index there."""
+        """Blocks with an arrival's p* and λ*, and its index."""
         world = self._world
         assert world.truth is not None  # noqa: S101  # the consumer needs it
         if world.truth.item_factor is not None or world.last_release > self.schedule.start:
@@ -521,7 +522,7 @@ class Round:
         """Response of the visits to their slates.
 
         Raises:
-            MarketError: If the consumer returns anything but a valid response.
+            MarketError: If the consumer does not return a valid response.
         """
         response = response_of(self._consumer, visits, slates)
         if self._wait == 1 or self._can.hits_only:

@@ -98,7 +98,7 @@ class ScoreRows:
         return at_items(relevance, items), at_items(admissible, items)
 
     def cut(self, first: int, n: int) -> ScoreRows:
-        """Adjacent rows, without a copy."""
+        """Scores of adjacent states, without a copy."""
         stop = first + n
         if self._arrays is None or self._remote:
             return ScoreRows(tuple(tensor[first:stop] for tensor in self.tensors))  # type: ignore[arg-type]  # three
@@ -106,7 +106,7 @@ class ScoreRows:
         return ScoreRows(None, (relevance[first:stop], ground[first:stop], admissible[first:stop]))
 
     def only(self, rows: Bools) -> ScoreRows:
-        """Copy in which only the marked states have admissible items."""
+        """Copy in which only the chosen states have admissible items."""
         relevance, ground, admissible = self.tensors
         chosen = torch.from_numpy(rows).to(relevance.device)[:, None]
         return ScoreRows((relevance * chosen, ground, admissible & chosen))
@@ -128,8 +128,8 @@ class ScoreRows:
 class Scorer:
     """Scores of a round's visitors under one model.
 
-    Hidden states are cached by slot; a new event updates them in constant time. A state's scores do not depend on the
-    states that are scored with it.
+    Hidden states are cached by slot; a new event updates them in constant time. Scores of a state do not
+    depend on the other states of its batch.
     """
 
     def __init__(
@@ -152,7 +152,7 @@ class Scorer:
         self._hidden, self._known = self._recurrent.encode(states), counts
 
     def hidden_bytes(self) -> int:
-        """Bytes of one hidden state; 0 without any."""
+        """Bytes of one hidden state; 0 without hidden states."""
         return sum(part[:1].nbytes for part in self._hidden)
 
     def hidden_at(self, slots: Ints, counts: Ints) -> Hidden:
@@ -170,7 +170,7 @@ class Scorer:
         return found
 
     def _store(self, slots: Ints, hidden: Hidden, known: Ints) -> None:
-        """Cache hidden states of slots, which contain ``known`` events."""
+        """Cache each slot's hidden state after its first ``known`` events."""
         rows = torch.from_numpy(slots).to(self._device)
         for part, new in zip(self._hidden, hidden, strict=True):
             part.index_copy_(0, rows, new[: len(slots)])
@@ -206,7 +206,7 @@ class Scorer:
             _take_out(self._histories.consumed(slots, counts), relevance, admissible)
 
     def _catch_up(self, model: RecurrentModel, slots: Ints, counts: Ints) -> None:
-        """Update cached hidden states by events that they lack."""
+        """Update cached hidden states by the latest events."""
         late = counts > self._known[slots]
         if late.any():
             who, first = np.unique(slots[late], return_index=True)
@@ -246,7 +246,7 @@ def _rows_of(hidden: Hidden, rows: Ints) -> Hidden:
 
 
 def filled_up(values: NDArray[_Number], height: int = BLOCK) -> NDArray[_Number]:
-    """Values, extended to ``height`` by repeating the first value."""
+    """Values, extended to length ``height`` by repeating the first value."""
     return np.concatenate([values, np.repeat(values[:1], height - len(values))])
 
 
@@ -319,8 +319,8 @@ def _clear(rows: Ints, items: Ints, scores: Float32s, admissible: Bools) -> None
 class ArrivalScores:
     """Scores of a round's arrivals, computed ahead in blocks.
 
-    Methods take arrivals as rows of the schedule. A block has the arrivals that need scores now, and some later
-    arrivals. Scores stay valid as long as the user's history has the same number of events at the arrival's tick.
+    Methods take arrivals as rows of the schedule. A block has the arrivals that need scores now, and some
+    later arrivals. An arrival's scores are valid until another event enters its state.
     """
 
     def __init__(self, scorer: Scorer, histories: Histories, schedule: Schedule) -> None:
@@ -355,7 +355,7 @@ class ArrivalScores:
         return ScoreRows((torch.cat(relevance), torch.cat(ground), torch.cat(admissible)))
 
     def place(self, row: int) -> tuple[ScoreRows, int]:
-        """Block with an arrival's scores, and the arrival's index there."""
+        """Block with an arrival's scores, and the arrival's index."""
         if self._counts[row] != self._events_of(row):
             self._require(np.array([row]))
         return self._block[row], int(self._place[row])
@@ -395,7 +395,7 @@ class ArrivalScores:
         self._block[chosen], self._place[chosen], self._counts[chosen] = block, np.arange(len(chosen)), counts
 
     def _ahead(self, wanted: Ints) -> Ints:
-        """Later arrivals to score now, each user's next visit first."""
+        """Later arrivals to score in advance, next visits first."""
         # A later visit is scored as if the visits before it had no effect; if they have one, it is scored again.
         first = int(wanted[0])
         ahead = np.arange(first + 1, min(first + 1 + _LOOK_AHEAD, len(self._schedule)))
@@ -411,8 +411,8 @@ class ArrivalScores:
 class PrecomputedScores(ArrivalScores):
     """Scores of arrivals whose states do not depend on slates.
 
-    Arrivals are scored in clock order, block after block. About 64 MiB of hidden states are in memory at once. The
-    scores have the same bits as those of :class:`ArrivalScores`.
+    Arrivals are scored in clock order, block after block. About 64 MiB of hidden states are in memory at
+    once. All scores equal those of :class:`ArrivalScores` to the bit.
     """
 
     def __init__(self, scorer: Scorer, histories: Histories, schedule: Schedule) -> None:
@@ -446,7 +446,7 @@ class PrecomputedScores(ArrivalScores):
 
 
 def _next_of_same(values: Ints) -> Ints:
-    """Next index with the same value, or −1, for each."""
+    """Index of each element's next equal element, or −1."""
     order = np.argsort(values, kind="stable")
     following = np.full(len(values), -1, np.int64)
     same = values[order][1:] == values[order][:-1]
@@ -501,7 +501,7 @@ class PastStates:
 
 @dataclass(frozen=True, eq=False)
 class StateScores(ScoredStates):
-    """Scores of past states, in chunks that iteration computes."""
+    """Scores of past states, computed in chunks during iteration."""
 
     past: PastStates
     models: FoldModels
@@ -596,8 +596,8 @@ def median_kth_score(states: StateScores, model: IntensityModel, k: int) -> floa
     """Median over states of the k-th largest λ(x,y).
 
     The median is computed once, from warm-up states and the warm-up model, so that all arms of a seed have the same
-    unit. For a state with fewer than k admissible items, the smallest intensity counts. If there are many states, an
-    evenly spaced sample is used.
+    unit. A state with fewer than k admissible items counts with its smallest intensity. If there are many
+    states, an evenly spaced sample is used.
 
     Raises:
         MarketError: If the median is 0, because a missing exposure would then cost nothing.
@@ -617,8 +617,8 @@ def median_kth_score(states: StateScores, model: IntensityModel, k: int) -> floa
     median = float(torch.from_numpy(scores).double().quantile(0.5))
     if not median > 0:
         raise MarketError(
-            f"the median k-th score of {len(scores)} past states is {median}, so a missing exposure would "
-            "cost nothing. Use a model that gives k items a positive intensity in more than half of the "
-            "states"
+            f"the k-th highest intensity of a state has the median {median} over {len(scores)} past states, so "
+            "a missing exposure would cost nothing. Use a model that gives k items a positive intensity in "
+            "more than half of the states"
         )
     return median

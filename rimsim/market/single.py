@@ -1,8 +1,8 @@
 """Single arrivals, whose slates are served in one call.
 
-An environment serves arrivals one by one, for each of which the general code needs about a hundred Python calls. The
-functions of this module do the same in one compiled call, with identical results. They allocate nothing: the columns of
-the ledger take the results.
+An environment serves arrivals one by one, for each of which the general code makes about a hundred Python calls. The
+functions of this module serve an arrival in one compiled call, with identical results. They allocate no memory: results
+are written into the columns of the ledger.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ class KeptRounds:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array], prefix: str) -> Self:
-        """Rounds from the arrays that :meth:`arrays` named.
+        """Rounds restored from the arrays of :meth:`arrays`.
 
         Raises:
             KeyError: If an array is missing.
@@ -152,7 +152,7 @@ class MarketState:
     """Required and undelivered exposures of the rounds so far; None in round 0."""
 
     def save(self, folder: Path) -> None:
-        """Write the state into a folder, made if needed.
+        """Write the state into a folder, created if missing.
 
         Raises:
             ModelError: If the model cannot be saved.
@@ -182,10 +182,10 @@ class MarketState:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """State that :meth:`save` wrote.
+        """State from a folder that :meth:`save` wrote.
 
         Raises:
-            RunFolderError: If there is no such state, or it has another format.
+            RunFolderError: If the folder has no state, or a state of another format.
         """
         try:
             described = json.loads((folder / "state.json").read_text(encoding="utf-8"))
@@ -209,7 +209,7 @@ class MarketState:
             raise RunFolderError(f"{folder}: no state of a market can be read there: {error}") from error
         if described.get("format") != _FORMAT:
             raise RunFolderError(
-                f"{folder}: the state has format {described.get('format')!r}. Expected {_FORMAT}"
+                f"{folder}: the state has format {described.get('format')!r}. Expected format {_FORMAT}"
             )
         before = load(folder / "before") if described["before"] else None
         model = load(folder / "model")

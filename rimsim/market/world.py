@@ -83,7 +83,7 @@ def read_log(config: ScenarioConfig) -> EventLog:
     if config.slate > log.n_items:
         raise ConfigError(
             f"slate is {config.slate} positions, but the catalogue of {config.data.source!r} has only "
-            f"{log.n_items} items. Expected at most this number"
+            f"{log.n_items} items. Expected at most {log.n_items} positions"
         )
     needs = data.Needs(items=max(2, config.slate), gap=duration_seconds(config.data.session_gap))
     require_usable(log, needs, use="run the market")
@@ -105,7 +105,7 @@ def world_of(
     if given.shape != (log.n_items,) or not np.isfinite(given).all():
         raise MarketError(
             f"arrivals.kind {config.arrivals.kind!r}: releases have shape {given.shape}. Expected "
-            f"({log.n_items},) seconds, with 0 for items that are there from the start"
+            f"shape ({log.n_items},): times in seconds, 0 for items that are in the market from the start"
         )
     last = past.time.max(initial=-np.inf)
     if (past.n_users, past.n_items) != (log.n_users, log.n_items) or last > opening.time:
@@ -137,10 +137,11 @@ def world_of(
 def plugs_of(
     config: ScenarioConfig, arrivals: ArrivalProcess | None = None, consumer: Consumer | None = None
 ) -> tuple[ArrivalProcess, Consumer]:
-    """Arrivals and consumer: given ones, or those of the scenario.
+    """Given arrivals and consumer, or by default the scenario's.
 
     Raises:
-        ConfigError: If a name is unknown, your file cannot be used, or the consumer cannot answer such arrivals.
+        ConfigError: If a name is unknown, your file cannot be used, or the consumer cannot answer the
+            arrivals.
     """
     arrivals = make_arrivals(config) if arrivals is None else arrivals
     consumer = make_consumer(config) if consumer is None else consumer
@@ -148,14 +149,14 @@ def plugs_of(
     if ConsumerCapabilities.of(consumer).needs_sessions and not replays:
         raise ConfigError(
             f"{type(consumer).__name__} compares slates with later events of the log, but the "
-            f"arrivals of {type(arrivals).__name__} are not such sessions of the log. Set consumer.kind to "
+            f"arrivals of {type(arrivals).__name__} are not sessions of the log. Set consumer.kind to "
             "'intensity', or arrivals.kind to 'replay'"
         )
     return arrivals, consumer
 
 
 def check_plugs(config: ScenarioConfig) -> None:
-    """Refuse plugs that cannot be made, before reading a log.
+    """Refuse plugs that cannot be created, before reading a log.
 
     Raises:
         ConfigError: If a name is unknown, your file cannot be used, or its plug does not fit.
@@ -184,7 +185,7 @@ def first_round(config: ScenarioConfig, seed: int) -> RoundTerms:
     """Plan of the first round, before any model is fitted.
 
     Raises:
-        ConfigError: If groups or campaigns are without items, users or positions.
+        ConfigError: If a group or campaign has no items, users or positions.
     """
     world, (arrivals, consumer) = build_world(config), plugs_of(config)
     return RoundTerms.of(
@@ -208,7 +209,7 @@ def weights_of(config: ScenarioConfig, consumer: Consumer, decay: float) -> Floa
 
 
 def examination_of(config: ScenarioConfig, consumer: Consumer, decay: float) -> Floats:
-    """Factor on intensities at each position, for γ = ``decay``."""
+    """Examination at each position, for γ = ``decay``."""
     # a·γ^(r−1), as consumers answer; 1 where consumption is a hit, wherever the item was shown.
     if ConsumerCapabilities.of(consumer).hits_only:
         return np.ones(config.slate)
@@ -249,7 +250,7 @@ def truth_bootstrap(consumer: ConsumerConfig) -> int | None:
 def kept_truth(
     log: EventLog, *, gap: float, kind: str = "auto", rank: int = 16, bootstrap: int | None = None
 ) -> Truth:
-    """Truth of a log: cached, or fitted now.
+    """Truth of a log, from the cache or fitted now.
 
     If your own model cannot be saved, the truth is fitted each time.
     """
@@ -265,7 +266,7 @@ def kept_truth(
 
 
 def truth_key(log: EventLog, gap: float, kind: str, rank: int, bootstrap: int | None) -> str:
-    """Digest of all that a truth depends on."""
+    """Digest of all inputs to the fit of a truth."""
     code = [_code(), source_digest(*files_of([kind])), torch.__version__]
     described = json.dumps([*code, kind, rank, bootstrap, gap, log_digest(log)])
     return hashlib.sha256(described.encode()).hexdigest()
@@ -297,7 +298,7 @@ def initial_model(
     """Platform's model, fitted to a log or a bootstrap sample.
 
     Args:
-        like: Model fitted to a larger log, whose hyperparameters are used here, too; None: the fit chooses its own.
+        like: Model from which the fit copies hyperparameters; None: the fit chooses hyperparameters.
 
     Raises:
         ConfigError: If no model has the name, or your file cannot be used.
@@ -317,7 +318,7 @@ def initial_model(
 
 
 def fitted_to(log: EventLog, model: IntensityModel, name: str) -> IntensityModel:
-    """Model that is cached, or fitted to a log.
+    """Model fitted to a log, or loaded from the cache.
 
     Raises:
         ModelError: If the ``fit`` of the model does not return a model.

@@ -1,19 +1,19 @@
 """Auction in which items bid for positions, with ε-scaling.
 
-Each item has a *bonus* w = −v, added to its scores s. A user holds the k pairs with the largest s + w. The pairs that
-are held always satisfy complementary slackness up to ε:
+Each item has a *bonus* w = −v, added to its scores s. A user holds the k pairs with the largest s + w. The
+held pairs always satisfy complementary slackness up to ε:
 
-* a pair that is not held is worth at most ε more than the cheapest position of its user;
-* an item with w > 0 has at most its floor, and an item with w < 0 at least its cap.
+* A pair that is not held is worth at most ε more than the cheapest position of its user.
+* An item with w > 0 has at most its floor of exposures, and an item with w < 0 has at least its cap.
 
 In the *reverse* pass, items with too many positions lower their bonus until some users switch to their next best pair.
-In the *forward* pass, items with too few positions raise their bonus and take the cheapest positions. Each step moves a
-bonus ε beyond the value at which the next user would be indifferent between the item and an item of the user's slate.
-So each step changes a bonus by at least ε, and every pass ends (Bertsekas and Castañon, "A forward/reverse auction
-algorithm for asymmetric assignment problems", 1992). Phases with smaller and smaller ε follow until the gap is
-certified. In a forward pass no bonus falls, and in a reverse pass no bonus rises. So a stored value of a user's
-cheapest position or next best pair remains a valid bound. Such a value is computed again only for the few users that a
-step might choose. Results are deterministic: items are served first in, first out, and no step depends on threads.
+In the *forward* pass, items with too few positions raise their bonus and take the cheapest positions. Each
+step moves a bonus to the value at which the next user is indifferent, and then by ε more. So each step
+changes a bonus by at least ε, and every pass ends (Bertsekas and Castañon, "A forward/reverse auction
+algorithm for asymmetric assignment problems", 1992). Both passes are repeated with smaller ε until the
+certified gap is small enough. In a forward pass no bonus falls, and in a reverse pass no bonus rises. So
+stored values of users' cheapest positions and next best pairs remain valid bounds. Results are deterministic:
+items bid in the order of a queue, and no step depends on threads.
 """
 
 from __future__ import annotations
@@ -80,8 +80,8 @@ def _best_places(
 ) -> int:
     """Find an item's pairs of largest margin outside slates.
 
-    A margin is s − theta: the score less the worth of the user's cheapest position. ``values`` and ``places`` get the
-    ``keep`` largest exact margins and the indices of their pairs, in a min-heap. Returns their number.
+    A margin is s − theta: the score less the worth of the user's cheapest position. The min-heap of
+    ``values`` and ``places`` gets the ``keep`` largest margins and their pairs; its size is returned.
     """
     first, last = item_range(pairs, item)
     while True:
@@ -108,7 +108,8 @@ def _best_places(
 def _bid(state: Holdings, item: int, margins: Floats, epsilon: float) -> tuple[int, float]:
     """Number of positions an item takes, and its new bonus.
 
-    ``margins`` are those of the positions that the item can take, descending, if possible one more than it wants.
+    ``margins`` has the margins of the item's best positions, in descending order, with one to spare if
+    possible.
     """
     size = len(margins)
     needed = state.floor[item] - state.exposure[item]
@@ -180,7 +181,7 @@ def _forward(pairs: UserItemPairs, state: Holdings, epsilon: float) -> None:
 class NextBest(NamedTuple):
     """Cache of each user's best pairs that are not held.
 
-    In the reverse pass no bonus rises, so the bounds on the value of a pair remain valid.
+    In the reverse pass no bonus rises, so cached bounds on the values of pairs remain valid.
     """
 
     spare: Ints  # (n, _SPARES) pairs that are not held, −1 for none
@@ -243,7 +244,7 @@ def _next_best(pairs: UserItemPairs, state: Holdings, cache: NextBest, user: int
 def _release(pairs: UserItemPairs, state: Holdings, cache: NextBest, user: int, pair: int) -> int:
     """Replace a user's pair by the user's best cached pair.
 
-    In the cache, the given pair replaces the worst pair. Returns the item of the new pair, or −1 for none.
+    In the cache, the given pair replaces the worst pair. The function returns the new pair's item, or −1.
     """
     best = _best_cached(pairs, state, cache, user)[0]
     joins = cache.spare[user, best] if best >= 0 else -1
@@ -289,8 +290,9 @@ def _least_attached(
 ) -> tuple[Ints, int]:
     """Order of an item's users by margin, and their number.
 
-    A margin is the worth of the item to a user, less the worth of the user's next best pair. Fills ``places`` (indices
-    of pairs) and ``margins``. The ``exact`` smallest margins are exact, and the others are lower bounds.
+    A margin is the item's worth to a user, less the worth of the user's next best pair. The function fills
+    ``places`` (indices of pairs) and ``margins``. The ``exact`` smallest margins are exact, and the other
+    margins are lower bounds.
     """
     first, last = item_range(pairs, item)
     count = 0
@@ -410,7 +412,7 @@ def auction(pairs: UserItemPairs, state: Holdings, tol: float, tie_seed: int, ep
 
 
 def _first_epsilon(pairs: UserItemPairs, theta: Floats) -> float:
-    """ε of the first phase, from worths of cheapest positions."""
+    """ε of the first phase: mean worth of cheapest positions."""
     finite = theta[np.isfinite(theta)]
     typical = float(finite.mean()) if len(finite) else 0.0
     if typical > 0.0:

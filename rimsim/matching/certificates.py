@@ -1,16 +1,17 @@
 """Certificate of slates: their largest possible distance from the optimum.
 
-The certificate uses only scores, slates and prices, in float64, and nothing from the solver. Let b be the required
-exposures, C the caps, and w = −v bonuses of at most the cost c, which are not negative for items without a cap. Then
+The certificate uses only scores, slates and prices, in float64, and nothing from the solver. Let b be the
+required exposures, C the caps, and w = −v the bonuses. Bonuses are at most the cost c, and only an item with
+a cap may have a negative bonus. Then
 
     D(w) = Σ_users (sum of the k largest (s + w)₊) − Σ w₊·b + Σ (−w)₊·C   ≥   max V,
     V    = Σ s over the slates − c · Σ_items (b − E)₊,
 
-The inequality is weak duality, because the penalty −c·(b − E)₊ is the minimum of w·(E − b) over w in [0, c]. So for any
-slates and any such bonuses w, the value V of the slates is at most D − V below the optimum.
+The inequality D(w) ≥ V is weak duality, because the penalty −c·(b − E)₊ is the minimum of w·(E − b) over w in
+[0, c]. So the value V of any slates is at most D(w) − V below the optimum.
 
-If an exposure at position r counts g_r (non-increasing in r), in the value V and in the exposures E, the users' part of
-D is Σ_r g_r·(r-th largest (s + w)₊), because the item with the larger s + w belongs at the position that counts more.
+If position r has the weight g_r in V and E, the users' part of D is Σ_r g_r·(r-th largest (s + w)₊). The
+reason is that the item with the larger s + w belongs at the position with the larger weight.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ class CertificateOptions(Weighting, total=False):
 
 @compiled
 def _top_sums(values: NDArray[np.floating], price: Floats, capacity: Ints, weights: Floats) -> float:
-    """Σ over users of Σ_r g_r·(r-th largest (s − v)₊)."""
+    """Users' part of D: Σ_users Σ_r g_r·(r-th largest (s − v)₊)."""
     total, best = 0.0, np.empty(len(weights))
     for row in range(values.shape[0]):
         k = capacity[row]
@@ -92,7 +93,7 @@ def _top_sums(values: NDArray[np.floating], price: Floats, capacity: Ints, weigh
 
 
 def _score_and_top(problem: Problem, slates: Ints, price: Floats, row_price: Floats) -> tuple[float, float]:
-    """Total score Σ g·s of slates; users' part of D."""
+    """Score Σ g·s of slates, and users' part of D."""
     n, m = problem.shape
     step = max(1, _CELLS // max(m, 1))
     step -= step % _ROWS if step > _ROWS else 0
@@ -148,29 +149,28 @@ def certificate(
     admissible: object | None = None,
     **more: Unpack[CertificateOptions],
 ) -> Certificate:
-    """Certify slates: their value, a bound on it, the gap.
+    """Certificate of slates: value, bound on the value, and gap.
 
     Args:
-        scores: (n, M) array, tensor or :class:`~rimsim.matching.ChunkedScores`: worth of showing item y to user x.
+        scores: (n, M) worth of item y for user x: array, tensor or :class:`~rimsim.matching.ChunkedScores`.
             Scores of a model and true scores give different certificates.
         slates: (n, k) item indices, −1 for an empty position.
-        capacity: Scalar or (n,) largest number of items a user may be shown.
-        min_exposure: Scalar or (M,) required exposures b, whole numbers if all positions have the same weight.
+        capacity: Largest number of items in the slate of a user, scalar or (n,).
+        min_exposure: Required exposures b, scalar or (M,); whole numbers if all positions weigh the same.
         price: (M,) item prices v, from any source; a bonus is a negative price. Prices are clipped to [−cost, 0], or to
             [−cost, ∞) for items with a cap.
-        cost: Price c of one exposure of shortfall, scalar or (M,); None for hard floors.
-        max_exposure: Scalar or (M,) caps, in the unit of ``min_exposure``; None: no caps.
-        admissible: (n, M) pairs that may be shown; None for all.
-        more: ``position_weights`` (k,), weight of each position in scores and exposures, positive and non-increasing;
-            ``rows``, requirements of several items or for some users; ``row_price`` (G,), prices of ``rows``, clipped
-            like ``price``.
+        cost: Cost c of a missing exposure, scalar or (M,); None for hard floors.
+        max_exposure: Caps, scalar or (M,), in the unit of ``min_exposure``; None: no caps.
+        admissible: (n, M) mask of pairs that may be shown; None: all pairs.
+        more: ``position_weights`` (k,): positive, non-increasing. ``rows``: requirements of several items or
+            for some users. ``row_price`` (G,): prices of ``rows``, clipped like ``price``.
 
     Returns:
         The certificate, in float64.
 
     Raises:
-        AgentError: If ``slates`` have a wrong shape, repeated or inadmissible items, or more items than the capacity.
-        ConfigError: If another argument has a wrong type, shape or value.
+        AgentError: If ``slates`` have a wrong shape, invalid items, or more items than the capacity.
+        ConfigError: If an argument other than ``slates`` has a wrong type, shape or value.
     """
     refuse_unknown("certificate", more, CertificateOptions)
     problem = Problem.of("certificate", scores, capacity, min_exposure, max_exposure, admissible, cost, more)
@@ -220,7 +220,7 @@ def certificate(
 
 
 def _plain(amount: Any, unit: float) -> float:
-    """Exposure: an integer if positions weigh 1, else a float."""
+    """Exposure: an integer if positions weigh 1, or a float."""
     return amount.item() if unit == 1.0 else float(amount) * unit
 
 
@@ -234,7 +234,7 @@ def _prices(values: ArrayLike, length: int, name: str) -> Floats:
 
 
 def _refuse_unfit(slates: Ints, problem: Problem) -> None:
-    """Refuse arrays that are not slates, naming the wrong row."""
+    """Refuse arrays that are not slates; name the wrong row."""
     n, m = problem.shape
     if slates.ndim != 2 or slates.shape[0] != n:
         refuse(AgentError, "certificate", f"slates have shape {slates.shape}", f"({n}, k), one row per user")
@@ -248,7 +248,7 @@ def _refuse_unfit(slates: Ints, problem: Problem) -> None:
     if len(many):
         row = many[0]
         raise AgentError(
-            f"certificate: row {row} shows {counts[row]} items. Expected at most its capacity, "
+            f"certificate: row {row} shows {counts[row]} items. Expected at most the capacity of this row, "
             f"{problem.capacity[row]}"
         )
     last = slates.shape[1] if problem.weights is None else len(problem.weights)

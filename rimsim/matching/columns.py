@@ -1,8 +1,9 @@
 """Column generation: prices for score matrices that exceed memory.
 
-The auction uses only a few pairs. Reading all scores at given bonuses w gives D(w), which bounds the value of all
-slates. It also finds the pairs that the best slates may contain: the best pairs of every user, and of every item. The
-auction's slates are slates of the whole problem, so D(w) − V certifies the gap. Pairs are added until the gap is small.
+The auction uses only a few user-item pairs. Reading all scores at given bonuses w gives the dual value D(w),
+a bound on the value of all slates. The reading also finds pairs that the best slates may contain: the best
+pairs of every user and of every item. The auction's slates are feasible, so D(w) minus their value V
+certifies the gap. Pairs are added until the gap is small.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Look(NamedTuple):
 
 @compiled
 def _best_of_users(block: Float32s, w: Floats, capacity: Ints, prices: Floats, best: Ints) -> float:
-    """Users' part of D; sets their best items and prices."""
+    """Users' part of D; fills in best items and prices."""
     keep = best.shape[1]
     values, tags = np.empty(keep + 1, np.float64), np.empty(keep + 1, np.int64)
     total = 0.0
@@ -82,8 +83,8 @@ def _best_of_items(
 def look_at(scores: ChunkedScores, w: Floats, capacity: Ints, per_user: int, per_item: int) -> Look:
     """Read all scores once, at the bonuses w.
 
-    The reading finds the ``per_user`` pairs of every user with the largest s + w (score plus bonus). It also finds the
-    ``per_item`` pairs of every item with the largest s − u, where u is the k-th largest s + w of the user.
+    Each user keeps the ``per_user`` pairs with the largest s + w (score plus bonus). Each item keeps the
+    ``per_item`` pairs with the largest s − u, where u is the user's k-th largest s + w.
     """
     n, m = scores.shape
     per_user, per_item = min(per_user, m), min(per_item, n)
@@ -117,7 +118,7 @@ def look_at(scores: ChunkedScores, w: Floats, capacity: Ints, per_user: int, per
 
 
 def _guess(scores: ChunkedScores, problem: Problem, ceiling: Floats) -> Floats:
-    """(M,) bonuses for a sample of users, with scaled-down floors."""
+    """(M,) start bonuses, solved for a sample of users."""
     n, m = scores.shape
     if n <= 2 * _SAMPLE:
         return np.zeros(m)
@@ -134,7 +135,7 @@ def _guess(scores: ChunkedScores, problem: Problem, ceiling: Floats) -> Floats:
 
 
 def _largest_score(scores: ChunkedScores, *, of_all: bool) -> float:
-    """Largest absolute score of all users, or of one."""
+    """Largest absolute score, over all users or the first user."""
     n, largest = scores.shape[0], 0.0
     for start in range(0, n if of_all else min(n, 1), _ROWS):
         block = np.asarray(scores.rows(start, min(start + _ROWS, n)), np.float64)
@@ -152,7 +153,7 @@ def solve_in_chunks(
     """Solution that reads all scores in blocks.
 
     Raises:
-        InfeasibleError: If hard floors are not met at the end.
+        InfeasibleError: If the final slates miss hard floors.
         ModelError: If the scorer returns numbers that are not scores.
     """
     n, m = scores.shape

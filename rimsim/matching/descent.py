@@ -1,18 +1,19 @@
 """Minimisation of the smoothed dual, for positions of different weights.
 
-In random slates of a user, an item has an average weight z. The possible averages form the polymatroid
+In random slates of a user, an item's position weight has the mean z. The possible means form the polymatroid
 
     P = {z ≥ 0: z(A) ≤ w_1 + … + w_min(|A|, capacity) for every set A of items}
 
-The user's part of D is the maximum of a·z over z in P, where a = s − v. At the maximum, the items with the largest a
-have the largest weights w. The smoothed dual has a quadratic term:
+In the dual D, a user's part is the maximum of a·z over z in P, where a = s − v. At the maximum, the items
+with the largest a have the largest weights w. The smoothed dual subtracts a quadratic term:
 
     D_τ(v) = Σ_users max over P of (a·z − τ/2·|z|²) + v·(bounds),
 
-Its maximiser z is the projection of a/τ on P. With items in descending order of a, this is a/τ minus the non-increasing
-least-squares fit of a/τ − w (Blondel et al., "Fast differentiable sorting and ranking", 2020), found by pooling
-adjacent violators. Items whose a/τ differ by more than τ times the difference of their weights keep z = w. Other items
-form *pools*, which share the weights of their positions. So D_τ is differentiable; its gradient is the bounds less Σ z.
+The maximum is at the projection z of a/τ on P. With items in descending order of a, z is a/τ minus the
+non-increasing least-squares fit of a/τ − w. Pooling adjacent violators finds this fit (Blondel et al., "Fast
+differentiable sorting and ranking", 2020). Items whose a differ by more than τ times the difference of their
+weights keep z = w. Other items form *pools*, which share the weights of their positions. So D_τ is
+differentiable, and its gradient is the bounds minus the exposures Σ z.
 """
 
 from __future__ import annotations
@@ -39,9 +40,9 @@ _REMEMBERED = 20  # pairs of steps and slopes that the second derivative is told
 class WeightedProblem(NamedTuple):
     """Offline problem with weighted positions and groups of items.
 
-    There are n users, M items, k positions and R = M + G requirements. Requirement y < M is on item y, and M + g on
-    group g. An item at position r counts w_r in its own requirement, and in those of its groups that are active for the
-    user.
+    There are n users, M items, k positions and R = M + G requirements. Requirement y < M is on item y, and
+    requirement M + g on group g. An item at position r adds w_r to its own requirement, and to requirements
+    of its groups that are active for the user.
     """
 
     scores: NDArray[np.floating]  # (n, M) value of one unit of exposure; −inf for what is not admissible
@@ -77,7 +78,7 @@ class DualPoint(NamedTuple):
 
 
 class Ending(NamedTuple):
-    """Rule that ends a descent: ``steps`` steps gain too little."""
+    """Stopping rule of a descent: ``steps`` steps gain too little."""
 
     enough: float
     steps: int = 1
@@ -132,9 +133,9 @@ def _pool(value: Floats, weights: Floats, mean: Floats, count: Ints) -> int:
 def _join(extra: Floats, mean: Floats, count: Ints, pools: int, inside: Floats) -> tuple[int, float]:
     """Let items beyond the last position join the last pool.
 
-    The last pool may then join earlier pools. ``extra`` has the E values above the mean of the last pool, in any order;
-    ``inside`` is a work array of length E. Returns the number of pools, and the level of the last pool: extra items
-    above this level belong to the last pool.
+    The last pool may then join earlier pools. ``extra`` has the E values that exceed the mean of the last
+    pool, in any order. ``inside`` is a work array of length E. The function returns the number of pools and
+    the level of the last pool. Extra values above this level belong to the last pool.
     """
     while True:
         size, total, level = count[pools - 1], mean[pools - 1] * count[pools - 1], mean[pools - 1]
@@ -156,7 +157,7 @@ def _join(extra: Floats, mean: Floats, count: Ints, pools: int, inside: Floats) 
 
 @compiled
 def _above(values: Floats, level: float) -> int:
-    """Move positive values above a level first; return their number."""
+    """Move positive values above a level forward; return their number."""
     above = 0
     for value in values:
         values[above] = value
@@ -170,8 +171,8 @@ def _user_dual(  # noqa: C901, PLR0912
 ) -> tuple[float, float, Floats, Floats]:
     """Fields of :class:`UserDual`.
 
-    ``kth`` has a lower bound of each user's k-th largest s − v, −inf if unknown. Items that are too far below this
-    bound cannot enter a pool, so they are skipped.
+    ``kth`` has a lower bound of each user's k-th largest s − v, −inf if unknown. Items far below this bound
+    are skipped, because they cannot enter a pool.
     """
     (n, m), grouped = terms.scores.shape, len(terms.of) > 0
     width = len(terms.weights)
@@ -261,12 +262,13 @@ def minimised(
     unit: float,
     ending: Ending,
 ) -> DualPoint:
-    """Prices within bounds at which D_τ is nearly smallest.
+    """Prices that nearly minimise D_τ within bounds.
 
-    D_τ is differentiable, except at price 0 of a requirement with both a floor and a cap. Such a price is split into a
-    part below 0 and a part above 0, and at the minimum one part is 0. So D_τ is smooth and convex within bounds, and
-    L-BFGS-B minimises it (Byrd, Lu, Nocedal and Zhu, 1995). Second derivatives do not help, because they ignore the
-    items that enter slates in a long step. ``unit`` is the scale of prices, and the smallest scale of D.
+    D_τ is differentiable, except at price 0 of a requirement with both a floor and a cap. The price of a
+    requirement with both bounds is split into parts below and above 0; at the minimum one part is 0. Then D_τ
+    is smooth and convex, and L-BFGS-B minimises it within the bounds of prices (Byrd et al., 1995). Second
+    derivatives do not help, because they ignore the items that enter slates in a long step. ``unit`` is the
+    scale of prices and a lower bound of the scale of D.
     """
     lowest, highest = box
     below, above = np.flatnonzero(lowest < 0.0), np.flatnonzero(highest > 0.0)

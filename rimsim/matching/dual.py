@@ -70,39 +70,39 @@ def solve_dual(
 ) -> DualSolution:
     """Choose slates of largest score under floors, caps and capacities.
 
-    Maximises Σ s·x over x in {0, 1} with Σ_y x ≤ capacity of each user and floor ≤ Σ_x x ≤ cap of each item, or, with
-    ``cost``, Σ s·x − cost · Σ (floor − E)₊, where E are the exposures. The polytope is a transportation polytope, so
-    integral slates are as good as fractional slates. An ε-scaling forward and reverse auction (see ``auction.py``)
-    keeps slates that meet every floor and cap exactly, and stops as soon as D(v) certifies them to ``tol``.
+    The solver maximises the sum of the scores s of all slates. Each slate has at most ``capacity`` items, and
+    the exposures E of each item are between floor and cap. With ``cost``, floors are soft, and the solver
+    maximises Σ s − cost·Σ (floor − E)₊. The feasible set is a transportation polytope, so integral slates are
+    as good as fractional slates. The auction of ``auction.py`` stops as soon as the dual value D(v) certifies
+    its slates to ``tol``.
 
-    With ``position_weights`` w that differ, an item at position r counts w_r in value and exposure: V = Σ w·s − cost·Σ
-    (floor − E)₊ with E = Σ w. Then floors and caps are real numbers in units of w. Fractional slates may be better than
-    integral slates, so the gap may exceed ``tol``. Slates always respect caps and hard floors. If even fractional
-    slates cannot meet the floors, an error names the items, for certain if every pair is admissible. If fractional
-    slates can meet the floors, integral slates may exist that the solver does not find. Equal weights make no
-    difference.
+    With different ``position_weights`` w, an item at position r counts w_r in the value V = Σ w·s − cost·Σ
+    (floor − E)₊ and in the exposure E = Σ w. Floors and caps are then real numbers in units of w. Fractional
+    slates may be better than integral slates, so the gap may exceed ``tol``. Slates always respect caps and
+    hard floors. If even fractional slates cannot meet the floors, an error may name the items; it does for
+    certain if every pair is admissible. The solver may miss integral slates that meet the floors.
 
     Args:
         scores: Worth of showing item y to user x, as an (n, M) array or torch tensor. If the matrix exceeds memory, use
             a :class:`~rimsim.matching.ChunkedScores` such as factors. In a sparse matrix of SciPy, pairs that are not
             stored are not admissible, and time and memory grow with the number of stored pairs.
-        capacity: Scalar or (n,) largest number of items that a user may be shown. A position stays empty only if no
-            admissible item has s − v ≥ 0.
-        min_exposure: Scalar or (M,) required exposures, whole numbers if all positions have the same weight.
-        max_exposure: Scalar or (M,) caps, in the unit of ``min_exposure``; None: no caps.
-        admissible: (n, M) pairs that may be shown; None for all.
-        cost: Price of one exposure of shortfall, scalar or (M,); None for hard floors.
-        prices: (M,) prices v to start from, such as prices of the last round; (M+G,) with G ``rows``.
+        capacity: Largest number of items in the slate of a user, scalar or (n,). A position stays empty only
+            if no admissible item has s − v ≥ 0.
+        min_exposure: Required exposures, scalar or (M,); whole numbers if all positions weigh the same.
+        max_exposure: Caps, scalar or (M,), in the unit of ``min_exposure``; None: no caps.
+        admissible: (n, M) mask of pairs that may be shown; None: all pairs.
+        cost: Cost of a missing exposure, scalar or (M,); None for hard floors.
+        prices: (M,) start prices v, such as prices of the last round; (M+G,) with G ``rows``.
         tol: Relative gap at which to stop.
-        more: ``position_weights`` (k,), weight of each position, positive and non-increasing; ``rows``, requirements of
-            several items or for some users; ``tie_seed``, seed of the order among equal scores.
+        more: ``position_weights`` (k,): positive, non-increasing. ``rows``: requirements of several items or
+            for some users. ``tie_seed``: seed of the order among equal scores.
 
     Returns: Slates, prices and the certified gap. Without ``position_weights`` and ``rows``, the gap exceeds ``tol``
         only because of rounding.
 
     Raises:
         ConfigError: If an argument has a wrong type, shape or value.
-        InfeasibleError: If floors are not met and no ``cost`` is given; it names a set of items and the shortfall.
+        InfeasibleError: If hard floors are not met; the error names items and the shortfall.
     """
     refuse_unknown("solve_dual", more, SolverOptions)
     problem = Problem.of("solve_dual", scores, capacity, min_exposure, max_exposure, admissible, cost, more)
@@ -126,14 +126,14 @@ def solve_prices(
 ) -> DualPrices:
     """Prices of :func:`solve_dual` alone, without integral slates.
 
-    At these prices D is within ``tol`` of its least value. With weights or rows, integral slates would take most of
-    the time, so they are not computed. Instead D is compared with the minimum of the smoothed D_τ, which is below D.
-    With ``for_bound``, the search ends as soon as D is within ``tol``. This takes half the time, but prices and
-    exposures are less exact. All other arguments are those of :func:`solve_dual`.
+    At the returned prices, the dual value D is within ``tol`` of its minimum. With weights or ``rows``,
+    integral slates would take most of the time, so the function skips them. Instead the function compares D
+    with the minimum of the smoothed dual D_τ, a lower bound of D. With ``for_bound``, the search takes half
+    the time, but prices and exposures are less exact. All other arguments are those of :func:`solve_dual`.
 
     Raises:
         ConfigError: If an argument has a wrong type, shape or value.
-        InfeasibleError: As for :func:`solve_dual`; with weights or rows only if the solver finds a proof.
+        InfeasibleError: If hard floors cannot be met; with weights or ``rows``, only if the solver proves it.
     """
     refuse_unknown("solve_prices", more, PriceOptions)
     problem = Problem.of("solve_prices", scores, capacity, min_exposure, max_exposure, admissible, cost, more)
@@ -147,8 +147,8 @@ def solve_prices(
 def offline_match(scores: object, k: ArrayLike, b: ArrayLike, *, tol: float = 1e-3) -> DualSolution:
     """Slates of a broadcast to all users.
 
-    Offline matching of Ma, Liu and Deoras (ICLR 2022): :func:`solve_dual` with intensities (n, M), k positions per user
-    and b required exposures per item. k and b are scalars or arrays.
+    The function is the offline matching of Ma, Liu and Deoras (ICLR 2022): :func:`solve_dual` with (n, M)
+    intensities, k positions per user and b required exposures per item.
     """
     return solve_dual(scores, k, b, tol=tol)
 
@@ -233,8 +233,8 @@ def _scale(terms: WeightedProblem) -> tuple[float, float]:
 class _Search:
     """Search for prices with position weights or requirements.
 
-    The dual is smoothed with a τ that shrinks at each level (``descent.py``). Floors that cannot be met are refused if
-    this is proved.
+    The dual is smoothed with a τ that shrinks at each level (``descent.py``). The search refuses floors if it
+    proves that they cannot be met.
     """
 
     def __init__(self, problem: Problem, start: Floats | None) -> None:
@@ -265,7 +265,7 @@ class _Search:
             self.point = minimised(self.terms, self.point, self.tau, self.box, self.unit, ending)
 
     def refuse_violated(self, key: Floats, soft: float) -> None:
-        """Refuse infeasible floors of the first items, sorted by ``key``."""
+        """Refuse jointly infeasible floors, searched in the order of ``key``."""
         if not self.hard.any():
             return
         terms, where = self.terms, self.problem.where
@@ -298,9 +298,9 @@ class _Search:
 
 
 def _least_bound(problem: Problem, start: Floats | None, tol: float, *, for_bound: bool) -> DualPrices:
-    """Prices at which D is near its least value.
+    """Prices at which D is near its minimum.
 
-    D_τ ≤ D everywhere. So at a minimum of D_τ, the difference D − D_τ bounds the distance of D from its minimum.
+    D_τ is at most D. So at the minimum of D_τ, D − D_τ bounds the distance of D from its minimum.
     """
     ending = Ending(_FOR_BOUND_ENOUGH * tol, _FOR_BOUND_STEPS) if for_bound else Ending(_ENOUGH * tol)
     search = _Search(problem, start)
@@ -317,8 +317,8 @@ def _least_bound(problem: Problem, start: Floats | None, tol: float, *, for_boun
 def _solve_weighted(problem: Problem, start: Floats | None, tol: float, tie_seed: int) -> DualSolution:
     """Solution of a problem with position weights or requirements.
 
-    At the prices of each level, integral slates are built (``slates.py``). The search ends when the best D and the best
-    slates are within the tolerance, or when finer prices no longer help, since integral slates may not reach the bound.
+    The function builds integral slates at the prices of each level (``slates.py``). The search ends when the
+    gap between the best D and the best slates is within the tolerance, or when finer prices no longer help.
     """
     search = _Search(problem, start)
     rows = row_states(tie_seed, np.arange(problem.shape[0]))

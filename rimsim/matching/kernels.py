@@ -1,6 +1,6 @@
 """Compiled parts of loops: ties, best items, heap, queue.
 
-Your agent's compiled loop can call them row by row. Ties are decided by the random bits of :func:`rimsim.rng.bits`.
+Your agent's compiled loop can call these functions. The random bits of :func:`rimsim.rng.bits` decide ties.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ def row_states(seed: int, keys: ArrayLike) -> NDArray[np.uint64]:
 
 @lru_cache(maxsize=64)
 def tie_base(seed: int) -> np.uint64:
-    """``bits(seed, TIES)``, from which every :func:`tie_rank` is computed."""
+    """Random bits of a seed, from which :func:`tie_rank` starts."""
     return np.uint64(bits(seed, Purpose.TIES))
 
 
 @compiled
 def tie_rank(row: np.uint64, item: int) -> np.uint64:
-    """``bits(seed, TIES, key, item)``, given ``bits(seed, TIES, key)``; the largest wins a tie."""
+    """Random bits of row and item; the largest wins ties."""
     word = np.uint64(item) + _GOLDEN
     word = (word ^ (word >> _30)) * _MIX_1
     word = (word ^ (word >> _27)) * _MIX_2
@@ -73,7 +73,7 @@ def insert(best: Floats, value: float) -> None:
 
 @compiled
 def part_maxima(value: NDArray[np.floating], k: int) -> Floats:
-    """Maxima of the parts of an array, 2k or more."""
+    """Maxima of 2k or more parts of an array."""
     stride = max(-(-len(value) // _PARTS), min(2 * k, len(value)))
     highest = np.full(stride, -np.inf)
     for first in range(0, len(value), max(stride, 1)):
@@ -86,7 +86,7 @@ def part_maxima(value: NDArray[np.floating], k: int) -> Floats:
 
 @compiled
 def kth_of_parts(highest: Floats, k: int) -> float:
-    """The k-th largest maximum, which at least k items reach."""
+    """k-th largest maximum of parts; k values reach this level."""
     if len(highest) < k:
         return -np.inf
     best = np.full(k, -np.inf)
@@ -101,7 +101,7 @@ def enter(item: int, new: float, row: np.uint64, items: Ints, best: NDArray[np.f
     """Add an item to the best items; return their number.
 
     ``items`` has the ``size`` best items so far in descending order, and ``best`` has their values; both are changed in
-    place. ``new`` is a value of at least the smallest one in ``best``. In a tie, the random bits ``row`` decide.
+    place. ``new`` is the item's value, at least the smallest in ``best``. The bits ``row`` decide ties.
     """
     k = len(items)
     if size == k:
@@ -131,9 +131,9 @@ def best_items(
 ) -> int:
     """Fill ``items`` with the k items of largest value.
 
-    ``value`` (M,) is −inf for items that cannot be shown. ``best`` (k,) is set to the values. ``row`` has random bits:
-    in a tie, the largest :func:`tie_rank` wins. Every value is raised by a seeded random number below ``tie_width``.
-    For speed, only parts with large maxima are read. Returns the number of found items, at most k.
+    ``value`` (M,) is −inf for items that cannot be shown. ``best`` (k,) gets the values of the found items.
+    In a tie, the item with the largest :func:`tie_rank` of ``row`` wins. Every value is raised by a seeded
+    random number below ``tie_width``. The function returns the number of found items, at most k.
     """
     k, size = len(items), 0
     if k == 0:
@@ -163,8 +163,8 @@ def items_between(
 ) -> int:
     """Number of items with ``lowest`` ≤ value < ``below``.
 
-    Writes these items into ``items``, in no particular order. ``highest`` are :func:`part_maxima` of ``value``
-    (M,); items of value −∞ are left out.
+    The function writes these items into ``items``, in no particular order. ``highest`` are
+    :func:`part_maxima` of ``value`` (M,); items of value −∞ are left out.
     """
     size = 0
     for first in range(len(highest)):
@@ -180,8 +180,8 @@ def items_between(
 def best_rows(scores: Float32s, admissible: Bools, items: Ints) -> Bools:
     """Fill ``items`` with admissible items of largest score.
 
-    Items are in descending order of score; −1 marks positions without an item. All scores must be finite. Returns an
-    array (n,): true where a tie makes the top k items, or their order, ambiguous.
+    Items are in descending order of score; −1 marks positions without an item. All scores must be finite. The
+    function returns a mask (n,) of rows in which a tie makes the slate ambiguous.
     """
     (n, m), k = scores.shape, items.shape[1]
     tied = np.zeros(n, np.bool_)
@@ -205,7 +205,7 @@ def best_rows(scores: Float32s, admissible: Bools, items: Ints) -> Bools:
 def order_items(items: Ints, scores: NDArray[np.floating]) -> None:
     """Put a slate in descending order of scores, in place.
 
-    Equal scores keep their order; −1, an empty position, goes to the end.
+    Items of equal scores keep their order. Empty positions (−1) go to the end.
     """
     for place in range(1, len(items)):
         item, before = items[place], place
@@ -264,7 +264,7 @@ def new_queue(m: int) -> Queue:
 
 @compiled
 def enqueue(queue: Queue, item: int) -> None:
-    """Add an item to the queue unless it waits already."""
+    """Add an item to the queue unless it is queued."""
     if queue.waiting[item] == 0:
         queue.waiting[item] = 1
         queue.ring[queue.ends[1]] = item
@@ -273,7 +273,7 @@ def enqueue(queue: Queue, item: int) -> None:
 
 @compiled
 def dequeue(queue: Queue) -> int:
-    """Item that waited longest; −1 if none waits."""
+    """First item of the queue; −1 if the queue is empty."""
     if queue.ends[0] == queue.ends[1]:
         return -1
     item = queue.ring[queue.ends[0]]

@@ -18,7 +18,7 @@ class UserItemPairs(NamedTuple):
     """E pairs, sorted by user and sorted by item.
 
     A *pair* is an index in the order by user, a *place* an index in the order by item. For a dense matrix, the index
-    arrays are empty, because pair = user·M + item and place = item·n + user. Pairs that are not admissible have the
+    arrays are empty, because pair = user·M + item and place = item·n + user. Inadmissible pairs have the
     value −inf.
     """
 
@@ -174,7 +174,7 @@ def cheapest(pairs: UserItemPairs, state: Holdings, user: int) -> tuple[int, flo
 
 @compiled
 def refresh(pairs: UserItemPairs, state: Holdings) -> None:
-    """Set every ``theta`` to the worth of the cheapest position."""
+    """Set ``theta`` of each user to its cheapest position's worth."""
     for user in range(pairs.n):
         state.theta[user] = cheapest(pairs, state, user)[1]
 

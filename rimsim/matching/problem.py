@@ -41,8 +41,8 @@ def beyond(over: Floats, bound: Floats) -> Floats:
 class Rows:
     """G requirements on several items: groups, campaigns, audiences.
 
-    Requirement g is least_g ≤ Σ w·[y is shown to x] ≤ most_g, over its items y and its users x. The price of item y for
-    user x is then v_y + Σ v_g over the requirements g that contain y and are active for x.
+    Requirement g is least_g ≤ Σ w ≤ most_g, a sum of position weights w over all exposures of its items to
+    its users. The price of item y for user x is v_y plus the prices v_g of all requirements g on y and x.
     """
 
     first: Ints
@@ -92,14 +92,14 @@ class Rows:
 def required_exposure(share: float, n: int, k: int, released: ArrayLike, seed: int) -> Ints:
     """Required exposures b = β·n·k/M of released items, in whole exposures.
 
-    They are rounded by largest remainder. The total is β·n·k, rounded to the nearest whole number. Every item gets b
-    rounded down. The rest goes to items sampled by seed, because all remainders are equal.
+    The total of all b is β·n·k, rounded to the nearest whole number. Every item gets b, rounded down. A
+    random sample of items gets one more exposure each, because all remainders are equal.
 
     Args:
         share: β, the guaranteed share of the uniform exposure, between 0 and 1.
         n: Expected number of arrivals, N.
         k: Number of positions of a slate.
-        released: (M,) true for the items that take part; M in the formula is their number.
+        released: (M,) mask of released items; M in the formula is their number.
         seed: Seed that decides between equal remainders.
 
     Returns:
@@ -257,7 +257,7 @@ def _amounts(values: object, length: int, where: str, name: str, *, whole: bool)
             refuse(ConfigError, where, f"{name} holds {worst!s}", allowed)
         numbers = numbers.astype(np.int64)
     elif bad.any():
-        raise ConfigError(f"{where}: {name} must be finite numbers of at least 0")
+        raise ConfigError(f"{where}: {name} must hold finite numbers of at least 0")
     return np.array(np.broadcast_to(numbers, (length,)))
 
 
@@ -357,7 +357,7 @@ class Problem:
     ) -> Problem:
         """Check and convert the arguments of a function.
 
-        If weights are equal and bounds are whole multiples of them, the problem is converted to one without weights.
+        If all weights are equal and bounds are multiples of them, weights are removed from the problem.
 
         Raises:
             ConfigError: If a shape, type or value does not fit; the message names the argument.

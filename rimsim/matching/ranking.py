@@ -1,4 +1,4 @@
-"""Rankings of items and users, at prices or without.
+"""Rankings of items and users, with or without prices.
 
 Ties are broken by seed. Tensors are ranked on their device, with the same slates as arrays. torch is imported only for
 tensors.
@@ -41,12 +41,12 @@ def price_slates(
         scores: (n, M) array or torch tensor.
         v: (M,) item prices; a bonus is a negative price.
         k: Number of positions of a slate.
-        admissible: (n, M) pairs that may be shown; None for all.
+        admissible: (n, M) mask of pairs that may be shown; None: all pairs.
         tie_seed: Seed of the order among ties.
         row_keys: (n,) whole numbers that identify the rows, such as arrival ids; None: 0 to n − 1 within this
             batch.
         tie_width: Width of near ties, such as ``DualSolution.resolution``. A random number below this width is added
-            to each s − v, so that identical states get different items. 0 breaks exact ties only.
+            to each s − v, so that identical states get different items. A width of 0 breaks exact ties only.
 
     Returns:
         (n, k) items in descending order; −1 where no admissible item with s − v ≥ 0 is left.
@@ -90,12 +90,12 @@ def top_k(
 
     Args:
         scores: (n, M) finite scores, a tensor or an array.
-        admissible: Pairs that may be shown, as an array or tensor like the scores: bool, or int8 with 0 and 1, of shape
-            (n, M) or a shape that broadcasts to it.
-        k: Positions.
+        admissible: Mask of pairs that may be shown: bool, or int8 with 0 and 1, of shape (n, M) or
+            broadcastable to (n, M).
+        k: Number of positions of a slate.
 
     Returns:
-        (n, k) items in descending order of score; −1 where a row has fewer admissible items.
+        (n, k) items in descending order of score; −1 if a row has fewer than k admissible items.
     """
     if not isinstance(scores, np.ndarray):
         if scores.device.type != "cpu":
@@ -122,7 +122,7 @@ def ordered_by(items: object, scores: object) -> Ints:
         scores: (n, M) array or tensor.
 
     Returns:
-        (n, k) the same items; equal scores keep their order, and empty positions come last.
+        (n, k) sorted slates; items of equal scores keep their order, and empty positions come last.
     """
     ordered = np.array(as_array(items), np.int64)
     _order_rows(ordered, as_array(scores))
@@ -139,17 +139,17 @@ def user_rec(
 ) -> Ints:
     """The c users of largest intensity for every item.
 
-    User recommendation of Ma, Liu and Deoras (ICLR 2022).
+    The function is the user recommendation of Ma, Liu and Deoras (ICLR 2022).
 
     Args:
         scores: (n, M) intensities λ(x,y), or (n,) for a single item; array or torch tensor.
         c: Number of users to find for each item.
-        admissible: Pairs that may be shown, of the shape of the scores; None for all.
+        admissible: Mask of pairs that may be shown, in the shape of the scores; None: all pairs.
         tie_seed: Seed of the order among users of equal score.
         row_keys: (M,) whole numbers that identify the items in tie-breaking; None: 0 to M − 1.
 
     Returns:
-        (M, c) users in descending order of score, −1 where fewer are admissible; (c,) for a single item.
+        (M, c) users in descending order of score, −1 if fewer than c are admissible; (c,) for a single item.
     """
     matrix = as_array(scores)
     if matrix.ndim not in (1, 2):
@@ -201,7 +201,7 @@ def _shape(values: object) -> tuple[int, ...]:
 
 
 def _on_gpu(scores: object) -> TypeGuard[torch.Tensor]:
-    """True if scores are a tensor on another device."""
+    """True if scores are a tensor outside main memory."""
     return getattr(getattr(scores, "device", None), "type", "cpu") != "cpu"
 
 

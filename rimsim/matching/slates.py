@@ -1,18 +1,19 @@
 """Integral slates at given prices, improved move by move.
 
 At the best prices, many values s − v are nearly tied. So slates of the k largest values give some items too little
-exposure, and other items too much. A pass goes through the users and makes moves that raise Σ w·s + H(E). In a move,
-two items of a slate change positions, or an item replaces another, fills an empty position, or leaves the last
-position. Every move raises this sum, so a pass ends.
+exposure, and other items too much. A pass goes through the users and makes moves that raise Σ w·s + H(E),
+score plus penalty. In a move, two items of a slate change positions, or an item replaces another, fills an
+empty position, or leaves the last position. A pass ends, because every move raises the sum.
 
-H is the penalty for exposure below floors and above caps. The penalty of a requirement is P(E) = −c·(least − E)₊ − d·(E
-− most)₊. A search in which every move raises V would soon stop: if an item at its floor gives up a unit of exposure,
-this costs c, even if a later move could restore the unit for v. So the search begins with a smoothed P,
+H is the penalty for exposure below floors and above caps. The penalty of a requirement is P(E) = −c·(least −
+E)₊ − d·(E − most)₊, with costs c and d. If every move had to raise the value V, the search would soon stop.
+For example, taking a unit of exposure from an item at its floor costs c, although a later move could restore
+this unit for the price v. So the search begins with a smoothed P,
 
     H'(E) = clip(w − ρ·(E − least), 0, c) − clip(z + ρ·(E − most), 0, d),    w = (−v)₊, z = v₊,
 
-which charges the prices v near the bounds, and approaches P as ρ grows. Each pass has a larger ρ than the pass before.
-The last passes use P itself, so that V itself grows.
+The smoothed P charges the prices v near the bounds, and approaches P as ρ grows. Each pass has a larger ρ
+than the pass before. The last passes use P, so that V grows.
 """
 
 from __future__ import annotations
@@ -107,11 +108,11 @@ def recount(terms: WeightedProblem, slates: Ints, exposure: Floats) -> None:
 
 @compiled
 def _dealt(terms: WeightedProblem, price: Floats, rows: NDArray[np.uint64], rho: float, keep: int) -> Ints:
-    """(n, keep) items of largest s − v, while the prices adapt.
+    """(n, keep) items of largest s − v, at adapting prices.
 
-    The first items of each user's row are the slate. Users are first served at given prices. Then they are served
-    again, one by one, while the price of each requirement changes by ρ per unit of exposure above or below its bound.
-    Items are in descending order, followed by −1. ``rows`` has random bits of each user, which decide ties.
+    The first items of each user's row are the slate. Users are first served at given prices, and then again
+    at changing prices. The price of a requirement changes by ρ per unit of exposure beyond its bound. Items
+    are in descending order, followed by −1. ``rows`` has random bits of each user, which decide ties.
     """
     n, m = terms.scores.shape
     found = np.full((n, keep), -1, np.int64)
@@ -251,7 +252,7 @@ def _improve(
     exposure: Floats,
     enough: float,
 ) -> int:
-    """Number of moves; each raises Σ w·s + H by ``enough``.
+    """Number of moves that raise Σ w·s + H by ``enough``.
 
     ``lists`` has candidate items of each user, and ``wanted`` has candidate items of all users. Both ``slates`` and
     their ``exposure`` are changed in place.
@@ -287,9 +288,10 @@ def missing(terms: WeightedProblem, exposure: Floats) -> Floats:
 def integral_slates(
     terms: WeightedProblem, price: Floats, rows: NDArray[np.uint64], unit: float, spread: float
 ) -> IntegralSlates:
-    """Slates that keep all caps and, if possible, hard floors.
+    """Slates that meet all caps and, if possible, hard floors.
 
-    ``rows`` has random bits of each user, ``unit`` is the usual worth of a position, ``spread`` the range of scores.
+    ``rows`` has random bits of each user. ``unit`` is the usual worth of a position, and ``spread`` the score
+    range.
     """
     width = len(terms.weights)
     keep = max(width, min(2 * width + _SPARE, terms.scores.shape[1]))
@@ -315,7 +317,7 @@ def integral_slates(
 def _fitted(
     terms: WeightedProblem, price: Floats, lists: Ints, slates: Ints, charge: Floats, unit: float
 ) -> bool:
-    """Change slates until they keep all bounds; true if successful."""
+    """Change slates until all bounds are met; true if successful."""
     low = np.where(np.isinf(terms.cost), charge, terms.cost)
     high = np.where(terms.most < np.inf, charge, 0.0)
     exposure, nothing, aim = np.zeros(len(price)), np.empty(0, np.int64), terms.least.copy()
@@ -359,7 +361,7 @@ def _items_of(terms: WeightedProblem, rows: Bools) -> Ints:
 
 
 def _keep_caps(terms: WeightedProblem, slates: Ints) -> None:
-    """Cut slates before an item that exceeds a cap."""
+    """Cut each slate before its first item above a cap."""
     exposure, m = np.zeros(len(terms.least)), terms.scores.shape[1]
     for user in range(len(slates)):
         recount(terms, slates, exposure)

@@ -53,7 +53,7 @@ class DualSolution:
     """(G,) prices of ``rows``; rank by s − v − Σ of the rows that hold the item and are active for the user."""
 
     def in_units(self, unit: float) -> DualSolution:
-        """Same solution, for a problem whose positions each count ``unit``."""
+        """Solution, rescaled to positions that each count ``unit``."""
         if unit == 1.0:
             return self
         return replace(
@@ -77,11 +77,11 @@ def infeasible(message: str, items: Ints, lacking: float) -> InfeasibleError:
 
 
 def refuse_short(problem: Problem, solution: DualSolution, after: str) -> DualSolution:
-    """The solution, or an error if it misses hard floors."""
+    """Solution, checked to meet all hard floors."""
     short = np.flatnonzero(np.isinf(problem.cost) & (solution.exposure < problem.floor))
     if len(short):
         raise infeasible(
-            f"solve_dual: {len(short)} items miss {solution.shortfall} exposures of their floors {after}. "
+            f"solve_dual: {len(short)} items are {solution.shortfall} exposures below their floors {after}. "
             "Lower min_exposure or give `cost`",
             short,
             int(solution.shortfall),
@@ -170,12 +170,12 @@ def _placed_greedily(admissible: Bools, floor: Ints, capacity: Ints) -> bool:
 def violated_items_weighted(
     scores: NDArray[np.floating], capacity: Ints, weights: Floats, floor: Floats, order: Ints
 ) -> tuple[Ints, float]:
-    """First items of an order whose joint floors are infeasible.
+    """First items of ``order`` whose joint floors are infeasible.
 
-    With fractional slates, a set A of items can get at most the exposure Σ_users w_1 + … + w_min(capacity, admissible
-    items of A). If every pair is admissible, it is enough to check sets of the largest floors. In general, a set that
-    is found proves that floors cannot be met. Sorting items by bonuses along which the dual falls without limit finds
-    such a set, because the exposure that a set can get, less its floors, is submodular. See :func:`violated_items`.
+    With fractional slates, a set of items can get at most Σ_users w_1 + … + w_j exposures, where j is the
+    user's capacity or, if smaller, its number of admissible items in the set. If every pair is admissible, it
+    is enough to check sets of the largest floors. If the dual falls without limit along some bonuses, sorting
+    items by these bonuses finds an infeasible set, because exposure minus floors is submodular in the set.
     """
     reach = _reach(scores, capacity, weights, order)
     lacking = np.cumsum(floor[order]) - reach

@@ -8,8 +8,8 @@
 * ``measure``: a measure, and the record of a round from which it is computed
 * ``registry``: every metric of the tables, a user's own measures included
 
-No measure returns NaN. An undefined value has a documented convention or is None. Functions that return one value per
-slate have NaN for slates without a value. The names are imported on first use.
+No measure returns NaN. An undefined value has a documented convention or is None. A function with one value
+per slate returns NaN for slates without a value. Each name is imported on first use.
 """
 
 import lazy_loader

@@ -1,7 +1,7 @@
 """Measures of exposure: spread over items, and delivery of guarantees.
 
-Arrays have an entry for each of M items: ``exposure`` E, ``required`` exposures b. ``slates``, of shape (n, k), have
-item indices in order of position, −1 where a position is empty; ``n_items`` is M, ``decay`` γ in [0, 1].
+The arrays ``exposure`` (E) and ``required`` (b) have an entry for each of M items. ``slates`` (n, k) has item
+indices in order of position, and −1 for empty positions. ``n_items`` is M, and ``decay`` is γ.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def mean_weight(weights: ArrayLike) -> float:
     """Mean of the position weights; 1 without positions.
 
     Like :func:`position_weights`, the mean is rounded to a multiple of 2^−20. In the unit of the guarantee, a
-    requirement of b exposures is b times this weight.
+    requirement of b exposures is b times the mean weight.
     """
     each = np.asarray(weights, np.float64)
     return float(np.rint(each.mean() * _GRID) / _GRID) if len(each) else 1.0
@@ -52,10 +52,10 @@ def mean_weight(weights: ArrayLike) -> float:
 def gini(counts: ArrayLike) -> float:
     """Gini index of the counts: Σ_i (2i − M − 1)·E_(i) / (M·ΣE), E ascending.
 
-    The index is half the mean absolute difference of two items, divided by the mean (Gini 1912): 0 if all counts are
-    equal, 1 − 1/M if one item has all counts, and 0 by convention if nothing was counted. The same function measures
-    the exposure of a round (``gini``) and the platform's training log (``log_gini``). The index depends on the sample
-    size. To compare logs of different length, use :func:`effective_items`.
+    The Gini index is half the mean absolute difference of two items, divided by the mean (Gini 1912). The
+    index is 0 if all counts are equal or 0, and 1 − 1/M if one item has all counts. The metric ``gini`` is
+    the index of exposures in a round, and ``log_gini`` is the index of events in the training log. The Gini
+    index depends on the sample size. To compare logs of different length, use :func:`effective_items`.
     """
     ascending = np.sort(as_counts(counts, "counts"))
     total = ascending.sum()
@@ -89,8 +89,8 @@ def coverage(counts: ArrayLike) -> float:
 def perplexity(counts: ArrayLike) -> float:
     """Perplexity exp(−Σ p_y ln p_y) of p = E/ΣE.
 
-    Perplexity is the number of equally exposed items with the same entropy: the diversity measure of Ma et al. (ICLR
-    2022). The value is between 1 and the number of items with E > 0; it is 0 if nothing was counted.
+    Perplexity is the number of equally exposed items with the same entropy (a measure of diversity in Ma et
+    al., ICLR 2022). Perplexity is between 1 and the number of items with E > 0, or 0 if nothing was counted.
     """
     values = as_counts(counts, "counts")
     total = values.sum()
@@ -103,10 +103,10 @@ def perplexity(counts: ArrayLike) -> float:
 def effective_items(counts: ArrayLike) -> float:
     """Effective number of items: N(N−1) / Σ n(n−1), N = Σn.
 
-    The number is the inverse of the estimated probability that two random consumptions have the same item (Simpson,
-    Nature 1949; Hurlbert, Ecology 1971). Its expectation barely depends on N, unlike Gini and coverage, so logs of
-    different length can be compared. The number may exceed M by chance. It is M if no item was counted twice, and 0 if
-    nothing was counted.
+    The effective number is the inverse of the estimated probability that two random consumptions have the
+    same item (Simpson, Nature 1949; Hurlbert, Ecology 1971). On average, the effective number barely depends
+    on N, unlike Gini and coverage, so logs of different length can be compared. The effective number may
+    exceed M by chance. By convention, it is M if no item was counted twice, and 0 if nothing was counted.
     """
     values = as_counts(counts, "counts")
     total = float(values.sum())
@@ -131,8 +131,9 @@ def shortfall(exposure: ArrayLike, required: ArrayLike) -> float:
 def examined_shortfall(slates: ArrayLike, required: ArrayLike, decay: float) -> float:
     """Undelivered share in examined exposures: Σ(b̃ − Ẽ)₊ / Σb̃.
 
-    Here Ẽ = Σγ^(r−1) and b̃ = b·mean_r γ^(r−1), r = 1…k. A guarantee that is delivered at average positions has no
-    shortfall. Delivery at the bottom of slates gives a shortfall. With γ = 1 the value is :func:`shortfall`.
+    Here Ẽ = Σγ^(r−1) and b̃ = b·mean_r γ^(r−1), over positions r = 1…k. Delivery at average positions leaves
+    no shortfall; delivery at the bottom of slates leaves a shortfall. With γ = 1 the value is
+    :func:`shortfall`.
     """
     required = as_counts(required, "required")
     shown = as_slates(slates, len(required))
@@ -164,7 +165,7 @@ def worst_ratio(exposure: ArrayLike, required: ArrayLike) -> float:
 def prices_at_bound(item_price: ArrayLike, required: ArrayLike, cost: float) -> float:
     """Share of guaranteed items with the lowest price, v = −c.
 
-    Prices v are in [−c, 0]. For items at −c, delivering the missing exposure would cost more than c.
+    Prices v are in [−c, 0]. If an item has the price −c, delivering another exposure would cost more than c.
     """
     price, required = np.asarray(item_price, np.float64), as_counts(required, "required")
     same_length(price, required, "item_price and required")
@@ -175,9 +176,9 @@ def prices_at_bound(item_price: ArrayLike, required: ArrayLike, cost: float) -> 
 def average_popularity(exposure: ArrayLike, popularity: ArrayLike) -> float:
     """Popularity per exposure over mean popularity: (Σ E·q / ΣE) / (Σq / M).
 
-    q are counts of the log at round 0, so that the measure does not change with the platform's log (average
-    recommendation popularity; Yin et al., VLDB 2012, normalised). The measure is 1 for a uniform spread, and 0 if
-    nothing was shown or nothing was popular.
+    Popularity q is the number of events in the log at round 0, so later rounds do not change it (average
+    recommendation popularity of Yin et al., VLDB 2012, normalised). The measure is 1 for a uniform spread,
+    and 0 if nothing was shown or nothing was popular.
     """
     given = as_counts(exposure, "exposure")
     popular = as_counts(popularity, "popularity")
@@ -189,7 +190,7 @@ def average_popularity(exposure: ArrayLike, popularity: ArrayLike) -> float:
 def binding_items(unconstrained: ArrayLike, required: ArrayLike) -> Bools:
     """Mask of the items whose guarantee binds, b > E.
 
-    ``unconstrained`` has the exposures E that items get at the same arrivals from an agent without guarantees.
+    ``unconstrained`` has the exposures E by an agent without guarantees at the same arrivals.
     """
     given, required = _pair(unconstrained, required)
     return np.asarray(required > given, np.bool_)
@@ -199,8 +200,8 @@ def who_pays(slates: ArrayLike, binding: ArrayLike, ground_intensity: ArrayLike,
     """Binding items per slate, by decile of the visitor's λ(x).
 
     An item is binding if its guarantee binds. Arrivals are sorted by λ(x) and divided into ``bins`` groups of equal
-    size (ties keep their order of arrival). A group without arrivals has the value 0. ``binding`` is a mask such as
-    :func:`binding_items` or v_y < 0.
+    size (ties keep their order of arrival). A group without arrivals has the value 0. ``binding`` is a mask,
+    such as :func:`binding_items` or negative prices.
     """
     mask = np.asarray(binding, np.bool_)
     shown = as_slates(slates, len(mask))

@@ -54,9 +54,9 @@ def sample_pairs(n: int, count: int, seed: int, user: ArrayLike | None = None) -
 def jaccard(slates: ArrayLike, pairs: ArrayLike) -> float:
     """Mean similarity ``|A ∩ B| / |A ∪ B|`` of pairs of slates.
 
-    This similarity measures homogenisation (Chaney, Stewart and Engelhardt, RecSys 2018). Compare agents at the same
-    round, because slates from a small catalogue are similar under any agent. ``pairs`` come from :func:`sample_pairs`.
-    Two empty slates have the value 0. Without pairs, the mean is 0.
+    The Jaccard similarity measures homogenisation (Chaney, Stewart and Engelhardt, RecSys 2018). Compare
+    agents at the same round, because slates of a small catalogue are similar under any agent. ``pairs`` come
+    from :func:`sample_pairs`. Two empty slates have the value 0. Without pairs, the mean is 0.
     """
     shown = as_slates(slates)
     chosen = np.asarray(pairs, np.int64).reshape(-1, 2)
@@ -77,8 +77,8 @@ def genre_weights(genres: Sequence[str]) -> tuple[Floats, tuple[str, ...]]:
     """Weight of each genre in each item, and genres' names.
 
     ``genres`` has one string per item, with names joined by ``|`` (the column ``genres`` of an item table). An item
-    with g genres counts 1/g for each of them; an item without a name belongs to the genre ``""``. Names are in
-    alphabetical order.
+    with g genres counts 1/g for each of them; an item without a genre belongs to the genre ``""``. Genre
+    names are in alphabetical order.
     """
     split = [tuple(dict.fromkeys(text.split("|"))) for text in genres]
     names = tuple(sorted({name for row in split for name in row}))
@@ -104,8 +104,8 @@ def genre_shares(exposure: ArrayLike, weights: ArrayLike) -> Floats:
 def genre_drift(exposure: ArrayLike, start: ArrayLike, weights: ArrayLike) -> float:
     """Jensen-Shannon divergence of genre shares from round 0.
 
-    The divergence is in bits, from 0 (the same shares as at the ``start`` of the arm, or nothing shown) to 1 (no common
-    genre).
+    The divergence is in bits: 0 if shares are those at the ``start`` of the arm or nothing was shown, and 1
+    if no genre is common.
     """
     now, then = genre_shares(exposure, weights), genre_shares(start, weights)
     if not (now.any() and then.any()):
@@ -116,7 +116,7 @@ def genre_drift(exposure: ArrayLike, start: ArrayLike, weights: ArrayLike) -> fl
 def jensen_shannon(one: Floats, other: Floats) -> float:
     """Jensen-Shannon divergence of two distributions in bits.
 
-    JS(P, Q) = H((P + Q)/2) − (H(P) + H(Q))/2 (Lin, IEEE Trans. Inf. Theory 1991); it needs no smoothing.
+    JS(P, Q) = H((P + Q)/2) − (H(P) + H(Q))/2, with the entropy H, needs no smoothing (Lin 1991).
     """
     divergence = _entropy((one + other) / 2) - (_entropy(one) + _entropy(other)) / 2
     return min(max(divergence, 0.0), 1.0)
@@ -151,10 +151,10 @@ def adoption_times(
     """Arrivals from items' release to their m-th consumption.
 
     Args:
-        release: Number of arrivals before each item's release; items are 0…J−1 here.
-        item: Consumed items, 0…J−1, in any order.
-        arrival: Index of the arrival that consumed each of these items, counted from 0 over the whole run.
-        arrivals: Number of arrivals of the whole run; items that are not adopted by then are censored.
+        release: Number of arrivals before the release of each of J items.
+        item: Item of each consumption, 0…J−1, in any order.
+        arrival: Arrival of each consumption, counted from 0 over the whole run.
+        arrivals: Number of arrivals of the whole run; items that are not adopted in the run are censored.
         m: Number of consumptions after which an item counts as adopted.
     """
     start = np.asarray(release, np.int64)
@@ -185,8 +185,8 @@ def adopted_share(times: AdoptionTimes) -> float | None:
 def adoption_median(times: AdoptionTimes) -> float | None:
     """Median number of arrivals until adoption, by Kaplan-Meier (JASA 1958).
 
-    The estimate is from SciPy. Items that were not adopted are censored at the end of the run: until then they count as
-    at risk. None if fewer than half of the items are adopted.
+    The estimate is from SciPy. Items that were not adopted are censored: they count as at risk until the end
+    of the run. The median is None if fewer than half of the items are adopted.
     """
     from scipy.stats import CensoredData, ecdf  # noqa: PLC0415 - keeps the measures at NumPy's import time
 
@@ -210,7 +210,7 @@ def late_words(count: int) -> str:
 
 
 def late_of(rounds: pd.DataFrame) -> str:
-    """Late rounds of a table of rounds in words."""
+    """Late rounds of a table in words; see :func:`late_words`."""
     return late_words(_count(rounds))
 
 
@@ -223,8 +223,8 @@ def late_means(rounds: pd.DataFrame) -> pd.DataFrame:
 def late_slopes(rounds: pd.DataFrame) -> pd.DataFrame:
     """Slopes of least-squares lines over the late rounds.
 
-    Slopes show trends from round to round, which means hide. The resulting columns are agent, seed, metric and value.
-    Metrics with values in fewer than three late rounds are left out.
+    Slopes show trends from round to round that averages hide. The result has the columns agent, seed, metric
+    and value. Metrics with values in fewer than three late rounds are left out.
     """
     late = rounds[rounds["round"].isin(late_rounds(_count(rounds)))]
     keys = ["agent", "seed", "metric"]
@@ -237,5 +237,5 @@ def late_slopes(rounds: pd.DataFrame) -> pd.DataFrame:
 
 
 def _count(rounds: pd.DataFrame) -> int:
-    """Number of rounds, from the last round of the table."""
+    """Number of rounds in a table."""
     return int(rounds["round"].max()) + 1

@@ -206,7 +206,7 @@ class RoundFacts:
 
     @property
     def on_offer(self) -> Bools:
-        """Mask of items, released or not, whose provider stays."""
+        """Mask of items, released or not, whose provider is present."""
         return np.asarray(self.there[self.provider], np.bool_)
 
     @property

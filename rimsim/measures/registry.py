@@ -27,12 +27,12 @@ _RECORDED = ("name", "unit", "formula", "title", "group", "better")  # fields of
 
 
 def _of_providers(facts: RoundFacts, amounts: Any = None) -> Floats:
-    """Sums of items' amounts for each provider, or item counts."""
+    """Sum of items' amounts per provider; by default, item counts."""
     return np.bincount(facts.provider, amounts, len(facts.there)).astype(np.float64)
 
 
 def _merit(facts: RoundFacts) -> Floats:
-    """Events of each provider in the warm-up log: exposure's target."""
+    """Warm-up events of each provider, the target of its exposure."""
     return _of_providers(facts, facts.popularity)
 
 
@@ -42,7 +42,7 @@ def _provider_exposure(facts: RoundFacts) -> Floats:
 
 
 def _calibration(facts: RoundFacts, visits: Bools) -> float | None:
-    """Ratio of predicted to actual consumptions, for some visits."""
+    """Ratio of predicted to actual consumptions, for the given visits."""
     return relevance.calibration_ratio(facts.intensity[visits], facts.consumed[visits], facts.examination)
 
 
@@ -196,7 +196,7 @@ MEASURES: Mapping[str, Measure] = MappingProxyType({measure.name: measure for me
 
 
 def find_measure(name: str, among: Mapping[str, Measure] = MEASURES) -> Measure:
-    """Measure of a name; unknown names are refused."""
+    """Measure with a given name; unknown names are refused."""
     require_known("metric {} is unknown", [name], among)
     return among[name]
 
@@ -208,7 +208,7 @@ def measured(facts: RoundFacts, measures: Iterable[Measure] = MEASURES.values())
 
 
 def own_measures(places: Sequence[str]) -> dict[str, Measure]:
-    """Your own measures, loaded from their places.
+    """Your own measures, imported from their places.
 
     A place is ``path/to/file.py:name`` or ``module:name`` of a :class:`Measure`. Two measures cannot have the same
     name.
@@ -245,7 +245,7 @@ def try_measures(measures: Mapping[str, Measure], items: pd.DataFrame, slate: in
     """Compute measures on made-up rounds, before anything runs.
 
     Raises:
-        MeasureError: If a measure raised an error (the message has the line in its file) or did not return a number.
+        MeasureError: If a measure raised an error (the message has the line) or did not return a number.
     """
     if not measures:
         return
@@ -269,7 +269,7 @@ def records(measures: Mapping[str, Measure]) -> dict[str, dict[str, str]]:
 
 
 def recorded(record: Mapping[str, Any]) -> Measure:
-    """Measure from the record of a run folder."""
+    """Measure restored from the record of a run folder."""
     return Measure(of=_from_the_tables, **record)
 
 
@@ -290,8 +290,8 @@ def made_up_round(
 ) -> RoundFacts:
     """Round of random slates and consumptions over a catalogue.
 
-    Measures of a user are tried on this round before a run begins. ``filled`` is the share of positions with an item. A
-    ``complete`` round has released items, counts of relevant items and a certificate. Some rounds lack these.
+    Your own measures are tried on made-up rounds before a run begins. ``filled`` is the share of positions
+    with an item. A ``complete`` round has released items, counts of relevant items and a certificate.
     """
     draw = generator(seed, Purpose.MEASURE, arrivals, slate)
     n, m = arrivals, len(items)

@@ -1,7 +1,7 @@
 """Measures of relevance: worth of slates and of predictions.
 
-There are n arrivals with k positions each. ``hits``, of shape (n, k), marks shown items that are relevant (consumed, or
-in the logged future). ``relevant`` is the number of relevant items of each arrival, shown or not.
+There are n arrivals with k positions each. ``hits`` (n, k) is a mask of shown items that are relevant
+(consumed, or in the logged future). ``relevant`` counts each arrival's relevant items, shown or not.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def slate_ndcg(hits: ArrayLike, relevant: ArrayLike) -> Floats:
 def per_slate(values: ArrayLike) -> float:
     """Worth of a slate (sum over its positions), averaged over arrivals.
 
-    With true consumption probabilities as worth, the measure is ``utility``; with outcomes (0 or 1), ``consumptions``.
+    Worth is the true probability for the metric ``utility``, and the outcome (0 or 1) for ``consumptions``.
     """
     worth = np.asarray(values, np.float64)
     if worth.ndim != 2:
@@ -83,15 +83,15 @@ def penalised_value(
 ) -> float:
     """Value V = Σ worth − c·(Σ(b − E)₊ + Σ(E − most)₊), in float64.
 
-    With model scores as worth it is ``value_model``, with true intensities ``value_true``, and with realised
-    consumptions (0 or 1) ``return``.
+    Worth is the model's score for the metric ``value_model``, the true intensity for ``value_true``, and the
+    outcome (0 or 1) for ``return``.
 
     Args:
         worth: Worth of positions, in any shape; 0 for empty positions.
         exposure: Exposures of items, and of other requirements.
-        required: Required exposures b of each.
-        cost: c, the price of one exposure of shortfall, and of one above a cap.
-        most: Largest allowed exposures of each, or one number; ∞ means no cap.
+        required: Required exposures b of items, and of other requirements.
+        cost: c, the cost of a missing exposure, and of an exposure above a cap.
+        most: Largest allowed exposures, in the same order, or one number; ∞ means no cap.
     """
     over = excess(exposure, np.broadcast_to(np.asarray(most, np.float64), np.shape(exposure)))
     missing = shortfall_units(exposure, required) + over
@@ -108,8 +108,8 @@ def _hits(hits: ArrayLike) -> Bools:
 def predicted_consumption(intensity: ArrayLike, examination: ArrayLike) -> Floats:
     """Predicted chances of consumption, 1 − exp(−λ(x,y)·e_r).
 
-    λ(x,y) is the platform's intensity, NaN for empty positions, whose chance is 0; ``examination`` has the factors e_r
-    of positions.
+    λ(x,y) is the platform's intensity. At empty positions, λ(x,y) is NaN and the chance is 0. ``examination``
+    has the factors e_r of positions.
     """
     rate, weight = np.asarray(intensity, np.float64), np.asarray(examination, np.float64)
     if rate.ndim != 2 or weight.shape != rate.shape[1:]:
@@ -119,7 +119,7 @@ def predicted_consumption(intensity: ArrayLike, examination: ArrayLike) -> Float
 
 
 def calibration_ratio(intensity: ArrayLike, consumed: ArrayLike, examination: ArrayLike) -> float | None:
-    """Predicted over actual consumptions; None without consumptions."""
+    """Ratio of predicted to actual consumptions; None without consumptions."""
     actual = int(np.count_nonzero(consumed))
     return float(predicted_consumption(intensity, examination).sum()) / actual if actual else None
 
@@ -129,13 +129,13 @@ def calibration_by_history(
 ) -> float | None:
     """:func:`calibration_ratio` of first visits, divided by that of returning visits.
 
-    Prices compare the intensities of different visitors, so first and returning visits should have equal ratios. A
-    pooled ratio near 1 does not show this. None if a type of visit has no predictions or no consumptions.
+    Prices compare intensities between visitors, so first and returning visits should have equal ratios, even
+    if the ratio of all visits is 1. The result is None if a type of visit has no predictions or consumptions.
 
     Args:
         intensity: The platform's λ(x,y) by arrival and position; NaN where a position is empty.
-        consumed: Marks of consumed items.
-        examination: Factor of each position on intensities.
+        consumed: Mask of consumed items.
+        examination: Factor by which each position multiplies intensities.
         history: Number of events in each visitor's state.
     """
     rate, taken, first = np.asarray(intensity), np.asarray(consumed, bool), np.asarray(history) == 0
@@ -146,7 +146,7 @@ def calibration_by_history(
 
 @dataclass(frozen=True, eq=False)
 class Reliability:
-    """Shown items in equally large groups of similar predicted chance."""
+    """Predicted and realised consumptions, in groups of similar predicted chance."""
 
     exposures: Ints
     """(g,) shown items in each group."""

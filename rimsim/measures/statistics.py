@@ -130,7 +130,7 @@ class Agreement:
 
     @property
     def figures(self) -> dict[str, float | None]:
-        """Metric → value; ``unfit`` is 0 or 1."""
+        """Value of each metric; ``unfit`` is 0 or 1."""
         return {**asdict(self), "unfit": float(self.unfit)}
 
 
@@ -141,8 +141,7 @@ def mean_interval(values: ArrayLike, level: float = _CONFIDENCE, overlap: float 
     overlap, s·√(1/n + overlap) replaces s/√n (Nadeau and Bengio, Machine Learning 2003).
 
     Args:
-        values: One value per seed. NaN means that the measure has no value at this seed; it is left out, and ``n``
-            counts the other values.
+        values: One value per seed. NaN (no value at a seed) is left out, and ``n`` counts the other values.
         level: Confidence level in (0, 1).
         overlap: Size of the test part over size of the training part, if values are from random splits of one log; 0 if
             values are independent.
@@ -161,10 +160,10 @@ def mean_interval(values: ArrayLike, level: float = _CONFIDENCE, overlap: float 
 
 
 def paired_difference(a: ArrayLike, b: ArrayLike, level: float = _CONFIDENCE) -> PairedDifference:
-    """Mean of a − b with its paired interval and d_z.
+    """Mean of a − b, paired interval and effect size d_z.
 
     At each seed, all agents get the same arrivals and random numbers, so pairing removes most of the noise. Both arrays
-    have one value per seed, in the same order. A pair with a NaN is left out.
+    have one value per seed, in the same order. Pairs with NaN are left out.
     """
     first, second = np.asarray(a, np.float64).ravel(), np.asarray(b, np.float64).ravel()
     if len(first) != len(second):
@@ -193,9 +192,9 @@ def equivalence(a: ArrayLike, b: ArrayLike, margin: float, level: float = LEVEL)
     """Equality within a margin, tested by two one-sided paired tests.
 
     An interval that includes 0 does not show equality unless it is short. Both tests reject at ``level`` if and only
-    if the paired interval of confidence 1 − 2·level is within the margin (Schuirmann, J. Pharmacokinet. Biopharm.
-    1987). The margin is above 0, in the unit of the values. Choose it before you look at the values. ``level`` is the
-    largest chance of a false claim.
+    if the paired interval of confidence 1 − 2·level is within the margin (Schuirmann 1987). The margin is
+    above 0, in the unit of the values. Choose the margin before you look at the values. ``level`` is the
+    largest chance of a false claim of equality.
     """
     if not margin > 0:
         refuse(DataError, "margin", str(margin), "above 0, the largest difference that does not matter")
@@ -207,8 +206,8 @@ def holm(p: ArrayLike) -> Floats:
     """Adjusted p values of claims that share a table.
 
     With adjusted values, the chance of any false claim in the table is at most that of a single comparison. The i-th
-    smallest of m values is multiplied by m − i + 1, and the results are made ascending (Holm, Scand. J. Stat. 1979).
-    NaN stands for a missing comparison, which is not counted.
+    smallest of m values is multiplied by m − i + 1, and the results are made ascending (Holm 1979). NaN
+    stands for a missing comparison, which is not counted.
     """
     given = np.asarray(p, np.float64)
     there = ~np.isnan(given)
@@ -227,8 +226,8 @@ def holm(p: ArrayLike) -> Floats:
 def pairs_of(real: ArrayLike) -> list[ModelPair]:
     """Pairs of models, the better one first, with paired intervals.
 
-    ``real`` has the real worth of m models for n users. The draws of a user are averaged, so that users are
-    independent.
+    ``real`` has the worth of m models for n users, measured on held-out sessions. Each value is a mean over
+    the draws of a user, so that users are independent.
     """
     worth = np.asarray(real, np.float64)
     means = worth.mean(1).round(_DIGITS)
@@ -247,7 +246,7 @@ def agreement(real: ArrayLike, simulated: ArrayLike, *, seed: int = 0, resamples
         real: Worth of m models for n users, measured on held-out sessions.
         simulated: Worth of the same models for the same users under the truth.
         seed: Seed of the bootstrap.
-        resamples: Bootstrap samples of users.
+        resamples: Number of bootstrap samples of users.
     """
     here, there = np.asarray(real, np.float64), np.asarray(simulated, np.float64)
     m, n = here.shape

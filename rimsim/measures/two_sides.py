@@ -1,6 +1,6 @@
 """Measures of a market's two sides: providers and users.
 
-There are G providers. ``exposure`` and its ``target``, by provider, are converted to shares of their totals.
+There are G providers. ``exposure`` and ``target`` (G,) are converted to shares of their totals.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def expected_exposure(exposure: ArrayLike, target: ArrayLike) -> ExpectedExposur
 def awrf(exposure: ArrayLike, target: ArrayLike) -> float:
     """Attention-weighted rank fairness: 1 − JS divergence of exposure from target.
 
-    Sapiezynski et al. (FATES 2019), with the distance of the TREC tracks on fair ranking (base 2); the exposure already
-    includes attention. The measure is in [0, 1]. It is 1 if exposure and target have equal shares, or one is all 0.
+    Source: Sapiezynski et al. (FATES 2019), with the base-2 distance of the TREC tracks on fair ranking.
+    Exposure already includes attention. The measure is in [0, 1]: 1 for equal shares or if an array is 0.
     """
     given, wanted = _shares(exposure, target)
     if not (given.any() and wanted.any()):
@@ -66,7 +66,7 @@ def long_tail(popularity: ArrayLike) -> Bools:
 def long_tail_share(slates: ArrayLike, tail: ArrayLike) -> float:
     """APLT: mean over slates of the share of long-tail items.
 
-    Abdollahpouri et al. (2019). Slates without an item are left out; ``tail`` marks the long-tail items.
+    Source: Abdollahpouri et al. (2019). Slates without an item are left out; ``tail`` marks long-tail items.
     """
     shown = as_slates(slates)
     filled = shown >= 0
@@ -76,10 +76,10 @@ def long_tail_share(slates: ArrayLike, tail: ArrayLike) -> float:
 
 
 def provider_welfare(consumptions: ArrayLike) -> float:
-    """Mean over providers of log(1 + C).
+    """Mean over providers of log(1 + C), with consumptions C.
 
-    With the logarithm, another consumption is worth less to a provider that has many consumptions (Zhan et al., WWW
-    2021). ``consumptions`` are each provider's expected consumptions, 0 for providers that left.
+    With many consumptions, a provider gains less from a further consumption (Zhan et al., WWW 2021).
+    ``consumptions`` are each provider's expected consumptions, 0 for providers that left.
     """
     given = as_counts(consumptions, "consumptions")
     return float(np.log1p(given).mean()) if len(given) else 0.0
@@ -88,8 +88,8 @@ def provider_welfare(consumptions: ArrayLike) -> float:
 def survival(rounds: ArrayLike, left: ArrayLike, until: int) -> Floats:
     """Kaplan-Meier shares of remaining providers after 1, 2, … rounds.
 
-    ``rounds`` is the number of rounds that each provider was in the market, at least 1. ``left`` is true if the
-    provider left after these rounds; otherwise the data end there, and it may have stayed longer.
+    ``rounds`` is the number of rounds that each provider was in the market, at least 1. ``left`` is true if
+    the provider left after its last round; otherwise the provider may have stayed longer than the data show.
     """
     stayed, gone = np.asarray(rounds, np.int64), np.asarray(left, np.bool_)
     same_length(stayed, gone, "rounds and left")
@@ -107,8 +107,8 @@ def survival(rounds: ArrayLike, left: ArrayLike, until: int) -> Floats:
 def break_even(with_guarantee: ArrayLike, without: ArrayLike) -> int | None:
     """First round from which a guarantee keeps total welfare higher.
 
-    Total welfare is the sum of each argument over all rounds so far. The result is None if the total with a guarantee
-    is not above the total without it after the last round.
+    Total welfare is the sum of welfare over all rounds so far. The result is None if the total with a
+    guarantee is not above the total without it after the last round.
     """
     first, second = np.asarray(with_guarantee, np.float64), np.asarray(without, np.float64)
     same_length(first, second, "welfare with and without")

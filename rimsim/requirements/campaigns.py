@@ -47,7 +47,7 @@ class RoundVisits(NamedTuple):
         return self._replace(tick=tick, start=start, stop=stop)
 
     def after(self, release: Ints) -> Ints:
-        """Number of visits from each item's release on."""
+        """Number of visits after each item's release."""
         n = len(self.tick)
         coming = (release > self.start) & (release < self.stop)
         left = np.where(release <= self.start, n, 0)
@@ -57,7 +57,7 @@ class RoundVisits(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Audience:
-    """Visitors whose visits count, and times at which these count."""
+    """Visitors and times whose visits count for a campaign."""
 
     begin: int
     """Tick from which visits count."""
@@ -78,7 +78,7 @@ class Audience:
             key: Seed and further integers that seed the selection of a share of the users.
 
         Raises:
-            ConfigError: If the user table has no such column or value, or if no user fulfils the conditions.
+            ConfigError: If the user table lacks the column or value, or if no user fulfils the conditions.
         """
         mask = np.ones(len(users), bool)
         for column, values in config.users:
@@ -91,7 +91,7 @@ class Audience:
         return cls(*window, mask, config.visits)
 
     def counts(self, visits: RoundVisits) -> Bools:
-        """Marks of visits that count."""
+        """Mask of visits that count for the audience."""
         mine = (visits.tick >= self.begin) & (visits.tick < self.end) & self.users[visits.log_user]
         return mine if self.visits == "all" else mine & (visits.first == (self.visits == "first"))
 
@@ -100,7 +100,7 @@ def require_column(table: pd.DataFrame, column: str, where: str) -> None:
     """Refuse the name of a column that a table lacks.
 
     Raises:
-        ConfigError: If the table has no such column; the message gives the nearest name.
+        ConfigError: If the table lacks the column; the message gives the nearest name.
     """
     if column not in table:
         raise ConfigError(
@@ -109,12 +109,12 @@ def require_column(table: pd.DataFrame, column: str, where: str) -> None:
 
 
 def matching_rows(table: pd.DataFrame, column: str, values: tuple[str, ...], where: str) -> Bools:
-    """Marks of the table rows with given values.
+    """Mask of the table rows with given values.
 
     A cell may have several values, joined by ``|``.
 
     Raises:
-        ConfigError: If there is no such column or value; the message gives the nearest name.
+        ConfigError: If the table lacks the column or value; the message gives the nearest name.
     """
     require_column(table, column, where)
     wanted = set(values)
@@ -129,7 +129,7 @@ def matching_rows(table: pd.DataFrame, column: str, values: tuple[str, ...], whe
 
 # -- guarantees -------------------------------------------------------------------------------------------------------
 class ExpectedRound(NamedTuple):
-    """Expectations of a round before it begins."""
+    """Expected positions and exposures of a round, before it begins."""
 
     visits: RoundVisits
     positions: Floats
@@ -140,7 +140,7 @@ class ExpectedRound(NamedTuple):
     """Expected over realised arrivals."""
 
     def arrivals(self, audience: Audience | None) -> float:
-        """Expected arrivals of an audience within its time, or all."""
+        """Expected arrivals of an audience in its time; None: all."""
         if audience is None:
             return self.forecast * len(self.visits.tick)
         return self.forecast * int(np.count_nonzero(audience.counts(self.visits)))
@@ -161,7 +161,7 @@ class CampaignTables(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Guarantee:
-    """Group or campaign, with its items and audience found."""
+    """Group or campaign, with its items and its audience."""
 
     name: str
     items: Ints
@@ -185,10 +185,10 @@ class Guarantee:
 
 
 def groups_of(items: pd.DataFrame, group: GroupConfig) -> list[Guarantee]:
-    """Guarantees of the groups of items in a column.
+    """Guarantees of item groups, given by a table column.
 
     Raises:
-        ConfigError: If the item table has no such column or value.
+        ConfigError: If the item table lacks the column or value.
     """
     column, values = group.column, group.values  # noqa: PD011  # no data frame
     where = f"group of {column!r}"
@@ -213,7 +213,7 @@ def campaign_of(tables: CampaignTables, campaign: CampaignConfig, seed: int, num
 
     Args:
         seed: Seed of arrivals, which also seeds the selection of a share of users.
-        number: Number of the campaign in the scenario, which seeds this selection, too.
+        number: Number of the campaign in the scenario, which also seeds the selection of users.
 
     Raises:
         ConfigError: If the campaign has no items or users, or names unknown columns or values.

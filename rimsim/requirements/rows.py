@@ -53,8 +53,8 @@ class Row(NamedTuple):
 class Requirements:
     """Table of J requirements, one per row.
 
-    Row j requires least_j ≤ Σ w_r ≤ most_j, a sum of position weights w_r over the positions r that show one of its
-    items. Only arrivals of its audience within its time count, as ``Arrivals.audiences`` marks them.
+    Row j requires least_j ≤ Σ w_r ≤ most_j, a sum of position weights w_r over the positions r that show one
+    of the row's items. Only arrivals of the row's audience within its time count (``Arrivals.audiences``).
     """
 
     name: tuple[str, ...]
@@ -97,7 +97,7 @@ class Requirements:
         return self.item[self.first[row] : self.first[row + 1]]
 
     def rows(self, which: Bools) -> Requirements:
-        """Table of the marked requirements, in the same order."""
+        """Table of the chosen requirements, in the same order."""
         sizes = np.diff(self.first)
         return Requirements(
             tuple(name for name, chosen in zip(self.name, which, strict=True) if chosen),
@@ -111,18 +111,18 @@ class Requirements:
 
     @property
     def item_caps(self) -> Bools:
-        """Marks of requirements that cap one item all round."""
+        """Mask of requirements that cap one item all round."""
         capped = (self.least == 0) & np.isfinite(self.most)
         return np.asarray((self.audience < 0) & (np.diff(self.first) == 1) & capped)
 
     def most_of_items(self, n_items: int) -> Floats:
-        """Most exposures of each item by :attr:`item_caps`."""
+        """Largest allowed exposures of each item, from :attr:`item_caps`."""
         most, rows = np.full(n_items, np.inf), np.flatnonzero(self.item_caps)
         np.minimum.at(most, self.item[self.first[rows]], self.most[rows])
         return most
 
     def active(self, audiences: Bools | None, arrivals: int) -> Bools:
-        """Marks of the arrivals that count for each requirement."""
+        """Mask of the arrivals that count for each requirement."""
         everyone = np.ones((arrivals, 1), bool)
         columns = everyone if audiences is None else np.concatenate([audiences, everyone], axis=1)
         return np.asarray(columns[:, self.audience], np.bool_)
@@ -195,13 +195,13 @@ class RoundRequirements:
 
         Args:
             slates: Items shown to arrivals of the round; −1 is an empty position.
-            rows: Rows of these arrivals in the schedule; None: all arrivals, in clock order.
+            rows: Rows of the arrivals in the schedule; None: all arrivals, in clock order.
         """
         counted = self.counted if self.counted is None or rows is None else self.counted[rows]
         return self.table.delivered(slates, counted, self.position_weights, len(self.required))
 
     def would_count(self, visits: RoundVisits) -> Bools | None:
-        """Marks of another period's visits that count per audience."""
+        """Mask of another period's visits that count per audience."""
         return _masks(self.audiences, visits.moved_to(self.start, self.stop))
 
     def carried_over(self, exposure: Floats, delivered: Floats) -> CarryOver:
@@ -213,7 +213,7 @@ class RoundRequirements:
 
 
 def _masks(audiences: Sequence[Audience], visits: RoundVisits) -> Bools | None:
-    """Marks of visits that count per audience; None without audiences."""
+    """Mask of visits that count per audience; None without audiences."""
     return np.stack([audience.counts(visits) for audience in audiences], axis=1) if audiences else None
 
 
@@ -253,7 +253,7 @@ class ScenarioRequirements:
 
         Args:
             before: Carry-over from the round before; None in the first round.
-            forecast: Ratio of the arrivals that the arrival process expected to those that it realised.
+            forecast: Ratio of expected to realised arrivals of the round.
             capacity: Positions that each arrival may fill; None: all.
             position_weights: Weight of an exposure at each position in the unit of the guarantee.
             release: Tick of each item's release. An item that is no longer on offer has no carry-over.
@@ -308,7 +308,7 @@ class ScenarioRequirements:
         )
 
     def _in_period(self, before: CarryOver | None, start: int) -> CarryOver:
-        """Carry-over, without that of items and groups in new periods."""
+        """Carry-over; 0 for items and groups in a new period."""
         if before is None:
             return CarryOver(np.zeros(len(self._ids)), np.zeros(len(self._guarantees)), start)
         if self._exposure.per != "round":
@@ -320,7 +320,7 @@ class ScenarioRequirements:
         return CarryOver(np.zeros_like(before.items), rows, start)
 
     def _caps(self, ahead: ExpectedRound, average: float) -> list[Row]:
-        """Caps of items in a round, one requirement per item."""
+        """Caps of items in a round: one requirement per item."""
         if self._exposure.most is None:
             return []
         most = np.ceil(self._exposure.most * ahead.share) * average
@@ -373,12 +373,12 @@ def _row(guarantee: Guarantee, ahead: ExpectedRound, accrued: float, average: fl
 def item_floors(
     exposure: ExposureConfig, visits: RoundVisits, positions: int, release: Ints, ties: int
 ) -> Ints:
-    """Required exposures b_y of items in a round, whole numbers.
+    """Whole required exposures b_y of items in a round.
 
     The sum of all b_y is β·P, where P is the number of positions of the round (N·k without a cap on users). Each item
     gets a part in proportion to the number of arrivals after its release. Parts are rounded by the method of largest
-    remainders, with seeded ties. If all items are released, b_y = β·N·k/M. With ``exposure.items``, only a seeded
-    sample of this number of items has floors. With ``exposure.each``, an item has this floor, reduced if the item is
+    remainders, with seeded ties. If all items are released, b_y = β·N·k/M. ``exposure.items`` is the size of
+    a seeded sample of items with floors. ``exposure.each`` is the floor of each item, reduced if the item is
     released within the round. No item is guaranteed more exposures than there are arrivals after its release.
 
     Args:
@@ -406,7 +406,7 @@ def uniform_share(visits: RoundVisits, positions: int, release: Ints) -> Floats:
 
 
 def _sampled(there: Bools, count: int, seed: int) -> Bools:
-    """Marks of available items, all or a seeded sample."""
+    """Mask of a seeded sample of the available items."""
     order = np.lexsort((rng.bits(seed, rng.Purpose.FLOORS, 1, np.arange(len(there))), ~there))
     chosen = np.zeros(len(there), bool)
     chosen[order[:count]] = True

@@ -1,4 +1,4 @@
-"""Tests for your own plugs; subclass a mixin."""
+"""Tests for your own plugs, as classes to subclass."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Tests for agents of your own.
+"""Tests for your own agents.
 
 Subclass :class:`AgentTests`, define ``make`` and run pytest::
 
@@ -109,7 +109,7 @@ class AgentTests:
         )
 
     def served(self, arrivals: Arrivals, batch: int, order: Ints | None = None) -> Slates:
-        """Slates of a new agent for a round; see :meth:`played`."""
+        """Slates by a new agent for a round; see :meth:`played`."""
         return self.played(self.make(), self.view(arrivals), arrivals, batch, order)
 
     def played(
@@ -147,7 +147,7 @@ class AgentTests:
         return dataclasses.replace(view, round=view.round + 1, popularity=popularity), arrivals
 
     def test_follows_the_protocol(self) -> None:
-        """The agent has its methods and attributes."""
+        """The agent has all required methods and attributes."""
         agent = self.make()
         assert isinstance(agent, Agent)
         assert len(agent.name) > 0
@@ -165,11 +165,11 @@ class AgentTests:
             assert arrivals.admissible[row, slate[slate >= 0]].all()
 
     def test_a_row_where_nothing_may_be_shown_stays_empty(self) -> None:
-        """The slate without admissible items is −1 in all positions."""
+        """A slate without admissible items is −1 at all positions."""
         assert (self.served(self.arrivals(), 60).items[5] == -1).all()
 
     def test_the_batch_does_not_matter(self) -> None:
-        """Slates have the same bits in batches of any size."""
+        """Slates are identical in batches of any size."""
         arrivals = self.arrivals()
         for batch in (1, 7):
             _assert_same(self.served(arrivals, batch), self.served(arrivals, 60), np.arange(60))
@@ -210,7 +210,7 @@ class AgentTests:
             _assert_unchanged(record, copies)
 
     def test_it_goes_on_where_a_run_is_resumed(self) -> None:
-        """A new agent with ``load_state(state)`` continues as the old agent."""
+        """A new agent with ``load_state(state)`` continues like the old agent."""
         arrivals, old, new = self.arrivals(), self.make(), self.make()
         self.played(old, self.view(arrivals), arrivals, 60)
         _ = getattr(old, "diagnostics", None)  # as a run reads them before it keeps the state
@@ -223,7 +223,7 @@ class AgentTests:
         _assert_same(self.played(new, view, later, 60), self.played(old, view, later, 60), np.arange(60))
 
     def test_diagnostics_are_names_with_numbers(self) -> None:
-        """Diagnostics are a mapping of texts to numbers."""
+        """Diagnostics map texts to numbers."""
         arrivals, agent = self.arrivals(), self.make()
         self.played(agent, self.view(arrivals), arrivals, 60)
         found = getattr(agent, "diagnostics", {})
@@ -262,7 +262,7 @@ class AgentTests:
 
 
 def _assert_same(found: Slates, expected: Slates, order: Ints) -> None:
-    """Require answers equal to rows ``order`` of the expected ones."""
+    """Require answers to equal expected answers in rows ``order``."""
     for name in ("items", "price", "propensity", "uniform"):
         one, other = getattr(found, name), getattr(expected, name)
         np.testing.assert_array_equal(one, other if other is None else other[order], name)

@@ -1,4 +1,4 @@
-"""Tests for intensity models of your own.
+"""Tests for your own intensity models.
 
 Subclass :class:`IntensityModelTests`, define ``make`` and run pytest::
 
@@ -101,7 +101,7 @@ class IntensityModelTests:
         assert model.score(states.take([])).shape == (0, log.n_items)
 
     def test_rows_sum_to_the_ground_intensity(self) -> None:
-        """Each state's scores sum to 1, or the ground intensity."""
+        """Scores of a state sum to 1 or its λ(x)."""
         model: Any = self.fitted()
         states = self.states(self.log())
         total = model.score(states).sum(1).cpu()
@@ -116,7 +116,7 @@ class IntensityModelTests:
         torch.testing.assert_close(total, expected, rtol=1e-4, atol=1e-6)
 
     def test_the_batch_does_not_matter(self) -> None:
-        """Scores have the same bits in batches of any size."""
+        """Scores are identical in batches of any size."""
         model, states = self.fitted(), self.states(self.log())
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
@@ -131,7 +131,7 @@ class IntensityModelTests:
             torch.set_num_threads(threads)
 
     def test_nothing_after_the_clock_is_seen(self) -> None:
-        """Events at or after a state's instant change no score."""
+        """Events at or after a state's instant leave scores unchanged."""
         log, model = self.log(), self.fitted()
         instant = float(np.median(log.time))
         early, every = log.before(instant), np.arange(log.n_users)
@@ -139,7 +139,7 @@ class IntensityModelTests:
         assert torch.equal(seen, model.score(UserStates.of(early, every, instant)))
 
     def test_a_new_log_moves_the_model(self) -> None:
-        """``update`` raises the probability of new events' items."""
+        """``update`` raises the probabilities of items in new events."""
         log, model, states = self.log(), self.fitted(), self.states(self.log())
         before = model.score(states)
         silent = dataclasses.replace(log, target=np.zeros(len(log), bool))
@@ -167,7 +167,7 @@ class IntensityModelTests:
         assert torch.equal(self.fitted().update(later).score(states), self.make().fit(later).score(states))
 
     def test_fits_are_reproducible(self) -> None:
-        """Repeated fits have the same bits, and keep torch's seed."""
+        """Repeated fits are identical, and keep the seed of torch."""
         log = self.log()
         later, states = log.rows(log.time > np.median(log.time)), self.states(log)
         torch.manual_seed(1)
@@ -196,7 +196,7 @@ class IntensityModelTests:
         assert float((found - expected).abs().max()) <= self.tolerance * float(expected.max())
 
     def test_a_saved_model_is_the_same_model(self, tmp_path: Path) -> None:
-        """A saved and loaded model is the same, without pickle."""
+        """A model is unchanged after saving and loading without pickle."""
         model: Any = self.fitted()
         if not is_stored(model):
             return

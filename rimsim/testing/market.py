@@ -1,6 +1,6 @@
 """Tests for your own arrival processes, consumers and providers.
 
-Subclass a mixin, define its ``make`` and run pytest; each test is a condition that the market relies on::
+Subclass a test class, define ``make`` and run pytest. Each test is a condition that the market needs::
 
     from rimsim.testing import ArrivalTests
 
@@ -47,7 +47,7 @@ class Taking:
     needs_truth = False
 
     def respond(self, visits: consumers.SlateVisits, slates: Ints) -> consumers.Response:
-        """Response with the same probability at each position."""
+        """Consumer's response, with the same probability at each position."""
         probability = np.full(slates.shape, self.probability)
         return consumers.drawn(visits, slates, probability, probability)
 
@@ -128,7 +128,7 @@ class _PlugTests:
 
 
 class ArrivalTests(_PlugTests):
-    """Conditions of any arrival process; subclass this and define ``make``."""
+    """Conditions of arrival processes; subclass this class and define ``make``."""
 
     plug = "arrivals"
 
@@ -137,12 +137,12 @@ class ArrivalTests(_PlugTests):
         """Arrival process under test."""
 
     def rounds(self, seed: int = 0) -> list[Schedule]:
-        """Schedules of two rounds; also round −1 if users change."""
+        """Schedules of rounds −1 (if visitors change), 0 and 1."""
         process, so_far = self.make(), self.before(seed)
         return [process.round(number, so_far) for number in ((0, 1) if process.keeps_users else (-1, 0, 1))]
 
     def before(self, seed: int = 0) -> RoundsSoFar:
-        """Record that the process gets when the market opens."""
+        """Record that the arrival process gets when the market opens."""
         return RoundsSoFar(small_market(self.log(), self.scenario(), self.make()).world, seed)
 
     def after_a_round(self, taken: float, seed: int = 0) -> RoundsSoFar:
@@ -152,7 +152,7 @@ class ArrivalTests(_PlugTests):
         return RoundsSoFar(market.world, seed, tuple(market.platform.rounds))
 
     def test_follows_the_protocol(self) -> None:
-        """The process has its methods and attributes."""
+        """The arrival process has the required methods and attributes."""
         process = self.make()
         assert isinstance(process, ArrivalProcess)
         flags = process.known_beforehand, process.keeps_users, getattr(process, "hangs_on_outcomes", True)
@@ -184,7 +184,7 @@ class ArrivalTests(_PlugTests):
         assert len(np.unique(ids)) == len(ids)
 
     def test_users_are_kept_or_new(self) -> None:
-        """Persistent users keep their slots; other users never return."""
+        """Persistent visitors keep their slots; other visitors never return."""
         first, second = (schedule.user for schedule in self.rounds()[-2:])
         if self.make().keeps_users:
             np.testing.assert_array_equal(first, second)
@@ -192,7 +192,7 @@ class ArrivalTests(_PlugTests):
             assert not np.intersect1d(first, second).size
 
     def test_all_chance_comes_from_the_seed(self) -> None:
-        """The same seed gives the same bits."""
+        """The same seed gives the same schedules, bit by bit."""
         process, nothing, played = self.make(), self.before(3), self.after_a_round(0.5, 3)
         asked = ((1, played), (1, nothing), (0, nothing))
         schedules = [process.round(number, so_far) for number, so_far in asked]
@@ -226,7 +226,7 @@ class ConsumerTests(_PlugTests):
         return random_log(n_users=200)
 
     def market(self) -> Market:
-        """Market with the consumer, in its second round."""
+        """Market with the consumer under test, in the second round."""
         market = small_market(self.log(), self.scenario(), consumer=self.make())
         while market.round == 0 or market.served < market.n_arrivals // 2:
             arrivals = market.next_arrivals(8)
@@ -242,7 +242,7 @@ class ConsumerTests(_PlugTests):
         return market.open.visits(rows), slates
 
     def test_follows_the_protocol(self) -> None:
-        """The consumer has its methods."""
+        """The consumer has the required methods."""
         assert isinstance(self.make(), consumers.Consumer)
 
     def test_responses_are_probabilities_and_what_was_drawn(self) -> None:
@@ -262,7 +262,7 @@ class ConsumerTests(_PlugTests):
         assert not response.probability[slates < 0].any()
 
     def test_answers_do_not_depend_on_the_batch(self) -> None:
-        """Results are the same if visits come one by one."""
+        """Responses are the same if visits come one by one."""
         market = self.market()
         (visits, slates), consumer = self.visits(market), market.consumer
         together = consumer.respond(visits, slates)
@@ -309,7 +309,7 @@ class ConsumerTests(_PlugTests):
         assert (consumers.relevant_items(market.consumer, visits, market.n_items) >= 0).all()
 
     def test_what_is_organic_is_in_order(self) -> None:
-        """Organic consumptions belong to the visits, and are later."""
+        """Organic consumptions belong to the visits, and follow them."""
         market = self.market()
         visits, _ = self.visits(market)
         organic = market.consumer.organic(visits)
@@ -357,7 +357,7 @@ class ProviderTests(_PlugTests):
         assert (after.there == (outcome.offer.there & ~changes.leaves | changes.comes)).all()
 
     def test_all_chance_comes_from_the_seed(self) -> None:
-        """Equal outcomes give equal results, and stay unchanged."""
+        """Providers act equally after equal outcomes, and leave outcomes unchanged."""
         outcome = self.outcome(3)
         before = outcome.offer.satisfaction.copy()
         first, again = (self.make().end_of_round(outcome) for _ in range(2))

@@ -53,7 +53,7 @@ class MeasureTests:
         """The measure."""
 
     def rounds(self) -> list[RoundFacts]:
-        """Rounds that are usual, and rounds that are unusual."""
+        """Usual rounds and edge cases, such as empty slates."""
         items = random_items()
         return [
             *(made_up_round(items, seed=seed) for seed in range(3)),

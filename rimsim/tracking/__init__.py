@@ -6,7 +6,7 @@ The folders of a run::
     RUN/events/bands/AGENT/       means and bands over seeds, as three tags per measure; what retraining does
     RUN/events/about/             the run's command, settings and pictures
 
-Tags are ``group/name``; ``docs/tracking.md`` lists them. The names are imported on first use.
+Tags are ``group/name``; ``docs/tracking.md`` lists them. Names of this package are imported on first use.
 """
 
 import lazy_loader

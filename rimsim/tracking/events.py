@@ -165,7 +165,7 @@ class EventFile:
         self._add(0, tag=tag, metadata=kind, tensor=metadata.NULL_TENSOR)
 
     def copy(self, older: Sequence[Path], keep: Callable[[str, int], bool]) -> None:
-        """Copy records of older files that ``keep(tag, step)`` accepts.
+        """Copy the records of older files that ``keep(tag, step)`` accepts.
 
         Records keep their wall times; an incomplete last record is left out.
         """
@@ -190,7 +190,7 @@ def event_files(folder: Path) -> list[Path]:
 
 
 def read_scalars(folder: Path) -> dict[str, list[ScalarPoint]]:
-    """Tag → points in a folder's event files, as written."""
+    """Points in a folder's event files, by tag."""
     from tensorboard.backend.event_processing import event_accumulator  # noqa: PLC0415 - only readers need it
 
     if not event_files(folder):

@@ -60,8 +60,8 @@ TAGS = {
 class RoundRecord:
     """Values of metrics in a round, for one arm.
 
-    If a metric is None or NaN, it has no value in this round, and no point is written. A name with a ``/`` is an
-    agent's diagnostic, and is used as the tag.
+    If a metric is None or NaN, it has no value in this round, and no point is written. A metric with a ``/`` in its
+    name is a diagnostic of an agent, and its name is the tag.
     """
 
     round: int
@@ -81,8 +81,8 @@ class Tracker:
         run: The run folder.
         agent: Name of the agent.
         seed: Seed of the run.
-        first_round: 0 for a new run, which replaces existing event files. For a resumed run, the next round:
-            earlier points are kept, and later points are dropped.
+        first_round: First round that the writer gets. In a new run it is 0, and existing event files are replaced. In a
+            resumed run, points of earlier rounds are kept, and later points are dropped.
         first_arrival: Arrivals served before ``first_round``.
         measures: Metric name → measure, for all metrics without ``/`` in their names.
     """
@@ -145,9 +145,9 @@ class Tracker:
     ) -> None:
         """Write hyperparameters and final figures, once, at the end.
 
-        Names are the same in every run. Final figures, such as means over the last rounds, may be None. TensorBoard
-        shows five hyperparameters, sorted by name, and the first five figures; tick others to see them. The columns of
-        TensorBoard's table come from the first run that it reads.
+        Hyperparameters and figures have the same names in every run. Final figures, such as means over the last rounds,
+        may be None. TensorBoard shows five hyperparameters, sorted by name, and the first five figures, until the user
+        ticks others. The columns of TensorBoard's table come from the first run that it reads.
         """
         for name, value in hyperparameters.items():
             if not isinstance(value, bool | int | float | str):
@@ -300,7 +300,7 @@ def _of(measure: Measure) -> str:
 
 @contextmanager
 def _replaced(folder: Path) -> Iterator[EventFile]:
-    """New event file that replaces a folder's older ones."""
+    """New event file that replaces a folder's older files."""
     older = event_files(folder)
     file = EventFile(folder)
     try:
@@ -312,7 +312,7 @@ def _replaced(folder: Path) -> Iterator[EventFile]:
 
 
 def _bands(table: pd.DataFrame, names: list[str]) -> Iterator[tuple[tuple[str, ...], int, dict[str, float]]]:
-    """Labels, round, mean and ends of each band."""
+    """Labels of each band, with round, mean and ends."""
     ordered = table.dropna(subset=["value"]).sort_values([*names, "round", "seed"])
     for row in ordered.groupby([*names, "round"])["value"].agg(list).reset_index().itertuples(index=False):
         *what, step, values = row

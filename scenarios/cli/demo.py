@@ -116,7 +116,7 @@ def _replay(folder: Path) -> None:
 
 
 def _replayed(folder: Path, console: Console) -> Run:
-    """Replay that ran in the background, or else runs now."""
+    """Run of the replay, repeated if the background job failed."""
     from rimsim.scenarios.runs.status import is_finished
     from rimsim.scenarios.runs.store import Run
     from rimsim.scenarios.study.notes import print_notes

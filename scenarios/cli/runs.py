@@ -91,7 +91,7 @@ def _print_plan(asked: Mapping[str, Any], *, resume: bool) -> None:
 
 
 def _asked(values: Mapping[str, Any], *, resume: bool) -> dict[str, Any]:
-    """Given parameters; fields of the log become settings."""
+    """Given parameters; options with dotted names become settings."""
     asked = tools.given(values)
     fields = {name: asked.pop(name) for name in list(asked) if "." in name}
     asked |= {"settings": dict(asked["settings"]) | fields}
@@ -101,7 +101,7 @@ def _asked(values: Mapping[str, Any], *, resume: bool) -> dict[str, Any]:
 
 
 def _parsed_grid(pairs: Sequence[str], betas: str | None) -> dict[str, list[object]]:
-    """Grid of ``FIELD=VALUE,VALUE,…`` of each ``--grid`` and ``VALUE,VALUE,…`` of ``--beta``."""
+    """Grid from each ``--grid FIELD=VALUE,VALUE,…`` and from ``--beta VALUE,VALUE,…``."""
     from rimsim.config import ScenarioConfig, override
     from rimsim.scenarios.runs.status import BETA
 
@@ -124,7 +124,7 @@ def _parsed_grid(pairs: Sequence[str], betas: str | None) -> dict[str, list[obje
 
 
 def _resumed(asked: dict[str, Any], kind: str, source: Path | None = None) -> Run:
-    """Resume the run of --out, or of the only argument."""
+    """Resume the run whose folder the command line names."""
     if "out" not in asked and "scenario" in asked and Path(asked["scenario"]).is_dir():
         asked["out"] = asked.pop("scenario")
     if "out" not in asked or source is not None:
@@ -132,7 +132,7 @@ def _resumed(asked: dict[str, Any], kind: str, source: Path | None = None) -> Ru
     if not Path(asked["out"]).is_dir():
         raise RunFolderError(
             f"{asked['out']}: no such folder, so there is nothing to resume. Leave out --resume to begin "
-            "a run there"
+            "a run in this folder"
         )
     _require_same(scenarios.load_run(asked["out"], kind), asked)
     return scenarios.resume(asked["out"], **_execution(asked))

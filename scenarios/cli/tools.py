@@ -44,7 +44,7 @@ def number(text: str) -> float:
 
 
 def path(text: str) -> Path:
-    """A path; refuse empty text, which means the current folder."""
+    """Path of an option; empty text is refused."""
     if not text.strip():
         raise click.BadParameter(f"{text!r} is not a path. Name a file or a folder")
     return Path(text)
@@ -73,7 +73,7 @@ def numbers(_: click.Context, where: click.Parameter, text: str | None) -> list[
         return None if text is None else [float(part) for part in names(text)]
     except ValueError:
         raise ConfigError(
-            f"{where.opts[0]}: {text!r} is not a list of numbers. Write numbers separated by commas, or none"
+            f"{where.opts[0]}: {text!r} is not a list of numbers. Write numbers separated by commas, or the word none"
         ) from None
 
 
@@ -211,7 +211,7 @@ def print_run(run: Run) -> None:
 
 
 def print_complete(folder: str) -> None:
-    """Print the tables of complete arms after others failed."""
+    """Print the tables of complete arms after other arms failed."""
     from rimsim.scenarios.runs.status import status_of
 
     run = scenarios.load_run(folder)
@@ -395,7 +395,7 @@ def _print_scenarios(name: str | None) -> None:
 
 
 def _line(one: Any) -> str:
-    """First line about a class or measure."""
+    """Formula of a measure, or first line about a class."""
     return str(getattr(one, "formula", None) or (one.__doc__ or "").strip().partition("\n")[0])
 
 

@@ -1,7 +1,7 @@
 """Off-policy evaluation of a run, compared with the truth.
 
-A run is repeated exactly, from its config and seeds. In each state of the log, the target is asked for a slate. Then
-the target runs in a separate market, which gives its true value.
+A run is repeated exactly, from its config and seeds. In each state of the log, the target agent is asked for a slate.
+Then the target agent runs in a separate market, which gives its true value.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def _evaluate(
 
 @dataclass(frozen=True, eq=False)
 class ReplayedRound:
-    """Logged round, and how the target agent would serve it."""
+    """Logged round, and worth of the target agent's slates."""
 
     log: LoggedSlates  # Slates, consumptions and chances
     arrival: Ints  # (n,) arrival ids
@@ -213,8 +213,8 @@ class _Watched:
         drawn = as_slates(self._valued.act(arrivals))
         if drawn.propensity is not None and asked is None:
             raise ConfigError(
-                f"--target: {self._valued.name!r} samples its slates, but cannot compute the propensity of other "
-                "slates. Name an agent that has the method chance_of, or whose slates are not random"
+                f"--target: {self._valued.name!r} samples its slates, but cannot compute the propensity of a given "
+                "slate. Name an agent that has the method chance_of, or an agent whose slates are not random"
             )
         own = within_capacity(drawn.items, arrivals.capacity)
         target = Chances.certain(own, items) if asked is None else asked
@@ -225,7 +225,7 @@ class _Watched:
         return slates
 
     def _notes(self, arrivals: Arrivals, slates: Slates, target: Chances, *shown: Ints) -> dict[str, Any]:
-        """Record of a batch: logged items and the target's items."""
+        """Record of a batch, with items of both agents."""
         own = shown[1]
         market = self._market
         visits = market.open.visits(arrivals.row)
@@ -280,7 +280,7 @@ class _WatchedLearner(_Watched):
     """Learning agent that also asks a target for its slates."""
 
     def learn(self, feedback: Feedback) -> None:
-        """Let the logged agent learn, but not the target."""
+        """Let the logged agent learn, but not the target agent."""
         self._shows.learn(feedback)  # type: ignore[attr-defined]  # it is a LearningAgent
 
 
@@ -316,17 +316,18 @@ def estimates(
 
 
 def _of_part(part: str, number: int, one: ReplayedRound) -> Bools:
-    """(n,) mask: arrivals of a round that belong to a part."""
+    """(n,) mask of a round's arrivals that belong to a part."""
     if part == "later rounds":
         return np.full(len(one.first), number > 0)
     return (one.first if part == "first visits" else ~one.first) & (number == 0)
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Means of estimators over seeds, with bias, as :func:`bias_over_seeds`.
+    """Means of estimators over seeds, with bias by :func:`bias_over_seeds`.
 
     ``rmse`` is the root mean squared error over seeds. ``coverage`` is the share of seeds whose interval includes the
-    truth. ``moved`` is the mean of truth − truth_at_log, which no single-step estimate can include.
+    truth. ``moved`` is the mean of truth − truth_at_log: the target's effect on states, which a single-step estimate
+    omits.
     """
     work = table.assign(
         rmse=(table["estimate"] - table["truth"]) ** 2,
@@ -411,7 +412,7 @@ def _sentences(part: str, rows: pd.DataFrame) -> list[str]:
 
 
 def _estimators_against_truth(done: Evaluation, parts: Mapping[str, pd.DataFrame]) -> Figure:
-    """Estimators against the truth, by part of the log."""
+    """Plot of estimates and true value, by log part."""
     names = list(dict.fromkeys(name for rows in parts.values() for name in rows["estimator"]))
     panels = []
     for part, found in parts.items():

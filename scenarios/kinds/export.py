@@ -51,8 +51,8 @@ def export(
         run: Folder of a comparison that kept its ledger.
         to: One of :data:`FORMATS`. ``obp`` and ``scope-rl`` are NumPy archives of the package's keys, which
             ``dict(numpy.load(path))`` reads back; ``minari`` is a folder of data sets.
-        agent: Name of an arm; None: the first.
-        seed: Seed of the arm; None: the first.
+        agent: Name of an arm; None: the first arm.
+        seed: Seed of the arm; None: the first seed.
         out: The file, or Minari's folder; None: within the run folder, below ``export/``.
         console: Console that shows progress bars; None: no bars.
 
@@ -60,7 +60,7 @@ def export(
         Path of the file, and a sentence on its content.
 
     Raises:
-        ConfigError: If there is no such format, arm or seed, or the package that it needs is missing.
+        ConfigError: If there is no such format, arm or seed, or the package for the format is missing.
         RunFolderError: If the file exists already.
         MissingTableError: If the run kept no ledger.
     """
@@ -84,8 +84,8 @@ def _written(run: Run, to: str, agent: str | None, seed: int | None, place: Path
     if to == "minari":
         if arm.left_out:  # without them a step would not lead to the next
             raise ConfigError(
-                f"--to minari: the first position is empty in {many(arm.left_out, 'slate')} of {arm.agent}, so that "
-                "its log has no trajectory. Export another agent, or use --to obp"
+                f"--to minari: the first position is empty in {many(arm.left_out, 'slate')} of {arm.agent}. "
+                "Minari needs a trajectory without gaps. Export another agent, or use --to obp"
             )
         place.mkdir(parents=True, exist_ok=True)
         name = write_minari(arm, run.scenario, place, "rimsim")
@@ -143,11 +143,11 @@ class LoggedArm:
 
 
 def logged_arm(run: Run, agent: str | None, seed: int | None, *, whole: bool = True) -> LoggedArm:
-    """Log of an arm; None: the first agent or seed.
+    """Log of an arm, by default of the first.
 
     Without ``whole``, slates with an empty position are written too. An empty position repeats the slate's first item,
-    because the environment takes a repeated item as an empty position. Only an empty first position cannot be written
-    in this way.
+    because the environment takes a repeated item as an empty position. A slate whose first position is empty cannot be
+    written.
     """
     name, chosen = agent or run.agents[0], run.seeds[0] if seed is None else seed
     table, known = (
@@ -207,9 +207,9 @@ def obp_feedback(arm: LoggedArm) -> dict[str, int | Array]:
 def scope_rl_dataset(arm: LoggedArm) -> dict[str, Any]:
     """Logged data set with the keys of SCOPE-RL.
 
-    A slate is a trajectory, each of its positions a step. The state is the context of the arrival, and the position.
-    The action is the item; its ``pscore`` is its chance given the items above it. d3rlpy reads state, action,
-    reward and terminal from the data set.
+    A slate is a trajectory, and each of its positions is a step. The state is the context of the arrival, and the
+    position. The action is the item, and ``pscore`` is the item's chance given the items above it in the slate. d3rlpy
+    reads state, action, reward and terminal from the data set.
     """
     n, k = arm.item.shape
     state = np.column_stack([np.repeat(arm.context, k, axis=0), np.tile(np.arange(k), n)])
@@ -251,7 +251,7 @@ _NO_LIMIT = 1 << 24  # Most steps of an episode, for d3rlpy; it ends with its ro
 
 
 class _Spaces(gymnasium.Env[Any, Any]):
-    """Spaces and spec of an environment that is not made."""
+    """Spaces and specification of an environment that is never made."""
 
     def __init__(self, spec: Any, observation: spaces.Space[Any], action: spaces.Space[Any]) -> None:
         self.spec, self.observation_space, self.action_space = spec, observation, action
@@ -271,8 +271,8 @@ def env_spec(config: ScenarioConfig, seed: int) -> Any:
 def write_minari(arm: LoggedArm, config: ScenarioConfig, folder: Path, author: str) -> str:
     """Write an arm's log below a folder, as one episode.
 
-    A step is an arrival, its action the slate, its reward the number of consumptions; observations are contexts.
-    The infos have the propensities. Nothing is fitted. Returns the id of the data set.
+    Each step is an arrival: its action is the slate, and its reward the number of consumptions. Observations are
+    contexts, and infos contain propensities. Nothing is fitted. Returns the id of the data set.
     """
     try:
         import minari  # noqa: PLC0415  # an extra

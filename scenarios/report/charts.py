@@ -223,7 +223,7 @@ def beside_legend(
     width: float = 3.6,
     extra: Mapping[str, str] | None = None,
 ) -> tuple[Figure, Axes]:
-    """Figure and axes; these are ``width`` times the legend's width."""
+    """Figure and axes; the axes are ``width`` legends wide."""
     figure = frame(message, caption, height)
     ax, side = figure.subplots(1, 2, width_ratios=(width, 1))
     legend(side, looks, extra)
@@ -231,7 +231,7 @@ def beside_legend(
 
 
 def panel_rows(count: int, least: int = 2) -> int:
-    """Number of rows of three for panels and a legend."""
+    """Number of rows for panels and legend, three per row."""
     return max(least, count // 3 + 1)
 
 
@@ -356,7 +356,7 @@ def handles(looks: Mapping[str, AgentStyle]) -> list[Line2D]:
 
 
 def legend(ax: Axes, looks: Mapping[str, AgentStyle], extra: Mapping[str, str] | None = None) -> None:
-    """Fill axes without data with the legend of a figure."""
+    """Draw a figure's legend on axes without data."""
     ax.set_axis_off()
     labels = [f"{name}  {extra[name]}" if extra and name in extra else name for name in looks]
     crowded = len(labels) > 9

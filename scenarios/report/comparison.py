@@ -243,7 +243,7 @@ def delivered_of_due(promises: pd.DataFrame) -> pd.DataFrame:
     """Delivered share of groups and campaigns, over all rounds.
 
     Returns:
-        Columns promise, agent, seed, due, delivered, value.
+        Table with columns promise (group or campaign), agent, seed, due, delivered and value (delivered share).
     """
     rows = promises[promises["due"] > 0]
     keys = ["name", "agent", "seed"]
@@ -314,8 +314,8 @@ def result_differences(one: Run, other: Run) -> TextTable:
     )
     if both.empty:
         raise RunFolderError(
-            f"{one.folder} and {other.folder} have no {' and '.join(keys)} with the same seed in common. "
-            "Give runs that share some"
+            f"{one.folder} and {other.folder} do not share a combination of {', '.join(keys)} and seed. "
+            "Give two runs that share at least one"
         )
     shown = _SHOWN.get(one.kind) or tables.shown_metrics(one.scenario.exposure.unit)
     groups = both[both["metric"].isin(shown)].groupby([*keys, "metric"], sort=False, dropna=False)

@@ -82,7 +82,7 @@ def _part(table: TextTable, title: str, columns: Sequence[int], width: int) -> T
 
 
 def _parts(table: TextTable, width: int) -> Iterator[list[int]]:
-    """Columns of each table part; labels take half the width."""
+    """Columns of each table part; labels take at most half."""
     shown = [
         number
         for number in range(table.labels, len(table.columns))

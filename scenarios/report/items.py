@@ -50,7 +50,7 @@ def exposures(
 
 
 def delivery_ratios(tables: PictureTables, number: int) -> dict[str, list[Floats]]:
-    """Agent → ascending ratios delivered/guaranteed exposure, by seed."""
+    """Agent → ascending ratios of delivered to guaranteed exposure, by seed."""
     if tables.required is None:
         return {}
     average = 1.0 if tables.weights is None else measures.mean_weight(tables.weights)
@@ -69,7 +69,8 @@ def delivery(run: Run) -> pd.DataFrame:
     """Required and delivered exposures of guaranteed items, by round.
 
     Returns:
-        Columns agent, seed, round, item, id, required, delivered (in the unit of the guarantee); only finished rounds.
+        Table with columns agent, seed, round, item, id, required and delivered. Exposures are in the unit of the
+        guarantee, and rounds are finished rounds.
 
     Raises:
         MissingTableError: If the run kept no ledger.
@@ -99,8 +100,8 @@ def users(run: Run) -> pd.DataFrame:
     """Users of the log, and their consumptions under each agent.
 
     Returns:
-        Columns log_user and id. If the run kept its ledger, a column per agent has the consumptions of all rounds (mean
-        over seeds; NaN for users without a slate).
+        Table with columns log_user and id. If the run kept its ledger, each agent has a column with the user's
+        consumptions in all rounds (mean over seeds; NaN for users without a slate).
     """
     table = table_in(run.folder, "users")
     try:
@@ -127,11 +128,11 @@ def guaranteed_by_decile(tables: PictureTables) -> pd.DataFrame:
     """Positions of items with binding guarantees by decile of λ(x).
 
     A guarantee binds in a round if the agent ``relevance``, at the same seed and round, leaves the item below its
-    guarantee b. In runs without ``relevance``, it binds if an agent shows the item at a negative price.
+    guarantee b. In runs without ``relevance``, a guarantee binds if an agent shows the item at a negative price.
 
     Returns:
-        Columns agent, seed, decile (1 = lowest λ), value: positions per slate, the mean over late rounds. No rows
-        without the tables.
+        Table with columns agent, seed, decile (1 = lowest λ) and value. The value is positions per slate, as a mean
+        over late rounds. Without the data, the table has no rows.
     """
     rows = []
     if tables.ledger is not None and tables.arrivals is not None and tables.required is not None:
@@ -161,7 +162,7 @@ def guaranteed_by_decile(tables: PictureTables) -> pd.DataFrame:
 def _bought(
     ledger: Mapping[tuple[str, int, int], pd.DataFrame], n_items: int
 ) -> dict[tuple[int, int], Bools]:
-    """(seed, round) → (M,) items that any agent showed at a negative price."""
+    """(seed, round) → (M,) mask of items shown at negative prices."""
     items: dict[tuple[int, int], Bools] = {}
     for (_, seed, number), shown in ledger.items():
         bought = _counts(shown.loc[shown["price"] < 0, "item"], n_items) > 0
@@ -194,8 +195,8 @@ def item_exposures(
     """Means per item over late rounds and seeds, without controls.
 
     Returns:
-        Columns agent, item, exposures, consumed, required, delivered (exposures that count for the requirement,
-        divided by the required exposures; NaN where nothing is required).
+        Table with columns agent, item, exposures, consumed, required and delivered. The column delivered is a share of
+        the required exposure, or NaN if nothing is required.
     """
     late = late_rounds(rounds)
     tables = []
@@ -260,7 +261,7 @@ def group_shares(exposed: pd.DataFrame, catalogue: pd.DataFrame, column: str) ->
     An item counts in each of its groups, which are joined by ``|`` in ``column`` of the item table.
 
     Returns:
-        (groups × agents) shares; the index has the levels group and items (number of items).
+        Table (groups × agents) of shares; its index has the levels group and items (number of items).
     """
     groups = catalogue[["item"]].assign(group=catalogue[column].fillna("").astype(str).str.split("|"))
     groups = groups.explode("group")

@@ -78,7 +78,7 @@ class Part:
 def parts_of(arms: Sequence[str]) -> list[Part]:
     """Parts of retraining's effect that controls identify, by agent.
 
-    If the chain of parts begins at the agent's frozen arm, the sum of the parts is added.
+    If the agent has a frozen arm, the sum of all parts is added as one more part.
     """
     parts = []
     for agent in (name for name in arms if not is_control(name)):
@@ -104,7 +104,7 @@ def decomposition(
     Only seeds that all arms of an agent have are used. ``by`` are further columns to group by, such as the round.
 
     Returns:
-        Columns agent, part, difference (the part in words), metric, ``by``, mean, low, high, effect (d_z), n, p.
+        Table with columns agent, part, difference (in words), metric, ``by``, mean, low, high, effect (d_z), n and p.
     """
     rows = []
     for metric, part, complete in _compared(values, arms, metrics, by):
@@ -120,7 +120,7 @@ def parts_by_seed(values: pd.DataFrame, arms: Sequence[str], metrics: Sequence[s
     """Parts of retraining at each round and seed.
 
     Returns:
-        Columns agent, part, metric, round, seed, value.
+        Table with columns agent, part, metric, round, seed and value.
     """
     tables = [
         (complete[part.more] - complete[part.less])
@@ -284,9 +284,9 @@ def decomposed(data: PictureTables) -> Figure | None:
 
 
 def effect_of_retraining(parts: pd.DataFrame, late: str, measured: Mapping[str, Measure] = MEASURES) -> str:
-    """Effect of feedback, the loop or retraining, in late rounds.
+    """Title on an effect of retraining in late rounds.
 
-    The agent is ``relevance`` if it has controls.
+    The title is about ``relevance``, if this agent has controls.
     """
     present = list(parts["metric"].unique())
     metric = next((name for name in METRICS if name in present), present[0])

@@ -30,8 +30,8 @@ def price_deciles(data: tables.PictureTables) -> pd.DataFrame:
     """Mean bonus −v/c in the last round, by decile of popularity.
 
     Returns:
-        Columns agent, seed, decile (1 = least popular), value; agents without a bonus are left out. No rows without the
-        data.
+        Table with columns agent, seed, decile (1 = least popular) and value; agents without a bonus are left out.
+        Without the data, the table has no rows.
     """
     empty = pd.DataFrame(columns=["agent", "seed", "decile", "value"])
     if data.prices is None or data.popularity is None:
@@ -85,7 +85,8 @@ def _by_decile(
 def delivery(data: tables.PictureTables) -> Figure | None:
     """Exposure and price of three items over the last round.
 
-    The items are guaranteed: a popular item, an unpopular item and an item at the lower quartile. One seed is shown.
+    The three items have guarantees: a popular item, an unpopular item and an item at the lower quartile of popularity.
+    The plot shows one seed.
     """
     number = tables.last_round(data.rounds)
     if data.ledger is None or data.arrivals is None or data.required is None or data.popularity is None:
@@ -167,7 +168,7 @@ def _of_seed(table: pd.DataFrame, seed: int, number: int) -> pd.DataFrame:
 
 
 def _cost(prices: pd.DataFrame, agent: str) -> float | None:
-    """Shortfall cost c of an agent, by its prices."""
+    """Shortfall cost c of an agent, from the price table."""
     costs = prices.loc[prices["agent"] == agent, "cost"]
     return float(costs.iloc[0]) if len(costs) else None
 
@@ -297,7 +298,7 @@ def campaigns(data: tables.PictureTables) -> Figure | None:
 def _so_far(table: pd.DataFrame) -> pd.DataFrame:
     """Cumulative due and delivered exposures by day of a campaign.
 
-    Columns agent, seed, name, day, due, value (delivered).
+    The table has columns agent, seed, name, day, due and value (delivered).
     """
     keys = ["agent", "seed", "name"]
     table = table.sort_values([*keys, "round"], kind="stable")
@@ -321,8 +322,8 @@ def reliability_deciles(data: tables.PictureTables) -> pd.DataFrame:
     """Predicted and actual consumptions per exposure, by predicted decile.
 
     Returns:
-        Sums over late rounds and seeds, per exposure: columns agent, decile (1 = least), predicted, actual. No rows
-        without the table.
+        Table with columns agent, decile (1 = least), predicted and actual. Values are means per exposure. Without the
+        data, the table has no rows.
     """
     columns = ["agent", "decile", "predicted", "actual"]
     if data.reliability is None:

@@ -1,7 +1,7 @@
 """Records of a report, independent of its output.
 
-A kind of run computes one :class:`Report` from its tables. ``console``, ``charts`` and ``html`` show the report: on the
-terminal and as Markdown, as PNG files, and as one page.
+A kind of run computes one :class:`Report` from its tables. ``console`` shows the report on the terminal and as
+Markdown, ``charts`` as PNG files, and ``html`` as one page.
 """
 
 from __future__ import annotations

@@ -77,7 +77,7 @@ def comparison_sentences(
 ) -> list[str]:
     """Answer of a comparison: undelivered exposure, cost and gain.
 
-    A difference is called significant if it has a star in the table of differences, with your ``own`` metrics.
+    A difference is significant if it has a star in the table of differences, which includes your ``own`` metrics.
     """
     unit = tables.reported_unit(rounds, unit)
     kept, _ = tables.shortfalls(unit)
@@ -181,7 +181,7 @@ def notes_of(runs: Sequence[Run]) -> list[str]:
 
 
 def agreement_note(run: Run) -> str | None:
-    """Agreement of a comparison's truth, or a warning."""
+    """Agreement of a comparison's truth with reality, or a warning."""
     record = run.config.get("agreement")
     if record is None:
         if not run.config.get("truth"):
@@ -240,7 +240,7 @@ def examination_note(run: Run) -> str | None:
 
 
 def undelivered_notes(run: Run) -> list[str]:
-    """Causes of undelivered guarantees: infeasibility, then each arm with prices.
+    """Sentences on causes of undelivered guarantees, infeasibility first.
 
     The sentences name arms that leave exposure undelivered in late rounds.
     """
@@ -288,8 +288,8 @@ def undelivered_sentence(
 ) -> str:
     """Undelivered guarantees of an agent with prices, and a remedy.
 
-    ``missing`` is the undelivered share in late rounds. ``at_bound`` is the share of prices at their limit, since
-    round ``since``.
+    ``missing`` is the undelivered share in late rounds. ``at_bound`` is the share of prices that reach their limit, and
+    ``since`` the first round with such prices.
     """
     text = (
         f"{agent} leaves {per_cent(missing)} of the guaranteed exposure undelivered (late rounds, as {unit})"
@@ -372,7 +372,7 @@ def _column(means: pd.DataFrame, metric: str) -> dict[str, float]:
 
 
 def _utility_change(rounds: pd.DataFrame, name: str) -> str | None:
-    """Difference of an agent's utility to that of relevance."""
+    """Utility of an agent minus that of ``relevance``."""
     utility = _column(tables.late_figures(rounds), "utility")
     if name not in utility or not utility.get(tables.REFERENCE, 0.0) > 0:
         return None

@@ -95,7 +95,7 @@ def sweep_table(sweep: Run) -> pd.DataFrame:
     """Late-round means of a sweep's complete arms, by point.
 
     Returns:
-        Columns agent, seed, the swept fields, metric, value.
+        Table with columns agent, seed, the swept fields, metric and value.
 
     Raises:
         RunFolderError: If no arm is complete.
@@ -223,8 +223,8 @@ def matrix(
     :func:`contrasts`.
 
     Returns:
-        Columns ``fields``, contrast, metric, agent, minus, mean, low, high, n, p, adjusted (p by Holm), sign (−1 or 1;
-        0: not significant).
+        Table with columns ``fields``, contrast, metric, agent, minus, mean, low, high, n, p, adjusted and sign. The
+        column adjusted is p by Holm's method; sign is −1 or 1, or 0 if not significant.
     """
     rows = []
     wanted = contrasts(list(table["agent"].unique()), unit) if wanted is None else wanted

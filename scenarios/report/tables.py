@@ -1,7 +1,7 @@
 """Statistics of runs, and the tables behind plots.
 
-In this package ``rounds`` has columns agent, seed, round, metric, value; ``unit`` is ``exposure.unit``; ``arms`` and
-``agents`` are names in the order of the run; ``late`` names the late rounds.
+In this package ``rounds`` is a table with columns agent, seed, round, metric and value. ``unit`` is the setting
+``exposure.unit``, and ``late`` names the late rounds. The names in ``arms`` and ``agents`` have the order of the run.
 """
 
 from __future__ import annotations
@@ -41,18 +41,18 @@ TRENDS = ("utility", "coverage", "effective_items")
 
 
 def baseline_of(agents: list[str]) -> str:
-    """Agent that others are compared with: relevance, else the first."""
+    """Baseline agent: ``relevance``, or else the first agent."""
     return REFERENCE if REFERENCE in agents else agents[0]
 
 
 def compared_agents(base: str, agents: Sequence[str]) -> list[str]:
-    """Agents to compare with the baseline; if none, bounding agents."""
+    """Agents to compare with the baseline, without bounds if possible."""
     others = [name for name in agents if name != base]
     return [name for name in others if name not in BOUNDS] or others
 
 
 def guarantor_of(agents: Sequence[str]) -> str | None:
-    """Agent that represents guarantees, if an agent keeps them."""
+    """Agent that represents guarantees in titles, or None."""
     return next((name for name in _GUARANTORS if name in agents), None)
 
 
@@ -63,7 +63,7 @@ def subject(agents: Collection[str]) -> str:
 
 
 def shortfalls(unit: str) -> tuple[str, str]:
-    """Metrics of undelivered exposure; that in ``exposure.unit`` is first."""
+    """Metrics of undelivered exposure, first in the unit ``exposure.unit``."""
     return ("shortfall", "examined_shortfall") if unit == "shown" else ("examined_shortfall", "shortfall")
 
 
@@ -103,10 +103,11 @@ def over_seeds(
 ) -> pd.DataFrame:
     """Means over seeds with 95% intervals.
 
-    The table has columns ``by``, metric, value, and a row per seed. Seeds may be overlapping splits of a log.
+    The input has columns ``by``, metric and value, with a row per seed. ``overlap`` is above 0 if seeds are overlapping
+    splits of a log.
 
-    Returns: Columns ``by``, metric, mean, low, high, n, sorted by the first of ``by``, then by metric. NaN without an
-        interval.
+    Returns: Table with columns ``by``, metric, mean, low, high and n, sorted by the first of ``by``, then by metric.
+        Missing intervals are NaN.
     """
     keys = [*by, "metric"]
     rows = []
@@ -140,7 +141,7 @@ def differences(rounds: pd.DataFrame, agents: list[str], metrics: Sequence[str])
     """Late-round means minus the baseline's at the same seeds.
 
     Returns:
-        Columns agent, metric, mean, low, high, effect, n, p.
+        Table with columns agent, metric, mean, low, high, effect, n and p.
     """
     base = baseline_of(agents)
     pairs = [(agent, base) for agent in agents if agent != base and not is_control(agent)]
@@ -178,10 +179,10 @@ def _paired(late: pd.DataFrame, pairs: list[tuple[str, str]], metrics: Sequence[
 def paired_table(rows: Iterable[tuple[Any, ...]], keys: Sequence[str]) -> pd.DataFrame:
     """Table of mean paired differences over complete pairs.
 
-    Each row has keys, values, and values that are subtracted from them.
+    Each of ``rows`` has keys, a list of values, and a list of values to subtract.
 
     Returns:
-        Columns ``keys``, mean, low, high, effect (d_z), n, p; NaN where there is none.
+        Table with columns ``keys``, mean, low, high, effect (d_z), n and p; missing figures are NaN.
     """
     found = []
     for *key, more, less in rows:
@@ -193,7 +194,7 @@ def paired_table(rows: Iterable[tuple[Any, ...]], keys: Sequence[str]) -> pd.Dat
 
 
 def number(value: float, *, significant: bool = False) -> str:
-    """Number as tables write it; ``significant`` as for :func:`cell`."""
+    """Number as tables write it; ``significant`` asks for significant digits."""
     size = abs(value)
     decimals = 0 if size >= 100 else 1 if size >= 10 else 3
     if significant and size < 10:
@@ -229,8 +230,8 @@ def pivoted(
 ) -> TextTable:
     """Table of means: columns ``labels``, then a column per metric.
 
-    In a table of differences (with a column p), a star marks those that are significant at 5% by Holm's method over the
-    table. ``significant`` is as for :func:`cell`; the terminal prints the columns ``main``.
+    In a table of differences (with a column p), a star marks differences that are significant at 5% by Holm's method
+    over the table. ``significant`` is as for :func:`number`. The terminal prints the columns ``main``.
     """
     means = means[means["metric"].isin(metrics)]
     clear = clear_of_zero(means)

@@ -160,7 +160,7 @@ class Arm:
 
 
 def is_done(folder: Path, part: str) -> bool:
-    """True if the arm with these files is complete."""
+    """True if the arm with the given files is complete."""
     return (folder / store.STATES / part / DONE).is_file()
 
 
@@ -203,7 +203,7 @@ class Execution:
 def executor(execution: Execution) -> Iterator[Executor]:
     """Context manager that yields the executor of jobs.
 
-    Worker processes live as long as the block, so that they can fit models and then run arms.
+    Worker processes live as long as the ``with`` block, so that they can fit models and then run arms.
 
     Raises:
         ConfigError: If Ray is not available.
@@ -229,7 +229,7 @@ def executor(execution: Execution) -> Iterator[Executor]:
 def run_here(job: AnyJob, tasks: Sequence[Any], report: Report) -> dict[int, RimsimError]:
     """Run tasks in this process; return errors by task number.
 
-    Errors that are not rimsim's end the run.
+    An error that is not a RimsimError ends the run.
     """
     failures: dict[int, RimsimError] = {}
     for number, task in enumerate(tasks):

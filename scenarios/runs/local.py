@@ -54,8 +54,8 @@ class _Worker:
 class Workers:
     """Worker processes for tasks of any job.
 
-    Workers live until the block or this process ends. If a worker dies (killed, out of memory, a crash in native
-    code), a new worker repeats its task once.
+    Workers live until the ``with`` block or this process ends. If a worker dies (killed, out of memory, a crash in
+    native code), a new worker repeats its task once.
     """
 
     def __init__(self) -> None:
@@ -74,7 +74,7 @@ class Workers:
         """Run tasks on workers; return errors by task number.
 
         Args:
-            job: Called with a task and ``report``; a function of a module, which another process can import.
+            job: Function of a module that other processes can import; it is called with a task and ``report``.
             tasks: Plain data, one for each call of the job.
             most: Largest number of workers.
             report: Called in this process with the numbers that jobs report.
@@ -139,7 +139,7 @@ class Workers:
 
 
 class TaskQueue(Generic[Task]):
-    """Tasks of one job: waiting ones, attempts of each, failures."""
+    """Tasks of a job, with waiting tasks, attempts and failures."""
 
     def __init__(self, job: Callable[[Task, Report], None], tasks: Sequence[Task]) -> None:
         self.job = job
@@ -157,7 +157,7 @@ class TaskQueue(Generic[Task]):
     def end(self, task: int, failure: RimsimError | None) -> None:
         """Record the end of a task, or begin it again.
 
-        A task that lost its worker begins again if attempts are left.
+        If its worker died, a task begins again while attempts are left.
         """
         if isinstance(failure, LostWorkerError) and self._attempts[task] < ATTEMPTS:
             self.waiting.appendleft(task)
@@ -267,8 +267,8 @@ def stopping_on_request() -> Iterator[None]:
 def errors_of_interrupts() -> Iterator[None]:
     """Context manager that turns errors after interrupts into KeyboardInterrupt.
 
-    If a signal comes while a compiled function returns an array, Python raises a SystemError. Other libraries, and
-    users' code, may also change the error.
+    If a signal comes while a compiled function returns an array, Python raises a SystemError. Other libraries and
+    users' code may also replace the interrupt by another error.
 
     Raises:
         KeyboardInterrupt: If a signal came and the work failed.
@@ -322,7 +322,7 @@ def require_memory(main: float, worker: float, workers: int, lower: str) -> None
         main: Bytes of the process that the run is started from.
         worker: Bytes of each other process; with one worker there is no other process.
         workers: Processes that share the work.
-        lower: Option to lower, for the message, if not even one process fits into memory.
+        lower: Option that the message suggests to lower if not even one process fits into memory.
 
     Raises:
         ConfigError: If there is too little memory.

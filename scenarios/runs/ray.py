@@ -1,8 +1,8 @@
 """Arms on the machines of a Ray cluster.
 
-Machines need no shared file system. An arm runs in a temporary folder. After each round, its new files are sent back
-as bytes and written to the run folder, tables before states. So one process writes the run folder, and an interrupted
-run can be resumed, with or without Ray.
+Machines need no shared file system. An arm runs in a temporary folder. After each round, the new files of the arm are
+sent back as bytes and written to the run folder, tables before states. So one process writes the run folder, and an
+interrupted run can be resumed, with or without Ray.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def on_ray(address: str | None, workers: int | None) -> Iterator[None]:
     If this process is already connected, the connection is used and stays open.
 
     Args:
-        address: Address of a cluster, ``auto`` or ``host:port``; None: start one.
+        address: Address of a cluster, ``auto`` or ``host:port``; None: a cluster is started.
         workers: Number of parallel tasks of a cluster that is started; None: one per core.
 
     Raises:
@@ -115,8 +115,8 @@ def _connect(ray: Any, address: str | None, workers: int | None) -> None:
         if address is None:
             raise ConfigError(f"--backend ray: Ray cannot be started here: {reason}") from error
         raise ConfigError(
-            f"--address {address}: no Ray cluster answers there ({reason}). Give auto or host:port on a "
-            "machine of a running cluster"
+            f"--address {address}: no Ray cluster answers there ({reason}). Give the host:port of a "
+            "running cluster, or auto on one of its machines"
         ) from error
     finally:
         if threading.current_thread() is threading.main_thread():
@@ -126,7 +126,7 @@ def _connect(ray: Any, address: str | None, workers: int | None) -> None:
 def run_on_ray(workers: int | None, job: Job, arms: Sequence[Arm], report: Report) -> dict[int, RimsimError]:
     """Errors by the index of each failed arm.
 
-    As :meth:`rimsim.scenarios.runs.local.Workers.run`. The run folders of the arms must have been begun. ``workers`` is
+    As :meth:`rimsim.scenarios.runs.local.Workers.run`. The run folders of the arms must exist already. ``workers`` is
     the number of tasks at once; None: as many as the cluster has CPUs for.
     """
     ray = _ray(_SETTINGS)

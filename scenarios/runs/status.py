@@ -48,10 +48,10 @@ class StudyPoint:
 
 
 def points_of(folder: Path, base: ScenarioConfig, grid: Mapping[str, Sequence[object]]) -> list[StudyPoint]:
-    """Points of a grid; without varied fields, only the folder.
+    """Points of a grid; without a grid, only the folder.
 
     Raises:
-        ConfigError: If a field has no value, a value twice, or the name of a column.
+        ConfigError: If a field has no value or a value twice, or has the name of a column.
     """
     if not grid:
         return [StudyPoint(folder, base)]
@@ -66,7 +66,7 @@ def points_of(folder: Path, base: ScenarioConfig, grid: Mapping[str, Sequence[ob
     ]
     if taken := {"agent", "seed", "metric", "value"} & set(short):
         raise ConfigError(
-            f"grid: {taken.pop()!r} is already a column of the table. Use fields of the scenario"
+            f"grid: {taken.pop()!r} is already a column of the table. Vary a field of the scenario"
         )
     points: dict[str, StudyPoint] = {}
     for values in itertools.product(*grid.values()):
@@ -83,7 +83,7 @@ def runs_of(sweep: Run) -> list[tuple[StudyPoint, Run]]:
     """Points of a sweep with their runs.
 
     Raises:
-        RunFolderError: If a point has not begun.
+        RunFolderError: If the run of a point has not begun.
     """
     points = points_of(sweep.folder, sweep.scenario, sweep.config["sweep"])
     return [(point, load_run(point.folder)) for point in points]
@@ -127,7 +127,7 @@ def require_parts(run: Run) -> None:
     """Refuse to resume a run with missing or damaged parts.
 
     Raises:
-        RunFolderError: It names the file, and the remedy.
+        RunFolderError: If a part is missing or damaged; the message names the file and the remedy.
     """
     folder, tables = run.folder, EVERY_ROUND[:3] + ("ledger",) * bool(run.config.get("ledger"))
     for name, seed in itertools.product(run.agents, run.seeds):

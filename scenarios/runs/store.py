@@ -101,7 +101,7 @@ class RunTables:
     observed_pairs: pd.DataFrame | None
 
     def __getattr__(self, name: str) -> Any:
-        """Table of that name, read once.
+        """Table by its name; its files are read once.
 
         Raises:
             MissingTableError: If the folder lacks a table that is not optional.
@@ -190,7 +190,7 @@ class Run(RunTables):
     def delivery(self) -> pd.DataFrame:
         """Required and delivered exposures of guaranteed items, by round.
 
-        Columns agent, seed, round, item, id, required, delivered, in the unit of the guarantee (``exposure.unit``).
+        The columns are agent, seed, round, item, id, required and delivered (exposures in ``exposure.unit``).
 
         Raises:
             MissingTableError: If the run kept no ledger.
@@ -202,7 +202,7 @@ class Run(RunTables):
     def users(self) -> pd.DataFrame:  # type: ignore[override]  # the file, with what a user consumed
         """Users of the log, and their consumptions under each agent.
 
-        Columns log_user, id and, with a ledger, one per agent: the mean over seeds, NaN for users without a slate.
+        Columns are log_user, id and, with a ledger, one per agent (mean over seeds; NaN for users without a slate).
         """
         table: pd.DataFrame = KINDS[self.kind].load("rimsim.scenarios.report.items:users")(self)
         return table
@@ -230,7 +230,7 @@ class Run(RunTables):
 
     @cached_property
     def own_measures(self) -> dict[str, Measure]:
-        """Place → recorded measure of the user's own."""
+        """Recorded measures of your own, by ``file.py:Name``."""
         return {place: recorded(record) for place, record in self.config.get("measures", {}).items()}
 
     @property
@@ -247,7 +247,7 @@ def load_run(path: str | Path, kind: str | None = None) -> Run:
         kind: Required kind of the run; None: any kind.
 
     Raises:
-        RunFolderError: If it is not a run folder, or holds a run of another kind.
+        RunFolderError: If the folder is not a run folder, or holds a run of another kind.
     """
     run = Run(Path(path))
     if not run.folder.is_dir():
@@ -256,7 +256,7 @@ def load_run(path: str | Path, kind: str | None = None) -> Run:
         held, wanted = KINDS[run.kind], KINDS[kind]
         raise RunFolderError(
             f"{path}: holds {held.label}. Expected {wanted.label}, which rimsim {wanted.command} made. To "
-            f"repeat the run that is there: {repeat_command(run)}"
+            f"repeat the run in this folder: {repeat_command(run)}"
         )
     _ = run.config
     return run
@@ -385,7 +385,7 @@ def disk_errors(place: Path) -> Iterator[None]:
     """Context manager that turns errors of the disk into RunFolderErrors.
 
     Args:
-        place: Name for the message, if the system names no file.
+        place: Name that the message shows if the system names no file.
 
     Raises:
         RunFolderError: Replaces the error of the system; finished rounds are kept.
@@ -396,7 +396,7 @@ def disk_errors(place: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise RunFolderError(
-            f"{error.filename or place}: the run cannot write there ({reason(error)}). Finished rounds "
+            f"{error.filename or place}: the run cannot write to this path ({reason(error)}). Finished rounds "
             "are saved. Make room or name another folder, then resume the run or begin again"
         ) from error
 
@@ -430,7 +430,7 @@ def require_free(folder: Path) -> None:
     """Refuse a folder that holds a run or foreign files.
 
     Raises:
-        RunFolderError: If it holds a run or foreign files; for a run, the message has the command that resumes it.
+        RunFolderError: If the folder holds a run or foreign files; the message has the command to resume the run.
     """
     if (folder / CONFIG).exists():
         command = resume_command(load_run(folder))

@@ -38,7 +38,7 @@ class HindsightPrices:
         """Prices of a round.
 
         Args:
-            solve: :func:`~rimsim.matching.solve_prices` and its arguments, without prices to start from.
+            solve: :func:`~rimsim.matching.solve_prices` with its arguments, but without start prices.
         """
         whole = partial(solve, prices=self.last)
         found = whole() if self.folder is None else cached_prices(self.folder, whole)

@@ -75,27 +75,27 @@ def compare(
     """Compare agents in a scenario, with common random numbers.
 
     Args:
-        scenario: Name of a built-in scenario, path of a YAML file, or a record.
-        agents: Texts for :func:`rimsim.agents.make_agent`, such as ``relevance`` or ``my_agent.py:Mine``; also one
-            text, or agents and classes of this session, with one worker. None:
+        scenario: Name of a built-in scenario, path of a YAML file, or a ``ScenarioConfig``.
+        agents: Texts for :func:`rimsim.agents.make_agent`, such as ``relevance`` or ``my_agent.py:Mine``, or a single
+            text. Agents and classes of this session are also possible, with one worker. None:
             :func:`rimsim.scenarios.study.plan.default_agents`.
-        rounds: Replaces the scenario's rounds.
+        rounds: Number of rounds, in place of the scenario's number.
         seeds: Number of seeds, from 0, or a list.
         data: Replaces ``data.source``: a name, a path, a table with columns user, item and time, or a log.
         settings: Other fields to replace, by dotted name; a model may be an object of this session, with one worker.
-        measures: Your own measures in addition to the built-in ones: places such as ``my_measure.py:freshness``, or
-            objects of this session, with one worker.
-        frozen: Agents that also get controls. None: ``relevance``, or the first agent, where the scenario retrains.
+        measures: Your own measures in addition to the built-in ones, such as ``my_measure.py:freshness``. Objects of
+            this session are also possible, with one worker.
+        frozen: Agents that also get controls. Scenarios that retrain default to ``relevance`` or the first agent.
         control: Kinds of controls. ``frozen`` never retrains. ``organic`` and ``random`` retrain on as many events as
-            the agent had, taken from the log or from uniformly random slates.
+            the agent had: ``organic`` on events of the log, ``random`` on events of uniformly random slates.
         out: The run folder; None: ``runs/<scenario>-<time>``.
         batch_size: Largest number of arrivals per batch; results do not depend on it.
-        workers: Number of parallel arms; None: one per core. Results do not depend on this number.
-        backend: ``local``: processes of this machine; ``ray``: tasks on Ray (the extra ``ray``), with equal results.
-        address: Address of a Ray cluster, ``auto`` or ``host:port``; None: one is started here for the run.
+        workers: Number of parallel arms; None: one per core. Results do not depend on the number of workers.
+        backend: ``local`` uses processes of this machine; ``ray`` (an extra) uses tasks on Ray, with equal results.
+        address: Address of a Ray cluster, ``auto`` or ``host:port``; None: a local cluster is started for the run.
         certify: Compute certificates (value V, bound D(w), gap) of every round.
         ledger: Write the ledger.
-        reveal: ``truth``: write the true worth of each exposure; agents never see it.
+        reveal: ``truth`` writes the true worth of each exposure, which agents never see.
         command: The command line, to be recorded.
         console: Console that shows progress bars; None: no bars.
 
@@ -146,11 +146,11 @@ def sweep(
     Parameters that are not listed here are those of :func:`rimsim.scenarios.compare`.
 
     Args:
-        scenario: Name of a built-in scenario, path of a YAML file, or a record.
-        grid: Dotted field → its values; every combination is a point. None: values of β from 0 to 1.
-        agents: Texts for :func:`rimsim.agents.make_agent`; None: the defaults that all points share.
+        scenario: Name of a built-in scenario, path of a YAML file, or a ``ScenarioConfig``.
+        grid: Dotted field → its values; every combination is a point. The default grid has values of β from 0 to 1.
+        agents: Texts for :func:`rimsim.agents.make_agent`; None: the default agents that all points share.
         settings: Other fields to replace at every point, by dotted name.
-        control: Kinds of controls. None: ``frozen`` if agents are given in ``frozen``, else no controls.
+        control: Kinds of controls. The default is ``frozen`` if agents are given in ``frozen``, else no controls.
         out: The folder; None: ``runs/<scenario>-sweep-<time>``. Each point has a run folder of its own below
             ``points/``.
         ledger: Write the ledgers of all points.
@@ -189,16 +189,16 @@ def resume(
 ) -> Run:
     """Resume an interrupted comparison or sweep.
 
-    Complete arms stay, and all other arms continue after their last finished round. The tables equal those of an
+    Complete arms are kept, and all other arms continue after their last finished round. The tables equal those of an
     uninterrupted run.
 
     Args:
         folder: The run folder.
-        batch_size: Largest number of arrivals per batch. This and the following options may differ from the
+        batch_size: Largest number of arrivals per batch. Options from ``batch_size`` on may differ from those of the
             interrupted run.
         workers: Number of parallel arms; None: one per core.
         backend: ``local`` or ``ray``.
-        address: Address of a Ray cluster; None: one is started here.
+        address: Address of a Ray cluster; None: a local cluster is started.
         console: Console that shows progress bars; None: no bars.
 
     Raises:
@@ -360,16 +360,16 @@ def _fit(arm: jobs.Arm, report: Report) -> None:
 
 
 def _with_round(arm: jobs.Arm, error: RimsimError) -> RimsimError:
-    """Error that names the round, also for a dead worker."""
+    """Error that names the round if a worker died."""
     if not isinstance(error, LostWorkerError):
         return error
     return LostWorkerError(f"agent {arm.name!r} in round {open_round(arm)}: {error}")
 
 
 def gather(plan: plans.StudyPlan, failures: Sequence[tuple[jobs.Arm, RimsimError]]) -> str | None:
-    """Join and draw complete arms; return a failure's reason.
+    """Join complete arms' tables, draw pictures; return a failure's reason.
 
-    With failed arms, the parts of tables are kept, so that the run can be resumed.
+    If arms failed, the parts of tables are kept, so that the run can be resumed.
     """
     folder, names = plan.point.folder, plan.names
     give_back()
@@ -404,7 +404,7 @@ def _failures_text(failures: Sequence[tuple[jobs.Arm, RimsimError]], arms: int) 
 
 
 def _join(folder: Path, names: Sequence[str], *, keep_parts: bool) -> None:
-    """Join the arms' tables in a fixed order, and draw."""
+    """Join the arms' tables in a fixed order; draw pictures."""
     tables = [store.read_table(path) for path in sorted((folder / "rounds").glob("*.parquet"))]
     rounds = pd.concat(tables, ignore_index=True)
     rank = rounds["agent"].map({name: n for n, name in enumerate(names)})

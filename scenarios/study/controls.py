@@ -91,9 +91,9 @@ def control_of(arm: Arm, report: Report) -> Control | None:
 def shadow_of(
     config: ScenarioConfig, seed: int, folder: Path, report: Report
 ) -> Callable[[int], list[PastRound]]:
-    """Number of a market's copy → rounds under uniformly random slates.
+    """Rounds of market copies under uniformly random slates, by number.
 
-    Arms whose markets differ only in platform or guarantees share these rounds.
+    Arms whose markets differ only in platform or guarantees get the same rounds.
     """
     plain = dataclasses.replace(
         config, platform=PlatformConfig(model=_MODEL, retrain=False), exposure=ExposureConfig()
@@ -104,7 +104,7 @@ def shadow_of(
 def replicas(
     config: ScenarioConfig, agent: str, seed: int, folder: Path, report: Report
 ) -> Callable[[int], list[PastRound]]:
-    """Number of a market's copy (a replica) → its rounds.
+    """Rounds of a market's copies (replicas), by number.
 
     Replica 0 has the seeds of the arms, and all replicas have the same warm-up model. A replica runs on first use, and
     is cached in the folder until the run is over.

@@ -43,7 +43,7 @@ _DEFAULT = ("relevance", "rim-dual", "rim-feedback", "random")
 def default_agents(config: ScenarioConfig) -> tuple[str, ...]:
     """Agents that are compared by default.
 
-    A broadcast, whose audience is known beforehand, adds ``offline-match``, and with promoted items ``user-rec``.
+    A broadcast adds ``offline-match``, because its audience is known. With promoted items, it also adds ``user-rec``.
     """
     if not make_arrivals(config).known_beforehand:
         return _DEFAULT
@@ -95,7 +95,7 @@ def session_workers(texts: Sequence[str], workers: int | None, backend: str) -> 
     """Workers of a study; 1 for objects of this session.
 
     Raises:
-        ConfigError: If another process would need such an object.
+        ConfigError: If another process would need an object of this session.
     """
     objects = [text for text in texts if text.startswith((SESSION, "__main__:"))]
     if not objects:
@@ -103,7 +103,7 @@ def session_workers(texts: Sequence[str], workers: int | None, backend: str) -> 
     if backend != "local" or workers not in (None, 1):
         raise ConfigError(
             f"workers: {objects[0]!r} is an object of this session, which other processes cannot use. "
-            "Take workers=1, or give its file as my_agent.py:Mine"
+            "Set workers=1, or give a file and a class, as in my_agent.py:Mine"
         )
     return 1
 
@@ -117,8 +117,8 @@ def checked_agents(texts: Sequence[str]) -> dict[str, Agent]:
     for text, name in zip(texts, names, strict=True):
         if (control := job.control_in(name)) is not None:
             raise ConfigError(
-                f"agent {text!r} is called {name!r}, but only names of controls end in '-{control}'. Give "
-                "the agent another name"
+                f"agent {text!r} is called {name!r}, but the ending '-{control}' is reserved for controls. "
+                "Give the agent another name"
             )
         if names.count(name) > 1:
             raise ConfigError(f"agents: two agents are called {name!r}. Give them different names")
@@ -143,14 +143,14 @@ def checked_frozen(
     require_known("frozen: {} is not among the agents", frozen, agents)
     if any(Capabilities.of(agents[text]).needs.truth for text in frozen):
         raise ConfigError(
-            "frozen: the agent computes a bound from the truth, not from the model, so it has no controls. "
+            "frozen: an agent of this list uses the truth instead of the model, so it has no controls. "
             "Name other agents"
         )
     return tuple(frozen)
 
 
 def check_audience(config: ScenarioConfig, agents: Mapping[str, Agent]) -> None:
-    """Refuse agents that plan, if arrivals are unknown beforehand."""
+    """Refuse agents that need known arrivals, if arrivals are unknown."""
     if make_arrivals(config).known_beforehand:
         return
     for text, agent in agents.items():
@@ -177,7 +177,7 @@ class StudyPlan:
 
     @property
     def arms(self) -> list[job.Arm]:
-        """Every agent, then the controls, at each seed."""
+        """Arms at each seed: every agent, then the controls."""
         options, point = self.options, self.point
         played: list[tuple[str, str | None]] = [(agent, None) for agent in options.agents or ()]
         played += [(agent, control) for agent in options.frozen or () for control in options.control or ()]
@@ -335,7 +335,7 @@ def _arrivals(config: ScenarioConfig, log: EventLog) -> int:
 def require_same(run: Run, scenario: ScenarioConfig, entries: Mapping[str, object]) -> None:
     """Refuse options that differ from those of a run.
 
-    ``entries`` maps entries of the folder's config to the given values; None: no value was given.
+    ``entries`` maps names in the folder's config to given values; None means that no value was given.
 
     Raises:
         ConfigError: If options differ; the message lists the differences.
@@ -357,10 +357,10 @@ def require_same(run: Run, scenario: ScenarioConfig, entries: Mapping[str, objec
 def require_unchanged(run: Run) -> None:
     """Refuse to resume a run whose inputs have changed.
 
-    Otherwise tables would mix two experiments.
+    With changed inputs, tables would mix two experiments.
 
     Raises:
-        RunFolderError: If something has changed; the message names the changes.
+        RunFolderError: If an input has changed; the message names the changes.
     """
     begun = run.folder / BEGUN
     if not begun.is_file():
@@ -376,9 +376,7 @@ def require_unchanged(run: Run) -> None:
     ]
     reasons = [f"its config was edited: {'; '.join(edited)}"] if edited else changes(run)
     if reasons:
-        raise RunFolderError(
-            f"{run.folder}: {'; '.join(reasons)}. Restore the run as it began, or begin a new run"
-        )
+        raise RunFolderError(f"{run.folder}: {'; '.join(reasons)}. Undo these changes, or begin a new run")
 
 
 def changes(run: Run) -> list[str]:
@@ -398,7 +396,7 @@ def changes(run: Run) -> list[str]:
 def digests(config: ScenarioConfig, places: Sequence[str]) -> dict[str, str]:
     """Digests of the log and of the user's own files.
 
-    Places of agents and measures are arguments; the scenario may name more files.
+    ``places`` name files of agents and measures; the scenario may name more files.
     """
     files = files_of([*places, *own_places(config)])
     for file in files:

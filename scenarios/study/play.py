@@ -71,7 +71,7 @@ class Checkpoint:
     """Memory of the agent."""
 
     def save(self, folder: Path, part: str) -> None:
-        """Write the state, and remove the one before it.
+        """Write the arm's state, and remove the previous state.
 
         If the model cannot be saved, no state is written, and the arm begins again when the run is resumed.
 
@@ -95,7 +95,7 @@ class Checkpoint:
 
     @classmethod
     def latest(cls, folder: Path, part: str, names: Sequence[str]) -> Checkpoint | None:
-        """Last state that an arm left, with the named counts.
+        """Last saved state of an arm, with the named counts.
 
         Raises:
             RunFolderError: If the state cannot be read, or is of an older format.
@@ -413,7 +413,7 @@ def facts_of(
         closed: The round.
         first: (M,) exposures of round 0 of the same arm.
         adoption: Consumptions up to the round's end.
-        proof: Certificate of the round; None: no metrics of a certificate.
+        proof: Certificate of the round; None: the round has no metrics of a certificate.
         item_price: (M,) prices v at the end of the round; None for an agent without prices.
     """
     ledger, value = closed.ledger, None
@@ -520,7 +520,7 @@ def _write_round(arm: Arm, market: Market, closed: Round, required: Floats, pric
 
 
 def _moves(closed: Round, roster: Roster) -> dict[str, object] | None:
-    """Columns of providers that left or came, if any."""
+    """Table columns on providers that left or came, if any."""
     changes = closed.changes
     who = np.flatnonzero(changes.leaves | changes.comes)
     if not len(who):

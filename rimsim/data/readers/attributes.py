@@ -85,7 +85,7 @@ def _read_items(
     places = {role: place for role, place in found.items() if place is not None}
     if "id" not in places:
         raise DataError(
-            f"{label}, line 1: no column holds the item. Name it {', '.join(_USUAL['id'][:-1])} or "
+            f"{label}, line 1: there is no column for the item. Name the column {', '.join(_USUAL['id'][:-1])} or "
             f"{_USUAL['id'][-1]}"
         )
     flags = _flag_names(container, genres) if form is not None and form.flags else []

@@ -84,7 +84,7 @@ def parsed_roles(text: str, needed: Sequence[Role]) -> dict[Role, str | int]:
     A column is a name or a position from 1.
 
     Raises:
-        ConfigError: If a role is unknown or doubled, or a needed role is missing.
+        ConfigError: If a role is unknown, or given twice, or a needed role is missing.
     """
     column_of: dict[Role, str | int] = {}
     for position, part in enumerate(text.split(","), start=1):
@@ -98,7 +98,7 @@ def parsed_roles(text: str, needed: Sequence[Role]) -> dict[Role, str | int]:
                 f"user=uid.{nearest(left, ROLES)}"
             )
         if role in column_of:
-            raise ConfigError(f"columns: {text!r} names two columns for the {role}. Name one")
+            raise ConfigError(f"columns: {text!r} names two columns for the {role}. Name only one column")
         column_of[role] = (int(right) if right.isdecimal() else right) if equals else position
     if lacking := [role for role in needed if role not in column_of]:
         raise ConfigError(
@@ -126,7 +126,7 @@ class Columns:
         """Columns from ``user=who,item=what,time=at`` or ``user,item,-,time``.
 
         Raises:
-            ConfigError: If a role is unknown, doubled or missing.
+            ConfigError: If a role is unknown, given twice, or missing.
         """
         return cls(**parsed_roles(text, EVENTS.needed))
 
@@ -191,7 +191,7 @@ def resolve(names: Sequence[str], roles: ColumnRoles, where: str) -> ColumnPlace
     """Find the column of each role in a header.
 
     Raises:
-        DataError: If a column is missing, doubled, or used for two roles.
+        DataError: If a column is missing, or occurs twice, or is used for two roles.
     """
     names, kind = tuple(name.strip() for name in names), roles.kind
     twice = sorted({name for name in names if name and names.count(name) > 1})

@@ -1,7 +1,7 @@
 """Containers of files: folders, zips and single files.
 
-Nothing is ever unpacked to disk. A zip is refused as a whole if one of its files would leave the folder, is a link, is
-encrypted or expands too much. A file of a folder is refused if it is a link that leads out of the folder.
+Nothing is ever unpacked to disk. A zip is refused as a whole if one of its files has a path outside the zip, is a link,
+is encrypted or expands too much. A file of a folder is refused if it is a link that leads out of the folder.
 """
 
 from __future__ import annotations

@@ -148,7 +148,7 @@ class Collector:
         """Report a row that cannot be read.
 
         Raises:
-            DataError: Unless bad rows are to be skipped.
+            DataError: If bad rows are not to be skipped.
         """
         row = BadRow(file, line, problem)
         if not self.skip_bad_rows:
@@ -171,8 +171,8 @@ class Collector:
         (most, count), (other, fewer) = sorted(self._votes.items(), key=lambda vote: -vote[1])[:2]
         if self.unit is None and not self.skip_bad_rows and fewer > _MIXED * (count + fewer):
             raise DataError(
-                f"{source}: {count:,} times look like {most} since 1970, but {fewer:,} like {other}. Write all times "
-                f"in one unit, or name the unit: rimsim.data.load(…, time_unit={most!r})"
+                f"{source}: {count:,} time values look like {most} since 1970, but {fewer:,} look like {other}. Write "
+                f"all times in one unit, or name the unit: rimsim.data.load(…, time_unit={most!r})"
             )
 
     def beyond(self, unit: values.Unit) -> bool:
@@ -219,10 +219,11 @@ def collected(
 
 
 def written_dates(source: str, time: Floats) -> Floats | None:
-    """Times in seconds, if times are dates such as 20150131.
+    """Times in seconds, from numbers that mean dates, like 20150131.
 
-    As seconds, all such numbers would be in two weeks of August 1970, and nothing would show the mistake. By chance,
-    only one number in twenty-five of that size looks like a date, so most times look like dates only if they are dates.
+    If dates such as 20150131 were read as seconds, all would be in two weeks of August 1970, and nothing would show the
+    mistake. By chance, only one number of this size in twenty-five looks like a date. So most times look like dates
+    only if they are dates.
 
     Raises:
         DataError: If most times are dates, but not all.
@@ -266,7 +267,7 @@ def assemble(
             ``released`` if known (``released`` is used only if the options ask for years).
 
     Raises:
-        DataError: If nothing is left; the message says which step took the last event.
+        DataError: If no event is left; the message says which step removed the last event.
     """
     chosen = _selected(events, options)
     user_ids, user = _renumbered(events.user_ids, chosen.user, users, keep_all=options.min_user_events == 0)
@@ -310,7 +311,7 @@ def _selected(events: RawEvents, options: LogOptions) -> RawEvents:
 def selected(events: RawEvents, rows: Bools, step: str, source: RawEvents) -> RawEvents:
     """Events of the chosen rows; at least one must remain.
 
-    Otherwise the message names the ``step`` that removed the last event, and the range of the ``source``.
+    If no event remains, the message names the ``step`` that removed the last event, and the range of the ``source``.
 
     Raises:
         DataError: If no event is left.

@@ -3,16 +3,16 @@
 Layouts of observed answers have answers to items that users did not choose:
 
 * KuaiRec (Gao et al., CIKM 2022, doi 10.1145/3511808.3557220): ``small_matrix.csv`` has a row for nearly every pair of
-  1,411 users and 3,327 videos, with the share of the video that was watched (``watch_ratio``) and, not in all rows, a
-  ``timestamp`` in seconds. ``big_matrix.csv`` has the same columns and is an ordinary log.
+  1,411 users and 3,327 videos. ``watch_ratio`` is the watched share of the video. Not all rows have a ``timestamp`` in
+  seconds. ``big_matrix.csv`` has the same columns and is an ordinary log.
 * KuaiRand (Gao et al., CIKM 2022, doi 10.1145/3511808.3557624): ``log_random_….csv`` has videos that were put into
-  feeds at random, with ``is_click`` and other answers of 0 or 1, and ``time_ms``; ``log_standard_….csv`` has
-  recommended videos.
+  feeds at random, with ``time_ms``, ``is_click`` and other answers of 0 or 1. ``log_standard_….csv`` has recommended
+  videos.
 * Coat (Schnabel et al., ICML 2016, arXiv 1602.05352): ``test.ascii`` is a matrix with a row for each of 290 users and a
-  column for each of 300 coats, ratings 1 to 5 of 16 random coats from each user and 0 elsewhere; ``train.ascii`` has
-  the coats that they chose to rate.
+  column for each of 300 coats. It has ratings 1 to 5 of 16 random coats from each user, and 0 elsewhere.
+  ``train.ascii`` has the coats that users chose to rate.
 * Yahoo! R3 (Marlin and Zemel, RecSys 2009): ``ydata-ymusic-rating-study-v1_0-test.txt`` has ratings 1 to 5 of ten
-  random songs from each of 5,400 users, as user, song and rating between tabs; ``…-train.txt`` has songs that they
+  random songs from each of 5,400 users, as user, song and rating between tabs. ``…-train.txt`` has songs that users
   chose.
 """
 
@@ -215,7 +215,7 @@ def _known_members(container: Container) -> list[str]:
     """Sorted files of a container; a requested file must exist."""
     known, only = sorted(set(container.members)), container.only
     if only is not None and only not in known:
-        raise DataError(f"{container.name}: there is no file {only!r} in it.{nearest(only, known)}")
+        raise DataError(f"{container.name}: it has no file {only!r}.{nearest(only, known)}")
     return known
 
 

@@ -218,7 +218,7 @@ class Cutter:
         return self._cut_by_arrow(block) or self._cut_line_by_line(block)
 
     def _cut_by_arrow(self, block: Block) -> CutBlock | None:
-        """Rows of a block; None unless Arrow finds all lines."""
+        """Rows of a block; None unless Arrow reads every line."""
         text = block.text
         delimiter = self._separator
         try:
@@ -274,7 +274,7 @@ class Cutter:
         )
 
     def _cut_line_by_line(self, block: Block) -> CutBlock:
-        """Rows of a block that Arrow cannot read, by line."""
+        """Rows of a block, read line by line without Arrow."""
         rows: dict[int, list[str]] = {}
         uncut: dict[int, str] = {}
         for place, line in enumerate(block.text.split(b"\n"), start=block.first_line):

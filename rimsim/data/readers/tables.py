@@ -166,7 +166,7 @@ def _require_fields(
 
 
 def _is_data(names: list[str], roles: ColumnRoles) -> bool:
-    """True if a first line has a time or value."""
+    """True if the first line is data instead of names."""
     role = roles.kind.needed[-1]
     place = roles.given[role]
     if not isinstance(place, int) or not 1 <= place <= len(names):
@@ -282,8 +282,8 @@ def read_parquet(file: Path | BytesIO, name: str, collector: Collector, roles: C
     """Read a Parquet file into a collector.
 
     Raises:
-        DataError: If a column is missing or has a type that cannot be an id, a time or a value, or at the first row
-            that cannot be read (unless the collector skips bad rows).
+        DataError: If a column is missing, or has a type that cannot be an id, a time or a value. Also at the first row
+            that cannot be read, unless the collector skips bad rows.
     """
     parquet = opened(file, name)
     schema = parquet.schema_arrow

@@ -1,8 +1,8 @@
 """Values of fields: numbers, moments, and ids of any type.
 
 The functions for a single field define which values are valid. The block reader is faster, and accepts a field only if
-these functions would give the same result. These functions also read all fields that the block reader does not accept,
-and report their problems.
+the functions for a single field would give the same result. These functions also read all fields that the block reader
+does not accept, and report problems of fields.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def identifier(text: str, name: str) -> str:
 
 
 def number(text: str, name: str, largest: float, otherwise: str = "") -> float:
-    """Finite number from 0 to ``largest``; ``otherwise`` ends the message."""
+    """Finite number from 0 to ``largest``; messages end with ``otherwise``."""
     word = _present(text, name, "a finite number of at least 0")
     if not _NUMBER.fullmatch(word):
         raise RowProblemError(f"{name} is {short(word)}. Expected a finite number of at least 0{otherwise}")
@@ -121,7 +121,7 @@ def epoch_seconds(time: float | str | None, name: str) -> float | None:
 
 
 class Vocabulary:
-    """Growing list of distinct ids, with their positions as codes."""
+    """Growing list of distinct ids, whose codes are their positions."""
 
     def __init__(self) -> None:
         self._codes: dict[str, int] = {}
@@ -172,12 +172,12 @@ class Words:
         return code[place]
 
     def texts(self, rows: Bools) -> tuple[Ints, list[str]]:
-        """Positions of chosen rows' texts in a list; missing: empty."""
+        """Texts of chosen rows, as positions in a list."""
         return self._place[rows], self._words
 
 
 def canonical(ids: list[str]) -> Ids:
-    """Ids as int64 if all are whole, else texts.
+    """Ids as int64 if all are whole numbers, else texts.
 
     A whole number has no leading zeros, no plus sign and at most 64 bits. So ``7`` and ``07`` are different ids, and a
     log has the same ids in any file format.

@@ -82,7 +82,7 @@ class Ground(FromHidden, Stored, GroundModel):
     because the mean would otherwise become many times smaller. Without a mark model, :meth:`score` spreads λ(x) evenly
     over the catalogue.
 
-    ``rescale`` is the factor with which the last :meth:`update` restored the mean of λ; it is 1 after a fit.
+    ``rescale`` is the factor by which the last :meth:`update` rescaled λ(x) to its old mean, or 1 after a fit.
     """
 
     config: GroundConfig
@@ -107,10 +107,10 @@ class Ground(FromHidden, Stored, GroundModel):
 
     @abstractmethod
     def fit_examples(self, examples: CountExamples) -> Self:
-        """Fit from scratch to given states and counts."""
+        """Fit from scratch to given states and event counts."""
 
     def examples(self, log: EventLog) -> CountExamples:
-        """Examples that determine the level of λ: sessions or horizons."""
+        """Examples that set the level of λ(x): sessions or windows."""
         if self.config.horizon is None:
             return session_examples(log, self.config.gap)
         return window_examples(log, self.config.horizon, self.config.windows)

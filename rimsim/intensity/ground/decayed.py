@@ -39,8 +39,8 @@ class Scales:
 class DecayedGround(Ground):
     """Ground intensities whose hidden states are decayed sums.
 
-    A hidden state has the array ``sums`` of Σ_i exp(−β_s (t_last − t_i)) over the events i of a state, and ``first``
-    and ``last``, the times of the first and last event in seconds, −inf without events.
+    A hidden state has three arrays. ``sums`` has Σ_i exp(−β_s (t_last − t_i)) over the events i of a state, for each
+    decay rate β_s. ``first`` and ``last`` are the times of the first and last event in seconds, or −inf without events.
     """
 
     def __init__(self, config: GroundConfig, rates: Floats) -> None:
@@ -69,7 +69,7 @@ class DecayedGround(Ground):
         return tuple(torch.from_numpy(array).to(self.device) for array in (sums, first, last))
 
     def step(self, hidden: Hidden, items: torch.Tensor, times: torch.Tensor) -> Hidden:
-        """Sums decayed to ``times`` in seconds, plus one event each."""
+        """Sums after decay to ``times`` (seconds) and one more event."""
         del items
         times = times.to(self.device)
         sums, first, last = hidden
@@ -80,8 +80,8 @@ class DecayedGround(Ground):
     def features(self, hidden: Hidden, now: Floats) -> torch.Tensor:
         """(n, 2S + 2) non-negative features of the states at ``now``.
 
-        The columns are, in this order: S self-excitation sums Σ_i exp(−β_s (now − t_i)), S terms exp(−β_s (now −
-        t_first)) of the first event, an indicator of a state with events, and one of a state without.
+        The first S columns are self-excitation sums Σ_i exp(−β_s (now − t_i)); the next S columns are exp(−β_s (now −
+        t_first)) of the first event. The last two columns indicate states with events and states without events.
         """
         sums, first, last = hidden
         instant = self._instants(now, last)
@@ -108,11 +108,11 @@ class EMAConfig(UserPopularityConfig):
 
 
 class UserPopularity(DecayedGround):
-    """``λ(x) = c·(n_x + s)``: a user's event count times a fitted factor.
+    """``λ(x) = c·(n_x + s)``: smoothed event count times a fitted factor.
 
-    With this factor, the mean λ of the training states equals their mean realised count (Poisson maximum likelihood).
-    The factor does not change the ranking of users. The model is the user part of ``Pop`` (Ma, Liu and Deoras, ICLR
-    2022).
+    The factor c makes the mean λ(x) of the training states equal to their mean event count (Poisson maximum
+    likelihood). The factor does not change the ranking of users. The model is the user part of ``Pop`` (Ma, Liu and
+    Deoras, ICLR 2022).
     """
 
     kind: ClassVar[str] = "pop"
@@ -127,7 +127,7 @@ class UserPopularity(DecayedGround):
         self.factor = 0.0
 
     def fit_examples(self, examples: CountExamples) -> Self:
-        """Fit the factor to given states and counts."""
+        """Fit the factor to given states and event counts."""
         self._require_events(examples)
         raw = self._activity(self.encode(examples.states), examples.states.now)
         self.factor = float(examples.counts.sum()) / float(raw.sum())
@@ -137,7 +137,7 @@ class UserPopularity(DecayedGround):
     def update(self, log: EventLog) -> Self:
         """Keep the factor, so that λ keeps its scale.
 
-        ``rescale`` is the old factor over the refitted one.
+        ``rescale`` becomes the old factor divided by the refitted factor.
         """
         examples = self.examples(log)
         if examples.counts.sum():
@@ -159,9 +159,9 @@ class UserPopularity(DecayedGround):
 
 
 class EMA(UserPopularity):
-    """λ(x) = c·(Σ_i exp(−(now − t_i)/scale) + s): a user's decayed events.
+    """λ(x) = c·(Σ_i exp(−(now − t_i)/scale) + s): a decayed event count.
 
-    Exponential moving average, ``EMA`` in Ma, Liu and Deoras (ICLR 2022).
+    The model is the exponential moving average ``EMA`` of Ma, Liu and Deoras (ICLR 2022).
     """
 
     kind: ClassVar[str] = "ema"

@@ -1,12 +1,13 @@
 """Hawkes process of a user's events, and Poisson regression.
 
-User u's events after the first, t_1 < t_2 < …, have the intensity (events per second)
+After the first event, user u has events at times t_1 < t_2 < … with this intensity (events per second):
 
     λ_u(t) = μ + Σ_s β_s [ α_s Σ_{t_i < t} exp(−β_s (t − t_i)) + γ_s exp(−β_s (t − t_0)) ]
 
-on [t_0, T_u]. Here t_0 is the time of the first event, which is not modelled, and i runs over the later events. α_s is
-the mean number of events that one event excites at scale s, γ_s the same for the first event. The intensity is linear
-in μ, α, γ ≥ 0, so the log-likelihood is concave (Ogata, 1981). With sums of exponentials it is computed in one pass.
+on [t_0, T_u]. Here t_0 is the time of the first event, which is not modelled, and i runs over the later events. The
+parameter α_s is the mean number of events that one event excites at time scale s; γ_s is this number for the first
+event. The intensity is linear in μ, α, γ ≥ 0, so the log-likelihood is concave (Ogata, 1981). One pass over the events
+computes the log-likelihood.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ _RARE = 1e-3
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class HawkesTerms:
-    """Coefficients of the parameters μ, α, γ in λ and ∫λ."""
+    """Coefficients of μ, α, γ in the intensity and integral."""
 
     at_event: Floats
     """(n, 2S + 1) coefficients of λ at each event after a user's first."""
@@ -57,8 +58,8 @@ class HawkesTerms:
 def hawkes_terms(times: Floats, offsets: Ints, stop: Floats, rates: Floats) -> HawkesTerms:
     """Likelihood coefficients in one pass over all users' events.
 
-    ``times`` are ascending times of each user's events, which begin at ``offsets``. ``stop`` is the end of each user's
-    observation, and ``rates`` are the S decay rates β_s per second.
+    ``times`` has the event times of one user after another; ``offsets`` has the index of each user's first event.
+    ``stop`` is the end of each user's observation, and ``rates`` are the S decay rates β_s per second.
     """
     begin, lengths = offsets[:-1], np.diff(offsets)
     scales = len(rates)
@@ -92,7 +93,7 @@ def hawkes_terms(times: Floats, offsets: Ints, stop: Floats, rates: Floats) -> H
 
 
 def negative_log_likelihood(parameters: Floats, at_event: Floats, total: Floats) -> tuple[float, Floats]:
-    """−Σ log λ(t_i) + ∫λ per event, and its gradient; see :class:`HawkesTerms`."""
+    """Negative log-likelihood per event, and its gradient; see :class:`HawkesTerms`."""
     n = max(len(at_event), 1)
     rate = at_event @ parameters + 1e-300
     value = float(total @ parameters - np.log(rate).sum()) / n
@@ -103,9 +104,9 @@ def negative_log_likelihood(parameters: Floats, at_event: Floats, total: Floats)
 class Rescaled:
     """Goodness of fit: compares rescaled gaps between events with Exp(1).
 
-    In compensated time, the users' periods are joined end to end, so that each user's unfinished last gap counts
-    (Papangelou's theorem; Brown et al., Neural Computation 2002). Use held-out users, because the test rejects too
-    rarely on the users that the process was fitted to.
+    Time is rescaled by the integral of the intensity. The periods of all users are then joined end to end, so that each
+    user's unfinished last gap counts (Papangelou's theorem; Brown et al., Neural Computation 2002). Use held-out users,
+    because the test rejects too rarely on the users that the process was fitted to.
     """
 
     gaps: Floats
@@ -121,7 +122,7 @@ class Rescaled:
 
 
 def rescaled(terms: HawkesTerms, parameters: Floats) -> Rescaled:
-    """Compensated gaps of all users and their distance from Exp(1)."""
+    """Rescaled gaps of all users and their distance from Exp(1)."""
     inner = terms.gap @ parameters
     last = terms.last_gap @ parameters
     by_user = np.bincount(terms.user, inner, len(last))
@@ -150,14 +151,16 @@ class HawkesConfig(GroundConfig):
 class Hawkes(DecayedGround):
     """λ(x) from a Hawkes process with sum-of-exponentials kernels.
 
-    Hawkes, 1971; Ogata, 1981. The likelihood is concave and is maximised exactly. λ(x) is c times the integral of the
-    intensity over the horizon (over a day, if the horizon is a session), as if no further events happened. The factor c
-    makes the mean of λ over training examples equal to their mean realised count. For states without a history, λ is
-    the mean realised count of such states. Ma, Liu and Deoras (ICLR 2022) fit by least squares, without c.
+    The process is that of Hawkes (1971). The likelihood is concave and is maximised exactly. λ(x) is c times the
+    integral of the intensity over the horizon, given no further events. If the horizon is a session, the integral is
+    over a day. The factor c makes the mean of λ over training examples equal to their mean realised count. For states
+    without a history, λ(x) is the mean event count of such states. Ma, Liu and Deoras (ICLR 2022) fit by least squares
+    and have no c.
 
     Attributes:
-        branching_ratio: Σ_s α_s, the mean number of events that one event excites; the process is stable below 1. nll:
-        Negative log-likelihood per event of the fitted process, with intensities in events per second. factor: c.
+        branching_ratio: Σ_s α_s, the mean number of events that one event excites; the process is stable below 1.
+        nll: Negative log-likelihood per event of the fitted process, with intensities in events per second.
+        factor: The factor c of λ(x).
     """
 
     kind: ClassVar[str] = "hawkes"
@@ -176,7 +179,7 @@ class Hawkes(DecayedGround):
         return self._array("parameters").cpu().numpy()
 
     def terms(self, log: EventLog) -> HawkesTerms:
-        """Likelihood coefficients of a log's users until its end.
+        """Likelihood coefficients of users, until the end of a log.
 
         All events excite later events, but the likelihood covers target events only.
         """
@@ -249,7 +252,7 @@ class Hawkes(DecayedGround):
     def update(self, log: EventLog) -> Self:
         """Refit to the new log; keep the mean of λ.
 
-        Nothing changes if no user has a target event after the first event.
+        An update changes nothing if no user has a target event after the user's first event.
         """
         examples = self.examples(log) if log.targets.any() else None
         if examples is None or examples.counts.sum() == 0 or not len((terms := self.terms(log)).at_event):
@@ -297,7 +300,7 @@ def poisson_objective(
 ) -> tuple[float, Floats]:
     """Mean negative Poisson log-likelihood plus ridge, and its gradient.
 
-    mean(Λ − n·log(Λ + 1e-10)) + ridge/2·‖w‖² with Λ = Φ w; convex.
+    The function mean(Λ − n·log(Λ + 1e-10)) + ridge/2·‖w‖² of the weights w, with Λ = Φ w, is convex.
     """
     rate = features @ weights
     value = float(np.mean(rate - counts * np.log(rate + _TINY)) + 0.5 * ridge * weights @ weights)
@@ -308,10 +311,10 @@ def poisson_objective(
 class HawkesPoisson(DecayedGround):
     """``λ(x) = w·φ(x)``, w ≥ 0: expected events within the horizon.
 
-    φ(x) are the :meth:`DecayedGround.features`. Counts are modelled as Poisson, so the fit is convex. The model differs
-    from HP of Ma, Liu and Deoras (ICLR 2022) in two respects. States without a history have a separate constant,
-    because with non-negative weights alone first sessions could not be the longest. The ridge does not depend on the
-    unit of time, because each weight is in units of its term's mean.
+    φ(x) has the features of a state from :meth:`DecayedGround.features`. Event counts are modelled as Poisson
+    variables, so the fit is a convex problem. The model differs from HP of Ma, Liu and Deoras (ICLR 2022) in two
+    respects. First, states without a history have a separate constant, so that first sessions can be the longest.
+    Second, the ridge penalty does not depend on the unit of time, because features are scaled by their means.
     """
 
     kind: ClassVar[str] = "hp"
@@ -327,7 +330,7 @@ class HawkesPoisson(DecayedGround):
         return self._array("weights")
 
     def fit_examples(self, examples: CountExamples) -> Self:
-        """Fit from scratch to given states and counts."""
+        """Fit from scratch to given states and event counts."""
         self._require_events(examples)
         self._solve(self._numbers(examples.states), examples.counts)
         return self

@@ -48,9 +48,9 @@ class VisitsConfig(GroundConfig):
 def terms(hidden: Hidden, now: torch.Tensor, gap: float, usual: float, weight: float) -> torch.Tensor:
     """(n, 8) terms of the states, in the order of :data:`TERMS`.
 
-    Sizes are logarithms of event counts. The column for the size of later sessions is Σ_j (log n_j − usual) / (number
-    of later sessions + ``weight``), a mean that is shrunk towards the ``usual`` size if there are few sessions. Time
-    since the last event is in units of ``gap``. For a user without events, all terms except the first are 0.
+    The size of a session is the logarithm of its event count. The column for later sessions is Σ_j (log n_j − usual) /
+    (number of later sessions + ``weight``): the mean difference from the ``usual`` size, shrunk towards 0. The unit of
+    the time since the last event is ``gap``. For a user without events, all terms except the first are 0.
     """
     held, last = hidden
     number, newest, first, between = held.unbind(1)
@@ -76,7 +76,7 @@ def log_linear_objective(
 ) -> tuple[float, Floats]:
     """Mean negative Poisson log-likelihood plus ridge, and its gradient.
 
-    mean(λ − n·log λ) + ridge/2·‖w‖² with log λ = offset + Φ w; convex.
+    The function mean(λ − n·log λ) + ridge/2·‖w‖² of the weights w, with log λ = offset + Φ w, is convex.
     """
     log_rate = np.minimum(offset + phi @ weights, _HIGHEST)
     rate = np.exp(log_rate)
@@ -87,15 +87,15 @@ def log_linear_objective(
 class Visits(Ground):
     """``λ(x) = exp(level + w·φ(x))``: expected session size.
 
-    φ(x) are the :func:`terms` of a state's sessions, which are separated by inactivity of more than ``gap``. Counts
-    are modelled as Poisson, so the fit is convex. In a fit, the ridge pulls towards the same λ for all users; in an
-    update, towards the earlier weights. Each term is clipped to its range in the logs. If the horizon is a session,
-    λ(x) is computed at least ``gap`` after the last event of a state.
+    φ(x) has the :func:`terms` of the sessions of a state. Inactivity of more than ``gap`` separates sessions. The fit
+    is a convex Poisson regression. The ridge of a fit pulls λ(x) towards the same value for all users. The ridge of an
+    update pulls towards the earlier weights. Each term is clipped to its range in the logs. If the horizon is a
+    session, λ(x) is computed for a time at least ``gap`` after the last event of a state.
 
-    A hidden state has the arrays ``sessions`` of shape (n, 4) and ``last`` of length n. The columns of ``sessions`` are
-    the number of sessions, the number of events of the newest session, the logarithm of this number for the first
-    session (0 as long as it is the newest), and the sum of these logarithms over the sessions in between. ``last`` is
-    the time of the last event, −inf without events.
+    Hidden states have the arrays ``sessions`` (n, 4) and ``last`` (n,). The first two columns of ``sessions`` are the
+    number of sessions and the event count of the newest session. The third column is the logarithm of the event count
+    of the first session, or 0 while the first session is the newest. The fourth column is the sum of log event counts
+    over the sessions between first and newest. ``last`` is the time of the last event, or −inf without events.
     """
 
     kind: ClassVar[str] = "visits"
@@ -159,7 +159,7 @@ class Visits(Ground):
         return torch.stack(grown, 1), times
 
     def walk(self, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
-        """Hidden states after a walk's events and at its points."""
+        """Hidden states after all events, and at times between events."""
         if self.device.type != "cpu":
             return stepped(self, hidden, walk)
         held, last = hidden[0].clone(), hidden[1].clone()
@@ -172,7 +172,7 @@ class Visits(Ground):
         return (held, last), (held_at, last_at)
 
     def fit_examples(self, examples: CountExamples) -> Self:
-        """Fit from scratch to given states and counts."""
+        """Fit from scratch to given states and event counts."""
         self._require_events(examples)
         hidden = self.encode(examples.states)
         sizes = torch.log(hidden[0][hidden[0][:, 0] > 1, 1])
@@ -248,7 +248,7 @@ def _walk(
     count: Ints,
     gap: float,
 ) -> None:
-    """Process events into ``sessions``; copy its values at points."""
+    """Process events into ``sessions``; copy values at points in time."""
     for state in range(len(held)):
         point, first = edges[state], offsets[state]
         for event in range(first, offsets[state + 1] + 1):

@@ -1,1 +1,1 @@
-"""Choice between models and of personal weights."""
+"""Choice of a model and of weights of personal scores."""

@@ -45,9 +45,9 @@ def ranked(
 ) -> tuple[RankedModel, ...]:
     """Models ranked by their predictions of later sessions, best first.
 
-    Each model is fitted to the log before the cuts of :func:`rimsim.data.later_sessions`. With fewer than 20 held-out
-    users there is no ranking. The first model is the one of largest likelihood among those whose precision@10 is within
-    two standard errors of the best. The other models follow in order of precision.
+    Each model is fitted to the events before the cuts of :func:`rimsim.data.later_sessions`. With fewer than 20
+    held-out users there is no ranking. Among the models whose precision@10 is within two standard errors of the best,
+    the model with the largest likelihood comes first. The other models follow in order of precision.
     """
     held = HeldOut.of(log, gap, seed)
     if held is None or not models:
@@ -90,7 +90,7 @@ class SelectedModel(Stored):
     """Mark model that predicts later sessions best.
 
     A fit ranks the candidates (:func:`ranked`), fits the best candidate to the whole log and keeps it in later updates.
-    Candidates that are not mark models (λ(x) = 1) are refused. A subclass defines how candidates are made by name.
+    Candidates must be mark models, with λ(x) = 1. A subclass defines how candidates are made by name.
     """
 
     kind: ClassVar[str] = "selected"
@@ -104,7 +104,7 @@ class SelectedModel(Stored):
 
     @abstractmethod
     def _make(self, name: str, **options: Any) -> contract.IntensityModel:
-        """Unfitted model of a name; options: seed, device, gap."""
+        """Unfitted model with a given name, seed, device and gap."""
 
     @abstractmethod
     def _is_mark(self, name: str) -> bool:
@@ -180,7 +180,7 @@ class SelectedModel(Stored):
         return self.chosen.step(hidden, items, times)
 
     def walk(self, hidden: contract.Hidden, walk: contract.Walk) -> tuple[contract.Hidden, contract.Hidden]:
-        """Hidden states of the chosen model after a walk."""
+        """Hidden states of the chosen model after and between events."""
         return contract.walked(self.chosen, hidden, walk)
 
     @contract.caller_owns
@@ -208,7 +208,7 @@ class SelectedModel(Stored):
         return {"name": self.name, "ranking": [vars(one) for one in self.ranking]}
 
     def save(self, folder: str | Path) -> None:
-        """Write the choice, and the chosen model into ``chosen``."""
+        """Write the choice, and the chosen model in subfolder ``chosen``."""
         if self._chosen is not None:  # first: a record without its model would be no model
             save_model(self._chosen, Path(folder) / "chosen")
         super().save(folder)

@@ -42,7 +42,7 @@ class Worth:
         return float(self.by_user.sum() / self.taken.sum())
 
     def behind(self, best: Worth) -> tuple[float, float]:
-        """Shortfall of log-likelihood per taken item against ``best``; standard error."""
+        """Log-likelihood per taken item, ``best`` minus this; its standard error."""
         gap, number = best.by_user - self.by_user, self.taken.sum()
         mean = gap.sum() / number
         return float(mean), float(np.sqrt(np.square(gap - mean * self.taken).sum()) / number)
@@ -51,8 +51,8 @@ class Worth:
 def best_of(candidates: Sequence[Worth]) -> int:
     """Index of the likeliest candidate with nearly the best precision.
 
-    The likelihood depends on the long tail, but slates show ten items. If a candidate is less precise by more than two
-    standard errors, it is not chosen, even if it is likelier.
+    The likelihood depends on many rare items, but slates show only a few items. A candidate is not chosen if its
+    precision is more than two standard errors below the best, even if its likelihood is higher.
     """
     hits = [one.hits for one in candidates]
     first = hits[int(np.argmax([one.mean() for one in hits]))]
@@ -99,7 +99,7 @@ class HeldOut:
     def _last(
         self, logits: NDArray[np.floating], k: int
     ) -> tuple[NDArray[np.floating], NDArray[np.floating], int]:
-        """(n, M) logits, −∞ if consumed; their k-th largest value; k."""
+        """(n, M) logits (−∞ where consumed), k-th largest logits, and k."""
         left = np.where(self.consumed, -np.inf, logits)
         k = min(k, left.shape[1])
         return left, -np.partition(-left, k - 1, axis=1)[:, k - 1 : k], k
@@ -117,7 +117,7 @@ class HeldOut:
         return float(by_user.sum() / self.taken.sum(dtype=np.float64))
 
     def worth(self, logits: NDArray[np.floating]) -> Worth:
-        """Worth of logits, of each state or of all states."""
+        """Worth of logits, per state or over all states."""
         by_user = self.log_likelihood(logits)
         return Worth(self.precision(logits), by_user, self.taken.sum(1, dtype=np.float64))
 
@@ -125,7 +125,7 @@ class HeldOut:
     def of(cls, log: EventLog, gap: str, seed: int, *, most_cells: int | None = _CELLS) -> HeldOut | None:
         """Held-out states of a log, or None below 20 users.
 
-        If states times items exceed ``most_cells``, further users are not scored, but their log is cut as well.
+        The log of every user is cut. If users × items exceeds ``most_cells``, only a part of the users is scored.
         """
         try:
             cut = later_sessions(log, gap=gap, seed=seed)
@@ -152,7 +152,7 @@ class HeldOut:
 
 
 def _cells(pairs: Ints, place: Ints, kept: int, n_items: int) -> Bools:
-    """(kept, M) booleans: true at the pairs of kept users."""
+    """(kept, M) booleans: true at user-item pairs of scored users."""
     row, item = np.divmod(pairs, n_items)
     among = place[row] >= 0
     found = np.zeros((kept, n_items), bool)

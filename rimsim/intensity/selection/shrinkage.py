@@ -36,7 +36,7 @@ _LEAST = 1e-30
 
 @dataclass(frozen=True)
 class Shrinkage:
-    """Weights of three logits (personal, popular, returning); regularisation of s."""
+    """Weights of three logits, and regularisation of personal scores s."""
 
     strength: float
     """Ridge or weight decay of the fit of s."""
@@ -82,8 +82,8 @@ class Shrinkage:
 def rescaling(past: float, whole: float) -> float:
     """Factor that adapts a weight to another fit.
 
-    The weight was chosen for a fit to a log's past. A fit to the whole log may have larger scores in the same states;
-    the factor is then the ratio of the standard deviations ``past`` and ``whole``.
+    The weight was chosen for a fit to a log's past. If a fit to the whole log has larger scores in the same states, the
+    factor is the ratio of the standard deviations ``past`` and ``whole``.
     """
     return past / whole if whole > _SAME_SPREAD * past else 1.0
 
@@ -96,12 +96,12 @@ def chosen(
     *,
     slates: bool = False,
 ) -> Shrinkage:
-    """Strength and weights that predict held-out users' items best (:func:`best_of`).
+    """Regularisation and weights that predict held-out items best (:func:`best_of`).
 
     For every strength of regularisation and its scores s, two sets of weights are candidates. One set makes all taken
-    items most likely, and the other set predicts best which items of a slate are taken. With ``slates``, the strengths
-    are compared by the first set, and the second set is used. Since τ = 0 gives popularity, the model is not worse than
-    popularity, except by chance.
+    items most likely, and the other set predicts best which items of a slate are taken. With ``slates``, the first set
+    decides the strength, and the second set is used with this strength. Since the personal weight τ = 0 gives item
+    popularity, the model is worse than popularity only by chance.
     """
     base = (log_popularity.astype(np.float32), log_returning.astype(np.float32))
     ways = {False: for_all, True: for_slates}
@@ -154,8 +154,8 @@ def for_slates(held: HeldOut, parts: Parts) -> Floats:
 
     With p = softmax(Σ_i w_i·part_i), a user who took n items takes a shown item with probability 1 − exp(−n·p(y|x)).
     The weights maximise the likelihood of the answers to shown items, taken or not. The shown items are the ten best
-    items by the weights, and the ten best by every part that is the same for all users. In contrast, the weights of
-    :func:`for_all` depend on many items that no slate shows.
+    items by the weights, and the ten best by every part of the logits that is the same for all users. In contrast, the
+    weights of :func:`for_all` depend on many items that no slate shows.
     """
     units, spread, start = _in_units(parts)
     general = np.zeros(held.taken.shape, bool)

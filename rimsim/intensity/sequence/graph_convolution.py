@@ -75,9 +75,9 @@ class GraphNetwork(SequenceNetwork):
 class GraphConvolution(SequenceModel[GraphConvolutionConfig, GraphNetwork]):
     """``p(y|x) = softmax(E' h(x) + b)``, ``h(x) = Σ_{i ∈ x} e'_i / √|x|``, λ(x) = 1.
 
-    E' = mean_l (SᵀS)^l E with S = D_u^{-1/2} R D_i^{-1/2}, the linear propagation of LightGCN (He et al., SIGIR 2020)
-    from item to item through the users of the log. Unlike LightGCN, users have no vectors, and each event is predicted
-    from earlier events with the full softmax. An update trains the vectors, but keeps the graph.
+    The smoothed item vectors are E' = mean_l (SᵀS)^l E with S = D_u^{-1/2} R D_i^{-1/2}. This is the linear propagation
+    of LightGCN (He et al., SIGIR 2020) from item to item through users. Unlike in LightGCN, users have no vectors, and
+    a full softmax predicts each event. An update trains the vectors, but keeps the graph.
     """
 
     kind: ClassVar[str] = "graph"
@@ -96,7 +96,7 @@ class GraphConvolution(SequenceModel[GraphConvolutionConfig, GraphNetwork]):
         self._item = self.network.smoothed().detach().contiguous()
 
     def encode(self, states: UserStates) -> Hidden:
-        """Sums of item vectors, numbers of items, and h."""
+        """Sums of item vectors, numbers of items, and outputs h."""
         _ = self.network  # raises before a fit
         vectors = self._item.cpu().numpy()
         lengths = states.lengths

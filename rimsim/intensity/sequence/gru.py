@@ -52,7 +52,7 @@ class GRUNetwork(training.SequenceNetwork):
     ) -> training.Outputs:
         """Hidden states at the p predicted positions, and item vectors.
 
-        The first hidden state is ``start``, or zero.
+        The first hidden state is ``start``, or zero if ``start`` is None.
         """
         if start is None:
             start = self.item.new_zeros((len(batch.items), self.item.shape[1]))
@@ -63,9 +63,9 @@ class GRUNetwork(training.SequenceNetwork):
 class GRU(SequenceModel[GRUConfig, GRUNetwork]):
     """``p(y|x) = softmax(W h(x) + b)``, h from a GRU over items.
 
-    After Cho et al. (EMNLP 2014) and GRU4Rec (Hidasi et al., ICLR 2016). h is the hidden state after the last
-    ``context`` items of a state, zero without history; b starts at log popularity. Input and output item vectors are
-    the same. Times are not used. λ(x) = 1.
+    The network follows Cho et al. (EMNLP 2014) and GRU4Rec (Hidasi et al., ICLR 2016). The output h(x) is the hidden
+    state after the last ``context`` items of a state, or zero without history. The bias b starts at log popularity.
+    Input and output item vectors are the same. The model ignores the times of events. λ(x) = 1.
 
     Hidden states are computed in fixed blocks of rows. The part of each gate that depends on the input is stored in a
     table of items. In an update, gradients reach only ``update_steps_back`` events before the first target. Earlier

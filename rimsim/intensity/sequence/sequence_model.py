@@ -151,8 +151,8 @@ class SequenceModel(FromHidden, Stored, Generic[Config, Network]):
     def update(self, log: EventLog) -> Self:
         """Train a few epochs on the new log.
 
-        Gradients reach ``update_steps_back`` events before a target, so the time grows with the targets, not with the
-        histories. A log without target events changes nothing.
+        Gradients reach ``update_steps_back`` events before a target, so the time of an update grows with the number of
+        targets, not with the length of histories. A log without target events changes nothing.
         """
         config, network = self.config, self.network
         known = len(network.bias)
@@ -185,7 +185,7 @@ class SequenceModel(FromHidden, Stored, Generic[Config, Network]):
         return self.config.session_gap if self.config.target == "next-session" else None
 
     def _continued(self, cut: training.Windows) -> training.Forward:
-        """Network outputs for new events, given those before them."""
+        """Network outputs for new events, given the events before them."""
         del cut
         return self.network.outputs
 

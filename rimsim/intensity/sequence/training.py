@@ -90,8 +90,8 @@ class Batch:
 def windows(log: EventLog, context: int, burn: int, session_gap: str | None = None) -> Windows:
     """Cut histories into windows that cover each target once.
 
-    A window has at most ``context`` events. It begins ``burn`` events before the first target that no earlier window
-    covers, or with the user's first event. Long stretches of a history without targets are in no window. With
+    A window has at most ``context`` events. A window begins ``burn`` events before the first target that no earlier
+    window covers, or with the user's first event. Long stretches of a history without targets are in no window. With
     ``session_gap``, models predict whole sessions from earlier events, so only targets that begin a session are
     covered.
     """
@@ -117,7 +117,7 @@ def windows(log: EventLog, context: int, burn: int, session_gap: str | None = No
 
 
 def _session_ends(log: EventLog, order: Ints, gap: str) -> Ints:
-    """(n,) session end of targets that begin a session, else 0."""
+    """(n,) end of the session a target begins, else 0."""
     session = log.sessions(gap).of_event[order]
     begin = np.flatnonzero(np.append(True, session[1:] != session[:-1])[: len(session)])
     found = np.zeros(len(session), np.int64)
@@ -179,7 +179,7 @@ def _labels(cut: Windows, position: Ints, end: Ints, ahead: int) -> tuple[Ints, 
 
 
 def histories(items: Ints, begin: Ints, stop: Ints, context: int) -> tuple[Ints, Ints]:
-    """Last ``context`` items of histories, left-aligned, and their numbers."""
+    """Last ``context`` items of histories, left-aligned, and item counts."""
     length = np.minimum(stop - begin, context)
     step = np.arange(int(length.max(initial=0)))
     inside = step < length[:, None]
@@ -331,8 +331,8 @@ def train(
 ) -> TrainingRun:
     """Train a network by AdamW, in place.
 
-    With ``check`` (windows of held-out users) and patience, the result has the parameters with the least held-out loss,
-    perhaps those before the first epoch. ``outputs`` is called instead of ``network.outputs``.
+    With ``check`` (windows of held-out users) and patience, the network ends with the parameters of least held-out
+    loss, perhaps the initial parameters. If given, ``outputs`` is called instead of ``network.outputs``.
     """
     forward = outputs or network.outputs
     order = generator(options.seed, Purpose.MODEL, 2)

@@ -38,11 +38,11 @@ class TransformerConfig(SequenceConfig):
     """Events read before a target in an update."""
 
     def __post_init__(self) -> None:
-        """Keep an even number of hidden units per head."""
+        """Refuse an odd number of hidden units per head."""
         super().__post_init__()
         if self.width % (2 * self.heads):
             raise ValueError(
-                f"width is {self.width}. Expected an even multiple of heads, which is {self.heads}"
+                f"width is {self.width}. Expected a multiple of twice the number of heads, {2 * self.heads}"
             )
 
 
@@ -133,12 +133,12 @@ class TransformerNetwork(SequenceNetwork):
 class Transformer(SequenceModel[TransformerConfig, TransformerNetwork]):
     """``p(y|x) = softmax(W h(x) + b)``, h from causal self-attention.
 
-    After SASRec (Kang and McAuley, ICDM 2018) with the loss over the full catalogue, pre-norm layers with RMSNorm
-    (Zhang and Sennrich, 2019), rotary positions (Su et al., 2021) and SwiGLU (Shazeer, 2020). Input and output item
-    vectors are the same. b starts at log popularity, and times are not used. λ(x) = 1. A hidden state is the last
-    ``context`` items, their number, and h. Each new event makes the network read these items again. Each history is
-    padded to a power of two that depends on its length alone, and read in fixed blocks of rows. So a row does not
-    depend on the batch.
+    The network follows SASRec (Kang and McAuley, ICDM 2018), with a loss over the full catalogue. It has pre-norm
+    layers with RMSNorm (Zhang and Sennrich, 2019), rotary positions (Su et al., 2021) and SwiGLU (Shazeer, 2020). Input
+    and output item vectors are the same. The bias b starts at log popularity, and the model ignores the times of
+    events. λ(x) = 1. A hidden state is the last ``context`` items, their number, and the output h. After each new
+    event, the network reads the last items again. Each history is padded to a power of two that depends on its length
+    alone, and read in fixed blocks of rows. So the output of a state does not depend on the batch.
     """
 
     kind: ClassVar[str] = "transformer"

@@ -59,7 +59,7 @@ class Cycle:
 
 
 class ReadSplit(NamedTuple):
-    """Items of b users, split into read and predicted ones."""
+    """Items of b users, split into read and predicted items."""
 
     users: int
     """Number of users, b."""
@@ -103,9 +103,9 @@ def splits(cells: Cells, cycle: Cycle, device: torch.device) -> Iterator[ReadSpl
 def trained(tables: Tables, cells: Cells, cycle: Cycle, draws: int | None = None) -> Tables:
     """Tables of item vectors after training on a log's users.
 
-    The loss is the weighted mean over labels of −log softmax over the items that are not read. ``draws`` labels and as
-    many uniform items represent all items (None: no sampling). Gradients are computed by formulas, without autograd:
-    with P the softmax minus the labels, ∇W = Pᵀh and ∇E = XᵀPW/√(n + 1).
+    The loss is a weighted mean of −log softmax at the labels; the softmax is over the items that are not read. A sample
+    of ``draws`` labels and as many uniform items represents all items (None: no sampling). Formulas give the gradients
+    without autograd. If P is the softmax minus the labels, then ∇W = Pᵀh and ∇E = XᵀPW/√(n + 1).
     """
     device, n_items = tables.read.device, cells.n_items
     begin = [tables.read, tables.predicted, tables.bias]
@@ -160,10 +160,10 @@ class BagConfig(SoftmaxConfig):
 class Bag(PersonalModel[BagConfig]):
     """``p(y|x) = softmax(W·Σ_{i ∈ x} E_i/√(n + 1) + b)`` with n items in x, λ(x) = 1.
 
-    Trained as a denoising autoencoder (Liang et al., WWW 2018) without hidden layers: a random 5 to 95% of each user's
-    items are read, and the softmax is fitted to the target events among the others. Events that are not targets are
-    read, but they are no labels. On a large log a fit reads each user at least once. b is κ log popularity + κ' log
-    returning, and the tables of vectors contain the factor τ. An update trains W, E and b for a few steps.
+    The model is trained as a denoising autoencoder (Liang et al., WWW 2018). It reads a random 5 to 95% of each user's
+    items, and the softmax is fitted to the target events among the other items. The model reads events that are not
+    targets, but does not learn to predict them. On a large log a fit reads each user at least once. The bias b is κ log
+    popularity + κ' log returning, and the tables of vectors contain the factor τ. An update trains W, E and b.
     """
 
     kind: ClassVar[str] = "bag"
@@ -222,7 +222,7 @@ class Bag(PersonalModel[BagConfig]):
         return {name: getattr(tables, name).cpu().numpy() for name in ("read", "predicted", "bias")}
 
     def walk(self, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
-        """Sums after a walk's events and at its points."""
+        """Sums after all events, and at times between events."""
         if self.device.type != "cpu":
             return stepped(self, hidden, walk)
         after = hidden[0].clone()
@@ -251,9 +251,9 @@ def _add_up(
     count: Ints,
     at: Float32s,
 ) -> None:
-    """Add table rows to sums; copy the sums at points.
+    """Add table rows to sums; copy sums at given times.
 
-    Other arguments are those of :class:`~rimsim.intensity.contract.Walk` and its points.
+    The other arguments are fields and ``points()`` of a :class:`~rimsim.intensity.contract.Walk`.
     """
     for state in range(len(sums)):
         point, first = edges[state], offsets[state]

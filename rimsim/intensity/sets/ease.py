@@ -33,10 +33,10 @@ class EASEConfig(PersonalConfig):
 
 
 def solved(gram: Floats, cross: Floats, ridge: float) -> Float32s:
-    """D with zero diagonal that minimises ``‖R − X D‖² + ridge·‖D‖²``.
+    """Matrix D with zero diagonal, minimising ``‖R − X D‖² + ridge·‖D‖²``.
 
-    With ``gram`` XᵀX, ``cross`` XᵀR, P = (XᵀX + ridge·I)⁻¹ and a multiplier γ_y for each zero, D = P (XᵀR − diag γ),
-    γ_y = (P XᵀR)_yy / P_yy.
+    Let ``gram`` be XᵀX, ``cross`` be XᵀR, and P = (XᵀX + ridge·I)⁻¹. Then D = P (XᵀR − diag γ), with a multiplier γ_y =
+    (P XᵀR)_yy / P_yy for each zero of the diagonal.
     """
     raised = gram.copy()
     raised[np.diag_indices_from(raised)] += ridge
@@ -62,10 +62,10 @@ def _inverse(matrix: Floats) -> Floats:
 class EASE(PersonalModel[EASEConfig]):
     """``p(y|x) = softmax(τ Σ_{i ∈ x} B_iy + κ log popularity_y + κ' log returning_y)``.
 
-    B minimises the squared error of reconstructing each user's set of items from itself, with zero diagonal and a ridge
-    (Steck, WWW 2019), in closed form: one inverse of an M × M matrix. A hidden state is the sum of the consumed items'
-    rows of B. An update solves for the change of B that fits the new log, with a ridge on the change. Events that are
-    only history have no label, so B's predictions are used for them.
+    B has zero diagonal and minimises the squared error of reconstructing each user's set of items from itself, plus a
+    ridge (Steck, WWW 2019). One inverse of an M × M matrix gives B in closed form. A hidden state is the sum of the
+    consumed items' rows of B. An update solves for the change of B that fits the new log, with a ridge on the change.
+    Events that are only history have no label, so the present predictions of B replace their labels.
     """
 
     kind: ClassVar[str] = "ease"

@@ -34,7 +34,7 @@ _NEWTON_STEPS = 5
 
 
 class Items(NamedTuple):
-    """Item parameters: log p(y|u) = ⟨a_u, c_y⟩ + d_y − log Σ."""
+    """Item parameters c, d of p(y|u) ∝ exp(⟨a_u, c_y⟩ + d_y)."""
 
     vectors: torch.Tensor
     """(M, R) c."""
@@ -57,9 +57,8 @@ def _stepped(
 ) -> torch.Tensor:
     """(n, R) user vectors after a Newton step, from moments.
 
-    A step Δ is shortened to log(1 + β)/β of its length, β = 2·max‖c‖·‖Δ‖, so that it never overshoots (Sun and
-    Tran-Dinh, Mathematical Programming 2019: the log of a sum of exponentials is self-concordant in their general
-    sense).
+    A step Δ is shortened to log(1 + β)/β of its length, with β = 2·max‖c‖·‖Δ‖, so that it never overshoots. The log of
+    a sum of exponentials is self-concordant in the sense of Sun and Tran-Dinh (Mathematical Programming 2019).
     """
     (mean, second), rank = moments, u.shape[1]
     spread = second.reshape(-1, rank, rank) - mean[:, :, None] * mean[:, None, :]
@@ -73,8 +72,8 @@ def _stepped(
 def folded(total: torch.Tensor, count: torch.Tensor, items: Items, ridge: float, steps: int) -> torch.Tensor:
     """(n, R) user vectors u from sums of item vectors.
 
-    They maximise ⟨total, u⟩ − count·log Σ_y exp(⟨u, c_y⟩ + d_y) − ridge/2·‖u‖²: the penalised likelihood of ``count``
-    items of a user, whose vectors sum to ``total``.
+    A user vector u maximises ⟨total, u⟩ − count·log Σ_y exp(⟨u, c_y⟩ + d_y) − ridge/2·‖u‖². This is the penalised
+    likelihood of ``count`` items whose vectors sum to ``total``.
     """
     vectors, offset = items
     squares, u = _outer(vectors), torch.zeros_like(total)
@@ -123,10 +122,10 @@ class _Draw:
 def fit_items(cells: Cells, begin: Items, ridge: float, draws: int, seed: int) -> torch.Tensor:
     """Item vectors c that nearly maximise the penalised likelihood.
 
-    Σ log p(y|u) over labels less ridge/2·(‖a‖² + ‖c‖²). Each step takes some users. The step improves their vectors a
-    by a Newton step on the likelihood of all their items, and c by an Adam step on the likelihood of the labels. Each
-    user's vector a is kept for the user's next step. Sums over items use the users' own items and a sample of ``draws``
-    labels and as many uniform items. So the time of a step does not depend on the size of the catalogue.
+    The penalised likelihood is Σ log p(y|u) over labels, minus ridge/2·(‖a‖² + ‖c‖²). In each step of the fit, a Newton
+    step on the likelihood of all their items improves the vectors a of some users. An Adam step on the likelihood of
+    their labels improves the item vectors c. Sums over items use the users' own items and a sample of ``draws`` labels
+    and as many uniform items. So the time of a step does not depend on the size of the catalogue.
     """
     n, device = len(cells), begin.vectors.device
     size = min(_USERS, n)
@@ -149,7 +148,7 @@ def fit_items(cells: Cells, begin: Items, ridge: float, draws: int, seed: int) -
 
 @torch.no_grad()
 def fold_users(cells: Cells, users: Ints, items: Items, ridge: float, draws: int, seed: int) -> torch.Tensor:
-    """(users, R) vectors a by Newton's method on samples.
+    """(users, R) user vectors a, by Newton's method on samples.
 
     Arguments are those of :func:`fit_items`.
     """
@@ -193,9 +192,10 @@ class FactorsConfig(SoftmaxConfig):
 class Factors(PersonalModel[FactorsConfig]):
     """``p(y|x) = softmax(τ ⟨u(x), c_y⟩ + κ log popularity_y + κ' log returning_y)``.
 
-    Users' vectors a and items' vectors c maximise Σ log softmax(⟨a_u, c_y⟩ + log popularity_y) over all events, less a
-    ridge on both; for a large log approximately (:func:`fit_items`). Users outside the log can be served: u(x) solves
-    the same problem for the items of x with fixed c (:func:`folded`), given Σ c_i and the number of items. λ(x) = 1.
+    Users' vectors a and items' vectors c maximise Σ log softmax(⟨a_u, c_y⟩ + log popularity_y) over all events, minus a
+    ridge on both. For a large log, the maximum is approximate (:func:`fit_items`). The model also scores users outside
+    the log. Their vector u(x) maximises the penalised likelihood of the items of x with fixed c (:func:`folded`). λ(x)
+    = 1.
     """
 
     kind: ClassVar[str] = "factors"
@@ -306,8 +306,8 @@ class Factors(PersonalModel[FactorsConfig]):
 class UserFactors(Factors):
     """Softmax factors of users with fixed vectors.
 
-    A hidden state is the vector u(x) of the encoded state, and further events do not change it. A truth encodes each
-    user's whole log, which gives the user's fitted a.
+    A hidden state is the vector u(x) of the encoded state, and further events do not change it. A truth encodes all
+    logged events of a user, which gives the user's fitted vector a.
     """
 
     kind: ClassVar[str] = "user-factors"

@@ -52,11 +52,11 @@ class MatrixFactorizationConfig:
 class MatrixFactorization(FromHidden, Stored):
     """``p(y|x) = softmax(τ u(x)·v_y + κ log popularity_y)``, λ(x) = 1.
 
-    Item vectors v come from ALS on implicit feedback (Hu, Koren and Volinsky, ICDM 2008) or BPR (Rendle et
-    al., UAI 2009), as in the package ``implicit``. The vector of a state is computed from the state's items by a step
-    of ALS: u(x) = (VᵀV + ρ I + c Σ_{i ∈ x} v_i v_iᵀ)⁻¹ (1 + c) Σ_{i ∈ x} v_i. The scores of the two algorithms are not
-    probabilities. τ ≥ 0 and κ ≥ 0, fitted by maximum likelihood to every user's last target event, turn them into
-    probabilities.
+    Item vectors v come from ALS on implicit feedback (Hu, Koren and Volinsky, ICDM 2008) or BPR (Rendle et al., UAI
+    2009), as in the package ``implicit``. The vector of a state is computed from the state's items by a step of ALS:
+    u(x) = (VᵀV + ρ I + c Σ_{i ∈ x} v_i v_iᵀ)⁻¹ (1 + c) Σ_{i ∈ x} v_i. The scores of the two algorithms are not
+    probabilities. The weights τ ≥ 0 and κ ≥ 0, fitted by maximum likelihood to every user's last target event, turn
+    scores into probabilities.
     """
 
     kind: ClassVar[str] = "matrix-factorization"

@@ -50,7 +50,7 @@ class Cells:
 
     @classmethod
     def of(cls, log: EventLog) -> Cells:
-        """Pairs of a log, labelled by their last target event."""
+        """User-item pairs of a log, labelled by last target event."""
         key, first = np.unique(log.user * log.n_items + log.item, return_inverse=True)
         label = np.zeros(len(key), np.float32)
         goal = log.targets
@@ -65,7 +65,7 @@ class Cells:
         return np.repeat(np.arange(len(self)), np.diff(self.offsets))
 
     def pairs_of(self, users: Ints) -> tuple[Ints, Ints]:
-        """(p,) index in ``users``, and position, of each user's pairs."""
+        """Pairs of given users: (p,) index in ``users``, and position."""
         row, number = numbered(np.diff(self.offsets)[users])
         return row, self.offsets[users][row] + number
 
@@ -116,7 +116,7 @@ def sums(states: UserStates, table: Float32s) -> Float32s:
 
 
 def decks(users: Ints, size: int, steps: int, source: np.random.Generator) -> Iterator[Ints]:
-    """Users of every step; all users before any user repeats.
+    """Users of each training step; each user once per pass.
 
     ``source`` supplies the random order when it is needed.
     """
@@ -169,10 +169,11 @@ Config = TypeVar("Config", bound=PersonalConfig)
 class PersonalModel(FromHidden, Stored, Generic[Config]):
     """``p(y|x) = softmax(τ s(x,y) + κ log popularity_y + κ' log returning_y)``, λ(x) = 1.
 
-    A subclass defines s. By default, a hidden state is the sum of the consumed items' vectors, and their number. τ, κ,
-    κ' ≥ 0 and the regularisation of s are chosen on held-out later sessions
+    A subclass defines the personal scores s. By default, a hidden state is the sum of the vectors of consumed items,
+    and the number of items. The weights τ, κ, κ' ≥ 0 and the regularisation of s are chosen on held-out later sessions
     (:mod:`rimsim.intensity.selection.shrinkage`); s is then fitted again to the whole log. If fewer than 20 users of
-    the log came back, τ = κ = 1, κ' = 0 and the usual strength are used. ``shrinkage`` is the choice of the last fit.
+    the log came back, the model uses τ = κ = 1, κ' = 0 and the default regularisation. ``shrinkage`` has the choices of
+    the last fit.
     """
 
     config: Config
@@ -197,10 +198,10 @@ class PersonalModel(FromHidden, Stored, Generic[Config]):
 
     @abstractmethod
     def _fits(self, log: EventLog, strengths: tuple[float, ...], whole: EventLog) -> Iterator[Arrays]:
-        """Fits of s to a log, one per strength.
+        """Fits of personal scores to a log, one per strength.
 
-        The given log is ``whole`` or its past. The size of ``whole`` decides if fits use sampling, so that fits
-        to the past are of the same kind as the final fit.
+        The given log is ``whole`` or a part of it. The size of ``whole`` decides if fits use sampling, so that fits to
+        the past are of the same kind as the final fit.
         """
 
     @abstractmethod
@@ -237,7 +238,7 @@ class PersonalModel(FromHidden, Stored, Generic[Config]):
     def _scored(
         self, held: HeldOut, strengths: tuple[float, ...], whole: EventLog
     ) -> Iterator[tuple[float, Float32s]]:
-        """Strengths and scores of their fits at held-out states."""
+        """Strengths of regularisation, each with its scores at held-out states."""
         fits = self._fits(held.past, strengths, whole)
         for done, (strength, fit) in enumerate(zip(strengths, fits, strict=True), 1):
             scores = self._scores(fit, held.states)
@@ -245,10 +246,10 @@ class PersonalModel(FromHidden, Stored, Generic[Config]):
             yield strength, scores
 
     def _fit_with(self, now: Shrinkage, log: EventLog, held: HeldOut | None) -> Self:
-        """Fit with a known strength and weights.
+        """Fit with known regularisation and weights.
 
-        The weights were chosen at the states ``held``, with τ in the unit of that fit, and are converted to this fit;
-        None: no conversion.
+        The weights were chosen with another fit, at the states ``held``. So τ is converted to the scale of this fit's
+        scores, unless ``held`` is None.
         """
         (fit,) = self._fits(log, (now.strength,), log)
         if held is not None:
@@ -262,11 +263,11 @@ class PersonalModel(FromHidden, Stored, Generic[Config]):
         return self
 
     def settled(self) -> Self:
-        """Unfitted model with the same strength and weights."""
+        """Unfitted model with the same regularisation and weights."""
         return type(self)(dataclasses.replace(self.config, shrinkage=self.shrinkage))
 
     def likeliest(self) -> Self:
-        """Unfitted model for the past, with the same strength."""
+        """Unfitted model for the past, with the same regularisation."""
         known = self._after_fit(self.shrinkage)
         own, popularity, returning = known.likeliest
         past = dataclasses.replace(
@@ -279,9 +280,9 @@ class PersonalModel(FromHidden, Stored, Generic[Config]):
         return log_popularity(log, smoothing), log_returning(log, self.config.session_gap, smoothing)
 
     def update(self, log: EventLog) -> Self:
-        """Fit to the new log's target events from present values.
+        """Fit to new target events, starting from present values.
 
-        The shrinkage does not change. A log without target events changes nothing.
+        An update does not change the shrinkage. A log without target events changes nothing.
         """
         known = len(self.served("bias"))
         if log.n_items != known:
@@ -292,7 +293,7 @@ class PersonalModel(FromHidden, Stored, Generic[Config]):
         return self
 
     def served(self, name: str) -> torch.Tensor:
-        """Array that serving needs, by its name."""
+        """Array for scoring, by its name."""
         return self._after_fit(self._served or None)[name]
 
     def _array(self, name: str) -> Float32s:
@@ -324,7 +325,7 @@ class PersonalModel(FromHidden, Stored, Generic[Config]):
         return in_blocks(self._probabilities, *hidden)
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """Arrays that serving needs."""
+        """Arrays for scoring."""
         return dict(self._served)
 
     def extra(self) -> dict[str, Any]:
@@ -333,7 +334,7 @@ class PersonalModel(FromHidden, Stored, Generic[Config]):
         return {"updates": self._updates, "shrinkage": known}
 
     def restore(self, tensors: Mapping[str, torch.Tensor], extra: Mapping[str, Any]) -> None:
-        """Load the served arrays and the shrinkage."""
+        """Load the arrays for scoring and the shrinkage."""
         self._updates = int(extra["updates"])
         known = extra["shrinkage"]
         self.shrinkage = None

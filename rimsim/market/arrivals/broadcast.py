@@ -45,7 +45,7 @@ class Broadcast:
             if config.per_round > len(log_user):
                 raise ConfigError(
                     f"arrivals.per_round is {config.per_round}, but only {len(log_user)} users can get a "
-                    "broadcast. Expected at most this number. Give null for all users"
+                    f"broadcast. Expected at most {len(log_user)}, or null for all users"
                 )
             lot = rng.bits(so_far.seed, rng.Purpose.ARRIVALS, 3, number + 1, log_user)
             log_user = np.sort(log_user[np.argsort(lot, kind="stable")[: config.per_round]])

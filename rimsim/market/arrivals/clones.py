@@ -41,7 +41,7 @@ class Clones:
         return opening_after(log, self._scenario, self._arrivals.per_round or _PER_ROUND)
 
     def round(self, number: int, so_far: RoundsSoFar) -> Schedule:
-        """Visits of a round, sampled."""
+        """Sampled visits of a round."""
         config, world = self._arrivals, so_far.world
         draw = np.arange(config.per_round or _PER_ROUND)
         pick = rng.uniform(so_far.seed, rng.Purpose.ARRIVALS, 0, number + 1, draw)
@@ -73,10 +73,10 @@ def clones_at(
 ) -> Schedule:
     """Schedule of n visits by clones of the log's users.
 
-    Consecutive visits that copy the same session belong to one clone, up to ``max_visits``. Then a new clone begins. A
-    clone's past has its user's events before the session, moved in time so that the session begins at the clone's first
-    visit. If no session is copied, the clone's past has all events of its user. This past then ends one gap between
-    sessions (sampled from all users) before the clone's first visit. So recency is as in the fit of λ(x).
+    Consecutive visits that copy the same session belong to one clone, up to ``max_visits``. After ``max_visits`` visits
+    of a clone, a new clone begins. A clone's past has its user's events before the session, moved in time so that the
+    session begins at the clone's first visit. If no session is copied, the clone's past has all events of its user, and
+    ends one gap between sessions (sampled from all users) before the clone's first visit.
 
     Args:
         time: Seconds at which the visits begin, in any order.

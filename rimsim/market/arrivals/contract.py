@@ -63,8 +63,8 @@ class ArrivalProcess(Protocol):
         """Arrivals of a round.
 
         Args:
-            number: Number of the round, from 0. If users are new in each round, −1 is a round before the opening, whose
-                states give the prices of round 0.
+            number: Number of the round, from 0. If users are new in each round, the number −1 is a round before the
+                opening. The states of this round give the prices of round 0.
         """
 
 
@@ -89,7 +89,7 @@ class ArrivalCapabilities:
 def checked_schedule(
     schedule: Schedule, number: int, so_far: RoundsSoFar, past: LoggedPast | None = None
 ) -> Schedule:
-    """The schedule itself, if the market can use it.
+    """Given schedule, after checks that the market can use it.
 
     The checks include slots and lengths, because compiled code does not check these again.
 

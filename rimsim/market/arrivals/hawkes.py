@@ -208,13 +208,13 @@ class HawkesArrivals:
     """Returning users, whose visits follow a fitted Hawkes process.
 
     A user u with satisfaction S_u visits at the rate λ_u(t) = exp(κ(S_u − S₀))·(μ_u + αω Σ_{t_i < t} exp(−ω(t − t_i))).
-    A visit changes satisfaction to ρS + 1 − ρ if the visitor took an item, and to ρS otherwise, from the next barrier
-    on. All of μ, α and ω are fitted to the log. If ``per_round`` is a number, all μ are then multiplied by a factor, so
-    that a round has this number of arrivals in the long run if S = S₀.
+    From the next barrier on, a visit changes the satisfaction S to ρS + 1 − ρ if the visitor took an item, and to ρS
+    otherwise. The parameters μ, α and ω are fitted to the log. If ``per_round`` is a number, all μ are multiplied by a
+    factor, so that rounds have ``per_round`` arrivals in the long run if S = S₀.
 
-    Every user of the log is a visitor from the first round on. Its past has the events before one of its later
-    sessions, or all events if the user has a single session. With ``draw: users``, the past of every user has all its
-    events. The past is moved in time so that it ends one gap between sessions before the opening.
+    Every user of the log is a visitor from the first round on. The past of a visitor has the user's events before one
+    of the user's later sessions, or all events if the user has one session. With ``draw: users``, the past of every
+    user has all its events. The past is moved in time so that it ends one gap between sessions before the opening.
     """
 
     known_beforehand = False
@@ -241,8 +241,8 @@ class HawkesArrivals:
         if fitted.branching * self._most >= 1:
             largest = -math.log(fitted.branching) / (1 - self._options.neutral)
             raise ConfigError(
-                f"arrivals.options.kappa is {self._options.kappa:g}, with which satisfied users would "
-                f"return more and more often (the log's branching ratio is {fitted.branching:.2f}). "
+                f"arrivals.options.kappa is {self._options.kappa:g}, so satisfied users would return more "
+                f"and more often (the log's branching ratio is {fitted.branching:.2f}). "
                 f"Expected a number below {largest:.2g}"
             )
         per_round = self._scenario.arrivals.per_round
@@ -307,7 +307,7 @@ class HawkesArrivals:
         )
 
     def _pasts(self, so_far: RoundsSoFar) -> tuple[Ints, Floats, Ints, Ints]:
-        """Length and time shift of each user's past; sessions."""
+        """Lengths and time shifts of users' pasts, and past sessions."""
         world, sessions = so_far.world, so_far.world.past_sessions
         everyone, before = np.arange(world.past.n_users), events_before(sessions)
         arrivals = self._scenario.arrivals

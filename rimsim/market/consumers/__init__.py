@@ -69,7 +69,7 @@ def make_consumer(scenario: ScenarioConfig) -> Consumer:
         )
     if config.dynamics != DynamicsConfig() and not capabilities.takes_dynamics:
         raise ConfigError(
-            f"consumer.dynamics: consumer.kind {config.kind!r} ignores these options. Use the kind "
+            f"consumer.dynamics is set, but consumer.kind {config.kind!r} ignores dynamics. Use the kind "
             "intensity, logit or cascade, or leave dynamics out"
         )
     return consumer

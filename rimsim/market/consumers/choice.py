@@ -69,9 +69,9 @@ class Cascade(PreferenceConsumer):
     """Consumers who examine positions in turn and may stop.
 
     An examined item at position r is taken with probability q_r = 1 − exp(−λ*(x)·p*(y|x)·a). The visitor examines the
-    first position. After each position it continues with probability γ, times 1 − stop if the item was taken (Craswell
-    et al., WSDM 2008; Chapelle and Zhang, WWW 2009). So P(take at r) = e_r·q_r, with e_1 = 1 and e_{r+1} = e_r·γ·(1 −
-    stop·q_r). Each pair of arrival and item has its own random numbers.
+    first position. After each position, the visitor continues with probability γ, or γ·(1 − stop) if it took the item
+    (Craswell et al., WSDM 2008; Chapelle and Zhang, WWW 2009). So the item at position r is taken with probability
+    e_r·q_r, where e_1 = 1 and e_{r+1} = e_r·γ·(1 − stop·q_r). Each pair of arrival and item has its own random numbers.
     """
 
     def __init__(self, options: CascadeOptions, scenario: ScenarioConfig) -> None:

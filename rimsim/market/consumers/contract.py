@@ -110,7 +110,7 @@ class Law:
 
 
 class Hits(NamedTuple):
-    """Law of consumption: visitors take the items of a session.
+    """Law of consumption: visitors take the items of logged sessions.
 
     Items of session s are ``item[offsets[s]:offsets[s + 1]]``.
     """
@@ -135,7 +135,7 @@ def examination(decay: float, positions: int) -> Floats:
 
 @dataclass(frozen=True, eq=False)
 class World:
-    """Log of a scenario, cut at the opening, and truth."""
+    """Truth of a scenario, and log cut at the opening."""
 
     log: EventLog
     """The whole log, its future included; only the truth, the arrivals and the consumers look at it."""
@@ -270,8 +270,8 @@ def drawn(visits: SlateVisits, slates: Ints, probability: Floats, intensity: Flo
 class Consumer(Protocol):
     """Choice model of visitors; agents and models never see it.
 
-    A call has each visit at most once. A consumer has no state of its own, because the histories record consumptions.
-    Optional attributes are those of :class:`ConsumerCapabilities`.
+    A call of :meth:`respond` has each visit at most once. A consumer has no state of its own, because the histories
+    record consumptions. Optional attributes are those of :class:`ConsumerCapabilities`.
     """
 
     def respond(self, visits: SlateVisits, slates: Ints) -> Response:
@@ -380,14 +380,14 @@ def organic_of(consumer: Consumer, visits: SlateVisits, n_items: int) -> Organic
     """Organic consumptions of visitors, after checks.
 
     Raises:
-        MarketError: If the result is not such a record, or has unknown visits, unknown items, or too early times.
+        MarketError: If the result is not an :class:`Organic`, or has unknown visits, unknown items, or too early times.
     """
     organic = consumer.organic(visits)
     if organic is NOTHING:  # most often
         return organic
     name = f"{type(consumer).__name__}.organic"
     if not isinstance(organic, tuple) or len(organic) != len(Organic._fields):
-        raise MarketError(f"{name}: found a {type(organic).__name__}. Expected an Organic, or NOTHING")
+        raise MarketError(f"{name}: found a {type(organic).__name__}. Expected an Organic record, or NOTHING")
     row, tick, item = organic
     if not len(row) and not len(tick) and not len(item):
         return Organic(row, tick, item)
@@ -426,8 +426,8 @@ def true_intensity_of(consumer: Consumer, visits: SlateVisits, n_items: int) -> 
 def relevant_items(consumer: Consumer, visits: SlateVisits, n_items: int) -> Floats:
     """Number of items that each visit would consume.
 
-    This is the expected number if the visitor examined the whole catalogue. If a consumer does not report this number,
-    it is computed from the true intensities at the round's end, without the items consumed in the round.
+    The number is an expectation for a visitor who examines the whole catalogue. If a consumer does not report this
+    number, it is the sum of the true intensities at the round's end, so items consumed in the round are left out.
 
     Raises:
         MarketError: If the result is not one finite number of at least 0 per visit.

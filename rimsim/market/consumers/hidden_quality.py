@@ -18,14 +18,14 @@ _LEAST = 3
 def hidden_bias(config: HiddenConfig, events: Ints, met: Bools) -> Floats:
     """Change of the logarithm of each item's worth.
 
-    Only chosen items change. Let s·z be the centred logarithm of their popularity, where z is standardised and s is the
-    standard deviation. This part of their log worth is replaced by sd·(ρ·z + √(1 − ρ²)·ε). The normal noise ε is
-    standardised and uncorrelated with z, so ρ and sd are exact. Then a constant is added to the change, so that the sum
-    of events · exp(change) equals the sum of events.
+    Only the worth of chosen items changes. Let s·z be the centred logarithm of the popularity of these items, with
+    standard deviation s. In the log worth of a chosen item, s·z is replaced by sd·(ρ·z + √(1 − ρ²)·ε). The normal noise
+    ε is standardised and uncorrelated with z, so the correlation is exactly ρ and the standard deviation is exactly sd.
+    Then a constant is added to the change, so that the sum of events · exp(change) equals the sum of events.
 
     Args:
         events: Number of events of each item in the log to which the truth is fitted.
-        met: Marks of items that occur in the warm-up log.
+        met: True for items that occur in the warm-up log.
 
     Raises:
         ConfigError: If there are too few chosen items.
@@ -37,7 +37,7 @@ def hidden_bias(config: HiddenConfig, events: Ints, met: Bools) -> Floats:
     if len(chosen) < _LEAST:
         raise ConfigError(
             f"consumer.hidden.of: {config.of!r} selects only {len(chosen)} items of this market. Expected "
-            f"at least {_LEAST}. Set it to 'all', or choose a scenario that releases items"
+            f"at least {_LEAST} items. Set consumer.hidden.of to 'all', or choose a scenario that releases items"
         )
     count = events[chosen] + 1.0
     popularity = np.log(count) - np.log(count).mean()

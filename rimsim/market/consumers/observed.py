@@ -81,7 +81,7 @@ class _Answers:
     """M."""
 
     def at(self, user: Ints, items: Ints) -> tuple[Floats, Bools]:
-        """Probabilities of items for users, and marks of known pairs."""
+        """Probabilities of user-item pairs, and mask of known pairs."""
         # Unknown pairs have probability 0.
         wanted = user[:, None] * self.n_items + items
         place = np.minimum(np.searchsorted(self.pair, wanted), len(self.pair) - 1)
@@ -173,7 +173,7 @@ class Observed:
         return sha256(b"".join(parts)).hexdigest()
 
     def observed(self, visits: SlateVisits, slates: Ints) -> Bools:
-        """Marks of visitor-item pairs that the table has."""
+        """Mask of visitor-item pairs that the table has."""
         return self._known(visits.world.log).at(visits.log_user, slates)[1]
 
     def respond(self, visits: SlateVisits, slates: Ints) -> Response:

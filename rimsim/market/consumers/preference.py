@@ -28,10 +28,10 @@ from rimsim.measures import genre_weights
 class Dynamics:
     """Preference dynamics: satiation, taste drift and conformity.
 
-    Factors on true intensities; w_y is the share of each genre in item y. A parameter of 0 switches a factor off:
+    Factors on true intensities; w_y is the share of each genre in item y. A factor is off if its parameter is 0:
 
     * satiation: exp(−σ·⟨s, w_y⟩), s = Σ_i w_i·2^(−age_i / half-life),
-    * drift: exp(η·n/(n + 1)·⟨q, w_y − w̄⟩), q is the mean of w over n consumptions, w̄ over the catalogue,
+    * drift: exp(η·n/(n + 1)·⟨q, w_y − w̄⟩), with the mean q of w over n consumptions and w̄ over the catalogue,
     * conformity: (1 + c_y)^κ, divided by its mean over the warm-up log's events; c_y is the number of events of item y
       in the platform's log at the last barrier.
     """
@@ -44,12 +44,12 @@ class Dynamics:
 
     @property
     def moves(self) -> bool:
-        """True if at least one factor is switched on."""
+        """True if any factor of the dynamics is on."""
         config = self._config
         return config.satiation > 0 or config.drift > 0 or config.conformity > 0
 
     def of_slates(self, visits: SlateVisits, slates: Ints) -> Floats:
-        """Factors of items in slates; arbitrary at empty positions."""
+        """Dynamics' factors of shown items; arbitrary at empty positions."""
         weights, items = _genre_weights(visits.world), np.maximum(slates, 0)
         taste = self._taste(visits, weights)
         factor = np.exp((weights[items] * taste[:, None, :]).sum(2))
@@ -58,7 +58,7 @@ class Dynamics:
         return np.asarray(factor * self._conforming(visits)[items], np.float64)
 
     def of_catalogue(self, visits: SlateVisits) -> Floats:
-        """Factors of all items."""
+        """Dynamics' factors of all items."""
         # A row's bits depend on its visit alone.
         weights = _genre_weights(visits.world)
         taste = self._taste(visits, weights)
@@ -68,7 +68,7 @@ class Dynamics:
         return np.stack(rows) if rows else np.zeros((0, len(weights)))
 
     def _taste(self, visits: SlateVisits, weights: Floats) -> Floats:
-        """Effect of each genre on the factor's logarithm."""
+        """Effect of each genre on the logarithm of a factor."""
         taste = self._drifted(visits, weights)
         if self._config.satiation > 0:
             row, item, age = self._consumed(visits)

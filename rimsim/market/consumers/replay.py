@@ -43,9 +43,9 @@ def _futures(world: World, horizon: float | None) -> Hits:
 class ReplayedLog:
     """Consumers who take items that they took in the log.
 
-    A shown item is a hit if its user consumed it in the log in this session or, with a horizon, within this time of the
-    arrival. Logged consumptions enter the state at the end of the session, even if they were not shown. So the platform
-    sees the organic behaviour of its users.
+    A shown item is a hit if the user consumed it in this session of the log. With a horizon, an item is a hit if the
+    user consumed it within the horizon after the arrival. Logged consumptions enter the state at the end of the
+    session, even if they were not shown. So the platform sees the organic behaviour of its users.
     """
 
     hits_only = True
@@ -58,7 +58,7 @@ class ReplayedLog:
         self._horizon = None if horizon is None else duration_seconds(horizon)
 
     def respond(self, visits: SlateVisits, slates: Ints) -> Response:
-        """Hits as responses, with probability 1."""
+        """Response to slates: hits are consumed with probability 1."""
         hits = np.zeros(slates.shape, bool)
         mark_hits(slates, visits.schedule.session[visits.row], *_futures(visits.world, self._horizon), hits)
         certain = hits.astype(np.float64)

@@ -66,10 +66,10 @@ class SizesReport:
 class SessionSizes:
     """λ*(x) = effect of the user · exp(⟨weights, features of the state⟩).
 
-    The features of a visitor without events are (1, 0, 0, 0, 0, 0), and those of a visitor with n events, the last of
-    them r days ago, are (0, 1, log(1 + n), log(1 + n)², log r, log² r). n and r are limited to the range of nearly all
-    later sessions of the log, because a visitor of the market may return sooner, or with fewer events, than any user
-    of the log.
+    A visitor without events has the features (1, 0, 0, 0, 0, 0). A visitor with n events, the last of them r days ago,
+    has the features (0, 1, log(1 + n), log(1 + n)², log r, log² r). Both n and r are limited to the range of nearly all
+    later sessions of the log. The reason is that a visitor may return sooner, or with fewer events, than any user of
+    the log.
     """
 
     weights: Floats
@@ -152,7 +152,7 @@ def fit_sizes(
     later sessions are scaled separately, so that Σλ* equals the number of events.
 
     Args:
-        later: Log cut at later sessions, whose sizes are compared with λ* fitted to the past alone. None: not done.
+        later: Log cut at later sessions; their sizes are compared with λ* fitted to the past. None: no comparison.
         weights: Number of times that each user counts in the regression; None: once.
     """
     whole = _Sizes(log, gap)
@@ -220,7 +220,7 @@ class _Sizes:
 
     @property
     def first(self) -> Bools:
-        """Marks of users' first sessions."""
+        """Mask of users' first sessions."""
         return np.asarray(self.features[:, 0] > 0, np.bool_)
 
     def of_some_users(self, most: int) -> _Sizes:

@@ -234,19 +234,19 @@ def fit_truth(
 ) -> Truth:
     """Truth fitted to a log.
 
-    ``auto`` finds the candidate that makes the items of held-out later sessions most likely. Among the candidates
-    within one standard error of it, ``auto`` chooses the candidate with the best agreement. To be compared, candidates
-    are fitted to the events before the held-out sessions, with the regularisation of their fit to the whole log and the
-    weights of highest likelihood.
+    ``auto`` finds the candidate that makes the items of held-out later sessions most likely. Among all candidates
+    within one standard error of this candidate, ``auto`` chooses the candidate with the best agreement. To be compared,
+    candidates are fitted to the events before the held-out sessions. Compared candidates have the regularisation of
+    their fit to the whole log, and the weights of highest likelihood.
 
     Args:
-        kind: Name of a model, place of your own model such as ``mine.py:factory``, or ``auto``.
+        kind: Name of a model, your own model such as ``mine.py:factory``, or ``auto``.
         rank: Length of the vectors of the model ``factors``.
-        bootstrap: Seed of a bootstrap sample of users, to which the truth is fitted. Every user of the log still has
-            preferences and a λ*, and ``auto`` chooses by the whole log. None: the truth is fitted to the whole log.
+        bootstrap: Seed of a bootstrap sample of users, to which the truth is fitted. Users outside the sample have
+            preferences and a λ* too, and ``auto`` chooses by the whole log. None: the truth is fitted to the whole log.
 
     Raises:
-        ConfigError: If there is no such model.
+        ConfigError: If no model has the name ``kind``.
         ModelError: If the log is empty.
     """
     silence = gap if isinstance(gap, str) else f"{gap}s"

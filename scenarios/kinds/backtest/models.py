@@ -74,7 +74,7 @@ class Models:
         return self._ground(ground).intensity(self.split.test.states).cpu().numpy()
 
     def judging_rate(self, name: str) -> Float32s | None:
-        """λ(x) for deciles, from the model or first ground intensity."""
+        """λ(x) that sorts test states into deciles, for a model."""
         of_model = mark_and_ground(name)[1]
         grounds = [ground for _, ground in map(mark_and_ground, self.config.models) if ground is not None]
         chosen = of_model or next(iter(grounds), None)
@@ -83,9 +83,9 @@ class Models:
     def past(self, name: str) -> ChunkedScores:
         """Scores of past states for prices, fold by fold.
 
-        A mark p(y|x) that depends on the state can memorise the events that followed the state, so it is
-        cross-fitted. A ground intensity with few parameters and the mark ``popularity`` cannot memorise these events.
-        If they were cross-fitted too, prices would only fit the serving model less well.
+        A mark p(y|x) that depends on the state can memorise the events that followed the state, so the mark is
+        cross-fitted. A ground intensity with few parameters and the mark ``popularity`` cannot memorise events.
+        Cross-fitting a ground intensity or ``popularity`` would only make prices fit the serving model less well.
         """
         if self.config.prices == "seen":
             return self._past(name, _SERVING, np.arange(len(self.split.past.user)))
@@ -151,7 +151,7 @@ class Models:
             joined = make(part, ground=config_of(part, values), device=device, gap=gap)
             model = cast("RIM", joined).ground
             if not isinstance(model, Ground):
-                raise ModelError(f"{part}: found a {type(model).__name__}. Expected a Ground")
+                raise ModelError(f"{part}: found a {type(model).__name__}. Expected a Ground model")
             ground = self._fitted(part, _SERVING, model, self.split.train, self.split.past)
             self._grounds[part] = cast("Ground", ground)
         return self._grounds[part]

@@ -144,7 +144,7 @@ def _best(table: pd.DataFrame, task: str, words: str, overlap: float) -> str:
 
 
 def _difference(one: pd.Series, other: pd.Series, overlap: float) -> Interval:
-    """Mean of paired differences, with the interval of the tables."""
+    """Mean of paired differences with its 95% interval."""
     first, second = one.align(other, join="inner")
     return mean_interval((first - second).to_numpy(np.float64), overlap=overlap)
 
@@ -191,7 +191,7 @@ def _means(
 
 
 def _cost_of_floors(floors: pd.DataFrame, overlap: float) -> TextTable:
-    """Factor of perplexity and change of precision from β = 0."""
+    """Perplexity and precision with floors, relative to β = 0."""
     free = floors.loc[floors["beta"] == 0, ["model", "metric", "seed", "value"]]
     both = floors[floors["beta"] > 0].merge(free, on=["model", "metric", "seed"], suffixes=("", "_free"))
     ratio = both["value"] / both["value_free"].where(both["value_free"] > 0)
@@ -204,7 +204,7 @@ def _cost_of_floors(floors: pd.DataFrame, overlap: float) -> TextTable:
 
 
 def _gain_of_ground(table: pd.DataFrame, models: tuple[str, ...], overlap: float) -> TextTable:
-    """Precision with λ(x) minus precision without, on the same split."""
+    """Precision with λ(x) minus precision without λ(x), per split."""
     precise = table[(table["metric"] == "precision") & table["cap"].isna()]
     online = precise["beta"].map({0.7: "online, β .7", 1.0: "online, β 1"})
     tasks = precise.assign(metric=precise["task"].where(precise["beta"].isna(), online))

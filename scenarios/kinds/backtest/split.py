@@ -53,8 +53,8 @@ class SplitConfig:
     def overlap(self) -> float:
         """Ratio of a split's test part to its training part.
 
-        For user-relative splits, each seed tests another random half of the users. For splits by time the ratio is 0:
-        windows do not overlap, and at all seeds they are the same.
+        For user-relative splits, each seed tests another random half of the users. For splits by time the ratio is 0.
+        Windows do not overlap, and are the same at all seeds.
         """
         return 1.0 if self.kind == "user-relative" else 0.0
 
@@ -125,7 +125,7 @@ class Targets:
         return np.bincount(self.key % self.m, minlength=self.m)
 
     def hits(self, rows: Ints, items: Ints) -> Bools:
-        """True for pairs that are targets; negative indices are not."""
+        """True for pairs that are targets; False for negative indices."""
         if not len(self.key):
             return np.zeros(np.broadcast_shapes(rows.shape, items.shape), bool)
         wanted = np.where((rows >= 0) & (items >= 0), rows * self.m + items, -1)
@@ -135,7 +135,7 @@ class Targets:
 
 @dataclass(frozen=True, eq=False)
 class Fold:
-    """Part of the past states, and events without their future."""
+    """Fold of past states, and training events without their future."""
 
     rows: Ints  # Rows of V
     train: EventLog  # Events to which the mark model is fitted
@@ -193,9 +193,9 @@ def _user_relative(log: EventLog, config: SplitConfig, seed: int) -> LogSplit:
     """Cut a log as Ma et al. (2022) do for MovieLens-1M.
 
     Of each user's events, the later half is kept; ties are in random order. T is the median over users of the time from
-    the first to the last kept event. A random half of the users, B, is tested from T after the first kept event on,
-    with T as the horizon. The other half, A, gives the past states V in the same way. Models are fitted to all kept
-    events of A and to B's events before the test.
+    the first to the last kept event. Each user of a random half, B, is tested at the time T after its first kept event,
+    with the horizon T. The other half of the users, A, gives the past states V, also at the time T after the first kept
+    event. Models are fitted to all kept events of A and to B's events before the test.
     """
     log = log.rows(_recent(log, config.recent, seed))
     if len(log) == 0:
@@ -224,7 +224,7 @@ def _user_relative(log: EventLog, config: SplitConfig, seed: int) -> LogSplit:
 
 
 def _recent(log: EventLog, share: float, seed: int) -> Bools:
-    """Mask of the last share of each user's events."""
+    """Mask of each user's latest events, a given share."""
     n = len(log)
     order = np.lexsort((bits(seed, Purpose.SPLIT, 0, np.arange(n)), log.time, log.user))
     size = np.bincount(log.user, minlength=log.n_users)
@@ -237,11 +237,11 @@ def _recent(log: EventLog, share: float, seed: int) -> Bools:
 
 
 def _by_time(log: EventLog, config: SplitConfig, seed: int, window: int) -> LogSplit:
-    """Train before an instant, test in the horizon after it.
+    """Train on events before an instant, test on later events.
 
     The test states D are those of all users known at the beginning of a window. The past states V are those of the
-    users known one horizon earlier. Mark models that score V for prices are fitted to earlier events. No event after
-    the end of the window takes part. Window 0 is the earliest.
+    users known one horizon earlier. Mark models that score the past states V for prices are fitted to events before
+    these states. Events after the end of the window are not used. Window 0 is the earliest.
     """
     if len(log) == 0:
         raise _too_little(log, config, "no events")

@@ -38,7 +38,7 @@ class Pricing:
     dither: float  # Values λ − v closer than so much of a position's mean value are ties
 
     def width(self, solution: DualSolution, positions: int) -> float:
-        """Width of ties at the solved prices, for ``positions`` positions."""
+        """Width of near ties at solved prices, in intensity."""
         return max(solution.resolution, self.dither * solution.dual / max(positions, 1))
 
 
@@ -125,7 +125,7 @@ class Matching:
     def with_floors(self, betas: Sequence[float], rate: Float32s | None) -> Results:
         """Metrics by β.
 
-        Positions per slate of items that would miss their floor without prices, by decile of λ(x).
+        The positions per slate count items that would miss their floor without prices, by decile of λ(x).
         """
         (n, m), k, known, pricing = self.scores.shape, self.k, self.split.known, self.pricing
         past = self.past.shape[0]
@@ -153,11 +153,11 @@ class Matching:
         return metrics
 
     def with_caps(self, caps: Sequence[float], share: float) -> Results:
-        """Metrics by the multiple m, where users get m·k positions.
+        """Metrics by multiple m: each user gets m·k positions.
 
-        Each item is shown to at most the given share of the users. An empty position does not count as a miss, because
-        caps leave positions empty: precision is hits per exposure, and ``filled`` the filled share of the positions
-        that caps allow.
+        An item is shown to at most ``share`` of the users. Caps leave positions empty, so an empty position does not
+        count as a miss. Precision is hits per exposure. ``filled`` is the filled share of the positions that caps
+        allow.
         """
         (n, m), split, pricing = self.scores.shape, self.split, self.pricing
         cap = np.full(m, int(np.ceil(share * self.past.shape[0])))
@@ -179,7 +179,7 @@ class Matching:
 
     @cached_property
     def _priced(self) -> tuple[object, Bools | None]:
-        """Scores of past states, and the admissible pairs."""
+        """Scores of past states, and the admissible state-item pairs."""
         n, m = self.past.shape
         if n * m > _DENSE:
             return self.past, None
@@ -216,7 +216,7 @@ def _counted(blocks: Iterator[tuple[int, Ints]], split: LogSplit) -> Served:
 def _served(
     scores: ChunkedScores, split: LogSplit, price: Floats, k: int, seed: int, width: float
 ) -> Iterator[tuple[int, Ints]]:
-    """Blocks of test states: number of the first, and slates."""
+    """Slates of test states by block, with each block's start."""
     for start, stop in spans(scores.shape[0], ROWS):
         users = split.test.user[start:stop]
         rows = scores.rows(start, stop)

@@ -129,7 +129,7 @@ def experiment(
 
     Args:
         control: Agent A, as a text that :func:`rimsim.agents.make_agent` understands.
-        treatment: Agent B, as such a text.
+        treatment: Agent B, as a text for :func:`rimsim.agents.make_agent`.
         out: The folder; None: ``runs/experiment-<time>``.
         workers: Number of parallel seeds; None: one per core.
         command: The command line, to be recorded.
@@ -251,7 +251,7 @@ def arrivals_table(
 ) -> pd.DataFrame:
     """Table of an experiment's arrivals, for other packages.
 
-    Visitors are called ROUND-USER, dates are of the market's clock, ``target`` is the number of consumptions.
+    Visitors are named ROUND-USER, dates follow the market's clock, and ``target`` is the number of consumptions.
     """
     parts = []
     for one in rounds:
@@ -274,7 +274,7 @@ def arrivals_table(
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Estimates of designs over seeds, with bias, as :func:`bias_over_seeds`.
+    """Estimates of designs over seeds, with bias by :func:`bias_over_seeds`.
 
     ``coverage`` is the share of seeds whose interval includes the total effect. ``power`` is the share of seeds whose
     interval excludes 0. ``sign`` is the share of seeds whose naive estimate has the sign of the mean total effect.
@@ -360,7 +360,7 @@ def _table(metric: str, found: pd.DataFrame, agents: tuple[str, str]) -> TextTab
 
 
 def _designs_against_total(found: pd.DataFrame, agents: tuple[str, str]) -> Figure:
-    """Naive estimates of designs against the total effect."""
+    """Plot of designs' naive estimates against the total effect."""
     panels = []
     for metric in METRICS:
         rows = found[found["metric"] == metric]

@@ -95,7 +95,8 @@ class TwoArms:
     """Pair of agents that answer the arrivals of their arms.
 
     Items may also be assigned to arms. With ``shared`` prices, both agents deliver the same guarantees, and each counts
-    the deliveries of the other. Otherwise each agent has half of every guarantee, and ignores the other's.
+    the deliveries of the other. Without ``shared``, each agent has half of every guarantee, and ignores the other
+    agent's deliveries.
 
     Raises:
         ConfigError: If an agent cannot count the deliveries of another agent.
@@ -139,7 +140,7 @@ class TwoArms:
         return self._assignment.arrivals(arrivals.user, arrivals.time, self._round)
 
     def answer(self, arrivals: Sequence[Arrivals]) -> Slates:
-        """Slates of arrivals; ``arrivals`` has each model's view of them."""
+        """Slates of arrivals, given each model's view of the arrivals."""
         n = len(arrivals[0])
         if not self._one_by_one:
             return self._batch(arrivals)
@@ -181,7 +182,7 @@ class TwoArms:
         return exposure
 
     def learn(self, feedback: Feedback) -> None:
-        """Let each agent learn from its own arrivals, or all."""
+        """Let agents learn from their own arrivals, or from all."""
         treated = self.treated(feedback.arrivals)
         for arm, agent in enumerate(self._agents):
             rows = np.flatnonzero((treated == bool(arm)) | (not self._assignment.by_arrival))
@@ -193,10 +194,10 @@ class TwoArms:
 
 
 def merged(control: Ints, treatment: Ints, treated_item: Bools) -> Ints:
-    """Slates in which items keep the ranks of their arms.
+    """Slates merged from the slates of both arms.
 
-    Items of arm A keep their rank in A's slate, items of arm B their rank in B's slate; ties alternate by row.
-    Positions that stay empty are filled from A's slate, then from B's.
+    Items of arm A keep their rank in A's slate, and items of arm B keep their rank in B's slate. Of equal ranks, arm A
+    is first in even rows, and arm B in odd rows. Positions that stay empty are filled from A's slate, then from B's.
     """
     n, k = control.shape
     slates = np.full((n, k), -1)

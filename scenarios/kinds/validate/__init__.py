@@ -53,7 +53,7 @@ def _default_models() -> tuple[str, ...]:
 
 
 def with_serving(models: Sequence[str] | None, serving: str, without: Sequence[str] = ()) -> list[str]:
-    """Models, with the platform's mark model and bestsellers."""
+    """Compared models, including the platform's mark model and bestsellers."""
     parts(serving)
     asked = list(_default_models() if models is None else models)
     needed = (name for name in (mark_and_ground(serving)[0], BESTSELLERS) if name not in {*asked, *without})
@@ -129,7 +129,7 @@ class ValidateConfig:
 
 
 class Validation(RunResult):
-    """Validation on disk, with its tables; ``table`` means ``validate``."""
+    """Validation on disk; its ``table`` is the table ``validate``."""
 
 
 def load_validation(path: str | Path) -> Validation:
@@ -146,9 +146,9 @@ def validate(
 ) -> Validation:
     """Compare held-out later sessions with their prediction by the truths.
 
-    In every draw, each user's log is cut at the beginning of a later session. Models are fitted to the past, and
-    truths to the whole log. For checks on items or counts that a truth must not have seen, it is fitted to the past
-    too. ``README.md`` in the folder has the conclusions.
+    In every draw, each user's log is cut at the beginning of a later session. Models are fitted to events before the
+    cut, and truths to the whole log. Some checks need a truth that has not seen the checked items or counts. For these
+    checks, the truth is fitted to events before the cut. ``README.md`` in the folder has the conclusions.
 
     Args:
         config: Options; None: the defaults, on the embedded log.
@@ -157,7 +157,7 @@ def validate(
         report: Function that gets each line of progress; None: no progress is shown.
 
     Raises:
-        DataError: If the log or the table of answers cannot be read, or fewer than two users come back in the log.
+        DataError: If the log or the table of answers cannot be read, or fewer than two users have a later session.
         ConfigError: If a model cannot be made, or a slate would contain every item.
         ModelError: If a model of your own fails.
         RunFolderError: If the folder is in use or holds a run. After an error, the folder has no run.
@@ -285,7 +285,7 @@ class _Work:
 
         Checks of distributions use truths fitted to the whole log. Checks of acceptance use truths of the same class
         fitted to the past of the first draw, which have not seen the answers. λ and λ* are checked on sessions that
-        they were not fitted to; their rows have the number of the first draw.
+        they were not fitted to. Rows on λ and λ* have the number of the first draw.
         """
         config, sizes = self.config, session_examples(self.log, self.gap)
         found: list[tuple[str, str, evidence_of.Cut, Mapping[str, float]]] = []
@@ -330,12 +330,12 @@ class _Work:
 
 
 def _worths(evidence: evidence_of.Evidence) -> list[tuple[str, str]]:
-    """Truth (empty: reality) and metric of each column."""
+    """Truth and metric of each column; empty truth means reality."""
     return [("", name) for name in evidence.real] + [(truth, "utility") for truth in evidence.utility]
 
 
 def _means(evidence: evidence_of.Evidence) -> Iterator[tuple[str, str, int, str, float]]:
-    """Means over users: model, truth (empty: reality), draw, metric, value."""
+    """Means over users, by model, truth (empty: reality), draw, metric."""
     for (number, seed), (truth, metric) in product(enumerate(evidence.draws), _worths(evidence)):
         values = evidence.utility[truth] if truth else evidence.real[metric]
         # Reality has no oracle.
@@ -345,7 +345,7 @@ def _means(evidence: evidence_of.Evidence) -> Iterator[tuple[str, str, int, str,
 
 
 def _no_better(agreed: float | None, bars: Mapping[str, float | None]) -> bool:
-    """True if a false truth agrees with reality as well."""
+    """True if a false truth reaches the given agreement."""
     return agreed is not None and agreed < 1 and any(agreed <= (bars[bar] or 0.0) for bar in checks.FALSE)
 
 

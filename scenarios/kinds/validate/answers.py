@@ -71,7 +71,7 @@ def held_answers(table: ObservedTable, log: EventLog, *, taken_at: float) -> Hel
     if not len(kept) or taken.all() or not taken.any():
         raise DataError(
             f"{table.source}: {taken.sum():,} of {len(kept):,} usable answers have a value of at least "
-            f"{taken_at:g}. Expected some answers below this value and some not. Change --taken-at"
+            f"{taken_at:g}. Expected answers on both sides of this limit. Change --taken-at"
         )
     users, row = np.unique(known.user[kept], return_inverse=True)
     if len(users) < 2:
@@ -108,7 +108,8 @@ class ObservedEvidence:
         """Table of means with 95% intervals over users.
 
         ``decile_1_predicted`` and ``decile_1_taken`` are the mean probability and the share of yes answers in the tenth
-        with the smallest probabilities. ``calibration_error`` is the mean distance of the two over all tenths.
+        with the smallest probabilities. ``calibration_error`` is the mean distance of predicted and realised share over
+        all tenths.
         """
         rows = []
         for number, (truth, model) in enumerate(self.judges):
@@ -161,11 +162,11 @@ def judge_observed(
 ) -> ObservedEvidence:
     """Compare truths and models with answers outside their log.
 
-    Each truth or model scores all items for each user's state. ``auc`` is the share of a user's pairs (a taken and
-    another answer) that the scores order correctly. ``precision`` is the share of taken answers among the user's k
-    answers of largest score. ``log_likelihood`` is the log-likelihood of the answers under 1/(1 + exp(−α − β·log
-    score)). α and β ≥ 0 are fitted to other users' answers, so that the unit of the scores does not matter. The last
-    entry, ``random``, has random scores.
+    Each truth or model scores all items for each user's state. ``auc`` is the share of a user's pairs of answers (yes
+    and no) that the scores order correctly. ``precision`` is the share of yes answers among the user's k answers of
+    largest score. ``log_likelihood`` is the log-likelihood of the answers under 1/(1 + exp(−α − β·log score)). α and β
+    ≥ 0 are fitted to other users' answers, so that the unit of the scores does not matter. The last entry of the
+    result, ``random``, has random scores.
     """
     scores = {(name, ""): _truth_scores(truth, answers) for name, truth in truths.items()}
     scores |= {("", name): _model_scores(model, answers) for name, model in models.items()}
@@ -221,7 +222,7 @@ def _log_scores(answers: HeldAnswers, score: Callable[[int, int, UserStates], Ar
 def user_aucs(user: Ints, score: Floats, taken: Bools, n_users: int) -> Floats:
     """(n_users,) share of pairs whose taken item scores higher.
 
-    A tie counts half. NaN for users who took all or none of the items that they answered about.
+    A tie counts half. The share is NaN for users who took all or none of the items that they answered about.
     """
     rank = pd.Series(score).groupby(user).rank().to_numpy() - 1  # from 0 within the user, ties in the middle
     yes = np.bincount(user, weights=taken, minlength=n_users)
@@ -231,9 +232,9 @@ def user_aucs(user: Ints, score: Floats, taken: Bools, n_users: int) -> Floats:
 
 
 def precisions(user: Ints, score: Floats, taken: Bools, ties: Array, n_users: int, k: int) -> Floats:
-    """(n_users,) share taken among each user's k best answers.
+    """(n_users,) share of yes among each user's k best answers.
 
-    NaN for users with at most k answers. ``user`` is ascending; of equal scores, the smaller of ``ties`` is first.
+    The share is NaN for users with at most k answers. ``user`` must be ascending. Equal scores are ordered by ``ties``.
     """
     order = np.lexsort((ties, -score, user))
     count = np.bincount(user, minlength=n_users)
@@ -244,7 +245,7 @@ def precisions(user: Ints, score: Floats, taken: Bools, ties: Array, n_users: in
 
 
 def calibrated(logit: Floats, taken: Bools, fold: Ints, folds: int) -> Floats:
-    """Probabilities 1/(1 + exp(−α − β·logit)) fitted to the other folds.
+    """Cross-fitted probabilities 1/(1 + exp(−α − β·logit)) of yes answers.
 
     α and β ≥ 0 maximise the likelihood. A slope below 0 would reverse the scores and make a bad model look good, so
     it is replaced by 0, which predicts the share of yes answers.
@@ -282,7 +283,7 @@ def _logistic(x: Floats) -> Floats:
 
 
 def answer_likelihoods(user: Ints, probability: Floats, taken: Bools, n_users: int) -> Floats:
-    """(n_users,) mean log-likelihood (nats) of a user's answers, or NaN."""
+    """(n_users,) mean log-likelihood (nats) of a user's answers; NaN without answers."""
     said = np.log(np.maximum(np.where(taken, probability, 1 - probability), 1e-300))
     return ratio(np.bincount(user, weights=said, minlength=n_users), np.bincount(user, minlength=n_users))
 

@@ -49,7 +49,7 @@ class FalseTruth:
         return self.truth.expected(users, states)
 
     def preference(self, users: Ints, states: UserStates) -> Floats:
-        """(n, M) wrong p*, up to one factor per state."""
+        """(n, M) wrong preferences p*, up to one factor per state."""
         if self.wrong == "false_popularity":
             return np.broadcast_to(self.popularity, (len(users), len(self.popularity)))
         share = self.truth.preference(users, states)
@@ -92,9 +92,9 @@ class Acceptance:
 
 
 def answers(share: Floats, positive: Bools) -> Bools:
-    """Accepted items: those of largest p*, as many as positives.
+    """Mask of accepted items, as many as there are positives.
 
-    So no threshold is needed. Among items of equal p*, the first is accepted.
+    The items of largest p* are accepted, so no threshold is needed. Among items of equal p*, the first is accepted.
     """
     accepted = np.zeros(len(share), bool)
     accepted[np.argsort(-share, kind="stable")[: int(positive.sum())]] = True
@@ -102,11 +102,11 @@ def answers(share: Floats, positive: Bools) -> Bools:
 
 
 def acceptance(truth: Truth, cut: Cut) -> dict[int, Acceptance]:
-    """Acceptance of every user's positives among m negatives each.
+    """Acceptance of users' positives among m negatives per positive.
 
-    Positives are items that the user took after the cut, at most 20 / (1 + m). Negatives are m times as many
-    admissible items that the user did not take. Both are sampled by seed. The truth must be fitted to the past of the
-    cut alone.
+    Positives are up to 20 / (1 + m) items that the user took after the cut. Negatives are m times as many admissible
+    items that the user did not take. Positives and negatives are sampled with the seed of the cut. The truth must not
+    be fitted to events after the cut.
     """
     total = {m: np.zeros(2, np.int64) for m in NEGATIVES}  # accepted positives, positives
     ordered: dict[int, list[float]] = {m: [] for m in NEGATIVES}
@@ -146,18 +146,19 @@ QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)  # Quantiles in the tables
 def logged(cut: Cut, sessions: CountExamples) -> dict[str, float]:
     """Logged quantiles of session sizes and popularity, and genre shares.
 
-    The popularity of an item is the number of its events in the past. Sampled sessions are smaller than others, because
-    30% of their users' events come before them. So sizes are taken from ``sessions``.
+    The popularity of an item is the number of its events in the past. Sampled sessions are smaller than other sessions,
+    because 30% of a user's events come before them. So session sizes are taken from all ``sessions``.
     """
     return _figures(cut, sessions.counts, _taken(cut))
 
 
 def simulated(truth: Truth, cut: Cut, sessions: CountExamples) -> dict[str, float]:
-    """Distributions of :func:`logged` under a truth; distances to logged ones.
+    """Distributions under a truth, and distances to logged distributions.
 
-    Sizes are Poisson random numbers with mean λ*(x). An item counts by its expectation Σ_x λ*(x)·p*(y|x), with p* over
-    admissible items. Distances: ``session_size_ks`` and ``popularity_ks``, the largest differences of distribution
-    functions, and ``genre_tv``, half the sum of absolute differences of shares.
+    Session sizes are Poisson random numbers with mean λ*(x). The weight of an item is its expected number of
+    consumptions, Σ_x λ*(x)·p*(y|x), with p* over admissible items. The distances ``session_size_ks`` and
+    ``popularity_ks`` are the largest differences of distribution functions. The distance ``genre_tv`` is half the sum
+    of absolute differences of shares.
     """
     lot = rng.uniform(cut.draw, rng.Purpose.MEASURE, 13, np.arange(len(sessions.counts)))
     of_session = truth.expected(sessions.user, sessions.states)
@@ -218,7 +219,7 @@ def ks_distance(
 ) -> float:
     """Largest difference of two weighted distribution functions.
 
-    Without weights, all values count the same; NaN without any weight.
+    Without weights, all values count equally. The result is NaN if all weights of a distribution are 0.
     """
     first = np.ones(len(one)) if weights is None else weights
     second = np.ones(len(other)) if other_weights is None else other_weights
@@ -243,7 +244,7 @@ _LEAST = 1e-5
 def rate_of_ground(ground: str, log: EventLog, gap: str | float, device: str) -> dict[str, float]:
     """Calibration of a ground intensity on sessions outside its fit.
 
-    For each session, λ(x) is fitted to the half of the users without the session's user. All sessions are used, first
+    λ(x) of a session is fitted to the half of the users that excludes the session's user. All sessions are used, first
     and later ones. A sample of later sessions would leave out sessions that are large compared with the events before
     them.
     """
@@ -271,7 +272,7 @@ def rate_of_ground(ground: str, log: EventLog, gap: str | float, device: str) ->
 
 
 def _quotient(rate: Floats, count: Ints) -> float:
-    """Quotient Σλ / Σ events; NaN without events."""
+    """Quotient of predicted and realised events; NaN without events."""
     return float(rate.sum() / count.sum()) if count.sum() else float("nan")
 
 

@@ -244,7 +244,7 @@ def observed_sentences(table: pd.DataFrame, pairs: pd.DataFrame, facts: Mapping[
 
 
 def hidden_sentences(table: pd.DataFrame | None) -> Sentences:
-    """Sentence on quality of items that the log hides."""
+    """Sentence on the hidden quality of items."""
     rows = {} if table is None else {row["metric"]: row for row in table.to_dict("records")}
     blind = (
         "Agreement sees neither levels of utility, nor the strength of tastes within a factor of two, nor the hidden "
@@ -346,7 +346,7 @@ def _acceptance(table: pd.DataFrame) -> TextTable:
 
 
 def _distributions(table: pd.DataFrame) -> TextTable:
-    """Distributions: means over draws, logged, then each truth."""
+    """Table of distributions, logged and under each truth."""
     plain = table[table["model"] == ""]
     means = plain.groupby(["truth", "metric"], sort=False)["value"].mean()
     quantiles, truths = [f"q{100 * share:.0f}" for share in QUANTILES], dict.fromkeys(plain["truth"])
@@ -417,7 +417,7 @@ def _panel(ax: Axes, means: pd.DataFrame, looks: Mapping[str, charts.AgentStyle]
 
 
 def _message(agreement: Mapping[str, Mapping[str, float]]) -> str:
-    """Title on the chosen or best truth's significant pairs."""
+    """Title on significant pairs of models under one truth."""
     taus = {name: row["kendall_settled"] for name, row in agreement.items()}
     best = max(taus, key=lambda name: -np.inf if np.isnan(taus[name]) else taus[name])
     truth = next((name for name, row in agreement.items() if row["chosen"]), best)
