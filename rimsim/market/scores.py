@@ -20,7 +20,6 @@ from rimsim.intensity.contract import (
     BLOCK,
     Hidden,
     IntensityModel,
-    RecurrentModel,
     Walk,
     owns_scores,
     recurrent,
@@ -41,8 +40,8 @@ MOST_CELLS = 1 << 26
 """Scores, states times items, that prices are solved on at once at most: 0.7 GB with their masks."""
 _ENCODED = 32 * BLOCK
 """States that are encoded at once. It decides bits of float32 products, as ``BLOCK`` does."""
-_LOOK_AHEAD = 3 * BLOCK
-"""Coming arrivals that are searched to fill a block."""
+_AHEAD, _AHEAD_CELLS = 4, 1 << 21
+"""Blocks that are scored together if arrivals come one by one, and the most scores in them, states times items."""
 _MOST_BYTES = 1 << 26
 """Hidden states that are precomputed at once, bytes."""
 _FOR_MEDIAN = 8192
@@ -151,6 +150,11 @@ class Scorer:
         states = self._histories.states(slots, counts, np.full(len(slots), start))
         self._hidden, self._known = self._recurrent.encode(states), counts
 
+    @property
+    def n_items(self) -> int:
+        """Size of the catalogue, M."""
+        return len(self._release)
+
     def hidden_bytes(self) -> int:
         """Bytes of one hidden state; 0 without hidden states."""
         return sum(part[:1].nbytes for part in self._hidden)
@@ -190,7 +194,6 @@ class Scorer:
         else:
             of = np.arange(len(slots))
             if hidden is None:
-                self._catch_up(self._recurrent, slots, counts)
                 hidden, of = self._hidden, slots
             raw = self._recurrent.score_hidden(_rows_of(hidden, filled_up(of)), filled_up(seconds(ticks)))
         take_out = partial(self._take_out, slots, counts)
@@ -205,10 +208,10 @@ class Scorer:
         else:
             _take_out(self._histories.consumed(slots, counts), relevance, admissible)
 
-    def _catch_up(self, model: RecurrentModel, slots: Ints, counts: Ints) -> None:
+    def catch_up(self, slots: Ints, counts: Ints) -> None:
         """Update cached hidden states by the latest events."""
-        late = counts > self._known[slots]
-        if late.any():
+        model, late = self._recurrent, counts > self._known[slots]
+        if model is not None and late.any():
             who, first = np.unique(slots[late], return_index=True)
             known, now = self._known[who], counts[late][first]
             visible, items = self._histories.between(who, known, now)
@@ -332,6 +335,8 @@ class ArrivalScores:
         """(n,) place in the block."""
         self._counts = np.full(n, -1)
         """(n,) events of its user that they take into account; −1 before an arrival is scored."""
+        self._most = BLOCK * min(max(_AHEAD_CELLS // (BLOCK * scorer.n_items), 1), _AHEAD)
+        """Arrivals that are scored together at most."""
         self._next_visit = _next_of_same(schedule.slot)
         self._open = np.full(len(histories), -1)
         backwards = np.arange(n)[::-1]
@@ -369,11 +374,10 @@ class ArrivalScores:
         """Score the arrivals that have no valid scores."""
         counts = self._events(rows)
         stale = rows[self._counts[rows] != counts]
-        for first in range(0, len(stale), BLOCK):
-            chosen = stale[first : first + BLOCK]
-            if len(chosen) < BLOCK:
-                chosen = np.concatenate([chosen, self._ahead(chosen)[: BLOCK - len(chosen)]])
-            self._fill(chosen, self._events(chosen))
+        if 0 < len(stale) < BLOCK:
+            stale = np.concatenate([stale, self._ahead(stale)])
+            stale = stale[: min(max(len(stale) // BLOCK, 1) * BLOCK, self._most)]
+        self._fill(stale, self._events(stale))
 
     def _events(self, rows: Ints) -> Ints:
         """Number of the round's events in each arrival's state."""
@@ -388,17 +392,21 @@ class ArrivalScores:
         return int(self._events(np.array([row]))[0])
 
     def _fill(self, chosen: Ints, counts: Ints, hidden: Hidden | None = None) -> None:
-        """Score at most ``BLOCK`` arrivals together."""
+        """Score arrivals, in blocks."""
         schedule = self._schedule
-        slots, ticks = schedule.slot[chosen], schedule.tick[chosen]
-        block = self._scorer.score(schedule.id[chosen], slots, ticks, counts, hidden)
-        self._block[chosen], self._place[chosen], self._counts[chosen] = block, np.arange(len(chosen)), counts
+        if hidden is None:
+            self._scorer.catch_up(schedule.slot[chosen], counts)
+        for first in range(0, len(chosen), BLOCK):
+            rows, known = chosen[first : first + BLOCK], counts[first : first + BLOCK]
+            part = None if hidden is None else tuple(one[first : first + BLOCK] for one in hidden)
+            block = self._scorer.score(schedule.id[rows], schedule.slot[rows], schedule.tick[rows], known, part)
+            self._block[rows], self._place[rows], self._counts[rows] = block, np.arange(len(rows)), known
 
     def _ahead(self, wanted: Ints) -> Ints:
         """Later arrivals to score in advance, next visits first."""
         # A later visit is scored as if the visits before it had no effect; if they have one, it is scored again.
         first = int(wanted[0])
-        ahead = np.arange(first + 1, min(first + 1 + _LOOK_AHEAD, len(self._schedule)))
+        ahead = np.arange(first + 1, min(first + 1 + 4 * self._most, len(self._schedule)))
         following = self._open[self._schedule.slot[ahead]]
         counts = self._events(ahead)
         to_do = (following >= 0) & (ahead >= following) & (self._counts[ahead] != counts)
@@ -439,10 +447,10 @@ class PrecomputedScores(ArrivalScores):
             if begin == 0:
                 window = slice(first, first + self._window)
                 self._hidden = self._scorer.hidden_at(self._schedule.slot[window], self._states[window])
-            some = np.arange(first, min(first + BLOCK, n))
+            some = np.arange(first, min(first + self._most, first + self._window - begin, n))
             hidden = tuple(part[begin : begin + len(some)] for part in self._hidden)
             self._fill(some, self._states[some], hidden)
-            self._filled += BLOCK
+            self._filled += len(some)
 
 
 def _next_of_same(values: Ints) -> Ints:
