@@ -464,8 +464,7 @@ def _clock(market: Market) -> tuple[float, float]:
     """Elapsed share of the round and of the run."""
     if market.done:
         return 1.0, 1.0
-    opened = market.open
-    progress = opened.arriving.served / len(opened.schedule)
+    progress = market.open.arriving.share
     return progress, min(1.0, (market.round + progress) / market.config.rounds)
 
 

@@ -108,6 +108,11 @@ class Arriving:
             self._env.schedule(moment, Rank.ARRIVAL, self.tick[self._n_come] - self._env.now)  # type: ignore[arg-type]
 
     @property
+    def share(self) -> float:
+        """Share of the round's arrivals that have been served; 1 if there are none."""
+        return self.served / len(self.tick) if self.tick else 1.0
+
+    @property
     def untouched(self) -> bool:
         """True if no arrival was handed to an agent yet."""
         return not self._n_arrived and not self._held

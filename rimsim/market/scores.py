@@ -375,8 +375,12 @@ class ArrivalScores:
         counts = self._events(rows)
         stale = rows[self._counts[rows] != counts]
         if 0 < len(stale) < BLOCK:
-            stale = np.concatenate([stale, self._ahead(stale)])
-            stale = stale[: min(max(len(stale) // BLOCK, 1) * BLOCK, self._most)]
+            first, later = self._ahead(stale)
+            stale = np.concatenate([stale, first])
+            if len(stale) < BLOCK:
+                stale = np.concatenate([stale, later])[:BLOCK]
+            else:
+                stale = stale[: min(max(len(stale) // BLOCK, 1) * BLOCK, self._most)]
         self._fill(stale, self._events(stale))
 
     def _events(self, rows: Ints) -> Ints:
@@ -406,14 +410,14 @@ class ArrivalScores:
         """Later arrivals to score in advance, next visits first."""
         # A later visit is scored as if the visits before it had no effect; if they have one, it is scored again.
         first = int(wanted[0])
-        ahead = np.arange(first + 1, min(first + 1 + 4 * self._most, len(self._schedule)))
+        ahead = np.arange(first + 1, min(first + 1 + self._most + 2 * BLOCK, len(self._schedule)))
         following = self._open[self._schedule.slot[ahead]]
         counts = self._events(ahead)
         to_do = (following >= 0) & (ahead >= following) & (self._counts[ahead] != counts)
         to_do[(wanted - first - 1)[(wanted > first) & (wanted <= first + len(ahead))]] = False
         # A hidden state that took events which are not visible at the user's next arrival could not go back.
         to_do &= counts == self._events(following)
-        return np.concatenate([ahead[to_do & (ahead == following)], ahead[to_do & (ahead != following)]])
+        return ahead[to_do & (ahead == following)], ahead[to_do & (ahead != following)]
 
 
 class PrecomputedScores(ArrivalScores):
