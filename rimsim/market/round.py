@@ -475,8 +475,7 @@ class Round:
     def show_one(self, row: int, items: Ints) -> tuple[Ints, Bools]:
         """Items shown to a waiting arrival, and mask of consumption.
 
-        The result equals that of :meth:`show` with ``empty=True``. A law of consumption makes the call
-        faster.
+        The result equals that of :meth:`show` with ``empty=True``. A consumer's law saves time.
         """
         law = self._law
         if law is None or len(items) != self.ledger.item.shape[1]:
