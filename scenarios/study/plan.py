@@ -380,7 +380,7 @@ def require_unchanged(run: Run) -> None:
 
 
 def changes(run: Run) -> list[str]:
-    """Changed versions, log and files of a run."""
+    """Descriptions of versions, log or files changed since a run."""
     here = versions()
     other = [
         f"{name} {made} there, {here.get(name)} here"
