@@ -30,7 +30,7 @@ from rimsim.market.providers import Provider, is_fixed
 from rimsim.market.records import VISIT_BITS, Schedule
 
 _MOST = 100
-"""Replicas of a round that are looked at before it counts as one that yields too little."""
+"""Most replicas of a round; if together they have too few events, the control is refused."""
 
 
 def require_controllable(
