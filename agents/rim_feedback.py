@@ -235,7 +235,7 @@ class Delivery:
             self._clock.advance(arrivals)
 
     def _reset_guard(self, guard: Guard) -> None:
-        """Recompute deficits; make the next arrival check for due items."""
+        """Recompute deficits; seek urgent items again at the next arrival."""
         guard.wait[0] = np.inf
         deficits = Deficits.of(guard.required[: self._m], self.exposure, self._unit)
         self._guarded = (tuple(guard), tuple(deficits))

@@ -169,7 +169,7 @@ def test_a_control_is_refused_where_visitors_stay_or_yield_nothing(tmp_path):
     empty = dataclasses.replace(past, histories=past.histories.copy())
     empty.histories.events.size[0] = 0
     empty.histories.events.counts[:] = 0
-    refused(MarketError, "5 events fewer than the arm", Shadowed(lambda _: [empty], [5]).learnt, past)
+    refused(MarketError, "0 of the 5 events that the arm has", Shadowed(lambda _: [empty], [5]).learnt, past)
     assert replica_seeds(SEEDS, 0) == SEEDS
     assert len({replica_seeds(SEEDS, number) for number in range(20)}) == 20
 

@@ -813,7 +813,7 @@ def test_writing_is_whole_or_not_at_all(tmp_path):
     (tmp_path / "log.csv").write_text("user,item,time\na,x,1\n")
     log = load(tmp_path / "log.csv")
     bad = dataclasses.replace(log, users=pd.DataFrame({"id": ["two\nlines"]}))
-    refused(DataError, "could not be read back", write, bad, tmp_path / "bad.csv")
+    refused(DataError, "would change on reading", write, bad, tmp_path / "bad.csv")
     refused(DataError, "exists already", write, log, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["log.csv"]
 

@@ -789,7 +789,7 @@ def test_two_packages_that_offer_one_name_are_told(package):
     ("models gru-hp", "  width=64"),
     ("models gru-hp", "  windows=4"),
     ("arrivals hawkes", "  kappa=0.0"),
-    ("providers viability", "  decay=0.9                    δ: what a round leaves"),
+    ("providers viability", "  decay=0.9                    δ: share of satisfaction that remains"),
     ("measures gini", "Gini of exposure: Σ_i"),
 )
 def test_a_name_shows_its_options_and_defaults(words, said, capsys):

@@ -69,8 +69,8 @@ def load(
         items: A CSV or Parquet file with a row per item: an id and, where known, title, genres, year, release.
         **options: Selection of events, and form of a text file:
 
-            * ``min_item_events``, ``min_user_events`` (1): items, then users with fewer events fall out, until both
-              minima hold. 0 keeps items of the item table without events.
+            * ``min_item_events``, ``min_user_events`` (1): items, then users with fewer events fall out,
+              repeatedly until all have enough. 0 keeps items of the item table without events.
             * ``min_value``: events with a smaller value fall out first; 4 keeps the films that users of MovieLens
               liked.
             * ``start``, ``stop``: events before ``start``, and at or after ``stop``, fall out: seconds or ISO dates.

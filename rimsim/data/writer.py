@@ -69,8 +69,8 @@ def _check_ids(table: pd.DataFrame, name: str) -> None:
     for key in table["id"].tolist():
         text = str(key)
         if text != text.strip() or text in MISSING or not {"\n", "\r", "\0"}.isdisjoint(text):
-            allowed = "ids on one line, without spaces around them, that do not mean missing"
-            raise DataError(f"{name} {short(text)} could not be read back from the file. Expected {allowed}")
+            allowed = "an id on one line, without spaces around it, other than nan and the like"
+            raise DataError(f"{name} id {short(text)} would change on reading the file. Expected {allowed}")
 
 
 def _write_table(table: pa.Table, file: Path) -> None:

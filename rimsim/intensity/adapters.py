@@ -30,7 +30,7 @@ from rimsim.rng import Purpose, generator
 Consumed: TypeAlias = "scipy.sparse.csr_matrix[np.float32]"
 """Matrix (n, M) of n users: 1 at consumed items."""
 Features: TypeAlias = Callable[[Consumed, Consumed], Array]
-"""Features (n, M, F) of n users with all items: consumed items of the users, and of all users of the log."""
+"""Function of the consumed items of n users and of all users of the log: features (n, M, F) of the n users."""
 
 _EXAMPLES = 20_000
 """Most consumptions that a classifier learns from."""

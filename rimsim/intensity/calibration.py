@@ -15,7 +15,7 @@ from rimsim.intensity.states import CountExamples, UserStates, session_examples
 from rimsim.rng import Purpose, generator
 
 _LEAST = 1e-300
-"""Smallest probability and count, so that its logarithm exists."""
+"""Smallest probability or count, so that logarithms exist."""
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,9 @@ class Decile:
 
     examples: int
     predicted: float
-    """Mean λ(x)."""
+    """Mean λ(x) of the examples."""
     realised: float
-    """Mean count that followed."""
+    """Mean number of events that followed the states."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,13 @@ class GroundCalibration:
     """Comparison of λ(x) with realised event counts n."""
 
     examples: int
-    """States compared."""
+    """Number of states."""
     predicted: float
-    """Σ λ."""
+    """Sum of λ over the states."""
     realised: int
-    """Σ n."""
+    """Sum of n over the states."""
     deciles: tuple[Decile, ...]
-    """From the smallest to the largest λ."""
+    """Tenths of the states, from the smallest to the largest λ."""
     deviance: float
     """Mean Poisson deviance 2·mean(n log(n/λ) − (n − λ)); 0 is perfect."""
     deviance_constant: float
@@ -48,7 +48,7 @@ class GroundCalibration:
     dispersion: float
     """Σ (n − λ)² / Σ λ; 1 under Poisson."""
     rank_correlation: float
-    """Spearman correlation of λ and n, which decides user recommendation."""
+    """Spearman correlation of λ and n: the quality of λ for choosing users."""
 
     @property
     def ratio(self) -> float:

@@ -26,7 +26,7 @@ Hidden: TypeAlias = tuple[torch.Tensor, ...]
 BLOCK = 128
 """Rows of a block of scores."""
 STEP = 64
-"""Rows of a block in which hidden states take an event; smaller, because few states change between scores."""
+"""Rows of a block in which hidden states take an event; few, because few states change between scores."""
 
 
 @runtime_checkable
@@ -97,11 +97,11 @@ class ModelCapabilities:
     """Optional abilities of a model or class of models."""
 
     recurrent: bool
-    """It has ``encode``, ``step`` and ``score_hidden``."""
+    """The model has ``encode``, ``step`` and ``score_hidden``."""
     depends_on_state: bool
-    """p(y|x) differs from state to state; assumed of a model without the attribute ``depends_on_state``."""
+    """p(y|x) differs from state to state; true for a model without the attribute ``depends_on_state``."""
     takes_weights: bool
-    """``fit`` and ``update`` let target events count as ``log.weight``: attribute ``takes_weights``."""
+    """``fit`` and ``update`` weight target events by ``log.weight`` (attribute ``takes_weights``)."""
 
     @classmethod
     def of(cls, model: object) -> ModelCapabilities:
@@ -183,15 +183,15 @@ class Walk:
     """Events of users, and n points in time between events."""
 
     offsets: Ints
-    """(u + 1,) begin of each state's events."""
+    """(u + 1,) index of each state's first event."""
     items: Ints
     """(total,) consumed items, by state, in order."""
     times: Floats
     """(total,) times of consumption, seconds."""
     row: Ints
-    """(n,) state of each point."""
+    """(n,) state to which each point belongs."""
     count: Ints
-    """(n,) events of that state before the point."""
+    """(n,) number of events before each point, of the state of the point."""
 
     def points(self) -> tuple[Ints, Ints]:
         """Points in time, sorted by state; each state's first point."""

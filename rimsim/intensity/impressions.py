@@ -26,21 +26,21 @@ from rimsim.regression import HazardRegression, hazard_losses, hazard_rate
 FLOOR = 1e-9
 """Smallest intensity, so that its logarithm exists."""
 LEAST_SLOPE = 0.05
-"""Bound of slopes: the layer keeps the order of a visitor's intensities."""
+"""Smallest slope; being positive, it keeps the order of a visitor's intensities."""
 KNOTS = np.log1p([0.0, 1.0, 10.0, 30.0, 100.0, 300.0])
-"""log(1 + length of history) at which level and slope are fitted; between them both are linear."""
+"""log(1 + length of history) at which level and slope are fitted; both are linear between these points."""
 MEMORIES = ((0.5, 0.5), (0.5, 1.0), (0.8, 0.8), (0.8, 1.0), (1.0, 1.0))
-"""Shares of evidence that a round keeps when the next one is over: of levels and slopes, and of items; one fit each."""
+"""Shares of evidence kept from one round to the next: on levels and slopes, and on items. Each pair has a fit."""
 _LEVEL_SD, _SLOPE_SD, _ROUND_SD = 1.0, 0.5, 3.0
 """Standard deviations of the normal priors of levels around 0, slopes around 1, and a round's own level around 0."""
 _EFFECT_SD = (0.3, 1.0)
-"""Standard deviation of item effects before any evidence: of items that the warm-up has seen, and of the others."""
+"""Prior standard deviation of effects of items: with events in the warm-up log, and without."""
 _SURE = (1.0, 0.5)
-"""Standard deviation of the logarithm of either variance before any evidence; few events tell of that of new items."""
+"""Prior standard deviation of the logarithm of the variance of each kind of item effects in ``_EFFECT_SD``."""
 _RECENT = 0.8
-"""Weight of a round's validation loss in that of the round after it."""
+"""Factor of the sum of validation losses when a round's loss is added."""
 _PASSES, _SETTLED = 5, 0.05
-"""Fits of a round with variances anew, and the change of their logarithms that ends them."""
+"""Most fits of a round, each with new priors of item effects; change of log parameters below which fits end."""
 _LAYER = "layer.safetensors"
 
 
@@ -49,15 +49,15 @@ class Impressions:
     """m exposures of a round, and their outcomes."""
 
     item: Ints
-    """(m,) the items."""
+    """(m,) shown items."""
     score: Floats
-    """(m,) λ(x,y) in the state in which the item was shown, of a model without a layer."""
+    """(m,) λ(x,y) by a model without a layer, in the state in which the item was shown."""
     examination: Floats
     """(m,) factor by which the position multiplied the intensity."""
     taken: Bools
-    """(m,) consumed or not."""
+    """(m,) True if the item was consumed."""
     history: Ints
-    """(m,) events in the state in which the item was shown."""
+    """(m,) number of events in the state in which the item was shown."""
 
     def __len__(self) -> int:
         return len(self.item)
@@ -91,11 +91,11 @@ class ImpressionLayer:
     """λ'(x,y) = exp(a(h) + b(h)·log λ(x,y) + δ_y), after h past events."""
 
     level: Floats
-    """(K,) a at the knots."""
+    """(K,) level a at each knot."""
     slope: Floats
-    """(K,) b at the knots, positive."""
+    """(K,) slope b at each knot, positive."""
     item: Floats
-    """(M,) δ."""
+    """(M,) effect δ of each item."""
 
     @classmethod
     def identity(cls, n_items: int) -> ImpressionLayer:
@@ -126,31 +126,31 @@ class LayerFit:
     """
 
     memory: float
-    """Share of earlier evidence of levels and slopes that a round keeps."""
+    """Share of earlier evidence on levels and slopes that is kept in each round."""
     item_memory: float
-    """The same of items."""
+    """Share of earlier evidence on item effects that is kept in each round."""
     unseen: Bools
-    """(M,) items without an event in the warm-up."""
+    """(M,) True for items without an event in the warm-up log."""
     level: Floats
     """(K,) levels at the knots, as of the last round."""
     slope: Floats
     """(K,) slopes at the knots."""
     item: Floats
-    """(M,) δ."""
+    """(M,) effect δ of each item."""
     precision: Floats
     """(2K, 2K) curvature of earlier rounds' likelihood in levels and slopes."""
     linear: Floats
-    """(2K,) its linear term."""
+    """(2K,) linear term of earlier rounds' likelihood in levels and slopes."""
     count: Floats
     """(M,) events of each item."""
     expected: Floats
-    """(M,) events expected of each item without δ."""
+    """(M,) expected events of each item with δ = 0."""
     shape: Floats
     """(2,) shapes of the priors of exp(δ): of seen and of unseen items."""
     mean: Floats
-    """(2,) their means; that of seen items is 1."""
+    """(2,) means of the priors of exp(δ): 1 for seen items, then that of unseen items."""
     loss: float = 0.0
-    """Discounted sum of losses of each next round's impressions, for its weight among the fits."""
+    """Discounted sum of losses on the impressions of each next round; decides the weight of the fit."""
 
     @classmethod
     def nothing(cls, unseen: Bools, memory: tuple[float, float]) -> LayerFit:

@@ -18,7 +18,7 @@ from rimsim.intensity.persistence import Stored
 from rimsim.intensity.states import UserStates
 
 _RIDGE = 1.0
-"""Penalty of the regression of cold items, in items."""
+"""Ridge penalty, as a number of items, of the regression for items without events."""
 
 
 def target_counts(log: EventLog) -> Floats:
@@ -77,7 +77,7 @@ class ReturningConfig:
     session_gap: str = "30min"
     """A silence longer than this ends a session."""
     prior: float = Field(default=0.5, gt=0)
-    """Events an item that popularity in all events counts for."""
+    """Number of events per item that count as the popularity in all events."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
 

@@ -18,7 +18,7 @@ from rimsim.intensity.persistence import KINDS, load, read_record, save_model, w
 from rimsim.intensity.states import UserStates
 
 _NOBODY = UserStates(np.zeros(1, np.int64), np.zeros(0, np.int64), np.zeros(0), np.zeros(0))
-"""No states: their encoding has as many tensors as any hidden state."""
+"""Batch of zero states; its encoding has as many tensors as any hidden state."""
 
 
 class RIM(contract.FromHidden):

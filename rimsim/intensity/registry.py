@@ -50,7 +50,7 @@ class _Entry:
 
     model: type[Any]
     fixed: tuple[tuple[str, object], ...] = ()
-    """Fields of its config that the name decides."""
+    """Fields of the config that the name of the model decides."""
     thorough: object | None = None
     """Config of a model that is fitted once and not again each round."""
 
@@ -61,9 +61,9 @@ class _Entry:
 
 
 _AHEAD = 10
-"""Events that p is fitted to: more than time tells apart, since most neighbours in MovieLens are ties."""
+"""Number of next events that p is fitted to. Most neighbouring events in MovieLens have the same time."""
 _SAMPLED = 0.5
-"""Labels of neighbouring positions overlap, so half of the positions say nearly as much as all."""
+"""Share of positions in the loss: neighbouring positions share labels, so half of them are nearly as informative."""
 
 _SHIPPED: dict[str, _Entry] = {
     "popularity": _Entry(Popularity),

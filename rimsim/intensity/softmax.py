@@ -15,9 +15,9 @@ from rimsim.compiled import compiled
 from rimsim.data.log import EventLog
 
 MANY_PAIRS = 3_000_000_000
-"""Target events times items up to which a fit over all items takes less than a minute of one core."""
+"""With so many pairs of a target event and an item, a fit over all items takes less than a minute of one core."""
 MANY_ITEMS = 4_096
-"""Items up to which a sample of some 1,700 is barely faster than all of them, where labels come batch by batch."""
+"""Up to so many items, if labels come batch by batch, a sample of some 1,700 items is barely faster than all items."""
 Softmax: TypeAlias = Literal["auto", "full", "sampled"]
 Sample: TypeAlias = tuple[torch.Tensor, torch.Tensor] | None
 """(C,) distinct items, ascending, and (C,) corrections of their logits; None: all items, without correction."""
@@ -29,7 +29,7 @@ _RISE = 0.3
 _FIRST_RATE = 0.04
 """First step size, as a share of the largest."""
 _UNLIKELY = -1e9
-"""Logit of a barred item; finite, as differences of two are taken."""
+"""Logit of an excluded item; finite, because logits are subtracted from each other."""
 _ROWS = 512
 """Positions whose logits are held at once; few enough for a processor's cache."""
 
@@ -110,9 +110,9 @@ class Negatives:
     """
 
     share: torch.Tensor | None = None
-    """(M,) share of each item in the labels that batches are made of; None: all items stand for themselves."""
+    """(M,) share of each item in the labels that samples are drawn from; None: all items are used, without a sample."""
     draws: int = 0
-    """Number of each of the two."""
+    """Number of sampled labels, and number of uniform items."""
 
     @classmethod
     def of(cls, labels: Ints, n_items: int, draws: int | None, device: torch.device) -> Negatives:
@@ -253,13 +253,13 @@ class SoftmaxShares:
     """Softmax of b rows over own and other items."""
 
     pairs: RowItems
-    """Own items."""
+    """Pairs of a row and one of its own items."""
     own: torch.Tensor
-    """(p,) their shares."""
+    """(p,) share of each own item."""
     others: torch.Tensor
-    """(b, C) shares of the sampled items, each with the items that it stands for, or of all; 0 for own items."""
+    """(b, C) share of each sampled item and the items that it stands for, or of each item; 0 for own items."""
     items: torch.Tensor | None
-    """(C,) the sample; None: all items."""
+    """(C,) sampled items; None: all items."""
 
     def slopes(self, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Gradients of Σ weight·(−log share) for own and other logits."""

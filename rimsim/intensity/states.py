@@ -12,7 +12,7 @@ from rimsim.data.log import EventLog
 from rimsim.errors import ModelError
 
 _MOST_EVENTS = 2**24
-"""Events of all examples: 270 MB of items and times."""
+"""Most events of all examples together: 270 MB of items and times."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,11 +23,11 @@ class UserStates:
     """
 
     offsets: Ints
-    """(n + 1,) begin of each row."""
+    """(n + 1,) index of each state's first event."""
     items: Ints
     """(total,) consumed items."""
     times: Floats
-    """(total,) their times in seconds, ascending within a row and strictly before the row's ``now``."""
+    """(total,) times of consumption in seconds, ascending within a state and strictly before its ``now``."""
     now: Floats
     """(n,) instant of each state, seconds."""
 

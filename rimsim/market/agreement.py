@@ -286,15 +286,15 @@ def gather(
 
 
 _MODELS = ("bag", "ease", "returning", "popularity", "als", RANDOM)
-"""Quickly fitted, and of several classes; ``als`` only with its package, ``ease`` only for catalogues not too large."""
+"""Models that are compared: of several classes, and quickly fitted. ``als`` needs its package, ``ease`` few items."""
 _EASE = 4_096
-"""Items up to which ``ease`` is among them. It inverts a matrix of items by items four times here: at 3,700 items 2.4
-CPU s and 1.1 GB each time, at 6,000 7 s and 2.1 GB, which grow with the third and the second power."""
+"""Most items for a comparison with ``ease``, which inverts a matrix of items by items four times: 2.4 CPU s and 1.1 GB
+each at 3,700 items, 7 s and 2.1 GB at 6,000. Time grows with the third power of the items, memory with the second."""
 _STRENGTHS: dict[str, dict[str, object]] = {"bag": {"weight_decay": 1e-4}, "ease": {"ridge": 1000.0}}
-"""Strengths that these models would else choose by several more fits to the log."""
+"""Fixed strengths of regularisation, which these models would otherwise choose by several more fits to the log."""
 _CELLS = 2**25  # most users times items judged: all of MovieLens-1M, 3,355 users over 10,000 items
 _DRAWS, _MANY = 2, 1_000
-"""Draws of a cut, and the judged users from which one tells as much: fits to the past are most of the cost."""
+"""Draws of later sessions, and number of users from which one draw is enough: fits to the past cost most."""
 _AFTER, _RESAMPLES = 0.3, 500
 
 

@@ -30,7 +30,7 @@ from rimsim.market.providers import Provider, is_fixed
 from rimsim.market.records import VISIT_BITS, Schedule
 
 _MOST = 100
-"""Replicas of a round that are looked at before it counts as one that yields too little."""
+"""Most replicas of a round; if together they have too few events, the control is refused."""
 
 
 def require_controllable(
@@ -159,9 +159,9 @@ def _gathered(own: PastRound, wanted: int, part: Callable[[int, int], _Part]) ->
     while missing or not parts:
         if len(parts) == _MOST:
             raise MarketError(
-                f"control of round {own.number}: {_MOST} replicas together have {missing} events fewer than the "
-                "arm. Choose consumers that also consume without a slate (organic consumption), or the control "
-                "organic, which takes events from the log"
+                f"control of round {own.number}: {_MOST} replicas together have {wanted - missing} of the {wanted} "
+                "events that the arm has. Choose consumers that also consume without a slate (organic consumption), "
+                "or the control organic, which takes events from the log"
             )
         parts.append(part(len(parts), missing))
         missing -= len(parts[-1].item)

@@ -16,7 +16,7 @@ from rimsim.intensity.states import UserStates
 from rimsim.market.records import Schedule
 
 _ROOM = 1024
-"""Events that there is room for at first."""
+"""Number of events for which there is room at the beginning."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +24,7 @@ class LoggedPast:
     """Events of a log grouped by user."""
 
     offsets: Ints
-    """(users + 1,) where each user begins."""
+    """(users + 1,) index of each user's first event."""
     items: Ints
     """(n,) items, by user, then time."""
     times: Floats
@@ -65,21 +65,21 @@ class Events(NamedTuple):
     """Consumptions in the market, as linked lists for compiled code."""
 
     first: Ints
-    """(slots,) place of each slot's oldest event; −1 where there is none."""
+    """(slots,) place of each slot's oldest event; −1 without an event."""
     last: Ints
-    """(slots,) place of its newest event."""
+    """(slots,) place of each slot's newest event."""
     counts: Ints
-    """(slots,) how many events it has, visible or not."""
+    """(slots,) number of each slot's events, visible or not."""
     newest: Ints
-    """(slots,) tick from which its newest event is visible; the earliest tick there is where there is none."""
+    """(slots,) tick from which each slot's newest event is visible; the earliest possible tick without an event."""
     tick: Ints
     """(room,) tick from which each event is visible."""
     item: Ints
     """(room,) consumed items."""
     next: Ints
-    """(room,) place of the same slot's next event; −1 where there is none."""
+    """(room,) place of the next event of the same slot; −1 after the last event."""
     size: Ints
-    """(1,) places in use."""
+    """(1,) number of places in use."""
 
 
 @compiled

@@ -139,9 +139,9 @@ class Shown:
     taken: Bools
     """(n, k) marks of consumed items."""
     propensity: Float32s
-    """(n, k) inclusion probability at the decision; NaN for a deterministic agent, or where showing causes nothing."""
+    """(n, k) propensity; NaN for a deterministic agent, or if slates do not affect consumption."""
     score: Float32s
-    """(n, k) λ(x,y) without a layer, of the models that were updated after the round; NaN before, or where empty."""
+    """(n, k) λ(x,y) without a layer, by the models that the round updated; NaN until then, or at empty positions."""
     settled: Ints
     """(n,) tick from which the platform knows the outcome of each slate."""
     history: Ints
@@ -183,7 +183,7 @@ class PastRound:
     schedule: Schedule
     histories: Histories
     shown: Shown | None = None
-    """Impressions, where the platform learns from them."""
+    """Impressions; None if the platform does not learn from them."""
 
 
 def fold_of(seed: int, users: Ints) -> Ints:
@@ -198,9 +198,9 @@ class Examined:
     """Evidence from which γ, the decay of examination, is estimated."""
 
     counts: Ints
-    """(2, k) items shown in uniform slates, and taken of them, at each position; zeros unless they are used."""
+    """(2, k) number of items that uniform slates showed at each position, and of consumed items; 0 if not used."""
     estimate: DecayEstimate | None = None
-    """Estimate of γ from all rounds so far; None before the first, or where γ is known."""
+    """Estimate of γ from all rounds so far; None before the first round, or if γ is known."""
 
     @classmethod
     def nothing(cls, slate: int) -> Examined:

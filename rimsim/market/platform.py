@@ -300,7 +300,7 @@ class LogPart:
     time: Floats
     target: Bools
     propensity: Floats | None = None
-    """Inclusion probability of items consumed because they were shown; NaN for others."""
+    """Propensity of items that were consumed because they were shown; NaN for other items."""
 
 
 def log_parts(

@@ -28,13 +28,13 @@ class Roster:
     """G providers of a catalogue's M items at the opening."""
 
     of_item: Ints
-    """(M,) the provider of each item, from 0 to G − 1."""
+    """(M,) number of each item's provider, from 0 to G − 1."""
     names: tuple[str, ...]
-    """(G,) name of each in tables."""
+    """(G,) name of each provider in tables."""
     there: Bools
-    """(G,) providers that are there at the opening; the warm-up log knows no items of the others."""
+    """(G,) True for providers that exist at the opening; items of other providers are not in the warm-up log."""
     satisfaction: Floats
-    """(G,) satisfaction of each at first."""
+    """(G,) satisfaction of each provider at the beginning."""
 
     def checked(self, n_items: int) -> Self:
         """Roster, checked against a catalogue of M items.
@@ -61,11 +61,11 @@ class Offer:
     """Providers in the market between two barriers."""
 
     satisfaction: Floats
-    """(G,) satisfaction of each."""
+    """(G,) satisfaction of each provider."""
     came: Ints
-    """(G,) round with which each came, 0 for those of the opening; −1: not yet."""
+    """(G,) round in which each provider came, 0 at the opening; −1: has not come."""
     left: Ints
-    """(G,) last round of each; −1: it has not left."""
+    """(G,) last round of each provider; −1: has not left."""
 
     @classmethod
     def opening(cls, roster: Roster) -> Self:
@@ -127,7 +127,7 @@ class RoundOutcome:
     offer: Offer
     """Providers who were there in the round."""
     exposure: Ints
-    """(M,) positions that each item had."""
+    """(M,) exposures of each item."""
     consumption: Ints
     """(M,) consumptions of each item."""
 
@@ -141,11 +141,11 @@ class Changes:
     """Exits, entries and satisfaction of G providers at a barrier."""
 
     satisfaction: Floats
-    """(G,) satisfaction of each from now on."""
+    """(G,) satisfaction of each provider after the round."""
     leaves: Bools
-    """(G,) providers who leave for good, with all items."""
+    """(G,) True for providers who leave for good, with all items."""
     comes: Bools
-    """(G,) providers who come, with all items."""
+    """(G,) True for providers who come, with all items."""
 
 
 @runtime_checkable
@@ -184,28 +184,28 @@ class ViabilityOptions:
     """Options of :class:`Viability`: provider column, satisfaction, exit and entry."""
 
     column: str | None = None
-    """Items that are alike in this column of the item table have one provider; of names joined by `|` the first counts.
-    null: each item is a provider.
+    """Column of the item table that names the provider of an item; of names joined by `|` the first counts. null: each
+    item is a provider.
     """
     decay: float = Field(default=0.9, ge=0, le=1)
-    """δ: what a round leaves of satisfaction."""
+    """δ: share of satisfaction that remains after a round."""
     per_exposure: float = Field(default=0.1, ge=0)
-    """r_e: what an exposure adds."""
+    """r_e: satisfaction that an exposure adds."""
     per_consumption: float = Field(default=1.0, ge=0)
-    """r_c: what a consumption adds."""
+    """r_c: satisfaction that a consumption adds."""
     penalty: float = Field(default=1.0, ge=0)
     """Loss of satisfaction in a round without exposure."""
     start: float = 5.0
-    """Satisfaction at the opening, and of who comes."""
+    """Satisfaction of providers at the opening, or when they come."""
     threshold: float = 0.0
     """Satisfaction below which a provider leaves; -.inf: nobody leaves."""
     reserve: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the providers (drawn once for all seeds) that are not there at the opening; the warm-up log knows
-    nothing of their items.
+    """Share of the providers that are not in the market at the opening, drawn once for all seeds. The warm-up log has
+    no events of their items.
     """
     entry: float = Field(default=0.0, ge=0)
-    """Expected number of them that come at a barrier if all are there; in proportion to the share of the providers of
-    the opening, and of those who came, that live.
+    """Expected number of reserved providers that come at a barrier while no provider has left; otherwise less, in
+    proportion to the share of all providers so far that are still in the market.
     """
 
 
@@ -271,7 +271,7 @@ class Viability:
 
 
 BUILT_IN = {"none": Fixed, "viability": Viability}
-"""Name to class."""
+"""Name of a rule for providers → its class."""
 
 
 def _order(count: int, seed: int, *key: int) -> Ints:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 VISIT_BITS = 16
-"""An arrival's id is its user's number shifted by so many bits, plus its visit number."""
+"""Low bits of an arrival's id, which have the number of the visit; the higher bits have the user."""
 
 
 # -- who arrives ------------------------------------------------------------------------------------------------------
@@ -38,9 +38,9 @@ class Schedule:
     """
 
     tick: Ints
-    """(n,) instants, in ticks."""
+    """(n,) instant of each arrival, in ticks."""
     id: Ints
-    """(n,) distinct over all rounds, keys of draws; ``user << 16 | visit`` where ``earlier`` is None."""
+    """(n,) ids, distinct over all rounds, keys of draws; ``user << 16 | visit`` if ``earlier`` is None."""
     slot: Ints
     """(n,) slot of each visitor."""
     user: Ints
@@ -50,17 +50,17 @@ class Schedule:
     shift: Floats
     """(u,) seconds by which the logged past of the slot is moved in time."""
     session: Ints
-    """(n,) session of the log behind each arrival of a replay; −1 without one."""
+    """(n,) session of the log behind each arrival of a replay; −1 without a session."""
     start: int
     """Tick at which the round begins."""
     stop: int
-    """Tick at which it ends and the platform retrains."""
+    """Tick at which the round ends and the platform retrains."""
     logged: Ints | None = None
     """(u,) number of first events of its log user that are each slot's past; None: all."""
     forecast: float | None = None
-    """Arrivals expected before the round; None: as many as come."""
+    """Number of arrivals expected before the round; None: the number that come."""
     earlier: Ints | None = None
-    """(u,) earlier visits of each slot's user, in former rounds; None: ids count the visits of a user."""
+    """(u,) number of visits of each slot's user in earlier rounds; None: ids count the visits of a user."""
 
     @property
     def expected_over_actual(self) -> float:
@@ -118,7 +118,7 @@ class Needs:
     truth: bool = False
     """``Arrivals.true_intensity``; for bounds such as the oracle, not for contestants."""
     future: bool = False
-    """``RoundView.audience``, where arrivals are not known beforehand; for bounds too."""
+    """``RoundView.audience``, even if arrivals are not known beforehand; for bounds, not for contestants."""
     items: bool = False
     """``RoundView.items``, the catalogue with titles and genres."""
     history: bool = False
@@ -158,9 +158,9 @@ class Arrivals:
     true_intensity: torch.Tensor | None = None
     """(n, M) float32 λ*(x)·p*(y|x); only for agents that declare ``needs_truth`` (bounds, not contestants)."""
     capacity: Ints | None = None
-    """(n,) positions that may be filled under a cap on exposures of a user; None: all k."""
+    """(n,) positions that may be filled under a cap on exposures per user; None: all k positions."""
     audiences: Bools | None = None
-    """(n, A) membership in audiences of requirements, within their times; None: no requirement has one."""
+    """(n, A) membership in audiences of requirements, within their times; None: no requirement has an audience."""
     history: UserStates | None = None
     """Consumptions that the platform knows of each visitor; for agents that declare ``needs_history``."""
 
@@ -205,13 +205,13 @@ class RoundView:
     required: Floats
     """(M,) required exposures b_y of the round, in the unit of the guarantee."""
     exposure: Floats
-    """(M,) exposures so far in the round (zeros at its beginning), in that unit."""
+    """(M,) exposures so far in the round (zeros at its beginning), in the unit of the guarantee."""
     cost: float
-    """c, cost of one missing exposure of that unit, in units of intensity; the price box is [0, c]."""
+    """c, cost of one missing exposure in the unit of the guarantee, in units of intensity; prices lie in [0, c]."""
     popularity: Ints
     """(M,) events of each item in the platform's log at the last refresh (the round's beginning)."""
     calibration: ScoredStates
-    """Last round's states, scored, or an even sample of many; better read as ``past``."""
+    """Scored states of the last round, or an even sample of them; better read as ``past``."""
     key: int
     """Seed of the agent's own draws, for :mod:`rimsim.rng` with the arrival id as key."""
     audience: ScoredStates | None = None
@@ -219,26 +219,26 @@ class RoundView:
     position_weights: Floats = field(default_factory=lambda: np.ones(0))
     """(k,) weight of an exposure at position r: γ^(r−1) where the unit is examined, otherwise 1."""
     unit: Literal["examined", "shown"] = "shown"
-    """Unit of the guarantee. Examined: the best slate is in order of λ − v; shown: those items in order of λ."""
+    """Unit of the guarantee. The k items with the largest λ − v are sorted by λ − v if examined, by λ if shown."""
     hard: bool = False
-    """Requirements are met where they can be, at any cost."""
+    """True if requirements that can be met are met at any cost."""
     pace: Literal["arrivals", "clock"] = "arrivals"
-    """Measure of the elapsed share of the round: arrivals so far of N, or the clock."""
+    """Measure of the elapsed share of the round: share of the N arrivals so far, or of the clock time."""
     opens: float = 0.0
     """Beginning of the round, seconds on the market's clock."""
     closes: float = 0.0
-    """End of the round."""
+    """End of the round, seconds on the market's clock."""
     promises: Requirements = NO_REQUIREMENTS
     """Requirements in addition to ``required``: groups, campaigns and caps; empty where the scenario has none."""
     delivered: Floats = field(default_factory=lambda: np.zeros(0))
-    """(J,) exposures so far in the round that count for each row of ``promises`` (zeros at its beginning)."""
+    """(J,) exposures so far in the round (zeros at its beginning) that count for each row of ``promises``."""
     came: int | None = None
-    """Arrivals of last round that ``past`` stands for; None: as many as it has."""
+    """Number of arrivals of the last round that ``past`` represents; None: the size of ``past``."""
     confidence: Floats | None = None
     """(M,) shape of the gamma law in which the platform knows each item's worth: its relative standard deviation is
     1/√shape. None where the platform learns no item effects from impressions."""
     items: pd.DataFrame | None = None
-    """M rows of :attr:`rimsim.data.EventLog.items`; for agents that declare ``needs_items``."""
+    """Table :attr:`rimsim.data.EventLog.items`, M rows; for agents that declare ``needs_items``."""
 
     def __post_init__(self) -> None:
         if not len(self.position_weights):
@@ -267,7 +267,7 @@ class Slates:
     propensity: Float32s | None = None
     """(n, k) marginal inclusion probabilities at the decision; None for a deterministic agent."""
     uniform: Bools | None = None
-    """(n,) slates that are a uniform draw of admissible items in random order; None: none is."""
+    """(n,) True for slates that are a uniform draw of admissible items in random order; None: no slate is."""
     chances: Chances | None = None
     """Chances of items at positions, of prefixes and of slates; None for an agent that does not report them."""
 
@@ -280,9 +280,9 @@ class Response:
     """Response of n visits to their slates."""
 
     consumed: Bools
-    """(n, k) marks of consumed items."""
+    """(n, k) True for consumed items."""
     probability: Floats
-    """(n, k) their probabilities; 0 at empty positions."""
+    """(n, k) probability that each item is consumed; 0 at empty positions."""
     intensity: Floats
     """(n, k) true intensity λ*(x)·p*(y|x) of each shown item; 0 at empty positions."""
 
@@ -294,13 +294,13 @@ class Feedback:
     arrivals: Arrivals
     """The arrivals that were served."""
     slates: Ints
-    """(n, k) the items shown; −1 where a position stayed empty."""
+    """(n, k) shown items; −1 at empty positions."""
     consumed: Bools
-    """(n, k) marks of the consumed items."""
+    """(n, k) True for consumed items."""
 
 
 _ROUNDED = 1e-3
-"""Excess over 1 of a propensity that counts as rounding."""
+"""Largest excess of a propensity over 1 that counts as a rounding error."""
 
 
 def as_slates(answer: SlateLike) -> Slates:

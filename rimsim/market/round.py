@@ -480,8 +480,7 @@ class Round:
     def show_one(self, row: int, items: Ints) -> tuple[Ints, Bools]:
         """Items shown to a waiting arrival, and mask of consumption.
 
-        The result equals that of :meth:`show` with ``empty=True``. A law of consumption makes the call
-        faster.
+        The method is :meth:`show` with ``empty=True``, but faster if the consumer has a law of consumption.
         """
         law = self._law
         if law is None or len(items) != self.ledger.item.shape[1]:

@@ -37,9 +37,9 @@ class KeptRounds:
     schedules: tuple[tuple[int, Schedule], ...]
     """Number and arrivals of each round, oldest first."""
     shown: tuple[Shown | None, ...]
-    """Impressions of each of them; None where the platform does not learn from them."""
+    """Impressions of each round; None if the platform does not learn from them."""
     events: Ints
-    """(n, 4) consumptions: round (0 for all where users persist), slot, tick of visibility, item; by slot, in order."""
+    """(n, 4) consumptions, sorted by slot: round (always 0 if users persist), slot, tick of visibility, item."""
 
     @classmethod
     def of(cls, rounds: Sequence[PastRound], *, keeps_users: bool) -> Self:
@@ -121,21 +121,21 @@ class PlatformState:
     """State of the platform at the beginning of a round."""
 
     model: IntensityModel
-    """The model that will serve it."""
+    """The model that will serve the round."""
     before: IntensityModel | None
-    """The model that served the round before, from which cross-fitted ones are retrained; None in round 0."""
+    """The model that served the last round, from which cross-fitted models are retrained; None in round 0."""
     log_counts: Ints
     """(M,) target events of each item in the platform's log."""
     examined: Examined
     """Evidence of examination by position in the rounds so far."""
     past: KeptRounds
-    """The rounds that are still needed."""
+    """Past rounds that are still needed."""
     fits: tuple[LayerFit, ...]
-    """Impression layers by how fast they forget."""
+    """Impression layers, one per pair of memories."""
     waiting: Shown | None = None
-    """Scored slates of which not all is known yet."""
+    """Scored slates whose outcomes are not all known yet."""
     learnt: KeptRounds | None = None
-    """Training data of a control's platform instead of them; None for any other platform."""
+    """Training data of a control's platform, which replace ``past``; None for any other platform."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,9 +145,9 @@ class MarketState:
     round: int
     """The round that is about to begin."""
     platform: PlatformState
-    """The platform that will serve it."""
+    """The platform that will serve the round."""
     offer: Offer
-    """Providers who are there in it."""
+    """Providers who exist in the round."""
     carry_over: CarryOver | None = None
     """Required and undelivered exposures of the rounds so far; None in round 0."""
 

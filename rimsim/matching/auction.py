@@ -108,8 +108,7 @@ def _best_places(
 def _bid(state: Holdings, item: int, margins: Floats, epsilon: float) -> tuple[int, float]:
     """Number of positions an item takes, and its new bonus.
 
-    ``margins`` has the margins of the item's best positions, in descending order, with one to spare if
-    possible.
+    ``margins`` has the margins of the item's best positions, descending, with one to spare if possible.
     """
     size = len(margins)
     needed = state.floor[item] - state.exposure[item]

@@ -116,7 +116,7 @@ def enter_exposure(terms: WeightedProblem, exposure: Floats, user: int, item: in
 
 @compiled
 def _pool(value: Floats, weights: Floats, mean: Floats, count: Ints) -> int:
-    """Number of pools of the non-increasing fit of value − weight."""
+    """Fit pools of non-increasing value − weight; return their number."""
     pools = 0
     for place in range(len(value)):
         mean[pools], count[pools] = value[place] - weights[place], 1
@@ -134,8 +134,8 @@ def _join(extra: Floats, mean: Floats, count: Ints, pools: int, inside: Floats) 
     """Let items beyond the last position join the last pool.
 
     The last pool may then join earlier pools. ``extra`` has the E values that exceed the mean of the last
-    pool, in any order. ``inside`` is a work array of length E. The function returns the number of pools and
-    the level of the last pool. Extra values above this level belong to the last pool.
+    pool, in any order. ``inside`` is a work array of length E. The function returns how many pools are
+    left, and the mean of the last pool. Extra values above this mean belong to the last pool.
     """
     while True:
         size, total, level = count[pools - 1], mean[pools - 1] * count[pools - 1], mean[pools - 1]

@@ -108,7 +108,7 @@ def _transpose(matrix: NDArray[np.floating], out: NDArray[np.floating]) -> None:
 
 
 def dense_pairs(scores: NDArray[np.floating], admissible: Bools | None) -> UserItemPairs:
-    """Pairs of a dense matrix and its transposed copy."""
+    """Pairs of a dense matrix, by user and by item."""
     n, m = scores.shape
     matrix = np.ascontiguousarray(scores) if admissible is None else np.where(admissible, scores, -np.inf)
     matrix = matrix.astype(scores.dtype, copy=False)

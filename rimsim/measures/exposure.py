@@ -132,7 +132,7 @@ def examined_shortfall(slates: ArrayLike, required: ArrayLike, decay: float) -> 
     """Undelivered share in examined exposures: Σ(b̃ − Ẽ)₊ / Σb̃.
 
     Here Ẽ = Σγ^(r−1) and b̃ = b·mean_r γ^(r−1), over positions r = 1…k. Delivery at average positions leaves
-    no shortfall; delivery at the bottom of slates leaves a shortfall. With γ = 1 the value is
+    no shortfall; delivery at the bottom of slates leaves a shortfall. At γ = 1 the value is
     :func:`shortfall`.
     """
     required = as_counts(required, "required")

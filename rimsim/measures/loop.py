@@ -104,8 +104,7 @@ def genre_shares(exposure: ArrayLike, weights: ArrayLike) -> Floats:
 def genre_drift(exposure: ArrayLike, start: ArrayLike, weights: ArrayLike) -> float:
     """Jensen-Shannon divergence of genre shares from round 0.
 
-    The divergence is in bits: 0 if shares are those at the ``start`` of the arm or nothing was shown, and 1
-    if no genre is common.
+    The divergence is in bits, from 0 (shares as at the ``start``, or nothing shown) to 1 (no common genre).
     """
     now, then = genre_shares(exposure, weights), genre_shares(start, weights)
     if not (now.any() and then.any()):

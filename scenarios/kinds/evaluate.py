@@ -45,7 +45,7 @@ PARTS = {
     "later visits": "round 0, visitors who come again: what they were shown and took before has moved their state",
     "later rounds": "after a retraining: the platform has learnt from what the logged agent showed",
 }
-"""Part of a log → its arrivals, and what a single-step estimate leaves out there."""
+"""Part of a log → arrivals of the part, and effects that a single-step estimate leaves out."""
 _FEW = 30  # effective slates below which an estimate and its interval are warned of
 _DRAWN = 0.05  # share of slates that may differ between the two, as ties are broken by the key
 _TARGET = 19  # key of the target's draws in the states of the log, apart from those of the logged agent

@@ -81,7 +81,7 @@ _FALLBACKS = (
         "Arial Unicode MS",
     ),
 )
-"""Fonts for letters that the first lacks, such as those of titles in Chinese or Japanese."""
+"""Fonts for letters that the main font lacks, such as in Chinese or Japanese titles."""
 
 
 @dataclass(frozen=True)

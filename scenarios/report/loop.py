@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 
 PARTS = ("retraining", "data", "selection", "feedback")
-"""Steps between arms: frozen → organic (events of the log) → random (random slates) → static (frozen model) → self."""
+"""Differences of successive arms: frozen → organic (log) → random (random slates) → static (frozen model) → agent."""
 FEEDBACK = PARTS[-1]
 LOOP = "loop"
-"""Selection and feedback together, where no static control tells them apart."""
+"""Selection and feedback together, if no static control separates the two."""
 OWN = "own-history"
-"""Difference to an arm that retrains on another market's events."""
+"""Agent minus a control that retrains on events of another market of the same agent."""
 ALL = "all"
 """Sum of the parts: from the frozen arm to the agent itself."""
 PART_LOOKS = {
@@ -54,7 +54,7 @@ _WORDS = {
 METRICS = ("coverage", "effective_items", "log_gini")
 """Measures of the loop, drawn by round."""
 _FEW = ("coverage", "effective_items", "utility")
-"""Metrics drawn if several agents have controls; of one agent, more are."""
+"""Metrics drawn if several agents have controls; for one agent, more metrics are drawn."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,9 @@ class Part:
 
     agent: str
     name: str
-    """One of :data:`PARTS`; joined by ``+``, or ``loop``, where a control is missing; ``all`` or ``own-history``."""
+    """One of :data:`PARTS`, ``all`` or ``own-history``; if a control is missing, parts joined by ``+``, or ``loop``."""
     more: str
-    """Arm that the other is subtracted from."""
+    """Arm from which ``less`` is subtracted."""
     less: str
 
     @property

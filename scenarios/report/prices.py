@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 _PLACES = {"least popular": 0.02, "lower quarter": 0.25, "most popular": 0.95}
-"""Title of a panel → rank of its guaranteed item among all by popularity."""
+"""Title of a panel → popularity rank of the panel's item among guaranteed items, from 0 to 1."""
 _WIDEST = 28  # characters of an item's name above a panel
 _MOST = 5  # campaigns that are drawn, the largest first
 

@@ -20,12 +20,12 @@ class TextTable:
 
     title: str
     columns: tuple[str, ...]
-    """Headers; those of the labels come first."""
+    """Headers of columns; the columns that name the row come first."""
     rows: tuple[tuple[str, ...], ...]
     labels: int = 1
     """Number of leading columns that name the row."""
     main: tuple[str, ...] = ()
-    """Columns that the terminal prints besides the labels; empty: all."""
+    """Columns that the terminal prints besides those that name the row; empty: all."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ class Plot:
     name: str
     """File name without its ending."""
     make: Callable[[], Figure | None]
-    """Draws the figure; None: the run lacks the data."""
+    """Function that draws the figure; returns None if the run lacks the data."""
     png: bool = True
-    """True if the figure is also a file in ``pictures/``; else only the page has it."""
+    """True if the figure is also a file in ``pictures/``; False if it is only on the page."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,11 @@ class Section:
 
     title: str
     text: str = ""
-    """Instructions for reading it."""
+    """Instructions for reading the section."""
     plots: tuple[Plot, ...] = ()
     tables: tuple[TextTable, ...] = ()
     details: Callable[[], Iterable[TextTable]] = tuple
-    """Makes further tables that only the page has."""
+    """Function that makes further tables, which are only on the page."""
 
 
 @dataclass(frozen=True)
@@ -59,16 +59,16 @@ class Report:
 
     question: str
     answer: tuple[str, ...] = ()
-    """Sentences with intervals; names stand in backticks."""
+    """Sentences that answer the question, with intervals; names are in backticks."""
     cautions: tuple[str, ...] = ()
-    """Limits of the answer, a sentence each."""
+    """Limits of the answer, one sentence per limit."""
     setting: tuple[str, ...] = ()
     """Facts about the run: log, rounds, seeds."""
     sections: tuple[Section, ...] = ()
     settings: str = ""
-    """Every setting, as YAML."""
+    """All settings of the run, as YAML."""
     places: Callable[[], Iterable[tuple[str, str]]] = tuple
-    """Names and places of the files of the run; asked when they are printed."""
+    """Function that returns names and places of the run's files; called when these are printed."""
     headings: tuple[str, str] = ("", "")
     """Lines above the answer and above the cautions on the terminal; empty: none."""
 

@@ -187,7 +187,7 @@ class Contrast:
     title: str
     metric: str
     more: str
-    """Arm that the other is subtracted from."""
+    """Arm from which ``less`` is subtracted."""
     less: str
 
 

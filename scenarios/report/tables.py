@@ -25,9 +25,9 @@ from rimsim.scenarios.runs.status import shown_rounds, status_of
 from rimsim.scenarios.runs.store import Run, table_in
 
 REFERENCE = "relevance"
-"""Agent that others are compared with where it took part: it ignores guarantees."""
+"""Agent that others are compared with, if it is in the run; it ignores guarantees."""
 BOUNDS = named("bound")
-"""Agents that serve as bounds: sentences name them only where there are no others."""
+"""Agents that serve as bounds; sentences name bounds only if there are no other agents."""
 _GUARANTORS = named("guarantor")  # the subject of titles first
 _BASELINES = named("bound", "baseline", "reference")  # agents without guarantees
 
@@ -292,7 +292,7 @@ class PictureTables:
     unit: str = "examined"
     """Unit of the reported guarantees."""
     weights: Floats | None = None
-    """(k,) weight of an exposure at each position in that unit; None: 1."""
+    """(k,) weight of an exposure at each position in the unit of guarantees; None: 1."""
     measures: Mapping[str, Measure] = field(default_factory=lambda: MEASURES)
     """Metric → measure."""
 

@@ -43,13 +43,13 @@ _PARTS = "parts"
 CHAIN = ("frozen", "organic", "random", "static")
 """Kinds of controls whose differences add up, from never retrained to the agent itself.
 
-They retrain on nothing, on as many events of the log, on as many under random slates, and on as many under slates of
-the warm-up model, which never learns.
+A frozen control never retrains. The others retrain on as many events as the agent: of the log (organic), under random
+slates (random), or under slates of the warm-up model, which never learns (static).
 """
 CONTROLS = (*CHAIN, "yoked")
-"""The same, and one that retrains on as many events of another market of the same agent, which retrains too."""
+"""Kinds of controls in ``CHAIN``, and yoked: it retrains on as many events of another market of the same agent."""
 DONE = "done"
-"""File in the folder of an arm's states that marks it complete."""
+"""File that marks an arm as complete, in the folder of the arm's states."""
 
 
 def control_name(agent: str, control: str) -> str:
@@ -88,19 +88,19 @@ class StudyOptions:
     """Options of a study besides its scenario."""
 
     agents: Sequence[str] | None = None
-    """Texts for :func:`rimsim.agents.make_agent`; None: the scenario's usual ones."""
+    """Texts for :func:`rimsim.agents.make_agent`; None: the default agents of the scenario."""
     frozen: Sequence[str] | None = None
-    """Agents that also get controls. None: ``relevance``, or the first agent, where the scenario retrains."""
+    """Agents that also get controls. None: if the scenario retrains, ``relevance`` or else the first agent."""
     control: Sequence[str] | None = ("frozen",)
-    """Controls that they get, of :data:`CONTROLS`. None: ``frozen``, in a sweep only with ``frozen`` agents."""
+    """Kinds of controls, of :data:`CONTROLS`. None: ``frozen``, in a sweep only with ``frozen`` agents."""
     seeds: int | Sequence[int] = 2
     """Number of seeds, from 0, or a list."""
     certify: bool = True
-    """Compute certificates of every round, which score its states once more."""
+    """Compute certificates of every round, which scores the states of the round once more."""
     ledger: bool = True
     """Write the ledger."""
     reveal: Sequence[str] = ()
-    """Knowledge of the market alone that is written: ``truth``, the true worth of each exposure."""
+    """Facts hidden from agents that are written too: ``truth``, the true worth of each exposure."""
     measures: Sequence[str] = ()
     """Places of the user's own measures."""
 
@@ -131,18 +131,18 @@ class Arm:
     agent: str
     """Text for :func:`rimsim.agents.make_agent`."""
     name: str
-    """Name in tables: the agent's, with the kind of control behind it."""
+    """Name in tables: that of the agent, followed by the kind of control."""
     seed: int
     folder: Path
     """The run folder."""
     options: StudyOptions
-    """Options of its study, with measures as places."""
+    """Options of the study, with measures as places."""
     control: str | None = None
     """Kind of control; None: the agent itself."""
     labels: tuple[tuple[str, object], ...] = ()
     """Further fields for TensorBoard's table of hyperparameters."""
     shared: Path | None = None
-    """Folder of results that arms of other points can use: that of the sweep; None: the run folder."""
+    """Folder of the sweep, with results that arms of other points can use; None: the run folder."""
 
     @property
     def subject(self) -> str:
@@ -176,9 +176,9 @@ class Execution:
     """
 
     batch_size: int | None = None
-    """Arrivals per batch at most; None: no limit."""
+    """Most arrivals per batch; None: no limit."""
     workers: int | None = None
-    """Tasks at once; None: one per core; 1 with the backend ``local``: in this process."""
+    """Number of tasks at once; None: one per core. With ``local``, 1 task runs in this process."""
     backend: str = "local"
     """One of :data:`BACKENDS`."""
     address: str | None = None
@@ -256,13 +256,13 @@ class Stage(Generic[Task]):
     bar: str
     """Text before the bar; stages with the same text share one."""
     job: Callable[[Task, Report], None]
-    """Function of a module, which another process can import; it reports numbers for the bar."""
+    """Function of a module, so that other processes can import it; reports numbers for the bar."""
     tasks: Sequence[Task]
-    """Plain data."""
+    """Arguments of the tasks, plain data."""
     total: int
     """Sum of the numbers that all tasks report."""
     vital: bool = True
-    """An error of a task is raised; else it is returned, and the other tasks and stages go on."""
+    """True: an error of a task is raised. False: it is returned, and other tasks and stages go on."""
 
 
 def run_stages(
@@ -318,11 +318,11 @@ class Job(Generic[Part]):
     described: Mapping[str, object]
     """Entries of ``config.yaml`` between the command and the versions."""
     parts: Sequence[Part]
-    """Plain data, such as seeds."""
+    """Arguments of the parts, plain data such as seeds."""
     play: Callable[[Part, Report], Mapping[str, pd.DataFrame]]
-    """Tables of a part; a function of a module where parts run on workers."""
+    """Function that returns the tables of a part; a module's function, if parts run on workers."""
     finish: Callable[[store.Run], None] = lambda _: None
-    """Writes pictures and whatever else the folder holds, from a run that has its tables."""
+    """Function that writes pictures and all other files of the folder, given a run with its tables."""
     bar: str = "parts"
     """Text before the progress bar."""
     total: int = 0

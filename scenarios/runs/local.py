@@ -27,7 +27,7 @@ Task = TypeVar("Task")
 Report: TypeAlias = Callable[[int], None]
 """Function that a job calls with numbers of its progress."""
 ATTEMPTS = 2
-"""Times that a task is begun before a death of its worker counts as its failure."""
+"""Number of times a task is started; if its worker dies each time, the task has failed."""
 
 
 class LostWorkerError(RimsimError):
@@ -39,7 +39,7 @@ class _Done:
     """A worker's message at the end of a task."""
 
     failure: RimsimError | None
-    """None if all went well."""
+    """Error of the task; None if it succeeded."""
 
 
 @dataclass(eq=False)
@@ -294,15 +294,15 @@ def stop_if_asked() -> None:
 # Measured once, within a factor of two or so; benchmarks/log/scale.md has the source.
 
 MAIN = 3e8
-"""Bytes of the first process beyond the others: it fits truths, judges them and draws."""
+"""Bytes of the first process beyond those of others: it fits truths, judges truths and draws pictures."""
 _PROCESS = 6e8
 """Bytes of a process with all libraries, before it reads a log."""
 _EVENT = 140.0
 """Bytes per event, while a log is read and sorted."""
 _CELL, _CELLS = 40.0, 2.0**25
-"""Bytes per pair of a user and an item, and most pairs held at once: blocks are bounded."""
+"""Bytes per pair of a user and an item, and most pairs in memory at once, because blocks are bounded."""
 _STATE, _STATES = 10.0, 2.0**26
-"""Bytes per pair of an arrival and an item while prices are solved, and most pairs: of more, some are sampled."""
+"""Bytes per pair of an arrival and an item while prices are solved, and most pairs; more pairs are sampled."""
 
 
 def log_bytes(log: EventLog) -> float:

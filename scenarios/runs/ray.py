@@ -36,11 +36,11 @@ from rimsim.tracking import event_folder
 
 Job: TypeAlias = Callable[[Arm, Report], None]
 Files: TypeAlias = dict[str, bytes | None]
-"""Name in the run folder → content; None: removed."""
+"""Name in the run folder → content; None: the file is removed."""
 Sources: TypeAlias = dict[str, bytes | str]
-"""Place → content of a file, or place of a folder."""
+"""Place → content of a file, or path of a folder."""
 Message: TypeAlias = int | Files | RimsimError | None
-"""Message of a task: numbers for progress, files, and at its end an error or None."""
+"""Message of a task: numbers for progress, files; at the end of the task, an error or None."""
 
 
 _SETTINGS = {
@@ -49,9 +49,9 @@ _SETTINGS = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a GPU is seen as by local processes; later versions' default
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # under `uv run`, Ray would send the working directory, runs included
 }
-"""Settings that Ray reads when it is imported; those of the user go first."""
+"""Settings that Ray reads when it is imported; the user's own settings have priority."""
 _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-"""For a Ray of our own: it listens on this machine alone (so named because it is the default there)."""
+"""Setting of a Ray that rimsim starts: it listens only on this machine, as by default on Windows and macOS."""
 _PATIENCE = 2.0
 """Seconds that a task gets to remove its folder when the run is interrupted."""
 

@@ -15,21 +15,21 @@ class Table:
     """Description of a table that a run folder may hold."""
 
     made_by: str
-    """Command that writes it."""
+    """Command that writes the table."""
     what: str
-    """Meaning of a row."""
+    """Meaning of a row of the table."""
     columns: Mapping[str, str]
     """Name → content, in order."""
     parts: bool = False
-    """A folder of Parquet files, one per arm and round, instead of one file."""
+    """True for a folder of Parquet files, one per arm and round, instead of one file."""
     when: str = ""
-    """Condition of its presence; empty: always."""
+    """Condition under which the table is written; empty: always."""
     more: str = ""
-    """Further columns."""
+    """Description of further columns."""
     order: tuple[str, ...] = ()
-    """Columns that rows are sorted by before a digest is taken; empty: as they are."""
+    """Columns that rows are sorted by before a digest is taken; empty: rows are not sorted."""
     optional: bool = False
-    """Reading it gives None where it is missing; else an error."""
+    """If the table is missing, reading gives None instead of an error."""
 
     def place(self, name: str) -> str:
         """Path or pattern of the table's files in run folders."""
@@ -53,4 +53,4 @@ def _described() -> dict[str, Table]:
 
 
 TABLES = _described()
-"""Name of a table, of its file or folder and of the attribute of a :class:`Run` → its description."""
+"""Name of a table (also of its file or folder, and of an attribute of :class:`Run`) → its description."""

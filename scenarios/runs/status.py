@@ -23,11 +23,11 @@ from rimsim.scenarios.runs.store import EVERY_ROUND, FAILURES, STATES, Run, agai
 
 
 BETA = "exposure.beta"
-"""The field that is swept where none is named."""
+"""Field that is swept if no field is named."""
 POINTS = "points"
 """Folder of a sweep that holds the run folders of its points."""
 _TOP = {field.name for field in fields(ScenarioConfig)}
-"""Fields that have one name: ``rounds`` is a scenario's, not those of ``platform.log_window.rounds``."""
+"""Fields at the top of a scenario: ``rounds`` means that field, not ``platform.log_window.rounds``."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ class StudyPoint:
     """A scenario of a study with its run folder."""
 
     folder: Path
-    """Its run folder."""
+    """Run folder of the point."""
     config: ScenarioConfig
-    """The scenario."""
+    """Scenario of the point."""
     labels: tuple[tuple[str, object], ...] = ()
     """Short name and value of each swept field."""
 
@@ -102,11 +102,11 @@ class Status:
     """Complete, failed and remaining arms of a run."""
 
     arms: int
-    """Number of all."""
+    """Number of all arms."""
     complete: frozenset[tuple[str, int]]
-    """(agent, seed) of the complete ones."""
+    """(agent, seed) of each complete arm."""
     failed: tuple[Path, ...]
-    """Tracebacks of the failed ones."""
+    """Files with the tracebacks of failed arms."""
 
 
 def is_finished(run: Run) -> bool:

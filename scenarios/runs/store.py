@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 CONFIG = "config.yaml"
 STATES = "state"
-"""Folder of an unfinished run: progress of each arm."""
+"""Folder with the progress of each arm of an unfinished run."""
 BEGUN = f"{STATES}/begun.yaml"
 """Config at the beginning of an unfinished run."""
 FAILURES = "failures"
@@ -62,7 +62,7 @@ _LOCK = ".lock"
 _PATIENCE = 60.0
 """Seconds that a worker gets to notice that its parent process has ended."""
 _FIRST = {_LOCK, STATES, CATALOGUE, USERS, "points"}
-"""Content of a folder whose run was killed before its config was written."""
+"""Content that a folder can have if its run was killed before its config was written."""
 _RECORDED = ("torch", "numpy", "pandas", "pyarrow", "scipy", "simpy", "gymnasium", "numba")
 _MADE = "Name a folder that rimsim compare, sweep, backtest, validate or experiment made"
 
@@ -319,7 +319,7 @@ def table_in(folder: Path, name: str, columns: Sequence[str] | None = None) -> p
 
 
 EVERY_ROUND = ("arrivals", "learnt", "reliability", "ledger", "truth")
-"""Tables of which an arm writes a part per round; the last two only if asked."""
+"""Tables of which an arm writes a part per round; ``ledger`` and ``truth`` only on request."""
 
 
 def _require_every_part(folder: Path, name: str, parts: Collection[str]) -> None:

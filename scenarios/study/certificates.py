@@ -18,7 +18,7 @@ from rimsim.matching import Certificate, DualPrices, certificate, solve_prices
 from rimsim.scenarios.runs.store import read_arrays, write_arrays
 
 _BOUND_TOL = 1e-3
-"""Relative tolerance of the bound of a round."""
+"""Relative tolerance of the bound on the value of a round."""
 
 
 @dataclass(eq=False)
@@ -30,9 +30,9 @@ class HindsightPrices:
     """
 
     folder: Path | None = None
-    """Folder of solutions for other arms, until the run is over; None: none."""
+    """Folder of solutions that other arms use until the run is over; None: no folder."""
     last: Floats | None = None
-    """(M,) prices of the last round that was solved; None: none was."""
+    """(M,) prices of the last solved round; None: no round is solved."""
 
     def of(self, solve: partial[DualPrices]) -> DualPrices:
         """Prices of a round.

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 
 BETAS = {BETA: (0.0, 0.1, 0.3, 0.5, 0.7, 1.0)}
-"""Grid of a sweep by default."""
+"""Default grid of a sweep."""
 
 
 def compare(

@@ -25,11 +25,11 @@ from rimsim.scenarios.runs.local import Report
 from rimsim.scenarios.runs.store import STATES, read_arrays, read_table, write_arrays
 
 _AGENT = "random"
-"""Agent of a shadow: its slates depend on no model, so neither platform nor guarantee moves the outcome."""
+"""Agent of a replica: its slates depend on no model, so neither platform nor guarantee affects the outcome."""
 _MODEL = "popularity"
-"""Model of a shadow, whose scores nobody reads."""
+"""Model of a replica, whose scores are not used."""
 _RETRAINED = ("organic", "random", "static", "yoked")
-"""Kinds of controls that retrain, on as many events as the arm of the same agent and seed."""
+"""Kinds of controls that retrain on as many events as the arm of the same agent and seed."""
 
 
 def checked_controls(config: ScenarioConfig | None, kinds: Sequence[str]) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _ALL = 0.999
-"""Share of the positions from which a note says that all are guaranteed."""
+"""If a larger share of the positions is guaranteed, a note says that all positions are guaranteed."""
 
 
 def print_notes(

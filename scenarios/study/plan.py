@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 REVEALED = ("truth",)
-"""Knowledge of the market alone that can be written."""
+"""Facts hidden from agents that can be written."""
 _DEFAULT = ("relevance", "rim-dual", "rim-feedback", "random")
 
 
@@ -167,13 +167,13 @@ class StudyPlan:
     """Arms of a run folder."""
 
     point: StudyPoint
-    """The scenario, and the place of the folder."""
+    """Point of the sweep: its scenario and its run folder."""
     options: job.StudyOptions
-    """Resolved options: each is a tuple or a flag."""
+    """Options without defaults to fill in: each is a tuple or a flag."""
     names: tuple[str, ...]
-    """Names of the arms in tables: of the agents, then of the controls of each."""
+    """Names of arms in tables: of the agents, then of the controls of each agent."""
     measures: Mapping[str, Measure] = field(default_factory=dict)
-    """Place → measure of the user's own."""
+    """Place of one of the user's own measures → the measure."""
 
     @property
     def arms(self) -> list[job.Arm]:
@@ -198,9 +198,9 @@ class Study:
     base: ScenarioConfig
     """The scenario; the points of a sweep replace some of its fields."""
     grid: Mapping[str, Sequence[object]]
-    """Dotted field → its values; empty: a comparison."""
+    """Dotted field → values that are swept; empty: a comparison."""
     plans: tuple[StudyPlan, ...]
-    """Plans of its points."""
+    """Plan of each point; a comparison has one."""
 
 
 def planned(
@@ -380,7 +380,7 @@ def require_unchanged(run: Run) -> None:
 
 
 def changes(run: Run) -> list[str]:
-    """Changed versions, log and files of a run."""
+    """Descriptions of versions, log or files changed since a run."""
     here = versions()
     other = [
         f"{name} {made} there, {here.get(name)} here"

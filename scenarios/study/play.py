@@ -47,16 +47,16 @@ from rimsim.system import draft_folder, give_back
 from rimsim.tracking import RoundRecord, Tracker
 
 AT_OPENING = ("relevance", "popularity", "oracle")
-"""Agents valued at the opening: the model's best items, bestsellers, the truly best items."""
+"""Agents whose utility at the opening is computed: the best by the model, bestsellers, the truly best."""
 _FINAL = ("utility", "examined_shortfall", "shortfall", "coverage", "perplexity")
 """Built-in measures in TensorBoard's table."""
 _AGENT = "agent-"
-"""Prefix of the names of an agent's arrays, which no parameter of :func:`numpy.savez` has."""
+"""Prefix of the names of an agent's arrays, so that no name is a parameter of :func:`numpy.savez`."""
 _OF_LEDGER = ("consumed", "probability", "true_intensity", "intensity", "price", "propensity")
 _OF_ROUND = ("relevant", "counts_items", "required", "position_weights", "log_counts", "cost")
-"""Fields of facts that a ledger and a closed round have under the same names."""
+"""Fields that a round's facts and a closed round have under the same names."""
 _COUNTS = ("first", "served", "bound_price", "ticks", "items", "arrivals")
-"""Counts of an arm in its checkpoints."""
+"""Names of an arm's counts in checkpoints."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,9 +66,9 @@ class Checkpoint:
     market: MarketState
     """The market at the beginning of the next round."""
     arm: Mapping[str, Array]
-    """Counts of the arm, by name."""
+    """Name → count of the arm."""
     agent: Mapping[str, Array]
-    """Memory of the agent."""
+    """Name → array of the agent's memory."""
 
     def save(self, folder: Path, part: str) -> None:
         """Write the arm's state, and remove the previous state.
@@ -339,7 +339,7 @@ class AdoptionCount:
     """Count of consumptions over the rounds of an arm."""
 
     release: Ints
-    """(M,) release ticks; items that were there when the first arrival came are not counted."""
+    """(M,) release tick of each item; items released before the first arrival are not counted."""
     ticks: list[Ints] = field(default_factory=list)
     items: list[Ints] = field(default_factory=list)
     arrivals: list[Ints] = field(default_factory=list)

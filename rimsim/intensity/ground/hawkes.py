@@ -33,7 +33,7 @@ _DAY = 86400.0
 _TINY = 1e-10
 """Number that keeps log Λ finite where all weights are zero."""
 _RARE = 1e-3
-"""Smallest unit of a term."""
+"""Smallest scale that a term is divided by."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -43,9 +43,9 @@ class HawkesTerms:
     at_event: Floats
     """(n, 2S + 1) coefficients of λ at each event after a user's first."""
     user: Ints
-    """(n,) the user of each of those events, as given by ``offsets``."""
+    """(n,) user of each event in ``at_event``."""
     gap: Floats
-    """(n, 2S + 1) coefficients of ∫λ from the event before to this one."""
+    """(n, 2S + 1) coefficients of ∫λ from the preceding event to each event."""
     last_gap: Floats
     """(users, 2S + 1) coefficients of ∫λ from the last event to the end of observation."""
 
@@ -110,11 +110,11 @@ class Rescaled:
     """
 
     gaps: Floats
-    """(n,) compensated gaps."""
+    """(n,) gaps in rescaled time."""
     ks: float
     """Kolmogorov-Smirnov distance of 1 − exp(−gap) from uniform."""
     p_value: float
-    """p-value of that statistic."""
+    """p-value of ``ks``."""
     squares: float
     """Σ gap² / Σ gap: 2 under the model, more where events cluster (3S; Shchur et al., NeurIPS 2021)."""
     correlation: float
@@ -143,7 +143,7 @@ class HawkesConfig(GroundConfig):
     scales: Scales = Field(default_factory=lambda: Scales(number=16))
     """Time scales of the kernels."""
     stable_below: float | None = Field(default=None, gt=0, le=1)
-    """Keep the branching ratio Σα at most here; None: as it comes out."""
+    """Upper bound of the branching ratio Σα; None: no bound."""
     max_iterations: int = Field(default=1000, ge=1)
     """Limit for L-BFGS-B."""
 

@@ -40,7 +40,7 @@ class VisitsConfig(GroundConfig):
     ridge: float = Field(default=1e-3, ge=0)
     """Penalty on the squared weights, each in units of its term's deviation."""
     shrinkage: float = Field(default=1.0, gt=0)
-    """Sessions of the usual size that the sizes of a user's own are weighed against."""
+    """Number of sessions of the usual size that are averaged with the user's own sessions."""
     max_iterations: int = Field(default=2000, ge=1)
     """Limit for L-BFGS-B."""
 

@@ -33,11 +33,11 @@ class RankedModel:
 
     name: str
     precision: float
-    """Share of the ten best unconsumed items that the users took from the cut on."""
+    """Share of the ten best unconsumed items that held-out users consumed after the cut, a mean over users."""
     log_likelihood: float
-    """Mean log-likelihood of an item they took, over unconsumed items, nats."""
+    """Mean log-likelihood of an item that held-out users consumed after the cut, over unconsumed items, nats."""
     users: int
-    """Held-out users."""
+    """Number of held-out users."""
 
 
 def ranked(

@@ -15,7 +15,7 @@ from rimsim.errors import DataError
 from rimsim.intensity.states import UserStates
 
 _FEWEST = 20
-"""Held-out users below which nothing is chosen: three weights and a ridge would follow chance."""
+"""With fewer held-out users, defaults are used, since chance would decide the three weights and the ridge."""
 _CELLS = 4_000_000
 """Most scores that weights are fitted to at once, states times items."""
 
@@ -25,9 +25,9 @@ class Worth:
     """Worth of predicted logits at n held-out states."""
 
     hits: Floats
-    """(n,) precision of the ten best unconsumed items."""
+    """(n,) share of each user's ten best unconsumed items that the user took."""
     by_user: Floats
-    """(n,) log-likelihood of all items that each user took, nats."""
+    """(n,) log-likelihood of each user's taken items, summed, nats."""
     taken: Floats
     """(n,) number of items that each user took."""
 
@@ -70,13 +70,13 @@ class HeldOut:
     past: EventLog
     """The log before the cuts."""
     user: Ints
-    """(n,) the users."""
+    """(n,) held-out users."""
     states: UserStates
-    """The n states at the cut."""
+    """State of each user at the cut."""
     consumed: Bools
-    """(n, M) items consumed before the cut, which are not admissible."""
+    """(n, M) True for items consumed before the cut, which are not admissible."""
     taken: Float32s
-    """(n, M) target items that the user took from the cut on; 1 or 0."""
+    """(n, M) 1 for target items that the user took after the cut, else 0."""
 
     def __len__(self) -> int:
         return len(self.states)

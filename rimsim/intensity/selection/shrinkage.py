@@ -14,22 +14,22 @@ from rimsim.arrays import Bools, Float32s, Floats
 from rimsim.intensity.selection.held_out import HeldOut, Worth, best_of
 
 Loss: TypeAlias = Callable[[Floats], tuple[float, Floats]]
-"""Weights → a loss and its slope."""
+"""Function of weights that returns a loss and its gradient."""
 Parts: TypeAlias = Sequence[Float32s]
 """Logits, each (n, M) or (M,)."""
 
 _SAME_SPREAD = 1.25
-"""Largest ratio of spreads of two fits to samples of one law."""
+"""Largest ratio of the spreads of the scores of two fits that counts as equal spread."""
 _ROWS = 256
 """Rows whose sums are added up at once."""
 _NEAR = 2**16
-"""Scores that are computed at once: they and room for as many take half a megabyte."""
+"""Scores computed at once. With work space for as many again, these take half a megabyte."""
 _ROUNDS = 3
-"""Rounds of looking up the weights' own best items and fitting the weights; afterwards they barely move."""
+"""Rounds of finding the best items under the weights, then fitting the weights; more rounds change little."""
 _FLAT = 1e-4
-"""Spread in nats below which a part differs between items by rounding errors, so that its weight is 0."""
+"""Spread (nats) of logits below which items differ only by rounding errors, so that the logits get the weight 0."""
 _WORTHLESS = 1e-7
-"""Nats below which a weight has not helped: the error of sums in single precision."""
+"""Gain (nats) below which a weight does not help: the error of sums in single precision."""
 _LEAST = 1e-30
 """Smallest share, so that its logarithm is finite."""
 
@@ -49,21 +49,21 @@ class Shrinkage:
     slates: bool = False
     """True if the weights are those of :func:`for_slates`, false for :func:`for_all`."""
     users: int = 0
-    """Held-out users that this was chosen on; 0: too few, so τ = κ = 1, κ' = 0 is taken on trust."""
+    """Held-out users on whom the weights were chosen; 0: too few, so τ = κ = 1, κ' = 0 by default."""
     log_likelihood: float = 0.0
-    """Mean log-likelihood of an item that those users took, over unconsumed items, nats."""
+    """Mean log-likelihood of an item that held-out users took, over unconsumed items, nats."""
     impersonal_log_likelihood: float = 0.0
-    """The same of the best logits with τ = 0."""
+    """Mean log-likelihood of an item that held-out users took, under the best weights with τ = 0, nats."""
     precision: float = 0.0
-    """Share of the ten best unconsumed items that those users took."""
+    """Share of the ten best unconsumed items that held-out users took."""
     end_of_grid: bool = False
-    """True if an end of several strengths was chosen, so that a better one may lie beyond."""
+    """True if the least or largest of several strengths was chosen, so that a better one may lie beyond."""
     spread: float = 0.0
     """Standard deviation of s over the held-out states and all items under the fit to the past, nats."""
     rescaling: float = 1.0
-    """Factor of the chosen τ (:func:`rescaling`); ``personal`` is the product."""
+    """Factor by which τ was multiplied after its choice (:func:`rescaling`); ``personal`` includes the factor."""
     likeliest: tuple[float, float, float] = (1.0, 1.0, 0.0)
-    """τ, κ, κ' of :func:`for_all`, of the fit to the past."""
+    """τ, κ, κ' that :func:`for_all` chooses for the fit to the past."""
 
     def line(self) -> str:
         """Report for the console."""

@@ -34,11 +34,11 @@ class SequenceConfig:
     epochs: int = Field(default=14, ge=1)
     """Most passes over the log in a fit."""
     batch_size: int = Field(default=64, ge=1)
-    """Windows a batch in a fit."""
+    """Windows per batch in a fit."""
     learning_rate: float = Field(default=0.016, gt=0)
     """Step size of AdamW in a fit."""
     final_rate: float = Field(default=0.1, gt=0, le=1)
-    """Share of the step size left at the end."""
+    """Final step size as a share of the first."""
     weight_decay: float = Field(default=0.1, ge=0)
     """AdamW's decoupled weight decay in a fit."""
     dropout: float = Field(default=0.4, ge=0, lt=1)
@@ -50,9 +50,9 @@ class SequenceConfig:
     burn: int = Field(default=16, ge=0)
     """Events read before a window's first prediction."""
     ahead: int = Field(default=1, ge=1)
-    """Events from a position on that its p is fitted to: 1 the next one; more: what comes soon."""
+    """Number of next events that p(y|x) is fitted to at each position."""
     target: Literal["next-event", "next-session"] = "next-event"
-    """next-event, or next-session: all of a session from what came before it."""
+    """next-event, or next-session: all events of a session, predicted from the events before the session."""
     session_gap: str = "30min"
     """A silence longer than this ends a session."""
     sampled: float = Field(default=1.0, gt=0, le=1)
@@ -62,7 +62,7 @@ class SequenceConfig:
     there are more than 4,096 items and 3·10⁹ pairs of a predicted event and an item.
     """
     negatives: int = Field(default=1024, ge=1)
-    """sampled: labels drawn for a batch, and as many uniform items."""
+    """With sampled: number of labels drawn for a batch, and number of uniform items."""
     smoothing: float = Field(default=0.5, gt=0)
     """Events added to each item for the initial bias."""
     cold_items: bool = True
@@ -70,7 +70,7 @@ class SequenceConfig:
     update_epochs: int = Field(default=3, ge=0)
     """Passes over the new log in an update."""
     update_batch_size: int = Field(default=128, ge=1)
-    """Windows a batch in an update."""
+    """Windows per batch in an update."""
     update_learning_rate: float = Field(default=6e-3, gt=0)
     """Step size of AdamW in an update."""
     update_steps_back: int = Field(default=8, ge=1)

@@ -19,14 +19,14 @@ from rimsim.intensity.states import UserStates
 from rimsim.rng import Purpose, derived_seed, generator, uniform
 
 Outputs: TypeAlias = tuple[torch.Tensor, torch.Tensor]
-"""h (p, W) at the predicted positions, and item vectors V (M, W)."""
+"""Hidden units h (p, W) at the predicted positions, and item vectors V (M, W)."""
 Forward: TypeAlias = Callable[["Batch", torch.Generator | None], Outputs]
-"""Outputs of a batch; the generator draws dropout, None: no dropout."""
+"""Function that computes the outputs of a batch; the generator draws dropout, None: no dropout."""
 
 FADE = 0.9
 """Weight of a later event relative to the event before it."""
 LONGEST = 64
-"""Most events of a session that its state is fitted to, where whole sessions are predicted."""
+"""Where whole sessions are predicted: most events of a session that are predicted."""
 _CLIP = 1.0
 """Largest norm of a gradient."""
 
@@ -38,21 +38,21 @@ class Windows:
     item: Ints
     """(n,) items of all events, sorted by user, then time."""
     target: Bools
-    """(n,) True for events that are fitted to."""
+    """(n,) True for target events."""
     user: Ints
-    """(w,) the user of each window."""
+    """(w,) user of each window."""
     origin: Ints
-    """(w,) position of the user's first event."""
+    """(w,) index of the user's first event."""
     begin: Ints
-    """(w,) position of the first event that is read."""
+    """(w,) index of the first event that is read."""
     loss: Ints
-    """(w,) position of the first event that is predicted; targets from here to ``stop`` are."""
+    """(w,) index of the first predicted event; all targets from this event to ``stop`` are predicted."""
     stop: Ints
-    """(w,) position past the last event."""
+    """(w,) index after the last event of each window."""
     end: Ints
-    """(w,) position past the user's last event."""
+    """(w,) index after the user's last event."""
     weight: Floats | None = field(default=None, kw_only=True)
-    """(n,) weight of each event where it is predicted; None: all alike."""
+    """(n,) weight of each event as a target; None: equal weights."""
     session_end: Ints | None = field(default=None, kw_only=True)
     """(n,) position past the session that an event begins as a target, 0 for any other event; None: each target event
     is predicted from the events before it, whatever session they belong to."""
@@ -73,15 +73,15 @@ class Batch:
     items: torch.Tensor
     """(b, L) int64 items that are read, L the longest window less one; item 0 past a window's end."""
     row: torch.Tensor
-    """(p,) the window of each predicted event."""
+    """(p,) index in the batch of each predicted event's window."""
     step: torch.Tensor
-    """(p,) number of events before it in its window, 0 … L."""
+    """(p,) number of events before the predicted event in its window, 0 … L."""
     label: torch.Tensor
-    """(p,) the predicted item."""
+    """(p,) predicted items."""
     rows: Ints
-    """(b,) indices of these windows."""
+    """(b,) index of each window among all windows."""
     later: torch.Tensor
-    """(p, K) the predicted item and the items after it; anything where the weight is 0."""
+    """(p, K) the predicted item and the items after it; any item where ``weight`` is 0."""
     weight: torch.Tensor
     """(p, K) float32 their weights: 0 for an event that is no target or past the user's (or the session's) last event.
     They sum to 1, or, where events have their own weights, to a mean of these."""
@@ -203,7 +203,7 @@ class SequenceNetwork(torch.nn.Module, ABC):
     item: torch.nn.Parameter
     """(M, W) item vectors that are learned."""
     bias: torch.nn.Parameter
-    """(M,) item biases, b."""
+    """(M,) bias b of each item."""
 
     def __init__(self, n_items: int, width: int, dropout: float) -> None:
         super().__init__()
@@ -239,13 +239,13 @@ class TrainingOptions:
     patience: int = 0
     """Epochs without a better held-out loss before training stops; 0: no early stopping."""
     final_rate: float = 1.0
-    """Share of the learning rate that is left after the last epoch; it falls linearly, batch by batch."""
+    """Share of the learning rate that is left after the last epoch; the rate falls linearly, batch by batch."""
     ahead: int = 1
-    """Events from each predicted position on that its p is fitted to."""
+    """Number of next events that p(y|x) is fitted to at each position."""
     sampled: float = 1.0
     """Share of the predicted positions whose loss is computed, drawn in every batch."""
     negatives: int | None = None
-    """Labels and uniform items, as many of each, that stand for all items in a batch's softmax; None: the full one."""
+    """Number of labels, and of uniform items, that stand for all items in a batch's softmax; None: the full softmax."""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from rimsim.intensity.states import UserStates
 from rimsim.rng import Purpose, derived_seed, generator
 
 _LEAST, _MOST = 0.05, 0.95
-"""Share of a user's items that is read, drawn uniformly between the two."""
+"""Bounds of the share of a user's items that is read; the share is drawn uniformly between these bounds."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -35,7 +35,7 @@ class Tables:
     predicted: torch.Tensor
     """(M, W) W, the vectors of items that are predicted."""
     bias: torch.Tensor
-    """(M,) b."""
+    """(M,) bias b of each item."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,14 +48,14 @@ class Cycle:
     learning_rate: float
     """Largest step size of :func:`one_cycle`."""
     weight_decay: float
-    """Half of this times the squared distance of both tables from their centre is added to the mean loss of a label."""
+    """Factor w: w/2 times the squared distance of both tables from their centre is added to a label's mean loss."""
     seed: int
     learn_bias: bool = False
-    """True if b is trained too."""
+    """True if the bias b is trained too."""
     centred: bool = False
-    """True if tables are held near their start, and not near 0."""
+    """True if the penalty pulls tables towards their initial values, and not towards 0."""
     read_history: bool = False
-    """True if all events that are no targets are read, and not a share of them."""
+    """True if all events that are not targets are read, and not only a share of these events."""
 
 
 class ReadSplit(NamedTuple):
@@ -144,9 +144,9 @@ class BagConfig(SoftmaxConfig):
     steps: int = Field(default=150, ge=1)
     """Steps of Adam in a fit."""
     further_steps: int = Field(default=40, ge=1)
-    """Steps from one weight decay of the grid to the next, where it is chosen."""
+    """Steps from one weight decay of the grid to the next, if the weight decay is chosen."""
     batch_size: int = Field(default=256, ge=1)
-    """Users a step."""
+    """Users per step."""
     learning_rate: float = Field(default=0.05, gt=0)
     """Largest step size in a fit."""
     weight_decay: float | None = Field(default=None, ge=0)

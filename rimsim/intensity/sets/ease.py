@@ -29,7 +29,7 @@ class EASEConfig(PersonalConfig):
     update_ridge: float = Field(default=3000.0, gt=0)
     """Penalty on an update's changes of the weights, squared."""
     memory: float = Field(default=10_000.0, gt=0)
-    """Events that the popularity known so far counts for in an update."""
+    """Number of events that the popularity known so far counts as in an update."""
 
 
 def solved(gram: Floats, cross: Floats, ridge: float) -> Float32s:

@@ -26,20 +26,20 @@ _CELLS = 500_000
 _USERS = 256
 """Users per step of a sampled fit."""
 _STEPS, _TIMES = 240, 4
-"""Least steps of a sampled fit, and least steps that each user takes part in."""
+"""Fewest steps of a sampled fit, and fewest steps that each user takes part in."""
 _RATE = 0.05
 """Largest step size of a sampled fit."""
 _NEWTON_STEPS = 5
-"""Newton steps that fold a user in on samples, from 0."""
+"""Newton steps that fit a user's vector on samples, starting at 0."""
 
 
 class Items(NamedTuple):
     """Item parameters c, d of p(y|u) ∝ exp(⟨a_u, c_y⟩ + d_y)."""
 
     vectors: torch.Tensor
-    """(M, R) c."""
+    """(M, R) vector c of each item."""
     bias: torch.Tensor
-    """(M,) d."""
+    """(M,) bias d of each item."""
 
 
 def _outer(vectors: torch.Tensor) -> torch.Tensor:
@@ -174,19 +174,19 @@ class FactorsConfig(SoftmaxConfig):
     steps: int = Field(default=120, ge=1)
     """Steps of Adam in a fit, each on the whole log."""
     further_steps: int = Field(default=40, ge=1)
-    """Steps from one ridge of the grid to the next, where it is chosen."""
+    """Steps from one ridge of the grid to the next, if the ridge is chosen."""
     learning_rate: float = Field(default=0.1, gt=0)
     """Largest step size in a fit."""
     newton_steps: int = Field(default=6, ge=1)
-    """Newton steps that fold a user in."""
+    """Newton steps that fit a user's vector to the user's events."""
     update_steps: int = Field(default=20, ge=0)
     """Steps of Adam in an update."""
     update_batch_size: int = Field(default=128, ge=1)
-    """Users a step of an update."""
+    """Users per step of an update."""
     update_learning_rate: float = Field(default=0.01, gt=0)
     """Largest step size in an update."""
     memory: float = Field(default=10_000.0, gt=0)
-    """Events that the popularity known so far counts for in an update."""
+    """Number of events that the popularity known so far counts as in an update."""
 
 
 class Factors(PersonalModel[FactorsConfig]):

@@ -20,9 +20,9 @@ from rimsim.intensity.popularity import log_popularity
 from rimsim.intensity.states import UserStates
 
 _CELLS = 2**25
-"""Most scores that the scale is fitted to, users times items: all of MovieLens-1M, 270 MB."""
+"""Most scores (users times items) that the scale is fitted to. All of MovieLens-1M takes 270 MB."""
 _NEAR = 2**15
-"""Scores that are computed at once, so that they stay in the nearest caches."""
+"""Scores that are computed at once; so few that all stay in the nearest caches."""
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -30,7 +30,7 @@ class MatrixFactorizationConfig:
     """Algorithm, size and training of the factorization."""
 
     algorithm: Literal["als", "bpr"] = "als"
-    """als or bpr."""
+    """Method of fitting: als (alternating least squares) or bpr (Bayesian personalised ranking)."""
     factors: int = Field(default=32, ge=1)
     """Length of user and item vectors."""
     iterations: int = Field(default=15, ge=1)

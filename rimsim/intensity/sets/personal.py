@@ -37,9 +37,9 @@ class Cells:
     """
 
     offsets: Ints
-    """(n + 1,) begin of each user's pairs."""
+    """(n + 1,) index of each user's first pair."""
     item: Ints
-    """(c,) the items, ascending within a user."""
+    """(c,) item of each pair, ascending within a user."""
     label: Float32s
     """(c,) weight of the pair's target events; 0 for a pair that is only history."""
     n_items: int
@@ -142,7 +142,7 @@ class PersonalConfig:
     cold_items: bool = True
     """Predict unseen items from genres and year."""
     shrinkage: Shrinkage | None = None
-    """Strength and weights of another fit; none: chosen on later sessions."""
+    """Strength of regularisation and weights from another fit; none: chosen on later sessions."""
     slates: bool = False
     """Take the weights that best predict answers to slates; false: these, or those of largest likelihood, whichever
     later sessions prefer.
@@ -160,7 +160,7 @@ class SoftmaxConfig(PersonalConfig):
     logits. auto: sampled where there are more than 3·10⁹ pairs of an event and an item.
     """
     negatives: int = Field(default=1024, ge=1)
-    """sampled: labels drawn for a step, and as many uniform items."""
+    """With sampled: number of labels drawn for a step, and number of uniform items."""
 
 
 Config = TypeVar("Config", bound=PersonalConfig)
@@ -180,13 +180,13 @@ class PersonalModel(FromHidden, Stored, Generic[Config]):
     config_class: ClassVar[type[Any]]
     """Class of the config."""
     grid: ClassVar[tuple[float, ...]]
-    """Strengths to choose from, in order."""
+    """Strengths of regularisation to choose from, in the order of their fits."""
     usual: ClassVar[float]
-    """Strength where there is nothing to choose on."""
+    """Strength of regularisation if too few users are held out to choose it."""
     strength: ClassVar[str]
-    """Field of the config with a fixed strength."""
+    """Name of the field of the config that can fix the strength of regularisation."""
     summed: ClassVar[str] = ""
-    """Name of the served array of vectors that hidden states are sums of."""
+    """Name of the array of item vectors whose sums are hidden states."""
     takes_weights: ClassVar[bool] = True
 
     def __init__(self, config: Config | None = None) -> None:

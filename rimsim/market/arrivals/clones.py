@@ -18,7 +18,7 @@ from rimsim.market.records import VISIT_BITS, Schedule, running_count
 _CLONE_BITS = 16
 _RELEASE_SEED = 0
 _PER_ROUND = 2000
-"""Arrivals of a round where the scenario says nothing."""
+"""Arrivals per round if the scenario does not set their number."""
 
 
 class Clones:

@@ -26,9 +26,9 @@ class Opening:
     time: float
     """Seconds at which the market opens; no event of ``past`` is later."""
     release: Floats | None = None
-    """(M,) seconds at which each item is released; 0: there from the start. None: all are."""
+    """(M,) seconds at which each item is released; 0: released from the start. None: all items are."""
     most_arrivals: int | None = None
-    """No round has more arrivals than this; None: unknown."""
+    """Largest number of arrivals of any round; None: unknown."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +40,7 @@ class RoundsSoFar:
     seed: int
     """Seed of arrivals; the only source of chance (:mod:`rimsim.rng`)."""
     past: tuple[PastRound, ...] = ()
-    """Events of past rounds that are still cached, oldest first."""
+    """Past rounds that are still cached, oldest first."""
 
 
 @runtime_checkable

@@ -27,15 +27,15 @@ from rimsim.market.records import VISIT_BITS, Schedule, delay_ticks, running_cou
 
 _DAY = 86_400.0
 _MOST_BRANCHING = 0.95
-"""A process whose sessions excite one session each, or more, would not be stable."""
+"""Largest branching ratio; a process with a ratio of 1 or more would not be stable."""
 _SLOWEST, _FASTEST = 1 / (365 * _DAY), 1 / 3600.0
-"""Rates of decay between which one is looked for, per second."""
+"""Lowest and highest rate of decay that a fit can find, per second."""
 _SHAPES = (0.1, 1e4)
-"""Shapes of the gamma distribution of users' own rates between which one is looked for."""
+"""Lowest and highest shape that a fit can find for the gamma distribution of users' own rates."""
 _ITERATIONS = 500
 _TOLERANCE = 1e-7
 _ROUND_BITS = 8
-"""An arrival's visit number holds its round, shifted by so many bits, and which of the round's visits it is."""
+"""High bits of a visit number, which have the round; the lower bits count the user's visits in the round."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,9 +46,9 @@ class SessionRates:
     """
 
     base: Floats
-    """(users,) μ, per second."""
+    """(users,) base rate μ of each user, per second."""
     branching: float
-    """α: sessions that a session brings about by itself, below 1."""
+    """α: expected number of sessions that a session causes directly, below 1."""
     decay: float
 
 
@@ -197,11 +197,11 @@ class HawkesOptions:
     """Options: change of satisfaction, and effect on visits."""
 
     kappa: float = Field(default=0.0, ge=0)
-    """κ: rates are multiplied by exp(κ(S − S₀)); 0: whatever they are shown."""
+    """κ: rates are multiplied by exp(κ(S − S₀)); 0: rates do not depend on slates."""
     neutral: float = Field(default=0.5, ge=0, le=1)
-    """S₀: satisfaction at first, and at which users come as in the log."""
+    """S₀: satisfaction at the beginning, and at which users come as often as in the log."""
     memory: float = Field(default=0.8, ge=0, lt=1)
-    """Share of satisfaction that remains after a visit; the rest depends on the visit's outcome."""
+    """Weight of the old satisfaction after a visit; the outcome of the visit has the remaining weight."""
 
 
 class HawkesArrivals:

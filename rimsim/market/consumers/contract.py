@@ -105,7 +105,7 @@ class Law:
     """Law of consumption: 1 − exp(−λ*·p*·γ^(r−1)·a)."""
 
     examination: Floats
-    """(k,) γ^(r−1)."""
+    """(k,) examination γ^(r−1) of each position r."""
     attraction: float
 
 
@@ -116,9 +116,9 @@ class Hits(NamedTuple):
     """
 
     offsets: Ints
-    """(sessions + 1,)"""
+    """(sessions + 1,) index of each session's first item."""
     item: Ints
-    """(total,)"""
+    """(total,) items of all sessions."""
 
     def of(self, sessions: Ints) -> tuple[Ints, Ints]:
         """Index of session and item of each event."""
@@ -138,7 +138,7 @@ class World:
     """Truth of a scenario, and log cut at the opening."""
 
     log: EventLog
-    """The whole log, its future included; only the truth, the arrivals and the consumers look at it."""
+    """The whole log with its future, which only the truth, the arrivals and the consumers use."""
     sessions: Sessions
     """Sessions of the whole log."""
     past: EventLog
@@ -148,15 +148,15 @@ class World:
     opening: float
     """Seconds at which the market opens."""
     release: Ints
-    """(M,) tick of each item's release; ALWAYS for those that are there from the start."""
+    """(M,) tick of each item's release; ALWAYS for items that are released from the start."""
     last_release: int
-    """Tick of the last release; ALWAYS where all items are there from the start."""
+    """Tick of the last release; ALWAYS if all items are released from the start."""
     truth: Truth | None
-    """The fitted truth; None where the consumer needs none."""
+    """The fitted truth; None if the consumer needs no truth."""
     roster: Roster
     """Providers and their items at the opening."""
     most_arrivals: int | None
-    """No round has more arrivals; None: unknown."""
+    """Largest number of arrivals of any round; None: unknown."""
 
     @property
     def campaign_tables(self) -> CampaignTables:
@@ -169,7 +169,7 @@ class SlateVisits:
     """Visits: n arrivals of a round as consumers see them."""
 
     row: Ints
-    """(n,) their rows in the round's schedule."""
+    """(n,) row of each visit in the round's schedule."""
     schedule: Schedule
     """All arrivals of the round."""
     histories: Histories
@@ -246,9 +246,9 @@ class Organic(NamedTuple):
     """Organic consumptions of visitors, which do not depend on slates."""
 
     row: Ints
-    """(m,) rows in the round's schedule, of the visits that were asked for."""
+    """(m,) row of each consumption's visit in the round's schedule."""
     tick: Ints
-    """(m,) instant of each consumption, not before its visit."""
+    """(m,) instant of each consumption, not before the visit."""
     item: Ints
     """(m,) consumed items."""
 
@@ -289,25 +289,25 @@ class ConsumerCapabilities:
     """Optional attributes of a consumer, read once."""
 
     hits_only: bool
-    """``hits_only``: a consumption is a hit in organic behaviour; only the latter enters the history."""
+    """``hits_only``: consumptions are hits in organic behaviour; only organic behaviour enters the history."""
     exogenous: bool
-    """``foretold``, with ``hits_only``: organic consumption depends on no slate, and is asked for as a round opens."""
+    """``foretold``, with ``hits_only``: organic consumption depends on no slate, and is drawn when a round opens."""
     needs_truth: bool
     """``needs_truth = False``: no truth is fitted, ``visits.world.truth`` is None."""
     needs_sessions: bool
     """``needs_sessions``: only a replay of the log's sessions can be answered."""
     takes_dynamics: bool
-    """``takes_dynamics``: it takes ``consumer.dynamics`` into account."""
+    """``takes_dynamics``: the consumer uses ``consumer.dynamics``."""
     settled: Callable[[SlateVisits], Ints] | None
-    """``settled(visits)``: (n,) tick at which each slate's outcome is decided, if it is not the visit's."""
+    """``settled(visits)``: (n,) tick at which each slate's outcome is decided; None: the tick of the visit."""
     relevant: Callable[[SlateVisits], Floats] | None
-    """``relevant(visits)``: (n,) items each would consume of the catalogue; default: Σ true intensity."""
+    """``relevant(visits)``: (n,) number of items of the catalogue each would consume; None: Σ true intensity."""
     note: Callable[[EventLog], str] | None
     """``note(log)``: a sentence that is printed before a run over a log."""
     law: Callable[[World], Law | Hits | None] | None
-    """``law(world)``: its answers as a law, so that one compiled call can answer in its place; None: it has none."""
+    """``law(world)``: the consumer's law, with which compiled code can answer in its place; None: it has no law."""
     digest: Callable[[], str] | None
-    """``digest()``: a text that changes with what its answers depend on in addition to the config, such as a file."""
+    """``digest()``: a text that changes with anything outside the config that affects answers, such as a file."""
 
     @classmethod
     def of(cls, consumer: Consumer) -> Self:

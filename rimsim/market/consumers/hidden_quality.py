@@ -12,7 +12,7 @@ from rimsim.errors import ConfigError
 from rimsim.measures import long_tail
 
 _LEAST = 3
-"""Items from which a correlation can be any number."""
+"""Fewest items for which a correlation is not always 1 or −1."""
 
 
 def hidden_bias(config: HiddenConfig, events: Ints, met: Bools) -> Floats:

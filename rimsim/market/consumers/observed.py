@@ -49,13 +49,13 @@ class TableReport:
     items: int
     """Items of the log with an answer in the table."""
     answered: float
-    """The share of all pairs of the log's users and items that is observed."""
+    """Share of all pairs of the log's users and items with an answer in the table."""
     taken: float
-    """The mean probability of consumption of an examined item over the observed pairs."""
+    """Mean probability that an examined item is consumed, over the pairs with an answer."""
     left: float
-    """The share of all that would be consumed that users do not meet in the log."""
+    """Share of expected consumptions, over the pairs with an answer, that are of pairs outside the log."""
     shown_at_random: bool
-    """True if the table's items were shown without regard to what their users like."""
+    """True if the items of the table were chosen independently of what users like."""
 
     def text(self) -> str:
         """Sentence that reports the coverage."""
@@ -72,13 +72,13 @@ class _Answers:
     """Answers of a table for a log's users and items."""
 
     pair: Ints
-    """(n,) user · M + item, ascending."""
+    """(n,) user·M + item of each answer, ascending."""
     probability: Floats
-    """(n,) with which probability the item is consumed when it is examined."""
+    """(n,) probability that the item is consumed if it is examined."""
     offsets: Ints
-    """(users + 1,) where each user's answers begin."""
+    """(users + 1,) index of each user's first answer."""
     n_items: int
-    """M."""
+    """Number of items, M."""
 
     def at(self, user: Ints, items: Ints) -> tuple[Floats, Bools]:
         """Probabilities of user-item pairs, and mask of known pairs."""

@@ -18,18 +18,18 @@ from rimsim.market.histories import Histories
 
 _DAY = 86_400.0
 _SOONEST = 1.0
-"""Seconds below which recency is not told apart."""
+"""Shortest time, in seconds, since the last event; shorter times count as this time."""
 _SHRINKAGES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 _ROUNDS = 8
-"""Rounds in which the regression and the users' effects are fitted to each other."""
+"""Number of times that the regression, then the users' effects are fitted."""
 _FOLDS = 5
 _SESSIONS = 50_000
-"""Sessions that the shrinkage is chosen on at most: forty fits, of which a larger log would tell no more."""
+"""Most sessions on which the shrinkage is chosen, by forty fits; more sessions would hardly change the choice."""
 _NEWTON = 12
 _NEARLY_ALL = (0.02, 0.98)
-"""The quantiles of later sessions to which features are held; a polynomial says nothing of what lies beyond."""
+"""Quantiles of later sessions that bound the features, because a polynomial cannot extrapolate."""
 _RIDGE = 1e-3
-"""Keeps the regression solvable where a feature does not vary."""
+"""Ridge penalty that keeps the regression solvable if a feature does not vary."""
 
 
 @dataclass(frozen=True)
@@ -37,29 +37,29 @@ class SizesReport:
     """Report on the fit of λ* and on left-out sessions."""
 
     mean: float
-    """Mean of λ* over the log's sessions; calibrated to equal their mean size."""
+    """Mean of λ* over the log's sessions, calibrated to the mean size of these sessions."""
     shrinkage: float
-    """Number of average sessions that are added to a user's own."""
+    """Number of average sessions that are added to the user's own sessions."""
     shrinkage_at_end: bool
-    """The shrinkage is at an end of the grid."""
+    """True if the shrinkage is at an end of the grid."""
     first: float
     """Mean size of users' first sessions."""
     later: float
-    """Mean size of their later sessions."""
+    """Mean size of users' later sessions."""
     left_out_sessions: int
-    """Sessions that chose the shrinkage and give the figures below, each fitted without it; sampled of many."""
+    """Sessions, or a sample, whose λ* is fitted without the session; used for the shrinkage and ``left_out_…``."""
     left_out_ratio_first: float
-    """Σλ* over Σ size of first sessions; NaN where there are none."""
+    """Σλ* over Σ size of left-out first sessions; NaN if there are none."""
     left_out_ratio_later: float
-    """The same of later sessions."""
+    """Σλ* over Σ size of left-out later sessions; NaN if there are none."""
     left_out_spearman: float
-    """Rank correlation of λ* with the size."""
+    """Rank correlation of λ* with the size of left-out sessions."""
     left_out_deciles: tuple[tuple[float, float], ...]
-    """Mean λ* and mean size of each tenth of the sessions, by λ*."""
+    """Mean λ* and mean size in each tenth of the left-out sessions, sorted by λ*."""
     forward_ratio: float
-    """Σλ* over Σ size of held-out later sessions, fitted to the events before them alone."""
+    """Σλ* over Σ size of held-out later sessions, with λ* fitted only to earlier events."""
     forward_spearman: float
-    """Rank correlation of λ*, fitted to the events before them, with their sizes."""
+    """Rank correlation of λ* with the size of held-out later sessions, with λ* fitted only to earlier events."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,11 +73,11 @@ class SessionSizes:
     """
 
     weights: Floats
-    """(6,) of the features."""
+    """(6,) weights of the features."""
     effect: Floats
-    """(users,) how many times as much as the average each user of the log consumes in a session."""
+    """(users,) factor of the consumptions per session of each user of the log, relative to the average."""
     bounds: Floats
-    """(2, 2) least and largest log(1 + n), then log r."""
+    """(2, 2) least and largest log(1 + n); least and largest log r."""
 
     def expected(self, users: Ints, states: UserStates) -> Floats:
         """λ* of users whose sessions begin in given states."""

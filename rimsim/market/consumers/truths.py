@@ -37,14 +37,14 @@ from rimsim.market.scores import ArrivalScores, Scorer, ScoreRows
 from rimsim.measures.statistics import pairs_of
 
 AUTO = "auto"
-"""Name of the truth that later sessions choose."""
+"""Name under which later sessions choose the truth."""
 CANDIDATES = ("factors", "bag")
-"""Truths that it is chosen among."""
+"""Truths among which ``auto`` chooses."""
 _NO_FIGURE = float("nan")
 _SMOOTHING = 0.5
-"""Events added to every item of the baselines."""
+"""Number of events added to every item in the popularity baselines."""
 _SLATE, _DECAY = 10, 0.85
-"""Positions and examination of the slates on which candidates agree with later sessions."""
+"""Positions and decay of the slates on which the agreement of candidates is measured."""
 _ALL_EVENTS = np.iinfo(np.int64).max
 
 
@@ -54,15 +54,15 @@ class Candidate:
 
     kind: str
     log_likelihood: float
-    """Mean log-likelihood of new items taken after the cut, nats."""
+    """Mean log-likelihood of a new item that a user took after the cut, nats."""
     precision: float
-    """Mean share of its ten best new items that were taken after the cut."""
+    """Mean share of the candidate's ten best new items that the user took after the cut."""
     behind: float
-    """Loss of log-likelihood against the likeliest, nats."""
+    """Log-likelihood of the likeliest candidate minus that of this candidate, nats."""
     behind_error: float
     """Standard error of ``behind``, paired by user."""
     agreement: float | None = None
-    """Agreement with later sessions, in [−1, 1]; None: it is too far behind, or alone, or no pair is settled."""
+    """Agreement with later sessions, in [−1, 1]; None: far behind, the only candidate, or no significant pair."""
 
 
 @dataclass(frozen=True)
@@ -71,27 +71,27 @@ class TruthReport:
 
     kind: str
     shrinkage: Shrinkage | None
-    """Regularisation and weights, chosen on held-out later sessions; None: the model has none."""
+    """Regularisation and weights, chosen on held-out later sessions; None: the model has no shrinkage."""
     users: int
-    """Users with a held-out later session; 0: too few could be held out, and nothing was chosen."""
+    """Number of users with a held-out later session; 0: too few users, so that nothing was chosen."""
     log_likelihood: float
     """Mean log-likelihood of an item taken after the cut, nats; see :class:`Candidate`."""
     precision: float
-    """Mean share of its ten best items that were taken after the cut."""
+    """Mean share of the truth's ten best items that the user took after the cut."""
     popularity_log_likelihood: float
-    """Log-likelihood under item popularity alone, the baseline."""
+    """Mean log-likelihood under item popularity alone, the baseline, nats."""
     popularity_precision: float
-    """The precision of the ten most popular items."""
+    """Mean share of the ten most popular items that the user took after the cut."""
     candidates: tuple[Candidate, ...]
-    """Candidates, the chosen one first."""
+    """Candidate truths, the chosen truth first."""
     events_per_session: float
     """Events per session in the log."""
     expected_per_session: float
     """Mean of λ* over the log's sessions; calibrated to equal ``events_per_session``."""
     sizes: SizesReport
-    """Fit of λ*."""
+    """Report on the fit of λ*."""
     bootstrap: int | None = None
-    """Seed of the bootstrap of users that it was fitted to; None: the whole log."""
+    """Seed of the bootstrap sample of users that the truth was fitted to; None: the whole log."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,12 +105,12 @@ class Truth:
     """Name of the model."""
     model: IntensityModel
     sizes: SessionSizes
-    """λ*."""
+    """Ground intensity λ* of the truth."""
     report: TruthReport
     item_bias: Floats
-    """(M,) log factor of each item in p*, beside the model; 0 in a fitted truth."""
+    """(M,) logarithm of each item's factor in p*, applied to the model's p; 0 in a fitted truth."""
     users: Hidden = ()
-    """Hidden states (users, …) that the log's users keep; empty: they move with what is consumed."""
+    """Fixed hidden states (users, …) of the log's users; empty: hidden states change with consumptions."""
 
     @cached_property
     def item_factor(self) -> Float32s | None:

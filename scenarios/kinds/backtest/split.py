@@ -35,19 +35,19 @@ class SplitConfig:
     """Cut of a log into training and test."""
 
     kind: Literal["user-relative", "time"] = "user-relative"
-    """user-relative: half of the users give up what follows a span after their first event. time: everybody gives up
-    what follows an instant.
+    """user-relative: for half of the users, events later than a span after the first event are tested. time: for all
+    users, events after an instant are tested.
     """
     windows: int = Field(default=1, ge=1)
-    """time: the last so many horizons of the log are tested, each by models that are fitted to what came before it."""
+    """time: number of horizons at the end of the log that are tested, each with models fitted to earlier events."""
     recent: float = Field(default=0.5, gt=0, le=1)
-    """user-relative: share of each user's events, the last ones, kept."""
+    """user-relative: share of each user's events that is kept, the latest events."""
     horizon: Duration | None = None
-    """Duration that has to be foreseen. null: user-relative: the median time from a user's first kept event to the
-    last; time: a twentieth of the log.
+    """Duration of the predicted future. null means, for user-relative, the median time from a user's first kept event
+    to the last, and for time, a twentieth of the log.
     """
     users: int | None = Field(default=None, ge=2)
-    """time: at most so many users are tested, drawn by seed; null: all."""
+    """time: largest number of tested users, drawn by seed; null: all users."""
 
     @property
     def overlap(self) -> float:
@@ -76,22 +76,22 @@ class BacktestConfig:
     beta: tuple[Annotated[float, Field(ge=0, le=1)], ...] = (0.0, 0.3, 0.7, 1.0)
     """Floors of online matching, as shares of the uniform exposure."""
     cap: tuple[Annotated[float, Field(ge=1)], ...] = (3.0, 10.0, 200.0)
-    """Caps of online matching: c exposures an item, while a user gets so many times k positions."""
+    """Caps of online matching: an item gets at most c exposures, and a user so many times k positions."""
     prices: Literal["cross-fitted", "seen"] = "cross-fitted"
-    """Prices are fitted on past states that are scored by models that have not seen what those states did next, or by
-    the model that serves, which has (the public implementation's way).
+    """Models that score the past states on which prices are fitted: cross-fitted models, or the serving model, which
+    has seen the events after these states (as in the public implementation).
     """
     item_share: float = Field(default=0.01, gt=0, le=1)
     """k as a share of the items, rounded up."""
     user_share: float = Field(default=0.01, gt=0, le=1)
     """c as a share of the users, rounded up."""
     seeds: tuple[Annotated[int, Field(ge=0, lt=_LARGEST_SEED)], ...] = Field(default=(0, 1, 2), min_length=1)
-    """Each draws its own split and fits its own models."""
+    """Seeds; each seed draws its own split and fits its own models."""
     tol: float = Field(default=1e-4, gt=0)
     """Certified relative gap at which the price solver stops."""
     dither: float = Field(default=0.01, ge=0)
-    """Values λ − v of an item that differ by less than so much of a position's mean value are ties, broken by seed: at
-    the prices, many items are nearly tied for the same users.
+    """Values λ − v of an item that differ by less than this share of a position's mean value are ties, broken by seed.
+    At the prices, many items are nearly tied for the same users.
     """
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""

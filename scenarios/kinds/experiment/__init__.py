@@ -76,7 +76,7 @@ class ExperimentOptions:
     scenario: str | Path | ScenarioConfig = "closed-loop"
     """Name, path of a YAML file, or a record."""
     rounds: int | None = None
-    """Replaces the scenario's rounds; figures are of the late ones."""
+    """Number of rounds, instead of the scenario's; figures are of the late rounds."""
     seeds: int | Sequence[int] = (0, 1)
     """Number of seeds, from 0, or a list."""
     data: str | Path | None = None

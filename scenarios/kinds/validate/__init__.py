@@ -71,7 +71,7 @@ class AnswersConfig:
     value: str | None = None
     """Column of values; null: the layout's."""
     taken_at: float = Field(default=1.0, gt=0)
-    """Values from here on are a yes."""
+    """Smallest value that counts as a consumption."""
     k: int = Field(default=5, ge=1)
     """Items that are chosen among those a user was asked about."""
 
@@ -85,7 +85,7 @@ class ValidateConfig:
     models: tuple[ModelName, ...] = Field(default_factory=_default_models, min_length=2)
     """Names that rimsim.intensity.registry.make knows, places such as `mine.py:Model`, or random."""
     without: tuple[str, ...] = ()
-    """Models that are left out of these."""
+    """Models that are left out of ``models``."""
     truths: tuple[str, ...] = Field(default=(AUTO, *CANDIDATES), min_length=1)
     """Truths that are fitted to the whole log and judged; auto: which one its later sessions choose."""
     draws: int = Field(default=5, ge=1)
