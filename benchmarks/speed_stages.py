@@ -39,7 +39,7 @@ _WHOLE = {
 _FUNCTIONS = {
     "_next_rows": "SimPy",
     "_arrive": "SimPy",
-    "_catch_up": "state update",
+    "catch_up": "state update",
     "_cell": "state update",
     "score_hidden": "scoring",
     "_normalised": "scoring",

@@ -7,7 +7,7 @@ import dataclasses
 import inspect
 import operator
 import sys
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, SupportsFloat, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, SupportsFloat, TypeAlias
 
 import gymnasium
 import numpy as np
@@ -46,17 +46,9 @@ Answer: TypeAlias = "Ints | Slates"
 """Items (k,) of an action, or a slate (1, k) with notes of an agent."""
 
 
-class _Step(NamedTuple):
-    """Served arrival, whose feedback is computed on demand."""
-
-    opened: Round
-    row: int
-    place: tuple[ScoreRows, int]
-    """Its scores, as the place in a block."""
-    revealed: Arrivals | None
-    """Arrival with fields that the slate's outcome would change; None: without such fields."""
-    shown: Ints
-    consumed: Bools
+_Step: TypeAlias = "tuple[Round, int, tuple[ScoreRows, int], Arrivals | None, Ints, Bools]"
+"""Served arrival: round, row, place of its scores, items shown and consumed. The fourth is the arrival with fields that
+the slate's outcome would change; None without such fields."""
 
 
 class NamedArguments:
@@ -221,15 +213,12 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
     @property
     def feedback(self) -> Feedback:
         """Outcome of the last step."""
-        last = self._last
-        if last is None:
+        if self._last is None:
             raise MarketError("no slate has been served yet. Call step() first")
-        arrivals = last.revealed
+        opened, row, (block, place), arrivals, shown, consumed = self._last
         if arrivals is None:
-            arrivals = last.opened.arrivals(
-                np.array([last.row]), last.place[0].cut(last.place[1], 1), NO_NEEDS
-            )
-        return Feedback(arrivals, last.shown[None], last.consumed[None])
+            arrivals = opened.arrivals(np.array([row]), block.cut(place, 1), NO_NEEDS)
+        return Feedback(arrivals, shown[None], consumed[None])
 
     def round_view(self) -> RoundView:
         """View of the current round, as agents get it."""
@@ -350,7 +339,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
             shown, consumed = many[0][0], many[1][0]
         else:
             shown, consumed = market.show_one(row, answer)
-        self._last = _Step(opened, row, place, revealed, shown, consumed)
+        self._last = opened, row, place, revealed, shown, consumed
         gain = self._stock.count(row, shown)
         self._answers.append(answer)
         if market.open is opened or market.done:

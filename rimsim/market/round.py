@@ -109,7 +109,7 @@ class Arriving:
 
     @property
     def share(self) -> float:
-        """Share of the round's arrivals that have been served; 1 if there are none."""
+        """Share of the round's arrivals that have been served."""
         return self.served / len(self.tick) if self.tick else 1.0
 
     @property

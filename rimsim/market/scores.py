@@ -283,7 +283,7 @@ def _normalised(
 
 
 def _first_wrong(raw: torch.Tensor, total: torch.Tensor) -> int:
-    """First row with a negative score or an infinite total, or −1."""
+    """First row with a negative or infinite score, or −1."""
     if raw.device.type == "cpu" and raw.is_contiguous():
         return _first_wrong_row(raw.numpy(), total.numpy())
     wrong = (~torch.isfinite(total) | (raw < 0).any(1)).nonzero()
@@ -403,10 +403,12 @@ class ArrivalScores:
         for first in range(0, len(chosen), BLOCK):
             rows, known = chosen[first : first + BLOCK], counts[first : first + BLOCK]
             part = None if hidden is None else tuple(one[first : first + BLOCK] for one in hidden)
-            block = self._scorer.score(schedule.id[rows], schedule.slot[rows], schedule.tick[rows], known, part)
+            block = self._scorer.score(
+                schedule.id[rows], schedule.slot[rows], schedule.tick[rows], known, part
+            )
             self._block[rows], self._place[rows], self._counts[rows] = block, np.arange(len(rows)), known
 
-    def _ahead(self, wanted: Ints) -> Ints:
+    def _ahead(self, wanted: Ints) -> tuple[Ints, Ints]:
         """Later arrivals to score in advance, next visits first."""
         # A later visit is scored as if the visits before it had no effect; if they have one, it is scored again.
         first = int(wanted[0])

@@ -52,7 +52,7 @@ class EntryColumns(NamedTuple):
 def _record(row: int, shown: Ints, relevance: Float32s, ground: Float32s, admissible: Bools, place: int,
     position_weights: Floats, exposure: Floats, item_column: Ints32, intensity_column: Float32s,
     ground_column: Float32s) -> None:  # fmt: skip
-    """Replace wrong items of a slate by −1, then count and record it."""
+    """Empty a slate's wrong positions, then count and record it."""
     ground_column[row] = ground[place]
     for position in range(len(shown)):
         item = shown[position]
@@ -75,7 +75,7 @@ def serve_by_law(row: int, slot: int, tick: int, shown: Ints, relevance: Float32
     consumed_column: Bools, probability_column: Floats, true_column: Floats, intensity_column: Float32s,
     ground_column: Float32s, first: Ints, last: Ints, counts: Ints, newest: Ints, event_tick: Ints,
     event_item: Ints, following: Ints, size_of_events: Ints) -> None:  # fmt: skip
-    """Serve a slate whose consumptions are sampled from a law."""
+    """Serve a slate; consumptions are sampled from a law."""
     _record(row, shown, relevance, ground, admissible, place, position_weights, exposure, item_column,
         intensity_column, ground_column)  # fmt: skip
     events = Events(first, last, counts, newest, event_tick, event_item, following, size_of_events)
@@ -96,7 +96,7 @@ def serve_by_hits(row: int, session: int, shown: Ints, relevance: Float32s, grou
     place: int, offsets: Ints, future: Ints, position_weights: Floats, exposure: Floats, item_column: Ints32,
     consumed_column: Bools, probability_column: Floats, true_column: Floats, intensity_column: Float32s,
     ground_column: Float32s) -> None:  # fmt: skip
-    """Serve a slate whose consumptions are the items of a session."""
+    """Serve a slate; consumptions are the items of a session."""
     _record(row, shown, relevance, ground, admissible, place, position_weights, exposure, item_column,
         intensity_column, ground_column)  # fmt: skip
     for event in range(offsets[session], offsets[session + 1]):
