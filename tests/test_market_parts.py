@@ -505,7 +505,8 @@ def test_visits_are_scored_ahead_in_the_order_in_which_they_are_worth_it(monkeyp
     events = np.zeros(4, np.int64)
     at_once = SimpleNamespace(counts=events, newest=np.zeros(4, np.int64))
     histories = _Visits(id=range(4), visible_at=lambda of, _: events[of], events=at_once)
-    ahead = scores.ArrivalScores(SimpleNamespace(score=score), histories, schedule)
+    scorer = SimpleNamespace(score=score, n_items=2, catch_up=lambda *_: None)
+    ahead = scores.ArrivalScores(scorer, histories, schedule)
     for arrival, new in ((0, [0, 1, 4, 7]), (1, []), (2, [2, 3, 5, 6]), (3, []), (4, [])):
         found = ahead.rows(np.array([arrival]))
         assert found.tensors[0].tolist() == [[arrival + 30.0] * 2]
@@ -515,6 +516,19 @@ def test_visits_are_scored_ahead_in_the_order_in_which_they_are_worth_it(monkeyp
     events[2] = 1  # what was known of its user is stale
     assert ahead.rows(np.array([5, 6])).tensors[0][:, 0].tolist() == [35.0, 36.0]
     assert scored[2:] == [[5]]
+    slots, histories.id = np.arange(30), range(30)
+    events.resize(30, refcheck=False)
+    at_once.newest = np.zeros(30, np.int64)
+    scored.clear()
+    everyone = _Visits(id=np.arange(30) + 30, slot=slots, tick=np.arange(30) * 10)
+    schedule = everyone
+    scores.ArrivalScores(scorer, histories, everyone).place(1)
+    assert scored == [
+        [1, 2, 3, 4],
+        [5, 6, 7, 8],
+        [9, 10, 11, 12],
+        [13, 14, 15, 16],
+    ]  # whole blocks of next visits
 
 
 @pytest.mark.parametrize("items", [None, 2, 9])
