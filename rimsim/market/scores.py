@@ -292,12 +292,11 @@ def _first_wrong(raw: torch.Tensor, total: torch.Tensor) -> int:
 
 @compiled
 def _first_wrong_row(raw: Float32s, total: Float32s) -> int:
-    signs = raw.view(np.int32)  # the sign bit of each score; a loop without an exit, which uses vectors
     for row in range(len(raw)):
-        every = np.int32(0)
-        for item in range(raw.shape[1]):
-            every |= signs[row, item]
-        if not np.isfinite(total[row]) or (every < 0 and (raw[row] < 0).any()):
+        below = False
+        for item in range(raw.shape[1]):  # without an exit, so that the processor compares many at once
+            below |= raw[row, item] < 0.0
+        if below or not np.isfinite(total[row]):
             return row
     return -1
 

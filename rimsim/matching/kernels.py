@@ -127,7 +127,7 @@ def best_items(
     row: np.uint64,
     items: Ints,
     best: NDArray[np.floating],
-    tie_width: float = 0.0,
+    tie_width: float,
 ) -> int:
     """Fill ``items`` with the k items of largest value.
 
@@ -135,7 +135,7 @@ def best_items(
     In a tie, the item with the largest :func:`tie_rank` of ``row`` wins. Every value is raised by a seeded
     random number below ``tie_width``. The function returns the number of found items, at most k.
     """
-    k, size = len(items), 0
+    k, size = len(items), np.int64(0)  # a literal 0 would compile ``enter`` twice
     if k == 0:
         return 0
     highest = part_maxima(value, k)
@@ -189,7 +189,7 @@ def best_rows(scores: Float32s, admissible: Bools, items: Ints) -> Bools:
     for row in range(n):
         for item in range(m):
             value[item] = scores[row, item] if admissible[row, item] else -np.inf
-        size = best_items(value, NO_ROW, items[row], best)
+        size = best_items(value, NO_ROW, items[row], best, 0.0)
         items[row, size:] = -1
         if 0 < size == k:
             reaching = 0
