@@ -70,15 +70,15 @@ def _chosen(value: Floats, copies: Floats, turns: int, row: np.uint64, items: In
     k = len(items)
     best = np.empty(k)
     pool = np.where(copies > 0, value, -np.inf)
-    taken = best_items(pool, row, items[:turns], best[:turns]) if turns > 0 else 0
+    taken = best_items(pool, row, items[:turns], best[:turns], 0.0) if turns > 0 else 0
     pool[:] = value
     pool[items[:taken]] = -np.inf
     size = taken
     if taken < k:
-        size += best_items(pool, row, items[taken:], best[taken:])
+        size += best_items(pool, row, items[taken:], best[taken:], 0.0)
     pool[:] = -np.inf
     pool[items[:size]] = value[items[:size]]
-    return best_items(pool, row, items[:size], best[:size]) if size > 0 else 0
+    return best_items(pool, row, items[:size], best[:size], 0.0) if size > 0 else 0
 
 
 @compiled

@@ -318,7 +318,7 @@ def test_a_damaged_or_foreign_folder_is_an_error(tmp_path):
     refused(ModelError, r"model\.json", load, tmp_path)
     intensity.Popularity().fit(random_log()).save(tmp_path)
     assert isinstance(load(tmp_path), intensity.Popularity)
-    refused(ModelError, "Expected 'gru'", intensity.GRU.load, tmp_path)
+    refused(ModelError, "Expected a saved 'gru'", intensity.GRU.load, tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"x")
     refused(ModelError, "safetensors", load, tmp_path)
 
@@ -464,7 +464,7 @@ def test_count_calibration_knows_a_perfect_and_a_wrong_prediction():
     assert right.rank_correlation == wrong.rank_correlation > 0.5
     assert [d.predicted for d in right.deciles] == sorted(d.predicted for d in right.deciles)
     assert sum(d.examples for d in right.deciles) == 5000
-    refused(ModelError, "λ > 0", count_calibration, np.zeros(3), np.ones(3, np.int64))
+    refused(ModelError, r"λ\(x\) > 0", count_calibration, np.zeros(3), np.ones(3, np.int64))
 
 
 def test_the_report_separates_the_factors():

@@ -633,7 +633,7 @@ class _Counting:
     """A scorer of which each arrival's scores are its id, and its hidden state says whose it is."""
 
     def __init__(self, size):
-        self.size, self.encoded, self.scored = size, [], []
+        self.size, self.encoded, self.scored, self.n_items = size, [], [], 3
 
     def hidden_bytes(self):
         return self.size
@@ -656,6 +656,7 @@ def test_blocks_are_encoded_in_windows_and_forgotten_once_they_are_served(room, 
     """As many whole blocks at once as there is room for, one at least; each is scored once, and freed at its end."""
     monkeypatch.setattr(module, "BLOCK", 4)
     monkeypatch.setattr(module, "_MOST_BYTES", room)
+    monkeypatch.setattr(module, "_AHEAD", 1)
     n, scorer = np.arange(10), _Counting(10)
     events = SimpleNamespace(newest=np.zeros(7, np.int64), counts=np.arange(7) % 3)
     histories = _Ten(id=range(7), visible_at=lambda slot, _: slot % 3, events=events)

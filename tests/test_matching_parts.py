@@ -399,7 +399,7 @@ def test_floors_that_cannot_be_met_in_chunks():
     blocked = np.ones((20, 4), np.float32)
     blocked[:, 0] = -np.inf
     blocked[:2, 0] = 1.0
-    with pytest.raises(InfeasibleError, match="of their floors") as caught:
+    with pytest.raises(InfeasibleError, match="below their floors") as caught:
         solve_dual(Blocks(blocked), 2, [3, 0, 0, 0])
     assert (caught.value.items, caught.value.shortfall) == ((0,), 1)
     scores, mask, _ = _pairs(0)

@@ -307,7 +307,13 @@ def test_runs_differ_in_what_was_set(run, tmp_path):
     assert {row[coverage] for row in table.rows} == {"0.250 ±0.000"}
     assert {row[table.columns.index("utility")] for row in table.rows} == {"0.000 ±0.000"}
     run.rounds.assign(seed=run.rounds["seed"] + 7).to_parquet(other / "rounds.parquet", index=False)
-    refused(RunFolderError, "with the same seed", comparison.result_differences, run, load_run(other))
+    refused(
+        RunFolderError,
+        "do not share a combination of agent and seed",
+        comparison.result_differences,
+        run,
+        load_run(other),
+    )
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")

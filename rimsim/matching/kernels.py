@@ -127,7 +127,7 @@ def best_items(
     row: np.uint64,
     items: Ints,
     best: NDArray[np.floating],
-    tie_width: float,
+    tie_width: float = 0.0,
 ) -> int:
     """Fill ``items`` with the k items of largest value.
 
