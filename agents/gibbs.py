@@ -55,7 +55,7 @@ def gibbs_counts(z: Floats, k: int, chance: Floats, table: Floats) -> tuple[floa
     """
     a = len(z)
     top, best = np.empty(k, np.int64), np.empty(k, np.float64)
-    best_items(z, np.uint64(0), top, best)
+    best_items(z, np.uint64(0), top, best, 0.0)
     theta = _shift(z, k, best[k - 1])
     table[a, 0] = 1.0
     table[a, 1:] = 0.0
@@ -126,7 +126,7 @@ def gibbs_draw(value: Floats, epsilon: float, row: np.uint64, items: Ints, prope
     best = np.empty(k, np.float64)
     if a <= k:
         propensity[:a] = 1.0
-        return best_items(value, row, items, best)
+        return best_items(value, row, items, best, 0.0)
     z = value[allowed[:a]] / epsilon
     chance, inclusion, table = np.empty(a), np.empty(a), np.empty((a + 1, k + 1))
     gibbs_law(z, k, chance, table, inclusion, np.empty(0), inclusion)
@@ -142,7 +142,7 @@ def gibbs_draw(value: Floats, epsilon: float, row: np.uint64, items: Ints, prope
         if left == a - i or drawn_at * table[i, left] < chance[i] * table[i + 1, left - 1]:
             drawn[item] = value[item]
             left -= 1
-    size = best_items(drawn, row, items, best)
+    size = best_items(drawn, row, items, best, 0.0)
     for place in range(size):
         propensity[place] = stated[items[place]]
     return size

@@ -438,7 +438,7 @@ def _place_others(value: Floats, bits: np.uint64, slate: Ints, items: Ints, best
     for item in slate:
         free += item < 0
     others = np.empty(free, np.int64)
-    found, size, which = best_items(value, bits, others, best[:free]), 0, 0
+    found, size, which = best_items(value, bits, others, best[:free], 0.0), 0, 0
     for placed in slate:
         item = placed
         if item < 0 and which < found:

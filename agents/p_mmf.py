@@ -144,7 +144,8 @@ def _rank_and_descend(
     for arrival in range(n):
         fill_values(arrivals, arrival, price, value)
         most = min(arrivals.capacity[arrival], k)
-        size = best_items(value, tie_rank(ties, arrivals.id[arrival]), items[arrival, :most], best[:most])
+        bits = tie_rank(ties, arrivals.id[arrival])
+        size = best_items(value, bits, items[arrival, :most], best[:most], 0.0)
         if unit.by_intensity:
             order_items(items[arrival, :size], arrivals.relevance[arrival])
         shown[:] = 0.0

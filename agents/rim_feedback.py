@@ -324,7 +324,7 @@ def _rank(  # noqa: C901
                     of_slate,
                 )
             else:
-                size = best_items(value, bits, slate, of_slate)
+                size = best_items(value, bits, slate, of_slate, 0.0)
         if unit.by_intensity:
             order_items(items[arrival, :size], arrivals.relevance[arrival])
         fill_slate(items[arrival], size, price, unit, exposure, prices[arrival])

@@ -135,9 +135,10 @@ def best_items(
     In a tie, the item with the largest :func:`tie_rank` of ``row`` wins. Every value is raised by a seeded
     random number below ``tie_width``. The function returns the number of found items, at most k.
     """
-    k, size = len(items), np.int64(0)  # a literal 0 would compile ``enter`` twice
+    k = len(items)
     if k == 0:
         return 0
+    size = 0 * k  # a literal 0 would compile ``enter`` once more
     highest = part_maxima(value, k)
     lowest = kth_of_parts(highest, k)  # what a value must reach
     for first in range(len(highest)):
