@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from figures import LOG
 from made_up import SIZES, scenario
 from speed_paths import AGENTS, Played, built_in, check_events, engine, same_outcome, single, vector
 from speed_peers import peer_python, sardine, yardsticks
@@ -65,6 +66,9 @@ def main() -> None:
     parser.add_argument(
         "--small", action="store_true", help="the smaller market only, whose models are fitted soon"
     )
+    parser.add_argument(
+        "--log", action="store_true", help="write the tables into benchmarks/log/speed.md, too"
+    )
     parser.add_argument("--rounds", type=int, default=20, help="million: rounds that the arrivals come in")
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -72,7 +76,7 @@ def main() -> None:
     if given.what == "million":
         million(Report(out, "A million arrivals in one process"), given.rounds)
         return
-    report = Report(out, "Speed of the market")
+    report = Report(out, "Speed of the market", LOG / "speed.md" if given.log else None)
     sizes = SIZES[:1] if given.small else SIZES
     if given.what == "beside":
         beside(report, sizes, given.repeats, peers=given.peers)

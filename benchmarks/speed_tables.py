@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from figures import head
 
-__all__ = ["Report", "machine", "peak_memory", "reset_peak", "resident_memory"]
+__all__ = ["Report", "machine", "peak_memory", "reset_peak", "resident_memory", "with_table"]
 
 _MIB = 2**20
 _PROCESS = Path("/proc/self")
@@ -74,13 +76,15 @@ class Report:
 
     folder: Path
     title: str
+    log: Path | None = None
+    """Page of the benchmark log whose marked tables are made anew."""
     _parts: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Begin the page with what was run on what."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        command = " ".join(["python", "benchmarks/" + Path(sys.argv[0]).name, *sys.argv[1:]])
-        self.say(f"# {self.title}\n\n`{command}`\n\n{machine()}")
+        self.command = " ".join(["python", "benchmarks/" + Path(sys.argv[0]).name, *sys.argv[1:]])
+        self.say(f"# {self.title}\n\n`{self.command}`\n\n{machine()}")
 
     def say(self, text: str) -> None:
         """Print and keep a paragraph."""
@@ -102,3 +106,14 @@ class Report:
             for row in frame.itertuples(index=False, name=None)
         ]
         self.say(f"## {title}\n\n" + "\n".join(lines))
+        if self.log is not None:
+            fresh = "\n\n".join((head(self.command), "\n".join(lines)))
+            self.log.write_text(
+                with_table(self.log.read_text(encoding="utf-8"), name, fresh), encoding="utf-8"
+            )
+
+
+def with_table(page: str, name: str, fresh: str) -> str:
+    """Page with the table ``name`` replaced, where it stands between two marks; else the page as it is."""
+    marked = re.compile(rf"(<!-- table: {name} -->\n).*?(<!-- /table -->)", re.DOTALL)
+    return marked.sub(lambda found: f"{found[1]}\n{fresh}\n\n{found[2]}", page)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from types import EllipsisType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -72,15 +75,21 @@ def observe(place: int, relevance: Float32s, ground: Float32s, admissible: Bools
 
 def observation_of(numbers: Float32s, admissible: NDArray[np.int8]) -> dict[str, Array]:
     """Observation from its numbers and its mask of items."""
-    m = admissible.shape[-1]
+    relevance, exposure, shortfall, ground, clock = _columns(admissible.shape[-1])
     return {
-        "relevance": numbers[..., :m],
-        "ground_intensity": numbers[..., 3 * m : 3 * m + 1],
-        "exposure": numbers[..., m : 2 * m],
-        "shortfall": numbers[..., 2 * m : 3 * m],
+        "relevance": numbers[relevance],
+        "ground_intensity": numbers[ground],
+        "exposure": numbers[exposure],
+        "shortfall": numbers[shortfall],
         "admissible": admissible,
-        "clock": numbers[..., 3 * m + 1 :],
+        "clock": numbers[clock],
     }
+
+
+@lru_cache(maxsize=4)
+def _columns(m: int) -> list[tuple[EllipsisType, slice]]:
+    """Columns of each part of an observation's numbers."""
+    return [(..., slice(*part)) for part in pairwise((0, m, 2 * m, 3 * m, 3 * m + 1, 3 * m + 3))]
 
 
 def popularity_groups(counts: Ints, groups: int) -> Floats:

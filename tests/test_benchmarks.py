@@ -1,5 +1,6 @@
 """What the scripts in benchmarks/ share, and signs of what the README claims: ``make findings``, some CPU hours."""
 
+import re
 import subprocess
 from importlib import import_module
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from kit import cases
+
+import rimsim
 
 
 @pytest.fixture
@@ -41,6 +44,21 @@ def test_time_is_counted_by_names_that_the_code_has(module, name):
     module(name)
     with pytest.raises(SystemExit, match="_write_prices, no/such"):
         module("speed_stages").check_names(["begin_round", "_write_prices"], ["no/such"])
+
+
+def test_a_table_of_the_log_is_replaced_between_its_marks(module):
+    """Only what stands between the marks of that name changes."""
+    page = "a\n<!-- table: beside -->\nold\n<!-- /table -->\n<!-- table: other -->\nkept\n<!-- /table -->\n"
+    made = module("speed_tables").with_table(page, "beside", "| new |")
+    assert made == page.replace("old\n", "\n| new |\n\n")
+
+
+def test_figures_of_speed_are_as_new_as_the_version():
+    """The page of speeds is made again for every version."""
+    page = (Path(__file__).parent.parent / "benchmarks" / "log" / "speed.md").read_text(encoding="utf-8")
+    heads = re.findall(r"^\*Commit .*$", page, re.MULTILINE)
+    assert len(heads) >= 2
+    assert all(f"rimsim {rimsim.__version__}:" in line for line in heads)
 
 
 CLAIMS = {

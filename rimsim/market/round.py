@@ -7,6 +7,7 @@ import math
 from collections import deque
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cached_property
 
 import numpy as np
 import simpy
@@ -511,11 +512,16 @@ class Round:
             self._truth.drop(row)
         return shown, self.ledger.consumed[row].copy()
 
+    @cached_property
+    def _truth_varies(self) -> bool:
+        """True if true scores depend on more than a visitor's events."""
+        truth = self._world.truth
+        assert truth is not None  # noqa: S101  # the consumer needs it
+        return truth.item_factor is not None or self._world.last_release > self.schedule.start
+
     def _true_place(self, row: int) -> tuple[Float32s, Float32s, int]:
         """Blocks with an arrival's p* and λ*, and its index."""
-        world = self._world
-        assert world.truth is not None  # noqa: S101  # the consumer needs it
-        if world.truth.item_factor is not None or world.last_release > self.schedule.start:
+        if self._truth_varies:
             share, size = self.visits(np.array([row])).true_scores
             return share, size, 0
         block, place = self._truth_scores().place(row)
