@@ -406,9 +406,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         """Fill in the arrays of :func:`observation_of`."""
         stock = self._stock
         scores, place = self._nothing if self._place is None else (self._place[0].arrays, self._place[1])
-        relevance, ground, can = scores
-        clock = _clock(self.market)
-        observe(place, relevance, ground, can, stock.exposure, stock.shortfall, clock, numbers, admissible)
+        observe(place, *scores, stock.exposure, stock.shortfall, _clock(self.market), numbers, admissible)
 
     def _summary(self, asked: Ints, shown: Ints, consumed: Bools) -> dict[str, Any]:
         """``info["market"]`` from chosen, shown and consumed items."""
@@ -451,8 +449,6 @@ def one_slate(action: Action, k: int) -> Action:
 
 def _clock(market: Market) -> tuple[float, float]:
     """Elapsed share of the round and of the run."""
-    if market.done:
-        return 1.0, 1.0
     progress = market.open.arriving.share
     return progress, min(1.0, (market.round + progress) / market.config.rounds)
 

@@ -360,7 +360,8 @@ class Market:
 
     def _close_round(self) -> None:
         """Close the round, retrain and open the next."""
-        give_back()
+        if self.round + 1 < self.config.rounds:
+            give_back()
         served, platform = self.open, self.platform
         own = platform.keep(served)
         log = platform.log()

@@ -136,6 +136,7 @@ class Scorer:
     ) -> None:
         self._model, self._layer = layer_of(model)
         self._histories, self._release, self._device = histories, release, device
+        self.n_items = len(release)
         self._recurrent = recurrent(self._model)
         self._hidden: Hidden = ()
         self._known = np.zeros(len(histories), np.int64)
@@ -149,11 +150,6 @@ class Scorer:
         counts = self._histories.visible_at(slots, np.full(len(slots), start - 1))
         states = self._histories.states(slots, counts, np.full(len(slots), start))
         self._hidden, self._known = self._recurrent.encode(states), counts
-
-    @property
-    def n_items(self) -> int:
-        """Size of the catalogue, M."""
-        return len(self._release)
 
     def hidden_bytes(self) -> int:
         """Bytes of one hidden state; 0 without hidden states."""
@@ -375,11 +371,9 @@ class ArrivalScores:
         stale = rows[self._counts[rows] != counts]
         if 0 < len(stale) < BLOCK:
             first, later = self._ahead(stale)
-            stale = np.concatenate([stale, first])
-            if len(stale) < BLOCK:
-                stale = np.concatenate([stale, later])[:BLOCK]
-            else:
-                stale = stale[: min(max(len(stale) // BLOCK, 1) * BLOCK, self._most)]
+            found = np.concatenate([stale, first])
+            whole = min(len(found) // BLOCK * BLOCK, self._most)
+            stale = found[:whole] if whole else np.concatenate([found, later])[:BLOCK]
         self._fill(stale, self._events(stale))
 
     def _events(self, rows: Ints) -> Ints:
