@@ -404,9 +404,10 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
 
     def observe(self, numbers: Float32s, admissible: NDArray[np.int8]) -> None:
         """Fill in the arrays of :func:`observation_of`."""
-        stock = self._stock
         scores, place = self._nothing if self._place is None else (self._place[0].arrays, self._place[1])
-        observe(place, *scores, stock.exposure, stock.shortfall, _clock(self.market), numbers, admissible)
+        relevance, ground, can = scores
+        clock, stock = _clock(self.market), self._stock
+        observe(place, relevance, ground, can, stock.exposure, stock.shortfall, clock, numbers, admissible)
 
     def _summary(self, asked: Ints, shown: Ints, consumed: Bools) -> dict[str, Any]:
         """``info["market"]`` from chosen, shown and consumed items."""
