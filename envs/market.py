@@ -47,8 +47,7 @@ Answer: TypeAlias = "Ints | Slates"
 
 
 _Step: TypeAlias = "tuple[Round, int, tuple[ScoreRows, int], Arrivals | None, Ints, Bools]"
-"""Served arrival: round, row, place of its scores, items shown and consumed. The fourth is the arrival with fields that
-the slate's outcome would change; None without such fields."""
+"""Served arrival: round, row, place of its scores, fields that the slate would change if needed, items, consumption."""
 
 
 class NamedArguments:
