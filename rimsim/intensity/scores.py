@@ -55,9 +55,9 @@ class ModelScores:
         valid = np.isfinite(scores) & (scores >= 0)
         if scores.shape != (stop - start, len(self.known)) or not valid.all():
             raise ModelError(
-                f"{type(self.model).__name__}: the scores of {stop - start} states have shape "
-                f"{scores.shape}, or a score is negative or not a number. Expected finite intensities of "
-                f"at least 0, one for each of {len(self.known)} items"
+                f"{type(self.model).__name__}: the scores of {stop - start} states are an array of shape "
+                f"{scores.shape} with {np.sum(~valid)} values that are negative or not finite. Expected shape "
+                f"({stop - start}, {len(self.known)}) and finite intensities of at least 0"
             )
         if self.rate is not None:
             scores *= self.rate[start:stop, None]

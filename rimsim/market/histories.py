@@ -249,7 +249,7 @@ class Histories:
 
     @cached_property
     def last_logged(self) -> Floats:
-        """Shifted seconds at which logged pasts end; 0 without events."""
+        """End of each logged past in seconds; 0 without events."""
         return np.where(self.length > 0, self.past.last(self.log_user, self.length) + self.shift, 0.0)
 
     def copy(self) -> Histories:

@@ -262,7 +262,7 @@ def try_measures(measures: Mapping[str, Measure], items: pd.DataFrame, slate: in
 
 
 def records(measures: Mapping[str, Measure]) -> dict[str, dict[str, str]]:
-    """Record of each measure by its place, without its function."""
+    """Fields of each measure except its function, by its name."""
     return {
         place: {field: getattr(measure, field) for field in _RECORDED} for place, measure in measures.items()
     }

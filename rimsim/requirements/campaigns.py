@@ -174,7 +174,7 @@ class Guarantee:
     share: float = 0.0
 
     def accrued(self, ahead: ExpectedRound) -> float:
-        """Exposures that a round adds to the guarantee."""
+        """Exposures by which the guarantee grows in a round."""
         if self.audience is None:
             return self.beta * float(ahead.share[self.items].sum())
         if self.exposures is None:

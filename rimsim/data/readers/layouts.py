@@ -143,7 +143,7 @@ OBSERVED_LAYOUTS: Final = (
 
 
 def find_log(container: Container) -> LogLayout:
-    """Layout of the log in a container, with its files.
+    """Layout of the log in a folder or archive.
 
     Raises:
         DataError: If there is no log, or more than one.
