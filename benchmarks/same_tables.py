@@ -112,7 +112,6 @@ VARIANTS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "ease": ("closed-loop", FEW, (*SMALL, "platform.model=ease-visits")),
     "als": ("closed-loop", FEW, (*SMALL, "platform.model=als-hp")),
     "factors": ("closed-loop", FEW, (*SMALL, "platform.model=factors-visits")),
-    "denoising": ("closed-loop", FEW, (*SMALL, "platform.model=denoising-visits")),
     "bag-truth": ("closed-loop", FEW, (*SMALL, "consumer.truth=bag")),
     "hard": ("closed-loop", "rim-feedback,rim-resolve", (*SMALL, "exposure.hard=true")),
     "too-hard": (

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 from kit import cases
 
 import rimsim
+from rimsim.config import find_scenario, override
+from rimsim.intensity.registry import mark_and_ground
 
 
 @pytest.fixture
@@ -44,6 +47,18 @@ def test_time_is_counted_by_names_that_the_code_has(module, name):
     module(name)
     with pytest.raises(SystemExit, match="_write_prices, no/such"):
         module("speed_stages").check_names(["begin_round", "_write_prices"], ["no/such"])
+
+
+def test_every_market_of_the_comparison_of_versions_can_be_set(module):
+    """Scenarios, fields and models of the jobs are those of this version."""
+    jobs = module("same_tables")
+    for scenario, *_, settings in [
+        *((name, *what) for name, what in jobs.SCENARIOS.items()),
+        *jobs.VARIANTS.values(),
+    ]:
+        changes = {name: yaml.safe_load(text) for name, text in (one.split("=", 1) for one in settings)}
+        config = override(find_scenario(scenario), changes, origin=scenario)
+        assert mark_and_ground(config.platform.model, known=True)
 
 
 def test_a_table_of_the_log_is_replaced_between_its_marks(module):
