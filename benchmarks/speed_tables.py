@@ -83,10 +83,9 @@ class Report:
     def __post_init__(self) -> None:
         """Begin the page with what was run on what."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        given = sys.argv[1:]
-        if "--out" in given:  # a folder of whoever runs it
-            del given[given.index("--out") : given.index("--out") + 2]
-        self.command = " ".join(["python", "benchmarks/" + Path(sys.argv[0]).name, *given])
+        # Without the folder of whoever runs it.
+        given = re.sub(r"\s--out[= ]\S+", "", " ".join(["", *sys.argv[1:]]))
+        self.command = f"python benchmarks/{Path(sys.argv[0]).name}{given}"
         self.say(f"# {self.title}\n\n`{self.command}`\n\n{machine()}")
 
     def say(self, text: str) -> None:

@@ -335,7 +335,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         revealed = None if self.needs is NO_NEEDS else self.arrivals  # before what is consumed changes it
         if isinstance(answer, Slates):
             many = market.show(np.array([row]), answer, empty=True)
-            shown, consumed = many[0][0], many[1][0]
+            shown, consumed = many[0][0].copy(), many[1][0]
         else:
             shown, consumed = market.show_one(row, answer)
         self._last = opened, row, place, revealed, shown, consumed

@@ -26,7 +26,7 @@ from small_markets import PAIRS, SMALL, play_out, settings_of
 
 from rimsim import measures
 from rimsim.agents import PolicyAgent, make_agent, market_for, play_round, rollout
-from rimsim.config import ArrivalsConfig, Seeds
+from rimsim.config import ArrivalsConfig, ConsumerConfig, Seeds
 from rimsim.envs import (
     COMPACT,
     GROUND_BOUND,
@@ -595,6 +595,24 @@ def test_an_answer_of_another_shape_or_type_is_refused():
         assert env.market.served == 0
     policy = PolicyAgent(lambda _: np.zeros(3), name="odd")
     refused(AgentError, "returned 3 numbers. Expected 1", rollout, made(), policy, seed=0)
+
+
+@pytest.mark.parametrize("delay", [None, "1d"], ids=["compiled", "general"])
+def test_feedback_can_be_written_over(delay):
+    """What a user does to the feedback of a step changes neither the ledger nor a state that is loaded."""
+    config = markets.small_scenario(rounds=1, consumer=ConsumerConfig(delay=delay))
+    made = gymnasium.make("RIMMarket-v0", settings=markets.settings_of(config)).unwrapped
+    made.reset(seed=0)
+    for _ in range(5):
+        made.step(np.arange(config.slate))
+        made.feedback.slates[:] = -9
+        made.feedback.consumed[:] = True
+    before = made.market.ledger
+    made.load_state(made.state)
+    assert made.market.ledger is not before
+    np.testing.assert_array_equal(made.market.ledger.item, before.item)
+    np.testing.assert_array_equal(made.market.ledger.consumed, before.consumed)
+    assert not before.consumed[:5].all()
 
 
 @pytest.mark.parametrize("kind", sorted(markets.SMALL))

@@ -463,6 +463,16 @@ def test_relevance_sums_to_one_over_admissible_items(scenario):
     assert (arrivals.ground_intensity > 0).all()
 
 
+def test_nothing_served_after_the_end_closes_no_round():
+    """A batch of no arrivals leaves a market that is over as it is."""
+    market = Market(small_scenario(rounds=1))
+    while not market.done:
+        arrivals = market.next_arrivals()
+        market.serve(arrivals, top_k(arrivals.relevance, arrivals.admissible, 5))
+    market.show(np.zeros(0, np.int64), Slates(np.zeros((0, 5), np.int64)), empty=True)
+    assert (len(market.closed), market.round) == (1, 1)
+
+
 def test_clones_make_at_most_max_visits_and_are_alike_without_history():
     """Visits are numbered from 0, and N arrive; with no history first visits have one score, and all is admissible."""
     market = Market(small_scenario(arrivals=ArrivalsConfig(per_round=500, max_visits=2)))

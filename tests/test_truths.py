@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from kit import cases, refused
 from small_markets import small_cold_start, small_scenario
 
-from rimsim.arrays import ALWAYS, NEVER
+from rimsim.arrays import ALWAYS, NEVER, TICKS
 from rimsim.config import (
     ArrivalsConfig,
     ConsumerConfig,
@@ -28,7 +28,7 @@ from rimsim.intensity.registry import make
 from rimsim.intensity.selection.held_out import HeldOut, Worth
 from rimsim.intensity.selection.shrinkage import for_all, for_slates
 from rimsim.market import Market, Needs, build_world, world
-from rimsim.market.consumers import truths
+from rimsim.market.consumers import Intensity, Organic, truths
 from rimsim.market.consumers.hidden_quality import hidden_bias
 from rimsim.market.consumers.session_sizes import SessionSizes, _Sizes, fit_sizes
 from rimsim.market.world import check_plugs, initial_model, kept_truth
@@ -604,3 +604,44 @@ def test_what_nobody_can_be_shown_takes_nothing_from_what_is_shown(late, rho):
     np.testing.assert_array_equal(size, same)
     np.testing.assert_array_equal(fewer, np.where(release == NEVER, np.float32(0), share))
     assert share.sum(1) == pytest.approx(np.ones(len(share)), rel=1e-5)
+
+
+class _Later(Intensity):
+    """Visitors who also take one of the last 40 items by themselves, up to four days after every second visit."""
+
+    law = None
+
+    def organic(self, visits):
+        rows, items = [], []
+        for row, slot in zip(visits.row, visits.slot, strict=True):
+            last = np.arange(visits.world.log.n_items)[-40:]
+            left = np.setdiff1d(last, visits.histories.consumed(np.array([slot]))[1])
+            if row % 2 == 0 and len(left):
+                rows.append(row)
+                items.append(left[row * 7919 % len(left)])
+        days = np.array(rows, np.int64) % 5
+        ticks = visits.schedule.tick[np.array(rows, np.int64)] + days * 86_400 * TICKS
+        return Organic(np.array(rows, np.int64), ticks, np.array(items, np.int64))
+
+
+@pytest.mark.parametrize("delay", [None, "1d"])
+def test_a_truth_knows_what_visitors_did_before_a_visit_and_nothing_later(delay):
+    """With organic consumption after visits, p* is that of the states at each visit, however events were entered."""
+    consumer = ConsumerConfig(truth="bag", attraction=5.0, delay=delay)
+    arrivals = ArrivalsConfig(per_round=400, max_visits=6)
+    config = small_scenario(rounds=1, consumer=consumer, arrivals=arrivals)
+    market, later = Market(config, consumer=_Later(config)), 0
+    while not market.done:
+        waiting = market.next_arrivals(8)
+        opened, model = market.open, market.world.truth.model
+        slots, ticks = market.schedule.slot[waiting.row], market.schedule.tick[waiting.row]
+        counts = opened.histories.visible_at(slots, ticks + opened._wait - 1)
+        later += int((opened.histories.events.counts[slots] > counts).sum())
+        whole = model.score(opened.histories.states(slots, counts, ticks)).numpy()
+        row, item = opened.histories.consumed(slots, counts)
+        whole[row, item] = 0.0
+        whole /= whole.sum(1, keepdims=True)
+        np.testing.assert_allclose(opened._true_scores(waiting.row)[0], whole, atol=1e-5)
+        waiting.admissible[:, -40:] = False
+        market.serve(waiting, top_k(waiting.relevance, waiting.admissible, config.slate))
+    assert later > 0

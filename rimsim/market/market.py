@@ -354,7 +354,7 @@ class Market:
 
     def _close_if_served(self) -> None:
         """Close the round after its last arrival."""
-        if self.open.arriving.share == 1.0:
+        if self.open.arriving.share == 1.0 and not self.done:
             self.open.run_out()
             self._close_round()
 

@@ -485,7 +485,7 @@ class Round:
         """
         law = self._law
         if law is None or len(items) != self.ledger.item.shape[1]:
-            shown, consumed = self.show(np.array([row]), Slates(items[None]), empty=True)
+            shown, consumed = self.show(np.array([row]), Slates(items[None].copy()), empty=True)
             return shown[0], consumed[0]
         arriving, scores = self.arriving, self._scores
         assert scores is not None  # noqa: S101  # the round is open

@@ -41,7 +41,7 @@ MOST_CELLS = 1 << 26
 _ENCODED = 32 * BLOCK
 """States that are encoded at once. It decides bits of float32 products, as ``BLOCK`` does."""
 _AHEAD, _AHEAD_CELLS = 4, 1 << 21
-"""Blocks that are scored together if arrivals come one by one, and the most scores in them, states times items."""
+"""Most blocks that are scored together in advance, and most scores, states times items, in more than one of them."""
 _MOST_BYTES = 1 << 26
 """Hidden states that are precomputed at once, bytes."""
 _FOR_MEDIAN = 8192
@@ -321,9 +321,10 @@ class ArrivalScores:
     later arrivals. An arrival's scores are valid until another event enters its state.
     """
 
-    def __init__(self, scorer: Scorer, histories: Histories, schedule: Schedule) -> None:
+    def __init__(self, scorer: Scorer, histories: Histories, schedule: Schedule, delay: int = 0) -> None:
         self._scorer, self._histories, self._schedule = scorer, histories, schedule
-        n = len(schedule)
+        n, self._until = len(schedule), schedule.tick + delay
+        """(n,) tick up to which an arrival's state has the events that became visible."""
         self._block = np.full(n, None, object)
         """(n,) block with the scores of each arrival, or None."""
         self._place = np.zeros(n, np.int64)
@@ -331,7 +332,7 @@ class ArrivalScores:
         self._counts = np.full(n, -1)
         """(n,) events of its user that they take into account; −1 before an arrival is scored."""
         self._most = BLOCK * min(max(_AHEAD_CELLS // (BLOCK * scorer.n_items), 1), _AHEAD)
-        """Arrivals that are scored together at most."""
+        """Most arrivals that are scored together, unless more are asked for at once."""
         self._next_visit = _next_of_same(schedule.slot)
         self._open = np.full(len(histories), -1)
         backwards = np.arange(n)[::-1]
@@ -378,13 +379,12 @@ class ArrivalScores:
 
     def _events(self, rows: Ints) -> Ints:
         """Number of the round's events in each arrival's state."""
-        return self._histories.visible_at(self._schedule.slot[rows], self._schedule.tick[rows])
+        return self._histories.visible_at(self._schedule.slot[rows], self._until[rows])
 
     def _events_of(self, row: int) -> int:
         """Number of the round's events in an arrival's state."""
-        slot, tick = self._schedule.slot[row], self._schedule.tick[row]
-        events = self._histories.events
-        if events.newest[slot] <= tick:
+        slot, events = self._schedule.slot[row], self._histories.events
+        if events.newest[slot] <= self._until[row]:
             return int(events.counts[slot])
         return int(self._events(np.array([row]))[0])
 
@@ -402,7 +402,7 @@ class ArrivalScores:
             self._block[rows], self._place[rows], self._counts[rows] = block, np.arange(len(rows)), known
 
     def _ahead(self, wanted: Ints) -> tuple[Ints, Ints]:
-        """Later arrivals to score in advance, next visits first."""
+        """Later arrivals to score in advance: next visits, and others."""
         # A later visit is scored as if the visits before it had no effect; if they have one, it is scored again.
         first = int(wanted[0])
         ahead = np.arange(first + 1, min(first + 1 + self._most + 2 * BLOCK, len(self._schedule)))
@@ -427,7 +427,7 @@ class PrecomputedScores(ArrivalScores):
         self._states = histories.visible_at(schedule.slot, schedule.tick)
         """Number of the round's events in each arrival's state."""
         self._filled = 0
-        """Arrivals that have been scored: whole blocks."""
+        """Arrivals that have been scored: whole blocks, or all."""
         self._window = max(_MOST_BYTES // max(scorer.hidden_bytes(), 1) // BLOCK, 1) * BLOCK
         """Arrivals whose states are encoded at once: whole blocks."""
         self._hidden: Hidden = ()

@@ -30,6 +30,7 @@ from rimsim.data.log import EventLog
 from rimsim.intensity import Popularity
 from rimsim.market import Market, consumers
 from rimsim.market.arrivals import ArrivalProcess, RoundsSoFar, Schedule, checked_schedule, make_arrivals
+from rimsim.market.consumers.contract import ConsumerCapabilities
 from rimsim.market.histories import LoggedPast
 from rimsim.market.market import MarketPlugs
 from rimsim.market.providers import Offer, Provider, RoundOutcome
@@ -316,6 +317,8 @@ class ConsumerTests(_PlugTests):
         assert len(organic.row) == len(organic.tick) == len(organic.item)
         assert np.isin(organic.row, visits.row).all()
         assert (organic.tick >= market.schedule.tick[organic.row]).all()
+        can = ConsumerCapabilities.of(market.consumer)
+        assert can.exogenous or can.law is None or not len(organic.row)  # single arrivals would miss them
 
 
 class ProviderTests(_PlugTests):

@@ -305,7 +305,7 @@ class ConsumerCapabilities:
     note: Callable[[EventLog], str] | None
     """``note(log)``: a sentence that is printed before a run over a log."""
     law: Callable[[World], Law | Hits | None] | None
-    """``law(world)``: the consumer's law, with which compiled code can answer in its place; None: it has no law."""
+    """``law(world)``: the law with which compiled code may answer instead, without ``organic``; None: no law."""
     digest: Callable[[], str] | None
     """``digest()``: a text that changes with anything outside the config that affects answers, such as a file."""
 

@@ -139,7 +139,7 @@ class Truth:
         """True scores of a round's arrivals; ``delay`` is in ticks."""
         scorer = _TruthScorer(self, histories, delay)
         scorer.encode(schedule.start)
-        return TruthScores(scorer, histories, schedule)
+        return TruthScores(scorer, histories, schedule, delay)
 
     def save(self, folder: Path) -> None:
         """Write the truth into a folder, its report last."""
@@ -181,13 +181,6 @@ class _TruthScorer(Scorer):
 
 class TruthScores(ArrivalScores):
     """True scores of a round's arrivals, given all earlier consumptions."""
-
-    def _events(self, rows: Ints) -> Ints:
-        """Number of visitors' events, known to the platform or not."""
-        return self._histories.events.counts[self._schedule.slot[rows]]
-
-    def _events_of(self, row: int) -> int:
-        return int(self._histories.events.counts[self._schedule.slot[row]])
 
     def of(self, rows: Ints) -> tuple[Float32s, Float32s]:
         """True scores of arrivals: p* and λ*."""
