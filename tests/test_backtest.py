@@ -390,7 +390,7 @@ def test_a_model_of_ones_own_takes_part_by_name_and_nonsense_is_told(log):
     models = Models(split, BacktestConfig(models=("backtest-own", "popularity")), 0, _QUIET)
     assert np.array_equal(_matrix(models.test("backtest-own")), _matrix(models.test("popularity")))
     bad = ModelScores(_Nonsense().fit(split.train), split.test.states, split.known)
-    refused(ModelError, "Expected finite intensities of at least 0", bad.rows, 0, 3)
+    refused(ModelError, "finite intensities of at least 0", bad.rows, 0, 3)
 
 
 def test_hybrids_share_fits_and_ground_levels_come_from_the_past_states(log):

@@ -321,10 +321,9 @@ class ArrivalScores:
     later arrivals. An arrival's scores are valid until another event enters its state.
     """
 
-    def __init__(self, scorer: Scorer, histories: Histories, schedule: Schedule, delay: int = 0) -> None:
+    def __init__(self, scorer: Scorer, histories: Histories, schedule: Schedule) -> None:
         self._scorer, self._histories, self._schedule = scorer, histories, schedule
-        n, self._until = len(schedule), schedule.tick + delay
-        """(n,) tick up to which an arrival's state has the events that became visible."""
+        n = len(schedule)
         self._block = np.full(n, None, object)
         """(n,) block with the scores of each arrival, or None."""
         self._place = np.zeros(n, np.int64)
@@ -379,12 +378,13 @@ class ArrivalScores:
 
     def _events(self, rows: Ints) -> Ints:
         """Number of the round's events in each arrival's state."""
-        return self._histories.visible_at(self._schedule.slot[rows], self._until[rows])
+        return self._histories.visible_at(self._schedule.slot[rows], self._schedule.tick[rows])
 
     def _events_of(self, row: int) -> int:
         """Number of the round's events in an arrival's state."""
-        slot, events = self._schedule.slot[row], self._histories.events
-        if events.newest[slot] <= self._until[row]:
+        slot, tick = self._schedule.slot[row], self._schedule.tick[row]
+        events = self._histories.events
+        if events.newest[slot] <= tick:
             return int(events.counts[slot])
         return int(self._events(np.array([row]))[0])
 

@@ -139,7 +139,7 @@ class Truth:
         """True scores of a round's arrivals; ``delay`` is in ticks."""
         scorer = _TruthScorer(self, histories, delay)
         scorer.encode(schedule.start)
-        return TruthScores(scorer, histories, schedule, delay)
+        return TruthScores(scorer, histories, schedule)
 
     def save(self, folder: Path) -> None:
         """Write the truth into a folder, its report last."""
@@ -160,15 +160,30 @@ class _TruthScorer(Scorer):
         there = np.full(len(truth.item_bias), ALWAYS)
         super().__init__(truth.model, histories, there, torch.device("cpu"))
         self._truth, self._delay = truth, delay
+        self._last = np.zeros(len(histories), np.int64)
+        """(slots,) tick of the last event in each hidden state."""
 
     def encode(self, start: int) -> None:
         """Compute hidden states of all slots, unless they are fixed."""
+        self._last[:] = start - 1
         if not self._truth.users:
             super().encode(start)
             return
         rows = torch.from_numpy(self._histories.log_user)
         self._hidden = tuple(part[rows] for part in self._truth.users)
         self._known[:] = _ALL_EVENTS
+
+    def catch_up(self, slots: Ints, counts: Ints) -> None:
+        """Update hidden states by all events, in their order."""
+        # An event that precedes one in a hidden state, such as organic consumption later than a visit, changes it.
+        if self._recurrent is not None and not self._truth.users:
+            who, of = np.unique(slots, return_index=True)
+            new = self._histories.visible_at(who, self._last[who]) != self._known[who]
+            if new.any():
+                states = self._histories.states(who[new], counts[of][new], self._last[who[new]])
+                self._store(who[new], self._recurrent.encode(states), counts[of][new])
+            self._last[who] = self._histories.events.newest[who]
+        super().catch_up(slots, counts)
 
     def score(
         self, ids: Ints, slots: Ints, ticks: Ints, counts: Ints, hidden: Hidden | None = None
@@ -181,6 +196,13 @@ class _TruthScorer(Scorer):
 
 class TruthScores(ArrivalScores):
     """True scores of a round's arrivals, given all earlier consumptions."""
+
+    def _events(self, rows: Ints) -> Ints:
+        """Number of visitors' events, known to the platform or not."""
+        return self._histories.events.counts[self._schedule.slot[rows]]
+
+    def _events_of(self, row: int) -> int:
+        return int(self._histories.events.counts[self._schedule.slot[row]])
 
     def of(self, rows: Ints) -> tuple[Float32s, Float32s]:
         """True scores of arrivals: p* and λ*."""
