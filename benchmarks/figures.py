@@ -36,6 +36,15 @@ def head(command: str) -> str:
     return f"*Commit {commit.stdout.strip()}, {today}, {machine}, rimsim {rimsim.__version__}:* `{command}`"
 
 
+def replace_table(page: Path, name: str, made: str) -> None:
+    """Write a table into a page of the log, between ``<!-- NAME -->`` and ``<!-- /NAME -->``."""
+    text, begin, end = page.read_text(encoding="utf-8"), f"<!-- {name} -->", f"<!-- /{name} -->"
+    pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
+    if not pattern.search(text):
+        raise SystemExit(f"{page}: has no marks {begin} … {end}")
+    page.write_text(pattern.sub(lambda _: f"{begin}\n{made}{end}", text), encoding="utf-8")
+
+
 def anchor(title: str) -> str:
     """Anchor of a heading, as GitHub makes it."""
     return re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-")

@@ -7,13 +7,12 @@ the command that made it. The command runs in a folder of its own; a run that is
 from __future__ import annotations
 
 import argparse
-import re
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
-from figures import LOG, head
+from figures import LOG, head, replace_table
 from kept_runs import finished
 
 from rimsim.scenarios.report import comparison, sweep
@@ -79,15 +78,6 @@ def table(name: str, out: Path) -> str:
     return f"{head(COMMANDS[name])}\n\n{made.strip()}\n"
 
 
-def replaced(page: str, name: str, made: str) -> str:
-    """The page with what stands between the marks of a table replaced."""
-    begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
-    pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
-    if not pattern.search(page):
-        raise SystemExit(f"{PAGE}: has no marks {begin} … {end}")
-    return pattern.sub(lambda _: f"{begin}\n{made}{end}", page)
-
-
 def main() -> None:
     """Make the tables that are asked for, all by default."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -95,8 +85,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/findings"), help="Where the runs lie.")
     asked = parser.parse_args()
     for name in asked.names or COMMANDS:
-        made = table(name, asked.out)
-        PAGE.write_text(replaced(PAGE.read_text(encoding="utf-8"), name, made), encoding="utf-8")
+        replace_table(PAGE, name, table(name, asked.out))
 
 
 if __name__ == "__main__":

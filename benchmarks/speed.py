@@ -66,11 +66,11 @@ def main() -> None:
     parser.add_argument(
         "--small", action="store_true", help="the smaller market only, whose models are fitted soon"
     )
-    parser.add_argument(
-        "--log", action="store_true", help="write the tables into benchmarks/log/speed.md, too"
-    )
+    parser.add_argument("--log", action="store_true", help="beside: write the table into the log, too")
     parser.add_argument("--rounds", type=int, default=20, help="million: rounds that the arrivals come in")
     given = parser.parse_args()
+    if given.log and given.what != "beside":
+        parser.error("--log is only for beside")
     torch.set_num_threads(1)
     out = given.out or Path("runs") / time.strftime("bench-%Y%m%d-%H%M%S")
     if given.what == "million":

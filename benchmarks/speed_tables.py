@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from figures import head
+from figures import head, replace_table
 
-__all__ = ["Report", "machine", "peak_memory", "reset_peak", "resident_memory", "with_table"]
+__all__ = ["Report", "machine", "peak_memory", "reset_peak", "resident_memory"]
 
 _MIB = 2**20
 _PROCESS = Path("/proc/self")
@@ -77,7 +77,7 @@ class Report:
     folder: Path
     title: str
     log: Path | None = None
-    """Page of the benchmark log whose marked tables are made anew."""
+    """Page of the benchmark log that the tables are written into, too."""
     _parts: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -109,13 +109,4 @@ class Report:
         ]
         self.say(f"## {title}\n\n" + "\n".join(lines))
         if self.log is not None:
-            fresh = "\n\n".join((head(self.command), "\n".join(lines)))
-            self.log.write_text(
-                with_table(self.log.read_text(encoding="utf-8"), name, fresh), encoding="utf-8"
-            )
-
-
-def with_table(page: str, name: str, fresh: str) -> str:
-    """Page with the table ``name`` replaced, where it stands between two marks; else the page as it is."""
-    marked = re.compile(rf"(<!-- table: {name} -->\n).*?(<!-- /table -->)", re.DOTALL)
-    return marked.sub(lambda found: f"{found[1]}\n{fresh}\n\n{found[2]}", page)
+            replace_table(self.log, name, "\n".join((head(self.command), "", *lines, "")))

@@ -7,7 +7,7 @@ import dataclasses
 import inspect
 import operator
 import sys
-from typing import TYPE_CHECKING, Any, Self, SupportsFloat, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, SupportsFloat, TypeAlias
 
 import gymnasium
 import numpy as np
@@ -46,8 +46,17 @@ Answer: TypeAlias = "Ints | Slates"
 """Items (k,) of an action, or a slate (1, k) with notes of an agent."""
 
 
-_Step: TypeAlias = "tuple[Round, int, tuple[ScoreRows, int], Arrivals | None, Ints, Bools]"
-"""Served arrival: round, row, place of its scores, fields that the slate would change if needed, items, consumption."""
+class _Step(NamedTuple):
+    """Served arrival, whose feedback is computed on demand."""
+
+    opened: Round
+    row: int
+    place: tuple[ScoreRows, int]
+    """Its scores, as the place in a block."""
+    revealed: Arrivals | None
+    """Arrival with fields that the slate's outcome would change; None: without such fields."""
+    shown: Ints
+    consumed: Bools
 
 
 class NamedArguments:
@@ -338,7 +347,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
             shown, consumed = many[0][0].copy(), many[1][0]
         else:
             shown, consumed = market.show_one(row, answer)
-        self._last = opened, row, place, revealed, shown, consumed
+        self._last = _Step(opened, row, place, revealed, shown, consumed)
         gain = self._stock.count(row, shown)
         self._answers.append(answer)
         if market.open is opened or market.done:
@@ -405,7 +414,7 @@ class MarketEnv(NamedArguments, gymnasium.Env[Observation, Action], EzPickle):
         """Fill in the arrays of :func:`observation_of`."""
         scores, place = self._nothing if self._place is None else (self._place[0].arrays, self._place[1])
         relevance, ground, can = scores
-        clock, stock = _clock(self.market), self._stock
+        stock, clock = self._stock, _clock(self.market)
         observe(place, relevance, ground, can, stock.exposure, stock.shortfall, clock, numbers, admissible)
 
     def _summary(self, asked: Ints, shown: Ints, consumed: Bools) -> dict[str, Any]:

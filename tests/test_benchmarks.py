@@ -61,11 +61,15 @@ def test_every_market_of_the_comparison_of_versions_can_be_set(module):
         assert mark_and_ground(config.platform.model, known=True)
 
 
-def test_a_table_of_the_log_is_replaced_between_its_marks(module):
-    """Only what stands between the marks of that name changes."""
-    page = "a\n<!-- table: beside -->\nold\n<!-- /table -->\n<!-- table: other -->\nkept\n<!-- /table -->\n"
-    made = module("speed_tables").with_table(page, "beside", "| new |")
-    assert made == page.replace("old\n", "\n| new |\n\n")
+def test_a_table_of_the_log_is_replaced_between_its_marks(module, tmp_path):
+    """Only what stands between the marks of that name changes; a page without them is refused."""
+    page, replace = tmp_path / "page.md", module("figures").replace_table
+    text = "a\n<!-- beside -->\nold\n<!-- /beside -->\n<!-- other -->\nkept\n<!-- /other -->\n"
+    page.write_text(text, encoding="utf-8")
+    replace(page, "beside", "| new |\n")
+    assert page.read_text(encoding="utf-8") == text.replace("old", "| new |")
+    with pytest.raises(SystemExit, match="has no marks"):
+        replace(page, "neither", "")
 
 
 def test_figures_of_speed_are_as_new_as_the_version():

@@ -520,9 +520,8 @@ def test_visits_are_scored_ahead_in_the_order_in_which_they_are_worth_it(monkeyp
     events.resize(30, refcheck=False)
     at_once.newest = np.zeros(30, np.int64)
     scored.clear()
-    everyone = _Visits(id=np.arange(30) + 30, slot=slots, tick=np.arange(30) * 10)
-    schedule = everyone
-    scores.ArrivalScores(scorer, histories, everyone).place(1)
+    schedule = _Visits(id=np.arange(30) + 30, slot=slots, tick=np.arange(30) * 10)
+    scores.ArrivalScores(scorer, histories, schedule).place(1)
     assert scored == [
         [1, 2, 3, 4],
         [5, 6, 7, 8],

@@ -369,7 +369,9 @@ class ArrivalScores:
         """Score the arrivals that have no valid scores."""
         counts = self._events(rows)
         stale = rows[self._counts[rows] != counts]
-        if 0 < len(stale) < BLOCK:
+        if not len(stale):
+            return
+        if len(stale) < BLOCK:
             first, later = self._ahead(stale)
             found = np.concatenate([stale, first])
             whole = min(len(found) // BLOCK * BLOCK, self._most)

@@ -186,7 +186,8 @@ def _user_dual(  # noqa: C901, PLR0912
         if k == 0:
             continue
         values_of_row(terms, price, user, value)
-        lowest, found, size = kth[user] - tau * terms.weights[0], 0, 0 * k
+        lowest, found = kth[user] - tau * terms.weights[0], 0
+        size = 0 * k  # no literal: see ``best_items``
         for item in range(m):  # without a branch, as above
             near[found] = item
             found += value[item] > lowest

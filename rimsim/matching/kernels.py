@@ -135,6 +135,7 @@ def best_items(
     In a tie, the item with the largest :func:`tie_rank` of ``row`` wins. Every value is raised by a seeded
     random number below ``tie_width``. The function returns the number of found items, at most k.
     """
+    # Kernels here pass ``tie_width``: one that leaves it out has the function compiled once more.
     k = len(items)
     if k == 0:
         return 0

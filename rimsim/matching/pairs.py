@@ -200,7 +200,7 @@ def greedy(  # noqa: C901  # one compiled loop, read as a whole
             if pair >= 0:
                 extra[item_of(pairs, user, pair)] = sticky
                 state.held[place_of(pairs, user, pair)] = 0
-        size, threshold = 0 * k, 0.0
+        size, threshold = 0 * k, 0.0  # no literal: see ``best_items``
         best, worth = items[:k], values[:k]
         first, last = user_range(pairs, user)
         for pair in range(first, last):
@@ -233,7 +233,7 @@ def dual_value(pairs: UserItemPairs, state: Holdings, w: Floats, user_price: Flo
     total = 0.0
     for user in range(pairs.n):
         k = state.capacity[user]
-        size, threshold = 0 * k, 0.0
+        size, threshold = 0 * k, 0.0  # no literal: see ``best_items``
         first, last = user_range(pairs, user)
         if k > 0:
             for pair in range(first, last):

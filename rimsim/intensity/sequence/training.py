@@ -26,7 +26,7 @@ Forward: TypeAlias = Callable[["Batch", torch.Generator | None], Outputs]
 FADE = 0.9
 """Weight of a later event relative to the event before it."""
 LONGEST = 64
-"""Where whole sessions are predicted: most events of a session that are predicted."""
+"""Most events of a session that are predicted, if whole sessions are predicted."""
 _CLIP = 1.0
 """Largest norm of a gradient."""
 
