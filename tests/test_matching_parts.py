@@ -287,6 +287,27 @@ def test_the_smoothed_dual_is_the_maximum_over_its_polymatroid(tau, groups, acti
         assert found.users.exposure == pytest.approx(expected, abs=2e-4)
 
 
+@pytest.mark.parametrize("step", [1e-4, 3e-3, 0.3])
+@cases("groups active", (0, False), (2, True))
+def test_lists_from_earlier_prices_change_no_bit(step, groups, active):
+    """At prices that move slowly or far, with some users alike, a fresh evaluation finds the same sums."""
+    draw, n, m, k = np.random.default_rng(int(1e4 * step)), 40, 400, 5
+    terms = terms_of(draw, n, m, k, groups, active)
+    terms.scores[:] = draw.lognormal(-3.0, 1.0, (n, m))
+    terms.scores[draw.random((n, m)) < 0.05] = -np.inf
+    terms.scores[7:19], terms.capacity[:] = terms.scores[7], draw.integers(0, k + 1, n)
+    price, point, tau, listed = 0.02 * draw.normal(size=m + groups), None, 0.01, 0
+    for turn in range(30):
+        tau = 0.004 if turn == 15 else tau
+        price = price + step * draw.normal(size=len(price))
+        point, fresh = at_prices(terms, price, tau, point), at_prices(terms, price, tau)
+        listed += np.isfinite(point.contenders.rest).sum()
+        assert (point.bound, point.smooth) == (fresh.bound, fresh.smooth)
+        assert np.array_equal(point.users.exposure, fresh.users.exposure)
+        assert np.array_equal(point.users.marginal, fresh.users.marginal)
+    assert bool(listed) == (groups == 0)
+
+
 @cases("floor cap most least", (2.75, 9.0, 9.0, 3.0), (1.0, 4.4, 4.0, 1.0), (1.25, 1.25, 1.0, 1.0))
 def test_bounds_between_whole_positions_are_kept(floor, cap, most, least):
     """Where all positions count one half, exposures are multiples of it within floors and caps, soft or hard."""

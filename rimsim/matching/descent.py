@@ -19,13 +19,13 @@ differentiable, and its gradient is the bounds minus the exposures Σ z.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from rimsim.arrays import Bools, Floats, Ints
+from rimsim.arrays import Bools, Floats, Ints, Ints32
 from rimsim.compiled import compiled
 from rimsim.matching.kernels import NO_ROW, enter
 
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 _EVALUATIONS = 400  # of D_τ at most
 _ROUNDED = 1e-9  # share by which a bound on a value is lowered, for sums are rounded
+_LISTED = 8  # one in so many items of a user is listed at most
+_DEPTH = 2.0  # items so many τ below a pool are listed too
+_GUESS = 0.05  # a pool is expected at most so many τ below its last place
 _REMEMBERED = 20  # pairs of steps and slopes that the second derivative is told from
 
 
@@ -67,6 +70,37 @@ class UserDual(NamedTuple):
     marginal: Floats  # (n,) w_k·(k-th largest (s − v)₊): worth of each user's last position
 
 
+class Contenders(NamedTuple):
+    """Lists of items that can be in pools, from earlier prices.
+
+    Few items are near a pool, and prices move little. So most evaluations look only at each user's list, and change
+    the lists where they must.
+    """
+
+    price: Floats  # (R,) prices of the last evaluation
+    fallen: Floats  # (1,) sum of the largest falls of a price over all evaluations
+    rest: Floats  # (n,) no s − v of an item that is not listed exceeds this bound plus ``fallen``
+    pool: Floats  # (n,) τ times the mean of each user's last pool
+    items: Ints32  # (n, W) listed items
+    scores: NDArray[np.floating]  # (n, W) scores of the listed items
+    lengths: Ints  # (n,) number of listed items
+    alike: Bools  # (n,) users with equal scores, such as users without a past; one of them is evaluated
+
+    @classmethod
+    def of(cls, terms: WeightedProblem) -> Contenders:
+        """Empty lists."""
+        n, m = terms.scores.shape
+        width, alike = 0 if len(terms.of) else -(-m // _LISTED), np.zeros(n, np.bool_)
+        items, scores = np.empty((n, width), np.int32), np.empty((n, width), terms.scores.dtype)
+        price, lengths = np.zeros(len(terms.least)), np.zeros(n, np.int64)
+        if n and width:
+            some = terms.scores[:, :: max(m // 16, 1)]
+            _, first, times = np.unique(some, axis=0, return_index=True, return_counts=True)
+            one = first[times.argmax()]
+            alike = (terms.scores == terms.scores[one]).all(1) & (terms.capacity == terms.capacity[one])
+        return cls(price, np.zeros(1), np.full(n, np.inf), np.zeros(n), items, scores, lengths, alike)
+
+
 class DualPoint(NamedTuple):
     """Prices, and the value of the dual at these prices."""
 
@@ -75,6 +109,7 @@ class DualPoint(NamedTuple):
     bound: float  # D(v)
     smooth: float  # D_τ(v)
     tau: float
+    contenders: Contenders  # of the latest evaluation
 
 
 class Ending(NamedTuple):
@@ -92,7 +127,7 @@ def is_active(terms: WeightedProblem, user: int, group: int) -> bool:
 
 @compiled
 def values_of_row(terms: WeightedProblem, price: Floats, user: int, value: Floats) -> None:
-    """Fill ``value`` with a user's s − v; −inf where negative."""
+    """Fill ``value`` with a user's s − v."""
     m = len(value)
     scores = terms.scores[user]
     for item in range(m):
@@ -101,8 +136,6 @@ def values_of_row(terms: WeightedProblem, price: Floats, user: int, value: Float
         if price[m + group] != 0.0 and is_active(terms, user, group):
             for place in range(terms.first[group], terms.first[group + 1]):
                 value[terms.item[place]] -= price[m + group]
-    for item in range(m):
-        value[item] = value[item] if value[item] >= 0.0 else -np.inf
 
 
 @compiled
@@ -166,71 +199,122 @@ def _above(values: Floats, level: float) -> int:
 
 
 @compiled
-def _user_dual(  # noqa: C901, PLR0912
-    terms: WeightedProblem, price: Floats, tau: float, kth: Floats
-) -> tuple[float, float, Floats, Floats]:
-    """Fields of :class:`UserDual`.
+def _fit(
+    near: Ints, value: Floats, weights: Floats, tau: float, k: int, best: Floats, work: tuple[Any, ...]
+) -> tuple[int, int, float]:
+    """Pools of the items ``near``, whose ``value`` is known.
 
-    ``kth`` has a lower bound of each user's k-th largest s − v, −inf if unknown. Items far below this bound
-    are skipped, because they cannot enter a pool.
+    The function fills the first arrays of ``work`` with the shown items, their values in units of τ, and their means z.
+    It returns the number of best items, of shown items, and the mean of the last pool.
     """
-    (n, m), grouped = terms.scores.shape, len(terms.of) > 0
-    width = len(terms.weights)
-    value, exposure, marginal = np.empty(m), np.zeros(len(price)), np.zeros(n)
-    items, best = np.empty(width, np.int64), np.empty(width)
-    scaled, mean, count = np.empty(width), np.empty(width), np.empty(width, np.int64)
-    near, extra, inside, who = np.empty(m, np.int64), np.empty(m), np.empty(m), np.empty(m, np.int64)
+    who, share, z, mean, count, inside, shown = work
+    size = 0 * k  # no literal: see ``best_items``
+    for place in range(len(near)):
+        if size < k or value[place] >= best[k - 1]:
+            size = enter(near[place], value[place], NO_ROW, who[:k], best[:k], size)
+    if size == 0:
+        return 0, 0, 0.0
+    for place in range(size):
+        share[place] = best[place] / tau
+    pools = _pool(share[:size], weights[:size], mean, count)
+    stop, level = size, mean[pools - 1]
+    if size == k:
+        reached = max(level, 0.0) * tau
+        shown[who[:size]] = True
+        for place in range(len(near)):  # without a branch, as above
+            who[stop], share[stop] = near[place], value[place] / tau
+            stop += (value[place] > reached) & (not shown[near[place]])
+        shown[who[:size]] = False
+        pools, level = _join(share[size:stop], mean, count, pools, inside[: stop - size])
+    entries = 0
+    for pool in range(pools):
+        fit = max(level if pool == pools - 1 else mean[pool], 0.0)
+        for _ in range(count[pool]):
+            z[entries] = share[entries] - fit
+            entries += 1
+    for place in range(size, stop):
+        who[entries], share[entries], z[entries] = who[place], share[place], share[place] - max(level, 0.0)
+        entries += z[entries] > 0.0
+    return size, entries, level
+
+
+@compiled
+def _list(
+    value: Floats, scores: NDArray[np.floating], bound: float, items: Ints32, kept: NDArray[np.floating]
+) -> int:
+    """Number of listed items, all above a bound; −1: too many."""
+    size = 0
+    for item in range(len(value)):
+        if value[item] >= bound:
+            if size == len(items):
+                return -1
+            items[size], kept[size] = item, scores[item]
+            size += 1
+    return size
+
+
+@compiled
+def _user_dual(  # noqa: C901, PLR0912
+    terms: WeightedProblem, price: Floats, tau: float, contenders: tuple[Any, ...]
+) -> tuple[float, float, Floats, Floats]:
+    """Fields of :class:`UserDual`; ``contenders`` are updated.
+
+    The last pool of some items is a bound: with more items, its mean is no lower. So if this mean is above a guess,
+    items below the guess cannot be in a pool. Otherwise, the mean is the next guess.
+    """
+    (n, m), width, grouped = terms.scores.shape, len(terms.weights), len(terms.of) > 0
+    exposure, marginal, of_row = np.zeros(len(price)), np.zeros(n), np.empty(m)
+    near, value, inside, shown = np.empty(m, np.int64), np.empty(m), np.empty(m), np.zeros(m, np.bool_)
+    mean, count = np.empty(width), np.empty(width, np.int64)
+    # The second row is of users who are alike.
+    all_best, all_who = np.empty((2, width)), np.empty((2, m + width + 1), np.int64)
+    all_shares, all_z, sizes = np.empty((2, m + 1)), np.empty((2, m + 1)), np.full((2, 2), -1)
+    _, fallen, rest, last_pool, listed, kept, lengths, alike = contenders
+    slack, largest = _ROUNDED * (np.abs(price).sum() + fallen[0]), tau * terms.weights[0]
     top = smooth = 0.0
     for user in range(n):
         k = terms.capacity[user]
         if k == 0:
             continue
-        values_of_row(terms, price, user, value)
-        lowest, found = kth[user] - tau * terms.weights[0], 0
-        size = 0 * k  # no literal: see ``best_items``
-        for item in range(m):  # without a branch, as above
-            near[found] = item
-            found += value[item] > lowest
-        for item in near[:found]:
-            if size < k or value[item] >= best[k - 1]:
-                size = enter(item, value[item], NO_ROW, items[:k], best[:k], size)
-        if size == 0:
-            continue
+        row = 1 if alike[user] else 0
+        best, who, share, z = all_best[row], all_who[row], all_shares[row], all_z[row]
+        lowest, filled = max(last_pool[user] - _GUESS * tau, 0.0), False
+        while row == 0 or sizes[1, 0] < 0:
+            found = 0
+            if rest[user] + fallen[0] < lowest * (1.0 - _ROUNDED) - slack:
+                some, theirs = listed[user], kept[user]
+                for place in range(lengths[user]):
+                    near[found], value[found] = some[place], theirs[place] - price[some[place]]
+                    found += value[found] >= lowest
+            else:
+                if not filled:
+                    values_of_row(terms, price, user, of_row)
+                    filled = True
+                for item in range(m):
+                    near[found], value[found] = item, of_row[item]
+                    found += value[found] >= lowest
+            work = (who, share, z, mean, count, inside, shown)
+            size, entries, level = _fit(near[:found], value, terms.weights, tau, k, best, work)
+            if lowest == 0.0 or (size == k and level * tau * (1.0 - _ROUNDED) >= lowest):
+                last_pool[user] = level * tau if size == k else 0.0
+                sizes[row, 0], sizes[row, 1] = size, entries
+                if filled and not grouped:
+                    bound = lowest - _DEPTH * tau
+                    lengths[user] = _list(of_row, terms.scores[user], bound, listed[user], kept[user])
+                    rest[user] = bound - fallen[0] if lengths[user] >= 0 else np.inf
+                break
+            lowest = max(level * tau - _ROUNDED * (best[0] + largest), 0.0) if size == k else 0.0
+        size, entries = sizes[row]
         for place in range(size):
             top += terms.weights[place] * best[place]
-            scaled[place] = best[place] / tau
-            value[items[place]] = -np.inf
-        pools = _pool(scaled[:size], terms.weights[:size], mean, count)
-        extras, level = 0, mean[pools - 1]
         if size == k:
             marginal[user] = terms.weights[k - 1] * best[k - 1]
-            reached = max(level, 0.0) * tau
-            for item in near[:found]:
-                who[extras] = item
-                extras += value[item] > reached
-            for index in range(extras):
-                extra[index] = value[who[index]] / tau
-            pools, level = _join(extra[:extras], mean, count, pools, inside[:extras])
-        place = 0
-        for pool in range(pools):
-            fit = level if pool == pools - 1 else mean[pool]
-            for _ in range(count[pool]):
-                z = scaled[place] - max(fit, 0.0)
-                smooth += tau * z * (scaled[place] - 0.5 * z)
-                if grouped:
-                    enter_exposure(terms, exposure, user, items[place], z)
-                else:
-                    exposure[items[place]] += z
-                place += 1
-            if pool == pools - 1:
-                for index in range(extras):
-                    z = extra[index] - max(fit, 0.0)
-                    if z > 0.0:
-                        smooth += tau * z * (extra[index] - 0.5 * z)
-                        if grouped:
-                            enter_exposure(terms, exposure, user, who[index], z)
-                        else:
-                            exposure[who[index]] += z
+        for place in range(entries):
+            smooth += tau * z[place] * (share[place] - 0.5 * z[place])
+            if grouped:
+                enter_exposure(terms, exposure, user, who[place], z[place])
+            else:
+                exposure[who[place]] += z[place]
     return top, smooth, exposure, marginal
 
 
@@ -238,21 +322,13 @@ def at_prices(
     terms: WeightedProblem, price: Floats, tau: float, before: DualPoint | None = None
 ) -> DualPoint:
     """Dual at given prices; an earlier result ``before`` saves time."""
-    kth = np.full(len(terms.capacity), -np.inf) if before is None else _kth(terms, before, price)
-    users = UserDual(*_user_dual(terms, price, tau, kth))
+    contenders = Contenders.of(terms) if before is None else before.contenders
+    contenders.fallen[0] += np.maximum(contenders.price - price, 0.0).max(initial=0.0)
+    contenders.price[:] = price
+    users = UserDual(*_user_dual(terms, price, tau, tuple(contenders)))
     below, above = price < 0.0, price > 0.0
     rest = float(price[below] @ terms.least[below] + price[above] @ terms.most[above])
-    return DualPoint(price, users, users.top + rest, users.smooth + rest, tau)
-
-
-def _kth(terms: WeightedProblem, before: DualPoint, price: Floats) -> Floats:
-    """(n,) lower bound of each user's k-th largest s − v."""
-    # no item has lost more than prices have risen
-    m, rise = terms.scores.shape[1], np.maximum(price - before.price, 0.0)
-    lost = rise[:m].max(initial=0.0) + rise[m:].sum()
-    weight = terms.weights[np.maximum(terms.capacity, 1) - 1]
-    kth = before.users.marginal / weight - lost
-    return np.where(before.users.marginal > 0.0, kth - _ROUNDED * (abs(kth) + lost), -np.inf)
+    return DualPoint(price, users, users.top + rest, users.smooth + rest, tau, contenders)
 
 
 def minimised(

@@ -221,8 +221,8 @@ def _weighted(problem: Problem, weights: Floats) -> WeightedProblem:
 def _scale(terms: WeightedProblem) -> tuple[float, float]:
     """Approximate worth of a position, and the range of scores."""
     n, m = terms.scores.shape
-    finite = terms.scores[terms.scores > -np.inf]
-    spread = float(finite.max(initial=0.0) - finite.min(initial=0.0)) or 1.0
+    least = terms.scores.min(initial=0.0, where=terms.scores > -np.inf)
+    spread = float(terms.scores.max(initial=0.0) - least) or 1.0
     users = np.unique(np.linspace(0, max(n - 1, 0), _SAMPLE).astype(np.int64)) if n else np.empty(0, np.int64)
     width = min(len(terms.weights), m)
     top = np.partition(terms.scores[users], m - width, axis=1)[:, m - width :] if width else np.empty((0, 0))

@@ -123,6 +123,8 @@ def _dealt(terms: WeightedProblem, price: Floats, rows: NDArray[np.uint64], rho:
             if turn > 0:
                 _follow(terms, price, user, slate, -1.0, rho, exposure, now)
             values_of_row(terms, now, user, value)
+            for item in range(m):
+                value[item] = value[item] if value[item] >= 0.0 else -np.inf
             size = best_items(value, rows[user], found[user], best, 0.0)
             found[user, size:] = -1
             _follow(terms, price, user, slate, 1.0, rho if turn > 0 else 0.0, exposure, now)
