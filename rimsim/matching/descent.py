@@ -71,7 +71,7 @@ class UserDual(NamedTuple):
 
 
 class Contenders(NamedTuple):
-    """Lists of items that can be in pools, from earlier prices.
+    """Lists of items that can be in a pool.
 
     Few items are near a pool, and prices move little. So most evaluations look only at each user's list, and change
     the lists where they must.
