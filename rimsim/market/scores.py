@@ -469,6 +469,10 @@ class PrecomputedScores(ArrivalScores):
                     self._kept[first] = self._block[some]
             self._filled = stop
 
+    def drop(self, rows: Ints | int) -> None:
+        """Drop the scores of served arrivals."""
+        self._block[rows], self._counts[rows] = None, -1
+
     def _hidden_of(self, rows: Ints) -> Hidden:
         """Hidden states of adjacent arrivals of one window."""
         begin = int(rows[0]) % self._window

@@ -29,7 +29,7 @@ class SharedScores:
         self._kept: dict[str, tuple[IntensityModel, bytes, Any]] = {}
 
     def of(self, kind: str, model: IntensityModel, digest: bytes, make: Callable[[], _Value]) -> _Value:
-        """Kept value, or a new one if the model or the digest differs."""
+        """Kept value; a new one for another model or digest."""
         known = self._kept.get(kind)
         if known is None or known[0] is not model or known[1] != digest:
             known = self._kept[kind] = model, digest, make()
