@@ -416,7 +416,7 @@ class Market:
     # -- states on which prices are solved ----------------------------------------------------------------------------
     @cached_property
     def _first_schedule(self) -> Schedule:
-        """Arrivals before the opening; those of round 0 if users stay."""
+        """Arrivals before the opening, or those of round 0."""
         return self._schedule_of(0 if self.arrivals.keeps_users else -1)
 
     def _first_states(self) -> StateScores:

@@ -19,7 +19,7 @@ _Value = TypeVar("_Value")
 
 
 class SharedScores:
-    """Scores by a world's warm-up model, kept for the next market.
+    """Scores by a warm-up model, kept for the next market.
 
     Markets of a world often score the same states with the same model: the episodes of a replay, for example, differ in
     their slates alone. The last value of each kind is kept.
