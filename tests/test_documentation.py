@@ -29,7 +29,10 @@ NEEDS = {"experiments": "cluster_experiments", "exports": "minari", "your-recomm
 SHORTER = {
     "backtest": {'("gru-hp", "gru"), seeds=(0, 1, 2)': '("popularity", "hp"), seeds=(0,), beta=(), cap=()'},
     "validity": {
-        '"bag", "popularity", "random")': '"popularity", "random"), truths=("factors",), rank=1, draws=1'
+        '"bag", "popularity", "random")': (
+            '"popularity", "random"), truths=("factors",), rank=1, draws=1, resamples=100, '
+            "data=rimsim.config.DataConfig(min_item_events=120)"
+        )
     },
     "intensities": {
         "min_item_events=30": "min_item_events=120",
