@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import scipy
 
-from rimsim.arrays import Bools, Float32s, Floats
+from rimsim.arrays import Array, Bools, Float32s, Floats, Ints
+from rimsim.compiled import compiled
 from rimsim.intensity.selection.held_out import HeldOut, Worth, best_of
 
 Loss: TypeAlias = Callable[[Floats], tuple[float, Floats]]
 """Function of weights that returns a loss and its gradient."""
 Parts: TypeAlias = Sequence[Float32s]
-"""Logits, each (n, M) or (M,)."""
+"""Logits: personal scores (n, M), if any, then one or two (M,) that are the same for all users."""
 
 _SAME_SPREAD = 1.25
 """Largest ratio of the spreads of the scores of two fits that counts as equal spread."""
 _ROWS = 256
 """Rows whose sums are added up at once."""
-_NEAR = 2**16
-"""Scores computed at once. With work space for as many again, these take half a megabyte."""
+_NEAR = 64
+"""Rows whose scores are computed at once; loops over fewer rows would be too short."""
+_LANES, _RUN, _CONVERTED, _DEPTH = 8, 128, 8192, 64
+"""Sums are those of NumPy: in eight lanes over runs of at most 128 numbers, which are added up in halves, and of
+numbers to be converted at most 8192 at once. The last is the largest number of sums that wait for other halves."""
 _ROUNDS = 3
 """Rounds of finding the best items under the weights, then fitting the weights; more rounds change little."""
 _FLAT = 1e-4
@@ -209,9 +213,13 @@ def unlikelihood(held: HeldOut, parts: Parts) -> Loss:
     def loss(weights: Floats) -> tuple[float, Floats]:
         value, slope = -float(weights @ observed), -observed
         for span in _spans(held):
-            share, norm, top = softmax.shares(weights, span)
-            value += float(count[span] @ (top + np.log(norm)))
-            slope = slope + softmax.totals(share, (count[span] / norm).astype(np.float32), span)
+            normalisers, totals = [], []
+            for block in softmax.blocks[span.start]:
+                share, norm, top = softmax.shares(weights, block)
+                normalisers.append(top + np.log(norm))
+                totals.append(softmax.totals(share, count[block.rows] / norm, block))
+            value += float(count[span] @ np.concatenate(normalisers))
+            slope = slope + np.concatenate(totals, 1).sum(1, dtype=np.float64)
         return value / labels, slope / labels
 
     return loss
@@ -231,14 +239,19 @@ def unlikelihood_of_answers(held: HeldOut, parts: Parts, shown: Bools) -> Loss:
 
     def loss(weights: Floats) -> tuple[float, Floats]:
         value, slope = 0.0, np.zeros(len(parts))
-        for span, (row, item), taken, mine in zip(_spans(held), cells, taken_cells, own, strict=True):
-            share, norm, _ = softmax.shares(weights, span)
-            expected = np.maximum(number[span][row] * share[row, item] / norm[row], _LEAST)
+        for span, (rows, items), taken, mine in zip(_spans(held), cells, taken_cells, own, strict=True):
+            expected, pull, totals = np.empty(len(rows)), np.empty(len(rows)), []
+            for block in softmax.blocks[span.start]:
+                share, norm, _ = softmax.shares(weights, block)
+                first = block.rows.start - span.start
+                here = slice(*np.searchsorted(rows, [first, first + len(norm)]))
+                row, many = rows[here] - first, expected[here]
+                np.maximum(number[block.rows][row] * share[items[here], row] / norm[row], _LEAST, out=many)
+                with np.errstate(over="ignore"):  # the pull of a user who takes thousands is 0
+                    pull[here] = np.where(taken[here], -many / np.expm1(many), many)
+                totals.append(softmax.totals(share, np.bincount(row, pull[here], len(norm)) / norm, block))
             value -= float(np.where(taken, np.log(-np.expm1(-expected)), -expected).sum())
-            with np.errstate(over="ignore"):  # the pull of a user who takes thousands is 0
-                pull = np.where(taken, -expected / np.expm1(expected), expected)
-            factor = (np.bincount(row, pull, len(norm)) / norm).astype(np.float32)
-            slope += [pull @ part for part in mine] - softmax.totals(share, factor, span)
+            slope += [pull @ part for part in mine] - np.concatenate(totals, 1).sum(1, dtype=np.float64)
         return value / total, slope / total
 
     return loss
@@ -248,61 +261,147 @@ def _spans(held: HeldOut) -> list[slice]:
     return [slice(first, min(first + _ROWS, len(held))) for first in range(0, len(held), _ROWS)]
 
 
+class _Block(NamedTuple):
+    """Rows whose scores fit the processor's caches."""
+
+    rows: slice
+    scores: Float32s
+    """(M, rows) personal scores; the scores of an item lie together, because loops over rows are vectorised."""
+    consumed: Bools
+    """(M, rows) True for items that are not admissible."""
+
+
 class _WeightedSoftmax:
     """Softmaxes of weighted parts over unconsumed items.
 
-    Blocks of rows fit the processor's caches. The bits of a row do not depend on the number of rows in its block.
+    The bits of a row do not depend on the number of rows in its block.
     """
 
     def __init__(self, held: HeldOut, parts: Parts) -> None:
         n, m = held.taken.shape
-        self._parts = parts
-        self._height = max(1, _NEAR // m)
-        self._room = np.empty((min(self._height, n), m), np.float32)
-        self._share = np.empty((min(_ROWS, n), m), np.float32)
-        self._consumed = {
-            rows.start: np.flatnonzero(held.consumed[rows])
-            for span in _spans(held)
-            for rows, _, _ in self._few(span)
-        }
+        self._alike = np.array([part for part in parts if part.ndim == 1], np.float32)
+        self._parts = slice(len(self._alike) + 1 - len(parts), len(self._alike) + 1)
+        scores: Float32s = parts[0] if parts[0].ndim == 2 else np.zeros((n, m), np.float32)
+        self._room = np.empty(m * min(_NEAR, n), np.float32)
+        self._runs = np.array(_runs(m))
+        wide = [_runs(min(_CONVERTED, m - first), int(first > 0)) for first in range(0, m, _CONVERTED)]
+        self._converted_runs = np.concatenate(wide)
+        self.blocks: dict[int, list[_Block]] = {span.start: [] for span in _spans(held)}
+        for span in _spans(held):
+            for first in range(span.start, span.stop, _NEAR):
+                rows = slice(first, min(first + _NEAR, span.stop))
+                by_item = np.ascontiguousarray(scores[rows].T), np.ascontiguousarray(held.consumed[rows].T)
+                self.blocks[span.start].append(_Block(rows, *by_item))
 
-    def _few(self, span: slice) -> Iterator[tuple[slice, slice, Float32s]]:
-        """Blocks of rows, and memory for their scores."""
-        for first in range(span.start, span.stop, self._height):
-            stop = min(first + self._height, span.stop)
-            yield slice(first, stop), slice(first - span.start, stop - span.start), self._room[: stop - first]
-
-    def shares(self, weights: Floats, span: slice) -> tuple[Float32s, Floats, Float32s]:
-        """Exponentials (0 where consumed), their sums, the largest logits.
+    def shares(self, weights: Floats, block: _Block) -> tuple[Float32s, Floats, Float32s]:
+        """(M, rows) exponentials, 0 where consumed; their sums; the largest logits.
 
         The next call overwrites the exponentials.
         """
-        share = self._share[: span.stop - span.start]
-        norm, top = np.empty(len(share)), np.empty(len(share), np.float32)
-        alike = [
-            np.float32(weight) * part if part.ndim == 1 else None
-            for weight, part in zip(weights.tolist(), self._parts, strict=True)
-        ]
-        for rows, here, room in self._few(span):
-            logits = share[here]
-            logits[:] = 0.0
-            for weight, part, same in zip(weights.tolist(), self._parts, alike, strict=True):
-                logits += np.multiply(part[rows], np.float32(weight), out=room) if same is None else same
-            logits.reshape(-1)[self._consumed[rows.start]] = -np.inf
-            logits.max(1, out=top[here])
-            logits -= top[here][:, None]
-            np.exp(logits, out=logits)
-            logits.sum(1, dtype=np.float64, out=norm[here])
+        m, n = block.scores.shape
+        share, top, norm = self._room[: m * n].reshape(m, n), np.empty(n, np.float32), np.empty(n)
+        every = np.zeros(3, np.float32)
+        every[self._parts] = weights
+        alike = every[1:, None] * self._alike[[0, -1]]
+        _weigh(block.scores, every[0], alike, block.consumed, share, top)
+        np.exp(share, out=share)
+        _add(share, self._converted_runs, norm)
         return share, norm, top
 
-    def totals(self, share: Float32s, factor: Float32s, span: slice) -> Floats:
-        """(parts,) Σ part·factor·share over rows; ``share`` is overwritten."""
-        by_row = np.empty((len(self._parts), len(share)), np.float32)
-        for rows, here, room in self._few(span):
-            some = share[here]
-            some *= factor[here][:, None]
-            for number, part in enumerate(self._parts):
-                np.multiply(part if part.ndim == 1 else part[rows], some, out=room).sum(
-                    1, out=by_row[number, here]
-                )
-        return np.asarray(by_row.sum(1, dtype=np.float64), np.float64)
+    def totals(self, share: Float32s, factor: Floats, block: _Block) -> Float32s:
+        """(parts, rows) sums over items of part·factor·share."""
+        each, found = factor.astype(np.float32), np.empty((3, len(factor)), np.float32)
+        _add_parts(share, each, block.scores, self._alike[[0, -1]], self._runs, found)
+        return found[self._parts]
+
+
+def _runs(n: int, merges: int = 0) -> list[tuple[int, int]]:
+    """Lengths of the runs of a sum, and the number of halves that each completes."""
+    if n <= _RUN:
+        return [(n, merges)]
+    half = n // 2 - n // 2 % _LANES
+    return _runs(half) + _runs(n - half, merges + 1)
+
+
+@compiled
+def _weigh(scores: Float32s, weight: np.float32, alike: Float32s, consumed: Bools, out: Float32s,
+    top: Float32s) -> None:  # fmt: skip
+    """Fill in weighted logits minus the largest logit of each row."""
+    top[:] = -np.inf
+    for item in range(len(out)):
+        first, second = alike[0, item], alike[1, item]
+        for row in range(len(top)):
+            logit = weight * scores[item, row] + first + second
+            logit = np.float32(-np.inf) if consumed[item, row] else logit
+            out[item, row] = logit
+            top[row] = max(top[row], logit)
+    for item in range(len(out)):
+        for row in range(len(top)):
+            out[item, row] -= top[row]
+
+
+@compiled
+def _add(share: Float32s, runs: Ints, out: Floats) -> None:
+    """Fill in sums over items, in double precision."""
+    item, depth, n = 0, 0, share.shape[1]
+    lanes, found = np.empty((_LANES, 1, n)), np.empty((_DEPTH, 1, n))
+    for run in range(len(runs)):
+        paired = runs[run, 0] - runs[run, 0] % _LANES
+        lanes[:] = 0.0
+        for place in range(paired):
+            lane = lanes[place % _LANES, 0]
+            for row in range(n):
+                lane[row] += share[item + place, row]
+        _fold(lanes, found[depth])
+        for place in range(paired, runs[run, 0]):
+            for row in range(n):
+                found[depth, 0, row] += share[item + place, row]
+        item, depth = item + runs[run, 0], _merged(found, depth, runs[run, 1])
+    for row in range(n):  # an array at once takes seconds to compile
+        out[row] = found[0, 0, row]
+
+
+@compiled
+def _add_parts(share: Float32s, factor: Float32s, scores: Float32s, alike: Float32s, runs: Ints,
+    out: Float32s) -> None:  # fmt: skip
+    """Fill in sums over items of part·factor·share."""
+    item, depth, n = 0, 0, len(factor)
+    lanes, found = np.empty((_LANES, 3, n), np.float32), np.empty((_DEPTH, 3, n), np.float32)
+    for run in range(len(runs)):
+        paired = runs[run, 0] - runs[run, 0] % _LANES
+        lanes[:] = 0.0
+        for place in range(runs[run, 0]):
+            if place == paired:
+                _fold(lanes, found[depth])
+            lane = lanes[place % _LANES] if place < paired else found[depth]
+            for row in range(n):
+                own = share[item + place, row] * factor[row]
+                lane[0, row] += scores[item + place, row] * own
+                lane[1, row] += alike[0, item + place] * own
+                lane[2, row] += alike[1, item + place] * own
+        if paired == runs[run, 0]:
+            _fold(lanes, found[depth])
+        item, depth = item + runs[run, 0], _merged(found, depth, runs[run, 1])
+    for row in range(n):
+        for part in range(3):
+            out[part, row] = found[0, part, row]
+
+
+@compiled
+def _fold(lanes: Array, found: Array) -> None:
+    """Fill in the sum of eight lanes."""
+    for part in range(lanes.shape[1]):
+        lane = lanes[:, part]
+        for row in range(lanes.shape[2]):
+            low = (lane[0, row] + lane[1, row]) + (lane[2, row] + lane[3, row])
+            found[part, row] = low + ((lane[4, row] + lane[5, row]) + (lane[6, row] + lane[7, row]))
+
+
+@compiled
+def _merged(found: Array, depth: int, merges: int) -> int:
+    """Number of waiting sums after the last are added up in pairs."""
+    for place in range(depth, depth - merges, -1):
+        for part in range(found.shape[1]):
+            for row in range(found.shape[2]):
+                found[place - 1, part, row] += found[place, part, row]
+    return depth + 1 - merges

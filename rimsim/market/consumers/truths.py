@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -271,12 +271,20 @@ def fit_truth(
     held = HeldOut.of(log, silence, 0)
     if held is None:
         models = dict(list(models.items())[:1])
-    fitted = {name: model.fit(log) for name, model in models.items()}
+    for model in models.values():
+        if isinstance(model, PersonalModel):
+            model.choose(log, held)
+
+    @cache  # only models that may be chosen are fitted to the whole log
+    def fitted(name: str) -> IntensityModel:
+        model = models[name]
+        return model.finish(log, held) if isinstance(model, PersonalModel) else model.fit(log)
+
     weights = None if bootstrap is None else drawn_users(log.n_users, bootstrap)
     sizes, sizes_report = fit_sizes(log, silence, _later(log, silence), weights)
-    candidates = () if held is None else _candidates(held, fitted, sizes, silence, rank)
-    chosen = candidates[0].kind if candidates else next(iter(fitted))
-    model, bar = fitted[chosen], None
+    candidates = () if held is None else _candidates(held, models, fitted, sizes, silence, rank)
+    chosen = candidates[0].kind if candidates else next(iter(models))
+    model, bar = fitted(chosen), None
     if held is not None:
         bar = held.worth(log_popularity(held.past, _SMOOTHING))
     report = TruthReport(
@@ -311,11 +319,16 @@ def _later(log: EventLog, gap: str) -> LaterSessions | None:
 
 
 def _candidates(
-    held: HeldOut, fitted: Mapping[str, IntensityModel], sizes: SessionSizes, gap: str, rank: int
+    held: HeldOut,
+    models: Mapping[str, IntensityModel],
+    fitted: Callable[[str], IntensityModel],
+    sizes: SessionSizes,
+    gap: str,
+    rank: int,
 ) -> tuple[Candidate, ...]:
     """Candidates, compared on held-out later sessions, the best first."""
     logits = {}
-    for name, model in fitted.items():
+    for name, model in models.items():
         judged = model.likeliest() if isinstance(model, PersonalModel) else truth_model(name, gap, rank)
         logits[name] = log_scores(judged.fit(held.past), held.states)
     worths = {name: held.worth(scores) for name, scores in logits.items()}
@@ -327,7 +340,7 @@ def _candidates(
     if len(near) > 1:
         slates = _slates(held, logits.values(), gap)
         for one in near:
-            share = _preference_of(fitted[one.kind], held)
+            share = _preference_of(fitted(one.kind), held)
             agreed = _agreement(slates, share, sizes.expected(held.user, held.states))
             found[found.index(one)] = dataclasses.replace(one, agreement=agreed)
     closest = {one.kind for one in near}
