@@ -411,8 +411,8 @@ def test_the_best_of_a_slate_are_the_best_and_their_ties(held):
 
 
 @pytest.mark.parametrize("answers", [False, True])
-def test_the_losses_are_sums_and_their_slopes_are_slopes(held, parts, answers, monkeypatch):
-    """Both losses are loops over users and items, their slopes numerical derivatives, with one row or many."""
+def test_the_losses_are_sums_and_their_slopes_are_slopes(held, parts, answers):
+    """Both losses are loops over users and items, their slopes numerical derivatives."""
     shown = held.best(parts[1]) | held.best(parts[0])
     loss = unlikelihood_of_answers(held, parts, shown) if answers else unlikelihood(held, parts)
     for weights in np.array([[0.5, 0.5], [0.0, 1.0], [1.3, 0.2]]):
@@ -421,10 +421,6 @@ def test_the_losses_are_sums_and_their_slopes_are_slopes(held, parts, answers, m
         value, slope = loss(weights)
         assert value == pytest.approx(brute, rel=1e-5)
         np.testing.assert_allclose(slope, approx_fprime(weights, lambda w: loss(w)[0], 1e-2), atol=0.02)
-        monkeypatch.setattr("rimsim.intensity.selection.shrinkage._NEAR", 3)
-        again = unlikelihood_of_answers(held, parts, shown) if answers else unlikelihood(held, parts)
-        assert again(weights)[0] == value
-        np.testing.assert_array_equal(again(weights)[1], slope)
 
 
 @pytest.mark.parametrize("items", [5, 8, 131, 9_001])
@@ -436,14 +432,13 @@ def test_sums_of_losses_are_those_of_arrays(held, items):
     few = np.zeros((3, items), bool)
     some = dataclasses.replace(held, states=held.states[:3], consumed=few, taken=few.astype(np.float32))
     softmax = shrinkage._WeightedSoftmax(some, parts)
-    (block,) = softmax.blocks[0]
-    share, norm, top = softmax.shares(np.array([0.5, 0.1, 0.2]), block)
+    share, norm, top = softmax.shares(np.array([0.5, 0.1, 0.2]), slice(0, 3))
     rows, factor = share.T.copy(), np.array([0.3, 1e-4, 7.0], np.float32)[:, np.newaxis]
     logits = np.float32(0.5) * scores + np.float32(0.1) * parts[1] + np.float32(0.2) * parts[2]
     np.testing.assert_array_equal(rows, np.exp(logits - top[:, np.newaxis]))
     np.testing.assert_array_equal(norm, rows.sum(1, dtype=np.float64))
-    totals = softmax.totals(share, factor[:, 0].astype(float), block)
-    np.testing.assert_array_equal(totals, [(part * (factor * rows)).sum(1) for part in parts])
+    totals = np.array([(part * (factor * rows)).sum(1) for part in parts]).sum(1, dtype=np.float64)
+    np.testing.assert_array_equal(softmax.totals(share, factor[:, 0].astype(float), slice(0, 3)), totals)
 
 
 def test_who_takes_thousands_takes_what_is_shown(held, parts):

@@ -283,7 +283,7 @@ def test_agreement_decides_among_candidates_that_are_as_likely(log, behind, chos
 
     monkeypatch.setattr(HeldOut, "worth", worth)
     monkeypatch.setattr(truths, "_preference_of", share)
-    found = truths._candidates(held, fitted, fitted.__getitem__, sizes, "30min", 4)
+    found = truths._candidates(held, fitted, sizes, "30min", 4)
     assert found[0].kind == chosen
     assert [one.agreement for one in found] == ([1.0, 0.0] if chosen == "bag" else [None, None])
 

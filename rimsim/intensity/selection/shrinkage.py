@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import scipy
@@ -23,11 +23,9 @@ _SAME_SPREAD = 1.25
 """Largest ratio of the spreads of the scores of two fits that counts as equal spread."""
 _ROWS = 256
 """Rows whose sums are added up at once."""
-_NEAR = 64
-"""Rows whose scores are computed at once; loops over fewer rows would be too short."""
-_LANES, _RUN, _CONVERTED, _DEPTH = 8, 128, 8192, 64
+_LANES, _RUN, _CONVERTED = 8, 128, 8192
 """Sums are those of NumPy: in eight lanes over runs of at most 128 numbers, which are added up in halves, and of
-numbers to be converted at most 8192 at once. The last is the largest number of sums that wait for other halves."""
+numbers to be converted at most 8192 at once."""
 _ROUNDS = 3
 """Rounds of finding the best items under the weights, then fitting the weights; more rounds change little."""
 _FLAT = 1e-4
@@ -213,13 +211,9 @@ def unlikelihood(held: HeldOut, parts: Parts) -> Loss:
     def loss(weights: Floats) -> tuple[float, Floats]:
         value, slope = -float(weights @ observed), -observed
         for span in _spans(held):
-            normalisers, totals = [], []
-            for block in softmax.blocks[span.start]:
-                share, norm, top = softmax.shares(weights, block)
-                normalisers.append(top + np.log(norm))
-                totals.append(softmax.totals(share, count[block.rows] / norm, block))
-            value += float(count[span] @ np.concatenate(normalisers))
-            slope = slope + np.concatenate(totals, 1).sum(1, dtype=np.float64)
+            share, norm, top = softmax.shares(weights, span)
+            value += float(count[span] @ (top + np.log(norm)))
+            slope = slope + softmax.totals(share, count[span] / norm, span)
         return value / labels, slope / labels
 
     return loss
@@ -239,19 +233,14 @@ def unlikelihood_of_answers(held: HeldOut, parts: Parts, shown: Bools) -> Loss:
 
     def loss(weights: Floats) -> tuple[float, Floats]:
         value, slope = 0.0, np.zeros(len(parts))
-        for span, (rows, items), taken, mine in zip(_spans(held), cells, taken_cells, own, strict=True):
-            expected, pull, totals = np.empty(len(rows)), np.empty(len(rows)), []
-            for block in softmax.blocks[span.start]:
-                share, norm, _ = softmax.shares(weights, block)
-                first = block.rows.start - span.start
-                here = slice(*np.searchsorted(rows, [first, first + len(norm)]))
-                row, many = rows[here] - first, expected[here]
-                np.maximum(number[block.rows][row] * share[items[here], row] / norm[row], _LEAST, out=many)
-                with np.errstate(over="ignore"):  # the pull of a user who takes thousands is 0
-                    pull[here] = np.where(taken[here], -many / np.expm1(many), many)
-                totals.append(softmax.totals(share, np.bincount(row, pull[here], len(norm)) / norm, block))
+        for span, (row, item), taken, mine in zip(_spans(held), cells, taken_cells, own, strict=True):
+            share, norm, _ = softmax.shares(weights, span)
+            expected = np.maximum(number[span][row] * share[item, row] / norm[row], _LEAST)
             value -= float(np.where(taken, np.log(-np.expm1(-expected)), -expected).sum())
-            slope += [pull @ part for part in mine] - np.concatenate(totals, 1).sum(1, dtype=np.float64)
+            with np.errstate(over="ignore"):  # the pull of a user who takes thousands is 0
+                pull = np.where(taken, -expected / np.expm1(expected), expected)
+            factor = np.bincount(row, pull, len(norm)) / norm
+            slope += [pull @ part for part in mine] - softmax.totals(share, factor, span)
         return value / total, slope / total
 
     return loss
@@ -261,73 +250,79 @@ def _spans(held: HeldOut) -> list[slice]:
     return [slice(first, min(first + _ROWS, len(held))) for first in range(0, len(held), _ROWS)]
 
 
-class _Block(NamedTuple):
-    """Rows whose scores fit the processor's caches."""
-
-    rows: slice
-    scores: Float32s
-    """(M, rows) personal scores; the scores of an item lie together, because loops over rows are vectorised."""
-    consumed: Bools
-    """(M, rows) True for items that are not admissible."""
-
-
 class _WeightedSoftmax:
     """Softmaxes of weighted parts over unconsumed items.
 
-    The bits of a row do not depend on the number of rows in its block.
+    Scores of an item lie together, because loops over rows are vectorised. Sums over items have the bits of NumPy's.
     """
 
     def __init__(self, held: HeldOut, parts: Parts) -> None:
         n, m = held.taken.shape
-        self._alike = np.array([part for part in parts if part.ndim == 1], np.float32)
-        self._parts = slice(len(self._alike) + 1 - len(parts), len(self._alike) + 1)
+        alike = [part for part in parts if part.ndim == 1]
+        self._alike = np.array([alike[0], alike[-1]], np.float32)
+        self._parts = slice(len(alike) + 1 - len(parts), len(alike) + 1)
+        self._room = np.empty(m * min(_ROWS, n), np.float32)
+        self._order, self._converted = _order(m, m), _order(m, _CONVERTED)
         scores: Float32s = parts[0] if parts[0].ndim == 2 else np.zeros((n, m), np.float32)
-        self._room = np.empty(m * min(_NEAR, n), np.float32)
-        self._runs = np.array(_runs(m))
-        wide = [_runs(min(_CONVERTED, m - first), int(first > 0)) for first in range(0, m, _CONVERTED)]
-        self._converted_runs = np.concatenate(wide)
-        self.blocks: dict[int, list[_Block]] = {span.start: [] for span in _spans(held)}
-        for span in _spans(held):
-            for first in range(span.start, span.stop, _NEAR):
-                rows = slice(first, min(first + _NEAR, span.stop))
-                by_item = np.ascontiguousarray(scores[rows].T), np.ascontiguousarray(held.consumed[rows].T)
-                self.blocks[span.start].append(_Block(rows, *by_item))
+        self._tables = {
+            rows.start: (np.ascontiguousarray(scores[rows].T), np.ascontiguousarray(held.consumed[rows].T))
+            for rows in _spans(held)
+        }
 
-    def shares(self, weights: Floats, block: _Block) -> tuple[Float32s, Floats, Float32s]:
-        """(M, rows) exponentials, 0 where consumed; their sums; the largest logits.
-
-        The next call overwrites the exponentials.
-        """
-        m, n = block.scores.shape
-        share, top, norm = self._room[: m * n].reshape(m, n), np.empty(n, np.float32), np.empty(n)
-        every = np.zeros(3, np.float32)
+    def shares(self, weights: Floats, span: slice) -> tuple[Float32s, Floats, Float32s]:
+        """(M, rows) exponentials until the next call, sums, largest logits."""
+        scores, consumed = self._tables[span.start]
+        share = self._room[: scores.size].reshape(scores.shape)
+        top, every = np.full(scores.shape[-1], -np.inf, np.float32), np.zeros(3, np.float32)
         every[self._parts] = weights
-        alike = every[1:, None] * self._alike[[0, -1]]
-        _weigh(block.scores, every[0], alike, block.consumed, share, top)
+        _weigh(scores, every[0], every[1:, None] * self._alike, consumed, share, top)
         np.exp(share, out=share)
-        _add(share, self._converted_runs, norm)
-        return share, norm, top
+        lane, merges = self._converted
+        lanes = np.zeros((len(merges) + 1, _LANES, len(top)))
+        _add(share, lane, lanes)
+        return share, _total(lanes, merges), top
 
-    def totals(self, share: Float32s, factor: Floats, block: _Block) -> Float32s:
-        """(parts, rows) sums over items of part·factor·share."""
-        each, found = factor.astype(np.float32), np.empty((3, len(factor)), np.float32)
-        _add_parts(share, each, block.scores, self._alike[[0, -1]], self._runs, found)
-        return found[self._parts]
+    def totals(self, share: Float32s, factor: Floats, span: slice) -> Floats:
+        """(parts,) Σ part·factor·share over rows."""
+        lane, merges = self._order
+        lanes = np.zeros((len(merges) + 1, _LANES, 3, len(factor)), np.float32)
+        _add_parts(share, factor.astype(np.float32), self._tables[span.start][0], self._alike, lane, lanes)
+        return np.asarray(_total(lanes, merges)[self._parts].sum(1, dtype=np.float64), np.float64)
 
 
 def _runs(n: int, merges: int = 0) -> list[tuple[int, int]]:
-    """Lengths of the runs of a sum, and the number of halves that each completes."""
+    """Lengths of a sum's runs, and halves that each completes."""
     if n <= _RUN:
         return [(n, merges)]
     half = n // 2 - n // 2 % _LANES
     return _runs(half) + _runs(n - half, merges + 1)
 
 
+def _order(n: int, most: int) -> tuple[Ints, Ints]:
+    """Lane of each number, and halves that each run completes."""
+    size, merges = np.transpose([run for at in range(0, n, most) for run in _runs(min(most, n - at), at > 0)])
+    run = np.repeat(np.arange(len(size)), size)
+    run[n - n % _LANES :] += 1  # what eight does not divide is added to the last run, one by one
+    return run * _LANES + np.arange(n) % _LANES, merges
+
+
+def _total(lanes: Array, merges: Ints) -> Array:
+    """Sum of all lanes."""
+    low, high = ((part[:, 0] + part[:, 1]) + (part[:, 2] + part[:, 3]) for part in np.split(lanes[:-1], 2, 1))
+    runs, waiting = low + high, list[Array]()
+    for rest in lanes[-1]:
+        runs[-1] += rest
+    for run, halves in zip(runs, merges.tolist(), strict=True):
+        waiting.append(run)
+        for _ in range(halves):
+            waiting[-2:] = [waiting[-2] + waiting[-1]]
+    return waiting[0]
+
+
 @compiled
 def _weigh(scores: Float32s, weight: np.float32, alike: Float32s, consumed: Bools, out: Float32s,
     top: Float32s) -> None:  # fmt: skip
-    """Fill in weighted logits minus the largest logit of each row."""
-    top[:] = -np.inf
+    """Fill in logits minus the largest logit of each row."""
     for item in range(len(out)):
         first, second = alike[0, item], alike[1, item]
         for row in range(len(top)):
@@ -341,67 +336,20 @@ def _weigh(scores: Float32s, weight: np.float32, alike: Float32s, consumed: Bool
 
 
 @compiled
-def _add(share: Float32s, runs: Ints, out: Floats) -> None:
-    """Fill in sums over items, in double precision."""
-    item, depth, n = 0, 0, share.shape[1]
-    lanes, found = np.empty((_LANES, 1, n)), np.empty((_DEPTH, 1, n))
-    for run in range(len(runs)):
-        paired = runs[run, 0] - runs[run, 0] % _LANES
-        lanes[:] = 0.0
-        for place in range(paired):
-            lane = lanes[place % _LANES, 0]
-            for row in range(n):
-                lane[row] += share[item + place, row]
-        _fold(lanes, found[depth])
-        for place in range(paired, runs[run, 0]):
-            for row in range(n):
-                found[depth, 0, row] += share[item + place, row]
-        item, depth = item + runs[run, 0], _merged(found, depth, runs[run, 1])
-    for row in range(n):  # an array at once takes seconds to compile
-        out[row] = found[0, 0, row]
+def _add(share: Float32s, order: Ints, lanes: Floats) -> None:
+    for item in range(len(share)):
+        lane = lanes[order[item] // _LANES, order[item] % _LANES]
+        for row in range(len(lane)):
+            lane[row] += share[item, row]
 
 
 @compiled
-def _add_parts(share: Float32s, factor: Float32s, scores: Float32s, alike: Float32s, runs: Ints,
-    out: Float32s) -> None:  # fmt: skip
-    """Fill in sums over items of part·factor·share."""
-    item, depth, n = 0, 0, len(factor)
-    lanes, found = np.empty((_LANES, 3, n), np.float32), np.empty((_DEPTH, 3, n), np.float32)
-    for run in range(len(runs)):
-        paired = runs[run, 0] - runs[run, 0] % _LANES
-        lanes[:] = 0.0
-        for place in range(runs[run, 0]):
-            if place == paired:
-                _fold(lanes, found[depth])
-            lane = lanes[place % _LANES] if place < paired else found[depth]
-            for row in range(n):
-                own = share[item + place, row] * factor[row]
-                lane[0, row] += scores[item + place, row] * own
-                lane[1, row] += alike[0, item + place] * own
-                lane[2, row] += alike[1, item + place] * own
-        if paired == runs[run, 0]:
-            _fold(lanes, found[depth])
-        item, depth = item + runs[run, 0], _merged(found, depth, runs[run, 1])
-    for row in range(n):
-        for part in range(3):
-            out[part, row] = found[0, part, row]
-
-
-@compiled
-def _fold(lanes: Array, found: Array) -> None:
-    """Fill in the sum of eight lanes."""
-    for part in range(lanes.shape[1]):
-        lane = lanes[:, part]
-        for row in range(lanes.shape[2]):
-            low = (lane[0, row] + lane[1, row]) + (lane[2, row] + lane[3, row])
-            found[part, row] = low + ((lane[4, row] + lane[5, row]) + (lane[6, row] + lane[7, row]))
-
-
-@compiled
-def _merged(found: Array, depth: int, merges: int) -> int:
-    """Number of waiting sums after the last are added up in pairs."""
-    for place in range(depth, depth - merges, -1):
-        for part in range(found.shape[1]):
-            for row in range(found.shape[2]):
-                found[place - 1, part, row] += found[place, part, row]
-    return depth + 1 - merges
+def _add_parts(share: Float32s, factor: Float32s, scores: Float32s, alike: Float32s, order: Ints,
+    lanes: Float32s) -> None:  # fmt: skip
+    for item in range(len(share)):
+        lane = lanes[order[item] // _LANES, order[item] % _LANES]
+        for row in range(len(factor)):
+            own = share[item, row] * factor[row]
+            lane[0, row] += scores[item, row] * own
+            lane[1, row] += alike[0, item] * own
+            lane[2, row] += alike[1, item] * own

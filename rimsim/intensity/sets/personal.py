@@ -222,21 +222,18 @@ class PersonalModel(FromHidden, Stored, Generic[Config]):
 
     def fit(self, log: EventLog) -> Self:
         """Choose the shrinkage, then fit to the whole log."""
-        config = self.config
-        known = config.shrinkage is not None
-        held = None if known else HeldOut.of(log, config.session_gap, config.seed)
+        held = None if self.config.shrinkage else HeldOut.of(log, self.config.session_gap, self.config.seed)
         return self.choose(log, held).finish(log, held)
 
     def choose(self, log: EventLog, held: HeldOut | None) -> Self:
-        """Choose the shrinkage on held-out states of a log, if any."""
+        """Choose the shrinkage on held-out states, if any."""
         require_targets(log, self.kind)
         config = self.config
         given = getattr(config, self.strength)
-        strengths, usual = (self.grid, self.usual) if given is None else ((given,), given)
         if held is None:
-            self.shrinkage = config.shrinkage or Shrinkage(usual)
+            self.shrinkage = config.shrinkage or Shrinkage(self.usual if given is None else given)
         else:
-            scored = self._scored(held, strengths, log)
+            scored = self._scored(held, self.grid if given is None else (given,), log)
             self.shrinkage = chosen(held, scored, *self._impersonal(held.past), slates=config.slates)
         return self
 
