@@ -212,12 +212,10 @@ def _fit(
     for place in range(len(near)):
         if size < k or value[place] >= best[k - 1]:
             size = enter(near[place], value[place], NO_ROW, who[:k], best[:k], size)
-    if size == 0:
-        return 0, 0, 0.0
     for place in range(size):
         share[place] = best[place] / tau
     pools = _pool(share[:size], weights[:size], mean, count)
-    stop, level = size, mean[pools - 1]
+    stop, level = size, mean[pools - 1]  # of no use without items
     if size == k:
         reached = max(level, 0.0) * tau
         shown[who[:size]] = True
