@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Protocol, Self, TypeAlias, TypeVar, cast, runtime_checkable
 
 import numpy as np
@@ -205,15 +206,20 @@ def walked(model: Any, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
     A model may have its own method ``walk(hidden, walk)``, whose results are identical to those of :func:`stepped`. The
     given hidden states are not changed.
     """
-    by_name = {
-        name: next((base for base in type(model).__mro__ if name in vars(base)), None)
-        for name in ("walk", "step")
-    }
-    own, step = by_name["walk"], by_name["step"]
-    # A `walk` older than `step` walks the steps of a base, which the class has overridden.
-    if own is not None and (step is None or issubclass(own, step)):
+    if has_walk(type(model)):
         return cast("tuple[Hidden, Hidden]", model.walk(hidden, walk))
     return stepped(model, hidden, walk)
+
+
+@cache
+def has_walk(model: type) -> bool:
+    """True if a class has a ``walk`` of its own steps."""
+    bases = {
+        name: next((base for base in model.__mro__ if name in vars(base)), None) for name in ("walk", "step")
+    }
+    own, step = bases["walk"], bases["step"]
+    # A `walk` older than `step` walks the steps of a base, which the class has overridden.
+    return own is not None and (step is None or issubclass(own, step))
 
 
 def stepped(model: Any, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
@@ -224,39 +230,37 @@ def stepped(model: Any, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
     """
     length = np.diff(walk.offsets)
     order = np.argsort(-length, kind="stable")  # states with events left are then always at the front
-    back = np.empty_like(order)
+    begin, back = walk.offsets[order], np.empty_like(order)
     back[order] = np.arange(len(order))
-    device = hidden[0].device
-    now = tuple(part.index_select(0, torch.from_numpy(order).to(device)) for part in hidden)
+    now = rows_of(hidden, order)
     seen = tuple(part.new_empty((len(walk.row), *part.shape[1:])) for part in hidden)
-    by_count = np.argsort(walk.count, kind="stable")
-    edges = np.searchsorted(walk.count[by_count], np.arange(int(length.max(initial=0)) + 2))
-    ahead = np.cumsum(np.bincount(length)[::-1])[::-1] if len(length) else np.zeros(1, np.int64)
-    for done in range(len(edges) - 1):
-        points = by_count[edges[done] : edges[done + 1]]
-        if len(points):
-            at = torch.from_numpy(back[walk.row[points]]).to(device)
-            where = torch.from_numpy(points).to(device)
-            for part, kept in zip(now, seen, strict=True):
-                kept.index_copy_(0, where, part.index_select(0, at))
-        active = int(ahead[done + 1]) if done + 1 < len(ahead) else 0
-        for first, stop in spans(active, STEP):
-            event = walk.offsets[order[first:stop]] + done
+    ahead = [*np.cumsum(np.bincount(length)[::-1])[::-1].tolist(), 0, 0]
+    """Number of states with at least 0, 1, 2, … events."""
+    for done in range(len(ahead) - 1):
+        if len(walk.row) and len(points := np.flatnonzero(walk.count == done)):
+            where = torch.from_numpy(points).to(hidden[0].device)
+            for kept, part in zip(seen, rows_of(now, back[walk.row[points]]), strict=True):
+                kept.index_copy_(0, where, part)
+        for first, stop in spans(ahead[done + 1], STEP):
+            event = begin[first:stop] + done
             block = tuple(part[first:stop] for part in now)
-            for part, taken in zip(
-                now, _step(model, block, walk.items[event], walk.times[event]), strict=True
-            ):
-                part[first:stop] = taken[: stop - first]
-    after = torch.from_numpy(back).to(device)
-    return tuple(part.index_select(0, after) for part in now), seen
+            taken = _step(model, block, walk.items[event], walk.times[event])
+            for part, new in zip(block, taken, strict=True):
+                part.copy_(new[: stop - first])
+    return rows_of(now, back), seen
+
+
+def rows_of(hidden: Hidden, rows: Ints) -> Hidden:
+    """Hidden states of the given users."""
+    chosen = torch.from_numpy(rows).to(hidden[0].device) if hidden else None
+    return tuple(part.index_select(0, chosen) for part in hidden)
 
 
 def _step(model: Any, block: Hidden, items: Ints, times: Floats) -> Hidden:
     """Hidden states of STEP rows after one event each."""
     if missing := STEP - len(items):  # a block of another height may differ in its last bits
-        items = np.concatenate([items, np.repeat(items[:1], missing)])
-        times = np.concatenate([times, np.repeat(times[:1], missing)])
-        block = tuple(torch.cat([part, part[:1].expand(missing, *part.shape[1:])]) for part in block)
+        rows = np.concatenate([np.arange(len(items)), np.zeros(missing, np.int64)])
+        items, times, block = items[rows], times[rows], rows_of(block, rows)
     device = block[0].device
     return cast(
         "Hidden", model.step(block, torch.from_numpy(items).to(device), torch.from_numpy(times).to(device))

@@ -17,6 +17,8 @@ from rimsim.intensity.states import CountExamples, UserStates
 
 _CHUNK = 1 << 18
 """Events whose kernels are held in memory at once."""
+_UNDERFLOW = -746.0
+"""Exponent below which an exponential of double precision is 0."""
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -74,8 +76,15 @@ class DecayedGround(Ground):
         times = times.to(self.device)
         sums, first, last = hidden
         age = torch.where(torch.isinf(last), 0.0, times - last)
-        faded = sums * torch.exp(-age[:, None] * self._rates)
-        return faded + 1.0, torch.where(torch.isinf(first), times, first), times
+        faded = self._share_after(age).mul_(sums).add_(1.0)
+        return faded, torch.where(torch.isinf(first), times, first), times
+
+    def _share_after(self, age: torch.Tensor) -> torch.Tensor:
+        """(n, S) shares exp(−β_s · age) that are left of an event."""
+        exponent = -age[:, None] * self._rates
+        # An exponential that underflows takes many times as long.
+        nothing = exponent < _UNDERFLOW
+        return exponent.masked_fill_(nothing, 0.0).exp_().masked_fill_(nothing, 0.0)
 
     def features(self, hidden: Hidden, now: Floats) -> torch.Tensor:
         """(n, 2S + 2) non-negative features of the states at ``now``.
@@ -85,8 +94,8 @@ class DecayedGround(Ground):
         """
         sums, first, last = hidden
         instant = self._instants(now, last)
-        excited = sums * torch.exp(-(instant - last)[:, None] * self._rates)
-        start = torch.exp(-(instant - first)[:, None] * self._rates)
+        excited = self._share_after(instant - last).mul_(sums)
+        start = self._share_after(instant - first)
         empty = torch.isinf(first)[:, None].to(sums.dtype)
         return torch.cat([excited, start, 1.0 - empty, empty], dim=1)
 
