@@ -230,23 +230,26 @@ def stepped(model: Any, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
     """
     length = np.diff(walk.offsets)
     order = np.argsort(-length, kind="stable")  # states with events left are then always at the front
-    begin, back = walk.offsets[order], np.empty_like(order)
+    back = np.empty_like(order)
     back[order] = np.arange(len(order))
-    now = rows_of(hidden, order)
-    seen = tuple(part.new_empty((len(walk.row), *part.shape[1:])) for part in hidden)
+    # A block of another height may differ in its last bits, so the last one is filled up with copies of a state.
+    rows = np.concatenate([order, np.repeat(order[:1], -len(order) % STEP)])
+    now, begin, last = rows_of(hidden, rows), walk.offsets[rows], length[rows] - 1
+    device, seen = now[0].device, tuple(part.new_empty((len(walk.row), *part.shape[1:])) for part in hidden)
     ahead = [*np.cumsum(np.bincount(length)[::-1])[::-1].tolist(), 0, 0]
     """Number of states with at least 0, 1, 2, … events."""
     for done in range(len(ahead) - 1):
         if len(walk.row) and len(points := np.flatnonzero(walk.count == done)):
-            where = torch.from_numpy(points).to(hidden[0].device)
+            where = torch.from_numpy(points).to(device)
             for kept, part in zip(seen, rows_of(now, back[walk.row[points]]), strict=True):
                 kept.index_copy_(0, where, part)
         for first, stop in spans(ahead[done + 1], STEP):
-            event = begin[first:stop] + done
-            block = tuple(part[first:stop] for part in now)
-            taken = _step(model, block, walk.items[event], walk.times[event])
-            for part, new in zip(block, taken, strict=True):
-                part.copy_(new[: stop - first])
+            block = tuple(part[first : first + STEP] for part in now)
+            # States without events left step too, to keep the height, but only the others are kept.
+            event = begin[first : first + STEP] + np.minimum(last[first : first + STEP], done)
+            items, times = torch.from_numpy(walk.items[event]), torch.from_numpy(walk.times[event])
+            for part, new in zip(block, model.step(block, items.to(device), times.to(device)), strict=True):
+                part[: stop - first] = new[: stop - first]
     return rows_of(now, back), seen
 
 
@@ -254,14 +257,3 @@ def rows_of(hidden: Hidden, rows: Ints) -> Hidden:
     """Hidden states of the given users."""
     chosen = torch.from_numpy(rows).to(hidden[0].device) if hidden else None
     return tuple(part.index_select(0, chosen) for part in hidden)
-
-
-def _step(model: Any, block: Hidden, items: Ints, times: Floats) -> Hidden:
-    """Hidden states of STEP rows after one event each."""
-    if missing := STEP - len(items):  # a block of another height may differ in its last bits
-        rows = np.concatenate([np.arange(len(items)), np.zeros(missing, np.int64)])
-        items, times, block = items[rows], times[rows], rows_of(block, rows)
-    device = block[0].device
-    return cast(
-        "Hidden", model.step(block, torch.from_numpy(items).to(device), torch.from_numpy(times).to(device))
-    )

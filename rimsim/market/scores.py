@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -140,7 +141,7 @@ class Scorer:
     ) -> None:
         self._model, self._layer = layer_of(model)
         self._histories, self._release, self._device = histories, release, device
-        self.n_items = len(release)
+        self.n_items, self._latest = len(release), int(release.max(initial=0))
         self._recurrent = recurrent(self._model)
         self._hidden: Hidden = ()
         self._known = np.zeros(len(histories), np.int64)
@@ -197,7 +198,8 @@ class Scorer:
                 hidden, of = self._hidden, slots
             raw = self._recurrent.score_hidden(rows_of(hidden, filled_up(of)), filled_up(seconds(ticks)))
         take_out = partial(self._take_out, slots, counts)
-        rows = _normalised(raw.to(torch.float32), take_out, ids, ticks, self._release, self._model)
+        late = _unreleased(self._release, self._latest, ticks)
+        rows = _normalised(raw.to(torch.float32), take_out, ids, late, self._model)
         if self._layer is None:
             return rows
         return rows.under(self._layer, filled_up(self._histories.length[slots] + counts))
@@ -231,7 +233,7 @@ def score_states(
     # together. Blocks hold at most ``BLOCK`` states, in order.
     model, layer = layer_of(model)
     with_hidden = recurrent(model)
-    hidden: Hidden = ()
+    hidden, latest = (), int(release.max(initial=0))
     if with_hidden is not None:
         _, different, of_state = np.unique(events, return_index=True, return_inverse=True)
         hidden = with_hidden.encode(states.take(different))
@@ -243,7 +245,8 @@ def score_states(
         else:
             raw = with_hidden.score_hidden(rows_of(hidden, of_state[some]), states.now[some])
         take_out = partial(_take_out, states.rows_of(first, first + len(rows)))
-        scored = _normalised(raw.to(torch.float32), take_out, ids[rows], ticks[rows], release, model)
+        late = _unreleased(release, latest, ticks[rows])
+        scored = _normalised(raw.to(torch.float32), take_out, ids[rows], late, model)
         yield scored if layer is None else scored.under(layer, states.lengths[some])
 
 
@@ -256,15 +259,15 @@ def _normalised(
     raw: torch.Tensor,
     take_out: Callable[[torch.Tensor, torch.Tensor], None],
     ids: Ints,
-    ticks: Ints,
-    release: Ints,
+    late: Bools | None,
     model: IntensityModel,
 ) -> ScoreRows:
     """Scored states: raw intensities, split into p(y|x) and λ(x)."""
-    # ``take_out`` makes consumed items inadmissible and worth nothing, in place.
+    # ``take_out`` makes consumed items inadmissible and worth nothing, in place; ``late`` items are not released yet.
     n = len(ids)  # the rows beyond are padding
     ground = raw.sum(1)
-    wrong = _first_wrong(raw[:n], ground[:n])
+    sound = float(raw.amin()) >= 0.0 and math.isfinite(float(ground.sum()))
+    wrong = -1 if sound else _first_wrong(raw[:n], ground[:n])
     if wrong >= 0:
         raise ModelError(
             f"{type(model).__name__}.score: an intensity is negative or not a number in the state of "
@@ -273,12 +276,18 @@ def _normalised(
     # Few items are out of reach, so they are taken out one by one: a pass over all for each step costs more.
     admissible = torch.ones(raw.shape, dtype=torch.bool, device=raw.device)
     relevance = raw if owns_scores(model) else raw.clone()
-    if int(release.max(initial=0)) > int(ticks.min()):
-        late = torch.from_numpy(release[None, :] > filled_up(ticks)[:, None]).to(raw.device)
-        admissible[late], relevance[late] = False, 0.0
+    if late is not None:
+        unreleased = torch.from_numpy(late).to(raw.device)
+        admissible[unreleased], relevance[unreleased] = False, 0.0
     take_out(relevance, admissible)
     relevance /= relevance.sum(1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
     return ScoreRows((relevance, ground, admissible))
+
+
+def _unreleased(release: Ints, latest: int, ticks: Ints) -> Bools | None:
+    """(BLOCK, M) mask of unreleased items; None if all are released."""
+    # ``latest`` is the tick of the last release.
+    return None if latest <= ticks.min() else release[None, :] > filled_up(ticks)[:, None]
 
 
 def _first_wrong(raw: torch.Tensor, total: torch.Tensor) -> int:

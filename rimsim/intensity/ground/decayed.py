@@ -80,8 +80,8 @@ class DecayedGround(Ground):
         return faded, torch.where(torch.isinf(first), times, first), times
 
     def _share_after(self, age: torch.Tensor) -> torch.Tensor:
-        """(n, S) shares exp(−β_s · age) that are left of an event."""
-        exponent = -age[:, None] * self._rates
+        """(…, S) shares exp(−β_s · age) that are left of events."""
+        exponent = -age[..., None] * self._rates
         # An exponential that underflows takes many times as long.
         nothing = exponent < _UNDERFLOW
         return exponent.masked_fill_(nothing, 0.0).exp_().masked_fill_(nothing, 0.0)
@@ -94,10 +94,10 @@ class DecayedGround(Ground):
         """
         sums, first, last = hidden
         instant = self._instants(now, last)
-        excited = self._share_after(instant - last).mul_(sums)
-        start = self._share_after(instant - first)
+        left = self._share_after(torch.stack([instant - last, instant - first], 1))
+        left[:, 0].mul_(sums)
         empty = torch.isinf(first)[:, None].to(sums.dtype)
-        return torch.cat([excited, start, 1.0 - empty, empty], dim=1)
+        return torch.cat([left.flatten(1), 1.0 - empty, empty], dim=1)
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
