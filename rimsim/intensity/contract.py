@@ -15,6 +15,7 @@ from typing import Any, Protocol, Self, TypeAlias, TypeVar, cast, runtime_checka
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from rimsim.arrays import Floats, Ints
 from rimsim.data.log import EventLog
@@ -74,6 +75,7 @@ class FromHidden(RecurrentModel):
         return self.score_hidden(self.encode(states), states.now)
 
 
+_Number = TypeVar("_Number", np.int64, np.float64)
 _Method = TypeVar("_Method", bound=Callable[..., object])
 
 
@@ -156,6 +158,11 @@ def spans(n: int, height: int = BLOCK) -> Iterator[tuple[int, int]]:
         yield first, min(first + height, n)
 
 
+def filled_up(values: NDArray[_Number], height: int = BLOCK) -> NDArray[_Number]:
+    """Values, extended to length ``height`` by repeating the first value."""
+    return np.concatenate([values, np.repeat(values[:1], height - len(values))])
+
+
 def padded(tensor: torch.Tensor, height: int = BLOCK) -> torch.Tensor:
     """(height, …) rows of a tensor, followed by zeros."""
     missing = height - tensor.shape[0]
@@ -206,7 +213,8 @@ def walked(model: Any, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
     A model may have its own method ``walk(hidden, walk)``, whose results are identical to those of :func:`stepped`. The
     given hidden states are not changed.
     """
-    if has_walk(type(model)):
+    kind: Any = type(model)
+    if has_walk(kind):
         return cast("tuple[Hidden, Hidden]", model.walk(hidden, walk))
     return stepped(model, hidden, walk)
 
@@ -233,7 +241,7 @@ def stepped(model: Any, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
     back = np.empty_like(order)
     back[order] = np.arange(len(order))
     # A block of another height may differ in its last bits, so the last one is filled up with copies of a state.
-    rows = np.concatenate([order, np.repeat(order[:1], -len(order) % STEP)])
+    rows = filled_up(order, -(-len(order) // STEP) * STEP)
     now, begin, last = rows_of(hidden, rows), walk.offsets[rows], length[rows] - 1
     device, seen = now[0].device, tuple(part.new_empty((len(walk.row), *part.shape[1:])) for part in hidden)
     ahead = [*np.cumsum(np.bincount(length)[::-1])[::-1].tolist(), 0, 0]
@@ -255,5 +263,7 @@ def stepped(model: Any, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
 
 def rows_of(hidden: Hidden, rows: Ints) -> Hidden:
     """Hidden states of the given users."""
-    chosen = torch.from_numpy(rows).to(hidden[0].device) if hidden else None
+    if not hidden:
+        return ()
+    chosen = torch.from_numpy(rows).to(hidden[0].device)
     return tuple(part.index_select(0, chosen) for part in hidden)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import torch
@@ -24,6 +23,7 @@ from rimsim.intensity.contract import (
     Hidden,
     IntensityModel,
     Walk,
+    filled_up,
     owns_scores,
     recurrent,
     rows_of,
@@ -55,7 +55,6 @@ _FOR_MEDIAN = 8192
 _NOWHERE = np.zeros(0, np.int64)
 _Tensors: TypeAlias = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 _Arrays: TypeAlias = tuple[Float32s, Float32s, Bools]
-_Number = TypeVar("_Number", np.int64, np.float64)
 
 
 def most_states(n_items: int) -> int:
@@ -217,14 +216,13 @@ class Scorer:
         return (counts > self._known[slots]).nonzero()[0] if self._hidden else _NOWHERE
 
     def catch_up(self, slots: Ints, counts: Ints) -> None:
-        """Update cached hidden states by the latest events."""
-        model, late = self._recurrent, self.late(slots, counts)
-        if model is not None and len(late):
-            who, first = np.unique(slots[late], return_index=True)
-            known, now = self._known[who], counts[late[first]]
-            visible, items = self._histories.between(who, known, now)
-            walk = Walk(offsets_of(now - known), items, seconds(visible), _NOWHERE, _NOWHERE)
-            self._store(who, walked(model, rows_of(self._hidden, who), walk)[0], now)
+        """Update hidden states of different slots by the latest events."""
+        if self._recurrent is None or not len(slots):
+            return
+        known = self._known[slots]
+        visible, items = self._histories.between(slots, known, counts)
+        walk = Walk(offsets_of(counts - known), items, seconds(visible), _NOWHERE, _NOWHERE)
+        self._store(slots, walked(self._recurrent, rows_of(self._hidden, slots), walk)[0], counts)
 
 
 def score_states(
@@ -235,7 +233,8 @@ def score_states(
     # together. Blocks hold at most ``BLOCK`` states, in order.
     model, layer = layer_of(model)
     with_hidden = recurrent(model)
-    hidden, latest = (), int(release.max(initial=0))
+    latest = int(release.max(initial=0))
+    hidden: Hidden = ()
     if with_hidden is not None:
         _, different, of_state = np.unique(events, return_index=True, return_inverse=True)
         hidden = with_hidden.encode(states.take(different))
@@ -252,11 +251,6 @@ def score_states(
         yield scored if layer is None else scored.under(layer, states.lengths[some])
 
 
-def filled_up(values: NDArray[_Number], height: int = BLOCK) -> NDArray[_Number]:
-    """Values, extended to length ``height`` by repeating the first value."""
-    return np.concatenate([values, np.repeat(values[:1], height - len(values))])
-
-
 def _normalised(
     raw: torch.Tensor,
     take_out: Callable[[torch.Tensor, torch.Tensor], None],
@@ -268,8 +262,7 @@ def _normalised(
     # ``take_out`` makes consumed items inadmissible and worth nothing, in place; ``late`` items are not released yet.
     n = len(ids)  # the rows beyond are padding
     ground = raw.sum(1)
-    sound = float(raw.amin()) >= 0.0 and math.isfinite(float(ground.sum()))
-    wrong = -1 if sound else _first_wrong(raw[:n], ground[:n])
+    wrong = _first_wrong(raw[:n], ground[:n])
     if wrong >= 0:
         raise ModelError(
             f"{type(model).__name__}.score: an intensity is negative or not a number in the state of "
@@ -335,6 +328,9 @@ class ArrivalScores:
     later arrivals. An arrival's scores are valid until another event enters its state.
     """
 
+    most_returning: ClassVar[int] = 8 * STEP
+    """Most users whose hidden states are updated before they return."""
+
     def __init__(self, scorer: Scorer, histories: Histories, schedule: Schedule) -> None:
         self._scorer, self._histories, self._schedule = scorer, histories, schedule
         n = len(schedule)
@@ -348,7 +344,7 @@ class ArrivalScores:
         """Most arrivals that are scored together, unless more are asked for at once."""
         self._next_visit = _next_of_same(schedule.slot)
         self._open = np.full(len(histories), -1)
-        self._returning: deque[int] = deque(maxlen=8 * STEP)
+        self._returning: deque[int] = deque(maxlen=self.most_returning)
         """Slots of users who were served and will return, the last of them."""
         backwards = np.arange(n)[::-1]
         self._open[schedule.slot[backwards]] = backwards  # the last that is written is a user's first arrival
@@ -378,13 +374,12 @@ class ArrivalScores:
 
     def drop(self, rows: Ints | int) -> None:
         """Drop the scores of served arrivals of different users."""
-        slots = self._schedule.slot[rows]
-        self._open[slots] = following = self._next_visit[rows]
-        self._block[rows], self._counts[rows] = None, -1
+        slots, following = self._schedule.slot[rows], self._next_visit[rows]
+        self._open[slots], self._block[rows], self._counts[rows] = following, None, -1
         if isinstance(rows, np.ndarray):
             self._returning.extend(slots[following >= 0].tolist())
         elif following >= 0:
-            self._returning.append(slots)
+            self._returning.append(int(slots))
 
     def _require(self, rows: Ints) -> None:
         """Score the arrivals that have no valid scores."""
@@ -427,16 +422,20 @@ class ArrivalScores:
     def _catch_up(self, slots: Ints, counts: Ints) -> None:
         """Update hidden states, also of some users who will return."""
         # A block of STEP hidden states takes as long for one user as for all, so it is filled up.
-        late = len(self._scorer.late(slots, counts))
-        if late and self._returning:
+        late = self._scorer.late(slots, counts)
+        if not len(late):
+            return
+        slots, counts = slots[late], counts[late]
+        if self._returning:
             others = np.array(self._returning)
             others = others[self._open[others] >= 0]
             known = self._events(self._open[others])
-            lacking = self._scorer.late(others, known)
-            some, left = np.split(lacking, [-late % STEP])
-            self._returning = deque(others[left].tolist(), self._returning.maxlen)
+            lacking, room = self._scorer.late(others, known), -len(late) % STEP
+            self._returning = deque(others[lacking[room:]].tolist(), self._returning.maxlen)
+            some = lacking[:room]
             slots, counts = np.concatenate([slots, others[some]]), np.concatenate([counts, known[some]])
-        self._scorer.catch_up(slots, counts)
+        different, first = np.unique(slots, return_index=True)
+        self._scorer.catch_up(different, counts[first])
 
     def _ahead(self, wanted: Ints) -> tuple[Ints, Ints]:
         """Later arrivals to score in advance: next visits, and others."""

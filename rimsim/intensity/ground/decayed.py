@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 
 from rimsim.arrays import Floats
 from rimsim.data.log import EventLog
-from rimsim.intensity.contract import Hidden
+from rimsim.intensity.contract import STEP, Hidden, Walk, filled_up, stepped
 from rimsim.intensity.ground.contract import Ground, GroundConfig
 from rimsim.intensity.states import CountExamples, UserStates
 
@@ -78,6 +78,26 @@ class DecayedGround(Ground):
         age = torch.where(torch.isinf(last), 0.0, times - last)
         faded = self._share_after(age).mul_(sums).add_(1.0)
         return faded, torch.where(torch.isinf(first), times, first), times
+
+    def walk(self, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
+        """Hidden states after all events, and at times between events."""
+        if len(walk.row) or self.device.type != "cpu":
+            return stepped(self, hidden, walk)
+        sums, first, last = (part.numpy().copy() for part in hidden)
+        some = np.flatnonzero(np.diff(walk.offsets))
+        begin, end = walk.offsets[some], walk.offsets[some + 1]
+        before = np.concatenate([last[:1], walk.times[:-1]])[: len(walk.times)]
+        before[begin] = last[some]
+        age = np.where(np.isinf(before), 0.0, walk.times - before)
+        left = self._share_after(torch.from_numpy(filled_up(age, -(-len(age) // STEP) * STEP))).numpy()
+        for done in range(int((end - begin).max(initial=0))):
+            rows = np.flatnonzero(end - begin > done)
+            sums[some[rows]] = left[begin[rows] + done] * sums[some[rows]] + 1.0
+        first[some] = np.where(np.isinf(first[some]), walk.times[begin], first[some])
+        last[some] = walk.times[end - 1]
+        return tuple(torch.from_numpy(part) for part in (sums, first, last)), tuple(
+            part[:0] for part in hidden
+        )
 
     def _share_after(self, age: torch.Tensor) -> torch.Tensor:
         """(…, S) shares exp(−β_s · age) that are left of events."""
