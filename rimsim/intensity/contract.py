@@ -213,19 +213,15 @@ def walked(model: Any, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
     A model may have its own method ``walk(hidden, walk)``, whose results are identical to those of :func:`stepped`. The
     given hidden states are not changed.
     """
-    kind: Any = type(model)
-    if has_walk(kind):
+    if _has_walk(type(model).__mro__):
         return cast("tuple[Hidden, Hidden]", model.walk(hidden, walk))
     return stepped(model, hidden, walk)
 
 
 @cache
-def has_walk(model: type) -> bool:
-    """True if a class has a ``walk`` of its own steps."""
-    bases = {
-        name: next((base for base in model.__mro__ if name in vars(base)), None) for name in ("walk", "step")
-    }
-    own, step = bases["walk"], bases["step"]
+def _has_walk(classes: tuple[type, ...]) -> bool:
+    """True if a class with these bases walks by its steps."""
+    own, step = (next((base for base in classes if name in vars(base)), None) for name in ("walk", "step"))
     # A `walk` older than `step` walks the steps of a base, which the class has overridden.
     return own is not None and (step is None or issubclass(own, step))
 
@@ -244,8 +240,11 @@ def stepped(model: Any, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
     rows = filled_up(order, -(-len(order) // STEP) * STEP)
     now, begin, last = rows_of(hidden, rows), walk.offsets[rows], length[rows] - 1
     device, seen = now[0].device, tuple(part.new_empty((len(walk.row), *part.shape[1:])) for part in hidden)
-    ahead = [*np.cumsum(np.bincount(length)[::-1])[::-1].tolist(), 0, 0]
-    """Number of states with at least 0, 1, 2, … events."""
+    ahead = [
+        *np.cumsum(np.bincount(length)[::-1])[::-1].tolist(),
+        0,
+        0,
+    ]  # states with 0, 1, 2, … events or more
     for done in range(len(ahead) - 1):
         if len(walk.row) and len(points := np.flatnonzero(walk.count == done)):
             where = torch.from_numpy(points).to(device)
@@ -263,7 +262,5 @@ def stepped(model: Any, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
 
 def rows_of(hidden: Hidden, rows: Ints) -> Hidden:
     """Hidden states of the given users."""
-    if not hidden:
-        return ()
-    chosen = torch.from_numpy(rows).to(hidden[0].device)
-    return tuple(part.index_select(0, chosen) for part in hidden)
+    chosen = torch.from_numpy(rows)
+    return tuple(part.index_select(0, chosen.to(part.device)) for part in hidden)

@@ -100,8 +100,6 @@ class RIM(contract.FromHidden):
 
     def walk(self, hidden: contract.Hidden, walk: contract.Walk) -> tuple[contract.Hidden, contract.Hidden]:
         """Hidden states of both factors after and between events."""
-        if not contract.has_walk(type(self.mark)) and not contract.has_walk(type(self.ground)):
-            return contract.stepped(self, hidden, walk)
         mark, ground = self._split(hidden)
         marked, grounded = contract.walked(self.mark, mark, walk), contract.walked(self.ground, ground, walk)
         return (*marked[0], *grounded[0]), (*marked[1], *grounded[1])

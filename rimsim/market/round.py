@@ -499,7 +499,7 @@ class Round:
             known = self.schedule.tick[rows] + self._wait
             self.histories.append_marked(visits.slot, known, slates.items, response.consumed)
         self._append(self.histories, organic)
-        self._shown[rows], self._reported = True, None
+        self._shown[rows] = True
         self.arriving.finish(rows)
         assert self._scores is not None  # noqa: S101  # the round is open
         self._scores.drop(rows)

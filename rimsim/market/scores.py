@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -142,7 +142,7 @@ class Scorer:
     ) -> None:
         self._model, self._layer = layer_of(model)
         self._histories, self._release, self._device = histories, release, device
-        self.n_items, self._latest = len(release), int(release.max(initial=0))
+        self.n_items = len(release)
         self._recurrent = recurrent(self._model)
         self._hidden: Hidden = ()
         self._known = np.zeros(len(histories), np.int64)
@@ -199,8 +199,7 @@ class Scorer:
                 hidden, of = self._hidden, slots
             raw = self._recurrent.score_hidden(rows_of(hidden, filled_up(of)), filled_up(seconds(ticks)))
         take_out = partial(self._take_out, slots, counts)
-        late = _unreleased(self._release, self._latest, ticks)
-        rows = _normalised(raw.to(torch.float32), take_out, ids, late, self._model)
+        rows = _normalised(raw.to(torch.float32), take_out, ids, ticks, self._release, self._model)
         if self._layer is None:
             return rows
         return rows.under(self._layer, filled_up(self._histories.length[slots] + counts))
@@ -233,7 +232,6 @@ def score_states(
     # together. Blocks hold at most ``BLOCK`` states, in order.
     model, layer = layer_of(model)
     with_hidden = recurrent(model)
-    latest = int(release.max(initial=0))
     hidden: Hidden = ()
     if with_hidden is not None:
         _, different, of_state = np.unique(events, return_index=True, return_inverse=True)
@@ -246,8 +244,7 @@ def score_states(
         else:
             raw = with_hidden.score_hidden(rows_of(hidden, of_state[some]), states.now[some])
         take_out = partial(_take_out, states.rows_of(first, first + len(rows)))
-        late = _unreleased(release, latest, ticks[rows])
-        scored = _normalised(raw.to(torch.float32), take_out, ids[rows], late, model)
+        scored = _normalised(raw.to(torch.float32), take_out, ids[rows], ticks[rows], release, model)
         yield scored if layer is None else scored.under(layer, states.lengths[some])
 
 
@@ -255,11 +252,12 @@ def _normalised(
     raw: torch.Tensor,
     take_out: Callable[[torch.Tensor, torch.Tensor], None],
     ids: Ints,
-    late: Bools | None,
+    ticks: Ints,
+    release: Ints,
     model: IntensityModel,
 ) -> ScoreRows:
     """Scored states: raw intensities, split into p(y|x) and λ(x)."""
-    # ``take_out`` makes consumed items inadmissible and worth nothing, in place; ``late`` items are not released yet.
+    # ``take_out`` makes consumed items inadmissible and worth nothing, in place.
     n = len(ids)  # the rows beyond are padding
     ground = raw.sum(1)
     wrong = _first_wrong(raw[:n], ground[:n])
@@ -271,18 +269,12 @@ def _normalised(
     # Few items are out of reach, so they are taken out one by one: a pass over all for each step costs more.
     admissible = torch.ones(raw.shape, dtype=torch.bool, device=raw.device)
     relevance = raw if owns_scores(model) else raw.clone()
-    if late is not None:
-        unreleased = torch.from_numpy(late).to(raw.device)
-        admissible[unreleased], relevance[unreleased] = False, 0.0
+    if int(release.max(initial=0)) > int(ticks.min()):
+        late = torch.from_numpy(release[None, :] > filled_up(ticks)[:, None]).to(raw.device)
+        admissible[late], relevance[late] = False, 0.0
     take_out(relevance, admissible)
     relevance /= relevance.sum(1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
     return ScoreRows((relevance, ground, admissible))
-
-
-def _unreleased(release: Ints, latest: int, ticks: Ints) -> Bools | None:
-    """(BLOCK, M) mask of unreleased items; None if all are released."""
-    # ``latest`` is the tick of the last release.
-    return None if latest <= ticks.min() else release[None, :] > filled_up(ticks)[:, None]
 
 
 def _first_wrong(raw: torch.Tensor, total: torch.Tensor) -> int:
@@ -328,8 +320,7 @@ class ArrivalScores:
     later arrivals. An arrival's scores are valid until another event enters its state.
     """
 
-    most_returning: ClassVar[int] = 8 * STEP
-    """Most users whose hidden states are updated before they return."""
+    _most_returning = 8 * STEP  # users whose hidden states may be updated before they return
 
     def __init__(self, scorer: Scorer, histories: Histories, schedule: Schedule) -> None:
         self._scorer, self._histories, self._schedule = scorer, histories, schedule
@@ -344,7 +335,7 @@ class ArrivalScores:
         """Most arrivals that are scored together, unless more are asked for at once."""
         self._next_visit = _next_of_same(schedule.slot)
         self._open = np.full(len(histories), -1)
-        self._returning: deque[int] = deque(maxlen=self.most_returning)
+        self._returning: deque[int] = deque(maxlen=self._most_returning)
         """Slots of users who were served and will return, the last of them."""
         backwards = np.arange(n)[::-1]
         self._open[schedule.slot[backwards]] = backwards  # the last that is written is a user's first arrival

@@ -17,8 +17,6 @@ from rimsim.intensity.states import CountExamples, UserStates
 
 _CHUNK = 1 << 18
 """Events whose kernels are held in memory at once."""
-_UNDERFLOW = -746.0
-"""Exponent below which an exponential of double precision is 0."""
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -95,15 +93,13 @@ class DecayedGround(Ground):
             sums[some[rows]] = left[begin[rows] + done] * sums[some[rows]] + 1.0
         first[some] = np.where(np.isinf(first[some]), walk.times[begin], first[some])
         last[some] = walk.times[end - 1]
-        return tuple(torch.from_numpy(part) for part in (sums, first, last)), tuple(
-            part[:0] for part in hidden
-        )
+        after = tuple(torch.from_numpy(part) for part in (sums, first, last))
+        return after, tuple(part[:0] for part in hidden)
 
     def _share_after(self, age: torch.Tensor) -> torch.Tensor:
         """(…, S) shares exp(−β_s · age) that are left of events."""
         exponent = -age[..., None] * self._rates
-        # An exponential that underflows takes many times as long.
-        nothing = exponent < _UNDERFLOW
+        nothing = exponent < -746.0  # an exponential that underflows to 0 takes many times as long
         return exponent.masked_fill_(nothing, 0.0).exp_().masked_fill_(nothing, 0.0)
 
     def features(self, hidden: Hidden, now: Floats) -> torch.Tensor:

@@ -196,7 +196,7 @@ class _TruthScorer(Scorer):
 class TruthScores(ArrivalScores):
     """True scores of a round's arrivals, given all earlier consumptions."""
 
-    most_returning = 0  # a truth's hidden states are sums, most often, which take single events as fast
+    _most_returning = 0  # hidden states of a truth are mostly sums, which take one event as fast as many
 
     def _events(self, rows: Ints) -> Ints:
         """Number of visitors' events, known to the platform or not."""
