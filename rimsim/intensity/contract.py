@@ -220,7 +220,7 @@ def walked(model: Any, hidden: Hidden, walk: Walk) -> tuple[Hidden, Hidden]:
 
 @cache
 def _has_walk(classes: tuple[type, ...]) -> bool:
-    """True if a class with these bases walks by its steps."""
+    """True if such a class walks by its own steps."""
     own, step = (next((base for base in classes if name in vars(base)), None) for name in ("walk", "step"))
     # A `walk` older than `step` walks the steps of a base, which the class has overridden.
     return own is not None and (step is None or issubclass(own, step))
