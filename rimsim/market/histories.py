@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rimsim.arrays import TICKS, Bools, Float32s, Floats, Ints, offsets_of, seconds
-from rimsim.compiled import compiled
+from rimsim.compiled import compiled, compiled_part
 from rimsim.data.log import EventLog
 from rimsim.intensity.states import UserStates
 from rimsim.market.records import Schedule
@@ -82,7 +82,7 @@ class Events(NamedTuple):
     """(1,) number of places in use."""
 
 
-@compiled
+@compiled_part
 def enter_event(slot: int, tick: int, item: int, events: Events) -> None:
     """Insert an event, sorted by the tick of its visibility."""
     place = events.size[0]
@@ -152,7 +152,7 @@ def _between(slots: Ints, begin: Ints, end: Ints, events: Events) -> tuple[Ints,
     return ticks, items
 
 
-@compiled
+@compiled_part
 def _number(slots: Ints, counts: Ints, length: Ints) -> int:
     """Number of slots' events: logged events plus ``counts``."""
     # In a loop: the sum of indexed values takes longer to compile than all else here.

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from rimsim.arrays import Bools, Floats, Ints
-from rimsim.compiled import compiled
+from rimsim.compiled import compiled, compiled_part
 from rimsim.matching.kernels import NO_ROW, enter
 
 if TYPE_CHECKING:
@@ -84,13 +84,13 @@ class Ending(NamedTuple):
     steps: int = 1
 
 
-@compiled
+@compiled_part
 def is_active(terms: WeightedProblem, user: int, group: int) -> bool:
     """True if a group counts the exposures to a user."""
     return bool(len(terms.active) == 0 or terms.active[user, group])
 
 
-@compiled
+@compiled_part
 def values_of_row(terms: WeightedProblem, price: Floats, user: int, value: Floats) -> None:
     """Fill ``value`` with a user's s − v; −inf where negative."""
     m = len(value)
@@ -105,7 +105,7 @@ def values_of_row(terms: WeightedProblem, price: Floats, user: int, value: Float
         value[item] = value[item] if value[item] >= 0.0 else -np.inf
 
 
-@compiled
+@compiled_part
 def enter_exposure(terms: WeightedProblem, exposure: Floats, user: int, item: int, amount: float) -> None:
     """Add an item's exposure to all requirements of the item."""
     exposure[item] += amount
@@ -114,7 +114,7 @@ def enter_exposure(terms: WeightedProblem, exposure: Floats, user: int, item: in
             exposure[len(terms.of_first) - 1 + terms.of[place]] += amount
 
 
-@compiled
+@compiled_part
 def _pool(value: Floats, weights: Floats, mean: Floats, count: Ints) -> int:
     """Fit pools of non-increasing value − weight; return their number."""
     pools = 0
@@ -129,7 +129,7 @@ def _pool(value: Floats, weights: Floats, mean: Floats, count: Ints) -> int:
     return pools
 
 
-@compiled
+@compiled_part
 def _join(extra: Floats, mean: Floats, count: Ints, pools: int, inside: Floats) -> tuple[int, float]:
     """Let items beyond the last position join the last pool.
 
@@ -155,7 +155,7 @@ def _join(extra: Floats, mean: Floats, count: Ints, pools: int, inside: Floats) 
         pools -= 1
 
 
-@compiled
+@compiled_part
 def _above(values: Floats, level: float) -> int:
     """Move positive values above a level forward; return their number."""
     above = 0

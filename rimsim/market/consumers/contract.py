@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from rimsim.arrays import Bools, Float32s, Floats, Ints, numbered, seconds
-from rimsim.compiled import compiled
+from rimsim.compiled import compiled, compiled_part
 from rimsim.data.log import EventLog, Sessions
 from rimsim.errors import MarketError
 from rimsim.market.histories import Histories
@@ -31,7 +31,7 @@ _BLOCK = 1024
 
 
 # -- visits and responses ---------------------------------------------------------------------------------------------
-@compiled
+@compiled_part
 def uniform_draw(key: np.uint64, item: int) -> float:
     """Uniform random number of an item under a key."""
     # ``uniform(seed, purpose, arrival, item)`` of :mod:`rimsim.rng`, given ``bits(seed, purpose, arrival)``.
@@ -48,7 +48,7 @@ def uniform_draws(keys: NDArray[np.uint64], items: Ints) -> Floats:
     return draws
 
 
-@compiled
+@compiled_part
 def poisson_probability(intensity: float, examination: float, attraction: float) -> float:
     """Probability that the item at a position is consumed."""
     # P(consume at position r) = 1 − exp(−λ*(x)·p*(y|x)·γ^(r−1)·a): the Poisson-intensity response.
@@ -67,7 +67,7 @@ def poisson_probabilities(intensity: Floats, examination: Floats, attraction: fl
     return probability
 
 
-@compiled
+@compiled_part
 def response_to(share: float, size: float, key: np.uint64, item: int, examination: float,
     attraction: float) -> tuple[bool, float, float]:  # fmt: skip
     """Consumption of an item, its probability and true intensity."""
