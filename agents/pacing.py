@@ -337,7 +337,9 @@ def hide_full(
         if pacing.most[which] < np.inf and counts[pacing.column[which]]:
             begin, end = pacing.first[which], pacing.first[which + 1]
             # A slate can show all items of a row: there must be room for as many of the first positions.
-            room = position_weights[: end - begin].sum()
+            room = 0.0
+            for weight in position_weights[: end - begin]:
+                room += weight
             if exposure[m + which] - before[m + which] + room > pacing.most[which]:
                 for place in range(begin, end):
                     value[pacing.item[place]] = -np.inf
@@ -436,7 +438,8 @@ def best_in_bounds(
     below the smallest value in the slate can be in the slate. The function fills in the prices of these items. The
     arrays ``value`` and ``found`` are scratch.
     """
-    relevance, ground, k, size = arrivals.relevance[arrival], arrivals.ground[arrival], len(items), 0
+    relevance, ground, k = arrivals.relevance[arrival], arrivals.ground[arrival], len(items)
+    size = 0 * k  # no literal: see ``best_items``
     for item in range(len(value)):
         value[item] = (
             relevance[item] * ground + high[item]

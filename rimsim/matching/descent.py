@@ -167,19 +167,19 @@ def _above(values: Floats, level: float) -> int:
 
 @compiled
 def _user_dual(  # noqa: C901, PLR0912
-    terms: WeightedProblem, price: Floats, tau: float, kth: Floats
-) -> tuple[float, float, Floats, Floats]:
-    """Fields of :class:`UserDual`.
+    terms: WeightedProblem, price: Floats, tau: float, kth: Floats, exposure: Floats, marginal: Floats
+) -> tuple[float, float]:
+    """First fields of :class:`UserDual`; the others are filled in.
 
-    ``kth`` has a lower bound of each user's k-th largest s − v, −inf if unknown. Items far below this bound
-    are skipped, because they cannot enter a pool.
+    ``exposure`` and ``marginal`` come as zeros. ``kth`` has a lower bound of each user's k-th largest s − v, −inf if
+    unknown. Items far below this bound are skipped, because they cannot enter a pool.
     """
     (n, m), grouped = terms.scores.shape, len(terms.of) > 0
     width = len(terms.weights)
-    value, exposure, marginal = np.empty(m), np.zeros(len(price)), np.zeros(n)
-    items, best = np.empty(width, np.int64), np.empty(width)
-    scaled, mean, count = np.empty(width), np.empty(width), np.empty(width, np.int64)
-    near, extra, inside, who = np.empty(m, np.int64), np.empty(m), np.empty(m), np.empty(m, np.int64)
+    value, extra, inside = np.empty(m, np.float64), np.empty(m, np.float64), np.empty(m, np.float64)
+    best, scaled, mean = np.empty(width, np.float64), np.empty(width, np.float64), np.empty(width, np.float64)
+    items, count = np.empty(width, np.int64), np.empty(width, np.int64)
+    near, who = np.empty(m, np.int64), np.empty(m, np.int64)
     top = smooth = 0.0
     for user in range(n):
         k = terms.capacity[user]
@@ -231,7 +231,7 @@ def _user_dual(  # noqa: C901, PLR0912
                             enter_exposure(terms, exposure, user, who[index], z)
                         else:
                             exposure[who[index]] += z
-    return top, smooth, exposure, marginal
+    return top, smooth
 
 
 def at_prices(
@@ -239,7 +239,9 @@ def at_prices(
 ) -> DualPoint:
     """Dual at given prices; an earlier result ``before`` saves time."""
     kth = np.full(len(terms.capacity), -np.inf) if before is None else _kth(terms, before, price)
-    users = UserDual(*_user_dual(terms, price, tau, kth))
+    exposure, marginal = np.zeros(len(price)), np.zeros(len(terms.capacity))
+    top, smooth = _user_dual(terms, price, tau, kth, exposure, marginal)
+    users = UserDual(top, smooth, exposure, marginal)
     below, above = price < 0.0, price > 0.0
     rest = float(price[below] @ terms.least[below] + price[above] @ terms.most[above])
     return DualPoint(price, users, users.top + rest, users.smooth + rest, tau)

@@ -75,7 +75,9 @@ def insert(best: Floats, value: float) -> None:
 def part_maxima(value: NDArray[np.floating], k: int) -> Floats:
     """Maxima of 2k or more parts of an array."""
     stride = max(-(-len(value) // _PARTS), min(2 * k, len(value)))
-    highest = np.full(stride, -np.inf)
+    highest = np.empty(stride, np.float64)
+    for place in range(stride):  # np.full() is one more function to compile, as are other forms of np.empty()
+        highest[place] = -np.inf
     for first in range(0, len(value), max(stride, 1)):
         values = value[first : first + stride]
         for place in range(len(values)):
@@ -89,7 +91,9 @@ def kth_of_parts(highest: Floats, k: int) -> float:
     """k-th largest maximum of parts; k values reach this level."""
     if len(highest) < k:
         return -np.inf
-    best = np.full(k, -np.inf)
+    best = np.empty(k, np.float64)
+    for place in range(k):
+        best[place] = -np.inf
     for new in highest:
         if new > best[k - 1]:
             insert(best, new)
@@ -121,7 +125,7 @@ def enter(item: int, new: float, row: np.uint64, items: Ints, best: NDArray[np.f
     return size + 1
 
 
-@compiled_part
+@compiled
 def best_items(
     value: NDArray[np.floating],
     row: np.uint64,
@@ -186,9 +190,10 @@ def best_rows(scores: Float32s, admissible: Bools, items: Ints) -> Bools:
     function returns a mask (n,) of rows in which a tie makes the slate ambiguous.
     """
     (n, m), k = scores.shape, items.shape[1]
-    tied = np.zeros(n, np.bool_)
-    value, best = np.empty(m, scores.dtype), np.empty(k, scores.dtype)
+    tied = np.empty(n, np.bool_)
+    value, best = np.empty(m, np.float64), np.empty(k, np.float64)
     for row in range(n):
+        tied[row] = False
         for item in range(m):
             value[item] = scores[row, item] if admissible[row, item] else -np.inf
         size = best_items(value, NO_ROW, items[row], best, 0.0)
