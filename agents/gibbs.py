@@ -78,7 +78,7 @@ def _pass_item(before: Floats, p: float, q: float) -> None:
     before[0] *= q
 
 
-@compiled_part
+@compiled
 def gibbs_law(
     z: Floats, k: int, chance: Floats, table: Floats, inclusion: Floats, weight: Floats, counted: Floats
 ) -> float:
@@ -107,7 +107,7 @@ def gibbs_law(
     return float(total)
 
 
-@compiled_part
+@compiled
 def gibbs_draw(value: Floats, epsilon: float, row: np.uint64, items: Ints, propensity: Float32s) -> int:
     """Number of items in a set sampled from P(S).
 
@@ -227,7 +227,7 @@ def standing_order(
     return order[np.argsort(-relevance[order], kind="mergesort")] if by_relevance else order
 
 
-@compiled_part
+@compiled
 def slate_chances(
     value: Floats,
     epsilon: float,
