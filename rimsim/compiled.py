@@ -35,9 +35,15 @@ def compiled_part(function: F) -> F:
     """
     dispatcher = _dispatcher_of(function, no_cpython_wrapper=True)
     if dispatcher is not function:
-        infer_global(function, Dispatcher(dispatcher))
+        cast("Any", infer_global)(function, Dispatcher(dispatcher))
         vars(function)["compiled"] = dispatcher  # else it would be gone, for its type refers to it weakly
     return function
+
+
+def has_machine_code(function: Callable[..., object]) -> bool:
+    """True if a function has been compiled, or never is."""
+    cached = getattr(function, "stats", None)
+    return cached is None or any(Path(cached.cache_path).glob(f"*.{function.__name__}-*.nbi"))
 
 
 def _dispatcher_of(function: Callable[..., object], **options: bool) -> Any:
@@ -49,8 +55,9 @@ def _dispatcher_of(function: Callable[..., object], **options: bool) -> Any:
     found_or_made = dispatcher.compile
 
     def compile_alone(signature: object) -> object:
-        # In this order, or two threads wait for one another.
-        with global_compiler_lock, _lock_of(dispatcher), _no_collection():
+        with global_compiler_lock, _lock_of(dispatcher):  # in this order, or two threads wait for one another
+            collects = gc.isenabled()
+            gc.disable()  # a search for cyclic garbage would take a tenth of the time
             try:
                 return found_or_made(signature)
             except (AttributeError, EOFError, ImportError, pickle.UnpicklingError):
@@ -58,21 +65,12 @@ def _dispatcher_of(function: Callable[..., object], **options: bool) -> Any:
                 # the versions of the source, so the index is emptied and the function compiled again.
                 dispatcher._cache.flush()  # noqa: SLF001
                 return found_or_made(signature)
+            finally:
+                if collects:
+                    gc.enable()
 
     dispatcher.compile = compile_alone
     return dispatcher
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Pause the search for cyclic garbage, a tenth of the time."""
-    pauses = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if pauses:
-            gc.enable()
 
 
 @contextmanager

@@ -138,7 +138,7 @@ def _visible_at(slots: Ints, ticks: Ints, first: Ints, counts: Ints, newest: Int
 @compiled
 def _between(slots: Ints, begin: Ints, end: Ints, first: Ints, tick: Ints, item: Ints, following: Ints,
     ticks: Ints, items: Ints) -> None:  # fmt: skip
-    """Fill in ticks and items of slots' events ``begin`` to ``end``."""
+    """Fill in ticks and items of events ``begin`` to ``end``."""
     size = 0
     for n in range(len(slots)):
         place = first[slots[n]]
@@ -153,7 +153,8 @@ def _between(slots: Ints, begin: Ints, end: Ints, first: Ints, tick: Ints, item:
 def _states_of(slots: Ints, counts: Ints, begin: Ints, length: Ints, logged: Ints, logged_at: Floats, shift:
     Floats, first: Ints, tick: Ints, item: Ints, following: Ints, rows: Ints, items: Ints, times:
     Floats) -> None:  # fmt: skip
-    """Fill in index of slot, item and time of logged and other events."""
+    """Fill in slot, item and time of each event."""
+    # Slots are given by their index in ``slots``.
     end = 0
     for row in range(len(slots)):
         slot = slots[row]
@@ -288,7 +289,7 @@ class Histories:
         return UserStates(offsets_of(self.length[slots] + counts), items, times, seconds(now))
 
     def _logged_and_other(self, slots: Ints, counts: Ints) -> tuple[Ints, Ints, Floats]:
-        """Index of slot, item and time in seconds of states' events."""
+        """Slot, item and time in seconds of states' events."""
         past, events, total = self.past, self.events, int((self.length[slots] + counts).sum())
         rows, items, times = np.empty(total, np.int64), np.empty(total, np.int64), np.empty(total)
         _states_of(slots, counts, self.begin, self.length, past.items, past.times, self.shift, events.first,

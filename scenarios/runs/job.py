@@ -21,8 +21,10 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from rimsim.compiled import has_machine_code
 from rimsim.config import ScenarioConfig
 from rimsim.errors import ConfigError, RimsimError, require_known
+from rimsim.matching.kernels import best_rows
 from rimsim.scenarios.runs import store
 from rimsim.scenarios.runs.local import Report, Task, Workers, stop_if_asked
 from rimsim.system import cores, draft_content
@@ -274,6 +276,8 @@ def run_stages(
         RimsimError: The first error of a stage that later stages need.
     """
     failed = []
+    if console is not None and not has_machine_code(best_rows):
+        console.print("compiling the code of markets, once: this run takes about 15 s longer", style="dim")
     with bars(console) as progress:
         names = dict.fromkeys(stage.bar for stage in stages)
         totals = {name: sum(stage.total for stage in stages if stage.bar == name) for name in names}
