@@ -406,12 +406,15 @@ def mark_wrong(items: Ints, admissible: Bools, n_items: int, wrong: Bools) -> bo
     return found
 
 
+@compiled
 def count_items(items: Ints, position_weights: Floats, exposure: Floats) -> None:
     """Add the position weights of shown items to exposures."""
-    filled = items >= 0
-    np.add.at(
-        exposure, items[filled], np.broadcast_to(position_weights[: items.shape[1]], items.shape)[filled]
-    )
+    n, k = items.shape
+    for row in range(n):
+        for position in range(k):
+            item = items[row, position]
+            if item >= 0:
+                exposure[item] += position_weights[position]
 
 
 @compiled
