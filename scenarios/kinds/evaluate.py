@@ -11,10 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
+from rich.console import Console
 
 from rimsim import agents as players
 from rimsim import rng
@@ -34,10 +36,6 @@ from rimsim.scenarios.report.console import picture_places
 from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
 from rimsim.scenarios.runs.job import Execution, Job, chosen_seeds, play_parts
 from rimsim.scenarios.runs.store import Run, load_run, locked, read_table, write_table
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-    from rich.console import Console
 
 OPE = "ope.parquet"
 PARTS = {

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 import scipy
+from matplotlib.figure import Figure
 
 from rimsim.config import DataConfig
 from rimsim.data import EventLog, Needs, load_log, require_usable
@@ -19,9 +20,6 @@ from rimsim.scenarios.report.record import TextTable
 from rimsim.scenarios.runs.local import MAIN, log_bytes, require_memory
 from rimsim.scenarios.runs.store import Run, RunTables, load_run, load_text
 from rimsim.system import single_thread
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
+from matplotlib.figure import Figure
 
-from rimsim.config import to_plain
+from rimsim.config import ScenarioConfig, to_plain
 from rimsim.config.reading import flat
 from rimsim.errors import RunFolderError, many
 from rimsim.measures import late_means, late_of
@@ -18,12 +19,7 @@ from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
 from rimsim.scenarios.report.sweep import sweep_table
 from rimsim.scenarios.runs.job import control_in, subject_of
 from rimsim.scenarios.runs.status import digest, shown_rounds, status_note
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from rimsim.config import ScenarioConfig
-    from rimsim.scenarios.runs.store import Run
+from rimsim.scenarios.runs.store import Run
 
 
 # -- plots by round ---------------------------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import jinja2
 from markupsafe import Markup, escape
@@ -14,11 +13,7 @@ from rimsim.errors import MissingTableError
 from rimsim.scenarios.report.charts import svg
 from rimsim.scenarios.report.record import Plot, Report
 from rimsim.scenarios.report.sentences import as_sentence
-from rimsim.scenarios.runs.store import repeat_command, write_text
-
-if TYPE_CHECKING:
-    from rimsim.scenarios.runs.store import Run
-
+from rimsim.scenarios.runs.store import Run, repeat_command, write_text
 
 PAGE = "report.html"
 """Name of the page in a run folder."""

@@ -25,7 +25,7 @@ from rimsim import __version__
 from rimsim.arrays import Array, Ints
 from rimsim.config import ScenarioConfig, scenario_from
 from rimsim.config.reading import record_from
-from rimsim.data import EMBEDDED
+from rimsim.data import EMBEDDED, EventLog
 from rimsim.errors import (
     DAMAGED,
     ConfigError,
@@ -37,16 +37,13 @@ from rimsim.errors import (
     refuse,
     require_known,
 )
-from rimsim.measures import MEASURES, recorded
-from rimsim.scenarios.kinds.registry import KINDS, kind_of
+from rimsim.measures import MEASURES, Measure, recorded
+from rimsim.scenarios.kinds.registry import KINDS, kind_of, loaded
 from rimsim.scenarios.runs.schema import TABLES, parsed_yaml
 from rimsim.system import draft_file, remove_drafts
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from rimsim.data import EventLog
-    from rimsim.measures import Measure
 
 
 CONFIG = "config.yaml"
@@ -161,16 +158,21 @@ class Run(RunTables):
     def settings(self) -> Any:
         """Options of a back-test or validation as a record."""
         kind = KINDS[self.kind]
-        return record_from(self.config[kind.mark], kind.load(kind.config), origin=str(self.folder / CONFIG))
+        return record_from(self.config[kind.mark], loaded(kind.config), origin=str(self.folder / CONFIG))
 
     def report(self) -> Any:
         """:class:`rimsim.scenarios.report.record.Report` of the run."""
-        kind = KINDS[self.kind]
-        return kind.load(kind.report)(self)
+        return loaded(KINDS[self.kind].report)(self)
 
     def summary(self) -> str:
         """Answer, tables and cautions, as the terminal prints them."""
-        return str(KINDS[self.kind].load("rimsim.scenarios.report.console:text")(self.report()))
+        return str(loaded("rimsim.scenarios.report.console:text")(self.report()))
+
+    def draw(self) -> list[Path]:
+        """Write the pictures of the report and return their paths."""
+        return list(
+            loaded("rimsim.scenarios.report.charts:draw")(self.report().plots, self.folder / "pictures")
+        )
 
     def plot(self, name: str) -> Figure:
         """Picture of the report, such as ``"rounds"``, as a figure.
@@ -181,7 +183,7 @@ class Run(RunTables):
         """
         plots = {plot.name: plot for plot in self.report().plots}
         require_known("plot: {}", [name], plots)
-        figure: Figure = KINDS[self.kind].load("rimsim.scenarios.report.charts:figure")(plots[name])
+        figure: Figure = loaded("rimsim.scenarios.report.charts:figure")(plots[name])
         if figure is None:
             raise MissingTableError(f"{self.folder}: holds no data for the picture {name!r}")
         return figure
@@ -195,7 +197,7 @@ class Run(RunTables):
         Raises:
             MissingTableError: If the run kept no ledger.
         """
-        table: pd.DataFrame = KINDS[self.kind].load("rimsim.scenarios.report.items:delivery")(self)
+        table: pd.DataFrame = loaded("rimsim.scenarios.report.items:delivery")(self)
         return table
 
     @cached_property
@@ -204,12 +206,12 @@ class Run(RunTables):
 
         Columns are log_user, id and, with a ledger, one per agent (mean over seeds; NaN for users without a slate).
         """
-        table: pd.DataFrame = KINDS[self.kind].load("rimsim.scenarios.report.items:users")(self)
+        table: pd.DataFrame = loaded("rimsim.scenarios.report.items:users")(self)
         return table
 
     def _repr_html_(self) -> str:
         try:
-            return str(KINDS[self.kind].load("rimsim.scenarios.report.html:fragment")(self.report()))
+            return str(loaded("rimsim.scenarios.report.html:fragment")(self.report()))
         except RimsimError as error:  # such as no finished round; a notebook would print a traceback
             return f"<p>{escape(self.folder)}: {escape(error)}</p>"
 

@@ -11,22 +11,21 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
+from rich.console import Console
 
 from rimsim.config import ScenarioConfig, to_plain
+from rimsim.data import EventLog
 from rimsim.errors import ArmsError, RimsimError, one_line
 from rimsim.market import build_world
 from rimsim.market.agreement import agreement_of
 from rimsim.market.world import check_promises, expected_arrivals, own_places
 from rimsim.measures import MEASURES, records
 from rimsim.plugs import own_code
-from rimsim.scenarios.report.charts import draw
-from rimsim.scenarios.report.comparison import comparison_report
 from rimsim.scenarios.report.loop import parts_by_seed
 from rimsim.scenarios.report.sentences import comparison_sentences
-from rimsim.scenarios.report.sweep import sweep_matrix, sweep_report, sweep_table
+from rimsim.scenarios.report.sweep import sweep_matrix, sweep_table
 from rimsim.scenarios.runs import job as jobs
 from rimsim.scenarios.runs import store
 from rimsim.scenarios.runs.local import LostWorkerError, Report, errors_of_interrupts
@@ -39,12 +38,6 @@ from rimsim.scenarios.study.play import open_round, prepare, run_arm, value_open
 from rimsim.session import session_model, session_places
 from rimsim.system import give_back
 from rimsim.tracking import RETRAINED, write_about, write_summary
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from rimsim.data import EventLog
-
 
 BETAS = {BETA: (0.0, 0.1, 0.3, 0.5, 0.7, 1.0)}
 """Default grid of a sweep."""
@@ -285,7 +278,7 @@ def _finish(study: plans.Study, execution: jobs.Execution, run_jobs: jobs.Execut
         found = sweep_matrix(table, done.scenario.exposure.unit)
         if not found.empty:
             store.write_table(study.folder / "matrix.parquet", found)
-        draw(sweep_report(done).plots, done.folder / "pictures")
+        done.draw()
     return done
 
 
@@ -414,8 +407,7 @@ def _join(folder: Path, names: Sequence[str], *, keep_parts: bool) -> None:
     retrained = (*RETRAINED, *(name for name in run.measures if name not in MEASURES))
     parts = parts_by_seed(rounds, list(rounds["agent"].unique()), retrained)
     write_summary(folder, rounds, measures=run.measures, parts=parts)
-    drawn = draw(comparison_report(run).plots, folder / "pictures")
-    write_about(folder, _texts(run, rounds), drawn, run.measures)
+    write_about(folder, _texts(run, rounds), run.draw(), run.measures)
     if not keep_parts:  # with arms missing, the run can still be resumed
         store.write_table(folder / "rounds.parquet", rounds)
         shutil.rmtree(folder / "rounds")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
+from rich.console import Console
 
 from rimsim.agents import Capabilities, make_agent, undeliverable
 from rimsim.arrays import ALWAYS, seconds
@@ -18,9 +18,6 @@ from rimsim.market.world import first_round, own_places, plugs_of
 from rimsim.plugs import own_code
 from rimsim.requirements.rows import expected
 from rimsim.scenarios.runs.store import load_text
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 _ALL = 0.999
 """If a larger share of the positions is guaranteed, a note says that all positions are guaranteed."""

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -20,7 +19,7 @@ from rimsim.intensity.cache import cache_folder, log_digest
 from rimsim.market import build_world
 from rimsim.market.arrivals import make_arrivals
 from rimsim.market.world import check_plugs, expected_arrivals, own_places, plugs_of, shared_log
-from rimsim.measures import own_measures, try_measures
+from rimsim.measures import Measure, own_measures, try_measures
 from rimsim.plugs import files_of, own_code
 from rimsim.scenarios.report.tables import REFERENCE
 from rimsim.scenarios.runs import job, local
@@ -30,10 +29,6 @@ from rimsim.scenarios.runs.store import BEGUN, Run, disk_errors, load_run, versi
 from rimsim.scenarios.study.controls import checked_controls
 from rimsim.session import SESSION
 from rimsim.system import cores, draft_file
-
-if TYPE_CHECKING:
-    from rimsim.measures import Measure
-
 
 REVEALED = ("truth",)
 """Facts hidden from agents that can be written."""

@@ -15,10 +15,9 @@ from rimsim.errors import ConfigError, refuse
 from rimsim.intensity.cache import log_digest
 from rimsim.scenarios.kinds.backtest import tasks
 from rimsim.scenarios.kinds.backtest.models import Models
-from rimsim.scenarios.kinds.backtest.report import backtest_report, by_window
+from rimsim.scenarios.kinds.backtest.report import by_window
 from rimsim.scenarios.kinds.backtest.split import BacktestConfig, LogSplit, make_split
 from rimsim.scenarios.kinds.results import RunResult, table_of, usable_log
-from rimsim.scenarios.report.charts import draw
 from rimsim.scenarios.runs.job import Execution, Job, file_name, make_run
 from rimsim.scenarios.runs.store import Run, folder_for, load_facts, load_run
 from rimsim.tracking import event_folder
@@ -82,7 +81,7 @@ def backtest(
         return {name: table.assign(window=window) if by_time else table for name, table in tables.items()}
 
     folder = folder_for(out, "backtest")
-    job = Job(described, list(splits), play, _write_pages)
+    job = Job(described, list(splits), play, _write_events)
     make_run(job, folder, command or "rimsim.scenarios.backtest", Execution(workers=1))
     return Backtest(folder)
 
@@ -148,17 +147,15 @@ def _answers(models: Models, name: str) -> Iterator[tuple[str, float, float, Map
         yield "online", none, cap, values
 
 
-def _write_pages(done: Run) -> None:
-    """Write pictures, and events for TensorBoard."""
-    run, table = done.folder, by_window(done.backtest)
-    draw(backtest_report(done).plots, run / "pictures")
-
+def _write_events(run: Run) -> None:
+    """Write events for TensorBoard."""
+    table = by_window(run.backtest)
     step = table["cap"].fillna(100 * table["beta"]).fillna(0.0).round().astype(np.int64)
     task = table["task"].astype(str)
     tag = task.where(table["cap"].isna(), task + "-caps") + "/" + table["metric"]
     points = table.assign(tag=tag, step=step, value=table["value"].astype(float))
     for (model, seed), rows in points.groupby(["model", "seed"], sort=False):
-        file = EventFile(event_folder(run, file_name(str(model)), int(str(seed))))
+        file = EventFile(event_folder(run.folder, file_name(str(model)), int(str(seed))))
         for point in rows[["tag", "value", "step"]].itertuples(index=False):
             file.scalar(*point)
         file.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from rimsim.errors import ModelError
 from rimsim.intensity import RIM, Hawkes, IntensityModel, RecurrentModel
 from rimsim.intensity.cache import fitted
 from rimsim.intensity.calibration import count_calibration, mark_calibration
-from rimsim.intensity.contract import ModelCapabilities
+from rimsim.intensity.contract import Hidden, ModelCapabilities
 from rimsim.intensity.ground.contract import Ground
 from rimsim.intensity.registry import config_of, make, mark_and_ground, thorough
 from rimsim.intensity.scores import JoinedScores, ModelScores
@@ -23,9 +23,6 @@ from rimsim.intensity.states import CountExamples
 from rimsim.matching import ChunkedScores
 from rimsim.rng import Purpose, derived_seed
 from rimsim.scenarios.kinds.backtest.split import BacktestConfig, LogSplit
-
-if TYPE_CHECKING:
-    from rimsim.intensity.contract import Hidden
 
 _SERVING = -1  # in place of a fold's number: the model that serves
 

@@ -6,10 +6,12 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from itertools import product
 from math import isnan
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from rimsim.errors import many
 from rimsim.intensity.registry import mark_and_ground
@@ -21,10 +23,6 @@ from rimsim.scenarios.report.record import Plot, Report, Section, TextTable
 from rimsim.scenarios.report.sentences import agreement_sentence, as_yaml, log_fact, unfit_sentence
 from rimsim.scenarios.report.tables import pivoted, signed
 from rimsim.scenarios.runs.store import Run
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 BESTSELLERS = "popularity"  # The model that recommends what most users took
 _CALIBRATED = (0.8, 1.25)  # Σλ / Σ events within which λ counts as calibrated
